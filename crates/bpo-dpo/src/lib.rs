@@ -1,0 +1,2 @@
+//! Direct preference optimization on burn.
+pub mod policy;

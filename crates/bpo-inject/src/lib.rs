@@ -1,0 +1,3 @@
+//! Error injection.
+pub mod generator;
+pub use generator::*;

@@ -1,0 +1,3 @@
+//! Preference data for vision-language models.
+pub mod record;
+pub mod sft;

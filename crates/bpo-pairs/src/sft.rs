@@ -1,0 +1,35 @@
+//! Annotated samples: what a data set for supervised fine-tuning holds.
+
+use serde::{Deserialize, Serialize};
+
+/// The text that stands for the picture in a prompt.
+pub const IMAGE_TOKEN: &str = "<image>";
+
+/// A finished question and its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Turn {
+    /// What the user said, with [`IMAGE_TOKEN`] where the data has it.
+    pub prompt: String,
+    /// What the assistant answered.
+    pub answer: String,
+}
+
+/// One question about one image, with the answer that an annotator gave.
+///
+/// A conversation of several turns is several samples: each keeps the annotated turns before it as `history`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SftSample {
+    /// Unique in its data set.
+    pub id: String,
+    /// Path of the image, relative to the image root.
+    pub image: String,
+    /// Annotated turns before this one, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Turn>,
+    /// The question. [`IMAGE_TOKEN`] is at its start or end, or in the first turn of `history`.
+    pub prompt: String,
+    /// The annotated answer.
+    pub answer: String,
+}
