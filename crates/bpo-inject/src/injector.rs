@@ -1,0 +1,93 @@
+//! Error injection: a right answer in, a plausible wrong one out.
+
+use std::error::Error;
+
+use crate::Rejection;
+
+/// One answer to rewrite.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InjectionRequest {
+    /// The question or instruction; `<image>` in it is ignored.
+    pub question: String,
+    /// The right answer.
+    pub answer: String,
+    /// Seed of this rewrite. The same request gives the same text, whatever else is in its batch.
+    pub seed: u64,
+}
+
+impl InjectionRequest {
+    /// A request to rewrite `answer`.
+    pub fn new(question: impl Into<String>, answer: impl Into<String>, seed: u64) -> Self {
+        Self { question: question.into(), answer: answer.into(), seed }
+    }
+}
+
+/// A wrong answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Injection {
+    /// The rewritten answer.
+    pub text: String,
+    /// Drafts it took, this one included.
+    pub attempts: u32,
+}
+
+impl Injection {
+    /// A wrong answer found at the `attempts`-th draft.
+    pub fn new(text: impl Into<String>, attempts: u32) -> Self {
+        Self { text: text.into(), attempts }
+    }
+}
+
+/// Why there is no wrong answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InjectionFailure {
+    /// Every draft broke an acceptance rule: the sample is to be set aside and counted.
+    #[error("set aside after {attempts} attempt(s): the last draft was {reason}")]
+    SetAside {
+        /// The rule that the last draft broke.
+        reason: Rejection,
+        /// Drafts made.
+        attempts: u32,
+    },
+    /// There was no draft to judge, for instance because the server is down: the sample can be tried again.
+    #[error("no draft to judge")]
+    Failed {
+        /// What went wrong.
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl InjectionFailure {
+    /// A failure to get any draft.
+    pub fn failed(source: impl Error + Send + Sync + 'static) -> Self {
+        Self::Failed { source: Box::new(source) }
+    }
+
+    /// The broken rule, where there was a draft to judge.
+    pub fn rejection(&self) -> Option<Rejection> {
+        match self {
+            Self::SetAside { reason, .. } => Some(*reason),
+            Self::Failed { .. } => None,
+        }
+    }
+}
+
+/// Rewrites right answers into wrong ones.
+pub trait ErrorInjector {
+    /// One result per request, in order; a bad item does not fail the batch.
+    fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>>;
+}
+
+impl<I: ErrorInjector + ?Sized> ErrorInjector for &mut I {
+    fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
+        (**self).inject(requests)
+    }
+}
+
+impl<I: ErrorInjector + ?Sized> ErrorInjector for Box<I> {
+    fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
+        (**self).inject(requests)
+    }
+}

@@ -1,0 +1,291 @@
+//! Error injection by a text model: prompt, call, clean, accept, and try again with another seed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::accept::Expected;
+use crate::{
+    AcceptanceRules, ErrorInjector, Generated, InjectError, Injection, InjectionFailure, InjectionRequest,
+    Rejection, RejectionCounts, Sampling, TemplateConfig, Templates, TextGenerator, TextRequest,
+};
+
+/// How a text model rewrites answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct LlmInjectorConfig {
+    /// Sampling temperature; the authors' 0.8.
+    pub temperature: f64,
+    /// Nucleus mass; the authors' 0.95.
+    pub top_p: f64,
+    /// Longest draft in tokens; 1024, what the authors' script samples with.
+    pub max_new_tokens: usize,
+    /// Drafts per answer before it is set aside, at least 1. Ours: the authors take the first.
+    pub attempts: u32,
+    /// System message, if any.
+    pub system: Option<String>,
+    /// The prompts.
+    pub templates: TemplateConfig,
+    /// When a draft is good enough.
+    pub acceptance: AcceptanceRules,
+}
+
+impl Default for LlmInjectorConfig {
+    fn default() -> Self {
+        Self {
+            temperature: 0.8,
+            top_p: 0.95,
+            max_new_tokens: 1024,
+            attempts: 3,
+            system: None,
+            templates: TemplateConfig::default(),
+            acceptance: AcceptanceRules::default(),
+        }
+    }
+}
+
+impl LlmInjectorConfig {
+    /// Sets the number of drafts per answer.
+    pub fn with_attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts;
+        self
+    }
+
+    /// Sets the longest draft, in tokens.
+    pub fn with_max_new_tokens(mut self, tokens: usize) -> Self {
+        self.max_new_tokens = tokens;
+        self
+    }
+
+    /// Sets the system message.
+    pub fn with_system(mut self, system: impl Into<String>) -> Self {
+        self.system = Some(system.into());
+        self
+    }
+
+    /// Sets the prompts.
+    pub fn with_templates(mut self, templates: TemplateConfig) -> Self {
+        self.templates = templates;
+        self
+    }
+
+    /// Sets the acceptance rules.
+    pub fn with_acceptance(mut self, acceptance: AcceptanceRules) -> Self {
+        self.acceptance = acceptance;
+        self
+    }
+}
+
+/// An [`ErrorInjector`] that asks a text model.
+#[derive(Debug)]
+pub struct LlmInjector<G> {
+    generator: G,
+    config: LlmInjectorConfig,
+    templates: Templates,
+    rejections: RejectionCounts,
+}
+
+/// An answer on its way: which one, and its prompt.
+struct Pending {
+    index: usize,
+    prompt: String,
+}
+
+impl<G: TextGenerator> LlmInjector<G> {
+    /// An injector that asks `generator`.
+    ///
+    /// # Errors
+    /// When a template is bad or a setting cannot work.
+    pub fn new(generator: G, config: LlmInjectorConfig) -> Result<Self, InjectError> {
+        if config.attempts == 0 {
+            return Err(InjectError::Setting { key: "attempts", expected: "at least 1", found: "0".into() });
+        }
+        let templates = Templates::new(&config.templates)?;
+        Ok(Self { generator, config, templates, rejections: RejectionCounts::default() })
+    }
+
+    /// Every draft turned down so far by reason, those that a later draft made good included.
+    pub fn rejections(&self) -> &RejectionCounts {
+        &self.rejections
+    }
+
+    /// The generator, taken back.
+    pub fn into_generator(self) -> G {
+        self.generator
+    }
+
+    fn text_request(&self, prompt: &str, seed: u64) -> TextRequest {
+        let sampling = Sampling::default()
+            .with_temperature(self.config.temperature)
+            .with_top_p(self.config.top_p)
+            .with_seed(seed);
+        let sampling = Sampling { max_new_tokens: self.config.max_new_tokens, ..sampling };
+        TextRequest { system: self.config.system.clone(), prompt: prompt.to_owned(), sampling }
+    }
+
+    fn judge(
+        &mut self,
+        draft: &Generated,
+        prompt: &str,
+        request: &InjectionRequest,
+    ) -> Result<String, Rejection> {
+        let expected = Expected { prompt, question: &request.question, answer: &request.answer };
+        let verdict = self.config.acceptance.accept(draft, expected);
+        if let Err(reason) = verdict {
+            self.rejections.add(reason);
+            tracing::debug!(%reason, draft = draft.text, "draft turned down");
+        }
+        verdict
+    }
+}
+
+impl<G: TextGenerator> ErrorInjector for LlmInjector<G> {
+    fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
+        let _span = tracing::info_span!("inject.batch", size = requests.len()).entered();
+        let mut results: Vec<Option<Result<Injection, InjectionFailure>>> =
+            requests.iter().map(|_| None).collect();
+        let mut pending = Vec::with_capacity(requests.len());
+        for (index, request) in requests.iter().enumerate() {
+            match self.templates.render(&request.question, &request.answer) {
+                Ok(prompt) => pending.push(Pending { index, prompt }),
+                Err(error) => results[index] = Some(Err(InjectionFailure::failed(error))),
+            }
+        }
+
+        for attempt in 1..=self.config.attempts {
+            if pending.is_empty() {
+                break;
+            }
+            let calls: Vec<TextRequest> = pending
+                .iter()
+                .map(|item| self.text_request(&item.prompt, draft_seed(requests[item.index].seed, attempt)))
+                .collect();
+            let drafts = self.generator.generate(&calls);
+            let (expected, found) = (calls.len(), drafts.len());
+            let drafts = drafts.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+            let mut again = Vec::new();
+            for (item, draft) in pending.into_iter().zip(drafts) {
+                let index = item.index;
+                results[index] = match draft {
+                    None => {
+                        Some(Err(InjectionFailure::failed(InjectError::MissingResult { expected, found })))
+                    }
+                    Some(Err(error)) => Some(Err(InjectionFailure::failed(error))),
+                    Some(Ok(draft)) => match self.judge(&draft, &item.prompt, &requests[index]) {
+                        Ok(text) => Some(Ok(Injection::new(text, attempt))),
+                        Err(reason) if attempt == self.config.attempts => {
+                            Some(Err(InjectionFailure::SetAside { reason, attempts: attempt }))
+                        }
+                        Err(_) => {
+                            again.push(item);
+                            None
+                        }
+                    },
+                };
+            }
+            pending = again;
+        }
+
+        results.into_iter().flatten().collect()
+    }
+}
+
+/// Seed of one draft: the request's own first, then far apart ones, so that neighbouring seeds do not share drafts.
+fn draft_seed(seed: u64, attempt: u32) -> u64 {
+    // 2^64 / golden ratio, odd: consecutive multiples never meet within 2^64 steps.
+    seed.wrapping_add(u64::from(attempt - 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FinishReason;
+
+    /// Answers from a list, one entry per call, and keeps what it was asked.
+    #[derive(Debug)]
+    struct Script {
+        rounds: Vec<Vec<Result<&'static str, &'static str>>>,
+        asked: Vec<Vec<TextRequest>>,
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Down(&'static str);
+
+    impl TextGenerator for Script {
+        type Error = Down;
+
+        fn generate(&mut self, requests: &[TextRequest]) -> Vec<Result<Generated, Down>> {
+            self.asked.push(requests.to_vec());
+            let texts = self.rounds.remove(0);
+            let draft =
+                |text: &str| Generated { text: text.into(), finish: FinishReason::Stop, tokens: None };
+            texts.into_iter().map(|text| text.map(draft).map_err(Down)).collect()
+        }
+    }
+
+    fn injector(rounds: Vec<Vec<Result<&'static str, &'static str>>>) -> LlmInjector<Script> {
+        let config = LlmInjectorConfig::default().with_attempts(2).with_system("Be brief.");
+        LlmInjector::new(Script { rounds, asked: Vec::new() }, config).unwrap()
+    }
+
+    fn requests() -> Vec<InjectionRequest> {
+        vec![
+            InjectionRequest::new("<image>\nDescribe the image.", "A red cup.", 1),
+            InjectionRequest::new("What is it?", "A red cup.", 1),
+            InjectionRequest::new("Who is it?", "A man.", 2),
+        ]
+    }
+
+    #[test]
+    fn only_rejected_drafts_are_tried_again_with_another_seed() {
+        let mut injector =
+            injector(vec![vec![Ok("A red cup"), Ok("A blue cup."), Err("down")], vec![Ok("A plate.")]]);
+        let results = injector.inject(&requests());
+        assert_eq!(results[0].as_ref().unwrap(), &Injection::new("A plate.", 2));
+        assert_eq!(results[1].as_ref().unwrap(), &Injection::new("A blue cup.", 1));
+        let failure = results[2].as_ref().unwrap_err();
+        assert!(matches!(failure, InjectionFailure::Failed { source } if source.to_string() == "down"));
+        assert_eq!(injector.rejections().get(Rejection::Identical), 1);
+
+        let asked = injector.into_generator().asked;
+        assert_eq!((asked[0].len(), asked[1].len()), (3, 1));
+        assert_eq!(asked[0][0].prompt, asked[1][0].prompt);
+        assert_ne!(asked[0][0].sampling.seed, asked[1][0].sampling.seed);
+        assert_eq!((asked[0][0].sampling.temperature, asked[0][0].sampling.top_p), (0.8, 0.95));
+        assert_eq!(asked[0][0].system.as_deref(), Some("Be brief."));
+    }
+
+    #[test]
+    fn an_answer_is_set_aside_after_the_last_attempt() {
+        let round = || vec![Ok("A red cup."), Ok(""), Ok("I cannot.")];
+        let mut injector = injector(vec![round(), round()]);
+        let reasons: Vec<_> =
+            injector.inject(&requests()).iter().map(|r| r.as_ref().unwrap_err().rejection()).collect();
+        assert_eq!(reasons, [Some(Rejection::Identical), Some(Rejection::Empty), Some(Rejection::Refusal)]);
+        assert_eq!(injector.rejections().total(), 6);
+    }
+
+    #[test]
+    fn results_that_a_generator_forgets_are_errors() {
+        let mut injector = injector(vec![vec![Ok("A plate.")]]);
+        let results = injector.inject(&requests());
+        assert!(results[0].is_ok());
+        let error = results[2].as_ref().unwrap_err();
+        let source = std::error::Error::source(error).unwrap();
+        assert_eq!(source.to_string(), "the text generator gave 1 results for 3 requests");
+    }
+
+    #[test]
+    fn no_attempts_are_refused() {
+        let script = Script { rounds: Vec::new(), asked: Vec::new() };
+        let error = LlmInjector::new(script, LlmInjectorConfig::default().with_attempts(0)).unwrap_err();
+        assert_eq!(error.to_string(), "`attempts` must be at least 1, found 0");
+    }
+
+    #[test]
+    fn unknown_settings_are_refused() {
+        assert!(serde_json::from_str::<LlmInjectorConfig>(r#"{"temprature": 1}"#).is_err());
+        let config: LlmInjectorConfig = serde_json::from_str(r#"{"acceptance": {"echo_words": 0}}"#).unwrap();
+        assert_eq!((config.acceptance.echo_words, config.acceptance.max_length_ratio), (0, 3.0));
+    }
+}

@@ -1,0 +1,222 @@
+//! A [`TextGenerator`] behind any OpenAI-compatible server (`/v1/chat/completions`).
+
+mod config;
+mod wire;
+
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use ureq::http::{HeaderMap, Response};
+
+pub use config::OpenAiConfig;
+use wire::{ChatRequest, ChatResponse};
+
+use crate::{Generated, InjectError, TextGenerator, TextRequest};
+
+/// Longest body that is read: far above any answer, far below what would exhaust memory.
+const MAX_BODY_BYTES: u64 = 16 << 20;
+/// Characters of a body that an error shows.
+const EXCERPT_CHARS: usize = 300;
+
+/// A blocking client with bounded concurrency and retries.
+///
+/// Requests of one batch run on up to `max_concurrency` threads that end with the batch. Seeds and sampling go to the
+/// server; whether the same seed gives the same text is up to it.
+pub struct OpenAiClient {
+    config: OpenAiConfig,
+    endpoint: String,
+    authorization: Option<String>,
+    agent: ureq::Agent,
+}
+
+impl fmt::Debug for OpenAiClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenAiClient")
+            .field("endpoint", &self.endpoint)
+            .field("model", &self.config.model)
+            .field("authorization", &self.authorization.as_ref().map(|_| "<redacted>"))
+            .finish_non_exhaustive()
+    }
+}
+
+/// What one attempt came to.
+enum Attempt {
+    Done(Result<Generated, InjectError>),
+    /// Worth another try, after the time that the server asks for, if it does.
+    Retry {
+        error: InjectError,
+        after: Option<Duration>,
+    },
+}
+
+impl OpenAiClient {
+    /// A client for one server and model; `api_key` goes into the `Authorization` header and nowhere else.
+    ///
+    /// # Errors
+    /// When a setting cannot work. The server is not called.
+    pub fn new(config: OpenAiConfig, api_key: Option<String>) -> Result<Self, InjectError> {
+        let endpoint = config.endpoint()?;
+        let setting = |key, expected, found| Err(InjectError::Setting { key, expected, found });
+        if config.max_concurrency == 0 {
+            return setting("max_concurrency", "at least 1", "0".to_owned());
+        }
+        if api_key.as_deref().is_some_and(|key| key.is_empty() || !key.chars().all(|c| c.is_ascii_graphic()))
+        {
+            return setting("api_key", "visible ASCII characters", "something else (not shown)".to_owned());
+        }
+        let proxy = match config.proxy.as_deref().map(ureq::Proxy::new).transpose() {
+            Ok(proxy) => proxy,
+            // The address may hold a password.
+            Err(_) => return setting("proxy", "the URL of a proxy", "something else (not shown)".to_owned()),
+        };
+        let agent = ureq::Agent::config_builder()
+            .timeout_global(Some(config.timeout()?))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(proxy)
+            .max_idle_connections_per_host(config.max_concurrency)
+            .max_idle_connections(config.max_concurrency)
+            .user_agent(concat!("bpo-inject/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        Ok(Self { endpoint, authorization: api_key.map(|key| format!("Bearer {key}")), agent, config })
+    }
+
+    /// The address that requests are posted to.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    fn complete(&self, request: &TextRequest) -> Result<Generated, InjectError> {
+        let mut random = ChaCha8Rng::seed_from_u64(request.sampling.seed);
+        let mut attempt = 1;
+        loop {
+            let (error, after) = match self.attempt(request, attempt) {
+                Attempt::Done(result) => return result,
+                Attempt::Retry { error, after } => (error, after),
+            };
+            let too_long = after.is_some_and(|after| after.as_secs() > self.config.max_retry_after_s);
+            if attempt > self.config.max_retries || too_long {
+                return Err(error);
+            }
+            let wait = after.unwrap_or_else(|| self.config.backoff(attempt, random.random()));
+            tracing::warn!(%error, attempt, ?wait, "request failed, trying again");
+            std::thread::sleep(wait);
+            attempt += 1;
+        }
+    }
+
+    fn attempt(&self, request: &TextRequest, attempt: u32) -> Attempt {
+        let mut call = self.agent.post(&self.endpoint);
+        if let Some(authorization) = &self.authorization {
+            call = call.header("Authorization", authorization);
+        }
+        let received = call
+            .send_json(ChatRequest::new(&self.config.model, request))
+            .and_then(|mut response| Ok((read_body(&mut response)?, response)));
+        let (body, response) = match received {
+            Ok(received) => received,
+            Err(source) => return self.connection_failed(source, attempt),
+        };
+        let status = response.status();
+        if !status.is_success() {
+            let excerpt = excerpt(&body);
+            let error = InjectError::Status {
+                url: self.endpoint.clone(),
+                status: status.as_u16(),
+                attempts: attempt,
+                excerpt,
+            };
+            return match status.as_u16() {
+                408 | 429 | 500..=599 => Attempt::Retry { error, after: retry_after(response.headers()) },
+                _ => Attempt::Done(Err(error)),
+            };
+        }
+        Attempt::Done(self.parse(&body))
+    }
+
+    fn connection_failed(&self, source: ureq::Error, attempts: u32) -> Attempt {
+        // What the address or the request itself causes comes back the same however often it is tried.
+        let passing = matches!(
+            source,
+            ureq::Error::Io(_)
+                | ureq::Error::Timeout(_)
+                | ureq::Error::Protocol(_)
+                | ureq::Error::HostNotFound
+                | ureq::Error::ConnectionFailed
+                | ureq::Error::ConnectProxyFailed(_)
+        );
+        let error =
+            InjectError::Connection { url: self.endpoint.clone(), attempts, source: Box::new(source) };
+        if passing { Attempt::Retry { error, after: None } } else { Attempt::Done(Err(error)) }
+    }
+
+    fn parse(&self, body: &[u8]) -> Result<Generated, InjectError> {
+        let url = || self.endpoint.clone();
+        let response: ChatResponse = serde_json::from_slice(body).map_err(|source| InjectError::Body {
+            url: url(),
+            excerpt: excerpt(body),
+            source,
+        })?;
+        response.into_generated().ok_or_else(|| InjectError::NoChoice { url: url(), excerpt: excerpt(body) })
+    }
+}
+
+impl TextGenerator for OpenAiClient {
+    type Error = InjectError;
+
+    fn generate(&mut self, requests: &[TextRequest]) -> Vec<Result<Generated, InjectError>> {
+        let client = &*self;
+        let next = AtomicUsize::new(0);
+        let finished = Mutex::new(Vec::with_capacity(requests.len()));
+        let work = || {
+            while let Some((index, request)) = claim(&next, requests) {
+                let result = client.complete(request);
+                finished.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((index, result));
+            }
+        };
+        std::thread::scope(|scope| {
+            // This thread works too, so a system that grants no further thread is slower, not broken.
+            for _ in 1..client.config.max_concurrency.min(requests.len()) {
+                if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
+                    tracing::warn!(%error, "fewer requests in flight than configured");
+                    break;
+                }
+            }
+            work();
+        });
+        let mut finished = finished.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        finished.sort_unstable_by_key(|(index, _)| *index);
+        finished.into_iter().map(|(_, result)| result).collect()
+    }
+}
+
+fn claim<'a>(next: &AtomicUsize, requests: &'a [TextRequest]) -> Option<(usize, &'a TextRequest)> {
+    let index = next.fetch_add(1, Ordering::Relaxed);
+    requests.get(index).map(|request| (index, request))
+}
+
+fn read_body(response: &mut Response<ureq::Body>) -> Result<Vec<u8>, ureq::Error> {
+    response.body_mut().with_config().limit(MAX_BODY_BYTES).read_to_vec()
+}
+
+/// `Retry-After` in its form with seconds; with a date, which model servers do not send, back-off decides.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let mut chars = text.trim().chars();
+    let mut excerpt: String = chars.by_ref().take(EXCERPT_CHARS).collect();
+    if chars.next().is_some() {
+        excerpt.push('…');
+    }
+    if excerpt.is_empty() { "(no body)".to_owned() } else { excerpt }
+}

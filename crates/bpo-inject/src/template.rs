@@ -1,0 +1,269 @@
+//! The prompts that ask a text model for a wrong but plausible answer.
+//!
+//! The two built-in prompts ask what the authors' two ask, in words of our own: the description prompt shows the
+//! description alone, the question-answer prompt imagines a similar image and shows six examples.
+//! Source: `data_generation/error_injection.py` in
+//! <https://github.com/pipilurj/bootstrapped-preference-optimization-BPO>, section 3.2 of the paper (arXiv 2403.08730).
+
+use std::fmt;
+
+use minijinja::{Environment, UndefinedBehavior, context};
+use serde::{Deserialize, Serialize};
+
+use crate::InjectError;
+
+const DESCRIPTION: &str = include_str!("templates/description.j2");
+const QUESTION_ANSWER: &str = include_str!("templates/question_answer.j2");
+
+/// What kind of prompt an answer is rewritten with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PromptForm {
+    /// The answer describes the whole image.
+    Description,
+    /// The answer is to a question about the image.
+    QuestionAnswer,
+}
+
+impl fmt::Display for PromptForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Instructions that ask for a description whatever follows.
+const DESCRIBE: &[&str] =
+    &["caption", "characterize", "depict", "describe", "illustrate", "narrate", "portray", "summarize"];
+/// Instructions that ask for a description when they name the image.
+const ABOUT_IMAGE: &[&str] = &[
+    "analyze", "break", "clarify", "create", "examine", "explain", "give", "offer", "present", "provide",
+    "relay", "render", "share", "tell", "walk", "write",
+];
+const IMAGE_NOUNS: &[&str] = &["image", "photo", "photograph", "picture", "scene"];
+const POLITE: &[&str] = &["can", "could", "please", "would", "you"];
+const OPEN_QUESTIONS: &[&str] =
+    &["what do you see", "what can you see", "what is happening", "what's happening"];
+
+impl PromptForm {
+    /// The form that fits a question: an instruction to describe the image, or anything else.
+    ///
+    /// ```
+    /// use bpo_inject::PromptForm;
+    ///
+    /// assert_eq!(PromptForm::of("Describe the image."), PromptForm::Description);
+    /// assert_eq!(PromptForm::of("What color is the cat?"), PromptForm::QuestionAnswer);
+    /// ```
+    pub fn of(question: &str) -> Self {
+        let question = without_image_token(question).to_lowercase();
+        let words: Vec<&str> = question
+            .split(|c: char| !c.is_alphanumeric() && c != '\'')
+            .filter(|word| !word.is_empty())
+            .skip_while(|word| POLITE.contains(word))
+            .collect();
+        let Some(first) = words.first() else { return Self::QuestionAnswer };
+        let names_image = || words.iter().any(|word| IMAGE_NOUNS.contains(word));
+        let open = || OPEN_QUESTIONS.iter().any(|start| words.join(" ").starts_with(start));
+        if DESCRIBE.contains(first) || (ABOUT_IMAGE.contains(first) && names_image()) || open() {
+            Self::Description
+        } else {
+            Self::QuestionAnswer
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Description => "description",
+            Self::QuestionAnswer => "question-answer",
+        }
+    }
+
+    fn built_in(self) -> &'static str {
+        match self {
+            Self::Description => DESCRIPTION,
+            Self::QuestionAnswer => QUESTION_ANSWER,
+        }
+    }
+}
+
+/// Which prompts to use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct TemplateConfig {
+    /// One form for every question; none picks it by the question ([`PromptForm::of`]).
+    pub form: Option<PromptForm>,
+    /// Jinja text in place of the built-in description prompt, with the variables `question` and `answer`.
+    pub description: Option<String>,
+    /// Jinja text in place of the built-in question-answer prompt, with the same variables.
+    pub question_answer: Option<String>,
+}
+
+impl TemplateConfig {
+    /// Uses one form for every question.
+    pub fn with_form(mut self, form: PromptForm) -> Self {
+        self.form = Some(form);
+        self
+    }
+
+    /// Replaces the text of one form.
+    pub fn with_text(mut self, form: PromptForm, text: impl Into<String>) -> Self {
+        match form {
+            PromptForm::Description => self.description = Some(text.into()),
+            PromptForm::QuestionAnswer => self.question_answer = Some(text.into()),
+        }
+        self
+    }
+
+    /// The text in use for one form, for instance to take a fingerprint of it.
+    pub fn text(&self, form: PromptForm) -> &str {
+        let own = match form {
+            PromptForm::Description => &self.description,
+            PromptForm::QuestionAnswer => &self.question_answer,
+        };
+        own.as_deref().unwrap_or(form.built_in())
+    }
+}
+
+/// Parsed prompts, ready to render.
+#[derive(Debug)]
+pub struct Templates {
+    environment: Environment<'static>,
+    form: Option<PromptForm>,
+}
+
+impl Templates {
+    /// Parses the prompts.
+    ///
+    /// # Errors
+    /// When a text does not parse, uses an unknown variable or leaves `answer` out.
+    pub fn new(config: &TemplateConfig) -> Result<Self, InjectError> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        for form in [PromptForm::Description, PromptForm::QuestionAnswer] {
+            environment
+                .add_template_owned(form.name(), config.text(form).to_owned())
+                .map_err(|source| InjectError::TemplateSyntax { form, source })?;
+            check_variables(&environment, form)?;
+        }
+        Ok(Self { environment, form: config.form })
+    }
+
+    /// The form used for a question.
+    pub fn form(&self, question: &str) -> PromptForm {
+        self.form.unwrap_or_else(|| PromptForm::of(question))
+    }
+
+    /// The prompt that asks for a wrong version of `answer`. `<image>` is taken out of the question.
+    ///
+    /// # Errors
+    /// When a user's template fails on these values.
+    pub fn render(&self, question: &str, answer: &str) -> Result<String, InjectError> {
+        let form = self.form(question);
+        let question = without_image_token(question);
+        self.environment
+            .get_template(form.name())
+            .and_then(|template| template.render(context! { question => question, answer => answer.trim() }))
+            .map(|prompt| prompt.trim_end().to_owned())
+            .map_err(|source| InjectError::TemplateRender { form, source })
+    }
+}
+
+fn check_variables(environment: &Environment<'static>, form: PromptForm) -> Result<(), InjectError> {
+    let used = environment
+        .get_template(form.name())
+        .map_err(|source| InjectError::TemplateSyntax { form, source })?
+        .undeclared_variables(false);
+    // A set has no order of its own: name the first in the alphabet, so that the message is always the same.
+    let known = |name: &&String| *name == "question" || *name == "answer" || is_global(environment, name);
+    if let Some(found) = used.iter().filter(|name| !known(name)).min() {
+        return Err(InjectError::TemplateVariable { form, found: found.clone() });
+    }
+    if !used.contains("answer") {
+        return Err(InjectError::TemplateWithoutAnswer { form });
+    }
+    Ok(())
+}
+
+fn is_global(environment: &Environment<'static>, name: &str) -> bool {
+    environment.globals().any(|(global, _)| global == name)
+}
+
+/// A question without the `<image>` token that training data carries at its start or end.
+pub(crate) fn without_image_token(question: &str) -> String {
+    question.replace("<image>", "").trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_question_decides_the_form() {
+        let descriptions = [
+            "<image>\nDescribe the image in detail.",
+            "Can you describe this picture?",
+            "Provide a brief description of the given image.\n<image>",
+            "What do you see happening in this image?",
+            "Walk through the important details of the image",
+        ];
+        for question in descriptions {
+            assert_eq!(PromptForm::of(question), PromptForm::Description, "{question}");
+        }
+        let questions =
+            ["Is there a dog in the picture?", "Give the price of the knife.", "", "<image>", "Écrivez ?"];
+        for question in questions {
+            assert_eq!(PromptForm::of(question), PromptForm::QuestionAnswer, "{question}");
+        }
+    }
+
+    #[test]
+    fn built_in_prompts_show_the_answer_last_and_no_image_token() {
+        let templates = Templates::new(&TemplateConfig::default()).unwrap();
+        let prompt = templates.render("<image>\nHow many coins?", " 24. ").unwrap();
+        assert!(prompt.ends_with("Question: How many coins? Response: 24. Modified response:"), "{prompt}");
+        assert!(!prompt.contains("<image>"));
+        let prompt = templates.render("Describe the image.", "A cat.").unwrap();
+        assert!(prompt.ends_with("Description: A cat.\nModified description:"), "{prompt}");
+        assert!(!prompt.contains("Describe the image."));
+    }
+
+    #[test]
+    fn markup_in_an_answer_stays_as_it_is() {
+        let templates = Templates::new(&TemplateConfig::default()).unwrap();
+        let prompt = templates.render("What?", "{{ question }} & <b>").unwrap();
+        assert!(prompt.contains("Response: {{ question }} & <b> Modified"), "{prompt}");
+    }
+
+    #[test]
+    fn own_text_replaces_the_built_in() {
+        let config = TemplateConfig::default()
+            .with_form(PromptForm::Description)
+            .with_text(PromptForm::Description, "{{ question }}|{{ answer }}");
+        let templates = Templates::new(&config).unwrap();
+        assert_eq!(templates.render("How many?", "two").unwrap(), "How many?|two");
+    }
+
+    #[test]
+    fn bad_templates_are_refused_early() {
+        let with = |text: &str| {
+            Templates::new(&TemplateConfig::default().with_text(PromptForm::QuestionAnswer, text))
+                .unwrap_err()
+        };
+        assert!(matches!(
+            with("{{ answer"),
+            InjectError::TemplateSyntax { form: PromptForm::QuestionAnswer, .. }
+        ));
+        assert!(
+            matches!(with("{{ answer }} {{ respose }}"), InjectError::TemplateVariable { found, .. } if found == "respose")
+        );
+        assert!(matches!(with("{{ question }}"), InjectError::TemplateWithoutAnswer { .. }));
+    }
+
+    #[test]
+    fn a_template_that_fails_on_its_values_is_an_error() {
+        let config =
+            TemplateConfig::default().with_text(PromptForm::QuestionAnswer, "{{ answer.missing.deeper }}");
+        let templates = Templates::new(&config).unwrap();
+        assert!(matches!(templates.render("Who?", "x"), Err(InjectError::TemplateRender { .. })));
+    }
+}
