@@ -1,0 +1,148 @@
+//! Gaussian blur, a distortion that removes detail but keeps layout and colour.
+
+use image::RgbImage;
+
+use crate::DistortError;
+
+/// The widest blur accepted: beyond it an image of any usual size is one colour, and the cost grows with sigma.
+pub const MAX_SIGMA: f32 = 1024.0;
+
+/// Standard deviations at which the kernel is cut off, as in SciPy's `gaussian_filter`.
+const TRUNCATE: f64 = 4.0;
+
+const CHANNELS: usize = 3;
+
+/// Blurs an image with a Gaussian of standard deviation `sigma` pixels.
+///
+/// Each channel is convolved along both axes with a kernel cut off at four sigma and normalized; pixels
+/// beyond the border repeat the border. Values are rounded once, at the end: cutting off decimals between the
+/// two passes would darken the image.
+///
+/// # Errors
+///
+/// [`DistortError::SigmaOutOfRange`] unless `0 < sigma <= MAX_SIGMA`.
+pub fn gaussian_blur(image: &RgbImage, sigma: f32) -> Result<RgbImage, DistortError> {
+    check_sigma(sigma)?;
+    let (width, height) = image.dimensions();
+    if width == 0 || height == 0 {
+        return Ok(image.clone());
+    }
+    let kernel = half_kernel(sigma);
+    let row_length = width as usize * CHANNELS;
+    let across = blur_rows(image.as_raw(), row_length, &kernel);
+    let levels = blur_columns(&across, row_length, &kernel);
+    Ok(RgbImage::from_raw(width, height, levels).expect("as many levels as the image had"))
+}
+
+/// Convolves each row; the kernel is symmetric, so the taps at equal distance on both sides share a weight.
+fn blur_rows(levels: &[u8], row_length: usize, kernel: &[f32]) -> Vec<f32> {
+    let last = row_length / CHANNELS - 1;
+    let mut sums = Vec::with_capacity(levels.len());
+    for row in levels.chunks_exact(row_length) {
+        for x in 0..=last {
+            for channel in 0..CHANNELS {
+                let level = |x: usize| f32::from(row[x * CHANNELS + channel]);
+                let mut sum = kernel[0] * level(x);
+                for (distance, weight) in kernel.iter().enumerate().skip(1) {
+                    sum += weight * (level(x.saturating_sub(distance)) + level((x + distance).min(last)));
+                }
+                sums.push(sum);
+            }
+        }
+    }
+    sums
+}
+
+/// Convolves along columns, a row of sums at a time, and rounds.
+fn blur_columns(values: &[f32], row_length: usize, kernel: &[f32]) -> Vec<u8> {
+    let last = values.len() / row_length - 1;
+    let row = |y: usize| &values[y * row_length..(y + 1) * row_length];
+    let mut levels = Vec::with_capacity(values.len());
+    let mut sums = vec![0.0; row_length];
+    for y in 0..=last {
+        for (sum, value) in sums.iter_mut().zip(row(y)) {
+            *sum = kernel[0] * value;
+        }
+        for (distance, weight) in kernel.iter().enumerate().skip(1) {
+            let (above, below) = (row(y.saturating_sub(distance)), row((y + distance).min(last)));
+            for ((sum, above), below) in sums.iter_mut().zip(above).zip(below) {
+                *sum += weight * (above + below);
+            }
+        }
+        levels.extend(sums.iter().map(|sum| sum.round() as u8));
+    }
+    levels
+}
+
+pub(crate) fn check_sigma(sigma: f32) -> Result<(), DistortError> {
+    if sigma > 0.0 && sigma <= MAX_SIGMA {
+        Ok(())
+    } else {
+        Err(DistortError::SigmaOutOfRange { sigma, max: MAX_SIGMA })
+    }
+}
+
+/// Weights at distances 0, 1, 2, ... such that the two-sided kernel sums to 1.
+fn half_kernel(sigma: f32) -> Vec<f32> {
+    let sigma = f64::from(sigma);
+    let radius = (TRUNCATE * sigma).ceil() as usize;
+    // `powi` may differ in the last bit between platforms; a product may not.
+    let weight = |distance: usize| {
+        let offset = distance as f64 / sigma;
+        libm::exp(-0.5 * offset * offset)
+    };
+    let weights: Vec<f64> = (0..=radius).map(weight).collect();
+    let total = weights[0] + 2.0 * weights[1..].iter().sum::<f64>();
+    weights.iter().map(|weight| (weight / total) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::Rgb;
+
+    #[test]
+    fn a_flat_image_stays_flat() {
+        let image = RgbImage::from_pixel(9, 7, Rgb([255, 0, 131]));
+        assert_eq!(gaussian_blur(&image, 3.0).unwrap(), image);
+    }
+
+    #[test]
+    fn a_point_spreads_as_a_gaussian() {
+        let mut image = RgbImage::new(41, 41);
+        image.put_pixel(20, 20, Rgb([255, 255, 255]));
+        let blurred = gaussian_blur(&image, 1.0).unwrap();
+        let density = |dx: f64, dy: f64| 255.0 / std::f64::consts::TAU * (-(dx * dx + dy * dy) / 2.0).exp();
+        for (dx, dy) in [(0, 0), (1, 0), (0, 1), (2, 1), (3, 3)] {
+            let found = f64::from(blurred.get_pixel(20 + dx, 20 + dy)[0]);
+            let expected = density(f64::from(dx), f64::from(dy));
+            assert!((found - expected).abs() <= 1.0, "({dx}, {dy}): {found} is not near {expected}");
+        }
+    }
+
+    #[test]
+    fn channels_do_not_mix() {
+        let image = RgbImage::from_fn(16, 16, |x, y| Rgb([(x * 16) as u8, 0, (y * 16) as u8]));
+        let blurred = gaussian_blur(&image, 2.0).unwrap();
+        assert!(blurred.pixels().all(|pixel| pixel[1] == 0));
+        assert!(blurred.get_pixel(12, 8)[0] > blurred.get_pixel(4, 8)[0]);
+        assert_eq!(blurred.get_pixel(3, 8)[2], blurred.get_pixel(12, 8)[2]);
+    }
+
+    #[test]
+    fn images_smaller_than_the_kernel_and_empty_ones_are_fine() {
+        for (width, height) in [(1, 1), (1, 5), (5, 1), (0, 0), (0, 4), (4, 0)] {
+            let image = RgbImage::from_pixel(width, height, Rgb([9, 9, 9]));
+            assert_eq!(gaussian_blur(&image, 50.0).unwrap(), image);
+        }
+    }
+
+    #[test]
+    fn sigma_is_checked() {
+        let image = RgbImage::new(2, 2);
+        for sigma in [0.0, -1.0, f32::NAN, f32::INFINITY, 1025.0] {
+            let error = gaussian_blur(&image, sigma).unwrap_err();
+            assert!(matches!(error, DistortError::SigmaOutOfRange { .. }), "{sigma}: {error}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Colour types to 8-bit RGB.
+
+use image::{DynamicImage, RgbImage};
+
+/// Converts as Pillow's `convert("RGB")`: grey is repeated, alpha dropped without blending, and of 16-bit
+/// samples the high byte is kept (`image` itself would round).
+///
+/// 16-bit grey differs from Pillow on purpose: it clips there at 255, which turns such images white.
+pub(crate) fn to_rgb8(image: DynamicImage) -> RgbImage {
+    match image {
+        DynamicImage::ImageLuma16(_)
+        | DynamicImage::ImageLumaA16(_)
+        | DynamicImage::ImageRgb16(_)
+        | DynamicImage::ImageRgba16(_) => {
+            let wide = image.into_rgb16();
+            let (width, height) = wide.dimensions();
+            let levels = wide.into_raw().into_iter().map(|level| (level >> 8) as u8).collect();
+            RgbImage::from_raw(width, height, levels).expect("one level per sample of the same image")
+        }
+        image => image.into_rgb8(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{GrayAlphaImage, GrayImage, ImageBuffer, Luma, LumaA, Rgb, Rgba, RgbaImage};
+
+    fn first(image: impl Into<DynamicImage>) -> [u8; 3] {
+        to_rgb8(image.into()).get_pixel(0, 0).0
+    }
+
+    #[test]
+    fn eight_bit_types() {
+        assert_eq!(first(GrayImage::from_pixel(1, 1, Luma([77]))), [77; 3]);
+        assert_eq!(first(GrayAlphaImage::from_pixel(1, 1, LumaA([77, 0]))), [77; 3]);
+        assert_eq!(first(RgbaImage::from_pixel(1, 1, Rgba([1, 2, 3, 0]))), [1, 2, 3]);
+    }
+
+    #[test]
+    fn sixteen_bit_types_keep_the_high_byte() {
+        // 0x01ff rounds to 2 and 0x7fff to 128; Pillow 13 gives 1 and 127.
+        assert_eq!(first(ImageBuffer::from_pixel(1, 1, Rgb([0x01ffu16, 0x7fff, 0xffff]))), [1, 127, 255]);
+        assert_eq!(first(ImageBuffer::from_pixel(1, 1, Rgba([0x01ffu16, 0x7fff, 0xffff, 0]))), [1, 127, 255]);
+        assert_eq!(first(ImageBuffer::from_pixel(1, 1, LumaA([0x7fffu16, 9]))), [127; 3]);
+        assert_eq!(first(ImageBuffer::from_pixel(1, 1, Luma([0x7fffu16]))), [127; 3]);
+    }
+}

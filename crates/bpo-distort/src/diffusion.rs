@@ -1,0 +1,172 @@
+//! The diffusion noise of VCD ([arXiv 2311.16922](https://arxiv.org/abs/2311.16922)), with which BPO
+//! ([arXiv 2403.08730](https://arxiv.org/abs/2403.08730)) weakens its images.
+//!
+//! ```text
+//! x_t    = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps,    eps ~ N(0, 1)
+//! abar_t = (1 - beta_0) (1 - beta_1) ... (1 - beta_t)
+//! beta_i = sigmoid(-6 + 12 i / 999) (0.5e-2 - 1e-5) + 1e-5
+//! ```
+//!
+//! The authors add the noise to pixels that the model's preprocessing has already normalized;
+//! [`noise_pixels`] does that, [`replay_noise`] does it with noise from elsewhere. [`noise_rgb`] is for
+//! images that no model preprocesses here.
+
+use image::RgbImage;
+
+use crate::{DistortError, StageSeed};
+
+/// Number of steps of the schedule; a step is an index below this.
+pub const STEPS: u16 = 1000;
+
+/// The step that the released BPO script uses by default.
+pub const DEFAULT_STEP: u16 = 900;
+
+const BETA_MIN: f64 = 1e-5;
+const BETA_MAX: f64 = 0.5e-2;
+
+/// How much of the image and how much noise is left at a step; their squares sum to 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Coefficients {
+    /// `sqrt(abar_t)`, the factor of the clean image.
+    pub image: f64,
+    /// `sqrt(1 - abar_t)`, the factor of the noise.
+    pub noise: f64,
+}
+
+/// The coefficients of the schedule at a step from 0 (almost clean) to 999 (almost pure noise).
+///
+/// # Errors
+///
+/// [`DistortError::StepOutOfRange`] if `step` is not below [`STEPS`].
+pub fn coefficients(step: u16) -> Result<Coefficients, DistortError> {
+    check_step(step)?;
+    let abar: f64 = (0..=step).map(|i| 1.0 - beta(i)).product();
+    Ok(Coefficients { image: abar.sqrt(), noise: (1.0 - abar).sqrt() })
+}
+
+/// Noises normalized pixels in place with standard-normal deviates drawn from `seed`.
+///
+/// The deviates follow the order of the slice.
+///
+/// # Shapes
+///
+/// - pixels: `[channels, height, width]`, contiguous; one image, since it has one seed
+///
+/// # Errors
+///
+/// [`DistortError::StepOutOfRange`] if `step` is not below [`STEPS`].
+pub fn noise_pixels(pixels: &mut [f32], step: u16, seed: StageSeed) -> Result<(), DistortError> {
+    let mix = Mix::at(step)?;
+    for (pixel, noise) in pixels.iter_mut().zip(seed.normals()) {
+        *pixel = mix.blend(*pixel, noise as f32);
+    }
+    Ok(())
+}
+
+/// Noises normalized pixels in place with the given noise, so that a run made elsewhere can be repeated.
+///
+/// # Shapes
+///
+/// - pixels, noise: `[channels, height, width]`, contiguous and in the same order
+///
+/// # Errors
+///
+/// [`DistortError::StepOutOfRange`] if `step` is not below [`STEPS`], [`DistortError::NoiseLength`] if the
+/// slices differ in length. The pixels are then untouched.
+pub fn replay_noise(pixels: &mut [f32], noise: &[f32], step: u16) -> Result<(), DistortError> {
+    let mix = Mix::at(step)?;
+    if pixels.len() != noise.len() {
+        return Err(DistortError::NoiseLength { expected: pixels.len(), found: noise.len() });
+    }
+    for (pixel, &noise) in pixels.iter_mut().zip(noise) {
+        *pixel = mix.blend(*pixel, noise);
+    }
+    Ok(())
+}
+
+/// Noises an RGB image: grey levels are scaled to `[-1, 1]`, noised, clamped to `[-1, 1]` and rounded back.
+///
+/// This is the form for image files; the clamp makes it weaker than [`noise_pixels`] in the brightest and
+/// darkest regions, and the range differs from a model's normalization, so the two are alike but not equal.
+///
+/// # Errors
+///
+/// [`DistortError::StepOutOfRange`] if `step` is not below [`STEPS`].
+pub fn noise_rgb(image: &RgbImage, step: u16, seed: StageSeed) -> Result<RgbImage, DistortError> {
+    let Coefficients { image: keep, noise: add } = coefficients(step)?;
+    let mut noised = image.clone();
+    for (level, noise) in noised.iter_mut().zip(seed.normals()) {
+        let clean = f64::from(*level) / 127.5 - 1.0;
+        let value = (keep * clean + add * noise).clamp(-1.0, 1.0);
+        *level = ((value + 1.0) * 127.5).round() as u8;
+    }
+    Ok(noised)
+}
+
+pub(crate) fn check_step(step: u16) -> Result<(), DistortError> {
+    if step < STEPS { Ok(()) } else { Err(DistortError::StepOutOfRange { step, steps: STEPS }) }
+}
+
+fn beta(index: u16) -> f64 {
+    let position = -6.0 + 12.0 * f64::from(index) / f64::from(STEPS - 1);
+    let sigmoid = 1.0 / (1.0 + libm::exp(-position));
+    sigmoid * (BETA_MAX - BETA_MIN) + BETA_MIN
+}
+
+/// The coefficients in the precision of the pixels, as torch's scalar product has them.
+#[derive(Clone, Copy)]
+struct Mix {
+    image: f32,
+    noise: f32,
+}
+
+impl Mix {
+    fn at(step: u16) -> Result<Self, DistortError> {
+        let Coefficients { image, noise } = coefficients(step)?;
+        Ok(Self { image: image as f32, noise: noise as f32 })
+    }
+
+    fn blend(self, pixel: f32, noise: f32) -> f32 {
+        self.image * pixel + self.noise * noise
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replay_blends_pixels_and_noise() {
+        let Coefficients { image, noise } = coefficients(500).unwrap();
+        let mut pixels = [1.0, 0.0, -2.0];
+        replay_noise(&mut pixels, &[0.0, 1.0, 3.0], 500).unwrap();
+        let expected = [image, noise, -2.0 * image + 3.0 * noise];
+        for (found, expected) in pixels.iter().zip(expected) {
+            assert!((f64::from(*found) - expected).abs() < 1e-6, "{found} is not {expected}");
+        }
+    }
+
+    #[test]
+    fn replay_refuses_noise_of_another_length() {
+        let mut pixels = [0.5; 6];
+        let error = replay_noise(&mut pixels, &[1.0; 5], 500).unwrap_err();
+        assert!(matches!(error, DistortError::NoiseLength { expected: 6, found: 5 }), "{error}");
+        assert_eq!(pixels, [0.5; 6]);
+    }
+
+    #[test]
+    fn steps_end_at_999() {
+        assert!(coefficients(STEPS - 1).is_ok());
+        let error = coefficients(STEPS).unwrap_err();
+        assert_eq!(error.to_string(), "diffusion step 1000 is out of range: steps run from 0 to 999");
+    }
+
+    #[test]
+    fn seeded_noise_has_the_variance_of_the_schedule() {
+        let mut pixels = vec![0.0; 60_000];
+        noise_pixels(&mut pixels, 900, StageSeed::new(3, 0)).unwrap();
+        let variance = pixels.iter().map(|&p| f64::from(p).powi(2)).sum::<f64>() / pixels.len() as f64;
+        let expected = coefficients(900).unwrap().noise.powi(2);
+        assert!((variance - expected).abs() < 0.03, "{variance} is not near {expected}");
+    }
+}

@@ -1,0 +1,159 @@
+//! Image files to RGB, with limits and an error per way a file can be bad.
+
+use std::fs::File;
+use std::io::{self, Cursor, ErrorKind, Read};
+use std::path::Path;
+
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
+use serde::{Deserialize, Serialize};
+
+use crate::{DistortError, color, jpeg};
+
+/// What an image file may take. The defaults are ours; they fit photographs and stop decompression bombs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The longest side in pixels; 16,384 by default.
+    pub max_side: u32,
+    /// Width times height; 100,000,000 by default.
+    pub max_pixels: u64,
+    /// Bytes of the file; 256 MiB by default.
+    pub max_file_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_side: 16_384, max_pixels: 100_000_000, max_file_bytes: 256 << 20 }
+    }
+}
+
+impl Limits {
+    /// Sets the longest side in pixels.
+    pub fn with_max_side(mut self, max_side: u32) -> Self {
+        self.max_side = max_side;
+        self
+    }
+
+    /// Sets the number of pixels.
+    pub fn with_max_pixels(mut self, max_pixels: u64) -> Self {
+        self.max_pixels = max_pixels;
+        self
+    }
+
+    /// Sets the size of the file in bytes.
+    pub fn with_max_file_bytes(mut self, max_file_bytes: u64) -> Self {
+        self.max_file_bytes = max_file_bytes;
+        self
+    }
+
+    /// What a decoder may allocate: all pixels of the widest colour type, and room for tables and metadata.
+    fn decoder_limits(&self) -> image::Limits {
+        const WIDEST_PIXEL: u64 = 16;
+        const METADATA: u64 = 64 << 20;
+        let mut limits = image::Limits::no_limits();
+        limits.max_alloc = Some(self.max_pixels.saturating_mul(WIDEST_PIXEL).saturating_add(METADATA));
+        limits
+    }
+
+    fn check_file(&self, path: &Path, found: u64) -> Result<(), DistortError> {
+        let limit = self.max_file_bytes;
+        match found {
+            0 => Err(DistortError::EmptyFile { path: path.into() }),
+            _ if found > limit => Err(DistortError::FileTooLarge { path: path.into(), found, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_size(&self, path: &Path, (width, height): (u32, u32)) -> Result<(), DistortError> {
+        let path = || path.to_path_buf();
+        if width == 0 || height == 0 {
+            return Err(DistortError::NoPixels { path: path(), width, height });
+        }
+        if width.max(height) > self.max_side {
+            return Err(DistortError::SideTooLong { path: path(), width, height, limit: self.max_side });
+        }
+        if u64::from(width) * u64::from(height) > self.max_pixels {
+            return Err(DistortError::TooManyPixels { path: path(), width, height, limit: self.max_pixels });
+        }
+        Ok(())
+    }
+}
+
+/// Reads an image file as 8-bit RGB, upright.
+///
+/// The format is told from the content, not from the file's extension. Dimensions are checked before anything
+/// is decoded. The EXIF orientation is applied. Colours are converted as Pillow's `convert("RGB")` does: alpha
+/// is dropped, palettes are looked up, grey is repeated, 16-bit samples give their high byte. Of an animation
+/// the first frame is taken.
+///
+/// # Errors
+///
+/// [`DistortError::Missing`], [`NotAFile`](DistortError::NotAFile), [`Unreadable`](DistortError::Unreadable)
+/// or [`FileTooLarge`](DistortError::FileTooLarge), and those of [`decode_rgb`]. Each has the path.
+pub fn load_rgb(path: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, DistortError> {
+    let path = path.as_ref();
+    let bytes = read_file(path, limits)?;
+    decode_rgb(&bytes, path, limits)
+}
+
+/// Decodes the bytes of an image file as [`load_rgb`] does; `name` stands for the path in errors.
+///
+/// # Errors
+///
+/// [`DistortError::EmptyFile`], [`FileTooLarge`](DistortError::FileTooLarge),
+/// [`NotAnImage`](DistortError::NotAnImage), [`Unsupported`](DistortError::Unsupported),
+/// [`NoPixels`](DistortError::NoPixels), [`SideTooLong`](DistortError::SideTooLong),
+/// [`TooManyPixels`](DistortError::TooManyPixels), [`Truncated`](DistortError::Truncated) or
+/// [`Undecodable`](DistortError::Undecodable).
+pub fn decode_rgb(bytes: &[u8], name: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, DistortError> {
+    let path = name.as_ref();
+    limits.check_file(path, bytes.len() as u64)?;
+    let format = image::guess_format(bytes).map_err(|_| DistortError::NotAnImage { path: path.into() })?;
+    let fail = |source| decode_error(path, bytes, format, source);
+
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits.decoder_limits());
+    let mut decoder = reader.into_decoder().map_err(fail)?;
+    limits.check_size(path, decoder.dimensions())?;
+    if format == ImageFormat::Jpeg && !jpeg::is_complete(bytes) {
+        return Err(DistortError::Truncated { path: path.into(), bytes: bytes.len() });
+    }
+    let orientation = decoder.orientation().map_err(fail)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(fail)?;
+    image.apply_orientation(orientation);
+    Ok(color::to_rgb8(image))
+}
+
+fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>, DistortError> {
+    let fail = |source: io::Error| match source.kind() {
+        ErrorKind::NotFound => DistortError::Missing { path: path.into() },
+        _ => DistortError::Unreadable { path: path.into(), source },
+    };
+    // Before opening, which would wait for ever on a pipe.
+    let metadata = path.metadata().map_err(fail)?;
+    if !metadata.is_file() {
+        return Err(DistortError::NotAFile { path: path.into() });
+    }
+    limits.check_file(path, metadata.len())?;
+
+    // The file may have grown since; one byte above the limit is enough to tell.
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    let at_most = limits.max_file_bytes.saturating_add(1);
+    File::open(path).and_then(|file| file.take(at_most).read_to_end(&mut bytes)).map_err(fail)?;
+    Ok(bytes)
+}
+
+fn decode_error(path: &Path, bytes: &[u8], format: ImageFormat, source: ImageError) -> DistortError {
+    let path = path.to_path_buf();
+    match &source {
+        ImageError::Unsupported(_) => DistortError::Unsupported { path, source },
+        ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            DistortError::Truncated { path, bytes: bytes.len() }
+        }
+        _ if format == ImageFormat::Jpeg && !jpeg::is_complete(bytes) => {
+            DistortError::Truncated { path, bytes: bytes.len() }
+        }
+        _ => DistortError::Undecodable { path, source },
+    }
+}

@@ -1,0 +1,103 @@
+//! Seeds and normal deviates that are the same on every platform.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// Fills the rest of the ChaCha key. Changing it changes every distorted image, so it carries a version.
+const DOMAIN: [u8; 16] = *b"bpo-distort/v1\0\0";
+
+/// What the randomness of one stage of a distortion depends on: the seed of the item and the place of the
+/// stage in its sequence.
+///
+/// Together they are the key of a ChaCha8 stream, so no two stages share one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StageSeed {
+    item: u64,
+    stage: u64,
+}
+
+impl StageSeed {
+    /// The seed of the stage at index `stage` (from 0) for an item.
+    pub fn new(item: u64, stage: usize) -> Self {
+        Self { item, stage: stage as u64 }
+    }
+
+    fn rng(self) -> ChaCha8Rng {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&self.item.to_le_bytes());
+        key[8..16].copy_from_slice(&self.stage.to_le_bytes());
+        key[16..].copy_from_slice(&DOMAIN);
+        ChaCha8Rng::from_seed(key)
+    }
+
+    /// An endless stream of standard-normal deviates.
+    pub(crate) fn normals(self) -> Normals {
+        Normals { rng: self.rng(), spare: None }
+    }
+}
+
+/// Marsaglia's polar method over ChaCha8.
+///
+/// It needs one transcendental function, the logarithm, taken from `libm` rather than from the platform's C
+/// library: everything else is IEEE arithmetic, so the values agree to the bit everywhere. The ziggurat of
+/// `rand_distr` calls the platform's `exp` and `ln` to accept or reject, where a last-bit difference would
+/// shift every value that follows.
+pub(crate) struct Normals {
+    rng: ChaCha8Rng,
+    spare: Option<f64>,
+}
+
+impl Normals {
+    /// Uniform on `[-1, 1)` in steps of 2^-52.
+    fn symmetric_uniform(&mut self) -> f64 {
+        const STEP: f64 = 1.0 / (1u64 << 52) as f64;
+        (self.rng.next_u64() >> 11) as f64 * STEP - 1.0
+    }
+}
+
+impl Iterator for Normals {
+    type Item = f64;
+
+    fn next(&mut self) -> Option<f64> {
+        if let Some(spare) = self.spare.take() {
+            return Some(spare);
+        }
+        loop {
+            let (u, v) = (self.symmetric_uniform(), self.symmetric_uniform());
+            let square = u * u + v * v;
+            if square > 0.0 && square < 1.0 {
+                let scale = (-2.0 * libm::log(square) / square).sqrt();
+                self.spare = Some(v * scale);
+                return Some(u * scale);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deviates_are_standard_normal() {
+        const COUNT: usize = 200_000;
+        let values: Vec<f64> = StageSeed::new(1, 0).normals().take(COUNT).collect();
+        let moment = |power: i32| values.iter().map(|v| v.powi(power)).sum::<f64>() / COUNT as f64;
+        // Tolerances are about five standard errors of each moment.
+        assert!(moment(1).abs() < 0.012, "mean {}", moment(1));
+        assert!((moment(2) - 1.0).abs() < 0.016, "variance {}", moment(2));
+        assert!(moment(3).abs() < 0.045, "third moment {}", moment(3));
+        assert!((moment(4) - 3.0).abs() < 0.11, "fourth moment {}", moment(4));
+        let beyond_two = values.iter().filter(|v| v.abs() > 2.0).count() as f64 / COUNT as f64;
+        assert!((beyond_two - 0.0455).abs() < 0.0024, "two-sigma tail {beyond_two}");
+    }
+
+    #[test]
+    fn items_and_stages_have_streams_of_their_own() {
+        let first = |item, stage| StageSeed::new(item, stage).normals().next();
+        assert_eq!(first(1, 0), first(1, 0));
+        assert_ne!(first(1, 0), first(2, 0));
+        assert_ne!(first(1, 0), first(1, 1));
+        assert_ne!(first(0, 1), first(1, 0));
+    }
+}

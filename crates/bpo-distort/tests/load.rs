@@ -1,0 +1,256 @@
+//! Good and bad image files, made on the fly.
+
+use std::fs;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use bpo_distort::{DistortError, Limits, decode_rgb, load_rgb};
+use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+use proptest::prelude::*;
+
+/// The formats this crate reads.
+const FORMATS: [ImageFormat; 6] = [
+    ImageFormat::Bmp,
+    ImageFormat::Gif,
+    ImageFormat::Jpeg,
+    ImageFormat::Png,
+    ImageFormat::Tiff,
+    ImageFormat::WebP,
+];
+
+fn picture() -> RgbImage {
+    RgbImage::from_fn(48, 32, |x, y| Rgb([(x * 5) as u8, (y * 8) as u8, (x * 37 + y * 91) as u8]))
+}
+
+fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    image.into().write_to(&mut Cursor::new(&mut bytes), format).unwrap();
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Result<RgbImage, DistortError> {
+    decode_rgb(bytes, "memory", &Limits::default())
+}
+
+/// A file in a directory that lives as long as the test.
+struct TempFile {
+    _directory: tempfile::TempDir,
+    path: PathBuf,
+}
+
+fn file(name: &str, bytes: &[u8]) -> TempFile {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(name);
+    fs::write(&path, bytes).unwrap();
+    TempFile { _directory: directory, path }
+}
+
+/// The error of loading `path`, whose message must name it.
+fn load_error(path: &Path, limits: &Limits) -> DistortError {
+    let error = load_rgb(path, limits).unwrap_err();
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error} does not name {}", path.display());
+    error
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |crc, byte| {
+        (0..8).fold(
+            crc ^ u32::from(*byte),
+            |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 },
+        )
+    })
+}
+
+/// The beginning of a PNG: a valid header that claims a size.
+fn png_header(width: u32, height: u32) -> Vec<u8> {
+    let mut header = b"IHDR".to_vec();
+    header.extend(width.to_be_bytes());
+    header.extend(height.to_be_bytes());
+    header.extend([8, 2, 0, 0, 0]);
+    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0d".to_vec();
+    png.extend(&header);
+    png.extend(crc32(&header).to_be_bytes());
+    png.extend(b"\0\0\0\x10IDAT");
+    png
+}
+
+/// Puts an EXIF block that says how to turn the image behind the start marker of a JPEG.
+fn with_exif_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
+    let mut tiff = b"MM\0\x2a\0\0\0\x08\0\x01".to_vec();
+    // Tag 0x0112, type SHORT, one value.
+    tiff.extend([0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, orientation, 0, 0, 0, 0, 0, 0]);
+    let mut rotated = jpeg[..2].to_vec();
+    rotated.extend([0xff, 0xe1, 0, (2 + 6 + tiff.len()) as u8]);
+    rotated.extend(b"Exif\0\0");
+    rotated.extend(tiff);
+    rotated.extend(&jpeg[2..]);
+    rotated
+}
+
+#[test]
+fn every_format_is_told_from_its_content() {
+    for format in FORMATS {
+        let file = file("picture.data", &encode(picture(), format));
+        let loaded =
+            load_rgb(&file.path, &Limits::default()).unwrap_or_else(|error| panic!("{format:?}: {error}"));
+        assert_eq!(loaded.dimensions(), (48, 32), "{format:?}");
+        if !matches!(format, ImageFormat::Jpeg | ImageFormat::Gif) {
+            assert_eq!(loaded, picture(), "{format:?}");
+        }
+    }
+}
+
+#[test]
+fn alpha_is_dropped_and_grey_repeated() {
+    let clear = image::RgbaImage::from_pixel(3, 2, image::Rgba([10, 20, 30, 0]));
+    assert_eq!(
+        decode(&encode(clear, ImageFormat::Png)).unwrap(),
+        RgbImage::from_pixel(3, 2, Rgb([10, 20, 30]))
+    );
+    let grey = image::GrayImage::from_pixel(3, 2, image::Luma([90]));
+    assert_eq!(decode(&encode(grey, ImageFormat::Png)).unwrap(), RgbImage::from_pixel(3, 2, Rgb([90; 3])));
+}
+
+#[test]
+fn exif_orientation_is_applied() {
+    let jpeg = encode(picture(), ImageFormat::Jpeg);
+    let upright = decode(&jpeg).unwrap();
+    let turned = |orientation| decode(&with_exif_orientation(&jpeg, orientation)).unwrap();
+    assert_eq!(turned(1), upright);
+    assert_eq!(turned(2), image::imageops::flip_horizontal(&upright));
+    assert_eq!(turned(3), image::imageops::rotate180(&upright));
+    assert_eq!(turned(6), image::imageops::rotate90(&upright));
+    assert_eq!(turned(8), image::imageops::rotate270(&upright));
+    assert_eq!(turned(6).dimensions(), (32, 48));
+    // No such orientation: taken as upright.
+    assert_eq!(turned(99), upright);
+}
+
+#[test]
+fn missing_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = load_error(&directory.path().join("none.jpg"), &Limits::default());
+    assert!(matches!(error, DistortError::Missing { .. }), "{error:?}");
+}
+
+#[test]
+fn directory_in_place_of_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = load_error(directory.path(), &Limits::default());
+    assert!(matches!(error, DistortError::NotAFile { .. }), "{error:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn unreadable_file() {
+    // A file where a directory is needed is refused for every user, permissions are not.
+    let file = file("picture.png", &encode(picture(), ImageFormat::Png));
+    let error = load_error(&file.path.join("picture.png"), &Limits::default());
+    assert!(matches!(error, DistortError::Unreadable { .. }), "{error:?}");
+    assert!(std::error::Error::source(&error).is_some());
+}
+
+#[test]
+fn file_of_zero_bytes() {
+    let error = load_error(&file("empty.png", b"").path, &Limits::default());
+    assert!(matches!(error, DistortError::EmptyFile { .. }), "{error:?}");
+}
+
+#[test]
+fn text_with_an_image_extension() {
+    let error = load_error(&file("notes.jpg", b"this is no picture at all").path, &Limits::default());
+    assert!(matches!(error, DistortError::NotAnImage { .. }), "{error:?}");
+}
+
+#[test]
+fn known_format_that_is_not_supported() {
+    let error = load_error(&file("picture.qoi", b"qoif\0\0\0\x01\0\0\0\x01\x03\0").path, &Limits::default());
+    assert!(matches!(error, DistortError::Unsupported { .. }), "{error:?}");
+}
+
+#[test]
+fn sides_are_limited_before_decoding() {
+    // There is nothing behind the header: an attempt to decode would find the file truncated.
+    let error = load_error(&file("wide.png", &png_header(30_000, 4)).path, &Limits::default());
+    assert!(
+        matches!(error, DistortError::SideTooLong { width: 30_000, height: 4, limit: 16_384, .. }),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("30000 x 4 pixels, above the limit max_side = 16384"), "{error}");
+}
+
+#[test]
+fn pixels_are_limited_before_decoding() {
+    let error = load_error(&file("bomb.png", &png_header(16_000, 16_000)).path, &Limits::default());
+    assert!(matches!(error, DistortError::TooManyPixels { limit: 100_000_000, .. }), "{error:?}");
+    let bytes = encode(picture(), ImageFormat::Png);
+    let exact = Limits::default().with_max_side(48).with_max_pixels(48 * 32);
+    assert_eq!(decode_rgb(&bytes, "memory", &exact).unwrap(), picture());
+    assert!(decode_rgb(&bytes, "memory", &exact.with_max_side(47)).is_err());
+    assert!(decode_rgb(&bytes, "memory", &exact.with_max_pixels(48 * 32 - 1)).is_err());
+}
+
+#[test]
+fn file_size_is_limited() {
+    let bytes = encode(picture(), ImageFormat::Png);
+    let (size, file) = (bytes.len() as u64, file("picture.png", &bytes));
+    assert!(load_rgb(&file.path, &Limits::default().with_max_file_bytes(size)).is_ok());
+    let error = load_error(&file.path, &Limits::default().with_max_file_bytes(size - 1));
+    assert!(matches!(error, DistortError::FileTooLarge { found, .. } if found == size), "{error:?}");
+}
+
+#[test]
+fn truncated_files() {
+    for format in FORMATS {
+        let bytes = encode(picture(), format);
+        for kept in [bytes.len() / 2, bytes.len() * 9 / 10] {
+            let error = load_error(&file("cut.img", &bytes[..kept]).path, &Limits::default());
+            let cut = matches!(error, DistortError::Truncated { .. } | DistortError::Undecodable { .. });
+            assert!(cut, "{format:?} cut to {kept} of {}: {error:?}", bytes.len());
+            if matches!(format, ImageFormat::Jpeg | ImageFormat::Png) {
+                assert!(
+                    matches!(error, DistortError::Truncated { .. }),
+                    "{format:?} cut to {kept}: {error:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn damaged_file() {
+    let mut bytes = encode(picture(), ImageFormat::Png);
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    let error = load_error(&file("damaged.png", &bytes).path, &Limits::default());
+    assert!(matches!(error, DistortError::Undecodable { .. }), "{error:?}");
+    assert!(std::error::Error::source(&error).is_some());
+}
+
+#[test]
+fn limits_are_read_from_configuration() {
+    let limits: Limits = serde_json::from_str(r#"{"max_side": 99}"#).unwrap();
+    assert_eq!(limits, Limits::default().with_max_side(99));
+    assert!(serde_json::from_str::<Limits>(r#"{"max_sides": 99}"#).is_err());
+}
+
+proptest! {
+    #[test]
+    fn no_damage_makes_it_panic(
+        format in prop::sample::select(FORMATS.to_vec()),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        kept in any::<prop::sample::Index>(),
+    ) {
+        let mut bytes = encode(picture(), format);
+        for (at, value) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        bytes.truncate(kept.index(bytes.len()) + 1);
+        // Decoded or refused; a size above these limits must not be allocated.
+        let limits = Limits::default().with_max_pixels(1 << 16);
+        if let Ok(image) = decode_rgb(&bytes, "memory", &limits) {
+            prop_assert!(u64::from(image.width()) * u64::from(image.height()) <= limits.max_pixels);
+        }
+    }
+}
