@@ -1,0 +1,156 @@
+//! Tests of [`ChatTemplate`].
+
+use super::super::special::SpecialToken;
+use super::*;
+
+/// As published in llava-hf/llava-1.5-7b-hf's chat_template.json.
+const LLAVA_HF: &str = "{% for message in messages %}{% if message['role'] != 'system' %}\
+{{ message['role'].upper() + ': '}}{% endif %}{# Render all images first #}\
+{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\\n' }}{% endfor %}\
+{# Render all text next #}{% if message['role'] != 'assistant' %}\
+{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] + ' '}}{% endfor %}\
+{% else %}{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}\
+{% generation %}{{ content['text'] + ' '}}{% endgeneration %}{% endfor %}{% endif %}{% endfor %}\
+{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}";
+const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}\
+{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+const SYSTEM: &str = "A chat between a curious human and an artificial intelligence assistant. The assistant gives \
+                      helpful, detailed, and polite answers to the human's questions. ";
+
+fn special(eos: &str) -> SpecialTokens {
+    let token = |text: &str, id| SpecialToken { text: text.to_owned(), id };
+    SpecialTokens {
+        bos: Some(token("<s>", 1)),
+        eos: token(eos, 2),
+        image: token("<image>", 3),
+        add_bos: None,
+    }
+}
+
+fn chat(source: &str) -> ChatTemplate {
+    ChatTemplate::new(source, "a test", &special("</s>")).unwrap()
+}
+
+fn rendered(prompt: &str, answer: &str) -> Rendered {
+    Rendered { prompt: prompt.to_owned(), answer: answer.to_owned() }
+}
+
+#[test]
+fn llava_hf_with_several_turns() {
+    let chat = chat(LLAVA_HF);
+    assert_eq!(chat.content, Content::Parts);
+    let history = [Turn::new("What?\n<image>", "A cat.")];
+    let with_answer = chat.render_with_answer(&history, "Is it black?", "It is.", true).unwrap();
+    assert_eq!(
+        with_answer,
+        rendered("USER: <image>\nWhat? ASSISTANT: A cat. USER: Is it black? ASSISTANT:", " It is.</s>")
+    );
+    assert_eq!(chat.render(&history, "Is it black?", true).unwrap(), with_answer.prompt);
+    assert_eq!(chat.render(&[], "Hi", false).unwrap(), "USER: Hi ASSISTANT:");
+}
+
+#[test]
+fn without_a_template_the_conversation_is_vicuna_v1() {
+    let dir = tempfile::tempdir().unwrap();
+    let chat = ChatTemplate::from_dir(dir.path(), &special("</s>")).unwrap();
+    let one = chat.render_with_answer(&[], "<image>\nQ", "A", true).unwrap();
+    assert_eq!(one, rendered(&format!("{SYSTEM}USER: <image>\nQ ASSISTANT:"), " A</s>"));
+    let history = [Turn::new("Q\n<image>", "A"), Turn::new("Q2", "A2</s>")];
+    assert_eq!(
+        chat.render(&history, "Q3", true).unwrap(),
+        format!("{SYSTEM}USER: <image>\nQ ASSISTANT: A</s>USER: Q2 ASSISTANT: A2</s>USER: Q3 ASSISTANT:")
+    );
+    assert_eq!(chat.render(&[], "", true).unwrap(), format!("{SYSTEM}USER: <image> ASSISTANT:"));
+    assert_eq!(chat.render(&[], "", false).unwrap(), format!("{SYSTEM}USER:  ASSISTANT:"));
+}
+
+#[test]
+fn templates_of_strings_are_recognized() {
+    let chat = ChatTemplate::new(CHATML, "a test", &special("<|im_end|>")).unwrap();
+    assert_eq!(chat.content, Content::Text);
+    assert_eq!(
+        chat.render_with_answer(&[], "What is it? <image>", "Émile's 猫 🐈", true).unwrap(),
+        rendered(
+            "<|im_start|>user\n<image>\nWhat is it?<|im_end|>\n<|im_start|>assistant\n",
+            "Émile's 猫 🐈<|im_end|>"
+        )
+    );
+    // Printing a list is no failure to Jinja, but it is not what the template's author wanted.
+    let printing = self::chat("{% for m in messages %}{{ m.content }}|{% endfor %}");
+    assert_eq!(printing.content, Content::Text);
+}
+
+#[test]
+fn the_image_token_goes_wherever_it_is() {
+    let chat = chat(LLAVA_HF);
+    for prompt in
+        ["<image>\nWhat?", "What?\n<image>", "<image> What?", "What? <image>", "What?", "<image>What?"]
+    {
+        assert_eq!(chat.render(&[], prompt, true).unwrap(), "USER: <image>\nWhat? ASSISTANT:", "{prompt:?}");
+    }
+    assert_eq!(chat.render(&[], " spaces stay ", false).unwrap(), "USER:  spaces stay  ASSISTANT:");
+}
+
+#[test]
+fn eos_is_written_once_whoever_wrote_it() {
+    let writes_eos = "{% for m in messages %}{{ m.role + ':' }}{% for c in m.content %}{{ ' ' + c.text }}{% endfor %}\
+                      {{ eos_token + '\n' if m.role == 'assistant' else '\n' }}{% endfor %}\
+                      {% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}";
+    for template in [LLAVA_HF, VICUNA_V1, writes_eos] {
+        for answer in ["A.", "A.</s>", "A. </s>\n", "A.</s></s>"] {
+            let rendered = chat(template).render_with_answer(&[], "Q", answer, false).unwrap();
+            assert_eq!(rendered.answer, " A.</s>", "{template:?}, {answer:?}");
+        }
+    }
+}
+
+#[test]
+fn the_template_gets_bos_and_eos() {
+    let template = "{{ bos_token }}{% for m in messages %}{{ m.content[0].text }}{{ eos_token }}{% endfor %}";
+    assert_eq!(chat(template).render(&[], "Q", false).unwrap(), "<s>Q</s>");
+}
+
+#[test]
+fn bad_templates_and_answers_are_errors() {
+    let new = |source: &str| ChatTemplate::new(source, "a test", &special("</s>"));
+    assert!(matches!(new("{% if"), Err(ProcessorError::Template { .. })));
+    assert!(matches!(new("{{ raise_exception('no') }}"), Err(ProcessorError::Template { .. })));
+    assert!(matches!(new("hello"), Err(ProcessorError::TemplateDropsText { .. })));
+
+    let chat = chat(LLAVA_HF);
+    for answer in ["", " \n", "</s>", " </s> </s>"] {
+        let error = chat.render_with_answer(&[], "Q", answer, true).unwrap_err();
+        assert!(matches!(error, ProcessorError::EmptyAnswer), "{answer:?}: {error}");
+    }
+    let detached = "{% for m in messages %}{{ m.role }}: {{ m.content[0].text }}\n{% endfor %}\
+                    {% if add_generation_prompt %}Your turn:{% endif %}";
+    let error = self::chat(detached).render_with_answer(&[], "Q", "A", false).unwrap_err();
+    assert!(matches!(error, ProcessorError::AnswerNotAppended { .. }));
+}
+
+#[test]
+fn the_template_is_found_in_every_place() {
+    let plain = serde_json::json!({ "chat_template": LLAVA_HF });
+    let list = serde_json::json!({ "chat_template": [
+        { "name": "tool_use", "template": "{{ messages }}" }, { "name": "default", "template": LLAVA_HF },
+    ] });
+    let map = serde_json::json!({ "chat_template": { "default": LLAVA_HF, "rag": "{{ messages }}" } });
+    for (file, text) in [
+        ("chat_template.jinja", LLAVA_HF.to_owned()),
+        ("chat_template.json", plain.to_string()),
+        ("processor_config.json", list.to_string()),
+        ("tokenizer_config.json", map.to_string()),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        // The file that is asked last must not hide the one under test.
+        std::fs::write(dir.path().join("tokenizer_config.json"), "{}").unwrap();
+        std::fs::write(dir.path().join(file), text).unwrap();
+        let chat = ChatTemplate::from_dir(dir.path(), &special("</s>")).unwrap();
+        assert_eq!(chat.render(&[], "Q", true).unwrap(), "USER: <image>\nQ ASSISTANT:", "{file}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let only = serde_json::json!({ "chat_template": [{ "name": "rag", "template": "x" }] });
+    std::fs::write(dir.path().join("tokenizer_config.json"), only.to_string()).unwrap();
+    let error = ChatTemplate::from_dir(dir.path(), &special("</s>")).unwrap_err();
+    assert!(matches!(error, ProcessorError::Value { key: "chat_template", .. }));
+}

@@ -1,0 +1,226 @@
+//! From text to token ids and back.
+
+use std::path::Path;
+
+use tokenizers::Tokenizer;
+
+use super::special::SpecialTokens;
+use super::{IMAGE_TOKEN, ProcessorError};
+
+/// A prompt and its answer as one sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Answered {
+    /// Prompt and answer: BOS once in front, an id per image token, EOS once at the end.
+    pub ids: Vec<u32>,
+    /// Where the answer begins: the length of what the ids share with those of the prompt alone.
+    pub answer_start: usize,
+    /// Whether [`fit`](Self::fit) cut the end of the answer off.
+    pub truncated: bool,
+}
+
+impl Answered {
+    /// The ids of the prompt.
+    #[must_use]
+    pub fn prompt(&self) -> &[u32] {
+        &self.ids[..self.answer_start]
+    }
+
+    /// The ids of the answer, with EOS unless it was cut off.
+    #[must_use]
+    pub fn answer(&self) -> &[u32] {
+        &self.ids[self.answer_start..]
+    }
+
+    /// Cuts the end of the answer off where the sequence is longer than `limit`.
+    ///
+    /// # Errors
+    /// [`ProcessorError::PromptTooLong`] if the prompt does not fit, [`ProcessorError::AnswerCutToNothing`] if nothing
+    /// of the answer does.
+    pub fn fit(mut self, limit: usize) -> Result<Self, ProcessorError> {
+        check_prompt_length(self.prompt(), limit)?;
+        if self.answer_start == limit {
+            return Err(ProcessorError::AnswerCutToNothing { tokens: self.answer_start, limit });
+        }
+        self.truncated |= self.ids.len() > limit;
+        self.ids.truncate(limit);
+        Ok(self)
+    }
+}
+
+/// Refuses a prompt of more than `limit` tokens: unlike an answer, it cannot be cut without changing the question.
+///
+/// # Errors
+/// [`ProcessorError::PromptTooLong`].
+pub fn check_prompt_length(ids: &[u32], limit: usize) -> Result<(), ProcessorError> {
+    if ids.len() > limit {
+        return Err(ProcessorError::PromptTooLong { tokens: ids.len(), limit });
+    }
+    Ok(())
+}
+
+/// A checkpoint's tokenizer, with the rules about special tokens that every sequence follows.
+#[derive(Clone, Debug)]
+pub struct TextProcessor {
+    tokenizer: Tokenizer,
+    special: SpecialTokens,
+    /// What the tokenizer puts in front of every sequence.
+    prefix: Vec<u32>,
+}
+
+impl TextProcessor {
+    /// Reads `tokenizer.json`, and the special tokens from the configs beside it.
+    ///
+    /// # Errors
+    /// [`ProcessorError::NoTokenizer`] where the file is missing, [`ProcessorError::Tokenizer`] where it is broken,
+    /// [`ProcessorError::NoToken`] where nothing names the end or the image token.
+    pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self, ProcessorError> {
+        Self::load(dir.as_ref(), None)
+    }
+
+    /// The same with an image token of the caller's choice.
+    ///
+    /// # Errors
+    /// Those of [`from_dir`](Self::from_dir).
+    pub fn from_dir_with_image_token(
+        dir: impl AsRef<Path>,
+        image_token: u32,
+    ) -> Result<Self, ProcessorError> {
+        Self::load(dir.as_ref(), Some(image_token))
+    }
+
+    fn load(dir: &Path, image_token: Option<u32>) -> Result<Self, ProcessorError> {
+        let path = dir.join("tokenizer.json");
+        if !path.exists() {
+            return Err(ProcessorError::NoTokenizer { path });
+        }
+        let read = Tokenizer::from_file(&path);
+        let mut tokenizer = read.map_err(|source| ProcessorError::Tokenizer { path, source })?;
+        // Both are settings left over from whoever saved the file; lengths are ours to decide.
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(tokenize_error)?;
+        let special = SpecialTokens::from_dir(dir, &tokenizer, image_token)?;
+        let prefix = prefix(&tokenizer, &special)?;
+        Ok(Self { tokenizer, special, prefix })
+    }
+
+    /// The special tokens.
+    #[must_use]
+    pub fn special(&self) -> &SpecialTokens {
+        &self.special
+    }
+
+    /// The ids of a rendered prompt: BOS once in front, `<image>` as `image_tokens` ids (0 where there is no image).
+    ///
+    /// # Errors
+    /// [`ProcessorError::ImageTokens`] if the text has not one `<image>` with an image, or has one without.
+    pub fn encode_prompt(&self, text: &str, image_tokens: usize) -> Result<Vec<u32>, ProcessorError> {
+        self.encode(text, image_tokens)
+    }
+
+    /// The ids of a rendered prompt and its answer, tokenized together as one string, with EOS once at the end.
+    ///
+    /// Apart, the two would not give the same ids: most tokenizers treat the beginning of a text in a special way.
+    ///
+    /// # Errors
+    /// [`ProcessorError::ImageTokens`] as above, [`ProcessorError::EmptyAnswer`], and [`ProcessorError::EosInAnswer`]
+    /// if the answer goes on after an EOS.
+    pub fn encode_answered(
+        &self,
+        prompt: &str,
+        answer: &str,
+        image_tokens: usize,
+    ) -> Result<Answered, ProcessorError> {
+        let eos = &self.special.eos;
+        let answer = strip_end(answer, &eos.text);
+        if answer.trim().is_empty() {
+            return Err(ProcessorError::EmptyAnswer);
+        }
+        let prompt_ids = self.encode(prompt, image_tokens)?;
+        let mut ids = self.encode(&format!("{prompt}{answer}{}", eos.text), image_tokens)?;
+        if ids.last() != Some(&eos.id) {
+            ids.push(eos.id);
+        }
+        let answer_start = prompt_ids.iter().zip(&ids).take_while(|(a, b)| a == b).count();
+        let answered = Answered { ids, answer_start, truncated: false };
+        let said = answered.answer().split_last().map_or(&[][..], |(_, said)| said);
+        if said.is_empty() {
+            return Err(ProcessorError::EmptyAnswer);
+        }
+        if said.contains(&eos.id) {
+            return Err(ProcessorError::EosInAnswer { token: eos.text.clone() });
+        }
+        Ok(answered)
+    }
+
+    /// The text of `ids`.
+    ///
+    /// # Errors
+    /// [`ProcessorError::Tokenize`] if the tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, ProcessorError> {
+        self.tokenizer.decode(ids, skip_special).map_err(tokenize_error)
+    }
+
+    fn encode(&self, text: &str, image_tokens: usize) -> Result<Vec<u32>, ProcessorError> {
+        let image = &self.special.image;
+        let text = if image.text == IMAGE_TOKEN {
+            text.into()
+        } else {
+            // Our template and many others write `<image>` whatever the token is called.
+            std::borrow::Cow::Owned(text.replace(IMAGE_TOKEN, &image.text))
+        };
+        let encoding = self.tokenizer.encode(text.as_ref(), false).map_err(tokenize_error)?;
+        let mut tokens = encoding.get_ids();
+        let mut ids = self.prefix.clone();
+        if let Some(bos) = &self.special.bos {
+            // Templates of some checkpoints write BOS although their tokenizer adds it.
+            let written = tokens.iter().take_while(|id| **id == bos.id).count();
+            tokens = &tokens[written..];
+            if written > 0 && !ids.contains(&bos.id) {
+                ids.push(bos.id);
+            }
+        }
+        let found = tokens.iter().filter(|id| **id == image.id).count();
+        let expected = usize::from(image_tokens > 0);
+        if found != expected {
+            return Err(ProcessorError::ImageTokens { expected, found });
+        }
+        ids.reserve(tokens.len() + image_tokens);
+        for id in tokens {
+            let times = if *id == image.id { image_tokens } else { 1 };
+            ids.extend(std::iter::repeat_n(*id, times));
+        }
+        Ok(ids)
+    }
+}
+
+/// `text` without white space and `eos` at its end, however often they are there.
+pub(super) fn strip_end<'a>(text: &'a str, eos: &str) -> &'a str {
+    let mut text = text.trim_end();
+    while let Some(rest) = text.strip_suffix(eos).filter(|_| !eos.is_empty()) {
+        text = rest.trim_end();
+    }
+    text
+}
+
+/// What the tokenizer's post-processor puts in front of a text. What it may put behind it is not wanted: a prompt goes
+/// on with its answer, and EOS after an answer is ours to write.
+fn prefix(tokenizer: &Tokenizer, special: &SpecialTokens) -> Result<Vec<u32>, ProcessorError> {
+    const PROBE: &str = "a";
+    let bare = tokenizer.encode(PROBE, false).map_err(tokenize_error)?;
+    let full = tokenizer.encode(PROBE, true).map_err(tokenize_error)?;
+    let at = full.get_ids().windows(bare.len().max(1)).position(|window| window == bare.get_ids());
+    let mut prefix = full.get_ids()[..at.unwrap_or(0)].to_vec();
+    if let Some(bos) = &special.bos {
+        match special.add_bos {
+            Some(true) if !prefix.contains(&bos.id) => prefix.insert(0, bos.id),
+            Some(false) => prefix.retain(|id| *id != bos.id),
+            _ => {}
+        }
+    }
+    Ok(prefix)
+}
+
+fn tokenize_error(source: tokenizers::Error) -> ProcessorError {
+    ProcessorError::Tokenize { source }
+}
