@@ -22,6 +22,7 @@ fn special(eos: &str) -> SpecialTokens {
     SpecialTokens {
         bos: Some(token("<s>", 1)),
         eos: token(eos, 2),
+        stop: vec![2],
         image: token("<image>", 3),
         add_bos: None,
     }

@@ -25,6 +25,8 @@ pub struct SpecialTokens {
     pub bos: Option<SpecialToken>,
     /// Ends every answer.
     pub eos: SpecialToken,
+    /// Every token that ends generation: EOS first, then what else `generation_config.json` and `config.json` list.
+    pub stop: Vec<u32>,
     /// Stands for one image patch.
     pub image: SpecialToken,
     /// Whether `tokenizer_config.json` asks for BOS (`add_bos_token`); if it does not say, the tokenizer decides.
@@ -76,10 +78,10 @@ enum OneOrMany {
 }
 
 impl OneOrMany {
-    fn first(&self) -> Option<u32> {
+    fn as_slice(&self) -> &[u32] {
         match self {
-            Self::One(id) => Some(*id),
-            Self::Many(ids) => ids.first().copied(),
+            Self::One(id) => std::slice::from_ref(id),
+            Self::Many(ids) => ids,
         }
     }
 }
@@ -107,18 +109,23 @@ impl SpecialTokens {
             let id = id?;
             Some(SpecialToken { id, text: tokenizer.id_to_token(id)? })
         };
-        let eos_id = |ids: &TokenIds| ids.eos_token_id.as_ref().and_then(OneOrMany::first);
+        let listed: Vec<u32> = [Some(&generation), Some(&config), inner]
+            .into_iter()
+            .flatten()
+            .filter_map(|ids| ids.eos_token_id.as_ref())
+            .flat_map(OneOrMany::as_slice)
+            .copied()
+            .collect();
         let no =
             |token, hint: &str| ProcessorError::NoToken { dir: dir.to_owned(), token, hint: hint.to_owned() };
 
         let bos = by_text(texts.bos_token)
             .or_else(|| by_text(map.bos_token))
             .or_else(|| by_id(generation.bos_token_id))
-            .or_else(|| by_id(config.bos_token_id.or(inner?.bos_token_id)));
+            .or_else(|| by_id(config.bos_token_id.or_else(|| inner?.bos_token_id)));
         let eos = by_text(texts.eos_token)
             .or_else(|| by_text(map.eos_token))
-            .or_else(|| by_id(eos_id(&generation)))
-            .or_else(|| by_id(eos_id(&config).or_else(|| eos_id(inner?))))
+            .or_else(|| by_id(listed.first().copied()))
             .ok_or_else(|| {
                 no("end", "none in tokenizer_config.json, generation_config.json or config.json")
             })?;
@@ -128,6 +135,12 @@ impl SpecialTokens {
             None => by_text(Some(TokenText::Plain(super::IMAGE_TOKEN.to_owned())))
                 .ok_or_else(|| no("image", "none in config.json, and tokenizer.json has no <image>"))?,
         };
-        Ok(Self { bos, eos, image, add_bos: texts.add_bos_token })
+        let mut stop = vec![eos.id];
+        for id in listed {
+            if !stop.contains(&id) {
+                stop.push(id);
+            }
+        }
+        Ok(Self { bos, eos, stop, image, add_bos: texts.add_bos_token })
     }
 }

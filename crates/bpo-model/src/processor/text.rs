@@ -20,6 +20,12 @@ pub struct Answered {
 }
 
 impl Answered {
+    /// A whole sequence whose answer begins at `answer_start`.
+    #[must_use]
+    pub fn new(ids: Vec<u32>, answer_start: usize) -> Self {
+        Self { ids, answer_start, truncated: false }
+    }
+
     /// The ids of the prompt.
     #[must_use]
     pub fn prompt(&self) -> &[u32] {
@@ -110,6 +116,12 @@ impl TextProcessor {
         &self.special
     }
 
+    /// The tokens at which generation stops.
+    #[must_use]
+    pub fn eos_ids(&self) -> &[u32] {
+        &self.special.stop
+    }
+
     /// The ids of a rendered prompt: BOS once in front, `<image>` as `image_tokens` ids (0 where there is no image).
     ///
     /// # Errors
@@ -142,7 +154,7 @@ impl TextProcessor {
             ids.push(eos.id);
         }
         let answer_start = prompt_ids.iter().zip(&ids).take_while(|(a, b)| a == b).count();
-        let answered = Answered { ids, answer_start, truncated: false };
+        let answered = Answered::new(ids, answer_start);
         let said = answered.answer().split_last().map_or(&[][..], |(_, said)| said);
         if said.is_empty() {
             return Err(ProcessorError::EmptyAnswer);
@@ -224,3 +236,7 @@ fn prefix(tokenizer: &Tokenizer, special: &SpecialTokens) -> Result<Vec<u32>, Pr
 fn tokenize_error(source: tokenizers::Error) -> ProcessorError {
     ProcessorError::Tokenize { source }
 }
+
+#[cfg(test)]
+#[path = "text_tests.rs"]
+mod tests;

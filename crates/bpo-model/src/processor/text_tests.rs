@@ -1,0 +1,194 @@
+//! Tests of [`TextProcessor`] with tokenizers of a few words.
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A tokenizer whose tokens are words and which knows `<s>`, `</s>` and `<image>`.
+fn tokenizer(post_processor: Value) -> Value {
+    let special = |id: u32, content: &str| {
+        json!({ "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true })
+    };
+    json!({
+        "version": "1.0",
+        "truncation": { "direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0 },
+        "padding": { "strategy": { "Fixed": 12 }, "direction": "Left", "pad_to_multiple_of": null,
+                     "pad_id": 0, "pad_type_id": 0, "pad_token": "<unk>" },
+        "added_tokens": [special(1, "<s>"), special(2, "</s>"), special(3, "<image>")],
+        "normalizer": null,
+        "pre_tokenizer": { "type": "Whitespace" },
+        "post_processor": post_processor,
+        "decoder": null,
+        "model": { "type": "WordLevel", "unk_token": "<unk>",
+                   "vocab": { "<unk>": 0, "<s>": 1, "</s>": 2, "<image>": 3, "what": 4, "cat": 5, "a": 6, "é": 7, "猫": 8, "catfish": 9 } },
+    })
+}
+
+/// Puts `<s>` in front, and with `eos` also `</s>` behind.
+fn template(eos: bool) -> Value {
+    let token = |id: &str| json!({ "SpecialToken": { "id": id, "type_id": 0 } });
+    let mut single = vec![token("<s>"), json!({ "Sequence": { "id": "A", "type_id": 0 } })];
+    if eos {
+        single.push(token("</s>"));
+    }
+    json!({ "type": "TemplateProcessing", "single": single, "pair": [], "special_tokens": {
+        "<s>": { "id": "<s>", "ids": [1], "tokens": ["<s>"] },
+        "</s>": { "id": "</s>", "ids": [2], "tokens": ["</s>"] },
+    } })
+}
+
+fn dir(files: &[(&str, Value)]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, value) in files {
+        std::fs::write(dir.path().join(name), value.to_string()).unwrap();
+    }
+    dir
+}
+
+fn processor(post_processor: Value, config: Value) -> TextProcessor {
+    let files = [("tokenizer.json", tokenizer(post_processor)), ("tokenizer_config.json", config)];
+    TextProcessor::from_dir(dir(&files).path()).unwrap()
+}
+
+fn plain() -> TextProcessor {
+    processor(template(false), json!({ "bos_token": "<s>", "eos_token": { "content": "</s>" } }))
+}
+
+#[test]
+fn bos_is_there_once_whoever_writes_it() {
+    let config = || json!({ "bos_token": "<s>", "eos_token": "</s>" });
+    for text in [plain(), processor(template(true), config())] {
+        for prompt in ["what cat", "<s>what cat", "<s><s> what cat"] {
+            assert_eq!(text.encode_prompt(prompt, 0).unwrap(), [1, 4, 5], "{prompt:?}");
+        }
+        assert_eq!(text.encode_prompt("", 0).unwrap(), [1]);
+    }
+    // Neither the tokenizer nor the template: this model knows no BOS, unless its config asks for one.
+    let none = processor(Value::Null, config());
+    assert_eq!(none.encode_prompt("what", 0).unwrap(), [4]);
+    assert_eq!(none.encode_prompt("<s>what", 0).unwrap(), [1, 4]);
+    assert_eq!(none.encode_prompt("", 0).unwrap(), [] as [u32; 0]);
+    let asked = json!({ "bos_token": "<s>", "eos_token": "</s>", "add_bos_token": true });
+    assert_eq!(processor(Value::Null, asked).encode_prompt("what", 0).unwrap(), [1, 4]);
+    let unasked = json!({ "bos_token": "<s>", "eos_token": "</s>", "add_bos_token": false });
+    assert_eq!(processor(template(false), unasked).encode_prompt("what", 0).unwrap(), [4]);
+}
+
+#[test]
+fn eos_is_there_once_and_only_at_the_end() {
+    let both = processor(template(true), json!({ "bos_token": "<s>", "eos_token": "</s>" }));
+    for text in [plain(), both] {
+        for answer in [" a cat", " a cat</s>", " a cat </s>\n", " a cat</s></s>"] {
+            let answered = text.encode_answered("what", answer, 0).unwrap();
+            assert_eq!(answered, Answered::new(vec![1, 4, 6, 5, 2], 2), "{answer:?}");
+            assert_eq!((answered.prompt(), answered.answer()), (&[1, 4][..], &[6, 5, 2][..]));
+        }
+        let error = text.encode_answered("what", " a</s> cat", 0).unwrap_err();
+        assert!(matches!(&error, ProcessorError::EosInAnswer { token } if token == "</s>"), "{error}");
+        for empty in ["", " ", "</s>", " </s> </s>"] {
+            let error = text.encode_answered("what", empty, 0).unwrap_err();
+            assert!(matches!(error, ProcessorError::EmptyAnswer), "{empty:?}: {error}");
+        }
+    }
+    // An earlier turn may end with EOS.
+    assert_eq!(plain().encode_answered("what a</s>what", " cat", 0).unwrap().ids, [1, 4, 6, 2, 4, 5, 2]);
+}
+
+#[test]
+fn the_image_token_is_expanded_wherever_it_is() {
+    let text = plain();
+    assert_eq!(text.encode_prompt("<image> what", 3).unwrap(), [1, 3, 3, 3, 4]);
+    assert_eq!(text.encode_prompt("what <image>", 2).unwrap(), [1, 4, 3, 3]);
+    assert_eq!(
+        text.encode_answered("what <image>", "a", 2).unwrap(),
+        Answered::new(vec![1, 4, 3, 3, 6, 2], 4)
+    );
+    for (prompt, image_tokens, counts) in
+        [("what", 2, (1, 0)), ("<image> <image>", 2, (1, 2)), ("<image>", 0, (0, 1))]
+    {
+        let error = text.encode_prompt(prompt, image_tokens).unwrap_err();
+        assert!(
+            matches!(error, ProcessorError::ImageTokens { expected, found } if (expected, found) == counts),
+            "{prompt:?}: {error}"
+        );
+    }
+    assert!(matches!(
+        text.encode_answered("<image>", "a <image>", 2),
+        Err(ProcessorError::ImageTokens { .. })
+    ));
+}
+
+#[test]
+fn the_answer_begins_where_the_ids_part() {
+    // The answer changes the last token of the prompt, which therefore counts as answered.
+    assert_eq!(plain().encode_answered("what cat", "fish", 0).unwrap(), Answered::new(vec![1, 4, 9, 2], 2));
+}
+
+#[test]
+fn unicode_goes_there_and_back() {
+    let text = plain();
+    let answered = text.encode_answered("é", " 猫 é", 0).unwrap();
+    assert_eq!(answered.ids, [1, 7, 8, 7, 2]);
+    assert_eq!(text.decode(answered.answer(), true).unwrap(), "猫 é");
+    assert_eq!(text.decode(answered.answer(), false).unwrap(), "猫 é </s>");
+}
+
+#[test]
+fn what_is_too_long_is_cut_or_refused() {
+    let answered = || plain().encode_answered("what <image>", "a cat", 4).unwrap();
+    assert_eq!(answered().ids, [1, 4, 3, 3, 3, 3, 6, 5, 2]);
+    assert_eq!(answered().fit(9).unwrap(), answered());
+    let cut = answered().fit(7).unwrap();
+    assert_eq!((cut.answer(), cut.truncated), (&[6][..], true));
+    assert!(matches!(answered().fit(6), Err(ProcessorError::AnswerCutToNothing { tokens: 6, limit: 6 })));
+    assert!(matches!(answered().fit(5), Err(ProcessorError::PromptTooLong { tokens: 6, limit: 5 })));
+    assert!(check_prompt_length(&[1, 2], 2).is_ok());
+    assert!(matches!(
+        check_prompt_length(&[1, 2], 1),
+        Err(ProcessorError::PromptTooLong { tokens: 2, limit: 1 })
+    ));
+}
+
+#[test]
+fn special_tokens_are_found_in_every_place() {
+    let files = |more: &[(&str, Value)]| dir(&[&[("tokenizer.json", tokenizer(Value::Null))], more].concat());
+    let ids = json!({ "text_config": { "bos_token_id": 1, "eos_token_id": 2 }, "image_token_index": 3 });
+    let texts = json!({ "bos_token": "<s>", "eos_token": "</s>" });
+    let many = json!({ "bos_token_id": 1, "eos_token_id": [2, 9] });
+    for (name, value) in [
+        ("config.json", ids.clone()),
+        ("tokenizer_config.json", texts.clone()),
+        ("special_tokens_map.json", texts),
+        ("generation_config.json", many),
+    ] {
+        let text = TextProcessor::from_dir(files(&[(name, value)]).path()).unwrap();
+        let special = text.special();
+        assert_eq!((special.bos.as_ref().unwrap().id, special.eos.id, special.image.id), (1, 2, 3), "{name}");
+        assert_eq!(special.eos.text, "</s>");
+        let stop: &[u32] = if name == "generation_config.json" { &[2, 9] } else { &[2] };
+        assert_eq!(text.eos_ids(), stop, "{name}");
+    }
+    let none = files(&[]);
+    let error = TextProcessor::from_dir(none.path()).unwrap_err();
+    assert!(matches!(error, ProcessorError::NoToken { token: "end", .. }), "{error}");
+    let other = files(&[("config.json", ids)]);
+    let error = TextProcessor::from_dir_with_image_token(other.path(), 77).unwrap_err();
+    assert!(matches!(error, ProcessorError::NoToken { token: "image", .. }), "{error}");
+    let text = TextProcessor::from_dir_with_image_token(other.path(), 8).unwrap();
+    assert_eq!(text.encode_prompt("what <image>", 2).unwrap(), [4, 8, 8]);
+}
+
+#[test]
+fn a_missing_or_broken_tokenizer_is_named() {
+    let empty = tempfile::tempdir().unwrap();
+    let error = TextProcessor::from_dir(empty.path()).unwrap_err();
+    assert!(error.to_string().contains("AutoTokenizer.from_pretrained"), "{error}");
+    let broken = dir(&[("tokenizer.json", json!({ "model": 3 }))]);
+    let error = TextProcessor::from_dir(broken.path()).unwrap_err();
+    assert!(
+        matches!(&error, ProcessorError::Tokenizer { path, .. } if path.ends_with("tokenizer.json")),
+        "{error}"
+    );
+}

@@ -1,0 +1,157 @@
+//! Pixels and ids against Pillow, transformers and the golden checkpoint (`BPO_GOLDEN` names another).
+
+mod support;
+
+use std::path::Path;
+
+use bpo_model::processor::{ImageProcessor, Processor, TextProcessor, Turn};
+use image::{Rgb, RgbImage};
+use safetensors::SafeTensors;
+use serde_json::Value;
+use support::{Golden, read_json, root};
+
+fn report() -> Value {
+    read_json(&root().join("transformers/golden.json"))
+}
+
+fn number(value: &Value) -> usize {
+    value.as_u64().unwrap().try_into().unwrap()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+#[test]
+fn pixel_values_equal_pillows() {
+    let golden = Golden::open();
+    let processor = ImageProcessor::from_dir(golden.checkpoint()).unwrap();
+    let (expected, shape) = golden.floats("pixel_values_pil");
+    let size = shape[1..].iter().product::<usize>();
+    for (i, expected) in expected.chunks_exact(size).enumerate() {
+        let image = image::open(root().join(format!("transformers/image_{i}.png"))).unwrap().to_rgb8();
+        let found = processor.process(&image).unwrap();
+        assert_eq!([found.channels, found.height, found.width], shape[1..]);
+        let worst = found.data.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        assert!(worst <= 1e-6, "image {i}: off by {worst}");
+    }
+}
+
+/// The formula of tools/image_golden.py.
+fn formula(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        let band = if (x / 8 + y / 8) % 2 == 1 { 4 } else { 1 };
+        Rgb([0, 1, 2].map(|c| (((x * x + 3 * y) * (c + 1) + 7 * x * y) % 256 / band) as u8))
+    })
+}
+
+#[test]
+fn awkward_sizes_and_every_filter_equal_pillows() {
+    let bytes =
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/images.safetensors")).unwrap();
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    assert!(file.len() > 50);
+    for (kind, config) in metadata.metadata().as_ref().unwrap() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("preprocessor_config.json"), config).unwrap();
+        let processor = ImageProcessor::from_dir(dir.path()).unwrap();
+        for (name, tensor) in file.iter().filter(|(name, _)| name.split('.').next() == Some(kind)) {
+            let (width, height) = name.split_once('.').unwrap().1.split_once('x').unwrap();
+            let image = formula(width.parse().unwrap(), height.parse().unwrap());
+            let found = processor.process(&image).unwrap();
+            assert_eq!([found.channels, found.height, found.width], tensor.shape(), "{name}");
+            let found: Vec<u8> = found.data.iter().map(|value| *value as u8).collect();
+            let wrong = found.iter().zip(tensor.data()).filter(|(a, b)| a != b).count();
+            assert_eq!(wrong, 0, "{name}: bytes that differ");
+        }
+    }
+}
+
+#[test]
+fn ids_equal_those_of_transformers() {
+    let (golden, report) = (Golden::open(), report());
+    let image_tokens = number(&report["image_tokens"]);
+    let processor = TextProcessor::from_dir(golden.checkpoint()).unwrap();
+    assert_eq!(processor.special().image.id as usize, number(&report["image_token_id"]));
+    for (i, texts) in report["prompts"].as_array().unwrap().iter().enumerate() {
+        let prompt = text(&texts["prompt"]);
+        let prompt_ids = processor.encode_prompt(prompt, image_tokens).unwrap();
+        assert_eq!(prompt_ids, golden.ids(&format!("p{i}.prompt_ids")));
+        for side in ["chosen", "rejected"] {
+            let answered = processor.encode_answered(prompt, text(&texts[side]), image_tokens).unwrap();
+            assert_eq!(answered.ids, golden.ids(&format!("p{i}.{side}.input_ids")), "{i} {side}");
+            assert_eq!(answered.prompt(), prompt_ids, "{i} {side}");
+        }
+    }
+}
+
+/// What holds for every conversation, whatever the checkpoint's template.
+fn check_conversation(
+    processor: &Processor,
+    image_tokens: usize,
+    history: &[Turn],
+    prompt: &str,
+    answer: &str,
+) {
+    let special = processor.text.special();
+    let prompt_ids = processor.prompt_ids(history, prompt, image_tokens).unwrap();
+    let answered = processor.answered_ids(history, prompt, answer, image_tokens).unwrap();
+    let count = |ids: &[u32], id: u32| ids.iter().filter(|other| **other == id).count();
+
+    // An answer may merge with the last token of its prompt, not with more.
+    assert!(answered.prompt().len() + 1 >= prompt_ids.len());
+    assert_eq!(count(&answered.ids, special.image.id), image_tokens);
+    if let Some(bos) = &special.bos {
+        assert_eq!((answered.ids[0], count(&answered.ids, bos.id)), (bos.id, 1));
+    }
+    assert_eq!(answered.ids.last(), Some(&special.eos.id));
+    assert_eq!(count(answered.answer(), special.eos.id), 1);
+    let decoded = processor.text.decode(&answered.ids, true).unwrap();
+    assert!(decoded.ends_with(answer), "{decoded:?} does not end with {answer:?}");
+    let with_eos =
+        processor.answered_ids(history, prompt, &format!("{answer}{}", special.eos.text), image_tokens);
+    assert_eq!(with_eos.unwrap(), answered);
+}
+
+#[test]
+fn conversations_of_the_photographs() {
+    let processor = Processor::from_dir(Golden::open().checkpoint()).unwrap();
+    let image_tokens = number(&report()["image_tokens"]);
+    let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/photos");
+    let mut images = 0;
+    for sample in read_json(&photos.join("llava.json")).as_array().unwrap() {
+        let image_tokens = match &sample["image"] {
+            Value::String(name) => {
+                images += 1;
+                let pixels =
+                    processor.image.process(&image::open(photos.join(name)).unwrap().to_rgb8()).unwrap();
+                assert_eq!(pixels.data.len(), pixels.channels * pixels.height * pixels.width);
+                image_tokens
+            }
+            _ => 0,
+        };
+        let mut history = Vec::new();
+        for turn in sample["conversations"].as_array().unwrap().chunks_exact(2) {
+            let (prompt, answer) = (text(&turn[0]["value"]), text(&turn[1]["value"]));
+            check_conversation(&processor, image_tokens, &history, prompt, answer);
+            history.push(Turn::new(prompt, answer));
+        }
+    }
+    assert!(images > 0);
+}
+
+#[test]
+fn unusual_texts() {
+    let processor = Processor::from_dir(Golden::open().checkpoint()).unwrap();
+    let image_tokens = number(&report()["image_tokens"]);
+    for (prompt, answer) in [
+        ("", "Yes."),
+        ("<image>", "Yes."),
+        ("What is it?\n<image>", "Ein Café um 7:45, 猫 🐈."),
+        ("two\nlines\n\n<image>", "three\n\nmore\nlines"),
+    ] {
+        check_conversation(&processor, image_tokens, &[], prompt, answer);
+        check_conversation(&processor, image_tokens, &[Turn::new(prompt, answer)], "And now?", answer);
+    }
+}
