@@ -3,7 +3,7 @@
 //! Not one of the SIMD resizers: fast_image_resize 6.1 gives other bytes than Pillow at one place in seven of our
 //! photographs, and a grey level is 0.015 after CLIP's normalization. Pillow keeps 22 fractional bits of each weight, and
 //! rounds to 8 bits after the horizontal and again after the vertical pass. The same is done here, for the part of the
-//! result that a crop will keep only; decoding a photograph takes longer.
+//! result that a crop will keep only.
 //!
 //! The horizontal pass comes first, as in every Pillow up to 12. Pillow 13 swaps the passes where the height shrinks
 //! far more than the width, which a resize that keeps the aspect ratio never does.
