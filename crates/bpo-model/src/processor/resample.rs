@@ -5,8 +5,8 @@
 //! rounds to 8 bits after the horizontal and again after the vertical pass. The same is done here, for the part of the
 //! result that a crop will keep only.
 //!
-//! The horizontal pass comes first, as in every Pillow up to 12. Pillow 13 swaps the passes where the height shrinks
-//! far more than the width, which a resize that keeps the aspect ratio never does.
+//! The horizontal pass always comes first. Pillow 13 begins with the vertical one where the height shrinks far more than
+//! the width; at no size tried did it do so for a resize that keeps the aspect ratio, as CLIP's does.
 //!
 //! Source: `Resample.c` and `Geometry.c` (`ImagingScaleAffine`) of Pillow.
 
