@@ -1,1 +1,24 @@
-//! bpo-model
+//! LLaVA-1.5 on burn.
+
+pub mod clip;
+pub mod config;
+#[cfg(any(feature = "dpo", feature = "pairs"))]
+mod convert;
+pub mod error;
+mod files;
+pub mod generate;
+pub mod llama;
+pub mod llava;
+pub mod lora;
+mod nn;
+#[cfg(feature = "dpo")]
+pub mod policy;
+pub mod processor;
+pub mod projector;
+#[cfg(feature = "pairs")]
+pub mod responder;
+pub mod weights;
+
+pub use error::ModelError;
+pub use llava::{Llava, LoadOptions};
+pub use lora::{Adapters, LoraConfig};

@@ -1,0 +1,82 @@
+//! One layer of the vision transformer.
+
+use burn::module::Module;
+use burn::nn::LayerNorm;
+use burn::tensor::Tensor;
+use burn::tensor::activation::softmax;
+
+use crate::config::{Activation, VisionConfig};
+use crate::lora::{Adapters, Linear};
+use crate::nn::{activate, layer_norm};
+use crate::weights::WeightLoader;
+
+/// Attention and feed-forward, each behind a layer norm and around a residual.
+#[derive(Module, Debug)]
+pub(super) struct EncoderLayer {
+    layer_norm1: LayerNorm,
+    self_attn: Attention,
+    layer_norm2: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+    #[module(skip)]
+    act: Activation,
+}
+
+/// Attention of every patch to every patch.
+#[derive(Module, Debug)]
+struct Attention {
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    out_proj: Linear,
+    #[module(skip)]
+    heads: usize,
+}
+
+impl EncoderLayer {
+    pub(super) fn load(weights: &mut WeightLoader, name: &str, config: &VisionConfig) -> Self {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let square = |weights: &mut WeightLoader, part: &str| {
+            Linear::load(weights, &format!("{name}.self_attn.{part}"), hidden, hidden, true)
+        };
+        Self {
+            layer_norm1: layer_norm(weights, &format!("{name}.layer_norm1"), hidden, config.layer_norm_eps),
+            self_attn: Attention {
+                q_proj: square(weights, "q_proj"),
+                k_proj: square(weights, "k_proj"),
+                v_proj: square(weights, "v_proj"),
+                out_proj: square(weights, "out_proj"),
+                heads: config.num_attention_heads,
+            },
+            layer_norm2: layer_norm(weights, &format!("{name}.layer_norm2"), hidden, config.layer_norm_eps),
+            fc1: Linear::load(weights, &format!("{name}.mlp.fc1"), hidden, inner, true),
+            fc2: Linear::load(weights, &format!("{name}.mlp.fc2"), inner, hidden, true),
+            act: config.hidden_act,
+        }
+    }
+
+    /// `[images, tokens, hidden]` to the same.
+    pub(super) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let x = x.clone() + self.self_attn.forward(self.layer_norm1.forward(x));
+        let inner = self.fc1.forward(self.layer_norm2.forward(x.clone()), Adapters::Off);
+        x + self.fc2.forward(activate(inner, self.act), Adapters::Off)
+    }
+}
+
+impl Attention {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [images, tokens, hidden] = x.dims();
+        let width = hidden / self.heads;
+        let split = |linear: &Linear| {
+            linear
+                .forward(x.clone(), Adapters::Off)
+                .reshape([images, tokens, self.heads, width])
+                .swap_dims(1, 2)
+        };
+        let q = split(&self.q_proj).mul_scalar((width as f64).powf(-0.5));
+        let dtype = q.dtype();
+        let scores = q.matmul(split(&self.k_proj).swap_dims(2, 3)).cast(burn::tensor::DType::F32);
+        let mixed = softmax(scores, 3).cast(dtype).matmul(split(&self.v_proj));
+        self.out_proj.forward(mixed.swap_dims(1, 2).reshape([images, tokens, hidden]), Adapters::Off)
+    }
+}

@@ -1,0 +1,413 @@
+//! `config.json` of a LLaVA-1.5 checkpoint, with transformers' defaults for what it leaves out.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::error::{ModelError, read_json};
+use crate::processor::PixelValues;
+
+/// The whole model. Keys of `config.json` that do not matter here are ignored.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct LlavaConfig {
+    /// The image encoder.
+    pub vision_config: VisionConfig,
+    /// The language model.
+    pub text_config: TextConfig,
+    /// Id that stands for one image feature in the token sequence (`image_token_id` in newer files).
+    #[serde(alias = "image_token_id", default = "defaults::image_token_index")]
+    pub image_token_index: u32,
+    /// The hidden state that is taken as image features; -2 is the last but one.
+    #[serde(default = "defaults::feature_layer")]
+    pub vision_feature_layer: FeatureLayer,
+    /// Whether the class token is dropped from the features.
+    #[serde(default)]
+    pub vision_feature_select_strategy: FeatureSelect,
+    /// Activation between the projector's two layers.
+    #[serde(default = "defaults::gelu")]
+    pub projector_hidden_act: Activation,
+    /// Whether the projector's layers have biases.
+    #[serde(default = "defaults::yes")]
+    pub multimodal_projector_bias: bool,
+    /// Whether the head is the embedding (older files say it in `text_config`).
+    #[serde(default)]
+    pub tie_word_embeddings: bool,
+}
+
+/// One hidden state, or several that are concatenated (LLaVA-1.5 uses one).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum FeatureLayer {
+    /// Index into the hidden states: 0 is the embedding, negative counts from the end.
+    One(i64),
+    /// Indices whose states are concatenated along the feature dimension.
+    Many(Vec<i64>),
+}
+
+/// Which tokens of the vision tower become image features.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FeatureSelect {
+    /// The patches, without the class token.
+    #[default]
+    Default,
+    /// All tokens.
+    Full,
+}
+
+/// Activation functions of the two towers and the projector, by their names in transformers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x * sigmoid(1.702 x)`, CLIP's.
+    QuickGelu,
+    /// `x * Phi(x)`, by the error function.
+    Gelu,
+    /// The tanh approximation of GELU.
+    #[serde(alias = "gelu_new", alias = "gelu_fast")]
+    GeluPytorchTanh,
+    /// `x * sigmoid(x)`.
+    #[serde(alias = "swish")]
+    Silu,
+    /// `max(x, 0)`.
+    Relu,
+}
+
+/// CLIP's vision transformer.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct VisionConfig {
+    /// Width.
+    pub hidden_size: usize,
+    /// Width of the feed-forward layer.
+    pub intermediate_size: usize,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Attention heads.
+    pub num_attention_heads: usize,
+    /// Colour channels.
+    pub num_channels: usize,
+    /// Side of the square input, in pixels.
+    pub image_size: usize,
+    /// Side of a patch, in pixels.
+    pub patch_size: usize,
+    /// Activation of the feed-forward layer.
+    pub hidden_act: Activation,
+    /// Added to the variance in layer norms.
+    pub layer_norm_eps: f64,
+}
+
+impl Default for VisionConfig {
+    /// transformers' `CLIPVisionConfig`.
+    fn default() -> Self {
+        Self {
+            hidden_size: 768,
+            intermediate_size: 3072,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            num_channels: 3,
+            image_size: 224,
+            patch_size: 32,
+            hidden_act: Activation::QuickGelu,
+            layer_norm_eps: 1e-5,
+        }
+    }
+}
+
+/// The Llama language model.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct TextConfig {
+    /// Width.
+    pub hidden_size: usize,
+    /// Width of the feed-forward layer.
+    pub intermediate_size: usize,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Attention heads.
+    pub num_attention_heads: usize,
+    /// Heads of keys and values; as many as attention heads where absent.
+    pub num_key_value_heads: Option<usize>,
+    /// Width of a head; `hidden_size / num_attention_heads` where absent.
+    pub head_dim: Option<usize>,
+    /// Rows of the embedding.
+    pub vocab_size: usize,
+    /// Longest sequence.
+    pub max_position_embeddings: usize,
+    /// Added to the mean square in RMS norms.
+    pub rms_norm_eps: f64,
+    /// Activation of the gate.
+    pub hidden_act: Activation,
+    /// Whether the attention projections have biases.
+    pub attention_bias: bool,
+    /// Whether the feed-forward layers have biases.
+    pub mlp_bias: bool,
+    /// Whether the head is the embedding.
+    pub tie_word_embeddings: bool,
+    /// Begin of sequence.
+    pub bos_token_id: Option<u32>,
+    /// Base of the rotary frequencies (transformers 4).
+    pub rope_theta: Option<f64>,
+    /// Scaling of the rotary frequencies (transformers 4).
+    pub rope_scaling: Option<RopeParameters>,
+    /// Both in one (transformers 5).
+    pub rope_parameters: Option<RopeParameters>,
+}
+
+impl Default for TextConfig {
+    /// transformers' `LlamaConfig`, which is Vicuna-7B's shape.
+    fn default() -> Self {
+        Self {
+            hidden_size: 4096,
+            intermediate_size: 11008,
+            num_hidden_layers: 32,
+            num_attention_heads: 32,
+            num_key_value_heads: None,
+            head_dim: None,
+            vocab_size: 32000,
+            max_position_embeddings: 2048,
+            rms_norm_eps: 1e-6,
+            hidden_act: Activation::Silu,
+            attention_bias: false,
+            mlp_bias: false,
+            tie_word_embeddings: false,
+            bos_token_id: Some(1),
+            rope_theta: None,
+            rope_scaling: None,
+            rope_parameters: None,
+        }
+    }
+}
+
+/// Rotary position settings as transformers writes them.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct RopeParameters {
+    /// Base of the frequencies.
+    pub rope_theta: Option<f64>,
+    /// `default`, `linear` or `llama3`.
+    #[serde(alias = "type")]
+    pub rope_type: Option<String>,
+    /// How much longer the context is made.
+    pub factor: Option<f64>,
+    /// llama3: below this multiple of the old context's frequency nothing is kept.
+    pub low_freq_factor: Option<f64>,
+    /// llama3: above this multiple nothing is changed.
+    pub high_freq_factor: Option<f64>,
+    /// llama3: the old context.
+    pub original_max_position_embeddings: Option<usize>,
+}
+
+mod defaults {
+    use super::{Activation, FeatureLayer};
+
+    pub fn image_token_index() -> u32 {
+        32000
+    }
+
+    pub fn feature_layer() -> FeatureLayer {
+        FeatureLayer::One(-2)
+    }
+
+    pub fn gelu() -> Activation {
+        Activation::Gelu
+    }
+
+    pub fn yes() -> bool {
+        true
+    }
+}
+
+impl LlavaConfig {
+    /// Reads `config.json` of a checkpoint directory and checks that the model is one that is built here.
+    ///
+    /// # Errors
+    /// If the file cannot be read or asks for what is not supported; the error names the key.
+    pub fn from_dir(dir: &Path) -> Result<Self, ModelError> {
+        let path = dir.join("config.json");
+        let kinds: ModelTypes = read_json(&path)?;
+        kinds.check(&path)?;
+        let config: Self = read_json(&path)?;
+        config.check(&path)?;
+        Ok(config)
+    }
+
+    /// Features of one image, each taking one position in the token sequence.
+    pub fn image_tokens(&self) -> usize {
+        let patches = self.vision_config.patches();
+        match self.vision_feature_select_strategy {
+            FeatureSelect::Default => patches,
+            FeatureSelect::Full => patches + 1,
+        }
+    }
+
+    /// Hidden states that are concatenated to image features, as numbers of layers that have run.
+    pub fn feature_layers(&self) -> Vec<usize> {
+        let states = self.vision_config.num_hidden_layers as i64 + 1;
+        let resolve = |index: &i64| (if *index < 0 { states + index } else { *index }) as usize;
+        match &self.vision_feature_layer {
+            FeatureLayer::One(index) => vec![resolve(index)],
+            FeatureLayer::Many(indices) => indices.iter().map(resolve).collect(),
+        }
+    }
+
+    /// Checks that pixels and token ids are ones that this model takes.
+    ///
+    /// # Errors
+    /// If the image has another size than the vision tower takes, or an id is outside of the vocabulary: the checkpoint's
+    /// processor files belong to another model.
+    pub fn check_input(&self, ids: &[u32], pixels: Option<&PixelValues>) -> Result<(), ModelError> {
+        let vision = &self.vision_config;
+        let expected = [vision.num_channels, vision.image_size, vision.image_size];
+        let found = pixels.map(|pixels| [pixels.channels, pixels.height, pixels.width]);
+        if let Some(found) = found.filter(|found| *found != expected) {
+            return Err(ModelError::ImageSize { expected, found });
+        }
+        let vocab = self.text_config.vocab_size;
+        match ids.iter().find(|id| **id as usize >= vocab && **id != self.image_token_index) {
+            Some(id) => Err(ModelError::TokenOutside { id: *id, vocab }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the head is the embedding. Newer files say it at the top, older ones in `text_config`.
+    pub fn is_tied(&self) -> bool {
+        self.tie_word_embeddings || self.text_config.tie_word_embeddings
+    }
+
+    fn check(&self, path: &Path) -> Result<(), ModelError> {
+        let refuse = |key: &str, found: String, supported: &str| {
+            Err(ModelError::Unsupported {
+                path: path.into(),
+                key: key.into(),
+                found,
+                supported: supported.into(),
+            })
+        };
+        let (vision, text) = (&self.vision_config, &self.text_config);
+        let sizes = [
+            ("vision_config.hidden_size", vision.hidden_size),
+            ("vision_config.num_attention_heads", vision.num_attention_heads),
+            ("vision_config.num_hidden_layers", vision.num_hidden_layers),
+            ("vision_config.image_size", vision.image_size),
+            ("vision_config.patch_size", vision.patch_size),
+            ("text_config.hidden_size", text.hidden_size),
+            ("text_config.num_attention_heads", text.num_attention_heads),
+            ("text_config.num_hidden_layers", text.num_hidden_layers),
+            ("text_config.vocab_size", text.vocab_size),
+            ("text_config.num_key_value_heads", text.kv_heads()),
+            ("text_config.head_dim", text.head_dim()),
+        ];
+        if let Some((key, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+            return refuse(key, "0".into(), "1 or more");
+        }
+        if vision.image_size < vision.patch_size {
+            return refuse("vision_config.image_size", vision.image_size.to_string(), "at least patch_size");
+        }
+        if !vision.hidden_size.is_multiple_of(vision.num_attention_heads) {
+            let found = vision.hidden_size.to_string();
+            return refuse("vision_config.hidden_size", found, "a multiple of num_attention_heads");
+        }
+        if !text.num_attention_heads.is_multiple_of(text.kv_heads()) {
+            let found = text.kv_heads().to_string();
+            return refuse("text_config.num_key_value_heads", found, "a divisor of num_attention_heads");
+        }
+        if !text.head_dim().is_multiple_of(2) {
+            return refuse("text_config.head_dim", text.head_dim().to_string(), "an even number");
+        }
+        let layers = self.feature_layers();
+        if layers.is_empty() || layers.iter().any(|layer| *layer > vision.num_hidden_layers) {
+            let found = format!("{:?}", self.vision_feature_layer);
+            return refuse("vision_feature_layer", found, "an index of the vision tower's hidden states");
+        }
+        let rope = text.rope();
+        match rope.rope_type.as_deref() {
+            None | Some("default") => Ok(()),
+            Some("linear") if rope.factor.is_some() => Ok(()),
+            Some("llama3")
+                if rope.factor.is_some()
+                    && rope.low_freq_factor.is_some()
+                    && rope.high_freq_factor.is_some()
+                    && rope.original_max_position_embeddings.is_some() =>
+            {
+                Ok(())
+            }
+            Some(kind @ ("linear" | "llama3")) => refuse(
+                "text_config.rope_scaling",
+                format!("{kind} without its factors"),
+                "all of its factors",
+            ),
+            Some(other) => {
+                refuse("text_config.rope_scaling.rope_type", other.into(), "default, linear, llama3")
+            }
+        }
+    }
+}
+
+impl VisionConfig {
+    /// Patches of one image.
+    pub fn patches(&self) -> usize {
+        let side = self.image_size / self.patch_size;
+        side * side
+    }
+}
+
+impl TextConfig {
+    /// Heads of keys and values.
+    pub fn kv_heads(&self) -> usize {
+        self.num_key_value_heads.unwrap_or(self.num_attention_heads)
+    }
+
+    /// Width of a head.
+    pub fn head_dim(&self) -> usize {
+        self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
+    }
+
+    /// Rotary settings from wherever the file has them; `rope_theta` is always set.
+    pub fn rope(&self) -> RopeParameters {
+        let mut rope = self.rope_parameters.clone().or_else(|| self.rope_scaling.clone()).unwrap_or_default();
+        rope.rope_theta = rope.rope_theta.or(self.rope_theta).or(Some(10_000.0));
+        rope
+    }
+}
+
+/// What kind of model the parts say they are; read first, so that another model gets a plain word.
+#[derive(Deserialize)]
+struct ModelTypes {
+    model_type: Option<String>,
+    #[serde(default)]
+    vision_config: Option<ModelType>,
+    #[serde(default)]
+    text_config: Option<ModelType>,
+}
+
+#[derive(Deserialize)]
+struct ModelType {
+    model_type: Option<String>,
+}
+
+impl ModelTypes {
+    fn check(&self, path: &Path) -> Result<(), ModelError> {
+        let part = |part: &Option<ModelType>| part.as_ref().and_then(|part| part.model_type.clone());
+        let found = [
+            ("model_type", self.model_type.clone(), "llava"),
+            ("vision_config.model_type", part(&self.vision_config), "clip_vision_model"),
+            ("text_config.model_type", part(&self.text_config), "llama"),
+        ];
+        for (key, kind, supported) in found {
+            if let Some(kind) = kind.filter(|kind| kind != supported) {
+                return Err(ModelError::Unsupported {
+                    path: path.into(),
+                    key: key.into(),
+                    found: kind,
+                    supported: supported.into(),
+                });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! Grouped-query attention with rotary positions.
+
+use burn::module::Module;
+use burn::tensor::activation::softmax;
+use burn::tensor::{DType, Tensor};
+
+use super::rope::RopeTables;
+use crate::config::TextConfig;
+use crate::lora::{Adapters, Linear};
+use crate::weights::WeightLoader;
+
+/// `softmax(q k^T / sqrt(d) + mask) v`, several query heads to each head of keys and values.
+#[derive(Module, Debug)]
+pub(super) struct Attention {
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    o_proj: Linear,
+    #[module(skip)]
+    heads: usize,
+    #[module(skip)]
+    kv_heads: usize,
+    #[module(skip)]
+    width: usize,
+}
+
+impl Attention {
+    pub(super) fn load(weights: &mut WeightLoader, name: &str, config: &TextConfig) -> Self {
+        let (hidden, width) = (config.hidden_size, config.head_dim());
+        let (heads, kv_heads) = (config.num_attention_heads, config.kv_heads());
+        let mut linear = |part: &str, d_in, d_out| {
+            Linear::load(weights, &format!("{name}.{part}"), d_in, d_out, config.attention_bias)
+        };
+        Self {
+            q_proj: linear("q_proj", hidden, heads * width),
+            k_proj: linear("k_proj", hidden, kv_heads * width),
+            v_proj: linear("v_proj", hidden, kv_heads * width),
+            o_proj: linear("o_proj", heads * width, hidden),
+            heads,
+            kv_heads,
+            width,
+        }
+    }
+
+    /// `[rows, tokens, hidden]` to the same; `extend` adds the keys and values of earlier tokens.
+    pub(super) fn forward(
+        &self,
+        x: Tensor<3>,
+        tables: &RopeTables,
+        mask: &Tensor<4>,
+        extend: &mut dyn FnMut(Tensor<4>, Tensor<4>) -> (Tensor<4>, Tensor<4>),
+        adapters: Adapters,
+    ) -> Tensor<3> {
+        let [rows, tokens, _] = x.dims();
+        let split = |linear: &Linear, heads: usize| {
+            linear.forward(x.clone(), adapters).reshape([rows, tokens, heads, self.width]).swap_dims(1, 2)
+        };
+        let q = tables.rotate(split(&self.q_proj, self.heads)).mul_scalar((self.width as f64).powf(-0.5));
+        let k = tables.rotate(split(&self.k_proj, self.kv_heads));
+        let (k, v) = extend(k, split(&self.v_proj, self.kv_heads));
+        let [_, _, keys, _] = k.dims();
+
+        // query heads of one group stand below each other, so keys and values are never repeated
+        let per_group = self.heads / self.kv_heads;
+        let q = q.reshape([rows, self.kv_heads, per_group * tokens, self.width]);
+        let dtype = q.dtype();
+        let scores = q.matmul(k.swap_dims(2, 3)).cast(DType::F32);
+        let scores = scores.reshape([rows, self.heads, tokens, keys]) + mask.clone();
+        let weights = softmax(scores, 3).cast(dtype);
+        let mixed = weights.reshape([rows, self.kv_heads, per_group * tokens, keys]).matmul(v);
+        let mixed = mixed.reshape([rows, self.heads, tokens, self.width]).swap_dims(1, 2);
+        self.o_proj.forward(mixed.reshape([rows, tokens, self.heads * self.width]), adapters)
+    }
+}

@@ -1,0 +1,107 @@
+//! Keys and values of earlier tokens: none, a prefix that completions share, or a cache that grows in place.
+
+use burn::tensor::{DType, Device, Int, Tensor};
+
+/// Gives a layer the keys and values it attends to.
+pub trait KvStore {
+    /// Takes the new tokens' keys and values and gives all that they may attend to, earlier ones first.
+    ///
+    /// # Shapes
+    /// - `k`, `v`: `[rows, kv heads, tokens, head_dim]`
+    /// - output: `[rows, kv heads, keys, head_dim]`
+    fn extend(&mut self, layer: usize, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>);
+}
+
+/// Tokens attend to themselves only.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoKv;
+
+impl KvStore for NoKv {
+    fn extend(&mut self, _layer: usize, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+        (k, v)
+    }
+}
+
+/// As [`NoKv`], and keeps what passes: the keys and values of a prefix, by layer.
+#[derive(Clone, Debug, Default)]
+pub struct CollectKv {
+    layers: Vec<(Tensor<4>, Tensor<4>)>,
+}
+
+impl KvStore for CollectKv {
+    fn extend(&mut self, _layer: usize, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+        self.layers.push((k.clone(), v.clone()));
+        (k, v)
+    }
+}
+
+/// A prefix that several rows continue. Gradients flow back through it.
+#[derive(Clone, Debug)]
+pub struct SharedPrefix {
+    prefix: CollectKv,
+    /// `[rows]`: which row of the prefix each row continues.
+    prefix_of_row: Tensor<1, Int>,
+}
+
+impl SharedPrefix {
+    /// Rows that continue rows of a collected prefix.
+    pub fn new(prefix: CollectKv, prefix_of_row: Tensor<1, Int>) -> Self {
+        Self { prefix, prefix_of_row }
+    }
+}
+
+impl KvStore for SharedPrefix {
+    fn extend(&mut self, layer: usize, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+        let (prefix_k, prefix_v) = self.prefix.layers[layer].clone();
+        let rows = &self.prefix_of_row;
+        (
+            Tensor::cat(vec![prefix_k.select(0, rows.clone()), k], 2),
+            Tensor::cat(vec![prefix_v.select(0, rows.clone()), v], 2),
+        )
+    }
+}
+
+/// A cache of fixed size that is written in place.
+#[derive(Debug)]
+pub struct KvCache {
+    /// By layer; taken out while it is written, so that the backend sees one owner and writes in place.
+    layers: Vec<Option<(Tensor<4>, Tensor<4>)>>,
+    filled: usize,
+}
+
+impl KvCache {
+    /// Room for `capacity` tokens of `rows` sequences.
+    pub fn new(
+        layers: usize,
+        [rows, kv_heads, capacity, head_dim]: [usize; 4],
+        dtype: DType,
+        device: &Device,
+    ) -> Self {
+        let empty = || Tensor::zeros([rows, kv_heads, capacity, head_dim], (device, dtype));
+        Self { layers: (0..layers).map(|_| Some((empty(), empty()))).collect(), filled: 0 }
+    }
+
+    /// Tokens that later ones attend to.
+    pub fn filled(&self) -> usize {
+        self.filled
+    }
+
+    /// Tells that a forward pass has written `tokens` more in every layer.
+    pub fn advance(&mut self, tokens: usize) {
+        self.filled += tokens;
+    }
+}
+
+impl KvStore for KvCache {
+    fn extend(&mut self, layer: usize, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+        let [rows, heads, tokens, width] = k.dims();
+        let end = self.filled + tokens;
+        let written = [0..rows, 0..heads, self.filled..end, 0..width];
+        let (all_k, all_v) = self.layers[layer].take().expect("a layer is put back after each use");
+        let all_k = all_k.slice_assign(written.clone(), k);
+        let all_v = all_v.slice_assign(written, v);
+        let (k, v) = (all_k.clone().narrow(2, 0, end), all_v.clone().narrow(2, 0, end));
+        self.layers[layer] = Some((all_k, all_v));
+        (k, v)
+    }
+}

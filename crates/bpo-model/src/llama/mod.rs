@@ -1,0 +1,68 @@
+//! The Llama language model (Touvron et al., 2023), as transformers' `LlamaModel` runs it.
+
+mod attention;
+mod kv;
+mod layer;
+mod rope;
+
+pub use kv::{CollectKv, KvCache, KvStore, NoKv, SharedPrefix};
+pub use rope::{Rope, RopeTables};
+
+use burn::module::{Module, Param};
+use burn::nn::RmsNorm;
+use burn::tensor::{Int, Tensor};
+
+use crate::config::TextConfig;
+use crate::lora::Adapters;
+use crate::nn::rms_norm;
+use crate::weights::WeightLoader;
+use layer::DecoderLayer;
+
+/// Embedding, decoder layers and the last norm; the head is the caller's.
+#[derive(Module, Debug)]
+pub struct Llama {
+    /// `[vocab, hidden]`
+    pub embed_tokens: Param<Tensor<2>>,
+    layers: Vec<DecoderLayer>,
+    norm: RmsNorm,
+}
+
+impl Llama {
+    /// Takes the language model's weights.
+    pub fn load(weights: &mut WeightLoader, config: &TextConfig) -> Self {
+        let hidden = config.hidden_size;
+        Self {
+            embed_tokens: weights.param("language_model.embed_tokens.weight", [config.vocab_size, hidden]),
+            layers: (0..config.num_hidden_layers)
+                .map(|i| DecoderLayer::load(weights, &format!("language_model.layers.{i}"), config))
+                .collect(),
+            norm: rms_norm(weights, "language_model.norm", hidden, config.rms_norm_eps),
+        }
+    }
+
+    /// Embeddings of token ids: `[n]` to `[n, hidden]`.
+    pub fn embed(&self, ids: Tensor<1, Int>) -> Tensor<2> {
+        self.embed_tokens.val().select(0, ids)
+    }
+
+    /// Runs the decoder layers and the last norm.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, tokens, hidden]`
+    /// - `tables`: of the tokens' positions
+    /// - `mask`: `[rows, 1, tokens, keys]`, added to the scores; `keys` counts what `kv` holds and the tokens
+    /// - output: `[rows, tokens, hidden]`
+    pub fn forward(
+        &self,
+        mut x: Tensor<3>,
+        tables: &RopeTables,
+        mask: &Tensor<4>,
+        kv: &mut impl KvStore,
+        adapters: Adapters,
+    ) -> Tensor<3> {
+        for (i, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(x, tables, mask, &mut |k, v| kv.extend(i, k, v), adapters);
+        }
+        self.norm.forward(x)
+    }
+}

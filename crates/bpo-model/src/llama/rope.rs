@@ -1,0 +1,83 @@
+//! Rotary positions (Su et al., 2021, arXiv 2104.09864) in the half-rotation form of transformers' Llama.
+
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+
+use crate::config::TextConfig;
+
+/// The frequencies of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rope {
+    /// `[head_dim / 2]`, in f32 as transformers computes them.
+    inv_freq: Vec<f32>,
+}
+
+/// Cosines and sines of a batch of positions, `[rows, 1, tokens, head_dim]`.
+#[derive(Clone, Debug)]
+pub struct RopeTables {
+    cos: Tensor<4>,
+    sin: Tensor<4>,
+}
+
+impl Rope {
+    /// Frequencies `theta^(-2i/d)`, scaled as the configuration says (`linear`, or `llama3`'s smooth cut).
+    pub fn new(config: &TextConfig) -> Self {
+        let (rope, width) = (config.rope(), config.head_dim());
+        let theta = rope.rope_theta.unwrap_or(10_000.0) as f32;
+        let plain = (0..width / 2).map(|i| 1.0 / theta.powf((2 * i) as f32 / width as f32));
+        let factor = rope.factor.unwrap_or(1.0) as f32;
+        let inv_freq = match rope.rope_type.as_deref() {
+            Some("linear") => plain.map(|frequency| frequency / factor).collect(),
+            Some("llama3") => {
+                let low = rope.low_freq_factor.unwrap_or(1.0) as f32;
+                let high = rope.high_freq_factor.unwrap_or(4.0) as f32;
+                let context = rope.original_max_position_embeddings.unwrap_or(8192) as f32;
+                plain.map(|frequency| llama3(frequency, factor, low, high, context)).collect()
+            }
+            _ => plain.collect(),
+        };
+        Self { inv_freq }
+    }
+
+    /// Tables for the given positions, all rows of one length.
+    pub fn tables(&self, positions: &[Vec<usize>], dtype: FloatDType, device: &Device) -> RopeTables {
+        let (rows, tokens) = (positions.len(), positions.first().map_or(0, Vec::len));
+        let width = self.inv_freq.len() * 2;
+        let mut cos = Vec::with_capacity(rows * tokens * width);
+        let mut sin = Vec::with_capacity(rows * tokens * width);
+        for position in positions.iter().flatten() {
+            let angles = || self.inv_freq.iter().map(|frequency| *position as f32 * frequency);
+            // both halves turn by the same angles
+            for _ in 0..2 {
+                cos.extend(angles().map(f32::cos));
+                sin.extend(angles().map(f32::sin));
+            }
+        }
+        let tensor = |values| {
+            Tensor::from_data(TensorData::new(values, [rows, 1, tokens, width]), (device, dtype.into()))
+        };
+        RopeTables { cos: tensor(cos), sin: tensor(sin) }
+    }
+}
+
+/// Llama 3's scaling: long waves are stretched by `factor`, short ones kept, those between mixed.
+fn llama3(frequency: f32, factor: f32, low: f32, high: f32, context: f32) -> f32 {
+    let wavelength = 2.0 * std::f32::consts::PI / frequency;
+    if wavelength < context / high {
+        frequency
+    } else if wavelength > context / low {
+        frequency / factor
+    } else {
+        let smooth = (context / wavelength - low) / (high - low);
+        (1.0 - smooth) * frequency / factor + smooth * frequency
+    }
+}
+
+impl RopeTables {
+    /// Turns queries or keys, `[rows, heads, tokens, head_dim]`.
+    pub(super) fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
+        let [_, _, _, width] = x.dims();
+        let (first, second) = (x.clone().narrow(3, 0, width / 2), x.clone().narrow(3, width / 2, width / 2));
+        let turned = Tensor::cat(vec![second.neg(), first], 3);
+        x * self.cos.clone() + turned * self.sin.clone()
+    }
+}

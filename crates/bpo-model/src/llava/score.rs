@@ -1,0 +1,233 @@
+//! Log-probabilities of completions; each image and prompt is computed once for all of its completions.
+
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Bool, Int, Tensor, TensorData};
+
+use super::{Llava, causal_mask, ids, pixel_tensor};
+use crate::config::LlavaConfig;
+use crate::error::ModelError;
+use crate::llama::{CollectKv, NoKv, SharedPrefix};
+use crate::lora::Adapters;
+use crate::processor::{Answered, PixelValues};
+
+/// Rows of the head that are computed at a time.
+const HEAD_CHUNK: usize = 512;
+
+/// Prompts and their completions, tokenized and cut into a shared prefix and what follows it.
+#[derive(Clone, Debug)]
+pub struct ScoreBatch {
+    pixels: Vec<PixelValues>,
+    /// Right-padded token ids, by group.
+    prefixes: Vec<Vec<u32>>,
+    prefix_lens: Vec<usize>,
+    image_of_group: Vec<Option<usize>>,
+    /// By completion.
+    rows: Vec<Row>,
+    width: usize,
+}
+
+/// What one completion adds to its prefix.
+#[derive(Clone, Debug)]
+struct Row {
+    group: usize,
+    /// Input ids, right-padded; each predicts the target beside it.
+    inputs: Vec<u32>,
+    /// One behind the inputs, not padded.
+    targets: Vec<u32>,
+    /// The first target that belongs to the completion.
+    first: usize,
+}
+
+impl ScoreBatch {
+    /// Prepares groups of completions.
+    ///
+    /// `groups` gives each prompt's image (an index into `pixels`) and its completions, tokenized with the prompt.
+    ///
+    /// # Errors
+    /// If a sequence is too long, a completion has no token of its own, or pixels and ids are not for this model.
+    pub fn new(
+        config: &LlavaConfig,
+        pixels: Vec<PixelValues>,
+        groups: &[(Option<usize>, Vec<Answered>)],
+    ) -> Result<Self, ModelError> {
+        let (context, image_token) = (config.text_config.max_position_embeddings, config.image_token_index);
+        pixels.iter().try_for_each(|pixels| config.check_input(&[], Some(pixels)))?;
+        let mut batch = Self {
+            pixels,
+            prefixes: Vec::new(),
+            prefix_lens: Vec::new(),
+            image_of_group: groups.iter().map(|(image, _)| *image).collect(),
+            rows: Vec::new(),
+            width: 0,
+        };
+        for (group, (_, completions)) in groups.iter().enumerate() {
+            let shared = shared_len(completions);
+            let images_end = completions
+                .first()
+                .and_then(|answered| answered.ids.iter().rposition(|id| *id == image_token))
+                .map_or(0, |last| last + 1);
+            for Answered { ids, answer_start, .. } in completions {
+                config.check_input(ids, None)?;
+                if ids.len() > context {
+                    let wanted = ids.len() - answer_start;
+                    return Err(ModelError::ContextTooShort { prompt: *answer_start, wanted, context });
+                }
+                if ids.len() <= *answer_start {
+                    return Err(ModelError::EmptyAnswer { prompt: *answer_start });
+                }
+            }
+            if images_end > shared {
+                return Err(ModelError::ImageTokens { expected: 0, found: images_end - shared });
+            }
+            batch.prefixes.push(completions.first().map_or(Vec::new(), |first| first.ids[..shared].to_vec()));
+            batch.prefix_lens.push(shared);
+            batch.rows.extend(completions.iter().map(|Answered { ids, answer_start, .. }| Row {
+                group,
+                inputs: ids[shared..ids.len() - 1].to_vec(),
+                targets: ids[shared + 1..].to_vec(),
+                first: answer_start - shared - 1,
+            }));
+        }
+        pad(batch.prefixes.iter_mut());
+        batch.width = pad(batch.rows.iter_mut().map(|row| &mut row.inputs));
+        Ok(batch)
+    }
+
+    /// Number of completions.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is no completion.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Number of completion tokens, end tokens included.
+    pub fn completion_tokens(&self) -> usize {
+        self.rows.iter().map(|row| row.targets.len() - row.first).sum()
+    }
+}
+
+/// Length of what all completions share, without the last token of the prompt: that one predicts the first token of
+/// each completion and so belongs to their rows.
+fn shared_len(completions: &[Answered]) -> usize {
+    let start = completions.iter().map(|answered| answered.answer_start).min().unwrap_or(0);
+    let Some((first, rest)) = completions.split_first() else { return 0 };
+    let same = rest.iter().fold(start, |same, answered| {
+        first.ids.iter().zip(&answered.ids).take(same).take_while(|(a, b)| a == b).count()
+    });
+    same.saturating_sub(1)
+}
+
+/// Pads rows on the right to one length, which is returned. What they are padded with is never seen.
+fn pad<'a>(rows: impl Iterator<Item = &'a mut Vec<u32>>) -> usize {
+    let rows: Vec<_> = rows.collect();
+    let width = rows.iter().map(|row| row.len()).max().unwrap_or(0);
+    rows.into_iter().for_each(|row| row.resize(width, 0));
+    width
+}
+
+impl Llava {
+    /// Logits of a whole sequence in f32, `[tokens, vocab]`: the plain forward pass, nothing shared or left out.
+    ///
+    /// # Errors
+    /// If image tokens and image features do not fit together.
+    pub fn logits(
+        &self,
+        sequence: &[u32],
+        pixels: Option<&PixelValues>,
+        adapters: Adapters,
+    ) -> Result<Tensor<2>, ModelError> {
+        let device = self.device();
+        let pixels: Vec<_> = pixels.into_iter().collect();
+        let features =
+            pixel_tensor(&pixels, &device).map(|pixels| self.project(self.encode_images(pixels), adapters));
+        let x = self.embed(&[sequence.to_vec()], &[features.as_ref().map(|_| 0)], features.as_ref())?;
+        let tables = self.rope().tables(&[(0..sequence.len()).collect()], self.dtype(), &device);
+        let mask = causal_mask(&[0], 0, 0, sequence.len(), &device);
+        let hidden = self.language_model.forward(x, &tables, &mask, &mut NoKv, adapters);
+        Ok(self.head(hidden.squeeze_dim::<2>(0)))
+    }
+
+    /// Log-probability of every completion token given all before it, and which positions are such tokens.
+    ///
+    /// # Shapes
+    /// - output: both `[completions, tokens]`; log-probabilities are in nats and f32, zero at padding
+    ///
+    /// # Errors
+    /// If image tokens and image features do not fit together.
+    pub fn completion_logps(
+        &self,
+        batch: &ScoreBatch,
+        adapters: Adapters,
+    ) -> Result<(Tensor<2>, Tensor<2, Bool>), ModelError> {
+        let (device, dtype) = (self.device(), self.dtype());
+        let pixels: Vec<_> = batch.pixels.iter().collect();
+        let features =
+            pixel_tensor(&pixels, &device).map(|pixels| self.project(self.encode_images(pixels), adapters));
+
+        // the prefix of each group, once
+        let mut prefix = CollectKv::default();
+        let prefix_width = batch.prefixes.first().map_or(0, Vec::len);
+        if prefix_width > 0 {
+            let x = self.embed(&batch.prefixes, &batch.image_of_group, features.as_ref())?;
+            let positions = vec![(0..prefix_width).collect(); batch.prefixes.len()];
+            let tables = self.rope().tables(&positions, dtype, &device);
+            let mask = causal_mask(&vec![0; batch.prefixes.len()], 0, 0, prefix_width, &device);
+            self.language_model.forward(x, &tables, &mask, &mut prefix, adapters);
+        }
+
+        // the completions behind it
+        let inputs: Vec<_> = batch.rows.iter().map(|row| row.inputs.clone()).collect();
+        let x = self.embed(&inputs, &vec![None; inputs.len()], None)?;
+        let lens: Vec<_> = batch.rows.iter().map(|row| batch.prefix_lens[row.group]).collect();
+        let positions: Vec<_> = lens.iter().map(|len| (*len..len + batch.width).collect()).collect();
+        let tables = self.rope().tables(&positions, dtype, &device);
+        let mask = causal_mask(&lens, prefix_width, 0, batch.width, &device);
+        let hidden = if prefix_width > 0 {
+            let groups: Vec<_> = batch.rows.iter().map(|row| row.group as u32).collect();
+            let mut shared = SharedPrefix::new(prefix, ids(&groups, &device));
+            self.language_model.forward(x, &tables, &mask, &mut shared, adapters)
+        } else {
+            self.language_model.forward(x, &tables, &mask, &mut prefix, adapters)
+        };
+        Ok(self.gather_logps(batch, hidden))
+    }
+
+    /// The head at completion tokens only.
+    fn gather_logps(&self, batch: &ScoreBatch, hidden: Tensor<3>) -> (Tensor<2>, Tensor<2, Bool>) {
+        let device = self.device();
+        let [rows, width, size] = hidden.dims();
+        let hidden = hidden.reshape([rows * width, size]);
+        let tokens = batch.rows.iter().map(|row| row.targets.len() - row.first).max().unwrap_or(0);
+        let total = batch.completion_tokens();
+
+        // where each completion token's hidden state lies, and where its log-probability goes
+        let mut sources = Vec::with_capacity(total);
+        let mut targets = Vec::with_capacity(total);
+        let mut places = vec![total as u32; rows * tokens];
+        let mut mask = vec![false; rows * tokens];
+        for (r, row) in batch.rows.iter().enumerate() {
+            for (t, position) in (row.first..row.targets.len()).enumerate() {
+                places[r * tokens + t] = sources.len() as u32;
+                mask[r * tokens + t] = true;
+                sources.push((r * width + position) as u32);
+                targets.push(row.targets[position]);
+            }
+        }
+
+        let mut logps: Vec<Tensor<1>> = sources
+            .chunks(HEAD_CHUNK)
+            .zip(targets.chunks(HEAD_CHUNK))
+            .map(|(sources, targets)| {
+                let logits = self.head(hidden.clone().select(0, ids(sources, &device)));
+                let targets: Tensor<2, Int> = ids(targets, &device).unsqueeze_dim(1);
+                log_softmax(logits, 1).gather(1, targets).squeeze_dim::<1>(1)
+            })
+            .collect();
+        logps.push(Tensor::zeros([1], (&device, burn::tensor::DType::F32)));
+        let logps = Tensor::cat(logps, 0).select(0, ids(&places, &device)).reshape([rows, tokens]);
+        (logps, Tensor::from_data(TensorData::new(mask, [rows, tokens]), &device))
+    }
+}

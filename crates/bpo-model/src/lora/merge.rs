@@ -1,0 +1,154 @@
+//! Folds an adapter into a checkpoint directory, file by file.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use safetensors::Dtype;
+
+use super::names::{AdapterTensor, Factor};
+use super::peft::PeftAdapter;
+use crate::error::{ModelError, WeightProblems};
+use crate::weights::{TensorEntry, WeightIndex};
+
+/// Writes a plain checkpoint: the directory `model` with the PEFT adapter `adapter` folded in, as `out`.
+///
+/// Names, types and shards stay as they are; `W + s B A` is computed in f32 on `device`. Weights without an adapter are
+/// copied byte for byte, and only one weight is in memory at a time.
+///
+/// # Errors
+/// If the adapter does not fit the checkpoint, or `out` cannot be written or is the checkpoint itself.
+pub fn merge_checkpoint(model: &Path, adapter: &Path, out: &Path, device: &Device) -> Result<(), ModelError> {
+    let base = WeightIndex::open(model)?;
+    let adapter_dir = adapter;
+    let adapter = PeftAdapter::open(adapter)?;
+    check(&base, &adapter, adapter_dir)?;
+    let io = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| ModelError::Io { path, source }
+    };
+    std::fs::create_dir_all(out).map_err(io(out))?;
+    if model.canonicalize().map_err(io(model))? == out.canonicalize().map_err(io(out))? {
+        let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, "would overwrite the checkpoint");
+        return Err(ModelError::Io { path: out.into(), source });
+    }
+    copy_small_files(model, out)?;
+    for (number, path) in base.paths().enumerate() {
+        let Some(name) = path.file_name() else { continue };
+        let merged = base.entries().iter().filter(|(_, entry)| entry.file == number).map(|(key, entry)| {
+            (entry.name.clone(), Merged { key, entry, base: &base, adapter: &adapter, device })
+        });
+        let target = out.join(name);
+        let mut partial = target.clone().into_os_string();
+        partial.push(".partial");
+        let metadata = Some([("format".to_owned(), "pt".to_owned())].into());
+        safetensors::serialize_to_file(merged, metadata, Path::new(&partial))
+            .map_err(|error| ModelError::Safetensors { path: target.clone(), reason: error.to_string() })?;
+        std::fs::rename(&partial, &target).map_err(io(&target))?;
+    }
+    Ok(())
+}
+
+/// Everything but weights: configuration, tokenizer, processor, template, shard index.
+fn copy_small_files(model: &Path, out: &Path) -> Result<(), ModelError> {
+    const WEIGHTS: [&str; 4] = ["safetensors", "bin", "pt", "pth"];
+    let io = |source| ModelError::Io { path: model.into(), source };
+    for file in std::fs::read_dir(model).map_err(io)? {
+        let path = file.map_err(io)?.path();
+        let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
+        if let (true, false, Some(name)) = (path.is_file(), WEIGHTS.contains(&kind), path.file_name()) {
+            std::fs::copy(&path, out.join(name))
+                .map_err(|source| ModelError::Io { path: path.clone(), source })?;
+        }
+    }
+    Ok(())
+}
+
+/// All that does not fit, before anything is written.
+fn check(base: &WeightIndex, adapter: &PeftAdapter, dir: &Path) -> Result<(), ModelError> {
+    let mut problems = WeightProblems::default();
+    for (name, entry) in adapter.index.entries() {
+        let expected = match AdapterTensor::parse(name) {
+            Some(AdapterTensor::Saved(weight)) => base.entries().get(&weight).map(|base| base.shape.clone()),
+            Some(AdapterTensor::Lora(module, factor)) => {
+                let other = match factor {
+                    Factor::A => Factor::B,
+                    Factor::B => Factor::A,
+                };
+                let other = AdapterTensor::Lora(module.clone(), other).name();
+                if !adapter.index.entries().contains_key(&other) {
+                    problems.missing.push(other);
+                }
+                base.entries().get(&format!("{module}.weight")).map(|base| match factor {
+                    Factor::A => vec![adapter.config.r, base.shape[1]],
+                    Factor::B => vec![base.shape[0], adapter.config.r],
+                })
+            }
+            None => None,
+        };
+        match expected {
+            None => problems.missing.push(format!("{name} (in the base model)")),
+            Some(shape) if shape != entry.shape => {
+                problems.misshapen.push((name.clone(), shape, entry.shape.clone()));
+            }
+            Some(_) => {}
+        }
+    }
+    if problems.is_fatal() { Err(ModelError::Weights { dir: dir.into(), problems }) } else { Ok(()) }
+}
+
+/// A weight of the result, computed when it is written.
+struct Merged<'a> {
+    key: &'a str,
+    entry: &'a TensorEntry,
+    base: &'a WeightIndex,
+    adapter: &'a PeftAdapter,
+    device: &'a Device,
+}
+
+impl Merged<'_> {
+    fn lora(&self, factor: Factor) -> Option<Tensor<2>> {
+        let module = self.key.strip_suffix(".weight")?;
+        let name = AdapterTensor::Lora(module.to_owned(), factor).name();
+        let entry = self.adapter.index.entries().get(&name)?;
+        self.tensor(&self.adapter.index, entry)
+    }
+
+    fn tensor<const D: usize>(&self, index: &WeightIndex, entry: &TensorEntry) -> Option<Tensor<D>> {
+        Some(Tensor::from_data(index.data(entry)?.convert_dtype(DType::F32), (self.device, DType::F32)))
+    }
+
+    /// The changed value in the stored type, or `None` if the adapter does not touch this weight.
+    fn changed(&self) -> Option<TensorData> {
+        let stored = self.entry.float_type()?;
+        if let (Some(a), Some(b)) = (self.lora(Factor::A), self.lora(Factor::B)) {
+            let weight: Tensor<2> = self.tensor(self.base, self.entry)?;
+            let merged = weight + b.matmul(a).mul_scalar(self.adapter.config.scale());
+            return Some(merged.into_data().convert_dtype(stored));
+        }
+        let saved = AdapterTensor::Saved(self.key.to_owned()).name();
+        let entry = self.adapter.index.entries().get(&saved)?;
+        Some(self.adapter.index.data(entry)?.convert_dtype(stored))
+    }
+}
+
+impl safetensors::View for Merged<'_> {
+    fn dtype(&self) -> Dtype {
+        self.entry.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.entry.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        match self.changed() {
+            Some(data) => data.into_bytes().to_vec().into(),
+            None => self.base.bytes(self.entry).into(),
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        self.base.bytes(self.entry).len()
+    }
+}

@@ -1,0 +1,102 @@
+//! [`Llava`] as a policy of bpo-dpo's trainer.
+
+use std::collections::HashMap;
+
+use bpo_dpo::policy::{Adapters, Collate, Group, Policy, TokenLogps};
+
+use crate::config::LlavaConfig;
+use crate::error::ModelError;
+use crate::llava::{Llava, ScoreBatch};
+use crate::processor::{Answered, PixelValues, Processor, Turn};
+
+/// What can go wrong when an image is fetched.
+pub type ImageError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Turns groups into token ids and pixels.
+pub struct LlavaCollator<F> {
+    processor: Processor,
+    config: LlavaConfig,
+    context: usize,
+    load_image: F,
+}
+
+impl<F> LlavaCollator<F>
+where
+    F: FnMut(&str) -> Result<image::RgbImage, ImageError>,
+{
+    /// A collator for a model. `load_image` gets the image name of a [`Group`].
+    pub fn new(processor: Processor, model: &Llava, load_image: F) -> Self {
+        let config = model.config().clone();
+        Self { processor, context: config.text_config.max_position_embeddings, config, load_image }
+    }
+
+    /// Longest sequence in tokens, image features included; longer ones are errors. At most, and by default, what the
+    /// model can take.
+    pub fn with_max_length(mut self, tokens: usize) -> Self {
+        self.context = self.context.min(tokens);
+        self
+    }
+
+    fn answered(&self, group: &Group) -> Result<Vec<Answered>, ModelError> {
+        let history: Vec<_> = group.history.iter().map(Turn::from).collect();
+        let tokenize = |completion: &String| {
+            let answered = self.processor.answered_ids(
+                &history,
+                &group.prompt,
+                completion,
+                self.config.image_tokens(),
+            )?;
+            let fitted = answered.clone().fit(self.context)?;
+            if fitted.truncated {
+                // an answer without its end would teach the model to go on for ever
+                let (prompt, wanted) = (answered.answer_start, answered.answer().len());
+                return Err(ModelError::ContextTooShort { prompt, wanted, context: self.context });
+            }
+            Ok(fitted)
+        };
+        group.completions.iter().map(tokenize).collect()
+    }
+
+    fn pixels(&mut self, name: &str) -> Result<PixelValues, ModelError> {
+        let image =
+            (self.load_image)(name).map_err(|source| ModelError::Image { name: name.to_owned(), source })?;
+        Ok(self.processor.image.process(&image)?)
+    }
+}
+
+impl<F> Collate for LlavaCollator<F>
+where
+    F: FnMut(&str) -> Result<image::RgbImage, ImageError>,
+{
+    type Batch = ScoreBatch;
+    type Error = ModelError;
+
+    fn collate(&mut self, groups: &[Group]) -> Result<ScoreBatch, ModelError> {
+        let mut images: HashMap<&str, usize> = HashMap::new();
+        let mut pixels = Vec::new();
+        let mut tokenized = Vec::with_capacity(groups.len());
+        for group in groups {
+            let image = match images.get(group.image.as_str()) {
+                Some(image) => *image,
+                None => {
+                    pixels.push(self.pixels(&group.image)?);
+                    images.insert(&group.image, pixels.len() - 1);
+                    pixels.len() - 1
+                }
+            };
+            tokenized.push((Some(image), self.answered(group)?));
+        }
+        ScoreBatch::new(&self.config, pixels, &tokenized)
+    }
+}
+
+impl Policy for Llava {
+    type Batch = ScoreBatch;
+
+    fn token_logps(&self, batch: &ScoreBatch, adapters: Adapters) -> TokenLogps {
+        let (logps, mask) = self
+            .completion_logps(batch, adapters.into())
+            .expect("a collated batch has as many image tokens as image features");
+        TokenLogps { logps, mask }
+    }
+}

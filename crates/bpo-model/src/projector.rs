@@ -1,0 +1,49 @@
+//! LLaVA-1.5's projector: two linears with a GELU between.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+
+use crate::config::{Activation, LlavaConfig};
+use crate::lora::{Adapters, Linear};
+use crate::nn::activate;
+use crate::weights::WeightLoader;
+
+/// Maps image features to the language model's width.
+#[derive(Module, Debug)]
+pub struct Projector {
+    /// From the vision tower's width to the language model's.
+    pub linear_1: Linear,
+    /// Within the language model's width.
+    pub linear_2: Linear,
+    #[module(skip)]
+    act: Activation,
+}
+
+impl Projector {
+    /// Takes the projector's weights, whose names begin with `name`.
+    pub fn load(weights: &mut WeightLoader, name: &str, config: &LlavaConfig) -> Self {
+        let d_in = config.vision_config.hidden_size * config.feature_layers().len();
+        let d_out = config.text_config.hidden_size;
+        let bias = config.multimodal_projector_bias;
+        Self {
+            linear_1: Linear::load(weights, &format!("{name}.linear_1"), d_in, d_out, bias),
+            linear_2: Linear::load(weights, &format!("{name}.linear_2"), d_out, d_out, bias),
+            act: config.projector_hidden_act,
+        }
+    }
+
+    /// `[images, tokens, vision hidden]` to `[images, tokens, text hidden]`.
+    pub fn forward(&self, features: Tensor<3>) -> Tensor<3> {
+        let hidden = activate(self.linear_1.forward(features, Adapters::Off), self.act);
+        self.linear_2.forward(hidden, Adapters::Off)
+    }
+
+    /// A copy with parameters of its own that require gradients.
+    pub(crate) fn trainable(self) -> Self {
+        let own = |linear: Linear| Linear {
+            weight: burn::module::Param::from_tensor(linear.weight.base()),
+            bias: linear.bias.map(|bias| burn::module::Param::from_tensor(bias.val())),
+        };
+        Self { linear_1: own(self.linear_1), linear_2: own(self.linear_2), act: self.act }
+    }
+}

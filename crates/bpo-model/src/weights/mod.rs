@@ -1,0 +1,9 @@
+//! Safetensors checkpoints: which file holds a weight, what it is called, and how it becomes a tensor.
+
+mod index;
+mod load;
+mod remap;
+
+pub use index::{TensorEntry, WeightIndex};
+pub use load::WeightLoader;
+pub use remap::canonical;

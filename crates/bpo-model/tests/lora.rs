@@ -1,0 +1,204 @@
+//! Adapters: factored, switched off, saved, loaded, merged.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bpo_model::lora::{TargetModules, load_adapter, merge_checkpoint, save_adapter};
+use bpo_model::{Adapters, Llava, LoadOptions, LoraConfig, ModelError};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Tensor, TensorData};
+use safetensors::SafeTensors;
+use support::{Golden, close, device, floats, root};
+
+fn base() -> Llava {
+    load(&Golden::open().checkpoint())
+}
+
+fn load(dir: &Path) -> Llava {
+    Llava::from_pretrained(dir, &LoadOptions::default(), &device()).unwrap()
+}
+
+fn config() -> LoraConfig {
+    LoraConfig::default().with_rank(4, 8.0)
+}
+
+/// Logits of the first golden prompt.
+fn logits(model: &Llava, adapters: Adapters) -> Vec<f32> {
+    let golden = Golden::open();
+    let (values, shape) = golden.floats("clean.pixel_values");
+    let size = shape[1..].iter().product();
+    let pixels = bpo_model::processor::PixelValues {
+        data: values[..size].to_vec(),
+        channels: shape[1],
+        height: shape[2],
+        width: shape[3],
+    };
+    floats(model.logits(&golden.ids("p0.chosen.input_ids"), Some(&pixels), adapters).unwrap())
+}
+
+/// Gives what is trained other values, as training would.
+#[derive(Default)]
+struct Shift {
+    path: Vec<String>,
+    phase: f32,
+}
+
+impl ModuleMapper for Shift {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.into());
+    }
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if !self.path.iter().any(|part| part == "lora" || part == "trained_projector") {
+            return param;
+        }
+        self.phase += 1.0;
+        param.map(|value| {
+            let wave = |i: usize| 0.02 * (i as f32 * 0.37 + self.phase).sin();
+            let wave: Vec<_> = (0..value.shape().num_elements()).map(wave).collect();
+            let device = value.device();
+            value.clone() + Tensor::from_data(TensorData::new(wave, value.dims()), &device)
+        })
+    }
+}
+
+fn trained(lora: &LoraConfig) -> Llava {
+    base().with_lora(lora, 1).map(&mut Shift::default())
+}
+
+#[test]
+fn a_fresh_adapter_changes_nothing_and_a_trained_one_can_be_switched_off() {
+    let plain = logits(&base(), Adapters::On);
+    assert_eq!(logits(&base().with_lora(&config(), 7), Adapters::On), plain);
+    let trained = trained(&config());
+    assert_ne!(logits(&trained, Adapters::On), plain);
+    // projector included
+    assert_eq!(logits(&trained, Adapters::Off), plain);
+}
+
+#[test]
+fn the_factored_form_equals_the_dense_one() {
+    let trained = trained(&config().with_train_projector(false));
+    let dense = trained.clone().materialize();
+    close(&logits(&trained, Adapters::On), &logits(&dense, Adapters::On), 1e-5, "factored");
+}
+
+#[test]
+fn seeds_and_targets_decide_what_is_drawn() {
+    #[derive(Default)]
+    struct Factors(BTreeMap<String, Vec<f32>>, Vec<String>);
+    impl ModuleVisitor for Factors {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.1.push(name.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.1.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let path = self.1.join(".");
+            if path.ends_with(".lora.a") {
+                self.0.insert(path, floats(param.val()));
+            }
+        }
+    }
+    let drawn = |lora: &LoraConfig, seed| {
+        let mut factors = Factors::default();
+        base().with_lora(lora, seed).visit(&mut factors);
+        factors.0
+    };
+    let all = drawn(&config(), 1);
+    assert_eq!(all, drawn(&config(), 1));
+    assert_ne!(all, drawn(&config(), 2));
+    let layers = base().config().text_config.num_hidden_layers;
+    assert_eq!(all.len(), 7 * layers);
+    // a module's factors do not depend on what else is adapted
+    let attention = drawn(&config().with_target_modules(TargetModules::Attention), 1);
+    assert_eq!(attention.len(), 4 * layers);
+    assert!(attention.iter().all(|(path, values)| all[path] == *values));
+    // PEFT's Kaiming-uniform: within 1/sqrt(d_in), and filling it
+    for (path, values) in &all {
+        let d_in = values.len() / config().r;
+        let bound = 1.0 / (d_in as f32).sqrt();
+        let largest = values.iter().fold(0f32, |max, value| max.max(value.abs()));
+        assert!(largest <= bound && largest > 0.9 * bound, "{path}: {largest} of {bound}");
+    }
+}
+
+#[test]
+fn saved_and_loaded_it_is_the_same_adapter() {
+    for lora in [
+        config(),
+        config().with_train_projector(false),
+        config().with_target_modules(TargetModules::Attention),
+    ] {
+        let (trained, dir) = (trained(&lora), tempfile::tempdir().unwrap());
+        save_adapter(&trained, &lora, "base", dir.path()).unwrap();
+        let (loaded, found) = load_adapter(base(), dir.path()).unwrap();
+        assert_eq!(found, lora);
+        assert_eq!(logits(&loaded, Adapters::On), logits(&trained, Adapters::On));
+        assert_eq!(logits(&loaded, Adapters::Off), logits(&base(), Adapters::On));
+
+        let again = tempfile::tempdir().unwrap();
+        save_adapter(&loaded, &found, "base", again.path()).unwrap();
+        for file in ["adapter_model.safetensors", "adapter_config.json"] {
+            let read = |dir: &Path| std::fs::read(dir.join(file)).unwrap();
+            assert_eq!(read(again.path()), read(dir.path()), "{file}");
+        }
+    }
+}
+
+#[test]
+fn a_merged_checkpoint_computes_what_the_adapter_does() {
+    let (model, adapter, out) =
+        (Golden::open().checkpoint(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let trained = trained(&config());
+    save_adapter(&trained, &config(), "base", adapter.path()).unwrap();
+    merge_checkpoint(&model, adapter.path(), out.path(), &device()).unwrap();
+    close(&logits(&load(out.path()), Adapters::On), &logits(&trained, Adapters::On), 1e-4, "merged");
+    // names, types and order are those of the checkpoint; nothing is left over
+    let names = |dir: &Path| {
+        let bytes = std::fs::read(dir.join("model.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let mut names: Vec<_> = file.iter().map(|(name, view)| (name.to_owned(), view.dtype())).collect();
+        names.sort_by(|a, b| a.0.cmp(&b.0));
+        names
+    };
+    assert_eq!(names(out.path()), names(&model));
+    let files = |dir: &Path| {
+        let mut files: Vec<_> =
+            std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().file_name()).collect();
+        files.sort();
+        files
+    };
+    assert_eq!(files(out.path()), files(&model));
+
+    let same = merge_checkpoint(&model, adapter.path(), &model, &device());
+    assert!(matches!(same, Err(ModelError::Io { .. })));
+}
+
+#[test]
+fn an_adapter_for_another_model_is_refused_with_all_that_does_not_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    save_adapter(&trained(&config()), &config(), "base", dir.path()).unwrap();
+    let path = dir.path().join("adapter_config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("\"r\": 4", "\"r\": 5")).unwrap();
+    let layers = base().config().text_config.num_hidden_layers;
+    match load_adapter(base(), dir.path()) {
+        Err(ModelError::Weights { problems, .. }) => assert_eq!(problems.misshapen.len(), 14 * layers),
+        other => panic!("{:?}", other.map(|_| ())),
+    }
+    std::fs::write(&path, text.replace("\"use_dora\": false", "\"use_dora\": true")).unwrap();
+    let error = load_adapter(base(), dir.path()).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("use_dora"), "{error}");
+}
+
+#[test]
+#[should_panic(expected = "merge them first")]
+fn adapters_do_not_nest() {
+    let _ = load_adapter(base(), &root().join("trl/adapter")).unwrap().0.with_lora(&config(), 0);
+}

@@ -1,0 +1,130 @@
+//! What transformers computes with the golden checkpoint, step by step.
+//!
+//! `BPO_GOLDEN` names another golden directory of the same layout; `BPO_TEST_DEVICE=libtorch` another device.
+
+mod support;
+
+use bpo_inject::Sampling;
+use bpo_model::generate::Prompt;
+use bpo_model::llava::ScoreBatch;
+use bpo_model::processor::{Answered, PixelValues};
+use bpo_model::{Adapters, Llava, LoadOptions};
+use burn::tensor::{Tensor, TensorData};
+use support::{Golden, close, device, floats};
+
+const CONDITIONS: [&str; 3] = ["clean", "noise500", "noise900"];
+
+fn model(golden: &Golden) -> Llava {
+    Llava::from_pretrained(&golden.checkpoint(), &LoadOptions::default(), &device()).unwrap()
+}
+
+fn pixels(golden: &Golden, condition: &str) -> Tensor<4> {
+    let (values, shape) = golden.floats(&format!("{condition}.pixel_values"));
+    Tensor::from_data(TensorData::new(values, shape), &device())
+}
+
+fn image(golden: &Golden, condition: &str, i: usize) -> PixelValues {
+    let (values, shape) = golden.floats(&format!("{condition}.pixel_values"));
+    let size = shape[1..].iter().product::<usize>();
+    PixelValues {
+        data: values[i * size..(i + 1) * size].to_vec(),
+        channels: shape[1],
+        height: shape[2],
+        width: shape[3],
+    }
+}
+
+#[test]
+fn vision_features_and_projector() {
+    let golden = Golden::open();
+    let model = model(&golden);
+    for condition in CONDITIONS {
+        let features = model.encode_images(pixels(&golden, condition));
+        let (expected, shape) = golden.floats(&format!("{condition}.vision"));
+        assert_eq!(features.dims().to_vec(), shape);
+        close(&floats(features.clone()), &expected, 1e-4, &format!("{condition} vision"));
+        let projected = model.project(features, Adapters::Off);
+        let (expected, _) = golden.floats(&format!("{condition}.projector"));
+        close(&floats(projected), &expected, 1e-4, &format!("{condition} projector"));
+    }
+}
+
+#[test]
+fn token_and_summed_log_probs_with_a_shared_prefix() {
+    let golden = Golden::open();
+    let model = model(&golden);
+    for condition in CONDITIONS {
+        let groups: Vec<_> = (0..golden.prompts())
+            .map(|i| {
+                let answer_start = golden.ids(&format!("p{i}.prompt_ids")).len();
+                let answered =
+                    |side: &str| Answered::new(golden.ids(&format!("p{i}.{side}.input_ids")), answer_start);
+                (Some(i), vec![answered("chosen"), answered("rejected")])
+            })
+            .collect();
+        let images = (0..golden.prompts()).map(|i| image(&golden, condition, i)).collect();
+        let batch = ScoreBatch::new(model.config(), images, &groups).unwrap();
+        let (logps, mask) = model.completion_logps(&batch, Adapters::On).unwrap();
+        let width = logps.dims()[1];
+        let logps = floats(logps);
+        let mask: Vec<bool> = mask.into_data().iter::<bool>().collect();
+        for i in 0..golden.prompts() {
+            for (s, side) in ["chosen", "rejected"].into_iter().enumerate() {
+                let row = 2 * i + s;
+                let (expected, _) = golden.floats(&format!("{condition}.p{i}.{side}.token_logps"));
+                let here = row * width..row * width + expected.len();
+                assert!(mask[here.clone()].iter().all(|on| *on));
+                assert!(mask[here.end..(row + 1) * width].iter().all(|on| !*on));
+                close(&logps[here.clone()], &expected, 1e-4, &format!("{condition} p{i} {side}"));
+                let sum: f64 = logps[here].iter().map(|logp| f64::from(*logp)).sum();
+                let wanted = golden.result(condition, i, &format!("{side}_logp_f64"));
+                assert!((sum - wanted).abs() < 1e-3, "{condition} p{i} {side}: {sum} and {wanted}");
+            }
+        }
+    }
+}
+
+#[test]
+fn logits_at_response_positions() {
+    let golden = Golden::open();
+    let model = model(&golden);
+    for condition in CONDITIONS {
+        for i in 0..golden.prompts() {
+            for side in ["chosen", "rejected"] {
+                let ids = golden.ids(&format!("p{i}.{side}.input_ids"));
+                let (expected, shape) = golden.floats(&format!("{condition}.p{i}.{side}.logits"));
+                let logits = model.logits(&ids, Some(&image(&golden, condition, i)), Adapters::On).unwrap();
+                let [tokens, vocab] = logits.dims();
+                assert_eq!(vocab, shape[1]);
+                let rows = logits.narrow(0, tokens - 1 - shape[0], shape[0]);
+                close(&floats(rows), &expected, 1e-4, &format!("{condition} p{i} {side} logits"));
+            }
+        }
+    }
+}
+
+#[test]
+fn greedy_tokens_batched_and_alone() {
+    let golden = Golden::open();
+    let model = model(&golden);
+    for condition in CONDITIONS {
+        let prompts: Vec<_> = (0..golden.prompts())
+            .map(|i| {
+                let tokens = golden.ids(&format!("{condition}.p{i}.greedy_ids")).len();
+                Prompt {
+                    ids: golden.ids(&format!("p{i}.prompt_ids")),
+                    pixels: Some(image(&golden, condition, i)),
+                    sampling: Sampling::greedy(tokens),
+                }
+            })
+            .collect();
+        // the golden run ignores the end token
+        let together = model.generate(&prompts, &[], Adapters::On).unwrap();
+        for (i, prompt) in prompts.iter().enumerate() {
+            let expected = golden.ids(&format!("{condition}.p{i}.greedy_ids"));
+            assert_eq!(together[i].ids, expected, "{condition} p{i} batched");
+            let alone = model.generate(std::slice::from_ref(prompt), &[], Adapters::On).unwrap();
+            assert_eq!(alone[0].ids, expected, "{condition} p{i} alone");
+        }
+    }
+}

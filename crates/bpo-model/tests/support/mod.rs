@@ -1,0 +1,93 @@
+//! The golden directory and the device that tests run on.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor};
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+/// Reference values of one checkpoint; `BPO_GOLDEN` names another of the same layout.
+pub struct Golden {
+    root: PathBuf,
+    bytes: Vec<u8>,
+    report: Value,
+}
+
+pub fn root() -> PathBuf {
+    std::env::var_os("BPO_GOLDEN")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"), PathBuf::from)
+}
+
+pub fn read_json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+impl Golden {
+    pub fn open() -> Self {
+        let root = root();
+        let bytes = std::fs::read(root.join("transformers/golden.safetensors")).unwrap();
+        let report = read_json(&root.join("transformers/golden.json"));
+        Self { root, bytes, report }
+    }
+
+    pub fn checkpoint(&self) -> PathBuf {
+        self.root.join("tiny-llava")
+    }
+
+    pub fn prompts(&self) -> usize {
+        self.report["prompts"].as_array().unwrap().len()
+    }
+
+    pub fn result(&self, condition: &str, i: usize, key: &str) -> f64 {
+        self.report["results"][condition][i][key].as_f64().unwrap()
+    }
+
+    pub fn floats(&self, name: &str) -> (Vec<f32>, Vec<usize>) {
+        tensor_floats(&self.bytes, name)
+    }
+
+    pub fn ids(&self, name: &str) -> Vec<u32> {
+        tensor_ints(&self.bytes, name).0.into_iter().map(|id| id as u32).collect()
+    }
+}
+
+pub fn tensor_floats(bytes: &[u8], name: &str) -> (Vec<f32>, Vec<usize>) {
+    let file = SafeTensors::deserialize(bytes).unwrap();
+    let tensor = file.tensor(name).unwrap();
+    let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+    (values.collect(), tensor.shape().to_vec())
+}
+
+pub fn tensor_ints(bytes: &[u8], name: &str) -> (Vec<i64>, Vec<usize>) {
+    let file = SafeTensors::deserialize(bytes).unwrap();
+    let tensor = file.tensor(name).unwrap();
+    let values = tensor.data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()));
+    (values.collect(), tensor.shape().to_vec())
+}
+
+/// flex, or what `BPO_TEST_DEVICE` names.
+pub fn device() -> Device {
+    match std::env::var("BPO_TEST_DEVICE").as_deref() {
+        Err(_) | Ok("flex") => Device::flex(),
+        #[cfg(feature = "test-libtorch")]
+        #[allow(deprecated)] // burn prefers its own backends; this one is for comparison
+        Ok("libtorch") => Device::libtorch(),
+        #[cfg(feature = "test-cuda")]
+        Ok("cuda") => Device::cuda(0),
+        Ok(other) => panic!("the tests are not built for {other}"),
+    }
+}
+
+pub fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+/// Equal up to `relative` of the largest expected value.
+pub fn close(found: &[f32], expected: &[f32], relative: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}: number of values");
+    let scale = expected.iter().fold(0f32, |max, value| max.max(value.abs()));
+    let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    assert!(worst <= relative * scale, "{what}: off by {worst} with values up to {scale}");
+    assert!(found.iter().all(|value| value.is_finite()), "{what}: not finite");
+}
