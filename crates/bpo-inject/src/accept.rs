@@ -19,7 +19,7 @@ pub enum Rejection {
     Identical,
     /// The model declined or spoke about itself.
     Refusal,
-    /// Talk about the task in place of an answer.
+    /// Talk about the task or the model in place of an answer.
     Commentary,
     /// Parts of the prompt came back: its instructions, its examples or the question.
     PromptEcho,
@@ -27,9 +27,9 @@ pub enum Rejection {
     TooShort,
     /// Much longer than the right answer.
     TooLong,
-    /// Cut off at the longest allowed answer.
+    /// Cut off at the longest allowed answer, or ended at a colon or comma.
     Truncated,
-    /// The right answer holds nothing that could be swapped (`CoOccurrence` only).
+    /// The right answer holds nothing that could be swapped ([`CoOccurrence`](crate::CoOccurrence) only).
     NothingToChange,
 }
 
@@ -126,7 +126,9 @@ const REFUSALS: &[&str] = &[
 
 const COMMENTARY: &[&str] = &[
     "ai assistant",
+    "ai model",
     "changed description",
+    "helpful ai",
     "image description",
     "language model",
     "modified description",
@@ -137,7 +139,9 @@ const COMMENTARY: &[&str] = &[
     "original response",
     "the answer to th",
     "the question is asking",
+    "this question has",
     "to add to the sentence",
+    "trained by",
 ];
 
 impl Default for AcceptanceRules {
@@ -177,6 +181,9 @@ impl AcceptanceRules {
         if text.is_empty() {
             return Err(Rejection::Empty);
         }
+        if text.ends_with([':', ',']) && !expected.answer.trim_end().ends_with([':', ',']) {
+            return Err(Rejection::Truncated);
+        }
         if telling_words(&text) == telling_words(expected.answer) {
             return Err(Rejection::Identical);
         }
@@ -202,8 +209,7 @@ impl AcceptanceRules {
 
     fn is_commentary(&self, text: &str, answer: &str) -> bool {
         let (text, answer) = (text.to_lowercase(), answer.to_lowercase());
-        let announces = text.ends_with(':') && !answer.trim_end().ends_with(':');
-        announces || self.commentary.iter().any(|phrase| text.contains(phrase) && !answer.contains(phrase))
+        self.commentary.iter().any(|phrase| text.contains(phrase) && !answer.contains(phrase))
     }
 
     fn is_echo(&self, text: &str, expected: Expected<'_>) -> bool {
@@ -245,13 +251,21 @@ pub fn same_text(a: &str, b: &str) -> bool {
 }
 
 /// Words that a rewording may add or drop without saying anything else.
-const SILENT: &[&str] =
-    &["a", "an", "and", "are", "been", "has", "have", "is", "it", "its", "that", "the", "there", "was", "were", "with"];
+const SILENT: &[&str] = &[
+    "a", "an", "and", "are", "been", "has", "have", "is", "it", "its", "that", "the", "there", "was", "were",
+    "with",
+];
 
-/// The words that carry what a text says, in order; all words where there are no such.
+/// The words that carry what a text says, each where it first occurs; all words where there are no such.
 fn telling_words(text: &str) -> Vec<String> {
     let words = words(text);
-    let telling: Vec<String> = words.iter().filter(|word| !SILENT.contains(&word.as_str())).cloned().collect();
+    let mut telling: Vec<String> = Vec::new();
+    for word in &words {
+        let word = word.trim_end_matches("'s").trim_end_matches("\u{2019}s");
+        if !SILENT.contains(&word) && !telling.iter().any(|earlier| earlier == word) {
+            telling.push(word.to_owned());
+        }
+    }
     if telling.is_empty() { words } else { telling }
 }
 
@@ -294,10 +308,18 @@ mod tests {
     fn each_rule_has_its_reason() {
         assert_eq!(judge("  \n"), Err(Rejection::Empty));
         assert_eq!(judge("there is  a RED cup"), Err(Rejection::Identical));
-        assert_eq!(judge("The cup is red."), Ok("The cup is red.".into()), "another order may say something else");
+        assert_eq!(
+            judge("The cup is red."),
+            Ok("The cup is red.".into()),
+            "another order may say something else"
+        );
         assert_eq!(judge("A red cup is there."), Err(Rejection::Identical));
+        assert_eq!(
+            judge_for("A cat's face with an ear.", "A cat's face. The cat has an ear."),
+            Err(Rejection::Identical)
+        );
         assert_eq!(judge("The answer to this question is a cup."), Err(Rejection::Commentary));
-        assert_eq!(judge("The following:"), Err(Rejection::Commentary));
+        assert_eq!(judge("The following:"), Err(Rejection::Truncated));
         assert_eq!(judge("I'm sorry, but I cannot do that."), Err(Rejection::Refusal));
         assert_eq!(judge("Well. As an AI, I see nothing."), Err(Rejection::Refusal));
         assert_eq!(judge("What is on the table?"), Err(Rejection::PromptEcho));

@@ -14,6 +14,7 @@ const LABELS: &[&str] = &[
     "new response",
     "output",
     "response",
+    "the answer is",
 ];
 /// Labels that begin another example: a model that goes on with the list has ended its answer.
 const NEXT_EXAMPLE: &[&str] =

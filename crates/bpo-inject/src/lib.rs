@@ -1,6 +1,8 @@
-//! Error injection.
+#![doc = include_str!("../README.md")]
+
 mod accept;
 mod clean;
+mod cooccurrence;
 mod error;
 mod generator;
 mod injector;
@@ -9,11 +11,12 @@ mod llm;
 mod openai;
 mod template;
 
-pub use accept::*;
+pub use accept::{AcceptanceRules, Expected, Rejection, RejectionCounts, same_text};
+pub use cooccurrence::CoOccurrence;
 pub use error::InjectError;
-pub use generator::*;
-pub use injector::*;
-pub use llm::*;
+pub use generator::{FinishReason, Generated, Sampling, TextGenerator, TextRequest};
+pub use injector::{ErrorInjector, Injection, InjectionFailure, InjectionRequest};
+pub use llm::{LlmInjector, LlmInjectorConfig};
 #[cfg(feature = "openai")]
 pub use openai::{OpenAiClient, OpenAiConfig};
-pub use template::*;
+pub use template::{PromptForm, TemplateConfig, Templates};

@@ -1,0 +1,105 @@
+//! Words of a text and where they stand.
+
+/// One word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Word<'a> {
+    /// As written.
+    pub text: &'a str,
+    /// In lower case.
+    pub lower: String,
+    /// Byte at which it begins.
+    pub start: usize,
+    /// Only white space stands between the word before and this one.
+    pub joined: bool,
+    /// Nothing, or the end of a sentence, stands before it.
+    pub begins_sentence: bool,
+    /// A hyphen ties it to another word.
+    pub hyphenated: bool,
+}
+
+impl Word<'_> {
+    /// Byte at which it ends.
+    pub fn end(&self) -> usize {
+        self.start + self.text.len()
+    }
+
+    pub fn is_capitalized(&self) -> bool {
+        self.text.chars().next().is_some_and(char::is_uppercase)
+    }
+}
+
+/// Splits a text into words: runs of letters and digits, with the apostrophe of "don't" (but not `'s`) and the point of
+/// "3.5" inside.
+pub(super) fn split(text: &str) -> Vec<Word<'_>> {
+    let mut words: Vec<Word<'_>> = Vec::new();
+    let mut from = 0;
+    while let Some(start) = text[from..].find(char::is_alphanumeric).map(|offset| from + offset) {
+        let end = start + word_len(&text[start..]);
+        let gap = &text[words.last().map_or(0, Word::end)..start];
+        let hyphen = gap == "-";
+        if hyphen && let Some(before) = words.last_mut() {
+            before.hyphenated = true;
+        }
+        words.push(Word {
+            text: &text[start..end],
+            lower: text[start..end].to_lowercase(),
+            start,
+            joined: !words.is_empty() && !gap.is_empty() && gap.chars().all(char::is_whitespace),
+            begins_sentence: words.is_empty() || gap.contains(['.', '!', '?', ':', '\n', '"', '\u{201c}']),
+            hyphenated: hyphen && !words.is_empty(),
+        });
+        from = end;
+    }
+    words
+}
+
+fn word_len(text: &str) -> usize {
+    let mut chars = text.char_indices().peekable();
+    let mut last = ' ';
+    while let Some((at, c)) = chars.next() {
+        if !c.is_alphanumeric() {
+            let next = chars.peek().map_or(' ', |&(_, next)| next);
+            let number = matches!(c, '.' | ',' | ':') && last.is_ascii_digit() && next.is_ascii_digit();
+            let contraction =
+                matches!(c, '\'' | '\u{2019}') && next.is_alphabetic() && !is_possessive(&text[at..]);
+            if !number && !contraction {
+                return at;
+            }
+        }
+        last = c;
+    }
+    text.len()
+}
+
+/// `'s` and nothing more.
+fn is_possessive(text: &str) -> bool {
+    let mut chars = text.chars().skip(1);
+    matches!(chars.next(), Some('s' | 'S')) && !chars.next().is_some_and(char::is_alphanumeric)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_numbers_and_contractions() {
+        let text = "The cat's eyes don't cost $3.50, or 1,000. Ça va?";
+        let words: Vec<&str> = split(text).iter().map(|word| word.text).collect();
+        assert_eq!(words, ["The", "cat", "s", "eyes", "don't", "cost", "3.50", "or", "1,000", "Ça", "va"]);
+    }
+
+    #[test]
+    fn what_stands_between_words_is_known() {
+        let words = split("A close-up, then. The end");
+        let flags: Vec<_> = words.iter().map(|w| (w.joined, w.begins_sentence, w.hyphenated)).collect();
+        let expected = [
+            (false, true, false),
+            (true, false, true),
+            (false, false, true),
+            (false, false, false),
+            (false, true, false),
+            (true, false, false),
+        ];
+        assert_eq!(flags, expected);
+    }
+}
