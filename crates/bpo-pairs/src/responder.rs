@@ -39,4 +39,24 @@ pub trait VisionLanguageModel {
 
     /// One result per request, in order; a bad request does not fail the others.
     fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, Self::Error>>;
+
+    /// Whether an error lies in its request, so that asking again is useless (a prompt longer than the context).
+    ///
+    /// Such a sample is set aside for good. Any other error (out of memory, a server that is down) stops the stage, which
+    /// can then be run again; that is the default, since it loses nothing.
+    fn is_request_error(&self, _error: &Self::Error) -> bool {
+        false
+    }
+}
+
+impl<M: VisionLanguageModel + ?Sized> VisionLanguageModel for &mut M {
+    type Error = M::Error;
+
+    fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, Self::Error>> {
+        (**self).respond(requests)
+    }
+
+    fn is_request_error(&self, error: &Self::Error) -> bool {
+        (**self).is_request_error(error)
+    }
 }

@@ -1,0 +1,125 @@
+//! Error injection: the annotated answer with plausible errors in it.
+
+use std::num::NonZeroUsize;
+
+use bpo_inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
+use serde::{Deserialize, Serialize};
+
+use crate::build::stage::{
+    self, BatchRecords, Bootstrapped, Progress, Stage, StageRecord, StageSummary, describe,
+};
+use crate::error::PairsError;
+use crate::image_token::strip_image_token;
+use crate::record::CompletionKind;
+use crate::seed::{item_seed, stage_seed};
+use crate::set_aside::{Reason, SetAside};
+use crate::sft::SftSample;
+use crate::store::JsonlStore;
+
+/// How answers with injected errors are asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct InjectConfig {
+    /// Seed of the stage.
+    pub seed: u64,
+    /// Samples per call of the injector.
+    pub batch: NonZeroUsize,
+}
+
+impl Default for InjectConfig {
+    /// Batches of 32 (ours).
+    fn default() -> Self {
+        Self { seed: 0, batch: const { NonZeroUsize::new(32).unwrap() } }
+    }
+}
+
+impl InjectConfig {
+    /// Sets the seed of the stage.
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Sets the number of samples per call of the injector.
+    pub fn with_batch(mut self, batch: NonZeroUsize) -> Self {
+        self.batch = batch;
+        self
+    }
+
+    fn request(&self, sample: &SftSample) -> InjectionRequest {
+        let seed = item_seed(stage_seed(self.seed, "inject"), &sample.id);
+        InjectionRequest::new(strip_image_token(&sample.prompt), &sample.answer, seed)
+    }
+}
+
+/// Has every sample's annotated answer rewritten, and appends the answers to `store`.
+///
+/// A sample whose rewritten answers are not accepted is set aside in the file. Going on with another `config` or injector
+/// mixes their answers: that is the caller's to prevent (see [`Manifest`](crate::manifest::Manifest)).
+///
+/// # Errors
+/// If the file was made from other samples or cannot be written, or the injector has no draft to judge
+/// ([`InjectionFailure::Failed`], as when its server is down). The file keeps what was done, and the stage can be run again.
+pub fn inject<I: ErrorInjector + ?Sized>(
+    samples: &[SftSample],
+    injector: &mut I,
+    config: &InjectConfig,
+    store: &mut JsonlStore<StageRecord>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<StageSummary, PairsError> {
+    let _span = tracing::info_span!("pairs.inject", samples = samples.len()).entered();
+    stage::run(Stage::Inject, samples, config.batch, store, progress, |batch| {
+        answer_batch(batch, injector, config)
+    })
+}
+
+fn answer_batch<I: ErrorInjector + ?Sized>(
+    batch: &[SftSample],
+    injector: &mut I,
+    config: &InjectConfig,
+) -> BatchRecords {
+    let requests: Vec<_> = batch.iter().map(|sample| config.request(sample)).collect();
+    let answers = injector.inject(&requests);
+    if answers.len() != requests.len() {
+        let (requests, answers) = (requests.len(), answers.len());
+        return Err(PairsError::AnswerCount { stage: Stage::Inject.as_str(), requests, answers });
+    }
+    Ok(batch.iter().zip(answers).map(|(sample, answer)| record(sample, answer)).collect())
+}
+
+fn record(
+    sample: &SftSample,
+    answer: Result<Injection, InjectionFailure>,
+) -> Result<StageRecord, PairsError> {
+    let id = sample.id.clone();
+    match answer {
+        Ok(injection) => Ok(StageRecord::Answered(Bootstrapped {
+            id,
+            kind: CompletionKind::ErrorInjected,
+            response: injection.text,
+            finish: None,
+        })),
+        Err(failure) => match failure.rejection() {
+            Some(rejection) => {
+                let aside = SetAside::new(id, reason(rejection)).with_detail(describe(&failure));
+                Ok(StageRecord::SetAside(aside))
+            }
+            None => Err(PairsError::Model { stage: Stage::Inject.as_str(), id, source: Box::new(failure) }),
+        },
+    }
+}
+
+fn reason(rejection: Rejection) -> Reason {
+    match rejection {
+        Rejection::Empty => Reason::RewriteEmpty,
+        Rejection::Identical => Reason::RewriteIdentical,
+        Rejection::Refusal => Reason::RewriteRefused,
+        Rejection::PromptEcho => Reason::RewriteEcho,
+        Rejection::TooShort => Reason::RewriteTooShort,
+        Rejection::TooLong => Reason::RewriteTooLong,
+        Rejection::Truncated => Reason::RewriteCutOff,
+        Rejection::NothingToChange => Reason::NothingToChange,
+        _ => Reason::RewriteRejected,
+    }
+}

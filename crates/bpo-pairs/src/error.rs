@@ -1,0 +1,140 @@
+//! What can go wrong with preference data.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Everything that can be wrong with preference data, its files and the making of it.
+///
+/// Records and lines are counted from 1, as editors count them.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PairsError {
+    /// The file system refused.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried: `open`, `read`, `write`, ...
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A file has not a single byte of content.
+    #[error("{} is empty: expected {expected}", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// What should have been in it.
+        expected: &'static str,
+    },
+    /// A file is not the JSON that it should be: cut off, malformed, or of another shape.
+    #[error("{}: record {record}, line {line}, column {column}: not the expected JSON", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The record that was being read, from 1.
+        record: usize,
+        /// Line of the file, from 1.
+        line: usize,
+        /// Column of the line, from 1; 0 where the line has not begun.
+        column: usize,
+        /// What the parser says.
+        source: serde_json::Error,
+    },
+    /// A value cannot be written as JSON.
+    #[error("{}: record {record} cannot be written as JSON", path.display())]
+    Encode {
+        /// The file.
+        path: PathBuf,
+        /// Id of the record.
+        record: String,
+        /// What the writer says.
+        source: serde_json::Error,
+    },
+    /// JSON knows no infinity and no NaN.
+    #[error("{}: record {record}: score {score} is not a finite number", path.display())]
+    Score {
+        /// The file.
+        path: PathBuf,
+        /// Id of the record.
+        record: String,
+        /// The score.
+        score: f64,
+    },
+    /// Two records of a file have the same id.
+    #[error("{}: line {line}: id {id:?} was used before", path.display())]
+    DuplicateId {
+        /// The file.
+        path: PathBuf,
+        /// Line of the second use.
+        line: usize,
+        /// The id.
+        id: String,
+    },
+    /// Another process appends to the same file.
+    #[error("{} is being written by another process", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A stage file was made from other samples than those it is continued with.
+    #[error("{}: line {line}: expected the record of {expected:?}, found {found:?}: made from other samples", path.display())]
+    OutOfOrder {
+        /// The stage file.
+        path: PathBuf,
+        /// Line of the first record that differs.
+        line: usize,
+        /// Id of the sample at this place; empty where the samples have ended.
+        expected: String,
+        /// Id in the file.
+        found: String,
+    },
+    /// An image cannot be used.
+    #[cfg(feature = "build")]
+    #[error(transparent)]
+    Image(#[from] crate::images::ImageError),
+    /// A model or server failed in a way that is not the sample's fault: the stage stops and can be run again.
+    #[error("sample {id:?}: {stage} stopped, run it again to go on from here")]
+    Model {
+        /// What was being done.
+        stage: &'static str,
+        /// The first sample without a result.
+        id: String,
+        /// What the model says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A model gave another number of answers than it was asked for.
+    #[error("{stage}: {requests} requests, but {answers} answers")]
+    AnswerCount {
+        /// What was being done.
+        stage: &'static str,
+        /// Requests made.
+        requests: usize,
+        /// Answers given.
+        answers: usize,
+    },
+    /// An answer belongs to no sample.
+    #[error("answer for {id:?}, but no sample has this id")]
+    UnknownId {
+        /// The id.
+        id: String,
+    },
+}
+
+impl PairsError {
+    /// For `map_err` on file operations.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// A parser error: one of reading stays one of reading, any other tells its place.
+    pub(crate) fn json(path: &Path, record: usize, line: usize, source: serde_json::Error) -> Self {
+        let path = path.to_owned();
+        if source.is_io() {
+            return Self::Io { action: "read", path, source: source.into() };
+        }
+        let column = source.column();
+        Self::Json { path, record, line, column, source }
+    }
+}

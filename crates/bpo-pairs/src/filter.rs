@@ -1,0 +1,86 @@
+//! Which pairs are fit for training.
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::PreferencePair;
+use crate::set_aside::Reason;
+
+/// Drops pairs with an answer that is empty, too long, or the same as the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct PairFilter {
+    /// Most words (by white space) in either answer.
+    pub max_words: usize,
+}
+
+impl Default for PairFilter {
+    /// The authors' limit: 350 words.
+    fn default() -> Self {
+        Self { max_words: 350 }
+    }
+}
+
+impl PairFilter {
+    /// Sets the most words in either answer.
+    pub fn with_max_words(mut self, max_words: usize) -> Self {
+        self.max_words = max_words;
+        self
+    }
+
+    /// Whether a pair passes.
+    ///
+    /// # Errors
+    /// The reason why it does not. Answers that differ in white space around them only are identical.
+    pub fn check(&self, pair: &PreferencePair) -> Result<(), Reason> {
+        let (chosen, rejected) = (pair.chosen.trim(), pair.rejected.trim());
+        if chosen.is_empty() || rejected.is_empty() {
+            return Err(Reason::EmptyAnswer);
+        }
+        if chosen == rejected {
+            return Err(Reason::Identical);
+        }
+        if [chosen, rejected].iter().any(|answer| count_words(answer) > self.max_words) {
+            return Err(Reason::TooLong);
+        }
+        Ok(())
+    }
+}
+
+/// Words by white space.
+pub fn count_words(text: &str) -> usize {
+    text.split_whitespace().count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::CompletionKind;
+
+    #[test]
+    fn either_answer_can_fail_a_pair() {
+        let check = |chosen: &str, rejected: &str| {
+            PairFilter::default().with_max_words(3).check(&PreferencePair {
+                id: "p".into(),
+                image: "a.jpg".into(),
+                history: vec![],
+                prompt: "What?".into(),
+                chosen: chosen.into(),
+                rejected: rejected.into(),
+                kind: CompletionKind::ImageWeakened,
+            })
+        };
+        assert_eq!(check("a b c", "d"), Ok(()));
+        assert_eq!(check("a b c d", "d"), Err(Reason::TooLong));
+        assert_eq!(check("d", "a\nb\tc d"), Err(Reason::TooLong));
+        assert_eq!(check(" a b", "a b\n"), Err(Reason::Identical));
+        assert_eq!(check("a", " \n"), Err(Reason::EmptyAnswer));
+        assert_eq!(check("", "b"), Err(Reason::EmptyAnswer));
+    }
+
+    #[test]
+    fn the_limit_is_the_authors() {
+        assert_eq!(PairFilter::default().max_words, 350);
+        assert!(serde_json::from_str::<PairFilter>(r#"{"max_word": 3}"#).is_err());
+    }
+}

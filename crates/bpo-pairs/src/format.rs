@@ -1,0 +1,7 @@
+//! Files that preference data comes from and goes to.
+
+pub mod bpo;
+mod images_field;
+pub mod json;
+pub mod jsonl;
+pub mod llava;

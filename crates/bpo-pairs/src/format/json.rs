@@ -1,0 +1,167 @@
+//! Records of a JSON array or of JSON lines, one after the other.
+
+use std::fmt;
+use std::io::{self, BufRead, Cursor, Read};
+use std::marker::PhantomData;
+use std::path::Path;
+
+use serde::de::{DeserializeOwned, Deserializer, Error, SeqAccess, Visitor};
+
+use crate::error::PairsError;
+use crate::format::jsonl::JsonLines;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// What takes the records, in order.
+pub type Each<'a, T> = dyn FnMut(T) -> Result<(), PairsError> + 'a;
+
+/// How a file lays out its records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// One array holds all.
+    Array,
+    /// One record a line.
+    Lines,
+    /// Nothing but white space.
+    Empty,
+}
+
+/// Calls `each` with every record; no more than one is in memory. `path` is only for errors.
+///
+/// # Errors
+/// If the file cannot be read or is not JSON of this form, with file, record, line and column; what `each` fails with.
+pub fn for_each<T: DeserializeOwned>(
+    path: &Path,
+    reader: impl BufRead,
+    each: &mut Each<'_, T>,
+) -> Result<(), PairsError> {
+    let (layout, reader) = detect(path, reader)?;
+    match layout {
+        Layout::Array => for_each_element(path, reader, each),
+        Layout::Lines => JsonLines::new(path, reader).try_for_each(|record| each(record?.1)),
+        Layout::Empty => Err(PairsError::Empty {
+            path: path.to_owned(),
+            expected: "a JSON array of records, or one record a line",
+        }),
+    }
+}
+
+/// Looks at the first byte that is not white space, and gives back a reader that begins at the first.
+pub(super) fn detect<R: BufRead>(
+    path: &Path,
+    mut reader: R,
+) -> Result<(Layout, impl BufRead + use<R>), PairsError> {
+    let mut head = Vec::new();
+    let layout = loop {
+        match peek(&mut reader).map_err(PairsError::io("read", path))? {
+            None => break Layout::Empty,
+            Some(b'[') => break Layout::Array,
+            Some(byte) if byte.is_ascii_whitespace() || BYTE_ORDER_MARK.get(head.len()) == Some(&byte) => {
+                head.push(byte);
+                reader.consume(1);
+                if head == BYTE_ORDER_MARK {
+                    head.clear();
+                }
+            }
+            Some(_) => break Layout::Lines,
+        }
+    };
+    Ok((layout, Cursor::new(head).chain(reader)))
+}
+
+fn peek(reader: &mut impl BufRead) -> io::Result<Option<u8>> {
+    loop {
+        match reader.fill_buf() {
+            Ok(buffer) => return Ok(buffer.first().copied()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Calls `each` with every element of a JSON array.
+pub(super) fn for_each_element<T: DeserializeOwned>(
+    path: &Path,
+    reader: impl BufRead,
+    each: &mut Each<'_, T>,
+) -> Result<(), PairsError> {
+    let mut elements = Elements { each, failure: None, count: 0, element: PhantomData };
+    let mut deserializer = serde_json::Deserializer::from_reader(reader);
+    let parsed = deserializer.deserialize_seq(&mut elements).and_then(|()| deserializer.end());
+    if let Some(failure) = elements.failure {
+        return Err(failure);
+    }
+    parsed.map_err(|source| PairsError::json(path, elements.count + 1, source.line(), source))
+}
+
+struct Elements<'a, 'b, T> {
+    each: &'a mut Each<'b, T>,
+    /// What `each` failed with: serde's errors cannot carry it.
+    failure: Option<PairsError>,
+    count: usize,
+    element: PhantomData<T>,
+}
+
+impl<'de, T: DeserializeOwned> Visitor<'de> for &mut Elements<'_, '_, T> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of records")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<(), A::Error> {
+        while let Some(element) = sequence.next_element()? {
+            self.count += 1;
+            if let Err(failure) = (self.each)(element) {
+                self.failure = Some(failure);
+                return Err(A::Error::custom("stopped"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &[u8]) -> Result<Vec<u32>, PairsError> {
+        let mut all = Vec::new();
+        for_each(Path::new("n.json"), text, &mut |n| {
+            all.push(n);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    #[test]
+    fn arrays_and_lines_are_told_apart() {
+        assert_eq!(read(b" \n[1, 2,\n3]\n").unwrap(), [1, 2, 3]);
+        assert_eq!(read(b"1\n\n2\r\n3").unwrap(), [1, 2, 3]);
+        assert_eq!(read(b"\xef\xbb\xbf[7]").unwrap(), [7]);
+        assert!(matches!(read(b" \n"), Err(PairsError::Empty { .. })));
+    }
+
+    #[test]
+    fn errors_tell_their_place() {
+        let place = |text: &[u8]| match read(text).unwrap_err() {
+            PairsError::Json { record, line, column, .. } => (record, line, column),
+            other => panic!("{other}"),
+        };
+        assert_eq!(place(b"\n[1,\n 2,\n"), (3, 4, 0));
+        assert_eq!(place(b"[1, 2, x]"), (3, 1, 8));
+        assert_eq!(place(b"[1] 2"), (2, 1, 5));
+        assert_eq!(place(b"1\n\nx\n"), (2, 3, 1));
+    }
+
+    #[test]
+    fn a_failing_consumer_ends_the_reading() {
+        let mut calls = 0;
+        let stopped = for_each(Path::new("n.json"), b"[1, 2]".as_slice(), &mut |_: u32| {
+            calls += 1;
+            Err(PairsError::UnknownId { id: "1".into() })
+        });
+        assert!(matches!(stopped, Err(PairsError::UnknownId { .. })));
+        assert_eq!(calls, 1);
+    }
+}

@@ -1,0 +1,166 @@
+//! One JSON record a line: `pairs.jsonl` and the files of the stages.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::atomic::write_atomic;
+use crate::error::PairsError;
+use crate::filter::PairFilter;
+use crate::format::bpo;
+use crate::format::json::{self, Layout};
+use crate::pairs::{PairSet, make_pairs};
+use crate::record::PreferencePair;
+
+/// Records of a file with one a line, with their line numbers from 1. Blank lines are passed over.
+///
+/// After an error it ends.
+#[derive(Debug)]
+pub struct JsonLines<T, R> {
+    path: PathBuf,
+    reader: R,
+    line: Vec<u8>,
+    line_number: usize,
+    record: usize,
+    finished: bool,
+    records: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> JsonLines<T, BufReader<File>> {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, PairsError> {
+        let path = path.as_ref();
+        let file = File::open(path).map_err(PairsError::io("open", path))?;
+        Ok(Self::new(path, BufReader::new(file)))
+    }
+}
+
+impl<T: DeserializeOwned, R: BufRead> JsonLines<T, R> {
+    /// Reads from `reader`; `path` is only for errors.
+    pub fn new(path: &Path, reader: R) -> Self {
+        Self {
+            path: path.to_owned(),
+            reader,
+            line: Vec::new(),
+            line_number: 0,
+            record: 0,
+            finished: false,
+            records: PhantomData,
+        }
+    }
+
+    fn read_record(&mut self) -> Result<Option<(usize, T)>, PairsError> {
+        loop {
+            self.line.clear();
+            let read = self.reader.read_until(b'\n', &mut self.line);
+            if read.map_err(PairsError::io("read", &self.path))? == 0 {
+                return Ok(None);
+            }
+            self.line_number += 1;
+            let text = self.line.trim_ascii_end();
+            if text.is_empty() {
+                continue;
+            }
+            self.record += 1;
+            return match serde_json::from_slice(text) {
+                Ok(record) => Ok(Some((self.line_number, record))),
+                Err(source) => Err(PairsError::json(&self.path, self.record, self.line_number, source)),
+            };
+        }
+    }
+}
+
+impl<T: DeserializeOwned, R: BufRead> Iterator for JsonLines<T, R> {
+    type Item = Result<(usize, T), PairsError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.finished {
+            return None;
+        }
+        let item = self.read_record().transpose();
+        self.finished = !matches!(item, Some(Ok(_)));
+        item
+    }
+}
+
+/// One record and its newline.
+pub(crate) fn encode_line<T: Serialize>(path: &Path, id: &str, record: &T) -> Result<Vec<u8>, PairsError> {
+    let mut line = serde_json::to_vec(record).map_err(|source| PairsError::Encode {
+        path: path.to_owned(),
+        record: id.to_owned(),
+        source,
+    })?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// Reads pairs from our JSON lines, or makes them from the authors' JSON array; the content decides, not the name.
+///
+/// Pairs in our form are taken as they are. Those of the authors' records are all with a strictly higher score, and
+/// empty or identical answers are set aside.
+///
+/// # Errors
+/// If the file cannot be read, is neither, or repeats an id of ours; the error names file and line.
+pub fn read_pairs(path: impl AsRef<Path>) -> Result<PairSet, PairsError> {
+    let path = path.as_ref();
+    let file = File::open(path).map_err(PairsError::io("open", path))?;
+    read_pairs_from(path, BufReader::new(file))
+}
+
+/// As [`read_pairs`], from any reader; `path` is only for errors.
+///
+/// # Errors
+/// As [`read_pairs`].
+pub fn read_pairs_from(path: &Path, reader: impl BufRead) -> Result<PairSet, PairsError> {
+    let (layout, reader) = json::detect(path, reader)?;
+    if layout == Layout::Array {
+        return read_authors_pairs(path, reader);
+    }
+    let mut set = PairSet::default();
+    let mut ids = HashSet::new();
+    for item in JsonLines::<PreferencePair, _>::new(path, reader) {
+        let (line, pair) = item?;
+        if !ids.insert(pair.id.clone()) {
+            return Err(PairsError::DuplicateId { path: path.to_owned(), line, id: pair.id });
+        }
+        set.pairs.push(pair);
+    }
+    Ok(set)
+}
+
+fn read_authors_pairs(path: &Path, reader: impl BufRead) -> Result<PairSet, PairsError> {
+    let mut set = PairSet::default();
+    // Their length limit is for making data, not for reading it.
+    let filter = PairFilter::default().with_max_words(usize::MAX);
+    bpo::for_each(path, reader, |item| {
+        match item {
+            Ok(record) => set.extend(make_pairs(&record, &filter)),
+            Err(aside) => set.set_aside.push(aside),
+        }
+        Ok(())
+    })?;
+    Ok(set)
+}
+
+/// Writes `pairs.jsonl`; an old file stays until the new one is whole.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_pairs(path: impl AsRef<Path>, pairs: &[PreferencePair]) -> Result<(), PairsError> {
+    let path = path.as_ref();
+    write_atomic(path, |writer| {
+        for pair in pairs {
+            let line = encode_line(path, &pair.id, pair)?;
+            writer.write_all(&line).map_err(PairsError::io("write", path))?;
+        }
+        Ok(())
+    })
+}

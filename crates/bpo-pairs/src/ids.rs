@@ -1,0 +1,98 @@
+//! Unique ids from data whose ids repeat, are numbers or are missing.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
+
+/// An id as data has it: text or an integer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Id(pub(crate) String);
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct IdVisitor;
+        impl Visitor<'_> for IdVisitor {
+            type Value = Id;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an id: text or an integer")
+            }
+
+            fn visit_str<E: Error>(self, id: &str) -> Result<Id, E> {
+                Ok(Id(id.to_owned()))
+            }
+
+            fn visit_i64<E: Error>(self, id: i64) -> Result<Id, E> {
+                Ok(Id(id.to_string()))
+            }
+
+            fn visit_u64<E: Error>(self, id: u64) -> Result<Id, E> {
+                Ok(Id(id.to_string()))
+            }
+        }
+        deserializer.deserialize_any(IdVisitor)
+    }
+}
+
+/// The id that data gives, or the place of the record (from 0).
+pub(crate) fn id_or_index(id: Option<Id>, index: usize) -> String {
+    id.map_or_else(|| index.to_string(), |id| id.0)
+}
+
+/// Hands out each id once: the second `cat` becomes `cat~2`.
+#[derive(Debug, Default)]
+pub(crate) struct UniqueIds {
+    taken: HashSet<String>,
+    /// The next number to try for an id that repeats; without it equal ids would cost quadratic time.
+    next: HashMap<String, usize>,
+}
+
+impl UniqueIds {
+    /// Ids for the parts of one conversation: the bare id for one part, `{id}#{k}` for several.
+    pub(crate) fn claim(&mut self, id: &str, parts: usize) -> Vec<String> {
+        let mut number = self.next.get(id).copied().unwrap_or(1);
+        loop {
+            let base = if number == 1 { id.to_owned() } else { format!("{id}~{number}") };
+            number += 1;
+            let ids = part_ids(&base, parts);
+            if !self.taken.contains(&base) && !ids.iter().any(|id| self.taken.contains(id)) {
+                self.next.insert(id.to_owned(), number);
+                self.taken.insert(base);
+                self.taken.extend(ids.iter().cloned());
+                return ids;
+            }
+        }
+    }
+}
+
+fn part_ids(base: &str, parts: usize) -> Vec<String> {
+    if parts <= 1 { vec![base.to_owned()] } else { (0..parts).map(|k| format!("{base}#{k}")).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_ids_are_numbered() {
+        let mut ids = UniqueIds::default();
+        assert_eq!(ids.claim("a", 1), ["a"]);
+        assert_eq!(ids.claim("a~2", 1), ["a~2"]);
+        assert_eq!(ids.claim("a", 1), ["a~3"]);
+        assert_eq!(ids.claim("b", 2), ["b#0", "b#1"]);
+        assert_eq!(ids.claim("b#1", 1), ["b#1~2"]);
+        assert_eq!(ids.claim("b", 2), ["b~2#0", "b~2#1"]);
+        assert_eq!(ids.claim("c#0", 1), ["c#0"]);
+        assert_eq!(ids.claim("c", 2), ["c~2#0", "c~2#1"]);
+    }
+
+    #[test]
+    fn ids_are_text_or_integers() {
+        let id = |json| serde_json::from_str::<Id>(json);
+        assert_eq!(id("\"7\"").unwrap(), id("7").unwrap());
+        assert_eq!(id("-3").unwrap().0, "-3");
+        assert!(id("1.5").unwrap_err().to_string().contains("text or an integer"));
+    }
+}

@@ -1,0 +1,125 @@
+//! Preference pairs from scored completions.
+
+use serde::{Deserialize, Serialize};
+
+use crate::filter::PairFilter;
+use crate::record::{PreferencePair, Record};
+use crate::set_aside::{Reason, SetAside};
+
+/// Pairs, and what was not made into one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PairSet {
+    /// Pairs that passed the filter.
+    pub pairs: Vec<PreferencePair>,
+    /// Records without a pair, and pairs that did not pass.
+    pub set_aside: Vec<SetAside>,
+}
+
+impl PairSet {
+    /// Adds all of `other`.
+    pub fn extend(&mut self, other: Self) {
+        self.pairs.extend(other.pairs);
+        self.set_aside.extend(other.set_aside);
+    }
+}
+
+/// All pairs of completions of which the first has a strictly higher score, as the authors make them.
+///
+/// A pair's id is `{record}:{i}>{j}` with the places of its completions; its kind is the rejected one's.
+/// Comparisons with NaN are false, so it makes no pair.
+pub fn all_pairs(record: &Record) -> impl Iterator<Item = PreferencePair> + '_ {
+    let indexed = || record.completions.iter().enumerate();
+    indexed().flat_map(move |(i, chosen)| {
+        indexed().filter(|(_, rejected)| chosen.score > rejected.score).map(move |(j, rejected)| {
+            PreferencePair {
+                id: format!("{}:{i}>{j}", record.id),
+                image: record.image.clone(),
+                history: record.history.clone(),
+                prompt: record.prompt.clone(),
+                chosen: chosen.response.clone(),
+                rejected: rejected.response.clone(),
+                kind: rejected.kind.clone(),
+            }
+        })
+    })
+}
+
+/// The pairs of a record that pass `filter`; the others, and a record that has none, are set aside.
+pub fn make_pairs(record: &Record, filter: &PairFilter) -> PairSet {
+    let mut set = PairSet::default();
+    for pair in all_pairs(record) {
+        match filter.check(&pair) {
+            Ok(()) => set.pairs.push(pair),
+            Err(reason) => set.set_aside.push(SetAside::new(pair.id, reason)),
+        }
+    }
+    if set.pairs.is_empty() && set.set_aside.is_empty() {
+        set.set_aside.push(SetAside::new(&record.id, Reason::NoPreference));
+    }
+    set
+}
+
+/// The pairs of all records; see [`make_pairs`].
+pub fn make_all_pairs<'a>(records: impl IntoIterator<Item = &'a Record>, filter: &PairFilter) -> PairSet {
+    let mut set = PairSet::default();
+    records.into_iter().for_each(|record| set.extend(make_pairs(record, filter)));
+    set
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::{Completion, CompletionKind};
+
+    fn record(scores: &[f64]) -> Record {
+        let completion = |(i, &score): (usize, &f64)| Completion {
+            response: format!("answer {i}"),
+            score,
+            kind: CompletionKind::Other(format!("kind-{i}")),
+        };
+        Record {
+            id: "r".into(),
+            image: "a.jpg".into(),
+            history: vec![],
+            prompt: "<image>\nWhat?".into(),
+            completions: scores.iter().enumerate().map(completion).collect(),
+        }
+    }
+
+    #[test]
+    fn a_pair_names_its_completions() {
+        let pairs: Vec<_> = all_pairs(&record(&[0.0, 1.0, 0.0])).collect();
+        let ids: Vec<_> = pairs.iter().map(|pair| pair.id.as_str()).collect();
+        assert_eq!(ids, ["r:1>0", "r:1>2"]);
+        assert_eq!((pairs[1].chosen.as_str(), pairs[1].rejected.as_str()), ("answer 1", "answer 2"));
+        assert_eq!(pairs[1].kind.as_str(), "kind-2");
+    }
+
+    #[test]
+    fn a_record_without_a_pair_is_counted() {
+        for scores in [&[1.0, 1.0][..], &[1.0], &[], &[f64::NAN, 1.0]] {
+            let set = make_pairs(&record(scores), &PairFilter::default());
+            assert_eq!(set.set_aside, [SetAside::new("r", Reason::NoPreference)], "{scores:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_strictly_higher_score_makes_a_pair(scores in prop::collection::vec(0_u8..4, 0..8)) {
+            let scores: Vec<f64> = scores.into_iter().map(f64::from).collect();
+            let found: Vec<_> = all_pairs(&record(&scores)).map(|pair| pair.id).collect();
+            let mut expected = Vec::new();
+            for (i, higher) in scores.iter().enumerate() {
+                for (j, lower) in scores.iter().enumerate() {
+                    if higher > lower {
+                        expected.push(format!("r:{i}>{j}"));
+                    }
+                }
+            }
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What was not used, and why: nothing leaves the data without being counted.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a sample, an answer or a pair is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Reason {
+    /// The sample is about no image.
+    NoImage,
+    /// The sample is about more than one image.
+    SeveralImages,
+    /// The conversation is empty.
+    NoTurns,
+    /// The conversation does not alternate between user and assistant, beginning with the user.
+    TurnOrder,
+    /// A turn is neither the user's nor the assistant's.
+    UnknownRole,
+    /// The image token is used more than once, after the first question, or in an answer.
+    ImageToken,
+    /// The question has no text besides the image token.
+    EmptyPrompt,
+    /// An answer has no text.
+    EmptyAnswer,
+    /// An earlier turn of the conversation has no question or no answer.
+    BrokenHistory,
+    /// An answer has more words than allowed.
+    TooLong,
+    /// Both answers of a pair are the same.
+    Identical,
+    /// All answers of a record have the same score, or there is only one.
+    NoPreference,
+    /// The image's path leads outside the image root.
+    ImageOutside,
+    /// There is no such image.
+    ImageMissing,
+    /// The image is over the limits of size.
+    ImageTooLarge,
+    /// The image cannot be decoded.
+    ImageUnreadable,
+    /// The model cannot answer this question (too long for its context, for example).
+    RequestFailed,
+    /// The rewritten answer is empty.
+    RewriteEmpty,
+    /// The rewritten answer says the same as the annotated one.
+    RewriteIdentical,
+    /// The text model declined to rewrite the answer.
+    RewriteRefused,
+    /// The rewritten answer repeats its instructions.
+    RewriteEcho,
+    /// The rewritten answer is much shorter than the annotated one.
+    RewriteTooShort,
+    /// The rewritten answer is much longer than the annotated one.
+    RewriteTooLong,
+    /// The rewritten answer is cut off.
+    RewriteCutOff,
+    /// The annotated answer has nothing in it that could be made wrong.
+    NothingToChange,
+    /// The rewritten answer was not accepted for another reason.
+    RewriteRejected,
+}
+
+impl Reason {
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoImage => "no image",
+            Self::SeveralImages => "several images",
+            Self::NoTurns => "no conversation",
+            Self::TurnOrder => "turns out of order",
+            Self::UnknownRole => "turn of an unknown role",
+            Self::ImageToken => "image token repeated or misplaced",
+            Self::EmptyPrompt => "empty question",
+            Self::EmptyAnswer => "empty answer",
+            Self::BrokenHistory => "incomplete earlier turn",
+            Self::TooLong => "answer too long",
+            Self::Identical => "identical answers",
+            Self::NoPreference => "no answer is preferred to another",
+            Self::ImageOutside => "image outside the image root",
+            Self::ImageMissing => "image missing",
+            Self::ImageTooLarge => "image too large",
+            Self::ImageUnreadable => "image unreadable",
+            Self::RequestFailed => "model could not answer",
+            Self::RewriteEmpty => "rewritten answer empty",
+            Self::RewriteIdentical => "rewritten answer unchanged",
+            Self::RewriteRefused => "rewriting refused",
+            Self::RewriteEcho => "rewritten answer repeats its instructions",
+            Self::RewriteTooShort => "rewritten answer too short",
+            Self::RewriteTooLong => "rewritten answer too long",
+            Self::RewriteCutOff => "rewritten answer cut off",
+            Self::NothingToChange => "nothing to make wrong in the answer",
+            Self::RewriteRejected => "rewritten answer not accepted",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Something that is not used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetAside {
+    /// Id of the sample, record or pair.
+    pub id: String,
+    /// Why, to be counted.
+    pub reason: Reason,
+    /// Why, to be read: names what is particular to this case.
+    #[serde(rename = "set_aside")]
+    pub detail: String,
+}
+
+impl SetAside {
+    /// Sets `id` aside with no more to say than the reason.
+    pub fn new(id: impl Into<String>, reason: Reason) -> Self {
+        Self { id: id.into(), reason, detail: reason.to_string() }
+    }
+
+    /// Replaces the text.
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+}
+
+/// How often each reason occurred.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReasonCounts(BTreeMap<Reason, usize>);
+
+impl ReasonCounts {
+    /// Counts one.
+    pub fn add(&mut self, reason: Reason) {
+        *self.0.entry(reason).or_default() += 1;
+    }
+
+    /// How often `reason` occurred.
+    pub fn get(&self, reason: Reason) -> usize {
+        self.0.get(&reason).copied().unwrap_or(0)
+    }
+
+    /// All together.
+    pub fn total(&self) -> usize {
+        self.0.values().sum()
+    }
+
+    /// Reasons that occurred, with their counts, in the order of [`Reason`].
+    pub fn iter(&self) -> impl Iterator<Item = (Reason, usize)> + '_ {
+        self.0.iter().map(|(&reason, &count)| (reason, count))
+    }
+
+    /// Adds the counts of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        for (reason, count) in other.iter() {
+            *self.0.entry(reason).or_default() += count;
+        }
+    }
+}
+
+impl<'a> FromIterator<&'a SetAside> for ReasonCounts {
+    fn from_iter<I: IntoIterator<Item = &'a SetAside>>(items: I) -> Self {
+        let mut counts = Self::default();
+        for item in items {
+            counts.add(item.reason);
+        }
+        counts
+    }
+}
+
+impl fmt::Display for ReasonCounts {
+    /// `no image: 3, empty answer: 1`; nothing for no counts.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (reason, count)) in self.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(f, "{separator}{reason}: {count}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_print_in_order_and_round_trip() {
+        let aside = [
+            SetAside::new("b", Reason::EmptyAnswer),
+            SetAside::new("a", Reason::NoImage),
+            SetAside::new("c", Reason::NoImage).with_detail("text only"),
+        ];
+        let counts: ReasonCounts = aside.iter().collect();
+        assert_eq!(counts.to_string(), "no image: 2, empty answer: 1");
+        assert_eq!(counts.total(), 3);
+        let json = serde_json::to_string(&counts).unwrap();
+        assert_eq!(json, r#"{"no-image":2,"empty-answer":1}"#);
+        assert_eq!(serde_json::from_str::<ReasonCounts>(&json).unwrap(), counts);
+    }
+}

@@ -1,0 +1,342 @@
+//! Files that a stage appends finished records to, and goes on with after being killed.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, BufRead, BufReader, Write};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::PairsError;
+use crate::format::jsonl::{JsonLines, encode_line};
+
+/// A record with a key that is unique in its file.
+pub trait Keyed {
+    /// The key.
+    fn key(&self) -> &str;
+}
+
+/// One record a line, appended as they are finished.
+///
+/// Each record goes out in one write, so a process that is killed at any byte leaves whole records and at most one torn
+/// last line. Opening cuts a torn line off; anything else that is not a record is an error, so that a file of another kind,
+/// given by mistake, stays as it is. While it is open, no other process can open it.
+#[derive(Debug)]
+pub struct JsonlStore<T> {
+    path: PathBuf,
+    file: File,
+    /// Length of the file in bytes: all of it whole records.
+    end: u64,
+    keys: Vec<String>,
+    known: HashSet<String>,
+    records: PhantomData<fn(T)>,
+}
+
+impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
+    /// Opens a file, or makes an empty one, and reads the keys of its records.
+    ///
+    /// # Errors
+    /// If it cannot be opened or written, is open elsewhere, has a line that is not a record, or repeats a key.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, PairsError> {
+        let path = path.as_ref();
+        let options = OpenOptions::new().read(true).append(true).create(true).clone();
+        let file = options.open(path).map_err(PairsError::io("open", path))?;
+        lock(path, &file)?;
+        let contents = Contents::scan::<T>(path, &file)?;
+        let mut store = Self {
+            path: path.to_owned(),
+            file,
+            end: contents.end,
+            known: contents.keys.iter().cloned().collect(),
+            keys: contents.keys,
+            records: PhantomData,
+        };
+        store.repair(contents.tail)?;
+        Ok(store)
+    }
+
+    /// Appends one record.
+    ///
+    /// # Errors
+    /// If its key is in the file, or it cannot be written; the file then holds what it held before.
+    pub fn append(&mut self, record: &T) -> Result<(), PairsError> {
+        let key = record.key();
+        if self.contains(key) {
+            let line = self.keys.len() + 1;
+            return Err(PairsError::DuplicateId { path: self.path.clone(), line, id: key.to_owned() });
+        }
+        let line = encode_line(&self.path, key, record)?;
+        self.write(&line)?;
+        self.keys.push(key.to_owned());
+        self.known.insert(key.to_owned());
+        Ok(())
+    }
+
+    /// Waits until all records have reached the disk, so that they outlive the machine, not only the process.
+    ///
+    /// # Errors
+    /// If the system cannot say so.
+    pub fn sync(&self) -> Result<(), PairsError> {
+        self.file.sync_data().map_err(PairsError::io("sync", &self.path))
+    }
+
+    /// Reads all records again, one by one.
+    ///
+    /// # Errors
+    /// If the file cannot be opened; each item can fail as well.
+    pub fn records(&self) -> Result<impl Iterator<Item = Result<T, PairsError>> + use<T>, PairsError> {
+        let lines = JsonLines::<T, _>::open(&self.path)?;
+        Ok(lines.map(|item| item.map(|(_, record)| record)))
+    }
+
+    /// Keys of all records, in the order of the file.
+    pub fn keys(&self) -> &[String] {
+        &self.keys
+    }
+
+    /// Whether a record with this key is in the file.
+    pub fn contains(&self, key: &str) -> bool {
+        self.known.contains(key)
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there are no records.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn repair(&mut self, tail: Tail) -> Result<(), PairsError> {
+        match tail {
+            Tail::Whole => Ok(()),
+            Tail::NoNewline => self.write(b"\n"),
+            Tail::Torn { bytes } => {
+                tracing::warn!(path = %self.path.display(), bytes, "cut off a torn last line");
+                self.file.set_len(self.end).map_err(PairsError::io("truncate", &self.path))
+            }
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), PairsError> {
+        if let Err(source) = self.file.write_all(bytes) {
+            // A part may have been written (disk full). If this fails too, the next opening cuts it off.
+            let _ = self.file.set_len(self.end);
+            return Err(PairsError::io("append to", &self.path)(source));
+        }
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+fn lock(path: &Path, file: &File) -> Result<(), PairsError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(PairsError::Locked { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => {
+            tracing::warn!(path = %path.display(), %error, "this file system has no locks");
+            Ok(())
+        }
+    }
+}
+
+/// How a file ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tail {
+    Whole,
+    /// The last record is whole, its newline is missing.
+    NoNewline,
+    /// The last line is the beginning of a record.
+    Torn {
+        bytes: usize,
+    },
+}
+
+struct Contents {
+    keys: Vec<String>,
+    /// Where the last whole record ends.
+    end: u64,
+    tail: Tail,
+}
+
+impl Contents {
+    fn scan<T: Keyed + DeserializeOwned>(path: &Path, file: &File) -> Result<Self, PairsError> {
+        let read = |source: io::Error| PairsError::io("read", path)(source);
+        let mut reader = BufReader::new(file);
+        let mut seen = HashSet::new();
+        let mut contents = Self { keys: Vec::new(), end: 0, tail: Tail::Whole };
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            if reader.read_until(b'\n', &mut line).map_err(read)? == 0 {
+                break;
+            }
+            match serde_json::from_slice::<T>(line.trim_ascii_end()) {
+                Ok(record) => {
+                    let id = record.key().to_owned();
+                    if !seen.insert(id.clone()) {
+                        return Err(PairsError::DuplicateId { path: path.to_owned(), line: number, id });
+                    }
+                    contents.keys.push(id);
+                }
+                Err(_) if line.trim_ascii().is_empty() => {}
+                Err(error) => {
+                    if reader.fill_buf().map_err(read)?.is_empty() && is_torn::<T>(&line) {
+                        contents.tail = Tail::Torn { bytes: line.len() };
+                        break;
+                    }
+                    return Err(PairsError::json(path, contents.keys.len() + 1, number, error));
+                }
+            }
+            contents.end += line.len() as u64;
+            contents.tail = if line.ends_with(b"\n") { Tail::Whole } else { Tail::NoNewline };
+        }
+        Ok(contents)
+    }
+}
+
+/// Whether a last line is a record's beginning. A file system may fill what was not written with zeros.
+fn is_torn<T: DeserializeOwned>(line: &[u8]) -> bool {
+    let written = line.iter().rposition(|&byte| byte != 0 && byte != b'\n').map_or(0, |last| last + 1);
+    match &line[..written] {
+        [] => true,
+        text @ [b'{', ..] => serde_json::from_slice::<T>(text).map_or_else(|error| error.is_eof(), |_| true),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Note {
+        id: String,
+        text: String,
+        score: f64,
+    }
+
+    impl Keyed for Note {
+        fn key(&self) -> &str {
+            &self.id
+        }
+    }
+
+    fn note(id: usize, text: &str) -> Note {
+        Note { id: format!("n{id}"), text: text.into(), score: id as f64 / 3.0 }
+    }
+
+    fn append_missing(path: &Path, notes: &[Note]) {
+        let mut store = JsonlStore::open(path).unwrap();
+        let done = store.len();
+        assert_eq!(store.keys(), notes[..done].iter().map(|note| note.id.clone()).collect::<Vec<_>>());
+        notes[done..].iter().for_each(|note| store.append(note).unwrap());
+        let read: Vec<Note> = store.records().unwrap().map(Result::unwrap).collect();
+        assert_eq!(read, notes);
+    }
+
+    fn resumes_from_every_byte(notes: &[Note]) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notes.jsonl");
+        append_missing(&path, notes);
+        let undisturbed = fs::read(&path).unwrap();
+        for cut in 0..undisturbed.len() {
+            for zeros in [0, 3] {
+                let mut torn = undisturbed[..cut].to_vec();
+                torn.resize(cut + zeros, 0);
+                fs::write(&path, torn).unwrap();
+                append_missing(&path, notes);
+                assert_eq!(fs::read(&path).unwrap(), undisturbed, "cut at {cut}, {zeros} zeros");
+            }
+        }
+    }
+
+    #[test]
+    fn a_whole_record_survives_the_loss_of_its_newline() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notes.jsonl");
+        fs::write(&path, serde_json::to_vec(&note(0, "a")).unwrap()).unwrap();
+        let store = JsonlStore::<Note>::open(&path).unwrap();
+        assert_eq!(store.keys(), ["n0"]);
+        assert!(fs::read(&path).unwrap().ends_with(b"}\n"));
+    }
+
+    #[test]
+    fn files_of_another_kind_stay_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notes.jsonl");
+        let good = serde_json::to_string(&note(0, "a")).unwrap();
+        let cases = [
+            ("[{\"id\": \"n0\"".to_owned(), 1),
+            ("{\"model\": \"llava\"}".to_owned(), 1),
+            ("{\n  \"model\": 1\n}\n".to_owned(), 1),
+            (format!("{good}\nnonsense\n{good}\n"), 2),
+            (format!("{good}\n\n{{\"id\"\n{good}\n"), 3),
+            (format!("{good}\nplain text"), 2),
+        ];
+        for (text, expected) in cases {
+            fs::write(&path, &text).unwrap();
+            match JsonlStore::<Note>::open(&path).unwrap_err() {
+                PairsError::Json { line, .. } => assert_eq!(line, expected, "{text}"),
+                other => panic!("{other}"),
+            }
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn keys_are_unique_and_the_file_has_one_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notes.jsonl");
+        let mut store = JsonlStore::open(&path).unwrap();
+        store.append(&note(0, "a")).unwrap();
+        store.sync().unwrap();
+        assert!(matches!(store.append(&note(0, "b")), Err(PairsError::DuplicateId { line: 2, .. })));
+        assert!(matches!(JsonlStore::<Note>::open(&path), Err(PairsError::Locked { .. })));
+        drop(store);
+        let line = fs::read_to_string(&path).unwrap();
+        fs::write(&path, line.repeat(2)).unwrap();
+        assert!(matches!(JsonlStore::<Note>::open(&path), Err(PairsError::DuplicateId { line: 2, .. })));
+        assert!(matches!(JsonlStore::<Note>::open(dir.path()), Err(PairsError::Io { .. })));
+    }
+
+    #[test]
+    fn escapes_numbers_and_wide_characters_can_be_torn() {
+        resumes_from_every_byte(&[note(0, "a\n\"b\\"), note(1, "Größe 猫 \u{1}🐈"), note(2, "")]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn any_text_can_be_torn(texts in prop::collection::vec("\\PC{0,12}", 1..4)) {
+            let notes: Vec<Note> = texts.iter().enumerate().map(|(id, text)| note(id, text)).collect();
+            resumes_from_every_byte(&notes);
+        }
+
+        #[test]
+        fn any_bytes_open_or_fail_unchanged(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("notes.jsonl");
+            fs::write(&path, &bytes).unwrap();
+            if JsonlStore::<Note>::open(&path).is_err() {
+                prop_assert_eq!(fs::read(&path).unwrap(), bytes);
+            }
+        }
+    }
+}
