@@ -4,6 +4,8 @@ use bpo_pairs::sft::Turn;
 use burn::module::Module;
 use burn::tensor::{Bool, Tensor};
 
+use crate::gradients::widen;
+
 /// Whether a policy's adapters take part in the forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adapters {
@@ -38,9 +40,10 @@ pub struct TokenLogps {
 }
 
 impl TokenLogps {
-    /// Sum over the tokens of each completion, in nats. `[completions]`
+    /// Sum over the tokens of each completion, in nats; in f32 if the log-probabilities are in half precision.
+    /// `[completions]`
     pub fn sum(&self) -> Tensor<1> {
-        self.logps.clone().sum_dim(1).squeeze_dim::<1>(1)
+        widen(self.logps.clone()).sum_dim(1).squeeze_dim::<1>(1)
     }
 }
 
@@ -53,9 +56,21 @@ pub trait Collate {
 
     /// Prepares groups for one forward pass. Row order is that of [`TokenLogps`].
     ///
+    /// The batch serves the policy and the reference, so its tensors are plain ones (not on an autodiff device).
+    ///
     /// # Errors
     /// If any group cannot be used; the error names it.
     fn collate(&mut self, groups: &[Group]) -> Result<Self::Batch, Self::Error>;
+
+    /// Whether a group can be used. The trainer asks for every group before the first step.
+    ///
+    /// The default collates the group; an implementor can do with less, for instance not decode the whole image.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    fn check(&mut self, group: &Group) -> Result<(), Self::Error> {
+        self.collate(std::slice::from_ref(group)).map(drop)
+    }
 }
 
 /// A model that gives log-probabilities of completions, and is trained by them.
@@ -68,7 +83,8 @@ pub trait Policy: Module {
 
     /// Log-probabilities of every completion in the batch.
     ///
-    /// Called on the module in training (under autodiff) with [`Adapters::On`] for the policy, and on
-    /// [`Module::valid`] of it with [`Adapters::Off`] for the reference.
+    /// Called on the module in training (under autodiff) with [`Adapters::On`] for the policy, and with
+    /// [`Adapters::Off`] for the reference, on the [`Module::valid`] of the module as it was before training: so
+    /// parameters that are trained without an adapter have their first values there.
     fn token_logps(&self, batch: &Self::Batch, adapters: Adapters) -> TokenLogps;
 }

@@ -1,0 +1,250 @@
+//! Where a run stands, on disk.
+//!
+//! ```text
+//! checkpoints/step-000010/trainable.safetensors   parameters that require a gradient
+//!                         optimizer.safetensors   state of AdamW
+//!                         progress.json           [`Progress`]
+//! ```
+//!
+//! A checkpoint is written into a directory of another name, which is renamed when all of it is on disk. So a process
+//! killed at any moment leaves either the whole checkpoint or none.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use bpo_pairs::record::PreferencePair;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::config::DpoConfig;
+use crate::error::{Change, DpoError};
+
+const TRAINABLE: &str = "trainable.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const PROGRESS: &str = "progress.json";
+const UNFINISHED: &str = "unfinished";
+const PREFIX: &str = "step-";
+
+/// How far a run has come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Optimizer steps done.
+    pub step: usize,
+    /// Epochs done.
+    pub epoch: usize,
+    /// Pairs done in the epoch after them.
+    pub cursor: usize,
+    /// Steps left out because something was not finite.
+    pub skipped: usize,
+    /// Of these, the last ones in a row.
+    pub skipped_in_a_row: usize,
+    /// Settings of the run.
+    pub config: DpoConfig,
+    /// Fingerprint of the pairs, see [`fingerprint`].
+    pub pairs: String,
+}
+
+impl Progress {
+    /// The beginning of a run.
+    pub(crate) fn start(config: DpoConfig, pairs: String) -> Self {
+        Self { step: 0, epoch: 0, cursor: 0, skipped: 0, skipped_in_a_row: 0, config, pairs }
+    }
+
+    /// Counts a step that took some of the pairs of an epoch.
+    pub(crate) fn advance(&mut self, taken: usize, pairs: usize, finite: bool) {
+        self.step += 1;
+        self.cursor += taken;
+        if self.cursor == pairs {
+            self.epoch += 1;
+            self.cursor = 0;
+        }
+        self.skipped += usize::from(!finite);
+        self.skipped_in_a_row = if finite { 0 } else { self.skipped_in_a_row + 1 };
+    }
+}
+
+/// All that a run needs to go on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// How far it has come.
+    pub progress: Progress,
+    /// What [`save_trainable`](crate::trainable::save_trainable) gave.
+    pub trainable: Vec<u8>,
+    /// What [`PathOptimizer::to_bytes`](crate::optimizer::PathOptimizer::to_bytes) gave.
+    pub optimizer: Vec<u8>,
+}
+
+/// The checkpoints of a run.
+#[derive(Clone, Debug)]
+pub struct CheckpointDir {
+    root: PathBuf,
+}
+
+impl CheckpointDir {
+    /// `checkpoints/` in a run directory. Nothing is touched.
+    pub fn new(run_dir: &Path) -> Self {
+        Self { root: run_dir.join("checkpoints") }
+    }
+
+    /// The directory of a step.
+    pub fn path(&self, step: usize) -> PathBuf {
+        self.root.join(format!("{PREFIX}{step:06}"))
+    }
+
+    /// Writes a checkpoint, then removes all but the last `keep`.
+    ///
+    /// # Errors
+    /// [`DpoError::Io`].
+    pub fn save(&self, checkpoint: &Checkpoint, keep: usize) -> Result<PathBuf, DpoError> {
+        let unfinished = self.root.join(UNFINISHED);
+        remove(&unfinished)?;
+        fs::create_dir_all(&unfinished).map_err(DpoError::io("create", &unfinished))?;
+        let progress = serde_json::to_vec_pretty(&checkpoint.progress)
+            .map_err(|source| DpoError::Json { path: unfinished.join(PROGRESS), source })?;
+        write(&unfinished.join(TRAINABLE), &checkpoint.trainable)?;
+        write(&unfinished.join(OPTIMIZER), &checkpoint.optimizer)?;
+        write(&unfinished.join(PROGRESS), &progress)?;
+        let path = self.path(checkpoint.progress.step);
+        // only a broken one can be there: a whole one would have been loaded
+        remove(&path)?;
+        fs::rename(&unfinished, &path).map_err(DpoError::io("rename", &unfinished))?;
+        sync_dir(&self.root)?;
+        for (_, old) in self.steps()?.into_iter().rev().skip(keep) {
+            remove(&old)?;
+        }
+        Ok(path)
+    }
+
+    /// The newest whole checkpoint, if there is one. Broken ones are passed over with a warning.
+    ///
+    /// # Errors
+    /// [`DpoError::Io`] if the directory cannot be read.
+    pub fn load_newest(&self) -> Result<Option<(PathBuf, Checkpoint)>, DpoError> {
+        for (_, path) in self.steps()?.into_iter().rev() {
+            match load(&path) {
+                Ok(checkpoint) => return Ok(Some((path, checkpoint))),
+                Err(error) => tracing::warn!(
+                    path = %path.display(),
+                    error = &error as &dyn std::error::Error,
+                    "passing over a broken checkpoint"
+                ),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Steps that have a directory, in order.
+    fn steps(&self) -> Result<Vec<(usize, PathBuf)>, DpoError> {
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(DpoError::io("list", &self.root))?,
+        };
+        let mut steps = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(DpoError::io("list", &self.root))?;
+            let name = entry.file_name();
+            let step =
+                name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|step| step.parse().ok());
+            steps.extend(step.map(|step| (step, entry.path())));
+        }
+        steps.sort();
+        Ok(steps)
+    }
+}
+
+/// Checks that a run may go on from a checkpoint with the settings and pairs given now.
+///
+/// # Errors
+/// [`DpoError::ConfigChanged`] with each setting; [`DpoError::DataChanged`].
+pub fn check_same_run(path: &Path, then: &Progress, now: &Progress) -> Result<(), DpoError> {
+    let changes = changes(&then.config.course(), &now.config.course())
+        .map_err(|source| DpoError::Json { path: path.join(PROGRESS), source })?;
+    if !changes.is_empty() {
+        return Err(DpoError::ConfigChanged { path: path.to_owned(), changes });
+    }
+    if then.pairs != now.pairs {
+        let (expected, found) = (then.pairs.clone(), now.pairs.clone());
+        return Err(DpoError::DataChanged { path: path.to_owned(), expected, found });
+    }
+    Ok(())
+}
+
+/// Fingerprint of pairs and of their order: SHA-256, in hexadecimal.
+pub fn fingerprint(pairs: &[PreferencePair]) -> String {
+    let mut hash = Sha256::new();
+    // with its length before it, no text can run into the next
+    let mut text = |text: &str| {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    };
+    for pair in pairs {
+        text(&pair.id);
+        text(&pair.image);
+        text(&pair.history.len().to_string());
+        for turn in &pair.history {
+            text(&turn.prompt);
+            text(&turn.answer);
+        }
+        text(&pair.prompt);
+        text(&pair.chosen);
+        text(&pair.rejected);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn changes(then: &DpoConfig, now: &DpoConfig) -> Result<Vec<Change>, serde_json::Error> {
+    let then = serde_json::to_value(then)?;
+    // `then` went through text, where a float may change in its last bit: so let `now`
+    let now: Value = serde_json::from_slice(&serde_json::to_vec(now)?)?;
+    let keys = then.as_object().into_iter().flat_map(|settings| settings.keys());
+    let differing = keys.filter(|key| then[*key] != now[*key]);
+    Ok(differing
+        .map(|key| Change { key: key.clone(), then: then[key].to_string(), now: now[key].to_string() })
+        .collect())
+}
+
+fn load(path: &Path) -> Result<Checkpoint, DpoError> {
+    let read = |name: &str| {
+        let path = path.join(name);
+        fs::read(&path).map_err(DpoError::io("read", &path))
+    };
+    let tensors = |name: &str| {
+        let bytes = read(name)?;
+        match safetensors::SafeTensors::deserialize(&bytes) {
+            Ok(_) => Ok(bytes),
+            Err(source) => Err(DpoError::Safetensors { path: Some(path.join(name)), source }),
+        }
+    };
+    let progress = serde_json::from_slice(&read(PROGRESS)?)
+        .map_err(|source| DpoError::Json { path: path.join(PROGRESS), source })?;
+    Ok(Checkpoint { progress, trainable: tensors(TRAINABLE)?, optimizer: tensors(OPTIMIZER)? })
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), DpoError> {
+    let write = || {
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(DpoError::io("write", path))
+}
+
+fn remove(dir: &Path) -> Result<(), DpoError> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(DpoError::io("remove", dir)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// A rename is on disk only when its directory is; elsewhere than on Unix directories cannot be opened.
+fn sync_dir(dir: &Path) -> Result<(), DpoError> {
+    if cfg!(unix) {
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(DpoError::io("write", dir))
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,252 @@
+//! What can go wrong in training.
+
+use std::error::Error;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// An error of any kind, kept as the source of ours.
+pub type Source = Box<dyn Error + Send + Sync + 'static>;
+
+/// Why training cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DpoError {
+    /// A setting that no training can use.
+    #[error("`{key}` must be {expected}, not {found}")]
+    Setting {
+        /// Name of the setting, as in [`DpoConfig`](crate::config::DpoConfig).
+        key: &'static str,
+        /// What it may be.
+        expected: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// A learning-rate group that no trainable parameter belongs to.
+    #[error("learning-rate group `{group}` matches no trainable parameter; there are: {}", list(.parameters))]
+    EmptyGroup {
+        /// The text that was looked for in the paths.
+        group: String,
+        /// Paths of the trainable parameters.
+        parameters: Vec<String>,
+    },
+    /// The policy has no parameter that requires a gradient.
+    #[error("the policy has no trainable parameter: attach an adapter, or unfreeze some of it")]
+    NothingToTrain,
+    /// No pair is left to train on.
+    #[error("no pair to train on ({set_aside} set aside)")]
+    NoPairs {
+        /// How many pairs were given and set aside.
+        set_aside: usize,
+    },
+    /// The collator refused groups that it had accepted before, or that nothing had checked.
+    #[error("cannot prepare {}", list(.pairs))]
+    Collate {
+        /// Ids of the pairs in the batch.
+        pairs: Vec<String>,
+        /// What the collator says.
+        source: Source,
+    },
+    /// The policy gave log-probabilities for another number of completions than it was asked for.
+    #[error("the policy gave {found} rows for {expected} completions, in the batch of {}", list(.pairs))]
+    Rows {
+        /// Completions in the batch.
+        expected: usize,
+        /// Rows of log-probabilities.
+        found: usize,
+        /// Ids of the pairs in the batch.
+        pairs: Vec<String>,
+    },
+    /// The loss depends on no trainable parameter.
+    #[error("the policy's log-probabilities do not depend on its trainable parameters, in the batch of {}", list(.pairs))]
+    Untracked {
+        /// Ids of the pairs in the batch.
+        pairs: Vec<String>,
+    },
+    /// Before the first step policy and reference differ.
+    #[error(
+        "before the first step the policy must equal its reference: loss {loss} (expected {expected_loss}), largest \
+         margin {margin:e} (pair {pair}), both within {tolerance:e}. Possible causes: the adapter is not fresh (then \
+         set `pretrained_adapter`), `Adapters::Off` does not switch it off, dropout is on, or the two passes compute \
+         in low precision by different kernels (then widen `step_zero_tolerance`)"
+    )]
+    StepZero {
+        /// Mean loss of the first batch.
+        loss: f64,
+        /// What it must be.
+        expected_loss: f64,
+        /// The largest difference of a chosen and a rejected reward, as an absolute value.
+        margin: f64,
+        /// Id of the pair that has it.
+        pair: String,
+        /// How far they may be off.
+        tolerance: f64,
+    },
+    /// Too many steps in a row had a loss or gradient that is not finite.
+    #[error("{count} steps in a row up to step {step} had a loss or gradient that is not finite; last pairs: {}", list(.pairs))]
+    NotFinite {
+        /// How many.
+        count: usize,
+        /// The last of them.
+        step: usize,
+        /// Ids of its pairs.
+        pairs: Vec<String>,
+    },
+    /// Stored parameters or optimizer state do not fit the policy.
+    #[error("the {what} in {} does not fit the policy: {mismatch}", place(.path))]
+    Mismatch {
+        /// What was loaded.
+        what: &'static str,
+        /// The file, where it came from one.
+        path: Option<PathBuf>,
+        /// All that does not fit.
+        mismatch: Mismatch,
+    },
+    /// Bytes that are no safetensors file.
+    #[error("{} is not readable as safetensors", place(.path))]
+    Safetensors {
+        /// The file, where it came from one.
+        path: Option<PathBuf>,
+        /// What is wrong with it.
+        source: safetensors::SafeTensorError,
+    },
+    /// Elements of a type that checkpoints do not hold.
+    #[error("`{name}` has elements of type {found}; checkpoints hold f64, f32, f16 and bf16")]
+    ElementType {
+        /// Path of the parameter.
+        name: String,
+        /// Its element type.
+        found: String,
+    },
+    /// The run directory was made with other settings.
+    #[error("{} was made with other settings: {}", path.display(), list(.changes))]
+    ConfigChanged {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Each setting that differs.
+        changes: Vec<Change>,
+    },
+    /// The run directory was made with other pairs.
+    #[error(
+        "{} was made with other pairs (fingerprint {expected}, these have {found}): train into another directory, or \
+         restore the pairs and the images that it was made with",
+        path.display()
+    )]
+    DataChanged {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Fingerprint in the checkpoint.
+        expected: String,
+        /// Fingerprint of the pairs given now.
+        found: String,
+    },
+    /// A line of a file is not what it should be.
+    #[error("{}, line {line}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// A JSON file is not what it should be.
+    #[error("{}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// A file or directory could not be read or written.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The device failed while results were read from it.
+    #[error("cannot read {what} from the device")]
+    Device {
+        /// What was read.
+        what: &'static str,
+        /// What the device says.
+        source: Source,
+    },
+}
+
+impl DpoError {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+
+    pub(crate) fn device<S: Into<Source>>(what: &'static str) -> impl FnOnce(S) -> Self {
+        move |source| Self::Device { what, source: source.into() }
+    }
+
+    /// Names the file in an error that arose from its bytes.
+    pub(crate) fn in_file(mut self, file: &Path) -> Self {
+        if let Self::Mismatch { path, .. } | Self::Safetensors { path, .. } = &mut self {
+            *path = Some(file.to_owned());
+        }
+        self
+    }
+}
+
+/// A setting that differs from the one a checkpoint was made with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Name of the setting.
+    pub key: String,
+    /// Its value then, as JSON.
+    pub then: String,
+    /// Its value now, as JSON.
+    pub now: String,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` was {} and is now {}", self.key, self.then, self.now)
+    }
+}
+
+/// All tensors of a file that do not fit a module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Paths in the module and not in the file.
+    pub missing: Vec<String>,
+    /// Names in the file and not in the module.
+    pub extra: Vec<String>,
+    /// Names in both, of unequal shape or element type: what was expected and found.
+    pub misshapen: Vec<String>,
+}
+
+impl Mismatch {
+    /// Whether everything fits.
+    pub fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.extra.is_empty() && self.misshapen.is_empty()
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [("missing", &self.missing), ("extra", &self.extra), ("misshapen", &self.misshapen)];
+        let parts: Vec<String> = parts
+            .into_iter()
+            .filter(|(_, names)| !names.is_empty())
+            .map(|(kind, names)| format!("{} {kind}: {}", names.len(), list(names)))
+            .collect();
+        f.write_str(&parts.join("; "))
+    }
+}
+
+fn list<T: fmt::Display>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn place(path: &Option<PathBuf>) -> String {
+    path.as_ref().map_or_else(|| "the given bytes".to_owned(), |path| path.display().to_string())
+}

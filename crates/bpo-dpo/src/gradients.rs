@@ -1,0 +1,90 @@
+//! The size of a gradient, and its limit.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{DType, FloatDType, Tensor};
+
+use crate::error::DpoError;
+
+/// Limits the norm of all gradients together, as `torch.nn.utils.clip_grad_norm_` does.
+///
+/// ```text
+/// g <- g * min(1, max_norm / (norm + 1e-6)),  norm = sqrt(sum over all parameters of |g|^2)
+/// ```
+///
+/// burn clips each tensor on its own, which changes the direction of the step. Gradients that are not finite are left
+/// alone, and so is everything if `max_norm` is 0.
+///
+/// Gives the gradients and their norm before clipping.
+///
+/// # Errors
+/// [`DpoError::Device`] if the norm cannot be read.
+pub fn clip_global_norm<M: Module>(
+    module: &M,
+    gradients: GradientsParams,
+    max_norm: f64,
+) -> Result<(GradientsParams, f64), DpoError> {
+    let norm = global_norm(module, &gradients)?;
+    let factor = max_norm / (norm + 1e-6);
+    if max_norm == 0.0 || !norm.is_finite() || factor >= 1.0 {
+        return Ok((gradients, norm));
+    }
+    let mut scaler = Scaler { gradients, factor };
+    module.visit(&mut scaler);
+    Ok((scaler.gradients, norm))
+}
+
+/// Euclidean norm of all gradients together.
+///
+/// # Errors
+/// [`DpoError::Device`] if it cannot be read.
+pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Result<f64, DpoError> {
+    let mut squares = Squares { gradients, sums: Vec::new() };
+    module.visit(&mut squares);
+    if squares.sums.is_empty() {
+        return Ok(0.0);
+    }
+    // one read from the device, not one for each parameter
+    let sums = read(Tensor::cat(squares.sums, 0), "the norm of the gradient")?;
+    Ok(sums.into_iter().sum::<f64>().sqrt())
+}
+
+/// The values of a tensor, in f64. Takes it off the tape.
+pub(crate) fn read(tensor: Tensor<1>, what: &'static str) -> Result<Vec<f64>, DpoError> {
+    let data = tensor.inner().try_into_data_dtype(DType::F64).map_err(DpoError::device(what))?;
+    data.try_into_vec::<f64>().map_err(DpoError::device(what))
+}
+
+/// Half precision can hold neither long sums nor large squares.
+pub(crate) fn widen<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    match tensor.dtype() {
+        DType::F16 | DType::BF16 => tensor.cast(FloatDType::F32),
+        _ => tensor,
+    }
+}
+
+struct Squares<'a> {
+    gradients: &'a GradientsParams,
+    sums: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for Squares<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            self.sums.push(widen(gradient).square().sum());
+        }
+    }
+}
+
+struct Scaler {
+    gradients: GradientsParams,
+    factor: f64,
+}
+
+impl ModuleVisitor for Scaler {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.remove::<D>(param.id) {
+            self.gradients.register(param.id, gradient.mul_scalar(self.factor));
+        }
+    }
+}

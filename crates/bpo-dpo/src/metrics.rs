@@ -1,0 +1,146 @@
+//! Figures of each step, under the names that TRL gives them, and the file that they are appended to.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::error::DpoError;
+
+/// Figures of one optimizer step: a line of `metrics.jsonl`.
+///
+/// Figures that are not finite are written as `null` and read as not-a-number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct StepMetrics {
+    /// Optimizer steps so far, this one included.
+    pub step: usize,
+    /// Passes through the data so far, in parts of an epoch.
+    pub epoch: f64,
+    /// Mean loss of the step's pairs.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub loss: f64,
+    /// Norm of the gradient before clipping.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub grad_norm: f64,
+    /// Learning rate of this step (of the parameters in no group).
+    pub learning_rate: f64,
+    /// Mean implicit reward of the chosen completions.
+    #[serde(rename = "rewards/chosen", deserialize_with = "nan_if_null")]
+    pub rewards_chosen: f64,
+    /// Mean implicit reward of the rejected completions.
+    #[serde(rename = "rewards/rejected", deserialize_with = "nan_if_null")]
+    pub rewards_rejected: f64,
+    /// Part of the pairs whose chosen completion has the higher reward.
+    #[serde(rename = "rewards/accuracies")]
+    pub rewards_accuracies: f64,
+    /// Mean difference of the rewards.
+    #[serde(rename = "rewards/margins", deserialize_with = "nan_if_null")]
+    pub rewards_margins: f64,
+    /// Mean log-probability of the chosen completions, in nats.
+    #[serde(rename = "logps/chosen", deserialize_with = "nan_if_null")]
+    pub logps_chosen: f64,
+    /// Mean log-probability of the rejected completions, in nats.
+    #[serde(rename = "logps/rejected", deserialize_with = "nan_if_null")]
+    pub logps_rejected: f64,
+    /// Pairs in this step.
+    pub pairs: usize,
+    /// The loss or the gradient was not finite, and the parameters were left as they were.
+    pub skipped: bool,
+}
+
+fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+/// `metrics.jsonl`, to append to.
+#[derive(Debug)]
+pub struct MetricsLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl MetricsLog {
+    /// Opens the file, cut back to the steps up to `last_step`, so that no step comes twice.
+    ///
+    /// A last line without its end, which a killed process may leave, is cut off too.
+    ///
+    /// # Errors
+    /// [`DpoError::Io`]; [`DpoError::Line`] for any other line that is no record.
+    pub fn open(path: &Path, last_step: usize) -> Result<Self, DpoError> {
+        let keep = bytes_up_to(path, last_step)?;
+        let file =
+            OpenOptions::new().create(true).append(true).open(path).map_err(DpoError::io("open", path))?;
+        file.set_len(keep).map_err(DpoError::io("cut back", path))?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Appends a record.
+    ///
+    /// # Errors
+    /// [`DpoError::Io`].
+    pub fn append(&mut self, metrics: &StepMetrics) -> Result<(), DpoError> {
+        let mut line = serde_json::to_string(metrics)
+            .map_err(|source| DpoError::Json { path: self.path.clone(), source })?;
+        line.push('\n');
+        self.file.write_all(line.as_bytes()).map_err(DpoError::io("write to", &self.path))
+    }
+
+    /// Waits until all records are on disk.
+    ///
+    /// # Errors
+    /// [`DpoError::Io`].
+    pub fn sync(&self) -> Result<(), DpoError> {
+        self.file.sync_data().map_err(DpoError::io("write to", &self.path))
+    }
+
+    /// Reads a whole file. A last line without its end is left out.
+    ///
+    /// # Errors
+    /// [`DpoError::Io`]; [`DpoError::Line`] for any other line that is no record.
+    pub fn read(path: &Path) -> Result<Vec<StepMetrics>, DpoError> {
+        let mut all = Vec::new();
+        for_each_line(path, |metrics, _| all.push(metrics))?;
+        Ok(all)
+    }
+}
+
+fn bytes_up_to(path: &Path, last_step: usize) -> Result<u64, DpoError> {
+    if !fs::exists(path).map_err(DpoError::io("find", path))? {
+        return Ok(0);
+    }
+    let mut keep = 0;
+    for_each_line(path, |metrics, end| {
+        if metrics.step <= last_step {
+            keep = end;
+        }
+    })?;
+    Ok(keep)
+}
+
+/// Calls `take` with each record and the offset of its end.
+fn for_each_line(path: &Path, mut take: impl FnMut(StepMetrics, u64)) -> Result<(), DpoError> {
+    let mut reader = BufReader::new(File::open(path).map_err(DpoError::io("open", path))?);
+    let (mut text, mut end) = (Vec::new(), 0);
+    for line in 1.. {
+        text.clear();
+        match reader.read_until(b'\n', &mut text) {
+            Ok(0) => break,
+            Ok(length) => end += length as u64,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(DpoError::io("read", path)(error)),
+        }
+        if text.last() != Some(&b'\n') {
+            break;
+        }
+        let metrics = serde_json::from_slice(&text).map_err(|source| DpoError::Line {
+            path: path.to_owned(),
+            line,
+            source,
+        })?;
+        take(metrics, end);
+    }
+    Ok(())
+}

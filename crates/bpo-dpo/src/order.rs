@@ -1,0 +1,136 @@
+//! Which pairs come in which step: a function of the seed and the epoch, and of nothing else.
+
+use std::collections::HashMap;
+
+use bpo_pairs::record::PreferencePair;
+use bpo_pairs::sft::Turn;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::logps::PairRows;
+use crate::policy::Group;
+
+/// The pairs of a data set, in groups of the same image, history and prompt.
+///
+/// An epoch goes through the groups in random order and through the pairs of a group one after the other. So pairs of
+/// one prompt mostly fall in one batch, where the image and the prompt are computed once.
+#[derive(Clone, Debug)]
+pub struct DataOrder {
+    groups: Vec<Vec<usize>>,
+}
+
+impl DataOrder {
+    /// Groups the pairs, in the order in which they first appear.
+    pub fn new(pairs: &[PreferencePair]) -> Self {
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        let mut known = HashMap::new();
+        for (index, pair) in pairs.iter().enumerate() {
+            let group = *known.entry(Question::of(pair)).or_insert_with(|| {
+                groups.push(Vec::new());
+                groups.len() - 1
+            });
+            groups[group].push(index);
+        }
+        Self { groups }
+    }
+
+    /// Indices of the pairs of each group.
+    pub fn groups(&self) -> &[Vec<usize>] {
+        &self.groups
+    }
+
+    /// Indices of all pairs in the order of an epoch, counted from 0.
+    pub fn epoch(&self, seed: u64, epoch: usize) -> Vec<usize> {
+        let mut order: Vec<&Vec<usize>> = self.groups.iter().collect();
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&seed.to_le_bytes());
+        let mut random = ChaCha20Rng::from_seed(key);
+        random.set_stream(epoch as u64);
+        // Fisher-Yates, written out: library shuffles may give another order in another version
+        for last in (1..order.len()).rev() {
+            order.swap(last, below(&mut random, last as u64 + 1) as usize);
+        }
+        order.into_iter().flatten().copied().collect()
+    }
+}
+
+/// A uniform integer below `bound`, by rejection.
+fn below(random: &mut impl Rng, bound: u64) -> u64 {
+    let unbiased = u64::MAX - u64::MAX % bound;
+    loop {
+        let value = random.next_u64();
+        if value < unbiased {
+            return value % bound;
+        }
+    }
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Question<'a> {
+    image: &'a str,
+    history: Vec<(&'a str, &'a str)>,
+    prompt: &'a str,
+}
+
+impl<'a> Question<'a> {
+    fn of(pair: &'a PreferencePair) -> Self {
+        let turn = |turn: &'a Turn| (turn.prompt.as_str(), turn.answer.as_str());
+        Self { image: &pair.image, history: pair.history.iter().map(turn).collect(), prompt: &pair.prompt }
+    }
+}
+
+/// Pairs as a policy takes them: each question once, with each of its completions once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupBatch {
+    /// The questions with their completions.
+    pub groups: Vec<Group>,
+    /// Where the completions of each pair are among the rows of [`TokenLogps`](crate::policy::TokenLogps).
+    pub rows: PairRows,
+}
+
+impl GroupBatch {
+    /// Groups pairs. Pairs keep their order, questions the one of their first pair.
+    pub fn new<'a>(pairs: impl IntoIterator<Item = &'a PreferencePair>) -> Self {
+        let mut groups: Vec<Group> = Vec::new();
+        let mut known = HashMap::new();
+        let mut places = Vec::new();
+        for pair in pairs {
+            let index = *known.entry(Question::of(pair)).or_insert_with(|| {
+                groups.push(Group {
+                    image: pair.image.clone(),
+                    history: pair.history.clone(),
+                    prompt: pair.prompt.clone(),
+                    completions: Vec::new(),
+                });
+                groups.len() - 1
+            });
+            let completions = &mut groups[index].completions;
+            places.push((index, position(completions, &pair.chosen), position(completions, &pair.rejected)));
+        }
+        let mut first_rows = Vec::with_capacity(groups.len());
+        let mut next = 0;
+        for group in &groups {
+            first_rows.push(next);
+            next += group.completions.len();
+        }
+        let mut rows = PairRows::default();
+        for (group, chosen, rejected) in places {
+            rows.chosen.push(first_rows[group] + chosen);
+            rows.rejected.push(first_rows[group] + rejected);
+        }
+        Self { groups, rows }
+    }
+
+    /// Number of completions, that is rows of log-probabilities.
+    pub fn completions(&self) -> usize {
+        self.groups.iter().map(|group| group.completions.len()).sum()
+    }
+}
+
+/// Where a completion is, after it was added if it was not there.
+fn position(completions: &mut Vec<String>, completion: &str) -> usize {
+    completions.iter().position(|known| known == completion).unwrap_or_else(|| {
+        completions.push(completion.to_owned());
+        completions.len() - 1
+    })
+}

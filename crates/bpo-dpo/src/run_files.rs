@@ -1,0 +1,63 @@
+//! What a run keeps on disk.
+
+use std::fs;
+use std::path::Path;
+
+use crate::checkpoint::{Checkpoint, CheckpointDir, Progress, check_same_run};
+use crate::error::DpoError;
+use crate::metrics::MetricsLog;
+use crate::policy::Policy;
+use crate::step::State;
+use crate::trainable::{load_trainable, save_trainable};
+
+/// `checkpoints/` and `metrics.jsonl` of a run directory.
+pub(crate) struct RunFiles {
+    pub(crate) metrics: MetricsLog,
+    checkpoints: CheckpointDir,
+}
+
+impl RunFiles {
+    /// Opens a run directory and takes up its newest checkpoint, if it has one. Gives the step of that, too.
+    pub(crate) fn open<P: Policy>(
+        dir: &Path,
+        state: State<P>,
+    ) -> Result<(Self, State<P>, Option<usize>), DpoError> {
+        fs::create_dir_all(dir).map_err(DpoError::io("create", dir))?;
+        let checkpoints = CheckpointDir::new(dir);
+        let (state, resumed_from) = match checkpoints.load_newest()? {
+            None => (state, None),
+            Some((path, checkpoint)) => {
+                let state = restore(state, &path, checkpoint)?;
+                let step = state.progress.step;
+                tracing::info!(path = %path.display(), step, "taking up a checkpoint");
+                (state, Some(step))
+            }
+        };
+        let metrics = MetricsLog::open(&dir.join("metrics.jsonl"), state.progress.step)?;
+        Ok((Self { metrics, checkpoints }, state, resumed_from))
+    }
+
+    /// Writes a checkpoint.
+    pub(crate) fn save<P: Policy>(&self, state: &State<P>) -> Result<(), DpoError> {
+        // a checkpoint must not be newer than the metrics: they are only ever cut back to it
+        self.metrics.sync()?;
+        let checkpoint = Checkpoint {
+            progress: state.progress.clone(),
+            trainable: save_trainable(&state.policy)?,
+            optimizer: state.optimizer.to_bytes()?,
+        };
+        let path = self.checkpoints.save(&checkpoint, state.progress.config.keep_checkpoints)?;
+        tracing::debug!(path = %path.display(), "checkpoint written");
+        Ok(())
+    }
+}
+
+fn restore<P: Policy>(state: State<P>, path: &Path, checkpoint: Checkpoint) -> Result<State<P>, DpoError> {
+    let State { policy, mut optimizer, progress, .. } = state;
+    check_same_run(path, &checkpoint.progress, &progress)?;
+    let in_file = |error: DpoError| error.in_file(path);
+    let policy = load_trainable(policy, &checkpoint.trainable).map_err(in_file)?;
+    optimizer.load_bytes(&policy, &checkpoint.optimizer).map_err(in_file)?;
+    let progress = Progress { config: progress.config, ..checkpoint.progress };
+    Ok(State { policy, optimizer, progress, untouched: false })
+}

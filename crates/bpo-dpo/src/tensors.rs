@@ -1,0 +1,120 @@
+//! Named tensors as safetensors bytes, and walks over a module's parameters by path.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use burn::tensor::{DType, Tensor, TensorData};
+use safetensors::{Dtype, SafeTensors, View};
+
+use crate::error::{DpoError, Mismatch};
+
+/// Tensors by name. Sorted, so that equal tensors give equal bytes.
+pub(crate) type Tensors = BTreeMap<String, TensorData>;
+
+pub(crate) fn encode(tensors: &Tensors) -> Result<Vec<u8>, DpoError> {
+    let views = tensors
+        .iter()
+        .map(|(name, data)| Ok((name, Stored { dtype: stored_dtype(name, data.dtype())?, data })))
+        .collect::<Result<Vec<_>, DpoError>>()?;
+    safetensors::serialize(views, None).map_err(|source| DpoError::Safetensors { path: None, source })
+}
+
+pub(crate) fn decode(bytes: &[u8]) -> Result<Tensors, DpoError> {
+    let file =
+        SafeTensors::deserialize(bytes).map_err(|source| DpoError::Safetensors { path: None, source })?;
+    let mut tensors = Tensors::new();
+    let mut mismatch = Mismatch::default();
+    for (name, view) in file.iter() {
+        match loaded_dtype(view.dtype()) {
+            Some(dtype) => {
+                let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype);
+                tensors.insert(name.to_owned(), data);
+            }
+            None => mismatch.misshapen.push(format!("{name} has elements of type {}", view.dtype())),
+        }
+    }
+    match mismatch.is_empty() {
+        true => Ok(tensors),
+        false => Err(DpoError::Mismatch { what: "tensors", path: None, mismatch }),
+    }
+}
+
+struct Stored<'a> {
+    dtype: Dtype,
+    data: &'a TensorData,
+}
+
+impl View for Stored<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.data.shape().as_slice()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.data.as_bytes().into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.data.as_bytes().len()
+    }
+}
+
+fn stored_dtype(name: &str, dtype: DType) -> Result<Dtype, DpoError> {
+    match dtype {
+        DType::F64 => Ok(Dtype::F64),
+        DType::F32 | DType::Flex32 => Ok(Dtype::F32),
+        DType::F16 => Ok(Dtype::F16),
+        DType::BF16 => Ok(Dtype::BF16),
+        DType::I64 => Ok(Dtype::I64),
+        other => Err(DpoError::ElementType { name: name.to_owned(), found: format!("{other:?}") }),
+    }
+}
+
+fn loaded_dtype(dtype: Dtype) -> Option<DType> {
+    match dtype {
+        Dtype::F64 => Some(DType::F64),
+        Dtype::F32 => Some(DType::F32),
+        Dtype::F16 => Some(DType::F16),
+        Dtype::BF16 => Some(DType::BF16),
+        Dtype::I64 => Some(DType::I64),
+        _ => None,
+    }
+}
+
+/// Shape and element type, as messages show them.
+pub(crate) fn describe(data: &TensorData) -> String {
+    format!("{:?} {:?}", data.shape().as_slice(), data.dtype())
+}
+
+/// Where a walk over a module is.
+#[derive(Debug, Default)]
+pub(crate) struct ModulePath(Vec<String>);
+
+impl ModulePath {
+    pub(crate) fn enter(&mut self, name: &str) {
+        self.0.push(name.to_owned());
+    }
+
+    pub(crate) fn exit(&mut self) {
+        self.0.pop();
+    }
+
+    pub(crate) fn join(&self) -> String {
+        self.0.join(".")
+    }
+}
+
+/// Makes a plain tensor a leaf that requires a gradient, in place of `old`.
+///
+/// [`Tensor::from_inner`] gives the default checkpointing strategy, and autodiff refuses to mix two of them, so the
+/// old one is put back (as burn's own optimizer does).
+pub(crate) fn replace_leaf<const D: usize>(old: &Tensor<D>, new: Tensor<D>) -> Tensor<D> {
+    let leaf = Tensor::from_inner(new);
+    match old.gradient_checkpointing_strategy() {
+        Some(strategy) => leaf.with_gradient_checkpointing_strategy(strategy).require_grad(),
+        None => leaf.require_grad(),
+    }
+}

@@ -1,0 +1,191 @@
+//! The training loop.
+
+use std::path::{Path, PathBuf};
+
+use bpo_pairs::record::PreferencePair;
+
+use crate::checkpoint::{Progress, fingerprint};
+use crate::config::DpoConfig;
+use crate::error::DpoError;
+use crate::metrics::StepMetrics;
+use crate::observer::{Control, Observer, RunPlan};
+use crate::optimizer::PathOptimizer;
+use crate::order::DataOrder;
+use crate::policy::{Collate, Policy};
+use crate::run_files::RunFiles;
+use crate::schedule::Plan;
+use crate::step::{State, Stepper};
+use crate::trainable::trainable_paths;
+use crate::vet::{SetAside, vet};
+
+/// Trains a policy on preference pairs, and goes on where it was stopped.
+///
+/// The reference is the policy as it is given, with its adapters off and on plain tensors; it shares the frozen
+/// parameters with the policy. With a run directory the trainer keeps `metrics.jsonl` and `checkpoints/` in it, and
+/// takes up the newest checkpoint there. On the flex backend a run that was stopped and taken up gives the same bits as
+/// one that was not.
+#[derive(Debug)]
+pub struct Trainer<P, C> {
+    config: DpoConfig,
+    policy: P,
+    collate: C,
+    run_dir: Option<PathBuf>,
+}
+
+/// How a run went.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// Optimizer steps so far, those of earlier runs included.
+    pub steps: usize,
+    /// Optimizer steps of the whole run.
+    pub total_steps: usize,
+    /// The step of the checkpoint that was taken up.
+    pub resumed_from: Option<usize>,
+    /// Steps left out because a loss or gradient was not finite.
+    pub skipped: usize,
+    /// Pairs trained on.
+    pub pairs: usize,
+    /// Pairs that were not.
+    pub set_aside: Vec<SetAside>,
+    /// Figures of the last step of this run; `None` if nothing was left to do.
+    pub last: Option<StepMetrics>,
+}
+
+impl Summary {
+    /// Whether all steps are done.
+    pub fn is_finished(&self) -> bool {
+        self.steps == self.total_steps
+    }
+}
+
+impl<P, C> Trainer<P, C>
+where
+    P: Policy,
+    C: Collate<Batch = P::Batch>,
+{
+    /// A trainer for a policy, which is put in training state.
+    ///
+    /// # Errors
+    /// [`DpoError::Setting`], [`DpoError::NothingToTrain`] or [`DpoError::EmptyGroup`].
+    pub fn new(config: DpoConfig, policy: P, collate: C, run_dir: Option<&Path>) -> Result<Self, DpoError> {
+        config.validate()?;
+        let policy = policy.train();
+        if trainable_paths(&policy).is_empty() {
+            return Err(DpoError::NothingToTrain);
+        }
+        optimizer(&config).check_groups(&policy)?;
+        Ok(Self { config, policy, collate, run_dir: run_dir.map(Path::to_owned) })
+    }
+
+    /// Runs to the end, or until the observer asks to stop. Both leave a checkpoint.
+    ///
+    /// The policy is given back in training state.
+    ///
+    /// # Errors
+    /// [`DpoError::NoPairs`]; [`DpoError::ConfigChanged`], [`DpoError::DataChanged`] or [`DpoError::Mismatch`] if the
+    /// checkpoint in the run directory is of another run; [`DpoError::StepZero`]; [`DpoError::NotFinite`];
+    /// [`DpoError::Collate`], [`DpoError::Rows`] or [`DpoError::Untracked`] for what collator and policy give;
+    /// [`DpoError::Io`] and [`DpoError::Device`].
+    pub fn train(
+        self,
+        pairs: &[PreferencePair],
+        observer: &mut impl Observer,
+    ) -> Result<(P, Summary), DpoError> {
+        let Self { config, policy, mut collate, run_dir } = self;
+        let (pairs, set_aside) = match config.vet {
+            true => vet(&mut collate, pairs),
+            false => (pairs.to_vec(), Vec::new()),
+        };
+        if !set_aside.is_empty() {
+            tracing::warn!(set_aside = set_aside.len(), kept = pairs.len(), "some pairs cannot be used");
+        }
+        if pairs.is_empty() {
+            return Err(DpoError::NoPairs { set_aside: set_aside.len() });
+        }
+
+        let reference = policy.valid();
+        let fresh = State {
+            policy,
+            optimizer: optimizer(&config),
+            progress: Progress::start(config.clone(), fingerprint(&pairs)),
+            untouched: !config.pretrained_adapter,
+        };
+        let (mut files, mut state, resumed_from) = match &run_dir {
+            None => (None, fresh, None),
+            Some(dir) => {
+                let (files, state, resumed_from) = RunFiles::open(dir, fresh)?;
+                (Some(files), state, resumed_from)
+            }
+        };
+        let total_steps = total_steps(&config, pairs.len());
+        observer.on_start(&RunPlan {
+            done_steps: state.progress.step,
+            total_steps,
+            pairs: pairs.len(),
+            set_aside: &set_aside,
+        });
+
+        let order = DataOrder::new(&pairs);
+        let mut epoch = order.epoch(config.seed, state.progress.epoch);
+        let plan = Plan::new(config.schedule, config.warmup_ratio, total_steps);
+        let mut stepper =
+            Stepper { config: &config, plan, reference, collate: &mut collate, pairs: pairs.len() };
+        let mut last = None;
+        while state.progress.step < total_steps {
+            let _span = tracing::info_span!("dpo.step", step = state.progress.step + 1).entered();
+            let rest = &epoch[state.progress.cursor..];
+            let indices = &rest[..rest.len().min(config.pairs_per_step())];
+            let chosen: Vec<_> = indices.iter().map(|&index| &pairs[index]).collect();
+            let (next, metrics) = stepper.step(state, &chosen)?;
+            state = next;
+            if state.progress.cursor == 0 {
+                epoch = order.epoch(config.seed, state.progress.epoch);
+            }
+            if let Some(files) = &mut files {
+                files.metrics.append(&metrics)?;
+            }
+            let control = observer.on_step(&metrics);
+            if metrics.skipped {
+                report_skipped(&config, &state.progress, &chosen)?;
+            }
+            last = Some(metrics);
+            let done = state.progress.step == total_steps || control == Control::Stop;
+            if let Some(files) = &files
+                && (done || state.progress.step.is_multiple_of(config.save_every))
+            {
+                files.save(&state)?;
+            }
+            if done {
+                break;
+            }
+        }
+        let Progress { step: steps, skipped, .. } = state.progress;
+        let summary =
+            Summary { steps, total_steps, resumed_from, skipped, pairs: pairs.len(), set_aside, last };
+        Ok((state.policy, summary))
+    }
+}
+
+fn optimizer(config: &DpoConfig) -> PathOptimizer {
+    PathOptimizer::new(&config.adamw(), config.learning_rate, config.lr_groups.clone())
+}
+
+fn total_steps(config: &DpoConfig, pairs: usize) -> usize {
+    let in_epochs = config.epochs.saturating_mul(pairs.div_ceil(config.pairs_per_step()));
+    config.max_steps.unwrap_or(in_epochs)
+}
+
+/// A warning, or an error if there were too many.
+fn report_skipped(
+    config: &DpoConfig,
+    progress: &Progress,
+    pairs: &[&PreferencePair],
+) -> Result<(), DpoError> {
+    let pairs: Vec<String> = pairs.iter().map(|pair| pair.id.clone()).collect();
+    tracing::warn!(step = progress.step, ?pairs, "loss or gradient not finite: step left out");
+    if progress.skipped_in_a_row < config.max_skipped {
+        return Ok(());
+    }
+    Err(DpoError::NotFinite { count: progress.skipped_in_a_row, step: progress.step, pairs })
+}

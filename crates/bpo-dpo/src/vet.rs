@@ -1,0 +1,59 @@
+//! Finding the pairs that cannot be used, before any time is spent on the others.
+
+use std::error::Error;
+
+use bpo_pairs::record::PreferencePair;
+
+use crate::order::{DataOrder, GroupBatch};
+use crate::policy::Collate;
+
+/// A pair that is not trained on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// Its id.
+    pub pair: String,
+    /// Why it cannot be used.
+    pub reason: String,
+}
+
+/// Splits pairs into those that the collator takes, in their order, and the others.
+///
+/// Each group is checked as a whole; only in a group that is refused each pair is checked on its own.
+pub fn vet<C: Collate>(collate: &mut C, pairs: &[PreferencePair]) -> (Vec<PreferencePair>, Vec<SetAside>) {
+    let mut reasons: Vec<Option<String>> = vec![None; pairs.len()];
+    for members in DataOrder::new(pairs).groups() {
+        if check(collate, members.iter().map(|&index| &pairs[index])).is_some() {
+            for &index in members {
+                reasons[index] = check(collate, [&pairs[index]]);
+            }
+        }
+    }
+    let (mut kept, mut set_aside) = (Vec::new(), Vec::new());
+    for (pair, reason) in pairs.iter().zip(reasons) {
+        match reason {
+            None => kept.push(pair.clone()),
+            Some(reason) => set_aside.push(SetAside { pair: pair.id.clone(), reason }),
+        }
+    }
+    (kept, set_aside)
+}
+
+fn check<'a, C: Collate>(
+    collate: &mut C,
+    pairs: impl IntoIterator<Item = &'a PreferencePair>,
+) -> Option<String> {
+    let batch = GroupBatch::new(pairs);
+    batch.groups.iter().find_map(|group| collate.check(group).err()).map(|error| chain(&error))
+}
+
+/// An error with all its sources, on one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,97 @@
+//! Checkpoints on disk.
+
+use std::fs;
+
+use bpo_dpo::DpoConfig;
+use bpo_dpo::checkpoint::{Checkpoint, CheckpointDir, check_same_run, fingerprint};
+use bpo_dpo::error::DpoError;
+use bpo_dpo::trainable::save_trainable;
+use serde_json::json;
+
+use crate::toy::{Toy, pairs};
+
+fn checkpoint(step: usize, config: &DpoConfig) -> Checkpoint {
+    let progress = json!({
+        "step": step, "epoch": 0, "cursor": 4, "skipped": 0, "skipped_in_a_row": 0,
+        "config": config, "pairs": fingerprint(&pairs()),
+    });
+    let bytes = save_trainable(&Toy::adapted()).expect("bytes");
+    let progress = serde_json::from_value(progress).expect("progress");
+    Checkpoint { progress, trainable: bytes.clone(), optimizer: bytes }
+}
+
+#[test]
+fn the_newest_is_loaded_and_old_ones_go() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let checkpoints = CheckpointDir::new(dir.path());
+    assert!(checkpoints.load_newest().expect("nothing there").is_none());
+    for step in [5, 10, 1_000_000] {
+        checkpoints.save(&checkpoint(step, &DpoConfig::default()), 2).expect("saved");
+    }
+    let (path, loaded) = checkpoints.load_newest().expect("readable").expect("one there");
+    assert!(path.ends_with("checkpoints/step-1000000"), "{}", path.display());
+    assert_eq!(loaded, checkpoint(1_000_000, &DpoConfig::default()));
+    let mut left: Vec<_> = fs::read_dir(dir.path().join("checkpoints"))
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["step-000010", "step-1000000"]);
+}
+
+#[test]
+fn broken_ones_are_passed_over() {
+    for file in ["trainable.safetensors", "optimizer.safetensors", "progress.json"] {
+        for cut in [true, false] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let checkpoints = CheckpointDir::new(dir.path());
+            checkpoints.save(&checkpoint(5, &DpoConfig::default()), 3).expect("saved");
+            let newest = checkpoints.save(&checkpoint(10, &DpoConfig::default()), 3).expect("saved");
+            let path = newest.join(file);
+            if cut {
+                let bytes = fs::read(&path).expect("bytes");
+                fs::write(&path, &bytes[..bytes.len() - 1]).expect("written");
+            } else {
+                fs::remove_file(&path).expect("removed");
+            }
+            let (_, loaded) = checkpoints.load_newest().expect("readable").expect("one whole");
+            assert_eq!(loaded.progress.step, 5, "{file}");
+            // and the step can be written again
+            checkpoints.save(&checkpoint(10, &DpoConfig::default()), 3).expect("saved");
+            assert_eq!(checkpoints.load_newest().expect("readable").expect("one").1.progress.step, 10);
+        }
+    }
+}
+
+#[test]
+fn what_a_killed_process_left_is_no_checkpoint() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let unfinished = dir.path().join("checkpoints/unfinished");
+    fs::create_dir_all(&unfinished).expect("created");
+    fs::write(unfinished.join("trainable.safetensors"), b"half").expect("written");
+    let checkpoints = CheckpointDir::new(dir.path());
+    assert!(checkpoints.load_newest().expect("readable").is_none());
+    checkpoints.save(&checkpoint(5, &DpoConfig::default()), 1).expect("saved");
+    assert!(!unfinished.exists());
+}
+
+#[test]
+fn what_changed_is_named() {
+    let path = std::path::Path::new("checkpoints/step-000005");
+    let config = DpoConfig::default().with_learning_rate(1.1e-6);
+    let then = checkpoint(5, &config).progress;
+    let with = |config: DpoConfig| checkpoint(5, &config).progress;
+    check_same_run(path, &then, &with(config.clone().with_save_every(7).with_keep_checkpoints(9)))
+        .expect("the same course");
+
+    let error = check_same_run(path, &then, &with(config.clone().with_beta(0.3).with_epochs(5)))
+        .expect_err("changed");
+    let DpoError::ConfigChanged { changes, .. } = &error else { panic!("{error}") };
+    let keys: Vec<_> = changes.iter().map(|change| change.key.as_str()).collect();
+    assert_eq!(keys, ["beta", "epochs"]);
+    assert!(error.to_string().contains("`beta` was 0.1 and is now 0.3"), "{error}");
+
+    let mut other = with(config);
+    other.pairs = fingerprint(&pairs()[1..]);
+    assert!(matches!(check_same_run(path, &then, &other), Err(DpoError::DataChanged { .. })));
+}

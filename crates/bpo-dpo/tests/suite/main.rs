@@ -1,0 +1,13 @@
+//! Tests of the crate's public parts on a toy policy. One binary, so that burn is linked once.
+
+mod checkpoint;
+mod config;
+mod gradients;
+mod loss;
+mod metrics;
+mod optimizer;
+mod order;
+mod resume;
+mod schedule;
+mod toy;
+mod trainer;

@@ -1,0 +1,79 @@
+//! The metrics file.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use bpo_dpo::error::DpoError;
+use bpo_dpo::metrics::{MetricsLog, StepMetrics};
+use serde_json::{Value, json};
+
+fn metrics(step: usize) -> StepMetrics {
+    let value = json!({
+        "step": step, "epoch": 0.5, "loss": 0.6, "grad_norm": 2.0, "learning_rate": 1e-6,
+        "rewards/chosen": 0.1, "rewards/rejected": -0.1, "rewards/accuracies": 1.0, "rewards/margins": 0.2,
+        "logps/chosen": -10.0, "logps/rejected": -20.0, "pairs": 4, "skipped": false,
+    });
+    serde_json::from_value(value).expect("all fields")
+}
+
+fn write(path: &Path, steps: std::ops::RangeInclusive<usize>) {
+    let mut log = MetricsLog::open(path, usize::MAX).expect("opened");
+    steps.for_each(|step| log.append(&metrics(step)).expect("appended"));
+}
+
+fn steps(path: &Path) -> Vec<usize> {
+    MetricsLog::read(path).expect("records").iter().map(|metrics| metrics.step).collect()
+}
+
+#[test]
+fn the_file_is_cut_back_to_a_step() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("metrics.jsonl");
+    write(&path, 1..=5);
+    MetricsLog::open(&path, 3).expect("opened").append(&metrics(4)).expect("appended");
+    assert_eq!(steps(&path), [1, 2, 3, 4]);
+    MetricsLog::open(&path, 0).expect("opened");
+    assert_eq!(steps(&path), [0usize; 0]);
+}
+
+#[test]
+fn a_torn_last_line_is_cut_off() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("metrics.jsonl");
+    write(&path, 1..=2);
+    OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .expect("opened")
+        .write_all(br#"{"step": 3, "ep"#)
+        .expect("written");
+    assert_eq!(steps(&path), [1, 2]);
+    write(&path, 3..=3);
+    assert_eq!(steps(&path), [1, 2, 3]);
+}
+
+#[test]
+fn a_bad_line_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("metrics.jsonl");
+    write(&path, 1..=1);
+    OpenOptions::new().append(true).open(&path).expect("opened").write_all(b"hello\n").expect("written");
+    let error = MetricsLog::open(&path, 9).expect_err("not a record");
+    assert!(matches!(error, DpoError::Line { line: 2, .. }), "{error}");
+}
+
+#[test]
+fn names_are_those_of_trl_and_nan_is_null() {
+    let mut record = metrics(1);
+    record.loss = f64::NAN;
+    let value = serde_json::to_value(&record).expect("JSON");
+    for name in
+        ["rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen"]
+    {
+        assert!(value[name].is_number(), "{name}");
+    }
+    assert_eq!(value["loss"], Value::Null);
+    let read: StepMetrics = serde_json::from_value(value).expect("a record");
+    assert!(read.loss.is_nan());
+}

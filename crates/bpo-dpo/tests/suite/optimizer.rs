@@ -1,0 +1,192 @@
+//! AdamW by path: its arithmetic, its groups and its state.
+
+use bpo_dpo::DpoConfig;
+use bpo_dpo::error::DpoError;
+use bpo_dpo::optimizer::{LrGroup, PathOptimizer};
+use bpo_dpo::trainable::{load_trainable, save_trainable, trainable_paths};
+use burn::module::{Module, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use crate::toy::Toy;
+
+#[derive(Module, Debug)]
+struct Matrix {
+    weight: Param<Tensor<2>>,
+}
+
+const SHAPE: [usize; 2] = [2, 3];
+const START: [f64; 6] = [0.5, -1.0, 2.0, 0.0, 1e-3, -0.25];
+
+fn matrix() -> Matrix {
+    let values: Vec<f32> = START.iter().map(|&value| value as f32).collect();
+    let device = Device::flex().autodiff();
+    Matrix { weight: Param::from_data(TensorData::new(values, SHAPE), &device) }
+}
+
+/// Gradients of every size and sign.
+fn gradient(step: usize) -> [f64; 6] {
+    std::array::from_fn(|i| ((step * 6 + i) as f64).sin() * 10f64.powi(i as i32 - 3))
+}
+
+fn given(module: &Matrix, values: [f64; 6]) -> GradientsParams {
+    let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+    let mut gradients = GradientsParams::new();
+    let tensor = Tensor::<2>::from_data(TensorData::new(values, SHAPE), &Device::flex());
+    gradients.register(module.weight.id, tensor);
+    gradients
+}
+
+fn weights(module: &Matrix) -> Vec<f64> {
+    module.weight.val().into_data_dtype(DType::F64).try_into_vec().expect("f64")
+}
+
+/// `torch.optim.AdamW` for one element, in f64.
+fn torch_adamw(mut weight: f64, gradients: impl Iterator<Item = f64>, lr: f64, decay: f64) -> f64 {
+    let (beta_1, beta_2, epsilon) = (0.9, 0.999, 1e-8);
+    let (mut first, mut second) = (0.0, 0.0);
+    for (gradient, step) in gradients.zip(1..) {
+        weight *= 1.0 - lr * decay;
+        first = beta_1 * first + (1.0 - beta_1) * gradient;
+        second = beta_2 * second + (1.0 - beta_2) * gradient * gradient;
+        let denominator = (second / (1.0 - f64::powi(beta_2, step))).sqrt() + epsilon;
+        weight -= lr / (1.0 - f64::powi(beta_1, step)) * first / denominator;
+    }
+    weight
+}
+
+#[test]
+fn a_step_equals_torch() {
+    for decay in [0.0, 0.1] {
+        let config = DpoConfig::default().with_weight_decay(decay);
+        let mut optimizer = PathOptimizer::new(&config.adamw(), 0.01, Vec::new());
+        let mut module = matrix();
+        for step in 0..20 {
+            let gradients = given(&module, gradient(step));
+            module = optimizer.step(module, gradients, 1.0);
+        }
+        for (at, found) in weights(&module).into_iter().enumerate() {
+            let expected = torch_adamw(START[at], (0..20).map(|step| gradient(step)[at]), 0.01, decay);
+            let moved = (expected - START[at]).abs();
+            assert!((found - expected).abs() < 1e-4 * moved + 1e-7, "{at}: {found}, expected {expected}");
+        }
+    }
+}
+
+#[test]
+fn updated_parameters_are_leaves_that_require_a_gradient() {
+    let mut optimizer = PathOptimizer::new(&DpoConfig::default().adamw(), 0.01, Vec::new());
+    let module = matrix();
+    let gradients = given(&module, gradient(0));
+    let module = optimizer.step(module, gradients, 1.0);
+    assert!(module.weight.is_require_grad());
+    let gradients = module.weight.val().sum().backward();
+    assert!(module.weight.val().grad(&gradients).is_some());
+}
+
+#[test]
+fn the_factor_scales_the_rate() {
+    let moved = |rate, factor| {
+        let mut optimizer = PathOptimizer::new(&DpoConfig::default().adamw(), rate, Vec::new());
+        let module = matrix();
+        let gradients = given(&module, gradient(1));
+        weights(&optimizer.step(module, gradients, factor))
+    };
+    assert_eq!(moved(0.02, 0.5), moved(0.01, 1.0));
+    assert_eq!(moved(0.02, 0.0), weights(&matrix()));
+}
+
+fn all_ones(toy: &Toy) -> GradientsParams {
+    let sum = toy.projector.weight.val().sum() + toy.head.lora_a.val().sum() + toy.head.lora_b.val().sum();
+    GradientsParams::from_grads(sum.backward(), toy)
+}
+
+fn shift(before: &Param<Tensor<2>>, after: &Param<Tensor<2>>) -> f32 {
+    (before.val() - after.val()).max().into_scalar()
+}
+
+#[test]
+fn a_group_has_its_own_rate() {
+    let group = LrGroup { path: "projector".to_owned(), learning_rate: 0.25 };
+    let mut optimizer = PathOptimizer::new(&DpoConfig::default().adamw(), 0.5, vec![group]);
+    let toy = Toy::untouched();
+    optimizer.check_groups(&toy).expect("the projector is there");
+    let gradients = all_ones(&toy);
+    let stepped = optimizer.step(toy.clone(), gradients, 1.0);
+    // AdamW's first step is as long as the rate
+    assert!((shift(&toy.projector.weight, &stepped.projector.weight) - 0.25).abs() < 1e-4);
+    assert!((shift(&toy.head.lora_a, &stepped.head.lora_a) - 0.5).abs() < 1e-4);
+    assert_eq!(shift(&toy.head.weight, &stepped.head.weight), 0.0);
+}
+
+#[test]
+fn a_group_of_nothing_is_an_error() {
+    let group = LrGroup { path: "vision".to_owned(), learning_rate: 0.25 };
+    let optimizer = PathOptimizer::new(&DpoConfig::default().adamw(), 0.5, vec![group]);
+    let error = optimizer.check_groups(&Toy::untouched()).expect_err("no such path");
+    let DpoError::EmptyGroup { group, parameters } = error else { panic!("{error}") };
+    assert_eq!(group, "vision");
+    assert_eq!(parameters, ["projector.weight", "head.lora_a", "head.lora_b"]);
+}
+
+#[test]
+fn state_goes_to_another_process() {
+    let new = || PathOptimizer::new(&DpoConfig::default().adamw(), 0.01, Vec::new());
+    let (mut optimizer, mut toy) = (new(), Toy::adapted());
+    for _ in 0..3 {
+        let gradients = all_ones(&toy);
+        toy = optimizer.step(toy, gradients, 1.0);
+    }
+    // a module built anew has other parameter ids
+    let mut other = load_trainable(Toy::untouched(), &save_trainable(&toy).expect("saved")).expect("loaded");
+    let mut resumed = new();
+    resumed.load_bytes(&other, &optimizer.to_bytes().expect("bytes")).expect("the same parameters");
+    assert_eq!(resumed.to_bytes().expect("bytes"), optimizer.to_bytes().expect("bytes"));
+    for _ in 0..3 {
+        let gradients = all_ones(&toy);
+        toy = optimizer.step(toy, gradients, 1.0);
+        let gradients = all_ones(&other);
+        other = resumed.step(other, gradients, 1.0);
+    }
+    assert_eq!(save_trainable(&other).expect("bytes"), save_trainable(&toy).expect("bytes"));
+}
+
+#[test]
+fn state_of_another_module_is_refused() {
+    let new = || PathOptimizer::new(&DpoConfig::default().adamw(), 0.01, Vec::new());
+    let (mut optimizer, module) = (new(), matrix());
+    let gradients = given(&module, gradient(0));
+    optimizer.step(module, gradients, 1.0);
+    let error =
+        new().load_bytes(&Toy::untouched(), &optimizer.to_bytes().expect("bytes")).expect_err("refused");
+    let DpoError::Mismatch { mismatch, .. } = error else { panic!("{error}") };
+    assert_eq!(mismatch.extra, ["weight.moment_1", "weight.moment_2", "weight.time"]);
+    assert!(matches!(new().load_bytes(&Toy::untouched(), b"{}"), Err(DpoError::Safetensors { .. })));
+}
+
+#[test]
+fn trainable_parameters_keep_their_bits() {
+    let toy = Toy::adapted();
+    assert_eq!(trainable_paths(&toy), ["projector.weight", "head.lora_a", "head.lora_b"]);
+    let bytes = save_trainable(&toy).expect("bytes");
+    let loaded = load_trainable(Toy::untouched(), &bytes).expect("the same parameters");
+    assert_eq!(save_trainable(&loaded).expect("bytes"), bytes);
+    assert!(loaded.head.lora_b.is_require_grad() && !loaded.head.weight.is_require_grad());
+    assert!(trainable_paths(&toy.valid()).is_empty());
+}
+
+#[test]
+fn all_that_does_not_fit_is_listed() {
+    let device = Device::flex().autodiff();
+    let mut toy = Toy::untouched();
+    toy.embedding = toy.embedding.set_require_grad(true);
+    toy.head.lora_a = Param::from_tensor(Tensor::zeros([6, 5], &device));
+    toy.head.lora_b = toy.head.lora_b.set_require_grad(false);
+    let bytes = save_trainable(&toy).expect("bytes");
+    let error = load_trainable(Toy::untouched(), &bytes).expect_err("another module");
+    let DpoError::Mismatch { mismatch, .. } = &error else { panic!("{error}") };
+    assert_eq!(mismatch.missing, ["head.lora_b"]);
+    assert_eq!(mismatch.extra, ["embedding"]);
+    assert_eq!(mismatch.misshapen, ["head.lora_a is [6, 5] F32, not [6, 2] F32"]);
+    assert!(error.to_string().contains("head.lora_a is [6, 5] F32, not [6, 2] F32"));
+}

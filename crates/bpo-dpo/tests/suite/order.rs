@@ -1,0 +1,82 @@
+//! Order and grouping of the data.
+
+use std::collections::BTreeSet;
+
+use bpo_dpo::order::{DataOrder, GroupBatch};
+use bpo_pairs::record::PreferencePair;
+use bpo_pairs::sft::Turn;
+use proptest::prelude::*;
+
+use crate::toy::{pair, pairs};
+
+#[test]
+fn groups_share_image_history_and_prompt() {
+    assert_eq!(
+        DataOrder::new(&pairs()).groups(),
+        [vec![0, 2, 6], vec![1, 5, 8], vec![3], vec![4], vec![7], vec![9]]
+    );
+    let mut other = pairs();
+    other[2].history.push(Turn { prompt: "<image>\nhello".to_owned(), answer: "hello".to_owned() });
+    assert_eq!(DataOrder::new(&other).groups()[0], [0, 6]);
+}
+
+/// The order must never change: runs of older versions go on from it. Values from another
+/// implementation of ChaCha20 (with a counter and a stream of 64 bits).
+#[test]
+fn the_order_is_fixed() {
+    let order = DataOrder::new(&pairs());
+    assert_eq!(order.epoch(42, 0), [0, 2, 6, 9, 1, 5, 8, 7, 3, 4]);
+    assert_eq!(order.epoch(42, 1), [0, 2, 6, 3, 1, 5, 8, 9, 7, 4]);
+    assert_eq!(order.epoch(43, 0), [7, 4, 0, 2, 6, 3, 1, 5, 8, 9]);
+}
+
+#[test]
+fn a_batch_has_each_question_and_completion_once() {
+    let pairs = pairs();
+    let batch = GroupBatch::new([&pairs[0], &pairs[3], &pairs[2], &pairs[6]]);
+    assert_eq!(batch.groups.len(), 2);
+    let completions = ["a dog on a mat", "a cat on a mat", "a dog and a child", "a sleeping dog"];
+    assert_eq!(batch.groups[0].completions, completions);
+    assert_eq!(batch.groups[1].completions, ["red", "blue it is blue"]);
+    assert_eq!(batch.rows.chosen, [0, 4, 0, 3]);
+    assert_eq!(batch.rows.rejected, [1, 5, 2, 1]);
+    assert_eq!(batch.completions(), 6);
+}
+
+fn some_pairs() -> impl Strategy<Value = Vec<PreferencePair>> {
+    prop::collection::vec((0..5u8, 0..3u8, 0..4u8, 0..4u8), 1..40).prop_map(|rows| {
+        let text = |prefix: char, number: u8| format!("{prefix}{number}");
+        let pair = |(id, (image, prompt, chosen, rejected))| {
+            pair(id, &text('i', image), &text('p', prompt), &text('c', chosen), &text('r', rejected))
+        };
+        rows.into_iter().enumerate().map(pair).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn an_epoch_has_every_pair_once_and_groups_in_one_piece(pairs in some_pairs(), seed: u64, epoch in 0..9usize) {
+        let order = DataOrder::new(&pairs);
+        let indices = order.epoch(seed, epoch);
+        prop_assert_eq!(indices.iter().copied().collect::<BTreeSet<_>>(), (0..pairs.len()).collect());
+        prop_assert_eq!(indices.len(), pairs.len());
+        for group in order.groups() {
+            prop_assert!(indices.windows(group.len()).any(|window| window == group.as_slice()));
+        }
+    }
+
+    #[test]
+    fn rows_lead_back_to_the_pairs(pairs in some_pairs()) {
+        let batch = GroupBatch::new(&pairs);
+        let rows: Vec<_> = batch
+            .groups
+            .iter()
+            .flat_map(|group| group.completions.iter().map(move |text| (&group.image, &group.prompt, text)))
+            .collect();
+        prop_assert_eq!(rows.iter().collect::<BTreeSet<_>>().len(), rows.len());
+        for (index, pair) in pairs.iter().enumerate() {
+            prop_assert_eq!(rows[batch.rows.chosen[index]], (&pair.image, &pair.prompt, &pair.chosen));
+            prop_assert_eq!(rows[batch.rows.rejected[index]], (&pair.image, &pair.prompt, &pair.rejected));
+        }
+    }
+}

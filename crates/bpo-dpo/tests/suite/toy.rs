@@ -1,0 +1,187 @@
+//! A policy small enough to train in a blink, built like the real one: a frozen model with a low-rank adapter, and a
+//! projector that is trained as it is.
+
+use bpo_dpo::policy::{Adapters, Collate, Group, Policy, TokenLogps};
+use bpo_pairs::record::{CompletionKind, PreferencePair};
+use burn::module::{Module, Param};
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+
+const WORDS: usize = 23;
+const WIDTH: usize = 6;
+const PIXELS: usize = 3;
+const RANK: usize = 2;
+
+/// The next word's probability given image, prompt and the word before it.
+#[derive(Module, Debug)]
+pub struct Toy {
+    pub projector: Projector,
+    pub embedding: Param<Tensor<2>>,
+    pub head: AdaptedHead,
+}
+
+#[derive(Module, Debug)]
+pub struct Projector {
+    pub weight: Param<Tensor<2>>,
+}
+
+#[derive(Module, Debug)]
+pub struct AdaptedHead {
+    pub weight: Param<Tensor<2>>,
+    pub lora_a: Param<Tensor<2>>,
+    pub lora_b: Param<Tensor<2>>,
+}
+
+impl Toy {
+    /// An untouched adapter on a model whose weights are always the same.
+    pub fn new(device: &Device) -> Self {
+        let fixed = |rows, columns, phase| Param::from_tensor(wave(rows, columns, phase, device));
+        Self {
+            projector: Projector { weight: fixed(PIXELS, WIDTH, 0.1) },
+            embedding: fixed(WORDS, WIDTH, 0.2).set_require_grad(false),
+            head: AdaptedHead {
+                weight: fixed(WIDTH, WORDS, 0.3).set_require_grad(false),
+                lora_a: fixed(WIDTH, RANK, 0.4),
+                lora_b: Param::from_tensor(Tensor::zeros([RANK, WORDS], device)),
+            },
+        }
+    }
+
+    /// On a flex device with autodiff.
+    pub fn untouched() -> Self {
+        Self::new(&Device::flex().autodiff())
+    }
+
+    /// With an adapter that does something.
+    pub fn adapted() -> Self {
+        let mut toy = Self::untouched();
+        toy.head.lora_b = Param::from_tensor(wave(RANK, WORDS, 0.5, &Device::flex().autodiff()));
+        toy
+    }
+}
+
+fn wave(rows: usize, columns: usize, phase: f32, device: &Device) -> Tensor<2> {
+    let values: Vec<f32> = (0..rows * columns).map(|i| (i as f32 * 1.7 + phase * 31.0).sin() * 0.7).collect();
+    Tensor::from_data(TensorData::new(values, [rows, columns]), device)
+}
+
+/// Each image and prompt once, each completion with the row of its group.
+pub struct ToyBatch {
+    pixels: Tensor<2>,
+    prompts: Tensor<2>,
+    group_of_row: Tensor<1, Int>,
+    before: Tensor<2, Int>,
+    words: Tensor<2, Int>,
+    mask: Tensor<2, Bool>,
+}
+
+impl Policy for Toy {
+    type Batch = ToyBatch;
+
+    fn token_logps(&self, batch: &ToyBatch, adapters: Adapters) -> TokenLogps {
+        let [rows, length] = batch.words.dims();
+        let groups = batch.pixels.clone().matmul(self.projector.weight.val())
+            + batch.prompts.clone().matmul(self.embedding.val());
+        let groups = groups.select(0, batch.group_of_row.clone()).unsqueeze_dim::<3>(1);
+        let before = self.embedding.val().select(0, batch.before.clone().reshape([rows * length]));
+        let hidden = (before.reshape([rows, length, WIDTH]) + groups).tanh().reshape([rows * length, WIDTH]);
+        let mut logits = hidden.clone().matmul(self.head.weight.val());
+        if adapters == Adapters::On {
+            logits = logits + hidden.matmul(self.head.lora_a.val()).matmul(self.head.lora_b.val());
+        }
+        let words = batch.words.clone().reshape([rows * length, 1]);
+        let logps = log_softmax(logits, 1).gather(1, words).reshape([rows, length]);
+        TokenLogps { logps: logps.mask_fill(batch.mask.clone().bool_not(), 0.0), mask: batch.mask.clone() }
+    }
+}
+
+/// Refuses images named `missing` and completions of more than twelve words; the image `nan` is not a number.
+#[derive(Clone, Debug, Default)]
+pub struct ToyCollate {
+    pub collated: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ToyError {
+    #[error("cannot read {0}")]
+    Image(String, #[source] std::io::Error),
+    #[error("completion of {0} words")]
+    TooLong(usize),
+}
+
+impl Collate for ToyCollate {
+    type Batch = ToyBatch;
+    type Error = ToyError;
+
+    fn collate(&mut self, groups: &[Group]) -> Result<ToyBatch, ToyError> {
+        self.collated += 1;
+        let device = Device::flex();
+        let (mut pixels, mut prompts, mut group_of_row, mut rows) = (vec![], vec![], vec![], vec![]);
+        for (index, group) in groups.iter().enumerate() {
+            if group.image == "missing" {
+                let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+                return Err(ToyError::Image(group.image.clone(), source));
+            }
+            let brightness = if group.image == "nan" { f32::NAN } else { word(&group.image) as f32 / 7.0 };
+            pixels.extend((0..PIXELS).map(|channel| (brightness + channel as f32).cos()));
+            let mut bag = [0.0; WORDS];
+            group.prompt.split(' ').for_each(|text| bag[word(text)] += 0.2);
+            prompts.extend(bag);
+            for completion in &group.completions {
+                let words: Vec<i32> = completion.split(' ').map(|text| word(text) as i32).collect();
+                if words.len() > 12 {
+                    return Err(ToyError::TooLong(words.len()));
+                }
+                rows.push(words);
+                group_of_row.push(index as i32);
+            }
+        }
+        let length = rows.iter().map(Vec::len).max().unwrap_or(0);
+        let table = |cell: &dyn Fn(&[i32], usize) -> i32| -> Tensor<2, Int> {
+            let cells: Vec<i32> =
+                rows.iter().flat_map(|row| (0..length).map(move |at| cell(row, at))).collect();
+            Tensor::from_data(TensorData::new(cells, [rows.len(), length]), &device)
+        };
+        let at = |row: &[i32], at: usize| row.get(at).copied().unwrap_or(0);
+        Ok(ToyBatch {
+            pixels: Tensor::from_data(TensorData::new(pixels, [groups.len(), PIXELS]), &device),
+            prompts: Tensor::from_data(TensorData::new(prompts, [groups.len(), WORDS]), &device),
+            group_of_row: Tensor::from_data(group_of_row.as_slice(), &device),
+            before: table(&|row, place| place.checked_sub(1).map_or(0, |place| at(row, place))),
+            words: table(&at),
+            mask: table(&|row, place| i32::from(place < row.len())).equal_elem(1),
+        })
+    }
+}
+
+fn word(text: &str) -> usize {
+    text.bytes().fold(7usize, |hash, byte| hash * 31 % 10_007 + usize::from(byte)) % WORDS
+}
+
+pub fn pair(id: usize, image: &str, prompt: &str, chosen: &str, rejected: &str) -> PreferencePair {
+    PreferencePair {
+        id: id.to_string(),
+        image: image.to_owned(),
+        history: Vec::new(),
+        prompt: prompt.to_owned(),
+        chosen: chosen.to_owned(),
+        rejected: rejected.to_owned(),
+        kind: CompletionKind::ImageWeakened,
+    }
+}
+
+/// Ten pairs about six questions; the first question has three pairs, the second three.
+pub fn pairs() -> Vec<PreferencePair> {
+    vec![
+        pair(0, "a", "what is there", "a dog on a mat", "a cat on a mat"),
+        pair(1, "b", "what is there", "two cups", "two cups and a spoon on it"),
+        pair(2, "a", "what is there", "a dog on a mat", "a dog and a child"),
+        pair(3, "c", "which color", "red", "blue it is blue"),
+        pair(4, "d", "how many people are there", "there are three", "there is one person here"),
+        pair(5, "b", "what is there", "two cups", "a table"),
+        pair(6, "a", "what is there", "a sleeping dog", "a cat on a mat"),
+        pair(7, "e", "describe it", "a street with one bus", "a street with a bus and many people"),
+        pair(8, "b", "what is there", "cups", "plates"),
+        pair(9, "f", "is it raining", "no the sun shines", "yes"),
+    ]
+}

@@ -1,0 +1,239 @@
+//! The training loop.
+
+use bpo_dpo::DpoConfig;
+use bpo_dpo::Trainer;
+use bpo_dpo::error::DpoError;
+use bpo_dpo::logps::PairLogps;
+use bpo_dpo::metrics::{MetricsLog, StepMetrics};
+use bpo_dpo::observer::{Control, Observer, RunPlan};
+use bpo_dpo::order::GroupBatch;
+use bpo_dpo::policy::{Adapters, Collate, Policy};
+use bpo_dpo::schedule::Schedule;
+use bpo_dpo::trainable::save_trainable;
+use bpo_dpo::trainer::Summary;
+use bpo_pairs::record::PreferencePair;
+use burn::module::Module;
+use burn::tensor::{DType, Tensor};
+
+use crate::toy::{Toy, ToyCollate, pair, pairs};
+
+fn config() -> DpoConfig {
+    DpoConfig::default().with_learning_rate(0.02).with_warmup_ratio(0.0)
+}
+
+fn train(config: DpoConfig, pairs: &[PreferencePair]) -> Result<(Toy, Summary, Vec<StepMetrics>), DpoError> {
+    let mut steps = Vec::new();
+    let mut observer = |metrics: &StepMetrics| {
+        steps.push(metrics.clone());
+        Control::Continue
+    };
+    let trainer = Trainer::new(config, Toy::untouched(), ToyCollate::default(), None)?;
+    let (policy, summary) = trainer.train(pairs, &mut observer)?;
+    Ok((policy, summary, steps))
+}
+
+fn values(tensor: Tensor<1>) -> Vec<f64> {
+    tensor.inner().into_data_dtype(DType::F64).try_into_vec().expect("f64")
+}
+
+#[test]
+fn the_loss_starts_at_ln_2_and_falls() {
+    let (_, summary, steps) =
+        train(config().with_epochs(20).with_schedule(Schedule::Constant), &pairs()).expect("trained");
+    let first = &steps[0];
+    assert!((first.loss - std::f64::consts::LN_2).abs() < 1e-6, "{first:?}");
+    assert_eq!((first.rewards_margins, first.rewards_accuracies), (0.0, 0.0));
+    let last = summary.last.expect("a step");
+    assert!(last.loss < 0.3, "{last:?}");
+    assert!(last.rewards_margins > 0.5 && last.rewards_accuracies == 1.0, "{last:?}");
+    assert_eq!(summary.steps, 60);
+    assert_eq!(last.epoch, 20.0);
+}
+
+#[test]
+fn four_batches_of_one_equal_one_of_four() {
+    let run = |batch_size, accumulation| {
+        let config = config().with_batch_size(batch_size).with_accumulation(accumulation);
+        train(config, &pairs()).expect("trained")
+    };
+    let (_, _, expected) = run(4, 1);
+    // 3 and 4 do not divide 10: the last batches of an epoch are smaller
+    for (batch_size, accumulation) in [(1, 4), (2, 2)] {
+        let (_, _, found) = run(batch_size, accumulation);
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(&expected) {
+            for (found, expected) in [
+                (found.loss, expected.loss),
+                (found.grad_norm, expected.grad_norm),
+                (found.rewards_margins, expected.rewards_margins),
+                (found.logps_chosen, expected.logps_chosen),
+            ] {
+                assert!(
+                    (found - expected).abs() < 1e-5 * expected.abs().max(0.1),
+                    "{found}, expected {expected}"
+                );
+            }
+            assert_eq!(found.pairs, expected.pairs);
+        }
+    }
+}
+
+#[test]
+fn sharing_a_prompt_changes_nothing() {
+    let (toy, pairs) = (Toy::adapted(), pairs());
+    let logps = |pairs: &[PreferencePair]| {
+        let batch = GroupBatch::new(pairs);
+        let inputs = ToyCollate::default().collate(&batch.groups).expect("collated");
+        PairLogps::select(toy.token_logps(&inputs, Adapters::On).sum(), &batch.rows)
+    };
+    let together = logps(&pairs);
+    let (chosen, rejected) = (values(together.chosen), values(together.rejected));
+    for (index, pair) in pairs.iter().enumerate() {
+        let alone = logps(std::slice::from_ref(pair));
+        assert!((values(alone.chosen)[0] - chosen[index]).abs() < 1e-5);
+        assert!((values(alone.rejected)[0] - rejected[index]).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn only_trainable_parameters_move() {
+    let before = Toy::untouched();
+    let (after, ..) = train(config(), &pairs()).expect("trained");
+    assert_eq!(after.embedding.val().to_data(), before.embedding.val().to_data());
+    assert_eq!(after.head.weight.val().to_data(), before.head.weight.val().to_data());
+    for (before, after) in [
+        (&before.projector.weight, &after.projector.weight),
+        (&before.head.lora_a, &after.head.lora_a),
+        (&before.head.lora_b, &after.head.lora_b),
+    ] {
+        assert_ne!(before.val().to_data(), after.val().to_data());
+    }
+}
+
+/// The projector is trained without an adapter, so the reference must keep its first values.
+#[test]
+fn the_reference_never_moves() {
+    let (trained, _, steps) = train(config().with_batch_size(10).with_epochs(3), &pairs()).expect("trained");
+    let pairs = pairs();
+    let batch = GroupBatch::new(&pairs);
+    let inputs = ToyCollate::default().collate(&batch.groups).expect("collated");
+    let logps = |toy: &Toy, adapters| {
+        let logps = PairLogps::select(toy.token_logps(&inputs, adapters).sum(), &batch.rows);
+        values(logps.chosen).iter().sum::<f64>() / pairs.len() as f64
+    };
+    let reference = logps(&Toy::untouched().valid(), Adapters::Off);
+    assert!((logps(&trained.valid(), Adapters::Off) - reference).abs() > 1e-3, "the projector moved");
+    for step in steps {
+        let expected = 0.1 * (step.logps_chosen - reference);
+        assert!((step.rewards_chosen - expected).abs() < 1e-5, "{} {expected}", step.rewards_chosen);
+    }
+}
+
+#[test]
+fn the_rate_follows_the_schedule() {
+    let (_, _, steps) =
+        train(config().with_warmup_ratio(0.3).with_max_steps(Some(10)), &pairs()).expect("trained");
+    let rates: Vec<f64> = steps.iter().map(|step| step.learning_rate / 0.02).collect();
+    assert_eq!(rates.len(), 10);
+    assert_eq!(rates[..4], [0.0, 1.0 / 3.0, 2.0 / 3.0, 1.0]);
+    assert!(rates[4..].iter().zip(&rates[3..]).all(|(later, earlier)| later < earlier));
+}
+
+#[test]
+fn a_policy_unlike_its_reference_is_an_error() {
+    let trainer = |config| Trainer::new(config, Toy::adapted(), ToyCollate::default(), None).expect("valid");
+    let error = trainer(config()).train(&pairs(), &mut ()).expect_err("an adapter that does something");
+    let DpoError::StepZero { margin, .. } = &error else { panic!("{error}") };
+    assert!(*margin > 1e-4);
+    assert!(error.to_string().contains("pretrained_adapter"), "{error}");
+    trainer(config().with_pretrained_adapter(true)).train(&pairs(), &mut ()).expect("meant so");
+}
+
+#[test]
+fn unusable_pairs_are_set_aside_with_a_reason() {
+    let long = "a ".repeat(13) + "a";
+    let mut mixed = pairs();
+    mixed.insert(1, pair(100, "missing", "what is there", "a", "b"));
+    // the group of pairs 0, 2 and 6 loses only this one
+    mixed.push(pair(101, "a", "what is there", "a", &long));
+    let (policy, summary, _) = train(config(), &mixed).expect("trained");
+    let set_aside: Vec<_> =
+        summary.set_aside.iter().map(|one| (one.pair.as_str(), one.reason.as_str())).collect();
+    assert_eq!(
+        set_aside,
+        [("100", "cannot read missing: entity not found"), ("101", "completion of 14 words")]
+    );
+    assert_eq!(summary.pairs, 10);
+    let (expected, ..) = train(config(), &pairs()).expect("trained");
+    assert_eq!(save_trainable(&policy).expect("bytes"), save_trainable(&expected).expect("bytes"));
+}
+
+#[test]
+fn without_vetting_an_unusable_pair_is_an_error() {
+    let bad = [pair(100, "missing", "what is there", "a", "b")];
+    let error = train(config().with_vet(false), &bad).expect_err("cannot be collated");
+    assert!(matches!(&error, DpoError::Collate { pairs, .. } if *pairs == ["100"]), "{error}");
+    let error = train(config(), &bad).expect_err("nothing left");
+    assert!(matches!(error, DpoError::NoPairs { set_aside: 1 }), "{error}");
+}
+
+#[test]
+fn a_step_that_is_not_finite_is_left_out() {
+    let mut bad = pairs();
+    bad.push(pair(100, "nan", "what is there", "a", "b"));
+    let (policy, summary, steps) = train(config().with_batch_size(1), &bad).expect("trained");
+    assert_eq!(summary.skipped, 2);
+    let skipped: Vec<_> = steps.iter().filter(|step| step.skipped).collect();
+    assert!(skipped.len() == 2 && skipped.iter().all(|step| step.loss.is_nan()));
+    let bytes = save_trainable(&policy).expect("bytes");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
+    for (name, tensor) in tensors.iter() {
+        let mut elements =
+            tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        assert!(elements.all(f32::is_finite), "{name}");
+    }
+}
+
+#[test]
+fn too_many_such_steps_are_an_error() {
+    let bad: Vec<_> = (0..6).map(|id| pair(id, "nan", &format!("question {id}"), "a", "b")).collect();
+    let error = train(config().with_batch_size(1).with_max_skipped(3), &bad).expect_err("all bad");
+    let DpoError::NotFinite { count: 3, step: 3, pairs } = &error else { panic!("{error}") };
+    assert_eq!(pairs.len(), 1);
+}
+
+#[test]
+fn nothing_to_train_is_an_error() {
+    let frozen = Toy::untouched().no_grad();
+    let error = Trainer::new(config(), frozen, ToyCollate::default(), None).expect_err("all frozen");
+    assert!(matches!(error, DpoError::NothingToTrain), "{error}");
+    // but a policy that is only not in training is put there
+    Trainer::new(config(), Toy::untouched().valid(), ToyCollate::default(), None).expect("trainable");
+}
+
+#[test]
+fn an_observer_sees_the_plan_and_every_step() {
+    #[derive(Default)]
+    struct Seen {
+        total: usize,
+        steps: Vec<usize>,
+    }
+    impl Observer for Seen {
+        fn on_start(&mut self, plan: &RunPlan<'_>) {
+            assert_eq!((plan.done_steps, plan.pairs, plan.set_aside.len()), (0, 10, 0));
+            self.total = plan.total_steps;
+        }
+        fn on_step(&mut self, metrics: &StepMetrics) -> Control {
+            self.steps.push(metrics.step);
+            Control::Continue
+        }
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut seen = Seen::default();
+    let trainer =
+        Trainer::new(config(), Toy::untouched(), ToyCollate::default(), Some(dir.path())).expect("valid");
+    trainer.train(&pairs(), &mut seen).expect("trained");
+    assert_eq!((seen.total, seen.steps), (6, vec![1, 2, 3, 4, 5, 6]));
+    let logged = MetricsLog::read(&dir.path().join("metrics.jsonl")).expect("metrics");
+    assert_eq!(logged.iter().map(|metrics| metrics.step).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+}
