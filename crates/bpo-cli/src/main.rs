@@ -1,2 +1,43 @@
-//! The command.
-fn main() {}
+//! The command `bpo`: see `bpo help`, or the README.
+//!
+//! Standard output is for machines (JSON lines), standard error for people. The exit code is 0 only when all was done.
+
+mod args;
+mod commands;
+mod failure;
+mod overrides;
+mod progress;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::Cli;
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // a closed pipe is the reader's wish
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let filter = EnvFilter::builder().with_default_directive(tracing::Level::WARN.into()).from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    std::panic::set_hook(Box::new(failure::report_panic));
+    match std::panic::catch_unwind(|| commands::run(cli.command)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(failure)) => {
+            if let Failure::Error(error) = &failure {
+                let _ = writeln!(std::io::stderr(), "error: {}", bpo::error::chain(error));
+            }
+            failure.exit_code()
+        }
+        // the hook has told of it
+        Err(_) => ExitCode::from(failure::INTERNAL),
+    }
+}

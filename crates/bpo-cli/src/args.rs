@@ -1,0 +1,288 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use bpo::device::{DeviceSpec, Dtype};
+use bpo::distort::Distortion;
+use clap::{Args, Parser, Subcommand};
+
+/// Bootstrapped Preference Optimization: from a LLaVA-1.5 checkpoint and annotated images to an adapter that is less given
+/// to saying what is not in the picture.
+#[derive(Debug, Parser)]
+#[command(name = "bpo", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// All stages: weaken, inject, pair, train. Run it again to go on after any interruption
+    Run(RunArgs),
+    /// Have the model answer about weakened images
+    Weaken(WeakenCommand),
+    /// Put errors into annotated answers
+    Inject(InjectCommand),
+    /// Make preference pairs of the answers
+    Pair(PairCommand),
+    /// Train an adapter on preference pairs
+    Train(TrainCommand),
+    /// Print the log-probabilities of the answers of pairs, one JSON line a pair
+    Score(ScoreCommand),
+    /// Print the model's answers to questions about images, one JSON line an answer
+    Generate(GenerateCommand),
+    /// Fold an adapter into its checkpoint
+    Merge(MergeCommand),
+}
+
+/// The settings' file, which flags override.
+#[derive(Debug, Args)]
+pub struct Config {
+    /// Settings, as TOML; flags override them
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Seed of everything random [default: 42]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct Model {
+    /// Hugging Face LLaVA-1.5 directory
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// flex, libtorch, libtorch:cuda:N, cuda:N or wgpu [default: flex]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<DeviceSpec>,
+    /// f32, bf16 or f16 [default: f32]
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: Option<Dtype>,
+}
+
+#[derive(Debug, Args)]
+pub struct Data {
+    /// LLaVA's visual-instruction JSON
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Images {
+    /// Directory that image paths are relative to
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Weaken {
+    /// How images are weakened, as blur:sigma=4+diffusion-noise:step=500 [default: diffusion-noise:step=900]
+    #[arg(long, value_name = "TEXT", conflicts_with = "noise_step")]
+    pub distortion: Option<Distortion>,
+    /// Short for --distortion diffusion-noise:step=N
+    #[arg(long, value_name = "N", value_parser = noise)]
+    pub noise_step: Option<Distortion>,
+    /// Longest answer about a weakened image, in tokens [default: 1024]
+    #[arg(long, value_name = "N")]
+    pub max_new_tokens: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub struct Inject {
+    /// OpenAI-compatible server that rewrites answers; without one, words that are common in the data are swapped in
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// Name of the server's model [default: default]
+    #[arg(long, value_name = "NAME", requires = "server")]
+    pub server_model: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Train {
+    /// Peak learning rate [default: 2e-6]
+    #[arg(long, value_name = "X")]
+    pub lr: Option<f64>,
+    /// Passes through the pairs [default: 2]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// Optimizer steps, instead of --epochs
+    #[arg(long, value_name = "N", conflicts_with = "epochs")]
+    pub max_steps: Option<usize>,
+    /// Pairs in one forward pass [default: 4]
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
+    /// Forward passes in one optimizer step [default: 1]
+    #[arg(long, value_name = "N")]
+    pub accumulation: Option<usize>,
+    /// How strongly the policy is held to the reference [default: 0.1]
+    #[arg(long, value_name = "X")]
+    pub beta: Option<f64>,
+    /// Rank of the adapter [default: 32]
+    #[arg(long, value_name = "N")]
+    pub lora_r: Option<usize>,
+    /// Scale of the adapter, times its rank [default: 256]
+    #[arg(long, value_name = "X")]
+    pub lora_alpha: Option<f64>,
+    /// Longest sequence, image features included [default: 2048]
+    #[arg(long, value_name = "N")]
+    pub max_length: Option<usize>,
+    /// Steps between checkpoints [default: 100]
+    #[arg(long, value_name = "N")]
+    pub save_every: Option<usize>,
+}
+
+fn noise(step: &str) -> Result<Distortion, bpo::distort::DistortError> {
+    format!("diffusion-noise:step={step}").parse()
+}
+
+/// `bpo run`
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub config: Config,
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub data: Data,
+    #[command(flatten)]
+    pub images: Images,
+    #[command(flatten)]
+    pub weaken: Weaken,
+    #[command(flatten)]
+    pub inject: Inject,
+    #[command(flatten)]
+    pub train: Train,
+    /// Directory of the run; an unfinished run in it goes on
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// `bpo weaken`
+#[derive(Debug, Args)]
+pub struct WeakenCommand {
+    #[command(flatten)]
+    pub config: Config,
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub data: Data,
+    #[command(flatten)]
+    pub images: Images,
+    #[command(flatten)]
+    pub weaken: Weaken,
+    /// Answers, one JSON line a sample; an unfinished file is gone on with
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// `bpo inject`
+#[derive(Debug, Args)]
+pub struct InjectCommand {
+    #[command(flatten)]
+    pub config: Config,
+    #[command(flatten)]
+    pub data: Data,
+    #[command(flatten)]
+    pub inject: Inject,
+    /// Answers, one JSON line a sample; an unfinished file is gone on with
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// `bpo pair`
+#[derive(Debug, Args)]
+pub struct PairCommand {
+    #[command(flatten)]
+    pub config: Config,
+    #[command(flatten)]
+    pub data: Data,
+    /// Answers from `weaken` or `inject`; may be given several times
+    #[arg(long, value_name = "FILE", required = true)]
+    pub answers: Vec<PathBuf>,
+    /// Pairs, one JSON line a pair
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// `bpo train`
+#[derive(Debug, Args)]
+pub struct TrainCommand {
+    #[command(flatten)]
+    pub config: Config,
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub images: Images,
+    #[command(flatten)]
+    pub train: Train,
+    /// Pairs, as JSON lines or in the authors' JSON
+    #[arg(long, value_name = "FILE")]
+    pub pairs: PathBuf,
+    /// Directory for checkpoints, metrics and adapter; unfinished training in it goes on
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// `bpo score`
+#[derive(Debug, Args)]
+pub struct ScoreCommand {
+    #[command(flatten)]
+    pub config: Config,
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub images: Images,
+    /// PEFT adapter to score with
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// Pairs, as JSON lines or in the authors' JSON
+    #[arg(long, value_name = "FILE")]
+    pub pairs: PathBuf,
+    /// Pairs in one forward pass
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub batch_size: usize,
+}
+
+/// `bpo generate`
+#[derive(Debug, Args)]
+pub struct GenerateCommand {
+    #[command(flatten)]
+    pub config: Config,
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub images: Images,
+    /// PEFT adapter to answer with
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// Questions {"id", "image", "prompt"}, as a JSON array or JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub questions: PathBuf,
+    /// Longest answer, in tokens
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub max_new_tokens: usize,
+    /// Sampling temperature; 0 takes the most likely token
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    pub temperature: f64,
+    /// Nucleus mass
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    pub top_p: f64,
+    /// Questions answered at a time
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub batch_size: usize,
+}
+
+/// `bpo merge`
+#[derive(Debug, Args)]
+pub struct MergeCommand {
+    #[command(flatten)]
+    pub config: Config,
+    #[command(flatten)]
+    pub model: Model,
+    /// PEFT adapter
+    #[arg(long, value_name = "DIR")]
+    pub adapter: PathBuf,
+    /// Directory for the merged checkpoint
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}

@@ -1,0 +1,16 @@
+//! `bpo merge`
+
+use super::open_device;
+use crate::args::MergeCommand;
+use crate::failure::Failure;
+use crate::progress;
+
+/// Writes the checkpoint with the adapter folded in.
+pub fn merge(args: &MergeCommand) -> Result<(), Failure> {
+    let config = args.config.resolve(&[&args.model])?;
+    let device = open_device(&config)?;
+    bpo::model::lora::merge_checkpoint(config.model_path()?, &args.adapter, &args.out, &device)
+        .map_err(bpo::BpoError::from)?;
+    progress::tell(&format!("merged checkpoint: {}", args.out.display()));
+    Ok(())
+}

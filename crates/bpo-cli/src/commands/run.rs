@@ -1,0 +1,34 @@
+//! `bpo run`
+
+use bpo::llava::LlavaParts;
+use bpo::run::Completion;
+
+use super::{api_key, open_device};
+use crate::args::RunArgs;
+use crate::failure::Failure;
+use crate::progress;
+
+/// All stages, in a run directory.
+pub fn run(args: &RunArgs) -> Result<(), Failure> {
+    let config = args.config.resolve(&args.overrides())?.with_absolute_paths()?;
+    let mut parts = LlavaParts::new(config.clone(), open_device(&config)?, api_key(&config)?);
+    let report = bpo::run::run(&config, &args.out, &mut parts, &mut *progress::new())?;
+    let out = args.out.display();
+    if report.was_finished {
+        for (&stage, summary) in &report.stages {
+            progress::tell(&progress::describe(stage, summary));
+        }
+        progress::tell(&format!("nothing left to do in {out}"));
+    }
+    let set_aside: usize = report.stages.values().map(|summary| summary.set_aside.total()).sum();
+    if set_aside > 0 {
+        progress::tell(&format!("{set_aside} set aside in all: see {}", args.out.join("set_aside.jsonl").display()));
+    }
+    match report.completion {
+        Completion::Finished => {
+            progress::tell(&format!("adapter: {}", args.out.join("adapter").display()));
+            Ok(())
+        }
+        Completion::Stopped => Err(Failure::Incomplete),
+    }
+}

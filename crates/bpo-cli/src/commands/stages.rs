@@ -1,0 +1,76 @@
+//! The stages one by one: `bpo weaken`, `inject`, `pair`, `train`.
+
+use std::path::Path;
+
+use bpo::llava::LlavaParts;
+use bpo::pairs::format::jsonl::read_pairs;
+use bpo::run::{Completion, Parts, read_samples};
+use bpo::run_dir::RunDir;
+use bpo::stages::StageOutcome;
+
+use super::{api_key, open_device, open_images};
+use crate::args::{InjectCommand, PairCommand, TrainCommand, WeakenCommand};
+use crate::failure::Failure;
+use crate::progress;
+
+/// `bpo weaken`
+pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
+    let flags: [&dyn crate::overrides::Overrides; 4] = [&args.model, &args.data, &args.images, &args.weaken];
+    let config = args.config.resolve(&flags)?;
+    config.model_path()?;
+    let images = open_images(&config)?;
+    let mut progress = progress::new();
+    let (samples, _) = read_samples(config.data_path()?, &mut *progress)?;
+    let mut parts = LlavaParts::new(config.clone(), open_device(&config)?, None);
+    let model = || parts.model();
+    bpo::stages::weaken::weaken(&config, &samples, &images, model, &args.out, &mut *progress)?;
+    Ok(())
+}
+
+/// `bpo inject`
+pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
+    let config = args.config.resolve(&[&args.data, &args.inject])?;
+    let mut progress = progress::new();
+    let (samples, _) = read_samples(config.data_path()?, &mut *progress)?;
+    let key = api_key(&config)?;
+    let injector = || bpo::injector::open(&config, key, &samples);
+    bpo::stages::inject::inject(&config, &samples, injector, &args.out, &mut *progress)?;
+    Ok(())
+}
+
+/// `bpo pair`
+pub fn pair(args: &PairCommand) -> Result<(), Failure> {
+    let config = args.config.resolve(&[&args.data])?;
+    let mut progress = progress::new();
+    let (samples, _) = read_samples(config.data_path()?, &mut *progress)?;
+    let answers: Vec<&Path> = args.answers.iter().map(|file| file.as_path()).collect();
+    bpo::stages::pair::pair(&config, &samples, &answers, &args.out, &mut *progress)?;
+    Ok(())
+}
+
+/// `bpo train`
+pub fn train(args: &TrainCommand) -> Result<(), Failure> {
+    let config = args.config.resolve(&[&args.model, &args.images, &args.train])?.with_absolute_paths()?;
+    config.model_path()?;
+    let images = open_images(&config)?;
+    let mut progress = progress::new();
+    let set = read_pairs(&args.pairs)?;
+    tell_set_aside(&StageOutcome::new(set.pairs.len(), set.set_aside));
+    let dir = RunDir::open(&args.out)?;
+    let mut parts = LlavaParts::new(config.clone(), open_device(&config)?, None);
+    let (completion, outcome) = parts.train(&set.pairs, &images, &dir, &mut *progress)?;
+    tell_set_aside(&outcome);
+    match completion {
+        Completion::Finished => {
+            progress::tell(&format!("adapter: {}", dir.adapter().display()));
+            Ok(())
+        }
+        Completion::Stopped => Err(Failure::Incomplete),
+    }
+}
+
+fn tell_set_aside(outcome: &StageOutcome) {
+    for aside in &outcome.set_aside {
+        progress::tell(&format!("set aside: {}: {}", aside.id, aside.detail));
+    }
+}

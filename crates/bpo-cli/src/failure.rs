@@ -1,0 +1,56 @@
+//! How the program ends when not all was done.
+
+use std::io::{ErrorKind, Write};
+use std::panic::PanicHookInfo;
+use std::process::ExitCode;
+
+use bpo::BpoError;
+use bpo::pairs::error::PairsError;
+
+/// Exit code after a bug of ours.
+pub const INTERNAL: u8 = 101;
+/// Exit code that a shell shows for a program that a closed pipe ended.
+const CLOSED_PIPE: u8 = 128 + 13;
+
+/// Why not all was done.
+#[derive(Debug)]
+pub enum Failure {
+    /// Something went wrong.
+    Error(BpoError),
+    /// Some of what was asked for was set aside; this has been told.
+    Incomplete,
+    /// Nobody reads standard output any more.
+    ClosedPipe,
+}
+
+impl Failure {
+    /// What the shell is told.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Error(_) | Self::Incomplete => 1,
+            Self::ClosedPipe => CLOSED_PIPE,
+        })
+    }
+}
+
+impl From<BpoError> for Failure {
+    fn from(error: BpoError) -> Self {
+        match error {
+            BpoError::Io { source, .. } if source.kind() == ErrorKind::BrokenPipe => Self::ClosedPipe,
+            error => Self::Error(error),
+        }
+    }
+}
+
+impl From<PairsError> for Failure {
+    fn from(error: PairsError) -> Self {
+        BpoError::from(error).into()
+    }
+}
+
+/// In place of a backtrace. Inputs and files do not lead here; a defect of the program does.
+pub fn report_panic(info: &PanicHookInfo<'_>) {
+    let message = info.payload_as_str().unwrap_or("no message").trim();
+    let place = info.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
+    let _ = writeln!(std::io::stderr(), "error: internal error, please report it: {message}{place}");
+}

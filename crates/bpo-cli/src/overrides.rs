@@ -1,0 +1,148 @@
+//! Flags over the settings' file.
+
+use bpo::config::RunConfig;
+use bpo::inject::OpenAiConfig;
+
+use crate::args::{Config, Data, Images, Inject, Model, RunArgs, Train, Weaken};
+
+/// Flags that override settings.
+pub trait Overrides {
+    /// Writes what was given over the settings.
+    fn apply(&self, config: &mut RunConfig);
+}
+
+/// Writes a flag that was given to its place.
+fn set<T: Clone>(place: &mut T, flag: &Option<T>) {
+    if let Some(value) = flag {
+        place.clone_from(value);
+    }
+}
+
+fn set_some<T: Clone>(place: &mut Option<T>, flag: &Option<T>) {
+    if flag.is_some() {
+        place.clone_from(flag);
+    }
+}
+
+impl Overrides for Config {
+    fn apply(&self, config: &mut RunConfig) {
+        if let Some(seed) = self.seed {
+            config.seed.0 = seed;
+            config.train.seed = seed;
+        }
+    }
+}
+
+impl Overrides for Model {
+    fn apply(&self, config: &mut RunConfig) {
+        set_some(&mut config.model.path, &self.model);
+        set(&mut config.device, &self.device);
+        set(&mut config.model.dtype, &self.dtype);
+    }
+}
+
+impl Overrides for Data {
+    fn apply(&self, config: &mut RunConfig) {
+        set_some(&mut config.data.path, &self.data);
+    }
+}
+
+impl Overrides for Images {
+    fn apply(&self, config: &mut RunConfig) {
+        set_some(&mut config.data.images, &self.images);
+    }
+}
+
+impl Overrides for Weaken {
+    fn apply(&self, config: &mut RunConfig) {
+        set(&mut config.weaken.distortion, &self.distortion);
+        set(&mut config.weaken.distortion, &self.noise_step);
+        set(&mut config.weaken.max_new_tokens, &self.max_new_tokens);
+    }
+}
+
+impl Overrides for Inject {
+    fn apply(&self, config: &mut RunConfig) {
+        let Some(url) = &self.server else { return };
+        let server = config.inject.server.get_or_insert_with(|| OpenAiConfig::new(url, "default"));
+        server.base_url.clone_from(url);
+        set(&mut server.model, &self.server_model);
+    }
+}
+
+impl Overrides for Train {
+    fn apply(&self, config: &mut RunConfig) {
+        let train = &mut config.train;
+        set(&mut train.learning_rate, &self.lr);
+        set(&mut train.epochs, &self.epochs);
+        set_some(&mut train.max_steps, &self.max_steps);
+        set(&mut train.batch_size, &self.batch_size);
+        set(&mut train.accumulation, &self.accumulation);
+        set(&mut train.beta, &self.beta);
+        set(&mut train.save_every, &self.save_every);
+        set(&mut config.lora.r, &self.lora_r);
+        set(&mut config.lora.lora_alpha, &self.lora_alpha);
+        set(&mut config.model.max_length, &self.max_length);
+    }
+}
+
+impl Config {
+    /// The settings' file, or the defaults, with all flags over it.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is not right, or a value cannot work.
+    pub fn resolve(&self, flags: &[&dyn Overrides]) -> Result<RunConfig, bpo::BpoError> {
+        let mut config = match &self.config {
+            Some(path) => RunConfig::read(path)?,
+            None => RunConfig::default(),
+        };
+        self.apply(&mut config);
+        flags.iter().for_each(|flags| flags.apply(&mut config));
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+impl RunArgs {
+    /// All its flags that override settings.
+    pub fn overrides(&self) -> [&dyn Overrides; 6] {
+        [&self.model, &self.data, &self.images, &self.weaken, &self.inject, &self.train]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bpo::device::Dtype;
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_override_settings() {
+        let arguments = [
+            "bpo", "run", "--model", "m", "--out", "o", "--noise-step", "500", "--lr", "1e-3", "--seed", "7",
+            "--lora-r", "4", "--server", "http://h", "--dtype", "bf16", "--device", "cuda:1",
+        ];
+        let Command::Run(args) = Cli::try_parse_from(arguments).unwrap().command else { panic!("not run") };
+        let config = args.config.resolve(&args.overrides()).unwrap();
+        assert_eq!(config.weaken.distortion.to_string(), "diffusion-noise:step=500");
+        assert_eq!((config.seed.0, config.train.seed, config.lora.r), (7, 7, 4));
+        assert_eq!((config.train.learning_rate, config.train.beta), (1e-3, 0.1));
+        assert_eq!(config.inject.server.unwrap().base_url, "http://h");
+        assert_eq!((config.model.dtype, config.device.to_string().as_str()), (Dtype::Bf16, "cuda:1"));
+    }
+
+    #[test]
+    fn bad_values_are_refused_at_once() {
+        for bad in [["--noise-step", "1000"], ["--device", "cpu"], ["--distortion", "fog"], ["--server-model", "m"]] {
+            let arguments = ["bpo", "run", "--out", "o"].into_iter().chain(bad);
+            assert!(Cli::try_parse_from(arguments).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Progress on standard error: bars on a terminal, lines elsewhere.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use bpo::config::Stage;
+use bpo::dpo::metrics::StepMetrics;
+use bpo::dpo::observer::Control;
+use bpo::progress::Progress;
+use bpo::summary::StageSummary;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Between two lines about one stage.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// A bar or lines, whichever standard error can show.
+pub fn new() -> Box<dyn Progress> {
+    if std::io::stderr().is_terminal() { Box::new(Bars::default()) } else { Box::new(Lines::default()) }
+}
+
+/// One line to standard error; if nobody reads it, so be it.
+pub fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// What is said of a finished stage: `weaken: 7 done, 1 set aside (image missing: 1)`.
+pub fn describe(stage: Stage, summary: &StageSummary) -> String {
+    let what = match stage {
+        Stage::Data => "samples",
+        Stage::Weaken | Stage::Inject => "answers",
+        Stage::Pair => "pairs",
+        Stage::Train => "pairs trained on",
+    };
+    let aside = match summary.set_aside.total() {
+        0 => String::new(),
+        total => format!(", {total} set aside ({})", summary.set_aside),
+    };
+    format!("{stage}: {} {what}{aside}", summary.done)
+}
+
+fn figures(metrics: &StepMetrics) -> String {
+    format!(
+        "loss {:.4}, margin {:+.4}, accuracy {:.2}",
+        metrics.loss, metrics.rewards_margins, metrics.rewards_accuracies
+    )
+}
+
+#[derive(Default)]
+struct Bars {
+    bar: Option<ProgressBar>,
+}
+
+impl Progress for Bars {
+    fn started(&mut self, stage: Stage, done: usize, total: usize) {
+        let bar = ProgressBar::new(total as u64).with_position(done as u64).with_prefix(stage.to_string());
+        let style = ProgressStyle::with_template("{prefix:>7} {bar:30} {pos}/{len} {elapsed} (left: {eta}) {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.enable_steady_tick(Duration::from_millis(500));
+        self.bar = Some(bar);
+    }
+
+    fn advanced(&mut self, _: Stage, done: usize) {
+        self.bar.iter().for_each(|bar| bar.set_position(done as u64));
+    }
+
+    fn stepped(&mut self, metrics: &StepMetrics) -> Control {
+        self.bar.iter().for_each(|bar| bar.set_message(figures(metrics)));
+        Control::Continue
+    }
+
+    fn finished(&mut self, stage: Stage, summary: &StageSummary) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        tell(&describe(stage, summary));
+    }
+}
+
+#[derive(Default)]
+struct Lines {
+    total: usize,
+    told: Option<Instant>,
+    first_step: bool,
+}
+
+impl Lines {
+    /// Whether enough time has gone by for another line.
+    fn is_due(&mut self) -> bool {
+        let due = self.told.is_none_or(|told| told.elapsed() >= LINE_EVERY);
+        if due {
+            self.told = Some(Instant::now());
+        }
+        due
+    }
+}
+
+impl Progress for Lines {
+    fn started(&mut self, _: Stage, _: usize, total: usize) {
+        *self = Self { total, told: Some(Instant::now()), first_step: true };
+    }
+
+    fn advanced(&mut self, stage: Stage, done: usize) {
+        if stage != Stage::Train && done < self.total && self.is_due() {
+            tell(&format!("{stage}: {done}/{}", self.total));
+        }
+    }
+
+    fn stepped(&mut self, metrics: &StepMetrics) -> Control {
+        let ends = std::mem::take(&mut self.first_step) || metrics.step == self.total;
+        if self.is_due() || ends {
+            tell(&format!("{}: step {}/{}, {}", Stage::Train, metrics.step, self.total, figures(metrics)));
+        }
+        Control::Continue
+    }
+
+    fn finished(&mut self, stage: Stage, summary: &StageSummary) {
+        tell(&describe(stage, summary));
+    }
+}

@@ -1,0 +1,76 @@
+//! A checkpoint with its processor, from disk to device.
+
+use std::path::Path;
+
+use bpo_model::processor::Processor;
+use bpo_model::{Llava, LoadOptions};
+use bpo_pairs::manifest::{Fingerprint, fingerprint_file};
+use burn::tensor::Device;
+
+use crate::device::Dtype;
+use crate::error::BpoError;
+
+/// A model with what stands between it and images and text.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Checkpoint {
+    /// The model, frozen.
+    pub model: Llava,
+    /// Image processor, chat template and tokenizer.
+    pub processor: Processor,
+}
+
+impl Checkpoint {
+    /// Loads a Hugging Face LLaVA-1.5 directory.
+    ///
+    /// # Errors
+    /// If a file is missing or broken, or weights do not fit the configuration (all are listed).
+    pub fn load(dir: &Path, dtype: Dtype, device: &Device) -> Result<Self, BpoError> {
+        // the small files first: what is wrong with them shows before the weights are read
+        let processor = Processor::from_dir(dir)?;
+        let model = Llava::from_pretrained(dir, &LoadOptions::default().with_dtype(dtype.into()), device)?;
+        Ok(Self { model, processor })
+    }
+
+    /// Loads a checkpoint and, where one is given, a PEFT adapter onto it.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and if the adapter does not fit.
+    pub fn load_with_adapter(
+        dir: &Path,
+        adapter: Option<&Path>,
+        dtype: Dtype,
+        device: &Device,
+    ) -> Result<Self, BpoError> {
+        let Self { model, processor } = Self::load(dir, dtype, device)?;
+        let model = match adapter {
+            Some(adapter) => bpo_model::lora::load_adapter(model, adapter)?.0,
+            None => model,
+        };
+        Ok(Self { model, processor })
+    }
+}
+
+/// Fingerprint of a checkpoint directory: of the bytes of its small files, and of the names and sizes of its weights.
+///
+/// Weights themselves would take minutes to read; other weights of the same size are not noticed.
+///
+/// # Errors
+/// If the directory or a file cannot be read.
+pub fn fingerprint_checkpoint(dir: &Path) -> Result<Fingerprint, BpoError> {
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(BpoError::io("list", dir))? {
+        let path = entry.map_err(BpoError::io("list", dir))?.path();
+        let metadata = std::fs::metadata(&path).map_err(BpoError::io("read", &path))?;
+        let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
+        let Some(name) = path.file_name().filter(|_| metadata.is_file()) else { continue };
+        let content = match kind {
+            "safetensors" => metadata.len().to_string(),
+            "json" | "jinja" => fingerprint_file(&path)?.to_string(),
+            _ => continue,
+        };
+        entries.push(format!("{} {content}\n", name.to_string_lossy()));
+    }
+    entries.sort();
+    Ok(Fingerprint::of(entries.concat()))
+}

@@ -1,0 +1,262 @@
+//! The settings of a run: one TOML file.
+//!
+//! Every key has a default but three paths: `model.path`, `data.path`, `data.images`. Defaults are the recipe of the BPO
+//! authors (Pi et al., ECCV 2024, arXiv 2403.08730) where they have one.
+
+mod changes;
+mod read;
+
+use std::path::{Path, PathBuf};
+
+use bpo_distort::{Distortion, Limits, diffusion};
+use bpo_dpo::DpoConfig;
+use bpo_inject::{LlmInjectorConfig, OpenAiConfig};
+use bpo_model::LoraConfig;
+use bpo_pairs::filter::PairFilter;
+use serde::{Deserialize, Serialize};
+
+pub use changes::{Change, Stage, changes};
+
+use crate::device::{DeviceSpec, Dtype};
+use crate::error::BpoError;
+
+/// Settings of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RunConfig {
+    /// Where tensors are computed. Default: `flex` (ours).
+    pub device: DeviceSpec,
+    /// Seed of weakening, injection and the adapter's first values. Default: 42, as the order of the training data has
+    /// it in `train.seed` (the default of transformers).
+    pub seed: Seed,
+    /// The checkpoint.
+    pub model: ModelSection,
+    /// The annotated data.
+    pub data: DataSection,
+    /// How image-weakened answers are made.
+    pub weaken: WeakenSection,
+    /// How error-injected answers are made.
+    pub inject: InjectSection,
+    /// Which pairs are kept.
+    pub filter: PairFilter,
+    /// The adapter.
+    pub lora: LoraConfig,
+    /// Training.
+    pub train: DpoConfig,
+}
+
+/// A seed; TOML holds up to 2^63 - 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seed(pub u64);
+
+impl Default for Seed {
+    fn default() -> Self {
+        Self(42)
+    }
+}
+
+/// `[model]`: the checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ModelSection {
+    /// A Hugging Face LLaVA-1.5 directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Type of weights and activations. Default: f32 (ours; the authors train in bf16).
+    pub dtype: Dtype,
+    /// Longest sequence trained on, image features included. Default: 2048 (the BPO script).
+    pub max_length: usize,
+}
+
+impl Default for ModelSection {
+    fn default() -> Self {
+        Self { path: None, dtype: Dtype::F32, max_length: 2048 }
+    }
+}
+
+/// `[data]`: the annotated data.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct DataSection {
+    /// LLaVA's visual-instruction JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// The directory that image paths are relative to, and do not lead out of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<PathBuf>,
+    /// What an image may take.
+    pub limits: Limits,
+}
+
+/// `[weaken]`: the model answers about an image it can barely see.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct WeakenSection {
+    /// What is done to the image. Default: `diffusion-noise:step=900` (the BPO script).
+    pub distortion: Distortion,
+    /// Sampling temperature. Default: 0.2 (the BPO script).
+    pub temperature: f64,
+    /// Nucleus mass. Default: 1, all tokens (ours).
+    pub top_p: f64,
+    /// Longest answer in tokens. Default: 1024 (the BPO script).
+    pub max_new_tokens: usize,
+    /// Images answered at a time. Default: 8 (ours).
+    pub batch_size: usize,
+}
+
+impl Default for WeakenSection {
+    fn default() -> Self {
+        Self {
+            distortion: Distortion::DiffusionNoise { step: diffusion::DEFAULT_STEP },
+            temperature: 0.2,
+            top_p: 1.0,
+            max_new_tokens: 1024,
+            batch_size: 8,
+        }
+    }
+}
+
+/// `[inject]`: the annotated answer is rewritten with errors in it, by a text model where there is a `server`, and
+/// otherwise by swapping in what is common in the data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct InjectSection {
+    /// Answers rewritten at a time. Default: 16 (ours).
+    pub batch_size: usize,
+    /// Most words swapped in one answer, where there is no server. Default: 3 (ours).
+    pub max_edits: usize,
+    /// How a server's model is asked; of use with one.
+    pub llm: LlmInjectorConfig,
+    /// An OpenAI-compatible server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<OpenAiConfig>,
+}
+
+impl Default for InjectSection {
+    fn default() -> Self {
+        Self {
+            batch_size: 16,
+            max_edits: 3,
+            llm: LlmInjectorConfig::default(),
+            server: None,
+        }
+    }
+}
+
+impl RunConfig {
+    /// Checks the settings that belong to no library.
+    ///
+    /// # Errors
+    /// [`BpoError::Setting`] for the first that cannot work, and what the training settings say of themselves.
+    pub fn validate(&self) -> Result<(), BpoError> {
+        let check = |key, holds, expected, found: String| match holds {
+            true => Ok(()),
+            false => Err(BpoError::Setting { key, expected, found }),
+        };
+        for (key, seed) in [("seed", self.seed.0), ("train.seed", self.train.seed)] {
+            check(key, i64::try_from(seed).is_ok(), "below 2^63", seed.to_string())?;
+        }
+        for (key, value) in [
+            ("model.max_length", self.model.max_length),
+            ("weaken.max_new_tokens", self.weaken.max_new_tokens),
+            ("weaken.batch_size", self.weaken.batch_size),
+            ("inject.batch_size", self.inject.batch_size),
+            ("inject.max_edits", self.inject.max_edits),
+            ("filter.max_words", self.filter.max_words),
+            ("lora.r", self.lora.r),
+        ] {
+            check(key, value > 0, "at least 1", value.to_string())?;
+        }
+        let alpha = self.lora.lora_alpha;
+        check("lora.lora_alpha", alpha.is_finite() && alpha != 0.0, "a finite number, not 0", alpha.to_string())?;
+        for (key, value) in
+            [("weaken.temperature", self.weaken.temperature), ("inject.llm.temperature", self.inject.llm.temperature)]
+        {
+            check(key, value >= 0.0 && value.is_finite(), "a finite number, at least 0", value.to_string())?;
+        }
+        for (key, value) in [("weaken.top_p", self.weaken.top_p), ("inject.llm.top_p", self.inject.llm.top_p)] {
+            check(key, value > 0.0 && value <= 1.0, "above 0 and at most 1", value.to_string())?;
+        }
+        Ok(self.train.validate()?)
+    }
+
+    /// The checkpoint's directory.
+    ///
+    /// # Errors
+    /// [`BpoError::NotSet`].
+    pub fn model_path(&self) -> Result<&Path, BpoError> {
+        self.model.path.as_deref().ok_or(BpoError::NotSet { key: "model.path", flag: "--model" })
+    }
+
+    /// The annotated data.
+    ///
+    /// # Errors
+    /// [`BpoError::NotSet`].
+    pub fn data_path(&self) -> Result<&Path, BpoError> {
+        self.data.path.as_deref().ok_or(BpoError::NotSet { key: "data.path", flag: "--data" })
+    }
+
+    /// The image root.
+    ///
+    /// # Errors
+    /// [`BpoError::NotSet`].
+    pub fn images_path(&self) -> Result<&Path, BpoError> {
+        self.data.images.as_deref().ok_or(BpoError::NotSet { key: "data.images", flag: "--images" })
+    }
+
+    /// The same settings with paths that do not depend on the working directory.
+    ///
+    /// # Errors
+    /// [`BpoError::Io`] if there is no working directory.
+    pub fn with_absolute_paths(mut self) -> Result<Self, BpoError> {
+        let paths = [&mut self.model.path, &mut self.data.path, &mut self.data.images];
+        for path in paths.into_iter().flatten() {
+            *path = std::path::absolute(&*path).map_err(BpoError::io("find", path))?;
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_the_authors() {
+        let config = RunConfig::default();
+        config.validate().unwrap();
+        assert_eq!(config.weaken.distortion.to_string(), "diffusion-noise:step=900");
+        assert_eq!((config.weaken.temperature, config.weaken.max_new_tokens), (0.2, 1024));
+        assert_eq!((config.inject.llm.temperature, config.inject.llm.top_p), (0.8, 0.95));
+        assert_eq!((config.lora.r, config.lora.lora_alpha, config.filter.max_words), (32, 256.0, 350));
+        assert_eq!((config.train.learning_rate, config.train.beta, config.train.epochs), (2e-6, 0.1, 2));
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_named() {
+        let broken: [(&str, fn(&mut RunConfig)); 4] = [
+            ("weaken.batch_size", |config| config.weaken.batch_size = 0),
+            ("weaken.top_p", |config| config.weaken.top_p = f64::NAN),
+            ("lora.r", |config| config.lora.r = 0),
+            ("beta", |config| config.train.beta = -1.0),
+        ];
+        for (key, break_it) in broken {
+            let mut config = RunConfig::default();
+            break_it(&mut config);
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{key}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_not_given_names_its_flag() {
+        let error = RunConfig::default().model_path().unwrap_err().to_string();
+        assert!(error.contains("model.path") && error.contains("--model"), "{error}");
+    }
+}

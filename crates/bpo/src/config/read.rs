@@ -1,0 +1,127 @@
+//! Reading and writing the TOML file.
+
+use std::path::Path;
+
+use super::RunConfig;
+use crate::error::BpoError;
+
+impl RunConfig {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`BpoError::Io`]; [`BpoError::UnknownKey`] with the nearest known key; [`BpoError::ConfigSyntax`]. The last two
+    /// tell line and column.
+    pub fn read(path: &Path) -> Result<Self, BpoError> {
+        let text = std::fs::read_to_string(path).map_err(BpoError::io("read", path))?;
+        Self::parse(path, &text)
+    }
+
+    /// Reads a text; `path` is only for errors.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn parse(path: &Path, text: &str) -> Result<Self, BpoError> {
+        toml::from_str(text).map_err(|error| explain(path, text, &error))
+    }
+
+    /// All settings as TOML, defaults included.
+    ///
+    /// # Errors
+    /// [`BpoError::ConfigEncode`] for what TOML cannot hold.
+    pub fn to_toml(&self) -> Result<String, BpoError> {
+        toml::to_string_pretty(self).map_err(|source| BpoError::ConfigEncode { source })
+    }
+}
+
+fn explain(path: &Path, text: &str, error: &toml::de::Error) -> BpoError {
+    let path = path.to_owned();
+    let (line, column) = place(text, error.span().map_or(0, |span| span.start));
+    let Some((key, known)) = unknown_field(error.message()) else {
+        return BpoError::ConfigSyntax { path, line, column, message: error.message().trim().to_owned() };
+    };
+    let nearest = nearest(&key, &known);
+    BpoError::UnknownKey { path, line, column, key, nearest, known }
+}
+
+/// Line and column of a byte, both from 1.
+fn place(text: &str, byte: usize) -> (usize, usize) {
+    let before = text.get(..byte).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    (line, column)
+}
+
+/// The field and the known ones of serde's message; it has no other way to tell them.
+fn unknown_field(message: &str) -> Option<(String, Vec<String>)> {
+    let names = message.strip_prefix("unknown field ")?;
+    let mut names = names.split('`').skip(1).step_by(2).map(str::to_owned);
+    let key = names.next()?;
+    let known: Vec<String> = names.collect();
+    (!known.is_empty()).then_some((key, known))
+}
+
+fn nearest(key: &str, known: &[String]) -> String {
+    let similarity = |name: &&String| strsim::jaro_winkler(key, name);
+    let most = known.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
+    most.cloned().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<RunConfig, BpoError> {
+        RunConfig::parse(Path::new("bpo.toml"), text)
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let mut config = RunConfig::default();
+        config.model.path = Some("tiny llava".into());
+        config.inject.server = Some(bpo_inject::OpenAiConfig::new("http://h:1", "m"));
+        config.train.max_steps = Some(3);
+        assert_eq!(parse(&config.to_toml().unwrap()).unwrap(), config);
+        assert_eq!(parse("").unwrap(), RunConfig::default());
+    }
+
+    #[test]
+    fn unknown_keys_name_the_nearest_and_the_place() {
+        let cases = [
+            ("[train]\n  learning_rte = 1\n", (2, 3), "learning_rte", "learning_rate"),
+            ("[trian]\nbeta = 1\n", (1, 2), "trian", "train"),
+            ("seeds = 1", (1, 1), "seeds", "seed"),
+            ("[filter]\nmax_wrods = 1", (2, 1), "max_wrods", "max_words"),
+            ("[data.limits]\nmax_sides = 1", (2, 1), "max_sides", "max_side"),
+            ("[lora]\nrank = 1", (2, 1), "rank", "r"),
+        ];
+        for (text, place, expected, suggestion) in cases {
+            match parse(text).unwrap_err() {
+                BpoError::UnknownKey { line, column, key, nearest, .. } => {
+                    assert_eq!((line, column), place, "{text}");
+                    assert_eq!((key.as_str(), nearest.as_str()), (expected, suggestion));
+                }
+                other => panic!("{text}: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_values_and_broken_toml_tell_their_place() {
+        let cases = [
+            ("[train]\nbeta = \"much\"\n", 2, "floating point"),
+            ("[weaken]\ndistortion = \"blurr:sigma=1\"", 2, "blur"),
+            ("device = \"cpu\"", 1, "libtorch"),
+            ("[train\n", 1, "]"),
+            ("[inject.server]\nmodel = \"m\"", 1, "base_url"),
+        ];
+        for (text, expected, part) in cases {
+            match parse(text).unwrap_err() {
+                BpoError::ConfigSyntax { line, message, .. } => {
+                    assert_eq!(line, expected, "{text}: {message}");
+                    assert!(message.contains(part), "{text}: {message}");
+                }
+                other => panic!("{text}: {other}"),
+            }
+        }
+    }
+}

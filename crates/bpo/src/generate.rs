@@ -1,0 +1,140 @@
+//! A model's answers to questions about images.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bpo_inject::{FinishReason, Generated, Sampling};
+use bpo_pairs::error::PairsError;
+use bpo_pairs::image_token::place_image_token;
+use bpo_pairs::images::ImageRoot;
+use bpo_pairs::responder::{VisionLanguageModel, VisionRequest};
+use bpo_pairs::seed::item_seed;
+use bpo_pairs::set_aside::{Reason, SetAside};
+use bpo_pairs::sft::Turn;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{BpoError, chain};
+use crate::stages::StageOutcome;
+
+/// A question about an image, as files have it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// Of the answer too; its place in the file, counted from 0, where it is not given.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// Path of the image, relative to the image root.
+    pub image: String,
+    /// Turns before the question, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Turn>,
+    /// The question, with or without `<image>`.
+    pub prompt: String,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// Of the question.
+    pub id: String,
+    /// The text.
+    pub text: String,
+    /// Why it ended.
+    pub finish: FinishReason,
+    /// Its length in tokens, where the model tells.
+    pub tokens: Option<usize>,
+}
+
+/// Reads questions: an array, or one object a line.
+///
+/// # Errors
+/// If the file cannot be read or is not JSON of this form; the error names file, record, line and column.
+pub fn read_questions(path: &Path) -> Result<Vec<Question>, BpoError> {
+    let file = std::fs::File::open(path).map_err(BpoError::io("open", path))?;
+    let mut questions = Vec::new();
+    bpo_pairs::format::json::for_each(path, std::io::BufReader::new(file), &mut |question: Question| {
+        questions.push(question);
+        Ok::<_, PairsError>(())
+    })?;
+    Ok(questions)
+}
+
+/// Has a model answer questions, `batch_size` at a time, and gives each answer to `each` in the order of the questions.
+/// Questions whose image cannot be used, or that the model cannot answer, are set aside.
+///
+/// Each answer is drawn with a seed of its own, made from that of `sampling` and the question's id.
+///
+/// # Errors
+/// If the image root is gone or the model fails in a way that is not the question's fault, and what `each` fails with.
+pub fn generate<M: VisionLanguageModel>(
+    model: &mut M,
+    questions: &[Question],
+    images: &ImageRoot,
+    sampling: &Sampling,
+    batch_size: usize,
+    mut each: impl FnMut(Answer) -> Result<(), BpoError>,
+) -> Result<StageOutcome, BpoError> {
+    let (mut done, mut set_aside) = (0, Vec::new());
+    let batch_size = batch_size.max(1);
+    for (batch, part) in questions.chunks(batch_size).enumerate() {
+        let (mut ids, mut requests) = (Vec::new(), Vec::new());
+        for (place, question) in part.iter().enumerate() {
+            let id = question.id.clone().unwrap_or_else(|| (batch * batch_size + place).to_string());
+            match request(question, &id, images, sampling)? {
+                Ok(request) => {
+                    ids.push(id);
+                    requests.push(request);
+                }
+                Err(aside) => set_aside.push(aside),
+            }
+        }
+        let answers = if requests.is_empty() { Vec::new() } else { model.respond(&requests) };
+        if answers.len() != requests.len() {
+            let (requests, answers) = (requests.len(), answers.len());
+            return Err(PairsError::AnswerCount { stage: "generate", requests, answers }.into());
+        }
+        for (id, answer) in ids.into_iter().zip(answers) {
+            match answer {
+                Ok(Generated { text, finish, tokens }) => {
+                    each(Answer { id, text, finish, tokens })?;
+                    done += 1;
+                }
+                Err(error) if model.is_request_error(&error) => {
+                    set_aside.push(SetAside::new(id, Reason::RequestFailed).with_detail(chain(&error)));
+                }
+                Err(error) => {
+                    return Err(PairsError::Model { stage: "generate", id, source: Box::new(error) }.into());
+                }
+            }
+        }
+    }
+    Ok(StageOutcome::new(done, set_aside))
+}
+
+/// What the model is asked, or why it cannot be. The outer error is not the question's fault.
+fn request(
+    question: &Question,
+    id: &str,
+    images: &ImageRoot,
+    sampling: &Sampling,
+) -> Result<Result<VisionRequest, SetAside>, BpoError> {
+    let aside = |reason| Ok(Err(SetAside::new(id, reason)));
+    let (mut history, mut prompt) = (question.history.clone(), question.prompt.clone());
+    let first = history.first_mut().map_or(&mut prompt, |turn| &mut turn.prompt);
+    match place_image_token(first) {
+        Ok(placed) => *first = placed,
+        Err(reason) => return aside(reason),
+    }
+    let image = match images.load(&question.image) {
+        Ok(image) => Arc::new(image),
+        Err(error) => {
+            return match error.reason() {
+                Some(reason) => Ok(Err(SetAside::new(id, reason).with_detail(chain(&error)))),
+                None => Err(PairsError::from(error).into()),
+            };
+        }
+    };
+    let sampling = sampling.clone().with_seed(item_seed(sampling.seed, id));
+    Ok(Ok(VisionRequest { image, weakening: None, history, prompt, sampling }))
+}

@@ -1,0 +1,84 @@
+//! A run with LLaVA-1.5.
+
+use bpo_inject::ErrorInjector;
+use bpo_model::lora::save_adapter;
+use bpo_model::policy::LlavaCollator;
+use bpo_model::responder::LlavaResponder;
+use bpo_pairs::images::ImageRoot;
+use bpo_pairs::record::PreferencePair;
+use bpo_pairs::seed::stage_seed;
+use bpo_pairs::sft::SftSample;
+use burn::tensor::Device;
+
+use crate::checkpoint::Checkpoint;
+use crate::config::RunConfig;
+use crate::error::BpoError;
+use crate::injector;
+use crate::progress::Progress;
+use crate::run::{Completion, Parts};
+use crate::run_dir::RunDir;
+use crate::stages::StageOutcome;
+use crate::stages::train::{Trained, train};
+
+/// LLaVA-1.5 as the model of a run, loaded once and only when it is needed.
+#[derive(Debug)]
+pub struct LlavaParts {
+    config: RunConfig,
+    device: Device,
+    api_key: Option<String>,
+    checkpoint: Option<Checkpoint>,
+}
+
+impl LlavaParts {
+    /// The checkpoint of the settings on a device; `api_key` is for the server of the settings, if there is one.
+    pub fn new(config: RunConfig, device: Device, api_key: Option<String>) -> Self {
+        Self { config, device, api_key, checkpoint: None }
+    }
+
+    fn checkpoint(&mut self) -> Result<Checkpoint, BpoError> {
+        if let Some(checkpoint) = &self.checkpoint {
+            return Ok(checkpoint.clone());
+        }
+        let checkpoint = Checkpoint::load(self.config.model_path()?, self.config.model.dtype, &self.device)?;
+        // a clone shares the weights
+        Ok(self.checkpoint.insert(checkpoint).clone())
+    }
+}
+
+impl Parts for LlavaParts {
+    type Model = LlavaResponder;
+    type Injector = Box<dyn ErrorInjector>;
+
+    fn model(&mut self) -> Result<LlavaResponder, BpoError> {
+        let Checkpoint { model, processor } = self.checkpoint()?;
+        Ok(LlavaResponder::new(model, processor))
+    }
+
+    fn injector(&mut self, samples: &[SftSample]) -> Result<Self::Injector, BpoError> {
+        injector::open(&self.config, self.api_key.clone(), samples)
+    }
+
+    fn train(
+        &mut self,
+        pairs: &[PreferencePair],
+        images: &ImageRoot,
+        dir: &RunDir,
+        progress: &mut dyn Progress,
+    ) -> Result<(Completion, StageOutcome), BpoError> {
+        let Checkpoint { model, processor } = self.checkpoint()?;
+        // training holds its own copy of what it changes
+        self.checkpoint = None;
+        let images = images.clone();
+        let collate = LlavaCollator::new(processor, &model, move |name| Ok(images.load(name)?))
+            .with_max_length(self.config.model.max_length);
+        let policy = model.with_lora(&self.config.lora, stage_seed(self.config.seed.0, "lora"));
+        let Trained { policy, summary, outcome } =
+            train(&self.config, pairs, policy, collate, dir.root(), progress)?;
+        if !summary.is_finished() {
+            return Ok((Completion::Stopped, outcome));
+        }
+        let base = self.config.model_path()?.to_string_lossy();
+        save_adapter(&policy, &self.config.lora, &base, &dir.adapter())?;
+        Ok((Completion::Finished, outcome))
+    }
+}

@@ -1,0 +1,33 @@
+//! Watching a run.
+
+use bpo_dpo::metrics::StepMetrics;
+use bpo_dpo::observer::Control;
+
+use crate::config::Stage;
+use crate::summary::StageSummary;
+
+/// Told of a run's progress, for instance to draw bars. `()` is one that does nothing.
+pub trait Progress {
+    /// A stage begins; `done` of `total` items (training: steps) are there from earlier runs.
+    fn started(&mut self, stage: Stage, done: usize, total: usize) {
+        let _ = (stage, done, total);
+    }
+
+    /// `done` of the stage's items are there.
+    fn advanced(&mut self, stage: Stage, done: usize) {
+        let _ = (stage, done);
+    }
+
+    /// A training step is done. [`Control::Stop`] ends the run behind a checkpoint.
+    fn stepped(&mut self, metrics: &StepMetrics) -> Control {
+        let _ = metrics;
+        Control::Continue
+    }
+
+    /// A stage ends.
+    fn finished(&mut self, stage: Stage, summary: &StageSummary) {
+        let _ = (stage, summary);
+    }
+}
+
+impl Progress for () {}

@@ -1,0 +1,211 @@
+//! The whole of it: from annotated data to an adapter, in one directory.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bpo_inject::{ErrorInjector, PromptForm};
+use bpo_pairs::format::llava;
+use bpo_pairs::images::ImageRoot;
+use bpo_pairs::manifest::{Fingerprint, Manifest, fingerprint_file};
+use bpo_pairs::record::PreferencePair;
+use bpo_pairs::responder::VisionLanguageModel;
+use bpo_pairs::set_aside::SetAside;
+use bpo_pairs::sft::SftSample;
+
+use crate::config::{RunConfig, Stage, changes};
+use crate::error::BpoError;
+use crate::checkpoint::fingerprint_checkpoint;
+use crate::progress::Progress;
+use crate::run_dir::RunDir;
+use crate::stages::{self, StageOutcome};
+use crate::summary::{RunManifest, StageSummary, write_bytes, write_set_aside};
+
+/// What a run asks of its surroundings. Each part is asked for only when its stage has work left.
+pub trait Parts {
+    /// The model that answers about weakened images.
+    type Model: VisionLanguageModel;
+    /// What puts errors into answers.
+    type Injector: ErrorInjector;
+
+    /// The model that answers about weakened images.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    fn model(&mut self) -> Result<Self::Model, BpoError>;
+
+    /// What puts errors into the answers of `samples`.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    fn injector(&mut self, samples: &[SftSample]) -> Result<Self::Injector, BpoError>;
+
+    /// Trains on `pairs` and, when all steps are done, writes the adapter.
+    ///
+    /// # Errors
+    /// If training or writing fails.
+    fn train(
+        &mut self,
+        pairs: &[PreferencePair],
+        images: &ImageRoot,
+        dir: &RunDir,
+        progress: &mut dyn Progress,
+    ) -> Result<(Completion, StageOutcome), BpoError>;
+}
+
+/// Whether a stage came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// It did.
+    Finished,
+    /// It was asked to stop and can go on.
+    Stopped,
+}
+
+/// How a run went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RunReport {
+    /// Whether the adapter is there.
+    pub completion: Completion,
+    /// Whether it was there before, so that nothing was done.
+    pub was_finished: bool,
+    /// What each stage did, earlier runs included.
+    pub stages: BTreeMap<Stage, StageSummary>,
+}
+
+/// Runs all stages in `out`, or goes on where an earlier run in it ended, however it ended.
+///
+/// Samples that the first stage sets aside (a bad image, a prompt longer than the context) do not go on to the next.
+///
+/// # Errors
+/// [`BpoError::Locked`], [`BpoError::ConfigChanged`] or [`BpoError::InputChanged`] if the directory is of another run;
+/// [`BpoError::Nothing`] if no sample or pair is left; what each stage fails with. What was done stays done.
+pub fn run(
+    config: &RunConfig,
+    out: &Path,
+    parts: &mut impl Parts,
+    progress: &mut dyn Progress,
+) -> Result<RunReport, BpoError> {
+    let config = config.clone().with_absolute_paths()?;
+    config.validate()?;
+    let images = ImageRoot::new(config.images_path()?).map_err(bpo_pairs::error::PairsError::from)?;
+    let images = images.with_limits(config.data.limits);
+    let inputs = fingerprint_inputs(&config)?;
+    let dir = RunDir::open(out)?;
+    let mut manifest = take_up(&config, &dir, inputs)?;
+    if dir.adapter().join(ADAPTER_CONFIG).exists() && manifest.stages.contains_key(&Stage::Train) {
+        let stages = manifest.stages;
+        return Ok(RunReport { completion: Completion::Finished, was_finished: true, stages });
+    }
+
+    let mut set_aside = BTreeMap::new();
+    let mut keep = |stage: Stage, outcome: StageOutcome| {
+        manifest.stages.insert(stage, outcome.summary);
+        set_aside.insert(stage, outcome.set_aside);
+    };
+    let (samples, outcome) = read_samples(config.data_path()?, progress)?;
+    keep(Stage::Data, outcome);
+
+    let weakened = stages::weaken::weaken(&config, &samples, &images, || parts.model(), &dir.weakened(), progress)?;
+    let samples = without(samples, &weakened.set_aside);
+    keep(Stage::Weaken, weakened);
+
+    let injected =
+        stages::inject::inject(&config, &samples, || parts.injector(&samples), &dir.injected(), progress)?;
+    keep(Stage::Inject, injected);
+
+    let answers = [dir.weakened(), dir.injected()];
+    let answers = answers.each_ref().map(|file| file.as_path());
+    let (pairs, paired) = stages::pair::pair(&config, &samples, &answers, &dir.pairs(), progress)?;
+    let nothing = paired.set_aside.len();
+    keep(Stage::Pair, paired);
+    if pairs.is_empty() {
+        write_set_aside(&dir.set_aside(), &set_aside)?;
+        manifest.write(&dir.manifest())?;
+        return Err(BpoError::Nothing { path: dir.pairs(), what: "pair", set_aside: nothing });
+    }
+
+    let (completion, trained) = parts.train(&pairs, &images, &dir, progress)?;
+    if completion == Completion::Finished {
+        keep(Stage::Train, trained);
+    }
+    write_set_aside(&dir.set_aside(), &set_aside)?;
+    // last: with it the run counts as finished
+    manifest.write(&dir.manifest())?;
+    Ok(RunReport { completion, was_finished: false, stages: manifest.stages })
+}
+
+/// Written last into an adapter directory.
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+
+/// Reads the annotated data.
+///
+/// # Errors
+/// If the file cannot be read, or has no sample that can be used.
+pub fn read_samples(path: &Path, progress: &mut dyn Progress) -> Result<(Vec<SftSample>, StageOutcome), BpoError> {
+    let llava::SftData { samples, set_aside } = llava::read(path)?;
+    if samples.is_empty() {
+        return Err(BpoError::Nothing { path: path.to_owned(), what: "sample", set_aside: set_aside.len() });
+    }
+    let outcome = StageOutcome::new(samples.len(), set_aside);
+    progress.started(Stage::Data, samples.len(), samples.len());
+    progress.finished(Stage::Data, &outcome.summary);
+    Ok((samples, outcome))
+}
+
+fn without(mut samples: Vec<SftSample>, set_aside: &[SetAside]) -> Vec<SftSample> {
+    let gone: std::collections::HashSet<&str> = set_aside.iter().map(|aside| aside.id.as_str()).collect();
+    samples.retain(|sample| !gone.contains(sample.id.as_str()));
+    samples
+}
+
+/// Compares the directory's settings and inputs with those given now, and records the latter.
+fn take_up(config: &RunConfig, dir: &RunDir, inputs: Manifest) -> Result<RunManifest, BpoError> {
+    let begun = [
+        (Stage::Weaken, dir.weakened()),
+        (Stage::Inject, dir.injected()),
+        (Stage::Pair, dir.pairs()),
+        (Stage::Train, dir.metrics()),
+    ];
+    let begun: Vec<_> = begun.into_iter().filter(|(_, file)| file.exists()).collect();
+    if dir.config().exists() {
+        let then = RunConfig::read(&dir.config())?;
+        for (stage, file) in &begun {
+            let changes = changes(*stage, &then, config)?;
+            if !changes.is_empty() {
+                return Err(BpoError::ConfigChanged { path: file.clone(), changes });
+            }
+        }
+    }
+    let mut manifest = match RunManifest::read(&dir.manifest())? {
+        Some(manifest) if !begun.is_empty() => {
+            manifest.check_inputs(dir.root(), &inputs)?;
+            manifest
+        }
+        _ => RunManifest::default(),
+    };
+    if manifest.inputs != inputs {
+        manifest.inputs = inputs;
+        manifest.write(&dir.manifest())?;
+    }
+    let toml = config.to_toml()?;
+    if std::fs::read(dir.config()).ok().as_deref() != Some(toml.as_bytes()) {
+        write_bytes(&dir.config(), toml.as_bytes())?;
+    }
+    Ok(manifest)
+}
+
+fn fingerprint_inputs(config: &RunConfig) -> Result<Manifest, BpoError> {
+    let mut inputs = Manifest::new();
+    inputs.versions.insert(env!("CARGO_PKG_NAME").into(), env!("CARGO_PKG_VERSION").into());
+    inputs.seeds.insert("run".into(), config.seed.0);
+    inputs.models.insert("model".into(), fingerprint_checkpoint(config.model_path()?)?);
+    inputs.files.insert("data".into(), fingerprint_file(config.data_path()?)?);
+    if config.inject.server.is_some() {
+        let templates = &config.inject.llm.templates;
+        for form in [PromptForm::Description, PromptForm::QuestionAnswer] {
+            inputs.templates.insert(form.to_string(), Fingerprint::of(templates.text(form)));
+        }
+    }
+    Ok(inputs)
+}

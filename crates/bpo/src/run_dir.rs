@@ -1,0 +1,123 @@
+//! The directory of a run.
+//!
+//! ```text
+//! config.toml       the settings, resolved
+//! manifest.json     fingerprints of what it was made from, and what each stage did
+//! weakened.jsonl    the model's answers about weakened images, or why there is none
+//! injected.jsonl    annotated answers with errors, or why there is none
+//! pairs.jsonl       preference pairs
+//! set_aside.jsonl   all that is not trained on, and why
+//! metrics.jsonl     figures of each training step
+//! checkpoints/      where training stands
+//! adapter/          the result, as PEFT has it
+//! lock              held while a process works here
+//! ```
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use crate::error::BpoError;
+
+/// A directory that no other process works in, for as long as the value lives.
+///
+/// The lock is the operating system's, so it ends with the process, however that ends.
+#[derive(Debug)]
+pub struct RunDir {
+    root: PathBuf,
+    _lock: File,
+}
+
+impl RunDir {
+    /// Makes the directory if it is not there, and locks it.
+    ///
+    /// # Errors
+    /// [`BpoError::Io`] if it cannot be made or written; [`BpoError::Locked`].
+    pub fn open(root: &Path) -> Result<Self, BpoError> {
+        fs::create_dir_all(root).map_err(BpoError::io("create the directory", root))?;
+        let path = root.join("lock");
+        let lock = File::options().create(true).append(true).open(&path).map_err(BpoError::io("write", &path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(BpoError::Locked { path: root.to_owned() }),
+            Err(TryLockError::Error(error)) => {
+                tracing::warn!(path = %path.display(), %error, "this file system has no locks");
+            }
+        }
+        Ok(Self { root: root.to_owned(), _lock: lock })
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `config.toml`
+    pub fn config(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    /// `manifest.json`
+    pub fn manifest(&self) -> PathBuf {
+        self.root.join("manifest.json")
+    }
+
+    /// `weakened.jsonl`
+    pub fn weakened(&self) -> PathBuf {
+        self.root.join("weakened.jsonl")
+    }
+
+    /// `injected.jsonl`
+    pub fn injected(&self) -> PathBuf {
+        self.root.join("injected.jsonl")
+    }
+
+    /// `pairs.jsonl`
+    pub fn pairs(&self) -> PathBuf {
+        self.root.join("pairs.jsonl")
+    }
+
+    /// `set_aside.jsonl`
+    pub fn set_aside(&self) -> PathBuf {
+        self.root.join("set_aside.jsonl")
+    }
+
+    /// `metrics.jsonl`
+    pub fn metrics(&self) -> PathBuf {
+        self.root.join("metrics.jsonl")
+    }
+
+    /// `checkpoints/`
+    pub fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+
+    /// `adapter/`
+    pub fn adapter(&self) -> PathBuf {
+        self.root.join("adapter")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("a/run");
+        let run = RunDir::open(&root).unwrap();
+        assert_eq!(run.pairs(), root.join("pairs.jsonl"));
+        assert!(matches!(RunDir::open(&root), Err(BpoError::Locked { path }) if path == root));
+        drop(run);
+        RunDir::open(&root).unwrap();
+    }
+
+    #[test]
+    fn a_file_in_its_place_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("run");
+        fs::write(&file, "").unwrap();
+        let error = RunDir::open(&file).unwrap_err();
+        assert!(matches!(error, BpoError::Io { .. }) && error.to_string().contains("run"), "{error}");
+    }
+}

@@ -1,0 +1,78 @@
+//! Log-probabilities of the answers of pairs, to look at and to hold against other implementations.
+
+use bpo_dpo::DpoError;
+use bpo_dpo::order::GroupBatch;
+use bpo_dpo::policy::{Adapters, Collate, Policy};
+use bpo_dpo::vet::vet;
+use bpo_pairs::record::PreferencePair;
+use bpo_pairs::set_aside::{Reason, SetAside};
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::error::BpoError;
+use crate::stages::StageOutcome;
+
+/// Log-probabilities of the two answers of a pair, each summed over the tokens of the answer and its end token, in nats.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Score {
+    /// Id of the pair.
+    pub id: String,
+    /// Of the preferred answer.
+    pub chosen_logp: f64,
+    /// Of the other.
+    pub rejected_logp: f64,
+}
+
+/// Scores pairs with the policy's adapters on, `batch_size` pairs at a time, and gives each score to `each` in the order of
+/// the pairs. Token log-probabilities are summed in f64. Pairs that the collator refuses are set aside.
+///
+/// # Errors
+/// If the device fails, and what `each` fails with.
+pub fn score<P, C>(
+    policy: &P,
+    collate: &mut C,
+    pairs: &[PreferencePair],
+    batch_size: usize,
+    mut each: impl FnMut(Score) -> Result<(), BpoError>,
+) -> Result<StageOutcome, BpoError>
+where
+    P: Policy,
+    C: Collate<Batch = P::Batch>,
+{
+    let (mut done, mut set_aside) = (0, Vec::new());
+    for part in pairs.chunks(batch_size.max(1)) {
+        let (part, refused) = vet(collate, part);
+        set_aside.extend(
+            refused.into_iter().map(|aside| SetAside::new(aside.pair, Reason::RequestFailed).with_detail(aside.reason)),
+        );
+        if part.is_empty() {
+            continue;
+        }
+        let ids = || part.iter().map(|pair| pair.id.clone()).collect::<Vec<_>>();
+        let batch = GroupBatch::new(&part);
+        let inputs = collate
+            .collate(&batch.groups)
+            .map_err(|error| DpoError::Collate { pairs: ids(), source: Box::new(error) })?;
+        let sums = row_sums(policy.token_logps(&inputs, Adapters::On).logps)?;
+        if sums.len() != batch.completions() {
+            return Err(DpoError::Rows { expected: batch.completions(), found: sums.len(), pairs: ids() }.into());
+        }
+        let rows = batch.rows.chosen.iter().zip(&batch.rows.rejected);
+        for (pair, (&chosen, &rejected)) in part.iter().zip(rows) {
+            each(Score { id: pair.id.clone(), chosen_logp: sums[chosen], rejected_logp: sums[rejected] })?;
+            done += 1;
+        }
+    }
+    Ok(StageOutcome::new(done, set_aside))
+}
+
+/// Sums of the rows in f64.
+fn row_sums(logps: Tensor<2>) -> Result<Vec<f64>, BpoError> {
+    let [_, tokens] = logps.dims();
+    let data = logps
+        .try_into_data()
+        .map_err(|error| DpoError::Device { what: "log-probabilities", source: Box::new(error) })?;
+    let values: Vec<f64> = data.iter::<f64>().collect();
+    Ok(values.chunks(tokens.max(1)).map(|row| row.iter().sum()).collect())
+}

@@ -1,0 +1,42 @@
+//! Error injection: `injected.jsonl`.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use bpo_inject::ErrorInjector;
+use bpo_pairs::build;
+use bpo_pairs::sft::SftSample;
+
+use super::{StageOutcome, Unneeded, forward, open};
+use crate::config::{RunConfig, Stage};
+use crate::error::BpoError;
+use crate::progress::Progress;
+
+/// Has each sample's annotated answer rewritten with errors in it.
+///
+/// `injector` is asked for only if an answer is missing in the file.
+///
+/// # Errors
+/// If the file is of other samples or cannot be written, or the injector has no draft to judge, as when its server is down.
+/// The file keeps what was done.
+pub fn inject<I: ErrorInjector>(
+    config: &RunConfig,
+    samples: &[SftSample],
+    injector: impl FnOnce() -> Result<I, BpoError>,
+    file: &Path,
+    progress: &mut dyn Progress,
+) -> Result<StageOutcome, BpoError> {
+    let mut store = open(file)?;
+    let batch = NonZeroUsize::new(config.inject.batch_size).unwrap_or(NonZeroUsize::MIN);
+    let settings = build::InjectConfig::default().with_seed(config.seed.0).with_batch(batch);
+    let mut told = forward(Stage::Inject, progress);
+    if store.len() < samples.len() {
+        build::inject(samples, &mut injector()?, &settings, &mut store, &mut told)?;
+    } else {
+        build::inject(samples, &mut Unneeded, &settings, &mut store, &mut told)?;
+    }
+    drop(told);
+    let outcome = StageOutcome::of(&store)?;
+    progress.finished(Stage::Inject, &outcome.summary);
+    Ok(outcome)
+}

@@ -1,0 +1,92 @@
+//! The stages of a run, each on its own: what the subcommands of `bpo` do, and what [`run`](crate::run::run) chains.
+//!
+//! Each takes up its file where an earlier process left it, and leaves the same bytes however often it was killed. They
+//! know models and injectors by their traits only.
+
+pub mod inject;
+pub mod pair;
+pub mod train;
+pub mod weaken;
+
+use std::path::Path;
+
+use bpo_inject::{ErrorInjector, Generated, Injection, InjectionFailure, InjectionRequest};
+use bpo_pairs::build::{Progress as Built, StageRecord};
+use bpo_pairs::responder::{VisionLanguageModel, VisionRequest};
+use bpo_pairs::set_aside::SetAside;
+use bpo_pairs::store::JsonlStore;
+
+use crate::config::Stage;
+use crate::error::BpoError;
+use crate::progress::Progress;
+use crate::summary::StageSummary;
+
+/// What a stage did, and all that it set aside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StageOutcome {
+    /// In numbers.
+    pub summary: StageSummary,
+    /// One by one.
+    pub set_aside: Vec<SetAside>,
+}
+
+impl StageOutcome {
+    /// `done` items, and those set aside.
+    pub fn new(done: usize, set_aside: Vec<SetAside>) -> Self {
+        Self { summary: StageSummary::new(done, &set_aside), set_aside }
+    }
+
+    /// Adds more that was set aside.
+    pub fn add(&mut self, set_aside: Vec<SetAside>) {
+        set_aside.iter().for_each(|aside| self.summary.set_aside.add(aside.reason));
+        self.set_aside.extend(set_aside);
+    }
+
+    /// What a stage's file holds.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn of(store: &JsonlStore<StageRecord>) -> Result<Self, BpoError> {
+        let (mut answered, mut set_aside) = (0, Vec::new());
+        for record in store.records()? {
+            match record? {
+                StageRecord::Answered(_) => answered += 1,
+                StageRecord::SetAside(aside) => set_aside.push(aside),
+            }
+        }
+        Ok(Self::new(answered, set_aside))
+    }
+}
+
+/// In place of a model or injector that has nothing left to do.
+struct Unneeded;
+
+impl VisionLanguageModel for Unneeded {
+    type Error = std::convert::Infallible;
+
+    fn respond(&mut self, _: &[VisionRequest]) -> Vec<Result<Generated, Self::Error>> {
+        Vec::new()
+    }
+}
+
+impl ErrorInjector for Unneeded {
+    fn inject(&mut self, _: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
+        Vec::new()
+    }
+}
+
+/// Opens a stage's file.
+fn open(path: &Path) -> Result<JsonlStore<StageRecord>, BpoError> {
+    Ok(JsonlStore::open(path)?)
+}
+
+/// Passes a library's progress on.
+fn forward<'a>(stage: Stage, progress: &'a mut dyn Progress) -> impl FnMut(Built) + 'a {
+    let mut started = false;
+    move |built: Built| {
+        if !std::mem::replace(&mut started, true) {
+            progress.started(stage, built.done, built.total);
+        }
+        progress.advanced(stage, built.done);
+    }
+}

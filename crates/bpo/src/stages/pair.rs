@@ -1,0 +1,58 @@
+//! Preference pairs: `pairs.jsonl`.
+
+use std::path::Path;
+
+use bpo_pairs::build::{StageRecord, assemble};
+use bpo_pairs::error::PairsError;
+use bpo_pairs::format::jsonl::{JsonLines, read_pairs, write_pairs};
+use bpo_pairs::pairs::{PairSet, make_pairs};
+use bpo_pairs::record::PreferencePair;
+use bpo_pairs::sft::SftSample;
+
+use super::StageOutcome;
+use crate::config::{RunConfig, Stage};
+use crate::error::BpoError;
+use crate::progress::Progress;
+
+/// Makes pairs of the annotated answers and those in `answers`, the files of the other stages.
+///
+/// A file that is there stays as it is, so that pairs can be taken out by hand between two runs; a file that differs from
+/// what the answers give is told of.
+///
+/// # Errors
+/// If a file cannot be read or written, or an answer is of no sample.
+pub fn pair(
+    config: &RunConfig,
+    samples: &[SftSample],
+    answers: &[&Path],
+    file: &Path,
+    progress: &mut dyn Progress,
+) -> Result<(Vec<PreferencePair>, StageOutcome), BpoError> {
+    progress.started(Stage::Pair, 0, samples.len());
+    let PairSet { mut pairs, set_aside } = make(config, samples, answers)?;
+    if file.exists() {
+        let kept = read_pairs(file)?.pairs;
+        if kept != pairs {
+            tracing::warn!(file = %file.display(), "the pairs are not those that the answers give; they are used as they are");
+        }
+        pairs = kept;
+    } else {
+        write_pairs(file, &pairs)?;
+    }
+    let outcome = StageOutcome::new(pairs.len(), set_aside);
+    progress.advanced(Stage::Pair, samples.len());
+    progress.finished(Stage::Pair, &outcome.summary);
+    Ok((pairs, outcome))
+}
+
+fn make(config: &RunConfig, samples: &[SftSample], answers: &[&Path]) -> Result<PairSet, BpoError> {
+    let mut records: Vec<Result<StageRecord, PairsError>> = Vec::new();
+    for file in answers {
+        records.extend(JsonLines::<StageRecord, _>::open(file)?.map(|line| line.map(|(_, record)| record)));
+    }
+    let mut set = PairSet::default();
+    for record in assemble(samples, records)? {
+        set.extend(make_pairs(&record, &config.filter));
+    }
+    Ok(set)
+}

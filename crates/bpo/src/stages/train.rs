@@ -1,0 +1,69 @@
+//! Training: `checkpoints/`, `metrics.jsonl`, `adapter/`.
+
+use std::path::Path;
+
+use bpo_dpo::metrics::StepMetrics;
+use bpo_dpo::observer::{Control, Observer, RunPlan};
+use bpo_dpo::policy::{Collate, Policy};
+use bpo_dpo::trainer::{Summary, Trainer};
+use bpo_pairs::record::PreferencePair;
+use bpo_pairs::set_aside::{Reason, SetAside};
+
+use super::StageOutcome;
+use crate::config::{RunConfig, Stage};
+use crate::error::BpoError;
+use crate::progress::Progress;
+
+/// A policy after training, and how it went.
+#[derive(Clone, Debug)]
+pub struct Trained<P> {
+    /// In training state.
+    pub policy: P,
+    /// Of the trainer.
+    pub summary: Summary,
+    /// Of the stage.
+    pub outcome: StageOutcome,
+}
+
+/// Trains a policy on pairs; checkpoints and metrics are kept in `run_dir`.
+///
+/// Pairs that the collator refuses are set aside before the first step. If `progress` stops the run,
+/// [`Summary::is_finished`] is false and the same call goes on from there.
+///
+/// # Errors
+/// Those of [`Trainer::train`].
+pub fn train<P, C>(
+    config: &RunConfig,
+    pairs: &[PreferencePair],
+    policy: P,
+    collate: C,
+    run_dir: &Path,
+    progress: &mut dyn Progress,
+) -> Result<Trained<P>, BpoError>
+where
+    P: Policy,
+    C: Collate<Batch = P::Batch>,
+{
+    let trainer = Trainer::new(config.train.clone(), policy, collate, Some(run_dir))?;
+    let (policy, summary) = trainer.train(pairs, &mut Watch(&mut *progress))?;
+    let aside = |aside: &bpo_dpo::vet::SetAside| {
+        SetAside::new(&aside.pair, Reason::RequestFailed).with_detail(&aside.reason)
+    };
+    let outcome = StageOutcome::new(summary.pairs, summary.set_aside.iter().map(aside).collect());
+    progress.finished(Stage::Train, &outcome.summary);
+    Ok(Trained { policy, summary, outcome })
+}
+
+/// Passes the trainer's progress on.
+struct Watch<'a>(&'a mut dyn Progress);
+
+impl Observer for Watch<'_> {
+    fn on_start(&mut self, plan: &RunPlan<'_>) {
+        self.0.started(Stage::Train, plan.done_steps, plan.total_steps);
+    }
+
+    fn on_step(&mut self, metrics: &StepMetrics) -> Control {
+        self.0.advanced(Stage::Train, metrics.step);
+        self.0.stepped(metrics)
+    }
+}

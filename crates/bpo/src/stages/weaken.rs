@@ -1,0 +1,55 @@
+//! Image weakening: `weakened.jsonl`.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use bpo_inject::Sampling;
+use bpo_pairs::build;
+use bpo_pairs::images::ImageRoot;
+use bpo_pairs::responder::VisionLanguageModel;
+use bpo_pairs::sft::SftSample;
+
+use super::{StageOutcome, Unneeded, forward, open};
+use crate::config::{RunConfig, Stage};
+use crate::error::BpoError;
+use crate::progress::Progress;
+
+/// Has a model answer each sample's question about its weakened image.
+///
+/// `model` is asked for only if an answer is missing in the file.
+///
+/// # Errors
+/// If the file is of other samples or cannot be written, the image root is gone, or the model fails in a way that is not the
+/// sample's fault. The file keeps what was done.
+pub fn weaken<M: VisionLanguageModel>(
+    config: &RunConfig,
+    samples: &[SftSample],
+    images: &ImageRoot,
+    model: impl FnOnce() -> Result<M, BpoError>,
+    file: &Path,
+    progress: &mut dyn Progress,
+) -> Result<StageOutcome, BpoError> {
+    let (mut store, settings) = (open(file)?, settings(config));
+    let mut told = forward(Stage::Weaken, progress);
+    if store.len() < samples.len() {
+        build::weaken(samples, images, &mut model()?, &settings, &mut store, &mut told)?;
+    } else {
+        build::weaken(samples, images, &mut Unneeded, &settings, &mut store, &mut told)?;
+    }
+    drop(told);
+    let outcome = StageOutcome::of(&store)?;
+    progress.finished(Stage::Weaken, &outcome.summary);
+    Ok(outcome)
+}
+
+fn settings(config: &RunConfig) -> build::WeakenConfig {
+    let section = &config.weaken;
+    let sampling = Sampling::greedy(section.max_new_tokens)
+        .with_temperature(section.temperature)
+        .with_top_p(section.top_p);
+    build::WeakenConfig::default()
+        .with_distortion(section.distortion.clone())
+        .with_sampling(sampling)
+        .with_seed(config.seed.0)
+        .with_batch(NonZeroUsize::new(section.batch_size).unwrap_or(NonZeroUsize::MIN))
+}

@@ -1,0 +1,166 @@
+//! What stages did, and what they set aside.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use bpo_pairs::atomic::write_atomic;
+use bpo_pairs::error::PairsError;
+use bpo_pairs::manifest::Manifest;
+use bpo_pairs::set_aside::{ReasonCounts, SetAside};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Change, Stage};
+use crate::error::BpoError;
+
+/// What a stage did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageSummary {
+    /// What it gave: samples, answers or pairs; for training, the pairs trained on.
+    pub done: usize,
+    /// What it did not, by reason.
+    pub set_aside: ReasonCounts,
+}
+
+impl StageSummary {
+    /// `done` items, and those of `set_aside`.
+    pub fn new<'a>(done: usize, set_aside: impl IntoIterator<Item = &'a SetAside>) -> Self {
+        Self { done, set_aside: set_aside.into_iter().collect() }
+    }
+}
+
+/// `manifest.json` of a run: what it was made from, and what its stages did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunManifest {
+    /// Fingerprints of data and model, versions and seeds.
+    pub inputs: Manifest,
+    /// Finished stages.
+    pub stages: BTreeMap<Stage, StageSummary>,
+}
+
+impl RunManifest {
+    /// Reads the file of a run, or nothing where there is none.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is no manifest.
+    pub fn read(path: &Path) -> Result<Option<Self>, BpoError> {
+        let bytes = match std::fs::read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            bytes => bytes.map_err(BpoError::io("read", path))?,
+        };
+        let manifest = serde_json::from_slice(&bytes);
+        manifest.map(Some).map_err(|source| BpoError::Json { path: path.to_owned(), source })
+    }
+
+    /// Writes the file; an old one stays until the new one is whole.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), BpoError> {
+        let json = serde_json::to_vec_pretty(self);
+        let mut json = json.map_err(|source| BpoError::Json { path: path.to_owned(), source })?;
+        json.push(b'\n');
+        write_bytes(path, &json)
+    }
+
+    /// Checks that data and model are those that the run was begun with. Other versions of this program are fine.
+    ///
+    /// # Errors
+    /// [`BpoError::InputChanged`] with each that differs.
+    pub fn check_inputs(&self, run_dir: &Path, now: &Manifest) -> Result<(), BpoError> {
+        let mut then = self.inputs.clone();
+        then.versions = now.versions.clone();
+        let differences = now.differences(&then);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let change = |difference: bpo_pairs::manifest::Difference| Change {
+            key: difference.entry,
+            then: difference.there,
+            now: difference.here,
+        };
+        let changes = differences.into_iter().map(change).collect();
+        Err(BpoError::InputChanged { path: run_dir.to_owned(), changes })
+    }
+}
+
+/// A line of `set_aside.jsonl`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetAsideLine {
+    /// The stage that set it aside.
+    pub stage: Stage,
+    /// Id of the sample or pair.
+    pub id: String,
+    /// Why, to be counted.
+    pub reason: bpo_pairs::set_aside::Reason,
+    /// Why, to be read.
+    pub detail: String,
+}
+
+/// Writes all that was set aside, one a line.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_set_aside(path: &Path, set_aside: &BTreeMap<Stage, Vec<SetAside>>) -> Result<(), BpoError> {
+    let mut bytes = Vec::new();
+    for (&stage, items) in set_aside {
+        for SetAside { id, reason, detail } in items.iter().cloned() {
+            let line = serde_json::to_writer(&mut bytes, &SetAsideLine { stage, id, reason, detail });
+            line.map_err(|source| BpoError::Json { path: path.to_owned(), source })?;
+            bytes.push(b'\n');
+        }
+    }
+    write_bytes(path, &bytes)
+}
+
+/// Writes a file that is whole or not there.
+pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), BpoError> {
+    let io = |source| PairsError::Io { action: "write", path: path.to_owned(), source };
+    Ok(write_atomic(path, |writer| writer.write_all(bytes).map_err(io))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use bpo_pairs::manifest::Fingerprint;
+    use bpo_pairs::set_aside::Reason;
+
+    use super::*;
+
+    #[test]
+    fn a_manifest_round_trips_and_holds_inputs_fast() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("manifest.json");
+        assert_eq!(RunManifest::read(&path).unwrap(), None);
+        let mut manifest = RunManifest::default();
+        manifest.inputs.files.insert("llava.json".into(), Fingerprint::of("a"));
+        manifest.inputs.versions.insert("bpo".into(), "0.0.9".into());
+        let set_aside = [SetAside::new("x", Reason::NoImage)];
+        manifest.stages.insert(Stage::Data, StageSummary::new(3, &set_aside));
+        manifest.write(&path).unwrap();
+        let read = RunManifest::read(&path).unwrap().unwrap();
+        assert_eq!(read, manifest);
+
+        let mut now = manifest.inputs.clone();
+        now.versions.insert("bpo".into(), "0.1.0".into());
+        read.check_inputs(dir.path(), &now).unwrap();
+        now.files.insert("llava.json".into(), Fingerprint::of("b"));
+        let error = read.check_inputs(dir.path(), &now).unwrap_err();
+        assert!(error.to_string().contains("`files.llava.json`"), "{error}");
+    }
+
+    #[test]
+    fn what_is_set_aside_is_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("set_aside.jsonl");
+        let aside = SetAside::new("x", Reason::ImageMissing).with_detail("a.jpg is not there");
+        write_set_aside(&path, &BTreeMap::from([(Stage::Weaken, vec![aside])])).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text,
+            "{\"stage\":\"weaken\",\"id\":\"x\",\"reason\":\"image-missing\",\"detail\":\"a.jpg is not there\"}\n"
+        );
+    }
+}
