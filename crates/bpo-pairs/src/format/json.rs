@@ -80,7 +80,7 @@ fn peek(reader: &mut impl BufRead) -> io::Result<Option<u8>> {
 }
 
 /// Calls `each` with every element of a JSON array.
-pub(super) fn for_each_element<T: DeserializeOwned>(
+fn for_each_element<T: DeserializeOwned>(
     path: &Path,
     reader: impl BufRead,
     each: &mut Each<'_, T>,

@@ -1,0 +1,297 @@
+//! Weakening and injection: resumed from a torn file they leave the bytes of an undisturbed run.
+#![cfg(feature = "build")]
+
+use std::fmt;
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use bpo_inject::{
+    ErrorInjector, FinishReason, Generated, Injection, InjectionFailure, InjectionRequest, Rejection,
+};
+use bpo_pairs::build::{
+    InjectConfig, Progress, StageRecord, StageSummary, WeakenConfig, assemble, inject, weaken,
+};
+use bpo_pairs::error::PairsError;
+use bpo_pairs::filter::PairFilter;
+use bpo_pairs::format::llava;
+use bpo_pairs::images::ImageRoot;
+use bpo_pairs::pairs::make_all_pairs;
+use bpo_pairs::responder::{VisionLanguageModel, VisionRequest};
+use bpo_pairs::set_aside::Reason;
+use bpo_pairs::sft::SftSample;
+use bpo_pairs::store::JsonlStore;
+use image::RgbImage;
+
+#[derive(Debug)]
+enum ModelError {
+    TooLong,
+    Down,
+}
+
+impl fmt::Display for ModelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl std::error::Error for ModelError {}
+
+/// Answers with what it was asked; goes down after `calls`.
+struct Model {
+    calls: usize,
+    batches: Vec<usize>,
+}
+
+impl Model {
+    fn new(calls: usize) -> Self {
+        Self { calls, batches: Vec::new() }
+    }
+}
+
+impl VisionLanguageModel for Model {
+    type Error = ModelError;
+
+    fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, ModelError>> {
+        let down = self.batches.len() == self.calls;
+        self.batches.push(requests.len());
+        let answer = |(place, request): (usize, &VisionRequest)| match () {
+            // The first of a batch still gets through.
+            () if down && place > 0 => Err(ModelError::Down),
+            () if request.prompt.contains("How many coins") => Err(ModelError::TooLong),
+            () => {
+                let weakening = request.weakening.as_ref().unwrap();
+                let text = format!(
+                    "{} {} {} {} of {}",
+                    weakening.distortion,
+                    weakening.seed,
+                    request.sampling.seed,
+                    request.history.len(),
+                    requests.len(),
+                );
+                Ok(Generated { text, finish: FinishReason::Stop, tokens: None })
+            }
+        };
+        requests.iter().enumerate().map(answer).collect()
+    }
+
+    fn is_request_error(&self, error: &ModelError) -> bool {
+        matches!(error, ModelError::TooLong)
+    }
+}
+
+/// Appends its seed; fails after `down_at` requests.
+struct Injector {
+    down_at: usize,
+    requests: usize,
+}
+
+impl ErrorInjector for Injector {
+    fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
+        let answer = |request: &InjectionRequest| {
+            self.requests += 1;
+            if self.requests > self.down_at {
+                return Err(InjectionFailure::failed(ModelError::Down));
+            }
+            assert!(!request.question.contains("<image>"));
+            Ok(Injection::new(format!("{} {}", request.answer, request.seed), 1))
+        };
+        requests.iter().map(answer).collect()
+    }
+}
+
+fn samples() -> Vec<SftSample> {
+    let data = llava::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/llava.json")).unwrap();
+    data.samples
+}
+
+/// All images but the astronaut's; the rocket's is empty.
+fn images(dir: &Path) -> ImageRoot {
+    for name in ["cat.png", "coffee.png", "coins.png"] {
+        RgbImage::new(3, 2).save(dir.join(name)).unwrap();
+        fs::rename(dir.join(name), dir.join(name).with_extension("jpg")).unwrap();
+    }
+    fs::write(dir.join("rocket.jpg"), "").unwrap();
+    ImageRoot::new(dir).unwrap()
+}
+
+fn batch(size: usize) -> NonZeroUsize {
+    NonZeroUsize::new(size).unwrap()
+}
+
+fn run_weaken(path: &Path, images: &ImageRoot, model: &mut Model) -> Result<StageSummary, PairsError> {
+    let config = WeakenConfig::default().with_seed(3).with_batch(batch(3));
+    let mut store = JsonlStore::open(path)?;
+    weaken(&samples(), images, model, &config, &mut store, &mut |_: Progress| {})
+}
+
+#[test]
+fn weakening_sets_aside_what_cannot_be_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = images(dir.path());
+    let path = dir.path().join("weakened.jsonl");
+    let summary = run_weaken(&path, &images, &mut Model::new(usize::MAX)).unwrap();
+    assert_eq!((summary.answered, summary.set_aside.total()), (4, 3));
+    for reason in [Reason::ImageMissing, Reason::ImageUnreadable, Reason::RequestFailed] {
+        assert_eq!(summary.set_aside.get(reason), 1, "{reason}");
+    }
+    let text = fs::read_to_string(&path).unwrap();
+    let line = text.lines().find(|line| line.contains("astronaut-0")).unwrap();
+    assert!(line.contains(r#""reason":"image-missing","set_aside":"no image \"astronaut.jpg\""#), "{line}");
+
+    let mut idle = Model::new(0);
+    assert_eq!(run_weaken(&path, &images, &mut idle).unwrap(), summary);
+    assert!(idle.batches.is_empty());
+}
+
+#[test]
+fn weakening_resumes_from_torn_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = images(dir.path());
+    let path = dir.path().join("weakened.jsonl");
+    run_weaken(&path, &images, &mut Model::new(usize::MAX)).unwrap();
+    let undisturbed = fs::read(&path).unwrap();
+    // Every line is torn in several places; the store's own tests try every byte.
+    for cut in (0..undisturbed.len()).step_by(13) {
+        fs::write(&path, &undisturbed[..cut]).unwrap();
+        run_weaken(&path, &images, &mut Model::new(usize::MAX)).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), undisturbed, "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_model_that_goes_down_stops_the_stage_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = images(dir.path());
+    let (path, other) = (dir.path().join("a.jsonl"), dir.path().join("b.jsonl"));
+    let error = run_weaken(&path, &images, &mut Model::new(0)).unwrap_err();
+    let PairsError::Model { id, .. } = error else { panic!("{error}") };
+    assert_eq!(id, "cat-1#0");
+    assert_eq!(JsonlStore::<StageRecord>::open(&path).unwrap().keys(), ["cat-0"]);
+
+    run_weaken(&path, &images, &mut Model::new(usize::MAX)).unwrap();
+    run_weaken(&other, &images, &mut Model::new(usize::MAX)).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), fs::read(&other).unwrap());
+}
+
+#[test]
+fn a_file_of_other_samples_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = images(dir.path());
+    let path = dir.path().join("weakened.jsonl");
+    run_weaken(&path, &images, &mut Model::new(usize::MAX)).unwrap();
+    let mut store = JsonlStore::open(&path).unwrap();
+    let mut resume = |samples: &[SftSample]| {
+        let config = WeakenConfig::default();
+        weaken(samples, &images, &mut Model::new(0), &config, &mut store, &mut |_| {}).unwrap_err()
+    };
+    let mut swapped = samples();
+    swapped.swap(1, 2);
+    assert!(matches!(resume(&swapped), PairsError::OutOfOrder { line: 2, .. }));
+    assert!(matches!(resume(&samples()[..3]), PairsError::OutOfOrder { line: 4, .. }));
+}
+
+#[test]
+fn a_vanished_image_root_is_no_images_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("weakened.jsonl");
+    let root_dir = dir.path().join("images");
+    fs::create_dir(&root_dir).unwrap();
+    let images = ImageRoot::new(&root_dir).unwrap();
+    fs::remove_dir(&root_dir).unwrap();
+    let error = run_weaken(&path, &images, &mut Model::new(0)).unwrap_err();
+    assert!(matches!(error, PairsError::Image(_)), "{error}");
+    assert!(fs::read(&path).unwrap().is_empty());
+}
+
+fn run_inject(path: &Path, injector: &mut dyn ErrorInjector) -> Result<StageSummary, PairsError> {
+    let config = InjectConfig::default().with_batch(batch(3));
+    let mut store = JsonlStore::open(path)?;
+    inject(&samples(), injector, &config, &mut store, &mut |_| {})
+}
+
+#[test]
+fn injection_goes_on_where_its_server_went_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, other) = (dir.path().join("a.jsonl"), dir.path().join("b.jsonl"));
+    for (down_at, done) in [(2, 2), (4, 4), (usize::MAX, 7)] {
+        let outcome = run_inject(&path, &mut Injector { down_at, requests: 0 });
+        assert_eq!(outcome.is_ok(), down_at == usize::MAX);
+        if let Err(error) = outcome {
+            assert!(matches!(error, PairsError::Model { .. }), "{error}");
+        }
+        assert_eq!(JsonlStore::<StageRecord>::open(&path).unwrap().len(), done);
+    }
+    run_inject(&other, &mut Injector { down_at: usize::MAX, requests: 0 }).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), fs::read(&other).unwrap());
+}
+
+struct Refusing;
+
+impl ErrorInjector for Refusing {
+    fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
+        let refused = |_| Err(InjectionFailure::SetAside { reason: Rejection::Refusal, attempts: 2 });
+        requests.iter().map(refused).collect()
+    }
+}
+
+#[test]
+fn refused_rewrites_are_counted_and_not_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("injected.jsonl");
+    let summary = run_inject(&path, &mut Refusing).unwrap();
+    assert_eq!((summary.answered, summary.set_aside.get(Reason::RewriteRefused)), (0, 7));
+    assert_eq!(run_inject(&path, &mut Injector { down_at: 0, requests: 0 }).unwrap(), summary);
+}
+
+struct Mute;
+
+impl ErrorInjector for Mute {
+    fn inject(&mut self, _: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn missing_answers_are_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let outcome = run_inject(&dir.path().join("a.jsonl"), &mut Mute);
+    assert!(matches!(outcome, Err(PairsError::AnswerCount { requests: 3, answers: 0, .. })));
+}
+
+#[test]
+fn answers_become_pairs() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = images(dir.path());
+    let (weakened, injected) = (dir.path().join("weakened.jsonl"), dir.path().join("injected.jsonl"));
+    run_weaken(&weakened, &images, &mut Model::new(usize::MAX)).unwrap();
+    run_inject(&injected, &mut Injector { down_at: usize::MAX, requests: 0 }).unwrap();
+
+    let samples = samples();
+    let stores = [&weakened, &injected].map(|path| JsonlStore::<StageRecord>::open(path).unwrap());
+    let answers = stores.iter().flat_map(|store| store.records().unwrap());
+    let records = assemble(&samples, answers).unwrap();
+    let set = make_all_pairs(&records, &PairFilter::default());
+    let ids: Vec<_> = set.pairs.iter().map(|pair| pair.id.as_str()).collect();
+    let expected = [
+        "cat-0:0>1",
+        "cat-0:0>2",
+        "cat-1#0:0>1",
+        "cat-1#0:0>2",
+        "cat-1#1:0>1",
+        "cat-1#1:0>2",
+        "coffee-0:0>1",
+        "coffee-0:0>2",
+        "rocket-0:0>1",
+        "coins-0:0>1",
+        "astronaut-0:0>1",
+    ];
+    assert_eq!(ids, expected);
+    assert_eq!(set.pairs[8].kind.as_str(), "llm-hal");
+    assert_eq!(set.pairs[4].history, samples[2].history);
+
+    let stray = assemble(&samples[..1], stores[1].records().unwrap());
+    assert!(matches!(stray, Err(PairsError::UnknownId { .. })));
+    let alone = make_all_pairs(&assemble(&samples[..1], []).unwrap(), &PairFilter::default());
+    assert_eq!(alone.set_aside[0].reason, Reason::NoPreference);
+}

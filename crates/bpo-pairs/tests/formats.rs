@@ -1,0 +1,257 @@
+//! LLaVA's and the authors' JSON, pairs in JSON lines, and what is wrong with them.
+
+use std::fs;
+use std::path::Path;
+
+use bpo_pairs::error::PairsError;
+use bpo_pairs::format::llava::SftData;
+use bpo_pairs::format::{bpo, jsonl, llava};
+use bpo_pairs::record::{Completion, CompletionKind, Record};
+use bpo_pairs::set_aside::{Reason, ReasonCounts};
+use bpo_pairs::sft::{SftSample, Turn};
+use proptest::prelude::*;
+
+fn read_llava(json: &str) -> Result<SftData, PairsError> {
+    let mut data = SftData::default();
+    llava::for_each(Path::new("llava.json"), json.as_bytes(), |item| {
+        match item {
+            Ok(sample) => data.samples.push(sample),
+            Err(aside) => data.set_aside.push(aside),
+        }
+        Ok(())
+    })?;
+    Ok(data)
+}
+
+fn ids(samples: &[SftSample]) -> Vec<&str> {
+    samples.iter().map(|sample| sample.id.as_str()).collect()
+}
+
+#[test]
+fn photographs() {
+    let data = llava::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/llava.json")).unwrap();
+    let expected = ["cat-0", "cat-1#0", "cat-1#1", "coffee-0", "rocket-0", "coins-0", "astronaut-0"];
+    assert_eq!(ids(&data.samples), expected);
+    assert_eq!(data.samples[0].prompt, "<image>\nDescribe the image.");
+    assert_eq!(data.samples[1].prompt, "What color are the eyes of the cat?\n<image>");
+    let second = &data.samples[2];
+    assert_eq!(second.prompt, "Is there a dog in the picture?");
+    assert_eq!(
+        second.history,
+        [Turn { prompt: data.samples[1].prompt.clone(), answer: data.samples[1].answer.clone() }]
+    );
+    assert_eq!(data.set_aside.len(), 1);
+    assert_eq!((data.set_aside[0].id.as_str(), data.set_aside[0].reason), ("text-0", Reason::NoImage));
+}
+
+/// A conversation of alternating turns.
+fn conversation(fields: &str, turns: &[&str]) -> String {
+    let turn = |(k, value): (usize, &&str)| {
+        let from = if k % 2 == 0 { "human" } else { "gpt" };
+        serde_json::json!({"from": from, "value": value}).to_string()
+    };
+    let turns: Vec<_> = turns.iter().enumerate().map(turn).collect();
+    format!("{{{fields} \"conversations\": [{}]}}", turns.join(","))
+}
+
+#[test]
+fn llava_ids_may_be_numbers_missing_or_repeated() {
+    let one = |fields| conversation(fields, &["<image>\nWhat?", "A cat."]);
+    let json = [
+        one(r#""id": 7, "image": "a.jpg","#),
+        one(r#""image": ["a.jpg"], "width": 3, "meta": {"deep": [1]},"#),
+        one(r#""id": "7", "image": "a.jpg","#),
+        one(r#""id": null, "image": "a.jpg","#),
+        conversation(r#""id": "7", "image": "a.jpg","#, &["<image>\nWhat?", "A cat.", "Why?", "It is."]),
+    ];
+    let expected = ["7", "1", "7~2", "3", "7~3#0", "7~3#1"];
+    let array = read_llava(&format!("[{}]", json.join(",\n"))).unwrap();
+    assert_eq!(ids(&array.samples), expected);
+    assert_eq!(read_llava(&json.join("\n")).unwrap(), array);
+}
+
+#[test]
+fn llava_conversations_that_cannot_be_used_are_counted() {
+    let image = r#""image": "a.jpg","#;
+    let cases: [(String, &[Reason]); 12] = [
+        (conversation("", &["What?", "A cat."]), &[Reason::NoImage]),
+        (conversation(r#""image": null,"#, &["What?", "A cat."]), &[Reason::NoImage]),
+        (conversation(r#""image": ["a", "b"],"#, &["What?", "A cat."]), &[Reason::SeveralImages]),
+        (conversation(image, &[]), &[Reason::NoTurns]),
+        (conversation(image, &["What?"]), &[Reason::TurnOrder]),
+        (conversation(image, &["What?", "A cat.", "Why?"]), &[Reason::TurnOrder]),
+        (conversation(image, &["<image><image>", "A cat."]), &[Reason::ImageToken]),
+        (conversation(image, &["What?", "<image>"]), &[Reason::ImageToken]),
+        (conversation(image, &["What?", "A cat.", "<image> Why?", "It is."]), &[Reason::ImageToken]),
+        (conversation(image, &["<image>\n", "A cat."]), &[Reason::EmptyPrompt]),
+        (
+            conversation(image, &["What?", " ", "Why?", "It is."]),
+            &[Reason::EmptyAnswer, Reason::BrokenHistory],
+        ),
+        (
+            r#"{"image": "a.jpg", "conversations": [{"from": "system", "value": "x"}]}"#.into(),
+            &[Reason::UnknownRole],
+        ),
+    ];
+    for (json, expected) in cases {
+        let data = read_llava(&json).unwrap();
+        let found: Vec<_> = data.set_aside.iter().map(|aside| aside.reason).collect();
+        assert_eq!((data.samples.len(), found.as_slice()), (0, expected), "{json}");
+    }
+}
+
+#[test]
+fn llava_turns_before_a_broken_one_are_kept() {
+    let json = conversation(r#""id": "a", "image": "a.jpg","#, &["What?", "A cat.", "Why?", ""]);
+    let data = read_llava(&json).unwrap();
+    assert_eq!(ids(&data.samples), ["a#0"]);
+    assert_eq!(data.samples[0].prompt, "<image>\nWhat?");
+    assert_eq!((data.set_aside[0].id.as_str(), data.set_aside[0].reason), ("a#1", Reason::EmptyAnswer));
+}
+
+#[test]
+fn cut_off_json_names_file_record_line_and_column() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cut.json");
+    let good = conversation(r#""image": "a.jpg","#, &["What?", "A cat."]);
+    fs::write(&path, format!("[\n{good},\n{{\"id\": \"x\", \"ima")).unwrap();
+    let error = llava::read(&path).unwrap_err();
+    let PairsError::Json { record, line, column, .. } = error else { panic!("{error}") };
+    assert_eq!((record, line, column), (2, 3, 16));
+    let message = error.to_string();
+    for part in ["cut.json", "record 2", "line 3", "column 16"] {
+        assert!(message.contains(part), "{message}");
+    }
+    fs::write(&path, "").unwrap();
+    assert!(matches!(llava::read(&path), Err(PairsError::Empty { .. })));
+    assert!(matches!(llava::read(dir.path().join("no.json")), Err(PairsError::Io { .. })));
+}
+
+#[test]
+fn the_authors_json_keeps_its_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bpo.json");
+    let authors = concat!(
+        "[\n",
+        r#"{"prompt":"<image>\nWhat?","image":"a.jpg","completions":["#,
+        r#"{"score":1,"response":"A cat.","type":"gt"},{"score":0.5,"response":"A dog.","type":"mine"}]}"#,
+        "\n]\n"
+    );
+    fs::write(&path, authors).unwrap();
+    let data = bpo::read(&path).unwrap();
+    assert_eq!(data.records[0].id, "0");
+    assert_eq!(data.records[0].completions[1].kind, CompletionKind::Other("mine".into()));
+    bpo::write(&path, &data.records).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), authors);
+
+    let loose = r#"[{"id": 4, "extra": [], "prompt": "What?", "image": "a.jpg",
+        "completions": [{"score": 1.0, "response": "A cat.", "type": "gt", "model": "x"}]},
+        {"prompt": "What?", "completions": []}]"#;
+    fs::write(&path, loose).unwrap();
+    let data = bpo::read(&path).unwrap();
+    assert_eq!((data.records[0].id.as_str(), data.records[0].prompt.as_str()), ("4", "<image>\nWhat?"));
+    assert_eq!(data.set_aside.iter().collect::<ReasonCounts>().get(Reason::NoImage), 1);
+}
+
+#[test]
+fn scores_that_json_has_no_word_for_are_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bpo.json");
+    let completion = Completion { response: "a".into(), score: f64::NAN, kind: CompletionKind::Annotated };
+    let record = Record {
+        id: "r".into(),
+        image: "a.jpg".into(),
+        history: vec![],
+        prompt: "<image>\nWhat?".into(),
+        completions: vec![completion],
+    };
+    assert!(matches!(bpo::write(&path, &[record]), Err(PairsError::Score { .. })));
+    assert!(!path.exists());
+}
+
+#[test]
+fn pairs_are_read_from_either_form() {
+    let dir = tempfile::tempdir().unwrap();
+    let (array, lines) = (dir.path().join("any.txt"), dir.path().join("pairs.jsonl"));
+    let json = r#" [{"prompt": "<image>\nWhat?", "image": "a.jpg", "completions": [
+        {"score": 1, "response": "A cat.", "type": "gt"}, {"score": 0, "response": "A dog.", "type": "llm-hal"},
+        {"score": 0, "response": "A cat. ", "type": "mllm-hal"}]}]"#;
+    fs::write(&array, json).unwrap();
+    let set = jsonl::read_pairs(&array).unwrap();
+    assert_eq!(set.pairs.len(), 1);
+    assert_eq!((set.pairs[0].id.as_str(), set.pairs[0].kind.as_str()), ("0:0>1", "llm-hal"));
+    assert_eq!((set.set_aside[0].id.as_str(), set.set_aside[0].reason), ("0:0>2", Reason::Identical));
+
+    jsonl::write_pairs(&lines, &set.pairs).unwrap();
+    assert_eq!(jsonl::read_pairs(&lines).unwrap().pairs, set.pairs);
+    jsonl::write_pairs(&lines, &[]).unwrap();
+    assert!(jsonl::read_pairs(&lines).unwrap().pairs.is_empty());
+
+    let twice = vec![set.pairs[0].clone(); 2];
+    jsonl::write_pairs(&lines, &twice).unwrap();
+    assert!(matches!(jsonl::read_pairs(&lines), Err(PairsError::DuplicateId { line: 2, .. })));
+    let text = fs::read_to_string(&lines).unwrap();
+    fs::write(&lines, &text[..text.len() - 5]).unwrap();
+    assert!(matches!(jsonl::read_pairs(&lines), Err(PairsError::Json { line: 2, record: 2, .. })));
+}
+
+fn completions() -> impl Strategy<Value = Vec<Completion>> {
+    let score = prop_oneof![(-3_i8..3).prop_map(f64::from), prop::num::f64::NORMAL, Just(-0.0)];
+    let completion = ("\\PC{0,8}", score, "gt|llm-hal|mllm-hal|x")
+        .prop_map(|(response, score, kind)| Completion { response, score, kind: CompletionKind::from(kind) });
+    prop::collection::vec(completion, 0..4)
+}
+
+fn records() -> impl Strategy<Value = Vec<Record>> {
+    let record = ("[a-z]{1,4}", "[a-z ?\n\"é猫]{0,12}", any::<bool>(), any::<bool>(), completions());
+    let record = record.prop_map(|(image, text, token_first, history, completions)| {
+        let question = if token_first { format!("<image>\n{text}") } else { format!("{text}\n<image>") };
+        let (history, prompt) = if history {
+            (vec![Turn { prompt: question, answer: text.clone() }], text)
+        } else {
+            (vec![], question)
+        };
+        Record { id: String::new(), image, history, prompt, completions }
+    });
+    let named = |(index, (mut record, bare)): (usize, (Record, bool))| {
+        record.id = if bare { index.to_string() } else { format!("r{index}") };
+        record
+    };
+    prop::collection::vec((record, any::<bool>()), 0..4)
+        .prop_map(move |records| records.into_iter().enumerate().map(named).collect())
+}
+
+proptest! {
+    #[test]
+    fn the_authors_json_round_trips(records in records()) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bpo.json");
+        bpo::write(&path, &records).unwrap();
+        let data = bpo::read(&path).unwrap();
+        prop_assert_eq!(data.records, records);
+        prop_assert!(data.set_aside.is_empty());
+    }
+
+    #[test]
+    fn no_bytes_make_a_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        read_all(&bytes);
+    }
+
+    #[test]
+    fn no_damage_makes_a_reader_panic(cut in 0_usize..2700, at in 0_usize..2700, byte in any::<u8>()) {
+        let mut bytes = include_bytes!("data/llava.json").to_vec();
+        bytes.truncate(cut);
+        if let Some(place) = bytes.get_mut(at) {
+            *place = byte;
+        }
+        read_all(&bytes);
+    }
+}
+
+/// Results do not matter, coming back does.
+fn read_all(bytes: &[u8]) {
+    let path = Path::new("damaged.json");
+    let _ = llava::for_each(path, bytes, |_| Ok(()));
+    let _ = bpo::for_each(path, bytes, |_| Ok(()));
+    let _ = jsonl::read_pairs_from(path, bytes);
+}
