@@ -1,11 +1,9 @@
 //! The changes that an answer allows, and how one is drawn.
 
-use std::collections::HashMap;
-
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::corpus::{Corpus, Evidence, Place, Role};
+use super::corpus::{Company, Corpus, Evidence, Place, Role};
 use super::lexicon;
 use super::rewrite::Replacements;
 use super::token::Word;
@@ -45,7 +43,7 @@ pub(super) struct Slot {
 pub(super) struct Draft<'a> {
     pub corpus: &'a Corpus,
     pub words: &'a [Word<'a>],
-    company: HashMap<u32, u32>,
+    company: Company,
 }
 
 impl<'a> Draft<'a> {

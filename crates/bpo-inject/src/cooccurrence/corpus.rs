@@ -27,6 +27,8 @@ const POOL: usize = 1024;
 const SAMPLE: usize = 128;
 /// Stands for the beginning or end of a clause among the neighbours of a word.
 const BOUNDARY: u32 = 0;
+/// Stands for every word that the data does not have.
+const UNSEEN: u32 = u32::MAX;
 
 /// One word of the data.
 #[derive(Clone, Debug, Default)]
@@ -151,9 +153,9 @@ impl Corpus {
         })
     }
 
-    /// How often each content word shares an answer with the content words of this one.
-    pub fn company(&self, words: &[Word<'_>]) -> HashMap<u32, u32> {
-        let mut company = HashMap::new();
+    /// How often each word of the data shares an answer with the content words of this one.
+    pub fn company(&self, words: &[Word<'_>]) -> Company {
+        let mut counts = vec![0; self.entries.len()];
         let mut own: Vec<u32> = words.iter().filter_map(|word| self.ids.get(&word.lower).copied()).collect();
         own.sort_unstable();
         own.dedup();
@@ -162,11 +164,11 @@ impl Corpus {
             // Spread over the data, so that a sorted file does not bias it.
             for &answer in places.iter().step_by(places.len().div_ceil(SAMPLE).max(1)) {
                 for &other in &self.answers[answer as usize] {
-                    *company.entry(other).or_default() += 1;
+                    counts[other as usize] += 1;
                 }
             }
         }
-        company
+        Company(counts)
     }
 
     /// Words for a role with how common they are between these neighbours and in this company, best first.
@@ -174,13 +176,16 @@ impl Corpus {
         &self,
         role: Role,
         place: Place<'_>,
-        company: &HashMap<u32, u32>,
+        company: &Company,
         evidence: Evidence,
     ) -> Vec<(&str, f64)> {
-        let seen =
-            |id: &&u32| evidence == Evidence::Any || self.beside(**id, place).iter().all(|&count| count > 0);
-        let pool = self.pools[role as usize].iter().filter(seen);
-        sorted(pool.map(|&id| (self.entries[id as usize].text.as_str(), self.weight(id, place, company))))
+        let sides = self.sides(place);
+        let weighed = self.pools[role as usize].iter().filter_map(|&id| {
+            let beside = self.beside(id, sides);
+            let enough = evidence == Evidence::Any || beside.iter().all(|&count| count > 0);
+            enough.then(|| (self.entries[id as usize].text.as_str(), weight(beside, company.with(id))))
+        });
+        sorted(weighed)
     }
 
     /// The same for words of a list, seen in the data or not.
@@ -188,35 +193,42 @@ impl Corpus {
         &self,
         list: &[&'w str],
         place: Place<'_>,
-        company: &HashMap<u32, u32>,
+        company: &Company,
     ) -> Vec<(&'w str, f64)> {
-        let unseen = u32::MAX;
+        let sides = self.sides(place);
         sorted(list.iter().map(|&word| {
-            let id = self.ids.get(word).copied().unwrap_or(unseen);
-            (word, self.weight(id, place, company))
+            let id = self.id(word);
+            (word, weight(self.beside(id, sides), company.with(id)))
         }))
     }
 
-    /// Product of square roots: each kind of evidence counts, none rules alone, and the unseen stays possible.
-    fn weight(&self, id: u32, place: Place<'_>, company: &HashMap<u32, u32>) -> f64 {
-        let [before, after] = self.beside(id, place);
-        let together = company.get(&id).copied().unwrap_or(0);
-        [before, after, together].into_iter().map(|count| 0.2 + f64::from(count).sqrt()).product()
+    /// The neighbours of a place as the data knows them.
+    fn sides(&self, place: Place<'_>) -> [u32; 2] {
+        [place.before, place.after].map(|word| word.map_or(BOUNDARY, |word| self.id(word)))
     }
 
     /// How often a word was seen after the neighbour before a place, and before the one after it.
-    fn beside(&self, id: u32, place: Place<'_>) -> [u32; 2] {
-        let neighbour = |word: Option<&str>| word.map_or(Some(BOUNDARY), |word| self.id(word));
-        let seen =
-            |pair: Option<(u32, u32)>| pair.and_then(|pair| self.neighbours.get(&pair)).copied().unwrap_or(0);
-        [
-            seen(neighbour(place.before).map(|before| (before, id))),
-            seen(neighbour(place.after).map(|after| (id, after))),
-        ]
+    fn beside(&self, id: u32, [before, after]: [u32; 2]) -> [u32; 2] {
+        [(before, id), (id, after)].map(|pair| self.neighbours.get(&pair).copied().unwrap_or(0))
     }
 
-    fn id(&self, lower: &str) -> Option<u32> {
-        self.ids.get(if lower == "an" { "a" } else { lower }).copied()
+    fn id(&self, lower: &str) -> u32 {
+        self.ids.get(if lower == "an" { "a" } else { lower }).copied().unwrap_or(UNSEEN)
+    }
+}
+
+/// Product of square roots: each kind of evidence counts, none rules alone, and the unseen stays possible.
+fn weight([before, after]: [u32; 2], together: u32) -> f64 {
+    [before, after, together].into_iter().map(|count| 0.2 + f64::from(count).sqrt()).product()
+}
+
+/// For each word of the data, how often it shares an answer with the words of one answer.
+#[derive(Clone, Debug)]
+pub(super) struct Company(Vec<u32>);
+
+impl Company {
+    fn with(&self, id: u32) -> u32 {
+        self.0.get(id as usize).copied().unwrap_or(0)
     }
 }
 
