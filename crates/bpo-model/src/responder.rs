@@ -61,11 +61,10 @@ impl VisionLanguageModel for LlavaResponder {
     fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, ModelError>> {
         let prompts: Vec<_> = requests.iter().map(|request| self.prompt(request)).collect();
         let good: Vec<_> = prompts.iter().filter_map(|prompt| prompt.as_ref().ok().cloned()).collect();
-        let eos = [self.processor.text.special().eos.id];
-        let mut answers = match self.model.generate(&good, &eos, self.adapters) {
+        let mut answers = match self.model.generate(&good, self.processor.text.eos_ids(), self.adapters) {
             Ok(answers) => answers.into_iter(),
             // a batch fails as one only where a prompt and its image do not fit; ask one by one to name it
-            Err(_) if good.len() > 1 => {
+            Err(_) if requests.len() > 1 => {
                 return requests
                     .iter()
                     .flat_map(|request| self.respond(std::slice::from_ref(request)))
@@ -85,5 +84,18 @@ impl VisionLanguageModel for LlavaResponder {
                 })
             })
             .collect()
+    }
+
+    /// Prompts and images that this model can never take; a failing template or device would fail for others too.
+    fn is_request_error(&self, error: &ModelError) -> bool {
+        use ProcessorError as P;
+        match error {
+            ModelError::ContextTooShort { .. } | ModelError::ImageTokens { .. } | ModelError::Image { .. } => true,
+            ModelError::Processor(error) => matches!(
+                error,
+                P::PromptTooLong { .. } | P::ImageTokens { .. } | P::EmptyImage { .. } | P::ImageTooLarge { .. }
+            ),
+            _ => false,
+        }
     }
 }

@@ -80,6 +80,11 @@ impl Llava {
         Ok(model)
     }
 
+    /// A model of the given shape with random weights, for tests and benchmarks. All parameters come frozen.
+    pub fn random(config: LlavaConfig, seed: u64, options: &LoadOptions, device: &Device) -> Self {
+        Self::load(&mut WeightLoader::random(seed, options.dtype, device), config)
+    }
+
     fn load(weights: &mut WeightLoader, config: LlavaConfig) -> Self {
         let text = &config.text_config;
         // some checkpoints say nothing about tying and simply have no head

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use burn::module::Param;
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use super::index::WeightIndex;
 use crate::error::{ModelError, WeightProblems};
@@ -14,14 +16,33 @@ use crate::error::{ModelError, WeightProblems};
 /// Each tensor is converted and moved to the device on its own, so that no second copy of the model ever exists.
 pub struct WeightLoader {
     dir: PathBuf,
-    index: WeightIndex,
+    source: Source,
     device: Device,
     dtype: FloatDType,
     asked: BTreeSet<String>,
     problems: WeightProblems,
 }
 
+/// Where weights come from.
+enum Source {
+    Files(WeightIndex),
+    /// Normal draws, matrices scaled by `1/sqrt(d_in)`, norms around one.
+    Random(ChaCha8Rng),
+}
+
 impl WeightLoader {
+    /// Random weights instead of a checkpoint: the same seed gives the same model on every device.
+    pub fn random(seed: u64, dtype: FloatDType, device: &Device) -> Self {
+        Self {
+            dir: PathBuf::new(),
+            source: Source::Random(ChaCha8Rng::seed_from_u64(seed)),
+            device: device.clone(),
+            dtype,
+            asked: BTreeSet::new(),
+            problems: WeightProblems::default(),
+        }
+    }
+
     /// Opens the weights of a checkpoint directory.
     ///
     /// # Errors
@@ -33,12 +54,16 @@ impl WeightLoader {
     /// Loads from an opened index; `dir` is for messages.
     pub fn new(dir: &Path, index: WeightIndex, dtype: FloatDType, device: &Device) -> Self {
         let problems = WeightProblems { repeated: index.repeated().to_vec(), ..WeightProblems::default() };
-        Self { dir: dir.into(), index, device: device.clone(), dtype, asked: BTreeSet::new(), problems }
+        let source = Source::Files(index);
+        Self { dir: dir.into(), source, device: device.clone(), dtype, asked: BTreeSet::new(), problems }
     }
 
     /// Whether the files hold this weight.
     pub fn has(&self, name: &str) -> bool {
-        self.index.entries().contains_key(name)
+        match &self.source {
+            Source::Files(index) => index.entries().contains_key(name),
+            Source::Random(_) => false,
+        }
     }
 
     /// A weight of the given shape, as a frozen parameter.
@@ -51,25 +76,15 @@ impl WeightLoader {
     /// As [`param`](Self::param), the tensor alone.
     pub fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Tensor<D> {
         self.asked.insert(name.to_owned());
-        let data = match self.index.entries().get(name) {
-            None => {
-                self.problems.missing.push(name.to_owned());
-                None
-            }
-            Some(entry) if entry.shape != shape => {
-                self.problems.misshapen.push((name.to_owned(), shape.to_vec(), entry.shape.clone()));
-                None
-            }
-            Some(entry) => {
-                let data = self.index.data(entry).map(|data| data.convert_dtype(self.dtype.into()));
-                if data.is_none() {
-                    self.problems.mistyped.push((name.to_owned(), format!("{:?}", entry.dtype)));
-                }
-                data
-            }
+        let data = match &mut self.source {
+            Source::Files(index) => stored(index, name, &shape, &mut self.problems),
+            Source::Random(rng) => Some(drawn(rng, name, &shape)),
         };
         match data {
-            Some(data) => Tensor::from_data(data, (&self.device, self.dtype.into())),
+            Some(data) => Tensor::from_data(
+                data.convert_dtype(self.dtype.into()),
+                (&self.device, self.dtype.into()),
+            ),
             None => Tensor::zeros([1; D], (&self.device, self.dtype.into())),
         }
     }
@@ -90,6 +105,43 @@ impl WeightLoader {
         }
         Ok(())
     }
+}
+
+/// A weight of the files, or a note of what is wrong with it.
+fn stored(
+    index: &WeightIndex,
+    name: &str,
+    shape: &[usize],
+    problems: &mut WeightProblems,
+) -> Option<TensorData> {
+    let Some(entry) = index.entries().get(name) else {
+        problems.missing.push(name.to_owned());
+        return None;
+    };
+    if entry.shape != shape {
+        problems.misshapen.push((name.to_owned(), shape.to_vec(), entry.shape.clone()));
+        return None;
+    }
+    let data = index.data(entry);
+    if data.is_none() {
+        problems.mistyped.push((name.to_owned(), format!("{:?}", entry.dtype)));
+    }
+    data
+}
+
+fn drawn(rng: &mut ChaCha8Rng, name: &str, shape: &[usize]) -> TensorData {
+    let count = shape.iter().product::<usize>();
+    let d_in = (count / shape[0]).max(1) as f32;
+    let (center, spread) = match shape.len() {
+        1 if name.contains("norm") && name.ends_with("weight") => (1.0, 0.1),
+        1 => (0.0, 0.02),
+        _ if name.contains("embed") => (0.0, 1.0),
+        _ => (0.0, d_in.sqrt().recip()),
+    };
+    // the sum of twelve uniform draws is normal enough for weights, and needs no logarithm
+    let mut normal = || (0..12).map(|_| rng.random::<f32>()).sum::<f32>() - 6.0;
+    let values: Vec<f32> = (0..count).map(|_| center + spread * normal()).collect();
+    TensorData::new(values, shape.to_vec())
 }
 
 /// Weights that a LLaVA-1.5 checkpoint has and never runs: what lies behind the chosen vision layer, and buffers.

@@ -1,0 +1,218 @@
+//! Checkpoints in all the forms that they come in, and broken ones.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bpo_model::processor::PixelValues;
+use bpo_model::{Adapters, Llava, LoadOptions, ModelError};
+use burn::tensor::{DType, TensorData};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Value, json};
+use support::{Golden, close, device, floats, read_json};
+
+/// A copy of the golden checkpoint that can be changed.
+struct Checkpoint {
+    dir: tempfile::TempDir,
+    tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
+}
+
+impl Checkpoint {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let golden = Golden::open().checkpoint();
+        for file in std::fs::read_dir(&golden).unwrap() {
+            let path = file.unwrap().path();
+            std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+        }
+        let bytes = std::fs::read(golden.join("model.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let tensors = file
+            .iter()
+            .map(|(name, view)| {
+                (name.to_owned(), (view.dtype(), view.shape().to_vec(), view.data().to_vec()))
+            })
+            .collect();
+        Self { dir, tensors }
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn write(&self, file: &str, keep: impl Fn(usize) -> bool) {
+        let views = self
+            .tensors
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| keep(*i))
+            .map(|(_, (name, (dtype, shape, data)))| (name, TensorView::new(*dtype, shape.clone(), data).unwrap()));
+        let bytes = safetensors::serialize(views, None).unwrap();
+        std::fs::write(self.path().join(file), bytes).unwrap();
+    }
+
+    fn rewrite(&self) {
+        self.write("model.safetensors", |_| true);
+    }
+
+    fn set_config(&self, pointer: &str, value: Value) {
+        let path = self.path().join("config.json");
+        let mut config = read_json(&path);
+        *config.pointer_mut(pointer).unwrap() = value;
+        std::fs::write(path, config.to_string()).unwrap();
+    }
+
+    fn load(&self) -> Result<Llava, ModelError> {
+        Llava::from_pretrained(self.path(), &LoadOptions::default(), &device())
+    }
+
+    /// Logits of the first golden prompt.
+    fn logits(&self) -> Vec<f32> {
+        let golden = Golden::open();
+        let (values, shape) = golden.floats("clean.pixel_values");
+        let size: usize = shape[1..].iter().product();
+        let pixels = PixelValues {
+            data: values[..size].to_vec(),
+            channels: shape[1],
+            height: shape[2],
+            width: shape[3],
+        };
+        let model = self.load().unwrap();
+        floats(model.logits(&golden.ids("p0.prompt_ids"), Some(&pixels), Adapters::On).unwrap())
+    }
+}
+
+#[test]
+fn shards_and_one_file_are_the_same_model() {
+    let checkpoint = Checkpoint::new();
+    let expected = checkpoint.logits();
+    let half = checkpoint.tensors.len() / 2;
+    let shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+    checkpoint.write(shards[0], |i| i < half);
+    checkpoint.write(shards[1], |i| i >= half);
+    let map: BTreeMap<_, _> =
+        checkpoint.tensors.keys().enumerate().map(|(i, name)| (name.clone(), shards[usize::from(i >= half)])).collect();
+    let index = json!({"metadata": {}, "weight_map": map});
+    std::fs::write(checkpoint.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
+    std::fs::remove_file(checkpoint.path().join("model.safetensors")).unwrap();
+    assert_eq!(checkpoint.logits(), expected);
+
+    std::fs::remove_file(checkpoint.path().join(shards[1])).unwrap();
+    let error = checkpoint.load().unwrap_err().to_string();
+    assert!(error.contains(shards[1]), "{error}");
+}
+
+#[test]
+fn names_of_transformers_5_are_understood() {
+    let mut checkpoint = Checkpoint::new();
+    let expected = checkpoint.logits();
+    let renamed = |name: &str| match name.split_once('.').unwrap() {
+        ("language_model", rest) if rest.starts_with("lm_head") => rest.to_owned(),
+        ("language_model", rest) => format!("model.language_model.{}", rest.strip_prefix("model.").unwrap_or(rest)),
+        ("vision_tower", rest) => {
+            format!("model.vision_tower.{}", rest.strip_prefix("vision_model.").unwrap_or(rest))
+        }
+        _ => format!("model.{name}"),
+    };
+    checkpoint.tensors = checkpoint.tensors.iter().map(|(name, tensor)| (renamed(name), tensor.clone())).collect();
+    checkpoint.rewrite();
+    assert_eq!(checkpoint.logits(), expected);
+}
+
+#[test]
+fn half_precision_files_load_as_what_is_asked_for() {
+    for (stored, dtype) in [(Dtype::F16, DType::F16), (Dtype::BF16, DType::BF16)] {
+        let mut checkpoint = Checkpoint::new();
+        let expected = checkpoint.logits();
+        for (kept, shape, data) in checkpoint.tensors.values_mut() {
+            let values = TensorData::from_bytes_vec(data.clone(), shape.clone(), DType::F32).convert_dtype(dtype);
+            (*kept, *data) = (stored, values.into_bytes().to_vec());
+        }
+        checkpoint.rewrite();
+        // what is lost is the rounding of the weights
+        close(&checkpoint.logits(), &expected, 0.05, &format!("{stored:?}"));
+    }
+}
+
+#[test]
+fn all_that_is_wrong_with_the_weights_is_said_at_once() {
+    let mut checkpoint = Checkpoint::new();
+    let names: Vec<_> = checkpoint.tensors.keys().filter(|name| name.contains("layers.0.mlp")).cloned().collect();
+    let [missing, misshapen, mistyped, ..] = names.as_slice() else { panic!("{names:?}") };
+    checkpoint.tensors.remove(missing);
+    checkpoint.tensors.get_mut(misshapen).unwrap().1.reverse();
+    let mut bigger = checkpoint.tensors[misshapen].1.clone();
+    bigger.push(1);
+    checkpoint.tensors.get_mut(misshapen).unwrap().1 = bigger;
+    checkpoint.tensors.get_mut(mistyped).unwrap().0 = Dtype::I32;
+    checkpoint.tensors.insert("something.else".into(), (Dtype::U8, vec![1], vec![0]));
+    checkpoint.rewrite();
+    let error = checkpoint.load().unwrap_err();
+    let ModelError::Weights { problems, .. } = &error else { panic!("{error}") };
+    assert_eq!(
+        (problems.missing.len(), problems.misshapen.len(), problems.mistyped.len(), problems.extra.len()),
+        (1, 1, 1, 1),
+        "{error}"
+    );
+    for name in [missing, misshapen, mistyped] {
+        let name = bpo_model::weights::canonical(name);
+        assert!(error.to_string().contains(&name), "{name} in {error}");
+    }
+}
+
+#[test]
+fn broken_files_are_named() {
+    let checkpoint = Checkpoint::new();
+    let weights = checkpoint.path().join("model.safetensors");
+    let whole = std::fs::read(&weights).unwrap();
+    for length in [0, 5, 100, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&weights, &whole[..length]).unwrap();
+        let error = checkpoint.load().unwrap_err().to_string();
+        assert!(error.contains("model.safetensors"), "{length} bytes: {error}");
+    }
+    std::fs::remove_file(&weights).unwrap();
+    assert!(matches!(checkpoint.load(), Err(ModelError::NoWeights { .. })));
+}
+
+#[test]
+fn a_configuration_that_is_not_supported_names_its_key() {
+    for (pointer, value, expected) in [
+        ("/text_config/rope_parameters/rope_type", json!("yarn"), "yarn"),
+        ("/vision_feature_layer", json!(-99), "vision_feature_layer"),
+        ("/vision_config/patch_size", json!(0), "patch_size"),
+        ("/text_config/num_key_value_heads", json!(3), "num_key_value_heads"),
+        ("/text_config/model_type", json!("mistral"), "mistral"),
+        ("/vision_config/hidden_act", json!("tanhshrink"), "tanhshrink"),
+    ] {
+        let checkpoint = Checkpoint::new();
+        checkpoint.set_config(pointer, value);
+        let error = checkpoint.load().unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("config.json"), "{pointer}: {error}");
+    }
+}
+
+/// Linear scaling by a factor is the same as positions divided by it.
+#[test]
+fn rotary_scaling_changes_the_result() {
+    let checkpoint = Checkpoint::new();
+    let plain = checkpoint.logits();
+    let rope = |parameters: Value| {
+        checkpoint.set_config("/text_config/rope_parameters", parameters);
+        checkpoint.logits()
+    };
+    let unscaled = rope(json!({"rope_type": "linear", "factor": 1.0, "rope_theta": 10000.0}));
+    let linear = rope(json!({"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}));
+    let llama3 = rope(json!({
+        "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }));
+    let theta = read_json(&Golden::open().checkpoint().join("config.json"));
+    if theta.pointer("/text_config/rope_parameters/rope_theta") == Some(&json!(10000.0)) {
+        assert_eq!(unscaled, plain);
+    }
+    assert_ne!(linear, unscaled);
+    assert_ne!(llama3, unscaled);
+    assert_ne!(llama3, linear);
+}

@@ -1,0 +1,43 @@
+//! An error injector of one's own: swaps left and right, and leaves alone what has neither.
+//!
+//! ```sh
+//! cargo run -p bpo-examples --example own_injector
+//! ```
+
+use bpo::inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
+
+/// Turns every "left" into "right" and the other way round.
+struct Mirror;
+
+impl ErrorInjector for Mirror {
+    fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
+        requests
+            .iter()
+            .map(|request| {
+                let mirrored = request.answer.split(' ').map(|word| match word {
+                    "left" => "right",
+                    "right" => "left",
+                    other => other,
+                });
+                let text = mirrored.collect::<Vec<_>>().join(" ");
+                match text == request.answer {
+                    true => Err(InjectionFailure::SetAside { reason: Rejection::Identical, attempts: 1 }),
+                    false => Ok(Injection::new(text, 1)),
+                }
+            })
+            .collect()
+    }
+}
+
+fn main() {
+    let requests = [
+        InjectionRequest::new("Where is the cup?", "The cup is left of the plate.", 0),
+        InjectionRequest::new("What is it?", "It is a cup.", 1),
+    ];
+    for (request, injected) in requests.iter().zip(Mirror.inject(&requests)) {
+        match injected {
+            Ok(injection) => println!("{}  ->  {}", request.answer, injection.text),
+            Err(failure) => println!("{}  ->  {failure}", request.answer),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The DPO loss in a training loop of one's own: no trainer, no pipeline, a model that is three lines of burn.
+//!
+//! ```sh
+//! cargo run -p bpo-examples --example own_loop
+//! ```
+
+use bpo::burn::module::Module;
+use bpo::burn::nn::{Linear, LinearConfig};
+use bpo::burn::optim::{AdamWConfig, GradientsParams};
+use bpo::burn::tensor::activation::log_softmax;
+use bpo::burn::tensor::{Device, Int, Tensor};
+use bpo::dpo::logps::PairLogps;
+use bpo::dpo::loss::sigmoid_loss;
+
+/// Log-probability of each answer token given its features: `[pairs, features]` and `[pairs]` to `[pairs]`.
+fn logps(model: &Linear, features: Tensor<2>, answers: Tensor<1, Int>) -> Tensor<1> {
+    log_softmax(model.forward(features), 1).gather(1, answers.unsqueeze_dim(1)).squeeze_dim::<1>(1)
+}
+
+fn main() {
+    let device = Device::flex().autodiff();
+    let mut policy = LinearConfig::new(4, 8).init(&device);
+    let reference = policy.valid();
+    let features = || Tensor::<2>::from_floats([[1.0, 0.0, 0.5, -1.0], [0.0, 1.0, -0.5, 2.0]], &device);
+    let (chosen, rejected) =
+        (|| Tensor::<1, Int>::from_ints([3, 5], &device), || Tensor::<1, Int>::from_ints([1, 2], &device));
+
+    // the reference never changes and needs no tape
+    let plain = PairLogps {
+        chosen: logps(&reference, features().inner(), chosen().inner()),
+        rejected: logps(&reference, features().inner(), rejected().inner()),
+    };
+    let mut optimizer = AdamWConfig::new().init();
+    for step in 0..50 {
+        let pairs = PairLogps {
+            chosen: logps(&policy, features(), chosen()),
+            rejected: logps(&policy, features(), rejected()),
+        };
+        let fixed = PairLogps {
+            chosen: Tensor::from_inner(plain.chosen.clone()),
+            rejected: Tensor::from_inner(plain.rejected.clone()),
+        };
+        let output = sigmoid_loss(&pairs, &fixed, 0.5, 0.0);
+        let margin = (output.chosen_rewards - output.rejected_rewards).mean().into_scalar::<f32>();
+        let loss = output.losses.mean();
+        if step % 10 == 0 {
+            println!("step {step:2}  loss {:.4}  reward margin {margin:.4}", loss.clone().into_scalar::<f32>());
+        }
+        let gradients = GradientsParams::from_grads(loss.backward(), &policy);
+        policy = optimizer.step(0.02, policy, gradients);
+    }
+}

@@ -1,0 +1,38 @@
+//! Which of two answers does a checkpoint find likelier? Log-probabilities of answers about an image.
+//!
+//! ```sh
+//! cargo run --release -p bpo-examples --example score -- \
+//!   crates/bpo-model/tests/golden/tiny-llava examples/data/photos/cat.jpg \
+//!   "Describe the image." "A tabby cat with green eyes." "A brown dog on a sofa."
+//! ```
+
+use std::error::Error;
+use std::path::Path;
+
+use bpo::burn::tensor::Device;
+use bpo::distort::{Limits, load_rgb};
+use bpo::model::llava::ScoreBatch;
+use bpo::model::processor::Processor;
+use bpo::model::{Adapters, Llava, LoadOptions};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [model, image, prompt, answers @ ..] = arguments.as_slice() else {
+        return Err("usage: score MODEL IMAGE PROMPT ANSWER...".into());
+    };
+    let processor = Processor::from_dir(model)?;
+    let model = Llava::from_pretrained(Path::new(model), &LoadOptions::default(), &Device::flex())?;
+
+    let pixels = processor.image.process(&load_rgb(image, &Limits::default())?)?;
+    let image_tokens = model.config().image_tokens();
+    let tokenized: Result<Vec<_>, _> =
+        answers.iter().map(|answer| processor.answered_ids(&[], prompt, answer, image_tokens)).collect();
+    // one group: the image and the prompt are computed once for all answers
+    let batch = ScoreBatch::new(model.config(), vec![pixels], &[(Some(0), tokenized?)])?;
+    let (logps, _mask) = model.completion_logps(&batch, Adapters::On)?;
+    let sums = logps.sum_dim(1).into_data();
+    for (answer, sum) in answers.iter().zip(sums.iter::<f32>()) {
+        println!("{sum:10.3} nats  {answer}");
+    }
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! The examples are the targets beside this folder; `cargo run -p bpo-examples --example score`.
