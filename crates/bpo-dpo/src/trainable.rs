@@ -1,7 +1,7 @@
 //! The trainable parameters of a module, by path.
 //!
 //! A parameter is trainable if it requires a gradient, so the module must be in training
-//! ([`Module::train`](burn::module::Module::train), not `valid`).
+//! ([`Module::train`], not `valid`).
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
