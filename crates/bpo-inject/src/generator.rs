@@ -96,4 +96,10 @@ pub trait TextGenerator {
 
     /// One result per request, in order; a bad item does not fail the batch.
     fn generate(&mut self, requests: &[TextRequest]) -> Vec<Result<Generated, Self::Error>>;
+
+    /// Whether an error is the request's own fault, so that asking again would not help; false when it is the
+    /// generator's, as when a server is down.
+    fn is_request_error(&self, _error: &Self::Error) -> bool {
+        false
+    }
 }

@@ -51,6 +51,12 @@ pub enum InjectionFailure {
         /// Drafts made.
         attempts: u32,
     },
+    /// The generator can never take this request, for instance because it is longer than its context.
+    #[error("the generator refuses the request")]
+    Refused {
+        /// What it says.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// There was no draft to judge, for instance because the server is down: the sample can be tried again.
     #[error("no draft to judge")]
     Failed {
@@ -69,7 +75,7 @@ impl InjectionFailure {
     pub fn rejection(&self) -> Option<Rejection> {
         match self {
             Self::SetAside { reason, .. } => Some(*reason),
-            Self::Failed { .. } => None,
+            Self::Refused { .. } | Self::Failed { .. } => None,
         }
     }
 }

@@ -169,6 +169,9 @@ impl<G: TextGenerator> ErrorInjector for LlmInjector<G> {
                     None => {
                         Some(Err(InjectionFailure::failed(InjectError::MissingResult { expected, found })))
                     }
+                    Some(Err(error)) if self.generator.is_request_error(&error) => {
+                        Some(Err(InjectionFailure::Refused { source: Box::new(error) }))
+                    }
                     Some(Err(error)) => Some(Err(InjectionFailure::failed(error))),
                     Some(Ok(draft)) => match self.judge(&draft, &item.prompt, &requests[index]) {
                         Ok(text) => Some(Ok(Injection::new(text, attempt))),

@@ -144,13 +144,15 @@ fn results_keep_their_order_and_one_failure_stays_alone() {
         (0..12).map(|i| if i == 5 { "fail".into() } else { format!("prompt {i}") }).collect();
     let requests: Vec<TextRequest> = prompts.iter().map(|prompt| request(prompt)).collect();
     let config = config(&server.url).with_max_concurrency(4);
-    let results = OpenAiClient::new(config, None).unwrap().generate(&requests);
+    let mut client = OpenAiClient::new(config, None).unwrap();
+    let results = client.generate(&requests);
     assert_eq!(results.len(), 12);
     for (i, result) in results.iter().enumerate() {
         match result {
             Ok(generated) => assert_eq!(generated.text, prompts[i]),
             Err(error) => {
-                assert!(i == 5 && matches!(error, InjectError::Status { status: 400, .. }), "{i}: {error}")
+                assert!(i == 5 && matches!(error, InjectError::Status { status: 400, .. }), "{i}: {error}");
+                assert!(client.is_request_error(error), "asking again would not help");
             }
         }
     }

@@ -194,6 +194,11 @@ impl TextGenerator for OpenAiClient {
         finished.sort_unstable_by_key(|(index, _)| *index);
         finished.into_iter().map(|(_, result)| result).collect()
     }
+
+    /// Bad request, content too large, unprocessable: said of this request, and never retried.
+    fn is_request_error(&self, error: &InjectError) -> bool {
+        matches!(error, InjectError::Status { status: 400 | 413 | 422, .. })
+    }
 }
 
 fn claim<'a>(next: &AtomicUsize, requests: &'a [TextRequest]) -> Option<(usize, &'a TextRequest)> {

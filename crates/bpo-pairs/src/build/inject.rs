@@ -100,17 +100,21 @@ fn record(
             response: injection.text,
             finish: None,
         })),
-        Err(failure) => match failure.rejection() {
-            Some(rejection) => {
-                let aside = SetAside::new(id, reason(rejection)).with_detail(describe(&failure));
-                Ok(StageRecord::SetAside(aside))
-            }
-            None => Err(PairsError::Model { stage: Stage::Inject.as_str(), id, source: Box::new(failure) }),
-        },
+        Err(failure) => {
+            let reason = match &failure {
+                InjectionFailure::SetAside { reason, .. } => rewrite_reason(*reason),
+                InjectionFailure::Refused { .. } => Reason::RequestFailed,
+                _ => {
+                    let source = Box::new(failure);
+                    return Err(PairsError::Model { stage: Stage::Inject.as_str(), id, source });
+                }
+            };
+            Ok(StageRecord::SetAside(SetAside::new(id, reason).with_detail(describe(&failure))))
+        }
     }
 }
 
-fn reason(rejection: Rejection) -> Reason {
+fn rewrite_reason(rejection: Rejection) -> Reason {
     match rejection {
         Rejection::Empty => Reason::RewriteEmpty,
         Rejection::Identical => Reason::RewriteIdentical,
