@@ -7,7 +7,7 @@ use crate::error::ModelError;
 use crate::generate::Prompt;
 use crate::llava::Llava;
 use crate::lora::Adapters;
-use crate::processor::{Processor, Turn};
+use crate::processor::{Processor, ProcessorError, Turn};
 
 /// A model with its processor.
 pub struct LlavaResponder {

@@ -94,9 +94,10 @@ impl WeightLoader {
     /// # Errors
     /// If any weight was missing, misshapen, of another type or there twice; all of them are listed.
     pub fn finish(mut self) -> Result<(), ModelError> {
-        let extra =
-            self.index.entries().keys().filter(|name| !self.asked.contains(*name) && !is_unused(name));
-        self.problems.extra = extra.cloned().collect();
+        if let Source::Files(index) = &self.source {
+            let extra = index.entries().keys().filter(|name| !self.asked.contains(*name) && !is_unused(name));
+            self.problems.extra = extra.cloned().collect();
+        }
         if self.problems.is_fatal() {
             return Err(ModelError::Weights { dir: self.dir, problems: self.problems });
         }
