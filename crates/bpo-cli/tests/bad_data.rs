@@ -1,0 +1,209 @@
+//! Data, images and servers that cannot be used.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use common::server::Server;
+use common::{Outcome, bpo, checkpoint, photos, read_lines, tiny, write_pairs, write_samples};
+
+#[test]
+fn data_that_is_cut_off_is_named_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("cut.json");
+    let whole = fs::read_to_string(photos().join("llava.json")).unwrap();
+    let cut = whole.find("\"rocket-0\"").unwrap();
+    fs::write(&data, &whole[..cut]).unwrap();
+    let line = format!("line {}", whole[..cut].lines().count());
+    bpo(arguments!["inject", "--data", &data, "--out", dir.path().join("out.jsonl")])
+        .fails_naming(&["cut.json", "record 4", &line, "column"]);
+    fs::write(&data, "").unwrap();
+    bpo(arguments!["inject", "--data", &data, "--out", dir.path().join("out.jsonl")]).fails_naming(&["cut.json is empty"]);
+    fs::write(&data, "[]").unwrap();
+    bpo(arguments!["inject", "--data", &data, "--out", dir.path().join("out.jsonl")])
+        .fails_naming(&["cut.json", "no sample is left"]);
+}
+
+#[test]
+fn pairs_that_are_cut_off_are_named_with_their_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let pairs = dir.path().join("cut.jsonl");
+    write_pairs(&pairs, &[("a", "cat.jpg", "What?", "A cat.", "A dog."), ("b", "cat.jpg", "What?", "A cat.", "A dog.")]);
+    let whole = fs::read_to_string(&pairs).unwrap();
+    fs::write(&pairs, &whole[..whole.len() - 9]).unwrap();
+    bpo(arguments!["score", "--model", tiny(), "--pairs", &pairs, "--images", photos()])
+        .fails_naming(&["cut.jsonl", "record 2, line 2, column"]);
+}
+
+/// A BMP that says how large it is, whatever follows.
+fn bitmap(width: u32, height: u32) -> Vec<u8> {
+    let row = (width * 3).next_multiple_of(4);
+    let mut bytes = b"BM".to_vec();
+    for word in [54 + row * height, 0, 54, 40, width, height, 1 | 24 << 16, 0, row * height, 2835, 2835, 0, 0] {
+        bytes.extend(word.to_le_bytes());
+    }
+    bytes.resize(54 + (row * height) as usize, 128);
+    bytes
+}
+
+#[test]
+fn images_that_cannot_be_used_are_set_aside_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = dir.path().join("images");
+    fs::create_dir(&images).unwrap();
+    fs::copy(photos().join("cat.jpg"), images.join("cat.jpg")).unwrap();
+    fs::write(images.join("zero.jpg"), "").unwrap();
+    fs::write(images.join("text.jpg"), "no picture at all").unwrap();
+    fs::write(images.join("wide.bmp"), bitmap(30_000, 1)).unwrap();
+    fs::write(dir.path().join("outside.bmp"), bitmap(8, 8)).unwrap();
+    let jpeg = fs::read(photos().join("coins.jpg")).unwrap();
+    fs::write(images.join("half.jpg"), &jpeg[..jpeg.len() / 2]).unwrap();
+    let absolute = images.join("cat.jpg");
+    let mut cases = vec![
+        ("good", "cat.jpg", None),
+        ("missing", "unicorn.jpg", Some("image-missing")),
+        ("zero", "zero.jpg", Some("image-unreadable")),
+        ("text", "text.jpg", Some("image-unreadable")),
+        ("half", "half.jpg", Some("image-unreadable")),
+        ("wide", "wide.bmp", Some("image-too-large")),
+        ("parent", "../outside.bmp", Some("image-outside")),
+        ("absolute", absolute.to_str().unwrap(), Some("image-outside")),
+    ];
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("../outside.bmp", images.join("link.bmp")).unwrap();
+        cases.push(("link", "link.bmp", Some("image-outside")));
+    }
+    let samples: Vec<_> = cases.iter().map(|(id, image, _)| (*id, *image, "What is it?", "A cat.")).collect();
+    let data = dir.path().join("llava.json");
+    write_samples(&data, &samples);
+    let out = dir.path().join("weakened.jsonl");
+    bpo(arguments![
+        "weaken", "--model", tiny(), "--data", data, "--images", images, "--out", &out, "--max-new-tokens", "2",
+    ])
+    .succeeds()
+    .says(&format!("1 answers, {} set aside", cases.len() - 1))
+    .says("image too large: 1");
+    let lines = read_lines(&out);
+    assert_eq!(lines.len(), cases.len());
+    for ((id, image, reason), line) in cases.iter().zip(lines) {
+        assert_eq!(line["id"], *id);
+        assert_eq!(line["reason"].as_str(), *reason, "{line}");
+        let detail = line["set_aside"].as_str();
+        assert!(reason.is_none() || detail.is_some_and(|detail| detail.contains(image)), "{line}");
+    }
+}
+
+#[test]
+fn an_image_root_that_is_not_there_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = photos().join("llava.json");
+    bpo(arguments![
+        "weaken", "--model", tiny(), "--data", data, "--images", dir.path().join("nowhere"), "--out",
+        dir.path().join("out.jsonl"),
+    ])
+    .fails_naming(&["image root", "nowhere"]);
+}
+
+#[test]
+fn questions_and_answers_that_do_not_fit_are_set_aside_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = "why ".repeat(checkpoint::context() + 1);
+    let data = dir.path().join("llava.json");
+    write_samples(
+        &data,
+        &[
+            ("good", "cat.jpg", "What color are its eyes?", "The eyes of the cat are green."),
+            ("long", "cat.jpg", &long, "The eyes of the cat are green."),
+            ("mute", "cat.jpg", "What is it?", " \n"),
+        ],
+    );
+    let out = dir.path().join("run");
+    bpo(arguments![
+        "run", "--model", tiny(), "--data", data, "--images", photos(), "--out", &out, "--max-new-tokens", "4",
+        "--epochs", "1", "--lora-r", "2",
+    ])
+    .succeeds()
+    .says("empty answer: 1")
+    .says("2 set aside in all");
+    let lines = read_lines(out.join("set_aside.jsonl"));
+    let ids: Vec<_> = lines.iter().map(|line| (line["stage"].as_str().unwrap(), line["id"].as_str().unwrap())).collect();
+    assert_eq!(ids, [("data", "mute"), ("weaken", "long")]);
+    assert!(lines[1]["detail"].as_str().unwrap().contains(&checkpoint::context().to_string()), "{}", lines[1]);
+}
+
+#[test]
+fn pairs_that_do_not_fit_are_set_aside_before_training() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = "why ".repeat(checkpoint::context() + 1);
+    let pairs = dir.path().join("pairs.jsonl");
+    write_pairs(
+        &pairs,
+        &[
+            ("good", "cat.jpg", "What is it?", "A cat.", "A dog."),
+            ("long", "cat.jpg", &long, "A cat.", "A dog."),
+            ("mute", "cat.jpg", "What is it?", "A cat.", ""),
+            ("gone", "unicorn.jpg", "What is it?", "A cat.", "A dog."),
+        ],
+    );
+    let train = |more: &[&str]| {
+        let arguments = arguments![
+            "train", "--model", tiny(), "--pairs", &pairs, "--images", photos(), "--out", dir.path().join("run"),
+            "--epochs", "1", "--lora-r", "2",
+        ];
+        bpo(arguments.into_iter().chain(more.iter().map(Into::into)))
+    };
+    // a limit that leaves nothing of any answer
+    train(&["--max-length", "8"]).fails_naming(&["no pair to train on (4 set aside)"]);
+    train(&[])
+        .succeeds()
+        .says("train: 1 pairs trained on, 3 set aside")
+        .says("set aside: long: ")
+        .says("set aside: mute: ")
+        .says("unicorn.jpg");
+}
+
+/// `bpo inject` by a server that is asked again soon.
+fn inject(dir: &Path, url: &str, settings: &str, environment: &[(&str, &str)]) -> Outcome {
+    let config = dir.join("bpo.toml");
+    let server = format!("base_url = \"{url}\"\nmodel = \"m\"\nmax_retries = 2\nbackoff_initial_ms = 1\nmax_concurrency = 1\n");
+    fs::write(&config, format!("[inject.server]\n{server}{settings}")).unwrap();
+    let data = photos().join("llava.json");
+    let mut command: Command =
+        common::command(arguments!["inject", "--config", config, "--data", data, "--out", dir.join("injected.jsonl")]);
+    common::finish(command.env_remove("BPO_TEST_KEY").envs(environment.iter().copied()))
+}
+
+#[test]
+fn a_server_that_is_down_stops_the_stage_and_one_that_recovers_ends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    // a port that was free a moment ago
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    inject(dir.path(), &url, "", &[]).fails_naming(&["inject stopped", &url, "3 attempt(s)"]);
+    assert_eq!(read_lines(dir.path().join("injected.jsonl")).len(), 0);
+
+    let server = Server::failing_first(2);
+    inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 7 answers");
+    let lines = read_lines(dir.path().join("injected.jsonl"));
+    assert!(lines.iter().all(|line| line["response"].as_str().unwrap().contains("elephant")));
+    assert_eq!(server.requests().len(), 2 + 7);
+
+    let broken = Server::failing_first(usize::MAX);
+    let other = tempfile::tempdir().unwrap();
+    inject(other.path(), &broken.url, "", &[]).fails_naming(&["inject stopped", "status 500", "out of luck"]);
+}
+
+#[test]
+fn the_key_comes_from_the_variable_that_the_settings_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::failing_first(0);
+    let settings = "api_key_env = \"BPO_TEST_KEY\"";
+    inject(dir.path(), &server.url, settings, &[]).fails_naming(&["inject.server.api_key_env", "BPO_TEST_KEY"]);
+    assert_eq!(server.requests().len(), 0);
+    inject(dir.path(), &server.url, settings, &[("BPO_TEST_KEY", "open-sesame")]).succeeds();
+    assert!(server.requests()[0].to_lowercase().contains("authorization: bearer open-sesame"));
+}

@@ -1,0 +1,138 @@
+//! Checkpoints, adapters, devices, settings and directories that cannot be used.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{Outcome, bpo, checkpoint, photos, run_arguments, tiny};
+
+/// `bpo run` with a checkpoint that `spoil` has changed.
+fn run_spoilt(spoil: impl FnOnce(&Path)) -> Outcome {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model");
+    checkpoint::copy_to(&model);
+    spoil(&model);
+    bpo(run_arguments(&dir.path().join("run")).into_iter().chain(arguments!["--model", model]))
+}
+
+#[test]
+fn all_weights_that_do_not_fit_are_listed() {
+    const GONE: [&str; 2] = ["lm_head.weight", "multi_modal_projector.linear_1.bias"];
+    let mut turned = String::new();
+    let outcome = run_spoilt(|model| {
+        checkpoint::edit_header(&model.join("model.safetensors"), |header| {
+            let find = |end: &str| header.keys().find(|name| name.ends_with(end)).unwrap().clone();
+            turned = find("embed_tokens.weight");
+            let gone = GONE.map(find);
+            header[&turned]["shape"].as_array_mut().unwrap().reverse();
+            for name in gone {
+                let entry = header.remove(&name).unwrap();
+                header.insert(format!("{name}.gone"), entry);
+            }
+        });
+    });
+    let turned = turned.rsplit("model.").next().unwrap();
+    outcome.fails_naming(&["missing", GONE[0], GONE[1], "shape", turned]);
+}
+
+#[test]
+fn a_weight_file_that_is_cut_off_is_named() {
+    for part in [2, 100, 1_000_000] {
+        run_spoilt(|model| {
+            let file = model.join("model.safetensors");
+            let bytes = fs::read(&file).unwrap();
+            fs::write(&file, &bytes[..bytes.len() / part]).unwrap();
+        })
+        .fails_naming(&["model.safetensors", "safetensors"]);
+    }
+}
+
+#[test]
+fn a_missing_tokenizer_says_how_to_make_one() {
+    run_spoilt(|model| fs::remove_file(model.join("tokenizer.json")).unwrap())
+        .fails_naming(&["tokenizer.json", "save_pretrained"]);
+    run_spoilt(|model| fs::write(model.join("tokenizer.json"), "{\"model\":").unwrap())
+        .fails_naming(&["tokenizer.json"]);
+}
+
+#[test]
+fn other_files_that_are_missing_or_broken_are_named() {
+    run_spoilt(|model| fs::remove_file(model.join("config.json")).unwrap()).fails_naming(&["config.json"]);
+    run_spoilt(|model| fs::write(model.join("config.json"), "{\n \"model_type\": ").unwrap())
+        .fails_naming(&["config.json", "line 2"]);
+    run_spoilt(|model| fs::remove_file(model.join("model.safetensors")).unwrap())
+        .fails_naming(&["no weights found", "model.safetensors"]);
+    run_spoilt(|model| fs::remove_dir_all(model).unwrap()).fails_naming(&["model"]);
+}
+
+#[test]
+fn an_adapter_that_does_not_fit_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let pairs = dir.path().join("pairs.jsonl");
+    common::write_pairs(&pairs, &[("a", "cat.jpg", "What is it?", "A cat.", "A dog.")]);
+    let adapter = dir.path().join("adapter");
+    fs::create_dir(&adapter).unwrap();
+    let score = || {
+        bpo(arguments!["score", "--model", tiny(), "--adapter", &adapter, "--pairs", &pairs, "--images", photos()])
+    };
+    score().fails_naming(&["adapter_config.json"]);
+    fs::write(adapter.join("adapter_config.json"), "{\"peft_type\": \"LOHA\", \"r\": 4, \"lora_alpha\": 8}").unwrap();
+    score().fails_naming(&["adapter_config.json", "LOHA"]);
+}
+
+fn with_config(text: &str) -> Outcome {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("bpo.toml");
+    fs::write(&config, text).unwrap();
+    bpo(run_arguments(&dir.path().join("run")).into_iter().chain(arguments!["--config", config]))
+}
+
+#[test]
+fn an_unknown_key_is_named_with_the_nearest_one() {
+    with_config("[train]\nlerning_rate = 1e-3\n")
+        .fails_naming(&["bpo.toml", "line 2, column 1", "`lerning_rate`", "did you mean `learning_rate`?"]);
+    with_config("[weaken]\nmax_tokens = 1\n").fails_naming(&["`max_tokens`", "`max_new_tokens`"]);
+}
+
+#[test]
+fn bad_settings_are_named() {
+    with_config("[train]\nbeta = \"big\"\n").fails_naming(&["bpo.toml", "line 2"]);
+    with_config("[weaken]\nbatch_size = 0\n").fails_naming(&["`weaken.batch_size`", "at least 1"]);
+    with_config("[train\n").fails_naming(&["bpo.toml", "line 1"]);
+    bpo(arguments!["run", "--config", "/no/such/bpo.toml", "--out", "x"]).fails_naming(&["/no/such/bpo.toml"]);
+    bpo(arguments!["run", "--out", "x"]).fails_naming(&["`data.images`", "--images"]);
+}
+
+#[test]
+#[cfg(not(feature = "wgpu"))]
+fn a_device_that_is_not_built_in_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    bpo(run_arguments(&run).into_iter().chain(arguments!["--device", "wgpu"]))
+        .fails_naming(&["device wgpu", "--features wgpu"]);
+    assert!(!run.exists());
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("taken");
+    fs::write(&file, "a file").unwrap();
+    bpo(run_arguments(&file)).fails_naming(&["cannot create the directory", "taken"]);
+    bpo(run_arguments(&file.join("run"))).fails_naming(&["taken"]);
+    let out: PathBuf = dir.path().join("dir");
+    fs::create_dir(&out).unwrap();
+    let data = photos().join("llava.json");
+    bpo(arguments!["inject", "--data", &data, "--out", &out]).fails_naming(&["cannot open", "dir"]);
+    bpo(arguments!["inject", "--data", &data, "--out", file]).fails_naming(&["taken", "line 1"]);
+    assert_eq!(fs::read_to_string(dir.path().join("taken")).unwrap(), "a file");
+}
+
+#[test]
+fn two_runs_do_not_share_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = fs::File::create(dir.path().join("lock")).unwrap();
+    lock.try_lock().unwrap();
+    bpo(run_arguments(dir.path())).fails_naming(&["in use by another process"]);
+}

@@ -1,0 +1,73 @@
+//! A chat-completion server of a few lines.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+/// Answers in a thread of its own until the test ends.
+pub struct Server {
+    pub url: String,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    /// Answers 500 to the first `failures` requests and then a rewritten answer to each.
+    pub fn failing_first(failures: usize) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&requests);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let request = read_request(&stream);
+                let count = {
+                    let mut log = log.lock().unwrap();
+                    log.push(request);
+                    log.len()
+                };
+                answer(&mut stream, count, count <= failures);
+            }
+        });
+        Self { url, requests }
+    }
+
+    /// All requests so far, head and body.
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+fn read_request(stream: &TcpStream) -> String {
+    let mut reader = BufReader::new(stream);
+    let (mut head, mut length) = (String::new(), 0);
+    loop {
+        let start = head.len();
+        if reader.read_line(&mut head).unwrap() == 0 {
+            return head;
+        }
+        let line = head[start..].trim().to_lowercase();
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    head + &String::from_utf8(body).unwrap()
+}
+
+fn answer(stream: &mut TcpStream, count: usize, fail: bool) {
+    let (status, body) = if fail {
+        ("500 Internal Server Error", "{\"error\": \"out of luck\"}".to_owned())
+    } else {
+        let message = serde_json::json!({"role": "assistant", "content": format!("A purple elephant plays chess {count}.")});
+        let choice = serde_json::json!({"index": 0, "finish_reason": "stop", "message": message});
+        ("200 OK", serde_json::json!({"object": "chat.completion", "choices": [choice]}).to_string())
+    };
+    let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    // a client that has gone away is the test's own doing
+    let _ = stream.write_all((head + &body).as_bytes());
+}

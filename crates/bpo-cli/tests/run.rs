@@ -1,0 +1,111 @@
+//! `bpo run` from end to end.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{bpo, photos, read_lines, run_arguments, tiny};
+use serde_json::Value;
+
+#[test]
+fn a_run_trains_an_adapter_and_a_second_one_has_nothing_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let first = bpo(run_arguments(&run)).succeeds();
+    assert_eq!(first.stdout, "");
+    let first = first.says("data: 7 samples, 1 set aside (no image: 1)").says("adapter: ");
+
+    // loss at step 0 is ln 2, the margin rises
+    let metrics = read_lines(run.join("metrics.jsonl"));
+    let figure = |line: &Value, key: &str| line[key].as_f64().unwrap();
+    assert!((figure(&metrics[0], "loss") - std::f64::consts::LN_2).abs() < 1e-4);
+    assert!(figure(&metrics[0], "rewards/margins").abs() < 1e-4);
+    let last = metrics.last().unwrap();
+    assert!(figure(last, "rewards/margins") > 0.05, "{last}");
+    assert!(figure(last, "loss") < figure(&metrics[0], "loss"));
+    let figures = |line: &Value| (figure(line, "loss"), figure(line, "rewards/margins"));
+    println!("first {:?}, last {:?}", figures(&metrics[0]), figures(last));
+
+    // the files of the design
+    for name in ["config.toml", "adapter/adapter_config.json", "adapter/adapter_model.safetensors"] {
+        assert!(run.join(name).exists(), "{name}");
+    }
+    let pairs = read_lines(run.join("pairs.jsonl"));
+    assert!(!pairs.is_empty());
+    for pair in &pairs {
+        for key in ["id", "image", "prompt", "chosen", "rejected", "kind"] {
+            assert!(pair[key].as_str().is_some_and(|text| !text.is_empty()), "{key}: {pair}");
+        }
+    }
+    let manifest: Value = serde_json::from_slice(&fs::read(run.join("manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["stages"]["data"]["set_aside"]["no-image"], 1);
+    assert_eq!(manifest["stages"]["train"]["done"], pairs.len());
+    let set_aside = read_lines(run.join("set_aside.jsonl"));
+    assert_eq!((&set_aside[0]["id"], &set_aside[0]["reason"]), (&"text-0".into(), &"no-image".into()));
+
+    let before = snapshot(&run);
+    bpo(run_arguments(&run)).succeeds().says("nothing left to do").says("no image: 1");
+    assert_eq!(snapshot(&run), before);
+    drop(first);
+}
+
+#[test]
+fn other_settings_for_what_was_made_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    bpo(run_arguments(&run)).succeeds();
+    let before = snapshot(&run);
+    let with = |more: &[&str]| {
+        let more = more.iter().map(Into::into);
+        bpo(run_arguments(&run).into_iter().chain(more))
+    };
+    with(&["--noise-step", "500"]).fails_naming(&["weakened.jsonl", "`weaken.distortion`", "another directory"]);
+    with(&["--beta", "0.3"]).fails_naming(&["metrics.jsonl", "`train.beta` was 0.1 and is now 0.3"]);
+    with(&["--seed", "1"]).fails_naming(&["`seed` was 42 and is now 1"]);
+    assert_eq!(snapshot(&run), before);
+}
+
+#[test]
+fn the_stages_one_by_one_give_the_files_of_a_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    bpo(run_arguments(&run)).succeeds();
+
+    let at = |name: &str| dir.path().join(name);
+    let data = photos().join("llava.json");
+    let model = ["--model".into(), tiny().into_os_string(), "--images".into(), photos().into_os_string()];
+    let weaken = arguments!["weaken", "--data", &data, "--max-new-tokens", "6", "--out", at("weakened.jsonl")];
+    bpo(weaken.into_iter().chain(model.clone())).succeeds().says("weaken: 7 answers");
+    bpo(arguments!["inject", "--data", &data, "--out", at("injected.jsonl")]).succeeds();
+    bpo(arguments![
+        "pair", "--data", &data, "--answers", at("weakened.jsonl"), "--answers", at("injected.jsonl"), "--out",
+        at("pairs.jsonl"),
+    ])
+    .succeeds();
+    let train = arguments![
+        "train", "--pairs", at("pairs.jsonl"), "--out", at("trained"), "--lr", "2e-3", "--lora-r", "4",
+        "--lora-alpha", "16", "--epochs", "3",
+    ];
+    bpo(train.into_iter().chain(model)).succeeds().says("adapter: ");
+
+    for name in ["weakened.jsonl", "injected.jsonl", "pairs.jsonl"] {
+        assert_eq!(fs::read(at(name)).unwrap(), fs::read(run.join(name)).unwrap(), "{name}");
+    }
+    let weights = "adapter/adapter_model.safetensors";
+    assert_eq!(fs::read(at("trained").join(weights)).unwrap(), fs::read(run.join(weights)).unwrap());
+}
+
+/// All files below a directory, with what is in them.
+fn snapshot(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files.extend(snapshot(&path)),
+            false => files.push((path.clone(), fs::read(&path).unwrap())),
+        }
+    }
+    files.sort();
+    files
+}

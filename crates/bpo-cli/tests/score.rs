@@ -1,0 +1,127 @@
+//! `bpo score`, `bpo generate` and `bpo merge`.
+
+mod common;
+
+use std::fs;
+use std::io::Read;
+use std::process::Stdio;
+
+use common::{bpo, command, photos, run_arguments, tiny, write_pairs};
+use serde_json::Value;
+
+#[test]
+fn scores_show_what_training_did_and_merging_keeps_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    bpo(run_arguments(&run)).succeeds();
+    let merged = dir.path().join("merged");
+    bpo(arguments!["merge", "--model", tiny(), "--adapter", run.join("adapter"), "--out", &merged]).succeeds();
+
+    let score = |model: std::path::PathBuf, adapter: Option<&str>| {
+        let mut arguments =
+            arguments!["score", "--model", model, "--pairs", run.join("pairs.jsonl"), "--images", photos()];
+        if let Some(adapter) = adapter {
+            arguments.extend(arguments!["--adapter", run.join(adapter)]);
+        }
+        bpo(arguments).succeeds().lines()
+    };
+    let (before, after) = (score(tiny(), None), score(tiny(), Some("adapter")));
+    let pairs = common::read_lines(run.join("pairs.jsonl"));
+    let ids = |lines: &[Value]| lines.iter().map(|line| line["id"].clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&before), ids(&pairs));
+    assert_eq!(ids(&after), ids(&pairs));
+    let margin = |lines: &[Value]| -> f64 {
+        let logp = |line: &Value, key: &str| {
+            let logp = line[key].as_f64().unwrap();
+            assert!(logp < 0.0, "{line}");
+            logp
+        };
+        lines.iter().map(|line| logp(line, "chosen_logp") - logp(line, "rejected_logp")).sum()
+    };
+    assert!(margin(&after) > margin(&before) + 1.0, "{} {}", margin(&before), margin(&after));
+
+    for (merged, adapted) in score(merged, None).iter().zip(&after) {
+        for key in ["chosen_logp", "rejected_logp"] {
+            let (merged, adapted) = (merged[key].as_f64().unwrap(), adapted[key].as_f64().unwrap());
+            assert!((merged - adapted).abs() < 1e-3, "{key}: {merged} {adapted}");
+        }
+    }
+}
+
+#[test]
+fn the_authors_json_is_scored_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bpo.json");
+    let completion = |score: f64, response: &str, kind: &str| {
+        serde_json::json!({"score": score, "response": response, "type": kind})
+    };
+    let record = serde_json::json!([{
+        "prompt": "<image>\nWhat is on the table?", "image": "coffee.jpg",
+        "completions": [
+            completion(1.0, "A red cup.", "gt"), completion(0.0, "A blue cup.", "llm-hal"),
+            completion(0.0, "A dog.", "mllm-hal"),
+        ],
+    }]);
+    fs::write(&file, record.to_string()).unwrap();
+    let scores =
+        bpo(arguments!["score", "--model", tiny(), "--pairs", &file, "--images", photos()]).succeeds().lines();
+    assert_eq!(scores.iter().map(|score| score["id"].as_str().unwrap()).collect::<Vec<_>>(), ["0:0>1", "0:0>2"]);
+    assert_eq!(scores[0]["chosen_logp"], scores[1]["chosen_logp"]);
+}
+
+#[test]
+fn pairs_that_cannot_be_scored_are_named_and_the_others_scored() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pairs.jsonl");
+    write_pairs(
+        &file,
+        &[
+            ("good", "cat.jpg", "What is it?", "A cat.", "A dog."),
+            ("nothing", "cat.jpg", "What is it?", "A cat.", "  "),
+            ("gone", "unicorn.jpg", "What is it?", "A cat.", "A dog."),
+        ],
+    );
+    let outcome = bpo(arguments!["score", "--model", tiny(), "--pairs", &file, "--images", photos()])
+        .fails_naming(&["nothing: ", "answer is empty", "gone: ", "unicorn.jpg", "1 done, 2 set aside"]);
+    assert_eq!(outcome.lines()[0]["id"], "good");
+    assert_eq!(outcome.lines().len(), 1);
+}
+
+#[test]
+fn questions_are_answered_in_their_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("questions.jsonl");
+    let question = |image: &str| format!("{{\"image\": \"{image}\", \"prompt\": \"What is it?\"}}\n");
+    fs::write(&file, question("cat.jpg") + &question("coins.jpg")).unwrap();
+    let generate = || {
+        bpo(arguments![
+            "generate", "--model", tiny(), "--questions", &file, "--images", photos(), "--max-new-tokens", "5",
+            "--temperature", "0.9",
+        ])
+    };
+    let answers = generate().succeeds().lines();
+    assert_eq!((&answers[0]["id"], &answers[1]["id"]), (&"0".into(), &"1".into()));
+    assert!(answers.iter().all(|answer| answer["tokens"].as_u64().unwrap() <= 5));
+    assert_eq!(generate().succeeds().lines(), answers);
+
+    fs::write(&file, question("cat.jpg") + &question("unicorn.jpg")).unwrap();
+    let outcome = generate().fails_naming(&["unicorn.jpg", "1 done, 1 set aside (image missing: 1)"]);
+    assert_eq!(outcome.lines(), answers[..1]);
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it_quietly() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pairs.jsonl");
+    write_pairs(&file, &[("a", "cat.jpg", "What is it?", "A cat.", "A dog.")]);
+    let mut child = command(arguments!["score", "--model", tiny(), "--pairs", &file, "--images", photos()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(141));
+    assert_eq!(stderr, "");
+}

@@ -1,0 +1,227 @@
+//! The pipeline with a model, an injector and training that only count what they are asked.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use bpo::inject::{
+    ErrorInjector, FinishReason, Generated, Injection, InjectionFailure, InjectionRequest, Rejection,
+};
+use bpo::pairs::error::PairsError;
+use bpo::pairs::images::ImageRoot;
+use bpo::pairs::record::PreferencePair;
+use bpo::pairs::responder::{VisionLanguageModel, VisionRequest};
+use bpo::pairs::set_aside::Reason;
+use bpo::pairs::sft::SftSample;
+use bpo::prelude::*;
+use bpo::run::run;
+use bpo::run_dir::RunDir;
+use bpo::stages::StageOutcome;
+
+/// Answers until it has answered `left` requests; then its power is gone.
+struct Model {
+    left: Rc<Cell<usize>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no power")]
+struct NoPower;
+
+impl VisionLanguageModel for Model {
+    type Error = NoPower;
+
+    fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, NoPower>> {
+        let answer = |request: &VisionRequest| {
+            let left = self.left.get().checked_sub(1).ok_or(NoPower)?;
+            self.left.set(left);
+            let text = format!("I see {} by {} pixels.", request.image.width(), request.image.height());
+            Ok(Generated { text, finish: FinishReason::Stop, tokens: None })
+        };
+        requests.iter().map(answer).collect()
+    }
+}
+
+struct Injector;
+
+impl ErrorInjector for Injector {
+    fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
+        let rewrite = |request: &InjectionRequest| match request.answer.contains("cat") {
+            true => Ok(Injection::new(request.answer.replace("cat", "dog"), 1)),
+            false => Err(InjectionFailure::SetAside { reason: Rejection::NothingToChange, attempts: 1 }),
+        };
+        requests.iter().map(rewrite).collect()
+    }
+}
+
+/// Counts how often each part is asked for.
+struct Counted {
+    left: Rc<Cell<usize>>,
+    models: usize,
+    injectors: usize,
+    trained: Vec<PreferencePair>,
+}
+
+impl Counted {
+    fn new(left: usize) -> Self {
+        Self { left: Rc::new(Cell::new(left)), models: 0, injectors: 0, trained: Vec::new() }
+    }
+}
+
+impl Parts for Counted {
+    type Model = Model;
+    type Injector = Injector;
+
+    fn model(&mut self) -> Result<Model, BpoError> {
+        self.models += 1;
+        Ok(Model { left: Rc::clone(&self.left) })
+    }
+
+    fn injector(&mut self, _: &[SftSample]) -> Result<Injector, BpoError> {
+        self.injectors += 1;
+        Ok(Injector)
+    }
+
+    fn train(
+        &mut self,
+        pairs: &[PreferencePair],
+        _: &ImageRoot,
+        dir: &RunDir,
+        _: &mut dyn Progress,
+    ) -> Result<(Completion, StageOutcome), BpoError> {
+        self.trained = pairs.to_vec();
+        fs::create_dir_all(dir.adapter()).unwrap();
+        fs::write(dir.adapter().join("adapter_config.json"), "{}").unwrap();
+        Ok((Completion::Finished, StageOutcome::new(pairs.len(), vec![])))
+    }
+}
+
+/// Three samples that can be used, one without an image, one whose image is not there.
+fn setting(dir: &Path) -> (RunConfig, PathBuf) {
+    let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/photos");
+    let sample = |id: &str, image: &str, answer: &str| {
+        serde_json::json!({"id": id, "image": image, "conversations": [
+            {"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": answer},
+        ]})
+    };
+    let mut samples = vec![
+        sample("a", "cat.jpg", "A cat."),
+        sample("b", "coffee.jpg", "A cup."),
+        sample("gone", "unicorn.jpg", "A cat."),
+        sample("c", "cat.jpg", "One cat."),
+    ];
+    samples.push(serde_json::json!({"id": "text", "conversations": []}));
+    let data = dir.join("llava.json");
+    fs::write(&data, serde_json::to_string(&samples).unwrap()).unwrap();
+    let model = dir.join("model");
+    fs::create_dir_all(&model).unwrap();
+    fs::write(model.join("config.json"), "{}").unwrap();
+
+    let mut config = RunConfig::default();
+    config.model.path = Some(model);
+    config.data.path = Some(data);
+    config.data.images = Some(photos);
+    config.weaken.batch_size = 1;
+    (config, dir.join("run"))
+}
+
+#[test]
+fn a_run_counts_what_it_sets_aside_and_does_nothing_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, out) = setting(dir.path());
+    let mut parts = Counted::new(3);
+    let report = run(&config, &out, &mut parts, &mut ()).unwrap();
+    assert_eq!((report.completion, report.was_finished), (Completion::Finished, false));
+    let count = |stage, reason| report.stages[&stage].set_aside.get(reason);
+    assert_eq!(count(Stage::Data, Reason::NoImage), 1);
+    assert_eq!(count(Stage::Weaken, Reason::ImageMissing), 1);
+    assert_eq!(count(Stage::Inject, Reason::NothingToChange), 1);
+    // of what is set aside early, the later stages hear nothing
+    assert_eq!(report.stages[&Stage::Inject].done + 1, 3);
+    let ids: Vec<_> = parts.trained.iter().map(|pair| pair.id.as_str()).collect();
+    assert_eq!(ids, ["a:0>1", "a:0>2", "b:0>1", "c:0>1", "c:0>2"]);
+
+    let mut idle = Counted::new(0);
+    let again = run(&config, &out, &mut idle, &mut ()).unwrap();
+    assert!(again.was_finished);
+    assert_eq!(again.stages, report.stages);
+    assert_eq!((idle.models, idle.injectors, idle.trained.len()), (0, 0, 0));
+}
+
+#[test]
+fn a_model_that_fails_stops_the_run_and_what_is_done_stays_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, out) = setting(dir.path());
+    let mut failing = Counted::new(2);
+    let error = run(&config, &out, &mut failing, &mut ()).unwrap_err();
+    assert!(matches!(error, BpoError::Pairs(PairsError::Model { stage: "weaken", ref id, .. }) if id == "c"), "{error}");
+    assert!(bpo::error::chain(&error).ends_with("no power"));
+    // exactly what is missing
+    let mut parts = Counted::new(1);
+    run(&config, &out, &mut parts, &mut ()).unwrap();
+    assert_eq!((parts.models, parts.left.get(), parts.trained.len()), (1, 0, 5));
+}
+
+#[test]
+fn settings_and_inputs_are_held_fast_once_a_stage_has_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, out) = setting(dir.path());
+    run(&config, &out, &mut Counted::new(1), &mut ()).unwrap_err();
+
+    let mut warmer = config.clone();
+    warmer.weaken.temperature = 1.0;
+    let error = run(&warmer, &out, &mut Counted::new(9), &mut ()).unwrap_err();
+    assert!(matches!(error, BpoError::ConfigChanged { .. }) && error.to_string().contains("weaken.temperature"), "{error}");
+    // stages that have not begun may change
+    let mut steeper = config.clone();
+    steeper.train.beta = 0.5;
+    run(&steeper, &out, &mut Counted::new(1), &mut ()).unwrap_err();
+
+    fs::write(config.model.path.as_ref().unwrap().join("config.json"), "{\"other\": 1}").unwrap();
+    let error = run(&steeper, &out, &mut Counted::new(9), &mut ()).unwrap_err();
+    assert!(matches!(error, BpoError::InputChanged { .. }) && error.to_string().contains("models.model"), "{error}");
+}
+
+#[test]
+fn pairs_taken_out_by_hand_stay_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, out) = setting(dir.path());
+    run(&config, &out, &mut Counted::new(3), &mut ()).unwrap();
+    fs::remove_dir_all(out.join("adapter")).unwrap();
+    let pairs = fs::read_to_string(out.join("pairs.jsonl")).unwrap();
+    fs::write(out.join("pairs.jsonl"), pairs.lines().next().unwrap()).unwrap();
+    let mut parts = Counted::new(0);
+    let report = run(&config, &out, &mut parts, &mut ()).unwrap();
+    assert_eq!((parts.trained.len(), report.stages[&Stage::Pair].done), (1, 1));
+}
+
+#[test]
+fn a_run_without_a_pair_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut config, out) = setting(dir.path());
+    config.filter = config.filter.with_max_words(1);
+    let error = run(&config, &out, &mut Counted::new(3), &mut ()).unwrap_err();
+    assert!(matches!(error, BpoError::Nothing { what: "pair", .. }), "{error}");
+    assert!(out.join("set_aside.jsonl").exists());
+}
+
+#[test]
+fn parts_that_cannot_fail_fit_too() {
+    // the traits' error types are free
+    struct Sure;
+    impl VisionLanguageModel for Sure {
+        type Error = Infallible;
+        fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, Infallible>> {
+            let yes = || Generated { text: "Yes.".into(), finish: FinishReason::Stop, tokens: Some(1) };
+            requests.iter().map(|_| Ok(yes())).collect()
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (config, _) = setting(dir.path());
+    let images = ImageRoot::new(config.images_path().unwrap()).unwrap();
+    let (samples, _) = bpo::run::read_samples(config.data_path().unwrap(), &mut ()).unwrap();
+    let file = dir.path().join("weakened.jsonl");
+    let outcome = bpo::stages::weaken::weaken(&config, &samples, &images, || Ok(Sure), &file, &mut ()).unwrap();
+    assert_eq!((outcome.summary.done, outcome.set_aside.len()), (3, 1));
+}
