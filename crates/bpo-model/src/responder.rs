@@ -90,10 +90,15 @@ impl VisionLanguageModel for LlavaResponder {
     fn is_request_error(&self, error: &ModelError) -> bool {
         use ProcessorError as P;
         match error {
-            ModelError::ContextTooShort { .. } | ModelError::ImageTokens { .. } | ModelError::Image { .. } => true,
+            ModelError::ContextTooShort { .. }
+            | ModelError::ImageTokens { .. }
+            | ModelError::Image { .. } => true,
             ModelError::Processor(error) => matches!(
                 error,
-                P::PromptTooLong { .. } | P::ImageTokens { .. } | P::EmptyImage { .. } | P::ImageTooLarge { .. }
+                P::PromptTooLong { .. }
+                    | P::ImageTokens { .. }
+                    | P::EmptyImage { .. }
+                    | P::ImageTooLarge { .. }
             ),
             _ => false,
         }

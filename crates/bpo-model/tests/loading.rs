@@ -43,12 +43,9 @@ impl Checkpoint {
     }
 
     fn write(&self, file: &str, keep: impl Fn(usize) -> bool) {
-        let views = self
-            .tensors
-            .iter()
-            .enumerate()
-            .filter(|(i, _)| keep(*i))
-            .map(|(_, (name, (dtype, shape, data)))| (name, TensorView::new(*dtype, shape.clone(), data).unwrap()));
+        let views = self.tensors.iter().enumerate().filter(|(i, _)| keep(*i)).map(
+            |(_, (name, (dtype, shape, data)))| (name, TensorView::new(*dtype, shape.clone(), data).unwrap()),
+        );
         let bytes = safetensors::serialize(views, None).unwrap();
         std::fs::write(self.path().join(file), bytes).unwrap();
     }
@@ -92,8 +89,12 @@ fn shards_and_one_file_are_the_same_model() {
     let shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
     checkpoint.write(shards[0], |i| i < half);
     checkpoint.write(shards[1], |i| i >= half);
-    let map: BTreeMap<_, _> =
-        checkpoint.tensors.keys().enumerate().map(|(i, name)| (name.clone(), shards[usize::from(i >= half)])).collect();
+    let map: BTreeMap<_, _> = checkpoint
+        .tensors
+        .keys()
+        .enumerate()
+        .map(|(i, name)| (name.clone(), shards[usize::from(i >= half)]))
+        .collect();
     let index = json!({"metadata": {}, "weight_map": map});
     std::fs::write(checkpoint.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
     std::fs::remove_file(checkpoint.path().join("model.safetensors")).unwrap();
@@ -110,13 +111,16 @@ fn names_of_transformers_5_are_understood() {
     let expected = checkpoint.logits();
     let renamed = |name: &str| match name.split_once('.').unwrap() {
         ("language_model", rest) if rest.starts_with("lm_head") => rest.to_owned(),
-        ("language_model", rest) => format!("model.language_model.{}", rest.strip_prefix("model.").unwrap_or(rest)),
+        ("language_model", rest) => {
+            format!("model.language_model.{}", rest.strip_prefix("model.").unwrap_or(rest))
+        }
         ("vision_tower", rest) => {
             format!("model.vision_tower.{}", rest.strip_prefix("vision_model.").unwrap_or(rest))
         }
         _ => format!("model.{name}"),
     };
-    checkpoint.tensors = checkpoint.tensors.iter().map(|(name, tensor)| (renamed(name), tensor.clone())).collect();
+    checkpoint.tensors =
+        checkpoint.tensors.iter().map(|(name, tensor)| (renamed(name), tensor.clone())).collect();
     checkpoint.rewrite();
     assert_eq!(checkpoint.logits(), expected);
 }
@@ -127,7 +131,8 @@ fn half_precision_files_load_as_what_is_asked_for() {
         let mut checkpoint = Checkpoint::new();
         let expected = checkpoint.logits();
         for (kept, shape, data) in checkpoint.tensors.values_mut() {
-            let values = TensorData::from_bytes_vec(data.clone(), shape.clone(), DType::F32).convert_dtype(dtype);
+            let values =
+                TensorData::from_bytes_vec(data.clone(), shape.clone(), DType::F32).convert_dtype(dtype);
             (*kept, *data) = (stored, values.into_bytes().to_vec());
         }
         checkpoint.rewrite();
@@ -139,7 +144,8 @@ fn half_precision_files_load_as_what_is_asked_for() {
 #[test]
 fn all_that_is_wrong_with_the_weights_is_said_at_once() {
     let mut checkpoint = Checkpoint::new();
-    let names: Vec<_> = checkpoint.tensors.keys().filter(|name| name.contains("layers.0.mlp")).cloned().collect();
+    let names: Vec<_> =
+        checkpoint.tensors.keys().filter(|name| name.contains("layers.0.mlp")).cloned().collect();
     let [missing, misshapen, mistyped, ..] = names.as_slice() else { panic!("{names:?}") };
     checkpoint.tensors.remove(missing);
     checkpoint.tensors.get_mut(misshapen).unwrap().1.reverse();
@@ -191,28 +197,4 @@ fn a_configuration_that_is_not_supported_names_its_key() {
         let error = checkpoint.load().unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains("config.json"), "{pointer}: {error}");
     }
-}
-
-/// Linear scaling by a factor is the same as positions divided by it.
-#[test]
-fn rotary_scaling_changes_the_result() {
-    let checkpoint = Checkpoint::new();
-    let plain = checkpoint.logits();
-    let rope = |parameters: Value| {
-        checkpoint.set_config("/text_config/rope_parameters", parameters);
-        checkpoint.logits()
-    };
-    let unscaled = rope(json!({"rope_type": "linear", "factor": 1.0, "rope_theta": 10000.0}));
-    let linear = rope(json!({"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}));
-    let llama3 = rope(json!({
-        "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 64,
-    }));
-    let theta = read_json(&Golden::open().checkpoint().join("config.json"));
-    if theta.pointer("/text_config/rope_parameters/rope_theta") == Some(&json!(10000.0)) {
-        assert_eq!(unscaled, plain);
-    }
-    assert_ne!(linear, unscaled);
-    assert_ne!(llama3, unscaled);
-    assert_ne!(llama3, linear);
 }

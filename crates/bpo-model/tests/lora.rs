@@ -139,7 +139,8 @@ fn saved_and_loaded_it_is_the_same_adapter() {
         save_adapter(&trained, &lora, "base", dir.path()).unwrap();
         let (loaded, found) = load_adapter(base(), dir.path()).unwrap();
         assert_eq!(found, lora);
-        assert_eq!(logits(&loaded, Adapters::On), logits(&trained, Adapters::On));
+        // the same values in another memory layout may be summed in another order
+        close(&logits(&loaded, Adapters::On), &logits(&trained, Adapters::On), 1e-6, "loaded");
         assert_eq!(logits(&loaded, Adapters::Off), logits(&base(), Adapters::On));
 
         let again = tempfile::tempdir().unwrap();

@@ -81,3 +81,68 @@ impl RopeTables {
         x * self.cos.clone() + turned * self.sin.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frequencies(parameters: serde_json::Value) -> Vec<f32> {
+        let config =
+            serde_json::json!({"hidden_size": 64, "num_attention_heads": 4, "rope_parameters": parameters});
+        Rope::new(&serde_json::from_value(config).unwrap()).inv_freq
+    }
+
+    fn assert_close(found: &[f32], expected: &[f32]) {
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() <= 1e-6 * expected, "{found} and {expected}");
+        }
+    }
+
+    /// Figures of transformers 5.23: `ROPE_INIT_FUNCTIONS["linear"]` and `["llama3"]`.
+    #[test]
+    fn frequencies_are_scaled_as_transformers_does() {
+        assert_close(
+            &frequencies(serde_json::json!({"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0})),
+            &[
+                0.25,
+                0.079_056_94,
+                0.025,
+                0.007_905_694_7,
+                0.002_5,
+                0.000_790_569_47,
+                0.000_25,
+                0.000_079_056_94,
+            ],
+        );
+        assert_close(
+            &frequencies(serde_json::json!({
+                "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
+            })),
+            &[
+                1.0,
+                0.193_922_76,
+                0.037_606_03,
+                0.007_292_665,
+                0.000_524_846,
+                0.000_034_281_024,
+                0.000_006_647_869_7,
+                0.000_001_289_173_2,
+            ],
+        );
+    }
+
+    #[test]
+    fn older_files_say_the_same_in_other_keys() {
+        let old = serde_json::json!({
+            "hidden_size": 64, "num_attention_heads": 4, "rope_theta": 500.0,
+            "rope_scaling": {"type": "linear", "factor": 2.0},
+        });
+        let old = Rope::new(&serde_json::from_value(old).unwrap()).inv_freq;
+        assert_eq!(
+            old,
+            frequencies(serde_json::json!({"rope_type": "linear", "factor": 2.0, "rope_theta": 500.0}))
+        );
+    }
+}

@@ -81,10 +81,9 @@ impl WeightLoader {
             Source::Random(rng) => Some(drawn(rng, name, &shape)),
         };
         match data {
-            Some(data) => Tensor::from_data(
-                data.convert_dtype(self.dtype.into()),
-                (&self.device, self.dtype.into()),
-            ),
+            Some(data) => {
+                Tensor::from_data(data.convert_dtype(self.dtype.into()), (&self.device, self.dtype.into()))
+            }
             None => Tensor::zeros([1; D], (&self.device, self.dtype.into())),
         }
     }
