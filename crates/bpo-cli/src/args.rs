@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 /// Bootstrapped Preference Optimization: from a LLaVA-1.5 checkpoint and annotated images to an adapter that is less given
 /// to saying what is not in the picture.
 #[derive(Debug, Parser)]
-#[command(name = "bpo", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "bpo", version, propagate_version = true, args_override_self = true, max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

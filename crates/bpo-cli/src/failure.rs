@@ -51,6 +51,7 @@ impl From<PairsError> for Failure {
 /// In place of a backtrace. Inputs and files do not lead here; a defect of the program does.
 pub fn report_panic(info: &PanicHookInfo<'_>) {
     let message = info.payload_as_str().unwrap_or("no message").trim();
-    let place = info.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
+    let place =
+        info.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
     let _ = writeln!(std::io::stderr(), "error: internal error, please report it: {message}{place}");
 }

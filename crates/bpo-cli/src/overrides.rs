@@ -115,7 +115,6 @@ mod tests {
     use bpo::device::Dtype;
     use clap::{CommandFactory, Parser};
 
-    use super::*;
     use crate::args::{Cli, Command};
 
     #[test]
@@ -126,8 +125,26 @@ mod tests {
     #[test]
     fn flags_override_settings() {
         let arguments = [
-            "bpo", "run", "--model", "m", "--out", "o", "--noise-step", "500", "--lr", "1e-3", "--seed", "7",
-            "--lora-r", "4", "--server", "http://h", "--dtype", "bf16", "--device", "cuda:1",
+            "bpo",
+            "run",
+            "--model",
+            "m",
+            "--out",
+            "o",
+            "--noise-step",
+            "500",
+            "--lr",
+            "1e-3",
+            "--seed",
+            "7",
+            "--lora-r",
+            "4",
+            "--server",
+            "http://h",
+            "--dtype",
+            "bf16",
+            "--device",
+            "cuda:1",
         ];
         let Command::Run(args) = Cli::try_parse_from(arguments).unwrap().command else { panic!("not run") };
         let config = args.config.resolve(&args.overrides()).unwrap();
@@ -140,7 +157,9 @@ mod tests {
 
     #[test]
     fn bad_values_are_refused_at_once() {
-        for bad in [["--noise-step", "1000"], ["--device", "cpu"], ["--distortion", "fog"], ["--server-model", "m"]] {
+        for bad in
+            [["--noise-step", "1000"], ["--device", "cpu"], ["--distortion", "fog"], ["--server-model", "m"]]
+        {
             let arguments = ["bpo", "run", "--out", "o"].into_iter().chain(bad);
             assert!(Cli::try_parse_from(arguments).is_err(), "{bad:?}");
         }

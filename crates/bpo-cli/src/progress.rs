@@ -53,7 +53,8 @@ struct Bars {
 impl Progress for Bars {
     fn started(&mut self, stage: Stage, done: usize, total: usize) {
         let bar = ProgressBar::new(total as u64).with_position(done as u64).with_prefix(stage.to_string());
-        let style = ProgressStyle::with_template("{prefix:>7} {bar:30} {pos}/{len} {elapsed} (left: {eta}) {msg}");
+        let style =
+            ProgressStyle::with_template("{prefix:>7} {bar:30} {pos}/{len} {elapsed} (left: {eta}) {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.enable_steady_tick(Duration::from_millis(500));
         self.bar = Some(bar);

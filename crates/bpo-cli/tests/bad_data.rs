@@ -20,7 +20,8 @@ fn data_that_is_cut_off_is_named_with_its_place() {
     bpo(arguments!["inject", "--data", &data, "--out", dir.path().join("out.jsonl")])
         .fails_naming(&["cut.json", "record 4", &line, "column"]);
     fs::write(&data, "").unwrap();
-    bpo(arguments!["inject", "--data", &data, "--out", dir.path().join("out.jsonl")]).fails_naming(&["cut.json is empty"]);
+    bpo(arguments!["inject", "--data", &data, "--out", dir.path().join("out.jsonl")])
+        .fails_naming(&["cut.json is empty"]);
     fs::write(&data, "[]").unwrap();
     bpo(arguments!["inject", "--data", &data, "--out", dir.path().join("out.jsonl")])
         .fails_naming(&["cut.json", "no sample is left"]);
@@ -30,7 +31,10 @@ fn data_that_is_cut_off_is_named_with_its_place() {
 fn pairs_that_are_cut_off_are_named_with_their_place() {
     let dir = tempfile::tempdir().unwrap();
     let pairs = dir.path().join("cut.jsonl");
-    write_pairs(&pairs, &[("a", "cat.jpg", "What?", "A cat.", "A dog."), ("b", "cat.jpg", "What?", "A cat.", "A dog.")]);
+    write_pairs(
+        &pairs,
+        &[("a", "cat.jpg", "What?", "A cat.", "A dog."), ("b", "cat.jpg", "What?", "A cat.", "A dog.")],
+    );
     let whole = fs::read_to_string(&pairs).unwrap();
     fs::write(&pairs, &whole[..whole.len() - 9]).unwrap();
     bpo(arguments!["score", "--model", tiny(), "--pairs", &pairs, "--images", photos()])
@@ -41,7 +45,8 @@ fn pairs_that_are_cut_off_are_named_with_their_place() {
 fn bitmap(width: u32, height: u32) -> Vec<u8> {
     let row = (width * 3).next_multiple_of(4);
     let mut bytes = b"BM".to_vec();
-    for word in [54 + row * height, 0, 54, 40, width, height, 1 | 24 << 16, 0, row * height, 2835, 2835, 0, 0] {
+    for word in [54 + row * height, 0, 54, 40, width, height, 1 | 24 << 16, 0, row * height, 2835, 2835, 0, 0]
+    {
         bytes.extend(word.to_le_bytes());
     }
     bytes.resize(54 + (row * height) as usize, 128);
@@ -81,7 +86,17 @@ fn images_that_cannot_be_used_are_set_aside_and_counted() {
     write_samples(&data, &samples);
     let out = dir.path().join("weakened.jsonl");
     bpo(arguments![
-        "weaken", "--model", tiny(), "--data", data, "--images", images, "--out", &out, "--max-new-tokens", "2",
+        "weaken",
+        "--model",
+        tiny(),
+        "--data",
+        data,
+        "--images",
+        images,
+        "--out",
+        &out,
+        "--max-new-tokens",
+        "2",
     ])
     .succeeds()
     .says(&format!("1 answers, {} set aside", cases.len() - 1))
@@ -101,7 +116,14 @@ fn an_image_root_that_is_not_there_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let data = photos().join("llava.json");
     bpo(arguments![
-        "weaken", "--model", tiny(), "--data", data, "--images", dir.path().join("nowhere"), "--out",
+        "weaken",
+        "--model",
+        tiny(),
+        "--data",
+        data,
+        "--images",
+        dir.path().join("nowhere"),
+        "--out",
         dir.path().join("out.jsonl"),
     ])
     .fails_naming(&["image root", "nowhere"]);
@@ -122,16 +144,34 @@ fn questions_and_answers_that_do_not_fit_are_set_aside_and_counted() {
     );
     let out = dir.path().join("run");
     bpo(arguments![
-        "run", "--model", tiny(), "--data", data, "--images", photos(), "--out", &out, "--max-new-tokens", "4",
-        "--epochs", "1", "--lora-r", "2",
+        "run",
+        "--model",
+        tiny(),
+        "--data",
+        data,
+        "--images",
+        photos(),
+        "--out",
+        &out,
+        "--max-new-tokens",
+        "4",
+        "--epochs",
+        "1",
+        "--lora-r",
+        "2",
     ])
     .succeeds()
     .says("empty answer: 1")
     .says("2 set aside in all");
     let lines = read_lines(out.join("set_aside.jsonl"));
-    let ids: Vec<_> = lines.iter().map(|line| (line["stage"].as_str().unwrap(), line["id"].as_str().unwrap())).collect();
+    let ids: Vec<_> =
+        lines.iter().map(|line| (line["stage"].as_str().unwrap(), line["id"].as_str().unwrap())).collect();
     assert_eq!(ids, [("data", "mute"), ("weaken", "long")]);
-    assert!(lines[1]["detail"].as_str().unwrap().contains(&checkpoint::context().to_string()), "{}", lines[1]);
+    assert!(
+        lines[1]["detail"].as_str().unwrap().contains(&checkpoint::context().to_string()),
+        "{}",
+        lines[1]
+    );
 }
 
 #[test]
@@ -150,8 +190,19 @@ fn pairs_that_do_not_fit_are_set_aside_before_training() {
     );
     let train = |more: &[&str]| {
         let arguments = arguments![
-            "train", "--model", tiny(), "--pairs", &pairs, "--images", photos(), "--out", dir.path().join("run"),
-            "--epochs", "1", "--lora-r", "2",
+            "train",
+            "--model",
+            tiny(),
+            "--pairs",
+            &pairs,
+            "--images",
+            photos(),
+            "--out",
+            dir.path().join("run"),
+            "--epochs",
+            "1",
+            "--lora-r",
+            "2",
         ];
         bpo(arguments.into_iter().chain(more.iter().map(Into::into)))
     };
@@ -168,11 +219,20 @@ fn pairs_that_do_not_fit_are_set_aside_before_training() {
 /// `bpo inject` by a server that is asked again soon.
 fn inject(dir: &Path, url: &str, settings: &str, environment: &[(&str, &str)]) -> Outcome {
     let config = dir.join("bpo.toml");
-    let server = format!("base_url = \"{url}\"\nmodel = \"m\"\nmax_retries = 2\nbackoff_initial_ms = 1\nmax_concurrency = 1\n");
+    let server = format!(
+        "base_url = \"{url}\"\nmodel = \"m\"\nmax_retries = 2\nbackoff_initial_ms = 1\nmax_concurrency = 1\n"
+    );
     fs::write(&config, format!("[inject.server]\n{server}{settings}")).unwrap();
     let data = photos().join("llava.json");
-    let mut command: Command =
-        common::command(arguments!["inject", "--config", config, "--data", data, "--out", dir.join("injected.jsonl")]);
+    let mut command: Command = common::command(arguments![
+        "inject",
+        "--config",
+        config,
+        "--data",
+        data,
+        "--out",
+        dir.join("injected.jsonl")
+    ]);
     common::finish(command.env_remove("BPO_TEST_KEY").envs(environment.iter().copied()))
 }
 
@@ -202,7 +262,8 @@ fn the_key_comes_from_the_variable_that_the_settings_name() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::failing_first(0);
     let settings = "api_key_env = \"BPO_TEST_KEY\"";
-    inject(dir.path(), &server.url, settings, &[]).fails_naming(&["inject.server.api_key_env", "BPO_TEST_KEY"]);
+    inject(dir.path(), &server.url, settings, &[])
+        .fails_naming(&["inject.server.api_key_env", "BPO_TEST_KEY"]);
     assert_eq!(server.requests().len(), 0);
     inject(dir.path(), &server.url, settings, &[("BPO_TEST_KEY", "open-sesame")]).succeeds();
     assert!(server.requests()[0].to_lowercase().contains("authorization: bearer open-sesame"));

@@ -74,10 +74,21 @@ fn an_adapter_that_does_not_fit_is_named() {
     let adapter = dir.path().join("adapter");
     fs::create_dir(&adapter).unwrap();
     let score = || {
-        bpo(arguments!["score", "--model", tiny(), "--adapter", &adapter, "--pairs", &pairs, "--images", photos()])
+        bpo(arguments![
+            "score",
+            "--model",
+            tiny(),
+            "--adapter",
+            &adapter,
+            "--pairs",
+            &pairs,
+            "--images",
+            photos()
+        ])
     };
     score().fails_naming(&["adapter_config.json"]);
-    fs::write(adapter.join("adapter_config.json"), "{\"peft_type\": \"LOHA\", \"r\": 4, \"lora_alpha\": 8}").unwrap();
+    fs::write(adapter.join("adapter_config.json"), "{\"peft_type\": \"LOHA\", \"r\": 4, \"lora_alpha\": 8}")
+        .unwrap();
     score().fails_naming(&["adapter_config.json", "LOHA"]);
 }
 
@@ -90,8 +101,12 @@ fn with_config(text: &str) -> Outcome {
 
 #[test]
 fn an_unknown_key_is_named_with_the_nearest_one() {
-    with_config("[train]\nlerning_rate = 1e-3\n")
-        .fails_naming(&["bpo.toml", "line 2, column 1", "`lerning_rate`", "did you mean `learning_rate`?"]);
+    with_config("[train]\nlerning_rate = 1e-3\n").fails_naming(&[
+        "bpo.toml",
+        "line 2, column 1",
+        "`lerning_rate`",
+        "did you mean `learning_rate`?",
+    ]);
     with_config("[weaken]\nmax_tokens = 1\n").fails_naming(&["`max_tokens`", "`max_new_tokens`"]);
 }
 
@@ -100,7 +115,8 @@ fn bad_settings_are_named() {
     with_config("[train]\nbeta = \"big\"\n").fails_naming(&["bpo.toml", "line 2"]);
     with_config("[weaken]\nbatch_size = 0\n").fails_naming(&["`weaken.batch_size`", "at least 1"]);
     with_config("[train\n").fails_naming(&["bpo.toml", "line 1"]);
-    bpo(arguments!["run", "--config", "/no/such/bpo.toml", "--out", "x"]).fails_naming(&["/no/such/bpo.toml"]);
+    bpo(arguments!["run", "--config", "/no/such/bpo.toml", "--out", "x"])
+        .fails_naming(&["/no/such/bpo.toml"]);
     bpo(arguments!["run", "--out", "x"]).fails_naming(&["`data.images`", "--images"]);
 }
 

@@ -30,7 +30,9 @@ enum Moment {
 
 impl Moment {
     fn has_come(self, run: &Path) -> bool {
-        let lines = |name: &str| fs::read(run.join(name)).map_or(0, |bytes| bytes.iter().filter(|&&b| b == b'\n').count());
+        let lines = |name: &str| {
+            fs::read(run.join(name)).map_or(0, |bytes| bytes.iter().filter(|&&b| b == b'\n').count())
+        };
         match self {
             Self::Start => true,
             Self::Weaken(count) => run.join("weakened.jsonl").exists() && lines("weakened.jsonl") >= count,
@@ -102,13 +104,10 @@ fn killed_runs_end_with_the_bytes_of_an_undisturbed_one() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("bpo.toml");
     // one sample and one step at a time, for as many moments as can be
-    let settings = "[weaken]\nbatch_size = 1\n[inject]\nbatch_size = 1\n[train]\nsave_every = 1\nbatch_size = 2\n";
+    let settings = "[weaken]\nbatch_size = 1\n[inject]\nbatch_size = 1\n[train]\nbatch_size = 2\n";
     fs::write(&config, settings).unwrap();
     let arguments = |run: &Path| -> Vec<OsString> {
-        let mut arguments = run_arguments(run);
-        let save_every = arguments.iter().position(|argument| argument == "--save-every").unwrap();
-        arguments.drain(save_every..save_every + 2);
-        arguments.into_iter().chain(["--config".into(), config.clone().into_os_string()]).collect()
+        run_arguments(run).into_iter().chain(arguments!["--save-every", "1", "--config", &config]).collect()
     };
     let undisturbed = dir.path().join("undisturbed");
     bpo(arguments(&undisturbed)).succeeds();

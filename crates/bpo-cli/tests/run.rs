@@ -60,7 +60,11 @@ fn other_settings_for_what_was_made_are_refused_by_name() {
         let more = more.iter().map(Into::into);
         bpo(run_arguments(&run).into_iter().chain(more))
     };
-    with(&["--noise-step", "500"]).fails_naming(&["weakened.jsonl", "`weaken.distortion`", "another directory"]);
+    with(&["--noise-step", "500"]).fails_naming(&[
+        "weakened.jsonl",
+        "`weaken.distortion`",
+        "another directory",
+    ]);
     with(&["--beta", "0.3"]).fails_naming(&["metrics.jsonl", "`train.beta` was 0.1 and is now 0.3"]);
     with(&["--seed", "1"]).fails_naming(&["`seed` was 42 and is now 1"]);
     assert_eq!(snapshot(&run), before);
@@ -75,17 +79,36 @@ fn the_stages_one_by_one_give_the_files_of_a_run() {
     let at = |name: &str| dir.path().join(name);
     let data = photos().join("llava.json");
     let model = ["--model".into(), tiny().into_os_string(), "--images".into(), photos().into_os_string()];
-    let weaken = arguments!["weaken", "--data", &data, "--max-new-tokens", "6", "--out", at("weakened.jsonl")];
+    let weaken =
+        arguments!["weaken", "--data", &data, "--max-new-tokens", "6", "--out", at("weakened.jsonl")];
     bpo(weaken.into_iter().chain(model.clone())).succeeds().says("weaken: 7 answers");
     bpo(arguments!["inject", "--data", &data, "--out", at("injected.jsonl")]).succeeds();
     bpo(arguments![
-        "pair", "--data", &data, "--answers", at("weakened.jsonl"), "--answers", at("injected.jsonl"), "--out",
+        "pair",
+        "--data",
+        &data,
+        "--answers",
+        at("weakened.jsonl"),
+        "--answers",
+        at("injected.jsonl"),
+        "--out",
         at("pairs.jsonl"),
     ])
     .succeeds();
     let train = arguments![
-        "train", "--pairs", at("pairs.jsonl"), "--out", at("trained"), "--lr", "2e-3", "--lora-r", "4",
-        "--lora-alpha", "16", "--epochs", "3",
+        "train",
+        "--pairs",
+        at("pairs.jsonl"),
+        "--out",
+        at("trained"),
+        "--lr",
+        "2e-3",
+        "--lora-r",
+        "4",
+        "--lora-alpha",
+        "16",
+        "--epochs",
+        "3",
     ];
     bpo(train.into_iter().chain(model)).succeeds().says("adapter: ");
 

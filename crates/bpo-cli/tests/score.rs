@@ -15,7 +15,8 @@ fn scores_show_what_training_did_and_merging_keeps_it() {
     let run = dir.path().join("run");
     bpo(run_arguments(&run)).succeeds();
     let merged = dir.path().join("merged");
-    bpo(arguments!["merge", "--model", tiny(), "--adapter", run.join("adapter"), "--out", &merged]).succeeds();
+    bpo(arguments!["merge", "--model", tiny(), "--adapter", run.join("adapter"), "--out", &merged])
+        .succeeds();
 
     let score = |model: std::path::PathBuf, adapter: Option<&str>| {
         let mut arguments =
@@ -52,9 +53,7 @@ fn scores_show_what_training_did_and_merging_keeps_it() {
 fn the_authors_json_is_scored_as_well() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("bpo.json");
-    let completion = |score: f64, response: &str, kind: &str| {
-        serde_json::json!({"score": score, "response": response, "type": kind})
-    };
+    let completion = |score: f64, response: &str, kind: &str| serde_json::json!({"score": score, "response": response, "type": kind});
     let record = serde_json::json!([{
         "prompt": "<image>\nWhat is on the table?", "image": "coffee.jpg",
         "completions": [
@@ -63,9 +62,13 @@ fn the_authors_json_is_scored_as_well() {
         ],
     }]);
     fs::write(&file, record.to_string()).unwrap();
-    let scores =
-        bpo(arguments!["score", "--model", tiny(), "--pairs", &file, "--images", photos()]).succeeds().lines();
-    assert_eq!(scores.iter().map(|score| score["id"].as_str().unwrap()).collect::<Vec<_>>(), ["0:0>1", "0:0>2"]);
+    let scores = bpo(arguments!["score", "--model", tiny(), "--pairs", &file, "--images", photos()])
+        .succeeds()
+        .lines();
+    assert_eq!(
+        scores.iter().map(|score| score["id"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["0:0>1", "0:0>2"]
+    );
     assert_eq!(scores[0]["chosen_logp"], scores[1]["chosen_logp"]);
 }
 
@@ -95,8 +98,17 @@ fn questions_are_answered_in_their_order() {
     fs::write(&file, question("cat.jpg") + &question("coins.jpg")).unwrap();
     let generate = || {
         bpo(arguments![
-            "generate", "--model", tiny(), "--questions", &file, "--images", photos(), "--max-new-tokens", "5",
-            "--temperature", "0.9",
+            "generate",
+            "--model",
+            tiny(),
+            "--questions",
+            &file,
+            "--images",
+            photos(),
+            "--max-new-tokens",
+            "5",
+            "--temperature",
+            "0.9",
         ])
     };
     let answers = generate().succeeds().lines();

@@ -12,9 +12,9 @@ use bpo_pairs::responder::VisionLanguageModel;
 use bpo_pairs::set_aside::SetAside;
 use bpo_pairs::sft::SftSample;
 
+use crate::checkpoint::fingerprint_checkpoint;
 use crate::config::{RunConfig, Stage, changes};
 use crate::error::BpoError;
-use crate::checkpoint::fingerprint_checkpoint;
 use crate::progress::Progress;
 use crate::run_dir::RunDir;
 use crate::stages::{self, StageOutcome};
@@ -106,7 +106,8 @@ pub fn run(
     let (samples, outcome) = read_samples(config.data_path()?, progress)?;
     keep(Stage::Data, outcome);
 
-    let weakened = stages::weaken::weaken(&config, &samples, &images, || parts.model(), &dir.weakened(), progress)?;
+    let weakened =
+        stages::weaken::weaken(&config, &samples, &images, || parts.model(), &dir.weakened(), progress)?;
     let samples = without(samples, &weakened.set_aside);
     keep(Stage::Weaken, weakened);
 
@@ -142,7 +143,10 @@ const ADAPTER_CONFIG: &str = "adapter_config.json";
 ///
 /// # Errors
 /// If the file cannot be read, or has no sample that can be used.
-pub fn read_samples(path: &Path, progress: &mut dyn Progress) -> Result<(Vec<SftSample>, StageOutcome), BpoError> {
+pub fn read_samples(
+    path: &Path,
+    progress: &mut dyn Progress,
+) -> Result<(Vec<SftSample>, StageOutcome), BpoError> {
     let llava::SftData { samples, set_aside } = llava::read(path)?;
     if samples.is_empty() {
         return Err(BpoError::Nothing { path: path.to_owned(), what: "sample", set_aside: set_aside.len() });

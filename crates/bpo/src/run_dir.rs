@@ -35,7 +35,8 @@ impl RunDir {
     pub fn open(root: &Path) -> Result<Self, BpoError> {
         fs::create_dir_all(root).map_err(BpoError::io("create the directory", root))?;
         let path = root.join("lock");
-        let lock = File::options().create(true).append(true).open(&path).map_err(BpoError::io("write", &path))?;
+        let lock =
+            File::options().create(true).append(true).open(&path).map_err(BpoError::io("write", &path))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(BpoError::Locked { path: root.to_owned() }),

@@ -44,7 +44,9 @@ where
     for part in pairs.chunks(batch_size.max(1)) {
         let (part, refused) = vet(collate, part);
         set_aside.extend(
-            refused.into_iter().map(|aside| SetAside::new(aside.pair, Reason::RequestFailed).with_detail(aside.reason)),
+            refused
+                .into_iter()
+                .map(|aside| SetAside::new(aside.pair, Reason::RequestFailed).with_detail(aside.reason)),
         );
         if part.is_empty() {
             continue;
@@ -56,7 +58,9 @@ where
             .map_err(|error| DpoError::Collate { pairs: ids(), source: Box::new(error) })?;
         let sums = row_sums(policy.token_logps(&inputs, Adapters::On).logps)?;
         if sums.len() != batch.completions() {
-            return Err(DpoError::Rows { expected: batch.completions(), found: sums.len(), pairs: ids() }.into());
+            return Err(
+                DpoError::Rows { expected: batch.completions(), found: sums.len(), pairs: ids() }.into()
+            );
         }
         let rows = batch.rows.chosen.iter().zip(&batch.rows.rejected);
         for (pair, (&chosen, &rejected)) in part.iter().zip(rows) {

@@ -52,7 +52,8 @@ fn crates_depend_only_on_what_they_may() {
 /// What a default build of a data crate must not drag in, however the features are set.
 #[test]
 fn optional_arrows_are_optional() {
-    let manifest = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../bpo-pairs/Cargo.toml")).unwrap();
+    let manifest =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../bpo-pairs/Cargo.toml")).unwrap();
     let manifest: toml::Table = manifest.parse().unwrap();
     for name in ["bpo-distort", "bpo-inject"] {
         assert_eq!(manifest["dependencies"][name]["optional"].as_bool(), Some(true), "{name}");

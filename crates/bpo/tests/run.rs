@@ -155,7 +155,10 @@ fn a_model_that_fails_stops_the_run_and_what_is_done_stays_done() {
     let (config, out) = setting(dir.path());
     let mut failing = Counted::new(2);
     let error = run(&config, &out, &mut failing, &mut ()).unwrap_err();
-    assert!(matches!(error, BpoError::Pairs(PairsError::Model { stage: "weaken", ref id, .. }) if id == "c"), "{error}");
+    assert!(
+        matches!(error, BpoError::Pairs(PairsError::Model { stage: "weaken", ref id, .. }) if id == "c"),
+        "{error}"
+    );
     assert!(bpo::error::chain(&error).ends_with("no power"));
     // exactly what is missing
     let mut parts = Counted::new(1);
@@ -172,7 +175,10 @@ fn settings_and_inputs_are_held_fast_once_a_stage_has_begun() {
     let mut warmer = config.clone();
     warmer.weaken.temperature = 1.0;
     let error = run(&warmer, &out, &mut Counted::new(9), &mut ()).unwrap_err();
-    assert!(matches!(error, BpoError::ConfigChanged { .. }) && error.to_string().contains("weaken.temperature"), "{error}");
+    assert!(
+        matches!(error, BpoError::ConfigChanged { .. }) && error.to_string().contains("weaken.temperature"),
+        "{error}"
+    );
     // stages that have not begun may change
     let mut steeper = config.clone();
     steeper.train.beta = 0.5;
@@ -180,7 +186,10 @@ fn settings_and_inputs_are_held_fast_once_a_stage_has_begun() {
 
     fs::write(config.model.path.as_ref().unwrap().join("config.json"), "{\"other\": 1}").unwrap();
     let error = run(&steeper, &out, &mut Counted::new(9), &mut ()).unwrap_err();
-    assert!(matches!(error, BpoError::InputChanged { .. }) && error.to_string().contains("models.model"), "{error}");
+    assert!(
+        matches!(error, BpoError::InputChanged { .. }) && error.to_string().contains("models.model"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -222,6 +231,7 @@ fn parts_that_cannot_fail_fit_too() {
     let images = ImageRoot::new(config.images_path().unwrap()).unwrap();
     let (samples, _) = bpo::run::read_samples(config.data_path().unwrap(), &mut ()).unwrap();
     let file = dir.path().join("weakened.jsonl");
-    let outcome = bpo::stages::weaken::weaken(&config, &samples, &images, || Ok(Sure), &file, &mut ()).unwrap();
+    let outcome =
+        bpo::stages::weaken::weaken(&config, &samples, &images, || Ok(Sure), &file, &mut ()).unwrap();
     assert_eq!((outcome.summary.done, outcome.set_aside.len()), (3, 1));
 }

@@ -1,9 +1,9 @@
 //! What a model makes of answers and questions: `bpo score`, `bpo generate`.
 
 use bpo::BpoError;
+use bpo::checkpoint::Checkpoint;
 use bpo::config::RunConfig;
 use bpo::inject::Sampling;
-use bpo::checkpoint::Checkpoint;
 use bpo::model::policy::LlavaCollator;
 use bpo::model::responder::LlavaResponder;
 use bpo::pairs::format::jsonl::read_pairs;
@@ -19,7 +19,8 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     let set = read_pairs(&args.pairs)?;
     let Checkpoint { model, processor, .. } = load(&config, args.adapter.as_deref())?;
     let mut collate = LlavaCollator::new(processor, &model, move |name| Ok(images.load(name)?));
-    let mut outcome = bpo::score::score(&model, &mut collate, &set.pairs, args.batch_size, |score| print_line(&score))?;
+    let mut outcome =
+        bpo::score::score(&model, &mut collate, &set.pairs, args.batch_size, |score| print_line(&score))?;
     outcome.add(set.set_aside);
     told_all(&outcome)
 }

@@ -9,11 +9,11 @@ use std::io::Write;
 use std::path::Path;
 
 use bpo::BpoError;
+use bpo::burn::tensor::Device;
 use bpo::config::RunConfig;
 use bpo::pairs::error::PairsError;
 use bpo::pairs::images::ImageRoot;
 use bpo::stages::StageOutcome;
-use bpo::burn::tensor::Device;
 
 use crate::args::Command;
 use crate::failure::Failure;
@@ -65,13 +65,15 @@ fn api_key(config: &RunConfig) -> Result<Option<String>, BpoError> {
 /// One JSON line to standard output, at once, so that a reader sees it.
 fn print_line(value: &impl serde::Serialize) -> Result<(), BpoError> {
     let stdout = Path::new("standard output");
-    let mut line = serde_json::to_vec(value)
-        .map_err(|source| BpoError::Json { path: stdout.to_owned(), source })?;
+    let mut line =
+        serde_json::to_vec(value).map_err(|source| BpoError::Json { path: stdout.to_owned(), source })?;
     line.push(b'\n');
     let mut out = std::io::stdout().lock();
-    out.write_all(&line)
-        .and_then(|()| out.flush())
-        .map_err(|source| BpoError::Io { action: "write to", path: stdout.to_owned(), source })
+    out.write_all(&line).and_then(|()| out.flush()).map_err(|source| BpoError::Io {
+        action: "write to",
+        path: stdout.to_owned(),
+        source,
+    })
 }
 
 /// Tells of each item that could not be done; if there is one, not all was done.

@@ -22,7 +22,10 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     }
     let set_aside: usize = report.stages.values().map(|summary| summary.set_aside.total()).sum();
     if set_aside > 0 {
-        progress::tell(&format!("{set_aside} set aside in all: see {}", args.out.join("set_aside.jsonl").display()));
+        progress::tell(&format!(
+            "{set_aside} set aside in all: see {}",
+            args.out.join("set_aside.jsonl").display()
+        ));
     }
     match report.completion {
         Completion::Finished => {

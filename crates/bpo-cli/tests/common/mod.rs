@@ -13,8 +13,8 @@ use serde_json::Value;
 
 /// The tiny LLaVA checkpoint; another one where `BPO_GOLDEN` names a directory of golden values.
 pub fn tiny() -> PathBuf {
-    let golden = std::env::var_os("BPO_GOLDEN")
-        .map_or_else(|| crates().join("bpo-model/tests/golden"), PathBuf::from);
+    let golden =
+        std::env::var_os("BPO_GOLDEN").map_or_else(|| crates().join("bpo-model/tests/golden"), PathBuf::from);
     golden.join("tiny-llava")
 }
 
@@ -106,14 +106,34 @@ macro_rules! arguments {
 /// `bpo run` on the photographs with settings that fit the tiny model.
 pub fn run_arguments(out: &Path) -> Vec<std::ffi::OsString> {
     arguments![
-        "run", "--model", tiny(), "--data", photos().join("llava.json"), "--images", photos(), "--out", out,
-        "--max-new-tokens", "6", "--lr", "2e-3", "--lora-r", "4", "--lora-alpha", "16", "--epochs", "3",
-        "--save-every", "2",
+        "run",
+        "--model",
+        tiny(),
+        "--data",
+        photos().join("llava.json"),
+        "--images",
+        photos(),
+        "--out",
+        out,
+        "--max-new-tokens",
+        "6",
+        "--lr",
+        "2e-3",
+        "--lora-r",
+        "4",
+        "--lora-alpha",
+        "16",
+        "--epochs",
+        "3",
+        "--save-every",
+        "2",
     ]
 }
 
 pub fn parse_lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
 }
 
 /// A file of JSON lines.

@@ -67,7 +67,10 @@ fn answer(stream: &mut TcpStream, count: usize, fail: bool) {
         let choice = serde_json::json!({"index": 0, "finish_reason": "stop", "message": message});
         ("200 OK", serde_json::json!({"object": "chat.completion", "choices": [choice]}).to_string())
     };
-    let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
     // a client that has gone away is the test's own doing
     let _ = stream.write_all((head + &body).as_bytes());
 }

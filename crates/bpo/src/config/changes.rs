@@ -98,13 +98,15 @@ impl fmt::Display for Change {
 /// [`BpoError::ConfigEncode`] for what TOML cannot hold.
 pub fn changes(stage: Stage, then: &RunConfig, now: &RunConfig) -> Result<Vec<Change>, BpoError> {
     let (then, now) = (flatten(then)?, flatten(now)?);
-    let matches = |key: &str, known: &&str| key == *known || key.starts_with(known) && known.ends_with(['.', '_']);
+    let matches =
+        |key: &str, known: &&str| key == *known || key.starts_with(known) && known.ends_with(['.', '_']);
     let counts = |key: &&String| {
         stage.keys().iter().any(|known| matches(key, known)) && !FREE.iter().any(|free| matches(key, free))
     };
     let only_now = now.keys().filter(|key| !then.contains_key(*key));
     let differing = then.keys().chain(only_now).filter(counts).filter(|key| then.get(*key) != now.get(*key));
-    let change = |key: &String| Change { key: key.clone(), then: then.get(key).cloned(), now: now.get(key).cloned() };
+    let change =
+        |key: &String| Change { key: key.clone(), then: then.get(key).cloned(), now: now.get(key).cloned() };
     Ok(differing.map(change).collect())
 }
 

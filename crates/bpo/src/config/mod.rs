@@ -140,12 +140,7 @@ pub struct InjectSection {
 
 impl Default for InjectSection {
     fn default() -> Self {
-        Self {
-            batch_size: 16,
-            max_edits: 3,
-            llm: LlmInjectorConfig::default(),
-            server: None,
-        }
+        Self { batch_size: 16, max_edits: 3, llm: LlmInjectorConfig::default(), server: None }
     }
 }
 
@@ -174,13 +169,20 @@ impl RunConfig {
             check(key, value > 0, "at least 1", value.to_string())?;
         }
         let alpha = self.lora.lora_alpha;
-        check("lora.lora_alpha", alpha.is_finite() && alpha != 0.0, "a finite number, not 0", alpha.to_string())?;
-        for (key, value) in
-            [("weaken.temperature", self.weaken.temperature), ("inject.llm.temperature", self.inject.llm.temperature)]
-        {
+        check(
+            "lora.lora_alpha",
+            alpha.is_finite() && alpha != 0.0,
+            "a finite number, not 0",
+            alpha.to_string(),
+        )?;
+        for (key, value) in [
+            ("weaken.temperature", self.weaken.temperature),
+            ("inject.llm.temperature", self.inject.llm.temperature),
+        ] {
             check(key, value >= 0.0 && value.is_finite(), "a finite number, at least 0", value.to_string())?;
         }
-        for (key, value) in [("weaken.top_p", self.weaken.top_p), ("inject.llm.top_p", self.inject.llm.top_p)] {
+        for (key, value) in [("weaken.top_p", self.weaken.top_p), ("inject.llm.top_p", self.inject.llm.top_p)]
+        {
             check(key, value > 0.0 && value <= 1.0, "above 0 and at most 1", value.to_string())?;
         }
         Ok(self.train.validate()?)

@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn wrong_values_and_broken_toml_tell_their_place() {
         let cases = [
-            ("[train]\nbeta = \"much\"\n", 2, "floating point"),
+            ("[train]\nbeta = \"much\"\n", 2, "expected f64"),
             ("[weaken]\ndistortion = \"blurr:sigma=1\"", 2, "blur"),
             ("device = \"cpu\"", 1, "libtorch"),
             ("[train\n", 1, "]"),
