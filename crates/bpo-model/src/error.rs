@@ -47,7 +47,7 @@ pub enum ModelError {
         /// The checkpoint or adapter directory.
         dir: PathBuf,
         /// All that is wrong.
-        problems: WeightProblems,
+        problems: Box<WeightProblems>,
     },
     /// The configuration asks for something that is not supported.
     #[error("{path}: {key} is {found}; supported: {supported}", path = path.display())]

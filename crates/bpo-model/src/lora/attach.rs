@@ -48,7 +48,7 @@ impl Reparameterizer for Attach<'_> {
                     let (d_in, d_out, r) = (shape[0], shape[1], self.config.r);
                     let a = kaiming(*seed, module, d_in, r);
                     let options = (&self.device, self.dtype.into());
-                    (Tensor::from_data(a, options.clone()), Tensor::zeros([r, d_out], options))
+                    (Tensor::from_data(a, options), Tensor::zeros([r, d_out], options))
                 })
             }
             Factors::Given(factors) => factors.remove(module),

@@ -134,7 +134,7 @@ pub fn load_adapter(model: Llava, dir: &Path) -> Result<(Llava, LoraConfig), Mod
         factors.insert(module, (a, b));
     }
     if !foreign.extra.is_empty() {
-        return Err(ModelError::Weights { dir: dir.into(), problems: foreign });
+        return Err(ModelError::Weights { dir: dir.into(), problems: foreign.into() });
     }
     let projector = config.train_projector.then(|| {
         let name = AdapterTensor::Saved("multi_modal_projector".into()).name();

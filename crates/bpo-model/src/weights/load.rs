@@ -27,7 +27,7 @@ pub struct WeightLoader {
 enum Source {
     Files(WeightIndex),
     /// Normal draws, matrices scaled by `1/sqrt(d_in)`, norms around one.
-    Random(ChaCha8Rng),
+    Random(Box<ChaCha8Rng>),
 }
 
 impl WeightLoader {
@@ -35,7 +35,7 @@ impl WeightLoader {
     pub fn random(seed: u64, dtype: FloatDType, device: &Device) -> Self {
         Self {
             dir: PathBuf::new(),
-            source: Source::Random(ChaCha8Rng::seed_from_u64(seed)),
+            source: Source::Random(Box::new(ChaCha8Rng::seed_from_u64(seed))),
             device: device.clone(),
             dtype,
             asked: BTreeSet::new(),
@@ -98,7 +98,7 @@ impl WeightLoader {
             self.problems.extra = extra.cloned().collect();
         }
         if self.problems.is_fatal() {
-            return Err(ModelError::Weights { dir: self.dir, problems: self.problems });
+            return Err(ModelError::Weights { dir: self.dir, problems: self.problems.into() });
         }
         if !self.problems.extra.is_empty() {
             tracing::warn!(dir = %self.dir.display(), names = ?self.problems.extra, "weights that nothing asked for");
