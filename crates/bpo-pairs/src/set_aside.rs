@@ -44,6 +44,8 @@ pub enum Reason {
     ImageUnreadable,
     /// The model cannot answer this question (too long for its context, for example).
     RequestFailed,
+    /// The model cannot take the pair (too long for its context, for example, or its image cannot be loaded).
+    PairRefused,
     /// The rewritten answer is empty.
     RewriteEmpty,
     /// The rewritten answer says the same as the annotated one.
@@ -85,6 +87,7 @@ impl Reason {
             Self::ImageTooLarge => "image too large",
             Self::ImageUnreadable => "image unreadable",
             Self::RequestFailed => "model could not answer",
+            Self::PairRefused => "model cannot take the pair",
             Self::RewriteEmpty => "rewritten answer empty",
             Self::RewriteIdentical => "rewritten answer unchanged",
             Self::RewriteRefused => "rewriting refused",
