@@ -210,7 +210,7 @@ fn pairs_that_do_not_fit_are_set_aside_before_training() {
     train(&["--max-length", "8"]).fails_naming(&["no pair to train on (4 set aside)"]);
     train(&[])
         .succeeds()
-        .says("train: 1 pairs trained on, 3 set aside")
+        .says("train: 1 pairs trained on, 3 set aside (model cannot take the pair: 3)")
         .says("set aside: long: ")
         .says("set aside: mute: ")
         .says("unicorn.jpg");

@@ -23,8 +23,8 @@ fn all_weights_that_do_not_fit_are_listed() {
     let outcome = run_spoilt(|model| {
         checkpoint::edit_header(&model.join("model.safetensors"), |header| {
             let find = |end: &str| header.keys().find(|name| name.ends_with(end)).unwrap().clone();
-            turned = find("embed_tokens.weight");
-            let gone = GONE.map(find);
+            let [embedding, gone @ ..] = ["embed_tokens.weight", GONE[0], GONE[1]].map(find);
+            turned = embedding;
             header[&turned]["shape"].as_array_mut().unwrap().reverse();
             for name in gone {
                 let entry = header.remove(&name).unwrap();
@@ -46,6 +46,21 @@ fn a_weight_file_that_is_cut_off_is_named() {
         })
         .fails_naming(&["model.safetensors", "safetensors"]);
     }
+}
+
+#[test]
+fn a_checkpoint_that_was_put_right_is_taken_up_in_the_same_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, run) = (dir.path().join("model"), dir.path().join("run"));
+    checkpoint::copy_to(&model);
+    fs::remove_file(model.join("tokenizer.json")).unwrap();
+    let arguments = || run_arguments(&run).into_iter().chain(arguments!["--model", &model]);
+    bpo(arguments()).fails_naming(&["tokenizer.json"]);
+    checkpoint::copy_to(&model);
+    bpo(arguments()).succeeds();
+    // and now it is held fast
+    fs::write(model.join("generation_config.json"), "{}").unwrap();
+    bpo(arguments()).fails_naming(&["`models.model`"]);
 }
 
 #[test]

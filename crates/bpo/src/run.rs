@@ -171,7 +171,9 @@ fn take_up(config: &RunConfig, dir: &RunDir, inputs: Manifest) -> Result<RunMani
         (Stage::Pair, dir.pairs()),
         (Stage::Train, dir.metrics()),
     ];
-    let begun: Vec<_> = begun.into_iter().filter(|(_, file)| file.exists()).collect();
+    // a stage that could not even start, for want of a model for instance, leaves an empty file
+    let has_content = |file: &Path| std::fs::metadata(file).is_ok_and(|metadata| metadata.len() > 0);
+    let begun: Vec<_> = begun.into_iter().filter(|(_, file)| has_content(file)).collect();
     if dir.config().exists() {
         let then = RunConfig::read(&dir.config())?;
         for (stage, file) in &begun {

@@ -46,7 +46,7 @@ where
         set_aside.extend(
             refused
                 .into_iter()
-                .map(|aside| SetAside::new(aside.pair, Reason::RequestFailed).with_detail(aside.reason)),
+                .map(|aside| SetAside::new(aside.pair, Reason::PairRefused).with_detail(aside.reason)),
         );
         if part.is_empty() {
             continue;

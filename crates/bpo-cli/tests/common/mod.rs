@@ -39,7 +39,7 @@ impl Outcome {
     #[track_caller]
     pub fn succeeds(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:?}");
-        self.is_calm()
+        self.without_panic()
     }
 
     /// It ended with one error that names all of `parts`.
@@ -51,7 +51,7 @@ impl Outcome {
         for part in parts {
             assert!(self.stderr.contains(part), "no {part:?} in: {}", self.stderr);
         }
-        self.is_calm()
+        self.without_panic()
     }
 
     /// It says `part` on standard error.
@@ -63,7 +63,7 @@ impl Outcome {
 
     /// No panic and no backtrace.
     #[track_caller]
-    pub fn is_calm(self) -> Self {
+    pub fn without_panic(self) -> Self {
         for word in ["panicked", "backtrace", "internal error"] {
             assert!(!self.stderr.contains(word), "{}", self.stderr);
         }

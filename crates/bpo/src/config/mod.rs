@@ -242,7 +242,8 @@ mod tests {
 
     #[test]
     fn settings_that_cannot_work_are_named() {
-        let broken: [(&str, fn(&mut RunConfig)); 4] = [
+        type Break = fn(&mut RunConfig);
+        let broken: [(&str, Break); 4] = [
             ("weaken.batch_size", |config| config.weaken.batch_size = 0),
             ("weaken.top_p", |config| config.weaken.top_p = f64::NAN),
             ("lora.r", |config| config.lora.r = 0),

@@ -47,7 +47,7 @@ where
     let trainer = Trainer::new(config.train.clone(), policy, collate, Some(run_dir))?;
     let (policy, summary) = trainer.train(pairs, &mut Watch(&mut *progress))?;
     let aside = |aside: &bpo_dpo::vet::SetAside| {
-        SetAside::new(&aside.pair, Reason::RequestFailed).with_detail(&aside.reason)
+        SetAside::new(&aside.pair, Reason::PairRefused).with_detail(&aside.reason)
     };
     let outcome = StageOutcome::new(summary.pairs, summary.set_aside.iter().map(aside).collect());
     progress.finished(Stage::Train, &outcome.summary);
