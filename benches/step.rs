@@ -45,7 +45,8 @@ fn main() {
             seconds[way].push(start.elapsed().as_secs_f64());
         }
     }
-    let mut ratios: Vec<f64> = seconds[1].iter().zip(&seconds[0]).map(|(apart, shared)| apart / shared).collect();
+    let mut ratios: Vec<f64> =
+        seconds[1].iter().zip(&seconds[0]).map(|(apart, shared)| apart / shared).collect();
     println!("step, shared prefix    {:8.3} s", median(&mut seconds[0]));
     println!("step, nothing shared   {:8.3} s", median(&mut seconds[1]));
     println!("ratio                  {:8.2}", median(&mut ratios));
@@ -107,7 +108,8 @@ fn batch(config: &LlavaConfig, shared: bool) -> ScoreBatch {
         true => (0..PAIRS).map(|i| (Some(i), vec![answered(2 * i), answered(2 * i + 1)])).collect(),
         false => (0..2 * PAIRS).map(|i| (Some(i), vec![answered(i)])).collect(),
     };
-    ScoreBatch::new(config, (0..groups.len()).map(image).collect(), &groups).expect("the batch fits the model")
+    ScoreBatch::new(config, (0..groups.len()).map(image).collect(), &groups)
+        .expect("the batch fits the model")
 }
 
 fn median(values: &mut [f64]) -> f64 {

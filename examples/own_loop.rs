@@ -44,7 +44,10 @@ fn main() {
         let margin = (output.chosen_rewards - output.rejected_rewards).mean().into_scalar::<f32>();
         let loss = output.losses.mean();
         if step % 10 == 0 {
-            println!("step {step:2}  loss {:.4}  reward margin {margin:.4}", loss.clone().into_scalar::<f32>());
+            println!(
+                "step {step:2}  loss {:.4}  reward margin {margin:.4}",
+                loss.clone().into_scalar::<f32>()
+            );
         }
         let gradients = GradientsParams::from_grads(loss.backward(), &policy);
         policy = optimizer.step(0.02, policy, gradients);

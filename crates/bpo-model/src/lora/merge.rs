@@ -94,7 +94,11 @@ fn check(base: &WeightIndex, adapter: &PeftAdapter, dir: &Path) -> Result<(), Mo
             Some(_) => {}
         }
     }
-    if problems.is_fatal() { Err(ModelError::Weights { dir: dir.into(), problems: problems.into() }) } else { Ok(()) }
+    if problems.is_fatal() {
+        Err(ModelError::Weights { dir: dir.into(), problems: problems.into() })
+    } else {
+        Ok(())
+    }
 }
 
 /// A weight of the result, computed when it is written.
