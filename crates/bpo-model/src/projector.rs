@@ -1,7 +1,7 @@
 //! LLaVA-1.5's projector: two linears with a GELU between.
 
-use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Tensor};
 
 use crate::config::{Activation, LlavaConfig};
 use crate::lora::{Adapters, Linear};
@@ -34,15 +34,17 @@ impl Projector {
 
     /// `[images, tokens, vision hidden]` to `[images, tokens, text hidden]`.
     pub fn forward(&self, features: Tensor<3>) -> Tensor<3> {
+        let dtype = features.dtype();
+        let features = features.cast(self.linear_1.weight.base().dtype());
         let hidden = activate(self.linear_1.forward(features, Adapters::Off), self.act);
-        self.linear_2.forward(hidden, Adapters::Off)
+        self.linear_2.forward(hidden, Adapters::Off).cast(dtype)
     }
 
-    /// A copy with parameters of its own that require gradients.
+    /// A copy with parameters of its own that require gradients, in f32 as the adapters are.
     pub(crate) fn trainable(self) -> Self {
         let own = |linear: Linear| Linear {
-            weight: burn::module::Param::from_tensor(linear.weight.base()),
-            bias: linear.bias.map(|bias| burn::module::Param::from_tensor(bias.val())),
+            weight: Param::from_tensor(linear.weight.base().cast(DType::F32)),
+            bias: linear.bias.map(|bias| Param::from_tensor(bias.val().cast(DType::F32))),
         };
         Self { linear_1: own(self.linear_1), linear_2: own(self.linear_2), act: self.act }
     }

@@ -188,7 +188,7 @@ fn a_configuration_that_is_not_supported_names_its_key() {
         ("/text_config/rope_parameters/rope_type", json!("yarn"), "yarn"),
         ("/vision_feature_layer", json!(-99), "vision_feature_layer"),
         ("/vision_config/patch_size", json!(0), "patch_size"),
-        ("/text_config/num_key_value_heads", json!(3), "num_key_value_heads"),
+        ("/text_config/num_key_value_heads", json!(1000), "num_key_value_heads"),
         ("/text_config/model_type", json!("mistral"), "mistral"),
         ("/vision_config/hidden_act", json!("tanhshrink"), "tanhshrink"),
     ] {

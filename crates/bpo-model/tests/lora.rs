@@ -8,7 +8,7 @@ use std::path::Path;
 use bpo_model::lora::{TargetModules, load_adapter, merge_checkpoint, save_adapter};
 use bpo_model::{Adapters, Llava, LoadOptions, LoraConfig, ModelError};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, FloatDType, Tensor, TensorData};
 use safetensors::SafeTensors;
 use support::{Golden, close, device, floats, root};
 
@@ -78,6 +78,30 @@ fn a_fresh_adapter_changes_nothing_and_a_trained_one_can_be_switched_off() {
     assert_ne!(logits(&trained, Adapters::On), plain);
     // projector included
     assert_eq!(logits(&trained, Adapters::Off), plain);
+}
+
+/// A learning rate of 2e-6 moves nothing in half precision, so what is trained is not.
+#[test]
+fn what_is_trained_is_f32_on_a_half_precision_model() {
+    let options = LoadOptions::default().with_dtype(FloatDType::BF16);
+    let half = Llava::from_pretrained(&Golden::open().checkpoint(), &options, &device()).unwrap();
+    let plain = logits(&half, Adapters::On);
+    let adapted = half.clone().with_lora(&config().with_train_projector(false), 7);
+    assert_eq!(adapted.dtype(), FloatDType::BF16);
+    assert_eq!(logits(&adapted, Adapters::On), plain);
+
+    struct Trained(usize);
+    impl ModuleVisitor for Trained {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if param.base().is_require_grad() {
+                self.0 += 1;
+                assert_eq!(param.base().dtype(), DType::F32);
+            }
+        }
+    }
+    let mut trained = Trained(0);
+    half.with_lora(&config(), 7).train().visit(&mut trained);
+    assert!(trained.0 > 0);
 }
 
 #[test]

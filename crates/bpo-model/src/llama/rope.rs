@@ -92,10 +92,10 @@ mod tests {
         Rope::new(&serde_json::from_value(config).unwrap()).inv_freq
     }
 
-    fn assert_close(found: &[f32], expected: &[f32]) {
+    fn assert_close(found: &[f32], expected: &[f64]) {
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(expected) {
-            assert!((found - expected).abs() <= 1e-6 * expected, "{found} and {expected}");
+            assert!((f64::from(*found) - expected).abs() <= 1e-6 * expected, "{found} and {expected}");
         }
     }
 

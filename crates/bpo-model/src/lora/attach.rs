@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::module::{LoraAdapter, Module, Param, Reparameterizer};
-use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -24,7 +24,6 @@ pub(super) struct Attach<'a> {
     pub config: &'a LoraConfig,
     pub factors: Factors,
     pub device: Device,
-    pub dtype: FloatDType,
 }
 
 impl Reparameterizer for Attach<'_> {
@@ -47,7 +46,7 @@ impl Reparameterizer for Attach<'_> {
                 self.config.target_modules.names().contains(&leaf).then(|| {
                     let (d_in, d_out, r) = (shape[0], shape[1], self.config.r);
                     let a = kaiming(*seed, module, d_in, r);
-                    let options = (&self.device, self.dtype.into());
+                    let options = (&self.device, DType::F32);
                     (Tensor::from_data(a, options), Tensor::zeros([r, d_out], options))
                 })
             }
@@ -94,7 +93,7 @@ impl Llava {
         if config.train_projector {
             self.trained_projector = Some(self.multi_modal_projector.clone().trainable());
         }
-        let (device, dtype) = (self.device(), self.dtype());
-        self.apply_reparameterization(Attach { config, factors, device, dtype })
+        let device = self.device();
+        self.apply_reparameterization(Attach { config, factors, device })
     }
 }

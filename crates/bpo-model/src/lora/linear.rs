@@ -9,7 +9,8 @@ use crate::weights::WeightLoader;
 /// `y = x W + b`, and with an adapter on `W`: `y = x W + b + s (x A) B`.
 ///
 /// burn's own form of LoRA computes `W + s A B` first, which costs a second copy of `W` and a dense gradient. The two
-/// are equal in exact arithmetic; `A` and `B` are burn's [`LoraAdapter`](burn::module::LoraAdapter) either way, so
+/// are equal in exact arithmetic. The factors are in f32 whatever the type of `W`, as half precision loses the updates of
+/// a usual learning rate. `A` and `B` are burn's [`LoraAdapter`](burn::module::LoraAdapter) either way, so
 /// that burn's tools for adapters keep working.
 #[derive(Module, Debug)]
 pub struct Linear {
@@ -42,7 +43,10 @@ impl Linear {
 
         let mut y = x.clone().matmul(self.weight.base());
         if let (Adapters::On, Some(lora)) = (adapters, self.weight.adapter()) {
-            y = y + x.matmul(lora.a.val()).matmul(lora.b.val()).mul_scalar(lora.scale);
+            let (a, b) = (lora.a.val(), lora.b.val());
+            let delta = x.cast(a.dtype()).matmul(a).matmul(b).mul_scalar(lora.scale);
+            let dtype = y.dtype();
+            y = y + delta.cast(dtype);
         }
         if let Some(bias) = &self.bias {
             y = y + bias.val().unsqueeze();

@@ -119,8 +119,7 @@ pub fn load_adapter(model: Llava, dir: &Path) -> Result<(Llava, LoraConfig), Mod
         config.target_modules = TargetModules::Attention;
     }
     let shapes = linear_shapes(&model);
-    let (device, dtype) = (model.device(), model.dtype());
-    let mut weights = WeightLoader::new(dir, adapter.index, dtype, &device);
+    let mut weights = WeightLoader::new(dir, adapter.index, FloatDType::F32, &model.device());
     let mut factors = BTreeMap::new();
     let mut foreign = WeightProblems::default();
     for module in modules {
