@@ -8,8 +8,8 @@ Writes a uint8 tensor [3, height, width] per image and configuration, before res
 repeats, so only the results are stored.
 """
 
+import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
 
@@ -42,6 +42,9 @@ def image(width, height):
 
 
 def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("out", type=Path)
+    args = ap.parse_args()
     out = {}
     for kind, config in KINDS.items():
         cls = LlavaImageProcessorPil if kind == "padded" else AutoImageProcessor
@@ -54,7 +57,7 @@ def main():
             pixels = processor(image(width, height), return_tensors="np")["pixel_values"][0]
             assert pixels.min() >= 0 and pixels.max() <= 255 and (pixels == np.round(pixels)).all()
             out[f"{kind}.{width}x{height}"] = np.ascontiguousarray(pixels.astype(np.uint8))
-    save_file(out, sys.argv[1], {kind: json.dumps(config) for kind, config in KINDS.items()})
+    save_file(out, args.out, {kind: json.dumps(config) for kind, config in KINDS.items()})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-//! LLaVA-1.5 on burn.
+#![doc = include_str!("../README.md")]
 
 pub mod clip;
 pub mod config;

@@ -44,7 +44,11 @@ pub fn merge_checkpoint(model: &Path, adapter: &Path, out: &Path, device: &Devic
         let metadata = Some([("format".to_owned(), "pt".to_owned())].into());
         safetensors::serialize_to_file(merged, metadata, Path::new(&partial))
             .map_err(|error| ModelError::Safetensors { path: target.clone(), reason: error.to_string() })?;
-        std::fs::rename(&partial, &target).map_err(io(&target))?;
+        // the writer makes files that only their owner may read
+        std::fs::metadata(path)
+            .and_then(|source| std::fs::set_permissions(&partial, source.permissions()))
+            .and_then(|()| std::fs::rename(&partial, &target))
+            .map_err(io(&target))?;
     }
     Ok(())
 }
