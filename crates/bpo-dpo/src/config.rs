@@ -54,7 +54,7 @@ pub struct DpoConfig {
     /// The adapter is already trained, so the first loss is not that of an untouched one. Default: false.
     pub pretrained_adapter: bool,
     /// How far loss and margins may be from those of an untouched adapter before the first step. Default: 1e-4 (ours,
-    /// for f32).
+    /// for f32; the `bpo` crate widens it where the model is not f32).
     pub step_zero_tolerance: f64,
     /// Steps in a row whose loss or gradient is not finite, after which training ends with an error; until then they
     /// are left out. Default: 5 (ours).

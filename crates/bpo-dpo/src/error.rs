@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::vet::SetAside;
+
 /// An error of any kind, kept as the source of ours.
 pub type Source = Box<dyn Error + Send + Sync + 'static>;
 
@@ -33,10 +35,10 @@ pub enum DpoError {
     #[error("the policy has no trainable parameter: attach an adapter, or unfreeze some of it")]
     NothingToTrain,
     /// No pair is left to train on.
-    #[error("no pair to train on ({set_aside} set aside)")]
+    #[error("no pair to train on ({} set aside{})", set_aside.len(), first(.set_aside))]
     NoPairs {
-        /// How many pairs were given and set aside.
-        set_aside: usize,
+        /// Pairs that were given and cannot be used.
+        set_aside: Vec<SetAside>,
     },
     /// The collator refused groups that it had accepted before, or that nothing had checked.
     #[error("cannot prepare {}", list(.pairs))]
@@ -245,6 +247,12 @@ impl fmt::Display for Mismatch {
 
 fn list<T: fmt::Display>(items: &[T]) -> String {
     items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn first(set_aside: &[SetAside]) -> String {
+    set_aside
+        .first()
+        .map_or_else(String::new, |first| format!("; the first, {}: {}", first.pair, first.reason))
 }
 
 fn place(path: &Option<PathBuf>) -> String {

@@ -101,7 +101,7 @@ where
             tracing::warn!(set_aside = set_aside.len(), kept = pairs.len(), "some pairs cannot be used");
         }
         if pairs.is_empty() {
-            return Err(DpoError::NoPairs { set_aside: set_aside.len() });
+            return Err(DpoError::NoPairs { set_aside });
         }
 
         let reference = policy.valid();
