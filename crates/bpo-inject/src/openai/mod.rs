@@ -92,7 +92,8 @@ impl OpenAiClient {
         &self.endpoint
     }
 
-    fn complete(&self, request: &TextRequest) -> Result<Generated, InjectError> {
+    /// Counts in `retries` how often a request of the batch was made again; only the first time is a warning.
+    fn complete(&self, request: &TextRequest, retries: &AtomicUsize) -> Result<Generated, InjectError> {
         let mut random = ChaCha8Rng::seed_from_u64(request.sampling.seed);
         let mut attempt = 1;
         loop {
@@ -105,7 +106,10 @@ impl OpenAiClient {
                 return Err(error);
             }
             let wait = after.unwrap_or_else(|| self.config.backoff(attempt, random.random()));
-            tracing::warn!(%error, attempt, ?wait, "request failed, trying again");
+            match retries.fetch_add(1, Ordering::Relaxed) {
+                0 => tracing::warn!(%error, attempt, ?wait, "request failed, trying again"),
+                _ => tracing::debug!(%error, attempt, ?wait, "request failed, trying again"),
+            }
             std::thread::sleep(wait);
             attempt += 1;
         }
@@ -172,11 +176,11 @@ impl TextGenerator for OpenAiClient {
 
     fn generate(&mut self, requests: &[TextRequest]) -> Vec<Result<Generated, InjectError>> {
         let client = &*self;
-        let next = AtomicUsize::new(0);
+        let (next, retries) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let finished = Mutex::new(Vec::with_capacity(requests.len()));
         let work = || {
             while let Some((index, request)) = claim(&next, requests) {
-                let result = client.complete(request);
+                let result = client.complete(request, &retries);
                 finished.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((index, result));
             }
         };
@@ -190,6 +194,10 @@ impl TextGenerator for OpenAiClient {
             }
             work();
         });
+        let retries = retries.into_inner();
+        if retries > 1 {
+            tracing::warn!(retries, requests = requests.len(), "requests of this batch were made again");
+        }
         let mut finished = finished.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         finished.sort_unstable_by_key(|(index, _)| *index);
         finished.into_iter().map(|(_, result)| result).collect()
