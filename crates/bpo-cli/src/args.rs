@@ -52,7 +52,7 @@ pub struct Model {
     /// Hugging Face LLaVA-1.5 directory
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
-    /// flex, libtorch, libtorch:cuda:N, cuda:N or wgpu [default: flex]
+    /// flex, libtorch, libtorch:cuda:N, cuda, cuda:N or wgpu [default: flex]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceSpec>,
     /// f32, bf16 or f16 [default: f32]
@@ -100,7 +100,7 @@ pub struct Inject {
 #[derive(Debug, Args)]
 pub struct Train {
     /// Peak learning rate [default: 2e-6]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub lr: Option<f64>,
     /// Passes through the pairs [default: 2]
     #[arg(long, value_name = "N")]
@@ -115,13 +115,13 @@ pub struct Train {
     #[arg(long, value_name = "N")]
     pub accumulation: Option<usize>,
     /// How strongly the policy is held to the reference [default: 0.1]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub beta: Option<f64>,
     /// Rank of the adapter [default: 32]
     #[arg(long, value_name = "N")]
     pub lora_r: Option<usize>,
     /// Scale of the adapter, times its rank [default: 256]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub lora_alpha: Option<f64>,
     /// Longest sequence, image features included [default: 2048]
     #[arg(long, value_name = "N")]
@@ -262,10 +262,10 @@ pub struct GenerateCommand {
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub max_new_tokens: usize,
     /// Sampling temperature; 0 takes the most likely token
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     pub temperature: f64,
     /// Nucleus mass
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     pub top_p: f64,
     /// Questions answered at a time
     #[arg(long, value_name = "N", default_value_t = 8)]

@@ -74,7 +74,11 @@ impl Overrides for Train {
     fn apply(&self, config: &mut RunConfig) {
         let train = &mut config.train;
         set(&mut train.learning_rate, &self.lr);
-        set(&mut train.epochs, &self.epochs);
+        if let Some(epochs) = self.epochs {
+            train.epochs = epochs;
+            // the file's, which would win
+            train.max_steps = None;
+        }
         set_some(&mut train.max_steps, &self.max_steps);
         set(&mut train.batch_size, &self.batch_size);
         set(&mut train.accumulation, &self.accumulation);
@@ -153,6 +157,22 @@ mod tests {
         assert_eq!((config.train.learning_rate, config.train.beta), (1e-3, 0.1));
         assert_eq!(config.inject.server.unwrap().base_url, "http://h");
         assert_eq!((config.model.dtype, config.device.to_string().as_str()), (Dtype::Bf16, "cuda:1"));
+    }
+
+    #[test]
+    fn epochs_on_the_command_line_win_over_steps_in_the_file() {
+        let resolve = |flags: [&str; 2], train: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("bpo.toml");
+            std::fs::write(&file, format!("[train]\n{train}\n")).unwrap();
+            let arguments = ["bpo", "run", "--out", "o", "--config", file.to_str().unwrap()];
+            let cli = Cli::try_parse_from(arguments.into_iter().chain(flags)).unwrap();
+            let Command::Run(args) = cli.command else { panic!("not run") };
+            let train = args.config.resolve(&args.overrides()).unwrap().train;
+            (train.epochs, train.max_steps)
+        };
+        assert_eq!(resolve(["--epochs", "3"], "max_steps = 9"), (3, None));
+        assert_eq!(resolve(["--max-steps", "5"], "epochs = 9").1, Some(5));
     }
 
     #[test]

@@ -38,6 +38,13 @@ pub fn describe(stage: Stage, summary: &StageSummary) -> String {
     format!("{stage}: {} {what}{aside}", summary.done)
 }
 
+/// Tells what of a stage is there from earlier runs.
+fn tell_there(stage: Stage, done: usize, total: usize) {
+    if done > 0 && stage != Stage::Data {
+        tell(&format!("{stage}: {done} of {total} were there already"));
+    }
+}
+
 fn figures(metrics: &StepMetrics) -> String {
     format!(
         "loss {:.4}, margin {:+.4}, accuracy {:.2}",
@@ -52,6 +59,7 @@ struct Bars {
 
 impl Progress for Bars {
     fn started(&mut self, stage: Stage, done: usize, total: usize) {
+        tell_there(stage, done, total);
         let bar = ProgressBar::new(total as u64).with_position(done as u64).with_prefix(stage.to_string());
         let style =
             ProgressStyle::with_template("{prefix:>7} {bar:30} {pos}/{len} {elapsed} (left: {eta}) {msg}");
@@ -96,7 +104,8 @@ impl Lines {
 }
 
 impl Progress for Lines {
-    fn started(&mut self, _: Stage, _: usize, total: usize) {
+    fn started(&mut self, stage: Stage, done: usize, total: usize) {
+        tell_there(stage, done, total);
         *self = Self { total, told: Some(Instant::now()), first_step: true };
     }
 

@@ -24,7 +24,7 @@ fn data_that_is_cut_off_is_named_with_its_place() {
         .fails_naming(&["cut.json is empty"]);
     fs::write(&data, "[]").unwrap();
     bpo(arguments!["inject", "--data", &data, "--out", dir.path().join("out.jsonl")])
-        .fails_naming(&["cut.json", "no sample is left"]);
+        .fails_naming(&["cut.json", "no sample is left (nothing set aside)"]);
 }
 
 #[test]
@@ -130,6 +130,35 @@ fn an_image_root_that_is_not_there_is_named() {
 }
 
 #[test]
+fn an_image_root_that_is_another_directory_is_told_and_put_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("weakened.jsonl");
+    let weaken = |images: &Path| {
+        let data = photos().join("llava.json");
+        bpo(arguments![
+            "weaken",
+            "--model",
+            tiny(),
+            "--data",
+            data,
+            "--images",
+            images,
+            "--out",
+            &out,
+            "--max-new-tokens",
+            "2",
+        ])
+    };
+    weaken(dir.path()).fails_naming(&[
+        "no image of the data can be used",
+        "image missing: 7",
+        "cat.jpg",
+        "--images",
+    ]);
+    weaken(&photos()).succeeds().says("weaken: 7 answers");
+}
+
+#[test]
 fn questions_and_answers_that_do_not_fit_are_set_aside_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let long = "why ".repeat(checkpoint::context() + 1);
@@ -207,7 +236,7 @@ fn pairs_that_do_not_fit_are_set_aside_before_training() {
         bpo(arguments.into_iter().chain(more.iter().map(Into::into)))
     };
     // a limit that leaves nothing of any answer
-    train(&["--max-length", "8"]).fails_naming(&["no pair to train on (4 set aside)"]);
+    train(&["--max-length", "8"]).fails_naming(&["no pair to train on (4 set aside; the first, good: "]);
     train(&[])
         .succeeds()
         .says("train: 1 pairs trained on, 3 set aside (model cannot take the pair: 3)")
@@ -247,7 +276,10 @@ fn a_server_that_is_down_stops_the_stage_and_one_that_recovers_ends_it() {
     assert_eq!(read_lines(dir.path().join("injected.jsonl")).len(), 0);
 
     let server = Server::failing_first(2);
-    inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 7 answers");
+    let outcome = inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 7 answers");
+    let told: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains("WARN")).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("trying again") && told[1].contains("retries=2"), "{told:?}");
     let lines = read_lines(dir.path().join("injected.jsonl"));
     assert!(lines.iter().all(|line| line["response"].as_str().unwrap().contains("elephant")));
     assert_eq!(server.requests().len(), 2 + 7);

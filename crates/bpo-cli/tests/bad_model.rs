@@ -78,7 +78,8 @@ fn other_files_that_are_missing_or_broken_are_named() {
         .fails_naming(&["config.json", "line 2"]);
     run_spoilt(|model| fs::remove_file(model.join("model.safetensors")).unwrap())
         .fails_naming(&["no weights found", "model.safetensors"]);
-    run_spoilt(|model| fs::remove_dir_all(model).unwrap()).fails_naming(&["model"]);
+    run_spoilt(|model| fs::remove_dir_all(model).unwrap())
+        .fails_naming(&["`model.path` (--model) must be a local Hugging Face directory"]);
 }
 
 #[test]
@@ -102,6 +103,14 @@ fn an_adapter_that_does_not_fit_is_named() {
         ])
     };
     score().fails_naming(&["adapter_config.json"]);
+    // the directory of a run in place of the adapter in it
+    fs::create_dir(adapter.join("adapter")).unwrap();
+    fs::write(adapter.join("adapter/adapter_config.json"), "{}").unwrap();
+    let inside = adapter.join("adapter");
+    score().fails_naming(&["did you mean", inside.to_str().unwrap()]);
+    let merged = dir.path().join("merged");
+    bpo(arguments!["merge", "--model", tiny(), "--adapter", &adapter, "--out", merged])
+        .fails_naming(&["did you mean", inside.to_str().unwrap()]);
     fs::write(adapter.join("adapter_config.json"), "{\"peft_type\": \"LOHA\", \"r\": 4, \"lora_alpha\": 8}")
         .unwrap();
     score().fails_naming(&["adapter_config.json", "LOHA"]);
@@ -129,10 +138,36 @@ fn an_unknown_key_is_named_with_the_nearest_one() {
 fn bad_settings_are_named() {
     with_config("[train]\nbeta = \"big\"\n").fails_naming(&["bpo.toml", "line 2"]);
     with_config("[weaken]\nbatch_size = 0\n").fails_naming(&["`weaken.batch_size`", "at least 1"]);
+    with_config("[train]\nbatch_size = 0\n").fails_naming(&["`train.batch_size`", "at least 1"]);
+    for (flag, key) in [("--lr", "`train.learning_rate`"), ("--beta", "`train.beta`")] {
+        let out = run_arguments("never".as_ref());
+        bpo(out.into_iter().chain(arguments![flag, "-1"])).fails_naming(&[key, "not -1"]);
+    }
     with_config("[train\n").fails_naming(&["bpo.toml", "line 1"]);
     bpo(arguments!["run", "--config", "/no/such/bpo.toml", "--out", "x"])
         .fails_naming(&["/no/such/bpo.toml"]);
     bpo(arguments!["run", "--out", "x"]).fails_naming(&["`data.images`", "--images"]);
+}
+
+#[test]
+fn sampling_that_cannot_work_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let questions = dir.path().join("questions.jsonl");
+    fs::write(&questions, "{\"image\": \"cat.jpg\", \"prompt\": \"What is it?\"}\n").unwrap();
+    for (flag, value, key) in [("--top-p", "2", "`top_p`"), ("--temperature", "-1", "`temperature`")] {
+        bpo(arguments![
+            "generate",
+            "--model",
+            tiny(),
+            "--images",
+            photos(),
+            "--questions",
+            &questions,
+            flag,
+            value
+        ])
+        .fails_naming(&[key, value]);
+    }
 }
 
 #[test]

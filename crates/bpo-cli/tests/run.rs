@@ -60,14 +60,75 @@ fn other_settings_for_what_was_made_are_refused_by_name() {
         let more = more.iter().map(Into::into);
         bpo(run_arguments(&run).into_iter().chain(more))
     };
-    with(&["--noise-step", "500"]).fails_naming(&[
-        "weakened.jsonl",
-        "`weaken.distortion`",
-        "another directory",
-    ]);
+    with(&["--noise-step", "500"]).fails_naming(&["weakened.jsonl", "`weaken.distortion`", "another --out"]);
     with(&["--beta", "0.3"]).fails_naming(&["metrics.jsonl", "`train.beta` was 0.1 and is now 0.3"]);
     with(&["--seed", "1"]).fails_naming(&["`seed` was 42 and is now 1"]);
     assert_eq!(snapshot(&run), before);
+    fs::remove_file(run.join("metrics.jsonl")).unwrap();
+    with(&["--beta", "0.3"]).fails_naming(&["metrics.jsonl is missing", "checkpoints", "adapter"]);
+}
+
+#[test]
+fn a_run_in_half_precision_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let with = |tolerance: &str| {
+        let config = dir.path().join("bpo.toml");
+        fs::write(&config, tolerance).unwrap();
+        bpo(run_arguments(&run).into_iter().chain(arguments!["--dtype", "bf16", "--config", config]))
+    };
+    with("[train]\nstep_zero_tolerance = 0.0\n")
+        .fails_naming(&["`train.step_zero_tolerance`", "before the first step"]);
+    with("").succeeds();
+    assert!(run.join("adapter/adapter_config.json").exists());
+}
+
+#[test]
+fn a_stage_on_its_own_holds_its_file_to_its_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let data = photos().join("llava.json");
+    let weaken = |more: &[&str]| {
+        let arguments = arguments![
+            "weaken",
+            "--model",
+            tiny(),
+            "--images",
+            photos(),
+            "--data",
+            &data,
+            "--out",
+            at("weakened.jsonl"),
+        ];
+        bpo(arguments.into_iter().chain(more.iter().map(Into::into)))
+    };
+    weaken(&["--max-new-tokens", "4"]).succeeds();
+    let whole = fs::read_to_string(at("weakened.jsonl")).unwrap();
+    let half: String = whole.split_inclusive('\n').take(3).collect();
+    fs::write(at("weakened.jsonl"), &half).unwrap();
+    weaken(&["--max-new-tokens", "6"]).fails_naming(&[
+        "weakened.jsonl was made with other settings",
+        "`weaken.max_new_tokens` was 4 and is now 6",
+    ]);
+    assert_eq!(fs::read_to_string(at("weakened.jsonl")).unwrap(), half);
+    weaken(&["--max-new-tokens", "4"]).succeeds().says("weaken: 3 of 7 were there already");
+    assert_eq!(fs::read_to_string(at("weakened.jsonl")).unwrap(), whole);
+
+    let inject =
+        |seed| bpo(arguments!["inject", "--data", &data, "--out", at("injected.jsonl"), "--seed", seed]);
+    inject("1").succeeds();
+    inject("2").fails_naming(&["injected.jsonl", "`seed` was 1 and is now 2"]);
+    fs::remove_file(at("injected.jsonl.settings.toml")).unwrap();
+    inject("1").fails_naming(&["injected.jsonl.settings.toml"]);
+
+    let pair = |answers: &str| {
+        bpo(arguments!["pair", "--data", &data, "--answers", at(answers), "--out", at("pairs.jsonl")])
+    };
+    pair("weakened.jsonl").succeeds();
+    pair("weakened.jsonl").succeeds();
+    let pairs = fs::read(at("pairs.jsonl")).unwrap();
+    pair("injected.jsonl").fails_naming(&["pairs.jsonl exists and differs"]);
+    assert_eq!(fs::read(at("pairs.jsonl")).unwrap(), pairs);
 }
 
 #[test]

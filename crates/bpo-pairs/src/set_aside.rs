@@ -67,6 +67,11 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether the image is at fault.
+    pub fn is_of_image(self) -> bool {
+        matches!(self, Self::ImageOutside | Self::ImageMissing | Self::ImageTooLarge | Self::ImageUnreadable)
+    }
+
     /// In words.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -10,6 +10,9 @@ use burn::tensor::Device;
 use crate::device::Dtype;
 use crate::error::BpoError;
 
+/// Written last into an adapter's directory.
+pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
+
 /// A model with what stands between it and images and text.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -26,6 +29,7 @@ impl Checkpoint {
     /// # Errors
     /// If a file is missing or broken, or weights do not fit the configuration (all are listed).
     pub fn load(dir: &Path, dtype: Dtype, device: &Device) -> Result<Self, BpoError> {
+        check_checkpoint(dir)?;
         // the small files first: what is wrong with them shows before the weights are read
         let processor = Processor::from_dir(dir)?;
         let model = Llava::from_pretrained(dir, &LoadOptions::default().with_dtype(dtype.into()), device)?;
@@ -42,6 +46,7 @@ impl Checkpoint {
         dtype: Dtype,
         device: &Device,
     ) -> Result<Self, BpoError> {
+        adapter.map_or(Ok(()), check_adapter)?;
         let Self { model, processor } = Self::load(dir, dtype, device)?;
         let model = match adapter {
             Some(adapter) => bpo_model::lora::load_adapter(model, adapter)?.0,
@@ -51,6 +56,26 @@ impl Checkpoint {
     }
 }
 
+/// Checks that a checkpoint's directory is one, and no name of a model elsewhere.
+///
+/// # Errors
+/// [`BpoError::NoCheckpoint`].
+pub fn check_checkpoint(dir: &Path) -> Result<(), BpoError> {
+    if dir.is_dir() { Ok(()) } else { Err(BpoError::NoCheckpoint { path: dir.to_owned() }) }
+}
+
+/// Checks that an adapter's directory is not that of the run that made it.
+///
+/// # Errors
+/// [`BpoError::AdapterInside`].
+pub fn check_adapter(dir: &Path) -> Result<(), BpoError> {
+    let (is_adapter, inside) = (|dir: &Path| dir.join(ADAPTER_CONFIG).exists(), dir.join("adapter"));
+    if !is_adapter(dir) && is_adapter(&inside) {
+        return Err(BpoError::AdapterInside { path: dir.to_owned(), inside });
+    }
+    Ok(())
+}
+
 /// Fingerprint of a checkpoint directory: of the bytes of its small files, and of the names and sizes of its weights.
 ///
 /// Weights themselves would take minutes to read; other weights of the same size are not noticed.
@@ -58,6 +83,7 @@ impl Checkpoint {
 /// # Errors
 /// If the directory or a file cannot be read.
 pub fn fingerprint_checkpoint(dir: &Path) -> Result<Fingerprint, BpoError> {
+    check_checkpoint(dir)?;
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(BpoError::io("list", dir))? {
         let path = entry.map_err(BpoError::io("list", dir))?.path();

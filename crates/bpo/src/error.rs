@@ -1,8 +1,12 @@
 //! What can go wrong in a run.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use crate::config::Change;
+use bpo_dpo::DpoError;
+use bpo_pairs::set_aside::ReasonCounts;
+
+use crate::config::{Change, Stage};
 use crate::device::DeviceSpec;
 
 /// Why a run cannot start or go on.
@@ -76,7 +80,7 @@ pub enum BpoError {
     #[error("`{key}` must be {expected}, not {found}")]
     Setting {
         /// Its key.
-        key: &'static str,
+        key: Cow<'static, str>,
         /// What it may be.
         expected: &'static str,
         /// What it is.
@@ -84,7 +88,7 @@ pub enum BpoError {
     },
     /// A stage was begun with other settings than those given now.
     #[error(
-        "{} was made with other settings: {}. Give the old settings to go on with it, or another directory to begin anew",
+        "{} was made with other settings: {}. Give the old settings to go on with it, or another --out to begin anew",
         path.display(), list(changes)
     )]
     ConfigChanged {
@@ -95,7 +99,7 @@ pub enum BpoError {
     },
     /// A run directory was begun with other data or another model.
     #[error(
-        "{} was made from other input: {}. Restore the input to go on with it, or give another directory to begin anew",
+        "{} was made from other input: {}. Restore the input to go on with it, or give another --out to begin anew",
         path.display(), list(changes)
     )]
     InputChanged {
@@ -103,6 +107,74 @@ pub enum BpoError {
         path: PathBuf,
         /// Each input that differs, with its fingerprints.
         changes: Vec<Change>,
+    },
+    /// Something of a run is gone, and what was made after it is not.
+    #[error(
+        "{} is missing or empty ({stage}), though later files of the run are there. To make it again delete {}; or give \
+         another --out",
+        path.display(), later.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    Missing {
+        /// What is missing.
+        path: PathBuf,
+        /// The stage that makes it.
+        stage: Stage,
+        /// Files and directories that were made after it.
+        later: Vec<PathBuf>,
+    },
+    /// A stage's file has answers, and nothing tells what settings they were made with.
+    #[error(
+        "{} has answers and there is no {} to tell how they were made: give another --out, or put the config.toml of the \
+         run that made them in its place",
+        path.display(), settings.display()
+    )]
+    NoSettings {
+        /// The stage's file.
+        path: PathBuf,
+        /// The file that should be beside it.
+        settings: PathBuf,
+    },
+    /// A file of pairs is there and not what it would be now.
+    #[error(
+        "{} exists and differs from what the answers give ({there} pairs there, {now} now): delete it, or give another \
+         --out",
+        path.display()
+    )]
+    Differs {
+        /// The file.
+        path: PathBuf,
+        /// Pairs in it.
+        there: usize,
+        /// Pairs that the answers give.
+        now: usize,
+    },
+    /// Not one image of the data can be used.
+    #[error(
+        "no image of the data can be used ({set_aside}); the first is {} ({reason}). Is `data.images` (--images) the \
+         directory that image paths are relative to?",
+        first.display()
+    )]
+    NoImages {
+        /// The first that was tried.
+        first: PathBuf,
+        /// Why it cannot be used.
+        reason: String,
+        /// All, by reason.
+        set_aside: ReasonCounts,
+    },
+    /// No directory is where the checkpoint should be.
+    #[error("`model.path` (--model) must be a local Hugging Face directory; {} is none", path.display())]
+    NoCheckpoint {
+        /// The path.
+        path: PathBuf,
+    },
+    /// An adapter is further down than it was said to be.
+    #[error("{} has no adapter_config.json; did you mean {}?", path.display(), inside.display())]
+    AdapterInside {
+        /// The directory that was given.
+        path: PathBuf,
+        /// The directory in it that has an adapter.
+        inside: PathBuf,
     },
     /// Another process works in the same directory.
     #[error("{} is in use by another process", path.display())]
@@ -139,14 +211,14 @@ pub enum BpoError {
         reason: String,
     },
     /// There is nothing to work on.
-    #[error("{}: no {what} is left ({set_aside} set aside)", path.display())]
+    #[error("{}: no {what} is left ({})", path.display(), counted(set_aside))]
     Nothing {
         /// Where they came from.
         path: PathBuf,
         /// What was looked for.
         what: &'static str,
-        /// How many could not be used.
-        set_aside: usize,
+        /// What could not be used, in this stage and those before it, by reason.
+        set_aside: ReasonCounts,
     },
     /// Data, stage files or images.
     #[error(transparent)]
@@ -160,9 +232,30 @@ pub enum BpoError {
     /// Error injection.
     #[error(transparent)]
     Inject(#[from] bpo_inject::InjectError),
+    /// The policy differs from its reference before the first step.
+    #[error(
+        "training cannot begin; `train.step_zero_tolerance` and `train.pretrained_adapter` decide this check"
+    )]
+    StepZero {
+        /// [`DpoError::StepZero`].
+        source: DpoError,
+    },
     /// Training.
     #[error(transparent)]
-    Dpo(#[from] bpo_dpo::DpoError),
+    Dpo(DpoError),
+}
+
+impl From<DpoError> for BpoError {
+    /// Gives settings the names that they have in a run's.
+    fn from(error: DpoError) -> Self {
+        match error {
+            DpoError::Setting { key, expected, found } => {
+                Self::Setting { key: format!("train.{key}").into(), expected, found }
+            }
+            source @ DpoError::StepZero { .. } => Self::StepZero { source },
+            error => Self::Dpo(error),
+        }
+    }
 }
 
 impl BpoError {
@@ -170,6 +263,13 @@ impl BpoError {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
+    }
+}
+
+fn counted(set_aside: &ReasonCounts) -> String {
+    match set_aside.total() {
+        0 => "nothing set aside".to_owned(),
+        total => format!("{total} set aside: {set_aside}"),
     }
 }
 

@@ -66,7 +66,7 @@ pub fn read_questions(path: &Path) -> Result<Vec<Question>, BpoError> {
 /// Each answer is drawn with a seed of its own, made from that of `sampling` and the question's id.
 ///
 /// # Errors
-/// If the image root is gone or the model fails in a way that is not the question's fault, and what `each` fails with.
+/// [`BpoError::Setting`]; if the image root is gone or the model fails in a way that is not the question's fault, and what `each` fails with.
 pub fn generate<M: VisionLanguageModel>(
     model: &mut M,
     questions: &[Question],
@@ -75,6 +75,7 @@ pub fn generate<M: VisionLanguageModel>(
     batch_size: usize,
     mut each: impl FnMut(Answer) -> Result<(), BpoError>,
 ) -> Result<StageOutcome, BpoError> {
+    check_sampling(sampling)?;
     let (mut done, mut set_aside) = (0, Vec::new());
     let batch_size = batch_size.max(1);
     for (batch, part) in questions.chunks(batch_size).enumerate() {
@@ -110,6 +111,23 @@ pub fn generate<M: VisionLanguageModel>(
         }
     }
     Ok(StageOutcome::new(done, set_aside))
+}
+
+/// Checks what only the user can put right.
+fn check_sampling(sampling: &Sampling) -> Result<(), BpoError> {
+    let Sampling { temperature, top_p, .. } = *sampling;
+    let setting = |key: &'static str, expected, found: f64| BpoError::Setting {
+        key: key.into(),
+        expected,
+        found: found.to_string(),
+    };
+    if !(temperature >= 0.0 && temperature.is_finite()) {
+        return Err(setting("temperature", "a finite number, at least 0", temperature));
+    }
+    if !(top_p > 0.0 && top_p <= 1.0) {
+        return Err(setting("top_p", "above 0 and at most 1", top_p));
+    }
+    Ok(())
 }
 
 /// What the model is asked, or why it cannot be. The outer error is not the question's fault.

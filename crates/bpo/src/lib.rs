@@ -38,6 +38,7 @@ pub mod generate;
 pub mod injector;
 pub mod llava;
 pub mod progress;
+mod resume;
 pub mod run;
 pub mod run_dir;
 pub mod score;

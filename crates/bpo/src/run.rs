@@ -9,16 +9,18 @@ use bpo_pairs::images::ImageRoot;
 use bpo_pairs::manifest::{Fingerprint, Manifest, fingerprint_file};
 use bpo_pairs::record::PreferencePair;
 use bpo_pairs::responder::VisionLanguageModel;
-use bpo_pairs::set_aside::SetAside;
+use bpo_pairs::set_aside::{ReasonCounts, SetAside};
 use bpo_pairs::sft::SftSample;
 
-use crate::checkpoint::fingerprint_checkpoint;
-use crate::config::{RunConfig, Stage, changes};
+use crate::checkpoint::{ADAPTER_CONFIG, fingerprint_checkpoint};
+use crate::config::{RunConfig, Stage};
 use crate::error::BpoError;
 use crate::progress::Progress;
+use crate::resume::take_up;
 use crate::run_dir::RunDir;
+use crate::stages::pair::Existing;
 use crate::stages::{self, StageOutcome};
-use crate::summary::{RunManifest, StageSummary, write_bytes, write_set_aside};
+use crate::summary::{StageSummary, write_set_aside};
 
 /// What a run asks of its surroundings. Each part is asked for only when its stage has work left.
 pub trait Parts {
@@ -39,7 +41,7 @@ pub trait Parts {
     /// If it cannot be had.
     fn injector(&mut self, samples: &[SftSample]) -> Result<Self::Injector, BpoError>;
 
-    /// Trains on `pairs` and, when all steps are done, writes the adapter.
+    /// Trains on `pairs`; writes [`RunDir::metrics`] and, when all steps are done, [`RunDir::adapter`].
     ///
     /// # Errors
     /// If training or writing fails.
@@ -78,8 +80,9 @@ pub struct RunReport {
 /// Samples that the first stage sets aside (a bad image, a prompt longer than the context) do not go on to the next.
 ///
 /// # Errors
-/// [`BpoError::Locked`], [`BpoError::ConfigChanged`] or [`BpoError::InputChanged`] if the directory is of another run;
-/// [`BpoError::Nothing`] if no sample or pair is left; what each stage fails with. What was done stays done.
+/// [`BpoError::Locked`]; [`BpoError::ConfigChanged`] or [`BpoError::InputChanged`] if the directory is of another run;
+/// [`BpoError::Missing`] if the file of a stage is gone and those of later ones are not; [`BpoError::Nothing`] if no sample
+/// or pair is left; what each stage fails with. What was done stays done.
 pub fn run(
     config: &RunConfig,
     out: &Path,
@@ -117,13 +120,15 @@ pub fn run(
 
     let answers = [dir.weakened(), dir.injected()];
     let answers = answers.each_ref().map(|file| file.as_path());
-    let (pairs, paired) = stages::pair::pair(&config, &samples, &answers, &dir.pairs(), progress)?;
-    let nothing = paired.set_aside.len();
+    let (pairs, paired) =
+        stages::pair::pair(&config, &samples, &answers, &dir.pairs(), Existing::Keep, progress)?;
     keep(Stage::Pair, paired);
     if pairs.is_empty() {
         write_set_aside(&dir.set_aside(), &set_aside)?;
         manifest.write(&dir.manifest())?;
-        return Err(BpoError::Nothing { path: dir.pairs(), what: "pair", set_aside: nothing });
+        let mut counts = ReasonCounts::default();
+        manifest.stages.values().for_each(|stage| counts.merge(&stage.set_aside));
+        return Err(BpoError::Nothing { path: dir.pairs(), what: "pair", set_aside: counts });
     }
 
     let (completion, trained) = parts.train(&pairs, &images, &dir, progress)?;
@@ -136,9 +141,6 @@ pub fn run(
     Ok(RunReport { completion, was_finished: false, stages: manifest.stages })
 }
 
-/// Written last into an adapter directory.
-const ADAPTER_CONFIG: &str = "adapter_config.json";
-
 /// Reads the annotated data.
 ///
 /// # Errors
@@ -149,7 +151,8 @@ pub fn read_samples(
 ) -> Result<(Vec<SftSample>, StageOutcome), BpoError> {
     let llava::SftData { samples, set_aside } = llava::read(path)?;
     if samples.is_empty() {
-        return Err(BpoError::Nothing { path: path.to_owned(), what: "sample", set_aside: set_aside.len() });
+        let set_aside = set_aside.iter().collect();
+        return Err(BpoError::Nothing { path: path.to_owned(), what: "sample", set_aside });
     }
     let outcome = StageOutcome::new(samples.len(), set_aside);
     progress.started(Stage::Data, samples.len(), samples.len());
@@ -161,44 +164,6 @@ fn without(mut samples: Vec<SftSample>, set_aside: &[SetAside]) -> Vec<SftSample
     let gone: std::collections::HashSet<&str> = set_aside.iter().map(|aside| aside.id.as_str()).collect();
     samples.retain(|sample| !gone.contains(sample.id.as_str()));
     samples
-}
-
-/// Compares the directory's settings and inputs with those given now, and records the latter.
-fn take_up(config: &RunConfig, dir: &RunDir, inputs: Manifest) -> Result<RunManifest, BpoError> {
-    let begun = [
-        (Stage::Weaken, dir.weakened()),
-        (Stage::Inject, dir.injected()),
-        (Stage::Pair, dir.pairs()),
-        (Stage::Train, dir.metrics()),
-    ];
-    // a stage that could not even start, for want of a model for instance, leaves an empty file
-    let has_content = |file: &Path| std::fs::metadata(file).is_ok_and(|metadata| metadata.len() > 0);
-    let begun: Vec<_> = begun.into_iter().filter(|(_, file)| has_content(file)).collect();
-    if dir.config().exists() {
-        let then = RunConfig::read(&dir.config())?;
-        for (stage, file) in &begun {
-            let changes = changes(*stage, &then, config)?;
-            if !changes.is_empty() {
-                return Err(BpoError::ConfigChanged { path: file.clone(), changes });
-            }
-        }
-    }
-    let mut manifest = match RunManifest::read(&dir.manifest())? {
-        Some(manifest) if !begun.is_empty() => {
-            manifest.check_inputs(dir.root(), &inputs)?;
-            manifest
-        }
-        _ => RunManifest::default(),
-    };
-    if manifest.inputs != inputs {
-        manifest.inputs = inputs;
-        manifest.write(&dir.manifest())?;
-    }
-    let toml = config.to_toml()?;
-    if std::fs::read(dir.config()).ok().as_deref() != Some(toml.as_bytes()) {
-        write_bytes(&dir.config(), toml.as_bytes())?;
-    }
-    Ok(manifest)
 }
 
 fn fingerprint_inputs(config: &RunConfig) -> Result<Manifest, BpoError> {

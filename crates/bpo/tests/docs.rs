@@ -13,7 +13,8 @@ fn the_documented_configuration_is_one() {
     let documented = RunConfig::parse(Path::new(page), toml).unwrap();
     documented.validate().unwrap();
     // what is commented out is right too
-    let whole: String = toml.lines().map(|line| format!("{}\n", line.strip_prefix("# ").unwrap_or(line))).collect();
+    let whole: String =
+        toml.lines().map(|line| format!("{}\n", line.strip_prefix("# ").unwrap_or(line))).collect();
     RunConfig::parse(Path::new(page), &whole).unwrap().validate().unwrap();
 
     let mut expected = RunConfig::default();

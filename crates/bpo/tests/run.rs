@@ -91,6 +91,7 @@ impl Parts for Counted {
         _: &mut dyn Progress,
     ) -> Result<(Completion, StageOutcome), BpoError> {
         self.trained = pairs.to_vec();
+        fs::write(dir.metrics(), "{}\n").unwrap();
         fs::create_dir_all(dir.adapter()).unwrap();
         fs::write(dir.adapter().join("adapter_config.json"), "{}").unwrap();
         Ok((Completion::Finished, StageOutcome::new(pairs.len(), vec![])))
@@ -193,6 +194,60 @@ fn settings_and_inputs_are_held_fast_once_a_stage_has_begun() {
 }
 
 #[test]
+fn a_stage_whose_file_is_gone_is_not_made_again_before_the_later_ones_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, out) = setting(dir.path());
+    run(&config, &out, &mut Counted::new(3), &mut ()).unwrap();
+    let chain =
+        ["manifest.json", "config.toml", "weakened.jsonl", "injected.jsonl", "pairs.jsonl", "metrics.jsonl"];
+    let mut other = config.clone();
+    other.weaken.temperature = 1.0;
+    other.train.beta = 0.5;
+    for (place, name) in chain.iter().enumerate() {
+        let bytes = fs::read(out.join(name)).unwrap();
+        fs::remove_file(out.join(name)).unwrap();
+        for config in [&config, &other] {
+            let error = run(config, &out, &mut Counted::new(9), &mut ()).unwrap_err();
+            let BpoError::Missing { path, later, .. } = &error else { panic!("{name}: {error}") };
+            assert_eq!(*path, out.join(name));
+            let expected = chain[2.max(place + 1)..].iter().chain(&["adapter"]).map(|name| out.join(name));
+            assert_eq!(*later, expected.collect::<Vec<_>>());
+        }
+        fs::write(out.join(name), bytes).unwrap();
+    }
+    let error = run(&other, &out, &mut Counted::new(9), &mut ()).unwrap_err();
+    assert!(matches!(error, BpoError::ConfigChanged { .. }), "{error}");
+
+    // what the error says to delete is enough
+    for name in ["pairs.jsonl", "metrics.jsonl"] {
+        fs::remove_file(out.join(name)).unwrap();
+    }
+    fs::remove_dir_all(out.join("adapter")).unwrap();
+    let mut shorter = config.clone();
+    shorter.train.beta = 0.5;
+    let mut parts = Counted::new(0);
+    run(&shorter, &out, &mut parts, &mut ()).unwrap();
+    assert_eq!((parts.models, parts.trained.len()), (0, 5));
+}
+
+#[test]
+fn images_that_are_all_elsewhere_stop_the_run_and_hold_nothing_fast() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut config, out) = setting(dir.path());
+    let photos = config.data.images.replace(dir.path().to_owned());
+    let error = run(&config, &out, &mut Counted::new(9), &mut ()).unwrap_err();
+    let BpoError::NoImages { first, set_aside, .. } = &error else { panic!("{error}") };
+    assert_eq!((first.file_name().unwrap().to_str(), set_aside.total()), (Some("cat.jpg"), 4));
+
+    // as a process leaves it that is killed before it has seen all
+    let line = r#"{"id":"a","reason":"image-missing","set_aside":"gone"}"#;
+    fs::write(out.join("weakened.jsonl"), format!("{line}\n")).unwrap();
+    config.data.images = photos;
+    let report = run(&config, &out, &mut Counted::new(3), &mut ()).unwrap();
+    assert_eq!(report.stages[&Stage::Weaken].done, 3);
+}
+
+#[test]
 fn pairs_taken_out_by_hand_stay_out() {
     let dir = tempfile::tempdir().unwrap();
     let (config, out) = setting(dir.path());
@@ -212,7 +267,14 @@ fn a_run_without_a_pair_says_so() {
     config.filter = config.filter.with_max_words(1);
     let error = run(&config, &out, &mut Counted::new(3), &mut ()).unwrap_err();
     assert!(matches!(error, BpoError::Nothing { what: "pair", .. }), "{error}");
+    let text = error.to_string();
+    for reason in ["no image: 1", "image missing: 1", "answer too long: 5"] {
+        assert!(text.contains(reason), "{text}");
+    }
     assert!(out.join("set_aside.jsonl").exists());
+    // and its empty file is made again
+    config.filter = config.filter.with_max_words(350);
+    run(&config, &out, &mut Counted::new(0), &mut ()).unwrap();
 }
 
 #[test]

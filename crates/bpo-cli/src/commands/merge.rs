@@ -1,5 +1,7 @@
 //! `bpo merge`
 
+use bpo::checkpoint::{check_adapter, check_checkpoint};
+
 use super::open_device;
 use crate::args::MergeCommand;
 use crate::failure::Failure;
@@ -8,8 +10,11 @@ use crate::progress;
 /// Writes the checkpoint with the adapter folded in.
 pub fn merge(args: &MergeCommand) -> Result<(), Failure> {
     let config = args.config.resolve(&[&args.model])?;
+    let model = config.model_path()?;
+    check_checkpoint(model)?;
+    check_adapter(&args.adapter)?;
     let device = open_device(&config)?;
-    bpo::model::lora::merge_checkpoint(config.model_path()?, &args.adapter, &args.out, &device)
+    bpo::model::lora::merge_checkpoint(model, &args.adapter, &args.out, &device)
         .map_err(bpo::BpoError::from)?;
     progress::tell(&format!("merged checkpoint: {}", args.out.display()));
     Ok(())

@@ -56,7 +56,7 @@ fn api_key(config: &RunConfig) -> Result<Option<String>, BpoError> {
         return Ok(None);
     };
     std::env::var(name).map(Some).map_err(|error| BpoError::Setting {
-        key: "inject.server.api_key_env",
+        key: "inject.server.api_key_env".into(),
         expected: "the name of an environment variable that holds the key",
         found: format!("`{name}` ({error})"),
     })

@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
+use bpo::config::Stage;
 use bpo::llava::LlavaParts;
 use bpo::pairs::format::jsonl::read_pairs;
 use bpo::run::{Completion, Parts, read_samples};
 use bpo::run_dir::RunDir;
 use bpo::stages::StageOutcome;
+use bpo::stages::pair::Existing;
+use bpo::stages::settings::hold;
 
 use super::{api_key, open_device, open_images};
 use crate::args::{InjectCommand, PairCommand, TrainCommand, WeakenCommand};
@@ -21,6 +24,7 @@ pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     let images = open_images(&config)?;
     let mut progress = progress::new();
     let (samples, _) = read_samples(config.data_path()?, &mut *progress)?;
+    hold(Stage::Weaken, &config, &args.out)?;
     let mut parts = LlavaParts::new(config.clone(), open_device(&config)?, None);
     let model = || parts.model();
     bpo::stages::weaken::weaken(&config, &samples, &images, model, &args.out, &mut *progress)?;
@@ -33,6 +37,7 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     let mut progress = progress::new();
     let (samples, _) = read_samples(config.data_path()?, &mut *progress)?;
     let key = api_key(&config)?;
+    hold(Stage::Inject, &config, &args.out)?;
     let injector = || bpo::injector::open(&config, key, &samples);
     bpo::stages::inject::inject(&config, &samples, injector, &args.out, &mut *progress)?;
     Ok(())
@@ -44,7 +49,7 @@ pub fn pair(args: &PairCommand) -> Result<(), Failure> {
     let mut progress = progress::new();
     let (samples, _) = read_samples(config.data_path()?, &mut *progress)?;
     let answers: Vec<&Path> = args.answers.iter().map(|file| file.as_path()).collect();
-    bpo::stages::pair::pair(&config, &samples, &answers, &args.out, &mut *progress)?;
+    bpo::stages::pair::pair(&config, &samples, &answers, &args.out, Existing::Refuse, &mut *progress)?;
     Ok(())
 }
 

@@ -20,6 +20,10 @@ pub use changes::{Change, Stage, changes};
 use crate::device::{DeviceSpec, Dtype};
 use crate::error::BpoError;
 
+/// How far loss and margins may be off before the first step in bf16 and f16: summed log-probabilities of hundreds of tokens
+/// are rounded by as much; a wrong reference is off by more (ours).
+pub const HALF_PRECISION_TOLERANCE: f64 = 0.25;
+
 /// Settings of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -65,7 +69,8 @@ pub struct ModelSection {
     /// A Hugging Face LLaVA-1.5 directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// Type of weights and activations. Default: f32 (ours; the authors train in bf16).
+    /// Type of weights and activations. Default: f32 (ours; the authors train in bf16). With another,
+    /// `train.step_zero_tolerance` is [`HALF_PRECISION_TOLERANCE`] unless it is set.
     pub dtype: Dtype,
     /// Longest sequence trained on, image features included. Default: 2048 (the BPO script).
     pub max_length: usize,
@@ -150,9 +155,9 @@ impl RunConfig {
     /// # Errors
     /// [`BpoError::Setting`] for the first that cannot work, and what the training settings say of themselves.
     pub fn validate(&self) -> Result<(), BpoError> {
-        let check = |key, holds, expected, found: String| match holds {
+        let check = |key: &'static str, holds, expected, found: String| match holds {
             true => Ok(()),
-            false => Err(BpoError::Setting { key, expected, found }),
+            false => Err(BpoError::Setting { key: key.into(), expected, found }),
         };
         for (key, seed) in [("seed", self.seed.0), ("train.seed", self.train.seed)] {
             check(key, i64::try_from(seed).is_ok(), "below 2^63", seed.to_string())?;
@@ -186,6 +191,20 @@ impl RunConfig {
             check(key, value > 0.0 && value <= 1.0, "above 0 and at most 1", value.to_string())?;
         }
         Ok(self.train.validate()?)
+    }
+
+    /// The settings of training as it gets them.
+    ///
+    /// Off f32 a `train.step_zero_tolerance` that is still the default, which is meant for f32, becomes
+    /// [`HALF_PRECISION_TOLERANCE`].
+    pub fn train_settings(&self) -> DpoConfig {
+        let default = DpoConfig::default().step_zero_tolerance;
+        match self.model.dtype {
+            Dtype::Bf16 | Dtype::F16 if self.train.step_zero_tolerance == default => {
+                self.train.clone().with_step_zero_tolerance(HALF_PRECISION_TOLERANCE)
+            }
+            _ => self.train.clone(),
+        }
     }
 
     /// The checkpoint's directory.
@@ -247,7 +266,7 @@ mod tests {
             ("weaken.batch_size", |config| config.weaken.batch_size = 0),
             ("weaken.top_p", |config| config.weaken.top_p = f64::NAN),
             ("lora.r", |config| config.lora.r = 0),
-            ("beta", |config| config.train.beta = -1.0),
+            ("train.beta", |config| config.train.beta = -1.0),
         ];
         for (key, break_it) in broken {
             let mut config = RunConfig::default();
@@ -255,6 +274,16 @@ mod tests {
             let error = config.validate().unwrap_err().to_string();
             assert!(error.contains(&format!("`{key}`")), "{error}");
         }
+    }
+
+    #[test]
+    fn half_precision_widens_a_tolerance_that_nobody_set() {
+        let mut config = RunConfig::default();
+        assert_eq!(config.train_settings(), config.train);
+        config.model.dtype = Dtype::Bf16;
+        assert_eq!(config.train_settings().step_zero_tolerance, HALF_PRECISION_TOLERANCE);
+        config.train.step_zero_tolerance = 0.01;
+        assert_eq!(config.train_settings(), config.train);
     }
 
     #[test]

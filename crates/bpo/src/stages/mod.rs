@@ -5,6 +5,7 @@
 
 pub mod inject;
 pub mod pair;
+pub mod settings;
 pub mod train;
 pub mod weaken;
 
@@ -78,6 +79,15 @@ impl ErrorInjector for Unneeded {
 /// Opens a stage's file.
 fn open(path: &Path) -> Result<JsonlStore<StageRecord>, BpoError> {
     Ok(JsonlStore::open(path)?)
+}
+
+/// Whether a stage's file, which is made if it is not there, has an answer.
+pub(crate) fn has_answers(path: &Path) -> Result<bool, BpoError> {
+    let mut answered = false;
+    for record in open(path)?.records()? {
+        answered |= matches!(record?, StageRecord::Answered(_));
+    }
+    Ok(answered)
 }
 
 /// Passes a library's progress on.

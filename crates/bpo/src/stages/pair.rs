@@ -13,26 +13,39 @@ use super::StageOutcome;
 use crate::config::{RunConfig, Stage};
 use crate::error::BpoError;
 use crate::progress::Progress;
+use crate::resume::has_content;
+
+/// What to do with a file of pairs that are not those that the answers give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// Use them, with a warning, so that pairs can be taken out by hand between two runs.
+    Keep,
+    /// Fail with [`BpoError::Differs`].
+    Refuse,
+}
 
 /// Makes pairs of the annotated answers and those in `answers`, the files of the other stages.
 ///
-/// A file that is there stays as it is, so that pairs can be taken out by hand between two runs; a file that differs from
-/// what the answers give is told of.
+/// A file that is there is never written over, unless it is empty; `existing` says what becomes of one that differs.
 ///
 /// # Errors
-/// If a file cannot be read or written, or an answer is of no sample.
+/// If a file cannot be read or written, or an answer is of no sample; [`BpoError::Differs`].
 pub fn pair(
     config: &RunConfig,
     samples: &[SftSample],
     answers: &[&Path],
     file: &Path,
+    existing: Existing,
     progress: &mut dyn Progress,
 ) -> Result<(Vec<PreferencePair>, StageOutcome), BpoError> {
     progress.started(Stage::Pair, 0, samples.len());
     let PairSet { mut pairs, set_aside } = make(config, samples, answers)?;
-    if file.exists() {
+    if has_content(file) {
         let kept = read_pairs(file)?.pairs;
         if kept != pairs {
+            if existing == Existing::Refuse {
+                return Err(BpoError::Differs { path: file.to_owned(), there: kept.len(), now: pairs.len() });
+            }
             tracing::warn!(file = %file.display(), "the pairs are not those that the answers give; they are used as they are");
         }
         pairs = kept;

@@ -44,7 +44,7 @@ where
     P: Policy,
     C: Collate<Batch = P::Batch>,
 {
-    let trainer = Trainer::new(config.train.clone(), policy, collate, Some(run_dir))?;
+    let trainer = Trainer::new(config.train_settings(), policy, collate, Some(run_dir))?;
     let (policy, summary) = trainer.train(pairs, &mut Watch(&mut *progress))?;
     let aside = |aside: &bpo_dpo::vet::SetAside| {
         SetAside::new(&aside.pair, Reason::PairRefused).with_detail(&aside.reason)

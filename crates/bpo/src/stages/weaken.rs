@@ -1,5 +1,6 @@
 //! Image weakening: `weakened.jsonl`.
 
+use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -20,7 +21,7 @@ use crate::progress::Progress;
 ///
 /// # Errors
 /// If the file is of other samples or cannot be written, the image root is gone, or the model fails in a way that is not the
-/// sample's fault. The file keeps what was done.
+/// sample's fault. The file keeps what was done. [`BpoError::NoImages`] if no image at all can be used; then no file is left.
 pub fn weaken<M: VisionLanguageModel>(
     config: &RunConfig,
     samples: &[SftSample],
@@ -38,8 +39,25 @@ pub fn weaken<M: VisionLanguageModel>(
     }
     drop(told);
     let outcome = StageOutcome::of(&store)?;
+    drop(store);
+    if let Some(error) = without_images(&outcome, samples, images) {
+        // it would stand in the way of a run with the right image root
+        fs::remove_file(file).map_err(BpoError::io("remove", file))?;
+        return Err(error);
+    }
     progress.finished(Stage::Weaken, &outcome.summary);
     Ok(outcome)
+}
+
+/// The error of a stage in which every sample's image failed.
+fn without_images(outcome: &StageOutcome, samples: &[SftSample], images: &ImageRoot) -> Option<BpoError> {
+    let (first, aside) = samples.first().zip(outcome.set_aside.first())?;
+    let all = outcome.summary.done == 0 && outcome.set_aside.iter().all(|aside| aside.reason.is_of_image());
+    all.then(|| BpoError::NoImages {
+        first: images.path().join(&first.image),
+        reason: aside.detail.clone(),
+        set_aside: outcome.summary.set_aside.clone(),
+    })
 }
 
 fn settings(config: &RunConfig) -> build::WeakenConfig {
