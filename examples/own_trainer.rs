@@ -10,14 +10,15 @@
 use std::convert::Infallible;
 use std::error::Error;
 
-use bpo::burn::module::{Lora, Module, Param};
-use bpo::burn::tensor::activation::log_softmax;
-use bpo::burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use bpo::burn; // the derive of `Module` names it
 use bpo::dpo::metrics::StepMetrics;
 use bpo::dpo::observer::Control;
 use bpo::dpo::policy::{Adapters, Collate, Group, Policy, TokenLogps};
 use bpo::dpo::{DpoConfig, Trainer};
 use bpo::pairs::record::{CompletionKind, PreferencePair};
+use burn::module::{Lora, Module, Param};
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 const CHARACTERS: usize = 128;
 
