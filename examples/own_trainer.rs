@@ -100,7 +100,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let trainer = Trainer::new(config, policy, Tokenizer, None)?;
     let (_policy, summary) = trainer.train(&pairs, &mut |metrics: &StepMetrics| {
-        if metrics.step % 10 == 0 {
+        if metrics.step.is_multiple_of(10) {
             println!(
                 "step {:2}  loss {:.4}  margin {:.3}",
                 metrics.step, metrics.loss, metrics.rewards_margins
