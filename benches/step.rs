@@ -90,7 +90,7 @@ fn config() -> LlavaConfig {
 
 fn batch(config: &LlavaConfig, shared: bool) -> ScoreBatch {
     let prompt: Vec<u32> = std::iter::once(1)
-        .chain(std::iter::repeat_n(config.image_token_index, config.image_tokens()))
+        .chain(std::iter::repeat_n(config.image_token(), config.image_tokens()))
         .chain((0..TEXT as u32).map(|i| 300 + i))
         .collect();
     let answered = |row: usize| {

@@ -48,6 +48,82 @@ fn a_weight_file_that_is_cut_off_is_named() {
     }
 }
 
+/// Puts NaN into the head, which leaves everything before it alone.
+fn spoil_head(model: &Path) {
+    let file = model.join("model.safetensors");
+    let mut range = (0, 0);
+    checkpoint::edit_header(&file, |header| {
+        let name = header.keys().find(|name| name.ends_with("lm_head.weight"));
+        let head = name.or_else(|| header.keys().find(|name| name.ends_with("embed_tokens.weight"))).unwrap();
+        let at = |i: usize| header[head]["data_offsets"][i].as_u64().unwrap() as usize;
+        range = (at(0), at(1));
+    });
+    let mut bytes = fs::read(&file).unwrap();
+    let data = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    for value in bytes[data + range.0..data + range.1].chunks_mut(4) {
+        value.copy_from_slice(&f32::NAN.to_le_bytes());
+    }
+    fs::write(&file, bytes).unwrap();
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_told_by_every_command() {
+    run_spoilt(spoil_head).fails_naming(&["logits", "not finite"]);
+
+    let dir = tempfile::tempdir().unwrap();
+    let (model, run) = (dir.path().join("model"), dir.path().join("run"));
+    bpo(run_arguments(&run)).succeeds();
+    checkpoint::copy_to(&model);
+    spoil_head(&model);
+    let pairs = run.join("pairs.jsonl");
+    let scored = bpo(arguments!["score", "--model", &model, "--images", photos(), "--pairs", &pairs]);
+    assert_eq!((scored.code, scored.stdout.as_str()), (Some(1), ""));
+    scored.says("not a finite number").without_panic();
+    let out = dir.path().join("trained");
+    bpo(arguments![
+        "train",
+        "--model",
+        &model,
+        "--images",
+        photos(),
+        "--pairs",
+        &pairs,
+        "--out",
+        &out,
+        "--max-steps",
+        "2",
+    ])
+    .fails_naming(&["not finite"]);
+    assert!(!out.join("adapter").exists());
+}
+
+#[test]
+fn an_image_token_is_what_all_files_say_it_is() {
+    let with = |id: serde_json::Value| {
+        run_spoilt(|model| {
+            let path = model.join("config.json");
+            let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            config["image_token_index"] = id;
+            fs::write(path, config.to_string()).unwrap();
+        })
+    };
+    // transformers' default, and not the tokenizer's <image>
+    with(serde_json::Value::Null).fails_naming(&["image token 32000", "<image>"]);
+    // unusual, but all agree; what rows are padded with must not be taken for it
+    with(0.into()).succeeds();
+}
+
+#[test]
+fn a_pairs_file_without_pairs_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    for text in ["", "[]"] {
+        let pairs = dir.path().join("pairs");
+        fs::write(&pairs, text).unwrap();
+        bpo(arguments!["score", "--model", tiny(), "--images", photos(), "--pairs", &pairs])
+            .fails_naming(&["no pair is left"]);
+    }
+}
+
 #[test]
 fn a_checkpoint_that_was_put_right_is_taken_up_in_the_same_directory() {
     let dir = tempfile::tempdir().unwrap();
@@ -191,7 +267,8 @@ fn an_output_that_cannot_be_written_is_named() {
     fs::create_dir(&out).unwrap();
     let data = photos().join("llava.json");
     bpo(arguments!["inject", "--data", &data, "--out", &out]).fails_naming(&["cannot open", "dir"]);
-    bpo(arguments!["inject", "--data", &data, "--out", file]).fails_naming(&["taken", "line 1"]);
+    bpo(arguments!["inject", "--data", &data, "--out", file])
+        .fails_naming(&["taken is there", "taken.settings.toml"]);
     assert_eq!(fs::read_to_string(dir.path().join("taken")).unwrap(), "a file");
 }
 

@@ -132,6 +132,70 @@ fn a_stage_on_its_own_holds_its_file_to_its_settings() {
 }
 
 #[test]
+fn training_on_its_own_holds_its_directory_to_its_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let run = at("run");
+    bpo(run_arguments(&run)).succeeds();
+    let train = |out: &Path, more: &[&str]| {
+        let arguments = arguments![
+            "train",
+            "--model",
+            tiny(),
+            "--images",
+            photos(),
+            "--pairs",
+            run.join("pairs.jsonl"),
+            "--out",
+            out,
+            "--lr",
+            "2e-3",
+            "--lora-r",
+            "4",
+            "--max-steps",
+            "3",
+        ];
+        bpo(arguments.into_iter().chain(more.iter().map(Into::into)))
+    };
+    let out = at("trained");
+    train(&out, &["--lora-alpha", "16"]).succeeds();
+    let adapter = snapshot(&out.join("adapter"));
+    fs::remove_dir_all(out.join("adapter")).unwrap();
+    for (flags, named) in [
+        (["--lora-alpha", "800"], "`lora.lora_alpha` was 16.0 and is now 800.0"),
+        (["--dtype", "bf16"], "`model.dtype`"),
+        (["--images", "."], "`data.images`"),
+    ] {
+        // a flag given again counts
+        let flags = [&["--lora-alpha", "16"], &flags[..]].concat();
+        train(&out, &flags).fails_naming(&[named]);
+        assert!(!out.join("adapter").exists());
+    }
+    train(&out, &["--lora-alpha", "16"]).succeeds();
+    assert_eq!(snapshot(&out.join("adapter")), adapter);
+
+    // a run's directory belongs to the run's settings
+    let before = snapshot(&run);
+    train(&run, &["--lora-alpha", "999"]).fails_naming(&["`lora.lora_alpha`"]);
+    assert_eq!(snapshot(&run), before);
+    fs::remove_file(out.join("config.toml")).unwrap();
+    train(&out, &["--lora-alpha", "16"]).fails_naming(&["config.toml"]);
+}
+
+/// Whatever it holds, a file that has no settings beside it is not ours to repair.
+#[test]
+fn a_file_of_somebody_else_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("mine.jsonl");
+    for text in ["{\"id\":", "notes", "{\"id\":\"a\"}\n"] {
+        fs::write(&out, text).unwrap();
+        let data = photos().join("llava.json");
+        bpo(arguments!["inject", "--data", data, "--out", &out]).fails_naming(&["mine.jsonl"]);
+        assert_eq!(fs::read_to_string(&out).unwrap(), text);
+    }
+}
+
+#[test]
 fn the_stages_one_by_one_give_the_files_of_a_run() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");

@@ -85,7 +85,7 @@ fn pairs_that_cannot_be_scored_are_named_and_the_others_scored() {
         ],
     );
     let outcome = bpo(arguments!["score", "--model", tiny(), "--pairs", &file, "--images", photos()])
-        .fails_naming(&["nothing: ", "answer is empty", "gone: ", "unicorn.jpg", "1 done, 2 set aside"]);
+        .fails_naming(&["nothing: ", "empty answer", "gone: ", "unicorn.jpg", "1 done, 2 set aside"]);
     assert_eq!(outcome.lines()[0]["id"], "good");
     assert_eq!(outcome.lines().len(), 1);
 }

@@ -84,7 +84,7 @@ where
     ///
     /// # Errors
     /// [`DpoError::NoPairs`]; [`DpoError::ConfigChanged`], [`DpoError::DataChanged`] or [`DpoError::Mismatch`] if the
-    /// checkpoint in the run directory is of another run; [`DpoError::StepZero`]; [`DpoError::NotFinite`];
+    /// checkpoint in the run directory is of another run; [`DpoError::StepZero`]; [`DpoError::NotFinite`] after too many steps in a row, or if no step at all could be made;
     /// [`DpoError::Collate`], [`DpoError::Rows`] or [`DpoError::Untracked`] for what collator and policy give;
     /// [`DpoError::Io`] and [`DpoError::Device`].
     pub fn train(
@@ -161,6 +161,11 @@ where
             }
         }
         let Progress { step: steps, skipped, .. } = state.progress;
+        if steps == total_steps && skipped == steps && steps > 0 {
+            // every step was left out: what would be given back was never trained
+            let pairs = pairs.iter().take(1).map(|pair| pair.id.clone()).collect();
+            return Err(DpoError::NotFinite { count: skipped, step: steps, pairs });
+        }
         let summary =
             Summary { steps, total_steps, resumed_from, skipped, pairs: pairs.len(), set_aside, last };
         Ok((state.policy, summary))

@@ -1,7 +1,6 @@
 //! Finding the pairs that cannot be used, before any time is spent on the others.
 
-use std::error::Error;
-
+use bpo_pairs::error::chain;
 use bpo_pairs::record::PreferencePair;
 
 use crate::order::{DataOrder, GroupBatch};
@@ -44,16 +43,4 @@ fn check<'a, C: Collate>(
 ) -> Option<String> {
     let batch = GroupBatch::new(pairs);
     batch.groups.iter().find_map(|group| collate.check(group).err()).map(|error| chain(&error))
-}
-
-/// An error with all its sources, on one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

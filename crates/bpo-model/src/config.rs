@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::{ModelError, read_json};
-use crate::processor::PixelValues;
+use crate::processor::{PixelValues, Processor};
 
 /// The whole model. Keys of `config.json` that do not matter here are ignored.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -15,9 +15,13 @@ pub struct LlavaConfig {
     pub vision_config: VisionConfig,
     /// The language model.
     pub text_config: TextConfig,
-    /// Id that stands for one image feature in the token sequence (`image_token_id` in newer files).
-    #[serde(alias = "image_token_id", default = "defaults::image_token_index")]
-    pub image_token_index: u32,
+    /// Id that stands for one image feature in the token sequence. Files have this key or the next, or both: see
+    /// [`image_token`](Self::image_token).
+    #[serde(default)]
+    pub image_token_id: Option<u32>,
+    /// The same in older files.
+    #[serde(default)]
+    pub image_token_index: Option<u32>,
     /// The hidden state that is taken as image features; -2 is the last but one.
     #[serde(default = "defaults::feature_layer")]
     pub vision_feature_layer: FeatureLayer,
@@ -189,9 +193,11 @@ impl Default for TextConfig {
 pub struct RopeParameters {
     /// Base of the frequencies.
     pub rope_theta: Option<f64>,
-    /// `default`, `linear` or `llama3`.
-    #[serde(alias = "type")]
+    /// `default`, `linear` or `llama3`. Files have this key or the next, or both: see [`kind`](Self::kind).
     pub rope_type: Option<String>,
+    /// The same in older files (`type`).
+    #[serde(rename = "type")]
+    pub legacy_type: Option<String>,
     /// How much longer the context is made.
     pub factor: Option<f64>,
     /// llama3: below this multiple of the old context's frequency nothing is kept.
@@ -204,10 +210,6 @@ pub struct RopeParameters {
 
 mod defaults {
     use super::{Activation, FeatureLayer};
-
-    pub fn image_token_index() -> u32 {
-        32000
-    }
 
     pub fn feature_layer() -> FeatureLayer {
         FeatureLayer::One(-2)
@@ -245,6 +247,29 @@ impl LlavaConfig {
         }
     }
 
+    /// Id that stands for one image feature; 32000 where the file does not say, as in transformers.
+    pub fn image_token(&self) -> u32 {
+        self.image_token_id.or(self.image_token_index).unwrap_or(32_000)
+    }
+
+    /// An id to pad with: any but the image token, whose places are counted.
+    pub(crate) fn padding(&self) -> u32 {
+        u32::from(self.image_token() == 0)
+    }
+
+    /// Checks that the processor's files are of the same checkpoint as this configuration.
+    ///
+    /// # Errors
+    /// If it stands another id for the image, or makes images of another size than the vision tower takes.
+    pub fn check_processor(&self, processor: &Processor) -> Result<(), ModelError> {
+        let found = processor.text.special().image.id;
+        if found != self.image_token() {
+            return Err(ModelError::ImageToken { expected: self.image_token(), found });
+        }
+        let probe = processor.image.process(&image::RgbImage::new(2, 2))?;
+        self.check_input(&[], Some(&probe))
+    }
+
     /// Hidden states that are concatenated to image features, as numbers of layers that have run.
     pub fn feature_layers(&self) -> Vec<usize> {
         let states = self.vision_config.num_hidden_layers as i64 + 1;
@@ -268,7 +293,7 @@ impl LlavaConfig {
             return Err(ModelError::ImageSize { expected, found });
         }
         let vocab = self.text_config.vocab_size;
-        match ids.iter().find(|id| **id as usize >= vocab && **id != self.image_token_index) {
+        match ids.iter().find(|id| **id as usize >= vocab && **id != self.image_token()) {
             Some(id) => Err(ModelError::TokenOutside { id: *id, vocab }),
             None => Ok(()),
         }
@@ -325,16 +350,31 @@ impl LlavaConfig {
             return refuse("vision_feature_layer", found, "an index of the vision tower's hidden states");
         }
         let rope = text.rope();
-        match rope.rope_type.as_deref() {
+        let positive = |value: Option<f64>| value.is_none_or(|value| value.is_finite() && value > 0.0);
+        let numbers = [
+            ("rope_theta", rope.rope_theta),
+            ("factor", rope.factor),
+            ("low_freq_factor", rope.low_freq_factor),
+            ("high_freq_factor", rope.high_freq_factor),
+        ];
+        if let Some((key, value)) = numbers.into_iter().find(|(_, value)| !positive(*value)) {
+            let found = value.map_or_else(String::new, |value| value.to_string());
+            return refuse(&format!("text_config.rope_parameters.{key}"), found, "a finite number above 0");
+        }
+        match rope.kind() {
             None | Some("default") => Ok(()),
             Some("linear") if rope.factor.is_some() => Ok(()),
             Some("llama3")
                 if rope.factor.is_some()
                     && rope.low_freq_factor.is_some()
                     && rope.high_freq_factor.is_some()
-                    && rope.original_max_position_embeddings.is_some() =>
+                    && rope.original_max_position_embeddings.is_some_and(|context| context > 0) =>
             {
-                Ok(())
+                if rope.high_freq_factor > rope.low_freq_factor {
+                    return Ok(());
+                }
+                let found = format!("{:?}", rope.high_freq_factor);
+                refuse("text_config.rope_parameters.high_freq_factor", found, "more than low_freq_factor")
             }
             Some(kind @ ("linear" | "llama3")) => refuse(
                 "text_config.rope_scaling",
@@ -372,6 +412,13 @@ impl TextConfig {
         let mut rope = self.rope_parameters.clone().or_else(|| self.rope_scaling.clone()).unwrap_or_default();
         rope.rope_theta = rope.rope_theta.or(self.rope_theta).or(Some(10_000.0));
         rope
+    }
+}
+
+impl RopeParameters {
+    /// The kind of scaling, by whichever key says it.
+    pub fn kind(&self) -> Option<&str> {
+        self.rope_type.as_deref().or(self.legacy_type.as_deref())
     }
 }
 

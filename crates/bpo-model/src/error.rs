@@ -97,6 +97,22 @@ pub enum ModelError {
         /// As `preprocessor_config.json` makes them.
         found: [usize; 3],
     },
+    /// Configuration and tokenizer stand different ids for an image.
+    #[error("config.json has the image token {expected}, the tokenizer's <image> is {found}")]
+    ImageToken {
+        /// By `config.json` (`image_token_id` or `image_token_index`; 32000 where it has neither).
+        expected: u32,
+        /// By the tokenizer.
+        found: u32,
+    },
+    /// A computation gave something that is not a number: weights or settings are broken.
+    #[error(
+        "{what} are not finite; weights or settings of the checkpoint are broken, or the type is too small"
+    )]
+    NotFinite {
+        /// What was computed.
+        what: &'static str,
+    },
     /// The tokenizer and the model belong to different vocabularies.
     #[error("the tokenizer gives the id {id}, the embedding has {vocab} rows")]
     TokenOutside {
@@ -105,6 +121,9 @@ pub enum ModelError {
         /// Rows of the embedding.
         vocab: usize,
     },
+    /// A completion without anything before it: nothing predicts its first token.
+    #[error("the prompt has no token")]
+    EmptyPrompt,
     /// The answer has no token of its own.
     #[error("the answer is cut to nothing: no token is left after the prompt's {prompt} tokens")]
     EmptyAnswer {
@@ -174,7 +193,16 @@ impl std::fmt::Display for WeightProblems {
 }
 
 pub(crate) fn read_to_string(path: &std::path::Path) -> Result<String, ModelError> {
-    std::fs::read_to_string(path).map_err(|source| ModelError::Io { path: path.into(), source })
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+/// As [`read_json`] for files that write `null` where they mean the default.
+pub(crate) fn read_settings<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Result<T, ModelError> {
+    let mut settings: serde_json::Map<String, serde_json::Value> = read_json(path)?;
+    settings.retain(|_, value| !value.is_null());
+    serde_json::from_value(settings.into()).map_err(|source| ModelError::Json { path: path.into(), source })
 }
 
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Result<T, ModelError> {

@@ -1,14 +1,28 @@
 //! Writing files so that a kill leaves the old one or the new one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::ModelError;
 
 /// Writes beside the file and renames.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
+    let partial = partial(path);
     std::fs::write(&partial, bytes)
         .and_then(|()| std::fs::rename(&partial, path))
         .map_err(|source| ModelError::Io { path: path.into(), source })
+}
+
+/// Copies beside the file and renames, so that a link in its place is replaced and what it points to is left alone.
+pub(crate) fn copy_atomically(from: &Path, to: &Path) -> Result<(), ModelError> {
+    let partial = partial(to);
+    std::fs::copy(from, &partial)
+        .and_then(|_| std::fs::rename(&partial, to))
+        .map_err(|source| ModelError::Io { path: to.into(), source })
+}
+
+/// The name that a file has until it is whole.
+pub(crate) fn partial(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    name.into()
 }

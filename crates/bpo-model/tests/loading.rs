@@ -5,7 +5,9 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use bpo_model::processor::PixelValues;
+use bpo_model::config::LlavaConfig;
+use bpo_model::llava::ScoreBatch;
+use bpo_model::processor::{Answered, PixelValues, Processor};
 use bpo_model::{Adapters, Llava, LoadOptions, ModelError};
 use burn::tensor::{DType, TensorData};
 use safetensors::tensor::TensorView;
@@ -191,10 +193,79 @@ fn a_configuration_that_is_not_supported_names_its_key() {
         ("/text_config/num_key_value_heads", json!(1000), "num_key_value_heads"),
         ("/text_config/model_type", json!("mistral"), "mistral"),
         ("/vision_config/hidden_act", json!("tanhshrink"), "tanhshrink"),
+        ("/text_config/rope_parameters/rope_theta", json!(0.0), "rope_theta"),
+        ("/text_config/rope_parameters", json!({"type": "linear", "factor": 0.0}), "factor"),
     ] {
         let checkpoint = Checkpoint::new();
         checkpoint.set_config(pointer, value);
         let error = checkpoint.load().unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains("config.json"), "{pointer}: {error}");
     }
+}
+
+/// transformers has written keys under two names, `null` for defaults, and editors write byte order marks.
+#[test]
+fn files_of_many_versions_load() {
+    let checkpoint = Checkpoint::new();
+    let expected = checkpoint.logits();
+    let edit = |file: &str, change: &dyn Fn(&mut Value)| {
+        let path = checkpoint.path().join(file);
+        let mut settings = read_json(&path);
+        change(&mut settings);
+        std::fs::write(path, format!("\u{feff}{settings}")).unwrap();
+    };
+    edit("config.json", &|config| {
+        let image = config["image_token_index"].clone();
+        config["image_token_id"] = image;
+        let rope = &mut config["text_config"]["rope_parameters"];
+        rope["type"] = rope["rope_type"].clone();
+    });
+    edit("preprocessor_config.json", &|settings| {
+        for key in ["do_pad", "resample", "rescale_factor", "do_resize"] {
+            settings[key] = Value::Null;
+        }
+    });
+    assert_eq!(checkpoint.logits(), expected);
+    let processor = Processor::from_dir(checkpoint.path()).unwrap();
+    checkpoint.load().unwrap().config().check_processor(&processor).unwrap();
+}
+
+#[test]
+fn a_processor_of_another_checkpoint_is_refused() {
+    let checkpoint = Checkpoint::new();
+    let processor = Processor::from_dir(checkpoint.path()).unwrap();
+    let refused = |pointer: &str, value: Value| {
+        let before = std::fs::read(checkpoint.path().join("config.json")).unwrap();
+        checkpoint.set_config(pointer, value);
+        let config = LlavaConfig::from_dir(checkpoint.path()).unwrap();
+        std::fs::write(checkpoint.path().join("config.json"), before).unwrap();
+        config.check_processor(&processor).unwrap_err()
+    };
+    assert!(matches!(refused("/image_token_index", json!(0)), ModelError::ImageToken { expected: 0, .. }));
+    assert!(matches!(refused("/vision_config/image_size", json!(512)), ModelError::ImageSize { .. }));
+    // where config.json has no image token it is transformers' default
+    assert!(matches!(
+        refused("/image_token_index", Value::Null),
+        ModelError::ImageToken { expected: 32_000, .. }
+    ));
+}
+
+/// Padding must never be taken for image tokens, whatever their id, and sequences that cannot be scored are errors.
+#[test]
+fn batches_that_do_not_fit_are_errors() {
+    let checkpoint = Checkpoint::new();
+    let config = checkpoint.load().unwrap().config().clone();
+    let text = |ids: &[u32], start| vec![Answered::new(ids.to_vec(), start)];
+    let batch = |completions| ScoreBatch::new(&config, vec![], &[(None, completions)]).map(|_| ());
+    assert!(batch(text(&[1, 4, 5, 2], 2)).is_ok());
+    assert!(matches!(batch(text(&[4, 5, 2], 0)), Err(ModelError::EmptyPrompt)));
+    assert!(matches!(batch(text(&[1, 4], 2)), Err(ModelError::EmptyAnswer { .. })));
+    let image = config.image_token();
+    assert!(matches!(
+        batch(text(&[1, image, 4, 5, 2], 3)),
+        Err(ModelError::ImageTokens { expected: 0, found: 1 })
+    ));
+    assert!(matches!(batch(text(&[1, 4, image, 2], 2)), Err(ModelError::ImageTokens { .. })));
+    let too_big = config.text_config.vocab_size as u32;
+    assert!(matches!(batch(text(&[1, too_big, 4, 2], 2)), Err(ModelError::TokenOutside { .. })));
 }

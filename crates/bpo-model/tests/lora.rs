@@ -9,7 +9,8 @@ use bpo_model::lora::{TargetModules, load_adapter, merge_checkpoint, save_adapte
 use bpo_model::{Adapters, Llava, LoadOptions, LoraConfig, ModelError};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, FloatDType, Tensor, TensorData};
-use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 use support::{Golden, close, device, floats, root};
 
 fn base() -> Llava {
@@ -203,6 +204,107 @@ fn a_merged_checkpoint_computes_what_the_adapter_does() {
 
     let same = merge_checkpoint(&model, adapter.path(), &model, &device());
     assert!(matches!(same, Err(ModelError::Io { .. })));
+}
+
+/// An adapter's tensors, to be changed: name, type, shape, bytes.
+type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+/// A saved adapter (with its projector) whose tensors `spoil` has changed.
+fn spoilt(spoil: impl FnOnce(&mut Tensors)) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    save_adapter(&trained(&config()), &config(), "base", dir.path()).unwrap();
+    let path = dir.path().join("adapter_model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors: Tensors = file
+        .iter()
+        .map(|(name, view)| (name.to_owned(), (view.dtype(), view.shape().to_vec(), view.data().to_vec())))
+        .collect();
+    spoil(&mut tensors);
+    let views = tensors.iter().map(|(name, (dtype, shape, data))| {
+        (name.clone(), TensorView::new(*dtype, shape.clone(), data).unwrap())
+    });
+    std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+    dir
+}
+
+/// Nothing half merged, nothing left unmerged without a word.
+#[test]
+fn an_adapter_that_cannot_be_merged_whole_is_refused() {
+    let rename = |tensors: &mut Tensors, from: &str, to: &str| {
+        let name = tensors.keys().find(|name| name.contains(from)).unwrap().clone();
+        let tensor = tensors.remove(&name).unwrap();
+        tensors.insert(name.replace(from, to), tensor);
+    };
+    type Spoil<'a> = Box<dyn FnOnce(&mut Tensors) + 'a>;
+    let cases: [(&str, Spoil<'_>); 6] = [
+        ("no tensor", Box::new(|tensors| tensors.clear())),
+        (
+            "F64",
+            Box::new(|tensors| {
+                for (dtype, _, data) in tensors.values_mut() {
+                    let wide =
+                        data.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())));
+                    (*dtype, *data) = (Dtype::F64, wide.flat_map(f64::to_le_bytes).collect());
+                }
+            }),
+        ),
+        ("I32", Box::new(|tensors| tensors.values_mut().for_each(|tensor| tensor.0 = Dtype::I32))),
+        ("linear_2", Box::new(|tensors| tensors.retain(|name, _| !name.contains("linear_2")))),
+        ("lora_B", Box::new(|tensors| tensors.retain(|name, _| !name.contains("q_proj.lora_B")))),
+        (
+            "input_layernorm",
+            Box::new(move |tensors| {
+                for factor in ["lora_A", "lora_B"] {
+                    let from = format!("layers.0.self_attn.q_proj.{factor}");
+                    rename(tensors, &from, &format!("layers.0.input_layernorm.{factor}"));
+                }
+            }),
+        ),
+    ];
+    let model = Golden::open().checkpoint();
+    for (named, spoil) in cases {
+        let (adapter, out) = (spoilt(spoil), tempfile::tempdir().unwrap());
+        let error = merge_checkpoint(&model, adapter.path(), out.path(), &device()).unwrap_err().to_string();
+        assert!(error.contains(named), "{named}: {error}");
+        assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 0, "{named}: something was written");
+        // the loader is as strict, but for types that it can convert
+        if named != "F64" {
+            assert!(load_adapter(base(), adapter.path()).is_err(), "{named}");
+        }
+    }
+}
+
+/// Directories of links into the checkpoint are usual in caches; what they point to must stay.
+#[test]
+#[cfg(unix)]
+fn merging_over_links_leaves_what_they_point_to() {
+    let (model, adapter, out) =
+        (Golden::open().checkpoint(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    save_adapter(&trained(&config()), &config(), "base", adapter.path()).unwrap();
+    let source = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(&model).unwrap() {
+        let path = file.unwrap().path();
+        let copy = source.path().join(path.file_name().unwrap());
+        std::fs::copy(&path, &copy).unwrap();
+        std::os::unix::fs::symlink(&copy, out.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let content = |dir: &Path| -> BTreeMap<_, _> {
+        let files = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+        files.map(|path| (path.file_name().unwrap().to_owned(), std::fs::read(&path).unwrap())).collect()
+    };
+    let before = content(source.path());
+    merge_checkpoint(source.path(), adapter.path(), out.path(), &device()).unwrap();
+    assert_eq!(content(source.path()), before);
+    close(
+        &logits(&load(out.path()), Adapters::On),
+        &logits(&trained(&config()), Adapters::On),
+        1e-4,
+        "merged",
+    );
+
+    let over_adapter = merge_checkpoint(source.path(), adapter.path(), adapter.path(), &device());
+    assert!(matches!(over_adapter, Err(ModelError::Io { .. })));
 }
 
 #[test]

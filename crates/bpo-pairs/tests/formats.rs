@@ -170,6 +170,31 @@ fn scores_that_json_has_no_word_for_are_errors() {
 }
 
 #[test]
+fn pairs_in_lines_are_held_to_the_same_rules() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines = dir.path().join("pairs.jsonl");
+    let pair = |id: &str, prompt: &str, chosen: &str, rejected: &str| {
+        serde_json::json!({
+            "id": id, "image": "a.jpg", "prompt": prompt, "chosen": chosen, "rejected": rejected, "kind": "gt",
+        })
+        .to_string()
+    };
+    let text = [
+        pair("good", "<image>\nWhat?", "A cat.", "A dog."),
+        pair("same", "<image>\nWhat?", "A cat.", " A cat. "),
+        pair("empty", "<image>\nWhat?", "A cat.", ""),
+        pair("twice", "<image> <image> What?", "A cat.", "A dog."),
+    ];
+    fs::write(&lines, text.join("\n")).unwrap();
+    let set = jsonl::read_pairs(&lines).unwrap();
+    assert_eq!(set.pairs.iter().map(|pair| pair.id.as_str()).collect::<Vec<_>>(), ["good"]);
+    let aside: Vec<_> = set.set_aside.iter().map(|aside| (aside.id.as_str(), aside.reason)).collect();
+    let expected =
+        [("same", Reason::Identical), ("empty", Reason::EmptyAnswer), ("twice", Reason::ImageToken)];
+    assert_eq!(aside, expected);
+}
+
+#[test]
 fn pairs_are_read_from_either_form() {
     let dir = tempfile::tempdir().unwrap();
     let (array, lines) = (dir.path().join("any.txt"), dir.path().join("pairs.jsonl"));

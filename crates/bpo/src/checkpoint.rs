@@ -1,5 +1,7 @@
 //! A checkpoint with its processor, from disk to device.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use bpo_model::processor::Processor;
@@ -27,12 +29,14 @@ impl Checkpoint {
     /// Loads a Hugging Face LLaVA-1.5 directory.
     ///
     /// # Errors
-    /// If a file is missing or broken, or weights do not fit the configuration (all are listed).
+    /// If a file is missing or broken, the files are of different checkpoints, or weights do not fit the configuration (all
+    /// are listed).
     pub fn load(dir: &Path, dtype: Dtype, device: &Device) -> Result<Self, BpoError> {
         check_checkpoint(dir)?;
         // the small files first: what is wrong with them shows before the weights are read
         let processor = Processor::from_dir(dir)?;
         let model = Llava::from_pretrained(dir, &LoadOptions::default().with_dtype(dtype.into()), device)?;
+        model.config().check_processor(&processor)?;
         Ok(Self { model, processor })
     }
 
@@ -76,9 +80,10 @@ pub fn check_adapter(dir: &Path) -> Result<(), BpoError> {
     Ok(())
 }
 
-/// Fingerprint of a checkpoint directory: of the bytes of its small files, and of the names and sizes of its weights.
+/// Fingerprint of a checkpoint directory: of the bytes of its small files, and of the size and samples of its weights.
 ///
-/// Weights themselves would take minutes to read; other weights of the same size are not noticed.
+/// Reading all weights would take minutes. Samples all over a file tell one training from another; a change of a few
+/// weights between two samples is not noticed.
 ///
 /// # Errors
 /// If the directory or a file cannot be read.
@@ -91,7 +96,7 @@ pub fn fingerprint_checkpoint(dir: &Path) -> Result<Fingerprint, BpoError> {
         let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
         let Some(name) = path.file_name().filter(|_| metadata.is_file()) else { continue };
         let content = match kind {
-            "safetensors" => metadata.len().to_string(),
+            "safetensors" => sampled(&path, metadata.len())?,
             "json" | "jinja" => fingerprint_file(&path)?.to_string(),
             _ => continue,
         };
@@ -99,4 +104,21 @@ pub fn fingerprint_checkpoint(dir: &Path) -> Result<Fingerprint, BpoError> {
     }
     entries.sort();
     Ok(Fingerprint::of(entries.concat()))
+}
+
+/// Size and fingerprint of blocks at even distances from the first on; of a small file, of all of it.
+fn sampled(path: &Path, size: u64) -> Result<String, BpoError> {
+    const BLOCK: u64 = 4096;
+    const BLOCKS: u64 = 256;
+    if size <= BLOCK * BLOCKS {
+        return Ok(fingerprint_file(path)?.to_string());
+    }
+    let mut file = File::open(path).map_err(BpoError::io("read", path))?;
+    let mut bytes = vec![0; (BLOCK * BLOCKS) as usize];
+    for (i, block) in bytes.chunks_mut(BLOCK as usize).enumerate() {
+        let at = (size - BLOCK) / (BLOCKS - 1) * i as u64;
+        file.seek(SeekFrom::Start(at)).map_err(BpoError::io("read", path))?;
+        file.read_exact(block).map_err(BpoError::io("read", path))?;
+    }
+    Ok(format!("{size} {}", Fingerprint::of(bytes)))
 }

@@ -1,5 +1,6 @@
 //! What can go wrong in a run.
 
+pub use bpo_pairs::error::chain;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
@@ -122,10 +123,10 @@ pub enum BpoError {
         /// Files and directories that were made after it.
         later: Vec<PathBuf>,
     },
-    /// A stage's file has answers, and nothing tells what settings they were made with.
+    /// A stage's file holds something, and nothing tells what settings it was made with.
     #[error(
-        "{} has answers and there is no {} to tell how they were made: give another --out, or put the config.toml of the \
-         run that made them in its place",
+        "{} is there and no {} to tell how it was made: give another --out, or put the config.toml of the run that made it \
+         in its place",
         path.display(), settings.display()
     )]
     NoSettings {
@@ -275,20 +276,4 @@ fn counted(set_aside: &ReasonCounts) -> String {
 
 fn list(changes: &[Change]) -> String {
     changes.iter().map(Change::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// An error with all its causes, on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        // some errors repeat their cause in their own message
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }

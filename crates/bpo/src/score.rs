@@ -25,7 +25,8 @@ pub struct Score {
 }
 
 /// Scores pairs with the policy's adapters on, `batch_size` pairs at a time, and gives each score to `each` in the order of
-/// the pairs. Token log-probabilities are summed in f64. Pairs that the collator refuses are set aside.
+/// the pairs. Token log-probabilities are summed in f64. Pairs that the collator refuses, and those
+/// whose log-probabilities are not finite, are set aside.
 ///
 /// # Errors
 /// If the device fails, and what `each` fails with.
@@ -64,6 +65,11 @@ where
         }
         let rows = batch.rows.chosen.iter().zip(&batch.rows.rejected);
         for (pair, (&chosen, &rejected)) in part.iter().zip(rows) {
+            if !(sums[chosen].is_finite() && sums[rejected].is_finite()) {
+                let aside = SetAside::new(&pair.id, Reason::PairRefused);
+                set_aside.push(aside.with_detail("a log-probability is not a finite number"));
+                continue;
+            }
             each(Score { id: pair.id.clone(), chosen_logp: sums[chosen], rejected_logp: sums[rejected] })?;
             done += 1;
         }

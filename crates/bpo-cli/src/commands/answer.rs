@@ -7,6 +7,7 @@ use bpo::inject::Sampling;
 use bpo::model::policy::LlavaCollator;
 use bpo::model::responder::LlavaResponder;
 use bpo::pairs::format::jsonl::read_pairs;
+use bpo::pairs::set_aside::ReasonCounts;
 
 use super::{open_device, open_images, print_line, told_all};
 use crate::args::{GenerateCommand, ScoreCommand};
@@ -17,6 +18,10 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     let config = args.config.resolve(&[&args.model, &args.images])?;
     let images = open_images(&config)?;
     let set = read_pairs(&args.pairs)?;
+    if set.pairs.is_empty() && set.set_aside.is_empty() {
+        let (path, set_aside) = (args.pairs.clone(), ReasonCounts::default());
+        return Err(BpoError::Nothing { path, what: "pair", set_aside }.into());
+    }
     let Checkpoint { model, processor, .. } = load(&config, args.adapter.as_deref())?;
     let mut collate = LlavaCollator::new(processor, &model, move |name| Ok(images.load(name)?));
     let mut outcome =

@@ -9,7 +9,7 @@ use bpo::run::{Completion, Parts, read_samples};
 use bpo::run_dir::RunDir;
 use bpo::stages::StageOutcome;
 use bpo::stages::pair::Existing;
-use bpo::stages::settings::hold;
+use bpo::stages::settings::{hold, hold_training};
 
 use super::{api_key, open_device, open_images};
 use crate::args::{InjectCommand, PairCommand, TrainCommand, WeakenCommand};
@@ -62,6 +62,7 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     let set = read_pairs(&args.pairs)?;
     tell_set_aside(&StageOutcome::new(set.pairs.len(), set.set_aside));
     let dir = RunDir::open(&args.out)?;
+    hold_training(&config, &dir)?;
     let mut parts = LlavaParts::new(config.clone(), open_device(&config)?, None);
     let (completion, outcome) = parts.train(&set.pairs, &images, &dir, &mut *progress)?;
     tell_set_aside(&outcome);

@@ -198,6 +198,9 @@ fn a_step_that_is_not_finite_is_left_out() {
 #[test]
 fn too_many_such_steps_are_an_error() {
     let bad: Vec<_> = (0..6).map(|id| pair(id, "nan", &format!("question {id}"), "a", "b")).collect();
+    // fewer steps than the limit, and not one of them made
+    let two = config().with_batch_size(1).with_max_skipped(3).with_max_steps(Some(2));
+    assert!(matches!(train(two, &bad), Err(DpoError::NotFinite { count: 2, step: 2, .. })));
     let error = train(config().with_batch_size(1).with_max_skipped(3), &bad).expect_err("all bad");
     let DpoError::NotFinite { count: 3, step: 3, pairs } = &error else { panic!("{error}") };
     assert_eq!(pairs.len(), 1);

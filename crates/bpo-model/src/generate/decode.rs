@@ -37,7 +37,8 @@ impl Llava {
     /// The cache for keys and values is allocated once and written in place. `eos` are the ids that end an answer.
     ///
     /// # Errors
-    /// If a prompt fills the context, is not for this model, or its image tokens and image do not fit together.
+    /// If a prompt fills the context, is not for this model, its image tokens and image do not fit together, or the logits
+    /// are not numbers.
     pub fn generate(
         &self,
         prompts: &[Prompt],
@@ -78,7 +79,7 @@ impl Llava {
             if answers.iter().all(|answer| answer.done) {
                 break;
             }
-            logits = self.decode_step(&next, &lens, width, step, &mut cache, adapters);
+            logits = self.decode_step(&next, &lens, width, step, &mut cache, adapters)?;
         }
         Ok(answers.into_iter().map(Answer::into_continuation).collect())
     }
@@ -113,7 +114,7 @@ impl Llava {
             .iter()
             .map(|prompt| {
                 let mut row = prompt.ids.clone();
-                row.resize(width, 0);
+                row.resize(width, self.config().padding());
                 row
             })
             .collect();
@@ -126,7 +127,7 @@ impl Llava {
         let last: Vec<_> = lens.iter().enumerate().map(|(row, len)| (row * width + len - 1) as u32).collect();
         let size = hidden.dims()[2];
         let hidden = hidden.reshape([rows * width, size]).select(0, ids(&last, &device));
-        Ok(rows_of(self.head(hidden)))
+        rows_of(self.head(hidden))
     }
 
     /// Runs one new token of each row; gives the logits of the next.
@@ -138,7 +139,7 @@ impl Llava {
         step: usize,
         cache: &mut KvCache,
         adapters: Adapters,
-    ) -> Vec<Vec<f32>> {
+    ) -> Result<Vec<Vec<f32>>, ModelError> {
         let (device, dtype) = (self.device(), self.dtype());
         let x = self.language_model.embed(ids(tokens, &device)).unsqueeze_dim::<3>(1);
         let positions: Vec<_> = lens.iter().map(|len| vec![len + step]).collect();
@@ -151,11 +152,14 @@ impl Llava {
 }
 
 /// `[rows, vocab]` on the host.
-fn rows_of(logits: Tensor<2>) -> Vec<Vec<f32>> {
+fn rows_of(logits: Tensor<2>) -> Result<Vec<Vec<f32>>, ModelError> {
     let [_, vocab] = logits.dims();
     let data: TensorData = logits.into_data();
     let values: Vec<f32> = data.iter::<f32>().collect();
-    values.chunks(vocab).map(<[f32]>::to_vec).collect()
+    if values.iter().any(|logit| logit.is_nan()) {
+        return Err(ModelError::NotFinite { what: "logits" });
+    }
+    Ok(values.chunks(vocab).map(<[f32]>::to_vec).collect())
 }
 
 #[derive(Clone, Debug, Default)]

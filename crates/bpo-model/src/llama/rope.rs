@@ -25,7 +25,7 @@ impl Rope {
         let theta = rope.rope_theta.unwrap_or(10_000.0) as f32;
         let plain = (0..width / 2).map(|i| 1.0 / theta.powf((2 * i) as f32 / width as f32));
         let factor = rope.factor.unwrap_or(1.0) as f32;
-        let inv_freq = match rope.rope_type.as_deref() {
+        let inv_freq = match rope.kind() {
             Some("linear") => plain.map(|frequency| frequency / factor).collect(),
             Some("llama3") => {
                 let low = rope.low_freq_factor.unwrap_or(1.0) as f32;
@@ -137,7 +137,7 @@ mod tests {
     fn older_files_say_the_same_in_other_keys() {
         let old = serde_json::json!({
             "hidden_size": 64, "num_attention_heads": 4, "rope_theta": 500.0,
-            "rope_scaling": {"type": "linear", "factor": 2.0},
+            "rope_scaling": {"type": "linear", "rope_type": "linear", "factor": 2.0},
         });
         let old = Rope::new(&serde_json::from_value(old).unwrap()).inv_freq;
         assert_eq!(

@@ -161,7 +161,7 @@ impl Llava {
     ) -> Result<Tensor<3>, ModelError> {
         let device = self.device();
         let per_image = features.map_or(0, |features| features.dims()[1]);
-        let plan = splice(rows, image_of_row, self.config.image_token_index, per_image)?;
+        let plan = splice(rows, image_of_row, self.config.image_token(), per_image)?;
         let mut table = self.language_model.embed(ids(&plan.text_ids, &device));
         let hidden = table.dims()[1];
         if let Some(features) = features {

@@ -44,13 +44,13 @@ impl ScoreBatch {
     /// `groups` gives each prompt's image (an index into `pixels`) and its completions, tokenized with the prompt.
     ///
     /// # Errors
-    /// If a sequence is too long, a completion has no token of its own, or pixels and ids are not for this model.
+    /// If a sequence is too long, a prompt or completion has no token of its own, or pixels and ids are not for this model.
     pub fn new(
         config: &LlavaConfig,
         pixels: Vec<PixelValues>,
         groups: &[(Option<usize>, Vec<Answered>)],
     ) -> Result<Self, ModelError> {
-        let (context, image_token) = (config.text_config.max_position_embeddings, config.image_token_index);
+        let context = config.text_config.max_position_embeddings;
         pixels.iter().try_for_each(|pixels| config.check_input(&[], Some(pixels)))?;
         let mut batch = Self {
             pixels,
@@ -60,24 +60,21 @@ impl ScoreBatch {
             rows: Vec::new(),
             width: 0,
         };
-        for (group, (_, completions)) in groups.iter().enumerate() {
+        for (group, (image, completions)) in groups.iter().enumerate() {
             let shared = shared_len(completions);
-            let images_end = completions
-                .first()
-                .and_then(|answered| answered.ids.iter().rposition(|id| *id == image_token))
-                .map_or(0, |last| last + 1);
             for Answered { ids, answer_start, .. } in completions {
                 config.check_input(ids, None)?;
+                if *answer_start == 0 {
+                    return Err(ModelError::EmptyPrompt);
+                }
                 if ids.len() > context {
-                    let wanted = ids.len() - answer_start;
+                    let wanted = ids.len().saturating_sub(*answer_start);
                     return Err(ModelError::ContextTooShort { prompt: *answer_start, wanted, context });
                 }
                 if ids.len() <= *answer_start {
                     return Err(ModelError::EmptyAnswer { prompt: *answer_start });
                 }
-            }
-            if images_end > shared {
-                return Err(ModelError::ImageTokens { expected: 0, found: images_end - shared });
+                check_image_tokens(config, image.is_some(), &ids[..shared], &ids[shared..])?;
             }
             batch.prefixes.push(completions.first().map_or(Vec::new(), |first| first.ids[..shared].to_vec()));
             batch.prefix_lens.push(shared);
@@ -88,8 +85,8 @@ impl ScoreBatch {
                 first: answer_start - shared - 1,
             }));
         }
-        pad(batch.prefixes.iter_mut());
-        batch.width = pad(batch.rows.iter_mut().map(|row| &mut row.inputs));
+        pad(batch.prefixes.iter_mut(), config.padding());
+        batch.width = pad(batch.rows.iter_mut().map(|row| &mut row.inputs), config.padding());
         Ok(batch)
     }
 
@@ -120,11 +117,27 @@ fn shared_len(completions: &[Answered]) -> usize {
     same.saturating_sub(1)
 }
 
+/// All image tokens belong to the shared prefix, one for each feature.
+fn check_image_tokens(
+    config: &LlavaConfig,
+    has_image: bool,
+    prefix: &[u32],
+    rest: &[u32],
+) -> Result<(), ModelError> {
+    let count = |ids: &[u32]| ids.iter().filter(|id| **id == config.image_token()).count();
+    let expected = if has_image { config.image_tokens() } else { 0 };
+    let found = count(prefix) + count(rest);
+    if found != expected || count(rest) > 0 {
+        return Err(ModelError::ImageTokens { expected, found });
+    }
+    Ok(())
+}
+
 /// Pads rows on the right to one length, which is returned. What they are padded with is never seen.
-fn pad<'a>(rows: impl Iterator<Item = &'a mut Vec<u32>>) -> usize {
+fn pad<'a>(rows: impl Iterator<Item = &'a mut Vec<u32>>, padding: u32) -> usize {
     let rows: Vec<_> = rows.collect();
     let width = rows.iter().map(|row| row.len()).max().unwrap_or(0);
-    rows.into_iter().for_each(|row| row.resize(width, 0));
+    rows.into_iter().for_each(|row| row.resize(width, padding));
     width
 }
 

@@ -9,6 +9,7 @@ use safetensors::Dtype;
 use super::names::{AdapterTensor, Factor};
 use super::peft::PeftAdapter;
 use crate::error::{ModelError, WeightProblems};
+use crate::files::{copy_atomically, partial};
 use crate::weights::{TensorEntry, WeightIndex};
 
 /// Writes a plain checkpoint: the directory `model` with the PEFT adapter `adapter` folded in, as `out`.
@@ -17,7 +18,7 @@ use crate::weights::{TensorEntry, WeightIndex};
 /// copied byte for byte, and only one weight is in memory at a time.
 ///
 /// # Errors
-/// If the adapter does not fit the checkpoint, or `out` cannot be written or is the checkpoint itself.
+/// If the adapter does not fit the checkpoint, or `out` cannot be written or is the checkpoint or the adapter itself.
 pub fn merge_checkpoint(model: &Path, adapter: &Path, out: &Path, device: &Device) -> Result<(), ModelError> {
     let base = WeightIndex::open(model)?;
     let adapter_dir = adapter;
@@ -28,8 +29,10 @@ pub fn merge_checkpoint(model: &Path, adapter: &Path, out: &Path, device: &Devic
         move |source| ModelError::Io { path, source }
     };
     std::fs::create_dir_all(out).map_err(io(out))?;
-    if model.canonicalize().map_err(io(model))? == out.canonicalize().map_err(io(out))? {
-        let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, "would overwrite the checkpoint");
+    let real = |path: &Path| path.canonicalize().map_err(io(path));
+    if [real(model)?, real(adapter_dir)?].contains(&real(out)?) {
+        let text = "the output would overwrite what it is made of";
+        let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, text);
         return Err(ModelError::Io { path: out.into(), source });
     }
     copy_small_files(model, out)?;
@@ -39,10 +42,9 @@ pub fn merge_checkpoint(model: &Path, adapter: &Path, out: &Path, device: &Devic
             (entry.name.clone(), Merged { key, entry, base: &base, adapter: &adapter, device })
         });
         let target = out.join(name);
-        let mut partial = target.clone().into_os_string();
-        partial.push(".partial");
+        let partial = partial(&target);
         let metadata = Some([("format".to_owned(), "pt".to_owned())].into());
-        safetensors::serialize_to_file(merged, metadata, Path::new(&partial))
+        safetensors::serialize_to_file(merged, metadata, &partial)
             .map_err(|error| ModelError::Safetensors { path: target.clone(), reason: error.to_string() })?;
         // the writer makes files that only their owner may read
         std::fs::metadata(path)
@@ -61,8 +63,7 @@ fn copy_small_files(model: &Path, out: &Path) -> Result<(), ModelError> {
         let path = file.map_err(io)?.path();
         let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
         if let (true, false, Some(name)) = (path.is_file(), WEIGHTS.contains(&kind), path.file_name()) {
-            std::fs::copy(&path, out.join(name))
-                .map_err(|source| ModelError::Io { path: path.clone(), source })?;
+            copy_atomically(&path, &out.join(name))?;
         }
     }
     Ok(())
@@ -70,32 +71,44 @@ fn copy_small_files(model: &Path, out: &Path) -> Result<(), ModelError> {
 
 /// All that does not fit, before anything is written.
 fn check(base: &WeightIndex, adapter: &PeftAdapter, dir: &Path) -> Result<(), ModelError> {
-    let mut problems = WeightProblems::default();
+    let repeated = base.repeated().iter().chain(adapter.index.repeated()).cloned().collect();
+    let mut problems = WeightProblems { repeated, ..WeightProblems::default() };
     for (name, entry) in adapter.index.entries() {
-        let expected = match AdapterTensor::parse(name) {
-            Some(AdapterTensor::Saved(weight)) => base.entries().get(&weight).map(|base| base.shape.clone()),
-            Some(AdapterTensor::Lora(module, factor)) => {
-                let other = match factor {
-                    Factor::A => Factor::B,
-                    Factor::B => Factor::A,
-                };
-                let other = AdapterTensor::Lora(module.clone(), other).name();
-                if !adapter.index.entries().contains_key(&other) {
-                    problems.missing.push(other);
-                }
-                base.entries().get(&format!("{module}.weight")).map(|base| match factor {
-                    Factor::A => vec![adapter.config.r, base.shape[1]],
-                    Factor::B => vec![base.shape[0], adapter.config.r],
-                })
-            }
-            None => None,
+        let (weight, factor) = match AdapterTensor::parse(name) {
+            Some(AdapterTensor::Saved(weight)) => (weight, None),
+            Some(AdapterTensor::Lora(module, factor)) => (format!("{module}.weight"), Some(factor)),
+            None => (name.clone(), None),
         };
-        match expected {
-            None => problems.missing.push(format!("{name} (in the base model)")),
-            Some(shape) if shape != entry.shape => {
-                problems.misshapen.push((name.clone(), shape, entry.shape.clone()));
+        let Some(target) = base.entries().get(&weight) else {
+            problems.missing.push(format!("{weight} (in the base model, for {name})"));
+            continue;
+        };
+        // both are read as numbers: a type that cannot be is not to be passed over
+        for (name, entry) in [(name, entry), (&weight, target)] {
+            if entry.float_type().is_none() {
+                problems.mistyped.push((name.clone(), format!("{:?}", entry.dtype)));
             }
-            Some(_) => {}
+        }
+        let expected = match (factor, target.shape.as_slice()) {
+            (Some(Factor::A), [_, d_in]) => vec![adapter.config.r, *d_in],
+            (Some(Factor::B), [d_out, _]) => vec![*d_out, adapter.config.r],
+            (Some(_), shape) => {
+                let rank = format!("{weight} (adapted, but no matrix)");
+                problems.misshapen.push((rank, Vec::new(), shape.to_vec()));
+                continue;
+            }
+            (None, shape) => shape.to_vec(),
+        };
+        if expected != entry.shape {
+            problems.misshapen.push((name.clone(), expected, entry.shape.clone()));
+        }
+    }
+    // a module that is saved is saved whole
+    let projector = base.entries().keys().filter(|name| name.starts_with("multi_modal_projector."));
+    for weight in projector.filter(|_| adapter.config.train_projector) {
+        let name = AdapterTensor::Saved(weight.clone()).name();
+        if !adapter.index.entries().contains_key(&name) {
+            problems.missing.push(name);
         }
     }
     if problems.is_fatal() {

@@ -12,6 +12,16 @@ pub(super) enum Factor {
     B,
 }
 
+impl Factor {
+    /// The one that it is multiplied with.
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+}
+
 /// A tensor of an adapter file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AdapterTensor {

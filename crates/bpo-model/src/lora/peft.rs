@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::attach::Factors;
 use super::config::{LoraConfig, TargetModules};
 use super::names::{AdapterTensor, Factor};
-use crate::error::{ModelError, WeightProblems, read_json};
+use crate::error::{ModelError, WeightProblems, read_settings};
 use crate::files::write_atomically;
 use crate::llava::Llava;
 use crate::projector::Projector;
@@ -51,7 +51,7 @@ struct PeftConfig {
 impl PeftAdapter {
     pub(super) fn open(dir: &Path) -> Result<Self, ModelError> {
         let path = dir.join(CONFIG);
-        let peft: PeftConfig = read_json(&path)?;
+        let peft: PeftConfig = read_settings(&path)?;
         let refuse = |reason: String| Err(ModelError::Adapter { path: path.clone(), reason });
         if let Some(kind) = peft.peft_type.as_deref().filter(|kind| *kind != "LORA") {
             return refuse(format!("peft_type is {kind}; only LORA is supported"));
@@ -89,6 +89,24 @@ impl PeftAdapter {
                     ));
                 }
             }
+        }
+        if index.entries().is_empty() {
+            return refuse(format!("{WEIGHTS} holds no tensor"));
+        }
+        let missing: Vec<_> = index
+            .entries()
+            .keys()
+            .filter_map(|name| match AdapterTensor::parse(name)? {
+                AdapterTensor::Lora(module, factor) => {
+                    Some(AdapterTensor::Lora(module, factor.other()).name())
+                }
+                AdapterTensor::Saved(_) => None,
+            })
+            .filter(|name| !index.entries().contains_key(name))
+            .collect();
+        if !missing.is_empty() {
+            let problems = WeightProblems { missing, ..WeightProblems::default() };
+            return Err(ModelError::Weights { dir: dir.into(), problems: problems.into() });
         }
         Ok(Self { config, index })
     }

@@ -13,7 +13,7 @@ use super::ProcessorError;
 /// [`ProcessorError::Read`] for every other failure.
 pub(super) fn read_text(path: &Path) -> Result<Option<String>, ProcessorError> {
     match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
+        Ok(text) => Ok(Some(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(source) => Err(ProcessorError::Read { path: path.to_owned(), source }),
     }

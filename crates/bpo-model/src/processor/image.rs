@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use image::{Rgb, RgbImage};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::ProcessorError;
 use super::files::read_json;
@@ -144,16 +145,22 @@ impl ImageProcessor {
     pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self, ProcessorError> {
         #[derive(Deserialize)]
         struct Nested {
-            image_processor: Option<Config>,
+            image_processor: Option<Map<String, Value>>,
         }
+        // fast processors write null where they mean the default
+        let config = |path: &Path, mut settings: Map<String, Value>| {
+            settings.retain(|_, value| !value.is_null());
+            serde_json::from_value::<Config>(settings.into())
+                .map_err(|source| ProcessorError::Json { path: path.to_owned(), source })
+        };
         let dir = dir.as_ref();
         let path = dir.join("preprocessor_config.json");
-        if let Some(config) = read_json::<Config>(&path)? {
-            return Self::new(config, path);
+        if let Some(settings) = read_json(&path)? {
+            return Self::new(config(&path, settings)?, path);
         }
         let path = dir.join("processor_config.json");
         match read_json::<Nested>(&path)?.and_then(|nested| nested.image_processor) {
-            Some(config) => Self::new(config, path),
+            Some(settings) => Self::new(config(&path, settings)?, path),
             None => Err(ProcessorError::NoImageProcessor { dir: dir.to_owned() }),
         }
     }

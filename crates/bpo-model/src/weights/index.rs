@@ -59,14 +59,15 @@ impl WeightIndex {
     /// If there are no weights, a shard is missing, or a file is cut off.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
         let (single, sharded) = (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
-        let paths = if sharded.is_file() {
+        // where there are both, the one file counts, as in transformers
+        let paths = if single.exists() {
+            vec![single]
+        } else if sharded.is_file() {
             let index: ShardIndex = read_json(&sharded)?;
             let mut names: Vec<_> = index.weight_map.into_values().collect();
             names.sort();
             names.dedup();
             names.into_iter().map(|name| dir.join(name)).collect()
-        } else if single.exists() {
-            vec![single]
         } else {
             return Err(ModelError::NoWeights { dir: dir.into() });
         };

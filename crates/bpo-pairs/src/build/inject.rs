@@ -5,10 +5,8 @@ use std::num::NonZeroUsize;
 use bpo_inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
 use serde::{Deserialize, Serialize};
 
-use crate::build::stage::{
-    self, BatchRecords, Bootstrapped, Progress, Stage, StageRecord, StageSummary, describe,
-};
-use crate::error::PairsError;
+use crate::build::stage::{self, BatchRecords, Bootstrapped, Progress, Stage, StageRecord, StageSummary};
+use crate::error::{PairsError, chain};
 use crate::image_token::strip_image_token;
 use crate::record::CompletionKind;
 use crate::seed::{item_seed, stage_seed};
@@ -109,7 +107,7 @@ fn record(
                     return Err(PairsError::Model { stage: Stage::Inject.as_str(), id, source });
                 }
             };
-            Ok(StageRecord::SetAside(SetAside::new(id, reason).with_detail(describe(&failure))))
+            Ok(StageRecord::SetAside(SetAside::new(id, reason).with_detail(chain(&failure))))
         }
     }
 }

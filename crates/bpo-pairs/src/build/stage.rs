@@ -1,6 +1,5 @@
 //! What the stages have in common: their files and the way through the samples.
 
-use std::error::Error;
 use std::fmt;
 use std::num::NonZeroUsize;
 
@@ -214,18 +213,6 @@ fn check_order(samples: &[SftSample], store: &JsonlStore<StageRecord>) -> Result
         }
     }
     Ok(())
-}
-
-/// An error with all that caused it, on one line.
-pub(super) fn describe(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

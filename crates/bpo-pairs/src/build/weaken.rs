@@ -10,10 +10,8 @@ use bpo_inject::{Generated, Sampling};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use crate::build::stage::{
-    self, BatchRecords, Bootstrapped, Progress, Stage, StageRecord, StageSummary, describe,
-};
-use crate::error::PairsError;
+use crate::build::stage::{self, BatchRecords, Bootstrapped, Progress, Stage, StageRecord, StageSummary};
+use crate::error::{PairsError, chain};
 use crate::images::{ImageError, ImageRoot};
 use crate::record::CompletionKind;
 use crate::responder::{VisionLanguageModel, VisionRequest, Weakening};
@@ -154,7 +152,7 @@ fn record<M: VisionLanguageModel>(
             finish: Some(finish),
         })),
         Err(error) if model.is_request_error(&error) => {
-            let aside = SetAside::new(id, Reason::RequestFailed).with_detail(describe(&error));
+            let aside = SetAside::new(id, Reason::RequestFailed).with_detail(chain(&error));
             Ok(StageRecord::SetAside(aside))
         }
         Err(error) => Err(PairsError::Model { stage: Stage::Weaken.as_str(), id, source: Box::new(error) }),
@@ -183,7 +181,7 @@ impl<'a> LoadedImages<'a> {
             Ok(image) => Ok(Arc::clone(image)),
             Err(error) => {
                 let reason = error.reason().unwrap_or(Reason::ImageUnreadable);
-                Err(SetAside::new(&sample.id, reason).with_detail(describe(error)))
+                Err(SetAside::new(&sample.id, reason).with_detail(chain(error)))
             }
         })
     }

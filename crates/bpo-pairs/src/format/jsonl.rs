@@ -14,8 +14,10 @@ use crate::error::PairsError;
 use crate::filter::PairFilter;
 use crate::format::bpo;
 use crate::format::json::{self, Layout};
+use crate::image_token::place_in_conversation;
 use crate::pairs::{PairSet, make_pairs};
 use crate::record::PreferencePair;
+use crate::set_aside::SetAside;
 
 /// Records of a file with one a line, with their line numbers from 1. Blank lines are passed over.
 ///
@@ -104,8 +106,8 @@ pub(crate) fn encode_line<T: Serialize>(path: &Path, id: &str, record: &T) -> Re
 
 /// Reads pairs from our JSON lines, or makes them from the authors' JSON array; the content decides, not the name.
 ///
-/// Pairs in our form are taken as they are. Those of the authors' records are all with a strictly higher score, and
-/// empty or identical answers are set aside.
+/// Of the authors' records they are all pairs with a strictly higher score. In either form, pairs with an empty answer, two
+/// identical ones, or a misplaced image token are set aside; the length limit is for making data, not for reading it.
 ///
 /// # Errors
 /// If the file cannot be read, is neither, or repeats an id of ours; the error names file and line.
@@ -121,28 +123,31 @@ pub fn read_pairs(path: impl AsRef<Path>) -> Result<PairSet, PairsError> {
 /// As [`read_pairs`].
 pub fn read_pairs_from(path: &Path, reader: impl BufRead) -> Result<PairSet, PairsError> {
     let (layout, reader) = json::detect(path, reader)?;
+    let filter = PairFilter::default().with_max_words(usize::MAX);
     if layout == Layout::Array {
-        return read_authors_pairs(path, reader);
+        return read_authors_pairs(path, reader, &filter);
     }
     let mut set = PairSet::default();
     let mut ids = HashSet::new();
     for item in JsonLines::<PreferencePair, _>::new(path, reader) {
-        let (line, pair) = item?;
+        let (line, mut pair) = item?;
         if !ids.insert(pair.id.clone()) {
             return Err(PairsError::DuplicateId { path: path.to_owned(), line, id: pair.id });
         }
-        set.pairs.push(pair);
+        let placed = place_in_conversation(&mut pair.history, &mut pair.prompt);
+        match placed.and_then(|()| filter.check(&pair)) {
+            Ok(()) => set.pairs.push(pair),
+            Err(reason) => set.set_aside.push(SetAside::new(pair.id, reason)),
+        }
     }
     Ok(set)
 }
 
-fn read_authors_pairs(path: &Path, reader: impl BufRead) -> Result<PairSet, PairsError> {
+fn read_authors_pairs(path: &Path, reader: impl BufRead, filter: &PairFilter) -> Result<PairSet, PairsError> {
     let mut set = PairSet::default();
-    // Their length limit is for making data, not for reading it.
-    let filter = PairFilter::default().with_max_words(usize::MAX);
     bpo::for_each(path, reader, |item| {
         match item {
-            Ok(record) => set.extend(make_pairs(&record, &filter)),
+            Ok(record) => set.extend(make_pairs(&record, filter)),
             Err(aside) => set.set_aside.push(aside),
         }
         Ok(())

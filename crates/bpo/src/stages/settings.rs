@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use super::has_answers;
 use crate::config::{RunConfig, Stage, changes};
 use crate::error::BpoError;
+use crate::resume::has_content;
+use crate::run_dir::RunDir;
 use crate::summary::write_bytes;
 
 /// Holds a stage's file to the settings that it was begun with, and keeps those beside it, all of them, resolved.
@@ -14,11 +16,15 @@ use crate::summary::write_bytes;
 /// it has its `config.toml`.
 ///
 /// # Errors
-/// [`BpoError::ConfigChanged`]; [`BpoError::NoSettings`] if there are answers and nothing tells how they were made; if a file
+/// [`BpoError::ConfigChanged`]; [`BpoError::NoSettings`] if the file holds anything and nothing tells how it was made; if a file
 /// cannot be read or written.
 pub fn hold(stage: Stage, config: &RunConfig, file: &Path) -> Result<(), BpoError> {
     let config = config.clone().with_absolute_paths()?;
     let settings = beside(file);
+    // ours have settings beside them from the first byte on: anything else is somebody's file, not to be repaired or begun anew
+    if has_content(file) && !settings.exists() {
+        return Err(BpoError::NoSettings { path: file.to_owned(), settings });
+    }
     let answered = has_answers(file)?;
     let changes = match settings.exists() {
         true => Some(changes(stage, &RunConfig::read(&settings)?, &config)?),
@@ -27,10 +33,29 @@ pub fn hold(stage: Stage, config: &RunConfig, file: &Path) -> Result<(), BpoErro
     match changes {
         Some(changes) if changes.is_empty() => {}
         Some(changes) if answered => return Err(BpoError::ConfigChanged { path: file.to_owned(), changes }),
-        None if answered => return Err(BpoError::NoSettings { path: file.to_owned(), settings }),
         _ => fs::remove_file(file).map_err(BpoError::io("remove", file))?,
     }
     write_bytes(&settings, config.to_toml()?.as_bytes())
+}
+
+/// Holds a directory's training to the settings that it was begun with: those of its `config.toml`, be it of a run or of
+/// training on its own, which writes one.
+///
+/// # Errors
+/// As [`hold`].
+pub fn hold_training(config: &RunConfig, dir: &RunDir) -> Result<(), BpoError> {
+    let begun = [dir.metrics(), dir.checkpoints(), dir.adapter()].iter().any(|path| has_content(path));
+    let of_a_run = [dir.weakened(), dir.injected()].iter().any(|path| has_content(path));
+    let settings = dir.config();
+    let path = dir.root().to_owned();
+    match settings.exists() {
+        true if begun || of_a_run => {
+            let changes = changes(Stage::Train, &RunConfig::read(&settings)?, config)?;
+            if changes.is_empty() { Ok(()) } else { Err(BpoError::ConfigChanged { path, changes }) }
+        }
+        false if begun => Err(BpoError::NoSettings { path, settings }),
+        _ => write_bytes(&settings, config.to_toml()?.as_bytes()),
+    }
 }
 
 fn beside(file: &Path) -> PathBuf {
