@@ -5,7 +5,7 @@
 
 Loads the checkpoint with transformers and the adapter with PEFT, computes the summed log-probabilities of every pair's
 answers (end token included) and exits with 1 if any differs by more than --tolerance nats. --merged DIR does the same
-with a directory written by `bpo merge`, without PEFT. Use PNG images: JPEG decoders differ by some grey levels.
+with a directory written by `bpo merge`, without PEFT.
 
 Needs torch, transformers and peft (tools/requirements.txt).
 """

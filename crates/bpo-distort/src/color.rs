@@ -21,6 +21,20 @@ pub(crate) fn to_rgb8(image: DynamicImage) -> RgbImage {
     }
 }
 
+/// Converts what a JPEG of four components stores, 255 minus each of cyan, magenta, yellow and black, to RGB.
+///
+/// `max(0, white - cyan * white / 255)` with the division rounded: `cmyk2rgb` of Pillow's `Convert.c`.
+pub(crate) fn inverted_cmyk_to_rgb(samples: &[u8]) -> Vec<u8> {
+    let mut rgb = Vec::with_capacity(samples.len() / 4 * 3);
+    for &[cyan, magenta, yellow, white] in samples.as_chunks().0 {
+        rgb.extend([cyan, magenta, yellow].map(|inverted| {
+            let product = u32::from(255 - inverted) * u32::from(white) + 128;
+            white.saturating_sub(((product + (product >> 8)) >> 8) as u8)
+        }));
+    }
+    rgb
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

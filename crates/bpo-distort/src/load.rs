@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Cursor, ErrorKind, Read};
 use std::path::Path;
 
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +66,7 @@ impl Limits {
         }
     }
 
-    fn check_size(&self, path: &Path, (width, height): (u32, u32)) -> Result<(), DistortError> {
+    pub(crate) fn check_size(&self, path: &Path, (width, height): (u32, u32)) -> Result<(), DistortError> {
         let path = || path.to_path_buf();
         if width == 0 || height == 0 {
             return Err(DistortError::NoPixels { path: path(), width, height });
@@ -85,7 +86,7 @@ impl Limits {
 /// The format is told from the content, not from the file's extension. Dimensions are checked before anything
 /// is decoded. The EXIF orientation is applied. Colours are converted as Pillow's `convert("RGB")` does: alpha
 /// is dropped, palettes are looked up, grey is repeated, 16-bit samples give their high byte. Of an animation
-/// the first frame is taken.
+/// the first frame is taken. JPEG files give the very levels that Pillow gives.
 ///
 /// # Errors
 ///
@@ -110,19 +111,28 @@ pub fn decode_rgb(bytes: &[u8], name: impl AsRef<Path>, limits: &Limits) -> Resu
     let path = name.as_ref();
     limits.check_file(path, bytes.len() as u64)?;
     let format = image::guess_format(bytes).map_err(|_| DistortError::NotAnImage { path: path.into() })?;
-    let fail = |source| decode_error(path, bytes, format, source);
+    let (image, orientation) = match format {
+        ImageFormat::Jpeg => jpeg::decode(bytes, path, limits).map(|(image, turn)| (image.into(), turn))?,
+        format => decode_other(bytes, path, format, limits)?,
+    };
+    let mut image: DynamicImage = image;
+    image.apply_orientation(orientation);
+    Ok(color::to_rgb8(image))
+}
 
+fn decode_other(
+    bytes: &[u8],
+    path: &Path,
+    format: ImageFormat,
+    limits: &Limits,
+) -> Result<(DynamicImage, Orientation), DistortError> {
+    let fail = |source| decode_error(path, bytes, source);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits.decoder_limits());
     let mut decoder = reader.into_decoder().map_err(fail)?;
     limits.check_size(path, decoder.dimensions())?;
-    if format == ImageFormat::Jpeg && !jpeg::is_complete(bytes) {
-        return Err(DistortError::Truncated { path: path.into(), bytes: bytes.len() });
-    }
     let orientation = decoder.orientation().map_err(fail)?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(fail)?;
-    image.apply_orientation(orientation);
-    Ok(color::to_rgb8(image))
+    Ok((DynamicImage::from_decoder(decoder).map_err(fail)?, orientation))
 }
 
 fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>, DistortError> {
@@ -144,14 +154,11 @@ fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>, DistortError> {
     Ok(bytes)
 }
 
-fn decode_error(path: &Path, bytes: &[u8], format: ImageFormat, source: ImageError) -> DistortError {
+fn decode_error(path: &Path, bytes: &[u8], source: ImageError) -> DistortError {
     let path = path.to_path_buf();
     match &source {
         ImageError::Unsupported(_) => DistortError::Unsupported { path, source },
         ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
-            DistortError::Truncated { path, bytes: bytes.len() }
-        }
-        _ if format == ImageFormat::Jpeg && !jpeg::is_complete(bytes) => {
             DistortError::Truncated { path, bytes: bytes.len() }
         }
         _ => DistortError::Undecodable { path, source },

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bpo_distort::{DistortError, Limits, decode_rgb, load_rgb};
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+use libjpeg_turbo_rs::{Encoder, PixelFormat};
 use proptest::prelude::*;
 
 /// The formats this crate reads.
@@ -23,9 +24,18 @@ fn picture() -> RgbImage {
 }
 
 fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+    let image = image.into();
+    if format == ImageFormat::Jpeg {
+        return encode_jpeg(&image.into_rgb8()).encode().unwrap();
+    }
     let mut bytes = Vec::new();
-    image.into().write_to(&mut Cursor::new(&mut bytes), format).unwrap();
+    image.write_to(&mut Cursor::new(&mut bytes), format).unwrap();
     bytes
+}
+
+fn encode_jpeg(image: &RgbImage) -> Encoder<'_> {
+    let (width, height) = image.dimensions();
+    Encoder::new(image.as_raw(), width as usize, height as usize, PixelFormat::Rgb).quality(90)
 }
 
 fn decode(bytes: &[u8]) -> Result<RgbImage, DistortError> {
@@ -212,6 +222,21 @@ fn truncated_files() {
                     matches!(error, DistortError::Truncated { .. }),
                     "{format:?} cut to {kept}: {error:?}"
                 );
+            }
+        }
+    }
+}
+
+/// Data without an end marker is whole only if every block is there: what is missing is never made up.
+#[test]
+fn no_beginning_of_a_jpeg_passes_for_another_picture() {
+    let image = picture();
+    for bytes in [encode_jpeg(&image), encode_jpeg(&image).progressive(true)].map(|e| e.encode().unwrap()) {
+        let whole = decode(&bytes).unwrap();
+        for kept in 1..bytes.len() {
+            match decode(&bytes[..kept]) {
+                Ok(image) => assert_eq!(image, whole, "cut to {kept} of {}", bytes.len()),
+                Err(error) => assert!(error.to_string().contains("memory"), "{error}"),
             }
         }
     }
