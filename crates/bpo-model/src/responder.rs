@@ -96,6 +96,7 @@ impl VisionLanguageModel for LlavaResponder {
             ModelError::Processor(error) => matches!(
                 error,
                 P::PromptTooLong { .. }
+                    | P::SpecialToken { .. }
                     | P::ImageTokens { .. }
                     | P::EmptyImage { .. }
                     | P::ImageTooLarge { .. }

@@ -4,7 +4,8 @@ mod support;
 
 use std::path::Path;
 
-use bpo_model::processor::{ImageProcessor, Processor, TextProcessor, Turn};
+use bpo_distort::{Limits, load_rgb};
+use bpo_model::processor::{ImageProcessor, Processor, ProcessorError, TextProcessor, Turn};
 use image::{Rgb, RgbImage};
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -69,6 +70,38 @@ fn awkward_sizes_and_every_filter_equal_pillows() {
 }
 
 #[test]
+fn special_tokens_come_from_the_template_only() {
+    let golden = Golden::open();
+    let processor = Processor::from_dir(golden.checkpoint()).unwrap();
+    let special = processor.text.special();
+    let (bos, eos) = (special.bos.as_ref().unwrap().text.clone(), special.eos.text.clone());
+    let turn = |text: &str| [Turn::new("What?", text)];
+    let count = |history: &[Turn], prompt: &str, answer: &str| -> Result<[usize; 2], ProcessorError> {
+        let ids = processor.answered_ids(history, prompt, answer, 0)?.ids;
+        let count = |id| ids.iter().filter(|found| **found == id).count();
+        Ok([count(special.bos.as_ref().unwrap().id), count(special.eos.id)])
+    };
+    // an answer may bring its end token along; a template may write one after each earlier answer
+    assert_eq!(count(&[], "Why?", "So.").unwrap(), [1, 1]);
+    assert_eq!(count(&[], "Why?", &format!("So.{eos}")).unwrap(), [1, 1]);
+    assert_eq!(
+        count(&turn(&format!("This.{eos}")), "Why?", "So.").unwrap(),
+        count(&turn("This."), "Why?", "So.").unwrap()
+    );
+    for token in [bos, eos] {
+        let spelled = format!("Is {token} a tag?");
+        for (place, result) in [
+            ("prompt", count(&[], &spelled, "So.")),
+            ("answer", count(&[], "Why?", &spelled)),
+            ("history", count(&turn(&spelled), "Why?", "So.")),
+        ] {
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains(place) && error.contains(&token), "{error}");
+        }
+    }
+}
+
+#[test]
 fn ids_equal_those_of_transformers() {
     let (golden, report) = (Golden::open(), report());
     let image_tokens = number(&report["image_tokens"]);
@@ -124,8 +157,10 @@ fn conversations_of_the_photographs() {
         let image_tokens = match &sample["image"] {
             Value::String(name) => {
                 images += 1;
-                let pixels =
-                    processor.image.process(&image::open(photos.join(name)).unwrap().to_rgb8()).unwrap();
+                let pixels = processor
+                    .image
+                    .process(&load_rgb(photos.join(name), &Limits::default()).unwrap())
+                    .unwrap();
                 assert_eq!(pixels.data.len(), pixels.channels * pixels.height * pixels.width);
                 image_tokens
             }

@@ -13,10 +13,11 @@ use super::{IMAGE_TOKEN, ProcessorError, jinja};
 
 /// LLaVA's `conv_vicuna_v1`, with which LLaVA-1.5 was trained, as a template.
 ///
-/// Source: `llava/conversation.py` (separators `" "` and `"</s>"`).
+/// Source: `conv_vicuna_v1` in `llava/conversation.py` (separators `" "` and `"</s>"`); `conv_llava_v1` beside it says
+/// "human" for "user".
 const VICUNA_V1: &str = "\
-{{ 'A chat between a curious human and an artificial intelligence assistant. ' }}\
-{{ \"The assistant gives helpful, detailed, and polite answers to the human's questions. \" }}\
+{{ 'A chat between a curious user and an artificial intelligence assistant. ' }}\
+{{ \"The assistant gives helpful, detailed, and polite answers to the user's questions. \" }}\
 {% for message in messages %}\
 {% set text = message['content'] | selectattr('type', 'equalto', 'text') | map(attribute='text') | join %}\
 {% if message['role'] == 'user' %}\

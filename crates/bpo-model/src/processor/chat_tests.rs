@@ -14,8 +14,8 @@ const LLAVA_HF: &str = "{% for message in messages %}{% if message['role'] != 's
 {% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}";
 const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}\
 {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
-const SYSTEM: &str = "A chat between a curious human and an artificial intelligence assistant. The assistant gives \
-                      helpful, detailed, and polite answers to the human's questions. ";
+const SYSTEM: &str = "A chat between a curious user and an artificial intelligence assistant. The assistant gives \
+                      helpful, detailed, and polite answers to the user's questions. ";
 
 fn special(eos: &str) -> SpecialTokens {
     let token = |text: &str, id| SpecialToken { text: text.to_owned(), id };

@@ -112,6 +112,14 @@ pub enum ProcessorError {
         /// The token's text.
         token: String,
     },
+    /// A special token spelled out in what somebody wrote: the tokenizer would take it for the token itself.
+    #[error("the {place} spells the special token {token:?}")]
+    SpecialToken {
+        /// The prompt, the answer, or an earlier turn.
+        place: &'static str,
+        /// The token's text.
+        token: String,
+    },
     /// The text has not one image token where an image is given, or has one where none is.
     #[error("expected {expected} image token(s) in the text, found {found}")]
     ImageTokens {

@@ -57,13 +57,14 @@ impl Processor {
     /// `image_tokens` is the number of features the vision tower gives for an image; 0 where there is no image.
     ///
     /// # Errors
-    /// Those of [`ChatTemplate::render`] and [`TextProcessor::encode_prompt`].
+    /// Those of [`TextProcessor::check_written`], [`ChatTemplate::render`] and [`TextProcessor::encode_prompt`].
     pub fn prompt_ids(
         &self,
         history: &[Turn],
         prompt: &str,
         image_tokens: usize,
     ) -> Result<Vec<u32>, ProcessorError> {
+        self.check_written(history, prompt)?;
         let prompt = self.chat.render(history, prompt, image_tokens > 0)?;
         self.text.encode_prompt(&prompt, image_tokens)
     }
@@ -71,7 +72,8 @@ impl Processor {
     /// The ids of a conversation that ends with an answer, and where the answer begins.
     ///
     /// # Errors
-    /// Those of [`ChatTemplate::render_with_answer`] and [`TextProcessor::encode_answered`].
+    /// Those of [`TextProcessor::check_written`], [`ChatTemplate::render_with_answer`] and
+    /// [`TextProcessor::encode_answered`].
     pub fn answered_ids(
         &self,
         history: &[Turn],
@@ -79,7 +81,17 @@ impl Processor {
         answer: &str,
         image_tokens: usize,
     ) -> Result<Answered, ProcessorError> {
+        self.check_written(history, prompt)?;
+        self.text.check_written(self.text.without_end(answer), "answer")?;
         let rendered = self.chat.render_with_answer(history, prompt, answer, image_tokens > 0)?;
         self.text.encode_answered(&rendered.prompt, &rendered.answer, image_tokens)
+    }
+
+    fn check_written(&self, history: &[Turn], prompt: &str) -> Result<(), ProcessorError> {
+        for turn in history {
+            self.text.check_written(&turn.prompt, "history")?;
+            self.text.check_written(self.text.without_end(&turn.answer), "history")?;
+        }
+        self.text.check_written(prompt, "prompt")
     }
 }

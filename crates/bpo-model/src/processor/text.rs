@@ -72,6 +72,8 @@ pub struct TextProcessor {
     special: SpecialTokens,
     /// What the tokenizer puts in front of every sequence.
     prefix: Vec<u32>,
+    /// How the special tokens are written, without the image token.
+    reserved: Vec<String>,
 }
 
 impl TextProcessor {
@@ -107,7 +109,14 @@ impl TextProcessor {
         tokenizer.with_truncation(None).map_err(tokenize_error)?;
         let special = SpecialTokens::from_dir(dir, &tokenizer, image_token)?;
         let prefix = prefix(&tokenizer, &special)?;
-        Ok(Self { tokenizer, special, prefix })
+        let is_image = |text: &str| text == IMAGE_TOKEN || text == special.image.text;
+        let added = tokenizer.get_added_tokens_decoder().into_values();
+        let mut reserved: Vec<_> = added
+            .filter(|token| token.special && !is_image(&token.content))
+            .map(|token| token.content)
+            .collect();
+        reserved.sort_unstable();
+        Ok(Self { tokenizer, special, prefix, reserved })
     }
 
     /// The special tokens.
@@ -120,6 +129,23 @@ impl TextProcessor {
     #[must_use]
     pub fn eos_ids(&self) -> &[u32] {
         &self.special.stop
+    }
+
+    /// Refuses a text that somebody wrote, before a template puts its own special tokens around it, if it spells one.
+    /// The image token is counted elsewhere, and end tokens at the end of an answer are only that.
+    ///
+    /// # Errors
+    /// [`ProcessorError::SpecialToken`].
+    pub fn check_written(&self, text: &str, place: &'static str) -> Result<(), ProcessorError> {
+        match self.reserved.iter().find(|token| text.contains(token.as_str())) {
+            Some(token) => Err(ProcessorError::SpecialToken { place, token: token.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// `answer` without white space and end tokens behind it.
+    pub(super) fn without_end<'a>(&self, answer: &'a str) -> &'a str {
+        strip_end(answer, &self.special.eos.text)
     }
 
     /// The ids of a rendered prompt: BOS once in front, `<image>` as `image_tokens` ids (0 where there is no image).
