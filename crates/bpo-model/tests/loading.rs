@@ -8,8 +8,10 @@ use std::path::Path;
 use bpo_model::config::LlavaConfig;
 use bpo_model::llava::ScoreBatch;
 use bpo_model::processor::{Answered, PixelValues, Processor};
+use bpo_model::weights::canonical;
 use bpo_model::{Adapters, Llava, LoadOptions, ModelError};
-use burn::tensor::{DType, TensorData};
+use burn::module::Module;
+use burn::tensor::{DType, FloatDType, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
@@ -125,6 +127,41 @@ fn names_of_transformers_5_are_understood() {
         checkpoint.tensors.iter().map(|(name, tensor)| (renamed(name), tensor.clone())).collect();
     checkpoint.rewrite();
     assert_eq!(checkpoint.logits(), expected);
+}
+
+#[test]
+fn saved_weights_are_those_that_were_loaded() {
+    let checkpoint = Checkpoint::new();
+    let file = checkpoint.path().join("model.safetensors");
+    checkpoint.load().unwrap().save_weights(&file, FloatDType::F32).unwrap();
+    let bytes = std::fs::read(&file).unwrap();
+    let saved = SafeTensors::deserialize(&bytes).unwrap();
+    for (name, view) in saved.iter() {
+        // whatever names the golden checkpoint has
+        let known = |other: &str| canonical(other) == canonical(name);
+        let (_, (dtype, shape, data)) = checkpoint.tensors.iter().find(|(other, _)| known(other)).unwrap();
+        assert_eq!((view.dtype(), view.shape(), view.data()), (*dtype, &shape[..], &data[..]), "{name}");
+    }
+    // it loads again, whole, and in half the size
+    let model = checkpoint.load().unwrap();
+    model.save_weights(&file, FloatDType::BF16).unwrap();
+    assert!(std::fs::metadata(&file).unwrap().len() < bytes.len() as u64 * 6 / 10);
+    checkpoint.load().unwrap();
+}
+
+#[test]
+fn only_what_is_chosen_trains() {
+    let model = Checkpoint::new().load().unwrap().train();
+    let model =
+        model.unfreeze(|path| path.starts_with("vision_tower.") || path.ends_with("mlp.up_proj.weight"));
+    let paths = bpo_dpo::trainable::trainable_paths(&model);
+    assert!(paths.contains(&"vision_tower.encoder.layers.0.mlp.fc1.weight".to_owned()), "{paths:?}");
+    assert!(paths.contains(&"language_model.layers.0.mlp.up_proj.weight".to_owned()), "{paths:?}");
+    assert!(
+        !paths.iter().any(|path| path.contains("self_attn") && path.starts_with("language")),
+        "{paths:?}"
+    );
+    assert!(bpo_dpo::trainable::trainable_paths(&model.unfreeze(|_| false)).is_empty());
 }
 
 #[test]

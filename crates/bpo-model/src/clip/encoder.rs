@@ -1,4 +1,4 @@
-//! One layer of the vision transformer.
+//! The layers of the vision transformer. Their parts have transformers' names.
 
 use burn::module::Module;
 use burn::nn::LayerNorm;
@@ -10,12 +10,24 @@ use crate::lora::{Adapters, Linear};
 use crate::nn::{activate, layer_norm};
 use crate::weights::WeightLoader;
 
+/// The layers that run, in order.
+#[derive(Module, Debug)]
+pub(super) struct Encoder {
+    pub(super) layers: Vec<EncoderLayer>,
+}
+
 /// Attention and feed-forward, each behind a layer norm and around a residual.
 #[derive(Module, Debug)]
 pub(super) struct EncoderLayer {
     layer_norm1: LayerNorm,
     self_attn: Attention,
     layer_norm2: LayerNorm,
+    mlp: Mlp,
+}
+
+/// Two linears with an activation between.
+#[derive(Module, Debug)]
+struct Mlp {
     fc1: Linear,
     fc2: Linear,
     #[module(skip)]
@@ -49,17 +61,25 @@ impl EncoderLayer {
                 heads: config.num_attention_heads,
             },
             layer_norm2: layer_norm(weights, &format!("{name}.layer_norm2"), hidden, config.layer_norm_eps),
-            fc1: Linear::load(weights, &format!("{name}.mlp.fc1"), hidden, inner, true),
-            fc2: Linear::load(weights, &format!("{name}.mlp.fc2"), inner, hidden, true),
-            act: config.hidden_act,
+            mlp: Mlp {
+                fc1: Linear::load(weights, &format!("{name}.mlp.fc1"), hidden, inner, true),
+                fc2: Linear::load(weights, &format!("{name}.mlp.fc2"), inner, hidden, true),
+                act: config.hidden_act,
+            },
         }
     }
 
     /// `[images, tokens, hidden]` to the same.
     pub(super) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let x = x.clone() + self.self_attn.forward(self.layer_norm1.forward(x));
-        let inner = self.fc1.forward(self.layer_norm2.forward(x.clone()), Adapters::Off);
-        x + self.fc2.forward(activate(inner, self.act), Adapters::Off)
+        x.clone() + self.mlp.forward(self.layer_norm2.forward(x))
+    }
+}
+
+impl Mlp {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let inner = self.fc1.forward(x, Adapters::Off);
+        self.fc2.forward(activate(inner, self.act), Adapters::Off)
     }
 }
 

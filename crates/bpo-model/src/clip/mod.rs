@@ -9,14 +9,14 @@ use burn::tensor::Tensor;
 use crate::config::LlavaConfig;
 use crate::nn::layer_norm;
 use crate::weights::WeightLoader;
-use encoder::EncoderLayer;
+use encoder::{Encoder, EncoderLayer};
 
 /// The image encoder, up to the last layer whose hidden state is used.
 #[derive(Module, Debug)]
 pub struct ClipVision {
     embeddings: Embeddings,
     pre_layrnorm: LayerNorm,
-    layers: Vec<EncoderLayer>,
+    encoder: Encoder,
     #[module(skip)]
     feature_layers: Vec<usize>,
     #[module(skip)]
@@ -54,9 +54,11 @@ impl ClipVision {
                 ),
             },
             pre_layrnorm: layer_norm(weights, "vision_tower.pre_layrnorm", hidden, vision.layer_norm_eps),
-            layers: (0..used)
-                .map(|i| EncoderLayer::load(weights, &format!("vision_tower.encoder.layers.{i}"), vision))
-                .collect(),
+            encoder: Encoder {
+                layers: (0..used)
+                    .map(|i| EncoderLayer::load(weights, &format!("vision_tower.encoder.layers.{i}"), vision))
+                    .collect(),
+            },
             feature_layers,
             keep_class: config.vision_feature_select_strategy == crate::config::FeatureSelect::Full,
         }
@@ -70,7 +72,7 @@ impl ClipVision {
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<3> {
         let mut hidden = self.pre_layrnorm.forward(self.embeddings.forward(pixels));
         let mut states = vec![(0, hidden.clone())];
-        for (i, layer) in self.layers.iter().enumerate() {
+        for (i, layer) in self.encoder.layers.iter().enumerate() {
             hidden = layer.forward(hidden);
             if self.feature_layers.contains(&(i + 1)) {
                 states.push((i + 1, hidden.clone()));

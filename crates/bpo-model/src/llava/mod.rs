@@ -3,6 +3,7 @@
 mod causal;
 mod merge;
 mod score;
+mod unfreeze;
 
 pub use causal::causal_mask;
 pub use merge::{Splice, splice};

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{DType, FloatDType, Tensor};
-use safetensors::Dtype;
+use burn::tensor::{FloatDType, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -16,7 +15,7 @@ use crate::error::{ModelError, WeightProblems, read_settings};
 use crate::files::write_atomically;
 use crate::llava::Llava;
 use crate::projector::Projector;
-use crate::weights::{WeightIndex, WeightLoader};
+use crate::weights::{Stored, WeightIndex, WeightLoader};
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -262,44 +261,14 @@ impl ModuleVisitor for Collect {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Some(tensor) = AdapterTensor::of_path(&self.path.join(".")) else { return };
         if !self.names_only {
-            // matrices are stored as [d_out, d_in]
             let value = param.base().detach();
-            let value = if D == 2 { value.swap_dims(0, 1) } else { value };
-            self.found.push((tensor.name(), Stored::new(value)));
+            let stored = if D == 2 {
+                Stored::transposed(value, FloatDType::F32)
+            } else {
+                Stored::new(value, FloatDType::F32)
+            };
+            self.found.push((tensor.name(), stored));
         }
         self.names.push(tensor);
-    }
-}
-
-/// A tensor in f32, as bytes.
-struct Stored {
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
-impl Stored {
-    fn new<const D: usize>(value: Tensor<D>) -> Self {
-        let shape = value.dims().to_vec();
-        let data = value.cast(FloatDType::F32).into_data().convert_dtype(DType::F32);
-        let bytes = data.iter::<f32>().flat_map(f32::to_le_bytes).collect();
-        Self { shape, bytes }
-    }
-}
-
-impl safetensors::View for Stored {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
-        self.bytes.as_slice().into()
-    }
-
-    fn data_len(&self) -> usize {
-        self.bytes.len()
     }
 }

@@ -3,7 +3,10 @@
 mod index;
 mod load;
 mod remap;
+mod save;
+mod stored;
 
 pub use index::{TensorEntry, WeightIndex};
 pub use load::WeightLoader;
 pub use remap::canonical;
+pub(crate) use stored::Stored;

@@ -27,6 +27,25 @@ pub fn canonical(name: &str) -> String {
     name.to_owned()
 }
 
+/// The name that llava-hf publishes a parameter under, from its path in the module.
+pub(super) fn published(path: &str) -> String {
+    let leaf = LEAVES.iter().find_map(|(here, file)| Some((path.strip_suffix(here)?, file)));
+    let name = leaf.map_or_else(|| path.to_owned(), |(stem, file)| format!("{stem}{file}"));
+    match RENAMED.iter().find_map(|(published, here)| Some((published, name.strip_prefix(here)?))) {
+        Some((published, rest)) => format!("{published}{rest}"),
+        None => name,
+    }
+}
+
+/// Last parts of a path and what files have for them: norms and embeddings are called otherwise in burn.
+const LEAVES: [(&str, &str); 5] = [
+    (".gamma", ".weight"),
+    (".beta", ".bias"),
+    (".embed_tokens", ".embed_tokens.weight"),
+    (".patch_embedding", ".patch_embedding.weight"),
+    (".position_embedding", ".position_embedding.weight"),
+];
+
 const PARTS: [&str; 3] = ["vision_tower.", "multi_modal_projector.", "language_model."];
 
 const RENAMED: [(&str, &str); 3] = [

@@ -1,0 +1,50 @@
+//! A tensor as a safetensors file has it.
+
+use std::borrow::Cow;
+
+use burn::tensor::{DType, FloatDType, Tensor};
+use safetensors::Dtype;
+
+/// Bytes, shape and type of a tensor, read from its device.
+pub(crate) struct Stored {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Stored {
+    /// The values in another type; what is not f16 or bf16 is stored as f32.
+    pub(crate) fn new<const D: usize>(value: Tensor<D>, dtype: FloatDType) -> Self {
+        let dtype = match dtype {
+            FloatDType::F16 => (Dtype::F16, DType::F16),
+            FloatDType::BF16 => (Dtype::BF16, DType::BF16),
+            _ => (Dtype::F32, DType::F32),
+        };
+        let shape = value.dims().to_vec();
+        let bytes = value.into_data().convert_dtype(dtype.1).into_bytes().to_vec();
+        Self { dtype: dtype.0, shape, bytes }
+    }
+
+    /// The values of a linear, which files keep as `[d_out, d_in]`.
+    pub(crate) fn transposed<const D: usize>(value: Tensor<D>, dtype: FloatDType) -> Self {
+        Self::new(value.swap_dims(D - 2, D - 1), dtype)
+    }
+}
+
+impl safetensors::View for Stored {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.bytes.as_slice().into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
