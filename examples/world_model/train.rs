@@ -1,0 +1,54 @@
+//! A plain training loop out of bpo-dpo's parts: AdamW, a cosine with warm-up, a limit on the gradient's norm.
+
+use std::error::Error;
+use std::time::Instant;
+
+use bpo::burn;
+use bpo::dpo::gradients::clip_global_norm;
+use bpo::dpo::optimizer::PathOptimizer;
+use bpo::dpo::schedule::{Plan, Schedule};
+use burn::module::Module;
+use burn::optim::{AdamWConfig, GradientsParams};
+use burn::tensor::Tensor;
+
+/// One stage of training.
+pub struct Stage {
+    pub name: &'static str,
+    pub steps: usize,
+    /// Where the cosine would end; `steps` unless training stops before.
+    pub planned: usize,
+    pub learning_rate: f64,
+}
+
+impl Stage {
+    pub fn new(name: &'static str, steps: usize, learning_rate: f64) -> Self {
+        Self { name, steps, planned: steps, learning_rate }
+    }
+
+    /// Runs the stage; `loss` makes a batch for a step and gives its loss.
+    pub fn run<M: Module>(
+        &self,
+        mut module: M,
+        mut loss: impl FnMut(&M, usize) -> Result<Tensor<1>, Box<dyn Error>>,
+    ) -> Result<M, Box<dyn Error>> {
+        const EVERY: usize = 50;
+        let config = AdamWConfig::new().with_beta_1(0.9).with_beta_2(0.98).with_weight_decay(0.01);
+        let mut optimizer = PathOptimizer::new(&config, self.learning_rate, Vec::new());
+        let plan = Plan::new(Schedule::Cosine, 0.03, self.planned);
+        let (started, mut sum) = (Instant::now(), 0.0);
+        for step in 0..self.steps {
+            let value = loss(&module, step)?;
+            sum += f64::from(value.clone().inner().into_scalar::<f32>());
+            let gradients = GradientsParams::from_grads(value.backward(), &module);
+            let (gradients, _) = clip_global_norm(&module, gradients, 1.0)?;
+            module = optimizer.step(module, gradients, plan.factor(step).max(0.05));
+            if (step + 1) % EVERY == 0 || step + 1 == self.steps {
+                let seconds = started.elapsed().as_secs_f64();
+                let mean = sum / (step % EVERY + 1) as f64;
+                println!("{}: step {}/{}, loss {mean:.4}, {seconds:.0} s", self.name, step + 1, self.steps);
+                sum = 0.0;
+            }
+        }
+        Ok(module)
+    }
+}
