@@ -34,6 +34,9 @@ pub enum Command {
     Generate(GenerateCommand),
     /// Fold an adapter into its checkpoint
     Merge(MergeCommand),
+    /// Measure hallucination in answers
+    #[command(subcommand)]
+    Eval(EvalCommand),
 }
 
 /// The settings' file, which flags override.
@@ -270,6 +273,57 @@ pub struct GenerateCommand {
     /// Questions answered at a time
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub batch_size: usize,
+}
+
+/// `bpo eval`
+#[derive(Debug, Subcommand)]
+pub enum EvalCommand {
+    /// CHAIR and recall of descriptions: a table on standard error, the figures as one JSON line
+    Chair(ChairCommand),
+    /// Accuracy and F1 of yes-or-no answers: a table on standard error, the figures as one JSON line
+    Pope(PopeCommand),
+}
+
+/// `bpo eval chair`
+#[derive(Debug, Args)]
+pub struct ChairCommand {
+    /// Answers {"image", "text"}, as a JSON array or JSON lines, as `bpo generate` prints them
+    #[arg(long, value_name = "FILE")]
+    pub answers: PathBuf,
+    /// What images show {"image", "objects"}, as a JSON array or JSON lines
+    #[arg(long, value_name = "FILE", required_unless_present = "coco")]
+    pub truth: Option<PathBuf>,
+    /// The same as COCO has it: instances and, with --objects, captions; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub coco: Vec<PathBuf>,
+    /// Objects and synonyms, a line an object, as CHAIR's synonyms.txt [default: the names in the truth]
+    #[arg(long, value_name = "FILE")]
+    pub objects: Option<PathBuf>,
+    #[command(flatten)]
+    pub bootstrap: BootstrapArgs,
+}
+
+/// `bpo eval pope`
+#[derive(Debug, Args)]
+pub struct PopeCommand {
+    /// Questions {"question_id", "image", "text", "label"}, as JSON lines or a JSON array
+    #[arg(long, value_name = "FILE")]
+    pub questions: PathBuf,
+    /// Answers {"question_id", "text"}, or in the order of the questions {"answer"}
+    #[arg(long, value_name = "FILE")]
+    pub answers: PathBuf,
+    #[command(flatten)]
+    pub bootstrap: BootstrapArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct BootstrapArgs {
+    /// Draws behind an interval
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub resamples: usize,
+    /// Seed of the draws
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    pub seed: u64,
 }
 
 /// `bpo merge`

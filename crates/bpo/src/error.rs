@@ -233,6 +233,9 @@ pub enum BpoError {
     /// Error injection.
     #[error(transparent)]
     Inject(#[from] bpo_inject::InjectError),
+    /// Answers that cannot be scored.
+    #[error(transparent)]
+    Eval(#[from] bpo_eval::EvalError),
     /// The policy differs from its reference before the first step.
     #[error(
         "training cannot begin; `train.step_zero_tolerance` and `train.pretrained_adapter` decide this check"

@@ -38,6 +38,8 @@ pub struct Question {
 pub struct Answer {
     /// Of the question.
     pub id: String,
+    /// Of the question.
+    pub image: String,
     /// The text.
     pub text: String,
     /// Why it ended.
@@ -84,7 +86,7 @@ pub fn generate<M: VisionLanguageModel>(
             let id = question.id.clone().unwrap_or_else(|| (batch * batch_size + place).to_string());
             match request(question, &id, images, sampling)? {
                 Ok(request) => {
-                    ids.push(id);
+                    ids.push((id, question.image.clone()));
                     requests.push(request);
                 }
                 Err(aside) => set_aside.push(aside),
@@ -95,10 +97,10 @@ pub fn generate<M: VisionLanguageModel>(
             let (requests, answers) = (requests.len(), answers.len());
             return Err(PairsError::AnswerCount { stage: "generate", requests, answers }.into());
         }
-        for (id, answer) in ids.into_iter().zip(answers) {
+        for ((id, image), answer) in ids.into_iter().zip(answers) {
             match answer {
                 Ok(Generated { text, finish, tokens }) => {
-                    each(Answer { id, text, finish, tokens })?;
+                    each(Answer { id, image, text, finish, tokens })?;
                     done += 1;
                 }
                 Err(error) if model.is_request_error(&error) => {

@@ -2,7 +2,8 @@
 //! a vision-language model by direct preference optimization against answers that show its text prior.
 //!
 //! This crate composes the others, which it re-exports: [`distort`] weakens images, [`inject`] puts errors into answers,
-//! [`pairs`] makes preference data of both, [`dpo`] trains on it, [`model`] is LLaVA-1.5 on burn.
+//! [`pairs`] makes preference data of both, [`dpo`] trains on it, [`model`] is LLaVA-1.5 on burn, [`eval`] measures
+//! hallucination.
 //!
 //! - [`config`]: one TOML file with all settings
 //! - [`run`](mod@run): all stages in a [run directory](run_dir), which survives being killed at any moment
@@ -47,6 +48,7 @@ pub mod summary;
 
 pub use bpo_distort as distort;
 pub use bpo_dpo as dpo;
+pub use bpo_eval as eval;
 pub use bpo_inject as inject;
 pub use bpo_model as model;
 pub use bpo_pairs as pairs;

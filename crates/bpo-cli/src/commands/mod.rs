@@ -1,6 +1,7 @@
 //! What each subcommand does.
 
 mod answer;
+mod eval;
 mod merge;
 mod run;
 mod stages;
@@ -33,6 +34,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Score(args) => answer::score(&args),
         Command::Generate(args) => answer::generate(&args),
         Command::Merge(args) => merge::merge(&args),
+        Command::Eval(command) => eval::eval(&command),
     }
 }
 

@@ -1,0 +1,83 @@
+//! `bpo eval`
+
+use bpo::BpoError;
+use bpo::eval::files::{Scored, read_answers, read_pope};
+use bpo::eval::table::Table;
+use bpo::eval::{Bootstrap, ChairReport, EvalError, ObjectTable, PopeReport, Truth};
+
+use super::print_line;
+use crate::args::{BootstrapArgs, ChairCommand, EvalCommand, PopeCommand};
+use crate::failure::Failure;
+use crate::progress;
+
+/// Scores answers in files.
+pub fn eval(command: &EvalCommand) -> Result<(), Failure> {
+    match command {
+        EvalCommand::Chair(args) => chair(args),
+        EvalCommand::Pope(args) => pope(args),
+    }
+}
+
+fn chair(args: &ChairCommand) -> Result<(), Failure> {
+    let (table, truth) = read_truth(args).map_err(BpoError::from)?;
+    let scored = read_answers(&args.answers, &table, &truth).map_err(BpoError::from)?;
+    some(&scored, "no answer is about an image of the truth").map_err(BpoError::from)?;
+    let report = ChairReport::new(&scored.items, bootstrap(&args.bootstrap));
+    progress::tell(Table::chair(&[("", &report)]).to_string().trim_end());
+    print_line(&report)?;
+    told_unmatched(&scored, "answers about images that the truth does not have")
+}
+
+fn pope(args: &PopeCommand) -> Result<(), Failure> {
+    let scored = read_pope(&args.questions, &args.answers).map_err(BpoError::from)?;
+    some(&scored, "no question has an answer").map_err(BpoError::from)?;
+    let report = PopeReport::new(&scored.items, bootstrap(&args.bootstrap));
+    progress::tell(Table::pope(&[("", &report)]).to_string().trim_end());
+    print_line(&report)?;
+    told_unmatched(&scored, "questions without an answer")
+}
+
+/// Without a table of its own, the names in the truth are the objects; captions of COCO need one.
+fn read_truth(args: &ChairCommand) -> Result<(ObjectTable, Truth), EvalError> {
+    let read = |table: &ObjectTable| -> Result<Truth, EvalError> {
+        let mut truth = args.truth.as_deref().map(Truth::from_file).transpose()?.unwrap_or_default();
+        for path in &args.coco {
+            truth.merge(Truth::from_coco(path, table)?);
+        }
+        Ok(truth)
+    };
+    match &args.objects {
+        Some(path) => {
+            let table = ObjectTable::from_file(path)?;
+            let truth = read(&table)?;
+            Ok((table, truth))
+        }
+        None => {
+            let truth = read(&ObjectTable::default())?;
+            Ok((ObjectTable::of_names(truth.objects())?, truth))
+        }
+    }
+}
+
+fn some<T>(scored: &Scored<T>, why: &str) -> Result<(), EvalError> {
+    match scored.items.is_empty() {
+        true => Err(EvalError::Nothing { why: why.into() }),
+        false => Ok(()),
+    }
+}
+
+fn bootstrap(args: &BootstrapArgs) -> Bootstrap {
+    Bootstrap::default().with_resamples(args.resamples).with_seed(args.seed)
+}
+
+fn told_unmatched<T>(scored: &Scored<T>, what: &str) -> Result<(), Failure> {
+    const SHOWN: usize = 5;
+    let count = scored.unmatched.len();
+    if count == 0 {
+        return Ok(());
+    }
+    let more = if count > SHOWN { ", ..." } else { "" };
+    let names = scored.unmatched.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    progress::tell(&format!("error: {} scored, {count} {what}: {names}{more}", scored.items.len()));
+    Err(Failure::Incomplete)
+}

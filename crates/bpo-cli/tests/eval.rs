@@ -1,0 +1,78 @@
+//! `bpo eval`: files to figures.
+
+mod common;
+
+use std::fs;
+
+use common::{bpo, photos, tiny};
+
+#[test]
+fn chair_of_answers_about_known_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let truth = file("truth.jsonl", "{\"image\": \"a.png\", \"objects\": [\"cup\", \"fork\"]}\n");
+    let answers = file("answers.jsonl", "{\"image\": \"a.png\", \"text\": \"A cup and two dogs.\"}\n");
+    let objects = file("objects.txt", "cup, mug\nfork\ndog\n");
+    let report =
+        &bpo(arguments!["eval", "chair", "--answers", &answers, "--truth", &truth, "--objects", &objects])
+            .succeeds()
+            .says("CHAIR_i")
+            .lines()[0];
+    assert_eq!(report["chair_i"]["value"], 0.5);
+    assert_eq!(report["recall"]["value"], 0.5);
+    // without a table the objects are those of the truth, and a dog is none
+    let report =
+        &bpo(arguments!["eval", "chair", "--answers", &answers, "--truth", &truth]).succeeds().lines()[0];
+    assert_eq!(report["chair_i"]["value"], 0.0);
+
+    let more = file(
+        "more.jsonl",
+        "{\"image\": \"a.png\", \"text\": \"A cup.\"}\n{\"image\": \"b.png\", \"text\": \"?\"}\n",
+    );
+    let outcome = bpo(arguments!["eval", "chair", "--answers", &more, "--truth", &truth])
+        .fails_naming(&["1 scored, 1 answers about images", "b.png"]);
+    assert_eq!(outcome.lines()[0]["items"], 1);
+    let none = file("none.jsonl", "{\"image\": \"b.png\", \"text\": \"?\"}\n");
+    bpo(arguments!["eval", "chair", "--answers", &none, "--truth", &truth])
+        .fails_naming(&["nothing to score"]);
+    bpo(arguments!["eval", "chair", "--answers", dir.path().join("gone"), "--truth", &truth])
+        .fails_naming(&["gone"]);
+}
+
+#[test]
+fn answers_of_generate_are_scored_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let questions = dir.path().join("questions.jsonl");
+    fs::write(&questions, "{\"id\": \"7\", \"image\": \"cat.jpg\", \"prompt\": \"Is there a cat?\"}\n")
+        .unwrap();
+    let made = bpo(arguments![
+        "generate",
+        "--model",
+        tiny(),
+        "--images",
+        photos(),
+        "--questions",
+        &questions,
+        "--max-new-tokens",
+        "4"
+    ])
+    .succeeds();
+    let answers = dir.path().join("answers.jsonl");
+    fs::write(&answers, &made.stdout).unwrap();
+    let truth = dir.path().join("truth.jsonl");
+    fs::write(&truth, "{\"image\": \"cat.jpg\", \"objects\": [\"cat\"]}\n").unwrap();
+    bpo(arguments!["eval", "chair", "--answers", &answers, "--truth", &truth]).succeeds();
+
+    let asked = dir.path().join("pope.jsonl");
+    fs::write(&asked, "{\"question_id\": 7, \"image\": \"cat.jpg\", \"text\": \"?\", \"label\": \"yes\"}\n")
+        .unwrap();
+    let report = &bpo(arguments!["eval", "pope", "--questions", &asked, "--answers", &answers])
+        .succeeds()
+        .says("answers yes")
+        .lines()[0];
+    assert_eq!(report["items"], 1);
+}

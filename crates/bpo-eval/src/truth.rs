@@ -1,0 +1,155 @@
+//! What images show.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use bpo_pairs::format::json::for_each;
+use serde::Deserialize;
+
+use crate::error::EvalError;
+use crate::objects::ObjectTable;
+
+/// Names of images and the objects that each shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Truth {
+    images: BTreeMap<String, BTreeSet<String>>,
+    /// Names by the number in them, where they have one.
+    numbers: BTreeMap<u64, String>,
+}
+
+#[derive(Deserialize)]
+struct Record {
+    image: String,
+    objects: Vec<String>,
+}
+
+/// `instances_*.json` and `captions_*.json` of COCO, the keys needed here.
+#[derive(Deserialize)]
+struct Coco {
+    images: Vec<CocoImage>,
+    annotations: Vec<CocoAnnotation>,
+    #[serde(default)]
+    categories: Vec<CocoCategory>,
+}
+
+#[derive(Deserialize)]
+struct CocoImage {
+    id: u64,
+    file_name: String,
+}
+
+#[derive(Deserialize)]
+struct CocoAnnotation {
+    image_id: u64,
+    category_id: Option<u64>,
+    caption: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct CocoCategory {
+    id: u64,
+    name: String,
+}
+
+impl Truth {
+    /// Reads `{"image": "...", "objects": ["cup", ...]}`, an array or one object a line. More keys are not looked at.
+    ///
+    /// # Errors
+    /// [`EvalError::Read`] and [`EvalError::Records`].
+    pub fn from_file(path: &Path) -> Result<Self, EvalError> {
+        let mut truth = Self::default();
+        for_each(path, open(path)?, &mut |record: Record| {
+            truth.add(&record.image, record.objects);
+            Ok(())
+        })?;
+        Ok(truth)
+    }
+
+    /// Reads a file of COCO: objects are the categories of an image's annotations and, in a file of captions, what the
+    /// captions mention. CHAIR takes both; see [`merge`](Self::merge).
+    ///
+    /// # Errors
+    /// [`EvalError::Read`], [`EvalError::Json`], and [`EvalError::NoSuchId`] for an annotation of nothing in the file.
+    pub fn from_coco(path: &Path, table: &ObjectTable) -> Result<Self, EvalError> {
+        let coco: Coco = serde_json::from_reader(open(path)?)
+            .map_err(|source| EvalError::Json { path: path.into(), source })?;
+        let names: BTreeMap<u64, &str> =
+            coco.images.iter().map(|image| (image.id, image.file_name.as_str())).collect();
+        let categories: BTreeMap<u64, &str> =
+            coco.categories.iter().map(|category| (category.id, category.name.as_str())).collect();
+        // an image without annotations shows nothing, which is known too
+        let mut truth = Self::default();
+        coco.images.iter().for_each(|image| truth.add(&image.file_name, []));
+        for (i, annotation) in coco.annotations.iter().enumerate() {
+            let no_such = |what, id| EvalError::NoSuchId { path: path.into(), record: i + 1, what, id };
+            let id = annotation.image_id;
+            let image = names.get(&id).ok_or_else(|| no_such("image", id))?;
+            if let Some(id) = annotation.category_id {
+                let name = categories.get(&id).ok_or_else(|| no_such("category", id))?;
+                truth.add(image, [(*name).to_owned()]);
+            }
+            if let Some(caption) = &annotation.caption {
+                truth.add(image, table.mentions(caption).into_iter().map(|mention| mention.object));
+            }
+        }
+        Ok(truth)
+    }
+
+    /// Adds objects to an image, which need not be there yet.
+    pub fn add(&mut self, image: &str, objects: impl IntoIterator<Item = String>) {
+        if let Some(number) = number(image) {
+            self.numbers.insert(number, image.to_owned());
+        }
+        self.images.entry(image.to_owned()).or_default().extend(objects);
+    }
+
+    /// Adds all of another truth.
+    pub fn merge(&mut self, other: Self) {
+        other.images.into_iter().for_each(|(image, objects)| self.add(&image, objects));
+    }
+
+    /// What an image shows. Of a path its last part counts too, and of COCO's names their number: `123`,
+    /// `COCO_val2014_000000000123.jpg` and `000000000123.jpg` are one image.
+    pub fn of(&self, image: &str) -> Option<&BTreeSet<String>> {
+        let last = image.rsplit(['/', '\\']).next().unwrap_or(image);
+        self.images.get(image).or_else(|| self.images.get(last)).or_else(|| {
+            let number = number(last)?;
+            self.images
+                .iter()
+                .find(|(name, _)| self::number(name) == Some(number))
+                .map(|(_, objects)| objects)
+        })
+    }
+
+    /// All images in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &BTreeSet<String>)> {
+        self.images.iter().map(|(image, objects)| (image.as_str(), objects))
+    }
+
+    /// Everything that any image shows.
+    pub fn objects(&self) -> BTreeSet<String> {
+        self.images.values().flatten().cloned().collect()
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.images.is_empty()
+    }
+}
+
+/// The number that a COCO name is, or ends in after its last underscore.
+fn number(name: &str) -> Option<u64> {
+    let stem = name.split('.').next()?;
+    stem.rsplit('_').next()?.parse().ok()
+}
+
+pub(crate) fn open(path: &Path) -> Result<BufReader<File>, EvalError> {
+    File::open(path).map(BufReader::new).map_err(|source| EvalError::Read { path: path.into(), source })
+}

@@ -1,0 +1,120 @@
+//! POPE by hand, and the questions that are made for it.
+
+use std::collections::BTreeSet;
+
+use bpo_eval::pope::{Label, Negatives, PopeQuestion, parse_answer, questions};
+use bpo_eval::{Bootstrap, PopeItem, PopeReport, Truth};
+use proptest::prelude::*;
+
+fn item(label: Label, text: &str) -> PopeItem {
+    PopeItem { image: "a.jpg".into(), label, text: text.into() }
+}
+
+#[test]
+fn answers_are_read_as_the_published_scorer_reads_them() {
+    for (text, label) in [
+        ("Yes", Label::Yes),
+        ("No", Label::No),
+        ("no, there is none", Label::No),
+        ("There is not a dog in the image.", Label::No),
+        ("Yes, there is. It is not big.", Label::Yes),
+        // neither a word of its own nor before the full stop
+        ("Nope", Label::Yes),
+        ("NO", Label::Yes),
+        ("No.", Label::No),
+        ("", Label::Yes),
+    ] {
+        assert_eq!(parse_answer(text), label, "{text:?}");
+    }
+}
+
+#[test]
+fn figures_by_hand() {
+    use Label::{No, Yes};
+    // 3 true yes, 1 false yes, 2 true no, 2 false no
+    let items = [
+        item(Yes, "Yes."),
+        item(Yes, "yes"),
+        item(Yes, "maybe"),
+        item(No, "Yes, it is."),
+        item(No, "No."),
+        item(No, "It is not."),
+        item(Yes, "No."),
+        item(Yes, "no"),
+    ];
+    let report = PopeReport::new(&items, Bootstrap::default());
+    assert_eq!((report.items, report.unclear), (8, 1));
+    let near =
+        |found: Option<f64>, expected: f64| assert!((found.unwrap() - expected).abs() < 1e-12, "{found:?}");
+    near(report.accuracy.value, 5.0 / 8.0);
+    near(report.precision.value, 3.0 / 4.0);
+    near(report.recall.value, 3.0 / 5.0);
+    near(report.f1.value, 2.0 * 0.75 * 0.6 / (0.75 + 0.6));
+    near(report.yes_ratio.value, 4.0 / 8.0);
+}
+
+fn truth() -> Truth {
+    let mut truth = Truth::default();
+    // plates come with forks; cars are everywhere
+    for (image, objects) in [
+        ("1", &["fork", "plate", "car"][..]),
+        ("2", &["fork", "plate", "car"]),
+        ("3", &["fork", "plate"]),
+        ("4", &["car", "tree"]),
+        ("5", &["car", "apple"]),
+        ("6", &["fork", "cup"]),
+    ] {
+        truth.add(image, objects.iter().map(|object| (*object).to_owned()));
+    }
+    truth
+}
+
+fn absent<'a>(made: &'a [PopeQuestion], image: &str) -> Vec<&'a str> {
+    made.iter()
+        .filter(|question| question.image == image && question.label == Label::No)
+        .map(|question| question.text.as_str())
+        .collect()
+}
+
+#[test]
+fn negatives_are_of_their_sort() {
+    let truth = truth();
+    let popular = questions(&truth, &truth, Negatives::Popular, 1, 3);
+    // cars and forks are in four images each; the fork's image lacks the car
+    assert_eq!(absent(&popular, "6"), ["Is there a car in the image?"]);
+    assert_eq!(absent(&popular, "4"), ["Is there a fork in the image?"]);
+    let adversarial = questions(&truth, &truth, Negatives::Adversarial, 1, 3);
+    // with fork and cup goes the plate, three times
+    assert_eq!(absent(&adversarial, "6"), ["Is there a plate in the image?"]);
+}
+
+#[test]
+fn there_are_as_many_yes_as_no() {
+    let truth = truth();
+    for negatives in Negatives::ALL {
+        let made = questions(&truth, &truth, negatives, 2, 9);
+        assert_eq!(made, questions(&truth, &truth, negatives, 2, 9));
+        let yes = made.iter().filter(|question| question.label == Label::Yes).count();
+        assert_eq!((made.len(), yes), (24, 12));
+        let ids: BTreeSet<u64> = made.iter().map(|question| question.question_id).collect();
+        assert_eq!(ids.len(), made.len());
+        for question in &made {
+            let object = question.text.split(' ').nth(3).unwrap();
+            let shown = truth.of(&question.image).unwrap().contains(object);
+            assert_eq!(shown, question.label == Label::Yes, "{question:?}");
+            assert!(object != "apple" || question.text.starts_with("Is there an apple"), "{question:?}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_answers_give_figures(texts in prop::collection::vec((any::<bool>(), any::<String>()), 0..20)) {
+        let items: Vec<_> =
+            texts.iter().map(|(yes, text)| item(if *yes { Label::Yes } else { Label::No }, text)).collect();
+        let report = PopeReport::new(&items, Bootstrap::default().with_resamples(20));
+        for estimate in [report.accuracy, report.precision, report.recall, report.f1, report.yes_ratio] {
+            prop_assert!(estimate.value.is_none_or(|value| (0.0..=1.0).contains(&value)));
+        }
+    }
+}
