@@ -64,10 +64,10 @@ fn step(model: &Llava, batch: &ScoreBatch) {
     };
     let reference = sums(&model.valid(), Adapters::Off);
     let policy = sums(model, Adapters::On);
-    let reference = PairLogps {
-        chosen: bpo::burn::tensor::Tensor::from_inner(reference.chosen),
-        rejected: bpo::burn::tensor::Tensor::from_inner(reference.rejected),
-    };
+    let reference = PairLogps::new(
+        bpo::burn::tensor::Tensor::from_inner(reference.chosen),
+        bpo::burn::tensor::Tensor::from_inner(reference.rejected),
+    );
     let loss = sigmoid_loss(&policy, &reference, 0.1, 0.0).losses.mean();
     let _gradients = loss.backward();
 }

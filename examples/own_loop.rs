@@ -26,20 +26,18 @@ fn main() {
         (|| Tensor::<1, Int>::from_ints([3, 5], &device), || Tensor::<1, Int>::from_ints([1, 2], &device));
 
     // the reference never changes and needs no tape
-    let plain = PairLogps {
-        chosen: logps(&reference, features().inner(), chosen().inner()),
-        rejected: logps(&reference, features().inner(), rejected().inner()),
-    };
+    let plain = PairLogps::new(
+        logps(&reference, features().inner(), chosen().inner()),
+        logps(&reference, features().inner(), rejected().inner()),
+    );
     let mut optimizer = AdamWConfig::new().init();
     for step in 0..50 {
-        let pairs = PairLogps {
-            chosen: logps(&policy, features(), chosen()),
-            rejected: logps(&policy, features(), rejected()),
-        };
-        let fixed = PairLogps {
-            chosen: Tensor::from_inner(plain.chosen.clone()),
-            rejected: Tensor::from_inner(plain.rejected.clone()),
-        };
+        let pairs =
+            PairLogps::new(logps(&policy, features(), chosen()), logps(&policy, features(), rejected()));
+        let fixed = PairLogps::new(
+            Tensor::from_inner(plain.chosen.clone()),
+            Tensor::from_inner(plain.rejected.clone()),
+        );
         let output = sigmoid_loss(&pairs, &fixed, 0.5, 0.0);
         let margin = (output.chosen_rewards - output.rejected_rewards).mean().into_scalar::<f32>();
         let loss = output.losses.mean();

@@ -48,7 +48,9 @@ impl Figures {
         config: &DpoConfig,
         pairs: &[&PreferencePair],
     ) -> Result<(), DpoError> {
-        let (loss, expected_loss) = (mean(&self.losses), config.loss.at_reference());
+        // a loss that depends on the pair is not known beforehand; the margins are
+        let loss = mean(&self.losses);
+        let expected_loss = config.loss.at_reference().unwrap_or(loss);
         let margins = self.margins().map(f64::abs).zip(pairs);
         let (margin, pair) = margins
             .max_by(|(one, _), (other, _)| one.total_cmp(other))

@@ -17,10 +17,10 @@
 //! use burn::tensor::{Device, Tensor};
 //!
 //! let device = Device::flex();
-//! let logps = |chosen: f32, rejected: f32| PairLogps {
-//!     chosen: Tensor::from_floats([chosen], &device),
-//!     rejected: Tensor::from_floats([rejected], &device),
-//! };
+//! let logps = |chosen: f32, rejected: f32| PairLogps::new(
+//!     Tensor::from_floats([chosen], &device),
+//!     Tensor::from_floats([rejected], &device),
+//! );
 //! // the policy finds the chosen answer likelier than the reference does, and the rejected one less likely
 //! let output = sigmoid_loss(&logps(-10.0, -14.0), &logps(-12.0, -13.0), 0.1, 0.0);
 //! let loss: f32 = output.losses.into_scalar();

@@ -2,6 +2,8 @@
 
 use burn::tensor::{Device, Int, Tensor};
 
+use crate::policy::TokenLogps;
+
 /// Which completion of a batch is the chosen and which the rejected one of each pair.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PairRows {
@@ -30,9 +32,35 @@ pub struct PairLogps {
     pub chosen: Tensor<1>,
     /// Of the rejected completions. `[pairs]`
     pub rejected: Tensor<1>,
+    /// Numbers of tokens that the sums are of, which some losses need.
+    pub lengths: Option<PairLengths>,
+}
+
+/// Numbers of tokens of both completions of each pair, on no autodiff tape.
+#[derive(Clone, Debug)]
+pub struct PairLengths {
+    /// Of the chosen completions. `[pairs]`
+    pub chosen: Tensor<1>,
+    /// Of the rejected completions. `[pairs]`
+    pub rejected: Tensor<1>,
 }
 
 impl PairLogps {
+    /// Sums without lengths, for the losses that need none. Both `[pairs]`.
+    pub fn new(chosen: Tensor<1>, rejected: Tensor<1>) -> Self {
+        Self { chosen, rejected, lengths: None }
+    }
+
+    /// The sums and lengths of pairs of completions.
+    ///
+    /// # Panics
+    /// As [`select`](Self::select).
+    pub fn of_tokens(tokens: &TokenLogps, rows: &PairRows) -> Self {
+        let counts = Self::select(tokens.counts(), rows);
+        let lengths = PairLengths { chosen: counts.chosen, rejected: counts.rejected };
+        Self { lengths: Some(lengths), ..Self::select(tokens.sum(), rows) }
+    }
+
     /// Picks the completions of each pair; one completion may be in several pairs.
     ///
     /// # Shapes
@@ -48,15 +76,15 @@ impl PairLogps {
             "rows {rows:?} must be less than the number of completions, {completions}"
         );
         let device = sums.device();
-        Self {
-            chosen: sums.clone().select(0, index(&rows.chosen, &device)),
-            rejected: sums.select(0, index(&rows.rejected, &device)),
-        }
+        Self::new(
+            sums.clone().select(0, index(&rows.chosen, &device)),
+            sums.select(0, index(&rows.rejected, &device)),
+        )
     }
 
     /// The same values as constants: on no autodiff tape.
     pub fn inner(self) -> Self {
-        Self { chosen: self.chosen.inner(), rejected: self.rejected.inner() }
+        Self { chosen: self.chosen.inner(), rejected: self.rejected.inner(), lengths: self.lengths }
     }
 }
 

@@ -45,6 +45,12 @@ impl TokenLogps {
     pub fn sum(&self) -> Tensor<1> {
         widen(self.logps.clone()).sum_dim(1).squeeze_dim::<1>(1)
     }
+
+    /// Number of tokens of each completion, on no autodiff tape. `[completions]`
+    pub fn counts(&self) -> Tensor<1> {
+        let counts = self.mask.clone().float().sum_dim(1).squeeze_dim::<1>(1);
+        if counts.is_autodiff() { counts.inner() } else { counts }
+    }
 }
 
 /// Turns groups into what the policy takes: tokens, pixels, masks.

@@ -96,12 +96,12 @@ where
             .collate(&batch.groups)
             .map_err(|error| DpoError::Collate { pairs: ids(), source: Box::new(error) })?;
         let logps = |model: &P, adapters| {
-            let sums = model.token_logps(&inputs, adapters).sum();
-            match (batch.completions(), sums.dims()[0]) {
+            let tokens = model.token_logps(&inputs, adapters);
+            match (batch.completions(), tokens.logps.dims()[0]) {
                 (expected, found) if expected != found => {
                     Err(DpoError::Rows { expected, found, pairs: ids() })
                 }
-                _ => Ok(PairLogps::select(sums, &batch.rows)),
+                _ => Ok(PairLogps::of_tokens(&tokens, &batch.rows)),
             }
         };
         let constant = logps(reference, Adapters::Off)?.inner();

@@ -153,10 +153,8 @@ fn log_probs_loss_rewards_and_gradients() {
         ] {
             close(&floats(found.clone()), &values(&row, key), 1e-4, &format!("{name} {key}"));
         }
-        let reference = PairLogps {
-            chosen: Tensor::from_inner(reference.chosen),
-            rejected: Tensor::from_inner(reference.rejected),
-        };
+        let reference =
+            PairLogps::new(Tensor::from_inner(reference.chosen), Tensor::from_inner(reference.rejected));
         let output = sigmoid_loss(&policy, &reference, beta, 0.0);
         close(&floats(output.losses.clone()), &values(&row, "per_sequence_loss"), 1e-4, name);
         close(&floats(output.chosen_rewards), &values(&row, "reward_chosen"), 1e-4, name);

@@ -30,6 +30,10 @@ pub enum Split {
 }
 
 impl Split {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Base, Self::Train, Self::Validation, Self::ValidationCounter, Self::HeldOut, Self::Counter];
+
     /// Its name in files.
     pub fn name(self) -> &'static str {
         match self {

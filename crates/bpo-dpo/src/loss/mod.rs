@@ -3,9 +3,13 @@
 //! Each loss has a file with its equation; [`Loss`] selects one. To add a loss: a file with a function from two
 //! [`PairLogps`] to a [`LossOutput`], a variant here, and its rows of the golden table in `tests/loss.rs`.
 
+mod sft;
 mod sigmoid;
+mod sum;
 
+pub use sft::sft_loss;
 pub use sigmoid::sigmoid_loss;
+pub use sum::{Term, weighted_sum};
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -35,6 +39,13 @@ pub enum Loss {
         #[serde(default)]
         label_smoothing: f64,
     },
+    /// The likelihood of the chosen completions alone, see [`sft_loss`].
+    Sft,
+    /// Several losses at once, see [`weighted_sum`].
+    Sum {
+        /// At least one.
+        terms: Vec<Term>,
+    },
 }
 
 impl Default for Loss {
@@ -52,13 +63,26 @@ impl Loss {
     pub fn forward(&self, policy: &PairLogps, reference: &PairLogps, beta: f64) -> LossOutput {
         match self {
             Self::Sigmoid { label_smoothing } => sigmoid_loss(policy, reference, beta, *label_smoothing),
+            Self::Sft => sft_loss(policy, reference, beta),
+            Self::Sum { terms } => weighted_sum(terms, policy, reference, beta),
         }
     }
 
-    /// The loss of a pair while the policy still equals its reference.
-    pub fn at_reference(&self) -> f64 {
+    /// The loss of a pair while the policy still equals its reference; `None` if it depends on the pair.
+    pub fn at_reference(&self) -> Option<f64> {
         match self {
-            Self::Sigmoid { .. } => std::f64::consts::LN_2,
+            Self::Sigmoid { .. } => Some(std::f64::consts::LN_2),
+            Self::Sft => None,
+            Self::Sum { terms } => {
+                terms.iter().map(|Term { weight, loss }| Some(weight * loss.at_reference()?)).sum()
+            }
+        }
+    }
+
+    /// The sigmoid loss with a term of weight `weight` that keeps the chosen answers likely.
+    pub fn sigmoid_with_sft(weight: f64) -> Self {
+        Self::Sum {
+            terms: vec![Term { weight: 1.0, loss: Self::default() }, Term { weight, loss: Self::Sft }],
         }
     }
 
@@ -75,7 +99,22 @@ impl Loss {
                     found: label_smoothing.to_string(),
                 })
             }
-            Self::Sigmoid { .. } => Ok(()),
+            Self::Sigmoid { .. } | Self::Sft => Ok(()),
+            Self::Sum { terms } if terms.is_empty() => Err(DpoError::Setting {
+                key: "loss.terms",
+                expected: "at least one loss",
+                found: "none".into(),
+            }),
+            Self::Sum { terms } => terms.iter().try_for_each(|Term { weight, loss }| {
+                if !weight.is_finite() {
+                    return Err(DpoError::Setting {
+                        key: "loss.terms.weight",
+                        expected: "a finite number",
+                        found: weight.to_string(),
+                    });
+                }
+                loss.validate()
+            }),
         }
     }
 }

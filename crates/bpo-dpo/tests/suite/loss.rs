@@ -4,8 +4,9 @@ use std::env;
 use std::fs;
 use std::path::PathBuf;
 
-use bpo_dpo::logps::{PairLogps, PairRows};
-use bpo_dpo::loss::{Loss, sigmoid_loss};
+use bpo_dpo::logps::{PairLengths, PairLogps, PairRows};
+use bpo_dpo::loss::{Loss, Term, sft_loss, sigmoid_loss};
+use bpo_dpo::policy::TokenLogps;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -33,7 +34,7 @@ impl Row {
             let values: Vec<f32> = self.values(&name).into_iter().map(|value| value as f32).collect();
             Tensor::from_floats(values.as_slice(), &Device::flex())
         };
-        PairLogps { chosen: tensor(format!("{model}_chosen")), rejected: tensor(format!("{model}_rejected")) }
+        PairLogps::new(tensor(format!("{model}_chosen")), tensor(format!("{model}_rejected")))
     }
 
     /// Whether it has the plain sigmoid loss: the settings are those that this crate has so far.
@@ -93,10 +94,10 @@ const CHOSEN: [f64; 5] = [-3.0, -40.0, -7.5, -100.0, -1.0];
 const REJECTED: [f64; 5] = [-5.0, -31.0, -7.5, -400.0, -90.0];
 
 fn reference(device: &Device) -> PairLogps {
-    PairLogps {
-        chosen: in_f64(&[-4.0, -38.0, -7.5, -101.0, -60.0], device),
-        rejected: in_f64(&[-4.5, -36.0, -7.5, -350.0, -2.0], device),
-    }
+    PairLogps::new(
+        in_f64(&[-4.0, -38.0, -7.5, -101.0, -60.0], device),
+        in_f64(&[-4.5, -36.0, -7.5, -350.0, -2.0], device),
+    )
 }
 
 /// The equation of the documentation, in f64.
@@ -113,7 +114,7 @@ fn equation(chosen: &[f64], rejected: &[f64], beta: f64, smoothing: f64) -> Vec<
 #[test]
 fn smoothing_follows_the_equation() {
     let device = Device::flex();
-    let policy = PairLogps { chosen: in_f64(&CHOSEN, &device), rejected: in_f64(&REJECTED, &device) };
+    let policy = PairLogps::new(in_f64(&CHOSEN, &device), in_f64(&REJECTED, &device));
     for (beta, smoothing) in [(0.1, 0.0), (0.1, 0.1), (0.5, 0.3), (2.0, 0.49)] {
         let loss = Loss::Sigmoid { label_smoothing: smoothing };
         let output = loss.forward(&policy, &reference(&device), beta);
@@ -125,10 +126,10 @@ fn smoothing_follows_the_equation() {
 fn gradient_equals_finite_differences() {
     let device = Device::flex().autodiff();
     for (beta, smoothing) in [(0.1, 0.0), (0.1, 0.2), (0.5, 0.1)] {
-        let policy = PairLogps {
-            chosen: in_f64(&CHOSEN, &device).require_grad(),
-            rejected: in_f64(&REJECTED, &device).require_grad(),
-        };
+        let policy = PairLogps::new(
+            in_f64(&CHOSEN, &device).require_grad(),
+            in_f64(&REJECTED, &device).require_grad(),
+        );
         let output = sigmoid_loss(&policy, &reference(&Device::flex()), beta, smoothing);
         let gradients = output.losses.mean().backward();
         let of_chosen = values(policy.chosen.grad(&gradients).expect("a gradient"));
@@ -159,8 +160,8 @@ fn extreme_margins_stay_finite() {
     let device = Device::flex().autodiff();
     let zeros = || Tensor::zeros([2], &device);
     let chosen = Tensor::from_floats([-1e6, 0.0], &device).require_grad();
-    let policy = PairLogps { chosen: chosen.clone(), rejected: Tensor::from_floats([0.0, -1e6], &device) };
-    let output = sigmoid_loss(&policy, &PairLogps { chosen: zeros(), rejected: zeros() }, 1.0, 0.1);
+    let policy = PairLogps::new(chosen.clone(), Tensor::from_floats([0.0, -1e6], &device));
+    let output = sigmoid_loss(&policy, &PairLogps::new(zeros(), zeros()), 1.0, 0.1);
     let gradients = output.losses.clone().sum().backward();
     assert_eq!(values(output.losses), [0.9 * 1e6, 0.1 * 1e6].map(|x: f64| f64::from(x as f32)));
     assert_close(&values(chosen.grad(&gradients).expect("a gradient")), &[-0.9, 0.1], "gradient");
@@ -170,8 +171,8 @@ fn extreme_margins_stay_finite() {
 fn rewards_carry_no_tape() {
     let device = Device::flex().autodiff();
     let tracked = || Tensor::<1>::ones([3], &device).require_grad();
-    let policy = PairLogps { chosen: tracked(), rejected: tracked() };
-    let reference = PairLogps { chosen: tracked(), rejected: tracked() };
+    let policy = PairLogps::new(tracked(), tracked());
+    let reference = PairLogps::new(tracked(), tracked());
     let output = sigmoid_loss(&policy, &reference, 0.1, 0.0);
     assert!(output.losses.is_tracked());
     assert!(!output.chosen_rewards.is_autodiff() && !output.rejected_rewards.is_autodiff());
@@ -179,12 +180,69 @@ fn rewards_carry_no_tape() {
 
 #[test]
 fn an_untouched_policy_has_the_loss_it_should() {
-    let logps =
-        PairLogps { chosen: in_f64(&CHOSEN, &Device::flex()), rejected: in_f64(&REJECTED, &Device::flex()) };
+    let logps = PairLogps::new(in_f64(&CHOSEN, &Device::flex()), in_f64(&REJECTED, &Device::flex()));
     for loss in [Loss::default(), Loss::Sigmoid { label_smoothing: 0.2 }] {
         let output = loss.forward(&logps, &logps, 0.1);
-        assert_close(&values(output.losses), &[loss.at_reference(); 5], "at the reference");
+        assert_close(&values(output.losses), &[loss.at_reference().expect("known"); 5], "at the reference");
     }
+}
+
+/// Numbers of tokens that are not all the same.
+fn with_lengths(logps: PairLogps) -> PairLogps {
+    let lengths = |values: &[f64]| in_f64(values, &Device::flex());
+    let chosen = lengths(&[3.0, 20.0, 1.0, 40.0, 2.0]);
+    PairLogps { lengths: Some(PairLengths { chosen, rejected: lengths(&[1.0; 5]) }), ..logps }
+}
+
+#[test]
+fn the_likelihood_of_chosen_answers_is_a_loss() {
+    let device = Device::flex().autodiff();
+    let chosen = in_f64(&CHOSEN, &device).require_grad();
+    let policy = with_lengths(PairLogps::new(chosen.clone(), in_f64(&REJECTED, &device)));
+    let output = sft_loss(&policy, &reference(&Device::flex()), 0.1);
+    let expected = [1.0, 2.0, 7.5, 2.5, 0.5];
+    assert_close(&values(output.losses.clone()), &expected, "nats a token");
+    let gradients = output.losses.sum().backward();
+    let expected = [3.0, 20.0, 1.0, 40.0, 2.0].map(|length: f64| -1.0 / length);
+    assert_close(&values(chosen.grad(&gradients).expect("a gradient")), &expected, "gradient");
+    assert_eq!(Loss::Sft.at_reference(), None);
+}
+
+#[test]
+fn sums_weigh_their_terms() {
+    let logps =
+        || with_lengths(PairLogps::new(in_f64(&CHOSEN, &Device::flex()), in_f64(&REJECTED, &Device::flex())));
+    let (policy, reference) = (logps(), reference(&Device::flex()));
+    let of = |loss: &Loss| values(loss.forward(&policy, &reference, 0.1).losses);
+    let expected: Vec<f64> =
+        of(&Loss::default()).iter().zip(of(&Loss::Sft)).map(|(sigmoid, sft)| sigmoid + 0.5 * sft).collect();
+    let sum = Loss::sigmoid_with_sft(0.5);
+    assert_close(&of(&sum), &expected, "sum");
+    let text = serde_json::to_string(&sum).expect("a loss is JSON");
+    assert_eq!(serde_json::from_str::<Loss>(&text).expect("its own text"), sum);
+    assert!(Loss::Sum { terms: Vec::new() }.validate().is_err());
+    let broken = Term { weight: 1.0, loss: Loss::Sigmoid { label_smoothing: 2.0 } };
+    assert!(Loss::Sum { terms: vec![broken] }.validate().is_err());
+    let known = Loss::Sum { terms: vec![Term { weight: 0.8, loss: Loss::default() }] };
+    assert_close(
+        &[known.at_reference().expect("known")],
+        &[0.8 * std::f64::consts::LN_2],
+        "at the reference",
+    );
+}
+
+#[test]
+fn lengths_are_those_of_the_mask() {
+    let device = Device::flex().autodiff();
+    let tokens = TokenLogps {
+        logps: Tensor::from_floats([[-1.0, -2.0, 0.0], [-3.0, 0.0, 0.0]], &device),
+        mask: Tensor::from_data([[true, true, false], [true, false, false]], &device),
+    };
+    let logps = PairLogps::of_tokens(&tokens, &PairRows { chosen: vec![0], rejected: vec![1] });
+    assert_eq!((values(logps.chosen), values(logps.rejected)), (vec![-3.0], vec![-3.0]));
+    let lengths = logps.lengths.expect("lengths");
+    assert!(!lengths.chosen.is_autodiff());
+    assert_eq!((values(lengths.chosen), values(lengths.rejected)), (vec![2.0], vec![1.0]));
 }
 
 #[test]
