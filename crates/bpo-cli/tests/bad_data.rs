@@ -293,6 +293,100 @@ fn a_server_that_is_down_stops_the_stage_and_one_that_recovers_ends_it() {
 }
 
 #[test]
+fn a_server_that_refuses_everything_is_an_error_and_keeps_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let refusing = Server::refusing();
+    inject(dir.path(), &refusing.url, "", &[]).fails_naming(&[
+        "inject: nothing was answered",
+        "400",
+        "out of luck",
+    ]);
+    // put right, the same command begins anew
+    let server = Server::failing_first(0);
+    inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 7 answers");
+    // what no server could be is told before anything is done
+    let run = dir.path().join("run");
+    let arguments = common::run_arguments(&run).into_iter().chain(arguments![
+        "--server",
+        "no-scheme:80",
+        "--server-model",
+        "m"
+    ]);
+    let outcome = bpo(arguments).fails_naming(&["[inject.server]", "base_url"]);
+    assert!(!outcome.stderr.contains("weaken:"), "{}", outcome.stderr);
+}
+
+#[test]
+fn answers_that_are_the_same_to_the_model_are_no_pair() {
+    let dir = tempfile::tempdir().unwrap();
+    let pairs = dir.path().join("pairs.jsonl");
+    write_pairs(
+        &pairs,
+        &[
+            ("same", "cat.jpg", "What?", "A cat.", "A cat.</s>"),
+            ("good", "cat.jpg", "What?", "A cat.", "A dog."),
+        ],
+    );
+    bpo(arguments![
+        "train",
+        "--model",
+        tiny(),
+        "--images",
+        photos(),
+        "--pairs",
+        &pairs,
+        "--out",
+        dir.path().join("out"),
+        "--max-steps",
+        "1",
+        "--lora-r",
+        "4",
+        "--lora-alpha",
+        "8"
+    ])
+    .says("set aside: same: another answer has the same tokens");
+}
+
+#[test]
+fn answers_given_twice_and_none_at_all_make_no_pairs() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let data = photos().join("llava.json");
+    bpo(arguments!["inject", "--data", &data, "--out", at("injected.jsonl")]).succeeds();
+    let pair = |answers: [&Path; 2]| {
+        bpo(arguments![
+            "pair",
+            "--data",
+            &data,
+            "--answers",
+            answers[0],
+            "--answers",
+            answers[1],
+            "--out",
+            at("pairs.jsonl")
+        ])
+    };
+    pair([&at("injected.jsonl"), &at("injected.jsonl")])
+        .fails_naming(&["injected.jsonl: line 1", "was used before"]);
+    fs::write(at("none.jsonl"), "").unwrap();
+    fs::write(at("nothing.jsonl"), "").unwrap();
+    pair([&at("none.jsonl"), &at("nothing.jsonl")]).fails_naming(&["no pair is left"]);
+}
+
+#[test]
+fn questions_are_some_and_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let questions = dir.path().join("questions.json");
+    let generate = |text: &str| {
+        fs::write(&questions, text).unwrap();
+        bpo(arguments!["generate", "--model", tiny(), "--images", photos(), "--questions", &questions])
+    };
+    generate("[]").fails_naming(&["questions.json", "no question is left"]);
+    let question = "{\"id\": \"a\", \"image\": \"cat.jpg\", \"prompt\": \"What?\"}\n";
+    generate(&question.repeat(2)).fails_naming(&["\"a\" is of two questions"]);
+}
+
+#[test]
 fn the_key_comes_from_the_variable_that_the_settings_name() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::failing_first(0);

@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{bpo, photos, read_lines, run_arguments, tiny};
+use common::{bpo, checkpoint, photos, read_lines, run_arguments, tiny};
 use serde_json::Value;
 
 #[test]
@@ -174,6 +174,20 @@ fn training_on_its_own_holds_its_directory_to_its_settings() {
     train(&out, &["--lora-alpha", "16"]).succeeds();
     assert_eq!(snapshot(&out.join("adapter")), adapter);
 
+    // another model at the same place is not gone on with
+    let other = at("model");
+    checkpoint::copy_to(&other);
+    let elsewhere = |out: &Path| train(out, &["--lora-alpha", "16", "--model", other.to_str().unwrap()]);
+    elsewhere(&at("moved")).succeeds();
+    fs::remove_dir_all(at("moved/adapter")).unwrap();
+    let weights = fs::read(other.join("model.safetensors")).unwrap();
+    let mut changed = weights.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    fs::write(other.join("model.safetensors"), &changed).unwrap();
+    elsewhere(&at("moved")).fails_naming(&["moved was made from other input", "`model`"]);
+    fs::write(other.join("model.safetensors"), weights).unwrap();
+    elsewhere(&at("moved")).succeeds();
+
     // a run's directory belongs to the run's settings
     let before = snapshot(&run);
     train(&run, &["--lora-alpha", "999"]).fails_naming(&["`lora.lora_alpha`"]);
@@ -192,6 +206,19 @@ fn a_file_of_somebody_else_is_left_alone() {
         let data = photos().join("llava.json");
         bpo(arguments!["inject", "--data", data, "--out", &out]).fails_naming(&["mine.jsonl"]);
         assert_eq!(fs::read_to_string(&out).unwrap(), text);
+    }
+}
+
+#[test]
+fn a_config_of_somebody_else_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    for text in ["seed = 7\n# mine\n", "not toml at all"] {
+        let out = dir.path().join("out");
+        fs::create_dir_all(&out).unwrap();
+        fs::write(out.join("config.toml"), text).unwrap();
+        bpo(run_arguments(&out)).fails_naming(&["config.toml"]);
+        assert_eq!(fs::read_to_string(out.join("config.toml")).unwrap(), text);
+        fs::remove_dir_all(out).unwrap();
     }
 }
 

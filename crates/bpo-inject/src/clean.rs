@@ -32,7 +32,7 @@ pub(crate) struct Cleaned {
 
 /// Takes off a preamble line, labels, surrounding quotes and any further examples.
 pub(crate) fn clean(text: &str) -> Cleaned {
-    let mut text = text.trim();
+    let mut text = without_thinking(text.trim());
     loop {
         let shorter = without_quotes(without_label(without_preamble(text))).trim();
         if shorter.len() == text.len() {
@@ -42,6 +42,14 @@ pub(crate) fn clean(text: &str) -> Cleaned {
     }
     let answer = before_next_example(text);
     Cleaned { text: without_quotes(answer).trim().to_owned(), complete: answer.len() < text.len() }
+}
+
+/// What reasoning models think aloud before their answer. Thinking without an end is no answer.
+fn without_thinking(text: &str) -> &str {
+    match text.strip_prefix("<think>") {
+        Some(thinking) => thinking.split_once("</think>").map_or("", |(_, answer)| answer.trim_start()),
+        None => text,
+    }
 }
 
 /// "Sure! Here is the modified response:" on a line of its own.

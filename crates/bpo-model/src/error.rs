@@ -111,7 +111,13 @@ pub enum ModelError {
     )]
     NotFinite {
         /// What was computed.
-        what: &'static str,
+        what: String,
+    },
+    /// Two answers of a group are the same to the model.
+    #[error("another answer has the same tokens as {text:?}")]
+    SameTokens {
+        /// The second of the two.
+        text: String,
     },
     /// The tokenizer and the model belong to different vocabularies.
     #[error("the tokenizer gives the id {id}, the embedding has {vocab} rows")]

@@ -12,15 +12,7 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ModelErr
         .map_err(|source| ModelError::Io { path: path.into(), source })
 }
 
-/// Copies beside the file and renames, so that a link in its place is replaced and what it points to is left alone.
-pub(crate) fn copy_atomically(from: &Path, to: &Path) -> Result<(), ModelError> {
-    let partial = partial(to);
-    std::fs::copy(from, &partial)
-        .and_then(|_| std::fs::rename(&partial, to))
-        .map_err(|source| ModelError::Io { path: to.into(), source })
-}
-
-/// The name that a file has until it is whole.
+/// The name that a file or directory has until it is whole.
 pub(crate) fn partial(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".partial");

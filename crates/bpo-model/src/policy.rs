@@ -54,7 +54,14 @@ where
             }
             Ok(fitted)
         };
-        group.completions.iter().map(tokenize).collect()
+        let answered: Vec<Answered> = group.completions.iter().map(tokenize).collect::<Result<_, _>>()?;
+        for (i, one) in answered.iter().enumerate() {
+            if answered[..i].iter().any(|other| other.ids == one.ids) {
+                // texts that differ in white space or an end token only
+                return Err(ModelError::SameTokens { text: group.completions[i].clone() });
+            }
+        }
+        Ok(answered)
     }
 
     fn pixels(&mut self, name: &str) -> Result<PixelValues, ModelError> {

@@ -275,36 +275,108 @@ fn an_adapter_that_cannot_be_merged_whole_is_refused() {
     }
 }
 
-/// Directories of links into the checkpoint are usual in caches; what they point to must stay.
+/// What is there stays as it is, be it links into the checkpoint, another checkpoint, or the checkpoint itself.
 #[test]
 #[cfg(unix)]
-fn merging_over_links_leaves_what_they_point_to() {
-    let (model, adapter, out) =
-        (Golden::open().checkpoint(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    save_adapter(&trained(&config()), &config(), "base", adapter.path()).unwrap();
-    let source = tempfile::tempdir().unwrap();
+fn merging_writes_over_nothing() {
+    let (model, dir) = (Golden::open().checkpoint(), tempfile::tempdir().unwrap());
+    let at = |name: &str| dir.path().join(name);
+    save_adapter(&trained(&config()), &config(), "base", &at("adapter")).unwrap();
+    for name in ["source", "links"] {
+        std::fs::create_dir(at(name)).unwrap();
+    }
     for file in std::fs::read_dir(&model).unwrap() {
         let path = file.unwrap().path();
-        let copy = source.path().join(path.file_name().unwrap());
+        let copy = at("source").join(path.file_name().unwrap());
         std::fs::copy(&path, &copy).unwrap();
-        std::os::unix::fs::symlink(&copy, out.path().join(path.file_name().unwrap())).unwrap();
+        std::os::unix::fs::symlink(&copy, at("links").join(path.file_name().unwrap())).unwrap();
     }
     let content = |dir: &Path| -> BTreeMap<_, _> {
         let files = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
         files.map(|path| (path.file_name().unwrap().to_owned(), std::fs::read(&path).unwrap())).collect()
     };
-    let before = content(source.path());
-    merge_checkpoint(source.path(), adapter.path(), out.path(), &device()).unwrap();
-    assert_eq!(content(source.path()), before);
+    let before = content(&at("source"));
+    for out in ["source", "links", "adapter"] {
+        let error = merge_checkpoint(&at("source"), &at("adapter"), &at(out), &device()).unwrap_err();
+        assert!(matches!(&error, ModelError::Io { path, .. } if *path == at(out)), "{error}");
+        assert_eq!(content(&at("source")), before, "{out}");
+    }
+    // what an attempt that was killed has left is in nobody's way, and an empty directory is none
+    std::fs::create_dir_all(at("merged.partial/nested")).unwrap();
+    std::fs::create_dir(at("merged")).unwrap();
+    merge_checkpoint(&at("source"), &at("adapter"), &at("merged"), &device()).unwrap();
+    assert!(!at("merged.partial").exists());
     close(
-        &logits(&load(out.path()), Adapters::On),
+        &logits(&load(&at("merged")), Adapters::On),
         &logits(&trained(&config()), Adapters::On),
         1e-4,
         "merged",
     );
+}
 
-    let over_adapter = merge_checkpoint(source.path(), adapter.path(), adapter.path(), &device());
-    assert!(matches!(over_adapter, Err(ModelError::Io { .. })));
+#[test]
+fn what_cannot_be_a_checkpoint_is_not_merged() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let fails = |model: &Path, adapter: &Path| {
+        let error = merge_checkpoint(model, adapter, &at("merged"), &device()).unwrap_err().to_string();
+        assert!(!at("merged").exists() && !at("merged.partial").exists(), "{error}");
+        error
+    };
+    // numbers that are none
+    let broken = spoilt(|tensors| {
+        let (_, (_, _, data)) = tensors.iter_mut().find(|(name, _)| name.contains("q_proj.lora_B")).unwrap();
+        data[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    });
+    let error = fails(&Golden::open().checkpoint(), broken.path());
+    assert!(error.contains("q_proj") && error.contains("not finite"), "{error}");
+
+    // a checkpoint without all of its weights, though the adapter needs none of those
+    save_adapter(&trained(&config()), &config(), "base", &at("adapter")).unwrap();
+    let model = at("model");
+    std::fs::create_dir(&model).unwrap();
+    for file in std::fs::read_dir(Golden::open().checkpoint()).unwrap() {
+        let path = file.unwrap().path();
+        std::fs::copy(&path, model.join(path.file_name().unwrap())).unwrap();
+    }
+    let bytes = std::fs::read(model.join("model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let kept = file.iter().filter(|(name, _)| !name.contains("pre_layrnorm.bias"));
+    std::fs::write(model.join("model.safetensors"), safetensors::serialize(kept, None).unwrap()).unwrap();
+    let error = fails(&model, &at("adapter"));
+    assert!(error.contains("pre_layrnorm.bias"), "{error}");
+
+    // a shard outside of the checkpoint
+    std::fs::rename(model.join("model.safetensors"), at("elsewhere.safetensors")).unwrap();
+    let index = r#"{"weight_map": {"x": "../elsewhere.safetensors"}}"#;
+    std::fs::write(model.join("model.safetensors.index.json"), index).unwrap();
+    let error = fails(&model, &at("adapter"));
+    assert!(error.contains("../elsewhere.safetensors"), "{error}");
+}
+
+#[test]
+fn adapters_that_need_more_than_their_factors_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    save_adapter(&trained(&config()), &config(), "base", dir.path()).unwrap();
+    let path = dir.path().join("adapter_config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let with = |key: &str, value: serde_json::Value| {
+        let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        config[key] = value;
+        std::fs::write(&path, config.to_string()).unwrap();
+        load_adapter(base(), dir.path()).map(|_| ())
+    };
+    for (key, value) in [
+        ("init_lora_weights", serde_json::json!("pissa_niter_4")),
+        ("init_lora_weights", serde_json::json!("olora")),
+        ("alora_invocation_tokens", serde_json::json!([1, 2])),
+        ("layer_replication", serde_json::json!([[0, 1]])),
+    ] {
+        let error = with(key, value).unwrap_err().to_string();
+        assert!(error.contains(key), "{error}");
+    }
+    with("init_lora_weights", serde_json::json!("gaussian")).unwrap();
+    with("alora_invocation_tokens", serde_json::Value::Null).unwrap();
 }
 
 #[test]

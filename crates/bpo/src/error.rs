@@ -135,6 +135,40 @@ pub enum BpoError {
         /// The file that should be beside it.
         settings: PathBuf,
     },
+    /// A file of settings would be written over one that somebody else wrote.
+    #[error(
+        "{} is no file of settings that bpo wrote, and would be written over: move it, or give another --out", path.display()
+    )]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No request of a stage was answered, for reasons that lie in the requests.
+    #[error("{stage}: nothing was answered ({set_aside}), so nothing is kept; the first: {reason}")]
+    NothingAnswered {
+        /// The stage.
+        stage: Stage,
+        /// Why the first was not.
+        reason: String,
+        /// All, by reason.
+        set_aside: ReasonCounts,
+    },
+    /// A model failed in a way that is not the question's fault.
+    #[error("question {id:?}: the model failed")]
+    Question {
+        /// Id of the question.
+        id: String,
+        /// What the model says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Two questions have one id, so that their answers could not be told apart.
+    #[error("{}: the id {id:?} is of two questions", path.display())]
+    SameId {
+        /// The file.
+        path: PathBuf,
+        /// The id.
+        id: String,
+    },
     /// A file of pairs is there and not what it would be now.
     #[error(
         "{} exists and differs from what the answers give ({there} pairs there, {now} now): delete it, or give another \
@@ -230,6 +264,12 @@ pub enum BpoError {
     /// The tokenizer, chat template or image processor of a checkpoint.
     #[error(transparent)]
     Processor(#[from] bpo_model::processor::ProcessorError),
+    /// The settings of the server cannot work.
+    #[error("[inject.server]")]
+    Server {
+        /// Which, and why.
+        source: bpo_inject::InjectError,
+    },
     /// Error injection.
     #[error(transparent)]
     Inject(#[from] bpo_inject::InjectError),

@@ -51,7 +51,8 @@ pub struct Answer {
 /// Reads questions: an array, or one object a line.
 ///
 /// # Errors
-/// If the file cannot be read or is not JSON of this form; the error names file, record, line and column.
+/// If the file cannot be read or is not JSON of this form, with file, record, line and column; if it has no question, or two
+/// with one id.
 pub fn read_questions(path: &Path) -> Result<Vec<Question>, BpoError> {
     let file = std::fs::File::open(path).map_err(BpoError::io("open", path))?;
     let mut questions = Vec::new();
@@ -59,6 +60,16 @@ pub fn read_questions(path: &Path) -> Result<Vec<Question>, BpoError> {
         questions.push(question);
         Ok::<_, PairsError>(())
     })?;
+    let mut seen = std::collections::HashSet::new();
+    if let Some(id) =
+        questions.iter().filter_map(|question| question.id.as_ref()).find(|id| !seen.insert(*id))
+    {
+        return Err(BpoError::SameId { path: path.to_owned(), id: id.clone() });
+    }
+    if questions.is_empty() {
+        let (path, set_aside) = (path.to_owned(), Default::default());
+        return Err(BpoError::Nothing { path, what: "question", set_aside });
+    }
     Ok(questions)
 }
 
@@ -107,7 +118,7 @@ pub fn generate<M: VisionLanguageModel>(
                     set_aside.push(SetAside::new(id, Reason::RequestFailed).with_detail(chain(&error)));
                 }
                 Err(error) => {
-                    return Err(PairsError::Model { stage: "generate", id, source: Box::new(error) }.into());
+                    return Err(BpoError::Question { id, source: Box::new(error) });
                 }
             }
         }

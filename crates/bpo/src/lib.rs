@@ -43,6 +43,7 @@ mod resume;
 pub mod run;
 pub mod run_dir;
 pub mod score;
+mod settings_file;
 pub mod stages;
 pub mod summary;
 

@@ -8,13 +8,14 @@ use bpo_pairs::manifest::Manifest;
 use crate::config::{RunConfig, Stage, changes};
 use crate::error::BpoError;
 use crate::run_dir::RunDir;
+use crate::settings_file::{self, Inputs};
 use crate::stages::has_answers;
-use crate::summary::{RunManifest, write_bytes};
+use crate::summary::RunManifest;
 
 /// Compares the directory's settings and inputs with those given now, and records the latter.
 ///
 /// # Errors
-/// [`BpoError::Missing`], [`BpoError::ConfigChanged`] or [`BpoError::InputChanged`].
+/// [`BpoError::Missing`], [`BpoError::ConfigChanged`], [`BpoError::InputChanged`] or [`BpoError::NotOurs`].
 pub(crate) fn take_up(config: &RunConfig, dir: &RunDir, inputs: Manifest) -> Result<RunManifest, BpoError> {
     let Begun { stages, unanswered } = Begun::find(dir)?;
     let then = if dir.config().exists() { Some(RunConfig::read(&dir.config())?) } else { None };
@@ -47,10 +48,8 @@ pub(crate) fn take_up(config: &RunConfig, dir: &RunDir, inputs: Manifest) -> Res
         manifest.inputs = inputs;
         manifest.write(&dir.manifest())?;
     }
-    let toml = config.to_toml()?;
-    if fs::read(dir.config()).ok().as_deref() != Some(toml.as_bytes()) {
-        write_bytes(&dir.config(), toml.as_bytes())?;
-    }
+    // what the run is made from is in its manifest
+    settings_file::write(&dir.config(), config, &Inputs::new())?;
     Ok(manifest)
 }
 

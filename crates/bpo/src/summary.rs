@@ -84,6 +84,20 @@ impl RunManifest {
         let changes = differences.into_iter().map(change).collect();
         Err(BpoError::InputChanged { path: run_dir.to_owned(), changes })
     }
+
+    /// Checks that the model is that which the run was begun with.
+    ///
+    /// # Errors
+    /// [`BpoError::InputChanged`].
+    pub(crate) fn check_model(&self, run_dir: &Path, now: &str) -> Result<(), BpoError> {
+        match self.inputs.models.get("model").map(ToString::to_string) {
+            Some(then) if then != now => {
+                let change = Change { key: "model".into(), then: Some(then), now: Some(now.to_owned()) };
+                Err(BpoError::InputChanged { path: run_dir.to_owned(), changes: vec![change] })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A line of `set_aside.jsonl`.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bpo::BpoError;
 use bpo::config::Stage;
 use bpo::llava::LlavaParts;
 use bpo::pairs::format::jsonl::read_pairs;
@@ -49,7 +50,12 @@ pub fn pair(args: &PairCommand) -> Result<(), Failure> {
     let mut progress = progress::new();
     let (samples, _) = read_samples(config.data_path()?, &mut *progress)?;
     let answers: Vec<&Path> = args.answers.iter().map(|file| file.as_path()).collect();
-    bpo::stages::pair::pair(&config, &samples, &answers, &args.out, Existing::Refuse, &mut *progress)?;
+    let (pairs, outcome) =
+        bpo::stages::pair::pair(&config, &samples, &answers, &args.out, Existing::Refuse, &mut *progress)?;
+    if pairs.is_empty() {
+        let (path, set_aside) = (args.out.clone(), outcome.summary.set_aside);
+        return Err(BpoError::Nothing { path, what: "pair", set_aside }.into());
+    }
     Ok(())
 }
 

@@ -13,6 +13,15 @@ pub struct Server {
 impl Server {
     /// Answers 500 to the first `failures` requests and then a rewritten answer to each.
     pub fn failing_first(failures: usize) -> Self {
+        Self::start("500 Internal Server Error", failures)
+    }
+
+    /// Answers 400 to every request.
+    pub fn refusing() -> Self {
+        Self::start("400 Bad Request", usize::MAX)
+    }
+
+    fn start(failure: &'static str, failures: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -26,7 +35,7 @@ impl Server {
                     log.push(request);
                     log.len()
                 };
-                answer(&mut stream, count, count <= failures);
+                answer(&mut stream, count, (count <= failures).then_some(failure));
             }
         });
         Self { url, requests }
@@ -59,9 +68,9 @@ fn read_request(stream: &TcpStream) -> String {
     head + &String::from_utf8(body).unwrap()
 }
 
-fn answer(stream: &mut TcpStream, count: usize, fail: bool) {
-    let (status, body) = if fail {
-        ("500 Internal Server Error", "{\"error\": \"out of luck\"}".to_owned())
+fn answer(stream: &mut TcpStream, count: usize, failure: Option<&'static str>) {
+    let (status, body) = if let Some(failure) = failure {
+        (failure, "{\"error\": \"out of luck\"}".to_owned())
     } else {
         let message = serde_json::json!({"role": "assistant", "content": format!("A purple elephant plays chess {count}.")});
         let choice = serde_json::json!({"index": 0, "finish_reason": "stop", "message": message});

@@ -123,6 +123,23 @@ impl OpenAiConfig {
         Ok(format!("{base}{version}/chat/completions"))
     }
 
+    /// Checks the settings without asking the server anything.
+    ///
+    /// # Errors
+    /// [`InjectError::Setting`] for the first that cannot work.
+    pub fn validate(&self) -> Result<(), InjectError> {
+        self.endpoint()?;
+        self.timeout()?;
+        match self.max_concurrency {
+            0 => Err(InjectError::Setting {
+                key: "max_concurrency",
+                expected: "at least 1",
+                found: "0".to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn timeout(&self) -> Result<Duration, InjectError> {
         Duration::try_from_secs_f64(self.timeout_s).ok().filter(|timeout| !timeout.is_zero()).ok_or_else(
             || {

@@ -156,8 +156,8 @@ fn rows_of(logits: Tensor<2>) -> Result<Vec<Vec<f32>>, ModelError> {
     let [_, vocab] = logits.dims();
     let data: TensorData = logits.into_data();
     let values: Vec<f32> = data.iter::<f32>().collect();
-    if values.iter().any(|logit| logit.is_nan()) {
-        return Err(ModelError::NotFinite { what: "logits" });
+    if !values.iter().all(|logit| logit.is_finite()) {
+        return Err(ModelError::NotFinite { what: "logits".into() });
     }
     Ok(values.chunks(vocab).map(<[f32]>::to_vec).collect())
 }

@@ -81,6 +81,17 @@ impl Llava {
         Ok(model)
     }
 
+    /// Checks that a checkpoint has all its weights in their shapes, without reading them.
+    ///
+    /// # Errors
+    /// As [`from_pretrained`](Self::from_pretrained).
+    pub fn check_weights(dir: &Path) -> Result<(), ModelError> {
+        let config = LlavaConfig::from_dir(dir)?;
+        let mut weights = WeightLoader::check(dir)?;
+        Self::load(&mut weights, config);
+        weights.finish()
+    }
+
     /// A model of the given shape with random weights, for tests and benchmarks. All parameters come frozen.
     pub fn random(config: LlavaConfig, seed: u64, options: &LoadOptions, device: &Device) -> Self {
         Self::load(&mut WeightLoader::random(seed, options.dtype, device), config)

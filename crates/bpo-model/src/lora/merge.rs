@@ -1,6 +1,7 @@
 //! Folds an adapter into a checkpoint directory, file by file.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::path::Path;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -9,50 +10,81 @@ use safetensors::Dtype;
 use super::names::{AdapterTensor, Factor};
 use super::peft::PeftAdapter;
 use crate::error::{ModelError, WeightProblems};
-use crate::files::{copy_atomically, partial};
+use crate::files::partial;
+use crate::llava::Llava;
 use crate::weights::{TensorEntry, WeightIndex};
 
 /// Writes a plain checkpoint: the directory `model` with the PEFT adapter `adapter` folded in, as `out`.
 ///
 /// Names, types and shards stay as they are; `W + s B A` is computed in f32 on `device`. Weights without an adapter are
-/// copied byte for byte, and only one weight is in memory at a time.
+/// copied byte for byte, and only one weight is in memory at a time. All is written beside `out`, as `OUT.partial`, and then
+/// renamed: `out` is there whole or not at all.
 ///
 /// # Errors
-/// If the adapter does not fit the checkpoint, or `out` cannot be written or is the checkpoint or the adapter itself.
+/// If the checkpoint lacks weights, the adapter does not fit it, a merged weight is not finite, or `out` cannot be written or
+/// holds anything already.
 pub fn merge_checkpoint(model: &Path, adapter: &Path, out: &Path, device: &Device) -> Result<(), ModelError> {
     let base = WeightIndex::open(model)?;
     let adapter_dir = adapter;
     let adapter = PeftAdapter::open(adapter)?;
     check(&base, &adapter, adapter_dir)?;
+    Llava::check_weights(model)?;
     let io = |path: &Path| {
         let path = path.to_path_buf();
         move |source| ModelError::Io { path, source }
     };
-    std::fs::create_dir_all(out).map_err(io(out))?;
-    let real = |path: &Path| path.canonicalize().map_err(io(path));
-    if [real(model)?, real(adapter_dir)?].contains(&real(out)?) {
-        let text = "the output would overwrite what it is made of";
-        let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, text);
+    if std::fs::symlink_metadata(out).is_ok()
+        && (!out.is_dir() || std::fs::read_dir(out).map_err(io(out))?.next().is_some())
+    {
+        let text = "there already, and no empty directory: give another output";
+        let source = std::io::Error::new(std::io::ErrorKind::AlreadyExists, text);
         return Err(ModelError::Io { path: out.into(), source });
     }
+    let staging = &partial(out);
+    if staging.exists() {
+        std::fs::remove_dir_all(staging).map_err(io(staging))?;
+    }
+    std::fs::create_dir_all(staging).map_err(io(staging))?;
+    let written = write(&base, &adapter, model, staging, device);
+    if written.is_err() {
+        // the error matters more than what is left of the attempt
+        let _ = std::fs::remove_dir_all(staging);
+    }
+    written?;
+    if out.is_dir() {
+        std::fs::remove_dir(out).map_err(io(out))?;
+    }
+    std::fs::rename(staging, out).map_err(io(out))
+}
+
+/// All files of the merged checkpoint, into an empty directory.
+fn write(
+    base: &WeightIndex,
+    adapter: &PeftAdapter,
+    model: &Path,
+    out: &Path,
+    device: &Device,
+) -> Result<(), ModelError> {
     copy_small_files(model, out)?;
+    let unusable = RefCell::new(Vec::new());
     for (number, path) in base.paths().enumerate() {
         let Some(name) = path.file_name() else { continue };
         let merged = base.entries().iter().filter(|(_, entry)| entry.file == number).map(|(key, entry)| {
-            (entry.name.clone(), Merged { key, entry, base: &base, adapter: &adapter, device })
+            (entry.name.clone(), Merged { key, entry, base, adapter, device, unusable: &unusable })
         });
         let target = out.join(name);
-        let partial = partial(&target);
         let metadata = Some([("format".to_owned(), "pt".to_owned())].into());
-        safetensors::serialize_to_file(merged, metadata, &partial)
+        safetensors::serialize_to_file(merged, metadata, &target)
             .map_err(|error| ModelError::Safetensors { path: target.clone(), reason: error.to_string() })?;
         // the writer makes files that only their owner may read
         std::fs::metadata(path)
-            .and_then(|source| std::fs::set_permissions(&partial, source.permissions()))
-            .and_then(|()| std::fs::rename(&partial, &target))
-            .map_err(io(&target))?;
+            .and_then(|source| std::fs::set_permissions(&target, source.permissions()))
+            .map_err(|source| ModelError::Io { path: target.clone(), source })?;
     }
-    Ok(())
+    match unusable.into_inner() {
+        names if names.is_empty() => Ok(()),
+        names => Err(ModelError::NotFinite { what: format!("merged weights {}", names.join(", ")) }),
+    }
 }
 
 /// Everything but weights: configuration, tokenizer, processor, template, shard index.
@@ -63,7 +95,8 @@ fn copy_small_files(model: &Path, out: &Path) -> Result<(), ModelError> {
         let path = file.map_err(io)?.path();
         let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
         if let (true, false, Some(name)) = (path.is_file(), WEIGHTS.contains(&kind), path.file_name()) {
-            copy_atomically(&path, &out.join(name))?;
+            let target = out.join(name);
+            std::fs::copy(&path, &target).map_err(|source| ModelError::Io { path: target, source })?;
         }
     }
     Ok(())
@@ -125,6 +158,8 @@ struct Merged<'a> {
     base: &'a WeightIndex,
     adapter: &'a PeftAdapter,
     device: &'a Device,
+    /// Gathers names of weights that are not finite: a view cannot fail.
+    unusable: &'a RefCell<Vec<String>>,
 }
 
 impl Merged<'_> {
@@ -164,7 +199,12 @@ impl safetensors::View for Merged<'_> {
 
     fn data(&self) -> Cow<'_, [u8]> {
         match self.changed() {
-            Some(data) => data.into_bytes().to_vec().into(),
+            Some(data) => {
+                if !data.iter::<f32>().all(f32::is_finite) {
+                    self.unusable.borrow_mut().push(self.entry.name.clone());
+                }
+                data.into_bytes().to_vec().into()
+            }
             None => self.base.bytes(self.entry).into(),
         }
     }

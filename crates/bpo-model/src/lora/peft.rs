@@ -41,6 +41,17 @@ struct PeftConfig {
     #[serde(default)]
     lora_bias: bool,
     bias: Option<String>,
+    /// `true`, or the name of a method; some of these change the base weights too.
+    #[serde(default)]
+    init_lora_weights: Value,
+    #[serde(default)]
+    alora_invocation_tokens: Value,
+    #[serde(default)]
+    layer_replication: Value,
+    #[serde(default)]
+    target_parameters: Value,
+    #[serde(default)]
+    use_qalora: bool,
     #[serde(default)]
     rank_pattern: BTreeMap<String, Value>,
     #[serde(default)]
@@ -61,10 +72,22 @@ impl PeftAdapter {
             ("lora_bias", peft.lora_bias),
             ("rank_pattern", !peft.rank_pattern.is_empty()),
             ("alpha_pattern", !peft.alpha_pattern.is_empty()),
+            ("use_qalora", peft.use_qalora),
+            ("alora_invocation_tokens", is_set(&peft.alora_invocation_tokens)),
+            ("layer_replication", is_set(&peft.layer_replication)),
+            ("target_parameters", is_set(&peft.target_parameters)),
             ("bias", peft.bias.as_deref().is_some_and(|bias| bias != "none")),
         ];
         if let Some((key, _)) = foreign.iter().find(|(_, set)| *set) {
             return refuse(format!("{key} is set, which is not supported"));
+        }
+        // the others (pissa, olora, corda, loftq, ...) start from other base weights than the checkpoint's
+        const SAME_BASE: [&str; 3] = ["gaussian", "orthogonal", "eva"];
+        if let Some(method) = peft.init_lora_weights.as_str().filter(|method| !SAME_BASE.contains(method)) {
+            return refuse(format!(
+                "init_lora_weights is {method}, which changes the base model too; convert it with PEFT's \
+                 path_initial_model_for_weight_conversion"
+            ));
         }
         if peft.r == 0 {
             return refuse("r is 0".into());
@@ -117,6 +140,16 @@ impl PeftAdapter {
             _ => None,
         };
         self.index.entries().keys().filter_map(module).collect()
+    }
+}
+
+/// Anything but nothing, null and an empty list or map.
+fn is_set(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Array(values) => !values.is_empty(),
+        Value::Object(values) => !values.is_empty(),
+        _ => true,
     }
 }
 

@@ -111,11 +111,15 @@ impl TextProcessor {
         let prefix = prefix(&tokenizer, &special)?;
         let is_image = |text: &str| text == IMAGE_TOKEN || text == special.image.text;
         let added = tokenizer.get_added_tokens_decoder().into_values();
+        // whatever the file says of them, these two begin and end sequences
+        let ends = special.bos.iter().chain([&special.eos]).map(|token| token.text.clone());
         let mut reserved: Vec<_> = added
             .filter(|token| token.special && !is_image(&token.content))
             .map(|token| token.content)
+            .chain(ends)
             .collect();
         reserved.sort_unstable();
+        reserved.dedup();
         Ok(Self { tokenizer, special, prefix, reserved })
     }
 

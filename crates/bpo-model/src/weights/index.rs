@@ -65,6 +65,11 @@ impl WeightIndex {
         } else if sharded.is_file() {
             let index: ShardIndex = read_json(&sharded)?;
             let mut names: Vec<_> = index.weight_map.into_values().collect();
+            // a shard is a file beside its index: what is merged or copied is written under its name
+            if let Some(name) = names.iter().find(|name| Path::new(name).file_name() != Some(name.as_ref())) {
+                let reason = format!("{name:?} is not the name of a file in this directory");
+                return Err(ModelError::Safetensors { path: sharded, reason });
+            }
             names.sort();
             names.dedup();
             names.into_iter().map(|name| dir.join(name)).collect()

@@ -8,7 +8,7 @@ use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::index::WeightIndex;
+use super::index::{TensorEntry, WeightIndex};
 use crate::error::{ModelError, WeightProblems};
 
 /// Hands out weights by name and remembers what was missing, misshapen or never asked for.
@@ -21,6 +21,8 @@ pub struct WeightLoader {
     dtype: FloatDType,
     asked: BTreeSet<String>,
     problems: WeightProblems,
+    /// Only looks for problems: no weight is read.
+    only_checks: bool,
 }
 
 /// Where weights come from.
@@ -40,7 +42,17 @@ impl WeightLoader {
             dtype,
             asked: BTreeSet::new(),
             problems: WeightProblems::default(),
+            only_checks: false,
         }
+    }
+
+    /// A loader that reads no weight and hands out single zeros, for what [`finish`](Self::finish) says.
+    ///
+    /// # Errors
+    /// As [`WeightIndex::open`].
+    pub(crate) fn check(dir: &Path) -> Result<Self, ModelError> {
+        let loader = Self::open(dir, FloatDType::F32, &Device::default())?;
+        Ok(Self { only_checks: true, ..loader })
     }
 
     /// Opens the weights of a checkpoint directory.
@@ -55,7 +67,8 @@ impl WeightLoader {
     pub fn new(dir: &Path, index: WeightIndex, dtype: FloatDType, device: &Device) -> Self {
         let problems = WeightProblems { repeated: index.repeated().to_vec(), ..WeightProblems::default() };
         let source = Source::Files(index);
-        Self { dir: dir.into(), source, device: device.clone(), dtype, asked: BTreeSet::new(), problems }
+        let asked = BTreeSet::new();
+        Self { dir: dir.into(), source, device: device.clone(), dtype, asked, problems, only_checks: false }
     }
 
     /// Whether the files hold this weight.
@@ -77,7 +90,9 @@ impl WeightLoader {
     pub fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Tensor<D> {
         self.asked.insert(name.to_owned());
         let data = match &mut self.source {
-            Source::Files(index) => stored(index, name, &shape, &mut self.problems),
+            Source::Files(index) => stored(index, name, &shape, &mut self.problems)
+                .filter(|_| !self.only_checks)
+                .and_then(|entry| index.data(entry)),
             Source::Random(rng) => Some(drawn(rng, name, &shape)),
         };
         match data {
@@ -107,13 +122,13 @@ impl WeightLoader {
     }
 }
 
-/// A weight of the files, or a note of what is wrong with it.
-fn stored(
-    index: &WeightIndex,
+/// Where a weight of the files is, or a note of what is wrong with it.
+fn stored<'a>(
+    index: &'a WeightIndex,
     name: &str,
     shape: &[usize],
     problems: &mut WeightProblems,
-) -> Option<TensorData> {
+) -> Option<&'a TensorEntry> {
     let Some(entry) = index.entries().get(name) else {
         problems.missing.push(name.to_owned());
         return None;
@@ -122,11 +137,11 @@ fn stored(
         problems.misshapen.push((name.to_owned(), shape.to_vec(), entry.shape.clone()));
         return None;
     }
-    let data = index.data(entry);
-    if data.is_none() {
+    if entry.float_type().is_none() {
         problems.mistyped.push((name.to_owned(), format!("{:?}", entry.dtype)));
+        return None;
     }
-    data
+    Some(entry)
 }
 
 fn drawn(rng: &mut ChaCha8Rng, name: &str, shape: &[usize]) -> TensorData {

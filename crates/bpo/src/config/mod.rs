@@ -190,6 +190,9 @@ impl RunConfig {
         {
             check(key, value > 0.0 && value <= 1.0, "above 0 and at most 1", value.to_string())?;
         }
+        if let Some(server) = &self.inject.server {
+            server.validate().map_err(|source| BpoError::Server { source })?;
+        }
         Ok(self.train.validate()?)
     }
 

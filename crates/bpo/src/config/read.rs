@@ -39,7 +39,7 @@ fn explain(path: &Path, text: &str, error: &toml::de::Error) -> BpoError {
     let Some((key, known)) = unknown_field(error.message()) else {
         return BpoError::ConfigSyntax { path, line, column, message: error.message().trim().to_owned() };
     };
-    let nearest = nearest(&key, &known);
+    let nearest = elsewhere(&key).unwrap_or_else(|| nearest(&key, &known));
     BpoError::UnknownKey { path, line, column, key, nearest, known }
 }
 
@@ -58,6 +58,20 @@ fn unknown_field(message: &str) -> Option<(String, Vec<String>)> {
     let key = names.next()?;
     let known: Vec<String> = names.collect();
     (!known.is_empty()).then_some((key, known))
+}
+
+/// The key of this very name in another table, with its path.
+fn elsewhere(key: &str) -> Option<String> {
+    fn find(table: &toml::Table, key: &str, path: &str) -> Option<String> {
+        let within = |(name, value): (&String, &toml::Value)| {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            if name == key { Some(path) } else { find(value.as_table()?, key, &path) }
+        };
+        table.iter().find_map(within)
+    }
+    let mut full = RunConfig::default();
+    full.inject.server = Some(bpo_inject::OpenAiConfig::new("", ""));
+    find(&toml::Table::try_from(full).ok()?, key, "")
 }
 
 fn nearest(key: &str, known: &[String]) -> String {
@@ -93,6 +107,8 @@ mod tests {
             ("[filter]\nmax_wrods = 1", (2, 1), "max_wrods", "max_words"),
             ("[data.limits]\nmax_sides = 1", (2, 1), "max_sides", "max_side"),
             ("[lora]\nrank = 1", (2, 1), "rank", "r"),
+            ("[train]\nlabel_smoothing = 0.1", (2, 1), "label_smoothing", "train.loss.label_smoothing"),
+            ("temperature = 1", (1, 1), "temperature", "inject.llm.temperature"),
         ];
         for (text, place, expected, suggestion) in cases {
             match parse(text).unwrap_err() {

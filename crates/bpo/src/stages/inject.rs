@@ -1,10 +1,12 @@
 //! Error injection: `injected.jsonl`.
 
+use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
 use bpo_inject::ErrorInjector;
 use bpo_pairs::build;
+use bpo_pairs::set_aside::Reason;
 use bpo_pairs::sft::SftSample;
 
 use super::{StageOutcome, Unneeded, forward, open};
@@ -18,7 +20,8 @@ use crate::progress::Progress;
 ///
 /// # Errors
 /// If the file is of other samples or cannot be written, or the injector has no draft to judge, as when its server is down.
-/// The file keeps what was done.
+/// The file keeps what was done. [`BpoError::NothingAnswered`] if the injector refused every single request; then no file is
+/// left.
 pub fn inject<I: ErrorInjector>(
     config: &RunConfig,
     samples: &[SftSample],
@@ -37,6 +40,24 @@ pub fn inject<I: ErrorInjector>(
     }
     drop(told);
     let outcome = StageOutcome::of(&store)?;
+    drop(store);
+    if let Some(error) = nothing_answered(&outcome) {
+        // it would stand in the way of a run with a server that is set up right
+        fs::remove_file(file).map_err(BpoError::io("remove", file))?;
+        return Err(error);
+    }
     progress.finished(Stage::Inject, &outcome.summary);
     Ok(outcome)
+}
+
+/// The error of a stage in which every request was refused, as by a server that does not know the model's name.
+fn nothing_answered(outcome: &StageOutcome) -> Option<BpoError> {
+    let first = outcome.set_aside.first()?;
+    let all = outcome.summary.done == 0
+        && outcome.set_aside.iter().all(|aside| aside.reason == Reason::RequestFailed);
+    all.then(|| BpoError::NothingAnswered {
+        stage: Stage::Inject,
+        reason: first.detail.clone(),
+        set_aside: outcome.summary.set_aside.clone(),
+    })
 }

@@ -1,5 +1,6 @@
 //! Preference pairs: `pairs.jsonl`.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use bpo_pairs::build::{StageRecord, assemble};
@@ -60,8 +61,19 @@ pub fn pair(
 
 fn make(config: &RunConfig, samples: &[SftSample], answers: &[&Path]) -> Result<PairSet, BpoError> {
     let mut records: Vec<Result<StageRecord, PairsError>> = Vec::new();
+    let mut seen = HashSet::new();
     for file in answers {
-        records.extend(JsonLines::<StageRecord, _>::open(file)?.map(|line| line.map(|(_, record)| record)));
+        for line in JsonLines::<StageRecord, _>::open(file)? {
+            let (line, record) = line?;
+            if let StageRecord::Answered(answer) = &record
+                && !seen.insert((answer.id.clone(), answer.kind.clone()))
+            {
+                // as where one file is given twice
+                let (path, id) = (file.to_path_buf(), answer.id.clone());
+                return Err(PairsError::DuplicateId { path, line, id }.into());
+            }
+            records.push(Ok(record));
+        }
     }
     let mut set = PairSet::default();
     for record in assemble(samples, records)? {

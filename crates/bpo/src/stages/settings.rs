@@ -8,7 +8,8 @@ use crate::config::{RunConfig, Stage, changes};
 use crate::error::BpoError;
 use crate::resume::has_content;
 use crate::run_dir::RunDir;
-use crate::summary::write_bytes;
+use crate::settings_file::{check_inputs, inputs, write};
+use crate::summary::RunManifest;
 
 /// Holds a stage's file to the settings that it was begun with, and keeps those beside it, all of them, resolved.
 ///
@@ -16,7 +17,8 @@ use crate::summary::write_bytes;
 /// it has its `config.toml`.
 ///
 /// # Errors
-/// [`BpoError::ConfigChanged`]; [`BpoError::NoSettings`] if the file holds anything and nothing tells how it was made; if a file
+/// [`BpoError::ConfigChanged`]; [`BpoError::InputChanged`] if the model or the data are others;
+/// [`BpoError::NoSettings`] if the file holds anything and nothing tells how it was made; if a file
 /// cannot be read or written.
 pub fn hold(stage: Stage, config: &RunConfig, file: &Path) -> Result<(), BpoError> {
     let config = config.clone().with_absolute_paths()?;
@@ -25,17 +27,20 @@ pub fn hold(stage: Stage, config: &RunConfig, file: &Path) -> Result<(), BpoErro
     if has_content(file) && !settings.exists() {
         return Err(BpoError::NoSettings { path: file.to_owned(), settings });
     }
-    let answered = has_answers(file)?;
+    let (answered, inputs) = (has_answers(file)?, inputs(stage, &config)?);
     let changes = match settings.exists() {
         true => Some(changes(stage, &RunConfig::read(&settings)?, &config)?),
         false => None,
     };
+    if answered {
+        check_inputs(&settings, &inputs, file)?;
+    }
     match changes {
-        Some(changes) if changes.is_empty() => {}
+        Some(changes) if changes.is_empty() && answered => {}
         Some(changes) if answered => return Err(BpoError::ConfigChanged { path: file.to_owned(), changes }),
         _ => fs::remove_file(file).map_err(BpoError::io("remove", file))?,
     }
-    write_bytes(&settings, config.to_toml()?.as_bytes())
+    write(&settings, &config, &inputs)
 }
 
 /// Holds a directory's training to the settings that it was begun with: those of its `config.toml`, be it of a run or of
@@ -48,13 +53,21 @@ pub fn hold_training(config: &RunConfig, dir: &RunDir) -> Result<(), BpoError> {
     let of_a_run = [dir.weakened(), dir.injected()].iter().any(|path| has_content(path));
     let settings = dir.config();
     let path = dir.root().to_owned();
+    let inputs = inputs(Stage::Train, config)?;
     match settings.exists() {
         true if begun || of_a_run => {
             let changes = changes(Stage::Train, &RunConfig::read(&settings)?, config)?;
-            if changes.is_empty() { Ok(()) } else { Err(BpoError::ConfigChanged { path, changes }) }
+            if !changes.is_empty() {
+                return Err(BpoError::ConfigChanged { path, changes });
+            }
+            // a run keeps its inputs in its manifest
+            match RunManifest::read(&dir.manifest())? {
+                Some(manifest) => manifest.check_model(&path, &inputs["model"]),
+                None => check_inputs(&settings, &inputs, &path),
+            }
         }
         false if begun => Err(BpoError::NoSettings { path, settings }),
-        _ => write_bytes(&settings, config.to_toml()?.as_bytes()),
+        _ => write(&settings, config, &inputs),
     }
 }
 

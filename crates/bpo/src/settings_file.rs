@@ -1,0 +1,85 @@
+//! Files of resolved settings: TOML that says it is ours, and in comments what the settings were used on.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use bpo_pairs::manifest::fingerprint_file;
+
+use crate::checkpoint::fingerprint_checkpoint;
+use crate::config::{Change, RunConfig, Stage};
+use crate::error::BpoError;
+use crate::summary::write_bytes;
+
+/// The first line of every file of ours. One without it is somebody's own and is not written over.
+const MARK: &str = "# Settings of bpo, as they were resolved.";
+const INPUT: &str = "# made from ";
+
+/// Names and fingerprints of what a stage reads besides its settings.
+pub(crate) type Inputs = BTreeMap<&'static str, String>;
+
+/// What a stage on its own is made from. Images are not looked at: reading them all would take as long as the stage.
+///
+/// # Errors
+/// If a file cannot be read.
+pub(crate) fn inputs(stage: Stage, config: &RunConfig) -> Result<Inputs, BpoError> {
+    let mut inputs = Inputs::new();
+    if matches!(stage, Stage::Weaken | Stage::Train) {
+        inputs.insert("model", fingerprint_checkpoint(config.model_path()?)?.to_string());
+    }
+    if matches!(stage, Stage::Weaken | Stage::Inject) {
+        inputs.insert("data", fingerprint_file(config.data_path()?)?.to_string());
+    }
+    Ok(inputs)
+}
+
+/// The text of a file of settings.
+///
+/// # Errors
+/// [`BpoError::ConfigEncode`].
+pub(crate) fn text(config: &RunConfig, inputs: &Inputs) -> Result<String, BpoError> {
+    let made: String = inputs.iter().map(|(name, print)| format!("{INPUT}{name}: {print}\n")).collect();
+    Ok(format!("{MARK}\n{made}\n{}", config.to_toml()?))
+}
+
+/// Writes a file of settings.
+///
+/// # Errors
+/// [`BpoError::NotOurs`] if a file is there that was not written by this, or if it cannot be written.
+pub(crate) fn write(path: &Path, config: &RunConfig, inputs: &Inputs) -> Result<(), BpoError> {
+    let text = text(config, inputs)?;
+    match fs::read_to_string(path) {
+        Ok(there) if there == text => Ok(()),
+        Ok(there) if !there.is_empty() && !there.starts_with(MARK) => {
+            Err(BpoError::NotOurs { path: path.to_owned() })
+        }
+        // anything but text is not ours either
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Err(BpoError::NotOurs { path: path.to_owned() })
+        }
+        _ => write_bytes(path, text.as_bytes()),
+    }
+}
+
+/// Checks that what a file was made from is what is there now. Files that do not say are taken as they are.
+///
+/// # Errors
+/// [`BpoError::InputChanged`] with each input that differs, for the file or directory `made`.
+pub(crate) fn check_inputs(settings: &Path, now: &Inputs, made: &Path) -> Result<(), BpoError> {
+    let text = fs::read_to_string(settings).map_err(BpoError::io("read", settings))?;
+    let then: BTreeMap<&str, &str> =
+        text.lines().filter_map(|line| line.strip_prefix(INPUT)?.split_once(": ")).collect();
+    let changed = |(name, print): (&&'static str, &String)| {
+        let before = *then.get(*name)?;
+        (before != print).then(|| Change {
+            key: (*name).to_owned(),
+            then: Some(before.to_owned()),
+            now: Some(print.clone()),
+        })
+    };
+    let changes: Vec<Change> = now.iter().filter_map(changed).collect();
+    match changes.is_empty() {
+        true => Ok(()),
+        false => Err(BpoError::InputChanged { path: made.to_owned(), changes }),
+    }
+}
