@@ -166,14 +166,15 @@ impl ChairReport {
 /// Both systems are drawn together, so what makes an image hard cancels.
 ///
 /// # Errors
-/// [`EvalError::Unpaired`] if the numbers of items differ.
+/// [`EvalError::Unpaired`] if the items are not of the same images in the same order.
 pub fn relative_change(
     figure: Figure,
     before: &[ChairItem],
     after: &[ChairItem],
     bootstrap: &Bootstrap,
 ) -> Result<Estimate, EvalError> {
-    if before.len() != after.len() {
+    let same = before.iter().zip(after).all(|(before, after)| before.image == after.image);
+    if before.len() != after.len() || !same {
         return Err(EvalError::Unpaired { before: before.len(), after: after.len() });
     }
     Ok(bootstrap.estimate(before.len(), |chosen| {

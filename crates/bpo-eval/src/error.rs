@@ -70,6 +70,16 @@ pub enum EvalError {
         /// What it is.
         found: String,
     },
+    /// A question is answered twice.
+    #[error("{}: record {record}: question {id:?} is answered already", path.display())]
+    Repeated {
+        /// The file.
+        path: PathBuf,
+        /// The second answer, from 1.
+        record: usize,
+        /// The question.
+        id: String,
+    },
     /// Questions and answers that do not fit together.
     #[error(
         "{questions} questions and {answers} answers without question_id: there must be one for each, in order"
@@ -80,8 +90,8 @@ pub enum EvalError {
         /// How many answers.
         answers: usize,
     },
-    /// Two systems that are compared were not asked the same.
-    #[error("the systems that are compared have {before} and {after} items")]
+    /// Two systems that are compared were not asked the same: other numbers of items, or other images.
+    #[error("the systems that are compared have {before} and {after} items, or these are of other images")]
     Unpaired {
         /// Items of the first.
         before: usize,

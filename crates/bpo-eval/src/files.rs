@@ -58,7 +58,8 @@ struct Question {
 ///
 /// # Errors
 /// [`EvalError::Read`], [`EvalError::Records`], [`EvalError::Label`], [`EvalError::NoKey`] for an answer without text, and
-/// [`EvalError::Count`] where the order must tell and the numbers differ.
+/// [`EvalError::Repeated`] for a question that is answered twice, and [`EvalError::Count`] where the order must tell and the
+/// numbers differ.
 pub fn read_pope(questions: &Path, answers: &Path) -> Result<Scored<PopeItem>, EvalError> {
     let mut asked = Vec::new();
     for (i, question) in typed::<Question>(questions)?.into_iter().enumerate() {
@@ -86,15 +87,22 @@ pub fn read_pope(questions: &Path, answers: &Path) -> Result<Scored<PopeItem>, E
         return Err(EvalError::Count { questions: asked.len(), answers: given.len() });
     }
     let mut scored = Scored { items: Vec::new(), unmatched: Vec::new() };
-    let texts: BTreeMap<Option<String>, String> =
-        if by_id { given.iter().cloned().collect() } else { BTreeMap::new() };
+    let mut texts: BTreeMap<Option<String>, String> = BTreeMap::new();
+    for (i, (id, text)) in given.iter().enumerate().filter(|_| by_id) {
+        if texts.insert(id.clone(), text.clone()).is_some() {
+            let id = id.clone().unwrap_or_default();
+            return Err(EvalError::Repeated { path: answers.into(), record: i + 1, id });
+        }
+    }
     for (i, (id, image, label)) in asked.into_iter().enumerate() {
-        let text = if by_id { texts.get(&id) } else { given.get(i).map(|(_, text)| text) };
+        let text = if by_id { texts.remove(&id) } else { given.get(i).map(|(_, text)| text.clone()) };
         match text {
-            Some(text) => scored.items.push(PopeItem { image, label, text: text.clone() }),
+            Some(text) => scored.items.push(PopeItem { image, label, text }),
             None => scored.unmatched.push(id.unwrap_or_default()),
         }
     }
+    // answers to questions that nobody asked
+    scored.unmatched.extend(texts.into_keys().flatten());
     Ok(scored)
 }
 

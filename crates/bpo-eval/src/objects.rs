@@ -12,7 +12,9 @@ use crate::singular::singular;
 /// Texts are read as the scorer of CHAIR does (Rohrbach et al. 2018, [arXiv 1809.02156](https://arxiv.org/abs/1809.02156),
 /// `utils/chair.py` of its repository): in lower case, cut into words and signs, each word in its singular; two words that
 /// are one name are joined, from left to right; what is a word for an object is a mention of it. Names may have more than
-/// two words here. Its rule that a toilet's seat is no chair applies where the table has a toilet.
+/// two words here. Its further rules apply where the table has the objects they are about: a baby or adult animal is that
+/// animal (and no person), a passenger train is a train, a home plate, a train track and a bow tie are themselves (and a bow tie
+/// is a tie), and a toilet's seat is no chair.
 ///
 /// ```
 /// use bpo_eval::ObjectTable;
@@ -30,6 +32,11 @@ pub struct ObjectTable {
     /// Words of the longest name.
     longest: usize,
 }
+
+/// Animals and vehicles that the rules of compounds are about (categories of COCO and words for them).
+const ANIMALS: [&str; 12] =
+    ["bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "animal", "cub"];
+const VEHICLES: [&str; 2] = ["jet", "train"];
 
 /// A place in a text that names an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +110,15 @@ impl ObjectTable {
         let mut found = Vec::new();
         let mut at = 0;
         while at < words.len() {
+            if let [(first, start, _), (second, _, end), ..] = &words[at..]
+                && let Some(object) = self.compound(first, second)
+            {
+                if let Some(object) = object {
+                    found.push((Mention { object: object.to_owned(), start: *start, end: *end }, first));
+                }
+                at += 2;
+                continue;
+            }
             let fits = (1..=self.longest.min(words.len() - at)).rev().find_map(|count| {
                 let name: Vec<&str> = words[at..at + count].iter().map(|(word, ..)| word.as_str()).collect();
                 Some((count, self.words.get(&name.join(" "))?))
@@ -122,6 +138,21 @@ impl ObjectTable {
             found.retain(|(_, word)| *word != "seat");
         }
         found.into_iter().map(|(mention, _)| mention).collect()
+    }
+
+    /// The object of two words that the published scorer joins by rule; the inner `None` is what stands for no object.
+    fn compound(&self, first: &str, second: &str) -> Option<Option<&str>> {
+        if self.words.contains_key(&format!("{first} {second}")) {
+            return None;
+        }
+        let object = |word: &str| self.words.get(word).map(String::as_str);
+        match (first, second) {
+            ("baby" | "adult", animal) if ANIMALS.contains(&animal) => object(animal).map(Some),
+            ("passenger", vehicle) if VEHICLES.contains(&vehicle) => object(vehicle).map(Some),
+            ("bow", "tie") => object("tie").map(Some),
+            ("home", "plate") | ("train", "track") => Some(None),
+            _ => None,
+        }
     }
 
     fn add(&mut self, words: &str, object: &str) -> Result<(), EvalError> {

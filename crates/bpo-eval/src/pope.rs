@@ -63,6 +63,8 @@ pub struct PopeItem {
 pub struct PopeReport {
     /// Questions.
     pub items: usize,
+    /// Images that they are about.
+    pub images: usize,
     /// Answers that say neither yes nor no, and count as yes.
     pub unclear: usize,
     /// Right answers.
@@ -80,15 +82,20 @@ pub struct PopeReport {
 }
 
 impl PopeReport {
-    /// Scores answers. Intervals are over questions.
+    /// Scores answers. Intervals are over images: questions about one image are not independent.
     pub fn new(items: &[PopeItem], bootstrap: Bootstrap) -> Self {
-        let answers: Vec<(Label, Label)> =
-            items.iter().map(|item| (item.label, parse_answer(&item.text))).collect();
+        // label and answer of each question, by image
+        let mut images: BTreeMap<&str, Vec<(Label, Label)>> = BTreeMap::new();
+        for item in items {
+            images.entry(&item.image).or_default().push((item.label, parse_answer(&item.text)));
+        }
+        let images: Vec<Vec<(Label, Label)>> = images.into_values().collect();
         // part and whole are counts of (label, answer)
         let share = |part: fn(Label, Label) -> usize, whole: fn(Label, Label) -> usize| {
-            bootstrap.estimate(answers.len(), |chosen| {
+            bootstrap.estimate(images.len(), |chosen| {
                 let count = |what: fn(Label, Label) -> usize| -> usize {
-                    chosen.iter().map(|&item| what(answers[item].0, answers[item].1)).sum()
+                    let answers = chosen.iter().flat_map(|&image| &images[image]);
+                    answers.map(|&(label, answer)| what(label, answer)).sum()
                 };
                 let of = count(whole);
                 (of > 0).then(|| count(part) as f64 / of as f64)
@@ -97,6 +104,7 @@ impl PopeReport {
         use Label::Yes;
         Self {
             items: items.len(),
+            images: images.len(),
             unclear: items.iter().filter(|item| !is_clear(&item.text)).count(),
             accuracy: share(|label, answer| usize::from(label == answer), |_, _| 1),
             precision: share(hit, |_, answer| usize::from(answer == Yes)),

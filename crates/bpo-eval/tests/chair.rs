@@ -39,6 +39,18 @@ fn words_for_objects_are_found_in_every_form() {
     // the published rule
     assert_eq!(objects("The seat of the toilet is up."), ["toilet"]);
     assert_eq!(objects("The seat is up."), ["chair"]);
+    // compounds by rule
+    let people = ObjectTable::new([
+        ("person", &["baby", "adult", "passenger"][..]),
+        ("train", &[]),
+        ("tie", &[]),
+        ("dog", &[]),
+        ("plate", &[]),
+    ])
+    .unwrap();
+    let named = |text: &str| -> Vec<String> { people.mentions(text).into_iter().map(|m| m.object).collect() };
+    assert_eq!(named("a baby dog, a passenger train, a bow tie"), ["dog", "train", "tie"]);
+    assert_eq!(named("a baby with adults on the home plate by the train tracks"), ["person", "person"]);
     assert_eq!(objects("doggedly, tabletop"), [] as [&str; 0]);
 }
 

@@ -116,6 +116,14 @@ fn answers_to_pope_by_number_and_in_order() {
     assert!(matches!(read_pope(&questions, &few), Err(EvalError::Count { questions: 2, answers: 1 })));
     let partial = files.write("partial.jsonl", "{\"question_id\": 2, \"text\": \"No\"}\n");
     assert_eq!(read_pope(&questions, &partial).unwrap().unmatched, ["1"]);
+    let twice = files.write("twice.jsonl", "{\"id\": 2, \"text\": \"No\"}\n{\"id\": 2, \"text\": \"Yes\"}\n");
+    let error = read_pope(&questions, &twice).unwrap_err().to_string();
+    assert!(error.contains("twice.jsonl: record 2") && error.contains("\"2\""), "{error}");
+    let more = files.write(
+        "more.jsonl",
+        "{\"id\": 1, \"text\": \"?\"}\n{\"id\": 2, \"text\": \"?\"}\n{\"id\": 3, \"text\": \"?\"}\n",
+    );
+    assert_eq!(read_pope(&questions, &more).unwrap().unmatched, ["3"]);
     let label = files.write("label.jsonl", "{\"text\": \"?\", \"label\": \"perhaps\"}\n");
     let error = read_pope(&label, &ordered).unwrap_err().to_string();
     assert!(error.contains("label.jsonl: record 1") && error.contains("perhaps"), "{error}");

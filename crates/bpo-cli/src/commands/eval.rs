@@ -34,7 +34,7 @@ fn pope(args: &PopeCommand) -> Result<(), Failure> {
     let report = PopeReport::new(&scored.items, bootstrap(&args.bootstrap));
     progress::tell(Table::pope(&[("", &report)]).to_string().trim_end());
     print_line(&report)?;
-    told_unmatched(&scored, "questions without an answer")
+    told_unmatched(&scored, "questions without an answer, or answers without a question")
 }
 
 /// Without a table of its own, the names in the truth are the objects; captions of COCO need one.
