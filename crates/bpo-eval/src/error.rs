@@ -19,7 +19,7 @@ pub enum EvalError {
     },
     /// A file of records is not what it should be; the message has file, record, line and column.
     #[error(transparent)]
-    Records(#[from] PairsError),
+    Records(Box<PairsError>),
     /// A file that holds one JSON object is not what it should be.
     #[error("{}", path.display())]
     Json {
@@ -104,4 +104,10 @@ pub enum EvalError {
         /// Why not.
         why: String,
     },
+}
+
+impl From<PairsError> for EvalError {
+    fn from(error: PairsError) -> Self {
+        Self::Records(Box::new(error))
+    }
 }
