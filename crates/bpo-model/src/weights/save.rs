@@ -16,7 +16,7 @@ impl Llava {
     ///
     /// With the other files of the checkpoint beside it, this crate and transformers load it. For a model that was
     /// trained in full, or built from nothing; one with adapters is saved by
-    /// [`save_adapter`](crate::lora::save_adapter) and [`merge`](crate::lora::merge).
+    /// [`save_adapter`](crate::lora::save_adapter) and [`merge_checkpoint`](crate::lora::merge_checkpoint).
     ///
     /// # Errors
     /// If the file cannot be written.
