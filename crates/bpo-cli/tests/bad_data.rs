@@ -317,6 +317,21 @@ fn a_server_that_refuses_everything_is_an_error_and_keeps_nothing() {
 }
 
 #[test]
+fn a_run_whose_server_answered_nothing_goes_on_without_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let broken = Server::failing_first(usize::MAX);
+    let config = dir.path().join("bpo.toml");
+    let server = format!("base_url = \"{}\"\nmodel = \"m\"\nmax_retries = 0\n", broken.url);
+    fs::write(&config, format!("[inject.server]\n{server}")).unwrap();
+    bpo(common::run_arguments(&run).into_iter().chain(arguments!["--config", config]))
+        .fails_naming(&["inject stopped"]);
+    let weakened = fs::read(run.join("weakened.jsonl")).unwrap();
+    bpo(common::run_arguments(&run)).succeeds();
+    assert_eq!(fs::read(run.join("weakened.jsonl")).unwrap(), weakened);
+}
+
+#[test]
 fn answers_that_are_the_same_to_the_model_are_no_pair() {
     let dir = tempfile::tempdir().unwrap();
     let pairs = dir.path().join("pairs.jsonl");

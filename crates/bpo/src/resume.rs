@@ -28,6 +28,10 @@ pub(crate) fn take_up(config: &RunConfig, dir: &RunDir, inputs: Manifest) -> Res
         }
     }
     let mut manifest = RunManifest::read(&dir.manifest())?.unwrap_or_default();
+    if !stages.iter().any(|(stage, _)| *stage == Stage::Inject) {
+        // templates have made nothing yet: another server, or none, is no other input
+        manifest.inputs.templates = inputs.templates.clone();
+    }
     if !stages.is_empty() {
         manifest.check_inputs(dir.root(), &inputs)?;
     }

@@ -60,6 +60,10 @@ impl Loss {
     ///
     /// # Shapes
     /// All tensors are `[pairs]`.
+    ///
+    /// # Panics
+    /// If the loss is or holds [`Sft`](Self::Sft) and the policy's log-probabilities have no
+    /// [`lengths`](PairLogps::lengths); those from [`PairLogps::of_tokens`] have.
     pub fn forward(&self, policy: &PairLogps, reference: &PairLogps, beta: f64) -> LossOutput {
         match self {
             Self::Sigmoid { label_smoothing } => sigmoid_loss(policy, reference, beta, *label_smoothing),

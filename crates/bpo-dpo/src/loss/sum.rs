@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Loss, LossOutput};
+use super::{Loss, LossOutput, rewards};
 use crate::logps::PairLogps;
 
 /// A loss in a sum, and how much it counts.
@@ -20,14 +20,12 @@ pub struct Term {
 ///
 /// # Shapes
 /// All tensors are `[pairs]`.
-///
-/// # Panics
-/// If there is no term.
 pub fn weighted_sum(terms: &[Term], policy: &PairLogps, reference: &PairLogps, beta: f64) -> LossOutput {
-    let mut outputs = terms.iter().map(|Term { weight, loss }| {
-        let output = loss.forward(policy, reference, beta);
-        LossOutput { losses: output.losses.mul_scalar(*weight), ..output }
-    });
-    let first = outputs.next().expect("a sum of losses has at least one term");
-    outputs.fold(first, |sum, term| LossOutput { losses: sum.losses + term.losses, ..sum })
+    let weighted = terms
+        .iter()
+        .map(|Term { weight, loss }| loss.forward(policy, reference, beta).losses.mul_scalar(*weight));
+    // without a term the loss is zero; `Loss::validate` refuses that
+    let losses = weighted.reduce(|sum, term| sum + term).unwrap_or_else(|| policy.chosen.zeros_like());
+    let (chosen_rewards, rejected_rewards) = rewards(policy, reference, beta);
+    LossOutput { losses, chosen_rewards, rejected_rewards }
 }

@@ -220,7 +220,9 @@ fn sums_weigh_their_terms() {
     assert_close(&of(&sum), &expected, "sum");
     let text = serde_json::to_string(&sum).expect("a loss is JSON");
     assert_eq!(serde_json::from_str::<Loss>(&text).expect("its own text"), sum);
-    assert!(Loss::Sum { terms: Vec::new() }.validate().is_err());
+    let nothing = Loss::Sum { terms: Vec::new() };
+    assert!(nothing.validate().is_err());
+    assert_eq!(of(&nothing), [0.0; 5]);
     let broken = Term { weight: 1.0, loss: Loss::Sigmoid { label_smoothing: 2.0 } };
     assert!(Loss::Sum { terms: vec![broken] }.validate().is_err());
     let known = Loss::Sum { terms: vec![Term { weight: 0.8, loss: Loss::default() }] };

@@ -81,13 +81,14 @@ impl Llava {
         Ok(model)
     }
 
-    /// Checks that a checkpoint has all its weights in their shapes, without reading them.
+    /// Checks that a checkpoint has all its weights in their shapes, without reading them. Single numbers stand in for them
+    /// on the device.
     ///
     /// # Errors
     /// As [`from_pretrained`](Self::from_pretrained).
-    pub fn check_weights(dir: &Path) -> Result<(), ModelError> {
+    pub fn check_weights(dir: &Path, device: &Device) -> Result<(), ModelError> {
         let config = LlavaConfig::from_dir(dir)?;
-        let mut weights = WeightLoader::check(dir)?;
+        let mut weights = WeightLoader::check(dir, device)?;
         Self::load(&mut weights, config);
         weights.finish()
     }

@@ -28,7 +28,7 @@ pub fn merge_checkpoint(model: &Path, adapter: &Path, out: &Path, device: &Devic
     let adapter_dir = adapter;
     let adapter = PeftAdapter::open(adapter)?;
     check(&base, &adapter, adapter_dir)?;
-    Llava::check_weights(model)?;
+    Llava::check_weights(model, device)?;
     let io = |path: &Path| {
         let path = path.to_path_buf();
         move |source| ModelError::Io { path, source }

@@ -50,8 +50,8 @@ impl WeightLoader {
     ///
     /// # Errors
     /// As [`WeightIndex::open`].
-    pub(crate) fn check(dir: &Path) -> Result<Self, ModelError> {
-        let loader = Self::open(dir, FloatDType::F32, &Device::default())?;
+    pub(crate) fn check(dir: &Path, device: &Device) -> Result<Self, ModelError> {
+        let loader = Self::open(dir, FloatDType::F32, device)?;
         Ok(Self { only_checks: true, ..loader })
     }
 
