@@ -51,13 +51,19 @@ pub struct Config {
 }
 
 #[derive(Debug, Args)]
-pub struct Model {
+pub struct Checkpoint {
     /// Hugging Face LLaVA-1.5 directory
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
     /// flex, libtorch, libtorch:cuda:N, cuda, cuda:N or wgpu [default: flex]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceSpec>,
+}
+
+#[derive(Debug, Args)]
+pub struct Model {
+    #[command(flatten)]
+    pub checkpoint: Checkpoint,
     /// f32, bf16 or f16 [default: f32]
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<Dtype>,
@@ -326,13 +332,13 @@ pub struct BootstrapArgs {
     pub seed: u64,
 }
 
-/// `bpo merge`
+/// `bpo merge`; each weight keeps its type
 #[derive(Debug, Args)]
 pub struct MergeCommand {
     #[command(flatten)]
     pub config: Config,
     #[command(flatten)]
-    pub model: Model,
+    pub checkpoint: Checkpoint,
     /// PEFT adapter
     #[arg(long, value_name = "DIR")]
     pub adapter: PathBuf,

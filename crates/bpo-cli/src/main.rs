@@ -1,6 +1,8 @@
 //! The command `bpo`: see `bpo help`, or the README.
 //!
-//! Standard output is for machines (JSON lines), standard error for people. The exit code is 0 only when all was done.
+//! Standard output is for machines (JSON lines), standard error for people. A stage has done its work, and the exit code
+//! is 0, when what it makes is there, though bad records were set aside and told; what answers line by line (`score`,
+//! `generate`, `eval`) has done it only when no line is missing.
 
 mod args;
 mod commands;

@@ -3,7 +3,7 @@
 use bpo::config::RunConfig;
 use bpo::inject::OpenAiConfig;
 
-use crate::args::{Config, Data, Images, Inject, Model, RunArgs, Train, Weaken};
+use crate::args::{Checkpoint, Config, Data, Images, Inject, Model, RunArgs, Train, Weaken};
 
 /// Flags that override settings.
 pub trait Overrides {
@@ -33,10 +33,16 @@ impl Overrides for Config {
     }
 }
 
-impl Overrides for Model {
+impl Overrides for Checkpoint {
     fn apply(&self, config: &mut RunConfig) {
         set_some(&mut config.model.path, &self.model);
         set(&mut config.device, &self.device);
+    }
+}
+
+impl Overrides for Model {
+    fn apply(&self, config: &mut RunConfig) {
+        self.checkpoint.apply(config);
         set(&mut config.model.dtype, &self.dtype);
     }
 }

@@ -136,7 +136,7 @@ fn a_checkpoint_that_was_put_right_is_taken_up_in_the_same_directory() {
     bpo(arguments()).succeeds();
     // and now it is held fast
     fs::write(model.join("generation_config.json"), "{}").unwrap();
-    bpo(arguments()).fails_naming(&["`models.model`"]);
+    bpo(arguments()).fails_naming(&["`model.path`"]);
 }
 
 #[test]

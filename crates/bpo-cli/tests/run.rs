@@ -184,7 +184,7 @@ fn training_on_its_own_holds_its_directory_to_its_settings() {
     let mut changed = weights.clone();
     *changed.last_mut().unwrap() ^= 1;
     fs::write(other.join("model.safetensors"), &changed).unwrap();
-    elsewhere(&at("moved")).fails_naming(&["moved was made from other input", "`model`"]);
+    elsewhere(&at("moved")).fails_naming(&["moved was made from other input", "`model.path`"]);
     fs::write(other.join("model.safetensors"), weights).unwrap();
     elsewhere(&at("moved")).succeeds();
 

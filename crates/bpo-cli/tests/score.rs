@@ -95,7 +95,8 @@ fn questions_are_answered_in_their_order() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("questions.jsonl");
     let question = |image: &str| format!("{{\"image\": \"{image}\", \"prompt\": \"What is it?\"}}\n");
-    fs::write(&file, question("cat.jpg") + &question("coins.jpg")).unwrap();
+    let first = "{\"id\": 7, \"image\": \"cat.jpg\", \"prompt\": \"What is it?\"}\n".to_owned();
+    fs::write(&file, first.clone() + &question("coins.jpg")).unwrap();
     let generate = || {
         bpo(arguments![
             "generate",
@@ -112,11 +113,11 @@ fn questions_are_answered_in_their_order() {
         ])
     };
     let answers = generate().succeeds().lines();
-    assert_eq!((&answers[0]["id"], &answers[1]["id"]), (&"0".into(), &"1".into()));
+    assert_eq!((&answers[0]["id"], &answers[1]["id"]), (&"7".into(), &"1".into()));
     assert!(answers.iter().all(|answer| answer["tokens"].as_u64().unwrap() <= 5));
     assert_eq!(generate().succeeds().lines(), answers);
 
-    fs::write(&file, question("cat.jpg") + &question("unicorn.jpg")).unwrap();
+    fs::write(&file, first + &question("unicorn.jpg")).unwrap();
     let outcome = generate().fails_naming(&["unicorn.jpg", "1 done, 1 set aside (image missing: 1)"]);
     assert_eq!(outcome.lines(), answers[..1]);
 }

@@ -8,6 +8,9 @@ use crate::loss::Loss;
 use crate::optimizer::LrGroup;
 use crate::schedule::Schedule;
 
+/// How far loss and margins may be from those of an untouched adapter where nothing else is set (ours, for f32).
+pub const STEP_ZERO_TOLERANCE: f64 = 1e-4;
+
 /// Settings of a training run. The defaults are the recipe of the BPO authors (Pi et al., arXiv 2403.08730) for
 /// LLaVA-1.5, from their released training script.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,13 +52,16 @@ pub struct DpoConfig {
     pub seed: u64,
     /// Steps between checkpoints; the last step always has one. Default: 100 (ours).
     pub save_every: usize,
+    /// Minutes after which there is a checkpoint even so. Default: 10 (ours).
+    pub save_minutes: f64,
     /// How many checkpoints are kept. Default: 2 (ours).
     pub keep_checkpoints: usize,
     /// The adapter is already trained, so the first loss is not that of an untouched one. Default: false.
     pub pretrained_adapter: bool,
-    /// How far loss and margins may be from those of an untouched adapter before the first step. Default: 1e-4 (ours,
-    /// for f32; the `bpo` crate widens it where the model is not f32).
-    pub step_zero_tolerance: f64,
+    /// How far loss and margins may be from those of an untouched adapter before the first step. Default: none, which is
+    /// [`STEP_ZERO_TOLERANCE`]; the `bpo` crate widens it where the model is not f32.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_zero_tolerance: Option<f64>,
     /// Steps in a row whose loss or gradient is not finite, after which training ends with an error; until then they
     /// are left out. Default: 5 (ours).
     pub max_skipped: usize,
@@ -83,9 +89,10 @@ impl Default for DpoConfig {
             adam_epsilon: 1e-8,
             seed: 42,
             save_every: 100,
+            save_minutes: 10.0,
             keep_checkpoints: 2,
             pretrained_adapter: false,
-            step_zero_tolerance: 1e-4,
+            step_zero_tolerance: None,
             max_skipped: 5,
             vet: true,
         }
@@ -125,9 +132,10 @@ with! {
     with_adam_epsilon adam_epsilon: f64,
     with_seed seed: u64,
     with_save_every save_every: usize,
+    with_save_minutes save_minutes: f64,
     with_keep_checkpoints keep_checkpoints: usize,
     with_pretrained_adapter pretrained_adapter: bool,
-    with_step_zero_tolerance step_zero_tolerance: f64,
+    with_step_zero_tolerance step_zero_tolerance: Option<f64>,
     with_max_skipped max_skipped: usize,
     with_vet vet: bool,
 }
@@ -139,14 +147,16 @@ impl DpoConfig {
     /// [`DpoError::Setting`] for the first outside its range.
     pub fn validate(&self) -> Result<(), DpoError> {
         self.loss.validate()?;
-        for (key, value) in [("beta", self.beta), ("adam_epsilon", self.adam_epsilon)] {
+        for (key, value) in
+            [("beta", self.beta), ("adam_epsilon", self.adam_epsilon), ("save_minutes", self.save_minutes)]
+        {
             check(key, value > 0.0 && value.is_finite(), "a finite number above 0", value)?;
         }
         for (key, value) in [
             ("learning_rate", self.learning_rate),
             ("max_grad_norm", self.max_grad_norm),
             ("weight_decay", self.weight_decay),
-            ("step_zero_tolerance", self.step_zero_tolerance),
+            ("step_zero_tolerance", self.step_zero_tolerance.unwrap_or_default()),
         ] {
             check(key, value >= 0.0 && value.is_finite(), "a finite number, at least 0", value)?;
         }
@@ -195,6 +205,7 @@ impl DpoConfig {
     pub(crate) fn course(&self) -> Self {
         let Self {
             save_every,
+            save_minutes,
             keep_checkpoints,
             pretrained_adapter,
             step_zero_tolerance,
@@ -204,6 +215,7 @@ impl DpoConfig {
         } = Self::default();
         Self {
             save_every,
+            save_minutes,
             keep_checkpoints,
             pretrained_adapter,
             step_zero_tolerance,

@@ -2,7 +2,7 @@
 
 use bpo_pairs::record::PreferencePair;
 
-use crate::config::DpoConfig;
+use crate::config::{DpoConfig, STEP_ZERO_TOLERANCE};
 use crate::error::DpoError;
 use crate::metrics::StepMetrics;
 
@@ -55,7 +55,7 @@ impl Figures {
         let (margin, pair) = margins
             .max_by(|(one, _), (other, _)| one.total_cmp(other))
             .map_or((0.0, ""), |(margin, pair)| (margin, &pair.id));
-        let tolerance = config.step_zero_tolerance;
+        let tolerance = config.step_zero_tolerance.unwrap_or(STEP_ZERO_TOLERANCE);
         if (loss - expected_loss).abs() <= tolerance && margin <= tolerance {
             return Ok(());
         }

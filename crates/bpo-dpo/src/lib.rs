@@ -49,6 +49,6 @@ pub mod trainable;
 pub mod trainer;
 pub mod vet;
 
-pub use config::DpoConfig;
+pub use config::{DpoConfig, STEP_ZERO_TOLERANCE};
 pub use error::DpoError;
 pub use trainer::Trainer;

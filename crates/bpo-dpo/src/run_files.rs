@@ -24,8 +24,14 @@ impl RunFiles {
     ) -> Result<(Self, State<P>, Option<usize>), DpoError> {
         fs::create_dir_all(dir).map_err(DpoError::io("create", dir))?;
         let checkpoints = CheckpointDir::new(dir);
+        let metrics = dir.join("metrics.jsonl");
         let (state, resumed_from) = match checkpoints.load_newest()? {
-            None => (state, None),
+            None => {
+                if fs::metadata(&metrics).is_ok_and(|file| file.len() > 0) {
+                    tracing::warn!(dir = %dir.display(), "training ended before its first checkpoint: it begins anew");
+                }
+                (state, None)
+            }
             Some((path, checkpoint)) => {
                 let state = restore(state, &path, checkpoint)?;
                 let step = state.progress.step;
@@ -33,7 +39,7 @@ impl RunFiles {
                 (state, Some(step))
             }
         };
-        let metrics = MetricsLog::open(&dir.join("metrics.jsonl"), state.progress.step)?;
+        let metrics = MetricsLog::open(&metrics, state.progress.step)?;
         Ok((Self { metrics, checkpoints }, state, resumed_from))
     }
 

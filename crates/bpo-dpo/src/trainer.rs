@@ -1,6 +1,7 @@
 //! The training loop.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bpo_pairs::record::PreferencePair;
 
@@ -132,6 +133,9 @@ where
         let mut stepper =
             Stepper { config: &config, plan, reference, collate: &mut collate, pairs: pairs.len() };
         let mut last = None;
+        // a time that no clock reaches is none
+        let save_after = Duration::try_from_secs_f64(60.0 * config.save_minutes).unwrap_or(Duration::MAX);
+        let mut saved = Instant::now();
         while state.progress.step < total_steps {
             let _span = tracing::info_span!("dpo.step", step = state.progress.step + 1).entered();
             let rest = &epoch[state.progress.cursor..];
@@ -151,10 +155,12 @@ where
             }
             last = Some(metrics);
             let done = state.progress.step == total_steps || control == Control::Stop;
+            let due = state.progress.step.is_multiple_of(config.save_every) || saved.elapsed() >= save_after;
             if let Some(files) = &files
-                && (done || state.progress.step.is_multiple_of(config.save_every))
+                && (done || due)
             {
                 files.save(&state)?;
+                saved = Instant::now();
             }
             if done {
                 break;

@@ -45,7 +45,7 @@ pub mod build;
 pub mod error;
 pub mod filter;
 pub mod format;
-mod ids;
+pub mod ids;
 pub mod image_token;
 #[cfg(feature = "build")]
 pub mod images;

@@ -100,8 +100,8 @@ pub enum BpoError {
     },
     /// A run directory was begun with other data or another model.
     #[error(
-        "{} was made from other input: {}. Restore the input to go on with it, or give another --out to begin anew",
-        path.display(), list(changes)
+        "{} was made from other input: {} has changed or is another. Restore it to go on, or give another --out to begin anew",
+        path.display(), inputs(changes)
     )]
     InputChanged {
         /// The run directory.
@@ -315,6 +315,16 @@ fn counted(set_aside: &ReasonCounts) -> String {
         0 => "nothing set aside".to_owned(),
         total => format!("{total} set aside: {set_aside}"),
     }
+}
+
+/// Inputs by the settings that name them; what fingerprints say is for programs.
+fn inputs(changes: &[Change]) -> String {
+    let name = |change: &Change| match change.key.rsplit('.').next() {
+        Some("data") => "what `data.path` (--data) names".to_owned(),
+        Some("model") => "what `model.path` (--model) names".to_owned(),
+        _ => format!("`{}`", change.key),
+    };
+    changes.iter().map(name).collect::<Vec<_>>().join(" and ")
 }
 
 fn list(changes: &[Change]) -> String {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bpo_inject::{FinishReason, Generated, Sampling};
 use bpo_pairs::error::PairsError;
+use bpo_pairs::ids::Id;
 use bpo_pairs::image_token::place_image_token;
 use bpo_pairs::images::ImageRoot;
 use bpo_pairs::responder::{VisionLanguageModel, VisionRequest};
@@ -22,7 +23,7 @@ use crate::stages::StageOutcome;
 pub struct Question {
     /// Of the answer too; its place in the file, counted from 0, where it is not given.
     #[serde(default)]
-    pub id: Option<String>,
+    pub id: Option<Id>,
     /// Path of the image, relative to the image root.
     pub image: String,
     /// Turns before the question, oldest first.
@@ -64,7 +65,7 @@ pub fn read_questions(path: &Path) -> Result<Vec<Question>, BpoError> {
     if let Some(id) =
         questions.iter().filter_map(|question| question.id.as_ref()).find(|id| !seen.insert(*id))
     {
-        return Err(BpoError::SameId { path: path.to_owned(), id: id.clone() });
+        return Err(BpoError::SameId { path: path.to_owned(), id: id.0.clone() });
     }
     if questions.is_empty() {
         let (path, set_aside) = (path.to_owned(), Default::default());
@@ -94,7 +95,7 @@ pub fn generate<M: VisionLanguageModel>(
     for (batch, part) in questions.chunks(batch_size).enumerate() {
         let (mut ids, mut requests) = (Vec::new(), Vec::new());
         for (place, question) in part.iter().enumerate() {
-            let id = question.id.clone().unwrap_or_else(|| (batch * batch_size + place).to_string());
+            let id = question.id.clone().map_or_else(|| (batch * batch_size + place).to_string(), |id| id.0);
             match request(question, &id, images, sampling)? {
                 Ok(request) => {
                     ids.push((id, question.image.clone()));

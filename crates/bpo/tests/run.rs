@@ -188,7 +188,7 @@ fn settings_and_inputs_are_held_fast_once_a_stage_has_begun() {
     fs::write(config.model.path.as_ref().unwrap().join("config.json"), "{\"other\": 1}").unwrap();
     let error = run(&steeper, &out, &mut Counted::new(9), &mut ()).unwrap_err();
     assert!(
-        matches!(error, BpoError::InputChanged { .. }) && error.to_string().contains("models.model"),
+        matches!(error, BpoError::InputChanged { .. }) && error.to_string().contains("`model.path`"),
         "{error}"
     );
 }

@@ -9,7 +9,7 @@ use crate::progress;
 
 /// Writes the checkpoint with the adapter folded in.
 pub fn merge(args: &MergeCommand) -> Result<(), Failure> {
-    let config = args.config.resolve(&[&args.model])?;
+    let config = args.config.resolve(&[&args.checkpoint])?;
     let model = config.model_path()?;
     check_checkpoint(model)?;
     check_adapter(&args.adapter)?;

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use bpo::BpoError;
-use bpo::config::Stage;
+use bpo::config::{RunConfig, Stage};
 use bpo::llava::LlavaParts;
 use bpo::pairs::format::jsonl::read_pairs;
+use bpo::pairs::sft::SftSample;
+use bpo::progress::Progress;
 use bpo::run::{Completion, Parts, read_samples};
 use bpo::run_dir::RunDir;
 use bpo::stages::StageOutcome;
@@ -24,11 +26,12 @@ pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     config.model_path()?;
     let images = open_images(&config)?;
     let mut progress = progress::new();
-    let (samples, _) = read_samples(config.data_path()?, &mut *progress)?;
+    let samples = samples(&config, &mut *progress)?;
     hold(Stage::Weaken, &config, &args.out)?;
     let mut parts = LlavaParts::new(config.clone(), open_device(&config)?, None);
     let model = || parts.model();
-    bpo::stages::weaken::weaken(&config, &samples, &images, model, &args.out, &mut *progress)?;
+    let outcome = bpo::stages::weaken::weaken(&config, &samples, &images, model, &args.out, &mut *progress)?;
+    tell_set_aside(&outcome);
     Ok(())
 }
 
@@ -36,11 +39,12 @@ pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
 pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     let config = args.config.resolve(&[&args.data, &args.inject])?;
     let mut progress = progress::new();
-    let (samples, _) = read_samples(config.data_path()?, &mut *progress)?;
+    let samples = samples(&config, &mut *progress)?;
     let key = api_key(&config)?;
     hold(Stage::Inject, &config, &args.out)?;
     let injector = || bpo::injector::open(&config, key, &samples);
-    bpo::stages::inject::inject(&config, &samples, injector, &args.out, &mut *progress)?;
+    let outcome = bpo::stages::inject::inject(&config, &samples, injector, &args.out, &mut *progress)?;
+    tell_set_aside(&outcome);
     Ok(())
 }
 
@@ -48,10 +52,11 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
 pub fn pair(args: &PairCommand) -> Result<(), Failure> {
     let config = args.config.resolve(&[&args.data])?;
     let mut progress = progress::new();
-    let (samples, _) = read_samples(config.data_path()?, &mut *progress)?;
+    let samples = samples(&config, &mut *progress)?;
     let answers: Vec<&Path> = args.answers.iter().map(|file| file.as_path()).collect();
     let (pairs, outcome) =
         bpo::stages::pair::pair(&config, &samples, &answers, &args.out, Existing::Refuse, &mut *progress)?;
+    tell_set_aside(&outcome);
     if pairs.is_empty() {
         let (path, set_aside) = (args.out.clone(), outcome.summary.set_aside);
         return Err(BpoError::Nothing { path, what: "pair", set_aside }.into());
@@ -81,6 +86,13 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     }
 }
 
+fn samples(config: &RunConfig, progress: &mut dyn Progress) -> Result<Vec<SftSample>, BpoError> {
+    let (samples, outcome) = read_samples(config.data_path()?, progress)?;
+    tell_set_aside(&outcome);
+    Ok(samples)
+}
+
+/// One by one: where a stage runs on its own, no file has them all.
 fn tell_set_aside(outcome: &StageOutcome) {
     for aside in &outcome.set_aside {
         progress::tell(&format!("set aside: {}: {}", aside.id, aside.detail));

@@ -33,6 +33,7 @@ fn each_bad_setting_is_named() {
         (new().with_max_grad_norm(f64::INFINITY), "max_grad_norm"),
         (new().with_adam_beta2(1.0), "adam_beta2"),
         (new().with_save_every(0), "save_every"),
+        (new().with_save_minutes(0.0), "save_minutes"),
         (new().with_keep_checkpoints(0), "keep_checkpoints"),
     ] {
         match config.validate() {

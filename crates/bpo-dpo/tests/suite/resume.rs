@@ -78,6 +78,13 @@ fn killed_between_checkpoints_equals_undisturbed() {
 }
 
 #[test]
+fn time_makes_checkpoints_too() {
+    let dir = tempfile::tempdir().expect("a directory");
+    train_until(&config(1).with_save_minutes(1e-9), dir.path(), 3);
+    assert!([2, 3].iter().all(|step| CheckpointDir::new(dir.path()).path(*step).exists()));
+}
+
+#[test]
 fn a_finished_run_gives_its_result_again() {
     let dir = tempfile::tempdir().expect("a directory");
     let (expected, _) = train_until(&config(4), dir.path(), usize::MAX);

@@ -67,6 +67,7 @@ const FREE: &[&str] = &[
     "inject.server.max_",
     "inject.server.backoff_",
     "train.save_every",
+    "train.save_minutes",
     "train.keep_checkpoints",
     "train.max_skipped",
     "train.step_zero_tolerance",

@@ -198,16 +198,13 @@ impl RunConfig {
 
     /// The settings of training as it gets them.
     ///
-    /// Off f32 a `train.step_zero_tolerance` that is still the default, which is meant for f32, becomes
-    /// [`HALF_PRECISION_TOLERANCE`].
+    /// Off f32 a `train.step_zero_tolerance` that is not set becomes [`HALF_PRECISION_TOLERANCE`].
     pub fn train_settings(&self) -> DpoConfig {
-        let default = DpoConfig::default().step_zero_tolerance;
-        match self.model.dtype {
-            Dtype::Bf16 | Dtype::F16 if self.train.step_zero_tolerance == default => {
-                self.train.clone().with_step_zero_tolerance(HALF_PRECISION_TOLERANCE)
-            }
-            _ => self.train.clone(),
-        }
+        let default = match self.model.dtype {
+            Dtype::F32 => None,
+            Dtype::Bf16 | Dtype::F16 => Some(HALF_PRECISION_TOLERANCE),
+        };
+        self.train.clone().with_step_zero_tolerance(self.train.step_zero_tolerance.or(default))
     }
 
     /// The checkpoint's directory.
@@ -284,9 +281,11 @@ mod tests {
         let mut config = RunConfig::default();
         assert_eq!(config.train_settings(), config.train);
         config.model.dtype = Dtype::Bf16;
-        assert_eq!(config.train_settings().step_zero_tolerance, HALF_PRECISION_TOLERANCE);
-        config.train.step_zero_tolerance = 0.01;
-        assert_eq!(config.train_settings(), config.train);
+        assert_eq!(config.train_settings().step_zero_tolerance, Some(HALF_PRECISION_TOLERANCE));
+        for set in [0.01, bpo_dpo::STEP_ZERO_TOLERANCE] {
+            config.train.step_zero_tolerance = Some(set);
+            assert_eq!(config.train_settings(), config.train);
+        }
     }
 
     #[test]
