@@ -15,8 +15,10 @@ fn scores_show_what_training_did_and_merging_keeps_it() {
     let run = dir.path().join("run");
     bpo(run_arguments(&run)).succeeds();
     let merged = dir.path().join("merged");
-    bpo(arguments!["merge", "--model", tiny(), "--adapter", run.join("adapter"), "--out", &merged])
-        .succeeds();
+    // as shells complete it
+    let mut slash = merged.clone().into_os_string();
+    slash.push("/");
+    bpo(arguments!["merge", "--model", tiny(), "--adapter", run.join("adapter"), "--out", slash]).succeeds();
 
     let score = |model: std::path::PathBuf, adapter: Option<&str>| {
         let mut arguments =
@@ -117,6 +119,8 @@ fn questions_are_answered_in_their_order() {
     assert!(answers.iter().all(|answer| answer["tokens"].as_u64().unwrap() <= 5));
     assert_eq!(generate().succeeds().lines(), answers);
 
+    fs::write(&file, first.replace('7', "1") + &question("coins.jpg")).unwrap();
+    generate().fails_naming(&["\"1\""]);
     fs::write(&file, first + &question("unicorn.jpg")).unwrap();
     let outcome = generate().fails_naming(&["unicorn.jpg", "1 done, 1 set aside (image missing: 1)"]);
     assert_eq!(outcome.lines(), answers[..1]);

@@ -37,9 +37,9 @@ impl<'de> Deserialize<'de> for Id {
     }
 }
 
-/// The id that data gives, or the place of the record (from 0).
+/// The id that data gives, or the place of the record (from 0) where it gives none or an empty one.
 pub(crate) fn id_or_index(id: Option<Id>, index: usize) -> String {
-    id.map_or_else(|| index.to_string(), |id| id.0)
+    id.filter(|id| !id.0.is_empty()).map_or_else(|| index.to_string(), |id| id.0)
 }
 
 /// Hands out each id once: the second `cat` becomes `cat~2`.
@@ -94,6 +94,7 @@ mod tests {
         let id = |json| serde_json::from_str::<Id>(json);
         assert_eq!(id("\"7\"").unwrap(), id("7").unwrap());
         assert_eq!(id("-3").unwrap().0, "-3");
+        assert_eq!(id_or_index(Some(id("\"\"").unwrap()), 4), "4");
         assert!(id("1.5").unwrap_err().to_string().contains("text or an integer"));
     }
 }

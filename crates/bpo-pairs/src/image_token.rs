@@ -27,7 +27,7 @@ pub fn place_image_token(prompt: &str) -> Result<String, Reason> {
 ///
 /// # Errors
 /// [`Reason::ImageToken`] if any later text has one.
-pub(crate) fn place_in_conversation(history: &mut [Turn], prompt: &mut String) -> Result<(), Reason> {
+pub fn place_in_conversation(history: &mut [Turn], prompt: &mut String) -> Result<(), Reason> {
     let in_answer = history.iter().any(|turn| turn.answer.contains(IMAGE_TOKEN));
     let mut questions = history.iter_mut().map(|turn| &mut turn.prompt).chain([prompt]);
     if let Some(first) = questions.next() {

@@ -43,6 +43,10 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
         let path = path.as_ref();
         let options = OpenOptions::new().read(true).append(true).create(true).clone();
         let file = options.open(path).map_err(PairsError::io("open", path))?;
+        if !file.metadata().map_err(PairsError::io("read", path))?.is_file() {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
+            return Err(PairsError::Io { action: "write records to", path: path.to_owned(), source });
+        }
         lock(path, &file)?;
         let contents = Contents::scan::<T>(path, &file)?;
         let mut store = Self {

@@ -14,6 +14,7 @@ use crate::error::BpoError;
 
 /// Written last into an adapter's directory.
 pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
+pub(crate) const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
 /// A model with what stands between it and images and text.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bpo_inject::{FinishReason, Generated, Sampling};
 use bpo_pairs::error::PairsError;
 use bpo_pairs::ids::Id;
-use bpo_pairs::image_token::place_image_token;
+use bpo_pairs::image_token::place_in_conversation;
 use bpo_pairs::images::ImageRoot;
 use bpo_pairs::responder::{VisionLanguageModel, VisionRequest};
 use bpo_pairs::seed::item_seed;
@@ -31,6 +31,18 @@ pub struct Question {
     pub history: Vec<Turn>,
     /// The question, with or without `<image>`.
     pub prompt: String,
+}
+
+impl Question {
+    /// A question without turns before it; its id is its place.
+    pub fn new(image: impl Into<String>, prompt: impl Into<String>) -> Self {
+        Self { id: None, image: image.into(), history: Vec::new(), prompt: prompt.into() }
+    }
+
+    /// Its id, if it is the question at `place`.
+    fn id_at(&self, place: usize) -> String {
+        self.id.as_ref().map_or_else(|| place.to_string(), |id| id.0.clone())
+    }
 }
 
 /// An answer.
@@ -62,10 +74,9 @@ pub fn read_questions(path: &Path) -> Result<Vec<Question>, BpoError> {
         Ok::<_, PairsError>(())
     })?;
     let mut seen = std::collections::HashSet::new();
-    if let Some(id) =
-        questions.iter().filter_map(|question| question.id.as_ref()).find(|id| !seen.insert(*id))
-    {
-        return Err(BpoError::SameId { path: path.to_owned(), id: id.0.clone() });
+    let ids = questions.iter().enumerate().map(|(place, question)| question.id_at(place));
+    if let Some(id) = ids.into_iter().find(|id| !seen.insert(id.clone())) {
+        return Err(BpoError::SameId { path: path.to_owned(), id });
     }
     if questions.is_empty() {
         let (path, set_aside) = (path.to_owned(), Default::default());
@@ -95,7 +106,7 @@ pub fn generate<M: VisionLanguageModel>(
     for (batch, part) in questions.chunks(batch_size).enumerate() {
         let (mut ids, mut requests) = (Vec::new(), Vec::new());
         for (place, question) in part.iter().enumerate() {
-            let id = question.id.clone().map_or_else(|| (batch * batch_size + place).to_string(), |id| id.0);
+            let id = question.id_at(batch * batch_size + place);
             match request(question, &id, images, sampling)? {
                 Ok(request) => {
                     ids.push((id, question.image.clone()));
@@ -153,10 +164,8 @@ fn request(
 ) -> Result<Result<VisionRequest, SetAside>, BpoError> {
     let aside = |reason| Ok(Err(SetAside::new(id, reason)));
     let (mut history, mut prompt) = (question.history.clone(), question.prompt.clone());
-    let first = history.first_mut().map_or(&mut prompt, |turn| &mut turn.prompt);
-    match place_image_token(first) {
-        Ok(placed) => *first = placed,
-        Err(reason) => return aside(reason),
+    if let Err(reason) = place_in_conversation(&mut history, &mut prompt) {
+        return aside(reason);
     }
     let image = match images.load(&question.image) {
         Ok(image) => Arc::new(image),

@@ -93,7 +93,9 @@ impl Parts for Counted {
         self.trained = pairs.to_vec();
         fs::write(dir.metrics(), "{}\n").unwrap();
         fs::create_dir_all(dir.adapter()).unwrap();
-        fs::write(dir.adapter().join("adapter_config.json"), "{}").unwrap();
+        for name in ["adapter_model.safetensors", "adapter_config.json"] {
+            fs::write(dir.adapter().join(name), "{}").unwrap();
+        }
         Ok((Completion::Finished, StageOutcome::new(pairs.len(), vec![])))
     }
 }
@@ -148,6 +150,11 @@ fn a_run_counts_what_it_sets_aside_and_does_nothing_twice() {
     assert!(again.was_finished);
     assert_eq!(again.stages, report.stages);
     assert_eq!((idle.models, idle.injectors, idle.trained.len()), (0, 0, 0));
+
+    // an adapter that is not whole is none
+    fs::remove_file(out.join("adapter/adapter_model.safetensors")).unwrap();
+    let mended = run(&config, &out, &mut Counted::new(0), &mut ()).unwrap();
+    assert!(!mended.was_finished && out.join("adapter/adapter_model.safetensors").exists());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::Dtype;
@@ -33,6 +33,8 @@ pub fn merge_checkpoint(model: &Path, adapter: &Path, out: &Path, device: &Devic
         let path = path.to_path_buf();
         move |source| ModelError::Io { path, source }
     };
+    // without the slash that a shell may put behind it, so that there is a name to write beside
+    let out = &std::path::absolute(out).map_err(io(out))?.components().collect::<PathBuf>();
     if std::fs::symlink_metadata(out).is_ok()
         && (!out.is_dir() || std::fs::read_dir(out).map_err(io(out))?.next().is_some())
     {
