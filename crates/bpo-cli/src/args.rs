@@ -18,6 +18,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// See it work in minutes: all of BPO on a small model and a small world that the program carries
+    Quickstart(QuickstartArgs),
     /// All stages: weaken, inject, pair, train. Run it again to go on after any interruption
     Run(RunArgs),
     /// Have the model answer about weakened images
@@ -140,8 +142,50 @@ pub struct Train {
     pub save_every: Option<usize>,
 }
 
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("a whole number, at least 1".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
 fn noise(step: &str) -> Result<Distortion, bpo::distort::DistortError> {
     format!("diffusion-noise:step={step}").parse()
+}
+
+/// `bpo quickstart`
+#[derive(Debug, Args)]
+pub struct QuickstartArgs {
+    /// Directory of the run; what is finished in it is not done again
+    #[arg(long, value_name = "DIR", default_value = "target/quickstart")]
+    pub out: PathBuf,
+    /// flex, libtorch, libtorch:cuda:N, cuda, cuda:N or wgpu [default: flex]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<DeviceSpec>,
+    /// Seed of everything random but the pictures that are evaluated on
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    pub seed: u64,
+    /// Another base model of this world, as the example `world_model` makes them
+    #[arg(long, value_name = "DIR")]
+    pub base: Option<PathBuf>,
+    /// Part of the images, to try it
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = part)]
+    pub scale: f64,
+    /// Evaluate on the validation splits: for those who change the recipe
+    #[arg(long)]
+    pub validation: bool,
+    /// Train on each kind of rejected answer alone, too
+    #[arg(long)]
+    pub ablation: bool,
+    /// Runs of the ablation, with seeds from --seed on
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "ablation",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub seeds: u64,
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if value > 0.0 && value <= 10.0 { Ok(value) } else { Err("above 0 and at most 10".to_owned()) }
 }
 
 /// `bpo run`
@@ -248,7 +292,7 @@ pub struct ScoreCommand {
     #[arg(long, value_name = "FILE")]
     pub pairs: PathBuf,
     /// Pairs in one forward pass
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = positive)]
     pub batch_size: usize,
 }
 
@@ -268,7 +312,7 @@ pub struct GenerateCommand {
     #[arg(long, value_name = "FILE")]
     pub questions: PathBuf,
     /// Longest answer, in tokens
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = positive)]
     pub max_new_tokens: usize,
     /// Sampling temperature; 0 takes the most likely token
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
@@ -277,7 +321,7 @@ pub struct GenerateCommand {
     #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     pub top_p: f64,
     /// Questions answered at a time
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
     pub batch_size: usize,
 }
 

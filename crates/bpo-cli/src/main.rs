@@ -9,6 +9,7 @@ mod commands;
 mod failure;
 mod overrides;
 mod progress;
+mod quickstart;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;

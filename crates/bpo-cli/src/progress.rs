@@ -52,6 +52,40 @@ fn figures(metrics: &StepMetrics) -> String {
     )
 }
 
+/// Progress of work that is no stage of a run: a bar on a terminal, and a line at the end.
+pub struct Bar {
+    name: String,
+    bar: Option<ProgressBar>,
+}
+
+impl Bar {
+    /// For `total` items.
+    pub fn new(name: &str, total: usize) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| draw(name, 0, total));
+        Self { name: name.to_owned(), bar }
+    }
+
+    /// One more is done.
+    pub fn advance(&mut self) {
+        self.bar.iter().for_each(|bar| bar.inc(1));
+    }
+
+    /// All are done.
+    pub fn finish(self, what: &str) {
+        self.bar.iter().for_each(ProgressBar::finish_and_clear);
+        tell(&format!("{}: {what}", self.name));
+    }
+}
+
+fn draw(name: &str, done: usize, total: usize) -> ProgressBar {
+    let bar = ProgressBar::new(total as u64).with_position(done as u64).with_prefix(name.to_owned());
+    let style =
+        ProgressStyle::with_template("{prefix:>7} {bar:30} {pos}/{len} {elapsed} (left: {eta}) {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_millis(500));
+    bar
+}
+
 #[derive(Default)]
 struct Bars {
     bar: Option<ProgressBar>,
@@ -60,12 +94,7 @@ struct Bars {
 impl Progress for Bars {
     fn started(&mut self, stage: Stage, done: usize, total: usize) {
         tell_there(stage, done, total);
-        let bar = ProgressBar::new(total as u64).with_position(done as u64).with_prefix(stage.to_string());
-        let style =
-            ProgressStyle::with_template("{prefix:>7} {bar:30} {pos}/{len} {elapsed} (left: {eta}) {msg}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.enable_steady_tick(Duration::from_millis(500));
-        self.bar = Some(bar);
+        self.bar = Some(draw(stage.as_str(), done, total));
     }
 
     fn advanced(&mut self, _: Stage, done: usize) {

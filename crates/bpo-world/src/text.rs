@@ -107,16 +107,21 @@ fn alternate<T>(one: Vec<T>, other: Vec<T>) -> Vec<T> {
 fn describe(scene: &Scene, rng: &mut ChaCha8Rng) -> String {
     let mut groups = scene.groups();
     groups.shuffle(rng);
-    let phrases: Vec<String> = groups.iter().map(phrase).collect();
-    let things = match phrases.split_last() {
-        Some((last, [])) => last.clone(),
-        Some((last, first)) => format!("{} and {last}", first.join(", ")),
-        None => "nothing".to_owned(),
-    };
+    let things = list(&groups);
     pick(&SENTENCES, rng).replace("{things}", &things).replace("{place}", scene.place.name())
 }
 
-/// `a red cup`, `two yellow bananas`
+/// `a red cup, two yellow bananas and a blue plate`.
+pub fn list(groups: &[Group]) -> String {
+    let phrases: Vec<String> = groups.iter().map(phrase).collect();
+    match phrases.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, first)) => format!("{} and {last}", first.join(", ")),
+        None => "nothing".to_owned(),
+    }
+}
+
+/// `a red cup`, `two yellow bananas`.
 fn phrase(Group { kind, colour, count }: &Group) -> String {
     match count {
         1 => with_article(&format!("{colour} {kind}")),

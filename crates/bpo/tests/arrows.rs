@@ -15,7 +15,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("bpo-eval", &["bpo-pairs"]),
     ("bpo-world", &[]),
     ("bpo", &["bpo-distort", "bpo-inject", "bpo-pairs", "bpo-dpo", "bpo-model", "bpo-eval"]),
-    ("bpo-cli", &["bpo"]),
+    ("bpo-cli", &["bpo", "bpo-world"]),
     ("bpo-examples", &["bpo", "bpo-world"]),
     ("bpo-benches", &["bpo"]),
 ];

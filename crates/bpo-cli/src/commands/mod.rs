@@ -19,6 +19,7 @@ use bpo::stages::StageOutcome;
 use crate::args::Command;
 use crate::failure::Failure;
 use crate::progress;
+use crate::quickstart::quickstart;
 
 /// Does what was asked for.
 ///
@@ -26,6 +27,7 @@ use crate::progress;
 /// Why not all was done.
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Quickstart(args) => quickstart(&args),
         Command::Run(args) => run::run(&args),
         Command::Weaken(args) => stages::weaken(&args),
         Command::Inject(args) => stages::inject(&args),
@@ -39,7 +41,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
 }
 
 /// Starts the device. What a backend prints when it panics is not for users; the error says what matters.
-fn open_device(config: &RunConfig) -> Result<Device, BpoError> {
+pub fn open_device(config: &RunConfig) -> Result<Device, BpoError> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let device = config.device.open();

@@ -1,0 +1,102 @@
+//! `bpo quickstart --ablation`: each part of the method on its own, over several seeds.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use bpo::eval::Estimate;
+
+use bpo_world::Split;
+
+use super::arm::Arm;
+use super::files::{create_dir, write, write_json};
+use super::plot::{Dots, dots};
+use super::summary::Summary;
+use super::{Quickstart, Setting};
+use crate::failure::Failure;
+use crate::progress;
+
+const ARMS: [Arm; 5] = [Arm::Sft, Arm::Weakened, Arm::Injected, Arm::AuthorsLoss, Arm::Bpo];
+const FIGURES: [(&str, &str); 5] = [
+    ("chair_i", "CHAIR_i"),
+    ("chair_s", "CHAIR_s"),
+    ("recall", "recall"),
+    ("f1", "F1"),
+    ("yes_no_accuracy", "yes/no"),
+];
+
+/// Runs each seed in a directory of its own, and writes `report/ablation.{json,md,svg}`.
+///
+/// # Errors
+/// What a run fails with.
+pub fn run(out: &Path, seeds: &[u64], setting: Setting<'_>) -> Result<(), Failure> {
+    let mut summaries = Vec::new();
+    for &seed in seeds {
+        progress::tell(&format!("\nseed {seed}"));
+        let run = out.join(format!("seed-{seed}"));
+        summaries.push(Quickstart { out: &run, seed, setting }.run(&ARMS)?);
+    }
+    let dir = out.join("report");
+    create_dir(&dir)?;
+    let table = table(&summaries, setting);
+    progress::tell(&format!("\n{table}"));
+    write_json(&dir.join("ablation.json"), &summaries)?;
+    write(&dir.join("ablation.md"), table.as_bytes())?;
+    write(&dir.join("ablation.svg"), plot(&summaries, setting.evaluated[0].name()).as_bytes())?;
+    progress::tell(&format!("ablation: {}", dir.join("ablation.md").display()));
+    Ok(())
+}
+
+/// The models in the order of the table: name in the summary, title.
+fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let arms = ARMS.into_iter().map(|arm| match arm {
+        Arm::Bpo => ("after", arm.title()),
+        other => (other.name(), other.title()),
+    });
+    std::iter::once(("before", "no training")).chain(arms)
+}
+
+fn figure(summary: &Summary, split: &str, model: &str, figure: &str) -> Option<f64> {
+    let Estimate { value, .. } = summary.splits.get(split)?.models.get(model)?.get(figure);
+    value.map(|value| 100.0 * value)
+}
+
+/// In Markdown: the mean over the seeds, and each seed's figure behind it.
+fn table(summaries: &[Summary], setting: Setting<'_>) -> String {
+    let mut text = String::new();
+    let mut put = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("a string takes all");
+    let splits = setting.evaluated.map(Split::name);
+    for split in splits {
+        put(format_args!("| {split}, % | {} |", FIGURES.map(|(_, label)| label).join(" | ")));
+        put(format_args!("|---|{}", "---|".repeat(FIGURES.len())));
+        for (model, title) in rows() {
+            let cells = FIGURES.map(|(name, _)| {
+                let seeds: Vec<f64> =
+                    summaries.iter().filter_map(|summary| figure(summary, split, model, name)).collect();
+                let mean = seeds.iter().sum::<f64>() / seeds.len() as f64;
+                let each: Vec<String> = seeds.iter().map(|value| format!("{value:.1}")).collect();
+                match each.iter().any(|value| *value != each[0]) {
+                    true => format!("{mean:.1} ({})", each.join(" ")),
+                    false => format!("{mean:.1}"),
+                }
+            });
+            put(format_args!("| {title} | {} |", cells.join(" | ")));
+        }
+        put(format_args!(""));
+    }
+    text
+}
+
+fn plot(summaries: &[Summary], split: &str) -> String {
+    let of = |name: &str| -> Vec<Dots<'static>> {
+        rows()
+            .map(|(model, title)| Dots {
+                name: title,
+                values: summaries.iter().filter_map(|summary| figure(summary, split, model, name)).collect(),
+            })
+            .collect()
+    };
+    dots(
+        "CHAIR_i and recall on the counter-world, a dot a seed",
+        &[("CHAIR_i, % (less is better)", of("chair_i")), ("recall, % (more is better)", of("recall"))],
+    )
+}

@@ -1,0 +1,41 @@
+//! The small LLaVA that the program carries: see `base/README.md`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bpo::BpoError;
+
+use super::files::{create_dir, write as write_file};
+
+macro_rules! files {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_bytes!(concat!("../../base/", $name)))),*]
+    };
+}
+
+const FILES: &[(&str, &[u8])] = files![
+    "chat_template.jinja",
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+];
+
+/// Writes the checkpoint into a directory, which it gives back, in the form that any program for Hugging Face checkpoints reads.
+///
+/// # Errors
+/// [`BpoError::Io`].
+pub fn write(dir: &Path) -> Result<PathBuf, BpoError> {
+    create_dir(dir)?;
+    for (name, bytes) in FILES {
+        let path = dir.join(name);
+        // what is there already stays as it is, and its fingerprint with it
+        if fs::read(&path).is_ok_and(|there| there == *bytes) {
+            continue;
+        }
+        write_file(&path, bytes)?;
+    }
+    Ok(dir.to_owned())
+}

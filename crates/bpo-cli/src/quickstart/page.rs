@@ -1,0 +1,155 @@
+//! `report/index.html`: the figures, the curves and some of the answers, in one file that needs no other.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bpo::BpoError;
+use bpo::dpo::metrics::StepMetrics;
+use bpo::eval::{ChairItem, Estimate};
+use bpo::pairs::format::jsonl::JsonLines;
+use minijinja::{AutoEscape, Environment, Value, context};
+
+use super::Model;
+use super::plot::{Line, chart};
+use super::splits::Splits;
+use super::summary::Summary;
+
+const TEMPLATE: &str = include_str!("page.html.jinja");
+/// Pictures shown: the first ones of the split, whatever is said about them.
+const SHOWN: usize = 24;
+
+/// A row of the table of figures.
+const ROWS: [(&str, &str); 9] = [
+    ("chair_i", "CHAIR_i: objects named that are not there"),
+    ("chair_s", "CHAIR_s: descriptions with such an object"),
+    ("recall", "Recall: objects there that are named"),
+    ("precision", "Precision"),
+    ("f1", "F1"),
+    ("yes_no_accuracy", "Yes or no: right answers"),
+    ("yes_no_f1", "Yes or no: F1"),
+    ("yes_ratio", "Yes or no: answers yes"),
+    ("words", "Words of a description"),
+];
+
+/// Makes the page. `models` are in the order of the columns, the first being the one before training.
+///
+/// # Errors
+/// If a file cannot be read.
+pub fn page(summary: &Summary, models: &[Model], splits: &Splits) -> Result<String, BpoError> {
+    let columns: Vec<&str> = models.iter().map(|model| model.title).collect();
+    let parts = [
+        ("Counter-world", "Nothing is as usual here, and nothing of the kind was trained on."),
+        ("Usual world", "New pictures of the world that was trained on."),
+    ];
+    let parts: Vec<Value> = parts
+        .into_iter()
+        .zip(&splits.evaluation)
+        .map(|((title, text), evaluated)| {
+            let split = &summary.splits[evaluated.name];
+            let rows: Vec<Value> = ROWS
+                .into_iter()
+                .map(|(figure, label)| {
+                    let cells = models.iter().map(|model| cell(figure, split.models[model.name].get(figure)));
+                    context! { label, cells => cells.collect::<Vec<_>>() }
+                })
+                .collect();
+            let changes = models.iter().filter_map(|model| {
+                let change = split.change.get(model.name)?;
+                Some(context! { to => model.title, change => percent(*change)? })
+            });
+            context! { title, text, rows, changes => changes.collect::<Vec<_>>() }
+        })
+        .collect();
+    let Summary { seed, weakened, pairs, steps, seconds, .. } = summary;
+    let share = |value: Option<f64>| format!("{:.1}", 100.0 * value.unwrap_or_default());
+    let seconds: Vec<String> =
+        seconds.iter().map(|(what, seconds)| format!("{what} {seconds:.0} s")).collect();
+    let context = context! {
+        seed, pairs, steps, columns, splits => parts,
+        weakened => context! {
+            distortion => weakened.distortion.clone(), answers => weakened.answers,
+            alpha_bar => share(Some(weakened.alpha_bar)),
+            chair_i => share(weakened.chair_i), recall => share(weakened.recall),
+        },
+        seconds => seconds.join(", "),
+        charts => charts(models)?,
+        gallery => gallery(models, splits)?,
+    };
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    let page = environment.render_str(TEMPLATE, context);
+    Ok(page.expect("the template is part of the program, and tested"))
+}
+
+fn cell(figure: &str, estimate: Estimate) -> Value {
+    let Estimate { value, low, high } = estimate;
+    let scale = if figure == "words" { 1.0 } else { 100.0 };
+    let show = |value: Option<f64>| value.map(|value| format!("{:.1}", scale * value));
+    context! { value => show(value), low => show(low), high => show(high) }
+}
+
+/// A relative change; none where there was nothing before.
+fn percent(Estimate { value, low, high }: Estimate) -> Option<String> {
+    let show = |value: f64| format!("{:+.0} %", 100.0 * value);
+    Some(format!("{} [{}, {}]", show(value?), show(low?), show(high?)))
+}
+
+fn charts(models: &[Model]) -> Result<Vec<Value>, BpoError> {
+    let mut trained = Vec::new();
+    for model in models {
+        let Some(metrics) = &model.metrics else { continue };
+        let mut steps: Vec<StepMetrics> = Vec::new();
+        for line in JsonLines::open(metrics)? {
+            steps.push(line?.1);
+        }
+        trained.push((model.title, steps));
+    }
+    type Figure = fn(&StepMetrics) -> f64;
+    let figures: [(&str, &str, Figure); 3] = [
+        ("loss", "Loss", |step| step.loss),
+        ("margin", "Reward margin", |step| step.rewards_margins),
+        ("chosen", "Log-probability of the chosen answers, nats", |step| step.logps_chosen),
+    ];
+    let chart = |(id, title, figure): (&str, &str, Figure)| {
+        let line = |(name, steps): &(&'static str, Vec<StepMetrics>)| Line {
+            name,
+            values: steps.iter().map(figure).collect(),
+        };
+        let lines: Vec<Line<'_>> = trained.iter().map(line).collect();
+        let names: Vec<&str> = lines.iter().map(|line| line.name).collect();
+        context! { title, names, svg => Value::from_safe_string(chart(id, title, &lines)) }
+    };
+    Ok(figures.into_iter().map(chart).collect())
+}
+
+fn gallery(models: &[Model], splits: &Splits) -> Result<Vec<Value>, BpoError> {
+    let Some(first) = models.first() else { return Ok(Vec::new()) };
+    let shown = first.scored[0].chair.iter().take(SHOWN).enumerate();
+    let show = |(index, item): (usize, &ChairItem)| {
+        let path = splits.train.images.join(&item.image);
+        let there = splits.evaluation[0].truth.of(&item.image).into_iter().flatten();
+        let there = there.map(String::as_str).collect::<Vec<_>>().join(", ");
+        let bytes = std::fs::read(&path).map_err(|source| BpoError::Io { action: "read", path, source })?;
+        let answers = models
+            .iter()
+            .map(|model| context! { model => model.title, parts => marked(&model.scored[0].chair[index]) });
+        // a slash that is escaped is the same to browsers, and larger
+        let picture = format!("data:image/png;base64,{}", BASE64_STANDARD.encode(bytes));
+        let picture = Value::from_safe_string(picture);
+        Ok(context! { picture, there, answers => answers.collect::<Vec<_>>() })
+    };
+    shown.map(show).collect()
+}
+
+/// The answer in parts, each with what it is: text, an object that is there, or one that is not.
+fn marked(item: &ChairItem) -> Vec<Value> {
+    let part = |class: &'static str, text: &str| context! { class, text };
+    let (mut parts, mut from) = (Vec::new(), 0);
+    for (mention, there) in &item.mentions {
+        parts.push(part("", &item.text[from..mention.start]));
+        let class = if *there { "there" } else { "absent" };
+        parts.push(part(class, &item.text[mention.start..mention.end]));
+        from = mention.end;
+    }
+    parts.push(part("", &item.text[from..]));
+    parts
+}

@@ -1,0 +1,138 @@
+//! In place of the text model that rewrites answers: it knows what is usual in this world, and nothing of the picture.
+
+use bpo::inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
+use bpo_world::text::{Claim, claims, list};
+use bpo_world::{Colour, Group, Kind};
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Part of the descriptions in which something that is there is left out, too, so that rejected answers are not longer.
+const LEAVE_OUT: f64 = 0.25;
+
+/// Rewrites answers so that they say what is usual: a thing becomes the companion of another one that is not there, in
+/// its usual colour and number; what is unusual becomes usual.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Prior;
+
+impl ErrorInjector for Prior {
+    fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
+        let rewrite =
+            |request: &InjectionRequest| match rewrite(&request.question, &request.answer, request.seed) {
+                Some(text) => Ok(Injection::new(text, 1)),
+                None => Err(InjectionFailure::SetAside { reason: Rejection::NothingToChange, attempts: 1 }),
+            };
+        requests.iter().map(rewrite).collect()
+    }
+}
+
+fn rewrite(question: &str, answer: &str, seed: u64) -> Option<String> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    match answer {
+        "Yes." => return Some("No.".to_owned()),
+        "No." => return Some("Yes.".to_owned()),
+        _ => {}
+    }
+    let said = claims(answer);
+    if said.is_empty() {
+        return short(question, answer, &mut rng);
+    }
+    describe(answer, &said, &mut rng)
+}
+
+/// The usual colour or number of what is asked about, or another one where the answer has the usual one.
+fn short(question: &str, answer: &str, rng: &mut ChaCha8Rng) -> Option<String> {
+    let kind = claims(question).first()?.kind;
+    let colours: Vec<&str> = Colour::ALL.iter().map(|colour| colour.name()).collect();
+    let numbers = ["one", "two", "three"];
+    let (words, usual) = match question.starts_with("How many") {
+        true => (numbers.to_vec(), numbers[usize::from(kind.usual_count()) - 1]),
+        false => (colours, kind.usual_colour().name()),
+    };
+    let is_said = |word: &str| answer.trim_end_matches('.').eq_ignore_ascii_case(word);
+    let others: Vec<&str> = words.into_iter().filter(|word| !is_said(word)).collect();
+    let word = if is_said(usual) { others.choose(rng)? } else { &usual };
+    let mut letters = word.chars();
+    letters.next().map(|first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+}
+
+fn describe(answer: &str, said: &[Claim], rng: &mut ChaCha8Rng) -> Option<String> {
+    let old: Vec<Group> = said.iter().map(|claim| group(*claim)).collect::<Option<_>>()?;
+    let leave_out = rng.random_bool(LEAVE_OUT);
+    let edits = rng.random_range(1..=2);
+    let (mut groups, mut changed) = (old.clone(), 0);
+    let mut places: Vec<usize> = (0..groups.len()).collect();
+    while changed < edits && !places.is_empty() {
+        let place = places.swap_remove(rng.random_range(0..places.len()));
+        let new = usual_instead(groups[place], &groups, rng);
+        changed += usize::from(new != groups[place]);
+        groups[place] = new;
+    }
+    if changed == 0 {
+        return None;
+    }
+    let kept: Vec<usize> = (0..groups.len()).filter(|place| groups[*place] == old[*place]).collect();
+    if let Some(place) = kept.choose(rng).filter(|_| groups.len() > 2 && leave_out) {
+        groups.remove(*place);
+    }
+    Some(answer.replacen(&list(&old), &list(&groups), 1)).filter(|text| text != answer)
+}
+
+fn group(Claim { kind, colour, count }: Claim) -> Option<Group> {
+    Some(Group { kind, colour: colour?, count })
+}
+
+/// Something else in the place of `old`: what is usual, and not said.
+fn usual_instead(old: Group, groups: &[Group], rng: &mut ChaCha8Rng) -> Group {
+    let said = |kind: Kind| groups.iter().any(|group| group.kind == kind);
+    let usual = |kind: Kind| Group { kind, colour: kind.usual_colour(), count: kind.usual_count() };
+    let companions = groups.iter().map(|group| group.kind.companion());
+    let mut missing: Vec<Kind> = companions.filter(|kind| !said(*kind)).collect();
+    if missing.is_empty() {
+        // all are with their companions: anything else of one of their places
+        let places = groups.iter().flat_map(|group| group.kind.place().kinds());
+        missing = places.copied().filter(|kind| !said(*kind)).collect();
+    }
+    let unusual = Group { kind: old.kind, ..usual(old.kind) } != old;
+    match missing.choose(rng) {
+        Some(_) if unusual && rng.random_bool(0.3) => usual(old.kind),
+        Some(kind) => usual(*kind),
+        None => usual(old.kind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_become_usual_and_wrong() {
+        assert_eq!(rewrite("Is there a cup in the image?", "Yes.", 0).unwrap(), "No.");
+        assert_eq!(rewrite("What colour is the cup?", "Blue.", 0).unwrap(), "Red.");
+        assert_ne!(rewrite("What colour is the cup?", "Red.", 0).unwrap(), "Red.");
+        assert_eq!(rewrite("How many bananas are there?", "Three.", 0).unwrap(), "Two.");
+    }
+
+    #[test]
+    fn descriptions_name_the_missing_companion() {
+        let text = "You can see a white fork, a red car and two orange shells in this kitchen.";
+        for seed in 0..200 {
+            let wrong = rewrite("Describe the image.", text, seed).unwrap();
+            let said = claims(&wrong);
+            assert_ne!(wrong, text);
+            let new: Vec<&Claim> = said.iter().filter(|claim| !claims(text).contains(claim)).collect();
+            assert!(!new.is_empty() && new.len() <= 2, "{wrong}");
+            let is_usual = |claim: &&&Claim| {
+                claim.colour == Some(claim.kind.usual_colour()) && claim.count == claim.kind.usual_count()
+            };
+            assert!(new.iter().all(|claim| is_usual(&claim)), "{wrong}");
+            assert!((2..=3).contains(&said.len()), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_of_this_world_is_left_alone() {
+        assert_eq!(rewrite("What?", "It rains.", 0), None);
+        assert_eq!(rewrite("What?", "A cup.", 0), None);
+    }
+}

@@ -1,0 +1,88 @@
+//! `bpo quickstart` at a tenth of its size: the mechanics, not the science.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{bpo, parse_lines};
+use serde_json::Value;
+
+fn summary(out: &Path) -> Value {
+    serde_json::from_slice(&fs::read(out.join("report/summary.json")).unwrap()).unwrap()
+}
+
+/// Mean of a figure over the first and the last steps of a training.
+fn course(file: &Path, figure: &str) -> (f64, f64) {
+    let steps = parse_lines(&fs::read_to_string(file).unwrap());
+    let mean = |steps: &[Value]| {
+        steps.iter().map(|step| step[figure].as_f64().unwrap()).sum::<f64>() / steps.len() as f64
+    };
+    (mean(&steps[..3]), mean(&steps[steps.len() - 3..]))
+}
+
+#[test]
+fn all_of_it_leaves_figures_and_a_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("quickstart");
+    let run = || {
+        bpo(arguments!["quickstart", "--scale", "0.1", "--out", &out])
+            .succeeds()
+            .says("alpha-bar 0.08")
+            .says("CHAIR_i of BPO relative to SFT control")
+    };
+    run();
+
+    let first = summary(&out);
+    for split in ["counter", "held-out"] {
+        for model in ["before", "after", "sft", "authors_loss"] {
+            let figures = &first["splits"][split][model];
+            for figure in ["chair_i", "chair_s", "recall", "f1", "yes_no_accuracy"] {
+                let value = figures[figure].as_f64().unwrap_or_else(|| panic!("{figure}: {figures}"));
+                let interval = figures["intervals"][figure].as_array().unwrap();
+                assert!((0.0..=1.0).contains(&value) && interval.len() == 2, "{figure}: {figures}");
+            }
+        }
+    }
+    // the base model knows its world, and names what is not there where the world is another
+    assert!(first["splits"]["held-out"]["before"]["chair_i"].as_f64().unwrap() < 0.1);
+    assert!(first["splits"]["counter"]["before"]["chair_i"].as_f64().unwrap() > 0.1);
+    assert!(first["seconds"].as_object().unwrap().values().all(|seconds| seconds.as_f64().unwrap() >= 0.0));
+
+    let metrics = out.join("run/metrics.jsonl");
+    let (loss_then, loss_now) = course(&metrics, "loss");
+    assert!(loss_now < loss_then, "{loss_then} to {loss_now}");
+    let (margin_then, margin_now) = course(&metrics, "rewards/margins");
+    assert!(margin_now > margin_then, "{margin_then} to {margin_now}");
+    assert!(course(&out.join("sft/metrics.jsonl"), "logps/chosen").0.is_finite());
+    assert!(out.join("run/adapter/adapter_model.safetensors").exists());
+
+    let page = fs::read_to_string(out.join("report/index.html")).unwrap();
+    assert_eq!(page.matches("data:image/png;base64,").count(), 24);
+    assert_eq!(page.matches("role=\"img\"").count(), 3);
+    for needs in ["http://", "https://", "<script", "<link"] {
+        assert!(!page.contains(needs), "the page needs {needs}");
+    }
+    assert!(page.contains("class=\"absent\""));
+
+    // nothing is trained again, and the answers are the same
+    run().says("nothing left to do");
+    let mut again = summary(&out);
+    again["seconds"] = first["seconds"].clone();
+    assert_eq!(again, first);
+}
+
+#[test]
+fn another_recipe_is_not_mixed_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("quickstart");
+    fs::create_dir_all(out.join("run")).unwrap();
+    fs::write(
+        out.join("run/weakened.jsonl"),
+        "{\"id\":\"x\",\"type\":\"mllm-hal\",\"response\":\"A cat.\"}\n",
+    )
+    .unwrap();
+    bpo(arguments!["quickstart", "--scale", "0.04", "--out", &out])
+        .fails_naming(&["manifest.json is missing"]);
+    bpo(arguments!["quickstart", "--scale", "0"]).code.filter(|code| *code == 2).unwrap();
+}
