@@ -59,7 +59,7 @@ pub struct Model {
 /// Runs it, once or as an ablation over several seeds.
 pub fn quickstart(args: &QuickstartArgs) -> Result<(), Failure> {
     let mut config = RunConfig::default();
-    config.device = args.device.clone().unwrap_or_default();
+    config.device = args.device.unwrap_or_default();
     let device = open_device(&config)?;
     let size = Size::scaled(args.scale);
     let evaluated = match args.validation {
@@ -105,7 +105,7 @@ impl Quickstart<'_> {
             None => base::write(&self.out.join("base"))?,
         };
         let splits = Splits::write(&self.out.join("world"), size, self.seed, evaluated)?;
-        let config = recipe::config(&base, &splits, self.seed, config.device.clone());
+        let config = recipe::config(&base, &splits, self.seed, config.device);
         let evaluator = Evaluator::new(&base, &splits, device.clone())?;
         clock.lap("world");
 

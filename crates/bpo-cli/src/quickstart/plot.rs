@@ -47,9 +47,12 @@ pub fn chart(id: &str, title: &str, lines: &[Line<'_>]) -> String {
             at + 4.0
         ));
     }
-    for step in [1, steps / 2, steps] {
+    for (step, anchor) in [(1, "start"), (steps / 2, "middle"), (steps, "end")] {
         let at = x(step.max(1) - 1);
-        put(format_args!("<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{step}</text>", HEIGHT - 6.0));
+        put(format_args!(
+            "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"{anchor}\">{step}</text>",
+            HEIGHT - 6.0
+        ));
     }
     for (number, line) in lines.iter().enumerate() {
         let values = line.values.iter().enumerate().filter(|(_, value)| value.is_finite());
