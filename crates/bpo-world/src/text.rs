@@ -44,7 +44,8 @@ const SENTENCES: [&str; 6] = [
     "You can see {things} in this {place}.",
 ];
 
-const NUMBERS: [&str; 3] = ["one", "two", "three"];
+/// The words for one, two and three; there are never more of a kind.
+pub const NUMBERS: [&str; 3] = ["one", "two", "three"];
 
 impl Turn {
     /// Asks about a topic and answers. The same seed gives the same words.

@@ -1,5 +1,7 @@
 //! A run with LLaVA-1.5.
 
+use std::fmt;
+
 use bpo_inject::ErrorInjector;
 use bpo_model::lora::save_adapter;
 use bpo_model::policy::LlavaCollator;
@@ -20,19 +22,40 @@ use crate::run_dir::RunDir;
 use crate::stages::StageOutcome;
 use crate::stages::train::{Trained, train};
 
+/// Makes what puts errors into the answers of samples.
+type MakeInjector = dyn Fn(&[SftSample]) -> Box<dyn ErrorInjector>;
+
 /// LLaVA-1.5 as the model of a run, loaded once and only when it is needed.
-#[derive(Debug)]
 pub struct LlavaParts {
     config: RunConfig,
     device: Device,
     api_key: Option<String>,
     checkpoint: Option<Checkpoint>,
+    injector: Option<Box<MakeInjector>>,
+}
+
+impl fmt::Debug for LlavaParts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // the key is nobody's business
+        f.debug_struct("LlavaParts").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 impl LlavaParts {
     /// The checkpoint of the settings on a device; `api_key` is for the server of the settings, if there is one.
     pub fn new(config: RunConfig, device: Device, api_key: Option<String>) -> Self {
-        Self { config, device, api_key, checkpoint: None }
+        Self { config, device, api_key, checkpoint: None, injector: None }
+    }
+
+    /// Has errors injected by an injector of one's own instead of that of the settings. The run directory does not know of
+    /// it: with another one, begin another run.
+    #[must_use]
+    pub fn with_injector(
+        mut self,
+        injector: impl Fn(&[SftSample]) -> Box<dyn ErrorInjector> + 'static,
+    ) -> Self {
+        self.injector = Some(Box::new(injector));
+        self
     }
 
     fn checkpoint(&mut self) -> Result<Checkpoint, BpoError> {
@@ -55,7 +78,10 @@ impl Parts for LlavaParts {
     }
 
     fn injector(&mut self, samples: &[SftSample]) -> Result<Self::Injector, BpoError> {
-        injector::open(&self.config, self.api_key.clone(), samples)
+        match &self.injector {
+            Some(make) => Ok(make(samples)),
+            None => injector::open(&self.config, self.api_key.clone(), samples),
+        }
     }
 
     fn train(

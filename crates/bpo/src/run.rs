@@ -12,7 +12,7 @@ use bpo_pairs::responder::VisionLanguageModel;
 use bpo_pairs::set_aside::{ReasonCounts, SetAside};
 use bpo_pairs::sft::SftSample;
 
-use crate::checkpoint::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, fingerprint_checkpoint};
+use crate::checkpoint::fingerprint_checkpoint;
 use crate::config::{RunConfig, Stage};
 use crate::error::BpoError;
 use crate::progress::Progress;
@@ -96,9 +96,7 @@ pub fn run(
     let inputs = fingerprint_inputs(&config)?;
     let dir = RunDir::open(out)?;
     let mut manifest = take_up(&config, &dir, inputs)?;
-    let adapter_is_there =
-        [ADAPTER_CONFIG, ADAPTER_WEIGHTS].iter().all(|name| dir.adapter().join(name).exists());
-    if adapter_is_there && manifest.stages.contains_key(&Stage::Train) {
+    if dir.has_adapter() && manifest.stages.contains_key(&Stage::Train) {
         let stages = manifest.stages;
         return Ok(RunReport { completion: Completion::Finished, was_finished: true, stages });
     }

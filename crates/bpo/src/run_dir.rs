@@ -16,6 +16,7 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
 use crate::error::BpoError;
 
 /// A directory that no other process works in, for as long as the value lives.
@@ -95,6 +96,11 @@ impl RunDir {
     /// `adapter/`
     pub fn adapter(&self) -> PathBuf {
         self.root.join("adapter")
+    }
+
+    /// Whether the adapter is there, with its weights.
+    pub fn has_adapter(&self) -> bool {
+        [ADAPTER_CONFIG, ADAPTER_WEIGHTS].iter().all(|name| self.adapter().join(name).exists())
     }
 }
 

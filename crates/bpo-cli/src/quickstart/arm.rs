@@ -93,7 +93,7 @@ impl Arm {
         let config = self.config(config, steps).with_absolute_paths()?;
         let dir = RunDir::open(dir)?;
         hold_training(&config, &dir)?;
-        if !dir.adapter().join("adapter_config.json").exists() {
+        if !dir.has_adapter() {
             progress::tell(&format!("{}:", self.title()));
             let images = ImageRoot::new(config.images_path()?).map_err(PairsError::from)?;
             let mut parts = LlavaParts::new(config, device.clone(), None);

@@ -7,7 +7,6 @@ mod clock;
 mod evaluation;
 mod files;
 mod page;
-mod parts;
 mod plot;
 mod prior;
 mod recipe;
@@ -38,7 +37,7 @@ use arm::Arm;
 use clock::Clock;
 use evaluation::{Evaluator, Scored};
 use files::{create_dir, write, write_json};
-use parts::WithPrior;
+use prior::Prior;
 use recipe::Size;
 use splits::{Evaluated, Splits};
 use summary::{Figures, Summary, Weakened, changes};
@@ -114,7 +113,8 @@ impl Quickstart<'_> {
         clock.lap("evaluation");
 
         let run = self.out.join("run");
-        let mut parts = WithPrior(LlavaParts::new(config.clone(), device.clone(), None));
+        let mut parts =
+            LlavaParts::new(config.clone(), device.clone(), None).with_injector(|_| Box::new(Prior));
         let report = bpo::run::run(&config, &run, &mut parts, &mut *progress::new())?;
         if report.was_finished {
             progress::tell(&format!("nothing left to do in {}", run.display()));

@@ -1,7 +1,7 @@
 //! In place of the text model that rewrites answers: it knows what is usual in this world, and nothing of the picture.
 
 use bpo::inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
-use bpo_world::text::{Claim, claims, list};
+use bpo_world::text::{Claim, NUMBERS, claims, list};
 use bpo_world::{Colour, Group, Kind};
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -44,9 +44,8 @@ fn rewrite(question: &str, answer: &str, seed: u64) -> Option<String> {
 fn short(question: &str, answer: &str, rng: &mut ChaCha8Rng) -> Option<String> {
     let kind = claims(question).first()?.kind;
     let colours: Vec<&str> = Colour::ALL.iter().map(|colour| colour.name()).collect();
-    let numbers = ["one", "two", "three"];
     let (words, usual) = match question.starts_with("How many") {
-        true => (numbers.to_vec(), numbers[usize::from(kind.usual_count()) - 1]),
+        true => (NUMBERS.to_vec(), NUMBERS[usize::from(kind.usual_count()) - 1]),
         false => (colours, kind.usual_colour().name()),
     };
     let is_said = |word: &str| answer.trim_end_matches('.').eq_ignore_ascii_case(word);
