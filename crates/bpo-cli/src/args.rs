@@ -156,7 +156,7 @@ fn noise(step: &str) -> Result<Distortion, bpo::distort::DistortError> {
 /// `bpo quickstart`
 #[derive(Debug, Args)]
 pub struct QuickstartArgs {
-    /// Directory of the run; what is finished in it is not done again
+    /// Directory of the run; what was made and trained in it is not made again, the models are asked again
     #[arg(long, value_name = "DIR", default_value = "target/quickstart")]
     pub out: PathBuf,
     /// flex, libtorch, libtorch:cuda:N, cuda, cuda:N or wgpu [default: flex]
@@ -168,8 +168,8 @@ pub struct QuickstartArgs {
     /// Another base model of this world, as the example `world_model` makes them
     #[arg(long, value_name = "DIR")]
     pub base: Option<PathBuf>,
-    /// Part of the images, to try it
-    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = part)]
+    /// Part of the images, to try it: too little is trained then to show an effect
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = part, allow_negative_numbers = true)]
     pub scale: f64,
     /// Evaluate on the validation splits: for those who change the recipe
     #[arg(long)]
@@ -179,7 +179,7 @@ pub struct QuickstartArgs {
     pub ablation: bool,
     /// Runs of the ablation, with seeds from --seed on
     #[arg(long, value_name = "N", default_value_t = 3, requires = "ablation",
-          value_parser = clap::value_parser!(u64).range(1..))]
+          value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub seeds: u64,
 }
 

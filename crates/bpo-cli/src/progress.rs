@@ -46,6 +46,9 @@ fn tell_there(stage: Stage, done: usize, total: usize) {
 }
 
 fn figures(metrics: &StepMetrics) -> String {
+    if metrics.rewards_margins.is_nan() {
+        return format!("loss {:.4}", metrics.loss);
+    }
     format!(
         "loss {:.4}, margin {:+.4}, accuracy {:.2}",
         metrics.loss, metrics.rewards_margins, metrics.rewards_accuracies
@@ -66,7 +69,7 @@ impl Bar {
     }
 
     /// One more is done.
-    pub fn advance(&mut self) {
+    pub fn advance(&self) {
         self.bar.iter().for_each(|bar| bar.inc(1));
     }
 

@@ -155,7 +155,7 @@ fn other_files_that_are_missing_or_broken_are_named() {
     run_spoilt(|model| fs::remove_file(model.join("model.safetensors")).unwrap())
         .fails_naming(&["no weights found", "model.safetensors"]);
     run_spoilt(|model| fs::remove_dir_all(model).unwrap())
-        .fails_naming(&["`model.path` (--model) must be a local Hugging Face directory"]);
+        .fails_naming(&["the model must be a local Hugging Face directory"]);
 }
 
 #[test]

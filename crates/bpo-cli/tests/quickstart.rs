@@ -85,5 +85,15 @@ fn another_recipe_is_not_mixed_in() {
     .unwrap();
     bpo(arguments!["quickstart", "--scale", "0.04", "--out", &out])
         .fails_naming(&["manifest.json is missing"]);
+    // what another run needs is not touched, and not asked about first
+    let before = fs::read(out.join("world/train.json")).unwrap();
+    bpo(arguments!["quickstart", "--scale", "0.04", "--seed", "7", "--out", &out])
+        .fails_naming(&["`seed` was 42 and is now 7"]);
+    bpo(arguments!["quickstart", "--scale", "0.05", "--out", &out])
+        .fails_naming(&["`images to train on` was 41"]);
+    assert_eq!(fs::read(out.join("world/train.json")).unwrap(), before);
+    bpo(arguments!["quickstart", "--base", dir.path(), "--out", dir.path().join("other")])
+        .fails_naming(&["tokenizer.json"]);
+    assert!(!dir.path().join("other").exists());
     bpo(arguments!["quickstart", "--scale", "0"]).code.filter(|code| *code == 2).unwrap();
 }

@@ -119,6 +119,12 @@ fn questions_are_answered_in_their_order() {
     assert!(answers.iter().all(|answer| answer["tokens"].as_u64().unwrap() <= 5));
     assert_eq!(generate().succeeds().lines(), answers);
 
+    // POPE's own form
+    let pope =
+        first.replace("\"id\"", "\"question_id\"").replace("\"prompt\"", "\"label\": \"no\", \"text\"");
+    fs::write(&file, pope + &question("coins.jpg")).unwrap();
+    assert_eq!(generate().succeeds().lines(), answers);
+
     fs::write(&file, first.replace('7', "1") + &question("coins.jpg")).unwrap();
     generate().fails_naming(&["\"1\""]);
     fs::write(&file, first + &question("unicorn.jpg")).unwrap();

@@ -21,10 +21,17 @@ impl Figures {
         self.losses.iter().all(|loss| loss.is_finite())
     }
 
+    /// Nothing was compared: there are no rewards, and nothing of rejected completions.
+    pub(crate) fn forget_comparison(&mut self) {
+        for column in [&mut self.chosen_rewards, &mut self.rejected_rewards, &mut self.rejected_logps] {
+            column.fill(f64::NAN);
+        }
+    }
+
     /// The metrics that follow from the pairs; those of the step are for the caller to fill in.
     pub(crate) fn metrics(&self) -> StepMetrics {
         let margins: Vec<f64> = self.margins().collect();
-        let higher = margins.iter().filter(|&&margin| margin > 0.0).count();
+        let higher: Vec<f64> = margins.iter().map(|&margin| is_positive(margin)).collect();
         StepMetrics {
             step: 0,
             epoch: 0.0,
@@ -33,7 +40,7 @@ impl Figures {
             learning_rate: 0.0,
             rewards_chosen: mean(&self.chosen_rewards),
             rewards_rejected: mean(&self.rejected_rewards),
-            rewards_accuracies: higher as f64 / margins.len() as f64,
+            rewards_accuracies: mean(&higher),
             rewards_margins: mean(&margins),
             logps_chosen: mean(&self.chosen_logps),
             logps_rejected: mean(&self.rejected_logps),
@@ -65,6 +72,11 @@ impl Figures {
     fn margins(&self) -> impl Iterator<Item = f64> {
         self.chosen_rewards.iter().zip(&self.rejected_rewards).map(|(chosen, rejected)| chosen - rejected)
     }
+}
+
+/// 1 for what is above 0, else 0; not-a-number stays one.
+fn is_positive(value: f64) -> f64 {
+    if value.is_nan() { value } else { f64::from(u8::from(value > 0.0)) }
 }
 
 fn mean(values: &[f64]) -> f64 {

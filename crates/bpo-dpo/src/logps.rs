@@ -46,7 +46,8 @@ pub struct PairLengths {
 }
 
 impl PairLogps {
-    /// Sums without lengths, for the losses that need none. Both `[pairs]`.
+    /// Sums without lengths, for the losses that need none: [`Loss::Sft`](crate::loss::Loss::Sft) panics without them. Both
+    /// `[pairs]`.
     pub fn new(chosen: Tensor<1>, rejected: Tensor<1>) -> Self {
         Self { chosen, rejected, lengths: None }
     }

@@ -10,7 +10,8 @@ use crate::error::DpoError;
 
 /// Figures of one optimizer step: a line of `metrics.jsonl`.
 ///
-/// Figures that are not finite are written as `null` and read as not-a-number.
+/// Figures that are not finite are written as `null` and read as not-a-number. So are rewards and what is of rejected
+/// completions where the [loss compares](crate::loss::Loss::compares) nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -34,7 +35,7 @@ pub struct StepMetrics {
     #[serde(rename = "rewards/rejected", deserialize_with = "nan_if_null")]
     pub rewards_rejected: f64,
     /// Part of the pairs whose chosen completion has the higher reward.
-    #[serde(rename = "rewards/accuracies")]
+    #[serde(rename = "rewards/accuracies", deserialize_with = "nan_if_null")]
     pub rewards_accuracies: f64,
     /// Mean difference of the rewards.
     #[serde(rename = "rewards/margins", deserialize_with = "nan_if_null")]

@@ -91,6 +91,18 @@ pub struct GroupBatch {
 impl GroupBatch {
     /// Groups pairs. Pairs keep their order, questions the one of their first pair.
     pub fn new<'a>(pairs: impl IntoIterator<Item = &'a PreferencePair>) -> Self {
+        Self::of(pairs, |pair| &pair.rejected)
+    }
+
+    /// The chosen completions alone, for a loss that compares nothing: both rows of a pair are that of its chosen one.
+    pub fn chosen<'a>(pairs: impl IntoIterator<Item = &'a PreferencePair>) -> Self {
+        Self::of(pairs, |pair| &pair.chosen)
+    }
+
+    fn of<'a>(
+        pairs: impl IntoIterator<Item = &'a PreferencePair>,
+        other: impl Fn(&'a PreferencePair) -> &'a str,
+    ) -> Self {
         let mut groups: Vec<Group> = Vec::new();
         let mut known = HashMap::new();
         let mut places = Vec::new();
@@ -105,7 +117,7 @@ impl GroupBatch {
                 groups.len() - 1
             });
             let completions = &mut groups[index].completions;
-            places.push((index, position(completions, &pair.chosen), position(completions, &pair.rejected)));
+            places.push((index, position(completions, &pair.chosen), position(completions, other(pair))));
         }
         let mut first_rows = Vec::with_capacity(groups.len());
         let mut next = 0;

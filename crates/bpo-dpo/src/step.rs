@@ -53,7 +53,9 @@ where
         let finite = grad_norm.is_finite() && figures.is_finite();
         if finite {
             if state.untouched {
-                figures.check_untouched(self.config, pairs)?;
+                if self.config.loss.compares() {
+                    figures.check_untouched(self.config, pairs)?;
+                }
                 state.untouched = false;
             }
             state.policy = state.optimizer.step(state.policy, gradients, factor);
@@ -91,7 +93,11 @@ where
     let mut figures = Figures::default();
     for part in pairs.chunks(config.batch_size) {
         let ids = || part.iter().map(|pair| pair.id.clone()).collect::<Vec<_>>();
-        let batch = GroupBatch::new(part.iter().copied());
+        let compares = config.loss.compares();
+        let batch = match compares {
+            true => GroupBatch::new(part.iter().copied()),
+            false => GroupBatch::chosen(part.iter().copied()),
+        };
         let inputs = collate
             .collate(&batch.groups)
             .map_err(|error| DpoError::Collate { pairs: ids(), source: Box::new(error) })?;
@@ -104,8 +110,9 @@ where
                 _ => Ok(PairLogps::of_tokens(&tokens, &batch.rows)),
             }
         };
-        let constant = logps(reference, Adapters::Off)?.inner();
+        let constant = if compares { Some(logps(reference, Adapters::Off)?.inner()) } else { None };
         let trained = logps(policy, Adapters::On)?;
+        let constant = constant.unwrap_or_else(|| trained.clone().inner());
         let output = config.loss.forward(&trained, &constant, config.beta);
         if !output.losses.is_autodiff() || !output.losses.is_tracked() {
             return Err(DpoError::Untracked { pairs: ids() });
@@ -126,6 +133,9 @@ where
         let values = read(Tensor::cat(tensors, 0), "the figures of a step")?;
         for (column, values) in columns.into_iter().zip(values.chunks(part.len())) {
             column.extend_from_slice(values);
+        }
+        if !compares {
+            figures.forget_comparison();
         }
     }
     Ok((gradients.grads(), figures))

@@ -198,7 +198,7 @@ pub enum BpoError {
         set_aside: ReasonCounts,
     },
     /// No directory is where the checkpoint should be.
-    #[error("`model.path` (--model) must be a local Hugging Face directory; {} is none", path.display())]
+    #[error("the model must be a local Hugging Face directory; {} is none", path.display())]
     NoCheckpoint {
         /// The path.
         path: PathBuf,

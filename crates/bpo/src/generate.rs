@@ -17,12 +17,13 @@ use serde::{Deserialize, Serialize};
 use crate::error::{BpoError, chain};
 use crate::stages::StageOutcome;
 
-/// A question about an image, as files have it.
+/// A question about an image, as files have it; POPE's `question_id` and `text` are taken for `id` and `prompt`, and its
+/// `label` is passed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Question {
     /// Of the answer too; its place in the file, counted from 0, where it is not given.
-    #[serde(default)]
+    #[serde(default, alias = "question_id")]
     pub id: Option<Id>,
     /// Path of the image, relative to the image root.
     pub image: String,
@@ -30,13 +31,16 @@ pub struct Question {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Turn>,
     /// The question, with or without `<image>`.
+    #[serde(alias = "text")]
     pub prompt: String,
+    #[serde(default, rename = "label", skip_serializing)]
+    _label: Option<serde_json::Value>,
 }
 
 impl Question {
     /// A question without turns before it; its id is its place.
     pub fn new(image: impl Into<String>, prompt: impl Into<String>) -> Self {
-        Self { id: None, image: image.into(), history: Vec::new(), prompt: prompt.into() }
+        Self { id: None, image: image.into(), history: Vec::new(), prompt: prompt.into(), _label: None }
     }
 
     /// Its id, if it is the question at `place`.

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bpo::BpoError;
+use bpo::pairs::manifest::Fingerprint;
 
 use super::files::{create_dir, write as write_file};
 
@@ -22,6 +23,12 @@ const FILES: &[(&str, &[u8])] = files![
     "tokenizer.json",
     "tokenizer_config.json",
 ];
+
+/// Fingerprint of the checkpoint.
+pub fn fingerprint() -> String {
+    let files: Vec<u8> = FILES.iter().flat_map(|(name, bytes)| [name.as_bytes(), bytes].concat()).collect();
+    Fingerprint::of(files).to_string()
+}
 
 /// Writes the checkpoint into a directory, which it gives back, in the form that any program for Hugging Face checkpoints reads.
 ///

@@ -8,14 +8,17 @@ use bpo::eval::{ChairItem, Estimate};
 use bpo::pairs::format::jsonl::JsonLines;
 use minijinja::{AutoEscape, Environment, Value, context};
 
-use super::Model;
 use super::plot::{Line, chart};
 use super::splits::Splits;
 use super::summary::Summary;
+use super::{Model, PEERS};
 
 const TEMPLATE: &str = include_str!("page.html.jinja");
 /// Pictures shown: the first ones of the split, whatever is said about them.
 const SHOWN: usize = 24;
+
+/// Steps that a point of a curve is the mean of.
+const SMOOTHED: usize = 8;
 
 /// A row of the table of figures.
 const ROWS: [(&str, &str); 9] = [
@@ -52,7 +55,8 @@ pub fn page(summary: &Summary, models: &[Model], splits: &Splits) -> Result<Stri
                     context! { label, cells => cells.collect::<Vec<_>>() }
                 })
                 .collect();
-            let changes = models.iter().filter_map(|model| {
+            let peers = models.iter().filter(|model| PEERS.contains(&model.name));
+            let changes = peers.filter_map(|model| {
                 let change = split.change.get(model.name)?;
                 Some(context! { to => model.title, change => percent(*change)? })
             });
@@ -64,7 +68,8 @@ pub fn page(summary: &Summary, models: &[Model], splits: &Splits) -> Result<Stri
     let seconds: Vec<String> =
         seconds.iter().map(|(what, seconds)| format!("{what} {seconds:.0} s")).collect();
     let context = context! {
-        seed, pairs, steps, columns, splits => parts,
+        seed, pairs, steps, columns, splits => parts, smoothed => SMOOTHED,
+        lead => lead(summary, splits),
         weakened => context! {
             distortion => weakened.distortion.clone(), answers => weakened.answers,
             alpha_bar => share(Some(weakened.alpha_bar)),
@@ -78,6 +83,13 @@ pub fn page(summary: &Summary, models: &[Model], splits: &Splits) -> Result<Stri
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     let page = environment.render_str(TEMPLATE, context);
     Ok(page.expect("the template is part of the program, and tested"))
+}
+
+/// CHAIR_i on the counter-world of the models that matter most; none where a model named nothing.
+fn lead(summary: &Summary, splits: &Splits) -> Option<Value> {
+    let models = &summary.splits[splits.evaluation[0].name].models;
+    let chair = |name: &str| Some(format!("{:.1}", 100.0 * models.get(name)?.get("chair_i").value?));
+    Some(context! { before => chair("before")?, sft => chair("sft")?, after => chair("after")? })
 }
 
 fn cell(figure: &str, estimate: Estimate) -> Value {
@@ -112,13 +124,25 @@ fn charts(models: &[Model]) -> Result<Vec<Value>, BpoError> {
     let chart = |(id, title, figure): (&str, &str, Figure)| {
         let line = |(name, steps): &(&'static str, Vec<StepMetrics>)| Line {
             name,
-            values: steps.iter().map(figure).collect(),
+            values: smooth(&steps.iter().map(figure).collect::<Vec<_>>()),
         };
         let lines: Vec<Line<'_>> = trained.iter().map(line).collect();
-        let names: Vec<&str> = lines.iter().map(|line| line.name).collect();
+        let drawn = lines.iter().enumerate().filter(|(_, line)| line.is_drawn());
+        let names = drawn.map(|(number, line)| context! { number, name => line.name });
+        let names: Vec<Value> = names.collect();
         context! { title, names, svg => Value::from_safe_string(chart(id, title, &lines)) }
     };
     Ok(figures.into_iter().map(chart).collect())
+}
+
+/// The mean over each step and up to as many before it as make [`SMOOTHED`].
+fn smooth(values: &[f64]) -> Vec<f64> {
+    let mean = |end: usize| {
+        let window = &values[(end + 1).saturating_sub(SMOOTHED)..=end];
+        let known: Vec<f64> = window.iter().copied().filter(|value| value.is_finite()).collect();
+        known.iter().sum::<f64>() / known.len() as f64
+    };
+    (0..values.len()).map(mean).collect()
 }
 
 fn gallery(models: &[Model], splits: &Splits) -> Result<Vec<Value>, BpoError> {

@@ -7,7 +7,8 @@ const HEIGHT: f64 = 220.0;
 /// Room for the numbers at the left and below.
 const LEFT: f64 = 44.0;
 const BELOW: f64 = 24.0;
-const RULES: usize = 4;
+/// Most rules, less one.
+const RULES: usize = 5;
 
 /// One line of a chart.
 #[derive(Clone, Debug)]
@@ -16,6 +17,13 @@ pub struct Line<'a> {
     pub name: &'a str,
     /// A value a step, from step 1.
     pub values: Vec<f64>,
+}
+
+impl Line<'_> {
+    /// Whether there is anything to draw: a loss that compares nothing has no margins.
+    pub fn is_drawn(&self) -> bool {
+        self.values.iter().any(|value| value.is_finite())
+    }
 }
 
 /// A chart of values over steps, with a text for those who do not see it.
@@ -35,14 +43,13 @@ pub fn chart(id: &str, title: &str, lines: &[Line<'_>]) -> String {
         describe(lines)
     );
     let mut put = |text: std::fmt::Arguments<'_>| svg.write_fmt(text).expect("a string takes all");
-    for rule in 0..=RULES {
-        let value = low + (high - low) * rule as f64 / RULES as f64;
+    for value in ticks(low, high) {
         let (at, right) = (y(value), WIDTH - 8.0);
         put(format_args!(
             "<line class=\"rule\" x1=\"{LEFT}\" y1=\"{at:.1}\" x2=\"{right}\" y2=\"{at:.1}\"/>"
         ));
         put(format_args!(
-            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{value:.2}</text>",
+            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{value}</text>",
             LEFT - 6.0,
             at + 4.0
         ));
@@ -54,7 +61,7 @@ pub fn chart(id: &str, title: &str, lines: &[Line<'_>]) -> String {
             HEIGHT - 6.0
         ));
     }
-    for (number, line) in lines.iter().enumerate() {
+    for (number, line) in lines.iter().enumerate().filter(|(_, line)| line.is_drawn()) {
         let values = line.values.iter().enumerate().filter(|(_, value)| value.is_finite());
         let points: Vec<String> =
             values.map(|(step, value)| format!("{:.1},{:.1}", x(step), y(*value))).collect();
@@ -64,8 +71,20 @@ pub fn chart(id: &str, title: &str, lines: &[Line<'_>]) -> String {
     svg
 }
 
+/// A few round numbers from `low` to `high`.
+fn ticks(low: f64, high: f64) -> Vec<f64> {
+    let rough = (high - low) / RULES as f64;
+    let ten = 10f64.powf(rough.log10().floor());
+    let step =
+        [1.0, 2.0, 5.0, 10.0].into_iter().map(|by| by * ten).find(|step| *step >= rough).unwrap_or(rough);
+    let (first, last) = ((low / step).ceil() as i64, (high / step).floor() as i64);
+    // a decimal's nearest number, so that it prints as one
+    let round = |value: f64| format!("{value:.6}").parse().unwrap_or(value);
+    (first..=last).map(|number| round(number as f64 * step)).collect()
+}
+
 fn describe(lines: &[Line<'_>]) -> String {
-    let ends = lines.iter().filter_map(|line| {
+    let ends = lines.iter().filter(|line| line.is_drawn()).filter_map(|line| {
         let (first, last) = line.values.first().zip(line.values.last())?;
         Some(format!("{}: from {first:.2} to {last:.2} in {} steps", line.name, line.values.len()))
     });

@@ -26,11 +26,18 @@ pub struct Size {
     pub evaluation: u64,
 }
 
+const WHOLE: Size = Size { train: 1024, evaluation: 250 };
+
 impl Size {
     /// A part of the whole demonstration.
     pub fn scaled(part: f64) -> Self {
         let scaled = |whole: f64| (whole * part).ceil().max(8.0) as u64;
-        Self { train: scaled(1024.0), evaluation: scaled(250.0) }
+        Self { train: scaled(WHOLE.train as f64), evaluation: scaled(WHOLE.evaluation as f64) }
+    }
+
+    /// Whether it is less than the whole demonstration.
+    pub fn is_part(self) -> bool {
+        self.train < WHOLE.train
     }
 }
 

@@ -1,7 +1,7 @@
 //! Preference losses: pure functions of log-probabilities.
 //!
 //! Each loss has a file with its equation; [`Loss`] selects one. To add a loss: a file with a function from two
-//! [`PairLogps`] to a [`LossOutput`], a variant here, and its rows of the golden table in `tests/loss.rs`.
+//! [`PairLogps`] to a [`LossOutput`], a variant here, and its rows of the golden table in `tests/suite/loss.rs`.
 
 mod sft;
 mod sigmoid;
@@ -72,6 +72,15 @@ impl Loss {
         }
     }
 
+    /// Whether the loss depends on the rejected completions and on the reference. If not, the trainer computes neither.
+    pub fn compares(&self) -> bool {
+        match self {
+            Self::Sigmoid { .. } => true,
+            Self::Sft => false,
+            Self::Sum { terms } => terms.iter().any(|term| term.loss.compares()),
+        }
+    }
+
     /// The loss of a pair while the policy still equals its reference; `None` if it depends on the pair.
     pub fn at_reference(&self) -> Option<f64> {
         match self {
@@ -83,7 +92,8 @@ impl Loss {
         }
     }
 
-    /// The sigmoid loss with a term of weight `weight` that keeps the chosen answers likely.
+    /// The sigmoid loss with a term of weight `weight` that keeps the chosen answers likely. It needs
+    /// [`lengths`](PairLogps::lengths).
     pub fn sigmoid_with_sft(weight: f64) -> Self {
         Self::Sum {
             terms: vec![Term { weight: 1.0, loss: Self::default() }, Term { weight, loss: Self::Sft }],

@@ -4,6 +4,7 @@ use bpo_dpo::DpoConfig;
 use bpo_dpo::Trainer;
 use bpo_dpo::error::DpoError;
 use bpo_dpo::logps::PairLogps;
+use bpo_dpo::loss::{Loss, Term};
 use bpo_dpo::metrics::{MetricsLog, StepMetrics};
 use bpo_dpo::observer::{Control, Observer, RunPlan};
 use bpo_dpo::order::GroupBatch;
@@ -93,6 +94,29 @@ fn sharing_a_prompt_changes_nothing() {
         assert!((values(alone.chosen)[0] - chosen[index]).abs() < 1e-5);
         assert!((values(alone.rejected)[0] - rejected[index]).abs() < 1e-5);
     }
+}
+
+/// A loss that compares nothing does without the reference and the rejected completions, and trains the same.
+#[test]
+fn what_a_loss_does_not_need_changes_nothing() {
+    let run = |loss| train(config().with_epochs(3).with_loss(loss), &pairs()).expect("trained");
+    let term = |weight, loss| Term { weight, loss };
+    let all = Loss::Sum { terms: vec![term(1.0, Loss::Sft), term(0.0, Loss::default())] };
+    assert!(all.compares() && !Loss::Sft.compares());
+    let ((expected, _, whole), (found, _, alone)) = (run(all), run(Loss::Sft));
+    let near = |found: f64, expected: f64| {
+        assert!((found - expected).abs() < 1e-5 * expected.abs().max(0.1), "{found}, expected {expected}");
+    };
+    for (alone, whole) in alone.iter().zip(&whole) {
+        near(alone.loss, whole.loss);
+        near(alone.grad_norm, whole.grad_norm);
+        near(alone.logps_chosen, whole.logps_chosen);
+        let none =
+            [alone.rewards_chosen, alone.rewards_rejected, alone.rewards_margins, alone.rewards_accuracies];
+        assert!(none.iter().all(|figure| figure.is_nan()) && alone.logps_rejected.is_nan(), "{alone:?}");
+    }
+    let weights = |toy: &Toy| values(toy.head.lora_b.val().flatten::<1>(0, 1));
+    weights(&found).into_iter().zip(weights(&expected)).for_each(|(found, expected)| near(found, expected));
 }
 
 #[test]

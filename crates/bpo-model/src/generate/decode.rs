@@ -104,12 +104,13 @@ impl Llava {
         adapters: Adapters,
     ) -> Result<Vec<Vec<f32>>, ModelError> {
         let (device, dtype, rows) = (self.device(), self.dtype(), prompts.len());
-        let pixels: Vec<_> = prompts.iter().filter_map(|prompt| prompt.pixels.as_ref()).collect();
+        let mut pixels = Vec::new();
+        let image_of_row: Vec<_> = prompts
+            .iter()
+            .map(|prompt| prompt.pixels.as_ref().map(|image| place_of(image, &mut pixels)))
+            .collect();
         let features =
             pixel_tensor(&pixels, &device).map(|pixels| self.project(self.encode_images(pixels), adapters));
-        let mut image = 0..;
-        let image_of_row: Vec<_> =
-            prompts.iter().map(|prompt| prompt.pixels.as_ref().and_then(|_| image.next())).collect();
         let padded: Vec<_> = prompts
             .iter()
             .map(|prompt| {
@@ -149,6 +150,14 @@ impl Llava {
         cache.advance(1);
         rows_of(self.head(hidden.squeeze_dim::<2>(1)))
     }
+}
+
+/// Where an image is, after it was added if it was not there: several questions about one encode it once.
+fn place_of<'a>(image: &'a PixelValues, images: &mut Vec<&'a PixelValues>) -> usize {
+    images.iter().position(|known| *known == image).unwrap_or_else(|| {
+        images.push(image);
+        images.len() - 1
+    })
 }
 
 /// `[rows, vocab]` on the host.

@@ -3,5 +3,6 @@
 mod decode;
 mod sampling;
 
+pub use bpo_inject::{FinishReason, Sampling};
 pub use decode::{Continuation, Prompt};
 pub use sampling::Sampler;

@@ -194,7 +194,7 @@ pub(super) fn run(
     }
     let summary = StageSummary::of(store)?;
     if summary.set_aside.total() > 0 {
-        tracing::warn!(%stage, set_aside = %summary.set_aside, "samples without an answer");
+        tracing::info!(%stage, set_aside = %summary.set_aside, "samples without an answer");
     }
     Ok(summary)
 }
