@@ -9,6 +9,7 @@ use bpo::pairs::format::jsonl::JsonLines;
 use minijinja::{AutoEscape, Environment, Value, context};
 
 use super::plot::{Line, chart};
+use super::recipe::SFT_WEIGHT;
 use super::splits::Splits;
 use super::summary::Summary;
 use super::{Model, PEERS};
@@ -68,7 +69,7 @@ pub fn page(summary: &Summary, models: &[Model], splits: &Splits) -> Result<Stri
     let seconds: Vec<String> =
         seconds.iter().map(|(what, seconds)| format!("{what} {seconds:.0} s")).collect();
     let context = context! {
-        seed, pairs, steps, columns, splits => parts, smoothed => SMOOTHED,
+        seed, pairs, steps, columns, splits => parts, smoothed => SMOOTHED, weight => SFT_WEIGHT,
         lead => lead(summary, splits),
         weakened => context! {
             distortion => weakened.distortion.clone(), answers => weakened.answers,
