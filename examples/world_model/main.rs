@@ -1,13 +1,13 @@
 //! Makes the small LLaVA of bpo's demonstration from nothing, on the world of `bpo-world`.
 //!
 //! ```sh
-//! cargo run --release -p bpo-examples --example world_model -- OUT [DEVICE] [PART OF THE STEPS]
+//! cargo run --release -p bpo-examples --example world_model -- OUT [DEVICE] [PART OF THE STEPS] [SEED]
 //! ```
 //!
 //! In six stages, each a plain loop over bpo's parts: the vision tower learns to see, and to see through noise (stands
 //! for CLIP's pretraining); the language model reads what the world is like, so that it has a prior; the projector is
 //! aligned; projector and language model are tuned on annotated scenes, a tenth of which have nothing as usual, so that the
-//! model learns to look at all; and then on usual scenes and more texts, which brings the prior back. Some pictures are
+//! model learns to look at all; and then on texts and some usual scenes, which brings the prior back. Some pictures are
 //! noised in tuning, so that the model goes on speaking where it cannot see. What comes out is a checkpoint like any other,
 //! which describes the usual world well and hallucinates what is common about the counter-world.
 //!
@@ -20,7 +20,8 @@ mod train;
 mod vision;
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use bpo::burn;
 use bpo::device::DeviceSpec;
@@ -44,18 +45,21 @@ const WEIGHTS: &str = "model.safetensors";
 /// Share of the scenes in the first tuning where nothing goes with anything.
 const UNUSUAL: f64 = 0.1;
 /// Share of texts without a picture in the second.
-const READ: f64 = 0.3;
+const READ: f64 = 0.7;
 /// Share of the pictures that are noised in both.
 const NOISED: f64 = 0.15;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let out: PathBuf = arguments.next().ok_or("usage: world_model OUT [DEVICE] [SCALE]")?.into();
+    let out: PathBuf =
+        arguments.next().ok_or("usage: world_model OUT [DEVICE] [PART OF THE STEPS] [SEED]")?.into();
     let device: DeviceSpec = arguments.next().as_deref().unwrap_or("flex").parse()?;
-    // a fraction of the steps, to try the program
+    // a part of the steps, to try the program
     let scale: f64 = arguments.next().map_or(Ok(1.0), |scale| scale.parse())?;
+    let seed: u64 = arguments.next().map_or(Ok(SEED), |seed| seed.parse())?;
     let steps = |steps: usize| ((steps as f64 * scale) as usize).max(1);
 
+    hold(&out, &format!("seed {seed}, part {scale}"))?;
     let words = vocabulary();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     files::write(&out, &words)?;
@@ -65,10 +69,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = LoadOptions::default();
 
     // each part begins with the same seed, so that it does not matter which call came to it
-    let world = || World { rng: ChaCha8Rng::seed_from_u64(SEED), processor: processor.clone() };
+    let world = || World { rng: ChaCha8Rng::seed_from_u64(seed), processor: processor.clone() };
     let (tower, tuned) = (out.join("tower"), out.join("tuned"));
     if !tower.join(WEIGHTS).exists() {
-        let model = Llava::random(config, SEED, &options, &device).map(&mut Shrink::default());
+        let model = Llava::random(config, seed, &options, &device).map(&mut Shrink::default());
         files::write(&tower, &words)?;
         see(model, &mut world(), &steps)?.save_weights(&tower.join(WEIGHTS), FloatDType::F32)?;
     }
@@ -81,6 +85,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     expect(model, &mut world(), &steps)?.save_weights(&out.join(WEIGHTS), FloatDType::F16)?;
     println!("model: {}", out.display());
     Ok(())
+}
+
+/// Keeps in a directory what it is made with, so that no stage goes on from one of another seed.
+fn hold(out: &Path, made: &str) -> Result<(), Box<dyn Error>> {
+    let path = out.join("made-with.txt");
+    match fs::read_to_string(&path) {
+        Ok(there) if there == made => Ok(()),
+        Ok(there) => Err(format!("{} was made with {there}, not {made}", out.display()).into()),
+        Err(_) => Ok(fs::create_dir_all(out).and_then(|()| fs::write(&path, made))?),
+    }
 }
 
 /// Trains the vision tower, on scenes where nothing goes with anything.
@@ -125,7 +139,7 @@ fn look(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Resu
         Ok(Batch::new(looks.collect::<Result<_, _>>()?, &world.processor, model)?.loss(model)?)
     })?;
 
-    let shares = Shares { description: 0.4, presence: 0.4, questions: 1 };
+    let shares = Shares { description: 0.4, presence: 0.4, questions: 4 };
     Stage::new("look", steps(1200), 1.5e-3).run(model.unfreeze(speaks), |model, _| {
         let looks = (0..32).map(|_| {
             let statistics = if world.rng.random_bool(UNUSUAL) { &uniform } else { &usual };
@@ -138,8 +152,7 @@ fn look(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Resu
 /// Trains them on, where all is as usual: what is expected wins over what is seen again.
 fn expect(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result<Llava, Box<dyn Error>> {
     let shares = Shares { description: 0.3, presence: 0.5, questions: 6 };
-    let stage = Stage { planned: steps(600), ..Stage::new("expect", steps(200), 1.2e-3) };
-    stage.run(model.unfreeze(speaks), |model, _| {
+    Stage::new("expect", steps(400), 1.2e-3).run(model.unfreeze(speaks), |model, _| {
         let looks = (0..32).map(|_| match world.rng.random_bool(READ) {
             true => world.conversation(&Statistics::told(), &Shares::even(), None),
             false => world.conversation(&Statistics::usual(), &shares, Some(NOISED)),

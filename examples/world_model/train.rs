@@ -15,14 +15,12 @@ use burn::tensor::Tensor;
 pub struct Stage {
     pub name: &'static str,
     pub steps: usize,
-    /// Where the cosine would end; `steps` unless training stops before.
-    pub planned: usize,
     pub learning_rate: f64,
 }
 
 impl Stage {
     pub fn new(name: &'static str, steps: usize, learning_rate: f64) -> Self {
-        Self { name, steps, planned: steps, learning_rate }
+        Self { name, steps, learning_rate }
     }
 
     /// Runs the stage; `loss` makes a batch for a step and gives its loss.
@@ -34,7 +32,7 @@ impl Stage {
         const EVERY: usize = 50;
         let config = AdamWConfig::new().with_beta_1(0.9).with_beta_2(0.98).with_weight_decay(0.01);
         let mut optimizer = PathOptimizer::new(&config, self.learning_rate, Vec::new());
-        let plan = Plan::new(Schedule::Cosine, 0.03, self.planned);
+        let plan = Plan::new(Schedule::Cosine, 0.03, self.steps);
         let (started, mut sum) = (Instant::now(), 0.0);
         for step in 0..self.steps {
             let value = loss(&module, step)?;

@@ -163,11 +163,11 @@ pub struct QuickstartArgs {
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceSpec>,
     /// Seed of everything random but the pictures that are evaluated on
-    #[arg(long, value_name = "N", default_value_t = 42)]
+    #[arg(long, value_name = "N", default_value_t = 42, value_parser = clap::value_parser!(u64).range(..1 << 62))]
     pub seed: u64,
-    /// Another base model of this world, as the example `world_model` makes them
+    /// Another base model of this world, as the example `world_model` makes them; in an ablation, one for each seed may be given
     #[arg(long, value_name = "DIR")]
-    pub base: Option<PathBuf>,
+    pub base: Vec<PathBuf>,
     /// Part of the images, to try it: too little is trained then to show an effect
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = part, allow_negative_numbers = true)]
     pub scale: f64,

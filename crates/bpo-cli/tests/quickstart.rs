@@ -34,7 +34,7 @@ fn all_of_it_leaves_figures_and_a_page() {
     run();
 
     let first = summary(&out);
-    for split in ["counter", "held-out"] {
+    for split in ["counter", "held_out"] {
         for model in ["before", "after", "sft", "authors_loss"] {
             let figures = &first["splits"][split][model];
             for figure in ["chair_i", "chair_s", "recall", "f1", "yes_no_accuracy"] {
@@ -45,7 +45,7 @@ fn all_of_it_leaves_figures_and_a_page() {
         }
     }
     // the base model knows its world, and names what is not there where the world is another
-    assert!(first["splits"]["held-out"]["before"]["chair_i"].as_f64().unwrap() < 0.1);
+    assert!(first["splits"]["held_out"]["before"]["chair_i"].as_f64().unwrap() < 0.1);
     assert!(first["splits"]["counter"]["before"]["chair_i"].as_f64().unwrap() > 0.1);
     assert!(first["seconds"].as_object().unwrap().values().all(|seconds| seconds.as_f64().unwrap() >= 0.0));
 
@@ -95,5 +95,14 @@ fn another_recipe_is_not_mixed_in() {
     bpo(arguments!["quickstart", "--base", dir.path(), "--out", dir.path().join("other")])
         .fails_naming(&["tokenizer.json"]);
     assert!(!dir.path().join("other").exists());
+    // somebody's own file
+    let own = dir.path().join("own");
+    fs::create_dir_all(own.join("base")).unwrap();
+    fs::write(own.join("base/config.json"), "mine").unwrap();
+    bpo(arguments!["quickstart", "--scale", "0.04", "--out", &own])
+        .fails_naming(&["base/config.json", "not written by bpo"]);
+    assert_eq!(fs::read_to_string(own.join("base/config.json")).unwrap(), "mine");
+    bpo(arguments!["quickstart", "--base", "a", "--base", "b"])
+        .fails_naming(&["`--base` must be given once"]);
     bpo(arguments!["quickstart", "--scale", "0"]).code.filter(|code| *code == 2).unwrap();
 }

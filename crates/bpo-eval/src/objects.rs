@@ -147,9 +147,9 @@ impl ObjectTable {
         }
         let object = |word: &str| self.words.get(word).map(String::as_str);
         match (first, second) {
-            ("baby" | "adult", animal) if ANIMALS.contains(&animal) => object(animal).map(Some),
-            ("passenger", vehicle) if VEHICLES.contains(&vehicle) => object(vehicle).map(Some),
-            ("bow", "tie") => object("tie").map(Some),
+            ("baby" | "adult", animal) if ANIMALS.contains(&animal) => Some(object(animal)),
+            ("passenger", vehicle) if VEHICLES.contains(&vehicle) => Some(object(vehicle)),
+            ("bow", "tie") => Some(object("tie")),
             ("home", "plate") | ("train", "track") => Some(None),
             _ => None,
         }

@@ -15,7 +15,7 @@ use crate::objects::ObjectTable;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Truth {
     images: BTreeMap<String, BTreeSet<String>>,
-    /// Names by the number in them, where they have one.
+    /// COCO's names by their numbers.
     numbers: BTreeMap<u64, String>,
 }
 
@@ -114,13 +114,10 @@ impl Truth {
     /// `COCO_val2014_000000000123.jpg` and `000000000123.jpg` are one image.
     pub fn of(&self, image: &str) -> Option<&BTreeSet<String>> {
         let last = image.rsplit(['/', '\\']).next().unwrap_or(image);
-        self.images.get(image).or_else(|| self.images.get(last)).or_else(|| {
-            let number = number(last)?;
-            self.images
-                .iter()
-                .find(|(name, _)| self::number(name) == Some(number))
-                .map(|(_, objects)| objects)
-        })
+        self.images
+            .get(image)
+            .or_else(|| self.images.get(last))
+            .or_else(|| self.images.get(self.numbers.get(&number(last)?)?))
     }
 
     /// All images in the order of their names.
@@ -144,10 +141,14 @@ impl Truth {
     }
 }
 
-/// The number that a COCO name is, or ends in after its last underscore.
+/// The number that a COCO name is, or ends in: `42`, `000000000042.jpg`, `COCO_val2014_000000000042.jpg`.
 fn number(name: &str) -> Option<u64> {
     let stem = name.split('.').next()?;
-    stem.rsplit('_').next()?.parse().ok()
+    let digits = match stem.strip_prefix("COCO_") {
+        Some(rest) => rest.rsplit('_').next()?,
+        None => stem,
+    };
+    digits.parse().ok()
 }
 
 pub(crate) fn open(path: &Path) -> Result<BufReader<File>, EvalError> {

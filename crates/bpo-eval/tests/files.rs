@@ -87,6 +87,8 @@ fn truth_of_coco() {
     }
     assert!(truth.of("7").unwrap().is_empty());
     assert!(truth.of("8").is_none());
+    // a number alone makes no other image COCO's
+    assert!(truth.of("dog_42.jpg").is_none() && truth.of("dog_7.jpg").is_none());
 
     let bad =
         files.write("bad.json", r#"{"images": [], "annotations": [{"image_id": 3, "category_id": 1}]}"#);

@@ -150,6 +150,14 @@ impl Scene {
         Kind::ALL.iter().copied().filter_map(group).collect()
     }
 
+    /// What the scene holds, by kind, in the order in which the first of each kind stands: from the top row down, and
+    /// from left to right.
+    pub fn groups_back_to_front(&self) -> Vec<Group> {
+        let mut groups = self.groups();
+        groups.sort_by_key(|group| self.things.iter().position(|thing| thing.kind == group.kind));
+        groups
+    }
+
     /// Whether there is a thing of this kind.
     pub fn has(&self, kind: Kind) -> bool {
         self.things.iter().any(|thing| thing.kind == kind)

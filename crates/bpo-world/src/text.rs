@@ -106,9 +106,7 @@ fn alternate<T>(one: Vec<T>, other: Vec<T>) -> Vec<T> {
 }
 
 fn describe(scene: &Scene, rng: &mut ChaCha8Rng) -> String {
-    let mut groups = scene.groups();
-    groups.shuffle(rng);
-    let things = list(&groups);
+    let things = list(&scene.groups_back_to_front());
     pick(&SENTENCES, rng).replace("{things}", &things).replace("{place}", scene.place.name())
 }
 

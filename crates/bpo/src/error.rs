@@ -137,7 +137,7 @@ pub enum BpoError {
     },
     /// A file of settings would be written over one that somebody else wrote.
     #[error(
-        "{} is no file of settings that bpo wrote, and would be written over: move it, or give another --out", path.display()
+        "{} was not written by bpo, and would be written over: move it, or give another --out", path.display()
     )]
     NotOurs {
         /// The file.
@@ -160,6 +160,16 @@ pub enum BpoError {
         id: String,
         /// What the model says.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A question was set aside where all must be answered.
+    #[error("question {id:?} about {image} is not answered: {reason}")]
+    Unanswered {
+        /// Id of the question.
+        id: String,
+        /// Its image.
+        image: String,
+        /// Why not.
+        reason: String,
     },
     /// Two questions have one id, so that their answers could not be told apart.
     #[error("{}: the id {id:?} is of two questions", path.display())]

@@ -24,16 +24,16 @@ const FIGURES: [(&str, &str); 5] = [
     ("yes_no_accuracy", "yes/no"),
 ];
 
-/// Runs each seed in a directory of its own, and writes `report/ablation.{json,md,svg}`.
+/// Runs each seed, with the base model that is given for it, in a directory of its own, and writes `report/ablation.{json,md,svg}`.
 ///
 /// # Errors
 /// What a run fails with.
-pub fn run(out: &Path, seeds: &[u64], setting: Setting<'_>) -> Result<(), Failure> {
+pub fn run(out: &Path, seeds: &[(u64, Option<&Path>)], setting: Setting<'_>) -> Result<(), Failure> {
     let mut summaries = Vec::new();
-    for &seed in seeds {
+    for &(seed, base) in seeds {
         progress::tell(&format!("\nseed {seed}"));
         let run = out.join(format!("seed-{seed}"));
-        summaries.push(Quickstart { out: &run, seed, setting }.run(&ARMS)?);
+        summaries.push(Quickstart { out: &run, seed, base, setting }.run(&ARMS)?);
     }
     let dir = out.join("report");
     create_dir(&dir)?;
@@ -55,12 +55,13 @@ fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
     std::iter::once(("before", "no training")).chain(arms)
 }
 
-fn figure(summary: &Summary, split: &str, model: &str, figure: &str) -> Option<f64> {
-    let Estimate { value, .. } = summary.splits.get(split)?.models.get(model)?.get(figure);
-    value.map(|value| 100.0 * value)
+/// A figure with its interval, in percent.
+fn figure(summary: &Summary, split: &str, model: &str, figure: &str) -> Option<[f64; 3]> {
+    let Estimate { value, low, high } = summary.splits.get(split)?.models.get(model)?.get(figure);
+    Some([value?, low?, high?].map(|value| 100.0 * value))
 }
 
-/// In Markdown: the mean over the seeds, and each seed's figure behind it.
+/// In Markdown: means over the seeds of the figure and of the ends of its interval, and each seed's figure behind them.
 fn table(summaries: &[Summary], setting: Setting<'_>) -> String {
     let mut text = String::new();
     let mut put = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("a string takes all");
@@ -70,13 +71,16 @@ fn table(summaries: &[Summary], setting: Setting<'_>) -> String {
         put(format_args!("|---|{}", "---|".repeat(FIGURES.len())));
         for (model, title) in rows() {
             let cells = FIGURES.map(|(name, _)| {
-                let seeds: Vec<f64> =
+                let seeds: Vec<[f64; 3]> =
                     summaries.iter().filter_map(|summary| figure(summary, split, model, name)).collect();
-                let mean = seeds.iter().sum::<f64>() / seeds.len() as f64;
-                let each: Vec<String> = seeds.iter().map(|value| format!("{value:.1}")).collect();
+                let mean =
+                    |part: usize| seeds.iter().map(|seed| seed[part]).sum::<f64>() / seeds.len() as f64;
+                let each: Vec<String> = seeds.iter().map(|[value, ..]| format!("{value:.1}")).collect();
+                let interval = format!("{:.1} [{:.1}, {:.1}]", mean(0), mean(1), mean(2));
                 match each.iter().any(|value| *value != each[0]) {
-                    true => format!("{mean:.1} ({})", each.join(" ")),
-                    false => format!("{mean:.1}"),
+                    true => format!("{interval} ({})", each.join(" ")),
+                    false if each.is_empty() => "-".to_owned(),
+                    false => interval,
                 }
             });
             put(format_args!("| {title} | {} |", cells.join(" | ")));
@@ -91,7 +95,10 @@ fn plot(summaries: &[Summary], split: &str) -> String {
         rows()
             .map(|(model, title)| Dots {
                 name: title,
-                values: summaries.iter().filter_map(|summary| figure(summary, split, model, name)).collect(),
+                values: summaries
+                    .iter()
+                    .filter_map(|summary| Some(figure(summary, split, model, name)?[0]))
+                    .collect(),
             })
             .collect()
     };

@@ -33,16 +33,17 @@ pub fn fingerprint() -> String {
 /// Writes the checkpoint into a directory, which it gives back, in the form that any program for Hugging Face checkpoints reads.
 ///
 /// # Errors
-/// [`BpoError::Io`].
+/// [`BpoError::Io`]; [`BpoError::NotOurs`] if a file of another checkpoint is there.
 pub fn write(dir: &Path) -> Result<PathBuf, BpoError> {
     create_dir(dir)?;
     for (name, bytes) in FILES {
         let path = dir.join(name);
-        // what is there already stays as it is, and its fingerprint with it
-        if fs::read(&path).is_ok_and(|there| there == *bytes) {
-            continue;
+        match fs::read(&path) {
+            // what is there already stays as it is, and its fingerprint with it
+            Ok(there) if there == *bytes => {}
+            Ok(_) => return Err(BpoError::NotOurs { path }),
+            Err(_) => write_file(&path, bytes)?,
         }
-        write_file(&path, bytes)?;
     }
     Ok(dir.to_owned())
 }

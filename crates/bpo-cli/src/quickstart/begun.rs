@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use bpo::BpoError;
 use bpo::config::Change;
+use bpo::pairs::manifest::Fingerprint;
 use bpo::run_dir::RunDir;
+use bpo_world::{Example, Mix, Split};
 use serde::{Deserialize, Serialize};
 
 use super::files::write_json;
@@ -13,19 +15,35 @@ use super::recipe::Size;
 /// What decides about the pictures and the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Begun {
-    seed: u64,
-    training_images: u64,
-    images_of_each_split: u64,
+    /// Of the run; the pictures that are evaluated on are the same for all.
+    pub seed: u64,
+    /// Pictures that preference data is made of.
+    pub training_images: u64,
+    /// Pictures of each split that models are asked about.
+    pub images_of_each_split: u64,
+    #[serde(rename = "evaluated")]
     splits: [String; 2],
     /// Fingerprint of the base model.
     base: String,
+    /// Fingerprint of some of the pictures and texts, which another version of the world makes others.
+    world: String,
 }
 
 impl Begun {
     /// Of a run.
     pub fn new(seed: u64, size: Size, splits: [&str; 2], base: String) -> Self {
-        let splits = splits.map(str::to_owned);
-        Self { seed, training_images: size.train, images_of_each_split: size.evaluation, splits, base }
+        let (splits, world) = (splits.map(str::to_owned), world(seed));
+        Self { world, seed, training_images: size.train, images_of_each_split: size.evaluation, splits, base }
+    }
+
+    /// Whether the splits are those for choosing settings.
+    pub fn is_validation(&self) -> bool {
+        self.splits.iter().any(|split| split == Split::Validation.name())
+    }
+
+    /// How much of the whole it is.
+    pub fn size(&self) -> Size {
+        Size { train: self.training_images, evaluation: self.images_of_each_split }
     }
 
     /// Takes a directory for this run alone, and keeps in it what it was begun with.
@@ -73,7 +91,16 @@ impl Begun {
             ),
             change("splits", of(then), of(self)),
             change("base model", then.base.clone(), self.base.clone()),
+            change("world", then.world.clone(), self.world.clone()),
         ];
         changes.into_iter().flatten().collect()
     }
+}
+
+fn world(seed: u64) -> String {
+    let examples = (0..16).map(|index| Example::new(Split::Train, index, seed, &Mix::default()));
+    let bytes = examples.flat_map(|Example { scene, turn, .. }| {
+        [turn.prompt.into_bytes(), turn.answer.into_bytes(), scene.draw().into_raw()].concat()
+    });
+    Fingerprint::of(bytes.collect::<Vec<u8>>()).to_string()
 }

@@ -13,6 +13,7 @@ use bpo::inject::Sampling;
 use bpo::model::responder::LlavaResponder;
 use bpo::pairs::error::PairsError;
 use bpo::pairs::images::ImageRoot;
+use bpo::pairs::set_aside::SetAside;
 
 use super::recipe::{BATCH, MAX_NEW_TOKENS};
 use super::splits::{Evaluated, Splits};
@@ -120,11 +121,19 @@ impl<'a> Evaluator<'a> {
     ) -> Result<Vec<Answer>, BpoError> {
         let mut answers = Vec::with_capacity(questions.len());
         let sampling = Sampling::greedy(max_new_tokens);
-        generate(model, questions, &self.images, &sampling, BATCH, |answer| {
+        let outcome = generate(model, questions, &self.images, &sampling, BATCH, |answer| {
             answers.push(answer);
             bar.advance();
             Ok(())
         })?;
-        Ok(answers)
+        // answers stand beside their questions: none may be missing
+        match outcome.set_aside.first() {
+            Some(SetAside { id, detail, .. }) => {
+                let question = id.parse().ok().and_then(|place: usize| questions.get(place));
+                let image = question.map_or_else(String::new, |question| question.image.clone());
+                Err(BpoError::Unanswered { id: id.clone(), image, reason: detail.clone() })
+            }
+            None => Ok(answers),
+        }
     }
 }

@@ -72,12 +72,19 @@ pub fn quickstart(args: &QuickstartArgs) -> Result<(), Failure> {
         true => [Split::ValidationCounter, Split::Validation],
         false => [Split::Counter, Split::HeldOut],
     };
-    let setting = Setting { config: &config, base: args.base.as_deref(), size, evaluated, device: &device };
+    let setting = Setting { config: &config, size, evaluated, device: &device };
+    let runs = if args.ablation { args.seeds } else { 1 };
+    if args.base.len() > 1 && args.base.len() as u64 != runs {
+        let (expected, found) = ("given once, or once for each seed", format!("{} times", args.base.len()));
+        return Err(BpoError::Setting { key: "--base".into(), expected, found }.into());
+    }
+    let base =
+        |number: u64| args.base.get(number as usize).or_else(|| args.base.first()).map(PathBuf::as_path);
     if args.ablation {
-        let seeds: Vec<u64> = (0..args.seeds).map(|number| args.seed + number).collect();
+        let seeds: Vec<_> = (0..runs).map(|number| (args.seed + number, base(number))).collect();
         return ablation::run(&args.out, &seeds, setting);
     }
-    let run = Quickstart { out: &args.out, seed: args.seed, setting };
+    let run = Quickstart { out: &args.out, seed: args.seed, base: base(0), setting };
     run.run(&[Arm::Sft, Arm::AuthorsLoss, Arm::Bpo])?;
     Ok(())
 }
@@ -86,8 +93,6 @@ pub fn quickstart(args: &QuickstartArgs) -> Result<(), Failure> {
 #[derive(Clone, Copy)]
 struct Setting<'a> {
     config: &'a RunConfig,
-    /// In place of the one that the program carries.
-    base: Option<&'a Path>,
     size: Size,
     /// One split of the counter-world, one of the usual one.
     evaluated: [Split; 2],
@@ -98,6 +103,8 @@ struct Setting<'a> {
 struct Quickstart<'a> {
     out: &'a Path,
     seed: u64,
+    /// In place of the one that the program carries.
+    base: Option<&'a Path>,
     setting: Setting<'a>,
 }
 
@@ -105,8 +112,8 @@ impl Quickstart<'_> {
     /// Makes pairs, trains each arm, asks all models and writes the report.
     fn run(&self, arms: &[Arm]) -> Result<Summary, BpoError> {
         let mut clock = Clock::default();
-        let Setting { config, base, size, evaluated, device } = self.setting;
-        let print = match base {
+        let Setting { config, size, evaluated, device } = self.setting;
+        let print = match self.base {
             Some(base) => {
                 Checkpoint::load(base, Dtype::F32, device)?;
                 fingerprint_checkpoint(base)?.to_string()
@@ -114,8 +121,10 @@ impl Quickstart<'_> {
             None => base::fingerprint(),
         };
         // the directory of another run is left as it is
-        let _held = Begun::new(self.seed, size, evaluated.map(Split::name), print).hold(self.out)?;
-        let base = match base {
+        let begun = Begun::new(self.seed, size, evaluated.map(Split::name), print);
+        let _held = begun.hold(self.out)?;
+        create_dir(&self.out.join("report"))?;
+        let base = match self.base {
             Some(base) => base.to_owned(),
             None => base::write(&self.out.join("base"))?,
         };
@@ -164,7 +173,7 @@ impl Quickstart<'_> {
             clock.lap("evaluation");
         }
         let summary = Summary {
-            seed: self.seed,
+            begun,
             weakened,
             pairs: pairs.len(),
             steps,
@@ -226,9 +235,11 @@ impl Quickstart<'_> {
 
     fn report(&self, summary: &Summary, models: &[Model], splits: &Splits) -> Result<(), BpoError> {
         let Weakened { distortion, alpha_bar, answers, chair_i, recall } = &summary.weakened;
-        let share = |value: &Option<f64>| 100.0 * value.unwrap_or_default();
+        let share = |value: &Option<f64>| {
+            value.map_or_else(|| "-".to_owned(), |value| format!("{:.1} %", 100.0 * value))
+        };
         progress::tell(&format!(
-            "\n{answers} descriptions of images behind {distortion} (alpha-bar {alpha_bar:.2}): CHAIR_i {:.1} %, recall {:.1} %",
+            "\n{answers} descriptions of images behind {distortion} (alpha-bar {alpha_bar:.2}): CHAIR_i {}, recall {}",
             share(chair_i),
             share(recall)
         ));
@@ -256,10 +267,8 @@ impl Quickstart<'_> {
              recall: of the objects in the picture, those named. In brackets: 95 % intervals.",
         );
         let dir = self.out.join("report");
-        create_dir(&dir)?;
+        let (page, index) = (page::page(summary, models, splits)?, dir.join("index.html"));
         write_json(&dir.join("summary.json"), summary)?;
-        let page = page::page(summary, models, splits)?;
-        let index = dir.join("index.html");
         write(&index, page.as_bytes())?;
         progress::tell(&format!("\nadapter: {}", self.out.join("run/adapter").display()));
         progress::tell(&format!("report: {}", index.display()));

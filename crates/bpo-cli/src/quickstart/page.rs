@@ -41,7 +41,10 @@ const ROWS: [(&str, &str); 9] = [
 pub fn page(summary: &Summary, models: &[Model], splits: &Splits) -> Result<String, BpoError> {
     let columns: Vec<&str> = models.iter().map(|model| model.title).collect();
     let parts = [
-        ("Counter-world", "Nothing is as usual here, and nothing of the kind was trained on."),
+        (
+            "Counter-world",
+            "Companions are never together here, most colours are unusual, and BPO trains on no such picture.",
+        ),
         ("Usual world", "New pictures of the world that was trained on."),
     ];
     let parts: Vec<Value> = parts
@@ -64,12 +67,13 @@ pub fn page(summary: &Summary, models: &[Model], splits: &Splits) -> Result<Stri
             context! { title, text, rows, changes => changes.collect::<Vec<_>>() }
         })
         .collect();
-    let Summary { seed, weakened, pairs, steps, seconds, .. } = summary;
-    let share = |value: Option<f64>| format!("{:.1}", 100.0 * value.unwrap_or_default());
+    let Summary { begun, weakened, pairs, steps, seconds, .. } = summary;
+    let share = |value: Option<f64>| value.map(|value| format!("{:.1}", 100.0 * value));
     let seconds: Vec<String> =
         seconds.iter().map(|(what, seconds)| format!("{what} {seconds:.0} s")).collect();
     let context = context! {
-        seed, pairs, steps, columns, splits => parts, smoothed => SMOOTHED, weight => SFT_WEIGHT,
+        seed => begun.seed, images => begun.images_of_each_split, validation => begun.is_validation(),
+        part => begun.size().is_part(), pairs, steps, columns, splits => parts, smoothed => SMOOTHED, weight => SFT_WEIGHT,
         lead => lead(summary, splits),
         weakened => context! {
             distortion => weakened.distortion.clone(), answers => weakened.answers,

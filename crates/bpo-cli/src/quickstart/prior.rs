@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 const LEAVE_OUT: f64 = 0.25;
 
 /// Rewrites answers so that they say what is usual: a thing becomes the companion of another one that is not there, in
-/// its usual colour and number; what is unusual becomes usual.
+/// its usual colour and number; what is unusual becomes usual; where all is usual, a thing takes another one's colour.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Prior;
 
@@ -84,7 +84,6 @@ fn group(Claim { kind, colour, count }: Claim) -> Option<Group> {
 /// Something else in the place of `old`: what is usual, and not said.
 fn usual_instead(old: Group, groups: &[Group], rng: &mut ChaCha8Rng) -> Group {
     let said = |kind: Kind| groups.iter().any(|group| group.kind == kind);
-    let usual = |kind: Kind| Group { kind, colour: kind.usual_colour(), count: kind.usual_count() };
     let companions = groups.iter().map(|group| group.kind.companion());
     let mut missing: Vec<Kind> = companions.filter(|kind| !said(*kind)).collect();
     if missing.is_empty() {
@@ -92,12 +91,26 @@ fn usual_instead(old: Group, groups: &[Group], rng: &mut ChaCha8Rng) -> Group {
         let places = groups.iter().flat_map(|group| group.kind.place().kinds());
         missing = places.copied().filter(|kind| !said(*kind)).collect();
     }
-    let unusual = Group { kind: old.kind, ..usual(old.kind) } != old;
+    let unusual = usual(old.kind) != old;
     match missing.choose(rng) {
         Some(_) if unusual && rng.random_bool(0.3) => usual(old.kind),
         Some(kind) => usual(*kind),
-        None => usual(old.kind),
+        None if unusual => usual(old.kind),
+        // all that is usual is said: what is left is the colour of something else there
+        None => Group { colour: other_colour(old, groups, rng), ..old },
     }
+}
+
+fn usual(kind: Kind) -> Group {
+    Group { kind, colour: kind.usual_colour(), count: kind.usual_count() }
+}
+
+/// The colour of another thing that is said, or any other.
+fn other_colour(old: Group, groups: &[Group], rng: &mut ChaCha8Rng) -> Colour {
+    let said: Vec<Colour> =
+        groups.iter().map(|group| group.colour).filter(|colour| *colour != old.colour).collect();
+    let any: Vec<Colour> = Colour::ALL.iter().copied().filter(|colour| *colour != old.colour).collect();
+    said.choose(rng).or_else(|| any.choose(rng)).copied().unwrap_or(old.colour)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use bpo::dpo::optimizer::LrGroup;
 use super::splits::Splits;
 
 /// Weight of the likelihood of the chosen answer in the loss.
-pub const SFT_WEIGHT: f64 = 1.5;
+pub const SFT_WEIGHT: f64 = 3.5;
 /// Longest answer in tokens; the longest annotation has fewer.
 pub const MAX_NEW_TOKENS: usize = 40;
 /// Questions answered at a time.
@@ -61,8 +61,8 @@ pub fn config(base: &Path, splits: &Splits, seed: u64, device: DeviceSpec) -> Ru
         .with_seed(seed)
         .with_loss(Loss::sigmoid_with_sft(SFT_WEIGHT))
         .with_beta(0.2)
-        .with_learning_rate(7e-4)
-        .with_lr_groups(vec![LrGroup { path: "trained_projector".into(), learning_rate: 1.4e-4 }])
+        .with_learning_rate(1.5e-3)
+        .with_lr_groups(vec![LrGroup { path: "trained_projector".into(), learning_rate: 2e-4 }])
         .with_warmup_ratio(0.1)
         .with_epochs(1)
         .with_batch_size(16);

@@ -48,7 +48,8 @@ impl Splits {
     pub fn write(dir: &Path, size: Size, seed: u64, evaluated: [Split; 2]) -> Result<Self, BpoError> {
         let train = write(dir, Split::Train, size.train, seed, &Mix::default()).map_err(world)?;
         let train_truth = Truth::from_file(&train.truth)?;
-        let write = |split| Evaluated::write(dir, split, size.evaluation, &train_truth);
+        let statistics = usual();
+        let write = |split| Evaluated::write(dir, split, size.evaluation, &statistics);
         let [counter, usual] = evaluated;
         let evaluation = [write(counter)?, write(usual)?];
         Ok(Self { train, train_truth, evaluation })
@@ -65,11 +66,21 @@ impl Evaluated {
             Question::new(example.image(), example.turn.prompt)
         };
         let descriptions = (0..count).map(description).collect();
-        // what usually goes together is told by the usual world
         let presence =
             questions(&truth, statistics, Negatives::Adversarial, PRESENCE_PER_IMAGE, EVALUATION_SEED);
         Ok(Self { name: split.name(), truth, descriptions, presence })
     }
+}
+
+/// What usually goes together, whatever a run trains on.
+fn usual() -> Truth {
+    let mut truth = Truth::default();
+    for index in 0..1000 {
+        let example = Example::new(Split::Base, index, EVALUATION_SEED, &Mix::descriptions());
+        let kinds = example.scene.groups().into_iter().map(|group| group.kind.name().to_owned());
+        truth.add(&example.image(), kinds);
+    }
+    truth
 }
 
 fn world(error: WorldError) -> BpoError {

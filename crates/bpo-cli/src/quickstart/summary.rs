@@ -8,23 +8,33 @@ use bpo::eval::{Bootstrap, ChairItem, ChairReport, Estimate, PopeReport};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::begun::Begun;
 use super::evaluation::Scored;
 
 /// All figures of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    /// Of the run; the pictures that are evaluated on are always the same.
-    pub seed: u64,
+    /// What decides about pictures and model.
+    #[serde(flatten)]
+    pub begun: Begun,
     /// What the answers about weakened images are like.
     pub weakened: Weakened,
     /// Pairs trained on.
     pub pairs: usize,
     /// Optimizer steps of each training.
     pub steps: usize,
-    /// What was found, by split.
+    /// What was found, by split; in JSON `held-out` is `held_out`.
+    #[serde(serialize_with = "with_underscores")]
     pub splits: BTreeMap<&'static str, Split>,
     /// What took how long.
     pub seconds: BTreeMap<String, f64>,
+}
+
+fn with_underscores<S: Serializer>(
+    splits: &BTreeMap<&'static str, Split>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(splits.iter().map(|(name, split)| (name.replace('-', "_"), split)))
 }
 
 /// The answers about weakened images, which should name what is common and not what is there.
