@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bpo::device::{DeviceSpec, Dtype};
 use bpo::distort::Distortion;
+use bpo::eval::pope::Negatives;
 use clap::{Args, Parser, Subcommand};
 
 /// Bootstrapped Preference Optimization: from a LLaVA-1.5 checkpoint and annotated images to an adapter that is less given
@@ -332,6 +333,8 @@ pub enum EvalCommand {
     Chair(ChairCommand),
     /// Accuracy and F1 of yes-or-no answers: a table on standard error, the figures as one JSON line
     Pope(PopeCommand),
+    /// Print yes-or-no questions as POPE makes them, one JSON line a question, for `generate` and `eval pope`
+    Questions(QuestionsCommand),
 }
 
 /// `bpo eval chair`
@@ -340,17 +343,45 @@ pub struct ChairCommand {
     /// Answers {"image", "text"}, as a JSON array or JSON lines, as `bpo generate` prints them
     #[arg(long, value_name = "FILE")]
     pub answers: PathBuf,
+    #[command(flatten)]
+    pub shown: Shown,
+    #[command(flatten)]
+    pub bootstrap: BootstrapArgs,
+}
+
+/// `bpo eval questions`
+#[derive(Debug, Args)]
+pub struct QuestionsCommand {
+    #[command(flatten)]
+    pub shown: Shown,
+    /// Objects that are not there: random, popular or adversarial
+    #[arg(long, value_name = "WHICH", default_value = "adversarial", value_parser = negatives)]
+    pub negatives: Negatives,
+    /// Objects that are there, and that are not, to ask for in each image
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = positive)]
+    pub per_image: usize,
+    /// Seed of the choice
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    pub seed: u64,
+}
+
+fn negatives(text: &str) -> Result<Negatives, String> {
+    let known = Negatives::ALL.into_iter().find(|negatives| negatives.name() == text);
+    known.ok_or_else(|| "expected random, popular or adversarial".to_owned())
+}
+
+/// Ground truth.
+#[derive(Debug, Args)]
+pub struct Shown {
     /// What images show {"image", "objects"}, as a JSON array or JSON lines
     #[arg(long, value_name = "FILE", required_unless_present = "coco")]
     pub truth: Option<PathBuf>,
     /// The same as COCO has it: instances and, with --objects, captions; may be repeated
     #[arg(long, value_name = "FILE")]
     pub coco: Vec<PathBuf>,
-    /// Objects and synonyms, a line an object, as CHAIR's synonyms.txt [default: the names in the truth]
+    /// Objects and synonyms, a line an object, commas between, as CHAIR's synonyms.txt [default: the names in the truth]
     #[arg(long, value_name = "FILE")]
     pub objects: Option<PathBuf>,
-    #[command(flatten)]
-    pub bootstrap: BootstrapArgs,
 }
 
 /// `bpo eval pope`

@@ -76,3 +76,42 @@ fn answers_of_generate_are_scored_as_they_are() {
         .lines()[0];
     assert_eq!(report["items"], 1);
 }
+
+#[test]
+fn questions_are_made_answered_and_scored() {
+    let dir = tempfile::tempdir().unwrap();
+    let (truth, asked) = (dir.path().join("truth.jsonl"), dir.path().join("pope.jsonl"));
+    let shown =
+        |image: &str, objects: &str| format!("{{\"image\": \"{image}\", \"objects\": [{objects}]}}\n");
+    fs::write(&truth, shown("cat.jpg", "\"cat\"") + &shown("coffee.jpg", "\"cup\", \"spoon\"")).unwrap();
+    for negatives in ["random", "popular", "adversarial"] {
+        let made =
+            bpo(arguments!["eval", "questions", "--truth", &truth, "--negatives", negatives]).succeeds();
+        // one object of the first image and two absent ones, two of the second and one absent
+        assert_eq!(made.lines().len(), 4);
+        fs::write(&asked, &made.stdout).unwrap();
+    }
+    let answers = dir.path().join("answers.jsonl");
+    let said = bpo(arguments![
+        "generate",
+        "--model",
+        tiny(),
+        "--images",
+        photos(),
+        "--questions",
+        &asked,
+        "--max-new-tokens",
+        "4"
+    ]);
+    fs::write(&answers, &said.succeeds().stdout).unwrap();
+    let report =
+        &bpo(arguments!["eval", "pope", "--questions", &asked, "--answers", &answers]).succeeds().lines()[0];
+    assert_eq!(report["items"], 4);
+
+    bpo(arguments!["eval", "questions", "--truth", &truth, "--negatives", "hard"])
+        .code
+        .filter(|code| *code == 2)
+        .unwrap();
+    fs::write(&truth, shown("cat.jpg", "\"cat\"")).unwrap();
+    bpo(arguments!["eval", "questions", "--truth", &truth]).fails_naming(&["each shows all of them"]);
+}

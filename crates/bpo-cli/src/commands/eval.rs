@@ -2,11 +2,12 @@
 
 use bpo::BpoError;
 use bpo::eval::files::{Scored, read_answers, read_pope};
+use bpo::eval::pope::questions;
 use bpo::eval::table::Table;
 use bpo::eval::{Bootstrap, ChairReport, EvalError, ObjectTable, PopeReport, Truth};
 
 use super::print_line;
-use crate::args::{BootstrapArgs, ChairCommand, EvalCommand, PopeCommand};
+use crate::args::{BootstrapArgs, ChairCommand, EvalCommand, PopeCommand, QuestionsCommand, Shown};
 use crate::failure::Failure;
 use crate::progress;
 
@@ -15,11 +16,12 @@ pub fn eval(command: &EvalCommand) -> Result<(), Failure> {
     match command {
         EvalCommand::Chair(args) => chair(args),
         EvalCommand::Pope(args) => pope(args),
+        EvalCommand::Questions(args) => ask(args),
     }
 }
 
 fn chair(args: &ChairCommand) -> Result<(), Failure> {
-    let (table, truth) = read_truth(args).map_err(BpoError::from)?;
+    let (table, truth) = read_truth(&args.shown).map_err(BpoError::from)?;
     let scored = read_answers(&args.answers, &table, &truth).map_err(BpoError::from)?;
     some(&scored, "no answer is about an image of the truth").map_err(BpoError::from)?;
     let report = ChairReport::new(&scored.items, bootstrap(&args.bootstrap));
@@ -37,8 +39,18 @@ fn pope(args: &PopeCommand) -> Result<(), Failure> {
     told_unmatched(&scored, "questions without an answer, or answers without a question")
 }
 
+fn ask(args: &QuestionsCommand) -> Result<(), Failure> {
+    let (_, truth) = read_truth(&args.shown).map_err(BpoError::from)?;
+    let questions = questions(&truth, &truth, args.negatives, args.per_image, args.seed);
+    if questions.is_empty() {
+        let why = "no image shows an object, or each shows all of them".into();
+        return Err(BpoError::from(EvalError::Nothing { why }).into());
+    }
+    Ok(questions.iter().try_for_each(print_line)?)
+}
+
 /// Without a table of its own, the names in the truth are the objects; captions of COCO need one.
-fn read_truth(args: &ChairCommand) -> Result<(ObjectTable, Truth), EvalError> {
+fn read_truth(args: &Shown) -> Result<(ObjectTable, Truth), EvalError> {
     let read = |table: &ObjectTable| -> Result<Truth, EvalError> {
         let mut truth = args.truth.as_deref().map(Truth::from_file).transpose()?.unwrap_or_default();
         for path in &args.coco {
