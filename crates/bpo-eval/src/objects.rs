@@ -178,9 +178,12 @@ fn canonical(name: &str) -> String {
     words.join(" ")
 }
 
-/// Runs of letters and digits, with where they begin. An apostrophe or hyphen ends a word, as names of objects have none.
+/// Runs of letters, digits and hyphens within, with where they begin: as the scorer's tokenizer (NLTK's) has it,
+/// `car-free` is one word, and no car. An apostrophe ends a word, as names of objects have none.
 fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.split(|c: char| !c.is_alphanumeric())
+    text.split(|c: char| !c.is_alphanumeric() && c != '-')
+        .flat_map(|word| word.split("--"))
+        .map(|word| word.trim_matches('-'))
         .filter(|word| !word.is_empty())
         .map(|word| (word.as_ptr() as usize - text.as_ptr() as usize, word))
 }

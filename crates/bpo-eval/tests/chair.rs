@@ -54,6 +54,8 @@ fn words_for_objects_are_found_in_every_form() {
     assert_eq!(named("a baby cat and an adult animal"), [] as [&str; 0]);
     assert_eq!(named("a baby with adults on the home plate by the train tracks"), ["person", "person"]);
     assert_eq!(objects("doggedly, tabletop"), [] as [&str; 0]);
+    // a word with a hyphen is one word
+    assert_eq!(named("a dog-friendly, train-free place -- and a -tie--dog"), ["tie", "dog"]);
 }
 
 #[test]
