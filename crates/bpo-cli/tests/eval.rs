@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use common::{bpo, photos, tiny};
 
@@ -49,20 +50,7 @@ fn answers_of_generate_are_scored_as_they_are() {
     let questions = dir.path().join("questions.jsonl");
     fs::write(&questions, "{\"id\": \"7\", \"image\": \"cat.jpg\", \"prompt\": \"Is there a cat?\"}\n")
         .unwrap();
-    let made = bpo(arguments![
-        "generate",
-        "--model",
-        tiny(),
-        "--images",
-        photos(),
-        "--questions",
-        &questions,
-        "--max-new-tokens",
-        "4"
-    ])
-    .succeeds();
-    let answers = dir.path().join("answers.jsonl");
-    fs::write(&answers, &made.stdout).unwrap();
+    let answers = answered(&questions);
     let truth = dir.path().join("truth.jsonl");
     fs::write(&truth, "{\"image\": \"cat.jpg\", \"objects\": [\"cat\"]}\n").unwrap();
     bpo(arguments!["eval", "chair", "--answers", &answers, "--truth", &truth]).succeeds();
@@ -91,19 +79,7 @@ fn questions_are_made_answered_and_scored() {
         assert_eq!(made.lines().len(), 4);
         fs::write(&asked, &made.stdout).unwrap();
     }
-    let answers = dir.path().join("answers.jsonl");
-    let said = bpo(arguments![
-        "generate",
-        "--model",
-        tiny(),
-        "--images",
-        photos(),
-        "--questions",
-        &asked,
-        "--max-new-tokens",
-        "4"
-    ]);
-    fs::write(&answers, &said.succeeds().stdout).unwrap();
+    let answers = answered(&asked);
     let report =
         &bpo(arguments!["eval", "pope", "--questions", &asked, "--answers", &answers]).succeeds().lines()[0];
     assert_eq!(report["items"], 4);
@@ -114,4 +90,13 @@ fn questions_are_made_answered_and_scored() {
         .unwrap();
     fs::write(&truth, shown("cat.jpg", "\"cat\"")).unwrap();
     bpo(arguments!["eval", "questions", "--truth", &truth]).fails_naming(&["each shows all of them"]);
+}
+
+/// The tiny model's answers to questions, in a file beside them.
+fn answered(questions: &Path) -> PathBuf {
+    let model = arguments!["generate", "--model", tiny(), "--images", photos(), "--max-new-tokens", "4"];
+    let made = bpo(model.into_iter().chain(arguments!["--questions", questions])).succeeds();
+    let answers = questions.with_file_name("answers.jsonl");
+    fs::write(&answers, &made.stdout).unwrap();
+    answers
 }

@@ -31,7 +31,7 @@ impl Figures {
     /// The metrics that follow from the pairs; those of the step are for the caller to fill in.
     pub(crate) fn metrics(&self) -> StepMetrics {
         let margins: Vec<f64> = self.margins().collect();
-        let higher: Vec<f64> = margins.iter().map(|&margin| is_positive(margin)).collect();
+        let higher: Vec<f64> = margins.iter().map(|&margin| one_if_positive(margin)).collect();
         StepMetrics {
             step: 0,
             epoch: 0.0,
@@ -75,7 +75,7 @@ impl Figures {
 }
 
 /// 1 for what is above 0, else 0; not-a-number stays one.
-fn is_positive(value: f64) -> f64 {
+fn one_if_positive(value: f64) -> f64 {
     if value.is_nan() { value } else { f64::from(u8::from(value > 0.0)) }
 }
 

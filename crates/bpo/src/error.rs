@@ -162,13 +162,11 @@ pub enum BpoError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A question was set aside where all must be answered.
-    #[error("question {id:?} about {image} is not answered: {reason}")]
+    #[error("question {id:?} is not answered: {reason}")]
     Unanswered {
         /// Id of the question.
         id: String,
-        /// Its image.
-        image: String,
-        /// Why not.
+        /// Why not, which names its image where that is the reason.
         reason: String,
     },
     /// Two questions have one id, so that their answers could not be told apart.

@@ -10,19 +10,12 @@ use bpo_world::Split;
 use super::arm::Arm;
 use super::files::{create_dir, write, write_json};
 use super::plot::{Dots, dots};
-use super::summary::Summary;
+use super::summary::{MAIN_FIGURES, Summary};
 use super::{Quickstart, Setting};
 use crate::failure::Failure;
 use crate::progress;
 
 const ARMS: [Arm; 5] = [Arm::Sft, Arm::Weakened, Arm::Injected, Arm::AuthorsLoss, Arm::Bpo];
-const FIGURES: [(&str, &str); 5] = [
-    ("chair_i", "CHAIR_i"),
-    ("chair_s", "CHAIR_s"),
-    ("recall", "recall"),
-    ("f1", "F1"),
-    ("yes_no_accuracy", "yes/no"),
-];
 
 /// Runs each seed, with the base model that is given for it, in a directory of its own, and writes `report/ablation.{json,md,svg}`.
 ///
@@ -67,10 +60,10 @@ fn table(summaries: &[Summary], setting: Setting<'_>) -> String {
     let mut put = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("a string takes all");
     let splits = setting.evaluated.map(Split::name);
     for split in splits {
-        put(format_args!("| {split}, % | {} |", FIGURES.map(|(_, label)| label).join(" | ")));
-        put(format_args!("|---|{}", "---|".repeat(FIGURES.len())));
+        put(format_args!("| {split}, % | {} |", MAIN_FIGURES.map(|(_, label)| label).join(" | ")));
+        put(format_args!("|---|{}", "---|".repeat(MAIN_FIGURES.len())));
         for (model, title) in rows() {
-            let cells = FIGURES.map(|(name, _)| {
+            let cells = MAIN_FIGURES.map(|(name, _)| {
                 let seeds: Vec<[f64; 3]> =
                     summaries.iter().filter_map(|summary| figure(summary, split, model, name)).collect();
                 let mean =

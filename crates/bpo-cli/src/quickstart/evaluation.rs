@@ -90,8 +90,7 @@ impl<'a> Evaluator<'a> {
         let Checkpoint { model, processor, .. } =
             Checkpoint::load_with_adapter(self.base, adapter, Dtype::F32, &self.device)?;
         let mut model = LlavaResponder::new(model, processor);
-        let model = &mut model;
-        let described = self.answers(model, &split.descriptions, MAX_NEW_TOKENS, bar)?;
+        let described = self.answers(&mut model, &split.descriptions, MAX_NEW_TOKENS, bar)?;
         let chair = described.into_iter().filter_map(|Answer { image, text, .. }| {
             let shown = split.truth.of(&image)?;
             Some(ChairItem::new(&self.table, image, text, shown))
@@ -103,7 +102,7 @@ impl<'a> Evaluator<'a> {
             .map(|question| Question::new(question.image.clone(), question.text.clone()))
             .collect();
         // yes or no, a full stop and the end
-        let said = self.answers(model, &asked, 3, bar)?;
+        let said = self.answers(&mut model, &asked, 3, bar)?;
         let presence = split.presence.iter().zip(said).map(|(question, Answer { text, .. })| PopeItem {
             image: question.image.clone(),
             label: question.label,
@@ -129,9 +128,7 @@ impl<'a> Evaluator<'a> {
         // answers stand beside their questions: none may be missing
         match outcome.set_aside.first() {
             Some(SetAside { id, detail, .. }) => {
-                let question = id.parse().ok().and_then(|place: usize| questions.get(place));
-                let image = question.map_or_else(String::new, |question| question.image.clone());
-                Err(BpoError::Unanswered { id: id.clone(), image, reason: detail.clone() })
+                Err(BpoError::Unanswered { id: id.clone(), reason: detail.clone() })
             }
             None => Ok(answers),
         }

@@ -44,7 +44,7 @@ use files::{create_dir, write, write_json};
 use prior::Prior;
 use recipe::Size;
 use splits::{Evaluated, Splits};
-use summary::{Figures, Summary, Weakened, changes};
+use summary::{Figures, MAIN_FIGURES, Summary, Weakened, changes};
 
 /// What BPO has to be better than; its own loss without the additional term is another recipe of the same method.
 const PEERS: [&str; 2] = ["before", "sft"];
@@ -247,13 +247,7 @@ impl Quickstart<'_> {
             let split = &summary.splits[name];
             let figures: Vec<&Figures> = models.iter().map(|model| &split.models[model.name]).collect();
             let mut table = Table::new(models.iter().map(|model| model.title));
-            for (label, figure) in [
-                ("CHAIR_i", "chair_i"),
-                ("CHAIR_s", "chair_s"),
-                ("recall", "recall"),
-                ("F1", "f1"),
-                ("yes or no right", "yes_no_accuracy"),
-            ] {
+            for (figure, label) in MAIN_FIGURES {
                 table.row(label, figures.iter().map(|figures| percent(&figures.get(figure))));
             }
             progress::tell(&format!("\n{name}\n{table}"));
@@ -264,7 +258,7 @@ impl Quickstart<'_> {
         }
         progress::tell(
             "\nCHAIR_i: of the objects named, those not in the picture; CHAIR_s: descriptions with such an object; \
-             recall: of the objects in the picture, those named. In brackets: 95 % intervals.",
+             recall: of the objects in the picture, those named; yes/no: right answers. In brackets: 95 % intervals.",
         );
         let dir = self.out.join("report");
         let (page, index) = (page::page(summary, models, splits)?, dir.join("index.html"));

@@ -11,6 +11,15 @@ use serde::{Serialize, Serializer};
 use super::begun::Begun;
 use super::evaluation::Scored;
 
+/// The figures that tables show first: name, label.
+pub const MAIN_FIGURES: [(&str, &str); 5] = [
+    ("chair_i", "CHAIR_i"),
+    ("chair_s", "CHAIR_s"),
+    ("recall", "recall"),
+    ("f1", "F1"),
+    ("yes_no_accuracy", "yes/no"),
+];
+
 /// All figures of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
