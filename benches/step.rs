@@ -12,7 +12,7 @@ use std::time::Instant;
 use bpo::burn::module::Module;
 use bpo::burn::tensor::Device;
 use bpo::dpo::logps::{PairLogps, PairRows};
-use bpo::dpo::loss::sigmoid_loss;
+use bpo::dpo::loss::{Loss, Objective, PairFactors};
 use bpo::model::config::LlavaConfig;
 use bpo::model::llava::ScoreBatch;
 use bpo::model::processor::{Answered, PixelValues};
@@ -64,11 +64,8 @@ fn step(model: &Llava, batch: &ScoreBatch) {
     };
     let reference = sums(&model.valid(), Adapters::Off);
     let policy = sums(model, Adapters::On);
-    let reference = PairLogps::new(
-        bpo::burn::tensor::Tensor::from_inner(reference.chosen),
-        bpo::burn::tensor::Tensor::from_inner(reference.rejected),
-    );
-    let loss = sigmoid_loss(&policy, &reference, 0.1, 0.0).losses.mean();
+    let objective = Objective::new(Loss::default(), 0.1);
+    let loss = objective.forward(&policy, Some(&reference), &PairFactors::default()).losses.mean();
     let _gradients = loss.backward();
 }
 

@@ -10,7 +10,7 @@ use bpo::burn::optim::{AdamWConfig, GradientsParams};
 use bpo::burn::tensor::activation::log_softmax;
 use bpo::burn::tensor::{Device, Int, Tensor};
 use bpo::dpo::logps::PairLogps;
-use bpo::dpo::loss::sigmoid_loss;
+use bpo::dpo::loss::{Loss, Objective, PairFactors};
 
 /// Log-probability of each answer token given its features: `[pairs, features]` and `[pairs]` to `[pairs]`.
 fn logps(model: &Linear, features: Tensor<2>, answers: Tensor<1, Int>) -> Tensor<1> {
@@ -30,15 +30,13 @@ fn main() {
         logps(&reference, features().inner(), chosen().inner()),
         logps(&reference, features().inner(), rejected().inner()),
     );
+    // any other loss goes here
+    let objective = Objective::new(Loss::default(), 0.5);
     let mut optimizer = AdamWConfig::new().init();
     for step in 0..50 {
         let pairs =
             PairLogps::new(logps(&policy, features(), chosen()), logps(&policy, features(), rejected()));
-        let fixed = PairLogps::new(
-            Tensor::from_inner(plain.chosen.clone()),
-            Tensor::from_inner(plain.rejected.clone()),
-        );
-        let output = sigmoid_loss(&pairs, &fixed, 0.5, 0.0);
+        let output = objective.forward(&pairs, Some(&plain), &PairFactors::default());
         let margin = (output.chosen_rewards - output.rejected_rewards).mean().into_scalar::<f32>();
         let loss = output.losses.mean();
         if step % 10 == 0 {

@@ -1,15 +1,28 @@
 //! Settings of a training run.
 
+use std::collections::BTreeMap;
+
+use bpo_pairs::record::{CompletionKind, PreferencePair};
 use burn::optim::AdamWConfig;
+use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::error::DpoError;
-use crate::loss::Loss;
+use crate::loss::{Divergence, Loss, Objective, PairFactors};
 use crate::optimizer::LrGroup;
 use crate::schedule::Schedule;
 
 /// How far loss and margins may be from those of an untouched adapter where nothing else is set (ours, for f32).
 pub const STEP_ZERO_TOLERANCE: f64 = 1e-4;
+
+/// Weights of pairs that are computed in each step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Weighting {
+    /// Those of WPO, see [`wpo_weights`](crate::loss::wpo_weights).
+    Wpo,
+}
 
 /// Settings of a training run. The defaults are the recipe of the BPO authors (Pi et al., arXiv 2403.08730) for
 /// LLaVA-1.5, from their released training script.
@@ -21,6 +34,20 @@ pub struct DpoConfig {
     pub loss: Loss,
     /// How strongly the policy is held to the reference. Default: 0.1 (the BPO script; also TRL's).
     pub beta: f64,
+    /// How the distance from the reference is measured. Default: reverse KL, which is DPO's.
+    pub divergence: Divergence,
+    /// There is no reference, see [`Objective::reference_free`]. Default: false.
+    pub reference_free: bool,
+    /// How much the tokens behind the shorter completion's length count, see [`Objective::ld_alpha`]. Default: none, as
+    /// much as the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ld_alpha: Option<f64>,
+    /// What the losses of pairs are multiplied by whose rejected completion is of a kind (`mllm-hal`, `llm-hal`, ...).
+    /// Default: none, which is 1.
+    pub kind_weights: BTreeMap<CompletionKind, f64>,
+    /// What else the losses of pairs are multiplied by. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weighting: Option<Weighting>,
     /// Peak learning rate. Default: 2e-6 (the BPO script).
     pub learning_rate: f64,
     /// Parameters with a peak learning rate of their own. Default: none; the BPO script trains the projector at the
@@ -65,6 +92,9 @@ pub struct DpoConfig {
     /// Steps in a row whose loss or gradient is not finite, after which training ends with an error; until then they
     /// are left out. Default: 5 (ours).
     pub max_skipped: usize,
+    /// Compute the figures of a step that need the whole distribution at each token: entropy, mean logits and accuracy.
+    /// Default: true (TRL has them).
+    pub statistics: bool,
     /// Ask the collator for every group before the first step, and set aside what it refuses. Default: true (ours).
     pub vet: bool,
 }
@@ -74,6 +104,11 @@ impl Default for DpoConfig {
         Self {
             loss: Loss::default(),
             beta: 0.1,
+            divergence: Divergence::default(),
+            reference_free: false,
+            ld_alpha: None,
+            kind_weights: BTreeMap::new(),
+            weighting: None,
             learning_rate: 2e-6,
             lr_groups: Vec::new(),
             schedule: Schedule::Cosine,
@@ -94,6 +129,7 @@ impl Default for DpoConfig {
             pretrained_adapter: false,
             step_zero_tolerance: None,
             max_skipped: 5,
+            statistics: true,
             vet: true,
         }
     }
@@ -117,6 +153,11 @@ macro_rules! with {
 with! {
     with_loss loss: Loss,
     with_beta beta: f64,
+    with_divergence divergence: Divergence,
+    with_reference_free reference_free: bool,
+    with_ld_alpha ld_alpha: Option<f64>,
+    with_weighting weighting: Option<Weighting>,
+    with_kind_weights kind_weights: BTreeMap<CompletionKind, f64>,
     with_learning_rate learning_rate: f64,
     with_lr_groups lr_groups: Vec<LrGroup>,
     with_schedule schedule: Schedule,
@@ -137,6 +178,7 @@ with! {
     with_pretrained_adapter pretrained_adapter: bool,
     with_step_zero_tolerance step_zero_tolerance: Option<f64>,
     with_max_skipped max_skipped: usize,
+    with_statistics statistics: bool,
     with_vet vet: bool,
 }
 
@@ -146,7 +188,21 @@ impl DpoConfig {
     /// # Errors
     /// [`DpoError::Setting`] for the first outside its range.
     pub fn validate(&self) -> Result<(), DpoError> {
-        self.loss.validate()?;
+        self.objective().validate()?;
+        let weights =
+            [("kind_weights", !self.kind_weights.is_empty()), ("weighting", self.weighting.is_some())];
+        if let Some((key, _)) = weights.into_iter().find(|(_, is_set)| *is_set && self.loss.sorts()) {
+            let found = self.loss.name().to_owned();
+            return Err(DpoError::Setting { key, expected: "none with a loss that sorts the pairs", found });
+        }
+        for weight in self.kind_weights.values() {
+            check(
+                "kind_weights",
+                *weight >= 0.0 && weight.is_finite(),
+                "finite numbers, at least 0",
+                weight,
+            )?;
+        }
         for (key, value) in
             [("beta", self.beta), ("adam_epsilon", self.adam_epsilon), ("save_minutes", self.save_minutes)]
         {
@@ -187,6 +243,30 @@ impl DpoConfig {
         Ok(())
     }
 
+    /// What is minimized.
+    pub fn objective(&self) -> Objective {
+        Objective::new(self.loss.clone(), self.beta)
+            .with_divergence(self.divergence)
+            .with_reference_free(self.reference_free)
+            .with_ld_alpha(self.ld_alpha)
+    }
+
+    /// Whether a step asks the policy for the statistics of its tokens.
+    pub(crate) fn needs_statistics(&self) -> bool {
+        self.statistics || self.weighting == Some(Weighting::Wpo)
+    }
+
+    /// What only some of the pairs have, on the device of their log-probabilities.
+    pub(crate) fn factors(&self, pairs: &[&PreferencePair], logps: &Tensor<1>) -> PairFactors {
+        if self.kind_weights.is_empty() {
+            return PairFactors::default();
+        }
+        let weight = |pair: &&PreferencePair| self.kind_weights.get(&pair.kind).copied().unwrap_or(1.0);
+        let weights: Vec<f64> = pairs.iter().map(weight).collect();
+        let data = TensorData::new(weights, [pairs.len()]);
+        PairFactors::default().weighted(Tensor::from_data(data, (&logps.device().inner(), logps.dtype())))
+    }
+
     /// Pairs in one optimizer step.
     pub fn pairs_per_step(&self) -> usize {
         self.batch_size.saturating_mul(self.accumulation)
@@ -210,6 +290,7 @@ impl DpoConfig {
             pretrained_adapter,
             step_zero_tolerance,
             max_skipped,
+            statistics,
             vet,
             ..
         } = Self::default();
@@ -220,6 +301,7 @@ impl DpoConfig {
             pretrained_adapter,
             step_zero_tolerance,
             max_skipped,
+            statistics,
             vet,
             ..self.clone()
         }

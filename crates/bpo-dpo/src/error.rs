@@ -64,6 +64,11 @@ pub enum DpoError {
         /// Ids of the pairs in the batch.
         pairs: Vec<String>,
     },
+    /// The weighting needs what the policy does not give.
+    #[error(
+        "the weighting needs statistics of each token's distribution, and the policy has none (`Policy::token_statistics`)"
+    )]
+    NoStatistics,
     /// Before the first step policy and reference differ.
     #[error(
         "before the first step the policy must equal its reference: loss {loss} (expected {expected_loss}), largest \

@@ -14,6 +14,22 @@ pub(crate) struct Figures {
     pub(crate) rejected_rewards: Vec<f64>,
     pub(crate) chosen_logps: Vec<f64>,
     pub(crate) rejected_logps: Vec<f64>,
+    pub(crate) chosen_tokens: Vec<f64>,
+    pub(crate) rejected_tokens: Vec<f64>,
+    /// Sums over the tokens of each pair; empty where the policy has no statistics.
+    pub(crate) statistics: StatisticsColumns,
+    /// What the losses would be if the policy were its reference; empty where nobody asks or there is no reference.
+    pub(crate) untouched_losses: Vec<f64>,
+}
+
+/// Sums over tokens, one for each pair.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StatisticsColumns {
+    /// Of both completions.
+    pub(crate) entropy: Vec<f64>,
+    pub(crate) chosen_logits: Vec<f64>,
+    pub(crate) rejected_logits: Vec<f64>,
+    pub(crate) chosen_top1: Vec<f64>,
 }
 
 impl Figures {
@@ -23,7 +39,13 @@ impl Figures {
 
     /// Nothing was compared: there are no rewards, and nothing of rejected completions.
     pub(crate) fn forget_comparison(&mut self) {
-        for column in [&mut self.chosen_rewards, &mut self.rejected_rewards, &mut self.rejected_logps] {
+        for column in [
+            &mut self.chosen_rewards,
+            &mut self.rejected_rewards,
+            &mut self.rejected_logps,
+            &mut self.rejected_tokens,
+            &mut self.statistics.rejected_logits,
+        ] {
             column.fill(f64::NAN);
         }
     }
@@ -32,6 +54,12 @@ impl Figures {
     pub(crate) fn metrics(&self) -> StepMetrics {
         let margins: Vec<f64> = self.margins().collect();
         let higher: Vec<f64> = margins.iter().map(|&margin| one_if_positive(margin)).collect();
+        let statistics = &self.statistics;
+        let tokens = self.chosen_tokens.iter().zip(&self.rejected_tokens);
+        // of a rejected completion that was not computed there is nothing to count; then `entropy` is of the chosen one twice
+        let both: Vec<f64> = tokens
+            .map(|(chosen, rejected)| chosen + if rejected.is_nan() { chosen } else { rejected })
+            .collect();
         StepMetrics {
             step: 0,
             epoch: 0.0,
@@ -44,20 +72,27 @@ impl Figures {
             rewards_margins: mean(&margins),
             logps_chosen: mean(&self.chosen_logps),
             logps_rejected: mean(&self.rejected_logps),
+            logits_chosen: ratio(&statistics.chosen_logits, &self.chosen_tokens),
+            logits_rejected: ratio(&statistics.rejected_logits, &self.rejected_tokens),
+            entropy: ratio(&statistics.entropy, &both),
+            mean_token_accuracy: ratio(&statistics.chosen_top1, &self.chosen_tokens),
+            lengths_chosen: mean(&self.chosen_tokens),
+            lengths_rejected: mean(&self.rejected_tokens),
             pairs: margins.len(),
             skipped: false,
         }
     }
 
-    /// Checks that policy and reference are still the same.
+    /// Checks that policy and reference are still the same, where there is a reference.
     pub(crate) fn check_untouched(
         &self,
         config: &DpoConfig,
         pairs: &[&PreferencePair],
     ) -> Result<(), DpoError> {
-        // a loss that depends on the pair is not known beforehand; the margins are
-        let loss = mean(&self.losses);
-        let expected_loss = config.loss.at_reference().unwrap_or(loss);
+        if self.untouched_losses.is_empty() {
+            return Ok(());
+        }
+        let (loss, expected_loss) = (mean(&self.losses), mean(&self.untouched_losses));
         let margins = self.margins().map(f64::abs).zip(pairs);
         let (margin, pair) = margins
             .max_by(|(one, _), (other, _)| one.total_cmp(other))
@@ -77,6 +112,11 @@ impl Figures {
 /// 1 for what is above 0, else 0; not-a-number stays one.
 fn one_if_positive(value: f64) -> f64 {
     if value.is_nan() { value } else { f64::from(u8::from(value > 0.0)) }
+}
+
+/// Sum by sum: a mean over all tokens of a step. Not a number where there are no values.
+fn ratio(values: &[f64], tokens: &[f64]) -> f64 {
+    if values.is_empty() { f64::NAN } else { values.iter().sum::<f64>() / tokens.iter().sum::<f64>() }
 }
 
 fn mean(values: &[f64]) -> f64 {

@@ -13,7 +13,7 @@
 //!
 //! ```
 //! use bpo_dpo::logps::PairLogps;
-//! use bpo_dpo::loss::sigmoid_loss;
+//! use bpo_dpo::loss::{Loss, Objective, PairFactors};
 //! use burn::tensor::{Device, Tensor};
 //!
 //! let device = Device::flex();
@@ -22,7 +22,8 @@
 //!     Tensor::from_floats([rejected], &device),
 //! );
 //! // the policy finds the chosen answer likelier than the reference does, and the rejected one less likely
-//! let output = sigmoid_loss(&logps(-10.0, -14.0), &logps(-12.0, -13.0), 0.1, 0.0);
+//! let objective = Objective::new(Loss::default(), 0.1);
+//! let output = objective.forward(&logps(-10.0, -14.0), Some(&logps(-12.0, -13.0)), &PairFactors::default());
 //! let loss: f32 = output.losses.into_scalar();
 //! assert!((loss - (1.0f32 + (-0.3f32).exp()).ln()).abs() < 1e-6);
 //! ```

@@ -2,6 +2,8 @@
 
 use burn::tensor::{Device, Int, Tensor};
 
+use crate::gradients::widen;
+use crate::loss::off_tape;
 use crate::policy::TokenLogps;
 
 /// Which completion of a batch is the chosen and which the rejected one of each pair.
@@ -34,6 +36,8 @@ pub struct PairLogps {
     pub rejected: Tensor<1>,
     /// Numbers of tokens that the sums are of, which some losses need.
     pub lengths: Option<PairLengths>,
+    /// What of the sums lies behind the shorter completion's length, which length desensitization needs.
+    pub tails: Option<PairTails>,
 }
 
 /// Numbers of tokens of both completions of each pair, on no autodiff tape.
@@ -45,11 +49,20 @@ pub struct PairLengths {
     pub rejected: Tensor<1>,
 }
 
+/// Log-probabilities of the tokens of each completion that lie behind the length of the shorter one of its pair, summed, in
+/// nats. One of both is zero.
+#[derive(Clone, Debug)]
+pub struct PairTails {
+    /// Of the chosen completions. `[pairs]`
+    pub chosen: Tensor<1>,
+    /// Of the rejected completions. `[pairs]`
+    pub rejected: Tensor<1>,
+}
+
 impl PairLogps {
-    /// Sums without lengths, for the losses that need none: [`Loss::Sft`](crate::loss::Loss::Sft) panics without them. Both
-    /// `[pairs]`.
+    /// Sums without lengths, for the losses that [need none](crate::loss::Loss::needs_lengths). Both `[pairs]`.
     pub fn new(chosen: Tensor<1>, rejected: Tensor<1>) -> Self {
-        Self { chosen, rejected, lengths: None }
+        Self { chosen, rejected, lengths: None, tails: None }
     }
 
     /// The sums and lengths of pairs of completions.
@@ -60,6 +73,34 @@ impl PairLogps {
         let counts = Self::select(tokens.counts(), rows);
         let lengths = PairLengths { chosen: counts.chosen, rejected: counts.rejected };
         Self { lengths: Some(lengths), ..Self::select(tokens.sum(), rows) }
+    }
+
+    /// The sums and lengths of pairs of completions, and what lies behind the shorter one's length.
+    ///
+    /// # Panics
+    /// As [`select`](Self::select).
+    pub fn with_tails(tokens: &TokenLogps, rows: &PairRows) -> Self {
+        let logps = Self::of_tokens(tokens, rows);
+        let counts = tokens.counts();
+        let device = counts.device();
+        // position of each token in its completion, from 1; anything at padding
+        let places = tokens.mask.clone().int().cumsum(1);
+        let places = if places.is_autodiff() { places.inner() } else { places };
+        let shorter = |one: &[usize], other: &[usize]| {
+            let [one, other] = [one, other].map(|rows| counts.clone().select(0, index(rows, &device)));
+            one.min_pair(other)
+        };
+        let tail = |rows: &[usize], shared: Tensor<1>| {
+            let behind = places.clone().select(0, index(rows, &device)).float();
+            let behind = behind.greater(shared.unsqueeze_dim::<2>(1));
+            let sums = widen(tokens.logps.clone()).select(0, index(rows, &tokens.logps.device()));
+            let behind = if sums.is_autodiff() { Tensor::from_inner(behind) } else { behind };
+            sums.mask_fill(behind.bool_not(), 0.0).sum_dim(1).squeeze_dim::<1>(1)
+        };
+        let shared = shorter(&rows.chosen, &rows.rejected);
+        let tails =
+            PairTails { chosen: tail(&rows.chosen, shared.clone()), rejected: tail(&rows.rejected, shared) };
+        Self { tails: Some(tails), ..logps }
     }
 
     /// Picks the completions of each pair; one completion may be in several pairs.
@@ -85,7 +126,15 @@ impl PairLogps {
 
     /// The same values as constants: on no autodiff tape.
     pub fn inner(self) -> Self {
-        Self { chosen: self.chosen.inner(), rejected: self.rejected.inner(), lengths: self.lengths }
+        Self {
+            chosen: off_tape(self.chosen),
+            rejected: off_tape(self.rejected),
+            lengths: self.lengths,
+            tails: self.tails.map(|tails| PairTails {
+                chosen: off_tape(tails.chosen),
+                rejected: off_tape(tails.rejected),
+            }),
+        }
     }
 }
 

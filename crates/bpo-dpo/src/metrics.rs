@@ -46,10 +46,34 @@ pub struct StepMetrics {
     /// Mean log-probability of the rejected completions, in nats.
     #[serde(rename = "logps/rejected", deserialize_with = "nan_if_null")]
     pub logps_rejected: f64,
+    /// Mean logit at the chosen completions' tokens. This and the next three are `null` for a
+    /// [policy](crate::policy::Policy::token_statistics) without statistics, and where
+    /// [`statistics`](crate::config::DpoConfig::statistics) are off.
+    #[serde(rename = "logits/chosen", default = "nan", deserialize_with = "nan_if_null")]
+    pub logits_chosen: f64,
+    /// Mean logit at the rejected completions' tokens.
+    #[serde(rename = "logits/rejected", default = "nan", deserialize_with = "nan_if_null")]
+    pub logits_rejected: f64,
+    /// Mean entropy of the policy at the tokens of both, in nats.
+    #[serde(default = "nan", deserialize_with = "nan_if_null")]
+    pub entropy: f64,
+    /// Part of the chosen completions' tokens that are the likeliest ones.
+    #[serde(default = "nan", deserialize_with = "nan_if_null")]
+    pub mean_token_accuracy: f64,
+    /// Mean number of tokens of the chosen completions.
+    #[serde(rename = "lengths/chosen", default = "nan", deserialize_with = "nan_if_null")]
+    pub lengths_chosen: f64,
+    /// Mean number of tokens of the rejected completions.
+    #[serde(rename = "lengths/rejected", default = "nan", deserialize_with = "nan_if_null")]
+    pub lengths_rejected: f64,
     /// Pairs in this step.
     pub pairs: usize,
     /// The loss or the gradient was not finite, and the parameters were left as they were.
     pub skipped: bool,
+}
+
+fn nan() -> f64 {
+    f64::NAN
 }
 
 fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {

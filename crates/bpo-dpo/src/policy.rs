@@ -2,9 +2,11 @@
 
 use bpo_pairs::sft::Turn;
 use burn::module::Module;
-use burn::tensor::{Bool, Tensor};
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Bool, Int, Tensor};
 
 use crate::gradients::widen;
+use crate::loss::off_tape;
 
 /// Whether a policy's adapters take part in the forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +48,57 @@ impl TokenLogps {
         widen(self.logps.clone()).sum_dim(1).squeeze_dim::<1>(1)
     }
 
+    /// The same on no autodiff tape. `[completions]`
+    pub(crate) fn detached_sum(&self) -> Tensor<1> {
+        off_tape(self.sum())
+    }
+
     /// Number of tokens of each completion, on no autodiff tape. `[completions]`
     pub fn counts(&self) -> Tensor<1> {
-        let counts = self.mask.clone().float().sum_dim(1).squeeze_dim::<1>(1);
-        if counts.is_autodiff() { counts.inner() } else { counts }
+        off_tape(self.mask.clone().float().sum_dim(1).squeeze_dim::<1>(1))
+    }
+}
+
+/// What the distribution over the vocabulary is like at each token, beside the token's own log-probability. All are
+/// `[completions, tokens]`, as in the [`TokenLogps`] of the same pass, f32, zero at padding and on no autodiff tape.
+#[derive(Clone, Debug)]
+pub struct TokenStatistics {
+    /// `-sum_v p_v log p_v`, in nats.
+    pub entropy: Tensor<2>,
+    /// Mean of the logits.
+    pub mean_logit: Tensor<2>,
+    /// `log sum_v p_v^2`, which WPO needs.
+    pub log_sum_squares: Tensor<2>,
+    /// 1 where the token is the likeliest one, else 0.
+    pub top1: Tensor<2>,
+}
+
+impl TokenStatistics {
+    /// Number of statistics.
+    pub const COUNT: usize = 4;
+
+    /// The statistics of single tokens, in the order of the fields.
+    ///
+    /// # Shapes
+    /// - `logits`: `[tokens, vocab]`
+    /// - `targets`: `[tokens, 1]`
+    /// - output: `[tokens, 4]`, on no autodiff tape
+    pub fn of_logits(logits: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
+        let logits = if logits.is_autodiff() { logits.inner() } else { logits };
+        let targets = if targets.is_autodiff() { targets.inner() } else { targets };
+        let logits = widen(logits);
+        let logps = log_softmax(logits.clone(), 1);
+        let p = logps.clone().exp();
+        let entropy = (p.clone() * logps).sum_dim(1).neg();
+        let squares = p.square().sum_dim(1).log();
+        let top1 = logits.clone().argmax(1).equal(targets).float().cast(logits.dtype());
+        Tensor::cat(vec![entropy, logits.mean_dim(1), squares, top1], 1)
+    }
+
+    /// Takes the statistics of all completions apart. `[completions, tokens, 4]`
+    pub fn unpack(statistics: Tensor<3>) -> Self {
+        let part = |at: usize| statistics.clone().narrow(2, at, 1).squeeze_dim::<2>(2);
+        Self { entropy: part(0), mean_logit: part(1), log_sum_squares: part(2), top1: part(3) }
     }
 }
 
@@ -93,4 +142,14 @@ pub trait Policy: Module {
     /// [`Adapters::Off`] for the reference, on the [`Module::valid`] of the module as it was before training: so
     /// parameters that are trained without an adapter have their first values there.
     fn token_logps(&self, batch: &Self::Batch, adapters: Adapters) -> TokenLogps;
+
+    /// The same with statistics of each token's distribution, for policies that have them. The default has none; then
+    /// figures that need them are left out, and a weighting that does is an error.
+    fn token_statistics(
+        &self,
+        batch: &Self::Batch,
+        adapters: Adapters,
+    ) -> (TokenLogps, Option<TokenStatistics>) {
+        (self.token_logps(batch, adapters), None)
+    }
 }

@@ -5,15 +5,16 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
 
 use crate::checkpoint::Progress;
-use crate::config::DpoConfig;
+use crate::config::{DpoConfig, Weighting};
 use crate::error::DpoError;
 use crate::figures::Figures;
 use crate::gradients::{clip_global_norm, read};
 use crate::logps::PairLogps;
+use crate::loss::wpo_weights;
 use crate::metrics::StepMetrics;
 use crate::optimizer::PathOptimizer;
 use crate::order::GroupBatch;
-use crate::policy::{Adapters, Collate, Policy};
+use crate::policy::{Adapters, Collate, Policy, TokenLogps};
 use crate::schedule::Plan;
 
 /// What changes from step to step.
@@ -47,15 +48,13 @@ where
         pairs: &[&PreferencePair],
     ) -> Result<(State<P>, StepMetrics), DpoError> {
         let (gradients, figures) =
-            forward_backward(&state.policy, &self.reference, self.collate, self.config, pairs)?;
+            forward_backward(&state, &self.reference, self.collate, self.config, pairs)?;
         let (gradients, grad_norm) = clip_global_norm(&state.policy, gradients, self.config.max_grad_norm)?;
         let factor = self.plan.factor(state.progress.step);
         let finite = grad_norm.is_finite() && figures.is_finite();
         if finite {
             if state.untouched {
-                if self.config.loss.compares() {
-                    figures.check_untouched(self.config, pairs)?;
-                }
+                figures.check_untouched(self.config, pairs)?;
                 state.untouched = false;
             }
             state.policy = state.optimizer.step(state.policy, gradients, factor);
@@ -79,7 +78,7 @@ where
 /// Each batch's loss is its sum divided by the number of all pairs, so the batches' gradients just add up, whatever
 /// their sizes.
 fn forward_backward<P, C>(
-    policy: &P,
+    state: &State<P>,
     reference: &P,
     collate: &mut C,
     config: &DpoConfig,
@@ -89,31 +88,50 @@ where
     P: Policy,
     C: Collate<Batch = P::Batch>,
 {
+    let objective = config.objective();
+    let policy = &state.policy;
     let mut gradients = GradientsAccumulator::new();
     let mut figures = Figures::default();
     for part in pairs.chunks(config.batch_size) {
         let ids = || part.iter().map(|pair| pair.id.clone()).collect::<Vec<_>>();
-        let compares = config.loss.compares();
-        let batch = match compares {
+        let batch = match objective.needs_rejected() {
             true => GroupBatch::new(part.iter().copied()),
             false => GroupBatch::chosen(part.iter().copied()),
         };
         let inputs = collate
             .collate(&batch.groups)
             .map_err(|error| DpoError::Collate { pairs: ids(), source: Box::new(error) })?;
-        let logps = |model: &P, adapters| {
-            let tokens = model.token_logps(&inputs, adapters);
-            match (batch.completions(), tokens.logps.dims()[0]) {
-                (expected, found) if expected != found => {
-                    Err(DpoError::Rows { expected, found, pairs: ids() })
-                }
-                _ => Ok(PairLogps::of_tokens(&tokens, &batch.rows)),
-            }
+        let check = |tokens: &TokenLogps| match (batch.completions(), tokens.logps.dims()[0]) {
+            (expected, found) if expected != found => Err(DpoError::Rows { expected, found, pairs: ids() }),
+            _ => Ok(()),
         };
-        let constant = if compares { Some(logps(reference, Adapters::Off)?.inner()) } else { None };
-        let trained = logps(policy, Adapters::On)?;
-        let constant = constant.unwrap_or_else(|| trained.clone().inner());
-        let output = config.loss.forward(&trained, &constant, config.beta);
+        let logps = |tokens: &TokenLogps| match objective.ld_alpha {
+            Some(_) => PairLogps::with_tails(tokens, &batch.rows),
+            None => PairLogps::of_tokens(tokens, &batch.rows),
+        };
+        let constant = match objective.needs_reference() {
+            true => {
+                let tokens = reference.token_logps(&inputs, Adapters::Off);
+                check(&tokens)?;
+                Some(logps(&tokens).inner())
+            }
+            false => None,
+        };
+        let (tokens, statistics) = match config.needs_statistics() {
+            true => policy.token_statistics(&inputs, Adapters::On),
+            false => (policy.token_logps(&inputs, Adapters::On), None),
+        };
+        check(&tokens)?;
+        let trained = logps(&tokens);
+        let mut factors = config.factors(part, &trained.chosen);
+        match (config.weighting, &statistics) {
+            (None, _) => {}
+            (Some(Weighting::Wpo), Some(statistics)) => {
+                factors = factors.weighted(wpo_weights(&tokens, statistics, &batch.rows));
+            }
+            (Some(_), None) => return Err(DpoError::NoStatistics),
+        }
+        let output = objective.forward(&trained, constant.as_ref(), &factors);
         if !output.losses.is_autodiff() || !output.losses.is_tracked() {
             return Err(DpoError::Untracked { pairs: ids() });
         }
@@ -121,20 +139,38 @@ where
         gradients.accumulate(policy, GradientsParams::from_grads(loss.backward(), policy));
 
         let trained = trained.inner();
-        let columns = [
+        let lengths = PairLogps::select(tokens.counts(), &batch.rows);
+        let mut columns = vec![
+            (&mut figures.chosen_tokens, lengths.chosen),
+            (&mut figures.rejected_tokens, lengths.rejected),
             (&mut figures.losses, output.losses.inner()),
             (&mut figures.chosen_rewards, output.chosen_rewards),
             (&mut figures.rejected_rewards, output.rejected_rewards),
             (&mut figures.chosen_logps, trained.chosen),
             (&mut figures.rejected_logps, trained.rejected),
         ];
+        if let Some(statistics) = statistics {
+            let sums =
+                |values: Tensor<2>| PairLogps::select(values.sum_dim(1).squeeze_dim::<1>(1), &batch.rows);
+            let (entropy, logits) = (sums(statistics.entropy), sums(statistics.mean_logit));
+            columns.extend([
+                (&mut figures.statistics.entropy, entropy.chosen + entropy.rejected),
+                (&mut figures.statistics.chosen_logits, logits.chosen),
+                (&mut figures.statistics.rejected_logits, logits.rejected),
+                (&mut figures.statistics.chosen_top1, sums(statistics.top1).chosen),
+            ]);
+        }
+        if let Some(constant) = constant.filter(|_| state.untouched) {
+            let same = objective.forward(&constant, Some(&constant), &factors);
+            columns.push((&mut figures.untouched_losses, same.losses));
+        }
         // one read from the device for all of them
         let (columns, tensors): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
         let values = read(Tensor::cat(tensors, 0), "the figures of a step")?;
         for (column, values) in columns.into_iter().zip(values.chunks(part.len())) {
             column.extend_from_slice(values);
         }
-        if !compares {
+        if !objective.needs_rejected() {
             figures.forget_comparison();
         }
     }

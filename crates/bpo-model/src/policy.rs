@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use bpo_dpo::policy::{Adapters, Collate, Group, Policy, TokenLogps};
+use bpo_dpo::policy::{Adapters, Collate, Group, Policy, TokenLogps, TokenStatistics};
+use burn::tensor::{Int, Tensor};
 
 use crate::config::LlavaConfig;
 use crate::error::ModelError;
-use crate::llava::{Llava, ScoreBatch};
+use crate::llava::{Llava, ScoreBatch, logps};
 use crate::processor::{Answered, PixelValues, Processor, Turn};
 
 /// What can go wrong when an image is fetched.
@@ -101,9 +102,24 @@ impl Policy for Llava {
     type Batch = ScoreBatch;
 
     fn token_logps(&self, batch: &ScoreBatch, adapters: Adapters) -> TokenLogps {
-        let (logps, mask) = self
-            .completion_logps(batch, adapters.into())
-            .expect("a collated batch has as many image tokens as image features");
+        let (logps, mask) = self.completion_logps(batch, adapters.into()).expect(COLLATED);
         TokenLogps { logps, mask }
     }
+
+    fn token_statistics(
+        &self,
+        batch: &ScoreBatch,
+        adapters: Adapters,
+    ) -> (TokenLogps, Option<TokenStatistics>) {
+        let of = |logits: Tensor<2>, targets: Tensor<2, Int>| {
+            let statistics = TokenStatistics::of_logits(logits.clone(), targets.clone());
+            [logps(logits, targets), statistics]
+        };
+        let ([logps, statistics], mask) =
+            self.at_completion_tokens(batch, adapters.into(), of).expect(COLLATED);
+        let logps = logps.squeeze_dim::<2>(2);
+        (TokenLogps { logps, mask }, Some(TokenStatistics::unpack(statistics)))
+    }
 }
+
+const COLLATED: &str = "a collated batch has as many image tokens as image features";

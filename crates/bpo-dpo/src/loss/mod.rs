@@ -1,32 +1,55 @@
-//! Preference losses: pure functions of log-probabilities.
+//! Preference losses: pure functions, one value for each pair.
 //!
-//! Each loss has a file with its equation; [`Loss`] selects one. To add a loss: a file with a function from two
-//! [`PairLogps`] to a [`LossOutput`], a variant here, and its rows of the golden table in `tests/suite/loss.rs`.
+//! Each loss has a file with its equation. Most are functions of the [`Rewards`] of a pair's completions; [`Loss`] selects
+//! one by the name that TRL has for it, and an [`Objective`] is a loss with the coefficient, divergence and reference that
+//! the rewards are made with. To add a loss: a file with a function, a variant here, and its rows of the golden table in
+//! `tests/suite/loss.rs`.
 
+mod aot;
+mod apo;
+mod bco;
+mod beta;
+mod discopop;
+mod divergence;
+mod exo;
+mod hinge;
+mod ipo;
+mod nca;
+mod objective;
+mod rewards;
+mod robust;
 mod sft;
 mod sigmoid;
-mod sum;
+mod simpo;
+mod sppo;
+mod wpo;
 
+pub use aot::{aot_loss, aot_unpaired_loss};
+pub use apo::{apo_down_loss, apo_zero_loss};
+pub use bco::bco_loss;
+pub use beta::Beta;
+pub use discopop::discopop_loss;
+pub use divergence::Divergence;
+pub use exo::exo_loss;
+pub use hinge::hinge_loss;
+pub use ipo::ipo_loss;
+pub use nca::nca_loss;
+pub use objective::{LossOutput, Objective, PairFactors};
+pub use rewards::Rewards;
+pub use robust::robust_loss;
 pub use sft::sft_loss;
 pub use sigmoid::sigmoid_loss;
-pub use sum::{Term, weighted_sum};
+pub use simpo::simpo_loss;
+pub use sppo::sppo_loss;
+pub use wpo::wpo_weights;
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::DpoError;
 use crate::logps::PairLogps;
-
-/// What a loss gives for each pair, unreduced.
-#[derive(Clone, Debug)]
-pub struct LossOutput {
-    /// The loss. `[pairs]`
-    pub losses: Tensor<1>,
-    /// Implicit reward of the chosen completion, `beta * (log pi - log pi_ref)`; on no autodiff tape. `[pairs]`
-    pub chosen_rewards: Tensor<1>,
-    /// Implicit reward of the rejected completion; on no autodiff tape. `[pairs]`
-    pub rejected_rewards: Tensor<1>,
-}
+use objective::lengths;
+pub(crate) use rewards::off_tape;
 
 /// Which loss to minimize, with the settings that only it has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,13 +62,92 @@ pub enum Loss {
         #[serde(default)]
         label_smoothing: f64,
     },
+    /// The sigmoid loss of rewards a token, see [`sigmoid_loss`].
+    SigmoidNorm {
+        /// Probability that a preference is the wrong way round.
+        #[serde(default)]
+        label_smoothing: f64,
+    },
+    /// See [`hinge_loss`].
+    Hinge,
+    /// See [`ipo_loss`].
+    Ipo,
+    /// See [`exo_loss`].
+    ExoPair {
+        /// Probability that a preference is the wrong way round, above 0.
+        #[serde(default = "exo_smoothing")]
+        label_smoothing: f64,
+    },
+    /// See [`nca_loss`].
+    NcaPair,
+    /// See [`robust_loss`].
+    Robust {
+        /// Probability that a preference is the wrong way round.
+        #[serde(default)]
+        label_smoothing: f64,
+    },
+    /// See [`bco_loss`].
+    BcoPair,
+    /// See [`sppo_loss`].
+    SppoHard,
+    /// See [`aot_loss`].
+    Aot {
+        /// Probability that a preference is the wrong way round.
+        #[serde(default)]
+        label_smoothing: f64,
+    },
+    /// See [`aot_unpaired_loss`].
+    AotUnpaired {
+        /// Probability that a preference is the wrong way round.
+        #[serde(default)]
+        label_smoothing: f64,
+    },
+    /// See [`apo_zero_loss`].
+    ApoZero,
+    /// See [`apo_down_loss`].
+    ApoDown,
+    /// See [`discopop_loss`].
+    Discopop {
+        /// Temperature of the change from logistic to exponential.
+        #[serde(default = "discopop_tau")]
+        tau: f64,
+    },
+    /// See [`simpo_loss`].
+    Simpo {
+        /// The margin to reach.
+        gamma: f64,
+        /// Probability that a preference is the wrong way round.
+        #[serde(default)]
+        label_smoothing: f64,
+    },
     /// The likelihood of the chosen completions alone, see [`sft_loss`].
     Sft,
-    /// Several losses at once, see [`weighted_sum`].
+    /// Several losses at once, `L = sum_i w_i L_i`, as in MPO (Wang et al., arXiv 2411.10442, equation 1) and in TRL's
+    /// lists of `loss_type` and `loss_weights`.
     Sum {
         /// At least one.
         terms: Vec<Term>,
     },
+}
+
+/// A loss in a sum, and how much it counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Term {
+    /// Its factor.
+    pub weight: f64,
+    /// What is weighted.
+    pub loss: Loss,
+}
+
+/// The paper's.
+fn exo_smoothing() -> f64 {
+    1e-3
+}
+
+/// The paper's.
+fn discopop_tau() -> f64 {
+    0.05
 }
 
 impl Default for Loss {
@@ -55,48 +157,128 @@ impl Default for Loss {
     }
 }
 
+/// All that a loss can depend on.
+pub(crate) struct Inputs<'a> {
+    /// Log-probabilities of whole completions.
+    whole: &'a PairLogps,
+    /// The same, with less of what is behind the shorter completion's length.
+    policy: &'a PairLogps,
+    reference: Option<&'a PairLogps>,
+    rewards: &'a Rewards,
+    beta: &'a Beta,
+}
+
 impl Loss {
-    /// The loss of each pair.
-    ///
-    /// # Shapes
-    /// All tensors are `[pairs]`.
-    ///
-    /// # Panics
-    /// If the loss is or holds [`Sft`](Self::Sft) and the policy's log-probabilities have no
-    /// [`lengths`](PairLogps::lengths); those from [`PairLogps::of_tokens`] have.
-    pub fn forward(&self, policy: &PairLogps, reference: &PairLogps, beta: f64) -> LossOutput {
-        match self {
-            Self::Sigmoid { label_smoothing } => sigmoid_loss(policy, reference, beta, *label_smoothing),
-            Self::Sft => sft_loss(policy, reference, beta),
-            Self::Sum { terms } => weighted_sum(terms, policy, reference, beta),
-        }
-    }
-
-    /// Whether the loss depends on the rejected completions and on the reference. If not, the trainer computes neither.
-    pub fn compares(&self) -> bool {
-        match self {
-            Self::Sigmoid { .. } => true,
-            Self::Sft => false,
-            Self::Sum { terms } => terms.iter().any(|term| term.loss.compares()),
-        }
-    }
-
-    /// The loss of a pair while the policy still equals its reference; `None` if it depends on the pair.
-    pub fn at_reference(&self) -> Option<f64> {
-        match self {
-            Self::Sigmoid { .. } => Some(std::f64::consts::LN_2),
-            Self::Sft => None,
-            Self::Sum { terms } => {
-                terms.iter().map(|Term { weight, loss }| Some(weight * loss.at_reference()?)).sum()
-            }
-        }
-    }
-
-    /// The sigmoid loss with a term of weight `weight` that keeps the chosen answers likely. It needs
-    /// [`lengths`](PairLogps::lengths).
+    /// The sigmoid loss with a term of weight `weight` that keeps the chosen answers likely.
     pub fn sigmoid_with_sft(weight: f64) -> Self {
-        Self::Sum {
-            terms: vec![Term { weight: 1.0, loss: Self::default() }, Term { weight, loss: Self::Sft }],
+        Self::Sum { terms: vec![Term::new(1.0, Self::default()), Term::new(weight, Self::Sft)] }
+    }
+
+    /// The loss of MPO: 0.8 of sigmoid, 0.2 of BCO and 1.0 of the chosen completions' likelihood (Wang et al.,
+    /// arXiv 2411.10442, section 3.2).
+    pub fn mpo() -> Self {
+        let terms =
+            vec![Term::new(0.8, Self::default()), Term::new(0.2, Self::BcoPair), Term::new(1.0, Self::Sft)];
+        Self::Sum { terms }
+    }
+
+    /// The name that it has in settings.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Sigmoid { .. } => "sigmoid",
+            Self::SigmoidNorm { .. } => "sigmoid_norm",
+            Self::Hinge => "hinge",
+            Self::Ipo => "ipo",
+            Self::ExoPair { .. } => "exo_pair",
+            Self::NcaPair => "nca_pair",
+            Self::Robust { .. } => "robust",
+            Self::BcoPair => "bco_pair",
+            Self::SppoHard => "sppo_hard",
+            Self::Aot { .. } => "aot",
+            Self::AotUnpaired { .. } => "aot_unpaired",
+            Self::ApoZero => "apo_zero",
+            Self::ApoDown => "apo_down",
+            Self::Discopop { .. } => "discopop",
+            Self::Simpo { .. } => "simpo",
+            Self::Sft => "sft",
+            Self::Sum { .. } => "sum",
+        }
+    }
+
+    /// Whether it depends on the rejected completions.
+    pub fn needs_rejected(&self) -> bool {
+        self.any(&|loss| !matches!(loss, Self::Sft))
+    }
+
+    /// Whether it depends on the reference.
+    pub fn needs_reference(&self) -> bool {
+        self.any(&|loss| !matches!(loss, Self::Sft | Self::Simpo { .. }))
+    }
+
+    /// Whether it is a mean over tokens, so that it needs [`lengths`](PairLogps::lengths).
+    pub fn needs_lengths(&self) -> bool {
+        use Loss::{Ipo, Sft, SigmoidNorm, Simpo};
+        self.any(&|loss| matches!(loss, Sft | Ipo | SigmoidNorm { .. } | Simpo { .. }))
+    }
+
+    /// Whether a pair's loss depends on the other pairs of its forward pass.
+    pub fn sorts(&self) -> bool {
+        self.any(&|loss| matches!(loss, Self::Aot { .. } | Self::AotUnpaired { .. }))
+    }
+
+    /// Whether it is a function of the difference of the rewards, which can be held to a
+    /// [margin](PairFactors::margin). So are all terms of a sum that depend on rewards at all.
+    pub fn takes_margins(&self) -> bool {
+        use Loss::{Discopop, ExoPair, Hinge, Robust, Sft, Sigmoid, Sum};
+        match self {
+            Sum { terms } => {
+                self.needs_rejected()
+                    && terms.iter().all(|term| term.loss == Sft || term.loss.takes_margins())
+            }
+            Sigmoid { .. } | Hinge | ExoPair { .. } | Robust { .. } | Discopop { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it makes sense of another divergence than the reverse KL one (the same losses as in TRL).
+    pub fn takes_divergence(&self) -> bool {
+        use Loss::{Discopop, ExoPair, Hinge, Ipo, Robust, Sft, Sigmoid, SigmoidNorm, Sum};
+        match self {
+            Sum { terms } => terms.iter().all(|term| term.loss.takes_divergence()),
+            Sigmoid { .. } | SigmoidNorm { .. } | Hinge | Ipo | ExoPair { .. } => true,
+            Robust { .. } | Discopop { .. } | Sft => true,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn forward(&self, inputs: &Inputs<'_>) -> Tensor<1> {
+        let Inputs { whole, policy, reference, rewards, beta } = *inputs;
+        match self {
+            Self::Sigmoid { label_smoothing } => sigmoid_loss(rewards, *label_smoothing),
+            Self::SigmoidNorm { label_smoothing } => {
+                sigmoid_loss(&rewards.per_token(lengths(whole)), *label_smoothing)
+            }
+            Self::Hinge => hinge_loss(rewards),
+            Self::Ipo => ipo_loss(&rewards.per_token(lengths(whole)), beta),
+            Self::ExoPair { label_smoothing } => exo_loss(rewards, *label_smoothing),
+            Self::NcaPair => nca_loss(rewards),
+            Self::Robust { label_smoothing } => robust_loss(rewards, *label_smoothing),
+            Self::BcoPair => bco_loss(rewards),
+            Self::SppoHard => sppo_loss(rewards, beta),
+            Self::Aot { label_smoothing } => aot_loss(policy, reference, beta, *label_smoothing),
+            Self::AotUnpaired { label_smoothing } => aot_unpaired_loss(rewards, *label_smoothing),
+            Self::ApoZero => apo_zero_loss(rewards),
+            Self::ApoDown => apo_down_loss(rewards),
+            Self::Discopop { tau } => discopop_loss(rewards, *tau),
+            Self::Simpo { gamma, label_smoothing } => {
+                simpo_loss(policy, lengths(whole), beta, *gamma, *label_smoothing)
+            }
+            Self::Sft => sft_loss(whole, lengths(whole)),
+            Self::Sum { terms } => {
+                let weighted = terms.iter().map(|term| term.loss.forward(inputs).mul_scalar(term.weight));
+                // without a term the loss is zero; `validate` refuses that
+                weighted.reduce(|sum, term| sum + term).unwrap_or_else(|| policy.chosen.zeros_like())
+            }
         }
     }
 
@@ -105,40 +287,66 @@ impl Loss {
     /// # Errors
     /// [`DpoError::Setting`] for a setting outside its range.
     pub fn validate(&self) -> Result<(), DpoError> {
+        let check = |key, holds: bool, expected, found: f64| match holds {
+            true => Ok(()),
+            false => Err(DpoError::Setting { key, expected, found: found.to_string() }),
+        };
         match self {
-            Self::Sigmoid { label_smoothing } if !(0.0..0.5).contains(label_smoothing) => {
-                Err(DpoError::Setting {
-                    key: "loss.label_smoothing",
-                    expected: "at least 0 and less than 0.5",
-                    found: label_smoothing.to_string(),
-                })
+            Self::ExoPair { label_smoothing: eps } => check(
+                "loss.label_smoothing",
+                *eps > 0.0 && *eps < 0.5,
+                "above 0 and less than 0.5, as 0.001",
+                *eps,
+            ),
+            Self::Sigmoid { label_smoothing: eps }
+            | Self::SigmoidNorm { label_smoothing: eps }
+            | Self::Robust { label_smoothing: eps }
+            | Self::Aot { label_smoothing: eps }
+            | Self::AotUnpaired { label_smoothing: eps } => smoothing(*eps),
+            Self::Simpo { gamma, label_smoothing } => {
+                smoothing(*label_smoothing)?;
+                check("loss.gamma", gamma.is_finite(), "a finite number", *gamma)
             }
-            Self::Sigmoid { .. } | Self::Sft => Ok(()),
+            Self::Discopop { tau } => {
+                check("loss.tau", *tau > 0.0 && tau.is_finite(), "a finite number above 0", *tau)
+            }
             Self::Sum { terms } if terms.is_empty() => Err(DpoError::Setting {
                 key: "loss.terms",
                 expected: "at least one loss",
                 found: "none".into(),
             }),
             Self::Sum { terms } => terms.iter().try_for_each(|Term { weight, loss }| {
-                if !weight.is_finite() {
-                    return Err(DpoError::Setting {
-                        key: "loss.terms.weight",
-                        expected: "a finite number",
-                        found: weight.to_string(),
-                    });
-                }
+                check("loss.terms.weight", weight.is_finite(), "a finite number", *weight)?;
                 loss.validate()
             }),
+            Self::Hinge | Self::Ipo | Self::NcaPair | Self::BcoPair | Self::SppoHard => Ok(()),
+            Self::ApoZero | Self::ApoDown | Self::Sft => Ok(()),
+        }
+    }
+
+    /// Whether something holds of it or of one of its terms.
+    fn any(&self, holds: &impl Fn(&Self) -> bool) -> bool {
+        match self {
+            Self::Sum { terms } => terms.iter().any(|term| term.loss.any(holds)),
+            loss => holds(loss),
         }
     }
 }
 
-/// Implicit rewards of both completions. They are for reading, so they leave the tape.
-fn rewards(policy: &PairLogps, reference: &PairLogps, beta: f64) -> (Tensor<1>, Tensor<1>) {
-    let policy = policy.clone().inner();
-    let reference = reference.clone().inner();
-    (
-        (policy.chosen - reference.chosen).mul_scalar(beta),
-        (policy.rejected - reference.rejected).mul_scalar(beta),
-    )
+impl Term {
+    /// A loss and its factor.
+    pub fn new(weight: f64, loss: Loss) -> Self {
+        Self { weight, loss }
+    }
+}
+
+fn smoothing(label_smoothing: f64) -> Result<(), DpoError> {
+    match (0.0..0.5).contains(&label_smoothing) {
+        true => Ok(()),
+        false => Err(DpoError::Setting {
+            key: "loss.label_smoothing",
+            expected: "at least 0 and less than 0.5",
+            found: label_smoothing.to_string(),
+        }),
+    }
 }

@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use super::{LossOutput, rewards};
-use crate::logps::PairLogps;
+use super::rewards::like;
+use crate::logps::{PairLengths, PairLogps};
 
 /// Negative log-likelihood of the chosen completion, a token on average.
 ///
@@ -21,16 +21,6 @@ use crate::logps::PairLogps;
 ///
 /// # Shapes
 /// All tensors are `[pairs]`.
-///
-/// # Panics
-/// If the policy's log-probabilities have no [`lengths`](PairLogps::lengths).
-pub fn sft_loss(policy: &PairLogps, reference: &PairLogps, beta: f64) -> LossOutput {
-    let lengths = policy.lengths.as_ref().expect("the loss of a token needs the lengths of the completions");
-    let lengths = match policy.chosen.is_autodiff() {
-        true => Tensor::from_inner(lengths.chosen.clone()),
-        false => lengths.chosen.clone(),
-    };
-    let losses = policy.chosen.clone().neg() / lengths.cast(policy.chosen.dtype());
-    let (chosen_rewards, rejected_rewards) = rewards(policy, reference, beta);
-    LossOutput { losses, chosen_rewards, rejected_rewards }
+pub fn sft_loss(policy: &PairLogps, lengths: &PairLengths) -> Tensor<1> {
+    policy.chosen.clone().neg() / like(&lengths.chosen, &policy.chosen)
 }

@@ -1,59 +1,16 @@
-//! The losses against TRL's own values and against their equation.
+//! The losses against TRL's own values, against finite differences, and where they could overflow.
 
-use std::env;
 use std::fs;
-use std::path::PathBuf;
 
-use bpo_dpo::logps::{PairLengths, PairLogps, PairRows};
-use bpo_dpo::loss::{Loss, Term, sft_loss, sigmoid_loss};
+use bpo_dpo::logps::{PairLengths, PairLogps, PairRows, PairTails};
+use bpo_dpo::loss::{Divergence, Loss, Objective, PairFactors, Rewards, Term, sigmoid_loss};
 use bpo_dpo::policy::TokenLogps;
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use proptest::prelude::*;
+use safetensors::SafeTensors;
+use serde_json::json;
 
-#[derive(Deserialize)]
-struct Golden {
-    beta_default: f64,
-    rows: Vec<Row>,
-}
-
-#[derive(Deserialize)]
-struct Row {
-    settings: Map<String, Value>,
-    #[serde(flatten)]
-    values: Map<String, Value>,
-}
-
-impl Row {
-    fn values(&self, name: &str) -> Vec<f64> {
-        serde_json::from_value(self.values[name].clone()).expect("an array of numbers")
-    }
-
-    fn logps(&self, model: &str) -> PairLogps {
-        let tensor = |name: String| {
-            let values: Vec<f32> = self.values(&name).into_iter().map(|value| value as f32).collect();
-            Tensor::from_floats(values.as_slice(), &Device::flex())
-        };
-        PairLogps::new(tensor(format!("{model}_chosen")), tensor(format!("{model}_rejected")))
-    }
-
-    /// Whether it has the plain sigmoid loss: the settings are those that this crate has so far.
-    fn is_sigmoid(&self) -> bool {
-        let known = ["loss_type", "beta", "label_smoothing"];
-        self.settings["loss_type"] == serde_json::json!(["sigmoid"])
-            && self.settings.keys().all(|key| known.contains(&key.as_str()))
-    }
-}
-
-fn golden() -> Golden {
-    let root = env::var_os("BPO_GOLDEN").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../bpo-model/tests/golden")),
-        PathBuf::from,
-    );
-    let path = root.join("trl/losses.json");
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    serde_json::from_str(&text).expect("the golden table")
-}
+use crate::trl::{Golden, Row, root};
 
 fn values(tensor: Tensor<1>) -> Vec<f64> {
     tensor.into_data_dtype(DType::F64).try_into_vec().expect("f64")
@@ -67,184 +24,395 @@ fn assert_close(found: &[f64], expected: &[f64], what: &str) {
     }
 }
 
-#[test]
-fn sigmoid_equals_trl() {
-    let golden = golden();
-    let rows: Vec<&Row> = golden.rows.iter().filter(|row| row.is_sigmoid()).collect();
-    assert!(rows.len() >= 4, "the default, one with smoothing, two with another beta");
-    for row in rows {
-        let beta =
-            row.settings.get("beta").map_or(golden.beta_default, |beta| beta.as_f64().expect("a number"));
-        // TRL ignores label smoothing for this loss, so the expected values are those without
-        let output = Loss::default().forward(&row.logps("policy"), &row.logps("ref"), beta);
-        let what = format!("{:?}", row.settings);
-        assert_close(&values(output.losses.clone()), &row.values("per_sequence_loss"), &what);
-        assert_close(&values(output.losses.mean()), &[row.values["loss"].as_f64().expect("a number")], &what);
-        // TRL's rewards are always at the beta of the row
-        assert_close(&values(output.chosen_rewards), &row.values("reward_chosen"), &what);
-        assert_close(&values(output.rejected_rewards), &row.values("reward_rejected"), &what);
-    }
-}
-
 fn in_f64(values: &[f64], device: &Device) -> Tensor<1> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), (device, DType::F64))
 }
 
-const CHOSEN: [f64; 5] = [-3.0, -40.0, -7.5, -100.0, -1.0];
-const REJECTED: [f64; 5] = [-5.0, -31.0, -7.5, -400.0, -90.0];
-
-fn reference(device: &Device) -> PairLogps {
-    PairLogps::new(
-        in_f64(&[-4.0, -38.0, -7.5, -101.0, -60.0], device),
-        in_f64(&[-4.5, -36.0, -7.5, -350.0, -2.0], device),
-    )
+/// Numbers of tokens of the golden completions, from TRL's mask: all chosen, then all rejected.
+fn golden_lengths() -> Vec<f64> {
+    let bytes = fs::read(root().join("trl/batch.safetensors")).expect("the golden batch");
+    let tensors = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let mask = tensors.tensor("completion_mask").expect("a mask");
+    let row = |row: &[u8]| row.chunks_exact(8).filter(|value| value[0] == 1).count() as f64;
+    mask.data().chunks_exact(8 * mask.shape()[1]).map(row).collect()
 }
 
-/// The equation of the documentation, in f64.
-fn equation(chosen: &[f64], rejected: &[f64], beta: f64, smoothing: f64) -> Vec<f64> {
-    let reference = reference(&Device::flex());
-    let (ref_chosen, ref_rejected) = (values(reference.chosen), values(reference.rejected));
-    let log_sigmoid = |x: f64| if x > 0.0 { -(-x).exp().ln_1p() } else { x - x.exp().ln_1p() };
-    (0..chosen.len())
-        .map(|i| beta * ((chosen[i] - ref_chosen[i]) - (rejected[i] - ref_rejected[i])))
-        .map(|h| -(1.0 - smoothing) * log_sigmoid(h) - smoothing * log_sigmoid(-h))
-        .collect()
-}
-
-#[test]
-fn smoothing_follows_the_equation() {
+/// TRL's log-probabilities. Those of length desensitization are discounted already.
+fn logps(row: &Row, model: &str) -> PairLogps {
     let device = Device::flex();
-    let policy = PairLogps::new(in_f64(&CHOSEN, &device), in_f64(&REJECTED, &device));
-    for (beta, smoothing) in [(0.1, 0.0), (0.1, 0.1), (0.5, 0.3), (2.0, 0.49)] {
-        let loss = Loss::Sigmoid { label_smoothing: smoothing };
-        let output = loss.forward(&policy, &reference(&device), beta);
-        assert_close(&values(output.losses), &equation(&CHOSEN, &REJECTED, beta, smoothing), "smoothing");
+    let tensor = |values: &[f64]| in_f64(values, &device).cast(DType::F32);
+    let lengths = golden_lengths();
+    let (chosen, rejected) = lengths.split_at(lengths.len() / 2);
+    PairLogps {
+        lengths: Some(PairLengths { chosen: tensor(chosen), rejected: tensor(rejected) }),
+        ..PairLogps::new(
+            tensor(&row.numbers(&format!("{model}_chosen"))),
+            tensor(&row.numbers(&format!("{model}_rejected"))),
+        )
     }
 }
 
 #[test]
-fn gradient_equals_finite_differences() {
-    let device = Device::flex().autodiff();
-    for (beta, smoothing) in [(0.1, 0.0), (0.1, 0.2), (0.5, 0.1)] {
-        let policy = PairLogps::new(
-            in_f64(&CHOSEN, &device).require_grad(),
-            in_f64(&REJECTED, &device).require_grad(),
-        );
-        let output = sigmoid_loss(&policy, &reference(&Device::flex()), beta, smoothing);
-        let gradients = output.losses.mean().backward();
-        let of_chosen = values(policy.chosen.grad(&gradients).expect("a gradient"));
-        let of_rejected = values(policy.rejected.grad(&gradients).expect("a gradient"));
+fn losses_rewards_and_weights_equal_trl() {
+    let golden = Golden::open();
+    let mut compared = 0;
+    for row in golden.computed().filter(|row| !row.has_sft()) {
+        let what = format!("{:?}", row.settings);
+        let objective = golden.objective(row).with_ld_alpha(None);
+        let mut factors = PairFactors::default();
+        if row.is_weighted() {
+            // every loss has the same weights, which are in the sigmoid loss with and without them
+            let is_sigmoid =
+                |row: &&Row| row.is_weighted() && row.settings["loss_type"] == json!(["sigmoid"]);
+            let sigmoid = golden.computed().find(is_sigmoid).expect("a weighted sigmoid loss");
+            let plain = golden.unweighted(sigmoid).numbers("per_sequence_loss");
+            let weights = sigmoid.numbers("per_sequence_loss").into_iter().zip(plain);
+            let weights: Vec<f64> = weights.map(|(weighted, plain)| weighted / plain).collect();
+            factors = factors.weighted(in_f64(&weights, &Device::flex()));
+        }
+        let output = objective.forward(&logps(row, "policy"), Some(&logps(row, "ref")), &factors);
+        assert_close(&values(output.losses.clone()), &row.numbers("per_sequence_loss"), &what);
+        assert_close(&values(output.losses.mean()), &[row.number("loss").expect("a loss")], &what);
+        assert_close(&values(output.chosen_rewards), &row.numbers("reward_chosen"), &what);
+        assert_close(&values(output.rejected_rewards), &row.numbers("reward_rejected"), &what);
+        compared += 1;
+    }
+    assert!(compared > 60, "{compared} rows");
+}
 
-        let mean = |chosen: &[f64], rejected: &[f64]| {
-            equation(chosen, rejected, beta, smoothing).iter().sum::<f64>() / chosen.len() as f64
+/// TRL's likelihood term is that of a token of the batch, ours that of a token of the pair: the same with the tokens
+/// counted.
+#[test]
+fn the_likelihood_equals_that_of_trl_by_tokens() {
+    let golden = Golden::open();
+    let rows = || golden.computed().filter(|row| row.settings.len() == 1);
+    let of = |row: &Row, loss: Loss| {
+        let objective = Objective::new(loss, 0.1);
+        objective.forward(&logps(row, "policy"), Some(&logps(row, "ref")), &PairFactors::default()).losses
+    };
+    let row = rows().find(|row| row.is_sft()).expect("a row of the likelihood");
+    let lengths = logps(row, "policy").lengths.expect("lengths").chosen;
+    let likelihood = (of(row, Loss::Sft) * lengths.clone()).sum() / lengths.sum();
+    assert_close(&values(likelihood.clone()), &[row.number("loss").expect("a loss")], "sft");
+
+    let is_sum = |row: &&Row| row.settings.contains_key("loss_weights");
+    let sum = golden.computed().find(is_sum).expect("a row with several losses");
+    let Loss::Sum { terms } = golden.objective(sum).loss else { panic!("not a sum") };
+    assert_eq!(Loss::Sum { terms: terms.clone() }, Loss::mpo());
+    let others = terms.into_iter().filter(|term| term.loss != Loss::Sft).collect();
+    let found = of(sum, Loss::Sum { terms: others }).mean() + likelihood;
+    assert_close(&values(found), &[sum.number("loss").expect("a loss")], "sum");
+}
+
+/// What TRL refuses for a reason is refused here; what it refuses for its implementation is not.
+#[test]
+fn refused_settings_are_refused() {
+    let golden = Golden::open();
+    let mut refused = 0;
+    for row in golden.refused() {
+        let objective = golden.objective(row);
+        if row.is_weighted() {
+            // sorted losses: weights of pairs have no meaning there
+            assert!(objective.loss.sorts(), "{:?}", row.settings);
+        } else {
+            objective.validate().expect_err(&format!("{:?}", row.settings));
+            refused += 1;
+        }
+    }
+    assert!(refused > 20);
+    for row in golden.computed() {
+        golden.objective(row).validate().unwrap_or_else(|error| panic!("{:?}: {error}", row.settings));
+    }
+}
+
+const CHOSEN: [f64; 5] = [-3.0, -40.0, -7.5, -52.0, -1.0];
+const REJECTED: [f64; 5] = [-5.0, -31.0, -7.1, -49.0, -20.0];
+const CHOSEN_TOKENS: [f64; 5] = [3.0, 20.0, 1.0, 40.0, 2.0];
+const REJECTED_TOKENS: [f64; 5] = [4.0, 12.0, 3.0, 31.0, 9.0];
+
+fn with_parts(chosen: Tensor<1>, rejected: Tensor<1>) -> PairLogps {
+    let device = Device::flex();
+    let lengths =
+        PairLengths { chosen: in_f64(&CHOSEN_TOKENS, &device), rejected: in_f64(&REJECTED_TOKENS, &device) };
+    let tails =
+        PairTails { chosen: chosen.clone().mul_scalar(0.25), rejected: rejected.clone().mul_scalar(0.125) };
+    PairLogps { lengths: Some(lengths), tails: Some(tails), ..PairLogps::new(chosen, rejected) }
+}
+
+fn reference() -> PairLogps {
+    let device = Device::flex();
+    with_parts(
+        in_f64(&[-4.0, -38.0, -7.4, -51.0, -3.0], &device),
+        in_f64(&[-4.5, -33.0, -7.5, -50.0, -17.0], &device),
+    )
+}
+
+/// Every loss, with every other setting at least once.
+fn objectives() -> Vec<Objective> {
+    let label_smoothing = 0.1;
+    let losses = [
+        Loss::default(),
+        Loss::Sigmoid { label_smoothing },
+        Loss::SigmoidNorm { label_smoothing },
+        Loss::Hinge,
+        Loss::Ipo,
+        Loss::ExoPair { label_smoothing },
+        Loss::NcaPair,
+        Loss::Robust { label_smoothing },
+        Loss::BcoPair,
+        Loss::SppoHard,
+        Loss::Aot { label_smoothing },
+        Loss::AotUnpaired { label_smoothing },
+        Loss::ApoZero,
+        Loss::ApoDown,
+        Loss::Discopop { tau: 0.05 },
+        Loss::Simpo { gamma: 0.4, label_smoothing },
+        Loss::Sft,
+        Loss::mpo(),
+    ];
+    let divergences = [
+        Divergence::ReverseKl,
+        Divergence::ForwardKl,
+        Divergence::JsDivergence,
+        Divergence::AlphaDivergence { alpha: 0.4 },
+        Divergence::AlphaDivergence { alpha: 1.3 },
+    ];
+    let mut all = Vec::new();
+    for loss in losses {
+        for divergence in divergences {
+            all.push(Objective::new(loss.clone(), 0.3).with_divergence(divergence));
+        }
+        all.push(Objective::new(loss.clone(), 0.3).with_ld_alpha(Some(0.4)));
+        all.push(Objective::new(loss, 0.05).with_reference_free(true));
+    }
+    all.retain(|objective| objective.validate().is_ok());
+    all
+}
+
+fn factors() -> PairFactors {
+    let device = Device::flex();
+    let mut factors = PairFactors::default().weighted(in_f64(&[1.0, 0.5, 2.0, 0.0, 1.5], &device));
+    factors.beta = Some(in_f64(&[0.1, 0.2, 0.3, 0.15, 0.06], &device));
+    factors
+}
+
+#[test]
+fn gradients_equal_finite_differences() {
+    let plain = Device::flex();
+    let device = Device::flex().autodiff();
+    let step = 1e-5;
+    let mut checked = 0;
+    for objective in objectives() {
+        for factors in [PairFactors::default(), factors()] {
+            let (chosen, rejected) =
+                (in_f64(&CHOSEN, &device).require_grad(), in_f64(&REJECTED, &device).require_grad());
+            let policy = with_parts(chosen.clone(), rejected.clone());
+            let losses = objective.forward(&policy, Some(&reference()), &factors).losses;
+            let gradients = losses.sum().backward();
+            let loss = |chosen: &[f64], rejected: &[f64]| {
+                let policy = with_parts(in_f64(chosen, &plain), in_f64(rejected, &plain));
+                values(objective.forward(&policy, Some(&reference()), &factors).losses).iter().sum::<f64>()
+            };
+            let moved = |values: &[f64], at: usize, by: f64| {
+                let mut values = values.to_vec();
+                values[at] += by;
+                values
+            };
+            let slope = |up: f64, down: f64| (up - down) / (2.0 * step);
+            for at in 0..CHOSEN.len() {
+                let expected = [
+                    slope(
+                        loss(&moved(&CHOSEN, at, step), &REJECTED),
+                        loss(&moved(&CHOSEN, at, -step), &REJECTED),
+                    ),
+                    slope(
+                        loss(&CHOSEN, &moved(&REJECTED, at, step)),
+                        loss(&CHOSEN, &moved(&REJECTED, at, -step)),
+                    ),
+                ];
+                let found = [&chosen, &rejected]
+                    .map(|logps| logps.grad(&gradients).map_or(0.0, |gradient| values(gradient)[at]));
+                for (found, expected) in found.into_iter().zip(expected) {
+                    let error = (found - expected).abs() / expected.abs().max(1e-2);
+                    assert!(error < 1e-5, "{objective:?} {at}: {found}, expected {expected}");
+                    checked += 1;
+                }
+            }
+        }
+    }
+    assert!(checked > 1000);
+}
+
+/// A NaN would be skipped by the trainer, and training would never recover from where it came from.
+#[test]
+fn extreme_log_probabilities_stay_finite() {
+    let device = Device::flex().autodiff();
+    let extreme = || Tensor::<1>::from_floats([-1e4, 0.0, -200.0, -1.0, -90.0], &device).require_grad();
+    let other = || Tensor::<1>::from_floats([-0.0, -1e4, -1.0, -200.0, -0.5], &device).require_grad();
+    for mut objective in objectives() {
+        objective.beta = 1.0;
+        let (chosen, rejected) = (extreme(), other());
+        let policy = with_parts(chosen.clone(), rejected.clone());
+        let reference = with_parts(chosen.clone().inner() * 0.5, rejected.clone().inner() * 0.5);
+        let output = objective.forward(&policy, Some(&reference), &PairFactors::default());
+        let gradients = output.losses.clone().sum().backward();
+        let mut all = values(output.losses);
+        for logps in [&chosen, &rejected] {
+            all.extend(logps.grad(&gradients).map(values).unwrap_or_default());
+        }
+        assert!(all.iter().all(|value| value.is_finite()), "{objective:?}: {all:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(30))]
+
+    /// But for the losses that sort, a pair's loss is its own.
+    #[test]
+    fn a_pairs_loss_does_not_depend_on_the_others(
+        pairs in prop::collection::vec(prop::array::uniform6(0.0..1.0), 2..6),
+    ) {
+        let device = Device::flex();
+        let column = |at: &[usize], part: usize, least: f64, most: f64| {
+            let value = |at: &usize| least + (most - least) * pairs[*at][part];
+            in_f64(&at.iter().map(value).collect::<Vec<f64>>(), &device)
         };
-        let moved = |values: &[f64; 5], at: usize, by: f64| {
-            let mut values = *values;
-            values[at] += by;
-            values
+        let batch = |at: &[usize], first: usize| PairLogps {
+            chosen: column(at, first, -60.0, 0.0),
+            rejected: column(at, first + 1, -60.0, 0.0),
+            lengths: Some(PairLengths { chosen: column(at, 4, 1.0, 40.0), rejected: column(at, 5, 1.0, 40.0) }),
+            tails: Some(PairTails { chosen: column(at, first, -30.0, 0.0), rejected: column(at, 5, 0.0, 0.0) }),
         };
-        let step = 1e-5;
-        for at in 0..CHOSEN.len() {
-            let up = mean(&moved(&CHOSEN, at, step), &REJECTED);
-            let expected = (up - mean(&moved(&CHOSEN, at, -step), &REJECTED)) / (2.0 * step);
-            assert!((of_chosen[at] - expected).abs() < 1e-8, "{} {expected}", of_chosen[at]);
-            let up = mean(&CHOSEN, &moved(&REJECTED, at, step));
-            let expected = (up - mean(&CHOSEN, &moved(&REJECTED, at, -step))) / (2.0 * step);
-            assert!((of_rejected[at] - expected).abs() < 1e-8, "{} {expected}", of_rejected[at]);
+        let all: Vec<usize> = (0..pairs.len()).collect();
+        for objective in objectives().into_iter().filter(|objective| !objective.loss.sorts()) {
+            let of = |at: &[usize]| {
+                values(objective.forward(&batch(at, 0), Some(&batch(at, 2)), &PairFactors::default()).losses)
+            };
+            let together = of(&all);
+            for at in all.iter().copied() {
+                prop_assert_eq!(of(&[at])[0].to_bits(), together[at].to_bits());
+            }
         }
     }
 }
 
 #[test]
-fn extreme_margins_stay_finite() {
-    let device = Device::flex().autodiff();
-    let zeros = || Tensor::zeros([2], &device);
-    let chosen = Tensor::from_floats([-1e6, 0.0], &device).require_grad();
-    let policy = PairLogps::new(chosen.clone(), Tensor::from_floats([0.0, -1e6], &device));
-    let output = sigmoid_loss(&policy, &PairLogps::new(zeros(), zeros()), 1.0, 0.1);
-    let gradients = output.losses.clone().sum().backward();
-    assert_eq!(values(output.losses), [0.9 * 1e6, 0.1 * 1e6].map(|x: f64| f64::from(x as f32)));
-    assert_close(&values(chosen.grad(&gradients).expect("a gradient")), &[-0.9, 0.1], "gradient");
+fn a_policy_that_is_its_reference_has_no_rewards() {
+    for objective in objectives().into_iter().filter(Objective::needs_reference) {
+        let output = objective.forward(&reference(), Some(&reference()), &factors());
+        assert_eq!(values(output.chosen_rewards), [0.0; 5], "{objective:?}");
+        assert_eq!(values(output.rejected_rewards), [0.0; 5], "{objective:?}");
+    }
+    let output = Objective::new(Loss::default(), 0.1).forward(
+        &reference(),
+        Some(&reference()),
+        &PairFactors::default(),
+    );
+    assert_close(&values(output.losses), &[std::f64::consts::LN_2; 5], "ln 2");
 }
 
 #[test]
 fn rewards_carry_no_tape() {
     let device = Device::flex().autodiff();
-    let tracked = || Tensor::<1>::ones([3], &device).require_grad();
-    let policy = PairLogps::new(tracked(), tracked());
-    let reference = PairLogps::new(tracked(), tracked());
-    let output = sigmoid_loss(&policy, &reference, 0.1, 0.0);
-    assert!(output.losses.is_tracked());
-    assert!(!output.chosen_rewards.is_autodiff() && !output.rejected_rewards.is_autodiff());
-}
-
-#[test]
-fn an_untouched_policy_has_the_loss_it_should() {
-    let logps = PairLogps::new(in_f64(&CHOSEN, &Device::flex()), in_f64(&REJECTED, &Device::flex()));
-    for loss in [Loss::default(), Loss::Sigmoid { label_smoothing: 0.2 }] {
-        let output = loss.forward(&logps, &logps, 0.1);
-        assert_close(&values(output.losses), &[loss.at_reference().expect("known"); 5], "at the reference");
+    let tracked = || Tensor::<1>::ones([5], &device).require_grad();
+    for objective in objectives() {
+        let (policy, reference) = (with_parts(tracked(), tracked()), with_parts(tracked(), tracked()));
+        let output = objective.forward(&policy, Some(&reference), &PairFactors::default());
+        assert!(output.losses.is_tracked());
+        assert!(!output.chosen_rewards.is_autodiff() && !output.rejected_rewards.is_autodiff());
     }
 }
 
-/// Numbers of tokens that are not all the same.
-fn with_lengths(logps: PairLogps) -> PairLogps {
-    let lengths = |values: &[f64]| in_f64(values, &Device::flex());
-    let chosen = lengths(&[3.0, 20.0, 1.0, 40.0, 2.0]);
-    PairLogps { lengths: Some(PairLengths { chosen, rejected: lengths(&[1.0; 5]) }), ..logps }
+/// What belongs to single pairs is the same as the setting for all of them.
+#[test]
+fn what_each_pair_has_equals_what_all_have() {
+    let device = Device::flex();
+    let policy = with_parts(in_f64(&CHOSEN, &device), in_f64(&REJECTED, &device));
+    for objective in objectives() {
+        let forward = |objective: &Objective, factors| {
+            let output = objective.forward(&policy, Some(&reference()), &factors);
+            [output.losses, output.chosen_rewards, output.rejected_rewards].map(values)
+        };
+        let beta =
+            |beta: f64| PairFactors { beta: Some(in_f64(&[beta; 5], &device)), ..PairFactors::default() };
+        let expected = forward(&objective, PairFactors::default());
+        let mut other = objective.clone();
+        other.beta = 7.0;
+        let found = forward(&other, beta(objective.beta));
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_close(found, expected, &format!("{objective:?}"));
+        }
+    }
 }
 
 #[test]
-fn the_likelihood_of_chosen_answers_is_a_loss() {
-    let device = Device::flex().autodiff();
-    let chosen = in_f64(&CHOSEN, &device).require_grad();
-    let policy = with_lengths(PairLogps::new(chosen.clone(), in_f64(&REJECTED, &device)));
-    let output = sft_loss(&policy, &reference(&Device::flex()), 0.1);
-    let expected = [1.0, 2.0, 7.5, 2.5, 0.5];
-    assert_close(&values(output.losses.clone()), &expected, "nats a token");
-    let gradients = output.losses.sum().backward();
-    let expected = [3.0, 20.0, 1.0, 40.0, 2.0].map(|length: f64| -1.0 / length);
-    assert_close(&values(chosen.grad(&gradients).expect("a gradient")), &expected, "gradient");
-    assert_eq!(Loss::Sft.at_reference(), None);
+fn margins_move_the_point_of_rest() {
+    let device = Device::flex();
+    let rewards = || Rewards::new(in_f64(&[0.5, -1.0], &device), in_f64(&[0.2, 1.0], &device));
+    let logps = PairLogps::new(rewards().chosen, rewards().rejected);
+    let zeros = PairLogps::new(in_f64(&[0.0; 2], &device), in_f64(&[0.0; 2], &device));
+    let factors = PairFactors { margin: Some(in_f64(&[0.3, -2.0], &device)), ..PairFactors::default() };
+    let output = Objective::new(Loss::default(), 1.0).forward(&logps, Some(&zeros), &factors);
+    assert_close(&values(output.losses), &[std::f64::consts::LN_2; 2], "as far apart as they shall be");
+    assert_close(&values(output.rejected_rewards), &[0.2, 1.0], "rewards are reported as they are");
+    assert!(Loss::sigmoid_with_sft(1.0).takes_margins() && !Loss::mpo().takes_margins());
+    assert!(!Loss::Sft.takes_margins());
+}
+
+#[test]
+fn length_normalization_divides_rewards() {
+    let device = Device::flex();
+    let policy = with_parts(in_f64(&CHOSEN, &device), in_f64(&REJECTED, &device));
+    let of = |loss| {
+        values(Objective::new(loss, 0.1).forward(&policy, Some(&reference()), &PairFactors::default()).losses)
+    };
+    let expected: Vec<f64> = (0..5)
+        .map(|i| {
+            let ratio = |logps: &[f64; 5], reference: Tensor<1>| logps[i] - values(reference)[i];
+            let margin = 0.1
+                * (ratio(&CHOSEN, reference().chosen) / CHOSEN_TOKENS[i]
+                    - ratio(&REJECTED, reference().rejected) / REJECTED_TOKENS[i]);
+            (-margin).exp().ln_1p()
+        })
+        .collect();
+    assert_close(&of(Loss::SigmoidNorm { label_smoothing: 0.0 }), &expected, "sigmoid_norm");
+    assert_close(&of(Loss::Sft), &[1.0, 2.0, 7.5, 1.3, 0.5], "nats a token");
 }
 
 #[test]
 fn sums_weigh_their_terms() {
-    let logps =
-        || with_lengths(PairLogps::new(in_f64(&CHOSEN, &Device::flex()), in_f64(&REJECTED, &Device::flex())));
-    let (policy, reference) = (logps(), reference(&Device::flex()));
-    let of = |loss: &Loss| values(loss.forward(&policy, &reference, 0.1).losses);
+    let device = Device::flex();
+    let policy = with_parts(in_f64(&CHOSEN, &device), in_f64(&REJECTED, &device));
+    let of = |loss: &Loss| {
+        let objective = Objective::new(loss.clone(), 0.1);
+        values(objective.forward(&policy, Some(&reference()), &PairFactors::default()).losses)
+    };
     let expected: Vec<f64> =
         of(&Loss::default()).iter().zip(of(&Loss::Sft)).map(|(sigmoid, sft)| sigmoid + 0.5 * sft).collect();
     let sum = Loss::sigmoid_with_sft(0.5);
     assert_close(&of(&sum), &expected, "sum");
-    let text = serde_json::to_string(&sum).expect("a loss is JSON");
-    assert_eq!(serde_json::from_str::<Loss>(&text).expect("its own text"), sum);
     let nothing = Loss::Sum { terms: Vec::new() };
     assert!(nothing.validate().is_err());
     assert_eq!(of(&nothing), [0.0; 5]);
-    let broken = Term { weight: 1.0, loss: Loss::Sigmoid { label_smoothing: 2.0 } };
+    let broken = Term::new(1.0, Loss::Sigmoid { label_smoothing: 2.0 });
     assert!(Loss::Sum { terms: vec![broken] }.validate().is_err());
-    let known = Loss::Sum { terms: vec![Term { weight: 0.8, loss: Loss::default() }] };
-    assert_close(
-        &[known.at_reference().expect("known")],
-        &[0.8 * std::f64::consts::LN_2],
-        "at the reference",
-    );
 }
 
 #[test]
-fn lengths_are_those_of_the_mask() {
+fn lengths_and_tails_are_those_of_the_mask() {
     let device = Device::flex().autodiff();
     let tokens = TokenLogps {
-        logps: Tensor::from_floats([[-1.0, -2.0, 0.0], [-3.0, 0.0, 0.0]], &device),
-        mask: Tensor::from_data([[true, true, false], [true, false, false]], &device),
+        logps: Tensor::from_floats([[-1.0, -2.0, -4.0], [-3.0, 0.0, 0.0], [-5.0, -6.0, 0.0]], &device),
+        mask: Tensor::from_data([[true, true, true], [true, false, false], [true, true, false]], &device),
     };
-    let logps = PairLogps::of_tokens(&tokens, &PairRows { chosen: vec![0], rejected: vec![1] });
-    assert_eq!((values(logps.chosen), values(logps.rejected)), (vec![-3.0], vec![-3.0]));
+    let rows = PairRows { chosen: vec![0, 1], rejected: vec![1, 2] };
+    let logps = PairLogps::with_tails(&tokens, &rows);
+    assert_eq!((values(logps.chosen), values(logps.rejected)), (vec![-7.0, -3.0], vec![-3.0, -11.0]));
     let lengths = logps.lengths.expect("lengths");
     assert!(!lengths.chosen.is_autodiff());
-    assert_eq!((values(lengths.chosen), values(lengths.rejected)), (vec![2.0], vec![1.0]));
+    assert_eq!((values(lengths.chosen), values(lengths.rejected)), (vec![3.0, 1.0], vec![1.0, 2.0]));
+    let tails = logps.tails.expect("tails");
+    assert_eq!((values(tails.chosen), values(tails.rejected)), (vec![-6.0, 0.0], vec![0.0, -6.0]));
 }
 
 #[test]
@@ -262,8 +430,32 @@ fn losses_are_named_by_their_type() {
     assert_eq!(parse(r#"{"type": "sigmoid"}"#).expect("valid"), Loss::default());
     let smoothed = parse(r#"{"type": "sigmoid", "label_smoothing": 0.1}"#).expect("valid");
     assert_eq!(smoothed, Loss::Sigmoid { label_smoothing: 0.1 });
+    for objective in objectives() {
+        let value = serde_json::to_value(&objective.loss).expect("a loss is JSON");
+        assert_eq!(value["type"], objective.loss.name());
+        assert_eq!(serde_json::from_value::<Loss>(value).expect("its own text"), objective.loss);
+    }
     assert!(parse(r#"{"type": "sigmoid", "smoothing": 0.1}"#).is_err());
     assert!(parse(r#"{"type": "none"}"#).is_err());
-    assert!(Loss::Sigmoid { label_smoothing: 0.5 }.validate().is_err());
-    assert!(Loss::Sigmoid { label_smoothing: f64::NAN }.validate().is_err());
+    for loss in [
+        Loss::Sigmoid { label_smoothing: 0.5 },
+        Loss::Sigmoid { label_smoothing: f64::NAN },
+        Loss::ExoPair { label_smoothing: 0.0 },
+        Loss::Discopop { tau: 0.0 },
+        Loss::Simpo { gamma: f64::INFINITY, label_smoothing: 0.0 },
+    ] {
+        assert!(loss.validate().is_err(), "{loss:?}");
+    }
+}
+
+#[test]
+fn smoothing_follows_the_equation() {
+    let device = Device::flex();
+    let margins = [-400.0, -3.0, 0.0, 0.7, 90.0];
+    let log_sigmoid = |x: f64| if x > 0.0 { -(-x).exp().ln_1p() } else { x - x.exp().ln_1p() };
+    for eps in [0.0, 0.1, 0.49] {
+        let rewards = Rewards::new(in_f64(&margins, &device), in_f64(&[0.0; 5], &device));
+        let expected = margins.map(|margin| -(1.0 - eps) * log_sigmoid(margin) - eps * log_sigmoid(-margin));
+        assert_close(&values(sigmoid_loss(&rewards, eps)), &expected, "smoothing");
+    }
 }

@@ -11,3 +11,4 @@ mod resume;
 mod schedule;
 mod toy;
 mod trainer;
+mod trl;

@@ -12,7 +12,8 @@ fn metrics(step: usize) -> StepMetrics {
     let value = json!({
         "step": step, "epoch": 0.5, "loss": 0.6, "grad_norm": 2.0, "learning_rate": 1e-6,
         "rewards/chosen": 0.1, "rewards/rejected": -0.1, "rewards/accuracies": 1.0, "rewards/margins": 0.2,
-        "logps/chosen": -10.0, "logps/rejected": -20.0, "pairs": 4, "skipped": false,
+        "logps/chosen": -10.0, "logps/rejected": -20.0, "logits/chosen": 0.5, "logits/rejected": 0.25, "entropy": 2.0,
+        "mean_token_accuracy": 0.5, "lengths/chosen": 7.0, "lengths/rejected": 9.0, "pairs": 4, "skipped": false,
     });
     serde_json::from_value(value).expect("all fields")
 }

@@ -1,7 +1,7 @@
 //! A policy small enough to train in a blink, built like the real one: a frozen model with a low-rank adapter, and a
 //! projector that is trained as it is.
 
-use bpo_dpo::policy::{Adapters, Collate, Group, Policy, TokenLogps};
+use bpo_dpo::policy::{Adapters, Collate, Group, Policy, TokenLogps, TokenStatistics};
 use bpo_pairs::record::{CompletionKind, PreferencePair};
 use burn::module::{Module, Param};
 use burn::tensor::activation::log_softmax;
@@ -79,6 +79,14 @@ impl Policy for Toy {
     type Batch = ToyBatch;
 
     fn token_logps(&self, batch: &ToyBatch, adapters: Adapters) -> TokenLogps {
+        self.token_statistics(batch, adapters).0
+    }
+
+    fn token_statistics(
+        &self,
+        batch: &ToyBatch,
+        adapters: Adapters,
+    ) -> (TokenLogps, Option<TokenStatistics>) {
         let [rows, length] = batch.words.dims();
         let groups = batch.pixels.clone().matmul(self.projector.weight.val())
             + batch.prompts.clone().matmul(self.embedding.val());
@@ -90,8 +98,13 @@ impl Policy for Toy {
             logits = logits + hidden.matmul(self.head.lora_a.val()).matmul(self.head.lora_b.val());
         }
         let words = batch.words.clone().reshape([rows * length, 1]);
+        let padding = batch.mask.clone().bool_not();
+        let statistics = TokenStatistics::of_logits(logits.clone(), words.clone())
+            .reshape([rows, length, TokenStatistics::COUNT])
+            .mask_fill(padding.clone().unsqueeze_dim::<3>(2), 0.0);
         let logps = log_softmax(logits, 1).gather(1, words).reshape([rows, length]);
-        TokenLogps { logps: logps.mask_fill(batch.mask.clone().bool_not(), 0.0), mask: batch.mask.clone() }
+        let logps = TokenLogps { logps: logps.mask_fill(padding, 0.0), mask: batch.mask.clone() };
+        (logps, Some(TokenStatistics::unpack(statistics)))
     }
 }
 

@@ -100,9 +100,8 @@ fn sharing_a_prompt_changes_nothing() {
 #[test]
 fn what_a_loss_does_not_need_changes_nothing() {
     let run = |loss| train(config().with_epochs(3).with_loss(loss), &pairs()).expect("trained");
-    let term = |weight, loss| Term { weight, loss };
-    let all = Loss::Sum { terms: vec![term(1.0, Loss::Sft), term(0.0, Loss::default())] };
-    assert!(all.compares() && !Loss::Sft.compares());
+    let all = Loss::Sum { terms: vec![Term::new(1.0, Loss::Sft), Term::new(0.0, Loss::default())] };
+    assert!(all.needs_rejected() && !Loss::Sft.needs_rejected());
     let ((expected, _, whole), (found, _, alone)) = (run(all), run(Loss::Sft));
     let near = |found: f64, expected: f64| {
         assert!((found - expected).abs() < 1e-5 * expected.abs().max(0.1), "{found}, expected {expected}");

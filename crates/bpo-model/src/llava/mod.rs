@@ -8,6 +8,8 @@ mod unfreeze;
 pub use causal::causal_mask;
 pub use merge::{Splice, splice};
 pub use score::ScoreBatch;
+#[cfg(feature = "dpo")]
+pub(crate) use score::logps;
 
 use std::path::Path;
 

@@ -175,6 +175,32 @@ impl Llava {
         batch: &ScoreBatch,
         adapters: Adapters,
     ) -> Result<(Tensor<2>, Tensor<2, Bool>), ModelError> {
+        let ([logps], mask) =
+            self.at_completion_tokens(batch, adapters, |logits, targets| [logps(logits, targets)])?;
+        Ok((logps.squeeze_dim::<2>(2), mask))
+    }
+
+    /// What is to be known of the logits at every completion token, and which positions are such tokens. Logits are
+    /// never there for all tokens at once.
+    ///
+    /// # Shapes
+    /// - `of`: takes f32 logits, `[n, vocab]`, and the tokens that follow, `[n, 1]`; gives `[n, columns]` each
+    /// - output: each `[completions, tokens, columns]`, zero at padding; the mask is `[completions, tokens]`
+    ///
+    /// # Errors
+    /// If image tokens and image features do not fit together.
+    pub fn at_completion_tokens<const N: usize>(
+        &self,
+        batch: &ScoreBatch,
+        adapters: Adapters,
+        of: impl Fn(Tensor<2>, Tensor<2, Int>) -> [Tensor<2>; N],
+    ) -> Result<([Tensor<3>; N], Tensor<2, Bool>), ModelError> {
+        let hidden = self.completion_states(batch, adapters)?;
+        Ok(self.map_head(batch, hidden, of))
+    }
+
+    /// Hidden states of the completions' rows. `[completions, width, hidden]`
+    fn completion_states(&self, batch: &ScoreBatch, adapters: Adapters) -> Result<Tensor<3>, ModelError> {
         let (device, dtype) = (self.device(), self.dtype());
         let pixels: Vec<_> = batch.pixels.iter().collect();
         let features =
@@ -198,18 +224,22 @@ impl Llava {
         let positions: Vec<_> = lens.iter().map(|len| (*len..len + batch.width).collect()).collect();
         let tables = self.rope().tables(&positions, dtype, &device);
         let mask = causal_mask(&lens, prefix_width, 0, batch.width, &device);
-        let hidden = if prefix_width > 0 {
+        Ok(if prefix_width > 0 {
             let groups: Vec<_> = batch.rows.iter().map(|row| row.group as u32).collect();
             let mut shared = SharedPrefix::new(prefix, ids(&groups, &device));
             self.language_model.forward(x, &tables, &mask, &mut shared, adapters)
         } else {
             self.language_model.forward(x, &tables, &mask, &mut prefix, adapters)
-        };
-        Ok(self.gather_logps(batch, hidden))
+        })
     }
 
-    /// The head at completion tokens only.
-    fn gather_logps(&self, batch: &ScoreBatch, hidden: Tensor<3>) -> (Tensor<2>, Tensor<2, Bool>) {
+    /// The head at completion tokens only, in chunks.
+    fn map_head<const N: usize>(
+        &self,
+        batch: &ScoreBatch,
+        hidden: Tensor<3>,
+        of: impl Fn(Tensor<2>, Tensor<2, Int>) -> [Tensor<2>; N],
+    ) -> ([Tensor<3>; N], Tensor<2, Bool>) {
         let device = self.device();
         let [rows, width, size] = hidden.dims();
         let hidden = hidden.reshape([rows * width, size]);
@@ -230,17 +260,24 @@ impl Llava {
             }
         }
 
-        let mut logps: Vec<Tensor<1>> = sources
-            .chunks(HEAD_CHUNK)
-            .zip(targets.chunks(HEAD_CHUNK))
-            .map(|(sources, targets)| {
-                let logits = self.head(hidden.clone().select(0, ids(sources, &device)));
-                let targets: Tensor<2, Int> = ids(targets, &device).unsqueeze_dim(1);
-                log_softmax(logits, 1).gather(1, targets).squeeze_dim::<1>(1)
-            })
-            .collect();
-        logps.push(Tensor::zeros([1], (&device, burn::tensor::DType::F32)));
-        let logps = Tensor::cat(logps, 0).select(0, ids(&places, &device)).reshape([rows, tokens]);
-        (logps, Tensor::from_data(TensorData::new(mask, [rows, tokens]), &device))
+        let mut chunks: [Vec<Tensor<2>>; N] = std::array::from_fn(|_| Vec::new());
+        for (sources, targets) in sources.chunks(HEAD_CHUNK).zip(targets.chunks(HEAD_CHUNK)) {
+            let logits = self.head(hidden.clone().select(0, ids(sources, &device)));
+            let targets: Tensor<2, Int> = ids(targets, &device).unsqueeze_dim(1);
+            chunks.iter_mut().zip(of(logits, targets)).for_each(|(chunks, chunk)| chunks.push(chunk));
+        }
+        let spread = chunks.map(|mut chunks| {
+            let Some(first) = chunks.first() else { return Tensor::zeros([rows, tokens, 0], &device) };
+            let (columns, device) = (first.dims()[1], first.device());
+            // what padding gets
+            chunks.push(Tensor::zeros([1, columns], (&device, first.dtype())));
+            Tensor::cat(chunks, 0).select(0, ids(&places, &device)).reshape([rows, tokens, columns])
+        });
+        (spread, Tensor::from_data(TensorData::new(mask, [rows, tokens]), &device))
     }
+}
+
+/// Log-probabilities of tokens. `[n, vocab]`, `[n, 1]` to `[n, 1]`
+pub(crate) fn logps(logits: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
+    log_softmax(logits, 1).gather(1, targets)
 }

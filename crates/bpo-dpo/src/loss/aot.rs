@@ -1,0 +1,59 @@
+//! Alignment by optimal transport.
+
+use burn::tensor::Tensor;
+
+use super::rewards::like;
+use super::{Beta, Rewards, sigmoid_loss};
+use crate::logps::PairLogps;
+
+/// Sigmoid loss between sorted values: the distribution of the policy's margins shall dominate that of the reference's.
+///
+/// ```text
+/// a = sort(beta * (log pi(y_w) - log pi(y_l))),  b = sort(beta * (log pi_ref(y_w) - log pi_ref(y_l)))
+/// L = -(1 - eps) * log sigmoid(a - b) - eps * log sigmoid(b - a)
+/// ```
+///
+/// Where
+/// - `y_w`, `y_l`: the chosen and the rejected completion,
+/// - `eps`: `label_smoothing`; without a reference `b` is zero.
+///
+/// Melnyk et al., "Distributional Preference Alignment of LLMs via Optimal Transport" (arXiv 2406.05882), paired. TRL's
+/// `aot`. The only losses here where a pair's loss depends on the other pairs of its forward pass are this one and
+/// [`aot_unpaired_loss`]; values are in the order of the sorting, not of the pairs.
+///
+/// # Shapes
+/// All tensors are `[pairs]`.
+pub fn aot_loss(
+    policy: &PairLogps,
+    reference: Option<&PairLogps>,
+    beta: &Beta,
+    label_smoothing: f64,
+) -> Tensor<1> {
+    let margins = |logps: &PairLogps| beta.times(logps.chosen.clone() - logps.rejected.clone()).sort(0);
+    let policy = margins(policy);
+    let reference = match reference {
+        Some(reference) => like(&margins(reference), &policy),
+        None => policy.zeros_like(),
+    };
+    sigmoid_loss(&Rewards::new(policy, reference), label_smoothing)
+}
+
+/// Sigmoid loss between sorted values: the distribution of the chosen completions' rewards shall dominate that of the
+/// rejected ones'.
+///
+/// ```text
+/// L = -(1 - eps) * log sigmoid(sort(r_w) - sort(r_l)) - eps * log sigmoid(sort(r_l) - sort(r_w))
+/// ```
+///
+/// Where
+/// - `r_w`, `r_l`: rewards of the chosen and the rejected completions,
+/// - `eps`: `label_smoothing`.
+///
+/// Unpaired AOT (arXiv 2406.05882), TRL's `aot_unpaired`. Values are in the order of the sorting, as in [`aot_loss`].
+///
+/// # Shapes
+/// All tensors are `[pairs]`.
+pub fn aot_unpaired_loss(rewards: &Rewards, label_smoothing: f64) -> Tensor<1> {
+    let sorted = Rewards::new(rewards.chosen.clone().sort(0), rewards.rejected.clone().sort(0));
+    sigmoid_loss(&sorted, label_smoothing)
+}

@@ -1,0 +1,41 @@
+//! Anchored preference optimization.
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::sigmoid;
+
+use super::Rewards;
+
+/// Chosen completions become likelier, rejected ones less likely: for chosen answers that are better than the model's own.
+///
+/// ```text
+/// L = 1 - sigmoid(r_w) + sigmoid(r_l)
+/// ```
+///
+/// Where
+/// - `r_w`, `r_l`: rewards of the chosen and the rejected completion.
+///
+/// D'Oosterlinck et al., "Anchored Preference Optimization and Contrastive Revisions" (arXiv 2408.06266), equation 7.
+/// TRL's `apo_zero`.
+///
+/// # Shapes
+/// All tensors are `[pairs]`.
+pub fn apo_zero_loss(rewards: &Rewards) -> Tensor<1> {
+    sigmoid(rewards.chosen.clone()).neg().add_scalar(1.0) + sigmoid(rewards.rejected.clone())
+}
+
+/// Both become less likely, the rejected one more so: for chosen answers that are worse than the model's own.
+///
+/// ```text
+/// L = sigmoid(r_w) + 1 - sigmoid(r_w - r_l)
+/// ```
+///
+/// Where
+/// - `r_w`, `r_l`: rewards of the chosen and the rejected completion.
+///
+/// arXiv 2408.06266, equation 8. TRL's `apo_down`.
+///
+/// # Shapes
+/// All tensors are `[pairs]`.
+pub fn apo_down_loss(rewards: &Rewards) -> Tensor<1> {
+    sigmoid(rewards.chosen.clone()) + sigmoid(rewards.margins()).neg().add_scalar(1.0)
+}

@@ -1,0 +1,51 @@
+//! How strongly the policy is held to its reference.
+
+use burn::tensor::Tensor;
+
+use super::rewards::like;
+
+/// The coefficient `beta` of the reward: the same for all pairs, or one for each.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for a batch")]
+pub enum Beta {
+    /// For all pairs.
+    Shared(f64),
+    /// For each pair, on no autodiff tape. `[pairs]`
+    PerPair(Tensor<1>),
+}
+
+impl Beta {
+    /// `beta * values`. `[pairs]`
+    pub fn times(&self, values: Tensor<1>) -> Tensor<1> {
+        match self {
+            Self::Shared(beta) => values.mul_scalar(*beta),
+            Self::PerPair(beta) => {
+                let beta = like(beta, &values);
+                values * beta
+            }
+        }
+    }
+
+    /// `values / beta^2`. `[pairs]`
+    pub(crate) fn square_divides(&self, values: Tensor<1>) -> Tensor<1> {
+        match self {
+            Self::Shared(beta) => values.div_scalar(beta * beta),
+            Self::PerPair(beta) => {
+                let beta = like(beta, &values);
+                values / beta.square()
+            }
+        }
+    }
+}
+
+impl From<f64> for Beta {
+    fn from(beta: f64) -> Self {
+        Self::Shared(beta)
+    }
+}
+
+impl From<Tensor<1>> for Beta {
+    fn from(beta: Tensor<1>) -> Self {
+        Self::PerPair(beta)
+    }
+}

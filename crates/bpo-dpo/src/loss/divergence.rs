@@ -1,0 +1,69 @@
+//! What the distance from the reference is measured in.
+
+use std::f64::consts::LN_2;
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::log_sigmoid;
+use serde::{Deserialize, Serialize};
+
+use crate::error::DpoError;
+
+/// Largest exponent: the square of what comes out is still an f32. TRL's limit is 80, and that of forward KL none.
+const MAX_EXPONENT: f64 = 40.0;
+/// Nearer to 1 the alpha divergence is the reverse KL divergence; TRL's limit too.
+const ALPHA_IS_ONE: f64 = 1e-6;
+
+/// An f-divergence between policy and reference. The reward is `beta * f'(t)` with `t = pi(y) / pi_ref(y)`: Wang et al.,
+/// "Beyond Reverse KL" (arXiv 2309.16240). TRL has the same four.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Divergence {
+    /// `f'(t) = log t`: DPO.
+    #[default]
+    ReverseKl,
+    /// `f'(t) = 1 - 1 / t`.
+    ForwardKl,
+    /// Jensen-Shannon: `f'(t) = log 2 + log(t / (t + 1))`.
+    JsDivergence,
+    /// `f'(t) = (t^(alpha - 1) - 1) / (alpha - 1)`: between the forward (0) and the reverse (1) KL divergence.
+    AlphaDivergence {
+        /// Which one.
+        #[serde(default = "half")]
+        alpha: f64,
+    },
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+impl Divergence {
+    /// `f'(t)` from `log t = log pi(y) - log pi_ref(y)`. Exponents are cut off at 40. `[pairs]`
+    pub fn score(self, log_ratio: Tensor<1>) -> Tensor<1> {
+        match self {
+            Self::ReverseKl => log_ratio,
+            Self::ForwardKl => power(log_ratio, -1.0),
+            Self::JsDivergence => log_sigmoid(log_ratio).add_scalar(LN_2),
+            Self::AlphaDivergence { alpha } if (alpha - 1.0).abs() < ALPHA_IS_ONE => log_ratio,
+            Self::AlphaDivergence { alpha } => power(log_ratio, alpha - 1.0),
+        }
+    }
+
+    pub(crate) fn validate(self) -> Result<(), DpoError> {
+        match self {
+            Self::AlphaDivergence { alpha } if !alpha.is_finite() => Err(DpoError::Setting {
+                key: "divergence.alpha",
+                expected: "a finite number",
+                found: alpha.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `(t^exponent - 1) / exponent`
+fn power(log_ratio: Tensor<1>, exponent: f64) -> Tensor<1> {
+    let grown = log_ratio.mul_scalar(exponent).clamp_max(MAX_EXPONENT).exp();
+    grown.sub_scalar(1.0).div_scalar(exponent)
+}

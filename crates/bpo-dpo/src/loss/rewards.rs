@@ -1,0 +1,53 @@
+//! Implicit rewards: what most losses are functions of.
+
+use burn::tensor::Tensor;
+
+use crate::logps::PairLengths;
+
+/// Implicit rewards of both completions of each pair, `r = beta * f'(pi(y) / pi_ref(y))`, which is
+/// `beta * (log pi(y) - log pi_ref(y))` for the reverse KL divergence (arXiv 2305.18290; arXiv 2309.16240
+/// for others).
+///
+/// [`Objective::rewards`](super::Objective::rewards) makes them.
+#[derive(Clone, Debug)]
+pub struct Rewards {
+    /// Of the chosen completions. `[pairs]`
+    pub chosen: Tensor<1>,
+    /// Of the rejected completions. `[pairs]`
+    pub rejected: Tensor<1>,
+}
+
+impl Rewards {
+    /// Both `[pairs]`.
+    pub fn new(chosen: Tensor<1>, rejected: Tensor<1>) -> Self {
+        Self { chosen, rejected }
+    }
+
+    /// By how much the chosen completion's reward is above the other one's. `[pairs]`
+    pub fn margins(&self) -> Tensor<1> {
+        self.chosen.clone() - self.rejected.clone()
+    }
+
+    /// Rewards a token on average.
+    pub fn per_token(&self, lengths: &PairLengths) -> Self {
+        Self {
+            chosen: self.chosen.clone() / like(&lengths.chosen, &self.chosen),
+            rejected: self.rejected.clone() / like(&lengths.rejected, &self.rejected),
+        }
+    }
+
+    /// The same values as constants: on no autodiff tape.
+    pub fn inner(self) -> Self {
+        Self { chosen: off_tape(self.chosen), rejected: off_tape(self.rejected) }
+    }
+}
+
+/// A constant in the type of another tensor, and on an autodiff device where that one is.
+pub(crate) fn like(constant: &Tensor<1>, other: &Tensor<1>) -> Tensor<1> {
+    let constant = off_tape(constant.clone()).cast(other.dtype());
+    if other.is_autodiff() { Tensor::from_inner(constant) } else { constant }
+}
+
+pub(crate) fn off_tape(tensor: Tensor<1>) -> Tensor<1> {
+    if tensor.is_autodiff() { tensor.inner() } else { tensor }
+}
