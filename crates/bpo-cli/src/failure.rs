@@ -9,6 +9,8 @@ use bpo::pairs::error::PairsError;
 
 /// Exit code after a bug of ours.
 pub const INTERNAL: u8 = 101;
+/// Exit code that a shell shows for a program that Ctrl-C ended.
+pub const INTERRUPTED: u8 = 128 + 2;
 /// Exit code that a shell shows for a program that a closed pipe ended.
 const CLOSED_PIPE: u8 = 128 + 13;
 
@@ -19,6 +21,8 @@ pub enum Failure {
     Error(BpoError),
     /// Some of what was asked for was set aside; this has been told.
     Incomplete,
+    /// Training was asked to end; the same command goes on.
+    Interrupted,
     /// Nobody reads standard output any more.
     ClosedPipe,
 }
@@ -28,6 +32,7 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Error(_) | Self::Incomplete => 1,
+            Self::Interrupted => INTERRUPTED,
             Self::ClosedPipe => CLOSED_PIPE,
         })
     }

@@ -2,16 +2,17 @@
 //!
 //! Standard output is for machines (JSON lines), standard error for people. A stage has done its work, and the exit code
 //! is 0, when what it makes is there, though bad records were set aside and told; what answers line by line (`score`,
-//! `generate`, `eval`) has done it only when no line is missing.
+//! `generate`, `eval`) has done it only when no line is missing. A training that a signal ended behind a checkpoint gives 130.
 
 mod args;
 mod commands;
 mod failure;
+mod interrupt;
 mod overrides;
 mod progress;
 mod quickstart;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -40,8 +41,11 @@ fn main() -> ExitCode {
     match std::panic::catch_unwind(|| commands::run(cli.command)) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => {
-            if let Failure::Error(error) = &failure {
-                let _ = writeln!(std::io::stderr(), "error: {}", bpo::error::chain(error));
+            match &failure {
+                Failure::Error(error) => progress::tell(&format!("error: {}", bpo::error::chain(error))),
+                Failure::Interrupted => progress::tell("stopped: the same command goes on"),
+                // told where it happened, or nobody listens
+                Failure::Incomplete | Failure::ClosedPipe => {}
             }
             failure.exit_code()
         }

@@ -155,3 +155,35 @@ fn killed_runs_end_with_the_bytes_of_an_undisturbed_one() {
         assert!(kills.get(stage).is_some_and(|&count| count > 0), "no kill in {stage}: {kills:?}");
     }
 }
+
+/// Who asks nicely loses nothing: training ends behind a checkpoint.
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_asked_to_end_leaves_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("bpo.toml");
+    fs::write(&config, "[train]\nbatch_size = 1\nmax_steps = 60\nsave_every = 1000\n").unwrap();
+    let arguments = |run: &Path| -> Vec<OsString> {
+        run_arguments(run).into_iter().chain(arguments!["--config", &config]).collect()
+    };
+    let undisturbed = dir.path().join("undisturbed");
+    bpo(arguments(&undisturbed)).succeeds();
+
+    let run = dir.path().join("asked");
+    let mut child = command(arguments(&run)).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    while !Moment::Train(2).has_come(&run) {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before anybody asked");
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    let asked = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(asked.success());
+    let ended = child.wait_with_output().unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{told}");
+    assert!(told.contains("the same command goes on"), "{told}");
+    let done = read_lines(run.join("metrics.jsonl")).len();
+    assert!((2..60).contains(&done), "{done} steps");
+    assert!(run.join(format!("checkpoints/step-{done:06}")).is_dir());
+    bpo(arguments(&run)).succeeds();
+    assert!(results(&run) == results(&undisturbed));
+}

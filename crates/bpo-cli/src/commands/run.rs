@@ -6,13 +6,14 @@ use bpo::run::Completion;
 use super::{api_key, open_device};
 use crate::args::RunArgs;
 use crate::failure::Failure;
+use crate::interrupt::Interruptible;
 use crate::progress;
 
 /// All stages, in a run directory.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = args.config.resolve(&args.overrides())?.with_absolute_paths()?;
     let mut parts = LlavaParts::new(config.clone(), open_device(&config)?, api_key(&config)?);
-    let report = bpo::run::run(&config, &args.out, &mut parts, &mut *progress::new())?;
+    let report = bpo::run::run(&config, &args.out, &mut parts, &mut Interruptible::new(progress::new()))?;
     let out = args.out.display();
     if report.was_finished {
         for (&stage, summary) in &report.stages {
@@ -32,6 +33,6 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
             progress::tell(&format!("adapter: {}", args.out.join("adapter").display()));
             Ok(())
         }
-        Completion::Stopped => Err(Failure::Incomplete),
+        Completion::Stopped => Err(Failure::Interrupted),
     }
 }

@@ -17,6 +17,7 @@ use bpo::stages::settings::{hold, hold_training};
 use super::{api_key, open_device, open_images};
 use crate::args::{InjectCommand, PairCommand, TrainCommand, WeakenCommand};
 use crate::failure::Failure;
+use crate::interrupt::Interruptible;
 use crate::progress;
 
 /// `bpo weaken`
@@ -69,20 +70,20 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     let config = args.config.resolve(&[&args.model, &args.images, &args.train])?.with_absolute_paths()?;
     config.model_path()?;
     let images = open_images(&config)?;
-    let mut progress = progress::new();
+    let mut progress = Interruptible::new(progress::new());
     let set = read_pairs(&args.pairs)?;
     tell_set_aside(&StageOutcome::new(set.pairs.len(), set.set_aside));
     let dir = RunDir::open(&args.out)?;
     hold_training(&config, &dir)?;
     let mut parts = LlavaParts::new(config.clone(), open_device(&config)?, None);
-    let (completion, outcome) = parts.train(&set.pairs, &images, &dir, &mut *progress)?;
+    let (completion, outcome) = parts.train(&set.pairs, &images, &dir, &mut progress)?;
     tell_set_aside(&outcome);
     match completion {
         Completion::Finished => {
             progress::tell(&format!("adapter: {}", dir.adapter().display()));
             Ok(())
         }
-        Completion::Stopped => Err(Failure::Incomplete),
+        Completion::Stopped => Err(Failure::Interrupted),
     }
 }
 
