@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use bpo::config::Stage;
-use bpo::dpo::metrics::StepMetrics;
+use bpo::dpo::metrics::{EvalMetrics, StepMetrics};
 use bpo::dpo::observer::Control;
 use bpo::progress::Progress;
 use bpo::summary::StageSummary;
@@ -56,6 +56,10 @@ impl Progress for Interruptible {
             (_, ASKED) => Control::Stop,
             (control, _) => control,
         }
+    }
+
+    fn evaluated(&mut self, metrics: &EvalMetrics) {
+        self.inner.evaluated(metrics);
     }
 
     fn finished(&mut self, stage: Stage, summary: &StageSummary) {

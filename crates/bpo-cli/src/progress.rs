@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use bpo::config::Stage;
-use bpo::dpo::metrics::StepMetrics;
+use bpo::dpo::metrics::{EvalMetrics, StepMetrics};
 use bpo::dpo::observer::Control;
 use bpo::progress::Progress;
 use bpo::summary::StageSummary;
@@ -52,6 +52,14 @@ fn figures(metrics: &StepMetrics) -> String {
     format!(
         "loss {:.4}, margin {:+.4}, accuracy {:.2}",
         metrics.loss, metrics.rewards_margins, metrics.rewards_accuracies
+    )
+}
+
+fn evaluation(metrics: &EvalMetrics) -> String {
+    let EvalMetrics { step, loss, rewards_margins, rewards_accuracies, pairs, .. } = metrics;
+    format!(
+        "evaluation after step {step}: loss {loss:.4}, margin {rewards_margins:+.4}, accuracy {rewards_accuracies:.2} on {pairs} \
+         pairs"
     )
 }
 
@@ -109,6 +117,13 @@ impl Progress for Bars {
         Control::Continue
     }
 
+    fn evaluated(&mut self, metrics: &EvalMetrics) {
+        match &self.bar {
+            Some(bar) => bar.println(evaluation(metrics)),
+            None => tell(&evaluation(metrics)),
+        }
+    }
+
     fn finished(&mut self, stage: Stage, summary: &StageSummary) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
@@ -153,6 +168,10 @@ impl Progress for Lines {
             tell(&format!("{}: step {}/{}, {}", Stage::Train, metrics.step, self.total, figures(metrics)));
         }
         Control::Continue
+    }
+
+    fn evaluated(&mut self, metrics: &EvalMetrics) {
+        tell(&evaluation(metrics));
     }
 
     fn finished(&mut self, stage: Stage, summary: &StageSummary) {

@@ -50,6 +50,41 @@ fn a_run_trains_an_adapter_and_a_second_one_has_nothing_to_do() {
     drop(first);
 }
 
+/// Pairs that are not trained on, other losses, weights and figures: from the settings to the files.
+#[test]
+fn a_run_is_evaluated_and_keeps_its_best() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, run) = (dir.path().join("bpo.toml"), dir.path().join("run"));
+    let settings = r#"
+        [train]
+        epochs = 3
+        eval_part = 0.3
+        eval_every = 2
+        keep_best = "margins"
+        weighting = "wpo"
+        ld_alpha = 0.5
+        kind_weights = { mllm-hal = 1.0, llm-hal = 0.5 }
+        divergence = { type = "alpha_divergence", alpha = 0.7 }
+        loss = { type = "sum", terms = [
+            { weight = 1.0, loss = { type = "hinge" } },
+            { weight = 0.1, loss = { type = "sft" } },
+        ] }
+    "#;
+    fs::write(&config, settings).unwrap();
+    let arguments = run_arguments(&run).into_iter().chain(arguments!["--config", &config]);
+    let told = bpo(arguments.collect::<Vec<_>>()).succeeds();
+    told.says("evaluation after step 2: loss");
+    let evaluations = read_lines(run.join("eval.jsonl"));
+    assert!(evaluations.len() > 1 && evaluations.iter().all(|line| line["eval_loss"].is_f64()));
+    let steps = read_lines(run.join("metrics.jsonl"));
+    let pairs = read_lines(run.join("pairs.jsonl")).len() as u64;
+    assert!(evaluations[0]["eval_pairs"].as_u64().unwrap() < pairs);
+    for name in ["entropy", "logits/chosen", "logits/rejected", "mean_token_accuracy", "lengths/chosen"] {
+        assert!(steps.iter().all(|step| step[name].is_f64()), "{name}");
+    }
+    assert!(run.join("adapter/adapter_model.safetensors").is_file());
+}
+
 #[test]
 fn other_settings_for_what_was_made_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();

@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::config::DpoConfig;
+use crate::config::{Criterion, DpoConfig};
 use crate::error::{Change, DpoError};
+use crate::metrics::EvalMetrics;
 
 const TRAINABLE: &str = "trainable.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -42,16 +43,66 @@ pub struct Progress {
     pub skipped: usize,
     /// Of these, the last ones in a row.
     pub skipped_in_a_row: usize,
+    /// The best evaluation so far, if the best is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
+    /// Evaluations since then.
+    #[serde(default)]
+    pub evaluations_since_best: usize,
     /// Settings of the run.
     pub config: DpoConfig,
     /// Fingerprint of the pairs, see [`fingerprint`].
     pub pairs: String,
 }
 
+/// An evaluation that none was better than.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Best {
+    /// Optimizer steps before it.
+    pub step: usize,
+    /// What it was good in.
+    pub value: f64,
+}
+
 impl Progress {
     /// The beginning of a run.
     pub(crate) fn start(config: DpoConfig, pairs: String) -> Self {
-        Self { step: 0, epoch: 0, cursor: 0, skipped: 0, skipped_in_a_row: 0, config, pairs }
+        Self {
+            step: 0,
+            epoch: 0,
+            cursor: 0,
+            skipped: 0,
+            skipped_in_a_row: 0,
+            best: None,
+            evaluations_since_best: 0,
+            config,
+            pairs,
+        }
+    }
+
+    /// Passes through the data, in parts of an epoch.
+    pub(crate) fn epochs(&self, pairs: usize) -> f64 {
+        self.epoch as f64 + self.cursor as f64 / pairs as f64
+    }
+
+    /// Takes an evaluation into account; whether it is the best one.
+    pub(crate) fn judge(&mut self, metrics: &EvalMetrics) -> bool {
+        let criterion = self.config.keep_best.unwrap_or(Criterion::Loss);
+        let value = criterion.value(metrics);
+        // what is no number is never better
+        let better = !value.is_nan() && self.best.is_none_or(|best| criterion.is_better(value, best.value));
+        if better {
+            self.best = Some(Best { step: metrics.step, value });
+        }
+        self.evaluations_since_best = if better { 0 } else { self.evaluations_since_best + 1 };
+        better
+    }
+
+    /// Whether enough evaluations in a row were no better.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.config.patience.is_some_and(|patience| self.evaluations_since_best >= patience)
     }
 
     /// Counts a step that took some of the pairs of an epoch.
@@ -95,7 +146,7 @@ impl CheckpointDir {
         self.root.join(format!("{PREFIX}{step:06}"))
     }
 
-    /// Writes a checkpoint, then removes all but the last `keep`.
+    /// Writes a checkpoint, then removes all but the last `keep` and the best one.
     ///
     /// # Errors
     /// [`DpoError::Io`].
@@ -113,8 +164,11 @@ impl CheckpointDir {
         remove(&path)?;
         fs::rename(&unfinished, &path).map_err(DpoError::io("rename", &unfinished))?;
         sync_dir(&self.root)?;
-        for (_, old) in self.steps()?.into_iter().rev().skip(keep) {
-            remove(&old)?;
+        let best = checkpoint.progress.best.map(|best| best.step);
+        for (step, old) in self.steps()?.into_iter().rev().skip(keep) {
+            if Some(step) != best {
+                remove(&old)?;
+            }
         }
         Ok(path)
     }
@@ -135,6 +189,14 @@ impl CheckpointDir {
             }
         }
         Ok(None)
+    }
+
+    /// The checkpoint of a step.
+    ///
+    /// # Errors
+    /// [`DpoError::Io`], [`DpoError::Json`] or [`DpoError::Safetensors`] if it is not there or broken.
+    pub fn load(&self, step: usize) -> Result<Checkpoint, DpoError> {
+        load(&self.path(step))
     }
 
     /// Steps that have a directory, in order.

@@ -9,11 +9,42 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::DpoError;
 use crate::loss::{Divergence, Loss, Objective, PairFactors};
+use crate::metrics::EvalMetrics;
 use crate::optimizer::LrGroup;
 use crate::schedule::Schedule;
 
 /// How far loss and margins may be from those of an untouched adapter where nothing else is set (ours, for f32).
 pub const STEP_ZERO_TOLERANCE: f64 = 1e-4;
+
+/// What the best evaluation is best in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Criterion {
+    /// The lowest loss.
+    Loss,
+    /// The largest mean margin of the rewards.
+    Margins,
+    /// The largest part of the pairs whose chosen completion has the higher reward.
+    Accuracies,
+}
+
+impl Criterion {
+    pub(crate) fn value(self, metrics: &EvalMetrics) -> f64 {
+        match self {
+            Self::Loss => metrics.loss,
+            Self::Margins => metrics.rewards_margins,
+            Self::Accuracies => metrics.rewards_accuracies,
+        }
+    }
+
+    pub(crate) fn is_better(self, value: f64, than: f64) -> bool {
+        match self {
+            Self::Loss => value < than,
+            Self::Margins | Self::Accuracies => value > than,
+        }
+    }
+}
 
 /// Weights of pairs that are computed in each step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +114,18 @@ pub struct DpoConfig {
     pub save_minutes: f64,
     /// How many checkpoints are kept. Default: 2 (ours).
     pub keep_checkpoints: usize,
+    /// Part of the pairs that are evaluated on and not trained on: whole groups of one image and prompt, drawn with the seed.
+    /// Default: 0, none.
+    pub eval_part: f64,
+    /// Steps between evaluations; the last step always has one. Default: 100 (ours).
+    pub eval_every: usize,
+    /// Keep the best checkpoint, and give back its parameters at the end. Default: none, those of the last step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_best: Option<Criterion>,
+    /// Evaluations in a row that are no better than the best one in `keep_best`, or else in the loss, after which training
+    /// ends. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
     /// The adapter is already trained, so the first loss is not that of an untouched one. Default: false.
     pub pretrained_adapter: bool,
     /// How far loss and margins may be from those of an untouched adapter before the first step. Default: none, which is
@@ -126,6 +169,10 @@ impl Default for DpoConfig {
             save_every: 100,
             save_minutes: 10.0,
             keep_checkpoints: 2,
+            eval_part: 0.0,
+            eval_every: 100,
+            keep_best: None,
+            patience: None,
             pretrained_adapter: false,
             step_zero_tolerance: None,
             max_skipped: 5,
@@ -175,6 +222,10 @@ with! {
     with_save_every save_every: usize,
     with_save_minutes save_minutes: f64,
     with_keep_checkpoints keep_checkpoints: usize,
+    with_eval_part eval_part: f64,
+    with_eval_every eval_every: usize,
+    with_keep_best keep_best: Option<Criterion>,
+    with_patience patience: Option<usize>,
     with_pretrained_adapter pretrained_adapter: bool,
     with_step_zero_tolerance step_zero_tolerance: Option<f64>,
     with_max_skipped max_skipped: usize,
@@ -228,12 +279,20 @@ impl DpoConfig {
         for (key, value) in [("adam_beta1", self.adam_beta1), ("adam_beta2", self.adam_beta2)] {
             check(key, (0.0..1.0).contains(&value), "at least 0 and less than 1", value)?;
         }
+        check(
+            "eval_part",
+            (0.0..1.0).contains(&self.eval_part),
+            "at least 0 and less than 1",
+            self.eval_part,
+        )?;
         check("warmup_ratio", (0.0..=1.0).contains(&self.warmup_ratio), "from 0 to 1", self.warmup_ratio)?;
         for (key, value) in [
             ("epochs", self.epochs),
             ("max_steps", self.max_steps.unwrap_or(1)),
             ("batch_size", self.batch_size),
             ("accumulation", self.accumulation),
+            ("eval_every", self.eval_every),
+            ("patience", self.patience.unwrap_or(1)),
             ("save_every", self.save_every),
             ("keep_checkpoints", self.keep_checkpoints),
             ("max_skipped", self.max_skipped),
@@ -249,6 +308,11 @@ impl DpoConfig {
             .with_divergence(self.divergence)
             .with_reference_free(self.reference_free)
             .with_ld_alpha(self.ld_alpha)
+    }
+
+    /// Whether there must be pairs to evaluate on.
+    pub(crate) fn needs_evaluations(&self) -> bool {
+        self.keep_best.is_some() || self.patience.is_some()
     }
 
     /// Whether a step asks the policy for the statistics of its tokens.
@@ -287,6 +351,9 @@ impl DpoConfig {
             save_every,
             save_minutes,
             keep_checkpoints,
+            eval_every,
+            keep_best,
+            patience,
             pretrained_adapter,
             step_zero_tolerance,
             max_skipped,
@@ -298,6 +365,9 @@ impl DpoConfig {
             save_every,
             save_minutes,
             keep_checkpoints,
+            eval_every,
+            keep_best,
+            patience,
             pretrained_adapter,
             step_zero_tolerance,
             max_skipped,

@@ -64,6 +64,9 @@ pub enum DpoError {
         /// Ids of the pairs in the batch.
         pairs: Vec<String>,
     },
+    /// A setting asks for the best evaluation, and there is nothing to evaluate on.
+    #[error("`keep_best` and `patience` need pairs to evaluate on: set `eval_part`")]
+    NothingToEvaluate,
     /// The weighting needs what the policy does not give.
     #[error(
         "the weighting needs statistics of each token's distribution, and the policy has none (`Policy::token_statistics`)"

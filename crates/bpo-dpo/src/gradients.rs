@@ -5,6 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use crate::error::DpoError;
+use crate::loss::off_tape;
 
 /// Limits the norm of all gradients together, as `torch.nn.utils.clip_grad_norm_` does.
 ///
@@ -51,7 +52,7 @@ pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Result
 
 /// The values of a tensor, in f64. Takes it off the tape.
 pub(crate) fn read(tensor: Tensor<1>, what: &'static str) -> Result<Vec<f64>, DpoError> {
-    let data = tensor.inner().try_into_data_dtype(DType::F64).map_err(DpoError::device(what))?;
+    let data = off_tape(tensor).try_into_data_dtype(DType::F64).map_err(DpoError::device(what))?;
     data.try_into_vec::<f64>().map_err(DpoError::device(what))
 }
 

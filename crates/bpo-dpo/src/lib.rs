@@ -34,6 +34,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod error;
 mod figures;
+mod forward;
 pub mod gradients;
 pub mod logps;
 pub mod loss;

@@ -1,9 +1,11 @@
-//! Figures of each step, under the names that TRL gives them, and the file that they are appended to.
+//! Figures of each step and of each evaluation, under the names that TRL gives them, and the files that they are appended to.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::DpoError;
@@ -11,7 +13,7 @@ use crate::error::DpoError;
 /// Figures of one optimizer step: a line of `metrics.jsonl`.
 ///
 /// Figures that are not finite are written as `null` and read as not-a-number. So are rewards and what is of rejected
-/// completions where the [loss compares](crate::loss::Loss::compares) nothing.
+/// completions where the loss [needs none](crate::loss::Loss::needs_rejected).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -72,6 +74,76 @@ pub struct StepMetrics {
     pub skipped: bool,
 }
 
+/// Figures of one evaluation on pairs that are not trained on: a line of `eval.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct EvalMetrics {
+    /// Optimizer steps before it.
+    pub step: usize,
+    /// Passes through the training data before it.
+    pub epoch: f64,
+    /// Mean loss.
+    #[serde(rename = "eval_loss", deserialize_with = "nan_if_null")]
+    pub loss: f64,
+    /// Mean implicit reward of the chosen completions.
+    #[serde(rename = "eval_rewards/chosen", deserialize_with = "nan_if_null")]
+    pub rewards_chosen: f64,
+    /// Mean implicit reward of the rejected completions.
+    #[serde(rename = "eval_rewards/rejected", deserialize_with = "nan_if_null")]
+    pub rewards_rejected: f64,
+    /// Part of the pairs whose chosen completion has the higher reward.
+    #[serde(rename = "eval_rewards/accuracies", deserialize_with = "nan_if_null")]
+    pub rewards_accuracies: f64,
+    /// Mean difference of the rewards.
+    #[serde(rename = "eval_rewards/margins", deserialize_with = "nan_if_null")]
+    pub rewards_margins: f64,
+    /// Mean log-probability of the chosen completions, in nats.
+    #[serde(rename = "eval_logps/chosen", deserialize_with = "nan_if_null")]
+    pub logps_chosen: f64,
+    /// Mean log-probability of the rejected completions, in nats.
+    #[serde(rename = "eval_logps/rejected", deserialize_with = "nan_if_null")]
+    pub logps_rejected: f64,
+    /// Pairs evaluated on.
+    #[serde(rename = "eval_pairs")]
+    pub pairs: usize,
+}
+
+impl From<StepMetrics> for EvalMetrics {
+    fn from(metrics: StepMetrics) -> Self {
+        Self {
+            step: metrics.step,
+            epoch: metrics.epoch,
+            loss: metrics.loss,
+            rewards_chosen: metrics.rewards_chosen,
+            rewards_rejected: metrics.rewards_rejected,
+            rewards_accuracies: metrics.rewards_accuracies,
+            rewards_margins: metrics.rewards_margins,
+            logps_chosen: metrics.logps_chosen,
+            logps_rejected: metrics.logps_rejected,
+            pairs: metrics.pairs,
+        }
+    }
+}
+
+/// What [`MetricsLog`] keeps: figures of a step.
+pub trait Logged: Serialize + DeserializeOwned {
+    /// Optimizer steps before them.
+    fn step(&self) -> usize;
+}
+
+impl Logged for StepMetrics {
+    fn step(&self) -> usize {
+        self.step
+    }
+}
+
+impl Logged for EvalMetrics {
+    fn step(&self) -> usize {
+        self.step
+    }
+}
+
 fn nan() -> f64 {
     f64::NAN
 }
@@ -80,14 +152,15 @@ fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Err
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// `metrics.jsonl`, to append to.
+/// `metrics.jsonl` or `eval.jsonl`, to append to.
 #[derive(Debug)]
-pub struct MetricsLog {
+pub struct MetricsLog<F> {
     path: PathBuf,
     file: File,
+    figures: PhantomData<F>,
 }
 
-impl MetricsLog {
+impl<F: Logged> MetricsLog<F> {
     /// Opens the file, cut back to the steps up to `last_step`, so that no step comes twice.
     ///
     /// A last line without its end, which a killed process may leave, is cut off too.
@@ -95,18 +168,18 @@ impl MetricsLog {
     /// # Errors
     /// [`DpoError::Io`]; [`DpoError::Line`] for any other line that is no record.
     pub fn open(path: &Path, last_step: usize) -> Result<Self, DpoError> {
-        let keep = bytes_up_to(path, last_step)?;
+        let keep = bytes_up_to::<F>(path, last_step)?;
         let file =
             OpenOptions::new().create(true).append(true).open(path).map_err(DpoError::io("open", path))?;
         file.set_len(keep).map_err(DpoError::io("cut back", path))?;
-        Ok(Self { path: path.to_owned(), file })
+        Ok(Self { path: path.to_owned(), file, figures: PhantomData })
     }
 
     /// Appends a record.
     ///
     /// # Errors
     /// [`DpoError::Io`].
-    pub fn append(&mut self, metrics: &StepMetrics) -> Result<(), DpoError> {
+    pub fn append(&mut self, metrics: &F) -> Result<(), DpoError> {
         let mut line = serde_json::to_string(metrics)
             .map_err(|source| DpoError::Json { path: self.path.clone(), source })?;
         line.push('\n');
@@ -125,20 +198,20 @@ impl MetricsLog {
     ///
     /// # Errors
     /// [`DpoError::Io`]; [`DpoError::Line`] for any other line that is no record.
-    pub fn read(path: &Path) -> Result<Vec<StepMetrics>, DpoError> {
+    pub fn read(path: &Path) -> Result<Vec<F>, DpoError> {
         let mut all = Vec::new();
         for_each_line(path, |metrics, _| all.push(metrics))?;
         Ok(all)
     }
 }
 
-fn bytes_up_to(path: &Path, last_step: usize) -> Result<u64, DpoError> {
+fn bytes_up_to<F: Logged>(path: &Path, last_step: usize) -> Result<u64, DpoError> {
     if !fs::exists(path).map_err(DpoError::io("find", path))? {
         return Ok(0);
     }
     let mut keep = 0;
-    for_each_line(path, |metrics, end| {
-        if metrics.step <= last_step {
+    for_each_line(path, |metrics: F, end| {
+        if metrics.step() <= last_step {
             keep = end;
         }
     })?;
@@ -146,7 +219,7 @@ fn bytes_up_to(path: &Path, last_step: usize) -> Result<u64, DpoError> {
 }
 
 /// Calls `take` with each record and the offset of its end.
-fn for_each_line(path: &Path, mut take: impl FnMut(StepMetrics, u64)) -> Result<(), DpoError> {
+fn for_each_line<F: Logged>(path: &Path, mut take: impl FnMut(F, u64)) -> Result<(), DpoError> {
     let mut reader = BufReader::new(File::open(path).map_err(DpoError::io("open", path))?);
     let (mut text, mut end) = (Vec::new(), 0);
     for line in 1.. {

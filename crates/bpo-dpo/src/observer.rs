@@ -1,6 +1,6 @@
 //! Watching a run, for instance with a progress bar.
 
-use crate::metrics::StepMetrics;
+use crate::metrics::{EvalMetrics, StepMetrics};
 use crate::vet::SetAside;
 
 /// Whether a run goes on after a step.
@@ -22,6 +22,8 @@ pub struct RunPlan<'a> {
     pub total_steps: usize,
     /// Pairs to train on.
     pub pairs: usize,
+    /// Pairs to evaluate on.
+    pub eval_pairs: usize,
     /// Pairs that cannot be used.
     pub set_aside: &'a [SetAside],
 }
@@ -31,6 +33,11 @@ pub trait Observer {
     /// Called once, before the first step.
     fn on_start(&mut self, plan: &RunPlan<'_>) {
         let _ = plan;
+    }
+
+    /// Called after each evaluation, which comes after its step.
+    fn on_evaluation(&mut self, metrics: &EvalMetrics) {
+        let _ = metrics;
     }
 
     /// Called after each step.

@@ -1,6 +1,6 @@
 //! Which pairs come in which step: a function of the seed and the epoch, and of nothing else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bpo_pairs::record::PreferencePair;
 use bpo_pairs::sft::Turn;
@@ -41,17 +41,39 @@ impl DataOrder {
 
     /// Indices of all pairs in the order of an epoch, counted from 0.
     pub fn epoch(&self, seed: u64, epoch: usize) -> Vec<usize> {
+        self.shuffled(seed, epoch as u64).into_iter().flatten().copied().collect()
+    }
+
+    /// The groups in random order.
+    fn shuffled(&self, seed: u64, stream: u64) -> Vec<&Vec<usize>> {
         let mut order: Vec<&Vec<usize>> = self.groups.iter().collect();
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         let mut random = ChaCha20Rng::from_seed(key);
-        random.set_stream(epoch as u64);
+        random.set_stream(stream);
         // Fisher-Yates, written out: library shuffles may give another order in another version
         for last in (1..order.len()).rev() {
             order.swap(last, below(&mut random, last as u64 + 1) as usize);
         }
-        order.into_iter().flatten().copied().collect()
+        order
     }
+}
+
+/// Takes a part of the pairs away to evaluate on: whole groups, the first ones in an order drawn with the seed, and at least
+/// one group where `part` is above 0 and there are two. Gives what is left, then what was taken, both in the order of `pairs`.
+pub fn split(pairs: Vec<PreferencePair>, part: f64, seed: u64) -> (Vec<PreferencePair>, Vec<PreferencePair>) {
+    let order = DataOrder::new(&pairs);
+    let groups = order.groups.len();
+    let most = groups.saturating_sub(1);
+    let count = ((groups as f64 * part).round() as usize).clamp(usize::from(part > 0.0).min(most), most);
+    // the epochs are streams from 0 on
+    let taken: HashSet<usize> =
+        order.shuffled(seed, u64::MAX).into_iter().take(count).flatten().copied().collect();
+    let (mut left, mut evaluated) = (Vec::new(), Vec::new());
+    for (index, pair) in pairs.into_iter().enumerate() {
+        if taken.contains(&index) { evaluated.push(pair) } else { left.push(pair) }
+    }
+    (left, evaluated)
 }
 
 /// A uniform integer below `bound`, by rejection.

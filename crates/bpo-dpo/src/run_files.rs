@@ -5,14 +5,16 @@ use std::path::Path;
 
 use crate::checkpoint::{Checkpoint, CheckpointDir, Progress, check_same_run};
 use crate::error::DpoError;
-use crate::metrics::MetricsLog;
+use crate::metrics::{EvalMetrics, MetricsLog, StepMetrics};
 use crate::policy::Policy;
 use crate::step::State;
 use crate::trainable::{load_trainable, save_trainable};
 
-/// `checkpoints/` and `metrics.jsonl` of a run directory.
+/// `checkpoints/`, `metrics.jsonl` and `eval.jsonl` of a run directory.
 pub(crate) struct RunFiles {
-    pub(crate) metrics: MetricsLog,
+    pub(crate) metrics: MetricsLog<StepMetrics>,
+    /// None where nothing is evaluated.
+    pub(crate) evaluations: Option<MetricsLog<EvalMetrics>>,
     checkpoints: CheckpointDir,
 }
 
@@ -21,6 +23,7 @@ impl RunFiles {
     pub(crate) fn open<P: Policy>(
         dir: &Path,
         state: State<P>,
+        evaluates: bool,
     ) -> Result<(Self, State<P>, Option<usize>), DpoError> {
         fs::create_dir_all(dir).map_err(DpoError::io("create", dir))?;
         let checkpoints = CheckpointDir::new(dir);
@@ -40,13 +43,23 @@ impl RunFiles {
             }
         };
         let metrics = MetricsLog::open(&metrics, state.progress.step)?;
-        Ok((Self { metrics, checkpoints }, state, resumed_from))
+        let evaluations = match evaluates {
+            true => Some(MetricsLog::open(&dir.join("eval.jsonl"), state.progress.step)?),
+            false => None,
+        };
+        Ok((Self { metrics, evaluations, checkpoints }, state, resumed_from))
+    }
+
+    /// The trainable parameters of a step that has a checkpoint.
+    pub(crate) fn trainable(&self, step: usize) -> Result<Vec<u8>, DpoError> {
+        Ok(self.checkpoints.load(step)?.trainable)
     }
 
     /// Writes a checkpoint.
     pub(crate) fn save<P: Policy>(&self, state: &State<P>) -> Result<(), DpoError> {
         // a checkpoint must not be newer than the metrics: they are only ever cut back to it
         self.metrics.sync()?;
+        self.evaluations.as_ref().map_or(Ok(()), MetricsLog::sync)?;
         let checkpoint = Checkpoint {
             progress: state.progress.clone(),
             trainable: save_trainable(&state.policy)?,

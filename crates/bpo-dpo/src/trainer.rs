@@ -5,25 +5,26 @@ use std::time::{Duration, Instant};
 
 use bpo_pairs::record::PreferencePair;
 
-use crate::checkpoint::{Progress, fingerprint};
+use crate::checkpoint::{Best, Progress, fingerprint};
 use crate::config::DpoConfig;
 use crate::error::DpoError;
+use crate::forward::Forward;
 use crate::metrics::StepMetrics;
 use crate::observer::{Control, Observer, RunPlan};
 use crate::optimizer::PathOptimizer;
-use crate::order::DataOrder;
+use crate::order::{DataOrder, split};
 use crate::policy::{Collate, Policy};
 use crate::run_files::RunFiles;
 use crate::schedule::Plan;
 use crate::step::{State, Stepper};
-use crate::trainable::trainable_paths;
+use crate::trainable::{load_trainable, save_trainable, trainable_paths};
 use crate::vet::{SetAside, vet};
 
 /// Trains a policy on preference pairs, and goes on where it was stopped.
 ///
 /// The reference is the policy as it is given, with its adapters off and on plain tensors; it shares the frozen
 /// parameters with the policy. With a run directory the trainer keeps `metrics.jsonl` and `checkpoints/` in it, and
-/// takes up the newest checkpoint there. On the flex backend a run that was stopped and taken up gives the same bits as
+/// takes up the newest checkpoint there; evaluations are in `eval.jsonl`. On the flex backend a run that was stopped and taken up gives the same bits as
 /// one that was not.
 #[derive(Debug)]
 pub struct Trainer<P, C> {
@@ -31,6 +32,7 @@ pub struct Trainer<P, C> {
     policy: P,
     collate: C,
     run_dir: Option<PathBuf>,
+    eval_pairs: Vec<PreferencePair>,
 }
 
 /// How a run went.
@@ -47,16 +49,22 @@ pub struct Summary {
     pub skipped: usize,
     /// Pairs trained on.
     pub pairs: usize,
-    /// Pairs that were not.
+    /// Pairs evaluated on.
+    pub eval_pairs: usize,
+    /// The best evaluation, if [`keep_best`](DpoConfig::keep_best) or [`patience`](DpoConfig::patience) is set.
+    pub best: Option<Best>,
+    /// Training ended because the evaluations became no better.
+    pub stopped_early: bool,
+    /// Pairs that were neither trained nor evaluated on.
     pub set_aside: Vec<SetAside>,
     /// Figures of the last step of this run; `None` if nothing was left to do.
     pub last: Option<StepMetrics>,
 }
 
 impl Summary {
-    /// Whether all steps are done.
+    /// Whether nothing is left to do.
     pub fn is_finished(&self) -> bool {
-        self.steps == self.total_steps
+        self.steps == self.total_steps || self.stopped_early
     }
 }
 
@@ -76,33 +84,52 @@ where
             return Err(DpoError::NothingToTrain);
         }
         optimizer(&config).check_groups(&policy)?;
-        Ok(Self { config, policy, collate, run_dir: run_dir.map(Path::to_owned) })
+        let run_dir = run_dir.map(Path::to_owned);
+        Ok(Self { config, policy, collate, run_dir, eval_pairs: Vec::new() })
     }
 
-    /// Runs to the end, or until the observer asks to stop. Both leave a checkpoint.
+    /// Pairs to evaluate on beside those that [`eval_part`](DpoConfig::eval_part) takes from the ones to train on.
+    #[must_use]
+    pub fn with_eval_pairs(mut self, pairs: Vec<PreferencePair>) -> Self {
+        self.eval_pairs = pairs;
+        self
+    }
+
+    /// Runs to the end, until evaluations become no better, or until the observer asks to stop. All leave a checkpoint.
     ///
-    /// The policy is given back in training state.
+    /// The policy is given back in training state: as it was after the last step, or after the best evaluation if that is
+    /// [kept](DpoConfig::keep_best) and nothing is left to do.
     ///
     /// # Errors
-    /// [`DpoError::NoPairs`]; [`DpoError::ConfigChanged`], [`DpoError::DataChanged`] or [`DpoError::Mismatch`] if the
-    /// checkpoint in the run directory is of another run; [`DpoError::StepZero`]; [`DpoError::NotFinite`] after too many steps in a row, or if no step at all could be made;
-    /// [`DpoError::Collate`], [`DpoError::Rows`] or [`DpoError::Untracked`] for what collator and policy give;
-    /// [`DpoError::Io`] and [`DpoError::Device`].
+    /// [`DpoError::NoPairs`]; [`DpoError::NothingToEvaluate`] if a setting needs evaluations and there are none;
+    /// [`DpoError::ConfigChanged`], [`DpoError::DataChanged`] or [`DpoError::Mismatch`] if the
+    /// checkpoint in the run directory is of another run; [`DpoError::StepZero`]; [`DpoError::NotFinite`] after too many steps
+    /// in a row, or if no step at all could be made;
+    /// [`DpoError::Collate`], [`DpoError::Rows`], [`DpoError::NoStatistics`] or [`DpoError::Untracked`] for what collator and
+    /// policy give; [`DpoError::Io`] and [`DpoError::Device`].
     pub fn train(
         self,
         pairs: &[PreferencePair],
         observer: &mut impl Observer,
     ) -> Result<(P, Summary), DpoError> {
-        let Self { config, policy, mut collate, run_dir } = self;
-        let (pairs, set_aside) = match config.vet {
-            true => vet(&mut collate, pairs),
-            false => (pairs.to_vec(), Vec::new()),
+        let Self { config, policy, mut collate, run_dir, eval_pairs } = self;
+        let mut vetted = |pairs: Vec<PreferencePair>| match config.vet {
+            true => vet(&mut collate, &pairs),
+            false => (pairs, Vec::new()),
         };
+        let (pairs, mut set_aside) = vetted(pairs.to_vec());
+        let (eval_pairs, unusable) = vetted(eval_pairs);
+        set_aside.extend(unusable);
         if !set_aside.is_empty() {
             tracing::warn!(set_aside = set_aside.len(), kept = pairs.len(), "some pairs cannot be used");
         }
+        let (pairs, split_off) = split(pairs, config.eval_part, config.seed);
+        let eval_pairs: Vec<&PreferencePair> = eval_pairs.iter().chain(&split_off).collect();
         if pairs.is_empty() {
             return Err(DpoError::NoPairs { set_aside });
+        }
+        if eval_pairs.is_empty() && config.needs_evaluations() {
+            return Err(DpoError::NothingToEvaluate);
         }
 
         let reference = policy.valid();
@@ -115,7 +142,7 @@ where
         let (mut files, mut state, resumed_from) = match &run_dir {
             None => (None, fresh, None),
             Some(dir) => {
-                let (files, state, resumed_from) = RunFiles::open(dir, fresh)?;
+                let (files, state, resumed_from) = RunFiles::open(dir, fresh, !eval_pairs.is_empty())?;
                 (Some(files), state, resumed_from)
             }
         };
@@ -124,19 +151,22 @@ where
             done_steps: state.progress.step,
             total_steps,
             pairs: pairs.len(),
+            eval_pairs: eval_pairs.len(),
             set_aside: &set_aside,
         });
 
         let order = DataOrder::new(&pairs);
         let mut epoch = order.epoch(config.seed, state.progress.epoch);
         let plan = Plan::new(config.schedule, config.warmup_ratio, total_steps);
-        let mut stepper =
-            Stepper { config: &config, plan, reference, collate: &mut collate, pairs: pairs.len() };
+        let forward = Forward { config: &config, reference, collate: &mut collate };
+        let mut stepper = Stepper { forward, plan, pairs: pairs.len() };
         let mut last = None;
+        // the best parameters of a run without a directory
+        let mut kept = None;
         // a time that no clock reaches is none
         let save_after = Duration::try_from_secs_f64(60.0 * config.save_minutes).unwrap_or(Duration::MAX);
         let mut saved = Instant::now();
-        while state.progress.step < total_steps {
+        while state.progress.step < total_steps && !state.progress.is_exhausted() {
             let _span = tracing::info_span!("dpo.step", step = state.progress.step + 1).entered();
             let rest = &epoch[state.progress.cursor..];
             let indices = &rest[..rest.len().min(config.pairs_per_step())];
@@ -154,27 +184,60 @@ where
                 report_skipped(&config, &state.progress, &chosen)?;
             }
             last = Some(metrics);
-            let done = state.progress.step == total_steps || control == Control::Stop;
-            let due = state.progress.step.is_multiple_of(config.save_every) || saved.elapsed() >= save_after;
-            if let Some(files) = &files
-                && (done || due)
-            {
-                files.save(&state)?;
-                saved = Instant::now();
+
+            let step = state.progress.step;
+            let ends = step == total_steps;
+            let mut is_best = false;
+            if !eval_pairs.is_empty() && (ends || step.is_multiple_of(config.eval_every)) {
+                let metrics = stepper.evaluate(&state, &eval_pairs)?;
+                is_best = state.progress.judge(&metrics);
+                if let Some(log) = files.as_mut().and_then(|files| files.evaluations.as_mut()) {
+                    log.append(&metrics)?;
+                }
+                observer.on_evaluation(&metrics);
             }
-            if done {
+            let done = ends || control == Control::Stop || state.progress.is_exhausted();
+            let due = step.is_multiple_of(config.save_every) || saved.elapsed() >= save_after;
+            let is_kept = is_best && config.keep_best.is_some();
+            match &files {
+                Some(files) if done || due || is_kept => {
+                    files.save(&state)?;
+                    saved = Instant::now();
+                }
+                None if is_kept => kept = Some(save_trainable(&state.policy)?),
+                _ => {}
+            }
+            if control == Control::Stop {
                 break;
             }
         }
-        let Progress { step: steps, skipped, .. } = state.progress;
+        let Progress { step: steps, skipped, best, .. } = state.progress;
         if steps == total_steps && skipped == steps && steps > 0 {
             // every step was left out: what would be given back was never trained
             let pairs = pairs.iter().take(1).map(|pair| pair.id.clone()).collect();
             return Err(DpoError::NotFinite { count: skipped, step: steps, pairs });
         }
-        let summary =
-            Summary { steps, total_steps, resumed_from, skipped, pairs: pairs.len(), set_aside, last };
-        Ok((state.policy, summary))
+        let summary = Summary {
+            steps,
+            total_steps,
+            resumed_from,
+            skipped,
+            pairs: pairs.len(),
+            eval_pairs: eval_pairs.len(),
+            best: best.filter(|_| config.needs_evaluations()),
+            stopped_early: steps < total_steps && state.progress.is_exhausted(),
+            set_aside,
+            last,
+        };
+        let policy = match (best.filter(|_| config.keep_best.is_some() && summary.is_finished()), &files) {
+            (Some(best), Some(files)) => load_trainable(state.policy, &files.trainable(best.step)?)?,
+            (Some(_), None) => match kept {
+                Some(parameters) => load_trainable(state.policy, &parameters)?,
+                None => state.policy,
+            },
+            (None, _) => state.policy,
+        };
+        Ok((policy, summary))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Watching a run.
 
-use bpo_dpo::metrics::StepMetrics;
+use bpo_dpo::metrics::{EvalMetrics, StepMetrics};
 use bpo_dpo::observer::Control;
 
 use crate::config::Stage;
@@ -22,6 +22,11 @@ pub trait Progress {
     fn stepped(&mut self, metrics: &StepMetrics) -> Control {
         let _ = metrics;
         Control::Continue
+    }
+
+    /// Training was evaluated on pairs that it does not see.
+    fn evaluated(&mut self, metrics: &EvalMetrics) {
+        let _ = metrics;
     }
 
     /// A stage ends.

@@ -8,7 +8,7 @@ use crate::logps::PairLengths;
 /// `beta * (log pi(y) - log pi_ref(y))` for the reverse KL divergence (arXiv 2305.18290; arXiv 2309.16240
 /// for others).
 ///
-/// [`Objective::rewards`](super::Objective::rewards) makes them.
+/// [`Objective::forward`](super::Objective::forward) makes them.
 #[derive(Clone, Debug)]
 pub struct Rewards {
     /// Of the chosen completions. `[pairs]`

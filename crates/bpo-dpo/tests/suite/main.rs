@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod config;
+mod evaluation;
 mod gradients;
 mod loss;
 mod metrics;

@@ -24,7 +24,7 @@ fn write(path: &Path, steps: std::ops::RangeInclusive<usize>) {
 }
 
 fn steps(path: &Path) -> Vec<usize> {
-    MetricsLog::read(path).expect("records").iter().map(|metrics| metrics.step).collect()
+    MetricsLog::<StepMetrics>::read(path).expect("records").iter().map(|metrics| metrics.step).collect()
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn the_file_is_cut_back_to_a_step() {
     write(&path, 1..=5);
     MetricsLog::open(&path, 3).expect("opened").append(&metrics(4)).expect("appended");
     assert_eq!(steps(&path), [1, 2, 3, 4]);
-    MetricsLog::open(&path, 0).expect("opened");
+    MetricsLog::<StepMetrics>::open(&path, 0).expect("opened");
     assert_eq!(steps(&path), [0usize; 0]);
 }
 
@@ -60,7 +60,7 @@ fn a_bad_line_is_named() {
     let path = dir.path().join("metrics.jsonl");
     write(&path, 1..=1);
     OpenOptions::new().append(true).open(&path).expect("opened").write_all(b"hello\n").expect("written");
-    let error = MetricsLog::open(&path, 9).expect_err("not a record");
+    let error = MetricsLog::<StepMetrics>::open(&path, 9).expect_err("not a record");
     assert!(matches!(error, DpoError::Line { line: 2, .. }), "{error}");
 }
 

@@ -261,6 +261,6 @@ fn an_observer_sees_the_plan_and_every_step() {
         Trainer::new(config(), Toy::untouched(), ToyCollate::default(), Some(dir.path())).expect("valid");
     trainer.train(&pairs(), &mut seen).expect("trained");
     assert_eq!((seen.total, seen.steps), (6, vec![1, 2, 3, 4, 5, 6]));
-    let logged = MetricsLog::read(&dir.path().join("metrics.jsonl")).expect("metrics");
+    let logged = MetricsLog::<StepMetrics>::read(&dir.path().join("metrics.jsonl")).expect("metrics");
     assert_eq!(logged.iter().map(|metrics| metrics.step).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
 }

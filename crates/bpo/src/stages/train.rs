@@ -1,8 +1,8 @@
-//! Training: `checkpoints/`, `metrics.jsonl`, `adapter/`.
+//! Training: `checkpoints/`, `metrics.jsonl`, `eval.jsonl`, `adapter/`.
 
 use std::path::Path;
 
-use bpo_dpo::metrics::StepMetrics;
+use bpo_dpo::metrics::{EvalMetrics, StepMetrics};
 use bpo_dpo::observer::{Control, Observer, RunPlan};
 use bpo_dpo::policy::{Collate, Policy};
 use bpo_dpo::trainer::{Summary, Trainer};
@@ -60,6 +60,10 @@ struct Watch<'a>(&'a mut dyn Progress);
 impl Observer for Watch<'_> {
     fn on_start(&mut self, plan: &RunPlan<'_>) {
         self.0.started(Stage::Train, plan.done_steps, plan.total_steps);
+    }
+
+    fn on_evaluation(&mut self, metrics: &EvalMetrics) {
+        self.0.evaluated(metrics);
     }
 
     fn on_step(&mut self, metrics: &StepMetrics) -> Control {
