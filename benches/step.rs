@@ -54,10 +54,10 @@ fn main() {
 
 /// Policy forward and backward, reference forward.
 fn step(model: &Llava, batch: &ScoreBatch) {
-    let rows = PairRows {
-        chosen: (0..PAIRS).map(|pair| 2 * pair).collect(),
-        rejected: (0..PAIRS).map(|pair| 2 * pair + 1).collect(),
-    };
+    let rows = PairRows::new(
+        (0..PAIRS).map(|pair| 2 * pair).collect(),
+        (0..PAIRS).map(|pair| 2 * pair + 1).collect(),
+    );
     let sums = |model: &Llava, adapters| {
         let (logps, _) = model.completion_logps(batch, adapters).expect("the batch fits the model");
         PairLogps::select(logps.sum_dim(1).squeeze_dim::<1>(1), &rows)

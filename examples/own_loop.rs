@@ -37,7 +37,7 @@ fn main() {
         let pairs =
             PairLogps::new(logps(&policy, features(), chosen()), logps(&policy, features(), rejected()));
         let output = objective.forward(&pairs, Some(&plain), &PairFactors::default());
-        let margin = (output.chosen_rewards - output.rejected_rewards).mean().into_scalar::<f32>();
+        let margin = output.rewards.margins().mean().into_scalar::<f32>();
         let loss = output.losses.mean();
         if step % 10 == 0 {
             println!(

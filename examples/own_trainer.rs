@@ -89,6 +89,8 @@ fn pair(id: usize, chosen: &str, rejected: &str) -> PreferencePair {
         chosen: chosen.into(),
         rejected: rejected.into(),
         kind: CompletionKind::ErrorInjected,
+        margin: None,
+        beta: None,
     }
 }
 

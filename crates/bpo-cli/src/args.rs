@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bpo::device::{DeviceSpec, Dtype};
 use bpo::distort::Distortion;
+use bpo::dpo::loss::Loss;
 use bpo::eval::pope::Negatives;
 use clap::{Args, Parser, Subcommand};
 
@@ -126,9 +127,33 @@ pub struct Train {
     /// Forward passes in one optimizer step [default: 1]
     #[arg(long, value_name = "N")]
     pub accumulation: Option<usize>,
+    /// What is minimized: sigmoid, hinge, ipo, ..., or mpo, mdpo: see docs/src/losses.md [default: sigmoid]
+    #[arg(long, value_name = "NAME")]
+    pub loss: Option<Loss>,
     /// How strongly the policy is held to the reference [default: 0.1]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub beta: Option<f64>,
+    /// Another model to be held to [default: the model itself, without its adapter]
+    #[arg(long, value_name = "DIR")]
+    pub reference: Option<PathBuf>,
+    /// PEFT adapter of the reference
+    #[arg(long, value_name = "DIR")]
+    pub reference_adapter: Option<PathBuf>,
+    /// File for the reference's log-probabilities: computed before training where they are not in it yet
+    #[arg(long, value_name = "FILE")]
+    pub reference_cache: Option<PathBuf>,
+    /// Pairs to evaluate on
+    #[arg(long, value_name = "FILE")]
+    pub eval_pairs: Option<PathBuf>,
+    /// Part of the pairs to evaluate on instead of training on them [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub eval_part: Option<f64>,
+    /// Steps between evaluations [default: 100]
+    #[arg(long, value_name = "N")]
+    pub eval_every: Option<usize>,
+    /// Steps between answers to a few of the questions, in samples.jsonl [default: none]
+    #[arg(long, value_name = "N")]
+    pub sample_every: Option<usize>,
     /// Rank of the adapter [default: 32]
     #[arg(long, value_name = "N")]
     pub lora_r: Option<usize>,
@@ -295,6 +320,9 @@ pub struct ScoreCommand {
     /// Pairs in one forward pass
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = positive)]
     pub batch_size: usize,
+    /// Keep the log-probabilities in a file, for `train --reference-cache`
+    #[arg(long, value_name = "FILE")]
+    pub cache: Option<PathBuf>,
 }
 
 /// `bpo generate`

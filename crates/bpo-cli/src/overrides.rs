@@ -88,11 +88,19 @@ impl Overrides for Train {
         set_some(&mut train.max_steps, &self.max_steps);
         set(&mut train.batch_size, &self.batch_size);
         set(&mut train.accumulation, &self.accumulation);
+        set(&mut train.loss, &self.loss);
         set(&mut train.beta, &self.beta);
+        set(&mut train.eval_part, &self.eval_part);
+        set(&mut train.eval_every, &self.eval_every);
+        set_some(&mut train.sample_every, &self.sample_every);
         set(&mut train.save_every, &self.save_every);
         set(&mut config.lora.r, &self.lora_r);
         set(&mut config.lora.lora_alpha, &self.lora_alpha);
         set(&mut config.model.max_length, &self.max_length);
+        set_some(&mut config.data.eval_pairs, &self.eval_pairs);
+        set_some(&mut config.reference.path, &self.reference);
+        set_some(&mut config.reference.adapter, &self.reference_adapter);
+        set_some(&mut config.reference.cache, &self.reference_cache);
     }
 }
 

@@ -29,6 +29,7 @@ pub fn describe(stage: Stage, summary: &StageSummary) -> String {
         Stage::Data => "samples",
         Stage::Weaken | Stage::Inject => "answers",
         Stage::Pair => "pairs",
+        Stage::Reference => "pairs",
         Stage::Train => "pairs trained on",
     };
     let aside = match summary.set_aside.total() {

@@ -3,27 +3,30 @@
 //! ```text
 //! checkpoints/step-000010/trainable.safetensors   parameters that require a gradient
 //!                         optimizer.safetensors   state of AdamW
+//!                         reference.safetensors   the reference's parameters, where it follows the policy
 //!                         progress.json           [`Progress`]
 //! ```
 //!
 //! A checkpoint is written into a directory of another name, which is renamed when all of it is on disk. So a process
 //! killed at any moment leaves either the whole checkpoint or none.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use bpo_pairs::record::PreferencePair;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::config::{Criterion, DpoConfig};
+use crate::digest::Texts;
 use crate::error::{Change, DpoError};
+use crate::files::{remove_dir, sync_dir, write};
 use crate::metrics::EvalMetrics;
 
 const TRAINABLE: &str = "trainable.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
+const REFERENCE: &str = "reference.safetensors";
 const PROGRESS: &str = "progress.json";
 const UNFINISHED: &str = "unfinished";
 const PREFIX: &str = "step-";
@@ -127,6 +130,8 @@ pub struct Checkpoint {
     pub trainable: Vec<u8>,
     /// What [`PathOptimizer::to_bytes`](crate::optimizer::PathOptimizer::to_bytes) gave.
     pub optimizer: Vec<u8>,
+    /// Parameters of a [moving](crate::reference::MovingReference) reference, in the same form as `trainable`.
+    pub reference: Option<Vec<u8>>,
 }
 
 /// The checkpoints of a run.
@@ -152,22 +157,25 @@ impl CheckpointDir {
     /// [`DpoError::Io`].
     pub fn save(&self, checkpoint: &Checkpoint, keep: usize) -> Result<PathBuf, DpoError> {
         let unfinished = self.root.join(UNFINISHED);
-        remove(&unfinished)?;
+        remove_dir(&unfinished)?;
         fs::create_dir_all(&unfinished).map_err(DpoError::io("create", &unfinished))?;
         let progress = serde_json::to_vec_pretty(&checkpoint.progress)
             .map_err(|source| DpoError::Json { path: unfinished.join(PROGRESS), source })?;
         write(&unfinished.join(TRAINABLE), &checkpoint.trainable)?;
         write(&unfinished.join(OPTIMIZER), &checkpoint.optimizer)?;
+        if let Some(reference) = &checkpoint.reference {
+            write(&unfinished.join(REFERENCE), reference)?;
+        }
         write(&unfinished.join(PROGRESS), &progress)?;
         let path = self.path(checkpoint.progress.step);
         // only a broken one can be there: a whole one would have been loaded
-        remove(&path)?;
+        remove_dir(&path)?;
         fs::rename(&unfinished, &path).map_err(DpoError::io("rename", &unfinished))?;
         sync_dir(&self.root)?;
         let best = checkpoint.progress.best.map(|best| best.step);
         for (step, old) in self.steps()?.into_iter().rev().skip(keep) {
             if Some(step) != best {
-                remove(&old)?;
+                remove_dir(&old)?;
             }
         }
         Ok(path)
@@ -237,25 +245,23 @@ pub fn check_same_run(path: &Path, then: &Progress, now: &Progress) -> Result<()
 
 /// Fingerprint of pairs and of their order: SHA-256, in hexadecimal.
 pub fn fingerprint(pairs: &[PreferencePair]) -> String {
-    let mut hash = Sha256::new();
-    // with its length before it, no text can run into the next
-    let mut text = |text: &str| {
-        hash.update((text.len() as u64).to_le_bytes());
-        hash.update(text);
-    };
+    let mut texts = Texts::default();
     for pair in pairs {
-        text(&pair.id);
-        text(&pair.image);
-        text(&pair.history.len().to_string());
+        texts.add(&pair.id);
+        texts.add(&pair.image);
+        texts.add(&pair.history.len().to_string());
         for turn in &pair.history {
-            text(&turn.prompt);
-            text(&turn.answer);
+            texts.add(&turn.prompt);
+            texts.add(&turn.answer);
         }
-        text(&pair.prompt);
-        text(&pair.chosen);
-        text(&pair.rejected);
+        texts.add(&pair.prompt);
+        texts.add(&pair.chosen);
+        texts.add(&pair.rejected);
+        for (name, value) in [("margin", pair.margin), ("beta", pair.beta)] {
+            value.iter().for_each(|value| texts.add(&format!("{name} {value}")));
+        }
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    texts.hex()
 }
 
 fn changes(then: &DpoConfig, now: &DpoConfig) -> Result<Vec<Change>, serde_json::Error> {
@@ -281,32 +287,8 @@ fn load(path: &Path) -> Result<Checkpoint, DpoError> {
             Err(source) => Err(DpoError::Safetensors { path: Some(path.join(name)), source }),
         }
     };
-    let progress = serde_json::from_slice(&read(PROGRESS)?)
+    let progress: Progress = serde_json::from_slice(&read(PROGRESS)?)
         .map_err(|source| DpoError::Json { path: path.join(PROGRESS), source })?;
-    Ok(Checkpoint { progress, trainable: tensors(TRAINABLE)?, optimizer: tensors(OPTIMIZER)? })
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), DpoError> {
-    let write = || {
-        let mut file = File::create(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().map_err(DpoError::io("write", path))
-}
-
-fn remove(dir: &Path) -> Result<(), DpoError> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(DpoError::io("remove", dir)(error)),
-        _ => Ok(()),
-    }
-}
-
-/// A rename is on disk only when its directory is; elsewhere than on Unix directories cannot be opened.
-fn sync_dir(dir: &Path) -> Result<(), DpoError> {
-    if cfg!(unix) {
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(DpoError::io("write", dir))
-    } else {
-        Ok(())
-    }
+    let reference = progress.config.moving_reference.map(|_| tensors(REFERENCE)).transpose()?;
+    Ok(Checkpoint { progress, trainable: tensors(TRAINABLE)?, optimizer: tensors(OPTIMIZER)?, reference })
 }

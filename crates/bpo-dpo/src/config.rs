@@ -11,6 +11,7 @@ use crate::error::DpoError;
 use crate::loss::{Divergence, Loss, Objective, PairFactors};
 use crate::metrics::EvalMetrics;
 use crate::optimizer::LrGroup;
+use crate::reference::MovingReference;
 use crate::schedule::Schedule;
 
 /// How far loss and margins may be from those of an untouched adapter where nothing else is set (ours, for f32).
@@ -69,10 +70,18 @@ pub struct DpoConfig {
     pub divergence: Divergence,
     /// There is no reference, see [`Objective::reference_free`]. Default: false.
     pub reference_free: bool,
+    /// The reference follows the policy (TR-DPO): for a reference that is [a model of its own](crate::reference::Reference::Frozen). Default:
+    /// none, it stands still.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moving_reference: Option<MovingReference>,
     /// How much the tokens behind the shorter completion's length count, see [`Objective::ld_alpha`]. Default: none, as
     /// much as the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ld_alpha: Option<f64>,
+    /// Margin that the rewards shall have for each unit of a pair's own [margin](PreferencePair::margin), which is the
+    /// difference of its answers' scores; pairs without one have none. Default: 0, no margins. See
+    /// [`PairFactors::margin`].
+    pub margin_scale: f64,
     /// What the losses of pairs are multiplied by whose rejected completion is of a kind (`mllm-hal`, `llm-hal`, ...).
     /// Default: none, which is 1.
     pub kind_weights: BTreeMap<CompletionKind, f64>,
@@ -119,6 +128,10 @@ pub struct DpoConfig {
     pub eval_part: f64,
     /// Steps between evaluations; the last step always has one. Default: 100 (ours).
     pub eval_every: usize,
+    /// Steps between calls of the [sampler](crate::trainer::Trainer::with_sampler), which is called after the last step too.
+    /// Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_every: Option<usize>,
     /// Keep the best checkpoint, and give back its parameters at the end. Default: none, those of the last step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_best: Option<Criterion>,
@@ -126,7 +139,8 @@ pub struct DpoConfig {
     /// ends. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
-    /// The adapter is already trained, so the first loss is not that of an untouched one. Default: false.
+    /// The policy is not its reference at the start, as the adapter is already trained or the reference another model: so the
+    /// first loss is not that of an untouched adapter. Default: false.
     pub pretrained_adapter: bool,
     /// How far loss and margins may be from those of an untouched adapter before the first step. Default: none, which is
     /// [`STEP_ZERO_TOLERANCE`]; the `bpo` crate widens it where the model is not f32.
@@ -149,7 +163,9 @@ impl Default for DpoConfig {
             beta: 0.1,
             divergence: Divergence::default(),
             reference_free: false,
+            moving_reference: None,
             ld_alpha: None,
+            margin_scale: 0.0,
             kind_weights: BTreeMap::new(),
             weighting: None,
             learning_rate: 2e-6,
@@ -171,6 +187,7 @@ impl Default for DpoConfig {
             keep_checkpoints: 2,
             eval_part: 0.0,
             eval_every: 100,
+            sample_every: None,
             keep_best: None,
             patience: None,
             pretrained_adapter: false,
@@ -202,7 +219,9 @@ with! {
     with_beta beta: f64,
     with_divergence divergence: Divergence,
     with_reference_free reference_free: bool,
+    with_moving_reference moving_reference: Option<MovingReference>,
     with_ld_alpha ld_alpha: Option<f64>,
+    with_margin_scale margin_scale: f64,
     with_weighting weighting: Option<Weighting>,
     with_kind_weights kind_weights: BTreeMap<CompletionKind, f64>,
     with_learning_rate learning_rate: f64,
@@ -224,6 +243,7 @@ with! {
     with_keep_checkpoints keep_checkpoints: usize,
     with_eval_part eval_part: f64,
     with_eval_every eval_every: usize,
+    with_sample_every sample_every: Option<usize>,
     with_keep_best keep_best: Option<Criterion>,
     with_patience patience: Option<usize>,
     with_pretrained_adapter pretrained_adapter: bool,
@@ -246,6 +266,11 @@ impl DpoConfig {
             let found = self.loss.name().to_owned();
             return Err(DpoError::Setting { key, expected: "none with a loss that sorts the pairs", found });
         }
+        if self.margin_scale != 0.0 {
+            check("margin_scale", self.margin_scale.is_finite(), "a finite number", self.margin_scale)?;
+            let expected = "0 with a loss that takes no margins";
+            check("margin_scale", self.loss.takes_margins(), expected, self.margin_scale)?;
+        }
         for weight in self.kind_weights.values() {
             check(
                 "kind_weights",
@@ -266,6 +291,11 @@ impl DpoConfig {
             ("step_zero_tolerance", self.step_zero_tolerance.unwrap_or_default()),
         ] {
             check(key, value >= 0.0 && value.is_finite(), "a finite number, at least 0", value)?;
+        }
+        if let Some(moving) = &self.moving_reference {
+            check("moving_reference.every", moving.every > 0, "at least 1", moving.every)?;
+            let mixup = moving.mixup;
+            check("moving_reference.mixup", mixup > 0.0 && mixup <= 1.0, "above 0 and at most 1", mixup)?;
         }
         for group in &self.lr_groups {
             let rate = group.learning_rate;
@@ -292,6 +322,7 @@ impl DpoConfig {
             ("batch_size", self.batch_size),
             ("accumulation", self.accumulation),
             ("eval_every", self.eval_every),
+            ("sample_every", self.sample_every.unwrap_or(1)),
             ("patience", self.patience.unwrap_or(1)),
             ("save_every", self.save_every),
             ("keep_checkpoints", self.keep_checkpoints),
@@ -322,13 +353,23 @@ impl DpoConfig {
 
     /// What only some of the pairs have, on the device of their log-probabilities.
     pub(crate) fn factors(&self, pairs: &[&PreferencePair], logps: &Tensor<1>) -> PairFactors {
-        if self.kind_weights.is_empty() {
-            return PairFactors::default();
+        let column = |is_set: bool, of: &dyn Fn(&PreferencePair) -> f64| {
+            is_set.then(|| {
+                let values: Vec<f64> = pairs.iter().map(|pair| of(pair)).collect();
+                let data = TensorData::new(values, [pairs.len()]);
+                Tensor::from_data(data, (&logps.device().inner(), logps.dtype()))
+            })
+        };
+        let weight = |pair: &PreferencePair| self.kind_weights.get(&pair.kind).copied().unwrap_or(1.0);
+        PairFactors {
+            beta: column(pairs.iter().any(|pair| pair.beta.is_some()), &|pair| {
+                pair.beta.unwrap_or(self.beta)
+            }),
+            margin: column(self.margin_scale != 0.0, &|pair| {
+                self.margin_scale * pair.margin.unwrap_or_default()
+            }),
+            weight: column(!self.kind_weights.is_empty(), &weight),
         }
-        let weight = |pair: &&PreferencePair| self.kind_weights.get(&pair.kind).copied().unwrap_or(1.0);
-        let weights: Vec<f64> = pairs.iter().map(weight).collect();
-        let data = TensorData::new(weights, [pairs.len()]);
-        PairFactors::default().weighted(Tensor::from_data(data, (&logps.device().inner(), logps.dtype())))
     }
 
     /// Pairs in one optimizer step.
@@ -352,6 +393,7 @@ impl DpoConfig {
             save_minutes,
             keep_checkpoints,
             eval_every,
+            sample_every,
             keep_best,
             patience,
             pretrained_adapter,
@@ -366,6 +408,7 @@ impl DpoConfig {
             save_minutes,
             keep_checkpoints,
             eval_every,
+            sample_every,
             keep_best,
             patience,
             pretrained_adapter,

@@ -64,6 +64,46 @@ pub enum DpoError {
         /// Ids of the pairs in the batch.
         pairs: Vec<String>,
     },
+    /// The loss compares images, and the collator does not weaken any.
+    #[error("the loss needs weakened images, and the collator makes none (`Collate::weakens`)")]
+    NothingWeakened,
+    /// The reference shall follow the policy, and is none that can.
+    #[error("`moving_reference` needs a reference that is a model of its own (`Reference::Frozen`)")]
+    ReferenceStands,
+    /// A file of the reference's log-probabilities was made under other circumstances.
+    #[error("{} was made under other circumstances: {}; remove it to have it made anew", path.display(), list(.changes))]
+    ReferenceChanged {
+        /// The file.
+        path: PathBuf,
+        /// All that differs.
+        changes: Vec<Change>,
+    },
+    /// A pair is not what it was when the reference's log-probabilities were computed.
+    #[error("{}: {what} of pair {pair} changed since; remove the file to have it made anew", place(.path))]
+    StaleReference {
+        /// The file, where they came from one.
+        path: Option<PathBuf>,
+        /// Id of the pair.
+        pair: String,
+        /// What changed.
+        what: Stale,
+    },
+    /// The reference's log-probabilities are not there for a pair.
+    #[error("{} has no log-probabilities for pair {pair}", place(.path))]
+    NotInReference {
+        /// The file, where they came from one.
+        path: Option<PathBuf>,
+        /// Id of the pair.
+        pair: String,
+    },
+    /// A file that should hold a reference's log-probabilities.
+    #[error("{} holds no log-probabilities of a reference: {reason}", path.display())]
+    ReferenceFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A setting asks for the best evaluation, and there is nothing to evaluate on.
     #[error("`keep_best` and `patience` need pairs to evaluate on: set `eval_part`")]
     NothingToEvaluate,
@@ -75,9 +115,9 @@ pub enum DpoError {
     /// Before the first step policy and reference differ.
     #[error(
         "before the first step the policy must equal its reference: loss {loss} (expected {expected_loss}), largest \
-         margin {margin:e} (pair {pair}), both within {tolerance:e}. Possible causes: the adapter is not fresh (then \
-         set `pretrained_adapter`), `Adapters::Off` does not switch it off, dropout is on, or the two passes compute \
-         in low precision by different kernels (then widen `step_zero_tolerance`)"
+         margin {margin:e} (pair {pair}), both within {tolerance:e}. Possible causes: the adapter is not fresh, or the \
+         reference another model (then set `pretrained_adapter`), `Adapters::Off` does not switch it off, dropout is on, \
+         or the two passes compute in low precision by different kernels (then widen `step_zero_tolerance`)"
     )]
     StepZero {
         /// Mean loss of the first batch.
@@ -149,6 +189,14 @@ pub enum DpoError {
         /// Fingerprint of the pairs given now.
         found: String,
     },
+    /// The sampler failed.
+    #[error("cannot sample after step {step}")]
+    Sample {
+        /// Steps before it.
+        step: usize,
+        /// What it says.
+        source: Source,
+    },
     /// A line of a file is not what it should be.
     #[error("{}, line {line}", path.display())]
     Line {
@@ -177,6 +225,9 @@ pub enum DpoError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A file that the data's own code writes.
+    #[error(transparent)]
+    Pairs(Box<bpo_pairs::error::PairsError>),
     /// The device failed while results were read from it.
     #[error("cannot read {what} from the device")]
     Device {
@@ -185,6 +236,12 @@ pub enum DpoError {
         /// What the device says.
         source: Source,
     },
+}
+
+impl From<bpo_pairs::error::PairsError> for DpoError {
+    fn from(error: bpo_pairs::error::PairsError) -> Self {
+        Self::Pairs(Box::new(error))
+    }
 }
 
 impl DpoError {
@@ -203,6 +260,24 @@ impl DpoError {
             *path = Some(file.to_owned());
         }
         self
+    }
+}
+
+/// What of a pair changed since the reference's log-probabilities were computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stale {
+    /// Its pixels as the model gets them.
+    Image,
+    /// Its token ids: by its text, the chat template or the tokenizer.
+    Tokens,
+}
+
+impl fmt::Display for Stale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Image => "the image",
+            Self::Tokens => "the tokens (by the chat template or the tokenizer)",
+        })
     }
 }
 

@@ -12,6 +12,8 @@ pub(crate) struct Figures {
     pub(crate) losses: Vec<f64>,
     pub(crate) chosen_rewards: Vec<f64>,
     pub(crate) rejected_rewards: Vec<f64>,
+    /// Of the chosen completions for weakened images; empty where nobody asks.
+    pub(crate) weakened_rewards: Vec<f64>,
     pub(crate) chosen_logps: Vec<f64>,
     pub(crate) rejected_logps: Vec<f64>,
     pub(crate) chosen_tokens: Vec<f64>,
@@ -70,6 +72,7 @@ impl Figures {
             rewards_rejected: mean(&self.rejected_rewards),
             rewards_accuracies: mean(&higher),
             rewards_margins: mean(&margins),
+            rewards_weakened: mean(&self.weakened_rewards),
             logps_chosen: mean(&self.chosen_logps),
             logps_rejected: mean(&self.rejected_logps),
             logits_chosen: ratio(&statistics.chosen_logits, &self.chosen_tokens),

@@ -11,51 +11,37 @@ use crate::logps::PairLogps;
 use crate::loss::{off_tape, wpo_weights};
 use crate::order::GroupBatch;
 use crate::policy::{Adapters, Collate, Policy, TokenLogps};
+use crate::reference::ReferenceLogps;
 
-/// What a pass needs beside the policy and the pairs.
-pub(crate) struct Forward<'a, P, C> {
+/// What a pass needs beside the models and the pairs.
+pub(crate) struct Forward<'a, C> {
     pub(crate) config: &'a DpoConfig,
-    pub(crate) reference: P,
     pub(crate) collate: &'a mut C,
 }
 
-impl<P, C> Forward<'_, P, C>
-where
-    P: Policy,
-    C: Collate<Batch = P::Batch>,
-{
+impl<C: Collate> Forward<'_, C> {
     /// Gives the losses, on the tape of the policy, and adds to the figures; for a policy that is `untouched` also what the
     /// losses should be. `[pairs]`
-    pub(crate) fn pass(
+    pub(crate) fn pass<P: Policy<Batch = C::Batch>>(
         &mut self,
         policy: &P,
+        reference: &ReferenceLogps<P>,
         pairs: &[&PreferencePair],
         untouched: bool,
         figures: &mut Figures,
     ) -> Result<Tensor<1>, DpoError> {
         let config = self.config;
         let objective = config.objective();
-        let ids = || pairs.iter().map(|pair| pair.id.clone()).collect::<Vec<_>>();
-        let batch = match objective.needs_rejected() {
-            true => GroupBatch::new(pairs.iter().copied()),
-            false => GroupBatch::chosen(pairs.iter().copied()),
-        };
-        let inputs = self
-            .collate
-            .collate(&batch.groups)
-            .map_err(|error| DpoError::Collate { pairs: ids(), source: Box::new(error) })?;
-        let check = |tokens: &TokenLogps| match (batch.completions(), tokens.logps.dims()[0]) {
-            (expected, found) if expected != found => Err(DpoError::Rows { expected, found, pairs: ids() }),
-            _ => Ok(()),
-        };
+        let batch = GroupBatch::for_objective(&objective, pairs.iter().copied());
+        let inputs = batch.collate(self.collate, pairs)?;
         let logps = |tokens: &TokenLogps| match objective.ld_alpha {
             Some(_) => PairLogps::with_tails(tokens, &batch.rows),
             None => PairLogps::of_tokens(tokens, &batch.rows),
         };
         let constant = match objective.needs_reference() {
             true => {
-                let tokens = self.reference.token_logps(&inputs, Adapters::Off);
-                check(&tokens)?;
+                let tokens = reference.token_logps(&batch, &inputs, pairs, policy)?;
+                batch.check_rows(&tokens, pairs)?;
                 Some(logps(&tokens).inner())
             }
             false => None,
@@ -64,7 +50,7 @@ where
             true => policy.token_statistics(&inputs, Adapters::On),
             false => (policy.token_logps(&inputs, Adapters::On), None),
         };
-        check(&tokens)?;
+        batch.check_rows(&tokens, pairs)?;
         let trained = logps(&tokens);
         let mut factors = config.factors(pairs, &trained.chosen);
         match (config.weighting, &statistics) {
@@ -80,13 +66,14 @@ where
         let lengths = PairLogps::select(tokens.counts(), &batch.rows);
         let mut columns = vec![
             (&mut figures.losses, off_tape(output.losses.clone())),
-            (&mut figures.chosen_rewards, output.chosen_rewards),
-            (&mut figures.rejected_rewards, output.rejected_rewards),
+            (&mut figures.chosen_rewards, output.rewards.chosen),
+            (&mut figures.rejected_rewards, output.rewards.rejected),
             (&mut figures.chosen_logps, trained.chosen),
             (&mut figures.rejected_logps, trained.rejected),
             (&mut figures.chosen_tokens, lengths.chosen),
             (&mut figures.rejected_tokens, lengths.rejected),
         ];
+        columns.extend(output.rewards.weakened.map(|rewards| (&mut figures.weakened_rewards, rewards)));
         if let Some(statistics) = statistics {
             let sums =
                 |values: Tensor<2>| PairLogps::select(values.sum_dim(1).squeeze_dim::<1>(1), &batch.rows);

@@ -6,6 +6,7 @@
 //!
 //! - [`loss`], [`logps`]: the mathematics
 //! - [`config`], [`trainer`], [`observer`], [`metrics`], [`checkpoint`]: a run
+//! - [`reference`](mod@reference): what it is held to
 //! - [`order`], [`vet`]: its data
 //! - [`optimizer`], [`schedule`], [`gradients`], [`trainable`]: its parts, of use on their own
 //!
@@ -32,8 +33,11 @@
 
 pub mod checkpoint;
 pub mod config;
+mod data;
+mod digest;
 pub mod error;
 mod figures;
+mod files;
 mod forward;
 pub mod gradients;
 pub mod logps;
@@ -43,6 +47,8 @@ pub mod observer;
 pub mod optimizer;
 pub mod order;
 pub mod policy;
+pub mod reference;
+mod run;
 mod run_files;
 pub mod schedule;
 mod step;

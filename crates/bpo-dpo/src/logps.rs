@@ -13,9 +13,16 @@ pub struct PairRows {
     pub chosen: Vec<usize>,
     /// Row of the rejected completion of each pair.
     pub rejected: Vec<usize>,
+    /// Row of the chosen completion of each pair behind its weakened image; empty where nobody asks.
+    pub weakened: Vec<usize>,
 }
 
 impl PairRows {
+    /// Without rows behind weakened images.
+    pub fn new(chosen: Vec<usize>, rejected: Vec<usize>) -> Self {
+        Self { chosen, rejected, weakened: Vec::new() }
+    }
+
     /// Number of pairs.
     pub fn len(&self) -> usize {
         self.chosen.len()
@@ -34,6 +41,8 @@ pub struct PairLogps {
     pub chosen: Tensor<1>,
     /// Of the rejected completions. `[pairs]`
     pub rejected: Tensor<1>,
+    /// Of the chosen completions given the weakened image, where it is computed. `[pairs]`
+    pub weakened: Option<Tensor<1>>,
     /// Numbers of tokens that the sums are of, which some losses need.
     pub lengths: Option<PairLengths>,
     /// What of the sums lies behind the shorter completion's length, which length desensitization needs.
@@ -60,9 +69,9 @@ pub struct PairTails {
 }
 
 impl PairLogps {
-    /// Sums without lengths, for the losses that [need none](crate::loss::Loss::needs_lengths). Both `[pairs]`.
+    /// Sums without lengths and without weakened images, for the losses that [need none](crate::loss::Loss::needs_lengths). Both `[pairs]`.
     pub fn new(chosen: Tensor<1>, rejected: Tensor<1>) -> Self {
-        Self { chosen, rejected, lengths: None, tails: None }
+        Self { chosen, rejected, weakened: None, lengths: None, tails: None }
     }
 
     /// The sums and lengths of pairs of completions.
@@ -114,14 +123,13 @@ impl PairLogps {
     pub fn select(sums: Tensor<1>, rows: &PairRows) -> Self {
         let completions = sums.dims()[0];
         assert!(
-            rows.chosen.iter().chain(&rows.rejected).all(|&row| row < completions),
+            rows.chosen.iter().chain(&rows.rejected).chain(&rows.weakened).all(|&row| row < completions),
             "rows {rows:?} must be less than the number of completions, {completions}"
         );
         let device = sums.device();
-        Self::new(
-            sums.clone().select(0, index(&rows.chosen, &device)),
-            sums.select(0, index(&rows.rejected, &device)),
-        )
+        let of = |rows: &[usize]| sums.clone().select(0, index(rows, &device));
+        let weakened = (!rows.weakened.is_empty()).then(|| of(&rows.weakened));
+        Self { weakened, ..Self::new(of(&rows.chosen), of(&rows.rejected)) }
     }
 
     /// The same values as constants: on no autodiff tape.
@@ -129,6 +137,7 @@ impl PairLogps {
         Self {
             chosen: off_tape(self.chosen),
             rejected: off_tape(self.rejected),
+            weakened: self.weakened.map(off_tape),
             lengths: self.lengths,
             tails: self.tails.map(|tails| PairTails {
                 chosen: off_tape(tails.chosen),

@@ -42,6 +42,15 @@ pub struct StepMetrics {
     /// Mean difference of the rewards.
     #[serde(rename = "rewards/margins", deserialize_with = "nan_if_null")]
     pub rewards_margins: f64,
+    /// Mean implicit reward of the chosen completions for weakened images, where the loss
+    /// [needs it](crate::loss::Loss::needs_weakened).
+    #[serde(
+        rename = "rewards/weakened",
+        default = "nan",
+        deserialize_with = "nan_if_null",
+        skip_serializing_if = "is_nan"
+    )]
+    pub rewards_weakened: f64,
     /// Mean log-probability of the chosen completions, in nats.
     #[serde(rename = "logps/chosen", deserialize_with = "nan_if_null")]
     pub logps_chosen: f64,
@@ -146,6 +155,10 @@ impl Logged for EvalMetrics {
 
 fn nan() -> f64 {
     f64::NAN
+}
+
+fn is_nan(value: &f64) -> bool {
+    value.is_nan()
 }
 
 fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {

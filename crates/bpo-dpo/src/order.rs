@@ -7,8 +7,10 @@ use bpo_pairs::sft::Turn;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::error::DpoError;
 use crate::logps::PairRows;
-use crate::policy::Group;
+use crate::loss::Objective;
+use crate::policy::{Collate, Group, TokenLogps};
 
 /// The pairs of a data set, in groups of the same image, history and prompt.
 ///
@@ -106,7 +108,7 @@ impl<'a> Question<'a> {
 pub struct GroupBatch {
     /// The questions with their completions.
     pub groups: Vec<Group>,
-    /// Where the completions of each pair are among the rows of [`TokenLogps`](crate::policy::TokenLogps).
+    /// Where the completions of each pair are among the rows of [`TokenLogps`].
     pub rows: PairRows,
 }
 
@@ -121,6 +123,25 @@ impl GroupBatch {
         Self::of(pairs, |pair| &pair.chosen)
     }
 
+    /// What an objective needs of the pairs: rejected completions and weakened images only where it does.
+    pub fn for_objective<'a>(
+        objective: &Objective,
+        pairs: impl IntoIterator<Item = &'a PreferencePair> + Clone,
+    ) -> Self {
+        let mut batch = match objective.needs_rejected() {
+            true => Self::new(pairs.clone()),
+            false => Self::chosen(pairs.clone()),
+        };
+        if objective.needs_weakened() {
+            let behind = batch.completions();
+            let mut weakened = Self::chosen(pairs);
+            weakened.groups.iter_mut().for_each(|group| group.weakened = true);
+            batch.groups.extend(weakened.groups);
+            batch.rows.weakened = weakened.rows.chosen.into_iter().map(|row| behind + row).collect();
+        }
+        batch
+    }
+
     fn of<'a>(
         pairs: impl IntoIterator<Item = &'a PreferencePair>,
         other: impl Fn(&'a PreferencePair) -> &'a str,
@@ -132,6 +153,7 @@ impl GroupBatch {
             let index = *known.entry(Question::of(pair)).or_insert_with(|| {
                 groups.push(Group {
                     image: pair.image.clone(),
+                    weakened: false,
                     history: pair.history.clone(),
                     prompt: pair.prompt.clone(),
                     completions: Vec::new(),
@@ -159,6 +181,39 @@ impl GroupBatch {
     pub fn completions(&self) -> usize {
         self.groups.iter().map(|group| group.completions.len()).sum()
     }
+
+    /// Id of the first of the batch's pairs that a row belongs to.
+    pub(crate) fn id_of_row(&self, row: usize, pairs: &[&PreferencePair]) -> String {
+        let pair = [&self.rows.chosen, &self.rows.rejected, &self.rows.weakened]
+            .into_iter()
+            .find_map(|rows| rows.iter().position(|&known| known == row));
+        pair.and_then(|pair| pairs.get(pair)).map_or_else(String::new, |pair| pair.id.clone())
+    }
+
+    /// What a policy takes; `pairs` are for the error.
+    pub(crate) fn collate<C: Collate>(
+        &self,
+        collate: &mut C,
+        pairs: &[&PreferencePair],
+    ) -> Result<C::Batch, DpoError> {
+        let failed = |error| DpoError::Collate { pairs: ids(pairs), source: Box::new(error) };
+        collate.collate(&self.groups).map_err(failed)
+    }
+
+    /// Checks that a policy gave a row for each completion; `pairs` are for the error.
+    pub(crate) fn check_rows(&self, tokens: &TokenLogps, pairs: &[&PreferencePair]) -> Result<(), DpoError> {
+        match (self.completions(), tokens.logps.dims()[0]) {
+            (expected, found) if expected != found => {
+                Err(DpoError::Rows { expected, found, pairs: ids(pairs) })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Ids of pairs, for errors.
+pub(crate) fn ids(pairs: &[&PreferencePair]) -> Vec<String> {
+    pairs.iter().map(|pair| pair.id.clone()).collect()
 }
 
 /// Where a completion is, after it was added if it was not there.

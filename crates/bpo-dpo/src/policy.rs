@@ -22,6 +22,8 @@ pub enum Adapters {
 pub struct Group {
     /// Path of the image, relative to the image root.
     pub image: String,
+    /// Whether the image is to be weakened, see [`Collate::weakens`].
+    pub weakened: bool,
     /// Annotated turns before the prompt, oldest first.
     pub history: Vec<Turn>,
     /// The question.
@@ -102,6 +104,15 @@ impl TokenStatistics {
     }
 }
 
+/// What one row of a batch is computed from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowFingerprint {
+    /// SHA-256 of the pixels as the model gets them.
+    pub image: [u8; 32],
+    /// SHA-256 of the token ids, of those before the completion too.
+    pub tokens: [u8; 32],
+}
+
 /// Turns groups into what the policy takes: tokens, pixels, masks.
 pub trait Collate {
     /// What [`Policy::token_logps`] takes.
@@ -116,6 +127,20 @@ pub trait Collate {
     /// # Errors
     /// If any group cannot be used; the error names it.
     fn collate(&mut self, groups: &[Group]) -> Result<Self::Batch, Self::Error>;
+
+    /// Whether it weakens the images of [weakened](Group::weakened) groups: what a loss needs that
+    /// [compares images](crate::loss::Loss::needs_weakened). The default is false: such groups never come.
+    fn weakens(&self) -> bool {
+        false
+    }
+
+    /// What each row of a batch is computed from, in the order of the rows, so that a
+    /// [cached reference](crate::reference::LogpCache) sees when an image, a text or the tokenizer changed. The default
+    /// does not say it; then only the texts themselves are compared.
+    fn fingerprints(&self, batch: &Self::Batch) -> Option<Vec<RowFingerprint>> {
+        let _ = batch;
+        None
+    }
 
     /// Whether a group can be used. The trainer asks for every group before the first step.
     ///

@@ -8,7 +8,7 @@ use crate::error::DpoError;
 use crate::metrics::{EvalMetrics, MetricsLog, StepMetrics};
 use crate::policy::Policy;
 use crate::step::State;
-use crate::trainable::{load_trainable, save_trainable};
+use crate::trainable::{load_as_trainable, load_trainable, save_as_trainable, save_trainable};
 
 /// `checkpoints/`, `metrics.jsonl` and `eval.jsonl` of a run directory.
 pub(crate) struct RunFiles {
@@ -64,6 +64,10 @@ impl RunFiles {
             progress: state.progress.clone(),
             trainable: save_trainable(&state.policy)?,
             optimizer: state.optimizer.to_bytes()?,
+            reference: match (state.progress.config.moving_reference, state.reference.model()) {
+                (Some(_), Some(reference)) => Some(save_as_trainable(reference, &state.policy)?),
+                _ => None,
+            },
         };
         let path = self.checkpoints.save(&checkpoint, state.progress.config.keep_checkpoints)?;
         tracing::debug!(path = %path.display(), "checkpoint written");
@@ -72,11 +76,17 @@ impl RunFiles {
 }
 
 fn restore<P: Policy>(state: State<P>, path: &Path, checkpoint: Checkpoint) -> Result<State<P>, DpoError> {
-    let State { policy, mut optimizer, progress, .. } = state;
+    let State { policy, reference, mut optimizer, progress, .. } = state;
     check_same_run(path, &checkpoint.progress, &progress)?;
     let in_file = |error: DpoError| error.in_file(path);
     let policy = load_trainable(policy, &checkpoint.trainable).map_err(in_file)?;
     optimizer.load_bytes(&policy, &checkpoint.optimizer).map_err(in_file)?;
+    let reference = match &checkpoint.reference {
+        Some(bytes) => {
+            reference.map(|reference| load_as_trainable(reference, &policy, bytes).map_err(in_file))?
+        }
+        None => reference,
+    };
     let progress = Progress { config: progress.config, ..checkpoint.progress };
-    Ok(State { policy, optimizer, progress, untouched: false })
+    Ok(State { policy, reference, optimizer, progress, untouched: false })
 }

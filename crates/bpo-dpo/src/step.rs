@@ -10,12 +10,15 @@ use crate::forward::Forward;
 use crate::gradients::clip_global_norm;
 use crate::metrics::{EvalMetrics, StepMetrics};
 use crate::optimizer::PathOptimizer;
+use crate::order::ids;
 use crate::policy::{Collate, Policy};
+use crate::reference::{MovingReference, ReferenceLogps, follow};
 use crate::schedule::Plan;
 
 /// What changes from step to step.
 pub(crate) struct State<P> {
     pub(crate) policy: P,
+    pub(crate) reference: ReferenceLogps<P>,
     pub(crate) optimizer: PathOptimizer,
     pub(crate) progress: Progress,
     /// No step has changed the adapter yet.
@@ -23,20 +26,16 @@ pub(crate) struct State<P> {
 }
 
 /// What does not.
-pub(crate) struct Stepper<'a, P, C> {
-    pub(crate) forward: Forward<'a, P, C>,
+pub(crate) struct Stepper<'a, C> {
+    pub(crate) forward: Forward<'a, C>,
     pub(crate) plan: Plan,
     /// Pairs in an epoch.
     pub(crate) pairs: usize,
 }
 
-impl<P, C> Stepper<'_, P, C>
-where
-    P: Policy,
-    C: Collate<Batch = P::Batch>,
-{
+impl<C: Collate> Stepper<'_, C> {
     /// Takes one step with some pairs. If anything is not finite only the progress changes.
-    pub(crate) fn step(
+    pub(crate) fn step<P: Policy<Batch = C::Batch>>(
         &mut self,
         mut state: State<P>,
         pairs: &[&PreferencePair],
@@ -54,6 +53,11 @@ where
             state.policy = state.optimizer.step(state.policy, gradients, factor);
         }
         state.progress.advance(pairs.len(), self.pairs, finite);
+        if let Some(MovingReference { every, mixup }) = config.moving_reference
+            && state.progress.step.is_multiple_of(every)
+        {
+            state.reference = state.reference.map(|reference| follow(reference, &state.policy, mixup))?;
+        }
         let metrics = StepMetrics {
             step: state.progress.step,
             epoch: state.progress.epochs(self.pairs),
@@ -64,11 +68,12 @@ where
         };
         Ok((state, metrics))
     }
+
     /// Gradient of the mean loss over the pairs, taken in batches of `config.batch_size`.
     ///
     /// Each batch's loss is its sum divided by the number of all pairs, so the batches' gradients just add up, whatever
     /// their sizes.
-    fn forward_backward(
+    fn forward_backward<P: Policy<Batch = C::Batch>>(
         &mut self,
         state: &State<P>,
         pairs: &[&PreferencePair],
@@ -77,10 +82,9 @@ where
         let mut gradients = GradientsAccumulator::new();
         let mut figures = Figures::default();
         for part in pairs.chunks(self.forward.config.batch_size) {
-            let losses = self.forward.pass(policy, part, state.untouched, &mut figures)?;
+            let losses = self.forward.pass(policy, &state.reference, part, state.untouched, &mut figures)?;
             if !losses.is_autodiff() || !losses.is_tracked() {
-                let pairs = part.iter().map(|pair| pair.id.clone()).collect();
-                return Err(DpoError::Untracked { pairs });
+                return Err(DpoError::Untracked { pairs: ids(part) });
             }
             let loss = losses.sum().div_scalar(pairs.len() as f64);
             gradients.accumulate(policy, GradientsParams::from_grads(loss.backward(), policy));
@@ -89,7 +93,7 @@ where
     }
 
     /// The figures of pairs that are not trained on.
-    pub(crate) fn evaluate(
+    pub(crate) fn evaluate<P: Policy<Batch = C::Batch>>(
         &mut self,
         state: &State<P>,
         pairs: &[&PreferencePair],
@@ -97,7 +101,7 @@ where
         let policy = state.policy.valid();
         let mut figures = Figures::default();
         for part in pairs.chunks(self.forward.config.batch_size) {
-            self.forward.pass(&policy, part, false, &mut figures)?;
+            self.forward.pass(&policy, &state.reference, part, false, &mut figures)?;
         }
         let (step, epoch) = (state.progress.step, state.progress.epochs(self.pairs));
         Ok(EvalMetrics::from(StepMetrics { step, epoch, ..figures.metrics() }))

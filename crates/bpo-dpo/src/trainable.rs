@@ -3,6 +3,8 @@
 //! A parameter is trainable if it requires a gradient, so the module must be in training
 //! ([`Module::train`], not `valid`).
 
+use std::collections::BTreeSet;
+
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 
@@ -51,12 +53,58 @@ pub fn save_trainable<M: Module>(module: &M) -> Result<Vec<u8>, DpoError> {
 /// # Errors
 /// [`DpoError::Safetensors`] for other bytes; [`DpoError::Mismatch`] with every missing, extra and misshapen parameter.
 pub fn load_trainable<M: Module>(module: M, bytes: &[u8]) -> Result<M, DpoError> {
+    load(module, &Which::Trainable, bytes)
+}
+
+/// The parameters of a module whose paths are those of what is trained in `policy`, as [`save_trainable`] has them.
+pub(crate) fn save_as_trainable<M: Module>(module: &M, policy: &M) -> Result<Vec<u8>, DpoError> {
+    encode(&read(module, &Which::of(policy))?)
+}
+
+/// Puts parameters from [`save_as_trainable`] back.
+pub(crate) fn load_as_trainable<M: Module>(module: M, policy: &M, bytes: &[u8]) -> Result<M, DpoError> {
+    load(module, &Which::of(policy), bytes)
+}
+
+pub(crate) fn read_trainable<M: Module>(module: &M) -> Result<Tensors, DpoError> {
+    read(module, &Which::Trainable)
+}
+
+fn read<M: Module>(module: &M, which: &Which) -> Result<Tensors, DpoError> {
+    let mut reader = Reader { path: ModulePath::default(), which, tensors: Ok(Tensors::new()) };
+    module.visit(&mut reader);
+    reader.tensors
+}
+
+fn load<M: Module>(module: M, which: &Which, bytes: &[u8]) -> Result<M, DpoError> {
     let tensors = decode(bytes)?;
-    let mismatch = compare(&read_trainable(&module)?, &tensors);
+    let mismatch = compare(&read(&module, which)?, &tensors);
     if !mismatch.is_empty() {
         return Err(DpoError::Mismatch { what: "parameters", path: None, mismatch });
     }
-    Ok(module.map(&mut Writer { path: ModulePath::default(), tensors }))
+    Ok(module.map(&mut Writer { path: ModulePath::default(), which, tensors }))
+}
+
+/// Which parameters a walk over a module takes.
+enum Which {
+    /// Those that require a gradient.
+    Trainable,
+    /// Those of these paths.
+    Named(BTreeSet<String>),
+}
+
+impl Which {
+    /// What is trained in a policy.
+    fn of<M: Module>(policy: &M) -> Self {
+        Self::Named(trainable_paths(policy).into_iter().collect())
+    }
+
+    fn takes<const D: usize>(&self, path: &str, param: &Param<Tensor<D>>) -> bool {
+        match self {
+            Self::Trainable => param.is_require_grad(),
+            Self::Named(paths) => paths.contains(path),
+        }
+    }
 }
 
 fn compare(expected: &Tensors, found: &Tensors) -> Mismatch {
@@ -74,18 +122,13 @@ fn compare(expected: &Tensors, found: &Tensors) -> Mismatch {
     mismatch
 }
 
-pub(crate) fn read_trainable<M: Module>(module: &M) -> Result<Tensors, DpoError> {
-    let mut reader = Reader { path: ModulePath::default(), tensors: Ok(Tensors::new()) };
-    module.visit(&mut reader);
-    reader.tensors
-}
-
-struct Reader {
+struct Reader<'a> {
     path: ModulePath,
+    which: &'a Which,
     tensors: Result<Tensors, DpoError>,
 }
 
-impl ModuleVisitor for Reader {
+impl ModuleVisitor for Reader<'_> {
     fn enter_module(&mut self, name: &str, _: &str) {
         self.path.enter(name);
     }
@@ -96,22 +139,26 @@ impl ModuleVisitor for Reader {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Ok(tensors) = &mut self.tensors else { return };
-        if !param.is_require_grad() {
+        let path = self.path.join();
+        if !self.which.takes(&path, param) {
             return;
         }
-        match param.base().inner().try_into_data().map_err(DpoError::device("a parameter")) {
-            Ok(data) => drop(tensors.insert(self.path.join(), data)),
+        let value = param.base();
+        let value = if value.is_autodiff() { value.inner() } else { value };
+        match value.try_into_data().map_err(DpoError::device("a parameter")) {
+            Ok(data) => drop(tensors.insert(path, data)),
             Err(error) => self.tensors = Err(error),
         }
     }
 }
 
-struct Writer {
+struct Writer<'a> {
     path: ModulePath,
+    which: &'a Which,
     tensors: Tensors,
 }
 
-impl ModuleMapper for Writer {
+impl ModuleMapper for Writer<'_> {
     fn enter_module(&mut self, name: &str, _: &str) {
         self.path.enter(name);
     }
@@ -121,13 +168,15 @@ impl ModuleMapper for Writer {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if !param.is_require_grad() {
+        let path = self.path.join();
+        if !self.which.takes(&path, &param) {
             return param;
         }
-        match self.tensors.remove(&self.path.join()) {
-            Some(data) => param.map(|old| replace_leaf(&old, on_device_of(&old, data))),
-            None => param,
-        }
+        let Some(data) = self.tensors.remove(&path) else { return param };
+        param.map(|old| {
+            let new = on_device_of(&old, data);
+            if old.is_autodiff() { replace_leaf(&old, new) } else { new }
+        })
     }
 }
 

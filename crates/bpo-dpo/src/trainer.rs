@@ -1,38 +1,50 @@
 //! The training loop.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use bpo_pairs::record::PreferencePair;
 
 use crate::checkpoint::{Best, Progress, fingerprint};
 use crate::config::DpoConfig;
-use crate::error::DpoError;
+use crate::data::Data;
+use crate::error::{DpoError, Source};
 use crate::forward::Forward;
 use crate::metrics::StepMetrics;
-use crate::observer::{Control, Observer, RunPlan};
+use crate::observer::{Observer, RunPlan};
 use crate::optimizer::PathOptimizer;
-use crate::order::{DataOrder, split};
 use crate::policy::{Collate, Policy};
+use crate::reference::{Reference, ReferenceLogps};
+use crate::run::{Run, Sampler};
 use crate::run_files::RunFiles;
 use crate::schedule::Plan;
 use crate::step::{State, Stepper};
-use crate::trainable::{load_trainable, save_trainable, trainable_paths};
-use crate::vet::{SetAside, vet};
+use crate::trainable::trainable_paths;
+use crate::vet::SetAside;
 
 /// Trains a policy on preference pairs, and goes on where it was stopped.
 ///
-/// The reference is the policy as it is given, with its adapters off and on plain tensors; it shares the frozen
-/// parameters with the policy. With a run directory the trainer keeps `metrics.jsonl` and `checkpoints/` in it, and
+/// The reference is the policy as it is given, with its adapters off and on plain tensors, unless [another one](Reference) is
+/// given; it shares the frozen parameters with the policy. With a run directory the trainer keeps `metrics.jsonl` and `checkpoints/` in it, and
 /// takes up the newest checkpoint there; evaluations are in `eval.jsonl`. On the flex backend a run that was stopped and taken up gives the same bits as
 /// one that was not.
-#[derive(Debug)]
 pub struct Trainer<P, C> {
     config: DpoConfig,
     policy: P,
     collate: C,
     run_dir: Option<PathBuf>,
     eval_pairs: Vec<PreferencePair>,
+    reference: Reference<P>,
+    sampler: Option<Sampler<P>>,
+}
+
+impl<P, C> fmt::Debug for Trainer<P, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trainer")
+            .field("config", &self.config)
+            .field("run_dir", &self.run_dir)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How a run went.
@@ -85,7 +97,23 @@ where
         }
         optimizer(&config).check_groups(&policy)?;
         let run_dir = run_dir.map(Path::to_owned);
-        Ok(Self { config, policy, collate, run_dir, eval_pairs: Vec::new() })
+        let (eval_pairs, reference, sampler) = (Vec::new(), Reference::default(), None);
+        Ok(Self { config, policy, collate, run_dir, eval_pairs, reference, sampler })
+    }
+
+    /// Another reference than the policy itself.
+    #[must_use]
+    pub fn with_reference(mut self, reference: Reference<P>) -> Self {
+        self.reference = reference;
+        self
+    }
+
+    /// What is called after every [`sample_every`](DpoConfig::sample_every) steps and after the last one, with the policy on plain
+    /// tensors and the number of steps: to have it answer something, for instance.
+    #[must_use]
+    pub fn with_sampler(mut self, sampler: impl FnMut(&P, usize) -> Result<(), Source> + 'static) -> Self {
+        self.sampler = Some(Box::new(sampler));
+        self
     }
 
     /// Pairs to evaluate on beside those that [`eval_part`](DpoConfig::eval_part) takes from the ones to train on.
@@ -102,140 +130,78 @@ where
     ///
     /// # Errors
     /// [`DpoError::NoPairs`]; [`DpoError::NothingToEvaluate`] if a setting needs evaluations and there are none;
+    /// [`DpoError::NothingWeakened`] and [`DpoError::ReferenceStands`] where the settings need another collator or reference;
+    /// [`DpoError::NotInReference`] and [`DpoError::StaleReference`] where a cached reference does not fit the pairs;
     /// [`DpoError::ConfigChanged`], [`DpoError::DataChanged`] or [`DpoError::Mismatch`] if the
     /// checkpoint in the run directory is of another run; [`DpoError::StepZero`]; [`DpoError::NotFinite`] after too many steps
     /// in a row, or if no step at all could be made;
     /// [`DpoError::Collate`], [`DpoError::Rows`], [`DpoError::NoStatistics`] or [`DpoError::Untracked`] for what collator and
-    /// policy give; [`DpoError::Io`] and [`DpoError::Device`].
+    /// policy give; [`DpoError::Sample`] from the sampler; [`DpoError::Io`] and [`DpoError::Device`].
     pub fn train(
         self,
         pairs: &[PreferencePair],
         observer: &mut impl Observer,
     ) -> Result<(P, Summary), DpoError> {
-        let Self { config, policy, mut collate, run_dir, eval_pairs } = self;
-        let mut vetted = |pairs: Vec<PreferencePair>| match config.vet {
-            true => vet(&mut collate, &pairs),
-            false => (pairs, Vec::new()),
-        };
-        let (pairs, mut set_aside) = vetted(pairs.to_vec());
-        let (eval_pairs, unusable) = vetted(eval_pairs);
-        set_aside.extend(unusable);
-        if !set_aside.is_empty() {
-            tracing::warn!(set_aside = set_aside.len(), kept = pairs.len(), "some pairs cannot be used");
+        let Self { config, policy, mut collate, run_dir, eval_pairs, reference, sampler } = self;
+        let objective = config.objective();
+        if objective.needs_weakened() && !collate.weakens() {
+            return Err(DpoError::NothingWeakened);
         }
-        let (pairs, split_off) = split(pairs, config.eval_part, config.seed);
-        let eval_pairs: Vec<&PreferencePair> = eval_pairs.iter().chain(&split_off).collect();
-        if pairs.is_empty() {
-            return Err(DpoError::NoPairs { set_aside });
+        if config.moving_reference.is_some() && !matches!(reference, Reference::Frozen(_)) {
+            return Err(DpoError::ReferenceStands);
         }
-        if eval_pairs.is_empty() && config.needs_evaluations() {
-            return Err(DpoError::NothingToEvaluate);
+        let data = Data::new(&config, &mut collate, pairs, eval_pairs)?;
+        if let Reference::Cached(cache) = &reference {
+            cache.check(&mut collate, &objective, &data.pairs)?;
+            cache.check(&mut collate, &objective, &data.eval_pairs)?;
         }
-
-        let reference = policy.valid();
         let fresh = State {
+            reference: ReferenceLogps::new(reference, &policy),
             policy,
             optimizer: optimizer(&config),
-            progress: Progress::start(config.clone(), fingerprint(&pairs)),
+            progress: Progress::start(config.clone(), fingerprint(&data.pairs)),
             untouched: !config.pretrained_adapter,
         };
-        let (mut files, mut state, resumed_from) = match &run_dir {
+        let (files, state, resumed_from) = match &run_dir {
             None => (None, fresh, None),
             Some(dir) => {
-                let (files, state, resumed_from) = RunFiles::open(dir, fresh, !eval_pairs.is_empty())?;
+                let (files, state, resumed_from) = RunFiles::open(dir, fresh, !data.eval_pairs.is_empty())?;
                 (Some(files), state, resumed_from)
             }
         };
-        let total_steps = total_steps(&config, pairs.len());
+        let total_steps = total_steps(&config, data.pairs.len());
         observer.on_start(&RunPlan {
             done_steps: state.progress.step,
             total_steps,
-            pairs: pairs.len(),
-            eval_pairs: eval_pairs.len(),
-            set_aside: &set_aside,
+            pairs: data.pairs.len(),
+            eval_pairs: data.eval_pairs.len(),
+            set_aside: &data.set_aside,
         });
 
-        let order = DataOrder::new(&pairs);
-        let mut epoch = order.epoch(config.seed, state.progress.epoch);
         let plan = Plan::new(config.schedule, config.warmup_ratio, total_steps);
-        let forward = Forward { config: &config, reference, collate: &mut collate };
-        let mut stepper = Stepper { forward, plan, pairs: pairs.len() };
-        let mut last = None;
-        // the best parameters of a run without a directory
-        let mut kept = None;
-        // a time that no clock reaches is none
-        let save_after = Duration::try_from_secs_f64(60.0 * config.save_minutes).unwrap_or(Duration::MAX);
-        let mut saved = Instant::now();
-        while state.progress.step < total_steps && !state.progress.is_exhausted() {
-            let _span = tracing::info_span!("dpo.step", step = state.progress.step + 1).entered();
-            let rest = &epoch[state.progress.cursor..];
-            let indices = &rest[..rest.len().min(config.pairs_per_step())];
-            let chosen: Vec<_> = indices.iter().map(|&index| &pairs[index]).collect();
-            let (next, metrics) = stepper.step(state, &chosen)?;
-            state = next;
-            if state.progress.cursor == 0 {
-                epoch = order.epoch(config.seed, state.progress.epoch);
-            }
-            if let Some(files) = &mut files {
-                files.metrics.append(&metrics)?;
-            }
-            let control = observer.on_step(&metrics);
-            if metrics.skipped {
-                report_skipped(&config, &state.progress, &chosen)?;
-            }
-            last = Some(metrics);
-
-            let step = state.progress.step;
-            let ends = step == total_steps;
-            let mut is_best = false;
-            if !eval_pairs.is_empty() && (ends || step.is_multiple_of(config.eval_every)) {
-                let metrics = stepper.evaluate(&state, &eval_pairs)?;
-                is_best = state.progress.judge(&metrics);
-                if let Some(log) = files.as_mut().and_then(|files| files.evaluations.as_mut()) {
-                    log.append(&metrics)?;
-                }
-                observer.on_evaluation(&metrics);
-            }
-            let done = ends || control == Control::Stop || state.progress.is_exhausted();
-            let due = step.is_multiple_of(config.save_every) || saved.elapsed() >= save_after;
-            let is_kept = is_best && config.keep_best.is_some();
-            match &files {
-                Some(files) if done || due || is_kept => {
-                    files.save(&state)?;
-                    saved = Instant::now();
-                }
-                None if is_kept => kept = Some(save_trainable(&state.policy)?),
-                _ => {}
-            }
-            if control == Control::Stop {
-                break;
-            }
-        }
+        let forward = Forward { config: &config, collate: &mut collate };
+        let stepper = Stepper { forward, plan, pairs: data.pairs.len() };
+        let mut run = Run::new(&config, &data, stepper, total_steps, files, sampler);
+        let (state, last) = run.go_on(state, observer)?;
         let Progress { step: steps, skipped, best, .. } = state.progress;
         if steps == total_steps && skipped == steps && steps > 0 {
             // every step was left out: what would be given back was never trained
-            let pairs = pairs.iter().take(1).map(|pair| pair.id.clone()).collect();
+            let pairs = data.pairs.iter().take(1).map(|pair| pair.id.clone()).collect();
             return Err(DpoError::NotFinite { count: skipped, step: steps, pairs });
         }
+        let stopped_early = steps < total_steps && state.progress.is_exhausted();
+        let policy = run.into_policy(state)?;
         let summary = Summary {
             steps,
             total_steps,
             resumed_from,
             skipped,
-            pairs: pairs.len(),
-            eval_pairs: eval_pairs.len(),
+            pairs: data.pairs.len(),
+            eval_pairs: data.eval_pairs.len(),
             best: best.filter(|_| config.needs_evaluations()),
-            stopped_early: steps < total_steps && state.progress.is_exhausted(),
-            set_aside,
+            stopped_early,
+            set_aside: data.set_aside,
             last,
-        };
-        let policy = match (best.filter(|_| config.keep_best.is_some() && summary.is_finished()), &files) {
-            (Some(best), Some(files)) => load_trainable(state.policy, &files.trainable(best.step)?)?,
-            (Some(_), None) => match kept {
-                Some(parameters) => load_trainable(state.policy, &parameters)?,
-                None => state.policy,
-            },
-            (None, _) => state.policy,
         };
         Ok((policy, summary))
     }
@@ -248,18 +214,4 @@ fn optimizer(config: &DpoConfig) -> PathOptimizer {
 fn total_steps(config: &DpoConfig, pairs: usize) -> usize {
     let in_epochs = config.epochs.saturating_mul(pairs.div_ceil(config.pairs_per_step()));
     config.max_steps.unwrap_or(in_epochs)
-}
-
-/// A warning, or an error if there were too many.
-fn report_skipped(
-    config: &DpoConfig,
-    progress: &Progress,
-    pairs: &[&PreferencePair],
-) -> Result<(), DpoError> {
-    let pairs: Vec<String> = pairs.iter().map(|pair| pair.id.clone()).collect();
-    tracing::warn!(step = progress.step, ?pairs, "loss or gradient not finite: step left out");
-    if progress.skipped_in_a_row < config.max_skipped {
-        return Ok(());
-    }
-    Err(DpoError::NotFinite { count: progress.skipped_in_a_row, step: progress.step, pairs })
 }

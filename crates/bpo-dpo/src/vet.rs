@@ -2,6 +2,7 @@
 
 use bpo_pairs::error::chain;
 use bpo_pairs::record::PreferencePair;
+use bpo_pairs::set_aside::{self, Reason};
 
 use crate::order::{DataOrder, GroupBatch};
 use crate::policy::Collate;
@@ -13,6 +14,31 @@ pub struct SetAside {
     pub pair: String,
     /// Why it cannot be used.
     pub reason: String,
+}
+
+impl From<SetAside> for set_aside::SetAside {
+    fn from(aside: SetAside) -> Self {
+        Self::new(aside.pair, Reason::PairRefused).with_detail(aside.reason)
+    }
+}
+
+/// Sets pairs aside whose own settings no loss can use.
+pub(crate) fn sound(pairs: Vec<PreferencePair>) -> (Vec<PreferencePair>, Vec<SetAside>) {
+    let reason = |pair: &PreferencePair| match (pair.beta, pair.margin) {
+        (Some(beta), _) if !(beta > 0.0 && beta.is_finite()) => {
+            Some(format!("`beta` must be a finite number above 0, not {beta}"))
+        }
+        (_, Some(margin)) if !margin.is_finite() => Some(format!("`margin` must be finite, not {margin}")),
+        _ => None,
+    };
+    let (mut kept, mut set_aside) = (Vec::new(), Vec::new());
+    for pair in pairs {
+        match reason(&pair) {
+            None => kept.push(pair),
+            Some(reason) => set_aside.push(SetAside { pair: pair.id, reason }),
+        }
+    }
+    (kept, set_aside)
 }
 
 /// Splits pairs into those that the collator takes, in their order, and the others.

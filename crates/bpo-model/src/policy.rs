@@ -2,13 +2,17 @@
 
 use std::collections::HashMap;
 
-use bpo_dpo::policy::{Adapters, Collate, Group, Policy, TokenLogps, TokenStatistics};
+use bpo_distort::Distortion;
+use bpo_dpo::policy::{Adapters, Collate, Group, Policy, RowFingerprint, TokenLogps, TokenStatistics};
+use bpo_pairs::seed::item_seed;
 use burn::tensor::{Int, Tensor};
+use sha2::{Digest, Sha256};
 
 use crate::config::LlavaConfig;
 use crate::error::ModelError;
 use crate::llava::{Llava, ScoreBatch, logps};
 use crate::processor::{Answered, PixelValues, Processor, Turn};
+use crate::weaken::weakened_pixels;
 
 /// What can go wrong when an image is fetched.
 pub type ImageError = Box<dyn std::error::Error + Send + Sync>;
@@ -19,6 +23,7 @@ pub struct LlavaCollator<F> {
     config: LlavaConfig,
     context: usize,
     load_image: F,
+    weakening: Option<(Distortion, u64)>,
 }
 
 impl<F> LlavaCollator<F>
@@ -28,7 +33,15 @@ where
     /// A collator for a model. `load_image` gets the image name of a [`Group`].
     pub fn new(processor: Processor, model: &Llava, load_image: F) -> Self {
         let config = model.config().clone();
-        Self { processor, context: config.text_config.max_position_embeddings, config, load_image }
+        let context = config.text_config.max_position_embeddings;
+        Self { processor, context, config, load_image, weakening: None }
+    }
+
+    /// Sets how images are weakened for losses that [compare images](bpo_dpo::loss::Loss::needs_weakened). What is random in it
+    /// follows from the seed and the image's name, so that each image has one weakened form.
+    pub fn with_weakening(mut self, distortion: Distortion, seed: u64) -> Self {
+        self.weakening = Some((distortion, seed));
+        self
     }
 
     /// Longest sequence in tokens, image features included; longer ones are errors. At most, and by default, what the
@@ -65,10 +78,15 @@ where
         Ok(answered)
     }
 
-    fn pixels(&mut self, name: &str) -> Result<PixelValues, ModelError> {
+    fn pixels(&mut self, name: &str, weakened: bool) -> Result<PixelValues, ModelError> {
         let image =
             (self.load_image)(name).map_err(|source| ModelError::Image { name: name.to_owned(), source })?;
-        Ok(self.processor.image.process(&image)?)
+        match &self.weakening {
+            Some((distortion, seed)) if weakened => {
+                weakened_pixels(&self.processor.image, &image, distortion, item_seed(*seed, name))
+            }
+            _ => Ok(self.processor.image.process(&image)?),
+        }
     }
 }
 
@@ -80,15 +98,16 @@ where
     type Error = ModelError;
 
     fn collate(&mut self, groups: &[Group]) -> Result<ScoreBatch, ModelError> {
-        let mut images: HashMap<&str, usize> = HashMap::new();
+        let mut images: HashMap<(&str, bool), usize> = HashMap::new();
         let mut pixels = Vec::new();
         let mut tokenized = Vec::with_capacity(groups.len());
         for group in groups {
-            let image = match images.get(group.image.as_str()) {
+            let shown = (group.image.as_str(), group.weakened);
+            let image = match images.get(&shown) {
                 Some(image) => *image,
                 None => {
-                    pixels.push(self.pixels(&group.image)?);
-                    images.insert(&group.image, pixels.len() - 1);
+                    pixels.push(self.pixels(&group.image, group.weakened)?);
+                    images.insert(shown, pixels.len() - 1);
                     pixels.len() - 1
                 }
             };
@@ -96,6 +115,25 @@ where
         }
         ScoreBatch::new(&self.config, pixels, &tokenized)
     }
+
+    fn weakens(&self) -> bool {
+        self.weakening.is_some()
+    }
+
+    fn fingerprints(&self, batch: &ScoreBatch) -> Option<Vec<RowFingerprint>> {
+        let images: Vec<_> =
+            batch.pixels().iter().map(|pixels| sha256(&pixels.data, f32::to_le_bytes)).collect();
+        let row = |(image, ids): (Option<usize>, Vec<u32>)| RowFingerprint {
+            image: image.map_or([0; 32], |image| images[image]),
+            tokens: sha256(&ids, u32::to_le_bytes),
+        };
+        Some(batch.sequences().map(row).collect())
+    }
+}
+
+fn sha256<T: Copy, const N: usize>(values: &[T], bytes: fn(T) -> [u8; N]) -> [u8; 32] {
+    let bytes: Vec<u8> = values.iter().flat_map(|value| bytes(*value)).collect();
+    Sha256::digest(bytes).into()
 }
 
 impl Policy for Llava {

@@ -8,6 +8,7 @@ use crate::generate::Prompt;
 use crate::llava::Llava;
 use crate::lora::Adapters;
 use crate::processor::{Processor, ProcessorError, Turn};
+use crate::weaken::weakened_pixels;
 
 /// A model with its processor.
 pub struct LlavaResponder {
@@ -33,16 +34,12 @@ impl LlavaResponder {
         (self.model, self.processor)
     }
 
-    /// Image-level distortions come before the image processor, noise on normalized pixels after it.
     fn prompt(&self, request: &VisionRequest) -> Result<Prompt, ModelError> {
-        let image = match &request.weakening {
-            Some(weakening) => &weakening.distortion.on_image(&request.image, weakening.seed)?,
-            None => &*request.image,
+        let image = &self.processor.image;
+        let pixels = match &request.weakening {
+            Some(weakening) => weakened_pixels(image, &request.image, &weakening.distortion, weakening.seed)?,
+            None => image.process(&request.image)?,
         };
-        let mut pixels = self.processor.image.process(image)?;
-        if let Some(weakening) = &request.weakening {
-            weakening.distortion.on_pixels(&mut pixels.data, weakening.seed)?;
-        }
         let history: Vec<_> = request.history.iter().map(Turn::from).collect();
         let image_tokens = self.model.config().image_tokens();
         let ids = self.processor.prompt_ids(&history, &request.prompt, image_tokens)?;

@@ -90,10 +90,7 @@ impl Batch {
 
     fn rows(&self) -> PairRows {
         let pairs = 0..self.pairs();
-        PairRows {
-            chosen: pairs.clone().map(|i| 2 * i).collect(),
-            rejected: pairs.map(|i| 2 * i + 1).collect(),
-        }
+        PairRows::new(pairs.clone().map(|i| 2 * i).collect(), pairs.map(|i| 2 * i + 1).collect())
     }
 }
 
@@ -180,8 +177,8 @@ fn losses_under_every_setting() {
         }
         let objective = golden.objective(row);
         let output = objective.forward(&policy, Some(&reference), &factors);
-        close(&floats(output.chosen_rewards), &f32s(&row.numbers("reward_chosen")), 1e-4, &what);
-        close(&floats(output.rejected_rewards), &f32s(&row.numbers("reward_rejected")), 1e-4, &what);
+        close(&floats(output.rewards.chosen), &f32s(&row.numbers("reward_chosen")), 1e-4, &what);
+        close(&floats(output.rewards.rejected), &f32s(&row.numbers("reward_rejected")), 1e-4, &what);
         let loss = if row.has_sft() {
             // TRL's likelihood is a mean over the tokens of the batch, ours over those of a pair
             let lengths = policy.lengths.as_ref().expect("lengths").chosen.clone();

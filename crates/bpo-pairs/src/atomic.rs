@@ -13,13 +13,13 @@ use crate::error::PairsError;
 ///
 /// # Errors
 /// If the file cannot be made, written or renamed, and what `write` fails with; the old file then stays as it was.
-pub fn write_atomic(
+pub fn write_atomic<E: From<PairsError>>(
     path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), PairsError>,
-) -> Result<(), PairsError> {
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
+) -> Result<(), E> {
     let part = part_name(path);
     let written = write_part(&part, write)
-        .and_then(|()| fs::rename(&part, path).map_err(PairsError::io("replace", path)));
+        .and_then(|()| Ok(fs::rename(&part, path).map_err(PairsError::io("replace", path))?));
     if written.is_err() {
         // The first error is the one to tell; a leftover part is overwritten by the next attempt.
         let _ = fs::remove_file(&part);
@@ -27,15 +27,15 @@ pub fn write_atomic(
     written
 }
 
-fn write_part(
+fn write_part<E: From<PairsError>>(
     part: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), PairsError>,
-) -> Result<(), PairsError> {
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
+) -> Result<(), E> {
     let file = File::create(part).map_err(PairsError::io("create", part))?;
     let mut writer = BufWriter::new(file);
     write(&mut writer)?;
     writer.flush().map_err(PairsError::io("write", part))?;
-    writer.get_ref().sync_all().map_err(PairsError::io("write", part))
+    Ok(writer.get_ref().sync_all().map_err(PairsError::io("write", part))?)
 }
 
 fn part_name(path: &Path) -> PathBuf {
@@ -64,6 +64,7 @@ mod tests {
         write(b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        assert!(write_atomic(&dir.path().join("no/a.txt"), |_| Ok(())).is_err());
+        let failed: Result<(), PairsError> = write_atomic(&dir.path().join("no/a.txt"), |_| Ok(()));
+        assert!(failed.is_err());
     }
 }

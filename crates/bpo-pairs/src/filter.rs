@@ -68,6 +68,8 @@ mod tests {
                 chosen: chosen.into(),
                 rejected: rejected.into(),
                 kind: CompletionKind::ImageWeakened,
+                margin: None,
+                beta: None,
             })
         };
         assert_eq!(check("a b c", "d"), Ok(()));

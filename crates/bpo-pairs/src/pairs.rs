@@ -7,7 +7,7 @@ use crate::record::{PreferencePair, Record};
 use crate::set_aside::{Reason, SetAside};
 
 /// Pairs, and what was not made into one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PairSet {
     /// Pairs that passed the filter.
@@ -40,6 +40,8 @@ pub fn all_pairs(record: &Record) -> impl Iterator<Item = PreferencePair> + '_ {
                 chosen: chosen.response.clone(),
                 rejected: rejected.response.clone(),
                 kind: rejected.kind.clone(),
+                margin: Some(chosen.score - rejected.score).filter(|margin| margin.is_finite()),
+                beta: None,
             }
         })
     })

@@ -81,7 +81,7 @@ pub struct Record {
 }
 
 /// A better and a worse answer to one prompt about one image: a line of `pairs.jsonl`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PreferencePair {
     /// Unique in its file.
@@ -99,4 +99,10 @@ pub struct PreferencePair {
     pub rejected: String,
     /// Where the rejected answer comes from.
     pub kind: CompletionKind,
+    /// By how much the chosen answer is better: the difference of the scores of its record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin: Option<f64>,
+    /// How strongly the policy is held to its reference in this pair, instead of the setting for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beta: Option<f64>,
 }

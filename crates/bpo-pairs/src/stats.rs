@@ -90,6 +90,8 @@ mod tests {
             chosen: "a red cup".into(),
             rejected: rejected.into(),
             kind,
+            margin: None,
+            beta: None,
         };
         let set = PairSet {
             pairs: vec![

@@ -150,6 +150,16 @@ pub enum Dtype {
     F16,
 }
 
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        })
+    }
+}
+
 impl From<Dtype> for FloatDType {
     fn from(dtype: Dtype) -> Self {
         match dtype {

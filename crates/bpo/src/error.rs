@@ -330,6 +330,8 @@ fn inputs(changes: &[Change]) -> String {
     let name = |change: &Change| match change.key.rsplit('.').next() {
         Some("data") => "what `data.path` (--data) names".to_owned(),
         Some("model") => "what `model.path` (--model) names".to_owned(),
+        Some("reference") => "what `reference.path` names".to_owned(),
+        Some("reference_adapter") => "what `reference.adapter` names".to_owned(),
         _ => format!("`{}`", change.key),
     };
     changes.iter().map(name).collect::<Vec<_>>().join(" and ")

@@ -2,23 +2,28 @@
 
 use std::fmt;
 
+use bpo_dpo::Trainer;
 use bpo_inject::ErrorInjector;
 use bpo_model::lora::save_adapter;
-use bpo_model::policy::LlavaCollator;
+use bpo_model::policy::{ImageError, LlavaCollator};
 use bpo_model::responder::LlavaResponder;
+use bpo_pairs::format::jsonl::read_pairs;
 use bpo_pairs::images::ImageRoot;
 use bpo_pairs::record::PreferencePair;
 use bpo_pairs::seed::stage_seed;
 use bpo_pairs::sft::SftSample;
 use burn::tensor::Device;
+use image::RgbImage;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::injector;
 use crate::progress::Progress;
+use crate::reference;
 use crate::run::{Completion, Parts};
 use crate::run_dir::RunDir;
+use crate::samples::sampler;
 use crate::stages::StageOutcome;
 use crate::stages::train::{Trained, train};
 
@@ -91,15 +96,27 @@ impl Parts for LlavaParts {
         dir: &RunDir,
         progress: &mut dyn Progress,
     ) -> Result<(Completion, StageOutcome), BpoError> {
-        let Checkpoint { model, processor } = self.checkpoint()?;
+        let checkpoint = self.checkpoint()?;
         // training holds its own copy of what it changes
         self.checkpoint = None;
-        let images = images.clone();
-        let collate = LlavaCollator::new(processor, &model, move |name| Ok(images.load(name)?))
-            .with_max_length(self.config.model.max_length);
-        let policy = model.with_lora(&self.config.lora, stage_seed(self.config.seed.0, "lora"));
-        let Trained { policy, summary, outcome } =
-            train(&self.config, pairs, policy, collate, dir.root(), progress)?;
+        let config = &self.config;
+        let mut collate = collator(config, &checkpoint, images);
+        let (eval_pairs, unread) = match &config.data.eval_pairs {
+            Some(path) => read_pairs(path).map(|set| (set.pairs, set.set_aside))?,
+            None => Default::default(),
+        };
+        let all = [pairs, &eval_pairs].concat();
+        let reference = reference::open(config, &checkpoint, &mut collate, &all, progress)?;
+        let Checkpoint { model, processor } = checkpoint;
+        let asked = if eval_pairs.is_empty() { pairs } else { &eval_pairs };
+        let sampler = sampler(processor, images, asked, dir.samples());
+        let policy = model.with_lora(&config.lora, stage_seed(config.seed.0, "lora"));
+        let trainer = Trainer::new(config.train_settings(), policy, collate, Some(dir.root()))?
+            .with_reference(reference)
+            .with_eval_pairs(eval_pairs)
+            .with_sampler(sampler);
+        let Trained { policy, summary, mut outcome } = train(trainer, pairs, progress)?;
+        outcome.add(unread);
         if !summary.is_finished() {
             return Ok((Completion::Stopped, outcome));
         }
@@ -107,4 +124,17 @@ impl Parts for LlavaParts {
         save_adapter(&policy, &self.config.lora, &base, &dir.adapter())?;
         Ok((Completion::Finished, outcome))
     }
+}
+
+/// Prepares pairs as the settings have it: with their longest sequence, and weakened images for losses that need them.
+pub fn collator(
+    config: &RunConfig,
+    checkpoint: &Checkpoint,
+    images: &ImageRoot,
+) -> LlavaCollator<impl FnMut(&str) -> Result<RgbImage, ImageError> + use<>> {
+    let images = images.clone();
+    let load = move |name: &str| Ok(images.load(name)?);
+    LlavaCollator::new(checkpoint.processor.clone(), &checkpoint.model, load)
+        .with_max_length(config.model.max_length)
+        .with_weakening(config.conditional.distortion.clone(), stage_seed(config.seed.0, "conditional"))
 }

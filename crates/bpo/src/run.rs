@@ -18,6 +18,7 @@ use crate::error::BpoError;
 use crate::progress::Progress;
 use crate::resume::take_up;
 use crate::run_dir::RunDir;
+use crate::settings_file::reference_inputs;
 use crate::stages::pair::Existing;
 use crate::stages::{self, StageOutcome};
 use crate::summary::{StageSummary, write_set_aside};
@@ -171,6 +172,9 @@ fn fingerprint_inputs(config: &RunConfig) -> Result<Manifest, BpoError> {
     inputs.versions.insert(env!("CARGO_PKG_NAME").into(), env!("CARGO_PKG_VERSION").into());
     inputs.seeds.insert("run".into(), config.seed.0);
     inputs.models.insert("model".into(), fingerprint_checkpoint(config.model_path()?)?);
+    for (name, path) in reference_inputs(config) {
+        inputs.models.insert(name.into(), fingerprint_checkpoint(path)?);
+    }
     inputs.files.insert("data".into(), fingerprint_file(config.data_path()?)?);
     if config.inject.server.is_some() {
         let templates = &config.inject.llm.templates;

@@ -8,6 +8,8 @@
 //! pairs.jsonl       preference pairs
 //! set_aside.jsonl   all that is not trained on, and why
 //! metrics.jsonl     figures of each training step
+//! eval.jsonl        figures of each evaluation, where there are any
+//! samples.jsonl     answers while training, where they are asked for
 //! checkpoints/      where training stands
 //! adapter/          the result, as PEFT has it
 //! lock              held while a process works here
@@ -86,6 +88,11 @@ impl RunDir {
     /// `metrics.jsonl`
     pub fn metrics(&self) -> PathBuf {
         self.root.join("metrics.jsonl")
+    }
+
+    /// `samples.jsonl`
+    pub fn samples(&self) -> PathBuf {
+        self.root.join("samples.jsonl")
     }
 
     /// `checkpoints/`

@@ -3,10 +3,11 @@
 use bpo_dpo::DpoError;
 use bpo_dpo::order::GroupBatch;
 use bpo_dpo::policy::{Adapters, Collate, Policy};
+use bpo_dpo::reference::LogpCache;
 use bpo_dpo::vet::vet;
 use bpo_pairs::record::PreferencePair;
 use bpo_pairs::set_aside::{Reason, SetAside};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::BpoError;
@@ -44,11 +45,7 @@ where
     let (mut done, mut set_aside) = (0, Vec::new());
     for part in pairs.chunks(batch_size.max(1)) {
         let (part, refused) = vet(collate, part);
-        set_aside.extend(
-            refused
-                .into_iter()
-                .map(|aside| SetAside::new(aside.pair, Reason::PairRefused).with_detail(aside.reason)),
-        );
+        set_aside.extend(refused.into_iter().map(SetAside::from));
         if part.is_empty() {
             continue;
         }
@@ -75,6 +72,24 @@ where
         }
     }
     Ok(StageOutcome::new(done, set_aside))
+}
+
+/// The same from log-probabilities that are in a cache already.
+///
+/// # Errors
+/// If a pair is not in it, and what `each` fails with.
+pub fn cached(
+    cache: &LogpCache,
+    pairs: &[PreferencePair],
+    mut each: impl FnMut(Score) -> Result<(), BpoError>,
+) -> Result<(), BpoError> {
+    for pair in pairs {
+        let batch = GroupBatch::new([pair]);
+        let sums = row_sums(cache.token_logps(&batch, &[pair], &Device::default())?.logps)?;
+        let (chosen, rejected) = (sums[batch.rows.chosen[0]], sums[batch.rows.rejected[0]]);
+        each(Score { id: pair.id.clone(), chosen_logp: chosen, rejected_logp: rejected })?;
+    }
+    Ok(())
 }
 
 /// Sums of the rows in f64.

@@ -27,10 +27,22 @@ pub(crate) fn inputs(stage: Stage, config: &RunConfig) -> Result<Inputs, BpoErro
     if matches!(stage, Stage::Weaken | Stage::Train) {
         inputs.insert("model", fingerprint_checkpoint(config.model_path()?)?.to_string());
     }
+    if stage == Stage::Train {
+        for (name, path) in reference_inputs(config) {
+            inputs.insert(name, fingerprint_checkpoint(path)?.to_string());
+        }
+    }
     if matches!(stage, Stage::Weaken | Stage::Inject) {
         inputs.insert("data", fingerprint_file(config.data_path()?)?.to_string());
     }
     Ok(inputs)
+}
+
+/// Directories that the reference is read from, by name.
+pub(crate) fn reference_inputs(config: &RunConfig) -> impl Iterator<Item = (&'static str, &Path)> {
+    let section = &config.reference;
+    let named = [("reference", &section.path), ("reference_adapter", &section.adapter)];
+    named.into_iter().filter_map(|(name, path)| Some((name, path.as_deref()?)))
 }
 
 /// The text of a file of settings.

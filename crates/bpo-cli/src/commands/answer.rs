@@ -3,15 +3,20 @@
 use bpo::BpoError;
 use bpo::checkpoint::Checkpoint;
 use bpo::config::RunConfig;
+use bpo::dpo::vet::vet;
 use bpo::inject::Sampling;
+use bpo::llava::collator;
 use bpo::model::policy::LlavaCollator;
 use bpo::model::responder::LlavaResponder;
 use bpo::pairs::format::jsonl::read_pairs;
-use bpo::pairs::set_aside::ReasonCounts;
+use bpo::pairs::set_aside::{ReasonCounts, SetAside};
+use bpo::reference::fill;
+use bpo::stages::StageOutcome;
 
 use super::{open_device, open_images, print_line, told_all};
 use crate::args::{GenerateCommand, ScoreCommand};
 use crate::failure::Failure;
+use crate::progress;
 
 /// `bpo score`
 pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
@@ -22,10 +27,25 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
         let (path, set_aside) = (args.pairs.clone(), ReasonCounts::default());
         return Err(BpoError::Nothing { path, what: "pair", set_aside }.into());
     }
-    let Checkpoint { model, processor, .. } = load(&config, args.adapter.as_deref())?;
-    let mut collate = LlavaCollator::new(processor, &model, move |name| Ok(images.load(name)?));
-    let mut outcome =
-        bpo::score::score(&model, &mut collate, &set.pairs, args.batch_size, |score| print_line(&score))?;
+    let checkpoint = load(&config, args.adapter.as_deref())?;
+    let each = |score| print_line(&score);
+    let mut outcome = match &args.cache {
+        None => {
+            let load = move |name: &str| Ok(images.load(name)?);
+            let mut collate = LlavaCollator::new(checkpoint.processor, &checkpoint.model, load);
+            bpo::score::score(&checkpoint.model, &mut collate, &set.pairs, args.batch_size, each)?
+        }
+        Some(file) => {
+            let mut config = config;
+            config.reference.adapter.clone_from(&args.adapter);
+            config.train.batch_size = args.batch_size;
+            let mut collate = collator(&config, &checkpoint, &images);
+            let (pairs, refused) = vet(&mut collate, &set.pairs);
+            let cache = fill(&config, file, &checkpoint, &mut collate, &pairs, &mut *progress::new())?;
+            bpo::score::cached(&cache, &pairs, each)?;
+            StageOutcome::new(pairs.len(), refused.into_iter().map(SetAside::from).collect())
+        }
+    };
     outcome.add(set.set_aside);
     told_all(&outcome)
 }

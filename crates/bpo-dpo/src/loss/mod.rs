@@ -14,6 +14,8 @@ mod divergence;
 mod exo;
 mod hinge;
 mod ipo;
+mod mdpo;
+mod named;
 mod nca;
 mod objective;
 mod rewards;
@@ -33,6 +35,7 @@ pub use divergence::Divergence;
 pub use exo::exo_loss;
 pub use hinge::hinge_loss;
 pub use ipo::ipo_loss;
+pub use mdpo::{anchor_loss, conditional_loss};
 pub use nca::nca_loss;
 pub use objective::{LossOutput, Objective, PairFactors};
 pub use rewards::Rewards;
@@ -114,11 +117,20 @@ pub enum Loss {
     },
     /// See [`simpo_loss`].
     Simpo {
-        /// The margin to reach.
+        /// The margin to reach. TRL's default, 0.5.
+        #[serde(default = "simpo_gamma")]
         gamma: f64,
         /// Probability that a preference is the wrong way round.
         #[serde(default)]
         label_smoothing: f64,
+    },
+    /// See [`conditional_loss`]. The [collator](crate::policy::Collate::weakens) must weaken images.
+    Conditional,
+    /// See [`anchor_loss`].
+    Anchor {
+        /// What the reward shall be above.
+        #[serde(default)]
+        delta: f64,
     },
     /// The likelihood of the chosen completions alone, see [`sft_loss`].
     Sft,
@@ -143,6 +155,11 @@ pub struct Term {
 /// The paper's.
 fn exo_smoothing() -> f64 {
     1e-3
+}
+
+/// TRL's.
+fn simpo_gamma() -> f64 {
+    0.5
 }
 
 /// The paper's.
@@ -182,6 +199,12 @@ impl Loss {
         Self::Sum { terms }
     }
 
+    /// The loss of mDPO: sigmoid, conditional preference and anchor, each with weight 1 (Wang et al., arXiv 2406.11839).
+    pub fn mdpo() -> Self {
+        let losses = [Self::default(), Self::Conditional, Self::Anchor { delta: 0.0 }];
+        Self::Sum { terms: losses.into_iter().map(|loss| Term::new(1.0, loss)).collect() }
+    }
+
     /// The name that it has in settings.
     pub fn name(&self) -> &'static str {
         match self {
@@ -200,6 +223,8 @@ impl Loss {
             Self::ApoDown => "apo_down",
             Self::Discopop { .. } => "discopop",
             Self::Simpo { .. } => "simpo",
+            Self::Conditional => "conditional",
+            Self::Anchor { .. } => "anchor",
             Self::Sft => "sft",
             Self::Sum { .. } => "sum",
         }
@@ -207,7 +232,12 @@ impl Loss {
 
     /// Whether it depends on the rejected completions.
     pub fn needs_rejected(&self) -> bool {
-        self.any(&|loss| !matches!(loss, Self::Sft))
+        self.any(&|loss| !matches!(loss, Self::Sft | Self::Conditional | Self::Anchor { .. }))
+    }
+
+    /// Whether it depends on what the chosen completions are worth for a weakened image.
+    pub fn needs_weakened(&self) -> bool {
+        self.any(&|loss| matches!(loss, Self::Conditional))
     }
 
     /// Whether it depends on the reference.
@@ -229,11 +259,11 @@ impl Loss {
     /// Whether it is a function of the difference of the rewards, which can be held to a
     /// [margin](PairFactors::margin). So are all terms of a sum that depend on rewards at all.
     pub fn takes_margins(&self) -> bool {
-        use Loss::{Discopop, ExoPair, Hinge, Robust, Sft, Sigmoid, Sum};
+        use Loss::{Discopop, ExoPair, Hinge, Robust, Sigmoid, Sum};
         match self {
             Sum { terms } => {
                 self.needs_rejected()
-                    && terms.iter().all(|term| term.loss == Sft || term.loss.takes_margins())
+                    && terms.iter().all(|Term { loss, .. }| !loss.needs_rejected() || loss.takes_margins())
             }
             Sigmoid { .. } | Hinge | ExoPair { .. } | Robust { .. } | Discopop { .. } => true,
             _ => false,
@@ -242,11 +272,13 @@ impl Loss {
 
     /// Whether it makes sense of another divergence than the reverse KL one (the same losses as in TRL).
     pub fn takes_divergence(&self) -> bool {
-        use Loss::{Discopop, ExoPair, Hinge, Ipo, Robust, Sft, Sigmoid, SigmoidNorm, Sum};
+        use Loss::{
+            Anchor, Conditional, Discopop, ExoPair, Hinge, Ipo, Robust, Sft, Sigmoid, SigmoidNorm, Sum,
+        };
         match self {
             Sum { terms } => terms.iter().all(|term| term.loss.takes_divergence()),
             Sigmoid { .. } | SigmoidNorm { .. } | Hinge | Ipo | ExoPair { .. } => true,
-            Robust { .. } | Discopop { .. } | Sft => true,
+            Robust { .. } | Discopop { .. } | Conditional | Anchor { .. } | Sft => true,
             _ => false,
         }
     }
@@ -273,6 +305,8 @@ impl Loss {
             Self::Simpo { gamma, label_smoothing } => {
                 simpo_loss(policy, lengths(whole), beta, *gamma, *label_smoothing)
             }
+            Self::Conditional => conditional_loss(rewards),
+            Self::Anchor { delta } => anchor_loss(rewards, *delta),
             Self::Sft => sft_loss(whole, lengths(whole)),
             Self::Sum { terms } => {
                 let weighted = terms.iter().map(|term| term.loss.forward(inputs).mul_scalar(term.weight));
@@ -307,6 +341,7 @@ impl Loss {
                 smoothing(*label_smoothing)?;
                 check("loss.gamma", gamma.is_finite(), "a finite number", *gamma)
             }
+            Self::Anchor { delta } => check("loss.delta", delta.is_finite(), "a finite number", *delta),
             Self::Discopop { tau } => {
                 check("loss.tau", *tau > 0.0 && tau.is_finite(), "a finite number above 0", *tau)
             }
@@ -320,7 +355,7 @@ impl Loss {
                 loss.validate()
             }),
             Self::Hinge | Self::Ipo | Self::NcaPair | Self::BcoPair | Self::SppoHard => Ok(()),
-            Self::ApoZero | Self::ApoDown | Self::Sft => Ok(()),
+            Self::ApoZero | Self::ApoDown | Self::Conditional | Self::Sft => Ok(()),
         }
     }
 

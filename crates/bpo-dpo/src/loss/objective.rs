@@ -58,11 +58,9 @@ pub struct PairFactors {
 pub struct LossOutput {
     /// The loss. `[pairs]`
     pub losses: Tensor<1>,
-    /// Implicit reward of the chosen completion, `beta * (log pi - log pi_ref)` whatever the divergence, as TRL reports it;
-    /// without a reference `beta * log pi`. On no autodiff tape. `[pairs]`
-    pub chosen_rewards: Tensor<1>,
-    /// Implicit reward of the rejected completion; on no autodiff tape. `[pairs]`
-    pub rejected_rewards: Tensor<1>,
+    /// Implicit rewards, `beta * (log pi - log pi_ref)` whatever the divergence, as TRL reports them; without a reference
+    /// `beta * log pi`. On no autodiff tape.
+    pub rewards: Rewards,
 }
 
 impl Objective {
@@ -94,6 +92,11 @@ impl Objective {
         self.loss.needs_rejected()
     }
 
+    /// Whether the loss depends on what the chosen completions are worth for a weakened image.
+    pub fn needs_weakened(&self) -> bool {
+        self.loss.needs_weakened()
+    }
+
     /// Whether it depends on the reference. If not, the trainer does not compute it.
     pub fn needs_reference(&self) -> bool {
         !self.reference_free && self.loss.needs_reference()
@@ -107,7 +110,8 @@ impl Objective {
     /// # Panics
     /// If there is no reference and the objective [needs one](Self::needs_reference); if the policy's log-probabilities
     /// have no [`lengths`](PairLogps::lengths) and the loss is a mean over tokens; if they or the reference's have no
-    /// [`tails`](PairLogps::tails) and there is an `ld_alpha`.
+    /// [`tails`](PairLogps::tails) and there is an `ld_alpha`; if they have none for
+    /// [`weakened`](PairLogps::weakened) images and the loss [needs them](Loss::needs_weakened).
     pub fn forward(
         &self,
         policy: &PairLogps,
@@ -124,8 +128,7 @@ impl Objective {
         let compared = self.desensitized(policy);
         let reference = reference.map(|reference| self.desensitized(reference));
         let ratios = log_ratios(&compared, reference.as_ref());
-        let score = |ratio: &Tensor<1>| beta.times(self.divergence.score(ratio.clone()));
-        let mut rewards = Rewards::new(score(&ratios.chosen), score(&ratios.rejected));
+        let mut rewards = ratios.clone().map(|ratio| beta.times(self.divergence.score(ratio)));
         if let Some(margin) = &factors.margin {
             let margin = like(margin, &rewards.rejected);
             rewards.rejected = rewards.rejected + margin;
@@ -142,9 +145,7 @@ impl Objective {
             let weight = like(weight, &losses);
             losses = losses * weight;
         }
-        let ratios = ratios.inner();
-        let (chosen_rewards, rejected_rewards) = (beta.times(ratios.chosen), beta.times(ratios.rejected));
-        LossOutput { losses, chosen_rewards, rejected_rewards }
+        LossOutput { losses, rewards: ratios.inner().map(|ratio| beta.times(ratio)) }
     }
 
     /// Checks the settings.
@@ -159,6 +160,13 @@ impl Objective {
                 key: "ld_alpha",
                 expected: "from 0 to 1",
                 found: alpha.to_string(),
+            });
+        }
+        if self.ld_alpha.is_some() && self.needs_weakened() {
+            return Err(DpoError::Setting {
+                key: "ld_alpha",
+                expected: "none with a loss that compares a completion with itself",
+                found: self.loss.name().to_owned(),
             });
         }
         let is_plain = self.divergence == Divergence::ReverseKl;
@@ -187,8 +195,8 @@ impl Objective {
         PairLogps {
             chosen: less(&logps.chosen, &tails.chosen),
             rejected: less(&logps.rejected, &tails.rejected),
-            lengths: logps.lengths.clone(),
             tails: None,
+            ..logps.clone()
         }
     }
 }
@@ -210,12 +218,17 @@ impl PairFactors {
 
 /// `log pi - log pi_ref` of both completions.
 fn log_ratios(policy: &PairLogps, reference: Option<&PairLogps>) -> Rewards {
-    match reference {
-        None => Rewards::new(policy.chosen.clone(), policy.rejected.clone()),
-        Some(reference) => Rewards::new(
-            policy.chosen.clone() - like(&reference.chosen, &policy.chosen),
-            policy.rejected.clone() - like(&reference.rejected, &policy.rejected),
-        ),
+    let ratio = |policy: &Tensor<1>, reference: Option<&Tensor<1>>| match reference {
+        None => policy.clone(),
+        Some(reference) => policy.clone() - like(reference, policy),
+    };
+    Rewards {
+        chosen: ratio(&policy.chosen, reference.map(|reference| &reference.chosen)),
+        rejected: ratio(&policy.rejected, reference.map(|reference| &reference.rejected)),
+        weakened: policy
+            .weakened
+            .as_ref()
+            .map(|policy| ratio(policy, reference.and_then(|reference| reference.weakened.as_ref()))),
     }
 }
 

@@ -15,12 +15,14 @@ pub struct Rewards {
     pub chosen: Tensor<1>,
     /// Of the rejected completions. `[pairs]`
     pub rejected: Tensor<1>,
+    /// Of the chosen completions for a weakened image, where they are computed. `[pairs]`
+    pub weakened: Option<Tensor<1>>,
 }
 
 impl Rewards {
-    /// Both `[pairs]`.
+    /// Without any for weakened images. Both `[pairs]`.
     pub fn new(chosen: Tensor<1>, rejected: Tensor<1>) -> Self {
-        Self { chosen, rejected }
+        Self { chosen, rejected, weakened: None }
     }
 
     /// By how much the chosen completion's reward is above the other one's. `[pairs]`
@@ -30,15 +32,22 @@ impl Rewards {
 
     /// Rewards a token on average.
     pub fn per_token(&self, lengths: &PairLengths) -> Self {
+        let mean = |rewards: &Tensor<1>, lengths: &Tensor<1>| rewards.clone() / like(lengths, rewards);
         Self {
-            chosen: self.chosen.clone() / like(&lengths.chosen, &self.chosen),
-            rejected: self.rejected.clone() / like(&lengths.rejected, &self.rejected),
+            chosen: mean(&self.chosen, &lengths.chosen),
+            rejected: mean(&self.rejected, &lengths.rejected),
+            weakened: self.weakened.as_ref().map(|rewards| mean(rewards, &lengths.chosen)),
         }
     }
 
     /// The same values as constants: on no autodiff tape.
     pub fn inner(self) -> Self {
-        Self { chosen: off_tape(self.chosen), rejected: off_tape(self.rejected) }
+        self.map(off_tape)
+    }
+
+    /// The same of other values.
+    pub(super) fn map(self, of: impl Fn(Tensor<1>) -> Tensor<1>) -> Self {
+        Self { chosen: of(self.chosen), rejected: of(self.rejected), weakened: self.weakened.map(of) }
     }
 }
 

@@ -17,7 +17,7 @@ fn checkpoint(step: usize, config: &DpoConfig) -> Checkpoint {
     });
     let bytes = save_trainable(&Toy::adapted()).expect("bytes");
     let progress = serde_json::from_value(progress).expect("progress");
-    Checkpoint { progress, trainable: bytes.clone(), optimizer: bytes }
+    Checkpoint { progress, trainable: bytes.clone(), optimizer: bytes, reference: None }
 }
 
 #[test]

@@ -73,8 +73,8 @@ fn losses_rewards_and_weights_equal_trl() {
         let output = objective.forward(&logps(row, "policy"), Some(&logps(row, "ref")), &factors);
         assert_close(&values(output.losses.clone()), &row.numbers("per_sequence_loss"), &what);
         assert_close(&values(output.losses.mean()), &[row.number("loss").expect("a loss")], &what);
-        assert_close(&values(output.chosen_rewards), &row.numbers("reward_chosen"), &what);
-        assert_close(&values(output.rejected_rewards), &row.numbers("reward_rejected"), &what);
+        assert_close(&values(output.rewards.chosen), &row.numbers("reward_chosen"), &what);
+        assert_close(&values(output.rewards.rejected), &row.numbers("reward_rejected"), &what);
         compared += 1;
     }
     assert!(compared > 60, "{compared} rows");
@@ -278,10 +278,9 @@ proptest! {
             in_f64(&at.iter().map(value).collect::<Vec<f64>>(), &device)
         };
         let batch = |at: &[usize], first: usize| PairLogps {
-            chosen: column(at, first, -60.0, 0.0),
-            rejected: column(at, first + 1, -60.0, 0.0),
             lengths: Some(PairLengths { chosen: column(at, 4, 1.0, 40.0), rejected: column(at, 5, 1.0, 40.0) }),
             tails: Some(PairTails { chosen: column(at, first, -30.0, 0.0), rejected: column(at, 5, 0.0, 0.0) }),
+            ..PairLogps::new(column(at, first, -60.0, 0.0), column(at, first + 1, -60.0, 0.0))
         };
         let all: Vec<usize> = (0..pairs.len()).collect();
         for objective in objectives().into_iter().filter(|objective| !objective.loss.sorts()) {
@@ -300,8 +299,8 @@ proptest! {
 fn a_policy_that_is_its_reference_has_no_rewards() {
     for objective in objectives().into_iter().filter(Objective::needs_reference) {
         let output = objective.forward(&reference(), Some(&reference()), &factors());
-        assert_eq!(values(output.chosen_rewards), [0.0; 5], "{objective:?}");
-        assert_eq!(values(output.rejected_rewards), [0.0; 5], "{objective:?}");
+        assert_eq!(values(output.rewards.chosen), [0.0; 5], "{objective:?}");
+        assert_eq!(values(output.rewards.rejected), [0.0; 5], "{objective:?}");
     }
     let output = Objective::new(Loss::default(), 0.1).forward(
         &reference(),
@@ -319,7 +318,7 @@ fn rewards_carry_no_tape() {
         let (policy, reference) = (with_parts(tracked(), tracked()), with_parts(tracked(), tracked()));
         let output = objective.forward(&policy, Some(&reference), &PairFactors::default());
         assert!(output.losses.is_tracked());
-        assert!(!output.chosen_rewards.is_autodiff() && !output.rejected_rewards.is_autodiff());
+        assert!(!output.rewards.chosen.is_autodiff() && !output.rewards.rejected.is_autodiff());
     }
 }
 
@@ -331,7 +330,7 @@ fn what_each_pair_has_equals_what_all_have() {
     for objective in objectives() {
         let forward = |objective: &Objective, factors| {
             let output = objective.forward(&policy, Some(&reference()), &factors);
-            [output.losses, output.chosen_rewards, output.rejected_rewards].map(values)
+            [output.losses, output.rewards.chosen, output.rewards.rejected].map(values)
         };
         let beta =
             |beta: f64| PairFactors { beta: Some(in_f64(&[beta; 5], &device)), ..PairFactors::default() };
@@ -354,9 +353,9 @@ fn margins_move_the_point_of_rest() {
     let factors = PairFactors { margin: Some(in_f64(&[0.3, -2.0], &device)), ..PairFactors::default() };
     let output = Objective::new(Loss::default(), 1.0).forward(&logps, Some(&zeros), &factors);
     assert_close(&values(output.losses), &[std::f64::consts::LN_2; 2], "as far apart as they shall be");
-    assert_close(&values(output.rejected_rewards), &[0.2, 1.0], "rewards are reported as they are");
+    assert_close(&values(output.rewards.rejected), &[0.2, 1.0], "rewards are reported as they are");
     assert!(Loss::sigmoid_with_sft(1.0).takes_margins() && !Loss::mpo().takes_margins());
-    assert!(!Loss::Sft.takes_margins());
+    assert!(!Loss::Sft.takes_margins() && Loss::mdpo().takes_margins());
 }
 
 #[test]
@@ -405,7 +404,7 @@ fn lengths_and_tails_are_those_of_the_mask() {
         logps: Tensor::from_floats([[-1.0, -2.0, -4.0], [-3.0, 0.0, 0.0], [-5.0, -6.0, 0.0]], &device),
         mask: Tensor::from_data([[true, true, true], [true, false, false], [true, true, false]], &device),
     };
-    let rows = PairRows { chosen: vec![0, 1], rejected: vec![1, 2] };
+    let rows = PairRows::new(vec![0, 1], vec![1, 2]);
     let logps = PairLogps::with_tails(&tokens, &rows);
     assert_eq!((values(logps.chosen), values(logps.rejected)), (vec![-7.0, -3.0], vec![-3.0, -11.0]));
     let lengths = logps.lengths.expect("lengths");
@@ -418,7 +417,7 @@ fn lengths_and_tails_are_those_of_the_mask() {
 #[test]
 fn pairs_share_completions() {
     let sums = Tensor::from_floats([1.0, 2.0, 3.0], &Device::flex());
-    let rows = PairRows { chosen: vec![0, 0], rejected: vec![2, 1] };
+    let rows = PairRows::new(vec![0, 0], vec![2, 1]);
     let logps = PairLogps::select(sums, &rows);
     assert_eq!(values(logps.chosen), [1.0, 1.0]);
     assert_eq!(values(logps.rejected), [3.0, 2.0]);
@@ -437,6 +436,12 @@ fn losses_are_named_by_their_type() {
     }
     assert!(parse(r#"{"type": "sigmoid", "smoothing": 0.1}"#).is_err());
     assert!(parse(r#"{"type": "none"}"#).is_err());
+    assert_eq!("hinge".parse::<Loss>().expect("a name"), Loss::Hinge);
+    assert_eq!("mpo".parse::<Loss>().expect("a name"), Loss::mpo());
+    for unknown in ["sum", "dpo", ""] {
+        let error = unknown.parse::<Loss>().expect_err("no loss of its own").to_string();
+        assert!(error.contains("sigmoid_norm") && error.contains(unknown), "{error}");
+    }
     for loss in [
         Loss::Sigmoid { label_smoothing: 0.5 },
         Loss::Sigmoid { label_smoothing: f64::NAN },

@@ -1,11 +1,12 @@
 //! A policy small enough to train in a blink, built like the real one: a frozen model with a low-rank adapter, and a
 //! projector that is trained as it is.
 
-use bpo_dpo::policy::{Adapters, Collate, Group, Policy, TokenLogps, TokenStatistics};
+use bpo_dpo::policy::{Adapters, Collate, Group, Policy, RowFingerprint, TokenLogps, TokenStatistics};
 use bpo_pairs::record::{CompletionKind, PreferencePair};
 use burn::module::{Module, Param};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use sha2::{Digest, Sha256};
 
 const WORDS: usize = 23;
 const WIDTH: usize = 6;
@@ -73,6 +74,7 @@ pub struct ToyBatch {
     before: Tensor<2, Int>,
     words: Tensor<2, Int>,
     mask: Tensor<2, Bool>,
+    fingerprints: Vec<RowFingerprint>,
 }
 
 impl Policy for Toy {
@@ -108,10 +110,17 @@ impl Policy for Toy {
     }
 }
 
-/// Refuses images named `missing` and completions of more than twelve words; the image `nan` is not a number.
+/// Refuses images named `missing` and completions of more than twelve words; the image `nan` is not a number. A weakened image
+/// is dark.
 #[derive(Clone, Debug, Default)]
 pub struct ToyCollate {
     pub collated: usize,
+    /// Added to the brightness of all images.
+    pub light: f32,
+    /// In what all words begin.
+    pub dialect: &'static str,
+    /// Does not weaken images.
+    pub unweakened: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -130,21 +139,33 @@ impl Collate for ToyCollate {
         self.collated += 1;
         let device = Device::flex();
         let (mut pixels, mut prompts, mut group_of_row, mut rows) = (vec![], vec![], vec![], vec![]);
+        let mut fingerprints = Vec::new();
         for (index, group) in groups.iter().enumerate() {
             if group.image == "missing" {
                 let source = std::io::Error::from(std::io::ErrorKind::NotFound);
                 return Err(ToyError::Image(group.image.clone(), source));
             }
-            let brightness = if group.image == "nan" { f32::NAN } else { word(&group.image) as f32 / 7.0 };
+            let brightness = match group.image.as_str() {
+                _ if group.weakened => 0.0,
+                "nan" => f32::NAN,
+                image => word(image) as f32 / 7.0 + self.light,
+            };
             pixels.extend((0..PIXELS).map(|channel| (brightness + channel as f32).cos()));
             let mut bag = [0.0; WORDS];
             group.prompt.split(' ').for_each(|text| bag[word(text)] += 0.2);
             prompts.extend(bag);
             for completion in &group.completions {
-                let words: Vec<i32> = completion.split(' ').map(|text| word(text) as i32).collect();
+                let words: Vec<i32> = completion
+                    .split(' ')
+                    .map(|text| word(&format!("{}{text}", self.dialect)) as i32)
+                    .collect();
                 if words.len() > 12 {
                     return Err(ToyError::TooLong(words.len()));
                 }
+                let of = |values: &[u8]| Sha256::digest(values).into();
+                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+                fingerprints
+                    .push(RowFingerprint { image: of(&brightness.to_le_bytes()), tokens: of(&bytes) });
                 rows.push(words);
                 group_of_row.push(index as i32);
             }
@@ -163,7 +184,16 @@ impl Collate for ToyCollate {
             before: table(&|row, place| place.checked_sub(1).map_or(0, |place| at(row, place))),
             words: table(&at),
             mask: table(&|row, place| i32::from(place < row.len())).equal_elem(1),
+            fingerprints,
         })
+    }
+
+    fn weakens(&self) -> bool {
+        !self.unweakened
+    }
+
+    fn fingerprints(&self, batch: &ToyBatch) -> Option<Vec<RowFingerprint>> {
+        Some(batch.fingerprints.clone())
     }
 }
 
@@ -180,6 +210,8 @@ pub fn pair(id: usize, image: &str, prompt: &str, chosen: &str, rejected: &str) 
         chosen: chosen.to_owned(),
         rejected: rejected.to_owned(),
         kind: CompletionKind::ImageWeakened,
+        margin: None,
+        beta: None,
     }
 }
 

@@ -100,6 +100,23 @@ impl ScoreBatch {
         self.rows.is_empty()
     }
 
+    /// The images of the batch.
+    pub fn pixels(&self) -> &[PixelValues] {
+        &self.pixels
+    }
+
+    /// The image of each completion, as an index, and all its token ids: those of the prompt and its own.
+    pub fn sequences(&self) -> impl Iterator<Item = (Option<usize>, Vec<u32>)> + '_ {
+        self.rows.iter().map(|row| {
+            let prefix = &self.prefixes[row.group][..self.prefix_lens[row.group]];
+            let first = row.inputs.first().copied();
+            (
+                self.image_of_group[row.group],
+                prefix.iter().copied().chain(first).chain(row.targets.iter().copied()).collect(),
+            )
+        })
+    }
+
     /// Number of completion tokens, end tokens included.
     pub fn completion_tokens(&self) -> usize {
         self.rows.iter().map(|row| row.targets.len() - row.first).sum()

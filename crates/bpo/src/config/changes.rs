@@ -20,13 +20,16 @@ pub enum Stage {
     Inject,
     /// Pairs of both: `pairs.jsonl`.
     Pair,
+    /// Log-probabilities of the reference, where they are kept in a file.
+    Reference,
     /// Training: `checkpoints/`, `metrics.jsonl`, `adapter/`.
     Train,
 }
 
 impl Stage {
     /// All, in their order.
-    pub const ALL: [Self; 5] = [Self::Data, Self::Weaken, Self::Inject, Self::Pair, Self::Train];
+    pub const ALL: [Self; 6] =
+        [Self::Data, Self::Weaken, Self::Inject, Self::Pair, Self::Reference, Self::Train];
 
     /// In lower case.
     pub fn as_str(self) -> &'static str {
@@ -35,6 +38,7 @@ impl Stage {
             Self::Weaken => "weaken",
             Self::Inject => "inject",
             Self::Pair => "pair",
+            Self::Reference => "reference",
             Self::Train => "train",
         }
     }
@@ -43,10 +47,25 @@ impl Stage {
     fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Data => &["data.path"],
-            Self::Weaken => &["seed", "model.path", "model.dtype", "data.", "weaken."],
+            Self::Weaken => {
+                &["seed", "model.path", "model.dtype", "data.path", "data.images", "data.limits.", "weaken."]
+            }
             Self::Inject => &["seed", "data.path", "inject."],
             Self::Pair => &["filter."],
-            Self::Train => &["seed", "model.", "data.images", "data.limits.", "lora.", "train."],
+            // the file says itself what it was made of
+            Self::Reference => &[],
+            Self::Train => &[
+                "seed",
+                "model.",
+                "data.images",
+                "data.eval_pairs",
+                "data.limits.",
+                "lora.",
+                "reference.path",
+                "reference.adapter",
+                "conditional.",
+                "train.",
+            ],
         }
     }
 }
@@ -69,6 +88,7 @@ const FREE: &[&str] = &[
     "train.save_every",
     "train.save_minutes",
     "train.keep_checkpoints",
+    "train.sample_every",
     "train.max_skipped",
     "train.step_zero_tolerance",
 ];

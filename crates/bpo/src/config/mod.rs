@@ -46,6 +46,10 @@ pub struct RunConfig {
     pub filter: PairFilter,
     /// The adapter.
     pub lora: LoraConfig,
+    /// What the policy is held to.
+    pub reference: ReferenceSection,
+    /// Weakened images for losses that compare images.
+    pub conditional: ConditionalSection,
     /// Training.
     pub train: DpoConfig,
 }
@@ -93,6 +97,9 @@ pub struct DataSection {
     /// The directory that image paths are relative to, and do not lead out of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<PathBuf>,
+    /// Pairs that training is evaluated on, as JSON lines or in the authors' JSON, beside those that `train.eval_part` takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_pairs: Option<PathBuf>,
     /// What an image may take.
     pub limits: Limits,
 }
@@ -146,6 +153,39 @@ pub struct InjectSection {
 impl Default for InjectSection {
     fn default() -> Self {
         Self { batch_size: 16, max_edits: 3, llm: LlmInjectorConfig::default(), server: None }
+    }
+}
+
+/// `[reference]`: what the policy is held to. By default that is the model itself, with its adapters off.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ReferenceSection {
+    /// Another LLaVA-1.5 directory, of the same tokenizer and template. `train.pretrained_adapter` must say so where it gives
+    /// other log-probabilities than the model at the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// A PEFT adapter that belongs to the reference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<PathBuf>,
+    /// A file for its log-probabilities. They are computed before training, where the file does not have them yet, and no step
+    /// computes them then. Files can be shared by runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PathBuf>,
+}
+
+/// `[conditional]`: how images are weakened for losses that compare images (`conditional`, of mDPO).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ConditionalSection {
+    /// What is done to the image. Default: `diffusion-noise:step=900`, as in weakening (ours; the authors of mDPO crop).
+    pub distortion: Distortion,
+}
+
+impl Default for ConditionalSection {
+    fn default() -> Self {
+        Self { distortion: Distortion::DiffusionNoise { step: diffusion::DEFAULT_STEP } }
     }
 }
 
@@ -236,7 +276,15 @@ impl RunConfig {
     /// # Errors
     /// [`BpoError::Io`] if there is no working directory.
     pub fn with_absolute_paths(mut self) -> Result<Self, BpoError> {
-        let paths = [&mut self.model.path, &mut self.data.path, &mut self.data.images];
+        let paths = [
+            &mut self.model.path,
+            &mut self.data.path,
+            &mut self.data.images,
+            &mut self.data.eval_pairs,
+            &mut self.reference.path,
+            &mut self.reference.adapter,
+            &mut self.reference.cache,
+        ];
         for path in paths.into_iter().flatten() {
             *path = std::path::absolute(&*path).map_err(BpoError::io("find", path))?;
         }

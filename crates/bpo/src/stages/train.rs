@@ -1,16 +1,14 @@
 //! Training: `checkpoints/`, `metrics.jsonl`, `eval.jsonl`, `adapter/`.
 
-use std::path::Path;
-
 use bpo_dpo::metrics::{EvalMetrics, StepMetrics};
 use bpo_dpo::observer::{Control, Observer, RunPlan};
 use bpo_dpo::policy::{Collate, Policy};
 use bpo_dpo::trainer::{Summary, Trainer};
 use bpo_pairs::record::PreferencePair;
-use bpo_pairs::set_aside::{Reason, SetAside};
+use bpo_pairs::set_aside::SetAside;
 
 use super::StageOutcome;
-use crate::config::{RunConfig, Stage};
+use crate::config::Stage;
 use crate::error::BpoError;
 use crate::progress::Progress;
 
@@ -25,7 +23,7 @@ pub struct Trained<P> {
     pub outcome: StageOutcome,
 }
 
-/// Trains a policy on pairs; checkpoints and metrics are kept in `run_dir`.
+/// Trains on pairs.
 ///
 /// Pairs that the collator refuses are set aside before the first step. If `progress` stops the run,
 /// [`Summary::is_finished`] is false and the same call goes on from there.
@@ -33,23 +31,17 @@ pub struct Trained<P> {
 /// # Errors
 /// Those of [`Trainer::train`].
 pub fn train<P, C>(
-    config: &RunConfig,
+    trainer: Trainer<P, C>,
     pairs: &[PreferencePair],
-    policy: P,
-    collate: C,
-    run_dir: &Path,
     progress: &mut dyn Progress,
 ) -> Result<Trained<P>, BpoError>
 where
     P: Policy,
     C: Collate<Batch = P::Batch>,
 {
-    let trainer = Trainer::new(config.train_settings(), policy, collate, Some(run_dir))?;
     let (policy, summary) = trainer.train(pairs, &mut Watch(&mut *progress))?;
-    let aside = |aside: &bpo_dpo::vet::SetAside| {
-        SetAside::new(&aside.pair, Reason::PairRefused).with_detail(&aside.reason)
-    };
-    let outcome = StageOutcome::new(summary.pairs, summary.set_aside.iter().map(aside).collect());
+    let set_aside = summary.set_aside.iter().cloned().map(SetAside::from).collect();
+    let outcome = StageOutcome::new(summary.pairs, set_aside);
     progress.finished(Stage::Train, &outcome.summary);
     Ok(Trained { policy, summary, outcome })
 }

@@ -1,0 +1,50 @@
+//! The pairs of a run, by what becomes of them.
+
+use bpo_pairs::record::PreferencePair;
+
+use crate::config::DpoConfig;
+use crate::error::DpoError;
+use crate::order::split;
+use crate::policy::Collate;
+use crate::vet::{SetAside, sound, vet};
+
+/// What is trained on, what is evaluated on, and what neither can be done with.
+pub(crate) struct Data {
+    pub(crate) pairs: Vec<PreferencePair>,
+    pub(crate) eval_pairs: Vec<PreferencePair>,
+    pub(crate) set_aside: Vec<SetAside>,
+}
+
+impl Data {
+    pub(crate) fn new<C: Collate>(
+        config: &DpoConfig,
+        collate: &mut C,
+        pairs: &[PreferencePair],
+        eval_pairs: Vec<PreferencePair>,
+    ) -> Result<Self, DpoError> {
+        let mut set_aside = Vec::new();
+        let mut usable = |pairs: Vec<PreferencePair>| {
+            let (pairs, unsound) = sound(pairs);
+            set_aside.extend(unsound);
+            if !config.vet {
+                return pairs;
+            }
+            let (pairs, refused) = vet(collate, &pairs);
+            set_aside.extend(refused);
+            pairs
+        };
+        let (pairs, mut eval_pairs) = (usable(pairs.to_vec()), usable(eval_pairs));
+        if !set_aside.is_empty() {
+            tracing::warn!(set_aside = set_aside.len(), kept = pairs.len(), "some pairs cannot be used");
+        }
+        let (pairs, split_off) = split(pairs, config.eval_part, config.seed);
+        eval_pairs.extend(split_off);
+        if pairs.is_empty() {
+            return Err(DpoError::NoPairs { set_aside });
+        }
+        if eval_pairs.is_empty() && config.needs_evaluations() {
+            return Err(DpoError::NothingToEvaluate);
+        }
+        Ok(Self { pairs, eval_pairs, set_aside })
+    }
+}

@@ -1,0 +1,49 @@
+//! What mDPO adds to DPO: a preference between images, and an anchor for the chosen completion.
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::log_sigmoid;
+
+use super::Rewards;
+
+/// Conditional preference loss: the chosen completion shall be likelier for its image than for a weakened one, so that the
+/// image is what makes it likely.
+///
+/// ```text
+/// L = -log sigmoid(r(m, y_w) - r(m', y_w))
+/// ```
+///
+/// Where
+/// - `r(m, y_w)`: reward of the chosen completion for the image `m`,
+/// - `m'`: the image weakened; the authors keep a random crop of up to a fifth of it.
+///
+/// Wang et al., "mDPO: Conditional Preference Optimization for Multimodal Large Language Models" (arXiv 2406.11839); agrees with
+/// `mdpo_trainer.py` of their code.
+///
+/// # Shapes
+/// All tensors are `[pairs]`.
+///
+/// # Panics
+/// If there are no rewards for [weakened](Rewards::weakened) images.
+pub fn conditional_loss(rewards: &Rewards) -> Tensor<1> {
+    let weakened =
+        rewards.weakened.as_ref().expect("a conditional preference needs rewards for weakened images");
+    log_sigmoid(rewards.chosen.clone() - weakened.clone()).neg()
+}
+
+/// Anchor: the reward of the chosen completion shall be above `delta`, so that it does not get less likely while the others
+/// get less likely still.
+///
+/// ```text
+/// L = -log sigmoid(r_w - delta)
+/// ```
+///
+/// Where
+/// - `r_w`: reward of the chosen completion.
+///
+/// Of mDPO (arXiv 2406.11839), where `delta` is 0; agrees with `mdpo_trainer.py` of its code.
+///
+/// # Shapes
+/// All tensors are `[pairs]`.
+pub fn anchor_loss(rewards: &Rewards, delta: f64) -> Tensor<1> {
+    log_sigmoid(rewards.chosen.clone().sub_scalar(delta)).neg()
+}

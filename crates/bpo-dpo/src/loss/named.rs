@@ -1,0 +1,23 @@
+//! Losses by name, as a command line has them.
+
+use std::str::FromStr;
+
+use super::Loss;
+use crate::error::DpoError;
+
+/// Every name; settings that a loss has besides are its defaults.
+const NAMES: &str = "sigmoid, sigmoid_norm, hinge, ipo, exo_pair, nca_pair, robust, bco_pair, sppo_hard, aot, aot_unpaired, \
+                     apo_zero, apo_down, discopop, simpo, conditional, anchor, sft, mpo or mdpo";
+
+impl FromStr for Loss {
+    type Err = DpoError;
+
+    fn from_str(name: &str) -> Result<Self, DpoError> {
+        match name {
+            "mpo" => Ok(Self::mpo()),
+            "mdpo" => Ok(Self::mdpo()),
+            name => serde_json::from_value(serde_json::json!({ "type": name }))
+                .map_err(|_| DpoError::Setting { key: "loss", expected: NAMES, found: name.to_owned() }),
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Log-probabilities of the reference, computed once and kept in a file.
+//!
+//! ```text
+//! reference.safetensors   logps   f32 [tokens]    of all completions, one behind the other
+//!                         ends    i64 [rows]      where each completion's end
+//!                         keys    u8 [rows, 32]   SHA-256 of the completion's texts: image name, turns, answer
+//!                         images  u8 [rows, 32]   fingerprint of the image, where the collator gives one
+//!                         tokens  u8 [rows, 32]   fingerprint of the token ids
+//!                         `bpo_reference`         JSON: what else the log-probabilities depend on
+//! ```
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use bpo_pairs::atomic::write_atomic;
+use bpo_pairs::record::PreferencePair;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use safetensors::{Dtype, SafeTensors, View};
+use serde::{Deserialize, Serialize};
+
+use crate::config::DpoConfig;
+use crate::digest::Texts;
+use crate::error::{Change, DpoError, Stale};
+use crate::loss::Objective;
+use crate::order::{DataOrder, GroupBatch};
+use crate::policy::{Adapters, Collate, Group, Policy, RowFingerprint, TokenLogps};
+
+const METADATA: &str = "bpo_reference";
+const VERSION: u32 = 1;
+
+/// Log-probabilities of completions under a reference, token by token.
+///
+/// They are found by the texts that they are of. What else they depend on must be as it was: `about` says it of all (the model,
+/// its adapter, the chat template, ...), and the collator's [fingerprints](Collate::fingerprints) say it of each completion.
+#[derive(Clone, Debug)]
+pub struct LogpCache {
+    about: BTreeMap<String, String>,
+    path: Option<PathBuf>,
+    rows: HashMap<Key, Row>,
+    /// Keys in the order in which they came.
+    order: Vec<Key>,
+    logps: Vec<f32>,
+}
+
+type Key = [u8; 32];
+
+#[derive(Clone, Debug)]
+struct Row {
+    start: usize,
+    end: usize,
+    fingerprint: Option<RowFingerprint>,
+}
+
+/// What stands in the file beside the tensors.
+#[derive(Serialize, Deserialize)]
+struct Metadata {
+    version: u32,
+    about: BTreeMap<String, String>,
+}
+
+impl LogpCache {
+    /// An empty one, for log-probabilities that depend on `about`: names and fingerprints.
+    pub fn new(about: BTreeMap<String, String>) -> Self {
+        Self { about, path: None, rows: HashMap::new(), order: Vec::new(), logps: Vec::new() }
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`DpoError::ReferenceChanged`] with all that differs from `about`; [`DpoError::Safetensors`] or [`DpoError::ReferenceFile`]
+    /// if it is no such file; [`DpoError::Io`].
+    pub fn load(path: &Path, about: BTreeMap<String, String>) -> Result<Self, DpoError> {
+        let bytes = fs::read(path).map_err(DpoError::io("read", path))?;
+        let unreadable = |source| DpoError::Safetensors { path: Some(path.to_owned()), source };
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(unreadable)?;
+        let broken =
+            |reason: &str| DpoError::ReferenceFile { path: path.to_owned(), reason: reason.to_owned() };
+        let text = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA));
+        let text = text.ok_or_else(|| broken("it does not say what it was made of"))?;
+        let metadata: Metadata =
+            serde_json::from_str(text).map_err(|source| DpoError::Json { path: path.to_owned(), source })?;
+        if metadata.version != VERSION {
+            return Err(broken(&format!("its version is {}, not {VERSION}", metadata.version)));
+        }
+        let changes = changes(&metadata.about, &about);
+        if !changes.is_empty() {
+            return Err(DpoError::ReferenceChanged { path: path.to_owned(), changes });
+        }
+        let file = SafeTensors::deserialize(&bytes).map_err(unreadable)?;
+        let tensor = |name: &str, dtype, columns: usize| match file.tensor(name) {
+            Ok(view) if view.dtype() == dtype && view.shape().get(1).copied().unwrap_or(1) == columns => {
+                Ok(view.data().to_vec())
+            }
+            Ok(view) => Err(broken(&format!("{name} is {:?} {:?}", view.shape(), view.dtype()))),
+            Err(source) => Err(unreadable(source)),
+        };
+        let logps: Vec<f32> = chunks(&tensor("logps", Dtype::F32, 1)?).map(f32::from_le_bytes).collect();
+        let ends: Vec<i64> = chunks(&tensor("ends", Dtype::I64, 1)?).map(i64::from_le_bytes).collect();
+        let keys: Vec<Key> = chunks(&tensor("keys", Dtype::U8, 32)?).collect();
+        let prints = match file.names().contains(&"images") {
+            false => None,
+            true => {
+                let images: Vec<Key> = chunks(&tensor("images", Dtype::U8, 32)?).collect();
+                let tokens: Vec<Key> = chunks(&tensor("tokens", Dtype::U8, 32)?).collect();
+                Some((images, tokens))
+            }
+        };
+        let rows = keys.len();
+        let even = ends.len() == rows
+            && prints.as_ref().is_none_or(|(images, tokens)| images.len() == rows && tokens.len() == rows);
+        if !even {
+            return Err(broken("its tensors are not of as many completions"));
+        }
+        let mut cache = Self { path: Some(path.to_owned()), ..Self::new(about) };
+        let mut start = 0;
+        for (row, (key, end)) in keys.into_iter().zip(ends).enumerate() {
+            let end = usize::try_from(end).ok().filter(|end| (start..=logps.len()).contains(end));
+            let end = end.ok_or_else(|| broken("its ends do not fit its log-probabilities"))?;
+            let fingerprint = prints
+                .as_ref()
+                .map(|(images, tokens)| RowFingerprint { image: images[row], tokens: tokens[row] });
+            cache.insert(key, &logps[start..end], fingerprint);
+            start = end;
+        }
+        Ok(cache)
+    }
+
+    /// Writes a file; an old one stays until the new one is whole. Equal contents give equal bytes.
+    ///
+    /// # Errors
+    /// [`DpoError::Pairs`] or [`DpoError::Io`] if it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), DpoError> {
+        let rows = || self.order.iter().map(|key| &self.rows[key]);
+        let prints: Option<Vec<&RowFingerprint>> = rows().map(|row| row.fingerprint.as_ref()).collect();
+        let bytes = |parts: &mut dyn Iterator<Item = Vec<u8>>| parts.flatten().collect::<Vec<u8>>();
+        let ends = bytes(&mut rows().map(|row| (row.end as i64).to_le_bytes().to_vec()));
+        let logps = bytes(&mut self.logps.iter().map(|value| value.to_le_bytes().to_vec()));
+        let keys = self.order.concat();
+        let count = self.order.len();
+        let mut tensors = vec![
+            ("ends", Part { dtype: Dtype::I64, shape: vec![count], bytes: ends }),
+            ("keys", Part { dtype: Dtype::U8, shape: vec![count, 32], bytes: keys }),
+            ("logps", Part { dtype: Dtype::F32, shape: vec![self.logps.len()], bytes: logps }),
+        ];
+        if let Some(prints) = prints {
+            let column = |of: fn(&RowFingerprint) -> Key| {
+                let bytes = prints.iter().flat_map(|print| of(print)).collect();
+                Part { dtype: Dtype::U8, shape: vec![count, 32], bytes }
+            };
+            tensors.push(("images", column(|print| print.image)));
+            tensors.push(("tokens", column(|print| print.tokens)));
+        }
+        let metadata = Metadata { version: VERSION, about: self.about.clone() };
+        let text = serde_json::to_string(&metadata)
+            .map_err(|source| DpoError::Json { path: path.to_owned(), source })?;
+        let bytes = safetensors::serialize(tensors, Some([(METADATA.to_owned(), text)].into()))
+            .map_err(|source| DpoError::Safetensors { path: Some(path.to_owned()), source })?;
+        write_atomic(path, |file| file.write_all(&bytes).map_err(DpoError::io("write", path)))
+    }
+
+    /// Number of completions.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Whether it has no completion.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// Computes what pairs need for the loss of `config` and it does not have, in batches of its size, and checks what it has.
+    /// `each` is called after every batch, with the number of pairs done; what it does not need to compute it goes through all the same.
+    ///
+    /// # Errors
+    /// [`DpoError::StaleReference`]; [`DpoError::Collate`] for a pair that should have been set aside before;
+    /// [`DpoError::Rows`], [`DpoError::Device`], and what `each` fails with.
+    pub fn fill<P, C>(
+        &mut self,
+        model: &P,
+        adapters: Adapters,
+        collate: &mut C,
+        config: &DpoConfig,
+        pairs: &[PreferencePair],
+        mut each: impl FnMut(&Self, usize) -> Result<(), DpoError>,
+    ) -> Result<(), DpoError>
+    where
+        P: Policy,
+        C: Collate<Batch = P::Batch>,
+    {
+        let objective = config.objective();
+        let order: Vec<usize> = DataOrder::new(pairs).groups().concat();
+        let mut done = 0;
+        for part in order.chunks(config.batch_size.max(1)) {
+            let part: Vec<&PreferencePair> = part.iter().map(|&index| &pairs[index]).collect();
+            let batch = GroupBatch::for_objective(&objective, part.iter().copied());
+            let inputs = batch.collate(collate, &part)?;
+            let prints = collate.fingerprints(&inputs);
+            let keys = keys(&batch);
+            if self.lacking(&keys, prints.as_deref(), &batch, &part)?.is_some() {
+                let tokens = model.token_logps(&inputs, adapters);
+                batch.check_rows(&tokens, &part)?;
+                self.add(&keys, &tokens, prints.as_deref())?;
+            }
+            done += part.len();
+            each(self, done)?;
+        }
+        Ok(())
+    }
+
+    /// Checks that it has what pairs need.
+    ///
+    /// # Errors
+    /// [`DpoError::NotInReference`] and those of [`fill`](Self::fill).
+    pub fn check<C: Collate>(
+        &self,
+        collate: &mut C,
+        objective: &Objective,
+        pairs: &[PreferencePair],
+    ) -> Result<(), DpoError> {
+        for group in DataOrder::new(pairs).groups() {
+            let group: Vec<&PreferencePair> = group.iter().map(|&index| &pairs[index]).collect();
+            let batch = GroupBatch::for_objective(objective, group.iter().copied());
+            let inputs = batch.collate(collate, &group)?;
+            let prints = collate.fingerprints(&inputs);
+            if let Some(row) = self.lacking(&keys(&batch), prints.as_deref(), &batch, &group)? {
+                return Err(DpoError::NotInReference {
+                    path: self.path.clone(),
+                    pair: batch.id_of_row(row, &group),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The first of a batch's completions that it does not have.
+    fn lacking(
+        &self,
+        keys: &[Key],
+        prints: Option<&[RowFingerprint]>,
+        batch: &GroupBatch,
+        pairs: &[&PreferencePair],
+    ) -> Result<Option<usize>, DpoError> {
+        let mut lacking = None;
+        for (index, key) in keys.iter().enumerate() {
+            let Some(row) = self.rows.get(key) else {
+                lacking = lacking.or(Some(index));
+                continue;
+            };
+            let (Some(then), Some(now)) = (&row.fingerprint, prints.and_then(|prints| prints.get(index)))
+            else {
+                continue;
+            };
+            let what = match (then.image == now.image, then.tokens == now.tokens) {
+                (true, true) => continue,
+                (false, _) => Stale::Image,
+                (true, false) => Stale::Tokens,
+            };
+            let pair = batch.id_of_row(index, pairs);
+            return Err(DpoError::StaleReference { path: self.path.clone(), pair, what });
+        }
+        Ok(lacking)
+    }
+
+    /// Takes up the rows of a batch that it does not have.
+    fn add(
+        &mut self,
+        keys: &[Key],
+        tokens: &TokenLogps,
+        prints: Option<&[RowFingerprint]>,
+    ) -> Result<(), DpoError> {
+        const WHAT: &str = "log-probabilities";
+        let [_, width] = tokens.logps.dims();
+        let values = tokens.logps.clone().try_into_data_dtype(DType::F32).map_err(DpoError::device(WHAT))?;
+        let values: Vec<f32> = values.try_into_vec().map_err(DpoError::device(WHAT))?;
+        let mask = tokens.mask.clone().try_into_data().map_err(DpoError::device(WHAT))?;
+        let mask: Vec<bool> = mask.iter::<bool>().collect();
+        for (index, key) in keys.iter().enumerate() {
+            let cells = index * width..(index + 1) * width;
+            let row: Vec<f32> = cells.filter(|&cell| mask[cell]).map(|cell| values[cell]).collect();
+            self.insert(*key, &row, prints.and_then(|prints| prints.get(index)).cloned());
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, key: Key, logps: &[f32], fingerprint: Option<RowFingerprint>) {
+        if self.rows.contains_key(&key) {
+            return;
+        }
+        let start = self.logps.len();
+        self.logps.extend_from_slice(logps);
+        self.rows.insert(key, Row { start, end: self.logps.len(), fingerprint });
+        self.order.push(key);
+    }
+
+    /// The log-probabilities of a batch; `pairs` are for the error.
+    ///
+    /// # Errors
+    /// [`DpoError::NotInReference`].
+    pub fn token_logps(
+        &self,
+        batch: &GroupBatch,
+        pairs: &[&PreferencePair],
+        device: &Device,
+    ) -> Result<TokenLogps, DpoError> {
+        let row = |(index, key)| match self.rows.get(&key) {
+            Some(Row { start, end, .. }) => Ok(&self.logps[*start..*end]),
+            None => {
+                Err(DpoError::NotInReference { path: self.path.clone(), pair: batch.id_of_row(index, pairs) })
+            }
+        };
+        let rows = keys(batch).into_iter().enumerate().map(row).collect::<Result<Vec<_>, DpoError>>()?;
+        let width = rows.iter().map(|row| row.len()).max().unwrap_or(0);
+        let (mut logps, mut mask) = (Vec::new(), Vec::new());
+        for row in &rows {
+            let padding = width - row.len();
+            logps.extend(row.iter().copied().chain(std::iter::repeat_n(0.0, padding)));
+            mask.extend((0..width).map(|place| place < row.len()));
+        }
+        let shape = [rows.len(), width];
+        Ok(TokenLogps {
+            logps: Tensor::from_data(TensorData::new(logps, shape), (device, DType::F32)),
+            mask: Tensor::from_data(TensorData::new(mask, shape), device),
+        })
+    }
+}
+
+/// What each row of a batch is found by.
+fn keys(batch: &GroupBatch) -> Vec<Key> {
+    let key = |group: &Group, completion: &String| {
+        let mut texts = Texts::default();
+        texts.add(&group.image);
+        texts.add(if group.weakened { "weakened" } else { "" });
+        texts.add(&group.history.len().to_string());
+        for turn in &group.history {
+            texts.add(&turn.prompt);
+            texts.add(&turn.answer);
+        }
+        texts.add(&group.prompt);
+        texts.add(completion);
+        texts.bytes()
+    };
+    let rows = batch.groups.iter().flat_map(|group| group.completions.iter().map(move |text| (group, text)));
+    rows.map(|(group, completion)| key(group, completion)).collect()
+}
+
+fn changes(then: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<Change> {
+    let mut names: Vec<&String> = then.keys().chain(now.keys()).collect();
+    names.sort();
+    names.dedup();
+    let value = |of: &BTreeMap<String, String>, name| of.get(name).map_or("none", String::as_str).to_owned();
+    names
+        .into_iter()
+        .filter(|name| then.get(*name) != now.get(*name))
+        .map(|name| Change { key: name.clone(), then: value(then, name), now: value(now, name) })
+        .collect()
+}
+
+/// Bytes in parts of one size. What is left over does not count: shapes are checked by safetensors.
+fn chunks<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
+    bytes.as_chunks::<N>().0.iter().copied()
+}
+
+struct Part {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl View for Part {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        (&self.bytes).into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}

@@ -1,0 +1,78 @@
+//! What the policy is held to.
+
+mod cache;
+mod moving;
+
+pub use cache::LogpCache;
+pub use moving::MovingReference;
+pub(crate) use moving::follow;
+
+use bpo_pairs::record::PreferencePair;
+
+use crate::error::DpoError;
+use crate::order::GroupBatch;
+use crate::policy::{Adapters, Policy, TokenLogps};
+
+/// Where the reference's log-probabilities come from.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum Reference<P> {
+    /// From the policy as it was before training, with its adapters off. It shares the frozen parameters.
+    #[default]
+    AdaptersOff,
+    /// From another model, as it is, adapters included. Nothing of it is trained; it may [follow](MovingReference) the
+    /// policy.
+    Frozen(P),
+    /// From a pass over the pairs before training, so that no step computes them.
+    Cached(LogpCache),
+}
+
+/// A reference that is ready to be asked.
+pub(crate) enum ReferenceLogps<P> {
+    Model(P, Adapters),
+    Cache(LogpCache),
+}
+
+impl<P: Policy> ReferenceLogps<P> {
+    /// Of a policy that nothing has been trained of. Models are on plain tensors.
+    pub(crate) fn new(reference: Reference<P>, policy: &P) -> Self {
+        match reference {
+            Reference::AdaptersOff => Self::Model(policy.valid(), Adapters::Off),
+            Reference::Frozen(model) => Self::Model(model.valid(), Adapters::On),
+            Reference::Cached(cache) => Self::Cache(cache),
+        }
+    }
+
+    /// Log-probabilities of a batch's completions, on no autodiff tape.
+    pub(crate) fn token_logps(
+        &self,
+        batch: &GroupBatch,
+        inputs: &P::Batch,
+        pairs: &[&PreferencePair],
+        policy: &P,
+    ) -> Result<TokenLogps, DpoError> {
+        match self {
+            Self::Model(model, adapters) => Ok(model.token_logps(inputs, *adapters)),
+            Self::Cache(cache) => {
+                let device = policy.devices().into_iter().next().unwrap_or_default().inner();
+                cache.token_logps(batch, pairs, &device)
+            }
+        }
+    }
+
+    /// The model, where there is one.
+    pub(crate) fn model(&self) -> Option<&P> {
+        match self {
+            Self::Model(model, _) => Some(model),
+            Self::Cache(_) => None,
+        }
+    }
+
+    /// Changes the model, where there is one.
+    pub(crate) fn map(self, change: impl FnOnce(P) -> Result<P, DpoError>) -> Result<Self, DpoError> {
+        match self {
+            Self::Model(model, adapters) => Ok(Self::Model(change(model)?, adapters)),
+            cache => Ok(cache),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Losses that compare images.
+
+use bpo_dpo::error::DpoError;
+use bpo_dpo::logps::PairLogps;
+use bpo_dpo::loss::{Divergence, Loss, Objective, PairFactors};
+use bpo_dpo::metrics::StepMetrics;
+use bpo_dpo::observer::Control;
+use bpo_dpo::order::GroupBatch;
+use bpo_dpo::{DpoConfig, Trainer};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use crate::toy::{Toy, ToyCollate, pairs};
+
+const CHOSEN: [f64; 3] = [-3.0, -40.0, -7.5];
+const REJECTED: [f64; 3] = [-5.0, -31.0, -7.1];
+const WEAKENED: [f64; 3] = [-6.0, -39.0, -90.0];
+const REFERENCE: [[f64; 3]; 3] = [[-4.0, -38.0, -7.4], [-4.5, -33.0, -7.5], [-5.0, -41.0, -30.0]];
+
+fn in_f64(values: &[f64], device: &Device) -> Tensor<1> {
+    Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), (device, DType::F64))
+}
+
+fn values(tensor: Tensor<1>) -> Vec<f64> {
+    let tensor = if tensor.is_autodiff() { tensor.inner() } else { tensor };
+    tensor.into_data_dtype(DType::F64).try_into_vec().expect("f64")
+}
+
+fn logps(columns: [Tensor<1>; 3]) -> PairLogps {
+    let [chosen, rejected, weakened] = columns;
+    PairLogps { weakened: Some(weakened), ..PairLogps::new(chosen, rejected) }
+}
+
+fn forward(loss: Loss, columns: [&[f64; 3]; 3]) -> Vec<f64> {
+    let device = Device::flex();
+    let policy = logps(columns.map(|column| in_f64(column, &device)));
+    let reference = logps(REFERENCE.map(|column| in_f64(&column, &device)));
+    values(Objective::new(loss, 0.1).forward(&policy, Some(&reference), &PairFactors::default()).losses)
+}
+
+fn log_sigmoid(x: f64) -> f64 {
+    if x > 0.0 { -(-x).exp().ln_1p() } else { x - x.exp().ln_1p() }
+}
+
+/// `losses` of `mdpo_trainer.py`, written out.
+#[test]
+fn mdpo_is_the_sum_of_three() {
+    let ratio = |policy: &[f64; 3], model: usize, i: usize| 0.1 * (policy[i] - REFERENCE[model][i]);
+    let found = forward(Loss::mdpo(), [&CHOSEN, &REJECTED, &WEAKENED]);
+    for (i, found) in found.into_iter().enumerate() {
+        let (chosen, rejected) = (ratio(&CHOSEN, 0, i), ratio(&REJECTED, 1, i));
+        let weakened = ratio(&WEAKENED, 2, i);
+        let expected = -log_sigmoid(chosen - rejected) - log_sigmoid(chosen - weakened) - log_sigmoid(chosen);
+        assert!((found - expected).abs() < 1e-9 * expected, "{found}, expected {expected}");
+    }
+    let anchored = forward(Loss::Anchor { delta: 0.5 }, [&CHOSEN, &REJECTED, &WEAKENED]);
+    assert!((anchored[0] + log_sigmoid(ratio(&CHOSEN, 0, 0) - 0.5)).abs() < 1e-12);
+}
+
+#[test]
+fn gradients_equal_finite_differences() {
+    let device = Device::flex().autodiff();
+    let step = 1e-5;
+    for divergence in [Divergence::ReverseKl, Divergence::JsDivergence] {
+        let objective = Objective::new(Loss::mdpo(), 0.1).with_divergence(divergence);
+        let reference = logps(REFERENCE.map(|column| in_f64(&column, &Device::flex())));
+        let columns = [CHOSEN, REJECTED, WEAKENED];
+        let tracked = columns.map(|column| in_f64(&column, &device).require_grad());
+        let output = objective.forward(&logps(tracked.clone()), Some(&reference), &PairFactors::default());
+        let gradients = output.losses.sum().backward();
+        for (at, column) in tracked.iter().enumerate() {
+            let found = values(column.grad(&gradients).expect("a gradient"));
+            for i in 0..3 {
+                let moved = |by: f64| {
+                    let mut columns = columns;
+                    columns[at][i] += by;
+                    let policy = logps(columns.map(|column| in_f64(&column, &Device::flex())));
+                    values(objective.forward(&policy, Some(&reference), &PairFactors::default()).losses)[i]
+                };
+                let expected = (moved(step) - moved(-step)) / (2.0 * step);
+                assert!((found[i] - expected).abs() < 1e-7, "{}, expected {expected}", found[i]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_batch_has_each_chosen_completion_behind_its_weakened_image() {
+    let pairs = pairs();
+    let batch = GroupBatch::for_objective(&Objective::new(Loss::mdpo(), 0.1), &pairs);
+    let rows: Vec<(&str, bool, &str)> = batch
+        .groups
+        .iter()
+        .flat_map(|group| {
+            group.completions.iter().map(|text| (group.image.as_str(), group.weakened, text.as_str()))
+        })
+        .collect();
+    for (i, pair) in pairs.iter().enumerate() {
+        assert_eq!(rows[batch.rows.chosen[i]], (pair.image.as_str(), false, pair.chosen.as_str()));
+        assert_eq!(rows[batch.rows.rejected[i]], (pair.image.as_str(), false, pair.rejected.as_str()));
+        assert_eq!(rows[batch.rows.weakened[i]], (pair.image.as_str(), true, pair.chosen.as_str()));
+    }
+    let alone = GroupBatch::for_objective(&Objective::new(Loss::Conditional, 0.1), &pairs);
+    assert_eq!(alone.rows.rejected, alone.rows.chosen);
+    assert!(
+        GroupBatch::for_objective(&Objective::new(Loss::default(), 0.1), &pairs).rows.weakened.is_empty()
+    );
+}
+
+#[test]
+fn training_makes_the_image_count() {
+    let config = DpoConfig::default().with_learning_rate(0.05).with_loss(Loss::mdpo()).with_epochs(20);
+    let train = |collate: ToyCollate| {
+        let mut steps = Vec::new();
+        let mut observer = |metrics: &StepMetrics| {
+            steps.push(metrics.clone());
+            Control::Continue
+        };
+        let trainer = Trainer::new(config.clone(), Toy::untouched(), collate, None).expect("valid");
+        trainer.train(&pairs(), &mut observer).map(|_| steps)
+    };
+    let steps = train(ToyCollate::default()).expect("trained");
+    assert!((steps[0].loss - 3.0 * std::f64::consts::LN_2).abs() < 1e-5, "{:?}", steps[0]);
+    let last = steps.last().expect("a step");
+    assert!(last.rewards_chosen - last.rewards_weakened > 0.2 && last.rewards_margins > 0.2, "{last:?}");
+    let error = train(ToyCollate { unweakened: true, ..ToyCollate::default() }).expect_err("refused");
+    assert!(matches!(error, DpoError::NothingWeakened), "{error}");
+    let desensitized = config.clone().with_ld_alpha(Some(0.5)).validate().expect_err("refused").to_string();
+    assert!(desensitized.contains("`ld_alpha`"), "{desensitized}");
+}

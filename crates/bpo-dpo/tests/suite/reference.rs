@@ -1,0 +1,269 @@
+//! References that are not the policy with its adapters off.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bpo_dpo::error::{DpoError, Stale};
+use bpo_dpo::loss::Loss;
+use bpo_dpo::metrics::StepMetrics;
+use bpo_dpo::observer::Control;
+use bpo_dpo::policy::Adapters;
+use bpo_dpo::reference::{LogpCache, MovingReference, Reference};
+use bpo_dpo::trainable::save_trainable;
+use bpo_dpo::trainer::Summary;
+use bpo_dpo::{DpoConfig, Trainer};
+use bpo_pairs::record::PreferencePair;
+use burn::module::Module;
+use burn::tensor::DType;
+
+use crate::toy::{Toy, ToyCollate, pair, pairs};
+
+fn config() -> DpoConfig {
+    DpoConfig::default().with_learning_rate(0.02).with_warmup_ratio(0.0).with_epochs(3)
+}
+
+type Trained = Result<(Vec<u8>, Summary, Vec<StepMetrics>), DpoError>;
+
+fn train(config: &DpoConfig, reference: Reference<Toy>, dir: Option<&Path>, stop: usize) -> Trained {
+    train_on(config, reference, ToyCollate::default(), &pairs(), dir, stop)
+}
+
+fn train_on(
+    config: &DpoConfig,
+    reference: Reference<Toy>,
+    collate: ToyCollate,
+    pairs: &[PreferencePair],
+    dir: Option<&Path>,
+    stop: usize,
+) -> Trained {
+    let mut steps = Vec::new();
+    let mut observer = |metrics: &StepMetrics| {
+        steps.push(metrics.clone());
+        if metrics.step == stop { Control::Stop } else { Control::Continue }
+    };
+    let trainer = Trainer::new(config.clone(), Toy::untouched(), collate, dir)?;
+    let (policy, summary) = trainer.with_reference(reference).train(pairs, &mut observer)?;
+    Ok((save_trainable(&policy)?, summary, steps))
+}
+
+fn about() -> BTreeMap<String, String> {
+    [("model".to_owned(), "toy".to_owned())].into()
+}
+
+fn filled(config: &DpoConfig) -> LogpCache {
+    let mut cache = LogpCache::new(about());
+    let mut calls = Vec::new();
+    let model = Toy::untouched().valid();
+    let each = |_: &LogpCache, done| {
+        calls.push(done);
+        Ok(())
+    };
+    cache.fill(&model, Adapters::Off, &mut ToyCollate::default(), config, &pairs(), each).expect("filled");
+    assert_eq!(calls.last(), Some(&pairs().len()));
+    assert!(calls.is_sorted());
+    cache
+}
+
+fn near(found: &[StepMetrics], expected: &[StepMetrics]) {
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        for (found, expected) in [
+            (found.loss, expected.loss),
+            (found.grad_norm, expected.grad_norm),
+            (found.rewards_margins, expected.rewards_margins),
+        ] {
+            assert!(
+                (found - expected).abs() < 1e-4 * expected.abs().max(0.1),
+                "{found}, expected {expected}"
+            );
+        }
+    }
+}
+
+/// The reference computes the same whoever does it and when: with length desensitization and weakened images too, which need
+/// more of it than sums.
+#[test]
+fn all_kinds_of_references_train_the_same() {
+    for config in [
+        config(),
+        config().with_ld_alpha(Some(0.3)),
+        config().with_loss(Loss::mdpo()),
+        config().with_loss(Loss::Ipo).with_eval_part(0.3),
+    ] {
+        let (_, _, expected) = train(&config, Reference::AdaptersOff, None, usize::MAX).expect("trained");
+        let (_, _, frozen) =
+            train(&config, Reference::Frozen(Toy::untouched()), None, usize::MAX).expect("trained");
+        near(&frozen, &expected);
+        let cache = filled(&config.clone().with_batch_size(3));
+        let (_, _, cached) = train(&config, Reference::Cached(cache), None, usize::MAX).expect("trained");
+        near(&cached, &expected);
+    }
+}
+
+#[test]
+fn a_cache_comes_back_from_its_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, other) = (dir.path().join("reference.safetensors"), dir.path().join("other.safetensors"));
+    let cache = filled(&config());
+    cache.save(&path).expect("saved");
+    let loaded = LogpCache::load(&path, about()).expect("loaded");
+    assert_eq!(loaded.len(), cache.len());
+    loaded.save(&other).expect("saved");
+    assert_eq!(std::fs::read(&path).expect("bytes"), std::fs::read(&other).expect("bytes"));
+    let of = |cache| train(&config(), Reference::Cached(cache), None, usize::MAX).expect("trained").0;
+    assert!(of(cache) == of(loaded), "the same bits from memory and from the file");
+}
+
+#[test]
+fn what_is_there_is_not_computed_again() {
+    let mut cache = filled(&config());
+    // a model that would give other values
+    let model = Toy::adapted().valid();
+    let fill = |cache: &mut LogpCache, pairs: &[PreferencePair]| {
+        let collate = &mut ToyCollate::default();
+        cache.fill(&model, Adapters::On, collate, &config(), pairs, |_, _| Ok(()))
+    };
+    let before = cache.len();
+    fill(&mut cache, &pairs()).expect("nothing to do");
+    assert_eq!(cache.len(), before);
+    train(&config(), Reference::Cached(cache.clone()), None, usize::MAX).expect("still the reference");
+    fill(&mut cache, &[pair(10, "g", "what is there", "a cat", "a dog")]).expect("filled");
+    assert_eq!(cache.len(), before + 2);
+}
+
+#[test]
+fn a_stale_cache_says_what_changed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("reference.safetensors");
+    filled(&config()).save(&path).expect("saved");
+    let load = || LogpCache::load(&path, about()).expect("loaded");
+    let train = |collate, pairs: &[PreferencePair]| {
+        train_on(&config(), Reference::Cached(load()), collate, pairs, None, usize::MAX).expect_err("stale")
+    };
+    let error = train(ToyCollate { light: 0.5, ..ToyCollate::default() }, &pairs());
+    let DpoError::StaleReference { what, pair: of, .. } = &error else { panic!("{error}") };
+    assert_eq!((*what, of.as_str()), (Stale::Image, "0"));
+    assert!(error.to_string().contains("reference.safetensors"), "{error}");
+    let error = train(ToyCollate { dialect: "o", ..ToyCollate::default() }, &pairs());
+    assert!(matches!(error, DpoError::StaleReference { what: Stale::Tokens, .. }), "{error}");
+    let error = train(ToyCollate::default(), &[pair(77, "a", "what is there", "a dog on a mat", "an owl")]);
+    assert!(matches!(&error, DpoError::NotInReference { pair, .. } if pair == "77"), "{error}");
+
+    let mut other = about();
+    other.insert("model".into(), "another".into());
+    other.insert("template".into(), "new".into());
+    let error = LogpCache::load(&path, other).expect_err("of another model").to_string();
+    assert!(error.contains("`model` was toy and is now another"), "{error}");
+    assert!(error.contains("`template` was none and is now new"), "{error}");
+}
+
+#[test]
+fn broken_files_are_errors() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("reference.safetensors");
+    filled(&config()).save(&path).expect("saved");
+    let whole = std::fs::read(&path).expect("bytes");
+    for cut in [0, 7, 100, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&path, &whole[..cut]).expect("written");
+        assert!(LogpCache::load(&path, about()).is_err(), "cut at {cut}");
+    }
+    // an adapter, say
+    std::fs::write(&path, save_trainable(&Toy::untouched()).expect("bytes")).expect("written");
+    let error = LogpCache::load(&path, about()).expect_err("no cache");
+    assert!(matches!(error, DpoError::ReferenceFile { .. }), "{error}");
+}
+
+/// Of another model the first loss is not ln 2, which must be allowed for.
+#[test]
+fn another_model_is_refused_unless_it_is_meant() {
+    let other = || Reference::Frozen(Toy::adapted());
+    let error = train(&config(), other(), None, usize::MAX).expect_err("refused");
+    assert!(matches!(error, DpoError::StepZero { .. }), "{error}");
+    let (_, _, steps) =
+        train(&config().with_pretrained_adapter(true), other(), None, usize::MAX).expect("trained");
+    assert!((steps[0].loss - std::f64::consts::LN_2).abs() > 1e-3);
+}
+
+#[test]
+fn a_moving_reference_follows_the_policy() {
+    let moving = |mixup| config().with_moving_reference(Some(MovingReference::new(2, mixup)));
+    let run = |config: &DpoConfig| {
+        train(config, Reference::Frozen(Toy::untouched()), None, usize::MAX).expect("trained").2
+    };
+    let (still, soft, hard) = (run(&config()), run(&moving(0.6)), run(&moving(1.0)));
+    assert_eq!((still[1].loss, still[1].grad_norm), (hard[1].loss, hard[1].grad_norm));
+    // after a hard update policy and reference are the same again
+    assert!((hard[2].loss - std::f64::consts::LN_2).abs() < 1e-5, "{:?}", hard[2]);
+    assert!(soft[2].rewards_margins.abs() > 1e-4, "{:?}", soft[2]);
+    assert!(soft[2].rewards_margins.abs() < still[2].rewards_margins.abs(), "{:?}", soft[2]);
+    let error = train(&moving(0.6), Reference::AdaptersOff, None, usize::MAX).expect_err("refused");
+    assert!(matches!(error, DpoError::ReferenceStands), "{error}");
+    for broken in [MovingReference::new(0, 0.6), MovingReference::new(1, 0.0), MovingReference::new(1, 1.5)] {
+        assert!(config().with_moving_reference(Some(broken)).validate().is_err());
+    }
+}
+
+#[test]
+fn a_moving_reference_is_taken_up_where_it_was() {
+    let config = config().with_moving_reference(Some(MovingReference::new(2, 0.6)));
+    let until = |dir: &Path, stop| {
+        train(&config, Reference::Frozen(Toy::untouched()), Some(dir), stop).expect("trained").0
+    };
+    let whole = tempfile::tempdir().expect("a directory");
+    let expected = until(whole.path(), usize::MAX);
+    for stop in [1, 2, 3, 5] {
+        let dir = tempfile::tempdir().expect("a directory");
+        until(dir.path(), stop);
+        assert!(until(dir.path(), usize::MAX) == expected, "after a stop at {stop}");
+    }
+}
+
+/// Beta and margin of single pairs: those of all are the same as the setting.
+#[test]
+fn pairs_have_settings_of_their_own() {
+    let with = |beta, margin| -> Vec<PreferencePair> {
+        pairs().into_iter().map(|pair| PreferencePair { beta, margin, ..pair }).collect()
+    };
+    let run = |config: &DpoConfig, pairs: &[PreferencePair]| {
+        train_on(config, Reference::AdaptersOff, ToyCollate::default(), pairs, None, usize::MAX)
+    };
+    let steps = |config: &DpoConfig, pairs: &[PreferencePair]| run(config, pairs).expect("trained").2;
+    near(
+        &steps(&config().with_beta(0.1), &with(Some(0.7), None)),
+        &steps(&config().with_beta(0.7), &pairs()),
+    );
+    let plain = steps(&config(), &with(None, Some(2.0)));
+    near(&plain, &steps(&config(), &pairs()));
+    let offset = steps(&config().with_margin_scale(0.5), &with(None, Some(2.0)));
+    assert!((offset[0].loss - 1.0f64.exp().ln_1p()).abs() < 1e-5, "{:?}", offset[0]);
+    assert_eq!(offset[0].rewards_margins, 0.0);
+
+    let mut some = pairs();
+    some[0].beta = Some(-1.0);
+    some[1].margin = Some(f64::INFINITY);
+    let (_, summary, _) = run(&config().with_vet(false), &some).expect("trained");
+    let aside: Vec<&str> = summary.set_aside.iter().map(|aside| aside.pair.as_str()).collect();
+    assert_eq!((aside, summary.pairs), (vec!["0", "1"], 8));
+    assert!(config().with_loss(Loss::NcaPair).with_margin_scale(1.0).validate().is_err());
+}
+
+#[test]
+fn samples_are_taken_when_they_are_due() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let told = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let config = config().with_sample_every(Some(4));
+    let trainer = Trainer::new(config.clone(), Toy::untouched(), ToyCollate::default(), Some(dir.path()));
+    let heard = told.clone();
+    let sampler = move |policy: &Toy, step| {
+        let changed = policy.head.lora_b.val().abs().sum().into_data_dtype(DType::F64);
+        heard.borrow_mut().push((step, changed.iter::<f64>().next().expect("a sum") > 0.0));
+        Ok(())
+    };
+    trainer.expect("valid").with_sampler(sampler).train(&pairs(), &mut ()).expect("trained");
+    assert_eq!(*told.borrow(), [(4, true), (8, true), (9, true)]);
+
+    let trainer = Trainer::new(config, Toy::untouched(), ToyCollate::default(), None).expect("valid");
+    let failing = trainer.with_sampler(|_, _| Err("no".into()));
+    let error = failing.train(&pairs(), &mut ()).expect_err("failed");
+    assert!(matches!(error, DpoError::Sample { step: 4, .. }), "{error}");
+}

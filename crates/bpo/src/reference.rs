@@ -1,0 +1,126 @@
+//! What a run's policy is held to: its `[reference]`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bpo_dpo::policy::{Adapters, Collate, Policy};
+use bpo_dpo::reference::{LogpCache, Reference};
+use bpo_dpo::vet::vet;
+use bpo_model::Llava;
+use bpo_model::processor::{Processor, Turn};
+use bpo_pairs::manifest::Fingerprint;
+use bpo_pairs::record::PreferencePair;
+
+use crate::checkpoint::{Checkpoint, fingerprint_checkpoint};
+use crate::config::{RunConfig, Stage};
+use crate::error::BpoError;
+use crate::progress::Progress;
+use crate::stages::StageOutcome;
+
+/// Completions between two writes of a cache that is being filled.
+const SAVE_EVERY: usize = 2000;
+
+/// What [`LlavaCollator`](bpo_model::policy::LlavaCollator) prepares.
+type Batch = <Llava as Policy>::Batch;
+
+/// The reference of the settings. A cache is filled here, with what `pairs` need and it does not have.
+///
+/// # Errors
+/// If another model cannot be loaded, or a cache is stale, cannot be read or written.
+pub fn open<C: Collate<Batch = Batch>>(
+    config: &RunConfig,
+    checkpoint: &Checkpoint,
+    collate: &mut C,
+    pairs: &[PreferencePair],
+    progress: &mut dyn Progress,
+) -> Result<Reference<Llava>, BpoError> {
+    let section = &config.reference;
+    let other = match (&section.path, &section.adapter) {
+        (None, None) => None,
+        (path, adapter) => {
+            let path = path.as_deref().map_or_else(|| config.model_path(), Ok)?;
+            let (dtype, device) = (config.model.dtype, checkpoint.model.device());
+            Some(Checkpoint::load_with_adapter(path, adapter.as_deref(), dtype, &device)?)
+        }
+    };
+    match (&section.cache, other) {
+        (Some(file), other) => {
+            let (pairs, _) = vet(collate, pairs);
+            let of = other.as_ref().unwrap_or(checkpoint);
+            Ok(Reference::Cached(fill(config, file, of, collate, &pairs, progress)?))
+        }
+        (None, Some(other)) => Ok(Reference::Frozen(other.model)),
+        (None, None) => Ok(Reference::AdaptersOff),
+    }
+}
+
+/// Fills a file with what pairs need and it does not have, `train.batch_size` pairs at a time. What a process that was killed had
+/// written is there for the next one.
+///
+/// # Errors
+/// [`BpoError::Setting`] if the loss compares nothing with a reference; if the file is stale, or cannot be read or written; if the
+/// device fails.
+pub fn fill<C: Collate<Batch = Batch>>(
+    config: &RunConfig,
+    file: &Path,
+    checkpoint: &Checkpoint,
+    collate: &mut C,
+    pairs: &[PreferencePair],
+    progress: &mut dyn Progress,
+) -> Result<LogpCache, BpoError> {
+    let objective = config.train.objective();
+    if !objective.needs_reference() || !objective.needs_rejected() {
+        return Err(BpoError::Setting {
+            key: "reference.cache".into(),
+            expected: "not set with a loss that compares nothing with a reference",
+            found: format!("{} with {}", file.display(), objective.loss.name()),
+        });
+    }
+    let about = about(config, &checkpoint.processor)?;
+    let mut cache = match file.exists() {
+        true => LogpCache::load(file, about)?,
+        false => LogpCache::new(about),
+    };
+    progress.started(Stage::Reference, 0, pairs.len());
+    let mut written = cache.len();
+    let each = |cache: &LogpCache, done| {
+        progress.advanced(Stage::Reference, done);
+        if cache.len() >= written + SAVE_EVERY {
+            cache.save(file)?;
+            written = cache.len();
+        }
+        Ok(())
+    };
+    cache.fill(&checkpoint.model, Adapters::On, collate, &config.train, pairs, each)?;
+    cache.save(file)?;
+    progress.finished(Stage::Reference, &StageOutcome::new(pairs.len(), Vec::new()).summary);
+    Ok(cache)
+}
+
+/// All that log-probabilities of the reference depend on beside the pairs and their images.
+///
+/// # Errors
+/// If a directory cannot be read, or the chat template renders nothing.
+pub fn about(config: &RunConfig, processor: &Processor) -> Result<BTreeMap<String, String>, BpoError> {
+    let section = &config.reference;
+    let model = section.path.as_deref().map_or_else(|| config.model_path(), Ok)?;
+    let mut about = BTreeMap::from([
+        ("model".to_owned(), fingerprint_checkpoint(model)?.to_string()),
+        ("dtype".to_owned(), config.model.dtype.to_string()),
+        ("template".to_owned(), template(processor)?.to_string()),
+    ]);
+    if let Some(adapter) = &section.adapter {
+        about.insert("adapter".to_owned(), fingerprint_checkpoint(adapter)?.to_string());
+    }
+    if config.train.objective().needs_weakened() {
+        about.insert("weakened".to_owned(), config.conditional.distortion.to_string());
+    }
+    Ok(about)
+}
+
+/// Fingerprint of what the chat template makes of a conversation.
+fn template(processor: &Processor) -> Result<Fingerprint, BpoError> {
+    let history = [Turn::new("first question", "first answer")];
+    let rendered = processor.chat.render_with_answer(&history, "second question", "second answer", true)?;
+    Ok(Fingerprint::of(format!("{}\n{}", rendered.prompt, rendered.answer)))
+}

@@ -1,0 +1,86 @@
+//! Answers of the policy while it is trained: `samples.jsonl`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bpo_dpo::error::Source;
+use bpo_dpo::metrics::{Logged, MetricsLog};
+use bpo_inject::Sampling;
+use bpo_model::Llava;
+use bpo_model::processor::Processor;
+use bpo_model::responder::LlavaResponder;
+use bpo_pairs::images::ImageRoot;
+use bpo_pairs::record::PreferencePair;
+use bpo_pairs::responder::{VisionLanguageModel, VisionRequest};
+use serde::{Deserialize, Serialize};
+
+/// Questions that are asked again and again (a choice of ours).
+const QUESTIONS: usize = 4;
+/// Longest answer in tokens (a choice of ours).
+const MAX_NEW_TOKENS: usize = 128;
+
+/// What the policy answers after some steps: a line of `samples.jsonl`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Sample {
+    /// Optimizer steps before it.
+    pub step: usize,
+    /// Path of the image, relative to the image root.
+    pub image: String,
+    /// The question.
+    pub prompt: String,
+    /// The policy's answer; the likeliest token each time.
+    pub answer: String,
+    /// The answer that it is trained to prefer.
+    pub chosen: String,
+}
+
+impl Logged for Sample {
+    fn step(&self) -> usize {
+        self.step
+    }
+}
+
+/// Asks the first questions of `pairs` and appends the answers to `file`. Images that cannot be read are passed over: training
+/// sets their pairs aside and says so.
+pub(crate) fn sampler(
+    processor: Processor,
+    images: &ImageRoot,
+    pairs: &[PreferencePair],
+    file: PathBuf,
+) -> impl FnMut(&Llava, usize) -> Result<(), Source> + 'static {
+    let mut asked: Vec<(PreferencePair, VisionRequest)> = Vec::new();
+    for pair in pairs {
+        if asked.iter().any(|(known, _)| known.image == pair.image && known.prompt == pair.prompt) {
+            continue;
+        }
+        let Ok(image) = images.load(&pair.image) else { continue };
+        let request = VisionRequest {
+            image: Arc::new(image),
+            weakening: None,
+            history: pair.history.clone(),
+            prompt: pair.prompt.clone(),
+            sampling: Sampling::greedy(MAX_NEW_TOKENS),
+        };
+        asked.push((pair.clone(), request));
+        if asked.len() == QUESTIONS {
+            break;
+        }
+    }
+    let mut log = None;
+    move |policy, step| {
+        let log = match &mut log {
+            Some(log) => log,
+            // what is there from this step on is of a process that was killed before it wrote a checkpoint
+            None => log.insert(MetricsLog::open(&file, step.saturating_sub(1))?),
+        };
+        let requests: Vec<VisionRequest> = asked.iter().map(|(_, request)| request.clone()).collect();
+        let answers = LlavaResponder::new(policy.clone(), processor.clone()).respond(&requests);
+        for ((pair, _), answer) in asked.iter().zip(answers) {
+            let PreferencePair { image, prompt, chosen, .. } = pair.clone();
+            log.append(&Sample { step, image, prompt, answer: answer?.text, chosen })?;
+        }
+        Ok(())
+    }
+}
