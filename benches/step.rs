@@ -27,6 +27,7 @@ fn main() {
     let config = config();
     let model = Llava::random(config.clone(), 0, &LoadOptions::default(), &Device::flex())
         .with_lora(&LoraConfig::default(), 0)
+        .expect("linears to adapt")
         .train();
     let (shared, apart) = (batch(&config, true), batch(&config, false));
     println!(

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use bpo::burn;
-use bpo::model::Llava;
+use bpo::model::{Adapters, Llava};
 use bpo_world::draw::CELL;
 use bpo_world::{Colour, Kind, Scene};
 use burn::module::{Module, Param};
@@ -32,7 +32,7 @@ impl Probed {
 
     /// Mean cross-entropy of kind and colour over all patches, and the share of object patches whose kind is right.
     pub fn loss(&self, pixels: Tensor<4>, scenes: &[Scene]) -> Result<(Tensor<1>, f32), Box<dyn Error>> {
-        let features = self.model.encode_images(pixels);
+        let features = self.model.encode_images(pixels, Adapters::Off);
         let [images, patches, width] = features.dims();
         let logits = features.reshape([images * patches, width]).matmul(self.probe.val());
         let labels: Vec<(usize, usize)> = scenes.iter().flat_map(labels).collect();

@@ -280,6 +280,15 @@ impl LlavaConfig {
         }
     }
 
+    /// Whether a module or weight takes part in what is computed, by its path: layers of the vision tower behind the last
+    /// one whose hidden state is used do not.
+    pub(crate) fn runs(&self, path: &str) -> bool {
+        let used = self.feature_layers().into_iter().max().unwrap_or(0);
+        let unused = used..self.vision_config.num_hidden_layers;
+        let layer = path.strip_prefix("vision_tower.encoder.layers.").and_then(|rest| rest.split('.').next());
+        layer.and_then(|layer| layer.parse().ok()).is_none_or(|layer| !unused.contains(&layer))
+    }
+
     /// Checks that pixels and token ids are ones that this model takes.
     ///
     /// # Errors

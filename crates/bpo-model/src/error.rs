@@ -69,6 +69,52 @@ pub enum ModelError {
         /// Why it cannot be used.
         reason: String,
     },
+    /// The model has adapters where it must have none.
+    #[error(
+        "the model has adapters (or a trained projector) already, and they do not nest: merge them into the checkpoint \
+         first (bpo merge)"
+    )]
+    HasAdapters,
+    /// A setting has a value that cannot work.
+    #[error("{key} must be {expected}, not {found}")]
+    Setting {
+        /// Its name.
+        key: &'static str,
+        /// What it may be.
+        expected: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// What tells which modules are adapted is no regular expression.
+    #[error("target_modules: {pattern:?} is no regular expression: {source}")]
+    TargetPattern {
+        /// The text.
+        pattern: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// No linear of the model is to be adapted.
+    #[error(
+        "target_modules: {pattern:?} matches no linear that could be adapted; their whole names are, of the first layers, {}",
+        known.join(", ")
+    )]
+    NoTarget {
+        /// The regular expression.
+        pattern: String,
+        /// Names that there are.
+        known: Vec<String>,
+    },
+    /// A module is to be adapted that has no adapters here.
+    #[error(
+        "target_modules: {pattern:?} matches {module}, which cannot be adapted: only linears of the language model's layers, \
+         the vision tower's and the projector can"
+    )]
+    NotAdaptable {
+        /// The regular expression.
+        pattern: String,
+        /// The module's name.
+        module: &'static str,
+    },
     /// A prompt does not leave room for what is asked.
     #[error("the prompt has {prompt} tokens and {wanted} more are needed; the context holds {context}")]
     ContextTooShort {
@@ -87,6 +133,11 @@ pub enum ModelError {
         /// Image tokens in the sequence.
         found: usize,
     },
+    /// An image token where only tokens are that have a next one to predict.
+    #[error(
+        "an image token stands in a completion, or ends a prompt: it must have a token of the prompt behind it"
+    )]
+    ImageTokenBehind,
     /// The image processor makes images of another size than the vision tower takes.
     #[error(
         "the image processor gives {found:?} values, the vision tower takes {expected:?} (channels, height, width)"

@@ -33,11 +33,11 @@ impl Projector {
     }
 
     /// `[images, tokens, vision hidden]` to `[images, tokens, text hidden]`.
-    pub fn forward(&self, features: Tensor<3>) -> Tensor<3> {
+    pub fn forward(&self, features: Tensor<3>, adapters: Adapters) -> Tensor<3> {
         let dtype = features.dtype();
         let features = features.cast(self.linear_1.weight.base().dtype());
-        let hidden = activate(self.linear_1.forward(features, Adapters::Off), self.act);
-        self.linear_2.forward(hidden, Adapters::Off).cast(dtype)
+        let hidden = activate(self.linear_1.forward(features, adapters), self.act);
+        self.linear_2.forward(hidden, adapters).cast(dtype)
     }
 
     /// A copy with parameters of its own that require gradients, in f32 as the adapters are.

@@ -8,6 +8,7 @@ use std::path::Path;
 use bpo_model::lora::{TargetModules, load_adapter, merge_checkpoint, save_adapter};
 use bpo_model::{Adapters, Llava, LoadOptions, LoraConfig, ModelError};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
 use burn::tensor::{DType, FloatDType, Tensor, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -68,13 +69,13 @@ impl ModuleMapper for Shift {
 }
 
 fn trained(lora: &LoraConfig) -> Llava {
-    base().with_lora(lora, 1).map(&mut Shift::default())
+    base().with_lora(lora, 1).unwrap().map(&mut Shift::default())
 }
 
 #[test]
 fn a_fresh_adapter_changes_nothing_and_a_trained_one_can_be_switched_off() {
     let plain = logits(&base(), Adapters::On);
-    assert_eq!(logits(&base().with_lora(&config(), 7), Adapters::On), plain);
+    assert_eq!(logits(&base().with_lora(&config(), 7).unwrap(), Adapters::On), plain);
     let trained = trained(&config());
     assert_ne!(logits(&trained, Adapters::On), plain);
     // projector included
@@ -87,7 +88,7 @@ fn what_is_trained_is_f32_on_a_half_precision_model() {
     let options = LoadOptions::default().with_dtype(FloatDType::BF16);
     let half = Llava::from_pretrained(&Golden::open().checkpoint(), &options, &device()).unwrap();
     let plain = logits(&half, Adapters::On);
-    let adapted = half.clone().with_lora(&config().with_train_projector(false), 7);
+    let adapted = half.clone().with_lora(&config().with_train_projector(false), 7).unwrap();
     assert_eq!(adapted.dtype(), FloatDType::BF16);
     assert_eq!(logits(&adapted, Adapters::On), plain);
 
@@ -101,7 +102,7 @@ fn what_is_trained_is_f32_on_a_half_precision_model() {
         }
     }
     let mut trained = Trained(0);
-    half.with_lora(&config(), 7).train().visit(&mut trained);
+    half.with_lora(&config(), 7).unwrap().train().visit(&mut trained);
     assert!(trained.0 > 0);
 }
 
@@ -132,7 +133,7 @@ fn seeds_and_targets_decide_what_is_drawn() {
     }
     let drawn = |lora: &LoraConfig, seed| {
         let mut factors = Factors::default();
-        base().with_lora(lora, seed).visit(&mut factors);
+        base().with_lora(lora, seed).unwrap().visit(&mut factors);
         factors.0
     };
     let all = drawn(&config(), 1);
@@ -397,7 +398,154 @@ fn an_adapter_for_another_model_is_refused_with_all_that_does_not_fit() {
 }
 
 #[test]
-#[should_panic(expected = "merge them first")]
 fn adapters_do_not_nest() {
-    let _ = load_adapter(base(), &root().join("trl/adapter")).unwrap().0.with_lora(&config(), 0);
+    let adapted = || load_adapter(base(), &root().join("trl/adapter")).unwrap().0;
+    assert!(matches!(adapted().with_lora(&config(), 0), Err(ModelError::HasAdapters)));
+    let again = load_adapter(adapted(), &root().join("trl/adapter"));
+    assert!(matches!(again, Err(ModelError::HasAdapters)));
+    // a projector that is trained is something that was trained, too
+    let alone = trained(&config());
+    let file = tempfile::tempdir().unwrap();
+    let saved = alone.save_weights(&file.path().join("model.safetensors"), FloatDType::F32);
+    assert!(matches!(saved, Err(ModelError::HasAdapters)));
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused() {
+    for (lora, key) in [
+        (config().with_rank(0, 8.0), "r"),
+        (config().with_rank(4, 0.0), "lora_alpha"),
+        (config().with_rank(4, f64::NAN), "lora_alpha"),
+    ] {
+        match base().with_lora(&lora, 1) {
+            Err(ModelError::Setting { key: found, .. }) => assert_eq!(found, key),
+            other => panic!("{key}: {:?}", other.map(|_| ())),
+        }
+    }
+    // the projector is trained in full, so nothing is left of what the expression selects
+    let projector = config().with_target_modules(TargetModules::Regex(".*linear_1".into()));
+    assert!(matches!(base().with_lora(&projector, 1), Err(ModelError::NoTarget { .. })));
+    base().with_lora(&projector.with_train_projector(false), 1).unwrap();
+}
+
+/// Names of the adapted modules that a directory holds.
+fn adapted_modules(dir: &Path) -> Vec<String> {
+    let bytes = std::fs::read(dir.join("adapter_model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut names: Vec<_> = file
+        .names()
+        .into_iter()
+        .filter_map(|name| name.strip_prefix("base_model.model.")?.strip_suffix(".lora_A.weight"))
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn presets_and_expressions_select_what_peft_does() {
+    let (text, vision) = (base().config().text_config.num_hidden_layers, 2);
+    for (targets, count) in [
+        (TargetModules::AllLinear, 7 * text),
+        (TargetModules::Attention, 4 * text),
+        (TargetModules::PeftAllLinear, 7 * text + 6 * vision + 2),
+        (TargetModules::Regex(r".*language_model.*\.(q_proj|v_proj)".into()), 2 * text),
+        (TargetModules::Regex(r".*\.0\.self_attn\.q_proj".into()), 2),
+        (TargetModules::Regex(r"(?!.*language_model).*\.(fc1|linear_2)".into()), vision + 1),
+    ] {
+        let lora = config().with_target_modules(targets).with_train_projector(false);
+        let dir = tempfile::tempdir().unwrap();
+        save_adapter(&trained(&lora), &lora, "base", dir.path()).unwrap();
+        let modules = adapted_modules(dir.path());
+        assert_eq!(modules.len(), count, "{modules:?}");
+        assert!(modules.iter().all(|name| name.starts_with("model.")), "{modules:?}");
+        assert_eq!(load_adapter(base(), dir.path()).unwrap().1, lora);
+    }
+}
+
+#[test]
+fn adapters_on_every_part_are_trained_saved_loaded_and_merged() {
+    let lora = config()
+        .with_target_modules(TargetModules::PeftAllLinear)
+        .with_train_projector(false)
+        .with_rslora(true);
+    assert_eq!(lora.scale(), 4.0);
+    let trained = trained(&lora);
+    let plain = logits(&base(), Adapters::On);
+    assert_eq!(logits(&trained, Adapters::Off), plain);
+    close(
+        &logits(&trained, Adapters::On),
+        &logits(&trained.clone().materialize(), Adapters::On),
+        1e-5,
+        "factored",
+    );
+
+    let (adapter, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    save_adapter(&trained, &lora, "base", adapter.path()).unwrap();
+    let loaded = load_adapter(base(), adapter.path()).unwrap().0;
+    close(&logits(&loaded, Adapters::On), &logits(&trained, Adapters::On), 1e-6, "loaded");
+    merge_checkpoint(&Golden::open().checkpoint(), adapter.path(), out.path(), &device()).unwrap();
+    close(&logits(&load(out.path()), Adapters::On), &logits(&trained, Adapters::On), 1e-4, "merged");
+
+    // each factor has its own effect, and a gradient
+    let golden = Golden::open();
+    let (values, shape) = golden.floats("clean.pixel_values");
+    let training = trained.train();
+    let pixels = Tensor::<4>::from_data(TensorData::new(values, shape), &training.device());
+    let features = training.project(training.encode_images(pixels, Adapters::On), Adapters::On);
+    let gradients = GradientsParams::from_grads(features.powi_scalar(2).sum().backward(), &training);
+    let paths = bpo_dpo::trainable::trainable_paths(&training);
+    let seen: Vec<_> = paths.iter().filter(|path| !path.starts_with("language_model.")).collect();
+    assert_eq!(seen.len(), 2 * (6 * 2 + 2));
+    assert_eq!(gradients.len(), seen.len());
+}
+
+/// PEFT adapts the layers that LLaVA never runs, too.
+#[test]
+fn adapters_of_layers_that_never_run_are_passed_over() {
+    let lora = config().with_target_modules(TargetModules::PeftAllLinear).with_train_projector(false);
+    let dir = tempfile::tempdir().unwrap();
+    save_adapter(&trained(&lora), &lora, "base", dir.path()).unwrap();
+    let path = dir.path().join("adapter_model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut views: BTreeMap<String, TensorView<'_>> =
+        file.iter().map(|(name, view)| (name.to_owned(), view)).collect();
+    let last: Vec<_> = views
+        .iter()
+        .filter(|(name, _)| name.contains("vision_tower.encoder.layers.1."))
+        .map(|(name, view)| (name.replace("layers.1.", "layers.2."), view.clone()))
+        .collect();
+    assert_eq!(last.len(), 12);
+    views.extend(last);
+    std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+    let (loaded, found) = load_adapter(base(), dir.path()).unwrap();
+    assert_eq!(found, lora);
+    close(&logits(&loaded, Adapters::On), &logits(&trained(&lora), Adapters::On), 1e-6, "loaded");
+}
+
+#[test]
+fn what_peft_says_of_its_targets_is_kept() {
+    let lora = config().with_target_modules(TargetModules::Attention).with_train_projector(false);
+    let dir = tempfile::tempdir().unwrap();
+    save_adapter(&trained(&lora), &lora, "base", dir.path()).unwrap();
+    let path = dir.path().join("adapter_config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let found = |targets: serde_json::Value, rslora: bool| {
+        let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        config["target_modules"] = targets;
+        config["use_rslora"] = rslora.into();
+        std::fs::write(&path, config.to_string()).unwrap();
+        load_adapter(base(), dir.path()).unwrap().1
+    };
+    // the names of the file count: these say more or less, in other words
+    for targets in [
+        serde_json::json!("model.language_model.*(q|k|v|o)_proj"),
+        serde_json::json!(["q_proj", "v_proj", "k_proj", "o_proj"]),
+        serde_json::json!("all-linear"),
+        serde_json::Value::Null,
+    ] {
+        assert_eq!(found(targets, false), lora);
+    }
+    assert_eq!(found("x".into(), true).scale(), 4.0);
 }

@@ -39,7 +39,7 @@ fn vision_features_and_projector() {
     let golden = Golden::open();
     let model = model(&golden);
     for condition in CONDITIONS {
-        let features = model.encode_images(pixels(&golden, condition));
+        let features = model.encode_images(pixels(&golden, condition), Adapters::Off);
         let (expected, shape) = golden.floats(&format!("{condition}.vision"));
         assert_eq!(features.dims().to_vec(), shape);
         close(&floats(features.clone()), &expected, 1e-4, &format!("{condition} vision"));

@@ -311,6 +311,16 @@ impl From<DpoError> for BpoError {
 }
 
 impl BpoError {
+    /// Gives a setting of the model's crate the name that it has in a run's.
+    pub(crate) fn in_table(table: &str, error: bpo_model::ModelError) -> Self {
+        match error {
+            bpo_model::ModelError::Setting { key, expected, found } => {
+                Self::Setting { key: format!("{table}.{key}").into(), expected, found }
+            }
+            error => Self::Model(error),
+        }
+    }
+
     /// For `map_err` on file operations.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();

@@ -110,7 +110,7 @@ impl Parts for LlavaParts {
         let Checkpoint { model, processor } = checkpoint;
         let asked = if eval_pairs.is_empty() { pairs } else { &eval_pairs };
         let sampler = sampler(processor, images, asked, dir.samples());
-        let policy = model.with_lora(&config.lora, stage_seed(config.seed.0, "lora"));
+        let policy = model.with_lora(&config.lora, stage_seed(config.seed.0, "lora"))?;
         let trainer = Trainer::new(config.train_settings(), policy, collate, Some(dir.root()))?
             .with_reference(reference)
             .with_eval_pairs(eval_pairs)

@@ -70,33 +70,30 @@ impl EncoderLayer {
     }
 
     /// `[images, tokens, hidden]` to the same.
-    pub(super) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = x.clone() + self.self_attn.forward(self.layer_norm1.forward(x));
-        x.clone() + self.mlp.forward(self.layer_norm2.forward(x))
+    pub(super) fn forward(&self, x: Tensor<3>, adapters: Adapters) -> Tensor<3> {
+        let x = x.clone() + self.self_attn.forward(self.layer_norm1.forward(x), adapters);
+        x.clone() + self.mlp.forward(self.layer_norm2.forward(x), adapters)
     }
 }
 
 impl Mlp {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let inner = self.fc1.forward(x, Adapters::Off);
-        self.fc2.forward(activate(inner, self.act), Adapters::Off)
+    fn forward(&self, x: Tensor<3>, adapters: Adapters) -> Tensor<3> {
+        let inner = self.fc1.forward(x, adapters);
+        self.fc2.forward(activate(inner, self.act), adapters)
     }
 }
 
 impl Attention {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, adapters: Adapters) -> Tensor<3> {
         let [images, tokens, hidden] = x.dims();
         let width = hidden / self.heads;
         let split = |linear: &Linear| {
-            linear
-                .forward(x.clone(), Adapters::Off)
-                .reshape([images, tokens, self.heads, width])
-                .swap_dims(1, 2)
+            linear.forward(x.clone(), adapters).reshape([images, tokens, self.heads, width]).swap_dims(1, 2)
         };
         let q = split(&self.q_proj).mul_scalar((width as f64).powf(-0.5));
         let dtype = q.dtype();
         let scores = q.matmul(split(&self.k_proj).swap_dims(2, 3)).cast(burn::tensor::DType::F32);
         let mixed = softmax(scores, 3).cast(dtype).matmul(split(&self.v_proj));
-        self.out_proj.forward(mixed.swap_dims(1, 2).reshape([images, tokens, hidden]), Adapters::Off)
+        self.out_proj.forward(mixed.swap_dims(1, 2).reshape([images, tokens, hidden]), adapters)
     }
 }

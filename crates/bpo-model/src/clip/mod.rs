@@ -7,6 +7,7 @@ use burn::nn::LayerNorm;
 use burn::tensor::Tensor;
 
 use crate::config::LlavaConfig;
+use crate::lora::Adapters;
 use crate::nn::layer_norm;
 use crate::weights::WeightLoader;
 use encoder::{Encoder, EncoderLayer};
@@ -69,11 +70,11 @@ impl ClipVision {
     /// # Shapes
     /// - `pixels`: `[images, channels, side, side]`, normalized
     /// - output: `[images, tokens, hidden x feature layers]`
-    pub fn forward(&self, pixels: Tensor<4>) -> Tensor<3> {
+    pub fn forward(&self, pixels: Tensor<4>, adapters: Adapters) -> Tensor<3> {
         let mut hidden = self.pre_layrnorm.forward(self.embeddings.forward(pixels));
         let mut states = vec![(0, hidden.clone())];
         for (i, layer) in self.encoder.layers.iter().enumerate() {
-            hidden = layer.forward(hidden);
+            hidden = layer.forward(hidden, adapters);
             if self.feature_layers.contains(&(i + 1)) {
                 states.push((i + 1, hidden.clone()));
             }

@@ -109,8 +109,8 @@ impl Llava {
             .iter()
             .map(|prompt| prompt.pixels.as_ref().map(|image| place_of(image, &mut pixels)))
             .collect();
-        let features =
-            pixel_tensor(&pixels, &device).map(|pixels| self.project(self.encode_images(pixels), adapters));
+        let features = pixel_tensor(&pixels, &device)
+            .map(|pixels| self.project(self.encode_images(pixels, adapters), adapters));
         let padded: Vec<_> = prompts
             .iter()
             .map(|prompt| {

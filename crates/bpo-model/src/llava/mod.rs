@@ -27,9 +27,9 @@ use crate::weights::WeightLoader;
 /// The model. Fields have transformers' names, so that parameter paths are those of PEFT.
 #[derive(Module, Debug)]
 pub struct Llava {
-    /// The image encoder, frozen.
+    /// The image encoder.
     pub vision_tower: ClipVision,
-    /// The projector as it was loaded.
+    /// The projector, as it was loaded where there is a trained copy.
     pub multi_modal_projector: Projector,
     /// The projector that is trained, beside the original as in PEFT's `modules_to_save`, so that switching adapters
     /// off gives the whole reference back.
@@ -137,16 +137,14 @@ impl Llava {
     }
 
     /// Image features, `[images, channels, side, side]` normalized pixels to `[images, tokens, vision hidden]`.
-    pub fn encode_images(&self, pixels: Tensor<4>) -> Tensor<3> {
-        self.vision_tower.forward(pixels.cast(self.dtype()))
+    pub fn encode_images(&self, pixels: Tensor<4>, adapters: Adapters) -> Tensor<3> {
+        self.vision_tower.forward(pixels.cast(self.dtype()), adapters)
     }
 
     /// Image features in the language model's width, `[images, tokens, text hidden]`.
     pub fn project(&self, features: Tensor<3>, adapters: Adapters) -> Tensor<3> {
-        match (&self.trained_projector, adapters) {
-            (Some(trained), Adapters::On) => trained.forward(features),
-            _ => self.multi_modal_projector.forward(features),
-        }
+        let trained = self.trained_projector.as_ref().filter(|_| adapters == Adapters::On);
+        trained.unwrap_or(&self.multi_modal_projector).forward(features, adapters)
     }
 
     /// Logits over the vocabulary in f32: `[n, hidden]` to `[n, vocab]`.

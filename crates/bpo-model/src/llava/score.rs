@@ -144,10 +144,11 @@ fn check_image_tokens(
     let count = |ids: &[u32]| ids.iter().filter(|id| **id == config.image_token()).count();
     let expected = if has_image { config.image_tokens() } else { 0 };
     let found = count(prefix) + count(rest);
-    if found != expected || count(rest) > 0 {
-        return Err(ModelError::ImageTokens { expected, found });
+    match found == expected {
+        false => Err(ModelError::ImageTokens { expected, found }),
+        true if count(rest) > 0 => Err(ModelError::ImageTokenBehind),
+        true => Ok(()),
     }
-    Ok(())
 }
 
 /// Pads rows on the right to one length, which is returned. What they are padded with is never seen.
@@ -171,8 +172,8 @@ impl Llava {
     ) -> Result<Tensor<2>, ModelError> {
         let device = self.device();
         let pixels: Vec<_> = pixels.into_iter().collect();
-        let features =
-            pixel_tensor(&pixels, &device).map(|pixels| self.project(self.encode_images(pixels), adapters));
+        let features = pixel_tensor(&pixels, &device)
+            .map(|pixels| self.project(self.encode_images(pixels, adapters), adapters));
         let x = self.embed(&[sequence.to_vec()], &[features.as_ref().map(|_| 0)], features.as_ref())?;
         let tables = self.rope().tables(&[(0..sequence.len()).collect()], self.dtype(), &device);
         let mask = causal_mask(&[0], 0, 0, sequence.len(), &device);
@@ -220,8 +221,8 @@ impl Llava {
     fn completion_states(&self, batch: &ScoreBatch, adapters: Adapters) -> Result<Tensor<3>, ModelError> {
         let (device, dtype) = (self.device(), self.dtype());
         let pixels: Vec<_> = batch.pixels.iter().collect();
-        let features =
-            pixel_tensor(&pixels, &device).map(|pixels| self.project(self.encode_images(pixels), adapters));
+        let features = pixel_tensor(&pixels, &device)
+            .map(|pixels| self.project(self.encode_images(pixels, adapters), adapters));
 
         // the prefix of each group, once
         let mut prefix = CollectKv::default();
@@ -298,3 +299,7 @@ impl Llava {
 pub(crate) fn logps(logits: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
     log_softmax(logits, 1).gather(1, targets)
 }
+
+#[cfg(test)]
+#[path = "score_tests.rs"]
+mod tests;

@@ -1,32 +1,28 @@
-//! Puts adapters on the language model's linears.
+//! Puts adapters on linears.
 
 use std::collections::BTreeMap;
 
 use burn::module::{LoraAdapter, Module, Param, Reparameterizer};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::config::LoraConfig;
+use super::linears::linear_shapes;
+use super::names::stream;
+use crate::error::ModelError;
 use crate::llava::Llava;
 
-/// Where the factors of a new adapter come from.
-pub(super) enum Factors {
-    /// As PEFT starts: A Kaiming-uniform with a = sqrt(5), which is U(-1/sqrt(d_in), 1/sqrt(d_in)), and B zero.
-    /// Drawn on the host, per module, so that the same seed gives the same adapter on every device.
-    Fresh { seed: u64 },
-    /// By module name, A `[d_in, r]` and B `[r, d_out]`.
-    Given(BTreeMap<String, (Tensor<2>, Tensor<2>)>),
+/// By module name, A `[d_in, r]` and B `[r, d_out]`.
+pub(super) type Factors = BTreeMap<String, (Tensor<2>, Tensor<2>)>;
+
+/// A [`Reparameterizer`] that puts burn's adapters where there are factors.
+struct Attach {
+    factors: Factors,
+    scale: f64,
 }
 
-/// A [`Reparameterizer`] that puts burn's adapters where a [`LoraConfig`] says.
-pub(super) struct Attach<'a> {
-    pub config: &'a LoraConfig,
-    pub factors: Factors,
-    pub device: Device,
-}
-
-impl Reparameterizer for Attach<'_> {
+impl Reparameterizer for Attach {
     type Reparam = LoraAdapter;
 
     fn reparameterize<const D: usize>(
@@ -34,33 +30,18 @@ impl Reparameterizer for Attach<'_> {
         path: &str,
         param: Param<Tensor<D>>,
     ) -> (Param<Tensor<D>>, Option<LoraAdapter>) {
-        let Some(module) =
-            path.strip_suffix(".weight").filter(|_| D == 2 && path.starts_with("language_model.layers."))
-        else {
-            return (param, None);
-        };
-        let shape = param.base().dims();
-        let factors = match &mut self.factors {
-            Factors::Fresh { seed } => {
-                let leaf = module.rsplit('.').next().unwrap_or(module);
-                self.config.target_modules.names().contains(&leaf).then(|| {
-                    let (d_in, d_out, r) = (shape[0], shape[1], self.config.r);
-                    let a = kaiming(*seed, module, d_in, r);
-                    let options = (&self.device, DType::F32);
-                    (Tensor::from_data(a, options), Tensor::zeros([r, d_out], options))
-                })
-            }
-            Factors::Given(factors) => factors.remove(module),
-        };
+        let factors = path.strip_suffix(".weight").and_then(|module| self.factors.remove(module));
         let adapter = factors.map(|(a, b)| LoraAdapter {
             a: Param::from_tensor(a),
             b: Param::from_tensor(b),
-            scale: self.config.scale(),
+            scale: self.scale,
         });
         (param, adapter)
     }
 }
 
+/// As PEFT starts: U(-1/sqrt(d_in), 1/sqrt(d_in)), which is Kaiming-uniform with a = sqrt(5). Drawn on the host, per
+/// module, so that the same seed gives the same adapter on every device.
 fn kaiming(seed: u64, module: &str, d_in: usize, r: usize) -> TensorData {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(stream(module));
@@ -69,31 +50,51 @@ fn kaiming(seed: u64, module: &str, d_in: usize, r: usize) -> TensorData {
     TensorData::new(values, [d_in, r])
 }
 
-/// FNV-1a: an own random stream for each module, whatever else is adapted.
-fn stream(module: &str) -> u64 {
-    module
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
 impl Llava {
     /// Adds fresh adapters, and a trained copy of the projector if the settings want one.
     ///
     /// Nothing changes in what the model computes until it is trained. Adapters and projector copy alone require
     /// gradients.
     ///
-    /// # Panics
-    /// If the model has adapters already: they do not nest, merge them first.
-    pub fn with_lora(self, config: &LoraConfig, seed: u64) -> Self {
-        self.attach(config, Factors::Fresh { seed })
+    /// # Errors
+    /// [`ModelError::HasAdapters`] if there are some: they do not nest. [`ModelError::Setting`] for settings that cannot
+    /// work; [`ModelError::TargetPattern`], [`ModelError::NotAdaptable`] or [`ModelError::NoTarget`] for targets that
+    /// select nothing that could be adapted.
+    pub fn with_lora(self, config: &LoraConfig, seed: u64) -> Result<Self, ModelError> {
+        self.check_plain()?;
+        config.validate()?;
+        let shapes = linear_shapes(&self);
+        let adaptable = || shapes.keys().map(String::as_str).filter(|name| !config.is_whole(name));
+        let options = (&self.device(), DType::F32);
+        let mut factors = Factors::new();
+        for module in config.target_modules.select(adaptable())? {
+            let [d_in, d_out] = shapes[&module];
+            let a = Tensor::from_data(kaiming(seed, &module, d_in, config.r), options);
+            factors.insert(module, (a, Tensor::zeros([config.r, d_out], options)));
+        }
+        Ok(self.attach(config, factors))
     }
 
+    /// Puts factors on a model that has none.
     pub(super) fn attach(mut self, config: &LoraConfig, factors: Factors) -> Self {
-        assert!(!self.has_adapters(), "the model has adapters already; merge them first");
         if config.train_projector {
             self.trained_projector = Some(self.multi_modal_projector.clone().trainable());
         }
-        let device = self.device();
-        self.apply_reparameterization(Attach { config, factors, device })
+        self.apply_reparameterization(Attach { factors, scale: config.scale() })
+    }
+
+    /// Adapters do not nest, and what is adapted is not the checkpoint that it was loaded from.
+    ///
+    /// # Errors
+    /// [`ModelError::HasAdapters`].
+    pub(crate) fn check_plain(&self) -> Result<(), ModelError> {
+        if self.has_adapters() { Err(ModelError::HasAdapters) } else { Ok(()) }
+    }
+}
+
+impl LoraConfig {
+    /// Whether a module is trained in full, and so has no adapter.
+    pub(super) fn is_whole(&self, module: &str) -> bool {
+        self.train_projector && module.starts_with("multi_modal_projector.")
     }
 }

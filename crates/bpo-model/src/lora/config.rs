@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::targets::TargetModules;
+use crate::error::ModelError;
+
 /// Rank, scale and place of the adapters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -11,7 +14,10 @@ pub struct LoraConfig {
     pub r: usize,
     /// The low-rank product is scaled by `lora_alpha / r`. Default 256 (the authors' recipe).
     pub lora_alpha: f64,
-    /// Which linears of the language model are adapted. Default: all but the head (the authors' recipe).
+    /// Whether it is scaled by `lora_alpha / sqrt(r)` instead, so that a higher rank does not learn more slowly
+    /// (Kalajdzievski, 2023, arXiv 2312.03732). Default false (PEFT's).
+    pub use_rslora: bool,
+    /// Which linears are adapted. Default: those of the language model but the head (the authors' recipe).
     pub target_modules: TargetModules,
     /// Whether the projector is trained too, in full. Default true (the authors' recipe).
     pub train_projector: bool,
@@ -19,7 +25,13 @@ pub struct LoraConfig {
 
 impl Default for LoraConfig {
     fn default() -> Self {
-        Self { r: 32, lora_alpha: 256.0, target_modules: TargetModules::AllLinear, train_projector: true }
+        Self {
+            r: 32,
+            lora_alpha: 256.0,
+            use_rslora: false,
+            target_modules: TargetModules::AllLinear,
+            train_projector: true,
+        }
     }
 }
 
@@ -27,6 +39,12 @@ impl LoraConfig {
     /// Sets rank and alpha.
     pub fn with_rank(mut self, r: usize, lora_alpha: f64) -> Self {
         (self.r, self.lora_alpha) = (r, lora_alpha);
+        self
+    }
+
+    /// Sets whether the scale is rank-stabilized.
+    pub fn with_rslora(mut self, use_rslora: bool) -> Self {
+        self.use_rslora = use_rslora;
         self
     }
 
@@ -44,29 +62,22 @@ impl LoraConfig {
 
     /// What the low-rank product is multiplied by.
     pub fn scale(&self) -> f64 {
-        self.lora_alpha / self.r as f64
+        let r = self.r as f64;
+        self.lora_alpha / if self.use_rslora { r.sqrt() } else { r }
     }
-}
 
-/// Linears of the language model that get an adapter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum TargetModules {
-    /// Every linear but the head.
-    #[default]
-    AllLinear,
-    /// The four projections of attention.
-    Attention,
-}
-
-impl TargetModules {
-    /// Last parts of the adapted modules' names.
-    pub fn names(self) -> &'static [&'static str] {
-        const ALL: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
-        match self {
-            Self::AllLinear => &ALL,
-            Self::Attention => &ALL[..4],
-        }
+    /// Checks what can be checked without a model.
+    ///
+    /// # Errors
+    /// [`ModelError::Setting`] for the first value that cannot work.
+    pub fn validate(&self) -> Result<(), ModelError> {
+        let check = |key, holds, expected, found: String| match holds {
+            true => Ok(()),
+            false => Err(ModelError::Setting { key, expected, found }),
+        };
+        check("r", self.r > 0, "at least 1", self.r.to_string())?;
+        let alpha = self.lora_alpha;
+        let usable = alpha.is_finite() && alpha != 0.0;
+        check("lora_alpha", usable, "a finite number, not 0", alpha.to_string())
     }
 }

@@ -42,7 +42,7 @@ impl Linear {
         let x: Tensor<2> = x.reshape([rows, d_in]);
 
         let mut y = x.clone().matmul(self.weight.base());
-        if let (Adapters::On, Some(lora)) = (adapters, self.weight.adapter()) {
+        if let Some(lora) = self.weight.adapter().filter(|_| adapters == Adapters::On) {
             let (a, b) = (lora.a.val(), lora.b.val());
             let delta = x.cast(a.dtype()).matmul(a).matmul(b).mul_scalar(lora.scale);
             let dtype = y.dtype();

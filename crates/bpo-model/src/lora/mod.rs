@@ -1,18 +1,24 @@
-//! Low-rank adapters (Hu et al., 2021, arXiv 2106.09685): attached to the language model's linears, computed in
-//! factored form, exchanged with PEFT.
+//! Low-rank adapters (Hu et al., 2021, arXiv 2106.09685): attached to linears of the language model, the vision tower and
+//! the projector, computed in factored form, exchanged with PEFT.
 
 mod attach;
 mod config;
 mod linear;
+mod linears;
+mod load;
 mod merge;
 mod names;
 mod peft;
+mod save;
+mod targets;
 
-pub use config::{LoraConfig, TargetModules};
+pub use config::LoraConfig;
 pub use linear::Linear;
+pub use load::load_adapter;
 pub use merge::merge_checkpoint;
-pub(crate) use peft::count_adapters;
-pub use peft::{load_adapter, save_adapter};
+pub(crate) use save::count_adapters;
+pub use save::save_adapter;
+pub use targets::TargetModules;
 
 /// Whether adapters (and the trained projector) take part in a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

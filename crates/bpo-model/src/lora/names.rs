@@ -5,6 +5,18 @@ const WRAPPER: &str = "base_model.model.";
 /// What transformers 5 puts before everything but the head.
 const MODEL: &str = "model.";
 
+/// The name that transformers 5 gives the module at a path of [`Llava`](crate::llava::Llava)'s.
+pub(super) fn module_name(path: &str) -> String {
+    format!("{MODEL}{path}")
+}
+
+/// FNV-1a: an own random stream for each module, whatever else is adapted.
+pub(super) fn stream(module: &str) -> u64 {
+    module
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 /// Which of an adapter's two factors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Factor {
@@ -47,9 +59,9 @@ impl AdapterTensor {
     /// The name that PEFT gives it on transformers 5.
     pub(super) fn name(&self) -> String {
         match self {
-            Self::Lora(module, Factor::A) => format!("{WRAPPER}{MODEL}{module}.lora_A.weight"),
-            Self::Lora(module, Factor::B) => format!("{WRAPPER}{MODEL}{module}.lora_B.weight"),
-            Self::Saved(weight) => format!("{WRAPPER}{MODEL}{weight}"),
+            Self::Lora(module, Factor::A) => format!("{WRAPPER}{}.lora_A.weight", module_name(module)),
+            Self::Lora(module, Factor::B) => format!("{WRAPPER}{}.lora_B.weight", module_name(module)),
+            Self::Saved(weight) => format!("{WRAPPER}{}", module_name(weight)),
         }
     }
 
@@ -73,6 +85,8 @@ mod tests {
         for path in [
             "language_model.layers.0.self_attn.q_proj.weight.lora.a",
             "language_model.layers.11.mlp.down_proj.weight.lora.b",
+            "vision_tower.encoder.layers.3.mlp.fc1.weight.lora.a",
+            "multi_modal_projector.linear_2.weight.lora.b",
             "trained_projector.linear_1.bias",
         ] {
             let tensor = AdapterTensor::of_path(path).unwrap();

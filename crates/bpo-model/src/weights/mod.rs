@@ -3,10 +3,12 @@
 mod index;
 mod load;
 mod remap;
+mod rewrite;
 mod save;
 mod stored;
 
 pub use index::{TensorEntry, WeightIndex};
 pub use load::WeightLoader;
 pub use remap::canonical;
+pub(crate) use rewrite::rewrite;
 pub(crate) use stored::Stored;

@@ -19,12 +19,9 @@ impl Llava {
     /// [`save_adapter`](crate::lora::save_adapter) and [`merge_checkpoint`](crate::lora::merge_checkpoint).
     ///
     /// # Errors
-    /// If the file cannot be written.
-    ///
-    /// # Panics
-    /// If the model has adapters.
+    /// [`ModelError::HasAdapters`], or if the file cannot be written.
     pub fn save_weights(&self, path: &Path, dtype: FloatDType) -> Result<(), ModelError> {
-        assert!(!self.has_adapters(), "the model has adapters: save them, or merge them");
+        self.check_plain()?;
         let mut weights = Weights { path: Vec::new(), dtype, found: Vec::new() };
         self.visit(&mut weights);
         let metadata = [("format".to_owned(), "pt".to_owned())].into();

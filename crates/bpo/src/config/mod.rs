@@ -209,17 +209,10 @@ impl RunConfig {
             ("inject.batch_size", self.inject.batch_size),
             ("inject.max_edits", self.inject.max_edits),
             ("filter.max_words", self.filter.max_words),
-            ("lora.r", self.lora.r),
         ] {
             check(key, value > 0, "at least 1", value.to_string())?;
         }
-        let alpha = self.lora.lora_alpha;
-        check(
-            "lora.lora_alpha",
-            alpha.is_finite() && alpha != 0.0,
-            "a finite number, not 0",
-            alpha.to_string(),
-        )?;
+        self.lora.validate().map_err(|error| BpoError::in_table("lora", error))?;
         for (key, value) in [
             ("weaken.temperature", self.weaken.temperature),
             ("inject.llm.temperature", self.inject.llm.temperature),

@@ -94,6 +94,12 @@ mod tests {
         config.model.path = Some("tiny llava".into());
         config.inject.server = Some(bpo_inject::OpenAiConfig::new("http://h:1", "m"));
         config.train.max_steps = Some(3);
+        let targets = r".*language_model.*\.(q_proj|v_proj)";
+        config.lora.target_modules = bpo_model::lora::TargetModules::Regex(targets.into());
+        assert_eq!(
+            parse(&format!("[lora]\ntarget_modules = {{ regex = '{targets}' }}")).unwrap().lora,
+            config.lora
+        );
         assert_eq!(parse(&config.to_toml().unwrap()).unwrap(), config);
         assert_eq!(parse("").unwrap(), RunConfig::default());
     }
@@ -129,6 +135,7 @@ mod tests {
             ("device = \"cpu\"", 1, "libtorch"),
             ("[train\n", 1, "]"),
             ("[inject.server]\nmodel = \"m\"", 1, "base_url"),
+            ("[lora]\ntarget_modules = \"all\"", 2, "`peft-all-linear`"),
         ];
         for (text, expected, part) in cases {
             match parse(text).unwrap_err() {

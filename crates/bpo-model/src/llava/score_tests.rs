@@ -1,0 +1,110 @@
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::Device;
+use proptest::prelude::*;
+
+use super::*;
+use crate::lora::LoraConfig;
+use crate::{LoadOptions, lora::TargetModules};
+
+const IMAGE: u32 = 90;
+
+/// A small model with adapters on all of its parts, in training.
+fn model() -> Llava {
+    let config = serde_json::json!({
+        "image_token_index": IMAGE,
+        "text_config": {
+            "vocab_size": 96, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 128,
+        },
+        "vision_config": {
+            "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "image_size": 8, "patch_size": 4,
+        },
+    });
+    let config = serde_json::from_value(config).unwrap();
+    let lora = LoraConfig::default()
+        .with_rank(2, 4.0)
+        .with_target_modules(TargetModules::PeftAllLinear)
+        .with_train_projector(false);
+    Llava::random(config, 3, &LoadOptions::default(), &Device::flex()).with_lora(&lora, 1).unwrap().train()
+}
+
+fn pixels(seed: usize) -> PixelValues {
+    let data = (0..3 * 64).map(|i| ((i + 7 * seed) as f32 * 0.31).sin()).collect();
+    PixelValues { data, channels: 3, height: 8, width: 8 }
+}
+
+/// Token log-probabilities, and all gradients of their sum.
+fn measure(model: &Llava, batch: &ScoreBatch) -> (Vec<f32>, Vec<Vec<f32>>) {
+    #[derive(Default)]
+    struct Found(GradientsParams, Vec<Vec<f32>>);
+    impl ModuleVisitor for Found {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let gradient = self.0.get::<D>(param.id);
+            self.1.extend(gradient.map(|gradient| gradient.into_data().iter::<f32>().collect::<Vec<_>>()));
+        }
+    }
+    let (logps, _) = model.completion_logps(batch, Adapters::On).unwrap();
+    let values = logps.clone().into_data().iter::<f32>().collect();
+    let mut found = Found(GradientsParams::from_grads(logps.sum().backward(), model), Vec::new());
+    model.visit(&mut found);
+    (values, found.1)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Ids that stand behind the end of a row do not change a bit of any other.
+    #[test]
+    fn padding_is_never_seen(
+        groups in prop::collection::vec((any::<bool>(), 1usize..6, prop::collection::vec(1usize..7, 1..4)), 2..4),
+        ids in prop::collection::vec(0u32..IMAGE, 256),
+    ) {
+        let model = model();
+        let mut drawn = ids.iter().copied().cycle();
+        let mut images = Vec::new();
+        let groups: Vec<_> = groups
+            .iter()
+            .map(|(image, prompt, answers)| {
+                let image = image.then(|| {
+                    images.push(pixels(images.len()));
+                    images.len() - 1
+                });
+                let features = if image.is_some() { 4 } else { 0 };
+                let prompt: Vec<_> =
+                    std::iter::repeat_n(IMAGE, features).chain(drawn.by_ref().take(*prompt)).collect();
+                let answers = answers
+                    .iter()
+                    .map(|length| {
+                        let ids = prompt.iter().copied().chain(drawn.by_ref().take(*length)).collect();
+                        Answered::new(ids, prompt.len())
+                    })
+                    .collect();
+                (image, answers)
+            })
+            .collect();
+        let batch = ScoreBatch::new(model.config(), images, &groups).unwrap();
+        let mut other = batch.clone();
+        let mut behind = |row: &mut Vec<u32>, end: usize| row[end..].fill_with(|| drawn.next().unwrap());
+        for (prefix, end) in other.prefixes.iter_mut().zip(&other.prefix_lens) {
+            behind(prefix, *end);
+        }
+        for row in &mut other.rows {
+            let end = row.targets.len();
+            behind(&mut row.inputs, end);
+        }
+        prop_assert_eq!(measure(&model, &other), measure(&model, &batch));
+    }
+}
+
+#[test]
+fn image_tokens_have_a_prompt_behind_them() {
+    let config = model().config().clone();
+    let answered = |ids: &[u32], start| vec![(Some(0), vec![Answered::new(ids.to_vec(), start)])];
+    let of =
+        |ids: &[u32], start| ScoreBatch::new(&config, vec![pixels(0)], &answered(ids, start)).map(|_| ());
+    of(&[1, IMAGE, IMAGE, IMAGE, IMAGE, 2, 3], 6).unwrap();
+    assert!(matches!(of(&[1, IMAGE, IMAGE, IMAGE, IMAGE, 3], 5), Err(ModelError::ImageTokenBehind)));
+    assert!(matches!(of(&[1, IMAGE, 2, 3], 3), Err(ModelError::ImageTokens { expected: 4, found: 1 })));
+}

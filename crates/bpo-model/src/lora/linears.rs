@@ -1,0 +1,47 @@
+//! The linears of a model that can have an adapter.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::Tensor;
+
+use crate::llava::Llava;
+
+/// Beginnings of the names of modules whose linears can be adapted: not the head, and not the copies that are trained in full.
+const PARTS: [&str; 3] = ["language_model.", "vision_tower.", "multi_modal_projector."];
+
+/// `[d_in, d_out]` of every linear of the language model's layers, the vision tower's and the projector, by name.
+pub(super) fn linear_shapes(model: &Llava) -> BTreeMap<String, [usize; 2]> {
+    let mut shapes = Shapes::default();
+    model.visit(&mut shapes);
+    shapes.found
+}
+
+#[derive(Default)]
+struct Shapes {
+    /// Names of the fields, and whether each is a linear.
+    path: Vec<(String, bool)>,
+    found: BTreeMap<String, [usize; 2]>,
+}
+
+impl ModuleVisitor for Shapes {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.push((name.to_owned(), container == "Struct:Linear"));
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some((_, true)) = self.path.last() else { return };
+        let names: Vec<_> = self.path.iter().map(|(name, _)| name.as_str()).collect();
+        let path = names.join(".");
+        let shape = param.lazy_shape();
+        if let (Some(module), [d_in, d_out]) = (path.strip_suffix(".weight"), shape.as_slice())
+            && PARTS.iter().any(|part| module.starts_with(part))
+        {
+            self.found.insert(module.to_owned(), [*d_in, *d_out]);
+        }
+    }
+}

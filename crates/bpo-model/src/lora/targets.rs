@@ -1,0 +1,213 @@
+//! Which linears get an adapter.
+
+use fancy_regex::Regex;
+use serde::{Deserialize, Serialize};
+
+use super::names::module_name;
+use crate::error::ModelError;
+
+/// Linears that get an adapter, told as PEFT tells them: by a regular expression that has to match the whole name of a
+/// module, as `model.language_model.layers.0.self_attn.q_proj` or `model.vision_tower.encoder.layers.0.mlp.fc1`.
+///
+/// In settings it is `"all-linear"`, `"attention"`, `"peft-all-linear"`, or `{ regex = '.*language_model.*\.(q_proj|v_proj)' }`.
+/// A projector that is trained in full has no adapters, whatever matches, as with PEFT's `modules_to_save`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum TargetModules {
+    /// Every linear of the language model but the head (the authors' recipe).
+    #[default]
+    AllLinear,
+    /// The four projections of the language model's attention.
+    Attention,
+    /// What PEFT means by `all-linear`: also those of the vision tower and of the projector.
+    PeftAllLinear,
+    /// Python's `re.fullmatch` on the names that transformers 5 gives. Look-around is understood.
+    Regex(String),
+}
+
+const ALL_LINEAR: &str = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)";
+const ATTENTION: &str = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)";
+const PEFT_ALL_LINEAR: &str =
+    r".*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj|out_proj|fc1|fc2|linear_1|linear_2)";
+
+/// Modules that PEFT would adapt and that cannot be adapted here.
+const UNADAPTABLE: [&str; 4] = [
+    "lm_head",
+    "model.language_model.embed_tokens",
+    "model.vision_tower.embeddings.patch_embedding",
+    "model.vision_tower.embeddings.position_embedding",
+];
+
+impl TargetModules {
+    /// The expression, as `target_modules` of `adapter_config.json` has it.
+    pub fn expression(&self) -> &str {
+        match self {
+            Self::AllLinear => ALL_LINEAR,
+            Self::Attention => ATTENTION,
+            Self::PeftAllLinear => PEFT_ALL_LINEAR,
+            Self::Regex(expression) => expression,
+        }
+    }
+
+    /// Those of the linears that match; names are paths in [`Llava`](crate::llava::Llava).
+    ///
+    /// # Errors
+    /// [`ModelError::TargetPattern`] for what is no regular expression; [`ModelError::NotAdaptable`] if it matches the
+    /// head or an embedding; [`ModelError::NoTarget`] if it matches no linear.
+    pub(super) fn select<'a>(
+        &self,
+        linears: impl Iterator<Item = &'a str> + Clone,
+    ) -> Result<Vec<String>, ModelError> {
+        let pattern = || self.expression().to_owned();
+        let broken = |source| ModelError::TargetPattern { pattern: pattern(), source: Box::new(source) };
+        // on its own first: what is no expression must not become one within the brackets
+        Regex::new(self.expression()).map_err(broken)?;
+        let regex = Regex::new(&format!(r"\A(?:{})\z", self.expression())).map_err(broken)?;
+        for module in UNADAPTABLE {
+            if regex.is_match(module).map_err(broken)? {
+                return Err(ModelError::NotAdaptable { pattern: pattern(), module });
+            }
+        }
+        let mut found = Vec::new();
+        for linear in linears.clone() {
+            if regex.is_match(&module_name(linear)).map_err(broken)? {
+                found.push(linear.to_owned());
+            }
+        }
+        if found.is_empty() {
+            return Err(ModelError::NoTarget { pattern: pattern(), known: examples(linears) });
+        }
+        Ok(found)
+    }
+
+    /// The targets of an adapter that was read: a preset if one selects just its modules, then what its file `stated`,
+    /// then the list of them.
+    pub(super) fn describing<'a>(
+        modules: &[String],
+        stated: Option<String>,
+        linears: impl Iterator<Item = &'a str> + Clone,
+    ) -> Self {
+        let presets = [Self::AllLinear, Self::Attention, Self::PeftAllLinear];
+        let candidates = presets.into_iter().chain(stated.map(Self::Regex));
+        let selects = |candidate: &Self| {
+            candidate.select(linears.clone()).is_ok_and(|mut found| {
+                let mut expected = modules.to_vec();
+                found.sort();
+                expected.sort();
+                found == expected
+            })
+        };
+        candidates
+            .into_iter()
+            .find(selects)
+            .unwrap_or_else(|| Self::Regex(alternatives(modules.iter().map(|module| module_name(module)))))
+    }
+}
+
+/// The expression that stands for a list of names in PEFT, where the end of a module's name is enough.
+pub(super) fn of_suffixes(names: &[String]) -> String {
+    format!(r"(.*\.)?{}", alternatives(names.iter().cloned()))
+}
+
+/// Of the characters that module names have, the dot alone means anything.
+fn alternatives(names: impl Iterator<Item = String>) -> String {
+    let names: Vec<_> = names.map(|name| name.replace('.', r"\.")).collect();
+    format!("({})", names.join("|"))
+}
+
+/// A linear of each kind and part, from its first layer.
+fn examples<'a>(linears: impl Iterator<Item = &'a str>) -> Vec<String> {
+    linears
+        .filter(|name| !name.contains(".layers.") || name.contains(".layers.0."))
+        .map(module_name)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINEARS: [&str; 6] = [
+        "language_model.layers.0.self_attn.q_proj",
+        "language_model.layers.0.mlp.up_proj",
+        "language_model.layers.1.self_attn.q_proj",
+        "multi_modal_projector.linear_1",
+        "vision_tower.encoder.layers.0.self_attn.q_proj",
+        "vision_tower.encoder.layers.0.mlp.fc1",
+    ];
+
+    fn select(targets: &TargetModules) -> Result<Vec<usize>, ModelError> {
+        let found = targets.select(LINEARS.into_iter())?;
+        Ok(found.iter().map(|name| LINEARS.iter().position(|known| known == name).unwrap()).collect())
+    }
+
+    fn regex(text: &str) -> TargetModules {
+        TargetModules::Regex(text.to_owned())
+    }
+
+    #[test]
+    fn the_whole_name_has_to_match() {
+        assert_eq!(select(&TargetModules::AllLinear).unwrap(), [0, 1, 2]);
+        assert_eq!(select(&TargetModules::Attention).unwrap(), [0, 2]);
+        assert_eq!(select(&TargetModules::PeftAllLinear).unwrap(), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(select(&regex(r".*language_model.*\.(q_proj|v_proj)")).unwrap(), [0, 2]);
+        assert_eq!(select(&regex(r".*\.layers\.0\.self_attn\.q_proj")).unwrap(), [0, 4]);
+        // both ends, of every alternative
+        assert_eq!(select(&regex(r"model\.vision_tower.*fc1|.*linear_1")).unwrap(), [3, 5]);
+        assert!(matches!(select(&regex("q_proj")), Err(ModelError::NoTarget { .. })));
+        assert!(matches!(select(&regex("language_model.*q_proj")), Err(ModelError::NoTarget { .. })));
+        // as ms-swift writes them
+        assert_eq!(
+            select(&regex(r"^(?!.*vision_tower)(?!.*projector).*(q_proj|up_proj)$")).unwrap(),
+            [0, 1, 2]
+        );
+    }
+
+    #[test]
+    fn what_selects_nothing_names_what_there_is() {
+        let error = select(&regex("query")).unwrap_err().to_string();
+        assert!(error.contains("model.language_model.layers.0.self_attn.q_proj"), "{error}");
+        assert!(!error.contains("layers.1."), "{error}");
+    }
+
+    #[test]
+    fn heads_and_broken_expressions_are_refused() {
+        for (pattern, part) in
+            [(".*", "lm_head"), (".*(lm_head|q_proj)", "lm_head"), (".*embed.*|.*q_proj", "embed_tokens")]
+        {
+            let error = select(&regex(pattern)).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        for pattern in ["(", "a)|(b", "*"] {
+            assert!(matches!(select(&regex(pattern)), Err(ModelError::TargetPattern { .. })), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn what_was_read_is_told_as_a_preset_or_as_it_was() {
+        let of = |modules: &[usize], stated: Option<&str>| {
+            let modules: Vec<_> = modules.iter().map(|i| LINEARS[*i].to_owned()).collect();
+            TargetModules::describing(&modules, stated.map(str::to_owned), LINEARS.into_iter())
+        };
+        assert_eq!(of(&[0, 1, 2], None), TargetModules::AllLinear);
+        assert_eq!(of(&[2, 0], Some("whatever")), TargetModules::Attention);
+        let listed = of_suffixes(&["up_proj".to_owned(), "fc1".to_owned()]);
+        assert_eq!(of(&[1, 5], Some(&listed)), regex(&listed));
+        // a part of what the expression says, as with PEFT's layers_to_transform
+        let one = of(&[0], Some(".*q_proj"));
+        assert_eq!(select(&one).unwrap(), [0]);
+    }
+
+    #[test]
+    fn settings_write_it_in_two_forms() {
+        for (targets, json) in [
+            (TargetModules::AllLinear, r#""all-linear""#),
+            (TargetModules::PeftAllLinear, r#""peft-all-linear""#),
+            (regex("x"), r#"{"regex":"x"}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&targets).unwrap(), json);
+            assert_eq!(serde_json::from_str::<TargetModules>(json).unwrap(), targets);
+        }
+    }
+}
