@@ -1,0 +1,156 @@
+//! What training is held to: a file of log-probabilities, another model, and what is evaluated and sampled on the way.
+
+mod common;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+use common::{Outcome, bpo, checkpoint, photos, read_lines, tiny, write_pairs};
+
+/// Pairs about two photographs.
+fn pairs(path: &Path, answers: [&str; 2]) {
+    let [first, second] = answers;
+    write_pairs(
+        path,
+        &[
+            ("a", "cat.jpg", "What is it?", first, "A dog."),
+            ("b", "cat.jpg", "What is it?", first, "An owl in a tree."),
+            ("c", "coffee.jpg", "What is on the table?", second, "A blue cup."),
+        ],
+    );
+}
+
+fn train(model: &Path, pairs: &Path, out: &Path, more: Vec<OsString>) -> Outcome {
+    let mut arguments =
+        arguments!["train", "--model", model, "--images", photos(), "--pairs", pairs, "--out", out];
+    arguments.extend(arguments!["--lr", "2e-3", "--lora-r", "4", "--epochs", "2", "--batch-size", "2"]);
+    bpo(arguments.into_iter().chain(more))
+}
+
+fn score(model: &Path, pairs: &Path, cache: &Path) -> Outcome {
+    bpo(arguments!["score", "--model", model, "--images", photos(), "--pairs", pairs, "--cache", cache])
+}
+
+fn losses(run: &Path) -> Vec<f64> {
+    read_lines(run.join("metrics.jsonl")).iter().map(|line| line["loss"].as_f64().unwrap()).collect()
+}
+
+#[test]
+fn what_score_keeps_is_what_training_is_held_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (file, cache) = (at("pairs.jsonl"), at("reference.safetensors"));
+    pairs(&file, ["A cat.", "A red cup."]);
+    let plain = bpo(arguments!["score", "--model", tiny(), "--images", photos(), "--pairs", &file]);
+    let (plain, kept) = (plain.succeeds().lines(), score(&tiny(), &file, &cache).succeeds().lines());
+    assert_eq!(plain.len(), kept.len());
+    for (plain, kept) in plain.iter().zip(&kept) {
+        for key in ["chosen_logp", "rejected_logp"] {
+            let (plain, kept) = (plain[key].as_f64().unwrap(), kept[key].as_f64().unwrap());
+            assert!((plain - kept).abs() < 1e-4 * plain.abs(), "{plain} {kept}");
+        }
+    }
+    let bytes = fs::read(&cache).unwrap();
+
+    let with = arguments!["--reference-cache", &cache];
+    train(&tiny(), &file, &at("plain"), vec![]).succeeds();
+    train(&tiny(), &file, &at("cached"), with).succeeds();
+    assert_eq!(fs::read(&cache).unwrap(), bytes, "nothing was computed again");
+    for (plain, cached) in losses(&at("plain")).iter().zip(losses(&at("cached"))) {
+        assert!((plain - cached).abs() < 1e-4, "{plain} {cached}");
+    }
+    // filled on the way, the file is the same
+    let filled = at("filled.safetensors");
+    train(&tiny(), &file, &at("filled"), arguments!["--reference-cache", &filled]).succeeds();
+    assert_eq!(fs::read(filled).unwrap(), bytes);
+}
+
+#[test]
+fn a_file_that_is_stale_is_refused_with_what_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (model, file, cache) = (at("model"), at("pairs.jsonl"), at("reference.safetensors"));
+    checkpoint::copy_to(&model);
+    pairs(&file, ["A cat.", "A red cup."]);
+    score(&model, &file, &cache).succeeds();
+    let stale = |named: &[&str]| {
+        let out = tempfile::tempdir().unwrap();
+        train(&model, &file, out.path(), arguments!["--reference-cache", &cache]).fails_naming(named);
+        assert!(!out.path().join("metrics.jsonl").exists());
+    };
+
+    let template = model.join("chat_template.jinja");
+    let text = fs::read_to_string(&template).unwrap();
+    let other = text.replace(r"'<image>\n'", "'<image> '");
+    assert_ne!(other, text);
+    fs::write(&template, other).unwrap();
+    stale(&["reference.safetensors", "`template`"]);
+    fs::write(&template, text).unwrap();
+
+    let weights = fs::read(model.join("model.safetensors")).unwrap();
+    let mut changed = weights.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    fs::write(model.join("model.safetensors"), &changed).unwrap();
+    stale(&["reference.safetensors", "`model`"]);
+    fs::write(model.join("model.safetensors"), weights).unwrap();
+
+    // other answers are computed, not refused
+    pairs(&file, ["A striped cat.", "A red cup."]);
+    let cached = arguments!["--reference-cache", &cache];
+    train(&model, &file, &at("other"), cached).succeeds();
+
+    fs::write(&cache, b"not a cache").unwrap();
+    stale(&["reference.safetensors"]);
+}
+
+#[test]
+fn another_reference_has_to_be_meant() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let file = at("pairs.jsonl");
+    pairs(&file, ["A cat.", "A red cup."]);
+    train(&tiny(), &file, &at("run"), vec![]).succeeds();
+    let reference = arguments!["--reference-adapter", at("run/adapter")];
+    train(&tiny(), &file, &at("other"), reference.clone())
+        .fails_naming(&["training cannot begin", "reference another model"]);
+    let config = at("bpo.toml");
+    fs::write(&config, "[train]\npretrained_adapter = true\n").unwrap();
+    let meant = [reference, arguments!["--config", &config]].concat();
+    train(&tiny(), &file, &at("meant"), meant).succeeds();
+    assert!((losses(&at("meant"))[0] - std::f64::consts::LN_2).abs() > 1e-3);
+    // the model itself is no other one
+    let itself = arguments!["--reference", tiny()];
+    train(&tiny(), &file, &at("itself"), itself).succeeds();
+    let plain = arguments!["--loss", "hinge"];
+    train(&tiny(), &file, &at("hinge"), plain).succeeds();
+    assert!((losses(&at("itself"))[0] - std::f64::consts::LN_2).abs() < 1e-4);
+}
+
+#[test]
+fn images_count_are_evaluated_and_sampled_by_flags() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (file, other) = (at("pairs.jsonl"), at("eval.jsonl"));
+    pairs(&file, ["A cat.", "A red cup."]);
+    pairs(&other, ["A grey cat.", "A cup."]);
+    let out = at("run");
+    let flags =
+        arguments!["--loss", "mdpo", "--eval-pairs", &other, "--eval-every", "2", "--sample-every", "2"];
+    train(&tiny(), &file, &out, flags).succeeds();
+    let steps = read_lines(out.join("metrics.jsonl"));
+    assert!((losses(&out)[0] - 3.0 * std::f64::consts::LN_2).abs() < 1e-4);
+    assert!(steps.iter().all(|step| step["rewards/weakened"].is_f64()));
+    let evaluations = read_lines(out.join("eval.jsonl"));
+    assert_eq!(evaluations.last().unwrap()["eval_pairs"], 3);
+    let samples = read_lines(out.join("samples.jsonl"));
+    // two questions, after steps 2 and 4
+    assert_eq!(samples.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(), [2, 2, 4, 4]);
+    assert!(samples.iter().all(|line| line["chosen"] == "A grey cat." || line["chosen"] == "A cup."));
+    let cache = arguments!["--loss", "sft", "--reference-cache", at("r.safetensors")];
+    train(&tiny(), &file, &at("sft"), cache).fails_naming(&["`reference.cache`", "sft"]);
+    let unknown = arguments!["--loss", "dpo"];
+    let outcome = train(&tiny(), &file, &at("dpo"), unknown);
+    assert_eq!(outcome.code, Some(2));
+    outcome.says("sigmoid_norm");
+}
