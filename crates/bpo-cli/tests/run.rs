@@ -83,6 +83,7 @@ fn a_run_is_evaluated_and_keeps_its_best() {
         assert!(steps.iter().all(|step| step[name].is_f64()), "{name}");
     }
     assert!(run.join("adapter/adapter_model.safetensors").is_file());
+    assert!(fs::read(run.join("report/curves.png")).unwrap().starts_with(b"\x89PNG"));
 }
 
 #[test]

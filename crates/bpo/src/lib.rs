@@ -10,6 +10,7 @@
 //! - [`stages`]: the stages on their own, generic over model, injector and policy
 //! - [`llava`], [`checkpoint`], [`injector`], [`device`]: what fills them in by default
 //! - [`score`](mod@score), [`generate`](mod@generate): log-probabilities and answers
+//! - `curves` (feature `curves`): the figures of a training as a picture
 //!
 //! # From a checkpoint to an adapter
 //!
@@ -33,6 +34,8 @@
 
 pub mod checkpoint;
 pub mod config;
+#[cfg(feature = "curves")]
+pub mod curves;
 pub mod device;
 pub mod error;
 pub mod generate;

@@ -122,6 +122,8 @@ impl Parts for LlavaParts {
         }
         let base = self.config.model_path()?.to_string_lossy();
         save_adapter(&policy, &self.config.lora, &base, &dir.adapter())?;
+        #[cfg(feature = "curves")]
+        crate::curves::draw(&dir.metrics(), &dir.evaluations(), &dir.curves())?;
         Ok((Completion::Finished, outcome))
     }
 }

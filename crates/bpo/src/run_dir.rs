@@ -11,6 +11,7 @@
 //! eval.jsonl        figures of each evaluation, where there are any
 //! samples.jsonl     answers while training, where they are asked for
 //! checkpoints/      where training stands
+//! report/           curves.png: how training went
 //! adapter/          the result, as PEFT has it
 //! lock              held while a process works here
 //! ```
@@ -88,6 +89,16 @@ impl RunDir {
     /// `metrics.jsonl`
     pub fn metrics(&self) -> PathBuf {
         self.root.join("metrics.jsonl")
+    }
+
+    /// `eval.jsonl`
+    pub fn evaluations(&self) -> PathBuf {
+        self.root.join("eval.jsonl")
+    }
+
+    /// `report/curves.png`
+    pub fn curves(&self) -> PathBuf {
+        self.root.join("report").join("curves.png")
     }
 
     /// `samples.jsonl`

@@ -1,0 +1,220 @@
+//! The figures of a training as a picture.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use bpo_dpo::metrics::{EvalMetrics, MetricsLog, StepMetrics};
+use bpo_pairs::atomic::write_atomic;
+use image::{ImageFormat, RgbImage};
+use plotters::prelude::*;
+use plotters::style::{FontStyle, register_font};
+
+use crate::error::BpoError;
+
+const WIDTH: u32 = 1200;
+const HEIGHT: u32 = 800;
+/// A name of ours, which no font of the system has.
+const FONT: &str = "bpo";
+/// Parts of the steps that a mean is taken over.
+const WINDOWS: usize = 40;
+
+/// Told apart by those who see colours otherwise, too (Okabe and Ito, 2008).
+const COLOURS: [RGBColor; 3] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115)];
+
+type Drawn<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// One line of a chart: a value each at some steps.
+struct Curve {
+    name: &'static str,
+    points: Vec<(f64, f64)>,
+    /// Points of evaluations are few, and each counts; those of steps are many, and their mean does.
+    few: bool,
+}
+
+/// Draws `metrics.jsonl` and, where it is there, `eval.jsonl` to a PNG file: loss, margins, rewards and accuracies over the
+/// steps, each step's faintly and their mean over a fortieth of the steps.
+///
+/// # Errors
+/// If the figures cannot be read, or the picture cannot be written.
+pub fn draw(metrics: &Path, evaluations: &Path, out: &Path) -> Result<(), BpoError> {
+    let steps = MetricsLog::<StepMetrics>::read(metrics)?;
+    let evaluations = match evaluations.exists() {
+        true => MetricsLog::<EvalMetrics>::read(evaluations)?,
+        false => Vec::new(),
+    };
+    let mut pixels = vec![0; (3 * WIDTH * HEIGHT) as usize];
+    let failed = |error| BpoError::io("draw", out)(std::io::Error::other(error));
+    paint(&charts(&steps, &evaluations), &mut pixels).map_err(failed)?;
+    let dir = out.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(dir).map_err(BpoError::io("create the directory", dir))?;
+    let mut png = std::io::Cursor::new(Vec::new());
+    let image = RgbImage::from_raw(WIDTH, HEIGHT, pixels).unwrap_or_default();
+    image.write_to(&mut png, ImageFormat::Png).map_err(|error| failed(error.into()))?;
+    write_atomic(out, |file| file.write_all(png.get_ref()).map_err(BpoError::io("write", out)))
+}
+
+/// Where the loss falls and the others rise, there is room for names.
+const RIGHT: SeriesLabelPosition = SeriesLabelPosition::UpperRight;
+const LEFT: SeriesLabelPosition = SeriesLabelPosition::UpperLeft;
+const BELOW: SeriesLabelPosition = SeriesLabelPosition::LowerRight;
+
+struct Chart {
+    title: &'static str,
+    names: SeriesLabelPosition,
+    curves: Vec<Curve>,
+}
+
+/// All of it. What is nowhere finite (rewards, where the loss compares nothing) has none.
+fn charts(steps: &[StepMetrics], evaluations: &[EvalMetrics]) -> [Chart; 4] {
+    let step = |name, of: fn(&StepMetrics) -> f64| Curve {
+        name,
+        points: steps.iter().map(|metrics| (metrics.step as f64, of(metrics))).collect(),
+        few: false,
+    };
+    let evaluation = |name, of: fn(&EvalMetrics) -> f64| Curve {
+        name,
+        points: evaluations.iter().map(|metrics| (metrics.step as f64, of(metrics))).collect(),
+        few: true,
+    };
+    let charts = [
+        ("loss", RIGHT, vec![step("training", |m| m.loss), evaluation("evaluation", |m| m.loss)]),
+        (
+            "reward margin",
+            LEFT,
+            vec![step("training", |m| m.rewards_margins), evaluation("evaluation", |m| m.rewards_margins)],
+        ),
+        (
+            "rewards",
+            LEFT,
+            vec![
+                step("chosen", |m| m.rewards_chosen),
+                step("rejected", |m| m.rewards_rejected),
+                step("weakened image", |m| m.rewards_weakened),
+            ],
+        ),
+        (
+            "reward accuracy",
+            BELOW,
+            vec![
+                step("training", |m| m.rewards_accuracies),
+                evaluation("evaluation", |m| m.rewards_accuracies),
+            ],
+        ),
+    ];
+    charts.map(|(title, names, curves)| {
+        let curves = curves.into_iter().filter_map(Curve::finite).collect();
+        Chart { title, names, curves }
+    })
+}
+
+impl Curve {
+    fn finite(mut self) -> Option<Self> {
+        self.points.retain(|(_, value)| value.is_finite());
+        (!self.points.is_empty()).then_some(self)
+    }
+
+    /// Means over the points up to each one.
+    fn smooth(&self) -> Vec<(f64, f64)> {
+        let window = if self.few { 1 } else { (self.points.len() / WINDOWS).max(1) };
+        let mean = |end: usize| {
+            let part = &self.points[(end + 1).saturating_sub(window)..=end];
+            part.iter().map(|(_, value)| value).sum::<f64>() / part.len() as f64
+        };
+        self.points.iter().enumerate().map(|(end, (step, _))| (*step, mean(end))).collect()
+    }
+}
+
+fn paint(charts: &[Chart], pixels: &mut [u8]) -> Drawn<()> {
+    // a second time is the same font once more
+    register_font(FONT, FontStyle::Normal, dejavu::sans::regular())
+        .unwrap_or_else(|_| tracing::warn!("the font of the curves cannot be read"));
+    let root = BitMapBackend::with_buffer(pixels, (WIDTH, HEIGHT)).into_drawing_area();
+    root.fill(&WHITE)?;
+    for (area, Chart { title, names, curves }) in root.split_evenly((2, 2)).iter().zip(charts) {
+        let (x, y) = (range(curves, |point| point.0), range(curves, |point| point.1));
+        let mut chart = ChartBuilder::on(area)
+            .caption(title, (FONT, 20))
+            .margin(12)
+            .x_label_area_size(34)
+            .y_label_area_size(64)
+            .build_cartesian_2d(x, y)?;
+        chart
+            .configure_mesh()
+            .label_style((FONT, 14))
+            .x_desc("step")
+            .x_label_formatter(&|step| format!("{step:.0}"))
+            .light_line_style(WHITE)
+            .draw()?;
+        for (curve, colour) in curves.iter().zip(COLOURS) {
+            if !curve.few {
+                let faint = colour.mix(0.25).stroke_width(1);
+                chart.draw_series(LineSeries::new(curve.points.iter().copied(), faint))?;
+            }
+            let line = LineSeries::new(curve.smooth(), colour.stroke_width(2));
+            let line = if curve.few { line.point_size(4) } else { line };
+            chart
+                .draw_series(line)?
+                .label(curve.name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+        }
+        if curves.len() > 1 {
+            chart
+                .configure_series_labels()
+                .position(names.clone())
+                .label_font((FONT, 14))
+                .background_style(WHITE.mix(0.8))
+                .border_style(BLACK.mix(0.2))
+                .draw()?;
+        }
+    }
+    Ok(root.present()?)
+}
+
+/// From the least to the greatest value, with some room; never empty.
+fn range(curves: &[Curve], of: fn(&(f64, f64)) -> f64) -> std::ops::Range<f64> {
+    let values = || curves.iter().flat_map(|curve| &curve.points).map(of);
+    let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
+    match high - low {
+        width if !width.is_finite() => 0.0..1.0,
+        width if width > 0.0 => low - 0.03 * width..high + 0.03 * width,
+        _ => low - 0.5..high + 0.5,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(step: usize, value: &str) -> String {
+        format!(
+            "{{\"step\":{step},\"epoch\":0.5,\"loss\":{value},\"grad_norm\":1.0,\"learning_rate\":1e-4,\"rewards/chosen\":{value},\
+             \"rewards/rejected\":null,\"rewards/accuracies\":0.5,\"rewards/margins\":{value},\"logps/chosen\":-9.0,\
+             \"logps/rejected\":null,\"pairs\":4,\"skipped\":false}}\n"
+        )
+    }
+
+    /// The picture of some figures, as its share of coloured pixels.
+    fn coloured(lines: &str) -> f64 {
+        let dir = tempfile::tempdir().unwrap();
+        let (metrics, out) = (dir.path().join("metrics.jsonl"), dir.path().join("report/curves.png"));
+        fs::write(&metrics, lines).unwrap();
+        draw(&metrics, &dir.path().join("eval.jsonl"), &out).unwrap();
+        let image = image::open(out).unwrap().into_rgb8();
+        assert_eq!(image.dimensions(), (WIDTH, HEIGHT));
+        let coloured =
+            image.pixels().filter(|pixel| pixel.0.iter().any(|value| *value != pixel.0[0])).count();
+        coloured as f64 / f64::from(WIDTH * HEIGHT)
+    }
+
+    #[test]
+    fn any_figures_make_a_picture() {
+        assert_eq!(coloured(""), 0.0);
+        assert_eq!(coloured(&line(1, "null")), 0.0, "the accuracy has one point, and no line");
+        assert!(coloured(&(line(1, "0.7") + &line(2, "0.7"))) > 1e-4);
+        assert!(
+            coloured(&(1..200).map(|step| line(step, &format!("{}", 1.0 / step as f64))).collect::<String>())
+                > 1e-3
+        );
+    }
+}
