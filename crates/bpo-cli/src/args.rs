@@ -298,8 +298,11 @@ pub struct TrainCommand {
     #[arg(long, value_name = "FILE")]
     pub pairs: PathBuf,
     /// Directory for checkpoints, metrics and adapter; unfinished training in it goes on
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
+    pub out: Option<PathBuf>,
+    /// Make three steps, keep nothing of them, and print what training will take: memory, steps, time
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `bpo score`

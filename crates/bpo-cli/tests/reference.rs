@@ -154,3 +154,29 @@ fn images_count_are_evaluated_and_sampled_by_flags() {
     assert_eq!(outcome.code, Some(2));
     outcome.says("sigmoid_norm");
 }
+
+#[test]
+fn a_dry_run_tells_what_training_will_take() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let file = at("pairs.jsonl");
+    pairs(&file, ["A cat.", "A red cup."]);
+    let out = at("run");
+    let dry = train(&tiny(), &file, &out, arguments!["--dry-run", "--reference-cache", at("r.safetensors")]);
+    let dry = dry.succeeds().says("parameters").says("answers of").says("the first steps took");
+    assert!(!out.exists() && !at("r.safetensors").exists());
+    let plan = &dry.lines()[0];
+    train(&tiny(), &file, &out, vec![]).succeeds();
+    assert_eq!(plan["steps"].as_u64().unwrap() as usize, losses(&out).len());
+    assert_eq!((&plan["pairs"], &plan["set_aside"]), (&3.into(), &0.into()));
+    assert_eq!(plan["seconds"].as_array().unwrap().len(), 3);
+    let footprint = &plan["footprint"];
+    let adapter = fs::read(out.join("adapter/adapter_model.safetensors")).unwrap();
+    let adapter = safetensors::SafeTensors::deserialize(&adapter).unwrap();
+    let trained: usize = adapter.iter().map(|(_, tensor)| tensor.shape().iter().product::<usize>()).sum();
+    assert_eq!(footprint["trained"].as_u64().unwrap() as usize, trained);
+    assert_eq!(footprint["optimizer"], 8 * trained);
+    assert!(plan["activations"].as_u64().unwrap() > 0);
+    let two = bpo(arguments!["train", "--model", tiny(), "--images", photos(), "--pairs", &file]);
+    assert_eq!(two.code, Some(2), "{two:?}");
+}

@@ -10,6 +10,7 @@ pub mod generate;
 pub mod llama;
 pub mod llava;
 pub mod lora;
+pub mod memory;
 mod nn;
 #[cfg(feature = "dpo")]
 pub mod policy;

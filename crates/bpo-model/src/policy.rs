@@ -1,6 +1,6 @@
 //! [`Llava`] as a policy of bpo-dpo's trainer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bpo_distort::Distortion;
 use bpo_dpo::policy::{Adapters, Collate, Group, Policy, RowFingerprint, TokenLogps, TokenStatistics};
@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::config::LlavaConfig;
 use crate::error::ModelError;
 use crate::llava::{Llava, ScoreBatch, logps};
+use crate::memory::BatchShape;
 use crate::processor::{Answered, PixelValues, Processor, Turn};
 use crate::weaken::weakened_pixels;
 
@@ -49,6 +50,20 @@ where
     pub fn with_max_length(mut self, tokens: usize) -> Self {
         self.context = self.context.min(tokens);
         self
+    }
+
+    /// Sizes of the batch that [`collate`](Collate::collate) makes of the groups. No image is read.
+    ///
+    /// # Errors
+    /// Those of `collate`, but for the images.
+    pub fn shape(&self, groups: &[Group]) -> Result<BatchShape, ModelError> {
+        let tokenized: Vec<_> = groups
+            .iter()
+            .map(|group| Ok((Some(0), self.answered(group)?)))
+            .collect::<Result<_, ModelError>>()?;
+        let images: HashSet<_> = groups.iter().map(|group| (&group.image, group.weakened)).collect();
+        let batch = ScoreBatch::new(&self.config, Vec::new(), &tokenized)?;
+        Ok(BatchShape { images: images.len(), ..batch.shape() })
     }
 
     fn answered(&self, group: &Group) -> Result<Vec<Answered>, ModelError> {

@@ -10,6 +10,7 @@
 //! - [`stages`]: the stages on their own, generic over model, injector and policy
 //! - [`llava`], [`checkpoint`], [`injector`], [`device`]: what fills them in by default
 //! - [`score`](mod@score), [`generate`](mod@generate): log-probabilities and answers
+//! - [`plan`](mod@plan): what training will take, before it begins
 //! - `curves` (feature `curves`): the figures of a training as a picture
 //!
 //! # From a checkpoint to an adapter
@@ -41,6 +42,7 @@ pub mod error;
 pub mod generate;
 pub mod injector;
 pub mod llava;
+pub mod plan;
 pub mod progress;
 pub mod reference;
 mod resume;

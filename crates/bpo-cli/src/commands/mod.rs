@@ -3,6 +3,7 @@
 mod answer;
 mod eval;
 mod merge;
+mod plan;
 mod run;
 mod stages;
 

@@ -14,7 +14,7 @@ use bpo::stages::StageOutcome;
 use bpo::stages::pair::Existing;
 use bpo::stages::settings::{hold, hold_training};
 
-use super::{api_key, open_device, open_images};
+use super::{api_key, open_device, open_images, print_line};
 use crate::args::{InjectCommand, PairCommand, TrainCommand, WeakenCommand};
 use crate::failure::Failure;
 use crate::interrupt::Interruptible;
@@ -70,10 +70,15 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     let config = args.config.resolve(&[&args.model, &args.images, &args.train])?.with_absolute_paths()?;
     config.model_path()?;
     let images = open_images(&config)?;
-    let mut progress = Interruptible::new(progress::new());
     let set = read_pairs(&args.pairs)?;
     tell_set_aside(&StageOutcome::new(set.pairs.len(), set.set_aside));
-    let dir = RunDir::open(&args.out)?;
+    let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
+        let plan = bpo::plan::plan(&config, &set.pairs, &images, &open_device(&config)?)?;
+        progress::tell(&super::plan::describe(&plan));
+        return Ok(print_line(&plan)?);
+    };
+    let mut progress = Interruptible::new(progress::new());
+    let dir = RunDir::open(out)?;
     hold_training(&config, &dir)?;
     let mut parts = LlavaParts::new(config.clone(), open_device(&config)?, None);
     let (completion, outcome) = parts.train(&set.pairs, &images, &dir, &mut progress)?;

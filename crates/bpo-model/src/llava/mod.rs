@@ -9,7 +9,7 @@ pub use causal::causal_mask;
 pub use merge::{Splice, splice};
 pub use score::ScoreBatch;
 #[cfg(feature = "dpo")]
-pub(crate) use score::logps;
+pub(crate) use score::{HEAD_CHUNK, logps};
 
 use std::path::Path;
 

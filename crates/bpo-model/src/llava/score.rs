@@ -8,10 +8,11 @@ use crate::config::LlavaConfig;
 use crate::error::ModelError;
 use crate::llama::{CollectKv, NoKv, SharedPrefix};
 use crate::lora::Adapters;
+use crate::memory::BatchShape;
 use crate::processor::{Answered, PixelValues};
 
 /// Rows of the head that are computed at a time.
-const HEAD_CHUNK: usize = 512;
+pub(crate) const HEAD_CHUNK: usize = 512;
 
 /// Prompts and their completions, tokenized and cut into a shared prefix and what follows it.
 #[derive(Clone, Debug)]
@@ -115,6 +116,18 @@ impl ScoreBatch {
                 prefix.iter().copied().chain(first).chain(row.targets.iter().copied()).collect(),
             )
         })
+    }
+
+    /// Its sizes.
+    pub fn shape(&self) -> BatchShape {
+        BatchShape {
+            images: self.pixels.len(),
+            prompts: self.prefixes.len(),
+            prompt_tokens: self.prefixes.first().map_or(0, Vec::len),
+            completions: self.rows.len(),
+            completion_tokens: self.width,
+            targets: self.completion_tokens(),
+        }
     }
 
     /// Number of completion tokens, end tokens included.

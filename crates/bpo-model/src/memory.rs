@@ -1,0 +1,164 @@
+//! What a training step holds in memory, told before it is made.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{DType, Tensor};
+use serde::Serialize;
+
+use crate::llava::Llava;
+
+const F32: u64 = 4;
+/// Rows of logits that are worked on at a time.
+const HEAD_CHUNK: usize = crate::llava::HEAD_CHUNK;
+/// Copies of them while one is worked on: logits, shifted ones, and what statistics and gradients need.
+const HEAD_COPIES: u64 = 3;
+
+/// Sizes of a [`ScoreBatch`](crate::llava::ScoreBatch), of which its memory is a function.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BatchShape {
+    /// Images.
+    pub images: usize,
+    /// Prompts.
+    pub prompts: usize,
+    /// Tokens of the longest prompt, image features included.
+    pub prompt_tokens: usize,
+    /// Completions.
+    pub completions: usize,
+    /// Tokens of the longest completion's row.
+    pub completion_tokens: usize,
+    /// Completion tokens of all of them.
+    pub targets: usize,
+}
+
+/// What the model of a training holds. All in bytes but the numbers of parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Footprint {
+    /// Parameters that are trained.
+    pub trained: u64,
+    /// Parameters that are not.
+    pub frozen: u64,
+    /// All parameters.
+    pub weights: u64,
+    /// Gradients of the trained ones.
+    pub gradients: u64,
+    /// Adam's two moments of each trained one, in f32.
+    pub optimizer: u64,
+}
+
+impl Llava {
+    /// What parameters, their gradients and Adam's moments hold, of a model in training state; nothing is computed.
+    pub fn footprint(&self) -> Footprint {
+        #[derive(Default)]
+        struct Count(Footprint);
+        impl ModuleVisitor for Count {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let value = param.base();
+                let (count, bytes) = (value.shape().num_elements() as u64, value.dtype().size() as u64);
+                self.0.weights += count * bytes;
+                if param.is_require_grad() {
+                    self.0.trained += count;
+                    self.0.gradients += count * bytes;
+                    self.0.optimizer += 2 * count * F32;
+                } else {
+                    self.0.frozen += count;
+                }
+            }
+        }
+        let mut count = Count::default();
+        self.visit(&mut count);
+        count.0
+    }
+
+    /// Bytes that autodiff holds at most in one training pass over a batch, for a model in training state with adapters of rank `r`.
+    ///
+    /// Counted from what the backward pass of each operation needs, in the order of the code: an estimate, which a test holds
+    /// against the bytes that are allocated on the CPU. Backends that fuse operations need less.
+    pub fn activation_bytes(&self, shape: &BatchShape, r: usize) -> u64 {
+        let config = self.config();
+        let (text, vision) = (&config.text_config, &config.vision_config);
+        let f = DType::from(self.dtype()).size() as u64;
+        let tower = Layer {
+            hidden: text.hidden_size as u64,
+            queries: (text.num_attention_heads * text.head_dim()) as u64,
+            keys: (text.kv_heads() * text.head_dim()) as u64,
+            heads: text.num_attention_heads as u64,
+            // gate, its sigmoid and their product, up, and the product of all
+            inner: 5 * text.intermediate_size as u64,
+            wide: text.intermediate_size as u64,
+            rank: r as u64,
+            f,
+        };
+        let keys = shape.prompt_tokens + shape.completion_tokens;
+        let layers = tower.bytes(shape.prompts, shape.prompt_tokens, shape.prompt_tokens)
+            + tower.bytes(shape.completions, shape.completion_tokens, keys);
+        let images = match self.trains_vision() {
+            false => 0,
+            true => {
+                let width = vision.hidden_size as u64;
+                let tower = Layer {
+                    hidden: width,
+                    queries: width,
+                    keys: width,
+                    heads: vision.num_attention_heads as u64,
+                    // the first linear's result, its sigmoid and their product
+                    inner: 3 * vision.intermediate_size as u64,
+                    wide: vision.intermediate_size as u64,
+                    ..tower
+                };
+                let tokens = (vision.image_size / vision.patch_size).pow(2) + 1;
+                let used = config.feature_layers().into_iter().max().unwrap_or(0) as u64;
+                used * tower.bytes(shape.images, tokens, tokens)
+            }
+        };
+        let features = (vision.hidden_size * config.feature_layers().len()) as u64;
+        let features = (shape.images * config.image_tokens()) as u64 * F32 * (features + 3 * tower.hidden);
+        let vocabulary = text.vocab_size as u64 * F32;
+        let head = (shape.targets as u64 + HEAD_COPIES * shape.targets.min(HEAD_CHUNK) as u64) * vocabulary;
+        text.num_hidden_layers as u64 * layers + images + features + head
+    }
+
+    fn trains_vision(&self) -> bool {
+        #[derive(Default)]
+        struct Trains(bool);
+        impl ModuleVisitor for Trains {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let adapter = param.adapter().is_some_and(|lora| lora.a.is_require_grad());
+                self.0 |= param.is_require_grad() || adapter;
+            }
+        }
+        let mut trains = Trains::default();
+        self.vision_tower.visit(&mut trains);
+        trains.0
+    }
+}
+
+/// Sizes of a layer of a tower; by token but `heads`, `rank` and `f`, the bytes of a value.
+#[derive(Clone, Copy)]
+struct Layer {
+    hidden: u64,
+    queries: u64,
+    keys: u64,
+    heads: u64,
+    /// Values between the feed-forward's linears, all together.
+    inner: u64,
+    /// Width between them.
+    wide: u64,
+    rank: u64,
+    f: u64,
+}
+
+impl Layer {
+    /// What its backward pass needs of rows of tokens that attend to `keys` each.
+    fn bytes(&self, rows: usize, tokens: usize, keys: usize) -> u64 {
+        let (rows, tokens, keys) = (rows as u64, tokens as u64, keys as u64);
+        let Self { hidden, queries, wide, rank, f, .. } = *self;
+        // in half precision, norms, adapters and scores work on copies in f32
+        let copies = |values: u64| if f == F32 { 0 } else { values * F32 };
+        // residual stream and norm's result, twice; queries, and what is mixed
+        let values = 4 * hidden + 2 * queries + self.inner;
+        let token = f * values + F32 * 7 * rank + copies(2 * hidden) + copies(5 * hidden + queries + wide);
+        // of softmax: exponentials and quotients, and the weights in the model's own type
+        let score = 2 * F32 + f;
+        rows * (tokens * token + keys * 2 * f * self.keys + self.heads * tokens * keys * score)
+    }
+}

@@ -1,0 +1,102 @@
+//! The estimate of what a training pass holds, against the bytes that are allocated.
+#![allow(unsafe_code, reason = "a global allocator is the only way to count what is held")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bpo_model::config::LlavaConfig;
+use bpo_model::llava::ScoreBatch;
+use bpo_model::lora::TargetModules;
+use bpo_model::processor::{Answered, PixelValues};
+use bpo_model::{Adapters, Llava, LoadOptions, LoraConfig};
+use burn::module::Module;
+use burn::tensor::{Device, FloatDType};
+
+struct Counting;
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is handed to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        MOST.fetch_max(held, Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn config(hidden: usize, kv_heads: usize, vocabulary: usize) -> LlavaConfig {
+    serde_json::from_value(serde_json::json!({
+        "vision_config": {
+            "hidden_size": 64, "num_hidden_layers": 6, "num_attention_heads": 4, "intermediate_size": 256,
+            "image_size": 56, "patch_size": 14,
+        },
+        "text_config": {
+            "vocab_size": vocabulary, "hidden_size": hidden, "intermediate_size": 3 * hidden, "num_hidden_layers": 4,
+            "num_attention_heads": 8, "num_key_value_heads": kv_heads, "max_position_embeddings": 2048,
+        },
+        "image_token_index": 7,
+    }))
+    .unwrap()
+}
+
+/// `prompts` images with questions of `text` tokens, and `answers` completions each.
+fn batch(config: &LlavaConfig, prompts: usize, text: usize, answers: usize, answer: usize) -> ScoreBatch {
+    let side = config.vision_config.image_size;
+    let pixels = || PixelValues { data: vec![0.1; 3 * side * side], channels: 3, height: side, width: side };
+    let groups: Vec<_> = (0..prompts)
+        .map(|group| {
+            let prompt = [vec![7; config.image_tokens()], vec![3; text]].concat();
+            let answered = |number: usize| {
+                let answer = (0..answer).map(|token| 10 + ((token * 7 + number) % 50) as u32);
+                Answered::new(prompt.iter().copied().chain(answer).collect(), prompt.len())
+            };
+            (Some(group), (0..answers).map(answered).collect())
+        })
+        .collect();
+    ScoreBatch::new(config, (0..prompts).map(|_| pixels()).collect(), &groups).unwrap()
+}
+
+/// The most bytes that forward and backward pass hold beside what was there before.
+fn measure(model: &Llava, batch: &ScoreBatch) -> usize {
+    let before = HELD.load(Ordering::Relaxed);
+    MOST.store(before, Ordering::Relaxed);
+    let (logps, _) = model.completion_logps(batch, Adapters::On).unwrap();
+    let gradients = logps.sum().backward();
+    drop(gradients);
+    MOST.load(Ordering::Relaxed) - before
+}
+
+#[test]
+fn the_estimate_is_near_what_is_held() {
+    let plain = LoraConfig::default().with_rank(8, 8.0);
+    let everywhere =
+        plain.clone().with_target_modules(TargetModules::PeftAllLinear).with_train_projector(false);
+    let f32 = LoadOptions::default();
+    for (name, config, options, lora) in [
+        ("all of a kind", config(128, 8, 512), f32.clone(), &plain),
+        ("wide, few keys", config(256, 2, 512), f32.clone(), &plain),
+        ("many words", config(64, 8, 8192), f32.clone(), &plain),
+        ("vision tower", config(64, 8, 512), f32, &everywhere),
+        ("half precision", config(128, 8, 512), LoadOptions::default().with_dtype(FloatDType::BF16), &plain),
+    ] {
+        let model = Llava::random(config.clone(), 0, &options, &Device::flex());
+        let model = model.with_lora(lora, 0).unwrap().train();
+        for (prompts, text, answers, answer) in [(1, 200, 2, 30), (2, 40, 3, 120), (4, 16, 2, 64)] {
+            let batch = batch(&config, prompts, text, answers, answer);
+            let held = measure(&model, &batch) as f64;
+            let ratio = model.activation_bytes(&batch.shape(), 8) as f64 / held;
+            println!("{name}, {:?}: {held} bytes, estimate {ratio:.3} of it", batch.shape());
+            assert!((0.8..1.25).contains(&ratio), "{name}: {ratio}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What training will take, told before it begins.
+
+use std::time::Instant;
+
+use bpo_dpo::metrics::StepMetrics;
+use bpo_dpo::observer::{Control, Observer, RunPlan};
+use bpo_dpo::order::{DataOrder, GroupBatch, split};
+use bpo_dpo::reference::Reference;
+use bpo_dpo::vet::vet;
+use bpo_dpo::{DpoConfig, Trainer};
+use bpo_model::memory::{BatchShape, Footprint};
+use bpo_model::policy::{ImageError, LlavaCollator};
+use bpo_pairs::images::ImageRoot;
+use bpo_pairs::record::PreferencePair;
+use bpo_pairs::seed::stage_seed;
+use burn::module::Module;
+use burn::tensor::Device;
+use image::RgbImage;
+use serde::Serialize;
+
+use crate::checkpoint::Checkpoint;
+use crate::config::RunConfig;
+use crate::error::BpoError;
+use crate::llava::collator;
+use crate::reference;
+
+/// Steps that are made for the estimate of the time.
+const STEPS: usize = 3;
+
+/// What training will take.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct TrainingPlan {
+    /// Of the policy.
+    pub footprint: Footprint,
+    /// Bytes of the reference, where it is a model of its own.
+    pub reference: u64,
+    /// The batch of the first epoch that autodiff holds most for.
+    pub longest: BatchShape,
+    /// Bytes that it holds then. See [`Llava::activation_bytes`](bpo_model::Llava::activation_bytes).
+    pub activations: u64,
+    /// Pairs to train on.
+    pub pairs: usize,
+    /// Pairs to evaluate on.
+    pub eval_pairs: usize,
+    /// Pairs that cannot be used.
+    pub set_aside: usize,
+    /// Optimizer steps.
+    pub steps: usize,
+    /// How long each of the first steps took, in seconds, with the reference computed in each.
+    pub seconds: Vec<f64>,
+}
+
+impl TrainingPlan {
+    /// Bytes in all.
+    pub fn bytes(&self) -> u64 {
+        let Footprint { weights, gradients, optimizer, .. } = self.footprint;
+        weights + gradients + optimizer + self.reference + self.activations
+    }
+
+    /// Seconds for all steps, if they are like the shortest of those that were made: the first ones warm up.
+    pub fn estimated_seconds(&self) -> Option<f64> {
+        self.seconds.iter().copied().reduce(f64::min).map(|seconds| seconds * self.steps as f64)
+    }
+}
+
+/// Makes the first three steps of a training, keeps nothing of them, and tells what all will take. A reference that is
+/// [cached](crate::config::ReferenceSection::cache) is computed here in each step, as no file is made.
+///
+/// # Errors
+/// Those of training.
+pub fn plan(
+    config: &RunConfig,
+    pairs: &[PreferencePair],
+    images: &ImageRoot,
+    device: &Device,
+) -> Result<TrainingPlan, BpoError> {
+    let checkpoint = Checkpoint::load(config.model_path()?, config.model.dtype, device)?;
+    let mut collate = collator(config, &checkpoint, images);
+    let mut uncached = config.clone();
+    uncached.reference.cache = None;
+    let reference = reference::open(&uncached, &checkpoint, &mut collate, pairs, &mut ())?;
+    let policy = checkpoint.model.with_lora(&config.lora, stage_seed(config.seed.0, "lora"))?.train();
+    let settings = config.train_settings();
+
+    let (usable, _) = vet(&mut collate, pairs);
+    let (trained, _) = split(usable, settings.eval_part, settings.seed);
+    let shapes = shapes(&settings, &collate, &trained)?;
+    let bytes = |shape: &BatchShape| policy.activation_bytes(shape, config.lora.r);
+    let longest = shapes.into_iter().max_by_key(|shape| bytes(shape)).unwrap_or_default();
+    let mut plan = TrainingPlan {
+        footprint: policy.footprint(),
+        reference: match &reference {
+            Reference::Frozen(model) => model.footprint().weights,
+            _ => 0,
+        },
+        longest,
+        activations: bytes(&longest),
+        pairs: 0,
+        eval_pairs: 0,
+        set_aside: 0,
+        steps: 0,
+        seconds: Vec::new(),
+    };
+    let mut clock = Clock { plan: &mut plan, since: Instant::now() };
+    let settings = settings.with_eval_every(usize::MAX);
+    Trainer::new(settings, policy, collate, None)?.with_reference(reference).train(pairs, &mut clock)?;
+    Ok(plan)
+}
+
+/// Sizes of the batches of the first epoch.
+fn shapes<F>(
+    config: &DpoConfig,
+    collate: &LlavaCollator<F>,
+    pairs: &[PreferencePair],
+) -> Result<Vec<BatchShape>, BpoError>
+where
+    F: FnMut(&str) -> Result<RgbImage, ImageError>,
+{
+    let objective = config.objective();
+    let order = DataOrder::new(pairs).epoch(config.seed, 0);
+    let steps = order.chunks(config.pairs_per_step());
+    let batches = steps.flat_map(|step| step.chunks(config.batch_size));
+    batches
+        .map(|batch| {
+            let batch: Vec<&PreferencePair> = batch.iter().map(|&index| &pairs[index]).collect();
+            Ok(collate.shape(&GroupBatch::for_objective(&objective, batch).groups)?)
+        })
+        .collect()
+}
+
+/// Takes the time of the first steps, and ends training then.
+struct Clock<'a> {
+    plan: &'a mut TrainingPlan,
+    since: Instant,
+}
+
+impl Observer for Clock<'_> {
+    fn on_start(&mut self, plan: &RunPlan<'_>) {
+        self.plan.steps = plan.total_steps;
+        self.plan.pairs = plan.pairs;
+        self.plan.eval_pairs = plan.eval_pairs;
+        self.plan.set_aside = plan.set_aside.len();
+        self.since = Instant::now();
+    }
+
+    fn on_step(&mut self, _: &StepMetrics) -> Control {
+        self.plan.seconds.push(self.since.elapsed().as_secs_f64());
+        self.since = Instant::now();
+        if self.plan.seconds.len() < STEPS { Control::Continue } else { Control::Stop }
+    }
+}
