@@ -86,6 +86,45 @@ fn a_run_is_evaluated_and_keeps_its_best() {
     assert!(fs::read(run.join("report/curves.png")).unwrap().starts_with(b"\x89PNG"));
 }
 
+/// What is dropped follows from the seed.
+#[test]
+fn a_run_with_dropout_gives_the_same_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, run) = (dir.path().join("bpo.toml"), dir.path().join("run"));
+    fs::write(&config, "[lora]\nlora_dropout = 0.2\n").unwrap();
+    bpo(run_arguments(&run).into_iter().chain(arguments!["--config", &config])).succeeds();
+    let adapter = snapshot(&run.join("adapter"));
+    let file = fs::read(run.join("adapter/adapter_config.json")).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&file).unwrap()["lora_dropout"], 0.2);
+    let first = &read_lines(run.join("metrics.jsonl"))[0];
+    assert!((first["loss"].as_f64().unwrap() - std::f64::consts::LN_2).abs() < 1e-4);
+
+    let train = |config: &Path, out: &Path| {
+        let training =
+            [&["train"][..], &["--lr", "2e-3", "--epochs", "3", "--lora-r", "4", "--lora-alpha", "16"]];
+        let flags = training.concat().into_iter().map(Into::into);
+        let files = arguments![
+            "--model",
+            tiny(),
+            "--images",
+            photos(),
+            "--pairs",
+            run.join("pairs.jsonl"),
+            "--config",
+            config,
+            "--out",
+            out,
+        ];
+        bpo(flags.chain(files)).succeeds();
+        snapshot(&out.join("adapter")).into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>()
+    };
+    let again = train(&config, &dir.path().join("again"));
+    assert!(again == adapter.into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>());
+    let none = dir.path().join("none.toml");
+    fs::write(&none, "").unwrap();
+    assert!(train(&none, &dir.path().join("none")) != again);
+}
+
 #[test]
 fn other_settings_for_what_was_made_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();

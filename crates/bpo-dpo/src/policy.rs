@@ -166,6 +166,10 @@ pub trait Policy: Module {
     /// Called on the module in training (under autodiff) with [`Adapters::On`] for the policy, and with
     /// [`Adapters::Off`] for the reference, on the [`Module::valid`] of the module as it was before training: so
     /// parameters that are trained without an adapter have their first values there.
+    ///
+    /// What is random in training, as dropout is, must be left out of the reference and out of evaluations, which are on no
+    /// device with autodiff, and must not change what a fresh adapter gives. Drawn on the module's device it is the same in a
+    /// run that was stopped and taken up.
     fn token_logps(&self, batch: &Self::Batch, adapters: Adapters) -> TokenLogps;
 
     /// The same with statistics of each token's distribution, for policies that have them. The default has none; then

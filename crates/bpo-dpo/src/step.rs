@@ -1,6 +1,7 @@
 //! One optimizer step, and one evaluation.
 
 use bpo_pairs::record::PreferencePair;
+use bpo_pairs::seed::item_seed;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 
 use crate::checkpoint::Progress;
@@ -41,6 +42,9 @@ impl<C: Collate> Stepper<'_, C> {
         pairs: &[&PreferencePair],
     ) -> Result<(State<P>, StepMetrics), DpoError> {
         let config = self.forward.config;
+        // what a policy draws, for dropout say, follows from seed and step: a run that was taken up draws the same
+        let seed = item_seed(config.seed, &format!("step/{}", state.progress.step));
+        state.policy.devices().iter().for_each(|device| device.seed(seed));
         let (gradients, figures) = self.forward_backward(&state, pairs)?;
         let (gradients, grad_norm) = clip_global_norm(&state.policy, gradients, config.max_grad_norm)?;
         let factor = self.plan.factor(state.progress.step);

@@ -28,6 +28,10 @@ use crate::vet::SetAside;
 /// given; it shares the frozen parameters with the policy. With a run directory the trainer keeps `metrics.jsonl` and `checkpoints/` in it, and
 /// takes up the newest checkpoint there; evaluations are in `eval.jsonl`. On the flex backend a run that was stopped and taken up gives the same bits as
 /// one that was not.
+///
+/// Before each step the policy's devices are seeded from [`seed`](DpoConfig::seed) and the number of the step, so that a policy
+/// whose dropout the device draws keeps to that. Most backends have one generator for the whole process: what else draws from it
+/// meanwhile, in another thread, changes both.
 pub struct Trainer<P, C> {
     config: DpoConfig,
     policy: P,

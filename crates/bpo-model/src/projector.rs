@@ -40,11 +40,16 @@ impl Projector {
         self.linear_2.forward(hidden, adapters).cast(dtype)
     }
 
+    pub(crate) fn linears_mut(&mut self) -> [&mut Linear; 2] {
+        [&mut self.linear_1, &mut self.linear_2]
+    }
+
     /// A copy with parameters of its own that require gradients, in f32 as the adapters are.
     pub(crate) fn trainable(self) -> Self {
         let own = |linear: Linear| Linear {
             weight: Param::from_tensor(linear.weight.base().cast(DType::F32)),
             bias: linear.bias.map(|bias| Param::from_tensor(bias.val().cast(DType::F32))),
+            dropout: linear.dropout,
         };
         Self { linear_1: own(self.linear_1), linear_2: own(self.linear_2), act: self.act }
     }

@@ -82,6 +82,24 @@ fn a_fresh_adapter_changes_nothing_and_a_trained_one_can_be_switched_off() {
     assert_eq!(logits(&trained, Adapters::Off), plain);
 }
 
+/// As PEFT has it in `train()` and `eval()`.
+#[test]
+fn dropout_is_for_training_alone() {
+    let lora = config().with_dropout(0.5).with_target_modules(TargetModules::PeftAllLinear);
+    let plain = logits(&base(), Adapters::On);
+    // a fresh adapter adds nothing, whatever is dropped of its input
+    let fresh = base().with_lora(&lora, 7).unwrap().train();
+    close(&logits(&fresh, Adapters::On), &plain, 1e-6, "fresh");
+    let without = logits(&trained(&lora.clone().with_dropout(0.0)), Adapters::On);
+    let trained = trained(&lora);
+    assert_eq!(logits(&trained, Adapters::On), without);
+    let training = trained.train();
+    let [one, other] = [(); 2].map(|()| logits(&training, Adapters::On));
+    assert!(one != other && one != without);
+    close(&logits(&training, Adapters::Off), &plain, 1e-6, "off");
+    assert_eq!(logits(&training.valid(), Adapters::On), without);
+}
+
 /// A learning rate of 2e-6 moves nothing in half precision, so what is trained is not.
 #[test]
 fn what_is_trained_is_f32_on_a_half_precision_model() {
@@ -160,6 +178,7 @@ fn saved_and_loaded_it_is_the_same_adapter() {
         config(),
         config().with_train_projector(false),
         config().with_target_modules(TargetModules::Attention),
+        config().with_dropout(0.1),
     ] {
         let (trained, dir) = (trained(&lora), tempfile::tempdir().unwrap());
         save_adapter(&trained, &lora, "base", dir.path()).unwrap();
@@ -372,6 +391,7 @@ fn adapters_that_need_more_than_their_factors_are_refused() {
         ("init_lora_weights", serde_json::json!("olora")),
         ("alora_invocation_tokens", serde_json::json!([1, 2])),
         ("layer_replication", serde_json::json!([[0, 1]])),
+        ("lora_dropout", serde_json::json!(1.0)),
     ] {
         let error = with(key, value).unwrap_err().to_string();
         assert!(error.contains(key), "{error}");
@@ -416,6 +436,9 @@ fn settings_that_cannot_work_are_refused() {
         (config().with_rank(0, 8.0), "r"),
         (config().with_rank(4, 0.0), "lora_alpha"),
         (config().with_rank(4, f64::NAN), "lora_alpha"),
+        (config().with_dropout(1.0), "lora_dropout"),
+        (config().with_dropout(-0.1), "lora_dropout"),
+        (config().with_dropout(f64::NAN), "lora_dropout"),
     ] {
         match base().with_lora(&lora, 1) {
             Err(ModelError::Setting { key: found, .. }) => assert_eq!(found, key),

@@ -5,7 +5,7 @@ use bpo_dpo::policy::{Adapters, Collate, Group, Policy, RowFingerprint, TokenLog
 use bpo_pairs::record::{CompletionKind, PreferencePair};
 use burn::module::{Module, Param};
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Distribution, Int, Tensor, TensorData};
 use sha2::{Digest, Sha256};
 
 const WORDS: usize = 23;
@@ -19,6 +19,12 @@ pub struct Toy {
     pub projector: Projector,
     pub embedding: Param<Tensor<2>>,
     pub head: AdaptedHead,
+    /// Dropout of the adapter's input, in training.
+    #[module(skip)]
+    pub lora_dropout: f64,
+    /// Dropout of all of the head's input, in training: a mistake.
+    #[module(skip)]
+    pub dropout: f64,
 }
 
 #[derive(Module, Debug)]
@@ -45,6 +51,8 @@ impl Toy {
                 lora_a: fixed(WIDTH, RANK, 0.4),
                 lora_b: Param::from_tensor(Tensor::zeros([RANK, WORDS], device)),
             },
+            lora_dropout: 0.0,
+            dropout: 0.0,
         }
     }
 
@@ -59,6 +67,14 @@ impl Toy {
         toy.head.lora_b = Param::from_tensor(wave(RANK, WORDS, 0.5, &Device::flex().autodiff()));
         toy
     }
+}
+
+fn dropped(x: Tensor<2>, p: f64) -> Tensor<2> {
+    if p == 0.0 || !x.device().is_autodiff() {
+        return x;
+    }
+    let kept = x.random_like(Distribution::Bernoulli(1.0 - p));
+    x * kept.div_scalar(1.0 - p)
 }
 
 fn wave(rows: usize, columns: usize, phase: f32, device: &Device) -> Tensor<2> {
@@ -95,9 +111,13 @@ impl Policy for Toy {
         let groups = groups.select(0, batch.group_of_row.clone()).unsqueeze_dim::<3>(1);
         let before = self.embedding.val().select(0, batch.before.clone().reshape([rows * length]));
         let hidden = (before.reshape([rows, length, WIDTH]) + groups).tanh().reshape([rows * length, WIDTH]);
+        let hidden = dropped(hidden, self.dropout);
         let mut logits = hidden.clone().matmul(self.head.weight.val());
         if adapters == Adapters::On {
-            logits = logits + hidden.matmul(self.head.lora_a.val()).matmul(self.head.lora_b.val());
+            logits = logits
+                + dropped(hidden, self.lora_dropout)
+                    .matmul(self.head.lora_a.val())
+                    .matmul(self.head.lora_b.val());
         }
         let words = batch.words.clone().reshape([rows * length, 1]);
         let padding = batch.mask.clone().bool_not();

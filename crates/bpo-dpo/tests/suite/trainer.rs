@@ -172,6 +172,19 @@ fn a_policy_unlike_its_reference_is_an_error() {
     trainer(config().with_pretrained_adapter(true)).train(&pairs(), &mut ()).expect("meant so");
 }
 
+/// Dropout of an adapter is no dropout as long as the adapter does nothing; dropout of anything else is.
+#[test]
+fn dropout_that_is_left_on_is_an_error() {
+    let train = |policy: Toy| {
+        let trainer = Trainer::new(config().with_max_steps(Some(1)), policy, ToyCollate::default(), None);
+        trainer.expect("valid").train(&pairs(), &mut ())
+    };
+    let error = train(Toy { dropout: 0.5, ..Toy::untouched() }).expect_err("dropout");
+    assert!(matches!(error, DpoError::StepZero { .. }), "{error}");
+    assert!(error.to_string().contains("dropout is on"), "{error}");
+    train(Toy { lora_dropout: 0.5, ..Toy::untouched() }).expect("trained");
+}
+
 #[test]
 fn unusable_pairs_are_set_aside_with_a_reason() {
     let long = "a ".repeat(13) + "a";

@@ -69,6 +69,12 @@ impl EncoderLayer {
         }
     }
 
+    pub(super) fn linears_mut(&mut self) -> [&mut Linear; 6] {
+        let (Attention { q_proj, k_proj, v_proj, out_proj, .. }, Mlp { fc1, fc2, .. }) =
+            (&mut self.self_attn, &mut self.mlp);
+        [q_proj, k_proj, v_proj, out_proj, fc1, fc2]
+    }
+
     /// `[images, tokens, hidden]` to the same.
     pub(super) fn forward(&self, x: Tensor<3>, adapters: Adapters) -> Tensor<3> {
         let x = x.clone() + self.self_attn.forward(self.layer_norm1.forward(x), adapters);

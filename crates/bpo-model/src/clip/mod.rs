@@ -7,7 +7,7 @@ use burn::nn::LayerNorm;
 use burn::tensor::Tensor;
 
 use crate::config::LlavaConfig;
-use crate::lora::Adapters;
+use crate::lora::{Adapters, Linear};
 use crate::nn::layer_norm;
 use crate::weights::WeightLoader;
 use encoder::{Encoder, EncoderLayer};
@@ -63,6 +63,11 @@ impl ClipVision {
             feature_layers,
             keep_class: config.vision_feature_select_strategy == crate::config::FeatureSelect::Full,
         }
+    }
+
+    /// The linears of all layers.
+    pub(crate) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        self.encoder.layers.iter_mut().flat_map(EncoderLayer::linears_mut)
     }
 
     /// Image features before the projector.

@@ -1,6 +1,7 @@
 //! Batched decoding.
 
 use bpo_inject::{FinishReason, Sampling};
+use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 
 use super::sampling::Sampler;
@@ -34,12 +35,23 @@ impl Llava {
     /// Answers a batch of prompts.
     ///
     /// Rows are padded on the right and masked, so what else is in the batch changes an answer by rounding at most.
-    /// The cache for keys and values is allocated once and written in place. `eos` are the ids that end an answer.
+    /// The cache for keys and values is allocated once and written in place. `eos` are the ids that end an answer. A model in
+    /// training answers as it does out of it: without dropout, and on no tape.
     ///
     /// # Errors
     /// If a prompt fills the context, is not for this model, its image tokens and image do not fit together, or the logits
     /// are not numbers.
     pub fn generate(
+        &self,
+        prompts: &[Prompt],
+        eos: &[u32],
+        adapters: Adapters,
+    ) -> Result<Vec<Continuation>, ModelError> {
+        self.valid().decode(prompts, eos, adapters)
+    }
+
+    /// The same of a model that is not in training.
+    fn decode(
         &self,
         prompts: &[Prompt],
         eos: &[u32],

@@ -42,6 +42,10 @@ impl Attention {
         }
     }
 
+    pub(super) fn linears_mut(&mut self) -> [&mut Linear; 4] {
+        [&mut self.q_proj, &mut self.k_proj, &mut self.v_proj, &mut self.o_proj]
+    }
+
     /// `[rows, tokens, hidden]` to the same; `extend` adds the keys and values of earlier tokens.
     pub(super) fn forward(
         &self,

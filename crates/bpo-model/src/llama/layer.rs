@@ -54,6 +54,11 @@ impl DecoderLayer {
         }
     }
 
+    pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let Mlp { gate_proj, up_proj, down_proj, .. } = &mut self.mlp;
+        self.self_attn.linears_mut().into_iter().chain([gate_proj, up_proj, down_proj])
+    }
+
     /// `[rows, tokens, hidden]` to the same.
     pub(super) fn forward(
         &self,

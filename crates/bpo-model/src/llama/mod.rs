@@ -13,7 +13,7 @@ use burn::nn::RmsNorm;
 use burn::tensor::{Int, Tensor};
 
 use crate::config::TextConfig;
-use crate::lora::Adapters;
+use crate::lora::{Adapters, Linear};
 use crate::nn::rms_norm;
 use crate::weights::WeightLoader;
 use layer::DecoderLayer;
@@ -43,6 +43,11 @@ impl Llama {
     /// Embeddings of token ids: `[n]` to `[n, hidden]`.
     pub fn embed(&self, ids: Tensor<1, Int>) -> Tensor<2> {
         self.embed_tokens.val().select(0, ids)
+    }
+
+    /// The linears of all layers.
+    pub(crate) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        self.layers.iter_mut().flat_map(DecoderLayer::linears_mut)
     }
 
     /// Runs the decoder layers and the last norm.

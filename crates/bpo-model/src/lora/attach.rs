@@ -80,7 +80,9 @@ impl Llava {
         if config.train_projector {
             self.trained_projector = Some(self.multi_modal_projector.clone().trainable());
         }
-        self.apply_reparameterization(Attach { factors, scale: config.scale() })
+        let mut model = self.apply_reparameterization(Attach { factors, scale: config.scale() });
+        model.linears_mut().for_each(|linear| linear.dropout = config.lora_dropout);
+        model
     }
 
     /// Adapters do not nest, and what is adapted is not the checkpoint that it was loaded from.

@@ -17,6 +17,9 @@ pub struct LoraConfig {
     /// Whether it is scaled by `lora_alpha / sqrt(r)` instead, so that a higher rank does not learn more slowly
     /// (Kalajdzievski, 2023, arXiv 2312.03732). Default false (PEFT's).
     pub use_rslora: bool,
+    /// Part of an adapter's input that is set to zero while training, the rest being scaled up, as PEFT does it. At least 0,
+    /// below 1. Default 0: none (PEFT's; TRL's `disable_dropout` takes it away by default, too).
+    pub lora_dropout: f64,
     /// Which linears are adapted. Default: those of the language model but the head (the authors' recipe).
     pub target_modules: TargetModules,
     /// Whether the projector is trained too, in full. Default true (the authors' recipe).
@@ -29,6 +32,7 @@ impl Default for LoraConfig {
             r: 32,
             lora_alpha: 256.0,
             use_rslora: false,
+            lora_dropout: 0.0,
             target_modules: TargetModules::AllLinear,
             train_projector: true,
         }
@@ -45,6 +49,12 @@ impl LoraConfig {
     /// Sets whether the scale is rank-stabilized.
     pub fn with_rslora(mut self, use_rslora: bool) -> Self {
         self.use_rslora = use_rslora;
+        self
+    }
+
+    /// Sets the dropout of the adapters' input.
+    pub fn with_dropout(mut self, lora_dropout: f64) -> Self {
+        self.lora_dropout = lora_dropout;
         self
     }
 
@@ -78,6 +88,8 @@ impl LoraConfig {
         check("r", self.r > 0, "at least 1", self.r.to_string())?;
         let alpha = self.lora_alpha;
         let usable = alpha.is_finite() && alpha != 0.0;
-        check("lora_alpha", usable, "a finite number, not 0", alpha.to_string())
+        check("lora_alpha", usable, "a finite number, not 0", alpha.to_string())?;
+        let dropout = self.lora_dropout;
+        check("lora_dropout", (0.0..1.0).contains(&dropout), "at least 0 and below 1", dropout.to_string())
     }
 }

@@ -1,7 +1,7 @@
 //! A linear layer whose adapter is never multiplied out.
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Distribution, Tensor};
 
 use super::Adapters;
 use crate::weights::WeightLoader;
@@ -18,6 +18,10 @@ pub struct Linear {
     pub weight: Param<Tensor<2>>,
     /// `[d_out]`
     pub bias: Option<Param<Tensor<1>>>,
+    /// Dropout of the adapter's input, of no effect without an adapter: see
+    /// [`LoraConfig::lora_dropout`](super::LoraConfig::lora_dropout).
+    #[module(skip)]
+    pub dropout: f64,
 }
 
 impl Linear {
@@ -27,10 +31,11 @@ impl Linear {
         Self {
             weight: Param::from_tensor(weight).set_require_grad(false),
             bias: bias.then(|| weights.param(&format!("{name}.bias"), [d_out])),
+            dropout: 0.0,
         }
     }
 
-    /// Applies the layer.
+    /// Applies the layer. On a device with autodiff, which is where a model is trained, with dropout; on none other.
     ///
     /// # Shapes
     /// - `x`: `[..., d_in]`
@@ -44,7 +49,7 @@ impl Linear {
         let mut y = x.clone().matmul(self.weight.base());
         if let Some(lora) = self.weight.adapter().filter(|_| adapters == Adapters::On) {
             let (a, b) = (lora.a.val(), lora.b.val());
-            let delta = x.cast(a.dtype()).matmul(a).matmul(b).mul_scalar(lora.scale);
+            let delta = dropped(x.cast(a.dtype()), self.dropout).matmul(a).matmul(b).mul_scalar(lora.scale);
             let dtype = y.dtype();
             y = y + delta.cast(dtype);
         }
@@ -53,5 +58,78 @@ impl Linear {
         }
         shape[D - 1] = y.dims()[1];
         y.reshape(shape)
+    }
+}
+
+/// While training: elements are zero with a probability of `p`, the others `1 / (1 - p)` times what they were.
+///
+/// Drawn by the device, whose seed is the trainer's to set.
+fn dropped(x: Tensor<2>, p: f64) -> Tensor<2> {
+    if p == 0.0 || !x.device().is_autodiff() {
+        return x;
+    }
+    let keep = 1.0 - p;
+    let kept = x.random_like(Distribution::Bernoulli(keep)).div_scalar(keep);
+    x * kept
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::{LoraAdapter, Reparameterizer};
+    use burn::tensor::{Device, FloatDType};
+
+    use super::*;
+
+    /// Adapts with two identities, so that what the adapter adds is its input.
+    struct Identity;
+
+    impl Reparameterizer for Identity {
+        type Reparam = LoraAdapter;
+
+        fn reparameterize<const D: usize>(
+            &mut self,
+            path: &str,
+            param: Param<Tensor<D>>,
+        ) -> (Param<Tensor<D>>, Option<LoraAdapter>) {
+            let [a, b] = [(); 2].map(|()| Param::from_tensor(Tensor::eye(WIDTH, &Device::flex())));
+            (param, (path == "weight").then_some(LoraAdapter { a, b, scale: 1.0 }))
+        }
+    }
+
+    const WIDTH: usize = 8;
+
+    /// What the adapter adds to rows of ones.
+    fn added(linear: &Linear, device: &Device, adapters: Adapters) -> Vec<f32> {
+        let ones: Tensor<2> = Tensor::ones([500, WIDTH], device);
+        let on = linear.forward(ones.clone(), adapters);
+        let off = linear.forward(ones, Adapters::Off);
+        (on - off).into_data().try_into_vec().unwrap()
+    }
+
+    #[test]
+    fn dropout_is_of_the_adapters_input_in_training_alone() {
+        let plain = Device::flex();
+        let mut weights = WeightLoader::random(1, FloatDType::F32, &plain);
+        let adapted = |dropout| {
+            let linear = Linear { dropout, ..Linear::load(&mut weights, "x", WIDTH, WIDTH, true) };
+            linear.apply_reparameterization(Identity).train()
+        };
+        let [all, some] = [0.0, 0.25].map(adapted);
+        let near = |value: f32, expected: f32| (value - expected).abs() < 1e-5;
+        let training = plain.clone().autodiff();
+        assert!(added(&all, &training, Adapters::On).iter().all(|one| near(*one, 1.0)));
+
+        let values = added(&some, &training, Adapters::On);
+        assert!(values.iter().all(|value| near(*value, 0.0) || near(*value, 1.0 / 0.75)));
+        let kept = values.iter().filter(|value| !near(**value, 0.0)).count() as f64 / values.len() as f64;
+        // 4000 draws: seven standard deviations
+        assert!((kept - 0.75).abs() < 0.05, "{kept}");
+        // neither all of a row nor all of a column
+        let row = |i: usize| &values[i * WIDTH..(i + 1) * WIDTH];
+        assert!((1..500).any(|i| row(i) != row(0)));
+        assert!(row(0).iter().chain(row(1)).any(|value| !near(*value, row(0)[0])));
+
+        assert!(added(&some, &training, Adapters::Off).iter().all(|value| *value == 0.0));
+        assert!(added(&some.valid(), &plain, Adapters::On).iter().all(|one| near(*one, 1.0)));
     }
 }

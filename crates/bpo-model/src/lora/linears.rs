@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
+use super::Linear;
 use crate::llava::Llava;
 
 /// Beginnings of the names of modules whose linears can be adapted: not the head, and not the copies that are trained in full.
@@ -15,6 +16,14 @@ pub(super) fn linear_shapes(model: &Llava) -> BTreeMap<String, [usize; 2]> {
     let mut shapes = Shapes::default();
     model.visit(&mut shapes);
     shapes.found
+}
+
+impl Llava {
+    /// The same linears.
+    pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let projector = self.multi_modal_projector.linears_mut();
+        self.vision_tower.linears_mut().chain(self.language_model.linears_mut()).chain(projector)
+    }
 }
 
 #[derive(Default)]

@@ -35,6 +35,8 @@ struct PeftConfig {
     lora_alpha: f64,
     #[serde(default)]
     use_rslora: bool,
+    #[serde(default)]
+    lora_dropout: f64,
     target_modules: Option<Targets>,
     #[serde(default)]
     use_dora: bool,
@@ -102,12 +104,19 @@ impl PeftAdapter {
         if peft.r == 0 {
             return refuse("r is 0".into());
         }
+        if !(0.0..1.0).contains(&peft.lora_dropout) {
+            return refuse(format!(
+                "lora_dropout is {}; it must be at least 0 and below 1",
+                peft.lora_dropout
+            ));
+        }
         let index = WeightIndex::open_files(vec![dir.join(WEIGHTS)], |name| {
             AdapterTensor::parse(name).map_or_else(|| name.to_owned(), |tensor| tensor.name())
         })?;
         let mut config = LoraConfig::default()
             .with_rank(peft.r, peft.lora_alpha)
             .with_rslora(peft.use_rslora)
+            .with_dropout(peft.lora_dropout)
             .with_train_projector(false);
         for name in index.entries().keys() {
             match AdapterTensor::parse(name) {

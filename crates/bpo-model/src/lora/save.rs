@@ -52,7 +52,7 @@ fn peft_config(config: &LoraConfig, base: &str) -> Value {
         "inference_mode": true,
         "init_lora_weights": true,
         "lora_alpha": config.lora_alpha,
-        "lora_dropout": 0.0,
+        "lora_dropout": config.lora_dropout,
         "modules_to_save": config.train_projector.then_some(["multi_modal_projector"]),
         "peft_type": "LORA",
         "r": config.r,
