@@ -48,8 +48,8 @@ fn a_weight_file_that_is_cut_off_is_named() {
     }
 }
 
-/// Puts NaN into the head, which leaves everything before it alone.
-fn spoil_head(model: &Path) {
+/// Changes the bytes of the head, which leaves everything before it alone.
+fn change_head(model: &Path, change: impl FnOnce(&mut [u8])) {
     let file = model.join("model.safetensors");
     let mut range = (0, 0);
     checkpoint::edit_header(&file, |header| {
@@ -60,10 +60,15 @@ fn spoil_head(model: &Path) {
     });
     let mut bytes = fs::read(&file).unwrap();
     let data = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    for value in bytes[data + range.0..data + range.1].chunks_mut(4) {
-        value.copy_from_slice(&f32::NAN.to_le_bytes());
-    }
+    change(&mut bytes[data + range.0..data + range.1]);
     fs::write(&file, bytes).unwrap();
+}
+
+/// Puts NaN into the head.
+fn spoil_head(model: &Path) {
+    change_head(model, |head| {
+        head.chunks_mut(4).for_each(|value| value.copy_from_slice(&f32::NAN.to_le_bytes()));
+    });
 }
 
 #[test]
@@ -278,4 +283,104 @@ fn two_runs_do_not_share_a_directory() {
     let lock = fs::File::create(dir.path().join("lock")).unwrap();
     lock.try_lock().unwrap();
     bpo(run_arguments(dir.path())).fails_naming(&["in use by another process"]);
+}
+
+/// Trained against another model than one's own from the start, by mistake.
+#[test]
+fn a_reference_that_is_another_model_is_refused_before_the_first_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let (other, run) = (dir.path().join("other"), dir.path().join("run"));
+    checkpoint::copy_to(&other);
+    // its rows stand elsewhere
+    change_head(&other, |head| head.rotate_left(head.len() / 2));
+    let with = |settings: &str| {
+        let config = dir.path().join("bpo.toml");
+        fs::write(&config, settings).unwrap();
+        bpo(run_arguments(&run).into_iter().chain(arguments!["--reference", &other, "--config", config]))
+    };
+    with("").fails_naming(&[
+        "before the first step",
+        "the reference another model",
+        "train.pretrained_adapter",
+    ]);
+    assert!(!run.join("adapter").exists());
+    with("[train]\npretrained_adapter = true\n").succeeds();
+}
+
+const SHOUTING: &str = "{% for m in messages %}{% if m['role'] != 'system' %}{{ m['role'] + '! ' }}{% endif %}\
+{% for c in m['content'] if c['type'] == 'image' %}{{ '<image>\\n' }}{% endfor %}\
+{% for c in m['content'] if c['type'] == 'text' %}{{ c['text'] + ' ' }}{% endfor %}{% endfor %}\
+{% if add_generation_prompt %}{{ 'assistant!' }}{% endif %}";
+
+#[test]
+fn another_chat_template_is_refused_before_the_first_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (other, cache) = (at("other"), at("reference.safetensors"));
+    checkpoint::copy_to(&other);
+    fs::write(other.join("chat_template.jinja"), SHOUTING).unwrap();
+    let run =
+        |name: &str, more: Vec<std::ffi::OsString>| bpo(run_arguments(&at(name)).into_iter().chain(more));
+    run("reference", arguments!["--reference", &other]).fails_naming(&["other", "another chat template"]);
+
+    // log-probabilities that were computed for other texts
+    run("first", arguments!["--reference-cache", &cache]).succeeds();
+    run("second", arguments!["--reference-cache", &cache, "--model", &other])
+        .fails_naming(&["reference.safetensors was made under other circumstances", "`template` was"]);
+    for name in ["reference", "second"] {
+        assert!(!at(name).join("adapter").exists() && !at(name).join("checkpoints").exists(), "{name}");
+    }
+}
+
+/// The tokens of the answer could not be told from those of the prompt.
+#[test]
+fn a_template_that_does_not_append_the_answer_is_refused_before_the_first_step() {
+    let detached = SHOUTING.replace("assistant!", "Your turn:");
+    run_spoilt(|model| fs::write(model.join("chat_template.jinja"), detached).unwrap())
+        .fails_naming(&["chat_template.jinja", "does not put the answer right after its generation prompt"]);
+}
+
+#[test]
+fn an_adapter_for_another_base_or_in_its_place_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    bpo(run_arguments(&at("run"))).succeeds();
+    let (adapter, pairs) = (at("run/adapter"), at("run/pairs.jsonl"));
+    let score = |model: &Path, adapter: &Path| {
+        bpo(arguments![
+            "score",
+            "--model",
+            model,
+            "--adapter",
+            adapter,
+            "--pairs",
+            &pairs,
+            "--images",
+            photos()
+        ])
+    };
+    // a name that differs is told, and no more
+    let told = score(&tiny(), &adapter).succeeds();
+    assert!(!told.stderr.contains("another model"), "{}", told.stderr);
+    checkpoint::copy_to(&at("moved"));
+    score(&at("moved"), &adapter).succeeds().says("made for another model");
+
+    // shapes that differ are not taken
+    let config = adapter.join("adapter_config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("\"r\": 4", "\"r\": 5")).unwrap();
+    let misfit = ["the weights do not fit", "q_proj.lora_A.weight is [4, 32], expected [5, 32]"];
+    score(&tiny(), &adapter).fails_naming(&misfit);
+    let reference = arguments!["--reference-adapter", &adapter];
+    bpo(run_arguments(&at("other")).into_iter().chain(reference)).fails_naming(&misfit);
+    fs::write(&config, text).unwrap();
+
+    // an adapter on an adapter
+    let nested = ["is an adapter", "bpo merge"];
+    bpo(run_arguments(&at("nested")).into_iter().chain(arguments!["--model", &adapter]))
+        .fails_naming(&nested);
+    bpo(arguments!["merge", "--model", &adapter, "--adapter", &adapter, "--out", at("merged")])
+        .fails_naming(&nested);
+    fs::copy(&config, at("moved/adapter_config.json")).unwrap();
+    score(&at("moved"), &adapter).fails_naming(&nested);
 }

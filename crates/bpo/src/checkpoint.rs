@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
+use bpo_model::lora::base_of_adapter;
 use bpo_model::processor::Processor;
 use bpo_model::{Llava, LoadOptions};
 use bpo_pairs::manifest::{Fingerprint, fingerprint_file};
@@ -33,7 +34,7 @@ impl Checkpoint {
     /// If a file is missing or broken, the files are of different checkpoints, or weights do not fit the configuration (all
     /// are listed).
     pub fn load(dir: &Path, dtype: Dtype, device: &Device) -> Result<Self, BpoError> {
-        check_checkpoint(dir)?;
+        check_base(dir)?;
         // the small files first: what is wrong with them shows before the weights are read
         let processor = Processor::from_dir(dir)?;
         let model = Llava::from_pretrained(dir, &LoadOptions::default().with_dtype(dtype.into()), device)?;
@@ -44,14 +45,14 @@ impl Checkpoint {
     /// Loads a checkpoint and, where one is given, a PEFT adapter onto it.
     ///
     /// # Errors
-    /// As [`load`](Self::load), and if the adapter does not fit.
+    /// As [`load`](Self::load), and if the adapter does not fit. That it names another model is only warned of.
     pub fn load_with_adapter(
         dir: &Path,
         adapter: Option<&Path>,
         dtype: Dtype,
         device: &Device,
     ) -> Result<Self, BpoError> {
-        adapter.map_or(Ok(()), check_adapter)?;
+        adapter.map_or(Ok(()), |adapter| check_adapter(adapter, dir))?;
         let Self { model, processor } = Self::load(dir, dtype, device)?;
         let model = match adapter {
             Some(adapter) => bpo_model::lora::load_adapter(model, adapter)?.0,
@@ -69,16 +70,49 @@ pub fn check_checkpoint(dir: &Path) -> Result<(), BpoError> {
     if dir.is_dir() { Ok(()) } else { Err(BpoError::NoCheckpoint { path: dir.to_owned() }) }
 }
 
-/// Checks that an adapter's directory is not that of the run that made it.
+/// The same, and that it is no adapter, nor has one in it that would be passed over.
 ///
 /// # Errors
-/// [`BpoError::AdapterInside`].
-pub fn check_adapter(dir: &Path) -> Result<(), BpoError> {
+/// [`BpoError::NoCheckpoint`] and [`BpoError::AdapterAsModel`].
+pub fn check_base(dir: &Path) -> Result<(), BpoError> {
+    check_checkpoint(dir)?;
+    match dir.join(ADAPTER_CONFIG).exists() {
+        true => Err(BpoError::AdapterAsModel { path: dir.to_owned() }),
+        false => Ok(()),
+    }
+}
+
+/// Checks that an adapter's directory is not that of the run that made it, and warns if it names another model than `base`.
+///
+/// Weights of other shapes are an error when it is loaded. A name alone proves nothing: directories move.
+///
+/// # Errors
+/// [`BpoError::AdapterInside`]; if its settings cannot be read.
+pub fn check_adapter(dir: &Path, base: &Path) -> Result<(), BpoError> {
     let (is_adapter, inside) = (|dir: &Path| dir.join(ADAPTER_CONFIG).exists(), dir.join("adapter"));
     if !is_adapter(dir) && is_adapter(&inside) {
         return Err(BpoError::AdapterInside { path: dir.to_owned(), inside });
     }
+    if let Some(named) = base_of_adapter(dir)?
+        && !is_named(base, Path::new(&named))
+    {
+        tracing::warn!(
+            adapter = %dir.display(), made_for = named, model = %base.display(),
+            "by its name this adapter was made for another model, and would spoil this one"
+        );
+    }
     Ok(())
+}
+
+/// Whether a model's path may be that of a name or of another path: one of them ends in a part of the other, as the last part
+/// of `llava-hf/llava-1.5-7b-hf` is in `models--llava-hf--llava-1.5-7b-hf/snapshots/0a1b`.
+fn is_named(path: &Path, name: &Path) -> bool {
+    let ends = |one: &Path, other: &Path| {
+        let Some(last) = one.file_name() else { return true };
+        let last = last.to_string_lossy();
+        other.iter().any(|part| part.to_string_lossy().ends_with(&*last))
+    };
+    ends(path, name) || ends(name, path)
 }
 
 /// Fingerprint of a checkpoint directory: of the bytes of its small files, and of the size and samples of its weights.
@@ -122,4 +156,19 @@ fn sampled(path: &Path, size: u64) -> Result<String, BpoError> {
         file.read_exact(block).map_err(BpoError::io("read", path))?;
     }
     Ok(format!("{size} {}", Fingerprint::of(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_models_are_compared_by_their_ends() {
+        let same = |path, name| is_named(Path::new(path), Path::new(name));
+        assert!(same("models/llava-1.5-7b-hf/", "llava-hf/llava-1.5-7b-hf"));
+        assert!(same("hub/models--llava-hf--llava-1.5-7b-hf/snapshots/0a1b", "llava-hf/llava-1.5-7b-hf"));
+        assert!(same("llava-1.5-7b-hf", "/old/hub/models--llava-hf--llava-1.5-7b-hf/snapshots/0a1b"));
+        assert!(!same("models/llava-1.5-13b-hf", "llava-hf/llava-1.5-7b-hf"));
+        assert!(!same("tiny", "base"));
+    }
 }

@@ -211,6 +211,28 @@ pub enum BpoError {
         /// The path.
         path: PathBuf,
     },
+    /// What should be a model is an adapter.
+    #[error(
+        "{} is an adapter, or has one in it (adapter_config.json), and adapters do not nest: merge it into its model first \
+         (bpo merge)",
+        path.display()
+    )]
+    AdapterAsModel {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The reference would be asked in another form than its own.
+    #[error(
+        "the reference {} has another {what} than the model, whose texts it would be asked: take a reference of the same \
+         chat template and tokenizer",
+        path.display()
+    )]
+    ReferenceTemplate {
+        /// Its directory.
+        path: PathBuf,
+        /// What differs.
+        what: &'static str,
+    },
     /// An adapter is further down than it was said to be.
     #[error("{} has no adapter_config.json; did you mean {}?", path.display(), inside.display())]
     AdapterInside {

@@ -26,7 +26,7 @@ type Batch = <Llava as Policy>::Batch;
 /// The reference of the settings. A cache is filled here, with what `pairs` need and it does not have.
 ///
 /// # Errors
-/// If another model cannot be loaded, or a cache is stale, cannot be read or written.
+/// If another model cannot be loaded or has another chat template or tokenizer, or a cache is stale, cannot be read or written.
 pub fn open<C: Collate<Batch = Batch>>(
     config: &RunConfig,
     checkpoint: &Checkpoint,
@@ -40,7 +40,9 @@ pub fn open<C: Collate<Batch = Batch>>(
         (path, adapter) => {
             let path = path.as_deref().map_or_else(|| config.model_path(), Ok)?;
             let (dtype, device) = (config.model.dtype, checkpoint.model.device());
-            Some(Checkpoint::load_with_adapter(path, adapter.as_deref(), dtype, &device)?)
+            let other = Checkpoint::load_with_adapter(path, adapter.as_deref(), dtype, &device)?;
+            check_template(&checkpoint.processor, &other.processor, path)?;
+            Some(other)
         }
     };
     match (&section.cache, other) {
@@ -116,6 +118,19 @@ pub fn about(config: &RunConfig, processor: &Processor) -> Result<BTreeMap<Strin
         about.insert("weakened".to_owned(), config.conditional.distortion.to_string());
     }
     Ok(about)
+}
+
+/// The reference gets the token ids of the model, so they must mean the same to it.
+fn check_template(model: &Processor, reference: &Processor, path: &Path) -> Result<(), BpoError> {
+    let refuse = |what| Err(BpoError::ReferenceTemplate { path: path.to_owned(), what });
+    if template(model)? != template(reference)? {
+        return refuse("chat template");
+    }
+    let ids = |processor: &Processor| processor.answered_ids(&[], "Is it a cat?", "Yes, two: 1, 2.", 1);
+    match ids(model)? == ids(reference)? {
+        true => Ok(()),
+        false => refuse("tokenizer"),
+    }
 }
 
 /// Fingerprint of what the chat template makes of a conversation.

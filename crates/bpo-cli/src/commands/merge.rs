@@ -1,6 +1,6 @@
 //! `bpo merge`
 
-use bpo::checkpoint::{check_adapter, check_checkpoint};
+use bpo::checkpoint::{check_adapter, check_base};
 
 use super::open_device;
 use crate::args::MergeCommand;
@@ -11,8 +11,8 @@ use crate::progress;
 pub fn merge(args: &MergeCommand) -> Result<(), Failure> {
     let config = args.config.resolve(&[&args.checkpoint])?;
     let model = config.model_path()?;
-    check_checkpoint(model)?;
-    check_adapter(&args.adapter)?;
+    check_base(model)?;
+    check_adapter(&args.adapter, model)?;
     let device = open_device(&config)?;
     bpo::model::lora::merge_checkpoint(model, &args.adapter, &args.out, &device)
         .map_err(bpo::BpoError::from)?;

@@ -16,6 +16,7 @@ pub use config::LoraConfig;
 pub use linear::Linear;
 pub use load::load_adapter;
 pub use merge::merge_checkpoint;
+pub use peft::base_of_adapter;
 pub(crate) use save::count_adapters;
 pub use save::save_adapter;
 pub use targets::TargetModules;

@@ -31,6 +31,7 @@ const ADAPTED: [&str; 3] =
 #[derive(Debug, Deserialize)]
 struct PeftConfig {
     peft_type: Option<String>,
+    base_model_name_or_path: Option<String>,
     r: usize,
     lora_alpha: f64,
     #[serde(default)]
@@ -166,6 +167,14 @@ impl PeftAdapter {
         };
         self.index.entries().keys().filter_map(module).collect()
     }
+}
+
+/// The name or path of the model that an adapter says it belongs to, if it does.
+///
+/// # Errors
+/// If its `adapter_config.json` cannot be read.
+pub fn base_of_adapter(dir: &Path) -> Result<Option<String>, ModelError> {
+    Ok(read_settings::<PeftConfig>(&dir.join(CONFIG))?.base_model_name_or_path)
 }
 
 /// Anything but nothing, null and an empty list or map.
