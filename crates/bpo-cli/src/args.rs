@@ -160,6 +160,9 @@ pub struct Train {
     /// Scale of the adapter, times its rank [default: 256]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub lora_alpha: Option<f64>,
+    /// Train the language model and the projector in full instead of adapters; [full] in the settings has more
+    #[arg(long, conflicts_with_all = ["lora_r", "lora_alpha"])]
+    pub full: bool,
     /// Longest sequence, image features included [default: 2048]
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
@@ -297,7 +300,7 @@ pub struct TrainCommand {
     /// Pairs, as JSON lines or in the authors' JSON
     #[arg(long, value_name = "FILE")]
     pub pairs: PathBuf,
-    /// Directory for checkpoints, metrics and adapter; unfinished training in it goes on
+    /// Directory for checkpoints, metrics and the adapter or model; unfinished training in it goes on
     #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
     pub out: Option<PathBuf>,
     /// Make three steps, keep nothing of them, and print what training will take: memory, steps, time

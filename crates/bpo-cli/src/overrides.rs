@@ -96,6 +96,9 @@ impl Overrides for Train {
         set(&mut train.save_every, &self.save_every);
         set(&mut config.lora.r, &self.lora_r);
         set(&mut config.lora.lora_alpha, &self.lora_alpha);
+        if self.full {
+            config.full.get_or_insert_default();
+        }
         set(&mut config.model.max_length, &self.max_length);
         set_some(&mut config.data.eval_pairs, &self.eval_pairs);
         set_some(&mut config.reference.path, &self.reference);

@@ -86,6 +86,36 @@ fn a_run_is_evaluated_and_keeps_its_best() {
     assert!(fs::read(run.join("report/curves.png")).unwrap().starts_with(b"\x89PNG"));
 }
 
+#[test]
+fn a_run_in_full_makes_a_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let all = run_arguments(&run);
+    let [run_command, flags @ ..] = all.as_slice() else { panic!("no arguments") };
+    // those of the adapter have no meaning here
+    let of_lora = |flag: &&[std::ffi::OsString]| flag[0].to_string_lossy().starts_with("--lora");
+    let flags = flags.chunks(2).filter(|flag| !of_lora(flag)).flatten();
+    let full = |more: &[&str]| {
+        let more = more.iter().map(Into::into);
+        bpo([run_command].into_iter().chain(flags.clone()).cloned().chain(more))
+    };
+    full(&["--full"]).succeeds().says("model: ");
+    assert!(run.join("model/tokenizer.json").exists() && !run.join("adapter").exists());
+    full(&["--full"]).succeeds().says("nothing left to do").says("model: ");
+    full(&[]).fails_naming(&["`full.projector` was true and is now not set"]);
+
+    // what it makes is a model like any
+    let score = |model: &Path| {
+        let pairs = run.join("pairs.jsonl");
+        bpo(arguments!["score", "--model", model, "--pairs", pairs, "--images", photos()]).succeeds().lines()
+    };
+    let margin = |lines: &[Value]| -> f64 {
+        let logp = |line: &Value, key: &str| line[key].as_f64().unwrap();
+        lines.iter().map(|line| logp(line, "chosen_logp") - logp(line, "rejected_logp")).sum()
+    };
+    assert!(margin(&score(&run.join("model"))) > margin(&score(&tiny())) + 1.0);
+}
+
 /// What is dropped follows from the seed.
 #[test]
 fn a_run_with_dropout_gives_the_same_twice() {

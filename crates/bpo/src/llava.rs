@@ -1,9 +1,11 @@
 //! A run with LLaVA-1.5.
 
 use std::fmt;
+use std::path::Path;
 
 use bpo_dpo::Trainer;
 use bpo_inject::ErrorInjector;
+use bpo_model::Llava;
 use bpo_model::lora::save_adapter;
 use bpo_model::policy::{ImageError, LlavaCollator};
 use bpo_model::responder::LlavaResponder;
@@ -12,6 +14,7 @@ use bpo_pairs::images::ImageRoot;
 use bpo_pairs::record::PreferencePair;
 use bpo_pairs::seed::stage_seed;
 use bpo_pairs::sft::SftSample;
+use burn::module::Module;
 use burn::tensor::Device;
 use image::RgbImage;
 
@@ -110,7 +113,7 @@ impl Parts for LlavaParts {
         let Checkpoint { model, processor } = checkpoint;
         let asked = if eval_pairs.is_empty() { pairs } else { &eval_pairs };
         let sampler = sampler(processor, images, asked, dir.samples());
-        let policy = model.with_lora(&config.lora, stage_seed(config.seed.0, "lora"))?;
+        let policy = policy(config, model)?;
         let trainer = Trainer::new(config.train_settings(), policy, collate, Some(dir.root()))?
             .with_reference(reference)
             .with_eval_pairs(eval_pairs)
@@ -120,12 +123,32 @@ impl Parts for LlavaParts {
         if !summary.is_finished() {
             return Ok((Completion::Stopped, outcome));
         }
-        let base = self.config.model_path()?.to_string_lossy();
-        save_adapter(&policy, &self.config.lora, &base, &dir.adapter())?;
+        save(&self.config, &policy, &dir.result(&self.config))?;
         #[cfg(feature = "curves")]
         crate::curves::draw(&dir.metrics(), &dir.evaluations(), &dir.curves())?;
         Ok((Completion::Finished, outcome))
     }
+}
+
+/// What is trained: a model with fresh adapters, or with weights that train.
+fn policy(config: &RunConfig, model: Llava) -> Result<Llava, BpoError> {
+    match &config.full {
+        Some(full) => Ok(model.train().unfreeze(|path| full.trains(path))),
+        None => Ok(model.with_lora(&config.lora, stage_seed(config.seed.0, "lora"))?),
+    }
+}
+
+/// Writes what was trained: the adapter, or the whole checkpoint.
+fn save(config: &RunConfig, policy: &Llava, out: &Path) -> Result<(), BpoError> {
+    let base = config.model_path()?;
+    if config.full.is_none() {
+        return Ok(save_adapter(policy, &config.lora, &base.to_string_lossy(), out)?);
+    }
+    // a checkpoint is written over nothing; what lies here is of earlier training in this directory
+    if out.exists() {
+        std::fs::remove_dir_all(out).map_err(BpoError::io("remove", out))?;
+    }
+    Ok(policy.save_checkpoint(base, out)?)
 }
 
 /// Prepares pairs as the settings have it: with their longest sequence, and weakened images for losses that need them.

@@ -52,6 +52,8 @@ pub fn open<C: Collate<Batch = Batch>>(
             Ok(Reference::Cached(fill(config, file, of, collate, &pairs, progress)?))
         }
         (None, Some(other)) => Ok(Reference::Frozen(other.model)),
+        // there is nothing to switch off; what is not trained is shared
+        (None, None) if config.full.is_some() => Ok(Reference::Frozen(checkpoint.model.clone())),
         (None, None) => Ok(Reference::AdaptersOff),
     }
 }

@@ -77,8 +77,8 @@ impl Begun {
             (Stage::Pair, dir.pairs()),
             (Stage::Train, dir.metrics()),
         ];
-        // either may be gone without harm: checkpoints after the last step, an adapter to be written anew
-        let ends = [dir.checkpoints(), dir.adapter()];
+        // any may be gone without harm: checkpoints after the last step, a result to be written anew
+        let ends = [dir.checkpoints(), dir.adapter(), dir.model()];
         let made: Vec<&PathBuf> = chain
             .iter()
             .skip(2)

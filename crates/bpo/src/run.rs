@@ -1,4 +1,4 @@
-//! The whole of it: from annotated data to an adapter, in one directory.
+//! The whole of it: from annotated data to a trained model or adapter, in one directory.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -42,7 +42,7 @@ pub trait Parts {
     /// If it cannot be had.
     fn injector(&mut self, samples: &[SftSample]) -> Result<Self::Injector, BpoError>;
 
-    /// Trains on `pairs`; writes [`RunDir::metrics`] and, when all steps are done, [`RunDir::adapter`].
+    /// Trains on `pairs`; writes [`RunDir::metrics`] and, when all steps are done, [`RunDir::result`].
     ///
     /// # Errors
     /// If training or writing fails.
@@ -68,7 +68,7 @@ pub enum Completion {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunReport {
-    /// Whether the adapter is there.
+    /// Whether the adapter, or the model, is there.
     pub completion: Completion,
     /// Whether it was there before, so that nothing was done.
     pub was_finished: bool,
@@ -97,7 +97,7 @@ pub fn run(
     let inputs = fingerprint_inputs(&config)?;
     let dir = RunDir::open(out)?;
     let mut manifest = take_up(&config, &dir, inputs)?;
-    if dir.has_adapter() && manifest.stages.contains_key(&Stage::Train) {
+    if dir.has_result(&config) && manifest.stages.contains_key(&Stage::Train) {
         let stages = manifest.stages;
         return Ok(RunReport { completion: Completion::Finished, was_finished: true, stages });
     }

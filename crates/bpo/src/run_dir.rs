@@ -13,6 +13,7 @@
 //! checkpoints/      where training stands
 //! report/           curves.png: how training went
 //! adapter/          the result, as PEFT has it
+//! model/            the result where there is no adapter: a whole checkpoint
 //! lock              held while a process works here
 //! ```
 
@@ -20,6 +21,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
+use crate::config::RunConfig;
 use crate::error::BpoError;
 
 /// A directory that no other process works in, for as long as the value lives.
@@ -114,6 +116,22 @@ impl RunDir {
     /// `adapter/`
     pub fn adapter(&self) -> PathBuf {
         self.root.join("adapter")
+    }
+
+    /// `model/`
+    pub fn model(&self) -> PathBuf {
+        self.root.join("model")
+    }
+
+    /// What training with these settings makes: [`adapter`](Self::adapter) or [`model`](Self::model).
+    pub fn result(&self, config: &RunConfig) -> PathBuf {
+        self.root.join(config.result_name())
+    }
+
+    /// Whether it is there, whole.
+    pub fn has_result(&self, config: &RunConfig) -> bool {
+        // a model is moved to its place when it is whole
+        if config.full.is_some() { self.model().join("config.json").exists() } else { self.has_adapter() }
     }
 
     /// Whether the adapter is there, with its weights.

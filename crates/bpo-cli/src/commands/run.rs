@@ -30,7 +30,8 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     }
     match report.completion {
         Completion::Finished => {
-            progress::tell(&format!("adapter: {}", args.out.join("adapter").display()));
+            let result = config.result_name();
+            progress::tell(&format!("{result}: {}", args.out.join(result).display()));
             Ok(())
         }
         Completion::Stopped => Err(Failure::Interrupted),

@@ -85,7 +85,7 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     tell_set_aside(&outcome);
     match completion {
         Completion::Finished => {
-            progress::tell(&format!("adapter: {}", dir.adapter().display()));
+            progress::tell(&format!("{}: {}", config.result_name(), dir.result(&config).display()));
             Ok(())
         }
         Completion::Stopped => Err(Failure::Interrupted),

@@ -1,41 +1,89 @@
-//! A whole model as one safetensors file.
+//! A whole model as safetensors: one file of its own, or the files of a checkpoint with its weights in them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::{FloatDType, Tensor, TensorData};
 
-use super::remap::published;
+use super::index::WeightIndex;
+use super::remap::{canonical, published};
+use super::rewrite::rewrite;
 use super::stored::Stored;
-use crate::error::ModelError;
+use crate::error::{ModelError, WeightProblems};
 use crate::files::write_atomically;
 use crate::llava::Llava;
 
 impl Llava {
     /// Writes all weights as `model.safetensors`, in f32, f16 or bf16, under the names that llava-hf publishes.
     ///
-    /// With the other files of the checkpoint beside it, this crate and transformers load it. For a model that was
-    /// trained in full, or built from nothing; one with adapters is saved by
+    /// With the other files of the checkpoint beside it, this crate and transformers load it. For a model that was built
+    /// from nothing, or trained in full; one with adapters is saved by
     /// [`save_adapter`](crate::lora::save_adapter) and [`merge_checkpoint`](crate::lora::merge_checkpoint).
     ///
     /// # Errors
     /// [`ModelError::HasAdapters`], or if the file cannot be written.
     pub fn save_weights(&self, path: &Path, dtype: FloatDType) -> Result<(), ModelError> {
         self.check_plain()?;
-        let mut weights = Weights { path: Vec::new(), dtype, found: Vec::new() };
-        self.visit(&mut weights);
+        let stored = |weight: Weight| (weight.name, Stored::of_data((weight.read)(), dtype));
         let metadata = [("format".to_owned(), "pt".to_owned())].into();
-        let bytes = safetensors::serialize(weights.found, Some(metadata))
+        let bytes = safetensors::serialize(self.weights().into_iter().map(stored), Some(metadata))
             .map_err(|error| ModelError::Safetensors { path: path.into(), reason: error.to_string() })?;
         write_atomically(path, &bytes)
     }
+
+    /// Writes the checkpoint `base` as `out`, with the weights of this model in place of its own. For a model that was trained
+    /// in full.
+    ///
+    /// Names, types, shards and all other files are those of `base`; so are weights that this model does not have, as those of
+    /// vision layers that never run. Only one weight is in memory at a time. `out` is there whole or not at all.
+    ///
+    /// # Errors
+    /// [`ModelError::HasAdapters`]; [`ModelError::Weights`] if `base` is the checkpoint of another model;
+    /// [`ModelError::NotFinite`]; if `out` cannot be written or holds anything already.
+    pub fn save_checkpoint(&self, base: &Path, out: &Path) -> Result<(), ModelError> {
+        self.check_plain()?;
+        let index = WeightIndex::open(base)?;
+        let weights: BTreeMap<_, _> =
+            self.weights().into_iter().map(|weight| (canonical(&weight.name), weight)).collect();
+        let mut problems = WeightProblems::default();
+        for (name, weight) in &weights {
+            match index.entries().get(name) {
+                None => problems.missing.push(name.clone()),
+                Some(entry) if entry.shape != weight.shape => {
+                    problems.misshapen.push((name.clone(), weight.shape.clone(), entry.shape.clone()));
+                }
+                Some(_) => {}
+            }
+        }
+        if problems.is_fatal() {
+            return Err(ModelError::Weights { dir: base.into(), problems: problems.into() });
+        }
+        rewrite(&index, base, out, &|name, _| Some((weights.get(name)?.read)()))
+    }
+
+    fn weights(&self) -> Vec<Weight> {
+        let mut weights = Weights::default();
+        self.visit(&mut weights);
+        weights.found
+    }
 }
 
+/// A weight that has not been read from its device yet.
+struct Weight {
+    /// As llava-hf publishes it.
+    name: String,
+    /// As files have it.
+    shape: Vec<usize>,
+    /// Its values in the layout that files have, in the model's type.
+    read: Box<dyn Fn() -> TensorData>,
+}
+
+#[derive(Default)]
 struct Weights {
     /// Names of the fields, and whether each is within a linear.
     path: Vec<(String, bool)>,
-    dtype: FloatDType,
-    found: Vec<(String, Stored)>,
+    found: Vec<Weight>,
 }
 
 impl ModuleVisitor for Weights {
@@ -52,11 +100,9 @@ impl ModuleVisitor for Weights {
         let name = published(&names.join("."));
         let in_linear = self.path.last().is_some_and(|(_, linear)| *linear);
         let value = param.base().detach();
-        let stored = if in_linear && D == 2 {
-            Stored::transposed(value, self.dtype)
-        } else {
-            Stored::new(value, self.dtype)
-        };
-        self.found.push((name, stored));
+        // files keep linears as [d_out, d_in]
+        let value = if in_linear && D == 2 { value.swap_dims(D - 2, D - 1) } else { value };
+        let shape = value.dims().to_vec();
+        self.found.push(Weight { name, shape, read: Box::new(move || value.clone().into_data()) });
     }
 }

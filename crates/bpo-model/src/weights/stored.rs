@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use burn::tensor::{DType, FloatDType, Tensor};
+use burn::tensor::{DType, FloatDType, Tensor, TensorData};
 use safetensors::Dtype;
 
 /// Bytes, shape and type of a tensor, read from its device.
@@ -15,14 +15,18 @@ pub(crate) struct Stored {
 impl Stored {
     /// The values in another type; what is not f16 or bf16 is stored as f32.
     pub(crate) fn new<const D: usize>(value: Tensor<D>, dtype: FloatDType) -> Self {
+        Self::of_data(value.into_data(), dtype)
+    }
+
+    /// The same of values that were read.
+    pub(crate) fn of_data(data: TensorData, dtype: FloatDType) -> Self {
         let dtype = match dtype {
             FloatDType::F16 => (Dtype::F16, DType::F16),
             FloatDType::BF16 => (Dtype::BF16, DType::BF16),
             _ => (Dtype::F32, DType::F32),
         };
-        let shape = value.dims().to_vec();
-        let bytes = value.into_data().convert_dtype(dtype.1).into_bytes().to_vec();
-        Self { dtype: dtype.0, shape, bytes }
+        let shape = data.shape().to_vec();
+        Self { dtype: dtype.0, shape, bytes: data.convert_dtype(dtype.1).into_bytes().to_vec() }
     }
 
     /// The values of a linear, which files keep as `[d_out, d_in]`.

@@ -22,7 +22,7 @@ pub enum Stage {
     Pair,
     /// Log-probabilities of the reference, where they are kept in a file.
     Reference,
-    /// Training: `checkpoints/`, `metrics.jsonl`, `adapter/`.
+    /// Training: `checkpoints/`, `metrics.jsonl`, `adapter/` or `model/`.
     Train,
 }
 
@@ -61,6 +61,7 @@ impl Stage {
                 "data.eval_pairs",
                 "data.limits.",
                 "lora.",
+                "full.",
                 "reference.path",
                 "reference.adapter",
                 "conditional.",

@@ -4,6 +4,7 @@
 //! authors (Pi et al., ECCV 2024, arXiv 2403.08730) where they have one.
 
 mod changes;
+mod full;
 mod read;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use bpo_pairs::filter::PairFilter;
 use serde::{Deserialize, Serialize};
 
 pub use changes::{Change, Stage, changes};
+pub use full::FullSection;
 
 use crate::device::{DeviceSpec, Dtype};
 use crate::error::BpoError;
@@ -46,6 +48,9 @@ pub struct RunConfig {
     pub filter: PairFilter,
     /// The adapter.
     pub lora: LoraConfig,
+    /// Training of the weights themselves, instead of an adapter. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub full: Option<FullSection>,
     /// What the policy is held to.
     pub reference: ReferenceSection,
     /// Weakened images for losses that compare images.
@@ -212,6 +217,14 @@ impl RunConfig {
         ] {
             check(key, value > 0, "at least 1", value.to_string())?;
         }
+        if let Some(full) = &self.full {
+            let parts = "true for the language model, the projector or the vision tower";
+            check("full", full.is_any(), parts, "false for all".to_owned())?;
+            let f32 = "f32 where weights are trained in full: small updates are lost in half precision";
+            check("model.dtype", self.model.dtype == Dtype::F32, f32, self.model.dtype.to_string())?;
+            let alone = "left out, and its flags, where weights are trained in full: there are no adapters";
+            check("lora", self.lora == LoraConfig::default(), alone, "set".to_owned())?;
+        }
         self.lora.validate().map_err(|error| BpoError::in_table("lora", error))?;
         for (key, value) in [
             ("weaken.temperature", self.weaken.temperature),
@@ -238,6 +251,11 @@ impl RunConfig {
             Dtype::Bf16 | Dtype::F16 => Some(HALF_PRECISION_TOLERANCE),
         };
         self.train.clone().with_step_zero_tolerance(self.train.step_zero_tolerance.or(default))
+    }
+
+    /// The name of what training makes in a run directory: `adapter`, or `model` where the weights themselves are trained.
+    pub fn result_name(&self) -> &'static str {
+        if self.full.is_some() { "model" } else { "adapter" }
     }
 
     /// The checkpoint's directory.

@@ -49,7 +49,8 @@ pub fn hold(stage: Stage, config: &RunConfig, file: &Path) -> Result<(), BpoErro
 /// # Errors
 /// As [`hold`].
 pub fn hold_training(config: &RunConfig, dir: &RunDir) -> Result<(), BpoError> {
-    let begun = [dir.metrics(), dir.checkpoints(), dir.adapter()].iter().any(|path| has_content(path));
+    let begun =
+        [dir.metrics(), dir.checkpoints(), dir.adapter(), dir.model()].iter().any(|path| has_content(path));
     let of_a_run = [dir.weakened(), dir.injected()].iter().any(|path| has_content(path));
     let settings = dir.config();
     let path = dir.root().to_owned();

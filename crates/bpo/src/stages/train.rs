@@ -1,4 +1,4 @@
-//! Training: `checkpoints/`, `metrics.jsonl`, `eval.jsonl`, `adapter/`.
+//! Training: `checkpoints/`, `metrics.jsonl`, `eval.jsonl`, and what comes of it: `adapter/` or `model/`.
 
 use bpo_dpo::metrics::{EvalMetrics, StepMetrics};
 use bpo_dpo::observer::{Control, Observer, RunPlan};

@@ -1,0 +1,39 @@
+//! `[full]`: the weights themselves are trained.
+
+use serde::{Deserialize, Serialize};
+
+/// `[full]`: where it is there, the weights of the model are trained and there are no adapters. It says which parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct FullSection {
+    /// The language model with its embedding and head. Default: true.
+    pub language_model: bool,
+    /// The projector. Default: true.
+    pub projector: bool,
+    /// The vision tower, as far as it runs. Default: false (LLaVA's authors never train it).
+    pub vision_tower: bool,
+}
+
+impl Default for FullSection {
+    fn default() -> Self {
+        Self { language_model: true, projector: true, vision_tower: false }
+    }
+}
+
+impl FullSection {
+    /// Whether a parameter of [`Llava`](bpo_model::Llava) is trained, by its path in the module.
+    pub fn trains(&self, path: &str) -> bool {
+        let parts = [
+            (self.language_model, &["language_model.", "lm_head."][..]),
+            (self.projector, &["multi_modal_projector."]),
+            (self.vision_tower, &["vision_tower."]),
+        ];
+        parts.into_iter().any(|(on, names)| on && names.iter().any(|name| path.starts_with(name)))
+    }
+
+    /// Whether anything is trained.
+    pub fn is_any(&self) -> bool {
+        self.language_model || self.projector || self.vision_tower
+    }
+}

@@ -1,0 +1,186 @@
+//! Training of the weights themselves, on the tiny model.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bpo::burn::tensor::Device;
+use bpo::dpo::metrics::StepMetrics;
+use bpo::dpo::observer::Control;
+use bpo::dpo::reference::MovingReference;
+use bpo::llava::LlavaParts;
+use bpo::model::weights::WeightIndex;
+use bpo::pairs::images::ImageRoot;
+use bpo::pairs::record::{CompletionKind, PreferencePair};
+use bpo::prelude::*;
+use bpo::run::Parts;
+use bpo::run_dir::RunDir;
+
+fn tiny() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../bpo-model/tests/golden/tiny-llava")
+}
+
+fn photos() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/photos")
+}
+
+/// Which of language model, projector and vision tower are trained, for how many steps.
+fn config(parts: [bool; 3], steps: usize) -> RunConfig {
+    let mut config = RunConfig::default();
+    config.model.path = Some(tiny());
+    let full = config.full.insert(Default::default());
+    [full.language_model, full.projector, full.vision_tower] = parts;
+    config.train = config
+        .train
+        .with_learning_rate(1e-3)
+        .with_warmup_ratio(0.0)
+        .with_batch_size(3)
+        .with_save_every(1)
+        .with_max_steps(Some(steps));
+    config
+}
+
+fn pairs() -> Vec<PreferencePair> {
+    let pair = |id: &str, image: &str, chosen: &str, rejected: &str| PreferencePair {
+        id: id.into(),
+        image: image.into(),
+        history: Vec::new(),
+        prompt: "What is it?".into(),
+        chosen: chosen.into(),
+        rejected: rejected.into(),
+        kind: CompletionKind::ErrorInjected,
+        margin: None,
+        beta: None,
+    };
+    vec![
+        pair("a", "cat.jpg", "A cat.", "A dog on a mat."),
+        pair("b", "coffee.jpg", "A cup of coffee.", "Two cups."),
+        pair("c", "cat.jpg", "One cat.", "No cat."),
+    ]
+}
+
+/// Stops after a step.
+struct Until(usize, Vec<StepMetrics>);
+
+impl Progress for Until {
+    fn stepped(&mut self, metrics: &StepMetrics) -> Control {
+        self.1.push(metrics.clone());
+        if metrics.step == self.0 { Control::Stop } else { Control::Continue }
+    }
+}
+
+/// Trains in a directory, up to a step; gives the steps.
+fn train(config: &RunConfig, dir: &Path, stop: usize) -> Result<(Completion, Vec<StepMetrics>), BpoError> {
+    config.validate()?;
+    let images = ImageRoot::new(photos()).expect("photographs");
+    let dir = RunDir::open(dir)?;
+    let mut progress = Until(stop, Vec::new());
+    let mut parts = LlavaParts::new(config.clone(), Device::flex(), None);
+    let (completion, _) = parts.train(&pairs(), &images, &dir, &mut progress)?;
+    assert_eq!(completion == Completion::Finished, dir.has_result(config));
+    assert!(!dir.adapter().exists());
+    Ok((completion, progress.1))
+}
+
+/// Names in the file, with types, shapes and bytes, by canonical names.
+fn weights(dir: &Path) -> BTreeMap<String, (String, Vec<u8>)> {
+    let index = WeightIndex::open(dir).expect("weights");
+    let about = |entry: &bpo::model::weights::TensorEntry| {
+        (format!("{} {:?} {:?}", entry.name, entry.dtype, entry.shape), index.bytes(entry).to_vec())
+    };
+    index.entries().iter().map(|(name, entry)| (name.clone(), about(entry))).collect()
+}
+
+/// Gradients reach all of what is on, and nothing else; and that is what is written.
+#[test]
+fn what_is_on_is_trained_and_nothing_else() {
+    let base = weights(&tiny());
+    // the third vision layer lies behind the one whose features are taken, as does the last norm
+    let runs = |name: &str| !name.contains("encoder.layers.2.") && !name.contains("post_layernorm");
+    for parts in
+        [[true, true, false], [true, false, false], [false, true, false], [false, false, true], [true; 3]]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, steps) = train(&config(parts, 2), dir.path(), usize::MAX).unwrap();
+        assert!((steps[0].loss - std::f64::consts::LN_2).abs() < 1e-5, "{parts:?}: {:?}", steps[0]);
+        assert!(steps[0].rewards_margins.abs() < 1e-4 && steps[1].loss < steps[0].loss, "{parts:?}");
+
+        let trained = weights(&dir.path().join("model"));
+        let about = |weights: &BTreeMap<String, (String, Vec<u8>)>| -> Vec<String> {
+            weights.values().map(|(about, _)| about.clone()).collect()
+        };
+        assert_eq!(about(&trained), about(&base));
+        let changed: BTreeSet<&String> =
+            base.iter().filter(|(name, weight)| trained[*name].1 != weight.1).map(|(name, _)| name).collect();
+        let names = [&["language_model.", "lm_head."][..], &["multi_modal_projector."], &["vision_tower."]];
+        let on = |name: &str| {
+            parts.iter().zip(names).any(|(on, names)| *on && names.iter().any(|part| name.starts_with(part)))
+        };
+        let expected: BTreeSet<&String> = base.keys().filter(|name| on(name) && runs(name)).collect();
+        // what the bias of a key adds to all scores alike, softmax takes away again: its gradient is nought but rounding
+        let but: BTreeSet<&String> = base.keys().filter(|name| name.ends_with("k_proj.bias")).collect();
+        assert_eq!(&changed - &but, &expected - &but, "{parts:?}");
+    }
+}
+
+#[test]
+fn the_model_is_a_checkpoint_like_its_base() {
+    let dir = tempfile::tempdir().unwrap();
+    train(&config([true, true, false], 3), dir.path(), usize::MAX).unwrap();
+    let model = dir.path().join("model");
+    for file in fs::read_dir(tiny()).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap();
+        if name != "model.safetensors" {
+            assert_eq!(fs::read(model.join(name)).unwrap(), fs::read(&path).unwrap(), "{name:?}");
+        }
+    }
+    // it is loaded like any, and can be trained on
+    let mut again = config([true, true, false], 2);
+    again.model.path = Some(model.clone());
+    let other = tempfile::tempdir().unwrap();
+    let (_, steps) = train(&again, other.path(), usize::MAX).unwrap();
+    assert!((steps[0].loss - std::f64::consts::LN_2).abs() < 1e-5);
+    assert_ne!(weights(&other.path().join("model")), weights(&model));
+    // written anew where it is gone, or broken
+    let bytes = weights(&model);
+    fs::write(model.join("model.safetensors"), "cut").unwrap();
+    let (_, steps) = train(&config([true, true, false], 3), dir.path(), usize::MAX).unwrap();
+    assert!(steps.is_empty());
+    assert_eq!(weights(&model), bytes);
+}
+
+/// With a reference that stands, and one that follows.
+#[test]
+fn stopped_and_taken_up_it_gives_the_same_model() {
+    for moving in [None, Some(MovingReference::new(2, 0.6))] {
+        let mut config = config([true; 3], 5);
+        config.train.moving_reference = moving;
+        config.train.batch_size = 2;
+        let whole = tempfile::tempdir().unwrap();
+        train(&config, whole.path(), usize::MAX).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let (completion, _) = train(&config, dir.path(), 3).unwrap();
+        assert_eq!(completion, Completion::Stopped);
+        train(&config, dir.path(), usize::MAX).unwrap();
+        let metrics = |dir: &Path| fs::read(dir.join("metrics.jsonl")).unwrap();
+        assert!(metrics(dir.path()) == metrics(whole.path()), "{moving:?}");
+        assert!(weights(&dir.path().join("model")) == weights(&whole.path().join("model")), "{moving:?}");
+    }
+}
+
+#[test]
+fn settings_that_cannot_work_are_named() {
+    let refused = |key: &str, change: &dyn Fn(&mut RunConfig)| {
+        let mut config = config([true, true, false], 1);
+        change(&mut config);
+        let error = config.validate().unwrap_err();
+        assert!(matches!(&error, BpoError::Setting { key: found, .. } if found == key), "{error}");
+    };
+    refused("full", &|config| {
+        let full = config.full.get_or_insert_default();
+        (full.language_model, full.projector) = (false, false);
+    });
+    refused("model.dtype", &|config| config.model.dtype = bpo::device::Dtype::Bf16);
+    refused("lora", &|config| config.lora.r = 4);
+}
