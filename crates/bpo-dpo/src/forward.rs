@@ -9,7 +9,7 @@ use crate::figures::Figures;
 use crate::gradients::read;
 use crate::logps::PairLogps;
 use crate::loss::{off_tape, wpo_weights};
-use crate::order::GroupBatch;
+use crate::order::{GroupBatch, ids};
 use crate::policy::{Adapters, Collate, Policy, TokenLogps};
 use crate::reference::ReferenceLogps;
 
@@ -20,8 +20,7 @@ pub(crate) struct Forward<'a, C> {
 }
 
 impl<C: Collate> Forward<'_, C> {
-    /// Gives the losses, on the tape of the policy, and adds to the figures; for a policy that is `untouched` also what the
-    /// losses should be. `[pairs]`
+    /// Prepares the pairs and gives their [losses](Prepared::losses).
     pub(crate) fn pass<P: Policy<Batch = C::Batch>>(
         &mut self,
         policy: &P,
@@ -30,25 +29,57 @@ impl<C: Collate> Forward<'_, C> {
         untouched: bool,
         figures: &mut Figures,
     ) -> Result<Tensor<1>, DpoError> {
-        let config = self.config;
+        let prepared = Prepared::new(self.config, self.collate, pairs)?;
+        prepared.losses(self.config, policy, reference, pairs, untouched, figures)
+    }
+}
+
+/// Pairs as policy and reference take them.
+pub(crate) struct Prepared<B> {
+    batch: GroupBatch,
+    inputs: B,
+}
+
+impl<B> Prepared<B> {
+    /// Has the collator prepare what the objective needs of the pairs.
+    pub(crate) fn new<C: Collate<Batch = B>>(
+        config: &DpoConfig,
+        collate: &mut C,
+        pairs: &[&PreferencePair],
+    ) -> Result<Self, DpoError> {
+        let batch = GroupBatch::for_objective(&config.objective(), pairs.iter().copied());
+        let inputs = batch.collate(collate, pairs)?;
+        Ok(Self { batch, inputs })
+    }
+
+    /// Gives the losses, on the tape of the policy, and adds to the figures; for a policy that is `untouched` also what the
+    /// losses should be. `[pairs]`
+    pub(crate) fn losses<P: Policy<Batch = B>>(
+        &self,
+        config: &DpoConfig,
+        policy: &P,
+        reference: &ReferenceLogps<P>,
+        pairs: &[&PreferencePair],
+        untouched: bool,
+        figures: &mut Figures,
+    ) -> Result<Tensor<1>, DpoError> {
         let objective = config.objective();
-        let batch = GroupBatch::for_objective(&objective, pairs.iter().copied());
-        let inputs = batch.collate(self.collate, pairs)?;
+        let Self { batch, inputs } = self;
         let logps = |tokens: &TokenLogps| match objective.ld_alpha {
             Some(_) => PairLogps::with_tails(tokens, &batch.rows),
             None => PairLogps::of_tokens(tokens, &batch.rows),
         };
         let constant = match objective.needs_reference() {
             true => {
-                let tokens = reference.token_logps(&batch, &inputs, pairs, policy)?;
+                let tokens = reference.token_logps(batch, inputs, pairs, policy)?;
                 batch.check_rows(&tokens, pairs)?;
                 Some(logps(&tokens).inner())
             }
             false => None,
         };
         let (tokens, statistics) = match config.needs_statistics() {
-            true => policy.token_statistics(&inputs, Adapters::On),
-            false => (policy.token_logps(&inputs, Adapters::On), None),
+            true => policy.token_statistics(inputs, Adapters::On),
+            false => (policy.token_logps(inputs, Adapters::On), None),
         };
         batch.check_rows(&tokens, pairs)?;
         let trained = logps(&tokens);
@@ -99,5 +130,13 @@ impl<C: Collate> Forward<'_, C> {
             figures.forget_comparison();
         }
         Ok(output.losses)
+    }
+}
+
+/// Checks that losses depend on a trainable parameter.
+pub(crate) fn check_tracked(losses: &Tensor<1>, pairs: &[&PreferencePair]) -> Result<(), DpoError> {
+    match losses.is_autodiff() && losses.is_tracked() {
+        true => Ok(()),
+        false => Err(DpoError::Untracked { pairs: ids(pairs) }),
     }
 }

@@ -30,9 +30,14 @@ pub fn clip_global_norm<M: Module>(
     if max_norm == 0.0 || !norm.is_finite() || factor >= 1.0 {
         return Ok((gradients, norm));
     }
+    Ok((scale(module, gradients, factor), norm))
+}
+
+/// Multiplies all gradients by a number.
+pub(crate) fn scale<M: Module>(module: &M, gradients: GradientsParams, factor: f64) -> GradientsParams {
     let mut scaler = Scaler { gradients, factor };
     module.visit(&mut scaler);
-    Ok((scaler.gradients, norm))
+    scaler.gradients
 }
 
 /// Euclidean norm of all gradients together.
@@ -42,11 +47,10 @@ pub fn clip_global_norm<M: Module>(
 pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Result<f64, DpoError> {
     let mut squares = Squares { gradients, sums: Vec::new() };
     module.visit(&mut squares);
-    if squares.sums.is_empty() {
-        return Ok(0.0);
-    }
-    // one read from the device, not one for each parameter
-    let sums = read(Tensor::cat(squares.sums, 0), "the norm of the gradient")?;
+    let Some(device) = squares.sums.first().map(Tensor::device) else { return Ok(0.0) };
+    // gradients may be spread over devices; one read from one of them, not one for each parameter
+    let sums = squares.sums.into_iter().map(|sum| sum.to_device(&device)).collect();
+    let sums = read(Tensor::cat(sums, 0), "the norm of the gradient")?;
     Ok(sums.into_iter().sum::<f64>().sqrt())
 }
 

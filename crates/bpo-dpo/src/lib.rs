@@ -9,6 +9,7 @@
 //! - [`reference`](mod@reference): what it is held to
 //! - [`order`], [`vet`]: its data
 //! - [`optimizer`], [`schedule`], [`gradients`], [`trainable`]: its parts, of use on their own
+//! - `learner` (feature `learner`): the same policies in burn-train's `SupervisedTraining`
 //!
 //! # The loss alone
 //!
@@ -40,6 +41,8 @@ mod figures;
 mod files;
 mod forward;
 pub mod gradients;
+#[cfg(feature = "learner")]
+pub mod learner;
 pub mod logps;
 pub mod loss;
 pub mod metrics;

@@ -12,7 +12,7 @@ use burn::tensor::{DType, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DpoError, Mismatch};
-use crate::tensors::{ModulePath, Tensors, decode, describe, encode, replace_leaf};
+use crate::tensors::{ModulePath, Tensors, decode, describe, encode, flat, replace_leaf};
 use crate::trainable::{read_trainable, trainable_paths};
 
 /// Parameters with a learning rate of their own.
@@ -177,9 +177,4 @@ impl ModuleMapper for Stepper<'_> {
             replace_leaf(&old, values.reshape(shape))
         })
     }
-}
-
-fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
-    let elements = tensor.shape().num_elements();
-    tensor.reshape([elements])
 }

@@ -7,11 +7,10 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 use crate::checkpoint::Progress;
 use crate::error::DpoError;
 use crate::figures::Figures;
-use crate::forward::Forward;
+use crate::forward::{Forward, check_tracked};
 use crate::gradients::clip_global_norm;
 use crate::metrics::{EvalMetrics, StepMetrics};
 use crate::optimizer::PathOptimizer;
-use crate::order::ids;
 use crate::policy::{Collate, Policy};
 use crate::reference::{MovingReference, ReferenceLogps, follow};
 use crate::schedule::Plan;
@@ -87,9 +86,7 @@ impl<C: Collate> Stepper<'_, C> {
         let mut figures = Figures::default();
         for part in pairs.chunks(self.forward.config.batch_size) {
             let losses = self.forward.pass(policy, &state.reference, part, state.untouched, &mut figures)?;
-            if !losses.is_autodiff() || !losses.is_tracked() {
-                return Err(DpoError::Untracked { pairs: ids(part) });
-            }
+            check_tracked(&losses, part)?;
             let loss = losses.sum().div_scalar(pairs.len() as f64);
             gradients.accumulate(policy, GradientsParams::from_grads(loss.backward(), policy));
         }

@@ -107,6 +107,12 @@ impl ModulePath {
     }
 }
 
+/// The same elements with one axis.
+pub(crate) fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
+    let elements = tensor.shape().num_elements();
+    tensor.reshape([elements])
+}
+
 /// Makes a plain tensor a leaf that requires a gradient, in place of `old`.
 ///
 /// [`Tensor::from_inner`] gives the default checkpointing strategy, and autodiff refuses to mix two of them, so the

@@ -131,7 +131,7 @@ impl Parts for LlavaParts {
 }
 
 /// What is trained: a model with fresh adapters, or with weights that train.
-fn policy(config: &RunConfig, model: Llava) -> Result<Llava, BpoError> {
+pub(crate) fn policy(config: &RunConfig, model: Llava) -> Result<Llava, BpoError> {
     match &config.full {
         Some(full) => Ok(model.train().unfreeze(|path| full.trains(path))),
         None => Ok(model.with_lora(&config.lora, stage_seed(config.seed.0, "lora"))?),

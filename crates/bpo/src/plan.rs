@@ -12,7 +12,6 @@ use bpo_model::memory::{BatchShape, Footprint};
 use bpo_model::policy::{ImageError, LlavaCollator};
 use bpo_pairs::images::ImageRoot;
 use bpo_pairs::record::PreferencePair;
-use bpo_pairs::seed::stage_seed;
 use burn::module::Module;
 use burn::tensor::Device;
 use image::RgbImage;
@@ -21,7 +20,7 @@ use serde::Serialize;
 use crate::checkpoint::Checkpoint;
 use crate::config::RunConfig;
 use crate::error::BpoError;
-use crate::llava::collator;
+use crate::llava::{collator, policy};
 use crate::reference;
 
 /// Steps that are made for the estimate of the time.
@@ -80,13 +79,14 @@ pub fn plan(
     let mut uncached = config.clone();
     uncached.reference.cache = None;
     let reference = reference::open(&uncached, &checkpoint, &mut collate, pairs, &mut ())?;
-    let policy = checkpoint.model.with_lora(&config.lora, stage_seed(config.seed.0, "lora"))?.train();
+    let policy = policy(config, checkpoint.model)?.train();
     let settings = config.train_settings();
 
     let (usable, _) = vet(&mut collate, pairs);
     let (trained, _) = split(usable, settings.eval_part, settings.seed);
     let shapes = shapes(&settings, &collate, &trained)?;
-    let bytes = |shape: &BatchShape| policy.activation_bytes(shape, config.lora.r);
+    let rank = if config.full.is_none() { config.lora.r } else { 0 };
+    let bytes = |shape: &BatchShape| policy.activation_bytes(shape, rank);
     let longest = shapes.into_iter().max_by_key(|shape| bytes(shape)).unwrap_or_default();
     let mut plan = TrainingPlan {
         footprint: policy.footprint(),

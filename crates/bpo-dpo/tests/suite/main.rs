@@ -4,6 +4,8 @@ mod checkpoint;
 mod config;
 mod evaluation;
 mod gradients;
+#[cfg(feature = "learner")]
+mod learner;
 mod loss;
 mod mdpo;
 mod metrics;
