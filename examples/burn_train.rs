@@ -46,7 +46,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let lora = LoraConfig::default().with_rank(4, 8.0);
     let config = DpoConfig::default().with_learning_rate(3e-3).with_batch_size(2).with_epochs(5);
 
-    // whole questions are kept to validate on
+    // whole questions are kept to validate on; their answers are in training too, but as rejected ones only, so that a
+    // rising loss on them says nothing about other pictures
     let samples = llava::read(photos.join("llava.json"))?.samples;
     let (pairs, others) = split(prefer_their_own(&samples), 0.25, config.seed);
     // pairs of one question in a row, so that its image and prompt are computed once
