@@ -10,9 +10,11 @@
 //! A step is that of [`Trainer`](crate::trainer::Trainer): the gradient of the mean loss of all its pairs, on however many
 //! devices and in however many batches they were, limited by its norm; a step whose gradient is not finite is left out.
 //! Of the settings `loss`, `beta`, `divergence`, `reference_free`, `ld_alpha`, `kind_weights`, `margin_scale`, `weighting`,
-//! `max_grad_norm` and `statistics` count, and what [`PlannedRate`] and [`DpoConfig::adamw`](crate::config::DpoConfig::adamw) take; the
-//! rest is burn's. Unlike the trainer burn-train saves and resumes by the epoch only, sets nothing aside (see
-//! [`vet`](crate::vet::vet)), and does not check that the policy begins as its reference.
+//! `max_grad_norm` and `statistics` count, and what [`PlannedRate`] and
+//! [`DpoConfig::adamw`](crate::config::DpoConfig::adamw) take; the rest is burn's. What asks for something that only the
+//! trainer does, such as `moving_reference`, `lr_groups` and `keep_best`, is refused. Unlike the trainer burn-train saves and
+//! resumes by the epoch only, sets nothing aside (see [`vet`](crate::vet::vet)), and does not check that the policy begins as
+//! its reference.
 //!
 //! ```
 //! use std::sync::Arc;

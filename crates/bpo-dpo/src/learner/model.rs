@@ -27,8 +27,9 @@ use crate::trainable::trainable_paths;
 /// A policy that burn-train trains by preferences.
 ///
 /// The reference is the policy as it was given, with its adapters off and on plain tensors. It is no parameter: no optimizer
-/// touches it, and it is in no record. Records hold what is trained and nothing else, so a checkpoint of an adapter is as
-/// small as the adapter, and is loaded into a learner of the same policy, built anew.
+/// touches it, and it is in no record. No other can be given: neither a model of its own, nor cached log-probabilities, nor a
+/// reference that moves; those are for [`Trainer`](crate::trainer::Trainer). Records hold what is trained and nothing else, so
+/// a checkpoint of an adapter is as small as the adapter, and is loaded into a learner of the same policy, built anew.
 ///
 /// # The gradient of a step
 ///
@@ -55,12 +56,10 @@ impl<P: Policy + ModuleDisplay> DpoLearner<P> {
     /// A learner for a policy, which is put in training state.
     ///
     /// # Errors
-    /// [`DpoError::Setting`], [`DpoError::NothingToTrain`], or [`DpoError::ReferenceStands`] for settings with a moving reference.
+    /// [`DpoError::Setting`], also for what only [`Trainer`](crate::trainer::Trainer) does, or [`DpoError::NothingToTrain`].
     pub fn new(config: DpoConfig, policy: P) -> Result<Self, DpoError> {
         config.validate()?;
-        if config.moving_reference.is_some() {
-            return Err(DpoError::ReferenceStands);
-        }
+        check_supported(&config)?;
         let policy = policy.train();
         if trainable_paths(&policy).is_empty() {
             return Err(DpoError::NothingToTrain);
@@ -184,6 +183,24 @@ where
         match self.losses(&batch) {
             Ok((_, figures)) => PairOutput::new(figures),
             Err(error) => PairOutput::failed(error),
+        }
+    }
+}
+
+/// Refuses settings that ask for what nothing here does: left unread, they would be taken for granted.
+fn check_supported(config: &DpoConfig) -> Result<(), DpoError> {
+    let asked = [
+        ("moving_reference", config.moving_reference.is_some()),
+        ("lr_groups", !config.lr_groups.is_empty()),
+        ("max_steps", config.max_steps.is_some()),
+        ("sample_every", config.sample_every.is_some()),
+        ("keep_best", config.keep_best.is_some()),
+        ("patience", config.patience.is_some()),
+    ];
+    match asked.into_iter().find(|(_, is_set)| *is_set) {
+        None => Ok(()),
+        Some((key, _)) => {
+            Err(DpoError::Setting { key, expected: "left out with burn-train", found: "set".to_owned() })
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::schedule::Plan;
 /// The [learning rate](DpoConfig::learning_rate) of some settings over a run of known length, with their
 /// [`schedule`](DpoConfig::schedule) and [`warmup_ratio`](DpoConfig::warmup_ratio).
 ///
-/// Their [`lr_groups`](DpoConfig::lr_groups) are not in it: burn has groups of its own,
+/// [`lr_groups`](DpoConfig::lr_groups) are not for it: burn has groups of its own,
 /// [`ModuleLrScheduler`](burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PlannedRate {

@@ -3,12 +3,13 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use bpo_dpo::config::DpoConfig;
+use bpo_dpo::config::{Criterion, DpoConfig};
 use bpo_dpo::error::DpoError;
 use bpo_dpo::learner::{DpoLearner, Figure, FigureMetric, Lines, PairBatch, PairBatcher, PlannedRate};
 use bpo_dpo::loss::Loss;
 use bpo_dpo::metrics::StepMetrics;
 use bpo_dpo::observer::Control;
+use bpo_dpo::optimizer::LrGroup;
 use bpo_dpo::order::DataOrder;
 use bpo_dpo::reference::MovingReference;
 use bpo_dpo::schedule::Schedule;
@@ -24,7 +25,8 @@ use burn::tensor::distributed::{DistributedConfig, ReduceOperation};
 use burn::tensor::{Device, Tensor};
 use burn::train::metric::LossMetric;
 use burn::train::{
-    ExecutionStrategy, Learner, LearningResult, MultiDeviceOptim, SupervisedTraining, TrainStep,
+    ExecutionStrategy, InferenceStep, Learner, LearningResult, MultiDeviceOptim, SupervisedTraining,
+    TrainStep,
 };
 
 use crate::toy::{Toy, ToyBatch, ToyCollate, pairs};
@@ -124,6 +126,25 @@ fn assert_same(one: &[f32], other: &[f32]) {
     assert!(moved > 1e-2, "something was learned: {moved}");
     let apart = distance(one, other);
     assert!(apart < 1e-5, "{apart}");
+}
+
+#[test]
+fn training_lowers_the_loss() {
+    let setup = Setup::descent([0, 1, 2, 3, 4, 7, 8, 9]);
+    let batcher = PairBatcher::new(setup.config.clone(), ToyCollate::default());
+    let batch = batcher.batch(setup.pairs.clone(), &Device::flex());
+    let loss = |model: &ToyLearner| {
+        let losses = InferenceStep::step(model, batch.clone()).losses().to_vec();
+        losses.iter().sum::<f64>() / losses.len() as f64
+    };
+    for strategy in
+        [ExecutionStrategy::single(Device::flex()), two_devices(MultiDeviceOptim::OptimMainDevice)]
+    {
+        let result = setup.run(2, |training| on(strategy)(training).num_epochs(3));
+        assert!(result.error.is_none(), "{:?}", result.error);
+        let loss = loss(&result.model);
+        assert!(loss < 2f64.ln() - 1e-2, "it began at ln 2: {loss}");
+    }
 }
 
 #[test]
@@ -332,8 +353,18 @@ fn settings_are_checked() {
         refused(config.clone().with_beta(0.0), Toy::untouched()),
         Some(DpoError::Setting { key: "beta", .. })
     ));
-    let moving = config.clone().with_moving_reference(Some(MovingReference::default()));
-    assert!(matches!(refused(moving, Toy::untouched()), Some(DpoError::ReferenceStands)));
+    let group = LrGroup { path: "projector".to_owned(), learning_rate: 1e-3 };
+    for (name, config) in [
+        ("moving_reference", config.clone().with_moving_reference(Some(MovingReference::default()))),
+        ("lr_groups", config.clone().with_lr_groups(vec![group])),
+        ("max_steps", config.clone().with_max_steps(Some(1))),
+        ("sample_every", config.clone().with_sample_every(Some(1))),
+        ("keep_best", config.clone().with_keep_best(Some(Criterion::Loss))),
+        ("patience", config.clone().with_patience(Some(1))),
+    ] {
+        let error = refused(config, Toy::untouched());
+        assert!(matches!(error, Some(DpoError::Setting { key, .. }) if key == name), "{name}: {error:?}");
+    }
     assert!(matches!(refused(config, Toy::untouched().no_grad()), Some(DpoError::NothingToTrain)));
     let compares_images = DpoConfig::default().with_loss(Loss::mdpo());
     let batcher = PairBatcher::new(compares_images, ToyCollate { unweakened: true, ..ToyCollate::default() });
