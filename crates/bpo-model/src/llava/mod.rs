@@ -7,9 +7,10 @@ mod unfreeze;
 
 pub use causal::causal_mask;
 pub use merge::{Splice, splice};
+pub(crate) use score::HEAD_CHUNK;
 pub use score::ScoreBatch;
 #[cfg(feature = "dpo")]
-pub(crate) use score::{HEAD_CHUNK, logps};
+pub(crate) use score::logps;
 
 use std::path::Path;
 
