@@ -6,7 +6,10 @@ use super::rewards::like;
 
 /// The coefficient `beta` of the reward: the same for all pairs, or one for each.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one for a batch")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one for a batch; its size is that of the backends' tensors"
+)]
 pub enum Beta {
     /// For all pairs.
     Shared(f64),
