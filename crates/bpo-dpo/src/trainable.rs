@@ -3,13 +3,13 @@
 //! A parameter is trainable if it requires a gradient, so the module must be in training
 //! ([`Module::train`], not `valid`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 
 use crate::error::{DpoError, Mismatch};
-use crate::tensors::{ModulePath, Tensors, decode, describe, encode, replace_leaf};
+use crate::tensors::{ModulePath, Tensors, decode, describe, encode, flat, replace_leaf};
 
 /// Paths of the trainable parameters, in the order of the module's fields.
 pub fn trainable_paths<M: Module>(module: &M) -> Vec<String> {
@@ -38,6 +38,35 @@ pub fn trainable_paths<M: Module>(module: &M) -> Vec<String> {
     let mut paths = Paths::default();
     module.visit(&mut paths);
     paths.found
+}
+
+/// The trainable parameters by path: flat, and on no tape.
+pub(crate) fn trainable_values<M: Module>(module: &M) -> BTreeMap<String, Tensor<1>> {
+    #[derive(Default)]
+    struct Values {
+        path: ModulePath,
+        found: BTreeMap<String, Tensor<1>>,
+    }
+
+    impl ModuleVisitor for Values {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.enter(name);
+        }
+
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.exit();
+        }
+
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if param.is_require_grad() {
+                self.found.insert(self.path.join(), flat(param.base().inner()));
+            }
+        }
+    }
+
+    let mut values = Values::default();
+    module.visit(&mut values);
+    values.found
 }
 
 /// The trainable parameters as safetensors bytes: names are paths, values exact.

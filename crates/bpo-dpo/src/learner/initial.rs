@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 
-use crate::tensors::{ModulePath, flat};
+use crate::tensors::ModulePath;
+use crate::trainable::trainable_values;
 
 /// The trainable parameters of a policy as they were before training: flat, plain and by path.
 ///
 /// All other parameters are those of the policy, so that wherever it is moved they are there once and not twice.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct InitialValues {
     values: BTreeMap<String, Tensor<1>>,
 }
@@ -18,9 +19,7 @@ pub(super) struct InitialValues {
 impl InitialValues {
     /// Those that the policy has now.
     pub(super) fn of<M: Module>(policy: &M) -> Self {
-        let mut reader = Reader::default();
-        policy.visit(&mut reader);
-        reader.initial
+        Self { values: trainable_values(policy) }
     }
 
     /// Where the parameters are in the policy.
@@ -31,28 +30,6 @@ impl InitialValues {
     /// The policy with these values, on plain tensors, on the policy's device.
     pub(super) fn reference<M: Module>(&self, policy: &M) -> M {
         policy.valid().map(&mut Writer { path: ModulePath::default(), initial: self })
-    }
-}
-
-#[derive(Default)]
-struct Reader {
-    path: ModulePath,
-    initial: InitialValues,
-}
-
-impl ModuleVisitor for Reader {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.enter(name);
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.exit();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if param.is_require_grad() {
-            self.initial.values.insert(self.path.join(), flat(param.base().inner()));
-        }
     }
 }
 

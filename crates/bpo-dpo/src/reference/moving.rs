@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DpoError, Mismatch};
 use crate::tensors::ModulePath;
+use crate::trainable::trainable_values;
 
 /// How a [frozen](super::Reference::Frozen) reference follows the policy:
 ///
@@ -45,41 +46,14 @@ impl MovingReference {
 /// # Errors
 /// [`DpoError::Mismatch`] if the reference lacks one of them, or has it in another shape.
 pub(crate) fn follow<P: Module>(reference: P, policy: &P, mixup: f64) -> Result<P, DpoError> {
-    let mut trained = Trained::default();
-    policy.visit(&mut trained);
-    let mut mixer =
-        Mixer { path: ModulePath::default(), trained: trained.found, mixup, misshapen: Vec::new() };
+    let trained = trainable_values(policy);
+    let mut mixer = Mixer { path: ModulePath::default(), trained, mixup, misshapen: Vec::new() };
     let reference = reference.map(&mut mixer);
     let missing = mixer.trained.into_keys().collect();
     let mismatch = Mismatch { missing, misshapen: mixer.misshapen, ..Mismatch::default() };
     match mismatch.is_empty() {
         true => Ok(reference),
         false => Err(DpoError::Mismatch { what: "reference", path: None, mismatch }),
-    }
-}
-
-/// Trained parameters by path, flat and on no tape.
-#[derive(Default)]
-struct Trained {
-    path: ModulePath,
-    found: BTreeMap<String, Tensor<1>>,
-}
-
-impl ModuleVisitor for Trained {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.enter(name);
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.exit();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if param.is_require_grad() {
-            let value = param.base().inner();
-            let elements = value.shape().num_elements();
-            self.found.insert(self.path.join(), value.reshape([elements]));
-        }
     }
 }
 
