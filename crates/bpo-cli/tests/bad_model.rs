@@ -359,11 +359,26 @@ fn an_adapter_for_another_base_or_in_its_place_is_refused() {
             photos()
         ])
     };
-    // a name that differs is told, and no more
-    let told = score(&tiny(), &adapter).succeeds();
-    assert!(!told.stderr.contains("another model"), "{}", told.stderr);
+    let fits = |model: &Path| {
+        let told = score(model, &adapter).succeeds();
+        assert!(!told.stderr.contains("another model"), "{}", told.stderr);
+    };
+    fits(&tiny());
     checkpoint::copy_to(&at("moved"));
-    score(&at("moved"), &adapter).succeeds().says("made for another model");
+    fits(&at("moved"));
+
+    // other weights of the same shapes
+    checkpoint::copy_to(&at("another"));
+    change_head(&at("another"), |head| head[0] ^= 1);
+    let other = ["trained on other weights", "base.json"];
+    score(&at("another"), &adapter).fails_naming(&other);
+    let (another, merged) = (at("another"), at("merged"));
+    bpo(arguments!["merge", "--model", &another, "--adapter", &adapter, "--out", merged])
+        .fails_naming(&other);
+    // of an adapter that does not say, as PEFT's, the name counts, and is told
+    fs::remove_file(adapter.join("base.json")).unwrap();
+    score(&at("another"), &adapter).succeeds().says("made for another model");
+    fits(&tiny());
 
     // shapes that differ are not taken
     let config = adapter.join("adapter_config.json");

@@ -104,6 +104,56 @@ fn a_file_that_is_stale_is_refused_with_what_changed() {
     stale(&["reference.safetensors"]);
 }
 
+/// What is scored is `--model`, whatever reference the settings name for a training.
+#[test]
+fn score_is_of_its_own_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (other, file, cache, config) =
+        (at("other"), at("pairs.jsonl"), at("reference.safetensors"), at("bpo.toml"));
+    checkpoint::copy_to(&other);
+    let mut weights = fs::read(other.join("model.safetensors")).unwrap();
+    *weights.last_mut().unwrap() ^= 1;
+    fs::write(other.join("model.safetensors"), weights).unwrap();
+    pairs(&file, ["A cat.", "A red cup."]);
+    fs::write(&config, format!("[reference]\npath = {other:?}\n")).unwrap();
+    let with = |cache: &Path| arguments!["--config", &config, "--reference-cache", cache];
+    let scored =
+        arguments!["score", "--model", tiny(), "--images", photos(), "--pairs", &file, "--cache", &cache];
+    bpo(scored.into_iter().chain(arguments!["--config", &config])).succeeds();
+    train(&tiny(), &file, &at("run"), with(&cache)).fails_naming(&["reference.safetensors", "`model`"]);
+    train(&tiny(), &file, &at("run"), arguments!["--reference-cache", &cache]).succeeds();
+}
+
+#[test]
+fn a_reference_that_cannot_follow_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, config) = (dir.path().join("pairs.jsonl"), dir.path().join("bpo.toml"));
+    pairs(&file, ["A cat.", "A red cup."]);
+    fs::write(&config, "[train.moving_reference]\nevery = 1000\n").unwrap();
+    let more = arguments!["--config", &config, "--reference", tiny()];
+    train(&tiny(), &file, &dir.path().join("run"), more).fails_naming(&["`train.moving_reference`"]);
+}
+
+/// Training sets such a pair aside and goes on, and so do its samples.
+#[test]
+fn a_question_that_cannot_be_asked_is_no_sample() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, out) = (dir.path().join("pairs.jsonl"), dir.path().join("run"));
+    let long = "How many words fit into this? ".repeat(400);
+    write_pairs(
+        &file,
+        &[
+            ("a", "cat.jpg", &long, "Too many.", "A dog."),
+            ("b", "cat.jpg", "What is it?", "A cat.", "A dog."),
+        ],
+    );
+    train(&tiny(), &file, &out, arguments!["--sample-every", "1"]).succeeds().says("set aside: a");
+    let samples = read_lines(out.join("samples.jsonl"));
+    assert!(!samples.is_empty());
+    assert!(samples.iter().all(|line| line["chosen"] == "A cat."), "{samples:?}");
+}
+
 #[test]
 fn another_reference_has_to_be_meant() {
     let dir = tempfile::tempdir().unwrap();
@@ -177,6 +227,22 @@ fn a_dry_run_tells_what_training_will_take() {
     assert_eq!(footprint["trained"].as_u64().unwrap() as usize, trained);
     assert_eq!(footprint["optimizer"], 8 * trained);
     assert!(plan["activations"].as_u64().unwrap() > 0);
+    // what is evaluated on is read as training reads it
+    let other = at("eval.jsonl");
+    pairs(&other, ["A grey cat.", "A cup."]);
+    let config = at("bpo.toml");
+    fs::write(&config, "[train]\nkeep_best = \"loss\"\n").unwrap();
+    let evaluated = arguments!["--dry-run", "--eval-pairs", &other, "--config", &config];
+    assert_eq!(train(&tiny(), &file, &out, evaluated).succeeds().lines()[0]["eval_pairs"], 3);
+    // what is not trained is there once
+    let full = |part: &str| {
+        fs::write(&config, format!("[full]\n{part}")).unwrap();
+        let arguments =
+            arguments!["train", "--model", tiny(), "--images", photos(), "--pairs", &file, "--dry-run"];
+        bpo(arguments.into_iter().chain(arguments!["--config", &config])).succeeds().lines().swap_remove(0)
+    };
+    let plan = full("language_model = false\nprojector = true\n");
+    assert_eq!(plan["reference"], plan["footprint"]["gradients"]);
     let two = bpo(arguments!["train", "--model", tiny(), "--images", photos(), "--pairs", &file]);
     assert_eq!(two.code, Some(2), "{two:?}");
 }

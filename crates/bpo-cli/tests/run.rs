@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
@@ -130,22 +131,8 @@ fn a_run_with_dropout_gives_the_same_twice() {
     assert!((first["loss"].as_f64().unwrap() - std::f64::consts::LN_2).abs() < 1e-4);
 
     let train = |config: &Path, out: &Path| {
-        let training =
-            [&["train"][..], &["--lr", "2e-3", "--epochs", "3", "--lora-r", "4", "--lora-alpha", "16"]];
-        let flags = training.concat().into_iter().map(Into::into);
-        let files = arguments![
-            "--model",
-            tiny(),
-            "--images",
-            photos(),
-            "--pairs",
-            run.join("pairs.jsonl"),
-            "--config",
-            config,
-            "--out",
-            out,
-        ];
-        bpo(flags.chain(files)).succeeds();
+        let more = arguments!["--config", config, "--epochs", "3", "--lora-alpha", "16"];
+        bpo(train_arguments(&run.join("pairs.jsonl"), out).into_iter().chain(more)).succeeds();
         snapshot(&out.join("adapter")).into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>()
     };
     let again = train(&config, &dir.path().join("again"));
@@ -243,24 +230,8 @@ fn training_on_its_own_holds_its_directory_to_its_settings() {
     let run = at("run");
     bpo(run_arguments(&run)).succeeds();
     let train = |out: &Path, more: &[&str]| {
-        let arguments = arguments![
-            "train",
-            "--model",
-            tiny(),
-            "--images",
-            photos(),
-            "--pairs",
-            run.join("pairs.jsonl"),
-            "--out",
-            out,
-            "--lr",
-            "2e-3",
-            "--lora-r",
-            "4",
-            "--max-steps",
-            "3",
-        ];
-        bpo(arguments.into_iter().chain(more.iter().map(Into::into)))
+        let arguments = train_arguments(&run.join("pairs.jsonl"), out).into_iter();
+        bpo(arguments.chain(arguments!["--max-steps", "3"]).chain(more.iter().map(Into::into)))
     };
     let out = at("trained");
     train(&out, &["--lora-alpha", "16"]).succeeds();
@@ -338,7 +309,7 @@ fn the_stages_one_by_one_give_the_files_of_a_run() {
     let model = ["--model".into(), tiny().into_os_string(), "--images".into(), photos().into_os_string()];
     let weaken =
         arguments!["weaken", "--data", &data, "--max-new-tokens", "6", "--out", at("weakened.jsonl")];
-    bpo(weaken.into_iter().chain(model.clone())).succeeds().says("weaken: 7 answers");
+    bpo(weaken.into_iter().chain(model)).succeeds().says("weaken: 7 answers");
     bpo(arguments!["inject", "--data", &data, "--out", at("injected.jsonl")]).succeeds();
     bpo(arguments![
         "pair",
@@ -352,28 +323,21 @@ fn the_stages_one_by_one_give_the_files_of_a_run() {
         at("pairs.jsonl"),
     ])
     .succeeds();
-    let train = arguments![
-        "train",
-        "--pairs",
-        at("pairs.jsonl"),
-        "--out",
-        at("trained"),
-        "--lr",
-        "2e-3",
-        "--lora-r",
-        "4",
-        "--lora-alpha",
-        "16",
-        "--epochs",
-        "3",
-    ];
-    bpo(train.into_iter().chain(model)).succeeds().says("adapter: ");
+    let train = train_arguments(&at("pairs.jsonl"), &at("trained")).into_iter();
+    let more = arguments!["--lora-alpha", "16", "--epochs", "3"];
+    bpo(train.chain(more)).succeeds().says("adapter: ");
 
     for name in ["weakened.jsonl", "injected.jsonl", "pairs.jsonl"] {
         assert_eq!(fs::read(at(name)).unwrap(), fs::read(run.join(name)).unwrap(), "{name}");
     }
     let weights = "adapter/adapter_model.safetensors";
     assert_eq!(fs::read(at("trained").join(weights)).unwrap(), fs::read(run.join(weights)).unwrap());
+}
+
+/// `bpo train` on pairs of the photographs, but for how long.
+fn train_arguments(pairs: &Path, out: &Path) -> Vec<OsString> {
+    let files = arguments!["--model", tiny(), "--images", photos(), "--pairs", pairs, "--out", out];
+    arguments!["train", "--lr", "2e-3", "--lora-r", "4"].into_iter().chain(files).collect()
 }
 
 /// All files below a directory, with what is in them.

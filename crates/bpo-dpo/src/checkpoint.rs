@@ -10,6 +10,7 @@
 //! A checkpoint is written into a directory of another name, which is renamed when all of it is on disk. So a process
 //! killed at any moment leaves either the whole checkpoint or none.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::{Criterion, DpoConfig};
+use crate::data::Data;
 use crate::digest::Texts;
 use crate::error::{Change, DpoError};
 use crate::files::{remove_dir, sync_dir, write};
@@ -46,7 +48,7 @@ pub struct Progress {
     pub skipped: usize,
     /// Of these, the last ones in a row.
     pub skipped_in_a_row: usize,
-    /// The best evaluation so far, if the best is kept.
+    /// The best evaluation so far: by [`keep_best`](DpoConfig::keep_best), or by the loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<Best>,
     /// Evaluations since then.
@@ -56,6 +58,9 @@ pub struct Progress {
     pub config: DpoConfig,
     /// Fingerprint of the pairs, see [`fingerprint`].
     pub pairs: String,
+    /// The same of the pairs that are evaluated on.
+    #[serde(default)]
+    pub eval_pairs: String,
 }
 
 /// An evaluation that none was better than.
@@ -71,7 +76,7 @@ pub struct Best {
 
 impl Progress {
     /// The beginning of a run.
-    pub(crate) fn start(config: DpoConfig, pairs: String) -> Self {
+    pub(crate) fn start(config: DpoConfig, data: &Data) -> Self {
         Self {
             step: 0,
             epoch: 0,
@@ -81,8 +86,20 @@ impl Progress {
             best: None,
             evaluations_since_best: 0,
             config,
-            pairs,
+            pairs: fingerprint(&data.pairs),
+            eval_pairs: fingerprint(&data.eval_pairs),
         }
+    }
+
+    /// Goes on where `then` was, with the settings of now. Evaluations are counted anew where they are not comparable.
+    pub(crate) fn resume(self, then: Self) -> Self {
+        let comparable = then.config.keep_best == self.config.keep_best && then.eval_pairs == self.eval_pairs;
+        let (best, evaluations_since_best) = match comparable {
+            true => (then.best, then.evaluations_since_best),
+            false => (None, 0),
+        };
+        let Self { config, eval_pairs, .. } = self;
+        Self { best, evaluations_since_best, config, eval_pairs, ..then }
     }
 
     /// Passes through the data, in parts of an epoch.
@@ -257,6 +274,7 @@ pub fn fingerprint(pairs: &[PreferencePair]) -> String {
         texts.add(&pair.prompt);
         texts.add(&pair.chosen);
         texts.add(&pair.rejected);
+        texts.add(pair.kind.as_str());
         for (name, value) in [("margin", pair.margin), ("beta", pair.beta)] {
             value.iter().for_each(|value| texts.add(&format!("{name} {value}")));
         }
@@ -268,8 +286,9 @@ fn changes(then: &DpoConfig, now: &DpoConfig) -> Result<Vec<Change>, serde_json:
     let then = serde_json::to_value(then)?;
     // `then` went through text, where a float may change in its last bit: so let `now`
     let now: Value = serde_json::from_slice(&serde_json::to_vec(now)?)?;
-    let keys = then.as_object().into_iter().flat_map(|settings| settings.keys());
-    let differing = keys.filter(|key| then[*key] != now[*key]);
+    // a setting that is not set may not be there at all
+    let keys = [&then, &now].into_iter().filter_map(Value::as_object).flat_map(|settings| settings.keys());
+    let differing = keys.collect::<BTreeSet<_>>().into_iter().filter(|key| then[*key] != now[*key]);
     Ok(differing
         .map(|key| Change { key: key.clone(), then: then[key].to_string(), now: now[key].to_string() })
         .collect())

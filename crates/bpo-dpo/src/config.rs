@@ -386,7 +386,7 @@ impl DpoConfig {
             .with_weight_decay(self.weight_decay as f32)
     }
 
-    /// These settings without those that change nothing in what is learned, so that a run can go on with others.
+    /// These settings without those that change no step, so that a run can go on with others.
     pub(crate) fn course(&self) -> Self {
         let Self {
             save_every,

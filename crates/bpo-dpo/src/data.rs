@@ -22,6 +22,7 @@ impl Data {
         pairs: &[PreferencePair],
         eval_pairs: Vec<PreferencePair>,
     ) -> Result<Self, DpoError> {
+        let objective = config.objective();
         let mut set_aside = Vec::new();
         let mut usable = |pairs: Vec<PreferencePair>| {
             let (pairs, unsound) = sound(pairs);
@@ -29,7 +30,7 @@ impl Data {
             if !config.vet {
                 return pairs;
             }
-            let (pairs, refused) = vet(collate, &pairs);
+            let (pairs, refused) = vet(collate, &objective, &pairs);
             set_aside.extend(refused);
             pairs
         };

@@ -70,6 +70,14 @@ pub enum DpoError {
     /// The reference shall follow the policy, and is none that can.
     #[error("`moving_reference` needs a reference that is a model of its own (`Reference::Frozen`)")]
     ReferenceStands,
+    /// The reference shall follow the policy, and has not what is trained.
+    #[error(
+        "the reference cannot follow the policy (`moving_reference`), whose trained parameters it should have: {mismatch}"
+    )]
+    ReferenceUnlike {
+        /// All that does not fit.
+        mismatch: Mismatch,
+    },
     /// A file of the reference's log-probabilities was made under other circumstances.
     #[error("{} was made under other circumstances: {}; remove it to have it made anew", path.display(), list(.changes))]
     ReferenceChanged {
@@ -298,7 +306,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// All tensors of a file that do not fit a module.
+/// All tensors of a file, or parameters of a reference, that do not fit a module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mismatch {
     /// Paths in the module and not in the file.

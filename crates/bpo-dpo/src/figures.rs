@@ -39,10 +39,9 @@ impl Figures {
         self.losses.iter().all(|loss| loss.is_finite())
     }
 
-    /// Nothing was compared: there are no rewards, and nothing of rejected completions.
-    pub(crate) fn forget_comparison(&mut self) {
+    /// Rejected completions were not computed.
+    pub(crate) fn forget_rejected(&mut self) {
         for column in [
-            &mut self.chosen_rewards,
             &mut self.rejected_rewards,
             &mut self.rejected_logps,
             &mut self.rejected_tokens,
@@ -96,8 +95,9 @@ impl Figures {
             return Ok(());
         }
         let (loss, expected_loss) = (mean(&self.losses), mean(&self.untouched_losses));
-        let margins = self.margins().map(f64::abs).zip(pairs);
-        let (margin, pair) = margins
+        let (margin, pair) = self
+            .untouched_margins()
+            .zip(pairs)
             .max_by(|(one, _), (other, _)| one.total_cmp(other))
             .map_or((0.0, ""), |(margin, pair)| (margin, &pair.id));
         let tolerance = config.step_zero_tolerance.unwrap_or(STEP_ZERO_TOLERANCE);
@@ -105,6 +105,15 @@ impl Figures {
             return Ok(());
         }
         Err(DpoError::StepZero { loss, expected_loss, margin, pair: pair.to_owned(), tolerance })
+    }
+
+    /// By how much the rewards of each pair differ from each other, or a single one from 0.
+    fn untouched_margins(&self) -> impl Iterator<Item = f64> {
+        self.chosen_rewards.iter().enumerate().map(|(pair, chosen)| {
+            let others = [self.rejected_rewards.get(pair), self.weakened_rewards.get(pair)];
+            let others = others.into_iter().flatten().filter(|reward| !reward.is_nan());
+            others.map(|other| (chosen - other).abs()).reduce(f64::max).unwrap_or(chosen.abs())
+        })
     }
 
     fn margins(&self) -> impl Iterator<Item = f64> {

@@ -8,10 +8,11 @@ use crate::error::DpoError;
 use crate::figures::Figures;
 use crate::gradients::read;
 use crate::logps::PairLogps;
-use crate::loss::{off_tape, wpo_weights};
+use crate::loss::wpo_weights;
 use crate::order::{GroupBatch, ids};
 use crate::policy::{Adapters, Collate, Policy, TokenLogps};
 use crate::reference::ReferenceLogps;
+use crate::tensors::off_tape;
 
 /// What a pass needs beside the models and the pairs.
 pub(crate) struct Forward<'a, C> {
@@ -127,7 +128,11 @@ impl<B> Prepared<B> {
             column.extend_from_slice(values);
         }
         if !objective.needs_rejected() {
-            figures.forget_comparison();
+            figures.forget_rejected();
+        }
+        if !objective.needs_reference() && !objective.needs_rejected() {
+            // nothing is compared: what would be called a reward is none
+            figures.chosen_rewards.fill(f64::NAN);
         }
         Ok(output.losses)
     }

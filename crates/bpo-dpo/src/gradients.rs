@@ -5,7 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use crate::error::DpoError;
-use crate::loss::off_tape;
+use crate::tensors::off_tape;
 
 /// Limits the norm of all gradients together, as `torch.nn.utils.clip_grad_norm_` does.
 ///

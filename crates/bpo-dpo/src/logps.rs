@@ -3,8 +3,8 @@
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::gradients::widen;
-use crate::loss::off_tape;
 use crate::policy::TokenLogps;
+use crate::tensors::off_tape;
 
 /// Which completion of a batch is the chosen and which the rejected one of each pair.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,8 +93,7 @@ impl PairLogps {
         let counts = tokens.counts();
         let device = counts.device();
         // position of each token in its completion, from 1; anything at padding
-        let places = tokens.mask.clone().int().cumsum(1);
-        let places = if places.is_autodiff() { places.inner() } else { places };
+        let places = off_tape(tokens.mask.clone().int().cumsum(1));
         let shorter = |one: &[usize], other: &[usize]| {
             let [one, other] = [one, other].map(|rows| counts.clone().select(0, index(rows, &device)));
             one.min_pair(other)

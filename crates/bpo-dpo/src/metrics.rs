@@ -1,7 +1,7 @@
 //! Figures of each step and of each evaluation, under the names that TRL gives them, and the files that they are appended to.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
@@ -113,6 +113,32 @@ pub struct EvalMetrics {
     /// Mean log-probability of the rejected completions, in nats.
     #[serde(rename = "eval_logps/rejected", deserialize_with = "nan_if_null")]
     pub logps_rejected: f64,
+    /// Mean implicit reward of the chosen completions for weakened images, where the loss needs it.
+    #[serde(
+        rename = "eval_rewards/weakened",
+        default = "nan",
+        deserialize_with = "nan_if_null",
+        skip_serializing_if = "is_nan"
+    )]
+    pub rewards_weakened: f64,
+    /// Mean logit at the chosen completions' tokens. This and the next three are `null` as in [`StepMetrics`].
+    #[serde(rename = "eval_logits/chosen", default = "nan", deserialize_with = "nan_if_null")]
+    pub logits_chosen: f64,
+    /// Mean logit at the rejected completions' tokens.
+    #[serde(rename = "eval_logits/rejected", default = "nan", deserialize_with = "nan_if_null")]
+    pub logits_rejected: f64,
+    /// Mean entropy of the policy at the tokens of both, in nats.
+    #[serde(rename = "eval_entropy", default = "nan", deserialize_with = "nan_if_null")]
+    pub entropy: f64,
+    /// Part of the chosen completions' tokens that are the likeliest ones.
+    #[serde(rename = "eval_mean_token_accuracy", default = "nan", deserialize_with = "nan_if_null")]
+    pub mean_token_accuracy: f64,
+    /// Mean number of tokens of the chosen completions.
+    #[serde(rename = "eval_lengths/chosen", default = "nan", deserialize_with = "nan_if_null")]
+    pub lengths_chosen: f64,
+    /// Mean number of tokens of the rejected completions.
+    #[serde(rename = "eval_lengths/rejected", default = "nan", deserialize_with = "nan_if_null")]
+    pub lengths_rejected: f64,
     /// Pairs evaluated on.
     #[serde(rename = "eval_pairs")]
     pub pairs: usize,
@@ -130,6 +156,13 @@ impl From<StepMetrics> for EvalMetrics {
             rewards_margins: metrics.rewards_margins,
             logps_chosen: metrics.logps_chosen,
             logps_rejected: metrics.logps_rejected,
+            rewards_weakened: metrics.rewards_weakened,
+            logits_chosen: metrics.logits_chosen,
+            logits_rejected: metrics.logits_rejected,
+            entropy: metrics.entropy,
+            mean_token_accuracy: metrics.mean_token_accuracy,
+            lengths_chosen: metrics.lengths_chosen,
+            lengths_rejected: metrics.lengths_rejected,
             pairs: metrics.pairs,
         }
     }
@@ -240,7 +273,6 @@ fn for_each_line<F: Logged>(path: &Path, mut take: impl FnMut(F, u64)) -> Result
         match reader.read_until(b'\n', &mut text) {
             Ok(0) => break,
             Ok(length) => end += length as u64,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(DpoError::io("read", path)(error)),
         }
         if text.last() != Some(&b'\n') {

@@ -6,7 +6,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Int, Tensor};
 
 use crate::gradients::widen;
-use crate::loss::off_tape;
+use crate::tensors::off_tape;
 
 /// Whether a policy's adapters take part in the forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,9 +86,7 @@ impl TokenStatistics {
     /// - `targets`: `[tokens, 1]`
     /// - output: `[tokens, 4]`, on no autodiff tape
     pub fn of_logits(logits: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
-        let logits = if logits.is_autodiff() { logits.inner() } else { logits };
-        let targets = if targets.is_autodiff() { targets.inner() } else { targets };
-        let logits = widen(logits);
+        let (logits, targets) = (widen(off_tape(logits)), off_tape(targets));
         let logps = log_softmax(logits.clone(), 1);
         let p = logps.clone().exp();
         let entropy = (p.clone() * logps).sum_dim(1).neg();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::checkpoint::{Checkpoint, CheckpointDir, Progress, check_same_run};
+use crate::checkpoint::{Checkpoint, CheckpointDir, check_same_run};
 use crate::error::DpoError;
 use crate::metrics::{EvalMetrics, MetricsLog, StepMetrics};
 use crate::policy::Policy;
@@ -87,6 +87,6 @@ fn restore<P: Policy>(state: State<P>, path: &Path, checkpoint: Checkpoint) -> R
         }
         None => reference,
     };
-    let progress = Progress { config: progress.config, ..checkpoint.progress };
+    let progress = progress.resume(checkpoint.progress);
     Ok(State { policy, reference, optimizer, progress, untouched: false })
 }

@@ -59,7 +59,7 @@ impl<C: Collate> Stepper<'_, C> {
         if let Some(MovingReference { every, mixup }) = config.moving_reference
             && state.progress.step.is_multiple_of(every)
         {
-            state.reference = state.reference.map(|reference| follow(reference, &state.policy, mixup))?;
+            state.reference = state.reference.map(|reference| Ok(follow(reference, &state.policy, mixup)))?;
         }
         let metrics = StepMetrics {
             step: state.progress.step,

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use burn::tensor::kind::Autodiff;
 use burn::tensor::{DType, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, View};
 
@@ -111,6 +112,11 @@ impl ModulePath {
 pub(crate) fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     let elements = tensor.shape().num_elements();
     tensor.reshape([elements])
+}
+
+/// The same tensor on no tape.
+pub(crate) fn off_tape<const D: usize, K: Autodiff>(tensor: Tensor<D, K>) -> Tensor<D, K> {
+    if tensor.is_autodiff() { tensor.inner() } else { tensor }
 }
 
 /// Makes a plain tensor a leaf that requires a gradient, in place of `old`.

@@ -6,67 +6,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Shape, Tensor, TensorData};
 
 use crate::error::{DpoError, Mismatch};
-use crate::tensors::{ModulePath, Tensors, decode, describe, encode, flat, replace_leaf};
+use crate::tensors::{ModulePath, Tensors, decode, describe, encode, flat, off_tape, replace_leaf};
 
 /// Paths of the trainable parameters, in the order of the module's fields.
 pub fn trainable_paths<M: Module>(module: &M) -> Vec<String> {
-    #[derive(Default)]
-    struct Paths {
-        path: ModulePath,
-        found: Vec<String>,
-    }
-
-    impl ModuleVisitor for Paths {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.enter(name);
-        }
-
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.exit();
-        }
-
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if param.is_require_grad() {
-                self.found.push(self.path.join());
-            }
-        }
-    }
-
-    let mut paths = Paths::default();
-    module.visit(&mut paths);
-    paths.found
+    let mut paths = Vec::new();
+    each(module, &Which::Trainable, |path, _, _| paths.push(path));
+    paths
 }
 
 /// The trainable parameters by path: flat, and on no tape.
 pub(crate) fn trainable_values<M: Module>(module: &M) -> BTreeMap<String, Tensor<1>> {
-    #[derive(Default)]
-    struct Values {
-        path: ModulePath,
-        found: BTreeMap<String, Tensor<1>>,
-    }
-
-    impl ModuleVisitor for Values {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.enter(name);
-        }
-
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.exit();
-        }
-
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if param.is_require_grad() {
-                self.found.insert(self.path.join(), flat(param.base().inner()));
-            }
-        }
-    }
-
-    let mut values = Values::default();
-    module.visit(&mut values);
-    values.found
+    let mut values = BTreeMap::new();
+    each(module, &Which::Trainable, |path, value, _| drop(values.insert(path, value)));
+    values
 }
 
 /// The trainable parameters as safetensors bytes: names are paths, values exact.
@@ -85,6 +41,27 @@ pub fn load_trainable<M: Module>(module: M, bytes: &[u8]) -> Result<M, DpoError>
     load(module, &Which::Trainable, bytes)
 }
 
+/// What a module lacks, or has in other shapes, of the parameters that are trained in `policy`.
+pub(crate) fn unlike<M: Module>(module: &M, policy: &M) -> Mismatch {
+    let shapes = |of: &M, which: &Which| {
+        let mut shapes = BTreeMap::new();
+        each(of, which, |path, _, shape| drop(shapes.insert(path, shape)));
+        shapes
+    };
+    let found = shapes(module, &Which::of(policy));
+    let mut mismatch = Mismatch::default();
+    for (path, expected) in shapes(policy, &Which::Trainable) {
+        match found.get(&path) {
+            None => mismatch.missing.push(path),
+            Some(shape) if *shape != expected => {
+                mismatch.misshapen.push(format!("{path} is {shape:?}, not {expected:?}"));
+            }
+            Some(_) => {}
+        }
+    }
+    mismatch
+}
+
 /// The parameters of a module whose paths are those of what is trained in `policy`, as [`save_trainable`] has them.
 pub(crate) fn save_as_trainable<M: Module>(module: &M, policy: &M) -> Result<Vec<u8>, DpoError> {
     encode(&read(module, &Which::of(policy))?)
@@ -100,18 +77,28 @@ pub(crate) fn read_trainable<M: Module>(module: &M) -> Result<Tensors, DpoError>
 }
 
 fn read<M: Module>(module: &M, which: &Which) -> Result<Tensors, DpoError> {
-    let mut reader = Reader { path: ModulePath::default(), which, tensors: Ok(Tensors::new()) };
-    module.visit(&mut reader);
-    reader.tensors
+    let mut tensors = Ok(Tensors::new());
+    each(module, which, |path, value, shape| {
+        let Ok(read) = &mut tensors else { return };
+        match value.try_into_data().map_err(DpoError::device("a parameter")) {
+            Ok(data) => drop(read.insert(path, shaped(data, shape))),
+            Err(error) => tensors = Err(error),
+        }
+    });
+    tensors
 }
 
 fn load<M: Module>(module: M, which: &Which, bytes: &[u8]) -> Result<M, DpoError> {
-    let tensors = decode(bytes)?;
+    let mut tensors = decode(bytes)?;
     let mismatch = compare(&read(&module, which)?, &tensors);
     if !mismatch.is_empty() {
         return Err(DpoError::Mismatch { what: "parameters", path: None, mismatch });
     }
-    Ok(module.map(&mut Writer { path: ModulePath::default(), which, tensors }))
+    Ok(replace_values(module, |path, old| {
+        let data = tensors.remove(path)?;
+        let dtype = data.dtype();
+        Some(Tensor::from_data(shaped(data, old.shape()), (&old.device(), dtype)))
+    }))
 }
 
 /// Which parameters a walk over a module takes.
@@ -151,13 +138,24 @@ fn compare(expected: &Tensors, found: &Tensors) -> Mismatch {
     mismatch
 }
 
-struct Reader<'a> {
-    path: ModulePath,
-    which: &'a Which,
-    tensors: Result<Tensors, DpoError>,
+/// The same elements in another shape.
+fn shaped(data: TensorData, shape: Shape) -> TensorData {
+    let dtype = data.dtype();
+    TensorData::from_bytes(data.into_bytes(), shape, dtype)
 }
 
-impl ModuleVisitor for Reader<'_> {
+/// Calls `take` with path, value and shape of each parameter of `which`: flat, and on no tape.
+fn each<M: Module>(module: &M, which: &Which, take: impl FnMut(String, Tensor<1>, Shape)) {
+    module.visit(&mut Each { path: ModulePath::default(), which, take });
+}
+
+struct Each<'a, F> {
+    path: ModulePath,
+    which: &'a Which,
+    take: F,
+}
+
+impl<F: FnMut(String, Tensor<1>, Shape)> ModuleVisitor for Each<'_, F> {
     fn enter_module(&mut self, name: &str, _: &str) {
         self.path.enter(name);
     }
@@ -167,27 +165,31 @@ impl ModuleVisitor for Reader<'_> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Ok(tensors) = &mut self.tensors else { return };
         let path = self.path.join();
-        if !self.which.takes(&path, param) {
-            return;
-        }
-        let value = param.base();
-        let value = if value.is_autodiff() { value.inner() } else { value };
-        match value.try_into_data().map_err(DpoError::device("a parameter")) {
-            Ok(data) => drop(tensors.insert(path, data)),
-            Err(error) => self.tensors = Err(error),
+        if self.which.takes(&path, param) {
+            let value = off_tape(param.base());
+            let shape = value.shape();
+            (self.take)(path, flat(value), shape);
         }
     }
 }
 
-struct Writer<'a> {
-    path: ModulePath,
-    which: &'a Which,
-    tensors: Tensors,
+/// Puts what `new` gives for a parameter's path and value in its place; where it gives nothing, the parameter stays.
+///
+/// Values are flat and on no tape, old and new ones. A new one has the elements of the old one, on its device.
+pub(crate) fn replace_values<M: Module, F>(module: M, new: F) -> M
+where
+    F: FnMut(&str, Tensor<1>) -> Option<Tensor<1>>,
+{
+    module.map(&mut Replace { path: ModulePath::default(), new })
 }
 
-impl ModuleMapper for Writer<'_> {
+struct Replace<F> {
+    path: ModulePath,
+    new: F,
+}
+
+impl<F: FnMut(&str, Tensor<1>) -> Option<Tensor<1>>> ModuleMapper for Replace<F> {
     fn enter_module(&mut self, name: &str, _: &str) {
         self.path.enter(name);
     }
@@ -197,20 +199,10 @@ impl ModuleMapper for Writer<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let path = self.path.join();
-        if !self.which.takes(&path, &param) {
-            return param;
-        }
-        let Some(data) = self.tensors.remove(&path) else { return param };
+        let Some(new) = (self.new)(&self.path.join(), flat(off_tape(param.base()))) else { return param };
         param.map(|old| {
-            let new = on_device_of(&old, data);
+            let new = new.reshape(old.shape());
             if old.is_autodiff() { replace_leaf(&old, new) } else { new }
         })
     }
-}
-
-/// The data as a plain tensor where the other tensor is.
-pub(crate) fn on_device_of<const D: usize, const E: usize>(other: &Tensor<D>, data: TensorData) -> Tensor<E> {
-    let dtype = data.dtype();
-    Tensor::from_data(data, (&other.device().inner(), dtype))
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bpo_pairs::record::PreferencePair;
 
-use crate::checkpoint::{Best, Progress, fingerprint};
+use crate::checkpoint::{Best, Progress};
 use crate::config::DpoConfig;
 use crate::data::Data;
 use crate::error::{DpoError, Source};
@@ -14,7 +14,7 @@ use crate::metrics::StepMetrics;
 use crate::observer::{Observer, RunPlan};
 use crate::optimizer::PathOptimizer;
 use crate::policy::{Collate, Policy};
-use crate::reference::{Reference, ReferenceLogps};
+use crate::reference::{Reference, ReferenceLogps, check_follows};
 use crate::run::{Run, Sampler};
 use crate::run_files::RunFiles;
 use crate::schedule::Plan;
@@ -134,7 +134,8 @@ where
     ///
     /// # Errors
     /// [`DpoError::NoPairs`]; [`DpoError::NothingToEvaluate`] if a setting needs evaluations and there are none;
-    /// [`DpoError::NothingWeakened`] and [`DpoError::ReferenceStands`] where the settings need another collator or reference;
+    /// [`DpoError::NothingWeakened`], [`DpoError::ReferenceStands`] and [`DpoError::ReferenceUnlike`] where the settings need
+    /// another collator or reference;
     /// [`DpoError::NotInReference`] and [`DpoError::StaleReference`] where a cached reference does not fit the pairs;
     /// [`DpoError::ConfigChanged`], [`DpoError::DataChanged`] or [`DpoError::Mismatch`] if the
     /// checkpoint in the run directory is of another run; [`DpoError::StepZero`]; [`DpoError::NotFinite`] after too many steps
@@ -151,8 +152,10 @@ where
         if objective.needs_weakened() && !collate.weakens() {
             return Err(DpoError::NothingWeakened);
         }
-        if config.moving_reference.is_some() && !matches!(reference, Reference::Frozen(_)) {
-            return Err(DpoError::ReferenceStands);
+        match (&config.moving_reference, &reference) {
+            (None, _) => {}
+            (Some(_), Reference::Frozen(model)) => check_follows(model, &policy)?,
+            (Some(_), _) => return Err(DpoError::ReferenceStands),
         }
         let data = Data::new(&config, &mut collate, pairs, eval_pairs)?;
         if let Reference::Cached(cache) = &reference {
@@ -163,7 +166,7 @@ where
             reference: ReferenceLogps::new(reference, &policy),
             policy,
             optimizer: optimizer(&config),
-            progress: Progress::start(config.clone(), fingerprint(&data.pairs)),
+            progress: Progress::start(config.clone(), &data),
             untouched: !config.pretrained_adapter,
         };
         let (files, state, resumed_from) = match &run_dir {

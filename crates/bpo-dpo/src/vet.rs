@@ -4,6 +4,7 @@ use bpo_pairs::error::chain;
 use bpo_pairs::record::PreferencePair;
 use bpo_pairs::set_aside::{self, Reason};
 
+use crate::loss::Objective;
 use crate::order::{DataOrder, GroupBatch};
 use crate::policy::Collate;
 
@@ -41,15 +42,19 @@ pub(crate) fn sound(pairs: Vec<PreferencePair>) -> (Vec<PreferencePair>, Vec<Set
     (kept, set_aside)
 }
 
-/// Splits pairs into those that the collator takes, in their order, and the others.
+/// Splits pairs into those that the collator takes for an objective, in their order, and the others.
 ///
 /// Each group is checked as a whole; only in a group that is refused each pair is checked on its own.
-pub fn vet<C: Collate>(collate: &mut C, pairs: &[PreferencePair]) -> (Vec<PreferencePair>, Vec<SetAside>) {
+pub fn vet<C: Collate>(
+    collate: &mut C,
+    objective: &Objective,
+    pairs: &[PreferencePair],
+) -> (Vec<PreferencePair>, Vec<SetAside>) {
     let mut reasons: Vec<Option<String>> = vec![None; pairs.len()];
     for members in DataOrder::new(pairs).groups() {
-        if check(collate, members.iter().map(|&index| &pairs[index])).is_some() {
+        if check(collate, objective, members.iter().map(|&index| &pairs[index])).is_some() {
             for &index in members {
-                reasons[index] = check(collate, [&pairs[index]]);
+                reasons[index] = check(collate, objective, [&pairs[index]]);
             }
         }
     }
@@ -65,8 +70,9 @@ pub fn vet<C: Collate>(collate: &mut C, pairs: &[PreferencePair]) -> (Vec<Prefer
 
 fn check<'a, C: Collate>(
     collate: &mut C,
-    pairs: impl IntoIterator<Item = &'a PreferencePair>,
+    objective: &Objective,
+    pairs: impl IntoIterator<Item = &'a PreferencePair> + Clone,
 ) -> Option<String> {
-    let batch = GroupBatch::new(pairs);
+    let batch = GroupBatch::for_objective(objective, pairs);
     batch.groups.iter().find_map(|group| collate.check(group).err()).map(|error| chain(&error))
 }

@@ -8,9 +8,14 @@ mod toy;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, Ordering};
 
+use bpo_dpo::config::Weighting;
 use bpo_dpo::metrics::StepMetrics;
 use bpo_dpo::observer::Control;
+use bpo_dpo::policy::Adapters;
+use bpo_dpo::reference::{LogpCache, MovingReference, Reference};
 use bpo_dpo::{DpoConfig, Trainer};
+use burn::module::Module;
+use toy::{Toy, ToyCollate};
 
 struct Counting;
 
@@ -34,18 +39,37 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn fifty_steps_hold_what_ten_hold() {
-    let mut held = Vec::with_capacity(64);
-    let mut observer = |_: &StepMetrics| {
-        held.push(HELD.load(Ordering::Relaxed));
-        Control::Continue
+    let pairs = toy::pairs();
+    let config = DpoConfig::default().with_learning_rate(0.01).with_max_steps(Some(60));
+    let accumulating =
+        config.clone().with_batch_size(2).with_accumulation(4).with_weighting(Some(Weighting::Wpo));
+    let moving = config.clone().with_moving_reference(Some(MovingReference::new(2, 0.6)));
+    let cached = || {
+        let mut cache = LogpCache::new(Default::default());
+        let (toy, mut collate) = (Toy::untouched().valid(), ToyCollate::default());
+        cache.fill(&toy, Adapters::Off, &mut collate, &config, &pairs, |_, _| Ok(())).expect("filled");
+        Reference::Cached(cache)
     };
-    let config = DpoConfig::default().with_learning_rate(0.01).with_batch_size(5).with_max_steps(Some(60));
-    let trainer =
-        Trainer::new(config, toy::Toy::untouched(), toy::ToyCollate::default(), None).expect("valid");
-    trainer.train(&toy::pairs(), &mut observer).expect("trained");
-    // the same batches come again every two steps, so the peaks of ten steps are comparable
-    let peak = |steps: std::ops::Range<usize>| held[steps].iter().max().copied().expect("steps");
-    let (early, late) = (peak(5..15), peak(50..60));
-    // one kept step would be some ten kilobytes; a leak of fifty would be far more
-    assert!(late - early < 4096, "{early} bytes after few steps, {late} after many");
+    for (name, config, reference) in [
+        ("plain", config.clone().with_batch_size(5), Reference::AdaptersOff),
+        ("accumulation", accumulating, Reference::AdaptersOff),
+        ("cached", config.clone().with_batch_size(5), cached()),
+        ("moving", moving.with_batch_size(5), Reference::Frozen(Toy::untouched())),
+        ("evaluated", config.clone().with_batch_size(5).with_eval_every(5), Reference::AdaptersOff),
+    ] {
+        let before = HELD.load(Ordering::Relaxed);
+        let mut held = Vec::with_capacity(64);
+        let mut observer = |_: &StepMetrics| {
+            held.push(HELD.load(Ordering::Relaxed) - before);
+            Control::Continue
+        };
+        let trainer = Trainer::new(config, Toy::untouched(), ToyCollate::default(), None).expect("valid");
+        let trainer = trainer.with_reference(reference).with_eval_pairs(pairs[..3].to_vec());
+        trainer.train(&pairs, &mut observer).expect("trained");
+        // the same batches come again every two steps, so the peaks of ten steps are comparable
+        let peak = |steps: std::ops::Range<usize>| held[steps].iter().max().copied().expect("steps");
+        let (early, late) = (peak(5..15), peak(50..60));
+        println!("{name}: {early} bytes after few steps, {late} after many");
+        assert!(50 * (late - early) <= early, "{name}: {early} bytes after few steps, {late} after many");
+    }
 }

@@ -13,11 +13,10 @@ use bpo_model::policy::LlavaCollator;
 use bpo_model::processor::{Answered, PixelValues, Processor};
 use bpo_model::{Llava, LoadOptions, LoraConfig};
 use bpo_pairs::sft::Turn;
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::optim::GradientsParams;
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
 use proptest::prelude::*;
-use support::{Golden, close, device, floats};
+use support::{Golden, close, device, floats, gradients};
 
 /// What sums over other rows, or in another order, may differ by.
 const RELATIVE: f32 = 1e-5;
@@ -95,43 +94,24 @@ fn sums(model: &Llava, batches: &[ScoreBatch], adapters: Adapters) -> Tensor<1> 
     Tensor::cat(batches.iter().map(|batch| model.token_logps(batch, adapters).sum()).collect(), 0)
 }
 
-#[derive(Default)]
-struct Gradients {
-    path: Vec<String>,
-    taken: GradientsParams,
-    found: BTreeMap<String, Vec<f32>>,
-}
-
-impl ModuleVisitor for Gradients {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.taken.get::<D>(param.id) {
-            self.found.insert(self.path.join("."), floats(gradient));
-        }
-    }
-}
-
-fn gradients(model: &Llava, loss: Tensor<1>) -> BTreeMap<String, Vec<f32>> {
-    let taken = GradientsParams::from_grads(loss.backward(), model);
-    let mut visitor = Gradients { taken, ..Gradients::default() };
-    model.visit(&mut visitor);
-    visitor.found
-}
-
-fn close_gradients(found: &BTreeMap<String, Vec<f32>>, expected: &BTreeMap<String, Vec<f32>>, what: &str) {
+fn close_gradients(
+    found: &BTreeMap<String, TensorData>,
+    expected: &BTreeMap<String, TensorData>,
+    what: &str,
+) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (path, expected) in expected {
-        close(&found[path], expected, RELATIVE, &format!("{what}: {path}"));
+        let [found, expected] = [&found[path], expected].map(|data| data.iter::<f32>().collect::<Vec<_>>());
+        close(&found, &expected, RELATIVE, &format!("{what}: {path}"));
     }
 }
 
 /// DPO's losses of the first completion of each group against each of its others, and all gradients of their mean.
-fn losses(model: &Llava, sizes: &[usize], batches: &[ScoreBatch]) -> (Vec<f32>, BTreeMap<String, Vec<f32>>) {
+fn losses(
+    model: &Llava,
+    sizes: &[usize],
+    batches: &[ScoreBatch],
+) -> (Vec<f32>, BTreeMap<String, TensorData>) {
     let mut rows = PairRows::default();
     let mut first = 0;
     for size in sizes {

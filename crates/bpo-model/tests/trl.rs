@@ -5,8 +5,6 @@ mod support;
 #[path = "../../bpo-dpo/tests/suite/trl.rs"]
 mod trl;
 
-use std::collections::BTreeMap;
-
 use bpo_dpo::gradients::global_norm;
 use bpo_dpo::logps::{PairLogps, PairRows};
 use bpo_dpo::loss::{Loss, Objective, PairFactors, wpo_weights};
@@ -15,10 +13,10 @@ use bpo_model::llava::ScoreBatch;
 use bpo_model::lora::load_adapter;
 use bpo_model::processor::{Answered, PixelValues};
 use bpo_model::{Llava, LoadOptions};
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Bool, Tensor};
-use support::{Golden, close, device, floats, root, tensor_floats, tensor_ints};
+use support::{Golden, close, device, floats, gradients, root, tensor_floats, tensor_ints};
 
 /// The collated batch: rows are all chosen, then all rejected completions.
 struct Batch {
@@ -100,28 +98,6 @@ fn policy() -> Llava {
     load_adapter(model, &root().join("trl/adapter")).unwrap().0
 }
 
-#[derive(Default)]
-struct Gradients {
-    path: Vec<String>,
-    taken: Option<GradientsParams>,
-    found: BTreeMap<String, Vec<f32>>,
-}
-
-impl ModuleVisitor for Gradients {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.taken.as_ref().unwrap().get::<D>(param.id) {
-            assert_eq!(D, 2, "only factors have gradients");
-            self.found.insert(self.path.join("."), floats(gradient.swap_dims(0, 1)));
-        }
-    }
-}
-
 #[test]
 fn log_probs_and_gradients() {
     let golden = trl::Golden::open();
@@ -143,16 +119,16 @@ fn log_probs_and_gradients() {
         }
         let objective = golden.objective(row);
         let losses = objective.forward(&policy, Some(&reference), &PairFactors::default()).losses;
-        let gradients = GradientsParams::from_grads(losses.mean().backward(), &model);
-        let mut visitor = Gradients { taken: Some(gradients), ..Gradients::default() };
-        model.visit(&mut visitor);
-        assert!(!visitor.found.is_empty());
-        for (path, gradient) in visitor.found {
+        let gradients = gradients(&model, losses.mean());
+        assert!(!gradients.is_empty());
+        for (path, gradient) in gradients {
             let (module, factor) = path.rsplit_once(".weight.lora.").unwrap();
             let peft =
                 format!("grad.base_model.model.model.{module}.lora_{}.default.weight", factor.to_uppercase());
             let (expected, _) = tensor_floats(&batch.bytes, &peft);
-            close(&gradient, &expected, 1e-3, &format!("{name} {peft}"));
+            // [in, out] here, [out, in] in PEFT
+            let gradient = Tensor::<2>::from_data(gradient, &device()).transpose();
+            close(&floats(gradient), &expected, 1e-3, &format!("{name} {peft}"));
         }
     }
 }

@@ -9,13 +9,17 @@ use bpo_model::processor::Processor;
 use bpo_model::{Llava, LoadOptions};
 use bpo_pairs::manifest::{Fingerprint, fingerprint_file};
 use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
 
 use crate::device::Dtype;
 use crate::error::BpoError;
+use crate::summary::write_bytes;
 
 /// Written last into an adapter's directory.
 pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
 pub(crate) const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+/// Which weights an adapter was trained on. PEFT passes it over.
+const ADAPTER_BASE: &str = "base.json";
 
 /// A model with what stands between it and images and text.
 #[derive(Clone, Debug)]
@@ -45,7 +49,7 @@ impl Checkpoint {
     /// Loads a checkpoint and, where one is given, a PEFT adapter onto it.
     ///
     /// # Errors
-    /// As [`load`](Self::load), and if the adapter does not fit. That it names another model is only warned of.
+    /// As [`load`](Self::load), those of [`check_adapter`], and if the adapter does not fit.
     pub fn load_with_adapter(
         dir: &Path,
         adapter: Option<&Path>,
@@ -82,18 +86,46 @@ pub fn check_base(dir: &Path) -> Result<(), BpoError> {
     }
 }
 
-/// Checks that an adapter's directory is not that of the run that made it, and warns if it names another model than `base`.
-///
-/// Weights of other shapes are an error when it is loaded. A name alone proves nothing: directories move.
+/// What is in [`ADAPTER_BASE`].
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AdapterBase {
+    weights: Fingerprint,
+}
+
+/// Records beside an adapter which weights it was trained on, so that [`check_adapter`] tells others from them.
 ///
 /// # Errors
-/// [`BpoError::AdapterInside`]; if its settings cannot be read.
+/// If the checkpoint cannot be read or the file not be written.
+pub fn record_base(adapter: &Path, base: &Path) -> Result<(), BpoError> {
+    let path = adapter.join(ADAPTER_BASE);
+    let text = serde_json::to_string_pretty(&AdapterBase { weights: fingerprint_weights(base)? })
+        .map_err(|source| BpoError::Json { path: path.clone(), source })?;
+    std::fs::create_dir_all(adapter).map_err(BpoError::io("create", adapter))?;
+    write_bytes(&path, format!("{text}\n").as_bytes())
+}
+
+/// Checks that an adapter's directory is not that of the run that made it, and that it was trained on the weights of `base`.
+///
+/// Where the adapter does not say on which, it is warned of one that names another model: a name alone proves nothing, for
+/// directories move. Weights of other shapes are an error when it is loaded.
+///
+/// # Errors
+/// [`BpoError::AdapterInside`]; [`BpoError::AdapterOfAnother`]; if a file cannot be read.
 pub fn check_adapter(dir: &Path, base: &Path) -> Result<(), BpoError> {
     let (is_adapter, inside) = (|dir: &Path| dir.join(ADAPTER_CONFIG).exists(), dir.join("adapter"));
     if !is_adapter(dir) && is_adapter(&inside) {
         return Err(BpoError::AdapterInside { path: dir.to_owned(), inside });
     }
-    if let Some(named) = base_of_adapter(dir)?
+    let record = dir.join(ADAPTER_BASE);
+    if record.exists() {
+        let bytes = std::fs::read(&record).map_err(BpoError::io("read", &record))?;
+        let AdapterBase { weights } = serde_json::from_slice(&bytes)
+            .map_err(|source| BpoError::Json { path: record.clone(), source })?;
+        if weights != fingerprint_weights(base)? {
+            return Err(BpoError::AdapterOfAnother { path: dir.into(), model: base.into(), record });
+        }
+    } else if let Some(named) = base_of_adapter(dir)?
         && !is_named(base, Path::new(&named))
     {
         tracing::warn!(
@@ -123,17 +155,27 @@ fn is_named(path: &Path, name: &Path) -> bool {
 /// # Errors
 /// If the directory or a file cannot be read.
 pub fn fingerprint_checkpoint(dir: &Path) -> Result<Fingerprint, BpoError> {
+    fingerprint(dir, &["safetensors", "json", "jinja"])
+}
+
+/// The same of its weights alone.
+fn fingerprint_weights(dir: &Path) -> Result<Fingerprint, BpoError> {
+    fingerprint(dir, &["safetensors"])
+}
+
+/// Of the files of some kinds in a directory.
+fn fingerprint(dir: &Path, kinds: &[&str]) -> Result<Fingerprint, BpoError> {
     check_checkpoint(dir)?;
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(BpoError::io("list", dir))? {
         let path = entry.map_err(BpoError::io("list", dir))?.path();
         let metadata = std::fs::metadata(&path).map_err(BpoError::io("read", &path))?;
         let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
-        let Some(name) = path.file_name().filter(|_| metadata.is_file()) else { continue };
+        let wanted = metadata.is_file() && kinds.contains(&kind);
+        let Some(name) = path.file_name().filter(|_| wanted) else { continue };
         let content = match kind {
             "safetensors" => sampled(&path, metadata.len())?,
-            "json" | "jinja" => fingerprint_file(&path)?.to_string(),
-            _ => continue,
+            _ => fingerprint_file(&path)?.to_string(),
         };
         entries.push(format!("{} {content}\n", name.to_string_lossy()));
     }

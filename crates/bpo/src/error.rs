@@ -241,6 +241,20 @@ pub enum BpoError {
         /// The directory in it that has an adapter.
         inside: PathBuf,
     },
+    /// An adapter was trained on other weights than it shall be used with.
+    #[error(
+        "the adapter {} was trained on other weights than those of {}, by {}; where they are the same in another form, remove \
+         that file",
+        path.display(), model.display(), record.display()
+    )]
+    AdapterOfAnother {
+        /// The adapter's directory.
+        path: PathBuf,
+        /// That of the checkpoint.
+        model: PathBuf,
+        /// The file that says so.
+        record: PathBuf,
+    },
     /// Another process works in the same directory.
     #[error("{} is in use by another process", path.display())]
     Locked {

@@ -11,6 +11,7 @@ use bpo_model::policy::{ImageError, LlavaCollator};
 use bpo_model::responder::LlavaResponder;
 use bpo_pairs::format::jsonl::read_pairs;
 use bpo_pairs::images::ImageRoot;
+use bpo_pairs::pairs::PairSet;
 use bpo_pairs::record::PreferencePair;
 use bpo_pairs::seed::stage_seed;
 use bpo_pairs::sft::SftSample;
@@ -18,7 +19,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use image::RgbImage;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, record_base};
 use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::injector;
@@ -104,10 +105,7 @@ impl Parts for LlavaParts {
         self.checkpoint = None;
         let config = &self.config;
         let mut collate = collator(config, &checkpoint, images);
-        let (eval_pairs, unread) = match &config.data.eval_pairs {
-            Some(path) => read_pairs(path).map(|set| (set.pairs, set.set_aside))?,
-            None => Default::default(),
-        };
+        let PairSet { pairs: eval_pairs, set_aside: unread } = eval_pairs(config)?;
         let all = [pairs, &eval_pairs].concat();
         let reference = reference::open(config, &checkpoint, &mut collate, &all, progress)?;
         let Checkpoint { model, processor } = checkpoint;
@@ -130,6 +128,11 @@ impl Parts for LlavaParts {
     }
 }
 
+/// The pairs of their own that training is evaluated on.
+pub(crate) fn eval_pairs(config: &RunConfig) -> Result<PairSet, BpoError> {
+    Ok(config.data.eval_pairs.as_deref().map(read_pairs).transpose()?.unwrap_or_default())
+}
+
 /// What is trained: a model with fresh adapters, or with weights that train.
 pub(crate) fn policy(config: &RunConfig, model: Llava) -> Result<Llava, BpoError> {
     match &config.full {
@@ -142,6 +145,8 @@ pub(crate) fn policy(config: &RunConfig, model: Llava) -> Result<Llava, BpoError
 fn save(config: &RunConfig, policy: &Llava, out: &Path) -> Result<(), BpoError> {
     let base = config.model_path()?;
     if config.full.is_none() {
+        // before the adapter's own files, the last of which says that it is whole
+        record_base(out, base)?;
         return Ok(save_adapter(policy, &config.lora, &base.to_string_lossy(), out)?);
     }
     // a checkpoint is written over nothing; what lies here is of earlier training in this directory

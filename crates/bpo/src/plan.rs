@@ -11,6 +11,7 @@ use bpo_dpo::{DpoConfig, Trainer};
 use bpo_model::memory::{BatchShape, Footprint};
 use bpo_model::policy::{ImageError, LlavaCollator};
 use bpo_pairs::images::ImageRoot;
+use bpo_pairs::pairs::PairSet;
 use bpo_pairs::record::PreferencePair;
 use burn::module::Module;
 use burn::tensor::Device;
@@ -20,7 +21,7 @@ use serde::Serialize;
 use crate::checkpoint::Checkpoint;
 use crate::config::RunConfig;
 use crate::error::BpoError;
-use crate::llava::{collator, policy};
+use crate::llava::{collator, eval_pairs, policy};
 use crate::reference;
 
 /// Steps that are made for the estimate of the time.
@@ -32,9 +33,9 @@ const STEPS: usize = 3;
 pub struct TrainingPlan {
     /// Of the policy.
     pub footprint: Footprint,
-    /// Bytes of the reference, where it is a model of its own.
+    /// Bytes of the reference, where it is a model of its own; what it shares with the policy does not count.
     pub reference: u64,
-    /// The batch of the first epoch that autodiff holds most for.
+    /// The batch of the first epoch that autodiff holds most for; another order may put other pairs together later.
     pub longest: BatchShape,
     /// Bytes that it holds then. See [`Llava::activation_bytes`](bpo_model::Llava::activation_bytes).
     pub activations: u64,
@@ -46,8 +47,10 @@ pub struct TrainingPlan {
     pub set_aside: usize,
     /// Optimizer steps.
     pub steps: usize,
-    /// How long each of the first steps took, in seconds, with the reference computed in each.
+    /// How long each of the first steps took, in seconds.
     pub seconds: Vec<f64>,
+    /// Whether these steps computed a reference that training takes from a cache.
+    pub reference_in_steps: bool,
 }
 
 impl TrainingPlan {
@@ -82,8 +85,9 @@ pub fn plan(
     let policy = policy(config, checkpoint.model)?.train();
     let settings = config.train_settings();
 
-    let (usable, _) = vet(&mut collate, pairs);
+    let (usable, _) = vet(&mut collate, &settings.objective(), pairs);
     let (trained, _) = split(usable, settings.eval_part, settings.seed);
+    let PairSet { pairs: eval_pairs, set_aside: unread } = eval_pairs(config)?;
     let shapes = shapes(&settings, &collate, &trained)?;
     let rank = if config.full.is_none() { config.lora.r } else { 0 };
     let bytes = |shape: &BatchShape| policy.activation_bytes(shape, rank);
@@ -91,6 +95,12 @@ pub fn plan(
     let mut plan = TrainingPlan {
         footprint: policy.footprint(),
         reference: match &reference {
+            // a cache stands for it
+            _ if config.reference.cache.is_some() => 0,
+            // the first values of what is trained; the rest is the policy's
+            Reference::Frozen(_) if config.reference.path.is_none() && config.full.is_some() => {
+                policy.footprint().gradients
+            }
             Reference::Frozen(model) => model.footprint().weights,
             _ => 0,
         },
@@ -101,10 +111,15 @@ pub fn plan(
         set_aside: 0,
         steps: 0,
         seconds: Vec::new(),
+        reference_in_steps: config.reference.cache.is_some(),
     };
     let mut clock = Clock { plan: &mut plan, since: Instant::now() };
     let settings = settings.with_eval_every(usize::MAX);
-    Trainer::new(settings, policy, collate, None)?.with_reference(reference).train(pairs, &mut clock)?;
+    Trainer::new(settings, policy, collate, None)?
+        .with_reference(reference)
+        .with_eval_pairs(eval_pairs)
+        .train(pairs, &mut clock)?;
+    plan.set_aside += unread.len();
     Ok(plan)
 }
 

@@ -42,8 +42,8 @@ impl Logged for Sample {
     }
 }
 
-/// Asks the first questions of `pairs` and appends the answers to `file`. Images that cannot be read are passed over: training
-/// sets their pairs aside and says so.
+/// Asks the first questions of `pairs` and appends the answers to `file`. What cannot be asked, for its image or its length,
+/// is passed over: training sets such pairs aside and says so.
 pub(crate) fn sampler(
     processor: Processor,
     images: &ImageRoot,
@@ -76,10 +76,15 @@ pub(crate) fn sampler(
             None => log.insert(MetricsLog::open(&file, step.saturating_sub(1))?),
         };
         let requests: Vec<VisionRequest> = asked.iter().map(|(_, request)| request.clone()).collect();
-        let answers = LlavaResponder::new(policy.clone(), processor.clone()).respond(&requests);
-        for ((pair, _), answer) in asked.iter().zip(answers) {
+        let mut model = LlavaResponder::new(policy.clone(), processor.clone());
+        for ((pair, _), answer) in asked.iter().zip(model.respond(&requests)) {
+            let answer = match answer {
+                Ok(answer) => answer.text,
+                Err(error) if model.is_request_error(&error) => continue,
+                Err(error) => return Err(error.into()),
+            };
             let PreferencePair { image, prompt, chosen, .. } = pair.clone();
-            log.append(&Sample { step, image, prompt, answer: answer?.text, chosen })?;
+            log.append(&Sample { step, image, prompt, answer, chosen })?;
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! Log-probabilities of the answers of pairs, to look at and to hold against other implementations.
 
-use bpo_dpo::DpoError;
 use bpo_dpo::order::GroupBatch;
 use bpo_dpo::policy::{Adapters, Collate, Policy};
 use bpo_dpo::reference::LogpCache;
 use bpo_dpo::vet::vet;
+use bpo_dpo::{DpoConfig, DpoError};
 use bpo_pairs::record::PreferencePair;
 use bpo_pairs::set_aside::{Reason, SetAside};
 use burn::tensor::{Device, Tensor};
@@ -43,8 +43,10 @@ where
     C: Collate<Batch = P::Batch>,
 {
     let (mut done, mut set_aside) = (0, Vec::new());
+    // any loss that compares two answers
+    let objective = DpoConfig::default().objective();
     for part in pairs.chunks(batch_size.max(1)) {
-        let (part, refused) = vet(collate, part);
+        let (part, refused) = vet(collate, &objective, part);
         set_aside.extend(refused.into_iter().map(SetAside::from));
         if part.is_empty() {
             continue;
@@ -74,18 +76,19 @@ where
     Ok(StageOutcome::new(done, set_aside))
 }
 
-/// The same from log-probabilities that are in a cache already.
+/// The same from log-probabilities that are in a cache already; `device` is where they are summed.
 ///
 /// # Errors
 /// If a pair is not in it, and what `each` fails with.
 pub fn cached(
     cache: &LogpCache,
     pairs: &[PreferencePair],
+    device: &Device,
     mut each: impl FnMut(Score) -> Result<(), BpoError>,
 ) -> Result<(), BpoError> {
     for pair in pairs {
         let batch = GroupBatch::new([pair]);
-        let sums = row_sums(cache.token_logps(&batch, &[pair], &Device::default())?.logps)?;
+        let sums = row_sums(cache.token_logps(&batch, &[pair], device)?.logps)?;
         let (chosen, rejected) = (sums[batch.rows.chosen[0]], sums[batch.rows.rejected[0]]);
         each(Score { id: pair.id.clone(), chosen_logp: chosen, rejected_logp: rejected })?;
     }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Change, Stage};
 use crate::error::BpoError;
+use crate::settings_file::Inputs;
 
 /// What a stage did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,17 +86,19 @@ impl RunManifest {
         Err(BpoError::InputChanged { path: run_dir.to_owned(), changes })
     }
 
-    /// Checks that the model is that which the run was begun with.
+    /// Checks that models are those which the run was begun with.
     ///
     /// # Errors
     /// [`BpoError::InputChanged`].
-    pub(crate) fn check_model(&self, run_dir: &Path, now: &str) -> Result<(), BpoError> {
-        match self.inputs.models.get("model").map(ToString::to_string) {
-            Some(then) if then != now => {
-                let change = Change { key: "model".into(), then: Some(then), now: Some(now.to_owned()) };
-                Err(BpoError::InputChanged { path: run_dir.to_owned(), changes: vec![change] })
-            }
-            _ => Ok(()),
+    pub(crate) fn check_models(&self, run_dir: &Path, now: &Inputs) -> Result<(), BpoError> {
+        let changed = |(name, now): (&&'static str, &String)| {
+            let then = self.inputs.models.get(*name)?.to_string();
+            (then != *now).then(|| Change { key: (*name).into(), then: Some(then), now: Some(now.clone()) })
+        };
+        let changes: Vec<Change> = now.iter().filter_map(changed).collect();
+        match changes.is_empty() {
+            true => Ok(()),
+            false => Err(BpoError::InputChanged { path: run_dir.to_owned(), changes }),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use bpo::BpoError;
 use bpo::checkpoint::Checkpoint;
-use bpo::config::RunConfig;
+use bpo::config::{ReferenceSection, RunConfig};
 use bpo::dpo::vet::vet;
 use bpo::inject::Sampling;
 use bpo::llava::collator;
@@ -37,12 +37,14 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
         }
         Some(file) => {
             let mut config = config;
+            // the model that is asked is the reference of a later training
+            config.reference = ReferenceSection::default();
             config.reference.adapter.clone_from(&args.adapter);
             config.train.batch_size = args.batch_size;
             let mut collate = collator(&config, &checkpoint, &images);
-            let (pairs, refused) = vet(&mut collate, &set.pairs);
+            let (pairs, refused) = vet(&mut collate, &config.train.objective(), &set.pairs);
             let cache = fill(&config, file, &checkpoint, &mut collate, &pairs, &mut *progress::new())?;
-            bpo::score::cached(&cache, &pairs, each)?;
+            bpo::score::cached(&cache, &pairs, &checkpoint.model.device(), each)?;
             StageOutcome::new(pairs.len(), refused.into_iter().map(SetAside::from).collect())
         }
     };

@@ -14,7 +14,7 @@ pub fn describe(plan: &TrainingPlan) -> String {
     row("parameters", grouped(trained + frozen), format!("{} of them trained", grouped(trained)));
     row("weights", bytes(weights), String::new());
     if plan.reference > 0 {
-        row("reference", bytes(plan.reference), "a model of its own".to_owned());
+        row("reference", bytes(plan.reference), "what it does not share with the policy".to_owned());
     }
     row("gradients", bytes(gradients), String::new());
     row("optimizer", bytes(optimizer), String::new());
@@ -39,7 +39,9 @@ pub fn describe(plan: &TrainingPlan) -> String {
     row("steps", grouped(plan.steps as u64), String::new());
     if let Some(seconds) = plan.estimated_seconds() {
         let made: Vec<String> = plan.seconds.iter().map(|seconds| format!("{seconds:.2}")).collect();
-        row("time", time(seconds), format!("the first steps took {} s", made.join(", ")));
+        let reference =
+            if plan.reference_in_steps { ", with the reference that a cache will spare" } else { "" };
+        row("time", time(seconds), format!("the first steps took {} s{reference}", made.join(", ")));
     }
     lines.join("\n")
 }

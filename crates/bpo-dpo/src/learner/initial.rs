@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::Module;
 use burn::tensor::Tensor;
 
-use crate::tensors::ModulePath;
-use crate::trainable::trainable_values;
+use crate::trainable::{replace_values, trainable_values};
 
 /// The trainable parameters of a policy as they were before training: flat, plain and by path.
 ///
@@ -29,28 +28,8 @@ impl InitialValues {
 
     /// The policy with these values, on plain tensors, on the policy's device.
     pub(super) fn reference<M: Module>(&self, policy: &M) -> M {
-        policy.valid().map(&mut Writer { path: ModulePath::default(), initial: self })
-    }
-}
-
-struct Writer<'a> {
-    path: ModulePath,
-    initial: &'a InitialValues,
-}
-
-impl ModuleMapper for Writer<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.enter(name);
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.exit();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match self.initial.values.get(&self.path.join()) {
-            Some(value) => param.map(|old| value.clone().to_device(&old.device()).reshape(old.shape())),
-            None => param,
-        }
+        replace_values(policy.valid(), |path, old| {
+            Some(self.values.get(path)?.clone().to_device(&old.device()))
+        })
     }
 }

@@ -192,6 +192,8 @@ fn check_supported(config: &DpoConfig) -> Result<(), DpoError> {
     let asked = [
         ("moving_reference", config.moving_reference.is_some()),
         ("lr_groups", !config.lr_groups.is_empty()),
+        ("accumulation", config.accumulation != 1),
+        ("eval_part", config.eval_part != 0.0),
         ("max_steps", config.max_steps.is_some()),
         ("sample_every", config.sample_every.is_some()),
         ("keep_best", config.keep_best.is_some()),

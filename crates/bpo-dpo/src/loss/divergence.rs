@@ -64,6 +64,8 @@ impl Divergence {
 
 /// `(t^exponent - 1) / exponent`
 fn power(log_ratio: Tensor<1>, exponent: f64) -> Tensor<1> {
-    let grown = log_ratio.mul_scalar(exponent).clamp_max(MAX_EXPONENT).exp();
-    grown.sub_scalar(1.0).div_scalar(exponent)
+    let x = log_ratio.mul_scalar(exponent).clamp_max(MAX_EXPONENT);
+    // e^x - 1 = tanh(x / 2) (e^x + 1), where nothing cancels for a small exponent
+    let grown = x.clone().div_scalar(2.0).tanh() * x.exp().add_scalar(1.0);
+    grown.div_scalar(exponent)
 }

@@ -52,7 +52,6 @@ use serde::{Deserialize, Serialize};
 use crate::error::DpoError;
 use crate::logps::PairLogps;
 use objective::lengths;
-pub(crate) use rewards::off_tape;
 
 /// Which loss to minimize, with the settings that only it has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -192,7 +191,7 @@ impl Loss {
     }
 
     /// The loss of MPO: 0.8 of sigmoid, 0.2 of BCO and 1.0 of the chosen completions' likelihood (Wang et al.,
-    /// arXiv 2411.10442, section 3.2).
+    /// arXiv 2411.10442, section 3.2), with [BCO](bco_loss) as TRL has it, without a running mean of rewards.
     pub fn mpo() -> Self {
         let terms =
             vec![Term::new(0.8, Self::default()), Term::new(0.2, Self::BcoPair), Term::new(1.0, Self::Sft)];

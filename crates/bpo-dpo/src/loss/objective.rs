@@ -2,10 +2,11 @@
 
 use burn::tensor::Tensor;
 
-use super::rewards::{like, off_tape};
+use super::rewards::like;
 use super::{Beta, Divergence, Inputs, Loss, Rewards};
 use crate::error::DpoError;
 use crate::logps::{PairLengths, PairLogps};
+use crate::tensors::off_tape;
 
 /// What is minimized: a loss, how strongly the policy is held to the reference, and how that is measured.
 ///

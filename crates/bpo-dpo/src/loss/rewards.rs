@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::logps::PairLengths;
+use crate::tensors::off_tape;
 
 /// Implicit rewards of both completions of each pair, `r = beta * f'(pi(y) / pi_ref(y))`, which is
 /// `beta * (log pi(y) - log pi_ref(y))` for the reverse KL divergence (arXiv 2305.18290; arXiv 2309.16240
@@ -55,8 +56,4 @@ impl Rewards {
 pub(crate) fn like(constant: &Tensor<1>, other: &Tensor<1>) -> Tensor<1> {
     let constant = off_tape(constant.clone()).cast(other.dtype());
     if other.is_autodiff() { Tensor::from_inner(constant) } else { constant }
-}
-
-pub(crate) fn off_tape(tensor: Tensor<1>) -> Tensor<1> {
-    if tensor.is_autodiff() { tensor.inner() } else { tensor }
 }

@@ -10,7 +10,7 @@
 //! ```
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -43,6 +43,8 @@ pub struct LogpCache {
     /// Keys in the order in which they came.
     order: Vec<Key>,
     logps: Vec<f32>,
+    /// Keys whose fingerprints were looked at since the file was read.
+    checked: HashSet<Key>,
 }
 
 type Key = [u8; 32];
@@ -64,7 +66,14 @@ struct Metadata {
 impl LogpCache {
     /// An empty one, for log-probabilities that depend on `about`: names and fingerprints.
     pub fn new(about: BTreeMap<String, String>) -> Self {
-        Self { about, path: None, rows: HashMap::new(), order: Vec::new(), logps: Vec::new() }
+        Self {
+            about,
+            path: None,
+            rows: HashMap::new(),
+            order: Vec::new(),
+            logps: Vec::new(),
+            checked: HashSet::new(),
+        }
     }
 
     /// Reads a file.
@@ -204,13 +213,14 @@ impl LogpCache {
                 batch.check_rows(&tokens, &part)?;
                 self.add(&keys, &tokens, prints.as_deref())?;
             }
+            self.checked.extend(keys);
             done += part.len();
             each(self, done)?;
         }
         Ok(())
     }
 
-    /// Checks that it has what pairs need.
+    /// Checks that it has what pairs need. What [`fill`](Self::fill) went through is not prepared again for that.
     ///
     /// # Errors
     /// [`DpoError::NotInReference`] and those of [`fill`](Self::fill).
@@ -223,9 +233,13 @@ impl LogpCache {
         for group in DataOrder::new(pairs).groups() {
             let group: Vec<&PreferencePair> = group.iter().map(|&index| &pairs[index]).collect();
             let batch = GroupBatch::for_objective(objective, group.iter().copied());
+            let keys = keys(&batch);
+            if keys.iter().all(|key| self.checked.contains(key)) {
+                continue;
+            }
             let inputs = batch.collate(collate, &group)?;
             let prints = collate.fingerprints(&inputs);
-            if let Some(row) = self.lacking(&keys(&batch), prints.as_deref(), &batch, &group)? {
+            if let Some(row) = self.lacking(&keys, prints.as_deref(), &batch, &group)? {
                 return Err(DpoError::NotInReference {
                     path: self.path.clone(),
                     pair: batch.id_of_row(row, &group),

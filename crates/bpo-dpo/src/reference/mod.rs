@@ -5,7 +5,7 @@ mod moving;
 
 pub use cache::LogpCache;
 pub use moving::MovingReference;
-pub(crate) use moving::follow;
+pub(crate) use moving::{check_follows, follow};
 
 use bpo_pairs::record::PreferencePair;
 

@@ -1,14 +1,10 @@
 //! A reference that follows the policy.
 
-use std::collections::BTreeMap;
-
-use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::Tensor;
+use burn::module::Module;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{DpoError, Mismatch};
-use crate::tensors::ModulePath;
-use crate::trainable::trainable_values;
+use crate::error::DpoError;
+use crate::trainable::{replace_values, trainable_values, unlike};
 
 /// How a [frozen](super::Reference::Frozen) reference follows the policy:
 ///
@@ -41,49 +37,22 @@ impl MovingReference {
     }
 }
 
-/// Moves the reference's parameters towards those of the policy that are trained.
+/// Checks that a reference can follow a policy: that it has all that is trained, in the same shapes.
 ///
 /// # Errors
-/// [`DpoError::Mismatch`] if the reference lacks one of them, or has it in another shape.
-pub(crate) fn follow<P: Module>(reference: P, policy: &P, mixup: f64) -> Result<P, DpoError> {
-    let trained = trainable_values(policy);
-    let mut mixer = Mixer { path: ModulePath::default(), trained, mixup, misshapen: Vec::new() };
-    let reference = reference.map(&mut mixer);
-    let missing = mixer.trained.into_keys().collect();
-    let mismatch = Mismatch { missing, misshapen: mixer.misshapen, ..Mismatch::default() };
-    match mismatch.is_empty() {
-        true => Ok(reference),
-        false => Err(DpoError::Mismatch { what: "reference", path: None, mismatch }),
+/// [`DpoError::ReferenceUnlike`].
+pub(crate) fn check_follows<P: Module>(reference: &P, policy: &P) -> Result<(), DpoError> {
+    match unlike(reference, policy) {
+        mismatch if mismatch.is_empty() => Ok(()),
+        mismatch => Err(DpoError::ReferenceUnlike { mismatch }),
     }
 }
 
-struct Mixer {
-    path: ModulePath,
-    trained: BTreeMap<String, Tensor<1>>,
-    mixup: f64,
-    misshapen: Vec<String>,
-}
-
-impl ModuleMapper for Mixer {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.enter(name);
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.exit();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let path = self.path.join();
-        let Some(policy) = self.trained.remove(&path) else { return param };
-        let shape = param.base().shape();
-        if shape.num_elements() != policy.shape().num_elements() {
-            self.misshapen.push(format!("{path} is {shape:?}"));
-            return param;
-        }
-        param.map(|old| {
-            let policy = policy.reshape(old.shape()).cast(old.dtype());
-            policy.mul_scalar(self.mixup) + old.mul_scalar(1.0 - self.mixup)
-        })
-    }
+/// Moves the reference's parameters towards those of the policy that are trained. It must [be able to](check_follows).
+pub(crate) fn follow<P: Module>(reference: P, policy: &P, mixup: f64) -> P {
+    let mut trained = trainable_values(policy);
+    replace_values(reference, |path, old| {
+        let policy = trained.remove(path)?.cast(old.dtype());
+        Some(policy.mul_scalar(mixup) + old.mul_scalar(1.0 - mixup))
+    })
 }

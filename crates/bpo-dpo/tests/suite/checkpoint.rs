@@ -4,8 +4,11 @@ use std::fs;
 
 use bpo_dpo::DpoConfig;
 use bpo_dpo::checkpoint::{Checkpoint, CheckpointDir, check_same_run, fingerprint};
+use bpo_dpo::config::Weighting;
 use bpo_dpo::error::DpoError;
+use bpo_dpo::reference::MovingReference;
 use bpo_dpo::trainable::save_trainable;
+use bpo_pairs::record::CompletionKind;
 use serde_json::json;
 
 use crate::toy::{Toy, pairs};
@@ -91,7 +94,26 @@ fn what_changed_is_named() {
     assert_eq!(keys, ["beta", "epochs"]);
     assert!(error.to_string().contains("`beta` was 0.1 and is now 0.3"), "{error}");
 
+    // settings that were not set, and so are not in the file
+    for (key, now) in [
+        ("ld_alpha", config.clone().with_ld_alpha(Some(0.5))),
+        ("weighting", config.clone().with_weighting(Some(Weighting::Wpo))),
+        ("moving_reference", config.clone().with_moving_reference(Some(MovingReference::default()))),
+        ("max_steps", config.clone().with_max_steps(Some(3))),
+    ] {
+        let now = with(now);
+        for (then, now) in [(&then, &now), (&now, &then)] {
+            let error = check_same_run(path, then, now).expect_err("changed");
+            let DpoError::ConfigChanged { changes, .. } = &error else { panic!("{error}") };
+            assert_eq!(changes.iter().map(|change| change.key.as_str()).collect::<Vec<_>>(), [key]);
+        }
+    }
+
     let mut other = with(config);
     other.pairs = fingerprint(&pairs()[1..]);
     assert!(matches!(check_same_run(path, &then, &other), Err(DpoError::DataChanged { .. })));
+    // what a pair weighs may depend on its kind
+    let mut of_another_kind = pairs();
+    of_another_kind[0].kind = CompletionKind::ErrorInjected;
+    assert_ne!(fingerprint(&of_another_kind), fingerprint(&pairs()));
 }

@@ -12,6 +12,7 @@ use bpo_dpo::observer::{Control, Observer};
 use bpo_dpo::order::split;
 use bpo_dpo::trainable::save_trainable;
 use bpo_dpo::trainer::{Summary, Trainer};
+use bpo_pairs::record::PreferencePair;
 
 use crate::toy::{Toy, ToyCollate, pairs};
 
@@ -49,7 +50,7 @@ fn train(config: &DpoConfig, dir: Option<&Path>, stop: usize) -> (Vec<u8>, Summa
 
 #[test]
 fn a_part_is_taken_in_whole_groups() {
-    let question = |pair: &bpo_pairs::record::PreferencePair| (pair.image.clone(), pair.prompt.clone());
+    let question = |pair: &PreferencePair| (pair.image.clone(), pair.prompt.clone());
     for seed in 0..20 {
         let (left, taken) = split(pairs(), 0.3, seed);
         assert!(!left.is_empty() && !taken.is_empty());
@@ -77,8 +78,16 @@ fn evaluations_come_when_they_should_and_are_kept() {
         evaluations.iter().all(|metrics| metrics.pairs == summary.eval_pairs && metrics.loss.is_finite())
     );
     assert_ne!(evaluations[0].loss, evaluations[1].loss);
+    for EvalMetrics { logits_chosen, logits_rejected, entropy, lengths_chosen, lengths_rejected, .. } in
+        &evaluations
+    {
+        for figure in [logits_chosen, logits_rejected, entropy, lengths_chosen, lengths_rejected] {
+            assert!(figure.is_finite() && *figure != 0.0, "{evaluations:?}");
+        }
+    }
     let kept = MetricsLog::<EvalMetrics>::read(&dir.path().join("eval.jsonl")).expect("records");
-    assert_eq!(kept, evaluations);
+    // as text: what is not there is not a number, and equals nothing
+    assert_eq!(format!("{kept:?}"), format!("{evaluations:?}"));
     assert!(summary.best.is_none(), "nobody asked for it");
 }
 
@@ -107,6 +116,10 @@ fn evaluation_and_training_see_the_same() {
             (before.rewards_margins, step.rewards_margins),
             (before.rewards_accuracies, step.rewards_accuracies),
             (before.logps_rejected, step.logps_rejected),
+            (before.logits_chosen, step.logits_chosen),
+            (before.entropy, step.entropy),
+            (before.mean_token_accuracy, step.mean_token_accuracy),
+            (before.lengths_chosen, step.lengths_chosen),
         ] {
             assert!((evaluated - trained).abs() < 1e-5 * trained.abs().max(1.0), "{evaluated}, {trained}");
         }
@@ -172,6 +185,38 @@ fn stopped_and_taken_up_equals_undisturbed() {
             assert_eq!(read(dir.path()), read(whole.path()), "{name} after a stop at {stop}");
         }
     }
+}
+
+/// The best of one measure is not compared with another's, and not looked for where nothing was kept.
+#[test]
+fn another_measure_begins_anew() {
+    let config = config().with_learning_rate(0.3).with_eval_every(1).with_keep_checkpoints(1);
+    let keeping = |criterion| config.clone().with_keep_best(criterion);
+    for then in [None, Some(Criterion::Loss)] {
+        let dir = tempfile::tempdir().expect("a directory");
+        train(&keeping(then), Some(dir.path()), 4);
+        let now = keeping(Some(Criterion::Margins));
+        let (found, summary, evaluations) = train(&now, Some(dir.path()), usize::MAX);
+        let best = summary.best.expect("the best");
+        assert!(best.step > 4, "{best:?}");
+        let margins = evaluations.iter().map(|metrics| metrics.rewards_margins).fold(f64::MIN, f64::max);
+        assert_eq!(best.value, margins);
+        assert!(found == CheckpointDir::new(dir.path()).load(best.step).expect("kept").trainable);
+    }
+}
+
+#[test]
+fn other_pairs_to_evaluate_on_begin_anew() {
+    let config = config().with_eval_part(0.0).with_keep_best(Some(Criterion::Loss)).with_eval_every(1);
+    let dir = tempfile::tempdir().expect("a directory");
+    let train = |eval_pairs: &[PreferencePair], stop| {
+        let mut observer = Until { stop, evaluations: Vec::new() };
+        let trainer = Trainer::new(config.clone(), Toy::untouched(), ToyCollate::default(), Some(dir.path()));
+        let trainer = trainer.expect("valid").with_eval_pairs(eval_pairs.to_vec());
+        trainer.train(&pairs(), &mut observer).expect("trained").1
+    };
+    train(&pairs()[..3], 4);
+    assert!(train(&pairs()[5..], usize::MAX).best.expect("the best").step > 4);
 }
 
 #[test]

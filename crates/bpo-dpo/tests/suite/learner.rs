@@ -361,6 +361,8 @@ fn settings_are_checked() {
         ("sample_every", config.clone().with_sample_every(Some(1))),
         ("keep_best", config.clone().with_keep_best(Some(Criterion::Loss))),
         ("patience", config.clone().with_patience(Some(1))),
+        ("accumulation", config.clone().with_accumulation(2)),
+        ("eval_part", config.clone().with_eval_part(0.1)),
     ] {
         let error = refused(config, Toy::untouched());
         assert!(matches!(error, Some(DpoError::Setting { key, .. }) if key == name), "{name}: {error:?}");

@@ -2,12 +2,15 @@
 
 use bpo_dpo::error::DpoError;
 use bpo_dpo::logps::PairLogps;
-use bpo_dpo::loss::{Divergence, Loss, Objective, PairFactors};
+use bpo_dpo::loss::{Divergence, Loss, Objective, PairFactors, Term};
 use bpo_dpo::metrics::StepMetrics;
 use bpo_dpo::observer::Control;
 use bpo_dpo::order::GroupBatch;
+use bpo_dpo::reference::Reference;
 use bpo_dpo::{DpoConfig, Trainer};
 use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use std::f64::consts::LN_2;
 
 use crate::toy::{Toy, ToyCollate, pairs};
 
@@ -106,6 +109,38 @@ fn a_batch_has_each_chosen_completion_behind_its_weakened_image() {
     );
 }
 
+/// Without rejected completions, or with nothing to compare with at all.
+#[test]
+fn each_part_trains_alone() {
+    let anchor = Loss::Anchor { delta: 0.0 };
+    let regularized = Loss::Sum { terms: vec![Term::new(1.0, Loss::Sft), Term::new(1.0, anchor.clone())] };
+    for (loss, start) in [(Loss::Conditional, LN_2), (anchor, LN_2), (regularized, f64::NAN)] {
+        let name = loss.name();
+        let config = DpoConfig::default().with_learning_rate(0.05).with_loss(loss.clone()).with_epochs(20);
+        let mut steps = Vec::new();
+        let mut observer = |metrics: &StepMetrics| {
+            steps.push(metrics.clone());
+            Control::Continue
+        };
+        let train = |toy, reference, observer: &mut dyn FnMut(&StepMetrics) -> Control| {
+            let mut observer = |metrics: &StepMetrics| observer(metrics);
+            let trainer = Trainer::new(config.clone(), toy, ToyCollate::default(), None).expect("valid");
+            trainer.with_reference(reference).train(&pairs(), &mut observer).map(|(_, summary)| summary)
+        };
+        let summary = train(Toy::untouched(), Reference::AdaptersOff, &mut observer);
+        summary.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let (first, last) = (&steps[0], steps.last().expect("a step"));
+        assert!(start.is_nan() || (first.loss - start).abs() < 1e-5, "{name}: {first:?}");
+        assert!(last.loss < first.loss && last.rewards_chosen.is_finite(), "{name}: {last:?}");
+        assert!(last.rewards_rejected.is_nan() && last.logps_rejected.is_nan(), "{name}: {last:?}");
+        assert_eq!(last.rewards_weakened.is_finite(), loss.needs_weakened(), "{name}: {last:?}");
+        // a wrong reference shows here, too
+        let error = train(Toy::untouched(), Reference::Frozen(Toy::adapted()), &mut |_| Control::Continue);
+        let error = error.expect_err("refused");
+        assert!(matches!(error, DpoError::StepZero { margin, .. } if margin > 1e-4), "{name}: {error}");
+    }
+}
+
 #[test]
 fn training_makes_the_image_count() {
     let config = DpoConfig::default().with_learning_rate(0.05).with_loss(Loss::mdpo()).with_epochs(20);
@@ -122,6 +157,15 @@ fn training_makes_the_image_count() {
     assert!((steps[0].loss - 3.0 * std::f64::consts::LN_2).abs() < 1e-5, "{:?}", steps[0]);
     let last = steps.last().expect("a step");
     assert!(last.rewards_chosen - last.rewards_weakened > 0.2 && last.rewards_margins > 0.2, "{last:?}");
+    let mut some = pairs();
+    some[3].image = "glaring".into();
+    let train_on = |config: &DpoConfig| {
+        let trainer = Trainer::new(config.clone(), Toy::untouched(), ToyCollate::default(), None);
+        trainer.expect("valid").train(&some, &mut ()).expect("trained").1
+    };
+    let aside = train_on(&config).set_aside;
+    assert_eq!(aside.iter().map(|aside| aside.pair.as_str()).collect::<Vec<_>>(), ["3"]);
+    assert!(train_on(&config.clone().with_loss(Loss::default())).set_aside.is_empty());
     let error = train(ToyCollate { unweakened: true, ..ToyCollate::default() }).expect_err("refused");
     assert!(matches!(error, DpoError::NothingWeakened), "{error}");
     let desensitized = config.clone().with_ld_alpha(Some(0.5)).validate().expect_err("refused").to_string();

@@ -13,8 +13,8 @@ use bpo_dpo::trainable::save_trainable;
 use bpo_dpo::trainer::Summary;
 use bpo_dpo::{DpoConfig, Trainer};
 use bpo_pairs::record::PreferencePair;
-use burn::module::Module;
-use burn::tensor::DType;
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Tensor};
 
 use crate::toy::{Toy, ToyCollate, pair, pairs};
 
@@ -198,6 +198,13 @@ fn a_moving_reference_follows_the_policy() {
     assert!(soft[2].rewards_margins.abs() < still[2].rewards_margins.abs(), "{:?}", soft[2]);
     let error = train(&moving(0.6), Reference::AdaptersOff, None, usize::MAX).expect_err("refused");
     assert!(matches!(error, DpoError::ReferenceStands), "{error}");
+    // what it lacks shows before the first step, not at its first move
+    let mut other = Toy::untouched();
+    let words = other.head.lora_b.val().dims()[1];
+    other.head.lora_b = Param::from_tensor(Tensor::zeros([3, words], &other.head.lora_b.device()));
+    let error = train(&moving(0.6), Reference::Frozen(other), None, usize::MAX).expect_err("refused");
+    let DpoError::ReferenceUnlike { mismatch } = &error else { panic!("{error}") };
+    assert!(mismatch.missing.is_empty() && mismatch.misshapen[0].starts_with("head.lora_b"), "{error}");
     for broken in [MovingReference::new(0, 0.6), MovingReference::new(1, 0.0), MovingReference::new(1, 1.5)] {
         assert!(config().with_moving_reference(Some(broken)).validate().is_err());
     }

@@ -130,8 +130,8 @@ impl Policy for Toy {
     }
 }
 
-/// Refuses images named `missing` and completions of more than twelve words; the image `nan` is not a number. A weakened image
-/// is dark.
+/// Refuses images named `missing` and completions of more than twelve words, and cannot weaken `glaring`; the image `nan` is not
+/// a number. A weakened image is dark.
 #[derive(Clone, Debug, Default)]
 pub struct ToyCollate {
     pub collated: usize,
@@ -161,7 +161,7 @@ impl Collate for ToyCollate {
         let (mut pixels, mut prompts, mut group_of_row, mut rows) = (vec![], vec![], vec![], vec![]);
         let mut fingerprints = Vec::new();
         for (index, group) in groups.iter().enumerate() {
-            if group.image == "missing" {
+            if group.image == "missing" || group.weakened && group.image == "glaring" {
                 let source = std::io::Error::from(std::io::ErrorKind::NotFound);
                 return Err(ToyError::Image(group.image.clone(), source));
             }

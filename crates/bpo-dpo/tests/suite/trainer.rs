@@ -2,21 +2,22 @@
 
 use bpo_dpo::DpoConfig;
 use bpo_dpo::Trainer;
+use bpo_dpo::config::Weighting;
 use bpo_dpo::error::DpoError;
 use bpo_dpo::logps::PairLogps;
-use bpo_dpo::loss::{Loss, Term};
+use bpo_dpo::loss::{Loss, Term, wpo_weights};
 use bpo_dpo::metrics::{MetricsLog, StepMetrics};
 use bpo_dpo::observer::{Control, Observer, RunPlan};
 use bpo_dpo::order::GroupBatch;
-use bpo_dpo::policy::{Adapters, Collate, Policy};
+use bpo_dpo::policy::{Adapters, Collate, Policy, TokenLogps};
 use bpo_dpo::schedule::Schedule;
 use bpo_dpo::trainable::save_trainable;
 use bpo_dpo::trainer::Summary;
-use bpo_pairs::record::PreferencePair;
+use bpo_pairs::record::{CompletionKind, PreferencePair};
 use burn::module::Module;
 use burn::tensor::{DType, Tensor};
 
-use crate::toy::{Toy, ToyCollate, pair, pairs};
+use crate::toy::{Toy, ToyBatch, ToyCollate, pair, pairs};
 
 fn config() -> DpoConfig {
     DpoConfig::default().with_learning_rate(0.02).with_warmup_ratio(0.0)
@@ -49,6 +50,59 @@ fn the_loss_starts_at_ln_2_and_falls() {
     assert!(last.rewards_margins > 0.5 && last.rewards_accuracies == 1.0, "{last:?}");
     assert_eq!(summary.steps, 60);
     assert_eq!(last.epoch, 20.0);
+}
+
+#[test]
+fn pairs_weigh_by_their_kind() {
+    let mut pairs = pairs();
+    pairs[9].kind = CompletionKind::ErrorInjected;
+    let first = |weight: f64, pairs: &[PreferencePair]| {
+        let config = config()
+            .with_batch_size(10)
+            .with_max_grad_norm(f64::MAX)
+            .with_kind_weights([(CompletionKind::ErrorInjected, weight)].into());
+        train(config, pairs).expect("trained").2.swap_remove(0)
+    };
+    let ln_2 = std::f64::consts::LN_2;
+    assert!((first(3.0, &pairs).loss - 1.2 * ln_2).abs() < 1e-6);
+    let (none, without) = (first(0.0, &pairs), first(1.0, &pairs[..9]));
+    assert!((none.loss - 0.9 * ln_2).abs() < 1e-6);
+    assert!(
+        (none.grad_norm - 0.9 * without.grad_norm).abs() < 1e-5 * without.grad_norm,
+        "{none:?} {without:?}"
+    );
+}
+
+/// A policy that tells nothing of its tokens.
+#[derive(Module, Debug)]
+struct Silent {
+    toy: Toy,
+}
+
+impl Policy for Silent {
+    type Batch = ToyBatch;
+
+    fn token_logps(&self, batch: &ToyBatch, adapters: Adapters) -> TokenLogps {
+        self.toy.token_logps(batch, adapters)
+    }
+}
+
+#[test]
+fn wpo_weighs_pairs_by_their_likelihood() {
+    let config = config().with_batch_size(10).with_weighting(Some(Weighting::Wpo));
+    let (_, _, steps) = train(config.clone(), &pairs()).expect("trained");
+    let batch = GroupBatch::new(&pairs());
+    let inputs = ToyCollate::default().collate(&batch.groups).expect("collated");
+    let (tokens, statistics) = Toy::untouched().valid().token_statistics(&inputs, Adapters::On);
+    let weights = wpo_weights(&tokens, &statistics.expect("statistics"), &batch.rows);
+    let mean: f64 = weights.into_data_dtype(DType::F64).iter::<f64>().sum::<f64>() / 10.0;
+    assert!(mean > 0.0 && mean < 0.9);
+    assert!((steps[0].loss - mean * std::f64::consts::LN_2).abs() < 1e-6, "{:?}", steps[0]);
+
+    let silent = Silent { toy: Toy::untouched() };
+    let trainer = Trainer::new(config, silent, ToyCollate::default(), None).expect("valid");
+    let error = trainer.train(&pairs(), &mut ()).expect_err("nothing to weigh by");
+    assert!(matches!(error, DpoError::NoStatistics), "{error}");
 }
 
 #[test]

@@ -35,6 +35,19 @@ impl Golden {
         self.rows.iter().filter(|row| row.values.contains_key("loss"))
     }
 
+    /// Rows whose backward pass fails in TRL.
+    pub fn failed(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| row.values.contains_key("failed"))
+    }
+
+    /// TRL's weights of the pairs, as a loss tells them that was computed with and without them.
+    pub fn weights(&self, loss: &str) -> Vec<f64> {
+        let of = |row: &&Row| row.is_weighted() && row.settings["loss_type"] == json!([loss]);
+        let weighted = self.computed().find(of).expect("a weighted loss");
+        let plain = self.unweighted(weighted).numbers("per_sequence_loss");
+        weighted.numbers("per_sequence_loss").into_iter().zip(plain).map(|(one, other)| one / other).collect()
+    }
+
     /// Rows that TRL refuses.
     pub fn refused(&self) -> impl Iterator<Item = &Row> {
         self.rows.iter().filter(|row| row.values.contains_key("refused"))

@@ -129,6 +129,12 @@ impl TextProcessor {
         &self.special
     }
 
+    /// Whether the same tokens have the same ids in both.
+    #[must_use]
+    pub fn has_vocabulary_of(&self, other: &Self) -> bool {
+        self.tokenizer.get_vocab(true) == other.tokenizer.get_vocab(true)
+    }
+
     /// The tokens at which generation stops.
     #[must_use]
     pub fn eos_ids(&self) -> &[u32] {

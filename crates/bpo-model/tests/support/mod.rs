@@ -1,9 +1,12 @@
 //! The golden directory and the device that tests run on.
 #![allow(dead_code)]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor};
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -81,6 +84,34 @@ pub fn device() -> Device {
 
 pub fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
+}
+
+/// Gradients of `loss` by path, in the shapes of the parameters.
+pub fn gradients<M: Module>(module: &M, loss: Tensor<1>) -> BTreeMap<String, TensorData> {
+    struct Gradients {
+        path: Vec<String>,
+        taken: GradientsParams,
+        found: BTreeMap<String, TensorData>,
+    }
+
+    impl ModuleVisitor for Gradients {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.taken.get::<D>(param.id) {
+                self.found.insert(self.path.join("."), gradient.into_data());
+            }
+        }
+    }
+
+    let taken = GradientsParams::from_grads(loss.backward(), module);
+    let mut visitor = Gradients { path: Vec::new(), taken, found: BTreeMap::new() };
+    module.visit(&mut visitor);
+    visitor.found
 }
 
 /// Equal up to `relative` of the largest expected value.

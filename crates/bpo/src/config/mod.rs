@@ -225,6 +225,10 @@ impl RunConfig {
             let alone = "left out, and its flags, where weights are trained in full: there are no adapters";
             check("lora", self.lora == LoraConfig::default(), alone, "set".to_owned())?;
         }
+        if self.full.is_none() {
+            let full = "left out with an adapter: factors of adapters do not mix as the weights would";
+            check("train.moving_reference", self.train.moving_reference.is_none(), full, "set".to_owned())?;
+        }
         self.lora.validate().map_err(|error| BpoError::in_table("lora", error))?;
         for (key, value) in [
             ("weaken.temperature", self.weaken.temperature),

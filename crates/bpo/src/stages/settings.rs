@@ -63,7 +63,7 @@ pub fn hold_training(config: &RunConfig, dir: &RunDir) -> Result<(), BpoError> {
             }
             // a run keeps its inputs in its manifest
             match RunManifest::read(&dir.manifest())? {
-                Some(manifest) => manifest.check_model(&path, &inputs["model"]),
+                Some(manifest) => manifest.check_models(&path, &inputs),
                 None => check_inputs(&settings, &inputs, &path),
             }
         }
