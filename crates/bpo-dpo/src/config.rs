@@ -115,7 +115,7 @@ pub struct DpoConfig {
     pub adam_beta2: f64,
     /// Term in AdamW's denominator. Default: 1e-8 (torch and transformers).
     pub adam_epsilon: f64,
-    /// Decides the order of the data. Default: 42 (the default of transformers).
+    /// Decides the order of the data, which part of it is evaluated on, and what dropout drops. Default: 42 (the default of transformers).
     pub seed: u64,
     /// Steps between checkpoints; the last step always has one. Default: 100 (ours).
     pub save_every: usize,

@@ -83,20 +83,29 @@ fn the_estimate_is_near_what_is_held() {
         plain.clone().with_target_modules(TargetModules::PeftAllLinear).with_train_projector(false);
     let f32 = LoadOptions::default();
     for (name, config, options, lora) in [
-        ("all of a kind", config(128, 8, 512), f32.clone(), &plain),
-        ("wide, few keys", config(256, 2, 512), f32.clone(), &plain),
-        ("many words", config(64, 8, 8192), f32.clone(), &plain),
-        ("vision tower", config(64, 8, 512), f32, &everywhere),
-        ("half precision", config(128, 8, 512), LoadOptions::default().with_dtype(FloatDType::BF16), &plain),
+        ("all of a kind", config(128, 8, 512), f32.clone(), Some(&plain)),
+        ("wide, few keys", config(256, 2, 512), f32.clone(), Some(&plain)),
+        ("many words", config(64, 8, 8192), f32.clone(), Some(&plain)),
+        ("vision tower", config(64, 8, 512), f32.clone(), Some(&everywhere)),
+        (
+            "half precision",
+            config(128, 8, 512),
+            LoadOptions::default().with_dtype(FloatDType::BF16),
+            Some(&plain),
+        ),
+        ("in full", config(128, 8, 512), f32, None),
     ] {
         let model = Llava::random(config.clone(), 0, &options, &Device::flex());
-        let model = model.with_lora(lora, 0).unwrap().train();
+        let (model, rank) = match lora {
+            Some(lora) => (model.with_lora(lora, 0).unwrap().train(), lora.r),
+            None => (model.train().unfreeze(|_| true), 0),
+        };
         for (prompts, text, answers, answer) in [(1, 200, 2, 30), (2, 40, 3, 120), (4, 16, 2, 64)] {
             let batch = batch(&config, prompts, text, answers, answer);
             let held = measure(&model, &batch) as f64;
-            let ratio = model.activation_bytes(&batch.shape(), 8) as f64 / held;
+            let ratio = model.activation_bytes(&batch.shape(), rank) as f64 / held;
             println!("{name}, {:?}: {held} bytes, estimate {ratio:.3} of it", batch.shape());
-            assert!((0.8..1.25).contains(&ratio), "{name}: {ratio}");
+            assert!((0.8..1.2).contains(&ratio), "{name}: {ratio}");
         }
     }
 }
