@@ -2,7 +2,7 @@
 
 use crate::DistortError;
 
-/// How strong a distortion is, from 1, hardly seen, to 5, hardly anything else seen.
+/// How strong a distortion is, from 1, the weakest level, to 5, the strongest.
 ///
 /// The levels of a family are examples, not a scale that holds across families. Where ImageNet-C
 /// ([arXiv 1903.12261](https://arxiv.org/abs/1903.12261)) has the same distortion, they are its own; each family
