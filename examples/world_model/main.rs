@@ -198,7 +198,7 @@ impl World {
     fn pixels(&mut self, scene: &Scene, noised: f64) -> Result<PixelValues, Box<dyn Error>> {
         let mut pixels = self.processor.image.process(&scene.draw())?;
         if self.rng.random_bool(noised) {
-            let step = self.rng.random_range(200..1000);
+            let step = self.rng.random_range(200u16..1000);
             Distortion::diffusion_noise(step)?.on_pixels(&mut pixels.data, self.rng.random())?;
         }
         Ok(pixels)

@@ -1,72 +1,31 @@
-//! What to do to an image, as data.
+//! How a distortion is checked, drawn and applied, stage by stage.
 
 use std::borrow::Cow;
 
 use image::RgbImage;
 
-use crate::blur::{check_sigma, gaussian_blur};
-use crate::diffusion::{check_step, noise_pixels, noise_rgb};
-use crate::{DistortError, StageSeed};
-
-/// A way to weaken an image.
-///
-/// It has a compact text form, read by [`FromStr`](std::str::FromStr), written by
-/// [`Display`](std::fmt::Display) and used by serde: `family:parameter=value`, with several stages joined by
-/// `+` in the order in which they are applied:
-///
-/// ```text
-/// diffusion-noise:step=500
-/// blur:sigma=4+diffusion-noise:step=900
-/// ```
-///
-/// # Images and normalized pixels
-///
-/// The authors of BPO add diffusion noise to pixels that the model's preprocessing has normalized. A model
-/// therefore applies a distortion in two parts: [`on_image`](Self::on_image) before its preprocessing,
-/// [`on_pixels`](Self::on_pixels) after it. Diffusion noise at the end of a sequence belongs to the second
-/// part and everything before it to the first, so noise that another kind of distortion follows runs on RGB,
-/// at its place in the order. [`apply`](Self::apply) does all of it on RGB, for image files.
-///
-/// # Seeds
-///
-/// A stage draws from a stream given by the item's seed and the stage's index in the flattened sequence (see
-/// [`StageSeed`]), so the parts agree with each other and stages are independent.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Distortion {
-    /// Noise at a step of VCD's diffusion schedule, see [`diffusion`](crate::diffusion).
-    DiffusionNoise {
-        /// From 0, almost clean, to 999, almost pure noise.
-        step: u16,
-    },
-    /// Gaussian blur, see [`blur`](crate::blur).
-    Blur {
-        /// Standard deviation in pixels, above 0.
-        sigma: f32,
-    },
-    /// Several distortions, one after the other.
-    Sequence(Vec<Distortion>),
-}
+use crate::diffusion::noise_pixels;
+use crate::family::{Family, Part, Stage};
+use crate::features::FeatureStage;
+use crate::{Amount, Blur, DiffusionNoise, DistortError, Distortion, Input, StageSeed};
 
 impl Distortion {
-    /// Diffusion noise at `step`.
+    /// Diffusion noise at `step`, or at a step drawn from a range.
     ///
     /// # Errors
     ///
-    /// [`DistortError::StepOutOfRange`] if `step` is above 999.
-    pub fn diffusion_noise(step: u16) -> Result<Self, DistortError> {
-        check_step(step)?;
-        Ok(Self::DiffusionNoise { step })
+    /// [`DistortError::InvalidValue`] if a step is above 999.
+    pub fn diffusion_noise(step: impl Into<Amount<u16>>) -> Result<Self, DistortError> {
+        Self::from(DiffusionNoise { step: step.into() }).checked()
     }
 
-    /// Gaussian blur with a standard deviation of `sigma` pixels.
+    /// Gaussian blur with a standard deviation of `sigma` pixels, or one drawn from a range.
     ///
     /// # Errors
     ///
-    /// [`DistortError::SigmaOutOfRange`] unless `0 < sigma <=` [`MAX_SIGMA`](crate::blur::MAX_SIGMA).
-    pub fn blur(sigma: f32) -> Result<Self, DistortError> {
-        check_sigma(sigma)?;
-        Ok(Self::Blur { sigma })
+    /// [`DistortError::InvalidValue`] unless `0 <= sigma <=` [`MAX_SIGMA`](crate::blur::MAX_SIGMA).
+    pub fn blur(sigma: impl Into<Amount<f32>>) -> Result<Self, DistortError> {
+        Self::from(Blur { sigma: sigma.into() }).checked()
     }
 
     /// The stages one after the other, with nested sequences flattened; a single stage stays itself.
@@ -75,43 +34,131 @@ impl Distortion {
     ///
     /// [`DistortError::EmptySequence`] without stages, and what [`validate`](Self::validate) says of each.
     pub fn sequence(stages: impl IntoIterator<Item = Distortion>) -> Result<Self, DistortError> {
-        let nested = Self::Sequence(stages.into_iter().collect());
-        nested.validate()?;
+        let nested = Self::Sequence(stages.into_iter().collect()).checked()?;
         let mut stages: Vec<Self> = nested.stages().cloned().collect();
         Ok(if stages.len() == 1 { stages.remove(0) } else { Self::Sequence(stages) })
     }
 
-    /// Checks every parameter; a value built by a constructor or read from text always passes.
+    fn checked(self) -> Result<Self, DistortError> {
+        self.validate()?;
+        Ok(self)
+    }
+
+    /// Checks every parameter and the order; a value built by a constructor or read from text always passes.
     ///
     /// # Errors
     ///
-    /// The first parameter out of range, or a sequence without stages.
+    /// The first parameter out of range ([`DistortError::InvalidValue`]), a sequence without stages
+    /// ([`DistortError::EmptySequence`]), or a stage for the image after one for features
+    /// ([`DistortError::StageAfterFeatures`]).
     pub fn validate(&self) -> Result<(), DistortError> {
-        match self {
-            Self::DiffusionNoise { step } => check_step(*step),
-            Self::Blur { sigma } => check_sigma(*sigma),
-            Self::Sequence(stages) if stages.is_empty() => Err(DistortError::EmptySequence),
-            Self::Sequence(stages) => stages.iter().try_for_each(Self::validate),
+        if self.has_empty_sequence() {
+            return Err(DistortError::EmptySequence);
         }
+        let mut features = None;
+        for stage in self.stages() {
+            let Some(family) = stage.family() else { continue };
+            stage.check_values(family)?;
+            match (features, family.part) {
+                (_, Part::Features) => features = Some(family.name),
+                (Some(after), _) => {
+                    return Err(DistortError::StageAfterFeatures { family: family.name, after });
+                }
+                (None, _) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn has_empty_sequence(&self) -> bool {
+        let mut pending = vec![self];
+        while let Some(distortion) = pending.pop() {
+            match distortion {
+                Self::Sequence(stages) if stages.is_empty() => return true,
+                Self::Sequence(stages) => pending.extend(stages),
+                _ => {}
+            }
+        }
+        false
+    }
+
+    fn check_values(&self, family: &'static Family) -> Result<(), DistortError> {
+        let mut copy = self.clone();
+        let values = copy.stage_mut().map(Stage::values).unwrap_or_default();
+        for (value, parameter) in values.iter().zip(family.parameters) {
+            if !value.fits(&parameter.expected()) {
+                return Err(DistortError::InvalidValue {
+                    family: family.name,
+                    parameter: parameter.name(),
+                    value: value.to_string(),
+                    expected: parameter.expected(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The distortion with a value in place of each range, as the item with this seed gets it; a sequence is
+    /// flattened. Applying does this by itself.
+    ///
+    /// Each parameter has its own bits, so a range drawn here does not depend on which others there are.
+    pub fn drawn(&self, seed: u64) -> Self {
+        let mut stages: Vec<Self> = self.drawn_stages(seed).map(|(stage, _)| stage).collect();
+        match self {
+            Self::Sequence(_) => Self::Sequence(stages),
+            _ => stages.swap_remove(0),
+        }
+    }
+
+    /// Each stage with its ranges drawn, and the seed of what else is random in it.
+    fn drawn_stages(&self, seed: u64) -> impl Iterator<Item = (Self, StageSeed)> {
+        self.stages().enumerate().map(move |(index, stage)| {
+            let seed = StageSeed::new(seed, index);
+            let mut drawn = stage.clone();
+            let mut draws = seed.draws();
+            for value in drawn.stage_mut().map(Stage::values).unwrap_or_default() {
+                value.draw(draws.bits());
+            }
+            (drawn, seed)
+        })
+    }
+
+    /// Whether it takes something from another image, see [`Input::with_other`].
+    pub fn needs_other(&self) -> bool {
+        self.families().any(Family::needs_other)
+    }
+
+    /// Whether part of it works on what a model makes of the image, see [`feature_stages`](Self::feature_stages).
+    pub fn needs_model(&self) -> bool {
+        self.families().any(Family::needs_model)
     }
 
     /// Weakens an image; every stage runs on RGB.
     ///
     /// # Errors
     ///
-    /// What [`validate`](Self::validate) says.
-    pub fn apply(&self, image: &RgbImage, seed: u64) -> Result<RgbImage, DistortError> {
-        let count = self.stages().count();
-        self.run_stages(image, count, seed).map(Cow::into_owned)
+    /// What [`validate`](Self::validate) says; [`DistortError::NeedsModel`] if there is a stage for features;
+    /// [`DistortError::NeedsOther`] if another image is needed and is not there or has no pixels;
+    /// [`DistortError::Recompress`] for sides that JPEG does not have.
+    pub fn apply<'a>(&self, input: impl Into<Input<'a>>, seed: u64) -> Result<RgbImage, DistortError> {
+        if let Some(family) = self.families().find(|family| family.needs_model()) {
+            return Err(DistortError::NeedsModel { family: family.name });
+        }
+        self.run_stages(input.into(), self.stages().count(), seed).map(Cow::into_owned)
     }
 
     /// The part that comes before a model's preprocessing; borrows the image if there is none.
     ///
     /// # Errors
     ///
-    /// What [`validate`](Self::validate) says, also of the stages that `on_pixels` will run.
-    pub fn on_image<'a>(&self, image: &'a RgbImage, seed: u64) -> Result<Cow<'a, RgbImage>, DistortError> {
-        self.run_stages(image, self.first_pixel_stage(), seed)
+    /// Those of [`apply`](Self::apply) but for [`DistortError::NeedsModel`]. Parameters of the stages that come
+    /// later are checked, too.
+    pub fn on_image<'a>(
+        &self,
+        input: impl Into<Input<'a>>,
+        seed: u64,
+    ) -> Result<Cow<'a, RgbImage>, DistortError> {
+        self.run_stages(input.into(), self.first_pixel_stage(), seed)
     }
 
     /// The part that comes after a model's preprocessing: diffusion noise on normalized pixels, in place.
@@ -126,12 +173,34 @@ impl Distortion {
     /// What [`validate`](Self::validate) says.
     pub fn on_pixels(&self, pixels: &mut [f32], seed: u64) -> Result<(), DistortError> {
         self.validate()?;
-        for (index, stage) in self.stages().enumerate().skip(self.first_pixel_stage()) {
-            if let Self::DiffusionNoise { step } = stage {
-                noise_pixels(pixels, *step, StageSeed::new(seed, index))?;
+        for (stage, seed) in self.drawn_stages(seed).skip(self.first_pixel_stage()) {
+            if let Self::DiffusionNoise(DiffusionNoise { step }) = stage {
+                noise_pixels(pixels, step.exact(), seed)?;
             }
         }
         Ok(())
+    }
+
+    /// The part that a model applies to what it makes of the image: the stages in order, their ranges drawn, each
+    /// with the seed of its randomness. The functions of [`features`](crate::features) are what the stages do.
+    ///
+    /// # Errors
+    ///
+    /// What [`validate`](Self::validate) says.
+    pub fn feature_stages(
+        &self,
+        seed: u64,
+    ) -> Result<impl Iterator<Item = (FeatureStage, StageSeed)>, DistortError> {
+        self.validate()?;
+        Ok(self.drawn_stages(seed).filter_map(|(stage, seed)| {
+            let stage = match stage {
+                Self::FeatureNoise(noise) => FeatureStage::Noise { sigma: noise.sigma.exact() },
+                Self::MaskTokens(mask) => FeatureStage::MaskTokens { share: mask.share.exact() },
+                Self::NoImage(_) => FeatureStage::NoImage,
+                _ => return None,
+            };
+            Some((stage, seed))
+        }))
     }
 
     /// The stages of the flattened sequence in order; a distortion that is no sequence is its own only stage.
@@ -148,35 +217,40 @@ impl Distortion {
         })
     }
 
-    /// Index where the diffusion noise that ends the sequence begins; the number of stages if none does.
-    fn first_pixel_stage(&self) -> usize {
-        let last_on_image = self.stages().enumerate().filter(|(_, stage)| !stage.runs_on_pixels()).last();
-        last_on_image.map_or(0, |(index, _)| index + 1)
+    fn families(&self) -> impl Iterator<Item = &'static Family> {
+        self.stages().filter_map(Self::family)
     }
 
-    fn runs_on_pixels(&self) -> bool {
-        matches!(self, Self::DiffusionNoise { .. })
+    /// Index behind the last stage that runs on the image when the rest is left to the model.
+    fn first_pixel_stage(&self) -> usize {
+        let on_image = self.families().enumerate().filter(|(_, family)| family.part == Part::Image);
+        on_image.last().map_or(0, |(index, _)| index + 1)
     }
 
     fn run_stages<'a>(
         &self,
-        image: &'a RgbImage,
+        input: Input<'a>,
         count: usize,
         seed: u64,
     ) -> Result<Cow<'a, RgbImage>, DistortError> {
         self.validate()?;
-        let mut current = Cow::Borrowed(image);
-        for (index, stage) in self.stages().take(count).enumerate() {
-            current = Cow::Owned(stage.run(&current, StageSeed::new(seed, index))?);
+        let has_other = input.other.is_some_and(has_pixels);
+        if let Some(family) = self.families().take(count).find(|family| family.needs_other && !has_other) {
+            return Err(DistortError::NeedsOther { family: family.name });
+        }
+        let mut current = Cow::Borrowed(input.image);
+        if !has_pixels(input.image) {
+            return Ok(current);
+        }
+        for (stage, seed) in self.drawn_stages(seed).take(count) {
+            if let Some(stage) = stage.stage() {
+                current = Cow::Owned(stage.run(Input { image: &current, other: input.other }, seed)?);
+            }
         }
         Ok(current)
     }
+}
 
-    fn run(&self, image: &RgbImage, seed: StageSeed) -> Result<RgbImage, DistortError> {
-        match self {
-            Self::DiffusionNoise { step } => noise_rgb(image, *step, seed),
-            Self::Blur { sigma } => gaussian_blur(image, *sigma),
-            Self::Sequence(_) => unreachable!("stages() yields no sequences"),
-        }
-    }
+pub(crate) fn has_pixels(image: &RgbImage) -> bool {
+    image.width() > 0 && image.height() > 0
 }

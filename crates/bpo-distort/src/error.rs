@@ -5,28 +5,12 @@ use std::path::PathBuf;
 
 use image::ImageError;
 
+use crate::Expected;
+
 /// Why an image could not be loaded, or a distortion not be read or applied.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DistortError {
-    /// A diffusion step that the schedule does not have.
-    #[error("diffusion step {step} is out of range: steps run from 0 to {}", steps - 1)]
-    StepOutOfRange {
-        /// The step asked for.
-        step: u16,
-        /// The number of steps of the schedule.
-        steps: u16,
-    },
-
-    /// A blur width that is not a positive number, or too large.
-    #[error("blur sigma {sigma} is out of range: it must be above 0 and at most {max}")]
-    SigmaOutOfRange {
-        /// The standard deviation asked for, in pixels.
-        sigma: f32,
-        /// The largest one accepted.
-        max: f32,
-    },
-
     /// Noise to replay that does not fit the pixels.
     #[error("noise to replay has {found} values for {expected} pixel values")]
     NoiseLength {
@@ -59,7 +43,7 @@ pub enum DistortError {
     },
 
     /// A parameter that the family does not have.
-    #[error("{family} has no parameter {found:?}{}; it takes {}", suggest(nearest), known.join(", "))]
+    #[error("{family} has no parameter {found:?}{}; it takes {}", suggest(nearest), list(known))]
     UnknownParameter {
         /// The family the parameter was given to.
         family: &'static str,
@@ -68,7 +52,7 @@ pub enum DistortError {
         /// The family's parameter most like it.
         nearest: Option<&'static str>,
         /// All parameters of the family.
-        known: &'static [&'static str],
+        known: Vec<&'static str>,
     },
 
     /// A parameter without a default that was left out.
@@ -89,17 +73,58 @@ pub enum DistortError {
         parameter: &'static str,
     },
 
-    /// A parameter value that cannot be read.
+    /// A parameter value that cannot be read, is out of range, or a range with its ends the wrong way round.
     #[error("{family}: {parameter}={value:?} is not {expected}")]
     InvalidValue {
         /// The family.
         family: &'static str,
         /// The parameter.
         parameter: &'static str,
-        /// The text given.
+        /// The value given, as text.
         value: String,
-        /// What was expected, in words.
-        expected: &'static str,
+        /// What was expected.
+        expected: Expected,
+    },
+
+    /// A level of severity that there is not.
+    #[error("severity {found:?} is not a whole number from 1 to 5")]
+    NoSuchSeverity {
+        /// What was given.
+        found: String,
+    },
+
+    /// A distortion that works on an image after one that works on what a model makes of the image.
+    #[error("{family} works on the image and cannot follow {after}, which works on what a model makes of it")]
+    StageAfterFeatures {
+        /// The stage that comes too late.
+        family: &'static str,
+        /// The stage before it.
+        after: &'static str,
+    },
+
+    /// A distortion that only a model can apply.
+    #[error("{family} works on what a model makes of an image: it cannot be applied to the image itself")]
+    NeedsModel {
+        /// The family.
+        family: &'static str,
+    },
+
+    /// A distortion that brings in another image, without one.
+    #[error("{family} needs another image that has pixels, given with `Input::with_other`")]
+    NeedsOther {
+        /// The family.
+        family: &'static str,
+    },
+
+    /// An image that cannot be stored as JPEG, as its sides are too long.
+    #[error("an image of {width} x {height} pixels cannot be stored as JPEG")]
+    Recompress {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// What the encoder said.
+        source: ImageError,
     },
 
     /// There is no such file.
@@ -169,6 +194,24 @@ pub enum DistortError {
         limit: u64,
     },
 
+    /// A JPEG file with more scans than [`Limits::max_scans`](crate::Limits::max_scans).
+    #[error("image {} has more than max_scans = {limit} scans", path.display())]
+    TooManyScans {
+        /// The file.
+        path: PathBuf,
+        /// The most scans allowed.
+        limit: u32,
+    },
+
+    /// An image whose decoding took longer than [`Limits::max_millis`](crate::Limits::max_millis).
+    #[error("image {} took longer to decode than max_millis = {limit}", path.display())]
+    TooSlow {
+        /// The file.
+        path: PathBuf,
+        /// The time allowed, in milliseconds.
+        limit: u64,
+    },
+
     /// An image whose width or height is 0.
     #[error("image {} has no pixels ({width} x {height})", path.display())]
     NoPixels {
@@ -217,4 +260,8 @@ pub enum DistortError {
 
 fn suggest(nearest: &Option<&'static str>) -> String {
     nearest.map(|name| format!(" (did you mean {name:?}?)")).unwrap_or_default()
+}
+
+fn list(known: &[&'static str]) -> String {
+    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
 }

@@ -1,4 +1,4 @@
-//! JPEG files as libjpeg-turbo, and so Pillow, decodes them: equal to the bit.
+//! JPEG files as libjpeg-turbo, and so Pillow, decodes and encodes them: equal to the bit.
 //!
 //! The standard leaves a decoder some freedom, and other decoders differ by some grey levels, most in the colours
 //! of 4:2:0 files. That alone moved the log-probability of an answer by up to half a nat.
@@ -8,13 +8,9 @@ use std::path::Path;
 use image::error::{DecodingError, ImageFormatHint, UnsupportedError, UnsupportedErrorKind};
 use image::metadata::Orientation;
 use image::{ImageError, ImageFormat, RgbImage};
-use libjpeg_turbo_rs::{DecodeLimits, Decoder, JpegError, PixelFormat};
+use libjpeg_turbo_rs::{DecodeLimits, Decoder, Encoder, JpegError, PixelFormat, Subsampling};
 
 use crate::{DistortError, Limits, color};
-
-/// More scans than any encoder writes; each costs a pass over the whole image, so without a bound a small file
-/// takes minutes. 500 is what libjpeg-turbo's own fuzzers allow.
-const MAX_SCANS: usize = 500;
 
 /// Decodes to RGB as stored, and says how the image is to be turned.
 ///
@@ -25,8 +21,13 @@ pub(crate) fn decode(
     limits: &Limits,
 ) -> Result<(RgbImage, Orientation), DistortError> {
     let fail = |error| decode_error(error, path, bytes.len());
-    let scans = DecodeLimits { max_scans: MAX_SCANS, ..DecodeLimits::default() };
-    let mut decoder = Decoder::new_with_limits(bytes, scans).map_err(fail)?;
+    let scans = DecodeLimits { max_scans: limits.max_scans as usize, ..DecodeLimits::default() };
+    let mut decoder = Decoder::new_with_limits(bytes, scans).map_err(|error| match error {
+        JpegError::LimitExceeded { limit, .. } if limit == u64::from(limits.max_scans) => {
+            DistortError::TooManyScans { path: path.into(), limit: limits.max_scans }
+        }
+        error => fail(error),
+    })?;
 
     let header = decoder.header();
     let (width, height) = (u32::from(header.width), u32::from(header.height));
@@ -62,4 +63,25 @@ fn decode_error(error: JpegError, path: &Path, bytes: usize) -> DistortError {
             DistortError::Undecodable { path, source }
         }
     }
+}
+
+/// The image after it was stored with Pillow's settings: libjpeg's tables for the quality, 4:2:0.
+pub(crate) fn recompress(image: &RgbImage, quality: u8) -> Result<RgbImage, DistortError> {
+    let (width, height) = image.dimensions();
+    let fail = |error| {
+        let format = ImageFormatHint::Exact(ImageFormat::Jpeg);
+        let source = ImageError::Decoding(DecodingError::new(format, error));
+        DistortError::Recompress { width, height, source }
+    };
+    let stored = Encoder::new(image.as_raw(), width as usize, height as usize, PixelFormat::Rgb)
+        .quality(quality)
+        .subsampling(Subsampling::S420)
+        .force_baseline(true)
+        .encode()
+        .map_err(fail)?;
+    let mut decoder = Decoder::new(&stored).map_err(fail)?;
+    decoder.set_output_format(PixelFormat::Rgb);
+    let levels = decoder.decode_image().map_err(fail)?.into_vec();
+    RgbImage::from_raw(width, height, levels)
+        .ok_or_else(|| fail(JpegError::CorruptData("pixels do not fit the size".into())))
 }

@@ -11,7 +11,7 @@
 //!
 //! # fn main() -> Result<(), bpo_distort::DistortError> {
 //! let image = RgbImage::from_pixel(32, 24, image::Rgb([200, 120, 40]));
-//! let distortion: Distortion = "blur:sigma=2+diffusion-noise:step=500".parse()?;
+//! let distortion: Distortion = "blur:sigma=2..8+diffusion-noise:step=500".parse()?;
 //!
 //! // On the image alone:
 //! let weak = distortion.apply(&image, 7)?;
@@ -27,23 +27,65 @@
 //! # }
 //! ```
 //!
+//! # Families
+//!
+//! | text form | |
+//! |---|---|
+//! | `diffusion-noise:step=900` | [`DiffusionNoise`]: the noise of VCD and BPO, on RGB or on normalized pixels |
+//! | `gaussian-noise:sigma=0.2` | [`GaussianNoise`]: sigma in parts of the range of levels |
+//! | `salt-and-pepper:share=0.1` | [`SaltAndPepper`]: a share of the levels becomes 0 or 255 |
+//! | `blur:sigma=4` | [`Blur`]: Gaussian blur, sigma in pixels |
+//! | `motion-blur:length=15,angle=30` | [`MotionBlur`]: the mean along a line |
+//! | `pixelate:scale=0.25` | [`Pixelate`]: coarse pixels |
+//! | `jpeg:quality=10` | [`Jpeg`]: stored as JPEG and read again |
+//! | `brightness:factor=0.3`, `contrast:factor=0.3`, `saturation:factor=0.3` | [`Brightness`], [`Contrast`], [`Saturation`]: Pillow's `ImageEnhance` |
+//! | `grayscale:amount=1` | [`Grayscale`]: without colour |
+//! | `crop:keep=0.01..0.2` | [`Crop`]: a random window with a share of the area, enlarged |
+//! | `occlude:share=0.5,grid=8,fill=black` | [`Occlude`]: random cells of a grid covered |
+//! | `shuffle:grid=4` | [`Shuffle`]: the cells of a grid in a random order |
+//! | `mix:share=0.5` | [`Mix`]: mixed with another image |
+//! | `swap` | [`Swap`]: another image in its place |
+//! | `blank:fill=mean` | [`Blank`]: black, the mean colour, or noise |
+//! | `feature-noise:sigma=1` | [`FeatureNoise`]: noise on the vision features, by a model |
+//! | `mask-tokens:share=0.9` | [`MaskTokens`]: image tokens hidden from attention, by a model |
+//! | `no-image` | [`NoImage`]: the model answers without the image |
+//!
+//! [`Family::all`] is that list as data. Each number may be a range ([`Amount`]), each family with a strength has five
+//! levels ([`Severity`]), and stages are joined by `+`.
+//!
+//! # Elsewhere
+//!
 //! - [`Distortion`]: what to do to an image, with a compact text form that serde uses too.
-//! - [`diffusion`]: the noise schedule of VCD and BPO, and the noise on pixels and on RGB.
-//! - [`blur`]: Gaussian blur.
+//! - [`Input`]: an image, and another one for the families that bring one in.
+//! - [`features`]: what a model does to its features, as far as it needs no tensors.
+//! - [`diffusion`] and [`blur`]: the noise schedule and the noise, and the blur, as functions.
 //! - [`load_rgb`] and [`decode_rgb`]: image files to RGB under [`Limits`], with an error per way a file can be
 //!   bad.
 
-pub mod blur;
+mod amount;
+mod blend;
 mod color;
-pub mod diffusion;
 mod distortion;
 mod error;
+mod families;
+mod family;
+pub mod features;
+mod fill;
+mod input;
 mod jpeg;
 mod load;
+mod resize;
 mod seed;
+mod severity;
 mod text;
+mod timed;
 
-pub use distortion::Distortion;
+pub use amount::Amount;
 pub use error::DistortError;
+pub use families::*;
+pub use family::{Expected, Family, Parameter};
+pub use fill::Fill;
+pub use input::Input;
 pub use load::{Limits, decode_rgb, load_rgb};
 pub use seed::StageSeed;
+pub use severity::Severity;

@@ -1,13 +1,14 @@
 //! Image files to RGB, with limits and an error per way a file can be bad.
 
 use std::fs::File;
-use std::io::{self, Cursor, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
 use serde::{Deserialize, Serialize};
 
+use crate::timed::{Deadline, Timed};
 use crate::{DistortError, color, jpeg};
 
 /// What an image file may take. The defaults are ours; they fit photographs and stop decompression bombs.
@@ -21,11 +22,26 @@ pub struct Limits {
     pub max_pixels: u64,
     /// Bytes of the file; 256 MiB by default.
     pub max_file_bytes: u64,
+    /// Scans of a JPEG file; 500 by default, more than any encoder writes and what libjpeg-turbo's own fuzzers allow.
+    ///
+    /// Each costs a pass over the whole image, so without a bound a small file takes minutes.
+    pub max_scans: u32,
+    /// Milliseconds that decoding may take; 60,000 by default.
+    ///
+    /// The clock is looked at whenever a decoder takes more of the file. JPEG files are taken in one go: their time is
+    /// bounded by `max_scans` and `max_pixels`.
+    pub max_millis: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_side: 16_384, max_pixels: 100_000_000, max_file_bytes: 256 << 20 }
+        Self {
+            max_side: 16_384,
+            max_pixels: 100_000_000,
+            max_file_bytes: 256 << 20,
+            max_scans: 500,
+            max_millis: 60_000,
+        }
     }
 }
 
@@ -48,13 +64,16 @@ impl Limits {
         self
     }
 
-    /// What a decoder may allocate: all pixels of the widest colour type, and room for tables and metadata.
-    fn decoder_limits(&self) -> image::Limits {
-        const WIDEST_PIXEL: u64 = 16;
-        const METADATA: u64 = 64 << 20;
-        let mut limits = image::Limits::no_limits();
-        limits.max_alloc = Some(self.max_pixels.saturating_mul(WIDEST_PIXEL).saturating_add(METADATA));
-        limits
+    /// Sets the number of scans of a JPEG file.
+    pub fn with_max_scans(mut self, max_scans: u32) -> Self {
+        self.max_scans = max_scans;
+        self
+    }
+
+    /// Sets the time for decoding in milliseconds.
+    pub fn with_max_millis(mut self, max_millis: u64) -> Self {
+        self.max_millis = max_millis;
+        self
     }
 
     fn check_file(&self, path: &Path, found: u64) -> Result<(), DistortError> {
@@ -105,7 +124,8 @@ pub fn load_rgb(path: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, Dis
 /// [`DistortError::EmptyFile`], [`FileTooLarge`](DistortError::FileTooLarge),
 /// [`NotAnImage`](DistortError::NotAnImage), [`Unsupported`](DistortError::Unsupported),
 /// [`NoPixels`](DistortError::NoPixels), [`SideTooLong`](DistortError::SideTooLong),
-/// [`TooManyPixels`](DistortError::TooManyPixels), [`Truncated`](DistortError::Truncated) or
+/// [`TooManyPixels`](DistortError::TooManyPixels), [`TooManyScans`](DistortError::TooManyScans),
+/// [`TooSlow`](DistortError::TooSlow), [`Truncated`](DistortError::Truncated) or
 /// [`Undecodable`](DistortError::Undecodable).
 pub fn decode_rgb(bytes: &[u8], name: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, DistortError> {
     let path = name.as_ref();
@@ -126,13 +146,30 @@ fn decode_other(
     format: ImageFormat,
     limits: &Limits,
 ) -> Result<(DynamicImage, Orientation), DistortError> {
-    let fail = |source| decode_error(path, bytes, source);
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits.decoder_limits());
+    let deadline = Deadline::in_millis(limits.max_millis);
+    let fail = |source| match decode_error(path, bytes, source) {
+        DistortError::Undecodable { path, .. } if deadline.has_passed() => {
+            DistortError::TooSlow { path, limit: limits.max_millis }
+        }
+        error => error,
+    };
+    let mut reader = ImageReader::with_format(Timed::new(bytes, deadline), format);
+    reader.limits(allocation(0));
     let mut decoder = reader.into_decoder().map_err(fail)?;
-    limits.check_size(path, decoder.dimensions())?;
+    let (width, height) = decoder.dimensions();
+    limits.check_size(path, (width, height))?;
+    decoder.set_limits(allocation(u64::from(width) * u64::from(height))).map_err(fail)?;
     let orientation = decoder.orientation().map_err(fail)?;
     Ok((DynamicImage::from_decoder(decoder).map_err(fail)?, orientation))
+}
+
+/// What a decoder may allocate: the pixels in the widest colour type, and room for tables and metadata.
+fn allocation(pixels: u64) -> image::Limits {
+    const WIDEST_PIXEL: u64 = 16;
+    const METADATA: u64 = 64 << 20;
+    let mut limits = image::Limits::no_limits();
+    limits.max_alloc = Some(pixels * WIDEST_PIXEL + METADATA);
+    limits
 }
 
 fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>, DistortError> {

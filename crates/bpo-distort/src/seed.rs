@@ -1,10 +1,13 @@
-//! Seeds and normal deviates that are the same on every platform.
+//! Seeds, and random numbers that are the same on every platform.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// Fills the rest of the ChaCha key. Changing it changes every distorted image, so it carries a version.
 const DOMAIN: [u8; 16] = *b"bpo-distort/v1\0\0";
+
+/// The same for what ranges are drawn with, so that a range and its drawn value give the same image.
+const DRAWS: [u8; 16] = *b"bpo-distort/draw";
 
 /// What the randomness of one stage of a distortion depends on: the seed of the item and the place of the
 /// stage in its sequence.
@@ -22,17 +25,57 @@ impl StageSeed {
         Self { item, stage: stage as u64 }
     }
 
-    fn rng(self) -> ChaCha8Rng {
+    fn rng(self, domain: [u8; 16]) -> ChaCha8Rng {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&self.item.to_le_bytes());
         key[8..16].copy_from_slice(&self.stage.to_le_bytes());
-        key[16..].copy_from_slice(&DOMAIN);
+        key[16..].copy_from_slice(&domain);
         ChaCha8Rng::from_seed(key)
     }
 
     /// An endless stream of standard-normal deviates.
     pub(crate) fn normals(self) -> Normals {
-        Normals { rng: self.rng(), spare: None }
+        Normals { rng: self.rng(DOMAIN), spare: None }
+    }
+
+    /// The stage's random bits; the deviates are made of the same, so a stage takes the one or the other.
+    pub(crate) fn stream(self) -> Stream {
+        Stream(self.rng(DOMAIN))
+    }
+
+    /// The bits that the stage's ranges are drawn with.
+    pub(crate) fn draws(self) -> Stream {
+        Stream(self.rng(DRAWS))
+    }
+}
+
+/// Random bits, and whole numbers made of them.
+pub(crate) struct Stream(ChaCha8Rng);
+
+impl Stream {
+    pub(crate) fn bits(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
+        self.0.fill_bytes(bytes);
+    }
+
+    /// A number below `count`: the high half of a product, off by less than `count` in 2^64.
+    pub(crate) fn below(&mut self, count: usize) -> usize {
+        ((u128::from(self.bits()) * count as u128) >> 64) as usize
+    }
+
+    /// The first `count` of the numbers below `total` in a random order.
+    pub(crate) fn choose(&mut self, count: usize, total: usize) -> Vec<usize> {
+        let count = count.min(total);
+        let mut numbers: Vec<usize> = (0..total).collect();
+        for place in 0..count {
+            let from = place + self.below(total - place);
+            numbers.swap(place, from);
+        }
+        numbers.truncate(count);
+        numbers
     }
 }
 
@@ -90,6 +133,21 @@ mod tests {
         assert!((moment(4) - 3.0).abs() < 0.11, "fourth moment {}", moment(4));
         let beyond_two = values.iter().filter(|v| v.abs() > 2.0).count() as f64 / COUNT as f64;
         assert!((beyond_two - 0.0455).abs() < 0.0024, "two-sigma tail {beyond_two}");
+    }
+
+    #[test]
+    fn each_choice_has_the_same_chance() {
+        let mut counts = [0; 24];
+        let mut stream = StageSeed::new(5, 0).stream();
+        for _ in 0..24_000 {
+            let order = stream.choose(4, 4);
+            let smaller = |at: usize| order[at + 1..].iter().filter(|other| **other < order[at]).count();
+            counts[smaller(0) * 6 + smaller(1) * 2 + smaller(2)] += 1;
+        }
+        // 1000 each, with a standard deviation of 31.
+        assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
+        assert_eq!(stream.choose(9, 2).len(), 2);
+        assert!(stream.choose(0, 9).is_empty() && stream.choose(3, 0).is_empty());
     }
 
     #[test]

@@ -5,101 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
-use crate::{DistortError, Distortion};
-
-/// Below this Jaro-Winkler similarity a suggestion would puzzle more than help.
-const SIMILAR: f64 = 0.7;
-
-/// The name and the parameters of a kind of distortion.
-struct Family {
-    name: &'static str,
-    parameters: &'static [&'static str],
-    build: fn(&Arguments<'_>) -> Result<Distortion, DistortError>,
-}
-
-static FAMILIES: [Family; 2] = [
-    Family {
-        name: "diffusion-noise",
-        parameters: &["step"],
-        build: |arguments| {
-            Distortion::diffusion_noise(arguments.required("step", "a whole number from 0 to 999")?)
-        },
-    },
-    Family {
-        name: "blur",
-        parameters: &["sigma"],
-        build: |arguments| Distortion::blur(arguments.required("sigma", "a number above 0")?),
-    },
-];
-
-/// The parameters written for one stage; names are known and unique.
-struct Arguments<'a> {
-    family: &'static Family,
-    values: Vec<(&'static str, &'a str)>,
-}
-
-impl<'a> Arguments<'a> {
-    fn parse(family: &'static Family, text: &'a str) -> Result<Self, DistortError> {
-        let mut values = Vec::new();
-        for argument in text.split(',').map(str::trim).filter(|argument| !argument.is_empty()) {
-            let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
-            let parameter = family.parameter(name.trim())?;
-            if values.iter().any(|(known, _)| *known == parameter) {
-                return Err(DistortError::RepeatedParameter { family: family.name, parameter });
-            }
-            values.push((parameter, value.trim()));
-        }
-        Ok(Self { family, values })
-    }
-
-    fn required<T: FromStr>(
-        &self,
-        parameter: &'static str,
-        expected: &'static str,
-    ) -> Result<T, DistortError> {
-        let family = self.family.name;
-        let (_, value) = self
-            .values
-            .iter()
-            .find(|(name, _)| *name == parameter)
-            .ok_or(DistortError::MissingParameter { family, parameter })?;
-        value.parse().map_err(|_| DistortError::InvalidValue {
-            family,
-            parameter,
-            value: (*value).to_owned(),
-            expected,
-        })
-    }
-}
-
-impl Family {
-    fn named(name: &str) -> Result<&'static Self, DistortError> {
-        FAMILIES.iter().find(|family| family.name == name).ok_or_else(|| {
-            let known: Vec<_> = FAMILIES.iter().map(|family| family.name).collect();
-            DistortError::UnknownFamily { found: name.to_owned(), nearest: nearest(name, &known), known }
-        })
-    }
-
-    fn parameter(&self, name: &str) -> Result<&'static str, DistortError> {
-        self.parameters.iter().find(|known| **known == name).copied().ok_or_else(|| {
-            DistortError::UnknownParameter {
-                family: self.name,
-                found: name.to_owned(),
-                nearest: nearest(name, self.parameters),
-                known: self.parameters,
-            }
-        })
-    }
-}
-
-fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
-    known
-        .iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), *candidate))
-        .filter(|(similarity, _)| *similarity >= SIMILAR)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
-}
+use crate::family::{Family, Stage};
+use crate::{DistortError, Distortion, Severity};
 
 impl FromStr for Distortion {
     type Err = DistortError;
@@ -110,21 +17,64 @@ impl FromStr for Distortion {
             if stage.trim().is_empty() {
                 return Err(DistortError::EmptyStage { text: text.to_owned() });
             }
-            let family = Family::named(name.trim())?;
-            (family.build)(&Arguments::parse(family, arguments)?)
+            read_stage(Family::named(name.trim())?, arguments)
         });
         Self::sequence(stages.collect::<Result<Vec<_>, _>>()?)
     }
 }
 
+/// Reads `parameter=value,...`; what is left out comes from the severity if there is one, else from the defaults.
+fn read_stage(family: &'static Family, text: &str) -> Result<Distortion, DistortError> {
+    let mut given: Vec<Option<&str>> = vec![None; family.parameters.len()];
+    let mut severity = None;
+    for argument in text.split(',').map(str::trim).filter(|argument| !argument.is_empty()) {
+        let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
+        let (name, value) = (name.trim(), value.trim());
+        let (parameter, before) = if name == Severity::NAME && family.levels.is_some() {
+            (Severity::NAME, severity.replace(value))
+        } else {
+            let (index, parameter) = family.parameter(name)?;
+            (parameter.name(), given[index].replace(value))
+        };
+        if before.is_some() {
+            return Err(DistortError::RepeatedParameter { family: family.name, parameter });
+        }
+    }
+
+    let level = severity.map(str::parse).transpose()?.and_then(|level| family.severity(level));
+    let has_level = level.is_some();
+    let mut stage = level.unwrap_or_else(|| family.weakest.clone());
+    let values = stage.stage_mut().map(Stage::values).unwrap_or_default();
+    for ((value, parameter), given) in values.into_iter().zip(family.parameters).zip(given) {
+        let text = match given.or(parameter.default().filter(|_| !has_level)) {
+            Some(text) => text,
+            None if has_level => continue,
+            None => {
+                let parameter = parameter.name();
+                return Err(DistortError::MissingParameter { family: family.name, parameter });
+            }
+        };
+        if !value.read(text) {
+            return Err(DistortError::InvalidValue {
+                family: family.name,
+                parameter: parameter.name(),
+                value: text.to_owned(),
+                expected: parameter.expected(),
+            });
+        }
+    }
+    Ok(stage)
+}
+
 impl fmt::Display for Distortion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, stage) in self.stages().enumerate() {
-            let joint = if index == 0 { "" } else { "+" };
-            match stage {
-                Self::DiffusionNoise { step } => write!(f, "{joint}diffusion-noise:step={step}")?,
-                Self::Blur { sigma } => write!(f, "{joint}blur:sigma={sigma}")?,
-                Self::Sequence(_) => unreachable!("stages() yields no sequences"),
+            let Some(family) = stage.family() else { continue };
+            write!(f, "{}{}", if index == 0 { "" } else { "+" }, family.name)?;
+            let mut copy = stage.clone();
+            let values = copy.stage_mut().map(Stage::values).unwrap_or_default();
+            for (index, (value, parameter)) in values.iter().zip(family.parameters).enumerate() {
+                write!(f, "{}{}={value}", if index == 0 { ":" } else { "," }, parameter.name())?;
             }
         }
         Ok(())
@@ -148,17 +98,32 @@ impl<'de> Deserialize<'de> for Distortion {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Blur, DiffusionNoise};
 
     fn message(text: &str) -> String {
         text.parse::<Distortion>().unwrap_err().to_string()
     }
 
+    fn printed(text: &str) -> String {
+        text.parse::<Distortion>().unwrap().to_string()
+    }
+
     #[test]
     fn reads_stages_in_order() {
         let read: Distortion = " blur:sigma=4 + diffusion-noise: step = 900 ".parse().unwrap();
-        let expected = vec![Distortion::Blur { sigma: 4.0 }, Distortion::DiffusionNoise { step: 900 }];
+        let expected = vec![Blur { sigma: 4.0.into() }.into(), DiffusionNoise { step: 900.into() }.into()];
         assert_eq!(read, Distortion::Sequence(expected));
         assert_eq!(read.to_string(), "blur:sigma=4+diffusion-noise:step=900");
+    }
+
+    #[test]
+    fn what_is_left_out_comes_from_defaults_or_the_severity() {
+        assert_eq!(printed("grayscale"), "grayscale:amount=1");
+        assert_eq!(printed("motion-blur:length=9"), "motion-blur:length=9,angle=0..180");
+        assert_eq!(printed("motion-blur:angle=5..6, length=2..3"), "motion-blur:length=2..3,angle=5..6");
+        assert_eq!(printed("blur:severity=3"), "blur:sigma=3");
+        assert_eq!(printed("occlude:fill=mean,severity=1"), "occlude:share=0.1,grid=8,fill=mean");
+        assert_eq!(printed("swap"), "swap");
     }
 
     #[test]
@@ -167,15 +132,34 @@ mod tests {
             ("", r#"distortion "" has an empty stage"#),
             ("blur:sigma=2+", r#"distortion "blur:sigma=2+" has an empty stage"#),
             ("difusion-noise:step=5", r#"did you mean "diffusion-noise"?"#),
-            ("sepia", r#"unknown distortion "sepia"; known are diffusion-noise, blur"#),
-            ("blur:sgima=2", r#"blur has no parameter "sgima" (did you mean "sigma"?); it takes sigma"#),
+            (
+                "sepia",
+                r#"unknown distortion "sepia"; known are diffusion-noise, gaussian-noise, salt-and-pepper"#,
+            ),
+            (
+                "blur:sgima=2",
+                r#"blur has no parameter "sgima" (did you mean "sigma"?); it takes sigma, severity"#,
+            ),
             ("blur", "blur needs the parameter sigma, as in `blur:sigma=...`"),
-            ("blur:sigma", r#"blur: sigma="" is not a number above 0"#),
+            ("blur:sigma", r#"blur: sigma="" is not a number from 0 to 1024, or a range low..high"#),
             ("blur:sigma=1,sigma=2", "blur has the parameter sigma twice"),
-            ("blur:sigma=0", "blur sigma 0 is out of range"),
-            ("blur:sigma=nan", "blur sigma NaN is out of range"),
+            ("blur:sigma=-1", r#"blur: sigma="-1" is not a number from 0 to 1024"#),
+            ("blur:sigma=nan", r#"blur: sigma="NaN" is not a number from 0"#),
+            ("blur:sigma=8..2", r#"blur: sigma="8..2" is not a number from 0"#),
+            ("blur:sigma=2..NaN", r#"blur: sigma="2..NaN" is not a number from 0"#),
+            ("blur:sigma=2..1025", r#"blur: sigma="2..1025" is not a number from 0 to 1024"#),
+            ("blur:severity=6", r#"severity "6" is not a whole number from 1 to 5"#),
+            ("blur:severity=1,severity=2", "blur has the parameter severity twice"),
+            ("swap:severity=1", r#"swap has no parameter "severity"; it takes none"#),
             ("diffusion-noise:step=1.5", r#"step="1.5" is not a whole number from 0 to 999"#),
-            ("diffusion-noise:step=1000", "diffusion step 1000 is out of range"),
+            ("diffusion-noise:step=1000", r#"step="1000" is not a whole number from 0 to 999"#),
+            ("blank:fill=red", r#"blank: fill="red" is not one of black, mean, noise"#),
+            ("shuffle:grid=99999999999", r#"grid="99999999999" is not a whole number"#),
+            ("no-image+blur:sigma=1", "blur works on the image and cannot follow no-image"),
+            (
+                "mask-tokens:share=1+diffusion-noise:step=1",
+                "diffusion-noise works on the image and cannot follow",
+            ),
         ];
         for (text, expected) in cases {
             assert!(message(text).contains(expected), "{text:?} gave {:?}", message(text));
@@ -194,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_could_not_be_read_back_is_not_written() {
-        for invalid in [Distortion::Blur { sigma: -1.0 }, Distortion::Sequence(vec![])] {
+        for invalid in [Blur { sigma: (-1.0).into() }.into(), Distortion::Sequence(vec![])] {
             assert!(serde_json::to_string(&invalid).is_err(), "{invalid:?}");
         }
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use bpo_distort::{Limits, load_rgb};
+use bpo_distort::{Distortion, Limits, load_rgb};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -23,4 +23,45 @@ fn levels_equal_pillows() {
         let hash: String = Sha256::digest(image.as_raw()).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(expected["sha256"], hash, "{name}");
     }
+}
+
+/// Digests of all that goes through the codec: the files above decoded, a photograph stored at several qualities.
+fn codec_digest() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut digest = Sha256::new();
+    let mut names: Vec<_> =
+        fs::read_dir(root.join("tests/data/jpeg")).unwrap().map(|e| e.unwrap().path()).collect();
+    names.retain(|path| path.extension().is_some_and(|extension| extension == "jpg"));
+    names.sort();
+    names.push(root.join("../../examples/data/photos/cat.jpg"));
+    for path in names {
+        let image = load_rgb(path, &Limits::default()).unwrap();
+        digest.update(image.as_raw());
+        for quality in [1, 7, 25, 50, 90, 100] {
+            let distortion: Distortion = format!("jpeg:quality={quality}").parse().unwrap();
+            digest.update(distortion.apply(&image, 0).unwrap().as_raw());
+        }
+    }
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// libjpeg-turbo's own switch takes the kernels for vectors out of the codec's tables: inverse and forward transform,
+/// colours, upsampling, quantization. Some loops ask the processor themselves; for those there are the levels that
+/// Pillow's C code gives, here and in `pillow.rs`.
+#[test]
+fn vector_and_scalar_code_give_the_same_levels() {
+    const MARK: &str = "codec digest ";
+    if std::env::var_os("BPO_DISTORT_CODEC_DIGEST").is_some() {
+        println!("{MARK}{}", codec_digest());
+        return;
+    }
+    let scalar = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "vector_and_scalar_code_give_the_same_levels", "--nocapture"])
+        .env("BPO_DISTORT_CODEC_DIGEST", "1")
+        .env("JSIMD_FORCENONE", "1")
+        .output()
+        .unwrap();
+    let output = String::from_utf8(scalar.stdout).unwrap();
+    let (_, scalar) = output.split_once(MARK).unwrap_or_else(|| panic!("no digest in {output:?}"));
+    assert_eq!(scalar.split_whitespace().next(), Some(codec_digest().as_str()));
 }

@@ -71,17 +71,40 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
+const PNG_SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+fn png_chunk(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    let named = [kind, content].concat();
+    let length = (content.len() as u32).to_be_bytes();
+    [&length, &named[..], &crc32(&named).to_be_bytes()].concat()
+}
+
+/// The header of an RGB image that claims a size.
+fn png_size(width: u32, height: u32) -> Vec<u8> {
+    png_chunk(b"IHDR", &[&width.to_be_bytes()[..], &height.to_be_bytes(), &[8, 2, 0, 0, 0]].concat())
+}
+
 /// The beginning of a PNG: a valid header that claims a size.
 fn png_header(width: u32, height: u32) -> Vec<u8> {
-    let mut header = b"IHDR".to_vec();
-    header.extend(width.to_be_bytes());
-    header.extend(height.to_be_bytes());
-    header.extend([8, 2, 0, 0, 0]);
-    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0d".to_vec();
-    png.extend(&header);
-    png.extend(crc32(&header).to_be_bytes());
-    png.extend(b"\0\0\0\x10IDAT");
-    png
+    [PNG_SIGNATURE, &png_size(width, height), b"\0\0\0\x10IDAT"].concat()
+}
+
+/// The compressed rows of a PNG.
+fn png_data(png: &[u8]) -> Vec<u8> {
+    let (mut rest, mut data) = (&png[PNG_SIGNATURE.len()..], Vec::new());
+    while let Some((length, chunk)) = rest.split_first_chunk() {
+        let end = 4 + u32::from_be_bytes(*length) as usize;
+        if chunk.starts_with(b"IDAT") {
+            data.extend(&chunk[4..end]);
+        }
+        rest = &chunk[end + 4..];
+    }
+    data
+}
+
+/// Zeros, compressed to less than a hundredth.
+fn packed_zeros(megabytes: u32) -> Vec<u8> {
+    png_data(&encode(image::GrayImage::new(1 << 10, megabytes << 10), ImageFormat::Png))
 }
 
 /// Puts an EXIF block that says how to turn the image behind the start marker of a JPEG.
@@ -250,6 +273,79 @@ fn damaged_file() {
     let error = load_error(&file("damaged.png", &bytes).path, &Limits::default());
     assert!(matches!(error, DistortError::Undecodable { .. }), "{error:?}");
     assert!(std::error::Error::source(&error).is_some());
+}
+
+#[test]
+fn png_that_lies_about_its_size() {
+    let data = png_chunk(b"IDAT", &png_data(&encode(picture(), ImageFormat::Png)));
+    let claiming = |width, height| {
+        let png = [PNG_SIGNATURE, &png_size(width, height), &data, &png_chunk(b"IEND", b"")].concat();
+        decode(&png)
+    };
+    assert_eq!(claiming(48, 32).unwrap(), picture());
+    for (width, height) in [(48, 33), (49, 32), (480, 320), (10_000, 10_000)] {
+        let error = claiming(width, height).unwrap_err();
+        let named = matches!(error, DistortError::Truncated { .. } | DistortError::Undecodable { .. });
+        assert!(named, "{width} x {height}: {error:?}");
+    }
+    // What is too much is left.
+    assert_eq!(claiming(48, 20).unwrap(), image::imageops::crop_imm(&picture(), 0, 0, 48, 20).to_image());
+}
+
+#[test]
+fn decompression_bombs() {
+    let bomb = packed_zeros(200);
+    assert!(bomb.len() < 2 << 20);
+    let png = |chunks: &[&[u8]]| [PNG_SIGNATURE, &png_size(2, 2), &chunks.concat()].concat();
+    let end = png_chunk(b"IEND", b"");
+    let black = RgbImage::new(2, 2);
+
+    // More rows than the header says: unpacked as far as they are wanted.
+    assert_eq!(decode(&png(&[&png_chunk(b"IDAT", &bomb), &end])).unwrap(), black);
+
+    // A colour profile and a text, which nobody wants.
+    let rows = png_chunk(b"IDAT", &png_data(&encode(black.clone(), ImageFormat::Png)));
+    let profile = png_chunk(b"iCCP", &[b"profile\0\0", &bomb[..]].concat());
+    let text = png_chunk(b"zTXt", &[b"text\0\0", &bomb[..]].concat());
+    for chunk in [profile, text] {
+        match decode(&png(&[&chunk, &rows, &end])) {
+            Ok(image) => assert_eq!(image, black),
+            Err(error) => assert!(matches!(error, DistortError::Undecodable { .. }), "{error:?}"),
+        }
+    }
+}
+
+#[test]
+fn scans_are_limited() {
+    let image = picture();
+    let jpeg = encode_jpeg(&image).progressive(true).encode().unwrap();
+    let scans = jpeg.windows(2).filter(|bytes| *bytes == [0xff, 0xda]).count() as u32;
+    assert!(scans >= 6);
+    let limited =
+        |bytes: &[u8], max_scans| decode_rgb(bytes, "memory", &Limits::default().with_max_scans(max_scans));
+    assert!(limited(&jpeg, scans).is_ok());
+    let error = limited(&jpeg, scans - 1).unwrap_err();
+    assert!(matches!(error, DistortError::TooManyScans { limit, .. } if limit == scans - 1), "{error:?}");
+
+    // The first scan over and over again.
+    let start = jpeg.windows(2).position(|bytes| bytes == [0xff, 0xda]).unwrap();
+    let length = jpeg[start + 2..].windows(2).position(|b| b[0] == 0xff && b[1] != 0).unwrap() + 2;
+    let (scan, rest) = jpeg[start..].split_at(length);
+    let bomb = [&jpeg[..start], &scan.repeat(600), rest].concat();
+    let error = decode(&bomb).unwrap_err();
+    assert!(matches!(error, DistortError::TooManyScans { limit: 500, .. }), "{error:?}");
+}
+
+#[test]
+fn time_is_limited() {
+    for format in FORMATS.into_iter().filter(|format| *format != ImageFormat::Jpeg) {
+        let bytes = encode(picture(), format);
+        let limited =
+            |max_millis| decode_rgb(&bytes, "memory", &Limits::default().with_max_millis(max_millis));
+        assert!(limited(u64::MAX).is_ok(), "{format:?}");
+        let error = limited(0).unwrap_err();
+        assert!(matches!(error, DistortError::TooSlow { limit: 0, .. }), "{format:?}: {error:?}");
+    }
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! What holds for every distortion, image and seed.
 
-use bpo_distort::{DistortError, Distortion, StageSeed, diffusion};
+use std::path::Path;
+
+use bpo_distort::{
+    DistortError, Distortion, Expected, Family, Input, Limits, Parameter, Severity, StageSeed, diffusion,
+    load_rgb,
+};
 use image::RgbImage;
 use proptest::prelude::*;
 
@@ -11,15 +16,58 @@ fn images() -> impl Strategy<Value = RgbImage> {
     })
 }
 
-fn stages() -> impl Strategy<Value = Distortion> {
-    prop_oneof![
-        (0..diffusion::STEPS).prop_map(|step| Distortion::DiffusionNoise { step }),
-        (0.01f32..30.0).prop_map(|sigma| Distortion::Blur { sigma }),
-    ]
+/// A value or a range in text; large ones are left out, as they are slow.
+fn values(parameter: &Parameter) -> BoxedStrategy<String> {
+    let one_or_two =
+        |value: BoxedStrategy<String>, pair: BoxedStrategy<String>| prop_oneof![value, pair].boxed();
+    match parameter.expected() {
+        Expected::Number { low, high } => {
+            let value = low..=high.min(40.0);
+            one_or_two(
+                value.clone().prop_map(|value| value.to_string()).boxed(),
+                (value.clone(), value).prop_map(|(a, b)| format!("{}..{}", a.min(b), a.max(b))).boxed(),
+            )
+        }
+        Expected::Whole { low, high } => one_or_two(
+            (low..=high).prop_map(|value| value.to_string()).boxed(),
+            (low..=high, low..=high).prop_map(|(a, b)| format!("{}..{}", a.min(b), a.max(b))).boxed(),
+        ),
+        Expected::Word(words) => prop::sample::select(words).prop_map(str::to_owned).boxed(),
+        _ => unreachable!("there are no other kinds"),
+    }
 }
 
+/// A stage of a family with any parameters.
+fn stage_of(family: &'static Family) -> impl Strategy<Value = Distortion> {
+    let values: Vec<_> = family.parameters().iter().map(values).collect();
+    values.prop_map(|values| {
+        let named = family.parameters().iter().zip(values).map(|(p, value)| format!("{}={value}", p.name()));
+        let text = format!("{}:{}", family.name(), named.collect::<Vec<_>>().join(","));
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    })
+}
+
+fn stages(of: impl Fn(&Family) -> bool) -> impl Strategy<Value = Distortion> {
+    let families: Vec<_> = Family::all().filter(|family| of(family)).collect();
+    prop::sample::select(families).prop_flat_map(stage_of)
+}
+
+/// Sequences that need no model.
 fn distortions() -> impl Strategy<Value = Distortion> {
-    prop::collection::vec(stages(), 1..5).prop_map(|stages| Distortion::sequence(stages).unwrap())
+    let stages = stages(|family| !family.needs_model());
+    prop::collection::vec(stages, 1..5).prop_map(|stages| Distortion::sequence(stages).unwrap())
+}
+
+/// Any sequences.
+fn all_distortions() -> impl Strategy<Value = Distortion> {
+    let of_model = prop::collection::vec(stages(Family::needs_model), 0..3);
+    (distortions(), of_model)
+        .prop_map(|(first, then)| Distortion::sequence([first].into_iter().chain(then)).unwrap())
+}
+
+fn apply(distortion: &Distortion, image: &RgbImage, seed: u64) -> RgbImage {
+    let other = RgbImage::from_fn(13, 9, |x, y| image::Rgb([(x * 19) as u8, (y * 28) as u8, 77]));
+    distortion.apply(Input::new(image).with_other(&other), seed).unwrap()
 }
 
 fn largest_difference(a: &RgbImage, b: &RgbImage) -> u8 {
@@ -27,16 +75,18 @@ fn largest_difference(a: &RgbImage, b: &RgbImage) -> u8 {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
     #[test]
     fn the_size_is_kept(image in images(), distortion in distortions(), seed: u64) {
-        prop_assert_eq!(distortion.apply(&image, seed).unwrap().dimensions(), image.dimensions());
-        let on_image = distortion.on_image(&image, seed).unwrap();
+        prop_assert_eq!(apply(&distortion, &image, seed).dimensions(), image.dimensions());
+        let on_image = distortion.on_image(Input::new(&image).with_other(&image), seed).unwrap();
         prop_assert_eq!(on_image.dimensions(), image.dimensions());
     }
 
     #[test]
     fn the_same_seed_gives_the_same_bytes(image in images(), distortion in distortions(), seed: u64) {
-        prop_assert_eq!(distortion.apply(&image, seed).unwrap(), distortion.apply(&image, seed).unwrap());
+        prop_assert_eq!(apply(&distortion, &image, seed), apply(&distortion, &image, seed));
         let (mut once, mut twice) = (vec![0.25; 48], vec![0.25; 48]);
         distortion.on_pixels(&mut once, seed).unwrap();
         distortion.on_pixels(&mut twice, seed).unwrap();
@@ -44,11 +94,47 @@ proptest! {
     }
 
     #[test]
-    fn different_seeds_differ(seed: u64, other: u64, step in 100..diffusion::STEPS) {
+    fn drawing_before_changes_nothing(image in images(), distortion in all_distortions(), seed: u64) {
+        let drawn = distortion.drawn(seed);
+        prop_assert!(drawn.validate().is_ok(), "{distortion} gave {drawn}");
+        prop_assert!(!drawn.to_string().contains(".."), "{drawn}");
+        prop_assert_eq!(&drawn.drawn(!seed), &drawn);
+        let input = Input::new(&image).with_other(&image);
+        prop_assert_eq!(drawn.on_image(input, seed).unwrap(), distortion.on_image(input, seed).unwrap());
+        let (mut once, mut twice) = (vec![0.25; 48], vec![0.25; 48]);
+        distortion.on_pixels(&mut once, seed).unwrap();
+        drawn.on_pixels(&mut twice, seed).unwrap();
+        prop_assert_eq!(once, twice);
+        let stages = |distortion: &Distortion| distortion.feature_stages(seed).unwrap().collect::<Vec<_>>();
+        prop_assert_eq!(stages(&drawn), stages(&distortion));
+    }
+
+    #[test]
+    fn strength_0_is_the_identity(image in images(), seed: u64) {
+        for family in Family::all().filter(|family| !family.needs_model()) {
+            if let Some(identity) = family.identity() {
+                prop_assert_eq!(apply(&identity, &image, seed), image.clone(), "{}", identity);
+            }
+        }
+    }
+
+    #[test]
+    fn different_seeds_differ(seed: u64, other: u64) {
         prop_assume!(seed != other);
-        let image = RgbImage::from_pixel(16, 16, image::Rgb([128; 3]));
-        let noise = Distortion::diffusion_noise(step).unwrap();
-        prop_assert_ne!(noise.apply(&image, seed).unwrap(), noise.apply(&image, other).unwrap());
+        let image = RgbImage::from_fn(32, 32, |x, y| image::Rgb([(x * 8) as u8, (y * 8) as u8, 128]));
+        for text in [
+            "diffusion-noise:step=100", "gaussian-noise:severity=1", "salt-and-pepper:severity=1",
+            "motion-blur:severity=3", "crop:severity=5", "occlude:severity=3", "shuffle:severity=5",
+            "blank:fill=noise", "occlude:share=1,fill=noise", "blur:sigma=0.5..8", "brightness:factor=0..1",
+        ] {
+            let distortion: Distortion = text.parse().unwrap();
+            let (mut a, mut b) = (apply(&distortion, &image, seed), apply(&distortion, &image, other));
+            if a == b {
+                // Two draws of a few may be alike; two pairs of draws are not.
+                (a, b) = (apply(&distortion, &image, seed ^ 1 << 40), apply(&distortion, &image, other ^ 1 << 41));
+            }
+            prop_assert_ne!(a, b, "{}", text);
+        }
     }
 
     #[test]
@@ -75,7 +161,7 @@ proptest! {
     }
 
     #[test]
-    fn the_text_form_round_trips(distortion in distortions()) {
+    fn the_text_form_round_trips(distortion in all_distortions()) {
         let text = distortion.to_string();
         prop_assert_eq!(text.parse::<Distortion>().unwrap(), distortion.clone());
         let json = serde_json::to_string(&distortion).unwrap();
@@ -83,9 +169,22 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_read_or_refused(text in "[a-z0-9:=,+. -]{0,40}") {
+    fn any_text_is_read_or_refused(
+        text in prop_oneof![
+            "[a-z0-9:=,+. -]{0,40}",
+            "\\PC{0,40}",
+            (prop::sample::select(Family::all().map(Family::name).collect::<Vec<_>>()), "[:a-z0-9=,+.-]{0,30}")
+                .prop_map(|(name, rest)| name.to_owned() + &rest),
+            (stages(|_| true), any::<prop::sample::Index>(), "[:=,+.e0-9-]{0,4}").prop_map(|(stage, at, put)| {
+                let mut text = stage.to_string();
+                text.insert_str(at.index(text.len() + 1), &put);
+                text
+            }),
+        ],
+    ) {
         if let Ok(distortion) = text.parse::<Distortion>() {
             prop_assert!(distortion.validate().is_ok());
+            prop_assert_eq!(distortion.to_string().parse::<Distortion>().unwrap(), distortion);
         }
     }
 
@@ -109,88 +208,112 @@ proptest! {
     }
 }
 
-mod split {
-    //! Which stages run on the image and which on normalized pixels.
+mod hostile {
+    //! Values and images at which something might break.
     use super::*;
 
-    fn parse(text: &str) -> Distortion {
-        text.parse().unwrap()
-    }
-
-    fn checker() -> RgbImage {
-        RgbImage::from_fn(12, 10, |x, y| image::Rgb([((x + y) % 2 * 255) as u8; 3]))
-    }
-
-    fn on_pixels(text: &str) -> Vec<f32> {
-        let mut pixels = vec![0.5; 12];
-        parse(text).on_pixels(&mut pixels, 11).unwrap();
-        pixels
-    }
-
-    #[test]
-    fn noise_alone_leaves_the_image_to_its_borrower() {
-        let image = checker();
-        let on_image = parse("diffusion-noise:step=900").on_image(&image, 11).unwrap();
-        assert!(matches!(on_image, std::borrow::Cow::Borrowed(_)));
-        assert_ne!(on_pixels("diffusion-noise:step=900"), [0.5; 12]);
-    }
-
-    #[test]
-    fn noise_at_the_end_runs_on_pixels_with_the_seed_of_its_stage() {
-        let image = checker();
-        let both = parse("blur:sigma=2+diffusion-noise:step=900");
-        assert_eq!(*both.on_image(&image, 11).unwrap(), parse("blur:sigma=2").apply(&image, 11).unwrap());
-
-        let mut expected = vec![0.5; 12];
-        diffusion::noise_pixels(&mut expected, 900, StageSeed::new(11, 1)).unwrap();
-        assert_eq!(on_pixels("blur:sigma=2+diffusion-noise:step=900"), expected);
-    }
-
-    #[test]
-    fn noise_before_another_kind_runs_on_the_image() {
-        let image = checker();
-        let text = "diffusion-noise:step=500+blur:sigma=2";
-        assert_eq!(*parse(text).on_image(&image, 11).unwrap(), parse(text).apply(&image, 11).unwrap());
-        assert_eq!(on_pixels(text), [0.5; 12]);
-    }
-
-    #[test]
-    fn each_noise_of_a_sequence_is_its_own() {
-        let twice = on_pixels("diffusion-noise:step=500+diffusion-noise:step=500");
-        let mut expected = vec![0.5; 12];
-        for stage in 0..2 {
-            diffusion::noise_pixels(&mut expected, 500, StageSeed::new(11, stage)).unwrap();
+    /// The extreme values of each parameter, in text.
+    fn extremes(family: &'static Family) -> Vec<Distortion> {
+        let mut all = vec![String::new()];
+        for parameter in family.parameters() {
+            let values: Vec<String> = match parameter.expected() {
+                Expected::Number { low, high } => {
+                    vec![low.to_string(), high.to_string(), format!("{low}..{high}")]
+                }
+                Expected::Whole { low, high } => {
+                    vec![low.to_string(), high.to_string(), format!("{low}..{high}")]
+                }
+                Expected::Word(words) => words.iter().map(|word| (*word).to_owned()).collect(),
+                _ => unreachable!("there are no other kinds"),
+            };
+            let name = parameter.name();
+            let longer =
+                |text: &String| values.iter().map(|v| format!("{text}{name}={v},")).collect::<Vec<_>>();
+            all = all.iter().flat_map(longer).collect();
         }
-        assert_eq!(twice, expected);
+        all.iter().map(|text| format!("{}:{text}", family.name()).parse().unwrap()).collect()
     }
 
     #[test]
-    fn nesting_changes_nothing() {
-        let image = checker();
-        let flat = parse("blur:sigma=1+diffusion-noise:step=300+blur:sigma=2");
-        let Distortion::Sequence(stages) = flat.clone() else { panic!("a sequence was read") };
-        let nested = Distortion::Sequence(vec![
-            Distortion::Sequence(stages[..2].to_vec()),
-            Distortion::Sequence(stages[2..].to_vec()),
-        ]);
-        assert_eq!(nested.apply(&image, 11).unwrap(), flat.apply(&image, 11).unwrap());
-        assert_eq!(nested.to_string(), flat.to_string());
-        assert_eq!(Distortion::sequence([nested]).unwrap(), flat);
+    fn extreme_values_on_tiny_and_thin_images() {
+        for (width, height) in [(0, 0), (0, 5), (1, 1), (1, 300), (300, 1), (2, 3)] {
+            let image =
+                RgbImage::from_fn(width, height, |x, y| image::Rgb([(x % 256) as u8, (y % 256) as u8, 200]));
+            for distortion in Family::all().filter(|family| !family.needs_model()).flat_map(extremes) {
+                assert_eq!(apply(&distortion, &image, 3).dimensions(), (width, height), "{distortion}");
+            }
+        }
     }
 
     #[test]
-    fn invalid_values_are_errors_in_every_form() {
-        let image = checker();
-        let late = Distortion::Sequence(vec![
-            Distortion::Blur { sigma: 1.0 },
-            Distortion::DiffusionNoise { step: 1000 },
-        ]);
-        assert!(matches!(late.apply(&image, 0), Err(DistortError::StepOutOfRange { step: 1000, .. })));
-        assert!(matches!(late.on_image(&image, 0), Err(DistortError::StepOutOfRange { .. })));
-        assert!(matches!(late.on_pixels(&mut [0.0], 0), Err(DistortError::StepOutOfRange { .. })));
-        let empty = Distortion::Sequence(vec![]);
-        assert!(matches!(empty.apply(&image, 0), Err(DistortError::EmptySequence)));
-        assert!(matches!(Distortion::sequence([]), Err(DistortError::EmptySequence)));
-        assert!(matches!(Distortion::blur(-2.0), Err(DistortError::SigmaOutOfRange { .. })));
+    fn values_that_are_no_numbers_or_far_too_large_are_refused() {
+        for family in Family::all() {
+            for parameter in family.parameters() {
+                for value in
+                    ["nan", "inf", "-inf", "1e9", "99999999999999999999", "1..inf", "nan..nan", "-1e38..1e38"]
+                {
+                    let text = format!("{}:{}={value}", family.name(), parameter.name());
+                    let Err(error) = text.parse::<Distortion>() else { panic!("{text} was read") };
+                    // The parameter may come after one that is missing.
+                    let named = matches!(
+                        error,
+                        DistortError::InvalidValue { .. } | DistortError::MissingParameter { .. }
+                    );
+                    assert!(named, "{text}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sides_that_jpeg_does_not_have_are_an_error() {
+        let long = RgbImage::new(65_536, 1);
+        let error =
+            Distortion::sequence(["jpeg:quality=50".parse().unwrap()]).unwrap().apply(&long, 0).unwrap_err();
+        assert!(matches!(error, DistortError::Recompress { width: 65_536, height: 1, .. }), "{error}");
+    }
+
+    #[test]
+    fn deep_nesting_is_flattened() {
+        let mut nested: Distortion = "blur:sigma=1".parse().unwrap();
+        for _ in 0..1000 {
+            nested = Distortion::Sequence(vec![nested]);
+        }
+        assert_eq!(Distortion::sequence([nested]).unwrap().to_string(), "blur:sigma=1");
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_byte() {
+    let image =
+        RgbImage::from_fn(40, 30, |x, y| image::Rgb([(x * 6) as u8, (y * 8) as u8, (x * y % 251) as u8]));
+    let levels = Family::all()
+        .filter(|family| !family.needs_model())
+        .flat_map(|family| Severity::all().filter_map(|severity| family.severity(severity)));
+    let levels: Vec<Distortion> = levels.collect();
+    let all = || levels.iter().map(|distortion| apply(distortion, &image, 5)).collect::<Vec<_>>();
+    let alone = all();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(all)).collect();
+        for thread in threads {
+            assert!(thread.join().unwrap() == alone);
+        }
+    });
+}
+
+#[test]
+fn a_higher_severity_is_further_from_the_image() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/photos/cat.jpg");
+    let photo = load_rgb(path, &Limits::default()).unwrap();
+    let image = image::imageops::crop_imm(&photo, 100, 50, 224, 224).to_image();
+    // Of a shuffle cells become smaller, but go no further.
+    for family in Family::all().filter(|family| !family.needs_model() && family.name() != "shuffle") {
+        let distance = |severity| {
+            let distorted = apply(&family.severity(severity)?, &image, 5);
+            let differences = distorted.iter().zip(image.iter()).map(|(a, b)| u64::from(a.abs_diff(*b)));
+            Some(differences.sum::<u64>())
+        };
+        let distances: Vec<u64> = Severity::all().filter_map(distance).collect();
+        assert!(distances.is_sorted(), "{}: {distances:?}", family.name());
     }
 }

@@ -22,7 +22,7 @@ use bpo::burn::tensor::Device;
 use bpo::checkpoint::{Checkpoint, fingerprint_checkpoint};
 use bpo::config::RunConfig;
 use bpo::device::Dtype;
-use bpo::distort::{Distortion, diffusion};
+use bpo::distort::{Amount, DiffusionNoise, Distortion, diffusion};
 use bpo::eval::table::{Table, percent};
 use bpo::eval::{Bootstrap, ChairItem, ChairReport};
 use bpo::llava::LlavaParts;
@@ -221,7 +221,9 @@ impl Quickstart<'_> {
             .collect();
         let report = ChairReport::new(&described, Bootstrap::default());
         let image = match config.weaken.distortion {
-            Distortion::DiffusionNoise { step } => diffusion::coefficients(step).ok(),
+            Distortion::DiffusionNoise(DiffusionNoise { step: Amount::Exactly(step) }) => {
+                diffusion::coefficients(step).ok()
+            }
             _ => None,
         };
         Ok(Weakened {

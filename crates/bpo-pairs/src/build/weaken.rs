@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use bpo_distort::Distortion;
+use bpo_distort::{DiffusionNoise, Distortion};
 use bpo_inject::{Generated, Sampling};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,7 @@ impl Default for WeakenConfig {
     /// The authors' script: diffusion noise at step 900, temperature 0.2, at most 1024 tokens. Batches of 8 are ours.
     fn default() -> Self {
         Self {
-            distortion: Distortion::DiffusionNoise { step: 900 },
+            distortion: DiffusionNoise { step: 900.into() }.into(),
             sampling: Sampling::default().with_temperature(0.2),
             seed: 0,
             batch: const { NonZeroUsize::new(8).unwrap() },

@@ -9,7 +9,7 @@ mod read;
 
 use std::path::{Path, PathBuf};
 
-use bpo_distort::{Distortion, Limits, diffusion};
+use bpo_distort::{DiffusionNoise, Distortion, Limits, diffusion};
 use bpo_dpo::DpoConfig;
 use bpo_inject::{LlmInjectorConfig, OpenAiConfig};
 use bpo_model::LoraConfig;
@@ -129,7 +129,7 @@ pub struct WeakenSection {
 impl Default for WeakenSection {
     fn default() -> Self {
         Self {
-            distortion: Distortion::DiffusionNoise { step: diffusion::DEFAULT_STEP },
+            distortion: DiffusionNoise { step: diffusion::DEFAULT_STEP.into() }.into(),
             temperature: 0.2,
             top_p: 1.0,
             max_new_tokens: 1024,
@@ -190,7 +190,7 @@ pub struct ConditionalSection {
 
 impl Default for ConditionalSection {
     fn default() -> Self {
-        Self { distortion: Distortion::DiffusionNoise { step: diffusion::DEFAULT_STEP } }
+        Self { distortion: DiffusionNoise { step: diffusion::DEFAULT_STEP.into() }.into() }
     }
 }
 

@@ -13,7 +13,8 @@
 
 use image::RgbImage;
 
-use crate::{DistortError, StageSeed};
+use crate::family::{Family, Parameter, Part, Stage, Value};
+use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 
 /// Number of steps of the schedule; a step is an index below this.
 pub const STEPS: u16 = 1000;
@@ -23,6 +24,54 @@ pub const DEFAULT_STEP: u16 = 900;
 
 const BETA_MIN: f64 = 1e-5;
 const BETA_MAX: f64 = 0.5e-2;
+
+/// `diffusion-noise:step=900`: the noise of VCD and BPO at a step of its schedule.
+///
+/// Step 0 is almost the image (noise of 0.6 grey levels), step 999 almost nothing but noise. The levels of severity
+/// are ours.
+///
+/// ```
+/// use bpo_distort::Distortion;
+/// use image::{Rgb, RgbImage};
+///
+/// let grey = RgbImage::from_pixel(64, 64, Rgb([128; 3]));
+/// let spread = |step: u16| -> Result<u64, bpo_distort::DistortError> {
+///     let noised = Distortion::diffusion_noise(step)?.apply(&grey, 7)?;
+///     Ok(noised.iter().map(|level| u64::from(level.abs_diff(128))).sum())
+/// };
+/// assert!(spread(100)? < spread(500)? && spread(500)? < spread(999)?);
+/// # Ok::<(), bpo_distort::DistortError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DiffusionNoise {
+    /// From 0 to 999.
+    pub step: Amount<u16>,
+}
+
+const fn at(step: u16) -> Distortion {
+    Distortion::DiffusionNoise(DiffusionNoise { step: Amount::Exactly(step) })
+}
+
+pub(super) static FAMILY: Family = Family {
+    name: "diffusion-noise",
+    about: "the noise of VCD and BPO, on RGB or on normalized pixels",
+    parameters: &[Parameter::whole("step", 0, STEPS as u32 - 1)],
+    part: Part::Pixels,
+    needs_other: false,
+    levels: Some([at(100), at(300), at(500), at(700), at(900)]),
+    weakest: at(0),
+    has_identity: false,
+};
+
+impl Stage for DiffusionNoise {
+    fn values(&mut self) -> Vec<&mut dyn Value> {
+        vec![&mut self.step]
+    }
+
+    fn run(&self, input: Input<'_>, seed: StageSeed) -> Result<RgbImage, DistortError> {
+        noise_rgb(input.image, self.step.exact(), seed)
+    }
+}
 
 /// How much of the image and how much noise is left at a step; their squares sum to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,9 +86,9 @@ pub struct Coefficients {
 ///
 /// # Errors
 ///
-/// [`DistortError::StepOutOfRange`] if `step` is not below [`STEPS`].
+/// [`DistortError::InvalidValue`] if `step` is not below [`STEPS`].
 pub fn coefficients(step: u16) -> Result<Coefficients, DistortError> {
-    check_step(step)?;
+    Distortion::diffusion_noise(step)?;
     let abar: f64 = (0..=step).map(|i| 1.0 - beta(i)).product();
     Ok(Coefficients { image: abar.sqrt(), noise: (1.0 - abar).sqrt() })
 }
@@ -54,7 +103,7 @@ pub fn coefficients(step: u16) -> Result<Coefficients, DistortError> {
 ///
 /// # Errors
 ///
-/// [`DistortError::StepOutOfRange`] if `step` is not below [`STEPS`].
+/// [`DistortError::InvalidValue`] if `step` is not below [`STEPS`].
 pub fn noise_pixels(pixels: &mut [f32], step: u16, seed: StageSeed) -> Result<(), DistortError> {
     let mix = Mix::at(step)?;
     for (pixel, noise) in pixels.iter_mut().zip(seed.normals()) {
@@ -71,7 +120,7 @@ pub fn noise_pixels(pixels: &mut [f32], step: u16, seed: StageSeed) -> Result<()
 ///
 /// # Errors
 ///
-/// [`DistortError::StepOutOfRange`] if `step` is not below [`STEPS`], [`DistortError::NoiseLength`] if the
+/// [`DistortError::InvalidValue`] if `step` is not below [`STEPS`], [`DistortError::NoiseLength`] if the
 /// slices differ in length. The pixels are then untouched.
 pub fn replay_noise(pixels: &mut [f32], noise: &[f32], step: u16) -> Result<(), DistortError> {
     let mix = Mix::at(step)?;
@@ -91,7 +140,7 @@ pub fn replay_noise(pixels: &mut [f32], noise: &[f32], step: u16) -> Result<(), 
 ///
 /// # Errors
 ///
-/// [`DistortError::StepOutOfRange`] if `step` is not below [`STEPS`].
+/// [`DistortError::InvalidValue`] if `step` is not below [`STEPS`].
 pub fn noise_rgb(image: &RgbImage, step: u16, seed: StageSeed) -> Result<RgbImage, DistortError> {
     let Coefficients { image: keep, noise: add } = coefficients(step)?;
     let mut noised = image.clone();
@@ -101,10 +150,6 @@ pub fn noise_rgb(image: &RgbImage, step: u16, seed: StageSeed) -> Result<RgbImag
         *level = ((value + 1.0) * 127.5).round() as u8;
     }
     Ok(noised)
-}
-
-pub(crate) fn check_step(step: u16) -> Result<(), DistortError> {
-    if step < STEPS { Ok(()) } else { Err(DistortError::StepOutOfRange { step, steps: STEPS }) }
 }
 
 fn beta(index: u16) -> f64 {
@@ -158,7 +203,11 @@ mod tests {
     fn steps_end_at_999() {
         assert!(coefficients(STEPS - 1).is_ok());
         let error = coefficients(STEPS).unwrap_err();
-        assert_eq!(error.to_string(), "diffusion step 1000 is out of range: steps run from 0 to 999");
+        assert!(
+            error
+                .to_string()
+                .starts_with("diffusion-noise: step=\"1000\" is not a whole number from 0 to 999")
+        );
     }
 
     #[test]

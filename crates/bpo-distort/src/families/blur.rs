@@ -2,7 +2,9 @@
 
 use image::RgbImage;
 
-use crate::DistortError;
+use crate::distortion::has_pixels;
+use crate::family::{Family, Parameter, Part, Stage, Value};
+use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 
 /// The widest blur accepted: beyond it an image of any usual size is one colour, and the cost grows with sigma.
 pub const MAX_SIGMA: f32 = 1024.0;
@@ -12,6 +14,51 @@ const TRUNCATE: f64 = 4.0;
 
 const CHANNELS: usize = 3;
 
+/// `blur:sigma=4`: Gaussian blur, sigma in pixels.
+///
+/// The levels of severity are ImageNet-C's ([arXiv 1903.12261](https://arxiv.org/abs/1903.12261)), made for images
+/// of 224 x 224 pixels. Sigma 0 is the image itself. The cost grows with sigma.
+///
+/// ```
+/// use bpo_distort::Distortion;
+/// use image::{Rgb, RgbImage};
+///
+/// let stripes = RgbImage::from_fn(32, 32, |x, _| Rgb([(x % 2 * 255) as u8; 3]));
+/// let blurred = "blur:sigma=2".parse::<Distortion>()?.apply(&stripes, 7)?;
+/// assert!(blurred.get_pixel(15, 16)[0].abs_diff(blurred.get_pixel(16, 16)[0]) <= 1);
+/// # Ok::<(), bpo_distort::DistortError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Blur {
+    /// Standard deviation in pixels, from 0 to [`MAX_SIGMA`].
+    pub sigma: Amount<f32>,
+}
+
+const fn at(sigma: f32) -> Distortion {
+    Distortion::Blur(Blur { sigma: Amount::Exactly(sigma) })
+}
+
+pub(super) static FAMILY: Family = Family {
+    name: "blur",
+    about: "Gaussian blur, sigma in pixels",
+    parameters: &[Parameter::number("sigma", 0.0, MAX_SIGMA)],
+    part: Part::Image,
+    needs_other: false,
+    levels: Some([at(1.0), at(2.0), at(3.0), at(4.0), at(6.0)]),
+    weakest: at(0.0),
+    has_identity: true,
+};
+
+impl Stage for Blur {
+    fn values(&mut self) -> Vec<&mut dyn Value> {
+        vec![&mut self.sigma]
+    }
+
+    fn run(&self, input: Input<'_>, _: StageSeed) -> Result<RgbImage, DistortError> {
+        gaussian_blur(input.image, self.sigma.exact())
+    }
+}
+
 /// Blurs an image with a Gaussian of standard deviation `sigma` pixels.
 ///
 /// Each channel is convolved along both axes with a kernel cut off at four sigma and normalized; pixels
@@ -20,11 +67,11 @@ const CHANNELS: usize = 3;
 ///
 /// # Errors
 ///
-/// [`DistortError::SigmaOutOfRange`] unless `0 < sigma <= MAX_SIGMA`.
+/// [`DistortError::InvalidValue`] unless `0 <= sigma <= MAX_SIGMA`.
 pub fn gaussian_blur(image: &RgbImage, sigma: f32) -> Result<RgbImage, DistortError> {
-    check_sigma(sigma)?;
+    Distortion::blur(sigma)?;
     let (width, height) = image.dimensions();
-    if width == 0 || height == 0 {
+    if sigma == 0.0 || !has_pixels(image) {
         return Ok(image.clone());
     }
     let kernel = half_kernel(sigma);
@@ -72,14 +119,6 @@ fn blur_columns(values: &[f32], row_length: usize, kernel: &[f32]) -> Vec<u8> {
         levels.extend(sums.iter().map(|sum| sum.round() as u8));
     }
     levels
-}
-
-pub(crate) fn check_sigma(sigma: f32) -> Result<(), DistortError> {
-    if sigma > 0.0 && sigma <= MAX_SIGMA {
-        Ok(())
-    } else {
-        Err(DistortError::SigmaOutOfRange { sigma, max: MAX_SIGMA })
-    }
 }
 
 /// Weights at distances 0, 1, 2, ... such that the two-sided kernel sums to 1.
@@ -140,9 +179,9 @@ mod tests {
     #[test]
     fn sigma_is_checked() {
         let image = RgbImage::new(2, 2);
-        for sigma in [0.0, -1.0, f32::NAN, f32::INFINITY, 1025.0] {
+        for sigma in [-1e-9, -1.0, f32::NAN, f32::INFINITY, 1025.0] {
             let error = gaussian_blur(&image, sigma).unwrap_err();
-            assert!(matches!(error, DistortError::SigmaOutOfRange { .. }), "{sigma}: {error}");
+            assert!(matches!(error, DistortError::InvalidValue { .. }), "{sigma}: {error}");
         }
     }
 }

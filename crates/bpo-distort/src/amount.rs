@@ -1,0 +1,166 @@
+//! A parameter's value: a number, or a range from which one is drawn for each item.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use crate::family::{Expected, Value};
+
+/// How much of something: exactly this, or drawn for each item from a range whose ends are both included.
+///
+/// In text a range is written `2..8`. Fractions are drawn uniformly from the range, whole numbers each with the
+/// same chance; the draw depends on the item's seed and on the stage, see
+/// [`Distortion::drawn`](crate::Distortion::drawn).
+///
+/// ```
+/// use bpo_distort::{Amount, Blur, Distortion};
+///
+/// let blur: Distortion = "blur:sigma=2..8".parse()?;
+/// assert_eq!(blur, Blur { sigma: Amount::Between(2.0, 8.0) }.into());
+/// let Distortion::Blur(Blur { sigma: Amount::Exactly(sigma) }) = blur.drawn(7) else { panic!("it was drawn") };
+/// assert!((2.0..=8.0).contains(&sigma));
+/// assert_eq!(blur.drawn(7), blur.drawn(7));
+/// assert_ne!(blur.drawn(7), blur.drawn(8));
+/// # Ok::<(), bpo_distort::DistortError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Amount<T> {
+    /// The same for every item.
+    Exactly(T),
+    /// Drawn for each item; the lower end comes first.
+    Between(T, T),
+}
+
+impl<T: Copy> Amount<T> {
+    /// The value of an amount that has been drawn.
+    pub(crate) fn exact(self) -> T {
+        match self {
+            Self::Exactly(value) | Self::Between(value, _) => value,
+        }
+    }
+}
+
+impl<T> From<T> for Amount<T> {
+    fn from(value: T) -> Self {
+        Self::Exactly(value)
+    }
+}
+
+impl<T> From<RangeInclusive<T>> for Amount<T> {
+    fn from(range: RangeInclusive<T>) -> Self {
+        let (low, high) = range.into_inner();
+        Self::Between(low, high)
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Amount<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(value) => write!(f, "{value}"),
+            Self::Between(low, high) => write!(f, "{low}..{high}"),
+        }
+    }
+}
+
+/// Reads `2` or `2..8`; which numbers make sense is up to the parameter, and checked with the distortion.
+impl<T: FromStr> FromStr for Amount<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        Ok(match text.split_once("..") {
+            Some((low, high)) => Self::Between(low.trim().parse()?, high.trim().parse()?),
+            None => Self::Exactly(text.trim().parse()?),
+        })
+    }
+}
+
+/// The types that parameters have.
+pub(crate) trait Number: Copy + PartialOrd + FromStr + fmt::Display + Into<f64> {
+    /// The number from `low` to `high` that 64 random bits stand for.
+    fn pick(low: Self, high: Self, bits: u64) -> Self;
+}
+
+impl Number for f32 {
+    fn pick(low: Self, high: Self, bits: u64) -> Self {
+        const STEP: f64 = 1.0 / (1u64 << 53) as f64;
+        let share = (bits >> 11) as f64 * STEP;
+        let value = (f64::from(low) + share * (f64::from(high) - f64::from(low))) as f32;
+        // Rounding may reach past an end; `clamp` would panic on ends in the wrong order.
+        value.max(low).min(high)
+    }
+}
+
+macro_rules! whole_number {
+    ($($type:ty),*) => {$(
+        impl Number for $type {
+            fn pick(low: Self, high: Self, bits: u64) -> Self {
+                let count = u128::from(high.saturating_sub(low)) + 1;
+                // The high half of the product: below `count`, and below 2^32 as the types are.
+                low + ((u128::from(bits) * count) >> 64) as $type
+            }
+        }
+    )*};
+}
+whole_number!(u8, u16, u32);
+
+impl<T: Number> Value for Amount<T> {
+    fn read(&mut self, text: &str) -> bool {
+        let read = text.parse();
+        if let Ok(amount) = read {
+            *self = amount;
+        }
+        read.is_ok()
+    }
+
+    fn fits(&self, expected: &Expected) -> bool {
+        let (low, high) = match *self {
+            Self::Exactly(value) => (value, value),
+            Self::Between(low, high) => (low, high),
+        };
+        // Not the other way round: nothing holds for what is not a number.
+        low <= high && expected.includes(low.into()) && expected.includes(high.into())
+    }
+
+    fn draw(&mut self, bits: u64) {
+        if let Self::Between(low, high) = *self {
+            *self = Self::Exactly(T::pick(low, high, bits));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn both_ends_are_drawn() {
+        let drawn = |bits| <u8 as Number>::pick(3, 5, bits);
+        assert_eq!([0, u64::MAX / 2, u64::MAX].map(drawn), [3, 4, 5]);
+        assert_eq!(<u32 as Number>::pick(0, u32::MAX, u64::MAX), u32::MAX);
+        assert_eq!(<f32 as Number>::pick(2.0, 8.0, 0), 2.0);
+        assert!(<f32 as Number>::pick(2.0, 8.0, u64::MAX) > 7.999);
+        assert_eq!(<u8 as Number>::pick(5, 3, u64::MAX), 5);
+    }
+
+    #[test]
+    fn text_has_one_number_or_two() {
+        let read = |text: &str| text.parse::<Amount<f32>>().ok();
+        assert_eq!(read("2"), Some(Amount::Exactly(2.0)));
+        assert_eq!(read(" 2 .. 8.5 "), Some(Amount::Between(2.0, 8.5)));
+        assert_eq!(read("-45..45"), Some(Amount::Between(-45.0, 45.0)));
+        for text in ["", "..", "2..", "..8", "2..8..9", "2-8", "two"] {
+            assert_eq!(read(text), None, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn draws_lie_in_the_range(a in -1e6f32..1e6, b in -1e6f32..1e6, c: u16, d: u16, bits: u64) {
+            let (low, high) = (a.min(b), a.max(b));
+            prop_assert!((low..=high).contains(&f32::pick(low, high, bits)));
+            let (low, high) = (c.min(d), c.max(d));
+            prop_assert!((low..=high).contains(&u16::pick(low, high, bits)));
+        }
+    }
+}

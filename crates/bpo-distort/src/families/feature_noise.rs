@@ -1,0 +1,53 @@
+use image::RgbImage;
+
+use crate::family::{Family, Parameter, Part, Stage, Value};
+use crate::{Amount, DistortError, Distortion, Input, StageSeed};
+
+/// `feature-noise:sigma=1`: Gaussian noise on the vision features, relative to their standard deviation.
+///
+/// A model adds it to what its vision tower gives, see [`features::add_noise`](crate::features::add_noise). The levels
+/// of severity are ours.
+///
+/// ```
+/// use bpo_distort::features::FeatureStage;
+/// use bpo_distort::{DistortError, Distortion};
+///
+/// let noise: Distortion = "blur:sigma=1+feature-noise:sigma=0.5..2".parse()?;
+/// let stages: Vec<_> = noise.feature_stages(7)?.map(|(stage, _)| stage).collect();
+/// assert!(matches!(stages[..], [FeatureStage::Noise { sigma }] if (0.5..=2.0).contains(&sigma)));
+/// // It cannot be seen on the image.
+/// let image = image::RgbImage::new(2, 2);
+/// assert!(matches!(noise.apply(&image, 7), Err(DistortError::NeedsModel { family: "feature-noise" })));
+/// assert_eq!(*noise.on_image(&image, 7)?, image);
+/// # Ok::<(), bpo_distort::DistortError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FeatureNoise {
+    /// Standard deviation of the noise in those of the features, from 0, nothing, to 100.
+    pub sigma: Amount<f32>,
+}
+
+const fn at(sigma: f32) -> Distortion {
+    Distortion::FeatureNoise(FeatureNoise { sigma: Amount::Exactly(sigma) })
+}
+
+pub(super) static FAMILY: Family = Family {
+    name: "feature-noise",
+    about: "Gaussian noise on the vision features, in their standard deviations",
+    parameters: &[Parameter::number("sigma", 0.0, 100.0)],
+    part: Part::Features,
+    needs_other: false,
+    levels: Some([at(0.25), at(0.5), at(1.0), at(2.0), at(4.0)]),
+    weakest: at(0.0),
+    has_identity: true,
+};
+
+impl Stage for FeatureNoise {
+    fn values(&mut self) -> Vec<&mut dyn Value> {
+        vec![&mut self.sigma]
+    }
+
+    fn run(&self, _: Input<'_>, _: StageSeed) -> Result<RgbImage, DistortError> {
+        Err(DistortError::NeedsModel { family: FAMILY.name })
+    }
+}

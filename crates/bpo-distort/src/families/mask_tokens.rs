@@ -1,0 +1,57 @@
+use image::RgbImage;
+
+use crate::family::{Family, Parameter, Part, Stage, Value};
+use crate::{Amount, DistortError, Distortion, Input, StageSeed};
+
+/// `mask-tokens:share=0.9`: random image tokens that no other token attends to.
+///
+/// After BDHS ([arXiv 2407.02477](https://arxiv.org/abs/2407.02477)), which lets a model answer with part of the image
+/// tokens masked in attention. Which ones a model hides, [`features::hidden_tokens`](crate::features::hidden_tokens)
+/// says: exactly the share, rounded. The levels of severity are ours.
+///
+/// ```
+/// use bpo_distort::Distortion;
+/// use bpo_distort::features::{FeatureStage, hidden_tokens};
+///
+/// let mask: Distortion = "mask-tokens:share=0.25".parse()?;
+/// let hidden: Vec<usize> = mask
+///     .feature_stages(7)?
+///     .flat_map(|(stage, seed)| match stage {
+///         FeatureStage::MaskTokens { share } => hidden_tokens(576, share, seed),
+///         _ => vec![],
+///     })
+///     .collect();
+/// assert_eq!(hidden.len(), 144);
+/// assert!(hidden.iter().all(|&token| token < 576));
+/// # Ok::<(), bpo_distort::DistortError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MaskTokens {
+    /// Share of the image tokens that is hidden, from 0, none, to 1.
+    pub share: Amount<f32>,
+}
+
+const fn at(share: f32) -> Distortion {
+    Distortion::MaskTokens(MaskTokens { share: Amount::Exactly(share) })
+}
+
+pub(super) static FAMILY: Family = Family {
+    name: "mask-tokens",
+    about: "random image tokens hidden from attention",
+    parameters: &[Parameter::number("share", 0.0, 1.0)],
+    part: Part::Features,
+    needs_other: false,
+    levels: Some([at(0.2), at(0.4), at(0.6), at(0.8), at(0.95)]),
+    weakest: at(0.0),
+    has_identity: true,
+};
+
+impl Stage for MaskTokens {
+    fn values(&mut self) -> Vec<&mut dyn Value> {
+        vec![&mut self.share]
+    }
+
+    fn run(&self, _: Input<'_>, _: StageSeed) -> Result<RgbImage, DistortError> {
+        Err(DistortError::NeedsModel { family: FAMILY.name })
+    }
+}

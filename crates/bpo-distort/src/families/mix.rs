@@ -1,0 +1,57 @@
+use image::RgbImage;
+
+use super::swap::fitted;
+use crate::blend::blend;
+use crate::family::{Family, Parameter, Part, Stage, Value};
+use crate::{Amount, DistortError, Distortion, Input, StageSeed};
+
+/// `mix:share=0.5`: mixed with another image, which is resized to this one's size.
+///
+/// `(1 - share) image + share other`, as Pillow's `Image.blend`; resized as for [`Swap`](crate::Swap). The levels of
+/// severity are ours.
+///
+/// ```
+/// use bpo_distort::{Distortion, Input};
+/// use image::{Rgb, RgbImage};
+///
+/// let image = RgbImage::from_pixel(4, 4, Rgb([200, 0, 0]));
+/// let other = RgbImage::from_pixel(9, 2, Rgb([0, 0, 100]));
+/// let mixed = "mix:share=0.25".parse::<Distortion>()?.apply(Input::new(&image).with_other(&other), 7)?;
+/// assert_eq!(mixed, RgbImage::from_pixel(4, 4, Rgb([150, 0, 25])));
+/// # Ok::<(), bpo_distort::DistortError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mix {
+    /// Share of the other image, from 0, the image itself, to 1.
+    pub share: Amount<f32>,
+}
+
+const fn at(share: f32) -> Distortion {
+    Distortion::Mix(Mix { share: Amount::Exactly(share) })
+}
+
+pub(super) static FAMILY: Family = Family {
+    name: "mix",
+    about: "mixed with another image",
+    parameters: &[Parameter::number("share", 0.0, 1.0)],
+    part: Part::Image,
+    needs_other: true,
+    levels: Some([at(0.2), at(0.35), at(0.5), at(0.65), at(0.8)]),
+    weakest: at(0.0),
+    has_identity: true,
+};
+
+impl Stage for Mix {
+    fn values(&mut self) -> Vec<&mut dyn Value> {
+        vec![&mut self.share]
+    }
+
+    fn run(&self, input: Input<'_>, _: StageSeed) -> Result<RgbImage, DistortError> {
+        let share = self.share.exact();
+        let mut mixed = input.image.clone();
+        for (pixel, other) in mixed.pixels_mut().zip(fitted(input, FAMILY.name)?.pixels()) {
+            *pixel = blend(*pixel, *other, share);
+        }
+        Ok(mixed)
+    }
+}

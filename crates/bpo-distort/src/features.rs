@@ -1,0 +1,126 @@
+//! Distortions of what a model makes of an image, as far as they need no tensors.
+//!
+//! [`Distortion::feature_stages`](crate::Distortion::feature_stages) says what to do to an item; a model does it
+//! where its features are. Which tokens are hidden and what noise is added follow from the [`StageSeed`], here.
+//!
+//! ```
+//! use bpo_distort::features::{FeatureStage, add_noise, hidden_tokens};
+//!
+//! let distortion: bpo_distort::Distortion = "blur:sigma=2+feature-noise:sigma=0.5+mask-tokens:share=0.75".parse()?;
+//! let mut features = vec![1.0, 2.0, 3.0, 4.0]; // of four image tokens, one number each
+//! let mut hidden = vec![];
+//! for (stage, seed) in distortion.feature_stages(7)? {
+//!     match stage {
+//!         FeatureStage::Noise { sigma } => add_noise(&mut features, sigma, seed),
+//!         FeatureStage::MaskTokens { share } => hidden = hidden_tokens(features.len(), share, seed),
+//!         _ => unreachable!("no such stage was asked for"),
+//!     }
+//! }
+//! assert_eq!(hidden.len(), 3);
+//! assert_ne!(features, [1.0, 2.0, 3.0, 4.0]);
+//! # Ok::<(), bpo_distort::DistortError>(())
+//! ```
+
+use crate::StageSeed;
+
+/// A stage for features with its ranges drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum FeatureStage {
+    /// Gaussian noise on the vision features, see [`add_noise`] and [`FeatureNoise`](crate::FeatureNoise).
+    Noise {
+        /// Standard deviation of the noise in standard deviations of the features.
+        sigma: f32,
+    },
+    /// Image tokens that no token attends to, see [`hidden_tokens`] and [`MaskTokens`](crate::MaskTokens).
+    MaskTokens {
+        /// The share of the tokens that is hidden.
+        share: f32,
+    },
+    /// The model answers without the image, see [`NoImage`](crate::NoImage).
+    NoImage,
+}
+
+/// Adds Gaussian noise to features in place: `sigma` times their standard deviation, over all of them, times a
+/// deviate.
+///
+/// # Shapes
+///
+/// - features: `[tokens, width]`, contiguous; one image, since it has one seed
+pub fn add_noise(features: &mut [f32], sigma: f32, seed: StageSeed) {
+    let scale = f64::from(sigma) * standard_deviation(features);
+    if scale == 0.0 {
+        return;
+    }
+    for (feature, noise) in features.iter_mut().zip(seed.normals()) {
+        *feature = (f64::from(*feature) + scale * noise) as f32;
+    }
+}
+
+/// The standard deviation of features around their common mean, which [`add_noise`] scales by; 0 without features.
+///
+/// Summed in order, so it is the same on every machine.
+pub fn standard_deviation(features: &[f32]) -> f64 {
+    let count = features.len().max(1) as f64;
+    let mean = features.iter().map(|&feature| f64::from(feature)).sum::<f64>() / count;
+    let square = |&feature: &f32| (f64::from(feature) - mean) * (f64::from(feature) - mean);
+    (features.iter().map(square).sum::<f64>() / count).sqrt()
+}
+
+/// An endless stream of the standard-normal deviates that [`add_noise`] adds, for a model that does it on its device.
+pub fn deviates(seed: StageSeed) -> impl Iterator<Item = f64> {
+    seed.normals()
+}
+
+/// Which of an image's tokens are hidden, in ascending order: `share` of them, rounded, chosen at random.
+///
+/// A share above 1 hides all of them.
+pub fn hidden_tokens(tokens: usize, share: f32, seed: StageSeed) -> Vec<usize> {
+    let count = (tokens as f64 * f64::from(share)).round() as usize;
+    let mut hidden = seed.stream().choose(count, tokens);
+    hidden.sort_unstable();
+    hidden
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_is_relative_to_the_spread() {
+        let spread = |scale: f32| {
+            let clean: Vec<f32> = (0..10_000).map(|i| ((i % 7) as f32 - 3.0) * scale + 5.0).collect();
+            let mut noised = clean.clone();
+            add_noise(&mut noised, 0.5, StageSeed::new(1, 0));
+            let added: Vec<f32> = noised.iter().zip(&clean).map(|(noised, clean)| noised - clean).collect();
+            standard_deviation(&added) / f64::from(scale)
+        };
+        // The features have a standard deviation of 2.
+        assert!((spread(1.0) - 1.0).abs() < 0.03, "{}", spread(1.0));
+        assert!((spread(100.0) - spread(1.0)).abs() < 1e-3);
+    }
+
+    #[test]
+    fn nothing_to_do_changes_nothing() {
+        let seed = StageSeed::new(1, 0);
+        let (mut some, mut flat) = ([1.0, -2.0], [4.0; 3]);
+        add_noise(&mut some, 0.0, seed);
+        add_noise(&mut flat, 1.0, seed);
+        add_noise(&mut [], 1.0, seed);
+        assert_eq!((some, flat), ([1.0, -2.0], [4.0; 3]));
+        assert!(hidden_tokens(576, 0.0, seed).is_empty());
+    }
+
+    #[test]
+    fn hidden_tokens_are_distinct_and_spread() {
+        let hidden = hidden_tokens(576, 0.25, StageSeed::new(3, 1));
+        assert_eq!(hidden.len(), 144);
+        assert!(hidden.windows(2).all(|pair| pair[0] < pair[1]) && hidden[143] < 576);
+        assert_ne!(hidden, hidden_tokens(576, 0.25, StageSeed::new(4, 1)));
+        assert_eq!(hidden_tokens(5, 1.0, StageSeed::new(3, 1)), [0, 1, 2, 3, 4]);
+        for share in [f32::NAN, -1.0] {
+            assert!(hidden_tokens(5, share, StageSeed::new(3, 1)).is_empty());
+        }
+        assert_eq!(hidden_tokens(5, f32::INFINITY, StageSeed::new(3, 1)).len(), 5);
+    }
+}

@@ -1,0 +1,35 @@
+//! Distortions that Pillow has, too, give the levels that Pillow gives (`tools/golden/distort.py`).
+
+use std::fs;
+use std::path::Path;
+
+use bpo_distort::{Distortion, Input, Limits, load_rgb};
+use image::RgbImage;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+#[test]
+fn levels_equal_pillows() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let golden: Value =
+        serde_json::from_slice(&fs::read(root.join("tests/data/pillow.json")).unwrap()).unwrap();
+    let photo = |name: &str| -> RgbImage {
+        load_rgb(root.join("../../examples/data/photos").join(name), &Limits::default()).unwrap()
+    };
+    let mut wrong = Vec::new();
+    for (name, golden) in golden.as_object().unwrap() {
+        let (image, other) = (photo(name), photo(golden["other"].as_str().unwrap()));
+        let digests = golden["digests"].as_object().unwrap();
+        assert!(digests.len() >= 40);
+        for (text, expected) in digests {
+            let distortion: Distortion = text.parse().unwrap();
+            let distorted = distortion.apply(Input::new(&image).with_other(&other), 0).unwrap();
+            let found: String =
+                Sha256::digest(distorted.as_raw()).iter().map(|byte| format!("{byte:02x}")).collect();
+            if *expected != found {
+                wrong.push(format!("{name}, {text}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
