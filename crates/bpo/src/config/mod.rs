@@ -217,6 +217,15 @@ impl RunConfig {
         ] {
             check(key, value > 0, "at least 1", value.to_string())?;
         }
+        for (key, distortion) in [
+            ("weaken.distortion", &self.weaken.distortion),
+            ("conditional.distortion", &self.conditional.distortion),
+        ] {
+            let alone = !distortion.needs_other() && !distortion.needs_model();
+            let expected =
+                "of families that weaken one image: a run has no other image and no features to give yet";
+            check(key, alone, expected, distortion.to_string())?;
+        }
         if let Some(full) = &self.full {
             let parts = "true for the language model, the projector or the vision tower";
             check("full", full.is_any(), parts, "false for all".to_owned())?;
@@ -325,7 +334,9 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_named() {
         type Break = fn(&mut RunConfig);
-        let broken: [(&str, Break); 4] = [
+        let broken: [(&str, Break); 6] = [
+            ("weaken.distortion", |config| config.weaken.distortion = "swap".parse().unwrap()),
+            ("conditional.distortion", |config| config.conditional.distortion = "no-image".parse().unwrap()),
             ("weaken.batch_size", |config| config.weaken.batch_size = 0),
             ("weaken.top_p", |config| config.weaken.top_p = f64::NAN),
             ("lora.r", |config| config.lora.r = 0),
