@@ -90,7 +90,12 @@ impl ImageError {
             Self::Outside { .. } => Some(Reason::ImageOutside),
             Self::Missing { .. } | Self::Load { source: D::Missing { .. }, .. } => Some(Reason::ImageMissing),
             Self::Load {
-                source: D::FileTooLarge { .. } | D::SideTooLong { .. } | D::TooManyPixels { .. },
+                source:
+                    D::FileTooLarge { .. }
+                    | D::SideTooLong { .. }
+                    | D::TooManyPixels { .. }
+                    | D::TooManyScans { .. }
+                    | D::TooSlow { .. },
                 ..
             } => Some(Reason::ImageTooLarge),
             Self::Path { .. } | Self::Load { .. } => Some(Reason::ImageUnreadable),

@@ -38,7 +38,7 @@ pub enum Reason {
     ImageOutside,
     /// There is no such image.
     ImageMissing,
-    /// The image is over the limits of size.
+    /// The image is over the limits: of size, scans or time.
     ImageTooLarge,
     /// The image cannot be decoded.
     ImageUnreadable,

@@ -76,7 +76,7 @@ where
     Ok(StageOutcome::new(done, set_aside))
 }
 
-/// The same from log-probabilities that are in a cache already; `device` is where they are summed.
+/// The same from log-probabilities that are in a cache already; a batch of them is put together on `device`.
 ///
 /// # Errors
 /// If a pair is not in it, and what `each` fails with.
