@@ -139,6 +139,9 @@ pub struct Train {
     /// PEFT adapter of the reference
     #[arg(long, value_name = "DIR")]
     pub reference_adapter: Option<PathBuf>,
+    /// The reference is meant to differ from the model at the start; without this, that is an error
+    #[arg(long)]
+    pub reference_differs: bool,
     /// File for the reference's log-probabilities: computed before training where they are not in it yet
     #[arg(long, value_name = "FILE")]
     pub reference_cache: Option<PathBuf>,

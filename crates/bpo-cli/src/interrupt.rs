@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use bpo::config::Stage;
 use bpo::dpo::metrics::{EvalMetrics, StepMetrics};
 use bpo::dpo::observer::Control;
+use bpo::dpo::trainer::Summary;
 use bpo::progress::Progress;
 use bpo::summary::StageSummary;
 
@@ -60,6 +61,10 @@ impl Progress for Interruptible {
 
     fn evaluated(&mut self, metrics: &EvalMetrics) {
         self.inner.evaluated(metrics);
+    }
+
+    fn trained(&mut self, summary: &Summary) {
+        self.inner.trained(summary);
     }
 
     fn finished(&mut self, stage: Stage, summary: &StageSummary) {

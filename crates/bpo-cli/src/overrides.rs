@@ -94,6 +94,7 @@ impl Overrides for Train {
         set(&mut train.eval_every, &self.eval_every);
         set_some(&mut train.sample_every, &self.sample_every);
         set(&mut train.save_every, &self.save_every);
+        train.reference_differs |= self.reference_differs;
         set(&mut config.lora.r, &self.lora_r);
         set(&mut config.lora.lora_alpha, &self.lora_alpha);
         if self.full {

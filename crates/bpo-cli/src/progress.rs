@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bpo::config::Stage;
 use bpo::dpo::metrics::{EvalMetrics, StepMetrics};
 use bpo::dpo::observer::Control;
+use bpo::dpo::trainer::Summary;
 use bpo::progress::Progress;
 use bpo::summary::StageSummary;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -47,21 +48,37 @@ fn tell_there(stage: Stage, done: usize, total: usize) {
 }
 
 fn figures(metrics: &StepMetrics) -> String {
-    if metrics.rewards_margins.is_nan() {
-        return format!("loss {:.4}", metrics.loss);
-    }
-    format!(
-        "loss {:.4}, margin {:+.4}, accuracy {:.2}",
-        metrics.loss, metrics.rewards_margins, metrics.rewards_accuracies
-    )
+    described(metrics.loss, metrics.rewards_margins, metrics.rewards_accuracies)
 }
 
 fn evaluation(metrics: &EvalMetrics) -> String {
-    let EvalMetrics { step, loss, rewards_margins, rewards_accuracies, pairs, .. } = metrics;
-    format!(
-        "evaluation after step {step}: loss {loss:.4}, margin {rewards_margins:+.4}, accuracy {rewards_accuracies:.2} on {pairs} \
-         pairs"
-    )
+    let figures = described(metrics.loss, metrics.rewards_margins, metrics.rewards_accuracies);
+    format!("evaluation after step {}: {figures} on {} pairs", metrics.step, metrics.pairs)
+}
+
+/// A loss that compares no two answers has no margins.
+fn described(loss: f64, margin: f64, accuracy: f64) -> String {
+    match margin.is_nan() {
+        true => format!("loss {loss:.4}"),
+        false => format!("loss {loss:.4}, margin {margin:+.4}, accuracy {accuracy:.2}"),
+    }
+}
+
+/// What is to be said of how training ended, beside what its last step said.
+fn endings(summary: &Summary) -> Vec<String> {
+    let Summary { steps, total_steps, .. } = summary;
+    let mut lines = Vec::new();
+    match (summary.stopped_early, summary.is_finished()) {
+        (true, _) => lines.push(format!(
+            "train: ended early, after step {steps} of {total_steps}: evaluations became no better"
+        )),
+        (false, false) => lines.push(format!("train: stopped after step {steps} of {total_steps}")),
+        (false, true) => {}
+    }
+    if let Some(best) = summary.best.filter(|_| summary.is_finished()) {
+        lines.push(format!("train: the best evaluation was after step {} ({:.4})", best.step, best.value));
+    }
+    lines
 }
 
 /// Progress of work that is no stage of a run: a bar on a terminal, and a line at the end.
@@ -125,6 +142,15 @@ impl Progress for Bars {
         }
     }
 
+    fn trained(&mut self, summary: &Summary) {
+        for line in endings(summary) {
+            match &self.bar {
+                Some(bar) => bar.println(line),
+                None => tell(&line),
+            }
+        }
+    }
+
     fn finished(&mut self, stage: Stage, summary: &StageSummary) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
@@ -173,6 +199,10 @@ impl Progress for Lines {
 
     fn evaluated(&mut self, metrics: &EvalMetrics) {
         tell(&evaluation(metrics));
+    }
+
+    fn trained(&mut self, summary: &Summary) {
+        endings(summary).iter().for_each(|line| tell(line));
     }
 
     fn finished(&mut self, stage: Stage, summary: &StageSummary) {

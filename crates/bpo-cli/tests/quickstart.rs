@@ -35,7 +35,7 @@ fn all_of_it_leaves_figures_and_a_page() {
 
     let first = summary(&out);
     for split in ["counter", "held_out"] {
-        for model in ["before", "after", "sft", "authors_loss"] {
+        for model in ["before", "after", "sft"] {
             let figures = &first["splits"][split][model];
             for figure in ["chair_i", "chair_s", "recall", "f1", "yes_no_accuracy"] {
                 let value = figures[figure].as_f64().unwrap_or_else(|| panic!("{figure}: {figures}"));
@@ -49,9 +49,6 @@ fn all_of_it_leaves_figures_and_a_page() {
     assert!(first["splits"]["counter"]["before"]["chair_i"].as_f64().unwrap() > 0.1);
     assert!(first["seconds"].as_object().unwrap().values().all(|seconds| seconds.as_f64().unwrap() >= 0.0));
 
-    // with the likelihood of the chosen answers in it, the loss goes up and down with their lengths
-    let (loss_then, loss_now) = course(&out.join("authors_loss/metrics.jsonl"), "loss");
-    assert!(loss_now < loss_then, "{loss_then} to {loss_now}");
     let metrics = out.join("run/metrics.jsonl");
     let (margin_then, margin_now) = course(&metrics, "rewards/margins");
     assert!(margin_now > margin_then, "{margin_then} to {margin_now}");
@@ -78,6 +75,7 @@ fn another_recipe_is_not_mixed_in() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("quickstart");
     fs::create_dir_all(out.join("run")).unwrap();
+    fs::write(out.join("lock"), "").unwrap();
     fs::write(
         out.join("run/weakened.jsonl"),
         "{\"id\":\"x\",\"type\":\"mllm-hal\",\"response\":\"A cat.\"}\n",
@@ -99,6 +97,8 @@ fn another_recipe_is_not_mixed_in() {
     let own = dir.path().join("own");
     fs::create_dir_all(own.join("base")).unwrap();
     fs::write(own.join("base/config.json"), "mine").unwrap();
+    bpo(arguments!["quickstart", "--scale", "0.04", "--out", &own]).fails_naming(&["own", "no run is in it"]);
+    fs::write(own.join("lock"), "").unwrap();
     bpo(arguments!["quickstart", "--scale", "0.04", "--out", &own])
         .fails_naming(&["base/config.json", "not written by bpo"]);
     assert_eq!(fs::read_to_string(own.join("base/config.json")).unwrap(), "mine");

@@ -163,9 +163,9 @@ fn another_reference_has_to_be_meant() {
     train(&tiny(), &file, &at("run"), vec![]).succeeds();
     let reference = arguments!["--reference-adapter", at("run/adapter")];
     train(&tiny(), &file, &at("other"), reference.clone())
-        .fails_naming(&["training cannot begin", "reference another model"]);
+        .fails_naming(&["training cannot begin", "the reference is another model"]);
     let config = at("bpo.toml");
-    fs::write(&config, "[train]\npretrained_adapter = true\n").unwrap();
+    fs::write(&config, "[train]\nreference_differs = true\n").unwrap();
     let meant = [reference, arguments!["--config", &config]].concat();
     train(&tiny(), &file, &at("meant"), meant).succeeds();
     assert!((losses(&at("meant"))[0] - std::f64::consts::LN_2).abs() > 1e-3);
@@ -197,6 +197,17 @@ fn images_count_are_evaluated_and_sampled_by_flags() {
     // two questions, after steps 2 and 4
     assert_eq!(samples.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(), [2, 2, 4, 4]);
     assert!(samples.iter().all(|line| line["chosen"] == "A grey cat." || line["chosen"] == "A cup."));
+    for (flag, key) in [("--reference", "`reference.path`"), ("--reference-adapter", "`reference.adapter`")] {
+        let more = arguments!["--loss", "simpo", flag, tiny()];
+        train(&tiny(), &file, &at("simpo"), more).fails_naming(&[key, "the loss simpo"]);
+    }
+    for (flag, what) in [("--reference", "no directory"), ("--reference-adapter", "no PEFT adapter")] {
+        train(&tiny(), &file, &at("nothing"), arguments![flag, at("nope")]).fails_naming(&["nope", what]);
+    }
+    let empty = at("empty.jsonl");
+    fs::write(&empty, "").unwrap();
+    train(&tiny(), &file, &at("unevaluated"), arguments!["--eval-pairs", &empty])
+        .fails_naming(&["empty.jsonl", "no pair is left"]);
     let cache = arguments!["--loss", "sft", "--reference-cache", at("r.safetensors")];
     train(&tiny(), &file, &at("sft"), cache).fails_naming(&["`reference.cache`", "sft"]);
     let unknown = arguments!["--loss", "dpo"];

@@ -48,6 +48,9 @@ pub struct Progress {
     pub skipped: usize,
     /// Of these, the last ones in a row.
     pub skipped_in_a_row: usize,
+    /// Tokens so far, see [`num_tokens`](crate::metrics::StepMetrics::num_tokens).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<usize>,
     /// The best evaluation so far: by [`keep_best`](DpoConfig::keep_best), or by the loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<Best>,
@@ -83,6 +86,7 @@ impl Progress {
             cursor: 0,
             skipped: 0,
             skipped_in_a_row: 0,
+            tokens: None,
             best: None,
             evaluations_since_best: 0,
             config,

@@ -139,9 +139,9 @@ pub struct DpoConfig {
     /// ends. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
-    /// The policy is not its reference at the start, as the adapter is already trained or the reference another model: so the
-    /// first loss is not that of an untouched adapter. Default: false.
-    pub pretrained_adapter: bool,
+    /// Policy and reference differ at the start, as the reference is another model or the adapter already trained: so the
+    /// first loss is not that of an untouched adapter. Default: false, and then a difference is an error.
+    pub reference_differs: bool,
     /// How far loss and margins may be from those of an untouched adapter before the first step. Default: none, which is
     /// [`STEP_ZERO_TOLERANCE`]; the `bpo` crate widens it where the model is not f32.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -190,7 +190,7 @@ impl Default for DpoConfig {
             sample_every: None,
             keep_best: None,
             patience: None,
-            pretrained_adapter: false,
+            reference_differs: false,
             step_zero_tolerance: None,
             max_skipped: 5,
             statistics: true,
@@ -246,7 +246,7 @@ with! {
     with_sample_every sample_every: Option<usize>,
     with_keep_best keep_best: Option<Criterion>,
     with_patience patience: Option<usize>,
-    with_pretrained_adapter pretrained_adapter: bool,
+    with_reference_differs reference_differs: bool,
     with_step_zero_tolerance step_zero_tolerance: Option<f64>,
     with_max_skipped max_skipped: usize,
     with_statistics statistics: bool,
@@ -262,14 +262,29 @@ impl DpoConfig {
         self.objective().validate()?;
         let weights =
             [("kind_weights", !self.kind_weights.is_empty()), ("weighting", self.weighting.is_some())];
+        let conflict = |key, reason| {
+            let with = format!("the loss {}", self.loss);
+            Err(DpoError::Conflict { key, with, reason })
+        };
         if let Some((key, _)) = weights.into_iter().find(|(_, is_set)| *is_set && self.loss.sorts()) {
-            let found = self.loss.name().to_owned();
-            return Err(DpoError::Setting { key, expected: "none with a loss that sorts the pairs", found });
+            return conflict(key, "it sorts the pairs, and a sorted value belongs to none");
         }
-        if self.margin_scale != 0.0 {
-            check("margin_scale", self.margin_scale.is_finite(), "a finite number", self.margin_scale)?;
-            let expected = "0 with a loss that takes no margins";
-            check("margin_scale", self.loss.takes_margins(), expected, self.margin_scale)?;
+        check("margin_scale", self.margin_scale.is_finite(), "a finite number", self.margin_scale)?;
+        if self.margin_scale != 0.0 && !self.loss.takes_margins() {
+            return conflict("margin_scale", "it is no function of a difference of rewards");
+        }
+        if self.divergence != Divergence::ReverseKl && !self.loss.needs_reference() {
+            return conflict("divergence", "it has no reference to be distant from");
+        }
+        if self.ld_alpha.is_some() && !self.loss.needs_rejected() {
+            return conflict("ld_alpha", "it compares no completions of unequal length");
+        }
+        let by_margin = matches!(self.keep_best, Some(Criterion::Margins | Criterion::Accuracies));
+        if by_margin && !self.loss.needs_rejected() {
+            return conflict(
+                "keep_best",
+                "it compares no answers, so there is nothing to be best in but `loss`",
+            );
         }
         for weight in self.kind_weights.values() {
             check(
@@ -396,7 +411,7 @@ impl DpoConfig {
             sample_every,
             keep_best,
             patience,
-            pretrained_adapter,
+            reference_differs,
             step_zero_tolerance,
             max_skipped,
             statistics,
@@ -411,7 +426,7 @@ impl DpoConfig {
             sample_every,
             keep_best,
             patience,
-            pretrained_adapter,
+            reference_differs,
             step_zero_tolerance,
             max_skipped,
             statistics,

@@ -1,6 +1,8 @@
 //! The pairs of a run, by what becomes of them.
 
-use bpo_pairs::record::PreferencePair;
+use std::collections::BTreeSet;
+
+use bpo_pairs::record::{CompletionKind, PreferencePair};
 
 use crate::config::DpoConfig;
 use crate::error::DpoError;
@@ -22,6 +24,7 @@ impl Data {
         pairs: &[PreferencePair],
         eval_pairs: Vec<PreferencePair>,
     ) -> Result<Self, DpoError> {
+        check_kinds(config, pairs.iter().chain(&eval_pairs))?;
         let objective = config.objective();
         let mut set_aside = Vec::new();
         let mut usable = |pairs: Vec<PreferencePair>| {
@@ -47,5 +50,23 @@ impl Data {
             return Err(DpoError::NothingToEvaluate);
         }
         Ok(Self { pairs, eval_pairs, set_aside })
+    }
+}
+
+/// A weight for a kind that no pair has would do nothing, and nobody would know.
+fn check_kinds<'a>(
+    config: &DpoConfig,
+    pairs: impl Iterator<Item = &'a PreferencePair>,
+) -> Result<(), DpoError> {
+    if config.kind_weights.is_empty() {
+        return Ok(());
+    }
+    let kinds: BTreeSet<&CompletionKind> = pairs.map(|pair| &pair.kind).collect();
+    match config.kind_weights.keys().find(|kind| !kinds.contains(kind)) {
+        Some(kind) if !kinds.is_empty() => {
+            let kinds = kinds.into_iter().cloned().collect();
+            Err(DpoError::UnknownKind { kind: kind.clone(), kinds })
+        }
+        _ => Ok(()),
     }
 }

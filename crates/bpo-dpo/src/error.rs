@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use bpo_pairs::record::CompletionKind;
+
 use crate::vet::SetAside;
 
 /// An error of any kind, kept as the source of ours.
@@ -22,6 +24,24 @@ pub enum DpoError {
         expected: &'static str,
         /// What it is.
         found: String,
+    },
+    /// A setting that another one leaves nothing to do.
+    #[error("`{key}` does not go with {with}: {reason}")]
+    Conflict {
+        /// Name of the setting, as in [`DpoConfig`](crate::config::DpoConfig).
+        key: &'static str,
+        /// The other one, with its value.
+        with: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// Weights for a kind of completions that no pair has.
+    #[error("`kind_weights` has `{kind}`, and no pair is of that kind; there are: {}", list(.kinds))]
+    UnknownKind {
+        /// The kind.
+        kind: CompletionKind,
+        /// Kinds of the pairs.
+        kinds: Vec<CompletionKind>,
     },
     /// A learning-rate group that no trainable parameter belongs to.
     #[error("learning-rate group `{group}` matches no trainable parameter; there are: {}", list(.parameters))]
@@ -113,7 +133,9 @@ pub enum DpoError {
         reason: String,
     },
     /// A setting asks for the best evaluation, and there is nothing to evaluate on.
-    #[error("`keep_best` and `patience` need pairs to evaluate on: set `eval_part`")]
+    #[error(
+        "`keep_best` and `patience` need pairs to evaluate on: set `eval_part`, or give some (`with_eval_pairs`)"
+    )]
     NothingToEvaluate,
     /// The weighting needs what the policy does not give.
     #[error(
@@ -123,8 +145,8 @@ pub enum DpoError {
     /// Before the first step policy and reference differ.
     #[error(
         "before the first step the policy must equal its reference: loss {loss} (expected {expected_loss}), largest \
-         margin {margin:e} (pair {pair}), both within {tolerance:e}. Possible causes: the adapter is not fresh, or the \
-         reference another model (then set `pretrained_adapter`), `Adapters::Off` does not switch it off, dropout is on, \
+         margin {margin:e} (pair {pair}), both within {tolerance:e}. Possible causes: the reference is another model, or the \
+         adapter not fresh (if that is meant, set `reference_differs`); the adapter is not switched off for the reference (`Adapters::Off`), dropout is on, \
          or the two passes compute in low precision by different kernels (then widen `step_zero_tolerance`)"
     )]
     StepZero {
@@ -302,8 +324,14 @@ pub struct Change {
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` was {} and is now {}", self.key, self.then, self.now)
+        write!(f, "`{}` was {} and is now {}", self.key, short(&self.then), short(&self.now))
     }
+}
+
+/// A fingerprint's first digits tell two apart.
+fn short(value: &str) -> &str {
+    let is_fingerprint = value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_fingerprint { &value[..12] } else { value }
 }
 
 /// All tensors of a file, or parameters of a reference, that do not fit a module.

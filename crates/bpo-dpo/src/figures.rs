@@ -20,6 +20,8 @@ pub(crate) struct Figures {
     pub(crate) rejected_tokens: Vec<f64>,
     /// Sums over the tokens of each pair; empty where the policy has no statistics.
     pub(crate) statistics: StatisticsColumns,
+    /// Of all sequences; none where the collator does not tell.
+    pub(crate) tokens: Option<usize>,
     /// What the losses would be if the policy were its reference; empty where nobody asks or there is no reference.
     pub(crate) untouched_losses: Vec<f64>,
 }
@@ -80,6 +82,7 @@ impl Figures {
             mean_token_accuracy: ratio(&statistics.chosen_top1, &self.chosen_tokens),
             lengths_chosen: mean(&self.chosen_tokens),
             lengths_rejected: mean(&self.rejected_tokens),
+            num_tokens: self.tokens,
             pairs: margins.len(),
             skipped: false,
         }

@@ -7,7 +7,7 @@ use crate::config::{DpoConfig, Weighting};
 use crate::error::DpoError;
 use crate::figures::Figures;
 use crate::gradients::read;
-use crate::logps::PairLogps;
+use crate::logps::{PairLogps, PairRows};
 use crate::loss::wpo_weights;
 use crate::order::{GroupBatch, ids};
 use crate::policy::{Adapters, Collate, Policy, TokenLogps};
@@ -39,6 +39,8 @@ impl<C: Collate> Forward<'_, C> {
 pub(crate) struct Prepared<B> {
     batch: GroupBatch,
     inputs: B,
+    /// Of all sequences that the losses are of, where the collator tells.
+    tokens: Option<usize>,
 }
 
 impl<B> Prepared<B> {
@@ -50,7 +52,13 @@ impl<B> Prepared<B> {
     ) -> Result<Self, DpoError> {
         let batch = GroupBatch::for_objective(&config.objective(), pairs.iter().copied());
         let inputs = batch.collate(collate, pairs)?;
-        Ok(Self { batch, inputs })
+        let tokens = collate.lengths(&inputs).map(|lengths| {
+            let PairRows { chosen, rejected, weakened } = &batch.rows;
+            // as TRL counts: a prompt with each of its completions, in each pair
+            let rejected = if config.objective().needs_rejected() { rejected.as_slice() } else { &[] };
+            chosen.iter().chain(rejected).chain(weakened).map(|&row| lengths[row]).sum()
+        });
+        Ok(Self { batch, inputs, tokens })
     }
 
     /// Gives the losses, on the tape of the policy, and adds to the figures; for a policy that is `untouched` also what the
@@ -65,7 +73,7 @@ impl<B> Prepared<B> {
         figures: &mut Figures,
     ) -> Result<Tensor<1>, DpoError> {
         let objective = config.objective();
-        let Self { batch, inputs } = self;
+        let Self { batch, inputs, tokens: taken } = self;
         let logps = |tokens: &TokenLogps| match objective.ld_alpha {
             Some(_) => PairLogps::with_tails(tokens, &batch.rows),
             None => PairLogps::of_tokens(tokens, &batch.rows),
@@ -127,6 +135,7 @@ impl<B> Prepared<B> {
         for (column, values) in columns.into_iter().zip(values.chunks(pairs.len())) {
             column.extend_from_slice(values);
         }
+        figures.tokens = figures.tokens.into_iter().chain(*taken).reduce(|sum, tokens| sum + tokens);
         if !objective.needs_rejected() {
             figures.forget_rejected();
         }

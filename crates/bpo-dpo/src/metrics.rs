@@ -77,6 +77,10 @@ pub struct StepMetrics {
     /// Mean number of tokens of the rejected completions.
     #[serde(rename = "lengths/rejected", default = "nan", deserialize_with = "nan_if_null")]
     pub lengths_rejected: f64,
+    /// Tokens so far, prompts and images counted with each completion, as TRL does; where the
+    /// [collator](crate::policy::Collate::lengths) does not tell, none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_tokens: Option<usize>,
     /// Pairs in this step.
     pub pairs: usize,
     /// The loss or the gradient was not finite, and the parameters were left as they were.

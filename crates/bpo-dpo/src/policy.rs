@@ -140,6 +140,13 @@ pub trait Collate {
         None
     }
 
+    /// Number of tokens of each row of a batch, of those before the completion and of the image's too: for
+    /// [`num_tokens`](crate::metrics::StepMetrics::num_tokens). The default does not say it; then that figure is left out.
+    fn lengths(&self, batch: &Self::Batch) -> Option<Vec<usize>> {
+        let _ = batch;
+        None
+    }
+
     /// Whether a group can be used. The trainer asks for every group before the first step.
     ///
     /// The default collates the group; an implementor can do with less, for instance not decode the whole image.

@@ -42,6 +42,9 @@ impl RunFiles {
                 (state, Some(step))
             }
         };
+        if state.progress.step > 0 && !fs::metadata(&metrics).is_ok_and(|file| file.len() > 0) {
+            tracing::warn!(path = %metrics.display(), step = state.progress.step, "the figures of the steps so far are gone");
+        }
         let metrics = MetricsLog::open(&metrics, state.progress.step)?;
         let evaluations = match evaluates {
             true => Some(MetricsLog::open(&dir.join("eval.jsonl"), state.progress.step)?),

@@ -56,6 +56,8 @@ impl<C: Collate> Stepper<'_, C> {
             state.policy = state.optimizer.step(state.policy, gradients, factor);
         }
         state.progress.advance(pairs.len(), self.pairs, finite);
+        state.progress.tokens =
+            figures.tokens.map(|tokens| state.progress.tokens.unwrap_or_default() + tokens);
         if let Some(MovingReference { every, mixup }) = config.moving_reference
             && state.progress.step.is_multiple_of(every)
         {
@@ -66,6 +68,7 @@ impl<C: Collate> Stepper<'_, C> {
             epoch: state.progress.epochs(self.pairs),
             grad_norm,
             learning_rate: config.learning_rate * factor,
+            num_tokens: state.progress.tokens,
             skipped: !finite,
             ..figures.metrics()
         };

@@ -167,7 +167,7 @@ where
             policy,
             optimizer: optimizer(&config),
             progress: Progress::start(config.clone(), &data),
-            untouched: !config.pretrained_adapter,
+            untouched: !config.reference_differs,
         };
         let (files, state, resumed_from) = match &run_dir {
             None => (None, fresh, None),

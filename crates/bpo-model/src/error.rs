@@ -95,7 +95,8 @@ pub enum ModelError {
     },
     /// No linear of the model is to be adapted.
     #[error(
-        "target_modules: {pattern:?} matches no linear that could be adapted; their whole names are, of the first layers, {}",
+        "target_modules: {pattern:?} matches no linear that could be adapted (one that is trained whole, as the projector by \
+         `train_projector`, cannot); their whole names are, of the first layers, {}",
         known.join(", ")
     )]
     NoTarget {
@@ -116,7 +117,10 @@ pub enum ModelError {
         module: &'static str,
     },
     /// A prompt does not leave room for what is asked.
-    #[error("the prompt has {prompt} tokens and {wanted} more are needed; the context holds {context}")]
+    #[error(
+        "the prompt has {prompt} tokens and {wanted} more are needed; a sequence may have {context} (`max_length`, or all that \
+         the model can take)"
+    )]
     ContextTooShort {
         /// Tokens of the prompt, image tokens included.
         prompt: usize,

@@ -135,6 +135,10 @@ where
         self.weakening.is_some()
     }
 
+    fn lengths(&self, batch: &ScoreBatch) -> Option<Vec<usize>> {
+        Some(batch.lengths().collect())
+    }
+
     fn fingerprints(&self, batch: &ScoreBatch) -> Option<Vec<RowFingerprint>> {
         let images: Vec<_> =
             batch.pixels().iter().map(|pixels| sha256(&pixels.data, f32::to_le_bytes)).collect();

@@ -105,7 +105,10 @@ fn log_probs_and_gradients() {
     assert_eq!(golden.objective(row), Objective::new(Loss::default(), 0.1));
     let batch = Batch::open();
     let model = policy().train();
+    // what TRL sums up as `num_tokens`
+    let attended: usize = batch.sequences.iter().map(|sequence| sequence.ids.len()).sum();
     for (name, scored) in [("grouped", batch.grouped(&model)), ("apart", batch.apart(&model))] {
+        assert_eq!(scored.lengths().sum::<usize>(), attended, "{name}");
         let pairs = |sums: Tensor<1>| PairLogps::select(sums, &batch.rows());
         let reference = pairs(model.valid().token_logps(&scored, Adapters::Off).sum());
         let policy = pairs(model.token_logps(&scored, Adapters::On).sum());

@@ -1,5 +1,7 @@
 //! Scored completions of one prompt, and the pairs they make.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::sft::Turn;
@@ -30,6 +32,12 @@ impl CompletionKind {
             Self::ErrorInjected => "llm-hal",
             Self::Other(name) => name,
         }
+    }
+}
+
+impl fmt::Display for CompletionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -105,18 +105,28 @@ pub fn record_base(adapter: &Path, base: &Path) -> Result<(), BpoError> {
     write_bytes(&path, format!("{text}\n").as_bytes())
 }
 
+/// Checks that a directory holds an adapter.
+///
+/// # Errors
+/// [`BpoError::NoAdapter`]; [`BpoError::AdapterInside`] if it is that of the run that made one.
+pub(crate) fn check_is_adapter(dir: &Path) -> Result<(), BpoError> {
+    let (is_adapter, inside) = (|dir: &Path| dir.join(ADAPTER_CONFIG).exists(), dir.join("adapter"));
+    match (is_adapter(dir), is_adapter(&inside)) {
+        (true, _) => Ok(()),
+        (false, true) => Err(BpoError::AdapterInside { path: dir.to_owned(), inside }),
+        (false, false) => Err(BpoError::NoAdapter { path: dir.to_owned() }),
+    }
+}
+
 /// Checks that an adapter's directory is not that of the run that made it, and that it was trained on the weights of `base`.
 ///
 /// Where the adapter does not say on which, it is warned of one that names another model: a name alone proves nothing, for
 /// directories move. Weights of other shapes are an error when it is loaded.
 ///
 /// # Errors
-/// [`BpoError::AdapterInside`]; [`BpoError::AdapterOfAnother`]; if a file cannot be read.
+/// [`BpoError::NoAdapter`]; [`BpoError::AdapterInside`]; [`BpoError::AdapterOfAnother`]; if a file cannot be read.
 pub fn check_adapter(dir: &Path, base: &Path) -> Result<(), BpoError> {
-    let (is_adapter, inside) = (|dir: &Path| dir.join(ADAPTER_CONFIG).exists(), dir.join("adapter"));
-    if !is_adapter(dir) && is_adapter(&inside) {
-        return Err(BpoError::AdapterInside { path: dir.to_owned(), inside });
-    }
+    check_is_adapter(dir)?;
     let record = dir.join(ADAPTER_BASE);
     if record.exists() {
         let bytes = std::fs::read(&record).map_err(BpoError::io("read", &record))?;

@@ -60,7 +60,7 @@ const LEFT: SeriesLabelPosition = SeriesLabelPosition::UpperLeft;
 const BELOW: SeriesLabelPosition = SeriesLabelPosition::LowerRight;
 
 struct Chart {
-    title: &'static str,
+    title: String,
     names: SeriesLabelPosition,
     curves: Vec<Curve>,
 }
@@ -103,7 +103,8 @@ fn charts(steps: &[StepMetrics], evaluations: &[EvalMetrics]) -> [Chart; 4] {
         ),
     ];
     charts.map(|(title, names, curves)| {
-        let curves = curves.into_iter().filter_map(Curve::finite).collect();
+        let curves: Vec<_> = curves.into_iter().filter_map(Curve::finite).collect();
+        let title = if curves.is_empty() { format!("{title}: none") } else { title.to_owned() };
         Chart { title, names, curves }
     })
 }
@@ -209,7 +210,7 @@ mod tests {
 
     #[test]
     fn any_figures_make_a_picture() {
-        assert_eq!(coloured(""), 0.0);
+        assert_eq!(coloured(""), 0.0, "no curve");
         assert_eq!(coloured(&line(1, "null")), 0.0, "the accuracy has one point, and no line");
         assert!(coloured(&(line(1, "0.7") + &line(2, "0.7"))) > 1e-4);
         assert!(

@@ -87,6 +87,22 @@ pub enum BpoError {
         /// What it is.
         found: String,
     },
+    /// A setting that another one leaves nothing to do.
+    #[error("`{key}` does not go with {with}: {reason}")]
+    Conflict {
+        /// Its key.
+        key: Cow<'static, str>,
+        /// The other one, with its value.
+        with: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A setting asks for the best evaluation, and there is nothing to evaluate on.
+    #[error(
+        "`train.keep_best` and `train.patience` need pairs to evaluate on: set `train.eval_part` (--eval-part) or \
+         `data.eval_pairs` (--eval-pairs)"
+    )]
+    NothingToEvaluate,
     /// A stage was begun with other settings than those given now.
     #[error(
         "{} was made with other settings: {}. Give the old settings to go on with it, or another --out to begin anew",
@@ -134,6 +150,12 @@ pub enum BpoError {
         path: PathBuf,
         /// The file that should be beside it.
         settings: PathBuf,
+    },
+    /// A directory for a run holds files, and none of a run.
+    #[error("{} is not empty, and no run is in it: give another --out, or empty it", path.display())]
+    NotARun {
+        /// The directory.
+        path: PathBuf,
     },
     /// A file of settings would be written over one that somebody else wrote.
     #[error(
@@ -206,7 +228,7 @@ pub enum BpoError {
         set_aside: ReasonCounts,
     },
     /// No directory is where the checkpoint should be.
-    #[error("the model must be a local Hugging Face directory; {} is none", path.display())]
+    #[error("no directory {}: a model is a local Hugging Face directory", path.display())]
     NoCheckpoint {
         /// The path.
         path: PathBuf,
@@ -232,6 +254,12 @@ pub enum BpoError {
         path: PathBuf,
         /// What differs.
         what: &'static str,
+    },
+    /// No adapter is where one should be.
+    #[error("{} is no PEFT adapter: there is no adapter_config.json in it", path.display())]
+    NoAdapter {
+        /// The path.
+        path: PathBuf,
     },
     /// An adapter is further down than it was said to be.
     #[error("{} has no adapter_config.json; did you mean {}?", path.display(), inside.display())]
@@ -322,7 +350,7 @@ pub enum BpoError {
     Eval(#[from] bpo_eval::EvalError),
     /// The policy differs from its reference before the first step.
     #[error(
-        "training cannot begin; `train.step_zero_tolerance` and `train.pretrained_adapter` decide this check"
+        "training cannot begin; `train.reference_differs` (--reference-differs) and `train.step_zero_tolerance` decide this check"
     )]
     StepZero {
         /// [`DpoError::StepZero`].
@@ -340,6 +368,10 @@ impl From<DpoError> for BpoError {
             DpoError::Setting { key, expected, found } => {
                 Self::Setting { key: format!("train.{key}").into(), expected, found }
             }
+            DpoError::Conflict { key, with, reason } => {
+                Self::Conflict { key: format!("train.{key}").into(), with, reason }
+            }
+            DpoError::NothingToEvaluate => Self::NothingToEvaluate,
             source @ DpoError::StepZero { .. } => Self::StepZero { source },
             error => Self::Dpo(error),
         }

@@ -122,15 +122,26 @@ impl Parts for LlavaParts {
             return Ok((Completion::Stopped, outcome));
         }
         save(&self.config, &policy, &dir.result(&self.config))?;
+        // what was trained is there; a picture of it is no reason to fail
         #[cfg(feature = "curves")]
-        crate::curves::draw(&dir.metrics(), &dir.evaluations(), &dir.curves())?;
+        if let Err(error) = crate::curves::draw(&dir.metrics(), &dir.evaluations(), &dir.curves()) {
+            tracing::warn!(error = crate::error::chain(&error), "no curves were drawn");
+        }
         Ok((Completion::Finished, outcome))
     }
 }
 
 /// The pairs of their own that training is evaluated on.
 pub(crate) fn eval_pairs(config: &RunConfig) -> Result<PairSet, BpoError> {
-    Ok(config.data.eval_pairs.as_deref().map(read_pairs).transpose()?.unwrap_or_default())
+    let Some(path) = &config.data.eval_pairs else { return Ok(PairSet::default()) };
+    let set = read_pairs(path)?;
+    match set.pairs.is_empty() {
+        true => {
+            let set_aside = set.set_aside.iter().collect();
+            Err(BpoError::Nothing { path: path.clone(), what: "pair", set_aside })
+        }
+        false => Ok(set),
+    }
 }
 
 /// What is trained: a model with fresh adapters, or with weights that train.

@@ -13,6 +13,7 @@ use bpo_model::policy::{ImageError, LlavaCollator};
 use bpo_pairs::images::ImageRoot;
 use bpo_pairs::pairs::PairSet;
 use bpo_pairs::record::PreferencePair;
+use bpo_pairs::set_aside::SetAside;
 use burn::module::Module;
 use burn::tensor::Device;
 use image::RgbImage;
@@ -23,6 +24,7 @@ use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::llava::{collator, eval_pairs, policy};
 use crate::reference;
+use crate::stages::StageOutcome;
 
 /// Steps that are made for the estimate of the time.
 const STEPS: usize = 3;
@@ -66,7 +68,8 @@ impl TrainingPlan {
     }
 }
 
-/// Makes the first three steps of a training, keeps nothing of them, and tells what all will take. A reference that is
+/// Makes the first three steps of a training, keeps nothing of them, and tells what all will take, and which pairs cannot be
+/// used. A reference that is
 /// [cached](crate::config::ReferenceSection::cache) is computed here in each step, as no file is made.
 ///
 /// # Errors
@@ -76,7 +79,7 @@ pub fn plan(
     pairs: &[PreferencePair],
     images: &ImageRoot,
     device: &Device,
-) -> Result<TrainingPlan, BpoError> {
+) -> Result<(TrainingPlan, StageOutcome), BpoError> {
     let checkpoint = Checkpoint::load(config.model_path()?, config.model.dtype, device)?;
     let mut collate = collator(config, &checkpoint, images);
     let mut uncached = config.clone();
@@ -113,14 +116,17 @@ pub fn plan(
         seconds: Vec::new(),
         reference_in_steps: config.reference.cache.is_some(),
     };
-    let mut clock = Clock { plan: &mut plan, since: Instant::now() };
+    let mut set_aside = Vec::new();
+    let mut clock = Clock { plan: &mut plan, set_aside: &mut set_aside, since: Instant::now() };
     let settings = settings.with_eval_every(usize::MAX);
     Trainer::new(settings, policy, collate, None)?
         .with_reference(reference)
         .with_eval_pairs(eval_pairs)
         .train(pairs, &mut clock)?;
-    plan.set_aside += unread.len();
-    Ok(plan)
+    set_aside.extend(unread);
+    plan.set_aside = set_aside.len();
+    let outcome = StageOutcome::new(plan.pairs, set_aside);
+    Ok((plan, outcome))
 }
 
 /// Sizes of the batches of the first epoch.
@@ -147,6 +153,7 @@ where
 /// Takes the time of the first steps, and ends training then.
 struct Clock<'a> {
     plan: &'a mut TrainingPlan,
+    set_aside: &'a mut Vec<SetAside>,
     since: Instant,
 }
 
@@ -155,7 +162,7 @@ impl Observer for Clock<'_> {
         self.plan.steps = plan.total_steps;
         self.plan.pairs = plan.pairs;
         self.plan.eval_pairs = plan.eval_pairs;
-        self.plan.set_aside = plan.set_aside.len();
+        self.set_aside.extend(plan.set_aside.iter().cloned().map(SetAside::from));
         self.since = Instant::now();
     }
 

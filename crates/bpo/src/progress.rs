@@ -2,6 +2,7 @@
 
 use bpo_dpo::metrics::{EvalMetrics, StepMetrics};
 use bpo_dpo::observer::Control;
+use bpo_dpo::trainer::Summary;
 
 use crate::config::Stage;
 use crate::summary::StageSummary;
@@ -27,6 +28,11 @@ pub trait Progress {
     /// Training was evaluated on pairs that it does not see.
     fn evaluated(&mut self, metrics: &EvalMetrics) {
         let _ = metrics;
+    }
+
+    /// Training ended, whether or not anything is left to do; the stage's end comes next.
+    fn trained(&mut self, summary: &Summary) {
+        let _ = summary;
     }
 
     /// A stage ends.

@@ -63,7 +63,7 @@ pub fn open<C: Collate<Batch = Batch>>(
 /// written is there for the next one.
 ///
 /// # Errors
-/// [`BpoError::Setting`] if the loss compares nothing with a reference; if the file is stale, or cannot be read or written; if the
+/// [`BpoError::Conflict`] if the loss compares nothing with a reference; if the file is stale, or cannot be read or written; if the
 /// device fails.
 pub fn fill<C: Collate<Batch = Batch>>(
     config: &RunConfig,
@@ -75,11 +75,8 @@ pub fn fill<C: Collate<Batch = Batch>>(
 ) -> Result<LogpCache, BpoError> {
     let objective = config.train.objective();
     if !objective.needs_reference() {
-        return Err(BpoError::Setting {
-            key: "reference.cache".into(),
-            expected: "not set with a loss that compares nothing with a reference",
-            found: format!("{} with {}", file.display(), objective.loss.name()),
-        });
+        let (with, reason) = (format!("the loss {}", objective.loss), "nothing is compared with a reference");
+        return Err(BpoError::Conflict { key: "reference.cache".into(), with, reason });
     }
     let about = about(config, &checkpoint.processor)?;
     let mut cache = match file.exists() {

@@ -172,8 +172,8 @@ fn fingerprint_inputs(config: &RunConfig) -> Result<Manifest, BpoError> {
     inputs.versions.insert(env!("CARGO_PKG_NAME").into(), env!("CARGO_PKG_VERSION").into());
     inputs.seeds.insert("run".into(), config.seed.0);
     inputs.models.insert("model".into(), fingerprint_checkpoint(config.model_path()?)?);
-    for (name, path) in reference_inputs(config) {
-        inputs.models.insert(name.into(), fingerprint_checkpoint(path)?);
+    for (name, print) in reference_inputs(config)? {
+        inputs.models.insert(name.into(), print);
     }
     inputs.files.insert("data".into(), fingerprint_file(config.data_path()?)?);
     if config.inject.server.is_some() {

@@ -37,9 +37,11 @@ impl RunDir {
     /// Makes the directory if it is not there, and locks it.
     ///
     /// # Errors
-    /// [`BpoError::Io`] if it cannot be made or written; [`BpoError::Locked`].
+    /// [`BpoError::Io`] if it cannot be made or written; [`BpoError::Locked`]; [`BpoError::NotARun`] if it holds something, and
+    /// nothing of a run.
     pub fn open(root: &Path) -> Result<Self, BpoError> {
         fs::create_dir_all(root).map_err(BpoError::io("create the directory", root))?;
+        check_ours(root)?;
         let path = root.join("lock");
         let lock =
             File::options().create(true).append(true).open(&path).map_err(BpoError::io("write", &path))?;
@@ -140,6 +142,26 @@ impl RunDir {
     }
 }
 
+/// Names that only a run gives.
+const OURS: [&str; 8] = [
+    "lock",
+    "config.toml",
+    "manifest.json",
+    "weakened.jsonl",
+    "injected.jsonl",
+    "pairs.jsonl",
+    "metrics.jsonl",
+    "checkpoints",
+];
+
+fn check_ours(root: &Path) -> Result<(), BpoError> {
+    let mut entries = fs::read_dir(root).map_err(BpoError::io("read the directory", root))?;
+    match entries.next().is_none() || OURS.iter().any(|name| root.join(name).exists()) {
+        true => Ok(()),
+        false => Err(BpoError::NotARun { path: root.to_owned() }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +175,16 @@ mod tests {
         assert!(matches!(RunDir::open(&root), Err(BpoError::Locked { path }) if path == root));
         drop(run);
         RunDir::open(&root).unwrap();
+    }
+
+    #[test]
+    fn a_directory_of_something_else_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("notes.txt"), "mine").unwrap();
+        assert!(matches!(RunDir::open(dir.path()), Err(BpoError::NotARun { .. })));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        fs::write(dir.path().join("pairs.jsonl"), "").unwrap();
+        RunDir::open(dir.path()).unwrap();
     }
 
     #[test]

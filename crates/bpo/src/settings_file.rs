@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use bpo_pairs::manifest::fingerprint_file;
+use bpo_pairs::manifest::{Fingerprint, fingerprint_file};
 
-use crate::checkpoint::fingerprint_checkpoint;
+use crate::checkpoint::{check_is_adapter, fingerprint_checkpoint};
 use crate::config::{Change, RunConfig, Stage};
 use crate::error::BpoError;
 use crate::summary::write_bytes;
@@ -28,8 +28,8 @@ pub(crate) fn inputs(stage: Stage, config: &RunConfig) -> Result<Inputs, BpoErro
         inputs.insert("model", fingerprint_checkpoint(config.model_path()?)?.to_string());
     }
     if stage == Stage::Train {
-        for (name, path) in reference_inputs(config) {
-            inputs.insert(name, fingerprint_checkpoint(path)?.to_string());
+        for (name, print) in reference_inputs(config)? {
+            inputs.insert(name, print.to_string());
         }
     }
     if matches!(stage, Stage::Weaken | Stage::Inject) {
@@ -38,11 +38,20 @@ pub(crate) fn inputs(stage: Stage, config: &RunConfig) -> Result<Inputs, BpoErro
     Ok(inputs)
 }
 
-/// Directories that the reference is read from, by name.
-pub(crate) fn reference_inputs(config: &RunConfig) -> impl Iterator<Item = (&'static str, &Path)> {
-    let section = &config.reference;
-    let named = [("reference", &section.path), ("reference_adapter", &section.adapter)];
-    named.into_iter().filter_map(|(name, path)| Some((name, path.as_deref()?)))
+/// What the reference is read from, by name.
+///
+/// # Errors
+/// If it is not there.
+pub(crate) fn reference_inputs(config: &RunConfig) -> Result<Vec<(&'static str, Fingerprint)>, BpoError> {
+    let mut inputs = Vec::new();
+    if let Some(model) = &config.reference.path {
+        inputs.push(("reference", fingerprint_checkpoint(model)?));
+    }
+    if let Some(adapter) = &config.reference.adapter {
+        check_is_adapter(adapter)?;
+        inputs.push(("reference_adapter", fingerprint_checkpoint(adapter)?));
+    }
+    Ok(inputs)
 }
 
 /// The text of a file of settings.

@@ -175,7 +175,12 @@ fn settings_that_cannot_work_are_named() {
         let mut config = config([true, true, false], 1);
         change(&mut config);
         let error = config.validate().unwrap_err();
-        assert!(matches!(&error, BpoError::Setting { key: found, .. } if found == key), "{error}");
+        let named = |found: &str| found == key;
+        let known = match &error {
+            BpoError::Setting { key, .. } | BpoError::Conflict { key, .. } => named(key),
+            _ => false,
+        };
+        assert!(known, "{error}");
     };
     refused("full", &|config| {
         let full = config.full.get_or_insert_default();

@@ -36,6 +36,11 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
             bpo::score::score(&checkpoint.model, &mut collate, &set.pairs, args.batch_size, each)?
         }
         Some(file) => {
+            if !config.train.loss.needs_rejected() {
+                let (with, reason) =
+                    (format!("the loss {}", config.train.loss), "it does not ask for rejected answers");
+                return Err(BpoError::Conflict { key: "--cache".into(), with, reason }.into());
+            }
             let mut config = config;
             // the model that is asked is the reference of a later training
             config.reference = ReferenceSection::default();

@@ -73,7 +73,8 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     let set = read_pairs(&args.pairs)?;
     tell_set_aside(&StageOutcome::new(set.pairs.len(), set.set_aside));
     let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
-        let plan = bpo::plan::plan(&config, &set.pairs, &images, &open_device(&config)?)?;
+        let (plan, outcome) = bpo::plan::plan(&config, &set.pairs, &images, &open_device(&config)?)?;
+        tell_set_aside(&outcome);
         progress::tell(&super::plan::describe(&plan));
         return Ok(print_line(&plan)?);
     };

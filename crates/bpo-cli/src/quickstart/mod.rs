@@ -85,7 +85,7 @@ pub fn quickstart(args: &QuickstartArgs) -> Result<(), Failure> {
         return ablation::run(&args.out, &seeds, setting);
     }
     let run = Quickstart { out: &args.out, seed: args.seed, base: base(0), setting };
-    run.run(&[Arm::Sft, Arm::AuthorsLoss, Arm::Bpo])?;
+    run.run(&[Arm::Sft, Arm::Bpo])?;
     Ok(())
 }
 

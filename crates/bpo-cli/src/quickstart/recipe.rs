@@ -65,6 +65,8 @@ pub fn config(base: &Path, splits: &Splits, seed: u64, device: DeviceSpec) -> Ru
         .with_lr_groups(vec![LrGroup { path: "trained_projector".into(), learning_rate: 2e-4 }])
         .with_warmup_ratio(0.1)
         .with_epochs(1)
-        .with_batch_size(16);
+        .with_batch_size(16)
+        // no figure of the report needs them
+        .with_statistics(false);
     config
 }

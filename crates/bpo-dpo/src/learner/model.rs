@@ -202,7 +202,8 @@ fn check_supported(config: &DpoConfig) -> Result<(), DpoError> {
     match asked.into_iter().find(|(_, is_set)| *is_set) {
         None => Ok(()),
         Some((key, _)) => {
-            Err(DpoError::Setting { key, expected: "left out with burn-train", found: "set".to_owned() })
+            let (with, reason) = ("burn-train's learner".to_owned(), "only `Trainer` reads it");
+            Err(DpoError::Conflict { key, with, reason })
         }
     }
 }

@@ -1,11 +1,13 @@
 //! What the distance from the reference is measured in.
 
 use std::f64::consts::LN_2;
+use std::fmt;
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::log_sigmoid;
 use serde::{Deserialize, Serialize};
 
+use super::without_settings;
 use crate::error::DpoError;
 
 /// Largest exponent: the square of what comes out is still an f32. TRL's limit is 80, and that of forward KL none.
@@ -21,10 +23,13 @@ const ALPHA_IS_ONE: f64 = 1e-6;
 pub enum Divergence {
     /// `f'(t) = log t`: DPO.
     #[default]
+    #[serde(deserialize_with = "without_settings")]
     ReverseKl,
     /// `f'(t) = 1 - 1 / t`.
+    #[serde(deserialize_with = "without_settings")]
     ForwardKl,
     /// Jensen-Shannon: `f'(t) = log 2 + log(t / (t + 1))`.
+    #[serde(deserialize_with = "without_settings")]
     JsDivergence,
     /// `f'(t) = (t^(alpha - 1) - 1) / (alpha - 1)`: between the forward (0) and the reverse (1) KL divergence.
     AlphaDivergence {
@@ -36,6 +41,18 @@ pub enum Divergence {
 
 fn half() -> f64 {
     0.5
+}
+
+impl fmt::Display for Divergence {
+    /// The name that it has in settings.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ReverseKl => "reverse_kl",
+            Self::ForwardKl => "forward_kl",
+            Self::JsDivergence => "js_divergence",
+            Self::AlphaDivergence { .. } => "alpha_divergence",
+        })
+    }
 }
 
 impl Divergence {

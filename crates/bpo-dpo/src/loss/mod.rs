@@ -47,7 +47,7 @@ pub use sppo::sppo_loss;
 pub use wpo::wpo_weights;
 
 use burn::tensor::Tensor;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::DpoError;
 use crate::logps::PairLogps;
@@ -71,8 +71,10 @@ pub enum Loss {
         label_smoothing: f64,
     },
     /// See [`hinge_loss`].
+    #[serde(deserialize_with = "without_settings")]
     Hinge,
     /// See [`ipo_loss`].
+    #[serde(deserialize_with = "without_settings")]
     Ipo,
     /// See [`exo_loss`].
     ExoPair {
@@ -81,6 +83,7 @@ pub enum Loss {
         label_smoothing: f64,
     },
     /// See [`nca_loss`].
+    #[serde(deserialize_with = "without_settings")]
     NcaPair,
     /// See [`robust_loss`].
     Robust {
@@ -89,8 +92,10 @@ pub enum Loss {
         label_smoothing: f64,
     },
     /// See [`bco_loss`].
+    #[serde(deserialize_with = "without_settings")]
     BcoPair,
     /// See [`sppo_loss`].
+    #[serde(deserialize_with = "without_settings")]
     SppoHard,
     /// See [`aot_loss`].
     Aot {
@@ -105,8 +110,10 @@ pub enum Loss {
         label_smoothing: f64,
     },
     /// See [`apo_zero_loss`].
+    #[serde(deserialize_with = "without_settings")]
     ApoZero,
     /// See [`apo_down_loss`].
+    #[serde(deserialize_with = "without_settings")]
     ApoDown,
     /// See [`discopop_loss`].
     Discopop {
@@ -124,6 +131,7 @@ pub enum Loss {
         label_smoothing: f64,
     },
     /// See [`conditional_loss`]. The [collator](crate::policy::Collate::weakens) must weaken images.
+    #[serde(deserialize_with = "without_settings")]
     Conditional,
     /// See [`anchor_loss`].
     Anchor {
@@ -132,6 +140,7 @@ pub enum Loss {
         delta: f64,
     },
     /// The likelihood of the chosen completions alone, see [`sft_loss`].
+    #[serde(deserialize_with = "without_settings")]
     Sft,
     /// Several losses at once, `L = sum_i w_i L_i`, as in MPO (Wang et al., arXiv 2411.10442, equation 1) and in TRL's
     /// lists of `loss_type` and `loss_weights`.
@@ -149,6 +158,14 @@ pub struct Term {
     pub weight: f64,
     /// What is weighted.
     pub loss: Loss,
+}
+
+/// serde passes over any key of a variant that has none.
+fn without_settings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Nothing {}
+    Nothing::deserialize(deserializer).map(|Nothing {}| ())
 }
 
 /// The paper's.
@@ -279,6 +296,17 @@ impl Loss {
             Sigmoid { .. } | SigmoidNorm { .. } | Hinge | Ipo | ExoPair { .. } => true,
             Robust { .. } | Discopop { .. } | Conditional | Anchor { .. } | Sft => true,
             _ => false,
+        }
+    }
+
+    /// Whether what it compares is a completion's likelihood a token, with no reference.
+    pub fn compares_likelihoods(&self) -> bool {
+        match self {
+            Self::Sum { terms } => {
+                let mut terms = terms.iter().filter(|term| term.loss != Self::Sft).peekable();
+                terms.peek().is_some() && terms.all(|term| term.loss.compares_likelihoods())
+            }
+            loss => matches!(loss, Self::Simpo { .. }),
         }
     }
 

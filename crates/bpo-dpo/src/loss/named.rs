@@ -1,5 +1,6 @@
 //! Losses by name, as a command line has them.
 
+use std::fmt;
 use std::str::FromStr;
 
 use super::Loss;
@@ -18,6 +19,22 @@ impl FromStr for Loss {
             "mdpo" => Ok(Self::mdpo()),
             name => serde_json::from_value(serde_json::json!({ "type": name }))
                 .map_err(|_| DpoError::Setting { key: "loss", expected: NAMES, found: name.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for Loss {
+    /// The name that [`FromStr`] reads, or what a sum is of.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sum { .. } if *self == Self::mpo() => f.write_str("mpo"),
+            Self::Sum { .. } if *self == Self::mdpo() => f.write_str("mdpo"),
+            Self::Sum { terms } => {
+                let terms: Vec<String> =
+                    terms.iter().map(|term| format!("{} {}", term.weight, term.loss)).collect();
+                write!(f, "sum ({})", terms.join(", "))
+            }
+            loss => f.write_str(loss.name()),
         }
     }
 }

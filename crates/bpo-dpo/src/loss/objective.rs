@@ -60,7 +60,8 @@ pub struct LossOutput {
     /// The loss. `[pairs]`
     pub losses: Tensor<1>,
     /// Implicit rewards, `beta * (log pi - log pi_ref)` whatever the divergence, as TRL reports them; without a reference
-    /// `beta * log pi`. On no autodiff tape.
+    /// `beta * log pi`, and where the loss [compares that a token](Loss::compares_likelihoods), `beta * log pi / |y|`. On no
+    /// autodiff tape.
     pub rewards: Rewards,
 }
 
@@ -146,7 +147,11 @@ impl Objective {
             let weight = like(weight, &losses);
             losses = losses * weight;
         }
-        LossOutput { losses, rewards: ratios.inner().map(|ratio| beta.times(ratio)) }
+        let rewards = match self.loss.compares_likelihoods() {
+            true => log_ratios(&compared, None).per_token(lengths(policy)),
+            false => ratios,
+        };
+        LossOutput { losses, rewards: rewards.inner().map(|reward| beta.times(reward)) }
     }
 
     /// Checks the settings.
@@ -163,27 +168,21 @@ impl Objective {
                 found: alpha.to_string(),
             });
         }
+        let conflict = |key, with, reason| Err(DpoError::Conflict { key, with, reason });
+        let loss = || format!("the loss {}", self.loss);
         if self.ld_alpha.is_some() && self.needs_weakened() {
-            return Err(DpoError::Setting {
-                key: "ld_alpha",
-                expected: "none with a loss that compares a completion with itself",
-                found: self.loss.name().to_owned(),
-            });
+            return conflict("ld_alpha", loss(), "it compares a completion with itself");
         }
         let is_plain = self.divergence == Divergence::ReverseKl;
         if !is_plain && !self.loss.takes_divergence() {
-            return Err(DpoError::Setting {
-                key: "divergence",
-                expected: "reverse_kl with a loss that is derived from it",
-                found: format!("{:?} with {}", self.divergence, self.loss.name()),
-            });
+            return conflict("divergence", loss(), "it is derived from reverse_kl");
         }
         if self.reference_free && !is_plain {
-            return Err(DpoError::Setting {
-                key: "divergence",
-                expected: "reverse_kl where there is no reference",
-                found: format!("{:?}", self.divergence),
-            });
+            return conflict(
+                "divergence",
+                "`reference_free`".to_owned(),
+                "there is no reference to be distant from",
+            );
         }
         Ok(())
     }

@@ -1,7 +1,10 @@
 //! Settings.
 
 use bpo_dpo::DpoConfig;
+use bpo_dpo::config::Criterion;
 use bpo_dpo::error::DpoError;
+use bpo_dpo::loss::{Divergence, Loss};
+use bpo_pairs::record::CompletionKind;
 
 #[test]
 fn defaults_are_valid_and_go_through_text() {
@@ -41,4 +44,51 @@ fn each_bad_setting_is_named() {
             other => panic!("{name}: {other:?}"),
         }
     }
+}
+
+/// Left unread they would be taken for granted.
+#[test]
+fn settings_that_another_leaves_nothing_to_do_are_refused() {
+    let with = |loss| DpoConfig::default().with_loss(loss);
+    let weights = |kind: &str| [(CompletionKind::from(kind.to_owned()), 2.0)].into();
+    for (config, name) in [
+        (with(Loss::Sft).with_divergence(Divergence::ForwardKl), "divergence"),
+        (with(Loss::NcaPair).with_divergence(Divergence::JsDivergence), "divergence"),
+        (with(Loss::Sft).with_ld_alpha(Some(0.5)), "ld_alpha"),
+        (with(Loss::Conditional).with_keep_best(Some(Criterion::Margins)), "keep_best"),
+        (with(Loss::Sft).with_keep_best(Some(Criterion::Accuracies)), "keep_best"),
+        (with(Loss::ApoZero).with_margin_scale(1.0), "margin_scale"),
+        (with(Loss::Aot { label_smoothing: 0.0 }).with_kind_weights(weights("llm-hal")), "kind_weights"),
+    ] {
+        match config.validate() {
+            Err(DpoError::Conflict { key, with, .. }) => {
+                assert_eq!(key, name);
+                assert_eq!(with, format!("the loss {}", config.loss));
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    with(Loss::Sft).with_keep_best(Some(Criterion::Loss)).validate().expect("a loss there is");
+}
+
+#[test]
+fn losses_have_names_for_people() {
+    for name in ["sigmoid", "mpo", "mdpo", "simpo"] {
+        assert_eq!(name.parse::<Loss>().expect("a name").to_string(), name);
+    }
+    assert_eq!(Loss::sigmoid_with_sft(3.5).to_string(), "sum (1 sigmoid, 3.5 sft)");
+}
+
+#[test]
+fn settings_of_other_losses_are_refused() {
+    for text in [
+        r#"{"type": "hinge", "label_smoothing": 0.1}"#,
+        r#"{"type": "sft", "tau": 0.1}"#,
+        r#"{"type": "anchor", "gamma": 0.1}"#,
+    ] {
+        let error = serde_json::from_str::<Loss>(text).expect_err(text).to_string();
+        assert!(error.contains("unknown field"), "{error}");
+    }
+    serde_json::from_str::<Divergence>(r#"{"type": "forward_kl", "alpha": 0.3}"#).expect_err("no alpha");
+    assert_eq!(serde_json::from_str::<Loss>(r#"{"type": "hinge"}"#).expect("a loss"), Loss::Hinge);
 }

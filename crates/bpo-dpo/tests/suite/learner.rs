@@ -365,7 +365,7 @@ fn settings_are_checked() {
         ("eval_part", config.clone().with_eval_part(0.1)),
     ] {
         let error = refused(config, Toy::untouched());
-        assert!(matches!(error, Some(DpoError::Setting { key, .. }) if key == name), "{name}: {error:?}");
+        assert!(matches!(error, Some(DpoError::Conflict { key, .. }) if key == name), "{name}: {error:?}");
     }
     assert!(matches!(refused(config, Toy::untouched().no_grad()), Some(DpoError::NothingToTrain)));
     let compares_images = DpoConfig::default().with_loss(Loss::mdpo());

@@ -180,7 +180,7 @@ fn another_model_is_refused_unless_it_is_meant() {
     let error = train(&config(), other(), None, usize::MAX).expect_err("refused");
     assert!(matches!(error, DpoError::StepZero { .. }), "{error}");
     let (_, _, steps) =
-        train(&config().with_pretrained_adapter(true), other(), None, usize::MAX).expect("trained");
+        train(&config().with_reference_differs(true), other(), None, usize::MAX).expect("trained");
     assert!((steps[0].loss - std::f64::consts::LN_2).abs() > 1e-3);
 }
 

@@ -91,6 +91,7 @@ pub struct ToyBatch {
     words: Tensor<2, Int>,
     mask: Tensor<2, Bool>,
     fingerprints: Vec<RowFingerprint>,
+    lengths: Vec<usize>,
 }
 
 impl Policy for Toy {
@@ -155,11 +156,15 @@ impl Collate for ToyCollate {
     type Batch = ToyBatch;
     type Error = ToyError;
 
+    fn lengths(&self, batch: &ToyBatch) -> Option<Vec<usize>> {
+        Some(batch.lengths.clone())
+    }
+
     fn collate(&mut self, groups: &[Group]) -> Result<ToyBatch, ToyError> {
         self.collated += 1;
         let device = Device::flex();
         let (mut pixels, mut prompts, mut group_of_row, mut rows) = (vec![], vec![], vec![], vec![]);
-        let mut fingerprints = Vec::new();
+        let (mut fingerprints, mut lengths) = (Vec::new(), Vec::new());
         for (index, group) in groups.iter().enumerate() {
             if group.image == "missing" || group.weakened && group.image == "glaring" {
                 let source = std::io::Error::from(std::io::ErrorKind::NotFound);
@@ -186,6 +191,7 @@ impl Collate for ToyCollate {
                 let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
                 fingerprints
                     .push(RowFingerprint { image: of(&brightness.to_le_bytes()), tokens: of(&bytes) });
+                lengths.push(group.prompt.split(' ').count() + words.len());
                 rows.push(words);
                 group_of_row.push(index as i32);
             }
@@ -205,6 +211,7 @@ impl Collate for ToyCollate {
             words: table(&at),
             mask: table(&|row, place| i32::from(place < row.len())).equal_elem(1),
             fingerprints,
+            lengths,
         })
     }
 

@@ -65,12 +65,63 @@ fn pairs_weigh_by_their_kind() {
     };
     let ln_2 = std::f64::consts::LN_2;
     assert!((first(3.0, &pairs).loss - 1.2 * ln_2).abs() < 1e-6);
-    let (none, without) = (first(0.0, &pairs), first(1.0, &pairs[..9]));
+    let none = first(0.0, &pairs);
+    // the first of nine pairs is of that kind then, and weighs as the others do
+    let without = {
+        let mut pairs = pairs[..9].to_vec();
+        pairs[0].kind = CompletionKind::ErrorInjected;
+        first(1.0, &pairs)
+    };
     assert!((none.loss - 0.9 * ln_2).abs() < 1e-6);
     assert!(
         (none.grad_norm - 0.9 * without.grad_norm).abs() < 1e-5 * without.grad_norm,
         "{none:?} {without:?}"
     );
+}
+
+#[test]
+fn a_weight_for_a_kind_that_no_pair_has_is_refused() {
+    let weights = [(CompletionKind::from("mllm_hal".to_owned()), 2.0)].into();
+    let error = train(config().with_kind_weights(weights), &pairs()).expect_err("misspelt");
+    assert!(matches!(&error, DpoError::UnknownKind { kind, .. } if kind.as_str() == "mllm_hal"), "{error}");
+    assert!(error.to_string().ends_with("there are: mllm-hal"), "{error}");
+}
+
+/// SimPO compares means over tokens, and that is what its figures are of.
+#[test]
+fn figures_are_of_what_the_loss_compares() {
+    let config = config().with_loss(Loss::Simpo { gamma: 0.5, label_smoothing: 0.0 }).with_beta(2.0);
+    let (_, _, steps) = train(config.with_batch_size(1), &pairs()).expect("trained");
+    for step in &steps {
+        let expected = [
+            (2.0 * step.logps_chosen / step.lengths_chosen, step.rewards_chosen),
+            (2.0 * step.logps_rejected / step.lengths_rejected, step.rewards_rejected),
+        ];
+        for (expected, found) in expected {
+            assert!((expected - found).abs() < 1e-5 * expected.abs(), "{step:?}");
+        }
+        // the loss of these very rewards
+        let margin = step.rewards_margins - 0.5;
+        assert!(((-margin).exp().ln_1p() - step.loss).abs() < 1e-5, "{step:?}");
+    }
+}
+
+/// A prompt with each of its completions, in each pair, as TRL counts.
+#[test]
+fn tokens_are_counted() {
+    let words = |text: &str| text.split(' ').count();
+    let pairs = pairs();
+    let of = |pair: &PreferencePair| 2 * words(&pair.prompt) + words(&pair.chosen) + words(&pair.rejected);
+    let expected: usize = pairs.iter().map(of).sum();
+    for accumulation in [1, 2] {
+        let config = config().with_batch_size(3).with_accumulation(accumulation).with_epochs(2);
+        let (_, summary, steps) = train(config, &pairs).expect("trained");
+        assert_eq!(steps[steps.len() / 2 - 1].num_tokens, Some(expected));
+        assert_eq!(summary.last.expect("a step").num_tokens, Some(2 * expected));
+    }
+    let (_, _, steps) = train(config().with_loss(Loss::Sft).with_batch_size(10), &pairs).expect("trained");
+    let chosen: usize = pairs.iter().map(|pair| words(&pair.prompt) + words(&pair.chosen)).sum();
+    assert_eq!(steps[0].num_tokens, Some(chosen));
 }
 
 /// A policy that tells nothing of its tokens.
@@ -222,8 +273,8 @@ fn a_policy_unlike_its_reference_is_an_error() {
     let error = trainer(config()).train(&pairs(), &mut ()).expect_err("an adapter that does something");
     let DpoError::StepZero { margin, .. } = &error else { panic!("{error}") };
     assert!(*margin > 1e-4);
-    assert!(error.to_string().contains("pretrained_adapter"), "{error}");
-    trainer(config().with_pretrained_adapter(true)).train(&pairs(), &mut ()).expect("meant so");
+    assert!(error.to_string().contains("reference_differs"), "{error}");
+    trainer(config().with_reference_differs(true)).train(&pairs(), &mut ()).expect("meant so");
 }
 
 /// Dropout of an adapter is no dropout as long as the adapter does nothing; dropout of anything else is.

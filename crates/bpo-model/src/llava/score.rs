@@ -118,6 +118,11 @@ impl ScoreBatch {
         })
     }
 
+    /// Number of tokens of each completion with those of its prompt, image features included.
+    pub fn lengths(&self) -> impl Iterator<Item = usize> + '_ {
+        self.sequences().map(|(_, ids)| ids.len())
+    }
+
     /// Its sizes.
     pub fn shape(&self) -> BatchShape {
         BatchShape {

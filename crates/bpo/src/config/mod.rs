@@ -166,7 +166,7 @@ impl Default for InjectSection {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ReferenceSection {
-    /// Another LLaVA-1.5 directory, of the same tokenizer and template. `train.pretrained_adapter` must say so where it gives
+    /// Another LLaVA-1.5 directory, of the same tokenizer and template. `train.reference_differs` must say so where it gives
     /// other log-probabilities than the model at the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
@@ -198,7 +198,8 @@ impl RunConfig {
     /// Checks the settings that belong to no library.
     ///
     /// # Errors
-    /// [`BpoError::Setting`] for the first that cannot work, and what the training settings say of themselves.
+    /// [`BpoError::Setting`] for the first that cannot work, [`BpoError::Conflict`] for the first that another one leaves
+    /// nothing to do, and what the training settings say of themselves.
     pub fn validate(&self) -> Result<(), BpoError> {
         let check = |key: &'static str, holds, expected, found: String| match holds {
             true => Ok(()),
@@ -226,17 +227,12 @@ impl RunConfig {
                 "of families that weaken one image: a run has no other image and no features to give yet";
             check(key, alone, expected, distortion.to_string())?;
         }
+        self.check_unused()?;
         if let Some(full) = &self.full {
             let parts = "true for the language model, the projector or the vision tower";
             check("full", full.is_any(), parts, "false for all".to_owned())?;
             let f32 = "f32 where weights are trained in full: small updates are lost in half precision";
             check("model.dtype", self.model.dtype == Dtype::F32, f32, self.model.dtype.to_string())?;
-            let alone = "left out, and its flags, where weights are trained in full: there are no adapters";
-            check("lora", self.lora == LoraConfig::default(), alone, "set".to_owned())?;
-        }
-        if self.full.is_none() {
-            let full = "left out with an adapter: factors of adapters do not mix as the weights would";
-            check("train.moving_reference", self.train.moving_reference.is_none(), full, "set".to_owned())?;
         }
         self.lora.validate().map_err(|error| BpoError::in_table("lora", error))?;
         for (key, value) in [
@@ -253,6 +249,33 @@ impl RunConfig {
             server.validate().map_err(|source| BpoError::Server { source })?;
         }
         Ok(self.train.validate()?)
+    }
+
+    /// Refuses settings that others leave nothing to do: unread, they would be taken for granted.
+    fn check_unused(&self) -> Result<(), BpoError> {
+        let conflict = |key: &'static str, with: String, reason| {
+            Err(BpoError::Conflict { key: key.into(), with, reason })
+        };
+        if self.full.is_some() && self.lora != LoraConfig::default() {
+            return conflict("lora", "`full`".to_owned(), "weights are trained, and there are no adapters");
+        }
+        if self.full.is_none() && self.train.moving_reference.is_some() {
+            let reason = "their factors do not mix as the weights would; train the weights ([full], --full)";
+            return conflict("train.moving_reference", "adapters".to_owned(), reason);
+        }
+        let ReferenceSection { path, adapter, cache } = &self.reference;
+        let references =
+            [("reference.path", path), ("reference.adapter", adapter), ("reference.cache", cache)];
+        match references.into_iter().find(|(_, path)| path.is_some()) {
+            Some((key, _)) if !self.train.objective().needs_reference() => {
+                let with = match self.train.reference_free {
+                    true => "`train.reference_free`".to_owned(),
+                    false => format!("the loss {}", self.train.loss),
+                };
+                conflict(key, with, "nothing is compared with a reference")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The settings of training as it gets them.
@@ -334,7 +357,19 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_named() {
         type Break = fn(&mut RunConfig);
-        let broken: [(&str, Break); 6] = [
+        let broken: [(&str, Break); 9] = [
+            ("reference.path", |config| {
+                config.train.loss = bpo_dpo::loss::Loss::Sft;
+                config.reference.path = Some("other".into());
+            }),
+            ("reference.adapter", |config| {
+                config.train.reference_free = true;
+                config.reference.adapter = Some("other".into());
+            }),
+            ("train.divergence", |config| {
+                config.train.loss = bpo_dpo::loss::Loss::Sft;
+                config.train.divergence = bpo_dpo::loss::Divergence::ForwardKl;
+            }),
             ("weaken.distortion", |config| config.weaken.distortion = "swap".parse().unwrap()),
             ("conditional.distortion", |config| config.conditional.distortion = "no-image".parse().unwrap()),
             ("weaken.batch_size", |config| config.weaken.batch_size = 0),

@@ -37,7 +37,12 @@ fn explain(path: &Path, text: &str, error: &toml::de::Error) -> BpoError {
     let path = path.to_owned();
     let (line, column) = place(text, error.span().map_or(0, |span| span.start));
     let Some((key, known)) = unknown_field(error.message()) else {
-        return BpoError::ConfigSyntax { path, line, column, message: error.message().trim().to_owned() };
+        let message = error.message().trim();
+        let message = match message.strip_suffix(", there are no fields") {
+            Some(field) => format!("{}: no key is known here", field.replace("unknown field", "unknown key")),
+            None => message.to_owned(),
+        };
+        return BpoError::ConfigSyntax { path, line, column, message };
     };
     let nearest = elsewhere(&key).unwrap_or_else(|| nearest(&key, &known));
     BpoError::UnknownKey { path, line, column, key, nearest, known }
@@ -136,6 +141,13 @@ mod tests {
             ("[train\n", 1, "]"),
             ("[inject.server]\nmodel = \"m\"", 1, "base_url"),
             ("[lora]\ntarget_modules = \"all\"", 2, "`peft-all-linear`"),
+            // settings of other losses and divergences
+            (
+                "[train]\nloss = { type = \"hinge\", label_smoothing = 0.1 }",
+                2,
+                "unknown key `label_smoothing`",
+            ),
+            ("[train]\ndivergence = { type = \"forward_kl\", alpha = 0.1 }", 2, "unknown key `alpha`"),
         ];
         for (text, expected, part) in cases {
             match parse(text).unwrap_err() {

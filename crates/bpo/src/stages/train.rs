@@ -40,6 +40,7 @@ where
     C: Collate<Batch = P::Batch>,
 {
     let (policy, summary) = trainer.train(pairs, &mut Watch(&mut *progress))?;
+    progress.trained(&summary);
     let set_aside = summary.set_aside.iter().cloned().map(SetAside::from).collect();
     let outcome = StageOutcome::new(summary.pairs, set_aside);
     progress.finished(Stage::Train, &outcome.summary);
