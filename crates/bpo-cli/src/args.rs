@@ -89,12 +89,16 @@ pub struct Images {
 
 #[derive(Debug, Args)]
 pub struct Weaken {
-    /// How images are weakened, as blur:sigma=4+diffusion-noise:step=500 [default: diffusion-noise:step=900]
+    /// How images are weakened, as blur:sigma=4+diffusion-noise:step=500; may be repeated for several answers [default:
+    /// diffusion-noise:step=900]
     #[arg(long, value_name = "TEXT", conflicts_with = "noise_step")]
-    pub distortion: Option<Distortion>,
+    pub distortion: Vec<Distortion>,
     /// Short for --distortion diffusion-noise:step=N
     #[arg(long, value_name = "N", value_parser = noise)]
     pub noise_step: Option<Distortion>,
+    /// Answers for each distortion of an image [default: 1]
+    #[arg(long, value_name = "N")]
+    pub samples: Option<usize>,
     /// Longest answer about a weakened image, in tokens [default: 1024]
     #[arg(long, value_name = "N")]
     pub max_new_tokens: Option<usize>,

@@ -1,6 +1,6 @@
 //! Flags over the settings' file.
 
-use bpo::config::RunConfig;
+use bpo::config::{Distortions, RunConfig};
 use bpo::inject::OpenAiConfig;
 
 use crate::args::{Checkpoint, Config, Data, Images, Inject, Model, RunArgs, Train, Weaken};
@@ -61,8 +61,9 @@ impl Overrides for Images {
 
 impl Overrides for Weaken {
     fn apply(&self, config: &mut RunConfig) {
-        set(&mut config.weaken.distortion, &self.distortion);
-        set(&mut config.weaken.distortion, &self.noise_step);
+        let given = self.distortion.iter().chain(&self.noise_step).cloned().collect();
+        set(&mut config.weaken.distortion, &Distortions::new(given));
+        set(&mut config.weaken.samples, &self.samples);
         set(&mut config.weaken.max_new_tokens, &self.max_new_tokens);
     }
 }

@@ -160,6 +160,66 @@ fn other_settings_for_what_was_made_are_refused_by_name() {
     with(&["--beta", "0.3"]).fails_naming(&["metrics.jsonl is missing", "checkpoints", "adapter"]);
 }
 
+/// From the settings to pairs: other images, features, several answers, contrast and a beginning.
+#[test]
+fn answers_are_made_in_several_ways() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, run) = (dir.path().join("bpo.toml"), dir.path().join("run"));
+    let settings = r#"
+        [weaken]
+        distortion = ["swap", "feature-noise:sigma=1..2+mask-tokens:share=0.9", "no-image"]
+        samples = 2
+        begun = 0.5
+        temperature = 1.0
+        contrast = { sign = "towards", alpha = 0.5 }
+        "#;
+    fs::write(&config, settings).unwrap();
+    bpo(run_arguments(&run).into_iter().chain(arguments!["--config", &config]))
+        .succeeds()
+        .says("weaken: 42 answers");
+    let answers = read_lines(run.join("weakened.jsonl"));
+    let annotated: std::collections::HashMap<String, String> = read_lines(run.join("pairs.jsonl"))
+        .iter()
+        .map(|pair| {
+            (
+                pair["id"].as_str().unwrap().split(':').next().unwrap().into(),
+                pair["chosen"].as_str().unwrap().into(),
+            )
+        })
+        .collect();
+    for (place, answer) in answers.iter().enumerate() {
+        assert_eq!(answer["variant"].as_u64().unwrap_or(0), place as u64 % 6, "{answer}");
+        let recipe = &answer["recipe"];
+        assert_eq!(
+            recipe["contrast"],
+            serde_json::json!({"sign": "towards", "alpha": 0.5, "plausibility": 0.1})
+        );
+        let distortion = recipe["distortion"].as_str().unwrap();
+        match place % 6 / 2 {
+            0 => assert!(distortion == "swap" && recipe["other"].is_string(), "{answer}"),
+            1 => assert!(
+                distortion.starts_with("feature-noise:sigma=1.") && !distortion.contains(".."),
+                "{answer}"
+            ),
+            _ => assert_eq!(distortion, "no-image"),
+        }
+        let begun = recipe["begun_words"].as_u64().unwrap_or(0) as usize;
+        let first = |text: &str| text.split_whitespace().take(begun).map(str::to_owned).collect::<Vec<_>>();
+        let text = &annotated[answer["id"].as_str().unwrap()];
+        assert_eq!(begun, text.split_whitespace().count() / 2);
+        // the last word may go on
+        let (found, expected) = (first(answer["response"].as_str().unwrap()), first(text));
+        assert!(found.join(" ").starts_with(&expected.join(" ")), "{answer} {text}");
+    }
+    // a run that goes on, and one with the settings from flags
+    bpo(run_arguments(&run).into_iter().chain(arguments!["--config", &config]))
+        .succeeds()
+        .says("nothing left to do");
+    let other = dir.path().join("other");
+    let flags = arguments!["--distortion", "blur:sigma=9", "--distortion", "swap", "--samples", "2"];
+    bpo(run_arguments(&other).into_iter().chain(flags)).succeeds().says("weaken: 28 answers");
+}
+
 #[test]
 fn a_run_in_half_precision_ends() {
     let dir = tempfile::tempdir().unwrap();

@@ -18,7 +18,7 @@ pub mod processor;
 pub mod projector;
 #[cfg(feature = "pairs")]
 pub mod responder;
-pub mod weaken;
+pub mod seen;
 pub mod weights;
 
 pub use error::ModelError;

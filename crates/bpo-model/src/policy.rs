@@ -13,7 +13,7 @@ use crate::error::ModelError;
 use crate::llava::{Llava, ScoreBatch, logps};
 use crate::memory::BatchShape;
 use crate::processor::{Answered, PixelValues, Processor, Turn};
-use crate::weaken::weakened_pixels;
+use crate::seen::weakened_pixels;
 
 /// What can go wrong when an image is fetched.
 pub type ImageError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,14 +1,15 @@
 //! [`Llava`] as the model that bpo-pairs asks about images.
 
+use bpo_distort::Input;
 use bpo_inject::Generated;
-use bpo_pairs::responder::{VisionLanguageModel, VisionRequest};
+use bpo_pairs::responder::{Sign, VisionLanguageModel, VisionRequest, Weakening};
 
 use crate::error::ModelError;
-use crate::generate::Prompt;
+use crate::generate::{Against, Prompt};
 use crate::llava::Llava;
 use crate::lora::Adapters;
-use crate::processor::{Processor, ProcessorError, Turn};
-use crate::weaken::weakened_pixels;
+use crate::processor::{Answered, Processor, ProcessorError, Turn};
+use crate::seen::{Seen, View};
 
 /// A model with its processor.
 pub struct LlavaResponder {
@@ -34,30 +35,78 @@ impl LlavaResponder {
         (self.model, self.processor)
     }
 
-    fn prompt(&self, request: &VisionRequest) -> Result<Prompt, ModelError> {
-        let image = &self.processor.image;
-        let pixels = match &request.weakening {
-            Some(weakening) => weakened_pixels(image, &request.image, &weakening.distortion, weakening.seed)?,
-            None => image.process(&request.image)?,
-        };
-        let history: Vec<_> = request.history.iter().map(Turn::from).collect();
+    fn request(&self, request: &VisionRequest) -> Result<Request, ModelError> {
         let image_tokens = self.model.config().image_tokens();
-        let ids = self.processor.prompt_ids(&history, &request.prompt, image_tokens)?;
-        self.model.config().check_input(&ids, Some(&pixels))?;
-        let context = self.model.config().text_config.max_position_embeddings;
-        if ids.len() >= context {
-            return Err(ModelError::ContextTooShort { prompt: ids.len(), wanted: 1, context });
+        let image = &self.processor.image;
+        let clean = || Ok::<_, ModelError>(View::of(image.process(&request.image)?));
+        let Some(Weakening { distortion, seed, other, contrast, .. }) = &request.weakening else {
+            let (seen, begun) = self.seen(request, clean()?)?;
+            return Ok(Request { prompt: Prompt::new(seen, request.sampling.clone()), begun });
+        };
+        let mut input = Input::new(&request.image);
+        if let Some(other) = other {
+            input = input.with_other(other);
         }
-        Ok(Prompt { ids, pixels: Some(pixels), sampling: request.sampling.clone() })
+        let weakened = View::weakened(image, input, distortion, *seed, image_tokens)?;
+        let (seen, begun, against) = match contrast {
+            None => {
+                let (seen, begun) = self.seen(request, weakened)?;
+                (seen, begun, None)
+            }
+            Some(contrast) => {
+                let (seen, against) = match contrast.sign {
+                    Sign::Towards => (weakened, clean()?),
+                    Sign::Away => (clean()?, weakened),
+                };
+                let ((seen, begun), (against, _)) = (self.seen(request, seen)?, self.seen(request, against)?);
+                (seen, begun, Some(Against::new(against, contrast.alpha, contrast.plausibility)))
+            }
+        };
+        let prompt = Prompt::new(seen, request.sampling.clone());
+        Ok(Request { prompt: Prompt { against, ..prompt }, begun })
     }
+
+    /// A question with a view of its image, and the ids of what its answer begins with.
+    fn seen(&self, request: &VisionRequest, view: View) -> Result<(Seen, Vec<u32>), ModelError> {
+        let config = self.model.config();
+        let history: Vec<_> = request.history.iter().map(Turn::from).collect();
+        let image_tokens = if view.pixels.is_some() { config.image_tokens() } else { 0 };
+        let (ids, begun) = match request.begun.is_empty() {
+            true => (self.processor.prompt_ids(&history, &request.prompt, image_tokens)?, Vec::new()),
+            false => {
+                let (prompt, begun) = (&request.prompt, &request.begun);
+                let Answered { mut ids, answer_start, .. } =
+                    self.processor.answered_ids(&history, prompt, begun, image_tokens)?;
+                // its end, which is not yet
+                ids.pop();
+                let begun = ids[answer_start..].to_vec();
+                (ids, begun)
+            }
+        };
+        let seen = Seen { ids, view };
+        config.check_input(&seen.ids, seen.view.pixels.as_ref())?;
+        let context = config.text_config.max_position_embeddings;
+        match seen.ids.len() {
+            prompt if prompt >= context => Err(ModelError::ContextTooShort { prompt, wanted: 1, context }),
+            _ => Ok((seen, begun)),
+        }
+    }
+}
+
+/// A request as the model takes it.
+struct Request {
+    prompt: Prompt,
+    /// Ids of the answer that are there already.
+    begun: Vec<u32>,
 }
 
 impl VisionLanguageModel for LlavaResponder {
     type Error = ModelError;
 
     fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, ModelError>> {
-        let prompts: Vec<_> = requests.iter().map(|request| self.prompt(request)).collect();
-        let good: Vec<_> = prompts.iter().filter_map(|prompt| prompt.as_ref().ok().cloned()).collect();
+        let asked: Vec<_> = requests.iter().map(|request| self.request(request)).collect();
+        let good = asked.iter().filter_map(|request| Some(request.as_ref().ok()?.prompt.clone()));
+        let good: Vec<_> = good.collect();
         let mut answers = match self.model.generate(&good, self.processor.text.eos_ids(), self.adapters) {
             Ok(answers) => answers.into_iter(),
             // a batch fails as one only where a prompt and its image do not fit; ask one by one to name it
@@ -69,15 +118,16 @@ impl VisionLanguageModel for LlavaResponder {
             }
             Err(error) => return vec![Err(error)],
         };
-        prompts
+        asked
             .into_iter()
-            .map(|prompt| {
-                prompt?;
+            .map(|request| {
+                let Request { begun: mut ids, .. } = request?;
                 let answer = answers.next().expect("one answer for each prompt");
+                ids.extend(answer.ids);
                 Ok(Generated {
-                    text: self.processor.text.decode(&answer.ids, true)?,
+                    text: self.processor.text.decode(&ids, true)?,
                     finish: answer.finish,
-                    tokens: Some(answer.ids.len()),
+                    tokens: Some(ids.len()),
                 })
             })
             .collect()
@@ -97,6 +147,8 @@ impl VisionLanguageModel for LlavaResponder {
                     | P::ImageTokens { .. }
                     | P::EmptyImage { .. }
                     | P::ImageTooLarge { .. }
+                    | P::EmptyAnswer
+                    | P::EosInAnswer { .. }
             ),
             _ => false,
         }

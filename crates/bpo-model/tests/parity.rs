@@ -8,6 +8,7 @@ use bpo_inject::Sampling;
 use bpo_model::generate::Prompt;
 use bpo_model::llava::ScoreBatch;
 use bpo_model::processor::{Answered, PixelValues};
+use bpo_model::seen::Seen;
 use bpo_model::{Adapters, Llava, LoadOptions};
 use burn::tensor::{Tensor, TensorData};
 use support::{Golden, close, device, floats};
@@ -111,11 +112,8 @@ fn greedy_tokens_batched_and_alone() {
         let prompts: Vec<_> = (0..golden.prompts())
             .map(|i| {
                 let tokens = golden.ids(&format!("{condition}.p{i}.greedy_ids")).len();
-                Prompt {
-                    ids: golden.ids(&format!("p{i}.prompt_ids")),
-                    pixels: Some(image(&golden, condition, i)),
-                    sampling: Sampling::greedy(tokens),
-                }
+                let ids = golden.ids(&format!("p{i}.prompt_ids"));
+                Prompt::new(Seen::new(ids, Some(image(&golden, condition, i))), Sampling::greedy(tokens))
             })
             .collect();
         // the golden run ignores the end token

@@ -113,6 +113,17 @@ pub enum PairsError {
         /// Answers given.
         answers: usize,
     },
+    /// Answers for weakened images are asked for, and no way to weaken them is given.
+    #[error("no distortion to weaken images with")]
+    NoDistortion,
+    /// A distortion brings another image in, and there is none.
+    #[error("sample {id:?}: {distortion} needs another image, and no other sample has one that can be used")]
+    NoOtherImage {
+        /// Id of the sample.
+        id: String,
+        /// The distortion.
+        distortion: String,
+    },
     /// An answer belongs to no sample.
     #[error("answer for {id:?}, but no sample has this id")]
     UnknownId {

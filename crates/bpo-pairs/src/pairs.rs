@@ -47,11 +47,17 @@ pub fn all_pairs(record: &Record) -> impl Iterator<Item = PreferencePair> + '_ {
     })
 }
 
-/// The pairs of a record that pass `filter`; the others, and a record that has none, are set aside.
+/// The pairs of a record that pass `filter`, each once; the others, and a record that has none, are set aside.
+///
+/// A model that is asked several times may say the same; in training such a pair would only count more.
 pub fn make_pairs(record: &Record, filter: &PairFilter) -> PairSet {
     let mut set = PairSet::default();
     for pair in all_pairs(record) {
-        match filter.check(&pair) {
+        let same = |known: &PreferencePair| {
+            known.chosen.trim() == pair.chosen.trim() && known.rejected.trim() == pair.rejected.trim()
+        };
+        let repeated = if set.pairs.iter().any(same) { Err(Reason::Repeated) } else { Ok(()) };
+        match filter.check(&pair).and(repeated) {
             Ok(()) => set.pairs.push(pair),
             Err(reason) => set.set_aside.push(SetAside::new(pair.id, reason)),
         }
@@ -106,6 +112,16 @@ mod tests {
             let set = make_pairs(&record(scores), &PairFilter::default());
             assert_eq!(set.set_aside, [SetAside::new("r", Reason::NoPreference)], "{scores:?}");
         }
+    }
+
+    #[test]
+    fn what_is_said_twice_makes_one_pair() {
+        let mut record = record(&[1.0, 0.0, 0.0, 0.0]);
+        record.completions[3].response = " answer 1\n".into();
+        let set = make_pairs(&record, &PairFilter::default());
+        let ids: Vec<_> = set.pairs.iter().map(|pair| pair.id.as_str()).collect();
+        assert_eq!(ids, ["r:0>1", "r:0>2"]);
+        assert_eq!(set.set_aside, [SetAside::new("r:0>3", Reason::Repeated)]);
     }
 
     proptest! {

@@ -5,16 +5,70 @@ use std::sync::Arc;
 use bpo_distort::Distortion;
 use bpo_inject::{Generated, Sampling};
 use image::RgbImage;
+use serde::{Deserialize, Serialize};
 
 use crate::sft::Turn;
 
-/// How the image is weakened before the model sees it.
+/// How the image is weakened before the model sees it, or where it sees it.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Weakening {
-    /// What is done to the image.
+    /// What is done to the image, or to what the model makes of it.
     pub distortion: Distortion,
     /// Seed of its randomness.
     pub seed: u64,
+    /// Another image, for distortions that [need one](Distortion::needs_other).
+    pub other: Option<Arc<RgbImage>>,
+    /// The model is asked about the clean image, too, and answers by the difference.
+    pub contrast: Option<Contrast>,
+}
+
+impl Weakening {
+    /// A distortion of the image alone.
+    pub fn new(distortion: Distortion, seed: u64) -> Self {
+        Self { distortion, seed, other: None, contrast: None }
+    }
+}
+
+/// Contrast decoding: each token is drawn from `(1 + alpha) * logits - alpha * other logits`, of the weakened image and the
+/// clean one, or the other way round.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Contrast {
+    /// Which way.
+    pub sign: Sign,
+    /// How strongly. Default: 1 (VCD, arXiv 2311.16922).
+    #[serde(default = "one")]
+    pub alpha: f64,
+    /// Tokens less likely than this part of the likeliest one are not drawn, by the logits that count more. Default: 0.1 (VCD).
+    #[serde(default = "tenth")]
+    pub plausibility: f64,
+}
+
+/// Which logits count more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sign {
+    /// Towards what the model says for the weakened image: its bias, amplified.
+    Towards,
+    /// Away from it: visual contrastive decoding, whose answers hallucinate less.
+    Away,
+}
+
+impl Contrast {
+    /// With VCD's settings.
+    pub fn new(sign: Sign) -> Self {
+        Self { sign, alpha: one(), plausibility: tenth() }
+    }
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn tenth() -> f64 {
+    0.1
 }
 
 /// One question about one image.
@@ -28,6 +82,8 @@ pub struct VisionRequest {
     pub history: Vec<Turn>,
     /// The question.
     pub prompt: String,
+    /// What the answer begins with; the model goes on from there. Empty: nothing.
+    pub begun: String,
     /// How the answer is drawn.
     pub sampling: Sampling,
 }
@@ -37,7 +93,8 @@ pub trait VisionLanguageModel {
     /// What can go wrong with one request.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// One result per request, in order; a bad request does not fail the others.
+    /// One result per request, in order; a bad request does not fail the others. The text of an answer has what it was
+    /// [begun](VisionRequest::begun) with in front.
     fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, Self::Error>>;
 
     /// Whether an error lies in its request, so that asking again is useless (a prompt longer than the context).

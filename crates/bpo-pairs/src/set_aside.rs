@@ -32,6 +32,8 @@ pub enum Reason {
     TooLong,
     /// Both answers of a pair are the same.
     Identical,
+    /// An earlier pair of the record has the same answers.
+    Repeated,
     /// All answers of a record have the same score, or there is only one.
     NoPreference,
     /// The image's path leads outside the image root.
@@ -86,6 +88,7 @@ impl Reason {
             Self::BrokenHistory => "incomplete earlier turn",
             Self::TooLong => "answer too long",
             Self::Identical => "identical answers",
+            Self::Repeated => "same answers as an earlier pair",
             Self::NoPreference => "no answer is preferred to another",
             Self::ImageOutside => "image outside the image root",
             Self::ImageMissing => "image missing",

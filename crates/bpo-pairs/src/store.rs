@@ -1,5 +1,6 @@
 //! Files that a stage appends finished records to, and goes on with after being killed.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Write};
@@ -15,7 +16,7 @@ use crate::format::jsonl::{JsonLines, encode_line};
 /// A record with a key that is unique in its file.
 pub trait Keyed {
     /// The key.
-    fn key(&self) -> &str;
+    fn key(&self) -> Cow<'_, str>;
 }
 
 /// One record a line, appended as they are finished.
@@ -67,14 +68,14 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
     /// If its key is in the file, or it cannot be written; the file then holds what it held before.
     pub fn append(&mut self, record: &T) -> Result<(), PairsError> {
         let key = record.key();
-        if self.contains(key) {
+        if self.contains(&key) {
             let line = self.keys.len() + 1;
-            return Err(PairsError::DuplicateId { path: self.path.clone(), line, id: key.to_owned() });
+            return Err(PairsError::DuplicateId { path: self.path.clone(), line, id: key.into_owned() });
         }
-        let line = encode_line(&self.path, key, record)?;
+        let line = encode_line(&self.path, &key, record)?;
         self.write(&line)?;
-        self.keys.push(key.to_owned());
-        self.known.insert(key.to_owned());
+        self.keys.push(key.clone().into_owned());
+        self.known.insert(key.into_owned());
         Ok(())
     }
 
@@ -186,7 +187,7 @@ impl Contents {
             }
             match serde_json::from_slice::<T>(line.trim_ascii_end()) {
                 Ok(record) => {
-                    let id = record.key().to_owned();
+                    let id = record.key().into_owned();
                     if !seen.insert(id.clone()) {
                         return Err(PairsError::DuplicateId { path: path.to_owned(), line: number, id });
                     }
@@ -236,8 +237,8 @@ mod tests {
     }
 
     impl Keyed for Note {
-        fn key(&self) -> &str {
-            &self.id
+        fn key(&self) -> Cow<'_, str> {
+            Cow::Borrowed(&self.id)
         }
     }
 

@@ -17,7 +17,7 @@ use bpo_pairs::filter::PairFilter;
 use bpo_pairs::format::llava;
 use bpo_pairs::images::ImageRoot;
 use bpo_pairs::pairs::make_all_pairs;
-use bpo_pairs::responder::{VisionLanguageModel, VisionRequest};
+use bpo_pairs::responder::{Contrast, Sign, VisionLanguageModel, VisionRequest};
 use bpo_pairs::set_aside::Reason;
 use bpo_pairs::sft::SftSample;
 use bpo_pairs::store::JsonlStore;
@@ -294,4 +294,77 @@ fn answers_become_pairs() {
     assert!(matches!(stray, Err(PairsError::UnknownId { .. })));
     let alone = make_all_pairs(&assemble(&samples[..1], []).unwrap(), &PairFilter::default());
     assert_eq!(alone.set_aside[0].reason, Reason::NoPreference);
+}
+
+/// Several answers of each sample, made with other images where they are needed, and recorded.
+#[test]
+fn a_sample_can_have_several_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = images(dir.path());
+    let config = WeakenConfig::default()
+        .with_distortions(["swap", "blur:sigma=2..8+no-image"].map(|text| text.parse().unwrap()))
+        .with_samples(batch(2))
+        .with_begun(0.5)
+        .with_contrast(Some(Contrast::new(Sign::Towards)))
+        .with_seed(3)
+        .with_batch(batch(3));
+    assert_eq!(config.variants().unwrap().get(), 4);
+    let run = |path: &Path, model: &mut Model| {
+        let mut store = JsonlStore::open(path)?;
+        weaken(&samples(), &images, model, &config, &mut store, &mut |_: Progress| {})
+    };
+    let path = dir.path().join("weakened.jsonl");
+    let summary = run(&path, &mut Model::new(usize::MAX)).unwrap();
+    assert_eq!((summary.answered, summary.set_aside.total()), (16, 12));
+
+    let records: Vec<StageRecord> =
+        JsonlStore::open(&path).unwrap().records().unwrap().map(Result::unwrap).collect();
+    let mut seen = std::collections::HashSet::new();
+    for (place, record) in records.iter().enumerate() {
+        let sample = &samples()[place / 4];
+        let StageRecord::Answered(answer) = record else { continue };
+        assert_eq!((&answer.id, answer.variant), (&sample.id, place % 4));
+        let recipe = answer.recipe.as_ref().unwrap();
+        assert_eq!(recipe.contrast, config.contrast);
+        assert_eq!(recipe.begun_words, sample.answer.split_whitespace().count() / 2);
+        // seeds of its own, and what was drawn
+        assert!(seen.insert(answer.response.clone()), "{answer:?}");
+        match answer.variant {
+            0 | 1 => {
+                assert_eq!(recipe.distortion, "swap");
+                let other = recipe.other.as_ref().unwrap();
+                assert!(*other != sample.image && images.path().join(other).exists(), "{recipe:?}");
+            }
+            _ => {
+                let text = recipe.distortion.strip_prefix("blur:sigma=").unwrap();
+                let sigma: f32 = text.strip_suffix("+no-image").unwrap().parse().unwrap();
+                assert!((2.0..=8.0).contains(&sigma) && recipe.other.is_none(), "{recipe:?}");
+            }
+        }
+    }
+
+    // killed in the middle of a sample it leaves the same bytes
+    let other = dir.path().join("again.jsonl");
+    run(&other, &mut Model::new(2)).unwrap_err();
+    run(&other, &mut Model::new(usize::MAX)).unwrap();
+    assert_eq!(fs::read(&other).unwrap(), fs::read(&path).unwrap());
+
+    let records = assemble(&samples(), records.into_iter().map(Ok)).unwrap();
+    let pairs = make_all_pairs(&records, &PairFilter::default()).pairs;
+    assert_eq!(pairs.len(), 16);
+}
+
+#[test]
+fn without_another_image_none_is_made_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = images(dir.path());
+    let alone: Vec<_> = samples().into_iter().filter(|sample| sample.image == "cat.jpg").collect();
+    let config = WeakenConfig::default().with_distortions(["swap".parse().unwrap()]);
+    let mut store = JsonlStore::open(dir.path().join("weakened.jsonl")).unwrap();
+    let mut model = Model::new(usize::MAX);
+    let error = weaken(&alone, &images, &mut model, &config, &mut store, &mut |_: Progress| {}).unwrap_err();
+    assert!(matches!(&error, PairsError::NoOtherImage { distortion, .. } if distortion == "swap"), "{error}");
+    let none = WeakenConfig::default().with_distortions([]);
+    let error = weaken(&alone, &images, &mut model, &none, &mut store, &mut |_: Progress| {}).unwrap_err();
+    assert!(matches!(error, PairsError::NoDistortion));
 }

@@ -181,5 +181,5 @@ fn request(
         }
     };
     let sampling = sampling.clone().with_seed(item_seed(sampling.seed, id));
-    Ok(Ok(VisionRequest { image, weakening: None, history, prompt, sampling }))
+    Ok(Ok(VisionRequest { image, weakening: None, history, prompt, begun: String::new(), sampling }))
 }

@@ -1,6 +1,6 @@
 //! The whole of it: from annotated data to a trained model or adapter, in one directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use bpo_inject::{ErrorInjector, PromptForm};
@@ -78,7 +78,8 @@ pub struct RunReport {
 
 /// Runs all stages in `out`, or goes on where an earlier run in it ended, however it ended.
 ///
-/// Samples that the first stage sets aside (a bad image, a prompt longer than the context) do not go on to the next.
+/// Samples that the first stage sets aside (a bad image, a prompt longer than the context), with all their answers, do not go
+/// on to the next.
 ///
 /// # Errors
 /// [`BpoError::Locked`]; [`BpoError::ConfigChanged`] or [`BpoError::InputChanged`] if the directory is of another run;
@@ -112,7 +113,7 @@ pub fn run(
 
     let weakened =
         stages::weaken::weaken(&config, &samples, &images, || parts.model(), &dir.weakened(), progress)?;
-    let samples = without(samples, &weakened.set_aside);
+    let samples = without(samples, &weakened.set_aside, config.weaken.variants());
     keep(Stage::Weaken, weakened);
 
     let injected =
@@ -161,9 +162,11 @@ pub fn read_samples(
     Ok((samples, outcome))
 }
 
-fn without(mut samples: Vec<SftSample>, set_aside: &[SetAside]) -> Vec<SftSample> {
-    let gone: std::collections::HashSet<&str> = set_aside.iter().map(|aside| aside.id.as_str()).collect();
-    samples.retain(|sample| !gone.contains(sample.id.as_str()));
+/// The samples that have any of their `variants` answers.
+fn without(mut samples: Vec<SftSample>, set_aside: &[SetAside], variants: usize) -> Vec<SftSample> {
+    let mut gone: HashMap<&str, usize> = HashMap::new();
+    set_aside.iter().for_each(|aside| *gone.entry(&aside.id).or_default() += 1);
+    samples.retain(|sample| gone.get(sample.id.as_str()).is_none_or(|&count| count < variants));
     samples
 }
 

@@ -61,6 +61,7 @@ pub(crate) fn sampler(
             weakening: None,
             history: pair.history.clone(),
             prompt: pair.prompt.clone(),
+            begun: String::new(),
             sampling: Sampling::greedy(MAX_NEW_TOKENS),
         };
         asked.push((pair.clone(), request));

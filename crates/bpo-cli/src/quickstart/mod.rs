@@ -220,9 +220,9 @@ impl Quickstart<'_> {
             })
             .collect();
         let report = ChairReport::new(&described, Bootstrap::default());
-        let image = match config.weaken.distortion {
-            Distortion::DiffusionNoise(DiffusionNoise { step: Amount::Exactly(step) }) => {
-                diffusion::coefficients(step).ok()
+        let image = match &config.weaken.distortion[..] {
+            [Distortion::DiffusionNoise(DiffusionNoise { step: Amount::Exactly(step) })] => {
+                diffusion::coefficients(*step).ok()
             }
             _ => None,
         };

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bpo::config::{RunConfig, Seed};
 use bpo::device::DeviceSpec;
-use bpo::distort::DiffusionNoise;
+use bpo::distort::{DiffusionNoise, Distortion};
 use bpo::dpo::loss::Loss;
 use bpo::dpo::optimizer::LrGroup;
 
@@ -50,7 +50,7 @@ pub fn config(base: &Path, splits: &Splits, seed: u64, device: DeviceSpec) -> Ru
     config.model.path = Some(base.to_owned());
     config.data.path = Some(splits.train.data.clone());
     config.data.images = Some(splits.train.images.clone());
-    config.weaken.distortion = DiffusionNoise { step: 999.into() }.into();
+    config.weaken.distortion = Distortion::from(DiffusionNoise { step: 999.into() }).into();
     config.weaken.temperature = 0.7;
     config.weaken.max_new_tokens = MAX_NEW_TOKENS;
     config.weaken.batch_size = BATCH;

@@ -1,25 +1,41 @@
 //! Batched decoding.
 
+use std::borrow::Cow;
+
 use bpo_inject::{FinishReason, Sampling};
 use burn::module::Module;
-use burn::tensor::{Tensor, TensorData};
 
+use super::contrast::Against;
+use super::decoder::Decoder;
 use super::sampling::Sampler;
 use crate::error::ModelError;
-use crate::llama::KvCache;
-use crate::llava::{Llava, causal_mask, ids, pixel_tensor};
+use crate::llava::Llava;
 use crate::lora::Adapters;
-use crate::processor::PixelValues;
+use crate::seen::Seen;
 
-/// A tokenized prompt and how its answer is drawn.
+/// What the model reads and how its answer is drawn.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Prompt {
-    /// Ids, one image token for each image feature.
-    pub ids: Vec<u32>,
-    /// The image that the image tokens stand for.
-    pub pixels: Option<PixelValues>,
+    /// What it reads.
+    pub seen: Seen,
+    /// What it is contrasted with, if with anything.
+    pub against: Option<Against>,
     /// How the answer is drawn.
     pub sampling: Sampling,
+}
+
+impl Prompt {
+    /// A prompt that is answered as it is.
+    pub fn new(seen: Seen, sampling: Sampling) -> Self {
+        Self { seen, against: None, sampling }
+    }
+
+    /// Contrasts the prompt with another one.
+    pub fn with_against(mut self, against: Against) -> Self {
+        self.against = Some(against);
+        self
+    }
 }
 
 /// A decoded answer.
@@ -60,15 +76,17 @@ impl Llava {
         if prompts.is_empty() {
             return Ok(Vec::new());
         }
+        let rows = Rows::new(prompts);
         let context = self.config().text_config.max_position_embeddings;
-        let mut limits = Vec::with_capacity(prompts.len());
-        for prompt in prompts {
-            self.config().check_input(&prompt.ids, prompt.pixels.as_ref())?;
-            if prompt.ids.len() >= context {
-                return Err(ModelError::ContextTooShort { prompt: prompt.ids.len(), wanted: 1, context });
+        for seen in &rows.seen {
+            self.config().check_input(&seen.ids, seen.view.pixels.as_ref())?;
+            if seen.ids.len() >= context {
+                return Err(ModelError::ContextTooShort { prompt: seen.ids.len(), wanted: 1, context });
             }
-            limits.push(prompt.sampling.max_new_tokens.min(context - prompt.ids.len()));
         }
+        let limits: Vec<_> = (0..prompts.len())
+            .map(|prompt| prompts[prompt].sampling.max_new_tokens.min(context - rows.longest(prompt)))
+            .collect();
         let steps = limits.iter().copied().max().unwrap_or(0);
         let mut answers = vec![Answer::default(); prompts.len()];
         for (answer, limit) in answers.iter_mut().zip(&limits) {
@@ -76,111 +94,62 @@ impl Llava {
         }
         let mut samplers: Vec<_> = prompts.iter().map(|prompt| Sampler::new(&prompt.sampling)).collect();
 
-        let lens: Vec<_> = prompts.iter().map(|prompt| prompt.ids.len()).collect();
-        let width = lens.iter().copied().max().unwrap_or(0);
-        let mut cache = self.cache(prompts.len(), width + steps);
-        let mut logits = self.prefill(prompts, &lens, width, &mut cache, adapters)?;
-        for step in 0..steps {
-            let mut next = vec![0; prompts.len()];
-            for (row, answer) in answers.iter_mut().enumerate() {
+        let mut decoder = Decoder::new(self, &rows.seen, steps, adapters);
+        let mut logits = decoder.prefill(&rows.seen)?;
+        for _ in 0..steps {
+            let mut next = vec![0; rows.seen.len()];
+            for (prompt, answer) in answers.iter_mut().enumerate() {
                 if !answer.done {
-                    next[row] = samplers[row].draw(&logits[row]);
-                    answer.push(next[row], eos, limits[row]);
+                    let token = samplers[prompt].draw(&rows.logits(prompt, &logits));
+                    rows.of(prompt).for_each(|row| next[row] = token);
+                    answer.push(token, eos, limits[prompt]);
                 }
             }
             if answers.iter().all(|answer| answer.done) {
                 break;
             }
-            logits = self.decode_step(&next, &lens, width, step, &mut cache, adapters)?;
+            logits = decoder.step(&next)?;
         }
         Ok(answers.into_iter().map(Answer::into_continuation).collect())
     }
-
-    fn cache(&self, rows: usize, capacity: usize) -> KvCache {
-        let text = &self.config().text_config;
-        KvCache::new(
-            text.num_hidden_layers,
-            [rows, text.kv_heads(), capacity, text.head_dim()],
-            self.dtype().into(),
-            &self.device(),
-        )
-    }
-
-    /// Runs the prompts; gives the logits of each row's first new token.
-    fn prefill(
-        &self,
-        prompts: &[Prompt],
-        lens: &[usize],
-        width: usize,
-        cache: &mut KvCache,
-        adapters: Adapters,
-    ) -> Result<Vec<Vec<f32>>, ModelError> {
-        let (device, dtype, rows) = (self.device(), self.dtype(), prompts.len());
-        let mut pixels = Vec::new();
-        let image_of_row: Vec<_> = prompts
-            .iter()
-            .map(|prompt| prompt.pixels.as_ref().map(|image| place_of(image, &mut pixels)))
-            .collect();
-        let features = pixel_tensor(&pixels, &device)
-            .map(|pixels| self.project(self.encode_images(pixels, adapters), adapters));
-        let padded: Vec<_> = prompts
-            .iter()
-            .map(|prompt| {
-                let mut row = prompt.ids.clone();
-                row.resize(width, self.config().padding());
-                row
-            })
-            .collect();
-
-        let x = self.embed(&padded, &image_of_row, features.as_ref())?;
-        let tables = self.rope().tables(&vec![(0..width).collect(); rows], dtype, &device);
-        let mask = causal_mask(&vec![0; rows], 0, 0, width, &device);
-        let hidden = self.language_model.forward(x, &tables, &mask, cache, adapters);
-        cache.advance(width);
-        let last: Vec<_> = lens.iter().enumerate().map(|(row, len)| (row * width + len - 1) as u32).collect();
-        let size = hidden.dims()[2];
-        let hidden = hidden.reshape([rows * width, size]).select(0, ids(&last, &device));
-        rows_of(self.head(hidden))
-    }
-
-    /// Runs one new token of each row; gives the logits of the next.
-    fn decode_step(
-        &self,
-        tokens: &[u32],
-        lens: &[usize],
-        width: usize,
-        step: usize,
-        cache: &mut KvCache,
-        adapters: Adapters,
-    ) -> Result<Vec<Vec<f32>>, ModelError> {
-        let (device, dtype) = (self.device(), self.dtype());
-        let x = self.language_model.embed(ids(tokens, &device)).unsqueeze_dim::<3>(1);
-        let positions: Vec<_> = lens.iter().map(|len| vec![len + step]).collect();
-        let tables = self.rope().tables(&positions, dtype, &device);
-        let mask = causal_mask(lens, width, step, 1, &device);
-        let hidden = self.language_model.forward(x, &tables, &mask, cache, adapters);
-        cache.advance(1);
-        rows_of(self.head(hidden.squeeze_dim::<2>(1)))
-    }
 }
 
-/// Where an image is, after it was added if it was not there: several questions about one encode it once.
-fn place_of<'a>(image: &'a PixelValues, images: &mut Vec<&'a PixelValues>) -> usize {
-    images.iter().position(|known| *known == image).unwrap_or_else(|| {
-        images.push(image);
-        images.len() - 1
-    })
+/// The rows of a batch: each prompt, and behind them what some are contrasted with.
+struct Rows<'a> {
+    prompts: &'a [Prompt],
+    seen: Vec<&'a Seen>,
+    /// Which row each prompt is contrasted with.
+    others: Vec<Option<usize>>,
 }
 
-/// `[rows, vocab]` on the host.
-fn rows_of(logits: Tensor<2>) -> Result<Vec<Vec<f32>>, ModelError> {
-    let [_, vocab] = logits.dims();
-    let data: TensorData = logits.into_data();
-    let values: Vec<f32> = data.iter::<f32>().collect();
-    if !values.iter().all(|logit| logit.is_finite()) {
-        return Err(ModelError::NotFinite { what: "logits".into() });
+impl<'a> Rows<'a> {
+    fn new(prompts: &'a [Prompt]) -> Self {
+        let mut seen: Vec<&Seen> = prompts.iter().map(|prompt| &prompt.seen).collect();
+        let mut others = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            others.push(prompt.against.as_ref().map(|_| seen.len()));
+            seen.extend(prompt.against.as_ref().map(|against| &against.seen));
+        }
+        Self { prompts, seen, others }
     }
-    Ok(values.chunks(vocab).map(<[f32]>::to_vec).collect())
+
+    /// The rows of a prompt.
+    fn of(&self, prompt: usize) -> impl Iterator<Item = usize> {
+        std::iter::once(prompt).chain(self.others[prompt])
+    }
+
+    /// Tokens of the longer one of these.
+    fn longest(&self, prompt: usize) -> usize {
+        self.of(prompt).map(|row| self.seen[row].ids.len()).max().unwrap_or(0)
+    }
+
+    /// The logits that a prompt's next token is drawn from.
+    fn logits<'l>(&self, prompt: usize, logits: &'l [Vec<f32>]) -> Cow<'l, [f32]> {
+        match (&self.prompts[prompt].against, self.others[prompt]) {
+            (Some(against), Some(other)) => Cow::Owned(against.contrast(&logits[prompt], &logits[other])),
+            _ => Cow::Borrowed(&logits[prompt]),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]

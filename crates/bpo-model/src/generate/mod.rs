@@ -1,8 +1,11 @@
 //! Answers: batched decoding with a cache of keys and values, and how tokens are drawn.
 
+mod contrast;
 mod decode;
+mod decoder;
 mod sampling;
 
 pub use bpo_inject::{FinishReason, Sampling};
+pub use contrast::Against;
 pub use decode::{Continuation, Prompt};
 pub use sampling::Sampler;

@@ -8,7 +8,8 @@ const BLOCKED: f32 = -1e30;
 /// The mask of right-padded rows that follow right-padded prefixes.
 ///
 /// Row `r` sees the first `prefix_lens[r]` of `prefix_width` prefix positions, all of `past` tokens after them, and
-/// of its own `tokens` those up to itself. Padding behind a row's end needs no mask: nothing before it looks there.
+/// of its own `tokens` those up to itself. What is `hidden` of a row's first positions it does not see; a row that is not there
+/// hides nothing. Padding behind a row's end needs no mask: nothing before it looks there.
 ///
 /// # Shapes
 /// - output: `[rows, 1, tokens, prefix_width + past + tokens]`
@@ -17,17 +18,23 @@ pub fn causal_mask(
     prefix_width: usize,
     past: usize,
     tokens: usize,
+    hidden: &[Vec<usize>],
     device: &Device,
 ) -> Tensor<4> {
     let keys = prefix_width + past + tokens;
     let mut mask = Vec::with_capacity(prefix_lens.len() * tokens * keys);
-    for prefix_len in prefix_lens {
+    for (row, prefix_len) in prefix_lens.iter().enumerate() {
+        let hidden = hidden.get(row).map_or(&[][..], Vec::as_slice);
         for token in 0..tokens {
+            let start = mask.len();
             mask.extend((0..keys).map(|key| {
                 let seen =
                     if key < prefix_width { key < *prefix_len } else { key - prefix_width <= past + token };
                 if seen { 0.0 } else { BLOCKED }
             }));
+            for &place in hidden {
+                mask[start + place] = BLOCKED;
+            }
         }
     }
     Tensor::from_data(TensorData::new(mask, [prefix_lens.len(), 1, tokens, keys]), (device, DType::F32))

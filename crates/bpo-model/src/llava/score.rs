@@ -194,7 +194,7 @@ impl Llava {
             .map(|pixels| self.project(self.encode_images(pixels, adapters), adapters));
         let x = self.embed(&[sequence.to_vec()], &[features.as_ref().map(|_| 0)], features.as_ref())?;
         let tables = self.rope().tables(&[(0..sequence.len()).collect()], self.dtype(), &device);
-        let mask = causal_mask(&[0], 0, 0, sequence.len(), &device);
+        let mask = causal_mask(&[0], 0, 0, sequence.len(), &[], &device);
         let hidden = self.language_model.forward(x, &tables, &mask, &mut NoKv, adapters);
         Ok(self.head(hidden.squeeze_dim::<2>(0)))
     }
@@ -249,7 +249,7 @@ impl Llava {
             let x = self.embed(&batch.prefixes, &batch.image_of_group, features.as_ref())?;
             let positions = vec![(0..prefix_width).collect(); batch.prefixes.len()];
             let tables = self.rope().tables(&positions, dtype, &device);
-            let mask = causal_mask(&vec![0; batch.prefixes.len()], 0, 0, prefix_width, &device);
+            let mask = causal_mask(&vec![0; batch.prefixes.len()], 0, 0, prefix_width, &[], &device);
             self.language_model.forward(x, &tables, &mask, &mut prefix, adapters);
         }
 
@@ -259,7 +259,7 @@ impl Llava {
         let lens: Vec<_> = batch.rows.iter().map(|row| batch.prefix_lens[row.group]).collect();
         let positions: Vec<_> = lens.iter().map(|len| (*len..len + batch.width).collect()).collect();
         let tables = self.rope().tables(&positions, dtype, &device);
-        let mask = causal_mask(&lens, prefix_width, 0, batch.width, &device);
+        let mask = causal_mask(&lens, prefix_width, 0, batch.width, &[], &device);
         Ok(if prefix_width > 0 {
             let groups: Vec<_> = batch.rows.iter().map(|row| row.group as u32).collect();
             let mut shared = SharedPrefix::new(prefix, ids(&groups, &device));

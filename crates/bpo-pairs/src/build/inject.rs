@@ -5,7 +5,9 @@ use std::num::NonZeroUsize;
 use bpo_inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
 use serde::{Deserialize, Serialize};
 
-use crate::build::stage::{self, BatchRecords, Bootstrapped, Progress, Stage, StageRecord, StageSummary};
+use crate::build::stage::{
+    self, BatchRecords, Bootstrapped, Item, Progress, Stage, StageRecord, StageSummary,
+};
 use crate::error::{PairsError, chain};
 use crate::image_token::strip_image_token;
 use crate::record::CompletionKind;
@@ -67,23 +69,24 @@ pub fn inject<I: ErrorInjector + ?Sized>(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<StageSummary, PairsError> {
     let _span = tracing::info_span!("pairs.inject", samples = samples.len()).entered();
-    stage::run(Stage::Inject, samples, config.batch, store, progress, |batch| {
+    let once = NonZeroUsize::MIN;
+    stage::run(Stage::Inject, samples, once, config.batch, store, progress, |batch| {
         answer_batch(batch, injector, config)
     })
 }
 
 fn answer_batch<I: ErrorInjector + ?Sized>(
-    batch: &[SftSample],
+    batch: &[Item<'_>],
     injector: &mut I,
     config: &InjectConfig,
 ) -> BatchRecords {
-    let requests: Vec<_> = batch.iter().map(|sample| config.request(sample)).collect();
+    let requests: Vec<_> = batch.iter().map(|item| config.request(item.sample)).collect();
     let answers = injector.inject(&requests);
     if answers.len() != requests.len() {
         let (requests, answers) = (requests.len(), answers.len());
         return Err(PairsError::AnswerCount { stage: Stage::Inject.as_str(), requests, answers });
     }
-    Ok(batch.iter().zip(answers).map(|(sample, answer)| record(sample, answer)).collect())
+    Ok(batch.iter().zip(answers).map(|(item, answer)| record(item.sample, answer)).collect())
 }
 
 fn record(
@@ -94,9 +97,11 @@ fn record(
     match answer {
         Ok(injection) => Ok(StageRecord::Answered(Bootstrapped {
             id,
+            variant: 0,
             kind: CompletionKind::ErrorInjected,
             response: injection.text,
             finish: None,
+            recipe: None,
         })),
         Err(failure) => {
             let reason = match &failure {
@@ -107,7 +112,10 @@ fn record(
                     return Err(PairsError::Model { stage: Stage::Inject.as_str(), id, source });
                 }
             };
-            Ok(StageRecord::SetAside(SetAside::new(id, reason).with_detail(chain(&failure))))
+            Ok(StageRecord::SetAside {
+                aside: SetAside::new(id, reason).with_detail(chain(&failure)),
+                variant: 0,
+            })
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the stages have in common: their files and the way through the samples.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroUsize;
 
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::PairsError;
 use crate::record::CompletionKind;
+use crate::responder::Contrast;
 use crate::set_aside::{Reason, ReasonCounts, SetAside};
 use crate::sft::SftSample;
 use crate::store::{JsonlStore, Keyed};
@@ -44,43 +46,93 @@ impl fmt::Display for Stage {
 pub struct Progress {
     /// Which stage.
     pub stage: Stage,
-    /// Samples with a line in its file, those of earlier runs included.
+    /// Answers with a line in its file, those of earlier runs included.
     pub done: usize,
-    /// All samples.
+    /// All answers.
     pub total: usize,
 }
 
 /// A bootstrapped answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Bootstrapped {
     /// Id of the sample.
     pub id: String,
+    /// Which of its answers from this stage, from 0.
+    pub variant: usize,
     /// How the answer was made.
     pub kind: CompletionKind,
     /// The answer.
     pub response: String,
     /// Why it ended, where a model tells.
     pub finish: Option<FinishReason>,
+    /// How it was got, where the image was weakened.
+    pub recipe: Option<Recipe>,
 }
 
-/// A line of a stage's file: `{"id", "type", "response", "finish"}` or `{"id", "reason", "set_aside"}`.
+/// How an answer was got from a weakened image.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Recipe {
+    /// What was done to the image, with what was drawn from ranges.
+    pub distortion: String,
+    /// Path of the other image, where one was brought in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other: Option<String>,
+    /// Contrast decoding with the clean image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contrast: Option<Contrast>,
+    /// Words of the annotated answer that it begins with.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub begun_words: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// A line of a stage's file: `{"id", "type", "response", "finish", "recipe"}` or `{"id", "reason", "set_aside"}`; with
+/// `"variant"`, where it is not a sample's first.
 ///
 /// A sample that is set aside has its line too, so that it is counted, and not tried again at every start.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Line", into = "Line")]
 pub enum StageRecord {
     /// The sample has an answer.
     Answered(Bootstrapped),
     /// The sample can have none.
-    SetAside(SetAside),
+    SetAside {
+        /// Why.
+        aside: SetAside,
+        /// Which of its answers, from 0.
+        variant: usize,
+    },
 }
 
 impl Keyed for StageRecord {
-    fn key(&self) -> &str {
+    fn key(&self) -> Cow<'_, str> {
         match self {
-            Self::Answered(answer) => &answer.id,
-            Self::SetAside(aside) => &aside.id,
+            Self::Answered(answer) => key(&answer.id, answer.variant),
+            Self::SetAside { aside, variant } => key(&aside.id, *variant),
         }
+    }
+}
+
+/// An answer's name: that of its sample, where there is one of it only.
+pub(super) fn key(id: &str, variant: usize) -> Cow<'_, str> {
+    if variant == 0 { Cow::Borrowed(id) } else { Cow::Owned(format!("{id} [{variant}]")) }
+}
+
+/// One answer that a stage is to make.
+#[derive(Clone, Copy)]
+pub(super) struct Item<'a> {
+    pub(super) sample: &'a SftSample,
+    pub(super) variant: usize,
+}
+
+impl<'a> Item<'a> {
+    pub(super) fn key(self) -> Cow<'a, str> {
+        key(&self.sample.id, self.variant)
     }
 }
 
@@ -89,12 +141,16 @@ impl Keyed for StageRecord {
 #[serde(deny_unknown_fields, default)]
 struct Line {
     id: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    variant: usize,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     kind: Option<CompletionKind>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     finish: Option<FinishReason>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipe: Option<Recipe>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Reason>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,13 +165,14 @@ impl TryFrom<Line> for StageRecord {
     type Error = LineError;
 
     fn try_from(line: Line) -> Result<Self, LineError> {
-        let id = if line.id.is_empty() { return Err(LineError) } else { line.id };
-        match (line.kind, line.response, line.finish, line.reason, line.set_aside) {
-            (Some(kind), Some(response), finish, None, None) => {
-                Ok(Self::Answered(Bootstrapped { id, kind, response, finish }))
+        let id = if line.id.is_empty() { return Err(LineError) } else { line.id.clone() };
+        let Line { variant, finish, recipe, .. } = line;
+        match (line.kind, line.response, line.reason, line.set_aside) {
+            (Some(kind), Some(response), None, None) => {
+                Ok(Self::Answered(Bootstrapped { id, variant, kind, response, finish, recipe }))
             }
-            (None, None, None, Some(reason), Some(detail)) => {
-                Ok(Self::SetAside(SetAside { id, reason, detail }))
+            (None, None, Some(reason), Some(detail)) if finish.is_none() && recipe.is_none() => {
+                Ok(Self::SetAside { aside: SetAside { id, reason, detail }, variant })
             }
             _ => Err(LineError),
         }
@@ -125,11 +182,13 @@ impl TryFrom<Line> for StageRecord {
 impl From<StageRecord> for Line {
     fn from(record: StageRecord) -> Self {
         match record {
-            StageRecord::Answered(Bootstrapped { id, kind, response, finish }) => {
-                Self { id, kind: Some(kind), response: Some(response), finish, ..Self::default() }
+            StageRecord::Answered(answer) => {
+                let Bootstrapped { id, variant, kind, response, finish, recipe } = answer;
+                let (kind, response) = (Some(kind), Some(response));
+                Self { id, variant, kind, response, finish, recipe, ..Self::default() }
             }
-            StageRecord::SetAside(SetAside { id, reason, detail }) => {
-                Self { id, reason: Some(reason), set_aside: Some(detail), ..Self::default() }
+            StageRecord::SetAside { aside: SetAside { id, reason, detail }, variant } => {
+                Self { id, variant, reason: Some(reason), set_aside: Some(detail), ..Self::default() }
             }
         }
     }
@@ -155,33 +214,36 @@ impl StageSummary {
         for record in store.records()? {
             match record? {
                 StageRecord::Answered(_) => summary.answered += 1,
-                StageRecord::SetAside(aside) => summary.set_aside.add(aside.reason),
+                StageRecord::SetAside { aside, .. } => summary.set_aside.add(aside.reason),
             }
         }
         Ok(summary)
     }
 }
 
-/// What becomes of each sample of a batch, in order. The outer error stops the stage before any line is written, an inner
+/// What becomes of each item of a batch, in order. The outer error stops the stage before any line is written, an inner
 /// one after the lines before it.
 pub(super) type BatchRecords = Result<Vec<Result<StageRecord, PairsError>>, PairsError>;
 
-/// Goes through the samples and appends what `answer` gives to `store`.
+/// Goes through the samples, with `variants` answers of each, and appends what `answer` gives to `store`.
 ///
-/// Batch `i` is `samples[i * size..(i + 1) * size]` whatever is done already. One that is done in part is answered again as
-/// a whole, and only what is missing is written.
+/// Items are the answers of the first sample, then those of the second, and so on; batch `i` is `items[i * size..(i + 1) * size]`
+/// whatever is done already. One that is done in part is answered again as a whole, and only what is missing is written.
 pub(super) fn run(
     stage: Stage,
     samples: &[SftSample],
+    variants: NonZeroUsize,
     size: NonZeroUsize,
     store: &mut JsonlStore<StageRecord>,
     progress: &mut dyn FnMut(Progress),
-    mut answer: impl FnMut(&[SftSample]) -> BatchRecords,
+    mut answer: impl FnMut(&[Item<'_>]) -> BatchRecords,
 ) -> Result<StageSummary, PairsError> {
-    check_order(samples, store)?;
-    let total = samples.len();
+    let of = |sample| (0..variants.get()).map(move |variant| Item { sample, variant });
+    let items: Vec<Item<'_>> = samples.iter().flat_map(of).collect();
+    check_order(&items, store)?;
+    let total = items.len();
     progress(Progress { stage, done: store.len(), total });
-    for (index, batch) in samples.chunks(size.get()).enumerate() {
+    for (index, batch) in items.chunks(size.get()).enumerate() {
         let done = store.len().saturating_sub(index * size.get()).min(batch.len());
         if done == batch.len() {
             continue;
@@ -199,17 +261,13 @@ pub(super) fn run(
     Ok(summary)
 }
 
-/// The file holds the records of the first samples, in order.
-fn check_order(samples: &[SftSample], store: &JsonlStore<StageRecord>) -> Result<(), PairsError> {
+/// The file holds the records of the first items, in order.
+fn check_order(items: &[Item<'_>], store: &JsonlStore<StageRecord>) -> Result<(), PairsError> {
     for (index, found) in store.keys().iter().enumerate() {
-        let expected = samples.get(index).map_or("", |sample| sample.id.as_str());
-        if expected != found {
-            return Err(PairsError::OutOfOrder {
-                path: store.path().to_owned(),
-                line: index + 1,
-                expected: expected.to_owned(),
-                found: found.clone(),
-            });
+        let expected = items.get(index).map_or_else(String::new, |item| item.key().into_owned());
+        if expected != *found {
+            let (path, line) = (store.path().to_owned(), index + 1);
+            return Err(PairsError::OutOfOrder { path, line, expected, found: found.clone() });
         }
     }
     Ok(())
@@ -224,6 +282,8 @@ mod tests {
         let lines = [
             r#"{"id":"a","type":"mllm-hal","response":"A dog.","finish":"stop"}"#,
             r#"{"id":"a","type":"llm-hal","response":""}"#,
+            r#"{"id":"a","variant":1,"type":"mllm-hal","response":"A dog.","recipe":{"distortion":"no-image","begun_words":3}}"#,
+            r#"{"id":"a","variant":2,"reason":"request-failed","set_aside":"too long"}"#,
             r#"{"id":"a","reason":"image-missing","set_aside":"no image \"a.jpg\""}"#,
         ];
         for line in lines {
@@ -233,6 +293,7 @@ mod tests {
         let bad = [
             r#"{"type":"gt","response":"A dog."}"#,
             r#"{"id":"a","response":"A dog."}"#,
+            r#"{"id":"a","reason":"no-image","set_aside":"x","recipe":{"distortion":"swap"}}"#,
             r#"{"id":"a","type":"gt","response":"A dog.","reason":"no-image","set_aside":"x"}"#,
             r#"{"id":"a","reason":"no-such-reason","set_aside":"x"}"#,
             r#"{"id":"a","type":"gt","response":"A dog.","more":1}"#,

@@ -10,11 +10,14 @@ use bpo_inject::{Generated, Sampling};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use crate::build::stage::{self, BatchRecords, Bootstrapped, Progress, Stage, StageRecord, StageSummary};
+use crate::build::stage::{
+    self, BatchRecords, Bootstrapped, Item, Progress, Recipe, Stage, StageRecord, StageSummary,
+};
 use crate::error::{PairsError, chain};
+use crate::filter::count_words;
 use crate::images::{ImageError, ImageRoot};
 use crate::record::CompletionKind;
-use crate::responder::{VisionLanguageModel, VisionRequest, Weakening};
+use crate::responder::{Contrast, VisionLanguageModel, VisionRequest, Weakening};
 use crate::seed::{item_seed, stage_seed};
 use crate::set_aside::{Reason, SetAside};
 use crate::sft::SftSample;
@@ -25,13 +28,21 @@ use crate::store::JsonlStore;
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct WeakenConfig {
-    /// What is done to the images.
-    pub distortion: Distortion,
-    /// How answers are drawn; its seed is replaced by one per sample.
+    /// What is done to the images: an answer for each, or several, see `samples`.
+    pub distortions: Vec<Distortion>,
+    /// Answers for each distortion of an image.
+    pub samples: NonZeroUsize,
+    /// Part of the annotated answer's words that the model is given to go on from, from 0 to 1. With a distortion that
+    /// [takes the image away](bpo_distort::NoImage) and a half, these are the rejected answers of MPO (Wang et al., arXiv 2411.10442,
+    /// section 3.1), from annotated answers in place of the model's own.
+    pub begun: f64,
+    /// Contrast decoding with the clean image, if any.
+    pub contrast: Option<Contrast>,
+    /// How answers are drawn; its seed is replaced by one per answer.
     pub sampling: Sampling,
     /// Seed of the stage.
     pub seed: u64,
-    /// Samples per call of the model.
+    /// Answers per call of the model.
     pub batch: NonZeroUsize,
 }
 
@@ -39,7 +50,10 @@ impl Default for WeakenConfig {
     /// The authors' script: diffusion noise at step 900, temperature 0.2, at most 1024 tokens. Batches of 8 are ours.
     fn default() -> Self {
         Self {
-            distortion: DiffusionNoise { step: 900.into() }.into(),
+            distortions: vec![DiffusionNoise { step: 900.into() }.into()],
+            samples: NonZeroUsize::MIN,
+            begun: 0.0,
+            contrast: None,
             sampling: Sampling::default().with_temperature(0.2),
             seed: 0,
             batch: const { NonZeroUsize::new(8).unwrap() },
@@ -49,8 +63,26 @@ impl Default for WeakenConfig {
 
 impl WeakenConfig {
     /// Sets what is done to the images.
-    pub fn with_distortion(mut self, distortion: Distortion) -> Self {
-        self.distortion = distortion;
+    pub fn with_distortions(mut self, distortions: impl IntoIterator<Item = Distortion>) -> Self {
+        self.distortions = distortions.into_iter().collect();
+        self
+    }
+
+    /// Sets the number of answers for each distortion of an image.
+    pub fn with_samples(mut self, samples: NonZeroUsize) -> Self {
+        self.samples = samples;
+        self
+    }
+
+    /// Sets the part of the annotated answer that the model goes on from.
+    pub fn with_begun(mut self, begun: f64) -> Self {
+        self.begun = begun;
+        self
+    }
+
+    /// Sets contrast decoding with the clean image.
+    pub fn with_contrast(mut self, contrast: Option<Contrast>) -> Self {
+        self.contrast = contrast;
         self
     }
 
@@ -66,22 +98,68 @@ impl WeakenConfig {
         self
     }
 
-    /// Sets the number of samples per call of the model.
+    /// Sets the number of answers per call of the model.
     pub fn with_batch(mut self, batch: NonZeroUsize) -> Self {
         self.batch = batch;
         self
     }
 
-    fn request(&self, sample: &SftSample, image: Arc<RgbImage>) -> VisionRequest {
-        let seed = |use_| item_seed(stage_seed(self.seed, use_), &sample.id);
+    /// Answers of each sample.
+    ///
+    /// # Errors
+    /// [`PairsError::NoDistortion`].
+    pub fn variants(&self) -> Result<NonZeroUsize, PairsError> {
+        let distortions = NonZeroUsize::new(self.distortions.len()).ok_or(PairsError::NoDistortion)?;
+        Ok(distortions.saturating_mul(self.samples))
+    }
+
+    /// Variants are the answers for the first distortion, then those for the second, and so on.
+    fn distortion(&self, item: Item<'_>) -> &Distortion {
+        &self.distortions[item.variant / self.samples]
+    }
+
+    fn seed(&self, item: Item<'_>, use_: &str) -> u64 {
+        item_seed(stage_seed(self.seed, use_), &item.key())
+    }
+
+    fn request(&self, item: Item<'_>, image: Arc<RgbImage>, other: Option<&Other>) -> VisionRequest {
+        let sample = item.sample;
+        let mut weakening = Weakening::new(self.distortion(item).clone(), self.seed(item, "weaken/image"));
+        weakening.other = other.map(|other| Arc::clone(&other.image));
+        weakening.contrast = self.contrast;
         VisionRequest {
             image,
-            weakening: Some(Weakening { distortion: self.distortion.clone(), seed: seed("weaken/image") }),
+            weakening: Some(weakening),
             history: sample.history.clone(),
             prompt: sample.prompt.clone(),
-            sampling: self.sampling.clone().with_seed(seed("weaken/answer")),
+            begun: begun(&sample.answer, self.begun).to_owned(),
+            sampling: self.sampling.clone().with_seed(self.seed(item, "weaken/answer")),
         }
     }
+
+    fn recipe(&self, item: Item<'_>, other: Option<Other>) -> Recipe {
+        Recipe {
+            distortion: self.distortion(item).drawn(self.seed(item, "weaken/image")).to_string(),
+            other: other.map(|other| other.name),
+            contrast: self.contrast,
+            begun_words: count_words(begun(&item.sample.answer, self.begun)),
+        }
+    }
+}
+
+/// The first words of an answer, as many as `part` of them, rounded down.
+fn begun(answer: &str, part: f64) -> &str {
+    let words = (count_words(answer) as f64 * part) as usize;
+    let last = answer.split_whitespace().take(words).last();
+    // words are parts of the answer itself
+    let end = last.map_or(0, |word| word.as_ptr() as usize - answer.as_ptr() as usize + word.len());
+    answer[..end].trim_start()
+}
+
+/// Another sample's image.
+struct Other {
+    name: String,
+    image: Arc<RgbImage>,
 }
 
 /// Asks `model` every sample's question about its weakened image, and appends the answers to `store`.
@@ -102,28 +180,33 @@ pub fn weaken<M: VisionLanguageModel>(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<StageSummary, PairsError> {
     let _span = tracing::info_span!("pairs.weaken", samples = samples.len()).entered();
-    stage::run(Stage::Weaken, samples, config.batch, store, progress, |batch| {
-        answer_batch(batch, images, model, config)
+    stage::run(Stage::Weaken, samples, config.variants()?, config.batch, store, progress, |batch| {
+        answer_batch(batch, samples, images, model, config)
     })
 }
 
 fn answer_batch<M: VisionLanguageModel>(
-    batch: &[SftSample],
+    batch: &[Item<'_>],
+    samples: &[SftSample],
     images: &ImageRoot,
     model: &mut M,
     config: &WeakenConfig,
 ) -> BatchRecords {
     let mut loaded = LoadedImages::default();
     let mut requests = Vec::with_capacity(batch.len());
-    let mut asides = Vec::with_capacity(batch.len());
-    for sample in batch {
-        match loaded.load(images, sample)? {
+    let mut prepared = Vec::with_capacity(batch.len());
+    for &item in batch {
+        let other = match config.distortion(item).needs_other() {
+            true => Some(loaded.other(images, samples, item, config)?),
+            false => None,
+        };
+        prepared.push(match loaded.load(images, item.sample)? {
             Ok(image) => {
-                requests.push(config.request(sample, image));
-                asides.push(None);
+                requests.push(config.request(item, image, other.as_ref()));
+                Ok(config.recipe(item, other))
             }
-            Err(aside) => asides.push(Some(aside)),
-        }
+            Err(aside) => Err(aside),
+        });
     }
     let answers = if requests.is_empty() { Vec::new() } else { model.respond(&requests) };
     if answers.len() != requests.len() {
@@ -131,29 +214,33 @@ fn answer_batch<M: VisionLanguageModel>(
         return Err(PairsError::AnswerCount { stage: Stage::Weaken.as_str(), requests, answers });
     }
     let mut answers = answers.into_iter();
-    let records = batch.iter().zip(asides).map(|(sample, aside)| match aside {
-        Some(aside) => Some(Ok(StageRecord::SetAside(aside))),
-        None => answers.next().map(|answer| record(model, sample, answer)),
+    let records = batch.iter().zip(prepared).map(|(&item, prepared)| match prepared {
+        Err(aside) => Some(Ok(StageRecord::SetAside { aside, variant: item.variant })),
+        Ok(recipe) => answers.next().map(|answer| record(model, item, recipe, answer)),
     });
     Ok(records.flatten().collect())
 }
 
 fn record<M: VisionLanguageModel>(
     model: &M,
-    sample: &SftSample,
+    item: Item<'_>,
+    recipe: Recipe,
     answer: Result<Generated, M::Error>,
 ) -> Result<StageRecord, PairsError> {
+    let Item { sample, variant } = item;
     let id = sample.id.clone();
     match answer {
         Ok(Generated { text, finish, .. }) => Ok(StageRecord::Answered(Bootstrapped {
             id,
+            variant,
             kind: CompletionKind::ImageWeakened,
             response: text,
             finish: Some(finish),
+            recipe: Some(recipe),
         })),
         Err(error) if model.is_request_error(&error) => {
             let aside = SetAside::new(id, Reason::RequestFailed).with_detail(chain(&error));
-            Ok(StageRecord::SetAside(aside))
+            Ok(StageRecord::SetAside { aside, variant })
         }
         Err(error) => Err(PairsError::Model { stage: Stage::Weaken.as_str(), id, source: Box::new(error) }),
     }
@@ -170,19 +257,66 @@ impl<'a> LoadedImages<'a> {
         images: &ImageRoot,
         sample: &'a SftSample,
     ) -> Result<Result<Arc<RgbImage>, SetAside>, PairsError> {
-        let loaded = match self.0.entry(&sample.image) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => match images.load(&sample.image) {
-                Err(error) if error.reason().is_none() => return Err(error.into()),
-                loaded => entry.insert(loaded.map(Arc::new)),
-            },
-        };
-        Ok(match loaded {
+        Ok(match self.get(images, &sample.image)? {
             Ok(image) => Ok(Arc::clone(image)),
             Err(error) => {
                 let reason = error.reason().unwrap_or(Reason::ImageUnreadable);
                 Err(SetAside::new(&sample.id, reason).with_detail(chain(error)))
             }
         })
+    }
+
+    /// The image of another sample, drawn with the item's seed; the next one after it where that is the same or none can be
+    /// had.
+    ///
+    /// # Errors
+    /// [`PairsError::NoOtherImage`] if there is none.
+    fn other(
+        &mut self,
+        images: &ImageRoot,
+        samples: &'a [SftSample],
+        item: Item<'_>,
+        config: &WeakenConfig,
+    ) -> Result<Other, PairsError> {
+        let first = config.seed(item, "weaken/other") % samples.len().max(1) as u64;
+        let (before, after) = samples.split_at(first as usize);
+        for sample in after.iter().chain(before).filter(|sample| sample.image != item.sample.image) {
+            if let Ok(image) = self.get(images, &sample.image)? {
+                return Ok(Other { name: sample.image.clone(), image: Arc::clone(image) });
+            }
+        }
+        let (id, distortion) = (item.sample.id.clone(), config.distortion(item).to_string());
+        Err(PairsError::NoOtherImage { id, distortion })
+    }
+
+    fn get(
+        &mut self,
+        images: &ImageRoot,
+        name: &'a str,
+    ) -> Result<&Result<Arc<RgbImage>, ImageError>, PairsError> {
+        match self.0.entry(name) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => match images.load(name) {
+                Err(error) if error.reason().is_none() => Err(error.into()),
+                loaded => Ok(entry.insert(loaded.map(Arc::new))),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_begins_with_its_first_words() {
+        let answer = " A cat  on\na mat. ";
+        let all = "A cat  on\na mat.";
+        for (part, expected) in
+            [(0.0, ""), (0.19, ""), (0.2, "A"), (0.5, "A cat"), (0.99, "A cat  on\na"), (1.0, all)]
+        {
+            assert_eq!(begun(answer, part), expected, "{part}");
+        }
+        assert_eq!(begun("", 0.5), "");
     }
 }

@@ -4,6 +4,7 @@
 //! authors (Pi et al., ECCV 2024, arXiv 2403.08730) where they have one.
 
 mod changes;
+mod distortions;
 mod full;
 mod read;
 
@@ -14,9 +15,11 @@ use bpo_dpo::DpoConfig;
 use bpo_inject::{LlmInjectorConfig, OpenAiConfig};
 use bpo_model::LoraConfig;
 use bpo_pairs::filter::PairFilter;
+use bpo_pairs::responder::Contrast;
 use serde::{Deserialize, Serialize};
 
 pub use changes::{Change, Stage, changes};
+pub use distortions::Distortions;
 pub use full::FullSection;
 
 use crate::device::{DeviceSpec, Dtype};
@@ -114,27 +117,45 @@ pub struct DataSection {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct WeakenSection {
-    /// What is done to the image. Default: `diffusion-noise:step=900` (the BPO script).
-    pub distortion: Distortion,
+    /// What is done to the image, or several such, each for an answer of its own. Default: `diffusion-noise:step=900` (the BPO
+    /// script).
+    pub distortion: Distortions,
+    /// Answers for each distortion of an image. Default: 1 (the BPO script).
+    pub samples: usize,
+    /// Part of the annotated answer's words that the model is given to go on from, from 0 to less than 1. Default: 0, nothing.
+    pub begun: f64,
+    /// Contrast decoding with the clean image. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contrast: Option<Contrast>,
     /// Sampling temperature. Default: 0.2 (the BPO script).
     pub temperature: f64,
     /// Nucleus mass. Default: 1, all tokens (ours).
     pub top_p: f64,
     /// Longest answer in tokens. Default: 1024 (the BPO script).
     pub max_new_tokens: usize,
-    /// Images answered at a time. Default: 8 (ours).
+    /// Answers made at a time. Default: 8 (ours).
     pub batch_size: usize,
 }
 
 impl Default for WeakenSection {
     fn default() -> Self {
         Self {
-            distortion: DiffusionNoise { step: diffusion::DEFAULT_STEP.into() }.into(),
+            distortion: Distortion::from(DiffusionNoise { step: diffusion::DEFAULT_STEP.into() }).into(),
+            samples: 1,
+            begun: 0.0,
+            contrast: None,
             temperature: 0.2,
             top_p: 1.0,
             max_new_tokens: 1024,
             batch_size: 8,
         }
+    }
+}
+
+impl WeakenSection {
+    /// Answers of each sample.
+    pub fn variants(&self) -> usize {
+        self.distortion.len().saturating_mul(self.samples)
     }
 }
 
@@ -210,6 +231,7 @@ impl RunConfig {
         }
         for (key, value) in [
             ("model.max_length", self.model.max_length),
+            ("weaken.samples", self.weaken.samples),
             ("weaken.max_new_tokens", self.weaken.max_new_tokens),
             ("weaken.batch_size", self.weaken.batch_size),
             ("inject.batch_size", self.inject.batch_size),
@@ -218,14 +240,17 @@ impl RunConfig {
         ] {
             check(key, value > 0, "at least 1", value.to_string())?;
         }
-        for (key, distortion) in [
-            ("weaken.distortion", &self.weaken.distortion),
-            ("conditional.distortion", &self.conditional.distortion),
-        ] {
-            let alone = !distortion.needs_other() && !distortion.needs_model();
-            let expected =
-                "of families that weaken one image: a run has no other image and no features to give yet";
-            check(key, alone, expected, distortion.to_string())?;
+        let conditional = &self.conditional.distortion;
+        let alone = !conditional.needs_other() && !conditional.needs_model();
+        let expected = "of families that weaken one image, and no features of it";
+        check("conditional.distortion", alone, expected, conditional.to_string())?;
+        let begun = self.weaken.begun;
+        check("weaken.begun", (0.0..1.0).contains(&begun), "at least 0 and less than 1", begun.to_string())?;
+        if let Some(Contrast { alpha, plausibility, .. }) = self.weaken.contrast {
+            let key = "weaken.contrast.alpha";
+            check(key, alpha >= 0.0 && alpha.is_finite(), "a finite number, at least 0", alpha.to_string())?;
+            let key = "weaken.contrast.plausibility";
+            check(key, (0.0..=1.0).contains(&plausibility), "from 0 to 1", plausibility.to_string())?;
         }
         self.check_unused()?;
         if let Some(full) = &self.full {
@@ -357,7 +382,7 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_named() {
         type Break = fn(&mut RunConfig);
-        let broken: [(&str, Break); 9] = [
+        let broken: [(&str, Break); 10] = [
             ("reference.path", |config| {
                 config.train.loss = bpo_dpo::loss::Loss::Sft;
                 config.reference.path = Some("other".into());
@@ -370,7 +395,12 @@ mod tests {
                 config.train.loss = bpo_dpo::loss::Loss::Sft;
                 config.train.divergence = bpo_dpo::loss::Divergence::ForwardKl;
             }),
-            ("weaken.distortion", |config| config.weaken.distortion = "swap".parse().unwrap()),
+            ("weaken.begun", |config| config.weaken.begun = 1.0),
+            ("weaken.contrast.alpha", |config| {
+                let mut contrast = Contrast::new(bpo_pairs::responder::Sign::Away);
+                contrast.alpha = -1.0;
+                config.weaken.contrast = Some(contrast);
+            }),
             ("conditional.distortion", |config| config.conditional.distortion = "no-image".parse().unwrap()),
             ("weaken.batch_size", |config| config.weaken.batch_size = 0),
             ("weaken.top_p", |config| config.weaken.top_p = f64::NAN),

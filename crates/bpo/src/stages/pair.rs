@@ -67,7 +67,7 @@ fn make(config: &RunConfig, samples: &[SftSample], answers: &[&Path]) -> Result<
         for line in JsonLines::<StageRecord, _>::open(file)? {
             let (line, record) = line?;
             if let StageRecord::Answered(answer) = &record
-                && !seen.insert((answer.id.clone(), answer.kind.clone()))
+                && !seen.insert((answer.id.clone(), answer.kind.clone(), answer.variant))
             {
                 // as where one file is given twice
                 let (path, id) = (file.to_path_buf(), answer.id.clone());

@@ -15,7 +15,7 @@ use crate::config::{RunConfig, Stage};
 use crate::error::BpoError;
 use crate::progress::Progress;
 
-/// Has a model answer each sample's question about its weakened image.
+/// Has a model answer each sample's question about its weakened image, once or several times.
 ///
 /// `model` is asked for only if an answer is missing in the file.
 ///
@@ -32,7 +32,8 @@ pub fn weaken<M: VisionLanguageModel>(
 ) -> Result<StageOutcome, BpoError> {
     let (mut store, settings) = (open(file)?, settings(config));
     let mut told = forward(Stage::Weaken, progress);
-    if store.len() < samples.len() {
+    let variants = settings.variants()?.get();
+    if store.len() < samples.len().saturating_mul(variants) {
         build::weaken(samples, images, &mut model()?, &settings, &mut store, &mut told)?;
     } else {
         build::weaken(samples, images, &mut Unneeded, &settings, &mut store, &mut told)?;
@@ -66,7 +67,10 @@ fn settings(config: &RunConfig) -> build::WeakenConfig {
         .with_temperature(section.temperature)
         .with_top_p(section.top_p);
     build::WeakenConfig::default()
-        .with_distortion(section.distortion.clone())
+        .with_distortions(section.distortion.iter().cloned())
+        .with_samples(NonZeroUsize::new(section.samples).unwrap_or(NonZeroUsize::MIN))
+        .with_begun(section.begun)
+        .with_contrast(section.contrast)
         .with_sampling(sampling)
         .with_seed(config.seed.0)
         .with_batch(NonZeroUsize::new(section.batch_size).unwrap_or(NonZeroUsize::MIN))
