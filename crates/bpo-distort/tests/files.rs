@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use bpo_distort::files::{Batch, Event, FilesError, Made, Outcome, Reason};
 use bpo_distort::{DistortError, Distortion, Input, Limits, item_seed, load_rgb};
 use image::{Rgb, RgbImage};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 /// Two folders beside each other, one with images.
@@ -105,6 +106,33 @@ fn every_image_has_its_file_at_its_place() {
         let expected = blur.apply(&folders.image(image), item_seed(7, image)).unwrap();
         assert_eq!(folders.result(out), expected, "{image}");
     }
+}
+
+#[test]
+fn a_file_says_what_it_was_made_of() {
+    let folders = Folders::new();
+    let text = |name: &str| {
+        let file = std::io::BufReader::new(fs::File::open(folders.out().join(name)).unwrap());
+        let reader = png::Decoder::new(file).read_info().unwrap();
+        let texts = reader.info().uncompressed_latin1_text.clone();
+        assert!(matches!(&texts[..], [text] if text.keyword == "bpo-distort"), "{texts:?}");
+        texts[0].text.clone()
+    };
+    let digest = |name: &str| -> String {
+        let bytes = fs::read(folders.images().join(name)).unwrap();
+        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let blur = distortion("blur:sigma=0.5..3");
+    folders.make(&Batch::new(blur.clone()).with_seed(7)).unwrap();
+    let seed = item_seed(7, "sub/a.png");
+    let expected = format!("v1 {} seed={seed} of={}", blur.drawn(seed), digest("sub/a.png"));
+    assert_eq!(text("sub/a.png"), expected);
+
+    fs::remove_dir_all(folders.out()).unwrap();
+    folders.make(&batch("swap")).unwrap();
+    // which image is taken is not to change between versions
+    let expected = format!("v1 swap seed={seed} of={} other={}", digest("sub/a.png"), digest("b.bmp"));
+    assert_eq!(text("sub/a.png"), expected);
 }
 
 #[test]
@@ -343,6 +371,11 @@ fn nothing_to_do_is_told() {
 fn a_folder_in_use_is_refused() {
     let folders = Folders::new();
     folders.make(&batch("blur:sigma=1")).unwrap();
+    // one that was killed before it wrote anything
+    fs::remove_dir_all(folders.out()).unwrap();
+    fs::create_dir(folders.out()).unwrap();
+    fs::write(folders.out().join("distort.json"), "").unwrap();
+    folders.make(&batch("blur:sigma=1")).unwrap();
     let record = fs::File::open(folders.out().join("distort.json")).unwrap();
     record.lock().unwrap();
     assert!(matches!(error(folders.make(&batch("blur:sigma=1"))), FilesError::Locked { .. }));
@@ -362,8 +395,15 @@ fn links_are_followed_to_files_in_the_folder_only() {
     symlink("..", folders.images().join("sub/loop")).unwrap();
     symlink("a.png", folders.images().join("same.png")).unwrap();
     symlink("nowhere.png", folders.images().join("torn.png")).unwrap();
-    let outcome = folders.make(&batch("gaussian-noise:sigma=0.2")).unwrap();
+    let mut total = 0;
+    let outcome = batch("gaussian-noise:sigma=0.2").folder(folders.images(), folders.out(), |event| {
+        if let Event::Started { total: images, .. } = event {
+            total = images;
+        }
+    });
+    let outcome = outcome.unwrap();
     assert_eq!(outcome.made, 7);
+    assert_eq!(total, 11);
     let told: Vec<_> = outcome
         .set_aside
         .iter()

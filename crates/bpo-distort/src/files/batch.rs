@@ -44,7 +44,7 @@ pub enum Event<'a> {
     Started {
         /// Files that are there.
         there: usize,
-        /// Images.
+        /// Images, and links that are not followed.
         total: usize,
     },
     /// An image has its file.
@@ -106,10 +106,7 @@ impl Batch {
         let seed = item_seed(self.seed, key(image.file_name().unwrap_or_default().as_ref()));
         self.maker().make(image, out, seed, self.other.clone().into_iter()).map_err(|stop| match stop {
             Stop::Failed(error) => error,
-            Stop::Aside(Reason::Image(error) | Reason::NoOther { source: error, .. }) => error.into(),
-            Stop::Aside(Reason::LinkOut | Reason::LinkToFolder | Reason::SameName { .. }) => {
-                FilesError::Exists { path: out.to_owned() }
-            }
+            Stop::Image(error) | Stop::NoOther { source: error, .. } => error.into(),
         })
     }
 
@@ -138,12 +135,12 @@ impl Batch {
             return Err(FilesError::Alone { family: family.name(), path: images.join(only) });
         }
         let record = Record::new(self.distortion.to_string(), self.seed);
-        let begun = record.fits(out)?;
-        if begun {
+        if record.fits(out)? {
             set.claim_all(out, images)?;
         }
-        let _lock = record.begin(out, begun)?;
+        let _lock = record.begin(out)?;
 
+        let total = set.tasks.len() + set.set_aside.len();
         let mut outcome = Outcome { set_aside: set.set_aside, ..Outcome::default() };
         let (there, missing): (Vec<&Task>, Vec<&Task>) = set.tasks.iter().partition(|task| task.out.exists());
         let (root, images) = (&set.root, &set.images);
@@ -156,7 +153,7 @@ impl Batch {
         };
         // all of it first, so that nothing is written where something else is found
         self.each(&there, &make, |task, made| outcome.add(&images[task.image], made))?;
-        tell(Event::Started { there: outcome.there, total: images.len() });
+        tell(Event::Started { there: outcome.there, total });
         outcome.set_aside.iter().for_each(|aside| tell(Event::SetAside(aside)));
         self.each(&missing, &make, |task, made| {
             let set_aside = outcome.set_aside.len();
@@ -197,12 +194,20 @@ impl Batch {
 
 impl Outcome {
     fn add(&mut self, image: &Path, made: Result<Made, Stop>) -> Result<(), FilesError> {
-        match made {
-            Ok(Made::Now) => self.made += 1,
-            Ok(Made::Before) => self.there += 1,
-            Err(Stop::Aside(reason)) => self.set_aside.push(SetAside { image: image.to_owned(), reason }),
+        let reason = match made {
+            Ok(Made::Now) => {
+                self.made += 1;
+                return Ok(());
+            }
+            Ok(Made::Before) => {
+                self.there += 1;
+                return Ok(());
+            }
+            Err(Stop::Image(error)) => Reason::Image(error),
+            Err(Stop::NoOther { family, source }) => Reason::NoOther { family, source },
             Err(Stop::Failed(error)) => return Err(error),
-        }
+        };
+        self.set_aside.push(SetAside { image: image.to_owned(), reason });
         Ok(())
     }
 }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 use png::Compression;
 
-use super::aside::Reason;
 use super::error::FilesError;
 use super::origin::{Source, origin};
 use super::{png as text_png, whole};
@@ -23,15 +22,17 @@ pub enum Made {
 
 /// Why an image has no file.
 pub(crate) enum Stop {
-    /// It cannot have one; others can.
-    Aside(Reason),
+    /// The image cannot be used; others can.
+    Image(DistortError),
+    /// None of the other images can be used.
+    NoOther { family: &'static str, source: DistortError },
     /// Nothing more is to be made.
     Failed(FilesError),
 }
 
 impl From<DistortError> for Stop {
     fn from(error: DistortError) -> Self {
-        Self::Aside(error.into())
+        Self::Image(error)
     }
 }
 
@@ -94,7 +95,7 @@ impl Maker<'_> {
                 Err(error) => failed = error,
             }
         }
-        Err(Stop::Aside(Reason::NoOther { family: family.name(), source: failed }))
+        Err(Stop::NoOther { family: family.name(), source: failed })
     }
 
     fn fill(

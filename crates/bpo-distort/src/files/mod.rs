@@ -24,7 +24,7 @@
 //!
 //! The seed of an image is [`item_seed`](crate::item_seed) of the batch's seed and its path in the folder, with `/` between
 //! the names. So what is made of an image depends neither on the other images nor on the number of threads, and a file on
-//! its own gives the same as in its folder. With [`Mix`](crate::Mix) and [`Swap`](crate::Swap) the other image is another
+//! its own gives the same as right in a folder. With [`Mix`](crate::Mix) and [`Swap`](crate::Swap) the other image is another
 //! one of the folder, chosen by that seed; then it does depend on which there are.
 //!
 //! # What was made before

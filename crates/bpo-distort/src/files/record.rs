@@ -1,6 +1,7 @@
 //! The file in a folder that says how it was made.
 
 use std::fs::{self, File, TryLockError};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use super::error::FilesError;
 use super::listing::is_hidden;
 use super::origin::VERSION;
-use super::whole::write;
 
 const NAME: &str = "distort.json";
 
@@ -32,26 +32,60 @@ impl Record {
     /// If it was begun with others, or something else is in it.
     pub(crate) fn fits(&self, folder: &Path) -> Result<bool, FilesError> {
         let path = folder.join(NAME);
-        if path.exists() {
-            return self.compare(folder, &path).map(|()| true);
+        match fs::read(&path) {
+            // as a kill may leave it
+            Ok(there) if there.is_empty() => {}
+            Ok(there) => return self.compare(folder, &there).map(|()| true),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(FilesError::io("read", &path)(error)),
         }
-        let is_ours = |name: &std::ffi::OsStr| is_hidden(name) || name == "distort.json.part";
-        match folder.read_dir() {
-            Ok(mut entries) => {
-                match entries.all(|entry| entry.is_ok_and(|entry| is_ours(&entry.file_name()))) {
-                    true => Ok(false),
-                    false => Err(FilesError::NotOurs { path: folder.to_owned(), record: NAME }),
-                }
+        let entries = match folder.read_dir() {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(FilesError::io("list", folder)(error)),
+        };
+        for entry in entries {
+            let name = entry.map_err(FilesError::io("list", folder))?.file_name();
+            if !is_hidden(&name) && name != NAME {
+                return Err(FilesError::NotOurs { path: folder.to_owned(), record: NAME });
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(FilesError::io("list", folder)(error)),
         }
+        Ok(false)
     }
 
-    fn compare(&self, folder: &Path, path: &Path) -> Result<(), FilesError> {
-        let bytes = fs::read(path).map_err(FilesError::io("read", path))?;
-        let there: Self = serde_json::from_slice(&bytes)
-            .map_err(|source| FilesError::Record { path: path.to_owned(), source })?;
+    /// Makes the folder, and keeps other processes out for as long as the file is open.
+    ///
+    /// # Errors
+    /// If another process is in it, or was in the meantime with other settings.
+    pub(crate) fn begin(&self, folder: &Path) -> Result<File, FilesError> {
+        fs::create_dir_all(folder).map_err(FilesError::io("create the folder", folder))?;
+        let path = folder.join(NAME);
+        let mut file = File::options()
+            .create(true)
+            .read(true)
+            .append(true)
+            .open(&path)
+            .map_err(FilesError::io("write", &path))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(FilesError::Locked { path: folder.to_owned() }),
+            // a file system without locks has none to respect
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        let mut there = Vec::new();
+        file.read_to_end(&mut there).map_err(FilesError::io("read", &path))?;
+        if !there.is_empty() {
+            return self.compare(folder, &there).map(|()| file);
+        }
+        let mut json = serde_json::to_vec_pretty(self)
+            .map_err(|source| FilesError::Record { path: path.clone(), source })?;
+        json.push(b'\n');
+        file.write_all(&json).and_then(|()| file.sync_all()).map_err(FilesError::io("write", &path))?;
+        Ok(file)
+    }
+
+    fn compare(&self, folder: &Path, there: &[u8]) -> Result<(), FilesError> {
+        let there: Self = serde_json::from_slice(there)
+            .map_err(|source| FilesError::Record { path: folder.join(NAME), source })?;
         let settings = [
             ("version", there.version.to_string(), self.version.to_string()),
             ("distortion", there.distortion, self.distortion.clone()),
@@ -62,22 +96,6 @@ impl Record {
             Some((setting, there, now)) => {
                 Err(FilesError::OtherSettings { path: folder.to_owned(), setting, there, now })
             }
-        }
-    }
-
-    /// Writes it, if it is not there, and keeps other processes out for as long as the file is open.
-    pub(crate) fn begin(&self, folder: &Path, begun: bool) -> Result<File, FilesError> {
-        let path = folder.join(NAME);
-        if !begun {
-            let json = serde_json::to_vec_pretty(self)
-                .map_err(|source| FilesError::Record { path: path.clone(), source })?;
-            write(&path, &json)?;
-        }
-        let file = File::open(&path).map_err(FilesError::io("read", &path))?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => Err(FilesError::Locked { path: folder.to_owned() }),
-            // a file system without locks has none to respect
-            Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
         }
     }
 }
