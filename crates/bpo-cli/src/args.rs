@@ -1,9 +1,12 @@
 //! The command line.
 
+use std::fmt::Write;
+use std::num::NonZero;
 use std::path::PathBuf;
 
 use bpo::device::{DeviceSpec, Dtype};
-use bpo::distort::Distortion;
+use bpo::distort::sheet::MAX_THUMBNAIL;
+use bpo::distort::{Distortion, Family};
 use bpo::dpo::loss::Loss;
 use bpo::eval::pope::Negatives;
 use clap::{Args, Parser, Subcommand};
@@ -36,6 +39,8 @@ pub enum Command {
     Score(ScoreCommand),
     /// Print the model's answers to questions about images, one JSON line an answer
     Generate(GenerateCommand),
+    /// Weaken an image, or all of a folder, to PNG files; or draw a sheet of ways to weaken one
+    Distort(DistortCommand),
     /// Fold an adapter into its checkpoint
     Merge(MergeCommand),
     /// Measure hallucination in answers
@@ -89,8 +94,8 @@ pub struct Images {
 
 #[derive(Debug, Args)]
 pub struct Weaken {
-    /// How images are weakened, as blur:sigma=4+diffusion-noise:step=500; may be repeated for several answers [default:
-    /// diffusion-noise:step=900]
+    /// How images are weakened, as blur:sigma=4+diffusion-noise:step=500; may be repeated, for an answer each; `bpo help
+    /// distort` lists the families [default: diffusion-noise:step=900]
     #[arg(long, value_name = "TEXT", conflicts_with = "noise_step")]
     pub distortion: Vec<Distortion>,
     /// Short for --distortion diffusion-noise:step=N
@@ -365,6 +370,59 @@ pub struct GenerateCommand {
     /// Questions answered at a time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = positive)]
     pub batch_size: usize,
+}
+
+/// `bpo distort`
+#[derive(Debug, Args)]
+#[command(after_long_help = families(), after_help = "`bpo help distort` lists the families of distortions.")]
+pub struct DistortCommand {
+    /// Image, or a folder whose images are all taken
+    #[arg(value_name = "IN")]
+    pub images: PathBuf,
+    /// How, as crop:keep=0.2 or blur:sigma=2..8+diffusion-noise:step=500
+    #[arg(long, value_name = "TEXT", required_unless_present = "sheet", requires = "out")]
+    pub distortion: Option<Distortion>,
+    /// PNG file, or for a folder a folder; what was made in it is not made again
+    #[arg(long, value_name = "PATH", requires = "distortion")]
+    pub out: Option<PathBuf>,
+    /// Draw the image by families and severities to a PNG file instead
+    #[arg(long, value_name = "FILE", conflicts_with = "distortion")]
+    pub sheet: Option<PathBuf>,
+    /// Image for `mix` and `swap`, which need another one [default: for each image of a folder another one of it]
+    #[arg(long, value_name = "IMAGE")]
+    pub other: Option<PathBuf>,
+    /// Longest side of the images on a sheet, in pixels
+    #[arg(long, value_name = "N", default_value_t = 112, conflicts_with = "distortion",
+          value_parser = clap::value_parser!(u32).range(16..=i64::from(MAX_THUMBNAIL)))]
+    pub thumbnail: u32,
+    /// Seed of everything random
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    pub seed: u64,
+    /// Images of a folder that are worked on at a time [default: the number of cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZero<usize>>,
+    /// Longest side that an image may have, in pixels [default: 16384]
+    #[arg(long, value_name = "N")]
+    pub max_side: Option<u32>,
+    /// Pixels that an image may have [default: 100000000]
+    #[arg(long, value_name = "N")]
+    pub max_pixels: Option<u64>,
+}
+
+/// What there is to know about `--distortion`.
+fn families() -> String {
+    let mut text = "\
+TEXT is FAMILY:PARAMETER=VALUE,... with stages joined by `+`. A number may be a range, as sigma=2..8, from which each image \
+gets its own; severity=1 to 5 stands for the parameters where a family has a strength.\n\nFamilies:\n"
+        .to_owned();
+    for family in Family::all() {
+        let parameters: Vec<_> = family.parameters().iter().map(|parameter| parameter.name()).collect();
+        let name = [family.name(), &parameters.join(",")].join(if parameters.is_empty() { "" } else { ":" });
+        let note = if family.needs_model() { " (not for files)" } else { "" };
+        // a text takes all that is written to it
+        let _ = writeln!(text, "  {name:<25} {}{note}", family.about());
+    }
+    text
 }
 
 /// `bpo eval`

@@ -5,6 +5,7 @@ use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
 use bpo::BpoError;
+use bpo::distort::files::FilesError;
 use bpo::pairs::error::PairsError;
 
 /// Exit code after a bug of ours.
@@ -44,6 +45,12 @@ impl From<BpoError> for Failure {
             BpoError::Io { source, .. } if source.kind() == ErrorKind::BrokenPipe => Self::ClosedPipe,
             error => Self::Error(error),
         }
+    }
+}
+
+impl From<FilesError> for Failure {
+    fn from(error: FilesError) -> Self {
+        BpoError::from(error).into()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Progress on standard error: bars on a terminal, lines elsewhere.
 
 use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bpo::config::Stage;
@@ -81,22 +82,51 @@ fn endings(summary: &Summary) -> Vec<String> {
     lines
 }
 
-/// Progress of work that is no stage of a run: a bar on a terminal, and a line at the end.
+/// Progress of work that is no stage of a run: a bar on a terminal, lines elsewhere, and a line at the end.
 pub struct Bar {
     name: String,
+    total: usize,
     bar: Option<ProgressBar>,
+    lines: Mutex<Counted>,
+}
+
+/// What lines say, and when the last one did.
+struct Counted {
+    done: usize,
+    told: Instant,
 }
 
 impl Bar {
     /// For `total` items.
     pub fn new(name: &str, total: usize) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| draw(name, 0, total));
-        Self { name: name.to_owned(), bar }
+        Self::resuming(name, 0, total)
+    }
+
+    /// For `total` items, some of which are done.
+    pub fn resuming(name: &str, done: usize, total: usize) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| draw(name, done, total));
+        Self { name: name.to_owned(), total, bar, lines: Mutex::new(Counted { done, told: Instant::now() }) }
     }
 
     /// One more is done.
     pub fn advance(&self) {
-        self.bar.iter().for_each(|bar| bar.inc(1));
+        if let Some(bar) = &self.bar {
+            return bar.inc(1);
+        }
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.done += 1;
+        if lines.done < self.total && lines.told.elapsed() >= LINE_EVERY {
+            lines.told = Instant::now();
+            tell(&format!("{}: {}/{}", self.name, lines.done, self.total));
+        }
+    }
+
+    /// A line that stays.
+    pub fn tell(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => tell(line),
+        }
     }
 
     /// All are done.

@@ -217,7 +217,7 @@ impl Distortion {
         })
     }
 
-    fn families(&self) -> impl Iterator<Item = &'static Family> {
+    pub(crate) fn families(&self) -> impl Iterator<Item = &'static Family> {
         self.stages().filter_map(Self::family)
     }
 

@@ -59,6 +59,8 @@
 //! - [`Input`]: an image, and another one for the families that bring one in.
 //! - [`features`]: what a model does to its features, as far as it needs no tensors.
 //! - [`diffusion`] and [`blur`]: the noise schedule and the noise, and the blur, as functions.
+//! - [`files`]: image files and folders of them to weakened files, on some threads, gone on with after any end.
+//! - `sheet` (feature `sheet`): a labelled picture of families by severity.
 //! - [`load_rgb`] and [`decode_rgb`]: image files to RGB under [`Limits`], with an error per way a file can be
 //!   bad.
 
@@ -70,6 +72,7 @@ mod error;
 mod families;
 mod family;
 pub mod features;
+pub mod files;
 mod fill;
 mod input;
 mod jpeg;
@@ -77,6 +80,8 @@ mod load;
 mod resize;
 mod seed;
 mod severity;
+#[cfg(feature = "sheet")]
+pub mod sheet;
 mod text;
 mod timed;
 
@@ -87,5 +92,5 @@ pub use family::{Expected, Family, Parameter};
 pub use fill::Fill;
 pub use input::Input;
 pub use load::{Limits, decode_rgb, load_rgb};
-pub use seed::StageSeed;
+pub use seed::{StageSeed, item_seed};
 pub use severity::Severity;

@@ -172,7 +172,7 @@ fn allocation(pixels: u64) -> image::Limits {
     limits
 }
 
-fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>, DistortError> {
+pub(crate) fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>, DistortError> {
     let fail = |source: io::Error| match source.kind() {
         ErrorKind::NotFound => DistortError::Missing { path: path.into() },
         _ => DistortError::Unreadable { path: path.into(), source },

@@ -2,12 +2,39 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use sha2::{Digest, Sha256};
 
 /// Fills the rest of the ChaCha key. Changing it changes every distorted image, so it carries a version.
 const DOMAIN: [u8; 16] = *b"bpo-distort/v1\0\0";
 
 /// The same for what ranges are drawn with, so that a range and its drawn value give the same image.
 const DRAWS: [u8; 16] = *b"bpo-distort/draw";
+
+/// The same for the choice of another image for the item.
+const OTHERS: [u8; 16] = *b"bpo-distort/othr";
+
+/// Seed of one item of a set: an image by its path in a folder, a sample by its id.
+///
+/// The first eight bytes, little-endian, of SHA-256 over `bpo-seed`, the seed of the set (eight bytes, little-endian) and
+/// the name. So an item's randomness depends on neither its place in the set nor on what else is in it.
+///
+/// ```
+/// assert_eq!(bpo_distort::item_seed(0, "cat-0"), 0xf56d_dc31_fedc_ae7b);
+/// assert_ne!(bpo_distort::item_seed(1, "cat-0"), bpo_distort::item_seed(0, "cat-0"));
+/// ```
+pub fn item_seed(seed: u64, name: impl AsRef<[u8]>) -> u64 {
+    let digest = Sha256::new()
+        .chain_update(b"bpo-seed")
+        .chain_update(seed.to_le_bytes())
+        .chain_update(name)
+        .finalize();
+    digest.iter().take(8).rev().fold(0, |seed, &byte| seed << 8 | u64::from(byte))
+}
+
+/// The bits that another image is chosen with for the item with this seed.
+pub(crate) fn others(item: u64) -> Stream {
+    Stream(StageSeed::new(item, 0).rng(OTHERS))
+}
 
 /// What the randomness of one stage of a distortion depends on: the seed of the item and the place of the
 /// stage in its sequence.

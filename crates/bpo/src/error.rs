@@ -330,6 +330,9 @@ pub enum BpoError {
     /// Data, stage files or images.
     #[error(transparent)]
     Pairs(#[from] bpo_pairs::error::PairsError),
+    /// Files to distort.
+    #[error(transparent)]
+    Files(#[from] bpo_distort::files::FilesError),
     /// A checkpoint or adapter.
     #[error(transparent)]
     Model(#[from] bpo_model::ModelError),

@@ -12,6 +12,7 @@
 //! - [`score`](mod@score), [`generate`](mod@generate): log-probabilities and answers
 //! - [`plan`](mod@plan): what training will take, before it begins
 //! - `curves` (feature `curves`): the figures of a training as a picture
+//! - `distort::sheet` (feature `sheet`): an image by families of distortions and severities, as a picture
 //!
 //! # From a checkpoint to an adapter
 //!

@@ -1,6 +1,7 @@
 //! What each subcommand does.
 
 mod answer;
+mod distort;
 mod eval;
 mod merge;
 mod plan;
@@ -36,6 +37,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Train(args) => stages::train(&args),
         Command::Score(args) => answer::score(&args),
         Command::Generate(args) => answer::generate(&args),
+        Command::Distort(args) => distort::distort(&args),
         Command::Merge(args) => merge::merge(&args),
         Command::Eval(command) => eval::eval(&command),
     }

@@ -9,12 +9,19 @@ use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 /// of severity are ours.
 ///
 /// ```
-/// use bpo_distort::features::FeatureStage;
+/// use bpo_distort::features::{FeatureStage, add_noise, standard_deviation};
 /// use bpo_distort::{DistortError, Distortion};
 ///
-/// let noise: Distortion = "blur:sigma=1+feature-noise:sigma=0.5..2".parse()?;
-/// let stages: Vec<_> = noise.feature_stages(7)?.map(|(stage, _)| stage).collect();
-/// assert!(matches!(stages[..], [FeatureStage::Noise { sigma }] if (0.5..=2.0).contains(&sigma)));
+/// let noise: Distortion = "blur:sigma=1+feature-noise:sigma=2".parse()?;
+/// let clean: Vec<f32> = (0..10_000).map(|i| (i % 7) as f32).collect(); // of standard deviation 2
+/// let mut noised = clean.clone();
+/// for (stage, seed) in noise.feature_stages(7)? {
+///     if let FeatureStage::Noise { sigma } = stage {
+///         add_noise(&mut noised, sigma, seed);
+///     }
+/// }
+/// let added: Vec<f32> = noised.iter().zip(&clean).map(|(noised, clean)| noised - clean).collect();
+/// assert!((standard_deviation(&added) - 4.0).abs() < 0.1);
 /// // It cannot be seen on the image.
 /// let image = image::RgbImage::new(2, 2);
 /// assert!(matches!(noise.apply(&image, 7), Err(DistortError::NeedsModel { family: "feature-noise" })));

@@ -1,0 +1,88 @@
+//! `bpo distort`
+
+use std::num::NonZero;
+use std::path::Path;
+
+use bpo::distort::files::{Batch, Event, FilesError, Made, Outcome};
+use bpo::distort::sheet::Sheet;
+use bpo::distort::{Distortion, Input, Limits, load_rgb};
+use bpo::error::chain;
+
+use crate::args::DistortCommand;
+use crate::failure::Failure;
+use crate::progress::{self, Bar};
+
+const NAME: &str = "distort";
+
+/// Makes weakened files, or a sheet.
+pub fn distort(args: &DistortCommand) -> Result<(), Failure> {
+    match (&args.sheet, &args.distortion, &args.out) {
+        (Some(out), _, _) => sheet(args, out),
+        (None, Some(distortion), Some(out)) => weaken(args, distortion, out),
+        // the command line has been read so that one of both is there
+        (None, _, _) => Ok(()),
+    }
+}
+
+fn sheet(args: &DistortCommand, out: &Path) -> Result<(), Failure> {
+    let load = |path: &Path| load_rgb(path, &limits(args)).map_err(FilesError::from);
+    let image = load(&args.images)?;
+    let other = args.other.as_deref().map(load).transpose()?;
+    let input = Input::new(&image);
+    let input = other.as_ref().map_or(input, |other| input.with_other(other));
+    Sheet::new().with_thumbnail(args.thumbnail).with_seed(args.seed).save(input, out)?;
+    progress::tell(&format!("{NAME}: {}", out.display()));
+    Ok(())
+}
+
+fn weaken(args: &DistortCommand, distortion: &Distortion, out: &Path) -> Result<(), Failure> {
+    let cores = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    let mut batch = Batch::new(distortion.clone())
+        .with_seed(args.seed)
+        .with_threads(args.threads.unwrap_or(cores))
+        .with_limits(limits(args));
+    if let Some(other) = &args.other {
+        batch = batch.with_other(other);
+    }
+    if args.images.is_dir() {
+        return folder(&batch, &args.images, out);
+    }
+    let made = batch.file(&args.images, out)?;
+    let before = if made == Made::Before { " was there already" } else { "" };
+    progress::tell(&format!("{NAME}: {}{before}", out.display()));
+    Ok(())
+}
+
+fn folder(batch: &Batch, images: &Path, out: &Path) -> Result<(), Failure> {
+    let mut bar = None;
+    let outcome = batch.folder(images, out, |event| match (event, &bar) {
+        (Event::Started { there, total }, _) => {
+            if there > 0 {
+                progress::tell(&format!("{NAME}: {there} of {total} were there already"));
+            }
+            bar = Some(Bar::resuming(NAME, there, total));
+        }
+        (Event::Made { .. }, Some(bar)) => bar.advance(),
+        (Event::SetAside(aside), Some(bar)) => {
+            bar.tell(&format!("{}: {}", aside.image.display(), chain(&aside.reason)));
+            bar.advance();
+        }
+        _ => {}
+    })?;
+    let Outcome { made, there, set_aside, .. } = &outcome;
+    if let Some(bar) = bar {
+        bar.finish(&format!("{} images in {}", made + there, out.display()));
+    }
+    if set_aside.is_empty() {
+        return Ok(());
+    }
+    progress::tell(&format!("error: {} done, {} set aside", made + there, set_aside.len()));
+    Err(Failure::Incomplete)
+}
+
+fn limits(args: &DistortCommand) -> Limits {
+    let mut limits = Limits::default();
+    limits.max_side = args.max_side.unwrap_or(limits.max_side);
+    limits.max_pixels = args.max_pixels.unwrap_or(limits.max_pixels);
+    limits
+}

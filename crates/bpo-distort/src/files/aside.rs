@@ -1,0 +1,50 @@
+//! Images that nothing was made of.
+
+use std::path::PathBuf;
+
+use crate::DistortError;
+
+/// An image that nothing was made of.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct SetAside {
+    /// Its path in the folder.
+    pub image: PathBuf,
+    /// Why nothing was.
+    pub reason: Reason,
+}
+
+/// Why nothing was made of an image.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It cannot be read, is above a limit, or cannot be distorted.
+    #[error(transparent)]
+    Image(#[from] DistortError),
+
+    /// A link that leads out of the folder.
+    #[error("a link that leads out of the folder")]
+    LinkOut,
+
+    /// A link to a folder, which is not followed wherever it leads.
+    #[error("a link to a folder")]
+    LinkToFolder,
+
+    /// What would be made of it has the name of what is made of another image.
+    #[error("{} is made of {} already", out.display(), by.display())]
+    SameName {
+        /// The name that both would have, in the folder of what is made.
+        out: PathBuf,
+        /// The other image.
+        by: PathBuf,
+    },
+
+    /// No other image of the folder can be used.
+    #[error("{family} needs another image, and none of the others can be used")]
+    NoOther {
+        /// The family that needs one.
+        family: &'static str,
+        /// Why the last one cannot.
+        source: DistortError,
+    },
+}

@@ -1,0 +1,129 @@
+//! One image to its file.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use image::RgbImage;
+use png::Compression;
+
+use super::error::FilesError;
+use super::origin::{Source, origin};
+use super::{png as text_png, whole};
+use crate::{DistortError, Distortion, Family, Input, Limits};
+
+/// Whether a file was made, or was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Made {
+    /// It was made.
+    Now,
+    /// It was there, as it would be made.
+    Before,
+}
+
+/// Why an image has no file.
+pub(crate) enum Stop {
+    /// The image cannot be used; others can.
+    Image(DistortError),
+    /// None of the other images can be used.
+    NoOther { family: &'static str, source: DistortError },
+    /// Nothing more is to be made.
+    Failed(FilesError),
+}
+
+impl From<DistortError> for Stop {
+    fn from(error: DistortError) -> Self {
+        Self::Image(error)
+    }
+}
+
+impl From<FilesError> for Stop {
+    fn from(error: FilesError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// The place where a file is to be.
+enum Place {
+    /// It is there, and says this of how it was made.
+    Taken(String),
+    /// It is to be made of this image.
+    Free(RgbImage),
+}
+
+/// What makes an image's file.
+pub(crate) struct Maker<'a> {
+    pub distortion: &'a Distortion,
+    pub limits: &'a Limits,
+}
+
+impl Maker<'_> {
+    /// Makes `out`, unless it is there; `others` are the other images that may be brought in, of which the first is taken
+    /// that can be read.
+    pub(crate) fn make(
+        &self,
+        image: &Path,
+        out: &Path,
+        seed: u64,
+        others: impl Iterator<Item = PathBuf>,
+    ) -> Result<Made, Stop> {
+        let source = Source::read(image, self.limits)?;
+        let place = match text_png::text(out) {
+            Ok(Some(text)) => Place::Taken(text),
+            Ok(None) => return Err(FilesError::Exists { path: out.to_owned() }.into()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Place::Free(source.decode(self.limits)?),
+            Err(error) => return Err(FilesError::io("read", out)(error).into()),
+        };
+        let Some(family) = needing_other(self.distortion) else {
+            let origin = origin(self.distortion, seed, &source, None);
+            return self.fill(place, out, &origin, seed, None);
+        };
+        let mut failed = DistortError::NeedsOther { family: family.name() };
+        for path in others {
+            let other = match Source::read(&path, self.limits) {
+                Ok(other) => other,
+                Err(error) => {
+                    failed = error;
+                    continue;
+                }
+            };
+            let origin = origin(self.distortion, seed, &source, Some(&other));
+            if matches!(&place, Place::Taken(there) if *there == origin) {
+                return Ok(Made::Before);
+            }
+            match other.decode(self.limits) {
+                Ok(other) => return self.fill(place, out, &origin, seed, Some(&other)),
+                Err(error) => failed = error,
+            }
+        }
+        Err(Stop::NoOther { family: family.name(), source: failed })
+    }
+
+    fn fill(
+        &self,
+        place: Place,
+        out: &Path,
+        origin: &str,
+        seed: u64,
+        other: Option<&RgbImage>,
+    ) -> Result<Made, Stop> {
+        let image = match place {
+            Place::Taken(there) if there == origin => return Ok(Made::Before),
+            Place::Taken(there) => {
+                let (path, now) = (out.to_owned(), origin.to_owned());
+                return Err(FilesError::OtherOrigin { path, there, now }.into());
+            }
+            Place::Free(image) => image,
+        };
+        let mut input = Input::new(&image);
+        input.other = other;
+        let distorted = self.distortion.apply(input, seed)?;
+        let bytes = text_png::encode(&distorted, origin, Compression::Fast);
+        whole::write(out, &bytes.map_err(FilesError::io("encode", out))?)?;
+        Ok(Made::Now)
+    }
+}
+
+/// The first family of a distortion that brings in another image.
+pub(crate) fn needing_other(distortion: &Distortion) -> Option<&'static Family> {
+    distortion.families().find(|family| family.needs_other())
+}

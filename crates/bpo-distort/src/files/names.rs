@@ -1,0 +1,96 @@
+//! What the files are called that images become.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::listing::has_ending;
+
+/// The name of each image's file, all different; where an image's would be that of another, the index of that one.
+///
+/// The ending becomes `png`, or is added to a name without one of an image. Where two would have one name, a PNG keeps
+/// its own and to the others it is added. Names that differ only in case count as one, as some file systems have it.
+pub(crate) fn outputs(images: &[PathBuf]) -> Vec<Result<PathBuf, usize>> {
+    let short: Vec<PathBuf> = images.iter().map(|path| short(path)).collect();
+    let mut wanted = BTreeMap::<String, usize>::new();
+    short.iter().for_each(|name| *wanted.entry(key(name)).or_default() += 1);
+
+    let mut taken = BTreeMap::<String, usize>::new();
+    let mut names: Vec<Option<PathBuf>> = vec![None; images.len()];
+    let is_own = |index: usize| key(&short[index]) == key(&images[index]);
+    let is_alone = |index: usize| wanted[&key(&short[index])] == 1;
+    for index in (0..images.len()).filter(|&index| is_own(index) || is_alone(index)) {
+        if taken.try_insert_free(&short[index], index) {
+            names[index] = Some(short[index].clone());
+        }
+    }
+    let long = |index: usize| added(&images[index]);
+    let rest = |(index, name): (usize, Option<PathBuf>)| match name {
+        Some(name) => Ok(name),
+        None if taken.try_insert_free(&long(index), index) => Ok(long(index)),
+        None => Err(taken[&key(&long(index))]),
+    };
+    names.into_iter().enumerate().map(rest).collect()
+}
+
+/// The name that an image's file has where no other wants it.
+pub(crate) fn short(image: &Path) -> PathBuf {
+    if has_ending(image) { image.with_extension("png") } else { added(image) }
+}
+
+fn added(image: &Path) -> PathBuf {
+    let mut name = OsString::from(image);
+    name.push(".png");
+    name.into()
+}
+
+fn key(path: &Path) -> String {
+    path.to_string_lossy().to_lowercase()
+}
+
+trait Taken {
+    /// Takes a name, if nobody has.
+    fn try_insert_free(&mut self, name: &Path, index: usize) -> bool;
+}
+
+impl Taken for BTreeMap<String, usize> {
+    fn try_insert_free(&mut self, name: &Path, index: usize) -> bool {
+        *self.entry(key(name)).or_insert(index) == index
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(images: &[&str]) -> Vec<String> {
+        let images: Vec<PathBuf> = images.iter().map(PathBuf::from).collect();
+        let text = |name: Result<PathBuf, usize>| match name {
+            Ok(name) => name.display().to_string(),
+            Err(by) => format!("as {}", images[by].display()),
+        };
+        outputs(&images).into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn endings_become_png() {
+        assert_eq!(
+            names(&["a.jpg", "b.JPEG", "c", "d.v2", "e.png", "e.x/a.bmp"]),
+            ["a.png", "b.png", "c.png", "d.v2.png", "e.png", "e.x/a.png"]
+        );
+    }
+
+    #[test]
+    fn names_are_kept_apart() {
+        assert_eq!(names(&["a.gif", "a.jpg", "a.png"]), ["a.gif.png", "a.jpg.png", "a.png"]);
+        assert_eq!(names(&["a.jpeg", "a.jpg"]), ["a.jpeg.png", "a.jpg.png"]);
+        assert_eq!(names(&["A.jpg", "a.PNG"]), ["A.jpg.png", "a.png"]);
+        assert_eq!(names(&["a", "a.jpg"]), ["a.png", "a.jpg.png"]);
+    }
+
+    #[test]
+    fn who_cannot_have_a_name_is_told() {
+        assert_eq!(names(&["a.jpg", "a.jpg.png", "a.png"]), ["as a.jpg.png", "a.jpg.png", "a.png"]);
+        assert_eq!(names(&["a.PNG", "a.png"]), ["a.png", "a.png.png"]);
+    }
+}
