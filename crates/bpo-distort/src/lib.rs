@@ -77,6 +77,7 @@ mod fill;
 mod input;
 mod jpeg;
 mod load;
+mod normals;
 mod resize;
 mod seed;
 mod severity;
@@ -84,6 +85,7 @@ mod severity;
 pub mod sheet;
 mod text;
 mod timed;
+mod vector;
 
 pub use amount::Amount;
 pub use error::DistortError;

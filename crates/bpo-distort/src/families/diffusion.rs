@@ -106,9 +106,7 @@ pub fn coefficients(step: u16) -> Result<Coefficients, DistortError> {
 /// [`DistortError::InvalidValue`] if `step` is not below [`STEPS`].
 pub fn noise_pixels(pixels: &mut [f32], step: u16, seed: StageSeed) -> Result<(), DistortError> {
     let mix = Mix::at(step)?;
-    for (pixel, noise) in pixels.iter_mut().zip(seed.normals()) {
-        *pixel = mix.blend(*pixel, noise as f32);
-    }
+    seed.normals().give(pixels, |pixel, noise| *pixel = mix.blend(*pixel, noise as f32));
     Ok(())
 }
 
@@ -144,11 +142,11 @@ pub fn replay_noise(pixels: &mut [f32], noise: &[f32], step: u16) -> Result<(), 
 pub fn noise_rgb(image: &RgbImage, step: u16, seed: StageSeed) -> Result<RgbImage, DistortError> {
     let Coefficients { image: keep, noise: add } = coefficients(step)?;
     let mut noised = image.clone();
-    for (level, noise) in noised.iter_mut().zip(seed.normals()) {
+    seed.normals().give(&mut noised, |level, noise| {
         let clean = f64::from(*level) / 127.5 - 1.0;
         let value = (keep * clean + add * noise).clamp(-1.0, 1.0);
         *level = ((value + 1.0) * 127.5).round() as u8;
-    }
+    });
     Ok(noised)
 }
 
