@@ -82,6 +82,31 @@ pub struct Coefficients {
     pub noise: f64,
 }
 
+impl Coefficients {
+    /// Noises normalized pixels in place with noise and coefficients from elsewhere: to the bit what that run had.
+    ///
+    /// Torch computes the schedule in single precision, where its coefficients lie up to 1e-6 beside those of
+    /// [`coefficients`].
+    ///
+    /// # Shapes
+    ///
+    /// - pixels, noise: `[channels, height, width]`, contiguous and in the same order
+    ///
+    /// # Errors
+    ///
+    /// [`DistortError::NoiseLength`] if the slices differ in length. The pixels are then untouched.
+    pub fn replay(self, pixels: &mut [f32], noise: &[f32]) -> Result<(), DistortError> {
+        if pixels.len() != noise.len() {
+            return Err(DistortError::NoiseLength { expected: pixels.len(), found: noise.len() });
+        }
+        let mix = Mix::from(self);
+        for (pixel, &noise) in pixels.iter_mut().zip(noise) {
+            *pixel = mix.blend(*pixel, noise);
+        }
+        Ok(())
+    }
+}
+
 /// The coefficients of the schedule at a step from 0 (almost clean) to 999 (almost pure noise).
 ///
 /// # Errors
@@ -105,12 +130,14 @@ pub fn coefficients(step: u16) -> Result<Coefficients, DistortError> {
 ///
 /// [`DistortError::InvalidValue`] if `step` is not below [`STEPS`].
 pub fn noise_pixels(pixels: &mut [f32], step: u16, seed: StageSeed) -> Result<(), DistortError> {
-    let mix = Mix::at(step)?;
+    let mix = Mix::from(coefficients(step)?);
     seed.normals().give(pixels, |pixel, noise| *pixel = mix.blend(*pixel, noise as f32));
     Ok(())
 }
 
 /// Noises normalized pixels in place with the given noise, so that a run made elsewhere can be repeated.
+///
+/// [`Coefficients::replay`] takes that run's coefficients, too.
 ///
 /// # Shapes
 ///
@@ -121,14 +148,7 @@ pub fn noise_pixels(pixels: &mut [f32], step: u16, seed: StageSeed) -> Result<()
 /// [`DistortError::InvalidValue`] if `step` is not below [`STEPS`], [`DistortError::NoiseLength`] if the
 /// slices differ in length. The pixels are then untouched.
 pub fn replay_noise(pixels: &mut [f32], noise: &[f32], step: u16) -> Result<(), DistortError> {
-    let mix = Mix::at(step)?;
-    if pixels.len() != noise.len() {
-        return Err(DistortError::NoiseLength { expected: pixels.len(), found: noise.len() });
-    }
-    for (pixel, &noise) in pixels.iter_mut().zip(noise) {
-        *pixel = mix.blend(*pixel, noise);
-    }
-    Ok(())
+    coefficients(step)?.replay(pixels, noise)
 }
 
 /// Noises an RGB image: grey levels are scaled to `[-1, 1]`, noised, clamped to `[-1, 1]` and rounded back.
@@ -163,12 +183,13 @@ struct Mix {
     noise: f32,
 }
 
-impl Mix {
-    fn at(step: u16) -> Result<Self, DistortError> {
-        let Coefficients { image, noise } = coefficients(step)?;
-        Ok(Self { image: image as f32, noise: noise as f32 })
+impl From<Coefficients> for Mix {
+    fn from(Coefficients { image, noise }: Coefficients) -> Self {
+        Self { image: image as f32, noise: noise as f32 }
     }
+}
 
+impl Mix {
     fn blend(self, pixel: f32, noise: f32) -> f32 {
         self.image * pixel + self.noise * noise
     }
