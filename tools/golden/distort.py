@@ -2,8 +2,8 @@
 
     python tools/golden/distort.py examples/data/photos crates/bpo-distort/tests/data/pillow.json
 
-For each photograph and distortion that Pillow has, too: the SHA-256 of the levels, row by row. The other image of a mix or a
-swap is the next photograph.
+For each image and distortion that Pillow has, too: the SHA-256 of the levels, row by row. The images are photographs and tall
+pieces of them, whose columns Pillow 13 resizes first. The other image of a mix or a swap is the next one of the kind.
 
 Needs pillow (tools/requirements.txt).
 """
@@ -16,7 +16,15 @@ from pathlib import Path
 
 from PIL import Image, ImageEnhance
 
-PHOTOS = ["cat.jpg", "coffee.jpg", "rocket.jpg"]
+# photograph, and left, top, width and height of the piece
+IMAGES = {
+    "cat": ("cat.jpg", None),
+    "coffee": ("coffee.jpg", None),
+    "rocket": ("rocket.jpg", None),
+    "tower": ("coffee.jpg", (200, 0, 100, 400)),
+    "strip": ("rocket.jpg", (270, 0, 90, 420)),
+}
+OTHERS = {"cat": "coffee", "coffee": "rocket", "rocket": "cat", "tower": "strip", "strip": "cat"}
 
 
 def jpeg(quality):
@@ -69,14 +77,19 @@ def main():
     ap.add_argument("photos", type=Path)
     ap.add_argument("out", type=Path)
     args = ap.parse_args()
-    images = {name: Image.open(args.photos / name).convert("RGB") for name in PHOTOS}
+    images = {}
+    for name, (photo, piece) in IMAGES.items():
+        images[name] = Image.open(args.photos / photo).convert("RGB")
+        if piece:
+            left, top, width, height = piece
+            images[name] = images[name].crop((left, top, left + width, top + height))
     found = {}
-    for name, other in zip(PHOTOS, PHOTOS[1:] + PHOTOS[:1]):
+    for name, (photo, piece) in IMAGES.items():
         digests = {}
         for text, run in CASES.items():
-            levels = run(images[name], images[other]).convert("RGB").tobytes()
+            levels = run(images[name], images[OTHERS[name]]).convert("RGB").tobytes()
             digests[text] = hashlib.sha256(levels).hexdigest()
-        found[name] = {"other": other, "digests": digests}
+        found[name] = {"photo": photo, "piece": piece, "other": OTHERS[name], "digests": digests}
     args.out.write_text(json.dumps(found, indent=1) + "\n")
 
 

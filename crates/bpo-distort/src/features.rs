@@ -52,9 +52,7 @@ pub fn add_noise(features: &mut [f32], sigma: f32, seed: StageSeed) {
     if scale == 0.0 {
         return;
     }
-    for (feature, noise) in features.iter_mut().zip(seed.normals()) {
-        *feature = (f64::from(*feature) + scale * noise) as f32;
-    }
+    seed.normals().give(features, |feature, noise| *feature = (f64::from(*feature) + scale * noise) as f32);
 }
 
 /// The standard deviation of features around their common mean, which [`add_noise`] scales by; 0 without features.

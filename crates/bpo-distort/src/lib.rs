@@ -61,6 +61,7 @@
 //! - [`diffusion`] and [`blur`]: the noise schedule and the noise, and the blur, as functions.
 //! - [`files`]: image files and folders of them to weakened files, on some threads, gone on with after any end.
 //! - `sheet` (feature `sheet`): a labelled picture of families by severity.
+//! - [`resize`]: images to another size, as Pillow does it.
 //! - [`load_rgb`] and [`decode_rgb`]: image files to RGB under [`Limits`], with an error per way a file can be
 //!   bad.
 
@@ -77,13 +78,15 @@ mod fill;
 mod input;
 mod jpeg;
 mod load;
-mod resize;
+mod normals;
+pub mod resize;
 mod seed;
 mod severity;
 #[cfg(feature = "sheet")]
 pub mod sheet;
 mod text;
 mod timed;
+mod vector;
 
 pub use amount::Amount;
 pub use error::DistortError;

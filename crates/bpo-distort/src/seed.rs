@@ -4,6 +4,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
 
+use crate::normals::Normals;
+
 /// Fills the rest of the ChaCha key. Changing it changes every distorted image, so it carries a version.
 const DOMAIN: [u8; 16] = *b"bpo-distort/v1\0\0";
 
@@ -62,7 +64,7 @@ impl StageSeed {
 
     /// An endless stream of standard-normal deviates.
     pub(crate) fn normals(self) -> Normals {
-        Normals { rng: self.rng(DOMAIN), spare: None }
+        Normals::new(self.rng(DOMAIN))
     }
 
     /// The stage's random bits; the deviates are made of the same, so a stage takes the one or the other.
@@ -106,61 +108,9 @@ impl Stream {
     }
 }
 
-/// Marsaglia's polar method over ChaCha8.
-///
-/// It needs one transcendental function, the logarithm, taken from `libm` rather than from the platform's C
-/// library: everything else is IEEE arithmetic, so the values agree to the bit everywhere. The ziggurat of
-/// `rand_distr` calls the platform's `exp` and `ln` to accept or reject, where a last-bit difference would
-/// shift every value that follows.
-pub(crate) struct Normals {
-    rng: ChaCha8Rng,
-    spare: Option<f64>,
-}
-
-impl Normals {
-    /// Uniform on `[-1, 1)` in steps of 2^-52.
-    fn symmetric_uniform(&mut self) -> f64 {
-        const STEP: f64 = 1.0 / (1u64 << 52) as f64;
-        (self.rng.next_u64() >> 11) as f64 * STEP - 1.0
-    }
-}
-
-impl Iterator for Normals {
-    type Item = f64;
-
-    fn next(&mut self) -> Option<f64> {
-        if let Some(spare) = self.spare.take() {
-            return Some(spare);
-        }
-        loop {
-            let (u, v) = (self.symmetric_uniform(), self.symmetric_uniform());
-            let square = u * u + v * v;
-            if square > 0.0 && square < 1.0 {
-                let scale = (-2.0 * libm::log(square) / square).sqrt();
-                self.spare = Some(v * scale);
-                return Some(u * scale);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn deviates_are_standard_normal() {
-        const COUNT: usize = 200_000;
-        let values: Vec<f64> = StageSeed::new(1, 0).normals().take(COUNT).collect();
-        let moment = |power: i32| values.iter().map(|v| v.powi(power)).sum::<f64>() / COUNT as f64;
-        // Tolerances are about five standard errors of each moment.
-        assert!(moment(1).abs() < 0.012, "mean {}", moment(1));
-        assert!((moment(2) - 1.0).abs() < 0.016, "variance {}", moment(2));
-        assert!(moment(3).abs() < 0.045, "third moment {}", moment(3));
-        assert!((moment(4) - 3.0).abs() < 0.11, "fourth moment {}", moment(4));
-        let beyond_two = values.iter().filter(|v| v.abs() > 2.0).count() as f64 / COUNT as f64;
-        assert!((beyond_two - 0.0455).abs() < 0.0024, "two-sigma tail {beyond_two}");
-    }
 
     #[test]
     fn each_choice_has_the_same_chance() {

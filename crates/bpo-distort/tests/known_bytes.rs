@@ -37,11 +37,11 @@ const ON_RGB: [(&str, &str); 33] = [
     ("occlude:share=0.4,grid=7,fill=mean", "d032d60f18f8b4f7"),
     ("occlude:share=0.4,grid=2..9,fill=noise", "03a6bf6c1a8095de"),
     ("shuffle:severity=2", "f01e2f4916d692ab"),
-    ("mix:severity=3", "c2178cbe69ed2719"),
-    ("swap", "4f77e0b1dce2700e"),
+    ("mix:severity=3", "e37cb092657c7a96"),
+    ("swap", "a83b869a4edd4257"),
     ("blank:fill=mean", "630204c7a8739383"),
     ("blank:fill=noise", "c0de4ac6ed6b9e63"),
-    ("swap+motion-blur:severity=2+gaussian-noise:sigma=0..0.5", "172426776c1fb188"),
+    ("swap+motion-blur:severity=2+gaussian-noise:sigma=0..0.5", "df718bd9d33dc2e1"),
 ];
 
 const ON_PIXELS: [(&str, &str); 2] = [

@@ -4,6 +4,7 @@
 
 mod support;
 
+use bpo_distort::diffusion;
 use bpo_inject::Sampling;
 use bpo_model::generate::Prompt;
 use bpo_model::llava::ScoreBatch;
@@ -32,6 +33,20 @@ fn image(golden: &Golden, condition: &str, i: usize) -> PixelValues {
         channels: shape[1],
         height: shape[2],
         width: shape[3],
+    }
+}
+
+#[test]
+fn diffusion_noise_on_normalized_pixels() {
+    let golden = Golden::open();
+    let [clean, noise] = ["clean.pixel_values", "noise"].map(|name| golden.floats(name).0);
+    for step in [500, 900] {
+        let (expected, _) = golden.floats(&format!("noise{step}.pixel_values"));
+        let (mut ours, mut replayed) = (clean.clone(), clean.clone());
+        diffusion::replay_noise(&mut ours, &noise, step).unwrap();
+        close(&ours, &expected, 4e-7, &format!("step {step}"));
+        golden.coefficients(step).replay(&mut replayed, &noise).unwrap();
+        assert!(replayed == expected, "step {step} with the coefficients of torch is not equal");
     }
 }
 

@@ -82,6 +82,31 @@ pub struct Coefficients {
     pub noise: f64,
 }
 
+impl Coefficients {
+    /// Noises normalized pixels in place with noise and coefficients from elsewhere: to the bit what that run had.
+    ///
+    /// Torch computes the schedule in single precision, where its coefficients lie up to 1e-6 beside those of
+    /// [`coefficients`].
+    ///
+    /// # Shapes
+    ///
+    /// - pixels, noise: `[channels, height, width]`, contiguous and in the same order
+    ///
+    /// # Errors
+    ///
+    /// [`DistortError::NoiseLength`] if the slices differ in length. The pixels are then untouched.
+    pub fn replay(self, pixels: &mut [f32], noise: &[f32]) -> Result<(), DistortError> {
+        if pixels.len() != noise.len() {
+            return Err(DistortError::NoiseLength { expected: pixels.len(), found: noise.len() });
+        }
+        let mix = Mix::from(self);
+        for (pixel, &noise) in pixels.iter_mut().zip(noise) {
+            *pixel = mix.blend(*pixel, noise);
+        }
+        Ok(())
+    }
+}
+
 /// The coefficients of the schedule at a step from 0 (almost clean) to 999 (almost pure noise).
 ///
 /// # Errors
@@ -105,14 +130,14 @@ pub fn coefficients(step: u16) -> Result<Coefficients, DistortError> {
 ///
 /// [`DistortError::InvalidValue`] if `step` is not below [`STEPS`].
 pub fn noise_pixels(pixels: &mut [f32], step: u16, seed: StageSeed) -> Result<(), DistortError> {
-    let mix = Mix::at(step)?;
-    for (pixel, noise) in pixels.iter_mut().zip(seed.normals()) {
-        *pixel = mix.blend(*pixel, noise as f32);
-    }
+    let mix = Mix::from(coefficients(step)?);
+    seed.normals().give(pixels, |pixel, noise| *pixel = mix.blend(*pixel, noise as f32));
     Ok(())
 }
 
 /// Noises normalized pixels in place with the given noise, so that a run made elsewhere can be repeated.
+///
+/// [`Coefficients::replay`] takes that run's coefficients, too.
 ///
 /// # Shapes
 ///
@@ -123,14 +148,7 @@ pub fn noise_pixels(pixels: &mut [f32], step: u16, seed: StageSeed) -> Result<()
 /// [`DistortError::InvalidValue`] if `step` is not below [`STEPS`], [`DistortError::NoiseLength`] if the
 /// slices differ in length. The pixels are then untouched.
 pub fn replay_noise(pixels: &mut [f32], noise: &[f32], step: u16) -> Result<(), DistortError> {
-    let mix = Mix::at(step)?;
-    if pixels.len() != noise.len() {
-        return Err(DistortError::NoiseLength { expected: pixels.len(), found: noise.len() });
-    }
-    for (pixel, &noise) in pixels.iter_mut().zip(noise) {
-        *pixel = mix.blend(*pixel, noise);
-    }
-    Ok(())
+    coefficients(step)?.replay(pixels, noise)
 }
 
 /// Noises an RGB image: grey levels are scaled to `[-1, 1]`, noised, clamped to `[-1, 1]` and rounded back.
@@ -144,11 +162,11 @@ pub fn replay_noise(pixels: &mut [f32], noise: &[f32], step: u16) -> Result<(), 
 pub fn noise_rgb(image: &RgbImage, step: u16, seed: StageSeed) -> Result<RgbImage, DistortError> {
     let Coefficients { image: keep, noise: add } = coefficients(step)?;
     let mut noised = image.clone();
-    for (level, noise) in noised.iter_mut().zip(seed.normals()) {
+    seed.normals().give(&mut noised, |level, noise| {
         let clean = f64::from(*level) / 127.5 - 1.0;
         let value = (keep * clean + add * noise).clamp(-1.0, 1.0);
         *level = ((value + 1.0) * 127.5).round() as u8;
-    }
+    });
     Ok(noised)
 }
 
@@ -165,12 +183,13 @@ struct Mix {
     noise: f32,
 }
 
-impl Mix {
-    fn at(step: u16) -> Result<Self, DistortError> {
-        let Coefficients { image, noise } = coefficients(step)?;
-        Ok(Self { image: image as f32, noise: noise as f32 })
+impl From<Coefficients> for Mix {
+    fn from(Coefficients { image, noise }: Coefficients) -> Self {
+        Self { image: image as f32, noise: noise as f32 }
     }
+}
 
+impl Mix {
     fn blend(self, pixel: f32, noise: f32) -> f32 {
         self.image * pixel + self.noise * noise
     }

@@ -47,9 +47,8 @@ impl Stage for GaussianNoise {
     fn run(&self, input: Input<'_>, seed: StageSeed) -> Result<RgbImage, DistortError> {
         let scale = 255.0 * f64::from(self.sigma.exact());
         let mut noised = input.image.clone();
-        for (level, noise) in noised.iter_mut().zip(seed.normals()) {
-            *level = (f64::from(*level) + scale * noise).round() as u8;
-        }
+        seed.normals()
+            .give(&mut noised, |level, noise| *level = (f64::from(*level) + scale * noise).round() as u8);
         Ok(noised)
     }
 }

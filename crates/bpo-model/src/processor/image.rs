@@ -4,13 +4,13 @@
 
 use std::path::{Path, PathBuf};
 
+use bpo_distort::resize::{Axis, Filter, for_each_row};
 use image::{Rgb, RgbImage};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::ProcessorError;
 use super::files::read_json;
-use super::resample::{Axis, Resample, resize};
 
 /// Most pixels of a resized image that no crop bounds (a choice of ours: 800 MB of bytes).
 const MAX_PIXELS: usize = 1 << 28;
@@ -47,7 +47,7 @@ pub struct PixelValues {
 struct Config {
     size: Size,
     crop_size: Size,
-    resample: Resample,
+    resample: Filter,
     do_resize: bool,
     do_center_crop: bool,
     do_rescale: bool,
@@ -64,7 +64,7 @@ impl Default for Config {
         Self {
             size: Size::Edge(224),
             crop_size: Size::Edge(224),
-            resample: Resample::Bicubic,
+            resample: Filter::Bicubic,
             do_resize: true,
             do_center_crop: true,
             do_rescale: true,
@@ -126,7 +126,7 @@ impl Target {
 pub struct ImageProcessor {
     resize: Option<Target>,
     crop: Option<(usize, usize)>,
-    resample: Resample,
+    resample: Filter,
     aspect: Aspect,
     background: Rgb<u8>,
     /// The value of each byte, per channel.
@@ -248,21 +248,25 @@ impl ImageProcessor {
         let out = self.crop.unwrap_or(to);
         check_pixels(out)?;
         let (rows, columns) = (Window::centered(to.0, out.0), Window::centered(to.1, out.1));
-        let y = Axis { from: from.0, to: to.0, keep: rows.start..rows.start + rows.len };
-        let x = Axis { from: from.1, to: to.1, keep: columns.start..columns.start + columns.len };
-        let bytes = resize(image, &x, &y, self.resample);
+        let x = Axis { to: to.1, keep: columns.start..columns.start + columns.len };
+        let y = Axis { to: to.0, keep: rows.start..rows.start + rows.len };
 
-        let mut data = Vec::with_capacity(CHANNELS * out.0 * out.1);
-        for (channel, levels) in self.levels.iter().enumerate() {
-            let plane = data.len();
-            data.resize(plane + out.0 * out.1, levels[0]);
-            for (i, row) in bytes.chunks_exact(columns.len * CHANNELS).enumerate() {
-                let at = plane + (rows.offset + i) * out.1 + columns.offset;
-                for (value, pixel) in data[at..at + columns.len].iter_mut().zip(row.chunks_exact(CHANNELS)) {
+        let mut data = vec![0.0; CHANNELS * out.0 * out.1];
+        if (rows.len, columns.len) != out {
+            for (plane, levels) in data.chunks_exact_mut(out.0 * out.1).zip(&*self.levels) {
+                plane.fill(levels[0]);
+            }
+        }
+        let mut at = rows.offset * out.1 + columns.offset;
+        for_each_row(image, &x, &y, self.resample, |pixels| {
+            for (channel, levels) in self.levels.iter().enumerate() {
+                let row = &mut data[channel * out.0 * out.1 + at..];
+                for (value, pixel) in row.iter_mut().zip(pixels) {
                     *value = levels[usize::from(pixel[channel])];
                 }
             }
-        }
+            at += out.1;
+        });
         Ok(PixelValues { data, channels: CHANNELS, height: out.0, width: out.1 })
     }
 }

@@ -13,7 +13,6 @@ mod error;
 mod files;
 mod image;
 mod jinja;
-mod resample;
 mod special;
 mod text;
 

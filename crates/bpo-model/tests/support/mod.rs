@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use bpo_distort::diffusion::Coefficients;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -44,6 +45,15 @@ impl Golden {
 
     pub fn result(&self, condition: &str, i: usize, key: &str) -> f64 {
         self.report["results"][condition][i][key].as_f64().unwrap()
+    }
+
+    /// What torch mixed image and noise with.
+    pub fn coefficients(&self, step: u16) -> Coefficients {
+        let recorded = &self.report["noise_coefficients"][step.to_string()];
+        Coefficients {
+            image: recorded["image"].as_f64().unwrap(),
+            noise: recorded["noise"].as_f64().unwrap(),
+        }
     }
 
     pub fn floats(&self, name: &str) -> (Vec<f32>, Vec<usize>) {
