@@ -17,6 +17,7 @@ use bpo::model::config::LlavaConfig;
 use bpo::model::llava::ScoreBatch;
 use bpo::model::processor::{Answered, PixelValues};
 use bpo::model::{Adapters, Llava, LoadOptions, LoraConfig};
+use bpo_benches::median;
 
 const PAIRS: usize = 2;
 const TEXT: usize = 48;
@@ -108,9 +109,4 @@ fn batch(config: &LlavaConfig, shared: bool) -> ScoreBatch {
     };
     ScoreBatch::new(config, (0..groups.len()).map(image).collect(), &groups)
         .expect("the batch fits the model")
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
