@@ -47,14 +47,17 @@ pub fn all_pairs(record: &Record) -> impl Iterator<Item = PreferencePair> + '_ {
     })
 }
 
-/// The pairs of a record that pass `filter`, each once; the others, and a record that has none, are set aside.
+/// The pairs of a record that pass `filter`, each once of its kind; the others, and a record that has none, are set aside.
 ///
-/// A model that is asked several times may say the same; in training such a pair would only count more.
+/// A model that is asked several times may say the same; in training such a pair would only count more. What comes about in two
+/// ways, by weakening and by injection, counts for both, as in the authors' data.
 pub fn make_pairs(record: &Record, filter: &PairFilter) -> PairSet {
     let mut set = PairSet::default();
     for pair in all_pairs(record) {
         let same = |known: &PreferencePair| {
-            known.chosen.trim() == pair.chosen.trim() && known.rejected.trim() == pair.rejected.trim()
+            known.kind == pair.kind
+                && known.chosen.trim() == pair.chosen.trim()
+                && known.rejected.trim() == pair.rejected.trim()
         };
         let repeated = if set.pairs.iter().any(same) { Err(Reason::Repeated) } else { Ok(()) };
         match filter.check(&pair).and(repeated) {
@@ -117,7 +120,10 @@ mod tests {
     #[test]
     fn what_is_said_twice_makes_one_pair() {
         let mut record = record(&[1.0, 0.0, 0.0, 0.0]);
-        record.completions[3].response = " answer 1\n".into();
+        for again in [2, 3] {
+            record.completions[again].response = " answer 1\n".into();
+        }
+        record.completions[3].kind = record.completions[1].kind.clone();
         let set = make_pairs(&record, &PairFilter::default());
         let ids: Vec<_> = set.pairs.iter().map(|pair| pair.id.as_str()).collect();
         assert_eq!(ids, ["r:0>1", "r:0>2"]);

@@ -32,7 +32,7 @@ pub enum Reason {
     TooLong,
     /// Both answers of a pair are the same.
     Identical,
-    /// An earlier pair of the record has the same answers.
+    /// An earlier pair of the record, of the same kind, has the same answers.
     Repeated,
     /// All answers of a record have the same score, or there is only one.
     NoPreference,
