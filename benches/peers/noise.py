@@ -25,7 +25,6 @@ def main():
     folder, size, kept, noise = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
     torch.set_num_threads(1)  # what is measured is threads over images
     files = sorted(folder.glob("*.jpg"))
-    random = np.random.default_rng(0)
     processor = CLIPImageProcessor(
         size={"shortest_edge": size}, crop_size={"height": size, "width": size}
     )
@@ -38,11 +37,13 @@ def main():
         left, top = (image.width - size) // 2, (image.height - size) // 2
         x = np.asarray(image.crop((left, top, left + size, top + size)), np.float32)
         x = ((x / np.float32(255) - MEAN) / STD).transpose(2, 0, 1)
+        # one for each image, as threads that share a generator wait for each other
+        random = np.random.default_rng()
         return np.float32(kept) * x + np.float32(noise) * random.standard_normal(x.shape, np.float32)
 
     def torchvision(path):
         x = processor(Image.open(path), return_tensors="pt")["pixel_values"]
-        return kept * x + noise * torch.randn_like(x)
+        return kept * x + noise * torch.randn(x.shape, generator=torch.Generator())
 
     variants = {"pillow": pillow, "torchvision": torchvision}
     pools = {threads: ThreadPoolExecutor(threads) for threads in (1, 2)}

@@ -399,7 +399,7 @@ pub struct DistortCommand {
     #[arg(long, value_name = "N", default_value_t = 42)]
     pub seed: u64,
     /// Images of a folder that are worked on at a time [default: the number of cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "sheet")]
     pub threads: Option<NonZero<usize>>,
     /// Longest side that an image may have, in pixels [default: 16384]
     #[arg(long, value_name = "N")]

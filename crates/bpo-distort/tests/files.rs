@@ -448,3 +448,18 @@ fn a_file_gives_what_it_gives_in_its_folder() {
         distortion("swap").apply(Input::new(&folders.image("b.bmp")).with_other(&other), 0).unwrap();
     assert_eq!(load_rgb(&none, &Limits::default()).unwrap(), expected);
 }
+
+/// To open a pipe is to wait for somebody who writes to it.
+#[cfg(unix)]
+#[test]
+fn a_link_to_a_pipe_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (images, out) = (dir.path().join("in"), dir.path().join("out"));
+    std::fs::create_dir(&images).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(images.join("pipe")).status().unwrap();
+    assert!(made.success());
+    std::os::unix::fs::symlink("pipe", images.join("link")).unwrap();
+    image::RgbImage::new(3, 2).save(images.join("a.png")).unwrap();
+    let outcome = Batch::new("blur:sigma=1".parse().unwrap()).folder(&images, &out, |_| {}).unwrap();
+    assert_eq!((outcome.made, outcome.set_aside.len()), (1, 0));
+}

@@ -1,6 +1,6 @@
 //! [`Llava`] as the model that bpo-pairs asks about images.
 
-use bpo_distort::Input;
+use bpo_distort::{DistortError, Input};
 use bpo_inject::Generated;
 use bpo_pairs::responder::{Sign, VisionLanguageModel, VisionRequest, Weakening};
 
@@ -140,6 +140,7 @@ impl VisionLanguageModel for LlavaResponder {
             ModelError::ContextTooShort { .. }
             | ModelError::ImageTokens { .. }
             | ModelError::Image { .. } => true,
+            ModelError::Distort(DistortError::Recompress { .. }) => true,
             ModelError::Processor(error) => matches!(
                 error,
                 P::PromptTooLong { .. }

@@ -364,6 +364,11 @@ fn without_another_image_none_is_made_up() {
     let mut model = Model::new(usize::MAX);
     let error = weaken(&alone, &images, &mut model, &config, &mut store, &mut |_: Progress| {}).unwrap_err();
     assert!(matches!(&error, PairsError::NoOtherImage { distortion, .. } if distortion == "swap"), "{error}");
+    // an image of its own that is missing is the sample's affair, not the stage's
+    let missing: Vec<_> = samples().into_iter().filter(|sample| sample.image == "astronaut.jpg").collect();
+    let mut own = JsonlStore::open(dir.path().join("own.jsonl")).unwrap();
+    let summary = weaken(&missing, &images, &mut model, &config, &mut own, &mut |_: Progress| {}).unwrap();
+    assert_eq!((summary.answered, summary.set_aside.get(Reason::ImageMissing)), (0, missing.len()));
     let none = WeakenConfig::default().with_distortions([]);
     let error = weaken(&alone, &images, &mut model, &none, &mut store, &mut |_: Progress| {}).unwrap_err();
     assert!(matches!(error, PairsError::NoDistortion));

@@ -3,7 +3,7 @@ use image::RgbImage;
 use crate::family::{Family, Parameter, Part, Stage, Value};
 use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 
-/// `mask-tokens:share=0.9`: random image tokens that no other token attends to.
+/// `mask-tokens:share=0.9`: random image tokens that no token attends to.
 ///
 /// After BDHS ([arXiv 2407.02477](https://arxiv.org/abs/2407.02477)), which lets a model answer with part of the image
 /// tokens masked in attention. Which ones a model hides, [`features::hidden_tokens`](crate::features::hidden_tokens)

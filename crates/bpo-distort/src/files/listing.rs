@@ -96,6 +96,10 @@ fn is_image(path: &Path, file: &Path) -> bool {
 }
 
 fn begins_as_image(file: &Path) -> bool {
+    // to open a pipe is to wait for somebody who writes to it
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return false;
+    }
     let mut head = Vec::new();
     let read = File::open(file).and_then(|file| file.take(HEAD).read_to_end(&mut head));
     // a file that cannot be read and is not named as an image is none

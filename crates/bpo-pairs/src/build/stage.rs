@@ -118,9 +118,9 @@ impl Keyed for StageRecord {
     }
 }
 
-/// An answer's name: that of its sample, where there is one of it only.
+/// An answer's name: that of its sample for the first one, and for others with a number behind a character that no text has.
 pub(super) fn key(id: &str, variant: usize) -> Cow<'_, str> {
-    if variant == 0 { Cow::Borrowed(id) } else { Cow::Owned(format!("{id} [{variant}]")) }
+    if variant == 0 { Cow::Borrowed(id) } else { Cow::Owned(format!("{id}\0{variant}")) }
 }
 
 /// One answer that a stage is to make.
@@ -198,9 +198,9 @@ impl From<StageRecord> for Line {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageSummary {
-    /// Samples with an answer.
+    /// Answers.
     pub answered: usize,
-    /// Samples without, by reason.
+    /// Answers that cannot be had, by reason.
     pub set_aside: ReasonCounts,
 }
 
@@ -256,7 +256,7 @@ pub(super) fn run(
     }
     let summary = StageSummary::of(store)?;
     if summary.set_aside.total() > 0 {
-        tracing::info!(%stage, set_aside = %summary.set_aside, "samples without an answer");
+        tracing::info!(%stage, set_aside = %summary.set_aside, "answers that cannot be had");
     }
     Ok(summary)
 }

@@ -164,7 +164,8 @@ struct Other {
 
 /// Asks `model` every sample's question about its weakened image, and appends the answers to `store`.
 ///
-/// A sample whose image cannot be used, or whose question the model can never answer, is set aside in the file. Going on
+/// A sample whose image cannot be used, or whose question the model can never answer, is set aside in the file. That no sample
+/// has another image, where a distortion needs one, ends the stage: none could be weakened so. Going on
 /// with another `config` or model mixes their answers: that is the caller's to prevent (see
 /// [`Manifest`](crate::manifest::Manifest)).
 ///
@@ -196,12 +197,13 @@ fn answer_batch<M: VisionLanguageModel>(
     let mut requests = Vec::with_capacity(batch.len());
     let mut prepared = Vec::with_capacity(batch.len());
     for &item in batch {
-        let other = match config.distortion(item).needs_other() {
-            true => Some(loaded.other(images, samples, item, config)?),
-            false => None,
-        };
+        // its own image first: what is wrong with that is the sample's, and no reason to look for another one
         prepared.push(match loaded.load(images, item.sample)? {
             Ok(image) => {
+                let other = match config.distortion(item).needs_other() {
+                    true => Some(loaded.other(images, samples, item, config)?),
+                    false => None,
+                };
                 requests.push(config.request(item, image, other.as_ref()));
                 Ok(config.recipe(item, other))
             }

@@ -29,6 +29,9 @@ use crate::error::BpoError;
 /// are rounded by as much; a wrong reference is off by more (ours).
 pub const HALF_PRECISION_TOLERANCE: f64 = 0.25;
 
+/// Most answers for one distortion of an image; more is a slip of the pen (ours).
+const MOST_SAMPLES: usize = 1000;
+
 /// Settings of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -244,11 +247,13 @@ impl RunConfig {
         let alone = !conditional.needs_other() && !conditional.needs_model();
         let expected = "of families that weaken one image, and no features of it";
         check("conditional.distortion", alone, expected, conditional.to_string())?;
+        let samples = self.weaken.samples;
+        check("weaken.samples", samples <= MOST_SAMPLES, "at most 1000", samples.to_string())?;
         let begun = self.weaken.begun;
         check("weaken.begun", (0.0..1.0).contains(&begun), "at least 0 and less than 1", begun.to_string())?;
         if let Some(Contrast { alpha, plausibility, .. }) = self.weaken.contrast {
             let key = "weaken.contrast.alpha";
-            check(key, alpha >= 0.0 && alpha.is_finite(), "a finite number, at least 0", alpha.to_string())?;
+            check(key, (0.0..=100.0).contains(&alpha), "from 0 to 100", alpha.to_string())?;
             let key = "weaken.contrast.plausibility";
             check(key, (0.0..=1.0).contains(&plausibility), "from 0 to 1", plausibility.to_string())?;
         }
@@ -382,7 +387,7 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_named() {
         type Break = fn(&mut RunConfig);
-        let broken: [(&str, Break); 10] = [
+        let broken: [(&str, Break); 11] = [
             ("reference.path", |config| {
                 config.train.loss = bpo_dpo::loss::Loss::Sft;
                 config.reference.path = Some("other".into());
@@ -396,6 +401,7 @@ mod tests {
                 config.train.divergence = bpo_dpo::loss::Divergence::ForwardKl;
             }),
             ("weaken.begun", |config| config.weaken.begun = 1.0),
+            ("weaken.samples", |config| config.weaken.samples = usize::MAX),
             ("weaken.contrast.alpha", |config| {
                 let mut contrast = Contrast::new(bpo_pairs::responder::Sign::Away);
                 contrast.alpha = -1.0;
