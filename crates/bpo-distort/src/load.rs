@@ -103,9 +103,10 @@ impl Limits {
 /// Reads an image file as 8-bit RGB, upright.
 ///
 /// The format is told from the content, not from the file's extension. Dimensions are checked before anything
-/// is decoded. The EXIF orientation is applied. Colours are converted as Pillow's `convert("RGB")` does: alpha
-/// is dropped, palettes are looked up, grey is repeated, 16-bit samples give their high byte. Of an animation
-/// the first frame is taken. JPEG files give the very levels that Pillow gives.
+/// is decoded. The EXIF orientation is applied, as transformers' `load_image` does. Colours are converted as Pillow's
+/// `convert("RGB")` does: alpha is dropped, palettes are looked up, grey is repeated, 16-bit samples give their high
+/// byte (of grey, too, which Pillow clips). Colour profiles are not looked at. Of an animation the first frame is taken.
+/// JPEG files give the very levels that Pillow gives.
 ///
 /// # Errors
 ///
