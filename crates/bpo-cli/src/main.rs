@@ -2,7 +2,8 @@
 //!
 //! Standard output is for machines (JSON lines), standard error for people. A stage has done its work, and the exit code
 //! is 0, when what it makes is there, though bad records were set aside and told; what answers line by line (`score`,
-//! `generate`, `eval`) or image by image (`distort`) has done it only when none is missing. A training that a signal ended behind a checkpoint gives 130.
+//! `generate`, `eval`) or image by image (`distort`) has done it only when none is missing. A training that a signal ended
+//! behind a checkpoint gives 130.
 
 mod args;
 mod commands;

@@ -68,12 +68,12 @@ pub enum DpoError {
         /// What the collator says.
         source: Source,
     },
-    /// The policy gave log-probabilities for another number of completions than it was asked for.
-    #[error("the policy gave {found} rows for {expected} completions, in the batch of {}", list(.pairs))]
+    /// The policy gave log-probabilities, or the collator lengths, for another number of completions than there are.
+    #[error("policy or collator gave {found} rows for {expected} completions, in the batch of {}", list(.pairs))]
     Rows {
         /// Completions in the batch.
         expected: usize,
-        /// Rows of log-probabilities.
+        /// Rows that were given.
         found: usize,
         /// Ids of the pairs in the batch.
         pairs: Vec<String>,
@@ -146,8 +146,8 @@ pub enum DpoError {
     #[error(
         "before the first step the policy must equal its reference: loss {loss} (expected {expected_loss}), largest \
          margin {margin:e} (pair {pair}), both within {tolerance:e}. Possible causes: the reference is another model, or the \
-         adapter not fresh (if that is meant, set `reference_differs`); the adapter is not switched off for the reference (`Adapters::Off`), dropout is on, \
-         or the two passes compute in low precision by different kernels (then widen `step_zero_tolerance`)"
+         adapter not fresh (if that is meant, set `reference_differs`); the adapter is not switched off for the reference \
+         (`Adapters::Off`), dropout is on, or the two passes compute in low precision by different kernels (then widen `step_zero_tolerance`)"
     )]
     StepZero {
         /// Mean loss of the first batch.

@@ -82,7 +82,7 @@ impl Figures {
             mean_token_accuracy: ratio(&statistics.chosen_top1, &self.chosen_tokens),
             lengths_chosen: mean(&self.chosen_tokens),
             lengths_rejected: mean(&self.rejected_tokens),
-            num_tokens: self.tokens,
+            num_tokens: None,
             pairs: margins.len(),
             skipped: false,
         }

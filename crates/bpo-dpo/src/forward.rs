@@ -52,7 +52,11 @@ impl<B> Prepared<B> {
     ) -> Result<Self, DpoError> {
         let batch = GroupBatch::for_objective(&config.objective(), pairs.iter().copied());
         let inputs = batch.collate(collate, pairs)?;
-        let tokens = collate.lengths(&inputs).map(|lengths| {
+        let lengths = collate.lengths(&inputs);
+        if let Some(found) = lengths.as_ref().map(Vec::len) {
+            batch.check_rows(found, pairs)?;
+        }
+        let tokens = lengths.map(|lengths| {
             let PairRows { chosen, rejected, weakened } = &batch.rows;
             // as TRL counts: a prompt with each of its completions, in each pair
             let rejected = if config.objective().needs_rejected() { rejected.as_slice() } else { &[] };
@@ -81,7 +85,7 @@ impl<B> Prepared<B> {
         let constant = match objective.needs_reference() {
             true => {
                 let tokens = reference.token_logps(batch, inputs, pairs, policy)?;
-                batch.check_rows(&tokens, pairs)?;
+                batch.check_rows(tokens.completions(), pairs)?;
                 Some(logps(&tokens).inner())
             }
             false => None,
@@ -90,7 +94,7 @@ impl<B> Prepared<B> {
             true => policy.token_statistics(inputs, Adapters::On),
             false => (policy.token_logps(inputs, Adapters::On), None),
         };
-        batch.check_rows(&tokens, pairs)?;
+        batch.check_rows(tokens.completions(), pairs)?;
         let trained = logps(&tokens);
         let mut factors = config.factors(pairs, &trained.chosen);
         match (config.weighting, &statistics) {

@@ -10,7 +10,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::error::DpoError;
 use crate::logps::PairRows;
 use crate::loss::Objective;
-use crate::policy::{Collate, Group, TokenLogps};
+use crate::policy::{Collate, Group};
 
 /// The pairs of a data set, in groups of the same image, history and prompt.
 ///
@@ -108,7 +108,7 @@ impl<'a> Question<'a> {
 pub struct GroupBatch {
     /// The questions with their completions.
     pub groups: Vec<Group>,
-    /// Where the completions of each pair are among the rows of [`TokenLogps`].
+    /// Where the completions of each pair are among the rows of [`TokenLogps`](crate::policy::TokenLogps).
     pub rows: PairRows,
 }
 
@@ -200,12 +200,10 @@ impl GroupBatch {
         collate.collate(&self.groups).map_err(failed)
     }
 
-    /// Checks that a policy gave a row for each completion; `pairs` are for the error.
-    pub(crate) fn check_rows(&self, tokens: &TokenLogps, pairs: &[&PreferencePair]) -> Result<(), DpoError> {
-        match (self.completions(), tokens.logps.dims()[0]) {
-            (expected, found) if expected != found => {
-                Err(DpoError::Rows { expected, found, pairs: ids(pairs) })
-            }
+    /// Checks that there is a row for each completion; `pairs` are for the error.
+    pub(crate) fn check_rows(&self, found: usize, pairs: &[&PreferencePair]) -> Result<(), DpoError> {
+        match self.completions() {
+            expected if expected != found => Err(DpoError::Rows { expected, found, pairs: ids(pairs) }),
             _ => Ok(()),
         }
     }

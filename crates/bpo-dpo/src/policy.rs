@@ -50,6 +50,11 @@ impl TokenLogps {
         widen(self.logps.clone()).sum_dim(1).squeeze_dim::<1>(1)
     }
 
+    /// Number of rows.
+    pub(crate) fn completions(&self) -> usize {
+        self.logps.dims()[0]
+    }
+
     /// The same on no autodiff tape. `[completions]`
     pub(crate) fn detached_sum(&self) -> Tensor<1> {
         off_tape(self.sum())

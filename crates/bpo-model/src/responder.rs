@@ -2,7 +2,7 @@
 
 use bpo_distort::{DistortError, Input};
 use bpo_inject::Generated;
-use bpo_pairs::responder::{Sign, VisionLanguageModel, VisionRequest, Weakening};
+use bpo_pairs::responder::{Contrast, Sign, VisionLanguageModel, VisionRequest, Weakening};
 
 use crate::error::ModelError;
 use crate::generate::{Against, Prompt};
@@ -36,34 +36,33 @@ impl LlavaResponder {
     }
 
     fn request(&self, request: &VisionRequest) -> Result<Request, ModelError> {
-        let image_tokens = self.model.config().image_tokens();
+        let (view, against) = self.views(request)?;
+        let (seen, begun) = self.seen(request, view)?;
+        let mut prompt = Prompt::new(seen, request.sampling.clone());
+        if let Some((view, contrast)) = against {
+            let (seen, _) = self.seen(request, view)?;
+            prompt = prompt.with_against(Against::new(seen, contrast.alpha, contrast.plausibility));
+        }
+        Ok(Request { prompt, begun })
+    }
+
+    /// What is seen of the image, and what that is contrasted with.
+    fn views(&self, request: &VisionRequest) -> Result<(View, Option<(View, Contrast)>), ModelError> {
         let image = &self.processor.image;
         let clean = || Ok::<_, ModelError>(View::of(image.process(&request.image)?));
         let Some(Weakening { distortion, seed, other, contrast, .. }) = &request.weakening else {
-            let (seen, begun) = self.seen(request, clean()?)?;
-            return Ok(Request { prompt: Prompt::new(seen, request.sampling.clone()), begun });
+            return Ok((clean()?, None));
         };
         let mut input = Input::new(&request.image);
-        if let Some(other) = other {
-            input = input.with_other(other);
-        }
-        let weakened = View::weakened(image, input, distortion, *seed, image_tokens)?;
-        let (seen, begun, against) = match contrast {
-            None => {
-                let (seen, begun) = self.seen(request, weakened)?;
-                (seen, begun, None)
-            }
-            Some(contrast) => {
-                let (seen, against) = match contrast.sign {
-                    Sign::Towards => (weakened, clean()?),
-                    Sign::Away => (clean()?, weakened),
-                };
-                let ((seen, begun), (against, _)) = (self.seen(request, seen)?, self.seen(request, against)?);
-                (seen, begun, Some(Against::new(against, contrast.alpha, contrast.plausibility)))
-            }
-        };
-        let prompt = Prompt::new(seen, request.sampling.clone());
-        Ok(Request { prompt: Prompt { against, ..prompt }, begun })
+        input.other = other.as_deref();
+        let weakened = View::weakened(image, input, distortion, *seed, self.model.config().image_tokens())?;
+        Ok(match contrast {
+            None => (weakened, None),
+            Some(contrast) => match contrast.sign {
+                Sign::Towards => (weakened, Some((clean()?, *contrast))),
+                Sign::Away => (clean()?, Some((weakened, *contrast))),
+            },
+        })
     }
 
     /// A question with a view of its image, and the ids of what its answer begins with.
@@ -83,7 +82,7 @@ impl LlavaResponder {
                 (ids, begun)
             }
         };
-        let seen = Seen { ids, view };
+        let seen = Seen::new(ids, view);
         config.check_input(&seen.ids, seen.view.pixels.as_ref())?;
         let context = config.text_config.max_position_embeddings;
         match seen.ids.len() {

@@ -31,9 +31,9 @@ pub struct View {
 }
 
 impl Seen {
-    /// A prompt and its image, unweakened.
-    pub fn new(ids: Vec<u32>, pixels: Option<PixelValues>) -> Self {
-        Self { ids, view: View { pixels, ..View::default() } }
+    /// A prompt with a view of its image; without an image, [`View::default`].
+    pub fn new(ids: Vec<u32>, view: View) -> Self {
+        Self { ids, view }
     }
 
     /// Places in the prompt that no token attends to.
@@ -45,7 +45,7 @@ impl Seen {
 }
 
 impl View {
-    /// An image as it is.
+    /// An image that is not weakened.
     pub fn of(pixels: PixelValues) -> Self {
         Self { pixels: Some(pixels), ..Self::default() }
     }

@@ -9,7 +9,7 @@ use bpo_inject::Sampling;
 use bpo_model::generate::Prompt;
 use bpo_model::llava::ScoreBatch;
 use bpo_model::processor::{Answered, PixelValues};
-use bpo_model::seen::Seen;
+use bpo_model::seen::{Seen, View};
 use bpo_model::{Adapters, Llava, LoadOptions};
 use burn::tensor::{Tensor, TensorData};
 use support::{Golden, close, device, floats};
@@ -128,7 +128,7 @@ fn greedy_tokens_batched_and_alone() {
             .map(|i| {
                 let tokens = golden.ids(&format!("{condition}.p{i}.greedy_ids")).len();
                 let ids = golden.ids(&format!("p{i}.prompt_ids"));
-                Prompt::new(Seen::new(ids, Some(image(&golden, condition, i))), Sampling::greedy(tokens))
+                Prompt::new(Seen::new(ids, View::of(image(&golden, condition, i))), Sampling::greedy(tokens))
             })
             .collect();
         // the golden run ignores the end token

@@ -3,7 +3,7 @@
 //! ```no_run
 //! use bpo_distort::files::Batch;
 //!
-//! let batch = Batch::new("blur:sigma=2..8".parse()?).with_seed(42).with_threads(4.try_into().unwrap());
+//! let batch = Batch::new("blur:sigma=2..8".parse()?).with_seed(42).with_threads(4.try_into()?);
 //! let outcome = batch.folder("photos", "weak", |_| {})?;
 //! println!("{} made, {} were there", outcome.made, outcome.there);
 //! for aside in &outcome.set_aside {

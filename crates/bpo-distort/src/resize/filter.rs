@@ -1,3 +1,5 @@
+//! Pillow's resampling filters.
+
 use std::f64::consts::PI;
 
 use serde::Deserialize;

@@ -61,7 +61,11 @@ impl Axis {
     }
 }
 
-/// The image at another size; both the image and the size have pixels.
+/// The image at another size; black where the image has no pixels.
+///
+/// # Panics
+///
+/// If an image of that size does not fit into memory.
 pub fn resize(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbImage {
     let mut resized = RgbImage::new(width, height);
     let mut places = resized.as_chunks_mut().0.iter_mut();

@@ -1,3 +1,5 @@
+//! The two passes of a resize as loops over whole numbers.
+
 use super::taps::Taps;
 use super::{CHANNELS, Pixel};
 use crate::vector::Kernel;

@@ -1,3 +1,5 @@
+//! Which places of the image make a wanted place, and how much each counts.
+
 use std::ops::Range;
 
 use super::passes::PRECISION;

@@ -1,7 +1,6 @@
 //! What the distance from the reference is measured in.
 
 use std::f64::consts::LN_2;
-use std::fmt;
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::log_sigmoid;
@@ -41,18 +40,6 @@ pub enum Divergence {
 
 fn half() -> f64 {
     0.5
-}
-
-impl fmt::Display for Divergence {
-    /// The name that it has in settings.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ReverseKl => "reverse_kl",
-            Self::ForwardKl => "forward_kl",
-            Self::JsDivergence => "js_divergence",
-            Self::AlphaDivergence { .. } => "alpha_divergence",
-        })
-    }
 }
 
 impl Divergence {

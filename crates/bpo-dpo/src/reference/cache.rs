@@ -210,7 +210,7 @@ impl LogpCache {
             let keys = keys(&batch);
             if self.lacking(&keys, prints.as_deref(), &batch, &part)?.is_some() {
                 let tokens = model.token_logps(&inputs, adapters);
-                batch.check_rows(&tokens, &part)?;
+                batch.check_rows(tokens.completions(), &part)?;
                 self.add(&keys, &tokens, prints.as_deref())?;
             }
             self.checked.extend(keys);

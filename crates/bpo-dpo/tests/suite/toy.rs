@@ -142,6 +142,8 @@ pub struct ToyCollate {
     pub dialect: &'static str,
     /// Does not weaken images.
     pub unweakened: bool,
+    /// Forgets the length of the first row: a mistake.
+    pub forgetful: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -157,7 +159,7 @@ impl Collate for ToyCollate {
     type Error = ToyError;
 
     fn lengths(&self, batch: &ToyBatch) -> Option<Vec<usize>> {
-        Some(batch.lengths.clone())
+        Some(batch.lengths.iter().copied().skip(usize::from(self.forgetful)).collect())
     }
 
     fn collate(&mut self, groups: &[Group]) -> Result<ToyBatch, ToyError> {

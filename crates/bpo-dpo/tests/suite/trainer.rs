@@ -124,6 +124,15 @@ fn tokens_are_counted() {
     assert_eq!(steps[0].num_tokens, Some(chosen));
 }
 
+#[test]
+fn a_collator_that_miscounts_is_told() {
+    let collate = ToyCollate { forgetful: true, ..ToyCollate::default() };
+    let trainer =
+        Trainer::new(config().with_batch_size(10), Toy::untouched(), collate, None).expect("a trainer");
+    let error = trainer.train(&pairs(), &mut ()).map(drop).expect_err("one length is missing");
+    assert!(matches!(&error, DpoError::Rows { expected, found, .. } if *expected == *found + 1), "{error}");
+}
+
 /// A policy that tells nothing of its tokens.
 #[derive(Module, Debug)]
 struct Silent {

@@ -45,9 +45,10 @@ impl Against {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seen::View;
 
     fn contrast(alpha: f64, plausibility: f64) -> Vec<f32> {
-        let seen = Seen::new(vec![], None);
+        let seen = Seen::new(vec![], View::default());
         Against::new(seen, alpha, plausibility).contrast(&[2.0, 1.0, -1.0], &[3.0, 0.5, -1.0])
     }
 

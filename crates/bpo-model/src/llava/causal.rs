@@ -8,7 +8,7 @@ const BLOCKED: f32 = -1e30;
 /// The mask of right-padded rows that follow right-padded prefixes.
 ///
 /// Row `r` sees the first `prefix_lens[r]` of `prefix_width` prefix positions, all of `past` tokens after them, and
-/// of its own `tokens` those up to itself. What is `hidden` of a row's first positions it does not see; a row that is not there
+/// of its own `tokens` those up to itself. Of its keys it does not see those whose places are in `hidden[r]`; what is not there
 /// hides nothing. Padding behind a row's end needs no mask: nothing before it looks there.
 ///
 /// # Shapes
@@ -32,7 +32,7 @@ pub fn causal_mask(
                     if key < prefix_width { key < *prefix_len } else { key - prefix_width <= past + token };
                 if seen { 0.0 } else { BLOCKED }
             }));
-            for &place in hidden {
+            for &place in hidden.iter().filter(|place| **place < keys) {
                 mask[start + place] = BLOCKED;
             }
         }

@@ -94,13 +94,13 @@ fn is_zero(number: &usize) -> bool {
 /// A line of a stage's file: `{"id", "type", "response", "finish", "recipe"}` or `{"id", "reason", "set_aside"}`; with
 /// `"variant"`, where it is not a sample's first.
 ///
-/// A sample that is set aside has its line too, so that it is counted, and not tried again at every start.
+/// An answer that cannot be had has its line too, so that it is counted, and not tried again at every start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Line", into = "Line")]
 pub enum StageRecord {
-    /// The sample has an answer.
+    /// There is an answer.
     Answered(Bootstrapped),
-    /// The sample can have none.
+    /// There can be none.
     SetAside {
         /// Why.
         aside: SetAside,
@@ -118,7 +118,7 @@ impl Keyed for StageRecord {
     }
 }
 
-/// An answer's name: that of its sample for the first one, and for others with a number behind a character that no text has.
+/// An answer's name: that of its sample for the first one, and for others with a number behind a character that no name has.
 pub(super) fn key(id: &str, variant: usize) -> Cow<'_, str> {
     if variant == 0 { Cow::Borrowed(id) } else { Cow::Owned(format!("{id}\0{variant}")) }
 }
