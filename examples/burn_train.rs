@@ -110,6 +110,7 @@ fn prefer_their_own(samples: &[SftSample]) -> Vec<PreferencePair> {
         chosen: sample.answer.clone(),
         rejected: other.answer.clone(),
         kind: CompletionKind::Other("elsewhere".into()),
+        recipe: None,
         margin: None,
         beta: None,
     };

@@ -89,6 +89,7 @@ fn pair(id: usize, chosen: &str, rejected: &str) -> PreferencePair {
         chosen: chosen.into(),
         rejected: rejected.into(),
         kind: CompletionKind::ErrorInjected,
+        recipe: None,
         margin: None,
         beta: None,
     }

@@ -102,6 +102,7 @@ fn pairs(count: u64) -> Vec<PreferencePair> {
         chosen: example(index).turn.answer,
         rejected: example(index + 1).turn.answer,
         kind: CompletionKind::ErrorInjected,
+        recipe: None,
         margin: None,
         beta: None,
     };

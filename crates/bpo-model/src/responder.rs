@@ -2,7 +2,8 @@
 
 use bpo_distort::{DistortError, Input};
 use bpo_inject::Generated;
-use bpo_pairs::responder::{Contrast, Sign, VisionLanguageModel, VisionRequest, Weakening};
+use bpo_pairs::recipe::{Contrast, Sign};
+use bpo_pairs::responder::{VisionLanguageModel, VisionRequest, Weakening};
 
 use crate::error::ModelError;
 use crate::generate::{Against, Prompt};

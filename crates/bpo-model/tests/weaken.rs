@@ -9,7 +9,8 @@ use bpo_inject::{Generated, Sampling};
 use bpo_model::processor::{PixelValues, Processor};
 use bpo_model::responder::LlavaResponder;
 use bpo_model::{Adapters, Llava, LoadOptions};
-use bpo_pairs::responder::{Contrast, Sign, VisionLanguageModel, VisionRequest, Weakening};
+use bpo_pairs::recipe::{Contrast, Sign};
+use bpo_pairs::responder::{VisionLanguageModel, VisionRequest, Weakening};
 use image::RgbImage;
 use support::{Golden, device, floats, root};
 

@@ -11,5 +11,5 @@ mod weaken;
 
 pub use assemble::assemble;
 pub use inject::{InjectConfig, inject};
-pub use stage::{Bootstrapped, Progress, Recipe, Stage, StageRecord, StageSummary};
+pub use stage::{Bootstrapped, Progress, Stage, StageRecord, StageSummary};
 pub use weaken::{WeakenConfig, weaken};

@@ -68,6 +68,7 @@ mod tests {
                 chosen: chosen.into(),
                 rejected: rejected.into(),
                 kind: CompletionKind::ImageWeakened,
+                recipe: None,
                 margin: None,
                 beta: None,
             })

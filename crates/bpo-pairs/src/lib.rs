@@ -51,6 +51,7 @@ pub mod image_token;
 pub mod images;
 pub mod manifest;
 pub mod pairs;
+pub mod recipe;
 pub mod record;
 #[cfg(feature = "build")]
 pub mod responder;

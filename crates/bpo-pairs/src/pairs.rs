@@ -40,6 +40,7 @@ pub fn all_pairs(record: &Record) -> impl Iterator<Item = PreferencePair> + '_ {
                 chosen: chosen.response.clone(),
                 rejected: rejected.response.clone(),
                 kind: rejected.kind.clone(),
+                recipe: rejected.recipe.clone(),
                 margin: Some(chosen.score - rejected.score).filter(|margin| margin.is_finite()),
                 beta: None,
             }
@@ -90,6 +91,7 @@ mod tests {
             response: format!("answer {i}"),
             score,
             kind: CompletionKind::Other(format!("kind-{i}")),
+            recipe: None,
         };
         Record {
             id: "r".into(),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::recipe::Recipe;
 use crate::sft::Turn;
 
 /// Where a completion comes from.
@@ -69,6 +70,9 @@ pub struct Completion {
     /// Where it comes from (`type` on disk).
     #[serde(rename = "type")]
     pub kind: CompletionKind,
+    /// How it was got, where the image was weakened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<Recipe>,
 }
 
 /// One prompt about one image and all its answers.
@@ -107,6 +111,9 @@ pub struct PreferencePair {
     pub rejected: String,
     /// Where the rejected answer comes from.
     pub kind: CompletionKind,
+    /// How the rejected answer was got, where the image was weakened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<Recipe>,
     /// By how much the chosen answer is better: the difference of the scores of its record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub margin: Option<f64>,

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::recipe::Contrast;
+use crate::sft::Turn;
 use bpo_distort::Distortion;
 use bpo_inject::{Generated, Sampling};
 use image::RgbImage;
-use serde::{Deserialize, Serialize};
-
-use crate::sft::Turn;
 
 /// How the image is weakened before the model sees it, or where it sees it.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,47 +27,6 @@ impl Weakening {
     pub fn new(distortion: Distortion, seed: u64) -> Self {
         Self { distortion, seed, other: None, contrast: None }
     }
-}
-
-/// Contrast decoding: each token is drawn from `(1 + alpha) * logits - alpha * other logits`, of the weakened image and the
-/// clean one, or the other way round.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Contrast {
-    /// Which way.
-    pub sign: Sign,
-    /// How strongly. Default: 1 (VCD, arXiv 2311.16922).
-    #[serde(default = "one")]
-    pub alpha: f64,
-    /// Tokens less likely than this part of the likeliest one are not drawn, by the logits that count more. Default: 0.1 (VCD).
-    #[serde(default = "tenth")]
-    pub plausibility: f64,
-}
-
-/// Which logits count more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Sign {
-    /// Towards what the model says for the weakened image: its bias, amplified.
-    Towards,
-    /// Away from it: visual contrastive decoding, whose answers hallucinate less.
-    Away,
-}
-
-impl Contrast {
-    /// With VCD's settings.
-    pub fn new(sign: Sign) -> Self {
-        Self { sign, alpha: one(), plausibility: tenth() }
-    }
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-fn tenth() -> f64 {
-    0.1
 }
 
 /// One question about one image.

@@ -121,6 +121,9 @@ impl fmt::Display for Reason {
 pub struct SetAside {
     /// Id of the sample, record or pair.
     pub id: String,
+    /// Which of the sample's answers, from 0, where a stage makes several.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub variant: usize,
     /// Why, to be counted.
     pub reason: Reason,
     /// Why, to be read: names what is particular to this case.
@@ -131,7 +134,7 @@ pub struct SetAside {
 impl SetAside {
     /// Sets `id` aside with no more to say than the reason.
     pub fn new(id: impl Into<String>, reason: Reason) -> Self {
-        Self { id: id.into(), reason, detail: reason.to_string() }
+        Self { id: id.into(), variant: 0, reason, detail: reason.to_string() }
     }
 
     /// Replaces the text.
@@ -139,6 +142,17 @@ impl SetAside {
         self.detail = detail.into();
         self
     }
+
+    /// Says which of the sample's answers it is.
+    pub fn with_variant(mut self, variant: usize) -> Self {
+        self.variant = variant;
+        self
+    }
+}
+
+/// What files leave out.
+pub(crate) fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// How often each reason occurred.

@@ -90,6 +90,7 @@ mod tests {
             chosen: "a red cup".into(),
             rejected: rejected.into(),
             kind,
+            recipe: None,
             margin: None,
             beta: None,
         };

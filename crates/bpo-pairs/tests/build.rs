@@ -17,7 +17,8 @@ use bpo_pairs::filter::PairFilter;
 use bpo_pairs::format::llava;
 use bpo_pairs::images::ImageRoot;
 use bpo_pairs::pairs::make_all_pairs;
-use bpo_pairs::responder::{Contrast, Sign, VisionLanguageModel, VisionRequest};
+use bpo_pairs::recipe::{Contrast, Sign};
+use bpo_pairs::responder::{VisionLanguageModel, VisionRequest};
 use bpo_pairs::set_aside::Reason;
 use bpo_pairs::sft::SftSample;
 use bpo_pairs::store::JsonlStore;
@@ -322,7 +323,13 @@ fn a_sample_can_have_several_answers() {
     let mut seen = std::collections::HashSet::new();
     for (place, record) in records.iter().enumerate() {
         let sample = &samples()[place / 4];
-        let StageRecord::Answered(answer) = record else { continue };
+        let answer = match record {
+            StageRecord::Answered(answer) => answer,
+            StageRecord::SetAside(aside) => {
+                assert_eq!((&aside.id, aside.variant), (&sample.id, place % 4));
+                continue;
+            }
+        };
         assert_eq!((&answer.id, answer.variant), (&sample.id, place % 4));
         let recipe = answer.recipe.as_ref().unwrap();
         assert_eq!(recipe.contrast, config.contrast);
@@ -349,9 +356,14 @@ fn a_sample_can_have_several_answers() {
     run(&other, &mut Model::new(usize::MAX)).unwrap();
     assert_eq!(fs::read(&other).unwrap(), fs::read(&path).unwrap());
 
-    let records = assemble(&samples(), records.into_iter().map(Ok)).unwrap();
-    let pairs = make_all_pairs(&records, &PairFilter::default()).pairs;
+    let answered = records.iter().filter_map(|record| match record {
+        StageRecord::Answered(answer) => Some((&answer.response, &answer.recipe)),
+        StageRecord::SetAside(_) => None,
+    });
+    let assembled = assemble(&samples(), records.iter().cloned().map(Ok)).unwrap();
+    let pairs = make_all_pairs(&assembled, &PairFilter::default()).pairs;
     assert_eq!(pairs.len(), 16);
+    assert!(pairs.iter().map(|pair| (&pair.rejected, &pair.recipe)).eq(answered), "{pairs:?}");
 }
 
 #[test]

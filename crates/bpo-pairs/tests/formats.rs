@@ -6,6 +6,7 @@ use std::path::Path;
 use bpo_pairs::error::PairsError;
 use bpo_pairs::format::llava::SftData;
 use bpo_pairs::format::{bpo, jsonl, llava};
+use bpo_pairs::recipe::{Contrast, Recipe, Sign};
 use bpo_pairs::record::{Completion, CompletionKind, Record};
 use bpo_pairs::set_aside::{Reason, ReasonCounts};
 use bpo_pairs::sft::{SftSample, Turn};
@@ -157,7 +158,8 @@ fn the_authors_json_keeps_its_keys() {
 fn scores_that_json_has_no_word_for_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bpo.json");
-    let completion = Completion { response: "a".into(), score: f64::NAN, kind: CompletionKind::Annotated };
+    let completion =
+        Completion { response: "a".into(), score: f64::NAN, kind: CompletionKind::Annotated, recipe: None };
     let record = Record {
         id: "r".into(),
         image: "a.jpg".into(),
@@ -222,8 +224,17 @@ fn pairs_are_read_from_either_form() {
 
 fn completions() -> impl Strategy<Value = Vec<Completion>> {
     let score = prop_oneof![(-3_i8..3).prop_map(f64::from), prop::num::f64::NORMAL, Just(-0.0)];
-    let completion = ("\\PC{0,8}", score, "gt|llm-hal|mllm-hal|x")
-        .prop_map(|(response, score, kind)| Completion { response, score, kind: CompletionKind::from(kind) });
+    let recipe = prop::option::of(("[a-z:=+.0-9]{1,9}", any::<bool>(), 0_usize..3)).prop_map(|drawn| {
+        let (distortion, contrast, begun_words) = drawn?;
+        let contrast = contrast.then(|| Contrast::new(Sign::Towards));
+        let mut recipe = Recipe::default();
+        (recipe.distortion, recipe.contrast, recipe.begun_words) = (distortion, contrast, begun_words);
+        Some(recipe)
+    });
+    let completion =
+        ("\\PC{0,8}", score, "gt|llm-hal|mllm-hal|x", recipe).prop_map(|(response, score, kind, recipe)| {
+            Completion { response, score, kind: CompletionKind::from(kind), recipe }
+        });
     prop::collection::vec(completion, 0..4)
 }
 

@@ -111,10 +111,17 @@ pub struct SetAsideLine {
     pub stage: Stage,
     /// Id of the sample or pair.
     pub id: String,
+    /// Which of the sample's answers, from 0, where the stage makes several.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub variant: usize,
     /// Why, to be counted.
     pub reason: bpo_pairs::set_aside::Reason,
     /// Why, to be read.
     pub detail: String,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// Writes all that was set aside, one a line.
@@ -124,8 +131,9 @@ pub struct SetAsideLine {
 pub fn write_set_aside(path: &Path, set_aside: &BTreeMap<Stage, Vec<SetAside>>) -> Result<(), BpoError> {
     let mut bytes = Vec::new();
     for (&stage, items) in set_aside {
-        for SetAside { id, reason, detail } in items.iter().cloned() {
-            let line = serde_json::to_writer(&mut bytes, &SetAsideLine { stage, id, reason, detail });
+        for SetAside { id, variant, reason, detail } in items.iter().cloned() {
+            let line =
+                serde_json::to_writer(&mut bytes, &SetAsideLine { stage, id, variant, reason, detail });
             line.map_err(|source| BpoError::Json { path: path.to_owned(), source })?;
             bytes.push(b'\n');
         }

@@ -49,6 +49,7 @@ fn pairs() -> Vec<PreferencePair> {
         chosen: chosen.into(),
         rejected: rejected.into(),
         kind: CompletionKind::ErrorInjected,
+        recipe: None,
         margin: None,
         beta: None,
     };

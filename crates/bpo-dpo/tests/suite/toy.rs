@@ -239,6 +239,7 @@ pub fn pair(id: usize, image: &str, prompt: &str, chosen: &str, rejected: &str) 
         chosen: chosen.to_owned(),
         rejected: rejected.to_owned(),
         kind: CompletionKind::ImageWeakened,
+        recipe: None,
         margin: None,
         beta: None,
     }

@@ -28,6 +28,7 @@ pub fn assemble(
                 response: answer.response,
                 score: 0.0,
                 kind: answer.kind,
+                recipe: answer.recipe,
             }),
             None => return Err(PairsError::UnknownId { id: answer.id }),
         }
@@ -45,6 +46,7 @@ fn annotated(sample: &SftSample) -> Record {
             response: sample.answer.clone(),
             score: 1.0,
             kind: CompletionKind::Annotated,
+            recipe: None,
         }],
     }
 }

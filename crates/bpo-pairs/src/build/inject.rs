@@ -112,10 +112,7 @@ fn record(
                     return Err(PairsError::Model { stage: Stage::Inject.as_str(), id, source });
                 }
             };
-            Ok(StageRecord::SetAside {
-                aside: SetAside::new(id, reason).with_detail(chain(&failure)),
-                variant: 0,
-            })
+            Ok(StageRecord::SetAside(SetAside::new(id, reason).with_detail(chain(&failure))))
         }
     }
 }

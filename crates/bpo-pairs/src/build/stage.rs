@@ -8,9 +8,9 @@ use bpo_inject::FinishReason;
 use serde::{Deserialize, Serialize};
 
 use crate::error::PairsError;
+use crate::recipe::Recipe;
 use crate::record::CompletionKind;
-use crate::responder::Contrast;
-use crate::set_aside::{Reason, ReasonCounts, SetAside};
+use crate::set_aside::{Reason, ReasonCounts, SetAside, is_zero};
 use crate::sft::SftSample;
 use crate::store::{JsonlStore, Keyed};
 
@@ -69,28 +69,6 @@ pub struct Bootstrapped {
     pub recipe: Option<Recipe>,
 }
 
-/// How an answer was got from a weakened image.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[non_exhaustive]
-pub struct Recipe {
-    /// What was done to the image, with what was drawn from ranges.
-    pub distortion: String,
-    /// Path of the other image, where one was brought in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub other: Option<String>,
-    /// Contrast decoding with the clean image.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub contrast: Option<Contrast>,
-    /// Words of the annotated answer that it begins with.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub begun_words: usize,
-}
-
-fn is_zero(number: &usize) -> bool {
-    *number == 0
-}
-
 /// A line of a stage's file: `{"id", "type", "response", "finish", "recipe"}` or `{"id", "reason", "set_aside"}`; with
 /// `"variant"`, where it is not a sample's first.
 ///
@@ -101,19 +79,14 @@ pub enum StageRecord {
     /// There is an answer.
     Answered(Bootstrapped),
     /// There can be none.
-    SetAside {
-        /// Why.
-        aside: SetAside,
-        /// Which of its answers, from 0.
-        variant: usize,
-    },
+    SetAside(SetAside),
 }
 
 impl Keyed for StageRecord {
     fn key(&self) -> Cow<'_, str> {
         match self {
             Self::Answered(answer) => key(&answer.id, answer.variant),
-            Self::SetAside { aside, variant } => key(&aside.id, *variant),
+            Self::SetAside(aside) => key(&aside.id, aside.variant),
         }
     }
 }
@@ -172,7 +145,7 @@ impl TryFrom<Line> for StageRecord {
                 Ok(Self::Answered(Bootstrapped { id, variant, kind, response, finish, recipe }))
             }
             (None, None, Some(reason), Some(detail)) if finish.is_none() && recipe.is_none() => {
-                Ok(Self::SetAside { aside: SetAside { id, reason, detail }, variant })
+                Ok(Self::SetAside(SetAside { id, variant, reason, detail }))
             }
             _ => Err(LineError),
         }
@@ -187,7 +160,7 @@ impl From<StageRecord> for Line {
                 let (kind, response) = (Some(kind), Some(response));
                 Self { id, variant, kind, response, finish, recipe, ..Self::default() }
             }
-            StageRecord::SetAside { aside: SetAside { id, reason, detail }, variant } => {
+            StageRecord::SetAside(SetAside { id, variant, reason, detail }) => {
                 Self { id, variant, reason: Some(reason), set_aside: Some(detail), ..Self::default() }
             }
         }
@@ -214,7 +187,7 @@ impl StageSummary {
         for record in store.records()? {
             match record? {
                 StageRecord::Answered(_) => summary.answered += 1,
-                StageRecord::SetAside { aside, .. } => summary.set_aside.add(aside.reason),
+                StageRecord::SetAside(aside) => summary.set_aside.add(aside.reason),
             }
         }
         Ok(summary)

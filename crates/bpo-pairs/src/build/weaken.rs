@@ -11,13 +11,14 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use crate::build::stage::{
-    self, BatchRecords, Bootstrapped, Item, Progress, Recipe, Stage, StageRecord, StageSummary,
+    self, BatchRecords, Bootstrapped, Item, Progress, Stage, StageRecord, StageSummary,
 };
 use crate::error::{PairsError, chain};
 use crate::filter::count_words;
 use crate::images::{ImageError, ImageRoot};
+use crate::recipe::{Contrast, Recipe};
 use crate::record::CompletionKind;
-use crate::responder::{Contrast, VisionLanguageModel, VisionRequest, Weakening};
+use crate::responder::{VisionLanguageModel, VisionRequest, Weakening};
 use crate::seed::{item_seed, stage_seed};
 use crate::set_aside::{Reason, SetAside};
 use crate::sft::SftSample;
@@ -217,7 +218,7 @@ fn answer_batch<M: VisionLanguageModel>(
     }
     let mut answers = answers.into_iter();
     let records = batch.iter().zip(prepared).map(|(&item, prepared)| match prepared {
-        Err(aside) => Some(Ok(StageRecord::SetAside { aside, variant: item.variant })),
+        Err(aside) => Some(Ok(StageRecord::SetAside(aside.with_variant(item.variant)))),
         Ok(recipe) => answers.next().map(|answer| record(model, item, recipe, answer)),
     });
     Ok(records.flatten().collect())
@@ -242,7 +243,7 @@ fn record<M: VisionLanguageModel>(
         })),
         Err(error) if model.is_request_error(&error) => {
             let aside = SetAside::new(id, Reason::RequestFailed).with_detail(chain(&error));
-            Ok(StageRecord::SetAside { aside, variant })
+            Ok(StageRecord::SetAside(aside.with_variant(variant)))
         }
         Err(error) => Err(PairsError::Model { stage: Stage::Weaken.as_str(), id, source: Box::new(error) }),
     }

@@ -2,7 +2,7 @@
 //!
 //! An array (or one object a line) of `{"prompt", "image", "completions": [{"score", "response", "type"}]}` with the image
 //! token at the start or end of the prompt. Other keys are passed over. Records that need more than that have `id` (where it
-//! is not the record's place, counted from 0) and `history`.
+//! is not the record's place, counted from 0) and `history`, and completions `recipe`.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -16,6 +16,7 @@ use crate::format::images_field::Images;
 use crate::format::json;
 use crate::ids::{Id, UniqueIds, id_or_index};
 use crate::image_token::place_in_conversation;
+use crate::recipe::Recipe;
 use crate::record::{Completion, CompletionKind, Record};
 use crate::set_aside::{Reason, SetAside};
 use crate::sft::Turn;
@@ -115,6 +116,14 @@ struct CompletionIn {
     response: String,
     #[serde(rename = "type")]
     kind: CompletionKind,
+    #[serde(default)]
+    recipe: Option<Recipe>,
+}
+
+impl From<CompletionIn> for Completion {
+    fn from(CompletionIn { score, response, kind, recipe }: CompletionIn) -> Self {
+        Self { response, score, kind, recipe }
+    }
 }
 
 impl Entry {
@@ -123,9 +132,7 @@ impl Entry {
         let aside = |reason: Reason| SetAside::new(&id, reason);
         let image = self.image.single().map_err(aside)?;
         place_in_conversation(&mut self.history, &mut self.prompt).map_err(aside)?;
-        let completion =
-            |CompletionIn { score, response, kind }: CompletionIn| Completion { response, score, kind };
-        let completions = self.completions.into_iter().map(completion).collect();
+        let completions = self.completions.into_iter().map(Completion::from).collect();
         Ok(Record { id, image, history: self.history, prompt: self.prompt, completions })
     }
 }
@@ -149,6 +156,8 @@ struct CompletionOut<'a> {
     response: &'a str,
     #[serde(rename = "type")]
     kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipe: Option<&'a Recipe>,
 }
 
 impl<'a> EntryOut<'a> {
@@ -157,6 +166,7 @@ impl<'a> EntryOut<'a> {
             score: completion.score,
             response: &completion.response,
             kind: completion.kind.as_str(),
+            recipe: completion.recipe.as_ref(),
         };
         Self {
             id: (record.id != index.to_string()).then_some(record.id.as_str()),

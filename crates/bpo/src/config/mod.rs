@@ -15,7 +15,7 @@ use bpo_dpo::DpoConfig;
 use bpo_inject::{LlmInjectorConfig, OpenAiConfig};
 use bpo_model::LoraConfig;
 use bpo_pairs::filter::PairFilter;
-use bpo_pairs::responder::Contrast;
+use bpo_pairs::recipe::Contrast;
 use serde::{Deserialize, Serialize};
 
 pub use changes::{Change, Stage, changes};
@@ -403,7 +403,7 @@ mod tests {
             ("weaken.begun", |config| config.weaken.begun = 1.0),
             ("weaken.samples", |config| config.weaken.samples = usize::MAX),
             ("weaken.contrast.alpha", |config| {
-                let mut contrast = Contrast::new(bpo_pairs::responder::Sign::Away);
+                let mut contrast = Contrast::new(bpo_pairs::recipe::Sign::Away);
                 contrast.alpha = -1.0;
                 config.weaken.contrast = Some(contrast);
             }),

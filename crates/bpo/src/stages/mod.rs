@@ -52,7 +52,7 @@ impl StageOutcome {
         for record in store.records()? {
             match record? {
                 StageRecord::Answered(_) => answered += 1,
-                StageRecord::SetAside { aside, .. } => set_aside.push(aside),
+                StageRecord::SetAside(aside) => set_aside.push(aside),
             }
         }
         Ok(Self::new(answered, set_aside))

@@ -1,0 +1,64 @@
+//! How a bootstrapped answer was got from a weakened image.
+
+use serde::{Deserialize, Serialize};
+
+use crate::set_aside::is_zero;
+
+/// How an answer was got from a weakened image.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Recipe {
+    /// What was done to the image, with what was drawn from ranges.
+    pub distortion: String,
+    /// Path of the other image, where one was brought in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other: Option<String>,
+    /// Contrast decoding with the clean image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contrast: Option<Contrast>,
+    /// Words of the annotated answer that it begins with.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub begun_words: usize,
+}
+
+/// Contrast decoding: each token is drawn from `(1 + alpha) * logits - alpha * other logits`, of the weakened image and the
+/// clean one, or the other way round.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Contrast {
+    /// Which way.
+    pub sign: Sign,
+    /// How strongly. Default: 1 (VCD, arXiv 2311.16922).
+    #[serde(default = "one")]
+    pub alpha: f64,
+    /// Tokens less likely than this part of the likeliest one are not drawn, by the logits that count more. Default: 0.1 (VCD).
+    #[serde(default = "tenth")]
+    pub plausibility: f64,
+}
+
+/// Which logits count more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sign {
+    /// Towards what the model says for the weakened image: its bias, amplified.
+    Towards,
+    /// Away from it: visual contrastive decoding, whose answers hallucinate less.
+    Away,
+}
+
+impl Contrast {
+    /// With VCD's settings.
+    pub fn new(sign: Sign) -> Self {
+        Self { sign, alpha: one(), plausibility: tenth() }
+    }
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn tenth() -> f64 {
+    0.1
+}
