@@ -12,16 +12,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bpo::distort::resize::{Filter, resize};
 use bpo::distort::{DiffusionNoise, Distortion, Limits, diffusion, load_rgb};
-use bpo::model::processor::ImageProcessor;
-use bpo_benches::median;
+use bpo_benches::contender::Contender;
+use bpo_benches::{median, photos, processor, ratio as paired};
 use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
 
 const IMAGES: usize = 60;
@@ -36,7 +34,7 @@ type Way = (&'static str, usize);
 fn main() {
     let dir = tempfile::tempdir().expect("a directory");
     let files = write_images(dir.path());
-    let processor = processor(dir.path());
+    let processor = processor(SIDE);
     let noise = Distortion::from(DiffusionNoise { step: STEP.into() });
     let limits = Limits::default();
     let decode = |file: &Path| drop(load_rgb(file, &limits).expect("our own file"));
@@ -46,7 +44,10 @@ fn main() {
         noise.on_pixels(&mut pixels.data, 7).expect("a step");
         assert_eq!(pixels.data.len(), 3 * SIDE * SIDE);
     };
-    let mut python = Python::start(dir.path());
+    let kept = diffusion::coefficients(STEP).expect("a step");
+    let settings = [SIDE.to_string(), kept.image.to_string(), kept.noise.to_string()];
+    let mut python =
+        Contender::python("noise.py", &[&[dir.path().display().to_string()], &settings[..]].concat());
 
     let mut ways: Vec<Way> = vec![("decoding alone", 1), ("bpo", 1), ("decoding alone", 2), ("bpo", 2)];
     if python.is_some() {
@@ -58,7 +59,7 @@ fn main() {
             let took = match (name, &mut python) {
                 ("decoding alone", _) => each(&files, threads, &decode),
                 ("bpo", _) => each(&files, threads, &noised),
-                (peer, Some(python)) => python.pass(peer, threads),
+                (peer, Some(python)) => python.ask(&format!("{peer} {threads}")),
                 _ => continue,
             };
             // the first warms up
@@ -76,8 +77,7 @@ fn main() {
     // how many times as fast one way is as another, pass by pass
     let ratio = |what: &str, fast: Way, slow: Way| {
         if let (Some(fast), Some(slow)) = (seconds.get(&fast), seconds.get(&slow)) {
-            let mut ratios: Vec<f64> = slow.iter().zip(fast).map(|(slow, fast)| slow / fast).collect();
-            println!("{what:<42} {:6.2}", median(&mut ratios));
+            println!("{what:<42} {:6.2}", paired(slow, fast));
         }
     };
     ratio("bpo's time in that of decoding alone", ("decoding alone", 1), ("bpo", 1));
@@ -111,7 +111,7 @@ fn each(files: &[PathBuf], threads: usize, work: &(impl Fn(&Path) + Sync)) -> f6
 
 /// The repository's photographs in one size.
 fn write_images(dir: &Path) -> Vec<PathBuf> {
-    let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/data/photos");
+    let photos = photos();
     let names = ["astronaut", "cat", "coffee", "coins", "rocket"];
     let [width, height] = SIZE;
     let write = |number: usize| {
@@ -128,62 +128,4 @@ fn write_images(dir: &Path) -> Vec<PathBuf> {
         file
     };
     (0..IMAGES).map(write).collect()
-}
-
-/// LLaVA-1.5's.
-fn processor(dir: &Path) -> ImageProcessor {
-    let settings = serde_json::json!({
-        "image_processor_type": "CLIPImageProcessor",
-        "size": { "shortest_edge": SIDE }, "crop_size": { "height": SIDE, "width": SIDE },
-        "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711],
-        "resample": 3, "rescale_factor": 1.0 / 255.0,
-        "do_resize": true, "do_center_crop": true, "do_rescale": true, "do_normalize": true, "do_convert_rgb": true,
-    });
-    fs::write(dir.join("preprocessor_config.json"), settings.to_string()).expect("written");
-    ImageProcessor::from_dir(dir).expect("settings")
-}
-
-/// The peers, in a process that makes a pass when it is asked.
-struct Python {
-    child: Child,
-    answers: BufReader<std::process::ChildStdout>,
-}
-
-impl Python {
-    fn start(images: &Path) -> Option<Self> {
-        let interpreter = std::env::var_os("BPO_BENCH_PYTHON")?;
-        let kept = diffusion::coefficients(STEP).expect("a step");
-        let mut child = Command::new(interpreter)
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/noise.py"))
-            .arg(images)
-            .args([SIDE.to_string(), kept.image.to_string(), kept.noise.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the interpreter");
-        let answers = BufReader::new(child.stdout.take().expect("piped"));
-        let mut python = Self { child, answers };
-        assert_eq!(python.line(), "ready");
-        Some(python)
-    }
-
-    fn pass(&mut self, variant: &str, threads: usize) -> f64 {
-        let stdin = self.child.stdin.as_mut().expect("piped");
-        writeln!(stdin, "{variant} {threads}").expect("it listens");
-        self.line().parse().expect("seconds")
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.answers.read_line(&mut line).expect("it answers");
-        line.trim().to_owned()
-    }
-}
-
-impl Drop for Python {
-    fn drop(&mut self) {
-        // closing its input ends it
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
 }

@@ -91,8 +91,14 @@ impl TokenStatistics {
     /// - `targets`: `[tokens, 1]`
     /// - output: `[tokens, 4]`, on no autodiff tape
     pub fn of_logits(logits: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
-        let (logits, targets) = (widen(off_tape(logits)), off_tape(targets));
-        let logps = log_softmax(logits.clone(), 1);
+        let logits = widen(off_tape(logits));
+        Self::of_logps(logits.clone(), log_softmax(logits, 1), targets)
+    }
+
+    /// The same where the log-probabilities of the whole vocabulary are there already. `[tokens, vocab]`
+    pub fn of_logps(logits: Tensor<2>, logps: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
+        let (logits, logps) = (widen(off_tape(logits)), widen(off_tape(logps)));
+        let targets = off_tape(targets);
         let p = logps.clone().exp();
         let entropy = (p.clone() * logps).sum_dim(1).neg();
         let squares = p.square().sum_dim(1).log();

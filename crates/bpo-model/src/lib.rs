@@ -6,6 +6,7 @@ pub mod config;
 mod convert;
 pub mod error;
 mod files;
+mod fused;
 pub mod generate;
 pub mod llama;
 pub mod llava;

@@ -2,19 +2,20 @@
 
 use burn::module::Param;
 use burn::nn::{LayerNorm, LayerNormConfig, RmsNorm};
-use burn::tensor::activation::{gelu, gelu_approximate, relu, sigmoid, silu};
+use burn::tensor::activation::{gelu, gelu_approximate, relu};
 use burn::tensor::{Device, Tensor};
 
 use crate::config::Activation;
+use crate::fused::swish;
 use crate::weights::WeightLoader;
 
 /// The function that a configuration names.
 pub(crate) fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
     match activation {
-        Activation::QuickGelu => x.clone() * sigmoid(x.mul_scalar(1.702)),
+        Activation::QuickGelu => swish(x, 1.702),
         Activation::Gelu => gelu(x),
         Activation::GeluPytorchTanh => gelu_approximate(x),
-        Activation::Silu => silu(x),
+        Activation::Silu => swish(x, 1.0),
         Activation::Relu => relu(x),
     }
 }
@@ -31,7 +32,7 @@ pub(crate) fn layer_norm(weights: &mut WeightLoader, name: &str, width: usize, e
 }
 
 /// Takes `{name}.weight`.
-pub(crate) fn rms_norm(weights: &mut WeightLoader, name: &str, width: usize, epsilon: f64) -> RmsNorm {
+pub(crate) fn load_rms_norm(weights: &mut WeightLoader, name: &str, width: usize, epsilon: f64) -> RmsNorm {
     RmsNorm {
         gamma: Param::from_tensor(weights.tensor(&format!("{name}.weight"), [width])).set_require_grad(false),
         epsilon,

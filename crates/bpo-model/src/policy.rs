@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 
 use crate::config::LlavaConfig;
 use crate::error::ModelError;
-use crate::llava::{Llava, ScoreBatch, logps};
+use crate::fused::log_softmax;
+use crate::llava::{Llava, ScoreBatch};
 use crate::memory::BatchShape;
 use crate::processor::{Answered, PixelValues, Processor, Turn};
 use crate::seen::weakened_pixels;
@@ -169,8 +170,9 @@ impl Policy for Llava {
         adapters: Adapters,
     ) -> (TokenLogps, Option<TokenStatistics>) {
         let of = |logits: Tensor<2>, targets: Tensor<2, Int>| {
-            let statistics = TokenStatistics::of_logits(logits.clone(), targets.clone());
-            [logps(logits, targets), statistics]
+            let logps = log_softmax(logits.clone());
+            let statistics = TokenStatistics::of_logps(logits, logps.clone(), targets.clone());
+            [logps.gather(1, targets), statistics]
         };
         let ([logps, statistics], mask) =
             self.at_completion_tokens(batch, adapters.into(), of).expect(COLLATED);

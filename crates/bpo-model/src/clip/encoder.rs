@@ -3,9 +3,9 @@
 use burn::module::Module;
 use burn::nn::LayerNorm;
 use burn::tensor::Tensor;
-use burn::tensor::activation::softmax;
 
 use crate::config::{Activation, VisionConfig};
+use crate::fused::softmax;
 use crate::lora::{Adapters, Linear};
 use crate::nn::{activate, layer_norm};
 use crate::weights::WeightLoader;
@@ -99,7 +99,7 @@ impl Attention {
         let q = split(&self.q_proj).mul_scalar((width as f64).powf(-0.5));
         let dtype = q.dtype();
         let scores = q.matmul(split(&self.k_proj).swap_dims(2, 3)).cast(burn::tensor::DType::F32);
-        let mixed = softmax(scores, 3).cast(dtype).matmul(split(&self.v_proj));
+        let mixed = softmax(scores, None).cast(dtype).matmul(split(&self.v_proj));
         self.out_proj.forward(mixed.swap_dims(1, 2).reshape([images, tokens, hidden]), adapters)
     }
 }

@@ -22,7 +22,7 @@ impl Sampler {
         if self.sampling.temperature <= 0.0 {
             return argmax(logits);
         }
-        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+        let mut order = self.candidates(logits);
         // ties by id, so that the order is one and the same everywhere
         order.sort_unstable_by(|a, b| {
             logits[*b as usize].total_cmp(&logits[*a as usize]).then_with(|| a.cmp(b))
@@ -42,6 +42,15 @@ impl Sampler {
             left < 0.0
         });
         order[drawn.unwrap_or(weights.len() - 1)]
+    }
+
+    /// Ids of the tokens whose weight a sum of all weights can feel, so that not the whole vocabulary has to be sorted.
+    fn candidates(&self, logits: &[f32]) -> Vec<u32> {
+        let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        // below 2^-54 of the likeliest one's, which leaves a sum of f64 that begins with that as it is
+        let least = f64::from(best) - 54.0 * std::f64::consts::LN_2 * self.sampling.temperature;
+        let felt = |(id, logit): (usize, &f32)| (f64::from(*logit) >= least).then_some(id as u32);
+        logits.iter().enumerate().filter_map(felt).collect()
     }
 }
 
@@ -110,7 +119,30 @@ mod tests {
         assert_eq!(kept(1.0), [0, 1, 2]);
     }
 
+    /// Sorted as a whole, in the plain way.
+    fn drawn_of_all(sampling: &Sampling, logits: &[f32]) -> u32 {
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+        let best = f64::from(logits[order[0]]);
+        let weights = order.iter().map(|id| ((f64::from(logits[*id]) - best) / sampling.temperature).exp());
+        let weights: Vec<f64> = weights.collect();
+        let mut left = ChaCha8Rng::seed_from_u64(sampling.seed).random::<f64>() * weights.iter().sum::<f64>();
+        let drawn = weights.iter().position(|weight| {
+            left -= weight;
+            left < 0.0
+        });
+        order[drawn.unwrap()] as u32
+    }
+
     proptest! {
+        #[test]
+        fn tokens_that_are_never_drawn_change_nothing(
+            logits in prop::collection::vec(-60f32..60.0, 1..200), temperature in 0.01..3.0, seed: u64,
+        ) {
+            let sampling = warm().with_temperature(temperature).with_seed(seed);
+            prop_assert_eq!(Sampler::new(&sampling).draw(&logits), drawn_of_all(&sampling, &logits));
+        }
+
         #[test]
         fn a_draw_is_one_of_the_top_k(logits in prop::collection::vec(-20f32..20.0, 1..40), k in 1usize..5, seed: u64) {
             let drawn = Sampler::new(&warm().with_top_k(k).with_seed(seed)).draw(&logits);

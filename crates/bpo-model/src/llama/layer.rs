@@ -7,8 +7,9 @@ use burn::tensor::Tensor;
 use super::attention::Attention;
 use super::rope::RopeTables;
 use crate::config::{Activation, TextConfig};
+use crate::fused::{rms_norm, swiglu};
 use crate::lora::{Adapters, Linear};
-use crate::nn::{activate, rms_norm};
+use crate::nn::{activate, load_rms_norm};
 use crate::weights::WeightLoader;
 
 /// The layer. Its parts have transformers' names, so that parameter paths are those of PEFT.
@@ -37,9 +38,9 @@ impl DecoderLayer {
             Linear::load(weights, &format!("{name}.mlp.{part}"), d_in, d_out, config.mlp_bias)
         };
         Self {
-            input_layernorm: rms_norm(weights, &format!("{name}.input_layernorm"), hidden, eps),
+            input_layernorm: load_rms_norm(weights, &format!("{name}.input_layernorm"), hidden, eps),
             self_attn: Attention::load(weights, &format!("{name}.self_attn"), config),
-            post_attention_layernorm: rms_norm(
+            post_attention_layernorm: load_rms_norm(
                 weights,
                 &format!("{name}.post_attention_layernorm"),
                 hidden,
@@ -68,16 +69,26 @@ impl DecoderLayer {
         extend: &mut dyn FnMut(Tensor<4>, Tensor<4>) -> (Tensor<4>, Tensor<4>),
         adapters: Adapters,
     ) -> Tensor<3> {
-        let attended =
-            self.self_attn.forward(self.input_layernorm.forward(x.clone()), tables, mask, extend, adapters);
+        let attended = self.self_attn.forward(
+            rms_norm(x.clone(), &self.input_layernorm),
+            tables,
+            mask,
+            extend,
+            adapters,
+        );
         let x = x + attended;
-        x.clone() + self.mlp.forward(self.post_attention_layernorm.forward(x), adapters)
+        x.clone() + self.mlp.forward(rms_norm(x, &self.post_attention_layernorm), adapters)
     }
 }
 
 impl Mlp {
     fn forward(&self, x: Tensor<3>, adapters: Adapters) -> Tensor<3> {
-        let gate = activate(self.gate_proj.forward(x.clone(), adapters), self.act);
-        self.down_proj.forward(gate * self.up_proj.forward(x, adapters), adapters)
+        let gate = self.gate_proj.forward(x.clone(), adapters);
+        let up = self.up_proj.forward(x, adapters);
+        let gated = match self.act {
+            Activation::Silu => swiglu(gate, up),
+            other => activate(gate, other) * up,
+        };
+        self.down_proj.forward(gated, adapters)
     }
 }

@@ -13,8 +13,9 @@ use burn::nn::RmsNorm;
 use burn::tensor::{Int, Tensor};
 
 use crate::config::TextConfig;
+use crate::fused::rms_norm;
 use crate::lora::{Adapters, Linear};
-use crate::nn::rms_norm;
+use crate::nn::load_rms_norm;
 use crate::weights::WeightLoader;
 use layer::DecoderLayer;
 
@@ -36,7 +37,7 @@ impl Llama {
             layers: (0..config.num_hidden_layers)
                 .map(|i| DecoderLayer::load(weights, &format!("language_model.layers.{i}"), config))
                 .collect(),
-            norm: rms_norm(weights, "language_model.norm", hidden, config.rms_norm_eps),
+            norm: load_rms_norm(weights, "language_model.norm", hidden, config.rms_norm_eps),
         }
     }
 
@@ -68,6 +69,6 @@ impl Llama {
         for (i, layer) in self.layers.iter().enumerate() {
             x = layer.forward(x, tables, mask, &mut |k, v| kv.extend(i, k, v), adapters);
         }
-        self.norm.forward(x)
+        rms_norm(x, &self.norm)
     }
 }

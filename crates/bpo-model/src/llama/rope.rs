@@ -14,8 +14,8 @@ pub struct Rope {
 /// Cosines and sines of a batch of positions, `[rows, 1, tokens, head_dim]`.
 #[derive(Clone, Debug)]
 pub struct RopeTables {
-    cos: Tensor<4>,
-    sin: Tensor<4>,
+    pub(crate) cos: Tensor<4>,
+    pub(crate) sin: Tensor<4>,
 }
 
 impl Rope {
@@ -69,16 +69,6 @@ fn llama3(frequency: f32, factor: f32, low: f32, high: f32, context: f32) -> f32
     } else {
         let smooth = (context / wavelength - low) / (high - low);
         (1.0 - smooth) * frequency / factor + smooth * frequency
-    }
-}
-
-impl RopeTables {
-    /// Turns queries or keys, `[rows, heads, tokens, head_dim]`.
-    pub(super) fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
-        let [_, _, _, width] = x.dims();
-        let (first, second) = (x.clone().narrow(3, 0, width / 2), x.clone().narrow(3, width / 2, width / 2));
-        let turned = Tensor::cat(vec![second.neg(), first], 3);
-        x * self.cos.clone() + turned * self.sin.clone()
     }
 }
 

@@ -9,8 +9,6 @@ pub use causal::causal_mask;
 pub use merge::{Splice, splice};
 pub(crate) use score::HEAD_CHUNK;
 pub use score::ScoreBatch;
-#[cfg(feature = "dpo")]
-pub(crate) use score::logps;
 
 use std::path::Path;
 

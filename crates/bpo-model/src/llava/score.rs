@@ -1,11 +1,11 @@
 //! Log-probabilities of completions; each image and prompt is computed once for all of its completions.
 
-use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
 use super::{Llava, causal_mask, ids, pixel_tensor};
 use crate::config::LlavaConfig;
 use crate::error::ModelError;
+use crate::fused::log_softmax;
 use crate::llama::{CollectKv, NoKv, SharedPrefix};
 use crate::lora::Adapters;
 use crate::memory::BatchShape;
@@ -211,8 +211,9 @@ impl Llava {
         batch: &ScoreBatch,
         adapters: Adapters,
     ) -> Result<(Tensor<2>, Tensor<2, Bool>), ModelError> {
-        let ([logps], mask) =
-            self.at_completion_tokens(batch, adapters, |logits, targets| [logps(logits, targets)])?;
+        let ([logps], mask) = self.at_completion_tokens(batch, adapters, |logits, targets| {
+            [log_softmax(logits).gather(1, targets)]
+        })?;
         Ok((logps.squeeze_dim::<2>(2), mask))
     }
 
@@ -311,11 +312,6 @@ impl Llava {
         });
         (spread, Tensor::from_data(TensorData::new(mask, [rows, tokens]), &device))
     }
-}
-
-/// Log-probabilities of tokens. `[n, vocab]`, `[n, 1]` to `[n, 1]`
-pub(crate) fn logps(logits: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
-    log_softmax(logits, 1).gather(1, targets)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use burn::tensor::{Distribution, Tensor};
 use super::Adapters;
 use crate::weights::WeightLoader;
 
-/// `y = x W + b`, and with an adapter on `W`: `y = x W + b + s (x A) B`.
+/// `y = x W + b`, and with an adapter on `W`: `y = x W + b + (s x A) B`.
 ///
 /// burn's own form of LoRA computes `W + s A B` first, which costs a second copy of `W` and a dense gradient. The two
 /// are equal in exact arithmetic. The factors are in f32 whatever the type of `W`, as half precision loses the updates of
@@ -49,7 +49,9 @@ impl Linear {
         let mut y = x.clone().matmul(self.weight.base());
         if let Some(lora) = self.weight.adapter().filter(|_| adapters == Adapters::On) {
             let (a, b) = (lora.a.val(), lora.b.val());
-            let delta = dropped(x.cast(a.dtype()), self.dropout).matmul(a).matmul(b).mul_scalar(lora.scale);
+            // scaled where it is narrow
+            let narrow = dropped(x.cast(a.dtype()), self.dropout).matmul(a).mul_scalar(lora.scale);
+            let delta = narrow.matmul(b);
             let dtype = y.dtype();
             y = y + delta.cast(dtype);
         }

@@ -1,0 +1,127 @@
+//! Batched answers against transformers' `generate`, on the same machine, dimensions and prompts.
+//!
+//! ```sh
+//! pip install -r benches/peers/requirements.txt
+//! BPO_BENCH_PYTHON=python cargo bench -p bpo-benches --bench generate -- small --rows 8
+//! ```
+//!
+//! Vision tower, prompts in one pass, and exactly as many sampled tokens as are asked for; pixels and token ids are there before. Ways
+//! take turns; ratios are medians of those of single rounds. Without `BPO_BENCH_PYTHON` ours is printed alone.
+
+use std::time::Instant;
+
+use bpo::inject::Sampling;
+use bpo::model::generate::{Against, Prompt};
+use bpo::model::processor::PixelValues;
+use bpo::model::seen::{Seen, View};
+use bpo::model::{Adapters, Llava};
+use bpo_benches::arguments::Arguments;
+use bpo_benches::contender::{self, Contender};
+use bpo_benches::shape::prompt;
+use bpo_benches::{median, ratio};
+
+fn main() {
+    let (mut rows, mut text, mut new) = (8, 48, 64);
+    let arguments = Arguments::read(&mut [("rows", &mut rows), ("text", &mut text), ("new", &mut new)]);
+    let task = Task { arguments, rows, text, new };
+    match &task.arguments.way {
+        Some(_) => task.serve(),
+        None => task.compare(),
+    }
+}
+
+/// What is measured.
+struct Task {
+    arguments: Arguments,
+    rows: usize,
+    /// Tokens of the prompt beside the image.
+    text: usize,
+    /// New tokens of each row.
+    new: usize,
+}
+
+impl Task {
+    fn compare(&self) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config_file = dir.path().join("config.json");
+        std::fs::write(&config_file, self.arguments.preset.json().to_string()).expect("written");
+        let numbers = [self.rows, self.text, self.new].map(|number| number.to_string());
+        let peer = [&[config_file.display().to_string()], &numbers[..], &self.arguments.of_peer()].concat();
+        let mut ours = Contender::again(&self.arguments.with_way("all"));
+        let mut python = Contender::python("generate.py", &peer);
+
+        let ways =
+            [(true, "batch"), (true, "contrast"), (true, "prefill"), (false, "batch"), (false, "single")];
+        let mut seconds = vec![Vec::new(); ways.len()];
+        // the first warms up
+        for round in 0..=self.arguments.rounds {
+            for ((own, way), seconds) in ways.iter().zip(&mut seconds) {
+                let contender = if *own { Some(&mut ours) } else { python.as_mut() };
+                let took = contender.map(|contender| contender.ask(way));
+                seconds.extend(took.filter(|_| round > 0));
+            }
+        }
+
+        let config = self.arguments.preset.config();
+        println!(
+            "{:?}, {} rows, {} image + {} text + {} new tokens, {} {:?}, {} rounds",
+            self.arguments.preset,
+            self.rows,
+            config.image_tokens(),
+            self.text,
+            self.new,
+            self.arguments.device,
+            self.arguments.dtype,
+            self.arguments.rounds
+        );
+        for ((own, way), seconds) in ways.iter().zip(&seconds).filter(|(_, seconds)| !seconds.is_empty()) {
+            let middle = median(&mut seconds.clone());
+            let tokens = if *way == "prefill" { self.rows } else { self.rows * self.new };
+            let whose = if *own { "bpo" } else { "transformers" };
+            println!("{whose:<13} {way:<9} {middle:8.3} s {:9.1} new tokens/s", tokens as f64 / middle);
+        }
+        println!("bpo's contrast decoding in times of plain    {:6.2}", ratio(&seconds[1], &seconds[0]));
+        for (way, seconds_of) in ways.iter().zip(&seconds).skip(3).filter(|(_, seconds)| !seconds.is_empty())
+        {
+            let what = format!("bpo's batch in times of transformers' {}", way.1);
+            println!("{what:<44} {:6.2}", ratio(seconds_of, &seconds[0]));
+        }
+        if python.is_none() {
+            println!("BPO_BENCH_PYTHON names no interpreter: transformers is left out");
+        }
+    }
+
+    fn serve(&self) {
+        let device = self.arguments.device.open().expect("a device");
+        let model = Llava::random(self.arguments.preset.config(), 0, &self.arguments.options(), &device);
+        let prompts =
+            |way: &str| -> Vec<Prompt> { (0..self.rows).map(|row| self.prompt(&model, row, way)).collect() };
+        let mut way = contender::ready();
+        while let Some(name) = &way {
+            let prompts = prompts(name);
+            let start = Instant::now();
+            let answers = model.generate(&prompts, &[], Adapters::Off).expect("answers");
+            let new = if name == "prefill" { 1 } else { self.new };
+            assert!(answers.iter().all(|answer| answer.ids.len() == new));
+            way = contender::done(start);
+        }
+    }
+
+    fn prompt(&self, model: &Llava, row: usize, way: &str) -> Prompt {
+        let new = if way == "prefill" { 1 } else { self.new };
+        let sampling = Sampling::greedy(new).with_temperature(0.2).with_seed(row as u64);
+        let seen = |image| Seen::new(prompt(model.config(), self.text), View::of(pixels(model, image)));
+        let asked = Prompt::new(seen(row), sampling);
+        match way {
+            // as with a weakened image: all of it is read twice
+            "contrast" => asked.with_against(Against::new(seen(self.rows + row), 1.0, 0.1)),
+            _ => asked,
+        }
+    }
+}
+
+fn pixels(model: &Llava, image: usize) -> PixelValues {
+    let side = model.config().vision_config.image_size;
+    let value = |at: usize| ((at * 7 + image * 13) as f32 * 0.01).sin();
+    PixelValues { data: (0..3 * side * side).map(value).collect(), channels: 3, height: side, width: side }
+}

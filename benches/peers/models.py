@@ -1,0 +1,98 @@
+"""What the peers share: a model of given dimensions with random weights, a processor for it, and how they are asked.
+
+Dimensions come from the benchmark as a config.json. A tokenizer whose words are single tokens (`w300` is token 300) makes
+lengths exact.
+"""
+
+import json
+import resource
+import sys
+import time
+
+import datasets
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import CLIPImageProcessor, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import PreTrainedTokenizerFast
+
+BOS, EOS = "<s>", "</s>"
+
+
+def quiet():
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+
+
+def model_of(config_file, device, dtype):
+    config = LlavaConfig.from_dict(json.load(open(config_file)))
+    with torch.device(device):
+        model = LlavaForConditionalGeneration._from_config(config, dtype=dtype)
+    return model.eval()
+
+
+def processor_of(config):
+    image, pad, vocab = config.image_token_index, config.text_config.pad_token_id, config.text_config.vocab_size
+    special = {0: "<unk>", 1: BOS, 2: EOS, image: "<image>", pad: "<pad>"}
+    words = {special.get(id, f"w{id}"): id for id in range(vocab)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", bos_token=BOS, eos_token=EOS, pad_token="<pad>",
+        extra_special_tokens={"image_token": "<image>"}, padding_side="left", model_max_length=4096,
+    )
+    side = config.vision_config.image_size
+    return LlavaProcessor(
+        image_processor=CLIPImageProcessor(
+            size={"shortest_edge": side}, crop_size={"height": side, "width": side}
+        ),
+        tokenizer=tokenizer, patch_size=config.vision_config.patch_size,
+        vision_feature_select_strategy="default", num_additional_image_tokens=1,
+        chat_template="{% for m in messages %}{{ m['content'] }}{% endfor %}",
+    )
+
+
+def prompt_of(text):
+    """An image and `text` tokens, <s> among them."""
+    return " ".join([BOS, "<image>"] + [f"w{300 + place}" for place in range(1, text)])
+
+
+def answer_of(number, tokens):
+    return " ".join([f"w{400 + (37 * number + 11 * place) % 3000}" for place in range(1, tokens)] + [EOS])
+
+
+def peak_mb(cuda):
+    if cuda:
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+class Asked:
+    """The protocol of benches/src/contender.rs: answers each line with the seconds of the work that follows it."""
+
+    def __init__(self, cuda):
+        self.cuda = cuda
+
+    def now(self):
+        if self.cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def ready(self):
+        print("ready", flush=True)
+        return self._next()
+
+    def done(self):
+        print(self.now() - self.began, flush=True)
+        return self._next()
+
+    def _next(self):
+        """The line that asks for work, None where the other side has hung up."""
+        for line in sys.stdin:
+            if line.strip() == "peak":
+                print(peak_mb(self.cuda), flush=True)
+            else:
+                self.began = self.now()
+                return line.strip()
+        return None

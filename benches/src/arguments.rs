@@ -1,0 +1,73 @@
+//! What the benchmarks of models take: `small --device libtorch --rounds 7`, and numbers of their own.
+
+use bpo::burn::tensor::FloatDType;
+use bpo::device::DeviceSpec;
+use bpo::model::LoadOptions;
+
+use crate::shape::Preset;
+
+/// What is measured on what.
+#[derive(Clone, Debug)]
+pub struct Arguments {
+    /// All of them, for a process that is started again.
+    pub all: Vec<String>,
+    /// Dimensions of the model.
+    pub preset: Preset,
+    /// Where ours runs.
+    pub device: DeviceSpec,
+    /// Type of weights and activations, of the peer too.
+    pub dtype: FloatDType,
+    /// How often each way is timed.
+    pub rounds: usize,
+    /// Set where the process is one of the contenders: what it does.
+    pub way: Option<String>,
+}
+
+impl Arguments {
+    /// Reads those of this process. `numbers` are the benchmark's own, by name.
+    ///
+    /// # Panics
+    /// With what is wrong.
+    pub fn read(numbers: &mut [(&str, &mut usize)]) -> Self {
+        let all: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+        let mut read = Self {
+            all: all.clone(),
+            preset: Preset::Small,
+            device: DeviceSpec::Flex,
+            dtype: FloatDType::F32,
+            rounds: 7,
+            way: None,
+        };
+        let mut rest = all.iter();
+        while let Some(name) = rest.next() {
+            let mut value = || rest.next().unwrap_or_else(|| panic!("{name} wants a value"));
+            let own = numbers.iter_mut().find(|(own, _)| name.strip_prefix("--") == Some(own));
+            match (name.as_str(), own) {
+                (_, Some((_, number))) => **number = value().parse().expect("a number"),
+                ("--rounds", _) => read.rounds = value().parse().expect("a number"),
+                ("--device", _) => read.device = value().parse().expect("a device"),
+                ("--bf16", _) => read.dtype = FloatDType::BF16,
+                ("--way", _) => read.way = Some(value().clone()),
+                (preset, _) => read.preset = Preset::named(preset).unwrap_or_else(|error| panic!("{error}")),
+            }
+        }
+        read
+    }
+
+    /// Those of a contender.
+    pub fn with_way(&self, way: &str) -> Vec<String> {
+        [self.all.as_slice(), &["--way".to_owned(), way.to_owned()]].concat()
+    }
+
+    /// What the peers are told of device and type.
+    pub fn of_peer(&self) -> [String; 2] {
+        let device = if self.device.to_string().contains("cuda") { "cuda" } else { "cpu" };
+        let dtype = if self.dtype == FloatDType::BF16 { "bf16" } else { "f32" };
+        [device.to_owned(), dtype.to_owned()]
+    }
+
+    /// How ours makes its model.
+    pub fn options(&self) -> LoadOptions {
+        LoadOptions::default().with_dtype(self.dtype)
+    }
+}

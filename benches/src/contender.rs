@@ -1,0 +1,112 @@
+//! Processes that do a piece of work when they are asked to, so that ways to do the same are timed in turn.
+//!
+//! A contender prints `ready`. Then each line that it gets has it do its work once and print the seconds that took; `peak` has
+//! it print the most memory that it had, in MB.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Instant;
+
+/// The other process.
+#[derive(Debug)]
+pub struct Contender {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Contender {
+    /// Starts a process and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it cannot be started or ends before.
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let answers = BufReader::new(child.stdout.take().expect("piped"));
+        let mut contender = Self { child, answers };
+        assert_eq!(contender.line(), "ready", "{command:?}");
+        contender
+    }
+
+    /// Starts a script of `peers/`, if `BPO_BENCH_PYTHON` names an interpreter.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn python(script: &str, arguments: &[String]) -> Option<Self> {
+        let interpreter = std::env::var_os("BPO_BENCH_PYTHON")?;
+        let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(script);
+        Some(Self::start(
+            Command::new(interpreter)
+                .args(["-W", "ignore"])
+                .arg(script)
+                .args(arguments)
+                .env("HF_HUB_OFFLINE", "1"),
+        ))
+    }
+
+    /// Starts this program again with other arguments.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn again(arguments: &[String]) -> Self {
+        Self::start(Command::new(std::env::current_exe().expect("this program")).args(arguments))
+    }
+
+    /// What it answers to a line, a number.
+    ///
+    /// # Panics
+    /// If it ended, or says something else.
+    pub fn ask(&mut self, line: &str) -> f64 {
+        writeln!(self.child.stdin.as_mut().expect("piped"), "{line}").expect("it listens");
+        let answer = self.line();
+        answer.parse().unwrap_or_else(|_| panic!("{line}: {answer:?}"))
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("it answers");
+        line.trim().to_owned()
+    }
+}
+
+impl Drop for Contender {
+    fn drop(&mut self) {
+        // closing its input ends it
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// The other side: says that it is ready and waits for the first line, which it gives. `None` where none comes.
+pub fn ready() -> Option<String> {
+    println!("ready");
+    next()
+}
+
+/// Tells the seconds since `start` and waits for the next line.
+pub fn done(start: Instant) -> Option<String> {
+    println!("{}", start.elapsed().as_secs_f64());
+    next()
+}
+
+/// The next line that asks for work; those that ask for memory are answered.
+fn next() -> Option<String> {
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        match line.as_str() {
+            "peak" => println!("{}", peak_mb()),
+            _ => return Some(line),
+        }
+    }
+    None
+}
+
+/// The most memory that this process had at once, in MB. 0 where the system does not tell.
+fn peak_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kb = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+    kb.unwrap_or(0.0) / 1024.0
+}

@@ -1,0 +1,86 @@
+//! Models and batches that are measured, all of random weights.
+
+use bpo::model::config::LlavaConfig;
+use serde_json::{Value, json};
+
+/// Dimensions of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// 17 million parameters, 112 px.
+    Small,
+    /// SmolLM2-135M's dimensions and a vision tower of 12 layers, 224 px.
+    Base135,
+    /// LLaVA-1.5-7B's, 336 px.
+    Llava7b,
+}
+
+impl Preset {
+    /// By its name.
+    ///
+    /// # Errors
+    /// With the names there are.
+    pub fn named(name: &str) -> Result<Self, String> {
+        match name {
+            "small" => Ok(Self::Small),
+            "base135" => Ok(Self::Base135),
+            "7b" => Ok(Self::Llava7b),
+            _ => Err(format!("{name:?} is not small, base135 or 7b")),
+        }
+    }
+
+    /// As a checkpoint's `config.json` has them.
+    pub fn json(self) -> Value {
+        // hidden size, layers, heads, feed-forward; of the language model also heads of keys and values
+        let ([width, layers, heads, inner], side, [hidden, depth, queries, keys, gated], vocab, theta, tied) =
+            match self {
+                Self::Small => ([256, 8, 8, 1024], 112, [256, 8, 8, 4, 704], 8192, 1e4, false),
+                Self::Base135 => ([384, 12, 6, 1536], 224, [576, 30, 9, 3, 1536], 49152, 1e5, true),
+                Self::Llava7b => ([1024, 24, 16, 4096], 336, [4096, 32, 32, 32, 11008], 32064, 1e4, false),
+            };
+        json!({
+            "model_type": "llava",
+            "vision_config": {
+                "model_type": "clip_vision_model", "hidden_size": width, "num_hidden_layers": layers,
+                "num_attention_heads": heads, "intermediate_size": inner, "projection_dim": width,
+                "image_size": side, "patch_size": PATCH,
+            },
+            "text_config": {
+                "model_type": "llama", "hidden_size": hidden, "num_hidden_layers": depth,
+                "num_attention_heads": queries, "num_key_value_heads": keys, "intermediate_size": gated,
+                "vocab_size": vocab, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
+                "tie_word_embeddings": tied, "rope_parameters": { "rope_type": "default", "rope_theta": theta },
+                "bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": vocab - 63,
+            },
+            "image_token_index": vocab - 64, "image_seq_length": (side / PATCH) * (side / PATCH),
+            "vision_feature_layer": -2, "vision_feature_select_strategy": "default",
+            "projector_hidden_act": "gelu", "tie_word_embeddings": tied,
+        })
+    }
+
+    /// The same, read.
+    ///
+    /// # Panics
+    /// If our own settings are wrong.
+    pub fn config(self) -> LlavaConfig {
+        serde_json::from_value(self.json()).expect("a valid configuration")
+    }
+}
+
+/// Side of a patch, in pixels.
+const PATCH: usize = 14;
+/// The token that begins a prompt.
+pub const BOS: u32 = 1;
+/// The one that ends an answer.
+pub const EOS: u32 = 2;
+
+/// Ids of a prompt: its image and `text` tokens.
+pub fn prompt(config: &LlavaConfig, text: usize) -> Vec<u32> {
+    let image = std::iter::repeat_n(config.image_token(), config.image_tokens());
+    std::iter::once(BOS).chain(image).chain((1..text as u32).map(|place| 300 + place)).collect()
+}
+
+/// Ids of one of the answers to it, its end among them.
+pub fn answer(number: usize, tokens: usize) -> Vec<u32> {
+    let words = (1..tokens).map(|place| 400 + ((37 * number + 11 * place) % 3000) as u32);
+    words.chain([EOS]).collect()
+}

@@ -1,0 +1,241 @@
+//! Steps of DPO against TRL with PEFT: the trainers of both, on the same machine, dimensions and batch.
+//!
+//! ```sh
+//! pip install -r benches/peers/requirements.txt
+//! BPO_BENCH_PYTHON=python cargo bench -p bpo-benches --bench train -- small
+//! BPO_BENCH_PYTHON=python cargo bench -p bpo-benches --bench train -- base135 --pairs 2
+//! ```
+//!
+//! `--device libtorch` needs the feature `tch`. Steps are taken in turn; ratios are medians of those of single rounds. Peak memory
+//! is that of a process of its own that takes two steps. Without `BPO_BENCH_PYTHON` ours is printed alone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use bpo::burn::tensor::Device;
+use bpo::distort::{Limits, load_rgb};
+use bpo::dpo::DpoConfig;
+use bpo::dpo::observer::Control;
+use bpo::dpo::policy::{Adapters, Collate, Group};
+use bpo::dpo::reference::{LogpCache, Reference};
+use bpo::dpo::trainer::Trainer;
+use bpo::model::config::LlavaConfig;
+use bpo::model::llava::ScoreBatch;
+use bpo::model::processor::{Answered, ImageProcessor};
+use bpo::model::{Llava, LoraConfig, ModelError};
+use bpo::pairs::record::{CompletionKind, PreferencePair};
+use bpo_benches::arguments::Arguments;
+use bpo_benches::contender::{self, Contender};
+use bpo_benches::shape::{answer, prompt};
+use bpo_benches::{median, photos, processor, ratio};
+
+fn main() {
+    let (mut pairs, mut text, mut answer, mut rejected, mut statistics) = (4, 48, 64, 1, 1);
+    let arguments = Arguments::read(&mut [
+        ("pairs", &mut pairs),
+        ("text", &mut text),
+        ("answer", &mut answer),
+        ("rejected", &mut rejected),
+        ("statistics", &mut statistics),
+    ]);
+    let task = Task { arguments, pairs, text, answer, rejected, statistics: statistics > 0 };
+    match &task.arguments.way {
+        Some(way) => task.serve(way),
+        None => task.compare(),
+    }
+}
+
+/// What is measured.
+struct Task {
+    arguments: Arguments,
+    pairs: usize,
+    /// Tokens of the prompt beside the image, and of each answer.
+    text: usize,
+    answer: usize,
+    /// Rejected answers to each chosen one.
+    rejected: usize,
+    /// Whether entropy, accuracy and mean logits are computed, as TRL does.
+    statistics: bool,
+}
+
+impl Task {
+    fn compare(&self) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config_file = dir.path().join("config.json");
+        std::fs::write(&config_file, self.arguments.preset.json().to_string()).expect("written");
+        let peer = [
+            config_file.display().to_string(),
+            photos().display().to_string(),
+            self.pairs.to_string(),
+            self.text.to_string(),
+            self.answer.to_string(),
+        ];
+        let peer = [&peer[..], &self.arguments.of_peer()].concat();
+        let start = |way: &str| match way {
+            "TRL + PEFT" => Contender::python("dpo_step.py", &peer),
+            way => Some(Contender::again(&self.arguments.with_way(way))),
+        };
+        // TRL has one rejected answer to each chosen one
+        let ways = ["bpo", "bpo, cached reference", "TRL + PEFT"];
+        let ways = &ways[..if self.rejected == 1 { 3 } else { 2 }];
+
+        let mut contenders: Vec<_> =
+            ways.iter().filter_map(|way| Some((*way, start(way)?, Vec::new()))).collect();
+        // the first two warm up
+        for round in 0..self.arguments.rounds + 2 {
+            for (_, contender, seconds) in &mut contenders {
+                let took = contender.ask("step");
+                if round >= 2 {
+                    seconds.push(took);
+                }
+            }
+        }
+        let measured: Vec<_> = contenders.into_iter().map(|(way, _, seconds)| (way, seconds)).collect();
+        let peaks: HashMap<_, _> = ways
+            .iter()
+            .filter_map(|way| {
+                let mut contender = start(way)?;
+                for _ in 0..2 {
+                    contender.ask("step");
+                }
+                Some((*way, contender.ask("peak")))
+            })
+            .collect();
+
+        let config = self.arguments.preset.config();
+        println!(
+            "{:?}, {} pairs, {} image + {} text + {} answer tokens, {} {:?}, {} rounds",
+            self.arguments.preset,
+            self.pairs,
+            config.image_tokens(),
+            self.text,
+            self.answer,
+            self.arguments.device,
+            self.arguments.dtype,
+            self.arguments.rounds
+        );
+        println!(
+            "{:<24} {:>9} {:>9} {:>12} {:>9} {:>12}",
+            "", "step, s", "pairs/s", "times TRL's", "peak MB", "in TRL's"
+        );
+        let trl = measured.iter().find(|(way, _)| way.starts_with("TRL"));
+        for (way, seconds) in &measured {
+            let middle = median(&mut seconds.clone());
+            let faster = trl.map_or(String::new(), |(_, trl)| format!("{:.2}", ratio(trl, seconds)));
+            let smaller = trl.map_or(String::new(), |(trl, _)| format!("{:.2}", peaks[way] / peaks[trl]));
+            println!(
+                "{way:<24} {middle:>9.3} {:>9.3} {faster:>12} {:>9.0} {smaller:>12}",
+                (self.pairs * self.rejected) as f64 / middle,
+                peaks[way]
+            );
+        }
+        if trl.is_none() {
+            println!(
+                "TRL is left out: BPO_BENCH_PYTHON names no interpreter, or there are several rejected answers"
+            );
+        }
+    }
+
+    /// Trains, a step whenever it is asked for.
+    fn serve(&self, way: &str) {
+        let device = self.arguments.device.open().expect("a device");
+        let model = self.model(&device);
+        let mut batch = Batch::new(self, &model);
+        let config = DpoConfig::default()
+            .with_batch_size(self.pairs * self.rejected)
+            .with_epochs(10_000)
+            .with_statistics(self.statistics);
+        let pairs: Vec<_> =
+            (0..self.pairs).flat_map(|group| (0..self.rejected).map(move |k| self.pair(group, k))).collect();
+        let reference = match way {
+            "bpo" => Reference::AdaptersOff,
+            _ => {
+                let mut cache = LogpCache::new(BTreeMap::new());
+                let filled = cache.fill(&model, Adapters::Off, &mut batch, &config, &pairs, |_, _| Ok(()));
+                filled.expect("log-probabilities");
+                Reference::Cached(cache)
+            }
+        };
+        let trainer = Trainer::new(config, model, batch, None).expect("a trainer").with_reference(reference);
+        if contender::ready().is_some() {
+            let mut start = Instant::now();
+            let step = &mut |_: &_| {
+                let go_on = contender::done(start);
+                start = Instant::now();
+                if go_on.is_some() { Control::Continue } else { Control::Stop }
+            };
+            trainer.train(&pairs, step).expect("steps");
+        }
+    }
+
+    fn model(&self, device: &Device) -> Llava {
+        let options = self.arguments.options();
+        let lora = LoraConfig::default();
+        Llava::random(self.arguments.preset.config(), 0, &options, device)
+            .with_lora(&lora, 0)
+            .expect("linears to adapt")
+    }
+
+    fn pair(&self, group: usize, rejected: usize) -> PreferencePair {
+        let name = |number: usize| (group * (1 + self.rejected) + number).to_string();
+        PreferencePair {
+            id: format!("{group}>{rejected}"),
+            image: group.to_string(),
+            history: Vec::new(),
+            prompt: String::new(),
+            chosen: name(0),
+            rejected: name(1 + rejected),
+            kind: CompletionKind::ImageWeakened,
+            recipe: None,
+            margin: None,
+            beta: None,
+        }
+    }
+}
+
+/// Images from files, and token ids of the lengths that are asked for; answers go by numbers.
+struct Batch {
+    config: LlavaConfig,
+    processor: ImageProcessor,
+    photos: Vec<PathBuf>,
+    text: usize,
+    answer: usize,
+}
+
+impl Batch {
+    fn new(task: &Task, model: &Llava) -> Self {
+        let config = model.config().clone();
+        let processor = processor(config.vision_config.image_size);
+        let photos =
+            std::fs::read_dir(photos()).expect("photographs").map(|entry| entry.expect("an entry").path());
+        let is_jpeg = |path: &PathBuf| path.extension().is_some_and(|end| end == "jpg");
+        let mut photos: Vec<_> = photos.filter(is_jpeg).collect();
+        photos.sort();
+        Self { config, processor, photos, text: task.text, answer: task.answer }
+    }
+
+    fn photo(&self, number: &str) -> &Path {
+        &self.photos[number.parse::<usize>().expect("a number") % self.photos.len()]
+    }
+}
+
+impl Collate for Batch {
+    type Batch = ScoreBatch;
+    type Error = ModelError;
+
+    fn collate(&mut self, groups: &[Group]) -> Result<ScoreBatch, ModelError> {
+        let (mut pixels, mut rows) = (Vec::new(), Vec::new());
+        for group in groups {
+            let image = load_rgb(self.photo(&group.image), &Limits::default()).expect("a photograph");
+            pixels.push(self.processor.process(&image)?);
+            let prompt = prompt(&self.config, self.text);
+            let answered = |name: &String| {
+                let answer = answer(name.parse().expect("a number"), self.answer);
+                Answered::new(prompt.iter().copied().chain(answer).collect(), prompt.len())
+            };
+            rows.push((Some(pixels.len() - 1), group.completions.iter().map(answered).collect()));
+        }
+        ScoreBatch::new(&self.config, pixels, &rows)
+    }
+}

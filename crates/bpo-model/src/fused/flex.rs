@@ -1,0 +1,120 @@
+//! On the pure-Rust CPU backend.
+
+use burn::backend::TensorMetadata;
+use burn::backend::flex::{Flex, FlexTensor};
+use burn::tensor::DType;
+
+use super::kernels;
+use super::ops::{FusedGradients, FusedOps};
+
+impl FusedOps for Flex {
+    fn fused_softmax(scores: FlexTensor, mask: FlexTensor) -> FlexTensor {
+        let shape = scores.shape();
+        let (heads, tokens, keys) = (shape[1], shape[2], shape[3]);
+        let mask = mask.to_contiguous();
+        let [of_row, of_token] = [0, 2].map(|dim| usize::from(mask.shape()[dim] > 1));
+        let tokens_of_mask = mask.shape()[2];
+        in_place(scores, |scores| {
+            let mask_of = |row: usize| {
+                let place = row / (heads * tokens) * of_row * tokens_of_mask + row % tokens * of_token;
+                &values(&mask)[place * keys..][..keys]
+            };
+            kernels::masked_softmax(scores, keys, mask_of);
+        })
+    }
+
+    fn fused_log_softmax(x: FlexTensor) -> FlexTensor {
+        let width = width(&x);
+        in_place(x, |x| kernels::log_softmax(x, width))
+    }
+
+    fn fused_swish(x: FlexTensor, beta: f64) -> FlexTensor {
+        in_place(x, |x| kernels::swish_all(x, beta as f32))
+    }
+
+    fn fused_swiglu(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
+        let (width, up) = (width(&gate), up.to_contiguous());
+        in_place(gate, |gate| kernels::swiglu(gate, values(&up), width))
+    }
+
+    fn fused_rms_norm(x: FlexTensor, gamma: FlexTensor, epsilon: f64) -> FlexTensor {
+        let gamma = gamma.to_contiguous();
+        in_place(x, |x| kernels::rms_norm(x, values(&gamma), epsilon as f32))
+    }
+
+    fn fused_rotate(x: FlexTensor, cos: FlexTensor, sin: FlexTensor, back: bool) -> FlexTensor {
+        // heads are mostly a view of the tokens' rows: these are read where they lie
+        let x = if x.layout().strides()[3] == 1 { x } else { x.to_contiguous() };
+        let (shape, start) = (x.shape(), x.layout().start_offset());
+        let strides: Vec<isize> = x.layout().strides().to_vec();
+        let (heads, tokens, width) = (shape[1], shape[2], shape[3]);
+        let source = |row: usize| {
+            let places = [row / (heads * tokens), row / tokens % heads, row % tokens];
+            let along: isize =
+                places.iter().zip(&strides).map(|(place, stride)| *place as isize * stride).sum();
+            (start.wrapping_add_signed(along), places[0] * tokens + places[2])
+        };
+        let (cos, sin) = (cos.to_contiguous(), sin.to_contiguous());
+        let mut out = FlexTensor::empty(shape, DType::F32);
+        let tables = [values(&cos), values(&sin)];
+        kernels::rotate(out.storage_mut(), x.storage(), tables, width, back, source);
+        out
+    }
+}
+
+impl FusedGradients for Flex {
+    fn fused_softmax_gradient(output: FlexTensor, grad: FlexTensor) -> FlexTensor {
+        let (width, output) = (width(&output), output.to_contiguous());
+        in_place(grad, |grad| kernels::softmax_backward(grad, values(&output), width))
+    }
+
+    fn fused_log_softmax_gradient(output: FlexTensor, grad: FlexTensor) -> FlexTensor {
+        let (width, output) = (width(&output), output.to_contiguous());
+        in_place(grad, |grad| kernels::log_softmax_backward(grad, values(&output), width))
+    }
+
+    fn fused_swish_gradient(x: FlexTensor, grad: FlexTensor, beta: f64) -> FlexTensor {
+        let x = x.to_contiguous();
+        in_place(grad, |grad| kernels::swish_backward(grad, values(&x), beta as f32))
+    }
+
+    fn fused_swiglu_gradients(gate: FlexTensor, up: FlexTensor, grad: FlexTensor) -> [FlexTensor; 2] {
+        let (width, grad) = (width(&gate), grad.to_contiguous());
+        let (mut gate, mut up) = (gate.to_contiguous(), up.to_contiguous());
+        kernels::swiglu_backward(values_mut(&mut gate), values_mut(&mut up), values(&grad), width);
+        [gate, up]
+    }
+
+    fn fused_rms_norm_gradient(
+        x: FlexTensor,
+        gamma: FlexTensor,
+        grad: FlexTensor,
+        epsilon: f64,
+    ) -> FlexTensor {
+        let (x, gamma) = (x.to_contiguous(), gamma.to_contiguous());
+        in_place(grad, |grad| kernels::rms_norm_backward(grad, values(&x), values(&gamma), epsilon as f32))
+    }
+}
+
+fn width(x: &FlexTensor) -> usize {
+    x.shape().last().copied().unwrap_or(1)
+}
+
+/// All values of a contiguous tensor.
+fn values(x: &FlexTensor) -> &[f32] {
+    let start = x.layout().start_offset();
+    &x.storage()[start..start + x.shape().num_elements()]
+}
+
+/// The same to write to; another owner keeps what it has.
+fn values_mut(x: &mut FlexTensor) -> &mut [f32] {
+    let (start, elements) = (x.layout().start_offset(), x.shape().num_elements());
+    &mut x.storage_mut()[start..start + elements]
+}
+
+/// Changes a tensor where it is if it has no other owner.
+fn in_place(x: FlexTensor, change: impl FnOnce(&mut [f32])) -> FlexTensor {
+    let mut x = x.to_contiguous();
+    change(values_mut(&mut x));
+    x
+}

@@ -1,0 +1,311 @@
+//! Loops over rows of f32, compiled for the vector registers that the processor has.
+//!
+//! Sums are taken in [`LANES`] parts whatever the width of the registers, products and sums are not fused, and rows are never
+//! split between threads: so results are the same to the bit on every x86-64 processor and for any number of threads.
+
+use pulp::Arch;
+use rayon::prelude::*;
+
+const LANES: usize = 16;
+/// Elements below which threads cost more than they save.
+const WORTH_A_THREAD: usize = 1 << 15;
+/// What is taken as a row where there is none.
+const PIECE: usize = 1024;
+
+/// Runs `each` on the rows of an output with their numbers, on several threads where that is worth it.
+fn rows(out: &mut [f32], width: usize, each: impl Fn(usize, &mut [f32]) + Sync) {
+    if width == 0 {
+        return;
+    }
+    let per_part = (WORTH_A_THREAD / width).max(1);
+    let part = |(part, out): (usize, &mut [f32])| {
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (place, row) in out.chunks_mut(width).enumerate() {
+                    each(part * per_part + place, row);
+                }
+            },
+        );
+    };
+    if out.len() <= per_part * width {
+        part((0, out));
+    } else {
+        out.par_chunks_mut(per_part * width).enumerate().for_each(part);
+    }
+}
+
+/// As [`rows`], with two outputs of one shape.
+fn rows_of_two(
+    a: &mut [f32],
+    b: &mut [f32],
+    width: usize,
+    each: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+) {
+    if width == 0 {
+        return;
+    }
+    let per_part = (WORTH_A_THREAD / width).max(1);
+    let parts = a.par_chunks_mut(per_part * width).zip(b.par_chunks_mut(per_part * width)).enumerate();
+    parts.for_each(|(part, (a, b))| {
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (place, (a, b)) in a.chunks_mut(width).zip(b.chunks_mut(width)).enumerate() {
+                    each(part * per_part + place, a, b);
+                }
+            },
+        );
+    });
+}
+
+/// `exp(x)` for `x <= 0`, within two units in the last place; 0 where that is no normal number. NaN stays.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    // to the nearest whole number by way of numbers that have no fraction
+    const NO_FRACTION: f32 = 12_582_912.0;
+    // the first part has few enough digits for its products to be exact
+    const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+    // Cephes' polynomial for (exp(r) - 1 - r) / r^2, |r| <= ln 2 / 2
+    const P: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
+    let shifted = x * std::f32::consts::LOG2_E + NO_FRACTION;
+    let n = shifted - NO_FRACTION;
+    let r = x - n * LN_2[0] - n * LN_2[1];
+    let p = ((((P[0] * r + P[1]) * r + P[2]) * r + P[3]) * r + P[4]) * r + P[5];
+    let power = shifted.to_bits().wrapping_sub(NO_FRACTION.to_bits()).wrapping_add(127) << 23;
+    let e = (p * r * r + r + 1.0) * f32::from_bits(power);
+    if x < -87.3 { 0.0 } else { e }
+}
+
+#[inline(always)]
+fn sigmoid(x: f32) -> f32 {
+    let e = exp(-x.abs());
+    (if x >= 0.0 { 1.0 } else { e }) / (1.0 + e)
+}
+
+/// `x * sigmoid(beta * x)`.
+#[inline(always)]
+fn swish(x: f32, beta: f32) -> f32 {
+    x * sigmoid(beta * x)
+}
+
+/// Its derivative.
+#[inline(always)]
+fn swish_slope(x: f32, beta: f32) -> f32 {
+    let s = sigmoid(beta * x);
+    s + beta * x * s * (1.0 - s)
+}
+
+/// Sum of `of(i)` for `i` below `count`, in `LANES` parts.
+#[inline(always)]
+fn sum(count: usize, of: impl Fn(usize) -> f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let whole = count / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += of(start + lane);
+        }
+    }
+    (whole..count).fold(lanes.iter().sum(), |sum, i| sum + of(i))
+}
+
+#[inline(always)]
+fn max(row: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (whole, rest) = row.split_at(row.len() / LANES * LANES);
+    for chunk in whole.chunks_exact(LANES) {
+        for (max, x) in lanes.iter_mut().zip(chunk) {
+            *max = if *x > *max { *x } else { *max };
+        }
+    }
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |max, x| if *x > max { *x } else { max })
+}
+
+/// `softmax(scores + mask)` by rows of `width`, in place. `mask_of` gives the mask of a row.
+pub(super) fn masked_softmax<'a>(
+    scores: &mut [f32],
+    width: usize,
+    mask_of: impl Fn(usize) -> &'a [f32] + Sync,
+) {
+    rows(scores, width, |row, scores| {
+        for (score, mask) in scores.iter_mut().zip(mask_of(row)) {
+            *score += mask;
+        }
+        let max = max(scores);
+        for score in scores.iter_mut() {
+            *score = exp(*score - max);
+        }
+        let scale = 1.0 / sum(width, |i| scores[i]);
+        for score in scores.iter_mut() {
+            *score *= scale;
+        }
+    });
+}
+
+/// The gradient of softmax's input from that of its output, in place: `y * (g - sum(y g))`.
+pub(super) fn softmax_backward(grad: &mut [f32], y: &[f32], width: usize) {
+    rows(grad, width, |row, grad| {
+        let y = &y[row * width..][..width];
+        let along = sum(width, |i| grad[i] * y[i]);
+        for (grad, y) in grad.iter_mut().zip(y) {
+            *grad = (*grad - along) * y;
+        }
+    });
+}
+
+/// `x - log(sum(exp(x)))` by rows, in place.
+pub(super) fn log_softmax(x: &mut [f32], width: usize) {
+    rows(x, width, |_, x| {
+        let max = max(x);
+        let log = sum(width, |i| exp(x[i] - max)).ln();
+        for x in x.iter_mut() {
+            // the two are of unlike size: taken off one after the other they lose nothing
+            *x = *x - max - log;
+        }
+    });
+}
+
+/// The gradient of its input, in place: `g - exp(y) sum(g)`.
+pub(super) fn log_softmax_backward(grad: &mut [f32], y: &[f32], width: usize) {
+    rows(grad, width, |row, grad| {
+        let y = &y[row * width..][..width];
+        let all = sum(width, |i| grad[i]);
+        for (grad, y) in grad.iter_mut().zip(y) {
+            *grad -= exp(*y) * all;
+        }
+    });
+}
+
+/// `x * sigmoid(beta * x)`, in place.
+pub(super) fn swish_all(x: &mut [f32], beta: f32) {
+    let width = x.len().clamp(1, PIECE);
+    rows(x, width, |_, x| x.iter_mut().for_each(|x| *x = swish(*x, beta)));
+}
+
+/// The gradient of its input, in place.
+pub(super) fn swish_backward(grad: &mut [f32], x: &[f32], beta: f32) {
+    let width = grad.len().clamp(1, PIECE);
+    rows(grad, width, |row, grad| {
+        for (grad, x) in grad.iter_mut().zip(&x[row * width..]) {
+            *grad *= swish_slope(*x, beta);
+        }
+    });
+}
+
+/// `silu(gate) * up`, in place of `gate`.
+pub(super) fn swiglu(gate: &mut [f32], up: &[f32], width: usize) {
+    rows(gate, width, |row, gate| {
+        for (gate, up) in gate.iter_mut().zip(&up[row * width..][..width]) {
+            *gate = swish(*gate, 1.0) * up;
+        }
+    });
+}
+
+/// The gradients of its inputs in place of these.
+pub(super) fn swiglu_backward(gate: &mut [f32], up: &mut [f32], grad: &[f32], width: usize) {
+    rows_of_two(gate, up, width, |row, gate, up| {
+        for ((gate, up), grad) in gate.iter_mut().zip(up).zip(&grad[row * width..][..width]) {
+            let (g, u) = (*gate, *up);
+            *gate = grad * u * swish_slope(g, 1.0);
+            *up = grad * swish(g, 1.0);
+        }
+    });
+}
+
+/// `x / sqrt(mean(x^2) + epsilon) * gamma` by rows, in place.
+pub(super) fn rms_norm(x: &mut [f32], gamma: &[f32], epsilon: f32) {
+    let width = gamma.len();
+    rows(x, width, |_, x| {
+        let scale = rms_scale(x, epsilon);
+        for (x, gamma) in x.iter_mut().zip(gamma) {
+            *x = *x * scale * gamma;
+        }
+    });
+}
+
+/// The gradient of its input, in place: with `s` the scale and `h = g gamma`, `s h - x s^3 mean(h x)`.
+pub(super) fn rms_norm_backward(grad: &mut [f32], x: &[f32], gamma: &[f32], epsilon: f32) {
+    let width = gamma.len();
+    rows(grad, width, |row, grad| {
+        let x = &x[row * width..][..width];
+        let scale = rms_scale(x, epsilon);
+        let along = sum(width, |i| grad[i] * gamma[i] * x[i]) / width as f32 * scale * scale;
+        for ((grad, x), gamma) in grad.iter_mut().zip(x).zip(gamma) {
+            *grad = (*grad * gamma - x * along) * scale;
+        }
+    });
+}
+
+#[inline(always)]
+fn rms_scale(x: &[f32], epsilon: f32) -> f32 {
+    1.0 / (sum(x.len(), |i| x[i] * x[i]) / x.len() as f32 + epsilon).sqrt()
+}
+
+/// Turns rows of heads by halves: `x cos + turned sin` with `turned = [-x_2, x_1]`; by the opposite angle where `back`.
+///
+/// `source` tells where a row of the output lies in `x`, and which row of the tables it takes. The tables' halves are equal.
+pub(super) fn rotate(
+    out: &mut [f32],
+    x: &[f32],
+    [cos, sin]: [&[f32]; 2],
+    width: usize,
+    back: bool,
+    source: impl Fn(usize) -> (usize, usize) + Sync,
+) {
+    let half = width / 2;
+    rows(out, width, |row, out| {
+        let (start, table) = source(row);
+        let (first, second) = x[start..][..width].split_at(half);
+        let (cos, sin) = (&cos[table * width..][..half], &sin[table * width..][..half]);
+        let (low, high) = out.split_at_mut(half);
+        for i in 0..half {
+            let sin = if back { -sin[i] } else { sin[i] };
+            low[i] = first[i] * cos[i] - second[i] * sin;
+            high[i] = second[i] * cos[i] + first[i] * sin;
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn exp_is_that_of_f64(x in -100f32..=0.0) {
+            let expected = f64::from(x).exp();
+            let found = f64::from(exp(x));
+            if x < -87.3 {
+                prop_assert_eq!(found, 0.0);
+            } else {
+                prop_assert!((found - expected).abs() <= 2.4e-7 * expected, "{} {}", found, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn exp_at_its_ends() {
+        assert_eq!((exp(0.0), exp(-0.0), exp(f32::NEG_INFINITY)), (1.0, 1.0, 0.0));
+        assert!(exp(f32::NAN).is_nan());
+    }
+
+    /// The parts that threads take do not show, nor does what is left behind the last whole vector.
+    #[test]
+    fn rows_are_alone() {
+        for width in [1, 7, 16, 33, 1000] {
+            let count = 3 * WORTH_A_THREAD / width + 2;
+            let x: Vec<f32> = (0..count * width).map(|i| ((i % 1013) as f32 * 0.37).sin() * 3.0).collect();
+            let mut all = x.clone();
+            log_softmax(&mut all, width);
+            for row in [0, 1, count / 2, count - 1] {
+                let mut alone = x[row * width..][..width].to_vec();
+                log_softmax(&mut alone, width);
+                assert_eq!(alone, all[row * width..][..width], "row {row} of {width}");
+            }
+        }
+    }
+}

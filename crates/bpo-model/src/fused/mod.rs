@@ -1,0 +1,98 @@
+//! Passes over activations that take one loop each on a backend with code for them, and a chain of tensor operations on others.
+//!
+//! A chain reads and writes its tensors once for each of its parts, and for the backward pass it keeps what lies between them. Which
+//! way is taken follows from the device alone, so that a result does not depend on what else is running; tests hold both ways
+//! against each other.
+
+#[cfg(feature = "flex")]
+mod flex;
+#[cfg(feature = "flex")]
+mod kernels;
+#[cfg(feature = "tch")]
+mod libtorch;
+#[cfg(any(feature = "flex", feature = "tch"))]
+mod ops;
+mod plain;
+
+use burn::nn::RmsNorm;
+use burn::tensor::Tensor;
+
+use crate::llama::RopeTables;
+
+/// Calls the function of the same name where the backend of the first tensor has one.
+macro_rules! fused {
+    ($function:ident($first:expr $(, $tensor:expr)* $(; $value:expr)*)) => {
+        #[cfg(any(feature = "flex", feature = "tch"))]
+        if is_fused(&$first) {
+            let first = $first.into_dispatch();
+            let output = <burn::backend::Dispatch as ops::FusedOps>::$function(
+                first $(, $tensor.into_dispatch())* $(, $value)*
+            );
+            return Tensor::from_dispatch(output);
+        }
+    };
+}
+
+/// `softmax(scores + mask)` over the keys; without a mask nothing is added.
+///
+/// # Shapes
+/// - `scores`: `[rows, heads, tokens, keys]`, f32
+/// - `mask`: `[rows, 1, tokens, keys]`, f32; one row and token may stand for all
+pub(crate) fn softmax(scores: Tensor<4>, mask: Option<Tensor<4>>) -> Tensor<4> {
+    let mask = mask.unwrap_or_else(|| Tensor::zeros([1, 1, 1, scores.dims()[3]], &scores.device()));
+    fused!(fused_softmax(scores, mask));
+    plain::softmax(scores, mask)
+}
+
+/// `x - log(sum(exp(x)))` over the last dimension. `[rows, width]`, f32
+pub(crate) fn log_softmax(x: Tensor<2>) -> Tensor<2> {
+    fused!(fused_log_softmax(x));
+    plain::log_softmax(x)
+}
+
+/// `x * sigmoid(beta * x)`: SiLU for 1, CLIP's GELU for 1.702.
+pub(crate) fn swish<const D: usize>(x: Tensor<D>, beta: f64) -> Tensor<D> {
+    fused!(fused_swish(x; beta));
+    plain::swish(x, beta)
+}
+
+/// `silu(gate) * up` (Shazeer, 2020, arXiv 2002.05202). `[.., width]` both
+pub(crate) fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+    fused!(fused_swiglu(gate, up));
+    plain::swiglu(gate, up)
+}
+
+/// `x / sqrt(mean(x^2) + epsilon) * gamma` over the last dimension (Zhang and Sennrich, 2019, arXiv 1910.07467). `[.., width]`
+pub(crate) fn rms_norm<const D: usize>(x: Tensor<D>, norm: &RmsNorm) -> Tensor<D> {
+    fused!(fused_rms_norm(x, norm.gamma.val(); norm.epsilon));
+    norm.forward(x)
+}
+
+/// Turns queries or keys by the angles of their positions. `[rows, heads, tokens, head_dim]`
+pub(crate) fn rotate(x: Tensor<4>, tables: &RopeTables) -> Tensor<4> {
+    let RopeTables { cos, sin } = tables.clone();
+    fused!(fused_rotate(x, cos, sin; false));
+    plain::rotate(x, cos, sin)
+}
+
+/// Whether it is on a backend with code for it, in the type that this is for.
+#[cfg(any(feature = "flex", feature = "tch"))]
+fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
+    use burn::backend::DispatchTensorKind as Kind;
+
+    fn is_known(kind: &Kind) -> bool {
+        match kind {
+            #[cfg(feature = "flex")]
+            Kind::Flex(_) => true,
+            #[cfg(feature = "tch")]
+            Kind::LibTorch(_) => true,
+            Kind::Autodiff(inner) => is_known(inner),
+            #[allow(unreachable_patterns, reason = "there may be no other backend")]
+            _ => false,
+        }
+    }
+    x.dtype() == burn::tensor::DType::F32 && is_known(&x.clone().into_dispatch().kind)
+}
+
+#[cfg(all(test, any(feature = "flex", feature = "tch")))]
+mod tests;

@@ -1,0 +1,123 @@
+//! Each loop against its chain, forward and backward.
+
+use burn::module::Param;
+use burn::tensor::{Device, Distribution, Tensor};
+
+use super::*;
+use crate::config::TextConfig;
+use crate::llama::Rope;
+
+fn random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
+    device.seed(seed);
+    Tensor::random(shape, Distribution::Normal(0.0, 2.0), device).require_grad()
+}
+
+fn close<const D: usize>(what: &str, found: Tensor<D>, expected: Tensor<D>) {
+    assert_eq!(found.dims(), expected.dims(), "{what}");
+    let size = expected.clone().abs().max().into_scalar::<f32>().max(1e-3);
+    let error = (found - expected).abs().max().into_scalar::<f32>();
+    assert!(error <= 3e-6 * size, "{what}: {error} at {size}");
+}
+
+/// Values and gradients for the same inputs and the same gradient of the output.
+fn check<const N: usize, const D: usize, const E: usize>(
+    what: &str,
+    inputs: [Tensor<D>; N],
+    fused: impl Fn([Tensor<D>; N]) -> Tensor<E>,
+    plain: impl Fn([Tensor<D>; N]) -> Tensor<E>,
+) {
+    let device = inputs[0].device();
+    let (a, b) = (fused(inputs.clone()), plain(inputs.clone()));
+    let weight = random(b.dims(), 99, &device).detach();
+    close(what, a.clone().inner(), b.clone().inner());
+    let (a, b) = ((a * weight.clone()).sum().backward(), (b * weight).sum().backward());
+    for (at, input) in inputs.iter().enumerate() {
+        let of = |gradients| input.grad(gradients).unwrap();
+        close(&format!("gradient {at} of {what}"), of(&a), of(&b));
+    }
+    // without a tape
+    let plain_inputs = inputs.map(Tensor::inner);
+    close(what, fused(plain_inputs.clone()), plain(plain_inputs));
+}
+
+/// Those with code of their own.
+#[allow(deprecated, reason = "LibTorch is, in burn 0.22")]
+fn devices() -> Vec<Device> {
+    vec![
+        #[cfg(feature = "flex")]
+        Device::flex(),
+        #[cfg(feature = "tch")]
+        Device::libtorch(),
+    ]
+}
+
+#[test]
+fn loops_are_their_chains() {
+    devices().into_iter().for_each(|device| loops_of(device.autodiff()));
+}
+
+fn loops_of(device: Device) {
+    for [rows, heads, tokens, width] in [[2, 3, 5, 8], [1, 1, 1, 2], [2, 9, 70, 64], [3, 2, 17, 130]] {
+        let shape = [rows, heads, tokens, width];
+        let x = |seed| random(shape, seed, &device);
+        let hidden = |seed| random([rows, heads * tokens, width], seed, &device);
+
+        let blocked = random([rows, 1, tokens, width], 7, &device).detach().greater_elem(1.0).float();
+        // a row that sees nothing is of padding
+        let mask = blocked.mul_scalar(-1e9).slice_fill([0..rows, 0..1, 0..tokens, 0..1], 0.0);
+        check("softmax", [x(1)], |[x]| softmax(x, Some(mask.clone())), |[x]| plain::softmax(x, mask.clone()));
+        let nothing = || Tensor::zeros([1, 1, 1, 1], &device);
+        check("softmax", [x(1)], |[x]| softmax(x, None), |[x]| plain::softmax(x, nothing()));
+        let flat = |[x]: [Tensor<4>; 1]| x.reshape([rows * heads * tokens, width]);
+        check("log softmax", [x(2)], |x| log_softmax(flat(x)), |x| plain::log_softmax(flat(x)));
+        for beta in [1.0, 1.702] {
+            check("swish", [hidden(3)], |[x]| swish(x, beta), |[x]| plain::swish(x, beta));
+        }
+        check("swiglu", [hidden(3), hidden(4)], |[a, b]| swiglu(a, b), |[a, b]| plain::swiglu(a, b));
+
+        let text: TextConfig = serde_json::from_value(
+            serde_json::json!({ "hidden_size": width, "num_attention_heads": 1, "num_hidden_layers": 1 }),
+        )
+        .unwrap();
+        let positions: Vec<Vec<usize>> = (0..rows).map(|row| (row..row + tokens).collect()).collect();
+        let tables = Rope::new(&text).tables(&positions, burn::tensor::FloatDType::F32, &device);
+        let apart = |[x]: [Tensor<4>; 1]| plain::rotate(x, tables.cos.clone(), tables.sin.clone());
+        check("rotation", [x(5)], |[x]| rotate(x, &tables), apart);
+        // heads as a view of the rows of tokens
+        let split = |[x]: [Tensor<3>; 1]| x.reshape([rows, tokens, heads, width]).swap_dims(1, 2);
+        check("rotation", [hidden(5)], |x| rotate(split(x), &tables), |x| apart([split(x)]));
+    }
+}
+
+#[test]
+fn a_trained_norm_gets_its_gradient() {
+    devices().into_iter().for_each(|device| norms_of(device.autodiff()));
+}
+
+fn norms_of(device: Device) {
+    let x = random([2, 7, 24], 1, &device);
+    let norm = |gamma: Tensor<1>| RmsNorm { gamma: Param::from_tensor(gamma), epsilon: 1e-5 };
+    let frozen = norm(random([24], 2, &device).detach());
+    check("norm", [x.clone()], |[x]| rms_norm(x, &frozen), |[x]| frozen.forward(x));
+
+    let [fused, chain] = [0, 1].map(|way| {
+        let norm = norm(random([24], 2, &device));
+        let y = if way == 0 { rms_norm(x.clone(), &norm) } else { norm.forward(x.clone()) };
+        let gradients = (y.clone() * y.exp().detach()).sum().backward();
+        (norm.gamma.val().grad(&gradients).unwrap(), x.grad(&gradients).unwrap())
+    });
+    close("gradient of gamma", fused.0, chain.0);
+    close("gradient of x", fused.1, chain.1);
+}
+
+/// Sharing a tensor with somebody else does not change what they have.
+#[test]
+fn inputs_stay_as_they_are() {
+    for device in devices() {
+        let x = random([2, 3, 4, 6], 1, &device).detach();
+        let before = x.to_data();
+        let mask = Tensor::zeros([2, 1, 4, 6], &device);
+        drop((softmax(x.clone(), Some(mask)), swish(x.clone(), 1.0), swiglu(x.clone(), x.clone())));
+        assert_eq!(x.to_data(), before);
+    }
+}
