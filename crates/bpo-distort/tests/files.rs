@@ -302,6 +302,37 @@ fn images_that_would_have_one_name_both_come_out() {
 }
 
 #[test]
+fn a_folder_with_the_name_of_a_file_does_not_end_it() {
+    let folders = Folders::new();
+    for (which, name) in
+        ["cat.bmp", "cat.png/a.bmp", "dog", "dog.png/x.png", "distort.json/a.png"].iter().enumerate()
+    {
+        folders.draw(&format!("{name}.png"), which as u8);
+        fs::rename(folders.images().join(format!("{name}.png")), folders.images().join(name)).unwrap();
+    }
+    let batch = batch("grayscale").with_threads(threads(2));
+    let outcome = folders.make(&batch).unwrap();
+    let grey = |name: &str| distortion("grayscale").apply(&folders.image(name), 0).unwrap();
+    for (image, out) in
+        [("cat.bmp", "cat.bmp.png"), ("cat.png/a.bmp", "cat.png/a.png"), ("dog.png/x.png", "dog.png/x.png")]
+    {
+        assert_eq!(folders.result(out), grey(image), "{image}");
+    }
+    // what has no other name, and what would be in the record's place
+    let told = |outcome: &Outcome| -> Vec<String> {
+        let told = outcome.set_aside.iter().map(|aside| match &aside.reason {
+            Reason::NoPlace { out } => format!("{}: {}", aside.image.display(), out.display()),
+            reason => panic!("{reason}"),
+        });
+        told.collect()
+    };
+    assert_eq!(told(&outcome), ["distort.json/a.png: distort.json/a.png", "dog: dog.png"]);
+    assert_eq!(outcome.made, 9);
+    let again = folders.make(&batch).unwrap();
+    assert_eq!((again.made, again.there, told(&again).len()), (0, 9, 2));
+}
+
+#[test]
 fn the_other_image_is_another_one_of_the_folder() {
     let folders = Folders::new();
     folders.make(&batch("swap")).unwrap();

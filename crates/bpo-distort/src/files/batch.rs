@@ -9,8 +9,8 @@ use super::aside::{Reason, SetAside};
 use super::error::FilesError;
 use super::item::{Made, Maker, Stop, needing_other};
 use super::listing::{Listing, walk};
-use super::names::outputs;
-use super::record::Record;
+use super::names::{Owner, outputs, short};
+use super::record::{self, Record};
 use super::{whole, workers};
 use crate::{DistortError, Distortion, Limits, item_seed, load_rgb, seed};
 
@@ -240,16 +240,20 @@ impl Set {
             return Err(FilesError::NoImages { path: folder.to_owned() });
         }
         let mut tasks = Vec::with_capacity(images.len());
-        let names = outputs(&images);
+        let names = outputs(&images, Path::new(record::NAME));
         for (image, name) in names.iter().enumerate() {
-            match name {
-                Ok(name) => tasks.push(Task { image, out: out.join(name) }),
-                Err(by) => {
-                    let out = names[*by].clone().unwrap_or_default();
-                    let reason = Reason::SameName { out, by: images[*by].clone() };
-                    set_aside.push(SetAside { image: images[image].clone(), reason });
+            let reason = match name {
+                Ok(name) => {
+                    tasks.push(Task { image, out: out.join(name) });
+                    continue;
                 }
-            }
+                Err(Owner::Image(by)) => {
+                    let out = names[*by].clone().unwrap_or_default();
+                    Reason::SameName { out, by: images[*by].clone() }
+                }
+                Err(Owner::Other) => Reason::NoPlace { out: short(&images[image]) },
+            };
+            set_aside.push(SetAside { image: images[image].clone(), reason });
         }
         Ok(Self { root, images, tasks, set_aside })
     }
