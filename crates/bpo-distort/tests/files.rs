@@ -375,6 +375,25 @@ fn one_image_alone_has_no_other() {
 }
 
 #[test]
+fn the_other_image_that_is_given_is_read_once() {
+    let folders = Folders::new();
+    let other = folders.dir.path().join("other.bmp");
+    RgbImage::from_fn(9, 7, |x, y| Rgb([(x * 20) as u8, (y * 30) as u8, 5])).save(&other).unwrap();
+    let swap = batch("swap").with_other(&other).with_threads(threads(2));
+    folders.make(&swap).unwrap();
+    let expected = folders.made();
+    fs::remove_dir_all(folders.out()).unwrap();
+    // gone before the first image is worked on
+    let outcome = swap.folder(folders.images(), folders.out(), |event| {
+        if let Event::Started { .. } = event {
+            fs::remove_file(&other).unwrap();
+        }
+    });
+    assert_eq!((outcome.as_ref().unwrap().made, outcome.unwrap().set_aside.len()), (6, 0));
+    assert_eq!(folders.made(), expected);
+}
+
+#[test]
 fn what_only_a_model_can_do_is_refused() {
     let folders = Folders::new();
     for text in ["no-image", "blur:sigma=1+mask-tokens:share=0.5"] {

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::iter;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use super::aside::{Reason, SetAside};
 use super::error::FilesError;
-use super::item::{Made, Maker, Stop, needing_other};
+use super::item::{Given, Made, Maker, Others, Stop, needing_other};
 use super::listing::{Listing, walk};
 use super::names::{Owner, outputs, short};
 use super::record::{self, Record};
 use super::{whole, workers};
-use crate::{DistortError, Distortion, Limits, item_seed, load_rgb, seed};
+use crate::{DistortError, Distortion, Limits, item_seed, seed};
 
 /// How images are made into files; see the [module](super).
 #[derive(Debug, Clone)]
@@ -82,7 +83,7 @@ impl Batch {
         self
     }
 
-    /// Sets the image that the families take which bring in another one.
+    /// Sets the image that the families take which bring in another one. It is read once for all images.
     pub fn with_other(mut self, other: impl Into<PathBuf>) -> Self {
         self.other = Some(other.into());
         self
@@ -98,13 +99,14 @@ impl Batch {
     /// [`Io`](FilesError::Io).
     pub fn file(&self, image: impl AsRef<Path>, out: impl AsRef<Path>) -> Result<Made, FilesError> {
         let (image, out) = (image.as_ref(), out.as_ref());
-        self.check()?;
+        let given = self.check()?;
         whole::check_name(out)?;
-        if let (Some(family), None) = (needing_other(&self.distortion), &self.other) {
+        if let (Some(family), None) = (needing_other(&self.distortion), &given) {
             return Err(FilesError::Alone { family: family.name(), path: image.to_owned() });
         }
+        let others = given.as_ref().map_or(Others::First(iter::empty()), Others::Given);
         let seed = item_seed(self.seed, key(image.file_name().unwrap_or_default().as_ref()));
-        self.maker().make(image, out, seed, self.other.clone().into_iter()).map_err(|stop| match stop {
+        self.maker().make(image, out, seed, others).map_err(|stop| match stop {
             Stop::Failed(error) => error,
             Stop::Image(error) | Stop::NoOther { source: error, .. } => error.into(),
         })
@@ -128,10 +130,9 @@ impl Batch {
         mut tell: impl FnMut(Event<'_>),
     ) -> Result<Outcome, FilesError> {
         let (images, out) = (images.as_ref(), out.as_ref());
-        self.check()?;
+        let given = self.check()?;
         let set = Set::of(images, out)?;
-        if let (Some(family), None, [only]) = (needing_other(&self.distortion), &self.other, &set.images[..])
-        {
+        if let (Some(family), None, [only]) = (needing_other(&self.distortion), &given, &set.images[..]) {
             return Err(FilesError::Alone { family: family.name(), path: images.join(only) });
         }
         let record = Record::new(self.distortion.to_string(), self.seed);
@@ -146,9 +147,11 @@ impl Batch {
         let (root, images) = (&set.root, &set.images);
         let make = |task: &Task| {
             let seed = item_seed(self.seed, key(&images[task.image]));
-            let of_the_set = if self.other.is_none() { images.len() } else { 0 };
-            let others = others(task.image, images.len(), seed).map(|other| root.join(&images[other]));
-            let others = self.other.clone().into_iter().chain(others.take(of_the_set));
+            let of_the_set = || {
+                let others = others(task.image, images.len(), seed);
+                Others::First(others.map(|other| root.join(&images[other])))
+            };
+            let others = given.as_ref().map_or_else(of_the_set, Others::Given);
             self.maker().make(&root.join(&images[task.image]), &task.out, seed, others)
         };
         // all of it first, so that nothing is written where something else is found
@@ -172,13 +175,13 @@ impl Batch {
         Maker { distortion: &self.distortion, limits: &self.limits }
     }
 
-    /// Whatever would fail for all images alike.
-    fn check(&self) -> Result<(), DistortError> {
+    /// Whatever would fail for all images alike. Gives the other image that was set.
+    fn check(&self) -> Result<Option<Given>, DistortError> {
         self.distortion.validate()?;
         if let Some(family) = self.distortion.families().find(|family| family.needs_model()) {
             return Err(DistortError::NeedsModel { family: family.name() });
         }
-        self.other.as_ref().map_or(Ok(()), |other| load_rgb(other, &self.limits).map(drop))
+        self.other.as_ref().map(|other| Given::read(other, &self.limits)).transpose()
     }
 
     fn each(
