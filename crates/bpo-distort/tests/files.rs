@@ -159,12 +159,16 @@ fn what_is_there_is_not_made_again() {
         let mut told = Vec::new();
         let outcome = batch.folder(folders.images(), folders.out(), |event| {
             told.push(match event {
+                Event::Checking { there } => format!("{there} to check"),
+                Event::Checked { out, .. } => format!("checked {}", out.exists()),
                 Event::Started { there, total } => format!("{there} of {total}"),
                 Event::Made { image, .. } => image.display().to_string(),
                 event => panic!("{event:?}"),
             });
         });
-        assert_eq!(told, ["5 of 6", "sub/a.png"]);
+        assert_eq!(told[0], "5 to check");
+        assert_eq!(told[1..6], ["checked true"; 5]);
+        assert_eq!(told[6..], ["5 of 6", "sub/a.png"]);
         assert_eq!((outcome.as_ref().unwrap().made, outcome.unwrap().there), (1, 5));
         assert_eq!(folders.made(), before);
         fs::remove_dir_all(folders.out()).unwrap();

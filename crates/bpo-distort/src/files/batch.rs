@@ -41,7 +41,19 @@ pub struct Outcome {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// It begins: of all images so many have their file.
+    /// Files that are there will be checked, before anything is made; left out where there are none.
+    Checking {
+        /// How many.
+        there: usize,
+    },
+    /// One of them was.
+    Checked {
+        /// The path of its image in the folder.
+        image: &'a Path,
+        /// The file.
+        out: &'a Path,
+    },
+    /// The making begins: of all images so many have their file.
     Started {
         /// Files that are there.
         there: usize,
@@ -155,7 +167,14 @@ impl Batch {
             self.maker().make(&root.join(&images[task.image]), &task.out, seed, others)
         };
         // all of it first, so that nothing is written where something else is found
-        self.each(&there, &make, |task, made| outcome.add(&images[task.image], made))?;
+        if !there.is_empty() {
+            tell(Event::Checking { there: there.len() });
+        }
+        self.each(&there, &make, |task, made| {
+            outcome.add(&images[task.image], made)?;
+            tell(Event::Checked { image: &images[task.image], out: &task.out });
+            Ok(())
+        })?;
         tell(Event::Started { there: outcome.there, total });
         outcome.set_aside.iter().for_each(|aside| tell(Event::SetAside(aside)));
         self.each(&missing, &make, |task, made| {
