@@ -90,5 +90,8 @@ fn limits(args: &DistortCommand) -> Limits {
     let mut limits = Limits::default();
     limits.max_side = args.max_side.unwrap_or(limits.max_side);
     limits.max_pixels = args.max_pixels.unwrap_or(limits.max_pixels);
+    limits.max_file_bytes = args.max_file_bytes.unwrap_or(limits.max_file_bytes);
+    limits.max_scans = args.max_scans.unwrap_or(limits.max_scans);
+    limits.max_millis = args.max_millis.unwrap_or(limits.max_millis);
     limits
 }
