@@ -65,7 +65,7 @@ fn levels_equal_pillows() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(sizes.len() >= 6 * 14);
+    assert!(sizes.len() >= 6 * 30);
 }
 
 #[test]
