@@ -1,4 +1,5 @@
-"""What Pillow and transformers make of images of every kind and size, for crates/bpo-model/tests/processor.rs.
+"""What Pillow and transformers make of images of every kind and size, for crates/bpo-model/tests/processor.rs and
+crates/bpo-distort/tests/resize.rs.
 
     python tools/golden/images.py crates/bpo-model/tests/data/images
 
@@ -37,6 +38,13 @@ ROOT = Path(__file__).resolve().parents[2]
 SIZES = [
     (1, 1), (1, 50), (50, 1), (3, 200), (200, 3), (24, 24), (25, 24), (31, 17), (103, 69), (69, 104), (320, 241), (40, 103),
     (30, 200), (200, 30),
+]
+# more of them, each also as a file of one of the kinds of SPREAD: one wide, one high, primes, extreme proportions, near the sizes
+# of the configurations and twice these
+SPREAD_SIZES = [
+    (1, 2), (2, 1), (1, 97), (127, 1), (1, 311), (263, 1), (2, 2), (2, 211), (3, 5), (7, 4), (11, 181), (173, 13), (5, 23),
+    (23, 23), (24, 23), (26, 29), (47, 48), (49, 47), (61, 59), (97, 101), (149, 113), (131, 251), (337, 89), (211, 419),
+    (640, 37),
 ]
 SQUARE = {"size": {"shortest_edge": 24}, "crop_size": {"height": 24, "width": 24}}
 KINDS = {
@@ -98,7 +106,35 @@ def turned(orientation):
     return exif
 
 
-def make(folder):
+def save_16(path, image):
+    wide_png(path, np.asarray(image).astype(np.uint16) * 257 ^ 90, 2)
+
+
+def save_rgba(path, image):
+    image.putalpha(Image.fromarray(alpha(*image.size)))
+    image.save(path)
+
+
+SPREAD = [
+    ("grey.png", lambda path, image: image.convert("L").save(path)),
+    ("rgba.png", save_rgba),
+    ("rgb-16.png", save_16),
+    ("turned-{turn}.jpg", lambda path, image: image.save(path, quality=90, exif=turned(int(path.stem.rsplit("-", 1)[1])))),
+    ("cmyk.jpg", lambda path, image: image.convert("CMYK").save(path, quality=90)),
+]
+
+
+def make_spread():
+    """Yields names and what writes them: each size as one kind of file, and each kind in sizes of every form."""
+    for index, size in enumerate(SPREAD_SIZES):
+        kind, write = SPREAD[(index + index // len(SPREAD)) % len(SPREAD)]
+        # a turn by 90 degrees or 270, mirrored or not
+        name = kind.format(turn=5 + index // len(SPREAD) % 4)
+        image = Image.fromarray(smooth(*size) if size[0] * size[1] < 1000 else blocks(*size))
+        yield f"{size[0]}x{size[1]}-{name}", lambda path, write=write, image=image: write(path, image)
+
+
+def make():
     """Yields names and what writes them."""
     w, h = 45, 34
     photo = Image.open(ROOT / "examples/data/photos/cat.jpg").convert("RGB")
@@ -199,12 +235,12 @@ def main():
     configs, formulas = {}, {}
     for kind, config in KINDS.items():
         configs[kind], run = processor({"do_rescale": False, "do_normalize": False} | config)
-        for width, height in SIZES:
+        for width, height in SIZES + SPREAD_SIZES:
             pixels = values(run, Image.fromarray(formula(width, height)))
             assert pixels.min() >= 0 and pixels.max() <= 255 and (pixels == np.round(pixels)).all()
             formulas[f"{kind}.{width}x{height}"] = record(pixels.astype(np.uint8))
 
-    for name, write in make(args.out):
+    for name, write in [*make(), *make_spread()]:
         if not (args.out / name).exists():
             write(args.out / name)
     configs["llava"], run = processor(LLAVA)

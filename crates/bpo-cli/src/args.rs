@@ -407,6 +407,15 @@ pub struct DistortCommand {
     /// Pixels that an image may have [default: 100000000]
     #[arg(long, value_name = "N")]
     pub max_pixels: Option<u64>,
+    /// Bytes that an image file may have [default: 268435456]
+    #[arg(long, value_name = "N")]
+    pub max_file_bytes: Option<u64>,
+    /// Scans that a JPEG file may have [default: 500]
+    #[arg(long, value_name = "N")]
+    pub max_scans: Option<u32>,
+    /// Milliseconds that decoding may take, other than of JPEG files [default: 60000]
+    #[arg(long, value_name = "N")]
+    pub max_millis: Option<u64>,
 }
 
 /// What there is to know about `--distortion`.

@@ -129,6 +129,11 @@ impl Bar {
         }
     }
 
+    /// Nothing more is said.
+    pub fn clear(self) {
+        self.bar.iter().for_each(ProgressBar::finish_and_clear);
+    }
+
     /// All are done.
     pub fn finish(self, what: &str) {
         self.bar.iter().for_each(ProgressBar::finish_and_clear);

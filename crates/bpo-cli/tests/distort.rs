@@ -97,6 +97,37 @@ fn what_cannot_be_used_is_told_and_the_rest_is_made() {
 }
 
 #[test]
+fn every_limit_has_a_flag_and_the_help_its_default() {
+    let dir = tempfile::tempdir().unwrap();
+    let help = bpo(["help", "distort"]).succeeds().stdout;
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let defaults = serde_json::to_value(Limits::default()).unwrap();
+    for (limit, default) in defaults.as_object().unwrap() {
+        let flag = format!("--{}", limit.replace('_', "-"));
+        let about =
+            help.split_once(&format!("{flag} <N>")).unwrap_or_else(|| panic!("no {flag} in {help}")).1;
+        let about = about.split("--").next().unwrap();
+        assert!(about.contains(&format!("[default: {default}]")), "{flag}: {about}");
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let scans = root.join("bpo-distort/tests/data/jpeg/420-progressive.jpg");
+    let png = root.join("bpo-model/tests/data/images/rgb.png");
+    for (image, flag, value) in [
+        (&scans, "max_side", "8"),
+        (&scans, "max_pixels", "8"),
+        (&scans, "max_file_bytes", "8"),
+        (&scans, "max_scans", "1"),
+        (&png, "max_millis", "0"),
+    ] {
+        let out = dir.path().join("out.png");
+        let flag_name = format!("--{}", flag.replace('_', "-"));
+        let make = arguments!["distort", image, "--distortion", "grayscale", "--out", &out, flag_name, value];
+        bpo(make).fails_naming(&[flag, value]);
+        assert!(!out.exists(), "{flag}");
+    }
+}
+
+#[test]
 fn a_file_is_made_once() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("cat.png");

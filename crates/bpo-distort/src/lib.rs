@@ -86,7 +86,8 @@ mod severity;
 pub mod sheet;
 mod text;
 mod timed;
-mod vector;
+#[doc(hidden)]
+pub mod vector;
 
 pub use amount::Amount;
 pub use error::DistortError;

@@ -153,19 +153,22 @@ fn what_is_there_is_not_made_again() {
     for text in ["gaussian-noise:sigma=0.1", "swap"] {
         let batch = batch(text);
         folders.make(&batch).unwrap();
+        fs::write(folders.out().join("sub/a.png.part"), "somebody's").unwrap();
         let before = folders.made();
         fs::remove_file(folders.out().join("sub/a.png")).unwrap();
-        // as a kill would leave it
-        fs::write(folders.out().join("sub/a.png.part"), "half").unwrap();
         let mut told = Vec::new();
         let outcome = batch.folder(folders.images(), folders.out(), |event| {
             told.push(match event {
+                Event::Checking { there } => format!("{there} to check"),
+                Event::Checked { out, .. } => format!("checked {}", out.exists()),
                 Event::Started { there, total } => format!("{there} of {total}"),
                 Event::Made { image, .. } => image.display().to_string(),
                 event => panic!("{event:?}"),
             });
         });
-        assert_eq!(told, ["5 of 6", "sub/a.png"]);
+        assert_eq!(told[0], "5 to check");
+        assert_eq!(told[1..6], ["checked true"; 5]);
+        assert_eq!(told[6..], ["5 of 6", "sub/a.png"]);
         assert_eq!((outcome.as_ref().unwrap().made, outcome.unwrap().there), (1, 5));
         assert_eq!(folders.made(), before);
         fs::remove_dir_all(folders.out()).unwrap();
@@ -302,6 +305,37 @@ fn images_that_would_have_one_name_both_come_out() {
 }
 
 #[test]
+fn a_folder_with_the_name_of_a_file_does_not_end_it() {
+    let folders = Folders::new();
+    for (which, name) in
+        ["cat.bmp", "cat.png/a.bmp", "dog", "dog.png/x.png", "distort.json/a.png"].iter().enumerate()
+    {
+        folders.draw(&format!("{name}.png"), which as u8);
+        fs::rename(folders.images().join(format!("{name}.png")), folders.images().join(name)).unwrap();
+    }
+    let batch = batch("grayscale").with_threads(threads(2));
+    let outcome = folders.make(&batch).unwrap();
+    let grey = |name: &str| distortion("grayscale").apply(&folders.image(name), 0).unwrap();
+    for (image, out) in
+        [("cat.bmp", "cat.bmp.png"), ("cat.png/a.bmp", "cat.png/a.png"), ("dog.png/x.png", "dog.png/x.png")]
+    {
+        assert_eq!(folders.result(out), grey(image), "{image}");
+    }
+    // what has no other name, and what would be in the record's place
+    let told = |outcome: &Outcome| -> Vec<String> {
+        let told = outcome.set_aside.iter().map(|aside| match &aside.reason {
+            Reason::NoPlace { out } => format!("{}: {}", aside.image.display(), out.display()),
+            reason => panic!("{reason}"),
+        });
+        told.collect()
+    };
+    assert_eq!(told(&outcome), ["distort.json/a.png: distort.json/a.png", "dog: dog.png"]);
+    assert_eq!(outcome.made, 9);
+    let again = folders.make(&batch).unwrap();
+    assert_eq!((again.made, again.there, told(&again).len()), (0, 9, 2));
+}
+
+#[test]
 fn the_other_image_is_another_one_of_the_folder() {
     let folders = Folders::new();
     folders.make(&batch("swap")).unwrap();
@@ -342,6 +376,25 @@ fn one_image_alone_has_no_other() {
     assert_eq!(*folders.result("a.png").get_pixel(3, 3), Rgb([200, 0, 0]));
     fs::write(&other, "no image").unwrap();
     assert!(matches!(error(folders.make(&batch("swap").with_other(&other))), FilesError::Distort(_)));
+}
+
+#[test]
+fn the_other_image_that_is_given_is_read_once() {
+    let folders = Folders::new();
+    let other = folders.dir.path().join("other.bmp");
+    RgbImage::from_fn(9, 7, |x, y| Rgb([(x * 20) as u8, (y * 30) as u8, 5])).save(&other).unwrap();
+    let swap = batch("swap").with_other(&other).with_threads(threads(2));
+    folders.make(&swap).unwrap();
+    let expected = folders.made();
+    fs::remove_dir_all(folders.out()).unwrap();
+    // gone before the first image is worked on
+    let outcome = swap.folder(folders.images(), folders.out(), |event| {
+        if let Event::Started { .. } = event {
+            fs::remove_file(&other).unwrap();
+        }
+    });
+    assert_eq!((outcome.as_ref().unwrap().made, outcome.unwrap().set_aside.len()), (6, 0));
+    assert_eq!(folders.made(), expected);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Digests of what a fixed seed gives, so that a change of platform, toolchain or dependency that moves a
 //! single byte is seen. A deliberate change of the output updates them, and is a breaking change.
 
+mod common;
+
 use bpo_distort::features::{FeatureStage, add_noise, hidden_tokens};
 use bpo_distort::{Distortion, Family, Input};
 use image::{Rgb, RgbImage};
@@ -58,6 +60,7 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 fn assert_digests(table: &[(&str, &str)], bytes: impl Fn(&Distortion) -> Vec<u8>) {
+    common::as_told();
     let found: Vec<_> =
         table.iter().map(|(text, _)| (*text, digest(&bytes(&text.parse().unwrap())))).collect();
     let expected: Vec<_> = table.iter().map(|(text, digest)| (*text, (*digest).to_owned())).collect();
@@ -82,6 +85,7 @@ fn every_family_is_known() {
 
 #[test]
 fn features() {
+    common::as_told();
     let distortion: Distortion = "feature-noise:sigma=0.5..2+mask-tokens:share=0.1..0.9".parse().unwrap();
     let mut bytes = Vec::new();
     for (stage, seed) in distortion.feature_stages(SEED).unwrap() {
@@ -107,4 +111,9 @@ fn normalized_pixels() {
         distortion.on_pixels(&mut pixels, SEED).unwrap();
         pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect()
     });
+}
+
+#[test]
+fn the_same_without_vector_code() {
+    common::run_without_vectors("the_same_without_vector_code", 4);
 }

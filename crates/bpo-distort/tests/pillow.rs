@@ -1,5 +1,7 @@
 //! Distortions that Pillow has, too, give the levels that Pillow gives (`tools/golden/distort.py`).
 
+mod common;
+
 use std::fs;
 use std::path::Path;
 
@@ -10,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 #[test]
 fn levels_equal_pillows() {
+    common::as_told();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let golden: Value =
         serde_json::from_slice(&fs::read(root.join("tests/data/pillow.json")).unwrap()).unwrap();
@@ -39,4 +42,9 @@ fn levels_equal_pillows() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_same_without_vector_code() {
+    common::run_without_vectors("the_same_without_vector_code", 1);
 }

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use bpo_distort::{DistortError, Limits, load_rgb};
@@ -79,11 +80,12 @@ fn awkward_sizes_and_every_filter_equal_pillows() {
     let recorded = recorded();
     let mut wrong = Vec::new();
     let images = recorded["formula"].as_object().unwrap();
-    assert!(images.len() > 150);
+    let mut sizes = BTreeSet::new();
     for (name, expected) in images {
         let (kind, size) = name.split_once('.').unwrap();
         let (width, height) = size.split_once('x').unwrap();
         let image = formula(width.parse().unwrap(), height.parse().unwrap());
+        sizes.insert(image.dimensions());
         let found = configured(&recorded["configs"][kind]).process(&image).unwrap();
         let off = off(&found, expected);
         let levels: Vec<u8> = found.data.iter().map(|value| *value as u8).collect();
@@ -92,6 +94,9 @@ fn awkward_sizes_and_every_filter_equal_pillows() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(sizes.len() >= 30, "{sizes:?}");
+    // each under every configuration but that of the files
+    assert_eq!(images.len(), sizes.len() * (recorded["configs"].as_object().unwrap().len() - 1));
 }
 
 /// Files of which transformers makes something else, and which record ours equals instead (docs/src/parity.md).
@@ -103,16 +108,18 @@ const OTHERS: [(&str, &str); 5] = [
     ("key.png", "llava"),
 ];
 
-/// Files whose EXIF block turns them, which LLaVA's own loader does not look at.
-const TURNED: [&str; 3] = ["turned.jpg", "turned.png", "turned.webp"];
+/// Whether its EXIF block turns a file, and LLaVA's own loader does not look at it.
+fn is_turned(name: &str) -> bool {
+    name.contains("turned") && !name.ends_with(".tiff")
+}
 
 #[test]
 fn files_of_every_kind_give_the_values_of_transformers() {
     let recorded = recorded();
     let processor = configured(&recorded["configs"]["llava"]);
     let files = recorded["files"].as_object().unwrap();
-    assert!(files.len() >= 55);
-    let mut wrong = Vec::new();
+    assert!(files.len() >= 80);
+    let (mut sizes, mut wrong) = (BTreeSet::new(), Vec::new());
     for (path, expected) in files {
         let name = path.rsplit('/').next().unwrap();
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
@@ -120,17 +127,19 @@ fn files_of_every_kind_give_the_values_of_transformers() {
             Err(DistortError::Unsupported { .. }) if name == "palette.tiff" => continue,
             image => image.unwrap(),
         };
+        sizes.insert(image.dimensions());
         let found = processor.process(&image).unwrap();
         let hash = digest(&bytes_of(&found));
         let other = OTHERS.iter().find(|(other, _)| *other == name).map(|(_, key)| *key);
         if hash != text(&expected[other.unwrap_or("sha256")]) {
             wrong.push(format!("{name}, by {} and more", off(&found, expected)));
         }
-        let is_unlike = TURNED.contains(&name) || other == Some("upper");
+        let is_unlike = is_turned(name) || other == Some("upper");
         assert_eq!(expected["llava"] != expected[other.unwrap_or("sha256")], is_unlike, "{name}");
         assert!(other.is_none_or(|key| expected[key] != expected["sha256"]), "{name} does not differ");
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(sizes.len() >= 30, "{sizes:?}");
 }
 
 #[test]

@@ -14,6 +14,9 @@ use crate::progress::{self, Bar};
 
 const NAME: &str = "distort";
 
+/// Progress of what is there.
+const CHECK: &str = "check";
+
 /// Makes weakened files, or a sheet.
 pub fn distort(args: &DistortCommand) -> Result<(), Failure> {
     match (&args.sheet, &args.distortion, &args.out) {
@@ -56,13 +59,16 @@ fn weaken(args: &DistortCommand, distortion: &Distortion, out: &Path) -> Result<
 fn folder(batch: &Batch, images: &Path, out: &Path) -> Result<(), Failure> {
     let mut bar = None;
     let outcome = batch.folder(images, out, |event| match (event, &bar) {
+        (Event::Checking { there }, _) => bar = Some(Bar::new(CHECK, there)),
         (Event::Started { there, total }, _) => {
+            // in place of the one above
+            bar.take().into_iter().for_each(Bar::clear);
             if there > 0 {
                 progress::tell(&format!("{NAME}: {there} of {total} were there already"));
             }
             bar = Some(Bar::resuming(NAME, there, total));
         }
-        (Event::Made { .. }, Some(bar)) => bar.advance(),
+        (Event::Checked { .. } | Event::Made { .. }, Some(bar)) => bar.advance(),
         (Event::SetAside(aside), Some(bar)) => {
             bar.tell(&format!("{}: {}", aside.image.display(), chain(&aside.reason)));
             bar.advance();
@@ -84,5 +90,8 @@ fn limits(args: &DistortCommand) -> Limits {
     let mut limits = Limits::default();
     limits.max_side = args.max_side.unwrap_or(limits.max_side);
     limits.max_pixels = args.max_pixels.unwrap_or(limits.max_pixels);
+    limits.max_file_bytes = args.max_file_bytes.unwrap_or(limits.max_file_bytes);
+    limits.max_scans = args.max_scans.unwrap_or(limits.max_scans);
+    limits.max_millis = args.max_millis.unwrap_or(limits.max_millis);
     limits
 }

@@ -39,6 +39,13 @@ pub enum Reason {
         by: PathBuf,
     },
 
+    /// What would be made of it has no place: a folder of images has its name, or the record has that of its folder.
+    #[error("{} would be where a folder or the record is", out.display())]
+    NoPlace {
+        /// The name that it would have, in the folder of what is made.
+        out: PathBuf,
+    },
+
     /// No other image of the folder can be used.
     #[error("{family} needs another image, and none of the others can be used")]
     NoOther {

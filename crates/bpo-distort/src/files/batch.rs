@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::iter;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use super::aside::{Reason, SetAside};
 use super::error::FilesError;
-use super::item::{Made, Maker, Stop, needing_other};
+use super::item::{Given, Made, Maker, Others, Stop, needing_other};
 use super::listing::{Listing, walk};
-use super::names::outputs;
-use super::record::Record;
+use super::names::{Owner, outputs, short};
+use super::record::{self, Record};
 use super::{whole, workers};
-use crate::{DistortError, Distortion, Limits, item_seed, load_rgb, seed};
+use crate::{DistortError, Distortion, Limits, item_seed, seed};
 
 /// How images are made into files; see the [module](super).
 #[derive(Debug, Clone)]
@@ -40,7 +41,19 @@ pub struct Outcome {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// It begins: of all images so many have their file.
+    /// Files that are there will be checked, before anything is made; left out where there are none.
+    Checking {
+        /// How many.
+        there: usize,
+    },
+    /// One of them was.
+    Checked {
+        /// The path of its image in the folder.
+        image: &'a Path,
+        /// The file.
+        out: &'a Path,
+    },
+    /// The making begins: of all images so many have their file.
     Started {
         /// Files that are there.
         there: usize,
@@ -82,7 +95,7 @@ impl Batch {
         self
     }
 
-    /// Sets the image that the families take which bring in another one.
+    /// Sets the image that the families take which bring in another one. It is read once for all images.
     pub fn with_other(mut self, other: impl Into<PathBuf>) -> Self {
         self.other = Some(other.into());
         self
@@ -98,13 +111,14 @@ impl Batch {
     /// [`Io`](FilesError::Io).
     pub fn file(&self, image: impl AsRef<Path>, out: impl AsRef<Path>) -> Result<Made, FilesError> {
         let (image, out) = (image.as_ref(), out.as_ref());
-        self.check()?;
+        let given = self.check()?;
         whole::check_name(out)?;
-        if let (Some(family), None) = (needing_other(&self.distortion), &self.other) {
+        if let (Some(family), None) = (needing_other(&self.distortion), &given) {
             return Err(FilesError::Alone { family: family.name(), path: image.to_owned() });
         }
+        let others = given.as_ref().map_or(Others::First(iter::empty()), Others::Given);
         let seed = item_seed(self.seed, key(image.file_name().unwrap_or_default().as_ref()));
-        self.maker().make(image, out, seed, self.other.clone().into_iter()).map_err(|stop| match stop {
+        self.maker().make(image, out, seed, others).map_err(|stop| match stop {
             Stop::Failed(error) => error,
             Stop::Image(error) | Stop::NoOther { source: error, .. } => error.into(),
         })
@@ -128,10 +142,9 @@ impl Batch {
         mut tell: impl FnMut(Event<'_>),
     ) -> Result<Outcome, FilesError> {
         let (images, out) = (images.as_ref(), out.as_ref());
-        self.check()?;
+        let given = self.check()?;
         let set = Set::of(images, out)?;
-        if let (Some(family), None, [only]) = (needing_other(&self.distortion), &self.other, &set.images[..])
-        {
+        if let (Some(family), None, [only]) = (needing_other(&self.distortion), &given, &set.images[..]) {
             return Err(FilesError::Alone { family: family.name(), path: images.join(only) });
         }
         let record = Record::new(self.distortion.to_string(), self.seed);
@@ -146,13 +159,22 @@ impl Batch {
         let (root, images) = (&set.root, &set.images);
         let make = |task: &Task| {
             let seed = item_seed(self.seed, key(&images[task.image]));
-            let of_the_set = if self.other.is_none() { images.len() } else { 0 };
-            let others = others(task.image, images.len(), seed).map(|other| root.join(&images[other]));
-            let others = self.other.clone().into_iter().chain(others.take(of_the_set));
+            let of_the_set = || {
+                let others = others(task.image, images.len(), seed);
+                Others::First(others.map(|other| root.join(&images[other])))
+            };
+            let others = given.as_ref().map_or_else(of_the_set, Others::Given);
             self.maker().make(&root.join(&images[task.image]), &task.out, seed, others)
         };
         // all of it first, so that nothing is written where something else is found
-        self.each(&there, &make, |task, made| outcome.add(&images[task.image], made))?;
+        if !there.is_empty() {
+            tell(Event::Checking { there: there.len() });
+        }
+        self.each(&there, &make, |task, made| {
+            outcome.add(&images[task.image], made)?;
+            tell(Event::Checked { image: &images[task.image], out: &task.out });
+            Ok(())
+        })?;
         tell(Event::Started { there: outcome.there, total });
         outcome.set_aside.iter().for_each(|aside| tell(Event::SetAside(aside)));
         self.each(&missing, &make, |task, made| {
@@ -172,13 +194,13 @@ impl Batch {
         Maker { distortion: &self.distortion, limits: &self.limits }
     }
 
-    /// Whatever would fail for all images alike.
-    fn check(&self) -> Result<(), DistortError> {
+    /// Whatever would fail for all images alike. Gives the other image that was set.
+    fn check(&self) -> Result<Option<Given>, DistortError> {
         self.distortion.validate()?;
         if let Some(family) = self.distortion.families().find(|family| family.needs_model()) {
             return Err(DistortError::NeedsModel { family: family.name() });
         }
-        self.other.as_ref().map_or(Ok(()), |other| load_rgb(other, &self.limits).map(drop))
+        self.other.as_ref().map(|other| Given::read(other, &self.limits)).transpose()
     }
 
     fn each(
@@ -240,16 +262,20 @@ impl Set {
             return Err(FilesError::NoImages { path: folder.to_owned() });
         }
         let mut tasks = Vec::with_capacity(images.len());
-        let names = outputs(&images);
+        let names = outputs(&images, Path::new(record::NAME));
         for (image, name) in names.iter().enumerate() {
-            match name {
-                Ok(name) => tasks.push(Task { image, out: out.join(name) }),
-                Err(by) => {
-                    let out = names[*by].clone().unwrap_or_default();
-                    let reason = Reason::SameName { out, by: images[*by].clone() };
-                    set_aside.push(SetAside { image: images[image].clone(), reason });
+            let reason = match name {
+                Ok(name) => {
+                    tasks.push(Task { image, out: out.join(name) });
+                    continue;
                 }
-            }
+                Err(Owner::Image(by)) => {
+                    let out = names[*by].clone().unwrap_or_default();
+                    Reason::SameName { out, by: images[*by].clone() }
+                }
+                Err(Owner::Other) => Reason::NoPlace { out: short(&images[image]) },
+            };
+            set_aside.push(SetAside { image: images[image].clone(), reason });
         }
         Ok(Self { root, images, tasks, set_aside })
     }

@@ -50,6 +50,27 @@ enum Place {
     Free(RgbImage),
 }
 
+/// Images that may be brought in.
+pub(crate) enum Others<'a, I> {
+    /// This one, read once for all.
+    Given(&'a Given),
+    /// The first of these that can be read.
+    First(I),
+}
+
+/// The image that was given to be brought in.
+pub(crate) struct Given {
+    digest: String,
+    image: RgbImage,
+}
+
+impl Given {
+    pub(crate) fn read(path: &Path, limits: &Limits) -> Result<Self, DistortError> {
+        let source = Source::read(path, limits)?;
+        Ok(Self { image: source.decode(limits)?, digest: source.digest })
+    }
+}
+
 /// What makes an image's file.
 pub(crate) struct Maker<'a> {
     pub distortion: &'a Distortion,
@@ -57,14 +78,13 @@ pub(crate) struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// Makes `out`, unless it is there; `others` are the other images that may be brought in, of which the first is taken
-    /// that can be read.
+    /// Makes `out`, unless it is there.
     pub(crate) fn make(
         &self,
         image: &Path,
         out: &Path,
         seed: u64,
-        others: impl Iterator<Item = PathBuf>,
+        others: Others<'_, impl Iterator<Item = PathBuf>>,
     ) -> Result<Made, Stop> {
         let source = Source::read(image, self.limits)?;
         let place = match text_png::text(out) {
@@ -73,9 +93,15 @@ impl Maker<'_> {
             Err(error) if error.kind() == ErrorKind::NotFound => Place::Free(source.decode(self.limits)?),
             Err(error) => return Err(FilesError::io("read", out)(error).into()),
         };
+        let origin = |other: Option<&str>| origin(self.distortion, seed, &source.digest, other);
         let Some(family) = needing_other(self.distortion) else {
-            let origin = origin(self.distortion, seed, &source, None);
-            return self.fill(place, out, &origin, seed, None);
+            return self.fill(place, out, &origin(None), seed, None);
+        };
+        let others = match others {
+            Others::Given(other) => {
+                return self.fill(place, out, &origin(Some(&other.digest)), seed, Some(&other.image));
+            }
+            Others::First(others) => others,
         };
         let mut failed = DistortError::NeedsOther { family: family.name() };
         for path in others {
@@ -86,7 +112,7 @@ impl Maker<'_> {
                     continue;
                 }
             };
-            let origin = origin(self.distortion, seed, &source, Some(&other));
+            let origin = origin(Some(&other.digest));
             if matches!(&place, Place::Taken(there) if *there == origin) {
                 return Ok(Made::Before);
             }

@@ -16,7 +16,7 @@
 //!
 //! Every image below the folder, as [`load_rgb`](crate::load_rgb) reads it, at the same place below the other, as PNG:
 //! `a/cat.jpg` becomes `a/cat.png`. Where two
-//! would have one name, those that are no PNG keep their own ending, too: `cat.jpg.png`. What is an image is told by its
+//! would have one name, or a folder has it, those that are no PNG keep their own ending, too: `cat.jpg.png`. What is an image is told by its
 //! name's ending or, without a known one, by its content; names that begin with a dot are passed over. Links are followed to
 //! files in the folder only. An image that cannot be used is set aside, with the reason, and the others are made.
 //!

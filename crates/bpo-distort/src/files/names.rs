@@ -6,20 +6,34 @@ use std::path::{Path, PathBuf};
 
 use super::listing::has_ending;
 
-/// The name of each image's file, all different; where an image's would be that of another, the index of that one.
+/// Who has a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// The file of the image with this index.
+    Image(usize),
+    /// A folder of images, or the reserved file.
+    Other,
+}
+
+/// The name of each image's file, all different; where an image's would be that of something else, who has it.
 ///
 /// The ending becomes `png`, or is added to a name without one of an image. Where two would have one name, a PNG keeps
-/// its own and to the others it is added. Names that differ only in case count as one, as some file systems have it.
-pub(crate) fn outputs(images: &[PathBuf]) -> Vec<Result<PathBuf, usize>> {
+/// its own and to the others it is added. Folders of images have their names first, but none can be where the `reserved` file
+/// is. Names that differ only in case count as one, as some file systems have it.
+pub(crate) fn outputs(images: &[PathBuf], reserved: &Path) -> Vec<Result<PathBuf, Owner>> {
     let short: Vec<PathBuf> = images.iter().map(|path| short(path)).collect();
     let mut wanted = BTreeMap::<String, usize>::new();
     short.iter().for_each(|name| *wanted.entry(key(name)).or_default() += 1);
 
-    let mut taken = BTreeMap::<String, usize>::new();
+    let folders = |index: usize| images[index].ancestors().skip(1).map(key);
+    let mut taken: BTreeMap<String, Owner> =
+        (0..images.len()).flat_map(folders).map(|name| (name, Owner::Other)).collect();
+    let reserved = key(reserved);
+    let has_place = |index: usize| folders(index).all(|name| name != reserved);
     let mut names: Vec<Option<PathBuf>> = vec![None; images.len()];
     let is_own = |index: usize| key(&short[index]) == key(&images[index]);
     let is_alone = |index: usize| wanted[&key(&short[index])] == 1;
-    for index in (0..images.len()).filter(|&index| is_own(index) || is_alone(index)) {
+    for index in (0..images.len()).filter(|&index| has_place(index) && (is_own(index) || is_alone(index))) {
         if taken.try_insert_free(&short[index], index) {
             names[index] = Some(short[index].clone());
         }
@@ -27,6 +41,7 @@ pub(crate) fn outputs(images: &[PathBuf]) -> Vec<Result<PathBuf, usize>> {
     let long = |index: usize| added(&images[index]);
     let rest = |(index, name): (usize, Option<PathBuf>)| match name {
         Some(name) => Ok(name),
+        None if !has_place(index) => Err(Owner::Other),
         None if taken.try_insert_free(&long(index), index) => Ok(long(index)),
         None => Err(taken[&key(&long(index))]),
     };
@@ -53,9 +68,9 @@ trait Taken {
     fn try_insert_free(&mut self, name: &Path, index: usize) -> bool;
 }
 
-impl Taken for BTreeMap<String, usize> {
+impl Taken for BTreeMap<String, Owner> {
     fn try_insert_free(&mut self, name: &Path, index: usize) -> bool {
-        *self.entry(key(name)).or_insert(index) == index
+        *self.entry(key(name)).or_insert(Owner::Image(index)) == Owner::Image(index)
     }
 }
 
@@ -65,11 +80,12 @@ mod tests {
 
     fn names(images: &[&str]) -> Vec<String> {
         let images: Vec<PathBuf> = images.iter().map(PathBuf::from).collect();
-        let text = |name: Result<PathBuf, usize>| match name {
+        let text = |name: Result<PathBuf, Owner>| match name {
             Ok(name) => name.display().to_string(),
-            Err(by) => format!("as {}", images[by].display()),
+            Err(Owner::Image(by)) => format!("as {}", images[by].display()),
+            Err(Owner::Other) => "none".to_owned(),
         };
-        outputs(&images).into_iter().map(text).collect()
+        outputs(&images, Path::new("record.json")).into_iter().map(text).collect()
     }
 
     #[test]
@@ -92,5 +108,25 @@ mod tests {
     fn who_cannot_have_a_name_is_told() {
         assert_eq!(names(&["a.jpg", "a.jpg.png", "a.png"]), ["as a.jpg.png", "a.jpg.png", "a.png"]);
         assert_eq!(names(&["a.PNG", "a.png"]), ["a.png", "a.png.png"]);
+    }
+    #[test]
+    fn folders_have_their_names_first() {
+        assert_eq!(names(&["cat.jpg", "cat.png/a.jpg"]), ["cat.jpg.png", "cat.png/a.png"]);
+        assert_eq!(names(&["a/cat.jpg", "a/Cat.PNG/b/c.jpg"]), ["a/cat.jpg.png", "a/Cat.PNG/b/c.png"]);
+        assert_eq!(names(&["cat", "cat.png/d.png/e.png"]), ["none", "cat.png/d.png/e.png"]);
+        // one that is a PNG itself, beside a folder that differs in case
+        assert_eq!(names(&["cat.PNG/a.png", "cat.png"]), ["cat.PNG/a.png", "cat.png.png"]);
+        assert_eq!(
+            names(&["cat.jpg", "cat.jpg.png/a.jpg", "cat.png/a.jpg"]),
+            ["none", "cat.jpg.png/a.png", "cat.png/a.png"]
+        );
+    }
+
+    #[test]
+    fn a_folder_cannot_be_where_the_record_is() {
+        assert_eq!(
+            names(&["Record.json/a.jpg", "a/record.json/b.jpg", "record.jsonl/c.jpg"]),
+            ["none", "a/record.json/b.png", "record.jsonl/c.png"]
+        );
     }
 }

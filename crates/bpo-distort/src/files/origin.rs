@@ -15,7 +15,8 @@ pub(crate) const VERSION: u32 = 1;
 pub(crate) struct Source {
     path: PathBuf,
     bytes: Vec<u8>,
-    digest: String,
+    /// SHA-256 of the bytes.
+    pub digest: String,
 }
 
 impl Source {
@@ -31,9 +32,9 @@ impl Source {
 }
 
 /// How a file is made, as it says of itself: `v1 blur:sigma=3.2 seed=7 of=SHA-256 [other=SHA-256]`.
-pub(crate) fn origin(distortion: &Distortion, seed: u64, of: &Source, other: Option<&Source>) -> String {
-    let other = other.map(|other| format!(" other={}", other.digest)).unwrap_or_default();
-    format!("v{VERSION} {} seed={seed} of={}{other}", distortion.drawn(seed), of.digest)
+pub(crate) fn origin(distortion: &Distortion, seed: u64, of: &str, other: Option<&str>) -> String {
+    let other = other.map(|other| format!(" other={other}")).unwrap_or_default();
+    format!("v{VERSION} {} seed={seed} of={of}{other}", distortion.drawn(seed))
 }
 
 /// How a contact sheet is made.

@@ -10,7 +10,7 @@ use super::error::FilesError;
 use super::listing::is_hidden;
 use super::origin::VERSION;
 
-const NAME: &str = "distort.json";
+pub(crate) const NAME: &str = "distort.json";
 
 /// What all files of a folder are made with.
 #[derive(Debug, Serialize, Deserialize)]
