@@ -4,13 +4,12 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor};
 use serde::Serialize;
 
+use crate::fused::{has_code, is_fused};
 use crate::llava::Llava;
 
 const F32: u64 = 4;
 /// Rows of logits that are worked on at a time.
 const HEAD_CHUNK: usize = crate::llava::HEAD_CHUNK;
-/// Copies of them while one is worked on: logits, shifted ones, and what statistics and gradients need.
-const HEAD_COPIES: u64 = 3;
 
 /// Sizes of a [`ScoreBatch`](crate::llava::ScoreBatch), of which its memory is a function.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -77,16 +76,20 @@ impl Llava {
         let config = self.config();
         let (text, vision) = (&config.text_config, &config.vision_config);
         let f = DType::from(self.dtype()).size() as u64;
+        let weight = self.language_model.embed_tokens.val();
+        let (fused, scores_fused) = (is_fused(&weight), has_code(&weight));
         let tower = Layer {
             hidden: text.hidden_size as u64,
             queries: (text.num_attention_heads * text.head_dim()) as u64,
             keys: (text.kv_heads() * text.head_dim()) as u64,
             heads: text.num_attention_heads as u64,
-            // gate, its sigmoid and their product, up, and the product of all
-            inner: 5 * text.intermediate_size as u64,
+            // gate, up and the product of all; in a chain, the gate's sigmoid and their product, too
+            inner: if fused { 3 } else { 5 } * text.intermediate_size as u64,
             wide: text.intermediate_size as u64,
             rank: r as u64,
             f,
+            // of softmax its result, also in the model's own type where that is another; in a chain, exponentials, too
+            score: if scores_fused { F32 + if f == F32 { 0 } else { f } } else { 2 * F32 + f },
         };
         let keys = shape.prompt_tokens + shape.completion_tokens;
         let layers = tower.bytes(shape.prompts, shape.prompt_tokens, shape.prompt_tokens)
@@ -100,8 +103,8 @@ impl Llava {
                     queries: width,
                     keys: width,
                     heads: vision.num_attention_heads as u64,
-                    // the first linear's result, its sigmoid and their product
-                    inner: 3 * vision.intermediate_size as u64,
+                    // the first linear's result and what is made of it; in a chain, its sigmoid, too
+                    inner: if fused { 2 } else { 3 } * vision.intermediate_size as u64,
                     wide: vision.intermediate_size as u64,
                     ..tower
                 };
@@ -113,7 +116,9 @@ impl Llava {
         let features = (vision.hidden_size * config.feature_layers().len()) as u64;
         let features = (shape.images * config.image_tokens()) as u64 * F32 * (features + 3 * tower.hidden);
         let vocabulary = text.vocab_size as u64 * F32;
-        let head = (shape.targets as u64 + HEAD_COPIES * shape.targets.min(HEAD_CHUNK) as u64) * vocabulary;
+        // while a chunk is worked on: logits and what statistics and gradients need; in a chain, shifted logits, too
+        let copies = if scores_fused { 2 } else { 3 };
+        let head = (shape.targets as u64 + copies * shape.targets.min(HEAD_CHUNK) as u64) * vocabulary;
         text.num_hidden_layers as u64 * layers + images + features + head
     }
 
@@ -132,7 +137,7 @@ impl Llava {
     }
 }
 
-/// Sizes of a layer of a tower; by token but `heads`, `rank` and `f`, the bytes of a value.
+/// Sizes of a layer of a tower; by token but `heads`, `rank`, `score` and `f`, the bytes of a value.
 #[derive(Clone, Copy)]
 struct Layer {
     hidden: u64,
@@ -145,6 +150,8 @@ struct Layer {
     wide: u64,
     rank: u64,
     f: u64,
+    /// Bytes of each score that attention keeps.
+    score: u64,
 }
 
 impl Layer {
@@ -157,8 +164,6 @@ impl Layer {
         // residual stream and norm's result, twice; queries, and what is mixed
         let values = 4 * hidden + 2 * queries + self.inner;
         let token = f * values + F32 * 7 * rank + copies(2 * hidden) + copies(5 * hidden + queries + wide);
-        // of softmax: exponentials and quotients, and the weights in the model's own type
-        let score = 2 * F32 + f;
-        rows * (tokens * token + keys * 2 * f * self.keys + self.heads * tokens * keys * score)
+        rows * (tokens * token + keys * 2 * f * self.keys + self.heads * tokens * keys * self.score)
     }
 }

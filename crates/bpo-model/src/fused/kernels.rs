@@ -96,17 +96,17 @@ fn swish_slope(x: f32, beta: f32) -> f32 {
     s + beta * x * s * (1.0 - s)
 }
 
-/// Sum of `of(i)` for `i` below `count`, in `LANES` parts.
+/// Sum of `of(i)` for `i` below `count`, in `LANES` parts. In f64, so that zeros between, which are padding, do not show.
 #[inline(always)]
 fn sum(count: usize, of: impl Fn(usize) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
     let whole = count / LANES * LANES;
     for start in (0..whole).step_by(LANES) {
         for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += of(start + lane);
+            *sum += f64::from(of(start + lane));
         }
     }
-    (whole..count).fold(lanes.iter().sum(), |sum, i| sum + of(i))
+    (whole..count).fold(lanes.iter().sum::<f64>(), |sum, i| sum + f64::from(of(i))) as f32
 }
 
 #[inline(always)]

@@ -15,7 +15,7 @@ mod ops;
 mod plain;
 
 use burn::nn::RmsNorm;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 use crate::llama::RopeTables;
 
@@ -76,8 +76,13 @@ pub(crate) fn rotate(x: Tensor<4>, tables: &RopeTables) -> Tensor<4> {
 }
 
 /// Whether it is on a backend with code for it, in the type that this is for.
+pub(crate) fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
+    x.dtype() == DType::F32 && has_code(x)
+}
+
+/// Whether it is on a backend with code for it. What is f32 whatever the model's type is, as scores and logits are, is fused there.
 #[cfg(any(feature = "flex", feature = "tch"))]
-fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
+pub(crate) fn has_code<const D: usize>(x: &Tensor<D>) -> bool {
     use burn::backend::DispatchTensorKind as Kind;
 
     fn is_known(kind: &Kind) -> bool {
@@ -91,7 +96,13 @@ fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
             _ => false,
         }
     }
-    x.dtype() == burn::tensor::DType::F32 && is_known(&x.clone().into_dispatch().kind)
+    is_known(&x.clone().into_dispatch().kind)
+}
+
+/// Whether it is on a backend with code for it: there is none.
+#[cfg(not(any(feature = "flex", feature = "tch")))]
+pub(crate) fn has_code<const D: usize>(_: &Tensor<D>) -> bool {
+    false
 }
 
 #[cfg(all(test, any(feature = "flex", feature = "tch")))]
