@@ -7,7 +7,8 @@
 //! ```
 //!
 //! `--device libtorch` needs the feature `tch`. Steps are taken in turn; ratios are medians of those of single rounds. Peak memory
-//! is that of a process of its own that takes two steps. Without `BPO_BENCH_PYTHON` ours is printed alone.
+//! is that of a process of its own that takes two steps; `of products` is the share of the rate of large matrix products, measured
+//! in the same run, that the arithmetic of a step comes to. Without `BPO_BENCH_PYTHON` ours is printed alone.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -27,7 +28,8 @@ use bpo::model::{Llava, LoraConfig, ModelError};
 use bpo::pairs::record::{CompletionKind, PreferencePair};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender::{self, Contender};
-use bpo_benches::shape::{answer, prompt};
+use bpo_benches::floor::Ceilings;
+use bpo_benches::shape::{StepCost, answer, prompt};
 use bpo_benches::{median, photos, processor, ratio};
 
 fn main() {
@@ -116,20 +118,34 @@ impl Task {
             self.arguments.rounds
         );
         println!(
-            "{:<24} {:>9} {:>9} {:>12} {:>9} {:>12}",
-            "", "step, s", "pairs/s", "times TRL's", "peak MB", "in TRL's"
+            "{:<24} {:>9} {:>9} {:>12} {:>9} {:>9} {:>12}",
+            "", "step, s", "pairs/s", "times TRL's", "peak MB", "in TRL's", "of products"
         );
+        let ceilings = Ceilings::of(&self.arguments.device.open().expect("a device"), self.arguments.dtype);
+        let rank = LoraConfig::default().r;
+        let cost = StepCost::new(&config, self.pairs, self.text, 1 + self.rejected, self.answer, rank);
         let trl = measured.iter().find(|(way, _)| way.starts_with("TRL"));
         for (way, seconds) in &measured {
             let middle = median(&mut seconds.clone());
-            let faster = trl.map_or(String::new(), |(_, trl)| format!("{:.2}", ratio(trl, seconds)));
-            let smaller = trl.map_or(String::new(), |(trl, _)| format!("{:.2}", peaks[way] / peaks[trl]));
+            let of_trl = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.2}"));
+            let faster = of_trl(trl.map(|(_, trl)| ratio(trl, seconds)));
+            let smaller = of_trl(trl.map(|(trl, _)| peaks[way] / peaks[trl]));
+            let rate = cost.operations(way.contains("cached")) / middle;
+            let used = match way.starts_with("bpo") {
+                true => format!("{:.0} %", 100.0 * rate / ceilings.matmul),
+                false => String::new(),
+            };
             println!(
-                "{way:<24} {middle:>9.3} {:>9.3} {faster:>12} {:>9.0} {smaller:>12}",
+                "{way:<24} {middle:>9.3} {:>9.3} {faster:>12} {:>9.0} {smaller:>9} {used:>12}",
                 (self.pairs * self.rejected) as f64 / middle,
                 peaks[way]
             );
         }
+        println!(
+            "ceilings: {:.0} GFLOP/s in products of 2048 x 2048, {:.1} GB/s in copies",
+            ceilings.matmul / 1e9,
+            ceilings.copy / 1e9
+        );
         if trl.is_none() {
             println!(
                 "TRL is left out: BPO_BENCH_PYTHON names no interpreter, or there are several rejected answers"

@@ -7,6 +7,7 @@ use serde_json::json;
 
 pub mod arguments;
 pub mod contender;
+pub mod floor;
 pub mod shape;
 
 /// The photographs of the examples.

@@ -84,3 +84,70 @@ pub fn answer(number: usize, tokens: usize) -> Vec<u32> {
     let words = (1..tokens).map(|place| 400 + ((37 * number + 11 * place) % 3000) as u32);
     words.chain([EOS]).collect()
 }
+
+/// Multiplications and additions of a training step, as the shapes ask for them.
+#[derive(Clone, Copy, Debug)]
+pub struct StepCost {
+    /// Of a forward pass, adapters left out.
+    forward: f64,
+    /// Of that, what no gradient flows through.
+    vision: f64,
+    /// Of the adapters in a forward pass.
+    adapters: f64,
+}
+
+impl StepCost {
+    /// Of `groups` prompts with `text` tokens beside their image and answers of `answer` tokens, with adapters of rank `r`.
+    pub fn new(
+        config: &LlavaConfig,
+        groups: usize,
+        text: usize,
+        answers: usize,
+        answer: usize,
+        r: usize,
+    ) -> Self {
+        let (language, vision) = (&config.text_config, &config.vision_config);
+        let hidden = language.hidden_size as f64;
+        let queries = (language.num_attention_heads * language.head_dim()) as f64;
+        let keys = (language.kv_heads() * language.head_dim()) as f64;
+        let inner = language.intermediate_size as f64;
+        let linears = [
+            (hidden, queries),
+            (hidden, keys),
+            (hidden, keys),
+            (queries, hidden),
+            (hidden, inner),
+            (hidden, inner),
+            (inner, hidden),
+        ];
+        let weights: f64 = linears.iter().map(|(d_in, d_out)| d_in * d_out).sum();
+        let factors: f64 = linears.iter().map(|(d_in, d_out)| (d_in + d_out) * r as f64).sum();
+        let layers = language.num_hidden_layers as f64;
+
+        let (groups, rows, answer) = (groups as f64, (groups * answers) as f64, answer as f64);
+        let prefix = (config.image_tokens() + text) as f64 - 1.0;
+        let tokens = groups * prefix + rows * answer;
+        // every token and key is computed, masked or not
+        let attended = groups * prefix * prefix + rows * answer * (prefix + answer);
+        let head = rows * answer * hidden * language.vocab_size as f64;
+
+        let patches = (vision.image_size / vision.patch_size).pow(2) as f64 + 1.0;
+        let width = vision.hidden_size as f64;
+        let layer = 4.0 * width * width + 2.0 * width * vision.intermediate_size as f64;
+        let tower =
+            (vision.num_hidden_layers - 1) as f64 * (patches * layer + 2.0 * patches * patches * width);
+        let vision = 2.0 * groups * tower;
+        Self {
+            forward: 2.0 * (layers * (tokens * weights + 2.0 * attended * queries) + head) + vision,
+            vision,
+            adapters: 2.0 * layers * tokens * factors,
+        }
+    }
+
+    /// Policy forward, backward to activations and adapters, and the reference unless it is cached.
+    pub fn operations(&self, cached: bool) -> f64 {
+        let reference = if cached { 0.0 } else { self.forward };
+        // frozen weights have no gradient of their own, adapters have
+        reference + self.forward + self.adapters + (self.forward - self.vision) + 2.0 * self.adapters
+    }
+}

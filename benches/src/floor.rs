@@ -1,0 +1,46 @@
+//! What the machine can do at best: the rate of large matrix products, and of copies.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use bpo::burn::tensor::{Device, Distribution, FloatDType, Tensor};
+
+use crate::median;
+
+/// Rates of a device.
+#[derive(Clone, Copy, Debug)]
+pub struct Ceilings {
+    /// Operations a second in products of square matrices.
+    pub matmul: f64,
+    /// Bytes a second, read and written, in copies of a tensor.
+    pub copy: f64,
+}
+
+impl Ceilings {
+    /// Measures a device, in a second or two.
+    pub fn of(device: &Device, dtype: FloatDType) -> Self {
+        let side = 2048;
+        let random = || {
+            let random: Tensor<2> = Tensor::random([side, side], Distribution::Normal(0.0, 1.0), device);
+            random.cast(dtype)
+        };
+        let (a, b) = (random(), random());
+        let matmul = middle(device, || drop(black_box(a.clone().matmul(b.clone()))));
+        let wide: Tensor<2> = Tensor::cat(vec![a; 8], 0);
+        let copy = middle(device, || drop(black_box(wide.clone().mul_scalar(2.0))));
+        let bytes = (2 * 8 * side * side * wide.dtype().size()) as f64;
+        Self { matmul: 2.0 * (side as f64).powi(3) / matmul, copy: bytes / copy }
+    }
+}
+
+/// The middle one of some runs, in seconds, after one that warms up.
+fn middle(device: &Device, mut run: impl FnMut()) -> f64 {
+    let mut timed = || {
+        let start = Instant::now();
+        run();
+        device.sync().expect("the device works");
+        start.elapsed().as_secs_f64()
+    };
+    timed();
+    median(&mut (0..9).map(|_| timed()).collect::<Vec<_>>())
+}
