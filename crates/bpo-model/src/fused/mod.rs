@@ -9,8 +9,10 @@ mod flex;
 #[cfg(feature = "flex")]
 mod kernels;
 #[cfg(feature = "tch")]
+#[allow(deprecated, reason = "LibTorch is, in burn 0.22")]
 mod libtorch;
 #[cfg(any(feature = "flex", feature = "tch"))]
+#[allow(deprecated, reason = "LibTorch is, in burn 0.22")]
 mod ops;
 mod plain;
 
