@@ -386,7 +386,7 @@ pub struct DistortCommand {
     #[arg(long, value_name = "PATH", requires = "distortion")]
     pub out: Option<PathBuf>,
     /// Draw the image by families and severities to a PNG file instead
-    #[arg(long, value_name = "FILE", conflicts_with = "distortion")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["distortion", "out"])]
     pub sheet: Option<PathBuf>,
     /// Image for `mix` and `swap`, which need another one [default: for each image of a folder another one of it]
     #[arg(long, value_name = "IMAGE")]

@@ -176,6 +176,27 @@ fn what_is_there_is_not_made_again() {
 }
 
 #[test]
+fn damaged_files_are_told() {
+    let folders = Folders::new();
+    let batch = batch("blur:sigma=1");
+    folders.make(&batch).unwrap();
+    let file = folders.out().join("sub/a.png");
+    let whole = fs::read(&file).unwrap();
+    let flipped = |at: usize| whole.iter().enumerate().map(|(i, byte)| byte ^ u8::from(i == at)).collect();
+    let cut = |end: usize| whole[..end].to_vec();
+    for damaged in [cut(200.min(whole.len() / 2)), cut(whole.len() - 5), flipped(whole.len() - 30)] {
+        fs::write(&file, damaged).unwrap();
+        let error = folders.make(&batch).unwrap_err();
+        assert!(matches!(&error, FilesError::Damaged { path } if *path == file), "{error}");
+        let error = batch.file(folders.images().join("sub/a.png"), &file).unwrap_err();
+        assert!(matches!(error, FilesError::Damaged { .. }), "{error}");
+    }
+    fs::remove_file(&file).unwrap();
+    folders.make(&batch).unwrap();
+    assert_eq!(fs::read(&file).unwrap(), whole);
+}
+
+#[test]
 fn a_set_that_grew_goes_on() {
     let folders = Folders::new();
     folders.make(&batch("blur:sigma=1")).unwrap();

@@ -39,6 +39,9 @@ fn sheet(args: &DistortCommand, out: &Path) -> Result<(), Failure> {
 }
 
 fn weaken(args: &DistortCommand, distortion: &Distortion, out: &Path) -> Result<(), Failure> {
+    // before what speaks against the output, which a wrong input may be behind
+    let missing = |source| FilesError::Io { action: "read", path: args.images.clone(), source };
+    std::fs::metadata(&args.images).map_err(missing)?;
     let cores = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
     let mut batch = Batch::new(distortion.clone())
         .with_seed(args.seed)

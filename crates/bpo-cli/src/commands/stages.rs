@@ -102,6 +102,8 @@ fn samples(config: &RunConfig, progress: &mut dyn Progress) -> Result<Vec<SftSam
 /// One by one: where a stage runs on its own, no file has them all.
 fn tell_set_aside(outcome: &StageOutcome) {
     for aside in &outcome.set_aside {
-        progress::tell(&format!("set aside: {}: {}", aside.id, aside.detail));
+        let answer =
+            if aside.variant == 0 { String::new() } else { format!(", answer {}", aside.variant + 1) };
+        progress::tell(&format!("set aside: {}{answer}: {}", aside.id, aside.detail));
     }
 }

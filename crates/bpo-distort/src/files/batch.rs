@@ -107,7 +107,7 @@ impl Batch {
     ///
     /// [`FilesError::Distort`] if the distortion or the image cannot be used, [`Alone`](FilesError::Alone) if another image
     /// is needed and not given, [`NotPng`](FilesError::NotPng) if `out` does not end in `.png`;
-    /// [`Exists`](FilesError::Exists) or [`OtherOrigin`](FilesError::OtherOrigin) if something else is there;
+    /// [`Exists`](FilesError::Exists), [`Damaged`](FilesError::Damaged) or [`OtherOrigin`](FilesError::OtherOrigin) if something else is there;
     /// [`Io`](FilesError::Io).
     pub fn file(&self, image: impl AsRef<Path>, out: impl AsRef<Path>) -> Result<Made, FilesError> {
         let (image, out) = (image.as_ref(), out.as_ref());
@@ -133,7 +133,8 @@ impl Batch {
     /// used, [`NoImages`](FilesError::NoImages), [`Alone`](FilesError::Alone), [`Inside`](FilesError::Inside), and
     /// whatever speaks against the folder to write to: [`NotOurs`](FilesError::NotOurs),
     /// [`OtherSettings`](FilesError::OtherSettings), [`Record`](FilesError::Record), [`Orphan`](FilesError::Orphan),
-    /// [`Exists`](FilesError::Exists), [`OtherOrigin`](FilesError::OtherOrigin), [`Locked`](FilesError::Locked).
+    /// [`Exists`](FilesError::Exists), [`Damaged`](FilesError::Damaged), [`OtherOrigin`](FilesError::OtherOrigin),
+    /// [`Locked`](FilesError::Locked).
     /// At any time [`Io`](FilesError::Io); what is finished stays.
     pub fn folder(
         &self,

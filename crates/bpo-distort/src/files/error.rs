@@ -111,6 +111,13 @@ pub enum FilesError {
         now: String,
     },
 
+    /// A file of ours whose image cannot be read any more.
+    #[error("{} is damaged: delete it, and it is made again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// A file that no image of the folder would give.
     #[error("{} is made of no image that {} has: delete it, or give another folder", path.display(), images.display())]
     Orphan {

@@ -88,6 +88,9 @@ impl Maker<'_> {
     ) -> Result<Made, Stop> {
         let source = Source::read(image, self.limits)?;
         let place = match text_png::text(out) {
+            Ok(Some(_)) if !text_png::is_whole(out).map_err(FilesError::io("read", out))? => {
+                return Err(FilesError::Damaged { path: out.to_owned() }.into());
+            }
             Ok(Some(text)) => Place::Taken(text),
             Ok(None) => return Err(FilesError::Exists { path: out.to_owned() }.into()),
             Err(error) if error.kind() == ErrorKind::NotFound => Place::Free(source.decode(self.limits)?),

@@ -16,7 +16,8 @@
 //!
 //! Every image below the folder, as [`load_rgb`](crate::load_rgb) reads it, at the same place below the other, as PNG:
 //! `a/cat.jpg` becomes `a/cat.png`. Where two
-//! would have one name, or a folder has it, those that are no PNG keep their own ending, too: `cat.jpg.png`. What is an image is told by its
+//! would have one name, or a folder with images has it, those that are no PNG keep their own ending, too: `cat.jpg.png`. Names that
+//! differ in case alone are one name, as on many file systems. What is an image is told by its
 //! name's ending or, without a known one, by its content; names that begin with a dot are passed over. Links are followed to
 //! files in the folder only. An image that cannot be used is set aside, with the reason, and the others are made.
 //!
@@ -31,7 +32,7 @@
 //!
 //! A file is there only when it is whole, and tells in a PNG text of the keyword `bpo-distort` what it was made of: the
 //! distortion with its ranges drawn, the seed, and SHA-256 of the image's bytes. A batch that ended early is given again
-//! and makes what is missing. What is there is read to see that it would be made again as it is; a folder made with other
+//! and makes what is missing. What is there is read, to see that it is whole and says what would be made now; a folder made with other
 //! settings (they are in its `distort.json`) or of other images is refused, and so is one that something else is in.
 
 mod aside;

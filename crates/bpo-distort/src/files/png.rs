@@ -25,6 +25,21 @@ pub(crate) fn encode(image: &RgbImage, text: &str, compression: Compression) -> 
     Ok(bytes)
 }
 
+/// Whether all of a file's image can be read, with its checksums.
+///
+/// # Errors
+/// If there is no file, or it cannot be opened.
+pub(crate) fn is_whole(path: &Path) -> io::Result<bool> {
+    let decoder = Decoder::new(BufReader::new(File::open(path)?));
+    let read = || {
+        let mut reader = decoder.read_info().ok()?;
+        let mut pixels = vec![0; reader.output_buffer_size()?];
+        reader.next_frame(&mut pixels).ok()?;
+        reader.finish().ok()
+    };
+    Ok(read().is_some())
+}
+
 /// What a file says it was made of; `None` if it does not, being no such file.
 ///
 /// # Errors
