@@ -5,7 +5,7 @@ use burn::nn::LayerNorm;
 use burn::tensor::Tensor;
 
 use crate::config::{Activation, VisionConfig};
-use crate::fused::softmax;
+use crate::fused::attention;
 use crate::lora::{Adapters, Linear};
 use crate::nn::{activate, layer_norm};
 use crate::weights::WeightLoader;
@@ -96,10 +96,8 @@ impl Attention {
         let split = |linear: &Linear| {
             linear.forward(x.clone(), adapters).reshape([images, tokens, self.heads, width]).swap_dims(1, 2)
         };
-        let q = split(&self.q_proj).mul_scalar((width as f64).powf(-0.5));
-        let dtype = q.dtype();
-        let scores = q.matmul(split(&self.k_proj).swap_dims(2, 3)).cast(burn::tensor::DType::F32);
-        let mixed = softmax(scores, None).cast(dtype).matmul(split(&self.v_proj));
-        self.out_proj.forward(mixed.swap_dims(1, 2).reshape([images, tokens, hidden]), adapters)
+        let [q, k, v] = [&self.q_proj, &self.k_proj, &self.v_proj].map(split);
+        let mixed = attention(q, k, v, None, (width as f64).powf(-0.5));
+        self.out_proj.forward(mixed.reshape([images, tokens, hidden]), adapters)
     }
 }

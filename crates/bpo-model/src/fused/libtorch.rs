@@ -4,7 +4,7 @@ use burn::backend::LibTorch;
 use burn::backend::libtorch::TchTensor;
 use tch::{Kind, Tensor};
 
-use super::ops::{FusedGradients, FusedOps};
+use super::ops::{FusedGradients, FusedOps, adapted};
 
 impl FusedOps for LibTorch {
     fn fused_softmax(scores: TchTensor, mask: TchTensor) -> TchTensor {
@@ -39,6 +39,18 @@ impl FusedOps for LibTorch {
         let high = (second * cos).addcmul_(&first, &sin);
         TchTensor::new(Tensor::cat(&[low, high], -1))
     }
+
+    fn fused_product(x: TchTensor, w: TchTensor) -> TchTensor {
+        TchTensor::new(x.tensor.matmul(&w.tensor))
+    }
+
+    fn fused_adapted(x: TchTensor, w: TchTensor, a: TchTensor, b: TchTensor, scale: f64) -> TchTensor {
+        adapted::<LibTorch>(x, w, a, b, scale).0
+    }
+
+    fn fused_attention(q: TchTensor, k: TchTensor, v: TchTensor, mask: TchTensor, scale: f64) -> TchTensor {
+        Self::attention_and_kept(q, k, v, mask, scale).0
+    }
 }
 
 impl FusedGradients for LibTorch {
@@ -68,6 +80,121 @@ impl FusedGradients for LibTorch {
         let h = grad.tensor * gamma.tensor;
         let along = mean(&(&h * &x.tensor)) * &scale * &scale;
         TchTensor::new((h - x.tensor * along) * scale)
+    }
+
+    fn add_product(y: TchTensor, x: TchTensor, w: TchTensor) -> TchTensor {
+        let mut y = y;
+        match y.mut_ops(|y| y.addmm_(&x.tensor, &w.tensor)) {
+            Some(sum) => sum,
+            None => TchTensor::new(y.tensor.addmm(&x.tensor, &w.tensor)),
+        }
+    }
+
+    fn attention_and_kept(
+        q: TchTensor,
+        k: TchTensor,
+        v: TchTensor,
+        mask: TchTensor,
+        scale: f64,
+    ) -> (TchTensor, Vec<TchTensor>) {
+        let groups = Groups::of(&q.tensor, &k.tensor);
+        let (q, mask) = (groups.fold(&q.tensor), groups.fold_mask(&mask.tensor));
+        let (k, v) = (&k.tensor, &v.tensor);
+        if q.device() != tch::Device::Cpu {
+            let weights = weights(&q, k, &mask, scale);
+            return (TchTensor::new(groups.unfold(&weights.matmul(v))), Vec::new());
+        }
+        let (output, sums) = Tensor::internal_scaled_dot_product_flash_attention_for_cpu(
+            &q,
+            k,
+            v,
+            0.0,
+            false,
+            Some(&mask),
+            scale,
+        );
+        (TchTensor::new(groups.unfold(&output)), [output, sums].map(TchTensor::new).into())
+    }
+
+    fn attention_gradients(
+        q: TchTensor,
+        k: TchTensor,
+        v: TchTensor,
+        mask: TchTensor,
+        kept: Vec<TchTensor>,
+        grad: TchTensor,
+        scale: f64,
+    ) -> [TchTensor; 3] {
+        let groups = Groups::of(&q.tensor, &k.tensor);
+        let (folded, mask) = (groups.fold(&q.tensor), groups.fold_mask(&mask.tensor));
+        let (k, v, grad) = (&k.tensor, &v.tensor, groups.fold(&grad.tensor.transpose(1, 2)));
+        let (of_q, of_k, of_v) = match &kept[..] {
+            [output, sums] => Tensor::internal_scaled_dot_product_flash_attention_for_cpu_backward(
+                &grad,
+                &folded,
+                k,
+                v,
+                &output.tensor,
+                &sums.tensor,
+                0.0,
+                false,
+                Some(&mask),
+                scale,
+            ),
+            _ => {
+                let weights = weights(&folded, k, &mask, scale);
+                let slopes = grad.matmul(&v.transpose(-2, -1));
+                let slopes =
+                    Tensor::internal_softmax_backward_data(&slopes, &weights, -1, Kind::Float) * scale;
+                let of_k = slopes.transpose(-2, -1).matmul(&folded);
+                (slopes.matmul(k), of_k, weights.transpose(-2, -1).matmul(&grad))
+            }
+        };
+        [of_q.reshape(q.tensor.size()), of_k, of_v].map(TchTensor::new)
+    }
+}
+
+/// `softmax(scale q k^T + mask)`
+fn weights(q: &Tensor, k: &Tensor, mask: &Tensor, scale: f64) -> Tensor {
+    (q.matmul(&k.transpose(-2, -1)) * scale + mask).softmax(-1, Kind::Float)
+}
+
+/// Heads of queries that share a head of keys and values: they are folded into tokens of one head.
+struct Groups {
+    kv_heads: i64,
+    heads: i64,
+    tokens: i64,
+}
+
+impl Groups {
+    fn of(q: &Tensor, k: &Tensor) -> Self {
+        Self { kv_heads: k.size()[1], heads: q.size()[1], tokens: q.size()[2] }
+    }
+
+    fn shared(&self) -> i64 {
+        self.heads / self.kv_heads
+    }
+
+    /// `[rows, heads, tokens, width]` to `[rows, kv heads, shared * tokens, width]`
+    fn fold(&self, x: &Tensor) -> Tensor {
+        match self.shared() {
+            1 => x.shallow_clone(),
+            shared => x.reshape([-1, self.kv_heads, shared * self.tokens, x.size()[3]]),
+        }
+    }
+
+    fn fold_mask(&self, mask: &Tensor) -> Tensor {
+        match self.shared() {
+            1 => mask.shallow_clone(),
+            _ if mask.size()[2] == 1 => mask.shallow_clone(),
+            shared => mask.repeat([1, 1, shared, 1]),
+        }
+    }
+
+    /// Back, to `[rows, tokens, heads, width]`.
+    fn unfold(&self, x: &Tensor) -> Tensor {
+        let width = x.size()[3];
+        x.reshape([-1, self.heads, self.tokens, width]).transpose(1, 2)
     }
 }
 

@@ -4,10 +4,10 @@
 //! way is taken follows from the device alone, so that a result does not depend on what else is running; tests hold both ways
 //! against each other.
 
+#[cfg(any(feature = "flex", feature = "tch"))]
+mod autodiff;
 #[cfg(feature = "flex")]
 mod flex;
-#[cfg(feature = "flex")]
-mod kernels;
 #[cfg(feature = "tch")]
 #[allow(deprecated, reason = "LibTorch is, in burn 0.22")]
 mod libtorch;
@@ -17,7 +17,7 @@ mod ops;
 mod plain;
 
 use burn::nn::RmsNorm;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 use crate::llama::RopeTables;
 
@@ -35,13 +35,12 @@ macro_rules! fused {
     };
 }
 
-/// `softmax(scores + mask)` over the keys; without a mask nothing is added.
+/// `softmax(scores + mask)` over the keys.
 ///
 /// # Shapes
 /// - `scores`: `[rows, heads, tokens, keys]`, f32
 /// - `mask`: `[rows, 1, tokens, keys]`, f32; one row and token may stand for all
-pub(crate) fn softmax(scores: Tensor<4>, mask: Option<Tensor<4>>) -> Tensor<4> {
-    let mask = mask.unwrap_or_else(|| Tensor::zeros([1, 1, 1, scores.dims()[3]], &scores.device()));
+fn softmax(scores: Tensor<4>, mask: Tensor<4>) -> Tensor<4> {
     fused!(fused_softmax(scores, mask));
     plain::softmax(scores, mask)
 }
@@ -75,6 +74,43 @@ pub(crate) fn rotate(x: Tensor<4>, tables: &RopeTables) -> Tensor<4> {
     let RopeTables { cos, sin } = tables.clone();
     fused!(fused_rotate(x, cos, sin; false));
     plain::rotate(x, cos, sin)
+}
+
+/// `x w`. `[rows, d_in]` and `[d_in, d_out]`
+pub(crate) fn product(x: Tensor<2>, w: Tensor<2>) -> Tensor<2> {
+    fused!(fused_product(x, w));
+    x.matmul(w)
+}
+
+/// `x w + (scale x a) b`, without a gradient for `w`. `[rows, d_in]`, `[d_in, d_out]`, `[d_in, rank]`, `[rank, d_out]`
+pub(crate) fn adapted(x: Tensor<2>, w: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f64) -> Tensor<2> {
+    fused!(fused_adapted(x, w, a, b; scale));
+    plain::adapted(x, w, a, b, scale)
+}
+
+/// `softmax(scale q k^T + mask) v`, several heads of queries to each of keys and values. Scores are in f32 whatever the type of the
+/// others is.
+///
+/// # Shapes
+/// - `q`: `[rows, heads, tokens, width]`
+/// - `k`, `v`: `[rows, kv heads, keys, width]`
+/// - `mask`: as for [`softmax`]
+/// - output: `[rows, tokens, heads, width]`
+pub(crate) fn attention(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    mask: Option<&Tensor<4>>,
+    scale: f64,
+) -> Tensor<4> {
+    let mask = mask.cloned().unwrap_or_else(|| unmasked(k.dims()[2], &k.device()));
+    fused!(fused_attention(q, k, v, mask; scale));
+    plain::attention(q, k, v, scale, |scores| softmax(scores, mask))
+}
+
+/// A mask that adds nothing.
+fn unmasked(keys: usize, device: &Device) -> Tensor<4> {
+    Tensor::zeros([1, 1, 1, keys], (device, DType::F32))
 }
 
 /// Whether it is on a backend with code for it, in the type that this is for.

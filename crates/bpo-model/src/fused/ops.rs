@@ -1,11 +1,7 @@
-//! The operations as backends have them, and how gradients flow back through them.
+//! The operations as backends have them.
 
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, TensorMetadata, backend_extension};
+use burn::backend::{Backend, backend_extension};
 
 /// What the functions of the same names in the [module](super) compute.
 #[backend_extension(Flex: cfg(feature = "flex"), LibTorch: cfg(feature = "tch"), Autodiff)]
@@ -27,6 +23,25 @@ pub(super) trait FusedOps: Backend {
         sin: FloatTensor<Self>,
         back: bool,
     ) -> FloatTensor<Self>;
+    /// `[rows, d_in]` and `[d_in, d_out]`
+    fn fused_product(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// `[rows, d_in]`, `[d_in, d_out]`, `[d_in, rank]` and `[rank, d_out]`. `w` gets no gradient.
+    fn fused_adapted(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scale: f64,
+    ) -> FloatTensor<Self>;
+    /// `[rows, heads, tokens, width]`, twice `[rows, kv heads, keys, width]`, and `[rows, 1, tokens, keys]`, or one row and token
+    /// for all; to `[rows, tokens, heads, width]`.
+    fn fused_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        mask: FloatTensor<Self>,
+        scale: f64,
+    ) -> FloatTensor<Self>;
 }
 
 /// Gradients of inputs, from what the forward pass kept and the gradient of its output.
@@ -40,177 +55,43 @@ pub(super) trait FusedGradients: Backend {
         up: FloatTensor<Self>,
         grad: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 2];
-    /// That of `x`; see [`gamma_gradient`] for the other.
+    /// That of `x`.
     fn fused_rms_norm_gradient(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         grad: FloatTensor<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self>;
+    /// `y + x w`
+    fn add_product(y: FloatTensor<Self>, x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// The output, and what the backend wants of the forward pass in the backward pass.
+    fn attention_and_kept(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        mask: FloatTensor<Self>,
+        scale: f64,
+    ) -> (FloatTensor<Self>, Vec<FloatTensor<Self>>);
+    /// Those of queries, keys and values.
+    fn attention_gradients(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        mask: FloatTensor<Self>,
+        kept: Vec<FloatTensor<Self>>,
+        grad: FloatTensor<Self>,
+        scale: f64,
+    ) -> [FloatTensor<Self>; 3];
 }
 
-/// Keeps its output, which the product behind it keeps as well.
-#[derive(Debug)]
-struct Softmax;
-
-impl<B: FusedGradients> Backward<B, 1> for Softmax {
-    type State = FloatTensor<B>;
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        unary::<B, _>(ops.parents, ops.node, grads, |grad| B::fused_softmax_gradient(ops.state, grad));
-    }
-}
-
-/// Keeps its output.
-#[derive(Debug)]
-struct LogSoftmax;
-
-impl<B: FusedGradients> Backward<B, 1> for LogSoftmax {
-    type State = FloatTensor<B>;
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        unary::<B, _>(ops.parents, ops.node, grads, |grad| B::fused_log_softmax_gradient(ops.state, grad));
-    }
-}
-
-/// Keeps its input.
-#[derive(Debug)]
-struct Swish;
-
-impl<B: FusedGradients> Backward<B, 1> for Swish {
-    type State = (FloatTensor<B>, f64);
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let (x, beta) = ops.state;
-        unary::<B, _>(ops.parents, ops.node, grads, |grad| B::fused_swish_gradient(x, grad, beta));
-    }
-}
-
-/// Keeps its inputs.
-#[derive(Debug)]
-struct SwiGlu;
-
-impl<B: FusedGradients> Backward<B, 2> for SwiGlu {
-    type State = [FloatTensor<B>; 2];
-
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<B>(&ops.node);
-        let [gate, up] = ops.state;
-        let gradients = B::fused_swiglu_gradients(gate, up, grad);
-        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
-            if let Some(parent) = parent {
-                grads.register::<B>(parent.id, gradient);
-            }
-        }
-    }
-}
-
-/// Keeps its inputs.
-#[derive(Debug)]
-struct RmsNorm;
-
-impl<B: FusedOps + FusedGradients> Backward<B, 2> for RmsNorm {
-    type State = (FloatTensor<B>, FloatTensor<B>, f64);
-
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<B>(&ops.node);
-        let (x, gamma, epsilon) = ops.state;
-        let [of_x, of_gamma] = ops.parents;
-        if let Some(parent) = of_gamma {
-            grads.register::<B>(parent.id, gamma_gradient::<B>(x.clone(), &gamma, grad.clone(), epsilon));
-        }
-        if let Some(parent) = of_x {
-            grads.register::<B>(parent.id, B::fused_rms_norm_gradient(x, gamma, grad, epsilon));
-        }
-    }
-}
-
-/// The sum over all rows of the gradient times the norm without its weight. `[width]`
-fn gamma_gradient<B: FusedOps>(
+/// `x w + (s x a) b`, and `s x a`, scaled where it is narrow.
+pub(super) fn adapted<B: FusedOps + FusedGradients>(
     x: FloatTensor<B>,
-    gamma: &FloatTensor<B>,
-    grad: FloatTensor<B>,
-    epsilon: f64,
-) -> FloatTensor<B> {
-    let (shape, dtype) = (gamma.shape(), gamma.dtype());
-    let (width, elements) = (shape.num_elements(), x.shape().num_elements());
-    let ones = B::float_ones(shape.clone(), &gamma.device(), dtype.into());
-    let product = B::float_mul(B::fused_rms_norm(x, ones, epsilon), grad);
-    let rows = B::float_reshape(product, [elements / width.max(1), width].into());
-    B::float_reshape(B::float_sum_dim(rows, 0), shape)
-}
-
-/// Keeps the tables.
-#[derive(Debug)]
-struct Rotate;
-
-impl<B: FusedOps> Backward<B, 1> for Rotate {
-    type State = ([FloatTensor<B>; 2], bool);
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let ([cos, sin], back) = ops.state;
-        unary::<B, _>(ops.parents, ops.node, grads, |grad| B::fused_rotate(grad, cos, sin, !back));
-    }
-}
-
-impl<B: FusedOps + FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
-    fn fused_softmax(scores: FloatTensor<Self>, mask: FloatTensor<Self>) -> FloatTensor<Self> {
-        let (scores, node) = scores.into_parts();
-        let output = B::fused_softmax(scores, mask.into_primitive());
-        match Softmax.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(output.clone(), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
-    }
-
-    fn fused_log_softmax(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        let (x, node) = x.into_parts();
-        let output = B::fused_log_softmax(x);
-        match LogSoftmax.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(output.clone(), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
-    }
-
-    fn fused_swish(x: FloatTensor<Self>, beta: f64) -> FloatTensor<Self> {
-        let (x, node) = x.into_parts();
-        match Swish.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((x.clone(), beta), B::fused_swish(x, beta)),
-            OpsKind::UnTracked(prep) => prep.finish(B::fused_swish(x, beta)),
-        }
-    }
-
-    fn fused_swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
-        let ((gate, of_gate), (up, of_up)) = (gate.into_parts(), up.into_parts());
-        match SwiGlu.prepare::<C>([of_gate, of_up]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish([gate.clone(), up.clone()], B::fused_swiglu(gate, up)),
-            OpsKind::UnTracked(prep) => prep.finish(B::fused_swiglu(gate, up)),
-        }
-    }
-
-    fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
-        let ((x, of_x), (gamma, of_gamma)) = (x.into_parts(), gamma.into_parts());
-        match RmsNorm.prepare::<C>([of_x, of_gamma]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                prep.finish((x.clone(), gamma.clone(), epsilon), B::fused_rms_norm(x, gamma, epsilon))
-            }
-            OpsKind::UnTracked(prep) => prep.finish(B::fused_rms_norm(x, gamma, epsilon)),
-        }
-    }
-
-    fn fused_rotate(
-        x: FloatTensor<Self>,
-        cos: FloatTensor<Self>,
-        sin: FloatTensor<Self>,
-        back: bool,
-    ) -> FloatTensor<Self> {
-        let (x, node) = x.into_parts();
-        let (cos, sin) = (cos.into_primitive(), sin.into_primitive());
-        match Rotate.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                prep.finish(([cos.clone(), sin.clone()], back), B::fused_rotate(x, cos, sin, back))
-            }
-            OpsKind::UnTracked(prep) => prep.finish(B::fused_rotate(x, cos, sin, back)),
-        }
-    }
+    w: FloatTensor<B>,
+    a: FloatTensor<B>,
+    b: FloatTensor<B>,
+    scale: f64,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let narrow = B::float_mul_scalar(B::fused_product(x.clone(), a), scale.into());
+    (B::add_product(B::fused_product(x, w), narrow.clone(), b), narrow)
 }

@@ -1,6 +1,6 @@
 //! The same as chains of tensor operations, for any backend.
 
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{DType, Tensor, activation};
 
 pub(super) fn softmax(scores: Tensor<4>, mask: Tensor<4>) -> Tensor<4> {
     activation::softmax(scores + mask, 3)
@@ -24,4 +24,30 @@ pub(super) fn rotate(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> 
     let (first, second) = (x.clone().narrow(3, 0, width / 2), x.clone().narrow(3, width / 2, width / 2));
     let turned = Tensor::cat(vec![second.neg(), first], 3);
     x * cos + turned * sin
+}
+
+pub(super) fn adapted(x: Tensor<2>, w: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f64) -> Tensor<2> {
+    let y = x.clone().matmul(w);
+    let delta = x.cast(a.dtype()).matmul(a).mul_scalar(scale).matmul(b);
+    let dtype = y.dtype();
+    y + delta.cast(dtype)
+}
+
+/// `of_scores` is [`softmax`], or another form of it.
+pub(super) fn attention(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    scale: f64,
+    of_scores: impl FnOnce(Tensor<4>) -> Tensor<4>,
+) -> Tensor<4> {
+    let ([rows, heads, tokens, width], [_, kv_heads, keys, _]) = (q.dims(), k.dims());
+    // query heads of one group stand below each other, so keys and values are never repeated
+    let folded = heads / kv_heads * tokens;
+    let q = q.mul_scalar(scale).reshape([rows, kv_heads, folded, width]);
+    let dtype = q.dtype();
+    let scores = q.matmul(k.swap_dims(2, 3)).cast(DType::F32);
+    let weights = of_scores(scores.reshape([rows, heads, tokens, keys])).cast(dtype);
+    let mixed = weights.reshape([rows, kv_heads, folded, keys]).matmul(v);
+    mixed.reshape([rows, heads, tokens, width]).swap_dims(1, 2)
 }

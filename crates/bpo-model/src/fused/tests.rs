@@ -12,6 +12,11 @@ fn random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tens
     Tensor::random(shape, Distribution::Normal(0.0, 2.0), device).require_grad()
 }
 
+/// The same without a gradient.
+fn frozen<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
+    Tensor::from_inner(random(shape, seed, device).inner())
+}
+
 fn close<const D: usize>(what: &str, found: Tensor<D>, expected: Tensor<D>) {
     assert_eq!(found.dims(), expected.dims(), "{what}");
     let size = expected.clone().abs().max().into_scalar::<f32>().max(1e-3);
@@ -65,9 +70,9 @@ fn loops_of(device: Device) {
         let blocked = random([rows, 1, tokens, width], 7, &device).detach().greater_elem(1.0).float();
         // a row that sees nothing is of padding
         let mask = blocked.mul_scalar(-1e9).slice_fill([0..rows, 0..1, 0..tokens, 0..1], 0.0);
-        check("softmax", [x(1)], |[x]| softmax(x, Some(mask.clone())), |[x]| plain::softmax(x, mask.clone()));
-        let nothing = || Tensor::zeros([1, 1, 1, 1], &device);
-        check("softmax", [x(1)], |[x]| softmax(x, None), |[x]| plain::softmax(x, nothing()));
+        check("softmax", [x(1)], |[x]| softmax(x, mask.clone()), |[x]| plain::softmax(x, mask.clone()));
+        let nothing = || unmasked(width, &device);
+        check("softmax", [x(1)], |[x]| softmax(x, nothing()), |[x]| plain::softmax(x, nothing()));
         let flat = |[x]: [Tensor<4>; 1]| x.reshape([rows * heads * tokens, width]);
         check("log softmax", [x(2)], |x| log_softmax(flat(x)), |x| plain::log_softmax(flat(x)));
         for beta in [1.0, 1.702] {
@@ -117,7 +122,79 @@ fn inputs_stay_as_they_are() {
         let x = random([2, 3, 4, 6], 1, &device.clone().autodiff()).inner();
         let before = x.to_data();
         let mask = Tensor::zeros([2, 1, 4, 6], &device);
-        drop((softmax(x.clone(), Some(mask)), swish(x.clone(), 1.0), swiglu(x.clone(), x.clone())));
+        drop((softmax(x.clone(), mask), swish(x.clone(), 1.0), swiglu(x.clone(), x.clone())));
         assert_eq!(x.to_data(), before);
+    }
+}
+
+#[test]
+fn attention_is_its_chain() {
+    devices().into_iter().for_each(|device| attention_of(device.autodiff()));
+}
+
+/// Several tiles, heads that share keys, a single token, keys before the tokens, rows of padding, other masks.
+fn attention_of(device: Device) {
+    for ([rows, heads, kv_heads, tokens, past, width], masked) in [
+        ([2, 6, 2, 5, 3, 8], true),
+        ([1, 4, 4, 150, 0, 16], true),
+        ([2, 3, 1, 70, 40, 64], true),
+        ([3, 6, 3, 1, 33, 8], true),
+        ([2, 4, 4, 130, 0, 7], false),
+    ] {
+        let keys = past + tokens;
+        // as views of rows of tokens
+        let split = |x: Tensor<3>, heads: usize| {
+            let tokens = x.dims()[1];
+            x.reshape([rows, tokens, heads, width]).swap_dims(1, 2)
+        };
+        let kv = kv_heads * width;
+        let sizes = [[rows, tokens, heads * width], [rows, keys, kv], [rows, keys, kv]];
+        let inputs = [0, 1, 2]
+            .map(|i| random(sizes[i], i as u64 + 1, &device).mul_scalar(0.5).detach().require_grad());
+        // the first row sees two keys less
+        let lens: Vec<_> =
+            (0..rows).map(|row| if row == 0 { past.saturating_sub(2) } else { past }).collect();
+        let mask = masked.then(|| crate::llava::causal_mask(&lens, past, 0, tokens, &[], &device));
+        let scale = (width as f64).powf(-0.5);
+        let fused = |[q, k, v]: [Tensor<3>; 3]| {
+            attention(split(q, heads), split(k, kv_heads), split(v, kv_heads), mask.as_ref(), scale)
+        };
+        let chain = |[q, k, v]: [Tensor<3>; 3]| {
+            let mask = mask.clone().unwrap_or_else(|| unmasked(keys, &device));
+            let of_scores = |scores| plain::softmax(scores, mask);
+            plain::attention(split(q, heads), split(k, kv_heads), split(v, kv_heads), scale, of_scores)
+        };
+        check("attention", inputs, fused, chain);
+    }
+}
+
+#[test]
+fn adapted_products_are_their_chains() {
+    for device in devices().into_iter().map(|device| device.autodiff()) {
+        for [rows, d_in, d_out, rank] in [[3, 20, 12, 4], [200, 130, 70, 32]] {
+            // as a checkpoint has it
+            let w = frozen([d_out, d_in], 4, &device).transpose();
+            let inputs = [
+                random([rows, d_in], 1, &device),
+                random([d_in, rank], 2, &device),
+                random([rank, d_out], 3, &device),
+            ];
+            check(
+                "adapted product",
+                inputs,
+                |[x, a, b]| adapted(x, w.clone(), a, b, 0.7),
+                |[x, a, b]| plain::adapted(x, w.clone(), a, b, 0.7),
+            );
+        }
+        // few rows and many
+        for rows in [1, 2, 4, 7, 16, 17] {
+            let w = frozen([29, 45], 4, &device).transpose();
+            check(
+                "product",
+                [random([rows, 45], 1, &device)],
+                |[x]| product(x, w.clone()),
+                |[x]| x.matmul(w.clone()),
+            );
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! Grouped-query attention with rotary positions.
 
 use burn::module::Module;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 
 use super::rope::RopeTables;
 use crate::config::TextConfig;
-use crate::fused::{rotate, softmax};
+use crate::fused::{attention, rotate};
 use crate::lora::{Adapters, Linear};
 use crate::weights::WeightLoader;
 
@@ -59,20 +59,10 @@ impl Attention {
         let split = |linear: &Linear, heads: usize| {
             linear.forward(x.clone(), adapters).reshape([rows, tokens, heads, self.width]).swap_dims(1, 2)
         };
-        let q = rotate(split(&self.q_proj, self.heads), tables).mul_scalar((self.width as f64).powf(-0.5));
+        let q = rotate(split(&self.q_proj, self.heads), tables);
         let k = rotate(split(&self.k_proj, self.kv_heads), tables);
         let (k, v) = extend(k, split(&self.v_proj, self.kv_heads));
-        let [_, _, keys, _] = k.dims();
-
-        // query heads of one group stand below each other, so keys and values are never repeated
-        let per_group = self.heads / self.kv_heads;
-        let q = q.reshape([rows, self.kv_heads, per_group * tokens, self.width]);
-        let dtype = q.dtype();
-        let scores = q.matmul(k.swap_dims(2, 3)).cast(DType::F32);
-        let scores = scores.reshape([rows, self.heads, tokens, keys]);
-        let weights = softmax(scores, Some(mask.clone())).cast(dtype);
-        let mixed = weights.reshape([rows, self.kv_heads, per_group * tokens, keys]).matmul(v);
-        let mixed = mixed.reshape([rows, self.heads, tokens, self.width]).swap_dims(1, 2);
+        let mixed = attention(q, k, v, Some(mask), (self.width as f64).powf(-0.5));
         self.o_proj.forward(mixed.reshape([rows, tokens, self.heads * self.width]), adapters)
     }
 }

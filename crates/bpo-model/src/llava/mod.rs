@@ -18,6 +18,7 @@ use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use crate::clip::ClipVision;
 use crate::config::LlavaConfig;
 use crate::error::ModelError;
+use crate::fused::product;
 use crate::llama::{Llama, Rope};
 use crate::lora::{Adapters, Linear};
 use crate::projector::Projector;
@@ -150,7 +151,7 @@ impl Llava {
     pub fn head(&self, hidden: Tensor<2>) -> Tensor<2> {
         let logits = match &self.lm_head {
             Some(head) => head.forward(hidden, Adapters::Off),
-            None => hidden.matmul(self.language_model.embed_tokens.val().transpose()),
+            None => product(hidden, self.language_model.embed_tokens.val().transpose()),
         };
         logits.cast(DType::F32)
     }

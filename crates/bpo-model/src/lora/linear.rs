@@ -1,9 +1,10 @@
 //! A linear layer whose adapter is never multiplied out.
 
-use burn::module::{Module, Param};
+use burn::module::{LoraAdapter, Module, Param};
 use burn::tensor::{Distribution, Tensor};
 
 use super::Adapters;
+use crate::fused::{adapted, product};
 use crate::weights::WeightLoader;
 
 /// `y = x W + b`, and with an adapter on `W`: `y = x W + b + (s x A) B`.
@@ -46,15 +47,20 @@ impl Linear {
         let rows = shape[..D - 1].iter().product::<usize>();
         let x: Tensor<2> = x.reshape([rows, d_in]);
 
-        let mut y = x.clone().matmul(self.weight.base());
-        if let Some(lora) = self.weight.adapter().filter(|_| adapters == Adapters::On) {
-            let (a, b) = (lora.a.val(), lora.b.val());
-            // scaled where it is narrow
-            let narrow = dropped(x.cast(a.dtype()), self.dropout).matmul(a).mul_scalar(lora.scale);
-            let delta = narrow.matmul(b);
-            let dtype = y.dtype();
-            y = y + delta.cast(dtype);
-        }
+        let weight = self.weight.base();
+        let drops = self.dropout > 0.0 && x.device().is_autodiff();
+        let mut y = match self.weight.adapter().filter(|_| adapters == Adapters::On) {
+            None => product(x, weight),
+            Some(LoraAdapter { a, b, scale }) if !drops && !weight.is_require_grad() => {
+                adapted(x, weight, a.val(), b.val(), *scale)
+            }
+            Some(LoraAdapter { a, b, scale }) => {
+                let (a, b, dtype) = (a.val(), b.val(), weight.dtype());
+                let kept = x.clone().cast(a.dtype());
+                let kept = if drops { dropped(kept, self.dropout) } else { kept };
+                product(x, weight) + kept.matmul(a).mul_scalar(*scale).matmul(b).cast(dtype)
+            }
+        };
         if let Some(bias) = &self.bias {
             y = y + bias.val().unsqueeze();
         }
@@ -63,13 +69,10 @@ impl Linear {
     }
 }
 
-/// While training: elements are zero with a probability of `p`, the others `1 / (1 - p)` times what they were.
+/// Elements are zero with a probability of `p`, the others `1 / (1 - p)` times what they were.
 ///
 /// Drawn by the device, whose seed is the trainer's to set.
 fn dropped(x: Tensor<2>, p: f64) -> Tensor<2> {
-    if p == 0.0 || !x.device().is_autodiff() {
-        return x;
-    }
     let keep = 1.0 - p;
     let kept = x.random_like(Distribution::Bernoulli(keep)).div_scalar(keep);
     x * kept
@@ -77,7 +80,7 @@ fn dropped(x: Tensor<2>, p: f64) -> Tensor<2> {
 
 #[cfg(test)]
 mod tests {
-    use burn::module::{LoraAdapter, Reparameterizer};
+    use burn::module::Reparameterizer;
     use burn::tensor::{Device, FloatDType};
 
     use super::*;

@@ -1,11 +1,16 @@
 //! On the pure-Rust CPU backend.
 
+mod attention;
+mod kernels;
+mod product;
+
 use burn::backend::TensorMetadata;
 use burn::backend::flex::{Flex, FlexTensor};
+use burn::backend::ops::FloatTensorOps;
 use burn::tensor::DType;
 
-use super::kernels;
-use super::ops::{FusedGradients, FusedOps};
+use super::ops::{FusedGradients, FusedOps, adapted};
+use product::{Matrix, MatrixMut, NARROW, narrow};
 
 impl FusedOps for Flex {
     fn fused_softmax(scores: FlexTensor, mask: FlexTensor) -> FlexTensor {
@@ -60,6 +65,34 @@ impl FusedOps for Flex {
         kernels::rotate(out.storage_mut(), x.storage(), tables, width, back, source);
         out
     }
+
+    fn fused_product(x: FlexTensor, w: FlexTensor) -> FlexTensor {
+        let ([rows, _], [d_in, d_out]) = (dims(&x), dims(&w));
+        // as a checkpoint has it
+        let by_output = *w.layout().strides() == [1, d_in as isize];
+        if rows == 0 || rows > NARROW || d_in == 0 || !by_output {
+            return Flex::float_matmul(x, w);
+        }
+        let x = x.to_contiguous();
+        let mut out = FlexTensor::empty([rows, d_out].into(), DType::F32);
+        let weights = &w.storage()[w.layout().start_offset()..][..d_in * d_out];
+        narrow(values_mut(&mut out), values(&x), weights, d_in);
+        out
+    }
+
+    fn fused_adapted(x: FlexTensor, w: FlexTensor, a: FlexTensor, b: FlexTensor, scale: f64) -> FlexTensor {
+        adapted::<Flex>(x, w, a, b, scale).0
+    }
+
+    fn fused_attention(
+        q: FlexTensor,
+        k: FlexTensor,
+        v: FlexTensor,
+        mask: FlexTensor,
+        scale: f64,
+    ) -> FlexTensor {
+        attention::attention(q, k, v, mask, scale)
+    }
 }
 
 impl FusedGradients for Flex {
@@ -94,6 +127,46 @@ impl FusedGradients for Flex {
         let (x, gamma) = (x.to_contiguous(), gamma.to_contiguous());
         in_place(grad, |grad| kernels::rms_norm_backward(grad, values(&x), values(&gamma), epsilon as f32))
     }
+
+    fn add_product(y: FlexTensor, x: FlexTensor, w: FlexTensor) -> FlexTensor {
+        let shape = dims(&y);
+        in_place(y, |y| {
+            product::product(MatrixMut::new(y, shape, shape[1]), matrix(&x), matrix(&w), 1.0, true);
+        })
+    }
+
+    fn attention_and_kept(
+        q: FlexTensor,
+        k: FlexTensor,
+        v: FlexTensor,
+        mask: FlexTensor,
+        scale: f64,
+    ) -> (FlexTensor, Vec<FlexTensor>) {
+        (attention::attention(q, k, v, mask, scale), Vec::new())
+    }
+
+    fn attention_gradients(
+        q: FlexTensor,
+        k: FlexTensor,
+        v: FlexTensor,
+        mask: FlexTensor,
+        _: Vec<FlexTensor>,
+        grad: FlexTensor,
+        scale: f64,
+    ) -> [FlexTensor; 3] {
+        attention::gradients(q, k, v, mask, grad, scale)
+    }
+}
+
+fn dims(x: &FlexTensor) -> [usize; 2] {
+    [x.shape()[0], x.shape()[1]]
+}
+
+/// Where it lies.
+fn matrix(x: &FlexTensor) -> Matrix<'_> {
+    let strides = x.layout().strides();
+    let strides = [0, 1].map(|dim| strides[dim].unsigned_abs());
+    Matrix::new(&x.storage()[x.layout().start_offset()..], dims(x), strides)
 }
 
 fn width(x: &FlexTensor) -> usize {
