@@ -88,12 +88,21 @@ impl Llava {
             wide: text.intermediate_size as u64,
             rank: r as u64,
             f,
-            // of softmax its result, also in the model's own type where that is another; in a chain, exponentials, too
-            score: if scores_fused { F32 + if f == F32 { 0 } else { f } } else { 2 * F32 + f },
+            // of softmax its result, in f32 and in the model's own type; in a chain, exponentials, too
+            score: match (fused, scores_fused) {
+                (true, _) => 0,
+                (false, true) => F32 + f,
+                (false, false) => 2 * F32 + f,
+            },
         };
         let keys = shape.prompt_tokens + shape.completion_tokens;
-        let layers = tower.bytes(shape.prompts, shape.prompt_tokens, shape.prompt_tokens)
-            + tower.bytes(shape.completions, shape.completion_tokens, keys);
+        let count = text.num_hidden_layers as u64;
+        // of a prompt's last layer there are keys and values only; of all its keys and values there are gradients before its last
+        // layer is gone back through
+        let prompts = count.saturating_sub(1)
+            * tower.bytes(shape.prompts, shape.prompt_tokens, shape.prompt_tokens)
+            + count * (shape.prompts * shape.prompt_tokens) as u64 * 2 * f * tower.keys;
+        let layers = prompts + count * tower.bytes(shape.completions, shape.completion_tokens, keys);
         let images = match self.trains_vision() {
             false => 0,
             true => {
@@ -119,7 +128,7 @@ impl Llava {
         // while a chunk is worked on: logits and what statistics and gradients need; in a chain, shifted logits, too
         let copies = if scores_fused { 2 } else { 3 };
         let head = (shape.targets as u64 + copies * shape.targets.min(HEAD_CHUNK) as u64) * vocabulary;
-        text.num_hidden_layers as u64 * layers + images + features + head
+        layers + images + features + head
     }
 
     fn trains_vision(&self) -> bool {

@@ -137,7 +137,7 @@ impl<B: FusedOps + FusedGradients> Backward<B, 3> for Adapted {
             grads.register::<B>(parent.id, B::float_matmul(B::float_transpose(x), back.clone()));
         }
         if let Some(parent) = of_x {
-            let plain = B::fused_product(grad, B::float_transpose(w));
+            let plain = B::float_matmul(grad, B::float_transpose(w));
             grads.register::<B>(parent.id, B::add_product(plain, back, B::float_transpose(a)));
         }
     }
@@ -231,7 +231,7 @@ impl<B: FusedOps + FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<
     }
 
     fn fused_product(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
-        // on a tape there are many rows, for which a backend's own product is as good
+        // nothing is trained a token at a time
         Self::float_matmul(x, w)
     }
 

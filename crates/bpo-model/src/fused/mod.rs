@@ -76,16 +76,51 @@ pub(crate) fn rotate(x: Tensor<4>, tables: &RopeTables) -> Tensor<4> {
     plain::rotate(x, cos, sin)
 }
 
-/// `x w`. `[rows, d_in]` and `[d_in, d_out]`
-pub(crate) fn product(x: Tensor<2>, w: Tensor<2>) -> Tensor<2> {
+/// `x w`. `[.., tokens, d_in]` and `[d_in, d_out]` to `[.., tokens, d_out]`
+///
+/// For a single token of each row, as in decoding, the sum may be taken in another order than for more.
+pub(crate) fn product<const D: usize>(x: Tensor<D>, w: Tensor<2>) -> Tensor<D> {
+    let single = is_single(&x);
+    // weights may be quantized
+    by_rows(x, |x| if single && w.dtype() == DType::F32 { of_few(x, w) } else { x.matmul(w) })
+}
+
+/// Whether there is one token of each row.
+pub(crate) fn is_single<const D: usize>(x: &Tensor<D>) -> bool {
+    D > 2 && x.dims()[D - 2] == 1
+}
+
+fn of_few(x: Tensor<2>, w: Tensor<2>) -> Tensor<2> {
     fused!(fused_product(x, w));
     x.matmul(w)
 }
 
-/// `x w + (scale x a) b`, without a gradient for `w`. `[rows, d_in]`, `[d_in, d_out]`, `[d_in, rank]`, `[rank, d_out]`
-pub(crate) fn adapted(x: Tensor<2>, w: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f64) -> Tensor<2> {
-    fused!(fused_adapted(x, w, a, b; scale));
+/// `x w + (scale x a) b`, without a gradient for `w`. `[.., d_in]`, `[d_in, d_out]`, `[d_in, rank]` and `[rank, d_out]` to
+/// `[.., d_out]`
+pub(crate) fn adapted<const D: usize>(
+    x: Tensor<D>,
+    w: Tensor<2>,
+    a: Tensor<2>,
+    b: Tensor<2>,
+    scale: f64,
+) -> Tensor<D> {
+    by_rows(x, |x| adapted_rows(x, w, a, b, scale))
+}
+
+fn adapted_rows(x: Tensor<2>, w: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f64) -> Tensor<2> {
+    if [&w, &a, &b].iter().all(|factor| factor.dtype() == DType::F32) {
+        fused!(fused_adapted(x, w, a, b; scale));
+    }
     plain::adapted(x, w, a, b, scale)
+}
+
+/// What is done to a matrix, done to all rows of `x`.
+fn by_rows<const D: usize>(x: Tensor<D>, of: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Tensor<D> {
+    let mut shape = x.dims();
+    let rows = shape[..D - 1].iter().product::<usize>();
+    let y = of(x.reshape([rows, shape[D - 1]]));
+    shape[D - 1] = y.dims()[1];
+    y.reshape(shape)
 }
 
 /// `softmax(scale q k^T + mask) v`, several heads of queries to each of keys and values. Scores are in f32 whatever the type of the

@@ -191,9 +191,9 @@ fn adapted_products_are_their_chains() {
             let w = frozen([29, 45], 4, &device).transpose();
             check(
                 "product",
-                [random([rows, 45], 1, &device)],
+                [random([rows, 1, 45], 1, &device)],
                 |[x]| product(x, w.clone()),
-                |[x]| x.matmul(w.clone()),
+                |[x]| x.matmul(w.clone().unsqueeze()),
             );
         }
     }

@@ -77,7 +77,7 @@ impl<'a> Decoder<'a> {
         let hidden = model.language_model.forward(x, &tables, &mask, &mut self.cache, self.adapters);
         self.cache.advance(1);
         self.steps += 1;
-        rows_of(model.head(hidden.squeeze_dim::<2>(1)))
+        rows_of(model.head(hidden).squeeze_dim(1))
     }
 
     /// Which features belong to each row, and these: several rows that see the same have the same. Each image goes

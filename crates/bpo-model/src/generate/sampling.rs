@@ -1,5 +1,7 @@
 //! Draws the next token from logits, as transformers' logits processors do: temperature, top-k, top-p.
 
+use std::collections::BinaryHeap;
+
 use bpo_inject::Sampling;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -22,47 +24,98 @@ impl Sampler {
         if self.sampling.temperature <= 0.0 {
             return argmax(logits);
         }
-        let mut order = self.candidates(logits);
-        // ties by id, so that the order is one and the same everywhere
-        order.sort_unstable_by(|a, b| {
-            logits[*b as usize].total_cmp(&logits[*a as usize]).then_with(|| a.cmp(b))
-        });
-        if self.sampling.top_k > 0 {
-            order.truncate(self.sampling.top_k);
-        }
-        let Some(best) = order.first().map(|id| f64::from(logits[*id as usize])) else { return 0 };
-        let weight = |id: &u32| ((f64::from(logits[*id as usize]) - best) / self.sampling.temperature).exp();
-        let mut weights: Vec<f64> = order.iter().map(weight).collect();
-        if self.sampling.top_p < 1.0 {
-            weights.truncate(nucleus(&weights, self.sampling.top_p));
-        }
-        let mut left = self.rng.random::<f64>() * weights.iter().sum::<f64>();
-        let drawn = weights.iter().position(|weight| {
+        let mut likeliest = Likeliest::of(logits, self.sampling.temperature);
+        let top_k = if self.sampling.top_k > 0 { self.sampling.top_k } else { usize::MAX };
+        let total = likeliest.total(top_k);
+        let (kept, count) = match self.sampling.top_p < 1.0 {
+            true => likeliest.nucleus(self.sampling.top_p * total, top_k),
+            false => (total, top_k),
+        };
+        let mut left = self.rng.random::<f64>() * kept;
+        for place in 0..count {
+            let Some((id, weight)) = likeliest.get(place) else { break };
             left -= weight;
-            left < 0.0
-        });
-        order[drawn.unwrap_or(weights.len() - 1)]
-    }
-
-    /// Ids of the tokens whose weight a sum of all weights can feel, so that not the whole vocabulary has to be sorted.
-    fn candidates(&self, logits: &[f32]) -> Vec<u32> {
-        let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        // below 2^-54 of the likeliest one's, which leaves a sum of f64 that begins with that as it is
-        let least = f64::from(best) - 54.0 * std::f64::consts::LN_2 * self.sampling.temperature;
-        let felt = |(id, logit): (usize, &f32)| (f64::from(*logit) >= least).then_some(id as u32);
-        logits.iter().enumerate().filter_map(felt).collect()
+            if left < 0.0 {
+                return id;
+            }
+        }
+        // all that was left is rounding
+        likeliest.last().unwrap_or(0)
     }
 }
 
-/// How many of the sorted weights make up at least `top_p` of all; one at least.
-fn nucleus(weights: &[f64], top_p: f64) -> usize {
-    let wanted = top_p * weights.iter().sum::<f64>();
-    let mut sum = 0.0;
-    let reached = weights.iter().position(|weight| {
-        sum += weight;
-        sum >= wanted
-    });
-    reached.map_or(weights.len(), |last| last + 1)
+/// Tokens from the likeliest down, the first of equals first; found only as far as they are asked for.
+struct Likeliest {
+    /// Logit and id, in one number that has their order.
+    rest: BinaryHeap<u64>,
+    found: Vec<(u32, f64)>,
+    best: f64,
+    temperature: f64,
+}
+
+impl Likeliest {
+    /// Those whose weight a sum of all weights can feel.
+    fn of(logits: &[f32], temperature: f64) -> Self {
+        let best = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        // below 2^-54 of the likeliest one's, which leaves a sum of f64 that has that as it is
+        let least = best - 54.0 * std::f64::consts::LN_2 * temperature;
+        let felt = |(id, logit): (usize, &f32)| (f64::from(*logit) >= least).then(|| key(*logit, id as u32));
+        let rest = logits.iter().enumerate().filter_map(felt).collect::<Vec<_>>().into();
+        Self { rest, found: Vec::new(), best, temperature }
+    }
+
+    /// A token and its weight, that of the first being 1.
+    fn get(&mut self, place: usize) -> Option<(u32, f64)> {
+        while self.found.len() <= place {
+            let (logit, id) = of_key(self.rest.pop()?);
+            self.found.push((id, self.weight(logit)));
+        }
+        Some(self.found[place])
+    }
+
+    fn weight(&self, logit: f32) -> f64 {
+        ((f64::from(logit) - self.best) / self.temperature).exp()
+    }
+
+    /// The sum of the first weights.
+    fn total(&mut self, count: usize) -> f64 {
+        match count < self.rest.len() {
+            true => (0..count).map_while(|place| self.get(place)).map(|(_, weight)| weight).sum(),
+            false => self.rest.iter().map(|key| self.weight(of_key(*key).0)).sum(),
+        }
+    }
+
+    /// The fewest first weights that make up as much, `count` at most: their sum, and how many they are.
+    fn nucleus(&mut self, wanted: f64, count: usize) -> (f64, usize) {
+        let mut sum = 0.0;
+        for place in 0..count {
+            let Some((_, weight)) = self.get(place) else { break };
+            sum += weight;
+            if sum >= wanted {
+                break;
+            }
+        }
+        (sum, self.found.len())
+    }
+
+    /// The least likely one that was found.
+    fn last(&self) -> Option<u32> {
+        self.found.last().map(|(id, _)| *id)
+    }
+}
+
+/// Larger for a larger logit, and for a smaller id.
+fn key(logit: f32, id: u32) -> u64 {
+    let bits = logit.to_bits();
+    // negative numbers have the order of their bits the other way round
+    let ordered = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+    u64::from(ordered) << 32 | u64::from(!id)
+}
+
+fn of_key(key: u64) -> (f32, u32) {
+    let ordered = (key >> 32) as u32;
+    let bits = if ordered >> 31 == 1 { ordered & !(1 << 31) } else { !ordered };
+    (f32::from_bits(bits), !(key as u32))
 }
 
 fn argmax(logits: &[f32]) -> u32 {
@@ -141,6 +194,13 @@ mod tests {
         ) {
             let sampling = warm().with_temperature(temperature).with_seed(seed);
             prop_assert_eq!(Sampler::new(&sampling).draw(&logits), drawn_of_all(&sampling, &logits));
+        }
+
+        #[test]
+        fn keys_have_the_order_of_logits(a in -9f32..9.0, b in -9f32..9.0, ids: (u32, u32)) {
+            prop_assert_eq!(of_key(key(a, ids.0)), (a, ids.0));
+            let expected = a.total_cmp(&b).then(ids.1.cmp(&ids.0));
+            prop_assert_eq!(key(a, ids.0).cmp(&key(b, ids.1)), expected);
         }
 
         #[test]

@@ -56,13 +56,27 @@ impl Attention {
         adapters: Adapters,
     ) -> Tensor<3> {
         let [rows, tokens, _] = x.dims();
-        let split = |linear: &Linear, heads: usize| {
-            linear.forward(x.clone(), adapters).reshape([rows, tokens, heads, self.width]).swap_dims(1, 2)
-        };
-        let q = rotate(split(&self.q_proj, self.heads), tables);
-        let k = rotate(split(&self.k_proj, self.kv_heads), tables);
-        let (k, v) = extend(k, split(&self.v_proj, self.kv_heads));
+        let q = rotate(self.split(&self.q_proj, self.heads, &x, adapters), tables);
+        let (k, v) = self.keys_and_values(x, tables, adapters);
+        let (k, v) = extend(k, v);
         let mixed = attention(q, k, v, Some(mask), (self.width as f64).powf(-0.5));
         self.o_proj.forward(mixed.reshape([rows, tokens, self.heads * self.width]), adapters)
+    }
+
+    /// Those of `x`, `[rows, tokens, hidden]`. `[rows, kv heads, tokens, head_dim]`
+    pub(super) fn keys_and_values(
+        &self,
+        x: Tensor<3>,
+        tables: &RopeTables,
+        adapters: Adapters,
+    ) -> (Tensor<4>, Tensor<4>) {
+        let k = rotate(self.split(&self.k_proj, self.kv_heads, &x, adapters), tables);
+        (k, self.split(&self.v_proj, self.kv_heads, &x, adapters))
+    }
+
+    /// `[rows, heads, tokens, head_dim]`
+    fn split(&self, linear: &Linear, heads: usize, x: &Tensor<3>, adapters: Adapters) -> Tensor<4> {
+        let [rows, tokens, _] = x.dims();
+        linear.forward(x.clone(), adapters).reshape([rows, tokens, heads, self.width]).swap_dims(1, 2)
     }
 }

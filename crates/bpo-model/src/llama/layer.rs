@@ -79,6 +79,16 @@ impl DecoderLayer {
         let x = x + attended;
         x.clone() + self.mlp.forward(rms_norm(x, &self.post_attention_layernorm), adapters)
     }
+
+    /// Of `x` the keys and values alone, `[rows, kv heads, tokens, head_dim]`: all that later tokens want of the last layer.
+    pub(super) fn keys_and_values(
+        &self,
+        x: Tensor<3>,
+        tables: &RopeTables,
+        adapters: Adapters,
+    ) -> (Tensor<4>, Tensor<4>) {
+        self.self_attn.keys_and_values(rms_norm(x, &self.input_layernorm), tables, adapters)
+    }
 }
 
 impl Mlp {

@@ -71,4 +71,22 @@ impl Llama {
         }
         rms_norm(x, &self.norm)
     }
+
+    /// As [`forward`](Self::forward) for tokens that are there to be attended to alone: of the last layer their keys and values are
+    /// computed, and nothing else.
+    pub fn fill(
+        &self,
+        mut x: Tensor<3>,
+        tables: &RopeTables,
+        mask: &Tensor<4>,
+        kv: &mut impl KvStore,
+        adapters: Adapters,
+    ) {
+        let Some((last, before)) = self.layers.split_last() else { return };
+        for (i, layer) in before.iter().enumerate() {
+            x = layer.forward(x, tables, mask, &mut |k, v| kv.extend(i, k, v), adapters);
+        }
+        let (k, v) = last.keys_and_values(x, tables, adapters);
+        kv.extend(before.len(), k, v);
+    }
 }

@@ -147,8 +147,8 @@ impl Llava {
         trained.unwrap_or(&self.multi_modal_projector).forward(features, adapters)
     }
 
-    /// Logits over the vocabulary in f32: `[n, hidden]` to `[n, vocab]`.
-    pub fn head(&self, hidden: Tensor<2>) -> Tensor<2> {
+    /// Logits over the vocabulary in f32: `[.., hidden]` to `[.., vocab]`.
+    pub fn head<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
         let logits = match &self.lm_head {
             Some(head) => head.forward(hidden, Adapters::Off),
             None => product(hidden, self.language_model.embed_tokens.val().transpose()),

@@ -251,7 +251,7 @@ impl Llava {
             let positions = vec![(0..prefix_width).collect(); batch.prefixes.len()];
             let tables = self.rope().tables(&positions, dtype, &device);
             let mask = causal_mask(&vec![0; batch.prefixes.len()], 0, 0, prefix_width, &[], &device);
-            self.language_model.forward(x, &tables, &mask, &mut prefix, adapters);
+            self.language_model.fill(x, &tables, &mask, &mut prefix, adapters);
         }
 
         // the completions behind it

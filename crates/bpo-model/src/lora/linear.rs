@@ -4,7 +4,7 @@ use burn::module::{LoraAdapter, Module, Param};
 use burn::tensor::{Distribution, Tensor};
 
 use super::Adapters;
-use crate::fused::{adapted, product};
+use crate::fused::{adapted, is_single, product};
 use crate::weights::WeightLoader;
 
 /// `y = x W + b`, and with an adapter on `W`: `y = x W + b + (s x A) B`.
@@ -42,37 +42,37 @@ impl Linear {
     /// - `x`: `[..., d_in]`
     /// - output: `[..., d_out]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>, adapters: Adapters) -> Tensor<D> {
-        let mut shape = x.dims();
-        let d_in = shape[D - 1];
-        let rows = shape[..D - 1].iter().product::<usize>();
-        let x: Tensor<2> = x.reshape([rows, d_in]);
-
         let weight = self.weight.base();
-        let drops = self.dropout > 0.0 && x.device().is_autodiff();
-        let mut y = match self.weight.adapter().filter(|_| adapters == Adapters::On) {
+        let y = match self.weight.adapter().filter(|_| adapters == Adapters::On) {
             None => product(x, weight),
-            Some(LoraAdapter { a, b, scale }) if !drops && !weight.is_require_grad() => {
-                adapted(x, weight, a.val(), b.val(), *scale)
-            }
-            Some(LoraAdapter { a, b, scale }) => {
-                let (a, b, dtype) = (a.val(), b.val(), weight.dtype());
-                let kept = x.clone().cast(a.dtype());
-                let kept = if drops { dropped(kept, self.dropout) } else { kept };
-                product(x, weight) + kept.matmul(a).mul_scalar(*scale).matmul(b).cast(dtype)
-            }
+            Some(lora) => self.adapted(x, weight, lora),
         };
-        if let Some(bias) = &self.bias {
-            y = y + bias.val().unsqueeze();
+        match &self.bias {
+            Some(bias) => y + bias.val().unsqueeze(),
+            None => y,
         }
-        shape[D - 1] = y.dims()[1];
-        y.reshape(shape)
+    }
+
+    fn adapted<const D: usize>(&self, x: Tensor<D>, weight: Tensor<2>, lora: &LoraAdapter) -> Tensor<D> {
+        let (a, b, scale) = (lora.a.val(), lora.b.val(), lora.scale);
+        let drops = self.dropout > 0.0 && x.device().is_autodiff();
+        if !drops && !is_single(&x) && !weight.is_require_grad() {
+            return adapted(x, weight, a, b, scale);
+        }
+        let kept = x.clone().cast(a.dtype());
+        let kept = if drops { dropped(kept, self.dropout) } else { kept };
+        // scaled where it is narrow
+        let delta = product(product(kept, a).mul_scalar(scale), b);
+        let y = product(x, weight);
+        let dtype = y.dtype();
+        y + delta.cast(dtype)
     }
 }
 
 /// Elements are zero with a probability of `p`, the others `1 / (1 - p)` times what they were.
 ///
 /// Drawn by the device, whose seed is the trainer's to set.
-fn dropped(x: Tensor<2>, p: f64) -> Tensor<2> {
+fn dropped<const D: usize>(x: Tensor<D>, p: f64) -> Tensor<D> {
     let keep = 1.0 - p;
     let kept = x.random_like(Distribution::Bernoulli(keep)).div_scalar(keep);
     x * kept
