@@ -12,12 +12,11 @@ use std::time::Instant;
 
 use bpo::inject::Sampling;
 use bpo::model::generate::{Against, Prompt};
-use bpo::model::processor::PixelValues;
 use bpo::model::seen::{Seen, View};
 use bpo::model::{Adapters, Llava};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender::{self, Contender};
-use bpo_benches::shape::prompt;
+use bpo_benches::shape::{pixels, prompt};
 use bpo_benches::{median, ratio};
 
 fn main() {
@@ -110,7 +109,8 @@ impl Task {
     fn prompt(&self, model: &Llava, row: usize, way: &str) -> Prompt {
         let new = if way == "prefill" { 1 } else { self.new };
         let sampling = Sampling::greedy(new).with_temperature(0.2).with_seed(row as u64);
-        let seen = |image| Seen::new(prompt(model.config(), self.text), View::of(pixels(model, image)));
+        let side = model.config().vision_config.image_size;
+        let seen = |image| Seen::new(prompt(model.config(), self.text), View::of(pixels(side, image)));
         let asked = Prompt::new(seen(row), sampling);
         match way {
             // as with a weakened image: all of it is read twice
@@ -118,10 +118,4 @@ impl Task {
             _ => asked,
         }
     }
-}
-
-fn pixels(model: &Llava, image: usize) -> PixelValues {
-    let side = model.config().vision_config.image_size;
-    let value = |at: usize| ((at * 7 + image * 13) as f32 * 0.01).sin();
-    PixelValues { data: (0..3 * side * side).map(value).collect(), channels: 3, height: side, width: side }
 }

@@ -8,7 +8,8 @@
 //!
 //! `--device libtorch` needs the feature `tch`. Steps are taken in turn; ratios are medians of those of single rounds. Peak memory
 //! is that of a process of its own that takes two steps; `of products` is the share of the rate of large matrix products, measured
-//! in the same run, that the arithmetic of a step comes to. Without `BPO_BENCH_PYTHON` ours is printed alone.
+//! in the same run, that the arithmetic of a step comes to. Without `BPO_BENCH_PYTHON` ours is printed alone. `--growth 1` prints how
+//! the time of our step grows with each of its sizes instead.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -32,18 +33,23 @@ use bpo_benches::floor::Ceilings;
 use bpo_benches::shape::{StepCost, answer, prompt};
 use bpo_benches::{median, photos, processor, ratio};
 
+mod growth;
+
 fn main() {
     let (mut pairs, mut text, mut answer, mut rejected, mut statistics) = (4, 48, 64, 1, 1);
+    let mut growth = 0;
     let arguments = Arguments::read(&mut [
         ("pairs", &mut pairs),
         ("text", &mut text),
         ("answer", &mut answer),
         ("rejected", &mut rejected),
         ("statistics", &mut statistics),
+        ("growth", &mut growth),
     ]);
     let task = Task { arguments, pairs, text, answer, rejected, statistics: statistics > 0 };
     match &task.arguments.way {
         Some(way) => task.serve(way),
+        None if growth > 0 => task.grow(),
         None => task.compare(),
     }
 }

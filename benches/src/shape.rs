@@ -1,6 +1,7 @@
 //! Models and batches that are measured, all of random weights.
 
 use bpo::model::config::LlavaConfig;
+use bpo::model::processor::PixelValues;
 use serde_json::{Value, json};
 
 /// Dimensions of a model.
@@ -85,6 +86,12 @@ pub fn answer(number: usize, tokens: usize) -> Vec<u32> {
     words.chain([EOS]).collect()
 }
 
+/// Pixel values of one of the images of `side` pixels that are in no file.
+pub fn pixels(side: usize, number: usize) -> PixelValues {
+    let value = |at: usize| ((at * 7 + number * 13) as f32 * 0.01).sin();
+    PixelValues { data: (0..3 * side * side).map(value).collect(), channels: 3, height: side, width: side }
+}
+
 /// Multiplications and additions of a training step, as the shapes ask for them.
 #[derive(Clone, Copy, Debug)]
 pub struct StepCost {
@@ -142,6 +149,11 @@ impl StepCost {
             vision,
             adapters: 2.0 * layers * tokens * factors,
         }
+    }
+
+    /// A forward pass without adapters.
+    pub fn scoring(&self) -> f64 {
+        self.forward
     }
 
     /// Policy forward, backward to activations and adapters, and the reference unless it is cached.

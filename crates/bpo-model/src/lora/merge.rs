@@ -94,7 +94,7 @@ impl Merge<'_> {
     }
 
     fn tensor<const D: usize>(&self, index: &WeightIndex, entry: &TensorEntry) -> Option<Tensor<D>> {
-        Some(Tensor::from_data(index.data(entry)?.convert_dtype(DType::F32), (self.device, DType::F32)))
+        Some(Tensor::from_data(index.data_as(entry, DType::F32)?, (self.device, DType::F32)))
     }
 
     /// The changed value, or `None` if the adapter does not touch this weight.

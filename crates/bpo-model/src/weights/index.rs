@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, TensorData};
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
+use super::convert::converted;
 use super::remap::canonical;
 use crate::error::{ModelError, read_json};
 
@@ -139,8 +142,31 @@ impl WeightIndex {
 
     /// A weight as it is stored, or `None` if it is not f32, f16 or bf16.
     pub fn data(&self, entry: &TensorEntry) -> Option<TensorData> {
-        let bytes = self.bytes(entry).to_vec();
-        Some(TensorData::from_bytes_vec(bytes, entry.shape.clone(), entry.float_type()?))
+        self.data_as(entry, entry.float_type()?)
+    }
+
+    /// A weight in another type, or `None` if it is not stored as f32, f16 or bf16. All cores convert it, and what was read
+    /// of the file for it does not stay in the memory of the process.
+    pub fn data_as(&self, entry: &TensorEntry, dtype: DType) -> Option<TensorData> {
+        let data = converted(self.bytes(entry), &entry.shape, entry.float_type()?, dtype);
+        #[cfg(unix)]
+        self.release(entry);
+        Some(data)
+    }
+
+    /// Takes a weight's pages out of the process, which would else have the whole file beside the model in the end. They are
+    /// read again where they are asked for again.
+    #[cfg(unix)]
+    fn release(&self, entry: &TensorEntry) {
+        let (start, end) = entry.range;
+        let map = &self.files[entry.file].1;
+        // SAFETY: the map is of a file and is only read, so that a page that comes back is the same.
+        #[allow(unsafe_code)]
+        let released = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
+        // it is an advice: the weight is there either way
+        if let Err(error) = released {
+            tracing::debug!(%error, name = entry.name, "pages of a weight stay in memory");
+        }
     }
 
     /// The stored bytes of a weight, little-endian, row-major.

@@ -92,13 +92,11 @@ impl WeightLoader {
         let data = match &mut self.source {
             Source::Files(index) => stored(index, name, &shape, &mut self.problems)
                 .filter(|_| !self.only_checks)
-                .and_then(|entry| index.data(entry)),
-            Source::Random(rng) => Some(drawn(rng, name, &shape)),
+                .and_then(|entry| index.data_as(entry, self.dtype.into())),
+            Source::Random(rng) => Some(drawn(rng, name, &shape).convert_dtype(self.dtype.into())),
         };
         match data {
-            Some(data) => {
-                Tensor::from_data(data.convert_dtype(self.dtype.into()), (&self.device, self.dtype.into()))
-            }
+            Some(data) => Tensor::from_data(data, (&self.device, self.dtype.into())),
             None => Tensor::zeros([1; D], (&self.device, self.dtype.into())),
         }
     }

@@ -1,5 +1,6 @@
 //! Safetensors checkpoints: which file holds a weight, what it is called, and how it becomes a tensor.
 
+mod convert;
 mod index;
 mod load;
 mod remap;

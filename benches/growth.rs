@@ -1,0 +1,53 @@
+//! How the time of a step grows with each of its sizes, the others kept.
+
+use bpo_benches::contender::Contender;
+use bpo_benches::shape::StepCost;
+use bpo_benches::{median, ratio};
+
+use super::{LoraConfig, Task};
+
+/// Argument, what it counts, and values.
+const SIZES: [(&str, &str, [usize; 4]); 4] = [
+    ("pairs", "prompts in a step", [1, 2, 4, 8]),
+    ("text", "tokens of the prompt beside the image", [48, 112, 240, 496]),
+    ("answer", "tokens of an answer", [32, 64, 128, 256]),
+    ("rejected", "rejected answers to each chosen one", [1, 2, 3, 4]),
+];
+
+impl Task {
+    /// Prints a table for each size: steps without a cached reference, and their arithmetic, in times of the first line.
+    pub(super) fn grow(&self) {
+        println!("{:?}, {}, {} rounds", self.arguments.preset, self.arguments.device, self.arguments.rounds);
+        for (name, what, values) in SIZES {
+            let start = |value: usize| {
+                let size = [format!("--{name}"), value.to_string()];
+                Contender::again(&[self.arguments.with_way("bpo"), size.to_vec()].concat())
+            };
+            let mut contenders = values.map(start);
+            let mut seconds = values.map(|_| Vec::new());
+            // the first two warm up
+            for round in 0..self.arguments.rounds + 2 {
+                for (contender, seconds) in contenders.iter_mut().zip(&mut seconds) {
+                    let took = contender.ask("step");
+                    seconds.extend(Some(took).filter(|_| round >= 2));
+                }
+            }
+            println!("{what:<38} {:>8} {:>12} {:>12}", "step, s", "in the first", "arithmetic");
+            for (value, taken) in values.iter().zip(&seconds) {
+                let arithmetic = self.operations(name, *value) / self.operations(name, values[0]);
+                let (middle, times) = (median(&mut taken.clone()), ratio(taken, &seconds[0]));
+                println!("{value:>38} {middle:>8.3} {times:>12.2} {arithmetic:>12.2}");
+            }
+        }
+    }
+
+    /// Of a step in which one size is another.
+    fn operations(&self, name: &str, value: usize) -> f64 {
+        let size = |own: &str, kept: usize| if own == name { value } else { kept };
+        let answers = 1 + size("rejected", self.rejected);
+        let (pairs, text, answer) =
+            (size("pairs", self.pairs), size("text", self.text), size("answer", self.answer));
+        let config = self.arguments.preset.config();
+        StepCost::new(&config, pairs, text, answers, answer, LoraConfig::default().r).operations(false)
+    }
+}

@@ -1,0 +1,139 @@
+//! Preference pairs from annotated samples and answers that are there: files read, pairs made, file written.
+//!
+//! ```sh
+//! BPO_BENCH_PYTHON=python cargo bench -p bpo-benches --bench pairs -- --samples 100000
+//! ```
+//!
+//! Each sample has an answer for a weakened image and one with injected errors. Printed next to the floor, reading the same files and
+//! parsing them with serde_json alone, and to a plain script in Python. Ways take turns; ratios are medians of those of single
+//! rounds. Without `BPO_BENCH_PYTHON` the script is left out.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use bpo::pairs::build::{StageRecord, assemble};
+use bpo::pairs::filter::PairFilter;
+use bpo::pairs::format::jsonl::{JsonLines, write_pairs};
+use bpo::pairs::format::llava;
+use bpo::pairs::pairs::make_all_pairs;
+use bpo_benches::arguments::Arguments;
+use bpo_benches::contender::Contender;
+use bpo_benches::{median, ratio};
+use serde_json::{Value, json};
+
+fn main() {
+    let mut samples = 100_000;
+    let arguments = Arguments::read(&mut [("samples", &mut samples)]);
+    let dir = tempfile::tempdir().expect("a directory");
+    let files = Files::write(dir.path(), samples);
+    let mut python = Contender::python("pairs.py", &[dir.path().display().to_string()]);
+
+    let (mut floor, mut ours, mut peer) = (Vec::new(), Vec::new(), Vec::new());
+    // the first warms up
+    for round in 0..=arguments.rounds {
+        let timed = |work: &dyn Fn()| {
+            let start = Instant::now();
+            work();
+            Some(start.elapsed().as_secs_f64()).filter(|_| round > 0)
+        };
+        floor.extend(timed(&|| files.parse()));
+        ours.extend(timed(&|| assert_eq!(files.build(), 2 * samples)));
+        let asked = python.as_mut().map(|python| python.ask("build"));
+        peer.extend(asked.filter(|_| round > 0));
+    }
+
+    println!(
+        "{samples} samples, {} pairs, {:.0} MB read, {} rounds",
+        2 * samples,
+        files.megabytes(),
+        arguments.rounds
+    );
+    for (name, seconds) in [("parsing alone", &floor), ("bpo", &ours), ("Python", &peer)] {
+        if !seconds.is_empty() {
+            let middle = median(&mut seconds.clone());
+            println!("{name:<15} {middle:8.3} s {:10.0} pairs/s", 2.0 * samples as f64 / middle);
+        }
+    }
+    println!("bpo's time in that of parsing alone  {:6.2}", ratio(&ours, &floor));
+    match python {
+        Some(_) => println!("bpo in times of Python               {:6.2}", ratio(&peer, &ours)),
+        None => println!("BPO_BENCH_PYTHON names no interpreter: Python is left out"),
+    }
+}
+
+/// What is read and written.
+struct Files {
+    samples: PathBuf,
+    /// Of each stage.
+    answers: [PathBuf; 2],
+    pairs: PathBuf,
+}
+
+impl Files {
+    /// Made-up samples with answers of some fifty words.
+    fn write(dir: &Path, samples: usize) -> Self {
+        let files = Self {
+            samples: dir.join("samples.json"),
+            answers: ["weakened.jsonl", "injected.jsonl"].map(|name| dir.join(name)),
+            pairs: dir.join("pairs.jsonl"),
+        };
+        let sample = |number: usize| {
+            let turn = |from: &str, value: String| json!({"from": from, "value": value});
+            let question = "<image>\nWhat is there in the picture?".to_owned();
+            let turns = [turn("human", question), turn("gpt", words(number, 0))];
+            json!({"id": number.to_string(), "image": format!("{number:06}.jpg"), "conversations": turns})
+        };
+        let all: Vec<_> = (0..samples).map(sample).collect();
+        fs::write(&files.samples, serde_json::to_vec(&all).expect("JSON")).expect("written");
+        for (way, (file, kind)) in files.answers.iter().zip(["mllm-hal", "llm-hal"]).enumerate() {
+            let mut writer = BufWriter::new(File::create(file).expect("a file"));
+            for number in 0..samples {
+                let response = words(number, way + 1);
+                let answer =
+                    json!({"id": number.to_string(), "type": kind, "response": response, "finish": "stop"});
+                writeln!(writer, "{answer}").expect("written");
+            }
+            writer.flush().expect("written");
+        }
+        files
+    }
+
+    fn megabytes(&self) -> f64 {
+        let read = std::iter::once(&self.samples).chain(&self.answers);
+        read.map(|file| fs::metadata(file).expect("written").len() as f64).sum::<f64>() / 1e6
+    }
+
+    /// Reads and parses, no more.
+    fn parse(&self) {
+        let samples: Vec<Value> =
+            serde_json::from_slice(&fs::read(&self.samples).expect("a file")).expect("JSON");
+        let mut answers: Vec<StageRecord> = Vec::new();
+        for file in &self.answers {
+            let lines = fs::read(file).expect("a file");
+            let parsed = lines.trim_ascii_end().split(|byte| *byte == b'\n').map(serde_json::from_slice);
+            answers.extend(parsed.map(|answer| answer.expect("JSON")));
+        }
+        std::hint::black_box((samples, answers));
+    }
+
+    /// All that makes `pairs.jsonl`. Gives the number of its pairs.
+    fn build(&self) -> usize {
+        let samples = llava::read(&self.samples).expect("samples").samples;
+        let lines = |file| JsonLines::<StageRecord, _>::open(file).expect("a file");
+        let answers = self.answers.iter().flat_map(lines).map(|line| Ok(line?.1));
+        let records = assemble(&samples, answers).expect("answers of these samples");
+        let set = make_all_pairs(&records, &PairFilter::default());
+        write_pairs(&self.pairs, &set.pairs).expect("written");
+        set.pairs.len()
+    }
+}
+
+/// An answer.
+fn words(number: usize, way: usize) -> String {
+    const WORDS: [&str; 12] =
+        ["a", "dog", "and", "two", "red", "cups", "stand", "on", "the", "table", "near", "window"];
+    let word = |place: usize| WORDS[(number + place * (place + way + 1)) % WORDS.len()];
+    (0..50).map(word).chain([["once.", "twice.", "again."][way]]).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,150 @@
+//! Log-probabilities of completions, as `bpo score` computes them, against transformers' forward pass without gradients.
+//!
+//! ```sh
+//! pip install -r benches/peers/requirements.txt
+//! BPO_BENCH_PYTHON=python cargo bench -p bpo-benches --bench score -- small --prompts 4
+//! ```
+//!
+//! Each prompt has an image and `--answers` completions, 2 by default; pixels and token ids are there before. Ours computes image and
+//! prompt once for all of them, or (`apart`) once for each, which is what transformers does: with logits of all tokens, or (`kept`)
+//! of those that are needed. Tokens are those of all completions with their prompts, whoever computes them how often. Ways take
+//! turns; ratios are medians of those of single rounds. `of products` is the share of the rate of large matrix products, measured
+//! in the same run, that the arithmetic comes to. Without `BPO_BENCH_PYTHON` ours is printed alone.
+
+use std::time::Instant;
+
+use bpo::burn::tensor::DType;
+use bpo::model::config::LlavaConfig;
+use bpo::model::llava::ScoreBatch;
+use bpo::model::processor::Answered;
+use bpo::model::{Adapters, Llava};
+use bpo_benches::arguments::Arguments;
+use bpo_benches::contender::{self, Contender};
+use bpo_benches::floor::Ceilings;
+use bpo_benches::shape::{StepCost, answer, pixels, prompt};
+use bpo_benches::{median, ratio};
+
+fn main() {
+    let (mut prompts, mut answers, mut text, mut answer) = (4, 2, 48, 64);
+    let arguments = Arguments::read(&mut [
+        ("prompts", &mut prompts),
+        ("answers", &mut answers),
+        ("text", &mut text),
+        ("answer", &mut answer),
+    ]);
+    let task = Task { arguments, prompts, answers, text, answer };
+    match &task.arguments.way {
+        Some(_) => task.serve(),
+        None => task.compare(),
+    }
+}
+
+/// What is measured.
+struct Task {
+    arguments: Arguments,
+    prompts: usize,
+    /// Completions of each prompt.
+    answers: usize,
+    /// Tokens of the prompt beside the image, and of each completion.
+    text: usize,
+    answer: usize,
+}
+
+impl Task {
+    fn compare(&self) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config_file = dir.path().join("config.json");
+        std::fs::write(&config_file, self.arguments.preset.json().to_string()).expect("written");
+        let rows = self.prompts * self.answers;
+        let numbers = [rows, self.text, self.answer].map(|number| number.to_string());
+        let peer = [&[config_file.display().to_string()], &numbers[..], &self.arguments.of_peer()].concat();
+        let mut ours = Contender::again(&self.arguments.with_way("all"));
+        let mut python = Contender::python("score.py", &peer);
+
+        let ways = [(true, "shared"), (true, "apart"), (false, "all"), (false, "kept")];
+        let mut seconds = ways.map(|_| Vec::new());
+        // the first warms up
+        for round in 0..=self.arguments.rounds {
+            for ((own, way), seconds) in ways.iter().zip(&mut seconds) {
+                let contender = if *own { Some(&mut ours) } else { python.as_mut() };
+                let took = contender.map(|contender| contender.ask(way));
+                seconds.extend(took.filter(|_| round > 0));
+            }
+        }
+
+        let config = self.arguments.preset.config();
+        println!(
+            "{:?}, {} prompts of {} image + {} text tokens, {} completions of {} each, {} {:?}, {} rounds",
+            self.arguments.preset,
+            self.prompts,
+            config.image_tokens(),
+            self.text,
+            self.answers,
+            self.answer,
+            self.arguments.device,
+            self.arguments.dtype,
+            self.arguments.rounds
+        );
+        println!("{:<21} {:>8} {:>14} {:>10} {:>12}", "", "s", "completions/s", "tokens/s", "of products");
+        let ceilings = Ceilings::of(&self.arguments.device.open().expect("a device"), self.arguments.dtype);
+        let tokens = rows * (config.image_tokens() + self.text + self.answer);
+        for ((own, way), seconds) in ways.iter().zip(&seconds).filter(|(_, seconds)| !seconds.is_empty()) {
+            let middle = median(&mut seconds.clone());
+            let used = match own {
+                true => format!("{:.0} %", 100.0 * self.operations(&config, way) / middle / ceilings.matmul),
+                false => String::new(),
+            };
+            let name = format!("{} {way}", if *own { "bpo" } else { "transformers" });
+            let (completions, tokens) = (rows as f64 / middle, tokens as f64 / middle);
+            println!("{name:<21} {middle:>8.3} {completions:>14.1} {tokens:>10.0} {used:>12}");
+        }
+        for (ours, theirs) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
+            if !seconds[theirs].is_empty() {
+                let what = format!("bpo {} in times of transformers {}", ways[ours].1, ways[theirs].1);
+                println!("{what:<44} {:6.2}", ratio(&seconds[theirs], &seconds[ours]));
+            }
+        }
+        println!("ceiling: {:.0} GFLOP/s in products of 2048 x 2048", ceilings.matmul / 1e9);
+        if python.is_none() {
+            println!("BPO_BENCH_PYTHON names no interpreter: transformers is left out");
+        }
+    }
+
+    /// Multiplications and additions that the shapes ask for.
+    fn operations(&self, config: &LlavaConfig, way: &str) -> f64 {
+        let (prompts, answers) = match way {
+            "apart" => (self.prompts * self.answers, 1),
+            _ => (self.prompts, self.answers),
+        };
+        StepCost::new(config, prompts, self.text, answers, self.answer, 0).scoring()
+    }
+
+    fn serve(&self) {
+        let device = self.arguments.device.open().expect("a device");
+        let model = Llava::random(self.arguments.preset.config(), 0, &self.arguments.options(), &device);
+        let mut way = contender::ready();
+        while let Some(name) = &way {
+            let batch = self.batch(model.config(), name);
+            let start = Instant::now();
+            let (logps, _) = model.completion_logps(&batch, Adapters::Off).expect("the batch fits the model");
+            let sums = logps.sum_dim(1).cast(DType::F32).into_data();
+            assert_eq!(sums.num_elements(), self.prompts * self.answers);
+            way = contender::done(start);
+        }
+    }
+
+    fn batch(&self, config: &LlavaConfig, way: &str) -> ScoreBatch {
+        let prompt = prompt(config, self.text);
+        let answered = |number: usize| {
+            let answer = answer(number, self.answer);
+            Answered::new(prompt.iter().copied().chain(answer).collect(), prompt.len())
+        };
+        let rows: Vec<_> = (0..self.prompts * self.answers).map(answered).collect();
+        let together = if way == "apart" { 1 } else { self.answers };
+        let groups: Vec<_> =
+            rows.chunks(together).enumerate().map(|(image, rows)| (Some(image), rows.to_vec())).collect();
+        let side = config.vision_config.image_size;
+        let images = (0..groups.len()).map(|group| pixels(side, group * together / self.answers)).collect();
+        ScoreBatch::new(config, images, &groups).expect("the batch fits the model")
+    }
+}
