@@ -1,5 +1,7 @@
 //! [`Llava`] as the model that bpo-pairs asks about images.
 
+use std::num::NonZeroUsize;
+
 use bpo_distort::{DistortError, Input};
 use bpo_inject::Generated;
 use bpo_pairs::recipe::{Contrast, Sign};
@@ -104,10 +106,19 @@ impl VisionLanguageModel for LlavaResponder {
     type Error = ModelError;
 
     fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, ModelError>> {
+        self.respond_in_turn(requests, NonZeroUsize::new(requests.len()).unwrap_or(NonZeroUsize::MIN))
+    }
+
+    fn respond_in_turn(
+        &mut self,
+        requests: &[VisionRequest],
+        at_a_time: NonZeroUsize,
+    ) -> Vec<Result<Generated, ModelError>> {
         let asked: Vec<_> = requests.iter().map(|request| self.request(request)).collect();
         let good = asked.iter().filter_map(|request| Some(request.as_ref().ok()?.prompt.clone()));
         let good: Vec<_> = good.collect();
-        let mut answers = match self.model.generate(&good, self.processor.text.eos_ids(), self.adapters) {
+        let eos = self.processor.text.eos_ids();
+        let mut answers = match self.model.generate_in_turn(&good, at_a_time, eos, self.adapters) {
             Ok(answers) => answers.into_iter(),
             // a batch fails as one only where a prompt and its image do not fit; ask one by one to name it
             Err(_) if requests.len() > 1 => {

@@ -4,9 +4,11 @@
 
 mod support;
 
+use std::num::NonZeroUsize;
+
 use bpo_distort::diffusion;
-use bpo_inject::Sampling;
-use bpo_model::generate::Prompt;
+use bpo_inject::{FinishReason, Sampling};
+use bpo_model::generate::{Against, Prompt};
 use bpo_model::llava::ScoreBatch;
 use bpo_model::processor::{Answered, PixelValues};
 use bpo_model::seen::{Seen, View};
@@ -138,6 +140,39 @@ fn greedy_tokens_batched_and_alone() {
             assert_eq!(together[i].ids, expected, "{condition} p{i} batched");
             let alone = model.generate(std::slice::from_ref(prompt), &[], Adapters::On).unwrap();
             assert_eq!(alone[0].ids, expected, "{condition} p{i} alone");
+        }
+    }
+}
+
+/// Answers end one after the other, by their length or an end token; others take their places.
+#[test]
+fn greedy_tokens_in_turn() {
+    let golden = Golden::open();
+    let model = model(&golden);
+    let condition = CONDITIONS[0];
+    let expected = |i: usize| golden.ids(&format!("{condition}.p{i}.greedy_ids"));
+    let eos = expected(0)[expected(0).len() / 2];
+    let prompts: Vec<_> = (0..9)
+        .map(|place| {
+            let i = place % golden.prompts();
+            let tokens = (place * 5) % (expected(i).len() + 1);
+            let seen =
+                Seen::new(golden.ids(&format!("p{i}.prompt_ids")), View::of(image(&golden, condition, i)));
+            let prompt = Prompt::new(seen.clone(), Sampling::greedy(tokens));
+            // contrasted with itself it is what it was, in two rows
+            if place % 4 == 1 { prompt.with_against(Against::new(seen, 1.0, 0.0)) } else { prompt }
+        })
+        .collect();
+    for at_a_time in [1, 2, 4, 9, 20] {
+        let at_a_time = NonZeroUsize::new(at_a_time).unwrap();
+        let answers = model.generate_in_turn(&prompts, at_a_time, &[eos], Adapters::On).unwrap();
+        for (place, (prompt, answer)) in prompts.iter().zip(answers).enumerate() {
+            let all = expected(place % golden.prompts());
+            let whole = &all[..prompt.sampling.max_new_tokens];
+            let end = whole.iter().position(|id| *id == eos);
+            assert_eq!(answer.ids, whole[..end.unwrap_or(whole.len())], "{place}, {at_a_time} at a time");
+            let finish = if end.is_some() { FinishReason::Stop } else { FinishReason::Length };
+            assert_eq!(answer.finish, finish, "{place}, {at_a_time} at a time");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the building of records asks of a vision-language model.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::recipe::Contrast;
@@ -46,6 +47,10 @@ pub struct VisionRequest {
     pub sampling: Sampling,
 }
 
+/// As many batches are asked for in one call of [`VisionLanguageModel::respond_in_turn`], so that no place stays empty for long
+/// while answers of other lengths are made.
+pub const BATCHES_PER_CALL: NonZeroUsize = NonZeroUsize::new(4).unwrap();
+
 /// A model that answers questions about images.
 pub trait VisionLanguageModel {
     /// What can go wrong with one request.
@@ -54,6 +59,16 @@ pub trait VisionLanguageModel {
     /// One result per request, in order; a bad request does not fail the others. The text of an answer has what it was
     /// [begun](VisionRequest::begun) with in front.
     fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, Self::Error>>;
+
+    /// As [`respond`](Self::respond), for more requests than are to be answered at the same time. By default they are answered in
+    /// batches; a model may begin with one as soon as another has its answer.
+    fn respond_in_turn(
+        &mut self,
+        requests: &[VisionRequest],
+        at_a_time: NonZeroUsize,
+    ) -> Vec<Result<Generated, Self::Error>> {
+        requests.chunks(at_a_time.get()).flat_map(|batch| self.respond(batch)).collect()
+    }
 
     /// Whether an error lies in its request, so that asking again is useless (a prompt longer than the context).
     ///
@@ -69,6 +84,14 @@ impl<M: VisionLanguageModel + ?Sized> VisionLanguageModel for &mut M {
 
     fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, Self::Error>> {
         (**self).respond(requests)
+    }
+
+    fn respond_in_turn(
+        &mut self,
+        requests: &[VisionRequest],
+        at_a_time: NonZeroUsize,
+    ) -> Vec<Result<Generated, Self::Error>> {
+        (**self).respond_in_turn(requests, at_a_time)
     }
 
     fn is_request_error(&self, error: &Self::Error) -> bool {

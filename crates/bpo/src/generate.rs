@@ -1,5 +1,6 @@
 //! A model's answers to questions about images.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use bpo_pairs::error::PairsError;
 use bpo_pairs::ids::Id;
 use bpo_pairs::image_token::place_in_conversation;
 use bpo_pairs::images::ImageRoot;
-use bpo_pairs::responder::{VisionLanguageModel, VisionRequest};
+use bpo_pairs::responder::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest};
 use bpo_pairs::seed::item_seed;
 use bpo_pairs::set_aside::{Reason, SetAside};
 use bpo_pairs::sft::Turn;
@@ -106,11 +107,12 @@ pub fn generate<M: VisionLanguageModel>(
 ) -> Result<StageOutcome, BpoError> {
     check_sampling(sampling)?;
     let (mut done, mut set_aside) = (0, Vec::new());
-    let batch_size = batch_size.max(1);
-    for (batch, part) in questions.chunks(batch_size).enumerate() {
+    let at_a_time = NonZeroUsize::new(batch_size).unwrap_or(NonZeroUsize::MIN);
+    let per_call = at_a_time.saturating_mul(BATCHES_PER_CALL).get();
+    for (call, part) in questions.chunks(per_call).enumerate() {
         let (mut ids, mut requests) = (Vec::new(), Vec::new());
         for (place, question) in part.iter().enumerate() {
-            let id = question.id_at(batch * batch_size + place);
+            let id = question.id_at(call * per_call + place);
             match request(question, &id, images, sampling)? {
                 Ok(request) => {
                     ids.push((id, question.image.clone()));
@@ -119,7 +121,7 @@ pub fn generate<M: VisionLanguageModel>(
                 Err(aside) => set_aside.push(aside),
             }
         }
-        let answers = if requests.is_empty() { Vec::new() } else { model.respond(&requests) };
+        let answers = model.respond_in_turn(&requests, at_a_time);
         if answers.len() != requests.len() {
             let (requests, answers) = (requests.len(), answers.len());
             return Err(PairsError::AnswerCount { stage: "generate", requests, answers }.into());

@@ -1,6 +1,9 @@
 //! Batched decoding.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::ops::Range;
 
 use bpo_inject::{FinishReason, Sampling};
 use burn::module::Module;
@@ -48,11 +51,11 @@ pub struct Continuation {
 }
 
 impl Llava {
-    /// Answers a batch of prompts.
+    /// Answers a batch of prompts, all at the same time.
     ///
-    /// Rows are padded on the right and masked, so what else is in the batch changes an answer by rounding at most.
-    /// The cache for keys and values is allocated once and written in place. `eos` are the ids that end an answer. A model in
-    /// training answers as it does out of it: without dropout, and on no tape.
+    /// Rows are padded on the right and masked, so what else is in the batch changes an answer by rounding at most. Keys and values
+    /// of a token are written in place; those of answers that have ended are let go of. `eos` are the ids that end an answer. A
+    /// model in training answers as it does out of it: without dropout, and on no tape.
     ///
     /// # Errors
     /// If a prompt fills the context, is not for this model, its image tokens and image do not fit together, or the logits
@@ -63,110 +66,161 @@ impl Llava {
         eos: &[u32],
         adapters: Adapters,
     ) -> Result<Vec<Continuation>, ModelError> {
-        self.valid().decode(prompts, eos, adapters)
+        let all = NonZeroUsize::new(prompts.len()).unwrap_or(NonZeroUsize::MIN);
+        self.generate_in_turn(prompts, all, eos, adapters)
+    }
+
+    /// As [`generate`](Self::generate), `at_a_time` prompts at most at the same time: others take the places of those whose answers
+    /// have ended.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub fn generate_in_turn(
+        &self,
+        prompts: &[Prompt],
+        at_a_time: NonZeroUsize,
+        eos: &[u32],
+        adapters: Adapters,
+    ) -> Result<Vec<Continuation>, ModelError> {
+        self.valid().decode(prompts, at_a_time.get(), eos, adapters)
     }
 
     /// The same of a model that is not in training.
     fn decode(
         &self,
         prompts: &[Prompt],
+        at_a_time: usize,
         eos: &[u32],
         adapters: Adapters,
     ) -> Result<Vec<Continuation>, ModelError> {
-        if prompts.is_empty() {
-            return Ok(Vec::new());
-        }
-        let rows = Rows::new(prompts);
         let context = self.config().text_config.max_position_embeddings;
-        for seen in &rows.seen {
-            self.config().check_input(&seen.ids, seen.view.pixels.as_ref())?;
-            if seen.ids.len() >= context {
-                return Err(ModelError::ContextTooShort { prompt: seen.ids.len(), wanted: 1, context });
-            }
-        }
-        let limits: Vec<_> = (0..prompts.len())
-            .map(|prompt| prompts[prompt].sampling.max_new_tokens.min(context - rows.longest(prompt)))
-            .collect();
-        let steps = limits.iter().copied().max().unwrap_or(0);
-        let mut answers = vec![Answer::default(); prompts.len()];
-        for (answer, limit) in answers.iter_mut().zip(&limits) {
-            answer.done = *limit == 0;
-        }
-        let mut samplers: Vec<_> = prompts.iter().map(|prompt| Sampler::new(&prompt.sampling)).collect();
-
-        let mut decoder = Decoder::new(self, &rows.seen, steps, adapters);
-        let mut logits = decoder.prefill(&rows.seen)?;
-        for _ in 0..steps {
-            let mut next = vec![0; rows.seen.len()];
-            for (prompt, answer) in answers.iter_mut().enumerate() {
-                if !answer.done {
-                    let token = samplers[prompt].draw(&rows.logits(prompt, &logits));
-                    rows.of(prompt).for_each(|row| next[row] = token);
-                    answer.push(token, eos, limits[prompt]);
+        let mut answers = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            for seen in prompt.rows() {
+                self.config().check_input(&seen.ids, seen.view.pixels.as_ref())?;
+                if seen.ids.len() >= context {
+                    return Err(ModelError::ContextTooShort { prompt: seen.ids.len(), wanted: 1, context });
                 }
             }
-            if answers.iter().all(|answer| answer.done) {
+            let longest = prompt.rows().map(|seen| seen.ids.len()).max().unwrap_or(0);
+            answers.push(Answer::new(prompt.sampling.max_new_tokens.min(context - longest)));
+        }
+        let mut samplers: Vec<_> = prompts.iter().map(|prompt| Sampler::new(&prompt.sampling)).collect();
+        let mut waiting: VecDeque<_> = (0..prompts.len()).filter(|prompt| !answers[*prompt].done()).collect();
+        let mut seats = Seats::default();
+        let mut decoder = Decoder::new(self, adapters);
+        let mut logits: Vec<Vec<f32>> = Vec::new();
+        loop {
+            let running = seats.taken.iter().filter(|seat| !answers[seat.prompt].done()).count();
+            if running == 0 && waiting.is_empty() {
                 break;
             }
-            logits = decoder.step(&next)?;
+            let free = at_a_time - running;
+            // rearranging copies what is kept: not for each answer that ends
+            let refills = !waiting.is_empty() && (running == 0 || 4 * free >= at_a_time);
+            if refills || 2 * running <= seats.taken.len() {
+                let kept = seats.keep(|prompt| !answers[prompt].done());
+                let new: Vec<_> = waiting.drain(..free.min(waiting.len())).collect();
+                new.iter().for_each(|prompt| seats.add(*prompt, &prompts[*prompt]));
+                let seen: Vec<_> = new.iter().flat_map(|prompt| prompts[*prompt].rows()).collect();
+                let room = seats.taken.iter().map(|seat| answers[seat.prompt].left()).max().unwrap_or(0);
+                let first = decoder.arrange(&kept, &seen, room)?;
+                logits = kept.iter().map(|row| std::mem::take(&mut logits[*row])).chain(first).collect();
+            }
+
+            let mut next = vec![0; logits.len()];
+            for Seat { prompt, rows } in &seats.taken {
+                let answer = &mut answers[*prompt];
+                if !answer.done() {
+                    let token = samplers[*prompt].draw(&prompts[*prompt].logits(&logits[rows.clone()]));
+                    next[rows.clone()].fill(token);
+                    answer.push(token, eos);
+                }
+            }
+            if seats.taken.iter().any(|seat| !answers[seat.prompt].done()) {
+                logits = decoder.step(&next)?;
+            }
         }
         Ok(answers.into_iter().map(Answer::into_continuation).collect())
     }
 }
 
-/// The rows of a batch: each prompt, and behind them what some are contrasted with.
-struct Rows<'a> {
-    prompts: &'a [Prompt],
-    seen: Vec<&'a Seen>,
-    /// Which row each prompt is contrasted with.
-    others: Vec<Option<usize>>,
-}
-
-impl<'a> Rows<'a> {
-    fn new(prompts: &'a [Prompt]) -> Self {
-        let mut seen: Vec<&Seen> = prompts.iter().map(|prompt| &prompt.seen).collect();
-        let mut others = Vec::with_capacity(prompts.len());
-        for prompt in prompts {
-            others.push(prompt.against.as_ref().map(|_| seen.len()));
-            seen.extend(prompt.against.as_ref().map(|against| &against.seen));
-        }
-        Self { prompts, seen, others }
+impl Prompt {
+    /// What it reads, and what that is contrasted with.
+    fn rows(&self) -> impl Iterator<Item = &Seen> {
+        std::iter::once(&self.seen).chain(self.against.as_ref().map(|against| &against.seen))
     }
 
-    /// The rows of a prompt.
-    fn of(&self, prompt: usize) -> impl Iterator<Item = usize> {
-        std::iter::once(prompt).chain(self.others[prompt])
-    }
-
-    /// Tokens of the longer one of these.
-    fn longest(&self, prompt: usize) -> usize {
-        self.of(prompt).map(|row| self.seen[row].ids.len()).max().unwrap_or(0)
-    }
-
-    /// The logits that a prompt's next token is drawn from.
-    fn logits<'l>(&self, prompt: usize, logits: &'l [Vec<f32>]) -> Cow<'l, [f32]> {
-        match (&self.prompts[prompt].against, self.others[prompt]) {
-            (Some(against), Some(other)) => Cow::Owned(against.contrast(&logits[prompt], &logits[other])),
-            _ => Cow::Borrowed(&logits[prompt]),
+    /// The logits that its next token is drawn from, of those of its rows.
+    fn logits<'l>(&self, rows: &'l [Vec<f32>]) -> Cow<'l, [f32]> {
+        match (&self.against, rows) {
+            (Some(against), [own, other]) => Cow::Owned(against.contrast(own, other)),
+            _ => Cow::Borrowed(&rows[0]),
         }
     }
 }
 
-#[derive(Clone, Debug, Default)]
+/// The prompts that are answered now.
+#[derive(Default)]
+struct Seats {
+    taken: Vec<Seat>,
+    rows: usize,
+}
+
+struct Seat {
+    prompt: usize,
+    /// Its rows of the decoder.
+    rows: Range<usize>,
+}
+
+impl Seats {
+    /// Lets go of the others. The rows that stay, by the numbers that they had; they are the first ones now.
+    fn keep(&mut self, stays: impl Fn(usize) -> bool) -> Vec<usize> {
+        let before = std::mem::take(self);
+        let mut kept = Vec::new();
+        for Seat { prompt, rows } in before.taken.into_iter().filter(|seat| stays(seat.prompt)) {
+            kept.extend(rows.clone());
+            self.take(prompt, rows.len());
+        }
+        kept
+    }
+
+    fn add(&mut self, number: usize, prompt: &Prompt) {
+        self.take(number, prompt.rows().count());
+    }
+
+    fn take(&mut self, prompt: usize, rows: usize) {
+        self.taken.push(Seat { prompt, rows: self.rows..self.rows + rows });
+        self.rows += rows;
+    }
+}
+
+#[derive(Clone, Debug)]
 struct Answer {
     ids: Vec<u32>,
-    done: bool,
+    limit: usize,
     ended: bool,
 }
 
 impl Answer {
-    fn push(&mut self, id: u32, eos: &[u32], limit: usize) {
-        if eos.contains(&id) {
-            (self.done, self.ended) = (true, true);
-            return;
+    fn new(limit: usize) -> Self {
+        Self { ids: Vec::new(), limit, ended: false }
+    }
+
+    fn done(&self) -> bool {
+        self.ended || self.left() == 0
+    }
+
+    /// Tokens that it may still have.
+    fn left(&self) -> usize {
+        self.limit - self.ids.len()
+    }
+
+    fn push(&mut self, id: u32, eos: &[u32]) {
+        match eos.contains(&id) {
+            true => self.ended = true,
+            false => self.ids.push(id),
         }
-        self.ids.push(id);
-        self.done = self.ids.len() >= limit;
     }
 
     fn into_continuation(self) -> Continuation {

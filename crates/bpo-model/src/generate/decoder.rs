@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, TensorData};
 
 use crate::error::ModelError;
-use crate::llama::KvCache;
+use crate::llama::{CollectKv, KvCache, Placed};
 use crate::llava::{Llava, causal_mask, ids, pixel_tensor};
 use crate::lora::Adapters;
 use crate::processor::PixelValues;
@@ -14,39 +14,70 @@ pub(super) struct Decoder<'a> {
     model: &'a Llava,
     adapters: Adapters,
     cache: KvCache,
-    /// Tokens of each prompt.
+    /// Tokens of each row when rows were last arranged.
     lens: Vec<usize>,
-    /// Of the longest one, which the others are padded to.
+    /// Of the longest one then, which the others are padded to.
     width: usize,
-    /// Places of each prompt that no token attends to.
+    /// Places of each row that no token attends to.
     hidden: Vec<Vec<usize>>,
-    /// New tokens of each row so far.
+    /// New tokens of each row since then.
     steps: usize,
 }
 
 impl<'a> Decoder<'a> {
-    /// With room for `steps` tokens behind each prompt.
-    pub(super) fn new(model: &'a Llava, rows: &[&Seen], steps: usize, adapters: Adapters) -> Self {
-        let lens: Vec<_> = rows.iter().map(|seen| seen.ids.len()).collect();
-        let width = lens.iter().copied().max().unwrap_or(0);
-        let image_token = model.config().image_token();
-        let hidden = rows.iter().map(|seen| seen.hidden_places(image_token)).collect();
+    /// Without rows.
+    pub(super) fn new(model: &'a Llava, adapters: Adapters) -> Self {
         let text = &model.config().text_config;
-        let cache = KvCache::new(
-            text.num_hidden_layers,
-            [rows.len(), text.kv_heads(), width + steps, text.head_dim()],
-            model.dtype().into(),
-            &model.device(),
-        );
-        Self { model, adapters, cache, lens, width, hidden, steps: 0 }
+        let empty = [1, text.kv_heads(), 1, text.head_dim()];
+        let cache = KvCache::new(text.num_hidden_layers, empty, model.dtype().into(), &model.device());
+        Self { model, adapters, cache, lens: Vec::new(), width: 0, hidden: Vec::new(), steps: 0 }
     }
 
-    /// Runs the prompts; gives the logits of each row's first new token.
-    pub(super) fn prefill(&mut self, rows: &[&Seen]) -> Result<Vec<Vec<f32>>, ModelError> {
-        let (model, width) = (self.model, self.width);
+    /// Rows that stay, by their numbers, and prompts behind them, with room for as many more tokens; gives the logits of each prompt's
+    /// first new token.
+    pub(super) fn arrange(
+        &mut self,
+        kept: &[usize],
+        prompts: &[&Seen],
+        room: usize,
+    ) -> Result<Vec<Vec<f32>>, ModelError> {
+        let (logits, prefilled) = match prompts.is_empty() {
+            true => (Vec::new(), CollectKv::default()),
+            false => self.prefill(prompts)?,
+        };
+        let mut placed = Vec::new();
+        for (to, &from) in kept.iter().enumerate() {
+            let (len, new) = (self.lens[from], self.width..self.width + self.steps);
+            let piece = |tokens, at| Placed { from_others: false, from, tokens, to, at };
+            placed.extend([piece(0..len, 0), piece(new, len)]);
+        }
+        for (from, seen) in prompts.iter().enumerate() {
+            let (tokens, to) = (0..seen.ids.len(), kept.len() + from);
+            placed.push(Placed { from_others: true, from, tokens, to, at: 0 });
+        }
+        placed.retain(|piece| !piece.tokens.is_empty());
+
+        let image_token = self.model.config().image_token();
+        let kept_lens = kept.iter().map(|row| self.lens[*row] + self.steps);
+        self.lens = kept_lens.chain(prompts.iter().map(|seen| seen.ids.len())).collect();
+        let kept_hidden = kept.iter().map(|row| self.hidden[*row].clone());
+        self.hidden = kept_hidden.chain(prompts.iter().map(|seen| seen.hidden_places(image_token))).collect();
+        (self.width, self.steps) = (self.lens.iter().copied().max().unwrap_or(0), 0);
+        let sizes = [self.width + room, self.width];
+        let cache = std::mem::replace(&mut self.cache, KvCache::none());
+        self.cache = cache.rearranged(self.lens.len(), sizes, &placed, &prefilled);
+        Ok(logits)
+    }
+
+    /// Runs prompts; gives the logits of each one's first new token, and keys and values.
+    fn prefill(&self, prompts: &[&Seen]) -> Result<(Vec<Vec<f32>>, CollectKv), ModelError> {
+        let model = self.model;
         let (device, dtype) = (model.device(), model.dtype());
-        let (image_of_row, features) = self.images(rows);
-        let padded: Vec<_> = rows
+        let width = prompts.iter().map(|seen| seen.ids.len()).max().unwrap_or(0);
+        let image_token = model.config().image_token();
+        let hidden_places: Vec<_> = prompts.iter().map(|seen| seen.hidden_places(image_token)).collect();
+        let (image_of_row, features) = self.images(prompts);
+        let padded: Vec<_> = prompts
             .iter()
             .map(|seen| {
                 let mut row = seen.ids.clone();
@@ -55,15 +86,15 @@ impl<'a> Decoder<'a> {
             })
             .collect();
 
+        let mut kv = CollectKv::default();
         let x = model.embed(&padded, &image_of_row, features.as_ref())?;
-        let tables = model.rope().tables(&vec![(0..width).collect(); rows.len()], dtype, &device);
-        let mask = causal_mask(&vec![0; rows.len()], 0, 0, width, &self.hidden, &device);
-        let hidden = model.language_model.forward(x, &tables, &mask, &mut self.cache, self.adapters);
-        self.cache.advance(width);
-        let ends = self.lens.iter().enumerate().map(|(row, len)| (row * width + len - 1) as u32);
+        let tables = model.rope().tables(&vec![(0..width).collect(); prompts.len()], dtype, &device);
+        let mask = causal_mask(&vec![0; prompts.len()], 0, 0, width, &hidden_places, &device);
+        let hidden = model.language_model.forward(x, &tables, &mask, &mut kv, self.adapters);
+        let ends = prompts.iter().enumerate().map(|(row, seen)| (row * width + seen.ids.len() - 1) as u32);
         let (ends, size) = (ends.collect::<Vec<_>>(), hidden.dims()[2]);
-        let hidden = hidden.reshape([rows.len() * width, size]).select(0, ids(&ends, &device));
-        rows_of(model.head(hidden))
+        let hidden = hidden.reshape([prompts.len() * width, size]).select(0, ids(&ends, &device));
+        Ok((rows_of(model.head(hidden))?, kv))
     }
 
     /// Runs one new token of each row; gives the logits of the next.

@@ -61,6 +61,13 @@ impl KvStore for SharedPrefix {
     }
 }
 
+impl CollectKv {
+    /// Keys and values of a layer, `[rows, kv heads, tokens, head_dim]`.
+    pub(crate) fn layer(&self, layer: usize) -> (Tensor<4>, Tensor<4>) {
+        self.layers[layer].clone()
+    }
+}
+
 /// A cache of fixed size that is written in place.
 #[derive(Debug)]
 pub struct KvCache {
@@ -81,15 +88,65 @@ impl KvCache {
         Self { layers: (0..layers).map(|_| Some((empty(), empty()))).collect(), filled: 0 }
     }
 
+    /// Of no layers.
+    pub(crate) fn none() -> Self {
+        Self { layers: Vec::new(), filled: 0 }
+    }
+
     /// Tokens that later ones attend to.
     pub fn filled(&self) -> usize {
         self.filled
+    }
+
+    /// A cache of `rows` with room for `capacity` tokens, `filled` of them there: what `placed` names, taken from this one or from
+    /// `others`.
+    pub(crate) fn rearranged(
+        mut self,
+        rows: usize,
+        [capacity, filled]: [usize; 2],
+        placed: &[Placed],
+        others: &CollectKv,
+    ) -> Self {
+        for (number, layer) in self.layers.iter_mut().enumerate() {
+            let Some((k, v)) = layer.take() else { continue };
+            let other = placed.iter().any(|piece| piece.from_others).then(|| others.layer(number));
+            let (other_k, other_v) = other.unzip();
+            let moved = |own: Tensor<4>, other: Option<Tensor<4>>| {
+                let [_, heads, _, width] = own.dims();
+                let empty = Tensor::zeros([rows, heads, capacity, width], (&own.device(), own.dtype()));
+                placed.iter().fold(empty, |cache, piece| {
+                    let from = if piece.from_others { other.as_ref().unwrap_or(&own) } else { &own };
+                    let (row, tokens) = (piece.from, piece.tokens.clone());
+                    let (to, count) = (piece.to, tokens.len());
+                    let values = from.clone().slice([row..row + 1, 0..heads, tokens, 0..width]);
+                    cache.slice_assign([to..to + 1, 0..heads, piece.at..piece.at + count, 0..width], values)
+                })
+            };
+            *layer = Some((moved(k, other_k), moved(v, other_v)));
+        }
+        self.filled = filled;
+        self
     }
 
     /// Tells that a forward pass has written `tokens` more in every layer.
     pub fn advance(&mut self, tokens: usize) {
         self.filled += tokens;
     }
+}
+
+/// Tokens of a row that go somewhere else.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    /// Whether they come from rows that were collected apart.
+    pub(crate) from_others: bool,
+    /// Their row there.
+    pub(crate) from: usize,
+    /// Their places there.
+    pub(crate) tokens: std::ops::Range<usize>,
+    /// Their row in the new cache.
+    pub(crate) to: usize,
+    /// The place of the first there.
+    pub(crate) at: usize,
 }
 
 impl KvStore for KvCache {

@@ -5,6 +5,7 @@ mod kv;
 mod layer;
 mod rope;
 
+pub(crate) use kv::Placed;
 pub use kv::{CollectKv, KvCache, KvStore, NoKv, SharedPrefix};
 pub use rope::{Rope, RopeTables};
 

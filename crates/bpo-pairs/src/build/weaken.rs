@@ -18,7 +18,7 @@ use crate::filter::count_words;
 use crate::images::{ImageError, ImageRoot};
 use crate::recipe::{Contrast, Recipe};
 use crate::record::CompletionKind;
-use crate::responder::{VisionLanguageModel, VisionRequest, Weakening};
+use crate::responder::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest, Weakening};
 use crate::seed::{item_seed, stage_seed};
 use crate::set_aside::{Reason, SetAside};
 use crate::sft::SftSample;
@@ -43,7 +43,8 @@ pub struct WeakenConfig {
     pub sampling: Sampling,
     /// Seed of the stage.
     pub seed: u64,
-    /// Answers per call of the model.
+    /// Answers made at the same time. The model is given [several times as many](BATCHES_PER_CALL) questions in a call, and their
+    /// answers are written together.
     pub batch: NonZeroUsize,
 }
 
@@ -99,7 +100,7 @@ impl WeakenConfig {
         self
     }
 
-    /// Sets the number of answers per call of the model.
+    /// Sets the number of answers made at the same time.
     pub fn with_batch(mut self, batch: NonZeroUsize) -> Self {
         self.batch = batch;
         self
@@ -182,7 +183,8 @@ pub fn weaken<M: VisionLanguageModel>(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<StageSummary, PairsError> {
     let _span = tracing::info_span!("pairs.weaken", samples = samples.len()).entered();
-    stage::run(Stage::Weaken, samples, config.variants()?, config.batch, store, progress, |batch| {
+    let per_call = config.batch.saturating_mul(BATCHES_PER_CALL);
+    stage::run(Stage::Weaken, samples, config.variants()?, per_call, store, progress, |batch| {
         answer_batch(batch, samples, images, model, config)
     })
 }
@@ -211,7 +213,7 @@ fn answer_batch<M: VisionLanguageModel>(
             Err(aside) => Err(aside),
         });
     }
-    let answers = if requests.is_empty() { Vec::new() } else { model.respond(&requests) };
+    let answers = model.respond_in_turn(&requests, config.batch);
     if answers.len() != requests.len() {
         let (requests, answers) = (requests.len(), answers.len());
         return Err(PairsError::AnswerCount { stage: Stage::Weaken.as_str(), requests, answers });
