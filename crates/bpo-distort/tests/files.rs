@@ -251,6 +251,36 @@ fn other_images_are_refused() {
 }
 
 #[test]
+fn a_file_whose_image_now_has_another_one_is_told() {
+    let folders = Folders::new();
+    folders.make(&batch("blur:sigma=1")).unwrap();
+    // b.bmp would now become b.bmp.png
+    folders.draw("b.gif", 4);
+    let refused = error(folders.make(&batch("blur:sigma=1")));
+    assert!(matches!(&refused, FilesError::Orphan { path, .. } if path.ends_with("b.png")), "{refused}");
+    assert!(refused.to_string().contains("would be made of no image"), "{refused}");
+    fs::remove_file(folders.out().join("b.png")).unwrap();
+    let outcome = folders.make(&batch("blur:sigma=1")).unwrap();
+    assert_eq!((outcome.made, outcome.there), (2, 5));
+}
+
+#[test]
+fn of_foreign_files_those_that_say_png_are_refused() {
+    let folders = Folders::new();
+    folders.make(&batch("blur:sigma=1")).unwrap();
+    fs::write(folders.out().join("sub/notes.txt"), "mine").unwrap();
+    fs::write(folders.out().join(".hidden.png"), "mine").unwrap();
+    folders.make(&batch("blur:sigma=1")).unwrap();
+    for name in ["mine.png", "sub/mine.PNG"] {
+        let mine = folders.out().join(name);
+        fs::write(&mine, "mine").unwrap();
+        let refused = error(folders.make(&batch("blur:sigma=1")));
+        assert!(matches!(&refused, FilesError::Orphan { path, .. } if *path == mine), "{refused}");
+        fs::remove_file(mine).unwrap();
+    }
+}
+
+#[test]
 fn foreign_folders_are_refused() {
     let folders = Folders::new();
     fs::create_dir(folders.out()).unwrap();

@@ -281,13 +281,13 @@ impl Set {
         Ok(Self { root, images, tasks, set_aside })
     }
 
-    /// Sees that each file in the other folder is one of an image.
+    /// Sees that each PNG file in the other folder is one of an image.
     fn claim_all(&self, out: &Path, images: &Path) -> Result<(), FilesError> {
         let ours: BTreeSet<&Path> = self.tasks.iter().map(|task| task.out.as_path()).collect();
         let mut orphan: Option<PathBuf> = None;
         walk(out, |path, _| {
             let path = out.join(path);
-            let is_file = path.extension().is_some_and(|ending| ending == "png");
+            let is_file = whole::check_name(&path).is_ok();
             if is_file && !ours.contains(path.as_path()) && orphan.as_ref().is_none_or(|first| path < *first)
             {
                 orphan = Some(path);

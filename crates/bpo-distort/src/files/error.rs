@@ -118,8 +118,11 @@ pub enum FilesError {
         path: PathBuf,
     },
 
-    /// A file that no image of the folder would give.
-    #[error("{} is made of no image that {} has: delete it, or give another folder", path.display(), images.display())]
+    /// A file that no image of the folder would give, as the folder is now.
+    #[error(
+        "{} would be made of no image that {} has now: delete it, or give another folder",
+        path.display(), images.display()
+    )]
     Orphan {
         /// The file.
         path: PathBuf,
