@@ -174,22 +174,31 @@ fn allocation(pixels: u64) -> image::Limits {
 }
 
 pub(crate) fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>, DistortError> {
-    let fail = |source: io::Error| match source.kind() {
-        ErrorKind::NotFound => DistortError::Missing { path: path.into() },
-        _ => DistortError::Unreadable { path: path.into(), source },
-    };
+    let (file, size) = open_file(path)?;
+    limits.check_file(path, size)?;
+
+    // The file may have grown since; one byte above the limit is enough to tell.
+    let mut bytes = Vec::with_capacity(size as usize);
+    let at_most = limits.max_file_bytes.saturating_add(1);
+    file.take(at_most).read_to_end(&mut bytes).map_err(read_error(path))?;
+    Ok(bytes)
+}
+
+/// Opens a file, and tells its size in bytes.
+pub(crate) fn open_file(path: &Path) -> Result<(File, u64), DistortError> {
     // Before opening, which would wait for ever on a pipe.
-    let metadata = path.metadata().map_err(fail)?;
+    let metadata = path.metadata().map_err(read_error(path))?;
     if !metadata.is_file() {
         return Err(DistortError::NotAFile { path: path.into() });
     }
-    limits.check_file(path, metadata.len())?;
+    Ok((File::open(path).map_err(read_error(path))?, metadata.len()))
+}
 
-    // The file may have grown since; one byte above the limit is enough to tell.
-    let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    let at_most = limits.max_file_bytes.saturating_add(1);
-    File::open(path).and_then(|file| file.take(at_most).read_to_end(&mut bytes)).map_err(fail)?;
-    Ok(bytes)
+pub(crate) fn read_error(path: &Path) -> impl Fn(io::Error) -> DistortError + '_ {
+    |source| match source.kind() {
+        ErrorKind::NotFound => DistortError::Missing { path: path.into() },
+        _ => DistortError::Unreadable { path: path.into(), source },
+    }
 }
 
 fn decode_error(path: &Path, bytes: &[u8], source: ImageError) -> DistortError {

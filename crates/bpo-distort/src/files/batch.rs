@@ -121,6 +121,7 @@ impl Batch {
         self.maker().make(image, out, seed, others).map_err(|stop| match stop {
             Stop::Failed(error) => error,
             Stop::Image(error) | Stop::NoOther { source: error, .. } => error.into(),
+            Stop::BadName { out, source } => FilesError::io("write", &out)(source),
         })
     }
 
@@ -228,6 +229,7 @@ impl Outcome {
             }
             Err(Stop::Image(error)) => Reason::Image(error),
             Err(Stop::NoOther { family, source }) => Reason::NoOther { family, source },
+            Err(Stop::BadName { out, source }) => Reason::BadName { out, source },
             Err(Stop::Failed(error)) => return Err(error),
         };
         self.set_aside.push(SetAside { image: image.to_owned(), reason });

@@ -111,8 +111,8 @@ pub enum FilesError {
         now: String,
     },
 
-    /// A file of ours whose image cannot be read any more.
-    #[error("{} is damaged: delete it, and it is made again", path.display())]
+    /// A PNG file, of ours as far as it can tell, that cannot be read as a whole.
+    #[error("{} is damaged or only begun: delete it, and it is made again", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
