@@ -424,7 +424,7 @@ pub struct DistortCommand {
     /// Bytes that an image file may have [default: 268435456]
     #[arg(long, value_name = "N")]
     pub max_file_bytes: Option<u64>,
-    /// Scans that a JPEG file may have [default: 500]
+    /// Scans that a JPEG file may have [default: 32]
     #[arg(long, value_name = "N")]
     pub max_scans: Option<u32>,
     /// Milliseconds that decoding may take, other than of JPEG files [default: 60000]
