@@ -27,7 +27,7 @@ pub struct Limits {
     /// near 32 unless it is told to.
     ///
     /// Each costs a pass over the whole image, so without a bound a small file takes minutes. With the defaults the slowest
-    /// files that we could make took 6 s of a processor, and 26 s where they are arithmetically coded.
+    /// files that we have made took 6 s of a processor, and 26 s where they are arithmetically coded.
     pub max_scans: u32,
     /// Milliseconds that decoding may take; 60,000 by default.
     ///

@@ -101,7 +101,10 @@ impl Maker<'_> {
         others: Others<'_, impl Iterator<Item = PathBuf>>,
     ) -> Result<Made, Stop> {
         let (place, digest) = match self.look(out)? {
-            Some(text) => (Place::Taken(text), digest_of(image)?),
+            Some(text) => {
+                whole::tidy(out);
+                (Place::Taken(text), digest_of(image)?)
+            }
             None => {
                 let source = Source::read(image, self.limits)?;
                 (Place::Free(source.decode(self.limits)?), source.digest)

@@ -40,6 +40,16 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), FilesError> {
     moved
 }
 
+/// Removes what a kill has left of the making of a file that is there.
+pub(crate) fn tidy(path: &Path) {
+    let folder = parts_name(path, 0);
+    if folder.symlink_metadata().is_ok_and(|there| there.is_dir()) {
+        clean(&folder);
+        // unless somebody else writes the same file
+        let _ = fs::remove_dir(folder);
+    }
+}
+
 /// A new file in a folder beside the other, of a name that nobody has or will have. What a kill has left there is removed.
 ///
 /// It is locked while it is open, so that nobody takes it for left. A fixed name would not do: between its making and its locking
@@ -169,8 +179,13 @@ mod tests {
             assert_eq!(fs::read(&file).unwrap(), bytes());
             assert_eq!(others(&file), []);
         }
+        // one that came between the renaming and the end
+        fs::create_dir(&parts).unwrap();
+        tidy(&file);
+        assert_eq!(others(&file), []);
         let (part, mut other) = create_part(&file).unwrap();
         write(&file, &bytes()).unwrap();
+        tidy(&file);
         other.write_all(b"more").unwrap();
         assert_eq!(others(&part), []);
         assert_eq!(fs::read(part).unwrap(), b"more");
