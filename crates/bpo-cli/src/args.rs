@@ -9,7 +9,8 @@ use bpo::distort::sheet::MAX_THUMBNAIL;
 use bpo::distort::{Distortion, Family};
 use bpo::dpo::loss::Loss;
 use bpo::eval::pope::Negatives;
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// Bootstrapped Preference Optimization: from a LLaVA-1.5 checkpoint and annotated images to an adapter that is less given
 /// to saying what is not in the picture.
@@ -19,6 +20,19 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Refuses what clap cannot see: that a flag is repeated which means a list elsewhere, where the last one would count.
+    pub fn checked(self) -> Result<Self, clap::Error> {
+        match &self.command {
+            Command::Distort(DistortCommand { distortion, .. }) if distortion.len() > 1 => {
+                let message = "the argument '--distortion <TEXT>' can be given once to `bpo distort`: join stages by `+`";
+                Err(Self::command().error(ErrorKind::ArgumentConflict, message))
+            }
+            _ => Ok(self),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -379,9 +393,9 @@ pub struct DistortCommand {
     /// Image, or a folder whose images are all taken
     #[arg(value_name = "IN")]
     pub images: PathBuf,
-    /// How, as crop:keep=0.2 or blur:sigma=2..8+diffusion-noise:step=500
+    /// How, as crop:keep=0.2 or blur:sigma=2..8+diffusion-noise:step=500; given once
     #[arg(long, value_name = "TEXT", required_unless_present = "sheet", requires = "out")]
-    pub distortion: Option<Distortion>,
+    pub distortion: Vec<Distortion>,
     /// PNG file, or for a folder a folder; what was made in it is not made again
     #[arg(long, value_name = "PATH", requires = "distortion")]
     pub out: Option<PathBuf>,
@@ -410,7 +424,7 @@ pub struct DistortCommand {
     /// Bytes that an image file may have [default: 268435456]
     #[arg(long, value_name = "N")]
     pub max_file_bytes: Option<u64>,
-    /// Scans that a JPEG file may have [default: 500]
+    /// Scans that a JPEG file may have [default: 32]
     #[arg(long, value_name = "N")]
     pub max_scans: Option<u32>,
     /// Milliseconds that decoding may take, other than of JPEG files [default: 60000]
@@ -422,7 +436,7 @@ pub struct DistortCommand {
 fn families() -> String {
     let mut text = "\
 TEXT is FAMILY:PARAMETER=VALUE,... with stages joined by `+`. A number may be a range, as sigma=2..8, from which each image \
-gets its own; severity=1 to 5 stands for the parameters where a family has a strength.\n\nFamilies:\n"
+gets its own; severity=1 to 5 stands for the parameters where a family has a strength, and is never a range.\n\nFamilies:\n"
         .to_owned();
     for family in Family::all() {
         let parameters: Vec<_> = family.parameters().iter().map(|parameter| parameter.name()).collect();

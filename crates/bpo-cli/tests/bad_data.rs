@@ -97,14 +97,19 @@ fn images_that_cannot_be_used_are_set_aside_and_counted() {
         &out,
         "--max-new-tokens",
         "2",
+        "--samples",
+        "2",
     ])
     .succeeds()
-    .says(&format!("1 answers, {} set aside", cases.len() - 1))
-    .says("image too large: 1");
+    .says(&format!("2 answers, {} set aside", 2 * (cases.len() - 1)))
+    .says("image too large: 2")
+    .says("set aside: missing: ")
+    .says("set aside: missing, answer 2: ");
     let lines = read_lines(&out);
-    assert_eq!(lines.len(), cases.len());
-    for ((id, image, reason), line) in cases.iter().zip(lines) {
-        assert_eq!(line["id"], *id);
+    assert_eq!(lines.len(), 2 * cases.len());
+    let twice = cases.iter().flat_map(|case| [(0, case), (1, case)]);
+    for ((variant, (id, image, reason)), line) in twice.zip(lines) {
+        assert_eq!((&line["id"], line["variant"].as_u64().unwrap_or(0)), (&(*id).into(), variant));
         assert_eq!(line["reason"].as_str(), *reason, "{line}");
         let detail = line["set_aside"].as_str();
         assert!(reason.is_none() || detail.is_some_and(|detail| detail.contains(image)), "{line}");

@@ -189,6 +189,8 @@ fn what_is_asked_for_is_clear() {
         arguments!["distort", &photo, "--sheet", "x.png", "--distortion", "blur:sigma=1", "--out", "y.png"],
         arguments!["distort", &photo, "--sheet", "x.png", "--thumbnail", "0"],
         arguments!["distort", &photo, "--distortion", "fog", "--out", "x.png"],
+        arguments!["distort", &photo, "--distortion", "blur:severity=2..4", "--out", "x.png"],
+        arguments!["distort", &photo, "--distortion", "grayscale", "--distortion", "swap", "--out", "x.png"],
         arguments!["distort", &photo, "--distortion", "grayscale", "--out", "x.png", "--threads", "0"],
     ] {
         assert_eq!(bpo(&arguments).code, Some(2), "{arguments:?}");

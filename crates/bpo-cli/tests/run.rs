@@ -190,6 +190,7 @@ fn answers_are_made_in_several_ways() {
     for (place, answer) in answers.iter().enumerate() {
         assert_eq!(answer["variant"].as_u64().unwrap_or(0), place as u64 % 6, "{answer}");
         let recipe = &answer["recipe"];
+        assert_eq!(recipe["variant"], answer["variant"]);
         assert_eq!(
             recipe["contrast"],
             serde_json::json!({"sign": "towards", "alpha": 0.5, "plausibility": 0.1})
@@ -210,6 +211,16 @@ fn answers_are_made_in_several_ways() {
         // the last word may go on
         let (found, expected) = (first(answer["response"].as_str().unwrap()), first(text));
         assert!(found.join(" ").starts_with(&expected.join(" ")), "{answer} {text}");
+    }
+    // pairs say it, too, on disk
+    let is_weakened = |pair: &&Value| pair["kind"] == "mllm-hal";
+    let pairs = read_lines(run.join("pairs.jsonl"));
+    assert!(pairs.iter().any(|pair| is_weakened(&pair)));
+    for pair in pairs.iter().filter(is_weakened) {
+        let id = pair["id"].as_str().unwrap().split(':').next();
+        let is_its = |answer: &&Value| answer["id"].as_str() == id && answer["recipe"] == pair["recipe"];
+        let answer = answers.iter().find(is_its).unwrap_or_else(|| panic!("made of no answer: {pair}"));
+        assert_eq!(answer["response"], pair["rejected"]);
     }
     // a run that goes on, and one with the settings from flags
     bpo(run_arguments(&run).into_iter().chain(arguments!["--config", &config]))

@@ -87,7 +87,7 @@ pub enum DistortError {
     },
 
     /// A level of severity that there is not.
-    #[error("severity {found:?} is not a whole number from 1 to 5")]
+    #[error("severity {found:?} is not a whole number from 1 to 5{}", range_hint(found))]
     NoSuchSeverity {
         /// What was given.
         found: String,
@@ -256,6 +256,14 @@ pub enum DistortError {
         /// What the decoder said.
         source: ImageError,
     },
+}
+
+fn range_hint(found: &str) -> &'static str {
+    if found.contains("..") {
+        ", and is never a range: give one to a parameter, as in `blur:sigma=2..4`"
+    } else {
+        ""
+    }
 }
 
 fn suggest(nearest: &Option<&'static str>) -> String {

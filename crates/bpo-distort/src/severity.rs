@@ -6,7 +6,8 @@ use crate::DistortError;
 ///
 /// The levels of a family are examples, not a scale that holds across families. Where ImageNet-C
 /// ([arXiv 1903.12261](https://arxiv.org/abs/1903.12261)) has the same distortion, they are its own; each family
-/// says so. In text: `blur:severity=3`, which reads as `blur:sigma=3`.
+/// says so. In text: `blur:severity=3`, which reads as `blur:sigma=3`. A level is a preset, never a range: of that which
+/// lies between two levels a family may have nothing. To have something drawn for each item, give its parameters ranges.
 ///
 /// ```
 /// use bpo_distort::{Distortion, Severity};

@@ -149,6 +149,10 @@ mod tests {
             ("blur:sigma=2..NaN", r#"blur: sigma="2..NaN" is not a number from 0"#),
             ("blur:sigma=2..1025", r#"blur: sigma="2..1025" is not a number from 0 to 1024"#),
             ("blur:severity=6", r#"severity "6" is not a whole number from 1 to 5"#),
+            (
+                "blur:severity=2..4",
+                r#"severity "2..4" is not a whole number from 1 to 5, and is never a range: give one to a parameter"#,
+            ),
             ("blur:severity=1,severity=2", "blur has the parameter severity twice"),
             ("swap:severity=1", r#"swap has no parameter "severity"; it takes none"#),
             ("diffusion-noise:step=1.5", r#"step="1.5" is not a whole number from 0 to 999"#),

@@ -184,7 +184,17 @@ fn damaged_files_are_told() {
     let whole = fs::read(&file).unwrap();
     let flipped = |at: usize| whole.iter().enumerate().map(|(i, byte)| byte ^ u8::from(i == at)).collect();
     let cut = |end: usize| whole[..end].to_vec();
-    for damaged in [cut(200.min(whole.len() / 2)), cut(whole.len() - 5), flipped(whole.len() - 30)] {
+    // the text that says what it was made of begins at byte 41
+    for damaged in [
+        cut(0),
+        cut(5),
+        cut(60),
+        cut(200.min(whole.len() / 2)),
+        cut(whole.len() - 5),
+        flipped(30),
+        flipped(60),
+        flipped(whole.len() - 30),
+    ] {
         fs::write(&file, damaged).unwrap();
         let error = folders.make(&batch).unwrap_err();
         assert!(matches!(&error, FilesError::Damaged { path } if *path == file), "{error}");
@@ -194,6 +204,83 @@ fn damaged_files_are_told() {
     fs::remove_file(&file).unwrap();
     folders.make(&batch).unwrap();
     assert_eq!(fs::read(&file).unwrap(), whole);
+}
+
+/// Limits are for what is made: what is there is not weighed again.
+#[test]
+fn what_is_there_stays_whatever_the_limits() {
+    let folders = Folders::new();
+    let (tight, default) = (Limits::default().with_max_side(8), Limits::default());
+    let limits =
+        [tight, default.with_max_pixels(8), default.with_max_file_bytes(8), default.with_max_millis(0)];
+    for text in ["blur:sigma=1", "swap"] {
+        let batch = batch(text);
+        folders.make(&batch).unwrap();
+        let before = folders.made();
+        for limits in limits {
+            let outcome = folders.make(&batch.clone().with_limits(limits)).unwrap();
+            assert_eq!(
+                (outcome.made, outcome.there, outcome.set_aside.len()),
+                (0, 6, 0),
+                "{text} {limits:?}"
+            );
+        }
+        assert_eq!(folders.made(), before);
+        // and what is not there is not made
+        fs::remove_file(folders.out().join("a.png")).unwrap();
+        for limits in limits {
+            let outcome = folders.make(&batch.clone().with_limits(limits)).unwrap();
+            assert_eq!(
+                (outcome.made, outcome.there, outcome.set_aside.len()),
+                (0, 5, 1),
+                "{text} {limits:?}"
+            );
+        }
+        fs::remove_dir_all(folders.out()).unwrap();
+    }
+}
+
+#[test]
+fn a_name_too_long_is_set_aside_and_the_others_are_made() {
+    let folders = Folders::new();
+    // the longest name that most file systems take has 255 bytes, and four are added
+    let long = "n".repeat(253);
+    fs::copy(folders.images().join("a.png"), folders.images().join(&long)).unwrap();
+    let batch = batch("blur:sigma=1").with_threads(threads(2));
+    for (made, there) in [(6, 0), (0, 6)] {
+        let outcome = folders.make(&batch).unwrap();
+        assert_eq!((outcome.made, outcome.there), (made, there));
+        let [aside] = &outcome.set_aside[..] else { panic!("{outcome:?}") };
+        assert_eq!(aside.image, Path::new(&long));
+        let told = aside.reason.to_string();
+        assert!(
+            matches!(&aside.reason, Reason::BadName { out, .. } if told.contains(out.to_str().unwrap())),
+            "{told}"
+        );
+    }
+    // asked for by name it is an error
+    let out = folders.out().join(long.clone() + ".png");
+    let refused = batch.file(folders.images().join(&long), &out).unwrap_err();
+    assert!(matches!(&refused, FilesError::Io { path, .. } if *path == out), "{refused}");
+}
+
+#[test]
+fn several_can_make_the_same_file() {
+    let folders = Folders::new();
+    let (image, out) = (folders.images().join("a.png"), folders.out().join("a.png"));
+    let batch = batch("blur:sigma=1");
+    batch.file(&image, &out).unwrap();
+    let expected = folders.made();
+    for _ in 0..20 {
+        fs::remove_file(&out).unwrap();
+        std::thread::scope(|scope| {
+            let make = || batch.file(&image, &out).unwrap();
+            let makers: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
+            let made: Vec<_> = makers.into_iter().map(|maker| maker.join().unwrap()).collect();
+            assert!(made.contains(&Made::Now), "{made:?}");
+        });
+        assert_eq!(folders.made(), expected);
+    }
 }
 
 #[test]
@@ -248,6 +335,36 @@ fn other_images_are_refused() {
     let refused = error(folders.make(&batch("blur:sigma=1")));
     assert!(matches!(&refused, FilesError::Orphan { path, .. } if path.ends_with("c.png")), "{refused}");
     assert_eq!(folders.made(), before);
+}
+
+#[test]
+fn a_file_whose_image_now_has_another_one_is_told() {
+    let folders = Folders::new();
+    folders.make(&batch("blur:sigma=1")).unwrap();
+    // b.bmp would now become b.bmp.png
+    folders.draw("b.gif", 4);
+    let refused = error(folders.make(&batch("blur:sigma=1")));
+    assert!(matches!(&refused, FilesError::Orphan { path, .. } if path.ends_with("b.png")), "{refused}");
+    assert!(refused.to_string().contains("would be made of no image"), "{refused}");
+    fs::remove_file(folders.out().join("b.png")).unwrap();
+    let outcome = folders.make(&batch("blur:sigma=1")).unwrap();
+    assert_eq!((outcome.made, outcome.there), (2, 5));
+}
+
+#[test]
+fn of_foreign_files_those_that_say_png_are_refused() {
+    let folders = Folders::new();
+    folders.make(&batch("blur:sigma=1")).unwrap();
+    fs::write(folders.out().join("sub/notes.txt"), "mine").unwrap();
+    fs::write(folders.out().join(".hidden.png"), "mine").unwrap();
+    folders.make(&batch("blur:sigma=1")).unwrap();
+    for name in ["mine.png", "sub/mine.PNG"] {
+        let mine = folders.out().join(name);
+        fs::write(&mine, "mine").unwrap();
+        let refused = error(folders.make(&batch("blur:sigma=1")));
+        assert!(matches!(&refused, FilesError::Orphan { path, .. } if *path == mine), "{refused}");
+        fs::remove_file(mine).unwrap();
+    }
 }
 
 #[test]
@@ -465,6 +582,11 @@ fn links_are_followed_to_files_in_the_folder_only() {
     let outside = folders.dir.path().join("outside.png");
     folders.image("a.png").save(&outside).unwrap();
     symlink(&outside, folders.images().join("out-of-it.png")).unwrap();
+    symlink(&outside, folders.images().join("also")).unwrap();
+    // no image by its name
+    let notes = folders.dir.path().join("notes.txt");
+    fs::write(&notes, "no image").unwrap();
+    symlink(&notes, folders.images().join("more-notes")).unwrap();
     symlink("sub", folders.images().join("again")).unwrap();
     symlink("..", folders.images().join("sub/loop")).unwrap();
     symlink("a.png", folders.images().join("same.png")).unwrap();
@@ -477,7 +599,7 @@ fn links_are_followed_to_files_in_the_folder_only() {
     });
     let outcome = outcome.unwrap();
     assert_eq!(outcome.made, 7);
-    assert_eq!(total, 11);
+    assert_eq!(total, 12);
     let told: Vec<_> = outcome
         .set_aside
         .iter()
@@ -485,11 +607,11 @@ fn links_are_followed_to_files_in_the_folder_only() {
         .collect();
     assert_eq!(
         told.iter().map(|told| told.0).collect::<Vec<_>>(),
-        ["again", "out-of-it.png", "sub/loop", "torn.png"]
+        ["again", "also", "out-of-it.png", "sub/loop", "torn.png"]
     );
     assert!(matches!(outcome.set_aside[0].reason, Reason::LinkToFolder));
-    assert!(matches!(outcome.set_aside[1].reason, Reason::LinkOut));
-    assert!(matches!(outcome.set_aside[3].reason, Reason::Image(DistortError::Missing { .. })));
+    assert!(outcome.set_aside[1..3].iter().all(|aside| matches!(aside.reason, Reason::LinkOut)));
+    assert!(matches!(outcome.set_aside[4].reason, Reason::Image(DistortError::Missing { .. })));
     // it has a seed of its own
     assert_ne!(folders.result("same.png"), folders.result("a.png"));
 }

@@ -331,9 +331,11 @@ fn scans_are_limited() {
     let start = jpeg.windows(2).position(|bytes| bytes == [0xff, 0xda]).unwrap();
     let length = jpeg[start + 2..].windows(2).position(|b| b[0] == 0xff && b[1] != 0).unwrap() + 2;
     let (scan, rest) = jpeg[start..].split_at(length);
-    let bomb = [&jpeg[..start], &scan.repeat(600), rest].concat();
+    let bomb = [&jpeg[..start], &scan.repeat(33 - scans as usize), rest].concat();
+    assert!(decode(&bomb).is_ok(), "32 scans");
+    let bomb = [&jpeg[..start], &scan.repeat(34 - scans as usize), rest].concat();
     let error = decode(&bomb).unwrap_err();
-    assert!(matches!(error, DistortError::TooManyScans { limit: 500, .. }), "{error:?}");
+    assert!(matches!(error, DistortError::TooManyScans { limit: 32, .. }), "{error:?}");
 }
 
 #[test]

@@ -109,6 +109,8 @@ proptest! {
         prop_assert_eq!(stages(&drawn), stages(&distortion));
     }
 
+    /// Not of `feature-noise` and `mask-tokens`, for which there is nothing here that they could leave as it is: the tests of
+    /// `bpo-model` ask a model. Nor of `no-image`, which has no strength.
     #[test]
     fn strength_0_is_the_identity(image in images(), seed: u64) {
         for family in Family::all().filter(|family| !family.needs_model()) {

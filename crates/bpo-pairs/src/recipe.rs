@@ -20,6 +20,9 @@ pub struct Recipe {
     /// Words of the annotated answer that it begins with.
     #[serde(skip_serializing_if = "is_zero")]
     pub begun_words: usize,
+    /// Which of the sample's answers for weakened images it is, from 0, where there are several.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub variant: usize,
 }
 
 /// Contrast decoding: each token is drawn from `(1 + alpha) * logits - alpha * other logits`, of the weakened image and the

@@ -332,7 +332,7 @@ fn a_sample_can_have_several_answers() {
         };
         assert_eq!((&answer.id, answer.variant), (&sample.id, place % 4));
         let recipe = answer.recipe.as_ref().unwrap();
-        assert_eq!(recipe.contrast, config.contrast);
+        assert_eq!((recipe.contrast, recipe.variant), (config.contrast, place % 4));
         assert_eq!(recipe.begun_words, sample.answer.split_whitespace().count() / 2);
         // seeds of its own, and what was drawn
         assert!(seen.insert(answer.response.clone()), "{answer:?}");

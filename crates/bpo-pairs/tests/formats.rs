@@ -155,6 +155,36 @@ fn the_authors_json_keeps_its_keys() {
 }
 
 #[test]
+fn a_recipe_of_somebody_elses_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bpo.json");
+    let recipe = |recipe: &str| {
+        let completion = format!(r#"{{"score": 1, "response": "A cat.", "type": "gt", "recipe": {recipe}}}"#);
+        fs::write(
+            &path,
+            format!(r#"[{{"prompt": "What?", "image": "a.jpg", "completions": [{completion}]}}]"#),
+        )
+        .unwrap();
+        bpo::read(&path).unwrap().records[0].completions[0].recipe.clone()
+    };
+    for other in [
+        "null",
+        "7",
+        r#""two eggs""#,
+        r#"["flour"]"#,
+        "{}",
+        r#"{"eggs": 2}"#,
+        r#"{"distortion": 3}"#,
+        r#"{"distortion": "no-image", "eggs": 2}"#,
+        r#"{"distortion": "no-image", "contrast": {"sign": "up"}}"#,
+    ] {
+        assert_eq!(recipe(other), None, "{other}");
+    }
+    let ours = recipe(r#"{"distortion": "no-image", "begun_words": 2, "variant": 1}"#).unwrap();
+    assert_eq!((ours.distortion.as_str(), ours.begun_words, ours.variant), ("no-image", 2, 1));
+}
+
+#[test]
 fn scores_that_json_has_no_word_for_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bpo.json");
@@ -224,11 +254,17 @@ fn pairs_are_read_from_either_form() {
 
 fn completions() -> impl Strategy<Value = Vec<Completion>> {
     let score = prop_oneof![(-3_i8..3).prop_map(f64::from), prop::num::f64::NORMAL, Just(-0.0)];
-    let recipe = prop::option::of(("[a-z:=+.0-9]{1,9}", any::<bool>(), 0_usize..3)).prop_map(|drawn| {
-        let (distortion, contrast, begun_words) = drawn?;
-        let contrast = contrast.then(|| Contrast::new(Sign::Towards));
+    let contrast =
+        (any::<bool>(), prop::num::f64::NORMAL, 0.0..1.0).prop_map(|(away, alpha, plausibility)| {
+            let mut contrast = Contrast::new(if away { Sign::Away } else { Sign::Towards });
+            (contrast.alpha, contrast.plausibility) = (alpha, plausibility);
+            contrast
+        });
+    let other = prop::option::of("[a-zé猫/.]{1,9}");
+    let recipe = ("[a-z:=+.0-9]{1,9}", other, prop::option::of(contrast), 0_usize..3, 0_usize..3);
+    let recipe = prop::option::of(recipe).prop_map(|drawn| {
         let mut recipe = Recipe::default();
-        (recipe.distortion, recipe.contrast, recipe.begun_words) = (distortion, contrast, begun_words);
+        (recipe.distortion, recipe.other, recipe.contrast, recipe.begun_words, recipe.variant) = drawn?;
         Some(recipe)
     });
     let completion =

@@ -158,6 +158,28 @@ fn a_run_counts_what_it_sets_aside_and_does_nothing_twice() {
 }
 
 #[test]
+fn files_say_which_of_a_samples_answers_they_are_about() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut config, out) = setting(dir.path());
+    config.weaken.samples = 2;
+    run(&config, &out, &mut Counted::new(6), &mut ()).unwrap();
+    let lines = |name: &str| -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(out.join(name)).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let set_aside = lines("set_aside.jsonl");
+    let gone = set_aside.iter().filter(|line| line["id"] == "gone");
+    let variants: Vec<_> = gone.map(|line| line["variant"].as_u64().unwrap_or(0)).collect();
+    assert_eq!(variants, [0, 1]);
+    let pairs = lines("pairs.jsonl");
+    assert!(pairs.iter().any(|pair| pair["kind"] == "mllm-hal"));
+    for pair in pairs {
+        let expected = (pair["kind"] == "mllm-hal").then_some("diffusion-noise:step=900");
+        assert_eq!(pair["recipe"]["distortion"].as_str(), expected, "{pair}");
+    }
+}
+
+#[test]
 fn a_model_that_fails_stops_the_run_and_what_is_done_stays_done() {
     let dir = tempfile::tempdir().unwrap();
     let (config, out) = setting(dir.path());

@@ -19,9 +19,9 @@ const CHECK: &str = "check";
 
 /// Makes weakened files, or a sheet.
 pub fn distort(args: &DistortCommand) -> Result<(), Failure> {
-    match (&args.sheet, &args.distortion, &args.out) {
+    match (&args.sheet, &args.distortion[..], &args.out) {
         (Some(out), _, _) => sheet(args, out),
-        (None, Some(distortion), Some(out)) => weaken(args, distortion, out),
+        (None, [distortion], Some(out)) => weaken(args, distortion, out),
         // the command line has been read so that one of both is there
         (None, _, _) => Ok(()),
     }

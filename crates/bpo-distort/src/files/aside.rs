@@ -1,5 +1,6 @@
 //! Images that nothing was made of.
 
+use std::io;
 use std::path::PathBuf;
 
 use crate::DistortError;
@@ -44,6 +45,15 @@ pub enum Reason {
     NoPlace {
         /// The name that it would have, in the folder of what is made.
         out: PathBuf,
+    },
+
+    /// The system does not take the name of what would be made of it: it is too long, or has something in it.
+    #[error("{} is no name that can be given", out.display())]
+    BadName {
+        /// The name, with its folder.
+        out: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
 
     /// No other image of the folder can be used.

@@ -121,6 +121,7 @@ impl Batch {
         self.maker().make(image, out, seed, others).map_err(|stop| match stop {
             Stop::Failed(error) => error,
             Stop::Image(error) | Stop::NoOther { source: error, .. } => error.into(),
+            Stop::BadName { out, source } => FilesError::io("write", &out)(source),
         })
     }
 
@@ -228,6 +229,7 @@ impl Outcome {
             }
             Err(Stop::Image(error)) => Reason::Image(error),
             Err(Stop::NoOther { family, source }) => Reason::NoOther { family, source },
+            Err(Stop::BadName { out, source }) => Reason::BadName { out, source },
             Err(Stop::Failed(error)) => return Err(error),
         };
         self.set_aside.push(SetAside { image: image.to_owned(), reason });
@@ -281,13 +283,13 @@ impl Set {
         Ok(Self { root, images, tasks, set_aside })
     }
 
-    /// Sees that each file in the other folder is one of an image.
+    /// Sees that each PNG file in the other folder is one of an image.
     fn claim_all(&self, out: &Path, images: &Path) -> Result<(), FilesError> {
         let ours: BTreeSet<&Path> = self.tasks.iter().map(|task| task.out.as_path()).collect();
         let mut orphan: Option<PathBuf> = None;
         walk(out, |path, _| {
             let path = out.join(path);
-            let is_file = path.extension().is_some_and(|ending| ending == "png");
+            let is_file = whole::check_name(&path).is_ok();
             if is_file && !ours.contains(path.as_path()) && orphan.as_ref().is_none_or(|first| path < *first)
             {
                 orphan = Some(path);

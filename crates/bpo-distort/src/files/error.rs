@@ -111,15 +111,18 @@ pub enum FilesError {
         now: String,
     },
 
-    /// A file of ours whose image cannot be read any more.
-    #[error("{} is damaged: delete it, and it is made again", path.display())]
+    /// A PNG file, of ours as far as it can tell, that cannot be read as a whole.
+    #[error("{} is damaged or only begun: delete it, and it is made again", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
     },
 
-    /// A file that no image of the folder would give.
-    #[error("{} is made of no image that {} has: delete it, or give another folder", path.display(), images.display())]
+    /// A file that no image of the folder would give, as the folder is now.
+    #[error(
+        "{} would be made of no image that {} has now: delete it, or give another folder",
+        path.display(), images.display()
+    )]
     Orphan {
         /// The file.
         path: PathBuf,

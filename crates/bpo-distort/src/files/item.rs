@@ -1,13 +1,14 @@
 //! One image to its file.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use png::Compression;
 
 use super::error::FilesError;
-use super::origin::{Source, origin};
+use super::origin::{Source, digest_of, origin};
+use super::png::Found;
 use super::{png as text_png, whole};
 use crate::{DistortError, Distortion, Family, Input, Limits};
 
@@ -26,6 +27,8 @@ pub(crate) enum Stop {
     Image(DistortError),
     /// None of the other images can be used.
     NoOther { family: &'static str, source: DistortError },
+    /// The system does not take the name of its file.
+    BadName { out: PathBuf, source: io::Error },
     /// Nothing more is to be made.
     Failed(FilesError),
 }
@@ -38,8 +41,19 @@ impl From<DistortError> for Stop {
 
 impl From<FilesError> for Stop {
     fn from(error: FilesError) -> Self {
-        Self::Failed(error)
+        match error {
+            FilesError::Io { path, source, .. } if is_of_the_name(&source) => {
+                Self::BadName { out: path, source }
+            }
+            error => Self::Failed(error),
+        }
     }
+}
+
+/// Whether an error speaks against a file's name, and so against no other file.
+fn is_of_the_name(error: &io::Error) -> bool {
+    // file systems that do not take some characters say the latter
+    matches!(error.kind(), ErrorKind::InvalidFilename | ErrorKind::InvalidInput)
 }
 
 /// The place where a file is to be.
@@ -78,7 +92,7 @@ pub(crate) struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// Makes `out`, unless it is there.
+    /// Makes `out`, unless it is there. Limits are for what is made: of what is there the image is read for its digest alone.
     pub(crate) fn make(
         &self,
         image: &Path,
@@ -86,17 +100,17 @@ impl Maker<'_> {
         seed: u64,
         others: Others<'_, impl Iterator<Item = PathBuf>>,
     ) -> Result<Made, Stop> {
-        let source = Source::read(image, self.limits)?;
-        let place = match text_png::text(out) {
-            Ok(Some(_)) if !text_png::is_whole(out).map_err(FilesError::io("read", out))? => {
-                return Err(FilesError::Damaged { path: out.to_owned() }.into());
+        let (place, digest) = match self.look(out)? {
+            Some(text) => {
+                whole::tidy(out);
+                (Place::Taken(text), digest_of(image)?)
             }
-            Ok(Some(text)) => Place::Taken(text),
-            Ok(None) => return Err(FilesError::Exists { path: out.to_owned() }.into()),
-            Err(error) if error.kind() == ErrorKind::NotFound => Place::Free(source.decode(self.limits)?),
-            Err(error) => return Err(FilesError::io("read", out)(error).into()),
+            None => {
+                let source = Source::read(image, self.limits)?;
+                (Place::Free(source.decode(self.limits)?), source.digest)
+            }
         };
-        let origin = |other: Option<&str>| origin(self.distortion, seed, &source.digest, other);
+        let origin = |other: Option<&str>| origin(self.distortion, seed, &digest, other);
         let Some(family) = needing_other(self.distortion) else {
             return self.fill(place, out, &origin(None), seed, None);
         };
@@ -108,23 +122,32 @@ impl Maker<'_> {
         };
         let mut failed = DistortError::NeedsOther { family: family.name() };
         for path in others {
-            let other = match Source::read(&path, self.limits) {
-                Ok(other) => other,
-                Err(error) => {
-                    failed = error;
-                    continue;
-                }
-            };
-            let origin = origin(Some(&other.digest));
-            if matches!(&place, Place::Taken(there) if *there == origin) {
+            if let Place::Taken(there) = &place
+                && digest_of(&path).is_ok_and(|other| *there == origin(Some(&other)))
+            {
                 return Ok(Made::Before);
             }
-            match other.decode(self.limits) {
-                Ok(other) => return self.fill(place, out, &origin, seed, Some(&other)),
+            match Given::read(&path, self.limits) {
+                Ok(other) => {
+                    return self.fill(place, out, &origin(Some(&other.digest)), seed, Some(&other.image));
+                }
                 Err(error) => failed = error,
             }
         }
         Err(Stop::NoOther { family: family.name(), source: failed })
+    }
+
+    /// What a whole file says of how it was made; `None` where there is no file.
+    fn look(&self, out: &Path) -> Result<Option<String>, FilesError> {
+        let path = || out.to_owned();
+        let io = || FilesError::io("read", out);
+        match text_png::look(out) {
+            Ok(Found::Made(text)) if text_png::is_whole(out).map_err(io())? => Ok(Some(text)),
+            Ok(Found::Made(_) | Found::Damaged) => Err(FilesError::Damaged { path: path() }),
+            Ok(Found::Other) => Err(FilesError::Exists { path: path() }),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io()(error)),
+        }
     }
 
     fn fill(

@@ -40,7 +40,12 @@ impl Listing {
             if kind.is_symlink() {
                 match full.canonicalize() {
                     Ok(target) if target.is_dir() => listing.leave(path, Reason::LinkToFolder),
-                    Ok(target) if !target.starts_with(root) => listing.leave(path, Reason::LinkOut),
+                    Ok(target) if !target.starts_with(root) => {
+                        // the content is not looked at
+                        if has_ending(&path) || has_ending(&target) {
+                            listing.leave(path, Reason::LinkOut);
+                        }
+                    }
                     Ok(target) if is_image(&path, &target) => listing.images.push(path),
                     Ok(_) => {}
                     // that it leads nowhere is told when it is read

@@ -19,7 +19,8 @@
 //! would have one name, or a folder with images has it, those that are no PNG keep their own ending, too: `cat.jpg.png`. Names that
 //! differ in case alone are one name, as on many file systems. What is an image is told by its
 //! name's ending or, without a known one, by its content; names that begin with a dot are passed over. Links are followed to
-//! files in the folder only. An image that cannot be used is set aside, with the reason, and the others are made.
+//! files in the folder only. An image that cannot be used is set aside, with the reason, and the others are made; so is one whose
+//! file could not have its name.
 //!
 //! # Seeds
 //!
@@ -32,8 +33,10 @@
 //!
 //! A file is there only when it is whole, and tells in a PNG text of the keyword `bpo-distort` what it was made of: the
 //! distortion with its ranges drawn, the seed, and SHA-256 of the image's bytes. A batch that ended early is given again
-//! and makes what is missing. What is there is read, to see that it is whole and says what would be made now; a folder made with other
-//! settings (they are in its `distort.json`) or of other images is refused, and so is one that something else is in.
+//! and makes what is missing. What is there is read, to see that it is whole and says what would be made now; then it stays, whatever the
+//! [`Limits`](crate::Limits), which are for what is made. A folder made with other settings (they are in its `distort.json`) or of
+//! other images is refused, and so is one that was not begun here and has anything in it but names that begin with a dot. In one
+//! that was, other files are left alone unless they end in `.png` or are where one would be made: then it is refused, too.
 
 mod aside;
 mod batch;

@@ -1,7 +1,7 @@
 //! What the files are called that images become.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::listing::has_ending;
@@ -22,11 +22,11 @@ pub(crate) enum Owner {
 /// is. Names that differ only in case count as one, as some file systems have it.
 pub(crate) fn outputs(images: &[PathBuf], reserved: &Path) -> Vec<Result<PathBuf, Owner>> {
     let short: Vec<PathBuf> = images.iter().map(|path| short(path)).collect();
-    let mut wanted = BTreeMap::<String, usize>::new();
+    let mut wanted = BTreeMap::<Key, usize>::new();
     short.iter().for_each(|name| *wanted.entry(key(name)).or_default() += 1);
 
     let folders = |index: usize| images[index].ancestors().skip(1).map(key);
-    let mut taken: BTreeMap<String, Owner> =
+    let mut taken: BTreeMap<Key, Owner> =
         (0..images.len()).flat_map(folders).map(|name| (name, Owner::Other)).collect();
     let reserved = key(reserved);
     let has_place = |index: usize| folders(index).all(|name| name != reserved);
@@ -59,8 +59,16 @@ fn added(image: &Path) -> PathBuf {
     name.into()
 }
 
-fn key(path: &Path) -> String {
-    path.to_string_lossy().to_lowercase()
+/// What two paths have in common that are one where case makes no difference.
+type Key = Vec<Vec<u8>>;
+
+/// A name that is no text is one with itself alone: where such names can be, case does make a difference.
+fn key(path: &Path) -> Key {
+    let name = |name: &OsStr| match name.to_str() {
+        Some(text) => text.to_lowercase().into_bytes(),
+        None => name.as_encoded_bytes().to_owned(),
+    };
+    path.iter().map(name).collect()
 }
 
 trait Taken {
@@ -68,7 +76,7 @@ trait Taken {
     fn try_insert_free(&mut self, name: &Path, index: usize) -> bool;
 }
 
-impl Taken for BTreeMap<String, Owner> {
+impl Taken for BTreeMap<Key, Owner> {
     fn try_insert_free(&mut self, name: &Path, index: usize) -> bool {
         *self.entry(key(name)).or_insert(Owner::Image(index)) == Owner::Image(index)
     }
@@ -104,11 +112,25 @@ mod tests {
         assert_eq!(names(&["a", "a.jpg"]), ["a.png", "a.jpg.png"]);
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn names_that_are_no_text_are_told_apart() {
+        use std::os::unix::ffi::OsStringExt;
+        let path = |name: &[u8]| PathBuf::from(OsString::from_vec(name.to_vec()));
+        let images = [&b"caf\xe8.jpg"[..], b"caf\xe9.jpg", b"caf\xe9/A.jpg", b"caf\xe9/a.gif"].map(path);
+        let expected =
+            [&b"caf\xe8.png"[..], b"caf\xe9.png", b"caf\xe9/A.jpg.png", b"caf\xe9/a.gif.png"].map(path);
+        let names: Vec<_> =
+            outputs(&images, Path::new("record.json")).into_iter().map(Result::unwrap).collect();
+        assert_eq!(names, expected);
+    }
+
     #[test]
     fn who_cannot_have_a_name_is_told() {
         assert_eq!(names(&["a.jpg", "a.jpg.png", "a.png"]), ["as a.jpg.png", "a.jpg.png", "a.png"]);
         assert_eq!(names(&["a.PNG", "a.png"]), ["a.png", "a.png.png"]);
     }
+
     #[test]
     fn folders_have_their_names_first() {
         assert_eq!(names(&["cat.jpg", "cat.png/a.jpg"]), ["cat.jpg.png", "cat.png/a.png"]);

@@ -1,11 +1,12 @@
 //! What a file is made of, and how.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use sha2::{Digest, Sha256};
 
-use crate::load::{decode_rgb, read_file};
+use crate::load::{decode_rgb, open_file, read_error, read_file};
 use crate::{DistortError, Distortion, Limits};
 
 /// Changes with whatever changes the bytes that are made of the same image.
@@ -19,10 +20,34 @@ pub(crate) struct Source {
     pub digest: String,
 }
 
+/// SHA-256 of an image file's bytes, of whatever size.
+pub(crate) fn digest_of(path: &Path) -> Result<String, DistortError> {
+    let mut digest = Digesting(Sha256::new());
+    io::copy(&mut open_file(path)?.0, &mut digest).map_err(read_error(path))?;
+    Ok(hex(digest.0))
+}
+
+struct Digesting(Sha256);
+
+impl Write for Digesting {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn hex(digest: Sha256) -> String {
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl Source {
     pub(crate) fn read(path: &Path, limits: &Limits) -> Result<Self, DistortError> {
         let bytes = read_file(path, limits)?;
-        let digest = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = hex(Sha256::new_with_prefix(&bytes));
         Ok(Self { path: path.to_owned(), bytes, digest })
     }
 

@@ -25,7 +25,8 @@ use self::layout::Layout;
 use self::row::Row;
 use crate::distortion::has_pixels;
 use crate::files::FilesError;
-use crate::files::{origin, png as text_png, whole};
+use crate::files::png::{self as text_png, Found};
+use crate::files::{origin, whole};
 use crate::resize::{Filter, resize};
 use crate::{DistortError, Family, Input};
 
@@ -111,12 +112,14 @@ impl Sheet {
     /// # Errors
     ///
     /// [`FilesError::Distort`] with those of [`draw`](Self::draw), [`NotPng`](FilesError::NotPng) if `out` does not end in
-    /// `.png`, [`Exists`](FilesError::Exists) if something else than a sheet is there, [`Io`](FilesError::Io).
+    /// `.png`, [`Exists`](FilesError::Exists) or [`Damaged`](FilesError::Damaged) if something else than a sheet is there,
+    /// [`Io`](FilesError::Io).
     pub fn save<'a>(&self, input: impl Into<Input<'a>>, out: impl AsRef<Path>) -> Result<(), FilesError> {
         let out = out.as_ref();
         whole::check_name(out)?;
-        match text_png::text(out) {
-            Ok(Some(text)) if origin::is_sheet(&text) => {}
+        match text_png::look(out) {
+            Ok(Found::Made(text)) if origin::is_sheet(&text) => {}
+            Ok(Found::Damaged) => return Err(FilesError::Damaged { path: out.to_owned() }),
             Ok(_) => return Err(FilesError::Exists { path: out.to_owned() }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(FilesError::io("read", out)(error)),

@@ -145,6 +145,7 @@ impl WeakenConfig {
             other: other.map(|other| other.name),
             contrast: self.contrast,
             begun_words: count_words(begun(&item.sample.answer, self.begun)),
+            variant: item.variant,
         }
     }
 }

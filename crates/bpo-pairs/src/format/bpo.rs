@@ -2,13 +2,15 @@
 //!
 //! An array (or one object a line) of `{"prompt", "image", "completions": [{"score", "response", "type"}]}` with the image
 //! token at the start or end of the prompt. Other keys are passed over. Records that need more than that have `id` (where it
-//! is not the record's place, counted from 0) and `history`, and completions `recipe`.
+//! is not the record's place, counted from 0) and `history`, and completions `recipe`, which is passed over, too, where it is
+//! not a [`Recipe`].
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 use crate::atomic::write_atomic;
 use crate::error::PairsError;
@@ -116,8 +118,16 @@ struct CompletionIn {
     response: String,
     #[serde(rename = "type")]
     kind: CompletionKind,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "recipe_of_ours")]
     recipe: Option<Recipe>,
+}
+
+/// The recipe, if it is one that says what was done to the image: others may mean something else by that key.
+fn recipe_of_ours<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Recipe>, D::Error> {
+    let value = Some(Value::deserialize(deserializer)?);
+    // a list of values would be taken for that of a recipe's
+    let recipe = value.filter(Value::is_object).and_then(|value| serde_json::from_value(value).ok());
+    Ok(recipe.filter(|recipe: &Recipe| !recipe.distortion.is_empty()))
 }
 
 impl From<CompletionIn> for Completion {
