@@ -10,10 +10,6 @@ pub mod contender;
 pub mod floor;
 pub mod shape;
 
-/// That of the command `bpo`.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The photographs of the examples.
 pub fn photos() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/data/photos")

@@ -22,10 +22,6 @@ use tracing_subscriber::EnvFilter;
 use crate::args::Cli;
 use crate::failure::Failure;
 
-/// Keeps the memory of a step for the next one; the system's allocator gives it back and has it cleared each time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = match Cli::try_parse().and_then(Cli::checked) {
         Ok(cli) => cli,
