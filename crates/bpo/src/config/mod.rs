@@ -136,7 +136,7 @@ pub struct WeakenSection {
     pub top_p: f64,
     /// Longest answer in tokens. Default: 1024 (the BPO script).
     pub max_new_tokens: usize,
-    /// Answers made at a time. Default: 8 (ours).
+    /// Answers made at a time; those of four times as many are written together. Default: 8 (ours).
     pub batch_size: usize,
 }
 
