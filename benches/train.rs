@@ -85,8 +85,8 @@ impl Task {
             way => Some(Contender::again(&self.arguments.with_way(way))),
         };
         // TRL has one rejected answer to each chosen one
-        let ways = ["bpo", "bpo, cached reference", "TRL + PEFT"];
-        let ways = &ways[..if self.rejected == 1 { 3 } else { 2 }];
+        let ways = ["bpo", "bpo, cached reference", "bpo, recomputed", "TRL + PEFT"];
+        let ways = &ways[..if self.rejected == 1 { 4 } else { 3 }];
 
         let mut contenders: Vec<_> =
             ways.iter().filter_map(|way| Some((*way, start(way)?, Vec::new()))).collect();
@@ -162,7 +162,7 @@ impl Task {
     /// Trains, a step whenever it is asked for.
     fn serve(&self, way: &str) {
         let device = self.arguments.device.open().expect("a device");
-        let model = self.model(&device);
+        let model = self.model(&device).with_recompute(way == "bpo, recomputed").expect("no dropout");
         let mut batch = Batch::new(self, &model);
         let config = DpoConfig::default()
             .with_batch_size(self.pairs * self.rejected)
@@ -171,7 +171,7 @@ impl Task {
         let pairs: Vec<_> =
             (0..self.pairs).flat_map(|group| (0..self.rejected).map(move |k| self.pair(group, k))).collect();
         let reference = match way {
-            "bpo" => Reference::AdaptersOff,
+            "bpo" | "bpo, recomputed" => Reference::AdaptersOff,
             _ => {
                 let mut cache = LogpCache::new(BTreeMap::new());
                 let filled = cache.fill(&model, Adapters::Off, &mut batch, &config, &pairs, |_, _| Ok(()));

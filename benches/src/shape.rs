@@ -134,8 +134,9 @@ impl StepCost {
         let (groups, rows, answer) = (groups as f64, (groups * answers) as f64, answer as f64);
         let prefix = (config.image_tokens() + text) as f64 - 1.0;
         let tokens = groups * prefix + rows * answer;
-        // every token and key is computed, masked or not
-        let attended = groups * prefix * prefix + rows * answer * (prefix + answer);
+        // keys that tokens see, half of those of their own row; of a prefix's last layer nothing but keys and values
+        let attended = groups * prefix * prefix / 2.0 + rows * answer * (prefix + answer / 2.0);
+        let unused = groups * prefix * (weights - 2.0 * hidden * keys + prefix * queries);
         let head = rows * answer * hidden * language.vocab_size as f64;
 
         let patches = (vision.image_size / vision.patch_size).pow(2) as f64 + 1.0;
@@ -145,7 +146,7 @@ impl StepCost {
             (vision.num_hidden_layers - 1) as f64 * (patches * layer + 2.0 * patches * patches * width);
         let vision = 2.0 * groups * tower;
         Self {
-            forward: 2.0 * (layers * (tokens * weights + 2.0 * attended * queries) + head) + vision,
+            forward: 2.0 * (layers * (tokens * weights + 2.0 * attended * queries) - unused + head) + vision,
             vision,
             adapters: 2.0 * layers * tokens * factors,
         }

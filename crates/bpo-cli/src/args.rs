@@ -192,6 +192,9 @@ pub struct Train {
     /// Longest sequence, image features included [default: 2048]
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
+    /// Compute each layer again in the backward pass: less memory, more time, the same results
+    #[arg(long)]
+    pub recompute: bool,
     /// Steps between checkpoints [default: 100]
     #[arg(long, value_name = "N")]
     pub save_every: Option<usize>,

@@ -102,6 +102,7 @@ impl Overrides for Train {
             config.full.get_or_insert_default();
         }
         set(&mut config.model.max_length, &self.max_length);
+        config.model.recompute |= self.recompute;
         set_some(&mut config.data.eval_pairs, &self.eval_pairs);
         set_some(&mut config.reference.path, &self.reference);
         set_some(&mut config.reference.adapter, &self.reference_adapter);

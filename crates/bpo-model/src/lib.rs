@@ -17,6 +17,7 @@ mod nn;
 pub mod policy;
 pub mod processor;
 pub mod projector;
+mod recompute;
 #[cfg(feature = "pairs")]
 pub mod responder;
 pub mod seen;

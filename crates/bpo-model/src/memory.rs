@@ -97,12 +97,22 @@ impl Llava {
         };
         let keys = shape.prompt_tokens + shape.completion_tokens;
         let count = text.num_hidden_layers as u64;
-        // of a prompt's last layer there are keys and values only; of all its keys and values there are gradients before its last
-        // layer is gone back through
-        let prompts = count.saturating_sub(1)
-            * tower.bytes(shape.prompts, shape.prompt_tokens, shape.prompt_tokens)
-            + count * (shape.prompts * shape.prompt_tokens) as u64 * 2 * f * tower.keys;
-        let layers = prompts + count * tower.bytes(shape.completions, shape.completion_tokens, keys);
+        let of_prompts = tower.bytes(shape.prompts, shape.prompt_tokens, shape.prompt_tokens);
+        let of_completions = tower.bytes(shape.completions, shape.completion_tokens, keys);
+        let prompt_tokens = (shape.prompts * shape.prompt_tokens) as u64;
+        let layers = match self.recomputes() {
+            // inputs, and one layer at a time
+            true => {
+                let tokens = prompt_tokens + (shape.completions * shape.completion_tokens) as u64;
+                count * tokens * f * tower.hidden + of_prompts + of_completions
+            }
+            // of a prompt's last layer there are keys and values only; of all its keys and values there are gradients before its last
+            // layer is gone back through
+            false => {
+                let gradients = count * prompt_tokens * 2 * f * tower.keys;
+                count.saturating_sub(1) * of_prompts + gradients + count * of_completions
+            }
+        };
         let images = match self.trains_vision() {
             false => 0,
             true => {

@@ -201,6 +201,48 @@ fn groups_give_the_losses_and_gradients_of_separate_forwards() {
     }
 }
 
+/// Layers that are computed again give the same, whatever of the model is trained.
+#[test]
+fn layers_computed_again_change_nothing() {
+    let prompt: Vec<u32> = [&[1, 9][..], &[320; 16], &[30, 31]].concat();
+    let answered = |ids: &[u32]| Answered::new([&prompt[..], ids].concat(), prompt.len());
+    let completions = vec![answered(&[40, 41, 42]), answered(&[40, 43]), answered(&[50, 51, 52, 53])];
+    let text = Sample {
+        image: None,
+        completions: vec![Answered::new(vec![1, 60, 61, 62], 2), Answered::new(vec![1, 60, 63], 2)],
+    };
+    let samples = [Sample { image: Some(1), completions }, text];
+    let checkpoint = Golden::open().checkpoint();
+    let loaded = || Llava::from_pretrained(&checkpoint, &LoadOptions::default(), &device()).unwrap();
+    let of_language = LoraConfig::default().with_rank(4, 8.0).with_train_projector(false);
+    for (what, model) in [
+        ("adapters everywhere", policy()),
+        ("adapters of the language model", loaded().with_lora(&of_language, 1).unwrap().train()),
+        ("in full", loaded().train().unfreeze(|_| true)),
+    ] {
+        let batch = batch(&model, &samples);
+        let all = |model: &Llava| {
+            let sums = sums(model, std::slice::from_ref(&batch), Adapters::On);
+            let values = floats(sums.clone());
+            (values, gradients(model, weighted(sums, &[0, 1, 2, 3, 4])))
+        };
+        let (expected, slopes) = all(&model);
+        let (found, again) = all(&model.clone().with_recompute(true).unwrap());
+        close(&found, &expected, 1e-6, what);
+        close_gradients(&again, &slopes, what);
+        assert!(!slopes.is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn what_is_random_is_not_computed_again() {
+    let lora = LoraConfig::default().with_rank(4, 8.0).with_dropout(0.1);
+    let model =
+        Llava::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap();
+    let error = model.with_lora(&lora, 1).unwrap().with_recompute(true).unwrap_err();
+    assert!(error.to_string().contains("dropout"), "{error}");
+}
+
 /// A group of prompt and completions with ids that mean nothing; its completions may begin alike.
 fn sample() -> impl Strategy<Value = Sample> {
     let ids = |length| prop::collection::vec(3u32..300, length);

@@ -3,6 +3,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use bpo_model::config::LlavaConfig;
 use bpo_model::llava::ScoreBatch;
@@ -76,8 +77,30 @@ fn measure(model: &Llava, batch: &ScoreBatch) -> usize {
     MOST.load(Ordering::Relaxed) - before
 }
 
+/// Bytes of all threads are counted: one test at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Deep enough for a layer to be little of the whole.
+#[test]
+fn layers_computed_again_hold_their_inputs_alone() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut config = config(128, 8, 512);
+    config.text_config.num_hidden_layers = 12;
+    let lora = LoraConfig::default().with_rank(8, 8.0);
+    let model = Llava::random(config.clone(), 0, &LoadOptions::default(), &Device::flex());
+    let model = model.with_lora(&lora, 0).unwrap().train();
+    let batch = batch(&config, 2, 100, 2, 60);
+    let again = model.clone().with_recompute(true).unwrap();
+    let (all, inputs) = (measure(&model, &batch) as f64, measure(&again, &batch) as f64);
+    println!("{inputs} bytes in place of {all}");
+    assert!(inputs < 0.35 * all, "{inputs} of {all}");
+    let ratio = again.activation_bytes(&batch.shape(), lora.r) as f64 / inputs;
+    assert!((0.8..1.2).contains(&ratio), "{ratio}");
+}
+
 #[test]
 fn the_estimate_is_near_what_is_held() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let plain = LoraConfig::default().with_rank(8, 8.0);
     let everywhere =
         plain.clone().with_target_modules(TargetModules::PeftAllLinear).with_train_projector(false);

@@ -146,10 +146,11 @@ pub(crate) fn eval_pairs(config: &RunConfig) -> Result<PairSet, BpoError> {
 
 /// What is trained: a model with fresh adapters, or with weights that train.
 pub(crate) fn policy(config: &RunConfig, model: Llava) -> Result<Llava, BpoError> {
-    match &config.full {
-        Some(full) => Ok(model.train().unfreeze(|path| full.trains(path))),
-        None => Ok(model.with_lora(&config.lora, stage_seed(config.seed.0, "lora"))?),
-    }
+    let policy = match &config.full {
+        Some(full) => model.train().unfreeze(|path| full.trains(path)),
+        None => model.with_lora(&config.lora, stage_seed(config.seed.0, "lora"))?,
+    };
+    Ok(policy.with_recompute(config.model.recompute)?)
 }
 
 /// Writes what was trained: the adapter, or the whole checkpoint.

@@ -1,6 +1,6 @@
-//! Keys and values of earlier tokens: none, a prefix that completions share, or a cache that grows in place.
+//! Keys and values of earlier tokens: none, or a cache that grows in place.
 
-use burn::tensor::{DType, Device, Int, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 /// Gives a layer the keys and values it attends to.
 pub trait KvStore {
@@ -32,32 +32,6 @@ impl KvStore for CollectKv {
     fn extend(&mut self, _layer: usize, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         self.layers.push((k.clone(), v.clone()));
         (k, v)
-    }
-}
-
-/// A prefix that several rows continue. Gradients flow back through it.
-#[derive(Clone, Debug)]
-pub struct SharedPrefix {
-    prefix: CollectKv,
-    /// `[rows]`: which row of the prefix each row continues.
-    prefix_of_row: Tensor<1, Int>,
-}
-
-impl SharedPrefix {
-    /// Rows that continue rows of a collected prefix.
-    pub fn new(prefix: CollectKv, prefix_of_row: Tensor<1, Int>) -> Self {
-        Self { prefix, prefix_of_row }
-    }
-}
-
-impl KvStore for SharedPrefix {
-    fn extend(&mut self, layer: usize, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
-        let (prefix_k, prefix_v) = self.prefix.layers[layer].clone();
-        let rows = &self.prefix_of_row;
-        (
-            Tensor::cat(vec![prefix_k.select(0, rows.clone()), k], 2),
-            Tensor::cat(vec![prefix_v.select(0, rows.clone()), v], 2),
-        )
     }
 }
 

@@ -4,10 +4,12 @@ mod attention;
 mod kv;
 mod layer;
 mod rope;
+mod shared;
 
 pub(crate) use kv::Placed;
-pub use kv::{CollectKv, KvCache, KvStore, NoKv, SharedPrefix};
+pub use kv::{CollectKv, KvCache, KvStore, NoKv};
 pub use rope::{Rope, RopeTables};
+pub(crate) use shared::{Places, Shared};
 
 use burn::module::{Module, Param};
 use burn::nn::RmsNorm;
@@ -70,24 +72,11 @@ impl Llama {
         for (i, layer) in self.layers.iter().enumerate() {
             x = layer.forward(x, tables, mask, &mut |k, v| kv.extend(i, k, v), adapters);
         }
-        rms_norm(x, &self.norm)
+        final_norm(self, x)
     }
+}
 
-    /// As [`forward`](Self::forward) for tokens that are there to be attended to alone: of the last layer their keys and values are
-    /// computed, and nothing else.
-    pub fn fill(
-        &self,
-        mut x: Tensor<3>,
-        tables: &RopeTables,
-        mask: &Tensor<4>,
-        kv: &mut impl KvStore,
-        adapters: Adapters,
-    ) {
-        let Some((last, before)) = self.layers.split_last() else { return };
-        for (i, layer) in before.iter().enumerate() {
-            x = layer.forward(x, tables, mask, &mut |k, v| kv.extend(i, k, v), adapters);
-        }
-        let (k, v) = last.keys_and_values(x, tables, adapters);
-        kv.extend(before.len(), k, v);
-    }
+/// The norm behind the last layer.
+fn final_norm(model: &Llama, x: Tensor<3>) -> Tensor<3> {
+    rms_norm(x, &model.norm)
 }

@@ -6,7 +6,7 @@ use super::{Llava, causal_mask, ids, pixel_tensor};
 use crate::config::LlavaConfig;
 use crate::error::ModelError;
 use crate::fused::log_softmax;
-use crate::llama::{CollectKv, NoKv, SharedPrefix};
+use crate::llama::{NoKv, Places, Shared};
 use crate::lora::Adapters;
 use crate::memory::BatchShape;
 use crate::processor::{Answered, PixelValues};
@@ -243,31 +243,29 @@ impl Llava {
         let features = pixel_tensor(&pixels, &device)
             .map(|pixels| self.project(self.encode_images(pixels, adapters), adapters));
 
-        // the prefix of each group, once
-        let mut prefix = CollectKv::default();
-        let prefix_width = batch.prefixes.first().map_or(0, Vec::len);
-        if prefix_width > 0 {
-            let x = self.embed(&batch.prefixes, &batch.image_of_group, features.as_ref())?;
-            let positions = vec![(0..prefix_width).collect(); batch.prefixes.len()];
-            let tables = self.rope().tables(&positions, dtype, &device);
-            let mask = causal_mask(&vec![0; batch.prefixes.len()], 0, 0, prefix_width, &[], &device);
-            self.language_model.fill(x, &tables, &mask, &mut prefix, adapters);
-        }
-
-        // the completions behind it
         let inputs: Vec<_> = batch.rows.iter().map(|row| row.inputs.clone()).collect();
-        let x = self.embed(&inputs, &vec![None; inputs.len()], None)?;
+        let rows = self.embed(&inputs, &vec![None; inputs.len()], None)?;
         let lens: Vec<_> = batch.rows.iter().map(|row| batch.prefix_lens[row.group]).collect();
+        let places = |positions: &[Vec<usize>], mask| Places {
+            tables: self.rope().tables(positions, dtype, &device),
+            mask,
+        };
+        // completions stand behind the prefix of their group, which is there once
+        let before = batch.prefixes.first().map_or(0, Vec::len);
         let positions: Vec<_> = lens.iter().map(|len| (*len..len + batch.width).collect()).collect();
-        let tables = self.rope().tables(&positions, dtype, &device);
-        let mask = causal_mask(&lens, prefix_width, 0, batch.width, &[], &device);
-        Ok(if prefix_width > 0 {
-            let groups: Vec<_> = batch.rows.iter().map(|row| row.group as u32).collect();
-            let mut shared = SharedPrefix::new(prefix, ids(&groups, &device));
-            self.language_model.forward(x, &tables, &mask, &mut shared, adapters)
-        } else {
-            self.language_model.forward(x, &tables, &mask, &mut prefix, adapters)
-        })
+        let of_rows = places(&positions, causal_mask(&lens, before, 0, batch.width, &[], &device));
+        if before == 0 {
+            let Places { tables, mask } = of_rows;
+            return Ok(self.language_model.forward(rows, &tables, &mask, &mut NoKv, adapters));
+        }
+        let prefix = self.embed(&batch.prefixes, &batch.image_of_group, features.as_ref())?;
+        let groups = batch.prefixes.len();
+        let mask = causal_mask(&vec![0; groups], 0, 0, before, &[], &device);
+        let of_prefix = places(&vec![(0..before).collect(); groups], mask);
+        let prefix_of_row: Vec<_> = batch.rows.iter().map(|row| row.group as u32).collect();
+        let prefix_of_row = ids(&prefix_of_row, &device);
+        let shared = Shared { prefix: of_prefix, rows: of_rows, prefix_of_row, adapters };
+        Ok(self.language_model.forward_shared(prefix, rows, shared, self.recomputes()))
     }
 
     /// The head at completion tokens only, in chunks.

@@ -78,8 +78,9 @@ impl fmt::Display for Stage {
 }
 
 /// Keys that change how something is computed and not what: where a server is and how often it is asked, when a
-/// checkpoint is written.
+/// checkpoint is written, what is computed twice.
 const FREE: &[&str] = &[
+    "model.recompute",
     "inject.server.base_url",
     "inject.server.api_key_env",
     "inject.server.proxy",

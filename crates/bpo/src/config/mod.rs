@@ -89,11 +89,13 @@ pub struct ModelSection {
     pub dtype: Dtype,
     /// Longest sequence trained on, image features included. Default: 2048 (the BPO script).
     pub max_length: usize,
+    /// The backward pass computes each layer of the language model again: less memory, more time, the same results. Default: false.
+    pub recompute: bool,
 }
 
 impl Default for ModelSection {
     fn default() -> Self {
-        Self { path: None, dtype: Dtype::F32, max_length: 2048 }
+        Self { path: None, dtype: Dtype::F32, max_length: 2048, recompute: false }
     }
 }
 
@@ -289,6 +291,10 @@ impl RunConfig {
         if self.full.is_some() && self.lora != LoraConfig::default() {
             return conflict("lora", "`full`".to_owned(), "weights are trained, and there are no adapters");
         }
+        if self.model.recompute && self.full.is_none() && self.lora.lora_dropout > 0.0 {
+            let reason = "what it leaves out is another part each time that it is computed";
+            return conflict("model.recompute", "`lora.lora_dropout`".to_owned(), reason);
+        }
         if self.full.is_none() && self.train.moving_reference.is_some() {
             let reason = "their factors do not mix as the weights would; train the weights ([full], --full)";
             return conflict("train.moving_reference", "adapters".to_owned(), reason);
@@ -387,7 +393,7 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_named() {
         type Break = fn(&mut RunConfig);
-        let broken: [(&str, Break); 11] = [
+        let broken: [(&str, Break); 12] = [
             ("reference.path", |config| {
                 config.train.loss = bpo_dpo::loss::Loss::Sft;
                 config.reference.path = Some("other".into());
@@ -399,6 +405,10 @@ mod tests {
             ("train.divergence", |config| {
                 config.train.loss = bpo_dpo::loss::Loss::Sft;
                 config.train.divergence = bpo_dpo::loss::Divergence::ForwardKl;
+            }),
+            ("model.recompute", |config| {
+                config.model.recompute = true;
+                config.lora.lora_dropout = 0.1;
             }),
             ("weaken.begun", |config| config.weaken.begun = 1.0),
             ("weaken.samples", |config| config.weaken.samples = usize::MAX),
