@@ -239,8 +239,11 @@ fn what_is_random_is_not_computed_again() {
     let lora = LoraConfig::default().with_rank(4, 8.0).with_dropout(0.1);
     let model =
         Llava::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap();
-    let error = model.with_lora(&lora, 1).unwrap().with_recompute(true).unwrap_err();
-    assert!(error.to_string().contains("dropout"), "{error}");
+    let behind = model.clone().with_lora(&lora, 1).unwrap().with_recompute(true);
+    let before = model.with_recompute(true).unwrap().with_lora(&lora, 1);
+    for error in [behind.unwrap_err(), before.unwrap_err()] {
+        assert!(error.to_string().contains("dropout"), "{error}");
+    }
 }
 
 /// A group of prompt and completions with ids that mean nothing; its completions may begin alike.

@@ -90,7 +90,8 @@ pub fn read_questions(path: &Path) -> Result<Vec<Question>, BpoError> {
     Ok(questions)
 }
 
-/// Has a model answer questions, `batch_size` at a time, and gives each answer to `each` in the order of the questions.
+/// Has a model answer questions, `batch_size` at a time, and gives each answer to `each` in the order of the questions, when those of
+/// [a few batches](BATCHES_PER_CALL) are there.
 /// Questions whose image cannot be used, or that the model cannot answer, are set aside.
 ///
 /// Each answer is drawn with a seed of its own, made from that of `sampling` and the question's id.

@@ -64,8 +64,7 @@ impl<'a> Decoder<'a> {
         self.hidden = kept_hidden.chain(prompts.iter().map(|seen| seen.hidden_places(image_token))).collect();
         (self.width, self.steps) = (self.lens.iter().copied().max().unwrap_or(0), 0);
         let sizes = [self.width + room, self.width];
-        let cache = std::mem::replace(&mut self.cache, KvCache::none());
-        self.cache = cache.rearranged(self.lens.len(), sizes, &placed, &prefilled);
+        self.cache.rearrange(self.lens.len(), sizes, &placed, &prefilled);
         Ok(logits)
     }
 

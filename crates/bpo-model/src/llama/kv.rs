@@ -62,25 +62,20 @@ impl KvCache {
         Self { layers: (0..layers).map(|_| Some((empty(), empty()))).collect(), filled: 0 }
     }
 
-    /// Of no layers.
-    pub(crate) fn none() -> Self {
-        Self { layers: Vec::new(), filled: 0 }
-    }
-
     /// Tokens that later ones attend to.
     pub fn filled(&self) -> usize {
         self.filled
     }
 
-    /// A cache of `rows` with room for `capacity` tokens, `filled` of them there: what `placed` names, taken from this one or from
-    /// `others`.
-    pub(crate) fn rearranged(
-        mut self,
+    /// Makes it one of `rows` with room for `capacity` tokens, `filled` of them there: what `placed` names, taken from what was in it
+    /// or from `others`.
+    pub(crate) fn rearrange(
+        &mut self,
         rows: usize,
         [capacity, filled]: [usize; 2],
         placed: &[Placed],
         others: &CollectKv,
-    ) -> Self {
+    ) {
         for (number, layer) in self.layers.iter_mut().enumerate() {
             let Some((k, v)) = layer.take() else { continue };
             let other = placed.iter().any(|piece| piece.from_others).then(|| others.layer(number));
@@ -99,7 +94,6 @@ impl KvCache {
             *layer = Some((moved(k, other_k), moved(v, other_v)));
         }
         self.filled = filled;
-        self
     }
 
     /// Tells that a forward pass has written `tokens` more in every layer.

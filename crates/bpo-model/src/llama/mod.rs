@@ -72,11 +72,6 @@ impl Llama {
         for (i, layer) in self.layers.iter().enumerate() {
             x = layer.forward(x, tables, mask, &mut |k, v| kv.extend(i, k, v), adapters);
         }
-        final_norm(self, x)
+        rms_norm(x, &self.norm)
     }
-}
-
-/// The norm behind the last layer.
-fn final_norm(model: &Llama, x: Tensor<3>) -> Tensor<3> {
-    rms_norm(x, &model.norm)
 }

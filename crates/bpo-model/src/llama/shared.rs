@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor};
 
+use super::Llama;
 use super::layer::DecoderLayer;
 use super::rope::RopeTables;
-use super::{Llama, final_norm};
+use crate::fused::rms_norm;
 use crate::lora::Adapters;
 use crate::recompute::recomputed;
 
@@ -110,7 +111,7 @@ impl Llama {
                 rows
             }
         };
-        final_norm(self, rows)
+        rms_norm(rows, &self.norm)
     }
 
     fn layers_again(&self, prefix: Tensor<3>, rows: Tensor<3>, shared: Shared) -> Tensor<3> {

@@ -126,12 +126,21 @@ impl Llava {
     /// # Errors
     /// [`ModelError::Setting`] with dropout, which would not be the same the second time.
     pub fn with_recompute(mut self, recompute: bool) -> Result<Self, ModelError> {
-        if recompute && self.language_model.linears_mut().any(|linear| linear.dropout > 0.0) {
-            let (key, expected) = ("recompute", "false where there is dropout");
-            return Err(ModelError::Setting { key, expected, found: "true".into() });
-        }
         self.recompute = recompute;
+        let dropout = self.language_model.linears_mut().map(|linear| linear.dropout).fold(0.0, f64::max);
+        self.check_recompute(dropout)?;
         Ok(self)
+    }
+
+    /// What is random would not be the same the second time.
+    pub(crate) fn check_recompute(&self, dropout: f64) -> Result<(), ModelError> {
+        match self.recompute && dropout > 0.0 {
+            true => {
+                let (key, expected) = ("recompute", "false where there is dropout");
+                Err(ModelError::Setting { key, expected, found: "true".into() })
+            }
+            false => Ok(()),
+        }
     }
 
     pub(crate) fn recomputes(&self) -> bool {

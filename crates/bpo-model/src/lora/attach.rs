@@ -63,6 +63,7 @@ impl Llava {
     pub fn with_lora(self, config: &LoraConfig, seed: u64) -> Result<Self, ModelError> {
         self.check_plain()?;
         config.validate()?;
+        self.check_recompute(config.lora_dropout)?;
         let shapes = linear_shapes(&self);
         let adaptable = || shapes.keys().map(String::as_str).filter(|name| !config.is_whole(name));
         let options = (&self.device(), DType::F32);

@@ -24,6 +24,7 @@ use crate::weights::WeightLoader;
 pub fn load_adapter(model: Llava, dir: &Path) -> Result<(Llava, LoraConfig), ModelError> {
     model.check_plain()?;
     let adapter = PeftAdapter::open(dir)?;
+    model.check_recompute(adapter.config.lora_dropout)?;
     let modules: Vec<_> =
         adapter.modules().into_iter().filter(|module| model.config().runs(module)).collect();
     let mut config = adapter.config;

@@ -1,12 +1,14 @@
 //! Products of matrices that lie anywhere in a slice.
 
+use std::ops::RangeInclusive;
+
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Multiplications from which on threads are worth their start.
 const WORTH_THREADS: usize = 1 << 21;
-/// Rows up to which a product is a walk over the weights: they are read once, and where they lie.
-pub(super) const NARROW: usize = 16;
+/// Rows of which a product is a walk over the weights: they are read once, and where they lie. For fewer, gemm does that, too.
+pub(super) const FEW: RangeInclusive<usize> = 4..=16;
 
 /// A matrix to read.
 #[derive(Clone, Copy)]
