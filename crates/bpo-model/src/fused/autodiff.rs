@@ -6,9 +6,9 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, TensorMetadata};
+use burn::backend::{Autodiff, TensorMetadata};
 
-use super::ops::{FusedGradients, FusedOps, adapted};
+use super::ops::{Attended, FusedGradients, FusedOps, adapted};
 
 /// Keeps its output, which the product behind it keeps as well.
 #[derive(Debug)]
@@ -147,20 +147,13 @@ impl<B: FusedOps + FusedGradients> Backward<B, 3> for Adapted {
 #[derive(Debug)]
 struct Attention;
 
-#[derive(Clone, Debug)]
-struct AttentionState<B: Backend> {
-    inputs: [FloatTensor<B>; 4],
-    kept: Vec<FloatTensor<B>>,
-    scale: f64,
-}
-
 impl<B: FusedGradients> Backward<B, 3> for Attention {
-    type State = AttentionState<B>;
+    type State = (Attended<B>, Vec<FloatTensor<B>>);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let AttentionState { inputs: [q, k, v, mask], kept, scale } = ops.state;
-        let gradients = B::attention_gradients(q, k, v, mask, kept, grad, scale);
+        let (inputs, kept) = ops.state;
+        let gradients = B::attention_gradients(inputs, kept, grad);
         for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
             if let Some(parent) = parent {
                 grads.register::<B>(parent.id, gradient);
@@ -262,9 +255,9 @@ impl<B: FusedOps + FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<
         let mask = mask.into_primitive();
         match Attention.prepare::<C>([of_q, of_k, of_v]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let inputs = [q.clone(), k.clone(), v.clone(), mask.clone()];
-                let (output, kept) = B::attention_and_kept(q, k, v, mask, scale);
-                prep.finish(AttentionState { inputs, kept, scale }, output)
+                let inputs = Attended::<B> { q, k, v, mask, scale };
+                let (output, kept) = B::attention_and_kept(inputs.clone());
+                prep.finish((inputs, kept), output)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::fused_attention(q, k, v, mask, scale)),
         }

@@ -4,7 +4,7 @@ use burn::backend::LibTorch;
 use burn::backend::libtorch::TchTensor;
 use tch::{Kind, Tensor};
 
-use super::ops::{FusedGradients, FusedOps, adapted};
+use super::ops::{Attended, FusedGradients, FusedOps, adapted};
 
 impl FusedOps for LibTorch {
     fn fused_softmax(scores: TchTensor, mask: TchTensor) -> TchTensor {
@@ -49,7 +49,7 @@ impl FusedOps for LibTorch {
     }
 
     fn fused_attention(q: TchTensor, k: TchTensor, v: TchTensor, mask: TchTensor, scale: f64) -> TchTensor {
-        Self::attention_and_kept(q, k, v, mask, scale).0
+        Self::attention_and_kept(Attended { q, k, v, mask, scale }).0
     }
 }
 
@@ -90,13 +90,8 @@ impl FusedGradients for LibTorch {
         }
     }
 
-    fn attention_and_kept(
-        q: TchTensor,
-        k: TchTensor,
-        v: TchTensor,
-        mask: TchTensor,
-        scale: f64,
-    ) -> (TchTensor, Vec<TchTensor>) {
+    fn attention_and_kept(inputs: Attended<LibTorch>) -> (TchTensor, Vec<TchTensor>) {
+        let Attended { q, k, v, mask, scale } = inputs;
         let groups = Groups::of(&q.tensor, &k.tensor);
         let (q, mask) = (groups.fold(&q.tensor), groups.fold_mask(&mask.tensor));
         let (k, v) = (&k.tensor, &v.tensor);
@@ -117,14 +112,11 @@ impl FusedGradients for LibTorch {
     }
 
     fn attention_gradients(
-        q: TchTensor,
-        k: TchTensor,
-        v: TchTensor,
-        mask: TchTensor,
+        inputs: Attended<LibTorch>,
         kept: Vec<TchTensor>,
         grad: TchTensor,
-        scale: f64,
     ) -> [TchTensor; 3] {
+        let Attended { q, k, v, mask, scale } = inputs;
         let groups = Groups::of(&q.tensor, &k.tensor);
         let (folded, mask) = (groups.fold(&q.tensor), groups.fold_mask(&mask.tensor));
         let (k, v, grad) = (&k.tensor, &v.tensor, groups.fold(&grad.tensor.transpose(1, 2)));

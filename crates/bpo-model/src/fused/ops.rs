@@ -65,23 +65,23 @@ pub(super) trait FusedGradients: Backend {
     /// `y + x w`
     fn add_product(y: FloatTensor<Self>, x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self>;
     /// The output, and what the backend wants of the forward pass in the backward pass.
-    fn attention_and_kept(
-        q: FloatTensor<Self>,
-        k: FloatTensor<Self>,
-        v: FloatTensor<Self>,
-        mask: FloatTensor<Self>,
-        scale: f64,
-    ) -> (FloatTensor<Self>, Vec<FloatTensor<Self>>);
+    fn attention_and_kept(inputs: Attended<Self>) -> (FloatTensor<Self>, Vec<FloatTensor<Self>>);
     /// Those of queries, keys and values.
     fn attention_gradients(
-        q: FloatTensor<Self>,
-        k: FloatTensor<Self>,
-        v: FloatTensor<Self>,
-        mask: FloatTensor<Self>,
+        inputs: Attended<Self>,
         kept: Vec<FloatTensor<Self>>,
         grad: FloatTensor<Self>,
-        scale: f64,
     ) -> [FloatTensor<Self>; 3];
+}
+
+/// What attention takes; see [`fused_attention`](FusedOps::fused_attention).
+#[derive(Clone, Debug)]
+pub(super) struct Attended<B: Backend> {
+    pub(super) q: FloatTensor<B>,
+    pub(super) k: FloatTensor<B>,
+    pub(super) v: FloatTensor<B>,
+    pub(super) mask: FloatTensor<B>,
+    pub(super) scale: f64,
 }
 
 /// `x w + (s x a) b`, and `s x a`, scaled where it is narrow.

@@ -3,13 +3,14 @@
 use std::ops::Range;
 
 use burn::backend::TensorMetadata;
-use burn::backend::flex::FlexTensor;
+use burn::backend::flex::{Flex, FlexTensor};
 use burn::tensor::DType;
 use rayon::prelude::*;
 
 use super::kernels::{masked_softmax, softmax_backward};
 use super::product::{Matrix, MatrixMut, product};
 use super::{values, values_mut};
+use crate::fused::ops::Attended;
 
 /// Tokens whose scores are worked on at a time.
 const TILE: usize = 64;
@@ -36,14 +37,8 @@ struct Inputs {
 }
 
 /// `softmax(scale q k^T + mask) v`. `[rows, tokens, heads, width]`
-pub(super) fn attention(
-    q: FlexTensor,
-    k: FlexTensor,
-    v: FlexTensor,
-    mask: FlexTensor,
-    scale: f64,
-) -> FlexTensor {
-    let inputs = Inputs::new(q, k, v, mask, scale);
+pub(super) fn attention(inputs: Attended<Flex>) -> FlexTensor {
+    let inputs = Inputs::new(inputs);
     let Inputs { rows, heads, tokens, width, .. } = inputs;
     let mut out = FlexTensor::empty([rows, tokens, heads, width].into(), DType::F32);
     let parts = values_mut(&mut out).chunks_mut((tokens * heads * width).max(1)).enumerate();
@@ -61,15 +56,8 @@ pub(super) fn attention(
 }
 
 /// Gradients of queries, keys and values, from that of the output. Weights are computed again.
-pub(super) fn gradients(
-    q: FlexTensor,
-    k: FlexTensor,
-    v: FlexTensor,
-    mask: FlexTensor,
-    grad: FlexTensor,
-    scale: f64,
-) -> [FlexTensor; 3] {
-    let inputs = Inputs::new(q, k, v, mask, scale);
+pub(super) fn gradients(inputs: Attended<Flex>, grad: FlexTensor) -> [FlexTensor; 3] {
+    let inputs = Inputs::new(inputs);
     let Inputs { rows, heads, kv_heads, tokens, keys, width, .. } = inputs;
     let grad = grad.to_contiguous();
     let grad = values(&grad);
@@ -88,7 +76,7 @@ pub(super) fn gradients(
 }
 
 impl Inputs {
-    fn new(q: FlexTensor, k: FlexTensor, v: FlexTensor, mask: FlexTensor, scale: f64) -> Self {
+    fn new(Attended { q, k, v, mask, scale }: Attended<Flex>) -> Self {
         let [q, k, v] = [q, k, v].map(ascending);
         let mask = mask.to_contiguous();
         let (queries, keys) = (q.shape(), k.shape());

@@ -9,7 +9,7 @@ use burn::backend::flex::{Flex, FlexTensor};
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::DType;
 
-use super::ops::{FusedGradients, FusedOps, adapted};
+use super::ops::{Attended, FusedGradients, FusedOps, adapted};
 use product::{FEW, Matrix, MatrixMut, narrow};
 
 impl FusedOps for Flex {
@@ -91,7 +91,7 @@ impl FusedOps for Flex {
         mask: FlexTensor,
         scale: f64,
     ) -> FlexTensor {
-        attention::attention(q, k, v, mask, scale)
+        attention::attention(Attended { q, k, v, mask, scale })
     }
 }
 
@@ -135,26 +135,12 @@ impl FusedGradients for Flex {
         })
     }
 
-    fn attention_and_kept(
-        q: FlexTensor,
-        k: FlexTensor,
-        v: FlexTensor,
-        mask: FlexTensor,
-        scale: f64,
-    ) -> (FlexTensor, Vec<FlexTensor>) {
-        (attention::attention(q, k, v, mask, scale), Vec::new())
+    fn attention_and_kept(inputs: Attended<Flex>) -> (FlexTensor, Vec<FlexTensor>) {
+        (attention::attention(inputs), Vec::new())
     }
 
-    fn attention_gradients(
-        q: FlexTensor,
-        k: FlexTensor,
-        v: FlexTensor,
-        mask: FlexTensor,
-        _: Vec<FlexTensor>,
-        grad: FlexTensor,
-        scale: f64,
-    ) -> [FlexTensor; 3] {
-        attention::gradients(q, k, v, mask, grad, scale)
+    fn attention_gradients(inputs: Attended<Flex>, _: Vec<FlexTensor>, grad: FlexTensor) -> [FlexTensor; 3] {
+        attention::gradients(inputs, grad)
     }
 }
 
