@@ -15,8 +15,9 @@ use bpo::model::generate::{Against, Prompt};
 use bpo::model::seen::{Seen, View};
 use bpo::model::{Adapters, Llava};
 use bpo_benches::arguments::Arguments;
-use bpo_benches::contender::{self, Contender};
-use bpo_benches::shape::{pixels, prompt};
+use bpo_benches::contender::{self, Contender, Worker};
+use bpo_benches::floor::Ceilings;
+use bpo_benches::shape::{decoded_bytes, pixels, prompt};
 use bpo_benches::{median, ratio};
 
 fn main() {
@@ -41,38 +42,30 @@ struct Task {
 
 impl Task {
     fn compare(&self) {
-        let dir = tempfile::tempdir().expect("a directory");
-        let config_file = dir.path().join("config.json");
-        std::fs::write(&config_file, self.arguments.preset.json().to_string()).expect("written");
+        let (_kept, config_file) = self.arguments.preset.file();
         let numbers = [self.rows, self.text, self.new].map(|number| number.to_string());
-        let peer = [&[config_file.display().to_string()], &numbers[..], &self.arguments.of_peer()].concat();
+        let peer = [&[config_file], &numbers[..], &self.arguments.of_peer()].concat();
         let mut ours = Contender::again(&self.arguments.with_way("all"));
         let mut python = Contender::python("generate.py", &peer);
 
         let ways =
             [(true, "batch"), (true, "contrast"), (true, "prefill"), (false, "batch"), (false, "single")];
-        let mut seconds = vec![Vec::new(); ways.len()];
-        // the first warms up
-        for round in 0..=self.arguments.rounds {
-            for ((own, way), seconds) in ways.iter().zip(&mut seconds) {
-                let contender = if *own { Some(&mut ours) } else { python.as_mut() };
-                let took = contender.map(|contender| contender.ask(way));
-                seconds.extend(took.filter(|_| round > 0));
-            }
-        }
+        let seconds = contender::in_turn(ways.len(), 1, self.arguments.rounds, |way| {
+            let (own, way) = ways[way];
+            let contender = if own { Some(&mut ours) } else { python.as_mut() };
+            contender.map(|contender| contender.ask(way))
+        });
+        drop(ours);
 
         let config = self.arguments.preset.config();
-        println!(
-            "{:?}, {} rows, {} image + {} text + {} new tokens, {} {:?}, {} rounds",
-            self.arguments.preset,
+        let tokens = format!(
+            "{} rows, {} image + {} text + {} new tokens",
             self.rows,
             config.image_tokens(),
             self.text,
-            self.new,
-            self.arguments.device,
-            self.arguments.dtype,
-            self.arguments.rounds
+            self.new
         );
+        println!("{}", self.arguments.heading(&tokens));
         for ((own, way), seconds) in ways.iter().zip(&seconds).filter(|(_, seconds)| !seconds.is_empty()) {
             let middle = median(&mut seconds.clone());
             let tokens = if *way == "prefill" { self.rows } else { self.rows * self.new };
@@ -85,24 +78,44 @@ impl Task {
             let what = format!("bpo's batch in times of transformers' {}", way.1);
             println!("{what:<44} {:6.2}", ratio(seconds_of, &seconds[0]));
         }
+        self.print_floor(&seconds[0], &seconds[2]);
         if python.is_none() {
             println!("BPO_BENCH_PYTHON names no interpreter: transformers is left out");
         }
     }
 
+    /// What steps of decoding read, next to the rate of copies.
+    fn print_floor(&self, batch: &[f64], prefill: &[f64]) {
+        let config = self.arguments.preset.config();
+        let ceilings = Ceilings::of(&self.arguments.device.open().expect("a device"), self.arguments.dtype);
+        let context = config.image_tokens() + self.text + self.new / 2;
+        let bytes = decoded_bytes(&config, self.rows, context, self.arguments.size());
+        let mut steps: Vec<_> =
+            batch.iter().zip(prefill).map(|(all, first)| (all - first) / (self.new - 1) as f64).collect();
+        println!(
+            "a step of decoding reads {:.1} MB, {:.2} a token: {:.0} % of the rate of copies",
+            bytes / 1e6,
+            bytes / 1e6 / self.rows as f64,
+            100.0 * bytes / median(&mut steps) / ceilings.copy
+        );
+        println!("{ceilings}");
+    }
+
     fn serve(&self) {
         let device = self.arguments.device.open().expect("a device");
-        let model = Llava::random(self.arguments.preset.config(), 0, &self.arguments.options(), &device);
+        let model =
+            Llava::random_of_device(self.arguments.preset.config(), 0, &self.arguments.options(), &device);
         let prompts =
             |way: &str| -> Vec<Prompt> { (0..self.rows).map(|row| self.prompt(&model, row, way)).collect() };
-        let mut way = contender::ready();
+        let worker = Worker::on(&device);
+        let mut way = worker.ready();
         while let Some(name) = &way {
             let prompts = prompts(name);
             let start = Instant::now();
             let answers = model.generate(&prompts, &[], Adapters::Off).expect("answers");
             let new = if name == "prefill" { 1 } else { self.new };
             assert!(answers.iter().all(|answer| answer.ids.len() == new));
-            way = contender::done(start);
+            way = worker.done(start);
         }
     }
 

@@ -1,6 +1,6 @@
 //! How the time of a step grows with each of its sizes, the others kept.
 
-use bpo_benches::contender::Contender;
+use bpo_benches::contender::{self, Contender};
 use bpo_benches::shape::StepCost;
 use bpo_benches::{median, ratio};
 
@@ -24,14 +24,10 @@ impl Task {
                 Contender::again(&[self.arguments.with_way("bpo"), size.to_vec()].concat())
             };
             let mut contenders = values.map(start);
-            let mut seconds = values.map(|_| Vec::new());
-            // the first two warm up
-            for round in 0..self.arguments.rounds + 2 {
-                for (contender, seconds) in contenders.iter_mut().zip(&mut seconds) {
-                    let took = contender.ask("step");
-                    seconds.extend(Some(took).filter(|_| round >= 2));
-                }
-            }
+            // the first two rounds warm up
+            let seconds = contender::in_turn(values.len(), 2, self.arguments.rounds, |value| {
+                Some(contenders[value].ask("step"))
+            });
             println!("{what:<38} {:>8} {:>12} {:>12}", "step, s", "in the first", "arithmetic");
             for (value, taken) in values.iter().zip(&seconds) {
                 let arithmetic = self.operations(name, *value) / self.operations(name, values[0]);

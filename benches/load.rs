@@ -17,7 +17,7 @@ use std::time::Instant;
 use bpo::burn::tensor::{Device, FloatDType};
 use bpo::model::{Llava, LoadOptions};
 use bpo_benches::arguments::Arguments;
-use bpo_benches::contender::{self, Contender};
+use bpo_benches::contender::{self, Contender, Worker};
 use bpo_benches::{median, ratio};
 
 /// What is asked for, and its bytes in those of the file.
@@ -41,16 +41,11 @@ fn compare(arguments: &Arguments) {
         false => Contender::python("load.py", std::slice::from_ref(&path)),
     };
     let mut contenders = [start(true), start(false)];
-    let (mut floor, mut seconds) = (Vec::new(), [(); 4].map(|()| Vec::new()));
-    // the first warms up
-    for round in 0..=arguments.rounds {
-        floor.extend(Some(read(&file)).filter(|_| round > 0));
-        for (way, seconds) in seconds.iter_mut().enumerate() {
-            let contender = contenders[way / 2].as_mut();
-            let took = contender.map(|contender| contender.ask(TYPES[way % 2].0));
-            seconds.extend(took.filter(|_| round > 0));
-        }
-    }
+    let mut seconds = contender::in_turn(5, 1, arguments.rounds, |way| match way {
+        4 => Some(read(&file)),
+        way => contenders[way / 2].as_mut().map(|contender| contender.ask(TYPES[way % 2].0)),
+    });
+    let floor = seconds.pop().expect("five");
 
     println!(
         "{:?}, {:.0} MB in bf16, {}, {} rounds",
@@ -100,14 +95,14 @@ fn write(arguments: &Arguments, dir: &Path) -> std::path::PathBuf {
 /// Loads whenever it is asked to.
 fn serve(arguments: &Arguments, dir: &Path) {
     let device = arguments.device.open().expect("a device");
-    let mut way = contender::ready();
+    let worker = Worker::on(&device);
+    let mut way = worker.ready();
     while let Some(name) = &way {
         let (_, dtype, _) = TYPES.iter().find(|(known, ..)| known == name).expect("a type");
         let options = LoadOptions::default().with_dtype(*dtype);
         let start = Instant::now();
         let model = Llava::from_pretrained(dir, &options, &device).expect("a model");
-        device.sync().expect("the device works");
-        way = contender::done(start);
+        way = worker.done(start);
         drop(model);
     }
 }

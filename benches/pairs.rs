@@ -19,7 +19,7 @@ use bpo::pairs::format::jsonl::{JsonLines, write_pairs};
 use bpo::pairs::format::llava;
 use bpo::pairs::pairs::make_all_pairs;
 use bpo_benches::arguments::Arguments;
-use bpo_benches::contender::Contender;
+use bpo_benches::contender::{self, Contender};
 use bpo_benches::{median, ratio};
 use serde_json::{Value, json};
 
@@ -30,19 +30,17 @@ fn main() {
     let files = Files::write(dir.path(), samples);
     let mut python = Contender::python("pairs.py", &[dir.path().display().to_string()]);
 
-    let (mut floor, mut ours, mut peer) = (Vec::new(), Vec::new(), Vec::new());
-    // the first warms up
-    for round in 0..=arguments.rounds {
-        let timed = |work: &dyn Fn()| {
-            let start = Instant::now();
-            work();
-            Some(start.elapsed().as_secs_f64()).filter(|_| round > 0)
-        };
-        floor.extend(timed(&|| files.parse()));
-        ours.extend(timed(&|| assert_eq!(files.build(), 2 * samples)));
-        let asked = python.as_mut().map(|python| python.ask("build"));
-        peer.extend(asked.filter(|_| round > 0));
-    }
+    let timed = |work: &dyn Fn()| {
+        let start = Instant::now();
+        work();
+        start.elapsed().as_secs_f64()
+    };
+    let seconds = contender::in_turn(3, 1, arguments.rounds, |way| match way {
+        0 => Some(timed(&|| files.parse())),
+        1 => Some(timed(&|| assert_eq!(files.build(), 2 * samples))),
+        _ => python.as_mut().map(|python| python.ask("build")),
+    });
+    let [floor, ours, peer] = &seconds[..] else { unreachable!("three ways") };
 
     println!(
         "{samples} samples, {} pairs, {:.0} MB read, {} rounds",
@@ -50,15 +48,15 @@ fn main() {
         files.megabytes(),
         arguments.rounds
     );
-    for (name, seconds) in [("parsing alone", &floor), ("bpo", &ours), ("Python", &peer)] {
+    for (name, seconds) in [("parsing alone", floor), ("bpo", ours), ("Python", peer)] {
         if !seconds.is_empty() {
-            let middle = median(&mut seconds.clone());
+            let middle = median(&mut seconds.to_vec());
             println!("{name:<15} {middle:8.3} s {:10.0} pairs/s", 2.0 * samples as f64 / middle);
         }
     }
-    println!("bpo's time in that of parsing alone  {:6.2}", ratio(&ours, &floor));
+    println!("bpo's time in that of parsing alone  {:6.2}", ratio(ours, floor));
     match python {
-        Some(_) => println!("bpo in times of Python               {:6.2}", ratio(&peer, &ours)),
+        Some(_) => println!("bpo in times of Python               {:6.2}", ratio(peer, ours)),
         None => println!("BPO_BENCH_PYTHON names no interpreter: Python is left out"),
     }
 }

@@ -19,7 +19,7 @@ use bpo::model::llava::ScoreBatch;
 use bpo::model::processor::Answered;
 use bpo::model::{Adapters, Llava};
 use bpo_benches::arguments::Arguments;
-use bpo_benches::contender::{self, Contender};
+use bpo_benches::contender::{self, Contender, Worker};
 use bpo_benches::floor::Ceilings;
 use bpo_benches::shape::{StepCost, answer, pixels, prompt};
 use bpo_benches::{median, ratio};
@@ -52,39 +52,31 @@ struct Task {
 
 impl Task {
     fn compare(&self) {
-        let dir = tempfile::tempdir().expect("a directory");
-        let config_file = dir.path().join("config.json");
-        std::fs::write(&config_file, self.arguments.preset.json().to_string()).expect("written");
+        let (_kept, config_file) = self.arguments.preset.file();
         let rows = self.prompts * self.answers;
         let numbers = [rows, self.text, self.answer].map(|number| number.to_string());
-        let peer = [&[config_file.display().to_string()], &numbers[..], &self.arguments.of_peer()].concat();
+        let peer = [&[config_file], &numbers[..], &self.arguments.of_peer()].concat();
         let mut ours = Contender::again(&self.arguments.with_way("all"));
         let mut python = Contender::python("score.py", &peer);
 
         let ways = [(true, "shared"), (true, "apart"), (false, "all"), (false, "kept")];
-        let mut seconds = ways.map(|_| Vec::new());
-        // the first warms up
-        for round in 0..=self.arguments.rounds {
-            for ((own, way), seconds) in ways.iter().zip(&mut seconds) {
-                let contender = if *own { Some(&mut ours) } else { python.as_mut() };
-                let took = contender.map(|contender| contender.ask(way));
-                seconds.extend(took.filter(|_| round > 0));
-            }
-        }
+        let seconds = contender::in_turn(ways.len(), 1, self.arguments.rounds, |way| {
+            let (own, way) = ways[way];
+            let contender = if own { Some(&mut ours) } else { python.as_mut() };
+            contender.map(|contender| contender.ask(way))
+        });
+        drop(ours);
 
         let config = self.arguments.preset.config();
-        println!(
-            "{:?}, {} prompts of {} image + {} text tokens, {} completions of {} each, {} {:?}, {} rounds",
-            self.arguments.preset,
+        let tokens = format!(
+            "{} prompts of {} image + {} text tokens, {} completions of {} each",
             self.prompts,
             config.image_tokens(),
             self.text,
             self.answers,
-            self.answer,
-            self.arguments.device,
-            self.arguments.dtype,
-            self.arguments.rounds
+            self.answer
         );
+        println!("{}", self.arguments.heading(&tokens));
         println!("{:<21} {:>8} {:>14} {:>10} {:>12}", "", "s", "completions/s", "tokens/s", "of products");
         let ceilings = Ceilings::of(&self.arguments.device.open().expect("a device"), self.arguments.dtype);
         let tokens = rows * (config.image_tokens() + self.text + self.answer);
@@ -104,7 +96,7 @@ impl Task {
                 println!("{what:<44} {:6.2}", ratio(&seconds[theirs], &seconds[ours]));
             }
         }
-        println!("ceiling: {:.0} GFLOP/s in products of 2048 x 2048", ceilings.matmul / 1e9);
+        println!("{ceilings}");
         if python.is_none() {
             println!("BPO_BENCH_PYTHON names no interpreter: transformers is left out");
         }
@@ -121,15 +113,17 @@ impl Task {
 
     fn serve(&self) {
         let device = self.arguments.device.open().expect("a device");
-        let model = Llava::random(self.arguments.preset.config(), 0, &self.arguments.options(), &device);
-        let mut way = contender::ready();
+        let model =
+            Llava::random_of_device(self.arguments.preset.config(), 0, &self.arguments.options(), &device);
+        let worker = Worker::on(&device);
+        let mut way = worker.ready();
         while let Some(name) = &way {
             let batch = self.batch(model.config(), name);
             let start = Instant::now();
             let (logps, _) = model.completion_logps(&batch, Adapters::Off).expect("the batch fits the model");
             let sums = logps.sum_dim(1).cast(DType::F32).into_data();
             assert_eq!(sums.num_elements(), self.prompts * self.answers);
-            way = contender::done(start);
+            way = worker.done(start);
         }
     }
 

@@ -11,11 +11,12 @@
 //! in the same run, that the arithmetic of a step comes to. Without `BPO_BENCH_PYTHON` ours is printed alone. `--growth 1` prints how
 //! the time of our step grows with each of its sizes instead.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use bpo::burn::tensor::Device;
+use bpo::burn::tensor::{Device, FloatDType};
+use bpo::config::HALF_PRECISION_TOLERANCE;
 use bpo::distort::{Limits, load_rgb};
 use bpo::dpo::DpoConfig;
 use bpo::dpo::observer::Control;
@@ -28,9 +29,9 @@ use bpo::model::processor::{Answered, ImageProcessor};
 use bpo::model::{Llava, LoraConfig, ModelError};
 use bpo::pairs::record::{CompletionKind, PreferencePair};
 use bpo_benches::arguments::Arguments;
-use bpo_benches::contender::{self, Contender};
+use bpo_benches::contender::{self, Contender, Worker};
 use bpo_benches::floor::Ceilings;
-use bpo_benches::shape::{StepCost, answer, prompt};
+use bpo_benches::shape::{Preset, StepCost, answer, prompt};
 use bpo_benches::{median, photos, processor, ratio};
 
 mod growth;
@@ -69,17 +70,10 @@ struct Task {
 
 impl Task {
     fn compare(&self) {
-        let dir = tempfile::tempdir().expect("a directory");
-        let config_file = dir.path().join("config.json");
-        std::fs::write(&config_file, self.arguments.preset.json().to_string()).expect("written");
-        let peer = [
-            config_file.display().to_string(),
-            photos().display().to_string(),
-            self.pairs.to_string(),
-            self.text.to_string(),
-            self.answer.to_string(),
-        ];
-        let peer = [&peer[..], &self.arguments.of_peer()].concat();
+        let (_kept, config_file) = self.arguments.preset.file();
+        let numbers = [self.pairs, self.text, self.answer].map(|number| number.to_string());
+        let peer = [&[config_file, photos().display().to_string()], &numbers[..], &self.arguments.of_peer()];
+        let peer = peer.concat();
         let start = |way: &str| match way {
             "TRL + PEFT" => Contender::python("dpo_step.py", &peer),
             way => Some(Contender::again(&self.arguments.with_way(way))),
@@ -87,42 +81,19 @@ impl Task {
         // TRL has one rejected answer to each chosen one
         let ways = ["bpo", "bpo, cached reference", "bpo, recomputed", "TRL + PEFT"];
         let ways = &ways[..if self.rejected == 1 { 4 } else { 3 }];
-
-        let mut contenders: Vec<_> =
-            ways.iter().filter_map(|way| Some((*way, start(way)?, Vec::new()))).collect();
-        // the first two warm up
-        for round in 0..self.arguments.rounds + 2 {
-            for (_, contender, seconds) in &mut contenders {
-                let took = contender.ask("step");
-                if round >= 2 {
-                    seconds.push(took);
-                }
-            }
-        }
-        let measured: Vec<_> = contenders.into_iter().map(|(way, _, seconds)| (way, seconds)).collect();
-        let peaks: HashMap<_, _> = ways
-            .iter()
-            .filter_map(|way| {
-                let mut contender = start(way)?;
-                for _ in 0..2 {
-                    contender.ask("step");
-                }
-                Some((*way, contender.ask("peak")))
-            })
-            .collect();
+        // as many at a time as there is memory for
+        let together = if self.arguments.preset == Preset::Llava7b { 1 } else { ways.len() };
+        let measured: Vec<_> = ways.chunks(together).flat_map(|ways| self.measure(ways, start)).collect();
 
         let config = self.arguments.preset.config();
-        println!(
-            "{:?}, {} pairs, {} image + {} text + {} answer tokens, {} {:?}, {} rounds",
-            self.arguments.preset,
+        let tokens = format!(
+            "{} pairs, {} image + {} text + {} answer tokens",
             self.pairs,
             config.image_tokens(),
             self.text,
-            self.answer,
-            self.arguments.device,
-            self.arguments.dtype,
-            self.arguments.rounds
+            self.answer
         );
+        println!("{}", self.arguments.heading(&tokens));
         println!(
             "{:<24} {:>9} {:>9} {:>12} {:>9} {:>9} {:>12}",
             "", "step, s", "pairs/s", "times TRL's", "peak MB", "in TRL's", "of products"
@@ -130,33 +101,49 @@ impl Task {
         let ceilings = Ceilings::of(&self.arguments.device.open().expect("a device"), self.arguments.dtype);
         let rank = LoraConfig::default().r;
         let cost = StepCost::new(&config, self.pairs, self.text, 1 + self.rejected, self.answer, rank);
-        let trl = measured.iter().find(|(way, _)| way.starts_with("TRL"));
-        for (way, seconds) in &measured {
+        let trl = measured.iter().find(|measured| measured.way.starts_with("TRL"));
+        for Measured { way, seconds, peak } in &measured {
             let middle = median(&mut seconds.clone());
             let of_trl = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.2}"));
-            let faster = of_trl(trl.map(|(_, trl)| ratio(trl, seconds)));
-            let smaller = of_trl(trl.map(|(trl, _)| peaks[way] / peaks[trl]));
+            let faster = of_trl(trl.map(|trl| ratio(&trl.seconds, seconds)));
+            let smaller = of_trl(trl.map(|trl| peak / trl.peak));
             let rate = cost.operations(way.contains("cached")) / middle;
             let used = match way.starts_with("bpo") {
                 true => format!("{:.0} %", 100.0 * rate / ceilings.matmul),
                 false => String::new(),
             };
             println!(
-                "{way:<24} {middle:>9.3} {:>9.3} {faster:>12} {:>9.0} {smaller:>9} {used:>12}",
-                (self.pairs * self.rejected) as f64 / middle,
-                peaks[way]
+                "{way:<24} {middle:>9.3} {:>9.3} {faster:>12} {peak:>9.0} {smaller:>9} {used:>12}",
+                (self.pairs * self.rejected) as f64 / middle
             );
         }
-        println!(
-            "ceilings: {:.0} GFLOP/s in products of 2048 x 2048, {:.1} GB/s in copies",
-            ceilings.matmul / 1e9,
-            ceilings.copy / 1e9
-        );
+        println!("{ceilings}");
         if trl.is_none() {
             println!(
                 "TRL is left out: BPO_BENCH_PYTHON names no interpreter, or there are several rejected answers"
             );
         }
+    }
+
+    /// Has ways take steps in turn, and processes of their own take two for their memory.
+    fn measure<'a>(&self, ways: &[&'a str], start: impl Fn(&str) -> Option<Contender>) -> Vec<Measured<'a>> {
+        let mut contenders: Vec<_> = ways.iter().map(|way| start(way)).collect();
+        // the first two rounds warm up
+        let seconds = contender::in_turn(ways.len(), 2, self.arguments.rounds, |way| {
+            contenders[way].as_mut().map(|contender| contender.ask("step"))
+        });
+        drop(contenders);
+        let peak = |way: &str| {
+            let mut contender = start(way)?;
+            for _ in 0..2 {
+                contender.ask("step");
+            }
+            Some(contender.ask("peak"))
+        };
+        ways.iter()
+            .zip(seconds)
+            .filter_map(|(way, seconds)| Some(Measured { way, seconds, peak: peak(way)? }))
+            .collect()
     }
 
     /// Trains, a step whenever it is asked for.
@@ -167,6 +154,7 @@ impl Task {
         let config = DpoConfig::default()
             .with_batch_size(self.pairs * self.rejected)
             .with_epochs(10_000)
+            .with_step_zero_tolerance(self.tolerance())
             .with_statistics(self.statistics);
         let pairs: Vec<_> =
             (0..self.pairs).flat_map(|group| (0..self.rejected).map(move |k| self.pair(group, k))).collect();
@@ -180,10 +168,11 @@ impl Task {
             }
         };
         let trainer = Trainer::new(config, model, batch, None).expect("a trainer").with_reference(reference);
-        if contender::ready().is_some() {
+        let worker = Worker::on(&device);
+        if worker.ready().is_some() {
             let mut start = Instant::now();
             let step = &mut |_: &_| {
-                let go_on = contender::done(start);
+                let go_on = worker.done(start);
                 start = Instant::now();
                 if go_on.is_some() { Control::Continue } else { Control::Stop }
             };
@@ -191,10 +180,15 @@ impl Task {
         }
     }
 
+    /// For the check before the first step.
+    fn tolerance(&self) -> Option<f64> {
+        (self.arguments.dtype != FloatDType::F32).then_some(HALF_PRECISION_TOLERANCE)
+    }
+
     fn model(&self, device: &Device) -> Llava {
         let options = self.arguments.options();
         let lora = LoraConfig::default();
-        Llava::random(self.arguments.preset.config(), 0, &options, device)
+        Llava::random_of_device(self.arguments.preset.config(), 0, &options, device)
             .with_lora(&lora, 0)
             .expect("linears to adapt")
     }
@@ -214,6 +208,13 @@ impl Task {
             beta: None,
         }
     }
+}
+
+/// A way, the seconds of its steps and the most memory it had, in MB.
+struct Measured<'a> {
+    way: &'a str,
+    seconds: Vec<f64>,
+    peak: f64,
 }
 
 /// Images from files, and token ids of the lengths that are asked for; answers go by numbers.

@@ -1,6 +1,6 @@
 //! What the benchmarks of models take: `small --device libtorch --rounds 7`, and numbers of their own.
 
-use bpo::burn::tensor::FloatDType;
+use bpo::burn::tensor::{DType, FloatDType};
 use bpo::device::DeviceSpec;
 use bpo::model::LoadOptions;
 
@@ -64,6 +64,17 @@ impl Arguments {
         let device = if self.device.to_string().contains("cuda") { "cuda" } else { "cpu" };
         let dtype = if self.dtype == FloatDType::BF16 { "bf16" } else { "f32" };
         [device.to_owned(), dtype.to_owned()]
+    }
+
+    /// What is measured on what, in a line: `of` names the work.
+    pub fn heading(&self, of: &str) -> String {
+        let Self { preset, device, dtype, rounds, .. } = self;
+        format!("{preset:?}, {of}, {device} {dtype:?}, {rounds} rounds")
+    }
+
+    /// Bytes of a value.
+    pub fn size(&self) -> usize {
+        DType::from(self.dtype).size()
     }
 
     /// How ours makes its model.

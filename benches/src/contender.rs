@@ -1,11 +1,13 @@
 //! Processes that do a piece of work when they are asked to, so that ways to do the same are timed in turn.
 //!
 //! A contender prints `ready`. Then each line that it gets has it do its work once and print the seconds that took; `peak` has
-//! it print the most memory that it had, in MB.
+//! it print the most memory that it had, in MB: of the device where that has its own, else of the process.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
+
+use bpo::burn::tensor::Device;
 
 /// The other process.
 #[derive(Debug)]
@@ -37,7 +39,7 @@ impl Contender {
     /// As [`start`](Self::start).
     pub fn python(script: &str, arguments: &[String]) -> Option<Self> {
         let interpreter = std::env::var_os("BPO_BENCH_PYTHON")?;
-        let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(script);
+        let script = crate::folder().join("peers").join(script);
         Some(Self::start(
             Command::new(interpreter)
                 .args(["-W", "ignore"])
@@ -80,31 +82,73 @@ impl Drop for Contender {
     }
 }
 
-/// The other side: says that it is ready and waits for the first line, which it gives. `None` where none comes.
-pub fn ready() -> Option<String> {
-    println!("ready");
-    next()
-}
-
-/// Tells the seconds since `start` and waits for the next line.
-pub fn done(start: Instant) -> Option<String> {
-    println!("{}", start.elapsed().as_secs_f64());
-    next()
-}
-
-/// The next line that asks for work; those that ask for memory are answered.
-fn next() -> Option<String> {
-    for line in std::io::stdin().lines().map_while(Result::ok) {
-        match line.as_str() {
-            "peak" => println!("{}", peak_mb()),
-            _ => return Some(line),
+/// The seconds that `ways` take in each of `rounds` rounds, one after the other in each. `warm` rounds come before. `ask` has a way
+/// do its work once; `None` where there is no one to ask.
+pub fn in_turn(
+    ways: usize,
+    warm: usize,
+    rounds: usize,
+    mut ask: impl FnMut(usize) -> Option<f64>,
+) -> Vec<Vec<f64>> {
+    let mut seconds = vec![Vec::new(); ways];
+    for round in 0..warm + rounds {
+        for (way, seconds) in seconds.iter_mut().enumerate() {
+            seconds.extend(ask(way).filter(|_| round >= warm));
         }
     }
-    None
+    seconds
+}
+
+/// The other side, which works on a device.
+#[derive(Debug)]
+pub struct Worker<'a> {
+    device: &'a Device,
+}
+
+impl<'a> Worker<'a> {
+    /// Works on `device`.
+    pub fn on(device: &'a Device) -> Self {
+        Self { device }
+    }
+
+    /// Says that it is ready and waits for the first line, which it gives. `None` where none comes.
+    pub fn ready(&self) -> Option<String> {
+        println!("ready");
+        self.next()
+    }
+
+    /// Waits for the device, tells the seconds since `start` and waits for the next line.
+    ///
+    /// # Panics
+    /// If the device fails.
+    pub fn done(&self, start: Instant) -> Option<String> {
+        self.device.sync().expect("the device works");
+        println!("{}", start.elapsed().as_secs_f64());
+        self.next()
+    }
+
+    /// The next line that asks for work; those that ask for memory are answered.
+    fn next(&self) -> Option<String> {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            match line.as_str() {
+                "peak" => println!("{}", self.peak_mb()),
+                _ => return Some(line),
+            }
+        }
+        None
+    }
+
+    fn peak_mb(&self) -> f64 {
+        match self.device.memory_pool_usage() {
+            // what is reserved is kept for reuse
+            Some(usage) => usage.bytes_reserved as f64 / 1024.0 / 1024.0,
+            None => peak_of_process(),
+        }
+    }
 }
 
 /// The most memory that this process had at once, in MB. 0 where the system does not tell.
-fn peak_mb() -> f64 {
+fn peak_of_process() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kb = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());

@@ -1,5 +1,6 @@
 //! What the machine can do at best: the rate of large matrix products, and of copies.
 
+use std::fmt;
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -12,6 +13,8 @@ use crate::median;
 pub struct Ceilings {
     /// Operations a second in products of square matrices.
     pub matmul: f64,
+    /// Side of these.
+    pub side: usize,
     /// Bytes a second, read and written, in copies of a tensor.
     pub copy: f64,
 }
@@ -19,17 +22,29 @@ pub struct Ceilings {
 impl Ceilings {
     /// Measures a device, in a second or two.
     pub fn of(device: &Device, dtype: FloatDType) -> Self {
-        let side = 2048;
-        let random = || {
+        let random = |side: usize| {
             let random: Tensor<2> = Tensor::random([side, side], Distribution::Normal(0.0, 1.0), device);
             random.cast(dtype)
         };
-        let (a, b) = (random(), random());
-        let matmul = middle(device, || drop(black_box(a.clone().matmul(b.clone()))));
-        let wide: Tensor<2> = Tensor::cat(vec![a; 8], 0);
+        // sides on a GPU for which a product takes longer than to start it
+        let (mut side, mut matmul) = (1024, 0.0);
+        while matmul < 1e-3 && side < 16384 {
+            side *= 2;
+            let (a, b) = (random(side), random(side));
+            matmul = middle(device, || drop(black_box(a.clone().matmul(b.clone()))));
+        }
+        let wide: Tensor<2> = Tensor::cat(vec![random(side); 8], 0);
         let copy = middle(device, || drop(black_box(wide.clone().mul_scalar(2.0))));
         let bytes = (2 * 8 * side * side * wide.dtype().size()) as f64;
-        Self { matmul: 2.0 * (side as f64).powi(3) / matmul, copy: bytes / copy }
+        Self { matmul: 2.0 * (side as f64).powi(3) / matmul, side, copy: bytes / copy }
+    }
+}
+
+impl fmt::Display for Ceilings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { matmul, side, copy } = self;
+        let (matmul, copy) = (matmul / 1e9, copy / 1e9);
+        write!(f, "ceilings: {matmul:.0} GFLOP/s in products of {side} x {side}, {copy:.1} GB/s in copies")
     }
 }
 

@@ -10,9 +10,14 @@ pub mod contender;
 pub mod floor;
 pub mod shape;
 
+/// That of this package: where cargo says it is, also where this was built elsewhere.
+pub fn folder() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}
+
 /// The photographs of the examples.
 pub fn photos() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/data/photos")
+    folder().join("../examples/data/photos")
 }
 
 /// LLaVA-1.5's image processor, to images of `side` pixels.

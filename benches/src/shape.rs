@@ -1,8 +1,9 @@
 //! Models and batches that are measured, all of random weights.
 
-use bpo::model::config::LlavaConfig;
+use bpo::model::config::{LlavaConfig, TextConfig};
 use bpo::model::processor::PixelValues;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 /// Dimensions of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,17 @@ impl Preset {
             "vision_feature_layer": -2, "vision_feature_select_strategy": "default",
             "projector_hidden_act": "gelu", "tie_word_embeddings": tied,
         })
+    }
+
+    /// A file of it, for a peer. The folder goes when it is dropped.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn file(self) -> (TempDir, String) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("config.json");
+        std::fs::write(&file, self.json().to_string()).expect("written");
+        (dir, file.display().to_string())
     }
 
     /// The same, read.
@@ -114,19 +126,8 @@ impl StepCost {
         r: usize,
     ) -> Self {
         let (language, vision) = (&config.text_config, &config.vision_config);
-        let hidden = language.hidden_size as f64;
-        let queries = (language.num_attention_heads * language.head_dim()) as f64;
-        let keys = (language.kv_heads() * language.head_dim()) as f64;
-        let inner = language.intermediate_size as f64;
-        let linears = [
-            (hidden, queries),
-            (hidden, keys),
-            (hidden, keys),
-            (queries, hidden),
-            (hidden, inner),
-            (hidden, inner),
-            (inner, hidden),
-        ];
+        let linears = linears(language);
+        let [(hidden, queries), (_, keys), ..] = linears;
         let weights: f64 = linears.iter().map(|(d_in, d_out)| d_in * d_out).sum();
         let factors: f64 = linears.iter().map(|(d_in, d_out)| (d_in + d_out) * r as f64).sum();
         let layers = language.num_hidden_layers as f64;
@@ -163,4 +164,33 @@ impl StepCost {
         // frozen weights have no gradient of their own, adapters have
         reference + self.forward + self.adapters + (self.forward - self.vision) + 2.0 * self.adapters
     }
+}
+
+/// Bytes that a step of decoding reads at least: each weight of the language model once, and the keys and values of `context` tokens of
+/// each row. `size` is that of a value.
+pub fn decoded_bytes(config: &LlavaConfig, rows: usize, context: usize, size: usize) -> f64 {
+    let language = &config.text_config;
+    let linears = linears(language);
+    let [(hidden, _), (_, keys), ..] = linears;
+    let weights: f64 = linears.iter().map(|(d_in, d_out)| d_in * d_out).sum();
+    let cached = 2.0 * (rows * context) as f64 * keys;
+    let head = hidden * language.vocab_size as f64;
+    size as f64 * (language.num_hidden_layers as f64 * (weights + cached) + head)
+}
+
+/// Inputs and outputs of a layer's linears: of queries, keys, values and their output, and of the feed-forward part.
+fn linears(language: &TextConfig) -> [(f64, f64); 7] {
+    let hidden = language.hidden_size as f64;
+    let queries = (language.num_attention_heads * language.head_dim()) as f64;
+    let keys = (language.kv_heads() * language.head_dim()) as f64;
+    let inner = language.intermediate_size as f64;
+    [
+        (hidden, queries),
+        (hidden, keys),
+        (hidden, keys),
+        (queries, hidden),
+        (hidden, inner),
+        (hidden, inner),
+        (inner, hidden),
+    ]
 }

@@ -82,6 +82,11 @@ impl<B> Prepared<B> {
             Some(_) => PairLogps::with_tails(tokens, &batch.rows),
             None => PairLogps::of_tokens(tokens, &batch.rows),
         };
+        let shared = match objective.needs_reference() && reference.is_policy() {
+            true => policy.shared(inputs),
+            false => None,
+        };
+        let inputs = shared.as_ref().unwrap_or(inputs);
         let constant = match objective.needs_reference() {
             true => {
                 let tokens = reference.token_logps(batch, inputs, pairs, policy)?;

@@ -113,7 +113,7 @@ impl Llava {
                 count.saturating_sub(1) * of_prompts + gradients + count * of_completions
             }
         };
-        let images = match self.trains_vision() {
+        let images = match self.changes_vision() {
             false => 0,
             true => {
                 let width = vision.hidden_size as u64;
@@ -139,20 +139,6 @@ impl Llava {
         let copies = if scores_fused { 2 } else { 3 };
         let head = (shape.targets as u64 + copies * shape.targets.min(HEAD_CHUNK) as u64) * vocabulary;
         layers + images + features + head
-    }
-
-    fn trains_vision(&self) -> bool {
-        #[derive(Default)]
-        struct Trains(bool);
-        impl ModuleVisitor for Trains {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                let adapter = param.adapter().is_some_and(|lora| lora.a.is_require_grad());
-                self.0 |= param.is_require_grad() || adapter;
-            }
-        }
-        let mut trains = Trains::default();
-        self.vision_tower.visit(&mut trains);
-        trains.0
     }
 }
 

@@ -179,6 +179,11 @@ impl Policy for Llava {
         let logps = logps.squeeze_dim::<2>(2);
         (TokenLogps { logps, mask }, Some(TokenStatistics::unpack(statistics)))
     }
+
+    /// With features of the images, unless the vision tower is trained or adapted.
+    fn shared(&self, batch: &ScoreBatch) -> Option<ScoreBatch> {
+        self.with_features(batch)
+    }
 }
 
 const COLLATED: &str = "a collated batch has as many image tokens as image features";

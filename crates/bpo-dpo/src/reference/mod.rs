@@ -60,6 +60,11 @@ impl<P: Policy> ReferenceLogps<P> {
         }
     }
 
+    /// Whether it is the policy with its adapters off.
+    pub(crate) fn is_policy(&self) -> bool {
+        matches!(self, Self::Model(_, Adapters::Off))
+    }
+
     /// The model, where there is one.
     pub(crate) fn model(&self) -> Option<&P> {
         match self {

@@ -7,7 +7,7 @@ use bpo_dpo::error::{DpoError, Stale};
 use bpo_dpo::loss::Loss;
 use bpo_dpo::metrics::StepMetrics;
 use bpo_dpo::observer::Control;
-use bpo_dpo::policy::Adapters;
+use bpo_dpo::policy::{Adapters, Policy, TokenLogps};
 use bpo_dpo::reference::{LogpCache, MovingReference, Reference};
 use bpo_dpo::trainable::save_trainable;
 use bpo_dpo::trainer::Summary;
@@ -16,7 +16,7 @@ use bpo_pairs::record::PreferencePair;
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor};
 
-use crate::toy::{Toy, ToyCollate, pair, pairs};
+use crate::toy::{Toy, ToyBatch, ToyCollate, pair, pairs};
 
 fn config() -> DpoConfig {
     DpoConfig::default().with_learning_rate(0.02).with_warmup_ratio(0.0).with_epochs(3)
@@ -98,6 +98,41 @@ fn all_kinds_of_references_train_the_same() {
         let (_, _, cached) = train(&config, Reference::Cached(cache), None, usize::MAX).expect("trained");
         near(&cached, &expected);
     }
+}
+
+/// Shares its batches, and takes either these alone or others alone.
+#[derive(Module, Debug)]
+struct Shares {
+    toy: Toy,
+    #[module(skip)]
+    expected: bool,
+}
+
+impl Policy for Shares {
+    type Batch = ToyBatch;
+
+    fn token_logps(&self, batch: &ToyBatch, adapters: Adapters) -> TokenLogps {
+        assert_eq!(batch.shared, self.expected, "{adapters:?}");
+        self.toy.token_logps(batch, adapters)
+    }
+
+    fn shared(&self, batch: &ToyBatch) -> Option<ToyBatch> {
+        Some(ToyBatch { shared: true, ..batch.clone() })
+    }
+}
+
+#[test]
+fn a_batch_is_shared_with_none_but_the_policys_own_reference() {
+    let of = |expected| Shares { toy: Toy::untouched(), expected };
+    let train = |policy: Shares, reference: Reference<Shares>, config: DpoConfig| {
+        let trainer = Trainer::new(config, policy, ToyCollate::default(), None).expect("valid");
+        let (policy, _) = trainer.with_reference(reference).train(&pairs(), &mut ()).expect("trained");
+        save_trainable(&policy.toy).expect("values")
+    };
+    let shared = train(of(true), Reference::AdaptersOff, config());
+    assert!(shared == train(of(false), Reference::Frozen(of(false)), config()));
+    // without a reference there is no one to share with
+    train(of(false), Reference::AdaptersOff, config().with_loss(Loss::Sft));
 }
 
 #[test]

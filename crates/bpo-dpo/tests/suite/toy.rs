@@ -83,6 +83,7 @@ fn wave(rows: usize, columns: usize, phase: f32, device: &Device) -> Tensor<2> {
 }
 
 /// Each image and prompt once, each completion with the row of its group.
+#[derive(Clone)]
 pub struct ToyBatch {
     pixels: Tensor<2>,
     prompts: Tensor<2>,
@@ -92,6 +93,8 @@ pub struct ToyBatch {
     mask: Tensor<2, Bool>,
     fingerprints: Vec<RowFingerprint>,
     lengths: Vec<usize>,
+    /// Set by a policy's `shared`.
+    pub shared: bool,
 }
 
 impl Policy for Toy {
@@ -214,6 +217,7 @@ impl Collate for ToyCollate {
             mask: table(&|row, place| i32::from(place < row.len())).equal_elem(1),
             fingerprints,
             lengths,
+            shared: false,
         })
     }
 

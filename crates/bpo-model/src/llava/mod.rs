@@ -102,6 +102,12 @@ impl Llava {
         Self::load(&mut WeightLoader::random(seed, options.dtype, device), config)
     }
 
+    /// The same with weights that the device draws itself, and as transformers draws them: much faster, and another model on each
+    /// device.
+    pub fn random_of_device(config: LlavaConfig, seed: u64, options: &LoadOptions, device: &Device) -> Self {
+        Self::load(&mut WeightLoader::random_of_device(seed, options.dtype, device), config)
+    }
+
     fn load(weights: &mut WeightLoader, config: LlavaConfig) -> Self {
         let text = &config.text_config;
         // some checkpoints say nothing about tying and simply have no head

@@ -1,5 +1,7 @@
 //! Log-probabilities of completions; each image and prompt is computed once for all of its completions.
 
+use std::sync::Arc;
+
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
 use super::{Llava, causal_mask, ids, pixel_tensor};
@@ -17,7 +19,9 @@ pub(crate) const HEAD_CHUNK: usize = 512;
 /// Prompts and their completions, tokenized and cut into a shared prefix and what follows it.
 #[derive(Clone, Debug)]
 pub struct ScoreBatch {
-    pixels: Vec<PixelValues>,
+    pixels: Arc<[PixelValues]>,
+    /// What the vision tower makes of them, where that is known; on no tape. `[images, tokens, vision hidden]`
+    features: Option<Tensor<3>>,
     /// Right-padded token ids, by group.
     prefixes: Vec<Vec<u32>>,
     prefix_lens: Vec<usize>,
@@ -54,7 +58,8 @@ impl ScoreBatch {
         let context = config.text_config.max_position_embeddings;
         pixels.iter().try_for_each(|pixels| config.check_input(&[], Some(pixels)))?;
         let mut batch = Self {
-            pixels,
+            pixels: pixels.into(),
+            features: None,
             prefixes: Vec::new(),
             prefix_lens: Vec::new(),
             image_of_group: groups.iter().map(|(image, _)| *image).collect(),
@@ -236,12 +241,33 @@ impl Llava {
         Ok(self.map_head(batch, hidden, of))
     }
 
+    /// What the vision tower makes of the images. `[images, tokens, vision hidden]`
+    fn features(&self, batch: &ScoreBatch, adapters: Adapters) -> Option<Tensor<3>> {
+        let device = self.device();
+        match &batch.features {
+            Some(known) if device.is_autodiff() => Some(Tensor::from_inner(known.clone())),
+            Some(known) => Some(known.clone()),
+            None => {
+                let pixels: Vec<_> = batch.pixels.iter().collect();
+                pixel_tensor(&pixels, &device).map(|pixels| self.encode_images(pixels, adapters))
+            }
+        }
+    }
+
+    /// The batch with features of its images, for a model in training whose vision tower is neither trained nor adapted: they are
+    /// those of the model as it was before. Of a model that is on no device with autodiff it is not known what is trained.
+    pub(crate) fn with_features(&self, batch: &ScoreBatch) -> Option<ScoreBatch> {
+        if !self.device().is_autodiff() || self.changes_vision() {
+            return None;
+        }
+        let features = self.features(batch, Adapters::Off)?.inner();
+        Some(ScoreBatch { features: Some(features), ..batch.clone() })
+    }
+
     /// Hidden states of the completions' rows. `[completions, width, hidden]`
     fn completion_states(&self, batch: &ScoreBatch, adapters: Adapters) -> Result<Tensor<3>, ModelError> {
         let (device, dtype) = (self.device(), self.dtype());
-        let pixels: Vec<_> = batch.pixels.iter().collect();
-        let features = pixel_tensor(&pixels, &device)
-            .map(|pixels| self.project(self.encode_images(pixels, adapters), adapters));
+        let features = self.features(batch, adapters).map(|features| self.project(features, adapters));
 
         let inputs: Vec<_> = batch.rows.iter().map(|row| row.inputs.clone()).collect();
         let rows = self.embed(&inputs, &vec![None; inputs.len()], None)?;

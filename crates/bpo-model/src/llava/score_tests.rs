@@ -11,6 +11,10 @@ const IMAGE: u32 = 90;
 
 /// A small model with adapters on all of its parts, in training.
 fn model() -> Llava {
+    adapted(TargetModules::PeftAllLinear)
+}
+
+fn adapted(targets: TargetModules) -> Llava {
     let config = serde_json::json!({
         "image_token_index": IMAGE,
         "text_config": {
@@ -23,10 +27,8 @@ fn model() -> Llava {
         },
     });
     let config = serde_json::from_value(config).unwrap();
-    let lora = LoraConfig::default()
-        .with_rank(2, 4.0)
-        .with_target_modules(TargetModules::PeftAllLinear)
-        .with_train_projector(false);
+    let lora =
+        LoraConfig::default().with_rank(2, 4.0).with_target_modules(targets).with_train_projector(false);
     Llava::random(config, 3, &LoadOptions::default(), &Device::flex()).with_lora(&lora, 1).unwrap().train()
 }
 
@@ -107,4 +109,31 @@ fn image_tokens_have_a_prompt_behind_them() {
     of(&[1, IMAGE, IMAGE, IMAGE, IMAGE, 2, 3], 6).unwrap();
     assert!(matches!(of(&[1, IMAGE, IMAGE, IMAGE, IMAGE, 3], 5), Err(ModelError::ImageTokenBehind)));
     assert!(matches!(of(&[1, IMAGE, 2, 3], 3), Err(ModelError::ImageTokens { expected: 4, found: 1 })));
+}
+
+#[test]
+fn features_are_shared_where_the_tower_stays_as_it_is() {
+    let model = adapted(TargetModules::AllLinear);
+    let answered = |id| Answered::new(vec![1, IMAGE, IMAGE, IMAGE, IMAGE, 2, id, 4], 6);
+    let groups: Vec<_> = (0..2).map(|image| (Some(image), vec![answered(5), answered(6)])).collect();
+    let batch = ScoreBatch::new(model.config(), vec![pixels(0), pixels(1)], &groups).unwrap();
+    let shared = model.with_features(&batch).unwrap();
+    assert!(!shared.features.as_ref().unwrap().is_autodiff());
+    assert_eq!(measure(&model, &shared), measure(&model, &batch));
+    let reference = model.valid();
+    let [with, without] = [&shared, &batch]
+        .map(|batch| reference.completion_logps(batch, Adapters::Off).unwrap().0.into_data());
+    assert_eq!(with, without);
+    // the pixels are not looked at again
+    let blank = ScoreBatch { pixels: vec![pixels(2), pixels(3)].into(), ..shared };
+    assert_eq!(measure(&model, &blank), measure(&model, &batch));
+
+    let adapts_all = adapted(TargetModules::PeftAllLinear);
+    assert!(adapts_all.with_features(&batch).is_none());
+    let trains_tower = model.clone().unfreeze(|path| path.starts_with("vision_tower."));
+    assert!(trains_tower.with_features(&batch).is_none());
+    assert!(trains_tower.valid().with_features(&batch).is_none());
+    let no_image = [(None, vec![Answered::new(vec![1, 2, 3], 2)])];
+    let no_image = ScoreBatch::new(model.config(), Vec::new(), &no_image).unwrap();
+    assert!(model.with_features(&no_image).is_none());
 }

@@ -1,6 +1,6 @@
-//! Training of the weights themselves, without adapters.
+//! What of the weights themselves trains, without adapters.
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
 use super::Llava;
@@ -13,6 +13,21 @@ impl Llava {
     /// device with autodiff: see burn's [`Module::train`].
     pub fn unfreeze(self, chosen: impl Fn(&str) -> bool) -> Self {
         self.map(&mut Unfreeze { path: Vec::new(), chosen })
+    }
+
+    /// Whether the vision tower is trained or has adapters, so that training may change what it gives. To be asked of a model in
+    /// training state.
+    pub(crate) fn changes_vision(&self) -> bool {
+        #[derive(Default)]
+        struct Changes(bool);
+        impl ModuleVisitor for Changes {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                self.0 |= param.is_require_grad() || param.adapter().is_some();
+            }
+        }
+        let mut changes = Changes::default();
+        self.vision_tower.visit(&mut changes);
+        changes.0
     }
 }
 

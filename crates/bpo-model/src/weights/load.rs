@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use burn::module::Param;
-use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn::tensor::{Device, Distribution, FloatDType, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -30,14 +30,28 @@ enum Source {
     Files(WeightIndex),
     /// Normal draws, matrices scaled by `1/sqrt(d_in)`, norms around one.
     Random(Box<ChaCha8Rng>),
+    /// The same, drawn by the device.
+    OfDevice,
 }
 
 impl WeightLoader {
     /// Random weights instead of a checkpoint: the same seed gives the same model on every device.
     pub fn random(seed: u64, dtype: FloatDType, device: &Device) -> Self {
+        let source = Source::Random(Box::new(ChaCha8Rng::seed_from_u64(seed)));
+        Self::of(PathBuf::new(), source, dtype, device)
+    }
+
+    /// Random weights that the device draws itself, as transformers draws them. For large models this is much faster than
+    /// [`random`](Self::random); it is another model on each device.
+    pub fn random_of_device(seed: u64, dtype: FloatDType, device: &Device) -> Self {
+        device.seed(seed);
+        Self::of(PathBuf::new(), Source::OfDevice, dtype, device)
+    }
+
+    fn of(dir: PathBuf, source: Source, dtype: FloatDType, device: &Device) -> Self {
         Self {
-            dir: PathBuf::new(),
-            source: Source::Random(Box::new(ChaCha8Rng::seed_from_u64(seed))),
+            dir,
+            source,
             device: device.clone(),
             dtype,
             asked: BTreeSet::new(),
@@ -66,16 +80,14 @@ impl WeightLoader {
     /// Loads from an opened index; `dir` is for messages.
     pub fn new(dir: &Path, index: WeightIndex, dtype: FloatDType, device: &Device) -> Self {
         let problems = WeightProblems { repeated: index.repeated().to_vec(), ..WeightProblems::default() };
-        let source = Source::Files(index);
-        let asked = BTreeSet::new();
-        Self { dir: dir.into(), source, device: device.clone(), dtype, asked, problems, only_checks: false }
+        Self { problems, ..Self::of(dir.into(), Source::Files(index), dtype, device) }
     }
 
     /// Whether the files hold this weight.
     pub fn has(&self, name: &str) -> bool {
         match &self.source {
             Source::Files(index) => index.entries().contains_key(name),
-            Source::Random(_) => false,
+            Source::Random(_) | Source::OfDevice => false,
         }
     }
 
@@ -94,6 +106,7 @@ impl WeightLoader {
                 .filter(|_| !self.only_checks)
                 .and_then(|entry| index.data_as(entry, self.dtype.into())),
             Source::Random(rng) => Some(drawn(rng, name, &shape).convert_dtype(self.dtype.into())),
+            Source::OfDevice => return of_device(name, shape, &self.device).cast(self.dtype),
         };
         match data {
             Some(data) => Tensor::from_data(data, (&self.device, self.dtype.into())),
@@ -146,7 +159,7 @@ fn drawn(rng: &mut ChaCha8Rng, name: &str, shape: &[usize]) -> TensorData {
     let count = shape.iter().product::<usize>();
     let d_in = (count / shape[0]).max(1) as f32;
     let (center, spread) = match shape.len() {
-        1 if name.contains("norm") && name.ends_with("weight") => (1.0, 0.1),
+        1 if is_norm(name) => (1.0, 0.1),
         1 => (0.0, 0.02),
         _ if name.contains("embed") => (0.0, 1.0),
         _ => (0.0, d_in.sqrt().recip()),
@@ -155,6 +168,19 @@ fn drawn(rng: &mut ChaCha8Rng, name: &str, shape: &[usize]) -> TensorData {
     let mut normal = || (0..12).map(|_| rng.random::<f32>()).sum::<f32>() - 6.0;
     let values: Vec<f32> = (0..count).map(|_| center + spread * normal()).collect();
     TensorData::new(values, shape.to_vec())
+}
+
+/// As transformers draws them: with its `initializer_range` of 0.02, norms one and other vectors zero.
+fn of_device<const D: usize>(name: &str, shape: [usize; D], device: &Device) -> Tensor<D> {
+    match D {
+        1 if is_norm(name) => Tensor::ones(shape, device),
+        1 => Tensor::zeros(shape, device),
+        _ => Tensor::random(shape, Distribution::Normal(0.0, 0.02), device),
+    }
+}
+
+fn is_norm(name: &str) -> bool {
+    name.contains("norm") && name.ends_with("weight")
 }
 
 /// Weights that a LLaVA-1.5 checkpoint has and never runs: what lies behind the chosen vision layer, and buffers.

@@ -88,6 +88,8 @@ pub fn device() -> Device {
         Ok("libtorch") => Device::libtorch(),
         #[cfg(feature = "test-cuda")]
         Ok("cuda") => Device::cuda(0),
+        #[cfg(feature = "test-wgpu")]
+        Ok("wgpu") => Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
         Ok(other) => panic!("the tests are not built for {other}"),
     }
 }

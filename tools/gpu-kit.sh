@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Builds what tools/gpu.sh runs, for a machine that has a GPU and no compiler: tests and benchmarks in target/gpu-kit.
+#
+#   tools/gpu-kit.sh cuda-nvrtc|cuda|wgpu [OPTIONS OF CARGO]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+feature=${1:?cuda-nvrtc, cuda or wgpu}
+shift
+kit=target/gpu-kit
+features=bpo-benches/$feature,bpo-model/test-${feature%-nvrtc}
+
+rm -rf "$kit"
+mkdir -p "$kit"
+cargo test --release -p bpo-model -p bpo-benches --features "$features" --no-run \
+    --test parity --test trl --test lora --test groups --bench train --bench generate --bench score \
+    --config 'profile.release.strip=true' "$@" 2>&1 | tee "$kit/build.log"
+sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$kit/build.log" | while read -r program; do
+    name=$(basename "$program")
+    cp "$program" "$kit/${name%-*}"
+done
+ls -l "$kit"
