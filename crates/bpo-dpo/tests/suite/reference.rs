@@ -117,7 +117,9 @@ impl Policy for Shares {
     }
 
     fn shared(&self, batch: &ToyBatch) -> Option<ToyBatch> {
-        Some(ToyBatch { shared: true, ..batch.clone() })
+        let mut batch = batch.clone();
+        batch.shared = true;
+        Some(batch)
     }
 }
 
