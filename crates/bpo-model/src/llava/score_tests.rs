@@ -121,9 +121,12 @@ fn features_are_shared_where_the_tower_stays_as_it_is() {
     assert!(!shared.features.as_ref().unwrap().is_autodiff());
     assert_eq!(measure(&model, &shared), measure(&model, &batch));
     let reference = model.valid();
-    let [with, without] = [&shared, &batch]
-        .map(|batch| reference.completion_logps(batch, Adapters::Off).unwrap().0.into_data());
-    assert_eq!(with, without);
+    let [with, without] = [&shared, &batch].map(|batch| {
+        let (logps, _) = reference.completion_logps(batch, Adapters::Off).unwrap();
+        logps.into_data().iter::<f32>().collect::<Vec<_>>()
+    });
+    // on a tape some sums are taken in another order
+    assert!(with.iter().zip(&without).all(|(a, b)| (a - b).abs() < 1e-5 * b.abs()), "{with:?} {without:?}");
     // the pixels are not looked at again
     let blank = ScoreBatch { pixels: vec![pixels(2), pixels(3)].into(), ..shared };
     assert_eq!(measure(&model, &blank), measure(&model, &batch));
