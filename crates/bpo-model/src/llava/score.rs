@@ -254,9 +254,12 @@ impl Llava {
         }
     }
 
-    /// The batch with features of its images, for a model in training whose vision tower is neither trained nor adapted: they are
-    /// those of the model as it was before. Of a model that is on no device with autodiff it is not known what is trained.
-    pub(crate) fn with_features(&self, batch: &ScoreBatch) -> Option<ScoreBatch> {
+    /// The batch with the vision features of its images, so that passes of this model, of its [valid](burn::module::Module::valid)
+    /// form and of itself with adapters off need not compute them again.
+    ///
+    /// `None` where the vision tower is trained or has adapters, or there is no image; and of a model that is on no device with
+    /// autodiff, of which it is not known what is trained.
+    pub fn with_features(&self, batch: &ScoreBatch) -> Option<ScoreBatch> {
         if !self.device().is_autodiff() || self.changes_vision() {
             return None;
         }
