@@ -6,30 +6,20 @@ Asked is `batch` for all rows at once or `single` for one after the other, which
 exactly NEW sampled tokens for each row; pixels and token ids are there before.
 """
 
-import sys
-
 import torch
 
-from models import Asked, model_of, processor_of, prompt_of, quiet
+from models import Asked, ids_of, pixels_of, prompt_of, task
 
 
 @torch.inference_mode()
 def main():
-    rows, text, new = map(int, sys.argv[2:5])
-    cuda, dtype = sys.argv[5] == "cuda", torch.bfloat16 if sys.argv[6] == "bf16" else torch.float32
-    quiet()
-    model = model_of(sys.argv[1], sys.argv[5], dtype)
-    side = model.config.vision_config.image_size
-    ids = processor_of(model.config).tokenizer(prompt_of(text), add_special_tokens=False)["input_ids"]
-    image = model.config.image_token_index
-    at = ids.index(image)
-    ids = ids[:at] + [image] * model.config.image_seq_length + ids[at + 1 :]
+    rows, text, new, cuda, model = task()
+    ids = ids_of(model.config, prompt_of(text))
     inputs = {
-        "input_ids": torch.tensor([ids] * rows),
-        "attention_mask": torch.ones(rows, len(ids), dtype=torch.int64),
-        "pixel_values": torch.randn(rows, 3, side, side, generator=torch.Generator().manual_seed(0)).to(dtype),
+        "input_ids": torch.tensor([ids] * rows).to(model.device),
+        "attention_mask": torch.ones(rows, len(ids), dtype=torch.int64).to(model.device),
+        "pixel_values": pixels_of(model, rows),
     }
-    inputs = {name: values.to(model.device) for name, values in inputs.items()}
 
     def generate(part):
         out = model.generate(

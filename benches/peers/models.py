@@ -52,6 +52,28 @@ def processor_of(config):
     )
 
 
+def task():
+    """What a script is told, `CONFIG.json` and three numbers, `cpu|cuda f32|bf16`: the numbers, whether it is cuda, and the model."""
+    quiet()
+    config_file, device, dtype = sys.argv[1], sys.argv[5], sys.argv[6]
+    model = model_of(config_file, device, torch.bfloat16 if dtype == "bf16" else torch.float32)
+    return *map(int, sys.argv[2:5]), device == "cuda", model
+
+
+def ids_of(config, words):
+    """Token ids, the image's in place of its one."""
+    ids = processor_of(config).tokenizer(words, add_special_tokens=False)["input_ids"]
+    image = config.image_token_index
+    at = ids.index(image)
+    return ids[:at] + [image] * config.image_seq_length + ids[at + 1 :]
+
+
+def pixels_of(model, rows):
+    side = model.config.vision_config.image_size
+    pixels = torch.randn(rows, 3, side, side, generator=torch.Generator().manual_seed(0))
+    return pixels.to(model.device, model.dtype)
+
+
 def prompt_of(text):
     """An image and `text` tokens, <s> among them."""
     return " ".join([BOS, "<image>"] + [f"w{300 + place}" for place in range(1, text)])

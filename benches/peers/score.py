@@ -6,30 +6,16 @@ Asked is `all` for the logits of all tokens, or `kept` for those of the answers 
 and token ids are there before.
 """
 
-import sys
-
 import torch
 
-from models import Asked, answer_of, model_of, processor_of, prompt_of, quiet
+from models import Asked, answer_of, ids_of, pixels_of, prompt_of, task
 
 
 @torch.inference_mode()
 def main():
-    rows, text, answer = map(int, sys.argv[2:5])
-    cuda, dtype = sys.argv[5] == "cuda", torch.bfloat16 if sys.argv[6] == "bf16" else torch.float32
-    quiet()
-    model = model_of(sys.argv[1], sys.argv[5], dtype)
-    config = model.config
-    side, image = config.vision_config.image_size, config.image_token_index
-    tokenizer = processor_of(config).tokenizer
-
-    def ids_of(row):
-        ids = tokenizer(f"{prompt_of(text)} {answer_of(row, answer)}", add_special_tokens=False)["input_ids"]
-        at = ids.index(image)
-        return ids[:at] + [image] * config.image_seq_length + ids[at + 1 :]
-
-    ids = torch.tensor([ids_of(row) for row in range(rows)]).to(model.device)
-    pixels = torch.randn(rows, 3, side, side, generator=torch.Generator().manual_seed(0)).to(model.device, dtype)
+    rows, text, answer, cuda, model = task()
+    sequences = [ids_of(model.config, f"{prompt_of(text)} {answer_of(row, answer)}") for row in range(rows)]
+    ids, pixels = torch.tensor(sequences).to(model.device), pixels_of(model, rows)
     mask = torch.ones_like(ids)
     targets = ids[:, -answer:, None]
 
