@@ -44,9 +44,9 @@ impl Task {
     fn compare(&self) {
         let (_kept, config_file) = self.arguments.preset.file();
         let numbers = [self.rows, self.text, self.new].map(|number| number.to_string());
-        let peer = [&[config_file], &numbers[..], &self.arguments.of_peer()].concat();
+        let peer = [&[config_file], &numbers[..]].concat();
         let mut ours = Contender::again(&self.arguments.with_way("all"));
-        let mut python = Contender::python("generate.py", &peer);
+        let mut python = self.arguments.peer("generate.py", &peer);
 
         let ways =
             [(true, "batch"), (true, "contrast"), (true, "prefill"), (false, "batch"), (false, "single")];
@@ -80,14 +80,14 @@ impl Task {
         }
         self.print_floor(&seconds[0], &seconds[2]);
         if python.is_none() {
-            println!("BPO_BENCH_PYTHON names no interpreter: transformers is left out");
+            println!("transformers is left out: without BPO_BENCH_PYTHON, or torch does not have the device");
         }
     }
 
     /// What steps of decoding read, next to the rate of copies.
     fn print_floor(&self, batch: &[f64], prefill: &[f64]) {
         let config = self.arguments.preset.config();
-        let ceilings = Ceilings::of(&self.arguments.device.open().expect("a device"), self.arguments.dtype);
+        let ceilings = Ceilings::of(self.arguments.device, self.arguments.dtype);
         let context = config.image_tokens() + self.text + self.new / 2;
         let bytes = decoded_bytes(&config, self.rows, context, self.arguments.size());
         let mut steps: Vec<_> =
@@ -102,12 +102,15 @@ impl Task {
     }
 
     fn serve(&self) {
-        let device = self.arguments.device.open().expect("a device");
-        let model =
-            Llava::random_of_device(self.arguments.preset.config(), 0, &self.arguments.options(), &device);
+        let worker = Worker::on(self.arguments.device);
+        let model = Llava::random_of_device(
+            self.arguments.preset.config(),
+            0,
+            &self.arguments.options(),
+            &worker.device,
+        );
         let prompts =
             |way: &str| -> Vec<Prompt> { (0..self.rows).map(|row| self.prompt(&model, row, way)).collect() };
-        let worker = Worker::on(&device);
         let mut way = worker.ready();
         while let Some(name) = &way {
             let prompts = prompts(name);

@@ -94,14 +94,13 @@ fn write(arguments: &Arguments, dir: &Path) -> std::path::PathBuf {
 
 /// Loads whenever it is asked to.
 fn serve(arguments: &Arguments, dir: &Path) {
-    let device = arguments.device.open().expect("a device");
-    let worker = Worker::on(&device);
+    let worker = Worker::on(arguments.device);
     let mut way = worker.ready();
     while let Some(name) = &way {
         let (_, dtype, _) = TYPES.iter().find(|(known, ..)| known == name).expect("a type");
         let options = LoadOptions::default().with_dtype(*dtype);
         let start = Instant::now();
-        let model = Llava::from_pretrained(dir, &options, &device).expect("a model");
+        let model = Llava::from_pretrained(dir, &options, &worker.device).expect("a model");
         way = worker.done(start);
         drop(model);
     }

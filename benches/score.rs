@@ -55,9 +55,9 @@ impl Task {
         let (_kept, config_file) = self.arguments.preset.file();
         let rows = self.prompts * self.answers;
         let numbers = [rows, self.text, self.answer].map(|number| number.to_string());
-        let peer = [&[config_file], &numbers[..], &self.arguments.of_peer()].concat();
+        let peer = [&[config_file], &numbers[..]].concat();
         let mut ours = Contender::again(&self.arguments.with_way("all"));
-        let mut python = Contender::python("score.py", &peer);
+        let mut python = self.arguments.peer("score.py", &peer);
 
         let ways = [(true, "shared"), (true, "apart"), (false, "all"), (false, "kept")];
         let seconds = contender::in_turn(ways.len(), 1, self.arguments.rounds, |way| {
@@ -78,7 +78,7 @@ impl Task {
         );
         println!("{}", self.arguments.heading(&tokens));
         println!("{:<21} {:>8} {:>14} {:>10} {:>12}", "", "s", "completions/s", "tokens/s", "of products");
-        let ceilings = Ceilings::of(&self.arguments.device.open().expect("a device"), self.arguments.dtype);
+        let ceilings = Ceilings::of(self.arguments.device, self.arguments.dtype);
         let tokens = rows * (config.image_tokens() + self.text + self.answer);
         for ((own, way), seconds) in ways.iter().zip(&seconds).filter(|(_, seconds)| !seconds.is_empty()) {
             let middle = median(&mut seconds.clone());
@@ -98,7 +98,7 @@ impl Task {
         }
         println!("{ceilings}");
         if python.is_none() {
-            println!("BPO_BENCH_PYTHON names no interpreter: transformers is left out");
+            println!("transformers is left out: without BPO_BENCH_PYTHON, or torch does not have the device");
         }
     }
 
@@ -112,10 +112,13 @@ impl Task {
     }
 
     fn serve(&self) {
-        let device = self.arguments.device.open().expect("a device");
-        let model =
-            Llava::random_of_device(self.arguments.preset.config(), 0, &self.arguments.options(), &device);
-        let worker = Worker::on(&device);
+        let worker = Worker::on(self.arguments.device);
+        let model = Llava::random_of_device(
+            self.arguments.preset.config(),
+            0,
+            &self.arguments.options(),
+            &worker.device,
+        );
         let mut way = worker.ready();
         while let Some(name) = &way {
             let batch = self.batch(model.config(), name);

@@ -72,10 +72,9 @@ impl Task {
     fn compare(&self) {
         let (_kept, config_file) = self.arguments.preset.file();
         let numbers = [self.pairs, self.text, self.answer].map(|number| number.to_string());
-        let peer = [&[config_file, photos().display().to_string()], &numbers[..], &self.arguments.of_peer()];
-        let peer = peer.concat();
+        let peer = [&[config_file, photos().display().to_string()], &numbers[..]].concat();
         let start = |way: &str| match way {
-            "TRL + PEFT" => Contender::python("dpo_step.py", &peer),
+            "TRL + PEFT" => self.arguments.peer("dpo_step.py", &peer),
             way => Some(Contender::again(&self.arguments.with_way(way))),
         };
         // TRL has one rejected answer to each chosen one
@@ -98,7 +97,7 @@ impl Task {
             "{:<24} {:>9} {:>9} {:>12} {:>9} {:>9} {:>12}",
             "", "step, s", "pairs/s", "times TRL's", "peak MB", "in TRL's", "of products"
         );
-        let ceilings = Ceilings::of(&self.arguments.device.open().expect("a device"), self.arguments.dtype);
+        let ceilings = Ceilings::of(self.arguments.device, self.arguments.dtype);
         let rank = LoraConfig::default().r;
         let cost = StepCost::new(&config, self.pairs, self.text, 1 + self.rejected, self.answer, rank);
         let trl = measured.iter().find(|measured| measured.way.starts_with("TRL"));
@@ -120,7 +119,7 @@ impl Task {
         println!("{ceilings}");
         if trl.is_none() {
             println!(
-                "TRL is left out: BPO_BENCH_PYTHON names no interpreter, or there are several rejected answers"
+                "TRL is left out: without BPO_BENCH_PYTHON, with several rejected answers, or torch does not have the device"
             );
         }
     }
@@ -148,8 +147,8 @@ impl Task {
 
     /// Trains, a step whenever it is asked for.
     fn serve(&self, way: &str) {
-        let device = self.arguments.device.open().expect("a device");
-        let model = self.model(&device).with_recompute(way == "bpo, recomputed").expect("no dropout");
+        let worker = Worker::on(self.arguments.device);
+        let model = self.model(&worker.device).with_recompute(way == "bpo, recomputed").expect("no dropout");
         let mut batch = Batch::new(self, &model);
         let config = DpoConfig::default()
             .with_batch_size(self.pairs * self.rejected)
@@ -168,7 +167,6 @@ impl Task {
             }
         };
         let trainer = Trainer::new(config, model, batch, None).expect("a trainer").with_reference(reference);
-        let worker = Worker::on(&device);
         if worker.ready().is_some() {
             let mut start = Instant::now();
             let step = &mut |_: &_| {

@@ -1,6 +1,6 @@
 """The Python side of benches/train.rs: steps of TRL's DPOTrainer with PEFT's LoRA, one whenever it is asked.
 
-    python dpo_step.py CONFIG.json IMAGE_DIR PAIRS TEXT ANSWER cpu|cuda f32|bf16
+    python dpo_step.py CONFIG.json IMAGE_DIR PAIRS TEXT ANSWER cpu|cuda:N f32|bf16
 
 A step is all that the trainer does for it: image files to pixels and text to tokens (in its collator), the policy's and the
 reference's forward pass, backward, AdamW.
@@ -37,7 +37,7 @@ class OnDemand(TrainerCallback):
 def main():
     config_file, images = sys.argv[1:3]
     pairs, text, answer = map(int, sys.argv[3:6])
-    cuda, bf16 = sys.argv[6] == "cuda", sys.argv[7] == "bf16"
+    cuda, bf16 = sys.argv[6].startswith("cuda"), sys.argv[7] == "bf16"
     quiet()
     model = model_of(config_file, sys.argv[6], torch.bfloat16 if bf16 else torch.float32)
     files = sorted(Path(images).glob("*.jpg"))

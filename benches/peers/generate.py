@@ -1,6 +1,6 @@
 """The Python side of benches/generate.rs: transformers' generate for a batch of images, once whenever it is asked.
 
-    python generate.py CONFIG.json ROWS TEXT NEW cpu|cuda f32|bf16
+    python generate.py CONFIG.json ROWS TEXT NEW cpu|cuda:N f32|bf16
 
 Asked is `batch` for all rows at once or `single` for one after the other, which is how the authors generate. Vision tower, prefill and
 exactly NEW sampled tokens for each row; pixels and token ids are there before.

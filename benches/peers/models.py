@@ -53,11 +53,11 @@ def processor_of(config):
 
 
 def task():
-    """What a script is told, `CONFIG.json` and three numbers, `cpu|cuda f32|bf16`: the numbers, whether it is cuda, and the model."""
+    """What a script is told, `CONFIG.json` and three numbers, `cpu|cuda:N f32|bf16`: the numbers, whether it is cuda, and the model."""
     quiet()
     config_file, device, dtype = sys.argv[1], sys.argv[5], sys.argv[6]
     model = model_of(config_file, device, torch.bfloat16 if dtype == "bf16" else torch.float32)
-    return *map(int, sys.argv[2:5]), device == "cuda", model
+    return *map(int, sys.argv[2:5]), device.startswith("cuda"), model
 
 
 def ids_of(config, words):
@@ -85,7 +85,7 @@ def answer_of(number, tokens):
 
 def peak_mb(cuda):
     if cuda:
-        return torch.cuda.max_memory_allocated() / 2**20
+        return torch.cuda.max_memory_reserved() / 2**20
     # getrusage's has what the process that started this one had before
     for line in open("/proc/self/status"):
         if line.startswith("VmHWM:"):

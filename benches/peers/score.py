@@ -1,6 +1,6 @@
 """The Python side of benches/score.rs: summed log-probabilities of answers from transformers' forward pass, whenever it is asked.
 
-    python score.py CONFIG.json ROWS TEXT ANSWER cpu|cuda f32|bf16
+    python score.py CONFIG.json ROWS TEXT ANSWER cpu|cuda:N f32|bf16
 
 Asked is `all` for the logits of all tokens, or `kept` for those of the answers alone. Each row has its image, prompt and answer; pixels
 and token ids are there before.

@@ -4,6 +4,7 @@ use bpo::burn::tensor::{DType, FloatDType};
 use bpo::device::DeviceSpec;
 use bpo::model::LoadOptions;
 
+use crate::contender::Contender;
 use crate::shape::Preset;
 
 /// What is measured on what.
@@ -59,11 +60,16 @@ impl Arguments {
         [self.all.as_slice(), &["--way".to_owned(), way.to_owned()]].concat()
     }
 
-    /// What the peers are told of device and type.
-    pub fn of_peer(&self) -> [String; 2] {
-        let device = if self.device.to_string().contains("cuda") { "cuda" } else { "cpu" };
+    /// Starts a script of `peers/` with what it is told and with our device and type; `None` without an interpreter, and for a device
+    /// that torch does not have.
+    pub fn peer(&self, script: &str, told: &[String]) -> Option<Contender> {
+        let device = match self.device {
+            DeviceSpec::Flex | DeviceSpec::LibTorch => "cpu".to_owned(),
+            DeviceSpec::Cuda(index) | DeviceSpec::LibTorchCuda(index) => format!("cuda:{index}"),
+            _ => return None,
+        };
         let dtype = if self.dtype == FloatDType::BF16 { "bf16" } else { "f32" };
-        [device.to_owned(), dtype.to_owned()]
+        Contender::python(script, &[told, &[device, dtype.to_owned()]].concat())
     }
 
     /// What is measured on what, in a line: `of` names the work.

@@ -8,6 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use bpo::burn::tensor::Device;
+use bpo::device::DeviceSpec;
 
 /// The other process.
 #[derive(Debug)]
@@ -101,14 +102,19 @@ pub fn in_turn(
 
 /// The other side, which works on a device.
 #[derive(Debug)]
-pub struct Worker<'a> {
-    device: &'a Device,
+pub struct Worker {
+    spec: DeviceSpec,
+    /// Where it works.
+    pub device: Device,
 }
 
-impl<'a> Worker<'a> {
-    /// Works on `device`.
-    pub fn on(device: &'a Device) -> Self {
-        Self { device }
+impl Worker {
+    /// Opens the device.
+    ///
+    /// # Panics
+    /// If it cannot be opened.
+    pub fn on(spec: DeviceSpec) -> Self {
+        Self { spec, device: spec.open().expect("a device") }
     }
 
     /// Says that it is ready and waits for the first line, which it gives. `None` where none comes.
@@ -138,11 +144,13 @@ impl<'a> Worker<'a> {
         None
     }
 
+    /// Not a number where the device does not tell.
     fn peak_mb(&self) -> f64 {
-        match self.device.memory_pool_usage() {
+        match (self.device.memory_pool_usage(), self.spec) {
             // what is reserved is kept for reuse
-            Some(usage) => usage.bytes_reserved as f64 / 1024.0 / 1024.0,
-            None => peak_of_process(),
+            (Some(usage), _) => usage.bytes_reserved as f64 / 1024.0 / 1024.0,
+            (None, DeviceSpec::LibTorchCuda(_)) => f64::NAN,
+            (None, _) => peak_of_process(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use bpo::burn::tensor::{Device, Distribution, FloatDType, Tensor};
+use bpo::device::DeviceSpec;
 
 use crate::median;
 
@@ -21,7 +22,11 @@ pub struct Ceilings {
 
 impl Ceilings {
     /// Measures a device, in a second or two.
-    pub fn of(device: &Device, dtype: FloatDType) -> Self {
+    ///
+    /// # Panics
+    /// If it cannot be opened.
+    pub fn of(spec: DeviceSpec, dtype: FloatDType) -> Self {
+        let device = &spec.open().expect("a device");
         let random = |side: usize| {
             let random: Tensor<2> = Tensor::random([side, side], Distribution::Normal(0.0, 1.0), device);
             random.cast(dtype)
@@ -33,10 +38,15 @@ impl Ceilings {
             let (a, b) = (random(side), random(side));
             matmul = middle(device, || drop(black_box(a.clone().matmul(b.clone()))));
         }
-        let wide: Tensor<2> = Tensor::cat(vec![random(side); 8], 0);
-        let copy = middle(device, || drop(black_box(wide.clone().mul_scalar(2.0))));
-        let bytes = (2 * 8 * side * side * wide.dtype().size()) as f64;
-        Self { matmul: 2.0 * (side as f64).powi(3) / matmul, side, copy: bytes / copy }
+        let copy = match spec {
+            DeviceSpec::Flex | DeviceSpec::LibTorch => copy_of_cores(),
+            _ => {
+                let wide: Tensor<2> = Tensor::cat(vec![random(side); 8], 0);
+                let seconds = middle(device, || drop(black_box(wide.clone().mul_scalar(2.0))));
+                (2 * 8 * side * side * wide.dtype().size()) as f64 / seconds
+            }
+        };
+        Self { matmul: 2.0 * (side as f64).powi(3) / matmul, side, copy }
     }
 }
 
@@ -46,6 +56,24 @@ impl fmt::Display for Ceilings {
         let (matmul, copy) = (matmul / 1e9, copy / 1e9);
         write!(f, "ceilings: {matmul:.0} GFLOP/s in products of {side} x {side}, {copy:.1} GB/s in copies")
     }
+}
+
+/// Bytes a second, read and written, that all cores copy between buffers that are there.
+fn copy_of_cores() -> f64 {
+    const BYTES: usize = 1 << 28;
+    let (from, mut to) = (vec![1_u8; BYTES], vec![2_u8; BYTES]);
+    let part = BYTES.div_ceil(std::thread::available_parallelism().map_or(1, usize::from));
+    let seconds = median(&mut [(); 9].map(|()| {
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for (to, from) in to.chunks_mut(part).zip(from.chunks(part)) {
+                scope.spawn(|| to.copy_from_slice(from));
+            }
+        });
+        black_box(&mut to);
+        start.elapsed().as_secs_f64()
+    }));
+    (2 * BYTES) as f64 / seconds
 }
 
 /// The middle one of some runs, in seconds, after one that warms up.

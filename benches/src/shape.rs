@@ -160,7 +160,8 @@ impl StepCost {
 
     /// Policy forward, backward to activations and adapters, and the reference unless it is cached.
     pub fn operations(&self, cached: bool) -> f64 {
-        let reference = if cached { 0.0 } else { self.forward };
+        // images are encoded once for both
+        let reference = if cached { 0.0 } else { self.forward - self.vision };
         // frozen weights have no gradient of their own, adapters have
         reference + self.forward + self.adapters + (self.forward - self.vision) + 2.0 * self.adapters
     }
