@@ -1,64 +1,56 @@
-//! What sharing the prefix and keeping the adapter factored save in a step of DPO.
+//! What sharing the prefix saves in a step of DPO.
 //!
 //! Prints medians and ratios against the plain way (each completion with an image and prompt of its own), which is how
 //! TRL computes it.
 //!
 //! ```sh
-//! cargo bench -p bpo-benches --bench step
+//! cargo bench -p bpo-benches --bench step -- small --pairs 2
 //! ```
 
 use std::time::Instant;
 
 use bpo::burn::module::Module;
-use bpo::burn::tensor::Device;
 use bpo::dpo::logps::{PairLogps, PairRows};
 use bpo::dpo::loss::{Loss, Objective, PairFactors};
 use bpo::model::config::LlavaConfig;
 use bpo::model::llava::ScoreBatch;
-use bpo::model::processor::{Answered, PixelValues};
-use bpo::model::{Adapters, Llava, LoadOptions, LoraConfig};
-use bpo_benches::median;
-
-const PAIRS: usize = 2;
-const TEXT: usize = 48;
-const ANSWER: usize = 64;
-const RUNS: usize = 7;
+use bpo::model::processor::Answered;
+use bpo::model::{Adapters, Llava, LoraConfig};
+use bpo_benches::arguments::Arguments;
+use bpo_benches::contender;
+use bpo_benches::shape::{answer, pixels, prompt};
+use bpo_benches::{median, ratio};
 
 fn main() {
-    let config = config();
-    let model = Llava::random(config.clone(), 0, &LoadOptions::default(), &Device::flex())
+    let (mut pairs, mut text, mut answer) = (2, 48, 64);
+    let arguments =
+        Arguments::read(&mut [("pairs", &mut pairs), ("text", &mut text), ("answer", &mut answer)]);
+    let device = arguments.device.open().expect("a device");
+    let config = arguments.preset.config();
+    let model = Llava::random_of_device(config.clone(), 0, &arguments.options(), &device)
         .with_lora(&LoraConfig::default(), 0)
         .expect("linears to adapt")
         .train();
-    let (shared, apart) = (batch(&config, true), batch(&config, false));
-    println!(
-        "{PAIRS} pairs, {} image + {TEXT} text + {ANSWER} answer tokens, {} parameters, flex, f32",
-        config.image_tokens(),
-        model.num_params()
-    );
-    // interleaved, so that both see the same noise of the machine
-    let mut seconds = [Vec::new(), Vec::new()];
-    step(&model, &shared);
-    step(&model, &apart);
-    for _ in 0..RUNS {
-        for (way, batch) in [&shared, &apart].into_iter().enumerate() {
-            let start = Instant::now();
-            step(&model, batch);
-            seconds[way].push(start.elapsed().as_secs_f64());
-        }
-    }
-    let mut ratios: Vec<f64> =
-        seconds[1].iter().zip(&seconds[0]).map(|(apart, shared)| apart / shared).collect();
-    println!("step, shared prefix    {:8.3} s", median(&mut seconds[0]));
-    println!("step, nothing shared   {:8.3} s", median(&mut seconds[1]));
-    println!("ratio                  {:8.2}", median(&mut ratios));
+    let batches = [2, 1].map(|completions| batch(&config, pairs, completions, [text, answer]));
+    let seconds = contender::in_turn(2, 1, arguments.rounds, |way| {
+        let start = Instant::now();
+        step(&model, &batches[way], pairs);
+        device.sync().expect("the device works");
+        Some(start.elapsed().as_secs_f64())
+    });
+    let image = config.image_tokens();
+    let tokens = format!("{pairs} pairs, {image} image + {text} text + {answer} answer tokens");
+    println!("{}", arguments.heading(&tokens));
+    println!("step, shared prefix    {:8.3} s", median(&mut seconds[0].clone()));
+    println!("step, nothing shared   {:8.3} s", median(&mut seconds[1].clone()));
+    println!("ratio                  {:8.2}", ratio(&seconds[1], &seconds[0]));
 }
 
 /// Policy forward and backward, reference forward.
-fn step(model: &Llava, batch: &ScoreBatch) {
+fn step(model: &Llava, batch: &ScoreBatch, pairs: usize) {
     let rows = PairRows::new(
-        (0..PAIRS).map(|pair| 2 * pair).collect(),
-        (0..PAIRS).map(|pair| 2 * pair + 1).collect(),
+        (0..pairs).map(|pair| 2 * pair).collect(),
+        (0..pairs).map(|pair| 2 * pair + 1).collect(),
     );
     let sums = |model: &Llava, adapters| {
         let (logps, _) = model.completion_logps(batch, adapters).expect("the batch fits the model");
@@ -71,42 +63,15 @@ fn step(model: &Llava, batch: &ScoreBatch) {
     let _gradients = loss.backward();
 }
 
-/// About 20 million parameters, 112 px.
-fn config() -> LlavaConfig {
-    serde_json::from_value(serde_json::json!({
-        "vision_config": {
-            "hidden_size": 256, "num_hidden_layers": 8, "num_attention_heads": 8, "intermediate_size": 1024,
-            "image_size": 112, "patch_size": 14,
-        },
-        "text_config": {
-            "hidden_size": 256, "num_hidden_layers": 8, "num_attention_heads": 8, "num_key_value_heads": 4,
-            "intermediate_size": 704, "vocab_size": 8192, "max_position_embeddings": 4096,
-        },
-        "image_token_index": 8128,
-    }))
-    .expect("a valid configuration")
-}
-
-fn batch(config: &LlavaConfig, shared: bool) -> ScoreBatch {
-    let prompt: Vec<u32> = std::iter::once(1)
-        .chain(std::iter::repeat_n(config.image_token(), config.image_tokens()))
-        .chain((0..TEXT as u32).map(|i| 300 + i))
-        .collect();
-    let answered = |row: usize| {
-        let answer = (0..ANSWER).map(|i| (400 + 37 * row + 11 * i) as u32);
-        Answered::new(prompt.iter().copied().chain(answer).collect(), prompt.len())
-    };
+/// The completions of all pairs, so many to each image and prompt.
+fn batch(config: &LlavaConfig, pairs: usize, completions: usize, [text, length]: [usize; 2]) -> ScoreBatch {
+    let prompt = prompt(config, text);
+    let answered =
+        |row: usize| Answered::new(prompt.iter().copied().chain(answer(row, length)).collect(), prompt.len());
+    let rows: Vec<_> = (0..2 * pairs).map(answered).collect();
+    let groups: Vec<_> =
+        rows.chunks(completions).enumerate().map(|(group, rows)| (Some(group), rows.to_vec())).collect();
     let side = config.vision_config.image_size;
-    let image = |i: usize| PixelValues {
-        data: (0..3 * side * side).map(|at| ((at + i) as f32 * 0.01).sin()).collect(),
-        channels: 3,
-        height: side,
-        width: side,
-    };
-    let groups: Vec<_> = match shared {
-        true => (0..PAIRS).map(|i| (Some(i), vec![answered(2 * i), answered(2 * i + 1)])).collect(),
-        false => (0..2 * PAIRS).map(|i| (Some(i), vec![answered(i)])).collect(),
-    };
-    ScoreBatch::new(config, (0..groups.len()).map(image).collect(), &groups)
-        .expect("the batch fits the model")
+    let images = (0..groups.len()).map(|group| pixels(side, group * completions / 2)).collect();
+    ScoreBatch::new(config, images, &groups).expect("the batch fits the model")
 }

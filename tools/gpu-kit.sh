@@ -2,6 +2,8 @@
 # Builds what tools/gpu.sh runs, for a machine that has a GPU and no compiler: tests and benchmarks in target/gpu-kit.
 #
 #   tools/gpu-kit.sh cuda-nvrtc|cuda|wgpu [OPTIONS OF CARGO]
+#
+# Both forms of CUDA download LLVM when they are built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 feature=${1:?cuda-nvrtc, cuda or wgpu}

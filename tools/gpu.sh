@@ -6,8 +6,9 @@
 #   tools/gpu.sh [KIT]                   LLaVA-1.5-7B's dimensions in bf16
 #   DEVICE=wgpu MODEL=small tools/gpu.sh
 set -uo pipefail
-cd "$(dirname "$0")/.."
-kit=$(realpath "${1:-target/gpu-kit}")
+root=$(realpath "$(dirname "$0")/..")
+kit=$(realpath "${1:-$root/target/gpu-kit}")
+cd "$root" || exit
 device=${DEVICE:-cuda}
 model=${MODEL:-7b}
 export BPO_TEST_DEVICE=$device BPO_GOLDEN=$PWD/crates/bpo-model/tests/golden CARGO_MANIFEST_DIR=$PWD/benches

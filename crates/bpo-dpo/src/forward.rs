@@ -1,7 +1,7 @@
 //! One forward pass: the losses of a batch of pairs, and its figures.
 
 use bpo_pairs::record::PreferencePair;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::config::{DpoConfig, Weighting};
 use crate::error::DpoError;
@@ -82,7 +82,8 @@ impl<B> Prepared<B> {
             Some(_) => PairLogps::with_tails(tokens, &batch.rows),
             None => PairLogps::of_tokens(tokens, &batch.rows),
         };
-        let shared = match objective.needs_reference() && reference.is_policy() {
+        let in_training = || policy.devices().iter().any(Device::is_autodiff);
+        let shared = match objective.needs_reference() && reference.is_policy() && in_training() {
             true => policy.shared(inputs),
             false => None,
         };

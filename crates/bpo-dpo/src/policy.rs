@@ -201,8 +201,8 @@ pub trait Policy: Module {
     /// A batch that gives the same as `batch` and has in it what is the same with adapters and without, computed once: features
     /// of images, say, whose tower is frozen.
     ///
-    /// Called on the module in training where the reference is the policy with its adapters off; both passes of the step then
-    /// take what it gives. In an evaluation nothing is on a device with autodiff. The default gives none.
+    /// Called on the module in training, not in an evaluation, where the reference is the policy with its adapters off; both
+    /// passes of the step then take what it gives. The default gives none.
     fn shared(&self, batch: &Self::Batch) -> Option<Self::Batch> {
         let _ = batch;
         None

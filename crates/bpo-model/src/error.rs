@@ -185,6 +185,17 @@ pub enum ModelError {
     /// A completion without anything before it: nothing predicts its first token.
     #[error("the prompt has no token")]
     EmptyPrompt,
+    /// A batch without completions.
+    #[error("the batch has no completion")]
+    NoCompletion,
+    /// A group's image that the batch does not have.
+    #[error("image {image} of a batch of {images}")]
+    NoSuchImage {
+        /// The group's, counted from 0.
+        image: usize,
+        /// Those of the batch.
+        images: usize,
+    },
     /// The answer has no token of its own.
     #[error("the answer is cut to nothing: no token is left after the prompt's {prompt} tokens")]
     EmptyAnswer {

@@ -120,7 +120,7 @@ impl VisionLanguageModel for LlavaResponder {
         let eos = self.processor.text.eos_ids();
         let mut answers = match self.model.generate_in_turn(&good, at_a_time, eos, self.adapters) {
             Ok(answers) => answers.into_iter(),
-            // a batch fails as one only where a prompt and its image do not fit; ask one by one to name it
+            // one by one each error is its own request's
             Err(_) if requests.len() > 1 => {
                 return requests
                     .iter()

@@ -198,6 +198,20 @@ fn saved_and_loaded_it_is_the_same_adapter() {
 }
 
 #[test]
+fn merged_in_memory_it_computes_what_the_adapter_does() {
+    for targets in [TargetModules::AllLinear, TargetModules::PeftAllLinear] {
+        let projector = matches!(targets, TargetModules::AllLinear);
+        let trained = trained(&config().with_target_modules(targets).with_train_projector(projector));
+        let expected = logits(&trained, Adapters::On);
+        let merged = trained.clone().merged();
+        close(&logits(&merged, Adapters::On), &expected, 1e-5, "merged");
+        // nothing is left to switch off
+        assert_eq!(logits(&merged, Adapters::Off), logits(&merged, Adapters::On));
+        assert!(logits(&trained, Adapters::Off) != expected);
+    }
+}
+
+#[test]
 fn a_merged_checkpoint_computes_what_the_adapter_does() {
     let (model, adapter, out) =
         (Golden::open().checkpoint(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -13,7 +13,7 @@ use bpo_model::llava::ScoreBatch;
 use bpo_model::processor::{Answered, PixelValues};
 use bpo_model::seen::{Seen, View};
 use bpo_model::{Adapters, Llava, LoadOptions};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{FloatDType, Tensor, TensorData};
 use support::{Golden, close, device, floats};
 
 const CONDITIONS: [&str; 3] = ["clean", "noise500", "noise900"];
@@ -173,6 +173,53 @@ fn greedy_tokens_in_turn() {
             assert_eq!(answer.ids, whole[..end.unwrap_or(whole.len())], "{place}, {at_a_time} at a time");
             let finish = if end.is_some() { FinishReason::Stop } else { FinishReason::Length };
             assert_eq!(answer.finish, finish, "{place}, {at_a_time} at a time");
+        }
+    }
+}
+
+/// What a prompt draws follows from its own seed, whatever else is answered beside it.
+#[test]
+fn draws_are_those_of_a_prompt_alone() {
+    let golden = Golden::open();
+    let model = model(&golden);
+    let prompts: Vec<_> = (0..7)
+        .map(|place| {
+            let i = place % golden.prompts();
+            let seen =
+                Seen::new(golden.ids(&format!("p{i}.prompt_ids")), View::of(image(&golden, "clean", i)));
+            let tokens = 3 + 2 * (place % 4);
+            Prompt::new(seen, Sampling::greedy(tokens).with_temperature(1.0).with_seed(place as u64))
+        })
+        .collect();
+    let at_a_time = |count| {
+        let count = NonZeroUsize::new(count).unwrap();
+        let answers = model.generate_in_turn(&prompts, count, &[], Adapters::On).unwrap();
+        answers.into_iter().map(|answer| answer.ids).collect::<Vec<_>>()
+    };
+    let alone = at_a_time(1);
+    assert!(alone.iter().zip(&prompts).all(|(ids, prompt)| ids.len() == prompt.sampling.max_new_tokens));
+    for count in [2, 3, 7] {
+        assert_eq!(at_a_time(count), alone, "{count} at a time");
+    }
+}
+
+/// Half precision rounds each weight and activation to 8 or 11 bits, and sums in f32.
+#[test]
+fn half_precision_is_near() {
+    let golden = Golden::open();
+    for (dtype, off) in [(FloatDType::BF16, 0.03), (FloatDType::F16, 0.004)] {
+        if !device().supports_dtype(dtype) {
+            continue;
+        }
+        let options = LoadOptions::default().with_dtype(dtype);
+        let model = Llava::from_pretrained(&golden.checkpoint(), &options, &device()).unwrap();
+        for i in 0..golden.prompts() {
+            let ids = golden.ids(&format!("p{i}.chosen.input_ids"));
+            let (expected, shape) = golden.floats(&format!("clean.p{i}.chosen.logits"));
+            let logits = model.logits(&ids, Some(&image(&golden, "clean", i)), Adapters::On).unwrap();
+            let [tokens, _] = logits.dims();
+            let rows = logits.narrow(0, tokens - 1 - shape[0], shape[0]);
+            close(&floats(rows), &expected, off, &format!("{dtype:?} p{i} logits"));
         }
     }
 }

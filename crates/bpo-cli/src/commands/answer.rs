@@ -63,7 +63,7 @@ pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
     let images = open_images(&config)?;
     let questions = bpo::generate::read_questions(&args.questions)?;
     let Checkpoint { model, processor, .. } = load(&config, args.adapter.as_deref())?;
-    let mut model = LlavaResponder::new(model, processor);
+    let mut model = LlavaResponder::new(model.merged(), processor);
     let sampling = Sampling::greedy(args.max_new_tokens)
         .with_temperature(args.temperature)
         .with_top_p(args.top_p)

@@ -14,7 +14,7 @@ use bpo_dpo::trainer::Summary;
 use bpo_dpo::{DpoConfig, Trainer};
 use bpo_pairs::record::PreferencePair;
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 use crate::toy::{Toy, ToyBatch, ToyCollate, pair, pairs};
 
@@ -100,23 +100,24 @@ fn all_kinds_of_references_train_the_same() {
     }
 }
 
-/// Shares its batches, and takes either these alone or others alone.
+/// Shares its batches in training, and takes either these alone or others alone, where that is said.
 #[derive(Module, Debug)]
 struct Shares {
     toy: Toy,
     #[module(skip)]
-    expected: bool,
+    expected: Option<bool>,
 }
 
 impl Policy for Shares {
     type Batch = ToyBatch;
 
     fn token_logps(&self, batch: &ToyBatch, adapters: Adapters) -> TokenLogps {
-        assert_eq!(batch.shared, self.expected, "{adapters:?}");
+        assert!(self.expected.is_none_or(|expected| batch.shared == expected), "{adapters:?}");
         self.toy.token_logps(batch, adapters)
     }
 
     fn shared(&self, batch: &ToyBatch) -> Option<ToyBatch> {
+        assert!(self.devices().iter().all(Device::is_autodiff), "not in an evaluation");
         let mut batch = batch.clone();
         batch.shared = true;
         Some(batch)
@@ -125,7 +126,7 @@ impl Policy for Shares {
 
 #[test]
 fn a_batch_is_shared_with_none_but_the_policys_own_reference() {
-    let of = |expected| Shares { toy: Toy::untouched(), expected };
+    let of = |expected| Shares { toy: Toy::untouched(), expected: Some(expected) };
     let train = |policy: Shares, reference: Reference<Shares>, config: DpoConfig| {
         let trainer = Trainer::new(config, policy, ToyCollate::default(), None).expect("valid");
         let (policy, _) = trainer.with_reference(reference).train(&pairs(), &mut ()).expect("trained");
@@ -133,6 +134,8 @@ fn a_batch_is_shared_with_none_but_the_policys_own_reference() {
     };
     let shared = train(of(true), Reference::AdaptersOff, config());
     assert!(shared == train(of(false), Reference::Frozen(of(false)), config()));
+    let either = Shares { toy: Toy::untouched(), expected: None };
+    train(either, Reference::AdaptersOff, config().with_eval_part(0.3));
     // without a reference there is no one to share with
     train(of(false), Reference::AdaptersOff, config().with_loss(Loss::Sft));
 }

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use crate::config::{Activation, VisionConfig};
 use crate::fused::attention;
 use crate::lora::{Adapters, Linear};
-use crate::nn::{activate, layer_norm};
+use crate::nn::{activate, layer_norm, normed};
 use crate::weights::WeightLoader;
 
 /// The layers that run, in order.
@@ -77,8 +77,8 @@ impl EncoderLayer {
 
     /// `[images, tokens, hidden]` to the same.
     pub(super) fn forward(&self, x: Tensor<3>, adapters: Adapters) -> Tensor<3> {
-        let x = x.clone() + self.self_attn.forward(self.layer_norm1.forward(x), adapters);
-        x.clone() + self.mlp.forward(self.layer_norm2.forward(x), adapters)
+        let x = x.clone() + self.self_attn.forward(normed(&self.layer_norm1, x), adapters);
+        x.clone() + self.mlp.forward(normed(&self.layer_norm2, x), adapters)
     }
 }
 

@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 
 use crate::config::LlavaConfig;
 use crate::lora::{Adapters, Linear};
-use crate::nn::layer_norm;
+use crate::nn::{layer_norm, normed};
 use crate::weights::WeightLoader;
 use encoder::{Encoder, EncoderLayer};
 
@@ -76,7 +76,7 @@ impl ClipVision {
     /// - `pixels`: `[images, channels, side, side]`, normalized
     /// - output: `[images, tokens, hidden x feature layers]`
     pub fn forward(&self, pixels: Tensor<4>, adapters: Adapters) -> Tensor<3> {
-        let mut hidden = self.pre_layrnorm.forward(self.embeddings.forward(pixels));
+        let mut hidden = normed(&self.pre_layrnorm, self.embeddings.forward(pixels));
         let mut states = vec![(0, hidden.clone())];
         for (i, layer) in self.encoder.layers.iter().enumerate() {
             hidden = layer.forward(hidden, adapters);

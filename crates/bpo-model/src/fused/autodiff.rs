@@ -10,7 +10,7 @@ use burn::backend::{Autodiff, TensorMetadata};
 
 use super::ops::{Attended, FusedGradients, FusedOps, adapted};
 
-/// Keeps its output, which the product behind it keeps as well.
+/// Keeps its output.
 #[derive(Debug)]
 struct Softmax;
 
@@ -224,7 +224,7 @@ impl<B: FusedOps + FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<
     }
 
     fn fused_product(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
-        // nothing is trained a token at a time
+        // few rows are rare in training
         Self::float_matmul(x, w)
     }
 

@@ -108,7 +108,10 @@ impl FusedGradients for LibTorch {
             Some(&mask),
             scale,
         );
-        (TchTensor::new(groups.unfold(&output)), [output, sums].map(TchTensor::new).into())
+        let kept = [output, sums].map(TchTensor::new);
+        // may be the same memory
+        let output = TchTensor::from_existing(groups.unfold(&kept[0].tensor), kept[0].storage.clone());
+        (output, kept.into())
     }
 
     fn attention_gradients(

@@ -1,8 +1,7 @@
-//! Passes over activations that take one loop each on a backend with code for them, and a chain of tensor operations on others.
+//! Passes over activations that take one loop each on flex, few functions on LibTorch, and a chain of tensor operations on others.
 //!
 //! A chain reads and writes its tensors once for each of its parts, and for the backward pass it keeps what lies between them. Which
-//! way is taken follows from the device alone, so that a result does not depend on what else is running; tests hold both ways
-//! against each other.
+//! way is taken follows from device, type and shape, never from what else is running; tests hold both ways against each other.
 
 #[cfg(any(feature = "flex", feature = "tch"))]
 mod autodiff;
@@ -66,7 +65,7 @@ pub(crate) fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D
 /// `x / sqrt(mean(x^2) + epsilon) * gamma` over the last dimension (Zhang and Sennrich, 2019, arXiv 1910.07467). `[.., width]`
 pub(crate) fn rms_norm<const D: usize>(x: Tensor<D>, norm: &RmsNorm) -> Tensor<D> {
     fused!(fused_rms_norm(x, norm.gamma.val(); norm.epsilon));
-    norm.forward(x)
+    plain::rms_norm(x, norm)
 }
 
 /// Turns queries or keys by the angles of their positions. `[rows, heads, tokens, head_dim]`

@@ -1,5 +1,6 @@
 //! The same as chains of tensor operations, for any backend.
 
+use burn::nn::RmsNorm;
 use burn::tensor::{DType, Tensor, activation};
 
 pub(super) fn softmax(scores: Tensor<4>, mask: Tensor<4>) -> Tensor<4> {
@@ -17,6 +18,14 @@ pub(super) fn swish<const D: usize>(x: Tensor<D>, beta: f64) -> Tensor<D> {
 
 pub(super) fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
     swish(gate, 1.0) * up
+}
+
+/// In f32 up to the weight, as transformers' `LlamaRMSNorm`; burn's divides in the type of `x`.
+pub(super) fn rms_norm<const D: usize>(x: Tensor<D>, norm: &RmsNorm) -> Tensor<D> {
+    let dtype = x.dtype();
+    let x = x.cast(DType::F32);
+    let scale = (x.clone().square().mean_dim(D - 1) + norm.epsilon).sqrt().recip();
+    (x * scale).cast(dtype) * norm.gamma.val().unsqueeze()
 }
 
 pub(super) fn rotate(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {

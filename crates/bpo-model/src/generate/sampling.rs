@@ -32,15 +32,17 @@ impl Sampler {
             false => (total, top_k),
         };
         let mut left = self.rng.random::<f64>() * kept;
+        let mut last = 0;
         for place in 0..count {
             let Some((id, weight)) = likeliest.get(place) else { break };
             left -= weight;
             if left < 0.0 {
                 return id;
             }
+            last = id;
         }
         // all that was left is rounding
-        likeliest.last().unwrap_or(0)
+        last
     }
 }
 
@@ -89,18 +91,13 @@ impl Likeliest {
     fn nucleus(&mut self, wanted: f64, count: usize) -> (f64, usize) {
         let mut sum = 0.0;
         for place in 0..count {
-            let Some((_, weight)) = self.get(place) else { break };
+            let Some((_, weight)) = self.get(place) else { return (sum, place) };
             sum += weight;
             if sum >= wanted {
-                break;
+                return (sum, place + 1);
             }
         }
-        (sum, self.found.len())
-    }
-
-    /// The least likely one that was found.
-    fn last(&self) -> Option<u32> {
-        self.found.last().map(|(id, _)| *id)
+        (sum, count)
     }
 }
 

@@ -62,11 +62,6 @@ impl KvCache {
         Self { layers: (0..layers).map(|_| Some((empty(), empty()))).collect(), filled: 0 }
     }
 
-    /// Tokens that later ones attend to.
-    pub fn filled(&self) -> usize {
-        self.filled
-    }
-
     /// Makes it one of `rows` with room for `capacity` tokens, `filled` of them there: what `placed` names, taken from what was in it
     /// or from `others`.
     pub(crate) fn rearrange(

@@ -210,7 +210,7 @@ impl Llava {
     /// - output: both `[completions, tokens]`; log-probabilities are in nats and f32, zero at padding
     ///
     /// # Errors
-    /// If image tokens and image features do not fit together.
+    /// If image tokens and image features do not fit together, an image is not there, or there is no completion.
     pub fn completion_logps(
         &self,
         batch: &ScoreBatch,
@@ -230,7 +230,7 @@ impl Llava {
     /// - output: each `[completions, tokens, columns]`, zero at padding; the mask is `[completions, tokens]`
     ///
     /// # Errors
-    /// If image tokens and image features do not fit together.
+    /// As [`completion_logps`](Self::completion_logps).
     pub fn at_completion_tokens<const N: usize>(
         &self,
         batch: &ScoreBatch,
@@ -269,6 +269,13 @@ impl Llava {
 
     /// Hidden states of the completions' rows. `[completions, width, hidden]`
     fn completion_states(&self, batch: &ScoreBatch, adapters: Adapters) -> Result<Tensor<3>, ModelError> {
+        let images = batch.pixels.len();
+        if batch.rows.is_empty() {
+            return Err(ModelError::NoCompletion);
+        }
+        if let Some(image) = batch.image_of_group.iter().flatten().copied().find(|image| *image >= images) {
+            return Err(ModelError::NoSuchImage { image, images });
+        }
         let (device, dtype) = (self.device(), self.dtype());
         let features = self.features(batch, adapters).map(|features| self.project(features, adapters));
 

@@ -140,3 +140,51 @@ fn features_are_shared_where_the_tower_stays_as_it_is() {
     let no_image = ScoreBatch::new(model.config(), Vec::new(), &no_image).unwrap();
     assert!(model.with_features(&no_image).is_none());
 }
+
+/// More completion tokens than the head takes at a time, behind prefixes that completions share.
+#[test]
+fn log_probs_are_those_of_whole_sequences() {
+    let ids = |group: usize, answer: usize, count: usize| {
+        (0..count).map(move |place| 3 + ((7 * group + 31 * answer + 13 * place) % 80) as u32)
+    };
+    let sequence = |group: usize, answer: usize| {
+        let prompt = [1].into_iter().chain(std::iter::repeat_n(IMAGE, 4)).chain(ids(group, 0, 3 + group));
+        prompt.chain(ids(group, 1 + answer, 100)).collect::<Vec<_>>()
+    };
+    let answered = |group, answer| Answered::new(sequence(group, answer), 8 + group);
+    let groups: Vec<_> =
+        (0..3).map(|group| (Some(group), vec![answered(group, 0), answered(group, 1)])).collect();
+    let images: Vec<_> = (0..3).map(pixels).collect();
+    for model in [model(), model().valid()] {
+        let batch = ScoreBatch::new(model.config(), images.clone(), &groups).unwrap();
+        assert!(batch.completion_tokens() > HEAD_CHUNK);
+        let (logps, _) = model.completion_logps(&batch, Adapters::On).unwrap();
+        let found: Vec<_> = logps.into_data().iter::<f64>().collect();
+        for (row, found) in found.chunks(100).enumerate() {
+            let ids = sequence(row / 2, row % 2);
+            let logits = model.logits(&ids, Some(&images[row / 2]), Adapters::On).unwrap();
+            let logits: Vec<_> = logits.into_data().iter::<f64>().collect();
+            let first = ids.len() - 100;
+            for (place, found) in found.iter().enumerate() {
+                let at = &logits[(first + place - 1) * 96..][..96];
+                let sum: f64 = at.iter().map(|logit| logit.exp()).sum();
+                let expected = at[ids[first + place] as usize] - sum.ln();
+                assert!(
+                    (found - expected).abs() < 1e-5 * expected.abs(),
+                    "{row}, {place}: {found}, {expected}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn batches_that_nothing_can_be_computed_of_are_errors() {
+    let model = model();
+    let empty = ScoreBatch::new(model.config(), Vec::new(), &[]).unwrap();
+    assert!(matches!(model.completion_logps(&empty, Adapters::On), Err(ModelError::NoCompletion)));
+    let seen = Answered::new(vec![1, IMAGE, IMAGE, IMAGE, IMAGE, 2, 3], 6);
+    let absent = ScoreBatch::new(model.config(), vec![pixels(0)], &[(Some(1), vec![seen])]).unwrap();
+    let error = model.completion_logps(&absent, Adapters::On).map(drop).unwrap_err();
+    assert!(matches!(error, ModelError::NoSuchImage { image: 1, images: 1 }), "{error}");
+}

@@ -7,6 +7,7 @@ mod linear;
 mod linears;
 mod load;
 mod merge;
+mod merged;
 mod names;
 mod peft;
 mod save;

@@ -30,7 +30,7 @@ enum Source {
     Files(WeightIndex),
     /// Normal draws, matrices scaled by `1/sqrt(d_in)`, norms around one.
     Random(Box<ChaCha8Rng>),
-    /// The same, drawn by the device.
+    /// Drawn by the device, as transformers draws them.
     OfDevice,
 }
 

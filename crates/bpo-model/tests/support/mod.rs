@@ -87,7 +87,9 @@ pub fn device() -> Device {
         #[allow(deprecated)] // burn prefers its own backends; this one is for comparison
         Ok("libtorch") => Device::libtorch(),
         #[cfg(feature = "test-cuda")]
-        Ok("cuda") => Device::cuda(0),
+        Ok(name) if name.starts_with("cuda") => {
+            Device::cuda(name.strip_prefix("cuda:").map_or(0, |index| index.parse().unwrap()))
+        }
         #[cfg(feature = "test-wgpu")]
         Ok("wgpu") => Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
         Ok(other) => panic!("the tests are not built for {other}"),

@@ -59,7 +59,7 @@ fn rows_of_two(
     });
 }
 
-/// `exp(x)` for `x <= 0`, within two units in the last place; 0 where that is no normal number. NaN stays.
+/// `exp(x)` for `x <= 0`, within two units in the last place; 0 below -87.3, short of where numbers are no longer normal. NaN stays.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     // to the nearest whole number by way of numbers that have no fraction

@@ -178,6 +178,7 @@ fn dots_of_rows<S: Simd, const N: usize>(simd: S, columns: &mut [f32], x: &[f32]
 
 /// Each of `x` with each of `w`, as many sums as registers hold.
 #[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "two dimensions at once")]
 fn dots<S: Simd, const M: usize, const N: usize>(simd: S, x: [&[f32]; M], w: [&[f32]; N]) -> [[f32; N]; M] {
     let (x, w) = (x.map(S::as_simd_f32s), w.map(S::as_simd_f32s));
     let whole = w[0].0.len();
@@ -185,17 +186,22 @@ fn dots<S: Simd, const M: usize, const N: usize>(simd: S, x: [&[f32]; M], w: [&[
     let w = w.map(|(w, rest)| (&w[..whole], rest));
     let mut sums = [[simd.splat_f32s(0.0); N]; M];
     for at in 0..whole {
-        let w: [S::f32s; N] = std::array::from_fn(|n| w[n].0[at]);
-        for (sums, x) in sums.iter_mut().zip(x) {
-            for (sum, w) in sums.iter_mut().zip(w) {
-                *sum = simd.mul_add_e_f32s(x.0[at], w, *sum);
+        for m in 0..M {
+            for n in 0..N {
+                sums[m][n] = simd.mul_add_e_f32s(x[m].0[at], w[n].0[at], sums[m][n]);
             }
         }
     }
-    std::array::from_fn(|m| {
-        std::array::from_fn(|n| {
-            let rest = x[m].1.iter().zip(w[n].1).map(|(x, w)| x * w);
-            simd.reduce_sum_f32s(sums[m][n]) + rest.sum::<f32>()
-        })
-    })
+    // loops, for closures are compiled without the vector registers where they are not inlined
+    let mut dots = [[0.0; N]; M];
+    for m in 0..M {
+        for n in 0..N {
+            let mut rest = 0.0;
+            for (x, w) in x[m].1.iter().zip(w[n].1) {
+                rest += x * w;
+            }
+            dots[m][n] = simd.reduce_sum_f32s(sums[m][n]) + rest;
+        }
+    }
+    dots
 }
