@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use bpo_inject::{FinishReason, Sampling};
 use burn::module::Module;
+use rayon::prelude::*;
 
 use super::contrast::Against;
 use super::decoder::Decoder;
@@ -105,7 +106,6 @@ impl Llava {
             let longest = prompt.rows().map(|seen| seen.ids.len()).max().unwrap_or(0);
             answers.push(Answer::new(prompt.sampling.max_new_tokens.min(context - longest)));
         }
-        let mut samplers: Vec<_> = prompts.iter().map(|prompt| Sampler::new(&prompt.sampling)).collect();
         let mut waiting: VecDeque<_> = (0..prompts.len()).filter(|prompt| !answers[*prompt].done()).collect();
         let mut seats = Seats::default();
         let mut decoder = Decoder::new(self, adapters);
@@ -129,13 +129,11 @@ impl Llava {
             }
 
             let mut next = vec![0; logits.len()];
-            for Seat { prompt, rows } in &seats.taken {
-                let answer = &mut answers[*prompt];
-                if !answer.done() {
-                    let token = samplers[*prompt].draw(&prompts[*prompt].logits(&logits[rows.clone()]));
-                    next[rows.clone()].fill(token);
-                    answer.push(token, eos);
-                }
+            let going_on = seats.taken.par_iter_mut().filter(|seat| !answers[seat.prompt].done());
+            let drawn: Vec<_> = going_on.map(|seat| (seat.draw(prompts, &logits), &*seat)).collect();
+            for (token, Seat { prompt, rows, .. }) in drawn {
+                next[rows.clone()].fill(token);
+                answers[*prompt].push(token, eos);
             }
             if seats.taken.iter().any(|seat| !answers[seat.prompt].done()) {
                 logits = decoder.step(&next)?;
@@ -171,6 +169,14 @@ struct Seat {
     prompt: usize,
     /// Its rows of the decoder.
     rows: Range<usize>,
+    sampler: Sampler,
+}
+
+impl Seat {
+    /// The next token.
+    fn draw(&mut self, prompts: &[Prompt], logits: &[Vec<f32>]) -> u32 {
+        self.sampler.draw(&prompts[self.prompt].logits(&logits[self.rows.clone()]))
+    }
 }
 
 impl Seats {
@@ -178,19 +184,19 @@ impl Seats {
     fn keep(&mut self, stays: impl Fn(usize) -> bool) -> Vec<usize> {
         let before = std::mem::take(self);
         let mut kept = Vec::new();
-        for Seat { prompt, rows } in before.taken.into_iter().filter(|seat| stays(seat.prompt)) {
+        for Seat { prompt, rows, sampler } in before.taken.into_iter().filter(|seat| stays(seat.prompt)) {
             kept.extend(rows.clone());
-            self.take(prompt, rows.len());
+            self.take(prompt, rows.len(), sampler);
         }
         kept
     }
 
     fn add(&mut self, number: usize, prompt: &Prompt) {
-        self.take(number, prompt.rows().count());
+        self.take(number, prompt.rows().count(), Sampler::new(&prompt.sampling));
     }
 
-    fn take(&mut self, prompt: usize, rows: usize) {
-        self.taken.push(Seat { prompt, rows: self.rows..self.rows + rows });
+    fn take(&mut self, prompt: usize, rows: usize, sampler: Sampler) {
+        self.taken.push(Seat { prompt, rows: self.rows..self.rows + rows, sampler });
         self.rows += rows;
     }
 }

@@ -1,6 +1,7 @@
 //! The rows of a batch on the device: prompts first, then a token of each row at a time.
 
 use burn::tensor::{Tensor, TensorData};
+use rayon::prelude::*;
 
 use crate::error::ModelError;
 use crate::llama::{CollectKv, KvCache, Placed};
@@ -156,13 +157,12 @@ fn place_of<'a>(image: &'a PixelValues, images: &mut Vec<&'a PixelValues>) -> us
     })
 }
 
-/// `[rows, vocab]` on the host.
+/// `[rows, vocab]`, f32, on the host.
 fn rows_of(logits: Tensor<2>) -> Result<Vec<Vec<f32>>, ModelError> {
     let [_, vocab] = logits.dims();
-    let data: TensorData = logits.into_data();
-    let values: Vec<f32> = data.iter::<f32>().collect();
-    if !values.iter().all(|logit| logit.is_finite()) {
+    let values: Vec<f32> = logits.into_data().try_into_vec().expect("logits are f32");
+    if !values.par_iter().all(|logit| logit.is_finite()) {
         return Err(ModelError::NotFinite { what: "logits".into() });
     }
-    Ok(values.chunks(vocab).map(<[f32]>::to_vec).collect())
+    Ok(values.par_chunks(vocab).map(<[f32]>::to_vec).collect())
 }
