@@ -85,8 +85,8 @@ impl Llava {
             heads: text.num_attention_heads as u64,
             // gate, up and the product of all; in a chain, the gate's sigmoid and their product, too
             inner: if fused { 3 } else { 5 } * text.intermediate_size as u64,
-            wide: text.intermediate_size as u64,
             rank: r as u64,
+            norm: if fused || f == F32 { 0 } else { F32 },
             f,
             // of softmax its result, in f32 and in the model's own type; in a chain, exponentials, too
             score: match (fused, scores_fused) {
@@ -124,7 +124,6 @@ impl Llava {
                     heads: vision.num_attention_heads as u64,
                     // the first linear's result and what is made of it; in a chain, its sigmoid, too
                     inner: if fused { 2 } else { 3 } * vision.intermediate_size as u64,
-                    wide: vision.intermediate_size as u64,
                     ..tower
                 };
                 let tokens = (vision.image_size / vision.patch_size).pow(2) + 1;
@@ -142,7 +141,7 @@ impl Llava {
     }
 }
 
-/// Sizes of a layer of a tower; by token but `heads`, `rank`, `score` and `f`, the bytes of a value.
+/// Sizes of a layer of a tower; by token but `heads`, `rank`, `norm`, `score` and `f`, the bytes of a value.
 #[derive(Clone, Copy)]
 struct Layer {
     hidden: u64,
@@ -151,9 +150,9 @@ struct Layer {
     heads: u64,
     /// Values between the feed-forward's linears, all together.
     inner: u64,
-    /// Width between them.
-    wide: u64,
     rank: u64,
+    /// Bytes of a norm's copy of a value.
+    norm: u64,
     f: u64,
     /// Bytes of each score that attention keeps.
     score: u64,
@@ -163,12 +162,10 @@ impl Layer {
     /// What its backward pass needs of rows of tokens that attend to `keys` each.
     fn bytes(&self, rows: usize, tokens: usize, keys: usize) -> u64 {
         let (rows, tokens, keys) = (rows as u64, tokens as u64, keys as u64);
-        let Self { hidden, queries, wide, rank, f, .. } = *self;
-        // in half precision, norms, adapters and scores work on copies in f32
-        let copies = |values: u64| if f == F32 { 0 } else { values * F32 };
+        let Self { hidden, queries, rank, f, .. } = *self;
         // residual stream and norm's result, twice; queries, and what is mixed
         let values = 4 * hidden + 2 * queries + self.inner;
-        let token = f * values + F32 * 7 * rank + copies(2 * hidden) + copies(5 * hidden + queries + wide);
+        let token = f * (values + 7 * rank) + self.norm * 2 * hidden;
         rows * (tokens * token + keys * 2 * f * self.keys + self.heads * tokens * keys * self.score)
     }
 }

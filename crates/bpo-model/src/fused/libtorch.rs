@@ -27,8 +27,11 @@ impl FusedOps for LibTorch {
     }
 
     fn fused_rms_norm(x: TchTensor, gamma: TchTensor, epsilon: f64) -> TchTensor {
-        let scale = scale(&x.tensor, epsilon);
-        TchTensor::new(x.tensor * scale * gamma.tensor)
+        let (x, gamma) = (x.tensor, gamma.tensor);
+        TchTensor::new(match x.device().is_cuda() {
+            true => x.internal_fused_rms_norm(gamma.size(), Some(&gamma), epsilon).0,
+            false => (wide(&x) * scale(&x, epsilon)).to_kind(x.kind()) * gamma,
+        })
     }
 
     fn fused_rotate(x: TchTensor, cos: TchTensor, sin: TchTensor, back: bool) -> TchTensor {
@@ -76,10 +79,11 @@ impl FusedGradients for LibTorch {
     }
 
     fn fused_rms_norm_gradient(x: TchTensor, gamma: TchTensor, grad: TchTensor, epsilon: f64) -> TchTensor {
+        let kind = x.tensor.kind();
         let scale = scale(&x.tensor, epsilon);
-        let h = grad.tensor * gamma.tensor;
+        let h = wide(&grad.tensor) * gamma.tensor;
         let along = mean(&(&h * &x.tensor)) * &scale * &scale;
-        TchTensor::new((h - x.tensor * along) * scale)
+        TchTensor::new(((h - x.tensor * along) * scale).to_kind(kind))
     }
 
     fn add_product(y: TchTensor, x: TchTensor, w: TchTensor) -> TchTensor {
@@ -95,19 +99,23 @@ impl FusedGradients for LibTorch {
         let groups = Groups::of(&q.tensor, &k.tensor);
         let (q, mask) = (groups.fold(&q.tensor), groups.fold_mask(&mask.tensor));
         let (k, v) = (&k.tensor, &v.tensor);
-        if q.device() != tch::Device::Cpu {
-            let weights = weights(&q, k, &mask, scale);
-            return (TchTensor::new(groups.unfold(&weights.matmul(v))), Vec::new());
-        }
-        let (output, sums) = Tensor::internal_scaled_dot_product_flash_attention_for_cpu(
-            &q,
-            k,
-            v,
-            0.0,
-            false,
-            Some(&mask),
-            scale,
-        );
+        let (output, sums) = match Kernel::of(&q) {
+            Kernel::Chain => {
+                let output = weights(&q, k, &mask, scale).to_kind(v.kind()).matmul(v);
+                return (TchTensor::new(groups.unfold(&output)), Vec::new());
+            }
+            Kernel::Cpu => {
+                let mask = Some(&mask);
+                Tensor::internal_scaled_dot_product_flash_attention_for_cpu(&q, k, v, 0.0, false, mask, scale)
+            }
+            Kernel::Cuda => {
+                let bias = Some(bias(&mask, &q));
+                let (output, sums, ..) = Tensor::internal_scaled_dot_product_efficient_attention(
+                    &q, k, v, bias, true, 0.0, false, scale,
+                );
+                (output, sums)
+            }
+        };
         let kept = [output, sums].map(TchTensor::new);
         // may be the same memory
         let output = TchTensor::from_existing(groups.unfold(&kept[0].tensor), kept[0].storage.clone());
@@ -123,24 +131,30 @@ impl FusedGradients for LibTorch {
         let groups = Groups::of(&q.tensor, &k.tensor);
         let (folded, mask) = (groups.fold(&q.tensor), groups.fold_mask(&mask.tensor));
         let (k, v, grad) = (&k.tensor, &v.tensor, groups.fold(&grad.tensor.transpose(1, 2)));
-        let (of_q, of_k, of_v) = match &kept[..] {
-            [output, sums] => Tensor::internal_scaled_dot_product_flash_attention_for_cpu_backward(
-                &grad,
-                &folded,
-                k,
-                v,
-                &output.tensor,
-                &sums.tensor,
-                0.0,
-                false,
-                Some(&mask),
-                scale,
-            ),
+        let (of_q, of_k, of_v) = match (&kept[..], Kernel::of(&folded)) {
+            ([output, sums], Kernel::Cpu) => {
+                Tensor::internal_scaled_dot_product_flash_attention_for_cpu_backward(
+                    &grad,
+                    &folded,
+                    k,
+                    v,
+                    &output.tensor,
+                    &sums.tensor,
+                    0.0,
+                    false,
+                    Some(&mask),
+                    scale,
+                )
+            }
+            ([output, sums], _) => {
+                cuda_gradients([&folded, k, v, &output.tensor, &grad], &sums.tensor, &mask, scale)
+            }
             _ => {
                 let weights = weights(&folded, k, &mask, scale);
-                let slopes = grad.matmul(&v.transpose(-2, -1));
+                let slopes = wide(&grad.matmul(&v.transpose(-2, -1)));
                 let slopes =
                     Tensor::internal_softmax_backward_data(&slopes, &weights, -1, Kind::Float) * scale;
+                let (slopes, weights) = (slopes.to_kind(k.kind()), weights.to_kind(k.kind()));
                 let of_k = slopes.transpose(-2, -1).matmul(&folded);
                 (slopes.matmul(k), of_k, weights.transpose(-2, -1).matmul(&grad))
             }
@@ -149,9 +163,79 @@ impl FusedGradients for LibTorch {
     }
 }
 
-/// `softmax(scale q k^T + mask)`
+/// What computes attention.
+enum Kernel {
+    /// Operations on all scores.
+    Chain,
+    /// LibTorch's flash attention for the CPU.
+    Cpu,
+    /// Its memory-efficient attention for half precision on a GPU. In f32 that rounds more than the chain does.
+    Cuda,
+}
+
+impl Kernel {
+    /// The one for queries `[rows, heads, tokens, width]`.
+    fn of(q: &Tensor) -> Self {
+        let aligned = q.size().last().is_some_and(|width| width % 8 == 0);
+        match q.device() {
+            tch::Device::Cpu => Self::Cpu,
+            tch::Device::Cuda(_) if q.kind() != Kind::Float && aligned => Self::Cuda,
+            _ => Self::Chain,
+        }
+    }
+}
+
+/// A mask as the kernel on GPUs wants it: in the type of the queries, for each head and token, and what is added to the keys of a token
+/// aligned.
+fn bias(mask: &Tensor, q: &Tensor) -> Tensor {
+    // the lowest of f16 is -65504
+    const LOWEST: f64 = -6e4;
+    const ALIGNED: i64 = 16;
+    let (shape, keys) = (q.size(), mask.size()[3]);
+    let padding = (ALIGNED - keys % ALIGNED) % ALIGNED;
+    let mask = mask.clamp_min(LOWEST).to_kind(q.kind()).constant_pad_nd([0, padding]).narrow(3, 0, keys);
+    mask.expand([shape[0], shape[1], shape[2], keys], false)
+}
+
+/// Those of queries, keys and values, of which with the output and its gradient `inputs` is made.
+fn cuda_gradients(
+    inputs: [&Tensor; 5],
+    sums: &Tensor,
+    mask: &Tensor,
+    scale: f64,
+) -> (Tensor, Tensor, Tensor) {
+    let (bias, unused) = (bias(mask, inputs[0]), Tensor::from(0_i64));
+    let [q, k, v, output, grad] = inputs.map(|x| x.transpose(1, 2));
+    let (tokens, keys) = (q.size()[1], k.size()[1]);
+    let (of_q, of_k, of_v, _) = Tensor::internal_efficient_attention_backward(
+        &grad,
+        &q,
+        &k,
+        &v,
+        Some(&bias),
+        &output,
+        None,
+        None,
+        tokens,
+        keys,
+        sums,
+        0.0,
+        &unused,
+        &unused,
+        0,
+        false,
+        scale,
+        None,
+        None,
+        false,
+    );
+    let [of_q, of_k, of_v] = [of_q, of_k, of_v].map(|of| of.transpose(1, 2));
+    (of_q, of_k, of_v)
+}
+
+/// `softmax(scale q k^T + mask)`, in f32
 fn weights(q: &Tensor, k: &Tensor, mask: &Tensor, scale: f64) -> Tensor {
-    (q.matmul(&k.transpose(-2, -1)) * scale + mask).softmax(-1, Kind::Float)
+    (wide(&q.matmul(&k.transpose(-2, -1))) * scale + mask).softmax(-1, Kind::Float)
 }
 
 /// Heads of queries that share a head of keys and values: they are folded into tokens of one head.
@@ -193,9 +277,17 @@ impl Groups {
     }
 }
 
-/// `1 / sqrt(mean(x^2) + epsilon)`, `[.., 1]`
+/// `1 / sqrt(mean(x^2) + epsilon)`, `[.., 1]`, in f32
 fn scale(x: &Tensor, epsilon: f64) -> Tensor {
-    (mean(&x.square()) + epsilon).rsqrt()
+    match x.device().is_cuda() {
+        true => x.internal_fused_rms_norm(&x.size()[x.dim() - 1..], None::<&Tensor>, epsilon).1,
+        false => (mean(&wide(x).square()) + epsilon).rsqrt(),
+    }
+}
+
+/// In f32.
+fn wide(x: &Tensor) -> Tensor {
+    x.to_kind(Kind::Float)
 }
 
 /// Over the last dimension, which stays.

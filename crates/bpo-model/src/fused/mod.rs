@@ -64,7 +64,9 @@ pub(crate) fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D
 
 /// `x / sqrt(mean(x^2) + epsilon) * gamma` over the last dimension (Zhang and Sennrich, 2019, arXiv 1910.07467). `[.., width]`
 pub(crate) fn rms_norm<const D: usize>(x: Tensor<D>, norm: &RmsNorm) -> Tensor<D> {
-    fused!(fused_rms_norm(x, norm.gamma.val(); norm.epsilon));
+    if norm.gamma.dtype() == x.dtype() {
+        fused!(fused_rms_norm(x, norm.gamma.val(); norm.epsilon));
+    }
     plain::rms_norm(x, norm)
 }
 
@@ -107,7 +109,7 @@ pub(crate) fn adapted<const D: usize>(
 }
 
 fn adapted_rows(x: Tensor<2>, w: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f64) -> Tensor<2> {
-    if [&w, &a, &b].iter().all(|factor| factor.dtype() == DType::F32) {
+    if [&w, &a, &b].iter().all(|factor| factor.dtype() == x.dtype()) {
         fused!(fused_adapted(x, w, a, b; scale));
     }
     plain::adapted(x, w, a, b, scale)
@@ -147,34 +149,50 @@ fn unmasked(keys: usize, device: &Device) -> Tensor<4> {
     Tensor::zeros([1, 1, 1, keys], (device, DType::F32))
 }
 
-/// Whether it is on a backend with code for it, in the type that this is for.
+/// Whether it is on a backend with code for it, in a type that this is for: f32 on flex, any on LibTorch.
 pub(crate) fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
-    x.dtype() == DType::F32 && has_code(x)
+    match code_for(x) {
+        Some(Code::F32) => x.dtype() == DType::F32,
+        Some(Code::AnyFloat) => true,
+        None => false,
+    }
 }
 
 /// Whether it is on a backend with code for it. What is f32 whatever the model's type is, as scores and logits are, is fused there.
-#[cfg(any(feature = "flex", feature = "tch"))]
 pub(crate) fn has_code<const D: usize>(x: &Tensor<D>) -> bool {
-    use burn::backend::DispatchTensorKind as Kind;
-
-    fn is_known(kind: &Kind) -> bool {
-        match kind {
-            #[cfg(feature = "flex")]
-            Kind::Flex(_) => true,
-            #[cfg(feature = "tch")]
-            Kind::LibTorch(_) => true,
-            Kind::Autodiff(inner) => is_known(inner),
-            #[allow(unreachable_patterns, reason = "there may be no other backend")]
-            _ => false,
-        }
-    }
-    is_known(&x.clone().into_dispatch().kind)
+    code_for(x).is_some()
 }
 
-/// Whether it is on a backend with code for it: there is none.
+/// The types that a backend has code for.
+#[allow(dead_code, reason = "there may be no backend of a kind")]
+enum Code {
+    F32,
+    AnyFloat,
+}
+
+/// That of the tensor's backend.
+#[cfg(any(feature = "flex", feature = "tch"))]
+fn code_for<const D: usize>(x: &Tensor<D>) -> Option<Code> {
+    use burn::backend::DispatchTensorKind as Kind;
+
+    fn of(kind: &Kind) -> Option<Code> {
+        match kind {
+            #[cfg(feature = "flex")]
+            Kind::Flex(_) => Some(Code::F32),
+            #[cfg(feature = "tch")]
+            Kind::LibTorch(_) => Some(Code::AnyFloat),
+            Kind::Autodiff(inner) => of(inner),
+            #[allow(unreachable_patterns, reason = "there may be no other backend")]
+            _ => None,
+        }
+    }
+    of(&x.clone().into_dispatch().kind)
+}
+
+/// There is none.
 #[cfg(not(any(feature = "flex", feature = "tch")))]
-pub(crate) fn has_code<const D: usize>(_: &Tensor<D>) -> bool {
-    false
+fn code_for<const D: usize>(_: &Tensor<D>) -> Option<Code> {
+    None
 }
 
 #[cfg(all(test, any(feature = "flex", feature = "tch")))]

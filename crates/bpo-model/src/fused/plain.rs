@@ -36,10 +36,7 @@ pub(super) fn rotate(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> 
 }
 
 pub(super) fn adapted(x: Tensor<2>, w: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f64) -> Tensor<2> {
-    let y = x.clone().matmul(w);
-    let delta = x.cast(a.dtype()).matmul(a).mul_scalar(scale).matmul(b);
-    let dtype = y.dtype();
-    y + delta.cast(dtype)
+    x.clone().matmul(w) + x.matmul(a).mul_scalar(scale).matmul(b)
 }
 
 /// `of_scores` is [`softmax`], or another form of it.

@@ -11,7 +11,7 @@ use crate::weights::WeightLoader;
 ///
 /// burn's own form of LoRA computes `W + s A B` first, which costs a second copy of `W` and a dense gradient. The two
 /// are equal in exact arithmetic. The factors are in f32 whatever the type of `W`, as half precision loses the updates of
-/// a usual learning rate. `A` and `B` are burn's [`LoraAdapter`](burn::module::LoraAdapter) either way, so
+/// a usual learning rate; they are multiplied in the type of `x`. `A` and `B` are burn's [`LoraAdapter`](burn::module::LoraAdapter) either way, so
 /// that burn's tools for adapters keep working.
 #[derive(Module, Debug)]
 pub struct Linear {
@@ -54,18 +54,16 @@ impl Linear {
     }
 
     fn adapted<const D: usize>(&self, x: Tensor<D>, weight: Tensor<2>, lora: &LoraAdapter) -> Tensor<D> {
-        let (a, b, scale) = (lora.a.val(), lora.b.val(), lora.scale);
+        // as PEFT does it in mixed precision; gradients are those of the factors in f32
+        let [a, b] = [&lora.a, &lora.b].map(|factor| factor.val().cast(x.dtype()));
+        let scale = lora.scale;
         let drops = self.dropout > 0.0 && x.device().is_autodiff();
         if !drops && !is_single(&x) && !weight.is_require_grad() {
             return adapted(x, weight, a, b, scale);
         }
-        let kept = x.clone().cast(a.dtype());
-        let kept = if drops { dropped(kept, self.dropout) } else { kept };
+        let kept = if drops { dropped(x.clone(), self.dropout) } else { x.clone() };
         // scaled where it is narrow
-        let delta = product(product(kept, a).mul_scalar(scale), b);
-        let y = product(x, weight);
-        let dtype = y.dtype();
-        y + delta.cast(dtype)
+        product(x, weight) + product(product(kept, a).mul_scalar(scale), b)
     }
 }
 

@@ -86,14 +86,21 @@ pub fn device() -> Device {
         #[cfg(feature = "test-libtorch")]
         #[allow(deprecated)] // burn prefers its own backends; this one is for comparison
         Ok("libtorch") => Device::libtorch(),
+        #[cfg(feature = "test-libtorch")]
+        #[allow(deprecated)]
+        Ok(name) if name.starts_with("libtorch:cuda") => Device::libtorch_cuda(index(name, "libtorch:cuda:")),
         #[cfg(feature = "test-cuda")]
-        Ok(name) if name.starts_with("cuda") => {
-            Device::cuda(name.strip_prefix("cuda:").map_or(0, |index| index.parse().unwrap()))
-        }
+        Ok(name) if name.starts_with("cuda") => Device::cuda(index(name, "cuda:")),
         #[cfg(feature = "test-wgpu")]
         Ok("wgpu") => Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
         Ok(other) => panic!("the tests are not built for {other}"),
     }
+}
+
+/// The number behind a name of devices, 0 without.
+#[cfg(any(feature = "test-libtorch", feature = "test-cuda"))]
+fn index(name: &str, devices: &str) -> usize {
+    name.strip_prefix(devices).map_or(0, |index| index.parse().unwrap())
 }
 
 pub fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
