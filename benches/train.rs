@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `--device libtorch` needs the feature `tch`. Steps are taken in turn; ratios are medians of those of single rounds. Peak memory
-//! is that of a process of its own that takes two steps; `of products` is the share of the rate of large matrix products, measured
+//! is that of a process of its own that takes two steps (at the dimensions of 7B, where ways follow each other, all of them); `of products` is the share of the rate of large matrix products, measured
 //! in the same run, that the arithmetic of a step comes to. Without `BPO_BENCH_PYTHON` ours is printed alone. `--growth 1` prints how
 //! the time of our step grows with each of its sizes instead.
 
@@ -124,20 +124,24 @@ impl Task {
         }
     }
 
-    /// Has ways take steps in turn, and processes of their own take two for their memory.
+    /// Has ways take steps in turn, and processes of their own take two for their memory. A way that is alone tells its own.
     fn measure<'a>(&self, ways: &[&'a str], start: impl Fn(&str) -> Option<Contender>) -> Vec<Measured<'a>> {
         let mut contenders: Vec<_> = ways.iter().map(|way| start(way)).collect();
         // the first two rounds warm up
         let seconds = contender::in_turn(ways.len(), 2, self.arguments.rounds, |way| {
             contenders[way].as_mut().map(|contender| contender.ask("step"))
         });
+        let alone = contenders.pop().filter(|_| contenders.is_empty()).flatten();
         drop(contenders);
-        let peak = |way: &str| {
-            let mut contender = start(way)?;
-            for _ in 0..2 {
-                contender.ask("step");
-            }
-            Some(contender.ask("peak"))
+        let mut alone = alone.map(|mut contender| contender.ask("peak"));
+        let mut peak = |way: &str| {
+            alone.take().or_else(|| {
+                let mut contender = start(way)?;
+                for _ in 0..2 {
+                    contender.ask("step");
+                }
+                Some(contender.ask("peak"))
+            })
         };
         ways.iter()
             .zip(seconds)

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Builds what tools/gpu.sh runs, for a machine that has a GPU and no compiler: tests and benchmarks in target/gpu-kit.
 #
-#   tools/gpu-kit.sh cuda-nvrtc|cuda|wgpu [OPTIONS OF CARGO]
+#   tools/gpu-kit.sh cuda-nvrtc|cuda|wgpu|tch [OPTIONS OF CARGO]
 #
-# Both forms of CUDA download LLVM when they are built.
+# Both forms of CUDA download LLVM when they are built. tch wants here the LibTorch that it is to find there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-feature=${1:?cuda-nvrtc, cuda or wgpu}
+feature=${1:?cuda-nvrtc, cuda, wgpu or tch}
 shift
 kit=target/gpu-kit
-features=bpo-benches/$feature,bpo-model/test-${feature%-nvrtc}
+tests=test-${feature%-nvrtc}
+features=bpo-benches/$feature,bpo-model/${tests/tch/libtorch}
 
 rm -rf "$kit"
 mkdir -p "$kit"

@@ -4,6 +4,7 @@
 # target/environment.
 #
 #   tools/gpu.sh [KIT]                   LLaVA-1.5-7B's dimensions in bf16
+#   DEVICE=libtorch:cuda tools/gpu.sh     the same on LibTorch, which LD_LIBRARY_PATH leads to
 #   DEVICE=wgpu MODEL=small tools/gpu.sh
 set -uo pipefail
 root=$(realpath "$(dirname "$0")/..")

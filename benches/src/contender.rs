@@ -149,10 +149,17 @@ impl Worker {
         match (self.device.memory_pool_usage(), self.spec) {
             // what is reserved is kept for reuse
             (Some(usage), _) => usage.bytes_reserved as f64 / 1024.0 / 1024.0,
-            (None, DeviceSpec::LibTorchCuda(_)) => f64::NAN,
+            (None, DeviceSpec::LibTorchCuda(index)) => used_of_gpu(index),
             (None, _) => peak_of_process(),
         }
     }
+}
+
+/// What all processes hold of a GPU, its driver's part of each of them included, in MB. Not a number where the driver does not tell.
+fn used_of_gpu(index: usize) -> f64 {
+    let asked = ["-i", &index.to_string(), "--query-gpu=memory.used", "--format=csv,noheader,nounits"];
+    let told = Command::new("nvidia-smi").args(asked).output();
+    told.ok().and_then(|told| String::from_utf8_lossy(&told.stdout).trim().parse().ok()).unwrap_or(f64::NAN)
 }
 
 /// The most memory that this process had at once, in MB. 0 where the system does not tell.
