@@ -11,8 +11,8 @@ use crate::weights::WeightLoader;
 ///
 /// burn's own form of LoRA computes `W + s A B` first, which costs a second copy of `W` and a dense gradient. The two
 /// are equal in exact arithmetic. The factors are in f32 whatever the type of `W`, as half precision loses the updates of
-/// a usual learning rate; they are multiplied in the type of `x`. `A` and `B` are burn's [`LoraAdapter`](burn::module::LoraAdapter) either way, so
-/// that burn's tools for adapters keep working.
+/// a usual learning rate; they are multiplied in the type of `x`. `A` and `B` are burn's
+/// [`LoraAdapter`](burn::module::LoraAdapter) either way, so that burn's tools for adapters keep working.
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[d_in, d_out]`
