@@ -67,14 +67,18 @@ fn batch(config: &LlavaConfig, prompts: usize, text: usize, answers: usize, answ
     ScoreBatch::new(config, (0..prompts).map(|_| pixels()).collect(), &groups).unwrap()
 }
 
-/// The most bytes that forward and backward pass hold beside what was there before.
+/// The most bytes that forward and backward pass hold beside what was there before. The lesser of two passes: a thread that works
+/// for the first time makes buffers that it keeps.
 fn measure(model: &Llava, batch: &ScoreBatch) -> usize {
-    let before = HELD.load(Ordering::Relaxed);
-    MOST.store(before, Ordering::Relaxed);
-    let (logps, _) = model.completion_logps(batch, Adapters::On).unwrap();
-    let gradients = logps.sum().backward();
-    drop(gradients);
-    MOST.load(Ordering::Relaxed) - before
+    let pass = || {
+        let before = HELD.load(Ordering::Relaxed);
+        MOST.store(before, Ordering::Relaxed);
+        let (logps, _) = model.completion_logps(batch, Adapters::On).unwrap();
+        let gradients = logps.sum().backward();
+        drop(gradients);
+        MOST.load(Ordering::Relaxed) - before
+    };
+    pass().min(pass())
 }
 
 /// Bytes of all threads are counted: one test at a time.
