@@ -5,7 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use crate::error::DpoError;
-use crate::tensors::off_tape;
+use crate::tensors::{flat, joined, off_tape, runs};
 
 /// Limits the norm of all gradients together, as `torch.nn.utils.clip_grad_norm_` does.
 ///
@@ -45,11 +45,12 @@ pub(crate) fn scale<M: Module>(module: &M, gradients: GradientsParams, factor: f
 /// # Errors
 /// [`DpoError::Device`] if it cannot be read.
 pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Result<f64, DpoError> {
-    let mut squares = Squares { gradients, sums: Vec::new() };
-    module.visit(&mut squares);
-    let Some(device) = squares.sums.first().map(Tensor::device) else { return Ok(0.0) };
+    let mut found = Flat { gradients, found: Vec::new() };
+    module.visit(&mut found);
+    let Some(device) = found.found.first().map(Tensor::device) else { return Ok(0.0) };
     // gradients may be spread over devices; one read from one of them, not one for each parameter
-    let sums = squares.sums.into_iter().map(|sum| sum.to_device(&device)).collect();
+    let runs = runs(found.found, |gradient| ((gradient.device(), gradient.dtype()), gradient.dims()[0]));
+    let sums = runs.into_iter().map(|run| widen(joined(run)).square().sum().to_device(&device)).collect();
     let sums = read(Tensor::cat(sums, 0), "the norm of the gradient")?;
     Ok(sums.into_iter().sum::<f64>().sqrt())
 }
@@ -68,16 +69,14 @@ pub(crate) fn widen<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     }
 }
 
-struct Squares<'a> {
+struct Flat<'a> {
     gradients: &'a GradientsParams,
-    sums: Vec<Tensor<1>>,
+    found: Vec<Tensor<1>>,
 }
 
-impl ModuleVisitor for Squares<'_> {
+impl ModuleVisitor for Flat<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            self.sums.push(widen(gradient).square().sum());
-        }
+        self.found.extend(self.gradients.get::<D>(param.id).map(flat));
     }
 }
 

@@ -4,15 +4,15 @@
 //! process, so its state cannot be given to a module that was built anew. Here the arithmetic is burn's, the keys are
 //! paths, and the state is a safetensors file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, GradientsParams, Optimizer};
 use burn::tensor::{DType, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DpoError, Mismatch};
-use crate::tensors::{ModulePath, Tensors, decode, describe, encode, flat, replace_leaf};
+use crate::tensors::{ModulePath, Tensors, decode, describe, encode, flat, joined, replace_leaf, runs};
 use crate::trainable::{read_trainable, trainable_paths};
 
 /// Parameters with a learning rate of their own.
@@ -27,19 +27,19 @@ pub struct LrGroup {
 
 /// AdamW over the trainable parameters of a module.
 ///
-/// AdamW works element by element, so the state of each parameter is kept flat, whatever its rank.
+/// AdamW works element by element, so parameters and their state are flat, whatever their rank, and small ones are updated together.
 #[derive(Clone)]
 pub struct PathOptimizer {
     adamw: AdamW,
     learning_rate: f64,
     groups: Vec<LrGroup>,
-    states: BTreeMap<String, AdamWState<1>>,
+    states: Vec<JointState>,
 }
 
 impl PathOptimizer {
     /// An optimizer without state. Of several groups that match a parameter the first counts.
     pub fn new(config: &AdamWConfig, learning_rate: f64, groups: Vec<LrGroup>) -> Self {
-        Self { adamw: config.build(), learning_rate, groups, states: BTreeMap::new() }
+        Self { adamw: config.build(), learning_rate, groups, states: Vec::new() }
     }
 
     /// Checks that each group has parameters.
@@ -56,7 +56,31 @@ impl PathOptimizer {
 
     /// Updates every parameter that has a gradient, at `factor` times its peak learning rate.
     pub fn step<M: Module>(&mut self, module: M, gradients: GradientsParams, factor: f64) -> M {
-        module.map(&mut Stepper { optimizer: self, path: ModulePath::default(), gradients, factor })
+        let mut found = Found { gradients, path: ModulePath::default(), parts: Vec::new() };
+        module.visit(&mut found);
+        let times: HashMap<_, _> = self.states.iter().flat_map(JointState::times).collect();
+        let runs = runs(found.parts, |part| {
+            let kind = (self.peak(&part.path).to_bits(), times.get(part.path.as_str()).copied());
+            ((kind, part.value.device(), part.value.dtype()), part.value.dims()[0])
+        });
+        let states = take_states(&mut self.states, &runs);
+        let mut updated = HashMap::new();
+        for (run, state) in runs.into_iter().zip(states) {
+            let Some(rate) = run.first().map(|part| self.peak(&part.path) * factor) else { continue };
+            let (mut ids, mut parts) = (Vec::new(), Vec::new());
+            let (mut values, mut gradients) = (Vec::new(), Vec::new());
+            for Part { id, path, value, gradient } in run {
+                ids.push(id);
+                parts.push((path, value.dims()[0]));
+                values.push(value);
+                gradients.push(gradient);
+            }
+            let (values, state) = self.adamw.step(rate, joined(values), joined(gradients), state);
+            let spans = spans(&parts).map(|(_, at, len)| values.clone().narrow(0, at, len));
+            updated.extend(ids.into_iter().zip(spans));
+            self.states.extend(state.map(|AdamWState { momentum }| JointState { parts, momentum }));
+        }
+        module.map(&mut Replacer { updated })
     }
 
     /// The state as safetensors bytes: `<path>.moment_1`, `<path>.moment_2` (flat) and `<path>.time`.
@@ -64,13 +88,19 @@ impl PathOptimizer {
     /// # Errors
     /// [`DpoError::Device`] if the device fails.
     pub fn to_bytes(&self) -> Result<Vec<u8>, DpoError> {
-        let read =
-            |tensor: &Tensor<1>| tensor.try_to_data().map_err(DpoError::device("the optimizer's state"));
         let mut tensors = Tensors::new();
-        for (path, AdamWState { momentum }) in &self.states {
-            tensors.insert(key(path, MOMENT_1), read(&momentum.moment_1)?);
-            tensors.insert(key(path, MOMENT_2), read(&momentum.moment_2)?);
-            tensors.insert(key(path, TIME), TensorData::from([momentum.time as i64]));
+        for JointState { parts, momentum } in &self.states {
+            for (name, moment) in [(MOMENT_1, &momentum.moment_1), (MOMENT_2, &momentum.moment_2)] {
+                let all = moment.try_to_data().map_err(DpoError::device("the optimizer's state"))?;
+                let size = all.dtype().size();
+                for (path, at, len) in spans(parts) {
+                    let bytes = all.as_bytes()[at * size..(at + len) * size].to_vec();
+                    tensors.insert(key(path, name), TensorData::from_bytes_vec(bytes, [len], all.dtype()));
+                }
+            }
+            for (path, _) in parts {
+                tensors.insert(key(path, TIME), TensorData::from([momentum.time as i64]));
+            }
         }
         encode(&tensors)
     }
@@ -84,7 +114,7 @@ impl PathOptimizer {
     pub fn load_bytes<M: Module>(&mut self, module: &M, bytes: &[u8]) -> Result<(), DpoError> {
         let mut tensors = decode(bytes)?;
         let mut mismatch = Mismatch::default();
-        let mut states = BTreeMap::new();
+        let mut states = Vec::new();
         let device = module.devices().into_iter().next().unwrap_or_default().inner();
         for (path, parameter) in read_trainable(module)? {
             let parts = [MOMENT_1, MOMENT_2, TIME].map(|part| tensors.remove(&key(&path, part)));
@@ -114,7 +144,7 @@ impl PathOptimizer {
             if mismatch.is_empty() {
                 let load = |data: TensorData| Tensor::from_data(data, (&device, dtype));
                 let momentum = AdaptiveMomentumState::new(time, load(moment_1), load(moment_2));
-                states.insert(path, AdamWState::new(momentum));
+                states.push(JointState { parts: vec![(path, parameter.num_elements())], momentum });
             }
         }
         mismatch.extra = tensors.into_keys().collect();
@@ -146,14 +176,89 @@ fn scalar(data: &TensorData) -> Option<usize> {
     }
 }
 
-struct Stepper<'a> {
-    optimizer: &'a mut PathOptimizer,
-    path: ModulePath,
-    gradients: GradientsParams,
-    factor: f64,
+/// Moments of some parameters, one behind the other.
+#[derive(Clone)]
+struct JointState {
+    /// Paths and numbers of elements.
+    parts: Vec<(String, usize)>,
+    momentum: AdaptiveMomentumState<1>,
 }
 
-impl ModuleMapper for Stepper<'_> {
+impl JointState {
+    /// Steps of each parameter so far.
+    fn times(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.parts.iter().map(|(path, _)| (path.as_str(), self.momentum.time))
+    }
+
+    fn is_of(&self, run: &[Part]) -> bool {
+        self.parts.iter().map(|(path, _)| path).eq(run.iter().map(|part| &part.path))
+    }
+
+    /// Those of each parameter alone.
+    fn apart(self) -> impl Iterator<Item = (String, AdaptiveMomentumState<1>)> {
+        let Self { parts, momentum } = self;
+        let spans: Vec<_> = spans(&parts).map(|(path, at, len)| (path.to_owned(), at, len)).collect();
+        spans.into_iter().map(move |(path, at, len)| {
+            let of = |moment: &Tensor<1>| moment.clone().narrow(0, at, len);
+            let [first, second] = [&momentum.moment_1, &momentum.moment_2].map(of);
+            (path, AdaptiveMomentumState::new(momentum.time, first, second))
+        })
+    }
+}
+
+/// Path, first element and number of elements of each part.
+fn spans(parts: &[(String, usize)]) -> impl Iterator<Item = (&str, usize, usize)> {
+    parts.iter().scan(0, |at, (path, len)| {
+        *at += len;
+        Some((path.as_str(), *at - len, *len))
+    })
+}
+
+/// Takes the state of each run out of `states`, if there is one. Parameters of a run are of one time, or have none.
+fn take_states(states: &mut Vec<JointState>, runs: &[Vec<Part>]) -> Vec<Option<AdamWState<1>>> {
+    // mostly they are joined as they were in the step before
+    let known = |run: &Vec<Part>| states.iter().position(|state| state.is_of(run));
+    if let Some(mut places) = runs.iter().map(known).collect::<Option<Vec<_>>>() {
+        let mut all: Vec<_> = states.drain(..).map(Some).collect();
+        let taken = places.iter_mut().map(|place| all[*place].take()).collect::<Vec<_>>();
+        states.extend(all.into_iter().flatten());
+        return taken.into_iter().map(|state| state.map(|state| AdamWState::new(state.momentum))).collect();
+    }
+    let mut alone: BTreeMap<_, _> = states.drain(..).flat_map(JointState::apart).collect();
+    let taken = runs.iter().map(|run| {
+        let moments: Vec<_> = run.iter().filter_map(|part| alone.remove(&part.path)).collect();
+        let time = moments.first()?.time;
+        let of = |moment: fn(&AdaptiveMomentumState<1>) -> &Tensor<1>| {
+            joined(moments.iter().map(|state| moment(state).clone()).collect())
+        };
+        let momentum =
+            AdaptiveMomentumState::new(time, of(|state| &state.moment_1), of(|state| &state.moment_2));
+        Some(AdamWState::new(momentum))
+    });
+    let taken = taken.collect();
+    states.extend(alone.into_iter().map(|(path, momentum)| {
+        let len = momentum.moment_1.dims()[0];
+        JointState { parts: vec![(path, len)], momentum }
+    }));
+    taken
+}
+
+/// A parameter that is updated.
+struct Part {
+    id: ParamId,
+    path: String,
+    value: Tensor<1>,
+    gradient: Tensor<1>,
+}
+
+/// Finds all that have a gradient.
+struct Found {
+    gradients: GradientsParams,
+    path: ModulePath,
+    parts: Vec<Part>,
+}
+
+impl ModuleVisitor for Found {
     fn enter_module(&mut self, name: &str, _: &str) {
         self.path.enter(name);
     }
@@ -162,18 +267,23 @@ impl ModuleMapper for Stepper<'_> {
         self.path.exit();
     }
 
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(gradient) = self.gradients.remove::<D>(param.id) else { return };
+        let value = flat(param.base().inner());
+        self.parts.push(Part { id: param.id, path: self.path.join(), value, gradient: flat(gradient) });
+    }
+}
+
+/// Puts new values in place of the old ones.
+struct Replacer {
+    updated: HashMap<ParamId, Tensor<1>>,
+}
+
+impl ModuleMapper for Replacer {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(gradient) = self.gradients.remove::<D>(param.id) else { return param };
-        let path = self.path.join();
-        let rate = self.optimizer.peak(&path) * self.factor;
-        let state = self.optimizer.states.remove(&path);
+        let Some(values) = self.updated.remove(&param.id) else { return param };
         param.map(|old| {
-            let values = old.clone().inner();
-            let shape = values.shape();
-            let (values, state) = self.optimizer.adamw.step(rate, flat(values), flat(gradient), state);
-            if let Some(state) = state {
-                self.optimizer.states.insert(path, state);
-            }
+            let shape = old.shape();
             replace_leaf(&old, values.reshape(shape))
         })
     }

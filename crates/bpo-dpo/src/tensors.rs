@@ -114,6 +114,37 @@ pub(crate) fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     tensor.reshape([elements])
 }
 
+/// Small tensors that are worked on together: a device takes as long to begin with one as with many. In elements.
+const TOGETHER: usize = 1 << 20;
+
+/// Neighbours of the same kind, up to [`TOGETHER`] elements of them; what is larger is alone.
+pub(crate) fn runs<T, K: PartialEq>(items: Vec<T>, kind_and_size: impl Fn(&T) -> (K, usize)) -> Vec<Vec<T>> {
+    let mut runs: Vec<Vec<T>> = Vec::new();
+    let mut last = None;
+    for item in items {
+        let (kind, size) = kind_and_size(&item);
+        match (&mut last, runs.last_mut()) {
+            (Some((of, sum)), Some(run)) if *of == kind && *sum + size <= TOGETHER => {
+                *sum += size;
+                run.push(item);
+            }
+            _ => {
+                last = Some((kind, size));
+                runs.push(vec![item]);
+            }
+        }
+    }
+    runs
+}
+
+/// One behind the other; a single one is not copied.
+pub(crate) fn joined(mut tensors: Vec<Tensor<1>>) -> Tensor<1> {
+    match (tensors.len(), tensors.pop()) {
+        (1, Some(single)) => single,
+        (_, last) => Tensor::cat(tensors.into_iter().chain(last).collect(), 0),
+    }
+}
+
 /// The same tensor on no tape.
 pub(crate) fn off_tape<const D: usize, K: Autodiff>(tensor: Tensor<D, K>) -> Tensor<D, K> {
     if tensor.is_autodiff() { tensor.inner() } else { tensor }

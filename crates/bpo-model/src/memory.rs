@@ -99,6 +99,10 @@ impl Llava {
         let count = text.num_hidden_layers as u64;
         let of_prompts = tower.bytes(shape.prompts, shape.prompt_tokens, shape.prompt_tokens);
         let of_completions = tower.bytes(shape.completions, shape.completion_tokens, keys);
+        // keys and values of a completion's prompt are its own copies; in one operation they are made again, of one layer at a time
+        let copies = (shape.completions * shape.prompt_tokens) as u64 * 2 * f * tower.keys;
+        let (of_completions, working) =
+            if fused { (of_completions - copies, 2 * copies) } else { (of_completions, 0) };
         let prompt_tokens = (shape.prompts * shape.prompt_tokens) as u64;
         let layers = match self.recomputes() {
             // inputs, and one layer at a time
@@ -106,13 +110,10 @@ impl Llava {
                 let tokens = prompt_tokens + (shape.completions * shape.completion_tokens) as u64;
                 count * tokens * f * tower.hidden + of_prompts + of_completions
             }
-            // of a prompt's last layer there are keys and values only; of all its keys and values there are gradients before its last
-            // layer is gone back through
-            false => {
-                let gradients = count * prompt_tokens * 2 * f * tower.keys;
-                count.saturating_sub(1) * of_prompts + gradients + count * of_completions
-            }
+            // of a prompt's last layer there are keys and values only
+            false => count.saturating_sub(1) * of_prompts + count * of_completions,
         };
+        let layers = layers + working;
         let images = match self.changes_vision() {
             false => 0,
             true => {

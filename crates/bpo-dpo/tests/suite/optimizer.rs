@@ -105,6 +105,40 @@ fn shift(before: &Param<Tensor<2>>, after: &Param<Tensor<2>>) -> f32 {
     (before.val() - after.val()).max().into_scalar()
 }
 
+/// Parameters are updated together, and what each becomes is what it would become alone, whichever have a gradient in a step.
+#[test]
+fn parameters_do_not_see_each_other() {
+    let new = || PathOptimizer::new(&DpoConfig::default().adamw(), 0.01, Vec::new());
+    let of = |toy: &Toy, names: &str| {
+        let mut gradients = GradientsParams::new();
+        let sides = [("p", &toy.projector.weight), ("a", &toy.head.lora_a), ("b", &toy.head.lora_b)];
+        for (_, param) in sides.iter().filter(|(name, _)| names.contains(name)) {
+            gradients.register(param.id, param.val().inner().add_scalar(0.1).sin());
+        }
+        gradients
+    };
+    let steps = ["pab", "ab", "pab", "p", "", "b", "pab", "pab"];
+    let (mut together, mut apart) = (Toy::adapted(), Toy::adapted());
+    let mut optimizer = new();
+    let mut optimizers = ["p", "a", "b"].map(|name| (name, new()));
+    for (number, names) in steps.into_iter().enumerate() {
+        let gradients = of(&together, names);
+        together = optimizer.step(together, gradients, 1.0);
+        for (name, optimizer) in optimizers.iter_mut().filter(|(name, _)| names.contains(*name)) {
+            let gradients = of(&apart, name);
+            apart = optimizer.step(apart, gradients, 1.0);
+        }
+        // also if it is written and read between two steps
+        if number == 5 {
+            let bytes = optimizer.to_bytes().expect("bytes");
+            optimizer = new();
+            optimizer.load_bytes(&together, &bytes).expect("the same parameters");
+            assert_eq!(optimizer.to_bytes().expect("bytes"), bytes);
+        }
+    }
+    assert_eq!(save_trainable(&together).expect("bytes"), save_trainable(&apart).expect("bytes"));
+}
+
 #[test]
 fn a_group_has_its_own_rate() {
     let group = LrGroup { path: "projector".to_owned(), learning_rate: 0.25 };

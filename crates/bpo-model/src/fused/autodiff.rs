@@ -1,14 +1,18 @@
 //! How gradients flow back through the operations.
 
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::ops::FloatTensorOps;
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, TensorMetadata};
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, AutodiffBackend, Backend, TensorMetadata};
+use burn::tensor::DType;
 
+use super::Packed;
 use super::ops::{Attended, FusedGradients, FusedOps, adapted};
+use super::shared::{self, Kept, SharedInputs};
 
 /// Keeps its output.
 #[derive(Debug)]
@@ -56,13 +60,9 @@ impl<B: FusedGradients> Backward<B, 2> for SwiGlu {
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
+        let parents = ops.parents.map(|parent| parent.map(|parent| parent.id));
         let [gate, up] = ops.state;
-        let gradients = B::fused_swiglu_gradients(gate, up, grad);
-        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
-            if let Some(parent) = parent {
-                grads.register::<B>(parent.id, gradient);
-            }
-        }
+        register::<B, _>(grads, parents, B::fused_swiglu_gradients(gate, up, grad));
     }
 }
 
@@ -106,11 +106,11 @@ fn gamma_gradient<B: FusedOps>(
 struct Rotate;
 
 impl<B: FusedOps> Backward<B, 1> for Rotate {
-    type State = ([FloatTensor<B>; 2], bool);
+    type State = [FloatTensor<B>; 3];
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let ([cos, sin], back) = ops.state;
-        unary::<B, _>(ops.parents, ops.node, grads, |grad| B::fused_rotate(grad, cos, sin, !back));
+        let [cos, sin, back] = ops.state;
+        unary::<B, _>(ops.parents, ops.node, grads, |grad| B::fused_rotate(grad, cos, back, sin));
     }
 }
 
@@ -143,21 +143,45 @@ impl<B: FusedOps + FusedGradients> Backward<B, 3> for Adapted {
     }
 }
 
-/// Keeps its inputs, and what the backend wants; no scores.
+/// Keeps its inputs, its output, and what else the backend wants; no scores.
 #[derive(Debug)]
 struct Attention;
 
 impl<B: FusedGradients> Backward<B, 3> for Attention {
-    type State = (Attended<B>, Vec<FloatTensor<B>>);
+    type State = (Attended<B>, FloatTensor<B>, Vec<FloatTensor<B>>);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let (inputs, kept) = ops.state;
-        let gradients = B::attention_gradients(inputs, kept, grad);
-        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
-            if let Some(parent) = parent {
-                grads.register::<B>(parent.id, gradient);
-            }
+        let parents = ops.parents.map(|parent| parent.map(|parent| parent.id));
+        let (inputs, output, kept) = ops.state;
+        register::<B, _>(grads, parents, B::attention_gradients(inputs, output, kept, grad));
+    }
+}
+
+/// Keeps the same. Keys and values of prefixes are there once.
+#[derive(Debug)]
+struct SharedAttention;
+
+impl<B: FusedOps + FusedGradients> Backward<B, 3> for SharedAttention {
+    type State = (SharedInputs<B>, FloatTensor<B>, Kept<B>);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let parents = ops.parents.map(|parent| parent.map(|parent| parent.id));
+        let (inputs, output, kept) = ops.state;
+        register::<B, _>(grads, parents, shared::gradients(&inputs, &output, kept, &grad));
+    }
+}
+
+/// Gradients of the parents that want theirs.
+fn register<B: Backend, const N: usize>(
+    grads: &mut Gradients,
+    parents: [Option<NodeId>; N],
+    gradients: [FloatTensor<B>; N],
+) {
+    for (parent, gradient) in parents.into_iter().zip(gradients) {
+        if let Some(parent) = parent {
+            grads.register::<B>(parent, gradient);
         }
     }
 }
@@ -211,13 +235,14 @@ impl<B: FusedOps + FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<
         x: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
-        back: bool,
+        back: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         let (x, node) = x.into_parts();
-        let (cos, sin) = (cos.into_primitive(), sin.into_primitive());
+        let [cos, sin, back] = [cos, sin, back].map(|table| table.into_primitive());
         match Rotate.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                prep.finish(([cos.clone(), sin.clone()], back), B::fused_rotate(x, cos, sin, back))
+                let tables = [cos.clone(), sin.clone(), back.clone()];
+                prep.finish(tables, B::fused_rotate(x, cos, sin, back))
             }
             OpsKind::UnTracked(prep) => prep.finish(B::fused_rotate(x, cos, sin, back)),
         }
@@ -257,9 +282,32 @@ impl<B: FusedOps + FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<
             OpsKind::Tracked(prep) => {
                 let inputs = Attended::<B> { q, k, v, mask, scale };
                 let (output, kept) = B::attention_and_kept(inputs.clone());
-                prep.finish((inputs, kept), output)
+                prep.finish((inputs, output.clone(), kept), output)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::fused_attention(q, k, v, mask, scale)),
         }
+    }
+
+    fn fused_shared_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        prefix_mask: FloatTensor<Self>,
+        row_mask: FloatTensor<Self>,
+        prefix_of_row: IntTensor<Self>,
+        packed: Packed,
+    ) -> FloatTensor<Self> {
+        let ((q, of_q), (k, of_k), (v, of_v)) = (q.into_parts(), k.into_parts(), v.into_parts());
+        let (prefix_mask, row_mask) = (prefix_mask.into_primitive(), row_mask.into_primitive());
+        let inputs = SharedInputs::<B> { q, k, v, prefix_mask, row_mask, prefix_of_row, packed };
+        let (output, kept) = shared::attention(&inputs);
+        match SharedAttention.prepare::<C>([of_q, of_k, of_v]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((inputs, output.clone(), kept), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn fused_mask(mask: FloatTensor<Self>, dtype: DType) -> FloatTensor<Self> {
+        Self::from_inner(B::fused_mask(mask.into_primitive(), dtype))
     }
 }

@@ -2,9 +2,12 @@
 
 use burn::backend::LibTorch;
 use burn::backend::libtorch::TchTensor;
+use burn::tensor::DType;
 use tch::{Kind, Tensor};
 
+use super::Packed;
 use super::ops::{Attended, FusedGradients, FusedOps, adapted};
+use super::shared::{self, SharedInputs};
 
 impl FusedOps for LibTorch {
     fn fused_softmax(scores: TchTensor, mask: TchTensor) -> TchTensor {
@@ -34,13 +37,10 @@ impl FusedOps for LibTorch {
         })
     }
 
-    fn fused_rotate(x: TchTensor, cos: TchTensor, sin: TchTensor, back: bool) -> TchTensor {
-        let [first, second] = halves(&x.tensor);
-        let ([cos, _], [sin, _]) = (halves(&cos.tensor), halves(&sin.tensor));
-        let sin = if back { -sin } else { sin };
-        let low = (&first * &cos).addcmul_(&second, &-&sin);
-        let high = (second * cos).addcmul_(&first, &sin);
-        TchTensor::new(Tensor::cat(&[low, high], -1))
+    fn fused_rotate(x: TchTensor, cos: TchTensor, sin: TchTensor, _: TchTensor) -> TchTensor {
+        let x = x.tensor;
+        let swapped = x.roll(x.size()[2] / 2, 2);
+        TchTensor::new((x * cos.tensor).addcmul_(&swapped, &sin.tensor))
     }
 
     fn fused_product(x: TchTensor, w: TchTensor) -> TchTensor {
@@ -53,6 +53,27 @@ impl FusedOps for LibTorch {
 
     fn fused_attention(q: TchTensor, k: TchTensor, v: TchTensor, mask: TchTensor, scale: f64) -> TchTensor {
         Self::attention_and_kept(Attended { q, k, v, mask, scale }).0
+    }
+
+    fn fused_shared_attention(
+        q: TchTensor,
+        k: TchTensor,
+        v: TchTensor,
+        prefix_mask: TchTensor,
+        row_mask: TchTensor,
+        prefix_of_row: TchTensor,
+        packed: Packed,
+    ) -> TchTensor {
+        shared::attention::<LibTorch>(&SharedInputs { q, k, v, prefix_mask, row_mask, prefix_of_row, packed })
+            .0
+    }
+
+    fn fused_mask(mask: TchTensor, dtype: DType) -> TchTensor {
+        match (mask.tensor.device().is_cuda(), dtype) {
+            (true, DType::F16) => TchTensor::new(aligned(&mask.tensor, Kind::Half)),
+            (true, DType::BF16) => TchTensor::new(aligned(&mask.tensor, Kind::BFloat16)),
+            _ => mask,
+        }
     }
 }
 
@@ -116,39 +137,34 @@ impl FusedGradients for LibTorch {
                 (output, sums)
             }
         };
-        let kept = [output, sums].map(TchTensor::new);
-        // may be the same memory
-        let output = TchTensor::from_existing(groups.unfold(&kept[0].tensor), kept[0].storage.clone());
-        (output, kept.into())
+        (TchTensor::new(groups.unfold(&output)), vec![TchTensor::new(sums)])
     }
 
     fn attention_gradients(
         inputs: Attended<LibTorch>,
+        output: TchTensor,
         kept: Vec<TchTensor>,
         grad: TchTensor,
     ) -> [TchTensor; 3] {
         let Attended { q, k, v, mask, scale } = inputs;
         let groups = Groups::of(&q.tensor, &k.tensor);
         let (folded, mask) = (groups.fold(&q.tensor), groups.fold_mask(&mask.tensor));
-        let (k, v, grad) = (&k.tensor, &v.tensor, groups.fold(&grad.tensor.transpose(1, 2)));
+        let [grad, output] = [grad, output].map(|x| groups.fold(&x.tensor.transpose(1, 2)));
+        let (k, v) = (&k.tensor, &v.tensor);
         let (of_q, of_k, of_v) = match (&kept[..], Kernel::of(&folded)) {
-            ([output, sums], Kernel::Cpu) => {
-                Tensor::internal_scaled_dot_product_flash_attention_for_cpu_backward(
-                    &grad,
-                    &folded,
-                    k,
-                    v,
-                    &output.tensor,
-                    &sums.tensor,
-                    0.0,
-                    false,
-                    Some(&mask),
-                    scale,
-                )
-            }
-            ([output, sums], _) => {
-                cuda_gradients([&folded, k, v, &output.tensor, &grad], &sums.tensor, &mask, scale)
-            }
+            ([sums], Kernel::Cpu) => Tensor::internal_scaled_dot_product_flash_attention_for_cpu_backward(
+                &grad,
+                &folded,
+                k,
+                v,
+                &output,
+                &sums.tensor,
+                0.0,
+                false,
+                Some(&mask),
+                scale,
+            ),
+            ([sums], _) => cuda_gradients([&folded, k, v, &output, &grad], &sums.tensor, &mask, scale),
             _ => {
                 let weights = weights(&folded, k, &mask, scale);
                 let slopes = wide(&grad.matmul(&v.transpose(-2, -1)));
@@ -185,16 +201,24 @@ impl Kernel {
     }
 }
 
-/// A mask as the kernel on GPUs wants it: in the type of the queries, for each head and token, and what is added to the keys of a token
-/// aligned.
-fn bias(mask: &Tensor, q: &Tensor) -> Tensor {
+/// What is added to the keys of a token is aligned for the kernel on GPUs.
+const ALIGNED: i64 = 16;
+
+/// A mask as the kernel on GPUs wants it, in the type of the queries.
+fn aligned(mask: &Tensor, kind: Kind) -> Tensor {
     // the lowest of f16 is -65504
     const LOWEST: f64 = -6e4;
-    const ALIGNED: i64 = 16;
-    let (shape, keys) = (q.size(), mask.size()[3]);
+    let keys = mask.size()[3];
     let padding = (ALIGNED - keys % ALIGNED) % ALIGNED;
-    let mask = mask.clamp_min(LOWEST).to_kind(q.kind()).constant_pad_nd([0, padding]).narrow(3, 0, keys);
-    mask.expand([shape[0], shape[1], shape[2], keys], false)
+    mask.clamp_min(LOWEST).to_kind(kind).constant_pad_nd([0, padding]).narrow(3, 0, keys)
+}
+
+/// The same for each head and token of the queries.
+fn bias(mask: &Tensor, q: &Tensor) -> Tensor {
+    let shape = q.size();
+    let ready = mask.kind() == q.kind() && mask.stride()[2] % ALIGNED == 0;
+    let mask = if ready { mask.shallow_clone() } else { aligned(mask, q.kind()) };
+    mask.expand([shape[0], shape[1], shape[2], mask.size()[3]], false)
 }
 
 /// Those of queries, keys and values, of which with the output and its gradient `inputs` is made.
@@ -293,10 +317,4 @@ fn wide(x: &Tensor) -> Tensor {
 /// Over the last dimension, which stays.
 fn mean(x: &Tensor) -> Tensor {
     x.mean_dim(-1, true, Kind::Float)
-}
-
-/// Of the last dimension.
-fn halves(x: &Tensor) -> [Tensor; 2] {
-    let half = x.size().last().copied().unwrap_or(0) / 2;
-    [x.narrow(-1, 0, half), x.narrow(-1, half, half)]
 }

@@ -14,9 +14,11 @@ mod libtorch;
 #[allow(deprecated, reason = "LibTorch is, in burn 0.22")]
 mod ops;
 mod plain;
+#[cfg(any(feature = "flex", feature = "tch"))]
+mod shared;
 
 use burn::nn::RmsNorm;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 
 use crate::llama::RopeTables;
 
@@ -70,10 +72,10 @@ pub(crate) fn rms_norm<const D: usize>(x: Tensor<D>, norm: &RmsNorm) -> Tensor<D
     plain::rms_norm(x, norm)
 }
 
-/// Turns queries or keys by the angles of their positions. `[rows, heads, tokens, head_dim]`
-pub(crate) fn rotate(x: Tensor<4>, tables: &RopeTables) -> Tensor<4> {
-    let RopeTables { cos, sin } = tables.clone();
-    fused!(fused_rotate(x, cos, sin; false));
+/// Turns queries or keys by the angles of their positions. `[tokens, heads, head_dim]`
+pub(crate) fn rotate(x: Tensor<3>, tables: &RopeTables) -> Tensor<3> {
+    let RopeTables { cos, sin, back } = tables.clone();
+    fused!(fused_rotate(x, cos, sin, back));
     plain::rotate(x, cos, sin)
 }
 
@@ -117,6 +119,10 @@ fn adapted_rows(x: Tensor<2>, w: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f
 
 /// What is done to a matrix, done to all rows of `x`.
 fn by_rows<const D: usize>(x: Tensor<D>, of: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Tensor<D> {
+    if D == 2 {
+        // it is one, and an operation on it would be one of the tape
+        return Tensor::from_dispatch(of(Tensor::from_dispatch(x.into_dispatch())).into_dispatch());
+    }
     let mut shape = x.dims();
     let rows = shape[..D - 1].iter().product::<usize>();
     let y = of(x.reshape([rows, shape[D - 1]]));
@@ -142,6 +148,53 @@ pub(crate) fn attention(
     let mask = mask.cloned().unwrap_or_else(|| unmasked(k.dims()[2], &k.device()));
     fused!(fused_attention(q, k, v, mask; scale));
     plain::attention(q, k, v, scale, |scores| softmax(scores, mask))
+}
+
+/// The mask as attention over `x`'s type wants it on its device, for many layers at once. It can be used as it is, too.
+pub(crate) fn prepared(mask: Tensor<4>, dtype: DType) -> Tensor<4> {
+    fused!(fused_mask(mask; dtype));
+    mask
+}
+
+/// Tokens of prefixes, and behind them those of rows that continue them, all below each other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Packed {
+    pub(crate) prefixes: usize,
+    /// Tokens of each of them.
+    pub(crate) before: usize,
+    pub(crate) rows: usize,
+    /// Tokens of each row.
+    pub(crate) tokens: usize,
+    /// What scores are multiplied by.
+    pub(crate) scale: f64,
+}
+
+impl Packed {
+    /// Tokens of all prefixes.
+    pub(crate) fn of_prefixes(&self) -> usize {
+        self.prefixes * self.before
+    }
+}
+
+/// [`attention`] of prefixes over themselves, and of rows over their prefix and themselves. Queries may be those of rows alone.
+///
+/// # Shapes
+/// - queries, keys and values: `[tokens, heads, width]`, fewer heads of keys and values
+/// - masks: of prefixes, `[prefixes, 1, before, before]`, and of rows, `[rows, 1, tokens, before + tokens]`; one row may stand for all
+/// - `prefix_of_row`: `[rows]`
+/// - output: as the queries
+pub(crate) fn shared_attention(
+    [q, k, v]: [Tensor<3>; 3],
+    [prefix_mask, row_mask]: [&Tensor<4>; 2],
+    prefix_of_row: &Tensor<1, Int>,
+    packed: Packed,
+) -> Tensor<3> {
+    let (prefix_mask, row_mask) = (prefix_mask.clone(), row_mask.clone());
+    let prefix_of_row = prefix_of_row.clone();
+    fused!(fused_shared_attention(q, k, v, prefix_mask, row_mask, prefix_of_row; packed));
+    plain::shared_attention([q, k, v], prefix_of_row, packed, |q, k, v, of_rows| {
+        attention(q, k, v, Some(if of_rows { &row_mask } else { &prefix_mask }), packed.scale)
+    })
 }
 
 /// A mask that adds nothing.

@@ -1,7 +1,10 @@
 //! The operations as backends have them.
 
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
+use burn::tensor::DType;
+
+use super::Packed;
 
 /// What the functions of the same names in the [module](super) compute.
 #[backend_extension(Flex: cfg(feature = "flex"), LibTorch: cfg(feature = "tch"), Autodiff)]
@@ -16,12 +19,12 @@ pub(super) trait FusedOps: Backend {
     fn fused_swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
     /// `[.., width]` and `[width]`
     fn fused_rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self>;
-    /// `[rows, heads, tokens, width]`, and twice `[rows, 1, tokens, width]`; `back` turns by the opposite angle.
+    /// `[tokens, heads, width]`, and three times `[tokens, 1, width]`; `back` are the sines of the opposite angles.
     fn fused_rotate(
         x: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
-        back: bool,
+        back: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
     /// `[rows, d_in]`, few rows, and `[d_in, d_out]`
     fn fused_product(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -42,6 +45,19 @@ pub(super) trait FusedOps: Backend {
         mask: FloatTensor<Self>,
         scale: f64,
     ) -> FloatTensor<Self>;
+    /// `[tokens, heads, width]`, twice `[tokens, kv heads, width]`, `[prefixes, 1, before, before]`, `[rows, 1, tokens, keys]` and
+    /// `[rows]`.
+    fn fused_shared_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        prefix_mask: FloatTensor<Self>,
+        row_mask: FloatTensor<Self>,
+        prefix_of_row: IntTensor<Self>,
+        packed: Packed,
+    ) -> FloatTensor<Self>;
+    /// `[rows, 1, tokens, keys]`
+    fn fused_mask(mask: FloatTensor<Self>, dtype: DType) -> FloatTensor<Self>;
 }
 
 /// Gradients of inputs, from what the forward pass kept and the gradient of its output.
@@ -64,11 +80,12 @@ pub(super) trait FusedGradients: Backend {
     ) -> FloatTensor<Self>;
     /// `y + x w`
     fn add_product(y: FloatTensor<Self>, x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self>;
-    /// The output, and what the backend wants of the forward pass in the backward pass.
+    /// The output, and what else the backend wants of the forward pass in the backward pass.
     fn attention_and_kept(inputs: Attended<Self>) -> (FloatTensor<Self>, Vec<FloatTensor<Self>>);
     /// Those of queries, keys and values.
     fn attention_gradients(
         inputs: Attended<Self>,
+        output: FloatTensor<Self>,
         kept: Vec<FloatTensor<Self>>,
         grad: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 3];

@@ -1,7 +1,9 @@
 //! The same as chains of tensor operations, for any backend.
 
 use burn::nn::RmsNorm;
-use burn::tensor::{DType, Tensor, activation};
+use burn::tensor::{DType, Int, Tensor, activation};
+
+use super::Packed;
 
 pub(super) fn softmax(scores: Tensor<4>, mask: Tensor<4>) -> Tensor<4> {
     activation::softmax(scores + mask, 3)
@@ -28,11 +30,11 @@ pub(super) fn rms_norm<const D: usize>(x: Tensor<D>, norm: &RmsNorm) -> Tensor<D
     (x * scale).cast(dtype) * norm.gamma.val().unsqueeze()
 }
 
-pub(super) fn rotate(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
-    let [_, _, _, width] = x.dims();
-    let (first, second) = (x.clone().narrow(3, 0, width / 2), x.clone().narrow(3, width / 2, width / 2));
-    let turned = Tensor::cat(vec![second.neg(), first], 3);
-    x * cos + turned * sin
+/// Of the first half sines are negative.
+pub(super) fn rotate(x: Tensor<3>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<3> {
+    let half = x.dims()[2] / 2;
+    let [first, second] = [0, half].map(|at| x.clone().narrow(2, at, half));
+    x * cos + Tensor::cat(vec![second, first], 2) * sin
 }
 
 pub(super) fn adapted(x: Tensor<2>, w: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f64) -> Tensor<2> {
@@ -56,4 +58,37 @@ pub(super) fn attention(
     let weights = of_scores(scores.reshape([rows, heads, tokens, keys])).cast(dtype);
     let mixed = weights.reshape([rows, kv_heads, folded, keys]).matmul(v);
     mixed.reshape([rows, heads, tokens, width]).swap_dims(1, 2)
+}
+
+/// `attend` is [`attention`](super::attention) with the mask of prefixes, or where it is told with that of rows.
+pub(super) fn shared_attention(
+    [q, k, v]: [Tensor<3>; 3],
+    prefix_of_row: Tensor<1, Int>,
+    packed: Packed,
+    attend: impl Fn(Tensor<4>, Tensor<4>, Tensor<4>, bool) -> Tensor<4>,
+) -> Tensor<3> {
+    let Packed { prefixes, before, rows, tokens, .. } = packed;
+    let split = |x: Tensor<3>, at: usize, rows: usize, tokens: usize| -> Tensor<4> {
+        let [_, heads, width] = x.dims();
+        x.narrow(0, at, rows * tokens).reshape([rows, tokens, heads, width])
+    };
+    let heads = |x: Tensor<4>| x.swap_dims(1, 2);
+    let flat = |x: Tensor<4>| -> Tensor<3> {
+        let [rows, tokens, heads, width] = x.dims();
+        x.reshape([rows * tokens, heads, width])
+    };
+    let of_prefixes = packed.of_prefixes();
+    let [prefix_k, prefix_v] = [&k, &v].map(|x| split(x.clone(), 0, prefixes, before));
+    let behind = |prefix: &Tensor<4>, x: Tensor<3>| {
+        let own = split(x, of_prefixes, rows, tokens);
+        heads(Tensor::cat(vec![prefix.clone().select(0, prefix_of_row.clone()), own], 1))
+    };
+    let (row_k, row_v) = (behind(&prefix_k, k), behind(&prefix_v, v));
+    if q.dims()[0] == rows * tokens {
+        return flat(attend(heads(split(q, 0, rows, tokens)), row_k, row_v, true));
+    }
+    let row_q = heads(split(q.clone(), of_prefixes, rows, tokens));
+    let prefix_q = heads(split(q, 0, prefixes, before));
+    let of_prefix = attend(prefix_q, heads(prefix_k), heads(prefix_v), false);
+    Tensor::cat(vec![flat(of_prefix), flat(attend(row_q, row_k, row_v, true))], 0)
 }

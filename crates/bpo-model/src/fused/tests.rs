@@ -86,11 +86,11 @@ fn loops_of(device: Device) {
         .unwrap();
         let positions: Vec<Vec<usize>> = (0..rows).map(|row| (row..row + tokens).collect()).collect();
         let tables = Rope::new(&text).tables(&positions, burn::tensor::FloatDType::F32, &device);
-        let apart = |[x]: [Tensor<4>; 1]| plain::rotate(x, tables.cos.clone(), tables.sin.clone());
-        check("rotation", [x(5)], |[x]| rotate(x, &tables), apart);
-        // heads as a view of the rows of tokens
-        let split = |[x]: [Tensor<3>; 1]| x.reshape([rows, tokens, heads, width]).swap_dims(1, 2);
-        check("rotation", [hidden(5)], |x| rotate(split(x), &tables), |x| apart([split(x)]));
+        let apart = |[x]: [Tensor<3>; 1]| plain::rotate(x, tables.cos.clone(), tables.sin.clone());
+        let x = random([rows * tokens, heads, width], 5, &device);
+        check("rotation", [x.clone()], |[x]| rotate(x, &tables), apart);
+        let opposite = RopeTables { sin: tables.back.clone(), back: tables.sin.clone(), ..tables.clone() };
+        close("rotation and back", rotate(rotate(x.clone(), &tables), &opposite), x);
     }
 }
 
@@ -165,6 +165,41 @@ fn attention_of(device: Device) {
             plain::attention(split(q, heads), split(k, kv_heads), split(v, kv_heads), scale, of_scores)
         };
         check("attention", inputs, fused, chain);
+    }
+}
+
+#[test]
+fn shared_attention_is_its_chain() {
+    devices().into_iter().for_each(|device| shared_attention_of(device.autodiff()));
+}
+
+/// Prefixes of one row, of several and of none, in any order; queries of all tokens, and of rows alone.
+fn shared_attention_of(device: Device) {
+    for ([heads, kv_heads, before, tokens, width], prefix_of_row) in
+        [([4, 2, 5, 3, 8], &[0, 0, 1][..]), ([2, 2, 70, 40, 16], &[2, 0, 2, 0]), ([6, 2, 9, 1, 7], &[1, 0])]
+    {
+        let (prefixes, rows) = (3, prefix_of_row.len());
+        let scale = (width as f64).powf(-0.5);
+        let packed = Packed { prefixes, before, rows, tokens, scale };
+        let lens: Vec<_> = prefix_of_row.iter().map(|prefix| before - prefix).collect();
+        let prefix_mask = crate::llava::causal_mask(&[0], 0, 0, before, &[], &device);
+        let row_mask = crate::llava::causal_mask(&lens, before, 0, tokens, &[], &device);
+        let index: Vec<_> = prefix_of_row.iter().map(|prefix| *prefix as i64).collect();
+        let index = Tensor::<1, Int>::from_ints(index.as_slice(), &device);
+        let all = prefixes * before + rows * tokens;
+        for queries in [all, rows * tokens] {
+            let sizes = [[queries, heads, width], [all, kv_heads, width], [all, kv_heads, width]];
+            let inputs = [0, 1, 2]
+                .map(|i| random(sizes[i], i as u64 + 1, &device).mul_scalar(0.5).detach().require_grad());
+            let masks = [&prefix_mask, &row_mask];
+            let chain = |qkv| {
+                plain::shared_attention(qkv, index.clone(), packed, |q, k, v, of_rows| {
+                    let mask = masks[usize::from(of_rows)].clone();
+                    plain::attention(q, k, v, scale, |scores| plain::softmax(scores, mask))
+                })
+            };
+            check("shared attention", inputs, |qkv| shared_attention(qkv, masks, &index, packed), chain);
+        }
     }
 }
 

@@ -5,21 +5,17 @@ use burn::tensor::Tensor;
 
 use super::rope::RopeTables;
 use crate::config::TextConfig;
-use crate::fused::{attention, rotate};
+use crate::fused::rotate;
 use crate::lora::{Adapters, Linear};
 use crate::weights::WeightLoader;
 
-/// `softmax(q k^T / sqrt(d) + mask) v`, several query heads to each head of keys and values.
+/// What is before and behind `softmax(q k^T / sqrt(d) + mask) v`, several query heads to each head of keys and values.
 #[derive(Module, Debug)]
 pub(super) struct Attention {
     q_proj: Linear,
     k_proj: Linear,
     v_proj: Linear,
     o_proj: Linear,
-    #[module(skip)]
-    heads: usize,
-    #[module(skip)]
-    kv_heads: usize,
     #[module(skip)]
     width: usize,
 }
@@ -36,8 +32,6 @@ impl Attention {
             k_proj: linear("k_proj", hidden, kv_heads * width),
             v_proj: linear("v_proj", hidden, kv_heads * width),
             o_proj: linear("o_proj", heads * width, hidden),
-            heads,
-            kv_heads,
             width,
         }
     }
@@ -46,37 +40,43 @@ impl Attention {
         [&mut self.q_proj, &mut self.k_proj, &mut self.v_proj, &mut self.o_proj]
     }
 
-    /// `[rows, tokens, hidden]` to the same; `extend` adds the keys and values of earlier tokens.
-    pub(super) fn forward(
+    /// Queries of tokens, turned by their positions: `[.., hidden]` to `[tokens, heads, head_dim]`, all tokens below each other.
+    pub(super) fn queries<const D: usize>(
         &self,
-        x: Tensor<3>,
+        x: Tensor<D>,
         tables: &RopeTables,
-        mask: &Tensor<4>,
-        extend: &mut dyn FnMut(Tensor<4>, Tensor<4>) -> (Tensor<4>, Tensor<4>),
         adapters: Adapters,
     ) -> Tensor<3> {
-        let [rows, tokens, _] = x.dims();
-        let q = rotate(self.split(&self.q_proj, self.heads, &x, adapters), tables);
-        let (k, v) = self.keys_and_values(x, tables, adapters);
-        let (k, v) = extend(k, v);
-        let mixed = attention(q, k, v, Some(mask), (self.width as f64).powf(-0.5));
-        self.o_proj.forward(mixed.reshape([rows, tokens, self.heads * self.width]), adapters)
+        rotate(self.heads(&self.q_proj, x, adapters), tables)
     }
 
-    /// Those of `x`, `[rows, tokens, hidden]`. `[rows, kv heads, tokens, head_dim]`
-    pub(super) fn keys_and_values(
+    /// Keys, turned, and values: `[.., hidden]` to `[tokens, kv heads, head_dim]` both.
+    pub(super) fn keys_and_values<const D: usize>(
         &self,
-        x: Tensor<3>,
+        x: Tensor<D>,
         tables: &RopeTables,
         adapters: Adapters,
-    ) -> (Tensor<4>, Tensor<4>) {
-        let k = rotate(self.split(&self.k_proj, self.kv_heads, &x, adapters), tables);
-        (k, self.split(&self.v_proj, self.kv_heads, &x, adapters))
+    ) -> (Tensor<3>, Tensor<3>) {
+        let k = rotate(self.heads(&self.k_proj, x.clone(), adapters), tables);
+        (k, self.heads(&self.v_proj, x, adapters))
     }
 
-    /// `[rows, heads, tokens, head_dim]`
-    fn split(&self, linear: &Linear, heads: usize, x: &Tensor<3>, adapters: Adapters) -> Tensor<4> {
-        let [rows, tokens, _] = x.dims();
-        linear.forward(x.clone(), adapters).reshape([rows, tokens, heads, self.width]).swap_dims(1, 2)
+    /// What is made of mixed values: `[tokens, heads, head_dim]` to tokens of `shape`, all but its last dimension.
+    pub(super) fn output<const D: usize>(
+        &self,
+        mixed: Tensor<3>,
+        mut shape: [usize; D],
+        adapters: Adapters,
+    ) -> Tensor<D> {
+        let [_, heads, width] = mixed.dims();
+        shape[D - 1] = heads * width;
+        self.o_proj.forward(mixed.reshape(shape), adapters)
+    }
+
+    fn heads<const D: usize>(&self, linear: &Linear, x: Tensor<D>, adapters: Adapters) -> Tensor<3> {
+        let tokens = x.dims()[..D - 1].iter().product();
+        let y = linear.forward(x, adapters);
+        let heads = y.dims()[D - 1] / self.width;
+        y.reshape([tokens, heads, self.width])
     }
 }

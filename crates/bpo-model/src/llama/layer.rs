@@ -60,39 +60,38 @@ impl DecoderLayer {
         self.self_attn.linears_mut().into_iter().chain([gate_proj, up_proj, down_proj])
     }
 
-    /// `[rows, tokens, hidden]` to the same.
-    pub(super) fn forward(
+    /// `[.., hidden]` to the same.
+    ///
+    /// `attend` mixes values: it takes queries, keys and values and gives what queries see, `[tokens, heads, head_dim]` all. Of the
+    /// tokens before `from` there are keys and values alone; where that is not 0, `x` is `[tokens, hidden]`, and the output shorter.
+    pub(super) fn forward<const D: usize>(
         &self,
-        x: Tensor<3>,
+        x: Tensor<D>,
         tables: &RopeTables,
-        mask: &Tensor<4>,
-        extend: &mut dyn FnMut(Tensor<4>, Tensor<4>) -> (Tensor<4>, Tensor<4>),
+        from: usize,
+        attend: &mut dyn FnMut([Tensor<3>; 3]) -> Tensor<3>,
         adapters: Adapters,
-    ) -> Tensor<3> {
-        let attended = self.self_attn.forward(
-            rms_norm(x.clone(), &self.input_layernorm),
-            tables,
-            mask,
-            extend,
-            adapters,
-        );
-        let x = x + attended;
+    ) -> Tensor<D> {
+        let normed = rms_norm(x.clone(), &self.input_layernorm);
+        let (k, v) = self.self_attn.keys_and_values(normed.clone(), tables, adapters);
+        let (x, q) = match from {
+            0 => (x, self.self_attn.queries(normed, tables, adapters)),
+            from => {
+                let behind = |x: Tensor<D>| {
+                    let tokens = x.dims()[0];
+                    x.narrow(0, from, tokens - from)
+                };
+                (behind(x), self.self_attn.queries(behind(normed), &tables.behind(from), adapters))
+            }
+        };
+        let shape = x.dims();
+        let x = x + self.self_attn.output(attend([q, k, v]), shape, adapters);
         x.clone() + self.mlp.forward(rms_norm(x, &self.post_attention_layernorm), adapters)
-    }
-
-    /// Of `x` the keys and values alone, `[rows, kv heads, tokens, head_dim]`: all that later tokens want of the last layer.
-    pub(super) fn keys_and_values(
-        &self,
-        x: Tensor<3>,
-        tables: &RopeTables,
-        adapters: Adapters,
-    ) -> (Tensor<4>, Tensor<4>) {
-        self.self_attn.keys_and_values(rms_norm(x, &self.input_layernorm), tables, adapters)
     }
 }
 
 impl Mlp {
-    fn forward(&self, x: Tensor<3>, adapters: Adapters) -> Tensor<3> {
+    fn forward<const D: usize>(&self, x: Tensor<D>, adapters: Adapters) -> Tensor<D> {
         let gate = self.gate_proj.forward(x.clone(), adapters);
         let up = self.up_proj.forward(x, adapters);
         let gated = match self.act {

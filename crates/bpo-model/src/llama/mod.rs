@@ -9,14 +9,14 @@ mod shared;
 pub(crate) use kv::Placed;
 pub use kv::{CollectKv, KvCache, KvStore, NoKv};
 pub use rope::{Rope, RopeTables};
-pub(crate) use shared::{Places, Shared};
+pub(crate) use shared::Shared;
 
 use burn::module::{Module, Param};
 use burn::nn::RmsNorm;
 use burn::tensor::{Int, Tensor};
 
 use crate::config::TextConfig;
-use crate::fused::rms_norm;
+use crate::fused::{attention, prepared, rms_norm};
 use crate::lora::{Adapters, Linear};
 use crate::nn::load_rms_norm;
 use crate::weights::WeightLoader;
@@ -69,8 +69,19 @@ impl Llama {
         kv: &mut impl KvStore,
         adapters: Adapters,
     ) -> Tensor<3> {
+        let [rows, tokens, _] = x.dims();
+        let split = |x: Tensor<3>| {
+            let [_, heads, width] = x.dims();
+            x.reshape([rows, tokens, heads, width]).swap_dims(1, 2)
+        };
+        let (mask, scale) = (prepared(mask.clone(), x.dtype()), tables.scale());
         for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(x, tables, mask, &mut |k, v| kv.extend(i, k, v), adapters);
+            let mut attend = |[q, k, v]: [Tensor<3>; 3]| {
+                let shape = q.dims();
+                let (k, v) = kv.extend(i, split(k), split(v));
+                attention(split(q), k, v, Some(&mask), scale).reshape(shape)
+            };
+            x = layer.forward(x, tables, 0, &mut attend, adapters);
         }
         rms_norm(x, &self.norm)
     }

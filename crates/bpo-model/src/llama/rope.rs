@@ -1,5 +1,9 @@
 //! Rotary positions (Su et al., 2021, arXiv 2104.09864) in the half-rotation form of transformers' Llama.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ops::Range;
+
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
 use crate::config::TextConfig;
@@ -11,11 +15,38 @@ pub struct Rope {
     inv_freq: Vec<f32>,
 }
 
-/// Cosines and sines of a batch of positions, `[rows, 1, tokens, head_dim]`.
+/// Cosines and sines of the positions of tokens, `[tokens, 1, head_dim]`.
 #[derive(Clone, Debug)]
 pub struct RopeTables {
-    pub(crate) cos: Tensor<4>,
-    pub(crate) sin: Tensor<4>,
+    pub(crate) cos: Tensor<3>,
+    /// Of the first half negative: what the halves, swapped, are multiplied by.
+    pub(crate) sin: Tensor<3>,
+    /// Those of the opposite angles.
+    pub(crate) back: Tensor<3>,
+}
+
+impl RopeTables {
+    /// Of the tokens from a place on.
+    pub(crate) fn behind(&self, place: usize) -> Self {
+        self.map(|table| {
+            let tokens = table.dims()[0];
+            table.narrow(0, place, tokens - place)
+        })
+    }
+
+    /// What scores of heads of this width are multiplied by: `1 / sqrt(head_dim)`.
+    pub(crate) fn scale(&self) -> f64 {
+        (self.cos.dims()[2] as f64).powf(-0.5)
+    }
+
+    pub(crate) fn off_tape(&self) -> Self {
+        self.map(Tensor::inner)
+    }
+
+    fn map(&self, of: impl Fn(Tensor<3>) -> Tensor<3>) -> Self {
+        let [cos, sin, back] = [&self.cos, &self.sin, &self.back].map(|table| of(table.clone()));
+        Self { cos, sin, back }
+    }
 }
 
 impl Rope {
@@ -38,24 +69,38 @@ impl Rope {
         Self { inv_freq }
     }
 
-    /// Tables for the given positions, all rows of one length.
+    /// Tables for the positions of rows of tokens, one row below the other.
     pub fn tables(&self, positions: &[Vec<usize>], dtype: FloatDType, device: &Device) -> RopeTables {
-        let (rows, tokens) = (positions.len(), positions.first().map_or(0, Vec::len));
-        let width = self.inv_freq.len() * 2;
-        let mut cos = Vec::with_capacity(rows * tokens * width);
-        let mut sin = Vec::with_capacity(rows * tokens * width);
+        let half = self.inv_freq.len();
+        let mut places: BTreeMap<usize, Range<usize>> = BTreeMap::new();
+        let [mut cos, mut sin, mut back] = [(); 3].map(|()| Vec::<f32>::new());
+        let tables = &mut [&mut cos, &mut sin, &mut back];
+        let mut tokens = 0;
         for position in positions.iter().flatten() {
-            let angles = || self.inv_freq.iter().map(|frequency| *position as f32 * frequency);
-            // both halves turn by the same angles
-            for _ in 0..2 {
-                cos.extend(angles().map(f32::cos));
-                sin.extend(angles().map(f32::sin));
+            // the same positions are those of many rows
+            match places.entry(*position) {
+                Entry::Occupied(known) => {
+                    for table in &mut *tables {
+                        table.extend_from_within(known.get().clone());
+                    }
+                }
+                Entry::Vacant(new) => {
+                    new.insert(tokens * 2 * half..(tokens + 1) * 2 * half);
+                    let angles = || self.inv_freq.iter().map(|frequency| *position as f32 * frequency);
+                    // both halves turn by the same angles
+                    for sign in [-1.0, 1.0] {
+                        tables[0].extend(angles().map(f32::cos));
+                        tables[1].extend(angles().map(|angle| sign * angle.sin()));
+                        tables[2].extend(angles().map(|angle| -sign * angle.sin()));
+                    }
+                }
             }
+            tokens += 1;
         }
         let tensor = |values| {
-            Tensor::from_data(TensorData::new(values, [rows, 1, tokens, width]), (device, dtype.into()))
+            Tensor::from_data(TensorData::new(values, [tokens, 1, 2 * half]), (device, dtype.into()))
         };
-        RopeTables { cos: tensor(cos), sin: tensor(sin) }
+        RopeTables { cos: tensor(cos), sin: tensor(sin), back: tensor(back) }
     }
 }
 

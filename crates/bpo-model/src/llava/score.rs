@@ -8,7 +8,7 @@ use super::{Llava, causal_mask, ids, pixel_tensor};
 use crate::config::LlavaConfig;
 use crate::error::ModelError;
 use crate::fused::log_softmax;
-use crate::llama::{NoKv, Places, Shared};
+use crate::llama::{NoKv, Shared};
 use crate::lora::Adapters;
 use crate::memory::BatchShape;
 use crate::processor::{Answered, PixelValues};
@@ -282,25 +282,26 @@ impl Llava {
         let inputs: Vec<_> = batch.rows.iter().map(|row| row.inputs.clone()).collect();
         let rows = self.embed(&inputs, &vec![None; inputs.len()], None)?;
         let lens: Vec<_> = batch.rows.iter().map(|row| batch.prefix_lens[row.group]).collect();
-        let places = |positions: &[Vec<usize>], mask| Places {
-            tables: self.rope().tables(positions, dtype, &device),
-            mask,
-        };
+        let tables = |positions: &[Vec<usize>]| self.rope().tables(positions, dtype, &device);
         // completions stand behind the prefix of their group, which is there once
         let before = batch.prefixes.first().map_or(0, Vec::len);
-        let positions: Vec<_> = lens.iter().map(|len| (*len..len + batch.width).collect()).collect();
-        let of_rows = places(&positions, causal_mask(&lens, before, 0, batch.width, &[], &device));
+        let positions = lens.iter().map(|len| (*len..len + batch.width).collect());
+        let row_mask = causal_mask(&lens, before, 0, batch.width, &[], &device);
         if before == 0 {
-            let Places { tables, mask } = of_rows;
-            return Ok(self.language_model.forward(rows, &tables, &mask, &mut NoKv, adapters));
+            let tables = tables(&positions.collect::<Vec<_>>());
+            return Ok(self.language_model.forward(rows, &tables, &row_mask, &mut NoKv, adapters));
         }
         let prefix = self.embed(&batch.prefixes, &batch.image_of_group, features.as_ref())?;
-        let groups = batch.prefixes.len();
-        let mask = causal_mask(&vec![0; groups], 0, 0, before, &[], &device);
-        let of_prefix = places(&vec![(0..before).collect(); groups], mask);
+        let of_prefixes = batch.prefixes.iter().map(|_| (0..before).collect());
         let prefix_of_row: Vec<_> = batch.rows.iter().map(|row| row.group as u32).collect();
-        let prefix_of_row = ids(&prefix_of_row, &device);
-        let shared = Shared { prefix: of_prefix, rows: of_rows, prefix_of_row, adapters };
+        let shared = Shared {
+            tables: tables(&of_prefixes.chain(positions).collect::<Vec<_>>()),
+            // padding is behind what sees, so all prefixes have the same
+            prefix_mask: causal_mask(&[0], 0, 0, before, &[], &device),
+            row_mask,
+            prefix_of_row: ids(&prefix_of_row, &device),
+            adapters,
+        };
         Ok(self.language_model.forward_shared(prefix, rows, shared, self.recomputes()))
     }
 

@@ -241,27 +241,16 @@ fn rms_scale(x: &[f32], epsilon: f32) -> f32 {
     1.0 / (sum(x.len(), |i| x[i] * x[i]) / x.len() as f32 + epsilon).sqrt()
 }
 
-/// Turns rows of heads by halves: `x cos + turned sin` with `turned = [-x_2, x_1]`; by the opposite angle where `back`.
-///
-/// `source` tells where a row of the output lies in `x`, and which row of the tables it takes. The tables' halves are equal.
-pub(super) fn rotate(
-    out: &mut [f32],
-    x: &[f32],
-    [cos, sin]: [&[f32]; 2],
-    width: usize,
-    back: bool,
-    source: impl Fn(usize) -> (usize, usize) + Sync,
-) {
+/// Turns heads of tokens by halves: `x cos + swapped sin`, where sines of the first half are negative. Tables have a row for each token.
+pub(super) fn rotate(out: &mut [f32], x: &[f32], [cos, sin]: [&[f32]; 2], [heads, width]: [usize; 2]) {
     let half = width / 2;
     rows(out, width, |row, out| {
-        let (start, table) = source(row);
-        let (first, second) = x[start..][..width].split_at(half);
-        let (cos, sin) = (&cos[table * width..][..half], &sin[table * width..][..half]);
+        let (first, second) = x[row * width..][..width].split_at(half);
+        let [cos, sin] = [cos, sin].map(|table| table[row / heads * width..][..width].split_at(half));
         let (low, high) = out.split_at_mut(half);
         for i in 0..half {
-            let sin = if back { -sin[i] } else { sin[i] };
-            low[i] = first[i] * cos[i] - second[i] * sin;
-            high[i] = second[i] * cos[i] + first[i] * sin;
+            low[i] = first[i] * cos.0[i] + second[i] * sin.0[i];
+            high[i] = second[i] * cos.1[i] + first[i] * sin.1[i];
         }
     });
 }

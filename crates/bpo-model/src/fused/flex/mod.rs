@@ -9,7 +9,9 @@ use burn::backend::flex::{Flex, FlexTensor};
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::DType;
 
+use super::Packed;
 use super::ops::{Attended, FusedGradients, FusedOps, adapted};
+use super::shared::{self, SharedInputs};
 use product::{FEW, Matrix, MatrixMut, narrow};
 
 impl FusedOps for Flex {
@@ -47,22 +49,11 @@ impl FusedOps for Flex {
         in_place(x, |x| kernels::rms_norm(x, values(&gamma), epsilon as f32))
     }
 
-    fn fused_rotate(x: FlexTensor, cos: FlexTensor, sin: FlexTensor, back: bool) -> FlexTensor {
-        // heads are mostly a view of the tokens' rows: these are read where they lie
-        let x = if x.layout().strides()[3] == 1 { x } else { x.to_contiguous() };
-        let (shape, start) = (x.shape(), x.layout().start_offset());
-        let strides: Vec<isize> = x.layout().strides().to_vec();
-        let (heads, tokens, width) = (shape[1], shape[2], shape[3]);
-        let source = |row: usize| {
-            let places = [row / (heads * tokens), row / tokens % heads, row % tokens];
-            let along: isize =
-                places.iter().zip(&strides).map(|(place, stride)| *place as isize * stride).sum();
-            (start.wrapping_add_signed(along), places[0] * tokens + places[2])
-        };
-        let (cos, sin) = (cos.to_contiguous(), sin.to_contiguous());
-        let mut out = FlexTensor::empty(shape, DType::F32);
-        let tables = [values(&cos), values(&sin)];
-        kernels::rotate(out.storage_mut(), x.storage(), tables, width, back, source);
+    fn fused_rotate(x: FlexTensor, cos: FlexTensor, sin: FlexTensor, _: FlexTensor) -> FlexTensor {
+        let heads = x.shape()[1];
+        let [x, cos, sin] = [x, cos, sin].map(|x| x.to_contiguous());
+        let mut out = FlexTensor::empty(x.shape(), DType::F32);
+        kernels::rotate(out.storage_mut(), values(&x), [values(&cos), values(&sin)], [heads, width(&x)]);
         out
     }
 
@@ -92,6 +83,22 @@ impl FusedOps for Flex {
         scale: f64,
     ) -> FlexTensor {
         attention::attention(Attended { q, k, v, mask, scale })
+    }
+
+    fn fused_shared_attention(
+        q: FlexTensor,
+        k: FlexTensor,
+        v: FlexTensor,
+        prefix_mask: FlexTensor,
+        row_mask: FlexTensor,
+        prefix_of_row: FlexTensor,
+        packed: Packed,
+    ) -> FlexTensor {
+        shared::attention::<Flex>(&SharedInputs { q, k, v, prefix_mask, row_mask, prefix_of_row, packed }).0
+    }
+
+    fn fused_mask(mask: FlexTensor, _: DType) -> FlexTensor {
+        mask
     }
 }
 
@@ -139,7 +146,12 @@ impl FusedGradients for Flex {
         (attention::attention(inputs), Vec::new())
     }
 
-    fn attention_gradients(inputs: Attended<Flex>, _: Vec<FlexTensor>, grad: FlexTensor) -> [FlexTensor; 3] {
+    fn attention_gradients(
+        inputs: Attended<Flex>,
+        _: FlexTensor,
+        _: Vec<FlexTensor>,
+        grad: FlexTensor,
+    ) -> [FlexTensor; 3] {
         attention::gradients(inputs, grad)
     }
 }

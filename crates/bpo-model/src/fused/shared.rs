@@ -1,0 +1,152 @@
+//! Attention of prefixes and of the rows behind them, in terms of attention: keys and values of a prefix are kept once, and brought to
+//! its rows for as long as these are worked on.
+
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, TensorMetadata};
+use burn::tensor::{IndexingUpdateOp, Slice};
+
+use super::Packed;
+use super::ops::{Attended, FusedGradients, FusedOps};
+
+/// What it takes; see [`fused_shared_attention`](FusedOps::fused_shared_attention).
+#[derive(Clone, Debug)]
+pub(super) struct SharedInputs<B: Backend> {
+    pub(super) q: FloatTensor<B>,
+    pub(super) k: FloatTensor<B>,
+    pub(super) v: FloatTensor<B>,
+    pub(super) prefix_mask: FloatTensor<B>,
+    pub(super) row_mask: FloatTensor<B>,
+    pub(super) prefix_of_row: IntTensor<B>,
+    pub(super) packed: Packed,
+}
+
+/// What the backend keeps of prefixes and of rows, beside output and inputs.
+#[derive(Clone, Debug)]
+pub(super) struct Kept<B: Backend> {
+    prefixes: Vec<FloatTensor<B>>,
+    rows: Vec<FloatTensor<B>>,
+}
+
+/// The output, `[tokens, heads, width]`.
+pub(super) fn attention<B: FusedOps + FusedGradients>(inputs: &SharedInputs<B>) -> (FloatTensor<B>, Kept<B>) {
+    let (of_rows, rows) = B::attention_and_kept(inputs.rows());
+    let of_rows = flat::<B>(of_rows);
+    match inputs.prefixes() {
+        None => (of_rows, Kept { prefixes: Vec::new(), rows }),
+        Some(attended) => {
+            let (of_prefixes, prefixes) = B::attention_and_kept(attended);
+            (B::float_cat(vec![flat::<B>(of_prefixes), of_rows], 0), Kept { prefixes, rows })
+        }
+    }
+}
+
+/// Gradients of queries, keys and values, from that of the output.
+pub(super) fn gradients<B: FusedOps + FusedGradients>(
+    inputs: &SharedInputs<B>,
+    output: &FloatTensor<B>,
+    kept: Kept<B>,
+    grad: &FloatTensor<B>,
+) -> [FloatTensor<B>; 3] {
+    let Packed { prefixes, before, rows, tokens, .. } = inputs.packed;
+    let behind = |x: &FloatTensor<B>| split::<B>(x, inputs.first_query(), [rows, tokens]);
+    let of_rows = B::attention_gradients(inputs.rows(), behind(output), kept.rows, behind(grad));
+    let [of_q, of_k, of_v] = of_rows.map(|gradient| B::float_swap_dims(gradient, 1, 2));
+    // each row's gradients of its prefix come to those of the prefix
+    let of_own = |x: &FloatTensor<B>| flat::<B>(along::<B>(x.clone(), 1, before, tokens));
+    let own = [of_own(&of_k), of_own(&of_v)];
+    let of_prefix = |mut sum: FloatTensor<B>, of_rows: FloatTensor<B>| {
+        let of_rows = along::<B>(of_rows, 1, 0, before);
+        sum = B::float_select_assign(sum, 0, inputs.prefix_of_row.clone(), of_rows, IndexingUpdateOp::Add);
+        flat::<B>(sum)
+    };
+    let (of_q, sums) = match inputs.prefixes() {
+        None => {
+            let (shape, device, dtype) = (inputs.k.shape(), inputs.k.device(), inputs.k.dtype());
+            let shape = [prefixes, before, shape[1], shape[2]];
+            (flat::<B>(of_q), [(); 2].map(|()| B::float_zeros(shape.into(), &device, dtype.into())))
+        }
+        Some(attended) => {
+            let first = |x: &FloatTensor<B>| split::<B>(x, 0, [prefixes, before]);
+            let gradients = B::attention_gradients(attended, first(output), kept.prefixes, first(grad));
+            let [prefix_q, sum_k, sum_v] = gradients.map(|gradient| B::float_swap_dims(gradient, 1, 2));
+            let of_q = B::float_cat(vec![flat::<B>(prefix_q), flat::<B>(of_q)], 0);
+            (of_q, [sum_k, sum_v])
+        }
+    };
+    let [sum_k, sum_v] = sums;
+    let [own_k, own_v] = own;
+    let of_k = B::float_cat(vec![of_prefix(sum_k, of_k), own_k], 0);
+    let of_v = B::float_cat(vec![of_prefix(sum_v, of_v), own_v], 0);
+    [of_q, of_k, of_v]
+}
+
+impl<B: FusedOps + FusedGradients> SharedInputs<B> {
+    /// Prefixes over themselves, if there are queries of theirs.
+    fn prefixes(&self) -> Option<Attended<B>> {
+        let Packed { prefixes, before, scale, .. } = self.packed;
+        let of = |x: &FloatTensor<B>| heads::<B>(split::<B>(x, 0, [prefixes, before]));
+        (self.first_query() > 0).then(|| Attended {
+            q: of(&self.q),
+            k: of(&self.k),
+            v: of(&self.v),
+            mask: self.prefix_mask.clone(),
+            scale,
+        })
+    }
+
+    /// Rows over their prefix and themselves.
+    fn rows(&self) -> Attended<B> {
+        let Packed { prefixes, before, rows, tokens, scale } = self.packed;
+        let behind = |x: &FloatTensor<B>| {
+            let prefix = split::<B>(x, 0, [prefixes, before]);
+            let prefix = B::float_select(prefix, 0, self.prefix_of_row.clone());
+            let own = split::<B>(x, prefixes * before, [rows, tokens]);
+            heads::<B>(B::float_cat(vec![prefix, own], 1))
+        };
+        Attended {
+            q: heads::<B>(split::<B>(&self.q, self.first_query(), [rows, tokens])),
+            k: behind(&self.k),
+            v: behind(&self.v),
+            mask: self.row_mask.clone(),
+            scale,
+        }
+    }
+
+    /// The place of the rows' first query: behind those of prefixes, or there are none of these.
+    fn first_query(&self) -> usize {
+        self.q.shape()[0] - self.packed.rows * self.packed.tokens
+    }
+}
+
+/// Rows of tokens: of `[tokens, heads, width]` those from `at` on, `[rows, tokens, heads, width]`.
+fn split<B: Backend>(x: &FloatTensor<B>, at: usize, [rows, tokens]: [usize; 2]) -> FloatTensor<B> {
+    let shape = x.shape();
+    let part = along::<B>(x.clone(), 0, at, rows * tokens);
+    B::float_reshape(part, [rows, tokens, shape[1], shape[2]].into())
+}
+
+/// Back, to `[tokens, heads, width]`.
+fn flat<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = x.shape();
+    B::float_reshape(x, [shape[0] * shape[1], shape[2], shape[3]].into())
+}
+
+/// `[rows, tokens, heads, width]` as attention takes it.
+fn heads<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_swap_dims(x, 1, 2)
+}
+
+/// `count` places of a dimension from `at` on.
+fn along<B: Backend>(x: FloatTensor<B>, dim: usize, at: usize, count: usize) -> FloatTensor<B> {
+    let shape = x.shape();
+    if shape[dim] == count {
+        return x;
+    }
+    let slices: Vec<_> = (0..shape.num_dims())
+        .map(|each| {
+            let places = if each == dim { at..at + count } else { 0..shape[each] };
+            Slice::from(places)
+        })
+        .collect();
+    B::float_slice(x, &slices)
+}
