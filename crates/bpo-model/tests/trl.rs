@@ -15,7 +15,7 @@ use bpo_model::processor::{Answered, PixelValues};
 use bpo_model::{Llava, LoadOptions};
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::{Bool, Tensor};
+use burn::tensor::{Bool, FloatDType, Tensor};
 use support::{Golden, close, device, floats, gradients, root, tensor_floats, tensor_ints};
 
 /// The collated batch: rows are all chosen, then all rejected completions.
@@ -93,8 +93,13 @@ impl Batch {
 }
 
 fn policy() -> Llava {
+    policy_of(FloatDType::F32)
+}
+
+fn policy_of(dtype: FloatDType) -> Llava {
     let golden = Golden::open();
-    let model = Llava::from_pretrained(&golden.checkpoint(), &LoadOptions::default(), &device()).unwrap();
+    let options = LoadOptions::default().with_dtype(dtype);
+    let model = Llava::from_pretrained(&golden.checkpoint(), &options, &device()).unwrap();
     load_adapter(model, &root().join("trl/adapter")).unwrap().0
 }
 
@@ -132,6 +137,35 @@ fn log_probs_and_gradients() {
             // [in, out] here, [out, in] in PEFT
             let gradient = Tensor::<2>::from_data(gradient, &device()).transpose();
             close(&floats(gradient), &expected, 1e-3, &format!("{name} {peft}"));
+        }
+    }
+}
+
+/// Every operation's backward pass in half precision, against f32: the error of the whole gradient in times of its size, up to 25 times the
+/// rounding of a value, as terms of unlike signs are summed.
+#[test]
+fn gradients_in_half_precision_are_near() {
+    let batch = Batch::open();
+    let gradients = |dtype, recompute| -> Vec<f32> {
+        let model = policy_of(dtype).train().with_recompute(recompute).unwrap();
+        let sums = model.token_logps(&batch.grouped(&model), Adapters::On).sum();
+        let found = gradients(&model, sums.sum());
+        found.values().flat_map(|gradient| gradient.iter::<f32>()).collect()
+    };
+    let size = |values: &[f32]| values.iter().map(|value| value * value).sum::<f32>().sqrt();
+    let expected = gradients(FloatDType::F32, false);
+    for (dtype, off) in [(FloatDType::BF16, 0.1), (FloatDType::F16, 0.0125)] {
+        if !device().supports_dtype(dtype) {
+            continue;
+        }
+        for recompute in [false, true] {
+            let found = gradients(dtype, recompute);
+            assert_eq!(found.len(), expected.len());
+            let errors: Vec<_> =
+                found.iter().zip(&expected).map(|(found, expected)| found - expected).collect();
+            let error = size(&errors) / size(&expected);
+            println!("{dtype:?}, recomputed {recompute}: {error}");
+            assert!(error < off, "{dtype:?}, recomputed {recompute}: {error}");
         }
     }
 }

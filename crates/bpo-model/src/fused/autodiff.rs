@@ -280,7 +280,7 @@ impl<B: FusedOps + FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<
         let mask = mask.into_primitive();
         match Attention.prepare::<C>([of_q, of_k, of_v]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let inputs = Attended::<B> { q, k, v, mask, scale };
+                let inputs = Attended::<B> { q, k, v, mask, causal: false, scale };
                 let (output, kept) = B::attention_and_kept(inputs.clone());
                 prep.finish((inputs, output.clone(), kept), output)
             }

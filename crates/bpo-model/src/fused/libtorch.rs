@@ -52,7 +52,7 @@ impl FusedOps for LibTorch {
     }
 
     fn fused_attention(q: TchTensor, k: TchTensor, v: TchTensor, mask: TchTensor, scale: f64) -> TchTensor {
-        Self::attention_and_kept(Attended { q, k, v, mask, scale }).0
+        Self::attention_and_kept(Attended { q, k, v, mask, causal: false, scale }).0
     }
 
     fn fused_shared_attention(
@@ -101,6 +101,9 @@ impl FusedGradients for LibTorch {
 
     fn fused_rms_norm_gradient(x: TchTensor, gamma: TchTensor, grad: TchTensor, epsilon: f64) -> TchTensor {
         let kind = x.tensor.kind();
+        if x.tensor.device().is_cuda() && grad.tensor.numel() < i32::MAX as usize {
+            return TchTensor::new(norm_gradient(&x.tensor, &gamma.tensor, &grad.tensor, epsilon));
+        }
         let scale = scale(&x.tensor, epsilon);
         let h = wide(&grad.tensor) * gamma.tensor;
         let along = mean(&(&h * &x.tensor)) * &scale * &scale;
@@ -116,8 +119,9 @@ impl FusedGradients for LibTorch {
     }
 
     fn attention_and_kept(inputs: Attended<LibTorch>) -> (TchTensor, Vec<TchTensor>) {
-        let Attended { q, k, v, mask, scale } = inputs;
+        let Attended { q, k, v, mask, causal, scale } = inputs;
         let groups = Groups::of(&q.tensor, &k.tensor);
+        let causal = causal && groups.shared() == 1;
         let (q, mask) = (groups.fold(&q.tensor), groups.fold_mask(&mask.tensor));
         let (k, v) = (&k.tensor, &v.tensor);
         let (output, sums) = match Kernel::of(&q) {
@@ -130,9 +134,11 @@ impl FusedGradients for LibTorch {
                 Tensor::internal_scaled_dot_product_flash_attention_for_cpu(&q, k, v, 0.0, false, mask, scale)
             }
             Kernel::Cuda => {
-                let bias = Some(bias(&mask, &q));
+                // as it knows causality it is that of the first keys
+                let causal = causal && q.size()[2] == k.size()[2];
+                let bias = (!causal).then(|| bias(&mask, &q));
                 let (output, sums, ..) = Tensor::internal_scaled_dot_product_efficient_attention(
-                    &q, k, v, bias, true, 0.0, false, scale,
+                    &q, k, v, bias, true, 0.0, causal, scale,
                 );
                 (output, sums)
             }
@@ -146,8 +152,9 @@ impl FusedGradients for LibTorch {
         kept: Vec<TchTensor>,
         grad: TchTensor,
     ) -> [TchTensor; 3] {
-        let Attended { q, k, v, mask, scale } = inputs;
+        let Attended { q, k, v, mask, causal, scale } = inputs;
         let groups = Groups::of(&q.tensor, &k.tensor);
+        let causal = causal && groups.shared() == 1;
         let (folded, mask) = (groups.fold(&q.tensor), groups.fold_mask(&mask.tensor));
         let [grad, output] = [grad, output].map(|x| groups.fold(&x.tensor.transpose(1, 2)));
         let (k, v) = (&k.tensor, &v.tensor);
@@ -164,7 +171,11 @@ impl FusedGradients for LibTorch {
                 Some(&mask),
                 scale,
             ),
-            ([sums], _) => cuda_gradients([&folded, k, v, &output, &grad], &sums.tensor, &mask, scale),
+            ([sums], _) => {
+                let inputs = [&folded, k, v, &output, &grad];
+                let flash = causal.then(|| flash_gradients(inputs, &sums.tensor, scale)).flatten();
+                flash.unwrap_or_else(|| cuda_gradients(inputs, &sums.tensor, &mask, scale))
+            }
             _ => {
                 let weights = weights(&folded, k, &mask, scale);
                 let slopes = wide(&grad.matmul(&v.transpose(-2, -1)));
@@ -177,6 +188,12 @@ impl FusedGradients for LibTorch {
         };
         [of_q.reshape(q.tensor.size()), of_k, of_v].map(TchTensor::new)
     }
+}
+
+/// Whether a tensor is on a GPU of LibTorch, on a tape or on none.
+pub(super) fn is_on_gpu<const D: usize>(x: &burn::tensor::Tensor<D>) -> bool {
+    let x = if x.is_autodiff() { x.clone().inner() } else { x.clone() };
+    x.try_into_primitive::<LibTorch>().is_ok_and(|x| x.tensor.device().is_cuda())
 }
 
 /// What computes attention.
@@ -195,7 +212,8 @@ impl Kernel {
         let aligned = q.size().last().is_some_and(|width| width % 8 == 0);
         match q.device() {
             tch::Device::Cpu => Self::Cpu,
-            tch::Device::Cuda(_) if q.kind() != Kind::Float && aligned => Self::Cuda,
+            // of a single token two products are faster
+            tch::Device::Cuda(_) if q.kind() != Kind::Float && aligned && q.size()[2] > 1 => Self::Cuda,
             _ => Self::Chain,
         }
     }
@@ -221,7 +239,22 @@ fn bias(mask: &Tensor, q: &Tensor) -> Tensor {
     mask.expand([shape[0], shape[1], shape[2], mask.size()[3]], false)
 }
 
-/// Those of queries, keys and values, of which with the output and its gradient `inputs` is made.
+/// Gradients of queries, keys and values, of which with the output and its gradient `inputs` is made, without reading what the mask
+/// hides. `None` where LibTorch has no flash attention for the GPU.
+fn flash_gradients(inputs: [&Tensor; 5], sums: &Tensor, scale: f64) -> Option<(Tensor, Tensor, Tensor)> {
+    let [q, k, v, output, grad] = inputs.map(|x| x.transpose(1, 2));
+    let (tokens, keys) = (q.size()[1], k.size()[1]);
+    let (unused, none) = (Tensor::from(0_i64), Tensor::new());
+    let sums = sums.narrow(2, 0, tokens).contiguous();
+    let gradients = Tensor::f_internal_flash_attention_backward(
+        &grad, &q, &k, &v, &output, &sums, &none, &none, tokens, keys, 0.0, true, &unused, &unused, scale,
+        None, None,
+    );
+    let (of_q, of_k, of_v) = gradients.ok()?;
+    Some((of_q.transpose(1, 2), of_k.transpose(1, 2), of_v.transpose(1, 2)))
+}
+
+/// The same for any mask.
 fn cuda_gradients(
     inputs: [&Tensor; 5],
     sums: &Tensor,
@@ -231,6 +264,8 @@ fn cuda_gradients(
     let (bias, unused) = (bias(mask, inputs[0]), Tensor::from(0_i64));
     let [q, k, v, output, grad] = inputs.map(|x| x.transpose(1, 2));
     let (tokens, keys) = (q.size()[1], k.size()[1]);
+    // its strides are not asked for
+    let output = output.contiguous();
     let (of_q, of_k, of_v, _) = Tensor::internal_efficient_attention_backward(
         &grad,
         &q,
@@ -301,12 +336,20 @@ impl Groups {
     }
 }
 
+/// The gradient of `x` by LibTorch's own backward pass, which is reached through its tape alone: there the product of output and
+/// gradient has `grad` for the output's gradient.
+fn norm_gradient(x: &Tensor, gamma: &Tensor, grad: &Tensor, epsilon: f64) -> Tensor {
+    let x = x.detach().set_requires_grad(true);
+    tch::with_grad(|| {
+        let (output, _) = x.internal_fused_rms_norm(gamma.size(), Some(gamma), epsilon);
+        let product = output.reshape([-1]).dot(&grad.reshape([-1]));
+        Tensor::run_backward(&[product], &[&x], false, false).remove(0)
+    })
+}
+
 /// `1 / sqrt(mean(x^2) + epsilon)`, `[.., 1]`, in f32
 fn scale(x: &Tensor, epsilon: f64) -> Tensor {
-    match x.device().is_cuda() {
-        true => x.internal_fused_rms_norm(&x.size()[x.dim() - 1..], None::<&Tensor>, epsilon).1,
-        false => (mean(&wide(x).square()) + epsilon).rsqrt(),
-    }
+    (mean(&wide(x).square()) + epsilon).rsqrt()
 }
 
 /// In f32.

@@ -98,6 +98,9 @@ pub(super) struct Attended<B: Backend> {
     pub(super) k: FloatTensor<B>,
     pub(super) v: FloatTensor<B>,
     pub(super) mask: FloatTensor<B>,
+    /// Whether the mask says that tokens, which are the last of the keys, see all keys up to themselves and nothing else.
+    #[cfg_attr(not(feature = "tch"), allow(dead_code, reason = "flex sees it in the mask"))]
+    pub(super) causal: bool,
     pub(super) scale: f64,
 }
 

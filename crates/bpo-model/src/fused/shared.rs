@@ -90,13 +90,14 @@ impl<B: FusedOps + FusedGradients> SharedInputs<B> {
             k: of(&self.k),
             v: of(&self.v),
             mask: self.prefix_mask.clone(),
+            causal: true,
             scale,
         })
     }
 
     /// Rows over their prefix and themselves.
     fn rows(&self) -> Attended<B> {
-        let Packed { prefixes, before, rows, tokens, scale } = self.packed;
+        let Packed { prefixes, before, rows, tokens, full, scale } = self.packed;
         let behind = |x: &FloatTensor<B>| {
             let prefix = split::<B>(x, 0, [prefixes, before]);
             let prefix = B::float_select(prefix, 0, self.prefix_of_row.clone());
@@ -108,6 +109,7 @@ impl<B: FusedOps + FusedGradients> SharedInputs<B> {
             k: behind(&self.k),
             v: behind(&self.v),
             mask: self.row_mask.clone(),
+            causal: full,
             scale,
         }
     }

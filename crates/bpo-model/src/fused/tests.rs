@@ -89,6 +89,8 @@ fn loops_of(device: Device) {
         let apart = |[x]: [Tensor<3>; 1]| plain::rotate(x, tables.cos.clone(), tables.sin.clone());
         let x = random([rows * tokens, heads, width], 5, &device);
         check("rotation", [x.clone()], |[x]| rotate(x, &tables), apart);
+        #[cfg(feature = "tch")]
+        check("rotation by products", [x.clone()], |[x]| x.matmul(turns(&tables)), apart);
         let opposite = RopeTables { sin: tables.back.clone(), back: tables.sin.clone(), ..tables.clone() };
         close("rotation and back", rotate(rotate(x.clone(), &tables), &opposite), x);
     }
@@ -175,12 +177,16 @@ fn shared_attention_is_its_chain() {
 
 /// Prefixes of one row, of several and of none, in any order; queries of all tokens, and of rows alone.
 fn shared_attention_of(device: Device) {
-    for ([heads, kv_heads, before, tokens, width], prefix_of_row) in
-        [([4, 2, 5, 3, 8], &[0, 0, 1][..]), ([2, 2, 70, 40, 16], &[2, 0, 2, 0]), ([6, 2, 9, 1, 7], &[1, 0])]
-    {
+    for ([heads, kv_heads, before, tokens, width], prefix_of_row) in [
+        ([4, 2, 5, 3, 8], &[0, 0, 1][..]),
+        ([2, 2, 70, 40, 16], &[2, 0, 2, 0]),
+        ([6, 2, 9, 1, 7], &[1, 0]),
+        ([4, 4, 33, 12, 8], &[0, 0]),
+    ] {
         let (prefixes, rows) = (3, prefix_of_row.len());
         let scale = (width as f64).powf(-0.5);
-        let packed = Packed { prefixes, before, rows, tokens, scale };
+        let full = prefix_of_row.iter().all(|prefix| *prefix == 0);
+        let packed = Packed { prefixes, before, rows, tokens, full, scale };
         let lens: Vec<_> = prefix_of_row.iter().map(|prefix| before - prefix).collect();
         let prefix_mask = crate::llava::causal_mask(&[0], 0, 0, before, &[], &device);
         let row_mask = crate::llava::causal_mask(&lens, before, 0, tokens, &[], &device);

@@ -24,6 +24,9 @@ impl Sampler {
         if self.sampling.temperature <= 0.0 {
             return argmax(logits);
         }
+        if self.sampling.top_k == 0 && self.sampling.top_p >= 1.0 {
+            return self.draw_of_all(logits);
+        }
         let mut likeliest = Likeliest::of(logits, self.sampling.temperature);
         let top_k = if self.sampling.top_k > 0 { self.sampling.top_k } else { usize::MAX };
         let total = likeliest.total(top_k);
@@ -44,6 +47,27 @@ impl Sampler {
         // all that was left is rounding
         last
     }
+
+    /// Where none is left out their order does not matter.
+    fn draw_of_all(&mut self, logits: &[f32]) -> u32 {
+        let (best, least) = best_and_least(logits, self.sampling.temperature);
+        let felt = logits.iter().enumerate().filter(|(_, logit)| f64::from(**logit) >= least);
+        let weight = |logit: f32| ((f64::from(logit) - best) / self.sampling.temperature).exp();
+        let weights: Vec<_> = felt.map(|(id, logit)| (id as u32, weight(*logit))).collect();
+        let mut left = self.rng.random::<f64>() * weights.iter().map(|(_, weight)| weight).sum::<f64>();
+        let drawn = weights.iter().find(|(_, weight)| {
+            left -= weight;
+            left < 0.0
+        });
+        drawn.or(weights.last()).map_or(0, |(id, _)| *id)
+    }
+}
+
+/// The largest logit, and the least whose weight a sum of all weights can feel: below 2^-54 of the likeliest one's, which leaves a
+/// sum of f64 that has that as it is, it cannot.
+fn best_and_least(logits: &[f32], temperature: f64) -> (f64, f64) {
+    let best = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    (best, best - 54.0 * std::f64::consts::LN_2 * temperature)
 }
 
 /// Tokens from the likeliest down, the first of equals first; found only as far as they are asked for.
@@ -58,9 +82,7 @@ struct Likeliest {
 impl Likeliest {
     /// Those whose weight a sum of all weights can feel.
     fn of(logits: &[f32], temperature: f64) -> Self {
-        let best = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-        // below 2^-54 of the likeliest one's, which leaves a sum of f64 that has that as it is
-        let least = best - 54.0 * std::f64::consts::LN_2 * temperature;
+        let (best, least) = best_and_least(logits, temperature);
         let felt = |(id, logit): (usize, &f32)| (f64::from(*logit) >= least).then(|| key(*logit, id as u32));
         let rest = logits.iter().enumerate().filter_map(felt).collect::<Vec<_>>().into();
         Self { rest, found: Vec::new(), best, temperature }
@@ -169,11 +191,9 @@ mod tests {
         assert_eq!(kept(1.0), [0, 1, 2]);
     }
 
-    /// Sorted as a whole, in the plain way.
-    fn drawn_of_all(sampling: &Sampling, logits: &[f32]) -> u32 {
-        let mut order: Vec<usize> = (0..logits.len()).collect();
-        order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
-        let best = f64::from(logits[order[0]]);
+    /// In the plain way, of all in an order.
+    fn drawn_of_all(sampling: &Sampling, logits: &[f32], order: &[usize]) -> u32 {
+        let best = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         let weights = order.iter().map(|id| ((f64::from(logits[*id]) - best) / sampling.temperature).exp());
         let weights: Vec<f64> = weights.collect();
         let mut left = ChaCha8Rng::seed_from_u64(sampling.seed).random::<f64>() * weights.iter().sum::<f64>();
@@ -189,8 +209,13 @@ mod tests {
         fn tokens_that_are_never_drawn_change_nothing(
             logits in prop::collection::vec(-60f32..60.0, 1..200), temperature in 0.01..3.0, seed: u64,
         ) {
+            let mut order: Vec<usize> = (0..logits.len()).collect();
             let sampling = warm().with_temperature(temperature).with_seed(seed);
-            prop_assert_eq!(Sampler::new(&sampling).draw(&logits), drawn_of_all(&sampling, &logits));
+            prop_assert_eq!(Sampler::new(&sampling).draw(&logits), drawn_of_all(&sampling, &logits, &order));
+            // the first of them, which are all
+            order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+            let sampling = sampling.with_top_k(logits.len());
+            prop_assert_eq!(Sampler::new(&sampling).draw(&logits), drawn_of_all(&sampling, &logits, &order));
         }
 
         #[test]

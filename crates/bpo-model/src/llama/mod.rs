@@ -16,7 +16,7 @@ use burn::nn::RmsNorm;
 use burn::tensor::{Int, Tensor};
 
 use crate::config::TextConfig;
-use crate::fused::{attention, prepared, rms_norm};
+use crate::fused::{attention, prepared, rms_norm, with_turns};
 use crate::lora::{Adapters, Linear};
 use crate::nn::load_rms_norm;
 use crate::weights::WeightLoader;
@@ -75,6 +75,7 @@ impl Llama {
             x.reshape([rows, tokens, heads, width]).swap_dims(1, 2)
         };
         let (mask, scale) = (prepared(mask.clone(), x.dtype()), tables.scale());
+        let tables = &with_turns(tables);
         for (i, layer) in self.layers.iter().enumerate() {
             let mut attend = |[q, k, v]: [Tensor<3>; 3]| {
                 let shape = q.dims();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::Range;
 
-use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 use crate::config::TextConfig;
 
@@ -23,6 +23,8 @@ pub struct RopeTables {
     pub(crate) sin: Tensor<3>,
     /// Those of the opposite angles.
     pub(crate) back: Tensor<3>,
+    /// The same as matrices, where that is faster. `[tokens, head_dim, head_dim]`
+    pub(crate) turns: Option<Tensor<3>>,
 }
 
 impl RopeTables {
@@ -45,7 +47,7 @@ impl RopeTables {
 
     fn map(&self, of: impl Fn(Tensor<3>) -> Tensor<3>) -> Self {
         let [cos, sin, back] = [&self.cos, &self.sin, &self.back].map(|table| of(table.clone()));
-        Self { cos, sin, back }
+        Self { cos, sin, back, turns: self.turns.clone().map(of) }
     }
 }
 
@@ -98,9 +100,11 @@ impl Rope {
             tokens += 1;
         }
         let tensor = |values| {
-            Tensor::from_data(TensorData::new(values, [tokens, 1, 2 * half]), (device, dtype.into()))
+            let table: Tensor<3> =
+                Tensor::from_data(TensorData::new(values, [tokens, 1, 2 * half]), (device, DType::F32));
+            table.cast(dtype)
         };
-        RopeTables { cos: tensor(cos), sin: tensor(sin), back: tensor(back) }
+        RopeTables { cos: tensor(cos), sin: tensor(sin), back: tensor(back), turns: None }
     }
 }
 

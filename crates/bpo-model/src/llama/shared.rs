@@ -8,7 +8,7 @@ use burn::tensor::{Int, Tensor};
 use super::Llama;
 use super::layer::DecoderLayer;
 use super::rope::RopeTables;
-use crate::fused::{Packed, prepared, rms_norm, shared_attention};
+use crate::fused::{Packed, prepared, rms_norm, shared_attention, with_turns};
 use crate::lora::Adapters;
 use crate::recompute::recomputed;
 
@@ -23,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) row_mask: Tensor<4>,
     /// `[rows]`: which prefix each row continues.
     pub(crate) prefix_of_row: Tensor<1, Int>,
+    /// Whether no prefix is padded.
+    pub(crate) full: bool,
     pub(crate) adapters: Adapters,
 }
 
@@ -33,7 +35,7 @@ impl Shared {
             prefix_mask: self.prefix_mask.clone().inner(),
             row_mask: self.row_mask.clone().inner(),
             prefix_of_row: self.prefix_of_row.clone().inner(),
-            adapters: self.adapters,
+            ..self.clone()
         }
     }
 
@@ -63,7 +65,8 @@ impl Llama {
         recompute: bool,
     ) -> Tensor<3> {
         let ([prefixes, before, hidden], [count, tokens, _]) = (prefix.dims(), rows.dims());
-        let packed = Packed { prefixes, before, rows: count, tokens, scale: shared.tables.scale() };
+        let (full, scale) = (shared.full, shared.tables.scale());
+        let packed = Packed { prefixes, before, rows: count, tokens, full, scale };
         let [prefix, rows] = [prefix, rows].map(|x| {
             let [count, tokens, _] = x.dims();
             x.reshape([count * tokens, hidden])
@@ -71,7 +74,7 @@ impl Llama {
         let mut x = Tensor::cat(vec![prefix, rows], 0);
         let [prefix_mask, row_mask] = [&shared.prefix_mask, &shared.row_mask];
         let [prefix_mask, row_mask] = [prefix_mask, row_mask].map(|mask| prepared(mask.clone(), x.dtype()));
-        let shared = Shared { prefix_mask, row_mask, ..shared };
+        let shared = Shared { tables: with_turns(&shared.tables), prefix_mask, row_mask, ..shared };
 
         let last = |number: usize| number + 1 == self.layers.len();
         if recompute && x.device().is_autodiff() {

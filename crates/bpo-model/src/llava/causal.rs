@@ -22,19 +22,13 @@ pub fn causal_mask(
     device: &Device,
 ) -> Tensor<4> {
     let keys = prefix_width + past + tokens;
-    let mut mask = Vec::with_capacity(prefix_lens.len() * tokens * keys);
-    for (row, prefix_len) in prefix_lens.iter().enumerate() {
-        let hidden = hidden.get(row).map_or(&[][..], Vec::as_slice);
-        for token in 0..tokens {
-            let start = mask.len();
-            mask.extend((0..keys).map(|key| {
-                let seen =
-                    if key < prefix_width { key < *prefix_len } else { key - prefix_width <= past + token };
-                if seen { 0.0 } else { BLOCKED }
-            }));
-            for &place in hidden.iter().filter(|place| **place < keys) {
-                mask[start + place] = BLOCKED;
-            }
+    let mut mask = vec![BLOCKED; prefix_lens.len() * tokens * keys];
+    for (at, seen) in mask.chunks_mut(keys.max(1)).enumerate() {
+        let (row, token) = (at / tokens, at % tokens);
+        seen[..prefix_lens[row].min(prefix_width)].fill(0.0);
+        seen[prefix_width..=prefix_width + past + token].fill(0.0);
+        for &place in hidden.get(row).into_iter().flatten().filter(|place| **place < keys) {
+            seen[place] = BLOCKED;
         }
     }
     Tensor::from_data(TensorData::new(mask, [prefix_lens.len(), 1, tokens, keys]), (device, DType::F32))

@@ -300,6 +300,7 @@ impl Llava {
             prefix_mask: causal_mask(&[0], 0, 0, before, &[], &device),
             row_mask,
             prefix_of_row: ids(&prefix_of_row, &device),
+            full: batch.prefix_lens.iter().all(|len| *len == before),
             adapters,
         };
         Ok(self.language_model.forward_shared(prefix, rows, shared, self.recomputes()))

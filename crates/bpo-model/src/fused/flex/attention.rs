@@ -76,7 +76,7 @@ pub(super) fn gradients(inputs: Attended<Flex>, grad: FlexTensor) -> [FlexTensor
 }
 
 impl Inputs {
-    fn new(Attended { q, k, v, mask, scale }: Attended<Flex>) -> Self {
+    fn new(Attended { q, k, v, mask, scale, .. }: Attended<Flex>) -> Self {
         let [q, k, v] = [q, k, v].map(ascending);
         let mask = mask.to_contiguous();
         let (queries, keys) = (q.shape(), k.shape());

@@ -82,7 +82,7 @@ impl FusedOps for Flex {
         mask: FlexTensor,
         scale: f64,
     ) -> FlexTensor {
-        attention::attention(Attended { q, k, v, mask, scale })
+        attention::attention(Attended { q, k, v, mask, causal: false, scale })
     }
 
     fn fused_shared_attention(
