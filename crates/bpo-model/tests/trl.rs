@@ -12,7 +12,7 @@ use bpo_dpo::policy::{Adapters, Policy};
 use bpo_model::llava::ScoreBatch;
 use bpo_model::lora::load_adapter;
 use bpo_model::processor::{Answered, PixelValues};
-use bpo_model::{Llava, LoadOptions};
+use bpo_model::{Llava, LoadOptions, LoraConfig};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Bool, FloatDType, Tensor};
@@ -141,31 +141,54 @@ fn log_probs_and_gradients() {
     }
 }
 
+/// Its own keys for each head of queries, random weights and a fresh adapter.
+fn policy_of_plain_heads(dtype: FloatDType) -> Llava {
+    let mut config = Llava::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device())
+        .unwrap()
+        .config()
+        .clone();
+    config.text_config.num_key_value_heads = None;
+    let options = LoadOptions::default().with_dtype(dtype);
+    let lora = LoraConfig::default().with_rank(4, 4.0);
+    Llava::random(config, 0, &options, &device()).with_lora(&lora, 0).unwrap()
+}
+
 /// Every operation's backward pass in half precision, against f32: the error of the whole gradient in times of its size, up to 25 times the
-/// rounding of a value, as terms of unlike signs are summed.
+/// rounding of a value, as terms of unlike signs are summed. With padded prefixes and without.
 #[test]
 fn gradients_in_half_precision_are_near() {
-    let batch = Batch::open();
-    let gradients = |dtype, recompute| -> Vec<f32> {
-        let model = policy_of(dtype).train().with_recompute(recompute).unwrap();
-        let sums = model.token_logps(&batch.grouped(&model), Adapters::On).sum();
-        let found = gradients(&model, sums.sum());
-        found.values().flat_map(|gradient| gradient.iter::<f32>()).collect()
-    };
-    let size = |values: &[f32]| values.iter().map(|value| value * value).sum::<f32>().sqrt();
-    let expected = gradients(FloatDType::F32, false);
-    for (dtype, off) in [(FloatDType::BF16, 0.1), (FloatDType::F16, 0.0125)] {
-        if !device().supports_dtype(dtype) {
-            continue;
+    let mut batch = Batch::open();
+    let all = batch.sequences.len() / 2;
+    let one = vec![batch.sequences[0].clone(), batch.sequences[all].clone()];
+    for (what, policy, alone) in [
+        ("shared heads", policy_of as fn(_) -> _, false),
+        ("plain heads", policy_of_plain_heads, false),
+        ("plain heads, one prompt", policy_of_plain_heads, true),
+    ] {
+        if alone {
+            batch.sequences = one.clone();
         }
-        for recompute in [false, true] {
-            let found = gradients(dtype, recompute);
-            assert_eq!(found.len(), expected.len());
-            let errors: Vec<_> =
-                found.iter().zip(&expected).map(|(found, expected)| found - expected).collect();
-            let error = size(&errors) / size(&expected);
-            println!("{dtype:?}, recomputed {recompute}: {error}");
-            assert!(error < off, "{dtype:?}, recomputed {recompute}: {error}");
+        let gradients = |dtype, recompute| -> Vec<f32> {
+            let model = policy(dtype).train().with_recompute(recompute).unwrap();
+            let sums = model.token_logps(&batch.grouped(&model), Adapters::On).sum();
+            let found = gradients(&model, sums.sum());
+            found.values().flat_map(|gradient| gradient.iter::<f32>()).collect()
+        };
+        let size = |values: &[f32]| values.iter().map(|value| value * value).sum::<f32>().sqrt();
+        let expected = gradients(FloatDType::F32, false);
+        for (dtype, off) in [(FloatDType::BF16, 0.1), (FloatDType::F16, 0.0125)] {
+            if !device().supports_dtype(dtype) {
+                continue;
+            }
+            for recompute in [false, true] {
+                let found = gradients(dtype, recompute);
+                assert_eq!(found.len(), expected.len());
+                let errors: Vec<_> =
+                    found.iter().zip(&expected).map(|(found, expected)| found - expected).collect();
+                let error = size(&errors) / size(&expected);
+                println!("{what}, {dtype:?}, recomputed {recompute}: {error}");
+                assert!(error < off, "{what}, {dtype:?}, recomputed {recompute}: {error}");
+            }
         }
     }
 }

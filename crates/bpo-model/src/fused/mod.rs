@@ -191,6 +191,8 @@ pub(crate) struct Packed {
     pub(crate) tokens: usize,
     /// Whether no prefix is padded.
     pub(crate) full: bool,
+    /// Rows of each prefix, where all have as many, those of the first prefix first.
+    pub(crate) each: Option<usize>,
     /// What scores are multiplied by.
     pub(crate) scale: f64,
 }

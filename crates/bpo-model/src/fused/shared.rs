@@ -54,10 +54,9 @@ pub(super) fn gradients<B: FusedOps + FusedGradients>(
     // each row's gradients of its prefix come to those of the prefix
     let of_own = |x: &FloatTensor<B>| flat::<B>(along::<B>(x.clone(), 1, before, tokens));
     let own = [of_own(&of_k), of_own(&of_v)];
-    let of_prefix = |mut sum: FloatTensor<B>, of_rows: FloatTensor<B>| {
+    let of_prefix = |sum: FloatTensor<B>, of_rows: FloatTensor<B>| {
         let of_rows = along::<B>(of_rows, 1, 0, before);
-        sum = B::float_select_assign(sum, 0, inputs.prefix_of_row.clone(), of_rows, IndexingUpdateOp::Add);
-        flat::<B>(sum)
+        flat::<B>(inputs.add_to_prefixes(sum, of_rows))
     };
     let (of_q, sums) = match inputs.prefixes() {
         None => {
@@ -97,12 +96,11 @@ impl<B: FusedOps + FusedGradients> SharedInputs<B> {
 
     /// Rows over their prefix and themselves.
     fn rows(&self) -> Attended<B> {
-        let Packed { prefixes, before, rows, tokens, full, scale } = self.packed;
+        let Packed { prefixes, before, rows, tokens, full, scale, .. } = self.packed;
         let behind = |x: &FloatTensor<B>| {
             let prefix = split::<B>(x, 0, [prefixes, before]);
-            let prefix = B::float_select(prefix, 0, self.prefix_of_row.clone());
             let own = split::<B>(x, prefixes * before, [rows, tokens]);
-            heads::<B>(B::float_cat(vec![prefix, own], 1))
+            heads::<B>(self.behind_prefixes(prefix, own))
         };
         Attended {
             q: heads::<B>(split::<B>(&self.q, self.first_query(), [rows, tokens])),
@@ -112,6 +110,33 @@ impl<B: FusedOps + FusedGradients> SharedInputs<B> {
             causal: full,
             scale,
         }
+    }
+
+    /// Tokens of each row's prefix, and its own. `[rows, before + tokens, heads, width]`
+    fn behind_prefixes(&self, prefix: FloatTensor<B>, own: FloatTensor<B>) -> FloatTensor<B> {
+        let Packed { prefixes, before, rows, tokens, each, .. } = self.packed;
+        let Some(each) = each else {
+            return B::float_cat(vec![B::float_select(prefix, 0, self.prefix_of_row.clone()), own], 1);
+        };
+        // copied once
+        let shape = own.shape();
+        let (heads, width) = (shape[2], shape[3]);
+        let prefix = B::float_reshape(prefix, [prefixes, 1, before, heads, width].into());
+        let prefix = B::float_expand(prefix, [prefixes, each, before, heads, width].into());
+        let own = B::float_reshape(own, [prefixes, each, tokens, heads, width].into());
+        B::float_reshape(B::float_cat(vec![prefix, own], 2), [rows, before + tokens, heads, width].into())
+    }
+
+    /// Prefixes and what comes to them from their rows: `[prefixes, before, heads, width]` and `[rows, before, heads, width]`.
+    fn add_to_prefixes(&self, prefix: FloatTensor<B>, of_rows: FloatTensor<B>) -> FloatTensor<B> {
+        let Packed { prefixes, before, each, .. } = self.packed;
+        let Some(each) = each else {
+            let index = self.prefix_of_row.clone();
+            return B::float_select_assign(prefix, 0, index, of_rows, IndexingUpdateOp::Add);
+        };
+        let shape = prefix.shape();
+        let of_rows = B::float_reshape(of_rows, [prefixes, each, before, shape[2], shape[3]].into());
+        B::float_add(prefix, B::float_reshape(B::float_sum_dim(of_rows, 1), shape))
     }
 
     /// The place of the rows' first query: behind those of prefixes, or there are none of these.

@@ -186,7 +186,8 @@ fn shared_attention_of(device: Device) {
         let (prefixes, rows) = (3, prefix_of_row.len());
         let scale = (width as f64).powf(-0.5);
         let full = prefix_of_row.iter().all(|prefix| *prefix == 0);
-        let packed = Packed { prefixes, before, rows, tokens, full, scale };
+        let each = (prefix_of_row == [0, 0, 1, 1, 2, 2]).then_some(2);
+        let packed = Packed { prefixes, before, rows, tokens, full, each, scale };
         let lens: Vec<_> = prefix_of_row.iter().map(|prefix| before - prefix).collect();
         let prefix_mask = crate::llava::causal_mask(&[0], 0, 0, before, &[], &device);
         let row_mask = crate::llava::causal_mask(&lens, before, 0, tokens, &[], &device);

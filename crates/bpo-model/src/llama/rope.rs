@@ -75,8 +75,9 @@ impl Rope {
     pub fn tables(&self, positions: &[Vec<usize>], dtype: FloatDType, device: &Device) -> RopeTables {
         let half = self.inv_freq.len();
         let mut places: BTreeMap<usize, Range<usize>> = BTreeMap::new();
-        let [mut cos, mut sin, mut back] = [(); 3].map(|()| Vec::<f32>::new());
-        let tables = &mut [&mut cos, &mut sin, &mut back];
+        let values = positions.iter().map(Vec::len).sum::<usize>() * 2 * half;
+        let [mut cos, mut sin] = [(); 2].map(|()| Vec::<f32>::with_capacity(values));
+        let tables = &mut [&mut cos, &mut sin];
         let mut tokens = 0;
         for position in positions.iter().flatten() {
             // the same positions are those of many rows
@@ -93,7 +94,6 @@ impl Rope {
                     for sign in [-1.0, 1.0] {
                         tables[0].extend(angles().map(f32::cos));
                         tables[1].extend(angles().map(|angle| sign * angle.sin()));
-                        tables[2].extend(angles().map(|angle| -sign * angle.sin()));
                     }
                 }
             }
@@ -104,7 +104,8 @@ impl Rope {
                 Tensor::from_data(TensorData::new(values, [tokens, 1, 2 * half]), (device, DType::F32));
             table.cast(dtype)
         };
-        RopeTables { cos: tensor(cos), sin: tensor(sin), back: tensor(back), turns: None }
+        let sin = tensor(sin);
+        RopeTables { cos: tensor(cos), back: sin.clone().neg(), sin, turns: None }
     }
 }
 

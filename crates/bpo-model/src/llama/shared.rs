@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) prefix_of_row: Tensor<1, Int>,
     /// Whether no prefix is padded.
     pub(crate) full: bool,
+    /// Rows of each prefix, where all have as many, those of the first prefix first.
+    pub(crate) each: Option<usize>,
     pub(crate) adapters: Adapters,
 }
 
@@ -65,8 +67,9 @@ impl Llama {
         recompute: bool,
     ) -> Tensor<3> {
         let ([prefixes, before, hidden], [count, tokens, _]) = (prefix.dims(), rows.dims());
-        let (full, scale) = (shared.full, shared.tables.scale());
-        let packed = Packed { prefixes, before, rows: count, tokens, full, scale };
+        let Shared { full, each, .. } = shared;
+        let packed =
+            Packed { prefixes, before, rows: count, tokens, full, each, scale: shared.tables.scale() };
         let [prefix, rows] = [prefix, rows].map(|x| {
             let [count, tokens, _] = x.dims();
             x.reshape([count * tokens, hidden])

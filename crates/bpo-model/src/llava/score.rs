@@ -294,6 +294,8 @@ impl Llava {
         let prefix = self.embed(&batch.prefixes, &batch.image_of_group, features.as_ref())?;
         let of_prefixes = batch.prefixes.iter().map(|_| (0..before).collect());
         let prefix_of_row: Vec<_> = batch.rows.iter().map(|row| row.group as u32).collect();
+        let each = batch.rows.len() / batch.prefixes.len();
+        let alike = batch.rows.iter().enumerate().all(|(at, row)| row.group == at / each.max(1));
         let shared = Shared {
             tables: tables(&of_prefixes.chain(positions).collect::<Vec<_>>()),
             // padding is behind what sees, so all prefixes have the same
@@ -301,6 +303,7 @@ impl Llava {
             row_mask,
             prefix_of_row: ids(&prefix_of_row, &device),
             full: batch.prefix_lens.iter().all(|len| *len == before),
+            each: (alike && each * batch.prefixes.len() == batch.rows.len()).then_some(each),
             adapters,
         };
         Ok(self.language_model.forward_shared(prefix, rows, shared, self.recomputes()))
