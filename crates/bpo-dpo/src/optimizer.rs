@@ -201,7 +201,9 @@ impl JointState {
         spans.into_iter().map(move |(path, at, len)| {
             let of = |moment: &Tensor<1>| moment.clone().narrow(0, at, len);
             let [first, second] = [&momentum.moment_1, &momentum.moment_2].map(of);
-            (path, AdaptiveMomentumState::new(momentum.time, first, second))
+            let mut alone = AdaptiveMomentumState::new(momentum.time, first, second);
+            alone.max_moment_2 = momentum.max_moment_2.as_ref().map(of);
+            (path, alone)
         })
     }
 }
@@ -218,21 +220,24 @@ fn spans(parts: &[(String, usize)]) -> impl Iterator<Item = (&str, usize, usize)
 fn take_states(states: &mut Vec<JointState>, runs: &[Vec<Part>]) -> Vec<Option<AdamWState<1>>> {
     // mostly they are joined as they were in the step before
     let known = |run: &Vec<Part>| states.iter().position(|state| state.is_of(run));
-    if let Some(mut places) = runs.iter().map(known).collect::<Option<Vec<_>>>() {
+    if let Some(places) = runs.iter().map(known).collect::<Option<Vec<_>>>() {
         let mut all: Vec<_> = states.drain(..).map(Some).collect();
-        let taken = places.iter_mut().map(|place| all[*place].take()).collect::<Vec<_>>();
+        let taken = places.into_iter().map(|place| Some(AdamWState::new(all[place].take()?.momentum)));
+        let taken = taken.collect();
         states.extend(all.into_iter().flatten());
-        return taken.into_iter().map(|state| state.map(|state| AdamWState::new(state.momentum))).collect();
+        return taken;
     }
     let mut alone: BTreeMap<_, _> = states.drain(..).flat_map(JointState::apart).collect();
     let taken = runs.iter().map(|run| {
-        let moments: Vec<_> = run.iter().filter_map(|part| alone.remove(&part.path)).collect();
-        let time = moments.first()?.time;
-        let of = |moment: fn(&AdaptiveMomentumState<1>) -> &Tensor<1>| {
-            joined(moments.iter().map(|state| moment(state).clone()).collect())
+        let states: Vec<_> = run.iter().filter_map(|part| alone.remove(&part.path)).collect();
+        let time = states.first()?.time;
+        let of = |moment: fn(&AdaptiveMomentumState<1>) -> Option<&Tensor<1>>| {
+            let moments = states.iter().map(|state| moment(state).cloned());
+            moments.collect::<Option<Vec<_>>>().map(joined)
         };
-        let momentum =
-            AdaptiveMomentumState::new(time, of(|state| &state.moment_1), of(|state| &state.moment_2));
+        let (first, second) = (of(|state| Some(&state.moment_1))?, of(|state| Some(&state.moment_2))?);
+        let mut momentum = AdaptiveMomentumState::new(time, first, second);
+        momentum.max_moment_2 = of(|state| state.max_moment_2.as_ref());
         Some(AdamWState::new(momentum))
     });
     let taken = taken.collect();
@@ -270,6 +275,9 @@ impl ModuleVisitor for Found {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Some(gradient) = self.gradients.remove::<D>(param.id) else { return };
         let value = flat(param.base().inner());
+        if value.dims()[0] == 0 {
+            return;
+        }
         self.parts.push(Part { id: param.id, path: self.path.join(), value, gradient: flat(gradient) });
     }
 }

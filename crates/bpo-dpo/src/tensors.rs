@@ -161,3 +161,22 @@ pub(crate) fn replace_leaf<const D: usize>(old: &Tensor<D>, new: Tensor<D>) -> T
         None => leaf.require_grad(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_neighbours_of_a_kind_are_worked_on_together() {
+        let half = TOGETHER / 2;
+        let items =
+            vec![('a', half), ('a', half), ('a', 1), ('b', 2), ('a', TOGETHER + 1), ('a', 0), ('a', half)];
+        let sizes: Vec<Vec<_>> = runs(items, |item| *item)
+            .into_iter()
+            .map(|run| run.into_iter().map(|(kind, size)| format!("{kind}{size}")).collect())
+            .collect();
+        let (half, large) = (format!("a{half}"), format!("a{}", TOGETHER + 1));
+        let expected = [vec![&*half, &half], vec!["a1"], vec!["b2"], vec![&large], vec!["a0", &half]];
+        assert_eq!(sizes, expected);
+    }
+}

@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor};
 use serde::Serialize;
 
-use crate::fused::{has_code, is_fused};
+use crate::fused::{has_code, has_turns, is_fused};
 use crate::llava::Llava;
 
 const F32: u64 = 4;
@@ -113,7 +113,9 @@ impl Llava {
             // of a prompt's last layer there are keys and values only
             false => count.saturating_sub(1) * of_prompts + count * of_completions,
         };
-        let layers = layers + working;
+        let tokens = prompt_tokens + (shape.completions * shape.completion_tokens) as u64;
+        let turns = if has_turns(&weight) { tokens * f * (text.head_dim() as u64).pow(2) } else { 0 };
+        let layers = layers + working + turns;
         let images = match self.changes_vision() {
             false => 0,
             true => {

@@ -13,40 +13,23 @@ use bpo_model::policy::LlavaCollator;
 use bpo_model::processor::{Answered, PixelValues, Processor};
 use bpo_model::{Llava, LoadOptions, LoraConfig};
 use bpo_pairs::sft::Turn;
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use proptest::prelude::*;
-use support::{Golden, close, device, floats, gradients};
+use support::{Golden, close, device, floats, gradients, waved};
 
 /// What sums over other rows, or in another order, may differ by.
 const RELATIVE: f32 = 1e-5;
 
 /// The golden checkpoint with adapters on all of its parts, which are not zero, in training.
 fn policy() -> Llava {
-    struct Wave(f32);
-    impl ModuleMapper for Wave {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            if !param.is_require_grad() {
-                return param;
-            }
-            self.0 += 1.0;
-            param.map(|value| {
-                let wave = |i: usize| 0.05 * (i as f32 * 0.61 + self.0).sin();
-                let wave = (0..value.shape().num_elements()).map(wave).collect::<Vec<_>>();
-                let device = value.device();
-                (value.clone() + Tensor::from_data(TensorData::new(wave, value.dims()), &device))
-                    .detach()
-                    .require_grad()
-            })
-        }
-    }
     let model =
         Llava::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap();
     let lora = LoraConfig::default()
         .with_rank(4, 8.0)
         .with_target_modules(TargetModules::PeftAllLinear)
         .with_train_projector(false);
-    model.with_lora(&lora, 1).unwrap().train().map(&mut Wave(0.0))
+    waved(model.with_lora(&lora, 1).unwrap().train())
 }
 
 /// A prompt with or without an image, and its completions.

@@ -16,7 +16,7 @@ use bpo_model::{Llava, LoadOptions, LoraConfig};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Bool, FloatDType, Tensor};
-use support::{Golden, close, device, floats, gradients, root, tensor_floats, tensor_ints};
+use support::{Golden, close, device, floats, gradients, root, tensor_floats, tensor_ints, waved};
 
 /// The collated batch: rows are all chosen, then all rejected completions.
 struct Batch {
@@ -141,53 +141,54 @@ fn log_probs_and_gradients() {
     }
 }
 
-/// Its own keys for each head of queries, random weights and a fresh adapter.
+/// Keys of its own for each head of queries, random weights, and an adapter.
 fn policy_of_plain_heads(dtype: FloatDType) -> Llava {
-    let mut config = Llava::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device())
-        .unwrap()
-        .config()
-        .clone();
+    let mut config = policy().config().clone();
     config.text_config.num_key_value_heads = None;
     let options = LoadOptions::default().with_dtype(dtype);
     let lora = LoraConfig::default().with_rank(4, 4.0);
-    Llava::random(config, 0, &options, &device()).with_lora(&lora, 0).unwrap()
+    waved(Llava::random(config, 0, &options, &device()).with_lora(&lora, 0).unwrap())
 }
 
-/// Every operation's backward pass in half precision, against f32: the error of the whole gradient in times of its size, up to 25 times the
-/// rounding of a value, as terms of unlike signs are summed. With padded prefixes and without.
+/// Every operation's backward pass in half precision, against f32: the error of each parameter's gradient, in times of its size. Terms
+/// of unlike signs are summed, so that is many times the rounding of a value. With padded prefixes and without.
 #[test]
 fn gradients_in_half_precision_are_near() {
     let mut batch = Batch::open();
-    let all = batch.sequences.len() / 2;
-    let one = vec![batch.sequences[0].clone(), batch.sequences[all].clone()];
-    for (what, policy, alone) in [
+    let one = [0, batch.pairs()].map(|row| batch.sequences[row].clone());
+    let policies = [
         ("shared heads", policy_of as fn(_) -> _, false),
         ("plain heads", policy_of_plain_heads, false),
         ("plain heads, one prompt", policy_of_plain_heads, true),
-    ] {
+    ];
+    let size = |values: &[f32]| values.iter().map(|value| value * value).sum::<f32>().sqrt();
+    for (what, policy, alone) in policies {
         if alone {
-            batch.sequences = one.clone();
+            batch.sequences = one.to_vec();
         }
-        let gradients = |dtype, recompute| -> Vec<f32> {
+        let gradients = |dtype, recompute| {
             let model = policy(dtype).train().with_recompute(recompute).unwrap();
             let sums = model.token_logps(&batch.grouped(&model), Adapters::On).sum();
-            let found = gradients(&model, sums.sum());
-            found.values().flat_map(|gradient| gradient.iter::<f32>()).collect()
+            let found = gradients(&model, sums.sum()).into_iter();
+            found.map(|(path, gradient)| (path, gradient.iter::<f32>().collect::<Vec<_>>()))
         };
-        let size = |values: &[f32]| values.iter().map(|value| value * value).sum::<f32>().sqrt();
-        let expected = gradients(FloatDType::F32, false);
-        for (dtype, off) in [(FloatDType::BF16, 0.1), (FloatDType::F16, 0.0125)] {
+        let expected: Vec<_> = gradients(FloatDType::F32, false).collect();
+        let largest = expected.iter().map(|(_, gradient)| size(gradient)).fold(0.0, f32::max);
+        for (dtype, off) in [(FloatDType::BF16, 0.2), (FloatDType::F16, 0.04)] {
             if !device().supports_dtype(dtype) {
                 continue;
             }
             for recompute in [false, true] {
-                let found = gradients(dtype, recompute);
+                let found: Vec<_> = gradients(dtype, recompute).collect();
                 assert_eq!(found.len(), expected.len());
-                let errors: Vec<_> =
-                    found.iter().zip(&expected).map(|(found, expected)| found - expected).collect();
-                let error = size(&errors) / size(&expected);
-                println!("{what}, {dtype:?}, recomputed {recompute}: {error}");
-                assert!(error < off, "{what}, {dtype:?}, recomputed {recompute}: {error}");
+                let mut worst = 0f32;
+                for ((path, found), (same, expected)) in found.iter().zip(&expected) {
+                    assert_eq!(path, same);
+                    let errors: Vec<_> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
+                    worst = worst.max(size(&errors) / size(expected).max(0.05 * largest));
+                }
+                println!("{what}, {dtype:?}, recomputed {recompute}: {worst}");
+                assert!(worst < off, "{what}, {dtype:?}, recomputed {recompute}: {worst}");
             }
         }
     }

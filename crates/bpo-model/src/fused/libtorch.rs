@@ -101,6 +101,7 @@ impl FusedGradients for LibTorch {
 
     fn fused_rms_norm_gradient(x: TchTensor, gamma: TchTensor, grad: TchTensor, epsilon: f64) -> TchTensor {
         let kind = x.tensor.kind();
+        // as many elements as a product of vectors takes
         if x.tensor.device().is_cuda() && grad.tensor.numel() < i32::MAX as usize {
             return TchTensor::new(norm_gradient(&x.tensor, &gamma.tensor, &grad.tensor, epsilon));
         }
@@ -124,7 +125,7 @@ impl FusedGradients for LibTorch {
         let causal = causal && groups.shared() == 1;
         let (q, mask) = (groups.fold(&q.tensor), groups.fold_mask(&mask.tensor));
         let (k, v) = (&k.tensor, &v.tensor);
-        let (output, sums) = match Kernel::of(&q) {
+        let (output, sums) = match Kernel::of(&q, &groups) {
             Kernel::Chain => {
                 let output = weights(&q, k, &mask, scale).to_kind(v.kind()).matmul(v);
                 return (TchTensor::new(groups.unfold(&output)), Vec::new());
@@ -134,7 +135,7 @@ impl FusedGradients for LibTorch {
                 Tensor::internal_scaled_dot_product_flash_attention_for_cpu(&q, k, v, 0.0, false, mask, scale)
             }
             Kernel::Cuda => {
-                // as it knows causality it is that of the first keys
+                // what it takes for causal are the first keys
                 let causal = causal && q.size()[2] == k.size()[2];
                 let bias = (!causal).then(|| bias(&mask, &q));
                 let (output, sums, ..) = Tensor::internal_scaled_dot_product_efficient_attention(
@@ -158,7 +159,7 @@ impl FusedGradients for LibTorch {
         let (folded, mask) = (groups.fold(&q.tensor), groups.fold_mask(&mask.tensor));
         let [grad, output] = [grad, output].map(|x| groups.fold(&x.tensor.transpose(1, 2)));
         let (k, v) = (&k.tensor, &v.tensor);
-        let (of_q, of_k, of_v) = match (&kept[..], Kernel::of(&folded)) {
+        let (of_q, of_k, of_v) = match (&kept[..], Kernel::of(&folded, &groups)) {
             ([sums], Kernel::Cpu) => Tensor::internal_scaled_dot_product_flash_attention_for_cpu_backward(
                 &grad,
                 &folded,
@@ -192,8 +193,7 @@ impl FusedGradients for LibTorch {
 
 /// Whether a tensor is on a GPU of LibTorch, on a tape or on none.
 pub(super) fn is_on_gpu<const D: usize>(x: &burn::tensor::Tensor<D>) -> bool {
-    let x = if x.is_autodiff() { x.clone().inner() } else { x.clone() };
-    x.try_into_primitive::<LibTorch>().is_ok_and(|x| x.tensor.device().is_cuda())
+    x.clone().inner().try_into_primitive::<LibTorch>().is_ok_and(|x| x.tensor.device().is_cuda())
 }
 
 /// What computes attention.
@@ -202,18 +202,19 @@ enum Kernel {
     Chain,
     /// LibTorch's flash attention for the CPU.
     Cpu,
-    /// Its memory-efficient attention for half precision on a GPU. In f32 that rounds more than the chain does.
+    /// Its memory-efficient attention for half precision on a GPU, gone back through by flash attention where the mask allows. In f32
+    /// that rounds more than the chain does.
     Cuda,
 }
 
 impl Kernel {
-    /// The one for queries `[rows, heads, tokens, width]`.
-    fn of(q: &Tensor) -> Self {
+    /// The one for folded queries `[rows, kv heads, tokens, width]`.
+    fn of(q: &Tensor, groups: &Groups) -> Self {
         let aligned = q.size().last().is_some_and(|width| width % 8 == 0);
         match q.device() {
             tch::Device::Cpu => Self::Cpu,
             // of a single token two products are faster
-            tch::Device::Cuda(_) if q.kind() != Kind::Float && aligned && q.size()[2] > 1 => Self::Cuda,
+            tch::Device::Cuda(_) if q.kind() != Kind::Float && aligned && groups.tokens > 1 => Self::Cuda,
             _ => Self::Chain,
         }
     }
@@ -240,7 +241,7 @@ fn bias(mask: &Tensor, q: &Tensor) -> Tensor {
 }
 
 /// Gradients of queries, keys and values, of which with the output and its gradient `inputs` is made, without reading what the mask
-/// hides. `None` where LibTorch has no flash attention for the GPU.
+/// hides. `None` where that fails, as on GPUs that LibTorch has no flash attention for.
 fn flash_gradients(inputs: [&Tensor; 5], sums: &Tensor, scale: f64) -> Option<(Tensor, Tensor, Tensor)> {
     let [q, k, v, output, grad] = inputs.map(|x| x.transpose(1, 2));
     let (tokens, keys) = (q.size()[1], k.size()[1]);

@@ -73,9 +73,15 @@ pub(crate) fn rms_norm<const D: usize>(x: Tensor<D>, norm: &RmsNorm) -> Tensor<D
 }
 
 /// Turns queries or keys by the angles of their positions. `[tokens, heads, head_dim]`
+#[cfg_attr(
+    not(any(feature = "flex", feature = "tch")),
+    allow(unused_variables, reason = "chains find it themselves")
+)]
 pub(crate) fn rotate(x: Tensor<3>, tables: &RopeTables) -> Tensor<3> {
+    // to read a matrix for each token has to be worth it
+    const HEADS: usize = 16;
     let RopeTables { cos, sin, back, turns } = tables.clone();
-    if let Some(turns) = turns {
+    if let Some(turns) = turns.filter(|_| x.dims()[1] >= HEADS) {
         return x.matmul(turns);
     }
     fused!(fused_rotate(x, cos, sin, back));
@@ -85,10 +91,20 @@ pub(crate) fn rotate(x: Tensor<3>, tables: &RopeTables) -> Tensor<3> {
 /// The tables for many layers on their device.
 pub(crate) fn with_turns(tables: &RopeTables) -> RopeTables {
     #[cfg(feature = "tch")]
-    if tables.cos.dtype() != DType::F32 && libtorch::is_on_gpu(&tables.cos) {
+    if has_turns(&tables.cos) {
         return RopeTables { turns: Some(turns(tables)), ..tables.clone() };
     }
     tables.clone()
+}
+
+/// Whether it is on a device and in a type where heads are turned by products.
+#[cfg_attr(not(feature = "tch"), allow(unused_variables, reason = "it is on no device of LibTorch"))]
+pub(crate) fn has_turns<const D: usize>(x: &Tensor<D>) -> bool {
+    #[cfg(feature = "tch")]
+    if x.dtype() != DType::F32 {
+        return libtorch::is_on_gpu(x);
+    }
+    false
 }
 
 /// Of each token the matrix that turns its heads, `[tokens, head_dim, head_dim]`: on a GPU one product is a quarter of the time of
@@ -160,7 +176,7 @@ fn by_rows<const D: usize>(x: Tensor<D>, of: impl FnOnce(Tensor<2>) -> Tensor<2>
 /// # Shapes
 /// - `q`: `[rows, heads, tokens, width]`
 /// - `k`, `v`: `[rows, kv heads, keys, width]`
-/// - `mask`: as for [`softmax`]
+/// - `mask`: as for [`softmax`], or [`prepared`]
 /// - output: `[rows, tokens, heads, width]`
 pub(crate) fn attention(
     q: Tensor<4>,
@@ -174,7 +190,8 @@ pub(crate) fn attention(
     plain::attention(q, k, v, scale, |scores| softmax(scores, mask))
 }
 
-/// The mask as attention over `x`'s type wants it on its device, for many layers at once. It can be used as it is, too.
+/// The mask as attention in a type wants it on its device, for many layers at once. It can be used as it is, too.
+#[cfg_attr(not(any(feature = "flex", feature = "tch")), allow(unused_variables, reason = "chains take any"))]
 pub(crate) fn prepared(mask: Tensor<4>, dtype: DType) -> Tensor<4> {
     fused!(fused_mask(mask; dtype));
     mask
@@ -190,8 +207,16 @@ pub(crate) struct Packed {
     /// Tokens of each row.
     pub(crate) tokens: usize,
     /// Whether no prefix is padded.
+    #[cfg_attr(
+        not(any(feature = "flex", feature = "tch")),
+        allow(dead_code, reason = "chains read the mask")
+    )]
     pub(crate) full: bool,
     /// Rows of each prefix, where all have as many, those of the first prefix first.
+    #[cfg_attr(
+        not(any(feature = "flex", feature = "tch")),
+        allow(dead_code, reason = "chains take an index")
+    )]
     pub(crate) each: Option<usize>,
     /// What scores are multiplied by.
     pub(crate) scale: f64,

@@ -60,6 +60,8 @@ pub(super) fn attention(
     mixed.reshape([rows, heads, tokens, width]).swap_dims(1, 2)
 }
 
+/// Cut and joined by operations of the tape, for what has no tape's operation of its own, and to hold that against.
+///
 /// `attend` is [`attention`](super::attention) with the mask of prefixes, or where it is told with that of rows.
 pub(super) fn shared_attention(
     [q, k, v]: [Tensor<3>; 3],

@@ -118,7 +118,7 @@ impl<B: FusedOps + FusedGradients> SharedInputs<B> {
         let Some(each) = each else {
             return B::float_cat(vec![B::float_select(prefix, 0, self.prefix_of_row.clone()), own], 1);
         };
-        // copied once
+        // LibTorch copies it once
         let shape = own.shape();
         let (heads, width) = (shape[2], shape[3]);
         let prefix = B::float_reshape(prefix, [prefixes, 1, before, heads, width].into());

@@ -182,11 +182,15 @@ fn shared_attention_of(device: Device) {
         ([2, 2, 70, 40, 16], &[2, 0, 2, 0]),
         ([6, 2, 9, 1, 7], &[1, 0]),
         ([4, 4, 33, 12, 8], &[0, 0]),
+        ([2, 2, 6, 3, 8], &[0, 1, 2]),
+        ([4, 2, 6, 3, 8], &[0, 0, 1, 1, 2, 2]),
     ] {
         let (prefixes, rows) = (3, prefix_of_row.len());
         let scale = (width as f64).powf(-0.5);
         let full = prefix_of_row.iter().all(|prefix| *prefix == 0);
-        let each = (prefix_of_row == [0, 0, 1, 1, 2, 2]).then_some(2);
+        let each = rows / prefixes;
+        let even = prefix_of_row.iter().enumerate().all(|(row, prefix)| each > 0 && *prefix == row / each);
+        let each = (even && each * prefixes == rows).then_some(each);
         let packed = Packed { prefixes, before, rows, tokens, full, each, scale };
         let lens: Vec<_> = prefix_of_row.iter().map(|prefix| before - prefix).collect();
         let prefix_mask = crate::llava::causal_mask(&[0], 0, 0, before, &[], &device);

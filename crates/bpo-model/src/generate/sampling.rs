@@ -52,7 +52,7 @@ impl Sampler {
     fn draw_of_all(&mut self, logits: &[f32]) -> u32 {
         let (best, least) = best_and_least(logits, self.sampling.temperature);
         let felt = logits.iter().enumerate().filter(|(_, logit)| f64::from(**logit) >= least);
-        let weight = |logit: f32| ((f64::from(logit) - best) / self.sampling.temperature).exp();
+        let weight = |logit| weight(logit, best, self.sampling.temperature);
         let weights: Vec<_> = felt.map(|(id, logit)| (id as u32, weight(*logit))).collect();
         let mut left = self.rng.random::<f64>() * weights.iter().map(|(_, weight)| weight).sum::<f64>();
         let drawn = weights.iter().find(|(_, weight)| {
@@ -63,11 +63,15 @@ impl Sampler {
     }
 }
 
-/// The largest logit, and the least whose weight a sum of all weights can feel: below 2^-54 of the likeliest one's, which leaves a
-/// sum of f64 that has that as it is, it cannot.
+/// The largest logit, and the least that can be drawn: one with less than 2^-54 of its weight is taken for impossible.
 fn best_and_least(logits: &[f32], temperature: f64) -> (f64, f64) {
     let best = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     (best, best - 54.0 * std::f64::consts::LN_2 * temperature)
+}
+
+/// In times of the likeliest one's.
+fn weight(logit: f32, best: f64, temperature: f64) -> f64 {
+    ((f64::from(logit) - best) / temperature).exp()
 }
 
 /// Tokens from the likeliest down, the first of equals first; found only as far as they are asked for.
@@ -98,7 +102,7 @@ impl Likeliest {
     }
 
     fn weight(&self, logit: f32) -> f64 {
-        ((f64::from(logit) - self.best) / self.temperature).exp()
+        weight(logit, self.best, self.temperature)
     }
 
     /// The sum of the first weights.

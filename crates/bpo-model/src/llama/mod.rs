@@ -58,7 +58,7 @@ impl Llama {
     ///
     /// # Shapes
     /// - `x`: `[rows, tokens, hidden]`
-    /// - `tables`: of the tokens' positions
+    /// - `tables`: of the positions of all rows' tokens, one row below the other, `[rows * tokens, 1, head_dim]`
     /// - `mask`: `[rows, 1, tokens, keys]`, added to the scores; `keys` counts what `kv` holds and the tokens
     /// - output: `[rows, tokens, hidden]`
     pub fn forward(
@@ -74,7 +74,7 @@ impl Llama {
             let [_, heads, width] = x.dims();
             x.reshape([rows, tokens, heads, width]).swap_dims(1, 2)
         };
-        let (mask, scale) = (prepared(mask.clone(), x.dtype()), tables.scale());
+        let (mask, scale) = (prepared(mask.clone(), x.dtype()), tables.score_scale());
         let tables = &with_turns(tables);
         for (i, layer) in self.layers.iter().enumerate() {
             let mut attend = |[q, k, v]: [Tensor<3>; 3]| {

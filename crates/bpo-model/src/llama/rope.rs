@@ -37,7 +37,7 @@ impl RopeTables {
     }
 
     /// What scores of heads of this width are multiplied by: `1 / sqrt(head_dim)`.
-    pub(crate) fn scale(&self) -> f64 {
+    pub(crate) fn score_scale(&self) -> f64 {
         (self.cos.dims()[2] as f64).powf(-0.5)
     }
 
@@ -71,7 +71,7 @@ impl Rope {
         Self { inv_freq }
     }
 
-    /// Tables for the positions of rows of tokens, one row below the other.
+    /// Tables for the positions of rows of tokens, one row below the other: `[tokens of all rows, 1, head_dim]`.
     pub fn tables(&self, positions: &[Vec<usize>], dtype: FloatDType, device: &Device) -> RopeTables {
         let half = self.inv_freq.len();
         let mut places: BTreeMap<usize, Range<usize>> = BTreeMap::new();

@@ -23,10 +23,7 @@ pub(crate) struct Shared {
     pub(crate) row_mask: Tensor<4>,
     /// `[rows]`: which prefix each row continues.
     pub(crate) prefix_of_row: Tensor<1, Int>,
-    /// Whether no prefix is padded.
-    pub(crate) full: bool,
-    /// Rows of each prefix, where all have as many, those of the first prefix first.
-    pub(crate) each: Option<usize>,
+    pub(crate) packed: Packed,
     pub(crate) adapters: Adapters,
 }
 
@@ -42,10 +39,10 @@ impl Shared {
     }
 
     /// Through a layer; behind the `last` one nobody looks at prefixes, and there are rows alone. `[tokens, hidden]`
-    fn layer(&self, layer: &DecoderLayer, x: Tensor<2>, packed: Packed, last: bool) -> Tensor<2> {
+    fn layer(&self, layer: &DecoderLayer, x: Tensor<2>, last: bool) -> Tensor<2> {
         let masks = [&self.prefix_mask, &self.row_mask];
-        let mut attend = |qkv| shared_attention(qkv, masks, &self.prefix_of_row, packed);
-        let from = if last { packed.of_prefixes() } else { 0 };
+        let mut attend = |qkv| shared_attention(qkv, masks, &self.prefix_of_row, self.packed);
+        let from = if last { self.packed.of_prefixes() } else { 0 };
         layer.forward(x, &self.tables, from, &mut attend, self.adapters)
     }
 }
@@ -66,12 +63,9 @@ impl Llama {
         shared: Shared,
         recompute: bool,
     ) -> Tensor<3> {
-        let ([prefixes, before, hidden], [count, tokens, _]) = (prefix.dims(), rows.dims());
-        let Shared { full, each, .. } = shared;
-        let packed =
-            Packed { prefixes, before, rows: count, tokens, full, each, scale: shared.tables.scale() };
+        let shape = rows.dims();
         let [prefix, rows] = [prefix, rows].map(|x| {
-            let [count, tokens, _] = x.dims();
+            let [count, tokens, hidden] = x.dims();
             x.reshape([count * tokens, hidden])
         });
         let mut x = Tensor::cat(vec![prefix, rows], 0);
@@ -85,15 +79,15 @@ impl Llama {
             for (number, layer) in self.layers.iter().enumerate() {
                 let (last, shared) = (last(number), Arc::clone(&shared));
                 let forward = move |layer: &DecoderLayer, x: Tensor<2>| {
-                    shared[usize::from(x.device().is_autodiff())].layer(layer, x, packed, last)
+                    shared[usize::from(x.device().is_autodiff())].layer(layer, x, last)
                 };
                 x = recomputed(layer, x, Arc::new(forward));
             }
         } else {
             for (number, layer) in self.layers.iter().enumerate() {
-                x = shared.layer(layer, x, packed, last(number));
+                x = shared.layer(layer, x, last(number));
             }
         }
-        rms_norm(x, &self.norm).reshape([count, tokens, hidden])
+        rms_norm(x, &self.norm).reshape(shape)
     }
 }

@@ -7,7 +7,7 @@ use burn::tensor::{Bool, Int, Tensor, TensorData};
 use super::{Llava, causal_mask, ids, pixel_tensor};
 use crate::config::LlavaConfig;
 use crate::error::ModelError;
-use crate::fused::log_softmax;
+use crate::fused::{Packed, log_softmax};
 use crate::llama::{NoKv, Shared};
 use crate::lora::Adapters;
 use crate::memory::BatchShape;
@@ -138,6 +138,13 @@ impl ScoreBatch {
             completion_tokens: self.width,
             targets: self.completion_tokens(),
         }
+    }
+
+    /// Completions of each prompt, where all have as many.
+    fn rows_of_each_prefix(&self) -> Option<usize> {
+        let each = self.rows.len() / self.prefixes.len().max(1);
+        let even = self.rows.iter().enumerate().all(|(at, row)| at.checked_div(each) == Some(row.group));
+        (even && each * self.prefixes.len() == self.rows.len()).then_some(each)
     }
 
     /// Number of completion tokens, end tokens included.
@@ -294,16 +301,23 @@ impl Llava {
         let prefix = self.embed(&batch.prefixes, &batch.image_of_group, features.as_ref())?;
         let of_prefixes = batch.prefixes.iter().map(|_| (0..before).collect());
         let prefix_of_row: Vec<_> = batch.rows.iter().map(|row| row.group as u32).collect();
-        let each = batch.rows.len() / batch.prefixes.len();
-        let alike = batch.rows.iter().enumerate().all(|(at, row)| row.group == at / each.max(1));
+        let tables = tables(&of_prefixes.chain(positions).collect::<Vec<_>>());
+        let packed = Packed {
+            prefixes: batch.prefixes.len(),
+            before,
+            rows: batch.rows.len(),
+            tokens: batch.width,
+            full: batch.prefix_lens.iter().all(|len| *len == before),
+            each: batch.rows_of_each_prefix(),
+            scale: tables.score_scale(),
+        };
         let shared = Shared {
-            tables: tables(&of_prefixes.chain(positions).collect::<Vec<_>>()),
+            tables,
             // padding is behind what sees, so all prefixes have the same
             prefix_mask: causal_mask(&[0], 0, 0, before, &[], &device),
             row_mask,
             prefix_of_row: ids(&prefix_of_row, &device),
-            full: batch.prefix_lens.iter().all(|len| *len == before),
-            each: (alike && each * batch.prefixes.len() == batch.rows.len()).then_some(each),
+            packed,
             adapters,
         };
         Ok(self.language_model.forward_shared(prefix, rows, shared, self.recomputes()))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bpo_distort::diffusion::Coefficients;
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::SafeTensors;
@@ -133,6 +133,28 @@ pub fn gradients<M: Module>(module: &M, loss: Tensor<1>) -> BTreeMap<String, Ten
     let mut visitor = Gradients { path: Vec::new(), taken, found: BTreeMap::new() };
     module.visit(&mut visitor);
     visitor.found
+}
+
+/// What is trained with a wave added to it, so that fresh adapters add something.
+pub fn waved<M: Module>(model: M) -> M {
+    struct Wave(f32);
+    impl ModuleMapper for Wave {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if !param.is_require_grad() {
+                return param;
+            }
+            self.0 += 1.0;
+            param.map(|value| {
+                let wave = |i: usize| 0.05 * (i as f32 * 0.61 + self.0).sin();
+                let wave = (0..value.shape().num_elements()).map(wave).collect::<Vec<_>>();
+                let device = value.device();
+                (value.clone() + Tensor::from_data(TensorData::new(wave, value.dims()), &device))
+                    .detach()
+                    .require_grad()
+            })
+        }
+    }
+    model.map(&mut Wave(0.0))
 }
 
 /// Equal up to `relative` of the largest expected value.
