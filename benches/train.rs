@@ -8,8 +8,9 @@
 //!
 //! `--device libtorch` needs the feature `tch`. Steps are taken in turn; ratios are medians of those of single rounds. Peak memory
 //! is that of a process of its own that takes two steps (at the dimensions of 7B, where ways follow each other, all of them); `of
-//! products` is the share of the rate of large matrix products, measured in the same run, that the arithmetic of a step comes to. Without `BPO_BENCH_PYTHON` ours is printed alone. `--growth 1` prints how
-//! the time of our step grows with each of its sizes instead.
+//! products` is the share of the rate of large matrix products, measured in the same run, that the arithmetic of a step comes to.
+//! Without `BPO_BENCH_PYTHON` ours is printed alone. `--growth 1` prints how the time of our step grows with each of its sizes
+//! instead.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

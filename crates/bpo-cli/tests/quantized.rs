@@ -252,6 +252,6 @@ fn a_quantized_base_is_near_and_saves_little_in_training() {
         assert!(found.loss < 0.6, "{value:?}: {}", found.loss);
         assert!(found.held < 0.5 * plain.held, "{value:?}");
         // what is not held as weights is held in f32 for the way back: once this fails, burn keeps less, and there is a reason to offer it
-        assert!(found.held + found.pass > 0.8 * (plain.held + plain.pass), "{value:?}");
+        assert!(found.held + found.pass > 0.9 * (plain.held + plain.pass), "{value:?}");
     }
 }

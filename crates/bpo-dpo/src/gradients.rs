@@ -45,11 +45,11 @@ pub(crate) fn scale<M: Module>(module: &M, gradients: GradientsParams, factor: f
 /// # Errors
 /// [`DpoError::Device`] if it cannot be read.
 pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Result<f64, DpoError> {
-    let mut found = Flat { gradients, found: Vec::new() };
-    module.visit(&mut found);
-    let Some(device) = found.found.first().map(Tensor::device) else { return Ok(0.0) };
+    let mut flat = Flat { gradients, all: Vec::new() };
+    module.visit(&mut flat);
+    let Some(device) = flat.all.first().map(Tensor::device) else { return Ok(0.0) };
     // gradients may be spread over devices; one read from one of them, not one for each parameter
-    let runs = runs(found.found, |gradient| ((gradient.device(), gradient.dtype()), gradient.dims()[0]));
+    let runs = runs(flat.all, |gradient| ((gradient.device(), gradient.dtype()), gradient.dims()[0]));
     let sums = runs.into_iter().map(|run| widen(joined(run)).square().sum().to_device(&device)).collect();
     let sums = read(Tensor::cat(sums, 0), "the norm of the gradient")?;
     Ok(sums.into_iter().sum::<f64>().sqrt())
@@ -71,12 +71,12 @@ pub(crate) fn widen<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
 
 struct Flat<'a> {
     gradients: &'a GradientsParams,
-    found: Vec<Tensor<1>>,
+    all: Vec<Tensor<1>>,
 }
 
 impl ModuleVisitor for Flat<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.found.extend(self.gradients.get::<D>(param.id).map(flat));
+        self.all.extend(self.gradients.get::<D>(param.id).map(flat));
     }
 }
 

@@ -104,16 +104,13 @@ impl Llava {
         let (of_completions, working) =
             if fused { (of_completions - copies, 2 * copies) } else { (of_completions, 0) };
         let prompt_tokens = (shape.prompts * shape.prompt_tokens) as u64;
+        let tokens = prompt_tokens + (shape.completions * shape.completion_tokens) as u64;
         let layers = match self.recomputes() {
             // inputs, and one layer at a time
-            true => {
-                let tokens = prompt_tokens + (shape.completions * shape.completion_tokens) as u64;
-                count * tokens * f * tower.hidden + of_prompts + of_completions
-            }
+            true => count * tokens * f * tower.hidden + of_prompts + of_completions,
             // of a prompt's last layer there are keys and values only
             false => count.saturating_sub(1) * of_prompts + count * of_completions,
         };
-        let tokens = prompt_tokens + (shape.completions * shape.completion_tokens) as u64;
         let turns = if has_turns(&weight) { tokens * f * (text.head_dim() as u64).pow(2) } else { 0 };
         let layers = layers + working + turns;
         let images = match self.changes_vision() {

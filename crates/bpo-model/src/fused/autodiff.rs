@@ -1,6 +1,5 @@
 //! How gradients flow back through the operations.
 
-use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -59,10 +58,7 @@ impl<B: FusedGradients> Backward<B, 2> for SwiGlu {
     type State = [FloatTensor<B>; 2];
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<B>(&ops.node);
-        let parents = ops.parents.map(|parent| parent.map(|parent| parent.id));
-        let [gate, up] = ops.state;
-        register::<B, _>(grads, parents, B::fused_swiglu_gradients(gate, up, grad));
+        each::<B, _, 2>(ops, grads, |[gate, up], grad| B::fused_swiglu_gradients(gate, up, grad));
     }
 }
 
@@ -151,10 +147,9 @@ impl<B: FusedGradients> Backward<B, 3> for Attention {
     type State = (Attended<B>, FloatTensor<B>, Vec<FloatTensor<B>>);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<B>(&ops.node);
-        let parents = ops.parents.map(|parent| parent.map(|parent| parent.id));
-        let (inputs, output, kept) = ops.state;
-        register::<B, _>(grads, parents, B::attention_gradients(inputs, output, kept, grad));
+        each::<B, _, 3>(ops, grads, |(inputs, output, kept), grad| {
+            B::attention_gradients(inputs, output, kept, grad)
+        });
     }
 }
 
@@ -166,22 +161,22 @@ impl<B: FusedOps + FusedGradients> Backward<B, 3> for SharedAttention {
     type State = (SharedInputs<B>, FloatTensor<B>, Kept<B>);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = grads.consume::<B>(&ops.node);
-        let parents = ops.parents.map(|parent| parent.map(|parent| parent.id));
-        let (inputs, output, kept) = ops.state;
-        register::<B, _>(grads, parents, shared::gradients(&inputs, &output, kept, &grad));
+        each::<B, _, 3>(ops, grads, |(inputs, output, kept), grad| {
+            shared::gradients(&inputs, &output, kept, &grad)
+        });
     }
 }
 
-/// Gradients of the parents that want theirs.
-fn register<B: Backend, const N: usize>(
+/// As [`unary`], for several parents: those that want a gradient get theirs of what `of` makes of state and gradient.
+fn each<B: Backend, S, const N: usize>(
+    ops: Ops<S, N>,
     grads: &mut Gradients,
-    parents: [Option<NodeId>; N],
-    gradients: [FloatTensor<B>; N],
+    of: impl FnOnce(S, FloatTensor<B>) -> [FloatTensor<B>; N],
 ) {
-    for (parent, gradient) in parents.into_iter().zip(gradients) {
+    let grad = grads.consume::<B>(&ops.node);
+    for (parent, gradient) in ops.parents.into_iter().zip(of(ops.state, grad)) {
         if let Some(parent) = parent {
-            grads.register::<B>(parent, gradient);
+            grads.register::<B>(parent.id, gradient);
         }
     }
 }

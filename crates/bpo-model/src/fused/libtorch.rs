@@ -100,12 +100,11 @@ impl FusedGradients for LibTorch {
     }
 
     fn fused_rms_norm_gradient(x: TchTensor, gamma: TchTensor, grad: TchTensor, epsilon: f64) -> TchTensor {
-        let kind = x.tensor.kind();
         // as many elements as a product of vectors takes
         if x.tensor.device().is_cuda() && grad.tensor.numel() < i32::MAX as usize {
             return TchTensor::new(norm_gradient(&x.tensor, &gamma.tensor, &grad.tensor, epsilon));
         }
-        let scale = scale(&x.tensor, epsilon);
+        let (kind, scale) = (x.tensor.kind(), scale(&x.tensor, epsilon));
         let h = wide(&grad.tensor) * gamma.tensor;
         let along = mean(&(&h * &x.tensor)) * &scale * &scale;
         TchTensor::new(((h - x.tensor * along) * scale).to_kind(kind))

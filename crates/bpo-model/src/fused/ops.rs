@@ -56,7 +56,7 @@ pub(super) trait FusedOps: Backend {
         prefix_of_row: IntTensor<Self>,
         packed: Packed,
     ) -> FloatTensor<Self>;
-    /// `[rows, 1, tokens, keys]`
+    /// `[rows, 1, tokens, keys]`; this is [`prepared`](super::prepared).
     fn fused_mask(mask: FloatTensor<Self>, dtype: DType) -> FloatTensor<Self>;
 }
 

@@ -160,7 +160,7 @@ fn place_of<'a>(image: &'a PixelValues, images: &mut Vec<&'a PixelValues>) -> us
 /// `[rows, vocab]`, f32, on the host.
 fn rows_of(logits: Tensor<2>) -> Result<Vec<Vec<f32>>, ModelError> {
     let [_, vocab] = logits.dims();
-    let values: Vec<f32> = logits.into_data().try_into_vec().expect("logits are f32");
+    let values: Vec<f32> = logits.into_data().try_into_vec().expect("the head gives f32");
     if !values.par_iter().all(|logit| logit.is_finite()) {
         return Err(ModelError::NotFinite { what: "logits".into() });
     }
