@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let samples = llava::read(photos.join("llava.json"))?.samples;
     let (pairs, others) = split(prefer_their_own(&samples), 0.25, config.seed);
     // pairs of one question in a row, so that its image and prompt are computed once
-    let order = DataOrder::new(&pairs).epoch(config.seed, 0);
+    let order = DataOrder::for_config(&config, &pairs).epoch(config.seed, 0);
     let pairs: Vec<_> = order.into_iter().map(|at| pairs[at].clone()).collect();
     let loader = |pairs| -> Result<Arc<dyn DataLoader<PairBatch<ScoreBatch>>>, Box<dyn Error>> {
         let images = ImageRoot::new(&photos)?;

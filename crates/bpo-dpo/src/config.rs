@@ -105,6 +105,9 @@ pub struct DpoConfig {
     pub batch_size: usize,
     /// Forward passes in one optimizer step. Default: 1 (the BPO script).
     pub accumulation: usize,
+    /// Put pairs of like length in the same step, so that less of a batch is padding: pairs of up to 50 steps are sorted by their
+    /// characters, and these steps come in random order (transformers' `group_by_length`). Default: false (also theirs).
+    pub group_by_length: bool,
     /// Limit of the gradient's norm; 0 for none. Default: 1 (the default of transformers, which the script keeps).
     pub max_grad_norm: f64,
     /// Decay of AdamW. Default: 0 (the BPO script).
@@ -176,6 +179,7 @@ impl Default for DpoConfig {
             max_steps: None,
             batch_size: 4,
             accumulation: 1,
+            group_by_length: false,
             max_grad_norm: 1.0,
             weight_decay: 0.0,
             adam_beta1: 0.9,
@@ -232,6 +236,7 @@ with! {
     with_max_steps max_steps: Option<usize>,
     with_batch_size batch_size: usize,
     with_accumulation accumulation: usize,
+    with_group_by_length group_by_length: bool,
     with_max_grad_norm max_grad_norm: f64,
     with_weight_decay weight_decay: f64,
     with_adam_beta1 adam_beta1: f64,

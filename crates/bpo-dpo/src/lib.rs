@@ -32,6 +32,7 @@
 //!
 //! Losses are unreduced and keep the policy's autodiff tape: `output.losses.mean().backward()` gives gradients.
 
+mod buckets;
 pub mod checkpoint;
 pub mod config;
 mod data;

@@ -7,6 +7,8 @@ use bpo_pairs::sft::Turn;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::buckets::Buckets;
+use crate::config::DpoConfig;
 use crate::error::DpoError;
 use crate::logps::PairRows;
 use crate::loss::Objective;
@@ -19,6 +21,7 @@ use crate::policy::{Collate, Group};
 #[derive(Clone, Debug)]
 pub struct DataOrder {
     groups: Vec<Vec<usize>>,
+    buckets: Option<Buckets>,
 }
 
 impl DataOrder {
@@ -33,7 +36,15 @@ impl DataOrder {
             });
             groups[group].push(index);
         }
-        Self { groups }
+        Self { groups, buckets: None }
+    }
+
+    /// The order of a run with these settings, see [`group_by_length`](DpoConfig::group_by_length).
+    pub fn for_config(config: &DpoConfig, pairs: &[PreferencePair]) -> Self {
+        let order = Self::new(pairs);
+        let buckets =
+            config.group_by_length.then(|| Buckets::new(pairs, &order.groups, config.pairs_per_step()));
+        Self { buckets, ..order }
     }
 
     /// Indices of the pairs of each group.
@@ -43,21 +54,34 @@ impl DataOrder {
 
     /// Indices of all pairs in the order of an epoch, counted from 0.
     pub fn epoch(&self, seed: u64, epoch: usize) -> Vec<usize> {
-        self.shuffled(seed, epoch as u64).into_iter().flatten().copied().collect()
+        let random = &mut random(seed, epoch as u64);
+        let order = self.shuffled(random).into_iter().flatten().copied().collect();
+        match &self.buckets {
+            Some(buckets) => buckets.arranged(order, random),
+            None => order,
+        }
     }
 
     /// The groups in random order.
-    fn shuffled(&self, seed: u64, stream: u64) -> Vec<&Vec<usize>> {
+    fn shuffled(&self, random: &mut ChaCha20Rng) -> Vec<&Vec<usize>> {
         let mut order: Vec<&Vec<usize>> = self.groups.iter().collect();
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&seed.to_le_bytes());
-        let mut random = ChaCha20Rng::from_seed(key);
-        random.set_stream(stream);
-        // Fisher-Yates, written out: library shuffles may give another order in another version
-        for last in (1..order.len()).rev() {
-            order.swap(last, below(&mut random, last as u64 + 1) as usize);
-        }
+        shuffle(&mut order, random);
         order
+    }
+}
+
+fn random(seed: u64, stream: u64) -> ChaCha20Rng {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    let mut random = ChaCha20Rng::from_seed(key);
+    random.set_stream(stream);
+    random
+}
+
+/// Fisher-Yates, written out: library shuffles may give another order in another version.
+pub(crate) fn shuffle<T>(items: &mut [T], random: &mut ChaCha20Rng) {
+    for last in (1..items.len()).rev() {
+        items.swap(last, below(random, last as u64 + 1) as usize);
     }
 }
 
@@ -70,7 +94,7 @@ pub fn split(pairs: Vec<PreferencePair>, part: f64, seed: u64) -> (Vec<Preferenc
     let count = ((groups as f64 * part).round() as usize).clamp(usize::from(part > 0.0).min(most), most);
     // the epochs are streams from 0 on
     let taken: HashSet<usize> =
-        order.shuffled(seed, u64::MAX).into_iter().take(count).flatten().copied().collect();
+        order.shuffled(&mut random(seed, u64::MAX)).into_iter().take(count).flatten().copied().collect();
     let (mut left, mut evaluated) = (Vec::new(), Vec::new());
     for (index, pair) in pairs.into_iter().enumerate() {
         if taken.contains(&index) { evaluated.push(pair) } else { left.push(pair) }

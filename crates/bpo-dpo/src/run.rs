@@ -48,7 +48,7 @@ where
         files: Option<RunFiles>,
         sampler: Option<Sampler<P>>,
     ) -> Self {
-        let order = DataOrder::new(&data.pairs);
+        let order = DataOrder::for_config(config, &data.pairs);
         let (epoch, best, saved) = (Vec::new(), None, Instant::now());
         Self { config, data, stepper, total_steps, files, sampler, order, epoch, best, saved }
     }

@@ -139,7 +139,7 @@ where
     F: FnMut(&str) -> Result<RgbImage, ImageError>,
 {
     let objective = config.objective();
-    let order = DataOrder::new(pairs).epoch(config.seed, 0);
+    let order = DataOrder::for_config(config, pairs).epoch(config.seed, 0);
     let steps = order.chunks(config.pairs_per_step());
     let batches = steps.flat_map(|step| step.chunks(config.batch_size));
     batches

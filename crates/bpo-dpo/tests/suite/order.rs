@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bpo_dpo::DpoConfig;
 use bpo_dpo::order::{DataOrder, GroupBatch};
 use bpo_pairs::record::PreferencePair;
 use bpo_pairs::sft::Turn;
@@ -28,6 +29,37 @@ fn the_order_is_fixed() {
     assert_eq!(order.epoch(42, 0), [0, 2, 6, 9, 1, 5, 8, 7, 3, 4]);
     assert_eq!(order.epoch(42, 1), [0, 2, 6, 3, 1, 5, 8, 9, 7, 4]);
     assert_eq!(order.epoch(43, 0), [7, 4, 0, 2, 6, 3, 1, 5, 8, 9]);
+}
+
+/// With a chosen answer of so many characters, and a question of its own.
+fn alone(index: usize, length: usize) -> PreferencePair {
+    pair(index, &format!("i{index}"), "p", &"c".repeat(length), "")
+}
+
+#[test]
+fn steps_have_pairs_of_like_length_if_asked_for() {
+    let pairs: Vec<_> = (0..400).map(|index| alone(index, 1 + index * 17 % 40)).collect();
+    let length = |at: &usize| pairs[*at].chosen.len();
+    let config = DpoConfig::default().with_batch_size(2).with_accumulation(2);
+    let steps = |group_by_length: bool, epoch: usize| -> Vec<Vec<usize>> {
+        let order = DataOrder::for_config(&config.clone().with_group_by_length(group_by_length), &pairs);
+        order.epoch(42, epoch).chunks(4).map(<[usize]>::to_vec).collect()
+    };
+    let padded = |steps: &[Vec<usize>]| -> usize {
+        steps
+            .iter()
+            .flat_map(|step| step.chunks(2))
+            .map(|batch| 2 * batch.iter().map(length).max().unwrap())
+            .sum()
+    };
+    let (plain, like) = (steps(false, 0), steps(true, 0));
+    let sum: usize = pairs.iter().map(|pair| pair.chosen.len()).sum();
+    // a quarter of what is padding otherwise, at most
+    assert!(4 * (padded(&like) - sum) < padded(&plain) - sum, "{sum} {} {}", padded(&like), padded(&plain));
+    assert_ne!(like, steps(true, 1));
+    // neither from the longest to the shortest nor the other way round
+    let longest: Vec<_> = like.iter().map(|step| step.iter().map(length).max().unwrap()).collect();
+    assert!(!longest.is_sorted() && !longest.iter().rev().is_sorted(), "{longest:?}");
 }
 
 #[test]
@@ -63,6 +95,26 @@ proptest! {
         for group in order.groups() {
             prop_assert!(indices.windows(group.len()).any(|window| window == group.as_slice()));
         }
+    }
+
+    #[test]
+    fn steps_by_length_have_every_pair_once(pairs in some_pairs(), seed: u64, step in 1..6usize) {
+        let config = DpoConfig::default().with_batch_size(step).with_group_by_length(true);
+        let indices = DataOrder::for_config(&config, &pairs).epoch(seed, 0);
+        prop_assert_eq!(indices.iter().copied().collect::<BTreeSet<_>>(), (0..pairs.len()).collect());
+        prop_assert_eq!(indices.len(), pairs.len());
+    }
+
+    #[test]
+    fn steps_by_length_are_no_longer(lengths in prop::collection::vec(0..60usize, 1..60), seed: u64, step in 1..6usize) {
+        let pairs: Vec<_> = lengths.iter().enumerate().map(|(index, length)| alone(index, *length)).collect();
+        let config = DpoConfig::default().with_batch_size(step);
+        let longest = |group_by_length| -> usize {
+            let config = config.clone().with_group_by_length(group_by_length);
+            let indices = DataOrder::for_config(&config, &pairs).epoch(seed, 0);
+            indices.chunks(step).map(|step| step.iter().map(|at| lengths[*at]).max().unwrap_or_default()).sum()
+        };
+        prop_assert!(longest(true) <= longest(false));
     }
 
     #[test]
