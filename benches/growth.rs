@@ -4,7 +4,7 @@ use bpo_benches::contender::{self, Contender};
 use bpo_benches::shape::StepCost;
 use bpo_benches::{median, ratio};
 
-use super::{LoraConfig, Task};
+use super::{EPOCH, LoraConfig, Task};
 
 /// Argument, what it counts, and values.
 const SIZES: [(&str, &str, [usize; 4]); 4] = [
@@ -34,6 +34,22 @@ impl Task {
                 let (middle, times) = (median(&mut taken.clone()), ratio(taken, &seconds[0]));
                 println!("{value:>38} {middle:>8.3} {times:>12.2} {arithmetic:>12.2}");
             }
+        }
+        self.group();
+    }
+
+    /// Prints what it is to have answers of like length in the same step.
+    fn group(&self) {
+        let mut contenders = ["1", "2"].map(|unequal| {
+            let told = ["--unequal".to_owned(), unequal.to_owned()];
+            Contender::again(&[self.arguments.with_way("bpo"), told.to_vec()].concat())
+        });
+        let seconds = contender::in_turn(contenders.len(), 1, self.arguments.rounds, |way| {
+            Some((0..EPOCH).map(|_| contenders[way].ask("step")).sum::<f64>() / EPOCH as f64)
+        });
+        println!("{:<38} {:>8} {:>12}", "answers of unequal length, mean step", "step, s", "in the first");
+        for (way, taken) in ["in random order", "by length"].iter().zip(&seconds) {
+            println!("{way:>38} {:>8.3} {:>12.2}", median(&mut taken.clone()), ratio(taken, &seconds[0]));
         }
     }
 

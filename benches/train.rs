@@ -39,7 +39,7 @@ mod growth;
 
 fn main() {
     let (mut pairs, mut text, mut answer, mut rejected, mut statistics) = (4, 48, 64, 1, 1);
-    let mut growth = 0;
+    let (mut growth, mut unequal) = (0, 0);
     let arguments = Arguments::read(&mut [
         ("pairs", &mut pairs),
         ("text", &mut text),
@@ -47,8 +47,10 @@ fn main() {
         ("rejected", &mut rejected),
         ("statistics", &mut statistics),
         ("growth", &mut growth),
+        ("unequal", &mut unequal),
     ]);
-    let task = Task { arguments, pairs, text, answer, rejected, statistics: statistics > 0 };
+    let statistics = statistics > 0;
+    let task = Task { arguments, pairs, text, answer, rejected, statistics, unequal: Unequal::of(unequal) };
     match &task.arguments.way {
         Some(way) => task.serve(way),
         None if growth > 0 => task.grow(),
@@ -67,7 +69,39 @@ struct Task {
     rejected: usize,
     /// Whether entropy, accuracy and mean logits are computed, as TRL does.
     statistics: bool,
+    unequal: Unequal,
 }
+
+/// Whether answers have other lengths than each other, from a quarter to seven quarters of `answer`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Unequal {
+    No,
+    /// In random order.
+    Mixed,
+    /// Those of like length in the same step.
+    Grouped,
+}
+
+impl Unequal {
+    fn of(number: usize) -> Self {
+        match number {
+            0 => Self::No,
+            1 => Self::Mixed,
+            _ => Self::Grouped,
+        }
+    }
+
+    /// Tokens of an answer.
+    fn length(self, number: usize, usual: usize) -> usize {
+        match self {
+            Self::No => usual,
+            _ => usual / 4 + 3 * usual * (number * 37 % 97) / 96 / 2,
+        }
+    }
+}
+
+/// Steps to an epoch of unequal answers.
+const EPOCH: usize = 40;
 
 impl Task {
     fn compare(&self) {
@@ -159,9 +193,11 @@ impl Task {
             .with_batch_size(self.pairs * self.rejected)
             .with_epochs(10_000)
             .with_step_zero_tolerance(self.tolerance())
-            .with_statistics(self.statistics);
+            .with_statistics(self.statistics)
+            .with_group_by_length(self.unequal == Unequal::Grouped);
+        let groups = if self.unequal == Unequal::No { self.pairs } else { EPOCH * self.pairs };
         let pairs: Vec<_> =
-            (0..self.pairs).flat_map(|group| (0..self.rejected).map(move |k| self.pair(group, k))).collect();
+            (0..groups).flat_map(|group| (0..self.rejected).map(move |k| self.pair(group, k))).collect();
         let reference = match way {
             "bpo" | "bpo, recomputed" => Reference::AdaptersOff,
             _ => {
@@ -197,7 +233,11 @@ impl Task {
     }
 
     fn pair(&self, group: usize, rejected: usize) -> PreferencePair {
-        let name = |number: usize| (group * (1 + self.rejected) + number).to_string();
+        // as many characters as tokens
+        let name = |number: usize| {
+            let number = group * (1 + self.rejected) + number;
+            format!("{number:0>length$}", length = self.unequal.length(number, self.answer))
+        };
         PreferencePair {
             id: format!("{group}>{rejected}"),
             image: group.to_string(),
@@ -227,6 +267,7 @@ struct Batch {
     photos: Vec<PathBuf>,
     text: usize,
     answer: usize,
+    unequal: Unequal,
 }
 
 impl Batch {
@@ -238,7 +279,8 @@ impl Batch {
         let is_jpeg = |path: &PathBuf| path.extension().is_some_and(|end| end == "jpg");
         let mut photos: Vec<_> = photos.filter(is_jpeg).collect();
         photos.sort();
-        Self { config, processor, photos, text: task.text, answer: task.answer }
+        let Task { text, answer, unequal, .. } = *task;
+        Self { config, processor, photos, text, answer, unequal }
     }
 
     fn photo(&self, number: &str) -> &Path {
@@ -257,7 +299,8 @@ impl Collate for Batch {
             pixels.push(self.processor.process(&image)?);
             let prompt = prompt(&self.config, self.text);
             let answered = |name: &String| {
-                let answer = answer(name.parse().expect("a number"), self.answer);
+                let number = name.parse().expect("a number");
+                let answer = answer(number, self.unequal.length(number, self.answer));
                 Answered::new(prompt.iter().copied().chain(answer).collect(), prompt.len())
             };
             rows.push((Some(pixels.len() - 1), group.completions.iter().map(answered).collect()));
