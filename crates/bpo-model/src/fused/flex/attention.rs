@@ -8,7 +8,7 @@ use burn::tensor::DType;
 use rayon::prelude::*;
 
 use super::kernels::{masked_softmax, softmax_backward};
-use super::product::{Matrix, MatrixMut, product};
+use super::product::{Matrix, MatrixMut, narrow, product};
 use super::{values, values_mut};
 use crate::fused::ops::Attended;
 
@@ -120,7 +120,12 @@ impl Inputs {
         token_of: impl Fn(usize) -> usize + Sync,
     ) {
         let (count, keys) = (q.shape()[0], k.shape()[0]);
-        product(MatrixMut::new(weights, [count, keys], keys), q, k.transposed(), self.scale, false);
+        match k.contiguous().filter(|_| self.tokens == 1) {
+            Some(k) => narrow(weights, &q.scaled(self.scale), k, self.width),
+            None => {
+                product(MatrixMut::new(weights, [count, keys], keys), q, k.transposed(), self.scale, false)
+            }
+        }
         let mask = values(&self.mask);
         masked_softmax(weights, keys, |query| {
             &mask[self.mask_row(row, token_of(query)) * self.keys..][..keys]

@@ -39,6 +39,20 @@ impl<'a> Matrix<'a> {
         self.shape
     }
 
+    /// Its values, row after row, if they lie so.
+    pub(super) fn contiguous(self) -> Option<&'a [f32]> {
+        let [rows, columns] = self.shape;
+        (self.strides == [columns, 1]).then(|| &self.values[..rows * columns])
+    }
+
+    /// A copy, row after row, in times of `scale`.
+    pub(super) fn scaled(self, scale: f32) -> Vec<f32> {
+        let ([rows, columns], [down, right]) = (self.shape, self.strides);
+        let row =
+            |row: usize| (0..columns).map(move |column| scale * self.values[row * down + column * right]);
+        (0..rows).flat_map(row).collect()
+    }
+
     /// Rows as columns.
     pub(super) fn transposed(self) -> Self {
         let ([rows, columns], [down, right]) = (self.shape, self.strides);
@@ -109,6 +123,9 @@ pub(super) fn product(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, scale: f
 pub(super) fn narrow(out: &mut [f32], x: &[f32], w: &[f32], width: usize) {
     /// Outputs that a thread takes at a time.
     const PART: usize = 96;
+    if out.is_empty() {
+        return;
+    }
     let rows = x.len() / width;
     let outputs = w.len() / width;
     // a part's results side by side
@@ -144,64 +161,73 @@ impl WithSimd for Narrow<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { columns, x, w, width } = self;
         let rows = x.len() / width;
-        for (columns, w) in columns.chunks_mut(3 * rows).zip(w.chunks(3 * width)) {
-            match columns.len() / rows {
-                3 => dots_of_rows::<S, 3>(simd, columns, x, w, width),
-                2 => dots_of_rows::<S, 2>(simd, columns, x, w, width),
-                _ => dots_of_rows::<S, 1>(simd, columns, x, w, width),
+        let eights = rows / 8 * 8;
+        let x8 = side_by_side::<S, 8>(simd, &x[..eights * width], width);
+        let x4 = side_by_side::<S, 4>(simd, &x[eights * width..], width);
+        let vectors = width.div_ceil(S::F32_LANES);
+        for (column, w) in columns.chunks_mut(rows).zip(w.chunks(width)) {
+            let (of_eights, of_fours) = column.split_at_mut(eights);
+            for (out, x) in of_eights.chunks_mut(8).zip(x8.chunks(vectors)) {
+                dots(simd, x, w, out);
+            }
+            for (out, x) in of_fours.chunks_mut(4).zip(x4.chunks(vectors)) {
+                dots(simd, x, w, out);
             }
         }
     }
 }
 
-/// `N` outputs of all rows.
+/// Rows in blocks of `M`, the last filled up with zeros; of each block the first vectors of all of its rows, then the second, and so on.
 #[inline(always)]
-fn dots_of_rows<S: Simd, const N: usize>(simd: S, columns: &mut [f32], x: &[f32], w: &[f32], width: usize) {
-    let rows = x.len() / width;
-    let w: [&[f32]; N] = std::array::from_fn(|n| &w[n * width..][..width]);
-    let row = |row: usize| &x[row * width..][..width];
-    let whole = rows / 4 * 4;
-    for first in (0..whole).step_by(4) {
-        let sums = dots::<S, 4, N>(simd, std::array::from_fn(|m| row(first + m)), w);
-        for (m, sums) in sums.iter().enumerate() {
-            for (n, sum) in sums.iter().enumerate() {
-                columns[n * rows + first + m] = *sum;
+fn side_by_side<S: Simd, const M: usize>(simd: S, x: &[f32], width: usize) -> Vec<[S::f32s; M]> {
+    let mut vectors = Vec::with_capacity(x.len().div_ceil(M * S::F32_LANES));
+    for block in x.chunks(M * width) {
+        for at in (0..width).step_by(S::F32_LANES) {
+            let mut of_rows = [simd.splat_f32s(0.0); M];
+            for (vector, row) in of_rows.iter_mut().zip(block.chunks(width)) {
+                *vector = simd.partial_load_f32s(&row[at..width.min(at + S::F32_LANES)]);
             }
+            vectors.push(of_rows);
         }
     }
-    for first in whole..rows {
-        for (n, sum) in dots::<S, 1, N>(simd, [row(first)], w)[0].iter().enumerate() {
-            columns[n * rows + first] = *sum;
-        }
-    }
+    vectors
 }
 
-/// Each of `x` with each of `w`, as many sums as registers hold.
+/// How far ahead of its use a row of weights is asked for, in values: processors do not look that far by themselves.
+const AHEAD: usize = 1024;
+
+/// Asks for what is `AHEAD`, wherever that is.
 #[inline(always)]
-#[allow(clippy::needless_range_loop, reason = "two dimensions at once")]
-fn dots<S: Simd, const M: usize, const N: usize>(simd: S, x: [&[f32]; M], w: [&[f32]; N]) -> [[f32; N]; M] {
-    let (x, w) = (x.map(S::as_simd_f32s), w.map(S::as_simd_f32s));
-    let whole = w[0].0.len();
-    let x = x.map(|(x, rest)| (&x[..whole], rest));
-    let w = w.map(|(w, rest)| (&w[..whole], rest));
-    let mut sums = [[simd.splat_f32s(0.0); N]; M];
-    for at in 0..whole {
+fn ask_ahead(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code, reason = "as the hint is declared")]
+    // SAFETY: a hint reads nothing, and may be given any address
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// A row of weights with the rows of a block.
+#[inline(always)]
+fn dots<S: Simd, const M: usize>(simd: S, x: &[[S::f32s; M]], w: &[f32], out: &mut [f32]) {
+    let (whole, rest) = S::as_simd_f32s(w);
+    let mut sums = [simd.splat_f32s(0.0); M];
+    for (x, w) in x.iter().zip(whole) {
+        ask_ahead(std::ptr::from_ref(w).cast());
         for m in 0..M {
-            for n in 0..N {
-                sums[m][n] = simd.mul_add_e_f32s(x[m].0[at], w[n].0[at], sums[m][n]);
-            }
+            sums[m] = simd.mul_add_e_f32s(x[m], *w, sums[m]);
         }
     }
-    // loops, for closures are compiled without the vector registers where they are not inlined
-    let mut dots = [[0.0; N]; M];
-    for m in 0..M {
-        for n in 0..N {
-            let mut rest = 0.0;
-            for (x, w) in x[m].1.iter().zip(w[n].1) {
-                rest += x * w;
-            }
-            dots[m][n] = simd.reduce_sum_f32s(sums[m][n]) + rest;
+    if let Some(x) = x.get(whole.len()) {
+        let w = simd.partial_load_f32s(rest);
+        for m in 0..M {
+            sums[m] = simd.mul_add_e_f32s(x[m], w, sums[m]);
         }
     }
-    dots
+    for (out, sums) in out.iter_mut().zip(sums) {
+        *out = simd.reduce_sum_f32s(sums);
+    }
 }
