@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::kernels::{masked_softmax, softmax_backward};
 use super::product::{Matrix, MatrixMut, narrow, product};
-use super::{values, values_mut};
+use super::{contiguous, values, values_mut};
 use crate::fused::ops::Attended;
 
 /// Tokens whose scores are worked on at a time.
@@ -59,7 +59,7 @@ pub(super) fn attention(inputs: Attended<Flex>) -> FlexTensor {
 pub(super) fn gradients(inputs: Attended<Flex>, grad: FlexTensor) -> [FlexTensor; 3] {
     let inputs = Inputs::new(inputs);
     let Inputs { rows, heads, kv_heads, tokens, keys, width, .. } = inputs;
-    let grad = grad.to_contiguous();
+    let grad = contiguous(grad);
     let grad = values(&grad);
     let mut of_q = FlexTensor::empty([rows, heads, tokens, width].into(), DType::F32);
     let [mut of_k, mut of_v] =
@@ -78,7 +78,7 @@ pub(super) fn gradients(inputs: Attended<Flex>, grad: FlexTensor) -> [FlexTensor
 impl Inputs {
     fn new(Attended { q, k, v, mask, scale, .. }: Attended<Flex>) -> Self {
         let [q, k, v] = [q, k, v].map(ascending);
-        let mask = mask.to_contiguous();
+        let mask = contiguous(mask);
         let (queries, keys) = (q.shape(), k.shape());
         let (rows, heads, tokens, width) = (queries[0], queries[1], queries[2], queries[3]);
         let (kv_heads, keys) = (keys[1], keys[2]);
@@ -176,7 +176,7 @@ impl Inputs {
                 let (weights, slopes) = (&mut weights[..count * keys], &mut slopes[..count * keys]);
                 self.weights(row, q, k, weights, |query| first + query);
                 product(MatrixMut::new(slopes, [count, keys], keys), grad, v.transposed(), 1.0, false);
-                softmax_backward(slopes, weights, keys);
+                softmax_backward(&mut *slopes, weights, keys);
 
                 let [weights, slopes] = [&*weights, slopes].map(|x| Matrix::new(x, [count, keys], [keys, 1]));
                 product(MatrixMut::new(of_q, [count, width], width), slopes, k, scale, false);

@@ -12,18 +12,42 @@ const WORTH_A_THREAD: usize = 1 << 15;
 /// What is taken as a row where there is none.
 const PIECE: usize = 1024;
 
+/// What a kernel changes: values where they are, or copies of others, which stay.
+pub(super) struct Changed<'a> {
+    out: &'a mut [f32],
+    from: Option<&'a [f32]>,
+}
+
+impl<'a> Changed<'a> {
+    /// As many values as `out` has.
+    pub(super) fn copies(out: &'a mut [f32], from: &'a [f32]) -> Self {
+        Self { out, from: Some(from) }
+    }
+}
+
+impl<'a> From<&'a mut [f32]> for Changed<'a> {
+    fn from(out: &'a mut [f32]) -> Self {
+        Self { out, from: None }
+    }
+}
+
 /// Runs `each` on the rows of an output with their numbers, on several threads where that is worth it.
-fn rows(out: &mut [f32], width: usize, each: impl Fn(usize, &mut [f32]) + Sync) {
+fn rows<'a>(changed: impl Into<Changed<'a>>, width: usize, each: impl Fn(usize, &mut [f32]) + Sync) {
     if width == 0 {
         return;
     }
+    let Changed { out, from } = changed.into();
     let per_part = (WORTH_A_THREAD / width).max(1);
     let part = |(part, out): (usize, &mut [f32])| {
         Arch::new().dispatch(
             #[inline(always)]
             || {
                 for (place, row) in out.chunks_mut(width).enumerate() {
-                    each(part * per_part + place, row);
+                    let number = part * per_part + place;
+                    if let Some(from) = from {
+                        row.copy_from_slice(&from[number * width..][..row.len()]);
+                    }
+                    each(number, row);
                 }
             },
         );
@@ -123,7 +147,7 @@ fn max(row: &[f32]) -> f32 {
 
 /// `softmax(scores + mask)` by rows of `width`, in place. `mask_of` gives the mask of a row.
 pub(super) fn masked_softmax<'a>(
-    scores: &mut [f32],
+    scores: impl Into<Changed<'a>>,
     width: usize,
     mask_of: impl Fn(usize) -> &'a [f32] + Sync,
 ) {
@@ -143,7 +167,7 @@ pub(super) fn masked_softmax<'a>(
 }
 
 /// The gradient of softmax's input from that of its output, in place: `y * (g - sum(y g))`.
-pub(super) fn softmax_backward(grad: &mut [f32], y: &[f32], width: usize) {
+pub(super) fn softmax_backward<'a>(grad: impl Into<Changed<'a>>, y: &[f32], width: usize) {
     rows(grad, width, |row, grad| {
         let y = &y[row * width..][..width];
         let along = sum(width, |i| grad[i] * y[i]);
@@ -154,7 +178,7 @@ pub(super) fn softmax_backward(grad: &mut [f32], y: &[f32], width: usize) {
 }
 
 /// `x - log(sum(exp(x)))` by rows, in place.
-pub(super) fn log_softmax(x: &mut [f32], width: usize) {
+pub(super) fn log_softmax<'a>(x: impl Into<Changed<'a>>, width: usize) {
     rows(x, width, |_, x| {
         let max = max(x);
         let log = sum(width, |i| exp(x[i] - max)).ln();
@@ -166,7 +190,7 @@ pub(super) fn log_softmax(x: &mut [f32], width: usize) {
 }
 
 /// The gradient of its input, in place: `g - exp(y) sum(g)`.
-pub(super) fn log_softmax_backward(grad: &mut [f32], y: &[f32], width: usize) {
+pub(super) fn log_softmax_backward<'a>(grad: impl Into<Changed<'a>>, y: &[f32], width: usize) {
     rows(grad, width, |row, grad| {
         let y = &y[row * width..][..width];
         let all = sum(width, |i| grad[i]);
@@ -177,14 +201,16 @@ pub(super) fn log_softmax_backward(grad: &mut [f32], y: &[f32], width: usize) {
 }
 
 /// `x * sigmoid(beta * x)`, in place.
-pub(super) fn swish_all(x: &mut [f32], beta: f32) {
-    let width = x.len().clamp(1, PIECE);
+pub(super) fn swish_all<'a>(x: impl Into<Changed<'a>>, beta: f32) {
+    let x = x.into();
+    let width = x.out.len().clamp(1, PIECE);
     rows(x, width, |_, x| x.iter_mut().for_each(|x| *x = swish(*x, beta)));
 }
 
 /// The gradient of its input, in place.
-pub(super) fn swish_backward(grad: &mut [f32], x: &[f32], beta: f32) {
-    let width = grad.len().clamp(1, PIECE);
+pub(super) fn swish_backward<'a>(grad: impl Into<Changed<'a>>, x: &[f32], beta: f32) {
+    let grad = grad.into();
+    let width = grad.out.len().clamp(1, PIECE);
     rows(grad, width, |row, grad| {
         for (grad, x) in grad.iter_mut().zip(&x[row * width..]) {
             *grad *= swish_slope(*x, beta);
@@ -193,7 +219,7 @@ pub(super) fn swish_backward(grad: &mut [f32], x: &[f32], beta: f32) {
 }
 
 /// `silu(gate) * up`, in place of `gate`.
-pub(super) fn swiglu(gate: &mut [f32], up: &[f32], width: usize) {
+pub(super) fn swiglu<'a>(gate: impl Into<Changed<'a>>, up: &[f32], width: usize) {
     rows(gate, width, |row, gate| {
         for (gate, up) in gate.iter_mut().zip(&up[row * width..][..width]) {
             *gate = swish(*gate, 1.0) * up;
@@ -213,7 +239,7 @@ pub(super) fn swiglu_backward(gate: &mut [f32], up: &mut [f32], grad: &[f32], wi
 }
 
 /// `x / sqrt(mean(x^2) + epsilon) * gamma` by rows, in place.
-pub(super) fn rms_norm(x: &mut [f32], gamma: &[f32], epsilon: f32) {
+pub(super) fn rms_norm<'a>(x: impl Into<Changed<'a>>, gamma: &[f32], epsilon: f32) {
     let width = gamma.len();
     rows(x, width, |_, x| {
         let scale = rms_scale(x, epsilon);
@@ -224,7 +250,7 @@ pub(super) fn rms_norm(x: &mut [f32], gamma: &[f32], epsilon: f32) {
 }
 
 /// The gradient of its input, in place: with `s` the scale and `h = g gamma`, `s h - x s^3 mean(h x)`.
-pub(super) fn rms_norm_backward(grad: &mut [f32], x: &[f32], gamma: &[f32], epsilon: f32) {
+pub(super) fn rms_norm_backward<'a>(grad: impl Into<Changed<'a>>, x: &[f32], gamma: &[f32], epsilon: f32) {
     let width = gamma.len();
     rows(grad, width, |row, grad| {
         let x = &x[row * width..][..width];
@@ -289,10 +315,10 @@ mod tests {
             let count = 3 * WORTH_A_THREAD / width + 2;
             let x: Vec<f32> = (0..count * width).map(|i| ((i % 1013) as f32 * 0.37).sin() * 3.0).collect();
             let mut all = x.clone();
-            log_softmax(&mut all, width);
+            log_softmax(all.as_mut_slice(), width);
             for row in [0, 1, count / 2, count - 1] {
                 let mut alone = x[row * width..][..width].to_vec();
-                log_softmax(&mut alone, width);
+                log_softmax(alone.as_mut_slice(), width);
                 assert_eq!(alone, all[row * width..][..width], "row {row} of {width}");
             }
         }

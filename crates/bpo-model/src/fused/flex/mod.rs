@@ -12,16 +12,17 @@ use burn::tensor::DType;
 use super::Packed;
 use super::ops::{Attended, FusedGradients, FusedOps, adapted};
 use super::shared::{self, SharedInputs};
+use kernels::Changed;
 use product::{FEW, Matrix, MatrixMut, narrow};
 
 impl FusedOps for Flex {
     fn fused_softmax(scores: FlexTensor, mask: FlexTensor) -> FlexTensor {
         let shape = scores.shape();
         let (heads, tokens, keys) = (shape[1], shape[2], shape[3]);
-        let mask = mask.to_contiguous();
+        let mask = contiguous(mask);
         let [of_row, of_token] = [0, 2].map(|dim| usize::from(mask.shape()[dim] > 1));
         let tokens_of_mask = mask.shape()[2];
-        in_place(scores, |scores| {
+        changed(scores, |scores| {
             let mask_of = |row: usize| {
                 let place = row / (heads * tokens) * of_row * tokens_of_mask + row % tokens * of_token;
                 &values(&mask)[place * keys..][..keys]
@@ -32,26 +33,26 @@ impl FusedOps for Flex {
 
     fn fused_log_softmax(x: FlexTensor) -> FlexTensor {
         let width = width(&x);
-        in_place(x, |x| kernels::log_softmax(x, width))
+        changed(x, |x| kernels::log_softmax(x, width))
     }
 
     fn fused_swish(x: FlexTensor, beta: f64) -> FlexTensor {
-        in_place(x, |x| kernels::swish_all(x, beta as f32))
+        changed(x, |x| kernels::swish_all(x, beta as f32))
     }
 
     fn fused_swiglu(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
-        let (width, up) = (width(&gate), up.to_contiguous());
-        in_place(gate, |gate| kernels::swiglu(gate, values(&up), width))
+        let (width, up) = (width(&gate), contiguous(up));
+        changed(gate, |gate| kernels::swiglu(gate, values(&up), width))
     }
 
     fn fused_rms_norm(x: FlexTensor, gamma: FlexTensor, epsilon: f64) -> FlexTensor {
-        let gamma = gamma.to_contiguous();
-        in_place(x, |x| kernels::rms_norm(x, values(&gamma), epsilon as f32))
+        let gamma = contiguous(gamma);
+        changed(x, |x| kernels::rms_norm(x, values(&gamma), epsilon as f32))
     }
 
     fn fused_rotate(x: FlexTensor, cos: FlexTensor, sin: FlexTensor, _: FlexTensor) -> FlexTensor {
         let heads = x.shape()[1];
-        let [x, cos, sin] = [x, cos, sin].map(|x| x.to_contiguous());
+        let [x, cos, sin] = [x, cos, sin].map(contiguous);
         let mut out = FlexTensor::empty(x.shape(), DType::F32);
         kernels::rotate(out.storage_mut(), values(&x), [values(&cos), values(&sin)], [heads, width(&x)]);
         out
@@ -64,7 +65,7 @@ impl FusedOps for Flex {
         if !FEW.contains(&rows) || d_in == 0 || !by_output {
             return Flex::float_matmul(x, w);
         }
-        let x = x.to_contiguous();
+        let x = contiguous(x);
         let mut out = FlexTensor::empty([rows, d_out].into(), DType::F32);
         let weights = &w.storage()[w.layout().start_offset()..][..d_in * d_out];
         narrow(values_mut(&mut out), values(&x), weights, d_in);
@@ -104,23 +105,23 @@ impl FusedOps for Flex {
 
 impl FusedGradients for Flex {
     fn fused_softmax_gradient(output: FlexTensor, grad: FlexTensor) -> FlexTensor {
-        let (width, output) = (width(&output), output.to_contiguous());
-        in_place(grad, |grad| kernels::softmax_backward(grad, values(&output), width))
+        let (width, output) = (width(&output), contiguous(output));
+        changed(grad, |grad| kernels::softmax_backward(grad, values(&output), width))
     }
 
     fn fused_log_softmax_gradient(output: FlexTensor, grad: FlexTensor) -> FlexTensor {
-        let (width, output) = (width(&output), output.to_contiguous());
-        in_place(grad, |grad| kernels::log_softmax_backward(grad, values(&output), width))
+        let (width, output) = (width(&output), contiguous(output));
+        changed(grad, |grad| kernels::log_softmax_backward(grad, values(&output), width))
     }
 
     fn fused_swish_gradient(x: FlexTensor, grad: FlexTensor, beta: f64) -> FlexTensor {
-        let x = x.to_contiguous();
-        in_place(grad, |grad| kernels::swish_backward(grad, values(&x), beta as f32))
+        let x = contiguous(x);
+        changed(grad, |grad| kernels::swish_backward(grad, values(&x), beta as f32))
     }
 
     fn fused_swiglu_gradients(gate: FlexTensor, up: FlexTensor, grad: FlexTensor) -> [FlexTensor; 2] {
-        let (width, grad) = (width(&gate), grad.to_contiguous());
-        let (mut gate, mut up) = (gate.to_contiguous(), up.to_contiguous());
+        let (width, grad) = (width(&gate), contiguous(grad));
+        let (mut gate, mut up) = (contiguous(gate), contiguous(up));
         kernels::swiglu_backward(values_mut(&mut gate), values_mut(&mut up), values(&grad), width);
         [gate, up]
     }
@@ -131,15 +132,15 @@ impl FusedGradients for Flex {
         grad: FlexTensor,
         epsilon: f64,
     ) -> FlexTensor {
-        let (x, gamma) = (x.to_contiguous(), gamma.to_contiguous());
-        in_place(grad, |grad| kernels::rms_norm_backward(grad, values(&x), values(&gamma), epsilon as f32))
+        let (x, gamma) = (contiguous(x), contiguous(gamma));
+        changed(grad, |grad| kernels::rms_norm_backward(grad, values(&x), values(&gamma), epsilon as f32))
     }
 
     fn add_product(y: FlexTensor, x: FlexTensor, w: FlexTensor) -> FlexTensor {
-        let shape = dims(&y);
-        in_place(y, |y| {
-            product::product(MatrixMut::new(y, shape, shape[1]), matrix(&x), matrix(&w), 1.0, true);
-        })
+        let (shape, mut y) = (dims(&y), contiguous(y));
+        let out = MatrixMut::new(values_mut(&mut y), shape, shape[1]);
+        product::product(out, matrix(&x), matrix(&w), 1.0, true);
+        y
     }
 
     fn attention_and_kept(inputs: Attended<Flex>) -> (FlexTensor, Vec<FlexTensor>) {
@@ -183,9 +184,19 @@ fn values_mut(x: &mut FlexTensor) -> &mut [f32] {
     &mut x.storage_mut()[start..start + elements]
 }
 
-/// Changes a tensor where it is if it has no other owner.
-fn in_place(x: FlexTensor, change: impl FnOnce(&mut [f32])) -> FlexTensor {
-    let mut x = x.to_contiguous();
-    change(values_mut(&mut x));
-    x
+/// With its values side by side. What flex has for this gives another owner, or copies parts of tensors.
+fn contiguous(x: FlexTensor) -> FlexTensor {
+    if x.layout().is_contiguous() { x } else { x.to_contiguous() }
+}
+
+/// Changes a tensor where it is if it has no other owner, or else copies of its values.
+fn changed(x: FlexTensor, change: impl FnOnce(Changed<'_>)) -> FlexTensor {
+    let mut x = contiguous(x);
+    if x.is_unique() {
+        change(values_mut(&mut x).into());
+        return x;
+    }
+    let mut out = FlexTensor::empty(x.shape(), DType::F32);
+    change(Changed::copies(values_mut(&mut out), values(&x)));
+    out
 }
