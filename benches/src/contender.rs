@@ -114,6 +114,8 @@ impl Worker {
     /// # Panics
     /// If it cannot be opened.
     pub fn on(spec: DeviceSpec) -> Self {
+        // as the command `bpo` does
+        bpo::heap::keep_freed();
         Self { spec, device: spec.open().expect("a device") }
     }
 
