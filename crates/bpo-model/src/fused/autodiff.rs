@@ -125,15 +125,16 @@ impl<B: FusedOps + FusedGradients> Backward<B, 3> for Adapted {
         let ([x, narrow, w, a, b], scale) = ops.state;
         let [of_x, of_a, of_b] = ops.parents;
         if let Some(parent) = of_b {
-            grads.register::<B>(parent.id, B::float_matmul(B::float_transpose(narrow), grad.clone()));
+            grads.register::<B>(parent.id, B::fused_product(B::float_transpose(narrow), grad.clone(), false));
         }
         // the gradient of `x a`
-        let back = B::float_mul_scalar(B::float_matmul(grad.clone(), B::float_transpose(b)), scale.into());
+        let back =
+            B::float_mul_scalar(B::fused_product(grad.clone(), B::float_transpose(b), false), scale.into());
         if let Some(parent) = of_a {
-            grads.register::<B>(parent.id, B::float_matmul(B::float_transpose(x), back.clone()));
+            grads.register::<B>(parent.id, B::fused_product(B::float_transpose(x), back.clone(), false));
         }
         if let Some(parent) = of_x {
-            let plain = B::float_matmul(grad, B::float_transpose(w));
+            let plain = B::fused_product(grad, B::float_transpose(w), false);
             grads.register::<B>(parent.id, B::add_product(plain, back, B::float_transpose(a)));
         }
     }
@@ -243,8 +244,8 @@ impl<B: FusedOps + FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<
         }
     }
 
-    fn fused_product(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self> {
-        // few rows are rare in training
+    fn fused_product(x: FloatTensor<Self>, w: FloatTensor<Self>, _: bool) -> FloatTensor<Self> {
+        // of burn's, which keeps of both what a gradient needs
         Self::float_matmul(x, w)
     }
 

@@ -43,7 +43,7 @@ impl FusedOps for LibTorch {
         TchTensor::new((x * cos.tensor).addcmul_(&swapped, &sin.tensor))
     }
 
-    fn fused_product(x: TchTensor, w: TchTensor) -> TchTensor {
+    fn fused_product(x: TchTensor, w: TchTensor, _: bool) -> TchTensor {
         TchTensor::new(x.tensor.matmul(&w.tensor))
     }
 

@@ -123,8 +123,7 @@ fn turns(tables: &RopeTables) -> Tensor<3> {
 /// For a single token of each row, as in decoding, the sum may be taken in another order than for more.
 pub(crate) fn product<const D: usize>(x: Tensor<D>, w: Tensor<2>) -> Tensor<D> {
     let single = is_single(&x);
-    // weights may be quantized
-    by_rows(x, |x| if single && w.dtype() == DType::F32 { of_few(x, w) } else { x.matmul(w) })
+    by_rows(x, |x| product_of_rows(x, w, single))
 }
 
 /// Whether there is one token of each row.
@@ -132,8 +131,12 @@ pub(crate) fn is_single<const D: usize>(x: &Tensor<D>) -> bool {
     D > 2 && x.dims()[D - 2] == 1
 }
 
-fn of_few(x: Tensor<2>, w: Tensor<2>) -> Tensor<2> {
-    fused!(fused_product(x, w));
+#[cfg_attr(not(any(feature = "flex", feature = "tch")), allow(unused_variables, reason = "chains take any"))]
+fn product_of_rows(x: Tensor<2>, w: Tensor<2>, single: bool) -> Tensor<2> {
+    // weights may be quantized
+    if w.dtype() == x.dtype() {
+        fused!(fused_product(x, w; single));
+    }
     x.matmul(w)
 }
 

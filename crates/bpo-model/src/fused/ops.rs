@@ -26,8 +26,8 @@ pub(super) trait FusedOps: Backend {
         sin: FloatTensor<Self>,
         back: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
-    /// `[rows, d_in]`, few rows, and `[d_in, d_out]`
-    fn fused_product(x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// `[rows, d_in]` and `[d_in, d_out]`. Whether rows are `single` tokens, of which there may be a faster product.
+    fn fused_product(x: FloatTensor<Self>, w: FloatTensor<Self>, single: bool) -> FloatTensor<Self>;
     /// `[rows, d_in]`, `[d_in, d_out]`, `[d_in, rank]` and `[rank, d_out]`. `w` gets no gradient.
     fn fused_adapted(
         x: FloatTensor<Self>,
@@ -112,6 +112,6 @@ pub(super) fn adapted<B: FusedOps + FusedGradients>(
     b: FloatTensor<B>,
     scale: f64,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let narrow = B::float_mul_scalar(B::float_matmul(x.clone(), a), scale.into());
-    (B::add_product(B::float_matmul(x, w), narrow.clone(), b), narrow)
+    let narrow = B::float_mul_scalar(B::fused_product(x.clone(), a, false), scale.into());
+    (B::add_product(B::fused_product(x, w, false), narrow.clone(), b), narrow)
 }

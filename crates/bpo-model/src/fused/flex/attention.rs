@@ -4,12 +4,11 @@ use std::ops::Range;
 
 use burn::backend::TensorMetadata;
 use burn::backend::flex::{Flex, FlexTensor};
-use burn::tensor::DType;
 use rayon::prelude::*;
 
 use super::kernels::{masked_softmax, softmax_backward};
 use super::product::{Matrix, MatrixMut, narrow, product};
-use super::{contiguous, values, values_mut};
+use super::{contiguous, values, values_mut, zeros};
 use crate::fused::ops::Attended;
 
 /// Tokens whose scores are worked on at a time.
@@ -40,7 +39,7 @@ struct Inputs {
 pub(super) fn attention(inputs: Attended<Flex>) -> FlexTensor {
     let inputs = Inputs::new(inputs);
     let Inputs { rows, heads, tokens, width, .. } = inputs;
-    let mut out = FlexTensor::empty([rows, tokens, heads, width].into(), DType::F32);
+    let mut out = zeros([rows, tokens, heads, width].into());
     let parts = values_mut(&mut out).chunks_mut((tokens * heads * width).max(1)).enumerate();
     let parts = parts.flat_map(|(row, out)| {
         let tiles = out.chunks_mut(TILE * heads * width).enumerate();
@@ -61,9 +60,8 @@ pub(super) fn gradients(inputs: Attended<Flex>, grad: FlexTensor) -> [FlexTensor
     let Inputs { rows, heads, kv_heads, tokens, keys, width, .. } = inputs;
     let grad = contiguous(grad);
     let grad = values(&grad);
-    let mut of_q = FlexTensor::empty([rows, heads, tokens, width].into(), DType::F32);
-    let [mut of_k, mut of_v] =
-        [(); 2].map(|()| FlexTensor::zeros([rows, kv_heads, keys, width].into(), DType::F32));
+    let mut of_q = zeros([rows, heads, tokens, width].into());
+    let [mut of_k, mut of_v] = [(); 2].map(|()| zeros([rows, kv_heads, keys, width].into()));
     let of_group = (heads / kv_heads.max(1) * tokens * width).max(1);
     let of_head = (keys * width).max(1);
     values_mut(&mut of_q)

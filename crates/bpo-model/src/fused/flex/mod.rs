@@ -5,9 +5,9 @@ mod kernels;
 mod product;
 
 use burn::backend::TensorMetadata;
-use burn::backend::flex::{Flex, FlexTensor};
+use burn::backend::flex::{Flex, FlexTensor, Layout};
 use burn::backend::ops::FloatTensorOps;
-use burn::tensor::DType;
+use burn::tensor::{Bytes, DType, Shape};
 
 use super::Packed;
 use super::ops::{Attended, FusedGradients, FusedOps, adapted};
@@ -53,22 +53,29 @@ impl FusedOps for Flex {
     fn fused_rotate(x: FlexTensor, cos: FlexTensor, sin: FlexTensor, _: FlexTensor) -> FlexTensor {
         let heads = x.shape()[1];
         let [x, cos, sin] = [x, cos, sin].map(contiguous);
-        let mut out = FlexTensor::empty(x.shape(), DType::F32);
+        let mut out = zeros(x.shape());
         kernels::rotate(out.storage_mut(), values(&x), [values(&cos), values(&sin)], [heads, width(&x)]);
         out
     }
 
-    fn fused_product(x: FlexTensor, w: FlexTensor) -> FlexTensor {
-        let ([rows, _], [d_in, d_out]) = (dims(&x), dims(&w));
-        // as a checkpoint has it
-        let by_output = *w.layout().strides() == [1, d_in as isize];
-        if !FEW.contains(&rows) || d_in == 0 || !by_output {
+    fn fused_product(x: FlexTensor, w: FlexTensor, single: bool) -> FlexTensor {
+        let ([rows, d_in], [_, d_out]) = (dims(&x), dims(&w));
+        let is_plain =
+            |x: &FlexTensor| x.dtype() == DType::F32 && x.layout().strides().iter().all(|s| *s >= 0);
+        if !is_plain(&x) || !is_plain(&w) {
             return Flex::float_matmul(x, w);
         }
-        let x = contiguous(x);
-        let mut out = FlexTensor::empty([rows, d_out].into(), DType::F32);
-        let weights = &w.storage()[w.layout().start_offset()..][..d_in * d_out];
-        narrow(values_mut(&mut out), values(&x), weights, d_in);
+        let mut out = zeros([rows, d_out].into());
+        // as a checkpoint has it
+        let by_output = *w.layout().strides() == [1, d_in as isize];
+        if single && FEW.contains(&rows) && d_in > 0 && by_output {
+            let x = contiguous(x);
+            let weights = &w.storage()[w.layout().start_offset()..][..d_in * d_out];
+            narrow(values_mut(&mut out), values(&x), weights, d_in);
+        } else {
+            let out = MatrixMut::new(values_mut(&mut out), [rows, d_out], d_out);
+            product::product(out, matrix(&x), matrix(&w), 1.0, false);
+        }
         out
     }
 
@@ -189,6 +196,12 @@ fn contiguous(x: FlexTensor) -> FlexTensor {
     if x.layout().is_contiguous() { x } else { x.to_contiguous() }
 }
 
+/// What flex has for this clears memory twice, the second time by copying zeros.
+fn zeros(shape: Shape) -> FlexTensor {
+    let bytes = Bytes::from_elems(vec![0f32; shape.num_elements()]);
+    FlexTensor::new(bytes, Layout::contiguous(shape), DType::F32)
+}
+
 /// Changes a tensor where it is if it has no other owner, or else copies of its values.
 fn changed(x: FlexTensor, change: impl FnOnce(Changed<'_>)) -> FlexTensor {
     let mut x = contiguous(x);
@@ -196,7 +209,7 @@ fn changed(x: FlexTensor, change: impl FnOnce(Changed<'_>)) -> FlexTensor {
         change(values_mut(&mut x).into());
         return x;
     }
-    let mut out = FlexTensor::empty(x.shape(), DType::F32);
+    let mut out = zeros(x.shape());
     change(Changed::copies(values_mut(&mut out), values(&x)));
     out
 }
