@@ -115,7 +115,9 @@ impl Worker {
     /// If it cannot be opened.
     pub fn on(spec: DeviceSpec) -> Self {
         // as the command `bpo` does
-        bpo::heap::keep_freed();
+        if std::env::var_os("BPO_BENCH_PLAIN_HEAP").is_none() {
+            bpo::heap::keep_freed();
+        }
         Self { spec, device: spec.open().expect("a device") }
     }
 

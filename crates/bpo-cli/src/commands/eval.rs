@@ -66,6 +66,9 @@ fn read_truth(args: &Shown) -> Result<(ObjectTable, Truth), EvalError> {
         }
         None => {
             let truth = read(&ObjectTable::default())?;
+            progress::tell(
+                "objects: the names in the truth, and no other words for them (--objects FILE names more)",
+            );
             Ok((ObjectTable::of_names(truth.objects())?, truth))
         }
     }

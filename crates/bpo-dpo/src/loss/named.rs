@@ -7,8 +7,8 @@ use super::Loss;
 use crate::error::DpoError;
 
 /// Every name; settings that a loss has besides are its defaults.
-const NAMES: &str = "sigmoid, sigmoid_norm, hinge, ipo, exo_pair, nca_pair, robust, bco_pair, sppo_hard, aot, aot_unpaired, \
-                     apo_zero, apo_down, discopop, simpo, conditional, anchor, sft, mpo or mdpo";
+const NAMES: &str = "sigmoid (DPO's own), sigmoid_norm, hinge, ipo, exo_pair, nca_pair, robust, bco_pair, sppo_hard, aot, \
+                     aot_unpaired, apo_zero, apo_down, discopop, simpo, conditional, anchor, sft, mpo or mdpo";
 
 impl FromStr for Loss {
     type Err = DpoError;
