@@ -29,12 +29,12 @@ impl Buckets {
         Self { lengths, step: step.max(1) }
     }
 
-    /// The same pairs in almost the same order: up to fifty steps of them are sorted, and these steps shuffled. The last one, which need
-    /// not be full, stays the last.
+    /// Of pairs in random order those of up to fifty steps are sorted, and these steps shuffled. The last one, which need not be full,
+    /// stays the last. Groups are torn where a step ends, and nowhere else.
     pub(crate) fn arranged(&self, mut order: Vec<usize>, random: &mut ChaCha20Rng) -> Vec<usize> {
         let steps = (order.len() / self.step / PARTS).clamp(1, STEPS);
         for part in order.chunks_mut(self.step.saturating_mul(steps)) {
-            // groups stay in one piece
+            // stable, so that pairs of a group stay together
             part.sort_by_key(|pair| std::cmp::Reverse(self.lengths[*pair]));
             let mut steps: Vec<Vec<usize>> = part.chunks_exact(self.step).map(<[usize]>::to_vec).collect();
             shuffle(&mut steps, random);
