@@ -10,7 +10,7 @@
 //! is that of a process of its own that takes two steps (at the dimensions of 7B, where ways follow each other, all of them); `of
 //! products` is the share of the rate of large matrix products, measured in the same run, that the arithmetic of a step comes to.
 //! Without `BPO_BENCH_PYTHON` ours is printed alone. `--growth 1` prints how the time of our step grows with each of its sizes
-//! instead.
+//! instead, and what comes of answers of like length in the same step (contenders with `--unequal 1` and `2`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -95,7 +95,7 @@ impl Unequal {
     fn length(self, number: usize, usual: usize) -> usize {
         match self {
             Self::No => usual,
-            _ => usual / 4 + 3 * usual * (number * 37 % 97) / 96 / 2,
+            _ => (usual / 4 + 3 * usual * (number * 37 % 97) / 96 / 2).max(1),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::order::shuffle;
 
 /// Steps whose pairs are sorted together, at most (transformers' `get_length_grouped_indices`).
 const STEPS: usize = 50;
-/// Pairs are sorted in this many parts at least, so that epochs differ (there, too).
+/// Pairs are sorted in this many parts at least, where there are as many steps, so that epochs differ (there, too).
 const PARTS: usize = 4;
 
 /// Sorts the pairs of a few steps by their length.
@@ -29,8 +29,8 @@ impl Buckets {
         Self { lengths, step: step.max(1) }
     }
 
-    /// Of pairs in random order those of up to fifty steps are sorted, and these steps shuffled. The last one, which need not be full,
-    /// stays the last. Groups are torn where a step ends, and nowhere else.
+    /// Of pairs in random order those of up to fifty steps are sorted, and these steps shuffled; one that is not full stays the last.
+    /// Groups are torn where a step or such a part ends, and nowhere else.
     pub(crate) fn arranged(&self, mut order: Vec<usize>, random: &mut ChaCha20Rng) -> Vec<usize> {
         let steps = (order.len() / self.step / PARTS).clamp(1, STEPS);
         for part in order.chunks_mut(self.step.saturating_mul(steps)) {

@@ -105,8 +105,9 @@ pub struct DpoConfig {
     pub batch_size: usize,
     /// Forward passes in one optimizer step. Default: 1 (the BPO script).
     pub accumulation: usize,
-    /// Put pairs of like length in the same step, so that less of a batch is padding: pairs of up to 50 steps are sorted by their
-    /// characters, and these steps come in random order (transformers' `group_by_length`). Default: false (also theirs).
+    /// Put pairs of like length in the same step, so that less of a batch is padding: pairs of up to 50 steps, and at most a quarter of
+    /// all, are sorted by their characters (as transformers' `group_by_length` does it), and these steps come in random order. Of use
+    /// where there are more than a few steps to an epoch. Default: false (also transformers').
     pub group_by_length: bool,
     /// Limit of the gradient's norm; 0 for none. Default: 1 (the default of transformers, which the script keeps).
     pub max_grad_norm: f64,

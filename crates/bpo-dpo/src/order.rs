@@ -1,4 +1,4 @@
-//! Which pairs come in which step: a function of the seed and the epoch, and of nothing else.
+//! Which pairs come in which step: a function of the pairs, the settings, the seed and the epoch, and of nothing else.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,7 +17,8 @@ use crate::policy::{Collate, Group};
 /// The pairs of a data set, in groups of the same image, history and prompt.
 ///
 /// An epoch goes through the groups in random order and through the pairs of a group one after the other. So pairs of
-/// one prompt mostly fall in one batch, where the image and the prompt are computed once.
+/// one prompt mostly fall in one batch, where the image and the prompt are computed once; with
+/// [`group_by_length`](DpoConfig::group_by_length), too.
 #[derive(Clone, Debug)]
 pub struct DataOrder {
     groups: Vec<Vec<usize>>,

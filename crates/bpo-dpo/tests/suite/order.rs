@@ -29,6 +29,32 @@ fn the_order_is_fixed() {
     assert_eq!(order.epoch(42, 0), [0, 2, 6, 9, 1, 5, 8, 7, 3, 4]);
     assert_eq!(order.epoch(42, 1), [0, 2, 6, 3, 1, 5, 8, 9, 7, 4]);
     assert_eq!(order.epoch(43, 0), [7, 4, 0, 2, 6, 3, 1, 5, 8, 9]);
+    let plain = DataOrder::for_config(&DpoConfig::default(), &pairs());
+    assert_eq!(plain.epoch(42, 1), order.epoch(42, 1));
+}
+
+/// Nor must this one: the same in pieces of two, which are sorted, and their two steps shuffled.
+#[test]
+fn the_order_by_length_is_fixed() {
+    let config = DpoConfig::default().with_batch_size(1).with_group_by_length(true);
+    let order = DataOrder::for_config(&config, &pairs());
+    assert_eq!(order.epoch(42, 0), [2, 0, 9, 6, 1, 5, 8, 7, 4, 3]);
+}
+
+/// Four pairs of two questions in a step; answers of one question have other lengths, and another question's lie between.
+#[test]
+fn pairs_of_a_question_stay_together_by_length() {
+    let long = |length: usize| "c".repeat(length);
+    let pairs: Vec<_> = (0..40)
+        .flat_map(|group| [1, 30].map(|more| (group, group % 20 + more)))
+        .enumerate()
+        .map(|(index, (group, length))| pair(index, &format!("i{group}"), "p", &long(length), "r"))
+        .collect();
+    let config = DpoConfig::default().with_batch_size(4).with_group_by_length(true);
+    let order = DataOrder::for_config(&config, &pairs);
+    for step in order.epoch(42, 0).chunks(2) {
+        assert_eq!(step[0] / 2, step[1] / 2, "{step:?}");
+    }
 }
 
 /// With a chosen answer of so many characters, and a question of its own.

@@ -41,8 +41,9 @@ fn files(dir: &Path) -> (String, Vec<u8>) {
 #[test]
 fn stopped_and_taken_up_equals_undisturbed() {
     // 10 pairs: 10 steps an epoch with accumulation 1, 3 with 4 (the last of 2 pairs)
-    for (accumulation, stops) in [(1, vec![1, 9, 10, 11]), (4, vec![1, 2, 3, 4])] {
-        let config = config(accumulation);
+    let cases = [(1, false, vec![1, 9, 10, 11]), (4, false, vec![1, 2, 3, 4]), (1, true, vec![3, 11])];
+    for (accumulation, group_by_length, stops) in cases {
+        let config = config(accumulation).with_group_by_length(group_by_length);
         let whole = tempfile::tempdir().expect("a directory");
         let (expected, summary) = train_until(&config, whole.path(), usize::MAX);
         assert!(summary.is_finished() && summary.resumed_from.is_none());

@@ -245,7 +245,7 @@ impl<B: FusedOps + FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<
     }
 
     fn fused_product(x: FloatTensor<Self>, w: FloatTensor<Self>, _: bool) -> FloatTensor<Self> {
-        // of burn's, which keeps of both what a gradient needs
+        // burn's own, which keeps what their gradients need
         Self::float_matmul(x, w)
     }
 

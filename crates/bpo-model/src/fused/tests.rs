@@ -123,9 +123,77 @@ fn inputs_stay_as_they_are() {
     for device in devices() {
         let x = random([2, 3, 4, 6], 1, &device.clone().autodiff()).inner();
         let before = x.to_data();
-        let mask = Tensor::zeros([2, 1, 4, 6], &device);
-        drop((softmax(x.clone(), mask), swish(x.clone(), 1.0), swiglu(x.clone(), x.clone())));
-        assert_eq!(x.to_data(), before);
+        for view in
+            [x.clone(), x.clone().narrow(0, 1, 1), x.clone().narrow(3, 2, 4), x.clone().swap_dims(2, 3)]
+        {
+            let [rows, heads, tokens, width] = view.dims();
+            let norm = RmsNorm { gamma: Param::from_tensor(Tensor::ones([width], &device)), epsilon: 1e-5 };
+            let mask = Tensor::zeros([1, 1, 1, width], &device);
+            drop((softmax(view.clone(), mask), swish(view.clone(), 1.0), swiglu(view.clone(), view.clone())));
+            drop((
+                rms_norm(view.clone(), &norm),
+                log_softmax(view.clone().reshape([rows * heads * tokens, width])),
+            ));
+            assert_eq!(x.to_data(), before);
+        }
+    }
+}
+
+/// What is left of a larger tensor, with and without another owner.
+#[test]
+fn views_are_as_good_as_copies() {
+    for device in devices() {
+        let x = || random([3, 4, 10], 1, &device.clone().autodiff()).inner();
+        let views: [fn(Tensor<3>) -> Tensor<3>; 4] =
+            [|x| x.narrow(0, 1, 2), |x| x.narrow(2, 3, 6), |x| x.swap_dims(1, 2), |x| x.flip([1])];
+        for view in views {
+            let copy: Tensor<3> = Tensor::from_data(view(x()).into_data(), &device);
+            let [rows, tokens, width] = copy.dims();
+            let norm = RmsNorm { gamma: Param::from_tensor(Tensor::ones([width], &device)), epsilon: 1e-5 };
+            let w = random([width, 5], 2, &device.clone().autodiff()).inner();
+            let kept = x();
+            for seen in [view(x()), view(kept.clone())] {
+                close("swish", swish(seen.clone(), 1.0), swish(copy.clone(), 1.0));
+                close("swiglu", swiglu(seen.clone(), seen.clone()), swiglu(copy.clone(), copy.clone()));
+                close("norm", rms_norm(seen.clone(), &norm), rms_norm(copy.clone(), &norm));
+                close(
+                    "product",
+                    product(seen.clone(), w.clone()),
+                    copy.clone().matmul(w.clone().unsqueeze()),
+                );
+                let flat = |x: Tensor<3>| x.reshape([rows * tokens, width]);
+                close("log-softmax", log_softmax(flat(seen.clone())), log_softmax(flat(copy.clone())));
+                // the last owner
+                close("swish", swish(seen, 1.0), swish(copy.clone(), 1.0));
+            }
+        }
+    }
+}
+
+/// Two operations are handed the same gradient; neither may change the other's.
+#[test]
+fn gradients_may_have_two_owners() {
+    for device in devices().into_iter().map(|device| device.autodiff()) {
+        let inputs = || [random([6, 8], 1, &device), random([6, 8], 2, &device)];
+        check(
+            "two of a sum",
+            inputs(),
+            |[a, b]| swish(a, 1.0) + swish(b, 1.7),
+            |[a, b]| plain::swish(a, 1.0) + plain::swish(b, 1.7),
+        );
+        let norm = RmsNorm { gamma: Param::from_tensor(frozen([8], 3, &device)), epsilon: 1e-5 };
+        check(
+            "two of a sum",
+            inputs(),
+            |[a, b]| rms_norm(a, &norm) + log_softmax(b),
+            |[a, b]| norm.forward(a) + plain::log_softmax(b),
+        );
+        check(
+            "two of a sum",
+            inputs(),
+            |[a, b]| swiglu(a.clone(), b.clone()) + swiglu(b, a),
+            |[a, b]| plain::swiglu(a.clone(), b.clone()) + plain::swiglu(b, a),
+        );
     }
 }
 
@@ -134,13 +202,17 @@ fn attention_is_its_chain() {
     devices().into_iter().for_each(|device| attention_of(device.autodiff()));
 }
 
-/// Several tiles, heads that share keys, a single token, keys before the tokens, rows of padding, other masks.
+/// Several tiles, heads that share keys, a single token of many heads or of one, keys before the tokens, rows of padding, other masks.
 fn attention_of(device: Device) {
     for ([rows, heads, kv_heads, tokens, past, width], masked) in [
         ([2, 6, 2, 5, 3, 8], true),
         ([1, 4, 4, 150, 0, 16], true),
         ([2, 3, 1, 70, 40, 64], true),
         ([3, 6, 3, 1, 33, 8], true),
+        // keys of a single head lie side by side
+        ([2, 6, 1, 1, 33, 7], true),
+        ([2, 21, 1, 1, 20, 40], true),
+        ([2, 1, 1, 1, 9, 64], true),
         ([2, 4, 4, 130, 0, 7], false),
     ] {
         let keys = past + tokens;
@@ -235,7 +307,7 @@ fn adapted_products_are_their_chains() {
         // off the tape few rows are taken apart, large weights on all cores
         for [d_in, d_out] in [[45, 29], [600, 200], [600, 2000]] {
             let w = frozen([d_out, d_in], 4, &device).inner().transpose();
-            for rows in [1, 3, 4, 7, 8, 16, 17] {
+            for rows in [1, 2, 3, 4, 7, 8, 13, 16, 17] {
                 let x = frozen([rows, 1, d_in], 1, &device).inner();
                 close("few rows", product(x.clone(), w.clone()), x.matmul(w.clone().unsqueeze()));
             }

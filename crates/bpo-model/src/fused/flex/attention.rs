@@ -7,8 +7,8 @@ use burn::backend::flex::{Flex, FlexTensor};
 use rayon::prelude::*;
 
 use super::kernels::{masked_softmax, softmax_backward};
-use super::product::{Matrix, MatrixMut, narrow, product};
-use super::{contiguous, values, values_mut, zeros};
+use super::product::{FEW, Matrix, MatrixMut, Threads, narrow, product};
+use super::{ascending, contiguous, values, values_mut, zeros};
 use crate::fused::ops::Attended;
 
 /// Tokens whose scores are worked on at a time.
@@ -118,10 +118,11 @@ impl Inputs {
         token_of: impl Fn(usize) -> usize + Sync,
     ) {
         let (count, keys) = (q.shape()[0], k.shape()[0]);
-        match k.contiguous().filter(|_| self.tokens == 1) {
-            Some(k) => narrow(weights, &q.scaled(self.scale), k, self.width),
+        match k.contiguous().filter(|_| self.tokens == 1 && FEW.contains(&count)) {
+            Some(k) => narrow(weights, &q.scaled(self.scale), k, self.width, Threads::One),
             None => {
-                product(MatrixMut::new(weights, [count, keys], keys), q, k.transposed(), self.scale, false)
+                let out = MatrixMut::new(weights, [count, keys], keys);
+                product(out, q, k.transposed(), self.scale, false, Threads::One);
             }
         }
         let mask = values(&self.mask);
@@ -150,7 +151,7 @@ impl Inputs {
             let [k, v] = [&self.k, &self.v].map(|x| self.keys_of(x, row, head / per_group, keys));
             self.weights(row, q, k, &mut weights, |query| if folded > 1 { first } else { first + query });
             let out = MatrixMut::new(&mut out[head * width..], [count, width], stride);
-            product(out, Matrix::new(&weights, [count, keys], [keys, 1]), v, 1.0, false);
+            product(out, Matrix::new(&weights, [count, keys], [keys, 1]), v, 1.0, false, Threads::One);
         }
     }
 
@@ -173,21 +174,24 @@ impl Inputs {
 
                 let (weights, slopes) = (&mut weights[..count * keys], &mut slopes[..count * keys]);
                 self.weights(row, q, k, weights, |query| first + query);
-                product(MatrixMut::new(slopes, [count, keys], keys), grad, v.transposed(), 1.0, false);
+                let one = Threads::One;
+                product(MatrixMut::new(slopes, [count, keys], keys), grad, v.transposed(), 1.0, false, one);
                 softmax_backward(&mut *slopes, weights, keys);
 
                 let [weights, slopes] = [&*weights, slopes].map(|x| Matrix::new(x, [count, keys], [keys, 1]));
-                product(MatrixMut::new(of_q, [count, width], width), slopes, k, scale, false);
-                product(MatrixMut::new(of_k, [keys, width], width), slopes.transposed(), q, scale, true);
-                product(MatrixMut::new(of_v, [keys, width], width), weights.transposed(), grad, 1.0, true);
+                product(MatrixMut::new(of_q, [count, width], width), slopes, k, scale, false, one);
+                product(MatrixMut::new(of_k, [keys, width], width), slopes.transposed(), q, scale, true, one);
+                product(
+                    MatrixMut::new(of_v, [keys, width], width),
+                    weights.transposed(),
+                    grad,
+                    1.0,
+                    true,
+                    one,
+                );
             }
         }
     }
-}
-
-/// With strides that lead forwards.
-fn ascending(x: FlexTensor) -> FlexTensor {
-    if x.layout().strides().iter().all(|stride| *stride >= 0) { x } else { x.to_contiguous() }
 }
 
 fn strides(x: &FlexTensor) -> [usize; 4] {

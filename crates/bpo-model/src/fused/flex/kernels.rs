@@ -31,6 +31,14 @@ impl<'a> From<&'a mut [f32]> for Changed<'a> {
     }
 }
 
+/// The values as they are.
+pub(super) fn copied(x: Changed<'_>) {
+    if x.from.is_some() {
+        let width = x.out.len().clamp(1, PIECE);
+        rows(x, width, |_, _| ());
+    }
+}
+
 /// Runs `each` on the rows of an output with their numbers, on several threads where that is worth it.
 fn rows<'a>(changed: impl Into<Changed<'a>>, width: usize, each: impl Fn(usize, &mut [f32]) + Sync) {
     if width == 0 {

@@ -6,14 +6,13 @@ mod product;
 
 use burn::backend::TensorMetadata;
 use burn::backend::flex::{Flex, FlexTensor, Layout};
-use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{Bytes, DType, Shape};
 
 use super::Packed;
 use super::ops::{Attended, FusedGradients, FusedOps, adapted};
 use super::shared::{self, SharedInputs};
 use kernels::Changed;
-use product::{FEW, Matrix, MatrixMut, narrow};
+use product::{FEW, Matrix, MatrixMut, Threads, narrow};
 
 impl FusedOps for Flex {
     fn fused_softmax(scores: FlexTensor, mask: FlexTensor) -> FlexTensor {
@@ -59,22 +58,19 @@ impl FusedOps for Flex {
     }
 
     fn fused_product(x: FlexTensor, w: FlexTensor, single: bool) -> FlexTensor {
+        let (x, w) = (ascending(x), ascending(w));
         let ([rows, d_in], [_, d_out]) = (dims(&x), dims(&w));
-        let is_plain =
-            |x: &FlexTensor| x.dtype() == DType::F32 && x.layout().strides().iter().all(|s| *s >= 0);
-        if !is_plain(&x) || !is_plain(&w) {
-            return Flex::float_matmul(x, w);
-        }
         let mut out = zeros([rows, d_out].into());
         // as a checkpoint has it
-        let by_output = *w.layout().strides() == [1, d_in as isize];
-        if single && FEW.contains(&rows) && d_in > 0 && by_output {
-            let x = contiguous(x);
-            let weights = &w.storage()[w.layout().start_offset()..][..d_in * d_out];
-            narrow(values_mut(&mut out), values(&x), weights, d_in);
-        } else {
-            let out = MatrixMut::new(values_mut(&mut out), [rows, d_out], d_out);
-            product::product(out, matrix(&x), matrix(&w), 1.0, false);
+        match matrix(&w).transposed().contiguous().filter(|_| single && FEW.contains(&rows) && d_in > 0) {
+            Some(w) => {
+                assert_eq!(w.len(), d_in * d_out, "{d_out} rows of weights for {d_in} values");
+                narrow(values_mut(&mut out), values(&contiguous(x)), w, d_in, Threads::All);
+            }
+            None => {
+                let out = MatrixMut::new(values_mut(&mut out), [rows, d_out], d_out);
+                product::product(out, matrix(&x), matrix(&w), 1.0, false, Threads::All);
+            }
         }
         out
     }
@@ -128,7 +124,7 @@ impl FusedGradients for Flex {
 
     fn fused_swiglu_gradients(gate: FlexTensor, up: FlexTensor, grad: FlexTensor) -> [FlexTensor; 2] {
         let (width, grad) = (width(&gate), contiguous(grad));
-        let (mut gate, mut up) = (contiguous(gate), contiguous(up));
+        let (mut gate, mut up) = (owned(gate), owned(up));
         kernels::swiglu_backward(values_mut(&mut gate), values_mut(&mut up), values(&grad), width);
         [gate, up]
     }
@@ -144,9 +140,10 @@ impl FusedGradients for Flex {
     }
 
     fn add_product(y: FlexTensor, x: FlexTensor, w: FlexTensor) -> FlexTensor {
-        let (shape, mut y) = (dims(&y), contiguous(y));
+        let (mut y, x, w) = (owned(y), ascending(x), ascending(w));
+        let shape = dims(&y);
         let out = MatrixMut::new(values_mut(&mut y), shape, shape[1]);
-        product::product(out, matrix(&x), matrix(&w), 1.0, true);
+        product::product(out, matrix(&x), matrix(&w), 1.0, true, Threads::All);
         y
     }
 
@@ -168,7 +165,7 @@ fn dims(x: &FlexTensor) -> [usize; 2] {
     [x.shape()[0], x.shape()[1]]
 }
 
-/// Where it lies.
+/// Where it lies; strides lead forwards.
 fn matrix(x: &FlexTensor) -> Matrix<'_> {
     let strides = x.layout().strides();
     let strides = [0, 1].map(|dim| strides[dim].unsigned_abs());
@@ -194,6 +191,16 @@ fn values_mut(x: &mut FlexTensor) -> &mut [f32] {
 /// With its values side by side. What flex has for this gives another owner, or copies parts of tensors.
 fn contiguous(x: FlexTensor) -> FlexTensor {
     if x.layout().is_contiguous() { x } else { x.to_contiguous() }
+}
+
+/// With strides that lead forwards.
+fn ascending(x: FlexTensor) -> FlexTensor {
+    if x.layout().strides().iter().all(|stride| *stride >= 0) { x } else { x.to_contiguous() }
+}
+
+/// With its values side by side and no other owner.
+fn owned(x: FlexTensor) -> FlexTensor {
+    changed(x, kernels::copied)
 }
 
 /// What flex has for this clears memory twice, the second time by copying zeros.

@@ -7,8 +7,23 @@ use rayon::prelude::*;
 
 /// Multiplications from which on threads are worth their start.
 const WORTH_THREADS: usize = 1 << 21;
-/// Rows of which a product is a walk over the weights: they are read once, and where they lie. For fewer, gemm does that, too.
-pub(super) const FEW: RangeInclusive<usize> = 4..=16;
+/// Rows of which a product is a walk over the weights: they are read once, and where they lie. For a single one gemm does that, too.
+pub(super) const FEW: RangeInclusive<usize> = 2..=16;
+
+/// What a product may run on.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Threads {
+    /// That of the caller, who has one for each of several products.
+    One,
+    /// As many as it is large.
+    All,
+}
+
+impl Threads {
+    fn are_worth(self, multiplications: usize) -> bool {
+        self == Self::All && multiplications >= WORTH_THREADS
+    }
+}
 
 /// A matrix to read.
 #[derive(Clone, Copy)]
@@ -45,7 +60,7 @@ impl<'a> Matrix<'a> {
         (self.strides == [columns, 1]).then(|| &self.values[..rows * columns])
     }
 
-    /// A copy, row after row, in times of `scale`.
+    /// A copy, row after row, times `scale`.
     pub(super) fn scaled(self, scale: f32) -> Vec<f32> {
         let ([rows, columns], [down, right]) = (self.shape, self.strides);
         let row =
@@ -78,13 +93,20 @@ fn span(shape: [usize; 2], strides: [usize; 2]) -> usize {
     }
 }
 
-/// `out = scale a b`, or `out += scale a b`, on as many threads as it is large.
+/// `out = scale a b`, or `out += scale a b`.
 ///
 /// # Panics
 /// If the shapes do not fit together.
-pub(super) fn product(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, scale: f32, adds: bool) {
+pub(super) fn product(
+    out: MatrixMut<'_>,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    scale: f32,
+    adds: bool,
+    threads: Threads,
+) {
     let ([m, k], [_, n]) = (a.shape, b.shape);
-    let threads = match m * n * k >= WORTH_THREADS && rayon::current_thread_index().is_none() {
+    let threads = match threads.are_worth(m * n * k) {
         true => gemm::Parallelism::Rayon(0),
         false => gemm::Parallelism::None,
     };
@@ -120,7 +142,7 @@ pub(super) fn product(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, scale: f
 }
 
 /// `x w^T` for few rows `x`, `[rows, width]`, and many of `w`, `[outputs, width]`, both contiguous. `[rows, outputs]`
-pub(super) fn narrow(out: &mut [f32], x: &[f32], w: &[f32], width: usize) {
+pub(super) fn narrow(out: &mut [f32], x: &[f32], w: &[f32], width: usize, threads: Threads) {
     /// Outputs that a thread takes at a time.
     const PART: usize = 96;
     if out.is_empty() {
@@ -134,10 +156,10 @@ pub(super) fn narrow(out: &mut [f32], x: &[f32], w: &[f32], width: usize) {
         let w = &w[part * PART * width..][..columns.len() / rows * width];
         Arch::new().dispatch(Narrow { columns, x, w, width });
     };
-    if w.len() * rows < WORTH_THREADS {
-        columns.chunks_mut(PART * rows).enumerate().for_each(part);
-    } else {
+    if threads.are_worth(w.len() * rows) {
         columns.par_chunks_mut(PART * rows).enumerate().for_each(part);
+    } else {
+        columns.chunks_mut(PART * rows).enumerate().for_each(part);
     }
     for (row, out) in out.chunks_mut(outputs).enumerate() {
         for (out, column) in out.iter_mut().zip(columns.chunks(rows)) {
