@@ -114,10 +114,6 @@ impl Worker {
     /// # Panics
     /// If it cannot be opened.
     pub fn on(spec: DeviceSpec) -> Self {
-        // as the command `bpo` does
-        if std::env::var_os("BPO_BENCH_PLAIN_HEAP").is_none() {
-            bpo::heap::keep_freed();
-        }
         Self { spec, device: spec.open().expect("a device") }
     }
 

@@ -23,8 +23,6 @@ use crate::args::Cli;
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
-    // where it cannot be set things are slower, and else as they are
-    let _ = bpo::heap::keep_freed();
     let cli = match Cli::try_parse().and_then(Cli::checked) {
         Ok(cli) => cli,
         Err(error) => {

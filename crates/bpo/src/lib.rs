@@ -10,7 +10,6 @@
 //! - [`stages`]: the stages on their own, generic over model, injector and policy
 //! - [`llava`], [`checkpoint`], [`injector`], [`device`]: what fills them in by default
 //! - [`score`](mod@score), [`generate`](mod@generate): log-probabilities and answers
-//! - [`heap`]: a setting for programs that compute on the CPU
 //! - [`plan`](mod@plan): what training will take, before it begins
 //! - `curves` (feature `curves`): the figures of a training as a picture
 //! - `distort::sheet` (feature `sheet`): an image by families of distortions and severities, as a picture
@@ -42,7 +41,6 @@ pub mod curves;
 pub mod device;
 pub mod error;
 pub mod generate;
-pub mod heap;
 pub mod injector;
 pub mod llava;
 pub mod plan;
