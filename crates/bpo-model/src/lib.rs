@@ -15,6 +15,7 @@ pub mod memory;
 mod nn;
 #[cfg(feature = "dpo")]
 pub mod policy;
+mod pool;
 pub mod processor;
 pub mod projector;
 mod recompute;

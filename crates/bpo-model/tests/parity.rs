@@ -196,11 +196,19 @@ fn draws_are_those_of_a_prompt_alone() {
         let answers = model.generate_in_turn(&prompts, count, &[], Adapters::On).unwrap();
         answers.into_iter().map(|answer| answer.ids).collect::<Vec<_>>()
     };
+    let at_a_time = &at_a_time;
     let alone = at_a_time(1);
     assert!(alone.iter().zip(&prompts).all(|(ids, prompt)| ids.len() == prompt.sampling.max_new_tokens));
     for count in [2, 3, 7] {
         assert_eq!(at_a_time(count), alone, "{count} at a time");
     }
+    // nor whoever else answers meanwhile, in rayon's pool or out of it
+    std::thread::scope(|threads| {
+        let others = [1, 2, 3, 7].map(|count| threads.spawn(move || at_a_time(count)));
+        let (one, other) = rayon::join(|| at_a_time(2), || at_a_time(3));
+        let others = others.map(|thread| thread.join().unwrap());
+        assert!(others.into_iter().chain([one, other]).all(|answers| answers == alone));
+    });
 }
 
 /// Half precision rounds each weight and activation to 8 or 11 bits, and sums in f32.

@@ -15,6 +15,7 @@ use super::sampling::Sampler;
 use crate::error::ModelError;
 use crate::llava::Llava;
 use crate::lora::Adapters;
+use crate::pool::in_pool;
 use crate::seen::Seen;
 
 /// What the model reads and how its answer is drawn.
@@ -56,7 +57,7 @@ impl Llava {
     ///
     /// Rows are padded on the right and masked, so what else is in the batch changes an answer by rounding at most. Keys and values
     /// of a token are written in place; those of answers that have ended are let go of. `eos` are the ids that end an answer. A
-    /// model in training answers as it does out of it: without dropout, and on no tape.
+    /// model in training answers as it does out of it: without dropout, and on no tape. On flex passes run in rayon's pool.
     ///
     /// # Errors
     /// If a prompt fills the context, is not for this model, its image tokens and image do not fit together, or the logits
@@ -108,6 +109,7 @@ impl Llava {
         }
         let mut waiting: VecDeque<_> = (0..prompts.len()).filter(|prompt| !answers[*prompt].done()).collect();
         let mut seats = Seats::default();
+        let device = self.device();
         let mut decoder = Decoder::new(self, adapters);
         let mut logits: Vec<Vec<f32>> = Vec::new();
         loop {
@@ -124,7 +126,7 @@ impl Llava {
                 new.iter().for_each(|prompt| seats.add(*prompt, &prompts[*prompt]));
                 let seen: Vec<_> = new.iter().flat_map(|prompt| prompts[*prompt].rows()).collect();
                 let room = seats.taken.iter().map(|seat| answers[seat.prompt].left()).max().unwrap_or(0);
-                let first = decoder.arrange(&kept, &seen, room)?;
+                let first = in_pool(&device, || decoder.arrange(&kept, &seen, room))?;
                 logits = kept.iter().map(|row| std::mem::take(&mut logits[*row])).chain(first).collect();
             }
 
@@ -136,7 +138,7 @@ impl Llava {
                 answers[*prompt].push(token, eos);
             }
             if seats.taken.iter().any(|seat| !answers[seat.prompt].done()) {
-                logits = decoder.step(&next)?;
+                logits = in_pool(&device, || decoder.step(&next))?;
             }
         }
         Ok(answers.into_iter().map(Answer::into_continuation).collect())

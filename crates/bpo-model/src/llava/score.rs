@@ -11,6 +11,7 @@ use crate::fused::{Packed, log_softmax};
 use crate::llama::{NoKv, Shared};
 use crate::lora::Adapters;
 use crate::memory::BatchShape;
+use crate::pool::in_pool;
 use crate::processor::{Answered, PixelValues};
 
 /// Rows of the head that are computed at a time.
@@ -244,7 +245,7 @@ impl Llava {
         adapters: Adapters,
         of: impl Fn(Tensor<2>, Tensor<2, Int>) -> [Tensor<2>; N],
     ) -> Result<([Tensor<3>; N], Tensor<2, Bool>), ModelError> {
-        let hidden = self.completion_states(batch, adapters)?;
+        let hidden = in_pool(&self.device(), || self.completion_states(batch, adapters))?;
         Ok(self.map_head(batch, hidden, of))
     }
 

@@ -3,7 +3,7 @@
 //! Sums are taken in [`LANES`] parts whatever the width of the registers, products and sums are not fused, and rows are never
 //! split between threads: so results are the same to the bit on every x86-64 processor and for any number of threads.
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 const LANES: usize = 16;
@@ -35,7 +35,12 @@ impl<'a> From<&'a mut [f32]> for Changed<'a> {
 pub(super) fn copied(x: Changed<'_>) {
     if x.from.is_some() {
         let width = x.out.len().clamp(1, PIECE);
-        rows(x, width, |_, _| ());
+        rows(
+            x,
+            width,
+            #[inline(always)]
+            |_, _| (),
+        );
     }
 }
 
@@ -47,23 +52,39 @@ fn rows<'a>(changed: impl Into<Changed<'a>>, width: usize, each: impl Fn(usize, 
     let Changed { out, from } = changed.into();
     let per_part = (WORTH_A_THREAD / width).max(1);
     let part = |(part, out): (usize, &mut [f32])| {
-        Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for (place, row) in out.chunks_mut(width).enumerate() {
-                    let number = part * per_part + place;
-                    if let Some(from) = from {
-                        row.copy_from_slice(&from[number * width..][..row.len()]);
-                    }
-                    each(number, row);
-                }
-            },
-        );
+        Arch::new().dispatch(Rows { out, from, width, first: part * per_part, each: &each });
     };
     if out.len() <= per_part * width {
         part((0, out));
     } else {
         out.par_chunks_mut(per_part * width).enumerate().for_each(part);
+    }
+}
+
+/// Some rows of [`rows`], from number `first` on.
+///
+/// A closure in its place, or in place of its function, may end up as a function of its own, which knows of no more than the
+/// registers that all processors have: so closures that are given to it are always put in line.
+struct Rows<'a, F> {
+    out: &'a mut [f32],
+    from: Option<&'a [f32]>,
+    width: usize,
+    first: usize,
+    each: &'a F,
+}
+
+impl<F: Fn(usize, &mut [f32])> WithSimd for Rows<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { out, from, width, first, each } = self;
+        for (number, row) in (first..).zip(out.chunks_mut(width)) {
+            if let Some(from) = from {
+                row.copy_from_slice(&from[number * width..][..row.len()]);
+            }
+            each(number, row);
+        }
     }
 }
 
@@ -80,15 +101,29 @@ fn rows_of_two(
     let per_part = (WORTH_A_THREAD / width).max(1);
     let parts = a.par_chunks_mut(per_part * width).zip(b.par_chunks_mut(per_part * width)).enumerate();
     parts.for_each(|(part, (a, b))| {
-        Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for (place, (a, b)) in a.chunks_mut(width).zip(b.chunks_mut(width)).enumerate() {
-                    each(part * per_part + place, a, b);
-                }
-            },
-        );
+        Arch::new().dispatch(RowsOfTwo { a, b, width, first: part * per_part, each: &each });
     });
+}
+
+/// Some rows of [`rows_of_two`], as [`Rows`].
+struct RowsOfTwo<'a, F> {
+    a: &'a mut [f32],
+    b: &'a mut [f32],
+    width: usize,
+    first: usize,
+    each: &'a F,
+}
+
+impl<F: Fn(usize, &mut [f32], &mut [f32])> WithSimd for RowsOfTwo<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { a, b, width, first, each } = self;
+        for (number, (a, b)) in (first..).zip(a.chunks_mut(width).zip(b.chunks_mut(width))) {
+            each(number, a, b);
+        }
+    }
 }
 
 /// `exp(x)` for `x <= 0`, within two units in the last place; 0 below -87.3, short of where numbers are no longer normal. NaN stays.
@@ -159,115 +194,166 @@ pub(super) fn masked_softmax<'a>(
     width: usize,
     mask_of: impl Fn(usize) -> &'a [f32] + Sync,
 ) {
-    rows(scores, width, |row, scores| {
-        for (score, mask) in scores.iter_mut().zip(mask_of(row)) {
-            *score += mask;
-        }
-        let max = max(scores);
-        for score in scores.iter_mut() {
-            *score = exp(*score - max);
-        }
-        let scale = 1.0 / sum(width, |i| scores[i]);
-        for score in scores.iter_mut() {
-            *score *= scale;
-        }
-    });
+    rows(
+        scores,
+        width,
+        #[inline(always)]
+        |row, scores| {
+            for (score, mask) in scores.iter_mut().zip(mask_of(row)) {
+                *score += mask;
+            }
+            let max = max(scores);
+            for score in scores.iter_mut() {
+                *score = exp(*score - max);
+            }
+            let scale = 1.0 / sum(width, |i| scores[i]);
+            for score in scores.iter_mut() {
+                *score *= scale;
+            }
+        },
+    );
 }
 
 /// The gradient of softmax's input from that of its output, in place: `y * (g - sum(y g))`.
 pub(super) fn softmax_backward<'a>(grad: impl Into<Changed<'a>>, y: &[f32], width: usize) {
-    rows(grad, width, |row, grad| {
-        let y = &y[row * width..][..width];
-        let along = sum(width, |i| grad[i] * y[i]);
-        for (grad, y) in grad.iter_mut().zip(y) {
-            *grad = (*grad - along) * y;
-        }
-    });
+    rows(
+        grad,
+        width,
+        #[inline(always)]
+        |row, grad| {
+            let y = &y[row * width..][..width];
+            let along = sum(width, |i| grad[i] * y[i]);
+            for (grad, y) in grad.iter_mut().zip(y) {
+                *grad = (*grad - along) * y;
+            }
+        },
+    );
 }
 
 /// `x - log(sum(exp(x)))` by rows, in place.
 pub(super) fn log_softmax<'a>(x: impl Into<Changed<'a>>, width: usize) {
-    rows(x, width, |_, x| {
-        let max = max(x);
-        let log = sum(width, |i| exp(x[i] - max)).ln();
-        for x in x.iter_mut() {
-            // the two are of unlike size: taken off one after the other they lose nothing
-            *x = *x - max - log;
-        }
-    });
+    rows(
+        x,
+        width,
+        #[inline(always)]
+        |_, x| {
+            let max = max(x);
+            let log = sum(width, |i| exp(x[i] - max)).ln();
+            for x in x.iter_mut() {
+                // the two are of unlike size: taken off one after the other they lose nothing
+                *x = *x - max - log;
+            }
+        },
+    );
 }
 
 /// The gradient of its input, in place: `g - exp(y) sum(g)`.
 pub(super) fn log_softmax_backward<'a>(grad: impl Into<Changed<'a>>, y: &[f32], width: usize) {
-    rows(grad, width, |row, grad| {
-        let y = &y[row * width..][..width];
-        let all = sum(width, |i| grad[i]);
-        for (grad, y) in grad.iter_mut().zip(y) {
-            *grad -= exp(*y) * all;
-        }
-    });
+    rows(
+        grad,
+        width,
+        #[inline(always)]
+        |row, grad| {
+            let y = &y[row * width..][..width];
+            let all = sum(width, |i| grad[i]);
+            for (grad, y) in grad.iter_mut().zip(y) {
+                *grad -= exp(*y) * all;
+            }
+        },
+    );
 }
 
 /// `x * sigmoid(beta * x)`, in place.
 pub(super) fn swish_all<'a>(x: impl Into<Changed<'a>>, beta: f32) {
     let x = x.into();
     let width = x.out.len().clamp(1, PIECE);
-    rows(x, width, |_, x| x.iter_mut().for_each(|x| *x = swish(*x, beta)));
+    rows(
+        x,
+        width,
+        #[inline(always)]
+        |_, x| x.iter_mut().for_each(|x| *x = swish(*x, beta)),
+    );
 }
 
 /// The gradient of its input, in place.
 pub(super) fn swish_backward<'a>(grad: impl Into<Changed<'a>>, x: &[f32], beta: f32) {
     let grad = grad.into();
     let width = grad.out.len().clamp(1, PIECE);
-    rows(grad, width, |row, grad| {
-        for (grad, x) in grad.iter_mut().zip(&x[row * width..]) {
-            *grad *= swish_slope(*x, beta);
-        }
-    });
+    rows(
+        grad,
+        width,
+        #[inline(always)]
+        |row, grad| {
+            for (grad, x) in grad.iter_mut().zip(&x[row * width..]) {
+                *grad *= swish_slope(*x, beta);
+            }
+        },
+    );
 }
 
 /// `silu(gate) * up`, in place of `gate`.
 pub(super) fn swiglu<'a>(gate: impl Into<Changed<'a>>, up: &[f32], width: usize) {
-    rows(gate, width, |row, gate| {
-        for (gate, up) in gate.iter_mut().zip(&up[row * width..][..width]) {
-            *gate = swish(*gate, 1.0) * up;
-        }
-    });
+    rows(
+        gate,
+        width,
+        #[inline(always)]
+        |row, gate| {
+            for (gate, up) in gate.iter_mut().zip(&up[row * width..][..width]) {
+                *gate = swish(*gate, 1.0) * up;
+            }
+        },
+    );
 }
 
 /// The gradients of its inputs in place of these.
 pub(super) fn swiglu_backward(gate: &mut [f32], up: &mut [f32], grad: &[f32], width: usize) {
-    rows_of_two(gate, up, width, |row, gate, up| {
-        for ((gate, up), grad) in gate.iter_mut().zip(up).zip(&grad[row * width..][..width]) {
-            let (g, u) = (*gate, *up);
-            *gate = grad * u * swish_slope(g, 1.0);
-            *up = grad * swish(g, 1.0);
-        }
-    });
+    rows_of_two(
+        gate,
+        up,
+        width,
+        #[inline(always)]
+        |row, gate, up| {
+            for ((gate, up), grad) in gate.iter_mut().zip(up).zip(&grad[row * width..][..width]) {
+                let (g, u) = (*gate, *up);
+                *gate = grad * u * swish_slope(g, 1.0);
+                *up = grad * swish(g, 1.0);
+            }
+        },
+    );
 }
 
 /// `x / sqrt(mean(x^2) + epsilon) * gamma` by rows, in place.
 pub(super) fn rms_norm<'a>(x: impl Into<Changed<'a>>, gamma: &[f32], epsilon: f32) {
     let width = gamma.len();
-    rows(x, width, |_, x| {
-        let scale = rms_scale(x, epsilon);
-        for (x, gamma) in x.iter_mut().zip(gamma) {
-            *x = *x * scale * gamma;
-        }
-    });
+    rows(
+        x,
+        width,
+        #[inline(always)]
+        |_, x| {
+            let scale = rms_scale(x, epsilon);
+            for (x, gamma) in x.iter_mut().zip(gamma) {
+                *x = *x * scale * gamma;
+            }
+        },
+    );
 }
 
 /// The gradient of its input, in place: with `s` the scale and `h = g gamma`, `s h - x s^3 mean(h x)`.
 pub(super) fn rms_norm_backward<'a>(grad: impl Into<Changed<'a>>, x: &[f32], gamma: &[f32], epsilon: f32) {
     let width = gamma.len();
-    rows(grad, width, |row, grad| {
-        let x = &x[row * width..][..width];
-        let scale = rms_scale(x, epsilon);
-        let along = sum(width, |i| grad[i] * gamma[i] * x[i]) / width as f32 * scale * scale;
-        for ((grad, x), gamma) in grad.iter_mut().zip(x).zip(gamma) {
-            *grad = (*grad * gamma - x * along) * scale;
-        }
-    });
+    rows(
+        grad,
+        width,
+        #[inline(always)]
+        |row, grad| {
+            let x = &x[row * width..][..width];
+            let scale = rms_scale(x, epsilon);
+            let along = sum(width, |i| grad[i] * gamma[i] * x[i]) / width as f32 * scale * scale;
+            for ((grad, x), gamma) in grad.iter_mut().zip(x).zip(gamma) {
+                *grad = (*grad * gamma - x * along) * scale;
+            }
+        },
+    );
 }
 
 #[inline(always)]
@@ -278,15 +364,20 @@ fn rms_scale(x: &[f32], epsilon: f32) -> f32 {
 /// Turns heads of tokens by halves: `x cos + swapped sin`, where sines of the first half are negative. Tables have a row for each token.
 pub(super) fn rotate(out: &mut [f32], x: &[f32], [cos, sin]: [&[f32]; 2], [heads, width]: [usize; 2]) {
     let half = width / 2;
-    rows(out, width, |row, out| {
-        let (first, second) = x[row * width..][..width].split_at(half);
-        let [cos, sin] = [cos, sin].map(|table| table[row / heads * width..][..width].split_at(half));
-        let (low, high) = out.split_at_mut(half);
-        for i in 0..half {
-            low[i] = first[i] * cos.0[i] + second[i] * sin.0[i];
-            high[i] = second[i] * cos.1[i] + first[i] * sin.1[i];
-        }
-    });
+    rows(
+        out,
+        width,
+        #[inline(always)]
+        |row, out| {
+            let (first, second) = x[row * width..][..width].split_at(half);
+            let [cos, sin] = [cos, sin].map(|table| table[row / heads * width..][..width].split_at(half));
+            let (low, high) = out.split_at_mut(half);
+            for i in 0..half {
+                low[i] = first[i] * cos.0[i] + second[i] * sin.0[i];
+                high[i] = second[i] * cos.1[i] + first[i] * sin.1[i];
+            }
+        },
+    );
 }
 
 #[cfg(test)]
