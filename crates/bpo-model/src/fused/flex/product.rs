@@ -148,29 +148,22 @@ pub(super) fn narrow(out: &mut [f32], x: &[f32], w: &[f32], width: usize, thread
     if out.is_empty() {
         return;
     }
-    let rows = x.len() / width;
     let outputs = w.len() / width;
-    // a part's results side by side
-    let mut columns = vec![0.0; outputs * rows];
-    let part = |(part, columns): (usize, &mut [f32])| {
-        let w = &w[part * PART * width..][..columns.len() / rows * width];
-        Arch::new().dispatch(Narrow { columns, x, w, width });
-    };
-    if threads.are_worth(w.len() * rows) {
-        columns.par_chunks_mut(PART * rows).enumerate().for_each(part);
-    } else {
-        columns.chunks_mut(PART * rows).enumerate().for_each(part);
+    let mut parts: Vec<_> = w.chunks(PART * width).map(|w| (w, Vec::new())).collect();
+    for row in out.chunks_mut(outputs) {
+        parts.iter_mut().zip(row.chunks_mut(PART)).for_each(|((_, out), row)| out.push(row));
     }
-    for (row, out) in out.chunks_mut(outputs).enumerate() {
-        for (out, column) in out.iter_mut().zip(columns.chunks(rows)) {
-            *out = column[row];
-        }
+    let part = |(w, out): (&[f32], Vec<&mut [f32]>)| Arch::new().dispatch(Narrow { out, x, w, width });
+    if threads.are_worth(x.len() * outputs) {
+        parts.into_par_iter().for_each(part);
+    } else {
+        parts.into_iter().for_each(part);
     }
 }
 
-/// A part of [`narrow`]: `columns` are `[outputs, rows]`.
+/// A part of [`narrow`], with the piece of each row that it writes.
 struct Narrow<'a> {
-    columns: &'a mut [f32],
+    out: Vec<&'a mut [f32]>,
     x: &'a [f32],
     w: &'a [f32],
     width: usize,
@@ -181,19 +174,18 @@ impl WithSimd for Narrow<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { columns, x, w, width } = self;
-        let rows = x.len() / width;
-        let eights = rows / 8 * 8;
+        let Self { mut out, x, w, width } = self;
+        let eights = out.len() / 8 * 8;
         let x8 = side_by_side::<S, 8>(simd, &x[..eights * width], width);
         let x4 = side_by_side::<S, 4>(simd, &x[eights * width..], width);
         let vectors = width.div_ceil(S::F32_LANES);
-        for (column, w) in columns.chunks_mut(rows).zip(w.chunks(width)) {
-            let (of_eights, of_fours) = column.split_at_mut(eights);
+        let (of_eights, of_fours) = out.split_at_mut(eights);
+        for (column, w) in w.chunks(width).enumerate() {
             for (out, x) in of_eights.chunks_mut(8).zip(x8.chunks(vectors)) {
-                dots(simd, x, w, out);
+                dots(simd, x, w, out, column);
             }
             for (out, x) in of_fours.chunks_mut(4).zip(x4.chunks(vectors)) {
-                dots(simd, x, w, out);
+                dots(simd, x, w, out, column);
             }
         }
     }
@@ -202,17 +194,18 @@ impl WithSimd for Narrow<'_> {
 /// Rows in blocks of `M`, the last filled up with zeros; of each block the first vectors of all of its rows, then the second, and so on.
 #[inline(always)]
 fn side_by_side<S: Simd, const M: usize>(simd: S, x: &[f32], width: usize) -> Vec<[S::f32s; M]> {
-    let mut vectors = Vec::with_capacity(x.len().div_ceil(M * S::F32_LANES));
-    for block in x.chunks(M * width) {
-        for at in (0..width).step_by(S::F32_LANES) {
-            let mut of_rows = [simd.splat_f32s(0.0); M];
-            for (vector, row) in of_rows.iter_mut().zip(block.chunks(width)) {
-                *vector = simd.partial_load_f32s(&row[at..width.min(at + S::F32_LANES)]);
+    let vectors = width.div_ceil(S::F32_LANES);
+    let mut blocks = vec![[simd.splat_f32s(0.0); M]; x.len().div_ceil(M * width) * vectors];
+    for (block, x) in blocks.chunks_mut(vectors).zip(x.chunks(M * width)) {
+        for (m, row) in x.chunks(width).enumerate() {
+            let (whole, rest) = S::as_simd_f32s(row);
+            block.iter_mut().zip(whole).for_each(|(vectors, whole)| vectors[m] = *whole);
+            if let Some(last) = block.get_mut(whole.len()) {
+                last[m] = simd.partial_load_f32s(rest);
             }
-            vectors.push(of_rows);
         }
     }
-    vectors
+    blocks
 }
 
 /// How far ahead of its use a row of weights is asked for, in values: processors do not look that far by themselves.
@@ -232,9 +225,15 @@ fn ask_ahead(at: *const f32) {
     let _ = at;
 }
 
-/// A row of weights with the rows of a block.
+/// A row of weights with the rows of a block, into a column of what is written of these.
 #[inline(always)]
-fn dots<S: Simd, const M: usize>(simd: S, x: &[[S::f32s; M]], w: &[f32], out: &mut [f32]) {
+fn dots<S: Simd, const M: usize>(
+    simd: S,
+    x: &[[S::f32s; M]],
+    w: &[f32],
+    out: &mut [&mut [f32]],
+    column: usize,
+) {
     let (whole, rest) = S::as_simd_f32s(w);
     let mut sums = [simd.splat_f32s(0.0); M];
     for (x, w) in x.iter().zip(whole) {
@@ -250,6 +249,6 @@ fn dots<S: Simd, const M: usize>(simd: S, x: &[[S::f32s; M]], w: &[f32], out: &m
         }
     }
     for (out, sums) in out.iter_mut().zip(sums) {
-        *out = simd.reduce_sum_f32s(sums);
+        out[column] = simd.reduce_sum_f32s(sums);
     }
 }
