@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{DType, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use memmap2::Mmap;
 #[cfg(unix)]
 use memmap2::UncheckedAdvice;
@@ -12,6 +12,8 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
 use super::convert::converted;
+#[cfg(feature = "tch")]
+use super::libtorch;
 use super::remap::canonical;
 use crate::error::{ModelError, read_json};
 
@@ -152,6 +154,24 @@ impl WeightIndex {
         #[cfg(unix)]
         self.release(entry);
         Some(data)
+    }
+
+    /// [`data_as`](Self::data_as) on a device, for a weight of the shape that it is stored in.
+    pub(super) fn tensor<const D: usize>(
+        &self,
+        entry: &TensorEntry,
+        dtype: DType,
+        device: &Device,
+    ) -> Option<Tensor<D>> {
+        #[cfg(feature = "tch")]
+        if let (Some(stored), Ok(shape)) = (entry.float_type(), entry.shape.as_slice().try_into())
+            && let Some(tensor) = libtorch::tensor::<D>(self.bytes(entry), shape, [stored, dtype], device)
+        {
+            #[cfg(unix)]
+            self.release(entry);
+            return Some(tensor);
+        }
+        Some(Tensor::from_data(self.data_as(entry, dtype)?, (device, dtype)))
     }
 
     /// Takes a weight's pages out of the process, which would else have the whole file beside the model in the end. They are

@@ -101,16 +101,16 @@ impl WeightLoader {
     /// As [`param`](Self::param), the tensor alone.
     pub fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Tensor<D> {
         self.asked.insert(name.to_owned());
-        let data = match &mut self.source {
+        let (dtype, device) = (self.dtype.into(), &self.device);
+        match &mut self.source {
             Source::Files(index) => stored(index, name, &shape, &mut self.problems)
                 .filter(|_| !self.only_checks)
-                .and_then(|entry| index.data_as(entry, self.dtype.into())),
-            Source::Random(rng) => Some(drawn(rng, name, &shape).convert_dtype(self.dtype.into())),
-            Source::OfDevice => return of_device(name, shape, &self.device).cast(self.dtype),
-        };
-        match data {
-            Some(data) => Tensor::from_data(data, (&self.device, self.dtype.into())),
-            None => Tensor::zeros([1; D], (&self.device, self.dtype.into())),
+                .and_then(|entry| index.tensor(entry, dtype, device))
+                .unwrap_or_else(|| Tensor::zeros([1; D], (device, dtype))),
+            Source::Random(rng) => {
+                Tensor::from_data(drawn(rng, name, &shape).convert_dtype(dtype), (device, dtype))
+            }
+            Source::OfDevice => of_device(name, shape, device).cast(self.dtype),
         }
     }
 

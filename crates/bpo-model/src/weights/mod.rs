@@ -2,6 +2,8 @@
 
 mod convert;
 mod index;
+#[cfg(feature = "tch")]
+mod libtorch;
 mod load;
 mod remap;
 mod rewrite;

@@ -1,0 +1,91 @@
+//! Stored bytes of a weight as a tensor of LibTorch's, which makes a copy of what it is given: so it is given the file itself.
+#![allow(deprecated, reason = "LibTorch is, in burn 0.22")]
+
+use burn::backend::libtorch::{LibTorchDevice, TchTensor};
+use burn::backend::{DispatchDevice, LibTorch};
+use burn::tensor::{DType, Device, Tensor};
+use tch::Kind;
+
+/// As [`converted`](super::convert::converted) on a device of LibTorch's that is the CPU; `None` on others, and where LibTorch cannot
+/// read the bytes where they are.
+///
+/// # Panics
+/// If there are not as many bytes as `shape` and `stored` make.
+pub(super) fn tensor<const D: usize>(
+    bytes: &[u8],
+    shape: [usize; D],
+    [stored, wanted]: [DType; 2],
+    device: &Device,
+) -> Option<Tensor<D>> {
+    // an autodiff device equals the one it is on
+    let is_cpu = matches!(device.as_dispatch(), DispatchDevice::LibTorch(LibTorchDevice::Cpu));
+    let aligned = bytes.as_ptr().align_offset(stored.size()) == 0;
+    if !is_cpu || !aligned || cfg!(target_endian = "big") {
+        return None;
+    }
+    let kinds = [kind(stored)?, kind(wanted)?];
+    assert_eq!(
+        bytes.len(),
+        shape.iter().product::<usize>() * stored.size(),
+        "bytes of {shape:?} in {stored:?}"
+    );
+    Some(Tensor::from_primitive::<LibTorch>(TchTensor::new(copied(bytes, shape, kinds))))
+}
+
+fn kind(dtype: DType) -> Option<Kind> {
+    match dtype {
+        DType::F32 => Some(Kind::Float),
+        DType::F16 => Some(Kind::Half),
+        DType::BF16 => Some(Kind::BFloat16),
+        _ => None,
+    }
+}
+
+/// On all cores.
+fn copied<const D: usize>(bytes: &[u8], shape: [usize; D], [stored, wanted]: [Kind; 2]) -> tch::Tensor {
+    let shape = shape.map(|size| size as i64);
+    let mut strides = [1; D];
+    for dim in (1..D).rev() {
+        strides[dim - 1] = strides[dim] * shape[dim];
+    }
+    #[allow(unsafe_code, reason = "LibTorch takes a pointer")]
+    // SAFETY: the caller has held that there are so many bytes, aligned for their type; nothing is written through this tensor, which
+    // is gone when the bytes may be
+    let there = unsafe { tch::Tensor::from_blob(bytes.as_ptr(), &shape, &strides, stored, tch::Device::Cpu) };
+    match stored == wanted {
+        true => there.copy(),
+        false => there.to_kind(wanted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{FloatDType, TensorData};
+
+    use super::super::convert::converted;
+    use super::*;
+
+    #[test]
+    fn as_what_is_converted_before() {
+        let device = Device::libtorch();
+        let types = [FloatDType::F32, FloatDType::F16, FloatDType::BF16].map(DType::from);
+        // as many as are shared between threads; no NaN, whose bits may differ
+        let values: Vec<f32> = (0..3 * 50_000).map(|i| (i as f32 * 0.37).sin() * 70_000.0).collect();
+        let shape = [3, 50_000];
+        for (stored, wanted) in types.into_iter().flat_map(|stored| types.map(|wanted| (stored, wanted))) {
+            let data = TensorData::new(values.clone(), shape).convert_dtype(stored);
+            let expected = converted(data.as_bytes(), &shape, stored, wanted);
+            let found = tensor(data.as_bytes(), shape, [stored, wanted], &device).unwrap().into_data();
+            assert_eq!((found.dtype(), found.shape()), (wanted, expected.shape()));
+            assert!(found.as_bytes() == expected.as_bytes(), "{stored:?} to {wanted:?}");
+        }
+        let data = TensorData::new(values, shape);
+        let none = tensor(&data.as_bytes()[..0], [0, 3], [DType::F32, DType::BF16], &device).unwrap();
+        assert_eq!((none.dims(), none.dtype()), ([0, 3], DType::BF16));
+        // a file may have a weight at any byte, and there are other devices
+        let bytes = [0; 9];
+        let odd = usize::from(bytes.as_ptr().align_offset(2) == 0);
+        assert!(tensor(&bytes[odd..][..8], [4], [DType::BF16, DType::F32], &device).is_none());
+        assert!(tensor(&bytes[1 - odd..][..8], [4], [DType::BF16, DType::F32], &device.autodiff()).is_none());
+    }
+}
