@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::LlavaConfig;
 use crate::error::ModelError;
-use crate::fused::log_softmax;
+use crate::fused::{log_softmax, token_statistics};
 use crate::llava::{Llava, ScoreBatch};
 use crate::memory::BatchShape;
 use crate::processor::{Answered, PixelValues, Processor, Turn};
@@ -171,7 +171,7 @@ impl Policy for Llava {
     ) -> (TokenLogps, Option<TokenStatistics>) {
         let of = |logits: Tensor<2>, targets: Tensor<2, Int>| {
             let logps = log_softmax(logits.clone());
-            let statistics = TokenStatistics::of_logps(logits, logps.clone(), targets.clone());
+            let statistics = token_statistics(logits, logps.clone(), targets.clone());
             [logps.gather(1, targets), statistics]
         };
         let ([logps, statistics], mask) =

@@ -2,11 +2,11 @@
 
 use burn::tensor::Device;
 
-/// Does the work on a thread of rayon's pool if the device computes in that pool and there is no tape: each operation there wakes other
+/// Does the work on a thread of rayon's pool if the device computes in that pool and has no autodiff: each operation there wakes other
 /// threads, and one that comes from outside has to be woken itself when they are done.
 ///
 /// A thread that waits in the pool takes other work meanwhile, which may be a pass through a model as well. So none may hold what
-/// another one waits for, as the tape would.
+/// another one waits for, as a tape would.
 pub(crate) fn in_pool<T: Send>(device: &Device, work: impl FnOnce() -> T + Send) -> T {
     if computes_in_pool(device) {
         // in place if this is such a thread

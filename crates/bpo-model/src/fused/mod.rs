@@ -17,6 +17,8 @@ mod plain;
 #[cfg(any(feature = "flex", feature = "tch"))]
 mod shared;
 
+#[cfg(feature = "dpo")]
+use bpo_dpo::policy::TokenStatistics;
 use burn::nn::RmsNorm;
 use burn::tensor::{DType, Device, Int, Tensor};
 
@@ -50,6 +52,25 @@ fn softmax(scores: Tensor<4>, mask: Tensor<4>) -> Tensor<4> {
 pub(crate) fn log_softmax(x: Tensor<2>) -> Tensor<2> {
     fused!(fused_log_softmax(x));
     plain::log_softmax(x)
+}
+
+/// [`TokenStatistics::of_logps`]: f32 `[tokens, vocab]` twice and `[tokens, 1]` to `[tokens, 4]`, on no tape.
+#[cfg(feature = "dpo")]
+pub(crate) fn token_statistics(logits: Tensor<2>, logps: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if let [Ok(logits), Ok(logps)] =
+        [&logits, &logps].map(|x| off_tape(x.clone()).try_into_primitive::<burn::backend::Flex>())
+    {
+        let found: Tensor<2> = Tensor::from_primitive::<burn::backend::Flex>(flex::statistics(logits, logps));
+        let top1 = found.clone().narrow(1, 3, 1).equal(off_tape(targets).float()).float();
+        return Tensor::cat(vec![found.narrow(1, 0, 3), top1], 1);
+    }
+    TokenStatistics::of_logps(logits, logps, targets)
+}
+
+#[cfg(all(feature = "dpo", feature = "flex"))]
+fn off_tape<K: burn::tensor::kind::Autodiff>(x: Tensor<2, K>) -> Tensor<2, K> {
+    if x.is_autodiff() { x.inner() } else { x }
 }
 
 /// `x * sigmoid(beta * x)`: SiLU for 1, CLIP's GELU for 1.702.

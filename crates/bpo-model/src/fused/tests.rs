@@ -96,6 +96,38 @@ fn loops_of(device: Device) {
     }
 }
 
+#[cfg(feature = "dpo")]
+#[test]
+fn statistics_are_those_of_the_chain() {
+    devices()
+        .into_iter()
+        .for_each(|device| [device.clone(), device.autodiff()].iter().for_each(statistics_of));
+}
+
+#[cfg(feature = "dpo")]
+fn statistics_of(device: &Device) {
+    // more than a thread takes, and rests of vectors
+    for [tokens, vocab] in [[1_usize, 1], [3, 17], [70, 1000], [5, 50_000]] {
+        device.seed(tokens as u64);
+        let logits: Tensor<2> = Tensor::random([tokens, vocab], Distribution::Normal(0.0, 4.0), device);
+        // in every second row the likeliest one
+        let best = logits.clone().argmax(1);
+        let odd: Tensor<2, Int> =
+            Tensor::arange(0..tokens as i64, device).reshape([tokens, 1]).remainder_scalar(2);
+        let targets = (best + odd).remainder_scalar(vocab as i64);
+        let logps = log_softmax(logits.clone());
+        let expected = TokenStatistics::of_logps(logits.clone(), logps.clone(), targets.clone());
+        let found = token_statistics(logits, logps, targets);
+        assert!(!found.is_autodiff());
+        for at in 0..TokenStatistics::COUNT {
+            let of = |x: &Tensor<2>| x.clone().narrow(1, at, 1);
+            close(&format!("statistic {at} of {vocab}"), of(&found), of(&expected));
+        }
+        let hits = found.narrow(1, 3, 1).sum().into_scalar::<f32>();
+        assert_eq!(hits as usize, if vocab == 1 { tokens } else { tokens.div_ceil(2) });
+    }
+}
+
 #[test]
 fn a_trained_norm_gets_its_gradient() {
     devices().into_iter().for_each(|device| norms_of(device.autodiff()));
@@ -305,7 +337,7 @@ fn adapted_products_are_their_chains() {
             );
         }
         // off the tape few rows are taken apart, large weights on all cores
-        for [d_in, d_out] in [[45, 29], [600, 200], [600, 2000]] {
+        for [d_in, d_out] in [[45, 29], [64, 97], [600, 200], [600, 2000]] {
             let w = frozen([d_out, d_in], 4, &device).inner().transpose();
             for rows in [1, 2, 3, 4, 7, 8, 13, 16, 17] {
                 let x = frozen([rows, 1, d_in], 1, &device).inner();

@@ -57,7 +57,9 @@ impl Llava {
     ///
     /// Rows are padded on the right and masked, so what else is in the batch changes an answer by rounding at most. Keys and values
     /// of a token are written in place; those of answers that have ended are let go of. `eos` are the ids that end an answer. A
-    /// model in training answers as it does out of it: without dropout, and on no tape. On flex passes run in rayon's pool.
+    /// model in training answers as it does out of it: without dropout, and on no tape.
+    ///
+    /// On flex passes run in rayon's global pool, and the caller waits: it must hold no lock that other work in the pool takes.
     ///
     /// # Errors
     /// If a prompt fills the context, is not for this model, its image tokens and image do not fit together, or the logits

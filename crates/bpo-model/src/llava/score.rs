@@ -214,6 +214,9 @@ impl Llava {
 
     /// Log-probability of every completion token given all before it, and which positions are such tokens.
     ///
+    /// On flex without autodiff the pass runs in rayon's global pool, and the caller waits: it must hold no lock that other work in the
+    /// pool takes.
+    ///
     /// # Shapes
     /// - output: both `[completions, tokens]`; log-probabilities are in nats and f32, zero at padding
     ///
@@ -231,7 +234,7 @@ impl Llava {
     }
 
     /// What is to be known of the logits at every completion token, and which positions are such tokens. Logits are
-    /// never there for all tokens at once.
+    /// never there for all tokens at once. Locks are as for [`completion_logps`](Self::completion_logps).
     ///
     /// # Shapes
     /// - `of`: takes f32 logits, `[n, vocab]`, and the tokens that follow, `[n, 1]`; gives `[n, columns]` each

@@ -49,13 +49,11 @@ fn copied<const D: usize>(bytes: &[u8], shape: [usize; D], [stored, wanted]: [Ki
         strides[dim - 1] = strides[dim] * shape[dim];
     }
     #[allow(unsafe_code, reason = "LibTorch takes a pointer")]
-    // SAFETY: the caller has held that there are so many bytes, aligned for their type; nothing is written through this tensor, which
-    // is gone when the bytes may be
+    // SAFETY: the caller has held that there are so many bytes, aligned for their type; nothing is written through this tensor, and
+    // nothing of it is left when the bytes may be gone
     let there = unsafe { tch::Tensor::from_blob(bytes.as_ptr(), &shape, &strides, stored, tch::Device::Cpu) };
-    match stored == wanted {
-        true => there.copy(),
-        false => there.to_kind(wanted),
-    }
+    // a copy whatever the type
+    there.to_dtype(wanted, false, true)
 }
 
 #[cfg(test)]
@@ -75,7 +73,14 @@ mod tests {
         for (stored, wanted) in types.into_iter().flat_map(|stored| types.map(|wanted| (stored, wanted))) {
             let data = TensorData::new(values.clone(), shape).convert_dtype(stored);
             let expected = converted(data.as_bytes(), &shape, stored, wanted);
-            let found = tensor(data.as_bytes(), shape, [stored, wanted], &device).unwrap().into_data();
+            // aligned, and gone before the tensor is read
+            let mut bytes = vec![0; data.as_bytes().len() + 3];
+            let start = bytes.as_ptr().align_offset(4);
+            let bytes = &mut bytes[start..][..data.as_bytes().len()];
+            bytes.copy_from_slice(data.as_bytes());
+            let found = tensor(bytes, shape, [stored, wanted], &device).unwrap();
+            bytes.fill(0);
+            let found = found.into_data();
             assert_eq!((found.dtype(), found.shape()), (wanted, expected.shape()));
             assert!(found.as_bytes() == expected.as_bytes(), "{stored:?} to {wanted:?}");
         }

@@ -46,11 +46,21 @@ pub(super) fn copied(x: Changed<'_>) {
 
 /// Runs `each` on the rows of an output with their numbers, on several threads where that is worth it.
 fn rows<'a>(changed: impl Into<Changed<'a>>, width: usize, each: impl Fn(usize, &mut [f32]) + Sync) {
+    rows_of_as_many(width, changed, width, each);
+}
+
+/// The same where a row is made of `read` values.
+fn rows_of_as_many<'a>(
+    read: usize,
+    changed: impl Into<Changed<'a>>,
+    width: usize,
+    each: impl Fn(usize, &mut [f32]) + Sync,
+) {
     if width == 0 {
         return;
     }
     let Changed { out, from } = changed.into();
-    let per_part = (WORTH_A_THREAD / width).max(1);
+    let per_part = (WORTH_A_THREAD / read.max(1)).max(1);
     let part = |(part, out): (usize, &mut [f32])| {
         Arch::new().dispatch(Rows { out, from, width, first: part * per_part, each: &each });
     };
@@ -63,8 +73,8 @@ fn rows<'a>(changed: impl Into<Changed<'a>>, width: usize, each: impl Fn(usize, 
 
 /// Some rows of [`rows`], from number `first` on.
 ///
-/// A closure in its place, or in place of its function, may end up as a function of its own, which knows of no more than the
-/// registers that all processors have: so closures that are given to it are always put in line.
+/// A closure in its place may end up as a function of its own, which knows of no more than the registers that all processors have.
+/// For the same reason what is given to it is put in line.
 struct Rows<'a, F> {
     out: &'a mut [f32],
     from: Option<&'a [f32]>,
@@ -263,6 +273,32 @@ pub(super) fn log_softmax_backward<'a>(grad: impl Into<Changed<'a>>, y: &[f32], 
     );
 }
 
+/// Of each row of a distribution its entropy, the mean of its logits, `log sum_v p_v^2` and the place of the largest logit. `[rows, 4]`
+pub(super) fn statistics(out: &mut [f32], logits: &[f32], logps: &[f32], vocab: usize) {
+    rows_of_as_many(
+        vocab,
+        out,
+        4,
+        #[inline(always)]
+        |row, out| {
+            let [logits, logps] = [logits, logps].map(|x| &x[row * vocab..][..vocab]);
+            let entropy = -sum(vocab, |i| exp(logps[i]) * logps[i]);
+            let mean = sum(vocab, |i| logits[i]) / vocab as f32;
+            let squares = sum(vocab, |i| exp(logps[i]) * exp(logps[i]));
+            out.copy_from_slice(&[entropy, mean, squares.ln(), place(logits, max(logits)) as f32]);
+        },
+    );
+}
+
+/// Where a value is first, or 0 if it is nowhere.
+#[inline(always)]
+fn place(row: &[f32], value: f32) -> usize {
+    // no early end within a chunk
+    let in_chunk = |chunk: &[f32]| chunk.iter().fold(false, |found, x| found | (*x == value));
+    let start = row.chunks(LANES).position(in_chunk).unwrap_or(0) * LANES;
+    start + row[start..].iter().position(|x| *x == value).unwrap_or(0)
+}
+
 /// `x * sigmoid(beta * x)`, in place.
 pub(super) fn swish_all<'a>(x: impl Into<Changed<'a>>, beta: f32) {
     let x = x.into();
@@ -271,7 +307,11 @@ pub(super) fn swish_all<'a>(x: impl Into<Changed<'a>>, beta: f32) {
         x,
         width,
         #[inline(always)]
-        |_, x| x.iter_mut().for_each(|x| *x = swish(*x, beta)),
+        |_, x| {
+            for x in x {
+                *x = swish(*x, beta);
+            }
+        },
     );
 }
 

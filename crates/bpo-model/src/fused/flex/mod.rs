@@ -161,6 +161,16 @@ impl FusedGradients for Flex {
     }
 }
 
+/// `[rows, vocab]` both to `[rows, 4]`: see [`kernels::statistics`].
+#[cfg(feature = "dpo")]
+pub(super) fn statistics(logits: FlexTensor, logps: FlexTensor) -> FlexTensor {
+    let [logits, logps] = [logits, logps].map(contiguous);
+    let [rows, vocab] = dims(&logits);
+    let mut out = zeros([rows, 4].into());
+    kernels::statistics(values_mut(&mut out), values(&logits), values(&logps), vocab);
+    out
+}
+
 fn dims(x: &FlexTensor) -> [usize; 2] {
     [x.shape()[0], x.shape()[1]]
 }

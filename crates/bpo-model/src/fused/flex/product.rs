@@ -149,7 +149,8 @@ pub(super) fn narrow(out: &mut [f32], x: &[f32], w: &[f32], width: usize, thread
         return;
     }
     let outputs = w.len() / width;
-    let mut parts: Vec<_> = w.chunks(PART * width).map(|w| (w, Vec::new())).collect();
+    let rows = out.len() / outputs;
+    let mut parts: Vec<_> = w.chunks(PART * width).map(|w| (w, Vec::with_capacity(rows))).collect();
     for row in out.chunks_mut(outputs) {
         parts.iter_mut().zip(row.chunks_mut(PART)).for_each(|((_, out), row)| out.push(row));
     }
