@@ -150,7 +150,7 @@ pub struct Train {
     /// Forward passes in one optimizer step [default: 1]
     #[arg(long, value_name = "N")]
     pub accumulation: Option<usize>,
-    /// What is minimized: sigmoid, hinge, ipo, ..., or mpo, mdpo: see docs/src/losses.md [default: sigmoid]
+    /// What is minimized: sigmoid, hinge, ipo, ..., or mpo, mdpo: see the guide's page of losses [default: sigmoid]
     #[arg(long, value_name = "NAME")]
     pub loss: Option<Loss>,
     /// How strongly the policy is held to the reference [default: 0.1]

@@ -88,7 +88,7 @@ impl LoraConfig {
         check("r", self.r > 0, "at least 1", self.r.to_string())?;
         let alpha = self.lora_alpha;
         let usable = alpha.is_finite() && alpha != 0.0;
-        check("lora_alpha", usable, "a finite number, not 0", alpha.to_string())?;
+        check("lora_alpha", usable, "a finite number other than 0", alpha.to_string())?;
         let dropout = self.lora_dropout;
         check("lora_dropout", (0.0..1.0).contains(&dropout), "at least 0 and below 1", dropout.to_string())
     }
