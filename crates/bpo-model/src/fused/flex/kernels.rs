@@ -46,11 +46,11 @@ pub(super) fn copied(x: Changed<'_>) {
 
 /// Runs `each` on the rows of an output with their numbers, on several threads where that is worth it.
 fn rows<'a>(changed: impl Into<Changed<'a>>, width: usize, each: impl Fn(usize, &mut [f32]) + Sync) {
-    rows_of_as_many(width, changed, width, each);
+    rows_made_of(width, changed, width, each);
 }
 
-/// The same where a row is made of `read` values.
-fn rows_of_as_many<'a>(
+/// The same where each row is made of `read` values, which is what takes the time.
+fn rows_made_of<'a>(
     read: usize,
     changed: impl Into<Changed<'a>>,
     width: usize,
@@ -274,8 +274,9 @@ pub(super) fn log_softmax_backward<'a>(grad: impl Into<Changed<'a>>, y: &[f32], 
 }
 
 /// Of each row of a distribution its entropy, the mean of its logits, `log sum_v p_v^2` and the place of the largest logit. `[rows, 4]`
+#[cfg(feature = "dpo")]
 pub(super) fn statistics(out: &mut [f32], logits: &[f32], logps: &[f32], vocab: usize) {
-    rows_of_as_many(
+    rows_made_of(
         vocab,
         out,
         4,
@@ -291,6 +292,7 @@ pub(super) fn statistics(out: &mut [f32], logits: &[f32], logps: &[f32], vocab: 
 }
 
 /// Where a value is first, or 0 if it is nowhere.
+#[cfg(feature = "dpo")]
 #[inline(always)]
 fn place(row: &[f32], value: f32) -> usize {
     // no early end within a chunk
