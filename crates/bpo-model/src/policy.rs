@@ -71,6 +71,7 @@ where
         let history: Vec<_> = group.history.iter().map(Turn::from).collect();
         let tokenize = |completion: &String| {
             let answered = self.processor.answered_ids(
+                None,
                 &history,
                 &group.prompt,
                 completion,

@@ -74,11 +74,11 @@ impl LlavaResponder {
         let history: Vec<_> = request.history.iter().map(Turn::from).collect();
         let image_tokens = if view.pixels.is_some() { config.image_tokens() } else { 0 };
         let (ids, begun) = match request.begun.is_empty() {
-            true => (self.processor.prompt_ids(&history, &request.prompt, image_tokens)?, Vec::new()),
+            true => (self.processor.prompt_ids(None, &history, &request.prompt, image_tokens)?, Vec::new()),
             false => {
                 let (prompt, begun) = (&request.prompt, &request.begun);
                 let Answered { mut ids, answer_start, .. } =
-                    self.processor.answered_ids(&history, prompt, begun, image_tokens)?;
+                    self.processor.answered_ids(None, &history, prompt, begun, image_tokens)?;
                 // its end, which is not yet
                 ids.pop();
                 let begun = ids[answer_start..].to_vec();

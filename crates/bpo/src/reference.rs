@@ -126,7 +126,7 @@ fn check_template(model: &Processor, reference: &Processor, path: &Path) -> Resu
     if template(model)? != template(reference)? {
         return refuse("chat template");
     }
-    let ids = |processor: &Processor| processor.answered_ids(&[], "Is it a cat?", "Yes, two: 1, 2.", 1);
+    let ids = |processor: &Processor| processor.answered_ids(None, &[], "Is it a cat?", "Yes, two: 1, 2.", 1);
     // with one vocabulary, a text that is split otherwise tells of other merges or another way of preparing it
     let same = model.text.has_vocabulary_of(&reference.text) && ids(model)? == ids(reference)?;
     match same {
@@ -138,6 +138,7 @@ fn check_template(model: &Processor, reference: &Processor, path: &Path) -> Resu
 /// Fingerprint of what the chat template makes of a conversation.
 fn template(processor: &Processor) -> Result<Fingerprint, BpoError> {
     let history = [Turn::new("first question", "first answer")];
-    let rendered = processor.chat.render_with_answer(&history, "second question", "second answer", true)?;
+    let rendered =
+        processor.chat.render_with_answer(None, &history, "second question", "second answer", true)?;
     Ok(Fingerprint::of(format!("{}\n{}", rendered.prompt, rendered.answer)))
 }
