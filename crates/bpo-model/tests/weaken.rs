@@ -42,6 +42,7 @@ impl Asked {
         VisionRequest {
             image: self.images[image].clone(),
             weakening: distortion.map(|distortion| Weakening::new(distortion, 7)),
+            system: None,
             history: vec![],
             prompt: "What is in the picture?".into(),
             begun: String::new(),

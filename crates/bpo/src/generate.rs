@@ -13,6 +13,7 @@ use bpo_pairs::responder::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest}
 use bpo_pairs::seed::item_seed;
 use bpo_pairs::set_aside::{Reason, SetAside};
 use bpo_pairs::sft::Turn;
+use bpo_pairs::system::warn_left_out;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{BpoError, chain};
@@ -21,13 +22,16 @@ use crate::stages::StageOutcome;
 /// A question about an image, as files have it; POPE's `question_id` and `text` are taken for `id` and `prompt`, and its
 /// `label` is passed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a question: an object with `image` and `prompt`")]
 pub struct Question {
     /// Of the answer too; its place in the file, counted from 0, where it is not given.
     #[serde(default, alias = "question_id")]
     pub id: Option<Id>,
     /// Path of the image, relative to the image root.
     pub image: String,
+    /// The system text before the conversation, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     /// Turns before the question, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Turn>,
@@ -41,7 +45,8 @@ pub struct Question {
 impl Question {
     /// A question without turns before it; its id is its place.
     pub fn new(image: impl Into<String>, prompt: impl Into<String>) -> Self {
-        Self { id: None, image: image.into(), history: Vec::new(), prompt: prompt.into(), _label: None }
+        let (image, prompt) = (image.into(), prompt.into());
+        Self { id: None, image, system: None, history: Vec::new(), prompt, _label: None }
     }
 
     /// Its id, if it is the question at `place`.
@@ -52,7 +57,7 @@ impl Question {
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an answer: an object with `id`, `image` and `text`")]
 pub struct Answer {
     /// Of the question.
     pub id: String,
@@ -107,6 +112,9 @@ pub fn generate<M: VisionLanguageModel>(
     mut each: impl FnMut(Answer) -> Result<(), BpoError>,
 ) -> Result<StageOutcome, BpoError> {
     check_sampling(sampling)?;
+    if !model.takes_system() {
+        warn_left_out("questions", questions.iter().map(|question| &question.system));
+    }
     let (mut done, mut set_aside) = (0, Vec::new());
     let at_a_time = NonZeroUsize::new(batch_size).unwrap_or(NonZeroUsize::MIN);
     let per_call = at_a_time.saturating_mul(BATCHES_PER_CALL).get();
@@ -169,10 +177,9 @@ fn request(
     images: &ImageRoot,
     sampling: &Sampling,
 ) -> Result<Result<VisionRequest, SetAside>, BpoError> {
-    let aside = |reason| Ok(Err(SetAside::new(id, reason)));
     let (mut history, mut prompt) = (question.history.clone(), question.prompt.clone());
-    if let Err(reason) = place_in_conversation(&mut history, &mut prompt) {
-        return aside(reason);
+    if let Err(flaw) = place_in_conversation(&mut history, &mut prompt) {
+        return Ok(Err(flaw.of(id)));
     }
     let image = match images.load(&question.image) {
         Ok(image) => Arc::new(image),
@@ -184,5 +191,6 @@ fn request(
         }
     };
     let sampling = sampling.clone().with_seed(item_seed(sampling.seed, id));
-    Ok(Ok(VisionRequest { image, weakening: None, history, prompt, begun: String::new(), sampling }))
+    let (weakening, system, begun) = (None, question.system.clone(), String::new());
+    Ok(Ok(VisionRequest { image, weakening, system, history, prompt, begun, sampling }))
 }

@@ -106,8 +106,7 @@ impl Parts for LlavaParts {
         let config = &self.config;
         let mut collate = collator(config, &checkpoint, images);
         let PairSet { pairs: eval_pairs, set_aside: unread } = eval_pairs(config)?;
-        let all = [pairs, &eval_pairs].concat();
-        let reference = reference::open(config, &checkpoint, &mut collate, &all, progress)?;
+        let reference = reference::open(config, &checkpoint, &mut collate, pairs, &eval_pairs, progress)?;
         let Checkpoint { model, processor } = checkpoint;
         let asked = if eval_pairs.is_empty() { pairs } else { &eval_pairs };
         let sampler = sampler(processor, images, asked, dir.samples());

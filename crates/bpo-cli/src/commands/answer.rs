@@ -3,6 +3,7 @@
 use bpo::BpoError;
 use bpo::checkpoint::Checkpoint;
 use bpo::config::{ReferenceSection, RunConfig};
+use bpo::dpo::policy::Collate;
 use bpo::dpo::vet::vet;
 use bpo::inject::Sampling;
 use bpo::llava::collator;
@@ -10,6 +11,7 @@ use bpo::model::policy::LlavaCollator;
 use bpo::model::responder::LlavaResponder;
 use bpo::pairs::format::jsonl::read_pairs;
 use bpo::pairs::set_aside::{ReasonCounts, SetAside};
+use bpo::pairs::system::warn_left_out;
 use bpo::reference::fill;
 use bpo::stages::StageOutcome;
 
@@ -47,6 +49,9 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
             config.reference.adapter.clone_from(&args.adapter);
             config.train.batch_size = args.batch_size;
             let mut collate = collator(&config, &checkpoint, &images);
+            if !collate.takes_system() {
+                warn_left_out("pairs", set.pairs.iter().map(|pair| &pair.system));
+            }
             let (pairs, refused) = vet(&mut collate, &config.train.objective(), &set.pairs);
             let cache = fill(&config, file, &checkpoint, &mut collate, &pairs, &mut *progress::new())?;
             bpo::score::cached(&cache, &pairs, &checkpoint.model.device(), each)?;
