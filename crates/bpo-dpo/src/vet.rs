@@ -152,12 +152,27 @@ fn take<'a>(
     let pair = &pairs[*one];
     refused[*one] = Some(match check(&[pair]) {
         Some(error) => (Reason::PairRefused, error),
-        None => {
-            let clash = taken.iter().find_map(|other| Some((check(&[other, pair])?, &other.id)));
-            let clash = clash.map(|(error, id)| format!("{error} (pair {id:?})"));
-            (Reason::SameTokens, clash.unwrap_or(error))
-        }
+        None => (Reason::SameTokens, clash(check, taken, pair).unwrap_or(error)),
     });
+}
+
+/// What `check` says of a pair beside the first of `taken` that it cannot be beside.
+fn clash(
+    check: &mut dyn FnMut(&[&PreferencePair]) -> Option<String>,
+    taken: &[&PreferencePair],
+    pair: &PreferencePair,
+) -> Option<String> {
+    // beside the first `fits` ones there is nothing wrong with it, beside the first `clashes` there is
+    let (mut fits, mut clashes) = (0, taken.len());
+    while clashes - fits > 1 {
+        let middle = fits + (clashes - fits) / 2;
+        match check(&[&taken[..middle], &[pair]].concat()) {
+            None => fits = middle,
+            Some(_) => clashes = middle,
+        }
+    }
+    let other = taken.get(fits)?;
+    Some(format!("{} (pair {:?})", check(&[other, pair])?, other.id))
 }
 
 fn check<'a, C: Collate>(

@@ -135,10 +135,7 @@ pub(crate) fn eval_pairs(config: &RunConfig) -> Result<PairSet, BpoError> {
     let Some(path) = &config.data.eval_pairs else { return Ok(PairSet::default()) };
     let set = read_pairs(path)?;
     match set.pairs.is_empty() {
-        true => {
-            let set_aside = set.set_aside.iter().collect();
-            Err(BpoError::Nothing { path: path.clone(), what: "pair", set_aside })
-        }
+        true => Err(BpoError::nothing(path, "pair", &set.set_aside)),
         false => Ok(set),
     }
 }

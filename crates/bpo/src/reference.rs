@@ -124,7 +124,7 @@ pub fn about(config: &RunConfig, processor: &Processor) -> Result<BTreeMap<Strin
 /// The reference gets the token ids of the model, so they must mean the same to it.
 fn check_template(model: &Processor, reference: &Processor, path: &Path) -> Result<(), BpoError> {
     let refuse = |what| Err(BpoError::ReferenceTemplate { path: path.to_owned(), what });
-    if template(model)? != template(reference)? {
+    if template(model)? != template(reference)? || system(model)? != system(reference)? {
         return refuse("chat template");
     }
     let ids = |processor: &Processor| processor.answered_ids(None, &[], "Is it a cat?", "Yes, two: 1, 2.", 1);
@@ -134,6 +134,13 @@ fn check_template(model: &Processor, reference: &Processor, path: &Path) -> Resu
         true => Ok(()),
         false => refuse("tokenizer"),
     }
+}
+
+/// What the chat template makes of a system text, if it takes one.
+fn system(processor: &Processor) -> Result<Option<String>, BpoError> {
+    let chat = &processor.chat;
+    let rendered = chat.takes_system().then(|| chat.render(Some("a system text"), &[], "a question", true));
+    Ok(rendered.transpose()?)
 }
 
 /// Fingerprint of what the chat template makes of a conversation.

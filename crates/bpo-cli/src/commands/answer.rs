@@ -10,7 +10,7 @@ use bpo::llava::collator;
 use bpo::model::policy::LlavaCollator;
 use bpo::model::responder::LlavaResponder;
 use bpo::pairs::format::jsonl::read_pairs;
-use bpo::pairs::set_aside::{ReasonCounts, SetAside};
+use bpo::pairs::set_aside::SetAside;
 use bpo::pairs::system::warn_left_out;
 use bpo::reference::fill;
 use bpo::stages::StageOutcome;
@@ -25,9 +25,8 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     let config = args.config.resolve(&[&args.model, &args.images])?;
     let images = open_images(&config)?;
     let set = read_pairs(&args.pairs)?;
-    if set.pairs.is_empty() && set.set_aside.is_empty() {
-        let (path, set_aside) = (args.pairs.clone(), ReasonCounts::default());
-        return Err(BpoError::Nothing { path, what: "pair", set_aside }.into());
+    if set.pairs.is_empty() {
+        return Err(BpoError::nothing(&args.pairs, "pair", &set.set_aside).into());
     }
     let checkpoint = load(&config, args.adapter.as_deref())?;
     let each = |score| print_line(&score);

@@ -33,6 +33,10 @@ impl Conversation {
             }
         }
         let mut paths = take_paths(&mut fields)?;
+        if paths.len() > 1 {
+            // whatever the turns are
+            single(paths.clone())?;
+        }
         let mut system = take_system(&mut fields)?;
         let mut messages = messages(&mut fields)?;
         let in_parts: Vec<String> = messages.iter_mut().flat_map(|message| message.paths.drain(..)).collect();
