@@ -33,12 +33,12 @@ impl Conversation {
             }
         }
         let mut paths = take_paths(&mut fields)?;
-        if paths.len() > 1 {
-            // whatever the turns are
-            single(paths.clone())?;
-        }
         let mut system = take_system(&mut fields)?;
-        let mut messages = messages(&mut fields)?;
+        let mut messages = match messages(&mut fields) {
+            // a record without turns names no image in them
+            Err(flaw) if flaw.reason == Reason::NoTurns => return Err(single(paths).err().unwrap_or(flaw)),
+            messages => messages?,
+        };
         let in_parts: Vec<String> = messages.iter_mut().flat_map(|message| message.paths.drain(..)).collect();
         if paths != in_parts {
             paths.extend(in_parts);

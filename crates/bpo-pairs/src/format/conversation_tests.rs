@@ -91,6 +91,8 @@ fn what_cannot_be_used_is_named_with_key_and_value() {
         (with("", r#"{"from": "human", "value": "x"},"#), Reason::TurnOrder, "`conversations[1].value`: expected an answer of the assistant, found a turn of the user"),
         (with(r#""messages": [1],"#, ""), Reason::Malformed, "`messages`: expected no second conversation"),
         (r#"{"image": "a.jpg", "conversations": "x"}"#.into(), Reason::Malformed, r#"`conversations`: expected a list of turns, found "x""#),
+        (r#"{"images": ["a.jpg", "b.jpg"], "messages": []}"#.into(), Reason::SeveralImages, "found 2"),
+        (r#"{"text": "A cat."}"#.into(), Reason::NoImage, "`image` or `images`"),
         (r#"{"image": "a.jpg", "messages": []}"#.into(), Reason::NoTurns, "`messages`"),
         (r#"{"image": "a.jpg", "text": "A cat."}"#.into(), Reason::NoTurns, "`conversations` or `messages`"),
         (r#"{"image": "a.jpg", "messages": [{"role": "system", "content": "x"}]}"#.into(), Reason::NoTurns, "system"),
