@@ -179,6 +179,14 @@ fn problem(key: &str, error: &serde_json::Error) -> String {
     for (word, plain) in WORDS {
         text = text.replace(word, plain);
     }
+    for named in ["expected struct ", "expected enum ", "expected tuple struct "] {
+        // with the name of a type of the program behind it
+        if let Some((before, behind)) = text.split_once(named) {
+            let rest =
+                behind.trim_start_matches(|character: char| character.is_alphanumeric() || character == '_');
+            text = format!("{before}expected an object{rest}");
+        }
+    }
     let whole = key.is_empty() || key == "." || !error.is_data();
     if whole { text } else { format!("`{key}`: {text}") }
 }

@@ -337,7 +337,7 @@ pub enum BpoError {
         /// All of them, by reason.
         set_aside: ReasonCounts,
         /// The first of them.
-        first: SetAside,
+        first: Box<SetAside>,
     },
     /// Data, stage files or images.
     #[error(transparent)]
@@ -417,7 +417,7 @@ impl BpoError {
         let (path, set_aside) = (path.to_owned(), skipped.iter().collect());
         match skipped.first() {
             None => Self::Nothing { path, what, set_aside },
-            Some(first) => Self::NothingUsable { path, what, set_aside, first: first.clone() },
+            Some(first) => Self::NothingUsable { path, what, set_aside, first: Box::new(first.clone()) },
         }
     }
 }

@@ -206,6 +206,16 @@ mod tests {
             let read = for_each(Path::new("n.json"), text.as_bytes(), &mut |_: Scored| Ok(()));
             assert_eq!(crate::error::chain(&read.unwrap_err()), format!("n.json: {expected}"));
         }
+
+        #[derive(Debug, serde::Deserialize)]
+        struct Unnamed {
+            #[serde(rename = "inside")]
+            _inside: Option<Box<Unnamed>>,
+        }
+        let read = for_each(Path::new("n.json"), b"{\"inside\": 3}".as_slice(), &mut |_: Unnamed| Ok(()));
+        let expected =
+            "n.json: record 1, line 1, column 12: `inside`: invalid type: integer `3`, expected an object";
+        assert_eq!(crate::error::chain(&read.unwrap_err()), expected);
     }
 
     #[test]
