@@ -117,6 +117,32 @@ fn one_bad_record_does_not_refuse_a_file_and_bad_ones_alone_do() {
 }
 
 #[test]
+fn a_question_that_cannot_be_read_keeps_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let questions = dir.path().join("questions.jsonl");
+    let generate = |lines: &[&str]| {
+        fs::write(&questions, lines.join("\n")).unwrap();
+        let arguments =
+            arguments!["generate", "--model", tiny(), "--images", photos(), "--questions", &questions];
+        bpo(arguments.into_iter().chain(arguments!["--max-new-tokens", "2"]))
+    };
+    let (good, bad) = (r#"{"image": "cat.jpg", "prompt": "What?"}"#, r#"{"image": "cat.jpg", "prompt": 3}"#);
+    let outcome = generate(&[bad, good]);
+    assert_eq!((outcome.code, ids(&outcome.lines())), (Some(1), vec!["1"]), "{}", outcome.stderr);
+    assert!(
+        outcome
+            .stderr
+            .contains("0: record not of the expected form: `prompt`: expected text, found 3 (record 1)")
+    );
+    generate(&[bad]).fails_naming(&["no question can be used", "`prompt`: expected text, found 3"]);
+    generate(&[good, "{"]).fails_naming(&["questions.jsonl: record 2, line 2, column 1: EOF while parsing"]);
+
+    let system = good.replace("{", r#"{"system": "Be short.","#);
+    let with = generate(&[&system]).succeeds();
+    assert!(!with.stderr.contains("left out"), "{}", with.stderr);
+}
+
+#[test]
 fn messages_are_conversations() {
     let answers = |data: &[Value]| {
         let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
 //! Files that preference data comes from and goes to.
 
+mod asked;
 pub mod bpo;
 mod conversation;
 pub(crate) mod fields;
@@ -7,3 +8,4 @@ mod images_field;
 pub mod json;
 pub mod jsonl;
 pub mod llava;
+pub mod questions;

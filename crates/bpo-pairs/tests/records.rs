@@ -5,7 +5,8 @@ use std::path::Path;
 
 use bpo_pairs::build::StageRecord;
 use bpo_pairs::error::{PairsError, chain};
-use bpo_pairs::format::{bpo, jsonl, llava};
+use bpo_pairs::format::questions::Question;
+use bpo_pairs::format::{bpo, jsonl, llava, questions};
 use bpo_pairs::manifest::Manifest;
 use bpo_pairs::pairs::PairSet;
 use bpo_pairs::set_aside::{Reason, SetAside};
@@ -157,6 +158,49 @@ fn one_wrong_value_does_not_refuse_a_file_of_pairs() {
     let found = skipped(&set.set_aside);
     let expected: Vec<_> = expected.iter().map(|(id, reason, text)| (*id, *reason, text.as_str())).collect();
     assert_eq!(found, expected);
+}
+
+#[test]
+fn one_wrong_value_does_not_refuse_a_file_of_questions() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("questions.jsonl");
+    let lines = [
+        r#"{"image": "a.jpg", "prompt": "What?", "category": 3}"#,
+        r#"{"question_id": 1, "image": "a.jpg", "text": "Is there a cat?", "label": "yes"}"#,
+        r#"{"image": "a.jpg", "prompt": null}"#,
+        r#"{"image": "a.jpg", "prompt": "What?", "text": "A cat."}"#,
+        r#"{"image": "a.jpg", "text": "<video> What?"}"#,
+        r#"{"image": "a.jpg", "prompt": "What?", "video": "a.mp4"}"#,
+        r#"{"image": "a.jpg", "prompt": "Why?", "system_prompt": "Be short."}"#,
+    ];
+    fs::write(&path, lines.join("\n")).unwrap();
+    let data = questions::read(&path).unwrap();
+    let ids: Vec<String> = data.questions.iter().map(|question| question.id_at(9)).collect();
+    assert_eq!(ids, ["0", "1", "6"]);
+    assert_eq!(data.questions[1].prompt, "<image>\nIs there a cat?");
+    assert_eq!(data.questions[2].system.as_deref(), Some("Be short."));
+    assert_eq!(Question::new("a.jpg", "What?").id_at(9), "9");
+    let form = "record not of the expected form: ";
+    let expected = [
+        ("2", Reason::Malformed, format!("{form}`prompt`: expected text, found null (record 3)")),
+        (
+            "3",
+            Reason::Malformed,
+            format!("{form}`text`: expected no second question beside `prompt`, found \"A cat.\" (record 4)"),
+        ),
+        (
+            "4",
+            Reason::OtherPlaceholder,
+            "placeholder of another model: `text`: expected <image> or no placeholder, found \"<video>\" (record 5)".into(),
+        ),
+        (
+            "5",
+            Reason::OtherMedia,
+            "video or audio: `video`: expected an image and nothing else, found \"a.mp4\" (record 6)".into(),
+        ),
+    ];
+    let expected: Vec<_> = expected.iter().map(|(id, reason, text)| (*id, *reason, text.as_str())).collect();
+    assert_eq!(skipped(&data.set_aside), expected);
 }
 
 #[test]

@@ -65,7 +65,7 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
 pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
     let config = args.config.resolve(&[&args.model, &args.images])?;
     let images = open_images(&config)?;
-    let questions = bpo::generate::read_questions(&args.questions)?;
+    let (questions, unread) = bpo::generate::read_questions(&args.questions)?;
     let Checkpoint { model, processor, .. } = load(&config, args.adapter.as_deref())?;
     let mut model = LlavaResponder::new(model.merged(), processor);
     let sampling = Sampling::greedy(args.max_new_tokens)
@@ -73,7 +73,10 @@ pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
         .with_top_p(args.top_p)
         .with_seed(config.seed.0);
     let each = |answer| print_line(&answer);
-    told_all(&bpo::generate::generate(&mut model, &questions, &images, &sampling, args.batch_size, each)?)
+    let mut outcome =
+        bpo::generate::generate(&mut model, &questions, &images, &sampling, args.batch_size, each)?;
+    outcome.add(unread);
+    told_all(&outcome)
 }
 
 fn load(config: &RunConfig, adapter: Option<&std::path::Path>) -> Result<Checkpoint, BpoError> {

@@ -15,12 +15,11 @@ use serde_json::Value;
 
 use crate::atomic::write_atomic;
 use crate::error::PairsError;
+use crate::format::asked::Asked;
 use crate::format::fields::{Fields, JsonRecord, list, number, object};
-use crate::format::images_field::{single, take_paths};
 use crate::format::json;
 use crate::ids::{UniqueIds, id_or_index};
-use crate::image_token::place_in_conversation;
-use crate::placeholders::{check_answer, check_question};
+use crate::placeholders::check_answer;
 use crate::recipe::Recipe;
 use crate::record::{Completion, CompletionKind, Record};
 use crate::set_aside::{Flaw, SetAside};
@@ -104,13 +103,7 @@ fn encode(path: &Path, index: usize, record: &Record) -> Result<Vec<u8>, PairsEr
 
 /// The record at `index`, counted from 0.
 fn record(entry: JsonRecord, index: usize, ids: &mut UniqueIds) -> Result<Record, SetAside> {
-    let (id, read) = match entry.into_fields() {
-        Err(flaw) => (None, Err(flaw)),
-        Ok(mut fields) => match fields.id() {
-            Err(flaw) => (None, Err(flaw)),
-            Ok(id) => (id, read_record(fields)),
-        },
-    };
+    let (id, read) = entry.read(read_record);
     let id = ids.claim(&id_or_index(id, index), 1).concat();
     match read {
         Ok(record) => Ok(Record { id, ..record }),
@@ -120,44 +113,12 @@ fn record(entry: JsonRecord, index: usize, ids: &mut UniqueIds) -> Result<Record
 
 /// A record without its id.
 fn read_record(mut fields: Fields) -> Result<Record, Flaw> {
-    let Asked { image, system, history, prompt } = Asked::take(&mut fields)?;
+    let Asked { image, system, history, prompt } = Asked::take(&mut fields, "prompt")?;
     let completions = list("completions", "a list of completions", fields.take("completions"))?;
     let completions = completions.into_iter().enumerate();
     let completions = completions.map(|(i, value)| completion(&format!("completions[{i}]"), value));
     let completions = completions.collect::<Result<_, _>>()?;
     Ok(Record { id: String::new(), image, system, history, prompt, completions })
-}
-
-/// What is asked in a record of completions or a pair.
-pub(super) struct Asked {
-    pub(super) image: String,
-    pub(super) system: Option<String>,
-    /// With the image token in the first question.
-    pub(super) history: Vec<Turn>,
-    pub(super) prompt: String,
-}
-
-impl Asked {
-    pub(super) fn take(fields: &mut Fields) -> Result<Self, Flaw> {
-        let image = single(take_paths(fields)?)?;
-        let system = fields.optional_text("system")?.filter(|text| !text.trim().is_empty());
-        if let Some(text) = &system {
-            check_question("system", text)?;
-        }
-        let history =
-            fields.take_some("history").map(|value| list("history", "a list of turns", Some(value)));
-        let history = history.transpose()?.unwrap_or_default().into_iter().enumerate();
-        let turn = |(i, value)| {
-            let at = format!("history[{i}]");
-            let mut turn = object(&at, Some(value))?;
-            let at = format!("{at}.");
-            Ok(Turn { prompt: turn.text(&at, "prompt")?, answer: turn.text(&at, "answer")? })
-        };
-        let mut history = history.map(turn).collect::<Result<Vec<_>, Flaw>>()?;
-        let mut prompt = fields.text("", "prompt")?;
-        place_in_conversation(&mut history, &mut prompt)?;
-        Ok(Self { image, system, history, prompt })
-    }
 }
 
 /// A completion; other keys are passed over.

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::asked::{one_system, other_media, refuse_other_media, take_system};
 use super::fields::{Fields, describe, list, object, quoted, text, wrong};
 use super::images_field::{path, single, take_paths};
 use crate::image_token::{misplaced, place_in_first};
@@ -11,8 +12,6 @@ use crate::sft::{IMAGE_TOKEN, Turn};
 
 const TURNS: &str = "a list of turns";
 const ROLES: &str = "human, user, gpt, assistant or system";
-/// Keys of what a model for images cannot take.
-const OTHER_MEDIA: [&str; 4] = ["video", "videos", "audio", "audios"];
 
 /// A conversation that can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,12 +25,7 @@ pub(super) struct Conversation {
 impl Conversation {
     /// The conversation of a record.
     pub(super) fn read(mut fields: Fields) -> Result<Self, Flaw> {
-        for key in OTHER_MEDIA {
-            let found = fields.take_some(key).filter(|value| !is_nothing(value));
-            if found.is_some() {
-                return Err(other_media(key, found.as_ref()));
-            }
-        }
+        refuse_other_media(&mut fields)?;
         let mut paths = take_paths(&mut fields)?;
         let mut system = take_system(&mut fields)?;
         let mut messages = match messages(&mut fields) {
@@ -50,44 +44,6 @@ impl Conversation {
         }
         let system = system.map(|(key, text)| check_question(&key, &text).map(|()| text)).transpose()?;
         Ok(Self { image, system, turns: turns(messages)? })
-    }
-}
-
-/// Whether a value says that there is nothing.
-fn is_nothing(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::String(text) => text.trim().is_empty(),
-        Value::Array(items) => items.iter().all(is_nothing),
-        Value::Object(map) => map.is_empty(),
-        _ => false,
-    }
-}
-
-fn other_media(key: &str, found: Option<&Value>) -> Flaw {
-    Flaw::new(
-        Reason::OtherMedia,
-        format_args!("`{key}`: expected an image and nothing else, found {}", describe(found)),
-    )
-}
-
-/// A text and the key that it stands under.
-type Keyed = (String, String);
-
-/// The system text of `system` or `system_prompt`. White space alone is none.
-fn take_system(fields: &mut Fields) -> Result<Option<Keyed>, Flaw> {
-    let mut take = |key: &str| Ok::<_, Flaw>(fields.optional_text(key)?.map(|text| (key.to_owned(), text)));
-    one_system(take("system")?, take("system_prompt")?)
-}
-
-fn one_system(one: Option<Keyed>, other: Option<Keyed>) -> Result<Option<Keyed>, Flaw> {
-    let some = |keyed: Option<Keyed>| keyed.filter(|(_, text)| !text.trim().is_empty());
-    match (some(one), some(other)) {
-        (Some((_, one)), Some((key, other))) if one != other => Err(Flaw::new(
-            Reason::Malformed,
-            format_args!("`{key}`: expected the one system text {}, found {}", quoted(&one), quoted(&other)),
-        )),
-        (one, other) => Ok(one.or(other)),
     }
 }
 

@@ -20,7 +20,31 @@ const SHOWN: usize = 60;
 pub(super) struct JsonRecord(Result<Fields, Flaw>);
 
 impl JsonRecord {
+    /// The id of the record, if it has one, and what `read` makes of the other keys.
+    pub(super) fn read<T>(
+        self,
+        read: impl FnOnce(Fields) -> Result<T, Flaw>,
+    ) -> (Option<Id>, Result<T, Flaw>) {
+        self.read_named(|fields, _| read(fields))
+    }
+
+    /// The same; `read` gets to know whether there is an id.
+    pub(super) fn read_named<T>(
+        self,
+        read: impl FnOnce(Fields, bool) -> Result<T, Flaw>,
+    ) -> (Option<Id>, Result<T, Flaw>) {
+        let read = |mut fields: Fields| match fields.id("id") {
+            Ok(id) => {
+                let read = read(fields, id.is_some());
+                (id, read)
+            }
+            Err(flaw) => (None, Err(flaw)),
+        };
+        self.0.map_or_else(|flaw| (None, Err(flaw)), read)
+    }
+
     /// The keys of the record.
+    #[cfg(test)]
     pub(super) fn into_fields(self) -> Result<Fields, Flaw> {
         self.0
     }
@@ -41,18 +65,23 @@ impl Fields {
         self.0.remove(key).filter(|value| !value.is_null())
     }
 
+    /// Whether a key is there, with a value that is not `null`.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.0.get(key).is_some_and(|value| !value.is_null())
+    }
+
     /// The first key that is not read yet.
     pub(super) fn first_left(&self) -> Option<(&String, &Value)> {
         self.0.iter().next()
     }
 
-    /// The id of the record, if it has one.
-    pub(super) fn id(&mut self) -> Result<Option<Id>, Flaw> {
-        match self.take_some("id") {
+    /// The id under a key, if there is one.
+    pub(super) fn id(&mut self, key: &str) -> Result<Option<Id>, Flaw> {
+        match self.take_some(key) {
             None => Ok(None),
             Some(Value::String(id)) => Ok(Some(Id(id))),
             Some(Value::Number(id)) if id.is_i64() || id.is_u64() => Ok(Some(Id(id.to_string()))),
-            found => Err(wrong("id", "text or an integer", found.as_ref())),
+            found => Err(wrong(key, "text or an integer", found.as_ref())),
         }
     }
 
@@ -212,7 +241,7 @@ mod tests {
     #[test]
     fn a_record_of_any_form_is_read() {
         let mut some = fields(r#"{"id": 3, "text": "a", "null": null}"#).unwrap();
-        assert_eq!(some.id().unwrap().unwrap().0, "3");
+        assert_eq!(some.id("id").unwrap().unwrap().0, "3");
         assert_eq!(some.text("", "text").unwrap(), "a");
         assert_eq!(some.optional_text("null").unwrap(), None);
         for (json, found) in
@@ -229,7 +258,7 @@ mod tests {
         let mut some = fields(r#"{"id": [1], "beta": "x", "text": {"b": 1}}"#).unwrap();
         let detail = |result: Result<(), Flaw>| result.unwrap_err().detail;
         assert!(
-            detail(some.id().map(drop)).ends_with("`id`: expected text or an integer, found a list of 1")
+            detail(some.id("id").map(drop)).ends_with("`id`: expected text or an integer, found a list of 1")
         );
         assert!(
             detail(some.optional_number("beta").map(drop))

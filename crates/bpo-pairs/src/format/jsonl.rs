@@ -13,7 +13,8 @@ use serde_json::Value;
 use crate::atomic::write_atomic;
 use crate::error::PairsError;
 use crate::filter::PairFilter;
-use crate::format::bpo::{self, Asked};
+use crate::format::asked::Asked;
+use crate::format::bpo;
 use crate::format::fields::{Fields, JsonRecord, describe, object};
 use crate::format::json::{self, Layout};
 use crate::ids::id_or_index;
@@ -138,36 +139,28 @@ pub fn read_pairs_from(path: &Path, reader: impl BufRead) -> Result<PairSet, Pai
     let mut ids = HashSet::new();
     for (index, item) in JsonLines::<JsonRecord, _>::new(path, reader).enumerate() {
         let (line, record) = item?;
-        let (id, read) = match record.into_fields() {
-            Err(flaw) => (None, Err(flaw)),
-            Ok(mut fields) => match fields.id() {
-                Err(flaw) => (None, Err(flaw)),
-                Ok(id) => (id, Ok(fields)),
-            },
-        };
+        let (id, read) = record.read_named(read_pair);
         if let Some(id) = id.as_ref().filter(|id| !ids.insert(id.0.clone())) {
             return Err(PairsError::DuplicateId { path: path.to_owned(), line, id: id.0.clone() });
         }
-        let named = id.is_some();
         let id = id_or_index(id, index);
-        let pair = read.and_then(|fields| read_pair(&id, named, fields));
-        match pair.map_err(|flaw| flaw.in_record(index + 1)) {
+        match read {
             Ok(pair) => match filter.check(&pair) {
-                Ok(()) => set.pairs.push(pair),
+                Ok(()) => set.pairs.push(PreferencePair { id, ..pair }),
                 Err(reason) => set.set_aside.push(SetAside::new(id, reason)),
             },
-            Err(flaw) => set.set_aside.push(flaw.of(id)),
+            Err(flaw) => set.set_aside.push(flaw.in_record(index + 1).of(id)),
         }
     }
     Ok(set)
 }
 
-/// A line of pairs. We write these lines, so a key that we do not write is no key to pass over: it may be misspelt.
-fn read_pair(id: &str, named: bool, mut fields: Fields) -> Result<PreferencePair, Flaw> {
+/// A pair without its id, which its line must have. We write these lines, so a key that we do not write is no key to pass over: it may be misspelt.
+fn read_pair(mut fields: Fields, named: bool) -> Result<PreferencePair, Flaw> {
     if !named {
         return Err(Flaw::new(Reason::Malformed, "`id`: expected text or an integer, found no such key"));
     }
-    let Asked { image, system, history, prompt } = Asked::take(&mut fields)?;
+    let Asked { image, system, history, prompt } = Asked::take(&mut fields, "prompt")?;
     let (chosen, rejected) = (fields.text("", "chosen")?, fields.text("", "rejected")?);
     check_answer("chosen", &chosen)?;
     check_answer("rejected", &rejected)?;
@@ -179,7 +172,7 @@ fn read_pair(id: &str, named: bool, mut fields: Fields) -> Result<PreferencePair
         return Err(Flaw::new(Reason::Malformed, format_args!("{key:?} is no key of a pair, found {found}")));
     }
     Ok(PreferencePair {
-        id: id.to_owned(),
+        id: String::new(),
         image,
         system,
         history,

@@ -78,13 +78,7 @@ pub fn for_each(
 /// The samples of the record at `index`, counted from 0.
 fn samples(record: JsonRecord, index: usize, ids: &mut UniqueIds) -> Vec<Result<SftSample, SetAside>> {
     let skipped = |id: String, flaw: Flaw| Err(flaw.in_record(index + 1).of(id));
-    let (id, read) = match record.into_fields() {
-        Err(flaw) => (None, Err(flaw)),
-        Ok(mut fields) => match fields.id() {
-            Err(flaw) => (None, Err(flaw)),
-            Ok(id) => (id, Conversation::read(fields)),
-        },
-    };
+    let (id, read) = record.read(Conversation::read);
     let id = id_or_index(id, index);
     match read {
         Ok(conversation) => split(&ids.claim(&id, conversation.turns.len()), &conversation, &skipped),
