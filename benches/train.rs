@@ -241,6 +241,7 @@ impl Task {
         PreferencePair {
             id: format!("{group}>{rejected}"),
             image: group.to_string(),
+            system: None,
             history: Vec::new(),
             prompt: String::new(),
             chosen: name(0),

@@ -105,6 +105,7 @@ fn prefer_their_own(samples: &[SftSample]) -> Vec<PreferencePair> {
     let pair = |sample: &SftSample, other: &SftSample| PreferencePair {
         id: format!("{}>{}", sample.id, other.id),
         image: sample.image.clone(),
+        system: sample.system.clone(),
         history: sample.history.clone(),
         prompt: sample.prompt.clone(),
         chosen: sample.answer.clone(),

@@ -84,6 +84,7 @@ fn pair(id: usize, chosen: &str, rejected: &str) -> PreferencePair {
     PreferencePair {
         id: id.to_string(),
         image: "cup.png".into(),
+        system: None,
         history: Vec::new(),
         prompt: "<image>\nWhat is it?".into(),
         chosen: chosen.into(),

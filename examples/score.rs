@@ -25,8 +25,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let pixels = processor.image.process(&load_rgb(image, &Limits::default())?)?;
     let image_tokens = model.config().image_tokens();
-    let tokenized: Result<Vec<_>, _> =
-        answers.iter().map(|answer| processor.answered_ids(&[], prompt, answer, image_tokens)).collect();
+    let tokenized: Result<Vec<_>, _> = answers
+        .iter()
+        .map(|answer| processor.answered_ids(None, &[], prompt, answer, image_tokens))
+        .collect();
     // one group: the image and the prompt are computed once for all answers
     let batch = ScoreBatch::new(model.config(), vec![pixels], &[(Some(0), tokenized?)])?;
     let (logps, _mask) = model.completion_logps(&batch, Adapters::On)?;

@@ -94,7 +94,7 @@ pub struct Model {
 
 #[derive(Debug, Args)]
 pub struct Data {
-    /// LLaVA's visual-instruction JSON
+    /// Conversations: LLaVA's visual-instruction JSON, or `messages`
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
 }

@@ -97,6 +97,7 @@ fn pairs(count: u64) -> Vec<PreferencePair> {
     let pair = |index| PreferencePair {
         id: example(index).id,
         image: example(index).image(),
+        system: None,
         history: Vec::new(),
         prompt: example(index).turn.prompt,
         chosen: example(index).turn.answer,
@@ -128,6 +129,7 @@ fn batch(count: u64) -> ScoreBatch {
     let group = |pair: PreferencePair| Group {
         image: pair.image,
         weakened: false,
+        system: None,
         history: Vec::new(),
         prompt: pair.prompt,
         completions: vec![pair.chosen, pair.rejected],

@@ -48,5 +48,6 @@ impl Buckets {
 fn length(pair: &PreferencePair) -> usize {
     let count = |text: &str| text.chars().count();
     let history: usize = pair.history.iter().map(|turn| count(&turn.prompt) + count(&turn.answer)).sum();
-    history + count(&pair.prompt) + count(&pair.chosen).max(count(&pair.rejected))
+    let system = pair.system.as_deref().map_or(0, count);
+    system + history + count(&pair.prompt) + count(&pair.chosen).max(count(&pair.rejected))
 }

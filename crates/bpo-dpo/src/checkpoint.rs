@@ -282,6 +282,11 @@ pub fn fingerprint(pairs: &[PreferencePair]) -> String {
         for (name, value) in [("margin", pair.margin), ("beta", pair.beta)] {
             value.iter().for_each(|value| texts.add(&format!("{name} {value}")));
         }
+        // only where there is one, so that other pairs keep their fingerprint
+        if let Some(system) = &pair.system {
+            texts.add("system");
+            texts.add(system);
+        }
     }
     texts.hex()
 }

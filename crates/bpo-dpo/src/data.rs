@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use bpo_pairs::record::{CompletionKind, PreferencePair};
+use bpo_pairs::system::warn_left_out;
 
 use crate::config::DpoConfig;
 use crate::error::DpoError;
 use crate::order::split;
 use crate::policy::Collate;
-use crate::vet::{SetAside, sound, vet};
+use crate::vet::{SetAside, Usable, usable};
 
 /// What is trained on, what is evaluated on, and what neither can be done with.
 pub(crate) struct Data {
@@ -25,19 +26,10 @@ impl Data {
         eval_pairs: Vec<PreferencePair>,
     ) -> Result<Self, DpoError> {
         check_kinds(config, pairs.iter().chain(&eval_pairs))?;
-        let objective = config.objective();
-        let mut set_aside = Vec::new();
-        let mut usable = |pairs: Vec<PreferencePair>| {
-            let (pairs, unsound) = sound(pairs);
-            set_aside.extend(unsound);
-            if !config.vet {
-                return pairs;
-            }
-            let (pairs, refused) = vet(collate, &objective, &pairs);
-            set_aside.extend(refused);
-            pairs
-        };
-        let (pairs, mut eval_pairs) = (usable(pairs.to_vec()), usable(eval_pairs));
+        if !collate.takes_system() {
+            warn_left_out("pairs", pairs.iter().chain(&eval_pairs).map(|pair| &pair.system));
+        }
+        let Usable { pairs, mut eval_pairs, set_aside } = usable(config, collate, pairs, &eval_pairs);
         if !set_aside.is_empty() {
             tracing::warn!(set_aside = set_aside.len(), kept = pairs.len(), "some pairs cannot be used");
         }

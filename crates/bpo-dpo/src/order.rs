@@ -14,7 +14,7 @@ use crate::logps::PairRows;
 use crate::loss::Objective;
 use crate::policy::{Collate, Group};
 
-/// The pairs of a data set, in groups of the same image, history and prompt.
+/// The pairs of a data set, in groups of the same image, system text, history and prompt.
 ///
 /// An epoch goes through the groups in random order and through the pairs of a group one after the other. So pairs of
 /// one prompt mostly fall in one batch, where the image and the prompt are computed once; with
@@ -114,17 +114,20 @@ fn below(random: &mut impl Rng, bound: u64) -> u64 {
     }
 }
 
-#[derive(PartialEq, Eq, Hash)]
-struct Question<'a> {
+/// What pairs of one group share.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Question<'a> {
     image: &'a str,
+    system: Option<&'a str>,
     history: Vec<(&'a str, &'a str)>,
     prompt: &'a str,
 }
 
 impl<'a> Question<'a> {
-    fn of(pair: &'a PreferencePair) -> Self {
+    pub(crate) fn of(pair: &'a PreferencePair) -> Self {
         let turn = |turn: &'a Turn| (turn.prompt.as_str(), turn.answer.as_str());
-        Self { image: &pair.image, history: pair.history.iter().map(turn).collect(), prompt: &pair.prompt }
+        let history = pair.history.iter().map(turn).collect();
+        Self { image: &pair.image, system: pair.system.as_deref(), history, prompt: &pair.prompt }
     }
 }
 
@@ -179,6 +182,7 @@ impl GroupBatch {
                 groups.push(Group {
                     image: pair.image.clone(),
                     weakened: false,
+                    system: pair.system.clone(),
                     history: pair.history.clone(),
                     prompt: pair.prompt.clone(),
                     completions: Vec::new(),

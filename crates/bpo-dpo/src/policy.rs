@@ -24,6 +24,8 @@ pub struct Group {
     pub image: String,
     /// Whether the image is to be weakened, see [`Collate::weakens`].
     pub weakened: bool,
+    /// The system text before the conversation, if there is one.
+    pub system: Option<String>,
     /// Annotated turns before the prompt, oldest first.
     pub history: Vec<Turn>,
     /// The question.
@@ -156,6 +158,12 @@ pub trait Collate {
     fn lengths(&self, batch: &Self::Batch) -> Option<Vec<usize>> {
         let _ = batch;
         None
+    }
+
+    /// Whether it reads the [system texts](Group::system) of groups. One that does not leaves them out, and the trainer warns of
+    /// it. The default is true.
+    fn takes_system(&self) -> bool {
+        true
     }
 
     /// Whether a group can be used. The trainer asks for every group before the first step.

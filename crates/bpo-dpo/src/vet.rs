@@ -1,11 +1,14 @@
 //! Finding the pairs that cannot be used, before any time is spent on the others.
 
+use std::collections::HashMap;
+
 use bpo_pairs::error::chain;
 use bpo_pairs::record::PreferencePair;
 use bpo_pairs::set_aside::{self, Reason};
 
+use crate::config::DpoConfig;
 use crate::loss::Objective;
-use crate::order::{DataOrder, GroupBatch};
+use crate::order::{DataOrder, GroupBatch, Question};
 use crate::policy::Collate;
 
 /// A pair that is not trained on.
@@ -13,18 +16,20 @@ use crate::policy::Collate;
 pub struct SetAside {
     /// Its id.
     pub pair: String,
-    /// Why it cannot be used.
+    /// Why, to be counted.
+    pub cause: Reason,
+    /// Why it cannot be used, to be read.
     pub reason: String,
 }
 
 impl From<SetAside> for set_aside::SetAside {
     fn from(aside: SetAside) -> Self {
-        Self::new(aside.pair, Reason::PairRefused).with_detail(aside.reason)
+        Self::new(aside.pair, aside.cause).with_detail(aside.reason)
     }
 }
 
 /// Sets pairs aside whose own settings no loss can use.
-pub(crate) fn sound(pairs: Vec<PreferencePair>) -> (Vec<PreferencePair>, Vec<SetAside>) {
+fn sound(pairs: Vec<PreferencePair>) -> (Vec<PreferencePair>, Vec<SetAside>) {
     let reason = |pair: &PreferencePair| match (pair.beta, pair.margin) {
         (Some(beta), _) if !(beta > 0.0 && beta.is_finite()) => {
             Some(format!("`beta` must be a finite number above 0, not {beta}"))
@@ -36,36 +41,138 @@ pub(crate) fn sound(pairs: Vec<PreferencePair>) -> (Vec<PreferencePair>, Vec<Set
     for pair in pairs {
         match reason(&pair) {
             None => kept.push(pair),
-            Some(reason) => set_aside.push(SetAside { pair: pair.id, reason }),
+            Some(reason) => set_aside.push(SetAside { pair: pair.id, cause: Reason::PairRefused, reason }),
         }
     }
     (kept, set_aside)
 }
 
-/// Splits pairs into those that the collator takes for an objective, in their order, and the others.
+/// The pairs of a run that can be used, and the others.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Usable {
+    /// Pairs to train on.
+    pub pairs: Vec<PreferencePair>,
+    /// Pairs to evaluate on.
+    pub eval_pairs: Vec<PreferencePair>,
+    /// Pairs of either kind that cannot be used.
+    pub set_aside: Vec<SetAside>,
+}
+
+/// The pairs that a run with these settings trains and evaluates on.
 ///
-/// Each group is checked as a whole; only in a group that is refused each pair is checked on its own.
+/// Pairs of one prompt may come together in a batch whichever of the two they are for, so both are [vetted](Vetter::vet) together.
+pub fn usable<C: Collate>(
+    config: &DpoConfig,
+    collate: &mut C,
+    pairs: &[PreferencePair],
+    eval_pairs: &[PreferencePair],
+) -> Usable {
+    let objective = config.objective();
+    let [of_pairs, of_eval_pairs] = [pairs, eval_pairs].map(|pairs| sound(pairs.to_vec()));
+    let mut vetter = Vetter::default();
+    let mut usable = Usable::default();
+    for (part, (pairs, unsound)) in [(&mut usable.pairs, &of_pairs), (&mut usable.eval_pairs, &of_eval_pairs)]
+    {
+        usable.set_aside.extend(unsound.iter().cloned());
+        if config.vet {
+            let (kept, refused) = vetter.vet(collate, &objective, pairs);
+            *part = kept;
+            usable.set_aside.extend(refused);
+        } else {
+            part.clone_from(pairs);
+        }
+    }
+    usable
+}
+
+/// Splits pairs into those that the collator takes for an objective, in their order, and the others; see [`Vetter::vet`].
 pub fn vet<C: Collate>(
     collate: &mut C,
     objective: &Objective,
     pairs: &[PreferencePair],
 ) -> (Vec<PreferencePair>, Vec<SetAside>) {
-    let mut reasons: Vec<Option<String>> = vec![None; pairs.len()];
-    for members in DataOrder::new(pairs).groups() {
-        if check(collate, objective, members.iter().map(|&index| &pairs[index])).is_some() {
-            for &index in members {
-                reasons[index] = check(collate, objective, [&pairs[index]]);
+    Vetter::default().vet(collate, objective, pairs)
+}
+
+/// Checks pairs, a part of them at a time, and keeps in mind those that were taken.
+#[derive(Debug, Default)]
+pub struct Vetter<'a> {
+    taken: HashMap<Question<'a>, Vec<&'a PreferencePair>>,
+}
+
+impl<'a> Vetter<'a> {
+    /// Splits pairs into those that the collator takes for an objective, in their order, and the others.
+    ///
+    /// Each group is checked as a whole, and in parts only where it is refused. A pair that the collator takes alone, but not with
+    /// earlier ones of its group, is set aside, too: its answers have the [same tokens](Reason::SameTokens) as theirs, though
+    /// not the same text.
+    pub fn vet<C: Collate>(
+        &mut self,
+        collate: &mut C,
+        objective: &Objective,
+        pairs: &'a [PreferencePair],
+    ) -> (Vec<PreferencePair>, Vec<SetAside>) {
+        let mut refused: Vec<Option<(Reason, String)>> = vec![None; pairs.len()];
+        for members in DataOrder::new(pairs).groups() {
+            let Some(&first) = members.first() else { continue };
+            let taken = self.taken.entry(Question::of(&pairs[first])).or_default();
+            let mut check = |pairs: &[&PreferencePair]| check(collate, objective, pairs.iter().copied());
+            take(&mut check, pairs, members, taken, &mut refused);
+        }
+        let (mut kept, mut set_aside) = (Vec::new(), Vec::new());
+        for (pair, refused) in pairs.iter().zip(refused) {
+            match refused {
+                None => kept.push(pair.clone()),
+                Some((cause, reason)) => set_aside.push(SetAside { pair: pair.id.clone(), cause, reason }),
             }
         }
+        (kept, set_aside)
     }
-    let (mut kept, mut set_aside) = (Vec::new(), Vec::new());
-    for (pair, reason) in pairs.iter().zip(reasons) {
-        match reason {
-            None => kept.push(pair.clone()),
-            Some(reason) => set_aside.push(SetAside { pair: pair.id.clone(), reason }),
+}
+
+/// Takes the members of a group that `check` finds nothing wrong with, beside those that are taken already.
+fn take<'a>(
+    check: &mut dyn FnMut(&[&PreferencePair]) -> Option<String>,
+    pairs: &'a [PreferencePair],
+    members: &[usize],
+    taken: &mut Vec<&'a PreferencePair>,
+    refused: &mut [Option<(Reason, String)>],
+) {
+    let count = taken.len();
+    taken.extend(members.iter().map(|&index| &pairs[index]));
+    let Some(error) = check(taken) else { return };
+    taken.truncate(count);
+    let [one] = members else {
+        let (first, second) = members.split_at(members.len() / 2);
+        take(check, pairs, first, taken, refused);
+        take(check, pairs, second, taken, refused);
+        return;
+    };
+    let pair = &pairs[*one];
+    refused[*one] = Some(match check(&[pair]) {
+        Some(error) => (Reason::PairRefused, error),
+        None => (Reason::SameTokens, clash(check, taken, pair).unwrap_or(error)),
+    });
+}
+
+/// What `check` says of a pair beside the first of `taken` that it cannot be beside.
+fn clash(
+    check: &mut dyn FnMut(&[&PreferencePair]) -> Option<String>,
+    taken: &[&PreferencePair],
+    pair: &PreferencePair,
+) -> Option<String> {
+    // beside the first `fits` ones there is nothing wrong with it, beside the first `clashes` there is
+    let (mut fits, mut clashes) = (0, taken.len());
+    while clashes - fits > 1 {
+        let middle = fits + (clashes - fits) / 2;
+        match check(&[&taken[..middle], &[pair]].concat()) {
+            None => fits = middle,
+            Some(_) => clashes = middle,
         }
     }
-    (kept, set_aside)
+    let other = taken.get(fits)?;
+    Some(format!("{} (pair {:?})", check(&[other, pair])?, other.id))
 }
 
 fn check<'a, C: Collate>(

@@ -169,10 +169,12 @@ pub enum ModelError {
         what: String,
     },
     /// Two answers of a group are the same to the model.
-    #[error("another answer has the same tokens as {text:?}")]
+    #[error("another answer has the same tokens as {text:?}: {other:?}")]
     SameTokens {
         /// The second of the two.
         text: String,
+        /// The first.
+        other: String,
     },
     /// The tokenizer and the model belong to different vocabularies.
     #[error("the tokenizer gives the id {id}, the embedding has {vocab} rows")]

@@ -68,9 +68,11 @@ where
     }
 
     fn answered(&self, group: &Group) -> Result<Vec<Answered>, ModelError> {
+        let system = group.system.as_deref().filter(|_| self.takes_system());
         let history: Vec<_> = group.history.iter().map(Turn::from).collect();
         let tokenize = |completion: &String| {
             let answered = self.processor.answered_ids(
+                system,
                 &history,
                 &group.prompt,
                 completion,
@@ -86,9 +88,10 @@ where
         };
         let answered: Vec<Answered> = group.completions.iter().map(tokenize).collect::<Result<_, _>>()?;
         for (i, one) in answered.iter().enumerate() {
-            if answered[..i].iter().any(|other| other.ids == one.ids) {
+            if let Some(same) = answered[..i].iter().position(|other| other.ids == one.ids) {
                 // texts that differ in white space or an end token only
-                return Err(ModelError::SameTokens { text: group.completions[i].clone() });
+                let text = |place: usize| group.completions[place].clone();
+                return Err(ModelError::SameTokens { text: text(i), other: text(same) });
             }
         }
         Ok(answered)
@@ -130,6 +133,10 @@ where
             tokenized.push((Some(image), self.answered(group)?));
         }
         ScoreBatch::new(&self.config, pixels, &tokenized)
+    }
+
+    fn takes_system(&self) -> bool {
+        self.processor.chat.takes_system()
     }
 
     fn weakens(&self) -> bool {

@@ -71,14 +71,15 @@ impl LlavaResponder {
     /// A question with a view of its image, and the ids of what its answer begins with.
     fn seen(&self, request: &VisionRequest, view: View) -> Result<(Seen, Vec<u32>), ModelError> {
         let config = self.model.config();
+        let system = request.system.as_deref().filter(|_| self.takes_system());
         let history: Vec<_> = request.history.iter().map(Turn::from).collect();
         let image_tokens = if view.pixels.is_some() { config.image_tokens() } else { 0 };
         let (ids, begun) = match request.begun.is_empty() {
-            true => (self.processor.prompt_ids(&history, &request.prompt, image_tokens)?, Vec::new()),
+            true => (self.processor.prompt_ids(system, &history, &request.prompt, image_tokens)?, Vec::new()),
             false => {
                 let (prompt, begun) = (&request.prompt, &request.begun);
                 let Answered { mut ids, answer_start, .. } =
-                    self.processor.answered_ids(&history, prompt, begun, image_tokens)?;
+                    self.processor.answered_ids(system, &history, prompt, begun, image_tokens)?;
                 // its end, which is not yet
                 ids.pop();
                 let begun = ids[answer_start..].to_vec();
@@ -142,6 +143,10 @@ impl VisionLanguageModel for LlavaResponder {
                 })
             })
             .collect()
+    }
+
+    fn takes_system(&self) -> bool {
+        self.processor.chat.takes_system()
     }
 
     /// Prompts and images that this model can never take; a failing template or device would fail for others too.

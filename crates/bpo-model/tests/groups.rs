@@ -115,6 +115,7 @@ fn losses(
 fn conversations() -> Vec<Group> {
     let group = |image: &str, history: &[(&str, &str)], prompt: &str, completions: &[&str]| Group {
         image: image.to_owned(),
+        system: None,
         history: history
             .iter()
             .map(|(prompt, answer)| Turn { prompt: (*prompt).into(), answer: (*answer).into() })

@@ -42,6 +42,7 @@ impl Asked {
         VisionRequest {
             image: self.images[image].clone(),
             weakening: distortion.map(|distortion| Weakening::new(distortion, 7)),
+            system: None,
             history: vec![],
             prompt: "What is in the picture?".into(),
             begun: String::new(),
@@ -94,7 +95,7 @@ impl Asked {
 
     fn prompt(&self, with_image: bool) -> Vec<u32> {
         let image_tokens = if with_image { self.model.config().image_tokens() } else { 0 };
-        self.processor.prompt_ids(&[], "What is in the picture?", image_tokens).unwrap()
+        self.processor.prompt_ids(None, &[], "What is in the picture?", image_tokens).unwrap()
     }
 }
 
@@ -205,7 +206,7 @@ fn an_answer_that_was_begun_goes_on() {
         // as if the model had said it itself
         let image_tokens = if distortion.is_none() { asked.model.config().image_tokens() } else { 0 };
         let answered =
-            asked.processor.answered_ids(&[], "What is in the picture?", begun, image_tokens).unwrap();
+            asked.processor.answered_ids(None, &[], "What is in the picture?", begun, image_tokens).unwrap();
         let (end, ids) = answered.ids.split_last().unwrap();
         assert!(asked.processor.text.eos_ids().contains(end));
         let pixels = distortion.is_none().then(|| asked.pixels(0));

@@ -28,7 +28,7 @@ pub enum PairsError {
         expected: &'static str,
     },
     /// A file is not the JSON that it should be: cut off, malformed, or of another shape.
-    #[error("{}: record {record}, line {line}, column {column}: not the expected JSON", path.display())]
+    #[error("{}: record {record}, line {line}, column {column}: {problem}", path.display())]
     Json {
         /// The file.
         path: PathBuf,
@@ -38,8 +38,8 @@ pub enum PairsError {
         line: usize,
         /// Column of the line, from 1; 0 where the line has not begun.
         column: usize,
-        /// What the parser says.
-        source: serde_json::Error,
+        /// What the parser says, with the key where it is one of a value.
+        problem: String,
     },
     /// A value cannot be written as JSON.
     #[error("{}: record {record} cannot be written as JSON", path.display())]
@@ -140,14 +140,55 @@ impl PairsError {
     }
 
     /// A parser error: one of reading stays one of reading, any other tells its place.
-    pub(crate) fn json(path: &Path, record: usize, line: usize, source: serde_json::Error) -> Self {
+    ///
+    /// `key` is where in the record the parser was; empty where that is not known.
+    pub(crate) fn json(
+        path: &Path,
+        record: usize,
+        line: usize,
+        key: &str,
+        source: serde_json::Error,
+    ) -> Self {
         let path = path.to_owned();
         if source.is_io() {
             return Self::Io { action: "read", path, source: source.into() };
         }
         let column = source.column();
-        Self::Json { path, record, line, column, source }
+        let problem = problem(key, &source);
+        Self::Json { path, record, line, column, problem }
     }
+}
+
+/// What serde calls values, and how messages call them.
+const WORDS: [(&str, &str); 8] = [
+    ("expected f64", "expected a number"),
+    ("expected usize", "expected a whole number, at least 0"),
+    ("expected u64", "expected a whole number, at least 0"),
+    ("expected u32", "expected a whole number, at least 0"),
+    ("expected i64", "expected a whole number"),
+    ("expected a sequence", "expected a list"),
+    ("invalid type: sequence", "invalid type: a list"),
+    ("invalid type: map", "invalid type: an object"),
+];
+
+/// The parser's message without its place, which the error has already, and in the words of JSON.
+fn problem(key: &str, error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let mut text = text.strip_suffix(&place).unwrap_or(&text).to_owned();
+    for (word, plain) in WORDS {
+        text = text.replace(word, plain);
+    }
+    for named in ["expected struct ", "expected enum ", "expected tuple struct "] {
+        // with the name of a type of the program behind it
+        if let Some((before, behind)) = text.split_once(named) {
+            let rest =
+                behind.trim_start_matches(|character: char| character.is_alphanumeric() || character == '_');
+            text = format!("{before}expected an object{rest}");
+        }
+    }
+    let whole = key.is_empty() || key == "." || !error.is_data();
+    if whole { text } else { format!("`{key}`: {text}") }
 }
 
 /// An error with all its causes, on one line.

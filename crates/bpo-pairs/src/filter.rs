@@ -7,7 +7,7 @@ use crate::set_aside::Reason;
 
 /// Drops pairs with an answer that is empty, too long, or the same as the other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table with `max_words`")]
 #[non_exhaustive]
 pub struct PairFilter {
     /// Most words (by white space) in either answer.
@@ -63,6 +63,7 @@ mod tests {
             PairFilter::default().with_max_words(3).check(&PreferencePair {
                 id: "p".into(),
                 image: "a.jpg".into(),
+                system: None,
                 history: vec![],
                 prompt: "What?".into(),
                 chosen: chosen.into(),

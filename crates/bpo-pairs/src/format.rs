@@ -1,7 +1,11 @@
 //! Files that preference data comes from and goes to.
 
+mod asked;
 pub mod bpo;
+mod conversation;
+pub(crate) mod fields;
 mod images_field;
 pub mod json;
 pub mod jsonl;
 pub mod llava;
+pub mod questions;

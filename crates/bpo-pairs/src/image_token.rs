@@ -1,6 +1,7 @@
 //! The place of the image token in a conversation.
 
-use crate::set_aside::Reason;
+use crate::placeholders::{check_answer, check_question};
+use crate::set_aside::{Flaw, Reason};
 use crate::sft::{IMAGE_TOKEN, Turn};
 
 /// The text of a prompt without its image token.
@@ -26,17 +27,32 @@ pub fn place_image_token(prompt: &str) -> Result<String, Reason> {
 /// Gives the first of `history` and `prompt` its image token; see [`place_image_token`].
 ///
 /// # Errors
-/// [`Reason::ImageToken`] if any later text has one.
-pub fn place_in_conversation(history: &mut [Turn], prompt: &mut String) -> Result<(), Reason> {
+/// [`Reason::ImageToken`] if any later text has one; [`Reason::OtherPlaceholder`] if a text has what stands for an image in data
+/// for another model, which would be read as text. The detail names the text by its place: `history[0].prompt`, `prompt`.
+pub fn place_in_conversation(history: &mut [Turn], prompt: &mut String) -> Result<(), Flaw> {
+    for (i, turn) in history.iter().enumerate() {
+        check_question(&format!("history[{i}].prompt"), &turn.prompt)?;
+        check_answer(&format!("history[{i}].answer"), &turn.answer)?;
+    }
+    check_question("prompt", prompt)?;
+    place_in_first(history, prompt)
+}
+
+/// The same without a look for other placeholders.
+pub(crate) fn place_in_first(history: &mut [Turn], prompt: &mut String) -> Result<(), Flaw> {
     let in_answer = history.iter().any(|turn| turn.answer.contains(IMAGE_TOKEN));
     let mut questions = history.iter_mut().map(|turn| &mut turn.prompt).chain([prompt]);
-    if let Some(first) = questions.next() {
-        *first = place_image_token(first)?;
-    }
-    if in_answer || questions.any(|question| question.contains(IMAGE_TOKEN)) {
-        return Err(Reason::ImageToken);
+    let first = questions.next().map(|first| place_image_token(first).map(|placed| *first = placed));
+    let first = first.transpose().is_err();
+    if first || in_answer || questions.any(|question| question.contains(IMAGE_TOKEN)) {
+        return Err(misplaced());
     }
     Ok(())
+}
+
+/// The flaw of a conversation with image tokens where none may be.
+pub(crate) fn misplaced() -> Flaw {
+    Flaw::new(Reason::ImageToken, format_args!("expected {IMAGE_TOKEN} once, in the first question"))
 }
 
 #[cfg(test)]
@@ -67,8 +83,13 @@ mod tests {
         assert_eq!((history[0].prompt.as_str(), prompt.as_str()), ("<image>\nWhat?", "Which color?"));
 
         prompt = "<image> Which color?".to_owned();
-        assert_eq!(place_in_conversation(&mut history, &mut prompt), Err(Reason::ImageToken));
+        assert_eq!(place_in_conversation(&mut history, &mut prompt), Err(misplaced()));
         let mut answered = [turn("<image>What?", "<image>")];
-        assert_eq!(place_in_conversation(&mut answered, &mut "Why?".to_owned()), Err(Reason::ImageToken));
+        assert_eq!(place_in_conversation(&mut answered, &mut "Why?".to_owned()), Err(misplaced()));
+
+        let mut other = [turn("What?", "A cat.")];
+        let flaw = place_in_conversation(&mut other, &mut "<ImageHere> Why?".to_owned()).unwrap_err();
+        assert_eq!(flaw.reason, Reason::OtherPlaceholder);
+        assert!(flaw.detail.contains("`prompt`: ") && flaw.detail.contains("<ImageHere>"), "{}", flaw.detail);
     }
 }

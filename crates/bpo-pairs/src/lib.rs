@@ -51,6 +51,7 @@ pub mod image_token;
 pub mod images;
 pub mod manifest;
 pub mod pairs;
+mod placeholders;
 pub mod recipe;
 pub mod record;
 #[cfg(feature = "build")]
@@ -60,3 +61,4 @@ pub mod set_aside;
 pub mod sft;
 pub mod stats;
 pub mod store;
+pub mod system;

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::atomic::write_atomic;
 use crate::error::PairsError;
+use crate::format::json::from_text;
 
 /// SHA-256, as 64 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -62,7 +63,11 @@ pub fn fingerprint_file(path: impl AsRef<Path>) -> Result<Fingerprint, PairsErro
 ///
 /// Names are the maker's own (`weaken`, `policy`, `llava.json`); maps are sorted, so equal manifests are equal bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "a manifest: an object with `versions`, `seeds`, `models` and `files`"
+)]
 #[non_exhaustive]
 pub struct Manifest {
     /// Versions of programs and libraries.
@@ -104,7 +109,7 @@ impl Manifest {
     pub fn read(path: impl AsRef<Path>) -> Result<Self, PairsError> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(PairsError::io("read", path))?;
-        serde_json::from_slice(&bytes).map_err(|source| PairsError::json(path, 1, source.line(), source))
+        from_text(&bytes).map_err(|(key, source)| PairsError::json(path, 1, source.line(), &key, source))
     }
 
     /// Writes a manifest; an old file stays until the new one is whole.

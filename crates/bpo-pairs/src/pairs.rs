@@ -8,7 +8,7 @@ use crate::set_aside::{Reason, SetAside};
 
 /// Pairs, and what was not made into one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `pairs` and `set_aside`")]
 pub struct PairSet {
     /// Pairs that passed the filter.
     pub pairs: Vec<PreferencePair>,
@@ -35,6 +35,7 @@ pub fn all_pairs(record: &Record) -> impl Iterator<Item = PreferencePair> + '_ {
             PreferencePair {
                 id: format!("{}:{i}>{j}", record.id),
                 image: record.image.clone(),
+                system: record.system.clone(),
                 history: record.history.clone(),
                 prompt: record.prompt.clone(),
                 chosen: chosen.response.clone(),
@@ -96,6 +97,7 @@ mod tests {
         Record {
             id: "r".into(),
             image: "a.jpg".into(),
+            system: None,
             history: vec![],
             prompt: "<image>\nWhat?".into(),
             completions: scores.iter().enumerate().map(completion).collect(),

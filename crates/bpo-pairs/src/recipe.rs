@@ -6,7 +6,7 @@ use crate::set_aside::is_zero;
 
 /// How an answer was got from a weakened image.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a recipe: an object with `distortion`")]
 #[non_exhaustive]
 pub struct Recipe {
     /// What was done to the image, with what was drawn from ranges.
@@ -28,7 +28,7 @@ pub struct Recipe {
 /// Contrast decoding: each token is drawn from `(1 + alpha) * logits - alpha * other logits`, of the weakened image and the
 /// clean one, or the other way round.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `sign`")]
 #[non_exhaustive]
 pub struct Contrast {
     /// Which way.

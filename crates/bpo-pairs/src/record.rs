@@ -61,7 +61,7 @@ impl From<CompletionKind> for String {
 
 /// An answer with its score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `response`, `score` and `type`")]
 pub struct Completion {
     /// The answer.
     pub response: String,
@@ -77,12 +77,18 @@ pub struct Completion {
 
 /// One prompt about one image and all its answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a record: an object with `id`, `image`, `prompt` and `completions`"
+)]
 pub struct Record {
     /// Unique in its data set.
     pub id: String,
     /// Path of the image, relative to the image root.
     pub image: String,
+    /// The system text before the conversation, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     /// Annotated turns before the prompt, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Turn>,
@@ -94,12 +100,18 @@ pub struct Record {
 
 /// A better and a worse answer to one prompt about one image: a line of `pairs.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a pair: an object with `id`, `image`, `prompt`, `chosen`, `rejected` and `kind`"
+)]
 pub struct PreferencePair {
     /// Unique in its file.
     pub id: String,
     /// Path of the image, relative to the image root.
     pub image: String,
+    /// The system text before the conversation, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     /// Annotated turns before the prompt, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Turn>,

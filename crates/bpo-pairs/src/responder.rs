@@ -37,6 +37,8 @@ pub struct VisionRequest {
     pub image: Arc<RgbImage>,
     /// How to weaken it; `None` asks about the clean image.
     pub weakening: Option<Weakening>,
+    /// The system text before the conversation, if there is one.
+    pub system: Option<String>,
     /// Annotated turns before the prompt, oldest first.
     pub history: Vec<Turn>,
     /// The question.
@@ -77,6 +79,12 @@ pub trait VisionLanguageModel {
     fn is_request_error(&self, _error: &Self::Error) -> bool {
         false
     }
+
+    /// Whether the model reads [system texts](VisionRequest::system). One that does not leaves them out, and the stage warns of
+    /// it. The default is true.
+    fn takes_system(&self) -> bool {
+        true
+    }
 }
 
 impl<M: VisionLanguageModel + ?Sized> VisionLanguageModel for &mut M {
@@ -96,5 +104,9 @@ impl<M: VisionLanguageModel + ?Sized> VisionLanguageModel for &mut M {
 
     fn is_request_error(&self, error: &Self::Error) -> bool {
         (**self).is_request_error(error)
+    }
+
+    fn takes_system(&self) -> bool {
+        (**self).takes_system()
     }
 }

@@ -10,10 +10,16 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Reason {
+    /// The record has a key that is missing or has a value of another type.
+    Malformed,
     /// The sample is about no image.
     NoImage,
     /// The sample is about more than one image.
     SeveralImages,
+    /// The image is given as bytes or as a URL, not as a path.
+    ImageNotAPath,
+    /// The sample holds video or audio.
+    OtherMedia,
     /// The conversation is empty.
     NoTurns,
     /// The conversation does not alternate between user and assistant, beginning with the user.
@@ -22,6 +28,8 @@ pub enum Reason {
     UnknownRole,
     /// The image token is used more than once, after the first question, or in an answer.
     ImageToken,
+    /// A text holds what stands for an image, a video or a sound in data for another model.
+    OtherPlaceholder,
     /// The question has no text besides the image token.
     EmptyPrompt,
     /// An answer has no text.
@@ -34,6 +42,8 @@ pub enum Reason {
     Identical,
     /// An earlier pair of the record, of the same kind, has the same answers.
     Repeated,
+    /// The answers have other text than those of an earlier pair of the same prompt, but the same tokens.
+    SameTokens,
     /// All answers of a record have the same score, or there is only one.
     NoPreference,
     /// The image's path leads outside the image root.
@@ -77,18 +87,23 @@ impl Reason {
     /// In words.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Malformed => "record not of the expected form",
             Self::NoImage => "no image",
             Self::SeveralImages => "several images",
+            Self::ImageNotAPath => "image not given as a path",
+            Self::OtherMedia => "video or audio",
             Self::NoTurns => "no conversation",
             Self::TurnOrder => "turns out of order",
             Self::UnknownRole => "turn of an unknown role",
             Self::ImageToken => "image token repeated or misplaced",
+            Self::OtherPlaceholder => "placeholder of another model",
             Self::EmptyPrompt => "empty question",
             Self::EmptyAnswer => "empty answer",
             Self::BrokenHistory => "incomplete earlier turn",
             Self::TooLong => "answer too long",
             Self::Identical => "identical answers",
             Self::Repeated => "same answers as an earlier pair",
+            Self::SameTokens => "same tokens as an earlier pair",
             Self::NoPreference => "no answer is preferred to another",
             Self::ImageOutside => "image outside the image root",
             Self::ImageMissing => "image missing",
@@ -115,9 +130,43 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Why something cannot be used, where its id is not known yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flaw {
+    /// Why, to be counted.
+    pub reason: Reason,
+    /// Why, to be read: the reason and what is particular to this case.
+    pub detail: String,
+}
+
+impl Flaw {
+    /// A reason with the particulars of this case: the key, the value, and what was expected.
+    pub fn new(reason: Reason, particulars: impl fmt::Display) -> Self {
+        Self { reason, detail: format!("{reason}: {particulars}") }
+    }
+
+    /// The same with the number of the record, from 1, at the end of the text.
+    #[must_use]
+    pub fn in_record(mut self, number: usize) -> Self {
+        self.detail.push_str(&format!(" (record {number})"));
+        self
+    }
+
+    /// What is skipped, once its id is known.
+    pub fn of(self, id: impl Into<String>) -> SetAside {
+        SetAside::new(id, self.reason).with_detail(self.detail)
+    }
+}
+
+impl From<Reason> for Flaw {
+    fn from(reason: Reason) -> Self {
+        Self { reason, detail: reason.to_string() }
+    }
+}
+
 /// Something that is not used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `id`, `reason` and `set_aside`")]
 pub struct SetAside {
     /// Id of the sample, record or pair.
     pub id: String,

@@ -11,7 +11,7 @@ use crate::set_aside::ReasonCounts;
 
 /// Lengths of answers, in words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `min`, `mean` and `max`")]
 pub struct Lengths {
     /// The shortest; 0 for none.
     pub min: usize,
@@ -33,7 +33,7 @@ impl Lengths {
 
 /// Figures about the pairs of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `pairs`, `chosen_words` and `rejected_words`")]
 pub struct KindStats {
     /// Number of pairs.
     pub pairs: usize,
@@ -45,7 +45,7 @@ pub struct KindStats {
 
 /// Figures about pairs and what was set aside.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `pairs`, `kinds` and `set_aside`")]
 pub struct PairStats {
     /// Number of pairs.
     pub pairs: usize,
@@ -85,6 +85,7 @@ mod tests {
         let pair = |rejected: &str, kind| PreferencePair {
             id: rejected.into(),
             image: "a.jpg".into(),
+            system: None,
             history: vec![],
             prompt: "What?".into(),
             chosen: "a red cup".into(),

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::PairsError;
+use crate::format::json::from_text;
 use crate::format::jsonl::{JsonLines, encode_line};
 
 /// A record with a key that is unique in its file.
@@ -185,7 +186,7 @@ impl Contents {
             if reader.read_until(b'\n', &mut line).map_err(read)? == 0 {
                 break;
             }
-            match serde_json::from_slice::<T>(line.trim_ascii_end()) {
+            match from_text::<T>(line.trim_ascii_end()) {
                 Ok(record) => {
                     let id = record.key().into_owned();
                     if !seen.insert(id.clone()) {
@@ -194,12 +195,12 @@ impl Contents {
                     contents.keys.push(id);
                 }
                 Err(_) if line.trim_ascii().is_empty() => {}
-                Err(error) => {
+                Err((key, error)) => {
                     if reader.fill_buf().map_err(read)?.is_empty() && is_torn::<T>(&line) {
                         contents.tail = Tail::Torn { bytes: line.len() };
                         break;
                     }
-                    return Err(PairsError::json(path, contents.keys.len() + 1, number, error));
+                    return Err(PairsError::json(path, contents.keys.len() + 1, number, &key, error));
                 }
             }
             contents.end += line.len() as u64;

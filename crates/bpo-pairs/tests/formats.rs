@@ -90,7 +90,7 @@ fn llava_conversations_that_cannot_be_used_are_counted() {
             &[Reason::EmptyAnswer, Reason::BrokenHistory],
         ),
         (
-            r#"{"image": "a.jpg", "conversations": [{"from": "system", "value": "x"}]}"#.into(),
+            r#"{"image": "a.jpg", "conversations": [{"from": "tool", "value": "x"}]}"#.into(),
             &[Reason::UnknownRole],
         ),
     ];
@@ -193,6 +193,7 @@ fn scores_that_json_has_no_word_for_are_errors() {
     let record = Record {
         id: "r".into(),
         image: "a.jpg".into(),
+        system: None,
         history: vec![],
         prompt: "<image>\nWhat?".into(),
         completions: vec![completion],
@@ -275,15 +276,17 @@ fn completions() -> impl Strategy<Value = Vec<Completion>> {
 }
 
 fn records() -> impl Strategy<Value = Vec<Record>> {
-    let record = ("[a-z]{1,4}", "[a-z ?\n\"é猫]{0,12}", any::<bool>(), any::<bool>(), completions());
-    let record = record.prop_map(|(image, text, token_first, history, completions)| {
+    let system = prop::option::of("[a-z]{1,9}");
+    let forms = (any::<bool>(), any::<bool>());
+    let record = ("[a-z]{1,4}", system, "[a-z ?\n\"é猫]{0,12}", forms, completions());
+    let record = record.prop_map(|(image, system, text, (token_first, history), completions)| {
         let question = if token_first { format!("<image>\n{text}") } else { format!("{text}\n<image>") };
         let (history, prompt) = if history {
             (vec![Turn { prompt: question, answer: text.clone() }], text)
         } else {
             (vec![], question)
         };
-        Record { id: String::new(), image, history, prompt, completions }
+        Record { id: String::new(), image, system, history, prompt, completions }
     });
     let named = |(index, (mut record, bare)): (usize, (Record, bool))| {
         record.id = if bare { index.to_string() } else { format!("r{index}") };

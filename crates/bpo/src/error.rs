@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use bpo_dpo::DpoError;
-use bpo_pairs::set_aside::ReasonCounts;
+use bpo_pairs::set_aside::{ReasonCounts, SetAside};
 
 use crate::config::{Change, Stage};
 use crate::device::DeviceSpec;
@@ -327,6 +327,18 @@ pub enum BpoError {
         /// What could not be used, in this stage and those before it, by reason.
         set_aside: ReasonCounts,
     },
+    /// Not a single record of a file can be used.
+    #[error("{}: no {what} can be used ({}); the first, {}: {}", path.display(), counted(set_aside), first.id, first.detail)]
+    NothingUsable {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for.
+        what: &'static str,
+        /// All of them, by reason.
+        set_aside: ReasonCounts,
+        /// The first of them.
+        first: Box<SetAside>,
+    },
     /// Data, stage files or images.
     #[error(transparent)]
     Pairs(#[from] bpo_pairs::error::PairsError),
@@ -396,6 +408,17 @@ impl BpoError {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
+    }
+}
+
+impl BpoError {
+    /// There is nothing to work on in a file of which `skipped` could not be used.
+    pub fn nothing(path: &Path, what: &'static str, skipped: &[SetAside]) -> Self {
+        let (path, set_aside) = (path.to_owned(), skipped.iter().collect());
+        match skipped.first() {
+            None => Self::Nothing { path, what, set_aside },
+            Some(first) => Self::NothingUsable { path, what, set_aside, first: Box::new(first.clone()) },
+        }
     }
 }
 

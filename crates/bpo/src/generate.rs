@@ -1,58 +1,29 @@
 //! A model's answers to questions about images.
 
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
 use bpo_inject::{FinishReason, Generated, Sampling};
 use bpo_pairs::error::PairsError;
-use bpo_pairs::ids::Id;
+use bpo_pairs::format::questions::{self, QuestionData};
 use bpo_pairs::image_token::place_in_conversation;
 use bpo_pairs::images::ImageRoot;
 use bpo_pairs::responder::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest};
 use bpo_pairs::seed::item_seed;
 use bpo_pairs::set_aside::{Reason, SetAside};
-use bpo_pairs::sft::Turn;
+use bpo_pairs::system::warn_left_out;
 use serde::{Deserialize, Serialize};
+
+pub use bpo_pairs::format::questions::Question;
 
 use crate::error::{BpoError, chain};
 use crate::stages::StageOutcome;
 
-/// A question about an image, as files have it; POPE's `question_id` and `text` are taken for `id` and `prompt`, and its
-/// `label` is passed over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Question {
-    /// Of the answer too; its place in the file, counted from 0, where it is not given.
-    #[serde(default, alias = "question_id")]
-    pub id: Option<Id>,
-    /// Path of the image, relative to the image root.
-    pub image: String,
-    /// Turns before the question, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<Turn>,
-    /// The question, with or without `<image>`.
-    #[serde(alias = "text")]
-    pub prompt: String,
-    #[serde(default, rename = "label", skip_serializing)]
-    _label: Option<serde_json::Value>,
-}
-
-impl Question {
-    /// A question without turns before it; its id is its place.
-    pub fn new(image: impl Into<String>, prompt: impl Into<String>) -> Self {
-        Self { id: None, image: image.into(), history: Vec::new(), prompt: prompt.into(), _label: None }
-    }
-
-    /// Its id, if it is the question at `place`.
-    fn id_at(&self, place: usize) -> String {
-        self.id.as_ref().map_or_else(|| place.to_string(), |id| id.0.clone())
-    }
-}
-
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an answer: an object with `id`, `image` and `text`")]
 pub struct Answer {
     /// Of the question.
     pub id: String,
@@ -66,28 +37,22 @@ pub struct Answer {
     pub tokens: Option<usize>,
 }
 
-/// Reads questions: an array, or one object a line.
+/// Reads [questions]; those that cannot be used come second.
 ///
 /// # Errors
-/// If the file cannot be read or is not JSON of this form, with file, record, line and column; if it has no question, or two
+/// If the file cannot be read or is not JSON, with file, record, line and column; if it has no question that can be used, or two
 /// with one id.
-pub fn read_questions(path: &Path) -> Result<Vec<Question>, BpoError> {
-    let file = std::fs::File::open(path).map_err(BpoError::io("open", path))?;
-    let mut questions = Vec::new();
-    bpo_pairs::format::json::for_each(path, std::io::BufReader::new(file), &mut |question: Question| {
-        questions.push(question);
-        Ok::<_, PairsError>(())
-    })?;
-    let mut seen = std::collections::HashSet::new();
+pub fn read_questions(path: &Path) -> Result<(Vec<Question>, Vec<SetAside>), BpoError> {
+    let QuestionData { questions, set_aside } = questions::read(path)?;
+    let mut seen = HashSet::new();
     let ids = questions.iter().enumerate().map(|(place, question)| question.id_at(place));
     if let Some(id) = ids.into_iter().find(|id| !seen.insert(id.clone())) {
         return Err(BpoError::SameId { path: path.to_owned(), id });
     }
     if questions.is_empty() {
-        let (path, set_aside) = (path.to_owned(), Default::default());
-        return Err(BpoError::Nothing { path, what: "question", set_aside });
+        return Err(BpoError::nothing(path, "question", &set_aside));
     }
-    Ok(questions)
+    Ok((questions, set_aside))
 }
 
 /// Has a model answer questions, `batch_size` at a time, and gives each answer to `each` in the order of the questions, when those of
@@ -107,6 +72,9 @@ pub fn generate<M: VisionLanguageModel>(
     mut each: impl FnMut(Answer) -> Result<(), BpoError>,
 ) -> Result<StageOutcome, BpoError> {
     check_sampling(sampling)?;
+    if !model.takes_system() {
+        warn_left_out("questions", questions.iter().map(|question| &question.system));
+    }
     let (mut done, mut set_aside) = (0, Vec::new());
     let at_a_time = NonZeroUsize::new(batch_size).unwrap_or(NonZeroUsize::MIN);
     let per_call = at_a_time.saturating_mul(BATCHES_PER_CALL).get();
@@ -169,10 +137,9 @@ fn request(
     images: &ImageRoot,
     sampling: &Sampling,
 ) -> Result<Result<VisionRequest, SetAside>, BpoError> {
-    let aside = |reason| Ok(Err(SetAside::new(id, reason)));
     let (mut history, mut prompt) = (question.history.clone(), question.prompt.clone());
-    if let Err(reason) = place_in_conversation(&mut history, &mut prompt) {
-        return aside(reason);
+    if let Err(flaw) = place_in_conversation(&mut history, &mut prompt) {
+        return Ok(Err(flaw.of(id)));
     }
     let image = match images.load(&question.image) {
         Ok(image) => Arc::new(image),
@@ -184,5 +151,6 @@ fn request(
         }
     };
     let sampling = sampling.clone().with_seed(item_seed(sampling.seed, id));
-    Ok(Ok(VisionRequest { image, weakening: None, history, prompt, begun: String::new(), sampling }))
+    let (weakening, system, begun) = (None, question.system.clone(), String::new());
+    Ok(Ok(VisionRequest { image, weakening, system, history, prompt, begun, sampling }))
 }

@@ -106,8 +106,7 @@ impl Parts for LlavaParts {
         let config = &self.config;
         let mut collate = collator(config, &checkpoint, images);
         let PairSet { pairs: eval_pairs, set_aside: unread } = eval_pairs(config)?;
-        let all = [pairs, &eval_pairs].concat();
-        let reference = reference::open(config, &checkpoint, &mut collate, &all, progress)?;
+        let reference = reference::open(config, &checkpoint, &mut collate, pairs, &eval_pairs, progress)?;
         let Checkpoint { model, processor } = checkpoint;
         let asked = if eval_pairs.is_empty() { pairs } else { &eval_pairs };
         let sampler = sampler(processor, images, asked, dir.samples());
@@ -136,10 +135,7 @@ pub(crate) fn eval_pairs(config: &RunConfig) -> Result<PairSet, BpoError> {
     let Some(path) = &config.data.eval_pairs else { return Ok(PairSet::default()) };
     let set = read_pairs(path)?;
     match set.pairs.is_empty() {
-        true => {
-            let set_aside = set.set_aside.iter().collect();
-            Err(BpoError::Nothing { path: path.clone(), what: "pair", set_aside })
-        }
+        true => Err(BpoError::nothing(path, "pair", &set.set_aside)),
         false => Ok(set),
     }
 }

@@ -84,13 +84,13 @@ pub fn plan(
     let mut collate = collator(config, &checkpoint, images);
     let mut uncached = config.clone();
     uncached.reference.cache = None;
-    let reference = reference::open(&uncached, &checkpoint, &mut collate, pairs, &mut ())?;
+    let PairSet { pairs: eval_pairs, set_aside: unread } = eval_pairs(config)?;
+    let reference = reference::open(&uncached, &checkpoint, &mut collate, pairs, &eval_pairs, &mut ())?;
     let policy = policy(config, checkpoint.model)?.train();
     let settings = config.train_settings();
 
     let (usable, _) = vet(&mut collate, &settings.objective(), pairs);
     let (trained, _) = split(usable, settings.eval_part, settings.seed);
-    let PairSet { pairs: eval_pairs, set_aside: unread } = eval_pairs(config)?;
     let shapes = shapes(&settings, &collate, &trained)?;
     let rank = if config.full.is_none() { config.lora.r } else { 0 };
     let bytes = |shape: &BatchShape| policy.activation_bytes(shape, rank);

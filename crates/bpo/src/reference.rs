@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bpo_dpo::policy::{Adapters, Collate, Policy};
 use bpo_dpo::reference::{LogpCache, Reference};
-use bpo_dpo::vet::vet;
+use bpo_dpo::vet::{Usable, usable};
 use bpo_model::Llava;
 use bpo_model::processor::{Processor, Turn};
 use bpo_pairs::manifest::Fingerprint;
@@ -24,7 +24,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// What [`LlavaCollator`](bpo_model::policy::LlavaCollator) prepares.
 type Batch = <Llava as Policy>::Batch;
 
-/// The reference of the settings. A cache is filled here, with what `pairs` need and it does not have.
+/// The reference of the settings. A cache is filled here, with what the pairs of either kind need and it does not have.
 ///
 /// # Errors
 /// If another model cannot be loaded or has another chat template or tokenizer, or a cache is stale, cannot be read or written.
@@ -33,6 +33,7 @@ pub fn open<C: Collate<Batch = Batch>>(
     checkpoint: &Checkpoint,
     collate: &mut C,
     pairs: &[PreferencePair],
+    eval_pairs: &[PreferencePair],
     progress: &mut dyn Progress,
 ) -> Result<Reference<Llava>, BpoError> {
     let section = &config.reference;
@@ -48,9 +49,9 @@ pub fn open<C: Collate<Batch = Batch>>(
     };
     match (&section.cache, other) {
         (Some(file), other) => {
-            let vetted = config.train.vet.then(|| vet(collate, &config.train.objective(), pairs).0);
-            let (of, pairs) = (other.as_ref().unwrap_or(checkpoint), vetted.as_deref().unwrap_or(pairs));
-            Ok(Reference::Cached(fill(config, file, of, collate, pairs, progress)?))
+            let Usable { pairs, eval_pairs, .. } = usable(&config.train, collate, pairs, eval_pairs);
+            let (of, all) = (other.as_ref().unwrap_or(checkpoint), [pairs, eval_pairs].concat());
+            Ok(Reference::Cached(fill(config, file, of, collate, &all, progress)?))
         }
         (None, Some(other)) => Ok(Reference::Frozen(other.model)),
         // there is nothing to switch off; what is not trained is shared
@@ -123,10 +124,10 @@ pub fn about(config: &RunConfig, processor: &Processor) -> Result<BTreeMap<Strin
 /// The reference gets the token ids of the model, so they must mean the same to it.
 fn check_template(model: &Processor, reference: &Processor, path: &Path) -> Result<(), BpoError> {
     let refuse = |what| Err(BpoError::ReferenceTemplate { path: path.to_owned(), what });
-    if template(model)? != template(reference)? {
+    if template(model)? != template(reference)? || system(model)? != system(reference)? {
         return refuse("chat template");
     }
-    let ids = |processor: &Processor| processor.answered_ids(&[], "Is it a cat?", "Yes, two: 1, 2.", 1);
+    let ids = |processor: &Processor| processor.answered_ids(None, &[], "Is it a cat?", "Yes, two: 1, 2.", 1);
     // with one vocabulary, a text that is split otherwise tells of other merges or another way of preparing it
     let same = model.text.has_vocabulary_of(&reference.text) && ids(model)? == ids(reference)?;
     match same {
@@ -135,9 +136,17 @@ fn check_template(model: &Processor, reference: &Processor, path: &Path) -> Resu
     }
 }
 
+/// What the chat template makes of a system text, if it takes one.
+fn system(processor: &Processor) -> Result<Option<String>, BpoError> {
+    let chat = &processor.chat;
+    let rendered = chat.takes_system().then(|| chat.render(Some("a system text"), &[], "a question", true));
+    Ok(rendered.transpose()?)
+}
+
 /// Fingerprint of what the chat template makes of a conversation.
 fn template(processor: &Processor) -> Result<Fingerprint, BpoError> {
     let history = [Turn::new("first question", "first answer")];
-    let rendered = processor.chat.render_with_answer(&history, "second question", "second answer", true)?;
+    let rendered =
+        processor.chat.render_with_answer(None, &history, "second question", "second answer", true)?;
     Ok(Fingerprint::of(format!("{}\n{}", rendered.prompt, rendered.answer)))
 }

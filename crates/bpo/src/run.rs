@@ -153,8 +153,7 @@ pub fn read_samples(
 ) -> Result<(Vec<SftSample>, StageOutcome), BpoError> {
     let llava::SftData { samples, set_aside } = llava::read(path)?;
     if samples.is_empty() {
-        let set_aside = set_aside.iter().collect();
-        return Err(BpoError::Nothing { path: path.to_owned(), what: "sample", set_aside });
+        return Err(BpoError::nothing(path, "sample", &set_aside));
     }
     let outcome = StageOutcome::new(samples.len(), set_aside);
     progress.started(Stage::Data, samples.len(), samples.len());

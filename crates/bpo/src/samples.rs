@@ -52,13 +52,17 @@ pub(crate) fn sampler(
 ) -> impl FnMut(&Llava, usize) -> Result<(), Source> + 'static {
     let mut asked: Vec<(PreferencePair, VisionRequest)> = Vec::new();
     for pair in pairs {
-        if asked.iter().any(|(known, _)| known.image == pair.image && known.prompt == pair.prompt) {
+        let same = |known: &PreferencePair| {
+            (&known.image, &known.system, &known.prompt) == (&pair.image, &pair.system, &pair.prompt)
+        };
+        if asked.iter().any(|(known, _)| same(known)) {
             continue;
         }
         let Ok(image) = images.load(&pair.image) else { continue };
         let request = VisionRequest {
             image: Arc::new(image),
             weakening: None,
+            system: pair.system.clone(),
             history: pair.history.clone(),
             prompt: pair.prompt.clone(),
             begun: String::new(),

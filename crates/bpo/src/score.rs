@@ -3,10 +3,11 @@
 use bpo_dpo::order::GroupBatch;
 use bpo_dpo::policy::{Adapters, Collate, Policy};
 use bpo_dpo::reference::LogpCache;
-use bpo_dpo::vet::vet;
+use bpo_dpo::vet::Vetter;
 use bpo_dpo::{DpoConfig, DpoError};
 use bpo_pairs::record::PreferencePair;
 use bpo_pairs::set_aside::{Reason, SetAside};
+use bpo_pairs::system::warn_left_out;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -42,11 +43,16 @@ where
     P: Policy,
     C: Collate<Batch = P::Batch>,
 {
+    if !collate.takes_system() {
+        warn_left_out("pairs", pairs.iter().map(|pair| &pair.system));
+    }
     let (mut done, mut set_aside) = (0, Vec::new());
+    // one for all batches, so that what is scored does not depend on their size
+    let mut vetter = Vetter::default();
     // any loss that compares two answers
     let objective = DpoConfig::default().objective();
     for part in pairs.chunks(batch_size.max(1)) {
-        let (part, refused) = vet(collate, &objective, part);
+        let (part, refused) = vetter.vet(collate, &objective, part);
         set_aside.extend(refused.into_iter().map(SetAside::from));
         if part.is_empty() {
             continue;

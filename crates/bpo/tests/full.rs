@@ -44,6 +44,7 @@ fn pairs() -> Vec<PreferencePair> {
     let pair = |id: &str, image: &str, chosen: &str, rejected: &str| PreferencePair {
         id: id.into(),
         image: image.into(),
+        system: None,
         history: Vec::new(),
         prompt: "What is it?".into(),
         chosen: chosen.into(),

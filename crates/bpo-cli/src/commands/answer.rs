@@ -3,13 +3,15 @@
 use bpo::BpoError;
 use bpo::checkpoint::Checkpoint;
 use bpo::config::{ReferenceSection, RunConfig};
+use bpo::dpo::policy::Collate;
 use bpo::dpo::vet::vet;
 use bpo::inject::Sampling;
 use bpo::llava::collator;
 use bpo::model::policy::LlavaCollator;
 use bpo::model::responder::LlavaResponder;
 use bpo::pairs::format::jsonl::read_pairs;
-use bpo::pairs::set_aside::{ReasonCounts, SetAside};
+use bpo::pairs::set_aside::SetAside;
+use bpo::pairs::system::warn_left_out;
 use bpo::reference::fill;
 use bpo::stages::StageOutcome;
 
@@ -23,9 +25,8 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     let config = args.config.resolve(&[&args.model, &args.images])?;
     let images = open_images(&config)?;
     let set = read_pairs(&args.pairs)?;
-    if set.pairs.is_empty() && set.set_aside.is_empty() {
-        let (path, set_aside) = (args.pairs.clone(), ReasonCounts::default());
-        return Err(BpoError::Nothing { path, what: "pair", set_aside }.into());
+    if set.pairs.is_empty() {
+        return Err(BpoError::nothing(&args.pairs, "pair", &set.set_aside).into());
     }
     let checkpoint = load(&config, args.adapter.as_deref())?;
     let each = |score| print_line(&score);
@@ -47,6 +48,9 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
             config.reference.adapter.clone_from(&args.adapter);
             config.train.batch_size = args.batch_size;
             let mut collate = collator(&config, &checkpoint, &images);
+            if !collate.takes_system() {
+                warn_left_out("pairs", set.pairs.iter().map(|pair| &pair.system));
+            }
             let (pairs, refused) = vet(&mut collate, &config.train.objective(), &set.pairs);
             let cache = fill(&config, file, &checkpoint, &mut collate, &pairs, &mut *progress::new())?;
             bpo::score::cached(&cache, &pairs, &checkpoint.model.device(), each)?;
@@ -61,7 +65,7 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
 pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
     let config = args.config.resolve(&[&args.model, &args.images])?;
     let images = open_images(&config)?;
-    let questions = bpo::generate::read_questions(&args.questions)?;
+    let (questions, unread) = bpo::generate::read_questions(&args.questions)?;
     let Checkpoint { model, processor, .. } = load(&config, args.adapter.as_deref())?;
     let mut model = LlavaResponder::new(model.merged(), processor);
     let sampling = Sampling::greedy(args.max_new_tokens)
@@ -69,7 +73,10 @@ pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
         .with_top_p(args.top_p)
         .with_seed(config.seed.0);
     let each = |answer| print_line(&answer);
-    told_all(&bpo::generate::generate(&mut model, &questions, &images, &sampling, args.batch_size, each)?)
+    let mut outcome =
+        bpo::generate::generate(&mut model, &questions, &images, &sampling, args.batch_size, each)?;
+    outcome.add(unread);
+    told_all(&outcome)
 }
 
 fn load(config: &RunConfig, adapter: Option<&std::path::Path>) -> Result<Checkpoint, BpoError> {

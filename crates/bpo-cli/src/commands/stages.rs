@@ -71,6 +71,9 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     config.model_path()?;
     let images = open_images(&config)?;
     let set = read_pairs(&args.pairs)?;
+    if set.pairs.is_empty() {
+        return Err(BpoError::nothing(&args.pairs, "pair", &set.set_aside).into());
+    }
     tell_set_aside(&StageOutcome::new(set.pairs.len(), set.set_aside));
     let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
         let (plan, outcome) = bpo::plan::plan(&config, &set.pairs, &images, &open_device(&config)?)?;

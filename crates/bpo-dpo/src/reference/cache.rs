@@ -354,6 +354,10 @@ fn keys(batch: &GroupBatch) -> Vec<Key> {
         }
         texts.add(&group.prompt);
         texts.add(completion);
+        // last, and only where there is one, so that other rows keep their keys
+        if let Some(system) = &group.system {
+            texts.add(system);
+        }
         texts.bytes()
     };
     let rows = batch.groups.iter().flat_map(|group| group.completions.iter().map(move |text| (group, text)));

@@ -238,6 +238,7 @@ pub fn pair(id: usize, image: &str, prompt: &str, chosen: &str, rejected: &str) 
     PreferencePair {
         id: id.to_string(),
         image: image.to_owned(),
+        system: None,
         history: Vec::new(),
         prompt: prompt.to_owned(),
         chosen: chosen.to_owned(),

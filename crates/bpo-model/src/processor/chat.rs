@@ -16,16 +16,22 @@ use super::{IMAGE_TOKEN, ProcessorError, jinja};
 /// Source: `conv_vicuna_v1` in `llava/conversation.py` (separators `" "` and `"</s>"`); `conv_llava_v1` beside it says
 /// "human" for "user".
 const VICUNA_V1: &str = "\
+{% if not messages or messages[0]['role'] != 'system' %}\
 {{ 'A chat between a curious user and an artificial intelligence assistant. ' }}\
 {{ \"The assistant gives helpful, detailed, and polite answers to the user's questions. \" }}\
+{% endif %}\
 {% for message in messages %}\
 {% set text = message['content'] | selectattr('type', 'equalto', 'text') | map(attribute='text') | join %}\
-{% if message['role'] == 'user' %}\
+{% if message['role'] == 'system' %}{{ text + ' ' }}\
+{% elif message['role'] == 'user' %}\
 {% set images = message['content'] | selectattr('type', 'equalto', 'image') | list %}\
 {{ 'USER: ' + ('<image>\\n' + text if images and text else '<image>' if images else text) + ' ' }}\
 {% else %}{{ 'ASSISTANT: ' + text + eos_token }}{% endif %}\
 {% endfor %}\
 {% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}";
+
+/// The role of the message that comes before a conversation.
+const SYSTEM: &str = "system";
 
 /// What the user said and the assistant answered, earlier in the conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +73,7 @@ pub struct ChatTemplate {
     environment: Environment<'static>,
     origin: String,
     content: Content,
+    takes_system: bool,
     bos: String,
     eos: String,
 }
@@ -94,7 +101,8 @@ impl ChatTemplate {
         Self::new(VICUNA_V1, "LLaVA's vicuna v1", special)
     }
 
-    /// Compiles a template, and finds out by rendering whether it takes lists of parts or strings.
+    /// Compiles a template, and finds out by rendering whether it takes lists of parts or strings, and whether it has a
+    /// place for a system message.
     ///
     /// # Errors
     /// [`ProcessorError::Template`] if it does not compile or render, [`ProcessorError::TemplateDropsText`] if what the
@@ -108,30 +116,52 @@ impl ChatTemplate {
         let environment = jinja::compile(source)
             .map_err(|source| ProcessorError::Template { origin: origin.clone(), source })?;
         let bos = special.bos.as_ref().map(|token| token.text.clone()).unwrap_or_default();
-        let mut chat =
-            Self { environment, origin, content: Content::Parts, bos, eos: special.eos.text.clone() };
+        let mut chat = Self {
+            environment,
+            origin,
+            content: Content::Parts,
+            takes_system: false,
+            bos,
+            eos: special.eos.text.clone(),
+        };
         chat.content = chat.detect_content()?;
+        chat.takes_system = chat.detect_system();
         Ok(chat)
+    }
+
+    /// Whether the template has a place for a system message. One that refuses the role, or does not print what such a
+    /// message says, has none.
+    #[must_use]
+    pub fn takes_system(&self) -> bool {
+        self.takes_system
     }
 
     /// The text up to where the next answer begins.
     ///
     /// `<image>` is taken out of the prompts wherever it is, as LLaVA does. With `image`, it is given to the template
-    /// as part of the first turn.
+    /// as part of the first turn. `system` is the text of a system message in front of the conversation.
     ///
     /// # Errors
+    /// [`ProcessorError::NoSystem`] for a system message where the template [takes none](Self::takes_system);
     /// [`ProcessorError::Template`] if the template refuses the conversation.
-    pub fn render(&self, history: &[Turn], prompt: &str, image: bool) -> Result<String, ProcessorError> {
-        self.run(self.messages(history, prompt, image), true)
+    pub fn render(
+        &self,
+        system: Option<&str>,
+        history: &[Turn],
+        prompt: &str,
+        image: bool,
+    ) -> Result<String, ProcessorError> {
+        self.run(self.messages(system, history, prompt, image)?, true)
     }
 
     /// The text up to where the answer begins, and the answer as the template puts it there, with EOS once at its end.
     ///
     /// # Errors
     /// [`ProcessorError::EmptyAnswer`]; [`ProcessorError::AnswerNotAppended`] if the conversation with the answer does
-    /// not begin like the one that asks for it; [`ProcessorError::Template`] as above.
+    /// not begin like the one that asks for it; those of [`render`](Self::render).
     pub fn render_with_answer(
         &self,
+        system: Option<&str>,
         history: &[Turn],
         prompt: &str,
         answer: &str,
@@ -141,7 +171,7 @@ impl ChatTemplate {
         if answer.trim().is_empty() {
             return Err(ProcessorError::EmptyAnswer);
         }
-        let mut messages = self.messages(history, prompt, image);
+        let mut messages = self.messages(system, history, prompt, image)?;
         let prompt = self.run(messages.clone(), true)?;
         messages.push(self.message("assistant", answer, false));
         let with_answer = self.run(messages, false)?;
@@ -155,14 +185,26 @@ impl ChatTemplate {
         }
     }
 
-    fn messages(&self, history: &[Turn], prompt: &str, image: bool) -> Vec<Value> {
-        let mut messages = Vec::with_capacity(2 * history.len() + 2);
+    fn messages(
+        &self,
+        system: Option<&str>,
+        history: &[Turn],
+        prompt: &str,
+        image: bool,
+    ) -> Result<Vec<Value>, ProcessorError> {
+        let mut messages = Vec::with_capacity(2 * history.len() + 3);
+        if let Some(system) = system {
+            if !self.takes_system {
+                return Err(ProcessorError::NoSystem { origin: self.origin.clone() });
+            }
+            messages.push(self.message(SYSTEM, system, false));
+        }
         for (i, turn) in history.iter().enumerate() {
             messages.push(self.message("user", &without_image_token(&turn.prompt), image && i == 0));
             messages.push(self.message("assistant", strip_end(&turn.answer, &self.eos), false));
         }
         messages.push(self.message("user", &without_image_token(prompt), image && history.is_empty()));
-        messages
+        Ok(messages)
     }
 
     fn message(&self, role: &str, text: &str, image: bool) -> Value {
@@ -185,6 +227,13 @@ impl ChatTemplate {
         let rendered =
             self.environment.get_template(jinja::NAME).and_then(|template| template.render(context));
         rendered.map_err(|source| ProcessorError::Template { origin: self.origin.clone(), source })
+    }
+
+    /// Renders a system message in front of a prompt, and looks for what it says.
+    fn detect_system(&self) -> bool {
+        const SAID: &str = "bpo-system";
+        let messages = vec![self.message(SYSTEM, SAID, false), self.message("user", "bpo-said", false)];
+        self.run(messages, true).is_ok_and(|text| text.contains(SAID))
     }
 
     /// A template that wants strings fails on a list, or prints it. A list printed shows a key that no template reads.

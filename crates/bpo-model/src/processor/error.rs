@@ -90,6 +90,12 @@ pub enum ProcessorError {
         /// The file the template came from.
         origin: String,
     },
+    /// A system message for a template that has no place for one.
+    #[error("the chat template from {origin} has no place for a system message")]
+    NoSystem {
+        /// The file the template came from.
+        origin: String,
+    },
     /// The conversation with the answer does not begin like the conversation that asks for it.
     #[error(
         "the chat template from {origin} does not put the answer right after its generation prompt: \

@@ -59,12 +59,13 @@ impl Processor {
     /// Those of [`TextProcessor::check_written`], [`ChatTemplate::render`] and [`TextProcessor::encode_prompt`].
     pub fn prompt_ids(
         &self,
+        system: Option<&str>,
         history: &[Turn],
         prompt: &str,
         image_tokens: usize,
     ) -> Result<Vec<u32>, ProcessorError> {
-        self.check_written(history, prompt)?;
-        let prompt = self.chat.render(history, prompt, image_tokens > 0)?;
+        self.check_written(system, history, prompt)?;
+        let prompt = self.chat.render(system, history, prompt, image_tokens > 0)?;
         self.text.encode_prompt(&prompt, image_tokens)
     }
 
@@ -75,18 +76,27 @@ impl Processor {
     /// [`TextProcessor::encode_answered`].
     pub fn answered_ids(
         &self,
+        system: Option<&str>,
         history: &[Turn],
         prompt: &str,
         answer: &str,
         image_tokens: usize,
     ) -> Result<Answered, ProcessorError> {
-        self.check_written(history, prompt)?;
+        self.check_written(system, history, prompt)?;
         self.text.check_written(self.text.without_end(answer), "answer")?;
-        let rendered = self.chat.render_with_answer(history, prompt, answer, image_tokens > 0)?;
+        let rendered = self.chat.render_with_answer(system, history, prompt, answer, image_tokens > 0)?;
         self.text.encode_answered(&rendered.prompt, &rendered.answer, image_tokens)
     }
 
-    fn check_written(&self, history: &[Turn], prompt: &str) -> Result<(), ProcessorError> {
+    fn check_written(
+        &self,
+        system: Option<&str>,
+        history: &[Turn],
+        prompt: &str,
+    ) -> Result<(), ProcessorError> {
+        if let Some(system) = system {
+            self.text.check_written(system, "system message")?;
+        }
         for turn in history {
             self.text.check_written(&turn.prompt, "history")?;
             self.text.check_written(self.text.without_end(&turn.answer), "history")?;

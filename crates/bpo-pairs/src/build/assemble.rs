@@ -40,6 +40,7 @@ fn annotated(sample: &SftSample) -> Record {
     Record {
         id: sample.id.clone(),
         image: sample.image.clone(),
+        system: sample.system.clone(),
         history: sample.history.clone(),
         prompt: sample.prompt.clone(),
         completions: vec![Completion {

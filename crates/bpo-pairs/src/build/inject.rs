@@ -18,7 +18,7 @@ use crate::store::JsonlStore;
 
 /// How answers with injected errors are asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table of settings")]
 #[non_exhaustive]
 pub struct InjectConfig {
     /// Seed of the stage.

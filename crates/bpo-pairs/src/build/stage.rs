@@ -111,7 +111,7 @@ impl<'a> Item<'a> {
 
 /// Both forms in one, since serde's untagged enums cannot say what is wrong with a line.
 #[derive(Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object with `id`, and `response` or `set_aside`")]
 struct Line {
     id: String,
     #[serde(skip_serializing_if = "is_zero")]
@@ -169,7 +169,7 @@ impl From<StageRecord> for Line {
 
 /// What a stage's file holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `answered` and `set_aside`")]
 pub struct StageSummary {
     /// Answers.
     pub answered: usize,

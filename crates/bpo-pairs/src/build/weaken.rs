@@ -23,10 +23,11 @@ use crate::seed::{item_seed, stage_seed};
 use crate::set_aside::{Reason, SetAside};
 use crate::sft::SftSample;
 use crate::store::JsonlStore;
+use crate::system::warn_left_out;
 
 /// How answers for weakened images are made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table of settings")]
 #[non_exhaustive]
 pub struct WeakenConfig {
     /// What is done to the images: an answer for each, or several, see `samples`.
@@ -132,6 +133,7 @@ impl WeakenConfig {
         VisionRequest {
             image,
             weakening: Some(weakening),
+            system: sample.system.clone(),
             history: sample.history.clone(),
             prompt: sample.prompt.clone(),
             begun: begun(&sample.answer, self.begun).to_owned(),
@@ -184,6 +186,9 @@ pub fn weaken<M: VisionLanguageModel>(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<StageSummary, PairsError> {
     let _span = tracing::info_span!("pairs.weaken", samples = samples.len()).entered();
+    if !model.takes_system() {
+        warn_left_out("samples", samples.iter().map(|sample| &sample.system));
+    }
     let per_call = config.batch.saturating_mul(BATCHES_PER_CALL);
     stage::run(Stage::Weaken, samples, config.variants()?, per_call, store, progress, |batch| {
         answer_batch(batch, samples, images, model, config)

@@ -2,30 +2,32 @@
 //!
 //! An array (or one object a line) of `{"prompt", "image", "completions": [{"score", "response", "type"}]}` with the image
 //! token at the start or end of the prompt. Other keys are passed over. Records that need more than that have `id` (where it
-//! is not the record's place, counted from 0) and `history`, and completions `recipe`, which is passed over, too, where it is
-//! not a [`Recipe`].
+//! is not the record's place, counted from 0), `system` and `history`, and completions `recipe`, which is passed over, too, where
+//! it is not a [`Recipe`]. What cannot be used is skipped, record by record, with a reason that names the key, the value and
+//! what was expected.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::atomic::write_atomic;
 use crate::error::PairsError;
-use crate::format::images_field::Images;
+use crate::format::asked::Asked;
+use crate::format::fields::{Fields, JsonRecord, list, number, object};
 use crate::format::json;
-use crate::ids::{Id, UniqueIds, id_or_index};
-use crate::image_token::place_in_conversation;
+use crate::ids::{UniqueIds, id_or_index};
+use crate::placeholders::check_answer;
 use crate::recipe::Recipe;
 use crate::record::{Completion, CompletionKind, Record};
-use crate::set_aside::{Reason, SetAside};
+use crate::set_aside::{Flaw, SetAside};
 use crate::sft::Turn;
 
 /// The records of a file, and what it has besides.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `records` and `set_aside`")]
 pub struct BpoData {
     /// Records, in the order of the file.
     pub records: Vec<Record>,
@@ -36,7 +38,7 @@ pub struct BpoData {
 /// Reads all records of a file.
 ///
 /// # Errors
-/// If the file cannot be read or is not JSON of this form; the error names file, record, line and column.
+/// If the file cannot be read, is empty, or is not JSON; the error names file, record, line and column.
 pub fn read(path: impl AsRef<Path>) -> Result<BpoData, PairsError> {
     let path = path.as_ref();
     let file = File::open(path).map_err(PairsError::io("open", path))?;
@@ -64,8 +66,8 @@ pub fn for_each(
 ) -> Result<(), PairsError> {
     let mut ids = UniqueIds::default();
     let mut index = 0;
-    json::for_each(path, reader, &mut |entry: Entry| {
-        let item = entry.record(index, &mut ids);
+    json::for_each(path, reader, &mut |entry: JsonRecord| {
+        let item = record(entry, index, &mut ids);
         index += 1;
         each(item)
     })
@@ -99,52 +101,39 @@ fn encode(path: &Path, index: usize, record: &Record) -> Result<Vec<u8>, PairsEr
     })
 }
 
-#[derive(Deserialize)]
-struct Entry {
-    #[serde(default)]
-    id: Option<Id>,
-    #[serde(default)]
-    image: Images,
-    #[serde(default)]
-    history: Vec<Turn>,
-    prompt: String,
-    completions: Vec<CompletionIn>,
-}
-
-/// [`Completion`] that passes over other keys.
-#[derive(Deserialize)]
-struct CompletionIn {
-    score: f64,
-    response: String,
-    #[serde(rename = "type")]
-    kind: CompletionKind,
-    #[serde(default, deserialize_with = "recipe_of_ours")]
-    recipe: Option<Recipe>,
-}
-
-/// The recipe, if it is one that says what was done to the image: others may mean something else by that key.
-fn recipe_of_ours<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Recipe>, D::Error> {
-    let value = Some(Value::deserialize(deserializer)?);
-    // a list of values would be taken for that of a recipe's
-    let recipe = value.filter(Value::is_object).and_then(|value| serde_json::from_value(value).ok());
-    Ok(recipe.filter(|recipe: &Recipe| !recipe.distortion.is_empty()))
-}
-
-impl From<CompletionIn> for Completion {
-    fn from(CompletionIn { score, response, kind, recipe }: CompletionIn) -> Self {
-        Self { response, score, kind, recipe }
+/// The record at `index`, counted from 0.
+fn record(entry: JsonRecord, index: usize, ids: &mut UniqueIds) -> Result<Record, SetAside> {
+    let (id, read) = entry.read(read_record);
+    let id = ids.claim(&id_or_index(id, index), 1).concat();
+    match read {
+        Ok(record) => Ok(Record { id, ..record }),
+        Err(flaw) => Err(flaw.in_record(index + 1).of(id)),
     }
 }
 
-impl Entry {
-    fn record(mut self, index: usize, ids: &mut UniqueIds) -> Result<Record, SetAside> {
-        let id = ids.claim(&id_or_index(self.id, index), 1).concat();
-        let aside = |reason: Reason| SetAside::new(&id, reason);
-        let image = self.image.single().map_err(aside)?;
-        place_in_conversation(&mut self.history, &mut self.prompt).map_err(aside)?;
-        let completions = self.completions.into_iter().map(Completion::from).collect();
-        Ok(Record { id, image, history: self.history, prompt: self.prompt, completions })
-    }
+/// A record without its id.
+fn read_record(mut fields: Fields) -> Result<Record, Flaw> {
+    let Asked { image, system, history, prompt } = Asked::take(&mut fields, "prompt")?;
+    let completions = list("completions", "a list of completions", fields.take("completions"))?;
+    let completions = completions.into_iter().enumerate();
+    let completions = completions.map(|(i, value)| completion(&format!("completions[{i}]"), value));
+    let completions = completions.collect::<Result<_, _>>()?;
+    Ok(Record { id: String::new(), image, system, history, prompt, completions })
+}
+
+/// A completion; other keys are passed over.
+fn completion(at: &str, value: Value) -> Result<Completion, Flaw> {
+    let mut fields = object(at, Some(value))?;
+    let within = format!("{at}.");
+    let score = number(&format!("{at}.score"), fields.take("score"))?;
+    let response = fields.text(&within, "response")?;
+    check_answer(&format!("{at}.response"), &response)?;
+    let kind = CompletionKind::from(fields.text(&within, "type")?);
+    // others may mean something else by that key, and a list of values would be taken for that of a recipe's
+    let recipe = fields.take("recipe").filter(Value::is_object);
+    let recipe = recipe.and_then(|value| serde_json::from_value(value).ok());
+    let recipe = recipe.filter(|recipe: &Recipe| !recipe.distortion.is_empty());
+    Ok(Completion { response, score, kind, recipe })
 }
 
 #[derive(Serialize)]
@@ -153,6 +142,8 @@ struct EntryOut<'a> {
     id: Option<&'a str>,
     prompt: &'a str,
     image: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system: Option<&'a str>,
     #[serde(skip_serializing_if = "<[Turn]>::is_empty")]
     history: &'a [Turn],
     completions: Vec<CompletionOut<'a>>,
@@ -182,6 +173,7 @@ impl<'a> EntryOut<'a> {
             id: (record.id != index.to_string()).then_some(record.id.as_str()),
             prompt: &record.prompt,
             image: &record.image,
+            system: record.system.as_deref(),
             history: &record.history,
             completions: record.completions.iter().map(completion).collect(),
         }

@@ -1,71 +1,144 @@
-//! The image field of data sets: a path, a list of paths, or nothing.
+//! The image of a record: one path, under `image` or `images`.
 
-use std::fmt;
+use serde_json::Value;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+use super::fields::{Fields, describe, quoted, wrong};
+use crate::set_aside::{Flaw, Reason};
 
-use crate::set_aside::Reason;
+/// Longest path that a file system takes, in bytes.
+const LONGEST_PATH: usize = 4096;
 
-/// All paths that a record names.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Images(Vec<String>);
+/// The paths under `image` and `images`. A path that stands under both counts once.
+pub(super) fn take_paths(fields: &mut Fields) -> Result<Vec<String>, Flaw> {
+    let mut found = paths("image", fields.take("image"))?;
+    let more = paths("images", fields.take("images"))?;
+    if found != more {
+        found.extend(more);
+    }
+    Ok(found)
+}
 
-impl Images {
-    /// The only image.
-    pub(super) fn single(mut self) -> Result<String, Reason> {
-        self.0.retain(|path| !path.trim().is_empty());
-        match self.0.len() {
-            0 => Err(Reason::NoImage),
-            1 => Ok(self.0.remove(0)),
-            _ => Err(Reason::SeveralImages),
+/// The only one of the paths.
+pub(super) fn single(mut paths: Vec<String>) -> Result<String, Flaw> {
+    match paths.len() {
+        0 => Err(Flaw::new(Reason::NoImage, "expected the path of one image under `image` or `images`")),
+        1 => Ok(paths.remove(0)),
+        count => {
+            let some: Vec<String> = paths.iter().take(3).map(|path| quoted(path)).collect();
+            let (some, more) = (some.join(", "), if count > 3 { ", ..." } else { "" });
+            Err(Flaw::new(Reason::SeveralImages, format_args!("expected one, found {count}: {some}{more}")))
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Images {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ImagesVisitor;
-        impl<'de> Visitor<'de> for ImagesVisitor {
-            type Value = Images;
+/// The paths in a value: a path, an object with one, a list of these, or nothing.
+fn paths(key: &str, value: Option<Value>) -> Result<Vec<String>, Flaw> {
+    match value {
+        Some(Value::Array(items)) => {
+            let item = |(i, item)| path(&format!("{key}[{i}]"), item).transpose();
+            items.into_iter().enumerate().filter_map(item).collect()
+        }
+        Some(value) => Ok(path(key, value)?.into_iter().collect()),
+        None => Ok(Vec::new()),
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the path of an image, or a list of paths")
+/// The path in a value, if it has one.
+pub(super) fn path(key: &str, value: Value) -> Result<Option<String>, Flaw> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) if text.trim().is_empty() => Ok(None),
+        Value::String(text) => match no_path(&text) {
+            Some(found) => Err(not_a_path(key, &found)),
+            None => Ok(Some(text)),
+        },
+        Value::Object(mut map) => {
+            if let Some(bytes) = map.get("bytes").filter(|bytes| !bytes.is_null()) {
+                return Err(not_a_path(&format!("{key}.bytes"), &describe(Some(bytes))));
             }
-
-            fn visit_unit<E: Error>(self) -> Result<Images, E> {
-                Ok(Images::default())
-            }
-
-            fn visit_str<E: Error>(self, path: &str) -> Result<Images, E> {
-                Ok(Images(vec![path.to_owned()]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Images, A::Error> {
-                let mut paths = Vec::new();
-                while let Some(path) = sequence.next_element()? {
-                    paths.push(path);
-                }
-                Ok(Images(paths))
+            let named = ["path", "image", "image_url", "url"].into_iter().find_map(|name| {
+                map.remove(name).filter(|value| !value.is_null()).map(|value| (name, value))
+            });
+            match named {
+                Some((name, value)) => path(&format!("{key}.{name}"), value),
+                None => Err(wrong(key, "the path of an image", Some(&Value::Object(map)))),
             }
         }
-        deserializer.deserialize_any(ImagesVisitor)
+        other => Err(wrong(key, "the path of an image", Some(&other))),
     }
+}
+
+/// What a text is that is no path.
+fn no_path(text: &str) -> Option<String> {
+    let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
+    if scheme.eq_ignore_ascii_case("data") {
+        return Some(format!("the bytes of an image: {}", quoted(text)));
+    }
+    let is_scheme = !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if is_scheme && text[scheme.len()..].starts_with("://") {
+        return Some(format!("the URL {}", quoted(text)));
+    }
+    (text.len() > LONGEST_PATH).then(|| format!("{} bytes of text: {}", text.len(), quoted(text)))
+}
+
+fn not_a_path(key: &str, found: &str) -> Flaw {
+    Flaw::new(
+        Reason::ImageNotAPath,
+        format_args!("`{key}`: expected a path below the image root, found {found}"),
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::fields::JsonRecord;
+
+    fn image(json: &str) -> Result<String, Flaw> {
+        let record: JsonRecord = serde_json::from_str(json).unwrap();
+        single(take_paths(&mut record.into_fields().unwrap())?)
+    }
 
     #[test]
-    fn one_image_is_a_path_or_a_list_of_one() {
-        let single = |json| serde_json::from_str::<Images>(json).unwrap().single();
-        assert_eq!(single(r#""a.jpg""#).as_deref(), Ok("a.jpg"));
-        assert_eq!(single(r#"["a.jpg"]"#).as_deref(), Ok("a.jpg"));
-        for nothing in ["null", "[]", r#""""#] {
-            assert_eq!(single(nothing), Err(Reason::NoImage), "{nothing}");
+    fn one_image_is_taken_in_any_form() {
+        for form in [
+            r#"{"image": "a.jpg"}"#,
+            r#"{"image": ["a.jpg"]}"#,
+            r#"{"images": ["a.jpg"]}"#,
+            r#"{"images": "a.jpg"}"#,
+            r#"{"image": "a.jpg", "images": ["a.jpg"]}"#,
+            r#"{"image": null, "images": ["a.jpg", null]}"#,
+            r#"{"images": [{"path": "a.jpg"}]}"#,
+            r#"{"image": {"bytes": null, "path": "a.jpg"}}"#,
+            r#"{"image": {"url": "a.jpg"}}"#,
+        ] {
+            assert_eq!(image(form).as_deref(), Ok("a.jpg"), "{form}");
         }
-        assert_eq!(single(r#"["a.jpg", "b.jpg"]"#), Err(Reason::SeveralImages));
-        assert!(serde_json::from_str::<Images>("{}").is_err());
+    }
+
+    #[test]
+    fn anything_else_is_named() {
+        for (form, reason, named) in [
+            ("{}", Reason::NoImage, "`image` or `images`"),
+            (r#"{"image": [], "images": ""}"#, Reason::NoImage, "one image"),
+            (r#"{"images": ["a.jpg", "b.jpg"]}"#, Reason::SeveralImages, r#"found 2: "a.jpg", "b.jpg""#),
+            (r#"{"image": "a.jpg", "images": ["b.jpg"]}"#, Reason::SeveralImages, "found 2"),
+            (r#"{"image": 3}"#, Reason::Malformed, "`image`: expected the path of an image, found 3"),
+            (r#"{"image": {"width": 3}}"#, Reason::Malformed, "`image`: expected the path"),
+            (r#"{"images": [["a.jpg"]]}"#, Reason::Malformed, "`images[0]`"),
+            (
+                r#"{"images": [{"bytes": "iVBO", "path": "a.jpg"}]}"#,
+                Reason::ImageNotAPath,
+                "`images[0].bytes`",
+            ),
+            (r#"{"image": "https://a.org/a.jpg"}"#, Reason::ImageNotAPath, r#"found the URL "https://a.org"#),
+            (r#"{"images": [{"url": "s3://a/b.jpg"}]}"#, Reason::ImageNotAPath, "`images[0].url`"),
+            (r#"{"image": "data:image/png;base64,iVBO"}"#, Reason::ImageNotAPath, "the bytes of an image"),
+        ] {
+            let flaw = image(form).unwrap_err();
+            assert_eq!(flaw.reason, reason, "{form}");
+            assert!(flaw.detail.contains(named), "{form}: {}", flaw.detail);
+        }
+        let long = image(&format!(r#"{{"image": "{}"}}"#, "A".repeat(5000))).unwrap_err();
+        assert!(long.detail.contains("5000 bytes of text") && long.detail.len() < 300, "{}", long.detail);
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Cursor, Read};
 use std::marker::PhantomData;
 use std::path::Path;
 
-use serde::de::{DeserializeOwned, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 
 use crate::error::PairsError;
 use crate::format::jsonl::JsonLines;
@@ -85,13 +85,13 @@ fn for_each_element<T: DeserializeOwned>(
     reader: impl BufRead,
     each: &mut Each<'_, T>,
 ) -> Result<(), PairsError> {
-    let mut elements = Elements { each, failure: None, count: 0, element: PhantomData };
+    let mut elements = Elements { each, failure: None, count: 0, key: String::new(), element: PhantomData };
     let mut deserializer = serde_json::Deserializer::from_reader(reader);
     let parsed = deserializer.deserialize_seq(&mut elements).and_then(|()| deserializer.end());
     if let Some(failure) = elements.failure {
         return Err(failure);
     }
-    parsed.map_err(|source| PairsError::json(path, elements.count + 1, source.line(), source))
+    parsed.map_err(|source| PairsError::json(path, elements.count + 1, source.line(), &elements.key, source))
 }
 
 struct Elements<'a, 'b, T> {
@@ -99,6 +99,8 @@ struct Elements<'a, 'b, T> {
     /// What `each` failed with: serde's errors cannot carry it.
     failure: Option<PairsError>,
     count: usize,
+    /// Where in an element the parser failed.
+    key: String,
     element: PhantomData<T>,
 }
 
@@ -110,7 +112,9 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for &mut Elements<'_, '_, T> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<(), A::Error> {
-        while let Some(element) = sequence.next_element()? {
+        while let Some(element) =
+            sequence.next_element_seed(Tracked { key: &mut self.key, value: PhantomData })?
+        {
             self.count += 1;
             if let Err(failure) = (self.each)(element) {
                 self.failure = Some(failure);
@@ -119,6 +123,31 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for &mut Elements<'_, '_, T> {
         }
         Ok(())
     }
+}
+
+/// Reads a value, and keeps the key at which that failed.
+struct Tracked<'a, T> {
+    key: &'a mut String,
+    value: PhantomData<T>,
+}
+
+impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for Tracked<'_, T> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            *self.key = error.path().to_string();
+            error.into_inner()
+        })
+    }
+}
+
+/// Reads one value from a text; an error has the key at which reading failed.
+pub(crate) fn from_text<T: DeserializeOwned>(text: &[u8]) -> Result<T, (String, serde_json::Error)> {
+    let mut key = String::new();
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let read = Tracked { key: &mut key, value: PhantomData }.deserialize(&mut deserializer);
+    read.and_then(|value| deserializer.end().map(|()| value)).map_err(|error| (key, error))
 }
 
 #[cfg(test)]
@@ -152,6 +181,41 @@ mod tests {
         assert_eq!(place(b"[1, 2, x]"), (3, 1, 8));
         assert_eq!(place(b"[1] 2"), (2, 1, 5));
         assert_eq!(place(b"1\n\nx\n"), (2, 3, 1));
+    }
+
+    #[test]
+    fn a_message_has_one_place_and_no_name_of_a_type() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(expecting = "an object with `score`")]
+        struct Scored {
+            #[serde(rename = "score")]
+            _score: f64,
+        }
+        for (text, expected) in [
+            (
+                "{\"score\": 1}\n{\"score\": \"16\"}",
+                "record 2, line 2, column 14: `score`: invalid type: string \"16\", expected a number",
+            ),
+            (
+                "[{\"score\": 1},\n{\"score\": \"16\"}]",
+                "record 2, line 2, column 14: `score`: invalid type: string \"16\", expected a number",
+            ),
+            ("3", "record 1, line 1, column 1: invalid type: integer `3`, expected an object with `score`"),
+            ("{\"score\": 1}\n\n{\"score\" 1}", "record 2, line 3, column 10: expected `:`"),
+        ] {
+            let read = for_each(Path::new("n.json"), text.as_bytes(), &mut |_: Scored| Ok(()));
+            assert_eq!(crate::error::chain(&read.unwrap_err()), format!("n.json: {expected}"));
+        }
+
+        #[derive(Debug, serde::Deserialize)]
+        struct Unnamed {
+            #[serde(rename = "inside")]
+            _inside: Option<Box<Unnamed>>,
+        }
+        let read = for_each(Path::new("n.json"), b"{\"inside\": 3}".as_slice(), &mut |_: Unnamed| Ok(()));
+        let expected =
+            "n.json: record 1, line 1, column 12: `inside`: invalid type: integer `3`, expected an object";
+        assert_eq!(crate::error::chain(&read.unwrap_err()), expected);
     }
 
     #[test]

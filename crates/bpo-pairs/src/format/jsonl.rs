@@ -8,16 +8,21 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::atomic::write_atomic;
 use crate::error::PairsError;
 use crate::filter::PairFilter;
+use crate::format::asked::Asked;
 use crate::format::bpo;
+use crate::format::fields::{Fields, JsonRecord, describe, object};
 use crate::format::json::{self, Layout};
-use crate::image_token::place_in_conversation;
+use crate::ids::id_or_index;
 use crate::pairs::{PairSet, make_pairs};
-use crate::record::PreferencePair;
-use crate::set_aside::SetAside;
+use crate::placeholders::check_answer;
+use crate::recipe::Recipe;
+use crate::record::{CompletionKind, PreferencePair};
+use crate::set_aside::{Flaw, Reason, SetAside};
 
 /// Records of a file with one a line, with their line numbers from 1. Blank lines are passed over.
 ///
@@ -72,9 +77,11 @@ impl<T: DeserializeOwned, R: BufRead> JsonLines<T, R> {
                 continue;
             }
             self.record += 1;
-            return match serde_json::from_slice(text) {
+            return match json::from_text(text) {
                 Ok(record) => Ok(Some((self.line_number, record))),
-                Err(source) => Err(PairsError::json(&self.path, self.record, self.line_number, source)),
+                Err((key, source)) => {
+                    Err(PairsError::json(&self.path, self.record, self.line_number, &key, source))
+                }
             };
         }
     }
@@ -107,10 +114,11 @@ pub(crate) fn encode_line<T: Serialize>(path: &Path, id: &str, record: &T) -> Re
 /// Reads pairs from our JSON lines, or makes them from the authors' JSON array; the content decides, not the name.
 ///
 /// Of the authors' records they are all pairs with a strictly higher score. In either form, pairs with an empty answer, two
-/// identical ones, or a misplaced image token are set aside; the length limit is for making data, not for reading it.
+/// identical ones, or a misplaced image token are set aside, and so is a record with a key that is missing or has a value of
+/// another type; the length limit is for making data, not for reading it.
 ///
 /// # Errors
-/// If the file cannot be read, is neither, or repeats an id of ours; the error names file and line.
+/// If the file cannot be read, is not JSON, or repeats an id of ours; the error names file and line.
 pub fn read_pairs(path: impl AsRef<Path>) -> Result<PairSet, PairsError> {
     let path = path.as_ref();
     let file = File::open(path).map_err(PairsError::io("open", path))?;
@@ -129,18 +137,60 @@ pub fn read_pairs_from(path: &Path, reader: impl BufRead) -> Result<PairSet, Pai
     }
     let mut set = PairSet::default();
     let mut ids = HashSet::new();
-    for item in JsonLines::<PreferencePair, _>::new(path, reader) {
-        let (line, mut pair) = item?;
-        if !ids.insert(pair.id.clone()) {
-            return Err(PairsError::DuplicateId { path: path.to_owned(), line, id: pair.id });
+    for (index, item) in JsonLines::<JsonRecord, _>::new(path, reader).enumerate() {
+        let (line, record) = item?;
+        let (id, read) = record.read_named(read_pair);
+        if let Some(id) = id.as_ref().filter(|id| !ids.insert(id.0.clone())) {
+            return Err(PairsError::DuplicateId { path: path.to_owned(), line, id: id.0.clone() });
         }
-        let placed = place_in_conversation(&mut pair.history, &mut pair.prompt);
-        match placed.and_then(|()| filter.check(&pair)) {
-            Ok(()) => set.pairs.push(pair),
-            Err(reason) => set.set_aside.push(SetAside::new(pair.id, reason)),
+        let id = id_or_index(id, index);
+        match read {
+            Ok(pair) => match filter.check(&pair) {
+                Ok(()) => set.pairs.push(PreferencePair { id, ..pair }),
+                Err(reason) => set.set_aside.push(SetAside::new(id, reason)),
+            },
+            Err(flaw) => set.set_aside.push(flaw.in_record(index + 1).of(id)),
         }
     }
     Ok(set)
+}
+
+/// A pair without its id, which its line must have. We write these lines, so a key that we do not write is no key to pass over: it may be misspelt.
+fn read_pair(mut fields: Fields, named: bool) -> Result<PreferencePair, Flaw> {
+    if !named {
+        return Err(Flaw::new(Reason::Malformed, "`id`: expected text or an integer, found no such key"));
+    }
+    let Asked { image, system, history, prompt } = Asked::take(&mut fields, "prompt")?;
+    let (chosen, rejected) = (fields.text("", "chosen")?, fields.text("", "rejected")?);
+    check_answer("chosen", &chosen)?;
+    check_answer("rejected", &rejected)?;
+    let kind = CompletionKind::from(fields.text("", "kind")?);
+    let recipe = fields.take_some("recipe").map(recipe).transpose()?;
+    let (margin, beta) = (fields.optional_number("margin")?, fields.optional_number("beta")?);
+    if let Some((key, value)) = fields.first_left() {
+        let found = describe(Some(value));
+        return Err(Flaw::new(Reason::Malformed, format_args!("{key:?} is no key of a pair, found {found}")));
+    }
+    Ok(PreferencePair {
+        id: String::new(),
+        image,
+        system,
+        history,
+        prompt,
+        chosen,
+        rejected,
+        kind,
+        recipe,
+        margin,
+        beta,
+    })
+}
+
+fn recipe(value: Value) -> Result<Recipe, Flaw> {
+    // a list of values would be taken for those of the keys
+    object("recipe", Some(value.clone()))?;
+    serde_json::from_value(value)
+        .map_err(|error| Flaw::new(Reason::Malformed, format_args!("`recipe`: {error}")))
 }
 
 fn read_authors_pairs(path: &Path, reader: impl BufRead, filter: &PairFilter) -> Result<PairSet, PairsError> {

@@ -1,8 +1,16 @@
-//! LLaVA's visual-instruction JSON.
+//! Conversations about images: LLaVA's visual-instruction JSON, and the `messages` of other programs.
 //!
-//! An array (or one object a line) of `{"id", "image", "conversations": [{"from": "human" | "gpt", "value"}]}`; `user` and
-//! `assistant` are understood as well, other keys are passed over. A conversation of several turns becomes several
-//! samples, `{id}#0`, `{id}#1`, ..., each with the turns before it as history.
+//! A file is an array, or has one object a line. A record is one of these; other keys are passed over:
+//!
+//! - `{"id", "image", "conversations": [{"from": "human" | "gpt", "value"}]}` (LLaVA),
+//! - `{"id", "images": [..], "messages": [{"role": "user" | "assistant", "content"}]}` (ms-swift, LLaMA-Factory, TRL), with a content
+//!   that is text or a list of `{"type": "text" | "image"}` parts (OpenAI).
+//!
+//! All keys and roles of one form are understood in the other. An image is a path, or an object with `path` or `url`. A system
+//! text is the first turn, of the role `system`, or stands under `system` or `system_prompt`.
+//!
+//! A conversation of several turns becomes several samples, `{id}#0`, `{id}#1`, ..., each with the turns before it as history.
+//! What cannot be used is skipped, record by record, with a reason that names the key, the value and what was expected.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -11,16 +19,17 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::PairsError;
-use crate::format::images_field::Images;
+use crate::format::conversation::Conversation;
+use crate::format::fields::JsonRecord;
 use crate::format::json;
-use crate::ids::{Id, UniqueIds, id_or_index};
-use crate::image_token::{place_in_conversation, strip_image_token};
-use crate::set_aside::{Reason, SetAside};
-use crate::sft::{IMAGE_TOKEN, SftSample, Turn};
+use crate::ids::{UniqueIds, id_or_index};
+use crate::image_token::strip_image_token;
+use crate::set_aside::{Flaw, Reason, SetAside};
+use crate::sft::{SftSample, Turn};
 
 /// The samples of a file, and what it has besides.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `samples` and `set_aside`")]
 pub struct SftData {
     /// Samples, in the order of the file.
     pub samples: Vec<SftSample>,
@@ -31,7 +40,7 @@ pub struct SftData {
 /// Reads all samples of a file.
 ///
 /// # Errors
-/// If the file cannot be read or is not JSON of this form; the error names file, record, line and column.
+/// If the file cannot be read, is empty, or is not JSON; the error names file, record, line and column.
 pub fn read(path: impl AsRef<Path>) -> Result<SftData, PairsError> {
     let path = path.as_ref();
     let file = File::open(path).map_err(PairsError::io("open", path))?;
@@ -59,99 +68,42 @@ pub fn for_each(
 ) -> Result<(), PairsError> {
     let mut ids = UniqueIds::default();
     let mut index = 0;
-    json::for_each(path, reader, &mut |conversation: Conversation| {
-        let items = conversation.samples(index, &mut ids);
+    json::for_each(path, reader, &mut |record: JsonRecord| {
+        let items = samples(record, index, &mut ids);
         index += 1;
         items.into_iter().try_for_each(&mut each)
     })
 }
 
-#[derive(Deserialize)]
-struct Conversation {
-    #[serde(default)]
-    id: Option<Id>,
-    #[serde(default)]
-    image: Images,
-    #[serde(default)]
-    conversations: Vec<Utterance>,
-}
-
-#[derive(Deserialize)]
-struct Utterance {
-    from: Role,
-    value: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(from = "String")]
-enum Role {
-    User,
-    Assistant,
-    Other,
-}
-
-impl From<String> for Role {
-    fn from(name: String) -> Self {
-        match name.as_str() {
-            "human" | "user" => Self::User,
-            "gpt" | "assistant" => Self::Assistant,
-            _ => Self::Other,
-        }
+/// The samples of the record at `index`, counted from 0.
+fn samples(record: JsonRecord, index: usize, ids: &mut UniqueIds) -> Vec<Result<SftSample, SetAside>> {
+    let skipped = |id: String, flaw: Flaw| Err(flaw.in_record(index + 1).of(id));
+    let (id, read) = record.read(Conversation::read);
+    let id = id_or_index(id, index);
+    match read {
+        Ok(conversation) => split(&ids.claim(&id, conversation.turns.len()), &conversation, &skipped),
+        Err(flaw) => ids.claim(&id, 1).into_iter().map(|id| skipped(id, flaw.clone())).collect(),
     }
-}
-
-impl Conversation {
-    fn samples(self, index: usize, ids: &mut UniqueIds) -> Vec<Result<SftSample, SetAside>> {
-        let id = id_or_index(self.id, index);
-        let parts = self.image.single().and_then(|image| Ok((image, turns(self.conversations)?)));
-        match parts {
-            Ok((image, turns)) => split(&ids.claim(&id, turns.len()), &image, &turns),
-            Err(reason) => ids.claim(&id, 1).into_iter().map(|id| Err(SetAside::new(id, reason))).collect(),
-        }
-    }
-}
-
-/// Pairs questions with answers and gives the first question its image token.
-fn turns(utterances: Vec<Utterance>) -> Result<Vec<Turn>, Reason> {
-    if utterances.is_empty() {
-        return Err(Reason::NoTurns);
-    }
-    if utterances.iter().any(|utterance| utterance.from == Role::Other) {
-        return Err(Reason::UnknownRole);
-    }
-    let mut turns = Vec::with_capacity(utterances.len() / 2);
-    let mut utterances = utterances.into_iter();
-    while let Some(question) = utterances.next() {
-        match utterances.next() {
-            Some(answer) if question.from == Role::User && answer.from == Role::Assistant => {
-                turns.push(Turn { prompt: question.value, answer: answer.value });
-            }
-            _ => return Err(Reason::TurnOrder),
-        }
-    }
-    if let Some(last) = turns.pop() {
-        let Turn { mut prompt, answer } = last;
-        place_in_conversation(&mut turns, &mut prompt)?;
-        if answer.contains(IMAGE_TOKEN) {
-            return Err(Reason::ImageToken);
-        }
-        turns.push(Turn { prompt, answer });
-    }
-    Ok(turns)
 }
 
 /// One sample a turn.
-fn split(ids: &[String], image: &str, turns: &[Turn]) -> Vec<Result<SftSample, SetAside>> {
+fn split(
+    ids: &[String],
+    conversation: &Conversation,
+    skipped: &dyn Fn(String, Flaw) -> Result<SftSample, SetAside>,
+) -> Vec<Result<SftSample, SetAside>> {
+    let Conversation { image, system, turns } = conversation;
     let mut broken = false;
     let sample = |(k, (id, turn)): (usize, (&String, &Turn))| {
         let flaw = if broken { Some(Reason::BrokenHistory) } else { flaw(turn) };
         if let Some(reason) = flaw {
             broken = true;
-            return Err(SetAside::new(id, reason));
+            return skipped(id.clone(), reason.into());
         }
         Ok(SftSample {
             id: id.clone(),
-            image: image.to_owned(),
+            image: image.clone(),
+            system: system.clone(),
             history: turns[..k].to_vec(),
             prompt: turn.prompt.clone(),
             answer: turn.answer.clone(),

@@ -1,0 +1,112 @@
+//! Pairs that cannot be used, alone or beside others.
+
+use bpo_dpo::DpoConfig;
+use bpo_dpo::policy::{Collate, Group};
+use bpo_dpo::vet::{SetAside, Vetter, usable, vet};
+use bpo_pairs::record::PreferencePair;
+use bpo_pairs::set_aside::Reason;
+
+use crate::toy::pair;
+
+/// Takes no image named `missing`, and no two completions of a group that differ in white space around them only, as a chat template
+/// that trims them.
+#[derive(Default)]
+struct Trimming {
+    checks: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("no image")]
+    Image,
+    #[error("{0:?} is the same as {1:?}")]
+    Same(String, String),
+}
+
+impl Collate for Trimming {
+    type Batch = ();
+    type Error = Refusal;
+
+    fn collate(&mut self, groups: &[Group]) -> Result<(), Refusal> {
+        self.checks += 1;
+        for group in groups {
+            if group.image == "missing" {
+                return Err(Refusal::Image);
+            }
+            for (i, one) in group.completions.iter().enumerate() {
+                if let Some(other) = group.completions[..i].iter().find(|other| other.trim() == one.trim()) {
+                    return Err(Refusal::Same(one.clone(), other.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ids(pairs: &[PreferencePair]) -> Vec<&str> {
+    pairs.iter().map(|pair| pair.id.as_str()).collect()
+}
+
+fn skipped(set_aside: &[SetAside]) -> Vec<(&str, Reason, &str)> {
+    set_aside.iter().map(|aside| (aside.pair.as_str(), aside.cause, aside.reason.as_str())).collect()
+}
+
+#[test]
+fn a_pair_that_clashes_with_an_earlier_one_is_skipped_alone() {
+    let pairs = [
+        pair(0, "a", "what", "a cat", "a dog"),
+        pair(1, "a", "what", "a cat", "a dog "),
+        pair(2, "b", "what", "a cat", "a dog "),
+        pair(3, "a", "what", "a cat", "a bird"),
+        pair(4, "a", "what", "\ta cat", "a fish"),
+        pair(5, "a", "what", "a mouse", " a mouse"),
+        pair(6, "missing", "what", "a cat", "a dog"),
+        pair(7, "a", "what", "a cat", "a dog"),
+        pair(8, "a", "who", "a cat", "a dog "),
+    ];
+    let objective = DpoConfig::default().objective();
+    let (kept, set_aside) = vet(&mut Trimming::default(), &objective, &pairs);
+    assert_eq!(ids(&kept), ["0", "2", "3", "7", "8"]);
+    let expected = [
+        ("1", Reason::SameTokens, r#""a dog " is the same as "a dog" (pair "0")"#),
+        ("4", Reason::SameTokens, r#""\ta cat" is the same as "a cat" (pair "0")"#),
+        ("5", Reason::PairRefused, r#"" a mouse" is the same as "a mouse""#),
+        ("6", Reason::PairRefused, "no image"),
+    ];
+    assert_eq!(skipped(&set_aside), expected);
+
+    // in parts of any size the same
+    for size in 1..=pairs.len() {
+        let (mut collate, mut vetter) = (Trimming::default(), Vetter::default());
+        let (mut all, mut refused) = (Vec::new(), Vec::new());
+        for part in pairs.chunks(size) {
+            let (kept, set_aside) = vetter.vet(&mut collate, &objective, part);
+            all.extend(kept);
+            refused.extend(set_aside);
+        }
+        assert_eq!(all, kept, "{size}");
+        assert_eq!(skipped(&refused), expected, "{size}");
+    }
+}
+
+#[test]
+fn a_large_group_with_one_clash_takes_few_checks() {
+    let mut pairs: Vec<_> =
+        (0..1000).map(|id| pair(id, "a", "what", "a cat", &format!("{id} dogs"))).collect();
+    pairs[700].rejected = "699 dogs ".to_owned();
+    let mut collate = Trimming::default();
+    let (kept, set_aside) = vet(&mut collate, &DpoConfig::default().objective(), &pairs);
+    assert_eq!((kept.len(), set_aside[0].pair.as_str()), (999, "700"));
+    // the whole, two a level of the halving, and a search for the earlier pair
+    assert!(collate.checks < 40, "{}", collate.checks);
+}
+
+#[test]
+fn pairs_to_train_and_to_evaluate_on_are_vetted_together() {
+    let train = [pair(0, "a", "what", "a cat", "a dog")];
+    let eval = [pair(1, "a", "what", "a cat ", "a bird"), pair(2, "a", "what", "a cat", "a bird")];
+    let config = DpoConfig::default();
+    let usable = usable(&config, &mut Trimming::default(), &train, &eval);
+    assert_eq!((ids(&usable.pairs), ids(&usable.eval_pairs)), (vec!["0"], vec!["2"]));
+    assert_eq!(skipped(&usable.set_aside)[0].0, "1");
+}

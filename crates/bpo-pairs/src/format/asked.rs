@@ -1,0 +1,96 @@
+//! What records of all forms have in common: the image, the system text, and what was said before.
+
+use serde_json::Value;
+
+use super::fields::{Fields, describe, list, object, quoted};
+use super::images_field::{single, take_paths};
+use crate::image_token::place_in_conversation;
+use crate::placeholders::check_question;
+use crate::set_aside::{Flaw, Reason};
+use crate::sft::Turn;
+
+/// Keys of what a model for images cannot take.
+const OTHER_MEDIA: [&str; 4] = ["video", "videos", "audio", "audios"];
+
+/// What is asked in a record of completions, a pair, or a question.
+pub(super) struct Asked {
+    pub(super) image: String,
+    pub(super) system: Option<String>,
+    /// With the image token in the first question.
+    pub(super) history: Vec<Turn>,
+    pub(super) prompt: String,
+}
+
+impl Asked {
+    /// Takes it from a record that has the question under `key`.
+    pub(super) fn take(fields: &mut Fields, key: &str) -> Result<Self, Flaw> {
+        refuse_other_media(fields)?;
+        let image = single(take_paths(fields)?)?;
+        let system = take_system(fields)?.map(|(key, text)| check_question(&key, &text).map(|()| text));
+        let system = system.transpose()?;
+        let history =
+            fields.take_some("history").map(|value| list("history", "a list of turns", Some(value)));
+        let history = history.transpose()?.unwrap_or_default().into_iter().enumerate();
+        let turn = |(i, value)| {
+            let at = format!("history[{i}]");
+            let mut turn = object(&at, Some(value))?;
+            let at = format!("{at}.");
+            Ok(Turn { prompt: turn.text(&at, "prompt")?, answer: turn.text(&at, "answer")? })
+        };
+        let mut history = history.map(turn).collect::<Result<Vec<_>, Flaw>>()?;
+        let mut prompt = fields.text("", key)?;
+        check_question(key, &prompt)?;
+        place_in_conversation(&mut history, &mut prompt)?;
+        Ok(Self { image, system, history, prompt })
+    }
+}
+
+/// Refuses a record with video or audio.
+pub(super) fn refuse_other_media(fields: &mut Fields) -> Result<(), Flaw> {
+    for key in OTHER_MEDIA {
+        let found = fields.take_some(key).filter(|value| !is_nothing(value));
+        if found.is_some() {
+            return Err(other_media(key, found.as_ref()));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a value says that there is nothing.
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(items) => items.iter().all(is_nothing),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
+}
+
+pub(super) fn other_media(key: &str, found: Option<&Value>) -> Flaw {
+    Flaw::new(
+        Reason::OtherMedia,
+        format_args!("`{key}`: expected an image and nothing else, found {}", describe(found)),
+    )
+}
+
+/// A text and the key that it stands under.
+pub(super) type Keyed = (String, String);
+
+/// Takes the system text of `system` or `system_prompt`. White space alone is none.
+pub(super) fn take_system(fields: &mut Fields) -> Result<Option<Keyed>, Flaw> {
+    let mut take = |key: &str| Ok::<_, Flaw>(fields.optional_text(key)?.map(|text| (key.to_owned(), text)));
+    one_system(take("system")?, take("system_prompt")?)
+}
+
+/// The one of two system texts.
+pub(super) fn one_system(one: Option<Keyed>, other: Option<Keyed>) -> Result<Option<Keyed>, Flaw> {
+    let some = |keyed: Option<Keyed>| keyed.filter(|(_, text)| !text.trim().is_empty());
+    match (some(one), some(other)) {
+        (Some((_, one)), Some((key, other))) if one != other => Err(Flaw::new(
+            Reason::Malformed,
+            format_args!("`{key}`: expected the one system text {}, found {}", quoted(&one), quoted(&other)),
+        )),
+        (one, other) => Ok(one.or(other)),
+    }
+}

@@ -1,0 +1,235 @@
+//! One conversation about one image, in any of the forms that data has it in.
+
+use serde_json::Value;
+
+use super::asked::{one_system, other_media, refuse_other_media, take_system};
+use super::fields::{Fields, describe, list, object, quoted, text, wrong};
+use super::images_field::{path, single, take_paths};
+use crate::image_token::{misplaced, place_in_first};
+use crate::placeholders::{check_answer, check_question};
+use crate::set_aside::{Flaw, Reason};
+use crate::sft::{IMAGE_TOKEN, Turn};
+
+const TURNS: &str = "a list of turns";
+const ROLES: &str = "human, user, gpt, assistant or system";
+
+/// A conversation that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Conversation {
+    pub(super) image: String,
+    pub(super) system: Option<String>,
+    /// With the image token in the first question.
+    pub(super) turns: Vec<Turn>,
+}
+
+impl Conversation {
+    /// The conversation of a record.
+    pub(super) fn read(mut fields: Fields) -> Result<Self, Flaw> {
+        refuse_other_media(&mut fields)?;
+        let mut paths = take_paths(&mut fields)?;
+        let mut system = take_system(&mut fields)?;
+        let mut messages = match messages(&mut fields) {
+            // a record without turns names no image in them
+            Err(flaw) if flaw.reason == Reason::NoTurns => return Err(single(paths).err().unwrap_or(flaw)),
+            messages => messages?,
+        };
+        let in_parts: Vec<String> = messages.iter_mut().flat_map(|message| message.paths.drain(..)).collect();
+        if paths != in_parts {
+            paths.extend(in_parts);
+        }
+        let image = single(paths)?;
+        if messages.first().is_some_and(|first| first.role == Role::System) {
+            let Message { key, text, .. } = messages.remove(0);
+            system = one_system(system, Some((key, text)))?;
+        }
+        let system = system.map(|(key, text)| check_question(&key, &text).map(|()| text)).transpose()?;
+        Ok(Self { image, system, turns: turns(messages)? })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    User,
+    Assistant,
+    System,
+}
+
+/// A turn of either side.
+struct Message {
+    role: Role,
+    /// Where its text is in the record.
+    key: String,
+    text: String,
+    /// Images that its parts name.
+    paths: Vec<String>,
+}
+
+/// The turns under `conversations` or `messages`.
+fn messages(fields: &mut Fields) -> Result<Vec<Message>, Flaw> {
+    let null = |value: &Option<Value>| value.as_ref().is_none_or(Value::is_null);
+    let (key, value) = match (fields.take("conversations"), fields.take("messages")) {
+        (turns, messages) if null(&turns) && null(&messages) => {
+            let found = describe(turns.or(messages).as_ref());
+            return Err(Flaw::new(
+                Reason::NoTurns,
+                format_args!("expected {TURNS} under `conversations` or `messages`, found {found}"),
+            ));
+        }
+        (turns, messages) if null(&messages) => ("conversations", turns),
+        (turns, messages) if null(&turns) => ("messages", messages),
+        (_, found) => {
+            return Err(wrong("messages", "no second conversation beside `conversations`", found.as_ref()));
+        }
+    };
+    let turns = list(key, TURNS, value)?;
+    if turns.is_empty() {
+        return Err(Flaw::new(
+            Reason::NoTurns,
+            format_args!("`{key}`: expected {TURNS}, found an empty list"),
+        ));
+    }
+    turns.into_iter().enumerate().map(|(i, turn)| message(&format!("{key}[{i}]"), turn)).collect()
+}
+
+fn message(at: &str, turn: Value) -> Result<Message, Flaw> {
+    let mut fields = object(at, Some(turn))?;
+    let (key, value) = first_of(&mut fields, ["from", "role"]);
+    let role = match text(&format!("{at}.{key}"), value)?.as_str() {
+        "human" | "user" => Role::User,
+        "gpt" | "assistant" => Role::Assistant,
+        "system" => Role::System,
+        other => {
+            return Err(Flaw::new(
+                Reason::UnknownRole,
+                format_args!("`{at}.{key}`: expected {ROLES}, found {}", quoted(other)),
+            ));
+        }
+    };
+    let (key, value) = first_of(&mut fields, ["value", "content"]);
+    let key = format!("{at}.{key}");
+    let mut paths = Vec::new();
+    let text = match value {
+        Some(Value::Array(parts)) => joined(&key, parts, &mut paths)?,
+        value => text(&key, value)?,
+    };
+    Ok(Message { role, key, text, paths })
+}
+
+/// The first of two keys that has a value, or the first.
+fn first_of<'a>(fields: &mut Fields, keys: [&'a str; 2]) -> (&'a str, Option<Value>) {
+    let [first, second] = keys;
+    match (fields.take(first), fields.take(second)) {
+        (None | Some(Value::Null), Some(value)) => (second, Some(value)),
+        (value, _) => (first, value),
+    }
+}
+
+/// The text of a list of parts, with an image token for each image, on a line of its own.
+fn joined(key: &str, parts: Vec<Value>, paths: &mut Vec<String>) -> Result<String, Flaw> {
+    let (mut all, mut after_image) = (String::new(), false);
+    for (i, part) in parts.into_iter().enumerate() {
+        let at = format!("{key}[{i}]");
+        let (mut fields, kind) = match part {
+            Value::String(text) => (Fields::default(), Part::Text(text)),
+            part => {
+                let mut fields = object(&at, Some(part))?;
+                let kind = part_kind(&at, &mut fields)?;
+                (fields, kind)
+            }
+        };
+        match kind {
+            Part::Text(text) => {
+                if after_image && !text.starts_with('\n') {
+                    all.push('\n');
+                }
+                all.push_str(&text);
+                after_image = false;
+            }
+            Part::Image => {
+                if !(all.is_empty() || all.ends_with('\n')) {
+                    all.push('\n');
+                }
+                all.push_str(IMAGE_TOKEN);
+                after_image = true;
+                for name in ["image", "image_url", "path", "url"] {
+                    let found = fields.take_some(name);
+                    paths.extend(
+                        found.map(|value| path(&format!("{at}.{name}"), value)).transpose()?.flatten(),
+                    );
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+enum Part {
+    Text(String),
+    Image,
+}
+
+fn part_kind(at: &str, fields: &mut Fields) -> Result<Part, Flaw> {
+    match fields.text(&format!("{at}."), "type")?.as_str() {
+        "text" => Ok(Part::Text(fields.text(&format!("{at}."), "text")?)),
+        "image" | "image_url" => Ok(Part::Image),
+        other if ["video", "audio"].iter().any(|media| other.contains(media)) => {
+            Err(other_media(&format!("{at}.type"), Some(&Value::from(other))))
+        }
+        other => Err(wrong(&format!("{at}.type"), "text or image", Some(&Value::from(other)))),
+    }
+}
+
+/// Pairs questions with answers and gives the first question its image token.
+fn turns(messages: Vec<Message>) -> Result<Vec<Turn>, Flaw> {
+    let mut turns = Vec::with_capacity(messages.len() / 2);
+    let mut messages = messages.into_iter();
+    while let Some(question) = messages.next() {
+        let answer = messages.next();
+        match answer {
+            Some(answer) if question.role == Role::User && answer.role == Role::Assistant => {
+                check_question(&question.key, &question.text)?;
+                check_answer(&answer.key, &answer.text)?;
+                turns.push(Turn { prompt: question.text, answer: answer.text });
+            }
+            Some(answer) => {
+                let (turn, expected) = match question.role {
+                    Role::User => (answer, "an answer of the assistant"),
+                    _ => (question, "a question of the user"),
+                };
+                return Err(out_of_order(&turn, expected));
+            }
+            None if question.role == Role::User => {
+                return Err(Flaw::new(
+                    Reason::TurnOrder,
+                    format_args!("`{}`: expected an answer after it, found the end", question.key),
+                ));
+            }
+            None => return Err(out_of_order(&question, "a question of the user")),
+        }
+    }
+    let Some(Turn { mut prompt, answer }) = turns.pop() else {
+        return Err(Flaw::new(
+            Reason::NoTurns,
+            "expected a question and its answer, found a system text alone",
+        ));
+    };
+    place_in_first(&mut turns, &mut prompt)?;
+    if answer.contains(IMAGE_TOKEN) {
+        return Err(misplaced());
+    }
+    turns.push(Turn { prompt, answer });
+    Ok(turns)
+}
+
+fn out_of_order(found: &Message, expected: &str) -> Flaw {
+    let role = match found.role {
+        Role::User => "the user",
+        Role::Assistant => "the assistant",
+        Role::System => "the system",
+    };
+    Flaw::new(Reason::TurnOrder, format_args!("`{}`: expected {expected}, found a turn of {role}", found.key))
+}
+
+#[cfg(test)]
+#[path = "conversation_tests.rs"]
+mod tests;

@@ -1,0 +1,130 @@
+use super::*;
+use crate::format::fields::JsonRecord;
+
+fn read(json: &str) -> Result<Conversation, Flaw> {
+    let record: JsonRecord = serde_json::from_str(json).unwrap();
+    Conversation::read(record.into_fields().unwrap())
+}
+
+fn expected(system: Option<&str>) -> Conversation {
+    let turns = vec![Turn { prompt: "<image>\nWhat?".into(), answer: "A cat.".into() }];
+    Conversation { image: "a.jpg".into(), system: system.map(Into::into), turns }
+}
+
+#[test]
+fn messages_are_read_in_all_their_forms() {
+    for (name, json) in [
+        (
+            "LLaVA",
+            r#"{"image": "a.jpg", "conversations": [{"from": "human", "value": "What?\n"}, {"from": "gpt", "value": "A cat."}]}"#,
+        ),
+        (
+            "ms-swift",
+            r#"{"images": ["a.jpg"], "messages": [{"role": "user", "content": "<image>\nWhat?"}, {"role": "assistant", "content": "A cat."}]}"#,
+        ),
+        (
+            "LLaMA-Factory",
+            r#"{"images": ["a.jpg"], "system": "", "tools": null, "videos": [], "conversations": [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cat."}]}"#,
+        ),
+        (
+            "TRL",
+            r#"{"images": [{"bytes": null, "path": "a.jpg"}], "messages": [
+                {"role": "user", "content": [{"type": "image", "text": null}, {"type": "text", "text": "What?"}]},
+                {"role": "assistant", "content": [{"type": "text", "text": "A "}, {"type": "text", "text": "cat."}]}]}"#,
+        ),
+        (
+            "OpenAI",
+            r#"{"messages": [
+                {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a.jpg"}}, {"type": "text", "text": "What?"}]},
+                {"role": "assistant", "content": "A cat."}]}"#,
+        ),
+        (
+            "Qwen",
+            r#"{"messages": [
+                {"role": "user", "content": [{"type": "image", "image": "a.jpg"}, "What?"]},
+                {"role": "assistant", "content": "A cat."}]}"#,
+        ),
+    ] {
+        let mut read = read(json).unwrap_or_else(|flaw| panic!("{name}: {}", flaw.detail));
+        read.turns.iter_mut().for_each(|turn| turn.prompt = turn.prompt.trim_end().into());
+        assert_eq!(read, expected(None), "{name}");
+    }
+}
+
+const TURNS_JSON: &str =
+    r#"{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cat."}"#;
+
+fn with(fields: &str, before: &str) -> String {
+    format!(r#"{{"image": "a.jpg", {fields} "conversations": [{before} {TURNS_JSON}]}}"#)
+}
+
+#[test]
+fn a_system_text_stands_in_a_turn_or_under_a_key() {
+    let turn = r#"{"from": "system", "value": "Be short."},"#;
+    for json in [
+        with("", turn),
+        with(r#""system": "Be short.","#, ""),
+        with(r#""system_prompt": "Be short.","#, ""),
+        with(r#""system": "Be short.", "system_prompt": null,"#, turn),
+    ] {
+        assert_eq!(read(&json), Ok(expected(Some("Be short."))), "{json}");
+    }
+    for json in [with(r#""system": " ","#, ""), with("", r#"{"from": "system", "value": ""},"#)] {
+        assert_eq!(read(&json), Ok(expected(None)), "{json}");
+    }
+}
+
+#[test]
+fn what_cannot_be_used_is_named_with_key_and_value() {
+    for (json, reason, named) in [
+        (with(r#""video": "a.mp4","#, ""), Reason::OtherMedia, r#"`video`: expected an image and nothing else, found "a.mp4""#),
+        (with(r#""audios": ["a.wav"],"#, ""), Reason::OtherMedia, "`audios`"),
+        (with(r#""system": 3,"#, ""), Reason::Malformed, "`system`: expected text, found 3"),
+        (with(r#""system": "a", "system_prompt": "b","#, ""), Reason::Malformed, r#"`system_prompt`: expected the one system text "a", found "b""#),
+        (with(r#""system": "<video> a","#, ""), Reason::OtherPlaceholder, r#"`system`: expected <image> or no placeholder, found "<video>""#),
+        (with("", r#"{"from": "tool", "value": "x"},"#), Reason::UnknownRole, r#"`conversations[0].from`: expected human, user, gpt, assistant or system, found "tool""#),
+        (with("", r#"{"from": null, "value": "x"},"#), Reason::Malformed, "`conversations[0].from`: expected text, found null"),
+        (with("", r#"{"from": "human", "value": null},"#), Reason::Malformed, "`conversations[0].value`: expected text, found null"),
+        (with("", r#"{"from": "human"},"#), Reason::Malformed, "`conversations[0].value`: expected text, found no such key"),
+        (with("", "7,"), Reason::Malformed, "`conversations[0]`: expected an object, found 7"),
+        (with("", r#"{"from": "gpt", "value": "x"},"#), Reason::TurnOrder, "`conversations[0].value`: expected a question of the user, found a turn of the assistant"),
+        (with("", r#"{"from": "human", "value": "x"},"#), Reason::TurnOrder, "`conversations[1].value`: expected an answer of the assistant, found a turn of the user"),
+        (with(r#""messages": [1],"#, ""), Reason::Malformed, "`messages`: expected no second conversation"),
+        (r#"{"image": "a.jpg", "conversations": "x"}"#.into(), Reason::Malformed, r#"`conversations`: expected a list of turns, found "x""#),
+        (r#"{"images": ["a.jpg", "b.jpg"], "messages": []}"#.into(), Reason::SeveralImages, "found 2"),
+        (r#"{"text": "A cat."}"#.into(), Reason::NoImage, "`image` or `images`"),
+        (r#"{"image": "a.jpg", "messages": []}"#.into(), Reason::NoTurns, "`messages`"),
+        (r#"{"image": "a.jpg", "text": "A cat."}"#.into(), Reason::NoTurns, "`conversations` or `messages`"),
+        (r#"{"image": "a.jpg", "messages": [{"role": "system", "content": "x"}]}"#.into(), Reason::NoTurns, "system"),
+        (r#"{"image": "a.jpg", "messages": [{"role": "user", "content": "x"}]}"#.into(), Reason::TurnOrder, "`messages[0].content`: expected an answer after it"),
+        (
+            r#"{"image": "a.jpg", "messages": [{"role": "user", "content": [{"type": "video", "video": "a.mp4"}]}]}"#.into(),
+            Reason::OtherMedia,
+            "`messages[0].content[0].type`",
+        ),
+        (
+            r#"{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://a.org/a.jpg"}}]}]}"#.into(),
+            Reason::ImageNotAPath,
+            "`messages[0].content[0].image_url.url`",
+        ),
+        (
+            r#"{"image": "a.jpg", "messages": [{"role": "user", "content": [{"type": "tool"}]}]}"#.into(),
+            Reason::Malformed,
+            r#"`messages[0].content[0].type`: expected text or image, found "tool""#,
+        ),
+        (
+            r#"{"image": "a.jpg", "messages": [{"role": "user", "content": "<ImageHere>\nWhat?"}, {"role": "assistant", "content": "A cat."}]}"#.into(),
+            Reason::OtherPlaceholder,
+            r#"`messages[0].content`: expected <image> or no placeholder, found "<ImageHere>""#,
+        ),
+        (
+            r#"{"images": ["a.jpg", "b.jpg"], "messages": [{"role": "user", "content": "<image><image>Which?"}, {"role": "assistant", "content": "A cat."}]}"#.into(),
+            Reason::SeveralImages,
+            r#"expected one, found 2: "a.jpg", "b.jpg""#,
+        ),
+    ] {
+        let flaw = read(&json).unwrap_err();
+        assert_eq!(flaw.reason, reason, "{json}");
+        assert!(flaw.detail.contains(named), "{json}: {}", flaw.detail);
+    }
+}

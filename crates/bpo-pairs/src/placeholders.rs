@@ -1,0 +1,144 @@
+//! What stands for an image, a video or a sound in data for other models.
+
+use crate::format::fields::quoted;
+use crate::set_aside::{Flaw, Reason};
+use crate::sft::IMAGE_TOKEN;
+
+/// Placeholders in lower case, without brackets, slashes and digits. `image` is one in any form but [`IMAGE_TOKEN`].
+const NAMES: [&str; 33] = [
+    // LLaVA and its family
+    "im_start",
+    "im_end",
+    "im_patch",
+    "vid_start",
+    "vid_end",
+    "vid_patch",
+    "image-placeholder",
+    "image_placeholder",
+    // MiniGPT-4, InternLM-XComposer
+    "imagehere",
+    "img",
+    // Qwen-VL
+    "|vision_start|",
+    "|vision_end|",
+    "|image_pad|",
+    "|video_pad|",
+    "|audio_pad|",
+    // Phi-3, Llama 3.2, mPLUG-Owl
+    "image",
+    "|image|",
+    "|image_|",
+    "|video|",
+    "|audio|",
+    // InternVL, Pixtral, Gemma 3, Idefics, GLM, Kimi
+    "img_context",
+    "img_end",
+    "img_break",
+    "start_of_image",
+    "end_of_image",
+    "image_soft_token",
+    "fake_token_around_image",
+    "|begin_of_image|",
+    "|end_of_image|",
+    "|media_placeholder|",
+    // video and sound
+    "video",
+    "audio",
+    "speech",
+];
+
+/// Placeholders that are tags of HTML, too: an answer may be about a page.
+const TAGS: [&str; 4] = ["image", "img", "video", "audio"];
+
+/// Longest placeholder in bytes, brackets included.
+const LONGEST: usize = 40;
+
+/// Refuses a question, or a system text, with a placeholder that the model would read as text. `key` is for the message.
+pub(crate) fn check_question(key: &str, text: &str) -> Result<(), Flaw> {
+    refuse(key, text, |_| true)
+}
+
+/// The same for an answer.
+pub(crate) fn check_answer(key: &str, text: &str) -> Result<(), Flaw> {
+    refuse(key, text, |name| !TAGS.contains(&name))
+}
+
+fn refuse(key: &str, text: &str, counts: impl Fn(&str) -> bool) -> Result<(), Flaw> {
+    match placeholders(text).find(|(_, name)| counts(name)) {
+        None => Ok(()),
+        Some((found, _)) => Err(Flaw::new(
+            Reason::OtherPlaceholder,
+            format_args!("`{key}`: expected {IMAGE_TOKEN} or no placeholder, found {}", quoted(found)),
+        )),
+    }
+}
+
+/// The placeholders in a text, as they are written and by name.
+fn placeholders(text: &str) -> impl Iterator<Item = (&str, String)> {
+    let opened = text.match_indices(['<', '[']).map(|(start, bracket)| (&text[start..], bracket));
+    opened.filter_map(|(rest, bracket)| {
+        let end = rest.find(if bracket == "<" { '>' } else { ']' }).filter(|end| *end < LONGEST)?;
+        let found = &rest[..=end];
+        let inside = &rest[1..end];
+        let name: String = inside
+            .chars()
+            .filter(|character| *character != '/' && !character.is_ascii_digit())
+            .map(|character| character.to_ascii_lowercase())
+            .collect();
+        // square brackets are common in prose: of these only Pixtral's, in capitals
+        let form = bracket == "<" || inside.starts_with("IMG");
+        let name = name.trim().trim_end_matches('_').to_owned();
+        (form && found != IMAGE_TOKEN && NAMES.contains(&name.as_str())).then_some((found, name))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_of_other_models_are_found() {
+        for found in [
+            "<ImageHere>",
+            "<Img>",
+            "</img>",
+            "<|image_pad|>",
+            "<|vision_start|>",
+            "<|image_1|>",
+            "<im_start>",
+            "<video>",
+            "<audio>",
+            "<Image>",
+            "<image1>",
+            "<image 2>",
+            "<image_3>",
+            "<IMG_CONTEXT>",
+            "[IMG]",
+            "<start_of_image>",
+        ] {
+            let text = format!("a < b, [1] and {found}\nWhat?");
+            let flaw = check_question("prompt", &text).unwrap_err();
+            assert_eq!(flaw.reason, Reason::OtherPlaceholder);
+            assert!(
+                flaw.detail
+                    .ends_with(&format!("`prompt`: expected <image> or no placeholder, found {found:?}"))
+            );
+        }
+    }
+
+    #[test]
+    fn other_text_is_no_placeholder() {
+        for text in [
+            "<image>\nWhat?",
+            "Is 1 < 2 > 0?",
+            "What does <div class=\"img\"> do?",
+            "[img] [1] <b>bold</b> <images> <|im_start|>",
+            "<",
+            "[",
+        ] {
+            assert_eq!(check_question("prompt", text), Ok(()), "{text}");
+        }
+        assert_eq!(check_answer("answer", "Use <video> or <img>."), Ok(()));
+        assert!(check_answer("answer", "<ImageHere> A cat.").is_err());
+    }
+}

@@ -1,0 +1,262 @@
+//! Single records that cannot be used, in files that can.
+
+use std::fs;
+use std::path::Path;
+
+use bpo_pairs::build::StageRecord;
+use bpo_pairs::error::{PairsError, chain};
+use bpo_pairs::format::questions::Question;
+use bpo_pairs::format::{bpo, jsonl, llava, questions};
+use bpo_pairs::manifest::Manifest;
+use bpo_pairs::pairs::PairSet;
+use bpo_pairs::set_aside::{Reason, SetAside};
+use bpo_pairs::store::JsonlStore;
+
+/// All that was skipped, as id, reason and detail.
+fn skipped(items: &[SetAside]) -> Vec<(&str, Reason, &str)> {
+    items.iter().map(|item| (item.id.as_str(), item.reason, item.detail.as_str())).collect()
+}
+
+const TURNS: &str = r#"[{"from": "human", "value": "What?"}, {"from": "gpt", "value": "A cat."}]"#;
+
+#[test]
+fn one_null_does_not_refuse_a_file_of_conversations() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.json");
+    let records = [
+        format!(r#"{{"id": "good", "image": "a.jpg", "conversations": {TURNS}}}"#),
+        r#"{"id": "null", "image": "a.jpg", "conversations": null}"#.to_owned(),
+        r#"{"id": "value", "image": "a.jpg", "conversations": [{"from": "human", "value": null}]}"#
+            .to_owned(),
+        format!(r#"{{"id": 1.5, "image": "a.jpg", "conversations": {TURNS}}}"#),
+        "null".to_owned(),
+        format!(r#"{{"id": "last", "image": "b.jpg", "conversations": {TURNS}}}"#),
+    ];
+    let expected = [
+        (
+            "null",
+            Reason::NoTurns,
+            "no conversation: expected a list of turns under `conversations` or `messages`, found null (record 2)",
+        ),
+        (
+            "value",
+            Reason::Malformed,
+            "record not of the expected form: `conversations[0].value`: expected text, found null (record 3)",
+        ),
+        (
+            "3",
+            Reason::Malformed,
+            "record not of the expected form: `id`: expected text or an integer, found 1.5 (record 4)",
+        ),
+        (
+            "4",
+            Reason::Malformed,
+            "record not of the expected form: expected an object, found null (record 5)",
+        ),
+    ];
+    for text in [format!("[{}]", records.join(",\n")), records.join("\n")] {
+        fs::write(&path, text).unwrap();
+        let data = llava::read(&path).unwrap();
+        let ids: Vec<&str> = data.samples.iter().map(|sample| sample.id.as_str()).collect();
+        assert_eq!(ids, ["good", "last"]);
+        assert_eq!(skipped(&data.set_aside), expected);
+    }
+}
+
+#[test]
+fn one_wrong_value_does_not_refuse_a_file_of_completions() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bpo.json");
+    let record = |prompt: &str, score: &str| {
+        format!(
+            r#"{{"prompt": {prompt}, "image": "a.jpg", "completions": [
+                {{"score": {score}, "response": "A cat.", "type": "gt"}},
+                {{"score": 0, "response": "A dog.", "type": "llm-hal"}}]}}"#
+        )
+    };
+    let records = [
+        record("\"What?\"", "1"),
+        record("\"What?\"", "\"16\""),
+        record("null", "1"),
+        record("\"<ImageHere> What?\"", "1"),
+        r#"{"prompt": "What?", "image": "a.jpg", "completions": {}}"#.to_owned(),
+    ];
+    fs::write(&path, format!("[{}]", records.join(","))).unwrap();
+    let expected = [
+        (
+            "1",
+            Reason::Malformed,
+            r#"record not of the expected form: `completions[0].score`: expected a number, found "16" (record 2)"#,
+        ),
+        (
+            "2",
+            Reason::Malformed,
+            "record not of the expected form: `prompt`: expected text, found null (record 3)",
+        ),
+        (
+            "3",
+            Reason::OtherPlaceholder,
+            r#"placeholder of another model: `prompt`: expected <image> or no placeholder, found "<ImageHere>" (record 4)"#,
+        ),
+        (
+            "4",
+            Reason::Malformed,
+            "record not of the expected form: `completions`: expected a list of completions, found an empty object (record 5)",
+        ),
+    ];
+    let data = bpo::read(&path).unwrap();
+    assert_eq!((data.records.len(), skipped(&data.set_aside).as_slice()), (1, &expected[..]));
+    let PairSet { pairs, set_aside } = jsonl::read_pairs(&path).unwrap();
+    assert_eq!((pairs.len(), skipped(&set_aside).as_slice()), (1, &expected[..]));
+}
+
+#[test]
+fn one_wrong_value_does_not_refuse_a_file_of_pairs() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pairs.jsonl");
+    let pair = |id: &str, image: &str, more: &str| {
+        format!(
+            r#"{{"id": {id}, "image": {image}, "prompt": "What?", "chosen": "A cat.", "rejected": "A dog.", "kind": "mine"{more}}}"#
+        )
+    };
+    let lines = [
+        pair("\"good\"", "\"a.jpg\"", ""),
+        pair("7", "[\"a.jpg\"]", r#", "margin": null, "system": "Be short.""#),
+        pair("\"null\"", "null", ""),
+        pair("\"margin\"", "\"a.jpg\"", r#", "margin": "1""#),
+        pair("\"key\"", "\"a.jpg\"", r#", "betta": 1"#),
+        pair("\"recipe\"", "\"a.jpg\"", r#", "recipe": [1]"#),
+        pair("null", "\"a.jpg\"", ""),
+        "[1]".to_owned(),
+    ];
+    fs::write(&path, lines.join("\n")).unwrap();
+    let set = jsonl::read_pairs(&path).unwrap();
+    let ids: Vec<&str> = set.pairs.iter().map(|pair| pair.id.as_str()).collect();
+    assert_eq!(ids, ["good", "7"]);
+    assert_eq!(set.pairs[1].system.as_deref(), Some("Be short."));
+    let form = "record not of the expected form: ";
+    let expected = [
+        (
+            "null",
+            Reason::NoImage,
+            "no image: expected the path of one image under `image` or `images` (record 3)".to_owned(),
+        ),
+        ("margin", Reason::Malformed, format!("{form}`margin`: expected a number, found \"1\" (record 4)")),
+        ("key", Reason::Malformed, format!("{form}\"betta\" is no key of a pair, found 1 (record 5)")),
+        (
+            "recipe",
+            Reason::Malformed,
+            format!("{form}`recipe`: expected an object, found a list of 1 (record 6)"),
+        ),
+        (
+            "6",
+            Reason::Malformed,
+            format!("{form}`id`: expected text or an integer, found no such key (record 7)"),
+        ),
+        ("7", Reason::Malformed, format!("{form}expected an object, found a list of 1 (record 8)")),
+    ];
+    let found = skipped(&set.set_aside);
+    let expected: Vec<_> = expected.iter().map(|(id, reason, text)| (*id, *reason, text.as_str())).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn one_wrong_value_does_not_refuse_a_file_of_questions() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("questions.jsonl");
+    let lines = [
+        r#"{"image": "a.jpg", "prompt": "What?", "category": 3}"#,
+        r#"{"question_id": 1, "image": "a.jpg", "text": "Is there a cat?", "label": "yes"}"#,
+        r#"{"image": "a.jpg", "prompt": null}"#,
+        r#"{"image": "a.jpg", "prompt": "What?", "text": "A cat."}"#,
+        r#"{"image": "a.jpg", "text": "<video> What?"}"#,
+        r#"{"image": "a.jpg", "prompt": "What?", "video": "a.mp4"}"#,
+        r#"{"image": "a.jpg", "prompt": "Why?", "system_prompt": "Be short."}"#,
+    ];
+    fs::write(&path, lines.join("\n")).unwrap();
+    let data = questions::read(&path).unwrap();
+    let ids: Vec<String> = data.questions.iter().map(|question| question.id_at(9)).collect();
+    assert_eq!(ids, ["0", "1", "6"]);
+    assert_eq!(data.questions[1].prompt, "<image>\nIs there a cat?");
+    assert_eq!(data.questions[2].system.as_deref(), Some("Be short."));
+    assert_eq!(Question::new("a.jpg", "What?").id_at(9), "9");
+    let form = "record not of the expected form: ";
+    let expected = [
+        ("2", Reason::Malformed, format!("{form}`prompt`: expected text, found null (record 3)")),
+        (
+            "3",
+            Reason::Malformed,
+            format!("{form}`text`: expected no second question beside `prompt`, found \"A cat.\" (record 4)"),
+        ),
+        (
+            "4",
+            Reason::OtherPlaceholder,
+            "placeholder of another model: `text`: expected <image> or no placeholder, found \"<video>\" (record 5)".into(),
+        ),
+        (
+            "5",
+            Reason::OtherMedia,
+            "video or audio: `video`: expected an image and nothing else, found \"a.mp4\" (record 6)".into(),
+        ),
+    ];
+    let expected: Vec<_> = expected.iter().map(|(id, reason, text)| (*id, *reason, text.as_str())).collect();
+    assert_eq!(skipped(&data.set_aside), expected);
+}
+
+#[test]
+fn broken_syntax_refuses_a_file_and_has_one_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.jsonl");
+    let good = format!(r#"{{"image": "a.jpg", "conversations": {TURNS}}}"#);
+    fs::write(&path, format!("{good}\n\n{good}\n{{\"image\" \"a.jpg\"}}\n{good}\n")).unwrap();
+    let expected = format!("{}: record 3, line 4, column 10: expected `:`", path.display());
+    for error in [llava::read(&path).unwrap_err(), jsonl::read_pairs(&path).unwrap_err()] {
+        assert_eq!(chain(&error), expected);
+    }
+}
+
+/// A file of ours has one form: any other line is an error, in words that need no knowledge of the program.
+#[test]
+fn files_of_ours_are_strict_in_plain_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let good = r#"{"id":"a","type":"mllm-hal","response":"A dog."}"#;
+    for (line, problem) in [
+        ("3", "invalid type: integer `3`, expected an object with `id`, and `response` or `set_aside`"),
+        (r#"{"id":"b","more":1}"#, "unknown field `more`"),
+        (
+            r#"{"id":"b","type":"gt","response":7}"#,
+            "`response`: invalid type: integer `7`, expected a string",
+        ),
+        (
+            r#"{"id":"b","variant":"x"}"#,
+            "`variant`: invalid type: string \"x\", expected a whole number, at least 0",
+        ),
+        (
+            r#"{"id":"b","type":"gt","response":"","recipe":3}"#,
+            "`recipe`: invalid type: integer `3`, expected a recipe",
+        ),
+        (
+            r#"{"id":"b","type":"gt","response":"","recipe":{"contrast":{"sign":"up"}}}"#,
+            "`recipe.contrast.sign`: unknown variant `up`, expected `towards` or `away`",
+        ),
+    ] {
+        fs::write(at("weakened.jsonl"), format!("{good}\n{line}\n{good}\n")).unwrap();
+        let store = JsonlStore::<StageRecord>::open(at("weakened.jsonl")).unwrap_err();
+        let mut lines = jsonl::JsonLines::<StageRecord, _>::open(at("weakened.jsonl")).unwrap();
+        let read = lines.find_map(Result::err).unwrap();
+        for error in [store, read] {
+            let message = chain(&error);
+            assert!(message.contains("record 2, line 2, column"), "{message}");
+            assert!(message.contains(problem), "{message}");
+            for word in ["struct", "enum", " at line", "usize", "f64", "map", "Option"] {
+                assert!(!message.contains(word), "{message}");
+            }
+        }
+    }
+    fs::write(at("manifest.json"), "[3, 4]").unwrap();
+    let error = Manifest::read(at("manifest.json")).unwrap_err();
+    assert!(matches!(error, PairsError::Json { .. }));
+    assert!(!chain(&error).contains("struct"), "{error}");
+    assert!(matches!(llava::read(Path::new("no-such-file")), Err(PairsError::Io { .. })));
+}
