@@ -2,8 +2,9 @@
 //!
 //! Standard output is for machines (JSON lines), standard error for people. A stage has done its work, and the exit code
 //! is 0, when what it makes is there, though bad records were set aside and told; what answers line by line (`score`,
-//! `generate`, `eval`) or image by image (`distort`) has done it only when none is missing. A training that a signal ended
-//! behind a checkpoint gives 130.
+//! `generate`, `eval`) or image by image (`distort`) has done it only when none is missing, and gives 1 otherwise. Work that
+//! fails gives 1, too. A command line or a setting that cannot be used, whatever the files are, gives 2, and nothing is done. A
+//! training that a signal ended behind a checkpoint gives 130.
 
 mod args;
 mod commands;
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // a closed pipe is the reader's wish
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            return ExitCode::from(if error.use_stderr() { failure::USAGE } else { 0 });
         }
     };
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::WARN.into()).from_env_lossy();

@@ -153,7 +153,10 @@ where
                 files.save(state)?;
                 self.saved = Instant::now();
             }
-            None if is_kept => self.best = Some(save_trainable(&state.policy)?),
+            None if is_kept => {
+                let step = state.progress.step;
+                self.best = Some(save_trainable(&state.policy).map_err(|error| error.at_step(step))?);
+            }
             _ => {}
         }
         Ok(())

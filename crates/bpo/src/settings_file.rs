@@ -25,7 +25,9 @@ pub(crate) type Inputs = BTreeMap<&'static str, String>;
 pub(crate) fn inputs(stage: Stage, config: &RunConfig) -> Result<Inputs, BpoError> {
     let mut inputs = Inputs::new();
     if matches!(stage, Stage::Weaken | Stage::Train) {
-        inputs.insert("model", fingerprint_checkpoint(config.model_path()?)?.to_string());
+        for (name, print) in model_inputs(config)? {
+            inputs.insert(name, print.to_string());
+        }
     }
     if stage == Stage::Train {
         for (name, print) in reference_inputs(config)? {
@@ -34,6 +36,19 @@ pub(crate) fn inputs(stage: Stage, config: &RunConfig) -> Result<Inputs, BpoErro
     }
     if matches!(stage, Stage::Weaken | Stage::Inject) {
         inputs.insert("data", fingerprint_file(config.data_path()?)?.to_string());
+    }
+    Ok(inputs)
+}
+
+/// What the model is read from, by name.
+///
+/// # Errors
+/// If it is not there.
+pub(crate) fn model_inputs(config: &RunConfig) -> Result<Vec<(&'static str, Fingerprint)>, BpoError> {
+    let mut inputs = vec![("model", fingerprint_checkpoint(config.model_path()?)?)];
+    if let Some(adapter) = &config.model.adapter {
+        check_is_adapter(adapter)?;
+        inputs.push(("adapter", fingerprint_checkpoint(adapter)?));
     }
     Ok(inputs)
 }

@@ -2,7 +2,7 @@
 
 use bpo::BpoError;
 use bpo::checkpoint::Checkpoint;
-use bpo::config::{ReferenceSection, RunConfig};
+use bpo::config::{ReferenceSection, Required, RunConfig};
 use bpo::dpo::vet::vet;
 use bpo::inject::Sampling;
 use bpo::llava::collator;
@@ -16,18 +16,24 @@ use bpo::stages::StageOutcome;
 use super::{open_device, open_images, print_line, told_all};
 use crate::args::{GenerateCommand, ScoreCommand};
 use crate::failure::Failure;
+use crate::overrides::given;
 use crate::progress;
 
 /// `bpo score`
 pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     let config = args.config.resolve(&[&args.model, &args.images])?;
+    config.require(&[Required::Model, Required::Images], &[("--pairs", args.pairs.is_some())])?;
+    let pairs = given("--pairs", &args.pairs)?;
+    if let Some(cache) = &args.cache {
+        args.config.inputs(&config).input("--pairs", pairs).output_file("--cache", cache).check()?;
+    }
     let images = open_images(&config)?;
-    let set = read_pairs(&args.pairs)?;
+    let set = read_pairs(pairs)?;
     if set.pairs.is_empty() && set.set_aside.is_empty() {
-        let (path, set_aside) = (args.pairs.clone(), ReasonCounts::default());
+        let (path, set_aside) = (pairs.to_owned(), ReasonCounts::default());
         return Err(BpoError::Nothing { path, what: "pair", set_aside }.into());
     }
-    let checkpoint = load(&config, args.adapter.as_deref())?;
+    let checkpoint = load(&config)?;
     let each = |score| print_line(&score);
     let mut outcome = match &args.cache {
         None => {
@@ -44,13 +50,13 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
             let mut config = config;
             // the model that is asked is the reference of a later training
             config.reference = ReferenceSection::default();
-            config.reference.adapter.clone_from(&args.adapter);
             config.train.batch_size = args.batch_size;
             let mut collate = collator(&config, &checkpoint, &images);
             let (pairs, refused) = vet(&mut collate, &config.train.objective(), &set.pairs);
             let cache = fill(&config, file, &checkpoint, &mut collate, &pairs, &mut *progress::new())?;
-            bpo::score::cached(&cache, &pairs, &checkpoint.model.device(), each)?;
-            StageOutcome::new(pairs.len(), refused.into_iter().map(SetAside::from).collect())
+            let unscored = bpo::score::cached(&cache, &pairs, &checkpoint.model.device(), each)?;
+            let scored = pairs.len() - unscored.len();
+            StageOutcome::new(scored, refused.into_iter().map(SetAside::from).chain(unscored).collect())
         }
     };
     outcome.add(set.set_aside);
@@ -60,9 +66,11 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
 /// `bpo generate`
 pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
     let config = args.config.resolve(&[&args.model, &args.images])?;
+    let flags = [("--questions", args.questions.is_some())];
+    config.require(&[Required::Model, Required::Images], &flags)?;
     let images = open_images(&config)?;
-    let questions = bpo::generate::read_questions(&args.questions)?;
-    let Checkpoint { model, processor, .. } = load(&config, args.adapter.as_deref())?;
+    let questions = bpo::generate::read_questions(given("--questions", &args.questions)?)?;
+    let Checkpoint { model, processor, .. } = load(&config)?;
     let mut model = LlavaResponder::new(model.merged(), processor);
     let sampling = Sampling::greedy(args.max_new_tokens)
         .with_temperature(args.temperature)
@@ -72,7 +80,8 @@ pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
     told_all(&bpo::generate::generate(&mut model, &questions, &images, &sampling, args.batch_size, each)?)
 }
 
-fn load(config: &RunConfig, adapter: Option<&std::path::Path>) -> Result<Checkpoint, BpoError> {
+fn load(config: &RunConfig) -> Result<Checkpoint, BpoError> {
     let device = open_device(config)?;
+    let adapter = config.model.adapter.as_deref();
     Checkpoint::load_with_adapter(config.model_path()?, adapter, config.model.dtype, &device)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::has_answers;
 use crate::config::{RunConfig, Stage, changes};
 use crate::error::BpoError;
+use crate::paths::with_suffix;
 use crate::resume::has_content;
 use crate::run_dir::RunDir;
 use crate::settings_file::{check_inputs, inputs, write};
@@ -22,7 +23,7 @@ use crate::summary::RunManifest;
 /// cannot be read or written.
 pub fn hold(stage: Stage, config: &RunConfig, file: &Path) -> Result<(), BpoError> {
     let config = config.clone().with_absolute_paths()?;
-    let settings = beside(file);
+    let settings = settings_beside(file);
     // ours have settings beside them from the first byte on: anything else is somebody's file, not to be repaired or begun anew
     if has_content(file) && !settings.exists() {
         return Err(BpoError::NoSettings { path: file.to_owned(), settings });
@@ -72,8 +73,7 @@ pub fn hold_training(config: &RunConfig, dir: &RunDir) -> Result<(), BpoError> {
     }
 }
 
-fn beside(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".settings.toml");
-    name.into()
+/// The file with the settings of a stage's file.
+pub fn settings_beside(file: &Path) -> PathBuf {
+    with_suffix(file, ".settings.toml")
 }
