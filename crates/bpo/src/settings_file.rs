@@ -78,6 +78,19 @@ pub(crate) fn text(config: &RunConfig, inputs: &Inputs) -> Result<String, BpoErr
     Ok(format!("{MARK}\n{made}\n{}", config.to_toml()?))
 }
 
+/// Reads a file of settings.
+///
+/// # Errors
+/// As [`RunConfig::read`]; [`BpoError::NotOurs`] for a file that is no settings, and was not written by [`write()`].
+pub(crate) fn read(path: &Path) -> Result<RunConfig, BpoError> {
+    RunConfig::read(path).map_err(|error| match fs::read_to_string(path) {
+        Ok(text) if !text.starts_with(MARK) && error.is_usage() => {
+            BpoError::NotOurs { path: path.to_owned() }
+        }
+        _ => error,
+    })
+}
+
 /// Writes a file of settings.
 ///
 /// # Errors

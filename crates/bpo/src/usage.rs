@@ -1,5 +1,6 @@
 //! Which errors are of usage: found on the command line or in the settings alone.
 
+use bpo_distort::files::FilesError;
 use bpo_dpo::DpoError;
 use bpo_model::ModelError;
 
@@ -24,6 +25,7 @@ impl BpoError {
             Self::Model(error) => {
                 matches!(error, ModelError::Setting { .. } | ModelError::TargetPattern { .. })
             }
+            Self::Files(error) => matches!(error, FilesError::Inside { .. }),
             Self::Dpo(error) => matches!(error, DpoError::ReferenceStands | DpoError::NothingWeakened),
             _ => false,
         }

@@ -4,6 +4,7 @@ use bpo::BpoError;
 use bpo::checkpoint::Checkpoint;
 use bpo::config::{ReferenceSection, Required, RunConfig};
 use bpo::dpo::vet::vet;
+use bpo::generate::check_sampling;
 use bpo::inject::Sampling;
 use bpo::llava::collator;
 use bpo::model::policy::LlavaCollator;
@@ -68,14 +69,15 @@ pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
     let config = args.config.resolve(&[&args.model, &args.images])?;
     let flags = [("--questions", args.questions.is_some())];
     config.require(&[Required::Model, Required::Images], &flags)?;
-    let images = open_images(&config)?;
-    let questions = bpo::generate::read_questions(given("--questions", &args.questions)?)?;
-    let Checkpoint { model, processor, .. } = load(&config)?;
-    let mut model = LlavaResponder::new(model.merged(), processor);
     let sampling = Sampling::greedy(args.max_new_tokens)
         .with_temperature(args.temperature)
         .with_top_p(args.top_p)
         .with_seed(config.seed.0);
+    check_sampling(&sampling)?;
+    let images = open_images(&config)?;
+    let questions = bpo::generate::read_questions(given("--questions", &args.questions)?)?;
+    let Checkpoint { model, processor, .. } = load(&config)?;
+    let mut model = LlavaResponder::new(model.merged(), processor);
     let each = |answer| print_line(&answer);
     told_all(&bpo::generate::generate(&mut model, &questions, &images, &sampling, args.batch_size, each)?)
 }

@@ -92,12 +92,10 @@ fn folder(batch: &Batch, images: &Path, out: &Path) -> Result<(), Failure> {
     Err(Failure::Incomplete)
 }
 
-/// What is read. Other files may be made in a folder of images where they are in none of its images' places, which is the library's to say.
+/// What is read; a folder and what is made of it are compared by the library, which knows the names.
 fn paths(args: &DistortCommand) -> Paths {
     let mut paths = Paths::default();
-    if args.images.is_dir() {
-        paths.shared_input("IN", &args.images);
-    } else {
+    if !args.images.is_dir() {
         paths.input("IN", &args.images);
     }
     if let Some(other) = &args.other {

@@ -47,9 +47,9 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     config.require(&[Required::Data], &[("--out", args.out.is_some())])?;
     let out = given("--out", &args.out)?;
     outputs_of_stage(&mut args.config.inputs(&config), out).check()?;
+    let key = api_key(&config)?;
     let mut progress = progress::new();
     let samples = samples(&config, &mut *progress)?;
-    let key = api_key(&config)?;
     hold(Stage::Inject, &config, out)?;
     let injector = || bpo::injector::open(&config, key, &samples);
     let outcome = bpo::stages::inject::inject(&config, &samples, injector, out, &mut *progress)?;

@@ -9,7 +9,7 @@ use crate::error::BpoError;
 use crate::paths::with_suffix;
 use crate::resume::has_content;
 use crate::run_dir::RunDir;
-use crate::settings_file::{check_inputs, inputs, write};
+use crate::settings_file::{check_inputs, inputs, read, write};
 use crate::summary::RunManifest;
 
 /// Holds a stage's file to the settings that it was begun with, and keeps those beside it, all of them, resolved.
@@ -30,7 +30,7 @@ pub fn hold(stage: Stage, config: &RunConfig, file: &Path) -> Result<(), BpoErro
     }
     let (answered, inputs) = (has_answers(file)?, inputs(stage, &config)?);
     let changes = match settings.exists() {
-        true => Some(changes(stage, &RunConfig::read(&settings)?, &config)?),
+        true => Some(changes(stage, &read(&settings)?, &config)?),
         false => None,
     };
     if answered {
@@ -58,7 +58,7 @@ pub fn hold_training(config: &RunConfig, dir: &RunDir) -> Result<(), BpoError> {
     let inputs = inputs(Stage::Train, config)?;
     match settings.exists() {
         true if begun || of_a_run => {
-            let changes = changes(Stage::Train, &RunConfig::read(&settings)?, config)?;
+            let changes = changes(Stage::Train, &read(&settings)?, config)?;
             if !changes.is_empty() {
                 return Err(BpoError::ConfigChanged { path, changes });
             }
