@@ -10,6 +10,7 @@ mod args;
 mod commands;
 mod failure;
 mod interrupt;
+mod log;
 mod overrides;
 mod progress;
 mod quickstart;
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .without_time()
+        .event_format(log::Plain)
         .init();
     std::panic::set_hook(Box::new(failure::report_panic));
     match std::panic::catch_unwind(|| commands::run(cli.command)) {

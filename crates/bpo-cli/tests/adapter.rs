@@ -104,20 +104,20 @@ fn training_goes_on_from_an_adapter() {
 #[test]
 fn settings_that_contradict_the_adapter_are_refused() {
     let setting = Setting::new();
-    setting.go_on("second", &["--lora-r", "8"]).is_refused_naming(&[
+    setting.go_on("second", &["--lora-r", "8"]).refuses_naming(&[
         "`lora.r`",
         "--adapter",
         "not 8",
         "the adapter has 4",
     ]);
-    setting.go_on("second", &["--lora-alpha", "8"]).is_refused_naming(&["`lora.lora_alpha`", "16"]);
-    setting.go_on("second", &["--full"]).is_refused_naming(&["`model.adapter`", "`full`", "bpo merge"]);
+    setting.go_on("second", &["--lora-alpha", "8"]).refuses_naming(&["`lora.lora_alpha`", "16"]);
+    setting.go_on("second", &["--full"]).refuses_naming(&["`model.adapter`", "`full`", "bpo merge"]);
     assert!(!setting.at("second").exists());
     // what agrees does not, and a preset's rank is none that was asked for
     setting.go_on("second", &["--lora-r", "4", "--preset", "paper", "--max-steps", "1"]).succeeds();
     setting.train("third", &["--adapter", "nowhere"]).fails_naming(&["nowhere", "no PEFT adapter"]);
     // the result would be written over the adapter
-    setting.go_on("first", &[]).is_refused_naming(&["model.adapter", "first/adapter", "--out"]);
+    setting.go_on("first", &[]).refuses_naming(&["model.adapter", "first/adapter", "--out"]);
 }
 
 #[test]

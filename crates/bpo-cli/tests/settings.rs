@@ -26,17 +26,17 @@ fn train(model: &Path, pairs: &Path, more: Vec<OsString>) -> Outcome {
 #[test]
 fn all_that_is_missing_is_named_at_once() {
     let all = ["`model.path` (--model)", "`data.path` (--data)", "`data.images` (--images)", "--out"];
-    bpo(["run"]).is_refused_naming(&all);
-    bpo(["weaken"]).is_refused_naming(&all);
-    bpo(["inject"]).is_refused_naming(&["`data.path` (--data)", "--out"]);
-    bpo(["pair"]).is_refused_naming(&["`data.path` (--data)", "--answers", "--out"]);
+    bpo(["run"]).refuses_naming(&all);
+    bpo(["weaken"]).refuses_naming(&all);
+    bpo(["inject"]).refuses_naming(&["`data.path` (--data)", "--out"]);
+    bpo(["pair"]).refuses_naming(&["`data.path` (--data)", "--answers", "--out"]);
     let train = ["`model.path` (--model)", "`data.images` (--images)", "--pairs", "--out"];
-    bpo(["train"]).is_refused_naming(&train);
-    let dry = bpo(["train", "--dry-run"]).is_refused_naming(&train[..3]);
+    bpo(["train"]).refuses_naming(&train);
+    let dry = bpo(["train", "--dry-run"]).refuses_naming(&train[..3]);
     assert!(!dry.stderr.contains("--out"), "{}", dry.stderr);
-    bpo(["score"]).is_refused_naming(&["`model.path`", "`data.images`", "--pairs"]);
-    bpo(["generate"]).is_refused_naming(&["`model.path`", "`data.images`", "--questions"]);
-    bpo(["merge"]).is_refused_naming(&["`model.path`", "--adapter", "--out"]);
+    bpo(["score"]).refuses_naming(&["`model.path`", "`data.images`", "--pairs"]);
+    bpo(["generate"]).refuses_naming(&["`model.path`", "`data.images`", "--questions"]);
+    bpo(["merge"]).refuses_naming(&["`model.path`", "--adapter", "--out"]);
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn what_f32_cannot_hold_is_refused() {
     pairs(&at("pairs.jsonl"));
     let refused = |more: Vec<OsString>, key: &str, found: &str| {
         let more = more.into_iter().chain(arguments!["--out", at("run")]).collect();
-        train(&tiny(), &at("pairs.jsonl"), more).is_refused_naming(&[key, "f32", found]);
+        train(&tiny(), &at("pairs.jsonl"), more).refuses_naming(&[key, "f32", found]);
         assert!(!at("run").exists());
     };
     refused(
@@ -119,7 +119,7 @@ fn an_input_of_training_is_never_an_output() {
     fs::write(at("e/metrics.jsonl"), "").unwrap();
     let before = snapshot(dir.path());
     let refused = |model: &Path, more: Vec<OsString>, named: &[&str]| {
-        train(model, &file, more).is_refused_naming(named);
+        train(model, &file, more).refuses_naming(named);
         assert_eq!(snapshot(dir.path()), before);
     };
     let config = at("w/config.toml");
@@ -165,7 +165,7 @@ fn an_input_of_other_commands_is_never_an_output() {
     fs::copy(photos().join("cat.jpg"), at("cat.png")).unwrap();
     let before = snapshot(dir.path());
     let refused = |arguments: Vec<OsString>, named: &[&str]| {
-        bpo(arguments).is_refused_naming(named);
+        bpo(arguments).refuses_naming(named);
         assert_eq!(snapshot(dir.path()), before);
     };
     let data = at("data.json");

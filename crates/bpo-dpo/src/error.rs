@@ -384,19 +384,19 @@ impl fmt::Display for Mismatch {
     }
 }
 
+/// All of them, or the first of many: a model has thousands of parameters.
 fn list<T: fmt::Display>(items: &[T]) -> String {
-    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+    const SHOWN: usize = 20;
+    let shown = items[..items.len().min(SHOWN)].iter().map(T::to_string).collect::<Vec<_>>().join(", ");
+    match items.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
-/// The first of some names, with a verb: where one parameter is broken, thousands may be.
+/// Names with a verb.
 fn listed(names: &[String]) -> String {
-    const SHOWN: usize = 5;
-    let shown = list(&names[..names.len().min(SHOWN)]);
-    match (names.len(), names.len().saturating_sub(SHOWN)) {
-        (1, _) => format!("`{shown}` is"),
-        (_, 0) => format!("{shown} are"),
-        (_, more) => format!("{shown} and {more} more are"),
-    }
+    format!("{} {}", list(names), if names.len() == 1 { "is" } else { "are" })
 }
 
 fn first(set_aside: &[SetAside]) -> String {

@@ -175,7 +175,11 @@ fn report_skipped(
     pairs: &[&PreferencePair],
 ) -> Result<(), DpoError> {
     let pairs = ids(pairs);
-    tracing::warn!(step = progress.step, ?pairs, "loss or gradient not finite: step left out");
+    tracing::warn!(
+        step = progress.step,
+        pairs = pairs.join(", "),
+        "loss or gradient not finite: step left out"
+    );
     if progress.skipped_in_a_row < config.max_skipped {
         return Ok(());
     }

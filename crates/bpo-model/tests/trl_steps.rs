@@ -93,7 +93,8 @@ fn compare(name: &str, policy: Llava, reference: Llava) {
     let collate = Fixed { batch, model: model() };
     let trainer = Trainer::new(config(&golden["settings"], steps), policy, collate, None).unwrap();
     trainer.with_reference(Reference::Frozen(reference)).train(&pairs, &mut observer).unwrap();
-    let columns: [(&str, fn(&StepMetrics) -> f64, f64); 4] = [
+    type Column = fn(&StepMetrics) -> f64;
+    let columns: [(&str, Column, f64); 4] = [
         ("loss", |step| step.loss, 2e-4),
         ("margins", |step| step.rewards_margins, 5e-4),
         ("grad_norm", |step| step.grad_norm, 1e-3),

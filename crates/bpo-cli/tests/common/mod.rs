@@ -50,7 +50,7 @@ impl Outcome {
 
     /// The same where the command line or a setting cannot be used, whatever the files are.
     #[track_caller]
-    pub fn is_refused_naming(self, parts: &[&str]) -> Self {
+    pub fn refuses_naming(self, parts: &[&str]) -> Self {
         self.ends_naming(2, parts)
     }
 
