@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::num::NonZero;
 use std::path::PathBuf;
 
+use bpo::config::Preset;
 use bpo::device::{DeviceSpec, Dtype};
 use bpo::distort::sheet::MAX_THUMBNAIL;
 use bpo::distort::{Distortion, Family};
@@ -68,6 +69,9 @@ pub struct Config {
     /// Settings, as TOML; flags override them
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// The authors' recipe, for what neither the file nor a flag sets: script (rank 32) or paper (rank 64)
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<Preset>,
     /// Seed of everything random [default: 42]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -90,6 +94,9 @@ pub struct Model {
     /// f32, bf16 or f16 [default: f32]
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<Dtype>,
+    /// PEFT adapter of the model: training goes on from it, held to the model with it
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -265,7 +272,7 @@ pub struct RunArgs {
     pub train: Train,
     /// Directory of the run; an unfinished run in it goes on
     #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    pub out: Option<PathBuf>,
 }
 
 /// `bpo weaken`
@@ -283,7 +290,7 @@ pub struct WeakenCommand {
     pub weaken: Weaken,
     /// Answers, one JSON line a sample; an unfinished file is gone on with
     #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
+    pub out: Option<PathBuf>,
 }
 
 /// `bpo inject`
@@ -297,7 +304,7 @@ pub struct InjectCommand {
     pub inject: Inject,
     /// Answers, one JSON line a sample; an unfinished file is gone on with
     #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
+    pub out: Option<PathBuf>,
 }
 
 /// `bpo pair`
@@ -308,11 +315,11 @@ pub struct PairCommand {
     #[command(flatten)]
     pub data: Data,
     /// Answers from `weaken` or `inject`; may be given several times
-    #[arg(long, value_name = "FILE", required = true)]
+    #[arg(long, value_name = "FILE")]
     pub answers: Vec<PathBuf>,
     /// Pairs, one JSON line a pair
     #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
+    pub out: Option<PathBuf>,
 }
 
 /// `bpo train`
@@ -328,9 +335,9 @@ pub struct TrainCommand {
     pub train: Train,
     /// Pairs, as JSON lines or in the authors' JSON
     #[arg(long, value_name = "FILE")]
-    pub pairs: PathBuf,
+    pub pairs: Option<PathBuf>,
     /// Directory for checkpoints, metrics and the adapter or model; unfinished training in it goes on
-    #[arg(long, value_name = "DIR", required_unless_present = "dry_run")]
+    #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Make three steps, keep nothing of them, and print what training will take: memory, steps, time
     #[arg(long)]
@@ -346,12 +353,9 @@ pub struct ScoreCommand {
     pub model: Model,
     #[command(flatten)]
     pub images: Images,
-    /// PEFT adapter to score with
-    #[arg(long, value_name = "DIR")]
-    pub adapter: Option<PathBuf>,
     /// Pairs, as JSON lines or in the authors' JSON
     #[arg(long, value_name = "FILE")]
-    pub pairs: PathBuf,
+    pub pairs: Option<PathBuf>,
     /// Pairs in one forward pass
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = positive)]
     pub batch_size: usize,
@@ -369,12 +373,9 @@ pub struct GenerateCommand {
     pub model: Model,
     #[command(flatten)]
     pub images: Images,
-    /// PEFT adapter to answer with
-    #[arg(long, value_name = "DIR")]
-    pub adapter: Option<PathBuf>,
     /// Questions {"id", "image", "prompt"}, as a JSON array or JSON lines
     #[arg(long, value_name = "FILE")]
-    pub questions: PathBuf,
+    pub questions: Option<PathBuf>,
     /// Longest answer, in tokens
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = positive)]
     pub max_new_tokens: usize,
@@ -541,8 +542,8 @@ pub struct MergeCommand {
     pub checkpoint: Checkpoint,
     /// PEFT adapter
     #[arg(long, value_name = "DIR")]
-    pub adapter: PathBuf,
+    pub adapter: Option<PathBuf>,
     /// Directory for the merged checkpoint
     #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    pub out: Option<PathBuf>,
 }

@@ -8,6 +8,8 @@ use bpo::BpoError;
 use bpo::distort::files::FilesError;
 use bpo::pairs::error::PairsError;
 
+/// Exit code where the command line or a setting cannot be used, whatever the files are; clap's too.
+pub const USAGE: u8 = 2;
 /// Exit code after a bug of ours.
 pub const INTERNAL: u8 = 101;
 /// Exit code that a shell shows for a program that Ctrl-C ended.
@@ -32,6 +34,7 @@ impl Failure {
     /// What the shell is told.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
+            Self::Error(error) if error.is_usage() => USAGE,
             Self::Error(_) | Self::Incomplete => 1,
             Self::Interrupted => INTERRUPTED,
             Self::ClosedPipe => CLOSED_PIPE,

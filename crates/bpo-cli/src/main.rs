@@ -2,13 +2,15 @@
 //!
 //! Standard output is for machines (JSON lines), standard error for people. A stage has done its work, and the exit code
 //! is 0, when what it makes is there, though bad records were set aside and told; what answers line by line (`score`,
-//! `generate`, `eval`) or image by image (`distort`) has done it only when none is missing. A training that a signal ended
-//! behind a checkpoint gives 130.
+//! `generate`, `eval`) or image by image (`distort`) has done it only when none is missing, and gives 1 otherwise. Work that
+//! fails gives 1, too. A command line or a setting that cannot be used, whatever the files are, gives 2, and nothing is done. A
+//! training that a signal ended behind a checkpoint gives 130.
 
 mod args;
 mod commands;
 mod failure;
 mod interrupt;
+mod log;
 mod overrides;
 mod progress;
 mod quickstart;
@@ -28,7 +30,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // a closed pipe is the reader's wish
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            return ExitCode::from(if error.use_stderr() { failure::USAGE } else { 0 });
         }
     };
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::WARN.into()).from_env_lossy();
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .without_time()
+        .event_format(log::Plain)
         .init();
     std::panic::set_hook(Box::new(failure::report_panic));
     match std::panic::catch_unwind(|| commands::run(cli.command)) {

@@ -1,7 +1,11 @@
 //! Flags over the settings' file.
 
-use bpo::config::{Distortions, RunConfig};
+use std::path::{Path, PathBuf};
+
+use bpo::BpoError;
+use bpo::config::{Distortions, Missing, RunConfig, Settings};
 use bpo::inject::OpenAiConfig;
+use bpo::paths::Paths;
 
 use crate::args::{Checkpoint, Config, Data, Images, Inject, Model, RunArgs, Train, Weaken};
 
@@ -44,6 +48,7 @@ impl Overrides for Model {
     fn apply(&self, config: &mut RunConfig) {
         self.checkpoint.apply(config);
         set(&mut config.model.dtype, &self.dtype);
+        set_some(&mut config.model.adapter, &self.adapter);
     }
 }
 
@@ -115,16 +120,35 @@ impl Config {
     ///
     /// # Errors
     /// If the file cannot be read or is not right, or a value cannot work.
-    pub fn resolve(&self, flags: &[&dyn Overrides]) -> Result<RunConfig, bpo::BpoError> {
-        let mut config = match &self.config {
-            Some(path) => RunConfig::read(path)?,
-            None => RunConfig::default(),
+    pub fn resolve(&self, flags: &[&dyn Overrides]) -> Result<RunConfig, BpoError> {
+        let settings = match &self.config {
+            Some(path) => Settings::read(path)?,
+            None => Settings::default(),
         };
-        self.apply(&mut config);
-        flags.iter().for_each(|flags| flags.apply(&mut config));
-        config.validate()?;
-        Ok(config)
+        settings.with_preset(self.preset).resolve(|config| {
+            self.apply(config);
+            flags.iter().for_each(|flags| flags.apply(config));
+        })
     }
+
+    /// The inputs that a command's settings name, and the settings' file.
+    pub fn inputs(&self, config: &RunConfig) -> Paths {
+        let mut paths = Paths::default();
+        paths.inputs_of(config);
+        if let Some(path) = &self.config {
+            paths.input("--config", path);
+        }
+        paths
+    }
+}
+
+/// A flag that has no key in the settings and that a command cannot do without.
+///
+/// # Errors
+/// [`BpoError::NotSet`]; [`RunConfig::require`] names it with all else that is missing.
+pub fn given<'a>(flag: &'static str, value: &'a Option<PathBuf>) -> Result<&'a Path, BpoError> {
+    let missing = || BpoError::NotSet { missing: vec![Missing { key: None, flag }] };
+    value.as_deref().ok_or_else(missing)
 }
 
 impl RunArgs {

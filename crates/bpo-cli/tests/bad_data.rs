@@ -285,7 +285,7 @@ fn a_server_that_is_down_stops_the_stage_and_one_that_recovers_ends_it() {
 
     let server = Server::failing_first(2);
     let outcome = inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 7 answers");
-    let told: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains("WARN")).collect();
+    let told: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains("warning: ")).collect();
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[0].contains("trying again") && told[1].contains("retries=2"), "{told:?}");
     let lines = read_lines(dir.path().join("injected.jsonl"));
@@ -317,7 +317,7 @@ fn a_server_that_refuses_everything_is_an_error_and_keeps_nothing() {
         "--server-model",
         "m"
     ]);
-    let outcome = bpo(arguments).fails_naming(&["[inject.server]", "base_url"]);
+    let outcome = bpo(arguments).refuses_naming(&["[inject.server]", "base_url"]);
     assert!(!outcome.stderr.contains("weaken:"), "{}", outcome.stderr);
 }
 
@@ -412,7 +412,7 @@ fn the_key_comes_from_the_variable_that_the_settings_name() {
     let server = Server::failing_first(0);
     let settings = "api_key_env = \"BPO_TEST_KEY\"";
     inject(dir.path(), &server.url, settings, &[])
-        .fails_naming(&["inject.server.api_key_env", "BPO_TEST_KEY"]);
+        .refuses_naming(&["inject.server.api_key_env", "BPO_TEST_KEY"]);
     assert_eq!(server.requests().len(), 0);
     inject(dir.path(), &server.url, settings, &[("BPO_TEST_KEY", "open-sesame")]).succeeds();
     assert!(server.requests()[0].to_lowercase().contains("authorization: bearer open-sesame"));

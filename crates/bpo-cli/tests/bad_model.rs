@@ -206,28 +206,28 @@ fn with_config(text: &str) -> Outcome {
 
 #[test]
 fn an_unknown_key_is_named_with_the_nearest_one() {
-    with_config("[train]\nlerning_rate = 1e-3\n").fails_naming(&[
+    with_config("[train]\nlerning_rate = 1e-3\n").refuses_naming(&[
         "bpo.toml",
         "line 2, column 1",
         "`lerning_rate`",
         "did you mean `learning_rate`?",
     ]);
-    with_config("[weaken]\nmax_tokens = 1\n").fails_naming(&["`max_tokens`", "`max_new_tokens`"]);
+    with_config("[weaken]\nmax_tokens = 1\n").refuses_naming(&["`max_tokens`", "`max_new_tokens`"]);
 }
 
 #[test]
 fn bad_settings_are_named() {
-    with_config("[train]\nbeta = \"big\"\n").fails_naming(&["bpo.toml", "line 2"]);
-    with_config("[weaken]\nbatch_size = 0\n").fails_naming(&["`weaken.batch_size`", "at least 1"]);
-    with_config("[train]\nbatch_size = 0\n").fails_naming(&["`train.batch_size`", "at least 1"]);
+    with_config("[train]\nbeta = \"big\"\n").refuses_naming(&["bpo.toml", "line 2"]);
+    with_config("[weaken]\nbatch_size = 0\n").refuses_naming(&["`weaken.batch_size`", "at least 1"]);
+    with_config("[train]\nbatch_size = 0\n").refuses_naming(&["`train.batch_size`", "at least 1"]);
     for (flag, key) in [("--lr", "`train.learning_rate`"), ("--beta", "`train.beta`")] {
         let out = run_arguments("never".as_ref());
-        bpo(out.into_iter().chain(arguments![flag, "-1"])).fails_naming(&[key, "not -1"]);
+        bpo(out.into_iter().chain(arguments![flag, "-1"])).refuses_naming(&[key, "not -1"]);
     }
-    with_config("[train\n").fails_naming(&["bpo.toml", "line 1"]);
+    with_config("[train\n").refuses_naming(&["bpo.toml", "line 1"]);
     bpo(arguments!["run", "--config", "/no/such/bpo.toml", "--out", "x"])
         .fails_naming(&["/no/such/bpo.toml"]);
-    bpo(arguments!["run", "--out", "x"]).fails_naming(&["`data.images`", "--images"]);
+    bpo(arguments!["run", "--out", "x"]).refuses_naming(&["`data.images`", "--images"]);
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn sampling_that_cannot_work_is_named() {
             flag,
             value
         ])
-        .fails_naming(&[key, value]);
+        .refuses_naming(&[key, value]);
     }
 }
 
@@ -257,7 +257,7 @@ fn a_device_that_is_not_built_in_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
     bpo(run_arguments(&run).into_iter().chain(arguments!["--device", "wgpu"]))
-        .fails_naming(&["device wgpu", "--features wgpu"]);
+        .refuses_naming(&["device wgpu", "--features wgpu"]);
     assert!(!run.exists());
 }
 

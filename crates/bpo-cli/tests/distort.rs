@@ -44,7 +44,7 @@ fn a_folder_is_made_and_gone_on_with() {
     make(&one, &[]).succeeds().says("distort: 4 of 5 were there already");
     assert_eq!(files(&one), made);
     make(&one, &["--seed", "7"]).fails_naming(&["one was made with the seed 42, not 7"]);
-    make(&photos(), &[]).fails_naming(&["photos is in"]);
+    make(&photos(), &[]).refuses_naming(&["photos is in"]);
     make(dir.path(), &[]).fails_naming(&["is not empty", "distort.json"]);
     assert_eq!(files(&one), made);
 }

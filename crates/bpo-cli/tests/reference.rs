@@ -132,7 +132,7 @@ fn a_reference_that_cannot_follow_is_refused() {
     pairs(&file, ["A cat.", "A red cup."]);
     fs::write(&config, "[train.moving_reference]\nevery = 1000\n").unwrap();
     let more = arguments!["--config", &config, "--reference", tiny()];
-    train(&tiny(), &file, &dir.path().join("run"), more).fails_naming(&["`train.moving_reference`"]);
+    train(&tiny(), &file, &dir.path().join("run"), more).refuses_naming(&["`train.moving_reference`"]);
 }
 
 /// Training sets such a pair aside and goes on, and so do its samples.
@@ -199,7 +199,7 @@ fn images_count_are_evaluated_and_sampled_by_flags() {
     assert!(samples.iter().all(|line| line["chosen"] == "A grey cat." || line["chosen"] == "A cup."));
     for (flag, key) in [("--reference", "`reference.path`"), ("--reference-adapter", "`reference.adapter`")] {
         let more = arguments!["--loss", "simpo", flag, tiny()];
-        train(&tiny(), &file, &at("simpo"), more).fails_naming(&[key, "the loss simpo"]);
+        train(&tiny(), &file, &at("simpo"), more).refuses_naming(&[key, "the loss simpo"]);
     }
     for (flag, what) in [("--reference", "no directory"), ("--reference-adapter", "no PEFT adapter")] {
         train(&tiny(), &file, &at("nothing"), arguments![flag, at("nope")]).fails_naming(&["nope", what]);
@@ -209,7 +209,7 @@ fn images_count_are_evaluated_and_sampled_by_flags() {
     train(&tiny(), &file, &at("unevaluated"), arguments!["--eval-pairs", &empty])
         .fails_naming(&["empty.jsonl", "no pair is left"]);
     let cache = arguments!["--loss", "sft", "--reference-cache", at("r.safetensors")];
-    train(&tiny(), &file, &at("sft"), cache).fails_naming(&["`reference.cache`", "sft"]);
+    train(&tiny(), &file, &at("sft"), cache).refuses_naming(&["`reference.cache`", "sft"]);
     let unknown = arguments!["--loss", "dpo"];
     let outcome = train(&tiny(), &file, &at("dpo"), unknown);
     assert_eq!(outcome.code, Some(2));

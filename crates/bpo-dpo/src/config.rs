@@ -1,5 +1,7 @@
 //! Settings of a training run.
 
+mod validate;
+
 use std::collections::BTreeMap;
 
 use bpo_pairs::record::{CompletionKind, PreferencePair};
@@ -7,7 +9,6 @@ use burn::optim::AdamWConfig;
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use crate::error::DpoError;
 use crate::loss::{Divergence, Loss, Objective, PairFactors};
 use crate::metrics::EvalMetrics;
 use crate::optimizer::LrGroup;
@@ -260,100 +261,6 @@ with! {
 }
 
 impl DpoConfig {
-    /// Checks each setting.
-    ///
-    /// # Errors
-    /// [`DpoError::Setting`] for the first outside its range.
-    pub fn validate(&self) -> Result<(), DpoError> {
-        self.objective().validate()?;
-        let weights =
-            [("kind_weights", !self.kind_weights.is_empty()), ("weighting", self.weighting.is_some())];
-        let conflict = |key, reason| {
-            let with = format!("the loss {}", self.loss);
-            Err(DpoError::Conflict { key, with, reason })
-        };
-        if let Some((key, _)) = weights.into_iter().find(|(_, is_set)| *is_set && self.loss.sorts()) {
-            return conflict(key, "it sorts the pairs, and a sorted value belongs to none");
-        }
-        check("margin_scale", self.margin_scale.is_finite(), "a finite number", self.margin_scale)?;
-        if self.margin_scale != 0.0 && !self.loss.takes_margins() {
-            return conflict("margin_scale", "it is no function of a difference of rewards");
-        }
-        if self.divergence != Divergence::ReverseKl && !self.loss.needs_reference() {
-            return conflict("divergence", "it has no reference to be distant from");
-        }
-        if self.ld_alpha.is_some() && !self.loss.needs_rejected() {
-            return conflict("ld_alpha", "it compares no completions of unequal length");
-        }
-        let by_margin = matches!(self.keep_best, Some(Criterion::Margins | Criterion::Accuracies));
-        if by_margin && !self.loss.needs_rejected() {
-            return conflict(
-                "keep_best",
-                "it compares no answers, so there is nothing to be best in but `loss`",
-            );
-        }
-        for weight in self.kind_weights.values() {
-            check(
-                "kind_weights",
-                *weight >= 0.0 && weight.is_finite(),
-                "finite numbers, at least 0",
-                weight,
-            )?;
-        }
-        for (key, value) in
-            [("beta", self.beta), ("adam_epsilon", self.adam_epsilon), ("save_minutes", self.save_minutes)]
-        {
-            check(key, value > 0.0 && value.is_finite(), "a finite number above 0", value)?;
-        }
-        for (key, value) in [
-            ("learning_rate", self.learning_rate),
-            ("max_grad_norm", self.max_grad_norm),
-            ("weight_decay", self.weight_decay),
-            ("step_zero_tolerance", self.step_zero_tolerance.unwrap_or_default()),
-        ] {
-            check(key, value >= 0.0 && value.is_finite(), "a finite number, at least 0", value)?;
-        }
-        if let Some(moving) = &self.moving_reference {
-            check("moving_reference.every", moving.every > 0, "at least 1", moving.every)?;
-            let mixup = moving.mixup;
-            check("moving_reference.mixup", mixup > 0.0 && mixup <= 1.0, "above 0 and at most 1", mixup)?;
-        }
-        for group in &self.lr_groups {
-            let rate = group.learning_rate;
-            check(
-                "lr_groups.learning_rate",
-                rate >= 0.0 && rate.is_finite(),
-                "a finite number, at least 0",
-                rate,
-            )?;
-        }
-        for (key, value) in [("adam_beta1", self.adam_beta1), ("adam_beta2", self.adam_beta2)] {
-            check(key, (0.0..1.0).contains(&value), "at least 0 and less than 1", value)?;
-        }
-        check(
-            "eval_part",
-            (0.0..1.0).contains(&self.eval_part),
-            "at least 0 and less than 1",
-            self.eval_part,
-        )?;
-        check("warmup_ratio", (0.0..=1.0).contains(&self.warmup_ratio), "from 0 to 1", self.warmup_ratio)?;
-        for (key, value) in [
-            ("epochs", self.epochs),
-            ("max_steps", self.max_steps.unwrap_or(1)),
-            ("batch_size", self.batch_size),
-            ("accumulation", self.accumulation),
-            ("eval_every", self.eval_every),
-            ("sample_every", self.sample_every.unwrap_or(1)),
-            ("patience", self.patience.unwrap_or(1)),
-            ("save_every", self.save_every),
-            ("keep_checkpoints", self.keep_checkpoints),
-            ("max_skipped", self.max_skipped),
-        ] {
-            check(key, value > 0, "at least 1", value)?;
-        }
-        Ok(())
-    }
-
     /// What is minimized.
     pub fn objective(&self) -> Objective {
         Objective::new(self.loss.clone(), self.beta)
@@ -439,17 +346,5 @@ impl DpoConfig {
             vet,
             ..self.clone()
         }
-    }
-}
-
-fn check(
-    key: &'static str,
-    holds: bool,
-    expected: &'static str,
-    found: impl std::fmt::Display,
-) -> Result<(), DpoError> {
-    match holds {
-        true => Ok(()),
-        false => Err(DpoError::Setting { key, expected, found: found.to_string() }),
     }
 }

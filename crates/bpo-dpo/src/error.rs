@@ -171,6 +171,18 @@ pub enum DpoError {
         /// Ids of its pairs.
         pairs: Vec<String>,
     },
+    /// Parameters or optimizer state that would be saved hold something that is not finite.
+    #[error(
+        "{} not finite{}, so nothing is saved: lower the learning rate, and check the other settings of the optimizer and the \
+         base model's weights",
+        listed(.names), step.map_or_else(String::new, |step| format!(" after step {step}"))
+    )]
+    NotFiniteTensors {
+        /// Optimizer steps before, where they are known.
+        step: Option<usize>,
+        /// Paths of the parameters.
+        names: Vec<String>,
+    },
     /// Stored parameters or optimizer state do not fit the policy.
     #[error("the {what} in {} does not fit the policy: {mismatch}", place(.path))]
     Mismatch {
@@ -284,6 +296,14 @@ impl DpoError {
         move |source| Self::Device { what, source: source.into() }
     }
 
+    /// Names the step in an error that arose from what it gave.
+    pub(crate) fn at_step(mut self, at: usize) -> Self {
+        if let Self::NotFiniteTensors { step, .. } = &mut self {
+            *step = Some(at);
+        }
+        self
+    }
+
     /// Names the file in an error that arose from its bytes.
     pub(crate) fn in_file(mut self, file: &Path) -> Self {
         if let Self::Mismatch { path, .. } | Self::Safetensors { path, .. } = &mut self {
@@ -364,8 +384,19 @@ impl fmt::Display for Mismatch {
     }
 }
 
+/// All of them, or the first of many: a model has thousands of parameters.
 fn list<T: fmt::Display>(items: &[T]) -> String {
-    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+    const SHOWN: usize = 20;
+    let shown = items[..items.len().min(SHOWN)].iter().map(T::to_string).collect::<Vec<_>>().join(", ");
+    match items.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// Names with a verb.
+fn listed(names: &[String]) -> String {
+    format!("{} {}", list(names), if names.len() == 1 { "is" } else { "are" })
 }
 
 fn first(set_aside: &[SetAside]) -> String {

@@ -11,8 +11,9 @@ use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Gradien
 use burn::tensor::{DType, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
+use crate::decay::decays;
 use crate::error::{DpoError, Mismatch};
-use crate::tensors::{ModulePath, Tensors, decode, describe, encode, flat, joined, replace_leaf, runs};
+use crate::tensors::{ModulePath, Tensors, decode, describe, dims, encode, flat, joined, replace_leaf, runs};
 use crate::trainable::{read_trainable, trainable_paths};
 
 /// Parameters with a learning rate of their own.
@@ -28,9 +29,13 @@ pub struct LrGroup {
 /// AdamW over the trainable parameters of a module.
 ///
 /// AdamW works element by element, so parameters and their state are flat, whatever their rank, and small ones are updated together.
+///
+/// Weight decay leaves out biases and the parameters of norms, as the Trainer of transformers does (and so TRL).
 #[derive(Clone)]
 pub struct PathOptimizer {
     adamw: AdamW,
+    /// The same without weight decay.
+    undecayed: AdamW,
     learning_rate: f64,
     groups: Vec<LrGroup>,
     states: Vec<JointState>,
@@ -39,7 +44,8 @@ pub struct PathOptimizer {
 impl PathOptimizer {
     /// An optimizer without state. Of several groups that match a parameter the first counts.
     pub fn new(config: &AdamWConfig, learning_rate: f64, groups: Vec<LrGroup>) -> Self {
-        Self { adamw: config.build(), learning_rate, groups, states: Vec::new() }
+        let undecayed = config.clone().with_weight_decay(0.0).build();
+        Self { adamw: config.build(), undecayed, learning_rate, groups, states: Vec::new() }
     }
 
     /// Checks that each group has parameters.
@@ -56,26 +62,32 @@ impl PathOptimizer {
 
     /// Updates every parameter that has a gradient, at `factor` times its peak learning rate.
     pub fn step<M: Module>(&mut self, module: M, gradients: GradientsParams, factor: f64) -> M {
-        let mut found = Found { gradients, path: ModulePath::default(), parts: Vec::new() };
+        let mut found =
+            Found { gradients, path: ModulePath::default(), containers: Vec::new(), parts: Vec::new() };
         module.visit(&mut found);
+        // those of a kind side by side, to be updated together
+        found.parts.sort_by_key(|part| !part.decays);
         let times: HashMap<_, _> = self.states.iter().flat_map(JointState::times).collect();
         let runs = runs(found.parts, |part| {
-            let kind = (self.peak(&part.path).to_bits(), times.get(part.path.as_str()).copied());
+            let time = times.get(part.path.as_str()).copied();
+            let kind = (self.peak(&part.path).to_bits(), time, part.decays);
             ((kind, part.value.device(), part.value.dtype()), part.value.dims()[0])
         });
         let states = take_states(&mut self.states, &runs);
         let mut updated = HashMap::new();
         for (run, state) in runs.into_iter().zip(states) {
-            let Some(rate) = run.first().map(|part| self.peak(&part.path) * factor) else { continue };
+            let Some(first) = run.first() else { continue };
+            let rate = self.peak(&first.path) * factor;
+            let adamw = if first.decays { &self.adamw } else { &self.undecayed };
             let (mut ids, mut parts) = (Vec::new(), Vec::new());
             let (mut values, mut gradients) = (Vec::new(), Vec::new());
-            for Part { id, path, value, gradient } in run {
+            for Part { id, path, value, gradient, .. } in run {
                 ids.push(id);
                 parts.push((path, value.dims()[0]));
                 values.push(value);
                 gradients.push(gradient);
             }
-            let (values, state) = self.adamw.step(rate, joined(values), joined(gradients), state);
+            let (values, state) = adamw.step(rate, joined(values), joined(gradients), state);
             let spans = spans(&parts).map(|(_, at, len)| values.clone().narrow(0, at, len));
             updated.extend(ids.into_iter().zip(spans));
             self.states.extend(state.map(|AdamWState { momentum }| JointState { parts, momentum }));
@@ -128,9 +140,12 @@ impl PathOptimizer {
             for (part, moment) in [(MOMENT_1, &moment_1), (MOMENT_2, &moment_2)] {
                 if moment.shape().as_slice() != flat || moment.dtype() != dtype {
                     let found = describe(moment);
-                    mismatch
-                        .misshapen
-                        .push(format!("{} is {found}, not {flat:?} {dtype:?}", key(&path, part)));
+                    mismatch.misshapen.push(format!(
+                        "{} is {found}, not {} {}",
+                        key(&path, part),
+                        dims(&flat),
+                        dtype.name()
+                    ));
                 }
             }
             let Some(time) = scalar(&time) else {
@@ -254,22 +269,27 @@ struct Part {
     path: String,
     value: Tensor<1>,
     gradient: Tensor<1>,
+    decays: bool,
 }
 
 /// Finds all that have a gradient.
 struct Found {
     gradients: GradientsParams,
     path: ModulePath,
+    /// Kinds of the modules that the walk is in.
+    containers: Vec<String>,
     parts: Vec<Part>,
 }
 
 impl ModuleVisitor for Found {
-    fn enter_module(&mut self, name: &str, _: &str) {
+    fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name);
+        self.containers.push(container.to_owned());
     }
 
     fn exit_module(&mut self, _: &str, _: &str) {
         self.path.exit();
+        self.containers.pop();
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -278,7 +298,9 @@ impl ModuleVisitor for Found {
         if value.dims()[0] == 0 {
             return;
         }
-        self.parts.push(Part { id: param.id, path: self.path.join(), value, gradient: flat(gradient) });
+        let path = self.path.join();
+        let decays = decays(&path, self.containers.last().map_or("", String::as_str));
+        self.parts.push(Part { id: param.id, path, value, gradient: flat(gradient), decays });
     }
 }
 

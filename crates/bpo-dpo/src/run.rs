@@ -153,7 +153,10 @@ where
                 files.save(state)?;
                 self.saved = Instant::now();
             }
-            None if is_kept => self.best = Some(save_trainable(&state.policy)?),
+            None if is_kept => {
+                let step = state.progress.step;
+                self.best = Some(save_trainable(&state.policy).map_err(|error| error.at_step(step))?);
+            }
             _ => {}
         }
         Ok(())
@@ -172,7 +175,11 @@ fn report_skipped(
     pairs: &[&PreferencePair],
 ) -> Result<(), DpoError> {
     let pairs = ids(pairs);
-    tracing::warn!(step = progress.step, ?pairs, "loss or gradient not finite: step left out");
+    tracing::warn!(
+        step = progress.step,
+        pairs = pairs.join(", "),
+        "loss or gradient not finite: step left out"
+    );
     if progress.skipped_in_a_row < config.max_skipped {
         return Ok(());
     }

@@ -63,12 +63,15 @@ impl RunFiles {
         // a checkpoint must not be newer than the metrics: they are only ever cut back to it
         self.metrics.sync()?;
         self.evaluations.as_ref().map_or(Ok(()), MetricsLog::sync)?;
+        let at_step = |error: DpoError| error.at_step(state.progress.step);
         let checkpoint = Checkpoint {
             progress: state.progress.clone(),
-            trainable: save_trainable(&state.policy)?,
-            optimizer: state.optimizer.to_bytes()?,
+            trainable: save_trainable(&state.policy).map_err(at_step)?,
+            optimizer: state.optimizer.to_bytes().map_err(at_step)?,
             reference: match (state.progress.config.moving_reference, state.reference.model()) {
-                (Some(_), Some(reference)) => Some(save_as_trainable(reference, &state.policy)?),
+                (Some(_), Some(reference)) => {
+                    Some(save_as_trainable(reference, &state.policy).map_err(at_step)?)
+                }
                 _ => None,
             },
         };

@@ -12,7 +12,16 @@ use crate::error::{DpoError, Mismatch};
 /// Tensors by name. Sorted, so that equal tensors give equal bytes.
 pub(crate) type Tensors = BTreeMap<String, TensorData>;
 
+/// Tensors as the bytes of a file: what training keeps and gives goes through here, and nothing that is not finite does.
+///
+/// # Errors
+/// [`DpoError::NotFiniteTensors`] with the names of all that are not; [`DpoError::ElementType`].
 pub(crate) fn encode(tensors: &Tensors) -> Result<Vec<u8>, DpoError> {
+    let unusable: Vec<String> =
+        tensors.iter().filter(|(_, data)| !is_finite(data)).map(|(name, _)| name.clone()).collect();
+    if !unusable.is_empty() {
+        return Err(DpoError::NotFiniteTensors { step: None, names: unusable });
+    }
     let views = tensors
         .iter()
         .map(|(name, data)| Ok((name, Stored { dtype: stored_dtype(name, data.dtype())?, data })))
@@ -38,6 +47,25 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Tensors, DpoError> {
         true => Ok(tensors),
         false => Err(DpoError::Mismatch { what: "tensors", path: None, mismatch }),
     }
+}
+
+/// Whether every element is a finite number; integers are.
+fn is_finite(data: &TensorData) -> bool {
+    let bytes = data.as_bytes();
+    match data.dtype() {
+        DType::F64 => all_finite(bytes, |value| f64::from_le_bytes(value).is_finite()),
+        DType::F32 | DType::Flex32 => all_finite(bytes, |value| f32::from_le_bytes(value).is_finite()),
+        // all bits of the exponent are set in what is infinite or no number
+        DType::F16 => all_finite(bytes, |value| u16::from_le_bytes(value) & 0x7c00 != 0x7c00),
+        DType::BF16 => all_finite(bytes, |value| u16::from_le_bytes(value) & 0x7f80 != 0x7f80),
+        _ => true,
+    }
+}
+
+/// Without a branch for each value, so that it takes little beside writing them.
+fn all_finite<const N: usize>(bytes: &[u8], is_finite: impl Fn([u8; N]) -> bool) -> bool {
+    let (values, _) = bytes.as_chunks::<N>();
+    values.chunks(1024).all(|part| part.iter().fold(true, |all, value| all & is_finite(*value)))
 }
 
 struct Stored<'a> {
@@ -70,7 +98,7 @@ fn stored_dtype(name: &str, dtype: DType) -> Result<Dtype, DpoError> {
         DType::F16 => Ok(Dtype::F16),
         DType::BF16 => Ok(Dtype::BF16),
         DType::I64 => Ok(Dtype::I64),
-        other => Err(DpoError::ElementType { name: name.to_owned(), found: format!("{other:?}") }),
+        other => Err(DpoError::ElementType { name: name.to_owned(), found: other.name().to_owned() }),
     }
 }
 
@@ -85,9 +113,14 @@ fn loaded_dtype(dtype: Dtype) -> Option<DType> {
     }
 }
 
+/// A shape, as messages show it.
+pub(crate) fn dims(shape: &[usize]) -> String {
+    format!("[{}]", shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", "))
+}
+
 /// Shape and element type, as messages show them.
 pub(crate) fn describe(data: &TensorData) -> String {
-    format!("{:?} {:?}", data.shape().as_slice(), data.dtype())
+    format!("{} {}", dims(data.shape().as_slice()), data.dtype().name())
 }
 
 /// Where a walk over a module is.
@@ -165,6 +198,23 @@ pub(crate) fn replace_leaf<const D: usize>(old: &Tensor<D>, new: Tensor<D>) -> T
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_finite_is_not_encoded() {
+        let data = |value: f32, dtype| TensorData::from([1.0, value, -3.0]).convert_dtype(dtype);
+        for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16] {
+            let tensors =
+                |value| Tensors::from([("a".into(), data(0.5, dtype)), ("b".into(), data(value, dtype))]);
+            encode(&tensors(-0.0)).unwrap();
+            for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                match encode(&tensors(value)).unwrap_err() {
+                    DpoError::NotFiniteTensors { names, .. } => assert_eq!(names, ["b"]),
+                    other => panic!("{dtype:?}: {other}"),
+                }
+            }
+        }
+        encode(&Tensors::from([("time".into(), TensorData::from([i64::MAX]))])).unwrap();
+    }
 
     #[test]
     fn small_neighbours_of_a_kind_are_worked_on_together() {

@@ -9,7 +9,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Shape, Tensor, TensorData};
 
 use crate::error::{DpoError, Mismatch};
-use crate::tensors::{ModulePath, Tensors, decode, describe, encode, flat, off_tape, replace_leaf};
+use crate::tensors::{ModulePath, Tensors, decode, describe, dims, encode, flat, off_tape, replace_leaf};
 
 /// Paths of the trainable parameters, in the order of the module's fields.
 pub fn trainable_paths<M: Module>(module: &M) -> Vec<String> {
@@ -54,7 +54,7 @@ pub(crate) fn unlike<M: Module>(module: &M, policy: &M) -> Mismatch {
         match found.get(&path) {
             None => mismatch.missing.push(path),
             Some(shape) if *shape != expected => {
-                mismatch.misshapen.push(format!("{path} is {shape:?}, not {expected:?}"));
+                mismatch.misshapen.push(format!("{path} is {}, not {}", dims(shape), dims(&expected)));
             }
             Some(_) => {}
         }

@@ -139,7 +139,7 @@ where
     /// [`DpoError::NotInReference`] and [`DpoError::StaleReference`] where a cached reference does not fit the pairs;
     /// [`DpoError::ConfigChanged`], [`DpoError::DataChanged`] or [`DpoError::Mismatch`] if the
     /// checkpoint in the run directory is of another run; [`DpoError::StepZero`]; [`DpoError::NotFinite`] after too many steps
-    /// in a row, or if no step at all could be made;
+    /// in a row, or if no step at all could be made; [`DpoError::NotFiniteTensors`] where a checkpoint would hold what is not finite;
     /// [`DpoError::Collate`], [`DpoError::Rows`], [`DpoError::NoStatistics`] or [`DpoError::Untracked`] for what collator and
     /// policy give; [`DpoError::Sample`] from the sampler; [`DpoError::Io`] and [`DpoError::Device`].
     pub fn train(

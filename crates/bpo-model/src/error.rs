@@ -168,6 +168,18 @@ pub enum ModelError {
         /// What was computed.
         what: String,
     },
+    /// Weights that would be saved hold something that is not finite.
+    #[error(
+        "{path} is not written, because it would hold tensors that are not finite: {}. Check the base model, the adapter and \
+         the settings of training (learning rate)",
+        some(names), path = path.display()
+    )]
+    NotFiniteWeights {
+        /// The file.
+        path: PathBuf,
+        /// Names of the tensors.
+        names: Vec<String>,
+    },
     /// Two answers of a group are the same to the model.
     #[error("another answer has the same tokens as {text:?}: {other:?}")]
     SameTokens {
@@ -263,6 +275,16 @@ impl std::fmt::Display for WeightProblems {
             writeln!(f, "  not asked for: {name}")?;
         }
         Ok(())
+    }
+}
+
+/// The first of some names: where one tensor is broken, thousands may be.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::PreferencePair;
+use crate::record::{Completion, PreferencePair, Record};
 use crate::set_aside::Reason;
 
 /// Drops pairs with an answer that is empty, too long, or the same as the other.
@@ -12,12 +12,15 @@ use crate::set_aside::Reason;
 pub struct PairFilter {
     /// Most words (by white space) in either answer.
     pub max_words: usize,
+    /// Whether an answer with more words drops its whole sample, with all its pairs, as in the authors' code. Default: false (ours), and
+    /// then it drops the pairs that it is in.
+    pub whole_sample: bool,
 }
 
 impl Default for PairFilter {
     /// The authors' limit: 350 words.
     fn default() -> Self {
-        Self { max_words: 350 }
+        Self { max_words: 350, whole_sample: false }
     }
 }
 
@@ -26,6 +29,25 @@ impl PairFilter {
     pub fn with_max_words(mut self, max_words: usize) -> Self {
         self.max_words = max_words;
         self
+    }
+
+    /// Sets whether an answer with more words drops its whole sample.
+    pub fn with_whole_sample(mut self, whole_sample: bool) -> Self {
+        self.whole_sample = whole_sample;
+        self
+    }
+
+    /// Whether a record's pairs are looked at at all.
+    ///
+    /// # Errors
+    /// [`Reason::TooLong`] where [`whole_sample`](Self::whole_sample) drops the record.
+    pub fn check_record(&self, record: &Record) -> Result<(), Reason> {
+        let too_long = |completion: &Completion| count_words(&completion.response) > self.max_words;
+        if self.whole_sample && record.completions.iter().any(too_long) {
+            Err(Reason::TooLong)
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether a pair passes.

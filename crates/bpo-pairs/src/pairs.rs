@@ -55,6 +55,10 @@ pub fn all_pairs(record: &Record) -> impl Iterator<Item = PreferencePair> + '_ {
 /// ways, by weakening and by injection, counts for both, as in the authors' data.
 pub fn make_pairs(record: &Record, filter: &PairFilter) -> PairSet {
     let mut set = PairSet::default();
+    if let Err(reason) = filter.check_record(record) {
+        set.set_aside.push(SetAside::new(&record.id, reason));
+        return set;
+    }
     for pair in all_pairs(record) {
         let same = |known: &PreferencePair| {
             known.kind == pair.kind
@@ -119,6 +123,25 @@ mod tests {
             let set = make_pairs(&record(scores), &PairFilter::default());
             assert_eq!(set.set_aside, [SetAside::new("r", Reason::NoPreference)], "{scores:?}");
         }
+    }
+
+    #[test]
+    fn a_long_answer_drops_its_pairs_or_its_whole_sample() {
+        for long in 0..3 {
+            let mut record = record(&[1.0, 0.0, 0.0]);
+            record.completions[long].response = "word ".repeat(4);
+            let filter = PairFilter::default().with_max_words(3);
+            let left = if long == 0 { 0 } else { 1 };
+            assert_eq!(make_pairs(&record, &filter).pairs.len(), left, "{long}");
+            let set = make_pairs(&record, &filter.with_whole_sample(true));
+            assert_eq!(
+                (set.pairs.len(), set.set_aside),
+                (0, vec![SetAside::new("r", Reason::TooLong)]),
+                "{long}"
+            );
+        }
+        let filter = PairFilter::default().with_max_words(3).with_whole_sample(true);
+        assert_eq!(make_pairs(&record(&[1.0, 0.0, 0.0]), &filter).pairs.len(), 2);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bpo_model::lora::base_of_adapter;
 use bpo_model::processor::Processor;
-use bpo_model::{Llava, LoadOptions};
+use bpo_model::{Llava, LoadOptions, LoraConfig};
 use bpo_pairs::manifest::{Fingerprint, fingerprint_file};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,8 @@ pub struct Checkpoint {
     pub model: Llava,
     /// Image processor, chat template and tokenizer.
     pub processor: Processor,
+    /// The settings of the model's adapter, where it was loaded with one.
+    pub adapter: Option<LoraConfig>,
 }
 
 impl Checkpoint {
@@ -43,7 +45,7 @@ impl Checkpoint {
         let processor = Processor::from_dir(dir)?;
         let model = Llava::from_pretrained(dir, &LoadOptions::default().with_dtype(dtype.into()), device)?;
         model.config().check_processor(&processor)?;
-        Ok(Self { model, processor })
+        Ok(Self { model, processor, adapter: None })
     }
 
     /// Loads a checkpoint and, where one is given, a PEFT adapter onto it.
@@ -57,12 +59,10 @@ impl Checkpoint {
         device: &Device,
     ) -> Result<Self, BpoError> {
         adapter.map_or(Ok(()), |adapter| check_adapter(adapter, dir))?;
-        let Self { model, processor } = Self::load(dir, dtype, device)?;
-        let model = match adapter {
-            Some(adapter) => bpo_model::lora::load_adapter(model, adapter)?.0,
-            None => model,
-        };
-        Ok(Self { model, processor })
+        let checkpoint = Self::load(dir, dtype, device)?;
+        let Some(adapter) = adapter else { return Ok(checkpoint) };
+        let (model, settings) = bpo_model::lora::load_adapter(checkpoint.model, adapter)?;
+        Ok(Self { model, adapter: Some(settings), ..checkpoint })
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bpo_dpo::DpoError;
 use bpo_pairs::set_aside::{ReasonCounts, SetAside};
 
-use crate::config::{Change, Stage};
+use crate::config::{Change, Missing, Stage};
 use crate::device::DeviceSpec;
 
 /// Why a run cannot start or go on.
@@ -69,13 +69,34 @@ pub enum BpoError {
         /// Why.
         source: toml::ser::Error,
     },
-    /// A setting without a default is not given.
-    #[error("`{key}` is not set: give it in the configuration file, or as {flag}")]
+    /// Settings without a default are not given. All of them are named.
+    #[error("not given: {}. A key goes into the settings' file (--config)", missing.iter().map(Missing::to_string).collect::<Vec<_>>().join(", "))]
     NotSet {
-        /// Its key.
-        key: &'static str,
-        /// The flag of the command that sets it.
-        flag: &'static str,
+        /// All that is missing.
+        missing: Vec<Missing>,
+    },
+    /// What a command reads is what it would write over or remove.
+    #[error(
+        "{} ({input}) is read, and {} ({output}) would be written or removed: give another place for one of them",
+        read.display(), written.display()
+    )]
+    InputIsOutput {
+        /// The setting or flag that names the input.
+        input: String,
+        /// The input.
+        read: PathBuf,
+        /// The setting or flag that names the output.
+        output: String,
+        /// The output.
+        written: PathBuf,
+    },
+    /// What was trained is not finite.
+    #[error("training is done after step {step}, and what it gave cannot be saved")]
+    ResultNotFinite {
+        /// The last step.
+        step: usize,
+        /// [`ModelError::NotFiniteWeights`](bpo_model::ModelError::NotFiniteWeights).
+        source: bpo_model::ModelError,
     },
     /// A setting has a value that cannot work.
     #[error("`{key}` must be {expected}, not {found}")]
@@ -434,6 +455,7 @@ fn inputs(changes: &[Change]) -> String {
     let name = |change: &Change| match change.key.rsplit('.').next() {
         Some("data") => "what `data.path` (--data) names".to_owned(),
         Some("model") => "what `model.path` (--model) names".to_owned(),
+        Some("adapter") => "what `model.adapter` (--adapter) names".to_owned(),
         Some("reference") => "what `reference.path` names".to_owned(),
         Some("reference_adapter") => "what `reference.adapter` names".to_owned(),
         _ => format!("`{}`", change.key),

@@ -114,15 +114,20 @@ pub fn generate<M: VisionLanguageModel>(
 }
 
 /// Checks what only the user can put right.
-fn check_sampling(sampling: &Sampling) -> Result<(), BpoError> {
+///
+/// # Errors
+/// [`BpoError::Setting`].
+pub fn check_sampling(sampling: &Sampling) -> Result<(), BpoError> {
     let Sampling { temperature, top_p, .. } = *sampling;
     let setting = |key: &'static str, expected, found: f64| BpoError::Setting {
         key: key.into(),
         expected,
         found: found.to_string(),
     };
-    if !(temperature >= 0.0 && temperature.is_finite()) {
-        return Err(setting("temperature", "a finite number, at least 0", temperature));
+    // logits are divided by it in f32
+    if !(temperature == 0.0 || temperature > 0.0 && (temperature as f32).is_normal()) {
+        let expected = "0, or a number above it that f32 can hold (1.2e-38 to 3.4e38)";
+        return Err(setting("temperature", expected, temperature));
     }
     if !(top_p > 0.0 && top_p <= 1.0) {
         return Err(setting("top_p", "above 0 and at most 1", top_p));

@@ -43,6 +43,7 @@ pub mod error;
 pub mod generate;
 pub mod injector;
 pub mod llava;
+pub mod paths;
 pub mod plan;
 pub mod progress;
 pub mod reference;
@@ -54,6 +55,7 @@ pub mod score;
 mod settings_file;
 pub mod stages;
 pub mod summary;
+mod usage;
 
 pub use bpo_distort as distort;
 pub use bpo_dpo as dpo;

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use bpo_dpo::Trainer;
 use bpo_inject::ErrorInjector;
-use bpo_model::Llava;
 use bpo_model::lora::save_adapter;
 use bpo_model::policy::{ImageError, LlavaCollator};
 use bpo_model::responder::LlavaResponder;
+use bpo_model::{Llava, LoraConfig, ModelError};
 use bpo_pairs::format::jsonl::read_pairs;
 use bpo_pairs::images::ImageRoot;
 use bpo_pairs::pairs::PairSet;
@@ -71,7 +71,10 @@ impl LlavaParts {
         if let Some(checkpoint) = &self.checkpoint {
             return Ok(checkpoint.clone());
         }
-        let checkpoint = Checkpoint::load(self.config.model_path()?, self.config.model.dtype, &self.device)?;
+        let model = &self.config.model;
+        let adapter = model.adapter.as_deref();
+        let base = self.config.model_path()?;
+        let checkpoint = Checkpoint::load_with_adapter(base, adapter, model.dtype, &self.device)?;
         // a clone shares the weights
         Ok(self.checkpoint.insert(checkpoint).clone())
     }
@@ -82,8 +85,13 @@ impl Parts for LlavaParts {
     type Injector = Box<dyn ErrorInjector>;
 
     fn model(&mut self) -> Result<LlavaResponder, BpoError> {
-        let Checkpoint { model, processor } = self.checkpoint()?;
-        Ok(LlavaResponder::new(model, processor))
+        let Checkpoint { model, processor, adapter } = self.checkpoint()?;
+        if adapter.is_none() {
+            return Ok(LlavaResponder::new(model, processor));
+        }
+        // answers are faster with the adapter folded in; training, which needs it apart, loads it again
+        self.checkpoint = None;
+        Ok(LlavaResponder::new(model.merged(), processor))
     }
 
     fn injector(&mut self, samples: &[SftSample]) -> Result<Self::Injector, BpoError> {
@@ -107,7 +115,7 @@ impl Parts for LlavaParts {
         let mut collate = collator(config, &checkpoint, images);
         let PairSet { pairs: eval_pairs, set_aside: unread } = eval_pairs(config)?;
         let reference = reference::open(config, &checkpoint, &mut collate, pairs, &eval_pairs, progress)?;
-        let Checkpoint { model, processor } = checkpoint;
+        let Checkpoint { model, processor, adapter } = checkpoint;
         let asked = if eval_pairs.is_empty() { pairs } else { &eval_pairs };
         let sampler = sampler(processor, images, asked, dir.samples());
         let policy = policy(config, model)?;
@@ -120,7 +128,16 @@ impl Parts for LlavaParts {
         if !summary.is_finished() {
             return Ok((Completion::Stopped, outcome));
         }
-        save(&self.config, &policy, &dir.result(&self.config))?;
+        // an adapter keeps its own settings, but for dropout
+        let dropout = self.config.lora.lora_dropout;
+        let lora = adapter.map_or_else(|| self.config.lora.clone(), |lora| lora.with_dropout(dropout));
+        let step = summary.steps;
+        save(&self.config, &policy, &lora, &dir.result(&self.config)).map_err(|error| match error {
+            BpoError::Model(source @ ModelError::NotFiniteWeights { .. }) => {
+                BpoError::ResultNotFinite { step, source }
+            }
+            error => error,
+        })?;
         // what was trained is there; a picture of it is no reason to fail
         #[cfg(feature = "curves")]
         if let Err(error) = crate::curves::draw(&dir.metrics(), &dir.evaluations(), &dir.curves()) {
@@ -140,22 +157,23 @@ pub(crate) fn eval_pairs(config: &RunConfig) -> Result<PairSet, BpoError> {
     }
 }
 
-/// What is trained: a model with fresh adapters, or with weights that train.
+/// What is trained: a model with fresh adapters, with those that it was loaded with, or with weights that train.
 pub(crate) fn policy(config: &RunConfig, model: Llava) -> Result<Llava, BpoError> {
     let policy = match &config.full {
         Some(full) => model.train().unfreeze(|path| full.trains(path)),
+        None if config.model.adapter.is_some() => model.with_lora_dropout(config.lora.lora_dropout)?,
         None => model.with_lora(&config.lora, stage_seed(config.seed.0, "lora"))?,
     };
     Ok(policy.with_recompute(config.model.recompute)?)
 }
 
 /// Writes what was trained: the adapter, or the whole checkpoint.
-fn save(config: &RunConfig, policy: &Llava, out: &Path) -> Result<(), BpoError> {
+fn save(config: &RunConfig, policy: &Llava, lora: &LoraConfig, out: &Path) -> Result<(), BpoError> {
     let base = config.model_path()?;
     if config.full.is_none() {
         // before the adapter's own files, the last of which says that it is whole
         record_base(out, base)?;
-        return Ok(save_adapter(policy, &config.lora, &base.to_string_lossy(), out)?);
+        return Ok(save_adapter(policy, lora, &base.to_string_lossy(), out)?);
     }
     // a checkpoint is written over nothing; what lies here is of earlier training in this directory
     if out.exists() {

@@ -80,7 +80,9 @@ pub fn plan(
     images: &ImageRoot,
     device: &Device,
 ) -> Result<(TrainingPlan, StageOutcome), BpoError> {
-    let checkpoint = Checkpoint::load(config.model_path()?, config.model.dtype, device)?;
+    let adapter = config.model.adapter.as_deref();
+    let checkpoint =
+        Checkpoint::load_with_adapter(config.model_path()?, adapter, config.model.dtype, device)?;
     let mut collate = collator(config, &checkpoint, images);
     let mut uncached = config.clone();
     uncached.reference.cache = None;
@@ -101,7 +103,11 @@ pub fn plan(
             // a cache stands for it
             _ if config.reference.cache.is_some() => 0,
             // the first values of what is trained; the rest is the policy's
-            Reference::Frozen(_) if config.reference.path.is_none() && config.full.is_some() => {
+            Reference::Frozen(_)
+                if config.reference.path.is_none()
+                    && config.reference.adapter.is_none()
+                    && (config.full.is_some() || config.model.adapter.is_some()) =>
+            {
                 policy.footprint().gradients
             }
             Reference::Frozen(model) => model.footprint().weights,

@@ -54,8 +54,10 @@ pub fn open<C: Collate<Batch = Batch>>(
             Ok(Reference::Cached(fill(config, file, of, collate, &all, progress)?))
         }
         (None, Some(other)) => Ok(Reference::Frozen(other.model)),
-        // there is nothing to switch off; what is not trained is shared
-        (None, None) if config.full.is_some() => Ok(Reference::Frozen(checkpoint.model.clone())),
+        // there is nothing to switch off, or what it goes on from belongs to the reference; what is not trained is shared
+        (None, None) if config.full.is_some() || config.model.adapter.is_some() => {
+            Ok(Reference::Frozen(checkpoint.model.clone()))
+        }
         (None, None) => Ok(Reference::AdaptersOff),
     }
 }
@@ -112,7 +114,7 @@ pub fn about(config: &RunConfig, processor: &Processor) -> Result<BTreeMap<Strin
         ("dtype".to_owned(), config.model.dtype.to_string()),
         ("template".to_owned(), template(processor)?.to_string()),
     ]);
-    if let Some(adapter) = &section.adapter {
+    if let Some(adapter) = config.reference_adapter() {
         about.insert("adapter".to_owned(), fingerprint_checkpoint(adapter)?.to_string());
     }
     if config.train.objective().needs_weakened() {

@@ -18,7 +18,7 @@ use crate::summary::RunManifest;
 /// [`BpoError::Missing`], [`BpoError::ConfigChanged`], [`BpoError::InputChanged`] or [`BpoError::NotOurs`].
 pub(crate) fn take_up(config: &RunConfig, dir: &RunDir, inputs: Manifest) -> Result<RunManifest, BpoError> {
     let Begun { stages, unanswered } = Begun::find(dir)?;
-    let then = if dir.config().exists() { Some(RunConfig::read(&dir.config())?) } else { None };
+    let then = if dir.config().exists() { Some(settings_file::read(&dir.config())?) } else { None };
     if let Some(then) = &then {
         for (stage, path) in &stages {
             let changes = changes(*stage, then, config)?;

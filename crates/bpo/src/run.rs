@@ -12,13 +12,13 @@ use bpo_pairs::responder::VisionLanguageModel;
 use bpo_pairs::set_aside::{ReasonCounts, SetAside};
 use bpo_pairs::sft::SftSample;
 
-use crate::checkpoint::fingerprint_checkpoint;
-use crate::config::{RunConfig, Stage};
+use crate::config::{Required, RunConfig, Stage};
 use crate::error::BpoError;
+use crate::paths::Paths;
 use crate::progress::Progress;
 use crate::resume::take_up;
 use crate::run_dir::RunDir;
-use crate::settings_file::reference_inputs;
+use crate::settings_file::{model_inputs, reference_inputs};
 use crate::stages::pair::Existing;
 use crate::stages::{self, StageOutcome};
 use crate::summary::{StageSummary, write_set_aside};
@@ -82,7 +82,7 @@ pub struct RunReport {
 /// on to the next.
 ///
 /// # Errors
-/// [`BpoError::Locked`]; [`BpoError::ConfigChanged`] or [`BpoError::InputChanged`] if the directory is of another run;
+/// [`BpoError::NotSet`]; [`BpoError::InputIsOutput`]; [`BpoError::Locked`]; [`BpoError::ConfigChanged`] or [`BpoError::InputChanged`] if the directory is of another run;
 /// [`BpoError::Missing`] if the file of a stage is gone and those of later ones are not; [`BpoError::Nothing`] if no sample
 /// or pair is left; what each stage fails with. What was done stays done.
 pub fn run(
@@ -93,6 +93,8 @@ pub fn run(
 ) -> Result<RunReport, BpoError> {
     let config = config.clone().with_absolute_paths()?;
     config.validate()?;
+    config.require(&[Required::Model, Required::Data, Required::Images], &[])?;
+    Paths::default().inputs_of(&config).outputs_of_run(&config, out).check()?;
     let images = ImageRoot::new(config.images_path()?).map_err(bpo_pairs::error::PairsError::from)?;
     let images = images.with_limits(config.data.limits);
     let inputs = fingerprint_inputs(&config)?;
@@ -173,8 +175,7 @@ fn fingerprint_inputs(config: &RunConfig) -> Result<Manifest, BpoError> {
     let mut inputs = Manifest::new();
     inputs.versions.insert(env!("CARGO_PKG_NAME").into(), env!("CARGO_PKG_VERSION").into());
     inputs.seeds.insert("run".into(), config.seed.0);
-    inputs.models.insert("model".into(), fingerprint_checkpoint(config.model_path()?)?);
-    for (name, print) in reference_inputs(config)? {
+    for (name, print) in model_inputs(config)?.into_iter().chain(reference_inputs(config)?) {
         inputs.models.insert(name.into(), print);
     }
     inputs.files.insert("data".into(), fingerprint_file(config.data_path()?)?);

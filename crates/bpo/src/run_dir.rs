@@ -125,6 +125,38 @@ impl RunDir {
         self.root.join("model")
     }
 
+    /// All that training writes, replaces or removes in a directory, whatever it trains: the names are reserved.
+    pub(crate) fn outputs_of_training(root: &Path) -> Vec<PathBuf> {
+        const NAMES: [&str; 11] = [
+            "lock",
+            "config.toml.part",
+            "metrics.jsonl",
+            "eval.jsonl",
+            "samples.jsonl",
+            "checkpoints",
+            "report",
+            "adapter",
+            "model",
+            "model.partial",
+            "manifest.json",
+        ];
+        NAMES.map(|name| root.join(name)).into()
+    }
+
+    /// The same of the stages before it.
+    pub(crate) fn outputs_of_stages(root: &Path) -> Vec<PathBuf> {
+        const NAMES: [&str; 7] = [
+            "manifest.json.part",
+            "weakened.jsonl",
+            "injected.jsonl",
+            "pairs.jsonl",
+            "pairs.jsonl.part",
+            "set_aside.jsonl",
+            "set_aside.jsonl.part",
+        ];
+        NAMES.map(|name| root.join(name)).into()
+    }
+
     /// What training with these settings makes: [`adapter`](Self::adapter) or [`model`](Self::model).
     pub fn result(&self, config: &RunConfig) -> PathBuf {
         self.root.join(config.result_name())

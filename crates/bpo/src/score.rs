@@ -70,9 +70,8 @@ where
         }
         let rows = batch.rows.chosen.iter().zip(&batch.rows.rejected);
         for (pair, (&chosen, &rejected)) in part.iter().zip(rows) {
-            if !(sums[chosen].is_finite() && sums[rejected].is_finite()) {
-                let aside = SetAside::new(&pair.id, Reason::PairRefused);
-                set_aside.push(aside.with_detail("a log-probability is not a finite number"));
+            if let Some(aside) = not_finite(&pair.id, sums[chosen], sums[rejected]) {
+                set_aside.push(aside);
                 continue;
             }
             each(Score { id: pair.id.clone(), chosen_logp: sums[chosen], rejected_logp: sums[rejected] })?;
@@ -82,7 +81,8 @@ where
     Ok(StageOutcome::new(done, set_aside))
 }
 
-/// The same from log-probabilities that are in a cache already; a batch of them is put together on `device`.
+/// The same from log-probabilities that are in a cache already; a batch of them is put together on `device`. Gives the pairs whose
+/// log-probabilities are not finite: they have no score.
 ///
 /// # Errors
 /// If a pair is not in it, and what `each` fails with.
@@ -91,14 +91,25 @@ pub fn cached(
     pairs: &[PreferencePair],
     device: &Device,
     mut each: impl FnMut(Score) -> Result<(), BpoError>,
-) -> Result<(), BpoError> {
+) -> Result<Vec<SetAside>, BpoError> {
+    let mut set_aside = Vec::new();
     for pair in pairs {
         let batch = GroupBatch::new([pair]);
         let sums = row_sums(cache.token_logps(&batch, &[pair], device)?.logps)?;
         let (chosen, rejected) = (sums[batch.rows.chosen[0]], sums[batch.rows.rejected[0]]);
-        each(Score { id: pair.id.clone(), chosen_logp: chosen, rejected_logp: rejected })?;
+        match not_finite(&pair.id, chosen, rejected) {
+            Some(aside) => set_aside.push(aside),
+            None => each(Score { id: pair.id.clone(), chosen_logp: chosen, rejected_logp: rejected })?,
+        }
     }
-    Ok(())
+    Ok(set_aside)
+}
+
+/// JSON has no number for what is not finite.
+fn not_finite(id: &str, chosen: f64, rejected: f64) -> Option<SetAside> {
+    let aside =
+        || SetAside::new(id, Reason::PairRefused).with_detail("a log-probability is not a finite number");
+    (!(chosen.is_finite() && rejected.is_finite())).then(aside)
 }
 
 /// Sums of the rows in f64.

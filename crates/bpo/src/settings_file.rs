@@ -25,7 +25,9 @@ pub(crate) type Inputs = BTreeMap<&'static str, String>;
 pub(crate) fn inputs(stage: Stage, config: &RunConfig) -> Result<Inputs, BpoError> {
     let mut inputs = Inputs::new();
     if matches!(stage, Stage::Weaken | Stage::Train) {
-        inputs.insert("model", fingerprint_checkpoint(config.model_path()?)?.to_string());
+        for (name, print) in model_inputs(config)? {
+            inputs.insert(name, print.to_string());
+        }
     }
     if stage == Stage::Train {
         for (name, print) in reference_inputs(config)? {
@@ -34,6 +36,19 @@ pub(crate) fn inputs(stage: Stage, config: &RunConfig) -> Result<Inputs, BpoErro
     }
     if matches!(stage, Stage::Weaken | Stage::Inject) {
         inputs.insert("data", fingerprint_file(config.data_path()?)?.to_string());
+    }
+    Ok(inputs)
+}
+
+/// What the model is read from, by name.
+///
+/// # Errors
+/// If it is not there.
+pub(crate) fn model_inputs(config: &RunConfig) -> Result<Vec<(&'static str, Fingerprint)>, BpoError> {
+    let mut inputs = vec![("model", fingerprint_checkpoint(config.model_path()?)?)];
+    if let Some(adapter) = &config.model.adapter {
+        check_is_adapter(adapter)?;
+        inputs.push(("adapter", fingerprint_checkpoint(adapter)?));
     }
     Ok(inputs)
 }
@@ -61,6 +76,19 @@ pub(crate) fn reference_inputs(config: &RunConfig) -> Result<Vec<(&'static str, 
 pub(crate) fn text(config: &RunConfig, inputs: &Inputs) -> Result<String, BpoError> {
     let made: String = inputs.iter().map(|(name, print)| format!("{INPUT}{name}: {print}\n")).collect();
     Ok(format!("{MARK}\n{made}\n{}", config.to_toml()?))
+}
+
+/// Reads a file of settings.
+///
+/// # Errors
+/// As [`RunConfig::read`]; [`BpoError::NotOurs`] for a file that is no settings, and was not written by [`write()`].
+pub(crate) fn read(path: &Path) -> Result<RunConfig, BpoError> {
+    RunConfig::read(path).map_err(|error| match fs::read_to_string(path) {
+        Ok(text) if !text.starts_with(MARK) && error.is_usage() => {
+            BpoError::NotOurs { path: path.to_owned() }
+        }
+        _ => error,
+    })
 }
 
 /// Writes a file of settings.

@@ -2,9 +2,10 @@
 
 use bpo::BpoError;
 use bpo::checkpoint::Checkpoint;
-use bpo::config::{ReferenceSection, RunConfig};
+use bpo::config::{ReferenceSection, Required, RunConfig};
 use bpo::dpo::policy::Collate;
 use bpo::dpo::vet::vet;
+use bpo::generate::check_sampling;
 use bpo::inject::Sampling;
 use bpo::llava::collator;
 use bpo::model::policy::LlavaCollator;
@@ -18,17 +19,23 @@ use bpo::stages::StageOutcome;
 use super::{open_device, open_images, print_line, told_all};
 use crate::args::{GenerateCommand, ScoreCommand};
 use crate::failure::Failure;
+use crate::overrides::given;
 use crate::progress;
 
 /// `bpo score`
 pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     let config = args.config.resolve(&[&args.model, &args.images])?;
-    let images = open_images(&config)?;
-    let set = read_pairs(&args.pairs)?;
-    if set.pairs.is_empty() {
-        return Err(BpoError::nothing(&args.pairs, "pair", &set.set_aside).into());
+    config.require(&[Required::Model, Required::Images], &[("--pairs", args.pairs.is_some())])?;
+    let pairs = given("--pairs", &args.pairs)?;
+    if let Some(cache) = &args.cache {
+        args.config.inputs(&config).input("--pairs", pairs).output_file("--cache", cache).check()?;
     }
-    let checkpoint = load(&config, args.adapter.as_deref())?;
+    let images = open_images(&config)?;
+    let set = read_pairs(pairs)?;
+    if set.pairs.is_empty() {
+        return Err(BpoError::nothing(pairs, "pair", &set.set_aside).into());
+    }
+    let checkpoint = load(&config)?;
     let each = |score| print_line(&score);
     let mut outcome = match &args.cache {
         None => {
@@ -45,7 +52,6 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
             let mut config = config;
             // the model that is asked is the reference of a later training
             config.reference = ReferenceSection::default();
-            config.reference.adapter.clone_from(&args.adapter);
             config.train.batch_size = args.batch_size;
             let mut collate = collator(&config, &checkpoint, &images);
             if !collate.takes_system() {
@@ -53,8 +59,9 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
             }
             let (pairs, refused) = vet(&mut collate, &config.train.objective(), &set.pairs);
             let cache = fill(&config, file, &checkpoint, &mut collate, &pairs, &mut *progress::new())?;
-            bpo::score::cached(&cache, &pairs, &checkpoint.model.device(), each)?;
-            StageOutcome::new(pairs.len(), refused.into_iter().map(SetAside::from).collect())
+            let unscored = bpo::score::cached(&cache, &pairs, &checkpoint.model.device(), each)?;
+            let scored = pairs.len() - unscored.len();
+            StageOutcome::new(scored, refused.into_iter().map(SetAside::from).chain(unscored).collect())
         }
     };
     outcome.add(set.set_aside);
@@ -64,14 +71,17 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
 /// `bpo generate`
 pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
     let config = args.config.resolve(&[&args.model, &args.images])?;
-    let images = open_images(&config)?;
-    let (questions, unread) = bpo::generate::read_questions(&args.questions)?;
-    let Checkpoint { model, processor, .. } = load(&config, args.adapter.as_deref())?;
-    let mut model = LlavaResponder::new(model.merged(), processor);
+    let flags = [("--questions", args.questions.is_some())];
+    config.require(&[Required::Model, Required::Images], &flags)?;
     let sampling = Sampling::greedy(args.max_new_tokens)
         .with_temperature(args.temperature)
         .with_top_p(args.top_p)
         .with_seed(config.seed.0);
+    check_sampling(&sampling)?;
+    let images = open_images(&config)?;
+    let (questions, unread) = bpo::generate::read_questions(given("--questions", &args.questions)?)?;
+    let Checkpoint { model, processor, .. } = load(&config)?;
+    let mut model = LlavaResponder::new(model.merged(), processor);
     let each = |answer| print_line(&answer);
     let mut outcome =
         bpo::generate::generate(&mut model, &questions, &images, &sampling, args.batch_size, each)?;
@@ -79,7 +89,8 @@ pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
     told_all(&outcome)
 }
 
-fn load(config: &RunConfig, adapter: Option<&std::path::Path>) -> Result<Checkpoint, BpoError> {
+fn load(config: &RunConfig) -> Result<Checkpoint, BpoError> {
     let device = open_device(config)?;
+    let adapter = config.model.adapter.as_deref();
     Checkpoint::load_with_adapter(config.model_path()?, adapter, config.model.dtype, &device)
 }

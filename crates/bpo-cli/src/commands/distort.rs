@@ -7,6 +7,7 @@ use bpo::distort::files::{Batch, Event, FilesError, Made, Outcome};
 use bpo::distort::sheet::Sheet;
 use bpo::distort::{Distortion, Input, Limits, load_rgb};
 use bpo::error::chain;
+use bpo::paths::Paths;
 
 use crate::args::DistortCommand;
 use crate::failure::Failure;
@@ -28,6 +29,7 @@ pub fn distort(args: &DistortCommand) -> Result<(), Failure> {
 }
 
 fn sheet(args: &DistortCommand, out: &Path) -> Result<(), Failure> {
+    paths(args).output("--sheet", out).check()?;
     let load = |path: &Path| load_rgb(path, &limits(args)).map_err(FilesError::from);
     let image = load(&args.images)?;
     let other = args.other.as_deref().map(load).transpose()?;
@@ -42,6 +44,7 @@ fn weaken(args: &DistortCommand, distortion: &Distortion, out: &Path) -> Result<
     // before what speaks against the output, which a wrong input may be behind
     let missing = |source| FilesError::Io { action: "read", path: args.images.clone(), source };
     std::fs::metadata(&args.images).map_err(missing)?;
+    paths(args).output("--out", out).check()?;
     let cores = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
     let mut batch = Batch::new(distortion.clone())
         .with_seed(args.seed)
@@ -87,6 +90,18 @@ fn folder(batch: &Batch, images: &Path, out: &Path) -> Result<(), Failure> {
     }
     progress::tell(&format!("error: {} done, {} set aside", made + there, set_aside.len()));
     Err(Failure::Incomplete)
+}
+
+/// What is read; a folder and what is made of it are compared by the library, which knows the names.
+fn paths(args: &DistortCommand) -> Paths {
+    let mut paths = Paths::default();
+    if !args.images.is_dir() {
+        paths.input("IN", &args.images);
+    }
+    if let Some(other) = &args.other {
+        paths.input("--other", other);
+    }
+    paths
 }
 
 fn limits(args: &DistortCommand) -> Limits {

@@ -1,5 +1,6 @@
 //! `bpo run`
 
+use bpo::config::Required;
 use bpo::llava::LlavaParts;
 use bpo::run::Completion;
 
@@ -7,31 +8,36 @@ use super::{api_key, open_device};
 use crate::args::RunArgs;
 use crate::failure::Failure;
 use crate::interrupt::Interruptible;
+use crate::overrides::given;
 use crate::progress;
 
 /// All stages, in a run directory.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = args.config.resolve(&args.overrides())?.with_absolute_paths()?;
+    let required = [Required::Model, Required::Data, Required::Images];
+    config.require(&required, &[("--out", args.out.is_some())])?;
+    let out = given("--out", &args.out)?;
+    args.config.inputs(&config).outputs_of_run(&config, out).check()?;
     let mut parts = LlavaParts::new(config.clone(), open_device(&config)?, api_key(&config)?);
-    let report = bpo::run::run(&config, &args.out, &mut parts, &mut Interruptible::new(progress::new()))?;
-    let out = args.out.display();
+    let report = bpo::run::run(&config, out, &mut parts, &mut Interruptible::new(progress::new()))?;
+    let dir = out.display();
     if report.was_finished {
         for (&stage, summary) in &report.stages {
             progress::tell(&progress::describe(stage, summary));
         }
-        progress::tell(&format!("nothing left to do in {out}"));
+        progress::tell(&format!("nothing left to do in {dir}"));
     }
     let set_aside: usize = report.stages.values().map(|summary| summary.set_aside.total()).sum();
     if set_aside > 0 {
         progress::tell(&format!(
             "{set_aside} set aside in all: see {}",
-            args.out.join("set_aside.jsonl").display()
+            out.join("set_aside.jsonl").display()
         ));
     }
     match report.completion {
         Completion::Finished => {
             let result = config.result_name();
-            progress::tell(&format!("{result}: {}", args.out.join(result).display()));
+            progress::tell(&format!("{result}: {}", out.join(result).display()));
             Ok(())
         }
         Completion::Stopped => Err(Failure::Interrupted),

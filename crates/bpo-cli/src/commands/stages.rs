@@ -3,35 +3,40 @@
 use std::path::Path;
 
 use bpo::BpoError;
-use bpo::config::{RunConfig, Stage};
+use bpo::config::{Required, RunConfig, Stage};
 use bpo::llava::LlavaParts;
 use bpo::pairs::format::jsonl::read_pairs;
 use bpo::pairs::sft::SftSample;
+use bpo::paths::Paths;
 use bpo::progress::Progress;
 use bpo::run::{Completion, Parts, read_samples};
 use bpo::run_dir::RunDir;
 use bpo::stages::StageOutcome;
 use bpo::stages::pair::Existing;
-use bpo::stages::settings::{hold, hold_training};
+use bpo::stages::settings::{hold, hold_training, settings_beside};
 
 use super::{api_key, open_device, open_images, print_line};
 use crate::args::{InjectCommand, PairCommand, TrainCommand, WeakenCommand};
 use crate::failure::Failure;
 use crate::interrupt::Interruptible;
+use crate::overrides::given;
 use crate::progress;
 
 /// `bpo weaken`
 pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     let flags: [&dyn crate::overrides::Overrides; 4] = [&args.model, &args.data, &args.images, &args.weaken];
     let config = args.config.resolve(&flags)?;
-    config.model_path()?;
+    let required = [Required::Model, Required::Data, Required::Images];
+    config.require(&required, &[("--out", args.out.is_some())])?;
+    let out = given("--out", &args.out)?;
+    outputs_of_stage(&mut args.config.inputs(&config), out).check()?;
     let images = open_images(&config)?;
     let mut progress = progress::new();
     let samples = samples(&config, &mut *progress)?;
-    hold(Stage::Weaken, &config, &args.out)?;
+    hold(Stage::Weaken, &config, out)?;
     let mut parts = LlavaParts::new(config.clone(), open_device(&config)?, None);
     let model = || parts.model();
-    let outcome = bpo::stages::weaken::weaken(&config, &samples, &images, model, &args.out, &mut *progress)?;
+    let outcome = bpo::stages::weaken::weaken(&config, &samples, &images, model, out, &mut *progress)?;
     tell_set_aside(&outcome);
     Ok(())
 }
@@ -39,12 +44,15 @@ pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
 /// `bpo inject`
 pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     let config = args.config.resolve(&[&args.data, &args.inject])?;
+    config.require(&[Required::Data], &[("--out", args.out.is_some())])?;
+    let out = given("--out", &args.out)?;
+    outputs_of_stage(&mut args.config.inputs(&config), out).check()?;
+    let key = api_key(&config)?;
     let mut progress = progress::new();
     let samples = samples(&config, &mut *progress)?;
-    let key = api_key(&config)?;
-    hold(Stage::Inject, &config, &args.out)?;
+    hold(Stage::Inject, &config, out)?;
     let injector = || bpo::injector::open(&config, key, &samples);
-    let outcome = bpo::stages::inject::inject(&config, &samples, injector, &args.out, &mut *progress)?;
+    let outcome = bpo::stages::inject::inject(&config, &samples, injector, out, &mut *progress)?;
     tell_set_aside(&outcome);
     Ok(())
 }
@@ -52,14 +60,22 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
 /// `bpo pair`
 pub fn pair(args: &PairCommand) -> Result<(), Failure> {
     let config = args.config.resolve(&[&args.data])?;
+    let flags = [("--answers", !args.answers.is_empty()), ("--out", args.out.is_some())];
+    config.require(&[Required::Data], &flags)?;
+    let out = given("--out", &args.out)?;
+    let mut paths = args.config.inputs(&config);
+    for file in &args.answers {
+        paths.input("--answers", file);
+    }
+    paths.output_file("--out", out).check()?;
     let mut progress = progress::new();
     let samples = samples(&config, &mut *progress)?;
     let answers: Vec<&Path> = args.answers.iter().map(|file| file.as_path()).collect();
     let (pairs, outcome) =
-        bpo::stages::pair::pair(&config, &samples, &answers, &args.out, Existing::Refuse, &mut *progress)?;
+        bpo::stages::pair::pair(&config, &samples, &answers, out, Existing::Refuse, &mut *progress)?;
     tell_set_aside(&outcome);
     if pairs.is_empty() {
-        let (path, set_aside) = (args.out.clone(), outcome.summary.set_aside);
+        let (path, set_aside) = (out.to_owned(), outcome.summary.set_aside);
         return Err(BpoError::Nothing { path, what: "pair", set_aside }.into());
     }
     Ok(())
@@ -68,11 +84,17 @@ pub fn pair(args: &PairCommand) -> Result<(), Failure> {
 /// `bpo train`
 pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     let config = args.config.resolve(&[&args.model, &args.images, &args.train])?.with_absolute_paths()?;
-    config.model_path()?;
+    let flags = [("--pairs", args.pairs.is_some()), ("--out", args.out.is_some() || args.dry_run)];
+    config.require(&[Required::Model, Required::Images], &flags)?;
+    let pairs = given("--pairs", &args.pairs)?;
+    if let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) {
+        let mut paths = args.config.inputs(&config);
+        paths.input("--pairs", pairs).outputs_of_training(&config, out).check()?;
+    }
     let images = open_images(&config)?;
-    let set = read_pairs(&args.pairs)?;
+    let set = read_pairs(pairs)?;
     if set.pairs.is_empty() {
-        return Err(BpoError::nothing(&args.pairs, "pair", &set.set_aside).into());
+        return Err(BpoError::nothing(pairs, "pair", &set.set_aside).into());
     }
     tell_set_aside(&StageOutcome::new(set.pairs.len(), set.set_aside));
     let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
@@ -94,6 +116,11 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
         }
         Completion::Stopped => Err(Failure::Interrupted),
     }
+}
+
+/// What a stage on its own writes and removes.
+fn outputs_of_stage<'a>(paths: &'a mut Paths, out: &Path) -> &'a mut Paths {
+    paths.output("--out", out).output_file("--out", &settings_beside(out))
 }
 
 fn samples(config: &RunConfig, progress: &mut dyn Progress) -> Result<Vec<SftSample>, BpoError> {

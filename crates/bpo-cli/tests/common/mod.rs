@@ -42,10 +42,21 @@ impl Outcome {
         self.without_panic()
     }
 
-    /// It ended with one error that names all of `parts`.
+    /// It ended with one error that names all of `parts`: work failed, or a file cannot be used.
     #[track_caller]
     pub fn fails_naming(self, parts: &[&str]) -> Self {
-        assert_eq!(self.code, Some(1), "{self:?}");
+        self.ends_naming(1, parts)
+    }
+
+    /// The same where the command line or a setting cannot be used, whatever the files are.
+    #[track_caller]
+    pub fn refuses_naming(self, parts: &[&str]) -> Self {
+        self.ends_naming(2, parts)
+    }
+
+    #[track_caller]
+    fn ends_naming(self, code: i32, parts: &[&str]) -> Self {
+        assert_eq!(self.code, Some(code), "{self:?}");
         let errors: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
         assert_eq!(errors.len(), 1, "{}", self.stderr);
         for part in parts {

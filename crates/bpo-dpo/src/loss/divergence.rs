@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::without_settings;
 use crate::error::DpoError;
+use crate::numbers::{NUMBER, fits_f32};
 
 /// Largest exponent: the square of what comes out is still an f32. TRL's limit is 80, and that of forward KL none.
 const MAX_EXPONENT: f64 = 40.0;
@@ -56,11 +57,9 @@ impl Divergence {
 
     pub(crate) fn validate(self) -> Result<(), DpoError> {
         match self {
-            Self::AlphaDivergence { alpha } if !alpha.is_finite() => Err(DpoError::Setting {
-                key: "divergence.alpha",
-                expected: "a finite number",
-                found: alpha.to_string(),
-            }),
+            Self::AlphaDivergence { alpha } if !fits_f32(alpha) => {
+                Err(DpoError::Setting { key: "divergence.alpha", expected: NUMBER, found: alpha.to_string() })
+            }
             _ => Ok(()),
         }
     }

@@ -51,6 +51,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::DpoError;
 use crate::logps::PairLogps;
+use crate::numbers::{ABOVE_0, NUMBER, fits_f32};
 use objective::lengths;
 
 /// Which loss to minimize, with the settings that only it has.
@@ -366,19 +367,17 @@ impl Loss {
             | Self::AotUnpaired { label_smoothing: eps } => smoothing(*eps),
             Self::Simpo { gamma, label_smoothing } => {
                 smoothing(*label_smoothing)?;
-                check("loss.gamma", gamma.is_finite(), "a finite number", *gamma)
+                check("loss.gamma", fits_f32(*gamma), NUMBER, *gamma)
             }
-            Self::Anchor { delta } => check("loss.delta", delta.is_finite(), "a finite number", *delta),
-            Self::Discopop { tau } => {
-                check("loss.tau", *tau > 0.0 && tau.is_finite(), "a finite number above 0", *tau)
-            }
+            Self::Anchor { delta } => check("loss.delta", fits_f32(*delta), NUMBER, *delta),
+            Self::Discopop { tau } => check("loss.tau", *tau > 0.0 && fits_f32(*tau), ABOVE_0, *tau),
             Self::Sum { terms } if terms.is_empty() => Err(DpoError::Setting {
                 key: "loss.terms",
                 expected: "at least one loss",
                 found: "none".into(),
             }),
             Self::Sum { terms } => terms.iter().try_for_each(|Term { weight, loss }| {
-                check("loss.terms.weight", weight.is_finite(), "a finite number", *weight)?;
+                check("loss.terms.weight", fits_f32(*weight), NUMBER, *weight)?;
                 loss.validate()
             }),
             Self::Hinge | Self::Ipo | Self::NcaPair | Self::BcoPair | Self::SppoHard => Ok(()),

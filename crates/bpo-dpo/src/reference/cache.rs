@@ -27,6 +27,7 @@ use crate::error::{Change, DpoError, Stale};
 use crate::loss::Objective;
 use crate::order::{DataOrder, GroupBatch};
 use crate::policy::{Adapters, Collate, Group, Policy, RowFingerprint, TokenLogps};
+use crate::tensors::dims;
 
 const METADATA: &str = "bpo_reference";
 const VERSION: u32 = 1;
@@ -103,7 +104,7 @@ impl LogpCache {
             Ok(view) if view.dtype() == dtype && view.shape().get(1).copied().unwrap_or(1) == columns => {
                 Ok(view.data().to_vec())
             }
-            Ok(view) => Err(broken(&format!("{name} is {:?} {:?}", view.shape(), view.dtype()))),
+            Ok(view) => Err(broken(&format!("{name} is {} {}", dims(view.shape()), view.dtype()))),
             Err(source) => Err(unreadable(source)),
         };
         let logps: Vec<f32> = chunks(&tensor("logps", Dtype::F32, 1)?).map(f32::from_le_bytes).collect();

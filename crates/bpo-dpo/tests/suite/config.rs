@@ -4,6 +4,7 @@ use bpo_dpo::DpoConfig;
 use bpo_dpo::config::Criterion;
 use bpo_dpo::error::DpoError;
 use bpo_dpo::loss::{Divergence, Loss};
+use bpo_dpo::optimizer::LrGroup;
 use bpo_pairs::record::CompletionKind;
 
 #[test]
@@ -38,6 +39,22 @@ fn each_bad_setting_is_named() {
         (new().with_save_every(0), "save_every"),
         (new().with_save_minutes(0.0), "save_minutes"),
         (new().with_keep_checkpoints(0), "keep_checkpoints"),
+        // what f32 cannot hold, in which parameters are updated
+        (new().with_learning_rate(1e39), "learning_rate"),
+        (new().with_learning_rate(1e-50), "learning_rate"),
+        (new().with_weight_decay(1e308), "weight_decay"),
+        (new().with_adam_epsilon(1e-50), "adam_epsilon"),
+        (new().with_adam_beta1(1.0 - 1e-9), "adam_beta1"),
+        (new().with_max_grad_norm(1e-50), "max_grad_norm"),
+        (new().with_beta(1e39), "beta"),
+        (new().with_margin_scale(1e-50), "margin_scale"),
+        (new().with_kind_weights([(CompletionKind::ErrorInjected, 1e39)].into()), "kind_weights"),
+        (
+            new().with_lr_groups(vec![LrGroup { path: "projector".into(), learning_rate: 1e39 }]),
+            "lr_groups.learning_rate",
+        ),
+        (new().with_loss(Loss::Anchor { delta: 1e39 }), "loss.delta"),
+        (new().with_divergence(Divergence::AlphaDivergence { alpha: 1e39 }), "divergence.alpha"),
     ] {
         match config.validate() {
             Err(DpoError::Setting { key, .. }) => assert_eq!(key, name),

@@ -5,6 +5,7 @@ use bpo_dpo::error::DpoError;
 use bpo_dpo::optimizer::{LrGroup, PathOptimizer};
 use bpo_dpo::trainable::{load_trainable, save_trainable, trainable_paths};
 use burn::module::{Module, Param};
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
@@ -70,6 +71,49 @@ fn a_step_equals_torch() {
             let moved = (expected - START[at]).abs();
             assert!((found - expected).abs() < 1e-4 * moved + 1e-7, "{at}: {found}, expected {expected}");
         }
+    }
+}
+
+#[derive(Module, Debug)]
+struct Layers {
+    linear: Linear,
+    layer: LayerNorm,
+    rms: RmsNorm,
+}
+
+/// Without a gradient's pull, what is left of each parameter is what decay leaves.
+#[test]
+fn biases_and_norms_do_not_decay() {
+    let device = Device::flex().autodiff();
+    let layers = Layers {
+        linear: LinearConfig::new(2, 3).init(&device),
+        layer: LayerNormConfig::new(2).init(&device),
+        rms: RmsNormConfig::new(2).init(&device),
+    };
+    let ones = |shape: [usize; 1]| Param::from_tensor(Tensor::<1>::ones(shape, &device));
+    let mut layers = layers;
+    layers.linear.bias = Some(ones([3]));
+    layers.layer.beta = Some(ones([2]));
+    let config = DpoConfig::default().with_weight_decay(0.5);
+    let mut optimizer = PathOptimizer::new(&config.adamw(), 0.1, Vec::new());
+    let before = layers.linear.weight.val().into_data();
+    for _ in 0..2 {
+        let sum = layers.linear.weight.val().sum()
+            + layers.linear.bias.as_ref().expect("a bias").val().sum()
+            + layers.layer.gamma.val().sum()
+            + layers.layer.beta.as_ref().expect("a bias").val().sum()
+            + layers.rms.gamma.val().sum();
+        let gradients = GradientsParams::from_grads((sum * 0.0).backward(), &layers);
+        layers = optimizer.step(layers, gradients, 1.0);
+    }
+    let kept = 0.95f32 * 0.95;
+    let expected: Vec<f32> = before.iter::<f32>().map(|value| value * kept).collect();
+    let found: Vec<f32> = layers.linear.weight.val().into_data().iter().collect();
+    assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?} {expected:?}");
+    let Layers { linear, layer, rms } = layers;
+    let others = [linear.bias, Some(layer.gamma), layer.beta, Some(rms.gamma)];
+    for values in others.into_iter().flatten().map(|param| param.val().into_data()) {
+        assert!(values.iter::<f32>().all(|value| value == 1.0), "{values}");
     }
 }
 
@@ -221,6 +265,6 @@ fn all_that_does_not_fit_is_listed() {
     let DpoError::Mismatch { mismatch, .. } = &error else { panic!("{error}") };
     assert_eq!(mismatch.missing, ["head.lora_b"]);
     assert_eq!(mismatch.extra, ["embedding"]);
-    assert_eq!(mismatch.misshapen, ["head.lora_a is [6, 5] F32, not [6, 2] F32"]);
-    assert!(error.to_string().contains("head.lora_a is [6, 5] F32, not [6, 2] F32"));
+    assert_eq!(mismatch.misshapen, ["head.lora_a is [6, 5] f32, not [6, 2] f32"]);
+    assert!(error.to_string().contains("head.lora_a is [6, 5] f32, not [6, 2] f32"));
 }

@@ -356,6 +356,27 @@ fn too_many_such_steps_are_an_error() {
     assert_eq!(pairs.len(), 1);
 }
 
+/// Each setting fits f32, and their product does not.
+#[test]
+fn what_is_not_finite_is_not_saved() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = config().with_warmup_ratio(0.0).with_learning_rate(3e38).with_weight_decay(10.0);
+    let new = |config: DpoConfig, dir: Option<&std::path::Path>| {
+        Trainer::new(config, Toy::untouched(), ToyCollate::default(), dir).expect("valid")
+    };
+    let one = config.clone().with_max_steps(Some(1));
+    let error = new(one, Some(dir.path())).train(&pairs(), &mut ()).expect_err("not finite");
+    let DpoError::NotFiniteTensors { step: Some(1), names } = &error else { panic!("{error}") };
+    assert!(names.iter().any(|name| name == "projector.weight"), "{names:?}");
+    assert!(error.to_string().contains("after step 1"), "{error}");
+    let left = std::fs::read_dir(dir.path().join("checkpoints")).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "a checkpoint was written");
+    // steps after it are left out one by one, and the first of too many names itself
+    let more = config.with_max_skipped(2).with_max_steps(Some(9)).with_save_every(100);
+    let error = new(more, None).train(&pairs(), &mut ()).expect_err("not finite");
+    assert!(matches!(error, DpoError::NotFinite { count: 2, step: 3, .. }), "{error}");
+}
+
 #[test]
 fn nothing_to_train_is_an_error() {
     let frozen = Toy::untouched().no_grad();

@@ -76,6 +76,16 @@ impl Llava {
         Ok(self.attach(config, factors))
     }
 
+    /// Sets the dropout of the adapters' input in training, in place of that which an adapter was loaded with.
+    ///
+    /// # Errors
+    /// [`ModelError::Setting`] with recomputation, which would drop other values the second time.
+    pub fn with_lora_dropout(mut self, dropout: f64) -> Result<Self, ModelError> {
+        self.check_recompute(dropout)?;
+        self.linears_mut().for_each(|linear| linear.dropout = dropout);
+        Ok(self)
+    }
+
     /// Puts factors on a model that has none.
     pub(super) fn attach(mut self, config: &LoraConfig, factors: Factors) -> Self {
         if config.train_projector {

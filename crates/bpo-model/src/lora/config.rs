@@ -87,8 +87,9 @@ impl LoraConfig {
         };
         check("r", self.r > 0, "at least 1", self.r.to_string())?;
         let alpha = self.lora_alpha;
-        let usable = alpha.is_finite() && alpha != 0.0;
-        check("lora_alpha", usable, "a finite number other than 0", alpha.to_string())?;
+        // the scale is multiplied in f32
+        let usable = (alpha as f32).is_normal() && (self.scale() as f32).is_normal();
+        check("lora_alpha", usable, "a number other than 0 that f32 can hold", alpha.to_string())?;
         let dropout = self.lora_dropout;
         check("lora_dropout", (0.0..1.0).contains(&dropout), "at least 0 and below 1", dropout.to_string())
     }

@@ -58,3 +58,15 @@ pub fn load_adapter(model: Llava, dir: &Path) -> Result<(Llava, LoraConfig), Mod
     }
     Ok((model, config))
 }
+
+/// The settings that an adapter was made with, without its model. `target_modules` are as the file states them.
+///
+/// # Errors
+/// If the directory is not a LoRA of a kind that is supported.
+pub fn adapter_settings(dir: &Path) -> Result<LoraConfig, ModelError> {
+    let PeftAdapter { config, targets, .. } = PeftAdapter::open(dir)?;
+    Ok(match targets {
+        Some(expression) => config.with_target_modules(TargetModules::of_expression(expression)),
+        None => config,
+    })
+}

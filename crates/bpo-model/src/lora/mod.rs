@@ -15,7 +15,7 @@ mod targets;
 
 pub use config::LoraConfig;
 pub use linear::Linear;
-pub use load::load_adapter;
+pub use load::{adapter_settings, load_adapter};
 pub use merge::merge_checkpoint;
 pub use peft::base_of_adapter;
 pub(crate) use save::count_adapters;

@@ -12,21 +12,20 @@ use super::peft::{CONFIG, WEIGHTS};
 use crate::error::ModelError;
 use crate::files::write_atomically;
 use crate::llava::Llava;
-use crate::weights::Stored;
+use crate::weights::{Stored, to_bytes};
 
 /// Writes the model's adapters (and trained projector) as a PEFT directory, in f32.
 ///
 /// `base` is recorded as the model the adapter belongs to. The same weights always give the same bytes.
 ///
 /// # Errors
-/// If the directory cannot be written.
+/// [`ModelError::NotFiniteWeights`]; if the directory cannot be written.
 pub fn save_adapter(model: &Llava, config: &LoraConfig, base: &str, dir: &Path) -> Result<(), ModelError> {
     std::fs::create_dir_all(dir).map_err(|source| ModelError::Io { path: dir.into(), source })?;
     let mut collect = Collect::default();
     model.visit(&mut collect);
-    let bytes = safetensors::serialize(collect.found, Some([("format".to_owned(), "pt".to_owned())].into()))
-        .map_err(|error| ModelError::Safetensors { path: dir.join(WEIGHTS), reason: error.to_string() })?;
-    write_atomically(&dir.join(WEIGHTS), &bytes)?;
+    let weights = dir.join(WEIGHTS);
+    write_atomically(&weights, &to_bytes(collect.found, &weights)?)?;
     let mut text = serde_json::to_string_pretty(&peft_config(config, base))
         .map_err(|source| ModelError::Json { path: dir.join(CONFIG), source })?;
     text.push('\n');

@@ -50,6 +50,12 @@ impl TargetModules {
         }
     }
 
+    /// The name of an expression, where it has one.
+    pub(super) fn of_expression(expression: String) -> Self {
+        let named = [Self::AllLinear, Self::Attention, Self::PeftAllLinear].into_iter();
+        named.into_iter().find(|known| known.expression() == expression).unwrap_or(Self::Regex(expression))
+    }
+
     /// Those of the linears that match; names are paths in [`Llava`](crate::llava::Llava).
     ///
     /// # Errors

@@ -1,12 +1,12 @@
 //! A checkpoint directory again, with other values in some of its weights.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, TensorData};
 use safetensors::Dtype;
 
+use super::finite;
 use super::index::{TensorEntry, WeightIndex};
 use crate::error::ModelError;
 use crate::files::partial;
@@ -18,7 +18,7 @@ use crate::files::partial;
 /// there whole or not at all.
 ///
 /// # Errors
-/// [`ModelError::NotFinite`] with each weight that is not; if `out` cannot be written or holds anything already.
+/// [`ModelError::NotFiniteWeights`] with each weight of a file that is not finite; if `out` cannot be written or holds anything already.
 pub(crate) fn rewrite(
     base: &WeightIndex,
     model: &Path,
@@ -63,25 +63,21 @@ fn write(
     change: &dyn Fn(&str, &TensorEntry) -> Option<TensorData>,
 ) -> Result<(), ModelError> {
     copy_small_files(model, out)?;
-    let unusable = RefCell::new(Vec::new());
     for (number, path) in base.paths().enumerate() {
         let Some(name) = path.file_name() else { continue };
-        let weights = base.entries().iter().filter(|(_, entry)| entry.file == number).map(|(key, entry)| {
-            (entry.name.clone(), Rewritten { key, entry, base, change, unusable: &unusable })
-        });
+        let weights = base
+            .entries()
+            .iter()
+            .filter(|(_, entry)| entry.file == number)
+            .map(|(key, entry)| (entry.name.clone(), Rewritten { key, entry, base, change }));
         let target = out.join(name);
-        let metadata = Some([("format".to_owned(), "pt".to_owned())].into());
-        safetensors::serialize_to_file(weights, metadata, &target)
-            .map_err(|error| ModelError::Safetensors { path: target.clone(), reason: error.to_string() })?;
+        finite::to_file(weights, &target)?;
         // the writer makes files that only their owner may read
         std::fs::metadata(path)
             .and_then(|source| std::fs::set_permissions(&target, source.permissions()))
             .map_err(|source| ModelError::Io { path: target.clone(), source })?;
     }
-    match unusable.into_inner() {
-        names if names.is_empty() => Ok(()),
-        names => Err(ModelError::NotFinite { what: format!("the weights {}", names.join(", ")) }),
-    }
+    Ok(())
 }
 
 /// Everything but weights: configuration, tokenizer, processor, template, shard index.
@@ -105,8 +101,6 @@ struct Rewritten<'a> {
     entry: &'a TensorEntry,
     base: &'a WeightIndex,
     change: &'a dyn Fn(&str, &TensorEntry) -> Option<TensorData>,
-    /// Gathers names of weights that are not finite: a view cannot fail.
-    unusable: &'a RefCell<Vec<String>>,
 }
 
 impl Rewritten<'_> {
@@ -128,12 +122,7 @@ impl safetensors::View for Rewritten<'_> {
 
     fn data(&self) -> Cow<'_, [u8]> {
         match self.changed() {
-            Some(data) => {
-                if !data.iter::<f32>().all(f32::is_finite) {
-                    self.unusable.borrow_mut().push(self.entry.name.clone());
-                }
-                data.into_bytes().to_vec().into()
-            }
+            Some(data) => data.into_bytes().to_vec().into(),
             None => self.base.bytes(self.entry).into(),
         }
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{FloatDType, Tensor, TensorData};
 
+use super::finite;
 use super::index::WeightIndex;
 use super::remap::{canonical, published};
 use super::rewrite::rewrite;
@@ -22,14 +23,11 @@ impl Llava {
     /// [`save_adapter`](crate::lora::save_adapter) and [`merge_checkpoint`](crate::lora::merge_checkpoint).
     ///
     /// # Errors
-    /// [`ModelError::HasAdapters`], or if the file cannot be written.
+    /// [`ModelError::HasAdapters`]; [`ModelError::NotFiniteWeights`]; if the file cannot be written.
     pub fn save_weights(&self, path: &Path, dtype: FloatDType) -> Result<(), ModelError> {
         self.check_plain()?;
         let stored = |weight: Weight| (weight.name, Stored::of_data((weight.read)(), dtype));
-        let metadata = [("format".to_owned(), "pt".to_owned())].into();
-        let bytes = safetensors::serialize(self.weights().into_iter().map(stored), Some(metadata))
-            .map_err(|error| ModelError::Safetensors { path: path.into(), reason: error.to_string() })?;
-        write_atomically(path, &bytes)
+        write_atomically(path, &finite::to_bytes(self.weights().into_iter().map(stored), path)?)
     }
 
     /// Writes the checkpoint `base` as `out`, with the weights of this model in place of its own. For a model that was trained
@@ -40,7 +38,7 @@ impl Llava {
     ///
     /// # Errors
     /// [`ModelError::HasAdapters`]; [`ModelError::Weights`] if `base` is the checkpoint of another model;
-    /// [`ModelError::NotFinite`]; if `out` cannot be written or holds anything already.
+    /// [`ModelError::NotFiniteWeights`]; if `out` cannot be written or holds anything already.
     pub fn save_checkpoint(&self, base: &Path, out: &Path) -> Result<(), ModelError> {
         self.check_plain()?;
         let index = WeightIndex::open(base)?;

@@ -47,9 +47,16 @@ impl Stage {
     fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Data => &["data.path"],
-            Self::Weaken => {
-                &["seed", "model.path", "model.dtype", "data.path", "data.images", "data.limits.", "weaken."]
-            }
+            Self::Weaken => &[
+                "seed",
+                "model.path",
+                "model.adapter",
+                "model.dtype",
+                "data.path",
+                "data.images",
+                "data.limits.",
+                "weaken.",
+            ],
             Self::Inject => &["seed", "data.path", "inject."],
             Self::Pair => &["filter."],
             // the file says itself what it was made of

@@ -6,7 +6,11 @@
 mod changes;
 mod distortions;
 mod full;
+mod preset;
 mod read;
+mod required;
+mod resolve;
+mod validate;
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +25,9 @@ use serde::{Deserialize, Serialize};
 pub use changes::{Change, Stage, changes};
 pub use distortions::Distortions;
 pub use full::FullSection;
+pub use preset::Preset;
+pub use required::{Missing, Required};
+pub use resolve::Settings;
 
 use crate::device::{DeviceSpec, Dtype};
 use crate::error::BpoError;
@@ -29,14 +36,14 @@ use crate::error::BpoError;
 /// are rounded by as much; a wrong reference is off by more (ours).
 pub const HALF_PRECISION_TOLERANCE: f64 = 0.25;
 
-/// Most answers for one distortion of an image; more is a slip of the pen (ours).
-const MOST_SAMPLES: usize = 1000;
-
 /// Settings of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RunConfig {
+    /// The recipe that gives the values of what is not set: see [`Preset`]. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Preset>,
     /// Where tensors are computed. Default: `flex` (ours).
     pub device: DeviceSpec,
     /// Seed of weakening, injection and the adapter's first values. Default: 42, as the order of the training data has
@@ -84,6 +91,10 @@ pub struct ModelSection {
     /// A Hugging Face LLaVA-1.5 directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+    /// A PEFT adapter that belongs to the model: it answers with it, training goes on from it, and the reference is the model with it,
+    /// as TRL has it. Rank, scale and targets are the adapter's. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<PathBuf>,
     /// Type of weights and activations. Default: f32 (ours; the authors train in bf16). With another,
     /// `train.step_zero_tolerance` is [`HALF_PRECISION_TOLERANCE`] unless it is set.
     pub dtype: Dtype,
@@ -95,7 +106,7 @@ pub struct ModelSection {
 
 impl Default for ModelSection {
     fn default() -> Self {
-        Self { path: None, dtype: Dtype::F32, max_length: 2048, recompute: false }
+        Self { path: None, adapter: None, dtype: Dtype::F32, max_length: 2048, recompute: false }
     }
 }
 
@@ -221,108 +232,27 @@ impl Default for ConditionalSection {
 }
 
 impl RunConfig {
-    /// Checks the settings that belong to no library.
-    ///
-    /// # Errors
-    /// [`BpoError::Setting`] for the first that cannot work, [`BpoError::Conflict`] for the first that another one leaves
-    /// nothing to do, and what the training settings say of themselves.
-    pub fn validate(&self) -> Result<(), BpoError> {
-        let check = |key: &'static str, holds, expected, found: String| match holds {
-            true => Ok(()),
-            false => Err(BpoError::Setting { key: key.into(), expected, found }),
-        };
-        for (key, seed) in [("seed", self.seed.0), ("train.seed", self.train.seed)] {
-            check(key, i64::try_from(seed).is_ok(), "below 2^63", seed.to_string())?;
-        }
-        for (key, value) in [
-            ("model.max_length", self.model.max_length),
-            ("weaken.samples", self.weaken.samples),
-            ("weaken.max_new_tokens", self.weaken.max_new_tokens),
-            ("weaken.batch_size", self.weaken.batch_size),
-            ("inject.batch_size", self.inject.batch_size),
-            ("inject.max_edits", self.inject.max_edits),
-            ("filter.max_words", self.filter.max_words),
-        ] {
-            check(key, value > 0, "at least 1", value.to_string())?;
-        }
-        let conditional = &self.conditional.distortion;
-        let alone = !conditional.needs_other() && !conditional.needs_model();
-        let expected = "of families that weaken one image, and no features of it";
-        check("conditional.distortion", alone, expected, conditional.to_string())?;
-        let samples = self.weaken.samples;
-        check("weaken.samples", samples <= MOST_SAMPLES, "at most 1000", samples.to_string())?;
-        let begun = self.weaken.begun;
-        check("weaken.begun", (0.0..1.0).contains(&begun), "at least 0 and less than 1", begun.to_string())?;
-        if let Some(Contrast { alpha, plausibility, .. }) = self.weaken.contrast {
-            let key = "weaken.contrast.alpha";
-            check(key, (0.0..=100.0).contains(&alpha), "from 0 to 100", alpha.to_string())?;
-            let key = "weaken.contrast.plausibility";
-            check(key, (0.0..=1.0).contains(&plausibility), "from 0 to 1", plausibility.to_string())?;
-        }
-        self.check_unused()?;
-        if let Some(full) = &self.full {
-            let parts = "true for the language model, the projector or the vision tower";
-            check("full", full.is_any(), parts, "false for all".to_owned())?;
-            let f32 = "f32 where weights are trained in full: small updates are lost in half precision";
-            check("model.dtype", self.model.dtype == Dtype::F32, f32, self.model.dtype.to_string())?;
-        }
-        self.lora.validate().map_err(|error| BpoError::in_table("lora", error))?;
-        for (key, value) in [
-            ("weaken.temperature", self.weaken.temperature),
-            ("inject.llm.temperature", self.inject.llm.temperature),
-        ] {
-            check(key, value >= 0.0 && value.is_finite(), "a finite number, at least 0", value.to_string())?;
-        }
-        for (key, value) in [("weaken.top_p", self.weaken.top_p), ("inject.llm.top_p", self.inject.llm.top_p)]
-        {
-            check(key, value > 0.0 && value <= 1.0, "above 0 and at most 1", value.to_string())?;
-        }
-        if let Some(server) = &self.inject.server {
-            server.validate().map_err(|source| BpoError::Server { source })?;
-        }
-        Ok(self.train.validate()?)
-    }
-
-    /// Refuses settings that others leave nothing to do: unread, they would be taken for granted.
-    fn check_unused(&self) -> Result<(), BpoError> {
-        let conflict = |key: &'static str, with: String, reason| {
-            Err(BpoError::Conflict { key: key.into(), with, reason })
-        };
-        if self.full.is_some() && self.lora != LoraConfig::default() {
-            return conflict("lora", "`full`".to_owned(), "weights are trained, and there are no adapters");
-        }
-        if self.model.recompute && self.full.is_none() && self.lora.lora_dropout > 0.0 {
-            let reason = "what it leaves out is another part each time that it is computed";
-            return conflict("model.recompute", "`lora.lora_dropout`".to_owned(), reason);
-        }
-        if self.full.is_none() && self.train.moving_reference.is_some() {
-            let reason = "their factors do not mix as the weights would; train the weights ([full], --full)";
-            return conflict("train.moving_reference", "adapters".to_owned(), reason);
-        }
-        let ReferenceSection { path, adapter, cache } = &self.reference;
-        let references =
-            [("reference.path", path), ("reference.adapter", adapter), ("reference.cache", cache)];
-        match references.into_iter().find(|(_, path)| path.is_some()) {
-            Some((key, _)) if !self.train.objective().needs_reference() => {
-                let with = match self.train.reference_free {
-                    true => "`train.reference_free`".to_owned(),
-                    false => format!("the loss {}", self.train.loss),
-                };
-                conflict(key, with, "nothing is compared with a reference")
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// The settings of training as it gets them.
     ///
-    /// Off f32 a `train.step_zero_tolerance` that is not set becomes [`HALF_PRECISION_TOLERANCE`].
+    /// Off f32 a `train.step_zero_tolerance` that is not set becomes [`HALF_PRECISION_TOLERANCE`]. With dropout on an adapter that training
+    /// goes on from, policy and reference differ at the start.
     pub fn train_settings(&self) -> DpoConfig {
         let default = match self.model.dtype {
             Dtype::F32 => None,
             Dtype::Bf16 | Dtype::F16 => Some(HALF_PRECISION_TOLERANCE),
         };
-        self.train.clone().with_step_zero_tolerance(self.train.step_zero_tolerance.or(default))
+        let train = self.train.clone().with_step_zero_tolerance(self.train.step_zero_tolerance.or(default));
+        // dropout changes what an adapter gives, if it is not fresh
+        let drops = self.model.adapter.is_some() && self.lora.lora_dropout > 0.0;
+        let differs = train.reference_differs || drops;
+        train.with_reference_differs(differs)
+    }
+
+    /// The adapter of the reference, where it has one: its own, or that of the model where the reference is no other model.
+    pub fn reference_adapter(&self) -> Option<&Path> {
+        let ReferenceSection { path, adapter, .. } = &self.reference;
+        let of_model = self.model.adapter.as_ref().filter(|_| path.is_none());
+        adapter.as_ref().or(of_model).map(PathBuf::as_path)
     }
 
     /// The name of what training makes in a run directory: `adapter`, or `model` where the weights themselves are trained.
@@ -335,7 +265,7 @@ impl RunConfig {
     /// # Errors
     /// [`BpoError::NotSet`].
     pub fn model_path(&self) -> Result<&Path, BpoError> {
-        self.model.path.as_deref().ok_or(BpoError::NotSet { key: "model.path", flag: "--model" })
+        Required::Model.get(self)
     }
 
     /// The annotated data.
@@ -343,7 +273,7 @@ impl RunConfig {
     /// # Errors
     /// [`BpoError::NotSet`].
     pub fn data_path(&self) -> Result<&Path, BpoError> {
-        self.data.path.as_deref().ok_or(BpoError::NotSet { key: "data.path", flag: "--data" })
+        Required::Data.get(self)
     }
 
     /// The image root.
@@ -351,7 +281,7 @@ impl RunConfig {
     /// # Errors
     /// [`BpoError::NotSet`].
     pub fn images_path(&self) -> Result<&Path, BpoError> {
-        self.data.images.as_deref().ok_or(BpoError::NotSet { key: "data.images", flag: "--images" })
+        Required::Images.get(self)
     }
 
     /// The same settings with paths that do not depend on the working directory.
@@ -361,6 +291,7 @@ impl RunConfig {
     pub fn with_absolute_paths(mut self) -> Result<Self, BpoError> {
         let paths = [
             &mut self.model.path,
+            &mut self.model.adapter,
             &mut self.data.path,
             &mut self.data.images,
             &mut self.data.eval_pairs,
@@ -391,47 +322,6 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_cannot_work_are_named() {
-        type Break = fn(&mut RunConfig);
-        let broken: [(&str, Break); 12] = [
-            ("reference.path", |config| {
-                config.train.loss = bpo_dpo::loss::Loss::Sft;
-                config.reference.path = Some("other".into());
-            }),
-            ("reference.adapter", |config| {
-                config.train.reference_free = true;
-                config.reference.adapter = Some("other".into());
-            }),
-            ("train.divergence", |config| {
-                config.train.loss = bpo_dpo::loss::Loss::Sft;
-                config.train.divergence = bpo_dpo::loss::Divergence::ForwardKl;
-            }),
-            ("model.recompute", |config| {
-                config.model.recompute = true;
-                config.lora.lora_dropout = 0.1;
-            }),
-            ("weaken.begun", |config| config.weaken.begun = 1.0),
-            ("weaken.samples", |config| config.weaken.samples = usize::MAX),
-            ("weaken.contrast.alpha", |config| {
-                let mut contrast = Contrast::new(bpo_pairs::recipe::Sign::Away);
-                contrast.alpha = -1.0;
-                config.weaken.contrast = Some(contrast);
-            }),
-            ("conditional.distortion", |config| config.conditional.distortion = "no-image".parse().unwrap()),
-            ("weaken.batch_size", |config| config.weaken.batch_size = 0),
-            ("weaken.top_p", |config| config.weaken.top_p = f64::NAN),
-            ("lora.r", |config| config.lora.r = 0),
-            ("train.beta", |config| config.train.beta = -1.0),
-        ];
-        for (key, break_it) in broken {
-            let mut config = RunConfig::default();
-            break_it(&mut config);
-            let error = config.validate().unwrap_err().to_string();
-            assert!(error.contains(&format!("`{key}`")), "{error}");
-        }
-    }
-
-    #[test]
     fn half_precision_widens_a_tolerance_that_nobody_set() {
         let mut config = RunConfig::default();
         assert_eq!(config.train_settings(), config.train);
@@ -441,11 +331,5 @@ mod tests {
             config.train.step_zero_tolerance = Some(set);
             assert_eq!(config.train_settings(), config.train);
         }
-    }
-
-    #[test]
-    fn a_path_that_is_not_given_names_its_flag() {
-        let error = RunConfig::default().model_path().unwrap_err().to_string();
-        assert!(error.contains("model.path") && error.contains("--model"), "{error}");
     }
 }

@@ -2,18 +2,17 @@
 
 use std::path::Path;
 
-use super::RunConfig;
+use super::{RunConfig, Settings};
 use crate::error::BpoError;
 
 impl RunConfig {
-    /// Reads a file.
+    /// Reads a file. What it does not set has the value of its [preset](super::Preset), if it names one, or the default.
     ///
     /// # Errors
     /// [`BpoError::Io`]; [`BpoError::UnknownKey`] with the nearest known key; [`BpoError::ConfigSyntax`]. The last two
     /// tell line and column.
     pub fn read(path: &Path) -> Result<Self, BpoError> {
-        let text = std::fs::read_to_string(path).map_err(BpoError::io("read", path))?;
-        Self::parse(path, &text)
+        Settings::read(path)?.layered()
     }
 
     /// Reads a text; `path` is only for errors.
@@ -21,7 +20,7 @@ impl RunConfig {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn parse(path: &Path, text: &str) -> Result<Self, BpoError> {
-        toml::from_str(text).map_err(|error| explain(path, text, &error))
+        Settings::parse(path, text)?.layered()
     }
 
     /// All settings as TOML, defaults included.
@@ -33,19 +32,63 @@ impl RunConfig {
     }
 }
 
-fn explain(path: &Path, text: &str, error: &toml::de::Error) -> BpoError {
+/// The settings of a text alone.
+pub(super) fn parse(path: &Path, text: &str) -> Result<RunConfig, BpoError> {
+    let syntax = |error: toml::de::Error| explain(path, text, "", &error);
+    let deserializer = toml::Deserializer::parse(text).map_err(syntax)?;
+    serde_path_to_error::deserialize(deserializer).map_err(|error| {
+        let key = error.path().to_string();
+        explain(path, text, &key, error.inner())
+    })
+}
+
+/// The same as it is written.
+pub(super) fn parse_table(path: &Path, text: &str) -> Result<toml::Table, BpoError> {
+    text.parse().map_err(|error| explain(path, text, "", &error))
+}
+
+/// `key` is the place in the settings, where it is known.
+fn explain(path: &Path, text: &str, key: &str, error: &toml::de::Error) -> BpoError {
     let path = path.to_owned();
     let (line, column) = place(text, error.span().map_or(0, |span| span.start));
     let Some((key, known)) = unknown_field(error.message()) else {
         let message = error.message().trim();
         let message = match message.strip_suffix(", there are no fields") {
             Some(field) => format!("{}: no key is known here", field.replace("unknown field", "unknown key")),
-            None => message.to_owned(),
+            None => plain(message),
+        };
+        // of the whole, serde's path is a dot, and of what it cannot name a question mark
+        let message = match key {
+            "" | "." | "?" => message,
+            key => format!("`{}`: {message}", key.trim_end_matches(".?")),
         };
         return BpoError::ConfigSyntax { path, line, column, message };
     };
     let nearest = elsewhere(&key).unwrap_or_else(|| nearest(&key, &known));
     BpoError::UnknownKey { path, line, column, key, nearest, known }
+}
+
+/// A message of serde's without the names that types have in Rust.
+fn plain(message: &str) -> String {
+    const NAMES: [(&str, &str); 9] = [
+        ("f64", "a number"),
+        ("f32", "a number"),
+        ("u64", "a whole number, at least 0"),
+        ("u32", "a whole number, at least 0"),
+        ("usize", "a whole number, at least 0"),
+        ("i64", "a whole number"),
+        ("path string", "a path in quotation marks"),
+        ("a boolean", "true or false"),
+        ("a sequence", "an array"),
+    ];
+    let Some((found, expected)) = message.rsplit_once(", expected ") else { return message.to_owned() };
+    let expected = expected.trim();
+    let known = NAMES.iter().find(|(name, _)| *name == expected).map(|(_, plain)| *plain);
+    let expected = match expected.strip_prefix("struct ") {
+        Some(_) => "a table",
+        None => known.unwrap_or(expected),
+    };
+    format!("{found}, expected {expected}")
 }
 
 /// Line and column of a byte, both from 1.
@@ -135,7 +178,22 @@ mod tests {
     #[test]
     fn wrong_values_and_broken_toml_tell_their_place() {
         let cases = [
-            ("[train]\nbeta = \"much\"\n", 2, "expected f64"),
+            (
+                "[train]\nbeta = \"much\"\n",
+                2,
+                "`train.beta`: invalid type: string \"much\", expected a number",
+            ),
+            (
+                "[lora]\nr = \"16\"",
+                2,
+                "`lora.r`: invalid type: string \"16\", expected a whole number, at least 0",
+            ),
+            ("model = 3", 1, "`model`: invalid type: integer `3`, expected a table"),
+            (
+                "[model]\nrecompute = 1",
+                2,
+                "`model.recompute`: invalid type: integer `1`, expected true or false",
+            ),
             ("[weaken]\ndistortion = \"blurr:sigma=1\"", 2, "blur"),
             ("device = \"cpu\"", 1, "libtorch"),
             ("[train\n", 1, "]"),

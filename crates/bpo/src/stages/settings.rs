@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use super::has_answers;
 use crate::config::{RunConfig, Stage, changes};
 use crate::error::BpoError;
+use crate::paths::with_suffix;
 use crate::resume::has_content;
 use crate::run_dir::RunDir;
-use crate::settings_file::{check_inputs, inputs, write};
+use crate::settings_file::{check_inputs, inputs, read, write};
 use crate::summary::RunManifest;
 
 /// Holds a stage's file to the settings that it was begun with, and keeps those beside it, all of them, resolved.
@@ -22,14 +23,14 @@ use crate::summary::RunManifest;
 /// cannot be read or written.
 pub fn hold(stage: Stage, config: &RunConfig, file: &Path) -> Result<(), BpoError> {
     let config = config.clone().with_absolute_paths()?;
-    let settings = beside(file);
+    let settings = settings_beside(file);
     // ours have settings beside them from the first byte on: anything else is somebody's file, not to be repaired or begun anew
     if has_content(file) && !settings.exists() {
         return Err(BpoError::NoSettings { path: file.to_owned(), settings });
     }
     let (answered, inputs) = (has_answers(file)?, inputs(stage, &config)?);
     let changes = match settings.exists() {
-        true => Some(changes(stage, &RunConfig::read(&settings)?, &config)?),
+        true => Some(changes(stage, &read(&settings)?, &config)?),
         false => None,
     };
     if answered {
@@ -57,7 +58,7 @@ pub fn hold_training(config: &RunConfig, dir: &RunDir) -> Result<(), BpoError> {
     let inputs = inputs(Stage::Train, config)?;
     match settings.exists() {
         true if begun || of_a_run => {
-            let changes = changes(Stage::Train, &RunConfig::read(&settings)?, config)?;
+            let changes = changes(Stage::Train, &read(&settings)?, config)?;
             if !changes.is_empty() {
                 return Err(BpoError::ConfigChanged { path, changes });
             }
@@ -72,8 +73,7 @@ pub fn hold_training(config: &RunConfig, dir: &RunDir) -> Result<(), BpoError> {
     }
 }
 
-fn beside(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".settings.toml");
-    name.into()
+/// The file with the settings of a stage's file.
+pub fn settings_beside(file: &Path) -> PathBuf {
+    with_suffix(file, ".settings.toml")
 }

@@ -1,0 +1,106 @@
+//! Which settings a training can use.
+
+use super::{Criterion, DpoConfig};
+use crate::error::DpoError;
+use crate::loss::Divergence;
+use crate::numbers::{ABOVE_0, AT_LEAST_0, NUMBER, fits_f32};
+
+impl DpoConfig {
+    /// Checks each setting.
+    ///
+    /// # Errors
+    /// [`DpoError::Setting`] for the first outside its range.
+    pub fn validate(&self) -> Result<(), DpoError> {
+        self.objective().validate()?;
+        let weights =
+            [("kind_weights", !self.kind_weights.is_empty()), ("weighting", self.weighting.is_some())];
+        let conflict = |key, reason| {
+            let with = format!("the loss {}", self.loss);
+            Err(DpoError::Conflict { key, with, reason })
+        };
+        if let Some((key, _)) = weights.into_iter().find(|(_, is_set)| *is_set && self.loss.sorts()) {
+            return conflict(key, "it sorts the pairs, and a sorted value belongs to none");
+        }
+        check("margin_scale", fits_f32(self.margin_scale), NUMBER, self.margin_scale)?;
+        if self.margin_scale != 0.0 && !self.loss.takes_margins() {
+            return conflict("margin_scale", "it is no function of a difference of rewards");
+        }
+        if self.divergence != Divergence::ReverseKl && !self.loss.needs_reference() {
+            return conflict("divergence", "it has no reference to be distant from");
+        }
+        if self.ld_alpha.is_some() && !self.loss.needs_rejected() {
+            return conflict("ld_alpha", "it compares no completions of unequal length");
+        }
+        let by_margin = matches!(self.keep_best, Some(Criterion::Margins | Criterion::Accuracies));
+        if by_margin && !self.loss.needs_rejected() {
+            return conflict(
+                "keep_best",
+                "it compares no answers, so there is nothing to be best in but `loss`",
+            );
+        }
+        for weight in self.kind_weights.values() {
+            check("kind_weights", *weight >= 0.0 && fits_f32(*weight), AT_LEAST_0, weight)?;
+        }
+        for (key, value) in [("beta", self.beta), ("adam_epsilon", self.adam_epsilon)] {
+            check(key, value > 0.0 && fits_f32(value), ABOVE_0, value)?;
+        }
+        for (key, value) in [("learning_rate", self.learning_rate), ("weight_decay", self.weight_decay)] {
+            check(key, value >= 0.0 && fits_f32(value), AT_LEAST_0, value)?;
+        }
+        // a factor at most 1 comes of it, so it may be as large as it likes
+        let norm = self.max_grad_norm;
+        let usable = norm >= 0.0 && norm.is_finite() && fits_f32(norm.min(1.0));
+        check("max_grad_norm", usable, "0, or a finite number from 1.2e-38 on", norm)?;
+        let minutes = self.save_minutes;
+        check("save_minutes", minutes > 0.0 && minutes.is_finite(), "a finite number above 0", minutes)?;
+        let tolerance = self.step_zero_tolerance.unwrap_or_default();
+        let usable = tolerance >= 0.0 && tolerance.is_finite();
+        check("step_zero_tolerance", usable, "a finite number, at least 0", tolerance)?;
+        if let Some(moving) = &self.moving_reference {
+            check("moving_reference.every", moving.every > 0, "at least 1", moving.every)?;
+            let mixup = moving.mixup;
+            let usable = mixup <= 1.0 && mixup > 0.0 && fits_f32(mixup);
+            check("moving_reference.mixup", usable, "above 0 (in f32) and at most 1", mixup)?;
+        }
+        for group in &self.lr_groups {
+            let rate = group.learning_rate;
+            check("lr_groups.learning_rate", rate >= 0.0 && fits_f32(rate), AT_LEAST_0, rate)?;
+        }
+        for (key, value) in [("adam_beta1", self.adam_beta1), ("adam_beta2", self.adam_beta2)] {
+            // 1 - beta is a divisor: 0.99999999 is 1 in f32
+            let usable = value >= 0.0 && fits_f32(value) && (value as f32) < 1.0;
+            check(key, usable, "at least 0 and less than 1, in f32", value)?;
+        }
+        check(
+            "eval_part",
+            (0.0..1.0).contains(&self.eval_part),
+            "at least 0 and less than 1",
+            self.eval_part,
+        )?;
+        check("warmup_ratio", (0.0..=1.0).contains(&self.warmup_ratio), "from 0 to 1", self.warmup_ratio)?;
+        for (key, value) in [
+            ("epochs", self.epochs),
+            ("max_steps", self.max_steps.unwrap_or(1)),
+            ("batch_size", self.batch_size),
+            ("accumulation", self.accumulation),
+            ("eval_every", self.eval_every),
+            ("sample_every", self.sample_every.unwrap_or(1)),
+            ("patience", self.patience.unwrap_or(1)),
+            ("save_every", self.save_every),
+            ("keep_checkpoints", self.keep_checkpoints),
+            ("max_skipped", self.max_skipped),
+        ] {
+            check(key, value > 0, "at least 1", value)?;
+        }
+        Ok(())
+    }
+}
+
+fn check(
+    key: &'static str,
+    holds: bool,
+    expected: &'static str,
+    found: impl std::fmt::Display,
+) -> Result<(), DpoError> {
+    if holds { Ok(()) } else { Err(DpoError::Setting { key, expected, found: found.to_string() }) }
+}

@@ -1,0 +1,106 @@
+//! The recipes of the BPO authors, by name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::BpoError;
+
+/// A recipe of the BPO authors (Pi et al., arXiv 2403.08730). It gives the values of settings that neither the settings' file nor a
+/// flag sets.
+///
+/// Both differ from the defaults in LoRA's dropout (0.05) and in that an answer of more than 350 words drops its whole sample, as in
+/// the authors' code. The page "Methods and papers" of the guide says where each figure comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Preset {
+    /// The released training script: rank 32.
+    Script,
+    /// The paper: rank 64, and else the script's figures.
+    Paper,
+}
+
+/// What the authors' code does.
+const SCRIPT: &str = r#"
+[model]
+max_length = 2048
+
+[weaken]
+distortion = "diffusion-noise:step=900"
+samples = 1
+temperature = 0.2
+max_new_tokens = 1024
+
+[inject.llm]
+temperature = 0.8
+top_p = 0.95
+
+[filter]
+max_words = 350
+whole_sample = true
+
+[lora]
+r = 32
+lora_alpha = 256.0
+lora_dropout = 0.05
+target_modules = "all-linear"
+train_projector = true
+
+[train]
+beta = 0.1
+learning_rate = 2e-6
+schedule = "cosine"
+warmup_ratio = 0.03
+epochs = 2
+batch_size = 4
+accumulation = 1
+weight_decay = 0.0
+"#;
+
+/// The rank that the paper and its first author name.
+const PAPER_RANK: i64 = 64;
+
+impl Preset {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Script, Self::Paper];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Script => "script",
+            Self::Paper => "paper",
+        }
+    }
+
+    /// Its settings.
+    pub(super) fn table(self) -> Result<toml::Table, BpoError> {
+        let mut table: toml::Table = SCRIPT.parse().map_err(|error: toml::de::Error| {
+            let (path, message) = (format!("preset {self}").into(), error.message().to_owned());
+            BpoError::ConfigSyntax { path, line: 1, column: 1, message }
+        })?;
+        if let (Self::Paper, Some(lora)) = (self, table.get_mut("lora").and_then(toml::Value::as_table_mut)) {
+            lora.insert("r".to_owned(), PAPER_RANK.into());
+        }
+        Ok(table)
+    }
+}
+
+impl fmt::Display for Preset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Preset {
+    type Err = BpoError;
+
+    fn from_str(text: &str) -> Result<Self, BpoError> {
+        Self::ALL.into_iter().find(|preset| preset.as_str() == text).ok_or_else(|| BpoError::Setting {
+            key: "preset".into(),
+            expected: "`script` or `paper`",
+            found: format!("`{}`", text.escape_debug()),
+        })
+    }
+}

@@ -1,0 +1,192 @@
+//! Settings in layers: a preset, an adapter's own settings, the settings' file, flags.
+
+use std::path::Path;
+
+use bpo_model::LoraConfig;
+use bpo_model::lora::adapter_settings;
+
+use super::read::{parse, parse_table};
+use super::{Preset, RunConfig};
+use crate::checkpoint::check_is_adapter;
+use crate::error::BpoError;
+
+/// Settings that are not resolved yet: those of a file, over those of a preset.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    file: toml::Table,
+    preset: Option<Preset>,
+}
+
+impl Settings {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// As [`RunConfig::read`].
+    pub fn read(path: &Path) -> Result<Self, BpoError> {
+        let text = std::fs::read_to_string(path).map_err(BpoError::io("read", path))?;
+        Self::parse(path, &text)
+    }
+
+    /// Reads a text; `path` is only for errors.
+    ///
+    /// # Errors
+    /// As [`RunConfig::read`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, BpoError> {
+        // with the places of what is wrong, which a table does not have any more
+        let preset = parse(path, text)?.preset;
+        Ok(Self { file: parse_table(path, text)?, preset })
+    }
+
+    /// The same with another preset, where one is given.
+    #[must_use]
+    pub fn with_preset(mut self, preset: Option<Preset>) -> Self {
+        self.preset = preset.or(self.preset);
+        self
+    }
+
+    /// The settings of preset and file.
+    ///
+    /// # Errors
+    /// None for what was read.
+    pub fn layered(&self) -> Result<RunConfig, BpoError> {
+        self.over(self.base(&self.alone()?)?)
+    }
+
+    /// All settings, with flags over them, checked. Where they name an [adapter](super::ModelSection::adapter) to go on from, `[lora]` is that of
+    /// the adapter but for dropout.
+    ///
+    /// # Errors
+    /// If a value cannot work, the adapter cannot be read, or `[lora]` is set to something else than the adapter has.
+    pub fn resolve(&self, flags: impl Fn(&mut RunConfig)) -> Result<RunConfig, BpoError> {
+        let mut probe = self.alone()?;
+        flags(&mut probe);
+        let mut base = self.base(&probe)?;
+        let adapter = match probe.model.adapter.as_deref().filter(|_| probe.full.is_none()) {
+            Some(dir) => {
+                check_is_adapter(dir)?;
+                Some(adapter_settings(dir).map_err(BpoError::Model)?)
+            }
+            None => None,
+        };
+        if let Some(lora) = &adapter {
+            let lora = toml::Table::from_iter([("lora".to_owned(), structure(lora)?.into())]);
+            merge(&mut base, lora);
+        }
+        let mut config = self.over(base)?;
+        flags(&mut config);
+        if let Some(adapter) = &adapter {
+            check_agrees(&config.lora, adapter)?;
+        }
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The file's settings without a preset.
+    fn alone(&self) -> Result<RunConfig, BpoError> {
+        let config = Self { preset: None, ..self.clone() }.over(toml::Table::new())?;
+        Ok(RunConfig { preset: self.preset, ..config })
+    }
+
+    /// What the preset says to settings of this kind.
+    fn base(&self, probe: &RunConfig) -> Result<toml::Table, BpoError> {
+        let Some(preset) = self.preset else { return Ok(toml::Table::new()) };
+        let mut table = preset.table()?;
+        if probe.full.is_some() {
+            // there are no adapters
+            table.remove("lora");
+        }
+        Ok(table)
+    }
+
+    /// The file's settings over others.
+    fn over(&self, mut base: toml::Table) -> Result<RunConfig, BpoError> {
+        merge(&mut base, self.file.clone());
+        let broken = |error: toml::de::Error| BpoError::ConfigSyntax {
+            path: "settings".into(),
+            line: 1,
+            column: 1,
+            message: error.message().to_owned(),
+        };
+        let config: RunConfig = base.try_into().map_err(broken)?;
+        Ok(RunConfig { preset: self.preset.or(config.preset), ..config })
+    }
+}
+
+/// What belongs to an adapter's structure: all but dropout, which is of training.
+fn structure(lora: &LoraConfig) -> Result<toml::Table, BpoError> {
+    let mut table = toml::Table::try_from(lora).map_err(|source| BpoError::ConfigEncode { source })?;
+    table.remove("lora_dropout");
+    Ok(table)
+}
+
+/// Checks that settings say of an adapter what it is.
+fn check_agrees(given: &LoraConfig, adapter: &LoraConfig) -> Result<(), BpoError> {
+    let (given, adapter) = (structure(given)?, structure(adapter)?);
+    match adapter.iter().find(|(key, value)| given.get(*key) != Some(value)) {
+        None => Ok(()),
+        Some((key, has)) => {
+            let found = given.get(key).map_or_else(|| "not set".to_owned(), toml::Value::to_string);
+            Err(BpoError::Setting {
+                key: format!("lora.{key}").into(),
+                expected: "what the adapter of `model.adapter` (--adapter) has, or left out",
+                found: format!("{found}; the adapter has {has}"),
+            })
+        }
+    }
+}
+
+/// Puts the values of `over` in, table by table.
+fn merge(base: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(toml::Value::Table(there)), toml::Value::Table(value)) => merge(there, value),
+            (_, value) => drop(base.insert(key, value)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        Settings::parse(Path::new("bpo.toml"), text).unwrap()
+    }
+
+    #[test]
+    fn presets_are_the_authors_recipes() {
+        for (preset, rank) in [(Preset::Script, 32), (Preset::Paper, 64)] {
+            let config = settings("").with_preset(Some(preset)).resolve(|_| {}).unwrap();
+            let mut expected = RunConfig { preset: Some(preset), ..RunConfig::default() };
+            // in all else the defaults are theirs
+            expected.lora.r = rank;
+            expected.lora.lora_dropout = 0.05;
+            expected.filter.whole_sample = true;
+            assert_eq!(config, expected);
+            assert_eq!(preset.as_str().parse::<Preset>().unwrap(), preset);
+            let key = settings(&format!("preset = \"{preset}\"\n"));
+            assert_eq!(key.layered().unwrap(), expected);
+            // what a run keeps is read as it was
+            let kept = settings(&config.to_toml().unwrap());
+            assert_eq!(kept.resolve(|_| {}).unwrap(), config);
+        }
+        assert!("authors".parse::<Preset>().unwrap_err().is_usage());
+    }
+
+    #[test]
+    fn keys_and_flags_win_over_presets() {
+        let text = "preset = \"paper\"\n[lora]\nr = 8\n[filter]\nwhole_sample = false\n[train]\nepochs = 5\n";
+        let flags = |config: &mut RunConfig| config.lora.lora_dropout = 0.0;
+        let config = settings(text).resolve(flags).unwrap();
+        assert_eq!((config.lora.r, config.lora.lora_dropout, config.lora.lora_alpha), (8, 0.0, 256.0));
+        assert_eq!((config.filter.whole_sample, config.train.epochs), (false, 5));
+        // the flag's preset wins over the key's
+        let script = settings("preset = \"paper\"\n").with_preset(Some(Preset::Script));
+        assert_eq!(script.resolve(|_| {}).unwrap().lora.r, 32);
+        // training in full has no adapter, whatever a preset says of one
+        let full = |config: &mut RunConfig| drop(config.full.get_or_insert_default());
+        let config = settings("preset = \"script\"\n").resolve(full).unwrap();
+        assert_eq!(config.lora, LoraConfig::default());
+        assert!(config.filter.whole_sample);
+    }
+}

@@ -1,0 +1,33 @@
+//! Which errors are of usage: found on the command line or in the settings alone.
+
+use bpo_distort::files::FilesError;
+use bpo_dpo::DpoError;
+use bpo_model::ModelError;
+
+use crate::error::BpoError;
+
+impl BpoError {
+    /// Whether the command line or a setting cannot be used, whatever the files are. Such errors are found before any data, model or
+    /// output is touched.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::UnknownKey { .. }
+            | Self::ConfigSyntax { .. }
+            | Self::NotSet { .. }
+            | Self::Setting { .. }
+            | Self::Conflict { .. }
+            | Self::NothingToEvaluate
+            | Self::InputIsOutput { .. }
+            | Self::UnknownDevice { .. }
+            | Self::UnknownDtype { .. }
+            | Self::DeviceNotBuilt { .. }
+            | Self::Server { .. } => true,
+            Self::Model(error) => {
+                matches!(error, ModelError::Setting { .. } | ModelError::TargetPattern { .. })
+            }
+            Self::Files(error) => matches!(error, FilesError::Inside { .. }),
+            Self::Dpo(error) => matches!(error, DpoError::ReferenceStands | DpoError::NothingWeakened),
+            _ => false,
+        }
+    }
+}
