@@ -126,6 +126,12 @@ fn rewrite_reason(rejection: Rejection) -> Reason {
         Rejection::TooShort => Reason::RewriteTooShort,
         Rejection::TooLong => Reason::RewriteTooLong,
         Rejection::Truncated => Reason::RewriteCutOff,
+        Rejection::Commentary => Reason::RewriteCommentary,
+        Rejection::Reasoning => Reason::RewriteReasoning,
+        Rejection::Markup => Reason::RewriteMarkup,
+        Rejection::Alternatives => Reason::RewriteAlternatives,
+        Rejection::RepeatsAnswer => Reason::RewriteRepeatsAnswer,
+        Rejection::Secret => Reason::RewriteSecret,
         Rejection::NothingToChange => Reason::NothingToChange,
         _ => Reason::RewriteRejected,
     }
