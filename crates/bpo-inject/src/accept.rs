@@ -146,8 +146,11 @@ impl Draft<'_> {
     }
 }
 
+/// Whether a reason to reject applies to a draft.
+type Applies = fn(&Draft<'_>) -> bool;
+
 /// Why a draft is turned down, after cutting; the first reason that applies is counted.
-const REJECTIONS: &[(Rejection, fn(&Draft<'_>) -> bool)] = &[
+const REJECTIONS: &[(Rejection, Applies)] = &[
     (Rejection::Secret, |draft| draft.alone(|text| text.contains(REMOVED_KEY))),
     (Rejection::Empty, |draft| draft.text.is_empty()),
     (Rejection::Truncated, |draft| draft.alone(|text| text.trim_end().ends_with([':', ',']))),

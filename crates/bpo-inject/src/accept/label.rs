@@ -189,11 +189,9 @@ pub(super) fn is_label(label: &str) -> bool {
 
 /// A text without its label, unless the right answer has the same one.
 pub(super) fn without_label(text: &str, answer: &str) -> Option<Rest> {
-    if let Some((found, rest)) = label(text) {
-        if is_label(found) {
-            let same = label(answer.trim()).is_some_and(|(own, _)| own.eq_ignore_ascii_case(found));
-            return (!same).then(|| Rest::of(rest));
-        }
+    if let Some((found, rest)) = label(text).filter(|(found, _)| is_label(found)) {
+        let same = label(answer.trim()).is_some_and(|(own, _)| own.eq_ignore_ascii_case(found));
+        return (!same).then(|| Rest::of(rest));
     }
     // A heading has no colon.
     let (first, rest) = text.split_once('\n')?;
