@@ -138,6 +138,11 @@ impl<R: Ord + Copy> Counts<R> {
         self.0.values().sum()
     }
 
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Every reason that occurred, with its count.
     pub fn iter(&self) -> impl Iterator<Item = (R, u64)> + '_ {
         self.0.iter().map(|(&reason, &count)| (reason, count))

@@ -102,6 +102,7 @@ fn record(
             response: injection.text,
             finish: None,
             recipe: None,
+            cuts: injection.cuts,
         })),
         Err(failure) => {
             let reason = match &failure {
