@@ -38,7 +38,11 @@ pub fn describe(stage: Stage, summary: &StageSummary) -> String {
         0 => String::new(),
         total => format!(", {total} set aside ({})", summary.set_aside),
     };
-    format!("{stage}: {} {what}{aside}", summary.done)
+    let cuts = match summary.cuts.is_empty() {
+        true => String::new(),
+        false => format!(", text cut from replies ({})", summary.cuts),
+    };
+    format!("{stage}: {} {what}{aside}{cuts}", summary.done)
 }
 
 /// Tells what of a stage is there from earlier runs.

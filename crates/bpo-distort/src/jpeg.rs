@@ -10,7 +10,7 @@ use image::metadata::Orientation;
 use image::{ImageError, ImageFormat, RgbImage};
 use libjpeg_turbo_rs::{DecodeLimits, Decoder, Encoder, JpegError, PixelFormat, Subsampling};
 
-use crate::{DistortError, Limits, color};
+use crate::{DistortError, Limits, color, orientation};
 
 /// Decodes to RGB as stored, and says how the image is to be turned.
 ///
@@ -37,7 +37,6 @@ pub(crate) fn decode(
     }
     limits.check_size(path, (width, height))?;
 
-    let orientation = decoder.exif_orientation().and_then(Orientation::from_exif);
     decoder.set_output_format(if is_cmyk { PixelFormat::Cmyk } else { PixelFormat::Rgb });
     let mut pixels = decoder.decode_image().map_err(fail)?.into_vec();
     if is_cmyk {
@@ -45,7 +44,7 @@ pub(crate) fn decode(
     }
     let image = RgbImage::from_raw(width, height, pixels)
         .ok_or_else(|| fail(JpegError::CorruptData("pixels do not fit the size".into())))?;
-    Ok((image, orientation.unwrap_or(Orientation::NoTransforms)))
+    Ok((image, orientation::of_jpeg(bytes)))
 }
 
 fn decode_error(error: JpegError, path: &Path, bytes: usize) -> DistortError {

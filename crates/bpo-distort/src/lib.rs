@@ -67,6 +67,7 @@
 
 mod amount;
 mod blend;
+mod cmyk;
 mod color;
 mod distortion;
 mod error;
@@ -79,6 +80,7 @@ mod input;
 mod jpeg;
 mod load;
 mod normals;
+mod orientation;
 pub mod resize;
 mod seed;
 mod severity;

@@ -9,7 +9,7 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Rg
 use serde::{Deserialize, Serialize};
 
 use crate::timed::{Deadline, Timed};
-use crate::{DistortError, color, jpeg};
+use crate::{DistortError, cmyk, color, jpeg, orientation};
 
 /// What an image file may take. The defaults are ours; they fit photographs and stop decompression bombs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,7 +106,7 @@ impl Limits {
 /// Reads an image file as 8-bit RGB, upright.
 ///
 /// The format is told from the content, not from the file's extension. Dimensions are checked before anything
-/// is decoded. The EXIF orientation is applied, as transformers' `load_image` does. Colours are converted as Pillow's
+/// is decoded. The orientation in EXIF metadata, or else in XMP, is applied as transformers' `load_image` does with Pillow. Colours are converted as Pillow's
 /// `convert("RGB")` does: alpha is dropped, palettes are looked up, grey is repeated, 16-bit samples give their high
 /// byte (of grey, too, which Pillow clips). Colour profiles are not looked at. Of an animation the first frame is taken.
 /// JPEG files give the very levels that Pillow gives.
@@ -138,7 +138,12 @@ pub fn load_rgb(path: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, Dis
 pub fn decode_rgb(bytes: &[u8], name: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, DistortError> {
     let path = name.as_ref();
     limits.check_file(path, bytes.len() as u64)?;
-    let format = image::guess_format(bytes).map_err(|_| DistortError::NotAnImage { path: path.into() })?;
+    let format = match image::guess_format(bytes) {
+        Ok(format) => format,
+        // `image` does not know the mark of BigTIFF, but its decoder does.
+        Err(_) if bytes.starts_with(b"II\x2b\0") || bytes.starts_with(b"MM\0\x2b") => ImageFormat::Tiff,
+        Err(_) => return Err(DistortError::NotAnImage { path: path.into() }),
+    };
     let (image, orientation) = match format {
         ImageFormat::Jpeg => jpeg::decode(bytes, path, limits).map(|(image, turn)| (image.into(), turn))?,
         format => decode_other(bytes, path, format, limits)?,
@@ -167,12 +172,30 @@ fn decode_other(
     let (width, height) = decoder.dimensions();
     limits.check_size(path, (width, height))?;
     decoder.set_limits(allocation(u64::from(width) * u64::from(height))).map_err(fail)?;
-    let orientation = decoder.orientation().map_err(fail)?;
-    Ok((DynamicImage::from_decoder(decoder).map_err(fail)?, orientation))
+    let orientation = orientation_of(&mut decoder, bytes, format);
+    let cmyk = (format == ImageFormat::Tiff)
+        .then(|| cmyk::decode(Timed::new(bytes, deadline), decoder.original_color_type(), (width, height)))
+        .flatten();
+    let image = cmyk.unwrap_or_else(|| DynamicImage::from_decoder(decoder)).map_err(fail)?;
+    Ok((image, orientation))
+}
+
+/// The orientation from the metadata. Metadata that cannot be read turn nothing.
+fn orientation_of(decoder: &mut impl ImageDecoder, bytes: &[u8], format: ImageFormat) -> Orientation {
+    match format {
+        ImageFormat::Png => orientation::of_png(bytes),
+        ImageFormat::Tiff => orientation::of_tiff(bytes),
+        ImageFormat::WebP => {
+            let exif = decoder.exif_metadata().ok().flatten();
+            let xmp = decoder.xmp_metadata().ok().flatten();
+            orientation::of(exif.as_deref(), xmp.as_deref())
+        }
+        _ => Orientation::NoTransforms,
+    }
 }
 
 /// What a decoder may allocate: the pixels in the widest colour type, and room for tables and metadata.
-fn allocation(pixels: u64) -> image::Limits {
+pub(crate) fn allocation(pixels: u64) -> image::Limits {
     const WIDEST_PIXEL: u64 = 16;
     const METADATA: u64 = 64 << 20;
     let mut limits = image::Limits::no_limits();

@@ -1,89 +1,33 @@
 //! When a rewritten answer may stand as the wrong side of a preference pair.
+//!
+//! A draft goes through two tables of rules: [`cut`] takes off what is not the answer, and [`REJECTIONS`] turns down what
+//! is left if it is no answer. Each rule has a reason that is counted.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+mod counts;
+mod cut;
+mod label;
+mod markers;
+mod note;
+mod versions;
+mod words;
+mod wrapping;
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clean::{Cleaned, clean};
+pub use counts::{Counts, Cut, CutCounts, Rejection, RejectionCounts};
+use cut::{Cleaned, clean};
+pub use words::same_text;
+use words::{telling_words, words};
+
 use crate::{FinishReason, Generated};
 
-/// Why a rewritten answer was turned down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Rejection {
-    /// Nothing is left after cleaning.
-    Empty,
-    /// The same words as the right answer, whatever the case, spacing, punctuation and words such as "the" or "is".
-    Identical,
-    /// The model declined or spoke about itself.
-    Refusal,
-    /// Talk about the task or the model in place of an answer.
-    Commentary,
-    /// Parts of the prompt came back: its instructions, its examples or the question.
-    PromptEcho,
-    /// Much shorter than the right answer.
-    TooShort,
-    /// Much longer than the right answer.
-    TooLong,
-    /// Cut off at the longest allowed answer, or ended at a colon or comma.
-    Truncated,
-    /// The right answer holds nothing that could be swapped ([`CoOccurrence`](crate::CoOccurrence) only).
-    NothingToChange,
-}
+/// Longest draft that is looked at, in bytes: far above any answer with its reasoning.
+const MAX_DRAFT_BYTES: usize = 256 << 10;
 
-impl fmt::Display for Rejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Empty => "empty",
-            Self::Identical => "identical to the answer",
-            Self::Refusal => "a refusal",
-            Self::Commentary => "talk about the task",
-            Self::PromptEcho => "an echo of the prompt",
-            Self::TooShort => "too short",
-            Self::TooLong => "too long",
-            Self::Truncated => "cut off",
-            Self::NothingToChange => "nothing to change",
-        })
-    }
-}
-
-/// How many drafts were turned down, by reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct RejectionCounts(BTreeMap<Rejection, u64>);
-
-impl RejectionCounts {
-    /// Counts one more.
-    pub fn add(&mut self, reason: Rejection) {
-        *self.0.entry(reason).or_default() += 1;
-    }
-
-    /// How many for this reason.
-    pub fn get(&self, reason: Rejection) -> u64 {
-        self.0.get(&reason).copied().unwrap_or(0)
-    }
-
-    /// How many in all.
-    pub fn total(&self) -> u64 {
-        self.0.values().sum()
-    }
-
-    /// Every reason that occurred, with its count.
-    pub fn iter(&self) -> impl Iterator<Item = (Rejection, u64)> + '_ {
-        self.0.iter().map(|(&reason, &count)| (reason, count))
-    }
-}
-
-impl fmt::Display for RejectionCounts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, (reason, count)) in self.iter().enumerate() {
-            write!(f, "{}{count} {reason}", if i == 0 { "" } else { ", " })?;
-        }
-        Ok(())
-    }
-}
+/// What stands in a server's reply in place of the API key.
+pub(crate) const REMOVED_KEY: &str = "[API key removed]";
 
 /// Bounds and phrases of acceptance. All defaults are ours: the authors' script keeps whatever comes back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -131,6 +75,7 @@ const COMMENTARY: &[&str] = &[
     "helpful ai",
     "image description",
     "language model",
+    "let's think",
     "modified description",
     "modified response",
     "new description",
@@ -139,6 +84,10 @@ const COMMENTARY: &[&str] = &[
     "original response",
     "the answer to th",
     "the question is asking",
+    "the task is to",
+    "the user asked",
+    "the user asks",
+    "the user wants",
     "this question has",
     "to add to the sentence",
     "trained by",
@@ -168,36 +117,81 @@ pub struct Expected<'a> {
     pub answer: &'a str,
 }
 
+/// A draft that may be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Accepted {
+    /// The answer.
+    pub text: String,
+    /// What was cut from the draft, each kind once.
+    pub cuts: Vec<Cut>,
+}
+
+/// What a rule of rejection looks at.
+struct Draft<'a> {
+    rules: &'a AcceptanceRules,
+    /// The draft after cutting.
+    text: &'a str,
+    expected: Expected<'a>,
+}
+
+impl Draft<'_> {
+    fn answer(&self) -> &str {
+        self.expected.answer
+    }
+
+    /// Whether the draft has something that the right answer has not.
+    fn alone(&self, has: fn(&str) -> bool) -> bool {
+        has(self.text) && !has(self.answer())
+    }
+}
+
+/// Whether a reason to reject applies to a draft.
+type Applies = fn(&Draft<'_>) -> bool;
+
+/// Why a draft is turned down, after cutting; the first reason that applies is counted.
+const REJECTIONS: &[(Rejection, Applies)] = &[
+    (Rejection::Secret, |draft| draft.alone(|text| text.contains(REMOVED_KEY))),
+    (Rejection::Empty, |draft| draft.text.is_empty()),
+    (Rejection::Truncated, |draft| draft.alone(|text| text.trim_end().ends_with([':', ',']))),
+    (Rejection::Identical, |draft| telling_words(draft.text) == telling_words(draft.answer())),
+    (Rejection::Reasoning, |draft| draft.alone(markers::has_reasoning)),
+    (Rejection::Markup, |draft| draft.alone(markers::has_marker)),
+    (Rejection::Markup, |draft| draft.alone(wrapping::has_fence)),
+    (Rejection::Markup, |draft| draft.alone(wrapping::is_json)),
+    (Rejection::Refusal, |draft| {
+        draft.rules.is_refusal(draft.text) && !draft.rules.is_refusal(draft.answer())
+    }),
+    (Rejection::Commentary, |draft| draft.rules.is_commentary(draft.text, draft.answer())),
+    (Rejection::Commentary, |draft| note::begins_note(draft.text, draft.answer())),
+    (Rejection::Commentary, |draft| note::has_bracketed_note(draft.text, draft.answer())),
+    (Rejection::RepeatsAnswer, |draft| versions::repeats(draft.text, draft.answer())),
+    (Rejection::Alternatives, |draft| versions::has_several(draft.text, draft.answer())),
+    (Rejection::PromptEcho, |draft| draft.rules.is_echo(draft.text, draft.expected)),
+];
+
 impl AcceptanceRules {
     /// Cleans a draft and says whether it may be used.
     ///
     /// # Errors
     /// The first rule that it breaks.
-    pub fn accept(&self, draft: &Generated, expected: Expected<'_>) -> Result<String, Rejection> {
-        let Cleaned { text, complete } = clean(&draft.text);
+    pub fn accept(&self, draft: &Generated, expected: Expected<'_>) -> Result<Accepted, Rejection> {
+        if draft.text.len() > MAX_DRAFT_BYTES {
+            return Err(Rejection::TooLong);
+        }
+        let Cleaned { text, complete, cuts, too_deep } = clean(&draft.text, expected.answer);
         if draft.finish == FinishReason::Length && !complete {
             return Err(Rejection::Truncated);
         }
-        if text.is_empty() {
-            return Err(Rejection::Empty);
+        if too_deep {
+            return Err(Rejection::Markup);
         }
-        if text.ends_with([':', ',']) && !expected.answer.trim_end().ends_with([':', ',']) {
-            return Err(Rejection::Truncated);
-        }
-        if telling_words(&text) == telling_words(expected.answer) {
-            return Err(Rejection::Identical);
-        }
-        if self.is_refusal(&text) && !self.is_refusal(expected.answer) {
-            return Err(Rejection::Refusal);
-        }
-        if self.is_commentary(&text, expected.answer) {
-            return Err(Rejection::Commentary);
-        }
-        if self.is_echo(&text, expected) {
-            return Err(Rejection::PromptEcho);
+        let judged = Draft { rules: self, text: &text, expected };
+        if let Some((reason, _)) = REJECTIONS.iter().find(|(_, applies)| applies(&judged)) {
+            return Err(*reason);
         }
         self.check_length(&text, expected.answer)?;
-        Ok(text)
+        Ok(Accepted { text, cuts })
     }
 
     fn is_refusal(&self, text: &str) -> bool {
@@ -245,40 +239,6 @@ impl AcceptanceRules {
     }
 }
 
-/// Whether two texts have the same words, whatever the case, spacing and punctuation between them.
-pub fn same_text(a: &str, b: &str) -> bool {
-    words(a) == words(b)
-}
-
-/// Words that a rewording may add or drop without saying anything else.
-const SILENT: &[&str] = &[
-    "a", "an", "and", "are", "been", "has", "have", "is", "it", "its", "that", "the", "there", "was", "were",
-    "with",
-];
-
-/// The words that carry what a text says, each where it first occurs; all words where there are no such.
-fn telling_words(text: &str) -> Vec<String> {
-    let words = words(text);
-    let mut telling: Vec<String> = Vec::new();
-    for word in &words {
-        let word = word.trim_end_matches("'s").trim_end_matches("\u{2019}s");
-        if !SILENT.contains(&word) && !telling.iter().any(|earlier| earlier == word) {
-            telling.push(word.to_owned());
-        }
-    }
-    if telling.is_empty() { words } else { telling }
-}
-
-/// Lower-case words without the punctuation around them; a word of punctuation alone stays.
-fn words(text: &str) -> Vec<String> {
-    let words: Vec<String> = text
-        .split_whitespace()
-        .map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase())
-        .filter(|word| !word.is_empty())
-        .collect();
-    if words.is_empty() { text.split_whitespace().map(str::to_lowercase).collect() } else { words }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,7 +254,7 @@ mod tests {
     fn judge_for(text: &str, answer: &str) -> Result<String, Rejection> {
         let draft = Generated { text: text.into(), finish: FinishReason::Stop, tokens: None };
         let expected = Expected { prompt: PROMPT, question: "What is on the table?", answer };
-        AcceptanceRules::default().accept(&draft, expected)
+        AcceptanceRules::default().accept(&draft, expected).map(|accepted| accepted.text)
     }
 
     #[test]
@@ -340,30 +300,13 @@ mod tests {
         assert_eq!(AcceptanceRules::default().accept(&draft, expected), Err(Rejection::Truncated));
 
         let rambling = Generated { text: "There is a blue cup.\nQuestion: What".into(), ..draft };
-        assert_eq!(AcceptanceRules::default().accept(&rambling, expected), Ok("There is a blue cup.".into()));
+        let accepted = AcceptanceRules::default().accept(&rambling, expected).unwrap();
+        assert_eq!((accepted.text.as_str(), accepted.cuts), ("There is a blue cup.", vec![Cut::NextExample]));
     }
 
     #[test]
     fn what_the_answer_itself_says_is_no_echo() {
         let answer = "Now it does not fit the image any more at all, says the sign.";
         assert!(judge_for("Now it does not fit the image any more at all, says the man.", answer).is_ok());
-    }
-
-    #[test]
-    fn texts_of_punctuation_alone_are_compared_too() {
-        assert!(same_text("??", " ??"));
-        assert!(!same_text("??", "!"));
-        assert!(!same_text("3.5", "35"));
-    }
-
-    #[test]
-    fn counts_add_up_and_print() {
-        let mut counts = RejectionCounts::default();
-        for reason in [Rejection::Refusal, Rejection::Empty, Rejection::Refusal] {
-            counts.add(reason);
-        }
-        assert_eq!((counts.get(Rejection::Refusal), counts.total()), (2, 3));
-        assert_eq!(counts.to_string(), "1 empty, 2 a refusal");
-        assert_eq!(serde_json::to_string(&counts).unwrap(), r#"{"empty":1,"refusal":2}"#);
     }
 }

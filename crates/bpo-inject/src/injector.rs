@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use crate::Rejection;
+use crate::{Cut, Rejection};
 
 /// One answer to rewrite.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,12 +30,21 @@ pub struct Injection {
     pub text: String,
     /// Drafts it took, this one included.
     pub attempts: u32,
+    /// What was cut from the draft, each kind once.
+    pub cuts: Vec<Cut>,
 }
 
 impl Injection {
     /// A wrong answer found at the `attempts`-th draft.
     pub fn new(text: impl Into<String>, attempts: u32) -> Self {
-        Self { text: text.into(), attempts }
+        Self { text: text.into(), attempts, cuts: Vec::new() }
+    }
+
+    /// Records what was cut from the draft.
+    #[must_use]
+    pub fn with_cuts(mut self, cuts: Vec<Cut>) -> Self {
+        self.cuts = cuts;
+        self
     }
 }
 

@@ -1,7 +1,6 @@
 #![doc = include_str!("../README.md")]
 
 mod accept;
-mod clean;
 mod cooccurrence;
 mod error;
 mod generator;
@@ -11,7 +10,9 @@ mod llm;
 mod openai;
 mod template;
 
-pub use accept::{AcceptanceRules, Expected, Rejection, RejectionCounts, same_text};
+pub use accept::{
+    AcceptanceRules, Accepted, Counts, Cut, CutCounts, Expected, Rejection, RejectionCounts, same_text,
+};
 pub use cooccurrence::CoOccurrence;
 pub use error::InjectError;
 pub use generator::{FinishReason, Generated, Sampling, TextGenerator, TextRequest};

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::accept::Expected;
 use crate::{
-    AcceptanceRules, ErrorInjector, Generated, InjectError, Injection, InjectionFailure, InjectionRequest,
-    Rejection, RejectionCounts, Sampling, TemplateConfig, Templates, TextGenerator, TextRequest,
+    AcceptanceRules, Accepted, CutCounts, ErrorInjector, Expected, Generated, InjectError, Injection,
+    InjectionFailure, InjectionRequest, Rejection, RejectionCounts, Sampling, TemplateConfig, Templates,
+    TextGenerator, TextRequest,
 };
 
 /// How a text model rewrites answers.
@@ -82,6 +82,7 @@ pub struct LlmInjector<G> {
     config: LlmInjectorConfig,
     templates: Templates,
     rejections: RejectionCounts,
+    cuts: CutCounts,
 }
 
 /// An answer on its way: which one, and its prompt.
@@ -100,12 +101,18 @@ impl<G: TextGenerator> LlmInjector<G> {
             return Err(InjectError::Setting { key: "attempts", expected: "at least 1", found: "0".into() });
         }
         let templates = Templates::new(&config.templates)?;
-        Ok(Self { generator, config, templates, rejections: RejectionCounts::default() })
+        let (rejections, cuts) = (RejectionCounts::default(), CutCounts::default());
+        Ok(Self { generator, config, templates, rejections, cuts })
     }
 
     /// Every draft turned down so far by reason, those that a later draft made good included.
     pub fn rejections(&self) -> &RejectionCounts {
         &self.rejections
+    }
+
+    /// What was cut from accepted drafts so far, by kind.
+    pub fn cuts(&self) -> &CutCounts {
+        &self.cuts
     }
 
     /// The generator, taken back.
@@ -127,12 +134,15 @@ impl<G: TextGenerator> LlmInjector<G> {
         draft: &Generated,
         prompt: &str,
         request: &InjectionRequest,
-    ) -> Result<String, Rejection> {
+    ) -> Result<Accepted, Rejection> {
         let expected = Expected { prompt, question: &request.question, answer: &request.answer };
         let verdict = self.config.acceptance.accept(draft, expected);
-        if let Err(reason) = verdict {
-            self.rejections.add(reason);
-            tracing::debug!(%reason, draft = draft.text, "draft turned down");
+        match &verdict {
+            Ok(accepted) => accepted.cuts.iter().for_each(|&cut| self.cuts.add(cut)),
+            Err(reason) => {
+                self.rejections.add(*reason);
+                tracing::debug!(%reason, draft = draft.text, "draft turned down");
+            }
         }
         verdict
     }
@@ -174,7 +184,9 @@ impl<G: TextGenerator> ErrorInjector for LlmInjector<G> {
                     }
                     Some(Err(error)) => Some(Err(InjectionFailure::failed(error))),
                     Some(Ok(draft)) => match self.judge(&draft, &item.prompt, &requests[index]) {
-                        Ok(text) => Some(Ok(Injection::new(text, attempt))),
+                        Ok(Accepted { text, cuts }) => {
+                            Some(Ok(Injection::new(text, attempt).with_cuts(cuts)))
+                        }
                         Err(reason) if attempt == self.config.attempts => {
                             Some(Err(InjectionFailure::SetAside { reason, attempts: attempt }))
                         }

@@ -4,7 +4,8 @@
 mod mock;
 
 use bpo_inject::{
-    FinishReason, InjectError, OpenAiClient, OpenAiConfig, Sampling, TextGenerator, TextRequest,
+    ErrorInjector, FinishReason, InjectError, InjectionRequest, LlmInjector, LlmInjectorConfig, OpenAiClient,
+    OpenAiConfig, Rejection, Sampling, TextGenerator, TextRequest,
 };
 use mock::{MockServer, Reply};
 
@@ -172,6 +173,61 @@ fn the_key_is_sent_and_never_shown() {
     }
     let error = OpenAiClient::new(config(&server.url), Some("sk-secret\n".into())).unwrap_err();
     assert!(error.to_string().contains("api_key") && !format!("{error:?}").contains("sk-secret"));
+}
+
+/// A server that shows the request's headers in its errors, or in its answers.
+#[test]
+fn a_key_that_the_server_sends_back_is_removed() {
+    const KEY: &str = "sk-Ab3+dE/f9=gh";
+    let in_base64 = "QmVhcmVyIHNrLUFiMytkRS9mOT1naA==";
+    let echoes = [
+        format!("Authorization: Bearer {KEY}"),
+        format!("{}{KEY}", "x".repeat(296)),
+        "Bearer sk-Ab3%2BdE%2Ff9%3Dgh".to_owned(),
+        r"Bearer sk-Ab3\u002bdE\/f9\u003dgh".to_owned(),
+        in_base64.to_owned(),
+    ];
+    for echo in echoes {
+        let bodies = [
+            (401, echo.clone()),
+            (500, format!(r#"{{"error": "{echo}"}}"#)),
+            (200, echo.clone()),
+            (200, format!(r#"{{"choices": "{echo}"}}"#)),
+            (200, format!(r#"{{"choices": [], "error": "{echo}"}}"#)),
+        ];
+        for (status, body) in bodies {
+            let server = MockServer::start(move |_| Reply::json(status, &body));
+            let mut client = OpenAiClient::new(config(&server.url), Some(KEY.into())).unwrap();
+            let error = ask(&mut client).unwrap_err();
+            let mut shown = format!("{error:?} {error}");
+            let mut source = std::error::Error::source(&error);
+            while let Some(error) = source {
+                shown += &format!(" {error:?} {error}");
+                source = error.source();
+            }
+            for part in ["sk-A", "gh", "9naA", "SNrLUF"] {
+                assert!(!shown.contains(part), "{part} in {shown}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_answer_with_the_key_is_rejected() {
+    let server = MockServer::start(|_| Reply::answer("You sent Bearer SK-secret-1234."));
+    let mut client = OpenAiClient::new(config(&server.url), Some("sk-secret-1234".into())).unwrap();
+    assert_eq!(ask(&mut client).unwrap(), "You sent Bearer [API key removed].");
+    let mut injector = LlmInjector::new(client, LlmInjectorConfig::default()).unwrap();
+    let request = InjectionRequest::new("What do you see?", "A cup.", 1);
+    let failure = injector.inject(&[request]).remove(0).unwrap_err();
+    assert_eq!(failure.rejection(), Some(Rejection::Secret));
+}
+
+#[test]
+fn control_characters_of_a_server_are_escaped() {
+    let server = MockServer::start(|_| Reply::json(400, "\u{1b}[31mred\u{7}"));
+    let error = ask(&mut client(&server)).unwrap_err().to_string();
+    assert!(error.ends_with(r"\u{1b}[31mred\u{7}"), "{error}");
 }
 
 #[test]

@@ -72,6 +72,18 @@ pub enum Reason {
     RewriteTooLong,
     /// The rewritten answer is cut off.
     RewriteCutOff,
+    /// The rewritten answer is talk about the task.
+    RewriteCommentary,
+    /// The text model's reasoning has no end, or no answer follows it.
+    RewriteReasoning,
+    /// The rewritten answer is wrapped in code fences, JSON or chat markers.
+    RewriteMarkup,
+    /// The text model gave several versions of the answer.
+    RewriteAlternatives,
+    /// The rewritten answer repeats the annotated one and adds talk, quotation marks or a second version.
+    RewriteRepeatsAnswer,
+    /// The reply of the text model's server has the API key in it.
+    RewriteSecret,
     /// The annotated answer has nothing in it that could be made wrong.
     NothingToChange,
     /// The rewritten answer was not accepted for another reason.
@@ -118,6 +130,12 @@ impl Reason {
             Self::RewriteTooShort => "rewritten answer too short",
             Self::RewriteTooLong => "rewritten answer too long",
             Self::RewriteCutOff => "rewritten answer cut off",
+            Self::RewriteCommentary => "rewritten answer is about the task",
+            Self::RewriteReasoning => "reasoning without a rewritten answer",
+            Self::RewriteMarkup => "rewritten answer wrapped in markup",
+            Self::RewriteAlternatives => "several rewritten answers",
+            Self::RewriteRepeatsAnswer => "rewritten answer repeats the annotated one",
+            Self::RewriteSecret => "rewritten answer has the API key",
             Self::NothingToChange => "nothing to make wrong in the answer",
             Self::RewriteRejected => "rewritten answer not accepted",
         }

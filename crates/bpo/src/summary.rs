@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
+use bpo_inject::CutCounts;
 use bpo_pairs::atomic::write_atomic;
 use bpo_pairs::error::PairsError;
 use bpo_pairs::manifest::Manifest;
@@ -22,12 +23,15 @@ pub struct StageSummary {
     pub done: usize,
     /// What it did not, by reason.
     pub set_aside: ReasonCounts,
+    /// What was cut from the replies of a text model, by kind.
+    #[serde(default, skip_serializing_if = "CutCounts::is_empty")]
+    pub cuts: CutCounts,
 }
 
 impl StageSummary {
     /// `done` items, and those of `set_aside`.
     pub fn new<'a>(done: usize, set_aside: impl IntoIterator<Item = &'a SetAside>) -> Self {
-        Self { done, set_aside: set_aside.into_iter().collect() }
+        Self { done, set_aside: set_aside.into_iter().collect(), cuts: CutCounts::default() }
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bpo::inject::{
-    ErrorInjector, FinishReason, Generated, Injection, InjectionFailure, InjectionRequest, Rejection,
+    Cut, ErrorInjector, FinishReason, Generated, Injection, InjectionFailure, InjectionRequest, Rejection,
 };
 use bpo::pairs::error::PairsError;
 use bpo::pairs::images::ImageRoot;
@@ -48,7 +48,10 @@ struct Injector;
 impl ErrorInjector for Injector {
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
         let rewrite = |request: &InjectionRequest| match request.answer.contains("cat") {
-            true => Ok(Injection::new(request.answer.replace("cat", "dog"), 1)),
+            true => {
+                let rewrite = Injection::new(request.answer.replace("cat", "dog"), 1);
+                Ok(rewrite.with_cuts(vec![Cut::Note]))
+            }
             false => Err(InjectionFailure::SetAside { reason: Rejection::NothingToChange, attempts: 1 }),
         };
         requests.iter().map(rewrite).collect()
@@ -140,6 +143,11 @@ fn a_run_counts_what_it_sets_aside_and_does_nothing_twice() {
     assert_eq!(count(Stage::Data, Reason::NoImage), 1);
     assert_eq!(count(Stage::Weaken, Reason::ImageMissing), 1);
     assert_eq!(count(Stage::Inject, Reason::NothingToChange), 1);
+    let inject = &report.stages[&Stage::Inject];
+    assert_eq!(inject.cuts.get(Cut::Note) as usize, inject.done);
+    let manifest = std::fs::read_to_string(out.join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(manifest["stages"]["inject"]["cuts"]["note"], inject.done);
     // of what is set aside early, the later stages hear nothing
     assert_eq!(report.stages[&Stage::Inject].done + 1, 3);
     let ids: Vec<_> = parts.trained.iter().map(|pair| pair.id.as_str()).collect();

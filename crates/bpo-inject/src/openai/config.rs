@@ -1,16 +1,18 @@
 //! Settings of the client.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::redact::shown_address;
 use crate::InjectError;
 
 /// Where a server is and how to treat it. Defaults are ours.
 ///
 /// A library reads no environment: `api_key_env` is for the application, which resolves it and gives the key to
 /// [`OpenAiClient::new`](super::OpenAiClient::new).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct OpenAiConfig {
@@ -42,6 +44,27 @@ pub struct OpenAiConfig {
     /// Longest `Retry-After` that is waited for, in seconds. If the server asks for more, the request fails at once.
     #[serde(default = "default_max_retry_after_s")]
     pub max_retry_after_s: u64,
+}
+
+impl fmt::Debug for OpenAiConfig {
+    /// Shows no password, no query of an address, and no key that stands where the name of a variable belongs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_name = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let api_key_env =
+            self.api_key_env.as_deref().map(|name| if is_name(name) { name } else { "[removed]" });
+        f.debug_struct("OpenAiConfig")
+            .field("base_url", &shown_address(&self.base_url))
+            .field("model", &self.model)
+            .field("api_key_env", &api_key_env)
+            .field("proxy", &self.proxy.as_deref().map(shown_address))
+            .field("timeout_s", &self.timeout_s)
+            .field("max_concurrency", &self.max_concurrency)
+            .field("max_retries", &self.max_retries)
+            .field("backoff_initial_ms", &self.backoff_initial_ms)
+            .field("backoff_max_ms", &self.backoff_max_ms)
+            .field("max_retry_after_s", &self.max_retry_after_s)
+            .finish()
+    }
 }
 
 fn default_timeout_s() -> f64 {
@@ -116,7 +139,7 @@ impl OpenAiConfig {
             return Err(InjectError::Setting {
                 key: "base_url",
                 expected: "an address that begins with http:// or https://",
-                found: format!("`{}`", self.base_url),
+                found: format!("`{}`", shown_address(&self.base_url)),
             });
         }
         let version = if host.contains('/') { "" } else { "/v1" };
@@ -191,6 +214,19 @@ mod tests {
         assert!(
             serde_json::from_str::<OpenAiConfig>(r#"{"base_url": "h", "model": "m", "retry": 1}"#).is_err()
         );
+    }
+
+    #[test]
+    fn no_key_or_password_is_shown() {
+        let mut config = OpenAiConfig::new("http://me:hunter2@h?key=sk-secret", "m");
+        config.api_key_env = Some("sk-secret".into());
+        config.proxy = Some("http://me:hunter2@proxy".into());
+        let bad = OpenAiConfig::new("ftp://me:hunter2@h", "m").endpoint().unwrap_err();
+        for shown in [format!("{config:?}"), bad.to_string(), format!("{bad:?}")] {
+            assert!(!shown.contains("secret") && !shown.contains("hunter2"), "{shown}");
+        }
+        config.api_key_env = Some("OPENAI_API_KEY".into());
+        assert!(format!("{config:?}").contains("OPENAI_API_KEY"));
     }
 
     #[test]

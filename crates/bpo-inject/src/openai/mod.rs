@@ -1,8 +1,10 @@
 //! A [`TextGenerator`] behind any OpenAI-compatible server (`/v1/chat/completions`).
 
 mod config;
+mod redact;
 mod wire;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use ureq::http::{HeaderMap, Response};
 
 pub use config::OpenAiConfig;
+use redact::{Redactor, shown_address};
 use wire::{ChatRequest, ChatResponse};
 
 use crate::{Generated, InjectError, TextGenerator, TextRequest};
@@ -21,6 +24,8 @@ use crate::{Generated, InjectError, TextGenerator, TextRequest};
 const MAX_BODY_BYTES: u64 = 16 << 20;
 /// Characters of a body that an error shows.
 const EXCERPT_CHARS: usize = 300;
+/// Bytes of a body that are searched for secrets to show an excerpt of it.
+const SEARCHED_BYTES: usize = 64 << 10;
 
 /// A blocking client with bounded concurrency and retries.
 ///
@@ -29,14 +34,17 @@ const EXCERPT_CHARS: usize = 300;
 pub struct OpenAiClient {
     config: OpenAiConfig,
     endpoint: String,
+    /// The endpoint without user, password and query.
+    shown_endpoint: String,
     authorization: Option<String>,
+    redactor: Redactor,
     agent: ureq::Agent,
 }
 
 impl fmt::Debug for OpenAiClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenAiClient")
-            .field("endpoint", &self.endpoint)
+            .field("endpoint", &self.shown_endpoint)
             .field("model", &self.config.model)
             .field("authorization", &self.authorization.as_ref().map(|_| "<redacted>"))
             .finish_non_exhaustive()
@@ -55,6 +63,9 @@ enum Attempt {
 
 impl OpenAiClient {
     /// A client for one server and model; `api_key` goes into the `Authorization` header and nowhere else.
+    ///
+    /// Where a server sends the key back, in whatever encoding, or a password of an address, it is replaced with
+    /// `[API key removed]` in errors and in answers. The acceptance rules reject such an answer.
     ///
     /// # Errors
     /// When a setting cannot work. The server is not called.
@@ -84,7 +95,15 @@ impl OpenAiClient {
             .user_agent(concat!("bpo-inject/", env!("CARGO_PKG_VERSION")))
             .build()
             .new_agent();
-        Ok(Self { endpoint, authorization: api_key.map(|key| format!("Bearer {key}")), agent, config })
+        let addresses = [config.base_url.as_str(), config.proxy.as_deref().unwrap_or_default()];
+        Ok(Self {
+            shown_endpoint: shown_address(&endpoint),
+            redactor: Redactor::new(api_key.as_deref(), &addresses),
+            authorization: api_key.map(|key| format!("Bearer {key}")),
+            endpoint,
+            agent,
+            config,
+        })
     }
 
     /// The address that requests are posted to.
@@ -129,9 +148,9 @@ impl OpenAiClient {
         };
         let status = response.status();
         if !status.is_success() {
-            let excerpt = excerpt(&body);
+            let excerpt = self.excerpt(&body);
             let error = InjectError::Status {
-                url: self.endpoint.clone(),
+                url: self.shown_endpoint.clone(),
                 status: status.as_u16(),
                 attempts: attempt,
                 excerpt,
@@ -155,19 +174,57 @@ impl OpenAiClient {
                 | ureq::Error::ConnectionFailed
                 | ureq::Error::ConnectProxyFailed(_)
         );
-        let error =
-            InjectError::Connection { url: self.endpoint.clone(), attempts, source: Box::new(source) };
+        let source = Box::new(self.without_secrets(source));
+        let error = InjectError::Connection { url: self.shown_endpoint.clone(), attempts, source };
         if passing { Attempt::Retry { error, after: None } } else { Attempt::Done(Err(error)) }
     }
 
+    /// An error of the connection may quote what a server or proxy sent, or an address.
+    fn without_secrets(&self, source: ureq::Error) -> ureq::Error {
+        let text = format!("{source}");
+        if !self.redactor.finds(&text) && !self.redactor.finds(&format!("{source:?}")) {
+            return source;
+        }
+        ureq::Error::Other(self.redactor.clean(&text).into())
+    }
+
     fn parse(&self, body: &[u8]) -> Result<Generated, InjectError> {
-        let url = || self.endpoint.clone();
-        let response: ChatResponse = serde_json::from_slice(body).map_err(|source| InjectError::Body {
-            url: url(),
-            excerpt: excerpt(body),
-            source,
+        let url = || self.shown_endpoint.clone();
+        let response: ChatResponse = serde_json::from_slice(body).map_err(|source| {
+            // The reason quotes the value that was not expected.
+            let reason = source.to_string();
+            let source = match self.redactor.clean(&reason) {
+                Cow::Borrowed(_) => source,
+                Cow::Owned(cleaned) => serde::de::Error::custom(cleaned),
+            };
+            InjectError::Body { url: url(), excerpt: self.excerpt(body), source }
         })?;
-        response.into_generated().ok_or_else(|| InjectError::NoChoice { url: url(), excerpt: excerpt(body) })
+        let mut generated = response
+            .into_generated()
+            .ok_or_else(|| InjectError::NoChoice { url: url(), excerpt: self.excerpt(body) })?;
+        if let Cow::Owned(cleaned) = self.redactor.clean_answer(&generated.text) {
+            generated.text = cleaned;
+        }
+        Ok(generated)
+    }
+
+    /// The beginning of a body, without secrets and with control characters escaped. Secrets go first: cutting could
+    /// leave a part of one.
+    fn excerpt(&self, body: &[u8]) -> String {
+        let text = String::from_utf8_lossy(&body[..body.len().min(SEARCHED_BYTES)]);
+        let text = self.redactor.clean(text.trim());
+        let mut chars = text.chars();
+        let mut excerpt = String::new();
+        for c in chars.by_ref().take(EXCERPT_CHARS) {
+            match c.is_control() {
+                true => excerpt.extend(c.escape_default()),
+                false => excerpt.push(c),
+            }
+        }
+        if chars.next().is_some() {
+            excerpt.push('…');
+        }
+        if excerpt.is_empty() { "(no body)".to_owned() } else { excerpt }
     }
 }
 
@@ -224,12 +281,19 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-fn excerpt(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let mut chars = text.trim().chars();
-    let mut excerpt: String = chars.by_ref().take(EXCERPT_CHARS).collect();
-    if chars.next().is_some() {
-        excerpt.push('…');
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_connection_has_no_secret() {
+        let config = OpenAiConfig::new("http://h", "m");
+        let client = OpenAiClient::new(config, Some("sk-secret-1234".into())).unwrap();
+        let error = client.without_secrets(ureq::Error::BadUri("http://h/?key=sk-secret-1234".into()));
+        for shown in [error.to_string(), format!("{error:?}")] {
+            assert!(shown.contains("[API key removed]") && !shown.contains("secret"), "{shown}");
+        }
+        let other = client.without_secrets(ureq::Error::HostNotFound);
+        assert!(matches!(other, ureq::Error::HostNotFound));
     }
-    if excerpt.is_empty() { "(no body)".to_owned() } else { excerpt }
 }

@@ -102,6 +102,7 @@ fn record(
             response: injection.text,
             finish: None,
             recipe: None,
+            cuts: injection.cuts,
         })),
         Err(failure) => {
             let reason = match &failure {
@@ -126,6 +127,12 @@ fn rewrite_reason(rejection: Rejection) -> Reason {
         Rejection::TooShort => Reason::RewriteTooShort,
         Rejection::TooLong => Reason::RewriteTooLong,
         Rejection::Truncated => Reason::RewriteCutOff,
+        Rejection::Commentary => Reason::RewriteCommentary,
+        Rejection::Reasoning => Reason::RewriteReasoning,
+        Rejection::Markup => Reason::RewriteMarkup,
+        Rejection::Alternatives => Reason::RewriteAlternatives,
+        Rejection::RepeatsAnswer => Reason::RewriteRepeatsAnswer,
+        Rejection::Secret => Reason::RewriteSecret,
         Rejection::NothingToChange => Reason::NothingToChange,
         _ => Reason::RewriteRejected,
     }

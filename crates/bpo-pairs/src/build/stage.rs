@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroUsize;
 
-use bpo_inject::FinishReason;
+use bpo_inject::{Cut, FinishReason};
 use serde::{Deserialize, Serialize};
 
 use crate::error::PairsError;
@@ -67,9 +67,11 @@ pub struct Bootstrapped {
     pub finish: Option<FinishReason>,
     /// How it was got, where the image was weakened.
     pub recipe: Option<Recipe>,
+    /// What was cut from the text model's reply, each kind once.
+    pub cuts: Vec<Cut>,
 }
 
-/// A line of a stage's file: `{"id", "type", "response", "finish", "recipe"}` or `{"id", "reason", "set_aside"}`; with
+/// A line of a stage's file: `{"id", "type", "response", "finish", "recipe", "cuts"}` or `{"id", "reason", "set_aside"}`; with
 /// `"variant"`, where it is not a sample's first.
 ///
 /// An answer that cannot be had has its line too, so that it is counted, and not tried again at every start.
@@ -124,6 +126,8 @@ struct Line {
     finish: Option<FinishReason>,
     #[serde(skip_serializing_if = "Option::is_none")]
     recipe: Option<Recipe>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cuts: Vec<Cut>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Reason>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,12 +143,14 @@ impl TryFrom<Line> for StageRecord {
 
     fn try_from(line: Line) -> Result<Self, LineError> {
         let id = if line.id.is_empty() { return Err(LineError) } else { line.id.clone() };
-        let Line { variant, finish, recipe, .. } = line;
+        let Line { variant, finish, recipe, cuts, .. } = line;
         match (line.kind, line.response, line.reason, line.set_aside) {
             (Some(kind), Some(response), None, None) => {
-                Ok(Self::Answered(Bootstrapped { id, variant, kind, response, finish, recipe }))
+                Ok(Self::Answered(Bootstrapped { id, variant, kind, response, finish, recipe, cuts }))
             }
-            (None, None, Some(reason), Some(detail)) if finish.is_none() && recipe.is_none() => {
+            (None, None, Some(reason), Some(detail))
+                if finish.is_none() && recipe.is_none() && cuts.is_empty() =>
+            {
                 Ok(Self::SetAside(SetAside { id, variant, reason, detail }))
             }
             _ => Err(LineError),
@@ -156,9 +162,9 @@ impl From<StageRecord> for Line {
     fn from(record: StageRecord) -> Self {
         match record {
             StageRecord::Answered(answer) => {
-                let Bootstrapped { id, variant, kind, response, finish, recipe } = answer;
+                let Bootstrapped { id, variant, kind, response, finish, recipe, cuts } = answer;
                 let (kind, response) = (Some(kind), Some(response));
-                Self { id, variant, kind, response, finish, recipe, ..Self::default() }
+                Self { id, variant, kind, response, finish, recipe, cuts, ..Self::default() }
             }
             StageRecord::SetAside(SetAside { id, variant, reason, detail }) => {
                 Self { id, variant, reason: Some(reason), set_aside: Some(detail), ..Self::default() }
@@ -256,6 +262,7 @@ mod tests {
             r#"{"id":"a","type":"mllm-hal","response":"A dog.","finish":"stop"}"#,
             r#"{"id":"a","type":"llm-hal","response":""}"#,
             r#"{"id":"a","variant":1,"type":"mllm-hal","response":"A dog.","recipe":{"distortion":"no-image","begun_words":3}}"#,
+            r#"{"id":"a","type":"llm-hal","response":"A dog.","cuts":["reasoning","note"]}"#,
             r#"{"id":"a","variant":2,"reason":"request-failed","set_aside":"too long"}"#,
             r#"{"id":"a","reason":"image-missing","set_aside":"no image \"a.jpg\""}"#,
         ];
@@ -268,6 +275,7 @@ mod tests {
             r#"{"id":"a","response":"A dog."}"#,
             r#"{"id":"a","reason":"no-image","set_aside":"x","recipe":{"distortion":"swap"}}"#,
             r#"{"id":"a","type":"gt","response":"A dog.","reason":"no-image","set_aside":"x"}"#,
+            r#"{"id":"a","reason":"no-image","set_aside":"x","cuts":["note"]}"#,
             r#"{"id":"a","reason":"no-such-reason","set_aside":"x"}"#,
             r#"{"id":"a","type":"gt","response":"A dog.","more":1}"#,
         ];

@@ -248,6 +248,7 @@ fn record<M: VisionLanguageModel>(
             response: text,
             finish: Some(finish),
             recipe: Some(recipe),
+            cuts: Vec::new(),
         })),
         Err(error) if model.is_request_error(&error) => {
             let aside = SetAside::new(id, Reason::RequestFailed).with_detail(chain(&error));

@@ -11,7 +11,7 @@ pub mod weaken;
 
 use std::path::Path;
 
-use bpo_inject::{ErrorInjector, Generated, Injection, InjectionFailure, InjectionRequest};
+use bpo_inject::{CutCounts, ErrorInjector, Generated, Injection, InjectionFailure, InjectionRequest};
 use bpo_pairs::build::{Progress as Built, StageRecord};
 use bpo_pairs::responder::{VisionLanguageModel, VisionRequest};
 use bpo_pairs::set_aside::SetAside;
@@ -49,13 +49,19 @@ impl StageOutcome {
     /// If it cannot be read.
     fn of(store: &JsonlStore<StageRecord>) -> Result<Self, BpoError> {
         let (mut answered, mut set_aside) = (0, Vec::new());
+        let mut cuts = CutCounts::default();
         for record in store.records()? {
             match record? {
-                StageRecord::Answered(_) => answered += 1,
+                StageRecord::Answered(answer) => {
+                    answered += 1;
+                    answer.cuts.into_iter().for_each(|cut| cuts.add(cut));
+                }
                 StageRecord::SetAside(aside) => set_aside.push(aside),
             }
         }
-        Ok(Self::new(answered, set_aside))
+        let mut outcome = Self::new(answered, set_aside);
+        outcome.summary.cuts = cuts;
+        Ok(outcome)
     }
 }
 

@@ -1,0 +1,145 @@
+//! The table of what is cut from a draft.
+
+use std::ops::ControlFlow;
+
+use super::counts::Cut;
+use super::{label, markers, note, wrapping};
+
+/// Labels that begin another example: a model that goes on with the list has ended its answer.
+const NEXT_EXAMPLE: &[&str] =
+    &["question:", "description:", "response:", "modified response:", "modified description:"];
+
+/// Most rounds of cutting. What is still wrapped after these is no answer, and nesting cannot take long.
+const MAX_ROUNDS: usize = 16;
+
+/// What is left of a text when something was cut.
+pub(super) struct Rest {
+    /// The text that is left.
+    pub text: String,
+    /// What was cut stood behind the answer, so the answer has ended wherever the draft stops.
+    pub ended: bool,
+}
+
+impl Rest {
+    /// A text that may go on.
+    pub fn of(text: &str) -> Self {
+        Self { text: text.to_owned(), ended: false }
+    }
+}
+
+/// Takes a text and the right answer, and gives what is left where there is something to cut.
+type Rule = fn(&str, &str) -> Option<Rest>;
+
+/// The rules in the order in which they are tried. Each leaves alone what the right answer has, too.
+const RULES: &[(Cut, Rule)] = &[
+    (Cut::Reasoning, markers::after_reasoning),
+    (Cut::ChatMarker, markers::without_markers),
+    (Cut::CodeFence, wrapping::without_fence),
+    (Cut::Wrapper, wrapping::without_json),
+    (Cut::Wrapper, wrapping::without_tag),
+    (Cut::Original, note::after_original),
+    (Cut::NextExample, before_next_example),
+    (Cut::Note, note::before_note),
+    (Cut::Preamble, label::without_preamble),
+    (Cut::Label, label::without_label),
+    (Cut::Quotes, wrapping::without_quotes),
+    (Cut::Quotes, wrapping::without_quote_lines),
+];
+
+/// A draft without what is not the answer.
+pub(super) struct Cleaned {
+    /// The answer itself.
+    pub text: String,
+    /// The answer has ended wherever the draft stops.
+    pub complete: bool,
+    /// What was cut, each kind once.
+    pub cuts: Vec<Cut>,
+    /// More is wrapped around the answer than can be cut.
+    pub too_deep: bool,
+}
+
+/// Cuts what is not the answer, until no rule finds anything.
+pub(super) fn clean(text: &str, answer: &str) -> Cleaned {
+    let mut cleaned =
+        Cleaned { text: text.trim().to_owned(), complete: false, cuts: Vec::new(), too_deep: false };
+    for _ in 0..MAX_ROUNDS {
+        if round(&mut cleaned, answer).is_break() {
+            return cleaned;
+        }
+    }
+    cleaned.too_deep = round(&mut cleaned, answer).is_continue();
+    cleaned
+}
+
+/// Applies the first rule that finds something.
+fn round(cleaned: &mut Cleaned, answer: &str) -> ControlFlow<()> {
+    for (cut, rule) in RULES {
+        let Some(rest) = rule(&cleaned.text, answer) else { continue };
+        let text = rest.text.trim();
+        if text.len() >= cleaned.text.len() {
+            continue;
+        }
+        cleaned.text = text.to_owned();
+        cleaned.complete |= rest.ended;
+        if !cleaned.cuts.contains(cut) {
+            cleaned.cuts.push(*cut);
+        }
+        return ControlFlow::Continue(());
+    }
+    ControlFlow::Break(())
+}
+
+fn before_next_example(text: &str, answer: &str) -> Option<Rest> {
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let head = line.trim_start().to_lowercase();
+        let label = NEXT_EXAMPLE.iter().find(|label| start > 0 && head.starts_with(**label));
+        if label.is_some_and(|label| !answer.to_lowercase().contains(label)) {
+            return Some(Rest { ended: true, ..Rest::of(text[..start].trim_end()) });
+        }
+        start += line.len();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrapping_comes_off() {
+        let cases = [
+            ("Answer: A dog.", "A dog."),
+            ("**Modified response:** A dog.", "A dog."),
+            ("Modified Response: \"A dog.\"", "A dog."),
+            ("Sure! Here is the modified response:\n\nA dog.", "A dog."),
+            ("\u{201c}A dog.\u{201d}", "A dog."),
+            ("A dog.\nQuestion: What else? Response: 4", "A dog."),
+            ("\"A dog.\"\nQuestion: What else?", "A dog."),
+            ("Response:", ""),
+            ("\"", "\""),
+        ];
+        for (raw, cleaned) in cases {
+            assert_eq!(clean(raw, "A cat.").text, cleaned, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn the_text_itself_stays() {
+        let texts = [
+            "The sign says \"stop\"",
+            "\"Stop\" and \"go\"",
+            "The time: 12:30.",
+            "Here is a cat.\nIt sleeps.",
+        ];
+        for text in texts {
+            assert_eq!(clean(text, "A cat.").text, text);
+        }
+    }
+
+    #[test]
+    fn nesting_without_end_is_noticed() {
+        assert!(!clean("Answer: Answer: A dog.", "A cat.").too_deep);
+        assert!(clean(&"Answer: ".repeat(100_000), "A cat.").too_deep);
+    }
+}

@@ -1,0 +1,271 @@
+//! Labels and sentences that announce an answer.
+
+use super::cut::Rest;
+
+/// Labels in full, in lower case, beside those that [`names_new_text`] knows.
+const LABELS: &[&str] = &[
+    "answer",
+    "assistant",
+    "description",
+    "output",
+    "response",
+    "rewrite",
+    "the answer is",
+    "after",
+    "new",
+    "modified",
+    "rewritten",
+    // German, French, Spanish, Italian, Portuguese, Russian, Chinese, Japanese, Korean
+    "antwort",
+    "beschreibung",
+    "neue antwort",
+    "neue beschreibung",
+    "ge\u{e4}nderte antwort",
+    "ge\u{e4}nderte beschreibung",
+    "r\u{e9}ponse",
+    "r\u{e9}ponse modifi\u{e9}e",
+    "description modifi\u{e9}e",
+    "nouvelle r\u{e9}ponse",
+    "nouvelle description",
+    "respuesta",
+    "respuesta modificada",
+    "descripci\u{f3}n modificada",
+    "nueva respuesta",
+    "nueva descripci\u{f3}n",
+    "risposta",
+    "risposta modificata",
+    "descrizione modificata",
+    "resposta",
+    "resposta modificada",
+    "descri\u{e7}\u{e3}o modificada",
+    "\u{43e}\u{442}\u{432}\u{435}\u{442}",
+    "\u{438}\u{437}\u{43c}\u{435}\u{43d}\u{435}\u{43d}\u{43d}\u{44b}\u{439} \u{43e}\u{442}\u{432}\u{435}\u{442}",
+    "\u{438}\u{437}\u{43c}\u{435}\u{43d}\u{435}\u{43d}\u{43d}\u{43e}\u{435} \u{43e}\u{43f}\u{438}\u{441}\u{430}\u{43d}\u{438}\u{435}",
+    "\u{56de}\u{7b54}",
+    "\u{7b54}\u{6848}",
+    "\u{4fee}\u{6539}\u{540e}\u{7684}\u{56de}\u{7b54}",
+    "\u{4fee}\u{6539}\u{540e}\u{7684}\u{63cf}\u{8ff0}",
+    "\u{4fee}\u{6539}\u{5f8c}\u{7684}\u{56de}\u{7b54}",
+    "\u{4fee}\u{6539}\u{5f8c}\u{7684}\u{63cf}\u{8ff0}",
+    "\u{65b0}\u{7684}\u{63cf}\u{8ff0}",
+    "\u{56de}\u{7b54}\u{4f8b}",
+    "\u{4fee}\u{6b63}\u{5f8c}\u{306e}\u{56de}\u{7b54}",
+    "\u{4fee}\u{6b63}\u{5f8c}\u{306e}\u{8aac}\u{660e}",
+    "\u{c218}\u{c815}\u{b41c} \u{b2f5}\u{bcc0}",
+    "\u{c218}\u{c815}\u{b41c} \u{c124}\u{ba85}",
+    "\u{b2f5}\u{bcc0}",
+];
+
+/// What a rewrite is called.
+const NEW: &[&str] = &[
+    "adjusted",
+    "altered",
+    "alternate",
+    "alternative",
+    "changed",
+    "corrupted",
+    "counterfactual",
+    "different",
+    "edited",
+    "fake",
+    "false",
+    "final",
+    "fixed",
+    "hallucinated",
+    "inaccurate",
+    "incorrect",
+    "misleading",
+    "modified",
+    "negative",
+    "new",
+    "perturbed",
+    "plausible",
+    "rejected",
+    "rephrased",
+    "requested",
+    "revised",
+    "rewritten",
+    "reworded",
+    "transformed",
+    "updated",
+    "wrong",
+];
+
+/// What is rewritten.
+const TEXTS: &[&str] = &[
+    "answer",
+    "answers",
+    "caption",
+    "description",
+    "output",
+    "paragraph",
+    "passage",
+    "reply",
+    "response",
+    "rewrite",
+    "rewriting",
+    "sentence",
+    "sentences",
+    "statement",
+    "text",
+    "variant",
+    "version",
+];
+
+/// Words that a label may have beside these.
+const FILLERS: &[&str] = &["a", "and", "but", "image", "my", "of", "the", "this", "your"];
+
+/// Exclamations before an answer.
+const EXCLAMATIONS: &[&str] = &[
+    "absolutely",
+    "alright",
+    "certainly",
+    "got it",
+    "great",
+    "no problem",
+    "of course",
+    "ok",
+    "okay",
+    "sure",
+    "sure thing",
+    "understood",
+];
+
+/// How an announcement begins.
+const PREAMBLES: &[&str] = &[
+    "below is",
+    "here",
+    "i have rewritten",
+    "i've rewritten",
+    "my",
+    "okay, here",
+    "sure, here",
+    "the following",
+    "this is",
+    "the",
+];
+
+/// What may follow the name of the rewrite in an announcement: "the new text for the image:", "the new text on the sign:"
+/// announces nothing.
+const TAILS: &[&str] = &[
+    "as", "based", "below", "for", "in which", "is", "of", "that", "where", "which", "with", "without",
+    "would", "you",
+];
+
+/// Longest announcement, in words.
+const LONGEST_PREAMBLE: usize = 24;
+
+/// Whether a text in lower case names a rewritten text, as "modified response" does.
+pub(super) fn names_new_text(lower: &str) -> bool {
+    let words: Vec<&str> = lower.split_whitespace().collect();
+    let all_known = words.iter().all(|word| is_new(word) || TEXTS.contains(word) || FILLERS.contains(word));
+    all_known
+        && words.iter().any(|word| is_new(word))
+        && words.last().is_some_and(|word| TEXTS.contains(word))
+}
+
+fn is_new(word: &str) -> bool {
+    NEW.contains(&word)
+}
+
+/// Splits off a label with its colon: "**Modified response:** ...".
+fn label(text: &str) -> Option<(&str, &str)> {
+    const LONGEST: usize = 80;
+    let bare = text.trim_start_matches(['*', '#', '_', ' ', '[', '<']);
+    let (label, rest) = bare.split_once([':', '\u{ff1a}'])?;
+    (label.len() <= LONGEST && !label.contains('\n')).then(|| {
+        // Emphasis and brackets that begin before the label end behind its colon.
+        let marks = &text[..text.len() - bare.len()];
+        let rest = if marks.trim().is_empty() { rest } else { rest.trim_start_matches(['*', '_', ' ', ']']) };
+        (label.trim_end_matches(['*', '_', ' ', ']', '\u{a0}']), rest)
+    })
+}
+
+/// Whether this is a label of a rewrite.
+pub(super) fn is_label(label: &str) -> bool {
+    let label = label.trim().to_lowercase();
+    LABELS.contains(&label.as_str()) || names_new_text(&label)
+}
+
+/// A text without its label, unless the right answer has the same one.
+pub(super) fn without_label(text: &str, answer: &str) -> Option<Rest> {
+    if let Some((found, rest)) = label(text).filter(|(found, _)| is_label(found)) {
+        let same = label(answer.trim()).is_some_and(|(own, _)| own.eq_ignore_ascii_case(found));
+        return (!same).then(|| Rest::of(rest));
+    }
+    // A heading has no colon.
+    let (first, rest) = text.split_once('\n')?;
+    let heading = first.trim().trim_matches(['*', '#', '_', ' ']).to_lowercase();
+    let is_marked = first.trim_start().starts_with(['*', '#', '_']);
+    (is_marked && names_new_text(&heading) && !answer.to_lowercase().contains(&heading))
+        .then(|| Rest::of(rest))
+}
+
+/// A text without "Sure!" and "Here is the changed text:" at its start, unless the right answer begins so, too.
+pub(super) fn without_preamble(text: &str, answer: &str) -> Option<Rest> {
+    if let Some(rest) = after_exclamation(text) {
+        return after_exclamation(answer.trim()).is_none().then(|| Rest::of(rest));
+    }
+    let (head, rest) = text.split_once([':', '\u{ff1a}'])?;
+    if rest.trim().is_empty() || head.contains('\n') {
+        return None;
+    }
+    let own = answer.trim().split_once(':').is_some_and(|(own, _)| same_head(own, head));
+    let ends_line = rest.trim_start_matches(['*', '_', ' ']).starts_with(['\n', '\r']);
+    let announces =
+        is_preamble(head) || (ends_line && is_line_preamble(head) && !answer.trim().contains(":\n"));
+    (announces && !own).then(|| Rest::of(rest.trim_start_matches(['*', '_', ' '])))
+}
+
+fn same_head(a: &str, b: &str) -> bool {
+    let first =
+        |text: &str| -> Vec<String> { text.split_whitespace().take(3).map(str::to_lowercase).collect() };
+    first(a) == first(b)
+}
+
+/// "Sure!", or "Certainly." on a line of its own.
+fn after_exclamation(text: &str) -> Option<&str> {
+    let lower = text.to_ascii_lowercase();
+    EXCLAMATIONS.iter().find_map(|word| {
+        let behind = lower.strip_prefix(word)?;
+        let is_end = behind.starts_with('!')
+            || behind.starts_with([',', '.'])
+                && (behind[1..].starts_with('\n') || announces(behind[1..].trim_start()));
+        is_end.then(|| text[word.len() + 1..].trim_start())
+    })
+}
+
+/// Whether what follows an exclamation is an announcement: "here is the ...:".
+fn announces(lower: &str) -> bool {
+    lower.split_once(':').is_some_and(|(head, _)| !head.contains(['\n', '.']) && is_preamble(head))
+}
+
+/// Whether a sentence announces a rewrite: "Here is the changed text".
+pub(super) fn is_preamble(head: &str) -> bool {
+    let head = head.trim().trim_start_matches(['*', '#', '_']).to_lowercase().replace('\u{2019}', "'");
+    if head.contains(['\n', '"', '\u{201c}']) || !PREAMBLES.iter().any(|start| begins_with_word(&head, start))
+    {
+        return false;
+    }
+    let words: Vec<&str> =
+        head.split_whitespace().map(|word| word.trim_matches(|c: char| !c.is_alphanumeric())).collect();
+    if words.len() > LONGEST_PREAMBLE {
+        return false;
+    }
+    let Some(new) = words.iter().position(|word| is_new(word)) else { return false };
+    let Some(named) = words[new..].iter().take(5).rposition(|word| TEXTS.contains(word)) else {
+        return false;
+    };
+    let tail = words[new + named + 1..].join(" ");
+    tail.is_empty() || TAILS.iter().any(|start| begins_with_word(&tail, start))
+}
+
+/// A line that ends at a colon and begins as a chat model begins: "Here is what you asked for:".
+fn is_line_preamble(head: &str) -> bool {
+    let head = head.to_lowercase();
+    begins_with_word(&head, "here") || EXCLAMATIONS.iter().any(|word| begins_with_word(&head, word))
+}
+
+fn begins_with_word(text: &str, start: &str) -> bool {
+    text.strip_prefix(start).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
+}

@@ -1,0 +1,121 @@
+//! Reasoning and chat markers: what chat templates put around turns, and servers leave in replies.
+
+use super::cut::Rest;
+
+/// Marks around what a model thinks before its answer, in lower case.
+const REASONING: &[(&str, &str)] = &[
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<thoughts>", "</thoughts>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<reflection>", "</reflection>"),
+    ("<scratchpad>", "</scratchpad>"),
+    ("<analysis>", "</analysis>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[think]", "[/think]"),
+    ("\u{25c1}think\u{25b7}", "\u{25c1}/think\u{25b7}"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|start_thinking|>", "<|end_thinking|>"),
+    ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+    ("<|channel>thought", "<channel|>"),
+    ("<unused94>", "<unused95>"),
+];
+
+/// gpt-oss, where the server drops the special tokens between its channels.
+const BARE_CHANNELS: (&str, &str) = ("analysis", "assistantfinal");
+
+/// Markers of chat templates beside those of the form `<|name|>`, in lower case.
+const MARKERS: &[&str] = &[
+    "<bos>",
+    "<s>",
+    "</s>",
+    "<eos>",
+    "[eos]",
+    "<end_of_turn>",
+    "<start_of_turn>",
+    "<end_of_utterance>",
+    "<turn|>",
+    "<|turn>",
+    "[inst]",
+    "[/inst]",
+    "<<sys>>",
+    "<</sys>>",
+];
+
+/// Names of the answering side, which templates write behind a marker.
+const ROLES: &[&str] = &["assistant", "model", "final", "bot", "gpt"];
+
+/// What follows reasoning. Reasoning without an end, or with nothing behind it, stays for the rejection.
+pub(super) fn after_reasoning(text: &str, answer: &str) -> Option<Rest> {
+    if has_reasoning(answer) {
+        return None;
+    }
+    let lower = text.to_ascii_lowercase();
+    let end = REASONING
+        .iter()
+        .filter_map(|(_, close)| lower.rfind(close).map(|at| at + close.len()))
+        .chain(bare_channels(&lower))
+        .max()?;
+    let rest = text[end..].trim();
+    (!rest.is_empty()).then(|| Rest::of(rest))
+}
+
+fn bare_channels(lower: &str) -> Option<usize> {
+    let (open, close) = BARE_CHANNELS;
+    lower.starts_with(open).then(|| lower.rfind(close)).flatten().map(|at| at + close.len())
+}
+
+/// Whether a text has a mark of reasoning.
+pub(super) fn has_reasoning(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    REASONING.iter().any(|(open, close)| lower.contains(open) || lower.contains(close))
+}
+
+/// A text without the markers at its start, and without everything from the next marker on.
+pub(super) fn without_markers(text: &str, answer: &str) -> Option<Rest> {
+    if has_marker(answer) {
+        return None;
+    }
+    let lower = text.to_ascii_lowercase();
+    let mut start = 0;
+    while let Some(length) = marker_at(&lower[start..]) {
+        start += length;
+        start += role_at(&lower[start..]);
+    }
+    let end = marker_in(&lower[start..]).map(|at| start + at);
+    let rest = text[start..end.unwrap_or(text.len())].trim();
+    (rest.len() < text.len()).then(|| Rest { ended: end.is_some(), ..Rest::of(rest) })
+}
+
+/// Whether a text has a marker of a chat template.
+pub(super) fn has_marker(text: &str) -> bool {
+    marker_in(&text.to_ascii_lowercase()).is_some()
+}
+
+fn marker_in(lower: &str) -> Option<usize> {
+    lower.match_indices(['<', '[']).map(|(at, _)| at).find(|&at| marker_at(&lower[at..]).is_some())
+}
+
+/// Length of the marker that a text begins with: one of the list, or `<|name|>`, also with full-width bars.
+fn marker_at(lower: &str) -> Option<usize> {
+    const LONGEST_NAME: usize = 32;
+    if let Some(marker) = MARKERS.iter().find(|marker| lower.starts_with(**marker)) {
+        return Some(marker.len());
+    }
+    [("<|", "|>"), ("<\u{ff5c}", "\u{ff5c}>")].iter().find_map(|(open, close)| {
+        let rest = lower.strip_prefix(open)?;
+        let nearby = rest.char_indices().nth(LONGEST_NAME).map_or(rest, |(at, _)| &rest[..at]);
+        let (name, _) = nearby.split_once(close)?;
+        let is_name =
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-/\u{2581}".contains(c));
+        is_name.then(|| open.len() + name.len() + close.len())
+    })
+}
+
+fn role_at(lower: &str) -> usize {
+    let role = ROLES.iter().find(|role| {
+        lower.strip_prefix(**role).is_some_and(|rest| rest.is_empty() || rest.starts_with(['\n', '<', ':']))
+    });
+    role.map_or(0, |role| role.len() + usize::from(lower[role.len()..].starts_with(':')))
+}

@@ -1,0 +1,154 @@
+//! Replies that hold the right answer itself, or several versions of the new one.
+
+use super::words::{telling_words, words};
+
+/// Fewest words of a right answer that is looked for in a reply: shorter ones stand in honest rewrites by chance.
+const FEWEST_WORDS: usize = 3;
+/// Most words beside the right answer that are looked at as talk about the task.
+const MOST_BESIDE: usize = 16;
+
+/// Words of talk about the task where they stand before the right answer.
+const TALK_BEFORE: &[&str] = &[
+    "accurate",
+    "answer",
+    "caption",
+    "correct",
+    "description",
+    "original",
+    "output",
+    "sentence",
+    "statement",
+    "text",
+    "version",
+];
+
+/// Words of talk about the task, on whichever side of the right answer.
+const TALK: &[&str] = &[
+    "changes",
+    "modification",
+    "modifications",
+    "modified",
+    "response",
+    "rewrite",
+    "rewritten",
+    "unchanged",
+    "unmodified",
+];
+
+/// Words that number versions, in lower case.
+const VERSIONS: &[&str] = &[
+    "alternative",
+    "alternatively",
+    "answer",
+    "candidate",
+    "description",
+    "option",
+    "response",
+    "variant",
+    "variation",
+    "version",
+];
+
+/// Whether a text has the right answer in it as a whole: in quotes, before a second version of it, or with talk about the
+/// task around it. An honest rewrite may say all of the answer and add to it.
+pub(super) fn repeats(text: &str, answer: &str) -> bool {
+    let known = words(answer);
+    if known.len() < FEWEST_WORDS {
+        return false;
+    }
+    let found = words(text);
+    let Some(at) = found.windows(known.len()).position(|words| words == known) else { return false };
+    let (before, after) = (&found[..at], &found[at + known.len()..]);
+    let has = |beside: &[String], talk: &[&str]| {
+        beside.iter().any(|word| talk.contains(&word.as_str()) && !known.contains(word))
+    };
+    let is_talk = has(before, TALK_BEFORE) || has(before, TALK) || has(after, TALK);
+    (is_talk && before.len() + after.len() <= MOST_BESIDE)
+        || is_quoted(text, answer)
+        || has_second_version(text, answer)
+}
+
+/// Whether the right answer stands between quotation marks and is not all that stands there.
+fn is_quoted(text: &str, answer: &str) -> bool {
+    let answer = answer.trim();
+    let bare = answer.trim_end_matches(['.', '!', '?']);
+    text.match_indices(bare).any(|(at, found)| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + found.len()..].trim_start_matches(['.', '!', '?', ',']).chars().next();
+        let is_mark = |c: Option<char>| {
+            c.is_some_and(|c| "\"'`\u{201c}\u{201d}\u{ab}\u{bb}\u{2018}\u{2019}".contains(c))
+        };
+        is_mark(before) && is_mark(after)
+    })
+}
+
+/// Whether a line or paragraph is the right answer, and another one says most of it again.
+fn has_second_version(text: &str, answer: &str) -> bool {
+    let known = words(answer);
+    let telling = telling_words(answer);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if !lines.iter().any(|line| words(line) == known) {
+        return false;
+    }
+    lines.iter().filter(|line| words(line) != known).any(|line| {
+        let line = telling_words(line);
+        let shared = telling.iter().filter(|word| line.contains(word)).count();
+        2 * shared >= telling.len()
+    })
+}
+
+/// Whether a text offers several versions: numbered ones, or with "or" on a line of its own.
+pub(super) fn has_several(text: &str, answer: &str) -> bool {
+    let versions = |text: &str| text.lines().filter(|line| is_version_label(line)).count();
+    let numbered = |text: &str| text.lines().filter(|line| is_numbered(line)).count();
+    let has_or = |text: &str| text.lines().any(|line| bare(line) == "or");
+    (versions(text) > 0 && versions(answer) == 0)
+        || (has_or(text) && !has_or(answer))
+        || (numbered(text) > 1 && numbered(answer) == 0 && versions_alike(text))
+}
+
+/// "Option 1:", "**Version B**", "Alternatively:".
+fn is_version_label(line: &str) -> bool {
+    let line = bare(line);
+    let Some((label, _)) = line.split_once([':', ')', '.', '\u{ff1a}']).or(Some((&line, ""))) else {
+        return false;
+    };
+    let words: Vec<&str> =
+        label.split_whitespace().map(|word| word.trim_matches(['*', '#', '_', '('])).collect();
+    match words.as_slice() {
+        ["alternatively"] => true,
+        [version, number] => VERSIONS.contains(version) && is_number(number),
+        _ => false,
+    }
+}
+
+fn is_number(word: &str) -> bool {
+    let of_letters = word.len() == 1 && "abcd".contains(word);
+    of_letters || word.parse::<u8>().is_ok() || ["one", "two", "three"].contains(&word)
+}
+
+fn is_numbered(line: &str) -> bool {
+    let digits = line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit());
+    digits.len() < line.trim_start().len() && digits.starts_with(['.', ')'])
+}
+
+/// Whether numbered lines say much the same, as versions of one answer do and items of a list do not.
+fn versions_alike(text: &str) -> bool {
+    let lines: Vec<Vec<String>> = text
+        .lines()
+        .filter(|line| is_numbered(line))
+        .map(|line| {
+            telling_words(
+                line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit() || ".) ".contains(c)),
+            )
+        })
+        .collect();
+    lines.windows(2).any(|pair| {
+        let shared = pair[0].iter().filter(|word| pair[1].contains(word)).count();
+        2 * shared >= pair[0].len().max(pair[1].len())
+    })
+}
+
+fn bare(line: &str) -> String {
+    line.trim().trim_matches(['*', '#', '_', '-', '(', ' ']).to_lowercase()
+}

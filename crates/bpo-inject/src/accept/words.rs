@@ -1,0 +1,47 @@
+//! Words of a text, for comparing texts.
+
+/// Whether two texts have the same words, whatever the case, spacing and punctuation between them.
+pub fn same_text(a: &str, b: &str) -> bool {
+    words(a) == words(b)
+}
+
+/// Words that a rewording may add or drop without saying anything else.
+const SILENT: &[&str] = &[
+    "a", "an", "and", "are", "been", "has", "have", "is", "it", "its", "that", "the", "there", "was", "were",
+    "with",
+];
+
+/// The words that carry what a text says, each where it first occurs; all words where there are no such.
+pub(super) fn telling_words(text: &str) -> Vec<String> {
+    let words = words(text);
+    let mut telling: Vec<String> = Vec::new();
+    for word in &words {
+        let word = word.trim_end_matches("'s").trim_end_matches("\u{2019}s");
+        if !SILENT.contains(&word) && !telling.iter().any(|earlier| earlier == word) {
+            telling.push(word.to_owned());
+        }
+    }
+    if telling.is_empty() { words } else { telling }
+}
+
+/// Lower-case words without the punctuation around them; a word of punctuation alone stays.
+pub(super) fn words(text: &str) -> Vec<String> {
+    let words: Vec<String> = text
+        .split_whitespace()
+        .map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase())
+        .filter(|word| !word.is_empty())
+        .collect();
+    if words.is_empty() { text.split_whitespace().map(str::to_lowercase).collect() } else { words }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_punctuation_alone_are_compared_too() {
+        assert!(same_text("??", " ??"));
+        assert!(!same_text("??", "!"));
+        assert!(!same_text("3.5", "35"));
+    }
+}
