@@ -19,7 +19,7 @@ use crate::error::{BpoError, chain};
 use crate::stages::StageOutcome;
 
 /// A question about an image, as files have it; POPE's `question_id` and `text` are taken for `id` and `prompt`, and its
-/// `label` is passed over.
+/// `label` and LLaVA's `category` are passed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Question {
@@ -36,12 +36,15 @@ pub struct Question {
     pub prompt: String,
     #[serde(default, rename = "label", skip_serializing)]
     _label: Option<serde_json::Value>,
+    #[serde(default, rename = "category", skip_serializing)]
+    _category: Option<serde_json::Value>,
 }
 
 impl Question {
     /// A question without turns before it; its id is its place.
     pub fn new(image: impl Into<String>, prompt: impl Into<String>) -> Self {
-        Self { id: None, image: image.into(), history: Vec::new(), prompt: prompt.into(), _label: None }
+        let (image, prompt) = (image.into(), prompt.into());
+        Self { id: None, image, history: Vec::new(), prompt, _label: None, _category: None }
     }
 
     /// Its id, if it is the question at `place`.
@@ -58,6 +61,9 @@ pub struct Answer {
     pub id: String,
     /// Of the question.
     pub image: String,
+    /// The question, so that whoever scores the answer can compare it. Empty in files of earlier versions.
+    #[serde(default)]
+    pub prompt: String,
     /// The text.
     pub text: String,
     /// Why it ended.
@@ -116,7 +122,7 @@ pub fn generate<M: VisionLanguageModel>(
             let id = question.id_at(call * per_call + place);
             match request(question, &id, images, sampling)? {
                 Ok(request) => {
-                    ids.push((id, question.image.clone()));
+                    ids.push((id, question));
                     requests.push(request);
                 }
                 Err(aside) => set_aside.push(aside),
@@ -127,10 +133,11 @@ pub fn generate<M: VisionLanguageModel>(
             let (requests, answers) = (requests.len(), answers.len());
             return Err(PairsError::AnswerCount { stage: "generate", requests, answers }.into());
         }
-        for ((id, image), answer) in ids.into_iter().zip(answers) {
+        for ((id, question), answer) in ids.into_iter().zip(answers) {
             match answer {
                 Ok(Generated { text, finish, tokens }) => {
-                    each(Answer { id, image, text, finish, tokens })?;
+                    let (image, prompt) = (question.image.clone(), question.prompt.clone());
+                    each(Answer { id, image, prompt, text, finish, tokens })?;
                     done += 1;
                 }
                 Err(error) if model.is_request_error(&error) => {
