@@ -466,11 +466,15 @@ pub enum EvalCommand {
 /// `bpo eval chair`
 #[derive(Debug, Args)]
 pub struct ChairCommand {
-    /// Answers {"image", "text"}, as a JSON array or JSON lines, as `bpo generate` prints them
+    /// Answers {"image", "text"}, as a JSON array or JSON lines, as `bpo generate` prints them; the answer may also be under
+    /// answer, response, caption or output, which come before text
     #[arg(long, value_name = "FILE")]
     pub answers: PathBuf,
     #[command(flatten)]
     pub shown: Shown,
+    /// Find objects in texts exactly as the published scorer of CHAIR does; --objects is its synonyms.txt
+    #[arg(long, requires = "objects")]
+    pub as_published: bool,
     #[command(flatten)]
     pub bootstrap: BootstrapArgs,
 }
@@ -516,7 +520,8 @@ pub struct PopeCommand {
     /// Questions {"question_id", "image", "text", "label"}, as JSON lines or a JSON array
     #[arg(long, value_name = "FILE")]
     pub questions: PathBuf,
-    /// Answers {"question_id", "text"}, or in the order of the questions {"answer"}
+    /// Answers {"question_id", "text"}, or in the order of the questions {"answer"}; image and prompt are compared where
+    /// answers have them
     #[arg(long, value_name = "FILE")]
     pub answers: PathBuf,
     #[command(flatten)]

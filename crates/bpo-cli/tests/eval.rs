@@ -56,13 +56,78 @@ fn answers_of_generate_are_scored_as_they_are() {
     bpo(arguments!["eval", "chair", "--answers", &answers, "--truth", &truth]).succeeds();
 
     let asked = dir.path().join("pope.jsonl");
-    fs::write(&asked, "{\"question_id\": 7, \"image\": \"cat.jpg\", \"text\": \"?\", \"label\": \"yes\"}\n")
-        .unwrap();
+    let ask = |question: &str| {
+        let line = format!(
+            "{{\"question_id\": 7, \"image\": \"cat.jpg\", \"text\": \"{question}\", \"label\": \"yes\"}}\n"
+        );
+        fs::write(&asked, line).unwrap();
+    };
+    let pope = || bpo(arguments!["eval", "pope", "--questions", &asked, "--answers", &answers]);
+    ask("Is there a cat?");
+    // the tiny model knows no words
+    pope().fails_naming(&["answers.jsonl", "none of 1 answers says yes or no"]);
+    says(&answers, "Yes.");
+    let report = &pope().succeeds().says("answers yes").lines()[0];
+    assert_eq!((&report["items"], &report["unclear"]), (&1.into(), &0.into()));
+    // what generate asked is compared with the question
+    ask("Is there a dog?");
+    let outcome = pope().fails_naming(&["answers.jsonl: record 1", "Is there a cat?", "Is there a dog?"]);
+    assert_eq!(outcome.stdout, "");
+}
+
+#[test]
+fn unclear_answers_are_warned_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let asked =
+        file("asked.jsonl", "{\"image\": \"a\", \"text\": \"Dog?\", \"label\": \"no\"}\n".repeat(3).as_str());
+    let answers = file(
+        "answers.jsonl",
+        "{\"answer\": \"No!\"}\n{\"answer\": \"No\"}\n{\"answer\": \"No.\", \"response\": \"Yes\"}\n",
+    );
     let report = &bpo(arguments!["eval", "pope", "--questions", &asked, "--answers", &answers])
         .succeeds()
-        .says("answers yes")
+        .says("warning: 1 of 3 answers are not clear to the published rule, as \"No!\"")
+        .says("warning: 1 records have two answers: answer was read, not response")
         .lines()[0];
-    assert_eq!(report["items"], 1);
+    assert_eq!((&report["unclear"], &report["yes_ratio"]["value"]), (&1.into(), &(1.0 / 3.0).into()));
+}
+
+#[test]
+fn chair_as_published_reads_as_the_published_scorer() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let truth = file("truth.jsonl", "{\"image\": \"a.png\", \"objects\": [\"dog\"]}\n");
+    let answers = file("answers.jsonl", "{\"image\": \"a.png\", \"text\": \"A dog in a bus.\"}\n");
+    let objects = file("synonyms.txt", "dog, puppy\nbus, minibus\n");
+    let chair = arguments!["eval", "chair", "--answers", &answers, "--truth", &truth];
+    let with = |more: Vec<std::ffi::OsString>| bpo(chair.clone().into_iter().chain(more));
+    let ours = &with(arguments!["--objects", &objects]).succeeds().lines()[0];
+    assert_eq!(ours["chair_i"]["value"], 0.5);
+    // the published rules make "bu" of a bus
+    let published = &with(arguments!["--objects", &objects, "--as-published"]).succeeds().lines()[0];
+    assert_eq!(published["chair_i"]["value"], 0.0);
+    assert_eq!(with(arguments!["--as-published"]).code, Some(2));
+
+    let empty = file("empty.txt", "\n");
+    with(arguments!["--objects", &empty]).fails_naming(&["empty.txt: no object in the file"]);
+    let panoptic = file(
+        "panoptic_val2017.json",
+        "{\"images\": [], \"categories\": [], \"annotations\": [{\"image_id\": 1, \"segments_info\": []}]}",
+    );
+    bpo(arguments!["eval", "chair", "--answers", &answers, "--coco", &panoptic]).fails_naming(&[
+        "panoptic_val2017.json",
+        "panoptic file",
+        "instances_*.json",
+    ]);
 }
 
 #[test]
@@ -80,6 +145,7 @@ fn questions_are_made_answered_and_scored() {
         fs::write(&asked, &made.stdout).unwrap();
     }
     let answers = answered(&asked);
+    says(&answers, "Yes.");
     let report =
         &bpo(arguments!["eval", "pope", "--questions", &asked, "--answers", &answers]).succeeds().lines()[0];
     assert_eq!(report["items"], 4);
@@ -99,4 +165,15 @@ fn answered(questions: &Path) -> PathBuf {
     let answers = questions.with_file_name("answers.jsonl");
     fs::write(&answers, &made.stdout).unwrap();
     answers
+}
+
+/// Puts another text into every answer of a file.
+fn says(answers: &Path, text: &str) {
+    let lines = fs::read_to_string(answers).unwrap();
+    let lines = lines.lines().map(|line| {
+        let mut answer: serde_json::Value = serde_json::from_str(line).unwrap();
+        answer["text"] = text.into();
+        answer.to_string() + "\n"
+    });
+    fs::write(answers, lines.collect::<String>()).unwrap();
 }

@@ -4,39 +4,53 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bpo_pairs::format::json::for_each;
-use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::chair::ChairItem;
 use crate::error::EvalError;
 use crate::objects::ObjectTable;
-use crate::pope::{Label, PopeItem};
+use crate::pairing::{Asked, Files, pair};
+use crate::pope::{Label, PopeItem, is_clear};
+use crate::records::{self, Answer};
 use crate::truth::{Truth, open};
-
-/// Keys under which files have the name of an image, the text of an answer, and the number of a question.
-const IMAGE: &[&str] = &["image", "image_id", "image_name"];
-const TEXT: &[&str] = &["text", "answer", "caption", "response"];
-const QUESTION: &[&str] = &["question_id", "id"];
 
 /// What a set of answers came to, and what of it could not be scored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Scored<T> {
     /// What is scored.
     pub items: Vec<T>,
-    /// Names of images or questions without their other half, in the order of the file.
+    /// What has no other half, in the order of the file: images of answers that the truth does not have, ids of answers to
+    /// other questions.
     pub unmatched: Vec<String>,
+    /// Keys that were read as answers while another key of the record had another answer, and how often.
+    pub passed_over: BTreeMap<(&'static str, &'static str), usize>,
+}
+
+impl<T> Scored<T> {
+    fn of(answers: &[Answer]) -> Self {
+        let mut passed_over = BTreeMap::new();
+        answers
+            .iter()
+            .filter_map(|answer| answer.other)
+            .for_each(|keys| *passed_over.entry(keys).or_default() += 1);
+        Self { items: Vec::new(), unmatched: Vec::new(), passed_over }
+    }
 }
 
 /// Reads answers about images, an array or one object a line: the image under `image`, `image_id` or `image_name`, the
-/// answer under `text`, `answer`, `caption` or `response`. Answers about images that the truth does not have are told apart.
+/// answer under `answer`, `response`, `caption`, `output` or `text`, whichever comes first in this list. A `text` that is
+/// also the `prompt` or `question` is no answer. Answers about images that the truth does not have are listed apart.
 ///
 /// # Errors
-/// [`EvalError::Read`], [`EvalError::Records`], and [`EvalError::NoKey`] for a record without image or answer.
+/// [`EvalError::Read`], [`EvalError::Records`]; [`EvalError::NoKey`], [`EvalError::NoText`] and [`EvalError::OnlyQuestion`] for
+/// a record without image or answer; and those of [`Truth::check`].
 pub fn read_answers(path: &Path, table: &ObjectTable, truth: &Truth) -> Result<Scored<ChairItem>, EvalError> {
-    let mut scored = Scored { items: Vec::new(), unmatched: Vec::new() };
-    for (i, record) in records(path)?.into_iter().enumerate() {
-        let image = key(&record, IMAGE).ok_or_else(|| no_key(path, i, IMAGE))?;
-        let text = key(&record, TEXT).ok_or_else(|| no_key(path, i, TEXT))?;
+    truth.check(table)?;
+    let answers = records::read_answers(path)?;
+    let mut scored = Scored::of(&answers);
+    for Answer { record, image, text, .. } in answers {
+        let image = image.ok_or_else(|| records::no_image(path, record))?;
         match truth.of(&image) {
             Some(shown) => scored.items.push(ChairItem::new(table, image, text, shown)),
             None => scored.unmatched.push(image),
@@ -45,90 +59,70 @@ pub fn read_answers(path: &Path, table: &ObjectTable, truth: &Truth) -> Result<S
     Ok(scored)
 }
 
-#[derive(Deserialize)]
-struct Question {
-    question_id: Option<Value>,
-    #[serde(default)]
-    image: String,
-    label: String,
-}
-
-/// Reads POPE's questions (`{"question_id", "image", "text", "label"}`) and answers to them: by `question_id` or `id`
-/// where all answers have one, else in order.
+/// Reads POPE's questions (`{"question_id", "image", "text", "label"}`) and answers to them, under the keys of
+/// [`read_answers`]: by `question_id` or `id` where both sides have them, else in order.
+///
+/// Where an answer has an `image` or its question (`prompt`, `question`, or `text` beside another key with the answer), it is
+/// compared with that of the question; a question may have an instruction around it. Where they differ, or an answer is
+/// missing, the answer about the same image with the same question is taken, if there is one.
+///
+/// Every question must have an answer. Answers to other questions are listed apart, if image or question shows that the rest
+/// is right.
 ///
 /// # Errors
-/// [`EvalError::Read`], [`EvalError::Records`], [`EvalError::Label`], [`EvalError::NoKey`] for an answer without text, and
-/// [`EvalError::Repeated`] for a question that is answered twice, and [`EvalError::Count`] where the order must tell and the
-/// numbers differ.
+/// [`EvalError::Read`], [`EvalError::Records`]; [`EvalError::NoLabel`] and [`EvalError::Label`] for questions;
+/// [`EvalError::NoKey`], [`EvalError::NoText`] and [`EvalError::OnlyQuestion`] for a record without an answer;
+/// [`EvalError::NoId`], [`EvalError::Repeated`], [`EvalError::OtherQuestion`], [`EvalError::Uncovered`] and
+/// [`EvalError::Count`] where questions and answers do not belong together; and [`EvalError::Unclear`] if no answer says yes
+/// or no.
 pub fn read_pope(questions: &Path, answers: &Path) -> Result<Scored<PopeItem>, EvalError> {
     let mut asked = Vec::new();
-    for (i, question) in typed::<Question>(questions)?.into_iter().enumerate() {
-        let label = match question.label.trim().to_lowercase().as_str() {
-            "yes" => Label::Yes,
-            "no" => Label::No,
-            _ => {
-                return Err(EvalError::Label {
-                    path: questions.into(),
-                    record: i + 1,
-                    found: question.label,
-                });
-            }
-        };
-        asked.push((question.question_id.map(|id| plain(&id)), question.image, label));
+    let mut labels = Vec::new();
+    for (i, question) in read_questions(questions)?.iter().enumerate() {
+        let label = question.get("label").filter(|label| !label.is_null());
+        let label = label.ok_or_else(|| EvalError::NoLabel { path: questions.into(), record: i + 1 })?;
+        labels.push(read_label(label).ok_or_else(|| EvalError::Label {
+            path: questions.into(),
+            record: i + 1,
+            found: label.as_str().map_or_else(|| label.to_string(), str::to_owned),
+        })?);
+        asked.push(Asked {
+            id: records::id(question),
+            image: records::image(question),
+            text: records::find(question, &["text", "question", "prompt"]),
+        });
     }
-    let mut given = Vec::new();
-    for (i, record) in records(answers)?.into_iter().enumerate() {
-        let text = key(&record, TEXT).ok_or_else(|| no_key(answers, i, TEXT))?;
-        given.push((key(&record, QUESTION), text));
+    let given = records::read_answers(answers)?;
+    let paired = pair(Files { questions, answers }, &asked, &given)?;
+    let mut scored = Scored::of(&given);
+    scored.unmatched = paired.unasked;
+    for ((question, label), answer) in asked.into_iter().zip(labels).zip(paired.answers) {
+        let Answer { image, text, .. } = &given[answer];
+        let image = question.image.or_else(|| image.clone()).unwrap_or_default();
+        scored.items.push(PopeItem { image, label, text: text.clone() });
     }
-
-    let by_id = asked.iter().all(|(id, ..)| id.is_some()) && given.iter().all(|(id, _)| id.is_some());
-    if !by_id && asked.len() != given.len() {
-        return Err(EvalError::Count { questions: asked.len(), answers: given.len() });
+    if let Some(first) = scored.items.first()
+        && !scored.items.iter().any(|item| is_clear(&item.text))
+    {
+        let first = first.text.chars().take(80).collect();
+        return Err(EvalError::Unclear { path: answers.into(), answers: scored.items.len(), first });
     }
-    let mut scored = Scored { items: Vec::new(), unmatched: Vec::new() };
-    let mut texts: BTreeMap<Option<String>, String> = BTreeMap::new();
-    for (i, (id, text)) in given.iter().enumerate().filter(|_| by_id) {
-        if texts.insert(id.clone(), text.clone()).is_some() {
-            let id = id.clone().unwrap_or_default();
-            return Err(EvalError::Repeated { path: answers.into(), record: i + 1, id });
-        }
-    }
-    for (i, (id, image, label)) in asked.into_iter().enumerate() {
-        let text = if by_id { texts.remove(&id) } else { given.get(i).map(|(_, text)| text.clone()) };
-        match text {
-            Some(text) => scored.items.push(PopeItem { image, label, text }),
-            None => scored.unmatched.push(id.unwrap_or_default()),
-        }
-    }
-    // answers to questions that nobody asked
-    scored.unmatched.extend(texts.into_keys().flatten());
     Ok(scored)
 }
 
-fn records(path: &Path) -> Result<Vec<serde_json::Map<String, Value>>, EvalError> {
-    typed(path)
-}
-
-fn typed<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, EvalError> {
+fn read_questions(path: &Path) -> Result<Vec<Map<String, Value>>, EvalError> {
     let mut all = Vec::new();
-    for_each(path, open(path)?, &mut |record: T| {
+    for_each(path, open(path)?, &mut |record| {
         all.push(record);
         Ok(())
     })?;
     Ok(all)
 }
 
-fn key(record: &serde_json::Map<String, Value>, names: &[&str]) -> Option<String> {
-    let value = names.iter().find_map(|name| record.get(*name))?;
-    matches!(value, Value::String(_) | Value::Number(_)).then(|| plain(value))
-}
-
-/// A text as it is, a number as it is written.
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-fn no_key(path: &Path, index: usize, keys: &'static [&'static str]) -> EvalError {
-    EvalError::NoKey { path: path.into(), record: index + 1, keys }
+fn read_label(label: &Value) -> Option<Label> {
+    match label.as_str()?.trim().to_lowercase().as_str() {
+        "yes" => Some(Label::Yes),
+        "no" => Some(Label::No),
+        _ => None,
+    }
 }

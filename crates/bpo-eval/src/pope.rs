@@ -38,10 +38,24 @@ pub fn parse_answer(text: &str) -> Label {
     }
 }
 
-/// Whether the answer says yes or no at all; [`parse_answer`] takes everything for one of them.
+/// Whether an answer says what [`parse_answer`] reads in it: yes, or no, and not both. `No!` and `NO` are no by their sense, but
+/// yes to that rule, and so not clear.
+///
+/// ```
+/// use bpo_eval::pope::is_clear;
+///
+/// assert!(is_clear("Yes!") && is_clear("No, there is none."));
+/// assert!(!is_clear("No!") && !is_clear("There is a dog."));
+/// ```
 pub fn is_clear(text: &str) -> bool {
-    text.split(|c: char| !c.is_alphanumeric())
-        .any(|word| ["yes", "no", "not"].contains(&word.to_lowercase().as_str()))
+    let first = text.split('.').next().unwrap_or(text);
+    let says = |wanted: &[&str]| {
+        first.split(|c: char| !c.is_alphanumeric()).any(|word| wanted.contains(&word.to_lowercase().as_str()))
+    };
+    match parse_answer(text) {
+        Label::Yes => says(&["yes"]) && !says(&["no", "not"]),
+        Label::No => !says(&["yes"]),
+    }
 }
 
 /// A question and what was answered.
@@ -65,7 +79,7 @@ pub struct PopeReport {
     pub items: usize,
     /// Images that they are about.
     pub images: usize,
-    /// Answers that say neither yes nor no, and count as yes.
+    /// Answers that are not [clear](is_clear). They count as [`parse_answer`] reads them, most of them as yes.
     pub unclear: usize,
     /// Right answers.
     pub accuracy: Estimate,

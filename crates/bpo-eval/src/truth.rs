@@ -7,6 +7,7 @@ use std::path::Path;
 
 use bpo_pairs::format::json::for_each;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::error::EvalError;
 use crate::objects::ObjectTable;
@@ -45,12 +46,16 @@ struct CocoAnnotation {
     image_id: u64,
     category_id: Option<u64>,
     caption: Option<String>,
+    /// Only in panoptic files.
+    segments_info: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
 struct CocoCategory {
     id: u64,
     name: String,
+    /// Only in files of key points.
+    keypoints: Option<IgnoredAny>,
 }
 
 impl Truth {
@@ -71,10 +76,13 @@ impl Truth {
     /// captions mention. CHAIR takes both; see [`merge`](Self::merge).
     ///
     /// # Errors
-    /// [`EvalError::Read`], [`EvalError::Json`], and [`EvalError::NoSuchId`] for an annotation of nothing in the file.
+    /// [`EvalError::Read`], [`EvalError::Json`], [`EvalError::NoSuchId`] for an annotation of nothing in the file,
+    /// [`EvalError::CocoKind`] for files of another kind (panoptic, key points, questions), and
+    /// [`EvalError::CaptionsNeedTable`] for captions where the table is empty.
     pub fn from_coco(path: &Path, table: &ObjectTable) -> Result<Self, EvalError> {
         let coco: Coco = serde_json::from_reader(open(path)?)
             .map_err(|source| EvalError::Json { path: path.into(), source })?;
+        check_kind(path, &coco, table)?;
         let names: BTreeMap<u64, &str> =
             coco.images.iter().map(|image| (image.id, image.file_name.as_str())).collect();
         let categories: BTreeMap<u64, &str> =
@@ -130,6 +138,21 @@ impl Truth {
         self.images.values().flatten().cloned().collect()
     }
 
+    /// Checks that answers can be held against this truth with a table: some image must show an object that the table has.
+    ///
+    /// # Errors
+    /// [`EvalError::Nothing`] if no image shows anything, and [`EvalError::UnknownObjects`] if the table has other objects.
+    pub fn check(&self, table: &ObjectTable) -> Result<(), EvalError> {
+        let objects = self.objects();
+        if objects.is_empty() {
+            return Err(EvalError::Nothing { why: "no image of the truth shows an object".into() });
+        }
+        match objects.iter().any(|object| table.find(object).is_some()) {
+            true => Ok(()),
+            false => Err(EvalError::UnknownObjects { examples: objects.into_iter().take(5).collect() }),
+        }
+    }
+
     /// Number of images.
     pub fn len(&self) -> usize {
         self.images.len()
@@ -141,8 +164,29 @@ impl Truth {
     }
 }
 
+/// Refuses files that do not say, or only in part, which objects their images show.
+fn check_kind(path: &Path, coco: &Coco, table: &ObjectTable) -> Result<(), EvalError> {
+    let refused = |found: String| Err(EvalError::CocoKind { path: path.into(), found });
+    if coco.annotations.iter().any(|annotation| annotation.segments_info.is_some()) {
+        return refused("a panoptic file (annotations have segments_info)".into());
+    }
+    if !coco.categories.is_empty() && coco.categories.iter().all(|category| category.keypoints.is_some()) {
+        return refused("a file of key points, which has only the categories that have some".into());
+    }
+    let empty =
+        |annotation: &CocoAnnotation| annotation.category_id.is_none() && annotation.caption.is_none();
+    if let Some(place) = coco.annotations.iter().position(empty) {
+        return refused(format!("annotation {} has neither category_id nor caption", place + 1));
+    }
+    let has_captions = coco.annotations.iter().any(|annotation| annotation.caption.is_some());
+    match has_captions && table.is_empty() {
+        true => Err(EvalError::CaptionsNeedTable { path: path.into() }),
+        false => Ok(()),
+    }
+}
+
 /// The number that a COCO name is, or ends in: `42`, `000000000042.jpg`, `COCO_val2014_000000000042.jpg`.
-fn number(name: &str) -> Option<u64> {
+pub(crate) fn number(name: &str) -> Option<u64> {
     let stem = name.split('.').next()?;
     let digits = match stem.strip_prefix("COCO_") {
         Some(rest) => rest.rsplit('_').next()?,

@@ -59,6 +59,41 @@ fn words_for_objects_are_found_in_every_form() {
 }
 
 #[test]
+fn words_are_joined_only_where_nothing_but_space_is_between_them() {
+    let table = ObjectTable::new([
+        ("hot dog", &[][..]),
+        ("dog", &[]),
+        ("clock", &[]),
+        ("stop sign", &[]),
+        ("laptop", &["computer", "laptop computer"]),
+        ("bear", &[]),
+        ("men's room", &[]),
+        ("train", &[]),
+    ])
+    .unwrap();
+    for (text, found) in [
+        ("Lunch is at 12 o'clock.", &[][..]),
+        ("It is 5 o\u{2019}clock by the clock", &["clock"]),
+        ("It is hot. Dog walks by.", &["dog"]),
+        ("hot, dog", &["dog"]),
+        ("hot\n\nDog", &["dog"]),
+        ("a **hot** dog, a (hot) dog; \"hot\" dog: hot/dog - hot - dog", &["dog"; 5]),
+        ("Wait at the stop. Sign here.", &[]),
+        ("laptops, computers", &["laptop", "laptop"]),
+        ("A laptop computer. A laptop", &["laptop", "laptop"]),
+        ("a baby. Bear with me; a passenger. Train", &["bear", "train"]),
+        ("hot\ndogs and a hot  dog, stop_sign", &["hot dog", "hot dog", "stop sign"]),
+        ("the dog's clock, dogs' clocks, 'dog'", &["dog", "clock", "dog", "clock", "dog"]),
+        ("the men's room, the man\u{2019}s train", &["men's room", "train"]),
+        ("The dog isn't hot dog", &["dog", "hot dog"]),
+    ] {
+        let objects: Vec<String> = table.mentions(text).into_iter().map(|mention| mention.object).collect();
+        let found: Vec<String> = found.iter().map(|name| table.find(name).unwrap().to_owned()).collect();
+        assert_eq!(objects, found, "{text}");
+    }
+}
+
+#[test]
 fn places_of_mentions_are_those_of_the_words() {
     let text = "Ein Café, two Traffic  Lights & puppies";
     let found: Vec<&str> =

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use bpo_eval::files::{read_answers, read_pope};
+use bpo_eval::files::read_answers;
 use bpo_eval::{EvalError, ObjectTable, Truth};
 use tempfile::TempDir;
 
@@ -34,6 +34,13 @@ fn a_table_in_the_form_of_chair() {
     let table = ObjectTable::from_file(&path).unwrap();
     assert_eq!(table.find("Fire Fighters"), Some("person"));
     assert_eq!(table.names().into_iter().collect::<Vec<_>>(), ["dog", "person"]);
+    for empty in ["", "\n \n", ", ,\n"] {
+        let path = files.write("empty.txt", empty);
+        for read in [ObjectTable::from_file, ObjectTable::as_published_from_file] {
+            let error = read(&path).unwrap_err().to_string();
+            assert!(error.contains("empty.txt: no object in the file"), "{error}");
+        }
+    }
 }
 
 #[test]
@@ -55,6 +62,21 @@ fn answers_under_any_of_the_usual_keys() {
     let texts: Vec<&str> = scored.items.iter().map(|item| item.text.as_str()).collect();
     assert_eq!(texts, ["a dog", "a bus"]);
     assert_eq!(scored.unmatched, ["9.png"]);
+
+    let both = files.write(
+        "both.json",
+        r#"[{"image_id": "1.png", "text": "Describe the dog.", "response": "A bus."},
+            {"image_id": "1.png", "prompt": "A dog?", "text": "A cup."},
+            {"image": "1.png", "answer": "A dog.", "response": "A bus."}]"#,
+    );
+    let scored = read_answers(&both, &table(), &truth).unwrap();
+    let texts: Vec<&str> = scored.items.iter().map(|item| item.text.as_str()).collect();
+    assert_eq!(texts, ["A bus.", "A cup.", "A dog."]);
+    assert_eq!(scored.passed_over.into_iter().collect::<Vec<_>>(), [(("answer", "response"), 1)]);
+    let asked = files
+        .write("asked.jsonl", "{\"image\": \"1.png\", \"prompt\": \"Describe.\", \"text\": \"Describe.\"}\n");
+    let error = read_answers(&asked, &table(), &truth).unwrap_err().to_string();
+    assert!(error.contains("asked.jsonl: record 1: the text is the question"), "{error}");
 
     let bad =
         files.write("bad.jsonl", "{\"image\": \"1.png\", \"text\": \"a dog\"}\n{\"image\": \"1.png\"}\n");
@@ -90,6 +112,28 @@ fn truth_of_coco() {
     // a number alone makes no other image COCO's
     assert!(truth.of("dog_42.jpg").is_none() && truth.of("dog_7.jpg").is_none());
 
+    let refused = |text: &str, table: &ObjectTable, said: &str| {
+        let path = files.write("refused.json", text);
+        let error = Truth::from_coco(&path, table).unwrap_err().to_string();
+        assert!(error.contains("refused.json") && error.contains(said), "{error}");
+    };
+    let images = r#"{"images": [{"id": 7, "file_name": "000000000007.jpg"}], "categories": [{"id": 1, "name": "dog"}]"#;
+    let panoptic = r#", "annotations": [{"segments_info": [{"id": 1, "category_id": 1}], "file_name": "7.png", "image_id": 7}]}"#;
+    refused(
+        &(images.to_owned() + panoptic),
+        &table(),
+        "a panoptic file (annotations have segments_info); what images show is in instances_*.json",
+    );
+    refused(
+        r#"{"images": [], "annotations": [], "categories": [{"id": 1, "name": "person", "keypoints": ["nose"]}]}"#,
+        &table(),
+        "key points",
+    );
+    let answered = r#", "annotations": [{"image_id": 7, "question_id": 1, "answers": []}]}"#;
+    refused(&(images.to_owned() + answered), &table(), "annotation 1 has neither category_id nor caption");
+    let captioned = r#", "annotations": [{"image_id": 7, "caption": "A dog"}]}"#;
+    refused(&(images.to_owned() + captioned), &ObjectTable::default(), "give a table of objects");
+
     let bad =
         files.write("bad.json", r#"{"images": [], "annotations": [{"image_id": 3, "category_id": 1}]}"#);
     let error = Truth::from_coco(&bad, &table()).unwrap_err();
@@ -97,36 +141,16 @@ fn truth_of_coco() {
 }
 
 #[test]
-fn answers_to_pope_by_number_and_in_order() {
+fn a_truth_that_makes_every_mention_wrong_is_refused() {
     let files = Files::new();
-    let questions = files.write(
-        "questions.jsonl",
-        "{\"question_id\": 1, \"image\": \"a\", \"text\": \"?\", \"label\": \"yes\"}\n\
-         {\"question_id\": 2, \"image\": \"a\", \"text\": \"?\", \"label\": \"no\"}\n",
-    );
-    let numbered = files.write(
-        "numbered.jsonl",
-        "{\"question_id\": 2, \"text\": \"No\"}\n{\"question_id\": 1, \"text\": \"Yes\"}\n",
-    );
-    let texts = |path| -> Vec<String> {
-        read_pope(&questions, path).unwrap().items.into_iter().map(|item| item.text).collect()
-    };
-    assert_eq!(texts(&numbered), ["Yes", "No"]);
-    let ordered = files.write("ordered.jsonl", "{\"answer\": \"one\"}\n{\"answer\": \"two\"}\n");
-    assert_eq!(texts(&ordered), ["one", "two"]);
-    let few = files.write("few.jsonl", "{\"answer\": \"one\"}\n");
-    assert!(matches!(read_pope(&questions, &few), Err(EvalError::Count { questions: 2, answers: 1 })));
-    let partial = files.write("partial.jsonl", "{\"question_id\": 2, \"text\": \"No\"}\n");
-    assert_eq!(read_pope(&questions, &partial).unwrap().unmatched, ["1"]);
-    let twice = files.write("twice.jsonl", "{\"id\": 2, \"text\": \"No\"}\n{\"id\": 2, \"text\": \"Yes\"}\n");
-    let error = read_pope(&questions, &twice).unwrap_err().to_string();
-    assert!(error.contains("twice.jsonl: record 2") && error.contains("\"2\""), "{error}");
-    let more = files.write(
-        "more.jsonl",
-        "{\"id\": 1, \"text\": \"?\"}\n{\"id\": 2, \"text\": \"?\"}\n{\"id\": 3, \"text\": \"?\"}\n",
-    );
-    assert_eq!(read_pope(&questions, &more).unwrap().unmatched, ["3"]);
-    let label = files.write("label.jsonl", "{\"text\": \"?\", \"label\": \"perhaps\"}\n");
-    let error = read_pope(&label, &ordered).unwrap_err().to_string();
-    assert!(error.contains("label.jsonl: record 1") && error.contains("perhaps"), "{error}");
+    let answers = files.write("answers.jsonl", "{\"image\": \"1.png\", \"text\": \"a dog\"}\n");
+    let mut truth = Truth::default();
+    truth.add("1.png", []);
+    let error = read_answers(&answers, &table(), &truth).unwrap_err().to_string();
+    assert!(error.contains("no image of the truth shows an object"), "{error}");
+    truth.add("1.png", ["Hund".to_owned(), "Tasse".to_owned()]);
+    let error = read_answers(&answers, &table(), &truth).unwrap_err().to_string();
+    assert!(error.contains("has none of those that images show (Hund, Tasse)"), "{error}");
+    truth.add("2.png", ["dog".to_owned()]);
+    assert_eq!(read_answers(&answers, &table(), &truth).unwrap().items.len(), 1);
 }

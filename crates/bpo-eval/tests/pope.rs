@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bpo_eval::pope::{Label, Negatives, PopeQuestion, parse_answer, questions};
+use bpo_eval::pope::{Label, Negatives, PopeQuestion, is_clear, parse_answer, questions};
 use bpo_eval::{Bootstrap, PopeItem, PopeReport, Truth};
 use proptest::prelude::*;
 
@@ -26,6 +26,34 @@ fn answers_are_read_as_the_published_scorer_reads_them() {
     ] {
         assert_eq!(parse_answer(text), label, "{text:?}");
     }
+}
+
+#[test]
+fn answers_that_the_published_scorer_does_not_understand_are_unclear() {
+    use Label::{No, Yes};
+    for (text, label, clear) in [
+        ("No!", Yes, false),
+        ("NO", Yes, false),
+        ("**No**", Yes, false),
+        ("No\n", Yes, false),
+        ("Not at all", Yes, false),
+        ("There is a dog.", Yes, false),
+        ("Nothing. Yes", Yes, false),
+        ("Yes and no", No, false),
+        ("Yes\nNo", Yes, false),
+        ("", Yes, false),
+        ("Yes!", Yes, true),
+        ("YES", Yes, true),
+        ("**Yes**", Yes, true),
+        ("Yes, there is. It is not big.", Yes, true),
+        ("No", No, true),
+        ("No, there is none.", No, true),
+        ("There is not", No, true),
+    ] {
+        assert_eq!((parse_answer(text), is_clear(text)), (label, clear), "{text:?}");
+    }
+    let report = PopeReport::new(&[item(No, "No!"), item(No, "No"), item(Yes, "Yes")], Bootstrap::default());
+    assert_eq!((report.unclear, report.accuracy.value), (1, Some(2.0 / 3.0)));
 }
 
 #[test]

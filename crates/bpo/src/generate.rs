@@ -29,6 +29,8 @@ pub struct Answer {
     pub id: String,
     /// Of the question.
     pub image: String,
+    /// The question, so that whoever scores the answer can compare it.
+    pub prompt: String,
     /// The text.
     pub text: String,
     /// Why it ended.
@@ -84,7 +86,7 @@ pub fn generate<M: VisionLanguageModel>(
             let id = question.id_at(call * per_call + place);
             match request(question, &id, images, sampling)? {
                 Ok(request) => {
-                    ids.push((id, question.image.clone()));
+                    ids.push((id, question));
                     requests.push(request);
                 }
                 Err(aside) => set_aside.push(aside),
@@ -95,10 +97,11 @@ pub fn generate<M: VisionLanguageModel>(
             let (requests, answers) = (requests.len(), answers.len());
             return Err(PairsError::AnswerCount { stage: "generate", requests, answers }.into());
         }
-        for ((id, image), answer) in ids.into_iter().zip(answers) {
+        for ((id, question), answer) in ids.into_iter().zip(answers) {
             match answer {
                 Ok(Generated { text, finish, tokens }) => {
-                    each(Answer { id, image, text, finish, tokens })?;
+                    let (image, prompt) = (question.image.clone(), question.prompt.clone());
+                    each(Answer { id, image, prompt, text, finish, tokens })?;
                     done += 1;
                 }
                 Err(error) if model.is_request_error(&error) => {

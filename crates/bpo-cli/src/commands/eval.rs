@@ -2,7 +2,7 @@
 
 use bpo::BpoError;
 use bpo::eval::files::{Scored, read_answers, read_pope};
-use bpo::eval::pope::questions;
+use bpo::eval::pope::{is_clear, questions};
 use bpo::eval::table::Table;
 use bpo::eval::{Bootstrap, ChairReport, EvalError, ObjectTable, PopeReport, Truth};
 
@@ -21,26 +21,40 @@ pub fn eval(command: &EvalCommand) -> Result<(), Failure> {
 }
 
 fn chair(args: &ChairCommand) -> Result<(), Failure> {
-    let (table, truth) = read_truth(&args.shown).map_err(BpoError::from)?;
+    let (table, truth) = read_truth(&args.shown, args.as_published).map_err(BpoError::from)?;
     let scored = read_answers(&args.answers, &table, &truth).map_err(BpoError::from)?;
     some(&scored, "no answer is about an image of the truth").map_err(BpoError::from)?;
+    warn_of_keys(&scored);
     let report = ChairReport::new(&scored.items, bootstrap(&args.bootstrap));
     progress::tell(Table::chair(&[("", &report)]).to_string().trim_end());
     print_line(&report)?;
-    told_unmatched(&scored, "answers about images that the truth does not have")
+    match told_unmatched(&scored, "error", "answers about images that the truth does not have") {
+        true => Err(Failure::Incomplete),
+        false => Ok(()),
+    }
 }
 
 fn pope(args: &PopeCommand) -> Result<(), Failure> {
     let scored = read_pope(&args.questions, &args.answers).map_err(BpoError::from)?;
     some(&scored, "no question has an answer").map_err(BpoError::from)?;
+    warn_of_keys(&scored);
     let report = PopeReport::new(&scored.items, bootstrap(&args.bootstrap));
     progress::tell(Table::pope(&[("", &report)]).to_string().trim_end());
+    if let Some(item) = scored.items.iter().find(|item| !is_clear(&item.text)) {
+        let first: String = item.text.chars().take(60).collect();
+        progress::tell(&format!(
+            "warning: {} of {} answers are not clear to the published rule, as {first:?}; it counts an answer as no only where \
+             the first sentence has the word No, no or not, and all others as yes",
+            report.unclear, report.items
+        ));
+    }
     print_line(&report)?;
-    told_unmatched(&scored, "questions without an answer, or answers without a question")
+    told_unmatched(&scored, "warning", "answers to other questions are left out");
+    Ok(())
 }
 
 fn ask(args: &QuestionsCommand) -> Result<(), Failure> {
-    let (_, truth) = read_truth(&args.shown).map_err(BpoError::from)?;
+    let (_, truth) = read_truth(&args.shown, false).map_err(BpoError::from)?;
     let questions = questions(&truth, &truth, args.negatives, args.per_image, args.seed);
     if questions.is_empty() {
         let why = "no image shows an object, or each shows all of them".into();
@@ -50,7 +64,7 @@ fn ask(args: &QuestionsCommand) -> Result<(), Failure> {
 }
 
 /// Without a table of its own, the names in the truth are the objects; captions of COCO need one.
-fn read_truth(args: &Shown) -> Result<(ObjectTable, Truth), EvalError> {
+fn read_truth(args: &Shown, as_published: bool) -> Result<(ObjectTable, Truth), EvalError> {
     let read = |table: &ObjectTable| -> Result<Truth, EvalError> {
         let mut truth = args.truth.as_deref().map(Truth::from_file).transpose()?.unwrap_or_default();
         for path in &args.coco {
@@ -60,7 +74,10 @@ fn read_truth(args: &Shown) -> Result<(ObjectTable, Truth), EvalError> {
     };
     match &args.objects {
         Some(path) => {
-            let table = ObjectTable::from_file(path)?;
+            let table = match as_published {
+                true => ObjectTable::as_published_from_file(path)?,
+                false => ObjectTable::from_file(path)?,
+            };
             let truth = read(&table)?;
             Ok((table, truth))
         }
@@ -85,14 +102,21 @@ fn bootstrap(args: &BootstrapArgs) -> Bootstrap {
     Bootstrap::default().with_resamples(args.resamples).with_seed(args.seed)
 }
 
-fn told_unmatched<T>(scored: &Scored<T>, what: &str) -> Result<(), Failure> {
+/// Says where a record had two answers under two keys.
+fn warn_of_keys<T>(scored: &Scored<T>) {
+    for ((read, other), count) in &scored.passed_over {
+        progress::tell(&format!("warning: {count} records have two answers: {read} was read, not {other}"));
+    }
+}
+
+/// Names a few of what could not be scored; whether there was any.
+fn told_unmatched<T>(scored: &Scored<T>, level: &str, what: &str) -> bool {
     const SHOWN: usize = 5;
     let count = scored.unmatched.len();
-    if count == 0 {
-        return Ok(());
+    if count > 0 {
+        let more = if count > SHOWN { ", ..." } else { "" };
+        let names = scored.unmatched.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+        progress::tell(&format!("{level}: {} scored, {count} {what}: {names}{more}", scored.items.len()));
     }
-    let more = if count > SHOWN { ", ..." } else { "" };
-    let names = scored.unmatched.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    progress::tell(&format!("error: {} scored, {count} {what}: {names}{more}", scored.items.len()));
-    Err(Failure::Incomplete)
+    count > 0
 }

@@ -1,0 +1,140 @@
+//! Objects in a caption by the rules of the published scorer of CHAIR, with what is wrong in them.
+//!
+//! Rohrbach et al. 2018, [arXiv 1809.02156](https://arxiv.org/abs/1809.02156): `caption_to_words` in `utils/chair.py` of
+//! <https://github.com/LisaAnne/Hallucination>. The text is put in lower case and cut into tokens by NLTK, each token is put
+//! in its singular by pattern.en, some pairs of tokens are joined, and what is in the list of synonyms counts.
+
+mod sentences;
+mod singular;
+mod tokens;
+
+use std::collections::BTreeMap;
+
+use fancy_regex::Regex;
+
+use crate::objects::Mention;
+
+/// Pairs of tokens that are one word of the list.
+const PAIRS: [&str; 26] = [
+    "motor bike",
+    "motor cycle",
+    "air plane",
+    "traffic light",
+    "street light",
+    "traffic signal",
+    "stop light",
+    "fire hydrant",
+    "stop sign",
+    "parking meter",
+    "suit case",
+    "sports ball",
+    "baseball bat",
+    "baseball glove",
+    "tennis racket",
+    "wine glass",
+    "hot dog",
+    "cell phone",
+    "mobile phone",
+    "teddy bear",
+    "hair drier",
+    "potted plant",
+    "laptop computer",
+    "stove top oven",
+    "home plate",
+    "train track",
+];
+
+/// Pairs of tokens that stand for another word. The singular of `glass` is `glas` by pattern's rules.
+const RENAMED: [(&str, &str); 3] =
+    [("bow tie", "tie"), ("toilet seat", "toilet"), ("wine glas", "wine glass")];
+
+/// What is no person after `baby` or `adult`.
+pub(crate) const ANIMALS: [&str; 12] =
+    ["bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "animal", "cub"];
+
+/// What is no person after `passenger`.
+pub(crate) const VEHICLES: [&str; 2] = ["jet", "train"];
+
+/// The words of a list of synonyms with the objects that they stand for: words are what stands between `, `, as written, and
+/// the last line that has a word counts.
+pub(crate) fn synonyms<'a>(lines: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, String> {
+    let mut words = BTreeMap::new();
+    for line in lines {
+        let mut synonyms = line.trim().split(", ").peekable();
+        let Some(object) = synonyms.peek().copied().filter(|object| !object.is_empty()) else { continue };
+        words.extend(synonyms.map(|word| (word.to_owned(), object.to_owned())));
+    }
+    words
+}
+
+/// Where a text names objects of such a list, in order.
+pub(crate) fn mentions(words: &BTreeMap<String, String>, text: &str) -> Vec<Mention> {
+    let tokens = placed(text);
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some((first, start, end)) = tokens.get(at) {
+        let pair = tokens.get(at + 1).and_then(|(second, _, end)| Some((joined(first, second)?, *end)));
+        let (word, end, count) = match pair {
+            Some((word, end)) => (word, end, 2),
+            None => (first.clone(), *end, 1),
+        };
+        found.push((word, *start, end));
+        at += count;
+    }
+    // the seat of a toilet is no chair
+    let has = |name: &str| found.iter().any(|(word, ..)| word == name);
+    let without_seats = has("toilet") && has("seat");
+    let counted = found.into_iter().filter(|(word, ..)| !(without_seats && word == "seat"));
+    counted
+        .filter_map(|(word, start, end)| Some(Mention { object: words.get(&word)?.clone(), start, end }))
+        .collect()
+}
+
+/// The word that two tokens are.
+fn joined(first: &str, second: &str) -> Option<String> {
+    let pair = format!("{first} {second}");
+    if let Some((_, word)) = RENAMED.iter().find(|(known, _)| *known == pair) {
+        return Some((*word).to_owned());
+    }
+    if PAIRS.contains(&pair.as_str()) {
+        return Some(pair);
+    }
+    let known = match first {
+        "baby" | "adult" => ANIMALS.contains(&second),
+        "passenger" => VEHICLES.contains(&second),
+        _ => false,
+    };
+    known.then(|| second.to_owned())
+}
+
+/// The tokens of a text in their singular, with their places in it.
+fn placed(text: &str) -> Vec<(String, usize, usize)> {
+    // characters may be of another length in lower case
+    let (mut lower, mut places) = (String::with_capacity(text.len()), Vec::with_capacity(text.len() + 1));
+    for (place, letter) in text.char_indices() {
+        for small in letter.to_lowercase() {
+            lower.push(small);
+            places.resize(lower.len(), place);
+        }
+    }
+    places.push(text.len());
+    let mut from = 0;
+    let mut all = Vec::new();
+    for token in sentences::sentences(&lower).into_iter().flat_map(tokens::tokens) {
+        // the tokenizer writes quotes in its own way; no other token differs from the text
+        let start = match token.as_str() {
+            "``" | "''" => from,
+            token => lower[from..].find(token).map_or(from, |place| from + place),
+        };
+        if lower[start..].starts_with(&token) {
+            from = start + token.len();
+        }
+        all.push((singular::singular(&token), places[start], places[from]));
+    }
+    all
+}
+
+/// A pattern of this module.
+fn pattern(text: &str) -> Regex {
+    Regex::new(text).expect("patterns of this module are constant, and tests use all of them")
+}

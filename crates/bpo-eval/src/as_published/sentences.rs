@@ -1,0 +1,145 @@
+//! Where a lower-case English text is cut into sentences, as NLTK's `sent_tokenize` cuts it.
+//!
+//! The algorithm is Punkt (Kiss and Strunk 2006) with the parameters of NLTK's English model (`punkt_tab`). Most of the
+//! model is about capitals, which a lower-case text does not have. What is left of it is the list of abbreviations. Four
+//! rare words that may begin a sentence after a number or an initial are left out: the tokens are the same with them.
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use fancy_regex::Regex;
+
+use super::pattern;
+
+/// A full stop after one of these ends no sentence.
+#[rustfmt::skip]
+const ABBREVIATIONS: [&str; 156] = [
+    ". . ", "a.a", "a.c", "a.d", "a.g", "a.h", "a.m", "a.m.e", "a.s", "a.t", "adm", "ala", "ariz", "aug",
+    "ave", "b.f", "b.v", "bros", "c", "c.i.t", "c.o.m.b", "c.v", "calif", "chg", "cie", "co", "col", "colo",
+    "conn", "corp", "cos", "ct", "d", "d.c", "d.h", "d.w", "dec", "dr", "e", "e.f", "e.h", "e.l", "e.m", "f",
+    "f.g", "f.j", "feb", "fla", "fri", "ft", "g", "g.d", "g.f", "g.k", "ga", "gen", "h", "h.c", "h.f", "h.m",
+    "i.m.s", "ill", "inc", "j.b", "j.c", "j.j", "j.k", "j.p", "j.r", "jan", "jr", "k", "kan", "ky", "l",
+    "l.a", "l.f", "l.p", "lt", "ltd", "m", "m.b.a", "m.d.c", "m.j", "maj", "messrs", "mg", "mich", "minn",
+    "mr", "mrs", "ms", "n", "n.c", "n.d", "n.h", "n.j", "n.m", "n.v", "n.y", "nev", "nov", "oct", "ok",
+    "okla", "ore", "p", "p.a.m", "p.m", "pa", "ph.d", "prof", "r", "r.a", "r.h", "r.i", "r.j", "r.k", "r.t",
+    "rep", "reps", "s", "s.a", "s.a.y", "s.c", "s.g", "s.p.a", "s.s", "sen", "sep", "sept", "sr", "st", "sw",
+    "t", "t.j", "tenn", "tues", "u.k", "u.n", "u.s", "u.s.a", "u.s.s.r", "v", "va", "vs", "vt", "w", "w.c",
+    "w.r", "w.va", "w.w", "wash", "wed", "wis", "yr",
+];
+
+const NO_WORD: &str = r#"[)";}\]*:@'({\[‘’“”«»?!]"#;
+const SIGNS: &str = r"(?:-{2,}|\.{2,}|(?:\.\s){2,}\.)";
+
+/// A sign that may end a sentence, with what comes after it.
+static ENDING: LazyLock<Regex> =
+    LazyLock::new(|| pattern(&format!(r"[.?!](?=(?<after>{NO_WORD}|\s+(?<next>\S+)))")));
+
+/// Words with their full stops, and other signs.
+static WORD: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(&format!(
+        r#"{SIGNS}|(?=[^("`{{\[:;&#*@)}}\]\-,])\S+?(?=\s|$|{NO_WORD}|{SIGNS}|,(?=$|\s|{NO_WORD}|{SIGNS}))|\S"#
+    ))
+});
+
+/// Closing signs at the beginning of a sentence, which belong to the one before.
+static CLOSING: LazyLock<Regex> = LazyLock::new(|| pattern(r#"(?m)\A["')\]}‘’“”«»]+?(?:\s+|(?=--)|$)"#));
+
+static NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern(r"^-?[.,]?\d[\d,.-]*\.?$"));
+
+/// The sentences of a lower-case text.
+pub(super) fn sentences(text: &str) -> Vec<&str> {
+    let mut ranges = Vec::new();
+    let mut start = 0;
+    for Ending { end, next, context } in endings(text) {
+        if is_broken(&context) {
+            ranges.push(start..end);
+            start = next;
+        }
+    }
+    ranges.push(start..text.trim_end().len().max(start));
+    closed(text, &ranges)
+}
+
+struct Ending {
+    /// Behind the sign.
+    end: usize,
+    /// Where the next sentence would begin.
+    next: usize,
+    /// The word before the sign, the sign and what comes after it.
+    context: String,
+}
+
+/// Signs that may end a sentence; of those within one word only the last.
+fn endings(text: &str) -> Vec<Ending> {
+    let mut all = Vec::new();
+    let mut word = 0..0;
+    let mut last: Option<Ending> = None;
+    for found in ENDING.captures_iter(text).filter_map(Result::ok) {
+        let (Some(sign), Some(after)) = (found.get(0), found.name("after")) else { continue };
+        let space = text[word.end..sign.start()].rfind(|c: char| c.is_ascii_whitespace() || c == '\x0b');
+        // a space in the first place counts as none
+        let start = match space {
+            Some(place) if place > 0 => word.end + place + 1,
+            _ => word.start,
+        };
+        if let Some(ending) = last.take().filter(|_| word.end <= start) {
+            all.push(ending);
+        }
+        word = start..sign.start();
+        last = Some(Ending {
+            end: sign.end(),
+            next: found.name("next").map_or(sign.end(), |next| next.start()),
+            context: [&text[word.clone()], sign.as_str(), after.as_str()].concat(),
+        });
+    }
+    all.extend(last);
+    all
+}
+
+/// Whether a sentence ends before the last word of a context.
+fn is_broken(context: &str) -> bool {
+    let words: Vec<&str> = context
+        .split('\n')
+        .flat_map(|line| WORD.find_iter(line).filter_map(Result::ok).map(|found| found.as_str()))
+        .collect();
+    words.windows(2).any(|pair| ends_sentence(pair[0], pair[1]))
+}
+
+fn ends_sentence(word: &str, next: &str) -> bool {
+    if ["?", "!"].contains(&word) {
+        return true;
+    }
+    let Some(stem) = word.strip_suffix('.').filter(|stem| !stem.ends_with('.')) else { return false };
+    let last_part = stem.rsplit('-').next().unwrap_or(stem);
+    if ABBREVIATIONS.contains(&stem) || ABBREVIATIONS.contains(&last_part) {
+        return false;
+    }
+    let mut letters = stem.chars();
+    let is_initial = letters.next().is_some_and(|letter| letter.is_alphabetic() || letter == '_')
+        && letters.next().is_none();
+    if is_initial || NUMBER.is_match(word).unwrap_or(false) {
+        let is_sign = [";", ":", ",", ".", "!", "?"].contains(&next);
+        let goes_on = next.starts_with(char::is_lowercase);
+        return !is_sign && !goes_on;
+    }
+    true
+}
+
+/// Gives closing signs to the sentence before them.
+fn closed<'a>(text: &'a str, ranges: &[Range<usize>]) -> Vec<&'a str> {
+    let mut all = Vec::new();
+    let mut taken = 0;
+    for (place, range) in ranges.iter().enumerate() {
+        let start = range.start + taken;
+        taken = 0;
+        let mut end = range.end;
+        if let Some(next) = ranges.get(place + 1)
+            && let Ok(Some(signs)) = CLOSING.find(&text[next.clone()])
+        {
+            end = next.start + signs.as_str().trim_end().len();
+            taken = signs.end();
+        }
+        all.extend(text.get(start..end).filter(|sentence| !sentence.is_empty()));
+    }
+    all
+}

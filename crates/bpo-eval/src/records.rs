@@ -1,0 +1,213 @@
+//! What a record of an answer says, whoever wrote it: one reader for everything that scores answers.
+
+use std::path::Path;
+
+use bpo_pairs::format::json::for_each;
+use serde_json::{Map, Value};
+
+use crate::error::EvalError;
+use crate::truth::{number, open};
+
+/// Keys under which files have the name of an image, the number of a question, and its text.
+const IMAGE: &[&str] = &["image", "image_id", "image_name"];
+const ID: &[&str] = &["question_id", "id"];
+const QUESTION: &[&str] = &["prompt", "question"];
+
+/// Keys of an answer, the first that a record has counts. `text` is the last: where another is there, it is the question.
+const ANSWER: &[&str] = &["answer", "response", "caption", "output", TEXT];
+const TEXT: &str = "text";
+
+/// A record of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Its place in the file, from 1.
+    pub record: usize,
+    /// Of the question.
+    pub id: Option<String>,
+    /// The image's name.
+    pub image: Option<String>,
+    /// The question, perhaps with an instruction around it.
+    pub question: Option<String>,
+    /// The answer.
+    pub text: String,
+    /// Whether the answer was under `text`.
+    pub under_text: bool,
+    /// The key of the answer, and another whose value is another answer.
+    pub other: Option<(&'static str, &'static str)>,
+}
+
+/// Reads a file of answers, an array or one object a line.
+pub(crate) fn read_answers(path: &Path) -> Result<Vec<Answer>, EvalError> {
+    let mut all = Vec::new();
+    for_each(path, open(path)?, &mut |record: Map<String, Value>| {
+        all.push(record);
+        Ok(())
+    })?;
+    all.iter().enumerate().map(|(i, record)| answer(path, i + 1, record)).collect()
+}
+
+fn answer(path: &Path, place: usize, record: &Map<String, Value>) -> Result<Answer, EvalError> {
+    let given = |key: &&str| record.get(*key).is_some_and(|value| !value.is_null());
+    let no_answer = || EvalError::NoKey { path: path.into(), record: place, keys: ANSWER };
+    let key = *ANSWER.iter().find(|key| given(key)).ok_or_else(no_answer)?;
+    let text = plain(&record[key]).ok_or_else(|| EvalError::NoText {
+        path: path.into(),
+        record: place,
+        key,
+        found: kind(&record[key]),
+    })?;
+    let asked = find(record, QUESTION);
+    let under_text = key == TEXT;
+    if under_text && asked.as_deref().is_some_and(|asked| is_same_question(asked, &text)) {
+        return Err(EvalError::OnlyQuestion { path: path.into(), record: place });
+    }
+    // beside an answer, `text` may also be that answer in other words: a question has its mark
+    let question = asked.or_else(|| {
+        let text = record.get(TEXT).filter(|_| !under_text)?.as_str()?;
+        text.contains('?').then(|| text.to_owned())
+    });
+    let others = ANSWER.iter().filter(|other| ![key, TEXT].contains(other) && given(other));
+    let other = others.copied().find(|other| plain(&record[*other]).is_some_and(|other| other != text));
+    Ok(Answer {
+        record: place,
+        id: find(record, ID),
+        image: find(record, IMAGE),
+        question,
+        text,
+        under_text,
+        other: other.map(|other| (key, other)),
+    })
+}
+
+/// The first text or number under one of the keys.
+pub(crate) fn find(record: &Map<String, Value>, keys: &[&str]) -> Option<String> {
+    keys.iter().find_map(|key| plain(record.get(*key)?))
+}
+
+/// The name of the image of a record.
+pub(crate) fn image(record: &Map<String, Value>) -> Option<String> {
+    find(record, IMAGE)
+}
+
+/// The number of a record.
+pub(crate) fn id(record: &Map<String, Value>) -> Option<String> {
+    find(record, ID)
+}
+
+/// The image keys of an answer, for messages.
+pub(crate) fn no_image(path: &Path, record: usize) -> EvalError {
+    EvalError::NoKey { path: path.into(), record, keys: IMAGE }
+}
+
+/// A text as it is, a number as it is written.
+fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// The kind of a value, in JSON's words.
+pub(crate) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a truth value",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// A question without image tokens, in lower case, with one space between words.
+pub(crate) fn bare(question: &str) -> String {
+    let words: Vec<String> =
+        question.replace("<image>", " ").split_whitespace().map(str::to_lowercase).collect();
+    words.join(" ")
+}
+
+/// Whether two texts are one question; nothing may be around it.
+pub(crate) fn is_same_question(one: &str, other: &str) -> bool {
+    bare(one) == bare(other)
+}
+
+/// Whether two texts are one question, where one of them may have an instruction around it.
+pub(crate) fn holds_question(one: &str, other: &str) -> bool {
+    let (one, other) = (bare(one), bare(other));
+    one.contains(&other) || other.contains(&one)
+}
+
+/// Whether two names are of one image: folders do not count, nor the ending where one has none, and COCO's names are their
+/// numbers.
+pub(crate) fn is_same_image(one: &str, other: &str) -> bool {
+    let last = |name: &str| name.rsplit(['/', '\\']).next().unwrap_or(name).to_owned();
+    let (one, other) = (last(one), last(other));
+    let stem = |name: &str| name.rsplit_once('.').map(|(stem, _)| stem.to_owned());
+    one == other
+        || number(&one).is_some_and(|found| number(&other) == Some(found))
+        || match (stem(&one), stem(&other)) {
+            (Some(stem), None) => stem == other,
+            (None, Some(stem)) => stem == one,
+            _ => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Answer, EvalError> {
+        answer(Path::new("a.jsonl"), 3, &serde_json::from_str(json).unwrap())
+    }
+
+    #[test]
+    fn the_answer_is_found_before_the_question() {
+        for (json, text, question) in [
+            (r#"{"text": "Is there a dog?", "answer": "no", "label": "yes"}"#, "no", Some("Is there a dog?")),
+            (r#"{"text": "Describe.", "response": "A dog."}"#, "A dog.", None),
+            (r#"{"text": "Yes, one.", "answer": "yes"}"#, "yes", None),
+            (r#"{"text": "Yes", "prompt": "Is there a dog?"}"#, "Yes", Some("Is there a dog?")),
+            (r#"{"text": "q?", "caption": "c", "output": "c"}"#, "c", Some("q?")),
+            (r#"{"output": "o", "question": "q"}"#, "o", Some("q")),
+            (r#"{"answer": null, "text": "Yes"}"#, "Yes", None),
+            (r#"{"answer": 3}"#, "3", None),
+        ] {
+            let found = read(json).unwrap();
+            assert_eq!((found.text.as_str(), found.question.as_deref()), (text, question), "{json}");
+            assert_eq!(found.other, None, "{json}");
+        }
+        let both = read(r#"{"response": "yes", "answer": "no"}"#).unwrap();
+        assert_eq!((both.text.as_str(), both.other), ("no", Some(("answer", "response"))));
+    }
+
+    #[test]
+    fn a_record_without_an_answer_is_named() {
+        for (json, said) in [
+            (r#"{"image": "a"}"#, "record 3: none of the keys answer, response, caption, output, text"),
+            (
+                r#"{"prompt": "<image>\nIs there a dog?", "text": "Is there a  dog?"}"#,
+                "record 3: the text is the question",
+            ),
+            (r#"{"answer": ["a dog"]}"#, "record 3: answer is an array"),
+            (r#"{"answer": true}"#, "record 3: answer is a truth value"),
+        ] {
+            let error = read(json).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_of_one_image() {
+        for (one, other, same) in [
+            ("a/b.jpg", "b.jpg", true),
+            ("b", "b.jpg", true),
+            ("b.png", "b.jpg", false),
+            ("42", "COCO_val2014_000000000042.jpg", true),
+            ("val/000000000042.jpg", "42", true),
+            ("43", "42.jpg", false),
+        ] {
+            assert_eq!(is_same_image(one, other), same, "{one} {other}");
+        }
+    }
+}
