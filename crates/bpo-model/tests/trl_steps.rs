@@ -51,6 +51,7 @@ fn pairs(count: usize) -> Vec<PreferencePair> {
     let pair = |i: usize| PreferencePair {
         id: i.to_string(),
         image: i.to_string(),
+        system: None,
         history: Vec::new(),
         prompt: i.to_string(),
         chosen: i.to_string(),
