@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::filter::PairFilter;
+use crate::placeholders::check_answers;
 use crate::record::{PreferencePair, Record};
-use crate::set_aside::{Reason, SetAside};
+use crate::set_aside::{Flaw, Reason, SetAside};
 
 /// Pairs, and what was not made into one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -66,9 +67,10 @@ pub fn make_pairs(record: &Record, filter: &PairFilter) -> PairSet {
                 && known.rejected.trim() == pair.rejected.trim()
         };
         let repeated = if set.pairs.iter().any(same) { Err(Reason::Repeated) } else { Ok(()) };
-        match filter.check(&pair).and(repeated) {
+        let passes = filter.check(&pair).and(repeated).map_err(Flaw::from);
+        match passes.and_then(|()| check_answers(&pair)) {
             Ok(()) => set.pairs.push(pair),
-            Err(reason) => set.set_aside.push(SetAside::new(pair.id, reason)),
+            Err(flaw) => set.set_aside.push(flaw.of(pair.id)),
         }
     }
     if set.pairs.is_empty() && set.set_aside.is_empty() {
@@ -142,6 +144,19 @@ mod tests {
         }
         let filter = PairFilter::default().with_max_words(3).with_whole_sample(true);
         assert_eq!(make_pairs(&record(&[1.0, 0.0, 0.0]), &filter).pairs.len(), 2);
+    }
+
+    #[test]
+    fn an_answer_with_a_placeholder_makes_no_pair() {
+        let mut record = record(&[1.0, 0.0, 0.0]);
+        record.completions[1].response = "<|image_pad|>A cat.".into();
+        let set = make_pairs(&record, &PairFilter::default());
+        assert_eq!(set.pairs.iter().map(|pair| pair.id.as_str()).collect::<Vec<_>>(), ["r:0>2"]);
+        assert_eq!(
+            (set.set_aside[0].id.as_str(), set.set_aside[0].reason),
+            ("r:0>1", Reason::OtherPlaceholder)
+        );
+        assert!(set.set_aside[0].detail.contains("`rejected`"), "{}", set.set_aside[0].detail);
     }
 
     #[test]

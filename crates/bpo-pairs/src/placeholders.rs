@@ -1,6 +1,7 @@
 //! What stands for an image, a video or a sound in data for other models.
 
 use crate::format::fields::quoted;
+use crate::record::PreferencePair;
 use crate::set_aside::{Flaw, Reason};
 use crate::sft::IMAGE_TOKEN;
 
@@ -61,6 +62,11 @@ pub(crate) fn check_question(key: &str, text: &str) -> Result<(), Flaw> {
 /// The same for an answer.
 pub(crate) fn check_answer(key: &str, text: &str) -> Result<(), Flaw> {
     refuse(key, text, |name| !TAGS.contains(&name))
+}
+
+/// The same for both answers of a pair.
+pub(crate) fn check_answers(pair: &PreferencePair) -> Result<(), Flaw> {
+    check_answer("chosen", &pair.chosen).and_then(|()| check_answer("rejected", &pair.rejected))
 }
 
 fn refuse(key: &str, text: &str, counts: impl Fn(&str) -> bool) -> Result<(), Flaw> {

@@ -177,7 +177,7 @@ fn one_wrong_value_does_not_refuse_a_file_of_questions() {
     let data = questions::read(&path).unwrap();
     let ids: Vec<String> = data.questions.iter().map(|question| question.id_at(9)).collect();
     assert_eq!(ids, ["0", "1", "6"]);
-    assert_eq!(data.questions[1].prompt, "<image>\nIs there a cat?");
+    assert_eq!(data.questions[1].prompt, "Is there a cat?");
     assert_eq!(data.questions[2].system.as_deref(), Some("Be short."));
     assert_eq!(Question::new("a.jpg", "What?").id_at(9), "9");
     let form = "record not of the expected form: ";

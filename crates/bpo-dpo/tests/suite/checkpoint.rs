@@ -117,3 +117,17 @@ fn what_changed_is_named() {
     of_another_kind[0].kind = CompletionKind::ErrorInjected;
     assert_ne!(fingerprint(&of_another_kind), fingerprint(&pairs()));
 }
+
+/// Directories of older versions go on only where the fingerprint of their pairs stays as it is.
+#[test]
+fn a_fingerprint_has_the_system_text_only_where_there_is_one() {
+    let mut some = pairs();
+    assert_eq!(fingerprint(&some), "33930e6e7917c5f99638a4d13de2f092170d0ff25107c7cfc36952901461c66f");
+    some[0].system = Some("be brief".to_owned());
+    let with = fingerprint(&some);
+    some[0].system = Some("be long".to_owned());
+    assert_ne!(fingerprint(&some), with);
+    some[0].system = None;
+    assert_eq!(fingerprint(&some), fingerprint(&pairs()));
+    assert_ne!(fingerprint(&some), with);
+}

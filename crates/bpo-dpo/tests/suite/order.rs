@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use crate::toy::{pair, pairs};
 
 #[test]
-fn groups_share_image_history_and_prompt() {
+fn groups_share_image_system_text_history_and_prompt() {
     assert_eq!(
         DataOrder::new(&pairs()).groups(),
         [vec![0, 2, 6], vec![1, 5, 8], vec![3], vec![4], vec![7], vec![9]]
@@ -19,6 +19,15 @@ fn groups_share_image_history_and_prompt() {
     let mut other = pairs();
     other[2].history.push(Turn { prompt: "<image>\nhello".to_owned(), answer: "hello".to_owned() });
     assert_eq!(DataOrder::new(&other).groups()[0], [0, 6]);
+    other[6].system = Some("be brief".to_owned());
+    other[8].system = Some("be brief".to_owned());
+    assert_eq!(
+        DataOrder::new(&other).groups(),
+        [vec![0], vec![1, 5], vec![2], vec![3], vec![4], vec![6], vec![7], vec![8], vec![9]]
+    );
+    let batch = GroupBatch::new(&other);
+    assert_eq!(batch.groups.len(), 9);
+    assert_eq!(batch.groups[5].system.as_deref(), Some("be brief"));
 }
 
 /// The order must never change: runs of older versions go on from it. Values from another

@@ -314,3 +314,14 @@ fn samples_are_taken_when_they_are_due() {
     let error = failing.train(&pairs(), &mut ()).expect_err("failed");
     assert!(matches!(error, DpoError::Sample { step: 4, .. }), "{error}");
 }
+
+#[test]
+fn a_pair_with_another_system_text_has_another_reference() {
+    let cache = filled(&config());
+    let mut some = pairs();
+    let objective = config().objective();
+    cache.check(&mut ToyCollate::default(), &objective, &some).expect("as it was filled");
+    some[3].system = Some("be brief".to_owned());
+    let error = cache.check(&mut ToyCollate::default(), &objective, &some).expect_err("another question");
+    assert!(matches!(&error, DpoError::NotInReference { pair, .. } if pair == "3"), "{error}");
+}

@@ -16,14 +16,20 @@ const OTHER_MEDIA: [&str; 4] = ["video", "videos", "audio", "audios"];
 pub(super) struct Asked {
     pub(super) image: String,
     pub(super) system: Option<String>,
-    /// With the image token in the first question.
     pub(super) history: Vec<Turn>,
     pub(super) prompt: String,
 }
 
 impl Asked {
-    /// Takes it from a record that has the question under `key`.
+    /// Takes it from a record that has the question under `key`, and gives the first question its image token.
     pub(super) fn take(fields: &mut Fields, key: &str) -> Result<Self, Flaw> {
+        let mut asked = Self::take_unplaced(fields, key)?;
+        place_in_conversation(&mut asked.history, &mut asked.prompt)?;
+        Ok(asked)
+    }
+
+    /// The same with the texts as they stand in the record.
+    pub(super) fn take_unplaced(fields: &mut Fields, key: &str) -> Result<Self, Flaw> {
         refuse_other_media(fields)?;
         let image = single(take_paths(fields)?)?;
         let system = take_system(fields)?.map(|(key, text)| check_question(&key, &text).map(|()| text));
@@ -37,10 +43,9 @@ impl Asked {
             let at = format!("{at}.");
             Ok(Turn { prompt: turn.text(&at, "prompt")?, answer: turn.text(&at, "answer")? })
         };
-        let mut history = history.map(turn).collect::<Result<Vec<_>, Flaw>>()?;
-        let mut prompt = fields.text("", key)?;
+        let history = history.map(turn).collect::<Result<Vec<_>, Flaw>>()?;
+        let prompt = fields.text("", key)?;
         check_question(key, &prompt)?;
-        place_in_conversation(&mut history, &mut prompt)?;
         Ok(Self { image, system, history, prompt })
     }
 }

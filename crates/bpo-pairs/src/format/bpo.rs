@@ -19,7 +19,6 @@ use crate::format::asked::Asked;
 use crate::format::fields::{Fields, JsonRecord, list, number, object};
 use crate::format::json;
 use crate::ids::{UniqueIds, id_or_index};
-use crate::placeholders::check_answer;
 use crate::recipe::Recipe;
 use crate::record::{Completion, CompletionKind, Record};
 use crate::set_aside::{Flaw, SetAside};
@@ -127,7 +126,6 @@ fn completion(at: &str, value: Value) -> Result<Completion, Flaw> {
     let within = format!("{at}.");
     let score = number(&format!("{at}.score"), fields.take("score"))?;
     let response = fields.text(&within, "response")?;
-    check_answer(&format!("{at}.response"), &response)?;
     let kind = CompletionKind::from(fields.text(&within, "type")?);
     // others may mean something else by that key, and a list of values would be taken for that of a recipe's
     let recipe = fields.take("recipe").filter(Value::is_object);

@@ -19,10 +19,10 @@ use crate::format::fields::{Fields, JsonRecord, describe, object};
 use crate::format::json::{self, Layout};
 use crate::ids::id_or_index;
 use crate::pairs::{PairSet, make_pairs};
-use crate::placeholders::check_answer;
+use crate::placeholders::check_answers;
 use crate::recipe::Recipe;
 use crate::record::{CompletionKind, PreferencePair};
-use crate::set_aside::{Flaw, Reason, SetAside};
+use crate::set_aside::{Flaw, Reason};
 
 /// Records of a file with one a line, with their line numbers from 1. Blank lines are passed over.
 ///
@@ -145,9 +145,9 @@ pub fn read_pairs_from(path: &Path, reader: impl BufRead) -> Result<PairSet, Pai
         }
         let id = id_or_index(id, index);
         match read {
-            Ok(pair) => match filter.check(&pair) {
+            Ok(pair) => match filter.check(&pair).map_err(Flaw::from).and_then(|()| check_answers(&pair)) {
                 Ok(()) => set.pairs.push(PreferencePair { id, ..pair }),
-                Err(reason) => set.set_aside.push(SetAside::new(id, reason)),
+                Err(flaw) => set.set_aside.push(flaw.of(id)),
             },
             Err(flaw) => set.set_aside.push(flaw.in_record(index + 1).of(id)),
         }
@@ -162,8 +162,6 @@ fn read_pair(mut fields: Fields, named: bool) -> Result<PreferencePair, Flaw> {
     }
     let Asked { image, system, history, prompt } = Asked::take(&mut fields, "prompt")?;
     let (chosen, rejected) = (fields.text("", "chosen")?, fields.text("", "rejected")?);
-    check_answer("chosen", &chosen)?;
-    check_answer("rejected", &rejected)?;
     let kind = CompletionKind::from(fields.text("", "kind")?);
     let recipe = fields.take_some("recipe").map(recipe).transpose()?;
     let (margin, beta) = (fields.optional_number("margin")?, fields.optional_number("beta")?);

@@ -15,6 +15,7 @@ use crate::format::asked::Asked;
 use crate::format::fields::{Fields, JsonRecord, wrong};
 use crate::format::json;
 use crate::ids::{Id, id_or_index};
+use crate::image_token::place_in_conversation;
 use crate::set_aside::{Flaw, SetAside};
 use crate::sft::Turn;
 
@@ -93,6 +94,8 @@ fn question(mut fields: Fields, named: bool) -> Result<(Option<Id>, Question), F
         (false, true) => "text",
         (_, false) => "prompt",
     };
-    let Asked { image, system, history, prompt } = Asked::take(&mut fields, key)?;
+    let Asked { image, system, history, prompt } = Asked::take_unplaced(&mut fields, key)?;
+    // only to see that it can be placed: answers repeat the question as it stands here
+    place_in_conversation(&mut history.clone(), &mut prompt.clone())?;
     Ok((id, Question { id: None, image, system, history, prompt }))
 }
