@@ -48,8 +48,9 @@ fn chair_of_answers_about_known_images() {
 fn answers_of_generate_are_scored_as_they_are() {
     let dir = tempfile::tempdir().unwrap();
     let questions = dir.path().join("questions.jsonl");
-    fs::write(&questions, "{\"id\": \"7\", \"image\": \"cat.jpg\", \"prompt\": \"Is there a cat?\"}\n")
-        .unwrap();
+    // as LLaVA's files of POPE's questions have it
+    let asked = r#"{"question_id": 7, "image": "cat.jpg", "text": "Is there a cat?\nAnswer yes or no.", "category": "popular"}"#;
+    fs::write(&questions, asked).unwrap();
     let answers = answered(&questions);
     let truth = dir.path().join("truth.jsonl");
     fs::write(&truth, "{\"image\": \"cat.jpg\", \"objects\": [\"cat\"]}\n").unwrap();

@@ -170,7 +170,8 @@ pub enum EvalError {
     },
     /// Ids of questions and answers are not the same.
     #[error(
-        "{} and {}: {} questions have no answer{}, and {} answers no question{}: there are no figures of a part",
+        "{} and {}: {} questions have no answer{}, and {} answers have no question{}: \
+         every question must have an answer, and its id must be the same in both files",
         questions.display(), answers.display(), missing.len(), some(missing), unasked.len(), some(unasked)
     )]
     Uncovered {

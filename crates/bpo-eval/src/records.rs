@@ -56,7 +56,8 @@ fn answer(path: &Path, place: usize, record: &Map<String, Value>) -> Result<Answ
         key,
         found: kind(&record[key]),
     })?;
-    let asked = find(record, QUESTION);
+    // a number under these keys is not the question, but its id
+    let asked = QUESTION.iter().find_map(|key| record.get(*key)?.as_str().map(str::to_owned));
     let under_text = key == TEXT;
     if under_text && asked.as_deref().is_some_and(|asked| is_same_question(asked, &text)) {
         return Err(EvalError::OnlyQuestion { path: path.into(), record: place });
@@ -94,7 +95,7 @@ pub(crate) fn id(record: &Map<String, Value>) -> Option<String> {
     find(record, ID)
 }
 
-/// The image keys of an answer, for messages.
+/// The error of an answer without an image.
 pub(crate) fn no_image(path: &Path, record: usize) -> EvalError {
     EvalError::NoKey { path: path.into(), record, keys: IMAGE }
 }
@@ -172,6 +173,7 @@ mod tests {
             (r#"{"output": "o", "question": "q"}"#, "o", Some("q")),
             (r#"{"answer": null, "text": "Yes"}"#, "Yes", None),
             (r#"{"answer": 3}"#, "3", None),
+            (r#"{"question": 7, "answer": "no"}"#, "no", None),
         ] {
             let found = read(json).unwrap();
             assert_eq!((found.text.as_str(), found.question.as_deref()), (text, question), "{json}");
