@@ -12,8 +12,8 @@ mod interrupt;
 mod overrides;
 mod progress;
 mod quickstart;
+mod warnings;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -21,6 +21,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::Cli;
 use crate::failure::Failure;
+use crate::warnings::Sentences;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse().and_then(Cli::checked) {
@@ -35,8 +36,8 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .without_time()
+        .with_ansi(false)
+        .event_format(Sentences)
         .init();
     std::panic::set_hook(Box::new(failure::report_panic));
     match std::panic::catch_unwind(|| commands::run(cli.command)) {
