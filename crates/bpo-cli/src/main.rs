@@ -10,12 +10,11 @@ mod args;
 mod commands;
 mod failure;
 mod interrupt;
-mod log;
 mod overrides;
 mod progress;
 mod quickstart;
+mod warnings;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -23,6 +22,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::Cli;
 use crate::failure::Failure;
+use crate::warnings::Sentences;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse().and_then(Cli::checked) {
@@ -37,8 +37,8 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .event_format(log::Plain)
+        .with_ansi(false)
+        .event_format(Sentences)
         .init();
     std::panic::set_hook(Box::new(failure::report_panic));
     match std::panic::catch_unwind(|| commands::run(cli.command)) {

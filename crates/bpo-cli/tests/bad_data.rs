@@ -285,9 +285,9 @@ fn a_server_that_is_down_stops_the_stage_and_one_that_recovers_ends_it() {
 
     let server = Server::failing_first(2);
     let outcome = inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 7 answers");
-    let told: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains("warning: ")).collect();
+    let told: Vec<&str> = outcome.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
     assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].contains("trying again") && told[1].contains("retries=2"), "{told:?}");
+    assert!(told[0].contains("trying again") && told[1].contains("(retries: 2, requests: 7)"), "{told:?}");
     let lines = read_lines(dir.path().join("injected.jsonl"));
     assert!(lines.iter().all(|line| line["response"].as_str().unwrap().contains("elephant")));
     assert_eq!(server.requests().len(), 2 + 7);
@@ -416,4 +416,23 @@ fn the_key_comes_from_the_variable_that_the_settings_name() {
     assert_eq!(server.requests().len(), 0);
     inject(dir.path(), &server.url, settings, &[("BPO_TEST_KEY", "open-sesame")]).succeeds();
     assert!(server.requests()[0].to_lowercase().contains("authorization: bearer open-sesame"));
+}
+
+/// The server shows the request's headers in its errors: they go to standard error and into the answers' file.
+#[test]
+fn a_key_that_a_server_sends_back_is_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = "sk-Open+Sesame/1234567890=";
+    let with = |server: &Server| {
+        inject(dir.path(), &server.url, "api_key_env = \"BPO_TEST_KEY\"", &[("BPO_TEST_KEY", key)])
+    };
+    let failing = Server::failing_first(usize::MAX);
+    let failed = with(&failing).fails_naming(&["status 500", "[API key removed]"]);
+    let refusing = Server::refusing_first(2);
+    let refused = with(&refusing).succeeds();
+    let file = fs::read_to_string(dir.path().join("injected.jsonl")).unwrap();
+    assert_eq!(file.matches("[API key removed]").count(), 2, "{file}");
+    for text in [&failed.stderr, &refused.stderr, &file] {
+        assert!(!text.to_lowercase().contains("sesame"), "{text}");
+    }
 }

@@ -81,6 +81,7 @@ mod jpeg;
 mod load;
 mod normals;
 mod orientation;
+mod plain;
 pub mod resize;
 mod seed;
 mod severity;

@@ -8,6 +8,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
 use serde::{Deserialize, Serialize};
 
+use crate::plain::plain;
 use crate::timed::{Deadline, Timed};
 use crate::{DistortError, cmyk, color, jpeg, orientation};
 
@@ -160,7 +161,7 @@ fn decode_other(
     limits: &Limits,
 ) -> Result<(DynamicImage, Orientation), DistortError> {
     let deadline = Deadline::in_millis(limits.max_millis);
-    let fail = |source| match decode_error(path, bytes, source) {
+    let fail = |source| match decode_error(path, bytes, plain(source, format)) {
         DistortError::Undecodable { path, .. } if deadline.has_passed() => {
             DistortError::TooSlow { path, limit: limits.max_millis }
         }

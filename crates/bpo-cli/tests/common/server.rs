@@ -16,6 +16,11 @@ impl Server {
         Self::start("500 Internal Server Error", failures)
     }
 
+    /// Answers 400 to the first `failures` requests and then a rewritten answer to each.
+    pub fn refusing_first(failures: usize) -> Self {
+        Self::start("400 Bad Request", failures)
+    }
+
     /// Answers 400 to every request.
     pub fn refusing() -> Self {
         Self::start("400 Bad Request", usize::MAX)
@@ -32,10 +37,10 @@ impl Server {
                 let request = read_request(&stream);
                 let count = {
                     let mut log = log.lock().unwrap();
-                    log.push(request);
+                    log.push(request.clone());
                     log.len()
                 };
-                answer(&mut stream, count, (count <= failures).then_some(failure));
+                answer(&mut stream, count, (count <= failures).then_some(failure), &request);
             }
         });
         Self { url, requests }
@@ -68,9 +73,11 @@ fn read_request(stream: &TcpStream) -> String {
     head + &String::from_utf8(body).unwrap()
 }
 
-fn answer(stream: &mut TcpStream, count: usize, failure: Option<&'static str>) {
+/// A failure shows the request's head, as some gateways do.
+fn answer(stream: &mut TcpStream, count: usize, failure: Option<&'static str>, request: &str) {
     let (status, body) = if let Some(failure) = failure {
-        (failure, "{\"error\": \"out of luck\"}".to_owned())
+        let head = request.split("\r\n\r\n").next().unwrap();
+        (failure, serde_json::json!({"error": "out of luck", "headers": head}).to_string())
     } else {
         let message = serde_json::json!({"role": "assistant", "content": format!("A purple elephant plays chess {count}.")});
         let choice = serde_json::json!({"index": 0, "finish_reason": "stop", "message": message});
