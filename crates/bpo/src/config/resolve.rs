@@ -184,7 +184,7 @@ mod tests {
         let script = settings("preset = \"paper\"\n").with_preset(Some(Preset::Script));
         assert_eq!(script.resolve(|_| {}).unwrap().lora.r, 32);
         // training in full has no adapter, whatever a preset says of one
-        let full = |config: &mut RunConfig| drop(config.full.get_or_insert_default());
+        let full = |config: &mut RunConfig| config.full = Some(Default::default());
         let config = settings("preset = \"script\"\n").resolve(full).unwrap();
         assert_eq!(config.lora, LoraConfig::default());
         assert!(config.filter.whole_sample);
