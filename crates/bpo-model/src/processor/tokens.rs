@@ -187,6 +187,11 @@ impl TokenSettings {
         let mut config = Raw::read(&config_path)?;
         let map = Raw::read(&map_path)?.named(&map_path)?;
         let decoder = config.added_tokens_decoder.take();
+        // where an id that a new token cannot have is written
+        let (ids_path, ids_key) = match &decoder {
+            Some(_) => (config_path.clone(), DECODER),
+            None => (dir.join(ADDED), ""),
+        };
         let add_bos = config.add_bos_token;
         let config = config.named(&config_path)?;
         let known = tokenizer.get_added_tokens_decoder();
@@ -210,7 +215,8 @@ impl TokenSettings {
                         || extra.iter().any(|token| token.text() == text)
                 };
                 let legacy: Option<BTreeMap<String, u32>> = read_json(&dir.join(ADDED))?;
-                for (text, id) in legacy.into_iter().flatten() {
+                let is_known = |text: &str| known.values().any(|token| token.content == text);
+                for (text, id) in legacy.into_iter().flatten().filter(|(text, _)| !is_known(text)) {
                     let special = is_special(&text);
                     ids.insert(id, AddedToken::from(text, special));
                 }
@@ -234,8 +240,8 @@ impl TokenSettings {
             if has != Some(id) {
                 let text = shown(&Value::from(token.content));
                 return Err(ProcessorError::Value {
-                    path: config_path,
-                    key: DECODER.to_owned(),
+                    path: ids_path,
+                    key: ids_key.to_owned(),
                     expected: match has {
                         Some(has) => format!("the id {has} for the token {text}, as the tokenizer has it"),
                         None => "tokens that are not empty".to_owned(),
