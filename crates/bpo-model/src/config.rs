@@ -41,12 +41,25 @@ pub struct LlavaConfig {
 
 /// One hidden state, or several that are concatenated (LLaVA-1.5 uses one).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a whole number or a list of them")]
 pub enum FeatureLayer {
     /// Index into the hidden states: 0 is the embedding, negative counts from the end.
     One(i64),
     /// Indices whose states are concatenated along the feature dimension.
     Many(Vec<i64>),
+}
+
+impl std::fmt::Display for FeatureLayer {
+    /// As in JSON.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::One(index) => index.fmt(f),
+            Self::Many(indices) => {
+                let indices: Vec<_> = indices.iter().map(i64::to_string).collect();
+                write!(f, "[{}]", indices.join(", "))
+            }
+        }
+    }
 }
 
 /// Which tokens of the vision tower become image features.
@@ -260,14 +273,17 @@ impl LlavaConfig {
     /// Checks that the processor's files are of the same checkpoint as this configuration.
     ///
     /// # Errors
-    /// If it stands another id for the image, or makes images of another size than the vision tower takes.
+    /// If it stands another id for the image, makes images of another size than the vision tower takes, or begins or ends
+    /// answers with a token that the embedding has no row for.
     pub fn check_processor(&self, processor: &Processor) -> Result<(), ModelError> {
         let found = processor.text.special().image.id;
         if found != self.image_token() {
             return Err(ModelError::ImageToken { expected: self.image_token(), found });
         }
         let probe = processor.image.process(&image::RgbImage::new(2, 2))?;
-        self.check_input(&[], Some(&probe))
+        let special = processor.text.special();
+        let ids: Vec<_> = special.bos.iter().chain([&special.end]).map(|token| token.id).collect();
+        self.check_input(&ids, Some(&probe))
     }
 
     /// Hidden states that are concatenated to image features, as numbers of layers that have run.
@@ -355,7 +371,7 @@ impl LlavaConfig {
         }
         let layers = self.feature_layers();
         if layers.is_empty() || layers.iter().any(|layer| *layer > vision.num_hidden_layers) {
-            let found = format!("{:?}", self.vision_feature_layer);
+            let found = self.vision_feature_layer.to_string();
             return refuse("vision_feature_layer", found, "an index of the vision tower's hidden states");
         }
         let rope = text.rope();
@@ -382,7 +398,7 @@ impl LlavaConfig {
                 if rope.high_freq_factor > rope.low_freq_factor {
                     return Ok(());
                 }
-                let found = format!("{:?}", rope.high_freq_factor);
+                let found = rope.high_freq_factor.map_or_else(String::new, |factor| factor.to_string());
                 refuse("text_config.rope_parameters.high_freq_factor", found, "more than low_freq_factor")
             }
             Some(kind @ ("linear" | "llama3")) => refuse(

@@ -78,10 +78,8 @@ impl LlavaResponder {
             true => (self.processor.prompt_ids(system, &history, &request.prompt, image_tokens)?, Vec::new()),
             false => {
                 let (prompt, begun) = (&request.prompt, &request.begun);
-                let Answered { mut ids, answer_start, .. } =
-                    self.processor.answered_ids(system, &history, prompt, begun, image_tokens)?;
-                // its end, which is not yet
-                ids.pop();
+                let Answered { ids, answer_start, .. } =
+                    self.processor.begun_ids(system, &history, prompt, begun, image_tokens)?;
                 let begun = ids[answer_start..].to_vec();
                 (ids, begun)
             }

@@ -232,7 +232,14 @@ fn broken_files_are_named() {
 fn a_configuration_that_is_not_supported_names_its_key() {
     for (pointer, value, expected) in [
         ("/text_config/rope_parameters/rope_type", json!("yarn"), "yarn"),
-        ("/vision_feature_layer", json!(-99), "vision_feature_layer"),
+        ("/vision_feature_layer", json!(-99), "vision_feature_layer is -99;"),
+        ("/vision_feature_layer", json!([-2, 99]), "vision_feature_layer is [-2, 99];"),
+        (
+            "/text_config/rope_parameters",
+            json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 1.0,
+                   "original_max_position_embeddings": 64}),
+            "high_freq_factor is 1;",
+        ),
         ("/vision_config/patch_size", json!(0), "patch_size"),
         ("/text_config/num_key_value_heads", json!(1000), "num_key_value_heads"),
         ("/text_config/model_type", json!("mistral"), "mistral"),
@@ -269,6 +276,11 @@ fn files_of_many_versions_load() {
             settings[key] = Value::Null;
         }
     });
+    edit("processor_config.json", &|settings| {
+        for key in ["do_pad", "resample", "rescale_factor", "do_resize"] {
+            settings["image_processor"][key] = Value::Null;
+        }
+    });
     assert_eq!(checkpoint.logits(), expected);
     let processor = Processor::from_dir(checkpoint.path()).unwrap();
     checkpoint.load().unwrap().config().check_processor(&processor).unwrap();
@@ -287,6 +299,11 @@ fn a_processor_of_another_checkpoint_is_refused() {
     };
     assert!(matches!(refused("/image_token_index", json!(0)), ModelError::ImageToken { expected: 0, .. }));
     assert!(matches!(refused("/vision_config/image_size", json!(512)), ModelError::ImageSize { .. }));
+    // the end token has the id 2
+    assert!(matches!(
+        refused("/text_config/vocab_size", json!(2)),
+        ModelError::TokenOutside { id: 2, vocab: 2 }
+    ));
     // where config.json has no image token it is transformers' default
     assert!(matches!(
         refused("/image_token_index", Value::Null),

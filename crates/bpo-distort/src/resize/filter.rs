@@ -33,7 +33,11 @@ impl TryFrom<u8> for Filter {
             3 => Self::Bicubic,
             4 => Self::Box,
             5 => Self::Hamming,
-            _ => return Err(format!("no resampling filter has the number {code}; Pillow's are 0 to 5")),
+            _ => {
+                return Err(format!(
+                    "no resampling filter has the number {code}: expected 0 to 5, as Pillow counts"
+                ));
+            }
         })
     }
 }

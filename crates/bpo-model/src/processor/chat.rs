@@ -1,14 +1,11 @@
 //! From a conversation to the text a model was trained on.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use minijinja::{Environment, Value, context};
-use serde::Deserialize;
 
-use super::files::{read_json, read_text};
-use super::special::SpecialTokens;
-use super::text::strip_end;
+use super::sources::chat_template;
+use super::special::{SpecialToken, SpecialTokens};
 use super::{IMAGE_TOKEN, ProcessorError, jinja};
 
 /// LLaVA's `conv_vicuna_v1`, with which LLaVA-1.5 was trained, as a template.
@@ -32,6 +29,8 @@ const VICUNA_V1: &str = "\
 
 /// The role of the message that comes before a conversation.
 const SYSTEM: &str = "system";
+/// The role of answers.
+const ASSISTANT: &str = "assistant";
 
 /// What the user said and the assistant answered, earlier in the conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +53,18 @@ impl Turn {
 pub struct Rendered {
     /// Everything up to where the answer begins.
     pub prompt: String,
-    /// The answer as it follows the prompt, with the space between them and with EOS once at its end.
+    /// The answer as it follows the prompt, with the space between them and with the end token once at its end.
     pub answer: String,
+}
+
+/// What a template writes after an answer.
+#[derive(Clone, Debug)]
+struct End {
+    token: SpecialToken,
+    /// Up to and with the token.
+    tail: String,
+    /// All of it, with the white space behind the token.
+    after: String,
 }
 
 /// The form in which a template takes what is said.
@@ -74,20 +83,21 @@ pub struct ChatTemplate {
     origin: String,
     content: Content,
     takes_system: bool,
-    bos: String,
-    eos: String,
+    end: Option<End>,
+    special: SpecialTokens,
 }
 
 impl ChatTemplate {
-    /// Reads `chat_template.jinja`, `chat_template.json`, or the `chat_template` of `processor_config.json` or
-    /// `tokenizer_config.json`, in this order; of several templates the one called `default`. Where there is none, the
+    /// Reads the `chat_template` of `processor_config.json`, `chat_template.json`, `chat_template.jinja`,
+    /// `additional_chat_templates/default.jinja`, or the `chat_template` of `tokenizer_config.json`, in this order; of several
+    /// templates in a file the one called `default`. Where files differ, a warning says so. Where there is none, the
     /// conversation is LLaVA's vicuna v1.
     ///
     /// # Errors
     /// [`ProcessorError::Read`] and [`ProcessorError::Json`] for a file, [`ProcessorError::Value`] for a list without a
     /// `default`, and those of [`new`](Self::new).
     pub fn from_dir(dir: impl AsRef<Path>, special: &SpecialTokens) -> Result<Self, ProcessorError> {
-        match find(dir.as_ref())? {
+        match chat_template(dir.as_ref())? {
             Some((source, file)) => Self::new(&source, file, special),
             None => Self::vicuna_v1(special),
         }
@@ -101,8 +111,8 @@ impl ChatTemplate {
         Self::new(VICUNA_V1, "LLaVA's vicuna v1", special)
     }
 
-    /// Compiles a template, and finds out by rendering whether it takes lists of parts or strings, and whether it has a
-    /// place for a system message.
+    /// Compiles a template, and finds out by rendering whether it takes lists of parts or strings, whether it has a place for
+    /// a system message, and which token it writes after an answer.
     ///
     /// # Errors
     /// [`ProcessorError::Template`] if it does not compile or render, [`ProcessorError::TemplateDropsText`] if what the
@@ -115,17 +125,15 @@ impl ChatTemplate {
         let origin = origin.into();
         let environment = jinja::compile(source)
             .map_err(|source| ProcessorError::Template { origin: origin.clone(), source })?;
-        let bos = special.bos.as_ref().map(|token| token.text.clone()).unwrap_or_default();
-        let mut chat = Self {
-            environment,
-            origin,
-            content: Content::Parts,
-            takes_system: false,
-            bos,
-            eos: special.eos.text.clone(),
-        };
+        let special = special.clone();
+        let mut chat =
+            Self { environment, origin, content: Content::Parts, takes_system: false, end: None, special };
         chat.content = chat.detect_content()?;
         chat.takes_system = chat.detect_system();
+        chat.end = chat.detect_end();
+        if let Some(end) = &chat.end {
+            chat.special.set_end(end.token.clone());
+        }
         Ok(chat)
     }
 
@@ -134,6 +142,17 @@ impl ChatTemplate {
     #[must_use]
     pub fn takes_system(&self) -> bool {
         self.takes_system
+    }
+
+    /// The token that the template writes after an answer, if it writes one: what ends a turn.
+    #[must_use]
+    pub fn end(&self) -> Option<&SpecialToken> {
+        self.end.as_ref().map(|end| &end.token)
+    }
+
+    /// The file that the template comes from.
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// The text up to where the next answer begins.
@@ -154,7 +173,9 @@ impl ChatTemplate {
         self.run(self.messages(system, history, prompt, image)?, true)
     }
 
-    /// The text up to where the answer begins, and the answer as the template puts it there, with EOS once at its end.
+    /// The text up to where the answer begins, and the answer as the template puts it there, up to and with the
+    /// [token](Self::end) that the template writes after it. What follows that token, as the end of a line in ChatML, is left
+    /// out. Where the template writes none, the answer ends with EOS.
     ///
     /// # Errors
     /// [`ProcessorError::EmptyAnswer`]; [`ProcessorError::AnswerNotAppended`] if the conversation with the answer does
@@ -167,17 +188,36 @@ impl ChatTemplate {
         answer: &str,
         image: bool,
     ) -> Result<Rendered, ProcessorError> {
-        let answer = strip_end(answer, &self.eos);
+        let mut rendered = self.render_begun(system, history, prompt, answer, image)?;
+        rendered.answer.push_str(self.end.as_ref().map_or(&self.special.eos.text, |end| &end.tail));
+        Ok(rendered)
+    }
+
+    /// The same without anything behind the answer.
+    pub(super) fn render_begun(
+        &self,
+        system: Option<&str>,
+        history: &[Turn],
+        prompt: &str,
+        answer: &str,
+        image: bool,
+    ) -> Result<Rendered, ProcessorError> {
+        let answer = self.special.strip_end(answer);
         if answer.trim().is_empty() {
             return Err(ProcessorError::EmptyAnswer);
         }
         let mut messages = self.messages(system, history, prompt, image)?;
         let prompt = self.run(messages.clone(), true)?;
-        messages.push(self.message("assistant", answer, false));
+        messages.push(self.message(ASSISTANT, answer, false));
         let with_answer = self.run(messages, false)?;
         match with_answer.strip_prefix(&prompt) {
             Some(rest) => {
-                Ok(Rendered { answer: format!("{}{}", strip_end(rest, &self.eos), self.eos), prompt })
+                let after = self.end.as_ref().map(|end| end.after.as_str());
+                let said = after.and_then(|after| rest.strip_suffix(after));
+                Ok(Rendered {
+                    answer: said.unwrap_or_else(|| self.special.strip_end(rest)).to_owned(),
+                    prompt,
+                })
             }
             None => {
                 Err(ProcessorError::AnswerNotAppended { origin: self.origin.clone(), prompt, with_answer })
@@ -201,7 +241,7 @@ impl ChatTemplate {
         }
         for (i, turn) in history.iter().enumerate() {
             messages.push(self.message("user", &without_image_token(&turn.prompt), image && i == 0));
-            messages.push(self.message("assistant", strip_end(&turn.answer, &self.eos), false));
+            messages.push(self.message(ASSISTANT, self.special.strip_end(&turn.answer), false));
         }
         messages.push(self.message("user", &without_image_token(prompt), image && history.is_empty()));
         Ok(messages)
@@ -221,12 +261,34 @@ impl ChatTemplate {
     }
 
     fn run(&self, messages: Vec<Value>, add_generation_prompt: bool) -> Result<String, ProcessorError> {
+        let named = self.special.named.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+        // transformers gives a template without tools and documents both as `None`
         let context = context! {
-            messages, add_generation_prompt, bos_token => &self.bos, eos_token => &self.eos,
+            messages, add_generation_prompt, tools => (), documents => (),
+            ..Value::from_pairs(named)
         };
         let rendered =
             self.environment.get_template(jinja::NAME).and_then(|template| template.render(context));
         rendered.map_err(|source| ProcessorError::Template { origin: self.origin.clone(), source })
+    }
+
+    /// Renders messages as they are written in JSON.
+    #[cfg(test)]
+    pub(super) fn render_messages(&self, messages: &serde_json::Value) -> Result<String, ProcessorError> {
+        fn value(json: &serde_json::Value) -> Value {
+            match json {
+                serde_json::Value::Array(items) => items.iter().map(value).collect(),
+                // the recorded order of keys: a part's type, a message's role
+                serde_json::Value::Object(map) => {
+                    let mut keys: Vec<_> = map.keys().collect();
+                    keys.sort_by_key(|key| !["type", "role"].contains(&key.as_str()));
+                    Value::from_pairs(keys.into_iter().map(|key| (key.as_str(), value(&map[key]))))
+                }
+                serde_json::Value::String(text) => Value::from(text.as_str()),
+                other => unreachable!("{other}"),
+            }
+        }
+        self.run(messages.as_array().into_iter().flatten().map(value).collect(), true)
     }
 
     /// Renders a system message in front of a prompt, and looks for what it says.
@@ -234,6 +296,22 @@ impl ChatTemplate {
         const SAID: &str = "bpo-system";
         let messages = vec![self.message(SYSTEM, SAID, false), self.message("user", "bpo-said", false)];
         self.run(messages, true).is_ok_and(|text| text.contains(SAID))
+    }
+
+    /// Renders an answer at the end of a conversation, and looks for the first token behind it.
+    fn detect_end(&self) -> Option<End> {
+        const SAID: &str = "bpo-answer";
+        let messages = vec![self.message("user", "bpo-said", false), self.message(ASSISTANT, SAID, false)];
+        let text = self.run(messages, false).ok()?;
+        let after = &text[text.rfind(SAID)? + SAID.len()..];
+        let tokens = self.special.added.iter().chain([&self.special.eos]);
+        // some tokenizers have white space among their added tokens
+        let found = tokens.filter(|token| !token.text.trim().is_empty() && *token != &self.special.image);
+        // of those that begin at one place the longest
+        let found = found.filter_map(|token| Some((after.find(&token.text)?, token)));
+        let (at, token) = found.min_by_key(|(at, token)| (*at, std::cmp::Reverse(token.text.len())))?;
+        let tail = after[..at + token.text.len()].to_owned();
+        Some(End { token: token.clone(), tail, after: after.to_owned() })
     }
 
     /// A template that wants strings fails on a list, or prints it. A list printed shows a key that no template reads.
@@ -260,65 +338,6 @@ fn without_image_token(text: &str) -> String {
         return text.to_owned();
     }
     text.replace(IMAGE_TOKEN, "").trim().to_owned()
-}
-
-/// The forms in which a `chat_template` is written in JSON.
-#[derive(Deserialize)]
-#[serde(
-    untagged,
-    expecting = "expected a template, a list of {name, template}, or a map from names to templates"
-)]
-enum Templates {
-    One(String),
-    Named(Vec<NamedTemplate>),
-    Map(BTreeMap<String, String>),
-}
-
-#[derive(Deserialize)]
-struct NamedTemplate {
-    name: String,
-    template: String,
-}
-
-impl Templates {
-    /// The template to chat with, or the names of those that are there.
-    fn into_default(self) -> Result<String, String> {
-        const DEFAULT: &str = "default";
-        let mut named = match self {
-            Self::One(template) => return Ok(template),
-            Self::Named(list) => list.into_iter().map(|t| (t.name, t.template)).collect(),
-            Self::Map(map) => map,
-        };
-        named.remove(DEFAULT).ok_or_else(|| format!("{:?}", named.keys().collect::<Vec<_>>()))
-    }
-}
-
-/// The checkpoint's template and the name of its file.
-fn find(dir: &Path) -> Result<Option<(String, &'static str)>, ProcessorError> {
-    #[derive(Deserialize)]
-    struct Holder {
-        chat_template: Option<Templates>,
-    }
-    const JINJA: &str = "chat_template.jinja";
-    if let Some(source) = read_text(&dir.join(JINJA))? {
-        return Ok(Some((source, JINJA)));
-    }
-    for name in ["chat_template.json", "processor_config.json", "tokenizer_config.json"] {
-        let path = dir.join(name);
-        let Some(templates) = read_json::<Holder>(&path)?.and_then(|holder| holder.chat_template) else {
-            continue;
-        };
-        return match templates.into_default() {
-            Ok(source) => Ok(Some((source, name))),
-            Err(found) => Err(ProcessorError::Value {
-                path,
-                key: "chat_template",
-                expected: "a template named default",
-                found,
-            }),
-        };
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

@@ -22,9 +22,19 @@ fn special(eos: &str) -> SpecialTokens {
     SpecialTokens {
         bos: Some(token("<s>", 1)),
         eos: token(eos, 2),
+        end: token(eos, 2),
         stop: vec![2],
         image: token("<image>", 3),
-        add_bos: None,
+        named: [("bos_token", "<s>"), ("eos_token", eos)]
+            .map(|(name, text)| (name.to_owned(), text.to_owned()))
+            .into(),
+        added: vec![
+            token("<s>", 1),
+            token(eos, 2),
+            token("<image>", 3),
+            token("<|eot_id|>", 4),
+            token("<|im_end|>", 5),
+        ],
     }
 }
 
@@ -157,7 +167,7 @@ fn the_template_is_found_in_every_place() {
     let only = serde_json::json!({ "chat_template": [{ "name": "rag", "template": "x" }] });
     std::fs::write(dir.path().join("tokenizer_config.json"), only.to_string()).unwrap();
     let error = ChatTemplate::from_dir(dir.path(), &special("</s>")).unwrap_err();
-    assert!(matches!(error, ProcessorError::Value { key: "chat_template", .. }));
+    assert!(matches!(error, ProcessorError::Value { ref key, .. } if key == "chat_template"));
 }
 
 #[test]
@@ -192,4 +202,45 @@ fn templates_without_a_place_for_a_system_message_say_so() {
         assert!(matches!(error, ProcessorError::NoSystem { .. }), "{error}");
         assert_eq!(chat.render(None, &[], "Q", false).unwrap(), "Q");
     }
+}
+
+/// What Llama 3's template writes, and SmolVLM's, Gemma's and Llama 2's in the same form.
+const LLAMA_3: &str = "{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' + m['content'] \
+                       + '<|eot_id|>' }}{% endfor %}\
+                       {% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}";
+const LLAMA_2: &str = "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content.strip() }} [/INST]{% else %}\
+                       {{ ' ' + m.content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}";
+
+#[test]
+fn the_end_of_a_turn_is_what_the_template_writes() {
+    for (template, end, answer) in [
+        (LLAMA_3, Some("<|eot_id|>"), "A.<|eot_id|>"),
+        (CHATML, Some("<|im_end|>"), "A.<|im_end|>"),
+        (LLAMA_2, Some("</s>"), " A. </s>"),
+        (VICUNA_V1, Some("</s>"), " A.</s>"),
+        (LLAVA_HF, None, " A.</s>"),
+    ] {
+        let chat = chat(template);
+        assert_eq!(chat.end().map(|token| token.text.as_str()), end, "{template}");
+        for said in ["A.", "A.</s>", "A. <|eot_id|>", "A.<|im_end|>\n"] {
+            // what another template ends its turns with is text
+            let is_own = said == "A." || said == "A.</s>" || end.is_some_and(|end| said.contains(end));
+            if is_own {
+                let rendered = chat.render_with_answer(None, &[], "Q", said, false).unwrap();
+                assert_eq!(rendered.answer, answer, "{template}: {said:?}");
+            }
+        }
+        let begun = chat.render_begun(None, &[], "Q", "A.", false).unwrap();
+        assert_eq!(begun.answer.trim_start(), "A.", "{template}");
+    }
+}
+
+#[test]
+fn an_end_that_no_single_token_stands_for_is_left_to_eos() {
+    let template = "{% for m in messages %}{{ m.role + ': ' + m.content + '<turn-over>\n' }}{% endfor %}\
+                    {% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}";
+    let chat = chat(template);
+    assert_eq!(chat.end(), None);
+    let rendered = chat.render_with_answer(None, &[], "Q", "A", false).unwrap();
+    assert_eq!(rendered.answer, "A<turn-over></s>");
 }

@@ -14,23 +14,23 @@ pub enum ProcessorError {
         /// Why.
         source: std::io::Error,
     },
-    /// A JSON file is cut off, or a value in it is not of the expected form.
-    #[error("{path}: {source}", path = path.display())]
+    /// A file is not JSON, or cut off.
+    #[error("{path} is not JSON: {source}", path = path.display())]
     Json {
         /// The file.
         path: PathBuf,
         /// Where and why.
         source: serde_json::Error,
     },
-    /// A value in a JSON file is well formed but cannot be used.
-    #[error("{path}: `{key}`: expected {expected}, found {found}", path = path.display())]
+    /// A value in a JSON file is not of the expected form, or cannot be used.
+    #[error("{path}: {}expected {expected}, found {found}", at(key), path = path.display())]
     Value {
         /// The file.
         path: PathBuf,
-        /// The key within the file.
-        key: &'static str,
+        /// The key within the file; empty for the file as a whole.
+        key: String,
         /// What would have been right.
-        expected: &'static str,
+        expected: String,
         /// What is there.
         found: String,
     },
@@ -53,7 +53,10 @@ pub enum ProcessorError {
         path: PathBuf,
     },
     /// tokenizer.json is there but is not a tokenizer.
-    #[error("{path}: {source}", path = path.display())]
+    #[error(
+        "{path}: not a tokenizer that can be read ({}); save it again with transformers: \
+         AutoTokenizer.from_pretrained(dir).save_pretrained(dir)", without_types(source), path = path.display()
+    )]
     Tokenizer {
         /// The file.
         path: PathBuf,
@@ -108,6 +111,15 @@ pub enum ProcessorError {
         prompt: String,
         /// The rendering with the answer.
         with_answer: String,
+    },
+    /// The chat template writes nothing where the image should be.
+    #[error(
+        "the chat template from {origin} writes no image token for an image; a template that uses `image_token` needs that \
+         key in tokenizer_config.json"
+    )]
+    NoImageInTemplate {
+        /// The file the template came from.
+        origin: String,
     },
     /// An answer without text.
     #[error("the answer is empty")]
@@ -168,4 +180,17 @@ pub enum ProcessorError {
         /// Most pixels allowed.
         limit: usize,
     },
+}
+
+fn at(key: &str) -> String {
+    if key.is_empty() { String::new() } else { format!("`{key}`: ") }
+}
+
+/// The tokenizers crate says in Rust's words that it knows no such model or normalizer.
+fn without_types(source: &tokenizers::Error) -> String {
+    let text = source.to_string();
+    match text.contains("untagged enum") {
+        true => "a part of it is of no known type".to_owned(),
+        false => text,
+    }
 }

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use bpo_distort::resize::{Axis, Filter, for_each_row};
 use image::{Rgb, RgbImage};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::ProcessorError;
-use super::files::read_json;
+use super::files::from_json;
+use super::sources::{image_settings, warn_of};
 
 /// Most pixels of a resized image that no crop bounds (a choice of ours: 800 MB of bytes).
 const MAX_PIXELS: usize = 1 << 28;
@@ -41,8 +42,8 @@ pub struct PixelValues {
     pub width: usize,
 }
 
-/// What `preprocessor_config.json` says. Missing keys mean what they mean to `CLIPImageProcessor`.
-#[derive(Clone, Debug, Deserialize)]
+/// What a checkpoint says about images. Missing keys mean what they mean to `CLIPImageProcessor`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 struct Config {
     size: Size,
@@ -79,7 +80,7 @@ impl Default for Config {
 }
 
 /// The forms in which a size is written.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(untagged, expecting = "expected a number, [height, width], {shortest_edge} or {height, width}")]
 enum Size {
     Edge(usize),
@@ -88,13 +89,13 @@ enum Size {
     Exact(Exact),
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ShortestEdge {
     shortest_edge: usize,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Exact {
     height: usize,
@@ -106,6 +107,17 @@ struct Exact {
 enum Target {
     Shortest(usize),
     Exact { height: usize, width: usize },
+}
+
+impl From<Size> for Target {
+    fn from(size: Size) -> Self {
+        match size {
+            Size::Edge(edge) | Size::Shortest(ShortestEdge { shortest_edge: edge }) => Self::Shortest(edge),
+            Size::Pair([height, width]) | Size::Exact(Exact { height, width }) => {
+                Self::Exact { height, width }
+            }
+        }
+    }
 }
 
 impl Target {
@@ -121,7 +133,34 @@ impl Target {
     }
 }
 
-/// Turns images into pixel values as a checkpoint's `preprocessor_config.json` says.
+impl Config {
+    /// The keys whose values differ.
+    fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let target = |config: &Self| config.do_resize.then(|| Target::from(config.size));
+        let crop = |config: &Self| config.do_center_crop.then_some(config.crop_size).map(Target::from);
+        let keys = [
+            ("size", target(self) != target(other)),
+            ("crop_size", crop(self) != crop(other)),
+            ("resample", self.resample != other.resample),
+            ("rescale_factor", self.rescale() != other.rescale()),
+            ("image_mean", self.image_mean != other.image_mean),
+            ("image_std", self.image_std != other.image_std),
+            ("do_normalize", self.do_normalize != other.do_normalize),
+            ("do_pad", self.pads() != other.pads()),
+        ];
+        keys.into_iter().filter(|(_, differ)| *differ).map(|(key, _)| key).collect()
+    }
+
+    fn rescale(&self) -> Option<f64> {
+        self.do_rescale.then_some(self.rescale_factor)
+    }
+
+    fn pads(&self) -> bool {
+        self.do_pad && self.image_processor_type.starts_with("LlavaImageProcessor")
+    }
+}
+
+/// Turns images into pixel values as a checkpoint's `processor_config.json` or `preprocessor_config.json` says.
 #[derive(Clone, Debug)]
 pub struct ImageProcessor {
     resize: Option<Target>,
@@ -134,7 +173,8 @@ pub struct ImageProcessor {
 }
 
 impl ImageProcessor {
-    /// Reads `preprocessor_config.json`, or the `image_processor` of `processor_config.json` where that is missing.
+    /// Reads the `image_processor` of `processor_config.json`, or `preprocessor_config.json` where there is none. Where both
+    /// are there and differ, a warning says so.
     ///
     /// Unknown keys are allowed, since every version of transformers writes others. A `LlavaImageProcessor` with
     /// `do_pad` pads to a square; everything else crops. See [`with_aspect`](Self::with_aspect).
@@ -143,41 +183,40 @@ impl ImageProcessor {
     /// [`ProcessorError::NoImageProcessor`] if neither is there; [`ProcessorError::Read`], [`ProcessorError::Json`] and
     /// [`ProcessorError::Value`] if what is there cannot be used.
     pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self, ProcessorError> {
-        #[derive(Deserialize)]
-        struct Nested {
-            image_processor: Option<Map<String, Value>>,
-        }
-        // fast processors write null where they mean the default
-        let config = |path: &Path, mut settings: Map<String, Value>| {
-            settings.retain(|_, value| !value.is_null());
-            serde_json::from_value::<Config>(settings.into())
-                .map_err(|source| ProcessorError::Json { path: path.to_owned(), source })
-        };
         let dir = dir.as_ref();
-        let path = dir.join("preprocessor_config.json");
-        if let Some(settings) = read_json(&path)? {
-            return Self::new(config(&path, settings)?, path);
+        let mut configs = Vec::new();
+        for (path, key, settings) in image_settings(dir)? {
+            configs.push((from_json::<Config>(&settings, &path, key)?, path, key));
         }
-        let path = dir.join("processor_config.json");
-        match read_json::<Nested>(&path)?.and_then(|nested| nested.image_processor) {
-            Some(settings) => Self::new(config(&path, settings)?, path),
-            None => Err(ProcessorError::NoImageProcessor { dir: dir.to_owned() }),
+        let mut configs = configs.into_iter();
+        let Some((config, path, key)) = configs.next() else {
+            return Err(ProcessorError::NoImageProcessor { dir: dir.to_owned() });
+        };
+        for (other, other_path, _) in configs {
+            let keys = config.differences(&other);
+            if !keys.is_empty() {
+                let name = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
+                warn_of(dir, &format!("`{}`", keys.join("`, `")), &name(&path), &name(&other_path));
+            }
         }
+        Self::new(config, path, key)
     }
 
-    fn new(config: Config, path: PathBuf) -> Result<Self, ProcessorError> {
-        let wrong =
-            |key, expected, found: String| ProcessorError::Value { path: path.clone(), key, expected, found };
-        let target = match config.size {
-            Size::Edge(edge) | Size::Shortest(ShortestEdge { shortest_edge: edge }) => Target::Shortest(edge),
-            Size::Pair([height, width]) | Size::Exact(Exact { height, width }) => {
-                Target::Exact { height, width }
-            }
+    fn new(config: Config, path: PathBuf, at: &str) -> Result<Self, ProcessorError> {
+        let wrong = |key: &str, expected: &str, found: String| ProcessorError::Value {
+            path: path.clone(),
+            key: if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") },
+            expected: expected.to_owned(),
+            found,
         };
+        let target = Target::from(config.size);
         let crop = match config.crop_size {
             Size::Edge(edge) => (edge, edge),
             Size::Pair([height, width]) | Size::Exact(Exact { height, width }) => (height, width),
-            Size::Shortest(edge) => return Err(wrong("crop_size", "height and width", format!("{edge:?}"))),
+            Size::Shortest(size) => {
+                let found = format!("{{\"shortest_edge\":{}}}", size.shortest_edge);
+                return Err(wrong("crop_size", "height and width", found));
+            }
         };
         let resize = config.do_resize.then_some(target);
         let crop = config.do_center_crop.then_some(crop);
@@ -185,7 +224,11 @@ impl ImageProcessor {
             resize,
             Some(Target::Shortest(0) | Target::Exact { height: 0, .. } | Target::Exact { width: 0, .. })
         ) {
-            return Err(wrong("size", "at least one pixel", format!("{:?}", config.size)));
+            let found = match target {
+                Target::Shortest(edge) => edge.to_string(),
+                Target::Exact { height, width } => format!("a height of {height} and a width of {width}"),
+            };
+            return Err(wrong("size", "at least one pixel", found));
         }
         if let Some((height, width)) = crop
             && (height == 0 || width == 0 || height.saturating_mul(width) > MAX_PIXELS)
@@ -193,18 +236,21 @@ impl ImageProcessor {
             return Err(wrong(
                 "crop_size",
                 "at least one pixel and no more than 2^28",
-                format!("{height}x{width}"),
+                format!("a height of {height} and a width of {width}"),
             ));
         }
         if config.do_normalize && config.image_std.contains(&0.0) {
-            return Err(wrong("image_std", "numbers other than 0", format!("{:?}", config.image_std)));
+            return Err(wrong(
+                "image_std",
+                "numbers other than 0",
+                Value::from(config.image_std.to_vec()).to_string(),
+            ));
         }
-        let pads = config.do_pad && config.image_processor_type.starts_with("LlavaImageProcessor");
         Ok(Self {
             resize,
             crop,
             resample: config.resample,
-            aspect: if pads { Aspect::PadToSquare } else { Aspect::ShortestEdgeCrop },
+            aspect: if config.pads() { Aspect::PadToSquare } else { Aspect::ShortestEdgeCrop },
             background: Rgb(config.image_mean.map(|mean| (mean * 255.0) as u8)),
             levels: levels(&config),
         })
@@ -330,113 +376,5 @@ fn check_pixels((height, width): (usize, usize)) -> Result<(), ProcessorError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn processor(json: &str) -> Result<ImageProcessor, ProcessorError> {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("preprocessor_config.json"), json).unwrap();
-        ImageProcessor::from_dir(dir.path())
-    }
-
-    /// Bytes in, bytes out.
-    fn raw(rest: &str) -> ImageProcessor {
-        processor(&format!(r#"{{"do_rescale": false, "do_normalize": false, {rest}}}"#)).unwrap()
-    }
-
-    #[test]
-    fn sizes_are_read_in_every_form() {
-        let targets = [
-            ("336", Target::Shortest(336)),
-            (r#"{"shortest_edge": 24}"#, Target::Shortest(24)),
-            ("[3, 4]", Target::Exact { height: 3, width: 4 }),
-            (r#"{"width": 4, "height": 3}"#, Target::Exact { height: 3, width: 4 }),
-        ];
-        for (text, target) in targets {
-            let read = processor(&format!(r#"{{"size": {text}, "some_new_key": 1}}"#)).unwrap();
-            assert_eq!(read.resize, Some(target), "{text}");
-        }
-        assert_eq!(processor(r#"{"crop_size": 30}"#).unwrap().crop, Some((30, 30)));
-        assert_eq!(processor(r#"{"do_center_crop": false}"#).unwrap().crop, None);
-    }
-
-    #[test]
-    fn values_that_cannot_be_used_are_refused() {
-        for text in [
-            r#"{"size": {"shortest_edge": 0}}"#,
-            r#"{"crop_size": {"shortest_edge": 8}}"#,
-            r#"{"crop_size": 0}"#,
-            r#"{"image_std": [1, 0, 1]}"#,
-        ] {
-            assert!(matches!(processor(text), Err(ProcessorError::Value { .. })), "{text}");
-        }
-        for text in
-            [r#"{"resample": 9}"#, r#"{"size": {"longest_edge": 8}}"#, r#"{"size": -1}"#, r#"{"size": 3"#]
-        {
-            let error = processor(text).unwrap_err();
-            assert!(matches!(error, ProcessorError::Json { .. }), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_directory_without_configs_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let error = ImageProcessor::from_dir(dir.path()).unwrap_err();
-        assert!(matches!(&error, ProcessorError::NoImageProcessor { dir: d } if d == dir.path()));
-        std::fs::write(dir.path().join("processor_config.json"), r#"{"image_processor": {"crop_size": 5}}"#)
-            .unwrap();
-        assert_eq!(ImageProcessor::from_dir(dir.path()).unwrap().crop, Some((5, 5)));
-    }
-
-    #[test]
-    fn the_long_side_is_truncated() {
-        assert_eq!(Target::Shortest(336).of(481, 640), (336, 447));
-        assert_eq!(Target::Shortest(336).of(640, 481), (447, 336));
-        assert_eq!(Target::Shortest(10).of(7, 7), (10, 10));
-    }
-
-    #[test]
-    fn a_small_image_is_padded_with_black() {
-        let image = RgbImage::from_pixel(2, 3, Rgb([9, 8, 7]));
-        let out = raw(r#""do_resize": false, "crop_size": [4, 5]"#).process(&image).unwrap();
-        assert_eq!((out.channels, out.height, out.width), (3, 4, 5));
-        let mut red = [0.0; 20];
-        for row in 1..4 {
-            red[row * 5 + 2..row * 5 + 4].fill(9.0);
-        }
-        assert_eq!(out.data[..20], red);
-    }
-
-    #[test]
-    fn padding_to_a_square_uses_the_mean_colour() {
-        let image = RgbImage::from_pixel(1, 4, Rgb([200, 100, 50]));
-        let plain = raw(r#""do_resize": false, "do_center_crop": false, "image_mean": [0.5, 0.1, 0.999]"#);
-        let out = plain.with_aspect(Aspect::PadToSquare).process(&image).unwrap();
-        assert_eq!((out.height, out.width), (4, 4));
-        assert_eq!(out.data[..4], [127.0, 200.0, 127.0, 127.0]);
-        assert_eq!(out.data[16..20], [25.0, 100.0, 25.0, 25.0]);
-        assert_eq!(out.data[32..36], [254.0, 50.0, 254.0, 254.0]);
-    }
-
-    #[test]
-    fn llavas_own_processor_pads() {
-        let padding =
-            processor(r#"{"image_processor_type": "LlavaImageProcessor", "do_pad": true}"#).unwrap();
-        assert_eq!(padding.aspect(), Aspect::PadToSquare);
-        assert_eq!(processor(r#"{"do_pad": true}"#).unwrap().aspect(), Aspect::ShortestEdgeCrop);
-    }
-
-    #[test]
-    fn images_without_pixels_and_huge_results_are_refused() {
-        let plain = processor("{}").unwrap();
-        assert!(matches!(
-            plain.process(&RgbImage::new(0, 4)),
-            Err(ProcessorError::EmptyImage { width: 0, height: 4 })
-        ));
-        // Cropped, only the middle is computed; uncropped it would be 4000 x 16,000,000 pixels.
-        let thin = RgbImage::from_pixel(1, 4000, Rgb([1, 2, 3]));
-        assert_eq!(plain.process(&thin).unwrap().height, 224);
-        let uncropped = processor(r#"{"size": 4000, "do_center_crop": false}"#).unwrap();
-        assert!(matches!(uncropped.process(&thin), Err(ProcessorError::ImageTooLarge { width: 4000, .. })));
-    }
-}
+#[path = "image_tests.rs"]
+mod tests;

@@ -3,21 +3,29 @@
 use std::borrow::Cow;
 
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind};
+
+use super::python;
 
 /// The name under which an environment holds its one template.
 pub(super) const NAME: &str = "chat_template";
 
-/// Compiles a chat template as transformers does: trimmed blocks, Python's string methods, `raise_exception`,
-/// `strftime_now` and the `generation` tags.
+/// Compiles a chat template as transformers does: trimmed blocks, Python's string methods, `tojson` as `json.dumps` writes it, `raise_exception`, `strftime_now` and the `generation` tags.
 pub(super) fn compile(source: &str) -> Result<Environment<'static>, Error> {
     let mut env = Environment::new();
     env.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     env.set_auto_escape_callback(|_| AutoEscape::None);
-    env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    env.set_unknown_method_callback(python::method);
+    env.add_filter("tojson", python::tojson);
+    for name in ["e", "escape"] {
+        env.add_filter(name, |value: &Value| python::escape(value));
+    }
     env.add_function("raise_exception", raise_exception);
     env.add_function("strftime_now", strftime_now);
-    env.add_template_owned(NAME, without_generation_tags(source).into_owned())?;
+    // Jinja reads every end of a line as one
+    let source = source.replace("\r\n", "\n").replace('\r', "\n");
+    env.add_template_owned(NAME, without_generation_tags(&source).into_owned())?;
     Ok(env)
 }
 

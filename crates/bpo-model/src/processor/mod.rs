@@ -4,17 +4,23 @@
 //!
 //! | part | files |
 //! |---|---|
-//! | [`ImageProcessor`] | `preprocessor_config.json` or `processor_config.json` |
-//! | [`ChatTemplate`] | `chat_template.jinja`, `chat_template.json`, `processor_config.json`, `tokenizer_config.json` |
-//! | [`TextProcessor`] | `tokenizer.json`, `tokenizer_config.json`, `generation_config.json`, `config.json` |
+//! | [`ImageProcessor`] | `processor_config.json`, `preprocessor_config.json` |
+//! | [`ChatTemplate`] | `processor_config.json`, `chat_template.json`, `chat_template.jinja`, `additional_chat_templates/default.jinja`, `tokenizer_config.json` |
+//! | [`TextProcessor`] | `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`, `generation_config.json`, `config.json` |
+//!
+//! Where a setting is in several files, the order of transformers counts, and a warning names files that differ.
 
 mod chat;
 mod error;
 mod files;
 mod image;
 mod jinja;
+mod json;
+mod python;
+mod sources;
 mod special;
 mod text;
+mod tokens;
 
 use std::path::Path;
 
@@ -48,6 +54,10 @@ impl Processor {
         let dir = dir.as_ref();
         let text = TextProcessor::from_dir(dir)?;
         let chat = ChatTemplate::from_dir(dir, text.special())?;
+        let text = match chat.end() {
+            Some(end) => text.with_end(end),
+            None => text,
+        };
         Ok(Self { image: ImageProcessor::from_dir(dir)?, chat, text })
     }
 
@@ -66,7 +76,7 @@ impl Processor {
     ) -> Result<Vec<u32>, ProcessorError> {
         self.check_written(system, history, prompt)?;
         let prompt = self.chat.render(system, history, prompt, image_tokens > 0)?;
-        self.text.encode_prompt(&prompt, image_tokens)
+        self.text.encode_prompt(&prompt, image_tokens).map_err(|error| self.name_template(error))
     }
 
     /// The ids of a conversation that ends with an answer, and where the answer begins.
@@ -82,10 +92,51 @@ impl Processor {
         answer: &str,
         image_tokens: usize,
     ) -> Result<Answered, ProcessorError> {
+        self.check_answered(system, history, prompt, answer)?;
+        let Rendered { prompt, answer } =
+            self.chat.render_with_answer(system, history, prompt, answer, image_tokens > 0)?;
+        let ids = self.text.encode_rendered(&prompt, &answer, image_tokens);
+        ids.map_err(|error| self.name_template(error))
+    }
+
+    /// The ids of a conversation and what its next answer begins with, to be gone on with, and where that begins.
+    ///
+    /// # Errors
+    /// Those of [`answered_ids`](Self::answered_ids).
+    pub fn begun_ids(
+        &self,
+        system: Option<&str>,
+        history: &[Turn],
+        prompt: &str,
+        begun: &str,
+        image_tokens: usize,
+    ) -> Result<Answered, ProcessorError> {
+        self.check_answered(system, history, prompt, begun)?;
+        let Rendered { prompt, answer } =
+            self.chat.render_begun(system, history, prompt, begun, image_tokens > 0)?;
+        let ids = self.text.encode_begun(&prompt, &answer, image_tokens);
+        ids.map_err(|error| self.name_template(error))
+    }
+
+    /// What a person wrote has no image token left when it gets to the template.
+    fn name_template(&self, error: ProcessorError) -> ProcessorError {
+        match error {
+            ProcessorError::ImageTokens { expected: 1, found: 0 } => {
+                ProcessorError::NoImageInTemplate { origin: self.chat.origin().to_owned() }
+            }
+            other => other,
+        }
+    }
+
+    fn check_answered(
+        &self,
+        system: Option<&str>,
+        history: &[Turn],
+        prompt: &str,
+        answer: &str,
+    ) -> Result<(), ProcessorError> {
         self.check_written(system, history, prompt)?;
-        self.text.check_written(self.text.without_end(answer), "answer")?;
-        let rendered = self.chat.render_with_answer(system, history, prompt, answer, image_tokens > 0)?;
-        self.text.encode_answered(&rendered.prompt, &rendered.answer, image_tokens)
+        self.text.check_written(self.text.special().strip_end(answer), "answer")
     }
 
     fn check_written(
@@ -99,8 +150,11 @@ impl Processor {
         }
         for turn in history {
             self.text.check_written(&turn.prompt, "history")?;
-            self.text.check_written(self.text.without_end(&turn.answer), "history")?;
+            self.text.check_written(self.text.special().strip_end(&turn.answer), "history")?;
         }
         self.text.check_written(prompt, "prompt")
     }
 }
+
+#[cfg(test)]
+mod golden_tests;

@@ -1,5 +1,6 @@
 //! The tokens that begin and end a sequence and that stand for the image.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -7,6 +8,8 @@ use tokenizers::Tokenizer;
 
 use super::ProcessorError;
 use super::files::read_json;
+use super::sources::{GENERATION, MODEL, warn_of};
+use super::tokens::TokenSettings;
 
 /// A token that no ordinary text produces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,39 +26,19 @@ pub struct SpecialToken {
 pub struct SpecialTokens {
     /// Begins every sequence, where the model has such a token.
     pub bos: Option<SpecialToken>,
-    /// Ends every answer.
+    /// Ends a text: what the tokenizer names so. It ends an answer where the chat template writes no token after one.
     pub eos: SpecialToken,
-    /// Every token that ends generation: EOS first, then what else `generation_config.json` and `config.json` list.
+    /// What ends an answer: the token that the chat template writes after it, EOS where it writes none.
+    pub end: SpecialToken,
+    /// Every token that ends generation: the end of an answer first, then EOS, then what `generation_config.json` lists, or
+    /// `config.json` where that lists none.
     pub stop: Vec<u32>,
     /// Stands for one image patch.
     pub image: SpecialToken,
-    /// Whether `tokenizer_config.json` asks for BOS (`add_bos_token`); if it does not say, the tokenizer decides.
-    pub(super) add_bos: Option<bool>,
-}
-
-/// `tokenizer_config.json` and `special_tokens_map.json`, the keys needed here.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct TokenTexts {
-    bos_token: Option<TokenText>,
-    eos_token: Option<TokenText>,
-    add_bos_token: Option<bool>,
-}
-
-/// A token as old and new versions of transformers write it.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum TokenText {
-    Plain(String),
-    Added { content: String },
-}
-
-impl TokenText {
-    fn into_text(self) -> String {
-        match self {
-            Self::Plain(text) | Self::Added { content: text } => text,
-        }
-    }
+    /// Name and text of tokens, as a chat template gets them.
+    pub(super) named: BTreeMap<String, String>,
+    /// The tokens that are found in a text before it is split.
+    pub(super) added: Vec<SpecialToken>,
 }
 
 /// `generation_config.json` and `config.json`, the keys needed here.
@@ -71,76 +54,111 @@ struct TokenIds {
 
 /// Models that stop at several tokens list them, the usual one first.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a token's id, or a list of them")]
 enum OneOrMany {
     One(u32),
     Many(Vec<u32>),
 }
 
-impl OneOrMany {
-    fn as_slice(&self) -> &[u32] {
-        match self {
-            Self::One(id) => std::slice::from_ref(id),
-            Self::Many(ids) => ids,
+impl TokenIds {
+    fn eos(&self) -> &[u32] {
+        match &self.eos_token_id {
+            Some(OneOrMany::One(id)) => std::slice::from_ref(id),
+            Some(OneOrMany::Many(ids)) => ids,
+            None => &[],
         }
     }
 }
 
 impl SpecialTokens {
-    /// BOS and EOS by their text in `tokenizer_config.json`, then `special_tokens_map.json`, then by their id in
-    /// `generation_config.json` and `config.json`; the image token by `image_token`, then by its id in `config.json`,
-    /// then as `<image>`.
+    /// BOS and EOS by the text that `settings` has for them, then by their id in `generation_config.json` and
+    /// `config.json`; the image token by `image_token`, then by its id in `config.json`, then as `<image>`.
     pub(super) fn from_dir(
         dir: &Path,
         tokenizer: &Tokenizer,
+        settings: TokenSettings,
         image_token: Option<u32>,
     ) -> Result<Self, ProcessorError> {
-        let texts: TokenTexts = read_json(&dir.join("tokenizer_config.json"))?.unwrap_or_default();
-        let map: TokenTexts = read_json(&dir.join("special_tokens_map.json"))?.unwrap_or_default();
-        let generation: TokenIds = read_json(&dir.join("generation_config.json"))?.unwrap_or_default();
-        let config: TokenIds = read_json(&dir.join("config.json"))?.unwrap_or_default();
+        let generation: TokenIds = read_json(&dir.join(GENERATION))?.unwrap_or_default();
+        let config: TokenIds = read_json(&dir.join(MODEL))?.unwrap_or_default();
         let inner = config.text_config.as_deref();
 
-        let by_text = |text: Option<TokenText>| {
-            let text = text?.into_text();
-            Some(SpecialToken { id: tokenizer.token_to_id(&text)?, text })
+        let by_text = |text: Option<&str>| {
+            let text = text?;
+            Some(SpecialToken { id: tokenizer.token_to_id(text)?, text: text.to_owned() })
         };
         let by_id = |id: Option<u32>| {
             let id = id?;
             Some(SpecialToken { id, text: tokenizer.id_to_token(id)? })
         };
-        let listed: Vec<u32> = [Some(&generation), Some(&config), inner]
-            .into_iter()
-            .flatten()
-            .filter_map(|ids| ids.eos_token_id.as_ref())
-            .flat_map(OneOrMany::as_slice)
-            .copied()
-            .collect();
+        let of_model: Vec<u32> =
+            [Some(&config), inner].into_iter().flatten().flat_map(TokenIds::eos).copied().collect();
+        let listed = match generation.eos() {
+            [] => of_model,
+            ids => {
+                if of_model.iter().any(|id| !ids.contains(id)) {
+                    warn_of(dir, "`eos_token_id`", GENERATION, MODEL);
+                }
+                ids.to_vec()
+            }
+        };
         let no =
             |token, hint: &str| ProcessorError::NoToken { dir: dir.to_owned(), token, hint: hint.to_owned() };
 
-        let bos = by_text(texts.bos_token)
-            .or_else(|| by_text(map.bos_token))
+        let bos = by_text(settings.text("bos_token"))
             .or_else(|| by_id(generation.bos_token_id))
             .or_else(|| by_id(config.bos_token_id.or_else(|| inner?.bos_token_id)));
-        let eos = by_text(texts.eos_token)
-            .or_else(|| by_text(map.eos_token))
-            .or_else(|| by_id(listed.first().copied()))
-            .ok_or_else(|| {
-                no("end", "none in tokenizer_config.json, generation_config.json or config.json")
-            })?;
+        let eos = by_text(settings.text("eos_token")).or_else(|| by_id(listed.first().copied())).ok_or_else(
+            || no("end", "none in tokenizer_config.json, generation_config.json or config.json"),
+        )?;
         let image = match image_token.or(config.image_token_id).or(config.image_token_index) {
             Some(id) => by_id(Some(id))
                 .ok_or_else(|| no("image", &format!("tokenizer.json has no token with the id {id}")))?,
-            None => by_text(Some(TokenText::Plain(super::IMAGE_TOKEN.to_owned())))
+            None => by_text(Some(super::IMAGE_TOKEN))
                 .ok_or_else(|| no("image", "none in config.json, and tokenizer.json has no <image>"))?,
         };
-        let mut stop = vec![eos.id];
-        for id in listed {
-            if !stop.contains(&id) {
-                stop.push(id);
+        // a checkpoint whose configs name none by text has them by id
+        let mut named: BTreeMap<_, _> = settings.named.into_iter().collect();
+        named.entry("eos_token".to_owned()).or_insert_with(|| eos.text.clone());
+        if let Some(bos) = &bos {
+            named.entry("bos_token".to_owned()).or_insert_with(|| bos.text.clone());
+        }
+        let added = tokenizer.get_added_tokens_decoder().into_iter();
+        let added = added.map(|(id, token)| SpecialToken { text: token.content, id }).collect();
+        let mut special =
+            Self { bos, end: eos.clone(), stop: Vec::new(), image, named, added, eos: eos.clone() };
+        special.stop_at([eos.id].into_iter().chain(listed));
+        Ok(special)
+    }
+
+    /// The same with another token that ends answers.
+    pub(super) fn set_end(&mut self, end: SpecialToken) {
+        let stop = std::mem::take(&mut self.stop);
+        self.stop_at([end.id].into_iter().chain(stop));
+        self.end = end;
+    }
+
+    /// `text` without white space and end tokens behind it, however often they are there.
+    pub(super) fn strip_end<'a>(&self, text: &'a str) -> &'a str {
+        strip_end(text, &[&self.end.text, &self.eos.text])
+    }
+
+    fn stop_at(&mut self, ids: impl Iterator<Item = u32>) {
+        for id in ids {
+            if !self.stop.contains(&id) {
+                self.stop.push(id);
             }
         }
-        Ok(Self { bos, eos, stop, image, add_bos: texts.add_bos_token })
     }
+}
+
+/// `text` without white space and `ends` behind it, however often they are there.
+pub(super) fn strip_end<'a>(text: &'a str, ends: &[&str]) -> &'a str {
+    let mut text = text.trim_end();
+    let strip =
+        |text: &'a str| ends.iter().filter(|end| !end.is_empty()).find_map(|end| text.strip_suffix(end));
+    while let Some(rest) = strip(text) {
+        text = rest.trim_end();
+    }
+    text
 }

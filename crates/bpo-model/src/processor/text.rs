@@ -4,14 +4,16 @@ use std::path::Path;
 
 use tokenizers::Tokenizer;
 
-use super::special::SpecialTokens;
+use super::sources::{TOKENIZER, TOKENIZER_CONFIG, warn_of};
+use super::special::{SpecialToken, SpecialTokens};
+use super::tokens::TokenSettings;
 use super::{IMAGE_TOKEN, ProcessorError};
 
 /// A prompt and its answer as one sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Answered {
-    /// Prompt and answer: BOS once in front, an id per image token, EOS once at the end.
+    /// Prompt and answer: BOS once in front, an id per image token, the end token once at the end.
     pub ids: Vec<u32>,
     /// Where the answer begins: the length of what the ids share with those of the prompt alone.
     pub answer_start: usize,
@@ -32,7 +34,7 @@ impl Answered {
         &self.ids[..self.answer_start]
     }
 
-    /// The ids of the answer, with EOS unless it was cut off.
+    /// The ids of the answer, with its end token unless that was cut off.
     #[must_use]
     pub fn answer(&self) -> &[u32] {
         &self.ids[self.answer_start..]
@@ -98,17 +100,24 @@ impl TextProcessor {
     }
 
     fn load(dir: &Path, image_token: Option<u32>) -> Result<Self, ProcessorError> {
-        let path = dir.join("tokenizer.json");
+        let path = dir.join(TOKENIZER);
         if !path.exists() {
             return Err(ProcessorError::NoTokenizer { path });
         }
         let read = Tokenizer::from_file(&path);
         let mut tokenizer = read.map_err(|source| ProcessorError::Tokenizer { path, source })?;
+        let settings = TokenSettings::apply(dir, &mut tokenizer)?;
+        let add_bos = settings.add_bos;
         // Both are settings left over from whoever saved the file; lengths are ours to decide.
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(tokenize_error)?;
-        let special = SpecialTokens::from_dir(dir, &tokenizer, image_token)?;
-        let prefix = prefix(&tokenizer, &special)?;
+        let special = SpecialTokens::from_dir(dir, &tokenizer, settings, image_token)?;
+        let prefix = prefix(&tokenizer)?;
+        if let (Some(asked), Some(bos)) = (add_bos, &special.bos)
+            && asked != prefix.contains(&bos.id)
+        {
+            warn_of(dir, "whether a sequence begins with BOS (`add_bos_token`)", TOKENIZER, TOKENIZER_CONFIG);
+        }
         let is_image = |text: &str| text == IMAGE_TOKEN || text == special.image.text;
         let added = tokenizer.get_added_tokens_decoder().into_values();
         // whatever the file says of them, these two begin and end sequences
@@ -127,6 +136,15 @@ impl TextProcessor {
     #[must_use]
     pub fn special(&self) -> &SpecialTokens {
         &self.special
+    }
+
+    /// The same for a chat template that ends answers with the token `end`.
+    pub(super) fn with_end(mut self, end: &SpecialToken) -> Self {
+        self.special.set_end(end.clone());
+        if !self.reserved.contains(&end.text) {
+            self.reserved.push(end.text.clone());
+        }
+        self
     }
 
     /// Whether the same tokens have the same ids in both.
@@ -153,11 +171,6 @@ impl TextProcessor {
         }
     }
 
-    /// `answer` without white space and end tokens behind it.
-    pub(super) fn without_end<'a>(&self, answer: &'a str) -> &'a str {
-        strip_end(answer, &self.special.eos.text)
-    }
-
     /// The ids of a rendered prompt: BOS once in front, `<image>` as `image_tokens` ids (0 where there is no image).
     ///
     /// # Errors
@@ -166,39 +179,59 @@ impl TextProcessor {
         self.encode(text, image_tokens)
     }
 
-    /// The ids of a rendered prompt and its answer, tokenized together as one string, with EOS once at the end.
+    /// The ids of a rendered prompt and its answer, tokenized together as one string, with the end token once at the end.
     ///
     /// Apart, the two would not give the same ids: most tokenizers treat the beginning of a text in a special way.
     ///
     /// # Errors
     /// [`ProcessorError::ImageTokens`] as above, [`ProcessorError::EmptyAnswer`], and [`ProcessorError::EosInAnswer`]
-    /// if the answer goes on after an EOS.
+    /// if the answer goes on after an end token.
     pub fn encode_answered(
         &self,
         prompt: &str,
         answer: &str,
         image_tokens: usize,
     ) -> Result<Answered, ProcessorError> {
-        let eos = &self.special.eos;
-        let answer = strip_end(answer, &eos.text);
-        if answer.trim().is_empty() {
+        let answer = self.special.strip_end(answer);
+        self.encode_rendered(prompt, &format!("{answer}{}", self.special.end.text), image_tokens)
+    }
+
+    /// The same of an answer that ends as the template has it.
+    pub(super) fn encode_rendered(
+        &self,
+        prompt: &str,
+        answer: &str,
+        image_tokens: usize,
+    ) -> Result<Answered, ProcessorError> {
+        let SpecialTokens { end, eos, .. } = &self.special;
+        if self.special.strip_end(answer).trim().is_empty() {
             return Err(ProcessorError::EmptyAnswer);
         }
-        let prompt_ids = self.encode(prompt, image_tokens)?;
-        let mut ids = self.encode(&format!("{prompt}{answer}{}", eos.text), image_tokens)?;
-        if ids.last() != Some(&eos.id) {
-            ids.push(eos.id);
+        let mut answered = self.encode_begun(prompt, answer, image_tokens)?;
+        if answered.ids.last() != Some(&end.id) {
+            answered.ids.push(end.id);
         }
-        let answer_start = prompt_ids.iter().zip(&ids).take_while(|(a, b)| a == b).count();
-        let answered = Answered::new(ids, answer_start);
         let said = answered.answer().split_last().map_or(&[][..], |(_, said)| said);
         if said.is_empty() {
             return Err(ProcessorError::EmptyAnswer);
         }
-        if said.contains(&eos.id) {
-            return Err(ProcessorError::EosInAnswer { token: eos.text.clone() });
+        match [end, eos].into_iter().find(|token| said.contains(&token.id)) {
+            Some(token) => Err(ProcessorError::EosInAnswer { token: token.text.clone() }),
+            None => Ok(answered),
         }
-        Ok(answered)
+    }
+
+    /// The ids of a rendered prompt and what its answer begins with, without an end token.
+    pub(super) fn encode_begun(
+        &self,
+        prompt: &str,
+        answer: &str,
+        image_tokens: usize,
+    ) -> Result<Answered, ProcessorError> {
+        let prompt_ids = self.encode(prompt, image_tokens)?;
+        let ids = self.encode(&format!("{prompt}{answer}"), image_tokens)?;
+        let answer_start = prompt_ids.iter().zip(&ids).take_while(|(a, b)| a == b).count();
+        Ok(Answered::new(ids, answer_start))
     }
 
     /// The text of `ids`.
@@ -242,31 +275,15 @@ impl TextProcessor {
     }
 }
 
-/// `text` without white space and `eos` at its end, however often they are there.
-pub(super) fn strip_end<'a>(text: &'a str, eos: &str) -> &'a str {
-    let mut text = text.trim_end();
-    while let Some(rest) = text.strip_suffix(eos).filter(|_| !eos.is_empty()) {
-        text = rest.trim_end();
-    }
-    text
-}
-
 /// What the tokenizer's post-processor puts in front of a text. What it may put behind it is not wanted: a prompt goes
-/// on with its answer, and EOS after an answer is ours to write.
-fn prefix(tokenizer: &Tokenizer, special: &SpecialTokens) -> Result<Vec<u32>, ProcessorError> {
+/// on with its answer, and what ends an answer is the template's to write. `add_bos_token` of `tokenizer_config.json` changes
+/// nothing where there is a tokenizer.json, as in transformers.
+fn prefix(tokenizer: &Tokenizer) -> Result<Vec<u32>, ProcessorError> {
     const PROBE: &str = "a";
     let bare = tokenizer.encode(PROBE, false).map_err(tokenize_error)?;
     let full = tokenizer.encode(PROBE, true).map_err(tokenize_error)?;
     let at = full.get_ids().windows(bare.len().max(1)).position(|window| window == bare.get_ids());
-    let mut prefix = full.get_ids()[..at.unwrap_or(0)].to_vec();
-    if let Some(bos) = &special.bos {
-        match special.add_bos {
-            Some(true) if !prefix.contains(&bos.id) => prefix.insert(0, bos.id),
-            Some(false) => prefix.retain(|id| *id != bos.id),
-            _ => {}
-        }
-    }
-    Ok(prefix)
+    Ok(full.get_ids()[..at.unwrap_or(0)].to_vec())
 }
 
 fn tokenize_error(source: tokenizers::Error) -> ProcessorError {

@@ -65,15 +65,16 @@ fn bos_is_there_once_whoever_writes_it() {
         }
         assert_eq!(text.encode_prompt("", 0).unwrap(), [1]);
     }
-    // Neither the tokenizer nor the template: this model knows no BOS, unless its config asks for one.
+    // Neither the tokenizer nor the template: this model knows no BOS.
     let none = processor(Value::Null, config());
     assert_eq!(none.encode_prompt("what", 0).unwrap(), [4]);
     assert_eq!(none.encode_prompt("<s>what", 0).unwrap(), [1, 4]);
     assert_eq!(none.encode_prompt("", 0).unwrap(), [] as [u32; 0]);
+    // With a tokenizer.json transformers does not ask for `add_bos_token`.
     let asked = json!({ "bos_token": "<s>", "eos_token": "</s>", "add_bos_token": true });
-    assert_eq!(processor(Value::Null, asked).encode_prompt("what", 0).unwrap(), [1, 4]);
+    assert_eq!(processor(Value::Null, asked).encode_prompt("what", 0).unwrap(), [4]);
     let unasked = json!({ "bos_token": "<s>", "eos_token": "</s>", "add_bos_token": false });
-    assert_eq!(processor(template(false), unasked).encode_prompt("what", 0).unwrap(), [4]);
+    assert_eq!(processor(template(false), unasked).encode_prompt("what", 0).unwrap(), [1, 4]);
 }
 
 #[test]

@@ -1,0 +1,147 @@
+//! Which of several files a setting comes from: the order of transformers 5, for every setting that more than one file can
+//! hold. Where two of them disagree, a warning names both and the one that counts.
+//!
+//! | setting | files; the first that has it counts |
+//! |---|---|
+//! | image processor | `processor_config.json` (`image_processor`), `preprocessor_config.json` |
+//! | chat template | `processor_config.json`, `chat_template.json`, `chat_template.jinja`, `additional_chat_templates/default.jinja`, `tokenizer_config.json` |
+//! | named tokens | `special_tokens_map.json` unless `tokenizer_config.json` has `added_tokens_decoder`; `tokenizer_config.json` |
+//! | flags of added tokens | `tokenizer_config.json` (`added_tokens_decoder`), `tokenizer.json`, `added_tokens.json` |
+//! | tokens that end generation | `generation_config.json`, `config.json` |
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::ProcessorError;
+use super::files::{from_json, read_json, read_text};
+
+/// The processor's own file.
+pub(super) const PROCESSOR: &str = "processor_config.json";
+/// The image processor's own file.
+pub(super) const IMAGES: &str = "preprocessor_config.json";
+/// The tokenizer's settings.
+pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+/// The tokenizer.
+pub(super) const TOKENIZER: &str = "tokenizer.json";
+/// Named tokens, as versions before 5 write them.
+pub(super) const TOKENS_MAP: &str = "special_tokens_map.json";
+/// Settings of generation.
+pub(super) const GENERATION: &str = "generation_config.json";
+/// The model's configuration.
+pub(super) const MODEL: &str = "config.json";
+
+/// Warns that two files of a checkpoint differ.
+pub(super) fn warn_of(dir: &Path, setting: &str, counts: &str, other: &str) {
+    let dir = dir.display();
+    tracing::warn!(
+        "{dir}: {counts} and {other} disagree about {setting}; {counts} counts, as in transformers"
+    );
+}
+
+/// The first of `sources` that is there. Each later one that differs from it is warned of.
+pub(super) fn first<T: PartialEq, S: AsRef<str>>(
+    dir: &Path,
+    setting: &str,
+    sources: impl IntoIterator<Item = (S, Option<T>)>,
+) -> Option<(S, T)> {
+    let mut present = sources.into_iter().filter_map(|(file, value)| Some((file, value?)));
+    let (counts, value) = present.next()?;
+    for (other, _) in present.filter(|(_, other)| *other != value) {
+        warn_of(dir, setting, counts.as_ref(), other.as_ref());
+    }
+    Some((counts, value))
+}
+
+/// The settings of the image processor: each file that has some, in the order in which they count. Keys that are `null` are
+/// left out, since some versions write that for the default.
+pub(super) fn image_settings(dir: &Path) -> Result<Vec<(PathBuf, &'static str, Value)>, ProcessorError> {
+    const KEY: &str = "image_processor";
+    let mut found = Vec::new();
+    let mut add = |path: PathBuf, key, mut settings: Map<String, Value>| {
+        settings.retain(|_, value| !value.is_null());
+        found.push((path, key, settings.into()));
+    };
+    let path = dir.join(PROCESSOR);
+    let nested = read_json::<Map<String, Value>>(&path)?.and_then(|mut all| all.remove(KEY));
+    if let Some(nested) = nested.filter(|nested| !nested.is_null()) {
+        let settings = from_json(&nested, &path, KEY)?;
+        add(path, KEY, settings);
+    }
+    let path = dir.join(IMAGES);
+    if let Some(settings) = read_json(&path)? {
+        add(path, "", settings);
+    }
+    Ok(found)
+}
+
+/// The chat template and the file that it comes from.
+pub(super) fn chat_template(dir: &Path) -> Result<Option<(String, String)>, ProcessorError> {
+    const JINJA: &str = "chat_template.jinja";
+    const ADDITIONAL: &str = "additional_chat_templates/default.jinja";
+    const JSON: &str = "chat_template.json";
+    let mut sources = Vec::new();
+    for name in [PROCESSOR, JSON] {
+        sources.push((name, template_in(dir.join(name))?));
+    }
+    for name in [JINJA, ADDITIONAL] {
+        sources.push((name, read_text(&dir.join(name))?));
+    }
+    sources.push((TOKENIZER_CONFIG, template_in(dir.join(TOKENIZER_CONFIG))?));
+    // how a line ends is no difference to Jinja
+    let same = |source: String| source.replace("\r\n", "\n").trim_end_matches('\n').to_owned();
+    let texts: BTreeMap<_, _> =
+        sources.iter().filter_map(|(name, source)| Some((*name, source.clone()?))).collect();
+    let compared = sources.into_iter().map(|(name, source)| (name, source.map(same)));
+    let counts = first(dir, "the chat template", compared);
+    Ok(counts.and_then(|(name, _)| Some((texts.get(name)?.clone(), name.to_owned()))))
+}
+
+/// The forms in which a `chat_template` is written in JSON.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a template, a list of {name, template}, or a map from names to templates"
+)]
+enum Templates {
+    One(String),
+    Named(Vec<NamedTemplate>),
+    Map(BTreeMap<String, String>),
+}
+
+#[derive(Deserialize)]
+struct NamedTemplate {
+    name: String,
+    template: String,
+}
+
+/// The template to chat with in a JSON file; of several the one called `default`.
+fn template_in(path: PathBuf) -> Result<Option<String>, ProcessorError> {
+    const DEFAULT: &str = "default";
+    #[derive(Deserialize)]
+    struct Holder {
+        chat_template: Option<Templates>,
+    }
+    let Some(templates) = read_json::<Holder>(&path)?.and_then(|holder| holder.chat_template) else {
+        return Ok(None);
+    };
+    let mut named: BTreeMap<_, _> = match templates {
+        Templates::One(template) => return Ok(Some(template)),
+        Templates::Named(list) => list.into_iter().map(|t| (t.name, t.template)).collect(),
+        Templates::Map(map) => map,
+    };
+    match named.remove(DEFAULT) {
+        Some(template) => Ok(Some(template)),
+        None => {
+            let names: Vec<_> = named.into_keys().collect();
+            Err(ProcessorError::Value {
+                path,
+                key: "chat_template".to_owned(),
+                expected: "a template named default".to_owned(),
+                found: Value::from(names).to_string(),
+            })
+        }
+    }
+}
