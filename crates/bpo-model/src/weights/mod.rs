@@ -1,6 +1,7 @@
 //! Safetensors checkpoints: which file holds a weight, what it is called, and how it becomes a tensor.
 
 mod convert;
+mod families;
 mod index;
 #[cfg(feature = "tch")]
 mod libtorch;
@@ -10,6 +11,7 @@ mod rewrite;
 mod save;
 mod stored;
 
+pub(crate) use families::families;
 pub use index::{TensorEntry, WeightIndex};
 pub use load::WeightLoader;
 pub use remap::canonical;

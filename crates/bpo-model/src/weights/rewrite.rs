@@ -8,7 +8,7 @@ use burn::tensor::{DType, TensorData};
 use safetensors::Dtype;
 
 use super::index::{TensorEntry, WeightIndex};
-use crate::error::ModelError;
+use crate::error::{ModelError, first_of};
 use crate::files::partial;
 
 /// Writes the checkpoint `model` as `out`, with the values that `change` gives for a weight of a name in place of its own.
@@ -80,7 +80,7 @@ fn write(
     }
     match unusable.into_inner() {
         names if names.is_empty() => Ok(()),
-        names => Err(ModelError::NotFinite { what: format!("the weights {}", names.join(", ")) }),
+        names => Err(ModelError::NotFinite { what: format!("the weights {}", first_of(&names)) }),
     }
 }
 
