@@ -299,7 +299,7 @@ impl WeightProblems {
 }
 
 /// Problems of one kind that a message lists before it only counts them.
-const LISTED: usize = 10;
+const LISTED: usize = 16;
 
 /// The first of many names, and how many more there are.
 pub(crate) fn first_of(names: &[String]) -> String {
