@@ -159,8 +159,80 @@ fn other_files_that_are_missing_or_broken_are_named() {
         .fails_naming(&["config.json", "line 2"]);
     run_spoilt(|model| fs::remove_file(model.join("model.safetensors")).unwrap())
         .fails_naming(&["no weights found", "model.safetensors"]);
+    run_spoilt(|model| {
+        fs::rename(model.join("model.safetensors"), model.join("pytorch_model.bin")).unwrap();
+    })
+    .fails_naming(&["pytorch_model.bin", "save_pretrained"]);
     run_spoilt(|model| fs::remove_dir_all(model).unwrap())
         .fails_naming(&["no directory", "a local Hugging Face directory"]);
+}
+
+/// The family is named, and not what its processor's files lack.
+#[test]
+fn config_json_is_read_before_the_processor() {
+    let edit_config = |edit: &dyn Fn(&mut serde_json::Value)| {
+        run_spoilt(|model| {
+            let path = model.join("config.json");
+            let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            edit(&mut config);
+            fs::write(path, config.to_string()).unwrap();
+            for file in ["preprocessor_config.json", "processor_config.json", "chat_template.jinja"] {
+                fs::remove_file(model.join(file)).unwrap();
+            }
+        })
+    };
+    edit_config(&|config| config["model_type"] = "llava_next".into()).fails_naming(&[
+        "config.json: model_type is llava_next",
+        "LLaVA-NeXT",
+        "llava-hf/llava-1.5-7b-hf",
+    ]);
+    edit_config(&|config| config["mm_vision_tower"] = "clip".into()).fails_naming(&[
+        "mm_vision_tower",
+        "original code",
+        "convert_llava_weights_to_hf",
+    ]);
+    edit_config(&|config| config["quantization_config"] = serde_json::json!({"quant_method": "awq"}))
+        .fails_naming(&["quantization_config is set (awq)"]);
+}
+
+/// As PEFT: `adapter_config.json` decides, and a warning tells what the file has besides, and what it lacks.
+#[test]
+fn an_adapter_that_is_more_or_less_than_its_settings_say_is_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    bpo(run_arguments(&at("run"))).succeeds();
+    let (adapter, pairs) = (at("run/adapter"), at("run/pairs.jsonl"));
+    let config = adapter.join("adapter_config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    let mut scored = Vec::new();
+    for (targets, said) in [
+        ("(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)", None),
+        ("(q_proj|k_proj)", Some("does not select")),
+        (
+            "(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)|.*fc1",
+            Some("lacks the adapters of 2 modules"),
+        ),
+    ] {
+        let stated = "(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)";
+        assert!(text.contains(stated), "{text}");
+        fs::write(&config, text.replace(stated, targets)).unwrap();
+        let arguments = arguments![
+            "score",
+            "--model",
+            tiny(),
+            "--adapter",
+            &adapter,
+            "--pairs",
+            &pairs,
+            "--images",
+            photos()
+        ];
+        let outcome = bpo(arguments).succeeds();
+        assert_eq!(outcome.stderr.contains("as with PEFT"), said.is_some(), "{}", outcome.stderr);
+        let outcome = outcome.says(said.unwrap_or_default());
+        scored.push(outcome.lines()[0]["chosen_logp"].as_f64().unwrap());
+    }
+    assert!((scored[0] - scored[1]).abs() > 1e-4 && (scored[0] - scored[2]).abs() < 1e-4, "{scored:?}");
 }
 
 #[test]

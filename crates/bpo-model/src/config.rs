@@ -4,11 +4,14 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::error::{ModelError, read_json};
+use crate::error::ModelError;
+use crate::family;
+use crate::files::read_json;
 use crate::processor::{PixelValues, Processor};
 
 /// The whole model. Keys of `config.json` that do not matter here are ignored.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(expecting = "an object")]
 #[non_exhaustive]
 pub struct LlavaConfig {
     /// The image encoder.
@@ -93,6 +96,7 @@ pub enum Activation {
 
 /// CLIP's vision transformer.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(expecting = "an object")]
 #[serde(default)]
 #[non_exhaustive]
 pub struct VisionConfig {
@@ -135,6 +139,7 @@ impl Default for VisionConfig {
 
 /// The Llama language model.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(expecting = "an object")]
 #[serde(default)]
 #[non_exhaustive]
 pub struct TextConfig {
@@ -201,6 +206,7 @@ impl Default for TextConfig {
 
 /// Rotary position settings as transformers writes them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(expecting = "an object")]
 #[serde(default)]
 #[non_exhaustive]
 pub struct RopeParameters {
@@ -219,6 +225,16 @@ pub struct RopeParameters {
     pub high_freq_factor: Option<f64>,
     /// llama3: the old context.
     pub original_max_position_embeddings: Option<usize>,
+}
+
+impl std::fmt::Display for FeatureLayer {
+    /// As `config.json` has it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::One(index) => index.fmt(f),
+            Self::Many(indices) => write!(f, "{indices:?}"),
+        }
+    }
 }
 
 mod defaults {
@@ -244,8 +260,7 @@ impl LlavaConfig {
     /// If the file cannot be read or asks for what is not supported; the error names the key.
     pub fn from_dir(dir: &Path) -> Result<Self, ModelError> {
         let path = dir.join("config.json");
-        let kinds: ModelTypes = read_json(&path)?;
-        kinds.check(&path)?;
+        family::check(dir, &path)?;
         let config: Self = read_json(&path)?;
         config.check(&path)?;
         Ok(config)
@@ -303,6 +318,11 @@ impl LlavaConfig {
         let unused = used..self.vision_config.num_hidden_layers;
         let layer = path.strip_prefix("vision_tower.encoder.layers.").and_then(|rest| rest.split('.').next());
         layer.and_then(|layer| layer.parse().ok()).is_none_or(|layer| !unused.contains(&layer))
+    }
+
+    /// Whether a weight that a checkpoint has is one of CLIP's that LLaVA never runs: those behind the hidden states that are used.
+    pub(crate) fn is_unused(&self, name: &str) -> bool {
+        name.starts_with("vision_tower.post_layernorm.") || !self.runs(name)
     }
 
     /// Checks that pixels and token ids are ones that this model takes.
@@ -398,7 +418,7 @@ impl LlavaConfig {
                 if rope.high_freq_factor > rope.low_freq_factor {
                     return Ok(());
                 }
-                let found = rope.high_freq_factor.map_or_else(String::new, |factor| factor.to_string());
+                let found = rope.high_freq_factor.map_or_else(String::new, |value| value.to_string());
                 refuse("text_config.rope_parameters.high_freq_factor", found, "more than low_freq_factor")
             }
             Some(kind @ ("linear" | "llama3")) => refuse(
@@ -444,42 +464,5 @@ impl RopeParameters {
     /// The kind of scaling, by whichever key says it.
     pub fn kind(&self) -> Option<&str> {
         self.rope_type.as_deref().or(self.legacy_type.as_deref())
-    }
-}
-
-/// What kind of model the parts say they are; read first, so that another model gets a plain word.
-#[derive(Deserialize)]
-struct ModelTypes {
-    model_type: Option<String>,
-    #[serde(default)]
-    vision_config: Option<ModelType>,
-    #[serde(default)]
-    text_config: Option<ModelType>,
-}
-
-#[derive(Deserialize)]
-struct ModelType {
-    model_type: Option<String>,
-}
-
-impl ModelTypes {
-    fn check(&self, path: &Path) -> Result<(), ModelError> {
-        let part = |part: &Option<ModelType>| part.as_ref().and_then(|part| part.model_type.clone());
-        let found = [
-            ("model_type", self.model_type.clone(), "llava"),
-            ("vision_config.model_type", part(&self.vision_config), "clip_vision_model"),
-            ("text_config.model_type", part(&self.text_config), "llama"),
-        ];
-        for (key, kind, supported) in found {
-            if let Some(kind) = kind.filter(|kind| kind != supported) {
-                return Err(ModelError::Unsupported {
-                    path: path.into(),
-                    key: key.into(),
-                    found: kind,
-                    supported: supported.into(),
-                });
-            }
-        }
-        Ok(())
     }
 }

@@ -16,13 +16,21 @@ pub enum ModelError {
         /// Why.
         source: std::io::Error,
     },
-    /// A JSON file does not say what it should.
+    /// A file is not JSON.
     #[error("{path}: {source}", path = path.display())]
     Json {
         /// The file.
         path: PathBuf,
         /// Where and why.
         source: serde_json::Error,
+    },
+    /// A JSON file has a value of another type than is expected, or lacks one.
+    #[error("{path}: {problem}", path = path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key with its place in the file, what is expected and what was found.
+        problem: String,
     },
     /// A safetensors file is cut off or broken.
     #[error("{path}: not a whole safetensors file: {reason}", path = path.display())]
@@ -34,14 +42,62 @@ pub enum ModelError {
     },
     /// The directory has no weights.
     #[error(
-        "{dir}: no weights found; expected model.safetensors or model.safetensors.index.json (convert PyTorch .bin \
-         files with transformers' save_pretrained)", dir = dir.display()
+        "{dir}: no weights found; expected model.safetensors or model.safetensors.index.json", dir = dir.display()
     )]
     NoWeights {
         /// The checkpoint directory.
         dir: PathBuf,
     },
-    /// Weights are missing or do not fit the configuration. All of them are listed.
+    /// The weights are pickled, as PyTorch saves them: such files can run any code when they are read.
+    #[error(
+        "{path} is a PyTorch pickle, which is not read because it can run code; convert it to safetensors with\n{convert}",
+        path = path.display()
+    )]
+    Pickle {
+        /// The file.
+        path: PathBuf,
+        /// Lines of Python that convert it.
+        convert: String,
+    },
+    /// The checkpoint is of a family of models that is not supported.
+    #[error(
+        "{path}: {found}, which is not supported. Supported are LLaVA-1.5 checkpoints in the Hugging Face format: \
+         model_type llava, with a clip_vision_model as vision tower and a llama as language model, as in \
+         llava-hf/llava-1.5-7b-hf", path = path.display()
+    )]
+    Family {
+        /// The file.
+        path: PathBuf,
+        /// The key that says so, and its value.
+        found: String,
+    },
+    /// The checkpoint is one of LLaVA's original code.
+    #[error(
+        "{path}: {found} belongs to a checkpoint in the format of LLaVA's original code. Use the converted checkpoint of \
+         the same name from huggingface.co/llava-hf (such as llava-hf/llava-1.5-7b-hf), or convert this one with \
+         transformers 4 (python -m transformers.models.llava.convert_llava_weights_to_hf)", path = path.display()
+    )]
+    OriginalLlava {
+        /// The file.
+        path: PathBuf,
+        /// What tells it: a key, or a file.
+        found: String,
+    },
+    /// The weights are quantized.
+    #[error(
+        "{path}: {key} is set ({method}), and quantized weights are not supported: use the checkpoint that this one was \
+         quantized from, or dequantize it with transformers (model.dequantize(), then model.save_pretrained(...))",
+        path = path.display()
+    )]
+    Quantized {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The method of quantization.
+        method: String,
+    },
+    /// Weights are missing or do not fit the configuration. All of them are in `problems`; the message names the first ones.
     #[error("{dir}: the weights do not fit config.json\n{problems}", dir = dir.display())]
     Weights {
         /// The checkpoint or adapter directory.
@@ -85,9 +141,11 @@ pub enum ModelError {
         /// What it is.
         found: String,
     },
-    /// What tells which modules are adapted is no regular expression.
-    #[error("target_modules: {pattern:?} is no regular expression: {source}")]
+    /// A setting that selects modules by their names is no regular expression.
+    #[error("{key}: {pattern:?} is no regular expression: {source}")]
     TargetPattern {
+        /// The setting.
+        key: &'static str,
         /// The text.
         pattern: String,
         /// Why not.
@@ -107,8 +165,8 @@ pub enum ModelError {
     },
     /// A module is to be adapted that has no adapters here.
     #[error(
-        "target_modules: {pattern:?} matches {module}, which cannot be adapted: only linears of the language model's layers, \
-         the vision tower's and the projector can"
+        "target_modules: {pattern:?} matches {module}, which cannot be adapted: only linears can, of the language model's \
+         layers, the vision tower's, the projector and the head (lm_head)"
     )]
     NotAdaptable {
         /// The regular expression.
@@ -172,7 +230,7 @@ pub enum ModelError {
     #[error(
         "{path} is not written, because it would hold tensors that are not finite: {}. Check the base model, the adapter and \
          the settings of training (learning rate)",
-        some(names), path = path.display()
+        first_of(names), path = path.display()
     )]
     NotFiniteWeights {
         /// The file.
@@ -232,7 +290,7 @@ pub enum ModelError {
     Processor(#[from] ProcessorError),
 }
 
-/// All the weights that are missing, of another shape, or not asked for.
+/// All the weights that are missing, of another shape, or not part of the model.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct WeightProblems {
     /// Names that the configuration needs and no file has.
@@ -243,65 +301,51 @@ pub struct WeightProblems {
     pub mistyped: Vec<(String, String)>,
     /// Names that two tensors of the files claim.
     pub repeated: Vec<String>,
-    /// Names in the files that nothing asked for.
+    /// Names in the files that are not part of the model, and whose absence would change what it computes.
     pub extra: Vec<String>,
 }
 
 impl WeightProblems {
-    /// Whether loading has to stop. Extra weights alone do no harm.
+    /// Whether there is any.
     pub fn is_fatal(&self) -> bool {
-        !(self.missing.is_empty()
-            && self.misshapen.is_empty()
-            && self.mistyped.is_empty()
-            && self.repeated.is_empty())
+        *self != Self::default()
     }
 }
 
-impl std::fmt::Display for WeightProblems {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for name in &self.missing {
-            writeln!(f, "  missing: {name}")?;
-        }
-        for (name, expected, found) in &self.misshapen {
-            writeln!(f, "  shape: {name} is {found:?}, expected {expected:?}")?;
-        }
-        for (name, dtype) in &self.mistyped {
-            writeln!(f, "  type: {name} is {dtype}, expected F32, F16 or BF16")?;
-        }
-        for name in &self.repeated {
-            writeln!(f, "  twice: {name}")?;
-        }
-        for name in &self.extra {
-            writeln!(f, "  not asked for: {name}")?;
-        }
-        Ok(())
-    }
-}
+/// Problems of one kind that a message lists before it only counts them.
+const LISTED: usize = 16;
 
-/// The first of some names: where one tensor is broken, thousands may be.
-fn some(names: &[String]) -> String {
-    const SHOWN: usize = 5;
-    let shown = names[..names.len().min(SHOWN)].join(", ");
-    match names.len().saturating_sub(SHOWN) {
+/// The first of many names, and how many more there are.
+pub(crate) fn first_of(names: &[String]) -> String {
+    let shown = names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(LISTED) {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
 }
 
-pub(crate) fn read_to_string(path: &std::path::Path) -> Result<String, ModelError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
-}
-
-/// As [`read_json`] for files that write `null` where they mean the default.
-pub(crate) fn read_settings<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Result<T, ModelError> {
-    let mut settings: serde_json::Map<String, serde_json::Value> = read_json(path)?;
-    settings.retain(|_, value| !value.is_null());
-    serde_json::from_value(settings.into()).map_err(|source| ModelError::Json { path: path.into(), source })
-}
-
-pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Result<T, ModelError> {
-    serde_json::from_str(&read_to_string(path)?)
-        .map_err(|source| ModelError::Json { path: path.into(), source })
+impl std::fmt::Display for WeightProblems {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut list = |kind: &str, lines: &mut dyn ExactSizeIterator<Item = String>| {
+            let more = lines.len().saturating_sub(LISTED);
+            for line in lines.take(LISTED) {
+                writeln!(f, "  {kind}: {line}")?;
+            }
+            if more > 0 { writeln!(f, "  {kind}: {more} more") } else { Ok(()) }
+        };
+        list("missing", &mut self.missing.iter().cloned())?;
+        let shape = |(name, expected, found): &(String, Vec<usize>, Vec<usize>)| {
+            format!("{name} is {found:?}, expected {expected:?}")
+        };
+        list("shape", &mut self.misshapen.iter().map(shape))?;
+        let dtype =
+            |(name, dtype): &(String, String)| format!("{name} is {dtype}, expected F32, F16 or BF16");
+        list("type", &mut self.mistyped.iter().map(dtype))?;
+        list("twice", &mut self.repeated.iter().cloned())?;
+        list("not part of the model", &mut self.extra.iter().cloned())?;
+        for family in crate::weights::families(&self.extra) {
+            writeln!(f, "  {family}")?;
+        }
+        Ok(())
+    }
 }

@@ -5,6 +5,7 @@ pub mod config;
 #[cfg(any(feature = "dpo", feature = "pairs"))]
 mod convert;
 pub mod error;
+mod family;
 mod files;
 mod fused;
 pub mod generate;

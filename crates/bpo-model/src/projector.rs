@@ -1,7 +1,7 @@
 //! LLaVA-1.5's projector: two linears with a GELU between.
 
-use burn::module::{Module, Param};
-use burn::tensor::{DType, Tensor};
+use burn::module::Module;
+use burn::tensor::Tensor;
 
 use crate::config::{Activation, LlavaConfig};
 use crate::lora::{Adapters, Linear};
@@ -35,22 +35,24 @@ impl Projector {
     /// `[images, tokens, vision hidden]` to `[images, tokens, text hidden]`.
     pub fn forward(&self, features: Tensor<3>, adapters: Adapters) -> Tensor<3> {
         let dtype = features.dtype();
-        let features = features.cast(self.linear_1.weight.base().dtype());
-        let hidden = activate(self.linear_1.forward(features, adapters), self.act);
-        self.linear_2.forward(hidden, adapters).cast(dtype)
+        // a copy that is trained is in f32, and may be one of the two alone
+        let apply =
+            |linear: &Linear, x: Tensor<3>| linear.forward(x.cast(linear.weight.base().dtype()), adapters);
+        let hidden = activate(apply(&self.linear_1, features), self.act);
+        apply(&self.linear_2, hidden).cast(dtype)
     }
 
     pub(crate) fn linears_mut(&mut self) -> [&mut Linear; 2] {
         [&mut self.linear_1, &mut self.linear_2]
     }
 
-    /// A copy with parameters of its own that require gradients, in f32 as the adapters are.
-    pub(crate) fn trainable(self) -> Self {
-        let own = |linear: Linear| Linear {
-            weight: Param::from_tensor(linear.weight.base().cast(DType::F32)),
-            bias: linear.bias.map(|bias| Param::from_tensor(bias.val().cast(DType::F32))),
-            dropout: linear.dropout,
-        };
-        Self { linear_1: own(self.linear_1), linear_2: own(self.linear_2), act: self.act }
+    /// With copies of the linears whose names are chosen, which require gradients, in f32 as the adapters are.
+    pub(crate) fn trainable(self, chosen: impl Fn(&str) -> bool) -> Self {
+        let own = |name, linear: Linear| if chosen(name) { linear.trainable() } else { linear };
+        Self {
+            linear_1: own("linear_1", self.linear_1),
+            linear_2: own("linear_2", self.linear_2),
+            act: self.act,
+        }
     }
 }

@@ -214,6 +214,148 @@ fn all_that_is_wrong_with_the_weights_is_said_at_once() {
     }
 }
 
+/// A checkpoint of another family whose `model_type` was changed would load without what makes it another one.
+#[test]
+fn weights_that_the_model_does_not_have_are_refused() {
+    let layer = "language_model.model.layers.0";
+    for (names, family) in [
+        (vec![format!("{layer}.self_attn.q_proj.bias"), format!("{layer}.self_attn.v_proj.bias")], "Qwen2"),
+        (vec![format!("{layer}.self_attn.q_norm.weight")], "Qwen3"),
+        (vec!["image_newline".to_owned()], "LLaVA-NeXT"),
+        (vec![format!("{layer}.mlp.experts.0.up_proj.weight")], "mixture-of-experts"),
+        (vec!["language_model.model.layers.2.mlp.up_proj.weight".to_owned()], "num_hidden_layers"),
+        (vec!["language_model.mtp.norm.weight".to_owned()], "several tokens"),
+        (vec![format!("{layer}.mlp.up_proj.weight.absmax")], "quantized"),
+        (vec!["vision_tower.vision_model.encoder.layers.0.layer_scale".to_owned()], "vision tower"),
+        (vec!["language_model.lm_head.bias".to_owned()], "something else"),
+    ] {
+        let mut checkpoint = Checkpoint::new();
+        for name in &names {
+            checkpoint.tensors.insert(name.clone(), (Dtype::F32, vec![1], vec![0; 4]));
+        }
+        checkpoint.rewrite();
+        let error = checkpoint.load().map(|_| ()).unwrap_err().to_string();
+        for name in names.iter().map(|name| canonical(name)) {
+            assert!(error.contains(&format!("not part of the model: {name}")), "{name}: {error}");
+        }
+        assert!(error.contains(family), "{family}: {error}");
+    }
+}
+
+/// Buffers that follow from the configuration, and what of CLIP no hidden state that is used depends on.
+#[test]
+fn weights_that_change_nothing_may_be_there_or_not() {
+    let mut checkpoint = Checkpoint::new();
+    let expected = checkpoint.logits();
+    for name in [
+        "vision_tower.vision_model.embeddings.position_ids",
+        "language_model.model.layers.0.self_attn.rotary_emb.inv_freq",
+        "language_model.model.rotary_emb.inv_freq",
+    ] {
+        checkpoint.tensors.insert(name.into(), (Dtype::F32, vec![1], vec![0; 4]));
+    }
+    checkpoint.rewrite();
+    assert_eq!(checkpoint.logits(), expected);
+    let count = checkpoint.tensors.len();
+    checkpoint.tensors.retain(|name, _| {
+        !name.contains("vision_model.encoder.layers.2.") && !name.contains("post_layernorm.")
+    });
+    assert!(checkpoint.tensors.len() < count - 10);
+    checkpoint.rewrite();
+    assert_eq!(checkpoint.logits(), expected);
+}
+
+#[test]
+fn many_problems_are_counted_and_some_are_named() {
+    let checkpoint = Checkpoint::new();
+    checkpoint.set_config("/text_config/num_hidden_layers", json!(3000));
+    let error = checkpoint.load().map(|_| ()).unwrap_err();
+    let ModelError::Weights { problems, .. } = &error else { panic!("{error}") };
+    assert_eq!(problems.missing.len(), 9 * 2998);
+    let text = error.to_string();
+    assert!(text.len() < 2000 && text.contains("26966 more"), "{text}");
+}
+
+#[test]
+fn other_families_formats_and_quantized_weights_are_named() {
+    type Edit = Box<dyn Fn(&mut Value)>;
+    let set = |pointer: &'static str, value: Value| -> Edit {
+        Box::new(move |config: &mut Value| *config.pointer_mut(pointer).unwrap() = value.clone())
+    };
+    let add = |key: &'static str, value: Value| -> Edit {
+        Box::new(move |config: &mut Value| config[key] = value.clone())
+    };
+    let original = ["original code", "llava-hf/llava-1.5-7b-hf", "convert_llava_weights_to_hf"];
+    for (edit, named) in [
+        (set("/model_type", json!("llava_next")), vec!["model_type is llava_next (LLaVA-NeXT", "LLaVA-1.5"]),
+        (set("/model_type", json!("qwen2_vl")), vec!["qwen2_vl (Qwen2-VL)", "llava-hf/llava-1.5-7b-hf"]),
+        (set("/text_config/model_type", json!("qwen2")), vec!["text_config.model_type is qwen2"]),
+        (set("/vision_config/model_type", json!("siglip_vision_model")), vec!["SigLIP", "clip_vision_model"]),
+        (set("/model_type", json!("llava_llama")), original.to_vec()),
+        (set("/architectures", json!(["LlavaLlamaForCausalLM"])), original.to_vec()),
+        (add("mm_vision_tower", json!("openai/clip-vit-large-patch14-336")), original.to_vec()),
+        (
+            add("quantization_config", json!({"quant_method": "bitsandbytes"})),
+            vec!["quantization_config is set (bitsandbytes)", "dequantize"],
+        ),
+    ] {
+        let checkpoint = Checkpoint::new();
+        let path = checkpoint.path().join("config.json");
+        let mut config = read_json(&path);
+        edit(&mut config);
+        std::fs::write(&path, config.to_string()).unwrap();
+        let error = checkpoint.load().map(|_| ()).unwrap_err().to_string();
+        for part in named {
+            assert!(error.contains(part) && error.contains("config.json"), "{part}: {error}");
+        }
+    }
+    let checkpoint = Checkpoint::new();
+    std::fs::write(checkpoint.path().join("mm_projector.bin"), "").unwrap();
+    let error = checkpoint.load().map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("mm_projector.bin") && error.contains(original[0]), "{error}");
+
+    let checkpoint = Checkpoint::new();
+    let at = |name: &str| checkpoint.path().join(name);
+    std::fs::rename(at("model.safetensors"), at("pytorch_model.bin")).unwrap();
+    let error = checkpoint.load().map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("pytorch_model.bin is a PyTorch pickle"), "{error}");
+    assert!(error.lines().count() == 3 && error.contains("save_pretrained"), "{error}");
+}
+
+/// No message has the form of a Rust value, and each names the key.
+#[test]
+fn values_of_config_json_are_named_as_it_has_them() {
+    let llama3 = json!({
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 1.0,
+        "original_max_position_embeddings": 64,
+    });
+    for (pointer, value, expected) in [
+        ("/vision_feature_layer", json!(99), "vision_feature_layer is 99;"),
+        ("/vision_feature_layer", json!([1, 99]), "vision_feature_layer is [1, 99];"),
+        ("/vision_feature_layer", json!("last"), "`vision_feature_layer`: expected a whole number or a list"),
+        ("/text_config/rope_parameters", llama3, "high_freq_factor is 1;"),
+        (
+            "/text_config/rms_norm_eps",
+            json!("1e-5"),
+            "`text_config.rms_norm_eps`: expected a number, found the text",
+        ),
+        (
+            "/text_config/hidden_size",
+            json!(-1),
+            "`text_config.hidden_size`: expected a whole number, at least 0, found -1",
+        ),
+        ("/vision_config", json!("clip"), "`vision_config`: expected an object, found the text"),
+    ] {
+        let checkpoint = Checkpoint::new();
+        checkpoint.set_config(pointer, value);
+        let error = checkpoint.load().map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("config.json"), "{pointer}: {error}");
+        for form in ["Some(", "One(", "struct ", "enum ", "f64", "usize"] {
+            assert!(!error.contains(form), "{pointer}: {error}");
+        }
+    }
+}
+
 #[test]
 fn broken_files_are_named() {
     let checkpoint = Checkpoint::new();

@@ -573,16 +573,17 @@ fn what_peft_says_of_its_targets_is_kept() {
         config["target_modules"] = targets;
         config["use_rslora"] = rslora.into();
         std::fs::write(&path, config.to_string()).unwrap();
-        load_adapter(base(), dir.path()).unwrap().1
+        load_adapter(base(), dir.path()).map(|(_, config)| config)
     };
-    // the names of the file count: these say more or less, in other words
-    for targets in [
-        serde_json::json!("model.language_model.*(q|k|v|o)_proj"),
-        serde_json::json!(["q_proj", "v_proj", "k_proj", "o_proj"]),
-        serde_json::json!("all-linear"),
-        serde_json::Value::Null,
-    ] {
-        assert_eq!(found(targets, false), lora);
+    // the same in other words, or nothing, where the file says it
+    for targets in [serde_json::json!("model.language_model.*(q|k|v|o)_proj"), serde_json::Value::Null] {
+        assert_eq!(found(targets, false).unwrap(), lora);
     }
-    assert_eq!(found("x".into(), true).scale(), 4.0);
+    // more than the file has: those start anew
+    let all = lora.clone().with_target_modules(TargetModules::PeftAllLinear);
+    assert_eq!(found(serde_json::json!("all-linear"), false).unwrap(), all);
+    assert_eq!(found(serde_json::Value::Null, true).unwrap().scale(), 4.0);
+    // nothing that the file has, which is an error with PEFT, too
+    let error = found("x".into(), true).unwrap_err().to_string();
+    assert!(error.contains("target_modules") && error.contains("q_proj"), "{error}");
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
+use bpo_model::config::LlavaConfig;
 use bpo_model::lora::base_of_adapter;
 use bpo_model::processor::Processor;
 use bpo_model::{Llava, LoadOptions, LoraConfig};
@@ -41,7 +42,9 @@ impl Checkpoint {
     /// are listed).
     pub fn load(dir: &Path, dtype: Dtype, device: &Device) -> Result<Self, BpoError> {
         check_base(dir)?;
-        // the small files first: what is wrong with them shows before the weights are read
+        // config.json first: processor files of another family of models are only misunderstood. Then the other small files:
+        // what is wrong with them shows before the weights are read
+        LlavaConfig::from_dir(dir)?;
         let processor = Processor::from_dir(dir)?;
         let model = Llava::from_pretrained(dir, &LoadOptions::default().with_dtype(dtype.into()), device)?;
         model.config().check_processor(&processor)?;

@@ -94,7 +94,7 @@ pub fn plan(
     let (usable, _) = vet(&mut collate, &settings.objective(), pairs);
     let (trained, _) = split(usable, settings.eval_part, settings.seed);
     let shapes = shapes(&settings, &collate, &trained)?;
-    let rank = if config.full.is_none() { config.lora.r } else { 0 };
+    let rank = if config.full.is_none() { config.lora.max_rank() } else { 0 };
     let bytes = |shape: &BatchShape| policy.activation_bytes(shape, rank);
     let longest = shapes.into_iter().max_by_key(|shape| bytes(shape)).unwrap_or_default();
     let mut plan = TrainingPlan {

@@ -94,7 +94,7 @@ impl<'a> Decoder<'a> {
         let ends = prompts.iter().enumerate().map(|(row, seen)| (row * width + seen.ids.len() - 1) as u32);
         let (ends, size) = (ends.collect::<Vec<_>>(), hidden.dims()[2]);
         let hidden = hidden.reshape([prompts.len() * width, size]).select(0, ids(&ends, &device));
-        Ok((rows_of(model.head(hidden))?, kv))
+        Ok((rows_of(model.head(hidden, self.adapters))?, kv))
     }
 
     /// Runs one new token of each row; gives the logits of the next.
@@ -108,7 +108,7 @@ impl<'a> Decoder<'a> {
         let hidden = model.language_model.forward(x, &tables, &mask, &mut self.cache, self.adapters);
         self.cache.advance(1);
         self.steps += 1;
-        rows_of(model.head(hidden).squeeze_dim(1))
+        rows_of(model.head(hidden, self.adapters).squeeze_dim(1))
     }
 
     /// Which features belong to each row, and these: several rows that see the same have the same. Each image goes

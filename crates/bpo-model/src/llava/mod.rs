@@ -38,6 +38,8 @@ pub struct Llava {
     pub language_model: Llama,
     /// The head; `None` where it is the embedding.
     pub lm_head: Option<Linear>,
+    /// The head that is trained, beside the original.
+    pub trained_head: Option<Linear>,
     #[module(skip)]
     config: LlavaConfig,
     #[module(skip)]
@@ -74,14 +76,15 @@ impl Llava {
     /// `model.safetensors.index.json`, in f32, f16 or bf16. All parameters come frozen.
     ///
     /// # Errors
-    /// If the configuration asks for what is not supported, or weights are missing or misshapen (all are listed).
+    /// If the configuration asks for what is not supported, or weights are missing, misshapen or not those of a LLaVA-1.5 model (all
+    /// are listed).
     pub fn from_pretrained(dir: &Path, options: &LoadOptions, device: &Device) -> Result<Self, ModelError> {
         let span = tracing::info_span!("model.load", dir = %dir.display());
         let _entered = span.enter();
         let config = LlavaConfig::from_dir(dir)?;
         let mut weights = WeightLoader::open(dir, options.dtype, device)?;
         let model = Self::load(&mut weights, config);
-        weights.finish()?;
+        weights.finish(|name| model.config.is_unused(name))?;
         Ok(model)
     }
 
@@ -93,8 +96,8 @@ impl Llava {
     pub fn check_weights(dir: &Path, device: &Device) -> Result<(), ModelError> {
         let config = LlavaConfig::from_dir(dir)?;
         let mut weights = WeightLoader::check(dir, device)?;
-        Self::load(&mut weights, config);
-        weights.finish()
+        let model = Self::load(&mut weights, config);
+        weights.finish(|name| model.config.is_unused(name))
     }
 
     /// A model of the given shape with random weights, for tests and benchmarks. All parameters come frozen.
@@ -119,6 +122,7 @@ impl Llava {
             language_model: Llama::load(weights, text),
             lm_head: (!tied)
                 .then(|| Linear::load(weights, "lm_head", text.hidden_size, text.vocab_size, false)),
+            trained_head: None,
             rope: Rope::new(text),
             recompute: false,
             config,
@@ -170,7 +174,9 @@ impl Llava {
 
     /// Whether there is anything that [`Adapters::Off`] switches off.
     pub fn has_adapters(&self) -> bool {
-        self.trained_projector.is_some() || crate::lora::count_adapters(self) > 0
+        self.trained_projector.is_some()
+            || self.trained_head.is_some()
+            || crate::lora::count_adapters(self) > 0
     }
 
     /// Image features, `[images, channels, side, side]` normalized pixels to `[images, tokens, vision hidden]`.
@@ -185,9 +191,10 @@ impl Llava {
     }
 
     /// Logits over the vocabulary in f32: `[.., hidden]` to `[.., vocab]`.
-    pub fn head<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
-        let logits = match &self.lm_head {
-            Some(head) => head.forward(hidden, Adapters::Off),
+    pub fn head<const D: usize>(&self, hidden: Tensor<D>, adapters: Adapters) -> Tensor<D> {
+        let trained = self.trained_head.as_ref().filter(|_| adapters == Adapters::On);
+        let logits = match trained.or(self.lm_head.as_ref()) {
+            Some(head) => head.forward(hidden.cast(head.weight.base().dtype()), adapters),
             None => product(hidden, self.language_model.embed_tokens.val().transpose()),
         };
         logits.cast(DType::F32)

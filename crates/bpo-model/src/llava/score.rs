@@ -209,7 +209,7 @@ impl Llava {
         let tables = self.rope().tables(&[(0..sequence.len()).collect()], self.dtype(), &device);
         let mask = causal_mask(&[0], 0, 0, sequence.len(), &[], &device);
         let hidden = self.language_model.forward(x, &tables, &mask, &mut NoKv, adapters);
-        Ok(self.head(hidden.squeeze_dim::<2>(0)))
+        Ok(self.head(hidden.squeeze_dim::<2>(0), adapters))
     }
 
     /// Log-probability of every completion token given all before it, and which positions are such tokens.
@@ -249,7 +249,7 @@ impl Llava {
         of: impl Fn(Tensor<2>, Tensor<2, Int>) -> [Tensor<2>; N],
     ) -> Result<([Tensor<3>; N], Tensor<2, Bool>), ModelError> {
         let hidden = in_pool(&self.device(), || self.completion_states(batch, adapters))?;
-        Ok(self.map_head(batch, hidden, of))
+        Ok(self.map_head(batch, hidden, adapters, of))
     }
 
     /// What the vision tower makes of the images. `[images, tokens, vision hidden]`
@@ -332,6 +332,7 @@ impl Llava {
         &self,
         batch: &ScoreBatch,
         hidden: Tensor<3>,
+        adapters: Adapters,
         of: impl Fn(Tensor<2>, Tensor<2, Int>) -> [Tensor<2>; N],
     ) -> ([Tensor<3>; N], Tensor<2, Bool>) {
         let device = self.device();
@@ -356,7 +357,7 @@ impl Llava {
 
         let mut chunks: [Vec<Tensor<2>>; N] = std::array::from_fn(|_| Vec::new());
         for (sources, targets) in sources.chunks(HEAD_CHUNK).zip(targets.chunks(HEAD_CHUNK)) {
-            let logits = self.head(hidden.clone().select(0, ids(sources, &device)));
+            let logits = self.head(hidden.clone().select(0, ids(sources, &device)), adapters);
             let targets: Tensor<2, Int> = ids(targets, &device).unsqueeze_dim(1);
             chunks.iter_mut().zip(of(logits, targets)).for_each(|(chunks, chunk)| chunks.push(chunk));
         }

@@ -3,23 +3,36 @@
 use std::collections::BTreeMap;
 
 use burn::module::{LoraAdapter, Module, Param, Reparameterizer};
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::Linear;
 use super::config::LoraConfig;
 use super::linears::linear_shapes;
-use super::names::stream;
+use super::names::{HEAD, original, stream};
+use super::patterns::Ranks;
 use crate::error::ModelError;
 use crate::llava::Llava;
 
-/// By module name, A `[d_in, r]` and B `[r, d_out]`.
-pub(super) type Factors = BTreeMap<String, (Tensor<2>, Tensor<2>)>;
+/// By module name.
+pub(super) type Factors = BTreeMap<String, Factored>;
+
+/// An adapter.
+pub(super) struct Factored {
+    /// `[d_in, r]`
+    pub a: Tensor<2>,
+    /// `[r, d_out]`
+    pub b: Tensor<2>,
+    /// What their product is multiplied by.
+    pub scale: f64,
+}
 
 /// A [`Reparameterizer`] that puts burn's adapters where there are factors.
 struct Attach {
     factors: Factors,
-    scale: f64,
+    /// Whether the projector has a copy, which is the one that adapters belong to.
+    copied_projector: bool,
 }
 
 impl Reparameterizer for Attach {
@@ -30,11 +43,13 @@ impl Reparameterizer for Attach {
         path: &str,
         param: Param<Tensor<D>>,
     ) -> (Param<Tensor<D>>, Option<LoraAdapter>) {
-        let factors = path.strip_suffix(".weight").and_then(|module| self.factors.remove(module));
-        let adapter = factors.map(|(a, b)| LoraAdapter {
-            a: Param::from_tensor(a),
-            b: Param::from_tensor(b),
-            scale: self.scale,
+        let is_replaced = self.copied_projector && path.starts_with("multi_modal_projector.");
+        let module = original(path).unwrap_or_else(|| path.to_owned());
+        let factors = module.strip_suffix(".weight").filter(|_| !is_replaced);
+        let adapter = factors.and_then(|module| self.factors.remove(module)).map(|factored| LoraAdapter {
+            a: Param::from_tensor(factored.a),
+            b: Param::from_tensor(factored.b),
+            scale: factored.scale,
         });
         (param, adapter)
     }
@@ -50,11 +65,25 @@ fn kaiming(seed: u64, module: &str, d_in: usize, r: usize) -> TensorData {
     TensorData::new(values, [d_in, r])
 }
 
+/// An adapter that adds nothing yet.
+pub(super) fn fresh(
+    module: &str,
+    [d_in, d_out]: [usize; 2],
+    ranks: &Ranks<'_>,
+    seed: u64,
+    device: &Device,
+) -> Result<Factored, ModelError> {
+    let (r, _) = ranks.of(module)?;
+    let options = (device, DType::F32);
+    let a = Tensor::from_data(kaiming(seed, module, d_in, r), options);
+    Ok(Factored { a, b: Tensor::zeros([r, d_out], options), scale: ranks.scale(module)? })
+}
+
 impl Llava {
-    /// Adds fresh adapters, and a trained copy of the projector if the settings want one.
+    /// Adds fresh adapters, and trained copies of modules that the settings want trained in full.
     ///
-    /// Nothing changes in what the model computes until it is trained. Adapters and projector copy alone require
-    /// gradients.
+    /// Nothing changes in what the model computes until it is trained. Adapters and copies alone require gradients. Where the
+    /// head is the embedding, an adapter on it leaves the embedding as it is.
     ///
     /// # Errors
     /// [`ModelError::HasAdapters`] if there are some: they do not nest. [`ModelError::Setting`] for settings that cannot
@@ -66,12 +95,13 @@ impl Llava {
         self.check_recompute(config.lora_dropout)?;
         let shapes = linear_shapes(&self);
         let adaptable = || shapes.keys().map(String::as_str).filter(|name| !config.is_whole(name));
-        let options = (&self.device(), DType::F32);
+        let ranks = Ranks::new(config, false)?;
+        let modules = config.target_modules.select(adaptable())?;
+        ranks.warn_of_unused(&modules)?;
         let mut factors = Factors::new();
-        for module in config.target_modules.select(adaptable())? {
-            let [d_in, d_out] = shapes[&module];
-            let a = Tensor::from_data(kaiming(seed, &module, d_in, config.r), options);
-            factors.insert(module, (a, Tensor::zeros([config.r, d_out], options)));
+        for module in modules {
+            let factored = fresh(&module, shapes[&module], &ranks, seed, &self.device())?;
+            factors.insert(module, factored);
         }
         Ok(self.attach(config, factors))
     }
@@ -88,10 +118,23 @@ impl Llava {
 
     /// Puts factors on a model that has none.
     pub(super) fn attach(mut self, config: &LoraConfig, factors: Factors) -> Self {
-        if config.train_projector {
-            self.trained_projector = Some(self.multi_modal_projector.clone().trainable());
+        let whole: Vec<_> = config.whole().collect();
+        if whole.iter().any(|linear| *linear != HEAD) {
+            let trains = |name: &str| whole.iter().any(|linear| linear.ends_with(name));
+            self.trained_projector = Some(self.multi_modal_projector.clone().trainable(trains));
         }
-        let mut model = self.apply_reparameterization(Attach { factors, scale: config.scale() });
+        let head = |model: &Self| match &model.lm_head {
+            Some(head) => head.clone(),
+            None => Linear::frozen(model.language_model.embed_tokens.val().transpose()),
+        };
+        if whole.contains(&HEAD) {
+            self.trained_head = Some(head(&self).trainable());
+        }
+        if factors.contains_key(HEAD) {
+            self.lm_head = Some(head(&self));
+        }
+        let copied_projector = self.trained_projector.is_some();
+        let mut model = self.apply_reparameterization(Attach { factors, copied_projector });
         model.linears_mut().for_each(|linear| linear.dropout = config.lora_dropout);
         model
     }
@@ -102,12 +145,5 @@ impl Llava {
     /// [`ModelError::HasAdapters`].
     pub(crate) fn check_plain(&self) -> Result<(), ModelError> {
         if self.has_adapters() { Err(ModelError::HasAdapters) } else { Ok(()) }
-    }
-}
-
-impl LoraConfig {
-    /// Whether a module is trained in full, and so has no adapter.
-    pub(super) fn is_whole(&self, module: &str) -> bool {
-        self.train_projector && module.starts_with("multi_modal_projector.")
     }
 }

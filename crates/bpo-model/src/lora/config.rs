@@ -2,12 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::names::{WHOLE, module_name};
+use super::patterns::{ModulePatterns, scale};
+use super::selection::is_end;
 use super::targets::TargetModules;
 use crate::error::ModelError;
 
 /// Rank, scale and place of the adapters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "an object")]
 #[non_exhaustive]
 pub struct LoraConfig {
     /// Rank. Default 32 (the authors' recipe).
@@ -24,6 +27,16 @@ pub struct LoraConfig {
     pub target_modules: TargetModules,
     /// Whether the projector is trained too, in full. Default true (the authors' recipe).
     pub train_projector: bool,
+    /// Other modules that are trained in full and saved with the adapters: `lm_head`, `multi_modal_projector.linear_1` or
+    /// `multi_modal_projector.linear_2`, by the end of their names as in PEFT. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modules_to_save: Vec<String>,
+    /// Ranks of modules that have another rank than `r`. Default: none.
+    #[serde(skip_serializing_if = "ModulePatterns::is_empty")]
+    pub rank_pattern: ModulePatterns<usize>,
+    /// Alphas of modules that have another alpha than `lora_alpha`. Default: none.
+    #[serde(skip_serializing_if = "ModulePatterns::is_empty")]
+    pub alpha_pattern: ModulePatterns<f64>,
 }
 
 impl Default for LoraConfig {
@@ -35,6 +48,9 @@ impl Default for LoraConfig {
             lora_dropout: 0.0,
             target_modules: TargetModules::AllLinear,
             train_projector: true,
+            modules_to_save: Vec::new(),
+            rank_pattern: ModulePatterns::default(),
+            alpha_pattern: ModulePatterns::default(),
         }
     }
 }
@@ -70,10 +86,44 @@ impl LoraConfig {
         self
     }
 
-    /// What the low-rank product is multiplied by.
+    /// Sets which other modules are trained in full.
+    pub fn with_modules_to_save(mut self, modules: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.modules_to_save = modules.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets ranks of single modules.
+    pub fn with_rank_pattern(mut self, rank_pattern: ModulePatterns<usize>) -> Self {
+        self.rank_pattern = rank_pattern;
+        self
+    }
+
+    /// Sets alphas of single modules.
+    pub fn with_alpha_pattern(mut self, alpha_pattern: ModulePatterns<f64>) -> Self {
+        self.alpha_pattern = alpha_pattern;
+        self
+    }
+
+    /// What the low-rank product is multiplied by, where no pattern says otherwise.
     pub fn scale(&self) -> f64 {
-        let r = self.r as f64;
-        self.lora_alpha / if self.use_rslora { r.sqrt() } else { r }
+        scale(self.r, self.lora_alpha, self.use_rslora)
+    }
+
+    /// The highest rank that a module may have.
+    pub fn max_rank(&self) -> usize {
+        self.rank_pattern.iter().map(|(_, r)| *r).fold(self.r, usize::max)
+    }
+
+    /// The linears that are trained in full, and so have no adapters.
+    pub(super) fn whole(&self) -> impl Iterator<Item = &'static str> {
+        WHOLE.into_iter().filter(|linear| self.is_whole(linear))
+    }
+
+    /// Whether a linear is trained in full.
+    pub(super) fn is_whole(&self, linear: &str) -> bool {
+        WHOLE.contains(&linear)
+            && (self.train_projector && linear.starts_with("multi_modal_projector.")
+                || self.modules_to_save.iter().any(|module| stands_for(module, linear)))
     }
 
     /// Checks what can be checked without a model.
@@ -88,9 +138,31 @@ impl LoraConfig {
         check("r", self.r > 0, "at least 1", self.r.to_string())?;
         let alpha = self.lora_alpha;
         // the scale is multiplied in f32
-        let usable = (alpha as f32).is_normal() && (self.scale() as f32).is_normal();
-        check("lora_alpha", usable, "a number other than 0 that f32 can hold", alpha.to_string())?;
+        let usable = |value: f64| (value as f32).is_normal();
+        let expected = "a number other than 0 that f32 can hold";
+        check("lora_alpha", usable(alpha) && usable(self.scale()), expected, alpha.to_string())?;
+        for (key, r) in self.rank_pattern.iter() {
+            check("rank_pattern", *r > 0, "at least 1 for each key", format!("{r} for {key:?}"))?;
+        }
+        for (key, alpha) in self.alpha_pattern.iter() {
+            let expected = "a number other than 0 that f32 can hold, for each key";
+            check("alpha_pattern", usable(*alpha), expected, format!("{alpha} for {key:?}"))?;
+        }
+        for module in &self.modules_to_save {
+            let known = WHOLE.iter().any(|linear| stands_for(module, linear));
+            check("modules_to_save", known, TRAINABLE_WHOLE, format!("{module:?}"))?;
+        }
         let dropout = self.lora_dropout;
         check("lora_dropout", (0.0..1.0).contains(&dropout), "at least 0 and below 1", dropout.to_string())
     }
+}
+
+/// What `modules_to_save` may name.
+pub(super) const TRAINABLE_WHOLE: &str =
+    "multi_modal_projector, multi_modal_projector.linear_1, multi_modal_projector.linear_2 or lm_head";
+
+/// Whether a name of `modules_to_save` is that of a linear, or of the module that it is in.
+pub(super) fn stands_for(module: &str, linear: &str) -> bool {
+    let parent = linear.rsplit_once('.').map(|(parent, _)| parent);
+    is_end(&module_name(linear), module) || parent.is_some_and(|parent| is_end(&module_name(parent), module))
 }

@@ -1,7 +1,7 @@
 //! A linear layer whose adapter is never multiplied out.
 
 use burn::module::{LoraAdapter, Module, Param};
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::{DType, Distribution, Tensor};
 
 use super::Adapters;
 use crate::fused::{adapted, is_single, product};
@@ -33,6 +33,20 @@ impl Linear {
             weight: Param::from_tensor(weight).set_require_grad(false),
             bias: bias.then(|| weights.param(&format!("{name}.bias"), [d_out])),
             dropout: 0.0,
+        }
+    }
+
+    /// A frozen linear of this weight, `[d_in, d_out]`, without bias.
+    pub(crate) fn frozen(weight: Tensor<2>) -> Self {
+        Self { weight: Param::from_tensor(weight).set_require_grad(false), bias: None, dropout: 0.0 }
+    }
+
+    /// A copy with parameters of its own that require gradients, in f32 as adapters are.
+    pub(crate) fn trainable(self) -> Self {
+        Self {
+            weight: Param::from_tensor(self.weight.base().cast(DType::F32)),
+            bias: self.bias.map(|bias| Param::from_tensor(bias.val().cast(DType::F32))),
+            dropout: self.dropout,
         }
     }
 

@@ -6,23 +6,29 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
 use super::Linear;
+use super::names::HEAD;
 use crate::llava::Llava;
 
-/// Beginnings of the names of modules whose linears can be adapted: not the head, and not the copies that are trained in full.
-const PARTS: [&str; 3] = ["language_model.", "vision_tower.", "multi_modal_projector."];
+/// Beginnings of the names of modules whose linears can be adapted: not the copies that are trained in full.
+pub(super) const PARTS: [&str; 3] = ["language_model.", "vision_tower.", "multi_modal_projector."];
 
-/// `[d_in, d_out]` of every linear of the language model's layers, the vision tower's and the projector, by name.
+/// `[d_in, d_out]` of every linear of the language model's layers, the vision tower's, the projector and the head, by name. A
+/// head that is the embedding is one, too.
 pub(super) fn linear_shapes(model: &Llava) -> BTreeMap<String, [usize; 2]> {
     let mut shapes = Shapes::default();
     model.visit(&mut shapes);
+    let text = &model.config().text_config;
+    shapes.found.insert(HEAD.to_owned(), [text.hidden_size, text.vocab_size]);
     shapes.found
 }
 
 impl Llava {
     /// The same linears.
     pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
-        let projector = self.multi_modal_projector.linears_mut();
-        self.vision_tower.linears_mut().chain(self.language_model.linears_mut()).chain(projector)
+        let trained = self.trained_projector.iter_mut().flat_map(|projector| projector.linears_mut());
+        let projector = self.multi_modal_projector.linears_mut().into_iter().chain(trained);
+        let towers = self.vision_tower.linears_mut().chain(self.language_model.linears_mut());
+        towers.chain(projector).chain(self.lm_head.iter_mut())
     }
 }
 

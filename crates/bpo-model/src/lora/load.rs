@@ -2,21 +2,25 @@
 
 use std::path::Path;
 
-use burn::tensor::FloatDType;
+use burn::tensor::{FloatDType, Tensor};
 
-use super::attach::Factors;
+use super::Linear;
+use super::attach::{Factored, Factors, fresh};
 use super::config::LoraConfig;
 use super::linears::linear_shapes;
-use super::names::{AdapterTensor, Factor};
-use super::peft::PeftAdapter;
+use super::names::{AdapterTensor, Factor, HEAD, module_name};
+use super::patterns::Ranks;
+use super::peft::{Fit, PeftAdapter, WEIGHTS};
 use super::targets::TargetModules;
-use crate::error::{ModelError, WeightProblems};
+use crate::error::ModelError;
 use crate::llava::Llava;
-use crate::projector::Projector;
 use crate::weights::WeightLoader;
 
-/// Loads a PEFT LoRA directory onto a freshly loaded model. The adapters (and the projector, where the directory has
-/// one) require gradients, so that training can go on. Also gives the settings the adapter was made with.
+/// Loads a PEFT LoRA directory onto a freshly loaded model. The adapters (and modules that the directory has in full) require
+/// gradients, so that training can go on. Also gives the settings the adapter was made with.
+///
+/// As with PEFT, `adapter_config.json` decides which modules have adapters. Those that the weights lack start anew and add
+/// nothing, and adapters of other modules are ignored: a warning names them.
 ///
 /// # Errors
 /// [`ModelError::HasAdapters`] if the model has adapters: they do not nest. If the directory is not a LoRA of a kind that is
@@ -25,36 +29,59 @@ pub fn load_adapter(model: Llava, dir: &Path) -> Result<(Llava, LoraConfig), Mod
     model.check_plain()?;
     let adapter = PeftAdapter::open(dir)?;
     model.check_recompute(adapter.config.lora_dropout)?;
-    let modules: Vec<_> =
-        adapter.modules().into_iter().filter(|module| model.config().runs(module)).collect();
-    let mut config = adapter.config;
     let shapes = linear_shapes(&model);
-    let adaptable = || shapes.keys().map(String::as_str).filter(|name| !config.is_whole(name));
-    config.target_modules = TargetModules::describing(&modules, adapter.targets, adaptable());
+    let linears = || shapes.keys().map(String::as_str);
+    let Fit { present, missing } = adapter.fit(dir, linears(), |module| model.config().runs(module))?;
+    let all = [present.as_slice(), &missing].concat();
+    let ranks = adapter.ranks()?;
+    ranks.warn_of_unused(&all)?;
+    let config = settings(&adapter, &ranks, &all, linears())?;
+    let ranks = Ranks::new(&config, false)?;
+
     let mut weights = WeightLoader::new(dir, adapter.index, FloatDType::F32, &model.device());
     let mut factors = Factors::new();
-    let mut foreign = WeightProblems::default();
-    for module in modules {
+    for module in present {
+        let [d_in, d_out] = shapes[&module];
         let name = |factor| AdapterTensor::Lora(module.clone(), factor).name();
-        let Some([d_in, d_out]) = shapes.get(&module) else {
-            foreign.extra.push(name(Factor::A));
-            continue;
-        };
-        let a = weights.tensor(&name(Factor::A), [config.r, *d_in]).transpose();
-        let b = weights.tensor(&name(Factor::B), [*d_out, config.r]).transpose();
-        factors.insert(module, (a, b));
+        let (r, _) = ranks.of(&module)?;
+        let a = weights.tensor(&name(Factor::A), [r, d_in]).transpose();
+        let b = weights.tensor(&name(Factor::B), [d_out, r]).transpose();
+        let scale = ranks.scale(&module)?;
+        factors.insert(module, Factored { a, b, scale });
     }
-    if !foreign.extra.is_empty() {
-        return Err(ModelError::Weights { dir: dir.into(), problems: foreign.into() });
+    for module in missing {
+        let factored = fresh(&module, shapes[&module], &ranks, 0, &model.device())?;
+        factors.insert(module, factored);
     }
-    let projector = config.train_projector.then(|| {
-        let name = AdapterTensor::Saved("multi_modal_projector".into()).name();
-        Projector::load(&mut weights, &name, model.config())
-    });
-    weights.finish()?;
+    let whole: Vec<_> = config
+        .whole()
+        .map(|linear| {
+            let [d_in, d_out] = shapes[linear];
+            let name = AdapterTensor::Saved(linear.to_owned()).name();
+            let bias = linear != HEAD && model.config().multimodal_projector_bias;
+            (linear, Linear::load(&mut weights, &name, d_in, d_out, bias))
+        })
+        .collect();
+    let base = AdapterTensor::Base(HEAD.to_owned()).name();
+    let [d_in, d_out] = shapes[HEAD];
+    let base = (factors.contains_key(HEAD) && weights.has(&base))
+        .then(|| weights.tensor(&base, [d_out, d_in]).transpose());
+    // what is ignored was told
+    weights.finish(|_| true)?;
+
+    let model = match base {
+        Some(base) => model.with_head(base, dir)?,
+        None => model,
+    };
     let mut model = model.attach(&config, factors);
-    if let Some(projector) = projector {
-        model.trained_projector = Some(projector.trainable());
+    for (linear, loaded) in whole {
+        let loaded = loaded.trainable();
+        match (linear, &mut model.trained_projector) {
+            (HEAD, _) => model.trained_head = Some(loaded),
+            ("multi_modal_projector.linear_1", Some(projector)) => projector.linear_1 = loaded,
+            (_, Some(projector)) => projector.linear_2 = loaded,
+            (_, None) => {}
+        }
     }
     Ok((model, config))
 }
@@ -69,4 +96,48 @@ pub fn adapter_settings(dir: &Path) -> Result<LoraConfig, ModelError> {
         Some(expression) => config.with_target_modules(TargetModules::of_expression(expression)),
         None => config,
     })
+}
+
+/// The settings of an adapter in the names of transformers 5, with the targets that select just its modules.
+fn settings<'a>(
+    adapter: &PeftAdapter,
+    ranks: &Ranks<'_>,
+    modules: &[String],
+    linears: impl Iterator<Item = &'a str> + Clone,
+) -> Result<LoraConfig, ModelError> {
+    let mut config = adapter.config.clone();
+    let adaptable = linears.filter(|linear| !adapter.config.is_whole(linear));
+    config.target_modules = TargetModules::describing(modules, adapter.targets.clone(), adaptable);
+    if adapter.legacy && !(config.rank_pattern.is_empty() && config.alpha_pattern.is_empty()) {
+        let mut rank_pattern = Vec::new();
+        let mut alpha_pattern = Vec::new();
+        for module in modules {
+            let ((r, alpha), key) = (ranks.of(module)?, module_name(module).replace('.', r"\."));
+            rank_pattern.extend((r != config.r).then(|| (key.clone(), r)));
+            alpha_pattern.extend((alpha != config.lora_alpha).then_some((key, alpha)));
+        }
+        config.rank_pattern = rank_pattern.into_iter().collect();
+        config.alpha_pattern = alpha_pattern.into_iter().collect();
+    }
+    Ok(config)
+}
+
+impl Llava {
+    /// With the weight that the adapter of the head was trained on, `[hidden, vocab]`.
+    ///
+    /// # Errors
+    /// [`ModelError::Adapter`] if the head is the embedding and the weight another one: PEFT would change the embedding, too.
+    fn with_head(mut self, weight: Tensor<2>, dir: &Path) -> Result<Self, ModelError> {
+        if self.lm_head.is_some() {
+            self.lm_head = Some(Linear::frozen(weight.cast(self.dtype())));
+            return Ok(self);
+        }
+        let embedding = self.language_model.embed_tokens.val().transpose();
+        let same = weight.cast(embedding.dtype()).equal(embedding).all().into_scalar::<bool>();
+        if same {
+            return Ok(self);
+        }
+        let reason = "it has another weight of the head (lm_head.base_layer.weight) than the model, whose head is the embedding";
+        Err(ModelError::Adapter { path: dir.join(WEIGHTS), reason: reason.to_owned() })
+    }
 }

@@ -1,11 +1,14 @@
 //! Folds an adapter into a checkpoint directory, file by file.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::names::{AdapterTensor, Factor};
-use super::peft::PeftAdapter;
+use super::linears::PARTS;
+use super::names::{AdapterTensor, Factor, HEAD};
+use super::patterns::Ranks;
+use super::peft::{Fit, PeftAdapter, WEIGHTS};
 use crate::error::{ModelError, WeightProblems};
 use crate::llava::Llava;
 use crate::weights::{TensorEntry, WeightIndex, rewrite};
@@ -23,20 +26,71 @@ pub fn merge_checkpoint(model: &Path, adapter: &Path, out: &Path, device: &Devic
     let base = WeightIndex::open(model)?;
     let adapter_dir = adapter;
     let adapter = PeftAdapter::open(adapter)?;
-    check(&base, &adapter, adapter_dir)?;
+    let linears = || base.entries().iter().filter_map(linear);
+    if linears().all(|linear| linear != HEAD) {
+        check_head(&adapter, adapter_dir, model)?;
+    }
+    // the checkpoint has the weights of modules that never run, too
+    let Fit { present, .. } = adapter.fit(adapter_dir, linears(), |_| true)?;
+    let ranks = adapter.ranks()?;
+    ranks.warn_of_unused(&present)?;
+    check(&base, &adapter, &present, &ranks, adapter_dir)?;
     Llava::check_weights(model, device)?;
-    let merge = Merge { base: &base, adapter: &adapter, device };
+    let mut scales = BTreeMap::new();
+    for module in present {
+        let scale = ranks.scale(&module)?;
+        scales.insert(module, scale);
+    }
+    let merge = Merge { base: &base, adapter: &adapter, scales, device };
     rewrite(&base, model, out, &|name, entry| merge.changed(name, entry))
 }
 
+/// The module of a weight that is a linear's.
+fn linear<'a>((name, entry): (&'a String, &TensorEntry)) -> Option<&'a str> {
+    let module = name.strip_suffix(".weight")?;
+    let is_part = module == HEAD || PARTS.iter().any(|part| module.starts_with(part));
+    (is_part && entry.shape.len() == 2 && !module.contains("embed")).then_some(module)
+}
+
+/// Refuses an adapter of the head where the head is the embedding, which merging would change as well.
+fn check_head(adapter: &PeftAdapter, dir: &Path, model: &Path) -> Result<(), ModelError> {
+    let of_head = |name: &String| match AdapterTensor::parse(name) {
+        Some(AdapterTensor::Lora(module, _) | AdapterTensor::Base(module)) => module == HEAD,
+        Some(AdapterTensor::Saved(weight)) => weight.starts_with("lm_head."),
+        None => false,
+    };
+    match adapter.index.entries().keys().any(of_head) {
+        false => Ok(()),
+        true => {
+            let reason = format!(
+                "it changes the head (lm_head), and {} has none of its own: its head is the embedding \
+                 (tie_word_embeddings), which merging would change too. Use the adapter without merging it",
+                model.display()
+            );
+            Err(ModelError::Adapter { path: dir.join(WEIGHTS), reason })
+        }
+    }
+}
+
 /// All that does not fit, before anything is written.
-fn check(base: &WeightIndex, adapter: &PeftAdapter, dir: &Path) -> Result<(), ModelError> {
+fn check(
+    base: &WeightIndex,
+    adapter: &PeftAdapter,
+    modules: &[String],
+    ranks: &Ranks<'_>,
+    dir: &Path,
+) -> Result<(), ModelError> {
     let repeated = base.repeated().iter().chain(adapter.index.repeated()).cloned().collect();
     let mut problems = WeightProblems { repeated, ..WeightProblems::default() };
     for (name, entry) in adapter.index.entries() {
         let (weight, factor) = match AdapterTensor::parse(name) {
             Some(AdapterTensor::Saved(weight)) => (weight, None),
-            Some(AdapterTensor::Lora(module, factor)) => (format!("{module}.weight"), Some(factor)),
+            Some(AdapterTensor::Base(module)) => (format!("{module}.weight"), None),
+            Some(AdapterTensor::Lora(module, _)) if !modules.contains(&module) => continue,
+            Some(AdapterTensor::Lora(module, factor)) => {
+                let (r, _) = ranks.of(&module)?;
+                (format!("{module}.weight"), Some((factor, r)))
+            }
             None => (name.clone(), None),
         };
         let Some(target) = base.entries().get(&weight) else {
@@ -46,26 +100,22 @@ fn check(base: &WeightIndex, adapter: &PeftAdapter, dir: &Path) -> Result<(), Mo
         // both are read as numbers: a type that cannot be is not to be passed over
         for (name, entry) in [(name, entry), (&weight, target)] {
             if entry.float_type().is_none() {
-                problems.mistyped.push((name.clone(), format!("{:?}", entry.dtype)));
+                problems.mistyped.push((name.clone(), entry.dtype.to_string()));
             }
         }
         let expected = match (factor, target.shape.as_slice()) {
-            (Some(Factor::A), [_, d_in]) => vec![adapter.config.r, *d_in],
-            (Some(Factor::B), [d_out, _]) => vec![*d_out, adapter.config.r],
-            (Some(_), shape) => {
-                let rank = format!("{weight} (adapted, but no matrix)");
-                problems.misshapen.push((rank, Vec::new(), shape.to_vec()));
-                continue;
-            }
-            (None, shape) => shape.to_vec(),
+            (Some((Factor::A, r)), [_, d_in]) => vec![r, *d_in],
+            (Some((Factor::B, r)), [d_out, _]) => vec![*d_out, r],
+            (_, shape) => shape.to_vec(),
         };
         if expected != entry.shape {
             problems.misshapen.push((name.clone(), expected, entry.shape.clone()));
         }
     }
-    // a module that is saved is saved whole
-    let projector = base.entries().keys().filter(|name| name.starts_with("multi_modal_projector."));
-    for weight in projector.filter(|_| adapter.config.train_projector) {
+    // a linear that is saved is saved whole
+    let is_whole =
+        |name: &&String| name.rsplit_once('.').is_some_and(|(linear, _)| adapter.config.is_whole(linear));
+    for weight in base.entries().keys().filter(is_whole) {
         let name = AdapterTensor::Saved(weight.clone()).name();
         if !adapter.index.entries().contains_key(&name) {
             problems.missing.push(name);
@@ -82,15 +132,15 @@ fn check(base: &WeightIndex, adapter: &PeftAdapter, dir: &Path) -> Result<(), Mo
 struct Merge<'a> {
     base: &'a WeightIndex,
     adapter: &'a PeftAdapter,
+    /// By module, what the product of its factors is multiplied by.
+    scales: BTreeMap<String, f64>,
     device: &'a Device,
 }
 
 impl Merge<'_> {
-    fn lora(&self, name: &str, factor: Factor) -> Option<Tensor<2>> {
-        let module = name.strip_suffix(".weight")?;
-        let name = AdapterTensor::Lora(module.to_owned(), factor).name();
-        let entry = self.adapter.index.entries().get(&name)?;
-        self.tensor(&self.adapter.index, entry)
+    fn of_adapter<const D: usize>(&self, tensor: &AdapterTensor) -> Option<Tensor<D>> {
+        let index = &self.adapter.index;
+        self.tensor(index, index.entries().get(&tensor.name())?)
     }
 
     fn tensor<const D: usize>(&self, index: &WeightIndex, entry: &TensorEntry) -> Option<Tensor<D>> {
@@ -99,9 +149,13 @@ impl Merge<'_> {
 
     /// The changed value, or `None` if the adapter does not touch this weight.
     fn changed(&self, name: &str, entry: &TensorEntry) -> Option<TensorData> {
-        if let (Some(a), Some(b)) = (self.lora(name, Factor::A), self.lora(name, Factor::B)) {
-            let weight: Tensor<2> = self.tensor(self.base, entry)?;
-            return Some((weight + b.matmul(a).mul_scalar(self.adapter.config.scale())).into_data());
+        let module = name.strip_suffix(".weight").unwrap_or_default();
+        if let Some(scale) = self.scales.get(module) {
+            let factor = |factor| self.of_adapter::<2>(&AdapterTensor::Lora(module.to_owned(), factor));
+            let (a, b) = (factor(Factor::A)?, factor(Factor::B)?);
+            let of_adapter = self.of_adapter(&AdapterTensor::Base(module.to_owned()));
+            let weight: Tensor<2> = of_adapter.or_else(|| self.tensor(self.base, entry))?;
+            return Some((weight + b.matmul(a).mul_scalar(*scale)).into_data());
         }
         let saved = AdapterTensor::Saved(name.to_owned()).name();
         self.adapter.index.data(self.adapter.index.entries().get(&saved)?)

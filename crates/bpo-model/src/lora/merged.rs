@@ -6,12 +6,15 @@ use super::Linear;
 use crate::llava::Llava;
 
 impl Llava {
-    /// The model with what was trained folded in: `W + s A B` in place of each adapted weight, in its type, and the trained projector in
-    /// place of the first. Answers take one product for each linear then, not three; there is no way back.
+    /// The model with what was trained folded in: `W + s A B` in place of each adapted weight, in its type, and trained copies in
+    /// place of their originals. Answers take one product for each linear then, not three; there is no way back.
     pub fn merged(mut self) -> Self {
         self.linears_mut().for_each(merge);
         if let Some(trained) = self.trained_projector.take() {
             self.multi_modal_projector = trained;
+        }
+        if let Some(trained) = self.trained_head.take() {
+            self.lm_head = Some(trained);
         }
         self
     }

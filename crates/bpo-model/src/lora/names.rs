@@ -5,9 +5,37 @@ const WRAPPER: &str = "base_model.model.";
 /// What transformers 5 puts before everything but the head.
 const MODEL: &str = "model.";
 
+/// The head, which transformers has beside the model and not in it.
+pub(super) const HEAD: &str = "lm_head";
+/// The linears that can be trained in full beside adapters.
+pub(super) const WHOLE: [&str; 3] =
+    ["multi_modal_projector.linear_1", "multi_modal_projector.linear_2", HEAD];
+
+fn is_of_head(path: &str) -> bool {
+    path.strip_prefix(HEAD).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 /// The name that transformers 5 gives the module at a path of [`Llava`](crate::llava::Llava)'s.
 pub(super) fn module_name(path: &str) -> String {
-    format!("{MODEL}{path}")
+    if is_of_head(path) { path.to_owned() } else { format!("{MODEL}{path}") }
+}
+
+/// The same, and with `legacy` the names that versions of transformers 4 give it.
+pub(super) fn names_of(path: &str, legacy: bool) -> Vec<String> {
+    let mut names = vec![module_name(path)];
+    if !legacy {
+        return names;
+    }
+    match path.split_once('.') {
+        _ if is_of_head(path) => names.push(format!("language_model.{path}")),
+        Some(("language_model", rest)) => names.push(format!("language_model.model.{rest}")),
+        Some(("vision_tower", rest)) => {
+            let name = format!("vision_tower.vision_model.{rest}");
+            names.extend([module_name(&name), name]);
+        }
+        _ => names.push(path.to_owned()),
+    }
+    names
 }
 
 /// FNV-1a: an own random stream for each module, whatever else is adapted.
@@ -41,16 +69,31 @@ pub(super) enum AdapterTensor {
     Lora(String, Factor),
     /// A weight of a module that is saved whole, by its canonical name.
     Saved(String),
+    /// The weight that the module's adapter is added to. PEFT saves that of an adapted head.
+    Base(String),
 }
 
 impl AdapterTensor {
-    /// Reads a name of `adapter_model.safetensors`, written on transformers 4 or 5.
+    /// Reads a name of `adapter_model.safetensors`, written on transformers 4 or 5. As with PEFT, it may lack the wrapper's
+    /// part, and a factor's name may have that of PEFT's `default` adapter in it.
     pub(super) fn parse(name: &str) -> Option<Self> {
-        let name = crate::weights::canonical(name.strip_prefix(WRAPPER)?);
-        for (suffix, factor) in [(".lora_A.weight", Factor::A), (".lora_B.weight", Factor::B)] {
-            if let Some(module) = name.strip_suffix(suffix) {
+        let name = name.strip_prefix(WRAPPER).unwrap_or(name);
+        if name.starts_with("base_model.") || name.contains("_orig_mod.") {
+            return None;
+        }
+        let name = crate::weights::canonical(name);
+        for (suffix, factor) in [("lora_A", Factor::A), ("lora_B", Factor::B)] {
+            let rest = name.strip_suffix(".weight").map(|rest| rest.strip_suffix(".default").unwrap_or(rest));
+            let module = rest.and_then(|rest| rest.strip_suffix(suffix)?.strip_suffix('.'));
+            if let Some(module) = module {
                 return Some(Self::Lora(module.to_owned(), factor));
             }
+        }
+        if name.contains(".lora_") {
+            return None;
+        }
+        if let Some(module) = name.strip_suffix(".base_layer.weight") {
+            return Some(Self::Base(module.to_owned()));
         }
         // PEFT strips the adapter's name when it saves; some versions leave the wrapper's
         Some(Self::Saved(name.replace(".modules_to_save", "").replace(".original_module", "")))
@@ -62,18 +105,29 @@ impl AdapterTensor {
             Self::Lora(module, Factor::A) => format!("{WRAPPER}{}.lora_A.weight", module_name(module)),
             Self::Lora(module, Factor::B) => format!("{WRAPPER}{}.lora_B.weight", module_name(module)),
             Self::Saved(weight) => format!("{WRAPPER}{}", module_name(weight)),
+            Self::Base(module) => format!("{WRAPPER}{}.base_layer.weight", module_name(module)),
         }
     }
 
-    /// The tensor that a parameter path of [`Llava`](crate::llava::Llava) is, if it is a trained one.
+    /// The tensor that a parameter path of [`Llava`](crate::llava::Llava) is, if it may be a trained one.
     pub(super) fn of_path(path: &str) -> Option<Self> {
-        if let Some(rest) = path.strip_prefix("trained_projector.") {
-            return Some(Self::Saved(format!("multi_modal_projector.{rest}")));
+        let original = original(path);
+        let path = original.clone().unwrap_or_else(|| path.to_owned());
+        if let Some((module, factor)) = path.rsplit_once(".weight.lora.") {
+            let factor = if factor == "a" { Factor::A } else { Factor::B };
+            return Some(Self::Lora(module.to_owned(), factor));
         }
-        let (module, factor) = path.rsplit_once(".weight.lora.")?;
-        let factor = if factor == "a" { Factor::A } else { Factor::B };
-        Some(Self::Lora(module.to_owned(), factor))
+        original.map(Self::Saved)
     }
+}
+
+/// Copies of modules that are trained in full, and the modules.
+const COPIES: [(&str, &str); 2] =
+    [("trained_projector.", "multi_modal_projector."), ("trained_head.", "lm_head.")];
+
+/// The path of what a path is a copy of, if it is one.
+pub(super) fn original(path: &str) -> Option<String> {
+    COPIES.iter().find_map(|(copy, of)| Some(format!("{of}{}", path.strip_prefix(copy)?)))
 }
 
 #[cfg(test)]
@@ -88,6 +142,9 @@ mod tests {
             "vision_tower.encoder.layers.3.mlp.fc1.weight.lora.a",
             "multi_modal_projector.linear_2.weight.lora.b",
             "trained_projector.linear_1.bias",
+            "trained_projector.linear_2.weight.lora.a",
+            "trained_head.weight",
+            "lm_head.weight.lora.b",
         ] {
             let tensor = AdapterTensor::of_path(path).unwrap();
             assert_eq!(AdapterTensor::parse(&tensor.name()), Some(tensor));
@@ -100,5 +157,31 @@ mod tests {
         let old = "base_model.model.language_model.model.layers.3.mlp.up_proj.lora_A.weight";
         let new = "base_model.model.model.language_model.layers.3.mlp.up_proj.lora_A.weight";
         assert_eq!(AdapterTensor::parse(old), AdapterTensor::parse(new));
+        let head = AdapterTensor::Lora("lm_head".into(), Factor::A);
+        for name in ["base_model.model.language_model.lm_head", "base_model.model.lm_head"] {
+            assert_eq!(AdapterTensor::parse(&format!("{name}.lora_A.weight")), Some(head.clone()));
+        }
+    }
+
+    /// PEFT 0.21.2 reads the first three, and takes nothing of the others.
+    #[test]
+    fn names_are_read_that_peft_reads() {
+        let module = "model.language_model.layers.0.mlp.up_proj";
+        let read = Some(AdapterTensor::Lora("language_model.layers.0.mlp.up_proj".into(), Factor::A));
+        for name in [
+            format!("base_model.model.{module}.lora_A.weight"),
+            format!("base_model.model.{module}.lora_A.default.weight"),
+            format!("{module}.lora_A.weight"),
+        ] {
+            assert_eq!(AdapterTensor::parse(&name), read, "{name}");
+        }
+        for name in [
+            format!("base_model.{module}.lora_A.weight"),
+            format!("base_model.model._orig_mod.{module}.lora_A.weight"),
+            format!("base_model.model.{module}.lora_A.other.weight"),
+            format!("base_model.model.{module}.lora_embedding_A"),
+        ] {
+            assert_eq!(AdapterTensor::parse(&name), None, "{name}");
+        }
     }
 }

@@ -1,19 +1,23 @@
 //! Adapters on disk as PEFT has them: `adapter_config.json` and `adapter_model.safetensors`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::config::LoraConfig;
-use super::names::{AdapterTensor, Factor};
+use super::config::{LoraConfig, TRAINABLE_WHOLE, stands_for};
+use super::linears::PARTS;
+use super::names::{AdapterTensor, Factor, HEAD, WHOLE, module_name};
+use super::patterns::{ModulePatterns, Ranks};
+use super::selection::{Names, Selection, is_end};
 use super::targets::of_suffixes;
-use crate::error::{ModelError, WeightProblems, read_settings};
+use crate::error::{ModelError, WeightProblems, first_of};
+use crate::files::{read_json, read_settings};
 use crate::weights::WeightIndex;
 
 pub(super) const CONFIG: &str = "adapter_config.json";
 pub(super) const WEIGHTS: &str = "adapter_model.safetensors";
+const PICKLE: &str = "adapter_model.bin";
 
 /// Rank, scale and contents of an adapter directory, ready to be loaded or merged.
 pub(super) struct PeftAdapter {
@@ -21,14 +25,22 @@ pub(super) struct PeftAdapter {
     /// The expression that tells which modules PEFT adapts, if the file has one.
     pub targets: Option<String>,
     pub index: WeightIndex,
+    /// Whether the file has names of transformers 4, which its settings may have as well.
+    pub legacy: bool,
+    selection: Selection,
 }
 
-/// Beginnings of the names of modules that have adapters.
-const ADAPTED: [&str; 3] =
-    ["language_model.layers.", "vision_tower.encoder.layers.", "multi_modal_projector."];
+/// Which modules of a model an adapter has, and which it lacks.
+pub(super) struct Fit {
+    /// Those that are selected and whose factors are in the file.
+    pub present: Vec<String>,
+    /// Those that are selected and whose factors are not in the file. With PEFT they have fresh adapters, which add nothing.
+    pub missing: Vec<String>,
+}
 
 /// The keys of `adapter_config.json` that matter here; PEFT writes many more.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object")]
 struct PeftConfig {
     peft_type: Option<String>,
     base_model_name_or_path: Option<String>,
@@ -38,7 +50,7 @@ struct PeftConfig {
     use_rslora: bool,
     #[serde(default)]
     lora_dropout: f64,
-    target_modules: Option<Targets>,
+    modules_to_save: Option<Vec<String>>,
     #[serde(default)]
     use_dora: bool,
     #[serde(default)]
@@ -56,117 +68,256 @@ struct PeftConfig {
     #[serde(default)]
     target_parameters: Value,
     #[serde(default)]
+    trainable_token_indices: Value,
+    #[serde(default)]
     use_qalora: bool,
-    #[serde(default)]
-    rank_pattern: BTreeMap<String, Value>,
-    #[serde(default)]
-    alpha_pattern: BTreeMap<String, Value>,
 }
 
-/// What PEFT takes for `target_modules`.
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "expected a regular expression or a list of module names")]
-enum Targets {
-    Expression(String),
-    Names(Vec<String>),
+/// The keys whose entries have an order, which has to be that of the file.
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct Patterns {
+    rank_pattern: Option<ModulePatterns<usize>>,
+    alpha_pattern: Option<ModulePatterns<f64>>,
+}
+
+impl PeftConfig {
+    /// The first key that asks for what is not supported, with the reason.
+    fn unsupported(&self) -> Option<String> {
+        if let Some(kind) = self.peft_type.as_deref().filter(|kind| *kind != "LORA") {
+            return Some(format!("peft_type is {kind}; only LORA is supported"));
+        }
+        let foreign = [
+            ("use_dora", self.use_dora),
+            ("fan_in_fan_out", self.fan_in_fan_out),
+            ("lora_bias", self.lora_bias),
+            ("use_qalora", self.use_qalora),
+            ("alora_invocation_tokens", is_set(&self.alora_invocation_tokens)),
+            ("layer_replication", is_set(&self.layer_replication)),
+            ("target_parameters", is_set(&self.target_parameters)),
+            ("trainable_token_indices", is_set(&self.trainable_token_indices)),
+            ("bias", self.bias.as_deref().is_some_and(|bias| bias != "none")),
+        ];
+        if let Some((key, _)) = foreign.iter().find(|(_, set)| *set) {
+            return Some(format!("{key} is set, which is not supported"));
+        }
+        // the others (pissa, olora, corda, loftq, ...) start from other base weights than the checkpoint's
+        const SAME_BASE: [&str; 3] = ["gaussian", "orthogonal", "eva"];
+        let method = self.init_lora_weights.as_str().filter(|method| !SAME_BASE.contains(method))?;
+        Some(format!(
+            "init_lora_weights is {method}, which changes the base model too; convert it with PEFT's \
+             path_initial_model_for_weight_conversion"
+        ))
+    }
 }
 
 impl PeftAdapter {
     pub(super) fn open(dir: &Path) -> Result<Self, ModelError> {
         let path = dir.join(CONFIG);
         let peft: PeftConfig = read_settings(&path)?;
+        let selection: Selection = read_settings(&path)?;
+        let patterns: Patterns = read_json(&path)?;
         let refuse = |reason: String| Err(ModelError::Adapter { path: path.clone(), reason });
-        if let Some(kind) = peft.peft_type.as_deref().filter(|kind| *kind != "LORA") {
-            return refuse(format!("peft_type is {kind}; only LORA is supported"));
+        if let Some(reason) = peft.unsupported() {
+            return refuse(reason);
         }
-        let foreign = [
-            ("use_dora", peft.use_dora),
-            ("fan_in_fan_out", peft.fan_in_fan_out),
-            ("lora_bias", peft.lora_bias),
-            ("rank_pattern", !peft.rank_pattern.is_empty()),
-            ("alpha_pattern", !peft.alpha_pattern.is_empty()),
-            ("use_qalora", peft.use_qalora),
-            ("alora_invocation_tokens", is_set(&peft.alora_invocation_tokens)),
-            ("layer_replication", is_set(&peft.layer_replication)),
-            ("target_parameters", is_set(&peft.target_parameters)),
-            ("bias", peft.bias.as_deref().is_some_and(|bias| bias != "none")),
-        ];
-        if let Some((key, _)) = foreign.iter().find(|(_, set)| *set) {
-            return refuse(format!("{key} is set, which is not supported"));
+        if let Some(reason) = selection.conflict() {
+            return refuse(reason.to_owned());
         }
-        // the others (pissa, olora, corda, loftq, ...) start from other base weights than the checkpoint's
-        const SAME_BASE: [&str; 3] = ["gaussian", "orthogonal", "eva"];
-        if let Some(method) = peft.init_lora_weights.as_str().filter(|method| !SAME_BASE.contains(method)) {
-            return refuse(format!(
-                "init_lora_weights is {method}, which changes the base model too; convert it with PEFT's \
-                 path_initial_model_for_weight_conversion"
-            ));
-        }
-        if peft.r == 0 {
-            return refuse("r is 0".into());
-        }
-        if !(0.0..1.0).contains(&peft.lora_dropout) {
-            return refuse(format!(
-                "lora_dropout is {}; it must be at least 0 and below 1",
-                peft.lora_dropout
-            ));
-        }
-        let index = WeightIndex::open_files(vec![dir.join(WEIGHTS)], |name| {
-            AdapterTensor::parse(name).map_or_else(|| name.to_owned(), |tensor| tensor.name())
-        })?;
         let mut config = LoraConfig::default()
             .with_rank(peft.r, peft.lora_alpha)
             .with_rslora(peft.use_rslora)
             .with_dropout(peft.lora_dropout)
+            .with_rank_pattern(patterns.rank_pattern.unwrap_or_default())
+            .with_alpha_pattern(patterns.alpha_pattern.unwrap_or_default())
             .with_train_projector(false);
-        for name in index.entries().keys() {
-            match AdapterTensor::parse(name) {
-                Some(AdapterTensor::Saved(weight)) if weight.starts_with("multi_modal_projector.") => {
-                    config.train_projector = true;
-                }
-                Some(AdapterTensor::Lora(module, _))
-                    if ADAPTED.iter().any(|part| module.starts_with(part)) => {}
-                _ => {
-                    return refuse(format!(
-                        "{WEIGHTS} has {name}, which belongs to no linear of the language model's layers, the vision \
-                         tower's or the projector"
-                    ));
-                }
+        for module in peft.modules_to_save.unwrap_or_default() {
+            if is_end(&module_name("multi_modal_projector"), &module) {
+                config.train_projector = true;
+            } else if WHOLE.iter().any(|linear| stands_for(&module, linear)) {
+                config.modules_to_save.push(module);
+            } else {
+                return refuse(format!(
+                    "modules_to_save has {module:?}; only {TRAINABLE_WHOLE} can be trained in full beside adapters"
+                ));
             }
         }
-        if index.entries().is_empty() {
-            return refuse(format!("{WEIGHTS} holds no tensor"));
+        match config.validate() {
+            Err(ModelError::Setting { key, expected, found }) => {
+                return refuse(format!("{key} must be {expected}, not {found}"));
+            }
+            other => other?,
         }
-        let missing: Vec<_> = index
-            .entries()
-            .keys()
-            .filter_map(|name| match AdapterTensor::parse(name)? {
-                AdapterTensor::Lora(module, factor) => {
-                    Some(AdapterTensor::Lora(module, factor.other()).name())
-                }
-                AdapterTensor::Saved(_) => None,
-            })
-            .filter(|name| !index.entries().contains_key(name))
-            .collect();
-        if !missing.is_empty() {
-            let problems = WeightProblems { missing, ..WeightProblems::default() };
-            return Err(ModelError::Weights { dir: dir.into(), problems: problems.into() });
+        if !dir.join(WEIGHTS).exists() && dir.join(PICKLE).exists() {
+            return Err(pickled(dir));
         }
-        let targets = peft.target_modules.map(|targets| match targets {
-            Targets::Expression(expression) => expression,
-            Targets::Names(names) => of_suffixes(&names),
+        let index = WeightIndex::open_files(vec![dir.join(WEIGHTS)], |name| {
+            AdapterTensor::parse(name).map_or_else(|| name.to_owned(), |tensor| tensor.name())
+        })?;
+        check_tensors(&index, dir, &mut config)?;
+        let legacy = index.entries().values().any(|entry| is_legacy(&entry.name));
+        let targets = selection.target_modules.as_ref().map(|targets| match targets {
+            Names::Expression(expression) => expression.clone(),
+            Names::Ends(names) => of_suffixes(names),
         });
-        Ok(Self { config, targets, index })
+        Ok(Self { config, targets, index, legacy, selection })
     }
 
-    /// Names of the adapted modules.
-    pub(super) fn modules(&self) -> Vec<String> {
+    /// Names of the modules whose factors the file has.
+    fn modules(&self) -> Vec<String> {
         let module = |name: &String| match AdapterTensor::parse(name) {
             Some(AdapterTensor::Lora(module, Factor::A)) => Some(module),
             _ => None,
         };
         self.index.entries().keys().filter_map(module).collect()
     }
+
+    /// Which of the linears of a model have adapters: as with PEFT, the settings decide, and not what the file holds. Warns of
+    /// what one has and the other has not. `runs` tells modules that a model of the shape has but never runs.
+    ///
+    /// # Errors
+    /// [`ModelError::Weights`] if the file has factors of what is no linear of the model; [`ModelError::Adapter`] if nothing of
+    /// the file is selected.
+    pub(super) fn fit<'a>(
+        &self,
+        dir: &Path,
+        linears: impl Iterator<Item = &'a str> + Clone,
+        runs: impl Fn(&str) -> bool,
+    ) -> Result<Fit, ModelError> {
+        let known: Vec<&str> = linears.collect();
+        let modules: Vec<_> = self.modules().into_iter().filter(|module| runs(module)).collect();
+        let foreign = modules.iter().filter(|module| !known.contains(&module.as_str()));
+        let extra: Vec<_> =
+            foreign.map(|module| AdapterTensor::Lora(module.clone(), Factor::A).name()).collect();
+        if !extra.is_empty() {
+            let problems = WeightProblems { extra, ..WeightProblems::default() };
+            return Err(ModelError::Weights { dir: dir.into(), problems: problems.into() });
+        }
+        let adaptable = known.iter().copied().filter(|linear| !self.config.is_whole(linear));
+        let Some(selected) = self.selection.select(adaptable, self.legacy)? else {
+            return Ok(Fit { present: modules, missing: Vec::new() });
+        };
+        let (present, missing): (Vec<_>, Vec<_>) =
+            selected.into_iter().partition(|module| modules.contains(module));
+        let surplus: Vec<_> = modules.into_iter().filter(|module| !present.contains(module)).collect();
+        if present.is_empty() && !surplus.is_empty() || present.is_empty() && missing.is_empty() {
+            let reason = format!(
+                "target_modules and the keys that go with it select none of the modules of {WEIGHTS}: it has {}",
+                if surplus.is_empty() { "none".to_owned() } else { first_of(&names(&surplus)) }
+            );
+            return Err(ModelError::Adapter { path: dir.join(CONFIG), reason });
+        }
+        let count = |modules: &[String]| format!("{} modules ({})", modules.len(), first_of(&names(modules)));
+        if !missing.is_empty() {
+            tracing::warn!(
+                "{}: {WEIGHTS} lacks the adapters of {} that {CONFIG} selects; as with PEFT, these start anew and add nothing",
+                dir.display(),
+                count(&missing)
+            );
+        }
+        if !surplus.is_empty() {
+            tracing::warn!(
+                "{}: {WEIGHTS} has adapters of {} that {CONFIG} does not select; as with PEFT, these are ignored",
+                dir.display(),
+                count(&surplus)
+            );
+        }
+        Ok(Fit { present, missing })
+    }
+
+    /// Ranks and scales of the modules.
+    pub(super) fn ranks(&self) -> Result<Ranks<'_>, ModelError> {
+        Ranks::new(&self.config, self.legacy)
+    }
+}
+
+/// Checks that all tensors belong to what can be adapted or trained in full, each factor with its other one. A module that is
+/// saved in full counts as one whatever the settings say, as with PEFT.
+fn check_tensors(index: &WeightIndex, dir: &Path, config: &mut LoraConfig) -> Result<(), ModelError> {
+    let refuse = |reason: String| Err(ModelError::Adapter { path: dir.join(WEIGHTS), reason });
+    if index.entries().is_empty() {
+        return refuse("it holds no tensor".to_owned());
+    }
+    let mut missing = Vec::new();
+    for (name, entry) in index.entries() {
+        let written = &entry.name;
+        match AdapterTensor::parse(name) {
+            Some(AdapterTensor::Lora(module, factor)) if is_adaptable(&module) => {
+                let other = AdapterTensor::Lora(module, factor.other()).name();
+                missing.extend((!index.entries().contains_key(&other)).then_some(other));
+            }
+            Some(AdapterTensor::Base(module)) if module == HEAD => {}
+            Some(AdapterTensor::Saved(weight)) if let Some(linear) = whole_linear(&weight) => {
+                if !config.is_whole(linear) {
+                    config.modules_to_save.push(linear.to_owned());
+                }
+            }
+            Some(AdapterTensor::Saved(weight) | AdapterTensor::Base(weight))
+                if weight.contains("embed_tokens") =>
+            {
+                return refuse(format!(
+                    "it has {written}, a saved embedding, which is not supported: save the adapter with \
+                     save_embedding_layers=False if the embedding was not trained, else merge it with PEFT"
+                ));
+            }
+            None => {
+                return refuse(format!(
+                    "it has the key {written}, which is not of the form that PEFT's save_pretrained writes, as \
+                     base_model.model.model.language_model.layers.0.self_attn.q_proj.lora_A.weight"
+                ));
+            }
+            _ => {
+                return refuse(format!(
+                    "it has {written}, which belongs to no linear of the language model's layers, the vision tower's, \
+                     the projector or the head"
+                ));
+            }
+        }
+    }
+    let all = ["multi_modal_projector.linear_1", "multi_modal_projector.linear_2"];
+    if !config.train_projector
+        && all.iter().all(|linear| config.modules_to_save.iter().any(|name| name == linear))
+    {
+        config.train_projector = true;
+        config.modules_to_save.retain(|name| !all.contains(&name.as_str()));
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let problems = WeightProblems { missing, ..WeightProblems::default() };
+    Err(ModelError::Weights { dir: dir.into(), problems: problems.into() })
+}
+
+fn is_adaptable(module: &str) -> bool {
+    const LAYERS: [&str; 2] = ["language_model.layers.", "vision_tower.encoder.layers."];
+    module == HEAD || module.starts_with(PARTS[2]) || LAYERS.iter().any(|part| module.starts_with(part))
+}
+
+/// The linear that a saved weight belongs to, if it can be trained in full.
+fn whole_linear(weight: &str) -> Option<&'static str> {
+    let (linear, _) = weight.rsplit_once('.')?;
+    WHOLE.into_iter().find(|known| *known == linear)
+}
+
+/// Whether a name of the file is one that transformers 4 gives.
+fn is_legacy(written: &str) -> bool {
+    let name = written.strip_prefix("base_model.model.").unwrap_or(written);
+    PARTS.iter().any(|part| name.starts_with(part)) || name.contains("vision_tower.vision_model.")
+}
+
+/// Names as transformers 5 has them.
+fn names(modules: &[String]) -> Vec<String> {
+    modules.iter().map(|module| module_name(module)).collect()
+}
+
+fn pickled(dir: &Path) -> ModelError {
+    let path = dir.join(PICKLE);
+    let convert = format!(
+        "  import torch; from safetensors.torch import save_file\n  save_file({{k: v.contiguous() for k, v in \
+         torch.load({path:?}, weights_only=True).items()}}, {:?})",
+        dir.join(WEIGHTS)
+    );
+    ModelError::Pickle { path, convert }
 }
 
 /// The name or path of the model that an adapter says it belongs to, if it does.

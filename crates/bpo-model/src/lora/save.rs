@@ -4,17 +4,19 @@ use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{FloatDType, Tensor};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::config::LoraConfig;
 use super::names::{AdapterTensor, Factor};
+use super::patterns::ModulePatterns;
 use super::peft::{CONFIG, WEIGHTS};
 use crate::error::ModelError;
 use crate::files::write_atomically;
 use crate::llava::Llava;
 use crate::weights::{Stored, to_bytes};
 
-/// Writes the model's adapters (and trained projector) as a PEFT directory, in f32.
+/// Writes the model's adapters (and modules trained in full) as a PEFT directory, in f32.
 ///
 /// `base` is recorded as the model the adapter belongs to. The same weights always give the same bytes.
 ///
@@ -24,8 +26,16 @@ pub fn save_adapter(model: &Llava, config: &LoraConfig, base: &str, dir: &Path) 
     std::fs::create_dir_all(dir).map_err(|source| ModelError::Io { path: dir.into(), source })?;
     let mut collect = Collect::default();
     model.visit(&mut collect);
+    // a copy of the projector may have a linear that is not trained
+    collect.found.retain(|(tensor, _)| match tensor {
+        AdapterTensor::Saved(weight) => {
+            weight.rsplit_once('.').is_some_and(|(linear, _)| config.is_whole(linear))
+        }
+        _ => true,
+    });
+    let tensors = collect.found.into_iter().map(|(tensor, stored)| (tensor.name(), stored));
     let weights = dir.join(WEIGHTS);
-    write_atomically(&weights, &to_bytes(collect.found, &weights)?)?;
+    write_atomically(&weights, &to_bytes(tensors, &weights)?)?;
     let mut text = serde_json::to_string_pretty(&peft_config(config, base))
         .map_err(|source| ModelError::Json { path: dir.join(CONFIG), source })?;
     text.push('\n');
@@ -39,27 +49,56 @@ pub(crate) fn count_adapters(model: &Llava) -> usize {
     collect.names.iter().filter(|tensor| matches!(tensor, AdapterTensor::Lora(_, Factor::A))).count()
 }
 
-fn peft_config(config: &LoraConfig, base: &str) -> Value {
-    json!({
-        "auto_mapping": {
+/// `adapter_config.json`, with its keys in alphabetical order and patterns in the order of their keys.
+#[derive(Serialize)]
+struct PeftConfig<'a> {
+    #[serde(skip_serializing_if = "ModulePatterns::is_empty")]
+    alpha_pattern: &'a ModulePatterns<f64>,
+    auto_mapping: Value,
+    base_model_name_or_path: &'a str,
+    bias: &'a str,
+    fan_in_fan_out: bool,
+    inference_mode: bool,
+    init_lora_weights: bool,
+    lora_alpha: f64,
+    lora_dropout: f64,
+    modules_to_save: Option<Vec<&'a str>>,
+    peft_type: &'a str,
+    r: usize,
+    #[serde(skip_serializing_if = "ModulePatterns::is_empty")]
+    rank_pattern: &'a ModulePatterns<usize>,
+    target_modules: &'a str,
+    task_type: Option<&'a str>,
+    use_dora: bool,
+    use_rslora: bool,
+}
+
+fn peft_config<'a>(config: &'a LoraConfig, base: &'a str) -> PeftConfig<'a> {
+    let projector = config.train_projector.then_some("multi_modal_projector");
+    let modules: Vec<_> =
+        projector.into_iter().chain(config.modules_to_save.iter().map(String::as_str)).collect();
+    PeftConfig {
+        alpha_pattern: &config.alpha_pattern,
+        auto_mapping: json!({
             "base_model_class": "LlavaForConditionalGeneration",
             "parent_library": "transformers.models.llava.modeling_llava",
-        },
-        "base_model_name_or_path": base,
-        "bias": "none",
-        "fan_in_fan_out": false,
-        "inference_mode": true,
-        "init_lora_weights": true,
-        "lora_alpha": config.lora_alpha,
-        "lora_dropout": config.lora_dropout,
-        "modules_to_save": config.train_projector.then_some(["multi_modal_projector"]),
-        "peft_type": "LORA",
-        "r": config.r,
-        "target_modules": config.target_modules.expression(),
-        "task_type": null,
-        "use_dora": false,
-        "use_rslora": config.use_rslora,
-    })
+        }),
+        base_model_name_or_path: base,
+        bias: "none",
+        fan_in_fan_out: false,
+        inference_mode: true,
+        init_lora_weights: true,
+        lora_alpha: config.lora_alpha,
+        lora_dropout: config.lora_dropout,
+        modules_to_save: (!modules.is_empty()).then_some(modules),
+        peft_type: "LORA",
+        r: config.r,
+        rank_pattern: &config.rank_pattern,
+        target_modules: config.target_modules.expression(),
+        task_type: None,
+        use_dora: false,
+        use_rslora: config.use_rslora,
+    }
 }
 
 /// Gathers what is trained, in the layout of the file.
@@ -68,7 +107,7 @@ struct Collect {
     path: Vec<String>,
     names_only: bool,
     names: Vec<AdapterTensor>,
-    found: Vec<(String, Stored)>,
+    found: Vec<(AdapterTensor, Stored)>,
 }
 
 impl ModuleVisitor for Collect {
@@ -89,7 +128,7 @@ impl ModuleVisitor for Collect {
             } else {
                 Stored::new(value, FloatDType::F32)
             };
-            self.found.push((tensor.name(), stored));
+            self.found.push((tensor.clone(), stored));
         }
         self.names.push(tensor);
     }

@@ -1,9 +1,9 @@
 //! Which linears get an adapter.
 
-use fancy_regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::names::module_name;
+use super::patterns::{compile, matches_any};
 use crate::error::ModelError;
 
 /// Linears that get an adapter, told as PEFT tells them: by a regular expression that has to match the whole name of a
@@ -32,8 +32,7 @@ const PEFT_ALL_LINEAR: &str =
     r".*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj|out_proj|fc1|fc2|linear_1|linear_2)";
 
 /// Modules that PEFT would adapt and that cannot be adapted here.
-const UNADAPTABLE: [&str; 4] = [
-    "lm_head",
+const UNADAPTABLE: [&str; 3] = [
     "model.language_model.embed_tokens",
     "model.vision_tower.embeddings.patch_embedding",
     "model.vision_tower.embeddings.position_embedding",
@@ -60,24 +59,23 @@ impl TargetModules {
     ///
     /// # Errors
     /// [`ModelError::TargetPattern`] for what is no regular expression; [`ModelError::NotAdaptable`] if it matches the
-    /// head or an embedding; [`ModelError::NoTarget`] if it matches no linear.
+    /// an embedding; [`ModelError::NoTarget`] if it matches no linear.
     pub(super) fn select<'a>(
         &self,
         linears: impl Iterator<Item = &'a str> + Clone,
     ) -> Result<Vec<String>, ModelError> {
+        const KEY: &str = "target_modules";
         let pattern = || self.expression().to_owned();
-        let broken = |source| ModelError::TargetPattern { pattern: pattern(), source: Box::new(source) };
-        // on its own first: what is no expression must not become one within the brackets
-        Regex::new(self.expression()).map_err(broken)?;
-        let regex = Regex::new(&format!(r"\A(?:{})\z", self.expression())).map_err(broken)?;
+        let regex = compile(KEY, self.expression(), "", "")?;
+        let matches = |name: &str| matches_any(KEY, self.expression(), &regex, &[name.to_owned()]);
         for module in UNADAPTABLE {
-            if regex.is_match(module).map_err(broken)? {
+            if matches(module)? {
                 return Err(ModelError::NotAdaptable { pattern: pattern(), module });
             }
         }
         let mut found = Vec::new();
         for linear in linears.clone() {
-            if regex.is_match(&module_name(linear)).map_err(broken)? {
+            if matches(&module_name(linear))? {
                 found.push(linear.to_owned());
             }
         }
@@ -134,13 +132,14 @@ fn examples<'a>(linears: impl Iterator<Item = &'a str>) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const LINEARS: [&str; 6] = [
+    const LINEARS: [&str; 7] = [
         "language_model.layers.0.self_attn.q_proj",
         "language_model.layers.0.mlp.up_proj",
         "language_model.layers.1.self_attn.q_proj",
         "multi_modal_projector.linear_1",
         "vision_tower.encoder.layers.0.self_attn.q_proj",
         "vision_tower.encoder.layers.0.mlp.fc1",
+        "lm_head",
     ];
 
     fn select(targets: &TargetModules) -> Result<Vec<usize>, ModelError> {
@@ -159,6 +158,7 @@ mod tests {
         assert_eq!(select(&TargetModules::PeftAllLinear).unwrap(), [0, 1, 2, 3, 4, 5]);
         assert_eq!(select(&regex(r".*language_model.*\.(q_proj|v_proj)")).unwrap(), [0, 2]);
         assert_eq!(select(&regex(r".*\.layers\.0\.self_attn\.q_proj")).unwrap(), [0, 4]);
+        assert_eq!(select(&regex(r"lm_head|.*linear_1")).unwrap(), [3, 6]);
         // both ends, of every alternative
         assert_eq!(select(&regex(r"model\.vision_tower.*fc1|.*linear_1")).unwrap(), [3, 5]);
         assert!(matches!(select(&regex("q_proj")), Err(ModelError::NoTarget { .. })));
@@ -178,9 +178,9 @@ mod tests {
     }
 
     #[test]
-    fn heads_and_broken_expressions_are_refused() {
+    fn embeddings_and_broken_expressions_are_refused() {
         for (pattern, part) in
-            [(".*", "lm_head"), (".*(lm_head|q_proj)", "lm_head"), (".*embed.*|.*q_proj", "embed_tokens")]
+            [(".*", "embed_tokens"), (".*embed.*|.*q_proj", "embed_tokens"), (".*patch.*", "patch_embedding")]
         {
             let error = select(&regex(pattern)).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

@@ -15,7 +15,8 @@ use super::convert::converted;
 #[cfg(feature = "tch")]
 use super::libtorch;
 use super::remap::canonical;
-use crate::error::{ModelError, read_json};
+use crate::error::ModelError;
+use crate::files::read_json;
 
 /// The weights of a directory: one safetensors file or many with an index, mapped into memory, not read.
 pub struct WeightIndex {
@@ -53,6 +54,7 @@ impl TensorEntry {
 
 /// `model.safetensors.index.json`
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct ShardIndex {
     weight_map: HashMap<String, String>,
 }
@@ -79,7 +81,7 @@ impl WeightIndex {
             names.dedup();
             names.into_iter().map(|name| dir.join(name)).collect()
         } else {
-            return Err(ModelError::NoWeights { dir: dir.into() });
+            return Err(no_weights(dir));
         };
         Self::open_files(paths, canonical)
     }
@@ -192,6 +194,22 @@ impl WeightIndex {
     /// The stored bytes of a weight, little-endian, row-major.
     pub fn bytes(&self, entry: &TensorEntry) -> &[u8] {
         &self.files[entry.file].1[entry.range.0..entry.range.1]
+    }
+}
+
+/// What is in the place of weights.
+fn no_weights(dir: &Path) -> ModelError {
+    const PICKLES: [&str; 4] =
+        ["pytorch_model.bin", "pytorch_model.bin.index.json", "model.pth", "consolidated.00.pth"];
+    match PICKLES.iter().map(|name| dir.join(name)).find(|path| path.exists()) {
+        Some(path) => {
+            let convert = format!(
+                "  from transformers import LlavaForConditionalGeneration as Llava\n  \
+                 Llava.from_pretrained({dir:?}, dtype=\"auto\").save_pretrained({dir:?})"
+            );
+            ModelError::Pickle { path, convert }
+        }
+        None => ModelError::NoWeights { dir: dir.into() },
     }
 }
 

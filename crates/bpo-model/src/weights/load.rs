@@ -114,20 +114,19 @@ impl WeightLoader {
         }
     }
 
-    /// Ends loading. Extra weights are only a warning: checkpoints carry layers and buffers that LLaVA never runs.
+    /// Ends loading. Weights of the files that nothing asked for are an error, unless they are `unused`: without them the model
+    /// would not compute what its checkpoint does. Buffers that are computed anew are never an error.
     ///
     /// # Errors
-    /// If any weight was missing, misshapen, of another type or there twice; all of them are listed.
-    pub fn finish(mut self) -> Result<(), ModelError> {
+    /// If any weight was missing, misshapen, of another type, there twice or not asked for.
+    pub fn finish(mut self, unused: impl Fn(&str) -> bool) -> Result<(), ModelError> {
         if let Source::Files(index) = &self.source {
-            let extra = index.entries().keys().filter(|name| !self.asked.contains(*name) && !is_unused(name));
+            let names = index.entries().keys();
+            let extra = names.filter(|name| !self.asked.contains(*name) && !is_buffer(name) && !unused(name));
             self.problems.extra = extra.cloned().collect();
         }
         if self.problems.is_fatal() {
             return Err(ModelError::Weights { dir: self.dir, problems: self.problems.into() });
-        }
-        if !self.problems.extra.is_empty() {
-            tracing::warn!(dir = %self.dir.display(), names = ?self.problems.extra, "weights that nothing asked for");
         }
         Ok(())
     }
@@ -149,7 +148,7 @@ fn stored<'a>(
         return None;
     }
     if entry.float_type().is_none() {
-        problems.mistyped.push((name.to_owned(), format!("{:?}", entry.dtype)));
+        problems.mistyped.push((name.to_owned(), entry.dtype.to_string()));
         return None;
     }
     Some(entry)
@@ -183,10 +182,7 @@ fn is_norm(name: &str) -> bool {
     name.contains("norm") && name.ends_with("weight")
 }
 
-/// Weights that a LLaVA-1.5 checkpoint has and never runs: what lies behind the chosen vision layer, and buffers.
-fn is_unused(name: &str) -> bool {
-    name.starts_with("vision_tower.encoder.layers.")
-        || name.starts_with("vision_tower.post_layernorm.")
-        || name.ends_with("position_ids")
-        || name.ends_with("rotary_emb.inv_freq")
+/// Buffers that older checkpoints hold, whose values follow from the configuration.
+fn is_buffer(name: &str) -> bool {
+    name.ends_with("position_ids") || name.ends_with("rotary_emb.inv_freq")
 }

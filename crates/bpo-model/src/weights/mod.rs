@@ -1,6 +1,7 @@
 //! Safetensors checkpoints: which file holds a weight, what it is called, and how it becomes a tensor.
 
 mod convert;
+mod families;
 mod finite;
 mod index;
 #[cfg(feature = "tch")]
@@ -11,6 +12,7 @@ mod rewrite;
 mod save;
 mod stored;
 
+pub(crate) use families::families;
 pub(crate) use finite::to_bytes;
 pub use index::{TensorEntry, WeightIndex};
 pub use load::WeightLoader;

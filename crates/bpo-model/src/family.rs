@@ -1,0 +1,112 @@
+//! Whether a checkpoint is one that this crate loads, by what its `config.json` says: checked before anything else is read, so
+//! that another model is named as such.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::error::ModelError;
+use crate::files::read_json;
+
+/// The `model_type`s that are supported, by their keys.
+const SUPPORTED: [(&str, &str); 3] = [
+    ("model_type", "llava"),
+    ("vision_config.model_type", "clip_vision_model"),
+    ("text_config.model_type", "llama"),
+];
+
+/// Keys that the original code of LLaVA writes into `config.json`, and transformers does not.
+const ORIGINAL: [&str; 3] = ["mm_vision_tower", "mm_projector_type", "mm_hidden_size"];
+
+/// Files of the original code in a checkpoint's directory.
+const ORIGINAL_FILES: [&str; 2] = ["mm_projector.bin", "non_lora_trainables.bin"];
+
+/// Checks the family of a checkpoint.
+///
+/// # Errors
+/// [`ModelError::OriginalLlava`], [`ModelError::Family`] and [`ModelError::Quantized`]; those of reading the file.
+pub(crate) fn check(dir: &Path, path: &Path) -> Result<(), ModelError> {
+    if !path.exists()
+        && let Some(file) = ORIGINAL_FILES.iter().find(|file| dir.join(file).exists())
+    {
+        return Err(ModelError::OriginalLlava { path: dir.into(), found: (*file).to_owned() });
+    }
+    let config: Map<String, Value> = read_json(path)?;
+    let original = |found: String| Err(ModelError::OriginalLlava { path: path.into(), found });
+    if let Some(key) = ORIGINAL.iter().find(|key| config.contains_key(**key)) {
+        return original(format!("the key {key}"));
+    }
+    let architectures = config.get("architectures").and_then(Value::as_array);
+    if let Some(name) = architectures
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .find(|name| name.starts_with("Llava") && name.ends_with("ForCausalLM"))
+    {
+        return original(format!("the architecture {name}"));
+    }
+    if let Some(file) = ORIGINAL_FILES.iter().find(|file| dir.join(file).exists()) {
+        return original(format!("the file {file} beside it"));
+    }
+    for (key, supported) in SUPPORTED {
+        match at(&config, key) {
+            Some(Value::String(kind)) if kind == supported => {}
+            Some(Value::String(kind))
+                if key == "model_type" && kind.starts_with("llava_") && is_original(kind) =>
+            {
+                return original(format!("the model_type {kind}"));
+            }
+            Some(Value::String(kind)) => {
+                let found = format!(
+                    "{key} is {kind}{}",
+                    known(kind).map(|name| format!(" ({name})")).unwrap_or_default()
+                );
+                return Err(ModelError::Family { path: path.into(), found });
+            }
+            // absent: transformers' defaults for a LLaVA model are the supported ones
+            _ => {}
+        }
+    }
+    for key in ["quantization_config", "text_config.quantization_config", "vision_config.quantization_config"]
+    {
+        if let Some(value) = at(&config, key) {
+            let method =
+                value.get("quant_method").and_then(Value::as_str).unwrap_or("method not given").to_owned();
+            return Err(ModelError::Quantized { path: path.into(), key: key.to_owned(), method });
+        }
+    }
+    Ok(())
+}
+
+/// `model_type`s of the original code, which begin as those of transformers do.
+fn is_original(model_type: &str) -> bool {
+    ["llava_llama", "llava_mistral", "llava_mpt", "llava_qwen"].contains(&model_type)
+}
+
+/// The value under a dotted key, if it is there and not null.
+fn at<'a>(config: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+    let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
+    let value = config.get(first)?;
+    rest.map_or(Some(value), |rest| value.get(rest)).filter(|value| !value.is_null())
+}
+
+/// What a model of this type is called.
+fn known(model_type: &str) -> Option<&'static str> {
+    const NAMES: [(&str, &str); 14] = [
+        ("llava_next", "LLaVA-NeXT, also called LLaVA-1.6"),
+        ("llava_next_video", "LLaVA-NeXT-Video"),
+        ("llava_onevision", "LLaVA-OneVision"),
+        ("vipllava", "ViP-LLaVA"),
+        ("video_llava", "Video-LLaVA"),
+        ("qwen2_vl", "Qwen2-VL"),
+        ("qwen2_5_vl", "Qwen2.5-VL"),
+        ("qwen3_vl", "Qwen3-VL"),
+        ("siglip_vision_model", "a SigLIP vision tower"),
+        ("qwen2", "a Qwen2 language model"),
+        ("qwen3", "a Qwen3 language model"),
+        ("mistral", "a Mistral language model, as in BakLLaVA"),
+        ("gemma2", "a Gemma 2 language model"),
+        ("phi3", "a Phi-3 language model"),
+    ];
+    NAMES.iter().find(|(name, _)| *name == model_type).map(|(_, name)| *name)
+}
