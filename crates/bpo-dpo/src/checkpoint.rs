@@ -35,7 +35,7 @@ const PREFIX: &str = "step-";
 
 /// How far a run has come.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "the progress of a run: an object with `step`")]
 #[non_exhaustive]
 pub struct Progress {
     /// Optimizer steps done.

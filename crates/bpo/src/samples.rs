@@ -21,7 +21,7 @@ const MAX_NEW_TOKENS: usize = 128;
 
 /// What the policy answers after some steps: a line of `samples.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `step`, `image`, `prompt`, `answer` and `chosen`")]
 #[non_exhaustive]
 pub struct Sample {
     /// Optimizer steps before it.

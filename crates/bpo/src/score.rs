@@ -16,7 +16,7 @@ use crate::stages::StageOutcome;
 
 /// Log-probabilities of the two answers of a pair, each summed over the tokens of the answer and its end token, in nats.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a score: an object with `id`, `chosen_logp` and `rejected_logp`")]
 pub struct Score {
     /// Id of the pair.
     pub id: String,

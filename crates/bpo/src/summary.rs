@@ -17,7 +17,7 @@ use crate::settings_file::Inputs;
 
 /// What a stage did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `done` and `set_aside`")]
 pub struct StageSummary {
     /// What it gave: samples, answers or pairs; for training, the pairs trained on.
     pub done: usize,
@@ -37,7 +37,7 @@ impl StageSummary {
 
 /// `manifest.json` of a run: what it was made from, and what its stages did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "the manifest of a run: an object with `inputs` and `stages`")]
 pub struct RunManifest {
     /// Fingerprints of data and model, versions and seeds.
     pub inputs: Manifest,
@@ -109,7 +109,7 @@ impl RunManifest {
 
 /// A line of `set_aside.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `stage`, `id`, `reason` and `detail`")]
 pub struct SetAsideLine {
     /// The stage that set it aside.
     pub stage: Stage,
@@ -171,6 +171,10 @@ mod tests {
         manifest.write(&path).unwrap();
         let read = RunManifest::read(&path).unwrap().unwrap();
         assert_eq!(read, manifest);
+
+        std::fs::write(&path, "3").unwrap();
+        let other = crate::error::chain(&RunManifest::read(&path).unwrap_err());
+        assert!(other.contains("expected the manifest of a run: an object"), "{other}");
 
         let mut now = manifest.inputs.clone();
         now.versions.insert("bpo".into(), "0.1.0".into());
