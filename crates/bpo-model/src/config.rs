@@ -227,16 +227,6 @@ pub struct RopeParameters {
     pub original_max_position_embeddings: Option<usize>,
 }
 
-impl std::fmt::Display for FeatureLayer {
-    /// As `config.json` has it.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::One(index) => index.fmt(f),
-            Self::Many(indices) => write!(f, "{indices:?}"),
-        }
-    }
-}
-
 mod defaults {
     use super::{Activation, FeatureLayer};
 
