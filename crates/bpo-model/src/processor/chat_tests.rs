@@ -204,10 +204,11 @@ fn templates_without_a_place_for_a_system_message_say_so() {
     }
 }
 
-/// What Llama 3's template writes, and SmolVLM's, Gemma's and Llama 2's in the same form.
+/// A turn as Llama 3's template writes it.
 const LLAMA_3: &str = "{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' + m['content'] \
                        + '<|eot_id|>' }}{% endfor %}\
                        {% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}";
+/// Llama 2's has a space between an answer and its end token.
 const LLAMA_2: &str = "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content.strip() }} [/INST]{% else %}\
                        {{ ' ' + m.content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}";
 
