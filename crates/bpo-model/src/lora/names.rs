@@ -176,7 +176,7 @@ mod tests {
             assert_eq!(AdapterTensor::parse(&name), read, "{name}");
         }
         for name in [
-            format!("base_model.{module}.lora_A.weight"),
+            "base_model.language_model.layers.0.mlp.up_proj.lora_A.weight".to_owned(),
             format!("base_model.model._orig_mod.{module}.lora_A.weight"),
             format!("base_model.model.{module}.lora_A.other.weight"),
             format!("base_model.model.{module}.lora_embedding_A"),

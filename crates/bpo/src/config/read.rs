@@ -122,7 +122,15 @@ fn elsewhere(key: &str) -> Option<String> {
     find(&toml::Table::try_from(full).ok()?, key, "")
 }
 
+/// Names that people use for a setting, where another one is spelled more like them.
+const OTHER_NAMES: [(&str, &str); 2] = [("rank", "r"), ("alpha", "lora_alpha")];
+
 fn nearest(key: &str, known: &[String]) -> String {
+    let meant =
+        OTHER_NAMES.iter().find(|(name, setting)| *name == key && known.iter().any(|known| known == setting));
+    if let Some((_, setting)) = meant {
+        return (*setting).to_owned();
+    }
     let similarity = |name: &&String| strsim::jaro_winkler(key, name);
     let most = known.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
     most.cloned().unwrap_or_default()
@@ -148,6 +156,9 @@ mod tests {
             parse(&format!("[lora]\ntarget_modules = {{ regex = '{targets}' }}")).unwrap().lora,
             config.lora
         );
+        config.lora.rank_pattern = [("q_proj", 8)].into_iter().collect();
+        config.lora.alpha_pattern = [(r"layers\.0\..*", 1.5)].into_iter().collect();
+        config.lora.modules_to_save = vec!["lm_head".to_owned()];
         assert_eq!(parse(&config.to_toml().unwrap()).unwrap(), config);
         assert_eq!(parse("").unwrap(), RunConfig::default());
     }
