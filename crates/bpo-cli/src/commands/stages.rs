@@ -25,7 +25,7 @@ use crate::progress;
 /// `bpo weaken`
 pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     let flags: [&dyn crate::overrides::Overrides; 4] = [&args.model, &args.data, &args.images, &args.weaken];
-    let config = args.config.resolve(&flags)?;
+    let config = args.config.resolve_for_answers(&flags)?;
     let required = [Required::Model, Required::Data, Required::Images];
     config.require(&required, &[("--out", args.out.is_some())])?;
     let out = given("--out", &args.out)?;

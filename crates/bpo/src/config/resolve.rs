@@ -15,6 +15,7 @@ use crate::error::BpoError;
 pub struct Settings {
     file: toml::Table,
     preset: Option<Preset>,
+    answers_only: bool,
 }
 
 impl Settings {
@@ -34,13 +35,20 @@ impl Settings {
     pub fn parse(path: &Path, text: &str) -> Result<Self, BpoError> {
         // with the places of what is wrong, which a table does not have any more
         let preset = parse(path, text)?.preset;
-        Ok(Self { file: parse_table(path, text)?, preset })
+        Ok(Self { file: parse_table(path, text)?, preset, answers_only: false })
     }
 
     /// The same with another preset, where one is given.
     #[must_use]
     pub fn with_preset(mut self, preset: Option<Preset>) -> Self {
         self.preset = preset.or(self.preset);
+        self
+    }
+
+    /// The same for a command that trains nothing: an adapter of the model is loaded as it is, whatever `[lora]` and `[full]` say of a training.
+    #[must_use]
+    pub fn for_answers(mut self) -> Self {
+        self.answers_only = true;
         self
     }
 
@@ -60,6 +68,9 @@ impl Settings {
     pub fn resolve(&self, flags: impl Fn(&mut RunConfig)) -> Result<RunConfig, BpoError> {
         let mut probe = self.alone()?;
         flags(&mut probe);
+        if self.answers_only {
+            probe.full = None;
+        }
         let mut base = self.base(&probe)?;
         let adapter = match probe.model.adapter.as_deref().filter(|_| probe.full.is_none()) {
             Some(dir) => {
@@ -74,8 +85,10 @@ impl Settings {
         }
         let mut config = self.over(base)?;
         flags(&mut config);
-        if let Some(adapter) = &adapter {
-            check_agrees(&config.lora, adapter)?;
+        match &adapter {
+            Some(_) if self.answers_only => config.full = None,
+            Some(adapter) => check_agrees(&config.lora, adapter)?,
+            None => {}
         }
         config.validate()?;
         Ok(config)
