@@ -68,11 +68,9 @@ impl Settings {
     pub fn resolve(&self, flags: impl Fn(&mut RunConfig)) -> Result<RunConfig, BpoError> {
         let mut probe = self.alone()?;
         flags(&mut probe);
-        if self.answers_only {
-            probe.full = None;
-        }
         let mut base = self.base(&probe)?;
-        let adapter = match probe.model.adapter.as_deref().filter(|_| probe.full.is_none()) {
+        let trained = probe.model.adapter.as_deref().filter(|_| probe.full.is_none() && !self.answers_only);
+        let adapter = match trained {
             Some(dir) => {
                 check_is_adapter(dir)?;
                 Some(adapter_settings(dir).map_err(BpoError::Model)?)
@@ -85,10 +83,12 @@ impl Settings {
         }
         let mut config = self.over(base)?;
         flags(&mut config);
-        match &adapter {
-            Some(_) if self.answers_only => config.full = None,
-            Some(adapter) => check_agrees(&config.lora, adapter)?,
-            None => {}
+        if let Some(adapter) = &adapter {
+            check_agrees(&config.lora, adapter)?;
+        }
+        if self.answers_only && config.model.adapter.is_some() {
+            // a training that goes on from an adapter could not be in full
+            config.full = None;
         }
         config.validate()?;
         Ok(config)
