@@ -121,10 +121,22 @@ impl Config {
     /// # Errors
     /// If the file cannot be read or is not right, or a value cannot work.
     pub fn resolve(&self, flags: &[&dyn Overrides]) -> Result<RunConfig, BpoError> {
-        let settings = match &self.config {
-            Some(path) => Settings::read(path)?,
-            None => Settings::default(),
-        };
+        self.resolved(self.settings()?, flags)
+    }
+
+    /// The same for a command that trains nothing.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve).
+    pub fn resolve_for_answers(&self, flags: &[&dyn Overrides]) -> Result<RunConfig, BpoError> {
+        self.resolved(self.settings()?.for_answers(), flags)
+    }
+
+    fn settings(&self) -> Result<Settings, BpoError> {
+        self.config.as_deref().map_or_else(|| Ok(Settings::default()), Settings::read)
+    }
+
+    fn resolved(&self, settings: Settings, flags: &[&dyn Overrides]) -> Result<RunConfig, BpoError> {
         settings.with_preset(self.preset).resolve(|config| {
             self.apply(config);
             flags.iter().for_each(|flags| flags.apply(config));

@@ -116,6 +116,14 @@ fn settings_that_contradict_the_adapter_are_refused() {
     // what agrees does not, and a preset's rank is none that was asked for
     setting.go_on("second", &["--lora-r", "4", "--preset", "paper", "--max-steps", "1"]).succeeds();
     setting.train("third", &["--adapter", "nowhere"]).fails_naming(&["nowhere", "no PEFT adapter"]);
+    // what only answers takes the adapter as it is, whatever the settings say of a training
+    for text in ["[lora]\nr = 16\n", "[full]\n"] {
+        fs::write(setting.at("bpo.toml"), text).unwrap();
+        let files = arguments!["--pairs", setting.at("pairs.jsonl"), "--config", setting.at("bpo.toml")];
+        let model =
+            arguments!["score", "--model", tiny(), "--images", photos(), "--adapter", setting.adapter()];
+        bpo(model.into_iter().chain(files)).succeeds();
+    }
     // the result would be written over the adapter
     setting.go_on("first", &[]).refuses_naming(&["model.adapter", "first/adapter", "--out"]);
 }

@@ -24,7 +24,7 @@ use crate::progress;
 
 /// `bpo score`
 pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
-    let config = args.config.resolve(&[&args.model, &args.images])?;
+    let config = args.config.resolve_for_answers(&[&args.model, &args.images])?;
     config.require(&[Required::Model, Required::Images], &[("--pairs", args.pairs.is_some())])?;
     let pairs = given("--pairs", &args.pairs)?;
     if let Some(cache) = &args.cache {
@@ -70,7 +70,7 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
 
 /// `bpo generate`
 pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
-    let config = args.config.resolve(&[&args.model, &args.images])?;
+    let config = args.config.resolve_for_answers(&[&args.model, &args.images])?;
     let flags = [("--questions", args.questions.is_some())];
     config.require(&[Required::Model, Required::Images], &flags)?;
     let sampling = Sampling::greedy(args.max_new_tokens)

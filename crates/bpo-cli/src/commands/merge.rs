@@ -13,7 +13,7 @@ use crate::progress;
 
 /// Writes the checkpoint with the adapter folded in.
 pub fn merge(args: &MergeCommand) -> Result<(), Failure> {
-    let config = args.config.resolve(&[&args.checkpoint])?;
+    let config = args.config.resolve_for_answers(&[&args.checkpoint])?;
     let adapter = args.adapter.as_ref().or(config.model.adapter.as_ref()).cloned();
     let flags = [("--adapter", adapter.is_some()), ("--out", args.out.is_some())];
     config.require(&[Required::Model], &flags)?;

@@ -25,7 +25,7 @@ use crate::progress;
 /// `bpo weaken`
 pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     let flags: [&dyn crate::overrides::Overrides; 4] = [&args.model, &args.data, &args.images, &args.weaken];
-    let config = args.config.resolve(&flags)?;
+    let config = args.config.resolve_for_answers(&flags)?;
     let required = [Required::Model, Required::Data, Required::Images];
     config.require(&required, &[("--out", args.out.is_some())])?;
     let out = given("--out", &args.out)?;
@@ -43,7 +43,7 @@ pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
 
 /// `bpo inject`
 pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
-    let config = args.config.resolve(&[&args.data, &args.inject])?;
+    let config = args.config.resolve_for_answers(&[&args.data, &args.inject])?;
     config.require(&[Required::Data], &[("--out", args.out.is_some())])?;
     let out = given("--out", &args.out)?;
     outputs_of_stage(&mut args.config.inputs(&config), out).check()?;
@@ -59,7 +59,7 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
 
 /// `bpo pair`
 pub fn pair(args: &PairCommand) -> Result<(), Failure> {
-    let config = args.config.resolve(&[&args.data])?;
+    let config = args.config.resolve_for_answers(&[&args.data])?;
     let flags = [("--answers", !args.answers.is_empty()), ("--out", args.out.is_some())];
     config.require(&[Required::Data], &flags)?;
     let out = given("--out", &args.out)?;

@@ -15,6 +15,7 @@ use crate::error::BpoError;
 pub struct Settings {
     file: toml::Table,
     preset: Option<Preset>,
+    answers_only: bool,
 }
 
 impl Settings {
@@ -34,13 +35,20 @@ impl Settings {
     pub fn parse(path: &Path, text: &str) -> Result<Self, BpoError> {
         // with the places of what is wrong, which a table does not have any more
         let preset = parse(path, text)?.preset;
-        Ok(Self { file: parse_table(path, text)?, preset })
+        Ok(Self { file: parse_table(path, text)?, preset, answers_only: false })
     }
 
     /// The same with another preset, where one is given.
     #[must_use]
     pub fn with_preset(mut self, preset: Option<Preset>) -> Self {
         self.preset = preset.or(self.preset);
+        self
+    }
+
+    /// The same for a command that trains nothing: an adapter of the model is loaded as it is, whatever `[lora]` and `[full]` say of a training.
+    #[must_use]
+    pub fn for_answers(mut self) -> Self {
+        self.answers_only = true;
         self
     }
 
@@ -61,7 +69,8 @@ impl Settings {
         let mut probe = self.alone()?;
         flags(&mut probe);
         let mut base = self.base(&probe)?;
-        let adapter = match probe.model.adapter.as_deref().filter(|_| probe.full.is_none()) {
+        let trained = probe.model.adapter.as_deref().filter(|_| probe.full.is_none() && !self.answers_only);
+        let adapter = match trained {
             Some(dir) => {
                 check_is_adapter(dir)?;
                 Some(adapter_settings(dir).map_err(BpoError::Model)?)
@@ -76,6 +85,10 @@ impl Settings {
         flags(&mut config);
         if let Some(adapter) = &adapter {
             check_agrees(&config.lora, adapter)?;
+        }
+        if self.answers_only && config.model.adapter.is_some() {
+            // a training that goes on from an adapter could not be in full
+            config.full = None;
         }
         config.validate()?;
         Ok(config)
