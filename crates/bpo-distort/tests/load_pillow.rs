@@ -5,7 +5,8 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bpo_distort::{Limits, decode_rgb};
+use bpo_distort::{DistortError, Limits, decode_rgb};
+use image::{Rgb, RgbImage};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -32,4 +33,58 @@ fn sizes_and_levels_equal_pillows() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// An uncompressed little-endian TIFF file of 2 x 2 pixels, one strip a plane.
+fn tiff(photometric: u16, channels: u16, planar: u16, samples: &[u8]) -> Vec<u8> {
+    let mut bytes = [b"II*\0", &(8 + samples.len() as u32).to_le_bytes()[..], samples].concat();
+    let planes = if planar == 2 { u32::from(channels) } else { 1 };
+    let lists = bytes.len() as u32 + 2 + 11 * 12 + 4;
+    let (bits, offsets, counts) = (lists, lists + 10, lists + 10 + 4 * planes);
+    let many = |at: u32, one: u32| if planes > 1 { at } else { one };
+    let length = samples.len() as u32 / planes;
+    let fields: [(u16, u16, u32, u32); 11] = [
+        (256, 3, 1, 2),
+        (257, 3, 1, 2),
+        (258, 3, channels.into(), bits),
+        (259, 3, 1, 1),
+        (262, 3, 1, photometric.into()),
+        (273, 4, planes, many(offsets, 8)),
+        (277, 3, 1, channels.into()),
+        (278, 3, 1, 2),
+        (279, 4, planes, many(counts, length)),
+        (284, 3, 1, planar.into()),
+        // alpha, or the unit of resolution
+        (if channels == 5 { 338 } else { 296 }, 3, 1, 2),
+    ];
+    bytes.extend(11u16.to_le_bytes());
+    for (tag, kind, count, value) in fields {
+        bytes.extend([tag.to_le_bytes(), kind.to_le_bytes()].concat());
+        bytes.extend([count.to_le_bytes(), value.to_le_bytes()].concat());
+    }
+    bytes.extend([0; 4]);
+    bytes.extend([8u16; 5].map(u16::to_le_bytes).concat());
+    bytes.extend((0..planes).flat_map(|plane| (8 + plane * length).to_le_bytes()));
+    bytes.extend((0..planes).flat_map(|_| length.to_le_bytes()));
+    bytes
+}
+
+#[test]
+fn tiff_files_that_would_not_equal_pillows_are_refused() {
+    let cmyk = tiff(5, 4, 1, &[10; 16]);
+    assert_eq!(
+        decode_rgb(&cmyk, "memory", &Limits::default()).unwrap(),
+        RgbImage::from_pixel(2, 2, Rgb([235; 3]))
+    );
+    let others = [
+        ("planes", tiff(5, 4, 2, &[10; 16])),
+        ("alpha", tiff(5, 5, 1, &[10; 20])),
+        ("lab", tiff(8, 3, 1, &[10; 12])),
+    ];
+    for (kind, bytes) in others {
+        let error = decode_rgb(&bytes, "memory", &Limits::default()).unwrap_err();
+        assert!(matches!(error, DistortError::Unsupported { .. }), "{kind}: {error:?}");
+        let reason = std::error::Error::source(&error).unwrap().to_string();
+        assert!(!reason.contains(['(', '`', '{']), "{kind}: {reason}");
+    }
 }

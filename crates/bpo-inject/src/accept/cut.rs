@@ -140,6 +140,8 @@ mod tests {
     #[test]
     fn nesting_without_end_is_noticed() {
         assert!(!clean("Answer: Answer: A dog.", "A cat.").too_deep);
-        assert!(clean(&"Answer: ".repeat(100_000), "A cat.").too_deep);
+        assert!(clean(&"Answer: ".repeat(30_000), "A cat.").too_deep);
+        let colons = format!("Original: {}", ":".repeat(250_000));
+        assert_eq!(clean(&colons, "A cat.").text, colons);
     }
 }

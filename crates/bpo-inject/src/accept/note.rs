@@ -308,6 +308,11 @@ fn after_original_label(text: &str, answer: &str) -> Option<Rest> {
 
 /// Whether the last words before a colon are the label of a rewrite, at the start of a line or behind a sentence.
 fn ends_in_label(before: &str) -> bool {
+    // A label is short, and replies of many colons take no longer for it.
+    const LONGEST: usize = 80;
+    let start = before.len().saturating_sub(LONGEST);
+    let start = (start..=before.len()).find(|&at| before.is_char_boundary(at)).unwrap_or(start);
+    let before = &before[start..];
     let line = before.rsplit('\n').next().unwrap_or(before);
     let sentence = line.rsplit(['.', '!', '?', '"', '\u{201d}', ';', '|', '>', '/']).next().unwrap_or(line);
     is_label(&bare(sentence))

@@ -13,6 +13,9 @@ use crate::accept::REMOVED_KEY;
 /// A key below this length is looked for as a whole word only: names such as `none` and `EMPTY` stand for "no key".
 const SHORT: usize = 8;
 
+/// Most backslashes before an escaped character that are looked through: escapes of escapes.
+const MOST_SLASHES: usize = 8;
+
 /// Finds secrets in texts, also where they are in base64, hexadecimal, percent-encoded or escaped, and removes them.
 pub(super) struct Redactor {
     patterns: Vec<Pattern>,
@@ -161,7 +164,7 @@ impl Pattern {
             b'%' => coded(b"%", 2).or_else(|| coded(b"%25", 2)),
             b'&' => entity(text).and_then(|(found, length)| same(found).then_some(length)),
             b'\\' => {
-                let slashes = text.iter().take_while(|byte| **byte == b'\\').count();
+                let slashes = text.iter().take(MOST_SLASHES).take_while(|byte| **byte == b'\\').count();
                 let escaped = *text.get(slashes)?;
                 let escapes = &text[..slashes];
                 coded(&[escapes, b"u00"].concat(), 2)
