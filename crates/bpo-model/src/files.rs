@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use bpo_pairs::serde_words::Words;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -44,40 +45,10 @@ fn broken(path: &Path, error: serde_path_to_error::Error<serde_json::Error>) -> 
     let message = source.to_string();
     let place = format!(" at line {} column {}", source.line(), source.column());
     let key = if key == "." { String::new() } else { format!("`{key}`: ") };
-    ModelError::Value { path: path.into(), problem: key + &plain(message.trim_end_matches(&place)) }
-}
-
-/// What serde says of a value, with the expected type in words and before what was found.
-fn plain(message: &str) -> String {
-    const TYPES: [(&str, &str); 13] = [
-        ("f64", "a number"),
-        ("f32", "a number"),
-        ("u16", "a whole number, at least 0"),
-        ("u32", "a whole number, at least 0"),
-        ("u64", "a whole number, at least 0"),
-        ("usize", "a whole number, at least 0"),
-        ("i64", "a whole number"),
-        ("a boolean", "true or false"),
-        ("a sequence", "a list"),
-        ("a map", "an object"),
-        ("a string", "a text"),
-        ("option", "a value"),
-        ("unit", "null"),
-    ];
-    let parts = ["invalid type: ", "invalid value: "].iter().find_map(|kind| message.strip_prefix(kind));
-    let Some((found, expected)) = parts.and_then(|rest| rest.rsplit_once(", expected ")) else {
-        return message.to_owned();
-    };
-    let expected = TYPES.iter().find(|(name, _)| *name == expected).map_or(expected, |(_, words)| words);
-    let found = match found.split_once(' ') {
-        _ if found == "map" => "an object".to_owned(),
-        _ if found == "sequence" => "a list".to_owned(),
-        Some(("string", text)) => format!("the text {text}"),
-        Some(("integer" | "boolean", value)) => value.trim_matches('`').to_owned(),
-        Some(("floating", value)) => value.trim_start_matches("point ").trim_matches('`').to_owned(),
-        _ => found.to_owned(),
-    };
-    format!("expected {expected}, found {found}")
+    ModelError::Value {
+        path: path.into(),
+        problem: key + &Words::Json.message(message.trim_end_matches(&place)),
+    }
 }
 
 /// Writes beside the file and renames.

@@ -148,12 +148,10 @@ fn adapters_compute_what_they_compute_with_peft() {
             near(logp(&load(&place.at("merged")), Adapters::On), expected, &format!("{name}, merged"));
         }
         // written here, it is the same again
-        if name != "head_with_another_base" {
-            save_adapter(&loaded, &config, "base", &place.at("saved")).unwrap();
-            let (again, same) = load_adapter(load(&model), &place.at("saved")).unwrap();
-            assert_eq!(same, config, "{name}");
-            near(logp(&again, Adapters::On), expected, &format!("{name}, saved"));
-        }
+        save_adapter(&loaded, &config, "base", &place.at("saved")).unwrap();
+        let (again, same) = load_adapter(load(&model), &place.at("saved")).unwrap();
+        assert_eq!(same, config, "{name}");
+        near(logp(&again, Adapters::On), expected, &format!("{name}, saved"));
     }
 }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::serde_words::Words;
+
 /// Everything that can be wrong with preference data, its files and the making of it.
 ///
 /// Records and lines are counted from 1, as editors count them.
@@ -159,34 +161,11 @@ impl PairsError {
     }
 }
 
-/// What serde calls values, and how messages call them.
-const WORDS: [(&str, &str); 8] = [
-    ("expected f64", "expected a number"),
-    ("expected usize", "expected a whole number, at least 0"),
-    ("expected u64", "expected a whole number, at least 0"),
-    ("expected u32", "expected a whole number, at least 0"),
-    ("expected i64", "expected a whole number"),
-    ("expected a sequence", "expected a list"),
-    ("invalid type: sequence", "invalid type: a list"),
-    ("invalid type: map", "invalid type: an object"),
-];
-
 /// The parser's message without its place, which the error has already, and in the words of JSON.
 fn problem(key: &str, error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
-    let mut text = text.strip_suffix(&place).unwrap_or(&text).to_owned();
-    for (word, plain) in WORDS {
-        text = text.replace(word, plain);
-    }
-    for named in ["expected struct ", "expected enum ", "expected tuple struct "] {
-        // with the name of a type of the program behind it
-        if let Some((before, behind)) = text.split_once(named) {
-            let rest =
-                behind.trim_start_matches(|character: char| character.is_alphanumeric() || character == '_');
-            text = format!("{before}expected an object{rest}");
-        }
-    }
+    let text = Words::Json.message(text.strip_suffix(&place).unwrap_or(&text));
     let whole = key.is_empty() || key == "." || !error.is_data();
     if whole { text } else { format!("`{key}`: {text}") }
 }

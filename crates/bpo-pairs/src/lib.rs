@@ -57,6 +57,7 @@ pub mod record;
 #[cfg(feature = "build")]
 pub mod responder;
 pub mod seed;
+pub mod serde_words;
 pub mod set_aside;
 pub mod sft;
 pub mod stats;

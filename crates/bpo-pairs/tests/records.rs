@@ -222,20 +222,14 @@ fn files_of_ours_are_strict_in_plain_words() {
     let at = |name: &str| dir.path().join(name);
     let good = r#"{"id":"a","type":"mllm-hal","response":"A dog."}"#;
     for (line, problem) in [
-        ("3", "invalid type: integer `3`, expected an object with `id`, and `response` or `set_aside`"),
+        ("3", "expected an object with `id`, and `response` or `set_aside`, found 3"),
         (r#"{"id":"b","more":1}"#, "unknown field `more`"),
-        (
-            r#"{"id":"b","type":"gt","response":7}"#,
-            "`response`: invalid type: integer `7`, expected a string",
-        ),
+        (r#"{"id":"b","type":"gt","response":7}"#, "`response`: expected a text, found 7"),
         (
             r#"{"id":"b","variant":"x"}"#,
-            "`variant`: invalid type: string \"x\", expected a whole number, at least 0",
+            "`variant`: expected a whole number, at least 0, found the text \"x\"",
         ),
-        (
-            r#"{"id":"b","type":"gt","response":"","recipe":3}"#,
-            "`recipe`: invalid type: integer `3`, expected a recipe",
-        ),
+        (r#"{"id":"b","type":"gt","response":"","recipe":3}"#, "`recipe`: expected a recipe, found 3"),
         (
             r#"{"id":"b","type":"gt","response":"","recipe":{"contrast":{"sign":"up"}}}"#,
             "`recipe.contrast.sign`: unknown variant `up`, expected `towards` or `away`",

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::config::LoraConfig;
-use super::names::{AdapterTensor, Factor};
+use super::names::{AdapterTensor, Factor, HEAD};
 use super::patterns::ModulePatterns;
 use super::peft::{CONFIG, WEIGHTS};
 use crate::error::ModelError;
@@ -33,6 +33,11 @@ pub fn save_adapter(model: &Llava, config: &LoraConfig, base: &str, dir: &Path) 
         }
         _ => true,
     });
+    // as PEFT does: an adapter of a head may be loaded with another head than the checkpoint's
+    if let Some(head) = model.lm_head.as_ref().filter(|head| head.weight.adapter().is_some()) {
+        let stored = Stored::transposed(head.weight.base().detach(), model.dtype());
+        collect.found.push((AdapterTensor::Base(HEAD.to_owned()), stored));
+    }
     let tensors = collect.found.into_iter().map(|(tensor, stored)| (tensor.name(), stored));
     let weights = dir.join(WEIGHTS);
     write_atomically(&weights, &to_bytes(tensors, &weights)?)?;

@@ -33,6 +33,9 @@ pub(super) struct Selection {
     layers_pattern: Option<Names>,
 }
 
+/// Expressions that find the number of a layer in a name, and the numbers that are wanted.
+type WantedLayers = (Vec<Regex>, Vec<usize>);
+
 impl Selection {
     /// PEFT's rules for which of the keys go together. Gives the reason if they do not.
     pub(super) fn conflict(&self) -> Option<&'static str> {
@@ -74,8 +77,8 @@ impl Selection {
         Ok(Some(found))
     }
 
-    /// Expressions that find the number of a layer in a name, and the numbers that are wanted.
-    fn layers(&self) -> Result<Option<(Vec<Regex>, Vec<usize>)>, ModelError> {
+    /// What `layers_to_transform` and `layers_pattern` ask for; `None` for all layers.
+    fn layers(&self) -> Result<Option<WantedLayers>, ModelError> {
         let wanted = match &self.layers_to_transform {
             None => return Ok(None),
             Some(Layers::One(layer)) => vec![*layer],
@@ -100,7 +103,7 @@ impl Selection {
     }
 }
 
-fn is_of_layers(layers: &Option<(Vec<Regex>, Vec<usize>)>, names: &[String]) -> Result<bool, ModelError> {
+fn is_of_layers(layers: &Option<WantedLayers>, names: &[String]) -> Result<bool, ModelError> {
     let Some((expressions, wanted)) = layers else { return Ok(true) };
     for regex in expressions {
         for name in names {

@@ -298,7 +298,7 @@ fn settings_of_another_form_are_named_in_jsons_words() {
         (
             "config.json",
             r#"{"text_config": {"bos_token_id": 1.5}}"#,
-            "`text_config.bos_token_id`: expected a whole number of 0 or more, found 1.5",
+            "`text_config.bos_token_id`: expected a whole number, at least 0, found 1.5",
         ),
         (
             "tokenizer_config.json",

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use bpo_pairs::serde_words::Words;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
@@ -37,7 +38,11 @@ pub(crate) fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Misfit> {
             return Misfit { key, expected: "a value".to_owned(), found: "nothing".to_owned() };
         }
         let expected = message.split_once("expected ").map_or(message.as_str(), |(_, expected)| expected);
-        Misfit { key, expected: in_words(expected), found: found.map_or_else(|| "nothing".to_owned(), shown) }
+        Misfit {
+            key,
+            expected: Words::Json.expected(expected),
+            found: found.map_or_else(|| "nothing".to_owned(), shown),
+        }
     })
 }
 
@@ -48,21 +53,6 @@ pub(crate) fn shown(value: &Value) -> String {
         Some((cut, _)) => format!("{}...", &text[..cut]),
         None => text,
     }
-}
-
-/// The names that JSON has for what serde expects.
-fn in_words(expected: &str) -> String {
-    match expected {
-        "f32" | "f64" => "a number",
-        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of 0 or more",
-        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
-        "a boolean" => "true or false",
-        "a map" => "an object",
-        other if other.starts_with("struct ") => "an object",
-        other if other.starts_with("a sequence") => "a list",
-        other => return other.replace("an array of length", "a list of length"),
-    }
-    .to_owned()
 }
 
 fn written(path: &Path) -> String {
@@ -128,12 +118,12 @@ mod tests {
             (json!({ "_inner": { "_rate": "16" } }), ["_inner._rate", "a number", "\"16\""]),
             (
                 json!({ "_inner": { "_sizes": [1, -1] } }),
-                ["_inner._sizes[1]", "a whole number of 0 or more", "-1"],
+                ["_inner._sizes[1]", "a whole number, at least 0", "-1"],
             ),
             (json!({ "_inner": { "_sizes": [1] } }), ["_inner._sizes", "a list of length 2", "[1]"]),
             (json!({ "_inner": { "_flag": 1 } }), ["_inner._flag", "true or false", "1"]),
             (json!({ "_inner": 3 }), ["_inner", "an object", "3"]),
-            (json!({ "_inner": {}, "_map": { "a": 1.5 } }), ["_map.a", "a whole number of 0 or more", "1.5"]),
+            (json!({ "_inner": {}, "_map": { "a": 1.5 } }), ["_map.a", "a whole number, at least 0", "1.5"]),
             (json!({ "_map": {} }), ["_inner", "a value", "nothing"]),
             (json!({ "_inner": { "_colour": "blue" } }), ["_inner._colour", "`red`", "\"blue\""]),
         ] {

@@ -194,13 +194,13 @@ mod tests {
         for (text, expected) in [
             (
                 "{\"score\": 1}\n{\"score\": \"16\"}",
-                "record 2, line 2, column 14: `score`: invalid type: string \"16\", expected a number",
+                "record 2, line 2, column 14: `score`: expected a number, found the text \"16\"",
             ),
             (
                 "[{\"score\": 1},\n{\"score\": \"16\"}]",
-                "record 2, line 2, column 14: `score`: invalid type: string \"16\", expected a number",
+                "record 2, line 2, column 14: `score`: expected a number, found the text \"16\"",
             ),
-            ("3", "record 1, line 1, column 1: invalid type: integer `3`, expected an object with `score`"),
+            ("3", "record 1, line 1, column 1: expected an object with `score`, found 3"),
             ("{\"score\": 1}\n\n{\"score\" 1}", "record 2, line 3, column 10: expected `:`"),
         ] {
             let read = for_each(Path::new("n.json"), text.as_bytes(), &mut |_: Scored| Ok(()));
@@ -213,8 +213,7 @@ mod tests {
             _inside: Option<Box<Unnamed>>,
         }
         let read = for_each(Path::new("n.json"), b"{\"inside\": 3}".as_slice(), &mut |_: Unnamed| Ok(()));
-        let expected =
-            "n.json: record 1, line 1, column 12: `inside`: invalid type: integer `3`, expected an object";
+        let expected = "n.json: record 1, line 1, column 12: `inside`: expected an object, found 3";
         assert_eq!(crate::error::chain(&read.unwrap_err()), expected);
     }
 

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use bpo_pairs::serde_words::Words;
+
 use super::{RunConfig, Settings};
 use crate::error::BpoError;
 
@@ -55,7 +57,7 @@ fn explain(path: &Path, text: &str, key: &str, error: &toml::de::Error) -> BpoEr
         let message = error.message().trim();
         let message = match message.strip_suffix(", there are no fields") {
             Some(field) => format!("{}: no key is known here", field.replace("unknown field", "unknown key")),
-            None => plain(message),
+            None => Words::Toml.message(message),
         };
         // of the whole, serde's path is a dot, and of what it cannot name a question mark
         let message = match key {
@@ -66,29 +68,6 @@ fn explain(path: &Path, text: &str, key: &str, error: &toml::de::Error) -> BpoEr
     };
     let nearest = elsewhere(&key).unwrap_or_else(|| nearest(&key, &known));
     BpoError::UnknownKey { path, line, column, key, nearest, known }
-}
-
-/// A message of serde's without the names that types have in Rust.
-fn plain(message: &str) -> String {
-    const NAMES: [(&str, &str); 9] = [
-        ("f64", "a number"),
-        ("f32", "a number"),
-        ("u64", "a whole number, at least 0"),
-        ("u32", "a whole number, at least 0"),
-        ("usize", "a whole number, at least 0"),
-        ("i64", "a whole number"),
-        ("path string", "a path in quotation marks"),
-        ("a boolean", "true or false"),
-        ("a sequence", "an array"),
-    ];
-    let Some((found, expected)) = message.rsplit_once(", expected ") else { return message.to_owned() };
-    let expected = expected.trim();
-    let known = NAMES.iter().find(|(name, _)| *name == expected).map(|(_, plain)| *plain);
-    let expected = match expected.strip_prefix("struct ") {
-        Some(_) => "a table",
-        None => known.unwrap_or(expected),
-    };
-    format!("{found}, expected {expected}")
 }
 
 /// Line and column of a byte, both from 1.
@@ -189,22 +168,10 @@ mod tests {
     #[test]
     fn wrong_values_and_broken_toml_tell_their_place() {
         let cases = [
-            (
-                "[train]\nbeta = \"much\"\n",
-                2,
-                "`train.beta`: invalid type: string \"much\", expected a number",
-            ),
-            (
-                "[lora]\nr = \"16\"",
-                2,
-                "`lora.r`: invalid type: string \"16\", expected a whole number, at least 0",
-            ),
-            ("model = 3", 1, "`model`: invalid type: integer `3`, expected a table"),
-            (
-                "[model]\nrecompute = 1",
-                2,
-                "`model.recompute`: invalid type: integer `1`, expected true or false",
-            ),
+            ("[train]\nbeta = \"much\"\n", 2, "`train.beta`: expected a number, found the text \"much\""),
+            ("[lora]\nr = \"16\"", 2, "`lora.r`: expected a whole number, at least 0, found the text \"16\""),
+            ("model = 3", 1, "`model`: expected a table, found 3"),
+            ("[model]\nrecompute = 1", 2, "`model.recompute`: expected true or false, found 1"),
             ("[weaken]\ndistortion = \"blurr:sigma=1\"", 2, "blur"),
             ("device = \"cpu\"", 1, "libtorch"),
             ("[train\n", 1, "]"),

@@ -1,0 +1,117 @@
+//! What serde says of a value of the wrong type, in the words of the file's format.
+//!
+//! serde names types as Rust does (`expected f64`, `invalid type: map`), which means nothing to whoever wrote the file.
+
+/// The format whose words are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Words {
+    /// Objects and lists.
+    Json,
+    /// Tables and arrays.
+    Toml,
+}
+
+impl Words {
+    /// A message of serde's with what is expected before what was found: `expected a number, found the text "16"`. A message
+    /// of another kind stays as it is.
+    ///
+    /// ```
+    /// use bpo_pairs::serde_words::Words;
+    ///
+    /// let message = "invalid type: string \"16\", expected f64";
+    /// assert_eq!(Words::Json.message(message), "expected a number, found the text \"16\"");
+    /// ```
+    pub fn message(self, message: &str) -> String {
+        let kinds = ["invalid type: ", "invalid value: "];
+        let parts = kinds.iter().find_map(|kind| message.strip_prefix(kind));
+        match parts.and_then(|rest| rest.rsplit_once(", expected ")) {
+            Some((found, expected)) => {
+                format!("expected {}, found {}", self.expected(expected.trim()), self.found(found))
+            }
+            None => message.to_owned(),
+        }
+    }
+
+    /// What serde expects, by the name of a type of Rust or in words of its own.
+    pub fn expected(self, name: &str) -> String {
+        match name {
+            "f32" | "f64" => "a number",
+            "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, at least 0",
+            "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+            "a boolean" => "true or false",
+            "a string" => "a text",
+            "path string" => "a path in quotation marks",
+            "option" => "a value",
+            "unit" => "null",
+            "a map" => self.map(),
+            // with the name of a type of the program behind it
+            name if ["struct ", "tuple struct ", "enum "].iter().any(|kind| name.starts_with(kind)) => {
+                self.map()
+            }
+            "a sequence" => self.sequence(),
+            name => return name.replace("an array of length", &format!("{} of length", self.sequence())),
+        }
+        .to_owned()
+    }
+
+    /// What serde found.
+    fn found(self, found: &str) -> String {
+        match found.split_once(' ') {
+            _ if found == "map" => self.map().to_owned(),
+            _ if found == "sequence" => self.sequence().to_owned(),
+            Some(("string", text)) => format!("the text {text}"),
+            Some(("integer" | "boolean", value)) => value.trim_matches('`').to_owned(),
+            Some(("floating", value)) => value.trim_start_matches("point ").trim_matches('`').to_owned(),
+            _ => found.to_owned(),
+        }
+    }
+
+    fn map(self) -> &'static str {
+        match self {
+            Self::Json => "an object",
+            Self::Toml => "a table",
+        }
+    }
+
+    fn sequence(self) -> &'static str {
+        match self {
+            Self::Json => "a list",
+            Self::Toml => "an array",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_have_the_words_of_the_format() {
+        for (message, json, toml) in [
+            (
+                "invalid type: map, expected a sequence",
+                "expected a list, found an object",
+                "expected an array, found a table",
+            ),
+            (
+                "invalid type: integer `3`, expected struct Settings",
+                "expected an object, found 3",
+                "expected a table, found 3",
+            ),
+            (
+                "invalid value: floating point `-2.5`, expected u32",
+                "expected a whole number, at least 0, found -2.5",
+                "expected a whole number, at least 0, found -2.5",
+            ),
+            (
+                "invalid type: boolean `true`, expected an array of length 2",
+                "expected a list of length 2, found true",
+                "expected an array of length 2, found true",
+            ),
+            ("missing field `id`", "missing field `id`", "missing field `id`"),
+        ] {
+            assert_eq!(Words::Json.message(message), json);
+            assert_eq!(Words::Toml.message(message), toml);
+        }
+    }
+}
