@@ -91,7 +91,7 @@ fn another_recipe_is_not_mixed_in() {
         .fails_naming(&["`images to train on` was 41"]);
     assert_eq!(fs::read(out.join("world/train.json")).unwrap(), before);
     bpo(arguments!["quickstart", "--base", dir.path(), "--out", dir.path().join("other")])
-        .fails_naming(&["tokenizer.json"]);
+        .fails_naming(&["config.json"]);
     assert!(!dir.path().join("other").exists());
     // somebody's own file
     let own = dir.path().join("own");
