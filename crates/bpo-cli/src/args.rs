@@ -94,7 +94,7 @@ pub struct Model {
     /// f32, bf16 or f16 [default: f32]
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<Dtype>,
-    /// PEFT adapter of the model: training goes on from it, held to the model with it
+    /// PEFT adapter of the model; `train` and `run` continue from it, and their reference is the model with it
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
 }

@@ -144,10 +144,10 @@ pub enum DpoError {
     NoStatistics,
     /// Before the first step policy and reference differ.
     #[error(
-        "before the first step the policy must equal its reference: loss {loss} (expected {expected_loss}), largest \
-         margin {margin:e} (pair {pair}), both within {tolerance:e}. Possible causes: the reference is another model, or the \
-         adapter not fresh (if that is meant, set `reference_differs`); the adapter is not switched off for the reference \
-         (`Adapters::Off`), dropout is on, or the two passes compute in low precision by different kernels (then widen `step_zero_tolerance`)"
+        "before the first step the policy must equal its reference: loss {loss:.6} (expected {expected_loss:.6}), largest \
+         margin {margin:.2e} (pair {pair}), both within {tolerance:e}. Possible causes: the reference is another model, or the \
+         adapter not fresh (if that is meant, set `reference_differs`); the adapter is not switched off for the reference, \
+         dropout is on, or the two passes compute in low precision by different kernels (then widen `step_zero_tolerance`)"
     )]
     StepZero {
         /// Mean loss of the first batch.

@@ -61,6 +61,21 @@ pub enum EvalError {
         /// The record, from 1.
         record: usize,
     },
+    /// A record has two answers under two keys, and they differ: one may be the right answer.
+    #[error(
+        "{}: record {record}: {first} and {second} are different answers; keep only the model's, under one of these keys",
+        path.display()
+    )]
+    TwoAnswers {
+        /// The file.
+        path: PathBuf,
+        /// The record, from 1.
+        record: usize,
+        /// The key that would be read.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
     /// A file of COCO is of a kind that does not say which objects an image shows.
     #[error("{}: {found}; what images show is in instances_*.json and captions_*.json of COCO", path.display())]
     CocoKind {

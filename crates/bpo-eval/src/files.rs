@@ -1,6 +1,5 @@
 //! Other people's files of answers and questions.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use bpo_pairs::format::json::for_each;
@@ -10,7 +9,7 @@ use crate::chair::ChairItem;
 use crate::error::EvalError;
 use crate::objects::ObjectTable;
 use crate::pairing::{Asked, Files, pair};
-use crate::pope::{Label, PopeItem, is_clear};
+use crate::pope::{Label, PopeItem, is_clear, parse_answer};
 use crate::records::{self, Answer};
 use crate::truth::{Truth, open};
 
@@ -23,19 +22,6 @@ pub struct Scored<T> {
     /// What has no other half, in the order of the file: images of answers that the truth does not have, ids of answers to
     /// other questions.
     pub unmatched: Vec<String>,
-    /// Keys that were read as answers while another key of the record had another answer, and how often.
-    pub passed_over: BTreeMap<(&'static str, &'static str), usize>,
-}
-
-impl<T> Scored<T> {
-    fn of(answers: &[Answer]) -> Self {
-        let mut passed_over = BTreeMap::new();
-        answers
-            .iter()
-            .filter_map(|answer| answer.other)
-            .for_each(|keys| *passed_over.entry(keys).or_default() += 1);
-        Self { items: Vec::new(), unmatched: Vec::new(), passed_over }
-    }
 }
 
 /// Reads answers about images, an array or one object a line: the image under `image`, `image_id` or `image_name`, the
@@ -44,11 +30,11 @@ impl<T> Scored<T> {
 ///
 /// # Errors
 /// [`EvalError::Read`], [`EvalError::Records`]; [`EvalError::NoKey`], [`EvalError::NoText`] and [`EvalError::OnlyQuestion`] for
-/// a record without image or answer; and those of [`Truth::check`].
+/// a record without image or answer; [`EvalError::TwoAnswers`] for one with two; and those of [`Truth::check`].
 pub fn read_answers(path: &Path, table: &ObjectTable, truth: &Truth) -> Result<Scored<ChairItem>, EvalError> {
     truth.check(table)?;
-    let answers = records::read_answers(path)?;
-    let mut scored = Scored::of(&answers);
+    let answers = records::read_answers(path, |one, other| one.trim() == other.trim())?;
+    let mut scored = Scored { items: Vec::new(), unmatched: Vec::new() };
     for Answer { record, image, text, .. } in answers {
         let image = image.ok_or_else(|| records::no_image(path, record))?;
         match truth.of(&image) {
@@ -72,6 +58,7 @@ pub fn read_answers(path: &Path, table: &ObjectTable, truth: &Truth) -> Result<S
 /// # Errors
 /// [`EvalError::Read`], [`EvalError::Records`]; [`EvalError::NoLabel`] and [`EvalError::Label`] for questions;
 /// [`EvalError::NoKey`], [`EvalError::NoText`] and [`EvalError::OnlyQuestion`] for a record without an answer;
+/// [`EvalError::TwoAnswers`] for one with a yes and a no;
 /// [`EvalError::NoId`], [`EvalError::Repeated`], [`EvalError::OtherQuestion`], [`EvalError::Uncovered`] and
 /// [`EvalError::Count`] where questions and answers do not belong together; and [`EvalError::Unclear`] if no answer says yes
 /// or no.
@@ -92,10 +79,9 @@ pub fn read_pope(questions: &Path, answers: &Path) -> Result<Scored<PopeItem>, E
             text: records::find(question, &["text", "question", "prompt"]),
         });
     }
-    let given = records::read_answers(answers)?;
+    let given = records::read_answers(answers, |one, other| parse_answer(one) == parse_answer(other))?;
     let paired = pair(Files { questions, answers }, &asked, &given)?;
-    let mut scored = Scored::of(&given);
-    scored.unmatched = paired.unasked;
+    let mut scored = Scored { items: Vec::new(), unmatched: paired.unasked };
     for ((question, label), answer) in asked.into_iter().zip(labels).zip(paired.answers) {
         let Answer { image, text, .. } = &given[answer];
         let image = question.image.or_else(|| image.clone()).unwrap_or_default();

@@ -17,6 +17,11 @@ const QUESTION: &[&str] = &["prompt", "question"];
 const ANSWER: &[&str] = &["answer", "response", "caption", "output", TEXT];
 const TEXT: &str = "text";
 
+/// Keys under which other programs keep a model's answer. They are not read, but a record with another answer under one of
+/// the keys above contradicts itself: there `answer` is often the right answer.
+const PREDICTION: &[&str] =
+    &["prediction", "pred", "predict", "model_answer", "generated_text", "output_text"];
+
 /// A record of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
@@ -32,24 +37,31 @@ pub(crate) struct Answer {
     pub text: String,
     /// Whether the answer was under `text`.
     pub under_text: bool,
-    /// The key of the answer, and another whose value is another answer.
-    pub other: Option<(&'static str, &'static str)>,
 }
 
-/// Reads a file of answers, an array or one object a line.
-pub(crate) fn read_answers(path: &Path) -> Result<Vec<Answer>, EvalError> {
+/// Reads a file of answers, an array or one object a line. `agree` says whether two texts are the same answer: a record with two
+/// answers that are not is refused.
+pub(crate) fn read_answers(path: &Path, agree: fn(&str, &str) -> bool) -> Result<Vec<Answer>, EvalError> {
     let mut all = Vec::new();
     for_each(path, open(path)?, &mut |record: Map<String, Value>| {
         all.push(record);
         Ok(())
     })?;
-    all.iter().enumerate().map(|(i, record)| answer(path, i + 1, record)).collect()
+    all.iter().enumerate().map(|(i, record)| answer(path, i + 1, record, agree)).collect()
 }
 
-fn answer(path: &Path, place: usize, record: &Map<String, Value>) -> Result<Answer, EvalError> {
+fn answer(
+    path: &Path,
+    place: usize,
+    record: &Map<String, Value>,
+    agree: fn(&str, &str) -> bool,
+) -> Result<Answer, EvalError> {
     let given = |key: &&str| record.get(*key).is_some_and(|value| !value.is_null());
+    let is_empty = |key: &&str| record[*key].as_str().is_some_and(|text| text.trim().is_empty());
     let no_answer = || EvalError::NoKey { path: path.into(), record: place, keys: ANSWER };
-    let key = *ANSWER.iter().find(|key| given(key)).ok_or_else(no_answer)?;
+    // an empty text counts only where there is no other
+    let filled = ANSWER.iter().find(|key| given(key) && !is_empty(key));
+    let key = *filled.or_else(|| ANSWER.iter().find(|key| given(key))).ok_or_else(no_answer)?;
     let text = plain(&record[key]).ok_or_else(|| EvalError::NoText {
         path: path.into(),
         record: place,
@@ -62,22 +74,27 @@ fn answer(path: &Path, place: usize, record: &Map<String, Value>) -> Result<Answ
     if under_text && asked.as_deref().is_some_and(|asked| is_same_question(asked, &text)) {
         return Err(EvalError::OnlyQuestion { path: path.into(), record: place });
     }
+    // where the question is known, a `text` that is not it is an answer, too
+    let text_is_answer = |text: &str| asked.as_deref().is_some_and(|asked| !holds_question(asked, text));
+    let others =
+        ANSWER.iter().chain(PREDICTION).filter(|other| **other != key && given(other) && !is_empty(other));
+    for other in others.copied() {
+        let Some(second) = plain(&record[other]) else { continue };
+        if (other != TEXT || text_is_answer(&second)) && !agree(&text, &second) {
+            return Err(EvalError::TwoAnswers {
+                path: path.into(),
+                record: place,
+                first: key,
+                second: other,
+            });
+        }
+    }
     // beside an answer, `text` may also be that answer in other words: a question has its mark
     let question = asked.or_else(|| {
         let text = record.get(TEXT).filter(|_| !under_text)?.as_str()?;
         text.contains('?').then(|| text.to_owned())
     });
-    let others = ANSWER.iter().filter(|other| ![key, TEXT].contains(other) && given(other));
-    let other = others.copied().find(|other| plain(&record[*other]).is_some_and(|other| other != text));
-    Ok(Answer {
-        record: place,
-        id: find(record, ID),
-        image: find(record, IMAGE),
-        question,
-        text,
-        under_text,
-        other: other.map(|other| (key, other)),
-    })
+    Ok(Answer { record: place, id: find(record, ID), image: find(record, IMAGE), question, text, under_text })
 }
 
 /// The first text or number under one of the keys.
@@ -159,7 +176,7 @@ mod tests {
     use super::*;
 
     fn read(json: &str) -> Result<Answer, EvalError> {
-        answer(Path::new("a.jsonl"), 3, &serde_json::from_str(json).unwrap())
+        answer(Path::new("a.jsonl"), 3, &serde_json::from_str(json).unwrap(), |one, other| one == other)
     }
 
     #[test]
@@ -170,6 +187,12 @@ mod tests {
             (r#"{"text": "Yes, one.", "answer": "yes"}"#, "yes", None),
             (r#"{"text": "Yes", "prompt": "Is there a dog?"}"#, "Yes", Some("Is there a dog?")),
             (r#"{"text": "q?", "caption": "c", "output": "c"}"#, "c", Some("q?")),
+            (r#"{"answer": "", "response": "A dog."}"#, "A dog.", None),
+            (
+                r#"{"text": "is there a dog?", "prompt": "Is there a dog? Say yes or no.", "answer": "no"}"#,
+                "no",
+                Some("Is there a dog? Say yes or no."),
+            ),
             (r#"{"output": "o", "question": "q"}"#, "o", Some("q")),
             (r#"{"answer": null, "text": "Yes"}"#, "Yes", None),
             (r#"{"answer": 3}"#, "3", None),
@@ -177,10 +200,23 @@ mod tests {
         ] {
             let found = read(json).unwrap();
             assert_eq!((found.text.as_str(), found.question.as_deref()), (text, question), "{json}");
-            assert_eq!(found.other, None, "{json}");
         }
-        let both = read(r#"{"response": "yes", "answer": "no"}"#).unwrap();
-        assert_eq!((both.text.as_str(), both.other), ("no", Some(("answer", "response"))));
+    }
+
+    #[test]
+    fn a_record_with_two_answers_is_refused() {
+        for (json, keys) in [
+            (r#"{"response": "yes", "answer": "no"}"#, "answer and response"),
+            (r#"{"prompt": "Is there a dog?", "text": "no", "answer": "yes"}"#, "answer and text"),
+            (
+                r#"{"question": "Is there a dog?", "answer": "yes", "prediction": "no"}"#,
+                "answer and prediction",
+            ),
+            (r#"{"prompt": "Describe.", "text": "A dog.", "caption": "A cat."}"#, "caption and text"),
+        ] {
+            let error = read(json).unwrap_err().to_string();
+            assert!(error.contains("record 3") && error.contains(keys), "{error}");
+        }
     }
 
     #[test]

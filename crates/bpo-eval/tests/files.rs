@@ -67,12 +67,14 @@ fn answers_under_any_of_the_usual_keys() {
         "both.json",
         r#"[{"image_id": "1.png", "text": "Describe the dog.", "response": "A bus."},
             {"image_id": "1.png", "prompt": "A dog?", "text": "A cup."},
-            {"image": "1.png", "answer": "A dog.", "response": "A bus."}]"#,
+            {"image": "1.png", "answer": "", "response": "A dog."}]"#,
     );
     let scored = read_answers(&both, &table(), &truth).unwrap();
     let texts: Vec<&str> = scored.items.iter().map(|item| item.text.as_str()).collect();
     assert_eq!(texts, ["A bus.", "A cup.", "A dog."]);
-    assert_eq!(scored.passed_over.into_iter().collect::<Vec<_>>(), [(("answer", "response"), 1)]);
+    let two = files.write("two.json", r#"[{"image": "1.png", "answer": "A dog.", "response": "A bus."}]"#);
+    let error = read_answers(&two, &table(), &truth).unwrap_err().to_string();
+    assert!(error.contains("two.json: record 1: answer and response are different answers"), "{error}");
     let asked = files
         .write("asked.jsonl", "{\"image\": \"1.png\", \"prompt\": \"Describe.\", \"text\": \"Describe.\"}\n");
     let error = read_answers(&asked, &table(), &truth).unwrap_err().to_string();

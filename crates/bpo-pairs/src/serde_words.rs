@@ -45,6 +45,9 @@ impl Words {
             "unit" => "null",
             "a map" => self.map(),
             // with the name of a type of the program behind it
+            name if name.starts_with("internally tagged enum ") => {
+                return format!("{} with the key `type`", self.map());
+            }
             name if ["struct ", "tuple struct ", "enum "].iter().any(|kind| name.starts_with(kind)) => {
                 self.map()
             }
@@ -107,6 +110,11 @@ mod tests {
                 "invalid type: boolean `true`, expected an array of length 2",
                 "expected a list of length 2, found true",
                 "expected an array of length 2, found true",
+            ),
+            (
+                "invalid type: string \"simpo\", expected internally tagged enum Loss",
+                "expected an object with the key `type`, found the text \"simpo\"",
+                "expected a table with the key `type`, found the text \"simpo\"",
             ),
             ("missing field `id`", "missing field `id`", "missing field `id`"),
         ] {

@@ -24,8 +24,12 @@ fn chair(args: &ChairCommand) -> Result<(), Failure> {
     let (table, truth) = read_truth(&args.shown, args.as_published).map_err(BpoError::from)?;
     let scored = read_answers(&args.answers, &table, &truth).map_err(BpoError::from)?;
     some(&scored, "no answer is about an image of the truth").map_err(BpoError::from)?;
-    warn_of_keys(&scored);
     let report = ChairReport::new(&scored.items, bootstrap(&args.bootstrap));
+    if report.silent == report.items {
+        progress::tell(
+            "warning: no answer names an object, so CHAIR says nothing of them: check what the answers are",
+        );
+    }
     progress::tell(Table::chair(&[("", &report)]).to_string().trim_end());
     print_line(&report)?;
     match told_unmatched(&scored, "error", "answers about images that the truth does not have") {
@@ -37,7 +41,6 @@ fn chair(args: &ChairCommand) -> Result<(), Failure> {
 fn pope(args: &PopeCommand) -> Result<(), Failure> {
     let scored = read_pope(&args.questions, &args.answers).map_err(BpoError::from)?;
     some(&scored, "no question has an answer").map_err(BpoError::from)?;
-    warn_of_keys(&scored);
     let report = PopeReport::new(&scored.items, bootstrap(&args.bootstrap));
     progress::tell(Table::pope(&[("", &report)]).to_string().trim_end());
     if let Some(item) = scored.items.iter().find(|item| !is_clear(&item.text)) {
@@ -100,13 +103,6 @@ fn some<T>(scored: &Scored<T>, why: &str) -> Result<(), EvalError> {
 
 fn bootstrap(args: &BootstrapArgs) -> Bootstrap {
     Bootstrap::default().with_resamples(args.resamples).with_seed(args.seed)
-}
-
-/// Says where a record had two answers under two keys.
-fn warn_of_keys<T>(scored: &Scored<T>) {
-    for ((read, other), count) in &scored.passed_over {
-        progress::tell(&format!("warning: {count} records have two answers: {read} was read, not {other}"));
-    }
 }
 
 /// Names a few of what could not be scored; whether there was any.

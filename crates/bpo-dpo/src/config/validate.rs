@@ -102,5 +102,14 @@ fn check(
     expected: &'static str,
     found: impl std::fmt::Display,
 ) -> Result<(), DpoError> {
-    if holds { Ok(()) } else { Err(DpoError::Setting { key, expected, found: found.to_string() }) }
+    if holds {
+        return Ok(());
+    }
+    let found = found.to_string();
+    // 1e308 has 309 digits
+    let found = match found.parse::<f64>() {
+        Ok(number) if found.len() > 20 => format!("{number:e}"),
+        _ => found,
+    };
+    Err(DpoError::Setting { key, expected, found })
 }

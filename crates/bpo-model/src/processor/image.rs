@@ -137,7 +137,13 @@ impl Config {
     /// The keys whose values differ.
     fn differences(&self, other: &Self) -> Vec<&'static str> {
         let target = |config: &Self| config.do_resize.then(|| Target::from(config.size));
-        let crop = |config: &Self| config.do_center_crop.then_some(config.crop_size).map(Target::from);
+        // a crop of one number is a square
+        let crop = |config: &Self| {
+            config.do_center_crop.then_some(match config.crop_size {
+                Size::Edge(edge) | Size::Shortest(ShortestEdge { shortest_edge: edge }) => (edge, edge),
+                Size::Pair([height, width]) | Size::Exact(Exact { height, width }) => (height, width),
+            })
+        };
         let keys = [
             ("size", target(self) != target(other)),
             ("crop_size", crop(self) != crop(other)),

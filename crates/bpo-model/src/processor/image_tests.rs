@@ -122,3 +122,11 @@ fn images_without_pixels_and_huge_results_are_refused() {
     let uncropped = processor(r#"{"size": 4000, "do_center_crop": false}"#).unwrap();
     assert!(matches!(uncropped.process(&thin), Err(ProcessorError::ImageTooLarge { width: 4000, .. })));
 }
+
+#[test]
+fn a_size_in_another_form_is_no_difference() {
+    let config = |json: &str| serde_json::from_str::<Config>(json).unwrap();
+    let square = config(r#"{"crop_size": {"height": 32, "width": 32}, "size": {"shortest_edge": 32}}"#);
+    assert_eq!(config(r#"{"crop_size": 32, "size": 32}"#).differences(&square), [""; 0]);
+    assert_eq!(config(r#"{"crop_size": 31, "size": [32, 32]}"#).differences(&square), ["size", "crop_size"]);
+}

@@ -36,12 +36,43 @@ impl RunConfig {
 
 /// The settings of a text alone.
 pub(super) fn parse(path: &Path, text: &str) -> Result<RunConfig, BpoError> {
+    check_arrays("", &parse_table(path, text)?)?;
     let syntax = |error: toml::de::Error| explain(path, text, "", &error);
     let deserializer = toml::Deserializer::parse(text).map_err(syntax)?;
     serde_path_to_error::deserialize(deserializer).map_err(|error| {
         let key = error.path().to_string();
         explain(path, text, &key, error.inner())
     })
+}
+
+/// Keys whose values may be arrays.
+const ARRAYS: [&str; 6] = ["distortion", "lr_groups", "terms", "modules_to_save", "refusals", "commentary"];
+
+/// Refuses an array where a table or a single value belongs: serde would take its items for the values of the table's keys, by
+/// their order.
+fn check_arrays(parent: &str, table: &toml::Table) -> Result<(), BpoError> {
+    let refuse = |key: String| {
+        let (expected, found) = ("a table or a single value", "an array".to_owned());
+        Err(BpoError::Setting { key: key.into(), expected, found })
+    };
+    for (name, value) in table {
+        let key = if parent.is_empty() { name.clone() } else { format!("{parent}.{name}") };
+        match value {
+            toml::Value::Table(table) => check_arrays(&key, table)?,
+            toml::Value::Array(_) if !ARRAYS.contains(&name.as_str()) => return refuse(key),
+            toml::Value::Array(items) => {
+                for item in items {
+                    match item {
+                        toml::Value::Table(table) => check_arrays(&key, table)?,
+                        toml::Value::Array(_) => return refuse(key),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The same as it is written.
@@ -163,6 +194,22 @@ mod tests {
                 other => panic!("{text}: {other}"),
             }
         }
+    }
+
+    #[test]
+    fn an_array_is_no_table() {
+        for (text, key) in [
+            ("lora = [1]", "`lora`"),
+            ("full = []", "`full`"),
+            ("[train]\nloss = [\"sigmoid\", 0.3]", "`train.loss`"),
+            ("[train]\nlr_groups = [[\"q\", 1.0]]", "`train.lr_groups`"),
+        ] {
+            let error = RunConfig::parse(Path::new("bpo.toml"), text).unwrap_err();
+            assert!(error.is_usage() && error.to_string().contains(key), "{error}");
+        }
+        let text =
+            "[weaken]\ndistortion = [\"blank\", \"grayscale\"]\n[lora]\nmodules_to_save = [\"lm_head\"]";
+        RunConfig::parse(Path::new("bpo.toml"), text).unwrap();
     }
 
     #[test]

@@ -38,11 +38,31 @@ impl Settings {
         Ok(Self { file: parse_table(path, text)?, preset, answers_only: false })
     }
 
-    /// The same with another preset, where one is given.
+    /// The same with another preset, where one is given. A warning names the keys of the file that win over it.
     #[must_use]
     pub fn with_preset(mut self, preset: Option<Preset>) -> Self {
+        if let Some(preset) = preset {
+            let keys = self.overridden(preset);
+            if !keys.is_empty() {
+                tracing::warn!("the settings' file wins over the preset {preset}: {}", keys.join(", "));
+            }
+        }
         self.preset = preset.or(self.preset);
         self
+    }
+
+    /// Keys that the file sets to other values than a preset.
+    fn overridden(&self, preset: Preset) -> Vec<String> {
+        let mut keys = Vec::new();
+        for (section, values) in preset.table().unwrap_or_default() {
+            let (Some(values), Some(file)) = (values.as_table(), self.file.get(&section)) else { continue };
+            for (key, value) in values {
+                if let Some(set) = file.get(key).filter(|set| !is_same(set, value)) {
+                    keys.push(format!("{section}.{key} = {set}"));
+                }
+            }
+        }
+        keys
     }
 
     /// The same for a command that trains nothing: an adapter of the model is loaded as it is, whatever `[lora]` and `[full]` say of a training.
@@ -125,6 +145,12 @@ impl Settings {
     }
 }
 
+/// Whether two values are equal; a whole number equals the same number with a fraction of 0.
+fn is_same(one: &toml::Value, other: &toml::Value) -> bool {
+    let number = |value: &toml::Value| value.as_float().or(value.as_integer().map(|number| number as f64));
+    one == other || number(one).is_some_and(|found| number(other) == Some(found))
+}
+
 /// What belongs to an adapter's structure: all but dropout, which is of training.
 fn structure(lora: &LoraConfig) -> Result<toml::Table, BpoError> {
     let mut table = toml::Table::try_from(lora).map_err(|source| BpoError::ConfigEncode { source })?;
@@ -188,11 +214,13 @@ mod tests {
 
     #[test]
     fn keys_and_flags_win_over_presets() {
-        let text = "preset = \"paper\"\n[lora]\nr = 8\n[filter]\nwhole_sample = false\n[train]\nepochs = 5\n";
+        let text = "preset = \"paper\"\n[lora]\nr = 8\n[filter]\nwhole_sample = false\n[train]\nepochs = 5\nweight_decay = 0\n";
         let flags = |config: &mut RunConfig| config.lora.lora_dropout = 0.0;
         let config = settings(text).resolve(flags).unwrap();
         assert_eq!((config.lora.r, config.lora.lora_dropout, config.lora.lora_alpha), (8, 0.0, 256.0));
         assert_eq!((config.filter.whole_sample, config.train.epochs), (false, 5));
+        let overridden = settings(text).overridden(Preset::Script);
+        assert_eq!(overridden, ["filter.whole_sample = false", "lora.r = 8", "train.epochs = 5"]);
         // the flag's preset wins over the key's
         let script = settings("preset = \"paper\"\n").with_preset(Some(Preset::Script));
         assert_eq!(script.resolve(|_| {}).unwrap().lora.r, 32);
