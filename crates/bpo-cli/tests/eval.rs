@@ -88,14 +88,17 @@ fn unclear_answers_are_warned_of() {
         file("asked.jsonl", "{\"image\": \"a\", \"text\": \"Dog?\", \"label\": \"no\"}\n".repeat(3).as_str());
     let answers = file(
         "answers.jsonl",
-        "{\"answer\": \"No!\"}\n{\"answer\": \"No\"}\n{\"answer\": \"No.\", \"response\": \"Yes\"}\n",
+        "{\"answer\": \"No!\"}\n{\"answer\": \"No\"}\n{\"answer\": \"No.\", \"response\": \"No, none.\"}\n",
     );
     let report = &bpo(arguments!["eval", "pope", "--questions", &asked, "--answers", &answers])
         .succeeds()
         .says("warning: 1 of 3 answers are not clear to the published rule, as \"No!\"")
-        .says("warning: 1 records have two answers: answer was read, not response")
         .lines()[0];
     assert_eq!((&report["unclear"], &report["yes_ratio"]["value"]), (&1.into(), &(1.0 / 3.0).into()));
+
+    let two = file("two.jsonl", "{\"answer\": \"No\", \"prediction\": \"Yes\"}\n".repeat(3).as_str());
+    bpo(arguments!["eval", "pope", "--questions", &asked, "--answers", two])
+        .fails_naming(&["two.jsonl: record 1: answer and prediction are different answers"]);
 }
 
 #[test]
