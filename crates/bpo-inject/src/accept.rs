@@ -5,6 +5,7 @@
 
 mod counts;
 mod cut;
+mod framed;
 mod label;
 mod markers;
 mod note;
@@ -165,6 +166,7 @@ const REJECTIONS: &[(Rejection, Applies)] = &[
     (Rejection::Commentary, |draft| draft.rules.is_commentary(draft.text, draft.answer())),
     (Rejection::Commentary, |draft| note::begins_note(draft.text, draft.answer())),
     (Rejection::Commentary, |draft| note::has_bracketed_note(draft.text, draft.answer())),
+    (Rejection::RepeatsAnswer, |draft| framed::is_framed(draft.text, draft.answer())),
     (Rejection::RepeatsAnswer, |draft| versions::repeats(draft.text, draft.answer())),
     (Rejection::Alternatives, |draft| versions::has_several(draft.text, draft.answer())),
     (Rejection::PromptEcho, |draft| draft.rules.is_echo(draft.text, draft.expected)),

@@ -116,7 +116,7 @@ const TEXTS: &[&str] = &[
 const FILLERS: &[&str] = &["a", "and", "but", "image", "my", "of", "the", "this", "your"];
 
 /// Exclamations before an answer.
-const EXCLAMATIONS: &[&str] = &[
+pub(super) const EXCLAMATIONS: &[&str] = &[
     "absolutely",
     "alright",
     "certainly",
