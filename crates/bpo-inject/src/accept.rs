@@ -157,13 +157,16 @@ const REJECTIONS: &[(Rejection, Applies)] = &[
     (Rejection::Truncated, |draft| draft.alone(|text| text.trim_end().ends_with([':', ',']))),
     (Rejection::Identical, |draft| telling_words(draft.text) == telling_words(draft.answer())),
     (Rejection::Reasoning, |draft| draft.alone(markers::has_reasoning)),
+    (Rejection::Reasoning, |draft| draft.alone(markers::begins_reasoning)),
     (Rejection::Markup, |draft| draft.alone(markers::has_marker)),
     (Rejection::Markup, |draft| draft.alone(wrapping::has_fence)),
     (Rejection::Markup, |draft| draft.alone(wrapping::is_json)),
+    (Rejection::Markup, |draft| draft.alone(wrapping::has_box)),
     (Rejection::Refusal, |draft| {
         draft.rules.is_refusal(draft.text) && !draft.rules.is_refusal(draft.answer())
     }),
     (Rejection::Commentary, |draft| draft.rules.is_commentary(draft.text, draft.answer())),
+    (Rejection::Commentary, |draft| cut::begins_other_side(draft.text, draft.answer())),
     (Rejection::Commentary, |draft| note::begins_note(draft.text, draft.answer())),
     (Rejection::Commentary, |draft| note::has_bracketed_note(draft.text, draft.answer())),
     (Rejection::RepeatsAnswer, |draft| framed::is_framed(draft.text, draft.answer())),

@@ -72,7 +72,7 @@ pub enum Cut {
     ChatMarker,
     /// A Markdown code fence around the answer.
     CodeFence,
-    /// A JSON object or array, or a tag such as `<answer>`, around the answer.
+    /// A JSON object or array, a tag such as `<answer>` or `\boxed{...}` around the answer.
     Wrapper,
     /// A sentence that announces the answer, as in "Here is the changed text:".
     Preamble,
