@@ -6,6 +6,7 @@
 mod counts;
 mod cut;
 mod framed;
+mod inline;
 mod label;
 mod markers;
 mod note;
@@ -162,6 +163,9 @@ const REJECTIONS: &[(Rejection, Applies)] = &[
     (Rejection::Markup, |draft| draft.alone(wrapping::has_fence)),
     (Rejection::Markup, |draft| draft.alone(wrapping::is_json)),
     (Rejection::Markup, |draft| draft.alone(wrapping::has_box)),
+    (Rejection::Markup, |draft| draft.alone(inline::has_strike)),
+    (Rejection::Markup, |draft| draft.alone(inline::has_tags)),
+    (Rejection::Markup, |draft| inline::has_bracketed_change(draft.text, draft.answer())),
     (Rejection::Refusal, |draft| {
         draft.rules.is_refusal(draft.text) && !draft.rules.is_refusal(draft.answer())
     }),

@@ -30,7 +30,7 @@ pub enum Rejection {
     NothingToChange,
     /// Reasoning that has no end, or that no answer follows.
     Reasoning,
-    /// Code fences, JSON or chat markers that cannot be cut without guessing.
+    /// Code fences, JSON, chat markers, or marks around changed words that cannot be cut without guessing.
     Markup,
     /// Several versions of the answer, of which one would have to be chosen.
     Alternatives,

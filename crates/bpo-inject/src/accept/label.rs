@@ -110,7 +110,7 @@ const NEW: &[&str] = &[
 ];
 
 /// What is rewritten.
-const TEXTS: &[&str] = &[
+pub(super) const TEXTS: &[&str] = &[
     "answer",
     "answers",
     "caption",
@@ -208,7 +208,7 @@ pub(super) fn names_new_text(lower: &str) -> bool {
         && words.last().is_some_and(|word| TEXTS.contains(word))
 }
 
-fn is_new(word: &str) -> bool {
+pub(super) fn is_new(word: &str) -> bool {
     NEW.contains(&word)
 }
 
