@@ -5,6 +5,8 @@
 
 mod counts;
 mod cut;
+mod framed;
+mod inline;
 mod label;
 mod markers;
 mod note;
@@ -156,15 +158,22 @@ const REJECTIONS: &[(Rejection, Applies)] = &[
     (Rejection::Truncated, |draft| draft.alone(|text| text.trim_end().ends_with([':', ',']))),
     (Rejection::Identical, |draft| telling_words(draft.text) == telling_words(draft.answer())),
     (Rejection::Reasoning, |draft| draft.alone(markers::has_reasoning)),
+    (Rejection::Reasoning, |draft| draft.alone(markers::begins_reasoning)),
     (Rejection::Markup, |draft| draft.alone(markers::has_marker)),
     (Rejection::Markup, |draft| draft.alone(wrapping::has_fence)),
     (Rejection::Markup, |draft| draft.alone(wrapping::is_json)),
+    (Rejection::Markup, |draft| draft.alone(wrapping::has_box)),
+    (Rejection::Markup, |draft| draft.alone(inline::has_strike)),
+    (Rejection::Markup, |draft| draft.alone(inline::has_tags)),
+    (Rejection::Markup, |draft| inline::has_bracketed_change(draft.text, draft.answer())),
     (Rejection::Refusal, |draft| {
         draft.rules.is_refusal(draft.text) && !draft.rules.is_refusal(draft.answer())
     }),
     (Rejection::Commentary, |draft| draft.rules.is_commentary(draft.text, draft.answer())),
+    (Rejection::Commentary, |draft| cut::begins_other_side(draft.text, draft.answer())),
     (Rejection::Commentary, |draft| note::begins_note(draft.text, draft.answer())),
     (Rejection::Commentary, |draft| note::has_bracketed_note(draft.text, draft.answer())),
+    (Rejection::RepeatsAnswer, |draft| framed::is_framed(draft.text, draft.answer())),
     (Rejection::RepeatsAnswer, |draft| versions::repeats(draft.text, draft.answer())),
     (Rejection::Alternatives, |draft| versions::has_several(draft.text, draft.answer())),
     (Rejection::PromptEcho, |draft| draft.rules.is_echo(draft.text, draft.expected)),

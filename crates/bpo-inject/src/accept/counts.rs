@@ -30,7 +30,7 @@ pub enum Rejection {
     NothingToChange,
     /// Reasoning that has no end, or that no answer follows.
     Reasoning,
-    /// Code fences, JSON or chat markers that cannot be cut without guessing.
+    /// Code fences, JSON, chat markers, or marks around changed words that cannot be cut without guessing.
     Markup,
     /// Several versions of the answer, of which one would have to be chosen.
     Alternatives,
@@ -72,7 +72,7 @@ pub enum Cut {
     ChatMarker,
     /// A Markdown code fence around the answer.
     CodeFence,
-    /// A JSON object or array, or a tag such as `<answer>`, around the answer.
+    /// A JSON object or array, a tag such as `<answer>` or `\boxed{...}` around the answer.
     Wrapper,
     /// A sentence that announces the answer, as in "Here is the changed text:".
     Preamble,

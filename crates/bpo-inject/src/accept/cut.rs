@@ -5,9 +5,26 @@ use std::ops::ControlFlow;
 use super::counts::Cut;
 use super::{label, markers, note, wrapping};
 
-/// Labels that begin another example: a model that goes on with the list has ended its answer.
-const NEXT_EXAMPLE: &[&str] =
-    &["question:", "description:", "response:", "modified response:", "modified description:"];
+/// Labels that begin another example or turn, in lower case: a model that goes on with the list or chat has ended its
+/// answer.
+const NEXT_EXAMPLE: &[&str] = &[
+    "question:",
+    "description:",
+    "response:",
+    "modified response:",
+    "modified description:",
+    "user:",
+    "assistant:",
+    "human:",
+    "instruction:",
+    "q:",
+];
+
+/// Labels that begin a turn of the other side, in lower case: a text that begins so is no answer.
+const OTHER_SIDE: &[&str] = &["user:", "human:", "instruction:", "q:"];
+
+/// Labels that begin a turn within a line, as some chat templates write them.
+const TURNS: &[&str] = &[" USER:", " ASSISTANT:", " HUMAN:"];
 
 /// Most rounds of cutting. What is still wrapped after these is no answer, and nesting cannot take long.
 const MAX_ROUNDS: usize = 16;
@@ -37,6 +54,7 @@ const RULES: &[(Cut, Rule)] = &[
     (Cut::CodeFence, wrapping::without_fence),
     (Cut::Wrapper, wrapping::without_json),
     (Cut::Wrapper, wrapping::without_tag),
+    (Cut::Wrapper, wrapping::without_box),
     (Cut::Original, note::after_original),
     (Cut::NextExample, before_next_example),
     (Cut::Note, note::before_note),
@@ -90,16 +108,30 @@ fn round(cleaned: &mut Cleaned, answer: &str) -> ControlFlow<()> {
 }
 
 fn before_next_example(text: &str, answer: &str) -> Option<Rest> {
+    let lower = answer.to_lowercase();
     let mut start = 0;
     for line in text.split_inclusive('\n') {
-        let head = line.trim_start().to_lowercase();
-        let label = NEXT_EXAMPLE.iter().find(|label| start > 0 && head.starts_with(**label));
-        if label.is_some_and(|label| !answer.to_lowercase().contains(label)) {
-            return Some(Rest { ended: true, ..Rest::of(text[..start].trim_end()) });
+        let label = label_of(line, NEXT_EXAMPLE).filter(|label| start > 0 && !lower.contains(label));
+        let turn = TURNS.iter().filter(|turn| !answer.contains(turn.trim())).find_map(|turn| line.find(turn));
+        if let Some(at) = label.map(|_| 0).or(turn) {
+            return Some(Rest { ended: true, ..Rest::of(text[..start + at].trim_end()) });
         }
         start += line.len();
     }
     None
+}
+
+/// The label in lower case that a line begins with, whatever heading marks and emphasis stand before it.
+fn label_of<'a>(line: &str, labels: &[&'a str]) -> Option<&'a str> {
+    const LONGEST: usize = 32;
+    let bare = line.trim_start_matches(|c: char| c.is_whitespace() || "#*_".contains(c));
+    let head = bare.chars().take(LONGEST).collect::<String>().to_lowercase();
+    labels.iter().find(|label| head.starts_with(**label)).copied()
+}
+
+/// Whether a text begins with a turn of the other side of a chat, which the right answer does not have.
+pub(super) fn begins_other_side(text: &str, answer: &str) -> bool {
+    label_of(text, OTHER_SIDE).is_some_and(|label| !answer.to_lowercase().contains(label))
 }
 
 #[cfg(test)]

@@ -15,9 +15,16 @@ const LABELS: &[&str] = &[
     "new",
     "modified",
     "rewritten",
+    "altered",
+    "replaced",
     // German, French, Spanish, Italian, Portuguese, Russian, Chinese, Japanese, Korean
     "antwort",
     "beschreibung",
+    "neu",
+    "neuer text",
+    "ersetzt",
+    "ge\u{e4}ndert",
+    "ge\u{e4}nderter text",
     "neue antwort",
     "neue beschreibung",
     "ge\u{e4}nderte antwort",
@@ -25,14 +32,20 @@ const LABELS: &[&str] = &[
     "r\u{e9}ponse",
     "r\u{e9}ponse modifi\u{e9}e",
     "description modifi\u{e9}e",
+    "modifi\u{e9}",
+    "texte modifi\u{e9}",
     "nouvelle r\u{e9}ponse",
     "nouvelle description",
     "respuesta",
+    "modificado",
+    "texto modificado",
     "respuesta modificada",
     "descripci\u{f3}n modificada",
     "nueva respuesta",
     "nueva descripci\u{f3}n",
     "risposta",
+    "modificato",
+    "testo modificato",
     "risposta modificata",
     "descrizione modificata",
     "resposta",
@@ -43,6 +56,11 @@ const LABELS: &[&str] = &[
     "\u{438}\u{437}\u{43c}\u{435}\u{43d}\u{435}\u{43d}\u{43d}\u{43e}\u{435} \u{43e}\u{43f}\u{438}\u{441}\u{430}\u{43d}\u{438}\u{435}",
     "\u{56de}\u{7b54}",
     "\u{7b54}\u{6848}",
+    "\u{4fee}\u{6539}\u{540e}",
+    "\u{4fee}\u{6539}\u{5f8c}",
+    "\u{4fee}\u{6b63}\u{5f8c}",
+    "\u{4fee}\u{6539}\u{540e}\u{7684}\u{6587}\u{672c}",
+    "\u{4fee}\u{6539}\u{540e}\u{7684}\u{53e5}\u{5b50}",
     "\u{4fee}\u{6539}\u{540e}\u{7684}\u{56de}\u{7b54}",
     "\u{4fee}\u{6539}\u{540e}\u{7684}\u{63cf}\u{8ff0}",
     "\u{4fee}\u{6539}\u{5f8c}\u{7684}\u{56de}\u{7b54}",
@@ -92,7 +110,7 @@ const NEW: &[&str] = &[
 ];
 
 /// What is rewritten.
-const TEXTS: &[&str] = &[
+pub(super) const TEXTS: &[&str] = &[
     "answer",
     "answers",
     "caption",
@@ -116,7 +134,7 @@ const TEXTS: &[&str] = &[
 const FILLERS: &[&str] = &["a", "and", "but", "image", "my", "of", "the", "this", "your"];
 
 /// Exclamations before an answer.
-const EXCLAMATIONS: &[&str] = &[
+pub(super) const EXCLAMATIONS: &[&str] = &[
     "absolutely",
     "alright",
     "certainly",
@@ -130,6 +148,32 @@ const EXCLAMATIONS: &[&str] = &[
     "sure thing",
     "understood",
 ];
+
+/// What a rewrite is said to have in it, where nothing calls it new: "the text with an error".
+const FAULTS: &[&str] = &[
+    "alteration",
+    "alterations",
+    "change",
+    "changes",
+    "error",
+    "errors",
+    "hallucination",
+    "hallucinations",
+    "inaccuracies",
+    "inaccuracy",
+    "mistake",
+    "mistakes",
+    "modification",
+    "modifications",
+];
+
+/// Words that may follow a fault in an announcement.
+const FAULT_TAILS: &[&str] =
+    &["added", "included", "inserted", "introduced", "in", "is", "it", "made", "now", "reads"];
+
+/// Words before an answer that refer to the task, in lower case.
+const REFERENCES: &[&str] =
+    &["as asked", "as instructed", "as requested", "as you asked", "per your request"];
 
 /// How an announcement begins.
 const PREAMBLES: &[&str] = &[
@@ -164,7 +208,7 @@ pub(super) fn names_new_text(lower: &str) -> bool {
         && words.last().is_some_and(|word| TEXTS.contains(word))
 }
 
-fn is_new(word: &str) -> bool {
+pub(super) fn is_new(word: &str) -> bool {
     NEW.contains(&word)
 }
 
@@ -206,6 +250,9 @@ pub(super) fn without_preamble(text: &str, answer: &str) -> Option<Rest> {
     if let Some(rest) = after_exclamation(text) {
         return after_exclamation(answer.trim()).is_none().then(|| Rest::of(rest));
     }
+    if let Some(rest) = after_reference(text) {
+        return after_reference(answer.trim()).is_none().then(|| Rest::of(rest));
+    }
     let (head, rest) = text.split_once([':', '\u{ff1a}'])?;
     if rest.trim().is_empty() || head.contains('\n') {
         return None;
@@ -223,12 +270,22 @@ fn same_head(a: &str, b: &str) -> bool {
     first(a) == first(b)
 }
 
-/// "Sure!", or "Certainly." on a line of its own.
+/// "As requested, ..."
+fn after_reference(text: &str) -> Option<&str> {
+    let lower = text.to_ascii_lowercase();
+    REFERENCES.iter().find_map(|reference| {
+        let behind = lower.strip_prefix(reference)?;
+        behind.starts_with([',', ':', '.']).then(|| text[reference.len() + 1..].trim_start())
+    })
+}
+
+/// "Sure!", or "Certainly." as a sentence of its own.
 fn after_exclamation(text: &str) -> Option<&str> {
     let lower = text.to_ascii_lowercase();
     EXCLAMATIONS.iter().find_map(|word| {
         let behind = lower.strip_prefix(word)?;
         let is_end = behind.starts_with('!')
+            || behind.starts_with(". ")
             || behind.starts_with([',', '.'])
                 && (behind[1..].starts_with('\n') || announces(behind[1..].trim_start()));
         is_end.then(|| text[word.len() + 1..].trim_start())
@@ -252,12 +309,23 @@ pub(super) fn is_preamble(head: &str) -> bool {
     if words.len() > LONGEST_PREAMBLE {
         return false;
     }
-    let Some(new) = words.iter().position(|word| is_new(word)) else { return false };
+    let Some(new) = words.iter().position(|word| is_new(word)) else { return names_faulty_text(&words) };
     let Some(named) = words[new..].iter().take(5).rposition(|word| TEXTS.contains(word)) else {
         return false;
     };
     let tail = words[new + named + 1..].join(" ");
     tail.is_empty() || TAILS.iter().any(|start| begins_with_word(&tail, start))
+}
+
+/// Whether words say "the text with an error introduced". "The text with errors on the sign" announces nothing.
+fn names_faulty_text(words: &[&str]) -> bool {
+    const FARTHEST: usize = 6;
+    let Some(named) = words.iter().position(|word| TEXTS.contains(word)) else { return false };
+    let behind = &words[named + 1..];
+    let Some(fault) = behind.iter().take(FARTHEST).rposition(|word| FAULTS.contains(word)) else {
+        return false;
+    };
+    behind[0] == "with" && behind[fault + 1..].iter().all(|word| FAULT_TAILS.contains(word))
 }
 
 /// A line that ends at a colon and begins as a chat model begins: "Here is what you asked for:".

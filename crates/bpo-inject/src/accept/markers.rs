@@ -22,6 +22,19 @@ const REASONING: &[(&str, &str)] = &[
     ("<unused94>", "<unused95>"),
 ];
 
+/// Lines before reasoning that no mark encloses, in lower case: nothing shows where it ends.
+const HEADINGS: &[&str] = &[
+    "chain of thought",
+    "let me think",
+    "let's think step by step",
+    "my thinking",
+    "thinking",
+    "thinking process",
+    "thought process",
+    "thoughts",
+    "step-by-step reasoning",
+];
+
 /// gpt-oss, where the server drops the special tokens between its channels.
 const BARE_CHANNELS: (&str, &str) = ("analysis", "assistantfinal");
 
@@ -45,6 +58,9 @@ const MARKERS: &[&str] = &[
 
 /// Names of the answering side, which templates write behind a marker.
 const ROLES: &[&str] = &["assistant", "model", "final", "bot", "gpt"];
+
+/// Names of the other side.
+const OTHER_ROLES: &[&str] = &["user", "system", "human", "developer"];
 
 /// What follows reasoning. Reasoning without an end, or with nothing behind it, stays for the rejection.
 pub(super) fn after_reasoning(text: &str, answer: &str) -> Option<Rest> {
@@ -72,20 +88,55 @@ pub(super) fn has_reasoning(text: &str) -> bool {
     REASONING.iter().any(|(open, close)| lower.contains(open) || lower.contains(close))
 }
 
-/// A text without the markers at its start, and without everything from the next marker on.
+/// Whether a text begins with a line that announces reasoning, such as "Thinking Process:".
+pub(super) fn begins_reasoning(text: &str) -> bool {
+    let Some((first, _)) = text.trim().split_once('\n') else { return false };
+    let first = first.to_lowercase();
+    let first = first.trim_matches(|c: char| c.is_whitespace() || "*#_".contains(c));
+    HEADINGS.contains(&first.trim_end_matches([':', '\u{ff1a}', ' ', '.']))
+}
+
+/// A text without the markers and the other side's turns at its start, and without everything from the next marker on.
 pub(super) fn without_markers(text: &str, answer: &str) -> Option<Rest> {
     if has_marker(answer) {
         return None;
     }
     let lower = text.to_ascii_lowercase();
     let mut start = 0;
-    while let Some(length) = marker_at(&lower[start..]) {
-        start += length;
-        start += role_at(&lower[start..]);
+    // Whether what follows is a turn of the user or the system.
+    let mut other_side = false;
+    loop {
+        start += lower[start..].len() - lower[start..].trim_start().len();
+        if let Some(length) = marker_at(&lower[start..]) {
+            other_side = side(&lower[start..start + length]).unwrap_or(other_side);
+            start += length;
+            let (length, role) = role_at(&lower[start..]);
+            other_side = role.unwrap_or(other_side);
+            start += length;
+        } else if other_side {
+            // A turn of the other side alone stays for the rejection.
+            start += marker_in(&lower[start..])?;
+        } else {
+            break;
+        }
     }
     let end = marker_in(&lower[start..]).map(|at| start + at);
     let rest = text[start..end.unwrap_or(text.len())].trim();
     (rest.len() < text.len()).then(|| Rest { ended: end.is_some(), ..Rest::of(rest) })
+}
+
+/// Whether a marker begins a turn of the other side (`[INST]`, `<|user|>`) or of the answering one (`[/INST]`,
+/// `<|assistant|>`), where it says so.
+fn side(marker: &str) -> Option<bool> {
+    match marker {
+        "[inst]" | "<<sys>>" => Some(true),
+        "[/inst]" => Some(false),
+        _ => role_side(marker.trim_matches(|c: char| !c.is_alphanumeric() && c != '/')),
+    }
+}
+
+fn role_side(role: &str) -> Option<bool> {
+    if ROLES.contains(&role) { Some(false) } else { OTHER_ROLES.contains(&role).then_some(true) }
 }
 
 /// Whether a text has a marker of a chat template.
@@ -113,9 +164,12 @@ fn marker_at(lower: &str) -> Option<usize> {
     })
 }
 
-fn role_at(lower: &str) -> usize {
-    let role = ROLES.iter().find(|role| {
+/// Length of the role that a text begins with, and whether it is one of the other side.
+fn role_at(lower: &str) -> (usize, Option<bool>) {
+    let role = ROLES.iter().chain(OTHER_ROLES).find(|role| {
         lower.strip_prefix(**role).is_some_and(|rest| rest.is_empty() || rest.starts_with(['\n', '<', ':']))
     });
-    role.map_or(0, |role| role.len() + usize::from(lower[role.len()..].starts_with(':')))
+    role.map_or((0, None), |role| {
+        (role.len() + usize::from(lower[role.len()..].starts_with(':')), role_side(role))
+    })
 }

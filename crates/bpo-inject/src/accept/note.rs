@@ -1,7 +1,7 @@
 //! What stands behind an answer or before it beside labels: notes on the changes, and the original answer.
 
 use super::cut::Rest;
-use super::label::is_label;
+use super::label::{TEXTS, is_label, is_new};
 use super::words::same_text;
 
 /// How a note begins, in lower case, at the start of a line or in brackets.
@@ -156,7 +156,16 @@ const NOTE_SENTENCES: &[&str] = &[
     "explanation: the",
     "let me know if you",
     "i hope this helps",
+    "hope this helps",
+    "hope that helps",
 ];
+
+/// What a rewritten text does, in a sentence about it.
+const DOES: &[&str] = &["alters", "changes", "contradicts", "introduces", "replaces", "swaps"];
+
+/// What a sentence about a rewritten text calls it, where a reason follows.
+const FALSE: &[&str] = &["false", "inaccurate", "incorrect", "wrong"];
+const REASONS: &[&str] = &["as", "because", "since"];
 
 /// Verbs with which a list of changes goes on, in lower case, at the start of a list item.
 const CHANGES: &[&str] =
@@ -198,6 +207,32 @@ pub(super) fn begins_note(text: &str, answer: &str) -> bool {
     let starts = |phrase: &&&str| head.starts_with(**phrase);
     let phrase = NOTES.iter().find(starts).or_else(|| CHANGES.iter().filter(|_| item).find(starts));
     phrase.is_some_and(|phrase| !answer.to_lowercase().contains(phrase.trim()))
+        || is_about_text(&head, answer)
+}
+
+/// Whether a sentence is about the rewritten text: "This response introduces", "In this version, the cup",
+/// "This is incorrect because". "This version of the poster" may be part of an answer.
+fn is_about_text(head: &str, answer: &str) -> bool {
+    let words: Vec<&str> = head.split_whitespace().collect();
+    let is_in = words.first() == Some(&"in");
+    let [this, rest @ ..] = &words[usize::from(is_in)..] else { return false };
+    let adjectives = rest.iter().take_while(|word| is_new(word)).count();
+    if *this != "this" && (*this != "the" || adjectives == 0) {
+        return false;
+    }
+    let rest = &rest[adjectives..];
+    let length = match rest {
+        [text, ..] if is_in && text.strip_suffix(',').is_some_and(|text| TEXTS.contains(&text)) => 1,
+        _ if is_in => return false,
+        [text, does, ..] if TEXTS.contains(text) && DOES.contains(does) => 2,
+        [does, ..] if adjectives == 0 && DOES.contains(does) => 1,
+        ["is", wrong, reason, ..] if adjectives == 0 && FALSE.contains(wrong) && REASONS.contains(reason) => {
+            3
+        }
+        _ => return false,
+    };
+    let phrase = words[..usize::from(is_in) + 1 + adjectives + length].join(" ");
+    !answer.to_lowercase().contains(&phrase)
 }
 
 /// The beginning of a text in lower case, without list marks, emphasis and an opening bracket.
@@ -256,6 +291,7 @@ fn is_note_at(text: &str, place: Place, answer: &str) -> bool {
             let head = note_head(text);
             let phrase = NOTE_SENTENCES.iter().find(|phrase| head.starts_with(**phrase));
             phrase.is_some_and(|phrase| !answer.to_lowercase().contains(phrase.trim()))
+                || is_about_text(&head, answer)
         }
     }
 }

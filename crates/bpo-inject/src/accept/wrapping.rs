@@ -137,6 +137,23 @@ pub(super) fn without_tag(text: &str, answer: &str) -> Option<Rest> {
     }
 }
 
+const BOX: &str = "\\boxed{";
+
+/// The text in `\boxed{...}`, the mark of a final answer in mathematics, also between dollar signs or with `\text{...}`.
+pub(super) fn without_box(text: &str, answer: &str) -> Option<Rest> {
+    if has_box(answer) {
+        return None;
+    }
+    let inner = text.trim_end_matches('.').trim_matches('$').strip_prefix(BOX)?.strip_suffix('}')?;
+    let inner = inner.strip_prefix("\\text{").and_then(|inner| inner.strip_suffix('}')).unwrap_or(inner);
+    (!inner.contains(['{', '}'])).then(|| Rest::of(inner))
+}
+
+/// Whether a text has such a mark.
+pub(super) fn has_box(text: &str) -> bool {
+    text.contains(BOX)
+}
+
 fn is_holder(name: &str) -> bool {
     let name = name.to_lowercase();
     let bare: String = name.chars().filter(|c| c.is_alphanumeric()).collect();

@@ -1,0 +1,101 @@
+//! Replies that are the right answer itself with something short before or behind it.
+
+use super::label::EXCLAMATIONS;
+use super::words::{telling_words, words};
+
+/// Longest head before the right answer, in characters.
+const LONGEST_HEAD: usize = 40;
+/// Most words in a note that says that nothing was changed.
+const LONGEST_NOTE: usize = 8;
+/// Most heads and notes that are taken off.
+const MOST_PARTS: usize = 4;
+
+/// Words that may stand before a sentence without changing it, in lower case, beside the exclamations of a chat model.
+const INTERJECTIONS: &[&str] =
+    &["actually", "ah", "correct", "hm", "hmm", "indeed", "no", "oh", "right", "so", "true", "well", "yes"];
+
+/// Words that say that nothing was done, where one of [`CHANGES`] stands beside them.
+const NEGATIONS: &[&str] = &["no", "not", "nothing", "without"];
+
+const CHANGES: &[&str] = &[
+    "alteration",
+    "alterations",
+    "change",
+    "changed",
+    "changes",
+    "correction",
+    "corrections",
+    "edit",
+    "edits",
+    "modification",
+    "modifications",
+    "modified",
+    "needed",
+];
+
+/// Whether a text is the right answer behind a short head, before a note that nothing was changed, or both:
+/// "Annotation: ...", "Yes. ...", "... (No change)".
+pub(super) fn is_framed(text: &str, answer: &str) -> bool {
+    let known = telling_words(answer);
+    let mut rest = text.trim();
+    for _ in 0..MOST_PARTS {
+        let Some(shorter) = without_note(rest).or_else(|| without_head(rest)) else { return false };
+        if telling_words(shorter) == known {
+            return true;
+        }
+        rest = shorter;
+    }
+    false
+}
+
+/// A text without a head that ends at a colon, a dash or an exclamation mark, or without an interjection.
+fn without_head(text: &str) -> Option<&str> {
+    let mut before = ' ';
+    for (position, (at, c)) in text.char_indices().enumerate().take(LONGEST_HEAD) {
+        let rest = &text[at + c.len_utf8()..];
+        let ends = match c {
+            // "9:45" has no head.
+            ':' => !rest.starts_with(|c: char| c.is_ascii_digit()),
+            '\u{ff1a}' | '\u{2014}' => true,
+            '-' | '\u{2013}' => before == ' ' && rest.starts_with(' '),
+            '!' | ',' | '.' | '\u{ff0c}' | '\u{3002}' => {
+                return is_interjection(&text[..at], c).then_some(rest);
+            }
+            _ => false,
+        };
+        if ends && position > 0 {
+            return Some(rest.trim_start()).filter(|rest| !rest.is_empty());
+        }
+        before = c;
+    }
+    None
+}
+
+fn is_interjection(head: &str, mark: char) -> bool {
+    const MOST_WORDS: usize = 2;
+    let found = words(head);
+    let head = found.join(" ");
+    (mark == '!' && found.len() <= MOST_WORDS)
+        || INTERJECTIONS.contains(&head.as_str())
+        || EXCLAMATIONS.contains(&head.as_str())
+}
+
+/// A text without a bracket on its own line at the end, or without a bracket or line that says that nothing was changed.
+fn without_note(text: &str) -> Option<&str> {
+    let line = text.rfind('\n').map(|at| (&text[..at], text[at..].trim()));
+    if let Some((before, line)) = line
+        && (says_no_change(line) || (line.starts_with(['(', '[']) && line.ends_with([')', ']'])))
+    {
+        return Some(before.trim_end());
+    }
+    let bare = text.trim_end_matches(['.', '!']);
+    let open = bare.rfind(['(', '[', '\u{ff08}']).filter(|_| bare.ends_with([')', ']', '\u{ff09}']))?;
+    says_no_change(&bare[open..]).then(|| text[..open].trim_end())
+}
+
+fn says_no_change(note: &str) -> bool {
+    let words = words(note);
+    let has = |list: &[&str]| words.iter().any(|word| list.contains(&word.as_str()));
+    words.len() <= LONGEST_NOTE
+        && ((has(NEGATIONS) && has(CHANGES)) || has(&["identical", "same", "unchanged"]))
+}
