@@ -34,7 +34,8 @@ pub enum Rejection {
     Markup,
     /// Several versions of the answer, of which one would have to be chosen.
     Alternatives,
-    /// The right answer is in it as a whole, in quotes, before a second version or beside talk about the task.
+    /// The right answer is in it as a whole: in quotes, behind a short head such as "Annotation:", before a second version or
+    /// beside talk about the task.
     RepeatsAnswer,
     /// The key for the server was in it.
     Secret,
@@ -84,7 +85,7 @@ pub enum Cut {
     Quotes,
     /// A note behind the answer, as in "Note: I changed ..." or "(Changes made: ...)".
     Note,
-    /// A further example behind the answer.
+    /// A further example or a further turn of a chat behind the answer.
     NextExample,
 }
 

@@ -23,6 +23,9 @@ const NEXT_EXAMPLE: &[&str] = &[
 /// Labels that begin a turn of the other side, in lower case: a text that begins so is no answer.
 const OTHER_SIDE: &[&str] = &["user:", "human:", "instruction:", "q:"];
 
+/// Lines that begin a turn where the server has dropped the marks around them, in lower case.
+const ROLE_LINES: &[&str] = &["user", "human", "assistant"];
+
 /// Labels that begin a turn within a line, as some chat templates write them.
 const TURNS: &[&str] = &[" USER:", " ASSISTANT:", " HUMAN:"];
 
@@ -112,6 +115,7 @@ fn before_next_example(text: &str, answer: &str) -> Option<Rest> {
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         let label = label_of(line, NEXT_EXAMPLE).filter(|label| start > 0 && !lower.contains(label));
+        let label = label.or_else(|| role_line(line).filter(|role| start > 0 && !lower.contains(role)));
         let turn = TURNS.iter().filter(|turn| !answer.contains(turn.trim())).find_map(|turn| line.find(turn));
         if let Some(at) = label.map(|_| 0).or(turn) {
             return Some(Rest { ended: true, ..Rest::of(text[..start + at].trim_end()) });
@@ -127,6 +131,12 @@ fn label_of<'a>(line: &str, labels: &[&'a str]) -> Option<&'a str> {
     let bare = line.trim_start_matches(|c: char| c.is_whitespace() || "#*_".contains(c));
     let head = bare.chars().take(LONGEST).collect::<String>().to_lowercase();
     labels.iter().find(|label| head.starts_with(**label)).copied()
+}
+
+/// The role that is all of a line, whatever heading marks stand before it.
+fn role_line(line: &str) -> Option<&'static str> {
+    let bare = line.trim_matches(|c: char| c.is_whitespace() || "#*_".contains(c));
+    ROLE_LINES.iter().find(|role| bare.eq_ignore_ascii_case(role)).copied()
 }
 
 /// Whether a text begins with a turn of the other side of a chat, which the right answer does not have.
@@ -175,5 +185,7 @@ mod tests {
         assert!(clean(&"Answer: ".repeat(30_000), "A cat.").too_deep);
         let colons = format!("Original: {}", ":".repeat(250_000));
         assert_eq!(clean(&colons, "A cat.").text, colons);
+        let brackets = "[".repeat(250_000);
+        assert_eq!(clean(&brackets, "A cat.").text, brackets);
     }
 }

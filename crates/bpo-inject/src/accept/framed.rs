@@ -11,8 +11,25 @@ const LONGEST_NOTE: usize = 8;
 const MOST_PARTS: usize = 4;
 
 /// Words that may stand before a sentence without changing it, in lower case, beside the exclamations of a chat model.
-const INTERJECTIONS: &[&str] =
-    &["actually", "ah", "correct", "hm", "hmm", "indeed", "no", "oh", "right", "so", "true", "well", "yes"];
+const INTERJECTIONS: &[&str] = &[
+    "actually",
+    "as you can see",
+    "in the image",
+    "in the photo",
+    "in the picture",
+    "ah",
+    "correct",
+    "hm",
+    "hmm",
+    "indeed",
+    "no",
+    "oh",
+    "right",
+    "so",
+    "true",
+    "well",
+    "yes",
+];
 
 /// Words that say that nothing was done, where one of [`CHANGES`] stands beside them.
 const NEGATIONS: &[&str] = &["no", "not", "nothing", "without"];
@@ -76,6 +93,7 @@ fn is_interjection(head: &str, mark: char) -> bool {
     let found = words(head);
     let head = found.join(" ");
     (mark == '!' && found.len() <= MOST_WORDS)
+        || (mark == '.' && head.parse::<u8>().is_ok())
         || INTERJECTIONS.contains(&head.as_str())
         || EXCLAMATIONS.contains(&head.as_str())
 }

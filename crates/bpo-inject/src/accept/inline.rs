@@ -9,6 +9,9 @@ const TAGS: &[&str] =
 /// Most words of the right answer that one bracket stands for.
 const LONGEST_SPAN: usize = 4;
 
+/// Most brackets that are looked at.
+const MOST_BRACKETS: usize = 16;
+
 /// Whether a text has struck-out words: `~~red~~`.
 pub(super) fn has_strike(text: &str) -> bool {
     const MARK: &str = "~~";
@@ -32,7 +35,7 @@ pub(super) fn has_bracketed_change(text: &str, answer: &str) -> bool {
         return false;
     }
     let known = words(answer);
-    text.match_indices('[').any(|(open, _)| {
+    text.match_indices('[').take(MOST_BRACKETS).any(|(open, _)| {
         let Some(close) = text[open..].find(']').map(|at| open + at) else { return false };
         let before = spoken(&text[..open]);
         let after = spoken(&text[close + 1..]);

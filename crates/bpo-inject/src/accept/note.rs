@@ -202,7 +202,7 @@ const ARROWS: &[&str] = &["-->", "->", "==>", "=>", "\u{2192}", "\u{27f6}", "\u{
 
 /// Whether a text begins with a note. What the right answer says itself is none.
 pub(super) fn begins_note(text: &str, answer: &str) -> bool {
-    let item = text.trim_start().starts_with(['-', '*', '\u{2022}']);
+    let item = text.chars().take(64).find(|c| !c.is_whitespace()).is_some_and(|c| "-*\u{2022}".contains(c));
     let head = note_head(text);
     let starts = |phrase: &&&str| head.starts_with(**phrase);
     let phrase = NOTES.iter().find(starts).or_else(|| CHANGES.iter().filter(|_| item).find(starts));
@@ -238,6 +238,9 @@ fn is_about_text(head: &str, answer: &str) -> bool {
 /// The beginning of a text in lower case, without list marks, emphasis and an opening bracket.
 fn note_head(text: &str) -> String {
     const LONGEST: usize = 64;
+    // More marks than this begin no note, and replies of many marks take no longer for it.
+    const MOST_MARKS: usize = 64;
+    let text = text.char_indices().nth(LONGEST + MOST_MARKS).map_or(text, |(at, _)| &text[..at]);
     let bare = text.trim_start_matches(|c: char| {
         c.is_whitespace() || "*_#>([-\u{2022}\u{2013}\u{2014}\u{ff08}\u{3010}".contains(c)
     });
@@ -286,7 +289,7 @@ fn note_starts(text: &str) -> impl Iterator<Item = (usize, Place)> + '_ {
 fn is_note_at(text: &str, place: Place, answer: &str) -> bool {
     match place {
         Place::Line => begins_note(text, answer),
-        Place::Bracket => closes_line(text) && begins_note(text, answer),
+        Place::Bracket => begins_note(text, answer) && closes_line(text),
         Place::Sentence => {
             let head = note_head(text);
             let phrase = NOTE_SENTENCES.iter().find(|phrase| head.starts_with(**phrase));
