@@ -49,11 +49,7 @@ fn what_f32_cannot_hold_is_refused() {
         train(&tiny(), &at("pairs.jsonl"), more).refuses_naming(&[key, "f32", found]);
         assert!(!at("run").exists());
     };
-    refused(
-        arguments!["--lr", "1e39"],
-        "`train.learning_rate`",
-        "not 1e39",
-    );
+    refused(arguments!["--lr", "1e39"], "`train.learning_rate`", "not 1e39");
     refused(arguments!["--lora-alpha", "1e39"], "`lora.lora_alpha`", "not 1000");
     for (text, key) in [
         ("[train]\nadam_epsilon = 1e-50\n", "`train.adam_epsilon`"),

@@ -229,7 +229,10 @@ fn files_of_ours_are_strict_in_plain_words() {
             r#"{"id":"b","variant":"x"}"#,
             "`variant`: expected a whole number, at least 0, found the text \"x\"",
         ),
-        (r#"{"id":"b","type":"gt","response":"","recipe":3}"#, "`recipe`: expected a recipe: an object with `distortion`, found 3"),
+        (
+            r#"{"id":"b","type":"gt","response":"","recipe":3}"#,
+            "`recipe`: expected a recipe: an object with `distortion`, found 3",
+        ),
         (
             r#"{"id":"b","type":"gt","response":"","recipe":{"contrast":{"sign":"up"}}}"#,
             "`recipe.contrast.sign`: unknown variant `up`, expected `towards` or `away`",
