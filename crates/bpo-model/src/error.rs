@@ -59,6 +59,15 @@ pub enum ModelError {
         /// Lines of Python that convert it.
         convert: String,
     },
+    /// A directory is no checkpoint.
+    #[error(
+        "{dir}: no config.json in it. Give the directory of a checkpoint in the Hugging Face format, such as \
+         llava-hf/llava-1.5-7b-hf", dir = dir.display()
+    )]
+    NoConfig {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The checkpoint is of a family of models that is not supported.
     #[error(
         "{path}: {found}, which is not supported. Supported are LLaVA-1.5 checkpoints in the Hugging Face format: \

@@ -24,12 +24,16 @@ const ORIGINAL_FILES: [&str; 2] = ["mm_projector.bin", "non_lora_trainables.bin"
 /// Checks the family of a checkpoint.
 ///
 /// # Errors
-/// [`ModelError::OriginalLlava`], [`ModelError::Family`] and [`ModelError::Quantized`]; those of reading the file.
+/// [`ModelError::OriginalLlava`], [`ModelError::NoConfig`], [`ModelError::Family`] and [`ModelError::Quantized`]; those of
+/// reading the file.
 pub(crate) fn check(dir: &Path, path: &Path) -> Result<(), ModelError> {
     if !path.exists()
         && let Some(file) = ORIGINAL_FILES.iter().find(|file| dir.join(file).exists())
     {
         return Err(ModelError::OriginalLlava { path: dir.into(), found: (*file).to_owned() });
+    }
+    if dir.is_dir() && !path.exists() {
+        return Err(ModelError::NoConfig { dir: dir.into() });
     }
     let config: Map<String, Value> = read_json(path)?;
     let original = |found: String| Err(ModelError::OriginalLlava { path: path.into(), found });

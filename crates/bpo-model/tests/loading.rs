@@ -472,3 +472,11 @@ fn batches_that_do_not_fit_are_errors() {
     let too_big = config.text_config.vocab_size as u32;
     assert!(matches!(batch(text(&[1, too_big, 4, 2], 2)), Err(ModelError::TokenOutside { .. })));
 }
+
+#[test]
+fn a_directory_without_a_config_is_no_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = LlavaConfig::from_dir(dir.path()).unwrap_err();
+    assert!(matches!(&error, ModelError::NoConfig { dir: named } if named == dir.path()), "{error}");
+    assert!(error.to_string().contains("no config.json"), "{error}");
+}
