@@ -75,7 +75,12 @@ fn answer(
         return Err(EvalError::OnlyQuestion { path: path.into(), record: place });
     }
     // where the question is known, a `text` that is not it is an answer, too
-    let text_is_answer = |text: &str| asked.as_deref().is_some_and(|asked| !holds_question(asked, text));
+    // (a "no" stands in "snowboard", and is no part of the question)
+    let is_part =
+        |asked: &str, text: &str| text.split_whitespace().count() > 2 && holds_question(asked, text);
+    let text_is_answer = |text: &str| {
+        asked.as_deref().is_some_and(|asked| !is_same_question(asked, text) && !is_part(asked, text))
+    };
     let others =
         ANSWER.iter().chain(PREDICTION).filter(|other| **other != key && given(other) && !is_empty(other));
     for other in others.copied() {
@@ -208,6 +213,7 @@ mod tests {
         for (json, keys) in [
             (r#"{"response": "yes", "answer": "no"}"#, "answer and response"),
             (r#"{"prompt": "Is there a dog?", "text": "no", "answer": "yes"}"#, "answer and text"),
+            (r#"{"prompt": "Is there a snowboard?", "text": "no", "answer": "yes"}"#, "answer and text"),
             (
                 r#"{"question": "Is there a dog?", "answer": "yes", "prediction": "no"}"#,
                 "answer and prediction",

@@ -66,7 +66,7 @@ pub fn load_adapter(model: Llava, dir: &Path) -> Result<(Llava, LoraConfig), Mod
     let [d_in, d_out] = shapes[HEAD];
     let base = (factors.contains_key(HEAD) && weights.has(&base))
         .then(|| weights.tensor(&base, [d_out, d_in]).transpose());
-    // what is ignored was told
+    // a warning has named what is ignored
     weights.finish(|_| true)?;
 
     let model = match base {
