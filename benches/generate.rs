@@ -11,8 +11,8 @@
 use std::time::Instant;
 
 use bpo::inject::Sampling;
-use bpo::model::generate::{Against, Prompt};
-use bpo::model::seen::{Seen, View};
+use bpo::model::generate::{ContrastInput, Prompt};
+use bpo::model::seen::{ModelInput, ImageInput};
 use bpo::model::{Adapters, Llava};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender::{self, Contender, Worker};
@@ -126,11 +126,11 @@ impl Task {
         let new = if way == "prefill" { 1 } else { self.new };
         let sampling = Sampling::greedy(new).with_temperature(0.2).with_seed(row as u64);
         let side = model.config().vision_config.image_size;
-        let seen = |image| Seen::new(prompt(model.config(), self.text), View::of(pixels(side, image)));
+        let seen = |image| ModelInput::new(prompt(model.config(), self.text), ImageInput::of(pixels(side, image)));
         let asked = Prompt::new(seen(row), sampling);
         match way {
             // as with a weakened image: all of it is read twice
-            "contrast" => asked.with_against(Against::new(seen(self.rows + row), 1.0, 0.1)),
+            "contrast" => asked.with_contrast(ContrastInput::new(seen(self.rows + row), 1.0, 0.1)),
             _ => asked,
         }
     }

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bpo::burn::module::Module;
 use bpo::dpo::logps::{PairLogps, PairRows};
-use bpo::dpo::loss::{Loss, Objective, PairFactors};
+use bpo::dpo::loss::{Loss, Objective, PerPair};
 use bpo::model::config::LlavaConfig;
 use bpo::model::llava::ScoreBatch;
 use bpo::model::processor::Answered;
@@ -59,7 +59,7 @@ fn step(model: &Llava, batch: &ScoreBatch, pairs: usize) {
     let reference = sums(&model.valid(), Adapters::Off);
     let policy = sums(model, Adapters::On);
     let objective = Objective::new(Loss::default(), 0.1);
-    let loss = objective.forward(&policy, Some(&reference), &PairFactors::default()).losses.mean();
+    let loss = objective.forward(&policy, Some(&reference), &PerPair::default()).losses.mean();
     let _gradients = loss.backward();
 }
 

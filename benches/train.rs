@@ -21,7 +21,7 @@ use bpo::config::HALF_PRECISION_TOLERANCE;
 use bpo::distort::{Limits, load_rgb};
 use bpo::dpo::DpoConfig;
 use bpo::dpo::observer::Control;
-use bpo::dpo::policy::{Adapters, Collate, Group};
+use bpo::dpo::policy::{Adapters, Collate, PromptGroup};
 use bpo::dpo::reference::{LogpCache, Reference};
 use bpo::dpo::trainer::Trainer;
 use bpo::model::config::LlavaConfig;
@@ -187,7 +187,7 @@ impl Task {
     /// Trains, a step whenever it is asked for.
     fn serve(&self, way: &str) {
         let worker = Worker::on(self.arguments.device);
-        let model = self.model(&worker.device).with_recompute(way == "bpo, recomputed").expect("no dropout");
+        let model = self.model(&worker.device).with_gradient_checkpointing(way == "bpo, recomputed").expect("no dropout");
         let mut batch = Batch::new(self, &model);
         let config = DpoConfig::default()
             .with_batch_size(self.pairs * self.rejected)
@@ -293,7 +293,7 @@ impl Collate for Batch {
     type Batch = ScoreBatch;
     type Error = ModelError;
 
-    fn collate(&mut self, groups: &[Group]) -> Result<ScoreBatch, ModelError> {
+    fn collate(&mut self, groups: &[PromptGroup]) -> Result<ScoreBatch, ModelError> {
         let (mut pixels, mut rows) = (Vec::new(), Vec::new());
         for group in groups {
             let image = load_rgb(self.photo(&group.image), &Limits::default()).expect("a photograph");

@@ -21,7 +21,7 @@ impl ErrorInjector for Mirror {
                 });
                 let text = mirrored.collect::<Vec<_>>().join(" ");
                 match text == request.answer {
-                    true => Err(InjectionFailure::SetAside { reason: Rejection::Identical, attempts: 1 }),
+                    true => Err(InjectionFailure::Skipped { reason: Rejection::Identical, attempts: 1 }),
                     false => Ok(Injection::new(text, 1)),
                 }
             })

@@ -10,7 +10,7 @@ use bpo::burn::optim::{AdamWConfig, GradientsParams};
 use bpo::burn::tensor::activation::log_softmax;
 use bpo::burn::tensor::{Device, Int, Tensor};
 use bpo::dpo::logps::PairLogps;
-use bpo::dpo::loss::{Loss, Objective, PairFactors};
+use bpo::dpo::loss::{Loss, Objective, PerPair};
 
 /// Log-probability of each answer token given its features: `[pairs, features]` and `[pairs]` to `[pairs]`.
 fn logps(model: &Linear, features: Tensor<2>, answers: Tensor<1, Int>) -> Tensor<1> {
@@ -36,7 +36,7 @@ fn main() {
     for step in 0..50 {
         let pairs =
             PairLogps::new(logps(&policy, features(), chosen()), logps(&policy, features(), rejected()));
-        let output = objective.forward(&pairs, Some(&plain), &PairFactors::default());
+        let output = objective.forward(&pairs, Some(&plain), &PerPair::default());
         let margin = output.rewards.margins().mean().into_scalar::<f32>();
         let loss = output.losses.mean();
         if step % 10 == 0 {

@@ -13,7 +13,7 @@ use std::error::Error;
 use bpo::burn; // the derive of `Module` names it
 use bpo::dpo::metrics::StepMetrics;
 use bpo::dpo::observer::Control;
-use bpo::dpo::policy::{Adapters, Collate, Group, Policy, TokenLogps};
+use bpo::dpo::policy::{Adapters, Collate, PromptGroup, Policy, TokenLogps};
 use bpo::dpo::{DpoConfig, Trainer};
 use bpo::pairs::record::{CompletionKind, PreferencePair};
 use burn::module::{Lora, Module, Param};
@@ -42,7 +42,7 @@ impl Collate for Tokenizer {
     type Batch = Characters;
     type Error = Infallible;
 
-    fn collate(&mut self, groups: &[Group]) -> Result<Characters, Infallible> {
+    fn collate(&mut self, groups: &[PromptGroup]) -> Result<Characters, Infallible> {
         // rows are the completions of the first group, then those of the second, and so on
         let rows: Vec<Vec<i32>> = groups
             .iter()

@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let image_tokens = model.config().image_tokens();
     let tokenized: Result<Vec<_>, _> = answers
         .iter()
-        .map(|answer| processor.answered_ids(None, &[], prompt, answer, image_tokens))
+        .map(|answer| processor.encode_completion(None, &[], prompt, answer, image_tokens))
         .collect();
     // one group: the image and the prompt are computed once for all answers
     let batch = ScoreBatch::new(model.config(), vec![pixels], &[(Some(0), tokenized?)])?;

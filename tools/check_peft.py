@@ -59,7 +59,7 @@ def token_ids(tokenizer, text, image_tokens):
 @torch.no_grad()
 def summed_logp(model, pixels, prompt, full):
     start = next((i for i, (a, b) in enumerate(zip(prompt, full)) if a != b), min(len(prompt), len(full)))
-    ids = torch.tensor([full])
+    ids = torch.tensor([full_finetune])
     logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels).logits[0, :-1].double()
     logps = torch.log_softmax(logits, -1).gather(-1, ids[0, 1:, None])[:, 0]
     return logps[start - 1 :].sum().item()

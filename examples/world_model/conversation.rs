@@ -60,7 +60,7 @@ fn tokenize(
     let parts: Vec<Answered> = (0..turns.len())
         .map(|i| {
             let Turn { prompt, answer } = &turns[i];
-            processor.answered_ids(None, &turns[..i], prompt, answer, image_tokens)
+            processor.encode_completion(None, &turns[..i], prompt, answer, image_tokens)
         })
         .collect::<Result<_, _>>()?;
     let Some((first, last)) = parts.first().zip(parts.last()) else {

@@ -156,7 +156,7 @@ pub struct Train {
     pub batch_size: Option<usize>,
     /// Forward passes in one optimizer step [default: 1]
     #[arg(long, value_name = "N")]
-    pub accumulation: Option<usize>,
+    pub gradient_accumulation_steps: Option<usize>,
     /// What is minimized: sigmoid, hinge, ipo, ..., or mpo, mdpo: see the guide's page of losses [default: sigmoid]
     #[arg(long, value_name = "NAME")]
     pub loss: Option<Loss>,
@@ -180,7 +180,7 @@ pub struct Train {
     pub eval_pairs: Option<PathBuf>,
     /// Part of the pairs to evaluate on instead of training on them [default: 0]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub eval_part: Option<f64>,
+    pub eval_fraction: Option<f64>,
     /// Steps between evaluations [default: 100]
     #[arg(long, value_name = "N")]
     pub eval_every: Option<usize>,
@@ -193,15 +193,15 @@ pub struct Train {
     /// Scale of the adapter, times its rank [default: 256]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub lora_alpha: Option<f64>,
-    /// Train the language model and the projector in full instead of adapters; [full] in the settings has more
+    /// Train the language model and the projector in full instead of adapters; [full_finetune] in the settings has more
     #[arg(long, conflicts_with_all = ["lora_r", "lora_alpha"])]
-    pub full: bool,
+    pub full_finetune: bool,
     /// Longest sequence, image features included [default: 2048]
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
     /// Compute each layer again in the backward pass: less memory, more time, the same results
     #[arg(long)]
-    pub recompute: bool,
+    pub gradient_checkpointing: bool,
     /// Steps between checkpoints [default: 100]
     #[arg(long, value_name = "N")]
     pub save_every: Option<usize>,

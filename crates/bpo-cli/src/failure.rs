@@ -22,7 +22,7 @@ const CLOSED_PIPE: u8 = 128 + 13;
 pub enum Failure {
     /// Something went wrong.
     Error(BpoError),
-    /// Some of what was asked for was set aside; this has been told.
+    /// Some of what was asked for was skipped; this has been told.
     Incomplete,
     /// Training was asked to end; the same command goes on.
     Interrupted,

@@ -1,7 +1,7 @@
 //! The command `bpo`: see `bpo help`, or the README.
 //!
 //! Standard output is for machines (JSON lines), standard error for people. A stage has done its work, and the exit code
-//! is 0, when what it makes is there, though bad records were set aside and told; what answers line by line (`score`,
+//! is 0, when what it makes is there, though bad records were skipped and told; what answers line by line (`score`,
 //! `generate`, `eval`) or image by image (`distort`) has done it only when none is missing, and gives 1 otherwise. Work that
 //! fails gives 1, too. A command line or a setting that cannot be used, whatever the files are, gives 2, and nothing is done. A
 //! training that a signal ended behind a checkpoint gives 130.

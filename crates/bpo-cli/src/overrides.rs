@@ -93,21 +93,21 @@ impl Overrides for Train {
         }
         set_some(&mut train.max_steps, &self.max_steps);
         set(&mut train.batch_size, &self.batch_size);
-        set(&mut train.accumulation, &self.accumulation);
+        set(&mut train.gradient_accumulation_steps, &self.gradient_accumulation_steps);
         set(&mut train.loss, &self.loss);
         set(&mut train.beta, &self.beta);
-        set(&mut train.eval_part, &self.eval_part);
+        set(&mut train.eval_fraction, &self.eval_fraction);
         set(&mut train.eval_every, &self.eval_every);
         set_some(&mut train.sample_every, &self.sample_every);
         set(&mut train.save_every, &self.save_every);
         train.reference_differs |= self.reference_differs;
         set(&mut config.lora.r, &self.lora_r);
         set(&mut config.lora.lora_alpha, &self.lora_alpha);
-        if self.full {
-            config.full.get_or_insert_default();
+        if self.full_finetune {
+            config.full_finetune.get_or_insert_default();
         }
         set(&mut config.model.max_length, &self.max_length);
-        config.model.recompute |= self.recompute;
+        config.model.gradient_checkpointing |= self.gradient_checkpointing;
         set_some(&mut config.data.eval_pairs, &self.eval_pairs);
         set_some(&mut config.reference.path, &self.reference);
         set_some(&mut config.reference.adapter, &self.reference_adapter);

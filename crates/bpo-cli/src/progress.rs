@@ -25,7 +25,7 @@ pub fn tell(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// What is said of a finished stage: `weaken: 7 done, 1 set aside (image missing: 1)`.
+/// What is said of a finished stage: `weaken: 7 done, 1 skipped (image missing: 1)`.
 pub fn describe(stage: Stage, summary: &StageSummary) -> String {
     let what = match stage {
         Stage::Data => "samples",
@@ -34,15 +34,15 @@ pub fn describe(stage: Stage, summary: &StageSummary) -> String {
         Stage::Reference => "pairs",
         Stage::Train => "pairs trained on",
     };
-    let aside = match summary.set_aside.total() {
+    let skipped = match summary.skipped.total() {
         0 => String::new(),
-        total => format!(", {total} set aside ({})", summary.set_aside),
+        total => format!(", {total} skipped ({})", summary.skipped),
     };
     let cuts = match summary.cuts.is_empty() {
         true => String::new(),
         false => format!(", text cut from replies ({})", summary.cuts),
     };
-    format!("{stage}: {} {what}{aside}{cuts}", summary.done)
+    format!("{stage}: {} {what}{skipped}{cuts}", summary.done)
 }
 
 /// Tells what of a stage is there from earlier runs.

@@ -111,13 +111,13 @@ fn settings_that_contradict_the_adapter_are_refused() {
         "the adapter has 4",
     ]);
     setting.go_on("second", &["--lora-alpha", "8"]).refuses_naming(&["`lora.lora_alpha`", "16"]);
-    setting.go_on("second", &["--full"]).refuses_naming(&["`model.adapter`", "`full`", "bpo merge"]);
+    setting.go_on("second", &["--full-finetune"]).refuses_naming(&["`model.adapter`", "`full_finetune`", "bpo merge"]);
     assert!(!setting.at("second").exists());
     // what agrees does not, and a preset's rank is none that was asked for
     setting.go_on("second", &["--lora-r", "4", "--preset", "paper", "--max-steps", "1"]).succeeds();
     setting.train("third", &["--adapter", "nowhere"]).fails_naming(&["nowhere", "no PEFT adapter"]);
     // what only answers takes the adapter as it is, whatever the settings say of a training
-    for text in ["[lora]\nr = 16\n", "[full]\n"] {
+    for text in ["[lora]\nr = 16\n", "[full_finetune]\n"] {
         fs::write(setting.at("bpo.toml"), text).unwrap();
         let files = arguments!["--pairs", setting.at("pairs.jsonl"), "--config", setting.at("bpo.toml")];
         let model =

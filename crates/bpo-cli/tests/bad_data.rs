@@ -24,7 +24,7 @@ fn data_that_is_cut_off_is_named_with_its_place() {
         .fails_naming(&["cut.json is empty"]);
     fs::write(&data, "[]").unwrap();
     bpo(arguments!["inject", "--data", &data, "--out", dir.path().join("out.jsonl")])
-        .fails_naming(&["cut.json", "no sample is left (nothing set aside)"]);
+        .fails_naming(&["cut.json", "no sample is left (nothing skipped)"]);
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn bitmap(width: u32, height: u32) -> Vec<u8> {
 }
 
 #[test]
-fn images_that_cannot_be_used_are_set_aside_and_counted() {
+fn images_that_cannot_be_used_are_skipped_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let images = dir.path().join("images");
     fs::create_dir(&images).unwrap();
@@ -101,17 +101,17 @@ fn images_that_cannot_be_used_are_set_aside_and_counted() {
         "2",
     ])
     .succeeds()
-    .says(&format!("2 answers, {} set aside", 2 * (cases.len() - 1)))
+    .says(&format!("2 answers, {} skipped", 2 * (cases.len() - 1)))
     .says("image too large: 2")
-    .says("set aside: missing: ")
-    .says("set aside: missing, answer 2: ");
+    .says("skipped: missing: ")
+    .says("skipped: missing, answer 2: ");
     let lines = read_lines(&out);
     assert_eq!(lines.len(), 2 * cases.len());
     let twice = cases.iter().flat_map(|case| [(0, case), (1, case)]);
     for ((variant, (id, image, reason)), line) in twice.zip(lines) {
         assert_eq!((&line["id"], line["variant"].as_u64().unwrap_or(0)), (&(*id).into(), variant));
         assert_eq!(line["reason"].as_str(), *reason, "{line}");
-        let detail = line["set_aside"].as_str();
+        let detail = line["skipped"].as_str();
         assert!(reason.is_none() || detail.is_some_and(|detail| detail.contains(image)), "{line}");
     }
 }
@@ -164,7 +164,7 @@ fn an_image_root_that_is_another_directory_is_told_and_put_right() {
 }
 
 #[test]
-fn questions_and_answers_that_do_not_fit_are_set_aside_and_counted() {
+fn questions_and_answers_that_do_not_fit_are_skipped_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let long = "why ".repeat(checkpoint::context() + 1);
     let data = dir.path().join("llava.json");
@@ -196,8 +196,8 @@ fn questions_and_answers_that_do_not_fit_are_set_aside_and_counted() {
     ])
     .succeeds()
     .says("empty answer: 1")
-    .says("2 set aside in all");
-    let lines = read_lines(out.join("set_aside.jsonl"));
+    .says("2 skipped in all");
+    let lines = read_lines(out.join("skipped.jsonl"));
     let ids: Vec<_> =
         lines.iter().map(|line| (line["stage"].as_str().unwrap(), line["id"].as_str().unwrap())).collect();
     assert_eq!(ids, [("data", "mute"), ("weaken", "long")]);
@@ -209,7 +209,7 @@ fn questions_and_answers_that_do_not_fit_are_set_aside_and_counted() {
 }
 
 #[test]
-fn pairs_that_do_not_fit_are_set_aside_before_training() {
+fn pairs_that_do_not_fit_are_skipped_before_training() {
     let dir = tempfile::tempdir().unwrap();
     let long = "why ".repeat(checkpoint::context() + 1);
     let pairs = dir.path().join("pairs.jsonl");
@@ -242,14 +242,14 @@ fn pairs_that_do_not_fit_are_set_aside_before_training() {
     };
     // a limit that leaves nothing of any answer
     train(&["--max-length", "8"]).fails_naming(&[
-        "no pair to train on (3 set aside; the first, good: ",
-        "set aside: mute: empty answer",
+        "no pair to train on (3 skipped; the first, good: ",
+        "skipped: mute: empty answer",
     ]);
     train(&[])
         .succeeds()
-        .says("train: 1 pairs trained on, 2 set aside (model cannot take the pair: 2)")
-        .says("set aside: long: ")
-        .says("set aside: mute: ")
+        .says("train: 1 pairs trained on, 2 skipped (model cannot take the pair: 2)")
+        .says("skipped: long: ")
+        .says("skipped: mute: ")
         .says("unicorn.jpg");
 }
 
@@ -364,7 +364,7 @@ fn answers_that_are_the_same_to_the_model_are_no_pair() {
         "--lora-alpha",
         "8"
     ])
-    .says("set aside: same: another answer has the same tokens");
+    .says("skipped: same: another answer has the same tokens");
 }
 
 #[test]

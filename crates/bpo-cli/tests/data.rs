@@ -35,7 +35,7 @@ fn a_pair_with_the_tokens_of_an_earlier_one_is_skipped_alone() {
     let whole = score(&tiny(), &pairs, &["--batch-size", "8"]);
     for outcome in [&whole, &score(&tiny(), &pairs, &["--batch-size", "1"])] {
         assert_eq!(ids(&outcome.lines()), ["first", "other", "image"], "{}", outcome.stderr);
-        assert!(outcome.stderr.contains("3 done, 3 set aside (same tokens as an earlier pair: 3)"));
+        assert!(outcome.stderr.contains("3 done, 3 skipped (same tokens as an earlier pair: 3)"));
         assert!(
             outcome.stderr.contains(
                 r#"space: another answer has the same tokens as "A dog. ": "A dog." (pair "first")"#
@@ -68,7 +68,7 @@ fn a_pair_with_the_tokens_of_an_earlier_one_is_skipped_alone() {
         "2"
     ])
     .succeeds()
-    .says("3 pairs trained on, 6 set aside (same tokens as an earlier pair: 6)");
+    .says("3 pairs trained on, 6 skipped (same tokens as an earlier pair: 6)");
 }
 
 /// A conversation in LLaVA's form.
@@ -96,20 +96,20 @@ fn one_bad_record_does_not_refuse_a_file_and_bad_ones_alone_do() {
     ];
     inject(dir.path(), &data)
         .succeeds()
-        .says("data: 2 samples, 3 set aside")
+        .says("data: 2 samples, 3 skipped")
         .says("null: record not of the expected form: `conversations[0].value`: expected text, found null (record 2)")
         .says("`conversations[0].value`: expected <image> or no placeholder, found \"<ImageHere>\" (record 3)")
         .says("two: several images: expected one, found 2: \"cat.jpg\", \"coins.jpg\" (record 4)");
 
     let other = tempfile::tempdir().unwrap();
     inject(other.path(), &data[1..4]).fails_naming(&[
-        "data.json: no sample can be used (3 set aside: ",
+        "data.json: no sample can be used (3 skipped: ",
         "the first, null: record not of the expected form: `conversations[0].value`",
     ]);
     let pairs = other.path().join("pairs.jsonl");
     fs::write(&pairs, "{\"id\": \"a\", \"image\": null}\n").unwrap();
     score(&tiny(), &pairs, &[])
-        .fails_naming(&["no pair can be used (1 set aside: no image: 1); the first, a: "]);
+        .fails_naming(&["no pair can be used (1 skipped: no image: 1); the first, a: "]);
     fs::write(&pairs, "{\"id\": \"a\"}\n\n{\"id\" \"b\"}\n").unwrap();
     let outcome =
         score(&tiny(), &pairs, &[]).fails_naming(&["pairs.jsonl: record 2, line 3, column 7: expected `:`"]);

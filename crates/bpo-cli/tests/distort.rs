@@ -89,7 +89,7 @@ fn what_cannot_be_used_is_told_and_the_rest_is_made() {
     }
     fs::write(images.join("bad.jpg"), "no image").unwrap();
     let swap = arguments!["distort", &images, "--distortion", "swap", "--out", &out, "--max-side", "460"];
-    let outcome = bpo(&swap).fails_naming(&["error: 2 done, 2 set aside"]);
+    let outcome = bpo(&swap).fails_naming(&["error: 2 done, 2 skipped"]);
     let outcome =
         outcome.says("bad.jpg: ").says("is not an image").says("coffee.jpg: image").says("max_side = 460");
     assert!(out.join("cat.png").exists() && out.join("coins.png").exists());

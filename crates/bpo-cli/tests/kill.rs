@@ -90,7 +90,7 @@ fn results(run: &Path) -> BTreeMap<&'static str, Vec<u8>> {
         "weakened.jsonl",
         "injected.jsonl",
         "pairs.jsonl",
-        "set_aside.jsonl",
+        "skipped.jsonl",
         "metrics.jsonl",
         "adapter/adapter_config.json",
         "adapter/adapter_model.safetensors",

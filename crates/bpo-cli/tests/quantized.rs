@@ -13,7 +13,7 @@ use bpo::burn::tensor::quantization::{QuantScheme, QuantValue, ScaleDtype};
 use bpo::burn::tensor::{Device, Int, Tensor};
 use bpo::checkpoint::Checkpoint;
 use bpo::device::Dtype;
-use bpo::dpo::policy::{Adapters, Collate, Group, Policy};
+use bpo::dpo::policy::{Adapters, Collate, PromptGroup, Policy};
 use bpo::dpo::{DpoConfig, Trainer};
 use bpo::model::llava::ScoreBatch;
 use bpo::model::policy::LlavaCollator;
@@ -103,7 +103,7 @@ fn pairs(count: u64) -> Vec<PreferencePair> {
         chosen: example(index).turn.answer,
         rejected: example(index + 1).turn.answer,
         kind: CompletionKind::ErrorInjected,
-        recipe: None,
+        provenance: None,
         margin: None,
         beta: None,
     };
@@ -126,7 +126,7 @@ fn collator() -> impl Collate<Batch = ScoreBatch, Error = ModelError> {
 const COUNT: u64 = 16;
 
 fn batch(count: u64) -> ScoreBatch {
-    let group = |pair: PreferencePair| Group {
+    let group = |pair: PreferencePair| PromptGroup {
         image: pair.image,
         weakened: false,
         system: None,

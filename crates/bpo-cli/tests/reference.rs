@@ -130,12 +130,12 @@ fn a_reference_that_cannot_follow_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (file, config) = (dir.path().join("pairs.jsonl"), dir.path().join("bpo.toml"));
     pairs(&file, ["A cat.", "A red cup."]);
-    fs::write(&config, "[train.moving_reference]\nevery = 1000\n").unwrap();
+    fs::write(&config, "[train.reference_sync]\nevery = 1000\n").unwrap();
     let more = arguments!["--config", &config, "--reference", tiny()];
-    train(&tiny(), &file, &dir.path().join("run"), more).refuses_naming(&["`train.moving_reference`"]);
+    train(&tiny(), &file, &dir.path().join("run"), more).refuses_naming(&["`train.reference_sync`"]);
 }
 
-/// Training sets such a pair aside and goes on, and so do its samples.
+/// Training sets such a pair skipped and goes on, and so do its samples.
 #[test]
 fn a_question_that_cannot_be_asked_is_no_sample() {
     let dir = tempfile::tempdir().unwrap();
@@ -148,7 +148,7 @@ fn a_question_that_cannot_be_asked_is_no_sample() {
             ("b", "cat.jpg", "What is it?", "A cat.", "A dog."),
         ],
     );
-    train(&tiny(), &file, &out, arguments!["--sample-every", "1"]).succeeds().says("set aside: a");
+    train(&tiny(), &file, &out, arguments!["--sample-every", "1"]).succeeds().says("skipped: a");
     let samples = read_lines(out.join("samples.jsonl"));
     assert!(!samples.is_empty());
     assert!(samples.iter().all(|line| line["chosen"] == "A cat."), "{samples:?}");
@@ -229,7 +229,7 @@ fn a_dry_run_tells_what_training_will_take() {
     let plan = &dry.lines()[0];
     train(&tiny(), &file, &out, vec![]).succeeds();
     assert_eq!(plan["steps"].as_u64().unwrap() as usize, losses(&out).len());
-    assert_eq!((&plan["pairs"], &plan["set_aside"]), (&3.into(), &0.into()));
+    assert_eq!((&plan["pairs"], &plan["skipped"]), (&3.into(), &0.into()));
     assert_eq!(plan["seconds"].as_array().unwrap().len(), 3);
     let footprint = &plan["footprint"];
     let adapter = fs::read(out.join("adapter/adapter_model.safetensors")).unwrap();
@@ -247,7 +247,7 @@ fn a_dry_run_tells_what_training_will_take() {
     assert_eq!(train(&tiny(), &file, &out, evaluated).succeeds().lines()[0]["eval_pairs"], 3);
     // what is not trained is there once
     let full = |part: &str| {
-        fs::write(&config, format!("[full]\n{part}")).unwrap();
+        fs::write(&config, format!("[full_finetune]\n{part}")).unwrap();
         let arguments =
             arguments!["train", "--model", tiny(), "--images", photos(), "--pairs", &file, "--dry-run"];
         bpo(arguments.into_iter().chain(arguments!["--config", &config])).succeeds().lines().swap_remove(0)

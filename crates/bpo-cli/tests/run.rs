@@ -15,7 +15,7 @@ fn a_run_trains_an_adapter_and_a_second_one_has_nothing_to_do() {
     let run = dir.path().join("run");
     let first = bpo(run_arguments(&run)).succeeds();
     assert_eq!(first.stdout, "");
-    let first = first.says("data: 7 samples, 1 set aside (no image: 1)").says("adapter: ");
+    let first = first.says("data: 7 samples, 1 skipped (no image: 1)").says("adapter: ");
 
     // loss at step 0 is ln 2, the margin rises
     let metrics = read_lines(run.join("metrics.jsonl"));
@@ -40,10 +40,10 @@ fn a_run_trains_an_adapter_and_a_second_one_has_nothing_to_do() {
         }
     }
     let manifest: Value = serde_json::from_slice(&fs::read(run.join("manifest.json")).unwrap()).unwrap();
-    assert_eq!(manifest["stages"]["data"]["set_aside"]["no-image"], 1);
+    assert_eq!(manifest["stages"]["data"]["skipped"]["no-image"], 1);
     assert_eq!(manifest["stages"]["train"]["done"], pairs.len());
-    let set_aside = read_lines(run.join("set_aside.jsonl"));
-    assert_eq!((&set_aside[0]["id"], &set_aside[0]["reason"]), (&"text-0".into(), &"no-image".into()));
+    let skipped = read_lines(run.join("skipped.jsonl"));
+    assert_eq!((&skipped[0]["id"], &skipped[0]["reason"]), (&"text-0".into(), &"no-image".into()));
 
     let before = snapshot(&run);
     bpo(run_arguments(&run)).succeeds().says("nothing left to do").says("no image: 1");
@@ -59,7 +59,7 @@ fn a_run_is_evaluated_and_keeps_its_best() {
     let settings = r#"
         [train]
         epochs = 3
-        eval_part = 0.3
+        eval_fraction = 0.3
         eval_every = 2
         keep_best = "margins"
         weighting = "wpo"
@@ -100,10 +100,10 @@ fn a_run_in_full_makes_a_model() {
         let more = more.iter().map(Into::into);
         bpo([run_command].into_iter().chain(flags.clone()).cloned().chain(more))
     };
-    full(&["--full"]).succeeds().says("model: ");
+    full(&["--full-finetune"]).succeeds().says("model: ");
     assert!(run.join("model/tokenizer.json").exists() && !run.join("adapter").exists());
-    full(&["--full"]).succeeds().says("nothing left to do").says("model: ");
-    full(&[]).fails_naming(&["`full.projector` was true and is now not set"]);
+    full(&["--full-finetune"]).succeeds().says("nothing left to do").says("model: ");
+    full(&[]).fails_naming(&["`full_finetune.projector` was true and is now not set"]);
 
     // what it makes is a model like any
     let score = |model: &Path| {
@@ -171,7 +171,7 @@ fn answers_are_made_in_several_ways() {
         samples = 2
         begun = 0.5
         temperature = 1.0
-        contrast = { sign = "towards", alpha = 0.5 }
+        contrast = { mode = "amplify_prior", alpha = 0.5 }
         "#;
     fs::write(&config, settings).unwrap();
     bpo(run_arguments(&run).into_iter().chain(arguments!["--config", &config]))
@@ -189,11 +189,11 @@ fn answers_are_made_in_several_ways() {
         .collect();
     for (place, answer) in answers.iter().enumerate() {
         assert_eq!(answer["variant"].as_u64().unwrap_or(0), place as u64 % 6, "{answer}");
-        let recipe = &answer["recipe"];
+        let provenance = &answer["provenance"];
         assert_eq!(recipe["variant"], answer["variant"]);
         assert_eq!(
             recipe["contrast"],
-            serde_json::json!({"sign": "towards", "alpha": 0.5, "plausibility": 0.1})
+            serde_json::json!({"mode": "amplify_prior", "alpha": 0.5, "plausibility": 0.1})
         );
         let distortion = recipe["distortion"].as_str().unwrap();
         match place % 6 / 2 {
@@ -204,7 +204,7 @@ fn answers_are_made_in_several_ways() {
             ),
             _ => assert_eq!(distortion, "no-image"),
         }
-        let begun = recipe["begun_words"].as_u64().unwrap_or(0) as usize;
+        let begun = recipe["prefix_words"].as_u64().unwrap_or(0) as usize;
         let first = |text: &str| text.split_whitespace().take(begun).map(str::to_owned).collect::<Vec<_>>();
         let text = &annotated[answer["id"].as_str().unwrap()];
         assert_eq!(begun, text.split_whitespace().count() / 2);
@@ -218,7 +218,7 @@ fn answers_are_made_in_several_ways() {
     assert!(pairs.iter().any(|pair| is_weakened(&pair)));
     for pair in pairs.iter().filter(is_weakened) {
         let id = pair["id"].as_str().unwrap().split(':').next();
-        let is_its = |answer: &&Value| answer["id"].as_str() == id && answer["recipe"] == pair["recipe"];
+        let is_its = |answer: &&Value| answer["id"].as_str() == id && answer["provenance"] == pair["provenance"];
         let answer = answers.iter().find(is_its).unwrap_or_else(|| panic!("made of no answer: {pair}"));
         assert_eq!(answer["response"], pair["rejected"]);
     }
@@ -241,7 +241,7 @@ fn a_run_in_half_precision_ends() {
         bpo(run_arguments(&run).into_iter().chain(arguments!["--dtype", "bf16", "--config", config]))
     };
     with("[train]\nstep_zero_tolerance = 0.0\n")
-        .fails_naming(&["`train.step_zero_tolerance`", "before the first step"]);
+        .fails_naming(&["`train.initial_tolerance`", "before the first step"]);
     with("").succeeds();
     assert!(run.join("adapter/adapter_config.json").exists());
 }

@@ -87,7 +87,7 @@ fn pairs_that_cannot_be_scored_are_named_and_the_others_scored() {
         ],
     );
     let outcome = bpo(arguments!["score", "--model", tiny(), "--pairs", &file, "--images", photos()])
-        .fails_naming(&["nothing: ", "empty answer", "gone: ", "unicorn.jpg", "1 done, 2 set aside"]);
+        .fails_naming(&["nothing: ", "empty answer", "gone: ", "unicorn.jpg", "1 done, 2 skipped"]);
     assert_eq!(outcome.lines()[0]["id"], "good");
     assert_eq!(outcome.lines().len(), 1);
 }
@@ -128,7 +128,7 @@ fn questions_are_answered_in_their_order() {
     fs::write(&file, first.replace('7', "1") + &question("coins.jpg")).unwrap();
     generate().fails_naming(&["\"1\""]);
     fs::write(&file, first + &question("unicorn.jpg")).unwrap();
-    let outcome = generate().fails_naming(&["unicorn.jpg", "1 done, 1 set aside (image missing: 1)"]);
+    let outcome = generate().fails_naming(&["unicorn.jpg", "1 done, 1 skipped (image missing: 1)"]);
     assert_eq!(outcome.lines(), answers[..1]);
 }
 

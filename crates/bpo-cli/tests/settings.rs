@@ -108,7 +108,7 @@ fn an_input_of_training_is_never_an_output() {
     for name in ["w/model", "m/adapter", "own"] {
         checkpoint::copy_to(&at(name));
     }
-    fs::write(at("w/config.toml"), "[full]\n").unwrap();
+    fs::write(at("w/config.toml"), "[full_finetune]\n").unwrap();
     fs::create_dir(at("e")).unwrap();
     let line = fs::read_to_string(&file).unwrap();
     fs::write(at("e/eval.jsonl"), line.lines().next().unwrap()).unwrap();
@@ -225,5 +225,5 @@ fn a_long_answer_drops_its_pair_or_its_sample() {
     pair("default.jsonl", vec![]).succeeds().says("answer too long");
     assert_eq!(read_lines(at("default.jsonl")).len(), 1);
     let none = pair("script.jsonl", arguments!["--preset", "script"]);
-    none.fails_naming(&["no pair is left", "answer too long: 1"]).says("set aside: a: answer too long");
+    none.fails_naming(&["no pair is left", "answer too long: 1"]).says("skipped: a: answer too long");
 }

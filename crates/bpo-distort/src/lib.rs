@@ -90,7 +90,7 @@ pub mod sheet;
 mod text;
 mod timed;
 #[doc(hidden)]
-pub mod vector;
+pub mod simd;
 
 pub use amount::Amount;
 pub use error::DistortError;

@@ -3,7 +3,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
-use crate::vector::{Kernel, widest};
+use crate::simd::{Kernel, widest};
 
 /// Points that are drawn at a time; all that is in work then fits the nearest cache.
 const PAIRS: usize = 128;

@@ -5,7 +5,7 @@ use std::fs;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
-use bpo_distort::files::{Batch, Event, FilesError, Made, Outcome, Reason};
+use bpo_distort::files::{Batch, Event, FilesError, Made, Outcome, SkipReason};
 use bpo_distort::{DistortError, Distortion, Input, Limits, item_seed, load_rgb};
 use image::{Rgb, RgbImage};
 use sha2::{Digest, Sha256};
@@ -99,7 +99,7 @@ fn every_image_has_its_file_at_its_place() {
     let folders = Folders::new();
     let blur = distortion("blur:sigma=0.5..3+gaussian-noise:sigma=0.1");
     let outcome = folders.make(&Batch::new(blur.clone()).with_seed(7)).unwrap();
-    assert_eq!((outcome.made, outcome.there, outcome.set_aside.len()), (6, 0, 0));
+    assert_eq!((outcome.made, outcome.there, outcome.skipped.len()), (6, 0, 0));
     let names: Vec<_> = folders.made().into_keys().collect();
     assert_eq!(names, ["a.png", "b.png", "c.png", "d.png", "distort.json", "sub/a.png", "sub/deep/e.png"]);
     for (image, out) in [("a.png", "a.png"), ("b.bmp", "b.png"), ("sub/deep/e.png", "sub/deep/e.png")] {
@@ -220,7 +220,7 @@ fn what_is_there_stays_whatever_the_limits() {
         for limits in limits {
             let outcome = folders.make(&batch.clone().with_limits(limits)).unwrap();
             assert_eq!(
-                (outcome.made, outcome.there, outcome.set_aside.len()),
+                (outcome.made, outcome.there, outcome.skipped.len()),
                 (0, 6, 0),
                 "{text} {limits:?}"
             );
@@ -231,7 +231,7 @@ fn what_is_there_stays_whatever_the_limits() {
         for limits in limits {
             let outcome = folders.make(&batch.clone().with_limits(limits)).unwrap();
             assert_eq!(
-                (outcome.made, outcome.there, outcome.set_aside.len()),
+                (outcome.made, outcome.there, outcome.skipped.len()),
                 (0, 5, 1),
                 "{text} {limits:?}"
             );
@@ -241,7 +241,7 @@ fn what_is_there_stays_whatever_the_limits() {
 }
 
 #[test]
-fn a_name_too_long_is_set_aside_and_the_others_are_made() {
+fn a_name_too_long_is_skipped_and_the_others_are_made() {
     let folders = Folders::new();
     // the longest name that most file systems take has 255 bytes, and four are added
     let long = "n".repeat(253);
@@ -250,11 +250,11 @@ fn a_name_too_long_is_set_aside_and_the_others_are_made() {
     for (made, there) in [(6, 0), (0, 6)] {
         let outcome = folders.make(&batch).unwrap();
         assert_eq!((outcome.made, outcome.there), (made, there));
-        let [aside] = &outcome.set_aside[..] else { panic!("{outcome:?}") };
-        assert_eq!(aside.image, Path::new(&long));
-        let told = aside.reason.to_string();
+        let [skipped] = &outcome.skipped[..] else { panic!("{outcome:?}") };
+        assert_eq!(skipped.image, Path::new(&long));
+        let told = skipped.reason.to_string();
         assert!(
-            matches!(&aside.reason, Reason::BadName { out, .. } if told.contains(out.to_str().unwrap())),
+            matches!(&skipped.reason, SkipReason::BadName { out, .. } if told.contains(out.to_str().unwrap())),
             "{told}"
         );
     }
@@ -390,7 +390,7 @@ fn foreign_folders_are_refused() {
 }
 
 #[test]
-fn bad_images_are_set_aside_and_the_others_are_made() {
+fn bad_images_are_skipped_and_the_others_are_made() {
     let folders = Folders::new();
     fs::write(folders.images().join("bad.jpg"), "no image").unwrap();
     fs::write(folders.images().join("empty.png"), "").unwrap();
@@ -401,17 +401,17 @@ fn bad_images_are_set_aside_and_the_others_are_made() {
     let limits = Limits::default().with_max_side(24);
     let outcome = folders.make(&batch.clone().with_limits(limits)).unwrap();
     let told = |outcome: &Outcome| -> Vec<String> {
-        outcome.set_aside.iter().map(|aside| aside.image.display().to_string()).collect()
+        outcome.skipped.iter().map(|skipped| skipped.image.display().to_string()).collect()
     };
     assert_eq!(told(&outcome), ["bad.jpg", "empty.png", "half.png", "sub/deep/e.png"]);
-    let reasons: Vec<_> = outcome.set_aside.iter().map(|aside| &aside.reason).collect();
+    let reasons: Vec<_> = outcome.skipped.iter().map(|skipped| &skipped.reason).collect();
     assert!(matches!(
         reasons[..],
         [
-            Reason::Image(DistortError::NotAnImage { .. }),
-            Reason::Image(DistortError::EmptyFile { .. }),
-            Reason::Image(DistortError::Truncated { .. }),
-            Reason::Image(DistortError::SideTooLong { limit: 24, .. }),
+            SkipReason::Image(DistortError::NotAnImage { .. }),
+            SkipReason::Image(DistortError::EmptyFile { .. }),
+            SkipReason::Image(DistortError::Truncated { .. }),
+            SkipReason::Image(DistortError::SideTooLong { limit: 24, .. }),
         ]
     ));
     assert_eq!((outcome.made, outcome.there), (6, 0));
@@ -427,7 +427,7 @@ fn images_that_would_have_one_name_both_come_out() {
     folders.draw("b.gif", 4);
     folders.draw("a.bmp", 5);
     let outcome = folders.make(&batch("grayscale")).unwrap();
-    assert_eq!((outcome.made, outcome.set_aside.len()), (8, 0));
+    assert_eq!((outcome.made, outcome.skipped.len()), (8, 0));
     let grey = |name: &str| distortion("grayscale").apply(&folders.image(name), 0).unwrap();
     for (image, out) in
         [("a.bmp", "a.bmp.png"), ("a.png", "a.png"), ("b.bmp", "b.bmp.png"), ("b.gif", "b.gif.png")]
@@ -438,8 +438,8 @@ fn images_that_would_have_one_name_both_come_out() {
     folders.draw("b.gif.png", 2);
     fs::remove_dir_all(folders.out()).unwrap();
     let outcome = folders.make(&batch("grayscale")).unwrap();
-    assert!(matches!(&outcome.set_aside[..], [aside]
-        if aside.image == Path::new("b.gif") && matches!(&aside.reason, Reason::SameName { by, .. } if by == Path::new("b.gif.png"))));
+    assert!(matches!(&outcome.skipped[..], [skipped]
+        if skipped.image == Path::new("b.gif") && matches!(&skipped.reason, SkipReason::SameName { by, .. } if by == Path::new("b.gif.png"))));
 }
 
 #[test]
@@ -461,8 +461,8 @@ fn a_folder_with_the_name_of_a_file_does_not_end_it() {
     }
     // what has no other name, and what would be in the record's place
     let told = |outcome: &Outcome| -> Vec<String> {
-        let told = outcome.set_aside.iter().map(|aside| match &aside.reason {
-            Reason::NoPlace { out } => format!("{}: {}", aside.image.display(), out.display()),
+        let told = outcome.skipped.iter().map(|skipped| match &skipped.reason {
+            SkipReason::NoPlace { out } => format!("{}: {}", skipped.image.display(), out.display()),
             reason => panic!("{reason}"),
         });
         told.collect()
@@ -491,14 +491,14 @@ fn the_other_image_is_another_one_of_the_folder() {
     }
     fs::remove_dir_all(folders.out()).unwrap();
     let outcome = folders.make(&batch("swap")).unwrap();
-    assert_eq!((outcome.made, outcome.set_aside.len()), (2, 4));
+    assert_eq!((outcome.made, outcome.skipped.len()), (2, 4));
     assert_eq!(folders.result("a.png").get_pixel(0, 0)[0], 40);
     assert_eq!(folders.make(&batch("swap")).unwrap().there, 2);
     fs::write(folders.images().join("b.bmp"), "no image").unwrap();
     fs::remove_dir_all(folders.out()).unwrap();
     let outcome = folders.make(&batch("swap")).unwrap();
-    let reason = &outcome.set_aside[0].reason;
-    assert!(matches!(reason, Reason::NoOther { family: "swap", .. }), "{reason}");
+    let reason = &outcome.skipped[0].reason;
+    assert!(matches!(reason, SkipReason::NoOther { family: "swap", .. }), "{reason}");
 }
 
 #[test]
@@ -531,7 +531,7 @@ fn the_other_image_that_is_given_is_read_once() {
             fs::remove_file(&other).unwrap();
         }
     });
-    assert_eq!((outcome.as_ref().unwrap().made, outcome.unwrap().set_aside.len()), (6, 0));
+    assert_eq!((outcome.as_ref().unwrap().made, outcome.unwrap().skipped.len()), (6, 0));
     assert_eq!(folders.made(), expected);
 }
 
@@ -601,17 +601,17 @@ fn links_are_followed_to_files_in_the_folder_only() {
     assert_eq!(outcome.made, 7);
     assert_eq!(total, 12);
     let told: Vec<_> = outcome
-        .set_aside
+        .skipped
         .iter()
-        .map(|aside| (aside.image.to_str().unwrap(), aside.reason.to_string()))
+        .map(|skipped| (skipped.image.to_str().unwrap(), skipped.reason.to_string()))
         .collect();
     assert_eq!(
         told.iter().map(|told| told.0).collect::<Vec<_>>(),
         ["again", "also", "out-of-it.png", "sub/loop", "torn.png"]
     );
-    assert!(matches!(outcome.set_aside[0].reason, Reason::LinkToFolder));
-    assert!(outcome.set_aside[1..3].iter().all(|aside| matches!(aside.reason, Reason::LinkOut)));
-    assert!(matches!(outcome.set_aside[4].reason, Reason::Image(DistortError::Missing { .. })));
+    assert!(matches!(outcome.skipped[0].reason, SkipReason::LinkToFolder));
+    assert!(outcome.skipped[1..3].iter().all(|skipped| matches!(skipped.reason, SkipReason::LinkOut)));
+    assert!(matches!(outcome.skipped[4].reason, SkipReason::Image(DistortError::Missing { .. })));
     // it has a seed of its own
     assert_ne!(folders.result("same.png"), folders.result("a.png"));
 }
@@ -657,5 +657,5 @@ fn a_link_to_a_pipe_is_not_waited_for() {
     std::os::unix::fs::symlink("pipe", images.join("link")).unwrap();
     image::RgbImage::new(3, 2).save(images.join("a.png")).unwrap();
     let outcome = Batch::new("blur:sigma=1".parse().unwrap()).folder(&images, &out, |_| {}).unwrap();
-    assert_eq!((outcome.made, outcome.set_aside.len()), (1, 0));
+    assert_eq!((outcome.made, outcome.skipped.len()), (1, 0));
 }

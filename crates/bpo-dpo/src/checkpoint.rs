@@ -4,7 +4,7 @@
 //! checkpoints/step-000010/trainable.safetensors   parameters that require a gradient
 //!                         optimizer.safetensors   state of AdamW
 //!                         reference.safetensors   the reference's parameters, where it follows the policy
-//!                         progress.json           [`Progress`]
+//!                         trainer_state.json           [`TrainerState`]
 //! ```
 //!
 //! A checkpoint is written into a directory of another name, which is renamed when all of it is on disk. So a process
@@ -29,7 +29,7 @@ use crate::metrics::EvalMetrics;
 const TRAINABLE: &str = "trainable.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const REFERENCE: &str = "reference.safetensors";
-const PROGRESS: &str = "progress.json";
+const PROGRESS: &str = "trainer_state.json";
 const UNFINISHED: &str = "unfinished";
 const PREFIX: &str = "step-";
 
@@ -37,7 +37,7 @@ const PREFIX: &str = "step-";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "the progress of a run: an object with `step`")]
 #[non_exhaustive]
-pub struct Progress {
+pub struct TrainerState {
     /// Optimizer steps done.
     pub step: usize,
     /// Epochs done.
@@ -77,7 +77,7 @@ pub struct Best {
     pub value: f64,
 }
 
-impl Progress {
+impl TrainerState {
     /// The beginning of a run.
     pub(crate) fn start(config: DpoConfig, data: &Data) -> Self {
         Self {
@@ -146,12 +146,12 @@ impl Progress {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// How far it has come.
-    pub progress: Progress,
+    pub progress: TrainerState,
     /// What [`save_trainable`](crate::trainable::save_trainable) gave.
     pub trainable: Vec<u8>,
     /// What [`PathOptimizer::to_bytes`](crate::optimizer::PathOptimizer::to_bytes) gave.
     pub optimizer: Vec<u8>,
-    /// Parameters of a [moving](crate::reference::MovingReference) reference, in the same form as `trainable`.
+    /// Parameters of a [moving](crate::reference::ReferenceSync) reference, in the same form as `trainable`.
     pub reference: Option<Vec<u8>>,
 }
 
@@ -251,7 +251,7 @@ impl CheckpointDir {
 ///
 /// # Errors
 /// [`DpoError::ConfigChanged`] with each setting; [`DpoError::DataChanged`].
-pub fn check_same_run(path: &Path, then: &Progress, now: &Progress) -> Result<(), DpoError> {
+pub fn check_same_run(path: &Path, then: &TrainerState, now: &TrainerState) -> Result<(), DpoError> {
     let changes = changes(&then.config.course(), &now.config.course())
         .map_err(|source| DpoError::Json { path: path.join(PROGRESS), source })?;
     if !changes.is_empty() {
@@ -315,8 +315,8 @@ fn load(path: &Path) -> Result<Checkpoint, DpoError> {
             Err(source) => Err(DpoError::Safetensors { path: Some(path.join(name)), source }),
         }
     };
-    let progress: Progress = serde_json::from_slice(&read(PROGRESS)?)
+    let progress: TrainerState = serde_json::from_slice(&read(PROGRESS)?)
         .map_err(|source| DpoError::Json { path: path.join(PROGRESS), source })?;
-    let reference = progress.config.moving_reference.map(|_| tensors(REFERENCE)).transpose()?;
+    let reference = progress.config.reference_sync.map(|_| tensors(REFERENCE)).transpose()?;
     Ok(Checkpoint { progress, trainable: tensors(TRAINABLE)?, optimizer: tensors(OPTIMIZER)?, reference })
 }

@@ -9,14 +9,14 @@ use burn::optim::AdamWConfig;
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use crate::loss::{Divergence, Loss, Objective, PairFactors};
+use crate::loss::{Divergence, Loss, Objective, PerPair};
 use crate::metrics::EvalMetrics;
 use crate::optimizer::LrGroup;
-use crate::reference::MovingReference;
+use crate::reference::ReferenceSync;
 use crate::schedule::Schedule;
 
-/// How far loss and margins may be from those of an untouched adapter where nothing else is set (ours, for f32).
-pub const STEP_ZERO_TOLERANCE: f64 = 1e-4;
+/// How far loss and margins may be from those of an at_init adapter where nothing else is set (ours, for f32).
+pub const INITIAL_TOLERANCE: f64 = 1e-4;
 
 /// What the best evaluation is best in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,14 +74,14 @@ pub struct DpoConfig {
     /// The reference follows the policy (TR-DPO): for a reference that is [a model of its own](crate::reference::Reference::Frozen). Default:
     /// none, it stands still.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub moving_reference: Option<MovingReference>,
+    pub reference_sync: Option<ReferenceSync>,
     /// How much the tokens behind the shorter completion's length count, see [`Objective::ld_alpha`]. Default: none, as
     /// much as the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ld_alpha: Option<f64>,
     /// Margin that the rewards shall have for each unit of a pair's own [margin](PreferencePair::margin), which is the
     /// difference of its answers' scores; pairs without one have none. Default: 0, no margins. See
-    /// [`PairFactors::margin`].
+    /// [`PerPair::margin`].
     pub margin_scale: f64,
     /// What the losses of pairs are multiplied by whose rejected completion is of a kind (`mllm-hal`, `llm-hal`, ...).
     /// Default: none, which is 1.
@@ -105,7 +105,7 @@ pub struct DpoConfig {
     /// Pairs in one forward pass. Default: 4 (the BPO script).
     pub batch_size: usize,
     /// Forward passes in one optimizer step. Default: 1 (the BPO script).
-    pub accumulation: usize,
+    pub gradient_accumulation_steps: usize,
     /// Put pairs of like length in the same step, so that less of a batch is padding: pairs of up to 50 steps, and at most a quarter of
     /// all, are sorted by their characters (as transformers' `group_by_length` does it), and these steps come in random order. Of use
     /// where there are more than a few steps to an epoch. Default: false (also transformers').
@@ -118,7 +118,7 @@ pub struct DpoConfig {
     pub adam_beta1: f64,
     /// Decay of the second moment. Default: 0.999 (torch and transformers).
     pub adam_beta2: f64,
-    /// Term in AdamW's denominator. Default: 1e-8 (torch and transformers).
+    /// WeightedLoss in AdamW's denominator. Default: 1e-8 (torch and transformers).
     pub adam_epsilon: f64,
     /// Decides the order of the data, which part of it is evaluated on, and what dropout drops. Default: 42 (the default of transformers).
     pub seed: u64,
@@ -130,7 +130,7 @@ pub struct DpoConfig {
     pub keep_checkpoints: usize,
     /// Part of the pairs that are evaluated on and not trained on: whole groups of one image and prompt, drawn with the seed.
     /// Default: 0, none.
-    pub eval_part: f64,
+    pub eval_fraction: f64,
     /// Steps between evaluations; the last step always has one. Default: 100 (ours).
     pub eval_every: usize,
     /// Steps between calls of the [sampler](crate::trainer::Trainer::with_sampler), which is called after the last step too.
@@ -145,20 +145,20 @@ pub struct DpoConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
     /// Policy and reference differ at the start, as the reference is another model or the adapter already trained: so the
-    /// first loss is not that of an untouched adapter. Default: false, and then a difference is an error.
+    /// first loss is not that of an at_init adapter. Default: false, and then a difference is an error.
     pub reference_differs: bool,
-    /// How far loss and margins may be from those of an untouched adapter before the first step. Default: none, which is
-    /// [`STEP_ZERO_TOLERANCE`]; the `bpo` crate widens it where the model is not f32.
+    /// How far loss and margins may be from those of an at_init adapter before the first step. Default: none, which is
+    /// [`INITIAL_TOLERANCE`]; the `bpo` crate widens it where the model is not f32.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub step_zero_tolerance: Option<f64>,
+    pub initial_tolerance: Option<f64>,
     /// Steps in a row whose loss or gradient is not finite, after which training ends with an error; until then they
     /// are left out. Default: 5 (ours).
     pub max_skipped: usize,
     /// Compute the figures of a step that need the whole distribution at each token: entropy, mean logits and accuracy.
     /// Default: true (TRL has them).
     pub statistics: bool,
-    /// Ask the collator for every group before the first step, and set aside what it refuses. Default: true (ours).
-    pub vet: bool,
+    /// Ask the collator for every group before the first step, and skipped what it refuses. Default: true (ours).
+    pub validate_pairs: bool,
 }
 
 impl Default for DpoConfig {
@@ -168,7 +168,7 @@ impl Default for DpoConfig {
             beta: 0.1,
             divergence: Divergence::default(),
             reference_free: false,
-            moving_reference: None,
+            reference_sync: None,
             ld_alpha: None,
             margin_scale: 0.0,
             kind_weights: BTreeMap::new(),
@@ -180,7 +180,7 @@ impl Default for DpoConfig {
             epochs: 2,
             max_steps: None,
             batch_size: 4,
-            accumulation: 1,
+            gradient_accumulation_steps: 1,
             group_by_length: false,
             max_grad_norm: 1.0,
             weight_decay: 0.0,
@@ -191,16 +191,16 @@ impl Default for DpoConfig {
             save_every: 100,
             save_minutes: 10.0,
             keep_checkpoints: 2,
-            eval_part: 0.0,
+            eval_fraction: 0.0,
             eval_every: 100,
             sample_every: None,
             keep_best: None,
             patience: None,
             reference_differs: false,
-            step_zero_tolerance: None,
+            initial_tolerance: None,
             max_skipped: 5,
             statistics: true,
-            vet: true,
+            validate_pairs: true,
         }
     }
 }
@@ -225,7 +225,7 @@ with! {
     with_beta beta: f64,
     with_divergence divergence: Divergence,
     with_reference_free reference_free: bool,
-    with_moving_reference moving_reference: Option<MovingReference>,
+    with_reference_sync reference_sync: Option<ReferenceSync>,
     with_ld_alpha ld_alpha: Option<f64>,
     with_margin_scale margin_scale: f64,
     with_weighting weighting: Option<Weighting>,
@@ -237,7 +237,7 @@ with! {
     with_epochs epochs: usize,
     with_max_steps max_steps: Option<usize>,
     with_batch_size batch_size: usize,
-    with_accumulation accumulation: usize,
+    with_gradient_accumulation_steps gradient_accumulation_steps: usize,
     with_group_by_length group_by_length: bool,
     with_max_grad_norm max_grad_norm: f64,
     with_weight_decay weight_decay: f64,
@@ -248,16 +248,16 @@ with! {
     with_save_every save_every: usize,
     with_save_minutes save_minutes: f64,
     with_keep_checkpoints keep_checkpoints: usize,
-    with_eval_part eval_part: f64,
+    with_eval_fraction eval_fraction: f64,
     with_eval_every eval_every: usize,
     with_sample_every sample_every: Option<usize>,
     with_keep_best keep_best: Option<Criterion>,
     with_patience patience: Option<usize>,
     with_reference_differs reference_differs: bool,
-    with_step_zero_tolerance step_zero_tolerance: Option<f64>,
+    with_step_zero_tolerance initial_tolerance: Option<f64>,
     with_max_skipped max_skipped: usize,
     with_statistics statistics: bool,
-    with_vet vet: bool,
+    with_vet validate_pairs: bool,
 }
 
 impl DpoConfig {
@@ -280,7 +280,7 @@ impl DpoConfig {
     }
 
     /// What only some of the pairs have, on the device of their log-probabilities.
-    pub(crate) fn factors(&self, pairs: &[&PreferencePair], logps: &Tensor<1>) -> PairFactors {
+    pub(crate) fn factors(&self, pairs: &[&PreferencePair], logps: &Tensor<1>) -> PerPair {
         let column = |is_set: bool, of: &dyn Fn(&PreferencePair) -> f64| {
             is_set.then(|| {
                 let values: Vec<f64> = pairs.iter().map(|pair| of(pair)).collect();
@@ -289,7 +289,7 @@ impl DpoConfig {
             })
         };
         let weight = |pair: &PreferencePair| self.kind_weights.get(&pair.kind).copied().unwrap_or(1.0);
-        PairFactors {
+        PerPair {
             beta: column(pairs.iter().any(|pair| pair.beta.is_some()), &|pair| {
                 pair.beta.unwrap_or(self.beta)
             }),
@@ -302,7 +302,7 @@ impl DpoConfig {
 
     /// Pairs in one optimizer step.
     pub fn pairs_per_step(&self) -> usize {
-        self.batch_size.saturating_mul(self.accumulation)
+        self.batch_size.saturating_mul(self.gradient_accumulation_steps)
     }
 
     /// The optimizer's settings.
@@ -325,10 +325,10 @@ impl DpoConfig {
             keep_best,
             patience,
             reference_differs,
-            step_zero_tolerance,
+            initial_tolerance,
             max_skipped,
             statistics,
-            vet,
+            validate_pairs,
             ..
         } = Self::default();
         Self {
@@ -340,10 +340,10 @@ impl DpoConfig {
             keep_best,
             patience,
             reference_differs,
-            step_zero_tolerance,
+            initial_tolerance,
             max_skipped,
             statistics,
-            vet,
+            validate_pairs,
             ..self.clone()
         }
     }

@@ -9,13 +9,13 @@ use crate::config::DpoConfig;
 use crate::error::DpoError;
 use crate::order::split;
 use crate::policy::Collate;
-use crate::vet::{SetAside, Usable, usable};
+use crate::validate::{Skipped, Usable, usable};
 
 /// What is trained on, what is evaluated on, and what neither can be done with.
 pub(crate) struct Data {
     pub(crate) pairs: Vec<PreferencePair>,
     pub(crate) eval_pairs: Vec<PreferencePair>,
-    pub(crate) set_aside: Vec<SetAside>,
+    pub(crate) skipped: Vec<Skipped>,
 }
 
 impl Data {
@@ -29,19 +29,19 @@ impl Data {
         if !collate.takes_system() {
             warn_left_out("pairs", pairs.iter().chain(&eval_pairs).map(|pair| &pair.system));
         }
-        let Usable { pairs, mut eval_pairs, set_aside } = usable(config, collate, pairs, &eval_pairs);
-        if !set_aside.is_empty() {
-            tracing::warn!(set_aside = set_aside.len(), kept = pairs.len(), "some pairs cannot be used");
+        let Usable { pairs, mut eval_pairs, skipped } = usable(config, collate, pairs, &eval_pairs);
+        if !skipped.is_empty() {
+            tracing::warn!(skipped = skipped.len(), kept = pairs.len(), "some pairs cannot be used");
         }
-        let (pairs, split_off) = split(pairs, config.eval_part, config.seed);
+        let (pairs, split_off) = split(pairs, config.eval_fraction, config.seed);
         eval_pairs.extend(split_off);
         if pairs.is_empty() {
-            return Err(DpoError::NoPairs { set_aside });
+            return Err(DpoError::NoPairs { skipped });
         }
         if eval_pairs.is_empty() && config.needs_evaluations() {
             return Err(DpoError::NothingToEvaluate);
         }
-        Ok(Self { pairs, eval_pairs, set_aside })
+        Ok(Self { pairs, eval_pairs, skipped })
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bpo_pairs::record::CompletionKind;
 
-use crate::vet::SetAside;
+use crate::validate::Skipped;
 
 /// An error of any kind, kept as the source of ours.
 pub type Source = Box<dyn Error + Send + Sync + 'static>;
@@ -55,10 +55,10 @@ pub enum DpoError {
     #[error("the policy has no trainable parameter: attach an adapter, or unfreeze some of it")]
     NothingToTrain,
     /// No pair is left to train on.
-    #[error("no pair to train on ({} set aside{})", set_aside.len(), first(.set_aside))]
+    #[error("no pair to train on ({} skipped{})", skipped.len(), first(.skipped))]
     NoPairs {
         /// Pairs that were given and cannot be used.
-        set_aside: Vec<SetAside>,
+        skipped: Vec<Skipped>,
     },
     /// The collator refused groups that it had accepted before, or that nothing had checked.
     #[error("cannot prepare {}", list(.pairs))]
@@ -88,11 +88,11 @@ pub enum DpoError {
     #[error("the loss needs weakened images, and the collator makes none (`Collate::weakens`)")]
     NothingWeakened,
     /// The reference shall follow the policy, and is none that can.
-    #[error("`moving_reference` needs a reference that is a model of its own (`Reference::Frozen`)")]
+    #[error("`reference_sync` needs a reference that is a model of its own (`Reference::Frozen`)")]
     ReferenceStands,
     /// The reference shall follow the policy, and has not what is trained.
     #[error(
-        "the reference cannot follow the policy (`moving_reference`), whose trained parameters it should have: {mismatch}"
+        "the reference cannot follow the policy (`reference_sync`), whose trained parameters it should have: {mismatch}"
     )]
     ReferenceUnlike {
         /// All that does not fit.
@@ -134,7 +134,7 @@ pub enum DpoError {
     },
     /// A setting asks for the best evaluation, and there is nothing to evaluate on.
     #[error(
-        "`keep_best` and `patience` need pairs to evaluate on: set `eval_part`, or give some (`with_eval_pairs`)"
+        "`keep_best` and `patience` need pairs to evaluate on: set `eval_fraction`, or give some (`with_eval_pairs`)"
     )]
     NothingToEvaluate,
     /// The weighting needs what the policy does not give.
@@ -147,9 +147,9 @@ pub enum DpoError {
         "before the first step the policy must equal its reference: loss {loss:.6} (expected {expected_loss:.6}), largest \
          margin {margin:.2e} (pair {pair}), both within {tolerance:e}. Possible causes: the reference is another model, or the \
          adapter not fresh (if that is meant, set `reference_differs`); the adapter is not switched off for the reference, \
-         dropout is on, or the two passes compute in low precision by different kernels (then widen `step_zero_tolerance`)"
+         dropout is on, or the two passes compute in low precision by different kernels (then widen `initial_tolerance`)"
     )]
-    StepZero {
+    InitialMismatch {
         /// Mean loss of the first batch.
         loss: f64,
         /// What it must be.
@@ -399,8 +399,8 @@ fn listed(names: &[String]) -> String {
     format!("{} {}", list(names), if names.len() == 1 { "is" } else { "are" })
 }
 
-fn first(set_aside: &[SetAside]) -> String {
-    set_aside
+fn first(skipped: &[Skipped]) -> String {
+    skipped
         .first()
         .map_or_else(String::new, |first| format!("; the first, {}: {}", first.pair, first.reason))
 }

@@ -1,11 +1,11 @@
-//! One forward pass: the losses of a batch of pairs, and its figures.
+//! One forward pass: the losses of a batch of pairs, and its stats.
 
 use bpo_pairs::record::PreferencePair;
 use burn::tensor::{Device, Tensor};
 
 use crate::config::{DpoConfig, Weighting};
 use crate::error::DpoError;
-use crate::figures::Figures;
+use crate::stats::BatchStats;
 use crate::gradients::read;
 use crate::logps::{PairLogps, PairRows};
 use crate::loss::wpo_weights;
@@ -27,11 +27,11 @@ impl<C: Collate> Forward<'_, C> {
         policy: &P,
         reference: &ReferenceLogps<P>,
         pairs: &[&PreferencePair],
-        untouched: bool,
-        figures: &mut Figures,
+        at_init: bool,
+        stats: &mut BatchStats,
     ) -> Result<Tensor<1>, DpoError> {
         let prepared = Prepared::new(self.config, self.collate, pairs)?;
-        prepared.losses(self.config, policy, reference, pairs, untouched, figures)
+        prepared.losses(self.config, policy, reference, pairs, at_init, stats)
     }
 }
 
@@ -65,7 +65,7 @@ impl<B> Prepared<B> {
         Ok(Self { batch, inputs, tokens })
     }
 
-    /// Gives the losses, on the tape of the policy, and adds to the figures; for a policy that is `untouched` also what the
+    /// Gives the losses, on the tape of the policy, and adds to the stats; for a policy that is `at_init` also what the
     /// losses should be. `[pairs]`
     pub(crate) fn losses<P: Policy<Batch = B>>(
         &self,
@@ -73,8 +73,8 @@ impl<B> Prepared<B> {
         policy: &P,
         reference: &ReferenceLogps<P>,
         pairs: &[&PreferencePair],
-        untouched: bool,
-        figures: &mut Figures,
+        at_init: bool,
+        stats: &mut BatchStats,
     ) -> Result<Tensor<1>, DpoError> {
         let objective = config.objective();
         let Self { batch, inputs, tokens: taken } = self;
@@ -115,29 +115,29 @@ impl<B> Prepared<B> {
         let trained = trained.inner();
         let lengths = PairLogps::select(tokens.counts(), &batch.rows);
         let mut columns = vec![
-            (&mut figures.losses, off_tape(output.losses.clone())),
-            (&mut figures.chosen_rewards, output.rewards.chosen),
-            (&mut figures.rejected_rewards, output.rewards.rejected),
-            (&mut figures.chosen_logps, trained.chosen),
-            (&mut figures.rejected_logps, trained.rejected),
-            (&mut figures.chosen_tokens, lengths.chosen),
-            (&mut figures.rejected_tokens, lengths.rejected),
+            (&mut stats.losses, off_tape(output.losses.clone())),
+            (&mut stats.chosen_rewards, output.rewards.chosen),
+            (&mut stats.rejected_rewards, output.rewards.rejected),
+            (&mut stats.chosen_logps, trained.chosen),
+            (&mut stats.rejected_logps, trained.rejected),
+            (&mut stats.chosen_tokens, lengths.chosen),
+            (&mut stats.rejected_tokens, lengths.rejected),
         ];
-        columns.extend(output.rewards.weakened.map(|rewards| (&mut figures.weakened_rewards, rewards)));
+        columns.extend(output.rewards.weakened.map(|rewards| (&mut stats.weakened_rewards, rewards)));
         if let Some(statistics) = statistics {
             let sums =
                 |values: Tensor<2>| PairLogps::select(values.sum_dim(1).squeeze_dim::<1>(1), &batch.rows);
             let (entropy, logits) = (sums(statistics.entropy), sums(statistics.mean_logit));
             columns.extend([
-                (&mut figures.statistics.entropy, entropy.chosen + entropy.rejected),
-                (&mut figures.statistics.chosen_logits, logits.chosen),
-                (&mut figures.statistics.rejected_logits, logits.rejected),
-                (&mut figures.statistics.chosen_top1, sums(statistics.top1).chosen),
+                (&mut stats.statistics.entropy, entropy.chosen + entropy.rejected),
+                (&mut stats.statistics.chosen_logits, logits.chosen),
+                (&mut stats.statistics.rejected_logits, logits.rejected),
+                (&mut stats.statistics.chosen_top1, sums(statistics.top1).chosen),
             ]);
         }
-        if let Some(constant) = constant.filter(|_| untouched) {
+        if let Some(constant) = constant.filter(|_| at_init) {
             let same = objective.forward(&constant, Some(&constant), &factors);
-            columns.push((&mut figures.untouched_losses, same.losses));
+            columns.push((&mut stats.untouched_losses, same.losses));
         }
         // one read from the device for all of them
         let (columns, tensors): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
@@ -145,13 +145,13 @@ impl<B> Prepared<B> {
         for (column, values) in columns.into_iter().zip(values.chunks(pairs.len())) {
             column.extend_from_slice(values);
         }
-        figures.tokens = figures.tokens.into_iter().chain(*taken).reduce(|sum, tokens| sum + tokens);
+        stats.tokens = stats.tokens.into_iter().chain(*taken).reduce(|sum, tokens| sum + tokens);
         if !objective.needs_rejected() {
-            figures.forget_rejected();
+            stats.forget_rejected();
         }
         if !objective.needs_reference() && !objective.needs_rejected() {
             // nothing is compared: what would be called a reward is none
-            figures.chosen_rewards.fill(f64::NAN);
+            stats.chosen_rewards.fill(f64::NAN);
         }
         Ok(output.losses)
     }

@@ -7,7 +7,7 @@
 //! - [`loss`], [`logps`]: the mathematics
 //! - [`config`], [`trainer`], [`observer`], [`metrics`], [`checkpoint`]: a run
 //! - [`reference`](mod@reference): what it is held to
-//! - [`order`], [`vet`]: its data
+//! - [`order`], [`validate_pairs`]: its data
 //! - [`optimizer`], [`schedule`], [`gradients`], [`trainable`]: its parts, of use on their own
 //! - `learner` (feature `learner`): the same policies in burn-train's `SupervisedTraining`
 //!
@@ -15,7 +15,7 @@
 //!
 //! ```
 //! use bpo_dpo::logps::PairLogps;
-//! use bpo_dpo::loss::{Loss, Objective, PairFactors};
+//! use bpo_dpo::loss::{Loss, Objective, PerPair};
 //! use burn::tensor::{Device, Tensor};
 //!
 //! let device = Device::flex();
@@ -25,7 +25,7 @@
 //! );
 //! // the policy finds the chosen answer likelier than the reference does, and the rejected one less likely
 //! let objective = Objective::new(Loss::default(), 0.1);
-//! let output = objective.forward(&logps(-10.0, -14.0), Some(&logps(-12.0, -13.0)), &PairFactors::default());
+//! let output = objective.forward(&logps(-10.0, -14.0), Some(&logps(-12.0, -13.0)), &PerPair::default());
 //! let loss: f32 = output.losses.into_scalar();
 //! assert!((loss - (1.0f32 + (-0.3f32).exp()).ln()).abs() < 1e-6);
 //! ```
@@ -39,7 +39,7 @@ mod data;
 mod decay;
 mod digest;
 pub mod error;
-mod figures;
+mod stats;
 mod files;
 mod forward;
 pub mod gradients;
@@ -61,8 +61,8 @@ mod step;
 mod tensors;
 pub mod trainable;
 pub mod trainer;
-pub mod vet;
+pub mod validate;
 
-pub use config::{DpoConfig, STEP_ZERO_TOLERANCE};
+pub use config::{DpoConfig, INITIAL_TOLERANCE};
 pub use error::DpoError;
 pub use trainer::Trainer;

@@ -1,4 +1,4 @@
-//! Figures of each step and of each evaluation, under the names that TRL gives them, and the files that they are appended to.
+//! BatchStats of each step and of each evaluation, under the names that TRL gives them, and the files that they are appended to.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -10,9 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::DpoError;
 
-/// Figures of one optimizer step: a line of `metrics.jsonl`.
+/// BatchStats of one optimizer step: a line of `metrics.jsonl`.
 ///
-/// Figures that are not finite are written as `null` and read as not-a-number. So are rewards and what is of rejected
+/// BatchStats that are not finite are written as `null` and read as not-a-number. So are rewards and what is of rejected
 /// completions where the loss [needs none](crate::loss::Loss::needs_rejected).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,7 +87,7 @@ pub struct StepMetrics {
     pub skipped: bool,
 }
 
-/// Figures of one evaluation on pairs that are not trained on: a line of `eval.jsonl`.
+/// BatchStats of one evaluation on pairs that are not trained on: a line of `eval.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -207,7 +207,7 @@ fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Err
 pub struct MetricsLog<F> {
     path: PathBuf,
     file: File,
-    figures: PhantomData<F>,
+    stats: PhantomData<F>,
 }
 
 impl<F: Logged> MetricsLog<F> {
@@ -222,7 +222,7 @@ impl<F: Logged> MetricsLog<F> {
         let file =
             OpenOptions::new().create(true).append(true).open(path).map_err(DpoError::io("open", path))?;
         file.set_len(keep).map_err(DpoError::io("cut back", path))?;
-        Ok(Self { path: path.to_owned(), file, figures: PhantomData })
+        Ok(Self { path: path.to_owned(), file, stats: PhantomData })
     }
 
     /// Appends a record.

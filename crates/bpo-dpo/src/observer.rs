@@ -1,7 +1,7 @@
 //! Watching a run, for instance with a progress bar.
 
 use crate::metrics::{EvalMetrics, StepMetrics};
-use crate::vet::SetAside;
+use crate::validate::Skipped;
 
 /// Whether a run goes on after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct RunPlan<'a> {
     /// Pairs to evaluate on.
     pub eval_pairs: usize,
     /// Pairs that cannot be used.
-    pub set_aside: &'a [SetAside],
+    pub skipped: &'a [Skipped],
 }
 
 /// Told of a run's progress. Every `FnMut(&StepMetrics) -> Control` is one, and `()` is one that does nothing.

@@ -12,7 +12,7 @@ use crate::config::DpoConfig;
 use crate::error::DpoError;
 use crate::logps::PairRows;
 use crate::loss::Objective;
-use crate::policy::{Collate, Group};
+use crate::policy::{Collate, PromptGroup};
 
 /// The pairs of a data set, in groups of the same image, system text, history and prompt.
 ///
@@ -135,7 +135,7 @@ impl<'a> Question<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupBatch {
     /// The questions with their completions.
-    pub groups: Vec<Group>,
+    pub groups: Vec<PromptGroup>,
     /// Where the completions of each pair are among the rows of [`TokenLogps`](crate::policy::TokenLogps).
     pub rows: PairRows,
 }
@@ -174,12 +174,12 @@ impl GroupBatch {
         pairs: impl IntoIterator<Item = &'a PreferencePair>,
         other: impl Fn(&'a PreferencePair) -> &'a str,
     ) -> Self {
-        let mut groups: Vec<Group> = Vec::new();
+        let mut groups: Vec<PromptGroup> = Vec::new();
         let mut known = HashMap::new();
         let mut places = Vec::new();
         for pair in pairs {
             let index = *known.entry(Question::of(pair)).or_insert_with(|| {
-                groups.push(Group {
+                groups.push(PromptGroup {
                     image: pair.image.clone(),
                     weakened: false,
                     system: pair.system.clone(),

@@ -19,7 +19,7 @@ pub enum Adapters {
 
 /// One image and prompt with its completions, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
+pub struct PromptGroup {
     /// Path of the image, relative to the image root.
     pub image: String,
     /// Whether the image is to be weakened, see [`Collate::weakens`].
@@ -137,9 +137,9 @@ pub trait Collate {
     ///
     /// # Errors
     /// If any group cannot be used; the error names it.
-    fn collate(&mut self, groups: &[Group]) -> Result<Self::Batch, Self::Error>;
+    fn collate(&mut self, groups: &[PromptGroup]) -> Result<Self::Batch, Self::Error>;
 
-    /// Whether it weakens the images of [weakened](Group::weakened) groups: what a loss needs that
+    /// Whether it weakens the images of [weakened](PromptGroup::weakened) groups: what a loss needs that
     /// [compares images](crate::loss::Loss::needs_weakened). The default is false: such groups never come.
     fn weakens(&self) -> bool {
         false
@@ -160,7 +160,7 @@ pub trait Collate {
         None
     }
 
-    /// Whether it reads the [system texts](Group::system) of groups. One that does not leaves them out, and the trainer warns of
+    /// Whether it reads the [system texts](PromptGroup::system) of groups. One that does not leaves them out, and the trainer warns of
     /// it. The default is true.
     fn takes_system(&self) -> bool {
         true
@@ -172,7 +172,7 @@ pub trait Collate {
     ///
     /// # Errors
     /// Why it cannot be used.
-    fn check(&mut self, group: &Group) -> Result<(), Self::Error> {
+    fn check(&mut self, group: &PromptGroup) -> Result<(), Self::Error> {
         self.collate(std::slice::from_ref(group)).map(drop)
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bpo_pairs::record::PreferencePair;
 
-use crate::checkpoint::Progress;
+use crate::checkpoint::TrainerState;
 use crate::config::DpoConfig;
 use crate::data::Data;
 use crate::error::{DpoError, Source};
@@ -87,7 +87,7 @@ where
         }
     }
 
-    fn is_finished(&self, progress: &Progress) -> bool {
+    fn is_finished(&self, progress: &TrainerState) -> bool {
         progress.step >= self.total_steps || progress.is_exhausted()
     }
 
@@ -171,7 +171,7 @@ where
 /// A warning, or an error if there were too many.
 fn report_skipped(
     config: &DpoConfig,
-    progress: &Progress,
+    progress: &TrainerState,
     pairs: &[&PreferencePair],
 ) -> Result<(), DpoError> {
     let pairs = ids(pairs);

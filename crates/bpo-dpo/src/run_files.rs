@@ -68,7 +68,7 @@ impl RunFiles {
             progress: state.progress.clone(),
             trainable: save_trainable(&state.policy).map_err(at_step)?,
             optimizer: state.optimizer.to_bytes().map_err(at_step)?,
-            reference: match (state.progress.config.moving_reference, state.reference.model()) {
+            reference: match (state.progress.config.reference_sync, state.reference.model()) {
                 (Some(_), Some(reference)) => {
                     Some(save_as_trainable(reference, &state.policy).map_err(at_step)?)
                 }
@@ -94,5 +94,5 @@ fn restore<P: Policy>(state: State<P>, path: &Path, checkpoint: Checkpoint) -> R
         None => reference,
     };
     let progress = progress.resume(checkpoint.progress);
-    Ok(State { policy, reference, optimizer, progress, untouched: false })
+    Ok(State { policy, reference, optimizer, progress, at_init: false })
 }

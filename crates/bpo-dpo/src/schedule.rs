@@ -20,13 +20,13 @@ pub enum Schedule {
 
 /// A schedule for a run of known length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct LrSchedule {
     schedule: Schedule,
     warmup_steps: usize,
     total_steps: usize,
 }
 
-impl Plan {
+impl LrSchedule {
     /// Warm-up takes `ceil(warmup_ratio * total_steps)` steps, as in `TrainingArguments.get_warmup_steps`.
     pub fn new(schedule: Schedule, warmup_ratio: f64, total_steps: usize) -> Self {
         let warmup_steps = (warmup_ratio * total_steps as f64).ceil() as usize;

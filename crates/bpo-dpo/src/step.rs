@@ -4,31 +4,31 @@ use bpo_pairs::record::PreferencePair;
 use bpo_pairs::seed::item_seed;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 
-use crate::checkpoint::Progress;
+use crate::checkpoint::TrainerState;
 use crate::error::DpoError;
-use crate::figures::Figures;
+use crate::stats::BatchStats;
 use crate::forward::{Forward, check_tracked};
 use crate::gradients::clip_global_norm;
 use crate::metrics::{EvalMetrics, StepMetrics};
 use crate::optimizer::PathOptimizer;
 use crate::policy::{Collate, Policy};
-use crate::reference::{MovingReference, ReferenceLogps, follow};
-use crate::schedule::Plan;
+use crate::reference::{ReferenceSync, ReferenceLogps, follow};
+use crate::schedule::LrSchedule;
 
 /// What changes from step to step.
 pub(crate) struct State<P> {
     pub(crate) policy: P,
     pub(crate) reference: ReferenceLogps<P>,
     pub(crate) optimizer: PathOptimizer,
-    pub(crate) progress: Progress,
+    pub(crate) progress: TrainerState,
     /// No step has changed the adapter yet.
-    pub(crate) untouched: bool,
+    pub(crate) at_init: bool,
 }
 
 /// What does not.
 pub(crate) struct Stepper<'a, C> {
     pub(crate) forward: Forward<'a, C>,
-    pub(crate) plan: Plan,
+    pub(crate) plan: LrSchedule,
     /// Pairs in an epoch.
     pub(crate) pairs: usize,
 }
@@ -44,24 +44,24 @@ impl<C: Collate> Stepper<'_, C> {
         // what a policy draws, for dropout say, follows from seed and step: a run that was taken up draws the same
         let seed = item_seed(config.seed, &format!("step/{}", state.progress.step));
         state.policy.devices().iter().for_each(|device| device.seed(seed));
-        let (gradients, figures) = self.forward_backward(&state, pairs)?;
+        let (gradients, stats) = self.forward_backward(&state, pairs)?;
         let (gradients, grad_norm) = clip_global_norm(&state.policy, gradients, config.max_grad_norm)?;
         let factor = self.plan.factor(state.progress.step);
-        let finite = grad_norm.is_finite() && figures.is_finite();
+        let finite = grad_norm.is_finite() && stats.is_finite();
         if finite {
-            if state.untouched {
-                figures.check_untouched(config, pairs)?;
-                state.untouched = false;
+            if state.at_init {
+                stats.check_untouched(config, pairs)?;
+                state.at_init = false;
             }
             state.policy = state.optimizer.step(state.policy, gradients, factor);
         }
         state.progress.advance(pairs.len(), self.pairs, finite);
         state.progress.tokens =
-            figures.tokens.map(|tokens| state.progress.tokens.unwrap_or_default() + tokens);
-        if let Some(MovingReference { every, mixup }) = config.moving_reference
-            && state.progress.step.is_multiple_of(every)
+            stats.tokens.map(|tokens| state.progress.tokens.unwrap_or_default() + tokens);
+        if let Some(ReferenceSync { steps, mixup_alpha }) = config.reference_sync
+            && state.progress.step.is_multiple_of(steps)
         {
-            state.reference = state.reference.map(|reference| Ok(follow(reference, &state.policy, mixup)))?;
+            state.reference = state.reference.map(|reference| Ok(follow(reference, &state.policy, mixup_alpha)))?;
         }
         let metrics = StepMetrics {
             step: state.progress.step,
@@ -70,7 +70,7 @@ impl<C: Collate> Stepper<'_, C> {
             learning_rate: config.learning_rate * factor,
             num_tokens: state.progress.tokens,
             skipped: !finite,
-            ..figures.metrics()
+            ..stats.metrics()
         };
         Ok((state, metrics))
     }
@@ -83,17 +83,17 @@ impl<C: Collate> Stepper<'_, C> {
         &mut self,
         state: &State<P>,
         pairs: &[&PreferencePair],
-    ) -> Result<(GradientsParams, Figures), DpoError> {
+    ) -> Result<(GradientsParams, BatchStats), DpoError> {
         let policy = &state.policy;
         let mut gradients = GradientsAccumulator::new();
-        let mut figures = Figures::default();
+        let mut stats = BatchStats::default();
         for part in pairs.chunks(self.forward.config.batch_size) {
-            let losses = self.forward.pass(policy, &state.reference, part, state.untouched, &mut figures)?;
+            let losses = self.forward.pass(policy, &state.reference, part, state.at_init, &mut stats)?;
             check_tracked(&losses, part)?;
             let loss = losses.sum().div_scalar(pairs.len() as f64);
             gradients.accumulate(policy, GradientsParams::from_grads(loss.backward(), policy));
         }
-        Ok((gradients.grads(), figures))
+        Ok((gradients.grads(), stats))
     }
 
     /// The figures of pairs that are not trained on.
@@ -103,11 +103,11 @@ impl<C: Collate> Stepper<'_, C> {
         pairs: &[&PreferencePair],
     ) -> Result<EvalMetrics, DpoError> {
         let policy = state.policy.valid();
-        let mut figures = Figures::default();
+        let mut stats = BatchStats::default();
         for part in pairs.chunks(self.forward.config.batch_size) {
-            self.forward.pass(&policy, &state.reference, part, false, &mut figures)?;
+            self.forward.pass(&policy, &state.reference, part, false, &mut stats)?;
         }
         let (step, epoch) = (state.progress.step, state.progress.epochs(self.pairs));
-        Ok(EvalMetrics::from(StepMetrics { step, epoch, ..figures.metrics() }))
+        Ok(EvalMetrics::from(StepMetrics { step, epoch, ..stats.metrics() }))
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bpo_pairs::record::PreferencePair;
 
-use crate::checkpoint::{Best, Progress};
+use crate::checkpoint::{Best, TrainerState};
 use crate::config::DpoConfig;
 use crate::data::Data;
 use crate::error::{DpoError, Source};
@@ -17,10 +17,10 @@ use crate::policy::{Collate, Policy};
 use crate::reference::{Reference, ReferenceLogps, check_follows};
 use crate::run::{Run, Sampler};
 use crate::run_files::RunFiles;
-use crate::schedule::Plan;
+use crate::schedule::LrSchedule;
 use crate::step::{State, Stepper};
 use crate::trainable::trainable_paths;
-use crate::vet::SetAside;
+use crate::validate::Skipped;
 
 /// Trains a policy on preference pairs, and goes on where it was stopped.
 ///
@@ -54,15 +54,15 @@ impl<P, C> fmt::Debug for Trainer<P, C> {
 /// How a run went.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Summary {
+pub struct TrainOutput {
     /// Optimizer steps so far, those of earlier runs included.
     pub steps: usize,
     /// Optimizer steps of the whole run.
     pub total_steps: usize,
     /// The step of the checkpoint that was taken up.
     pub resumed_from: Option<usize>,
-    /// Steps left out because a loss or gradient was not finite.
-    pub skipped: usize,
+    /// Steps that were skipped because a loss or gradient was not finite.
+    pub skipped_steps: usize,
     /// Pairs trained on.
     pub pairs: usize,
     /// Pairs evaluated on.
@@ -72,12 +72,12 @@ pub struct Summary {
     /// Training ended because the evaluations became no better.
     pub stopped_early: bool,
     /// Pairs that were neither trained nor evaluated on.
-    pub set_aside: Vec<SetAside>,
-    /// Figures of the last step of this run; `None` if nothing was left to do.
+    pub skipped: Vec<Skipped>,
+    /// Metrics of the last step of this run; `None` if nothing was left to do.
     pub last: Option<StepMetrics>,
 }
 
-impl Summary {
+impl TrainOutput {
     /// Whether nothing is left to do.
     pub fn is_finished(&self) -> bool {
         self.steps == self.total_steps || self.stopped_early
@@ -120,7 +120,7 @@ where
         self
     }
 
-    /// Pairs to evaluate on beside those that [`eval_part`](DpoConfig::eval_part) takes from the ones to train on.
+    /// Pairs to evaluate on beside those that [`eval_fraction`](DpoConfig::eval_fraction) takes from the ones to train on.
     #[must_use]
     pub fn with_eval_pairs(mut self, pairs: Vec<PreferencePair>) -> Self {
         self.eval_pairs = pairs;
@@ -138,7 +138,7 @@ where
     /// another collator or reference;
     /// [`DpoError::NotInReference`] and [`DpoError::StaleReference`] where a cached reference does not fit the pairs;
     /// [`DpoError::ConfigChanged`], [`DpoError::DataChanged`] or [`DpoError::Mismatch`] if the
-    /// checkpoint in the run directory is of another run; [`DpoError::StepZero`]; [`DpoError::NotFinite`] after too many steps
+    /// checkpoint in the run directory is of another run; [`DpoError::InitialMismatch`]; [`DpoError::NotFinite`] after too many steps
     /// in a row, or if no step at all could be made; [`DpoError::NotFiniteTensors`] where a checkpoint would hold what is not finite;
     /// [`DpoError::Collate`], [`DpoError::Rows`], [`DpoError::NoStatistics`] or [`DpoError::Untracked`] for what collator and
     /// policy give; [`DpoError::Sample`] from the sampler; [`DpoError::Io`] and [`DpoError::Device`].
@@ -146,13 +146,13 @@ where
         self,
         pairs: &[PreferencePair],
         observer: &mut impl Observer,
-    ) -> Result<(P, Summary), DpoError> {
+    ) -> Result<(P, TrainOutput), DpoError> {
         let Self { config, policy, mut collate, run_dir, eval_pairs, reference, sampler } = self;
         let objective = config.objective();
         if objective.needs_weakened() && !collate.weakens() {
             return Err(DpoError::NothingWeakened);
         }
-        match (&config.moving_reference, &reference) {
+        match (&config.reference_sync, &reference) {
             (None, _) => {}
             (Some(_), Reference::Frozen(model)) => check_follows(model, &policy)?,
             (Some(_), _) => return Err(DpoError::ReferenceStands),
@@ -166,8 +166,8 @@ where
             reference: ReferenceLogps::new(reference, &policy),
             policy,
             optimizer: optimizer(&config),
-            progress: Progress::start(config.clone(), &data),
-            untouched: !config.reference_differs,
+            progress: TrainerState::start(config.clone(), &data),
+            at_init: !config.reference_differs,
         };
         let (files, state, resumed_from) = match &run_dir {
             None => (None, fresh, None),
@@ -182,15 +182,15 @@ where
             total_steps,
             pairs: data.pairs.len(),
             eval_pairs: data.eval_pairs.len(),
-            set_aside: &data.set_aside,
+            skipped: &data.skipped,
         });
 
-        let plan = Plan::new(config.schedule, config.warmup_ratio, total_steps);
+        let plan = LrSchedule::new(config.schedule, config.warmup_ratio, total_steps);
         let forward = Forward { config: &config, collate: &mut collate };
         let stepper = Stepper { forward, plan, pairs: data.pairs.len() };
         let mut run = Run::new(&config, &data, stepper, total_steps, files, sampler);
         let (state, last) = run.go_on(state, observer)?;
-        let Progress { step: steps, skipped, best, .. } = state.progress;
+        let TrainerState { step: steps, skipped, best, .. } = state.progress;
         if steps == total_steps && skipped == steps && steps > 0 {
             // every step was left out: what would be given back was never trained
             let pairs = data.pairs.iter().take(1).map(|pair| pair.id.clone()).collect();
@@ -198,16 +198,16 @@ where
         }
         let stopped_early = steps < total_steps && state.progress.is_exhausted();
         let policy = run.into_policy(state)?;
-        let summary = Summary {
+        let summary = TrainOutput {
             steps,
             total_steps,
             resumed_from,
-            skipped,
+            skipped_steps: skipped,
             pairs: data.pairs.len(),
             eval_pairs: data.eval_pairs.len(),
             best: best.filter(|_| config.needs_evaluations()),
             stopped_early,
-            set_aside: data.set_aside,
+            skipped: data.skipped,
             last,
         };
         Ok((policy, summary))

@@ -12,7 +12,7 @@ use bpo_dpo::config::Weighting;
 use bpo_dpo::metrics::StepMetrics;
 use bpo_dpo::observer::Control;
 use bpo_dpo::policy::Adapters;
-use bpo_dpo::reference::{LogpCache, MovingReference, Reference};
+use bpo_dpo::reference::{LogpCache, ReferenceSync, Reference};
 use bpo_dpo::{DpoConfig, Trainer};
 use burn::module::Module;
 use toy::{Toy, ToyCollate};
@@ -42,8 +42,8 @@ fn fifty_steps_hold_what_ten_hold() {
     let pairs = toy::pairs();
     let config = DpoConfig::default().with_learning_rate(0.01).with_max_steps(Some(60));
     let accumulating =
-        config.clone().with_batch_size(2).with_accumulation(4).with_weighting(Some(Weighting::Wpo));
-    let moving = config.clone().with_moving_reference(Some(MovingReference::new(2, 0.6)));
+        config.clone().with_batch_size(2).with_gradient_accumulation_steps(4).with_weighting(Some(Weighting::Wpo));
+    let moving = config.clone().with_reference_sync(Some(ReferenceSync::new(2, 0.6)));
     let cached = || {
         let mut cache = LogpCache::new(Default::default());
         let (toy, mut collate) = (Toy::untouched().valid(), ToyCollate::default());
@@ -52,7 +52,7 @@ fn fifty_steps_hold_what_ten_hold() {
     };
     for (name, config, reference) in [
         ("plain", config.clone().with_batch_size(5), Reference::AdaptersOff),
-        ("accumulation", accumulating, Reference::AdaptersOff),
+        ("gradient_accumulation_steps", accumulating, Reference::AdaptersOff),
         ("cached", config.clone().with_batch_size(5), cached()),
         ("moving", moving.with_batch_size(5), Reference::Frozen(Toy::untouched())),
         ("evaluated", config.clone().with_batch_size(5).with_eval_every(5), Reference::AdaptersOff),

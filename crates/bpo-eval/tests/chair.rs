@@ -78,7 +78,7 @@ fn words_are_joined_only_where_nothing_but_space_is_between_them() {
         ("hot, dog", &["dog"]),
         ("hot\n\nDog", &["dog"]),
         ("a **hot** dog, a (hot) dog; \"hot\" dog: hot/dog - hot - dog", &["dog"; 5]),
-        ("Wait at the stop. Sign here.", &[]),
+        ("Wait at the stop. ContrastMode here.", &[]),
         ("laptops, computers", &["laptop", "laptop"]),
         ("A laptop computer. A laptop", &["laptop", "laptop"]),
         ("a baby. Bear with me; a passenger. Train", &["bear", "train"]),

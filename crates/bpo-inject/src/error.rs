@@ -62,7 +62,7 @@ pub enum InjectError {
         url: String,
         /// How often.
         attempts: u32,
-        /// Reason of the last failure.
+        /// SkipReason of the last failure.
         source: Box<ureq::Error>,
     },
     /// The server answered with a status that is not a success.

@@ -52,9 +52,9 @@ impl Injection {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InjectionFailure {
-    /// Every draft broke an acceptance rule: the sample is to be set aside and counted.
-    #[error("set aside after {attempts} attempt(s): the last draft was {reason}")]
-    SetAside {
+    /// Every draft broke an acceptance rule: the sample is to be skipped and counted.
+    #[error("skipped after {attempts} attempt(s): the last draft was {reason}")]
+    Skipped {
         /// The rule that the last draft broke.
         reason: Rejection,
         /// Drafts made.
@@ -83,7 +83,7 @@ impl InjectionFailure {
     /// The broken rule, where there was a draft to judge.
     pub fn rejection(&self) -> Option<Rejection> {
         match self {
-            Self::SetAside { reason, .. } => Some(*reason),
+            Self::Skipped { reason, .. } => Some(*reason),
             Self::Refused { .. } | Self::Failed { .. } => None,
         }
     }

@@ -19,7 +19,7 @@ pub struct LlmInjectorConfig {
     pub top_p: f64,
     /// Longest draft in tokens; 1024, what the authors' script samples with.
     pub max_new_tokens: usize,
-    /// Drafts per answer before it is set aside, at least 1. Ours: the authors take the first.
+    /// Drafts per answer before it is skipped, at least 1. Ours: the authors take the first.
     pub attempts: u32,
     /// System message, if any.
     pub system: Option<String>,
@@ -188,7 +188,7 @@ impl<G: TextGenerator> ErrorInjector for LlmInjector<G> {
                             Some(Ok(Injection::new(text, attempt).with_cuts(cuts)))
                         }
                         Err(reason) if attempt == self.config.attempts => {
-                            Some(Err(InjectionFailure::SetAside { reason, attempts: attempt }))
+                            Some(Err(InjectionFailure::Skipped { reason, attempts: attempt }))
                         }
                         Err(_) => {
                             again.push(item);
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_set_aside_after_the_last_attempt() {
+    fn an_answer_is_skipped_after_the_last_attempt() {
         let round = || vec![Ok("A red cup."), Ok(""), Ok("I cannot.")];
         let mut injector = injector(vec![round(), round()]);
         let reasons: Vec<_> =

@@ -99,7 +99,7 @@ fn what_is_common_in_the_data_is_what_comes_in() {
 }
 
 #[test]
-fn answers_with_nothing_to_change_are_set_aside() {
+fn answers_with_nothing_to_change_are_skipped() {
     let mut empty = CoOccurrence::from_corpus(Vec::<String>::new());
     for answer in ["", "  ", "???", "It is.", "The capital of France is Paris."] {
         assert_eq!(inject(&mut empty, "What?", answer, 0), Err(Rejection::NothingToChange), "{answer}");
@@ -139,7 +139,7 @@ fn text() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn any_text_is_changed_or_set_aside(corpus in prop::collection::vec(text(), 0..6), question in text(), answer in text(), seed: u64) {
+    fn any_text_is_changed_or_skipped(corpus in prop::collection::vec(text(), 0..6), question in text(), answer in text(), seed: u64) {
         let mut injector = CoOccurrence::from_corpus(&corpus);
         let result = inject(&mut injector, &question, &answer, seed);
         match &result {

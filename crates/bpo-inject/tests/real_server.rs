@@ -65,8 +65,8 @@ fn a_real_model_injects_errors() {
                 assert!(!same_text(&injection.text, &request.answer));
                 accepted += 1;
             }
-            Err(InjectionFailure::SetAside { reason, .. }) => {
-                println!("{} -> set aside: {reason}", request.answer)
+            Err(InjectionFailure::Skipped { reason, .. }) => {
+                println!("{} -> skipped: {reason}", request.answer)
             }
             Err(failure) => panic!("{failure}: {:?}", std::error::Error::source(failure)),
         }

@@ -7,7 +7,7 @@ mod convert;
 pub mod error;
 mod family;
 mod files;
-mod fused;
+mod kernels;
 pub mod generate;
 pub mod llama;
 pub mod llava;
@@ -19,7 +19,7 @@ pub mod policy;
 mod pool;
 pub mod processor;
 pub mod projector;
-mod recompute;
+mod gradient_checkpointing;
 #[cfg(feature = "pairs")]
 pub mod responder;
 pub mod seen;

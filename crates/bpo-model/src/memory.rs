@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor};
 use serde::Serialize;
 
-use crate::fused::{has_code, has_turns, is_fused};
+use crate::kernels::{has_code, has_turns, is_fused};
 use crate::llava::Llava;
 
 const F32: u64 = 4;
@@ -105,7 +105,7 @@ impl Llava {
             if fused { (of_completions - copies, 2 * copies) } else { (of_completions, 0) };
         let prompt_tokens = (shape.prompts * shape.prompt_tokens) as u64;
         let tokens = prompt_tokens + (shape.completions * shape.completion_tokens) as u64;
-        let layers = match self.recomputes() {
+        let layers = match self.uses_gradient_checkpointing() {
             // inputs, and one layer at a time
             true => count * tokens * f * tower.hidden + of_prompts + of_completions,
             // of a prompt's last layer there are keys and values only

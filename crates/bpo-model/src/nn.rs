@@ -6,7 +6,7 @@ use burn::tensor::activation::{gelu, gelu_approximate, relu};
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::config::Activation;
-use crate::fused::swish;
+use crate::kernels::swish;
 use crate::weights::WeightLoader;
 
 /// The function that a configuration names.
@@ -56,7 +56,7 @@ mod tests {
     use burn::tensor::{Distribution, FloatDType, Tolerance};
 
     use super::*;
-    use crate::fused::rms_norm;
+    use crate::kernels::rms_norm;
 
     /// Rounded to the type at the end and nowhere before.
     #[test]

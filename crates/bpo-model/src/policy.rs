@@ -3,17 +3,17 @@
 use std::collections::{HashMap, HashSet};
 
 use bpo_distort::Distortion;
-use bpo_dpo::policy::{Adapters, Collate, Group, Policy, RowFingerprint, TokenLogps, TokenStatistics};
+use bpo_dpo::policy::{Adapters, Collate, PromptGroup, Policy, RowFingerprint, TokenLogps, TokenStatistics};
 use bpo_pairs::seed::item_seed;
 use burn::tensor::{Int, Tensor};
 use sha2::{Digest, Sha256};
 
 use crate::config::LlavaConfig;
 use crate::error::ModelError;
-use crate::fused::{log_softmax, token_statistics};
+use crate::kernels::{log_softmax, token_statistics};
 use crate::llava::{Llava, ScoreBatch};
 use crate::memory::BatchShape;
-use crate::processor::{Answered, PixelValues, Processor, Turn};
+use crate::processor::{TokenizedCompletion, PixelValues, Processor, Turn};
 use crate::seen::weakened_pixels;
 
 /// What can go wrong when an image is fetched.
@@ -32,7 +32,7 @@ impl<F> LlavaCollator<F>
 where
     F: FnMut(&str) -> Result<image::RgbImage, ImageError>,
 {
-    /// A collator for a model. `load_image` gets the image name of a [`Group`].
+    /// A collator for a model. `load_image` gets the image name of a [`PromptGroup`].
     pub fn new(processor: Processor, model: &Llava, load_image: F) -> Self {
         let config = model.config().clone();
         let context = config.text_config.max_position_embeddings;
@@ -57,7 +57,7 @@ where
     ///
     /// # Errors
     /// Those of `collate`, but for the images.
-    pub fn shape(&self, groups: &[Group]) -> Result<BatchShape, ModelError> {
+    pub fn shape(&self, groups: &[PromptGroup]) -> Result<BatchShape, ModelError> {
         let tokenized: Vec<_> = groups
             .iter()
             .map(|group| Ok((Some(0), self.answered(group)?)))
@@ -67,11 +67,11 @@ where
         Ok(BatchShape { images: images.len(), ..batch.shape() })
     }
 
-    fn answered(&self, group: &Group) -> Result<Vec<Answered>, ModelError> {
+    fn answered(&self, group: &PromptGroup) -> Result<Vec<TokenizedCompletion>, ModelError> {
         let system = group.system.as_deref().filter(|_| self.takes_system());
         let history: Vec<_> = group.history.iter().map(Turn::from).collect();
         let tokenize = |completion: &String| {
-            let answered = self.processor.answered_ids(
+            let answered = self.processor.encode_completion(
                 system,
                 &history,
                 &group.prompt,
@@ -86,7 +86,7 @@ where
             }
             Ok(fitted)
         };
-        let answered: Vec<Answered> = group.completions.iter().map(tokenize).collect::<Result<_, _>>()?;
+        let answered: Vec<TokenizedCompletion> = group.completions.iter().map(tokenize).collect::<Result<_, _>>()?;
         for (i, one) in answered.iter().enumerate() {
             if let Some(same) = answered[..i].iter().position(|other| other.ids == one.ids) {
                 // texts that differ in white space or an end token only
@@ -116,7 +116,7 @@ where
     type Batch = ScoreBatch;
     type Error = ModelError;
 
-    fn collate(&mut self, groups: &[Group]) -> Result<ScoreBatch, ModelError> {
+    fn collate(&mut self, groups: &[PromptGroup]) -> Result<ScoreBatch, ModelError> {
         let mut images: HashMap<(&str, bool), usize> = HashMap::new();
         let mut pixels = Vec::new();
         let mut tokenized = Vec::with_capacity(groups.len());

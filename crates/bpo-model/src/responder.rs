@@ -4,15 +4,15 @@ use std::num::NonZeroUsize;
 
 use bpo_distort::{DistortError, Input};
 use bpo_inject::Generated;
-use bpo_pairs::recipe::{Contrast, Sign};
+use bpo_pairs::provenance::{Contrast, ContrastMode};
 use bpo_pairs::responder::{VisionLanguageModel, VisionRequest, Weakening};
 
 use crate::error::ModelError;
-use crate::generate::{Against, Prompt};
+use crate::generate::{ContrastInput, Prompt};
 use crate::llava::Llava;
 use crate::lora::Adapters;
-use crate::processor::{Answered, Processor, ProcessorError, Turn};
-use crate::seen::{Seen, View};
+use crate::processor::{TokenizedCompletion, Processor, ProcessorError, Turn};
+use crate::seen::{ModelInput, ImageInput};
 
 /// A model with its processor.
 pub struct LlavaResponder {
@@ -44,32 +44,32 @@ impl LlavaResponder {
         let mut prompt = Prompt::new(seen, request.sampling.clone());
         if let Some((view, contrast)) = against {
             let (seen, _) = self.seen(request, view)?;
-            prompt = prompt.with_against(Against::new(seen, contrast.alpha, contrast.plausibility));
+            prompt = prompt.with_contrast(ContrastInput::new(seen, contrast.alpha, contrast.plausibility));
         }
         Ok(Request { prompt, begun })
     }
 
     /// What is seen of the image, and what that is contrasted with.
-    fn views(&self, request: &VisionRequest) -> Result<(View, Option<(View, Contrast)>), ModelError> {
+    fn views(&self, request: &VisionRequest) -> Result<(ImageInput, Option<(ImageInput, Contrast)>), ModelError> {
         let image = &self.processor.image;
-        let clean = || Ok::<_, ModelError>(View::of(image.process(&request.image)?));
+        let clean = || Ok::<_, ModelError>(ImageInput::of(image.process(&request.image)?));
         let Some(Weakening { distortion, seed, other, contrast, .. }) = &request.weakening else {
             return Ok((clean()?, None));
         };
         let mut input = Input::new(&request.image);
         input.other = other.as_deref();
-        let weakened = View::weakened(image, input, distortion, *seed, self.model.config().image_tokens())?;
+        let weakened = ImageInput::weakened(image, input, distortion, *seed, self.model.config().image_tokens())?;
         Ok(match contrast {
             None => (weakened, None),
-            Some(contrast) => match contrast.sign {
-                Sign::Towards => (weakened, Some((clean()?, *contrast))),
-                Sign::Away => (clean()?, Some((weakened, *contrast))),
+            Some(contrast) => match contrast.mode {
+                ContrastMode::AmplifyPrior => (weakened, Some((clean()?, *contrast))),
+                ContrastMode::Vcd => (clean()?, Some((weakened, *contrast))),
             },
         })
     }
 
     /// A question with a view of its image, and the ids of what its answer begins with.
-    fn seen(&self, request: &VisionRequest, view: View) -> Result<(Seen, Vec<u32>), ModelError> {
+    fn seen(&self, request: &VisionRequest, view: ImageInput) -> Result<(ModelInput, Vec<u32>), ModelError> {
         let config = self.model.config();
         let system = request.system.as_deref().filter(|_| self.takes_system());
         let history: Vec<_> = request.history.iter().map(Turn::from).collect();
@@ -78,13 +78,13 @@ impl LlavaResponder {
             true => (self.processor.prompt_ids(system, &history, &request.prompt, image_tokens)?, Vec::new()),
             false => {
                 let (prompt, begun) = (&request.prompt, &request.begun);
-                let Answered { ids, answer_start, .. } =
-                    self.processor.begun_ids(system, &history, prompt, begun, image_tokens)?;
+                let TokenizedCompletion { ids, answer_start, .. } =
+                    self.processor.prefixed_ids(system, &history, prompt, begun, image_tokens)?;
                 let begun = ids[answer_start..].to_vec();
                 (ids, begun)
             }
         };
-        let seen = Seen::new(ids, view);
+        let seen = ModelInput::new(ids, view);
         config.check_input(&seen.ids, seen.view.pixels.as_ref())?;
         let context = config.text_config.max_position_embeddings;
         match seen.ids.len() {
@@ -105,10 +105,10 @@ impl VisionLanguageModel for LlavaResponder {
     type Error = ModelError;
 
     fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, ModelError>> {
-        self.respond_in_turn(requests, NonZeroUsize::new(requests.len()).unwrap_or(NonZeroUsize::MIN))
+        self.respond_continuous(requests, NonZeroUsize::new(requests.len()).unwrap_or(NonZeroUsize::MIN))
     }
 
-    fn respond_in_turn(
+    fn respond_continuous(
         &mut self,
         requests: &[VisionRequest],
         at_a_time: NonZeroUsize,
@@ -117,7 +117,7 @@ impl VisionLanguageModel for LlavaResponder {
         let good = asked.iter().filter_map(|request| Some(request.as_ref().ok()?.prompt.clone()));
         let good: Vec<_> = good.collect();
         let eos = self.processor.text.eos_ids();
-        let mut answers = match self.model.generate_in_turn(&good, at_a_time, eos, self.adapters) {
+        let mut answers = match self.model.generate_continuous(&good, at_a_time, eos, self.adapters) {
             Ok(answers) => answers.into_iter(),
             // one by one each error is its own request's
             Err(_) if requests.len() > 1 => {

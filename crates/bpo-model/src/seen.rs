@@ -11,17 +11,17 @@ use crate::processor::{ImageProcessor, PixelValues};
 /// A tokenized prompt with what the model sees of its image.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Seen {
+pub struct ModelInput {
     /// Ids, one image token for each image feature; none without an image.
     pub ids: Vec<u32>,
     /// What the model sees.
-    pub view: View,
+    pub view: ImageInput,
 }
 
 /// What the model sees of an image.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
-pub struct View {
+pub struct ImageInput {
     /// Normalized pixels; `None` where there is no image.
     pub pixels: Option<PixelValues>,
     /// Gaussian noise on the vision features, before the projector: standard deviations in those of the features.
@@ -30,9 +30,9 @@ pub struct View {
     pub hidden: Vec<usize>,
 }
 
-impl Seen {
-    /// A prompt with a view of its image; without an image, [`View::default`].
-    pub fn new(ids: Vec<u32>, view: View) -> Self {
+impl ModelInput {
+    /// A prompt with a view of its image; without an image, [`ImageInput::default`].
+    pub fn new(ids: Vec<u32>, view: ImageInput) -> Self {
         Self { ids, view }
     }
 
@@ -44,7 +44,7 @@ impl Seen {
     }
 }
 
-impl View {
+impl ImageInput {
     /// An image that is not weakened.
     pub fn of(pixels: PixelValues) -> Self {
         Self { pixels: Some(pixels), ..Self::default() }
@@ -100,7 +100,7 @@ fn pixels(
 /// The pixels of an image behind a distortion that works on nothing else.
 ///
 /// # Errors
-/// Those of [`View::weakened`]; [`DistortError::NeedsModel`] for distortions of features.
+/// Those of [`ImageInput::weakened`]; [`DistortError::NeedsModel`] for distortions of features.
 #[cfg(feature = "dpo")]
 pub(crate) fn weakened_pixels(
     processor: &ImageProcessor,

@@ -5,12 +5,12 @@ mod support;
 use std::collections::BTreeMap;
 
 use bpo_dpo::logps::{PairLogps, PairRows};
-use bpo_dpo::loss::{Loss, Objective, PairFactors};
-use bpo_dpo::policy::{Adapters, Collate, Group, Policy};
+use bpo_dpo::loss::{Loss, Objective, PerPair};
+use bpo_dpo::policy::{Adapters, Collate, PromptGroup, Policy};
 use bpo_model::llava::ScoreBatch;
 use bpo_model::lora::TargetModules;
 use bpo_model::policy::LlavaCollator;
-use bpo_model::processor::{Answered, PixelValues, Processor};
+use bpo_model::processor::{TokenizedCompletion, PixelValues, Processor};
 use bpo_model::{Llava, LoadOptions, LoraConfig};
 use bpo_pairs::sft::Turn;
 use burn::module::Module;
@@ -36,7 +36,7 @@ fn policy() -> Llava {
 #[derive(Clone, Debug)]
 struct Sample {
     image: Option<usize>,
-    completions: Vec<Answered>,
+    completions: Vec<TokenizedCompletion>,
 }
 
 /// An image made of a seed.
@@ -107,13 +107,13 @@ fn losses(
     let reference = PairLogps::select(sums(&model.valid(), batches, Adapters::Off), &rows);
     let trained = PairLogps::select(sums(model, batches, Adapters::On), &rows);
     let objective = Objective::new(Loss::default(), 0.1);
-    let losses = objective.forward(&trained, Some(&reference), &PairFactors::default()).losses;
+    let losses = objective.forward(&trained, Some(&reference), &PerPair::default()).losses;
     (floats(losses.clone()), gradients(model, losses.mean()))
 }
 
 /// Whole conversations, through template and tokenizer.
-fn conversations() -> Vec<Group> {
-    let group = |image: &str, history: &[(&str, &str)], prompt: &str, completions: &[&str]| Group {
+fn conversations() -> Vec<PromptGroup> {
+    let group = |image: &str, history: &[(&str, &str)], prompt: &str, completions: &[&str]| PromptGroup {
         image: image.to_owned(),
         system: None,
         history: history
@@ -162,7 +162,7 @@ fn groups_give_the_losses_and_gradients_of_separate_forwards() {
     let alone: Vec<_> = groups
         .iter()
         .flat_map(|group| {
-            let one = |text: &String| Group { completions: vec![text.clone()], ..group.clone() };
+            let one = |text: &String| PromptGroup { completions: vec![text.clone()], ..group.clone() };
             group.completions.iter().map(one).collect::<Vec<_>>()
         })
         .collect();
@@ -189,11 +189,11 @@ fn groups_give_the_losses_and_gradients_of_separate_forwards() {
 #[test]
 fn layers_computed_again_change_nothing() {
     let prompt: Vec<u32> = [&[1, 9][..], &[320; 16], &[30, 31]].concat();
-    let answered = |ids: &[u32]| Answered::new([&prompt[..], ids].concat(), prompt.len());
+    let answered = |ids: &[u32]| TokenizedCompletion::new([&prompt[..], ids].concat(), prompt.len());
     let completions = vec![answered(&[40, 41, 42]), answered(&[40, 43]), answered(&[50, 51, 52, 53])];
     let text = Sample {
         image: None,
-        completions: vec![Answered::new(vec![1, 60, 61, 62], 2), Answered::new(vec![1, 60, 63], 2)],
+        completions: vec![TokenizedCompletion::new(vec![1, 60, 61, 62], 2), TokenizedCompletion::new(vec![1, 60, 63], 2)],
     };
     let samples = [Sample { image: Some(1), completions }, text];
     let checkpoint = Golden::open().checkpoint();
@@ -211,7 +211,7 @@ fn layers_computed_again_change_nothing() {
             (values, gradients(model, weighted(sums, &[0, 1, 2, 3, 4])))
         };
         let (expected, slopes) = all(&model);
-        let (found, again) = all(&model.clone().with_recompute(true).unwrap());
+        let (found, again) = all(&model.clone().with_gradient_checkpointing(true).unwrap());
         close(&found, &expected, 1e-6, what);
         close_gradients(&again, &slopes, what);
         assert!(!slopes.is_empty(), "{what}");
@@ -223,8 +223,8 @@ fn what_is_random_is_not_computed_again() {
     let lora = LoraConfig::default().with_rank(4, 8.0).with_dropout(0.1);
     let model =
         Llava::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap();
-    let behind = model.clone().with_lora(&lora, 1).unwrap().with_recompute(true);
-    let before = model.with_recompute(true).unwrap().with_lora(&lora, 1);
+    let behind = model.clone().with_lora(&lora, 1).unwrap().with_gradient_checkpointing(true);
+    let before = model.with_gradient_checkpointing(true).unwrap().with_lora(&lora, 1);
     for error in [behind.unwrap_err(), before.unwrap_err()] {
         assert!(error.to_string().contains("dropout"), "{error}");
     }
@@ -242,7 +242,7 @@ fn sample() -> impl Strategy<Value = Sample> {
             prompt.extend(behind);
             let answered = |completion: Vec<u32>| {
                 let ids = [&prompt[..], &shared, &completion].concat();
-                Answered::new(ids, prompt.len())
+                TokenizedCompletion::new(ids, prompt.len())
             };
             Sample { image, completions: completions.into_iter().map(answered).collect() }
         },

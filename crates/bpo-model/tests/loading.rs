@@ -7,7 +7,7 @@ use std::path::Path;
 
 use bpo_model::config::LlavaConfig;
 use bpo_model::llava::ScoreBatch;
-use bpo_model::processor::{Answered, PixelValues, Processor};
+use bpo_model::processor::{TokenizedCompletion, PixelValues, Processor};
 use bpo_model::weights::canonical;
 use bpo_model::{Adapters, Llava, LoadOptions, ModelError};
 use burn::module::Module;
@@ -458,7 +458,7 @@ fn a_processor_of_another_checkpoint_is_refused() {
 fn batches_that_do_not_fit_are_errors() {
     let checkpoint = Checkpoint::new();
     let config = checkpoint.load().unwrap().config().clone();
-    let text = |ids: &[u32], start| vec![Answered::new(ids.to_vec(), start)];
+    let text = |ids: &[u32], start| vec![TokenizedCompletion::new(ids.to_vec(), start)];
     let batch = |completions| ScoreBatch::new(&config, vec![], &[(None, completions)]).map(|_| ());
     assert!(batch(text(&[1, 4, 5, 2], 2)).is_ok());
     assert!(matches!(batch(text(&[4, 5, 2], 0)), Err(ModelError::EmptyPrompt)));

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use bpo_model::config::LlavaConfig;
 use bpo_model::llava::ScoreBatch;
 use bpo_model::lora::TargetModules;
-use bpo_model::processor::{Answered, PixelValues};
+use bpo_model::processor::{TokenizedCompletion, PixelValues};
 use bpo_model::{Adapters, Llava, LoadOptions, LoraConfig};
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType};
@@ -59,7 +59,7 @@ fn batch(config: &LlavaConfig, prompts: usize, text: usize, answers: usize, answ
             let prompt = [vec![7; config.image_tokens()], vec![3; text]].concat();
             let answered = |number: usize| {
                 let answer = (0..answer).map(|token| 10 + ((token * 7 + number) % 50) as u32);
-                Answered::new(prompt.iter().copied().chain(answer).collect(), prompt.len())
+                TokenizedCompletion::new(prompt.iter().copied().chain(answer).collect(), prompt.len())
             };
             (Some(group), (0..answers).map(answered).collect())
         })
@@ -94,7 +94,7 @@ fn layers_computed_again_hold_their_inputs_alone() {
     let model = Llava::random(config.clone(), 0, &LoadOptions::default(), &Device::flex());
     let model = model.with_lora(&lora, 0).unwrap().train();
     let batch = batch(&config, 2, 100, 2, 60);
-    let again = model.clone().with_recompute(true).unwrap();
+    let again = model.clone().with_gradient_checkpointing(true).unwrap();
     let (all, inputs) = (measure(&model, &batch) as f64, measure(&again, &batch) as f64);
     println!("{inputs} bytes in place of {all}");
     assert!(inputs < 0.35 * all, "{inputs} of {all}");

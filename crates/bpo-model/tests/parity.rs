@@ -8,10 +8,10 @@ use std::num::NonZeroUsize;
 
 use bpo_distort::diffusion;
 use bpo_inject::{FinishReason, Sampling};
-use bpo_model::generate::{Against, Prompt};
+use bpo_model::generate::{ContrastInput, Prompt};
 use bpo_model::llava::ScoreBatch;
-use bpo_model::processor::{Answered, PixelValues};
-use bpo_model::seen::{Seen, View};
+use bpo_model::processor::{TokenizedCompletion, PixelValues};
+use bpo_model::seen::{ModelInput, ImageInput};
 use bpo_model::{Adapters, Llava, LoadOptions};
 use burn::tensor::{FloatDType, Tensor, TensorData};
 use support::{Golden, close, device, floats};
@@ -76,7 +76,7 @@ fn token_and_summed_log_probs_with_a_shared_prefix() {
             .map(|i| {
                 let answer_start = golden.ids(&format!("p{i}.prompt_ids")).len();
                 let answered =
-                    |side: &str| Answered::new(golden.ids(&format!("p{i}.{side}.input_ids")), answer_start);
+                    |side: &str| TokenizedCompletion::new(golden.ids(&format!("p{i}.{side}.input_ids")), answer_start);
                 (Some(i), vec![answered("chosen"), answered("rejected")])
             })
             .collect();
@@ -130,7 +130,7 @@ fn greedy_tokens_batched_and_alone() {
             .map(|i| {
                 let tokens = golden.ids(&format!("{condition}.p{i}.greedy_ids")).len();
                 let ids = golden.ids(&format!("p{i}.prompt_ids"));
-                Prompt::new(Seen::new(ids, View::of(image(&golden, condition, i))), Sampling::greedy(tokens))
+                Prompt::new(ModelInput::new(ids, ImageInput::of(image(&golden, condition, i))), Sampling::greedy(tokens))
             })
             .collect();
         // the golden run ignores the end token
@@ -146,7 +146,7 @@ fn greedy_tokens_batched_and_alone() {
 
 /// Answers end one after the other, by their length or an end token; others take their places.
 #[test]
-fn greedy_tokens_in_turn() {
+fn greedy_tokens_continuous() {
     let golden = Golden::open();
     let model = model(&golden);
     let condition = CONDITIONS[0];
@@ -157,15 +157,15 @@ fn greedy_tokens_in_turn() {
             let i = place % golden.prompts();
             let tokens = (place * 5) % (expected(i).len() + 1);
             let seen =
-                Seen::new(golden.ids(&format!("p{i}.prompt_ids")), View::of(image(&golden, condition, i)));
+                ModelInput::new(golden.ids(&format!("p{i}.prompt_ids")), ImageInput::of(image(&golden, condition, i)));
             let prompt = Prompt::new(seen.clone(), Sampling::greedy(tokens));
             // contrasted with itself it is what it was, in two rows
-            if place % 4 == 1 { prompt.with_against(Against::new(seen, 1.0, 0.0)) } else { prompt }
+            if place % 4 == 1 { prompt.with_contrast(ContrastInput::new(seen, 1.0, 0.0)) } else { prompt }
         })
         .collect();
     for at_a_time in [1, 2, 4, 9, 20] {
         let at_a_time = NonZeroUsize::new(at_a_time).unwrap();
-        let answers = model.generate_in_turn(&prompts, at_a_time, &[eos], Adapters::On).unwrap();
+        let answers = model.generate_continuous(&prompts, at_a_time, &[eos], Adapters::On).unwrap();
         for (place, (prompt, answer)) in prompts.iter().zip(answers).enumerate() {
             let all = expected(place % golden.prompts());
             let whole = &all[..prompt.sampling.max_new_tokens];
@@ -186,14 +186,14 @@ fn draws_are_those_of_a_prompt_alone() {
         .map(|place| {
             let i = place % golden.prompts();
             let seen =
-                Seen::new(golden.ids(&format!("p{i}.prompt_ids")), View::of(image(&golden, "clean", i)));
+                ModelInput::new(golden.ids(&format!("p{i}.prompt_ids")), ImageInput::of(image(&golden, "clean", i)));
             let tokens = 3 + 2 * (place % 4);
             Prompt::new(seen, Sampling::greedy(tokens).with_temperature(1.0).with_seed(place as u64))
         })
         .collect();
     let at_a_time = |count| {
         let count = NonZeroUsize::new(count).unwrap();
-        let answers = model.generate_in_turn(&prompts, count, &[], Adapters::On).unwrap();
+        let answers = model.generate_continuous(&prompts, count, &[], Adapters::On).unwrap();
         answers.into_iter().map(|answer| answer.ids).collect::<Vec<_>>()
     };
     let at_a_time = &at_a_time;

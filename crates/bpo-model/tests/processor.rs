@@ -150,7 +150,7 @@ fn special_tokens_come_from_the_template_only() {
     let (bos, eos) = (special.bos.as_ref().unwrap().text.clone(), special.eos.text.clone());
     let turn = |text: &str| [Turn::new("What?", text)];
     let count = |history: &[Turn], prompt: &str, answer: &str| -> Result<[usize; 2], ProcessorError> {
-        let ids = processor.answered_ids(None, history, prompt, answer, 0)?.ids;
+        let ids = processor.encode_completion(None, history, prompt, answer, 0)?.ids;
         let count = |id| ids.iter().filter(|found| **found == id).count();
         Ok([count(special.bos.as_ref().unwrap().id), count(special.eos.id)])
     };
@@ -185,7 +185,7 @@ fn ids_equal_those_of_transformers() {
         let prompt_ids = processor.encode_prompt(prompt, image_tokens).unwrap();
         assert_eq!(prompt_ids, golden.ids(&format!("p{i}.prompt_ids")));
         for side in ["chosen", "rejected"] {
-            let answered = processor.encode_answered(prompt, text(&texts[side]), image_tokens).unwrap();
+            let answered = processor.encode_completion(prompt, text(&texts[side]), image_tokens).unwrap();
             assert_eq!(answered.ids, golden.ids(&format!("p{i}.{side}.input_ids")), "{i} {side}");
             assert_eq!(answered.prompt(), prompt_ids, "{i} {side}");
         }
@@ -202,7 +202,7 @@ fn check_conversation(
 ) {
     let special = processor.text.special();
     let prompt_ids = processor.prompt_ids(None, history, prompt, image_tokens).unwrap();
-    let answered = processor.answered_ids(None, history, prompt, answer, image_tokens).unwrap();
+    let answered = processor.encode_completion(None, history, prompt, answer, image_tokens).unwrap();
     let count = |ids: &[u32], id: u32| ids.iter().filter(|other| **other == id).count();
 
     // An answer may merge with the last token of its prompt, not with more.
@@ -216,7 +216,7 @@ fn check_conversation(
     let decoded = processor.text.decode(&answered.ids, true).unwrap();
     assert!(decoded.ends_with(answer), "{decoded:?} does not end with {answer:?}");
     let with_eos =
-        processor.answered_ids(None, history, prompt, &format!("{answer}{}", special.eos.text), image_tokens);
+        processor.encode_completion(None, history, prompt, &format!("{answer}{}", special.eos.text), image_tokens);
     assert_eq!(with_eos.unwrap(), answered);
 }
 

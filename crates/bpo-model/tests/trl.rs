@@ -9,11 +9,11 @@ mod trl_batch;
 
 use bpo_dpo::gradients::global_norm;
 use bpo_dpo::logps::PairLogps;
-use bpo_dpo::loss::{Loss, Objective, PairFactors, wpo_weights};
+use bpo_dpo::loss::{Loss, Objective, PerPair, wpo_weights};
 use bpo_dpo::policy::{Adapters, Policy};
 use bpo_model::llava::ScoreBatch;
 use bpo_model::lora::load_adapter;
-use bpo_model::processor::Answered;
+use bpo_model::processor::TokenizedCompletion;
 use bpo_model::{Llava, LoadOptions, LoraConfig};
 use burn::module::Module;
 use burn::optim::GradientsParams;
@@ -55,7 +55,7 @@ fn log_probs_and_gradients() {
             close(&floats(found.clone()), &f32s(&row.numbers(key)), 1e-4, &format!("{name} {key}"));
         }
         let objective = golden.objective(row);
-        let losses = objective.forward(&policy, Some(&reference), &PairFactors::default()).losses;
+        let losses = objective.forward(&policy, Some(&reference), &PerPair::default()).losses;
         let gradients = gradients(&model, losses.mean());
         assert!(!gradients.is_empty());
         for (path, gradient) in gradients {
@@ -96,7 +96,7 @@ fn gradients_in_half_precision_are_near() {
             batch.sequences = one.to_vec();
         }
         let gradients = |dtype, recompute| {
-            let model = policy(dtype).train().with_recompute(recompute).unwrap();
+            let model = policy(dtype).train().with_gradient_checkpointing(gradient_checkpointing).unwrap();
             let sums = model.token_logps(&batch.grouped(&model), Adapters::On).sum();
             let found = gradients(&model, sums.sum()).into_iter();
             found.map(|(path, gradient)| (path, gradient.iter::<f32>().collect::<Vec<_>>()))
@@ -108,7 +108,7 @@ fn gradients_in_half_precision_are_near() {
                 continue;
             }
             for recompute in [false, true] {
-                let found: Vec<_> = gradients(dtype, recompute).collect();
+                let found: Vec<_> = gradients(dtype, gradient_checkpointing).collect();
                 assert_eq!(found.len(), expected.len());
                 let mut worst = 0f32;
                 for ((path, found), (same, expected)) in found.iter().zip(&expected) {
@@ -116,8 +116,8 @@ fn gradients_in_half_precision_are_near() {
                     let errors: Vec<_> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
                     worst = worst.max(size(&errors) / size(expected).max(0.05 * largest));
                 }
-                println!("{what}, {dtype:?}, recomputed {recompute}: {worst}");
-                assert!(worst < off, "{what}, {dtype:?}, recomputed {recompute}: {worst}");
+                println!("{what}, {dtype:?}, recomputed {gradient_checkpointing}: {worst}");
+                assert!(worst < off, "{what}, {dtype:?}, recomputed {gradient_checkpointing}: {worst}");
             }
         }
     }
@@ -146,7 +146,7 @@ fn losses_under_every_setting() {
         let what = format!("{:?}", row.settings);
         let (tokens, statistics) = model.token_statistics(&scored, Adapters::On);
         let policy = PairLogps::with_tails(&tokens, &rows);
-        let mut factors = PairFactors::default();
+        let mut factors = PerPair::default();
         if row.is_weighted() {
             factors = factors.weighted(wpo_weights(&tokens, &statistics.expect("statistics"), &rows));
         }
@@ -183,7 +183,7 @@ fn losses_under_every_setting() {
             None => {
                 let weights = factors.weight.clone().expect("weights");
                 let policy = PairLogps::with_tails(&model.token_logps(&scored, Adapters::On), &rows);
-                let plain = objective.forward(&policy, Some(&reference), &PairFactors::default()).losses;
+                let plain = objective.forward(&policy, Some(&reference), &PerPair::default()).losses;
                 let weighted = (plain * Tensor::from_inner(weights)).mean();
                 let gradients = GradientsParams::from_grads(weighted.backward(), &model);
                 let expected = global_norm(&model, &gradients).unwrap();
@@ -205,7 +205,7 @@ fn statistics_are_those_of_all_logits() {
     let statistics = statistics.expect("statistics");
     let n = batch.pairs();
     for (at, row) in (0..n).flat_map(|i| [i, n + i]).enumerate() {
-        let Answered { ids, answer_start, .. } = &batch.sequences[row];
+        let TokenizedCompletion { ids, answer_start, .. } = &batch.sequences[row];
         let logits =
             model.logits(ids, Some(&batch.images[row]), bpo_model::lora::Adapters::On).expect("a sequence");
         let [_, vocab] = logits.dims();

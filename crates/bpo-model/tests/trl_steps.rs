@@ -8,7 +8,7 @@ use std::convert::Infallible;
 
 use bpo_dpo::metrics::StepMetrics;
 use bpo_dpo::observer::Control;
-use bpo_dpo::policy::{Collate, Group};
+use bpo_dpo::policy::{Collate, PromptGroup};
 use bpo_dpo::reference::Reference;
 use bpo_dpo::schedule::Schedule;
 use bpo_dpo::{DpoConfig, Trainer};
@@ -31,10 +31,10 @@ impl Collate for Fixed {
     type Batch = ScoreBatch;
     type Error = Infallible;
 
-    fn collate(&mut self, groups: &[Group]) -> Result<ScoreBatch, Infallible> {
+    fn collate(&mut self, groups: &[PromptGroup]) -> Result<ScoreBatch, Infallible> {
         let number = |text: &String| text.parse::<usize>().unwrap();
         let images = groups.iter().map(|group| self.batch.images[number(&group.image)].clone()).collect();
-        let sequences = |group: &Group| {
+        let sequences = |group: &PromptGroup| {
             group.completions.iter().map(|row| self.batch.sequences[number(row)].clone()).collect()
         };
         let groups: Vec<_> =
@@ -57,7 +57,7 @@ fn pairs(count: usize) -> Vec<PreferencePair> {
         chosen: i.to_string(),
         rejected: (count + i).to_string(),
         kind: CompletionKind::ErrorInjected,
-        recipe: None,
+        provenance: None,
         margin: None,
         beta: None,
     };

@@ -9,7 +9,7 @@ use bpo_inject::{Generated, Sampling};
 use bpo_model::processor::{PixelValues, Processor};
 use bpo_model::responder::LlavaResponder;
 use bpo_model::{Adapters, Llava, LoadOptions};
-use bpo_pairs::recipe::{Contrast, Sign};
+use bpo_pairs::provenance::{Contrast, ContrastMode};
 use bpo_pairs::responder::{VisionLanguageModel, VisionRequest, Weakening};
 use image::RgbImage;
 use support::{Golden, device, floats, root};
@@ -167,7 +167,7 @@ fn contrast_is_that_of_the_plain_logits() {
     let (clean, noised) = ((asked.prompt(true), Some(asked.pixels(0))), (asked.prompt(true), Some(noised)));
     let mut answers = Vec::new();
     for (sign, views) in
-        [(Sign::Away, [clean.clone(), noised.clone()]), (Sign::Towards, [noised, clean.clone()])]
+        [(ContrastMode::Vcd, [clean.clone(), noised.clone()]), (ContrastMode::AmplifyPrior, [noised, clean.clone()])]
     {
         for (alpha, plausibility) in [(1.0, 0.1), (2.5, 0.0)] {
             let mut contrast = Contrast::new(sign);
@@ -189,7 +189,7 @@ fn contrast_is_that_of_the_plain_logits() {
     }
     // with nothing to contrast it is the plain answer
     let mut request = asked.request(0, Some("blur:sigma=0"));
-    request.weakening.as_mut().unwrap().contrast = Some(Contrast::new(Sign::Towards));
+    request.weakening.as_mut().unwrap().contrast = Some(Contrast::new(ContrastMode::AmplifyPrior));
     assert_eq!(asked.answer(&request).text, asked.said(0, None));
     assert!(answers.iter().any(|answer| *answer != answers[0]), "{answers:?}");
 }
@@ -206,7 +206,7 @@ fn an_answer_that_was_begun_goes_on() {
         // as if the model had said it itself
         let image_tokens = if distortion.is_none() { asked.model.config().image_tokens() } else { 0 };
         let answered =
-            asked.processor.answered_ids(None, &[], "What is in the picture?", begun, image_tokens).unwrap();
+            asked.processor.encode_completion(None, &[], "What is in the picture?", begun, image_tokens).unwrap();
         let (end, ids) = answered.ids.split_last().unwrap();
         assert!(asked.processor.text.eos_ids().contains(end));
         let pixels = distortion.is_none().then(|| asked.pixels(0));

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Completion, PreferencePair, Record};
-use crate::set_aside::Reason;
+use crate::skipped::SkipReason;
 
 /// Drops pairs with an answer that is empty, too long, or the same as the other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,11 +40,11 @@ impl PairFilter {
     /// Whether a record's pairs are looked at at all.
     ///
     /// # Errors
-    /// [`Reason::TooLong`] where [`whole_sample`](Self::whole_sample) drops the record.
-    pub fn check_record(&self, record: &Record) -> Result<(), Reason> {
+    /// [`SkipReason::TooLong`] where [`whole_sample`](Self::whole_sample) drops the record.
+    pub fn check_record(&self, record: &Record) -> Result<(), SkipReason> {
         let too_long = |completion: &Completion| count_words(&completion.response) > self.max_words;
         if self.whole_sample && record.completions.iter().any(too_long) {
-            Err(Reason::TooLong)
+            Err(SkipReason::TooLong)
         } else {
             Ok(())
         }
@@ -54,16 +54,16 @@ impl PairFilter {
     ///
     /// # Errors
     /// The reason why it does not. Answers that differ in white space around them only are identical.
-    pub fn check(&self, pair: &PreferencePair) -> Result<(), Reason> {
+    pub fn check(&self, pair: &PreferencePair) -> Result<(), SkipReason> {
         let (chosen, rejected) = (pair.chosen.trim(), pair.rejected.trim());
         if chosen.is_empty() || rejected.is_empty() {
-            return Err(Reason::EmptyAnswer);
+            return Err(SkipReason::EmptyAnswer);
         }
         if chosen == rejected {
-            return Err(Reason::Identical);
+            return Err(SkipReason::Identical);
         }
         if [chosen, rejected].iter().any(|answer| count_words(answer) > self.max_words) {
-            return Err(Reason::TooLong);
+            return Err(SkipReason::TooLong);
         }
         Ok(())
     }
@@ -91,17 +91,17 @@ mod tests {
                 chosen: chosen.into(),
                 rejected: rejected.into(),
                 kind: CompletionKind::ImageWeakened,
-                recipe: None,
+                provenance: None,
                 margin: None,
                 beta: None,
             })
         };
         assert_eq!(check("a b c", "d"), Ok(()));
-        assert_eq!(check("a b c d", "d"), Err(Reason::TooLong));
-        assert_eq!(check("d", "a\nb\tc d"), Err(Reason::TooLong));
-        assert_eq!(check(" a b", "a b\n"), Err(Reason::Identical));
-        assert_eq!(check("a", " \n"), Err(Reason::EmptyAnswer));
-        assert_eq!(check("", "b"), Err(Reason::EmptyAnswer));
+        assert_eq!(check("a b c d", "d"), Err(SkipReason::TooLong));
+        assert_eq!(check("d", "a\nb\tc d"), Err(SkipReason::TooLong));
+        assert_eq!(check(" a b", "a b\n"), Err(SkipReason::Identical));
+        assert_eq!(check("a", " \n"), Err(SkipReason::EmptyAnswer));
+        assert_eq!(check("", "b"), Err(SkipReason::EmptyAnswer));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The place of the image token in a conversation.
 
 use crate::placeholders::{check_answer, check_question};
-use crate::set_aside::{Flaw, Reason};
+use crate::skipped::{Flaw, SkipReason};
 use crate::sft::{IMAGE_TOKEN, Turn};
 
 /// The text of a prompt without its image token.
@@ -14,20 +14,20 @@ pub fn strip_image_token(prompt: &str) -> String {
 /// A token between words moves to the start, and a missing one is put there, as LLaVA's `preprocess_multimodal` does.
 ///
 /// # Errors
-/// [`Reason::ImageToken`] if there is more than one.
-pub fn place_image_token(prompt: &str) -> Result<String, Reason> {
+/// [`SkipReason::ImageToken`] if there is more than one.
+pub fn place_image_token(prompt: &str) -> Result<String, SkipReason> {
     let trimmed = prompt.trim();
     match trimmed.matches(IMAGE_TOKEN).count() {
         1 if trimmed.starts_with(IMAGE_TOKEN) || trimmed.ends_with(IMAGE_TOKEN) => Ok(prompt.to_owned()),
         0 | 1 => Ok(format!("{IMAGE_TOKEN}\n{}", strip_image_token(trimmed))),
-        _ => Err(Reason::ImageToken),
+        _ => Err(SkipReason::ImageToken),
     }
 }
 
 /// Gives the first of `history` and `prompt` its image token; see [`place_image_token`].
 ///
 /// # Errors
-/// [`Reason::ImageToken`] if any later text has one; [`Reason::OtherPlaceholder`] if a text has what stands for an image in data
+/// [`SkipReason::ImageToken`] if any later text has one; [`SkipReason::OtherPlaceholder`] if a text has what stands for an image in data
 /// for another model, which would be read as text. The detail names the text by its place: `history[0].prompt`, `prompt`.
 pub fn place_in_conversation(history: &mut [Turn], prompt: &mut String) -> Result<(), Flaw> {
     for (i, turn) in history.iter().enumerate() {
@@ -52,7 +52,7 @@ pub(crate) fn place_in_first(history: &mut [Turn], prompt: &mut String) -> Resul
 
 /// The flaw of a conversation with image tokens where none may be.
 pub(crate) fn misplaced() -> Flaw {
-    Flaw::new(Reason::ImageToken, format_args!("expected {IMAGE_TOKEN} once, in the first question"))
+    Flaw::new(SkipReason::ImageToken, format_args!("expected {IMAGE_TOKEN} once, in the first question"))
 }
 
 #[cfg(test)]
@@ -71,7 +71,7 @@ mod tests {
         for (prompt, expected) in cases {
             assert_eq!(place_image_token(prompt).as_deref(), Ok(expected), "{prompt:?}");
         }
-        assert_eq!(place_image_token("<image><image>What?"), Err(Reason::ImageToken));
+        assert_eq!(place_image_token("<image><image>What?"), Err(SkipReason::ImageToken));
     }
 
     #[test]
@@ -89,7 +89,7 @@ mod tests {
 
         let mut other = [turn("What?", "A cat.")];
         let flaw = place_in_conversation(&mut other, &mut "<ImageHere> Why?".to_owned()).unwrap_err();
-        assert_eq!(flaw.reason, Reason::OtherPlaceholder);
+        assert_eq!(flaw.reason, SkipReason::OtherPlaceholder);
         assert!(flaw.detail.contains("`prompt`: ") && flaw.detail.contains("<ImageHere>"), "{}", flaw.detail);
     }
 }

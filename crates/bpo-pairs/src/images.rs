@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use bpo_distort::{DistortError, Limits, load_rgb};
 use image::RgbImage;
 
-use crate::set_aside::Reason;
+use crate::skipped::SkipReason;
 
 /// Why an image cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -82,13 +82,13 @@ impl fmt::Display for Escape {
 }
 
 impl ImageError {
-    /// For which reason a sample with this image is set aside; `None` where all images would fail alike.
-    pub fn reason(&self) -> Option<Reason> {
+    /// For which reason a sample with this image is skipped; `None` where all images would fail alike.
+    pub fn reason(&self) -> Option<SkipReason> {
         use DistortError as D;
         match self {
             Self::Root { .. } => None,
-            Self::Outside { .. } => Some(Reason::ImageOutside),
-            Self::Missing { .. } | Self::Load { source: D::Missing { .. }, .. } => Some(Reason::ImageMissing),
+            Self::Outside { .. } => Some(SkipReason::ImageOutside),
+            Self::Missing { .. } | Self::Load { source: D::Missing { .. }, .. } => Some(SkipReason::ImageMissing),
             Self::Load {
                 source:
                     D::FileTooLarge { .. }
@@ -97,8 +97,8 @@ impl ImageError {
                     | D::TooManyScans { .. }
                     | D::TooSlow { .. },
                 ..
-            } => Some(Reason::ImageTooLarge),
-            Self::Path { .. } | Self::Load { .. } => Some(Reason::ImageUnreadable),
+            } => Some(SkipReason::ImageTooLarge),
+            Self::Path { .. } | Self::Load { .. } => Some(SkipReason::ImageUnreadable),
         }
     }
 }
@@ -195,20 +195,20 @@ mod tests {
 
         let reason = |name: &str| root.load(name).unwrap_err().reason();
         let absolute = root_dir.join("a/in.png");
-        assert_eq!(reason(absolute.to_str().unwrap()), Some(Reason::ImageOutside));
-        assert_eq!(reason("../out.png"), Some(Reason::ImageOutside));
-        assert_eq!(reason("a/../a/in.png"), Some(Reason::ImageOutside));
-        assert_eq!(reason("no.png"), Some(Reason::ImageMissing));
-        assert_eq!(reason("zero.png"), Some(Reason::ImageUnreadable));
-        assert_eq!(reason("a/in.png/b.png"), Some(Reason::ImageUnreadable));
+        assert_eq!(reason(absolute.to_str().unwrap()), Some(SkipReason::ImageOutside));
+        assert_eq!(reason("../out.png"), Some(SkipReason::ImageOutside));
+        assert_eq!(reason("a/../a/in.png"), Some(SkipReason::ImageOutside));
+        assert_eq!(reason("no.png"), Some(SkipReason::ImageMissing));
+        assert_eq!(reason("zero.png"), Some(SkipReason::ImageUnreadable));
+        assert_eq!(reason("a/in.png/b.png"), Some(SkipReason::ImageUnreadable));
         for odd in ["", "a", "nul\0.png"] {
-            assert_eq!(reason(odd), Some(Reason::ImageUnreadable), "{odd:?}");
+            assert_eq!(reason(odd), Some(SkipReason::ImageUnreadable), "{odd:?}");
         }
         let message = root.load("../out.png").unwrap_err().to_string();
         assert!(message.contains("\"../out.png\"") && message.contains("images"), "{message}");
 
         let small = root.clone().with_limits(Limits::default().with_max_side(3));
-        assert_eq!(small.load("a/in.png").unwrap_err().reason(), Some(Reason::ImageTooLarge));
+        assert_eq!(small.load("a/in.png").unwrap_err().reason(), Some(SkipReason::ImageTooLarge));
 
         fs::remove_dir_all(&root_dir).unwrap();
         assert!(matches!(root.load("a/in.png"), Err(ImageError::Root { .. })));

@@ -6,8 +6,8 @@
 //! format::bpo   -> Record    --(pairs::make_pairs with a PairFilter)--> PreferencePair -> format::jsonl
 //! ```
 //!
-//! What cannot be used is never dropped in silence: it becomes a [`SetAside`](set_aside::SetAside) with a
-//! [`Reason`](set_aside::Reason) that is counted.
+//! What cannot be used is never dropped in silence: it becomes a [`Skipped`](skipped::Skipped) with a
+//! [`SkipReason`](skipped::SkipReason) that is counted.
 //!
 //! ```
 //! use bpo_pairs::filter::PairFilter;
@@ -29,7 +29,7 @@
 //!
 //! assert_eq!(set.pairs[0].id, "0:0>1");
 //! assert_eq!(set.pairs[0].rejected, "A red cup and a croissant.");
-//! assert_eq!(PairStats::of(&set).set_aside.total(), 0);
+//! assert_eq!(PairStats::of(&set).skipped.total(), 0);
 //! assert_eq!(jsonl::read_pairs(&output)?, set);
 //! # Ok(())
 //! # }
@@ -52,13 +52,13 @@ pub mod images;
 pub mod manifest;
 pub mod pairs;
 mod placeholders;
-pub mod recipe;
+pub mod provenance;
 pub mod record;
 #[cfg(feature = "build")]
 pub mod responder;
 pub mod seed;
 pub mod serde_words;
-pub mod set_aside;
+pub mod skipped;
 pub mod sft;
 pub mod stats;
 pub mod store;

@@ -5,23 +5,23 @@ use serde::{Deserialize, Serialize};
 use crate::filter::PairFilter;
 use crate::placeholders::check_answers;
 use crate::record::{PreferencePair, Record};
-use crate::set_aside::{Flaw, Reason, SetAside};
+use crate::skipped::{Flaw, SkipReason, Skipped};
 
 /// Pairs, and what was not made into one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `pairs` and `set_aside`")]
+#[serde(deny_unknown_fields, expecting = "an object with `pairs` and `skipped`")]
 pub struct PairSet {
     /// Pairs that passed the filter.
     pub pairs: Vec<PreferencePair>,
     /// Records without a pair, and pairs that did not pass.
-    pub set_aside: Vec<SetAside>,
+    pub skipped: Vec<Skipped>,
 }
 
 impl PairSet {
     /// Adds all of `other`.
     pub fn extend(&mut self, other: Self) {
         self.pairs.extend(other.pairs);
-        self.set_aside.extend(other.set_aside);
+        self.skipped.extend(other.skipped);
     }
 }
 
@@ -42,7 +42,7 @@ pub fn all_pairs(record: &Record) -> impl Iterator<Item = PreferencePair> + '_ {
                 chosen: chosen.response.clone(),
                 rejected: rejected.response.clone(),
                 kind: rejected.kind.clone(),
-                recipe: rejected.recipe.clone(),
+                provenance: rejected.provenance.clone(),
                 margin: Some(chosen.score - rejected.score).filter(|margin| margin.is_finite()),
                 beta: None,
             }
@@ -50,14 +50,14 @@ pub fn all_pairs(record: &Record) -> impl Iterator<Item = PreferencePair> + '_ {
     })
 }
 
-/// The pairs of a record that pass `filter`, each once of its kind; the others, and a record that has none, are set aside.
+/// The pairs of a record that pass `filter`, each once of its kind; the others, and a record that has none, are skipped.
 ///
 /// A model that is asked several times may say the same; in training such a pair would only count more. What comes about in two
 /// ways, by weakening and by injection, counts for both, as in the authors' data.
 pub fn make_pairs(record: &Record, filter: &PairFilter) -> PairSet {
     let mut set = PairSet::default();
     if let Err(reason) = filter.check_record(record) {
-        set.set_aside.push(SetAside::new(&record.id, reason));
+        set.skipped.push(Skipped::new(&record.id, reason));
         return set;
     }
     for pair in all_pairs(record) {
@@ -66,15 +66,15 @@ pub fn make_pairs(record: &Record, filter: &PairFilter) -> PairSet {
                 && known.chosen.trim() == pair.chosen.trim()
                 && known.rejected.trim() == pair.rejected.trim()
         };
-        let repeated = if set.pairs.iter().any(same) { Err(Reason::Repeated) } else { Ok(()) };
+        let repeated = if set.pairs.iter().any(same) { Err(SkipReason::Repeated) } else { Ok(()) };
         let passes = filter.check(&pair).and(repeated).map_err(Flaw::from);
         match passes.and_then(|()| check_answers(&pair)) {
             Ok(()) => set.pairs.push(pair),
-            Err(flaw) => set.set_aside.push(flaw.of(pair.id)),
+            Err(flaw) => set.skipped.push(flaw.of(pair.id)),
         }
     }
-    if set.pairs.is_empty() && set.set_aside.is_empty() {
-        set.set_aside.push(SetAside::new(&record.id, Reason::NoPreference));
+    if set.pairs.is_empty() && set.skipped.is_empty() {
+        set.skipped.push(Skipped::new(&record.id, SkipReason::NoPreference));
     }
     set
 }
@@ -98,7 +98,7 @@ mod tests {
             response: format!("answer {i}"),
             score,
             kind: CompletionKind::Other(format!("kind-{i}")),
-            recipe: None,
+            provenance: None,
         };
         Record {
             id: "r".into(),
@@ -123,7 +123,7 @@ mod tests {
     fn a_record_without_a_pair_is_counted() {
         for scores in [&[1.0, 1.0][..], &[1.0], &[], &[f64::NAN, 1.0]] {
             let set = make_pairs(&record(scores), &PairFilter::default());
-            assert_eq!(set.set_aside, [SetAside::new("r", Reason::NoPreference)], "{scores:?}");
+            assert_eq!(set.skipped, [Skipped::new("r", SkipReason::NoPreference)], "{scores:?}");
         }
     }
 
@@ -137,8 +137,8 @@ mod tests {
             assert_eq!(make_pairs(&record, &filter).pairs.len(), left, "{long}");
             let set = make_pairs(&record, &filter.with_whole_sample(true));
             assert_eq!(
-                (set.pairs.len(), set.set_aside),
-                (0, vec![SetAside::new("r", Reason::TooLong)]),
+                (set.pairs.len(), set.skipped),
+                (0, vec![Skipped::new("r", SkipReason::TooLong)]),
                 "{long}"
             );
         }
@@ -153,10 +153,10 @@ mod tests {
         let set = make_pairs(&record, &PairFilter::default());
         assert_eq!(set.pairs.iter().map(|pair| pair.id.as_str()).collect::<Vec<_>>(), ["r:0>2"]);
         assert_eq!(
-            (set.set_aside[0].id.as_str(), set.set_aside[0].reason),
-            ("r:0>1", Reason::OtherPlaceholder)
+            (set.skipped[0].id.as_str(), set.skipped[0].reason),
+            ("r:0>1", SkipReason::OtherPlaceholder)
         );
-        assert!(set.set_aside[0].detail.contains("`rejected`"), "{}", set.set_aside[0].detail);
+        assert!(set.skipped[0].detail.contains("`rejected`"), "{}", set.skipped[0].detail);
     }
 
     #[test]
@@ -169,7 +169,7 @@ mod tests {
         let set = make_pairs(&record, &PairFilter::default());
         let ids: Vec<_> = set.pairs.iter().map(|pair| pair.id.as_str()).collect();
         assert_eq!(ids, ["r:0>1", "r:0>2"]);
-        assert_eq!(set.set_aside, [SetAside::new("r:0>3", Reason::Repeated)]);
+        assert_eq!(set.skipped, [Skipped::new("r:0>3", SkipReason::Repeated)]);
     }
 
     proptest! {

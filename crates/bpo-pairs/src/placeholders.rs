@@ -2,7 +2,7 @@
 
 use crate::format::fields::quoted;
 use crate::record::PreferencePair;
-use crate::set_aside::{Flaw, Reason};
+use crate::skipped::{Flaw, SkipReason};
 use crate::sft::IMAGE_TOKEN;
 
 /// Placeholders in lower case, without brackets, slashes and digits. `image` is one in any form but [`IMAGE_TOKEN`].
@@ -73,7 +73,7 @@ fn refuse(key: &str, text: &str, counts: impl Fn(&str) -> bool) -> Result<(), Fl
     match placeholders(text).find(|(_, name)| counts(name)) {
         None => Ok(()),
         Some((found, _)) => Err(Flaw::new(
-            Reason::OtherPlaceholder,
+            SkipReason::OtherPlaceholder,
             format_args!("`{key}`: expected {IMAGE_TOKEN} or no placeholder, found {}", quoted(found)),
         )),
     }
@@ -124,7 +124,7 @@ mod tests {
         ] {
             let text = format!("a < b, [1] and {found}\nWhat?");
             let flaw = check_question("prompt", &text).unwrap_err();
-            assert_eq!(flaw.reason, Reason::OtherPlaceholder);
+            assert_eq!(flaw.reason, SkipReason::OtherPlaceholder);
             assert!(
                 flaw.detail
                     .ends_with(&format!("`prompt`: expected <image> or no placeholder, found {found:?}"))

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::recipe::Recipe;
+use crate::provenance::Provenance;
 use crate::sft::Turn;
 
 /// Where a completion comes from.
@@ -72,7 +72,7 @@ pub struct Completion {
     pub kind: CompletionKind,
     /// How it was got, where the image was weakened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub recipe: Option<Recipe>,
+    pub provenance: Option<Provenance>,
 }
 
 /// One prompt about one image and all its answers.
@@ -125,7 +125,7 @@ pub struct PreferencePair {
     pub kind: CompletionKind,
     /// How the rejected answer was got, where the image was weakened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub recipe: Option<Recipe>,
+    pub provenance: Option<Provenance>,
     /// By how much the chosen answer is better: the difference of the scores of its record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub margin: Option<f64>,

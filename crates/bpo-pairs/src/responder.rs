@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use crate::recipe::Contrast;
+use crate::provenance::Contrast;
 use crate::sft::Turn;
 use bpo_distort::Distortion;
 use bpo_inject::{Generated, Sampling};
@@ -49,7 +49,7 @@ pub struct VisionRequest {
     pub sampling: Sampling,
 }
 
-/// As many batches are asked for in one call of [`VisionLanguageModel::respond_in_turn`], so that no place stays empty for long
+/// As many batches are asked for in one call of [`VisionLanguageModel::respond_continuous`], so that no place stays empty for long
 /// while answers of other lengths are made.
 pub const BATCHES_PER_CALL: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 
@@ -64,7 +64,7 @@ pub trait VisionLanguageModel {
 
     /// As [`respond`](Self::respond), for more requests than are to be answered at the same time. By default they are answered in
     /// batches; a model may begin with one as soon as another has its answer.
-    fn respond_in_turn(
+    fn respond_continuous(
         &mut self,
         requests: &[VisionRequest],
         at_a_time: NonZeroUsize,
@@ -74,7 +74,7 @@ pub trait VisionLanguageModel {
 
     /// Whether an error lies in its request, so that asking again is useless (a prompt longer than the context).
     ///
-    /// Such a sample is set aside for good. Any other error (out of memory, a server that is down) stops the stage, which
+    /// Such a sample is skipped for good. Any other error (out of memory, a server that is down) stops the stage, which
     /// can then be run again; that is the default, since it loses nothing.
     fn is_request_error(&self, _error: &Self::Error) -> bool {
         false
@@ -94,12 +94,12 @@ impl<M: VisionLanguageModel + ?Sized> VisionLanguageModel for &mut M {
         (**self).respond(requests)
     }
 
-    fn respond_in_turn(
+    fn respond_continuous(
         &mut self,
         requests: &[VisionRequest],
         at_a_time: NonZeroUsize,
     ) -> Vec<Result<Generated, Self::Error>> {
-        (**self).respond_in_turn(requests, at_a_time)
+        (**self).respond_continuous(requests, at_a_time)
     }
 
     fn is_request_error(&self, error: &Self::Error) -> bool {

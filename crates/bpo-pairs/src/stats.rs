@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::filter::count_words;
 use crate::pairs::PairSet;
 use crate::record::CompletionKind;
-use crate::set_aside::ReasonCounts;
+use crate::skipped::SkipCounts;
 
 /// Lengths of answers, in words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -43,16 +43,16 @@ pub struct KindStats {
     pub rejected_words: Lengths,
 }
 
-/// Figures about pairs and what was set aside.
+/// Figures about pairs and what was skipped.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `pairs`, `kinds` and `set_aside`")]
+#[serde(deny_unknown_fields, expecting = "an object with `pairs`, `kinds` and `skipped`")]
 pub struct PairStats {
     /// Number of pairs.
     pub pairs: usize,
     /// By where the rejected answer comes from.
     pub kinds: BTreeMap<CompletionKind, KindStats>,
-    /// How often each reason for setting aside occurred.
-    pub set_aside: ReasonCounts,
+    /// How often each reason for setting skipped occurred.
+    pub skipped: SkipCounts,
 }
 
 impl PairStats {
@@ -70,7 +70,7 @@ impl PairStats {
             };
             (kind.clone(), stats)
         });
-        Self { pairs: set.pairs.len(), kinds: kinds.collect(), set_aside: set.set_aside.iter().collect() }
+        Self { pairs: set.pairs.len(), kinds: kinds.collect(), skipped: set.skipped.iter().collect() }
     }
 }
 
@@ -78,7 +78,7 @@ impl PairStats {
 mod tests {
     use super::*;
     use crate::record::PreferencePair;
-    use crate::set_aside::{Reason, SetAside};
+    use crate::skipped::{SkipReason, Skipped};
 
     #[test]
     fn figures_per_kind() {
@@ -91,7 +91,7 @@ mod tests {
             chosen: "a red cup".into(),
             rejected: rejected.into(),
             kind,
-            recipe: None,
+            provenance: None,
             margin: None,
             beta: None,
         };
@@ -101,13 +101,13 @@ mod tests {
                 pair("a blue cup here", CompletionKind::ImageWeakened),
                 pair("two cups", CompletionKind::ErrorInjected),
             ],
-            set_aside: vec![SetAside::new("x", Reason::Identical)],
+            skipped: vec![Skipped::new("x", SkipReason::Identical)],
         };
         let stats = PairStats::of(&set);
         let weakened = stats.kinds[&CompletionKind::ImageWeakened];
         assert_eq!((stats.pairs, weakened.pairs), (3, 2));
         assert_eq!(weakened.rejected_words, Lengths { min: 1, mean: 2.5, max: 4 });
-        assert_eq!(stats.set_aside.get(Reason::Identical), 1);
+        assert_eq!(stats.skipped.get(SkipReason::Identical), 1);
         let json = serde_json::to_string(&stats).unwrap();
         assert!(json.contains(r#""mllm-hal":{"pairs":2"#), "{json}");
         assert_eq!(serde_json::from_str::<PairStats>(&json).unwrap(), stats);

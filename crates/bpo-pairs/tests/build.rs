@@ -17,9 +17,9 @@ use bpo_pairs::filter::PairFilter;
 use bpo_pairs::format::llava;
 use bpo_pairs::images::ImageRoot;
 use bpo_pairs::pairs::make_all_pairs;
-use bpo_pairs::recipe::{Contrast, Sign};
+use bpo_pairs::provenance::{Contrast, ContrastMode};
 use bpo_pairs::responder::{VisionLanguageModel, VisionRequest};
-use bpo_pairs::set_aside::Reason;
+use bpo_pairs::skipped::SkipReason;
 use bpo_pairs::sft::SftSample;
 use bpo_pairs::store::JsonlStore;
 use image::RgbImage;
@@ -132,13 +132,13 @@ fn weakening_sets_aside_what_cannot_be_answered() {
     let images = images(dir.path());
     let path = dir.path().join("weakened.jsonl");
     let summary = run_weaken(&path, &images, &mut Model::new(usize::MAX)).unwrap();
-    assert_eq!((summary.answered, summary.set_aside.total()), (4, 3));
-    for reason in [Reason::ImageMissing, Reason::ImageUnreadable, Reason::RequestFailed] {
-        assert_eq!(summary.set_aside.get(reason), 1, "{reason}");
+    assert_eq!((summary.answered, summary.skipped.total()), (4, 3));
+    for reason in [SkipReason::ImageMissing, SkipReason::ImageUnreadable, SkipReason::RequestFailed] {
+        assert_eq!(summary.skipped.get(reason), 1, "{reason}");
     }
     let text = fs::read_to_string(&path).unwrap();
     let line = text.lines().find(|line| line.contains("astronaut-0")).unwrap();
-    assert!(line.contains(r#""reason":"image-missing","set_aside":"no image \"astronaut.jpg\""#), "{line}");
+    assert!(line.contains(r#""reason":"image-missing","skipped":"no image \"astronaut.jpg\""#), "{line}");
 
     let mut idle = Model::new(0);
     assert_eq!(run_weaken(&path, &images, &mut idle).unwrap(), summary);
@@ -231,7 +231,7 @@ struct Refusing;
 
 impl ErrorInjector for Refusing {
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
-        let refused = |_| Err(InjectionFailure::SetAside { reason: Rejection::Refusal, attempts: 2 });
+        let refused = |_| Err(InjectionFailure::Skipped { reason: Rejection::Refusal, attempts: 2 });
         requests.iter().map(refused).collect()
     }
 }
@@ -241,7 +241,7 @@ fn refused_rewrites_are_counted_and_not_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("injected.jsonl");
     let summary = run_inject(&path, &mut Refusing).unwrap();
-    assert_eq!((summary.answered, summary.set_aside.get(Reason::RewriteRefused)), (0, 7));
+    assert_eq!((summary.answered, summary.skipped.get(SkipReason::RewriteRefused)), (0, 7));
     assert_eq!(run_inject(&path, &mut Injector { down_at: 0, requests: 0 }).unwrap(), summary);
 }
 
@@ -294,7 +294,7 @@ fn answers_become_pairs() {
     let stray = assemble(&samples[..1], stores[1].records().unwrap());
     assert!(matches!(stray, Err(PairsError::UnknownId { .. })));
     let alone = make_all_pairs(&assemble(&samples[..1], []).unwrap(), &PairFilter::default());
-    assert_eq!(alone.set_aside[0].reason, Reason::NoPreference);
+    assert_eq!(alone.skipped[0].reason, SkipReason::NoPreference);
 }
 
 /// Several answers of each sample, made with other images where they are needed, and recorded.
@@ -306,7 +306,7 @@ fn a_sample_can_have_several_answers() {
         .with_distortions(["swap", "blur:sigma=2..8+no-image"].map(|text| text.parse().unwrap()))
         .with_samples(batch(2))
         .with_begun(0.5)
-        .with_contrast(Some(Contrast::new(Sign::Towards)))
+        .with_contrast(Some(Contrast::new(ContrastMode::AmplifyPrior)))
         .with_seed(3)
         .with_batch(batch(3));
     assert_eq!(config.variants().unwrap().get(), 4);
@@ -316,7 +316,7 @@ fn a_sample_can_have_several_answers() {
     };
     let path = dir.path().join("weakened.jsonl");
     let summary = run(&path, &mut Model::new(usize::MAX)).unwrap();
-    assert_eq!((summary.answered, summary.set_aside.total()), (16, 12));
+    assert_eq!((summary.answered, summary.skipped.total()), (16, 12));
 
     let records: Vec<StageRecord> =
         JsonlStore::open(&path).unwrap().records().unwrap().map(Result::unwrap).collect();
@@ -325,27 +325,27 @@ fn a_sample_can_have_several_answers() {
         let sample = &samples()[place / 4];
         let answer = match record {
             StageRecord::Answered(answer) => answer,
-            StageRecord::SetAside(aside) => {
-                assert_eq!((&aside.id, aside.variant), (&sample.id, place % 4));
+            StageRecord::Skipped(skipped) => {
+                assert_eq!((&skipped.id, skipped.variant), (&sample.id, place % 4));
                 continue;
             }
         };
         assert_eq!((&answer.id, answer.variant), (&sample.id, place % 4));
-        let recipe = answer.recipe.as_ref().unwrap();
-        assert_eq!((recipe.contrast, recipe.variant), (config.contrast, place % 4));
-        assert_eq!(recipe.begun_words, sample.answer.split_whitespace().count() / 2);
+        let provenance = answer.provenance.as_ref().unwrap();
+        assert_eq!((provenance.contrast, provenance.variant), (config.contrast, place % 4));
+        assert_eq!(provenance.prefix_words, sample.answer.split_whitespace().count() / 2);
         // seeds of its own, and what was drawn
         assert!(seen.insert(answer.response.clone()), "{answer:?}");
         match answer.variant {
             0 | 1 => {
-                assert_eq!(recipe.distortion, "swap");
-                let other = recipe.other.as_ref().unwrap();
-                assert!(*other != sample.image && images.path().join(other).exists(), "{recipe:?}");
+                assert_eq!(provenance.distortion, "swap");
+                let other = provenance.other.as_ref().unwrap();
+                assert!(*other != sample.image && images.path().join(other).exists(), "{provenance:?}");
             }
             _ => {
-                let text = recipe.distortion.strip_prefix("blur:sigma=").unwrap();
+                let text = provenance.distortion.strip_prefix("blur:sigma=").unwrap();
                 let sigma: f32 = text.strip_suffix("+no-image").unwrap().parse().unwrap();
-                assert!((2.0..=8.0).contains(&sigma) && recipe.other.is_none(), "{recipe:?}");
+                assert!((2.0..=8.0).contains(&sigma) && provenance.other.is_none(), "{provenance:?}");
             }
         }
     }
@@ -357,13 +357,13 @@ fn a_sample_can_have_several_answers() {
     assert_eq!(fs::read(&other).unwrap(), fs::read(&path).unwrap());
 
     let answered = records.iter().filter_map(|record| match record {
-        StageRecord::Answered(answer) => Some((&answer.response, &answer.recipe)),
-        StageRecord::SetAside(_) => None,
+        StageRecord::Answered(answer) => Some((&answer.response, &answer.provenance)),
+        StageRecord::Skipped(_) => None,
     });
     let assembled = assemble(&samples(), records.iter().cloned().map(Ok)).unwrap();
     let pairs = make_all_pairs(&assembled, &PairFilter::default()).pairs;
     assert_eq!(pairs.len(), 16);
-    assert!(pairs.iter().map(|pair| (&pair.rejected, &pair.recipe)).eq(answered), "{pairs:?}");
+    assert!(pairs.iter().map(|pair| (&pair.rejected, &pair.provenance)).eq(answered), "{pairs:?}");
 }
 
 #[test]
@@ -380,7 +380,7 @@ fn without_another_image_none_is_made_up() {
     let missing: Vec<_> = samples().into_iter().filter(|sample| sample.image == "astronaut.jpg").collect();
     let mut own = JsonlStore::open(dir.path().join("own.jsonl")).unwrap();
     let summary = weaken(&missing, &images, &mut model, &config, &mut own, &mut |_: Progress| {}).unwrap();
-    assert_eq!((summary.answered, summary.set_aside.get(Reason::ImageMissing)), (0, missing.len()));
+    assert_eq!((summary.answered, summary.skipped.get(SkipReason::ImageMissing)), (0, missing.len()));
     let none = WeakenConfig::default().with_distortions([]);
     let error = weaken(&alone, &images, &mut model, &none, &mut store, &mut |_: Progress| {}).unwrap_err();
     assert!(matches!(error, PairsError::NoDistortion));

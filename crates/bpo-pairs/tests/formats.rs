@@ -6,9 +6,9 @@ use std::path::Path;
 use bpo_pairs::error::PairsError;
 use bpo_pairs::format::llava::SftData;
 use bpo_pairs::format::{bpo, jsonl, llava};
-use bpo_pairs::recipe::{Contrast, Recipe, Sign};
+use bpo_pairs::provenance::{Contrast, Provenance, ContrastMode};
 use bpo_pairs::record::{Completion, CompletionKind, Record};
-use bpo_pairs::set_aside::{Reason, ReasonCounts};
+use bpo_pairs::skipped::{SkipReason, SkipCounts};
 use bpo_pairs::sft::{SftSample, Turn};
 use proptest::prelude::*;
 
@@ -17,7 +17,7 @@ fn read_llava(json: &str) -> Result<SftData, PairsError> {
     llava::for_each(Path::new("llava.json"), json.as_bytes(), |item| {
         match item {
             Ok(sample) => data.samples.push(sample),
-            Err(aside) => data.set_aside.push(aside),
+            Err(skipped) => data.skipped.push(skipped),
         }
         Ok(())
     })?;
@@ -41,8 +41,8 @@ fn photographs() {
         second.history,
         [Turn { prompt: data.samples[1].prompt.clone(), answer: data.samples[1].answer.clone() }]
     );
-    assert_eq!(data.set_aside.len(), 1);
-    assert_eq!((data.set_aside[0].id.as_str(), data.set_aside[0].reason), ("text-0", Reason::NoImage));
+    assert_eq!(data.skipped.len(), 1);
+    assert_eq!((data.skipped[0].id.as_str(), data.skipped[0].reason), ("text-0", SkipReason::NoImage));
 }
 
 /// A conversation of alternating turns.
@@ -74,29 +74,29 @@ fn llava_ids_may_be_numbers_missing_or_repeated() {
 #[test]
 fn llava_conversations_that_cannot_be_used_are_counted() {
     let image = r#""image": "a.jpg","#;
-    let cases: [(String, &[Reason]); 12] = [
-        (conversation("", &["What?", "A cat."]), &[Reason::NoImage]),
-        (conversation(r#""image": null,"#, &["What?", "A cat."]), &[Reason::NoImage]),
-        (conversation(r#""image": ["a", "b"],"#, &["What?", "A cat."]), &[Reason::SeveralImages]),
-        (conversation(image, &[]), &[Reason::NoTurns]),
-        (conversation(image, &["What?"]), &[Reason::TurnOrder]),
-        (conversation(image, &["What?", "A cat.", "Why?"]), &[Reason::TurnOrder]),
-        (conversation(image, &["<image><image>", "A cat."]), &[Reason::ImageToken]),
-        (conversation(image, &["What?", "<image>"]), &[Reason::ImageToken]),
-        (conversation(image, &["What?", "A cat.", "<image> Why?", "It is."]), &[Reason::ImageToken]),
-        (conversation(image, &["<image>\n", "A cat."]), &[Reason::EmptyPrompt]),
+    let cases: [(String, &[SkipReason]); 12] = [
+        (conversation("", &["What?", "A cat."]), &[SkipReason::NoImage]),
+        (conversation(r#""image": null,"#, &["What?", "A cat."]), &[SkipReason::NoImage]),
+        (conversation(r#""image": ["a", "b"],"#, &["What?", "A cat."]), &[SkipReason::SeveralImages]),
+        (conversation(image, &[]), &[SkipReason::NoTurns]),
+        (conversation(image, &["What?"]), &[SkipReason::TurnOrder]),
+        (conversation(image, &["What?", "A cat.", "Why?"]), &[SkipReason::TurnOrder]),
+        (conversation(image, &["<image><image>", "A cat."]), &[SkipReason::ImageToken]),
+        (conversation(image, &["What?", "<image>"]), &[SkipReason::ImageToken]),
+        (conversation(image, &["What?", "A cat.", "<image> Why?", "It is."]), &[SkipReason::ImageToken]),
+        (conversation(image, &["<image>\n", "A cat."]), &[SkipReason::EmptyPrompt]),
         (
             conversation(image, &["What?", " ", "Why?", "It is."]),
-            &[Reason::EmptyAnswer, Reason::BrokenHistory],
+            &[SkipReason::EmptyAnswer, SkipReason::BrokenHistory],
         ),
         (
             r#"{"image": "a.jpg", "conversations": [{"from": "tool", "value": "x"}]}"#.into(),
-            &[Reason::UnknownRole],
+            &[SkipReason::UnknownRole],
         ),
     ];
     for (json, expected) in cases {
         let data = read_llava(&json).unwrap();
-        let found: Vec<_> = data.set_aside.iter().map(|aside| aside.reason).collect();
+        let found: Vec<_> = data.skipped.iter().map(|skipped| skipped.reason).collect();
         assert_eq!((data.samples.len(), found.as_slice()), (0, expected), "{json}");
     }
 }
@@ -107,7 +107,7 @@ fn llava_turns_before_a_broken_one_are_kept() {
     let data = read_llava(&json).unwrap();
     assert_eq!(ids(&data.samples), ["a#0"]);
     assert_eq!(data.samples[0].prompt, "<image>\nWhat?");
-    assert_eq!((data.set_aside[0].id.as_str(), data.set_aside[0].reason), ("a#1", Reason::EmptyAnswer));
+    assert_eq!((data.skipped[0].id.as_str(), data.skipped[0].reason), ("a#1", SkipReason::EmptyAnswer));
 }
 
 #[test]
@@ -151,21 +151,21 @@ fn the_authors_json_keeps_its_keys() {
     fs::write(&path, loose).unwrap();
     let data = bpo::read(&path).unwrap();
     assert_eq!((data.records[0].id.as_str(), data.records[0].prompt.as_str()), ("4", "<image>\nWhat?"));
-    assert_eq!(data.set_aside.iter().collect::<ReasonCounts>().get(Reason::NoImage), 1);
+    assert_eq!(data.skipped.iter().collect::<SkipCounts>().get(SkipReason::NoImage), 1);
 }
 
 #[test]
 fn a_recipe_of_somebody_elses_is_passed_over() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bpo.json");
-    let recipe = |recipe: &str| {
-        let completion = format!(r#"{{"score": 1, "response": "A cat.", "type": "gt", "recipe": {recipe}}}"#);
+    let provenance = |provenance: &str| {
+        let completion = format!(r#"{{"score": 1, "response": "A cat.", "type": "gt", "provenance": {provenance}}}"#);
         fs::write(
             &path,
             format!(r#"[{{"prompt": "What?", "image": "a.jpg", "completions": [{completion}]}}]"#),
         )
         .unwrap();
-        bpo::read(&path).unwrap().records[0].completions[0].recipe.clone()
+        bpo::read(&path).unwrap().records[0].completions[0].provenance.clone()
     };
     for other in [
         "null",
@@ -176,12 +176,12 @@ fn a_recipe_of_somebody_elses_is_passed_over() {
         r#"{"eggs": 2}"#,
         r#"{"distortion": 3}"#,
         r#"{"distortion": "no-image", "eggs": 2}"#,
-        r#"{"distortion": "no-image", "contrast": {"sign": "up"}}"#,
+        r#"{"distortion": "no-image", "contrast": {"mode": "up"}}"#,
     ] {
-        assert_eq!(recipe(other), None, "{other}");
+        assert_eq!(provenance(other), None, "{other}");
     }
-    let ours = recipe(r#"{"distortion": "no-image", "begun_words": 2, "variant": 1}"#).unwrap();
-    assert_eq!((ours.distortion.as_str(), ours.begun_words, ours.variant), ("no-image", 2, 1));
+    let ours = provenance(r#"{"distortion": "no-image", "prefix_words": 2, "variant": 1}"#).unwrap();
+    assert_eq!((ours.distortion.as_str(), ours.prefix_words, ours.variant), ("no-image", 2, 1));
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn scores_that_json_has_no_word_for_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bpo.json");
     let completion =
-        Completion { response: "a".into(), score: f64::NAN, kind: CompletionKind::Annotated, recipe: None };
+        Completion { response: "a".into(), score: f64::NAN, kind: CompletionKind::Annotated, provenance: None };
     let record = Record {
         id: "r".into(),
         image: "a.jpg".into(),
@@ -221,10 +221,10 @@ fn pairs_in_lines_are_held_to_the_same_rules() {
     fs::write(&lines, text.join("\n")).unwrap();
     let set = jsonl::read_pairs(&lines).unwrap();
     assert_eq!(set.pairs.iter().map(|pair| pair.id.as_str()).collect::<Vec<_>>(), ["good"]);
-    let aside: Vec<_> = set.set_aside.iter().map(|aside| (aside.id.as_str(), aside.reason)).collect();
+    let skipped: Vec<_> = set.skipped.iter().map(|skipped| (skipped.id.as_str(), skipped.reason)).collect();
     let expected =
-        [("same", Reason::Identical), ("empty", Reason::EmptyAnswer), ("twice", Reason::ImageToken)];
-    assert_eq!(aside, expected);
+        [("same", SkipReason::Identical), ("empty", SkipReason::EmptyAnswer), ("twice", SkipReason::ImageToken)];
+    assert_eq!(skipped, expected);
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn pairs_are_read_from_either_form() {
     let set = jsonl::read_pairs(&array).unwrap();
     assert_eq!(set.pairs.len(), 1);
     assert_eq!((set.pairs[0].id.as_str(), set.pairs[0].kind.as_str()), ("0:0>1", "llm-hal"));
-    assert_eq!((set.set_aside[0].id.as_str(), set.set_aside[0].reason), ("0:0>2", Reason::Identical));
+    assert_eq!((set.skipped[0].id.as_str(), set.skipped[0].reason), ("0:0>2", SkipReason::Identical));
 
     jsonl::write_pairs(&lines, &set.pairs).unwrap();
     assert_eq!(jsonl::read_pairs(&lines).unwrap().pairs, set.pairs);
@@ -257,20 +257,20 @@ fn completions() -> impl Strategy<Value = Vec<Completion>> {
     let score = prop_oneof![(-3_i8..3).prop_map(f64::from), prop::num::f64::NORMAL, Just(-0.0)];
     let contrast =
         (any::<bool>(), prop::num::f64::NORMAL, 0.0..1.0).prop_map(|(away, alpha, plausibility)| {
-            let mut contrast = Contrast::new(if away { Sign::Away } else { Sign::Towards });
+            let mut contrast = Contrast::new(if away { ContrastMode::Vcd } else { ContrastMode::AmplifyPrior });
             (contrast.alpha, contrast.plausibility) = (alpha, plausibility);
             contrast
         });
     let other = prop::option::of("[a-zé猫/.]{1,9}");
-    let recipe = ("[a-z:=+.0-9]{1,9}", other, prop::option::of(contrast), 0_usize..3, 0_usize..3);
-    let recipe = prop::option::of(recipe).prop_map(|drawn| {
-        let mut recipe = Recipe::default();
-        (recipe.distortion, recipe.other, recipe.contrast, recipe.begun_words, recipe.variant) = drawn?;
-        Some(recipe)
+    let provenance = ("[a-z:=+.0-9]{1,9}", other, prop::option::of(contrast), 0_usize..3, 0_usize..3);
+    let provenance = prop::option::of(provenance).prop_map(|drawn| {
+        let mut provenance = Provenance::default();
+        (provenance.distortion, provenance.other, provenance.contrast, provenance.prefix_words, provenance.variant) = drawn?;
+        Some(provenance)
     });
     let completion =
-        ("\\PC{0,8}", score, "gt|llm-hal|mllm-hal|x", recipe).prop_map(|(response, score, kind, recipe)| {
-            Completion { response, score, kind: CompletionKind::from(kind), recipe }
+        ("\\PC{0,8}", score, "gt|llm-hal|mllm-hal|x", provenance).prop_map(|(response, score, kind, provenance)| {
+            Completion { response, score, kind: CompletionKind::from(kind), provenance }
         });
     prop::collection::vec(completion, 0..4)
 }
@@ -304,7 +304,7 @@ proptest! {
         bpo::write(&path, &records).unwrap();
         let data = bpo::read(&path).unwrap();
         prop_assert_eq!(data.records, records);
-        prop_assert!(data.set_aside.is_empty());
+        prop_assert!(data.skipped.is_empty());
     }
 
     #[test]

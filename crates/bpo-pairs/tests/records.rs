@@ -9,11 +9,11 @@ use bpo_pairs::format::questions::Question;
 use bpo_pairs::format::{bpo, jsonl, llava, questions};
 use bpo_pairs::manifest::Manifest;
 use bpo_pairs::pairs::PairSet;
-use bpo_pairs::set_aside::{Reason, SetAside};
+use bpo_pairs::skipped::{SkipReason, Skipped};
 use bpo_pairs::store::JsonlStore;
 
 /// All that was skipped, as id, reason and detail.
-fn skipped(items: &[SetAside]) -> Vec<(&str, Reason, &str)> {
+fn skips(items: &[Skipped]) -> Vec<(&str, SkipReason, &str)> {
     items.iter().map(|item| (item.id.as_str(), item.reason, item.detail.as_str())).collect()
 }
 
@@ -35,22 +35,22 @@ fn one_null_does_not_refuse_a_file_of_conversations() {
     let expected = [
         (
             "null",
-            Reason::NoTurns,
+            SkipReason::NoTurns,
             "no conversation: expected a list of turns under `conversations` or `messages`, found null (record 2)",
         ),
         (
             "value",
-            Reason::Malformed,
+            SkipReason::Malformed,
             "record not of the expected form: `conversations[0].value`: expected text, found null (record 3)",
         ),
         (
             "3",
-            Reason::Malformed,
+            SkipReason::Malformed,
             "record not of the expected form: `id`: expected text or an integer, found 1.5 (record 4)",
         ),
         (
             "4",
-            Reason::Malformed,
+            SkipReason::Malformed,
             "record not of the expected form: expected an object, found null (record 5)",
         ),
     ];
@@ -59,7 +59,7 @@ fn one_null_does_not_refuse_a_file_of_conversations() {
         let data = llava::read(&path).unwrap();
         let ids: Vec<&str> = data.samples.iter().map(|sample| sample.id.as_str()).collect();
         assert_eq!(ids, ["good", "last"]);
-        assert_eq!(skipped(&data.set_aside), expected);
+        assert_eq!(skips(&data.skipped), expected);
     }
 }
 
@@ -85,29 +85,29 @@ fn one_wrong_value_does_not_refuse_a_file_of_completions() {
     let expected = [
         (
             "1",
-            Reason::Malformed,
+            SkipReason::Malformed,
             r#"record not of the expected form: `completions[0].score`: expected a number, found "16" (record 2)"#,
         ),
         (
             "2",
-            Reason::Malformed,
+            SkipReason::Malformed,
             "record not of the expected form: `prompt`: expected text, found null (record 3)",
         ),
         (
             "3",
-            Reason::OtherPlaceholder,
+            SkipReason::OtherPlaceholder,
             r#"placeholder of another model: `prompt`: expected <image> or no placeholder, found "<ImageHere>" (record 4)"#,
         ),
         (
             "4",
-            Reason::Malformed,
+            SkipReason::Malformed,
             "record not of the expected form: `completions`: expected a list of completions, found an empty object (record 5)",
         ),
     ];
     let data = bpo::read(&path).unwrap();
-    assert_eq!((data.records.len(), skipped(&data.set_aside).as_slice()), (1, &expected[..]));
-    let PairSet { pairs, set_aside } = jsonl::read_pairs(&path).unwrap();
-    assert_eq!((pairs.len(), skipped(&set_aside).as_slice()), (1, &expected[..]));
+    assert_eq!((data.records.len(), skips(&data.skipped).as_slice()), (1, &expected[..]));
+    let PairSet { pairs, skipped } = jsonl::read_pairs(&path).unwrap();
+    assert_eq!((pairs.len(), skips(&skipped).as_slice()), (1, &expected[..]));
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn one_wrong_value_does_not_refuse_a_file_of_pairs() {
         pair("\"null\"", "null", ""),
         pair("\"margin\"", "\"a.jpg\"", r#", "margin": "1""#),
         pair("\"key\"", "\"a.jpg\"", r#", "betta": 1"#),
-        pair("\"recipe\"", "\"a.jpg\"", r#", "recipe": [1]"#),
+        pair("\"recipe\"", "\"a.jpg\"", r#", "provenance": [1]"#),
         pair("null", "\"a.jpg\"", ""),
         "[1]".to_owned(),
     ];
@@ -138,24 +138,24 @@ fn one_wrong_value_does_not_refuse_a_file_of_pairs() {
     let expected = [
         (
             "null",
-            Reason::NoImage,
+            SkipReason::NoImage,
             "no image: expected the path of one image under `image` or `images` (record 3)".to_owned(),
         ),
-        ("margin", Reason::Malformed, format!("{form}`margin`: expected a number, found \"1\" (record 4)")),
-        ("key", Reason::Malformed, format!("{form}\"betta\" is no key of a pair, found 1 (record 5)")),
+        ("margin", SkipReason::Malformed, format!("{form}`margin`: expected a number, found \"1\" (record 4)")),
+        ("key", SkipReason::Malformed, format!("{form}\"betta\" is no key of a pair, found 1 (record 5)")),
         (
-            "recipe",
-            Reason::Malformed,
-            format!("{form}`recipe`: expected an object, found a list of 1 (record 6)"),
+            "provenance",
+            SkipReason::Malformed,
+            format!("{form}`provenance`: expected an object, found a list of 1 (record 6)"),
         ),
         (
             "6",
-            Reason::Malformed,
+            SkipReason::Malformed,
             format!("{form}`id`: expected text or an integer, found no such key (record 7)"),
         ),
-        ("7", Reason::Malformed, format!("{form}expected an object, found a list of 1 (record 8)")),
+        ("7", SkipReason::Malformed, format!("{form}expected an object, found a list of 1 (record 8)")),
     ];
-    let found = skipped(&set.set_aside);
+    let found = skips(&set.skipped);
     let expected: Vec<_> = expected.iter().map(|(id, reason, text)| (*id, *reason, text.as_str())).collect();
     assert_eq!(found, expected);
 }
@@ -182,25 +182,25 @@ fn one_wrong_value_does_not_refuse_a_file_of_questions() {
     assert_eq!(Question::new("a.jpg", "What?").id_at(9), "9");
     let form = "record not of the expected form: ";
     let expected = [
-        ("2", Reason::Malformed, format!("{form}`prompt`: expected text, found null (record 3)")),
+        ("2", SkipReason::Malformed, format!("{form}`prompt`: expected text, found null (record 3)")),
         (
             "3",
-            Reason::Malformed,
+            SkipReason::Malformed,
             format!("{form}`text`: expected no second question beside `prompt`, found \"A cat.\" (record 4)"),
         ),
         (
             "4",
-            Reason::OtherPlaceholder,
+            SkipReason::OtherPlaceholder,
             "placeholder of another model: `text`: expected <image> or no placeholder, found \"<video>\" (record 5)".into(),
         ),
         (
             "5",
-            Reason::OtherMedia,
+            SkipReason::OtherMedia,
             "video or audio: `video`: expected an image and nothing else, found \"a.mp4\" (record 6)".into(),
         ),
     ];
     let expected: Vec<_> = expected.iter().map(|(id, reason, text)| (*id, *reason, text.as_str())).collect();
-    assert_eq!(skipped(&data.set_aside), expected);
+    assert_eq!(skips(&data.skipped), expected);
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn files_of_ours_are_strict_in_plain_words() {
     let at = |name: &str| dir.path().join(name);
     let good = r#"{"id":"a","type":"mllm-hal","response":"A dog."}"#;
     for (line, problem) in [
-        ("3", "expected an object with `id`, and `response` or `set_aside`, found 3"),
+        ("3", "expected an object with `id`, and `response` or `skipped`, found 3"),
         (r#"{"id":"b","more":1}"#, "unknown field `more`"),
         (r#"{"id":"b","type":"gt","response":7}"#, "`response`: expected a text, found 7"),
         (
@@ -230,12 +230,12 @@ fn files_of_ours_are_strict_in_plain_words() {
             "`variant`: expected a whole number, at least 0, found the text \"x\"",
         ),
         (
-            r#"{"id":"b","type":"gt","response":"","recipe":3}"#,
-            "`recipe`: expected a recipe: an object with `distortion`, found 3",
+            r#"{"id":"b","type":"gt","response":"","provenance":3}"#,
+            "`provenance`: expected a provenance: an object with `distortion`, found 3",
         ),
         (
-            r#"{"id":"b","type":"gt","response":"","recipe":{"contrast":{"sign":"up"}}}"#,
-            "`recipe.contrast.sign`: unknown variant `up`, expected `towards` or `away`",
+            r#"{"id":"b","type":"gt","response":"","provenance":{"contrast":{"mode":"up"}}}"#,
+            "`provenance.contrast.sign`: unknown variant `up`, expected `towards` or `away`",
         ),
     ] {
         fs::write(at("weakened.jsonl"), format!("{good}\n{line}\n{good}\n")).unwrap();

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use bpo_dpo::DpoError;
-use bpo_pairs::set_aside::{ReasonCounts, SetAside};
+use bpo_pairs::skipped::{SkipCounts, Skipped};
 
 use crate::config::{Change, Missing, Stage};
 use crate::device::DeviceSpec;
@@ -120,7 +120,7 @@ pub enum BpoError {
     },
     /// A setting asks for the best evaluation, and there is nothing to evaluate on.
     #[error(
-        "`train.keep_best` and `train.patience` need pairs to evaluate on: set `train.eval_part` (--eval-part) or \
+        "`train.keep_best` and `train.patience` need pairs to evaluate on: set `train.eval_fraction` (--eval-fraction) or \
          `data.eval_pairs` (--eval-pairs)"
     )]
     NothingToEvaluate,
@@ -187,14 +187,14 @@ pub enum BpoError {
         path: PathBuf,
     },
     /// No request of a stage was answered, for reasons that lie in the requests.
-    #[error("{stage}: nothing was answered ({set_aside}), so nothing is kept; the first: {reason}")]
+    #[error("{stage}: nothing was answered ({skipped}), so nothing is kept; the first: {reason}")]
     NothingAnswered {
         /// The stage.
         stage: Stage,
         /// Why the first was not.
         reason: String,
         /// All, by reason.
-        set_aside: ReasonCounts,
+        skipped: SkipCounts,
     },
     /// A model failed in a way that is not the question's fault.
     #[error("question {id:?}: the model failed")]
@@ -204,7 +204,7 @@ pub enum BpoError {
         /// What the model says.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A question was set aside where all must be answered.
+    /// A question was skipped where all must be answered.
     #[error("question {id:?} is not answered: {reason}")]
     Unanswered {
         /// Id of the question.
@@ -236,7 +236,7 @@ pub enum BpoError {
     },
     /// Not one image of the data can be used.
     #[error(
-        "no image of the data can be used ({set_aside}); the first is {} ({reason}). Is `data.images` (--images) the \
+        "no image of the data can be used ({skipped}); the first is {} ({reason}). Is `data.images` (--images) the \
          directory that image paths are relative to?",
         first.display()
     )]
@@ -246,7 +246,7 @@ pub enum BpoError {
         /// Why it cannot be used.
         reason: String,
         /// All, by reason.
-        set_aside: ReasonCounts,
+        skipped: SkipCounts,
     },
     /// No directory is where the checkpoint should be.
     #[error("no directory {}: a model is a local Hugging Face directory", path.display())]
@@ -339,26 +339,26 @@ pub enum BpoError {
         reason: String,
     },
     /// There is nothing to work on.
-    #[error("{}: no {what} is left ({})", path.display(), counted(set_aside))]
+    #[error("{}: no {what} is left ({})", path.display(), counted(skipped))]
     Nothing {
         /// Where they came from.
         path: PathBuf,
         /// What was looked for.
         what: &'static str,
         /// What could not be used, in this stage and those before it, by reason.
-        set_aside: ReasonCounts,
+        skipped: SkipCounts,
     },
     /// Not a single record of a file can be used.
-    #[error("{}: no {what} can be used ({}); the first, {}: {}", path.display(), counted(set_aside), first.id, first.detail)]
+    #[error("{}: no {what} can be used ({}); the first, {}: {}", path.display(), counted(skipped), first.id, first.detail)]
     NothingUsable {
         /// The file.
         path: PathBuf,
         /// What was looked for.
         what: &'static str,
         /// All of them, by reason.
-        set_aside: ReasonCounts,
+        skipped: SkipCounts,
         /// The first of them.
-        first: Box<SetAside>,
+        first: Box<Skipped>,
     },
     /// Data, stage files or images.
     #[error(transparent)]
@@ -386,10 +386,10 @@ pub enum BpoError {
     Eval(#[from] bpo_eval::EvalError),
     /// The policy differs from its reference before the first step.
     #[error(
-        "training cannot begin; `train.reference_differs` (--reference-differs) and `train.step_zero_tolerance` decide this check"
+        "training cannot begin; `train.reference_differs` (--reference-differs) and `train.initial_tolerance` decide this check"
     )]
-    StepZero {
-        /// [`DpoError::StepZero`].
+    InitialMismatch {
+        /// [`DpoError::InitialMismatch`].
         source: DpoError,
     },
     /// Training.
@@ -408,7 +408,7 @@ impl From<DpoError> for BpoError {
                 Self::Conflict { key: format!("train.{key}").into(), with, reason }
             }
             DpoError::NothingToEvaluate => Self::NothingToEvaluate,
-            source @ DpoError::StepZero { .. } => Self::StepZero { source },
+            source @ DpoError::InitialMismatch { .. } => Self::InitialMismatch { source },
             error => Self::Dpo(error),
         }
     }
@@ -434,19 +434,19 @@ impl BpoError {
 
 impl BpoError {
     /// There is nothing to work on in a file of which `skipped` could not be used.
-    pub fn nothing(path: &Path, what: &'static str, skipped: &[SetAside]) -> Self {
-        let (path, set_aside) = (path.to_owned(), skipped.iter().collect());
+    pub fn nothing(path: &Path, what: &'static str, skipped: &[Skipped]) -> Self {
+        let (path, skipped) = (path.to_owned(), skipped.iter().collect());
         match skipped.first() {
-            None => Self::Nothing { path, what, set_aside },
-            Some(first) => Self::NothingUsable { path, what, set_aside, first: Box::new(first.clone()) },
+            None => Self::Nothing { path, what, skipped },
+            Some(first) => Self::NothingUsable { path, what, skipped, first: Box::new(first.clone()) },
         }
     }
 }
 
-fn counted(set_aside: &ReasonCounts) -> String {
-    match set_aside.total() {
-        0 => "nothing set aside".to_owned(),
-        total => format!("{total} set aside: {set_aside}"),
+fn counted(skipped: &SkipCounts) -> String {
+    match skipped.total() {
+        0 => "nothing skipped".to_owned(),
+        total => format!("{total} skipped: {skipped}"),
     }
 }
 

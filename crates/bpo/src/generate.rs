@@ -12,7 +12,7 @@ use bpo_pairs::image_token::place_in_conversation;
 use bpo_pairs::images::ImageRoot;
 use bpo_pairs::responder::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest};
 use bpo_pairs::seed::item_seed;
-use bpo_pairs::set_aside::{Reason, SetAside};
+use bpo_pairs::skipped::{SkipReason, Skipped};
 use bpo_pairs::system::warn_left_out;
 use serde::{Deserialize, Serialize};
 
@@ -44,22 +44,22 @@ pub struct Answer {
 /// # Errors
 /// If the file cannot be read or is not JSON, with file, record, line and column; if it has no question that can be used, or two
 /// with one id.
-pub fn read_questions(path: &Path) -> Result<(Vec<Question>, Vec<SetAside>), BpoError> {
-    let QuestionData { questions, set_aside } = questions::read(path)?;
+pub fn read_questions(path: &Path) -> Result<(Vec<Question>, Vec<Skipped>), BpoError> {
+    let QuestionData { questions, skipped } = questions::read(path)?;
     let mut seen = HashSet::new();
     let ids = questions.iter().enumerate().map(|(place, question)| question.id_at(place));
     if let Some(id) = ids.into_iter().find(|id| !seen.insert(id.clone())) {
         return Err(BpoError::SameId { path: path.to_owned(), id });
     }
     if questions.is_empty() {
-        return Err(BpoError::nothing(path, "question", &set_aside));
+        return Err(BpoError::nothing(path, "question", &skipped));
     }
-    Ok((questions, set_aside))
+    Ok((questions, skipped))
 }
 
 /// Has a model answer questions, `batch_size` at a time, and gives each answer to `each` in the order of the questions, when those of
 /// [a few batches](BATCHES_PER_CALL) are there.
-/// Questions whose image cannot be used, or that the model cannot answer, are set aside.
+/// Questions whose image cannot be used, or that the model cannot answer, are skipped.
 ///
 /// Each answer is drawn with a seed of its own, made from that of `sampling` and the question's id.
 ///
@@ -77,7 +77,7 @@ pub fn generate<M: VisionLanguageModel>(
     if !model.takes_system() {
         warn_left_out("questions", questions.iter().map(|question| &question.system));
     }
-    let (mut done, mut set_aside) = (0, Vec::new());
+    let (mut done, mut skipped) = (0, Vec::new());
     let at_a_time = NonZeroUsize::new(batch_size).unwrap_or(NonZeroUsize::MIN);
     let per_call = at_a_time.saturating_mul(BATCHES_PER_CALL).get();
     for (call, part) in questions.chunks(per_call).enumerate() {
@@ -89,10 +89,10 @@ pub fn generate<M: VisionLanguageModel>(
                     ids.push((id, question));
                     requests.push(request);
                 }
-                Err(aside) => set_aside.push(aside),
+                Err(skipped) => skipped.push(skipped),
             }
         }
-        let answers = model.respond_in_turn(&requests, at_a_time);
+        let answers = model.respond_continuous(&requests, at_a_time);
         if answers.len() != requests.len() {
             let (requests, answers) = (requests.len(), answers.len());
             return Err(PairsError::AnswerCount { stage: "generate", requests, answers }.into());
@@ -105,7 +105,7 @@ pub fn generate<M: VisionLanguageModel>(
                     done += 1;
                 }
                 Err(error) if model.is_request_error(&error) => {
-                    set_aside.push(SetAside::new(id, Reason::RequestFailed).with_detail(chain(&error)));
+                    skipped.push(Skipped::new(id, SkipReason::RequestFailed).with_detail(chain(&error)));
                 }
                 Err(error) => {
                     return Err(BpoError::Question { id, source: Box::new(error) });
@@ -113,7 +113,7 @@ pub fn generate<M: VisionLanguageModel>(
             }
         }
     }
-    Ok(StageOutcome::new(done, set_aside))
+    Ok(StageOutcome::new(done, skipped))
 }
 
 /// Checks what only the user can put right.
@@ -144,7 +144,7 @@ fn request(
     id: &str,
     images: &ImageRoot,
     sampling: &Sampling,
-) -> Result<Result<VisionRequest, SetAside>, BpoError> {
+) -> Result<Result<VisionRequest, Skipped>, BpoError> {
     let (mut history, mut prompt) = (question.history.clone(), question.prompt.clone());
     if let Err(flaw) = place_in_conversation(&mut history, &mut prompt) {
         return Ok(Err(flaw.of(id)));
@@ -153,7 +153,7 @@ fn request(
         Ok(image) => Arc::new(image),
         Err(error) => {
             return match error.reason() {
-                Some(reason) => Ok(Err(SetAside::new(id, reason).with_detail(chain(&error)))),
+                Some(reason) => Ok(Err(Skipped::new(id, reason).with_detail(chain(&error)))),
                 None => Err(PairsError::from(error).into()),
             };
         }

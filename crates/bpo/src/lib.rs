@@ -25,10 +25,10 @@
 //! config.data.path = Some("llava.json".into());
 //! config.data.images = Some("images".into());
 //!
-//! let mut parts = LlavaParts::new(config.clone(), config.device.open()?, None);
+//! let mut parts = LocalBackend::new(config.clone(), config.device.open()?, None);
 //! let report = bpo::run::run(&config, "run".as_ref(), &mut parts, &mut ())?;
 //! for (stage, summary) in &report.stages {
-//!     println!("{stage}: {} done, set aside: {}", summary.done, summary.set_aside);
+//!     println!("{stage}: {} done, skipped: {}", summary.done, summary.skipped);
 //! }
 //! # Ok(())
 //! # }
@@ -72,7 +72,7 @@ pub mod prelude {
     pub use crate::config::{RunConfig, Stage};
     pub use crate::device::{DeviceSpec, Dtype};
     pub use crate::error::BpoError;
-    pub use crate::llava::LlavaParts;
+    pub use crate::llava::LocalBackend;
     pub use crate::progress::Progress;
-    pub use crate::run::{Completion, Parts, RunReport};
+    pub use crate::run::{Completion, PipelineBackend, RunReport};
 }

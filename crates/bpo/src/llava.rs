@@ -25,7 +25,7 @@ use crate::error::BpoError;
 use crate::injector;
 use crate::progress::Progress;
 use crate::reference;
-use crate::run::{Completion, Parts};
+use crate::run::{Completion, PipelineBackend};
 use crate::run_dir::RunDir;
 use crate::samples::sampler;
 use crate::stages::StageOutcome;
@@ -35,7 +35,7 @@ use crate::stages::train::{Trained, train};
 type MakeInjector = dyn Fn(&[SftSample]) -> Box<dyn ErrorInjector>;
 
 /// LLaVA-1.5 as the model of a run, loaded once and only when it is needed.
-pub struct LlavaParts {
+pub struct LocalBackend {
     config: RunConfig,
     device: Device,
     api_key: Option<String>,
@@ -43,14 +43,14 @@ pub struct LlavaParts {
     injector: Option<Box<MakeInjector>>,
 }
 
-impl fmt::Debug for LlavaParts {
+impl fmt::Debug for LocalBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // the key is nobody's business
-        f.debug_struct("LlavaParts").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("LocalBackend").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
-impl LlavaParts {
+impl LocalBackend {
     /// The checkpoint of the settings on a device; `api_key` is for the server of the settings, if there is one.
     pub fn new(config: RunConfig, device: Device, api_key: Option<String>) -> Self {
         Self { config, device, api_key, checkpoint: None, injector: None }
@@ -80,7 +80,7 @@ impl LlavaParts {
     }
 }
 
-impl Parts for LlavaParts {
+impl PipelineBackend for LocalBackend {
     type Model = LlavaResponder;
     type Injector = Box<dyn ErrorInjector>;
 
@@ -113,7 +113,7 @@ impl Parts for LlavaParts {
         self.checkpoint = None;
         let config = &self.config;
         let mut collate = collator(config, &checkpoint, images);
-        let PairSet { pairs: eval_pairs, set_aside: unread } = eval_pairs(config)?;
+        let PairSet { pairs: eval_pairs, skipped: unread } = eval_pairs(config)?;
         let reference = reference::open(config, &checkpoint, &mut collate, pairs, &eval_pairs, progress)?;
         let Checkpoint { model, processor, adapter } = checkpoint;
         let asked = if eval_pairs.is_empty() { pairs } else { &eval_pairs };
@@ -152,25 +152,25 @@ pub(crate) fn eval_pairs(config: &RunConfig) -> Result<PairSet, BpoError> {
     let Some(path) = &config.data.eval_pairs else { return Ok(PairSet::default()) };
     let set = read_pairs(path)?;
     match set.pairs.is_empty() {
-        true => Err(BpoError::nothing(path, "pair", &set.set_aside)),
+        true => Err(BpoError::nothing(path, "pair", &set.skipped)),
         false => Ok(set),
     }
 }
 
 /// What is trained: a model with fresh adapters, with those that it was loaded with, or with weights that train.
 pub(crate) fn policy(config: &RunConfig, model: Llava) -> Result<Llava, BpoError> {
-    let policy = match &config.full {
+    let policy = match &config.full_finetune {
         Some(full) => model.train().unfreeze(|path| full.trains(path)),
         None if config.model.adapter.is_some() => model.with_lora_dropout(config.lora.lora_dropout)?,
         None => model.with_lora(&config.lora, stage_seed(config.seed.0, "lora"))?,
     };
-    Ok(policy.with_recompute(config.model.recompute)?)
+    Ok(policy.with_gradient_checkpointing(config.model.gradient_checkpointing)?)
 }
 
 /// Writes what was trained: the adapter, or the whole checkpoint.
 fn save(config: &RunConfig, policy: &Llava, lora: &LoraConfig, out: &Path) -> Result<(), BpoError> {
     let base = config.model_path()?;
-    if config.full.is_none() {
+    if config.full_finetune.is_none() {
         // before the adapter's own files, the last of which says that it is whole
         record_base(out, base)?;
         return Ok(save_adapter(policy, lora, &base.to_string_lossy(), out)?);

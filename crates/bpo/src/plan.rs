@@ -6,14 +6,14 @@ use bpo_dpo::metrics::StepMetrics;
 use bpo_dpo::observer::{Control, Observer, RunPlan};
 use bpo_dpo::order::{DataOrder, GroupBatch, split};
 use bpo_dpo::reference::Reference;
-use bpo_dpo::vet::vet;
+use bpo_dpo::validate::validate_pairs;
 use bpo_dpo::{DpoConfig, Trainer};
 use bpo_model::memory::{BatchShape, Footprint};
 use bpo_model::policy::{ImageError, LlavaCollator};
 use bpo_pairs::images::ImageRoot;
 use bpo_pairs::pairs::PairSet;
 use bpo_pairs::record::PreferencePair;
-use bpo_pairs::set_aside::SetAside;
+use bpo_pairs::skipped::Skipped;
 use burn::module::Module;
 use burn::tensor::Device;
 use image::RgbImage;
@@ -46,7 +46,7 @@ pub struct TrainingPlan {
     /// Pairs to evaluate on.
     pub eval_pairs: usize,
     /// Pairs that cannot be used.
-    pub set_aside: usize,
+    pub skipped: usize,
     /// Optimizer steps.
     pub steps: usize,
     /// How long each of the first steps took, in seconds.
@@ -86,15 +86,15 @@ pub fn plan(
     let mut collate = collator(config, &checkpoint, images);
     let mut uncached = config.clone();
     uncached.reference.cache = None;
-    let PairSet { pairs: eval_pairs, set_aside: unread } = eval_pairs(config)?;
+    let PairSet { pairs: eval_pairs, skipped: unread } = eval_pairs(config)?;
     let reference = reference::open(&uncached, &checkpoint, &mut collate, pairs, &eval_pairs, &mut ())?;
     let policy = policy(config, checkpoint.model)?.train();
     let settings = config.train_settings();
 
-    let (usable, _) = vet(&mut collate, &settings.objective(), pairs);
-    let (trained, _) = split(usable, settings.eval_part, settings.seed);
+    let (usable, _) = validate_pairs(&mut collate, &settings.objective(), pairs);
+    let (trained, _) = split(usable, settings.eval_fraction, settings.seed);
     let shapes = shapes(&settings, &collate, &trained)?;
-    let rank = if config.full.is_none() { config.lora.max_rank() } else { 0 };
+    let rank = if config.full_finetune.is_none() { config.lora.max_rank() } else { 0 };
     let bytes = |shape: &BatchShape| policy.activation_bytes(shape, rank);
     let longest = shapes.into_iter().max_by_key(|shape| bytes(shape)).unwrap_or_default();
     let mut plan = TrainingPlan {
@@ -106,7 +106,7 @@ pub fn plan(
             Reference::Frozen(_)
                 if config.reference.path.is_none()
                     && config.reference.adapter.is_none()
-                    && (config.full.is_some() || config.model.adapter.is_some()) =>
+                    && (config.full_finetune.is_some() || config.model.adapter.is_some()) =>
             {
                 policy.footprint().gradients
             }
@@ -117,21 +117,21 @@ pub fn plan(
         activations: bytes(&longest),
         pairs: 0,
         eval_pairs: 0,
-        set_aside: 0,
+        skipped: 0,
         steps: 0,
         seconds: Vec::new(),
         reference_in_steps: config.reference.cache.is_some(),
     };
-    let mut set_aside = Vec::new();
-    let mut clock = Clock { plan: &mut plan, set_aside: &mut set_aside, since: Instant::now() };
+    let mut skipped = Vec::new();
+    let mut clock = Clock { plan: &mut plan, skipped: &mut skipped, since: Instant::now() };
     let settings = settings.with_eval_every(usize::MAX);
     Trainer::new(settings, policy, collate, None)?
         .with_reference(reference)
         .with_eval_pairs(eval_pairs)
         .train(pairs, &mut clock)?;
-    set_aside.extend(unread);
-    plan.set_aside = set_aside.len();
-    let outcome = StageOutcome::new(plan.pairs, set_aside);
+    skipped.extend(unread);
+    plan.skipped = skipped.len();
+    let outcome = StageOutcome::new(plan.pairs, skipped);
     Ok((plan, outcome))
 }
 
@@ -159,7 +159,7 @@ where
 /// Takes the time of the first steps, and ends training then.
 struct Clock<'a> {
     plan: &'a mut TrainingPlan,
-    set_aside: &'a mut Vec<SetAside>,
+    skipped: &'a mut Vec<Skipped>,
     since: Instant,
 }
 
@@ -168,7 +168,7 @@ impl Observer for Clock<'_> {
         self.plan.steps = plan.total_steps;
         self.plan.pairs = plan.pairs;
         self.plan.eval_pairs = plan.eval_pairs;
-        self.set_aside.extend(plan.set_aside.iter().cloned().map(SetAside::from));
+        self.skipped.extend(plan.skipped.iter().cloned().map(Skipped::from));
         self.since = Instant::now();
     }
 

@@ -2,7 +2,7 @@
 
 use bpo_dpo::metrics::{EvalMetrics, StepMetrics};
 use bpo_dpo::observer::Control;
-use bpo_dpo::trainer::Summary;
+use bpo_dpo::trainer::TrainOutput;
 
 use crate::config::Stage;
 use crate::summary::StageSummary;
@@ -31,7 +31,7 @@ pub trait Progress {
     }
 
     /// Training ended, whether or not anything is left to do; the stage's end comes next.
-    fn trained(&mut self, summary: &Summary) {
+    fn trained(&mut self, summary: &TrainOutput) {
         let _ = summary;
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bpo_dpo::policy::{Adapters, Collate, Policy};
 use bpo_dpo::reference::{LogpCache, Reference};
-use bpo_dpo::vet::{Usable, usable};
+use bpo_dpo::validate::{Usable, usable};
 use bpo_model::Llava;
 use bpo_model::processor::{Processor, Turn};
 use bpo_pairs::manifest::Fingerprint;
@@ -55,7 +55,7 @@ pub fn open<C: Collate<Batch = Batch>>(
         }
         (None, Some(other)) => Ok(Reference::Frozen(other.model)),
         // there is nothing to switch off, or what it goes on from belongs to the reference; what is not trained is shared
-        (None, None) if config.full.is_some() || config.model.adapter.is_some() => {
+        (None, None) if config.full_finetune.is_some() || config.model.adapter.is_some() => {
             Ok(Reference::Frozen(checkpoint.model.clone()))
         }
         (None, None) => Ok(Reference::AdaptersOff),
@@ -129,7 +129,7 @@ fn check_template(model: &Processor, reference: &Processor, path: &Path) -> Resu
     if template(model)? != template(reference)? || system(model)? != system(reference)? {
         return refuse("chat template");
     }
-    let ids = |processor: &Processor| processor.answered_ids(None, &[], "Is it a cat?", "Yes, two: 1, 2.", 1);
+    let ids = |processor: &Processor| processor.encode_completion(None, &[], "Is it a cat?", "Yes, two: 1, 2.", 1);
     // with one vocabulary, a text that is split otherwise tells of other merges or another way of preparing it
     let same = model.text.has_vocabulary_of(&reference.text) && ids(model)? == ids(reference)?;
     match same {

@@ -9,7 +9,7 @@ use bpo_pairs::images::ImageRoot;
 use bpo_pairs::manifest::{Fingerprint, Manifest, fingerprint_file};
 use bpo_pairs::record::PreferencePair;
 use bpo_pairs::responder::VisionLanguageModel;
-use bpo_pairs::set_aside::{ReasonCounts, SetAside};
+use bpo_pairs::skipped::{SkipCounts, Skipped};
 use bpo_pairs::sft::SftSample;
 
 use crate::config::{Required, RunConfig, Stage};
@@ -21,10 +21,10 @@ use crate::run_dir::RunDir;
 use crate::settings_file::{model_inputs, reference_inputs};
 use crate::stages::pair::Existing;
 use crate::stages::{self, StageOutcome};
-use crate::summary::{StageSummary, write_set_aside};
+use crate::summary::{StageSummary, write_skipped};
 
 /// What a run asks of its surroundings. Each part is asked for only when its stage has work left.
-pub trait Parts {
+pub trait PipelineBackend {
     /// The model that answers about weakened images.
     type Model: VisionLanguageModel;
     /// What puts errors into answers.
@@ -78,7 +78,7 @@ pub struct RunReport {
 
 /// Runs all stages in `out`, or goes on where an earlier run in it ended, however it ended.
 ///
-/// Samples that the first stage sets aside (a bad image, a prompt longer than the context), with all their answers, do not go
+/// Samples that the first stage skips (a bad image, a prompt longer than the context), with all their answers, do not go
 /// on to the next.
 ///
 /// # Errors
@@ -88,7 +88,7 @@ pub struct RunReport {
 pub fn run(
     config: &RunConfig,
     out: &Path,
-    parts: &mut impl Parts,
+    parts: &mut impl PipelineBackend,
     progress: &mut dyn Progress,
 ) -> Result<RunReport, BpoError> {
     let config = config.clone().with_absolute_paths()?;
@@ -105,17 +105,17 @@ pub fn run(
         return Ok(RunReport { completion: Completion::Finished, was_finished: true, stages });
     }
 
-    let mut set_aside = BTreeMap::new();
+    let mut skipped = BTreeMap::new();
     let mut keep = |stage: Stage, outcome: StageOutcome| {
         manifest.stages.insert(stage, outcome.summary);
-        set_aside.insert(stage, outcome.set_aside);
+        skipped.insert(stage, outcome.skipped);
     };
     let (samples, outcome) = read_samples(config.data_path()?, progress)?;
     keep(Stage::Data, outcome);
 
     let weakened =
         stages::weaken::weaken(&config, &samples, &images, || parts.model(), &dir.weakened(), progress)?;
-    let samples = without(samples, &weakened.set_aside, config.weaken.variants());
+    let samples = without(samples, &weakened.skipped, config.weaken.variants());
     keep(Stage::Weaken, weakened);
 
     let injected =
@@ -128,18 +128,18 @@ pub fn run(
         stages::pair::pair(&config, &samples, &answers, &dir.pairs(), Existing::Keep, progress)?;
     keep(Stage::Pair, paired);
     if pairs.is_empty() {
-        write_set_aside(&dir.set_aside(), &set_aside)?;
+        write_skipped(&dir.skipped(), &skipped)?;
         manifest.write(&dir.manifest())?;
-        let mut counts = ReasonCounts::default();
-        manifest.stages.values().for_each(|stage| counts.merge(&stage.set_aside));
-        return Err(BpoError::Nothing { path: dir.pairs(), what: "pair", set_aside: counts });
+        let mut counts = SkipCounts::default();
+        manifest.stages.values().for_each(|stage| counts.merge(&stage.skipped));
+        return Err(BpoError::Nothing { path: dir.pairs(), what: "pair", skipped: counts });
     }
 
     let (completion, trained) = parts.train(&pairs, &images, &dir, progress)?;
     if completion == Completion::Finished {
         keep(Stage::Train, trained);
     }
-    write_set_aside(&dir.set_aside(), &set_aside)?;
+    write_skipped(&dir.skipped(), &skipped)?;
     // last: with it the run counts as finished
     manifest.write(&dir.manifest())?;
     Ok(RunReport { completion, was_finished: false, stages: manifest.stages })
@@ -153,20 +153,20 @@ pub fn read_samples(
     path: &Path,
     progress: &mut dyn Progress,
 ) -> Result<(Vec<SftSample>, StageOutcome), BpoError> {
-    let llava::SftData { samples, set_aside } = llava::read(path)?;
+    let llava::SftData { samples, skipped } = llava::read(path)?;
     if samples.is_empty() {
-        return Err(BpoError::nothing(path, "sample", &set_aside));
+        return Err(BpoError::nothing(path, "sample", &skipped));
     }
-    let outcome = StageOutcome::new(samples.len(), set_aside);
+    let outcome = StageOutcome::new(samples.len(), skipped);
     progress.started(Stage::Data, samples.len(), samples.len());
     progress.finished(Stage::Data, &outcome.summary);
     Ok((samples, outcome))
 }
 
 /// The samples that have any of their `variants` answers.
-fn without(mut samples: Vec<SftSample>, set_aside: &[SetAside], variants: usize) -> Vec<SftSample> {
+fn without(mut samples: Vec<SftSample>, skipped: &[Skipped], variants: usize) -> Vec<SftSample> {
     let mut gone: HashMap<&str, usize> = HashMap::new();
-    set_aside.iter().for_each(|aside| *gone.entry(&aside.id).or_default() += 1);
+    skipped.iter().for_each(|skipped| *gone.entry(&skipped.id).or_default() += 1);
     samples.retain(|sample| gone.get(sample.id.as_str()).is_none_or(|&count| count < variants));
     samples
 }

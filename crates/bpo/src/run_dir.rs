@@ -6,7 +6,7 @@
 //! weakened.jsonl    the model's answers about weakened images, or why there is none
 //! injected.jsonl    annotated answers with errors, or why there is none
 //! pairs.jsonl       preference pairs
-//! set_aside.jsonl   all that is not trained on, and why
+//! skipped.jsonl   all that is not trained on, and why
 //! metrics.jsonl     figures of each training step
 //! eval.jsonl        figures of each evaluation, where there are any
 //! samples.jsonl     answers while training, where they are asked for
@@ -85,9 +85,9 @@ impl RunDir {
         self.root.join("pairs.jsonl")
     }
 
-    /// `set_aside.jsonl`
-    pub fn set_aside(&self) -> PathBuf {
-        self.root.join("set_aside.jsonl")
+    /// `skipped.jsonl`
+    pub fn skipped(&self) -> PathBuf {
+        self.root.join("skipped.jsonl")
     }
 
     /// `metrics.jsonl`
@@ -151,8 +151,8 @@ impl RunDir {
             "injected.jsonl",
             "pairs.jsonl",
             "pairs.jsonl.part",
-            "set_aside.jsonl",
-            "set_aside.jsonl.part",
+            "skipped.jsonl",
+            "skipped.jsonl.part",
         ];
         NAMES.map(|name| root.join(name)).into()
     }
@@ -165,7 +165,7 @@ impl RunDir {
     /// Whether it is there, whole.
     pub fn has_result(&self, config: &RunConfig) -> bool {
         // a model is moved to its place when it is whole
-        if config.full.is_some() { self.model().join("config.json").exists() } else { self.has_adapter() }
+        if config.full_finetune.is_some() { self.model().join("config.json").exists() } else { self.has_adapter() }
     }
 
     /// Whether the adapter is there, with its weights.

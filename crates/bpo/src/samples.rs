@@ -43,7 +43,7 @@ impl Logged for Sample {
 }
 
 /// Asks the first questions of `pairs` and appends the answers to `file`. What cannot be asked, for its image or its length,
-/// is passed over: training sets such pairs aside and says so.
+/// is passed over: training sets such pairs skipped and says so.
 pub(crate) fn sampler(
     processor: Processor,
     images: &ImageRoot,

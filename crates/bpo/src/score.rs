@@ -3,10 +3,10 @@
 use bpo_dpo::order::GroupBatch;
 use bpo_dpo::policy::{Adapters, Collate, Policy};
 use bpo_dpo::reference::LogpCache;
-use bpo_dpo::vet::Vetter;
+use bpo_dpo::validate::PairValidator;
 use bpo_dpo::{DpoConfig, DpoError};
 use bpo_pairs::record::PreferencePair;
-use bpo_pairs::set_aside::{Reason, SetAside};
+use bpo_pairs::skipped::{SkipReason, Skipped};
 use bpo_pairs::system::warn_left_out;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ pub struct Score {
 
 /// Scores pairs with the policy's adapters on, `batch_size` pairs at a time, and gives each score to `each` in the order of
 /// the pairs. Token log-probabilities are summed in f64. Pairs that the collator refuses, and those
-/// whose log-probabilities are not finite, are set aside.
+/// whose log-probabilities are not finite, are skipped.
 ///
 /// # Errors
 /// If the device fails, and what `each` fails with.
@@ -46,14 +46,14 @@ where
     if !collate.takes_system() {
         warn_left_out("pairs", pairs.iter().map(|pair| &pair.system));
     }
-    let (mut done, mut set_aside) = (0, Vec::new());
+    let (mut done, mut skipped) = (0, Vec::new());
     // one for all batches, so that what is scored does not depend on their size
-    let mut vetter = Vetter::default();
+    let mut validator = PairValidator::default();
     // any loss that compares two answers
     let objective = DpoConfig::default().objective();
     for part in pairs.chunks(batch_size.max(1)) {
-        let (part, refused) = vetter.vet(collate, &objective, part);
-        set_aside.extend(refused.into_iter().map(SetAside::from));
+        let (part, refused) = validator.validate_pairs(collate, &objective, part);
+        skipped.extend(refused.into_iter().map(Skipped::from));
         if part.is_empty() {
             continue;
         }
@@ -70,15 +70,15 @@ where
         }
         let rows = batch.rows.chosen.iter().zip(&batch.rows.rejected);
         for (pair, (&chosen, &rejected)) in part.iter().zip(rows) {
-            if let Some(aside) = not_finite(&pair.id, sums[chosen], sums[rejected]) {
-                set_aside.push(aside);
+            if let Some(skipped) = not_finite(&pair.id, sums[chosen], sums[rejected]) {
+                skipped.push(skipped);
                 continue;
             }
             each(Score { id: pair.id.clone(), chosen_logp: sums[chosen], rejected_logp: sums[rejected] })?;
             done += 1;
         }
     }
-    Ok(StageOutcome::new(done, set_aside))
+    Ok(StageOutcome::new(done, skipped))
 }
 
 /// The same from log-probabilities that are in a cache already; a batch of them is put together on `device`. Gives the pairs whose
@@ -91,25 +91,25 @@ pub fn cached(
     pairs: &[PreferencePair],
     device: &Device,
     mut each: impl FnMut(Score) -> Result<(), BpoError>,
-) -> Result<Vec<SetAside>, BpoError> {
-    let mut set_aside = Vec::new();
+) -> Result<Vec<Skipped>, BpoError> {
+    let mut skipped = Vec::new();
     for pair in pairs {
         let batch = GroupBatch::new([pair]);
         let sums = row_sums(cache.token_logps(&batch, &[pair], device)?.logps)?;
         let (chosen, rejected) = (sums[batch.rows.chosen[0]], sums[batch.rows.rejected[0]]);
         match not_finite(&pair.id, chosen, rejected) {
-            Some(aside) => set_aside.push(aside),
+            Some(skipped) => skipped.push(skipped),
             None => each(Score { id: pair.id.clone(), chosen_logp: chosen, rejected_logp: rejected })?,
         }
     }
-    Ok(set_aside)
+    Ok(skipped)
 }
 
 /// JSON has no number for what is not finite.
-fn not_finite(id: &str, chosen: f64, rejected: f64) -> Option<SetAside> {
-    let aside =
-        || SetAside::new(id, Reason::PairRefused).with_detail("a log-probability is not a finite number");
-    (!(chosen.is_finite() && rejected.is_finite())).then(aside)
+fn not_finite(id: &str, chosen: f64, rejected: f64) -> Option<Skipped> {
+    let skipped =
+        || Skipped::new(id, SkipReason::PairRefused).with_detail("a log-probability is not a finite number");
+    (!(chosen.is_finite() && rejected.is_finite())).then(skipped)
 }
 
 /// Sums of the rows in f64.

@@ -1,4 +1,4 @@
-//! What stages did, and what they set aside.
+//! What stages did, and what they skipped.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -8,7 +8,7 @@ use bpo_inject::CutCounts;
 use bpo_pairs::atomic::write_atomic;
 use bpo_pairs::error::PairsError;
 use bpo_pairs::manifest::Manifest;
-use bpo_pairs::set_aside::{ReasonCounts, SetAside};
+use bpo_pairs::skipped::{SkipCounts, Skipped};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Change, Stage};
@@ -17,21 +17,21 @@ use crate::settings_file::Inputs;
 
 /// What a stage did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `done` and `set_aside`")]
+#[serde(deny_unknown_fields, expecting = "an object with `done` and `skipped`")]
 pub struct StageSummary {
     /// What it gave: samples, answers or pairs; for training, the pairs trained on.
     pub done: usize,
     /// What it did not, by reason.
-    pub set_aside: ReasonCounts,
+    pub skipped: SkipCounts,
     /// What was cut from the replies of a text model, by kind.
     #[serde(default, skip_serializing_if = "CutCounts::is_empty")]
     pub cuts: CutCounts,
 }
 
 impl StageSummary {
-    /// `done` items, and those of `set_aside`.
-    pub fn new<'a>(done: usize, set_aside: impl IntoIterator<Item = &'a SetAside>) -> Self {
-        Self { done, set_aside: set_aside.into_iter().collect(), cuts: CutCounts::default() }
+    /// `done` items, and those of `skipped`.
+    pub fn new<'a>(done: usize, skipped: impl IntoIterator<Item = &'a Skipped>) -> Self {
+        Self { done, skipped: skipped.into_iter().collect(), cuts: CutCounts::default() }
     }
 }
 
@@ -107,11 +107,11 @@ impl RunManifest {
     }
 }
 
-/// A line of `set_aside.jsonl`.
+/// A line of `skipped.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `stage`, `id`, `reason` and `detail`")]
-pub struct SetAsideLine {
-    /// The stage that set it aside.
+pub struct SkippedLine {
+    /// The stage that set it skipped.
     pub stage: Stage,
     /// Id of the sample or pair.
     pub id: String,
@@ -119,7 +119,7 @@ pub struct SetAsideLine {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub variant: usize,
     /// Why, to be counted.
-    pub reason: bpo_pairs::set_aside::Reason,
+    pub reason: bpo_pairs::skipped::SkipReason,
     /// Why, to be read.
     pub detail: String,
 }
@@ -128,16 +128,16 @@ fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
-/// Writes all that was set aside, one a line.
+/// Writes all that was skipped, one a line.
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write_set_aside(path: &Path, set_aside: &BTreeMap<Stage, Vec<SetAside>>) -> Result<(), BpoError> {
+pub fn write_skipped(path: &Path, skipped: &BTreeMap<Stage, Vec<Skipped>>) -> Result<(), BpoError> {
     let mut bytes = Vec::new();
-    for (&stage, items) in set_aside {
-        for SetAside { id, variant, reason, detail } in items.iter().cloned() {
+    for (&stage, items) in skipped {
+        for Skipped { id, variant, reason, detail } in items.iter().cloned() {
             let line =
-                serde_json::to_writer(&mut bytes, &SetAsideLine { stage, id, variant, reason, detail });
+                serde_json::to_writer(&mut bytes, &SkippedLine { stage, id, variant, reason, detail });
             line.map_err(|source| BpoError::Json { path: path.to_owned(), source })?;
             bytes.push(b'\n');
         }
@@ -154,7 +154,7 @@ pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), BpoError> {
 #[cfg(test)]
 mod tests {
     use bpo_pairs::manifest::Fingerprint;
-    use bpo_pairs::set_aside::Reason;
+    use bpo_pairs::skipped::SkipReason;
 
     use super::*;
 
@@ -166,8 +166,8 @@ mod tests {
         let mut manifest = RunManifest::default();
         manifest.inputs.files.insert("llava.json".into(), Fingerprint::of("a"));
         manifest.inputs.versions.insert("bpo".into(), "0.0.9".into());
-        let set_aside = [SetAside::new("x", Reason::NoImage)];
-        manifest.stages.insert(Stage::Data, StageSummary::new(3, &set_aside));
+        let skipped = [Skipped::new("x", SkipReason::NoImage)];
+        manifest.stages.insert(Stage::Data, StageSummary::new(3, &skipped));
         manifest.write(&path).unwrap();
         let read = RunManifest::read(&path).unwrap().unwrap();
         assert_eq!(read, manifest);
@@ -185,11 +185,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_aside_is_listed() {
+    fn what_is_skipped_is_listed() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("set_aside.jsonl");
-        let aside = SetAside::new("x", Reason::ImageMissing).with_detail("a.jpg is not there");
-        write_set_aside(&path, &BTreeMap::from([(Stage::Weaken, vec![aside])])).unwrap();
+        let path = dir.path().join("skipped.jsonl");
+        let skipped = Skipped::new("x", SkipReason::ImageMissing).with_detail("a.jpg is not there");
+        write_skipped(&path, &BTreeMap::from([(Stage::Weaken, vec![skipped])])).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(
             text,

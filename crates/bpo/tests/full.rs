@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use bpo::burn::tensor::Device;
 use bpo::dpo::metrics::StepMetrics;
 use bpo::dpo::observer::Control;
-use bpo::dpo::reference::MovingReference;
-use bpo::llava::LlavaParts;
+use bpo::dpo::reference::ReferenceSync;
+use bpo::llava::LocalBackend;
 use bpo::model::weights::WeightIndex;
 use bpo::pairs::images::ImageRoot;
 use bpo::pairs::record::{CompletionKind, PreferencePair};
 use bpo::prelude::*;
-use bpo::run::Parts;
+use bpo::run::PipelineBackend;
 use bpo::run_dir::RunDir;
 
 fn tiny() -> PathBuf {
@@ -28,7 +28,7 @@ fn photos() -> PathBuf {
 fn config(parts: [bool; 3], steps: usize) -> RunConfig {
     let mut config = RunConfig::default();
     config.model.path = Some(tiny());
-    let full = config.full.insert(Default::default());
+    let full = config.full_finetune.insert(Default::default());
     [full.language_model, full.projector, full.vision_tower] = parts;
     config.train = config
         .train
@@ -50,7 +50,7 @@ fn pairs() -> Vec<PreferencePair> {
         chosen: chosen.into(),
         rejected: rejected.into(),
         kind: CompletionKind::ErrorInjected,
-        recipe: None,
+        provenance: None,
         margin: None,
         beta: None,
     };
@@ -77,7 +77,7 @@ fn train(config: &RunConfig, dir: &Path, stop: usize) -> Result<(Completion, Vec
     let images = ImageRoot::new(photos()).expect("photographs");
     let dir = RunDir::open(dir)?;
     let mut progress = Until(stop, Vec::new());
-    let mut parts = LlavaParts::new(config.clone(), Device::flex(), None);
+    let mut parts = LocalBackend::new(config.clone(), Device::flex(), None);
     let (completion, _) = parts.train(&pairs(), &images, &dir, &mut progress)?;
     assert_eq!(completion == Completion::Finished, dir.has_result(config));
     assert!(!dir.adapter().exists());
@@ -155,9 +155,9 @@ fn the_model_is_a_checkpoint_like_its_base() {
 /// With a reference that stands, and one that follows.
 #[test]
 fn stopped_and_taken_up_it_gives_the_same_model() {
-    for moving in [None, Some(MovingReference::new(2, 0.6))] {
+    for moving in [None, Some(ReferenceSync::new(2, 0.6))] {
         let mut config = config([true; 3], 5);
-        config.train.moving_reference = moving;
+        config.train.reference_sync = moving;
         config.train.batch_size = 2;
         let whole = tempfile::tempdir().unwrap();
         train(&config, whole.path(), usize::MAX).unwrap();
@@ -185,7 +185,7 @@ fn settings_that_cannot_work_are_named() {
         assert!(known, "{error}");
     };
     refused("full", &|config| {
-        let full = config.full.get_or_insert_default();
+        let full = config.full_finetune.get_or_insert_default();
         (full.language_model, full.projector) = (false, false);
     });
     refused("model.dtype", &|config| config.model.dtype = bpo::device::Dtype::Bf16);

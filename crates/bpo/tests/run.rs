@@ -13,7 +13,7 @@ use bpo::pairs::error::PairsError;
 use bpo::pairs::images::ImageRoot;
 use bpo::pairs::record::PreferencePair;
 use bpo::pairs::responder::{VisionLanguageModel, VisionRequest};
-use bpo::pairs::set_aside::Reason;
+use bpo::pairs::skipped::SkipReason;
 use bpo::pairs::sft::SftSample;
 use bpo::prelude::*;
 use bpo::run::run;
@@ -52,7 +52,7 @@ impl ErrorInjector for Injector {
                 let rewrite = Injection::new(request.answer.replace("cat", "dog"), 1);
                 Ok(rewrite.with_cuts(vec![Cut::Note]))
             }
-            false => Err(InjectionFailure::SetAside { reason: Rejection::NothingToChange, attempts: 1 }),
+            false => Err(InjectionFailure::Skipped { reason: Rejection::NothingToChange, attempts: 1 }),
         };
         requests.iter().map(rewrite).collect()
     }
@@ -72,7 +72,7 @@ impl Counted {
     }
 }
 
-impl Parts for Counted {
+impl PipelineBackend for Counted {
     type Model = Model;
     type Injector = Injector;
 
@@ -139,16 +139,16 @@ fn a_run_counts_what_it_sets_aside_and_does_nothing_twice() {
     let mut parts = Counted::new(3);
     let report = run(&config, &out, &mut parts, &mut ()).unwrap();
     assert_eq!((report.completion, report.was_finished), (Completion::Finished, false));
-    let count = |stage, reason| report.stages[&stage].set_aside.get(reason);
-    assert_eq!(count(Stage::Data, Reason::NoImage), 1);
-    assert_eq!(count(Stage::Weaken, Reason::ImageMissing), 1);
-    assert_eq!(count(Stage::Inject, Reason::NothingToChange), 1);
+    let count = |stage, reason| report.stages[&stage].skipped.get(reason);
+    assert_eq!(count(Stage::Data, SkipReason::NoImage), 1);
+    assert_eq!(count(Stage::Weaken, SkipReason::ImageMissing), 1);
+    assert_eq!(count(Stage::Inject, SkipReason::NothingToChange), 1);
     let inject = &report.stages[&Stage::Inject];
     assert_eq!(inject.cuts.get(Cut::Note) as usize, inject.done);
     let manifest = std::fs::read_to_string(out.join("manifest.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
     assert_eq!(manifest["stages"]["inject"]["cuts"]["note"], inject.done);
-    // of what is set aside early, the later stages hear nothing
+    // of what is skipped early, the later stages hear nothing
     assert_eq!(report.stages[&Stage::Inject].done + 1, 3);
     let ids: Vec<_> = parts.trained.iter().map(|pair| pair.id.as_str()).collect();
     assert_eq!(ids, ["a:0>1", "a:0>2", "b:0>1", "c:0>1", "c:0>2"]);
@@ -175,15 +175,15 @@ fn files_say_which_of_a_samples_answers_they_are_about() {
         let text = fs::read_to_string(out.join(name)).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
-    let set_aside = lines("set_aside.jsonl");
-    let gone = set_aside.iter().filter(|line| line["id"] == "gone");
+    let skipped = lines("skipped.jsonl");
+    let gone = skipped.iter().filter(|line| line["id"] == "gone");
     let variants: Vec<_> = gone.map(|line| line["variant"].as_u64().unwrap_or(0)).collect();
     assert_eq!(variants, [0, 1]);
     let pairs = lines("pairs.jsonl");
     assert!(pairs.iter().any(|pair| pair["kind"] == "mllm-hal"));
     for pair in pairs {
         let expected = (pair["kind"] == "mllm-hal").then_some("diffusion-noise:step=900");
-        assert_eq!(pair["recipe"]["distortion"].as_str(), expected, "{pair}");
+        assert_eq!(pair["provenance"]["distortion"].as_str(), expected, "{pair}");
     }
 }
 
@@ -273,11 +273,11 @@ fn images_that_are_all_elsewhere_stop_the_run_and_hold_nothing_fast() {
     let (mut config, out) = setting(dir.path());
     let photos = config.data.images.replace(dir.path().to_owned());
     let error = run(&config, &out, &mut Counted::new(9), &mut ()).unwrap_err();
-    let BpoError::NoImages { first, set_aside, .. } = &error else { panic!("{error}") };
-    assert_eq!((first.file_name().unwrap().to_str(), set_aside.total()), (Some("cat.jpg"), 4));
+    let BpoError::NoImages { first, skipped, .. } = &error else { panic!("{error}") };
+    assert_eq!((first.file_name().unwrap().to_str(), skipped.total()), (Some("cat.jpg"), 4));
 
     // as a process leaves it that is killed before it has seen all
-    let line = r#"{"id":"a","reason":"image-missing","set_aside":"gone"}"#;
+    let line = r#"{"id":"a","reason":"image-missing","skipped":"gone"}"#;
     fs::write(out.join("weakened.jsonl"), format!("{line}\n")).unwrap();
     config.data.images = photos;
     let report = run(&config, &out, &mut Counted::new(3), &mut ()).unwrap();
@@ -308,7 +308,7 @@ fn a_run_without_a_pair_says_so() {
     for reason in ["no image: 1", "image missing: 1", "answer too long: 5"] {
         assert!(text.contains(reason), "{text}");
     }
-    assert!(out.join("set_aside.jsonl").exists());
+    assert!(out.join("skipped.jsonl").exists());
     // and its empty file is made again
     config.filter = config.filter.with_max_words(350);
     run(&config, &out, &mut Counted::new(0), &mut ()).unwrap();
@@ -332,5 +332,5 @@ fn parts_that_cannot_fail_fit_too() {
     let file = dir.path().join("weakened.jsonl");
     let outcome =
         bpo::stages::weaken::weaken(&config, &samples, &images, || Ok(Sure), &file, &mut ()).unwrap();
-    assert_eq!((outcome.summary.done, outcome.set_aside.len()), (3, 1));
+    assert_eq!((outcome.summary.done, outcome.skipped.len()), (3, 1));
 }

@@ -4,14 +4,14 @@ use bpo::BpoError;
 use bpo::checkpoint::Checkpoint;
 use bpo::config::{ReferenceSection, Required, RunConfig};
 use bpo::dpo::policy::Collate;
-use bpo::dpo::vet::vet;
+use bpo::dpo::validate::validate_pairs;
 use bpo::generate::check_sampling;
 use bpo::inject::Sampling;
 use bpo::llava::collator;
 use bpo::model::policy::LlavaCollator;
 use bpo::model::responder::LlavaResponder;
 use bpo::pairs::format::jsonl::read_pairs;
-use bpo::pairs::set_aside::SetAside;
+use bpo::pairs::skipped::Skipped;
 use bpo::pairs::system::warn_left_out;
 use bpo::reference::fill;
 use bpo::stages::StageOutcome;
@@ -33,7 +33,7 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     let images = open_images(&config)?;
     let set = read_pairs(pairs)?;
     if set.pairs.is_empty() {
-        return Err(BpoError::nothing(pairs, "pair", &set.set_aside).into());
+        return Err(BpoError::nothing(pairs, "pair", &set.skipped).into());
     }
     let checkpoint = load(&config)?;
     let each = |score| print_line(&score);
@@ -57,14 +57,14 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
             if !collate.takes_system() {
                 warn_left_out("pairs", set.pairs.iter().map(|pair| &pair.system));
             }
-            let (pairs, refused) = vet(&mut collate, &config.train.objective(), &set.pairs);
+            let (pairs, refused) = validate_pairs(&mut collate, &config.train.objective(), &set.pairs);
             let cache = fill(&config, file, &checkpoint, &mut collate, &pairs, &mut *progress::new())?;
             let unscored = bpo::score::cached(&cache, &pairs, &checkpoint.model.device(), each)?;
             let scored = pairs.len() - unscored.len();
-            StageOutcome::new(scored, refused.into_iter().map(SetAside::from).chain(unscored).collect())
+            StageOutcome::new(scored, refused.into_iter().map(Skipped::from).chain(unscored).collect())
         }
     };
-    outcome.add(set.set_aside);
+    outcome.add(set.skipped);
     told_all(&outcome)
 }
 

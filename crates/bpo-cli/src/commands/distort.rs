@@ -75,20 +75,20 @@ fn folder(batch: &Batch, images: &Path, out: &Path) -> Result<(), Failure> {
             bar = Some(Bar::resuming(NAME, there, total));
         }
         (Event::Checked { .. } | Event::Made { .. }, Some(bar)) => bar.advance(),
-        (Event::SetAside(aside), Some(bar)) => {
-            bar.tell(&format!("{}: {}", aside.image.display(), chain(&aside.reason)));
+        (Event::Skipped(skipped), Some(bar)) => {
+            bar.tell(&format!("{}: {}", skipped.image.display(), chain(&skipped.reason)));
             bar.advance();
         }
         _ => {}
     })?;
-    let Outcome { made, there, set_aside, .. } = &outcome;
+    let Outcome { made, there, skipped, .. } = &outcome;
     if let Some(bar) = bar {
         bar.finish(&format!("{} images in {}", made + there, out.display()));
     }
-    if set_aside.is_empty() {
+    if skipped.is_empty() {
         return Ok(());
     }
-    progress::tell(&format!("error: {} done, {} set aside", made + there, set_aside.len()));
+    progress::tell(&format!("error: {} done, {} skipped", made + there, skipped.len()));
     Err(Failure::Incomplete)
 }
 

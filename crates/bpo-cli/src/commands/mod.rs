@@ -85,13 +85,13 @@ fn print_line(value: &impl serde::Serialize) -> Result<(), BpoError> {
 
 /// Tells of each item that could not be done; if there is one, not all was done.
 fn told_all(outcome: &StageOutcome) -> Result<(), Failure> {
-    for aside in &outcome.set_aside {
-        progress::tell(&format!("{}: {}", aside.id, aside.detail));
+    for skipped in &outcome.skipped {
+        progress::tell(&format!("{}: {}", skipped.id, skipped.detail));
     }
-    if outcome.set_aside.is_empty() {
+    if outcome.skipped.is_empty() {
         return Ok(());
     }
-    let counts = &outcome.summary.set_aside;
-    progress::tell(&format!("error: {} done, {} set aside ({counts})", outcome.summary.done, counts.total()));
+    let counts = &outcome.summary.skipped;
+    progress::tell(&format!("error: {} done, {} skipped ({counts})", outcome.summary.done, counts.total()));
     Err(Failure::Incomplete)
 }

@@ -34,7 +34,7 @@ pub fn describe(plan: &TrainingPlan) -> String {
     row(
         "pairs",
         grouped(plan.pairs as u64),
-        format!("{} to evaluate on, {} set aside", plan.eval_pairs, plan.set_aside),
+        format!("{} to evaluate on, {} skipped", plan.eval_pairs, plan.skipped),
     );
     row("steps", grouped(plan.steps as u64), String::new());
     if let Some(seconds) = plan.estimated_seconds() {

@@ -1,7 +1,7 @@
 //! `bpo run`
 
 use bpo::config::Required;
-use bpo::llava::LlavaParts;
+use bpo::llava::LocalBackend;
 use bpo::run::Completion;
 
 use super::{api_key, open_device};
@@ -18,7 +18,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     config.require(&required, &[("--out", args.out.is_some())])?;
     let out = given("--out", &args.out)?;
     args.config.inputs(&config).outputs_of_run(&config, out).check()?;
-    let mut parts = LlavaParts::new(config.clone(), open_device(&config)?, api_key(&config)?);
+    let mut parts = LocalBackend::new(config.clone(), open_device(&config)?, api_key(&config)?);
     let report = bpo::run::run(&config, out, &mut parts, &mut Interruptible::new(progress::new()))?;
     let dir = out.display();
     if report.was_finished {
@@ -27,11 +27,11 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         }
         progress::tell(&format!("nothing left to do in {dir}"));
     }
-    let set_aside: usize = report.stages.values().map(|summary| summary.set_aside.total()).sum();
-    if set_aside > 0 {
+    let skipped: usize = report.stages.values().map(|summary| summary.skipped.total()).sum();
+    if skipped > 0 {
         progress::tell(&format!(
-            "{set_aside} set aside in all: see {}",
-            out.join("set_aside.jsonl").display()
+            "{skipped} skipped in all: see {}",
+            out.join("skipped.jsonl").display()
         ));
     }
     match report.completion {

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use bpo::BpoError;
 use bpo::config::{Required, RunConfig, Stage};
-use bpo::llava::LlavaParts;
+use bpo::llava::LocalBackend;
 use bpo::pairs::format::jsonl::read_pairs;
 use bpo::pairs::sft::SftSample;
 use bpo::paths::Paths;
 use bpo::progress::Progress;
-use bpo::run::{Completion, Parts, read_samples};
+use bpo::run::{Completion, PipelineBackend, read_samples};
 use bpo::run_dir::RunDir;
 use bpo::stages::StageOutcome;
 use bpo::stages::pair::Existing;
@@ -34,10 +34,10 @@ pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     let mut progress = progress::new();
     let samples = samples(&config, &mut *progress)?;
     hold(Stage::Weaken, &config, out)?;
-    let mut parts = LlavaParts::new(config.clone(), open_device(&config)?, None);
+    let mut parts = LocalBackend::new(config.clone(), open_device(&config)?, None);
     let model = || parts.model();
     let outcome = bpo::stages::weaken::weaken(&config, &samples, &images, model, out, &mut *progress)?;
-    tell_set_aside(&outcome);
+    tell_skipped(&outcome);
     Ok(())
 }
 
@@ -53,7 +53,7 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     hold(Stage::Inject, &config, out)?;
     let injector = || bpo::injector::open(&config, key, &samples);
     let outcome = bpo::stages::inject::inject(&config, &samples, injector, out, &mut *progress)?;
-    tell_set_aside(&outcome);
+    tell_skipped(&outcome);
     Ok(())
 }
 
@@ -73,10 +73,10 @@ pub fn pair(args: &PairCommand) -> Result<(), Failure> {
     let answers: Vec<&Path> = args.answers.iter().map(|file| file.as_path()).collect();
     let (pairs, outcome) =
         bpo::stages::pair::pair(&config, &samples, &answers, out, Existing::Refuse, &mut *progress)?;
-    tell_set_aside(&outcome);
+    tell_skipped(&outcome);
     if pairs.is_empty() {
-        let (path, set_aside) = (out.to_owned(), outcome.summary.set_aside);
-        return Err(BpoError::Nothing { path, what: "pair", set_aside }.into());
+        let (path, skipped) = (out.to_owned(), outcome.summary.skipped);
+        return Err(BpoError::Nothing { path, what: "pair", skipped }.into());
     }
     Ok(())
 }
@@ -94,21 +94,21 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     let images = open_images(&config)?;
     let set = read_pairs(pairs)?;
     if set.pairs.is_empty() {
-        return Err(BpoError::nothing(pairs, "pair", &set.set_aside).into());
+        return Err(BpoError::nothing(pairs, "pair", &set.skipped).into());
     }
-    tell_set_aside(&StageOutcome::new(set.pairs.len(), set.set_aside));
+    tell_skipped(&StageOutcome::new(set.pairs.len(), set.skipped));
     let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
         let (plan, outcome) = bpo::plan::plan(&config, &set.pairs, &images, &open_device(&config)?)?;
-        tell_set_aside(&outcome);
+        tell_skipped(&outcome);
         progress::tell(&super::plan::describe(&plan));
         return Ok(print_line(&plan)?);
     };
     let mut progress = Interruptible::new(progress::new());
     let dir = RunDir::open(out)?;
     hold_training(&config, &dir)?;
-    let mut parts = LlavaParts::new(config.clone(), open_device(&config)?, None);
+    let mut parts = LocalBackend::new(config.clone(), open_device(&config)?, None);
     let (completion, outcome) = parts.train(&set.pairs, &images, &dir, &mut progress)?;
-    tell_set_aside(&outcome);
+    tell_skipped(&outcome);
     match completion {
         Completion::Finished => {
             progress::tell(&format!("{}: {}", config.result_name(), dir.result(&config).display()));
@@ -125,15 +125,15 @@ fn outputs_of_stage<'a>(paths: &'a mut Paths, out: &Path) -> &'a mut Paths {
 
 fn samples(config: &RunConfig, progress: &mut dyn Progress) -> Result<Vec<SftSample>, BpoError> {
     let (samples, outcome) = read_samples(config.data_path()?, progress)?;
-    tell_set_aside(&outcome);
+    tell_skipped(&outcome);
     Ok(samples)
 }
 
 /// One by one: where a stage runs on its own, no file has them all.
-fn tell_set_aside(outcome: &StageOutcome) {
-    for aside in &outcome.set_aside {
+fn tell_skipped(outcome: &StageOutcome) {
+    for skipped in &outcome.skipped {
         let answer =
-            if aside.variant == 0 { String::new() } else { format!(", answer {}", aside.variant + 1) };
-        progress::tell(&format!("set aside: {}{answer}: {}", aside.id, aside.detail));
+            if skipped.variant == 0 { String::new() } else { format!(", answer {}", skipped.variant + 1) };
+        progress::tell(&format!("skipped: {}{answer}: {}", skipped.id, skipped.detail));
     }
 }

@@ -6,11 +6,11 @@ use bpo::BpoError;
 use bpo::burn::tensor::Device;
 use bpo::config::RunConfig;
 use bpo::dpo::loss::Loss;
-use bpo::llava::LlavaParts;
+use bpo::llava::LocalBackend;
 use bpo::pairs::error::PairsError;
 use bpo::pairs::images::ImageRoot;
 use bpo::pairs::record::{CompletionKind, PreferencePair};
-use bpo::run::Parts;
+use bpo::run::PipelineBackend;
 use bpo::run_dir::RunDir;
 use bpo::stages::settings::hold_training;
 use serde::Serialize;
@@ -96,7 +96,7 @@ impl Arm {
         if !dir.has_adapter() {
             progress::tell(&format!("{}:", self.title()));
             let images = ImageRoot::new(config.images_path()?).map_err(PairsError::from)?;
-            let mut parts = LlavaParts::new(config, device.clone(), None);
+            let mut parts = LocalBackend::new(config, device.clone(), None);
             parts.train(&self.pairs(pairs), &images, &dir, &mut *progress::new())?;
         }
         Ok(dir.adapter())

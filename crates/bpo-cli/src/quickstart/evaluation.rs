@@ -13,7 +13,7 @@ use bpo::inject::Sampling;
 use bpo::model::responder::LlavaResponder;
 use bpo::pairs::error::PairsError;
 use bpo::pairs::images::ImageRoot;
-use bpo::pairs::set_aside::SetAside;
+use bpo::pairs::skipped::Skipped;
 
 use super::recipe::{BATCH, MAX_NEW_TOKENS};
 use super::splits::{Evaluated, Splits};
@@ -126,8 +126,8 @@ impl<'a> Evaluator<'a> {
             Ok(())
         })?;
         // answers stand beside their questions: none may be missing
-        match outcome.set_aside.first() {
-            Some(SetAside { id, detail, .. }) => {
+        match outcome.skipped.first() {
+            Some(Skipped { id, detail, .. }) => {
                 Err(BpoError::Unanswered { id: id.clone(), reason: detail.clone() })
             }
             None => Ok(answers),

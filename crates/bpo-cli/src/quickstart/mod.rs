@@ -25,7 +25,7 @@ use bpo::device::Dtype;
 use bpo::distort::{Amount, DiffusionNoise, Distortion, diffusion};
 use bpo::eval::table::{Table, percent};
 use bpo::eval::{Bootstrap, ChairItem, ChairReport};
-use bpo::llava::LlavaParts;
+use bpo::llava::LocalBackend;
 use bpo::pairs::build::StageRecord;
 use bpo::pairs::format::jsonl::{JsonLines, read_pairs};
 use bpo::pairs::record::PreferencePair;
@@ -149,7 +149,7 @@ impl Quickstart<'_> {
 
         let run = self.out.join("run");
         let mut parts =
-            LlavaParts::new(config.clone(), device.clone(), None).with_injector(|_| Box::new(Prior));
+            LocalBackend::new(config.clone(), device.clone(), None).with_injector(|_| Box::new(Prior));
         let report = bpo::run::run(&config, &run, &mut parts, &mut *progress::new())?;
         if report.was_finished {
             progress::tell(&format!("nothing left to do in {}", run.display()));

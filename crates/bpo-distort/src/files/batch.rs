@@ -6,13 +6,13 @@ use std::iter;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
-use super::aside::{Reason, SetAside};
+use super::skipped::{SkipReason, Skipped};
 use super::error::FilesError;
 use super::item::{Given, Made, Maker, Others, Stop, needing_other};
 use super::listing::{Listing, walk};
 use super::names::{Owner, outputs, short};
 use super::record::{self, Record};
-use super::{whole, workers};
+use super::{atomic_write, workers};
 use crate::{DistortError, Distortion, Limits, item_seed, seed};
 
 /// How images are made into files; see the [module](super).
@@ -34,7 +34,7 @@ pub struct Outcome {
     /// Files that were there.
     pub there: usize,
     /// Images without a file, sorted by path.
-    pub set_aside: Vec<SetAside>,
+    pub skipped: Vec<Skipped>,
 }
 
 /// What happens while a folder is worked on.
@@ -68,7 +68,7 @@ pub enum Event<'a> {
         out: &'a Path,
     },
     /// An image cannot have one.
-    SetAside(&'a SetAside),
+    Skipped(&'a Skipped),
 }
 
 impl Batch {
@@ -112,7 +112,7 @@ impl Batch {
     pub fn file(&self, image: impl AsRef<Path>, out: impl AsRef<Path>) -> Result<Made, FilesError> {
         let (image, out) = (image.as_ref(), out.as_ref());
         let given = self.check()?;
-        whole::check_name(out)?;
+        atomic_write::check_name(out)?;
         if let (Some(family), None) = (needing_other(&self.distortion), &given) {
             return Err(FilesError::Alone { family: family.name(), path: image.to_owned() });
         }
@@ -155,8 +155,8 @@ impl Batch {
         }
         let _lock = record.begin(out)?;
 
-        let total = set.tasks.len() + set.set_aside.len();
-        let mut outcome = Outcome { set_aside: set.set_aside, ..Outcome::default() };
+        let total = set.tasks.len() + set.skipped.len();
+        let mut outcome = Outcome { skipped: set.skipped, ..Outcome::default() };
         let (there, missing): (Vec<&Task>, Vec<&Task>) = set.tasks.iter().partition(|task| task.out.exists());
         let (root, images) = (&set.root, &set.images);
         let make = |task: &Task| {
@@ -178,17 +178,17 @@ impl Batch {
             Ok(())
         })?;
         tell(Event::Started { there: outcome.there, total });
-        outcome.set_aside.iter().for_each(|aside| tell(Event::SetAside(aside)));
+        outcome.skipped.iter().for_each(|skipped| tell(Event::Skipped(skipped)));
         self.each(&missing, &make, |task, made| {
-            let set_aside = outcome.set_aside.len();
+            let skipped = outcome.skipped.len();
             outcome.add(&images[task.image], made)?;
-            tell(match outcome.set_aside.get(set_aside) {
-                Some(aside) => Event::SetAside(aside),
+            tell(match outcome.skipped.get(skipped) {
+                Some(skipped) => Event::Skipped(skipped),
                 None => Event::Made { image: &images[task.image], out: &task.out },
             });
             Ok(())
         })?;
-        outcome.set_aside.sort_by(|a, b| a.image.cmp(&b.image));
+        outcome.skipped.sort_by(|a, b| a.image.cmp(&b.image));
         Ok(outcome)
     }
 
@@ -227,12 +227,12 @@ impl Outcome {
                 self.there += 1;
                 return Ok(());
             }
-            Err(Stop::Image(error)) => Reason::Image(error),
-            Err(Stop::NoOther { family, source }) => Reason::NoOther { family, source },
-            Err(Stop::BadName { out, source }) => Reason::BadName { out, source },
+            Err(Stop::Image(error)) => SkipReason::Image(error),
+            Err(Stop::NoOther { family, source }) => SkipReason::NoOther { family, source },
+            Err(Stop::BadName { out, source }) => SkipReason::BadName { out, source },
             Err(Stop::Failed(error)) => return Err(error),
         };
-        self.set_aside.push(SetAside { image: image.to_owned(), reason });
+        self.skipped.push(Skipped { image: image.to_owned(), reason });
         Ok(())
     }
 }
@@ -251,7 +251,7 @@ struct Set {
     /// Paths in it, sorted.
     images: Vec<PathBuf>,
     tasks: Vec<Task>,
-    set_aside: Vec<SetAside>,
+    skipped: Vec<Skipped>,
 }
 
 impl Set {
@@ -260,7 +260,7 @@ impl Set {
         if resolved(out)?.starts_with(&root) {
             return Err(FilesError::Inside { out: out.to_owned(), images: folder.to_owned() });
         }
-        let Listing { images, mut set_aside } = Listing::of(&root)?;
+        let Listing { images, mut skipped } = Listing::of(&root)?;
         if images.is_empty() {
             return Err(FilesError::NoImages { path: folder.to_owned() });
         }
@@ -274,13 +274,13 @@ impl Set {
                 }
                 Err(Owner::Image(by)) => {
                     let out = names[*by].clone().unwrap_or_default();
-                    Reason::SameName { out, by: images[*by].clone() }
+                    SkipReason::SameName { out, by: images[*by].clone() }
                 }
-                Err(Owner::Other) => Reason::NoPlace { out: short(&images[image]) },
+                Err(Owner::Other) => SkipReason::NoPlace { out: short(&images[image]) },
             };
-            set_aside.push(SetAside { image: images[image].clone(), reason });
+            skipped.push(Skipped { image: images[image].clone(), reason });
         }
-        Ok(Self { root, images, tasks, set_aside })
+        Ok(Self { root, images, tasks, skipped })
     }
 
     /// Sees that each PNG file in the other folder is one of an image.
@@ -289,7 +289,7 @@ impl Set {
         let mut orphan: Option<PathBuf> = None;
         walk(out, |path, _| {
             let path = out.join(path);
-            let is_file = whole::check_name(&path).is_ok();
+            let is_file = atomic_write::check_name(&path).is_ok();
             if is_file && !ours.contains(path.as_path()) && orphan.as_ref().is_none_or(|first| path < *first)
             {
                 orphan = Some(path);

@@ -9,7 +9,7 @@ use png::Compression;
 use super::error::FilesError;
 use super::origin::{Source, digest_of, origin};
 use super::png::Found;
-use super::{png as text_png, whole};
+use super::{atomic_write, png as text_png};
 use crate::{DistortError, Distortion, Family, Input, Limits};
 
 /// Whether a file was made, or was there.
@@ -102,7 +102,7 @@ impl Maker<'_> {
     ) -> Result<Made, Stop> {
         let (place, digest) = match self.look(out)? {
             Some(text) => {
-                whole::tidy(out);
+                atomic_write::tidy(out);
                 (Place::Taken(text), digest_of(image)?)
             }
             None => {
@@ -170,7 +170,7 @@ impl Maker<'_> {
         input.other = other;
         let distorted = self.distortion.apply(input, seed)?;
         let bytes = text_png::encode(&distorted, origin, Compression::Fast);
-        whole::write(out, &bytes.map_err(FilesError::io("encode", out))?)?;
+        atomic_write::write(out, &bytes.map_err(FilesError::io("encode", out))?)?;
         Ok(Made::Now)
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use image::ImageFormat;
 
-use super::aside::{Reason, SetAside};
+use super::skipped::{SkipReason, Skipped};
 use super::error::FilesError;
 
 /// What can be decoded.
@@ -28,7 +28,7 @@ pub(crate) struct Listing {
     /// Paths in the folder.
     pub images: Vec<PathBuf>,
     /// Links that are not followed.
-    pub set_aside: Vec<SetAside>,
+    pub skipped: Vec<Skipped>,
 }
 
 impl Listing {
@@ -39,11 +39,11 @@ impl Listing {
             let full = root.join(&path);
             if kind.is_symlink() {
                 match full.canonicalize() {
-                    Ok(target) if target.is_dir() => listing.leave(path, Reason::LinkToFolder),
+                    Ok(target) if target.is_dir() => listing.leave(path, SkipReason::LinkToFolder),
                     Ok(target) if !target.starts_with(root) => {
                         // the content is not looked at
                         if has_ending(&path) || has_ending(&target) {
-                            listing.leave(path, Reason::LinkOut);
+                            listing.leave(path, SkipReason::LinkOut);
                         }
                     }
                     Ok(target) if is_image(&path, &target) => listing.images.push(path),
@@ -57,12 +57,12 @@ impl Listing {
             }
         })?;
         listing.images.sort_unstable();
-        listing.set_aside.sort_unstable_by(|a, b| a.image.cmp(&b.image));
+        listing.skipped.sort_unstable_by(|a, b| a.image.cmp(&b.image));
         Ok(listing)
     }
 
-    fn leave(&mut self, image: PathBuf, reason: Reason) {
-        self.set_aside.push(SetAside { image, reason });
+    fn leave(&mut self, image: PathBuf, reason: SkipReason) {
+        self.skipped.push(Skipped { image, reason });
     }
 }
 

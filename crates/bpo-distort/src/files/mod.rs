@@ -6,8 +6,8 @@
 //! let batch = Batch::new("blur:sigma=2..8".parse()?).with_seed(42).with_threads(4.try_into()?);
 //! let outcome = batch.folder("photos", "weak", |_| {})?;
 //! println!("{} made, {} were there", outcome.made, outcome.there);
-//! for aside in &outcome.set_aside {
-//!     println!("{}: {}", aside.image.display(), aside.reason);
+//! for skipped in &outcome.skipped {
+//!     println!("{}: {}", skipped.image.display(), skipped.reason);
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -19,7 +19,7 @@
 //! would have one name, or a folder with images has it, those that are no PNG keep their own ending, too: `cat.jpg.png`. Names that
 //! differ in case alone are one name, as on many file systems. What is an image is told by its
 //! name's ending or, without a known one, by its content; names that begin with a dot are passed over. Links are followed to
-//! files in the folder only. An image that cannot be used is set aside, with the reason, and the others are made; so is one whose
+//! files in the folder only. An image that cannot be used is skipped, with the reason, and the others are made; so is one whose
 //! file could not have its name.
 //!
 //! # Seeds
@@ -38,7 +38,7 @@
 //! other images is refused, and so is one that was not begun here and has anything in it but names that begin with a dot. In one
 //! that was, other files are left alone unless they end in `.png` or are where one would be made: then it is refused, too.
 
-mod aside;
+mod skipped;
 mod batch;
 mod error;
 mod item;
@@ -47,10 +47,10 @@ mod names;
 pub(crate) mod origin;
 pub(crate) mod png;
 mod record;
-pub(crate) mod whole;
+pub(crate) mod atomic_write;
 mod workers;
 
-pub use aside::{Reason, SetAside};
+pub use skipped::{SkipReason, Skipped};
 pub use batch::{Batch, Event, Outcome};
 pub use error::FilesError;
 pub use item::Made;

@@ -29,7 +29,7 @@ use std::ops::Range;
 
 use image::RgbImage;
 
-use crate::vector::widest;
+use crate::simd::widest;
 
 mod filter;
 mod passes;

@@ -2,7 +2,7 @@
 
 use super::taps::Taps;
 use super::{CHANNELS, Pixel};
-use crate::vector::Kernel;
+use crate::simd::Kernel;
 
 /// Bits of a weight behind the point (`PRECISION_BITS` of Pillow): a weight times a level, summed, fits into 32 bits.
 pub(super) const PRECISION: u32 = 32 - 8 - 2;
@@ -128,7 +128,7 @@ impl Kernel for Down<'_> {
 mod tests {
     use super::*;
     use crate::resize::{Axis, Filter};
-    use crate::vector::widest;
+    use crate::simd::widest;
 
     #[test]
     fn every_processor_gives_the_same_levels() {

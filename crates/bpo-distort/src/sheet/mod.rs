@@ -26,7 +26,7 @@ use self::row::Row;
 use crate::distortion::has_pixels;
 use crate::files::FilesError;
 use crate::files::png::{self as text_png, Found};
-use crate::files::{origin, whole};
+use crate::files::{atomic_write, origin};
 use crate::resize::{Filter, resize};
 use crate::{DistortError, Family, Input};
 
@@ -116,7 +116,7 @@ impl Sheet {
     /// [`Io`](FilesError::Io).
     pub fn save<'a>(&self, input: impl Into<Input<'a>>, out: impl AsRef<Path>) -> Result<(), FilesError> {
         let out = out.as_ref();
-        whole::check_name(out)?;
+        atomic_write::check_name(out)?;
         match text_png::look(out) {
             Ok(Found::Made(text)) if origin::is_sheet(&text) => {}
             Ok(Found::Damaged) => return Err(FilesError::Damaged { path: out.to_owned() }),
@@ -125,7 +125,7 @@ impl Sheet {
             Err(error) => return Err(FilesError::io("read", out)(error)),
         }
         let bytes = text_png::encode(&self.draw(input)?, &origin::of_sheet(self.seed), Compression::High);
-        whole::write(out, &bytes.map_err(FilesError::io("encode", out))?)
+        atomic_write::write(out, &bytes.map_err(FilesError::io("encode", out))?)
     }
 
     fn shrink(&self, image: &RgbImage) -> RgbImage {

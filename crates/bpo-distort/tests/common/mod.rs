@@ -8,7 +8,7 @@ const NARROW: &str = "BPO_DISTORT_TEST_NARROW";
 /// To be called before anything is computed: takes the vector code away where this is the second run.
 pub fn as_told() {
     if std::env::var_os(NARROW).is_some() {
-        assert!(bpo_distort::vector::narrow(), "a test has computed something and not called as_told before");
+        assert!(bpo_distort::simd::narrow(), "a test has computed something and not called as_told before");
     }
 }
 

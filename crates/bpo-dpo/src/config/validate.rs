@@ -53,14 +53,14 @@ impl DpoConfig {
         check("max_grad_norm", usable, "0, or a finite number from 1.2e-38 on", norm)?;
         let minutes = self.save_minutes;
         check("save_minutes", minutes > 0.0 && minutes.is_finite(), "a finite number above 0", minutes)?;
-        let tolerance = self.step_zero_tolerance.unwrap_or_default();
+        let tolerance = self.initial_tolerance.unwrap_or_default();
         let usable = tolerance >= 0.0 && tolerance.is_finite();
-        check("step_zero_tolerance", usable, "a finite number, at least 0", tolerance)?;
-        if let Some(moving) = &self.moving_reference {
-            check("moving_reference.every", moving.every > 0, "at least 1", moving.every)?;
-            let mixup = moving.mixup;
-            let usable = mixup <= 1.0 && mixup > 0.0 && fits_f32(mixup);
-            check("moving_reference.mixup", usable, "above 0 (in f32) and at most 1", mixup)?;
+        check("initial_tolerance", usable, "a finite number, at least 0", tolerance)?;
+        if let Some(moving) = &self.reference_sync {
+            check("reference_sync.steps", moving.steps > 0, "at least 1", moving.steps)?;
+            let mixup_alpha = moving.mixup_alpha;
+            let usable = mixup_alpha <= 1.0 && mixup_alpha > 0.0 && fits_f32(mixup_alpha);
+            check("reference_sync.mixup_alpha", usable, "above 0 (in f32) and at most 1", mixup_alpha)?;
         }
         for group in &self.lr_groups {
             let rate = group.learning_rate;
@@ -72,17 +72,17 @@ impl DpoConfig {
             check(key, usable, "at least 0 and less than 1, in f32", value)?;
         }
         check(
-            "eval_part",
-            (0.0..1.0).contains(&self.eval_part),
+            "eval_fraction",
+            (0.0..1.0).contains(&self.eval_fraction),
             "at least 0 and less than 1",
-            self.eval_part,
+            self.eval_fraction,
         )?;
         check("warmup_ratio", (0.0..=1.0).contains(&self.warmup_ratio), "from 0 to 1", self.warmup_ratio)?;
         for (key, value) in [
             ("epochs", self.epochs),
             ("max_steps", self.max_steps.unwrap_or(1)),
             ("batch_size", self.batch_size),
-            ("accumulation", self.accumulation),
+            ("gradient_accumulation_steps", self.gradient_accumulation_steps),
             ("eval_every", self.eval_every),
             ("sample_every", self.sample_every.unwrap_or(1)),
             ("patience", self.patience.unwrap_or(1)),

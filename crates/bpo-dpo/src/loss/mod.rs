@@ -37,7 +37,7 @@ pub use hinge::hinge_loss;
 pub use ipo::ipo_loss;
 pub use mdpo::{anchor_loss, conditional_loss};
 pub use nca::nca_loss;
-pub use objective::{LossOutput, Objective, PairFactors};
+pub use objective::{LossOutput, Objective, PerPair};
 pub use rewards::Rewards;
 pub use robust::robust_loss;
 pub use sft::sft_loss;
@@ -147,14 +147,14 @@ pub enum Loss {
     /// lists of `loss_type` and `loss_weights`.
     Sum {
         /// At least one.
-        terms: Vec<Term>,
+        terms: Vec<WeightedLoss>,
     },
 }
 
 /// A loss in a sum, and how much it counts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Term {
+pub struct WeightedLoss {
     /// Its factor.
     pub weight: f64,
     /// What is weighted.
@@ -205,21 +205,21 @@ pub(crate) struct Inputs<'a> {
 impl Loss {
     /// The sigmoid loss with a term of weight `weight` that keeps the chosen answers likely.
     pub fn sigmoid_with_sft(weight: f64) -> Self {
-        Self::Sum { terms: vec![Term::new(1.0, Self::default()), Term::new(weight, Self::Sft)] }
+        Self::Sum { terms: vec![WeightedLoss::new(1.0, Self::default()), WeightedLoss::new(weight, Self::Sft)] }
     }
 
     /// The loss of MPO: 0.8 of sigmoid, 0.2 of BCO and 1.0 of the chosen completions' likelihood (Wang et al.,
     /// arXiv 2411.10442, section 3.2), with [BCO](bco_loss) as TRL has it, without a running mean of rewards.
     pub fn mpo() -> Self {
         let terms =
-            vec![Term::new(0.8, Self::default()), Term::new(0.2, Self::BcoPair), Term::new(1.0, Self::Sft)];
+            vec![WeightedLoss::new(0.8, Self::default()), WeightedLoss::new(0.2, Self::BcoPair), WeightedLoss::new(1.0, Self::Sft)];
         Self::Sum { terms }
     }
 
     /// The loss of mDPO: sigmoid, conditional preference and anchor, each with weight 1 (Wang et al., arXiv 2406.11839).
     pub fn mdpo() -> Self {
         let losses = [Self::default(), Self::Conditional, Self::Anchor { delta: 0.0 }];
-        Self::Sum { terms: losses.into_iter().map(|loss| Term::new(1.0, loss)).collect() }
+        Self::Sum { terms: losses.into_iter().map(|loss| WeightedLoss::new(1.0, loss)).collect() }
     }
 
     /// The name that it has in settings.
@@ -274,13 +274,13 @@ impl Loss {
     }
 
     /// Whether it is a function of the difference of the rewards, which can be held to a
-    /// [margin](PairFactors::margin). So are all terms of a sum that depend on rewards at all.
+    /// [margin](PerPair::margin). So are all terms of a sum that depend on rewards at all.
     pub fn takes_margins(&self) -> bool {
         use Loss::{Discopop, ExoPair, Hinge, Robust, Sigmoid, Sum};
         match self {
             Sum { terms } => {
                 self.needs_rejected()
-                    && terms.iter().all(|Term { loss, .. }| !loss.needs_rejected() || loss.takes_margins())
+                    && terms.iter().all(|WeightedLoss { loss, .. }| !loss.needs_rejected() || loss.takes_margins())
             }
             Sigmoid { .. } | Hinge | ExoPair { .. } | Robust { .. } | Discopop { .. } => true,
             _ => false,
@@ -376,7 +376,7 @@ impl Loss {
                 expected: "at least one loss",
                 found: "none".into(),
             }),
-            Self::Sum { terms } => terms.iter().try_for_each(|Term { weight, loss }| {
+            Self::Sum { terms } => terms.iter().try_for_each(|WeightedLoss { weight, loss }| {
                 check("loss.terms.weight", fits_f32(*weight), NUMBER, *weight)?;
                 loss.validate()
             }),
@@ -394,7 +394,7 @@ impl Loss {
     }
 }
 
-impl Term {
+impl WeightedLoss {
     /// A loss and its factor.
     pub fn new(weight: f64, loss: Loss) -> Self {
         Self { weight, loss }

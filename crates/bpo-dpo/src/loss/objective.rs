@@ -12,7 +12,7 @@ use crate::tensors::off_tape;
 ///
 /// ```
 /// use bpo_dpo::logps::PairLogps;
-/// use bpo_dpo::loss::{Loss, Objective, PairFactors};
+/// use bpo_dpo::loss::{Loss, Objective, PerPair};
 /// use burn::tensor::{Device, Tensor};
 ///
 /// let device = Device::flex();
@@ -21,7 +21,7 @@ use crate::tensors::off_tape;
 ///     Tensor::from_floats([rejected], &device),
 /// );
 /// let objective = Objective::new(Loss::Hinge, 0.1);
-/// let output = objective.forward(&logps(-10.0, -14.0), Some(&logps(-12.0, -13.0)), &PairFactors::default());
+/// let output = objective.forward(&logps(-10.0, -14.0), Some(&logps(-12.0, -13.0)), &PerPair::default());
 /// assert!((output.losses.into_scalar::<f32>() - 0.7).abs() < 1e-6);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +44,7 @@ pub struct Objective {
 
 /// What only some pairs have, each `[pairs]` and on no autodiff tape.
 #[derive(Clone, Debug, Default)]
-pub struct PairFactors {
+pub struct PerPair {
     /// Coefficients instead of [`Objective::beta`].
     pub beta: Option<Tensor<1>>,
     /// Margins that the rewards shall have, in units of the reward: the offset of Amini et al., "Direct Preference
@@ -118,7 +118,7 @@ impl Objective {
         &self,
         policy: &PairLogps,
         reference: Option<&PairLogps>,
-        factors: &PairFactors,
+        factors: &PerPair,
     ) -> LossOutput {
         assert!(
             reference.is_some() || !self.needs_reference(),
@@ -201,7 +201,7 @@ impl Objective {
     }
 }
 
-impl PairFactors {
+impl PerPair {
     /// Multiplies the weights by others. `[pairs]`
     #[must_use]
     pub fn weighted(mut self, weight: Tensor<1>) -> Self {

@@ -26,7 +26,7 @@ use crate::digest::Texts;
 use crate::error::{Change, DpoError, Stale};
 use crate::loss::Objective;
 use crate::order::{DataOrder, GroupBatch};
-use crate::policy::{Adapters, Collate, Group, Policy, RowFingerprint, TokenLogps};
+use crate::policy::{Adapters, Collate, PromptGroup, Policy, RowFingerprint, TokenLogps};
 use crate::tensors::dims;
 
 const METADATA: &str = "bpo_reference";
@@ -185,7 +185,7 @@ impl LogpCache {
     /// `each` is called after every batch, with the number of pairs done; what it does not need to compute it goes through all the same.
     ///
     /// # Errors
-    /// [`DpoError::StaleReference`]; [`DpoError::Collate`] for a pair that should have been set aside before;
+    /// [`DpoError::StaleReference`]; [`DpoError::Collate`] for a pair that should have been skipped before;
     /// [`DpoError::Rows`], [`DpoError::Device`], and what `each` fails with.
     pub fn fill<P, C>(
         &mut self,
@@ -344,7 +344,7 @@ impl LogpCache {
 
 /// What each row of a batch is found by.
 fn keys(batch: &GroupBatch) -> Vec<Key> {
-    let key = |group: &Group, completion: &String| {
+    let key = |group: &PromptGroup, completion: &String| {
         let mut texts = Texts::default();
         texts.add(&group.image);
         texts.add(if group.weakened { "weakened" } else { "" });

@@ -1,11 +1,11 @@
 //! What the policy is held to.
 
 mod cache;
-mod moving;
+mod sync;
 
 pub use cache::LogpCache;
-pub use moving::MovingReference;
-pub(crate) use moving::{check_follows, follow};
+pub use sync::ReferenceSync;
+pub(crate) use sync::{check_follows, follow};
 
 use bpo_pairs::record::PreferencePair;
 
@@ -20,7 +20,7 @@ pub enum Reference<P> {
     /// From the policy as it was before training, with its adapters off. It shares the frozen parameters.
     #[default]
     AdaptersOff,
-    /// From another model, as it is, adapters included. Nothing of it is trained; it may [follow](MovingReference) the
+    /// From another model, as it is, adapters included. Nothing of it is trained; it may [follow](ReferenceSync) the
     /// policy.
     Frozen(P),
     /// From a pass over the pairs before training, so that no step computes them.

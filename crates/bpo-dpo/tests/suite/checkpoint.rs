@@ -6,7 +6,7 @@ use bpo_dpo::DpoConfig;
 use bpo_dpo::checkpoint::{Checkpoint, CheckpointDir, check_same_run, fingerprint};
 use bpo_dpo::config::Weighting;
 use bpo_dpo::error::DpoError;
-use bpo_dpo::reference::MovingReference;
+use bpo_dpo::reference::ReferenceSync;
 use bpo_dpo::trainable::save_trainable;
 use bpo_pairs::record::CompletionKind;
 use serde_json::json;
@@ -44,7 +44,7 @@ fn the_newest_is_loaded_and_old_ones_go() {
 
 #[test]
 fn broken_ones_are_passed_over() {
-    for file in ["trainable.safetensors", "optimizer.safetensors", "progress.json"] {
+    for file in ["trainable.safetensors", "optimizer.safetensors", "trainer_state.json"] {
         for cut in [true, false] {
             let dir = tempfile::tempdir().expect("a directory");
             let checkpoints = CheckpointDir::new(dir.path());
@@ -98,7 +98,7 @@ fn what_changed_is_named() {
     for (key, now) in [
         ("ld_alpha", config.clone().with_ld_alpha(Some(0.5))),
         ("weighting", config.clone().with_weighting(Some(Weighting::Wpo))),
-        ("moving_reference", config.clone().with_moving_reference(Some(MovingReference::default()))),
+        ("reference_sync", config.clone().with_reference_sync(Some(ReferenceSync::default()))),
         ("max_steps", config.clone().with_max_steps(Some(3))),
     ] {
         let now = with(now);

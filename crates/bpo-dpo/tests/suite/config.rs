@@ -33,7 +33,7 @@ fn each_bad_setting_is_named() {
         (new().with_epochs(0), "epochs"),
         (new().with_max_steps(Some(0)), "max_steps"),
         (new().with_batch_size(0), "batch_size"),
-        (new().with_accumulation(0), "accumulation"),
+        (new().with_gradient_accumulation_steps(0), "gradient_accumulation_steps"),
         (new().with_max_grad_norm(f64::INFINITY), "max_grad_norm"),
         (new().with_adam_beta2(1.0), "adam_beta2"),
         (new().with_save_every(0), "save_every"),

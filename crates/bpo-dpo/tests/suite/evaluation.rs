@@ -11,7 +11,7 @@ use bpo_dpo::metrics::{EvalMetrics, MetricsLog, StepMetrics};
 use bpo_dpo::observer::{Control, Observer};
 use bpo_dpo::order::split;
 use bpo_dpo::trainable::save_trainable;
-use bpo_dpo::trainer::{Summary, Trainer};
+use bpo_dpo::trainer::{TrainOutput, Trainer};
 use bpo_pairs::record::PreferencePair;
 
 use crate::toy::{Toy, ToyCollate, pairs};
@@ -21,7 +21,7 @@ fn config() -> DpoConfig {
         .with_learning_rate(0.02)
         .with_batch_size(2)
         .with_epochs(3)
-        .with_eval_part(0.3)
+        .with_eval_fraction(0.3)
         .with_eval_every(3)
 }
 
@@ -41,7 +41,7 @@ impl Observer for Until {
     }
 }
 
-fn train(config: &DpoConfig, dir: Option<&Path>, stop: usize) -> (Vec<u8>, Summary, Vec<EvalMetrics>) {
+fn train(config: &DpoConfig, dir: Option<&Path>, stop: usize) -> (Vec<u8>, TrainOutput, Vec<EvalMetrics>) {
     let mut observer = Until { stop, evaluations: Vec::new() };
     let trainer = Trainer::new(config.clone(), Toy::untouched(), ToyCollate::default(), dir).expect("valid");
     let (policy, summary) = trainer.train(&pairs(), &mut observer).expect("trained");
@@ -94,7 +94,7 @@ fn evaluations_come_when_they_should_and_are_kept() {
 /// An evaluation on what is trained on gives what the next step sees before it changes anything.
 #[test]
 fn evaluation_and_training_see_the_same() {
-    let config = config().with_eval_part(0.0).with_eval_every(1).with_batch_size(10).with_max_steps(Some(6));
+    let config = config().with_eval_fraction(0.0).with_eval_every(1).with_batch_size(10).with_max_steps(Some(6));
     let trainer = Trainer::new(config, Toy::untouched(), ToyCollate::default(), None).expect("valid");
     let mut steps = Vec::new();
     struct Both<'a>(&'a mut Vec<StepMetrics>, Vec<EvalMetrics>);
@@ -207,7 +207,7 @@ fn another_measure_begins_anew() {
 
 #[test]
 fn other_pairs_to_evaluate_on_begin_anew() {
-    let config = config().with_eval_part(0.0).with_keep_best(Some(Criterion::Loss)).with_eval_every(1);
+    let config = config().with_eval_fraction(0.0).with_keep_best(Some(Criterion::Loss)).with_eval_every(1);
     let dir = tempfile::tempdir().expect("a directory");
     let train = |eval_pairs: &[PreferencePair], stop| {
         let mut observer = Until { stop, evaluations: Vec::new() };
@@ -222,14 +222,14 @@ fn other_pairs_to_evaluate_on_begin_anew() {
 #[test]
 fn settings_that_need_evaluations_need_pairs() {
     for config in [
-        config().with_eval_part(0.0).with_patience(Some(1)),
-        config().with_eval_part(0.0).with_keep_best(Some(Criterion::Loss)),
+        config().with_eval_fraction(0.0).with_patience(Some(1)),
+        config().with_eval_fraction(0.0).with_keep_best(Some(Criterion::Loss)),
     ] {
         let trainer = Trainer::new(config, Toy::untouched(), ToyCollate::default(), None).expect("valid");
         let error = trainer.train(&pairs(), &mut ()).expect_err("nothing to evaluate on");
         assert!(matches!(error, DpoError::NothingToEvaluate), "{error}");
     }
     for part in [1.0, -0.1, f64::NAN] {
-        assert!(config().with_eval_part(part).validate().is_err());
+        assert!(config().with_eval_fraction(part).validate().is_err());
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use bpo_dpo::config::{DpoConfig, Weighting};
 use bpo_dpo::logps::{PairLengths, PairLogps, PairRows, PairTails};
-use bpo_dpo::loss::{Divergence, Loss, Objective, PairFactors, Rewards, Term, sigmoid_loss};
+use bpo_dpo::loss::{Divergence, Loss, Objective, PerPair, Rewards, WeightedLoss, sigmoid_loss};
 use bpo_dpo::policy::TokenLogps;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use proptest::prelude::*;
@@ -60,7 +60,7 @@ fn losses_rewards_and_weights_equal_trl() {
     for row in golden.computed().filter(|row| !row.has_sft()) {
         let what = format!("{:?}", row.settings);
         let objective = golden.objective(row).with_ld_alpha(None);
-        let mut factors = PairFactors::default();
+        let mut factors = PerPair::default();
         if row.is_weighted() {
             // every loss has the same weights, which another one tells with and without them
             let is_sigmoid = row.settings["loss_type"] == json!(["sigmoid"]);
@@ -91,7 +91,7 @@ fn the_likelihood_equals_that_of_trl_by_tokens() {
         let of = |loss: Loss, row: &Row| {
             let mut objective = golden.objective(row).with_ld_alpha(None);
             objective.loss = loss;
-            objective.forward(&logps(row, "policy"), Some(&logps(row, "ref")), &PairFactors::default())
+            objective.forward(&logps(row, "policy"), Some(&logps(row, "ref")), &PerPair::default())
         };
         let lengths = logps(plain, "policy").lengths.expect("lengths").chosen;
         let likelihood = (of(Loss::Sft, plain).losses * lengths.clone()).sum() / lengths.sum();
@@ -125,8 +125,8 @@ fn what_fails_in_trl_is_computed() {
         let plain = golden.unweighted(row);
         let of =
             |factors| objective.forward(&logps(plain, "policy"), Some(&logps(plain, "ref")), &factors).losses;
-        let weighted = of(PairFactors::default().weighted(weights.clone()));
-        let expected = of(PairFactors::default()).cast(DType::F64) * weights.clone();
+        let weighted = of(PerPair::default().weighted(weights.clone()));
+        let expected = of(PerPair::default()).cast(DType::F64) * weights.clone();
         assert_close(&values(weighted), &values(expected), "weighted likelihood");
         let config = DpoConfig::default().with_loss(objective.loss).with_weighting(Some(Weighting::Wpo));
         config.validate().expect("taken");
@@ -232,9 +232,9 @@ fn objectives() -> Vec<Objective> {
     all
 }
 
-fn factors() -> PairFactors {
+fn factors() -> PerPair {
     let device = Device::flex();
-    let mut factors = PairFactors::default().weighted(in_f64(&[1.0, 0.5, 2.0, 0.0, 1.5], &device));
+    let mut factors = PerPair::default().weighted(in_f64(&[1.0, 0.5, 2.0, 0.0, 1.5], &device));
     factors.beta = Some(in_f64(&[0.1, 0.2, 0.3, 0.15, 0.06], &device));
     factors
 }
@@ -246,7 +246,7 @@ fn gradients_equal_finite_differences() {
     let step = 1e-5;
     let mut checked = 0;
     for objective in objectives() {
-        for factors in [PairFactors::default(), factors()] {
+        for factors in [PerPair::default(), factors()] {
             let (chosen, rejected) =
                 (in_f64(&CHOSEN, &device).require_grad(), in_f64(&REJECTED, &device).require_grad());
             let policy = with_parts(chosen.clone(), rejected.clone());
@@ -297,7 +297,7 @@ fn extreme_log_probabilities_stay_finite() {
         let (chosen, rejected) = (extreme(), other());
         let policy = with_parts(chosen.clone(), rejected.clone());
         let reference = with_parts(chosen.clone().inner() * 0.5, rejected.clone().inner() * 0.5);
-        let output = objective.forward(&policy, Some(&reference), &PairFactors::default());
+        let output = objective.forward(&policy, Some(&reference), &PerPair::default());
         let gradients = output.losses.clone().sum().backward();
         let mut all = values(output.losses);
         for logps in [&chosen, &rejected] {
@@ -328,7 +328,7 @@ proptest! {
         let all: Vec<usize> = (0..pairs.len()).collect();
         for objective in objectives().into_iter().filter(|objective| !objective.loss.sorts()) {
             let of = |at: &[usize]| {
-                values(objective.forward(&batch(at, 0), Some(&batch(at, 2)), &PairFactors::default()).losses)
+                values(objective.forward(&batch(at, 0), Some(&batch(at, 2)), &PerPair::default()).losses)
             };
             let together = of(&all);
             for at in all.iter().copied() {
@@ -348,7 +348,7 @@ fn a_policy_that_is_its_reference_has_no_rewards() {
     let output = Objective::new(Loss::default(), 0.1).forward(
         &reference(),
         Some(&reference()),
-        &PairFactors::default(),
+        &PerPair::default(),
     );
     assert_close(&values(output.losses), &[std::f64::consts::LN_2; 5], "ln 2");
 }
@@ -359,7 +359,7 @@ fn rewards_carry_no_tape() {
     let tracked = || Tensor::<1>::ones([5], &device).require_grad();
     for objective in objectives() {
         let (policy, reference) = (with_parts(tracked(), tracked()), with_parts(tracked(), tracked()));
-        let output = objective.forward(&policy, Some(&reference), &PairFactors::default());
+        let output = objective.forward(&policy, Some(&reference), &PerPair::default());
         assert!(output.losses.is_tracked());
         assert!(!output.rewards.chosen.is_autodiff() && !output.rewards.rejected.is_autodiff());
     }
@@ -376,8 +376,8 @@ fn what_each_pair_has_equals_what_all_have() {
             [output.losses, output.rewards.chosen, output.rewards.rejected].map(values)
         };
         let beta =
-            |beta: f64| PairFactors { beta: Some(in_f64(&[beta; 5], &device)), ..PairFactors::default() };
-        let expected = forward(&objective, PairFactors::default());
+            |beta: f64| PerPair { beta: Some(in_f64(&[beta; 5], &device)), ..PerPair::default() };
+        let expected = forward(&objective, PerPair::default());
         let mut other = objective.clone();
         other.beta = 7.0;
         let found = forward(&other, beta(objective.beta));
@@ -393,7 +393,7 @@ fn margins_move_the_point_of_rest() {
     let rewards = || Rewards::new(in_f64(&[0.5, -1.0], &device), in_f64(&[0.2, 1.0], &device));
     let logps = PairLogps::new(rewards().chosen, rewards().rejected);
     let zeros = PairLogps::new(in_f64(&[0.0; 2], &device), in_f64(&[0.0; 2], &device));
-    let factors = PairFactors { margin: Some(in_f64(&[0.3, -2.0], &device)), ..PairFactors::default() };
+    let factors = PerPair { margin: Some(in_f64(&[0.3, -2.0], &device)), ..PerPair::default() };
     let output = Objective::new(Loss::default(), 1.0).forward(&logps, Some(&zeros), &factors);
     assert_close(&values(output.losses), &[std::f64::consts::LN_2; 2], "as far apart as they shall be");
     assert_close(&values(output.rewards.rejected), &[0.2, 1.0], "rewards are reported as they are");
@@ -406,7 +406,7 @@ fn length_normalization_divides_rewards() {
     let device = Device::flex();
     let policy = with_parts(in_f64(&CHOSEN, &device), in_f64(&REJECTED, &device));
     let of = |loss| {
-        values(Objective::new(loss, 0.1).forward(&policy, Some(&reference()), &PairFactors::default()).losses)
+        values(Objective::new(loss, 0.1).forward(&policy, Some(&reference()), &PerPair::default()).losses)
     };
     let expected: Vec<f64> = (0..5)
         .map(|i| {
@@ -427,7 +427,7 @@ fn sums_weigh_their_terms() {
     let policy = with_parts(in_f64(&CHOSEN, &device), in_f64(&REJECTED, &device));
     let of = |loss: &Loss| {
         let objective = Objective::new(loss.clone(), 0.1);
-        values(objective.forward(&policy, Some(&reference()), &PairFactors::default()).losses)
+        values(objective.forward(&policy, Some(&reference()), &PerPair::default()).losses)
     };
     let expected: Vec<f64> =
         of(&Loss::default()).iter().zip(of(&Loss::Sft)).map(|(sigmoid, sft)| sigmoid + 0.5 * sft).collect();
@@ -436,7 +436,7 @@ fn sums_weigh_their_terms() {
     let nothing = Loss::Sum { terms: Vec::new() };
     assert!(nothing.validate().is_err());
     assert_eq!(of(&nothing), [0.0; 5]);
-    let broken = Term::new(1.0, Loss::Sigmoid { label_smoothing: 2.0 });
+    let broken = WeightedLoss::new(1.0, Loss::Sigmoid { label_smoothing: 2.0 });
     assert!(Loss::Sum { terms: vec![broken] }.validate().is_err());
 }
 

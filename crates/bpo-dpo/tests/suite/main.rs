@@ -17,4 +17,4 @@ mod schedule;
 mod toy;
 mod trainer;
 mod trl;
-mod vet;
+mod validate;

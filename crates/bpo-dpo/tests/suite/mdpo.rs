@@ -2,7 +2,7 @@
 
 use bpo_dpo::error::DpoError;
 use bpo_dpo::logps::PairLogps;
-use bpo_dpo::loss::{Divergence, Loss, Objective, PairFactors, Term};
+use bpo_dpo::loss::{Divergence, Loss, Objective, PerPair, WeightedLoss};
 use bpo_dpo::metrics::StepMetrics;
 use bpo_dpo::observer::Control;
 use bpo_dpo::order::GroupBatch;
@@ -37,7 +37,7 @@ fn forward(loss: Loss, columns: [&[f64; 3]; 3]) -> Vec<f64> {
     let device = Device::flex();
     let policy = logps(columns.map(|column| in_f64(column, &device)));
     let reference = logps(REFERENCE.map(|column| in_f64(&column, &device)));
-    values(Objective::new(loss, 0.1).forward(&policy, Some(&reference), &PairFactors::default()).losses)
+    values(Objective::new(loss, 0.1).forward(&policy, Some(&reference), &PerPair::default()).losses)
 }
 
 fn log_sigmoid(x: f64) -> f64 {
@@ -68,7 +68,7 @@ fn gradients_equal_finite_differences() {
         let reference = logps(REFERENCE.map(|column| in_f64(&column, &Device::flex())));
         let columns = [CHOSEN, REJECTED, WEAKENED];
         let tracked = columns.map(|column| in_f64(&column, &device).require_grad());
-        let output = objective.forward(&logps(tracked.clone()), Some(&reference), &PairFactors::default());
+        let output = objective.forward(&logps(tracked.clone()), Some(&reference), &PerPair::default());
         let gradients = output.losses.sum().backward();
         for (at, column) in tracked.iter().enumerate() {
             let found = values(column.grad(&gradients).expect("a gradient"));
@@ -77,7 +77,7 @@ fn gradients_equal_finite_differences() {
                     let mut columns = columns;
                     columns[at][i] += by;
                     let policy = logps(columns.map(|column| in_f64(&column, &Device::flex())));
-                    values(objective.forward(&policy, Some(&reference), &PairFactors::default()).losses)[i]
+                    values(objective.forward(&policy, Some(&reference), &PerPair::default()).losses)[i]
                 };
                 let expected = (moved(step) - moved(-step)) / (2.0 * step);
                 assert!((found[i] - expected).abs() < 1e-7, "{}, expected {expected}", found[i]);
@@ -113,7 +113,7 @@ fn a_batch_has_each_chosen_completion_behind_its_weakened_image() {
 #[test]
 fn each_part_trains_alone() {
     let anchor = Loss::Anchor { delta: 0.0 };
-    let regularized = Loss::Sum { terms: vec![Term::new(1.0, Loss::Sft), Term::new(1.0, anchor.clone())] };
+    let regularized = Loss::Sum { terms: vec![WeightedLoss::new(1.0, Loss::Sft), WeightedLoss::new(1.0, anchor.clone())] };
     for (loss, start) in [(Loss::Conditional, LN_2), (anchor, LN_2), (regularized, f64::NAN)] {
         let name = loss.name();
         let config = DpoConfig::default().with_learning_rate(0.05).with_loss(loss.clone()).with_epochs(20);
@@ -137,7 +137,7 @@ fn each_part_trains_alone() {
         // a wrong reference shows here, too
         let error = train(Toy::untouched(), Reference::Frozen(Toy::adapted()), &mut |_| Control::Continue);
         let error = error.expect_err("refused");
-        assert!(matches!(error, DpoError::StepZero { margin, .. } if margin > 1e-4), "{name}: {error}");
+        assert!(matches!(error, DpoError::InitialMismatch { margin, .. } if margin > 1e-4), "{name}: {error}");
     }
 }
 
@@ -163,9 +163,9 @@ fn training_makes_the_image_count() {
         let trainer = Trainer::new(config.clone(), Toy::untouched(), ToyCollate::default(), None);
         trainer.expect("valid").train(&some, &mut ()).expect("trained").1
     };
-    let aside = train_on(&config).set_aside;
-    assert_eq!(aside.iter().map(|aside| aside.pair.as_str()).collect::<Vec<_>>(), ["3"]);
-    assert!(train_on(&config.clone().with_loss(Loss::default())).set_aside.is_empty());
+    let skipped = train_on(&config).skipped;
+    assert_eq!(skipped.iter().map(|skipped| skipped.pair.as_str()).collect::<Vec<_>>(), ["3"]);
+    assert!(train_on(&config.clone().with_loss(Loss::default())).skipped.is_empty());
     let error = train(ToyCollate { unweakened: true, ..ToyCollate::default() }).expect_err("refused");
     assert!(matches!(error, DpoError::NothingWeakened), "{error}");
     let desensitized = config.clone().with_ld_alpha(Some(0.5)).validate().expect_err("refused").to_string();

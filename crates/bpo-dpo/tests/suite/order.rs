@@ -75,7 +75,7 @@ fn alone(index: usize, length: usize) -> PreferencePair {
 fn steps_have_pairs_of_like_length_if_asked_for() {
     let pairs: Vec<_> = (0..400).map(|index| alone(index, 1 + index * 17 % 40)).collect();
     let length = |at: &usize| pairs[*at].chosen.len();
-    let config = DpoConfig::default().with_batch_size(2).with_accumulation(2);
+    let config = DpoConfig::default().with_batch_size(2).with_gradient_accumulation_steps(2);
     let steps = |group_by_length: bool, epoch: usize| -> Vec<Vec<usize>> {
         let order = DataOrder::for_config(&config.clone().with_group_by_length(group_by_length), &pairs);
         order.epoch(42, epoch).chunks(4).map(<[usize]>::to_vec).collect()

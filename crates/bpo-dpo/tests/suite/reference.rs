@@ -8,9 +8,9 @@ use bpo_dpo::loss::Loss;
 use bpo_dpo::metrics::StepMetrics;
 use bpo_dpo::observer::Control;
 use bpo_dpo::policy::{Adapters, Policy, TokenLogps};
-use bpo_dpo::reference::{LogpCache, MovingReference, Reference};
+use bpo_dpo::reference::{LogpCache, ReferenceSync, Reference};
 use bpo_dpo::trainable::save_trainable;
-use bpo_dpo::trainer::Summary;
+use bpo_dpo::trainer::TrainOutput;
 use bpo_dpo::{DpoConfig, Trainer};
 use bpo_pairs::record::PreferencePair;
 use burn::module::{Module, Param};
@@ -22,7 +22,7 @@ fn config() -> DpoConfig {
     DpoConfig::default().with_learning_rate(0.02).with_warmup_ratio(0.0).with_epochs(3)
 }
 
-type Trained = Result<(Vec<u8>, Summary, Vec<StepMetrics>), DpoError>;
+type Trained = Result<(Vec<u8>, TrainOutput, Vec<StepMetrics>), DpoError>;
 
 fn train(config: &DpoConfig, reference: Reference<Toy>, dir: Option<&Path>, stop: usize) -> Trained {
     train_on(config, reference, ToyCollate::default(), &pairs(), dir, stop)
@@ -88,7 +88,7 @@ fn all_kinds_of_references_train_the_same() {
         config(),
         config().with_ld_alpha(Some(0.3)),
         config().with_loss(Loss::mdpo()),
-        config().with_loss(Loss::Ipo).with_eval_part(0.3),
+        config().with_loss(Loss::Ipo).with_eval_fraction(0.3),
     ] {
         let (_, _, expected) = train(&config, Reference::AdaptersOff, None, usize::MAX).expect("trained");
         let (_, _, frozen) =
@@ -135,7 +135,7 @@ fn a_batch_is_shared_with_none_but_the_policys_own_reference() {
     let shared = train(of(true), Reference::AdaptersOff, config());
     assert!(shared == train(of(false), Reference::Frozen(of(false)), config()));
     let either = Shares { toy: Toy::untouched(), expected: None };
-    train(either, Reference::AdaptersOff, config().with_eval_part(0.3));
+    train(either, Reference::AdaptersOff, config().with_eval_fraction(0.3));
     // without a reference there is no one to share with
     train(of(false), Reference::AdaptersOff, config().with_loss(Loss::Sft));
 }
@@ -218,7 +218,7 @@ fn broken_files_are_errors() {
 fn another_model_is_refused_unless_it_is_meant() {
     let other = || Reference::Frozen(Toy::adapted());
     let error = train(&config(), other(), None, usize::MAX).expect_err("refused");
-    assert!(matches!(error, DpoError::StepZero { .. }), "{error}");
+    assert!(matches!(error, DpoError::InitialMismatch { .. }), "{error}");
     let (_, _, steps) =
         train(&config().with_reference_differs(true), other(), None, usize::MAX).expect("trained");
     assert!((steps[0].loss - std::f64::consts::LN_2).abs() > 1e-3);
@@ -226,7 +226,7 @@ fn another_model_is_refused_unless_it_is_meant() {
 
 #[test]
 fn a_moving_reference_follows_the_policy() {
-    let moving = |mixup| config().with_moving_reference(Some(MovingReference::new(2, mixup)));
+    let moving = |mixup_alpha| config().with_reference_sync(Some(ReferenceSync::new(2, mixup_alpha)));
     let run = |config: &DpoConfig| {
         train(config, Reference::Frozen(Toy::untouched()), None, usize::MAX).expect("trained").2
     };
@@ -245,14 +245,14 @@ fn a_moving_reference_follows_the_policy() {
     let error = train(&moving(0.6), Reference::Frozen(other), None, usize::MAX).expect_err("refused");
     let DpoError::ReferenceUnlike { mismatch } = &error else { panic!("{error}") };
     assert!(mismatch.missing.is_empty() && mismatch.misshapen[0].starts_with("head.lora_b"), "{error}");
-    for broken in [MovingReference::new(0, 0.6), MovingReference::new(1, 0.0), MovingReference::new(1, 1.5)] {
-        assert!(config().with_moving_reference(Some(broken)).validate().is_err());
+    for broken in [ReferenceSync::new(0, 0.6), ReferenceSync::new(1, 0.0), ReferenceSync::new(1, 1.5)] {
+        assert!(config().with_reference_sync(Some(broken)).validate().is_err());
     }
 }
 
 #[test]
 fn a_moving_reference_is_taken_up_where_it_was() {
-    let config = config().with_moving_reference(Some(MovingReference::new(2, 0.6)));
+    let config = config().with_reference_sync(Some(ReferenceSync::new(2, 0.6)));
     let until = |dir: &Path, stop| {
         train(&config, Reference::Frozen(Toy::untouched()), Some(dir), stop).expect("trained").0
     };
@@ -289,8 +289,8 @@ fn pairs_have_settings_of_their_own() {
     some[0].beta = Some(-1.0);
     some[1].margin = Some(f64::INFINITY);
     let (_, summary, _) = run(&config().with_vet(false), &some).expect("trained");
-    let aside: Vec<&str> = summary.set_aside.iter().map(|aside| aside.pair.as_str()).collect();
-    assert_eq!((aside, summary.pairs), (vec!["0", "1"], 8));
+    let skipped: Vec<&str> = summary.skipped.iter().map(|skipped| skipped.pair.as_str()).collect();
+    assert_eq!((skipped, summary.pairs), (vec!["0", "1"], 8));
     assert!(config().with_loss(Loss::NcaPair).with_margin_scale(1.0).validate().is_err());
 }
 

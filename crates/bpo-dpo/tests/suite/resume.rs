@@ -10,7 +10,7 @@ use bpo_dpo::error::DpoError;
 use bpo_dpo::metrics::StepMetrics;
 use bpo_dpo::observer::Control;
 use bpo_dpo::trainable::save_trainable;
-use bpo_dpo::trainer::Summary;
+use bpo_dpo::trainer::TrainOutput;
 
 use crate::toy::{Toy, ToyCollate, pairs};
 
@@ -18,12 +18,12 @@ fn config(accumulation: usize) -> DpoConfig {
     DpoConfig::default()
         .with_learning_rate(0.02)
         .with_batch_size(1)
-        .with_accumulation(accumulation)
+        .with_gradient_accumulation_steps(accumulation)
         .with_epochs(2)
 }
 
 /// Trains until a step, in what could be a process of its own: nothing is kept but the directory.
-fn train_until(config: &DpoConfig, dir: &Path, stop: usize) -> (Vec<u8>, Summary) {
+fn train_until(config: &DpoConfig, dir: &Path, stop: usize) -> (Vec<u8>, TrainOutput) {
     let trainer = Trainer::new(config.clone(), Toy::untouched(), ToyCollate::default(), Some(dir));
     let mut observer = |metrics: &StepMetrics| match metrics.step == stop {
         true => Control::Stop,

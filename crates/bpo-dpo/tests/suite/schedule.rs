@@ -1,6 +1,6 @@
 //! The learning rate against transformers.
 
-use bpo_dpo::schedule::{Plan, Schedule};
+use bpo_dpo::schedule::{LrSchedule, Schedule};
 
 /// `_get_cosine_schedule_with_warmup_lr_lambda(step, num_warmup_steps=3, num_training_steps=10, num_cycles=0.5)` and
 /// `_get_linear_schedule_with_warmup_lr_lambda`, for steps 0 to 10.
@@ -32,7 +32,7 @@ const LINEAR: [f64; 11] = [
 ];
 
 fn factors(schedule: Schedule, ratio: f64, steps: usize) -> Vec<f64> {
-    let plan = Plan::new(schedule, ratio, steps);
+    let plan = LrSchedule::new(schedule, ratio, steps);
     (0..=steps).map(|step| plan.factor(step)).collect()
 }
 
@@ -63,18 +63,18 @@ fn constant_rises_and_stays() {
 #[test]
 fn warm_up_is_rounded_up() {
     for (ratio, steps, warmup) in [(0.03, 100, 3), (0.03, 101, 4), (0.03, 1, 1), (0.0, 50, 0), (1.0, 7, 7)] {
-        assert_eq!(Plan::new(Schedule::Cosine, ratio, steps).warmup_steps(), warmup, "{ratio} of {steps}");
+        assert_eq!(LrSchedule::new(Schedule::Cosine, ratio, steps).warmup_steps(), warmup, "{ratio} of {steps}");
     }
 }
 
 #[test]
 fn without_warm_up_the_peak_comes_first() {
-    assert_eq!(Plan::new(Schedule::Cosine, 0.0, 5).factor(0), 1.0);
+    assert_eq!(LrSchedule::new(Schedule::Cosine, 0.0, 5).factor(0), 1.0);
 }
 
 #[test]
 fn past_the_end_nothing_is_learned() {
     for schedule in [Schedule::Cosine, Schedule::Linear] {
-        assert!(Plan::new(schedule, 0.1, 5).factor(5) < 1e-15);
+        assert!(LrSchedule::new(schedule, 0.1, 5).factor(5) < 1e-15);
     }
 }

@@ -1,7 +1,7 @@
 //! A policy small enough to train in a blink, built like the real one: a frozen model with a low-rank adapter, and a
 //! projector that is trained as it is.
 
-use bpo_dpo::policy::{Adapters, Collate, Group, Policy, RowFingerprint, TokenLogps, TokenStatistics};
+use bpo_dpo::policy::{Adapters, Collate, PromptGroup, Policy, RowFingerprint, TokenLogps, TokenStatistics};
 use bpo_pairs::record::{CompletionKind, PreferencePair};
 use burn::module::{Module, Param};
 use burn::tensor::activation::log_softmax;
@@ -165,7 +165,7 @@ impl Collate for ToyCollate {
         Some(batch.lengths.iter().copied().skip(usize::from(self.forgetful)).collect())
     }
 
-    fn collate(&mut self, groups: &[Group]) -> Result<ToyBatch, ToyError> {
+    fn collate(&mut self, groups: &[PromptGroup]) -> Result<ToyBatch, ToyError> {
         self.collated += 1;
         let device = Device::flex();
         let (mut pixels, mut prompts, mut group_of_row, mut rows) = (vec![], vec![], vec![], vec![]);
@@ -244,7 +244,7 @@ pub fn pair(id: usize, image: &str, prompt: &str, chosen: &str, rejected: &str) 
         chosen: chosen.to_owned(),
         rejected: rejected.to_owned(),
         kind: CompletionKind::ImageWeakened,
-        recipe: None,
+        provenance: None,
         margin: None,
         beta: None,
     }

@@ -5,14 +5,14 @@ use bpo_dpo::Trainer;
 use bpo_dpo::config::Weighting;
 use bpo_dpo::error::DpoError;
 use bpo_dpo::logps::PairLogps;
-use bpo_dpo::loss::{Loss, Term, wpo_weights};
+use bpo_dpo::loss::{Loss, WeightedLoss, wpo_weights};
 use bpo_dpo::metrics::{MetricsLog, StepMetrics};
 use bpo_dpo::observer::{Control, Observer, RunPlan};
 use bpo_dpo::order::GroupBatch;
 use bpo_dpo::policy::{Adapters, Collate, Policy, TokenLogps};
 use bpo_dpo::schedule::Schedule;
 use bpo_dpo::trainable::save_trainable;
-use bpo_dpo::trainer::Summary;
+use bpo_dpo::trainer::TrainOutput;
 use bpo_pairs::record::{CompletionKind, PreferencePair};
 use burn::module::Module;
 use burn::tensor::{DType, Tensor};
@@ -23,7 +23,7 @@ fn config() -> DpoConfig {
     DpoConfig::default().with_learning_rate(0.02).with_warmup_ratio(0.0)
 }
 
-fn train(config: DpoConfig, pairs: &[PreferencePair]) -> Result<(Toy, Summary, Vec<StepMetrics>), DpoError> {
+fn train(config: DpoConfig, pairs: &[PreferencePair]) -> Result<(Toy, TrainOutput, Vec<StepMetrics>), DpoError> {
     let mut steps = Vec::new();
     let mut observer = |metrics: &StepMetrics| {
         steps.push(metrics.clone());
@@ -114,7 +114,7 @@ fn tokens_are_counted() {
     let of = |pair: &PreferencePair| 2 * words(&pair.prompt) + words(&pair.chosen) + words(&pair.rejected);
     let expected: usize = pairs.iter().map(of).sum();
     for accumulation in [1, 2] {
-        let config = config().with_batch_size(3).with_accumulation(accumulation).with_epochs(2);
+        let config = config().with_batch_size(3).with_gradient_accumulation_steps(accumulation).with_epochs(2);
         let (_, summary, steps) = train(config, &pairs).expect("trained");
         assert_eq!(steps[steps.len() / 2 - 1].num_tokens, Some(expected));
         assert_eq!(summary.last.expect("a step").num_tokens, Some(2 * expected));
@@ -168,7 +168,7 @@ fn wpo_weighs_pairs_by_their_likelihood() {
 #[test]
 fn four_batches_of_one_equal_one_of_four() {
     let run = |batch_size, accumulation| {
-        let config = config().with_batch_size(batch_size).with_accumulation(accumulation);
+        let config = config().with_batch_size(batch_size).with_gradient_accumulation_steps(accumulation);
         train(config, &pairs()).expect("trained")
     };
     let (_, _, expected) = run(4, 1);
@@ -214,7 +214,7 @@ fn sharing_a_prompt_changes_nothing() {
 #[test]
 fn what_a_loss_does_not_need_changes_nothing() {
     let run = |loss| train(config().with_epochs(3).with_loss(loss), &pairs()).expect("trained");
-    let all = Loss::Sum { terms: vec![Term::new(1.0, Loss::Sft), Term::new(0.0, Loss::default())] };
+    let all = Loss::Sum { terms: vec![WeightedLoss::new(1.0, Loss::Sft), WeightedLoss::new(0.0, Loss::default())] };
     assert!(all.needs_rejected() && !Loss::Sft.needs_rejected());
     let ((expected, _, whole), (found, _, alone)) = (run(all), run(Loss::Sft));
     let near = |found: f64, expected: f64| {
@@ -280,7 +280,7 @@ fn the_rate_follows_the_schedule() {
 fn a_policy_unlike_its_reference_is_an_error() {
     let trainer = |config| Trainer::new(config, Toy::adapted(), ToyCollate::default(), None).expect("valid");
     let error = trainer(config()).train(&pairs(), &mut ()).expect_err("an adapter that does something");
-    let DpoError::StepZero { margin, .. } = &error else { panic!("{error}") };
+    let DpoError::InitialMismatch { margin, .. } = &error else { panic!("{error}") };
     assert!(*margin > 1e-4);
     assert!(error.to_string().contains("reference_differs"), "{error}");
     trainer(config().with_reference_differs(true)).train(&pairs(), &mut ()).expect("meant so");
@@ -294,23 +294,23 @@ fn dropout_that_is_left_on_is_an_error() {
         trainer.expect("valid").train(&pairs(), &mut ())
     };
     let error = train(Toy { dropout: 0.5, ..Toy::untouched() }).expect_err("dropout");
-    assert!(matches!(error, DpoError::StepZero { .. }), "{error}");
+    assert!(matches!(error, DpoError::InitialMismatch { .. }), "{error}");
     assert!(error.to_string().contains("dropout is on"), "{error}");
     train(Toy { lora_dropout: 0.5, ..Toy::untouched() }).expect("trained");
 }
 
 #[test]
-fn unusable_pairs_are_set_aside_with_a_reason() {
+fn unusable_pairs_are_skipped_with_a_reason() {
     let long = "a ".repeat(13) + "a";
     let mut mixed = pairs();
     mixed.insert(1, pair(100, "missing", "what is there", "a", "b"));
     // the group of pairs 0, 2 and 6 loses only this one
     mixed.push(pair(101, "a", "what is there", "a", &long));
     let (policy, summary, _) = train(config(), &mixed).expect("trained");
-    let set_aside: Vec<_> =
-        summary.set_aside.iter().map(|one| (one.pair.as_str(), one.reason.as_str())).collect();
+    let skipped: Vec<_> =
+        summary.skipped.iter().map(|one| (one.pair.as_str(), one.reason.as_str())).collect();
     assert_eq!(
-        set_aside,
+        skipped,
         [("100", "cannot read missing: entity not found"), ("101", "completion of 14 words")]
     );
     assert_eq!(summary.pairs, 10);
@@ -324,8 +324,8 @@ fn without_vetting_an_unusable_pair_is_an_error() {
     let error = train(config().with_vet(false), &bad).expect_err("cannot be collated");
     assert!(matches!(&error, DpoError::Collate { pairs, .. } if *pairs == ["100"]), "{error}");
     let error = train(config(), &bad).expect_err("nothing left");
-    assert!(matches!(&error, DpoError::NoPairs { set_aside } if set_aside.len() == 1), "{error}");
-    assert!(error.to_string().contains("1 set aside; the first, 100: "), "{error}");
+    assert!(matches!(&error, DpoError::NoPairs { skipped } if skipped.len() == 1), "{error}");
+    assert!(error.to_string().contains("1 skipped; the first, 100: "), "{error}");
 }
 
 #[test]
@@ -333,7 +333,7 @@ fn a_step_that_is_not_finite_is_left_out() {
     let mut bad = pairs();
     bad.push(pair(100, "nan", "what is there", "a", "b"));
     let (policy, summary, steps) = train(config().with_batch_size(1), &bad).expect("trained");
-    assert_eq!(summary.skipped, 2);
+    assert_eq!(summary.skipped_steps, 2);
     let skipped: Vec<_> = steps.iter().filter(|step| step.skipped).collect();
     assert!(skipped.len() == 2 && skipped.iter().all(|step| step.loss.is_nan()));
     let bytes = save_trainable(&policy).expect("bytes");
@@ -395,7 +395,7 @@ fn an_observer_sees_the_plan_and_every_step() {
     }
     impl Observer for Seen {
         fn on_start(&mut self, plan: &RunPlan<'_>) {
-            assert_eq!((plan.done_steps, plan.pairs, plan.set_aside.len()), (0, 10, 0));
+            assert_eq!((plan.done_steps, plan.pairs, plan.skipped.len()), (0, 10, 0));
             self.total = plan.total_steps;
         }
         fn on_step(&mut self, metrics: &StepMetrics) -> Control {

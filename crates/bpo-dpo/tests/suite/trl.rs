@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::{env, fs};
 
-use bpo_dpo::loss::{Loss, Objective, Term};
+use bpo_dpo::loss::{Loss, Objective, WeightedLoss};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -82,7 +82,7 @@ impl Golden {
             Some(weights) => {
                 let weights: Vec<f64> = serde_json::from_value(weights.clone()).expect("numbers");
                 let terms = weights.into_iter().zip(losses);
-                Loss::Sum { terms: terms.map(|(weight, loss)| Term::new(weight, loss)).collect() }
+                Loss::Sum { terms: terms.map(|(weight, loss)| WeightedLoss::new(weight, loss)).collect() }
             }
         };
         let mut divergence =

@@ -119,7 +119,7 @@ impl ErrorInjector for CoOccurrence {
         let _span = tracing::info_span!("inject.batch", size = requests.len()).entered();
         let rewrite = |request| match self.rewrite(request) {
             Ok(text) => Ok(Injection::new(text, 1)),
-            Err(reason) => Err(InjectionFailure::SetAside { reason, attempts: 1 }),
+            Err(reason) => Err(InjectionFailure::Skipped { reason, attempts: 1 }),
         };
         requests.iter().map(rewrite).collect()
     }

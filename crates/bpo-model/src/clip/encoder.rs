@@ -5,7 +5,7 @@ use burn::nn::LayerNorm;
 use burn::tensor::Tensor;
 
 use crate::config::{Activation, VisionConfig};
-use crate::fused::attention;
+use crate::kernels::attention;
 use crate::lora::{Adapters, Linear};
 use crate::nn::{activate, layer_norm, normed};
 use crate::weights::WeightLoader;

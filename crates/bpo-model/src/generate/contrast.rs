@@ -1,6 +1,6 @@
 //! Contrast decoding: tokens that one view of the image makes likelier than another one does.
 
-use crate::seen::Seen;
+use crate::seen::ModelInput;
 
 /// What a prompt is contrasted with. Its next token is drawn from
 ///
@@ -15,18 +15,18 @@ use crate::seen::Seen;
 /// the model's bias; the other way round it moves towards it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Against {
+pub struct ContrastInput {
     /// What is read beside the prompt.
-    pub seen: Seen,
+    pub seen: ModelInput,
     /// How strongly; 0 not at all.
     pub alpha: f64,
     /// From 0, all tokens, to 1, the likeliest ones alone.
     pub plausibility: f64,
 }
 
-impl Against {
+impl ContrastInput {
     /// A contrast.
-    pub fn new(seen: Seen, alpha: f64, plausibility: f64) -> Self {
+    pub fn new(seen: ModelInput, alpha: f64, plausibility: f64) -> Self {
         Self { seen, alpha, plausibility }
     }
 
@@ -48,8 +48,8 @@ mod tests {
     use crate::seen::View;
 
     fn contrast(alpha: f64, plausibility: f64) -> Vec<f32> {
-        let seen = Seen::new(vec![], View::default());
-        Against::new(seen, alpha, plausibility).contrast(&[2.0, 1.0, -1.0], &[3.0, 0.5, -1.0])
+        let seen = ModelInput::new(vec![], ImageInput::default());
+        ContrastInput::new(seen, alpha, plausibility).contrast(&[2.0, 1.0, -1.0], &[3.0, 0.5, -1.0])
     }
 
     #[test]

@@ -9,35 +9,35 @@ use bpo_inject::{FinishReason, Sampling};
 use burn::module::Module;
 use rayon::prelude::*;
 
-use super::contrast::Against;
+use super::contrast::ContrastInput;
 use super::decoder::Decoder;
 use super::sampling::Sampler;
 use crate::error::ModelError;
 use crate::llava::Llava;
 use crate::lora::Adapters;
 use crate::pool::in_pool;
-use crate::seen::Seen;
+use crate::seen::ModelInput;
 
 /// What the model reads and how its answer is drawn.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Prompt {
     /// What it reads.
-    pub seen: Seen,
+    pub seen: ModelInput,
     /// What it is contrasted with, if with anything.
-    pub against: Option<Against>,
+    pub against: Option<ContrastInput>,
     /// How the answer is drawn.
     pub sampling: Sampling,
 }
 
 impl Prompt {
     /// A prompt that is answered as it is.
-    pub fn new(seen: Seen, sampling: Sampling) -> Self {
+    pub fn new(seen: ModelInput, sampling: Sampling) -> Self {
         Self { seen, against: None, sampling }
     }
 
     /// Contrasts the prompt with another one.
-    pub fn with_against(mut self, against: Against) -> Self {
+    pub fn with_contrast(mut self, against: ContrastInput) -> Self {
         self.against = Some(against);
         self
     }
@@ -71,7 +71,7 @@ impl Llava {
         adapters: Adapters,
     ) -> Result<Vec<Continuation>, ModelError> {
         let all = NonZeroUsize::new(prompts.len()).unwrap_or(NonZeroUsize::MIN);
-        self.generate_in_turn(prompts, all, eos, adapters)
+        self.generate_continuous(prompts, all, eos, adapters)
     }
 
     /// As [`generate`](Self::generate), `at_a_time` prompts at most at the same time: others take the places of those whose answers
@@ -79,7 +79,7 @@ impl Llava {
     ///
     /// # Errors
     /// As [`generate`](Self::generate).
-    pub fn generate_in_turn(
+    pub fn generate_continuous(
         &self,
         prompts: &[Prompt],
         at_a_time: NonZeroUsize,
@@ -149,7 +149,7 @@ impl Llava {
 
 impl Prompt {
     /// What it reads, and what that is contrasted with.
-    fn rows(&self) -> impl Iterator<Item = &Seen> {
+    fn rows(&self) -> impl Iterator<Item = &ModelInput> {
         std::iter::once(&self.seen).chain(self.against.as_ref().map(|against| &against.seen))
     }
 

@@ -8,7 +8,7 @@ use crate::llama::{CollectKv, KvCache, Placed};
 use crate::llava::{Llava, causal_mask, ids, pixel_tensor};
 use crate::lora::Adapters;
 use crate::processor::PixelValues;
-use crate::seen::{Seen, View};
+use crate::seen::{ModelInput, ImageInput};
 
 /// Keys and values of all rows so far.
 pub(super) struct Decoder<'a> {
@@ -39,7 +39,7 @@ impl<'a> Decoder<'a> {
     pub(super) fn arrange(
         &mut self,
         kept: &[usize],
-        prompts: &[&Seen],
+        prompts: &[&ModelInput],
         room: usize,
     ) -> Result<Vec<Vec<f32>>, ModelError> {
         let (logits, prefilled) = match prompts.is_empty() {
@@ -70,7 +70,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Runs prompts; gives the logits of each one's first new token, and keys and values.
-    fn prefill(&self, prompts: &[&Seen]) -> Result<(Vec<Vec<f32>>, CollectKv), ModelError> {
+    fn prefill(&self, prompts: &[&ModelInput]) -> Result<(Vec<Vec<f32>>, CollectKv), ModelError> {
         let model = self.model;
         let (device, dtype) = (model.device(), model.dtype());
         let width = prompts.iter().map(|seen| seen.ids.len()).max().unwrap_or(0);
@@ -113,14 +113,14 @@ impl<'a> Decoder<'a> {
 
     /// Which features belong to each row, and these: several rows that see the same have the same. Each image goes
     /// through the vision tower once, however much noise is added to its features. `[views, tokens, hidden]`
-    fn images(&self, rows: &[&Seen]) -> (Vec<Option<usize>>, Option<Tensor<3>>) {
-        let (mut images, mut views): (Vec<&PixelValues>, Vec<&View>) = (Vec::new(), Vec::new());
+    fn images(&self, rows: &[&ModelInput]) -> (Vec<Option<usize>>, Option<Tensor<3>>) {
+        let (mut images, mut views): (Vec<&PixelValues>, Vec<&ImageInput>) = (Vec::new(), Vec::new());
         let mut image_of_view = Vec::new();
         let view_of_row: Vec<_> = rows
             .iter()
-            .map(|Seen { view, .. }| {
+            .map(|ModelInput { view, .. }| {
                 let pixels = view.pixels.as_ref()?;
-                let same = |known: &&View| known.pixels == view.pixels && known.noise == view.noise;
+                let same = |known: &&ImageInput| known.pixels == view.pixels && known.noise == view.noise;
                 Some(views.iter().position(same).unwrap_or_else(|| {
                     image_of_view.push(place_of(pixels, &mut images) as u32);
                     views.push(view);
@@ -140,7 +140,7 @@ impl<'a> Decoder<'a> {
 }
 
 /// Features of each view with its noise, which is added on the host: the same on every device. `[views, tokens, width]`
-fn noised(features: Tensor<3>, views: &[&View]) -> Tensor<3> {
+fn noised(features: Tensor<3>, views: &[&ImageInput]) -> Tensor<3> {
     let (shape, dtype, device) = (features.dims(), features.dtype(), features.device());
     let mut values: Vec<f32> = features.into_data().iter::<f32>().collect();
     for (view, features) in views.iter().zip(values.chunks_mut(shape[1] * shape[2])) {

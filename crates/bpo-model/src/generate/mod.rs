@@ -6,6 +6,6 @@ mod decoder;
 mod sampling;
 
 pub use bpo_inject::{FinishReason, Sampling};
-pub use contrast::Against;
+pub use contrast::ContrastInput;
 pub use decode::{Continuation, Prompt};
 pub use sampling::Sampler;

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use super::rope::RopeTables;
 use crate::config::TextConfig;
-use crate::fused::rotate;
+use crate::kernels::rotate;
 use crate::lora::{Adapters, Linear};
 use crate::weights::WeightLoader;
 

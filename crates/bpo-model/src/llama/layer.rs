@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use super::attention::Attention;
 use super::rope::RopeTables;
 use crate::config::{Activation, TextConfig};
-use crate::fused::{rms_norm, swiglu};
+use crate::kernels::{rms_norm, swiglu};
 use crate::lora::{Adapters, Linear};
 use crate::nn::{activate, load_rms_norm};
 use crate::weights::WeightLoader;

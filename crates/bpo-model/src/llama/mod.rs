@@ -16,7 +16,7 @@ use burn::nn::RmsNorm;
 use burn::tensor::{Int, Tensor};
 
 use crate::config::TextConfig;
-use crate::fused::{attention, prepared, rms_norm, with_turns};
+use crate::kernels::{attention, prepared, rms_norm, with_turns};
 use crate::lora::{Adapters, Linear};
 use crate::nn::load_rms_norm;
 use crate::weights::WeightLoader;

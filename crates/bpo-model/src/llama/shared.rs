@@ -8,9 +8,9 @@ use burn::tensor::{Int, Tensor};
 use super::Llama;
 use super::layer::DecoderLayer;
 use super::rope::RopeTables;
-use crate::fused::{Packed, prepared, rms_norm, shared_attention, with_turns};
+use crate::kernels::{PrefixLayout, prepared, rms_norm, shared_attention, with_turns};
 use crate::lora::Adapters;
-use crate::recompute::recomputed;
+use crate::gradient_checkpointing::recomputed;
 
 /// Where tokens are and what they see.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct Shared {
     pub(crate) row_mask: Tensor<4>,
     /// `[rows]`: which prefix each row continues.
     pub(crate) prefix_of_row: Tensor<1, Int>,
-    pub(crate) packed: Packed,
+    pub(crate) packed: PrefixLayout,
     pub(crate) adapters: Adapters,
 }
 
@@ -61,7 +61,7 @@ impl Llama {
         prefix: Tensor<3>,
         rows: Tensor<3>,
         shared: Shared,
-        recompute: bool,
+        gradient_checkpointing: bool,
     ) -> Tensor<3> {
         let shape = rows.dims();
         let [prefix, rows] = [prefix, rows].map(|x| {
@@ -74,7 +74,7 @@ impl Llama {
         let shared = Shared { tables: with_turns(&shared.tables), prefix_mask, row_mask, ..shared };
 
         let last = |number: usize| number + 1 == self.layers.len();
-        if recompute && x.device().is_autodiff() {
+        if gradient_checkpointing && x.device().is_autodiff() {
             let shared = Arc::new([shared.off_tape(), shared]);
             for (number, layer) in self.layers.iter().enumerate() {
                 let (last, shared) = (last(number), Arc::clone(&shared));

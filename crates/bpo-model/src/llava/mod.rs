@@ -18,7 +18,7 @@ use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use crate::clip::ClipVision;
 use crate::config::LlavaConfig;
 use crate::error::ModelError;
-use crate::fused::product;
+use crate::kernels::product;
 use crate::llama::{Llama, Rope};
 use crate::lora::{Adapters, Linear};
 use crate::projector::Projector;
@@ -45,7 +45,7 @@ pub struct Llava {
     #[module(skip)]
     rope: Rope,
     #[module(skip)]
-    recompute: bool,
+    gradient_checkpointing: bool,
 }
 
 /// How a checkpoint is loaded.
@@ -124,7 +124,7 @@ impl Llava {
                 .then(|| Linear::load(weights, "lm_head", text.hidden_size, text.vocab_size, false)),
             trained_head: None,
             rope: Rope::new(text),
-            recompute: false,
+            gradient_checkpointing: false,
             config,
         }
     }
@@ -135,8 +135,8 @@ impl Llava {
     ///
     /// # Errors
     /// [`ModelError::Setting`] with dropout, which would not be the same the second time.
-    pub fn with_recompute(mut self, recompute: bool) -> Result<Self, ModelError> {
-        self.recompute = recompute;
+    pub fn with_gradient_checkpointing(mut self, gradient_checkpointing: bool) -> Result<Self, ModelError> {
+        self.gradient_checkpointing = gradient_checkpointing;
         let dropout = self.language_model.linears_mut().map(|linear| linear.dropout).fold(0.0, f64::max);
         self.check_recompute(dropout)?;
         Ok(self)
@@ -144,17 +144,17 @@ impl Llava {
 
     /// What is random would not be the same the second time.
     pub(crate) fn check_recompute(&self, dropout: f64) -> Result<(), ModelError> {
-        match self.recompute && dropout > 0.0 {
+        match self.gradient_checkpointing && dropout > 0.0 {
             true => {
-                let (key, expected) = ("recompute", "false where there is dropout");
+                let (key, expected) = ("gradient_checkpointing", "false where there is dropout");
                 Err(ModelError::Setting { key, expected, found: "true".into() })
             }
             false => Ok(()),
         }
     }
 
-    pub(crate) fn recomputes(&self) -> bool {
-        self.recompute
+    pub(crate) fn uses_gradient_checkpointing(&self) -> bool {
+        self.gradient_checkpointing
     }
 
     /// The configuration that the model was built from.

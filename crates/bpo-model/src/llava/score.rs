@@ -7,12 +7,12 @@ use burn::tensor::{Bool, Int, Tensor, TensorData};
 use super::{Llava, causal_mask, ids, pixel_tensor};
 use crate::config::LlavaConfig;
 use crate::error::ModelError;
-use crate::fused::{Packed, log_softmax};
+use crate::kernels::{PrefixLayout, log_softmax};
 use crate::llama::{NoKv, Shared};
 use crate::lora::Adapters;
 use crate::memory::BatchShape;
 use crate::pool::in_pool;
-use crate::processor::{Answered, PixelValues};
+use crate::processor::{TokenizedCompletion, PixelValues};
 
 /// Rows of the head that are computed at a time.
 pub(crate) const HEAD_CHUNK: usize = 512;
@@ -54,7 +54,7 @@ impl ScoreBatch {
     pub fn new(
         config: &LlavaConfig,
         pixels: Vec<PixelValues>,
-        groups: &[(Option<usize>, Vec<Answered>)],
+        groups: &[(Option<usize>, Vec<TokenizedCompletion>)],
     ) -> Result<Self, ModelError> {
         let context = config.text_config.max_position_embeddings;
         pixels.iter().try_for_each(|pixels| config.check_input(&[], Some(pixels)))?;
@@ -69,7 +69,7 @@ impl ScoreBatch {
         };
         for (group, (image, completions)) in groups.iter().enumerate() {
             let shared = shared_len(completions);
-            for Answered { ids, answer_start, .. } in completions {
+            for TokenizedCompletion { ids, answer_start, .. } in completions {
                 config.check_input(ids, None)?;
                 if *answer_start == 0 {
                     return Err(ModelError::EmptyPrompt);
@@ -85,7 +85,7 @@ impl ScoreBatch {
             }
             batch.prefixes.push(completions.first().map_or(Vec::new(), |first| first.ids[..shared].to_vec()));
             batch.prefix_lens.push(shared);
-            batch.rows.extend(completions.iter().map(|Answered { ids, answer_start, .. }| Row {
+            batch.rows.extend(completions.iter().map(|TokenizedCompletion { ids, answer_start, .. }| Row {
                 group,
                 inputs: ids[shared..ids.len() - 1].to_vec(),
                 targets: ids[shared + 1..].to_vec(),
@@ -156,7 +156,7 @@ impl ScoreBatch {
 
 /// Length of what all completions share, without the last token of the prompt: that one predicts the first token of
 /// each completion and so belongs to their rows.
-fn shared_len(completions: &[Answered]) -> usize {
+fn shared_len(completions: &[TokenizedCompletion]) -> usize {
     let start = completions.iter().map(|answered| answered.answer_start).min().unwrap_or(0);
     let Some((first, rest)) = completions.split_first() else { return 0 };
     let same = rest.iter().fold(start, |same, answered| {
@@ -306,7 +306,7 @@ impl Llava {
         let of_prefixes = batch.prefixes.iter().map(|_| (0..before).collect());
         let prefix_of_row: Vec<_> = batch.rows.iter().map(|row| row.group as u32).collect();
         let tables = tables(&of_prefixes.chain(positions).collect::<Vec<_>>());
-        let packed = Packed {
+        let packed = PrefixLayout {
             prefixes: batch.prefixes.len(),
             before,
             rows: batch.rows.len(),
@@ -324,7 +324,7 @@ impl Llava {
             packed,
             adapters,
         };
-        Ok(self.language_model.forward_shared(prefix, rows, shared, self.recomputes()))
+        Ok(self.language_model.forward_shared(prefix, rows, shared, self.uses_gradient_checkpointing()))
     }
 
     /// The head at completion tokens only, in chunks.

@@ -80,7 +80,7 @@ proptest! {
                     .iter()
                     .map(|length| {
                         let ids = prompt.iter().copied().chain(drawn.by_ref().take(*length)).collect();
-                        Answered::new(ids, prompt.len())
+                        TokenizedCompletion::new(ids, prompt.len())
                     })
                     .collect();
                 (image, answers)
@@ -103,7 +103,7 @@ proptest! {
 #[test]
 fn image_tokens_have_a_prompt_behind_them() {
     let config = model().config().clone();
-    let answered = |ids: &[u32], start| vec![(Some(0), vec![Answered::new(ids.to_vec(), start)])];
+    let answered = |ids: &[u32], start| vec![(Some(0), vec![TokenizedCompletion::new(ids.to_vec(), start)])];
     let of =
         |ids: &[u32], start| ScoreBatch::new(&config, vec![pixels(0)], &answered(ids, start)).map(|_| ());
     of(&[1, IMAGE, IMAGE, IMAGE, IMAGE, 2, 3], 6).unwrap();
@@ -114,7 +114,7 @@ fn image_tokens_have_a_prompt_behind_them() {
 #[test]
 fn features_are_shared_where_the_tower_stays_as_it_is() {
     let model = adapted(TargetModules::AllLinear);
-    let answered = |id| Answered::new(vec![1, IMAGE, IMAGE, IMAGE, IMAGE, 2, id, 4], 6);
+    let answered = |id| TokenizedCompletion::new(vec![1, IMAGE, IMAGE, IMAGE, IMAGE, 2, id, 4], 6);
     let groups: Vec<_> = (0..2).map(|image| (Some(image), vec![answered(5), answered(6)])).collect();
     let batch = ScoreBatch::new(model.config(), vec![pixels(0), pixels(1)], &groups).unwrap();
     let shared = model.with_features(&batch).unwrap();
@@ -136,7 +136,7 @@ fn features_are_shared_where_the_tower_stays_as_it_is() {
     let trains_tower = model.clone().unfreeze(|path| path.starts_with("vision_tower."));
     assert!(trains_tower.with_features(&batch).is_none());
     assert!(trains_tower.valid().with_features(&batch).is_none());
-    let no_image = [(None, vec![Answered::new(vec![1, 2, 3], 2)])];
+    let no_image = [(None, vec![TokenizedCompletion::new(vec![1, 2, 3], 2)])];
     let no_image = ScoreBatch::new(model.config(), Vec::new(), &no_image).unwrap();
     assert!(model.with_features(&no_image).is_none());
 }
@@ -151,7 +151,7 @@ fn log_probs_are_those_of_whole_sequences() {
         let prompt = [1].into_iter().chain(std::iter::repeat_n(IMAGE, 4)).chain(ids(group, 0, 3 + group));
         prompt.chain(ids(group, 1 + answer, 100)).collect::<Vec<_>>()
     };
-    let answered = |group, answer| Answered::new(sequence(group, answer), 8 + group);
+    let answered = |group, answer| TokenizedCompletion::new(sequence(group, answer), 8 + group);
     let groups: Vec<_> =
         (0..3).map(|group| (Some(group), vec![answered(group, 0), answered(group, 1)])).collect();
     let images: Vec<_> = (0..3).map(pixels).collect();
@@ -183,7 +183,7 @@ fn batches_that_nothing_can_be_computed_of_are_errors() {
     let model = model();
     let empty = ScoreBatch::new(model.config(), Vec::new(), &[]).unwrap();
     assert!(matches!(model.completion_logps(&empty, Adapters::On), Err(ModelError::NoCompletion)));
-    let seen = Answered::new(vec![1, IMAGE, IMAGE, IMAGE, IMAGE, 2, 3], 6);
+    let seen = TokenizedCompletion::new(vec![1, IMAGE, IMAGE, IMAGE, IMAGE, 2, 3], 6);
     let absent = ScoreBatch::new(model.config(), vec![pixels(0)], &[(Some(1), vec![seen])]).unwrap();
     let error = model.completion_logps(&absent, Adapters::On).map(drop).unwrap_err();
     assert!(matches!(error, ModelError::NoSuchImage { image: 1, images: 1 }), "{error}");

@@ -157,7 +157,7 @@ fn answers_end_as_the_template_has_it() {
         std::fs::write(dir.path().join("preprocessor_config.json"), "{}").unwrap();
         let processor = Processor::from_dir(dir.path()).unwrap();
         let history = [Turn::new("What is it?", "The dog.")];
-        let answered = processor.answered_ids(None, &history, "Where?", "A room.", 0).unwrap();
+        let answered = processor.encode_completion(None, &history, "Where?", "A room.", 0).unwrap();
         // transformers puts BOS in front of a text that has none
         let prompt = case["prompt_ids"].as_array().unwrap();
         assert_eq!(serde_json::json!(answered.prompt()[1..]), Value::from(prompt.clone()), "{name}");
@@ -166,11 +166,11 @@ fn answers_end_as_the_template_has_it() {
         assert_eq!(end.text, text(&case["end"]), "{name}");
         assert_eq!(processor.text.eos_ids()[0], end.id, "{name}");
         assert!(processor.text.eos_ids().contains(&2), "{name}");
-        let begun = processor.begun_ids(None, &history, "Where?", "A room.", 0).unwrap();
+        let begun = processor.prefixed_ids(None, &history, "Where?", "A room.", 0).unwrap();
         assert_eq!(begun.ids[..], answered.ids[..begun.ids.len()], "{name}");
         assert_eq!(processor.text.decode(begun.answer(), true).unwrap(), "A room.", "{name}");
         let spelled = format!("Is {} a tag?", end.text);
-        let error = processor.answered_ids(None, &[], &spelled, "Yes.", 0).unwrap_err();
+        let error = processor.encode_completion(None, &[], &spelled, "Yes.", 0).unwrap_err();
         assert!(matches!(error, ProcessorError::SpecialToken { .. }), "{name}: {error}");
         ends.insert(end.text.clone());
     }

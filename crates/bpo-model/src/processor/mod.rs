@@ -28,7 +28,7 @@ pub use chat::{ChatTemplate, Rendered, Turn};
 pub use error::ProcessorError;
 pub use image::{Aspect, ImageProcessor, PixelValues};
 pub use special::{SpecialToken, SpecialTokens};
-pub use text::{Answered, TextProcessor, check_prompt_length};
+pub use text::{TokenizedCompletion, TextProcessor, check_prompt_length};
 
 /// How the image's place is written in a text.
 pub const IMAGE_TOKEN: &str = "<image>";
@@ -83,15 +83,15 @@ impl Processor {
     ///
     /// # Errors
     /// Those of [`TextProcessor::check_written`], [`ChatTemplate::render_with_answer`] and
-    /// [`TextProcessor::encode_answered`].
-    pub fn answered_ids(
+    /// [`TextProcessor::encode_completion`].
+    pub fn encode_completion(
         &self,
         system: Option<&str>,
         history: &[Turn],
         prompt: &str,
         answer: &str,
         image_tokens: usize,
-    ) -> Result<Answered, ProcessorError> {
+    ) -> Result<TokenizedCompletion, ProcessorError> {
         self.check_answered(system, history, prompt, answer)?;
         let Rendered { prompt, answer } =
             self.chat.render_with_answer(system, history, prompt, answer, image_tokens > 0)?;
@@ -102,15 +102,15 @@ impl Processor {
     /// The ids of a conversation and what its next answer begins with, to be gone on with, and where that begins.
     ///
     /// # Errors
-    /// Those of [`answered_ids`](Self::answered_ids).
-    pub fn begun_ids(
+    /// Those of [`encode_completion`](Self::encode_completion).
+    pub fn prefixed_ids(
         &self,
         system: Option<&str>,
         history: &[Turn],
         prompt: &str,
         begun: &str,
         image_tokens: usize,
-    ) -> Result<Answered, ProcessorError> {
+    ) -> Result<TokenizedCompletion, ProcessorError> {
         self.check_answered(system, history, prompt, begun)?;
         let Rendered { prompt, answer } =
             self.chat.render_begun(system, history, prompt, begun, image_tokens > 0)?;

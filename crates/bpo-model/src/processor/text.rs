@@ -12,7 +12,7 @@ use super::{IMAGE_TOKEN, ProcessorError};
 /// A prompt and its answer as one sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Answered {
+pub struct TokenizedCompletion {
     /// Prompt and answer: BOS once in front, an id per image token, the end token once at the end.
     pub ids: Vec<u32>,
     /// Where the answer begins: the length of what the ids share with those of the prompt alone.
@@ -21,7 +21,7 @@ pub struct Answered {
     pub truncated: bool,
 }
 
-impl Answered {
+impl TokenizedCompletion {
     /// A whole sequence whose answer begins at `answer_start`.
     #[must_use]
     pub fn new(ids: Vec<u32>, answer_start: usize) -> Self {
@@ -186,12 +186,12 @@ impl TextProcessor {
     /// # Errors
     /// [`ProcessorError::ImageTokens`] as above, [`ProcessorError::EmptyAnswer`], and [`ProcessorError::EosInAnswer`]
     /// if the answer goes on after an end token.
-    pub fn encode_answered(
+    pub fn encode_completion(
         &self,
         prompt: &str,
         answer: &str,
         image_tokens: usize,
-    ) -> Result<Answered, ProcessorError> {
+    ) -> Result<TokenizedCompletion, ProcessorError> {
         let answer = self.special.strip_end(answer);
         self.encode_rendered(prompt, &format!("{answer}{}", self.special.end.text), image_tokens)
     }
@@ -202,7 +202,7 @@ impl TextProcessor {
         prompt: &str,
         answer: &str,
         image_tokens: usize,
-    ) -> Result<Answered, ProcessorError> {
+    ) -> Result<TokenizedCompletion, ProcessorError> {
         let SpecialTokens { end, eos, .. } = &self.special;
         if self.special.strip_end(answer).trim().is_empty() {
             return Err(ProcessorError::EmptyAnswer);
@@ -227,11 +227,11 @@ impl TextProcessor {
         prompt: &str,
         answer: &str,
         image_tokens: usize,
-    ) -> Result<Answered, ProcessorError> {
+    ) -> Result<TokenizedCompletion, ProcessorError> {
         let prompt_ids = self.encode(prompt, image_tokens)?;
         let ids = self.encode(&format!("{prompt}{answer}"), image_tokens)?;
         let answer_start = prompt_ids.iter().zip(&ids).take_while(|(a, b)| a == b).count();
-        Ok(Answered::new(ids, answer_start))
+        Ok(TokenizedCompletion::new(ids, answer_start))
     }
 
     /// The text of `ids`.

@@ -82,19 +82,19 @@ fn eos_is_there_once_and_only_at_the_end() {
     let both = processor(template(true), json!({ "bos_token": "<s>", "eos_token": "</s>" }));
     for text in [plain(), both] {
         for answer in [" a cat", " a cat</s>", " a cat </s>\n", " a cat</s></s>"] {
-            let answered = text.encode_answered("what", answer, 0).unwrap();
-            assert_eq!(answered, Answered::new(vec![1, 4, 6, 5, 2], 2), "{answer:?}");
+            let answered = text.encode_completion("what", answer, 0).unwrap();
+            assert_eq!(answered, TokenizedCompletion::new(vec![1, 4, 6, 5, 2], 2), "{answer:?}");
             assert_eq!((answered.prompt(), answered.answer()), (&[1, 4][..], &[6, 5, 2][..]));
         }
-        let error = text.encode_answered("what", " a</s> cat", 0).unwrap_err();
+        let error = text.encode_completion("what", " a</s> cat", 0).unwrap_err();
         assert!(matches!(&error, ProcessorError::EosInAnswer { token } if token == "</s>"), "{error}");
         for empty in ["", " ", "</s>", " </s> </s>"] {
-            let error = text.encode_answered("what", empty, 0).unwrap_err();
+            let error = text.encode_completion("what", empty, 0).unwrap_err();
             assert!(matches!(error, ProcessorError::EmptyAnswer), "{empty:?}: {error}");
         }
     }
     // An earlier turn may end with EOS.
-    assert_eq!(plain().encode_answered("what a</s>what", " cat", 0).unwrap().ids, [1, 4, 6, 2, 4, 5, 2]);
+    assert_eq!(plain().encode_completion("what a</s>what", " cat", 0).unwrap().ids, [1, 4, 6, 2, 4, 5, 2]);
 }
 
 #[test]
@@ -103,8 +103,8 @@ fn the_image_token_is_expanded_wherever_it_is() {
     assert_eq!(text.encode_prompt("<image> what", 3).unwrap(), [1, 3, 3, 3, 4]);
     assert_eq!(text.encode_prompt("what <image>", 2).unwrap(), [1, 4, 3, 3]);
     assert_eq!(
-        text.encode_answered("what <image>", "a", 2).unwrap(),
-        Answered::new(vec![1, 4, 3, 3, 6, 2], 4)
+        text.encode_completion("what <image>", "a", 2).unwrap(),
+        TokenizedCompletion::new(vec![1, 4, 3, 3, 6, 2], 4)
     );
     for (prompt, image_tokens, counts) in
         [("what", 2, (1, 0)), ("<image> <image>", 2, (1, 2)), ("<image>", 0, (0, 1))]
@@ -116,7 +116,7 @@ fn the_image_token_is_expanded_wherever_it_is() {
         );
     }
     assert!(matches!(
-        text.encode_answered("<image>", "a <image>", 2),
+        text.encode_completion("<image>", "a <image>", 2),
         Err(ProcessorError::ImageTokens { .. })
     ));
 }
@@ -124,13 +124,13 @@ fn the_image_token_is_expanded_wherever_it_is() {
 #[test]
 fn the_answer_begins_where_the_ids_part() {
     // The answer changes the last token of the prompt, which therefore counts as answered.
-    assert_eq!(plain().encode_answered("what cat", "fish", 0).unwrap(), Answered::new(vec![1, 4, 9, 2], 2));
+    assert_eq!(plain().encode_completion("what cat", "fish", 0).unwrap(), TokenizedCompletion::new(vec![1, 4, 9, 2], 2));
 }
 
 #[test]
 fn unicode_goes_there_and_back() {
     let text = plain();
-    let answered = text.encode_answered("é", " 猫 é", 0).unwrap();
+    let answered = text.encode_completion("é", " 猫 é", 0).unwrap();
     assert_eq!(answered.ids, [1, 7, 8, 7, 2]);
     assert_eq!(text.decode(answered.answer(), true).unwrap(), "猫 é");
     assert_eq!(text.decode(answered.answer(), false).unwrap(), "猫 é </s>");
@@ -138,7 +138,7 @@ fn unicode_goes_there_and_back() {
 
 #[test]
 fn what_is_too_long_is_cut_or_refused() {
-    let answered = || plain().encode_answered("what <image>", "a cat", 4).unwrap();
+    let answered = || plain().encode_completion("what <image>", "a cat", 4).unwrap();
     assert_eq!(answered().ids, [1, 4, 3, 3, 3, 3, 6, 5, 2]);
     assert_eq!(answered().fit(9).unwrap(), answered());
     let cut = answered().fit(7).unwrap();

@@ -4,14 +4,14 @@
 use bpo_dpo::logps::PairRows;
 use bpo_model::Llava;
 use bpo_model::llava::ScoreBatch;
-use bpo_model::processor::{Answered, PixelValues};
+use bpo_model::processor::{TokenizedCompletion, PixelValues};
 
 use crate::support::{root, tensor_floats, tensor_ints};
 
 /// The collated batch: rows are all chosen, then all rejected completions.
 pub struct Batch {
     pub bytes: Vec<u8>,
-    pub sequences: Vec<Answered>,
+    pub sequences: Vec<TokenizedCompletion>,
     pub images: Vec<PixelValues>,
 }
 
@@ -26,7 +26,7 @@ impl Batch {
             .map(|r| {
                 let kept: Vec<_> = row(r).filter(|at| attention[*at] == 1).collect();
                 let start = kept.iter().position(|at| completion[*at] == 1).unwrap();
-                Answered::new(kept.iter().map(|at| ids[*at] as u32).collect(), start)
+                TokenizedCompletion::new(kept.iter().map(|at| ids[*at] as u32).collect(), start)
             })
             .collect();
         let (pixels, shape) = tensor_floats(&bytes, "pixel_values");
@@ -71,7 +71,7 @@ impl Batch {
         &self,
         model: &Llava,
         images: Vec<PixelValues>,
-        groups: &[(Option<usize>, Vec<Answered>)],
+        groups: &[(Option<usize>, Vec<TokenizedCompletion>)],
     ) -> ScoreBatch {
         ScoreBatch::new(model.config(), images, groups).unwrap()
     }

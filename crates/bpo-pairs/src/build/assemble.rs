@@ -9,7 +9,7 @@ use crate::sft::SftSample;
 
 /// One record per sample: its annotated answer (score 1), then its bootstrapped ones (score 0) in the order of `answers`.
 ///
-/// `answers` are the records of all stages, one stage after the other. Samples that a stage has set aside get no completion
+/// `answers` are the records of all stages, one stage after the other. Samples that a stage has skipped get no completion
 /// from it; they are in its [`StageSummary`](crate::build::StageSummary).
 ///
 /// # Errors
@@ -28,7 +28,7 @@ pub fn assemble(
                 response: answer.response,
                 score: 0.0,
                 kind: answer.kind,
-                recipe: answer.recipe,
+                provenance: answer.provenance,
             }),
             None => return Err(PairsError::UnknownId { id: answer.id }),
         }
@@ -47,7 +47,7 @@ fn annotated(sample: &SftSample) -> Record {
             response: sample.answer.clone(),
             score: 1.0,
             kind: CompletionKind::Annotated,
-            recipe: None,
+            provenance: None,
         }],
     }
 }

@@ -12,7 +12,7 @@ use crate::error::{PairsError, chain};
 use crate::image_token::strip_image_token;
 use crate::record::CompletionKind;
 use crate::seed::{item_seed, stage_seed};
-use crate::set_aside::{Reason, SetAside};
+use crate::skipped::{SkipReason, Skipped};
 use crate::sft::SftSample;
 use crate::store::JsonlStore;
 
@@ -55,7 +55,7 @@ impl InjectConfig {
 
 /// Has every sample's annotated answer rewritten, and appends the answers to `store`.
 ///
-/// A sample whose rewritten answers are not accepted is set aside in the file. Going on with another `config` or injector
+/// A sample whose rewritten answers are not accepted is skipped in the file. Going on with another `config` or injector
 /// mixes their answers: that is the caller's to prevent (see [`Manifest`](crate::manifest::Manifest)).
 ///
 /// # Errors
@@ -101,39 +101,39 @@ fn record(
             kind: CompletionKind::ErrorInjected,
             response: injection.text,
             finish: None,
-            recipe: None,
+            provenance: None,
             cuts: injection.cuts,
         })),
         Err(failure) => {
             let reason = match &failure {
-                InjectionFailure::SetAside { reason, .. } => rewrite_reason(*reason),
-                InjectionFailure::Refused { .. } => Reason::RequestFailed,
+                InjectionFailure::Skipped { reason, .. } => rewrite_reason(*reason),
+                InjectionFailure::Refused { .. } => SkipReason::RequestFailed,
                 _ => {
                     let source = Box::new(failure);
                     return Err(PairsError::Model { stage: Stage::Inject.as_str(), id, source });
                 }
             };
-            Ok(StageRecord::SetAside(SetAside::new(id, reason).with_detail(chain(&failure))))
+            Ok(StageRecord::Skipped(Skipped::new(id, reason).with_detail(chain(&failure))))
         }
     }
 }
 
-fn rewrite_reason(rejection: Rejection) -> Reason {
+fn rewrite_reason(rejection: Rejection) -> SkipReason {
     match rejection {
-        Rejection::Empty => Reason::RewriteEmpty,
-        Rejection::Identical => Reason::RewriteIdentical,
-        Rejection::Refusal => Reason::RewriteRefused,
-        Rejection::PromptEcho => Reason::RewriteEcho,
-        Rejection::TooShort => Reason::RewriteTooShort,
-        Rejection::TooLong => Reason::RewriteTooLong,
-        Rejection::Truncated => Reason::RewriteCutOff,
-        Rejection::Commentary => Reason::RewriteCommentary,
-        Rejection::Reasoning => Reason::RewriteReasoning,
-        Rejection::Markup => Reason::RewriteMarkup,
-        Rejection::Alternatives => Reason::RewriteAlternatives,
-        Rejection::RepeatsAnswer => Reason::RewriteRepeatsAnswer,
-        Rejection::Secret => Reason::RewriteSecret,
-        Rejection::NothingToChange => Reason::NothingToChange,
-        _ => Reason::RewriteRejected,
+        Rejection::Empty => SkipReason::RewriteEmpty,
+        Rejection::Identical => SkipReason::RewriteIdentical,
+        Rejection::Refusal => SkipReason::RewriteRefused,
+        Rejection::PromptEcho => SkipReason::RewriteEcho,
+        Rejection::TooShort => SkipReason::RewriteTooShort,
+        Rejection::TooLong => SkipReason::RewriteTooLong,
+        Rejection::Truncated => SkipReason::RewriteCutOff,
+        Rejection::Commentary => SkipReason::RewriteCommentary,
+        Rejection::Reasoning => SkipReason::RewriteReasoning,
+        Rejection::Markup => SkipReason::RewriteMarkup,
+        Rejection::Alternatives => SkipReason::RewriteAlternatives,
+        Rejection::RepeatsAnswer => SkipReason::RewriteRepeatsAnswer,
+        Rejection::Secret => SkipReason::RewriteSecret,
+        Rejection::NothingToChange => SkipReason::NothingToChange,
+        _ => SkipReason::RewriteRejected,
     }
 }

@@ -8,9 +8,9 @@ use bpo_inject::{Cut, FinishReason};
 use serde::{Deserialize, Serialize};
 
 use crate::error::PairsError;
-use crate::recipe::Recipe;
+use crate::provenance::Provenance;
 use crate::record::CompletionKind;
-use crate::set_aside::{Reason, ReasonCounts, SetAside, is_zero};
+use crate::skipped::{SkipReason, SkipCounts, Skipped, is_zero};
 use crate::sft::SftSample;
 use crate::store::{JsonlStore, Keyed};
 
@@ -66,12 +66,12 @@ pub struct Bootstrapped {
     /// Why it ended, where a model tells.
     pub finish: Option<FinishReason>,
     /// How it was got, where the image was weakened.
-    pub recipe: Option<Recipe>,
+    pub provenance: Option<Provenance>,
     /// What was cut from the text model's reply, each kind once.
     pub cuts: Vec<Cut>,
 }
 
-/// A line of a stage's file: `{"id", "type", "response", "finish", "recipe", "cuts"}` or `{"id", "reason", "set_aside"}`; with
+/// A line of a stage's file: `{"id", "type", "response", "finish", "provenance", "cuts"}` or `{"id", "reason", "skipped"}`; with
 /// `"variant"`, where it is not a sample's first.
 ///
 /// An answer that cannot be had has its line too, so that it is counted, and not tried again at every start.
@@ -81,14 +81,14 @@ pub enum StageRecord {
     /// There is an answer.
     Answered(Bootstrapped),
     /// There can be none.
-    SetAside(SetAside),
+    Skipped(Skipped),
 }
 
 impl Keyed for StageRecord {
     fn key(&self) -> Cow<'_, str> {
         match self {
             Self::Answered(answer) => key(&answer.id, answer.variant),
-            Self::SetAside(aside) => key(&aside.id, aside.variant),
+            Self::Skipped(skipped) => key(&skipped.id, skipped.variant),
         }
     }
 }
@@ -113,7 +113,7 @@ impl<'a> Item<'a> {
 
 /// Both forms in one, since serde's untagged enums cannot say what is wrong with a line.
 #[derive(Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "an object with `id`, and `response` or `set_aside`")]
+#[serde(deny_unknown_fields, default, expecting = "an object with `id`, and `response` or `skipped`")]
 struct Line {
     id: String,
     #[serde(skip_serializing_if = "is_zero")]
@@ -125,17 +125,17 @@ struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     finish: Option<FinishReason>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    recipe: Option<Recipe>,
+    provenance: Option<Provenance>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     cuts: Vec<Cut>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<Reason>,
+    reason: Option<SkipReason>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    set_aside: Option<String>,
+    skipped: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("a line has `id`, `type` and `response`, or `id`, `reason` and `set_aside`")]
+#[error("a line has `id`, `type` and `response`, or `id`, `reason` and `skipped`")]
 struct LineError;
 
 impl TryFrom<Line> for StageRecord {
@@ -143,15 +143,15 @@ impl TryFrom<Line> for StageRecord {
 
     fn try_from(line: Line) -> Result<Self, LineError> {
         let id = if line.id.is_empty() { return Err(LineError) } else { line.id.clone() };
-        let Line { variant, finish, recipe, cuts, .. } = line;
-        match (line.kind, line.response, line.reason, line.set_aside) {
+        let Line { variant, finish, provenance, cuts, .. } = line;
+        match (line.kind, line.response, line.reason, line.skipped) {
             (Some(kind), Some(response), None, None) => {
-                Ok(Self::Answered(Bootstrapped { id, variant, kind, response, finish, recipe, cuts }))
+                Ok(Self::Answered(Bootstrapped { id, variant, kind, response, finish, provenance, cuts }))
             }
             (None, None, Some(reason), Some(detail))
-                if finish.is_none() && recipe.is_none() && cuts.is_empty() =>
+                if finish.is_none() && provenance.is_none() && cuts.is_empty() =>
             {
-                Ok(Self::SetAside(SetAside { id, variant, reason, detail }))
+                Ok(Self::Skipped(Skipped { id, variant, reason, detail }))
             }
             _ => Err(LineError),
         }
@@ -162,12 +162,12 @@ impl From<StageRecord> for Line {
     fn from(record: StageRecord) -> Self {
         match record {
             StageRecord::Answered(answer) => {
-                let Bootstrapped { id, variant, kind, response, finish, recipe, cuts } = answer;
+                let Bootstrapped { id, variant, kind, response, finish, provenance, cuts } = answer;
                 let (kind, response) = (Some(kind), Some(response));
-                Self { id, variant, kind, response, finish, recipe, cuts, ..Self::default() }
+                Self { id, variant, kind, response, finish, provenance, cuts, ..Self::default() }
             }
-            StageRecord::SetAside(SetAside { id, variant, reason, detail }) => {
-                Self { id, variant, reason: Some(reason), set_aside: Some(detail), ..Self::default() }
+            StageRecord::Skipped(Skipped { id, variant, reason, detail }) => {
+                Self { id, variant, reason: Some(reason), skipped: Some(detail), ..Self::default() }
             }
         }
     }
@@ -175,12 +175,12 @@ impl From<StageRecord> for Line {
 
 /// What a stage's file holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `answered` and `set_aside`")]
+#[serde(deny_unknown_fields, expecting = "an object with `answered` and `skipped`")]
 pub struct StageSummary {
     /// Answers.
     pub answered: usize,
     /// Answers that cannot be had, by reason.
-    pub set_aside: ReasonCounts,
+    pub skipped: SkipCounts,
 }
 
 impl StageSummary {
@@ -193,7 +193,7 @@ impl StageSummary {
         for record in store.records()? {
             match record? {
                 StageRecord::Answered(_) => summary.answered += 1,
-                StageRecord::SetAside(aside) => summary.set_aside.add(aside.reason),
+                StageRecord::Skipped(skipped) => summary.skipped.add(skipped.reason),
             }
         }
         Ok(summary)
@@ -234,8 +234,8 @@ pub(super) fn run(
         appended?;
     }
     let summary = StageSummary::of(store)?;
-    if summary.set_aside.total() > 0 {
-        tracing::info!(%stage, set_aside = %summary.set_aside, "answers that cannot be had");
+    if summary.skipped.total() > 0 {
+        tracing::info!(%stage, skipped = %summary.skipped, "answers that cannot be had");
     }
     Ok(summary)
 }
@@ -261,10 +261,10 @@ mod tests {
         let lines = [
             r#"{"id":"a","type":"mllm-hal","response":"A dog.","finish":"stop"}"#,
             r#"{"id":"a","type":"llm-hal","response":""}"#,
-            r#"{"id":"a","variant":1,"type":"mllm-hal","response":"A dog.","recipe":{"distortion":"no-image","begun_words":3}}"#,
+            r#"{"id":"a","variant":1,"type":"mllm-hal","response":"A dog.","provenance":{"distortion":"no-image","prefix_words":3}}"#,
             r#"{"id":"a","type":"llm-hal","response":"A dog.","cuts":["reasoning","note"]}"#,
-            r#"{"id":"a","variant":2,"reason":"request-failed","set_aside":"too long"}"#,
-            r#"{"id":"a","reason":"image-missing","set_aside":"no image \"a.jpg\""}"#,
+            r#"{"id":"a","variant":2,"reason":"request-failed","skipped":"too long"}"#,
+            r#"{"id":"a","reason":"image-missing","skipped":"no image \"a.jpg\""}"#,
         ];
         for line in lines {
             let record: StageRecord = serde_json::from_str(line).unwrap();
@@ -273,10 +273,10 @@ mod tests {
         let bad = [
             r#"{"type":"gt","response":"A dog."}"#,
             r#"{"id":"a","response":"A dog."}"#,
-            r#"{"id":"a","reason":"no-image","set_aside":"x","recipe":{"distortion":"swap"}}"#,
-            r#"{"id":"a","type":"gt","response":"A dog.","reason":"no-image","set_aside":"x"}"#,
-            r#"{"id":"a","reason":"no-image","set_aside":"x","cuts":["note"]}"#,
-            r#"{"id":"a","reason":"no-such-reason","set_aside":"x"}"#,
+            r#"{"id":"a","reason":"no-image","skipped":"x","provenance":{"distortion":"swap"}}"#,
+            r#"{"id":"a","type":"gt","response":"A dog.","reason":"no-image","skipped":"x"}"#,
+            r#"{"id":"a","reason":"no-image","skipped":"x","cuts":["note"]}"#,
+            r#"{"id":"a","reason":"no-such-reason","skipped":"x"}"#,
             r#"{"id":"a","type":"gt","response":"A dog.","more":1}"#,
         ];
         for line in bad {

@@ -16,11 +16,11 @@ use crate::build::stage::{
 use crate::error::{PairsError, chain};
 use crate::filter::count_words;
 use crate::images::{ImageError, ImageRoot};
-use crate::recipe::{Contrast, Recipe};
+use crate::provenance::{Contrast, Provenance};
 use crate::record::CompletionKind;
 use crate::responder::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest, Weakening};
 use crate::seed::{item_seed, stage_seed};
-use crate::set_aside::{Reason, SetAside};
+use crate::skipped::{SkipReason, Skipped};
 use crate::sft::SftSample;
 use crate::store::JsonlStore;
 use crate::system::warn_left_out;
@@ -141,12 +141,12 @@ impl WeakenConfig {
         }
     }
 
-    fn recipe(&self, item: Item<'_>, other: Option<Other>) -> Recipe {
-        Recipe {
+    fn provenance(&self, item: Item<'_>, other: Option<Other>) -> Provenance {
+        Provenance {
             distortion: self.distortion(item).drawn(self.seed(item, "weaken/image")).to_string(),
             other: other.map(|other| other.name),
             contrast: self.contrast,
-            begun_words: count_words(begun(&item.sample.answer, self.begun)),
+            prefix_words: count_words(begun(&item.sample.answer, self.begun)),
             variant: item.variant,
         }
     }
@@ -169,7 +169,7 @@ struct Other {
 
 /// Asks `model` every sample's question about its weakened image, and appends the answers to `store`.
 ///
-/// A sample whose image cannot be used, or whose question the model can never answer, is set aside in the file. That no sample
+/// A sample whose image cannot be used, or whose question the model can never answer, is skipped in the file. That no sample
 /// has another image, where a distortion needs one, ends the stage: none could be weakened so. Going on
 /// with another `config` or model mixes their answers: that is the caller's to prevent (see
 /// [`Manifest`](crate::manifest::Manifest)).
@@ -214,20 +214,20 @@ fn answer_batch<M: VisionLanguageModel>(
                     false => None,
                 };
                 requests.push(config.request(item, image, other.as_ref()));
-                Ok(config.recipe(item, other))
+                Ok(config.provenance(item, other))
             }
-            Err(aside) => Err(aside),
+            Err(skipped) => Err(skipped),
         });
     }
-    let answers = model.respond_in_turn(&requests, config.batch);
+    let answers = model.respond_continuous(&requests, config.batch);
     if answers.len() != requests.len() {
         let (requests, answers) = (requests.len(), answers.len());
         return Err(PairsError::AnswerCount { stage: Stage::Weaken.as_str(), requests, answers });
     }
     let mut answers = answers.into_iter();
     let records = batch.iter().zip(prepared).map(|(&item, prepared)| match prepared {
-        Err(aside) => Some(Ok(StageRecord::SetAside(aside.with_variant(item.variant)))),
-        Ok(recipe) => answers.next().map(|answer| record(model, item, recipe, answer)),
+        Err(skipped) => Some(Ok(StageRecord::Skipped(skipped.with_variant(item.variant)))),
+        Ok(provenance) => answers.next().map(|answer| record(model, item, provenance, answer)),
     });
     Ok(records.flatten().collect())
 }
@@ -235,7 +235,7 @@ fn answer_batch<M: VisionLanguageModel>(
 fn record<M: VisionLanguageModel>(
     model: &M,
     item: Item<'_>,
-    recipe: Recipe,
+    provenance: Provenance,
     answer: Result<Generated, M::Error>,
 ) -> Result<StageRecord, PairsError> {
     let Item { sample, variant } = item;
@@ -247,12 +247,12 @@ fn record<M: VisionLanguageModel>(
             kind: CompletionKind::ImageWeakened,
             response: text,
             finish: Some(finish),
-            recipe: Some(recipe),
+            provenance: Some(provenance),
             cuts: Vec::new(),
         })),
         Err(error) if model.is_request_error(&error) => {
-            let aside = SetAside::new(id, Reason::RequestFailed).with_detail(chain(&error));
-            Ok(StageRecord::SetAside(aside.with_variant(variant)))
+            let skipped = Skipped::new(id, SkipReason::RequestFailed).with_detail(chain(&error));
+            Ok(StageRecord::Skipped(skipped.with_variant(variant)))
         }
         Err(error) => Err(PairsError::Model { stage: Stage::Weaken.as_str(), id, source: Box::new(error) }),
     }
@@ -268,12 +268,12 @@ impl<'a> LoadedImages<'a> {
         &mut self,
         images: &ImageRoot,
         sample: &'a SftSample,
-    ) -> Result<Result<Arc<RgbImage>, SetAside>, PairsError> {
+    ) -> Result<Result<Arc<RgbImage>, Skipped>, PairsError> {
         Ok(match self.get(images, &sample.image)? {
             Ok(image) => Ok(Arc::clone(image)),
             Err(error) => {
-                let reason = error.reason().unwrap_or(Reason::ImageUnreadable);
-                Err(SetAside::new(&sample.id, reason).with_detail(chain(error)))
+                let reason = error.reason().unwrap_or(SkipReason::ImageUnreadable);
+                Err(Skipped::new(&sample.id, reason).with_detail(chain(error)))
             }
         })
     }

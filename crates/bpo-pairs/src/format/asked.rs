@@ -6,7 +6,7 @@ use super::fields::{Fields, describe, list, object, quoted};
 use super::images_field::{single, take_paths};
 use crate::image_token::place_in_conversation;
 use crate::placeholders::check_question;
-use crate::set_aside::{Flaw, Reason};
+use crate::skipped::{Flaw, SkipReason};
 use crate::sft::Turn;
 
 /// Keys of what a model for images cannot take.
@@ -74,7 +74,7 @@ fn is_nothing(value: &Value) -> bool {
 
 pub(super) fn other_media(key: &str, found: Option<&Value>) -> Flaw {
     Flaw::new(
-        Reason::OtherMedia,
+        SkipReason::OtherMedia,
         format_args!("`{key}`: expected an image and nothing else, found {}", describe(found)),
     )
 }
@@ -93,7 +93,7 @@ pub(super) fn one_system(one: Option<Keyed>, other: Option<Keyed>) -> Result<Opt
     let some = |keyed: Option<Keyed>| keyed.filter(|(_, text)| !text.trim().is_empty());
     match (some(one), some(other)) {
         (Some((_, one)), Some((key, other))) if one != other => Err(Flaw::new(
-            Reason::Malformed,
+            SkipReason::Malformed,
             format_args!("`{key}`: expected the one system text {}, found {}", quoted(&one), quoted(&other)),
         )),
         (one, other) => Ok(one.or(other)),

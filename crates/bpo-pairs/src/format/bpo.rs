@@ -2,8 +2,8 @@
 //!
 //! An array (or one object a line) of `{"prompt", "image", "completions": [{"score", "response", "type"}]}` with the image
 //! token at the start or end of the prompt. Other keys are passed over. Records that need more than that have `id` (where it
-//! is not the record's place, counted from 0), `system` and `history`, and completions `recipe`, which is passed over, too, where
-//! it is not a [`Recipe`]. What cannot be used is skipped, record by record, with a reason that names the key, the value and
+//! is not the record's place, counted from 0), `system` and `history`, and completions `provenance`, which is passed over, too, where
+//! it is not a [`Provenance`]. What cannot be used is skipped, record by record, with a reason that names the key, the value and
 //! what was expected.
 
 use std::fs::File;
@@ -19,19 +19,19 @@ use crate::format::asked::Asked;
 use crate::format::fields::{Fields, JsonRecord, list, number, object};
 use crate::format::json;
 use crate::ids::{UniqueIds, id_or_index};
-use crate::recipe::Recipe;
+use crate::provenance::Provenance;
 use crate::record::{Completion, CompletionKind, Record};
-use crate::set_aside::{Flaw, SetAside};
+use crate::skipped::{Flaw, Skipped};
 use crate::sft::Turn;
 
 /// The records of a file, and what it has besides.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `records` and `set_aside`")]
+#[serde(deny_unknown_fields, expecting = "an object with `records` and `skipped`")]
 pub struct BpoData {
     /// Records, in the order of the file.
     pub records: Vec<Record>,
     /// Records that cannot be used, in the order of the file.
-    pub set_aside: Vec<SetAside>,
+    pub skipped: Vec<Skipped>,
 }
 
 /// Reads all records of a file.
@@ -45,7 +45,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<BpoData, PairsError> {
     for_each(path, BufReader::new(file), |item| {
         match item {
             Ok(record) => data.records.push(record),
-            Err(aside) => data.set_aside.push(aside),
+            Err(skipped) => data.skipped.push(skipped),
         }
         Ok(())
     })?;
@@ -61,7 +61,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<BpoData, PairsError> {
 pub fn for_each(
     path: &Path,
     reader: impl BufRead,
-    mut each: impl FnMut(Result<Record, SetAside>) -> Result<(), PairsError>,
+    mut each: impl FnMut(Result<Record, Skipped>) -> Result<(), PairsError>,
 ) -> Result<(), PairsError> {
     let mut ids = UniqueIds::default();
     let mut index = 0;
@@ -101,7 +101,7 @@ fn encode(path: &Path, index: usize, record: &Record) -> Result<Vec<u8>, PairsEr
 }
 
 /// The record at `index`, counted from 0.
-fn record(entry: JsonRecord, index: usize, ids: &mut UniqueIds) -> Result<Record, SetAside> {
+fn record(entry: JsonRecord, index: usize, ids: &mut UniqueIds) -> Result<Record, Skipped> {
     let (id, read) = entry.read(read_record);
     let id = ids.claim(&id_or_index(id, index), 1).concat();
     match read {
@@ -128,10 +128,10 @@ fn completion(at: &str, value: Value) -> Result<Completion, Flaw> {
     let response = fields.text(&within, "response")?;
     let kind = CompletionKind::from(fields.text(&within, "type")?);
     // others may mean something else by that key, and a list of values would be taken for that of a recipe's
-    let recipe = fields.take("recipe").filter(Value::is_object);
-    let recipe = recipe.and_then(|value| serde_json::from_value(value).ok());
-    let recipe = recipe.filter(|recipe: &Recipe| !recipe.distortion.is_empty());
-    Ok(Completion { response, score, kind, recipe })
+    let provenance = fields.take("provenance").filter(Value::is_object);
+    let provenance = provenance.and_then(|value| serde_json::from_value(value).ok());
+    let provenance = provenance.filter(|provenance: &Provenance| !provenance.distortion.is_empty());
+    Ok(Completion { response, score, kind, provenance })
 }
 
 #[derive(Serialize)]
@@ -156,7 +156,7 @@ struct CompletionOut<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    recipe: Option<&'a Recipe>,
+    provenance: Option<&'a Provenance>,
 }
 
 impl<'a> EntryOut<'a> {
@@ -165,7 +165,7 @@ impl<'a> EntryOut<'a> {
             score: completion.score,
             response: &completion.response,
             kind: completion.kind.as_str(),
-            recipe: completion.recipe.as_ref(),
+            provenance: completion.provenance.as_ref(),
         };
         Self {
             id: (record.id != index.to_string()).then_some(record.id.as_str()),

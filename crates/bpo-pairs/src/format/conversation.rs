@@ -7,7 +7,7 @@ use super::fields::{Fields, describe, list, object, quoted, text, wrong};
 use super::images_field::{path, single, take_paths};
 use crate::image_token::{misplaced, place_in_first};
 use crate::placeholders::{check_answer, check_question};
-use crate::set_aside::{Flaw, Reason};
+use crate::skipped::{Flaw, SkipReason};
 use crate::sft::{IMAGE_TOKEN, Turn};
 
 const TURNS: &str = "a list of turns";
@@ -30,7 +30,7 @@ impl Conversation {
         let mut system = take_system(&mut fields)?;
         let mut messages = match messages(&mut fields) {
             // a record without turns names no image in them
-            Err(flaw) if flaw.reason == Reason::NoTurns => return Err(single(paths).err().unwrap_or(flaw)),
+            Err(flaw) if flaw.reason == SkipReason::NoTurns => return Err(single(paths).err().unwrap_or(flaw)),
             messages => messages?,
         };
         let in_parts: Vec<String> = messages.iter_mut().flat_map(|message| message.paths.drain(..)).collect();
@@ -71,7 +71,7 @@ fn messages(fields: &mut Fields) -> Result<Vec<Message>, Flaw> {
         (turns, messages) if null(&turns) && null(&messages) => {
             let found = describe(turns.or(messages).as_ref());
             return Err(Flaw::new(
-                Reason::NoTurns,
+                SkipReason::NoTurns,
                 format_args!("expected {TURNS} under `conversations` or `messages`, found {found}"),
             ));
         }
@@ -84,7 +84,7 @@ fn messages(fields: &mut Fields) -> Result<Vec<Message>, Flaw> {
     let turns = list(key, TURNS, value)?;
     if turns.is_empty() {
         return Err(Flaw::new(
-            Reason::NoTurns,
+            SkipReason::NoTurns,
             format_args!("`{key}`: expected {TURNS}, found an empty list"),
         ));
     }
@@ -100,7 +100,7 @@ fn message(at: &str, turn: Value) -> Result<Message, Flaw> {
         "system" => Role::System,
         other => {
             return Err(Flaw::new(
-                Reason::UnknownRole,
+                SkipReason::UnknownRole,
                 format_args!("`{at}.{key}`: expected {ROLES}, found {}", quoted(other)),
             ));
         }
@@ -200,7 +200,7 @@ fn turns(messages: Vec<Message>) -> Result<Vec<Turn>, Flaw> {
             }
             None if question.role == Role::User => {
                 return Err(Flaw::new(
-                    Reason::TurnOrder,
+                    SkipReason::TurnOrder,
                     format_args!("`{}`: expected an answer after it, found the end", question.key),
                 ));
             }
@@ -209,7 +209,7 @@ fn turns(messages: Vec<Message>) -> Result<Vec<Turn>, Flaw> {
     }
     let Some(Turn { mut prompt, answer }) = turns.pop() else {
         return Err(Flaw::new(
-            Reason::NoTurns,
+            SkipReason::NoTurns,
             "expected a question and its answer, found a system text alone",
         ));
     };
@@ -227,7 +227,7 @@ fn out_of_order(found: &Message, expected: &str) -> Flaw {
         Role::Assistant => "the assistant",
         Role::System => "the system",
     };
-    Flaw::new(Reason::TurnOrder, format_args!("`{}`: expected {expected}, found a turn of {role}", found.key))
+    Flaw::new(SkipReason::TurnOrder, format_args!("`{}`: expected {expected}, found a turn of {role}", found.key))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::ids::Id;
-use crate::set_aside::{Flaw, Reason};
+use crate::skipped::{Flaw, SkipReason};
 
 /// Longest part of a value that a message shows, in characters.
 const SHOWN: usize = 60;
@@ -135,7 +135,7 @@ pub(super) fn number(key: &str, value: Option<Value>) -> Result<f64, Flaw> {
 
 /// The flaw of a key whose value is not `expected`; `None` is a key that is missing.
 pub(super) fn wrong(key: &str, expected: &str, found: Option<&Value>) -> Flaw {
-    Flaw::new(Reason::Malformed, format_args!("`{key}`: expected {expected}, found {}", describe(found)))
+    Flaw::new(SkipReason::Malformed, format_args!("`{key}`: expected {expected}, found {}", describe(found)))
 }
 
 /// A value in a few words.
@@ -171,7 +171,7 @@ struct RecordVisitor;
 impl RecordVisitor {
     fn no_object<E>(value: impl Into<Value>) -> Result<JsonRecord, E> {
         let found = describe(Some(&value.into()));
-        Ok(JsonRecord(Err(Flaw::new(Reason::Malformed, format_args!("expected an object, found {found}")))))
+        Ok(JsonRecord(Err(Flaw::new(SkipReason::Malformed, format_args!("expected an object, found {found}")))))
     }
 }
 
@@ -195,7 +195,7 @@ impl<'de> Visitor<'de> for RecordVisitor {
         Ok(JsonRecord(match repeated {
             None => Ok(Fields(fields)),
             Some(key) => {
-                Err(Flaw::new(Reason::Malformed, format_args!("the key {} is there twice", quoted(&key))))
+                Err(Flaw::new(SkipReason::Malformed, format_args!("the key {} is there twice", quoted(&key))))
             }
         }))
     }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::fields::{Fields, describe, quoted, wrong};
-use crate::set_aside::{Flaw, Reason};
+use crate::skipped::{Flaw, SkipReason};
 
 /// Longest path that a file system takes, in bytes.
 const LONGEST_PATH: usize = 4096;
@@ -21,12 +21,12 @@ pub(super) fn take_paths(fields: &mut Fields) -> Result<Vec<String>, Flaw> {
 /// The only one of the paths.
 pub(super) fn single(mut paths: Vec<String>) -> Result<String, Flaw> {
     match paths.len() {
-        0 => Err(Flaw::new(Reason::NoImage, "expected the path of one image under `image` or `images`")),
+        0 => Err(Flaw::new(SkipReason::NoImage, "expected the path of one image under `image` or `images`")),
         1 => Ok(paths.remove(0)),
         count => {
             let some: Vec<String> = paths.iter().take(3).map(|path| quoted(path)).collect();
             let (some, more) = (some.join(", "), if count > 3 { ", ..." } else { "" });
-            Err(Flaw::new(Reason::SeveralImages, format_args!("expected one, found {count}: {some}{more}")))
+            Err(Flaw::new(SkipReason::SeveralImages, format_args!("expected one, found {count}: {some}{more}")))
         }
     }
 }
@@ -83,7 +83,7 @@ fn no_path(text: &str) -> Option<String> {
 
 fn not_a_path(key: &str, found: &str) -> Flaw {
     Flaw::new(
-        Reason::ImageNotAPath,
+        SkipReason::ImageNotAPath,
         format_args!("`{key}`: expected a path below the image root, found {found}"),
     )
 }
@@ -118,21 +118,21 @@ mod tests {
     #[test]
     fn anything_else_is_named() {
         for (form, reason, named) in [
-            ("{}", Reason::NoImage, "`image` or `images`"),
-            (r#"{"image": [], "images": ""}"#, Reason::NoImage, "one image"),
-            (r#"{"images": ["a.jpg", "b.jpg"]}"#, Reason::SeveralImages, r#"found 2: "a.jpg", "b.jpg""#),
-            (r#"{"image": "a.jpg", "images": ["b.jpg"]}"#, Reason::SeveralImages, "found 2"),
-            (r#"{"image": 3}"#, Reason::Malformed, "`image`: expected the path of an image, found 3"),
-            (r#"{"image": {"width": 3}}"#, Reason::Malformed, "`image`: expected the path"),
-            (r#"{"images": [["a.jpg"]]}"#, Reason::Malformed, "`images[0]`"),
+            ("{}", SkipReason::NoImage, "`image` or `images`"),
+            (r#"{"image": [], "images": ""}"#, SkipReason::NoImage, "one image"),
+            (r#"{"images": ["a.jpg", "b.jpg"]}"#, SkipReason::SeveralImages, r#"found 2: "a.jpg", "b.jpg""#),
+            (r#"{"image": "a.jpg", "images": ["b.jpg"]}"#, SkipReason::SeveralImages, "found 2"),
+            (r#"{"image": 3}"#, SkipReason::Malformed, "`image`: expected the path of an image, found 3"),
+            (r#"{"image": {"width": 3}}"#, SkipReason::Malformed, "`image`: expected the path"),
+            (r#"{"images": [["a.jpg"]]}"#, SkipReason::Malformed, "`images[0]`"),
             (
                 r#"{"images": [{"bytes": "iVBO", "path": "a.jpg"}]}"#,
-                Reason::ImageNotAPath,
+                SkipReason::ImageNotAPath,
                 "`images[0].bytes`",
             ),
-            (r#"{"image": "https://a.org/a.jpg"}"#, Reason::ImageNotAPath, r#"found the URL "https://a.org"#),
-            (r#"{"images": [{"url": "s3://a/b.jpg"}]}"#, Reason::ImageNotAPath, "`images[0].url`"),
-            (r#"{"image": "data:image/png;base64,iVBO"}"#, Reason::ImageNotAPath, "the bytes of an image"),
+            (r#"{"image": "https://a.org/a.jpg"}"#, SkipReason::ImageNotAPath, r#"found the URL "https://a.org"#),
+            (r#"{"images": [{"url": "s3://a/b.jpg"}]}"#, SkipReason::ImageNotAPath, "`images[0].url`"),
+            (r#"{"image": "data:image/png;base64,iVBO"}"#, SkipReason::ImageNotAPath, "the bytes of an image"),
         ] {
             let flaw = image(form).unwrap_err();
             assert_eq!(flaw.reason, reason, "{form}");

@@ -20,9 +20,9 @@ use crate::format::json::{self, Layout};
 use crate::ids::id_or_index;
 use crate::pairs::{PairSet, make_pairs};
 use crate::placeholders::check_answers;
-use crate::recipe::Recipe;
+use crate::provenance::Provenance;
 use crate::record::{CompletionKind, PreferencePair};
-use crate::set_aside::{Flaw, Reason};
+use crate::skipped::{Flaw, SkipReason};
 
 /// Records of a file with one a line, with their line numbers from 1. Blank lines are passed over.
 ///
@@ -114,7 +114,7 @@ pub(crate) fn encode_line<T: Serialize>(path: &Path, id: &str, record: &T) -> Re
 /// Reads pairs from our JSON lines, or makes them from the authors' JSON array; the content decides, not the name.
 ///
 /// Of the authors' records they are all pairs with a strictly higher score. In either form, pairs with an empty answer, two
-/// identical ones, or a misplaced image token are set aside, and so is a record with a key that is missing or has a value of
+/// identical ones, or a misplaced image token are skipped, and so is a record with a key that is missing or has a value of
 /// another type; the length limit is for making data, not for reading it.
 ///
 /// # Errors
@@ -147,9 +147,9 @@ pub fn read_pairs_from(path: &Path, reader: impl BufRead) -> Result<PairSet, Pai
         match read {
             Ok(pair) => match filter.check(&pair).map_err(Flaw::from).and_then(|()| check_answers(&pair)) {
                 Ok(()) => set.pairs.push(PreferencePair { id, ..pair }),
-                Err(flaw) => set.set_aside.push(flaw.of(id)),
+                Err(flaw) => set.skipped.push(flaw.of(id)),
             },
-            Err(flaw) => set.set_aside.push(flaw.in_record(index + 1).of(id)),
+            Err(flaw) => set.skipped.push(flaw.in_record(index + 1).of(id)),
         }
     }
     Ok(set)
@@ -158,16 +158,16 @@ pub fn read_pairs_from(path: &Path, reader: impl BufRead) -> Result<PairSet, Pai
 /// A pair without its id, which its line must have. We write these lines, so a key that we do not write is no key to pass over: it may be misspelt.
 fn read_pair(mut fields: Fields, named: bool) -> Result<PreferencePair, Flaw> {
     if !named {
-        return Err(Flaw::new(Reason::Malformed, "`id`: expected text or an integer, found no such key"));
+        return Err(Flaw::new(SkipReason::Malformed, "`id`: expected text or an integer, found no such key"));
     }
     let Asked { image, system, history, prompt } = Asked::take(&mut fields, "prompt")?;
     let (chosen, rejected) = (fields.text("", "chosen")?, fields.text("", "rejected")?);
     let kind = CompletionKind::from(fields.text("", "kind")?);
-    let recipe = fields.take_some("recipe").map(recipe).transpose()?;
+    let provenance = fields.take_some("provenance").map(provenance).transpose()?;
     let (margin, beta) = (fields.optional_number("margin")?, fields.optional_number("beta")?);
     if let Some((key, value)) = fields.first_left() {
         let found = describe(Some(value));
-        return Err(Flaw::new(Reason::Malformed, format_args!("{key:?} is no key of a pair, found {found}")));
+        return Err(Flaw::new(SkipReason::Malformed, format_args!("{key:?} is no key of a pair, found {found}")));
     }
     Ok(PreferencePair {
         id: String::new(),
@@ -178,17 +178,17 @@ fn read_pair(mut fields: Fields, named: bool) -> Result<PreferencePair, Flaw> {
         chosen,
         rejected,
         kind,
-        recipe,
+        provenance,
         margin,
         beta,
     })
 }
 
-fn recipe(value: Value) -> Result<Recipe, Flaw> {
+fn provenance(value: Value) -> Result<Provenance, Flaw> {
     // a list of values would be taken for those of the keys
-    object("recipe", Some(value.clone()))?;
+    object("provenance", Some(value.clone()))?;
     serde_json::from_value(value)
-        .map_err(|error| Flaw::new(Reason::Malformed, format_args!("`recipe`: {error}")))
+        .map_err(|error| Flaw::new(SkipReason::Malformed, format_args!("`provenance`: {error}")))
 }
 
 fn read_authors_pairs(path: &Path, reader: impl BufRead, filter: &PairFilter) -> Result<PairSet, PairsError> {
@@ -196,7 +196,7 @@ fn read_authors_pairs(path: &Path, reader: impl BufRead, filter: &PairFilter) ->
     bpo::for_each(path, reader, |item| {
         match item {
             Ok(record) => set.extend(make_pairs(&record, filter)),
-            Err(aside) => set.set_aside.push(aside),
+            Err(skipped) => set.skipped.push(skipped),
         }
         Ok(())
     })?;

@@ -24,17 +24,17 @@ use crate::format::fields::JsonRecord;
 use crate::format::json;
 use crate::ids::{UniqueIds, id_or_index};
 use crate::image_token::strip_image_token;
-use crate::set_aside::{Flaw, Reason, SetAside};
+use crate::skipped::{Flaw, SkipReason, Skipped};
 use crate::sft::{SftSample, Turn};
 
 /// The samples of a file, and what it has besides.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `samples` and `set_aside`")]
+#[serde(deny_unknown_fields, expecting = "an object with `samples` and `skipped`")]
 pub struct SftData {
     /// Samples, in the order of the file.
     pub samples: Vec<SftSample>,
     /// Conversations and turns that cannot be used, in the order of the file.
-    pub set_aside: Vec<SetAside>,
+    pub skipped: Vec<Skipped>,
 }
 
 /// Reads all samples of a file.
@@ -48,7 +48,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<SftData, PairsError> {
     for_each(path, BufReader::new(file), |item| {
         match item {
             Ok(sample) => data.samples.push(sample),
-            Err(aside) => data.set_aside.push(aside),
+            Err(skipped) => data.skipped.push(skipped),
         }
         Ok(())
     })?;
@@ -64,7 +64,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<SftData, PairsError> {
 pub fn for_each(
     path: &Path,
     reader: impl BufRead,
-    mut each: impl FnMut(Result<SftSample, SetAside>) -> Result<(), PairsError>,
+    mut each: impl FnMut(Result<SftSample, Skipped>) -> Result<(), PairsError>,
 ) -> Result<(), PairsError> {
     let mut ids = UniqueIds::default();
     let mut index = 0;
@@ -76,7 +76,7 @@ pub fn for_each(
 }
 
 /// The samples of the record at `index`, counted from 0.
-fn samples(record: JsonRecord, index: usize, ids: &mut UniqueIds) -> Vec<Result<SftSample, SetAside>> {
+fn samples(record: JsonRecord, index: usize, ids: &mut UniqueIds) -> Vec<Result<SftSample, Skipped>> {
     let skipped = |id: String, flaw: Flaw| Err(flaw.in_record(index + 1).of(id));
     let (id, read) = record.read(Conversation::read);
     let id = id_or_index(id, index);
@@ -90,12 +90,12 @@ fn samples(record: JsonRecord, index: usize, ids: &mut UniqueIds) -> Vec<Result<
 fn split(
     ids: &[String],
     conversation: &Conversation,
-    skipped: &dyn Fn(String, Flaw) -> Result<SftSample, SetAside>,
-) -> Vec<Result<SftSample, SetAside>> {
+    skipped: &dyn Fn(String, Flaw) -> Result<SftSample, Skipped>,
+) -> Vec<Result<SftSample, Skipped>> {
     let Conversation { image, system, turns } = conversation;
     let mut broken = false;
     let sample = |(k, (id, turn)): (usize, (&String, &Turn))| {
-        let flaw = if broken { Some(Reason::BrokenHistory) } else { flaw(turn) };
+        let flaw = if broken { Some(SkipReason::BrokenHistory) } else { flaw(turn) };
         if let Some(reason) = flaw {
             broken = true;
             return skipped(id.clone(), reason.into());
@@ -112,11 +112,11 @@ fn split(
     ids.iter().zip(turns).enumerate().map(sample).collect()
 }
 
-fn flaw(turn: &Turn) -> Option<Reason> {
+fn flaw(turn: &Turn) -> Option<SkipReason> {
     if strip_image_token(&turn.prompt).is_empty() {
-        Some(Reason::EmptyPrompt)
+        Some(SkipReason::EmptyPrompt)
     } else if turn.answer.trim().is_empty() {
-        Some(Reason::EmptyAnswer)
+        Some(SkipReason::EmptyAnswer)
     } else {
         None
     }

@@ -16,7 +16,7 @@ use crate::format::fields::{Fields, JsonRecord, wrong};
 use crate::format::json;
 use crate::ids::{Id, id_or_index};
 use crate::image_token::place_in_conversation;
-use crate::set_aside::{Flaw, SetAside};
+use crate::skipped::{Flaw, Skipped};
 use crate::sft::Turn;
 
 /// A question about an image.
@@ -57,7 +57,7 @@ pub struct QuestionData {
     /// Questions with their ids, in the order of the file.
     pub questions: Vec<Question>,
     /// Records that cannot be used, in the order of the file.
-    pub set_aside: Vec<SetAside>,
+    pub skipped: Vec<Skipped>,
 }
 
 /// Reads all questions of a file.
@@ -75,7 +75,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<QuestionData, PairsError> {
                 let id = Some(Id(id_or_index(id.or(own), index)));
                 data.questions.push(Question { id, ..question });
             }
-            Err(flaw) => data.set_aside.push(flaw.in_record(index + 1).of(id_or_index(id, index))),
+            Err(flaw) => data.skipped.push(flaw.in_record(index + 1).of(id_or_index(id, index))),
         }
         index += 1;
         Ok(())

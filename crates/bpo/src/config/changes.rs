@@ -43,7 +43,7 @@ impl Stage {
         }
     }
 
-    /// Keys, and beginnings of keys, that decide what the stage gives, its earlier stages aside.
+    /// Keys, and beginnings of keys, that decide what the stage gives, its earlier stages skipped.
     fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Data => &["data.path"],
@@ -68,7 +68,7 @@ impl Stage {
                 "data.eval_pairs",
                 "data.limits.",
                 "lora.",
-                "full.",
+                "full_finetune.",
                 "reference.path",
                 "reference.adapter",
                 "conditional.",
@@ -87,7 +87,7 @@ impl fmt::Display for Stage {
 /// Keys that change how something is computed and not what: where a server is and how often it is asked, when a
 /// checkpoint is written, what is computed twice.
 const FREE: &[&str] = &[
-    "model.recompute",
+    "model.gradient_checkpointing",
     "inject.server.base_url",
     "inject.server.api_key_env",
     "inject.server.proxy",
@@ -99,7 +99,7 @@ const FREE: &[&str] = &[
     "train.keep_checkpoints",
     "train.sample_every",
     "train.max_skipped",
-    "train.step_zero_tolerance",
+    "train.initial_tolerance",
 ];
 
 /// A setting that differs.

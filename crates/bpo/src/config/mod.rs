@@ -5,7 +5,7 @@
 
 mod changes;
 mod distortions;
-mod full;
+mod full_finetune;
 mod preset;
 mod read;
 mod required;
@@ -19,12 +19,12 @@ use bpo_dpo::DpoConfig;
 use bpo_inject::{LlmInjectorConfig, OpenAiConfig};
 use bpo_model::LoraConfig;
 use bpo_pairs::filter::PairFilter;
-use bpo_pairs::recipe::Contrast;
+use bpo_pairs::provenance::Contrast;
 use serde::{Deserialize, Serialize};
 
 pub use changes::{Change, Stage, changes};
 pub use distortions::Distortions;
-pub use full::FullSection;
+pub use full_finetune::FullFinetuneSection;
 pub use preset::Preset;
 pub use required::{Missing, Required};
 pub use resolve::Settings;
@@ -63,7 +63,7 @@ pub struct RunConfig {
     pub lora: LoraConfig,
     /// Training of the weights themselves, instead of an adapter. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub full: Option<FullSection>,
+    pub full_finetune: Option<FullFinetuneSection>,
     /// What the policy is held to.
     pub reference: ReferenceSection,
     /// Weakened images for losses that compare images.
@@ -96,17 +96,17 @@ pub struct ModelSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<PathBuf>,
     /// Type of weights and activations. Default: f32 (ours; the authors train in bf16). With another,
-    /// `train.step_zero_tolerance` is [`HALF_PRECISION_TOLERANCE`] unless it is set.
+    /// `train.initial_tolerance` is [`HALF_PRECISION_TOLERANCE`] unless it is set.
     pub dtype: Dtype,
     /// Longest sequence trained on, image features included. Default: 2048 (the BPO script).
     pub max_length: usize,
     /// The backward pass computes each layer of the language model again: less memory, more time, the same results. Default: false.
-    pub recompute: bool,
+    pub gradient_checkpointing: bool,
 }
 
 impl Default for ModelSection {
     fn default() -> Self {
-        Self { path: None, adapter: None, dtype: Dtype::F32, max_length: 2048, recompute: false }
+        Self { path: None, adapter: None, dtype: Dtype::F32, max_length: 2048, gradient_checkpointing: false }
     }
 }
 
@@ -121,7 +121,7 @@ pub struct DataSection {
     /// The directory that image paths are relative to, and do not lead out of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<PathBuf>,
-    /// Pairs that training is evaluated on, as JSON lines or in the authors' JSON, beside those that `train.eval_part` takes.
+    /// Pairs that training is evaluated on, as JSON lines or in the authors' JSON, beside those that `train.eval_fraction` takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_pairs: Option<PathBuf>,
     /// What an image may take.
@@ -234,14 +234,14 @@ impl Default for ConditionalSection {
 impl RunConfig {
     /// The settings of training as it gets them.
     ///
-    /// Off f32 a `train.step_zero_tolerance` that is not set becomes [`HALF_PRECISION_TOLERANCE`]. With dropout on an adapter that training
+    /// Off f32 a `train.initial_tolerance` that is not set becomes [`HALF_PRECISION_TOLERANCE`]. With dropout on an adapter that training
     /// goes on from, policy and reference differ at the start.
     pub fn train_settings(&self) -> DpoConfig {
         let default = match self.model.dtype {
             Dtype::F32 => None,
             Dtype::Bf16 | Dtype::F16 => Some(HALF_PRECISION_TOLERANCE),
         };
-        let train = self.train.clone().with_step_zero_tolerance(self.train.step_zero_tolerance.or(default));
+        let train = self.train.clone().with_step_zero_tolerance(self.train.initial_tolerance.or(default));
         // dropout changes what an adapter gives, if it is not fresh
         let drops = self.model.adapter.is_some() && self.lora.lora_dropout > 0.0;
         let differs = train.reference_differs || drops;
@@ -257,7 +257,7 @@ impl RunConfig {
 
     /// The name of what training makes in a run directory: `adapter`, or `model` where the weights themselves are trained.
     pub fn result_name(&self) -> &'static str {
-        if self.full.is_some() { "model" } else { "adapter" }
+        if self.full_finetune.is_some() { "model" } else { "adapter" }
     }
 
     /// The checkpoint's directory.
@@ -326,9 +326,9 @@ mod tests {
         let mut config = RunConfig::default();
         assert_eq!(config.train_settings(), config.train);
         config.model.dtype = Dtype::Bf16;
-        assert_eq!(config.train_settings().step_zero_tolerance, Some(HALF_PRECISION_TOLERANCE));
-        for set in [0.01, bpo_dpo::STEP_ZERO_TOLERANCE] {
-            config.train.step_zero_tolerance = Some(set);
+        assert_eq!(config.train_settings().initial_tolerance, Some(HALF_PRECISION_TOLERANCE));
+        for set in [0.01, bpo_dpo::INITIAL_TOLERANCE] {
+            config.train.initial_tolerance = Some(set);
             assert_eq!(config.train_settings(), config.train);
         }
     }

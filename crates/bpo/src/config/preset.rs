@@ -55,7 +55,7 @@ schedule = "cosine"
 warmup_ratio = 0.03
 epochs = 2
 batch_size = 4
-accumulation = 1
+gradient_accumulation_steps = 1
 weight_decay = 0.0
 "#;
 

@@ -65,7 +65,7 @@ impl Settings {
         keys
     }
 
-    /// The same for a command that trains nothing: an adapter of the model is loaded as it is, whatever `[lora]` and `[full]` say of a training.
+    /// The same for a command that trains nothing: an adapter of the model is loaded as it is, whatever `[lora]` and `[full_finetune]` say of a training.
     #[must_use]
     pub fn for_answers(mut self) -> Self {
         self.answers_only = true;
@@ -89,7 +89,7 @@ impl Settings {
         let mut probe = self.alone()?;
         flags(&mut probe);
         let mut base = self.base(&probe)?;
-        let trained = probe.model.adapter.as_deref().filter(|_| probe.full.is_none() && !self.answers_only);
+        let trained = probe.model.adapter.as_deref().filter(|_| probe.full_finetune.is_none() && !self.answers_only);
         let adapter = match trained {
             Some(dir) => {
                 check_is_adapter(dir)?;
@@ -108,7 +108,7 @@ impl Settings {
         }
         if self.answers_only && config.model.adapter.is_some() {
             // a training that goes on from an adapter could not be in full
-            config.full = None;
+            config.full_finetune = None;
         }
         config.validate()?;
         Ok(config)
@@ -124,7 +124,7 @@ impl Settings {
     fn base(&self, probe: &RunConfig) -> Result<toml::Table, BpoError> {
         let Some(preset) = self.preset else { return Ok(toml::Table::new()) };
         let mut table = preset.table()?;
-        if probe.full.is_some() {
+        if probe.full_finetune.is_some() {
             // there are no adapters
             table.remove("lora");
         }
@@ -225,7 +225,7 @@ mod tests {
         let script = settings("preset = \"paper\"\n").with_preset(Some(Preset::Script));
         assert_eq!(script.resolve(|_| {}).unwrap().lora.r, 32);
         // training in full has no adapter, whatever a preset says of one
-        let full = |config: &mut RunConfig| config.full = Some(Default::default());
+        let full = |config: &mut RunConfig| config.full_finetune = Some(Default::default());
         let config = settings("preset = \"script\"\n").resolve(full).unwrap();
         assert_eq!(config.lora, LoraConfig::default());
         assert!(config.filter.whole_sample);

@@ -1,7 +1,7 @@
 //! Which settings of a run can work.
 
 use bpo_model::LoraConfig;
-use bpo_pairs::recipe::Contrast;
+use bpo_pairs::provenance::Contrast;
 
 use super::{ReferenceSection, RunConfig};
 use crate::device::Dtype;
@@ -50,9 +50,9 @@ impl RunConfig {
             check(key, (0.0..=1.0).contains(&plausibility), "from 0 to 1", plausibility.to_string())?;
         }
         self.check_unused()?;
-        if let Some(full) = &self.full {
+        if let Some(full) = &self.full_finetune {
             let parts = "true for the language model, the projector or the vision tower";
-            check("full", full.is_any(), parts, "false for all".to_owned())?;
+            check("full_finetune", full.is_any(), parts, "false for all".to_owned())?;
             let f32 = "f32 where weights are trained in full: small updates are lost in half precision";
             check("model.dtype", self.model.dtype == Dtype::F32, f32, self.model.dtype.to_string())?;
         }
@@ -79,22 +79,22 @@ impl RunConfig {
         let conflict = |key: &'static str, with: String, reason| {
             Err(BpoError::Conflict { key: key.into(), with, reason })
         };
-        if self.full.is_some() && self.model.adapter.is_some() {
+        if self.full_finetune.is_some() && self.model.adapter.is_some() {
             let reason =
                 "weights are trained, and there are no adapters: merge it into the model first (bpo merge)";
-            return conflict("model.adapter", "`full`".to_owned(), reason);
+            return conflict("model.adapter", "`full_finetune`".to_owned(), reason);
         }
-        if self.full.is_some() && self.lora != LoraConfig::default() {
-            return conflict("lora", "`full`".to_owned(), "weights are trained, and there are no adapters");
+        if self.full_finetune.is_some() && self.lora != LoraConfig::default() {
+            return conflict("lora", "`full_finetune`".to_owned(), "weights are trained, and there are no adapters");
         }
-        if self.model.recompute && self.full.is_none() && self.lora.lora_dropout > 0.0 {
+        if self.model.gradient_checkpointing && self.full_finetune.is_none() && self.lora.lora_dropout > 0.0 {
             let reason = "dropout would drop other values when a layer is computed again: set `lora.lora_dropout` to 0 (the presets \
-                          set it to 0.05), or do without `model.recompute`";
-            return conflict("model.recompute", "`lora.lora_dropout`".to_owned(), reason);
+                          set it to 0.05), or do without `model.gradient_checkpointing`";
+            return conflict("model.gradient_checkpointing", "`lora.lora_dropout`".to_owned(), reason);
         }
-        if self.full.is_none() && self.train.moving_reference.is_some() {
-            let reason = "their factors do not mix as the weights would; train the weights ([full], --full)";
-            return conflict("train.moving_reference", "adapters".to_owned(), reason);
+        if self.full_finetune.is_none() && self.train.reference_sync.is_some() {
+            let reason = "their factors do not mix as the weights would; train the weights ([full_finetune], --full-finetune)";
+            return conflict("train.reference_sync", "adapters".to_owned(), reason);
         }
         let ReferenceSection { path, adapter, cache } = &self.reference;
         let references =
@@ -132,12 +132,12 @@ mod tests {
                 config.train.loss = bpo_dpo::loss::Loss::Sft;
                 config.train.divergence = bpo_dpo::loss::Divergence::ForwardKl;
             }),
-            ("model.recompute", |config| {
-                config.model.recompute = true;
+            ("model.gradient_checkpointing", |config| {
+                config.model.gradient_checkpointing = true;
                 config.lora.lora_dropout = 0.1;
             }),
             ("model.adapter", |config| {
-                config.full = Some(Default::default());
+                config.full_finetune = Some(Default::default());
                 config.model.adapter = Some("adapter".into());
             }),
             ("weaken.temperature", |config| config.weaken.temperature = 1e-50),
@@ -146,7 +146,7 @@ mod tests {
             ("weaken.begun", |config| config.weaken.begun = 1.0),
             ("weaken.samples", |config| config.weaken.samples = usize::MAX),
             ("weaken.contrast.alpha", |config| {
-                let mut contrast = Contrast::new(bpo_pairs::recipe::Sign::Away);
+                let mut contrast = Contrast::new(bpo_pairs::provenance::ContrastMode::Vcd);
                 contrast.alpha = -1.0;
                 config.weaken.contrast = Some(contrast);
             }),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bpo_inject::ErrorInjector;
 use bpo_pairs::build;
-use bpo_pairs::set_aside::Reason;
+use bpo_pairs::skipped::SkipReason;
 use bpo_pairs::sft::SftSample;
 
 use super::{StageOutcome, Unneeded, forward, open};
@@ -52,12 +52,12 @@ pub fn inject<I: ErrorInjector>(
 
 /// The error of a stage in which every request was refused, as by a server that does not know the model's name.
 fn nothing_answered(outcome: &StageOutcome) -> Option<BpoError> {
-    let first = outcome.set_aside.first()?;
+    let first = outcome.skipped.first()?;
     let all = outcome.summary.done == 0
-        && outcome.set_aside.iter().all(|aside| aside.reason == Reason::RequestFailed);
+        && outcome.skipped.iter().all(|skipped| skipped.reason == SkipReason::RequestFailed);
     all.then(|| BpoError::NothingAnswered {
         stage: Stage::Inject,
         reason: first.detail.clone(),
-        set_aside: outcome.summary.set_aside.clone(),
+        skipped: outcome.summary.skipped.clone(),
     })
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use bpo_inject::{CutCounts, ErrorInjector, Generated, Injection, InjectionFailure, InjectionRequest};
 use bpo_pairs::build::{Progress as Built, StageRecord};
 use bpo_pairs::responder::{VisionLanguageModel, VisionRequest};
-use bpo_pairs::set_aside::SetAside;
+use bpo_pairs::skipped::Skipped;
 use bpo_pairs::store::JsonlStore;
 
 use crate::config::Stage;
@@ -22,25 +22,25 @@ use crate::error::BpoError;
 use crate::progress::Progress;
 use crate::summary::StageSummary;
 
-/// What a stage did, and all that it set aside.
+/// What a stage did, and all that it skipped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StageOutcome {
     /// In numbers.
     pub summary: StageSummary,
     /// One by one.
-    pub set_aside: Vec<SetAside>,
+    pub skipped: Vec<Skipped>,
 }
 
 impl StageOutcome {
-    /// `done` items, and those set aside.
-    pub fn new(done: usize, set_aside: Vec<SetAside>) -> Self {
-        Self { summary: StageSummary::new(done, &set_aside), set_aside }
+    /// `done` items, and those skipped.
+    pub fn new(done: usize, skipped: Vec<Skipped>) -> Self {
+        Self { summary: StageSummary::new(done, &skipped), skipped }
     }
 
-    /// Adds more that was set aside.
-    pub fn add(&mut self, set_aside: Vec<SetAside>) {
-        set_aside.iter().for_each(|aside| self.summary.set_aside.add(aside.reason));
-        self.set_aside.extend(set_aside);
+    /// Adds more that was skipped.
+    pub fn add(&mut self, skipped: Vec<Skipped>) {
+        skipped.iter().for_each(|skipped| self.summary.skipped.add(skipped.reason));
+        self.skipped.extend(skipped);
     }
 
     /// What a stage's file holds.
@@ -48,7 +48,7 @@ impl StageOutcome {
     /// # Errors
     /// If it cannot be read.
     fn of(store: &JsonlStore<StageRecord>) -> Result<Self, BpoError> {
-        let (mut answered, mut set_aside) = (0, Vec::new());
+        let (mut answered, mut skipped) = (0, Vec::new());
         let mut cuts = CutCounts::default();
         for record in store.records()? {
             match record? {
@@ -56,10 +56,10 @@ impl StageOutcome {
                     answered += 1;
                     answer.cuts.into_iter().for_each(|cut| cuts.add(cut));
                 }
-                StageRecord::SetAside(aside) => set_aside.push(aside),
+                StageRecord::Skipped(skipped) => skipped.push(skipped),
             }
         }
-        let mut outcome = Self::new(answered, set_aside);
+        let mut outcome = Self::new(answered, skipped);
         outcome.summary.cuts = cuts;
         Ok(outcome)
     }

@@ -40,9 +40,9 @@ pub fn pair(
     progress: &mut dyn Progress,
 ) -> Result<(Vec<PreferencePair>, StageOutcome), BpoError> {
     progress.started(Stage::Pair, 0, samples.len());
-    let PairSet { mut pairs, mut set_aside } = make(config, samples, answers)?;
+    let PairSet { mut pairs, mut skipped } = make(config, samples, answers)?;
     if has_content(file) {
-        let PairSet { pairs: kept, set_aside: refused } = read_pairs(file)?;
+        let PairSet { pairs: kept, skipped: refused } = read_pairs(file)?;
         if kept != pairs {
             if existing == Existing::Refuse {
                 return Err(BpoError::Differs { path: file.to_owned(), there: kept.len(), now: pairs.len() });
@@ -50,11 +50,11 @@ pub fn pair(
             tracing::warn!(file = %file.display(), "the pairs are not those that the answers give; they are used as they are");
         }
         pairs = kept;
-        set_aside.extend(refused);
+        skipped.extend(refused);
     } else {
         write_pairs(file, &pairs)?;
     }
-    let outcome = StageOutcome::new(pairs.len(), set_aside);
+    let outcome = StageOutcome::new(pairs.len(), skipped);
     progress.advanced(Stage::Pair, samples.len());
     progress.finished(Stage::Pair, &outcome.summary);
     Ok((pairs, outcome))

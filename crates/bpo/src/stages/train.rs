@@ -3,9 +3,9 @@
 use bpo_dpo::metrics::{EvalMetrics, StepMetrics};
 use bpo_dpo::observer::{Control, Observer, RunPlan};
 use bpo_dpo::policy::{Collate, Policy};
-use bpo_dpo::trainer::{Summary, Trainer};
+use bpo_dpo::trainer::{TrainOutput, Trainer};
 use bpo_pairs::record::PreferencePair;
-use bpo_pairs::set_aside::SetAside;
+use bpo_pairs::skipped::Skipped;
 
 use super::StageOutcome;
 use crate::config::Stage;
@@ -18,15 +18,15 @@ pub struct Trained<P> {
     /// In training state.
     pub policy: P,
     /// Of the trainer.
-    pub summary: Summary,
+    pub summary: TrainOutput,
     /// Of the stage.
     pub outcome: StageOutcome,
 }
 
 /// Trains on pairs.
 ///
-/// Pairs that the collator refuses are set aside before the first step. If `progress` stops the run,
-/// [`Summary::is_finished`] is false and the same call goes on from there.
+/// Pairs that the collator refuses are skipped before the first step. If `progress` stops the run,
+/// [`TrainOutput::is_finished`] is false and the same call goes on from there.
 ///
 /// # Errors
 /// Those of [`Trainer::train`].
@@ -41,8 +41,8 @@ where
 {
     let (policy, summary) = trainer.train(pairs, &mut Watch(&mut *progress))?;
     progress.trained(&summary);
-    let set_aside = summary.set_aside.iter().cloned().map(SetAside::from).collect();
-    let outcome = StageOutcome::new(summary.pairs, set_aside);
+    let skipped = summary.skipped.iter().cloned().map(Skipped::from).collect();
+    let outcome = StageOutcome::new(summary.pairs, skipped);
     progress.finished(Stage::Train, &outcome.summary);
     Ok(Trained { policy, summary, outcome })
 }

@@ -52,12 +52,12 @@ pub fn weaken<M: VisionLanguageModel>(
 
 /// The error of a stage in which every sample's image failed.
 fn without_images(outcome: &StageOutcome, samples: &[SftSample], images: &ImageRoot) -> Option<BpoError> {
-    let (first, aside) = samples.first().zip(outcome.set_aside.first())?;
-    let all = outcome.summary.done == 0 && outcome.set_aside.iter().all(|aside| aside.reason.is_of_image());
+    let (first, skipped) = samples.first().zip(outcome.skipped.first())?;
+    let all = outcome.summary.done == 0 && outcome.skipped.iter().all(|skipped| skipped.reason.is_of_image());
     all.then(|| BpoError::NoImages {
         first: images.path().join(&first.image),
-        reason: aside.detail.clone(),
-        set_aside: outcome.summary.set_aside.clone(),
+        reason: skipped.detail.clone(),
+        skipped: outcome.summary.skipped.clone(),
     })
 }
 

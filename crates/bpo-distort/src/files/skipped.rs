@@ -8,17 +8,17 @@ use crate::DistortError;
 /// An image that nothing was made of.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct SetAside {
+pub struct Skipped {
     /// Its path in the folder.
     pub image: PathBuf,
     /// Why nothing was.
-    pub reason: Reason,
+    pub reason: SkipReason,
 }
 
 /// Why nothing was made of an image.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum SkipReason {
     /// It cannot be read, is above a limit, or cannot be distorted.
     #[error(transparent)]
     Image(#[from] DistortError),

@@ -3,7 +3,7 @@
 use burn::nn::RmsNorm;
 use burn::tensor::{DType, Int, Tensor, activation};
 
-use super::Packed;
+use super::PrefixLayout;
 
 pub(super) fn softmax(scores: Tensor<4>, mask: Tensor<4>) -> Tensor<4> {
     activation::softmax(scores + mask, 3)
@@ -66,10 +66,10 @@ pub(super) fn attention(
 pub(super) fn shared_attention(
     [q, k, v]: [Tensor<3>; 3],
     prefix_of_row: Tensor<1, Int>,
-    packed: Packed,
+    packed: PrefixLayout,
     attend: impl Fn(Tensor<4>, Tensor<4>, Tensor<4>, bool) -> Tensor<4>,
 ) -> Tensor<3> {
-    let Packed { prefixes, before, rows, tokens, .. } = packed;
+    let PrefixLayout { prefixes, before, rows, tokens, .. } = packed;
     let split = |x: Tensor<3>, at: usize, rows: usize, tokens: usize| -> Tensor<4> {
         let [_, heads, width] = x.dims();
         x.narrow(0, at, rows * tokens).reshape([rows, tokens, heads, width])

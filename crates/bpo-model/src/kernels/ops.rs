@@ -4,7 +4,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
 use burn::tensor::DType;
 
-use super::Packed;
+use super::PrefixLayout;
 
 /// What the functions of the same names in the [module](super) compute.
 #[backend_extension(Flex: cfg(feature = "flex"), LibTorch: cfg(feature = "tch"), Autodiff)]
@@ -54,7 +54,7 @@ pub(super) trait FusedOps: Backend {
         prefix_mask: FloatTensor<Self>,
         row_mask: FloatTensor<Self>,
         prefix_of_row: IntTensor<Self>,
-        packed: Packed,
+        packed: PrefixLayout,
     ) -> FloatTensor<Self>;
     /// `[rows, 1, tokens, keys]`; this is [`prepared`](super::prepared).
     fn fused_mask(mask: FloatTensor<Self>, dtype: DType) -> FloatTensor<Self>;
@@ -81,10 +81,10 @@ pub(super) trait FusedGradients: Backend {
     /// `y + x w`
     fn add_product(y: FloatTensor<Self>, x: FloatTensor<Self>, w: FloatTensor<Self>) -> FloatTensor<Self>;
     /// The output, and what else the backend wants of the forward pass in the backward pass.
-    fn attention_and_kept(inputs: Attended<Self>) -> (FloatTensor<Self>, Vec<FloatTensor<Self>>);
+    fn attention_and_kept(inputs: AttentionInputs<Self>) -> (FloatTensor<Self>, Vec<FloatTensor<Self>>);
     /// Those of queries, keys and values.
     fn attention_gradients(
-        inputs: Attended<Self>,
+        inputs: AttentionInputs<Self>,
         output: FloatTensor<Self>,
         kept: Vec<FloatTensor<Self>>,
         grad: FloatTensor<Self>,
@@ -93,7 +93,7 @@ pub(super) trait FusedGradients: Backend {
 
 /// What attention takes; see [`fused_attention`](FusedOps::fused_attention).
 #[derive(Clone, Debug)]
-pub(super) struct Attended<B: Backend> {
+pub(super) struct AttentionInputs<B: Backend> {
     pub(super) q: FloatTensor<B>,
     pub(super) k: FloatTensor<B>,
     pub(super) v: FloatTensor<B>,

@@ -2,13 +2,13 @@
 
 use bpo_pairs::record::PreferencePair;
 
-use crate::config::{DpoConfig, STEP_ZERO_TOLERANCE};
+use crate::config::{DpoConfig, INITIAL_TOLERANCE};
 use crate::error::DpoError;
 use crate::metrics::StepMetrics;
 
 /// One value for each pair of a step.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Figures {
+pub(crate) struct BatchStats {
     pub(crate) losses: Vec<f64>,
     pub(crate) chosen_rewards: Vec<f64>,
     pub(crate) rejected_rewards: Vec<f64>,
@@ -36,7 +36,7 @@ pub(crate) struct StatisticsColumns {
     pub(crate) chosen_top1: Vec<f64>,
 }
 
-impl Figures {
+impl BatchStats {
     pub(crate) fn is_finite(&self) -> bool {
         self.losses.iter().all(|loss| loss.is_finite())
     }
@@ -103,11 +103,11 @@ impl Figures {
             .zip(pairs)
             .max_by(|(one, _), (other, _)| one.total_cmp(other))
             .map_or((0.0, ""), |(margin, pair)| (margin, &pair.id));
-        let tolerance = config.step_zero_tolerance.unwrap_or(STEP_ZERO_TOLERANCE);
+        let tolerance = config.initial_tolerance.unwrap_or(INITIAL_TOLERANCE);
         if (loss - expected_loss).abs() <= tolerance && margin <= tolerance {
             return Ok(());
         }
-        Err(DpoError::StepZero { loss, expected_loss, margin, pair: pair.to_owned(), tolerance })
+        Err(DpoError::InitialMismatch { loss, expected_loss, margin, pair: pair.to_owned(), tolerance })
     }
 
     /// By how much the rewards of each pair differ from each other, or a single one from 0.

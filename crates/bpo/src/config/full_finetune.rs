@@ -1,12 +1,12 @@
-//! `[full]`: the weights themselves are trained.
+//! `[full_finetune]`: the weights themselves are trained.
 
 use serde::{Deserialize, Serialize};
 
-/// `[full]`: where it is there, the weights of the model are trained and there are no adapters. It says which parts.
+/// `[full_finetune]`: where it is there, the weights of the model are trained and there are no adapters. It says which parts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
-pub struct FullSection {
+pub struct FullFinetuneSection {
     /// The language model with its embedding and head. Default: true.
     pub language_model: bool,
     /// The projector. Default: true.
@@ -15,13 +15,13 @@ pub struct FullSection {
     pub vision_tower: bool,
 }
 
-impl Default for FullSection {
+impl Default for FullFinetuneSection {
     fn default() -> Self {
         Self { language_model: true, projector: true, vision_tower: false }
     }
 }
 
-impl FullSection {
+impl FullFinetuneSection {
     /// Whether a parameter of [`Llava`](bpo_model::Llava) is trained, by its path in the module.
     pub fn trains(&self, path: &str) -> bool {
         let parts = [

@@ -9,9 +9,9 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, TensorMetadata};
 use burn::tensor::DType;
 
-use super::Packed;
-use super::ops::{Attended, FusedGradients, FusedOps, adapted};
-use super::shared::{self, Kept, SharedInputs};
+use super::PrefixLayout;
+use super::ops::{AttentionInputs, FusedGradients, FusedOps, adapted};
+use super::shared::{self, SavedForBackward, SharedInputs};
 
 /// Keeps its output.
 #[derive(Debug)]
@@ -145,7 +145,7 @@ impl<B: FusedOps + FusedGradients> Backward<B, 3> for Adapted {
 struct Attention;
 
 impl<B: FusedGradients> Backward<B, 3> for Attention {
-    type State = (Attended<B>, FloatTensor<B>, Vec<FloatTensor<B>>);
+    type State = (AttentionInputs<B>, FloatTensor<B>, Vec<FloatTensor<B>>);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         each::<B, _, 3>(ops, grads, |(inputs, output, kept), grad| {
@@ -159,7 +159,7 @@ impl<B: FusedGradients> Backward<B, 3> for Attention {
 struct SharedAttention;
 
 impl<B: FusedOps + FusedGradients> Backward<B, 3> for SharedAttention {
-    type State = (SharedInputs<B>, FloatTensor<B>, Kept<B>);
+    type State = (SharedInputs<B>, FloatTensor<B>, SavedForBackward<B>);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         each::<B, _, 3>(ops, grads, |(inputs, output, kept), grad| {
@@ -276,7 +276,7 @@ impl<B: FusedOps + FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<
         let mask = mask.into_primitive();
         match Attention.prepare::<C>([of_q, of_k, of_v]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let inputs = Attended::<B> { q, k, v, mask, causal: false, scale };
+                let inputs = AttentionInputs::<B> { q, k, v, mask, causal: false, scale };
                 let (output, kept) = B::attention_and_kept(inputs.clone());
                 prep.finish((inputs, output.clone(), kept), output)
             }
@@ -291,7 +291,7 @@ impl<B: FusedOps + FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<
         prefix_mask: FloatTensor<Self>,
         row_mask: FloatTensor<Self>,
         prefix_of_row: IntTensor<Self>,
-        packed: Packed,
+        packed: PrefixLayout,
     ) -> FloatTensor<Self> {
         let ((q, of_q), (k, of_k), (v, of_v)) = (q.into_parts(), k.into_parts(), v.into_parts());
         let (prefix_mask, row_mask) = (prefix_mask.into_primitive(), row_mask.into_primitive());

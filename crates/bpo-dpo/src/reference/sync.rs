@@ -9,31 +9,31 @@ use crate::trainable::{replace_values, trainable_values, unlike};
 /// How a [frozen](super::Reference::Frozen) reference follows the policy:
 ///
 /// ```text
-/// ref <- mixup * policy + (1 - mixup) * ref    after every `every` steps
+/// ref <- mixup_alpha * policy + (1 - mixup_alpha) * ref    after every `every` steps
 /// ```
 ///
-/// Gorbatovski et al., "Learn Your Reference Model for Real Good Alignment" (arXiv 2404.09656): `mixup` 1 is its hard update,
+/// Gorbatovski et al., "Learn Your Reference Model for Real Good Alignment" (arXiv 2404.09656): `mixup_alpha` 1 is its hard update,
 /// less its soft one. Parameters that are not trained stay as they are. TRL's `sync_ref_model`, with the same defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
-pub struct MovingReference {
+pub struct ReferenceSync {
     /// Steps between updates. Default: 512 (TRL's `ref_model_sync_steps`).
-    pub every: usize,
+    pub steps: usize,
     /// How much of the policy comes in. Default: 0.6 (TRL's `ref_model_mixup_alpha`).
-    pub mixup: f64,
+    pub mixup_alpha: f64,
 }
 
-impl Default for MovingReference {
+impl Default for ReferenceSync {
     fn default() -> Self {
-        Self { every: 512, mixup: 0.6 }
+        Self { steps: 512, mixup_alpha: 0.6 }
     }
 }
 
-impl MovingReference {
-    /// Moves by `mixup` after every `every` steps.
-    pub fn new(every: usize, mixup: f64) -> Self {
-        Self { every, mixup }
+impl ReferenceSync {
+    /// Moves by `mixup_alpha` after every `every` steps.
+    pub fn new(steps: usize, mixup_alpha: f64) -> Self {
+        Self { steps, mixup_alpha }
     }
 }
 
@@ -49,10 +49,10 @@ pub(crate) fn check_follows<P: Module>(reference: &P, policy: &P) -> Result<(), 
 }
 
 /// Moves the reference's parameters towards those of the policy that are trained. It must [be able to](check_follows).
-pub(crate) fn follow<P: Module>(reference: P, policy: &P, mixup: f64) -> P {
+pub(crate) fn follow<P: Module>(reference: P, policy: &P, mixup_alpha: f64) -> P {
     let mut trained = trainable_values(policy);
     replace_values(reference, |path, old| {
         let policy = trained.remove(path)?.cast(old.dtype());
-        Some(policy.mul_scalar(mixup) + old.mul_scalar(1.0 - mixup))
+        Some(policy.mul_scalar(mixup_alpha) + old.mul_scalar(1.0 - mixup_alpha))
     })
 }

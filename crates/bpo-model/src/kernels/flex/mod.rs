@@ -8,8 +8,8 @@ use burn::backend::TensorMetadata;
 use burn::backend::flex::{Flex, FlexTensor, Layout};
 use burn::tensor::{Bytes, DType, Shape};
 
-use super::Packed;
-use super::ops::{Attended, FusedGradients, FusedOps, adapted};
+use super::PrefixLayout;
+use super::ops::{AttentionInputs, FusedGradients, FusedOps, adapted};
 use super::shared::{self, SharedInputs};
 use kernels::Changed;
 use product::{FEW, Matrix, MatrixMut, Threads, narrow};
@@ -86,7 +86,7 @@ impl FusedOps for Flex {
         mask: FlexTensor,
         scale: f64,
     ) -> FlexTensor {
-        attention::attention(Attended { q, k, v, mask, causal: false, scale })
+        attention::attention(AttentionInputs { q, k, v, mask, causal: false, scale })
     }
 
     fn fused_shared_attention(
@@ -96,7 +96,7 @@ impl FusedOps for Flex {
         prefix_mask: FlexTensor,
         row_mask: FlexTensor,
         prefix_of_row: FlexTensor,
-        packed: Packed,
+        packed: PrefixLayout,
     ) -> FlexTensor {
         shared::attention::<Flex>(&SharedInputs { q, k, v, prefix_mask, row_mask, prefix_of_row, packed }).0
     }
@@ -147,12 +147,12 @@ impl FusedGradients for Flex {
         y
     }
 
-    fn attention_and_kept(inputs: Attended<Flex>) -> (FlexTensor, Vec<FlexTensor>) {
+    fn attention_and_kept(inputs: AttentionInputs<Flex>) -> (FlexTensor, Vec<FlexTensor>) {
         (attention::attention(inputs), Vec::new())
     }
 
     fn attention_gradients(
-        inputs: Attended<Flex>,
+        inputs: AttentionInputs<Flex>,
         _: FlexTensor,
         _: Vec<FlexTensor>,
         grad: FlexTensor,

@@ -295,7 +295,7 @@ fn shared_attention_of(device: Device) {
         let each = rows / prefixes;
         let even = prefix_of_row.iter().enumerate().all(|(row, prefix)| each > 0 && *prefix == row / each);
         let each = (even && each * prefixes == rows).then_some(each);
-        let packed = Packed { prefixes, before, rows, tokens, full, each, scale };
+        let packed = PrefixLayout { prefixes, before, rows, tokens, full, each, scale };
         let lens: Vec<_> = prefix_of_row.iter().map(|prefix| before - prefix).collect();
         let prefix_mask = crate::llava::causal_mask(&[0], 0, 0, before, &[], &device);
         let row_mask = crate::llava::causal_mask(&lens, before, 0, tokens, &[], &device);

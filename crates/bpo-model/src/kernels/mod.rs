@@ -222,7 +222,7 @@ pub(crate) fn prepared(mask: Tensor<4>, dtype: DType) -> Tensor<4> {
 
 /// Tokens of prefixes, and behind them those of rows that continue them, all below each other.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Packed {
+pub(crate) struct PrefixLayout {
     pub(crate) prefixes: usize,
     /// Tokens of each of them.
     pub(crate) before: usize,
@@ -245,7 +245,7 @@ pub(crate) struct Packed {
     pub(crate) scale: f64,
 }
 
-impl Packed {
+impl PrefixLayout {
     /// Tokens of all prefixes.
     pub(crate) fn of_prefixes(&self) -> usize {
         self.prefixes * self.before
@@ -264,7 +264,7 @@ pub(crate) fn shared_attention(
     [q, k, v]: [Tensor<3>; 3],
     [prefix_mask, row_mask]: [&Tensor<4>; 2],
     prefix_of_row: &Tensor<1, Int>,
-    packed: Packed,
+    packed: PrefixLayout,
 ) -> Tensor<3> {
     let (prefix_mask, row_mask) = (prefix_mask.clone(), row_mask.clone());
     let prefix_of_row = prefix_of_row.clone();

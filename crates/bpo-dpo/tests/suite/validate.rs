@@ -1,10 +1,10 @@
 //! Pairs that cannot be used, alone or beside others.
 
 use bpo_dpo::DpoConfig;
-use bpo_dpo::policy::{Collate, Group};
-use bpo_dpo::vet::{SetAside, Vetter, usable, vet};
+use bpo_dpo::policy::{Collate, PromptGroup};
+use bpo_dpo::validate::{Skipped, PairValidator, usable, validate_pairs};
 use bpo_pairs::record::PreferencePair;
-use bpo_pairs::set_aside::Reason;
+use bpo_pairs::skipped::SkipReason;
 
 use crate::toy::pair;
 
@@ -27,7 +27,7 @@ impl Collate for Trimming {
     type Batch = ();
     type Error = Refusal;
 
-    fn collate(&mut self, groups: &[Group]) -> Result<(), Refusal> {
+    fn collate(&mut self, groups: &[PromptGroup]) -> Result<(), Refusal> {
         self.checks += 1;
         for group in groups {
             if group.image == "missing" {
@@ -47,8 +47,8 @@ fn ids(pairs: &[PreferencePair]) -> Vec<&str> {
     pairs.iter().map(|pair| pair.id.as_str()).collect()
 }
 
-fn skipped(set_aside: &[SetAside]) -> Vec<(&str, Reason, &str)> {
-    set_aside.iter().map(|aside| (aside.pair.as_str(), aside.cause, aside.reason.as_str())).collect()
+fn skips(skipped: &[Skipped]) -> Vec<(&str, SkipReason, &str)> {
+    skipped.iter().map(|skipped| (skipped.pair.as_str(), skipped.cause, skipped.reason.as_str())).collect()
 }
 
 #[test]
@@ -65,27 +65,27 @@ fn a_pair_that_clashes_with_an_earlier_one_is_skipped_alone() {
         pair(8, "a", "who", "a cat", "a dog "),
     ];
     let objective = DpoConfig::default().objective();
-    let (kept, set_aside) = vet(&mut Trimming::default(), &objective, &pairs);
+    let (kept, skipped) = validate_pairs(&mut Trimming::default(), &objective, &pairs);
     assert_eq!(ids(&kept), ["0", "2", "3", "7", "8"]);
     let expected = [
-        ("1", Reason::SameTokens, r#""a dog " is the same as "a dog" (pair "0")"#),
-        ("4", Reason::SameTokens, r#""\ta cat" is the same as "a cat" (pair "0")"#),
-        ("5", Reason::PairRefused, r#"" a mouse" is the same as "a mouse""#),
-        ("6", Reason::PairRefused, "no image"),
+        ("1", SkipReason::SameTokens, r#""a dog " is the same as "a dog" (pair "0")"#),
+        ("4", SkipReason::SameTokens, r#""\ta cat" is the same as "a cat" (pair "0")"#),
+        ("5", SkipReason::PairRefused, r#"" a mouse" is the same as "a mouse""#),
+        ("6", SkipReason::PairRefused, "no image"),
     ];
-    assert_eq!(skipped(&set_aside), expected);
+    assert_eq!(skips(&skipped), expected);
 
     // in parts of any size the same
     for size in 1..=pairs.len() {
-        let (mut collate, mut vetter) = (Trimming::default(), Vetter::default());
+        let (mut collate, mut validator) = (Trimming::default(), PairValidator::default());
         let (mut all, mut refused) = (Vec::new(), Vec::new());
         for part in pairs.chunks(size) {
-            let (kept, set_aside) = vetter.vet(&mut collate, &objective, part);
+            let (kept, skipped) = validator.validate_pairs(&mut collate, &objective, part);
             all.extend(kept);
-            refused.extend(set_aside);
+            refused.extend(skipped);
         }
         assert_eq!(all, kept, "{size}");
-        assert_eq!(skipped(&refused), expected, "{size}");
+        assert_eq!(skips(&refused), expected, "{size}");
     }
 }
 
@@ -95,8 +95,8 @@ fn a_large_group_with_one_clash_takes_few_checks() {
         (0..1000).map(|id| pair(id, "a", "what", "a cat", &format!("{id} dogs"))).collect();
     pairs[700].rejected = "699 dogs ".to_owned();
     let mut collate = Trimming::default();
-    let (kept, set_aside) = vet(&mut collate, &DpoConfig::default().objective(), &pairs);
-    assert_eq!((kept.len(), set_aside[0].pair.as_str()), (999, "700"));
+    let (kept, skipped) = validate_pairs(&mut collate, &DpoConfig::default().objective(), &pairs);
+    assert_eq!((kept.len(), skipped[0].pair.as_str()), (999, "700"));
     // the whole, two a level of the halving, and a search for the earlier pair
     assert!(collate.checks < 40, "{}", collate.checks);
 }
@@ -108,5 +108,5 @@ fn pairs_to_train_and_to_evaluate_on_are_vetted_together() {
     let config = DpoConfig::default();
     let usable = usable(&config, &mut Trimming::default(), &train, &eval);
     assert_eq!((ids(&usable.pairs), ids(&usable.eval_pairs)), (vec!["0"], vec!["2"]));
-    assert_eq!(skipped(&usable.set_aside)[0].0, "1");
+    assert_eq!(skips(&usable.skipped)[0].0, "1");
 }

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::set_aside::is_zero;
+use crate::skipped::is_zero;
 
 /// How an answer was got from a weakened image.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "a recipe: an object with `distortion`")]
+#[serde(deny_unknown_fields, default, expecting = "a provenance: an object with `distortion`")]
 #[non_exhaustive]
-pub struct Recipe {
+pub struct Provenance {
     /// What was done to the image, with what was drawn from ranges.
     pub distortion: String,
     /// Path of the other image, where one was brought in.
@@ -19,7 +19,7 @@ pub struct Recipe {
     pub contrast: Option<Contrast>,
     /// Words of the annotated answer that it begins with.
     #[serde(skip_serializing_if = "is_zero")]
-    pub begun_words: usize,
+    pub prefix_words: usize,
     /// Which of the sample's answers for weakened images it is, from 0, where there are several.
     #[serde(skip_serializing_if = "is_zero")]
     pub variant: usize,
@@ -28,11 +28,11 @@ pub struct Recipe {
 /// Contrast decoding: each token is drawn from `(1 + alpha) * logits - alpha * other logits`, of the weakened image and the
 /// clean one, or the other way round.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `sign`")]
+#[serde(deny_unknown_fields, expecting = "an object with `mode`")]
 #[non_exhaustive]
 pub struct Contrast {
     /// Which way.
-    pub sign: Sign,
+    pub mode: ContrastMode,
     /// How strongly. Default: 1 (VCD, arXiv 2311.16922).
     #[serde(default = "one")]
     pub alpha: f64,
@@ -44,17 +44,17 @@ pub struct Contrast {
 /// Which logits count more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Sign {
-    /// Towards what the model says for the weakened image: its bias, amplified.
-    Towards,
-    /// Away from it: visual contrastive decoding, whose answers hallucinate less.
-    Away,
+pub enum ContrastMode {
+    /// AmplifyPrior what the model says for the weakened image: its bias, amplified.
+    AmplifyPrior,
+    /// Vcd from it: visual contrastive decoding, whose answers hallucinate less.
+    Vcd,
 }
 
 impl Contrast {
     /// With VCD's settings.
-    pub fn new(sign: Sign) -> Self {
-        Self { sign, alpha: one(), plausibility: tenth() }
+    pub fn new(mode: ContrastMode) -> Self {
+        Self { mode, alpha: one(), plausibility: tenth() }
     }
 }
 

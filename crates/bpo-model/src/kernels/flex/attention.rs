@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::kernels::{masked_softmax, softmax_backward};
 use super::product::{FEW, Matrix, MatrixMut, Threads, narrow, product};
 use super::{ascending, contiguous, values, values_mut, zeros};
-use crate::fused::ops::Attended;
+use crate::kernels::ops::AttentionInputs;
 
 /// Tokens whose scores are worked on at a time.
 const TILE: usize = 64;
@@ -36,7 +36,7 @@ struct Inputs {
 }
 
 /// `softmax(scale q k^T + mask) v`. `[rows, tokens, heads, width]`
-pub(super) fn attention(inputs: Attended<Flex>) -> FlexTensor {
+pub(super) fn attention(inputs: AttentionInputs<Flex>) -> FlexTensor {
     let inputs = Inputs::new(inputs);
     let Inputs { rows, heads, tokens, width, .. } = inputs;
     let mut out = zeros([rows, tokens, heads, width].into());
@@ -55,7 +55,7 @@ pub(super) fn attention(inputs: Attended<Flex>) -> FlexTensor {
 }
 
 /// Gradients of queries, keys and values, from that of the output. Weights are computed again.
-pub(super) fn gradients(inputs: Attended<Flex>, grad: FlexTensor) -> [FlexTensor; 3] {
+pub(super) fn gradients(inputs: AttentionInputs<Flex>, grad: FlexTensor) -> [FlexTensor; 3] {
     let inputs = Inputs::new(inputs);
     let Inputs { rows, heads, kv_heads, tokens, keys, width, .. } = inputs;
     let grad = contiguous(grad);
@@ -74,7 +74,7 @@ pub(super) fn gradients(inputs: Attended<Flex>, grad: FlexTensor) -> [FlexTensor
 }
 
 impl Inputs {
-    fn new(Attended { q, k, v, mask, scale, .. }: Attended<Flex>) -> Self {
+    fn new(AttentionInputs { q, k, v, mask, scale, .. }: AttentionInputs<Flex>) -> Self {
         let [q, k, v] = [q, k, v].map(ascending);
         let mask = contiguous(mask);
         let (queries, keys) = (q.shape(), k.shape());

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bpo_pairs::error::chain;
 use bpo_pairs::record::PreferencePair;
-use bpo_pairs::set_aside::{self, Reason};
+use bpo_pairs::skipped::{self, SkipReason};
 
 use crate::config::DpoConfig;
 use crate::loss::Objective;
@@ -13,23 +13,23 @@ use crate::policy::Collate;
 
 /// A pair that is not trained on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetAside {
+pub struct Skipped {
     /// Its id.
     pub pair: String,
     /// Why, to be counted.
-    pub cause: Reason,
+    pub cause: SkipReason,
     /// Why it cannot be used, to be read.
     pub reason: String,
 }
 
-impl From<SetAside> for set_aside::SetAside {
-    fn from(aside: SetAside) -> Self {
-        Self::new(aside.pair, aside.cause).with_detail(aside.reason)
+impl From<Skipped> for skipped::Skipped {
+    fn from(skipped: Skipped) -> Self {
+        Self::new(skipped.pair, skipped.cause).with_detail(skipped.reason)
     }
 }
 
-/// Sets pairs aside whose own settings no loss can use.
-fn sound(pairs: Vec<PreferencePair>) -> (Vec<PreferencePair>, Vec<SetAside>) {
+/// Sets pairs skipped whose own settings no loss can use.
+fn sound(pairs: Vec<PreferencePair>) -> (Vec<PreferencePair>, Vec<Skipped>) {
     let reason = |pair: &PreferencePair| match (pair.beta, pair.margin) {
         (Some(beta), _) if !(beta > 0.0 && beta.is_finite()) => {
             Some(format!("`beta` must be a finite number above 0, not {beta}"))
@@ -37,14 +37,14 @@ fn sound(pairs: Vec<PreferencePair>) -> (Vec<PreferencePair>, Vec<SetAside>) {
         (_, Some(margin)) if !margin.is_finite() => Some(format!("`margin` must be finite, not {margin}")),
         _ => None,
     };
-    let (mut kept, mut set_aside) = (Vec::new(), Vec::new());
+    let (mut kept, mut skipped) = (Vec::new(), Vec::new());
     for pair in pairs {
         match reason(&pair) {
             None => kept.push(pair),
-            Some(reason) => set_aside.push(SetAside { pair: pair.id, cause: Reason::PairRefused, reason }),
+            Some(reason) => skipped.push(Skipped { pair: pair.id, cause: SkipReason::PairRefused, reason }),
         }
     }
-    (kept, set_aside)
+    (kept, skipped)
 }
 
 /// The pairs of a run that can be used, and the others.
@@ -56,12 +56,12 @@ pub struct Usable {
     /// Pairs to evaluate on.
     pub eval_pairs: Vec<PreferencePair>,
     /// Pairs of either kind that cannot be used.
-    pub set_aside: Vec<SetAside>,
+    pub skipped: Vec<Skipped>,
 }
 
 /// The pairs that a run with these settings trains and evaluates on.
 ///
-/// Pairs of one prompt may come together in a batch whichever of the two they are for, so both are [vetted](Vetter::vet) together.
+/// Pairs of one prompt may come together in a batch whichever of the two they are for, so both are [validated](PairValidator::validate_pairs) together.
 pub fn usable<C: Collate>(
     config: &DpoConfig,
     collate: &mut C,
@@ -70,15 +70,15 @@ pub fn usable<C: Collate>(
 ) -> Usable {
     let objective = config.objective();
     let [of_pairs, of_eval_pairs] = [pairs, eval_pairs].map(|pairs| sound(pairs.to_vec()));
-    let mut vetter = Vetter::default();
+    let mut validator = PairValidator::default();
     let mut usable = Usable::default();
     for (part, (pairs, unsound)) in [(&mut usable.pairs, &of_pairs), (&mut usable.eval_pairs, &of_eval_pairs)]
     {
-        usable.set_aside.extend(unsound.iter().cloned());
-        if config.vet {
-            let (kept, refused) = vetter.vet(collate, &objective, pairs);
+        usable.skipped.extend(unsound.iter().cloned());
+        if config.validate_pairs {
+            let (kept, refused) = validator.validate_pairs(collate, &objective, pairs);
             *part = kept;
-            usable.set_aside.extend(refused);
+            usable.skipped.extend(refused);
         } else {
             part.clone_from(pairs);
         }
@@ -86,48 +86,48 @@ pub fn usable<C: Collate>(
     usable
 }
 
-/// Splits pairs into those that the collator takes for an objective, in their order, and the others; see [`Vetter::vet`].
-pub fn vet<C: Collate>(
+/// Splits pairs into those that the collator takes for an objective, in their order, and the others; see [`PairValidator::validate_pairs`].
+pub fn validate_pairs<C: Collate>(
     collate: &mut C,
     objective: &Objective,
     pairs: &[PreferencePair],
-) -> (Vec<PreferencePair>, Vec<SetAside>) {
-    Vetter::default().vet(collate, objective, pairs)
+) -> (Vec<PreferencePair>, Vec<Skipped>) {
+    PairValidator::default().validate_pairs(collate, objective, pairs)
 }
 
 /// Checks pairs, a part of them at a time, and keeps in mind those that were taken.
 #[derive(Debug, Default)]
-pub struct Vetter<'a> {
+pub struct PairValidator<'a> {
     taken: HashMap<Question<'a>, Vec<&'a PreferencePair>>,
 }
 
-impl<'a> Vetter<'a> {
+impl<'a> PairValidator<'a> {
     /// Splits pairs into those that the collator takes for an objective, in their order, and the others.
     ///
     /// Each group is checked as a whole, and in parts only where it is refused. A pair that the collator takes alone, but not with
-    /// earlier ones of its group, is set aside, too: its answers have the [same tokens](Reason::SameTokens) as theirs, though
+    /// earlier ones of its group, is skipped, too: its answers have the [same tokens](SkipReason::SameTokens) as theirs, though
     /// not the same text.
-    pub fn vet<C: Collate>(
+    pub fn validate_pairs<C: Collate>(
         &mut self,
         collate: &mut C,
         objective: &Objective,
         pairs: &'a [PreferencePair],
-    ) -> (Vec<PreferencePair>, Vec<SetAside>) {
-        let mut refused: Vec<Option<(Reason, String)>> = vec![None; pairs.len()];
+    ) -> (Vec<PreferencePair>, Vec<Skipped>) {
+        let mut refused: Vec<Option<(SkipReason, String)>> = vec![None; pairs.len()];
         for members in DataOrder::new(pairs).groups() {
             let Some(&first) = members.first() else { continue };
             let taken = self.taken.entry(Question::of(&pairs[first])).or_default();
             let mut check = |pairs: &[&PreferencePair]| check(collate, objective, pairs.iter().copied());
             take(&mut check, pairs, members, taken, &mut refused);
         }
-        let (mut kept, mut set_aside) = (Vec::new(), Vec::new());
+        let (mut kept, mut skipped) = (Vec::new(), Vec::new());
         for (pair, refused) in pairs.iter().zip(refused) {
             match refused {
                 None => kept.push(pair.clone()),
-                Some((cause, reason)) => set_aside.push(SetAside { pair: pair.id.clone(), cause, reason }),
+                Some((cause, reason)) => skipped.push(Skipped { pair: pair.id.clone(), cause, reason }),
             }
         }
-        (kept, set_aside)
+        (kept, skipped)
     }
 }
 
@@ -137,7 +137,7 @@ fn take<'a>(
     pairs: &'a [PreferencePair],
     members: &[usize],
     taken: &mut Vec<&'a PreferencePair>,
-    refused: &mut [Option<(Reason, String)>],
+    refused: &mut [Option<(SkipReason, String)>],
 ) {
     let count = taken.len();
     taken.extend(members.iter().map(|&index| &pairs[index]));
@@ -151,8 +151,8 @@ fn take<'a>(
     };
     let pair = &pairs[*one];
     refused[*one] = Some(match check(&[pair]) {
-        Some(error) => (Reason::PairRefused, error),
-        None => (Reason::SameTokens, clash(check, taken, pair).unwrap_or(error)),
+        Some(error) => (SkipReason::PairRefused, error),
+        None => (SkipReason::SameTokens, clash(check, taken, pair).unwrap_or(error)),
     });
 }
 

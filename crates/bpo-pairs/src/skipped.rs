@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Reason {
+pub enum SkipReason {
     /// The record has a key that is missing or has a value of another type.
     Malformed,
     /// The sample is about no image.
@@ -90,7 +90,7 @@ pub enum Reason {
     RewriteRejected,
 }
 
-impl Reason {
+impl SkipReason {
     /// Whether the image is at fault.
     pub fn is_of_image(self) -> bool {
         matches!(self, Self::ImageOutside | Self::ImageMissing | Self::ImageTooLarge | Self::ImageUnreadable)
@@ -142,7 +142,7 @@ impl Reason {
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -152,14 +152,14 @@ impl fmt::Display for Reason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flaw {
     /// Why, to be counted.
-    pub reason: Reason,
+    pub reason: SkipReason,
     /// Why, to be read: the reason and what is particular to this case.
     pub detail: String,
 }
 
 impl Flaw {
     /// A reason with the particulars of this case: the key, the value, and what was expected.
-    pub fn new(reason: Reason, particulars: impl fmt::Display) -> Self {
+    pub fn new(reason: SkipReason, particulars: impl fmt::Display) -> Self {
         Self { reason, detail: format!("{reason}: {particulars}") }
     }
 
@@ -171,36 +171,36 @@ impl Flaw {
     }
 
     /// What is skipped, once its id is known.
-    pub fn of(self, id: impl Into<String>) -> SetAside {
-        SetAside::new(id, self.reason).with_detail(self.detail)
+    pub fn of(self, id: impl Into<String>) -> Skipped {
+        Skipped::new(id, self.reason).with_detail(self.detail)
     }
 }
 
-impl From<Reason> for Flaw {
-    fn from(reason: Reason) -> Self {
+impl From<SkipReason> for Flaw {
+    fn from(reason: SkipReason) -> Self {
         Self { reason, detail: reason.to_string() }
     }
 }
 
 /// Something that is not used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `id`, `reason` and `set_aside`")]
-pub struct SetAside {
+#[serde(deny_unknown_fields, expecting = "an object with `id`, `reason` and `skipped`")]
+pub struct Skipped {
     /// Id of the sample, record or pair.
     pub id: String,
     /// Which of the sample's answers, from 0, where a stage makes several.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub variant: usize,
     /// Why, to be counted.
-    pub reason: Reason,
+    pub reason: SkipReason,
     /// Why, to be read: names what is particular to this case.
-    #[serde(rename = "set_aside")]
+    #[serde(rename = "skipped")]
     pub detail: String,
 }
 
-impl SetAside {
-    /// Sets `id` aside with no more to say than the reason.
-    pub fn new(id: impl Into<String>, reason: Reason) -> Self {
+impl Skipped {
+    /// Sets `id` skipped with no more to say than the reason.
+    pub fn new(id: impl Into<String>, reason: SkipReason) -> Self {
         Self { id: id.into(), variant: 0, reason, detail: reason.to_string() }
     }
 
@@ -225,16 +225,16 @@ pub(crate) fn is_zero(number: &usize) -> bool {
 /// How often each reason occurred.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct ReasonCounts(BTreeMap<Reason, usize>);
+pub struct SkipCounts(BTreeMap<SkipReason, usize>);
 
-impl ReasonCounts {
+impl SkipCounts {
     /// Counts one.
-    pub fn add(&mut self, reason: Reason) {
+    pub fn add(&mut self, reason: SkipReason) {
         *self.0.entry(reason).or_default() += 1;
     }
 
     /// How often `reason` occurred.
-    pub fn get(&self, reason: Reason) -> usize {
+    pub fn get(&self, reason: SkipReason) -> usize {
         self.0.get(&reason).copied().unwrap_or(0)
     }
 
@@ -243,8 +243,8 @@ impl ReasonCounts {
         self.0.values().sum()
     }
 
-    /// Reasons that occurred, with their counts, in the order of [`Reason`].
-    pub fn iter(&self) -> impl Iterator<Item = (Reason, usize)> + '_ {
+    /// Reasons that occurred, with their counts, in the order of [`SkipReason`].
+    pub fn iter(&self) -> impl Iterator<Item = (SkipReason, usize)> + '_ {
         self.0.iter().map(|(&reason, &count)| (reason, count))
     }
 
@@ -256,8 +256,8 @@ impl ReasonCounts {
     }
 }
 
-impl<'a> FromIterator<&'a SetAside> for ReasonCounts {
-    fn from_iter<I: IntoIterator<Item = &'a SetAside>>(items: I) -> Self {
+impl<'a> FromIterator<&'a Skipped> for SkipCounts {
+    fn from_iter<I: IntoIterator<Item = &'a Skipped>>(items: I) -> Self {
         let mut counts = Self::default();
         for item in items {
             counts.add(item.reason);
@@ -266,7 +266,7 @@ impl<'a> FromIterator<&'a SetAside> for ReasonCounts {
     }
 }
 
-impl fmt::Display for ReasonCounts {
+impl fmt::Display for SkipCounts {
     /// `no image: 3, empty answer: 1`; nothing for no counts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (reason, count)) in self.iter().enumerate() {
@@ -283,16 +283,16 @@ mod tests {
 
     #[test]
     fn counts_print_in_order_and_round_trip() {
-        let aside = [
-            SetAside::new("b", Reason::EmptyAnswer),
-            SetAside::new("a", Reason::NoImage),
-            SetAside::new("c", Reason::NoImage).with_detail("text only"),
+        let skipped = [
+            Skipped::new("b", SkipReason::EmptyAnswer),
+            Skipped::new("a", SkipReason::NoImage),
+            Skipped::new("c", SkipReason::NoImage).with_detail("text only"),
         ];
-        let counts: ReasonCounts = aside.iter().collect();
+        let counts: SkipCounts = skipped.iter().collect();
         assert_eq!(counts.to_string(), "no image: 2, empty answer: 1");
         assert_eq!(counts.total(), 3);
         let json = serde_json::to_string(&counts).unwrap();
         assert_eq!(json, r#"{"no-image":2,"empty-answer":1}"#);
-        assert_eq!(serde_json::from_str::<ReasonCounts>(&json).unwrap(), counts);
+        assert_eq!(serde_json::from_str::<SkipCounts>(&json).unwrap(), counts);
     }
 }

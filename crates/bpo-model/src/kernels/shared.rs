@@ -5,8 +5,8 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{IndexingUpdateOp, Slice};
 
-use super::Packed;
-use super::ops::{Attended, FusedGradients, FusedOps};
+use super::PrefixLayout;
+use super::ops::{AttentionInputs, FusedGradients, FusedOps};
 
 /// What it takes; see [`fused_shared_attention`](FusedOps::fused_shared_attention).
 #[derive(Clone, Debug)]
@@ -17,25 +17,25 @@ pub(super) struct SharedInputs<B: Backend> {
     pub(super) prefix_mask: FloatTensor<B>,
     pub(super) row_mask: FloatTensor<B>,
     pub(super) prefix_of_row: IntTensor<B>,
-    pub(super) packed: Packed,
+    pub(super) packed: PrefixLayout,
 }
 
 /// What the backend keeps of prefixes and of rows, beside output and inputs.
 #[derive(Clone, Debug)]
-pub(super) struct Kept<B: Backend> {
+pub(super) struct SavedForBackward<B: Backend> {
     prefixes: Vec<FloatTensor<B>>,
     rows: Vec<FloatTensor<B>>,
 }
 
 /// The output, `[tokens, heads, width]`.
-pub(super) fn attention<B: FusedOps + FusedGradients>(inputs: &SharedInputs<B>) -> (FloatTensor<B>, Kept<B>) {
+pub(super) fn attention<B: FusedOps + FusedGradients>(inputs: &SharedInputs<B>) -> (FloatTensor<B>, SavedForBackward<B>) {
     let (of_rows, rows) = B::attention_and_kept(inputs.rows());
     let of_rows = flat::<B>(of_rows);
     match inputs.prefixes() {
-        None => (of_rows, Kept { prefixes: Vec::new(), rows }),
+        None => (of_rows, SavedForBackward { prefixes: Vec::new(), rows }),
         Some(attended) => {
             let (of_prefixes, prefixes) = B::attention_and_kept(attended);
-            (B::float_cat(vec![flat::<B>(of_prefixes), of_rows], 0), Kept { prefixes, rows })
+            (B::float_cat(vec![flat::<B>(of_prefixes), of_rows], 0), SavedForBackward { prefixes, rows })
         }
     }
 }
@@ -44,10 +44,10 @@ pub(super) fn attention<B: FusedOps + FusedGradients>(inputs: &SharedInputs<B>) 
 pub(super) fn gradients<B: FusedOps + FusedGradients>(
     inputs: &SharedInputs<B>,
     output: &FloatTensor<B>,
-    kept: Kept<B>,
+    kept: SavedForBackward<B>,
     grad: &FloatTensor<B>,
 ) -> [FloatTensor<B>; 3] {
-    let Packed { prefixes, before, rows, tokens, .. } = inputs.packed;
+    let PrefixLayout { prefixes, before, rows, tokens, .. } = inputs.packed;
     let behind = |x: &FloatTensor<B>| split::<B>(x, inputs.first_query(), [rows, tokens]);
     let of_rows = B::attention_gradients(inputs.rows(), behind(output), kept.rows, behind(grad));
     let [of_q, of_k, of_v] = of_rows.map(|gradient| B::float_swap_dims(gradient, 1, 2));
@@ -81,10 +81,10 @@ pub(super) fn gradients<B: FusedOps + FusedGradients>(
 
 impl<B: FusedOps + FusedGradients> SharedInputs<B> {
     /// Prefixes over themselves, if there are queries of theirs.
-    fn prefixes(&self) -> Option<Attended<B>> {
-        let Packed { prefixes, before, scale, .. } = self.packed;
+    fn prefixes(&self) -> Option<AttentionInputs<B>> {
+        let PrefixLayout { prefixes, before, scale, .. } = self.packed;
         let of = |x: &FloatTensor<B>| heads::<B>(split::<B>(x, 0, [prefixes, before]));
-        (self.first_query() > 0).then(|| Attended {
+        (self.first_query() > 0).then(|| AttentionInputs {
             q: of(&self.q),
             k: of(&self.k),
             v: of(&self.v),
@@ -95,14 +95,14 @@ impl<B: FusedOps + FusedGradients> SharedInputs<B> {
     }
 
     /// Rows over their prefix and themselves.
-    fn rows(&self) -> Attended<B> {
-        let Packed { prefixes, before, rows, tokens, full, scale, .. } = self.packed;
+    fn rows(&self) -> AttentionInputs<B> {
+        let PrefixLayout { prefixes, before, rows, tokens, full, scale, .. } = self.packed;
         let behind = |x: &FloatTensor<B>| {
             let prefix = split::<B>(x, 0, [prefixes, before]);
             let own = split::<B>(x, prefixes * before, [rows, tokens]);
             heads::<B>(self.behind_prefixes(prefix, own))
         };
-        Attended {
+        AttentionInputs {
             q: heads::<B>(split::<B>(&self.q, self.first_query(), [rows, tokens])),
             k: behind(&self.k),
             v: behind(&self.v),
@@ -114,7 +114,7 @@ impl<B: FusedOps + FusedGradients> SharedInputs<B> {
 
     /// Tokens of each row's prefix, and its own. `[rows, before + tokens, heads, width]`
     fn behind_prefixes(&self, prefix: FloatTensor<B>, own: FloatTensor<B>) -> FloatTensor<B> {
-        let Packed { prefixes, before, rows, tokens, each, .. } = self.packed;
+        let PrefixLayout { prefixes, before, rows, tokens, each, .. } = self.packed;
         let Some(each) = each else {
             return B::float_cat(vec![B::float_select(prefix, 0, self.prefix_of_row.clone()), own], 1);
         };
@@ -129,7 +129,7 @@ impl<B: FusedOps + FusedGradients> SharedInputs<B> {
 
     /// Prefixes and what comes to them from their rows: `[prefixes, before, heads, width]` and `[rows, before, heads, width]`.
     fn add_to_prefixes(&self, prefix: FloatTensor<B>, of_rows: FloatTensor<B>) -> FloatTensor<B> {
-        let Packed { prefixes, before, each, .. } = self.packed;
+        let PrefixLayout { prefixes, before, each, .. } = self.packed;
         let Some(each) = each else {
             let index = self.prefix_of_row.clone();
             return B::float_select_assign(prefix, 0, index, of_rows, IndexingUpdateOp::Add);

@@ -5,8 +5,8 @@ use burn::backend::libtorch::TchTensor;
 use burn::tensor::DType;
 use tch::{Kind, Tensor};
 
-use super::Packed;
-use super::ops::{Attended, FusedGradients, FusedOps, adapted};
+use super::PrefixLayout;
+use super::ops::{AttentionInputs, FusedGradients, FusedOps, adapted};
 use super::shared::{self, SharedInputs};
 
 impl FusedOps for LibTorch {
@@ -52,7 +52,7 @@ impl FusedOps for LibTorch {
     }
 
     fn fused_attention(q: TchTensor, k: TchTensor, v: TchTensor, mask: TchTensor, scale: f64) -> TchTensor {
-        Self::attention_and_kept(Attended { q, k, v, mask, causal: false, scale }).0
+        Self::attention_and_kept(AttentionInputs { q, k, v, mask, causal: false, scale }).0
     }
 
     fn fused_shared_attention(
@@ -62,7 +62,7 @@ impl FusedOps for LibTorch {
         prefix_mask: TchTensor,
         row_mask: TchTensor,
         prefix_of_row: TchTensor,
-        packed: Packed,
+        packed: PrefixLayout,
     ) -> TchTensor {
         shared::attention::<LibTorch>(&SharedInputs { q, k, v, prefix_mask, row_mask, prefix_of_row, packed })
             .0
@@ -118,8 +118,8 @@ impl FusedGradients for LibTorch {
         }
     }
 
-    fn attention_and_kept(inputs: Attended<LibTorch>) -> (TchTensor, Vec<TchTensor>) {
-        let Attended { q, k, v, mask, causal, scale } = inputs;
+    fn attention_and_kept(inputs: AttentionInputs<LibTorch>) -> (TchTensor, Vec<TchTensor>) {
+        let AttentionInputs { q, k, v, mask, causal, scale } = inputs;
         let groups = Groups::of(&q.tensor, &k.tensor);
         let causal = causal && groups.shared() == 1;
         let (q, mask) = (groups.fold(&q.tensor), groups.fold_mask(&mask.tensor));
@@ -147,12 +147,12 @@ impl FusedGradients for LibTorch {
     }
 
     fn attention_gradients(
-        inputs: Attended<LibTorch>,
+        inputs: AttentionInputs<LibTorch>,
         output: TchTensor,
         kept: Vec<TchTensor>,
         grad: TchTensor,
     ) -> [TchTensor; 3] {
-        let Attended { q, k, v, mask, causal, scale } = inputs;
+        let AttentionInputs { q, k, v, mask, causal, scale } = inputs;
         let groups = Groups::of(&q.tensor, &k.tensor);
         let causal = causal && groups.shared() == 1;
         let (folded, mask) = (groups.fold(&q.tensor), groups.fold_mask(&mask.tensor));
