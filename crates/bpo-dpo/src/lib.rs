@@ -9,7 +9,6 @@
 //! - [`reference`](mod@reference): what it is held to
 //! - [`order`], [`validate_pairs`]: its data
 //! - [`optimizer`], [`schedule`], [`gradients`], [`trainable`]: its parts, of use on their own
-//! - `learner` (feature `learner`): the same policies in burn-train's `SupervisedTraining`
 //!
 //! # The loss alone
 //!
@@ -43,8 +42,6 @@ mod stats;
 mod files;
 mod forward;
 pub mod gradients;
-#[cfg(feature = "learner")]
-pub mod learner;
 pub mod logps;
 pub mod loss;
 pub mod metrics;

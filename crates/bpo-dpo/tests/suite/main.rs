@@ -4,8 +4,6 @@ mod checkpoint;
 mod config;
 mod evaluation;
 mod gradients;
-#[cfg(feature = "learner")]
-mod learner;
 mod loss;
 mod mdpo;
 mod metrics;
