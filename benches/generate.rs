@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use bpo::inject::Sampling;
 use bpo::model::generate::{ContrastInput, Prompt};
-use bpo::model::seen::{ModelInput, ImageInput};
+use bpo::model::input::{ImageInput, ModelInput};
 use bpo::model::{Adapters, Llava};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender::{self, Contender, Worker};
@@ -126,7 +126,8 @@ impl Task {
         let new = if way == "prefill" { 1 } else { self.new };
         let sampling = Sampling::greedy(new).with_temperature(0.2).with_seed(row as u64);
         let side = model.config().vision_config.image_size;
-        let seen = |image| ModelInput::new(prompt(model.config(), self.text), ImageInput::of(pixels(side, image)));
+        let seen =
+            |image| ModelInput::new(prompt(model.config(), self.text), ImageInput::of(pixels(side, image)));
         let asked = Prompt::new(seen(row), sampling);
         match way {
             // as with a weakened image: all of it is read twice

@@ -16,7 +16,7 @@ use std::time::Instant;
 use bpo::burn::tensor::DType;
 use bpo::model::config::LlavaConfig;
 use bpo::model::llava::ScoreBatch;
-use bpo::model::processor::Answered;
+use bpo::model::processor::TokenizedCompletion;
 use bpo::model::{Adapters, Llava};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender::{self, Contender, Worker};
@@ -134,7 +134,7 @@ impl Task {
         let prompt = prompt(config, self.text);
         let answered = |number: usize| {
             let answer = answer(number, self.answer);
-            Answered::new(prompt.iter().copied().chain(answer).collect(), prompt.len())
+            TokenizedCompletion::new(prompt.iter().copied().chain(answer).collect(), prompt.len())
         };
         let rows: Vec<_> = (0..self.prompts * self.answers).map(answered).collect();
         let together = if way == "apart" { 1 } else { self.answers };

@@ -14,7 +14,7 @@ use bpo::dpo::logps::{PairLogps, PairRows};
 use bpo::dpo::loss::{Loss, Objective, PerPair};
 use bpo::model::config::LlavaConfig;
 use bpo::model::llava::ScoreBatch;
-use bpo::model::processor::Answered;
+use bpo::model::processor::TokenizedCompletion;
 use bpo::model::{Adapters, Llava, LoraConfig};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender;
@@ -66,8 +66,9 @@ fn step(model: &Llava, batch: &ScoreBatch, pairs: usize) {
 /// The completions of all pairs, so many to each image and prompt.
 fn batch(config: &LlavaConfig, pairs: usize, completions: usize, [text, length]: [usize; 2]) -> ScoreBatch {
     let prompt = prompt(config, text);
-    let answered =
-        |row: usize| Answered::new(prompt.iter().copied().chain(answer(row, length)).collect(), prompt.len());
+    let answered = |row: usize| {
+        TokenizedCompletion::new(prompt.iter().copied().chain(answer(row, length)).collect(), prompt.len())
+    };
     let rows: Vec<_> = (0..2 * pairs).map(answered).collect();
     let groups: Vec<_> =
         rows.chunks(completions).enumerate().map(|(group, rows)| (Some(group), rows.to_vec())).collect();

@@ -26,7 +26,7 @@ use bpo::dpo::reference::{LogpCache, Reference};
 use bpo::dpo::trainer::Trainer;
 use bpo::model::config::LlavaConfig;
 use bpo::model::llava::ScoreBatch;
-use bpo::model::processor::{Answered, ImageProcessor};
+use bpo::model::processor::{ImageProcessor, TokenizedCompletion};
 use bpo::model::{Llava, LoraConfig, ModelError};
 use bpo::pairs::record::{CompletionKind, PreferencePair};
 use bpo_benches::arguments::Arguments;
@@ -187,7 +187,10 @@ impl Task {
     /// Trains, a step whenever it is asked for.
     fn serve(&self, way: &str) {
         let worker = Worker::on(self.arguments.device);
-        let model = self.model(&worker.device).with_gradient_checkpointing(way == "bpo, recomputed").expect("no dropout");
+        let model = self
+            .model(&worker.device)
+            .with_gradient_checkpointing(way == "bpo, recomputed")
+            .expect("no dropout");
         let mut batch = Batch::new(self, &model);
         let config = DpoConfig::default()
             .with_batch_size(self.pairs * self.rejected)
@@ -247,7 +250,7 @@ impl Task {
             chosen: name(0),
             rejected: name(1 + rejected),
             kind: CompletionKind::ImageWeakened,
-            recipe: None,
+            provenance: None,
             margin: None,
             beta: None,
         }
@@ -302,7 +305,7 @@ impl Collate for Batch {
             let answered = |name: &String| {
                 let number = name.parse().expect("a number");
                 let answer = answer(number, self.unequal.length(number, self.answer));
-                Answered::new(prompt.iter().copied().chain(answer).collect(), prompt.len())
+                TokenizedCompletion::new(prompt.iter().copied().chain(answer).collect(), prompt.len())
             };
             rows.push((Some(pixels.len() - 1), group.completions.iter().map(answered).collect()));
         }

@@ -13,7 +13,7 @@ use std::error::Error;
 use bpo::burn; // the derive of `Module` names it
 use bpo::dpo::metrics::StepMetrics;
 use bpo::dpo::observer::Control;
-use bpo::dpo::policy::{Adapters, Collate, PromptGroup, Policy, TokenLogps};
+use bpo::dpo::policy::{Adapters, Collate, Policy, PromptGroup, TokenLogps};
 use bpo::dpo::{DpoConfig, Trainer};
 use bpo::pairs::record::{CompletionKind, PreferencePair};
 use burn::module::{Lora, Module, Param};
@@ -90,7 +90,7 @@ fn pair(id: usize, chosen: &str, rejected: &str) -> PreferencePair {
         chosen: chosen.into(),
         rejected: rejected.into(),
         kind: CompletionKind::ErrorInjected,
-        recipe: None,
+        provenance: None,
         margin: None,
         beta: None,
     }

@@ -1,7 +1,7 @@
 //! Conversations as batches, with the loss on what the assistant says.
 
 use bpo::model::llava::{Llava, ScoreBatch};
-use bpo::model::processor::{Answered, PixelValues, Processor, Turn};
+use bpo::model::processor::{PixelValues, Processor, TokenizedCompletion, Turn};
 use bpo::model::{Adapters, ModelError};
 use burn::tensor::{Tensor, TensorData};
 
@@ -56,15 +56,15 @@ fn tokenize(
     turns: &[Turn],
     image_tokens: usize,
     processor: &Processor,
-) -> Result<(Answered, Vec<f32>), ModelError> {
-    let parts: Vec<Answered> = (0..turns.len())
+) -> Result<(TokenizedCompletion, Vec<f32>), ModelError> {
+    let parts: Vec<TokenizedCompletion> = (0..turns.len())
         .map(|i| {
             let Turn { prompt, answer } = &turns[i];
             processor.encode_completion(None, &turns[..i], prompt, answer, image_tokens)
         })
         .collect::<Result<_, _>>()?;
     let Some((first, last)) = parts.first().zip(parts.last()) else {
-        return Ok((Answered::new(Vec::new(), 0), Vec::new()));
+        return Ok((TokenizedCompletion::new(Vec::new(), 0), Vec::new()));
     };
     let start = first.answer_start;
     let spoken: usize = parts.iter().map(|part| part.answer().len()).sum();
@@ -72,5 +72,5 @@ fn tokenize(
     for part in &parts {
         weights[part.answer_start - start..part.ids.len() - start].fill(1.0 / spoken as f32);
     }
-    Ok((Answered::new(last.ids.clone(), start), weights))
+    Ok((TokenizedCompletion::new(last.ids.clone(), start), weights))
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bpo::burn;
 use bpo::dpo::gradients::clip_global_norm;
 use bpo::dpo::optimizer::PathOptimizer;
-use bpo::dpo::schedule::{Plan, Schedule};
+use bpo::dpo::schedule::{LrSchedule, Schedule};
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::Tensor;
@@ -32,7 +32,7 @@ impl Stage {
         const EVERY: usize = 50;
         let config = AdamWConfig::new().with_beta_1(0.9).with_beta_2(0.98).with_weight_decay(0.01);
         let mut optimizer = PathOptimizer::new(&config, self.learning_rate, Vec::new());
-        let plan = Plan::new(Schedule::Cosine, 0.03, self.steps);
+        let plan = LrSchedule::new(Schedule::Cosine, 0.03, self.steps);
         let (started, mut sum) = (Instant::now(), 0.0);
         for step in 0..self.steps {
             let value = loss(&module, step)?;

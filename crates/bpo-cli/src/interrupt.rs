@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use bpo::config::Stage;
 use bpo::dpo::metrics::{EvalMetrics, StepMetrics};
 use bpo::dpo::observer::Control;
-use bpo::dpo::trainer::Summary;
+use bpo::dpo::trainer::TrainOutput;
 use bpo::progress::Progress;
 use bpo::summary::StageSummary;
 
@@ -63,7 +63,7 @@ impl Progress for Interruptible {
         self.inner.evaluated(metrics);
     }
 
-    fn trained(&mut self, summary: &Summary) {
+    fn trained(&mut self, summary: &TrainOutput) {
         self.inner.trained(summary);
     }
 

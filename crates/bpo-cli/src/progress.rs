@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bpo::config::Stage;
 use bpo::dpo::metrics::{EvalMetrics, StepMetrics};
 use bpo::dpo::observer::Control;
-use bpo::dpo::trainer::Summary;
+use bpo::dpo::trainer::TrainOutput;
 use bpo::progress::Progress;
 use bpo::summary::StageSummary;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -70,8 +70,8 @@ fn described(loss: f64, margin: f64, accuracy: f64) -> String {
 }
 
 /// What is to be said of how training ended, beside what its last step said.
-fn endings(summary: &Summary) -> Vec<String> {
-    let Summary { steps, total_steps, .. } = summary;
+fn endings(summary: &TrainOutput) -> Vec<String> {
+    let TrainOutput { steps, total_steps, .. } = summary;
     let mut lines = Vec::new();
     match (summary.stopped_early, summary.is_finished()) {
         (true, _) => lines.push(format!(
@@ -181,7 +181,7 @@ impl Progress for Bars {
         }
     }
 
-    fn trained(&mut self, summary: &Summary) {
+    fn trained(&mut self, summary: &TrainOutput) {
         for line in endings(summary) {
             match &self.bar {
                 Some(bar) => bar.println(line),
@@ -240,7 +240,7 @@ impl Progress for Lines {
         tell(&evaluation(metrics));
     }
 
-    fn trained(&mut self, summary: &Summary) {
+    fn trained(&mut self, summary: &TrainOutput) {
         endings(summary).iter().for_each(|line| tell(line));
     }
 

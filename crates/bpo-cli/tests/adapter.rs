@@ -111,7 +111,11 @@ fn settings_that_contradict_the_adapter_are_refused() {
         "the adapter has 4",
     ]);
     setting.go_on("second", &["--lora-alpha", "8"]).refuses_naming(&["`lora.lora_alpha`", "16"]);
-    setting.go_on("second", &["--full-finetune"]).refuses_naming(&["`model.adapter`", "`full_finetune`", "bpo merge"]);
+    setting.go_on("second", &["--full-finetune"]).refuses_naming(&[
+        "`model.adapter`",
+        "`full_finetune`",
+        "bpo merge",
+    ]);
     assert!(!setting.at("second").exists());
     // what agrees does not, and a preset's rank is none that was asked for
     setting.go_on("second", &["--lora-r", "4", "--preset", "paper", "--max-steps", "1"]).succeeds();

@@ -241,10 +241,8 @@ fn pairs_that_do_not_fit_are_skipped_before_training() {
         bpo(arguments.into_iter().chain(more.iter().map(Into::into)))
     };
     // a limit that leaves nothing of any answer
-    train(&["--max-length", "8"]).fails_naming(&[
-        "no pair to train on (3 skipped; the first, good: ",
-        "skipped: mute: empty answer",
-    ]);
+    train(&["--max-length", "8"])
+        .fails_naming(&["no pair to train on (3 skipped; the first, good: ", "skipped: mute: empty answer"]);
     train(&[])
         .succeeds()
         .says("train: 1 pairs trained on, 2 skipped (model cannot take the pair: 2)")

@@ -13,7 +13,7 @@ use bpo::burn::tensor::quantization::{QuantScheme, QuantValue, ScaleDtype};
 use bpo::burn::tensor::{Device, Int, Tensor};
 use bpo::checkpoint::Checkpoint;
 use bpo::device::Dtype;
-use bpo::dpo::policy::{Adapters, Collate, PromptGroup, Policy};
+use bpo::dpo::policy::{Adapters, Collate, Policy, PromptGroup};
 use bpo::dpo::{DpoConfig, Trainer};
 use bpo::model::llava::ScoreBatch;
 use bpo::model::policy::LlavaCollator;

@@ -135,7 +135,7 @@ fn a_reference_that_cannot_follow_is_refused() {
     train(&tiny(), &file, &dir.path().join("run"), more).refuses_naming(&["`train.reference_sync`"]);
 }
 
-/// Training sets such a pair skipped and goes on, and so do its samples.
+/// Training skips such a pair and goes on, and so do its samples.
 #[test]
 fn a_question_that_cannot_be_asked_is_no_sample() {
     let dir = tempfile::tempdir().unwrap();

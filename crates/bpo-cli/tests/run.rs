@@ -190,21 +190,21 @@ fn answers_are_made_in_several_ways() {
     for (place, answer) in answers.iter().enumerate() {
         assert_eq!(answer["variant"].as_u64().unwrap_or(0), place as u64 % 6, "{answer}");
         let provenance = &answer["provenance"];
-        assert_eq!(recipe["variant"], answer["variant"]);
+        assert_eq!(provenance["variant"], answer["variant"]);
         assert_eq!(
-            recipe["contrast"],
+            provenance["contrast"],
             serde_json::json!({"mode": "amplify_prior", "alpha": 0.5, "plausibility": 0.1})
         );
-        let distortion = recipe["distortion"].as_str().unwrap();
+        let distortion = provenance["distortion"].as_str().unwrap();
         match place % 6 / 2 {
-            0 => assert!(distortion == "swap" && recipe["other"].is_string(), "{answer}"),
+            0 => assert!(distortion == "swap" && provenance["other"].is_string(), "{answer}"),
             1 => assert!(
                 distortion.starts_with("feature-noise:sigma=1.") && !distortion.contains(".."),
                 "{answer}"
             ),
             _ => assert_eq!(distortion, "no-image"),
         }
-        let begun = recipe["prefix_words"].as_u64().unwrap_or(0) as usize;
+        let begun = provenance["prefix_words"].as_u64().unwrap_or(0) as usize;
         let first = |text: &str| text.split_whitespace().take(begun).map(str::to_owned).collect::<Vec<_>>();
         let text = &annotated[answer["id"].as_str().unwrap()];
         assert_eq!(begun, text.split_whitespace().count() / 2);
@@ -218,7 +218,8 @@ fn answers_are_made_in_several_ways() {
     assert!(pairs.iter().any(|pair| is_weakened(&pair)));
     for pair in pairs.iter().filter(is_weakened) {
         let id = pair["id"].as_str().unwrap().split(':').next();
-        let is_its = |answer: &&Value| answer["id"].as_str() == id && answer["provenance"] == pair["provenance"];
+        let is_its =
+            |answer: &&Value| answer["id"].as_str() == id && answer["provenance"] == pair["provenance"];
         let answer = answers.iter().find(is_its).unwrap_or_else(|| panic!("made of no answer: {pair}"));
         assert_eq!(answer["response"], pair["rejected"]);
     }

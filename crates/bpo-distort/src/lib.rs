@@ -87,10 +87,10 @@ mod seed;
 mod severity;
 #[cfg(feature = "sheet")]
 pub mod sheet;
-mod text;
-mod timed;
 #[doc(hidden)]
 pub mod simd;
+mod text;
+mod timed;
 
 pub use amount::Amount;
 pub use error::DistortError;

@@ -219,22 +219,14 @@ fn what_is_there_stays_whatever_the_limits() {
         let before = folders.made();
         for limits in limits {
             let outcome = folders.make(&batch.clone().with_limits(limits)).unwrap();
-            assert_eq!(
-                (outcome.made, outcome.there, outcome.skipped.len()),
-                (0, 6, 0),
-                "{text} {limits:?}"
-            );
+            assert_eq!((outcome.made, outcome.there, outcome.skipped.len()), (0, 6, 0), "{text} {limits:?}");
         }
         assert_eq!(folders.made(), before);
         // and what is not there is not made
         fs::remove_file(folders.out().join("a.png")).unwrap();
         for limits in limits {
             let outcome = folders.make(&batch.clone().with_limits(limits)).unwrap();
-            assert_eq!(
-                (outcome.made, outcome.there, outcome.skipped.len()),
-                (0, 5, 1),
-                "{text} {limits:?}"
-            );
+            assert_eq!((outcome.made, outcome.there, outcome.skipped.len()), (0, 5, 1), "{text} {limits:?}");
         }
         fs::remove_dir_all(folders.out()).unwrap();
     }

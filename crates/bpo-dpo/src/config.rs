@@ -15,7 +15,7 @@ use crate::optimizer::LrGroup;
 use crate::reference::ReferenceSync;
 use crate::schedule::Schedule;
 
-/// How far loss and margins may be from those of an at_init adapter where nothing else is set (ours, for f32).
+/// How far loss and margins may be from those of a freshly initialized adapter where nothing else is set (ours, for f32).
 pub const INITIAL_TOLERANCE: f64 = 1e-4;
 
 /// What the best evaluation is best in.
@@ -145,9 +145,9 @@ pub struct DpoConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
     /// Policy and reference differ at the start, as the reference is another model or the adapter already trained: so the
-    /// first loss is not that of an at_init adapter. Default: false, and then a difference is an error.
+    /// first loss is not that of a freshly initialized adapter. Default: false, and then a difference is an error.
     pub reference_differs: bool,
-    /// How far loss and margins may be from those of an at_init adapter before the first step. Default: none, which is
+    /// How far loss and margins may be from those of a freshly initialized adapter before the first step. Default: none, which is
     /// [`INITIAL_TOLERANCE`]; the `bpo` crate widens it where the model is not f32.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_tolerance: Option<f64>,
@@ -157,7 +157,7 @@ pub struct DpoConfig {
     /// Compute the figures of a step that need the whole distribution at each token: entropy, mean logits and accuracy.
     /// Default: true (TRL has them).
     pub statistics: bool,
-    /// Ask the collator for every group before the first step, and skipped what it refuses. Default: true (ours).
+    /// Ask the collator for every group before the first step, and skip what it refuses. Default: true (ours).
     pub validate_pairs: bool,
 }
 

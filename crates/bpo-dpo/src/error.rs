@@ -400,9 +400,7 @@ fn listed(names: &[String]) -> String {
 }
 
 fn first(skipped: &[Skipped]) -> String {
-    skipped
-        .first()
-        .map_or_else(String::new, |first| format!("; the first, {}: {}", first.pair, first.reason))
+    skipped.first().map_or_else(String::new, |first| format!("; the first, {}: {}", first.pair, first.reason))
 }
 
 fn place(path: &Option<PathBuf>) -> String {

@@ -5,13 +5,13 @@ use burn::tensor::{Device, Tensor};
 
 use crate::config::{DpoConfig, Weighting};
 use crate::error::DpoError;
-use crate::stats::BatchStats;
 use crate::gradients::read;
 use crate::logps::{PairLogps, PairRows};
 use crate::loss::wpo_weights;
 use crate::order::{GroupBatch, ids};
 use crate::policy::{Adapters, Collate, Policy, TokenLogps};
 use crate::reference::ReferenceLogps;
+use crate::stats::BatchStats;
 use crate::tensors::off_tape;
 
 /// What a pass needs beside the models and the pairs.
@@ -65,7 +65,7 @@ impl<B> Prepared<B> {
         Ok(Self { batch, inputs, tokens })
     }
 
-    /// Gives the losses, on the tape of the policy, and adds to the stats; for a policy that is `at_init` also what the
+    /// Gives the losses, on the tape of the policy, and adds to the stats; for a policy `at_init` also what the
     /// losses should be. `[pairs]`
     pub(crate) fn losses<P: Policy<Batch = B>>(
         &self,

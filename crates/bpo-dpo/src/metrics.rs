@@ -1,4 +1,4 @@
-//! BatchStats of each step and of each evaluation, under the names that TRL gives them, and the files that they are appended to.
+//! Metrics of each step and of each evaluation, under the names that TRL gives them, and the files that they are appended to.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -10,9 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::DpoError;
 
-/// BatchStats of one optimizer step: a line of `metrics.jsonl`.
+/// Metrics of one optimizer step: a line of `metrics.jsonl`.
 ///
-/// BatchStats that are not finite are written as `null` and read as not-a-number. So are rewards and what is of rejected
+/// Values that are not finite are written as `null` and read as not-a-number. So are rewards and what is of rejected
 /// completions where the loss [needs none](crate::loss::Loss::needs_rejected).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,7 +87,7 @@ pub struct StepMetrics {
     pub skipped: bool,
 }
 
-/// BatchStats of one evaluation on pairs that are not trained on: a line of `eval.jsonl`.
+/// Metrics of one evaluation on pairs that are not trained on: a line of `eval.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]

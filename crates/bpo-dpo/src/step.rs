@@ -6,14 +6,14 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 
 use crate::checkpoint::TrainerState;
 use crate::error::DpoError;
-use crate::stats::BatchStats;
 use crate::forward::{Forward, check_tracked};
 use crate::gradients::clip_global_norm;
 use crate::metrics::{EvalMetrics, StepMetrics};
 use crate::optimizer::PathOptimizer;
 use crate::policy::{Collate, Policy};
-use crate::reference::{ReferenceSync, ReferenceLogps, follow};
+use crate::reference::{ReferenceLogps, ReferenceSync, follow};
 use crate::schedule::LrSchedule;
+use crate::stats::BatchStats;
 
 /// What changes from step to step.
 pub(crate) struct State<P> {
@@ -56,12 +56,12 @@ impl<C: Collate> Stepper<'_, C> {
             state.policy = state.optimizer.step(state.policy, gradients, factor);
         }
         state.progress.advance(pairs.len(), self.pairs, finite);
-        state.progress.tokens =
-            stats.tokens.map(|tokens| state.progress.tokens.unwrap_or_default() + tokens);
+        state.progress.tokens = stats.tokens.map(|tokens| state.progress.tokens.unwrap_or_default() + tokens);
         if let Some(ReferenceSync { steps, mixup_alpha }) = config.reference_sync
             && state.progress.step.is_multiple_of(steps)
         {
-            state.reference = state.reference.map(|reference| Ok(follow(reference, &state.policy, mixup_alpha)))?;
+            state.reference =
+                state.reference.map(|reference| Ok(follow(reference, &state.policy, mixup_alpha)))?;
         }
         let metrics = StepMetrics {
             step: state.progress.step,

@@ -28,7 +28,7 @@ impl From<Skipped> for skipped::Skipped {
     }
 }
 
-/// Sets pairs skipped whose own settings no loss can use.
+/// Skips pairs whose own settings no loss can use.
 fn sound(pairs: Vec<PreferencePair>) -> (Vec<PreferencePair>, Vec<Skipped>) {
     let reason = |pair: &PreferencePair| match (pair.beta, pair.margin) {
         (Some(beta), _) if !(beta > 0.0 && beta.is_finite()) => {

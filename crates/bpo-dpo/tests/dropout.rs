@@ -30,8 +30,11 @@ fn train(lora_dropout: f64, config: &DpoConfig, dir: &Path, stop: usize) -> (Vec
 
 #[test]
 fn dropout_is_the_same_after_a_stop() {
-    let config =
-        DpoConfig::default().with_learning_rate(0.02).with_batch_size(2).with_gradient_accumulation_steps(2).with_epochs(4);
+    let config = DpoConfig::default()
+        .with_learning_rate(0.02)
+        .with_batch_size(2)
+        .with_gradient_accumulation_steps(2)
+        .with_epochs(4);
     let whole = |p, config: &DpoConfig| {
         let dir = tempfile::tempdir().expect("a directory");
         train(p, config, dir.path(), usize::MAX)

@@ -12,7 +12,7 @@ use bpo_dpo::config::Weighting;
 use bpo_dpo::metrics::StepMetrics;
 use bpo_dpo::observer::Control;
 use bpo_dpo::policy::Adapters;
-use bpo_dpo::reference::{LogpCache, ReferenceSync, Reference};
+use bpo_dpo::reference::{LogpCache, Reference, ReferenceSync};
 use bpo_dpo::{DpoConfig, Trainer};
 use burn::module::Module;
 use toy::{Toy, ToyCollate};
@@ -41,8 +41,11 @@ static ALLOCATOR: Counting = Counting;
 fn fifty_steps_hold_what_ten_hold() {
     let pairs = toy::pairs();
     let config = DpoConfig::default().with_learning_rate(0.01).with_max_steps(Some(60));
-    let accumulating =
-        config.clone().with_batch_size(2).with_gradient_accumulation_steps(4).with_weighting(Some(Weighting::Wpo));
+    let accumulating = config
+        .clone()
+        .with_batch_size(2)
+        .with_gradient_accumulation_steps(4)
+        .with_weighting(Some(Weighting::Wpo));
     let moving = config.clone().with_reference_sync(Some(ReferenceSync::new(2, 0.6)));
     let cached = || {
         let mut cache = LogpCache::new(Default::default());

@@ -7,8 +7,10 @@ mod convert;
 pub mod error;
 mod family;
 mod files;
-mod kernels;
 pub mod generate;
+mod gradient_checkpointing;
+pub mod input;
+mod kernels;
 pub mod llama;
 pub mod llava;
 pub mod lora;
@@ -19,10 +21,8 @@ pub mod policy;
 mod pool;
 pub mod processor;
 pub mod projector;
-mod gradient_checkpointing;
 #[cfg(feature = "pairs")]
 pub mod responder;
-pub mod seen;
 pub mod weights;
 
 pub use error::ModelError;

@@ -3,18 +3,18 @@
 use std::collections::{HashMap, HashSet};
 
 use bpo_distort::Distortion;
-use bpo_dpo::policy::{Adapters, Collate, PromptGroup, Policy, RowFingerprint, TokenLogps, TokenStatistics};
+use bpo_dpo::policy::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps, TokenStatistics};
 use bpo_pairs::seed::item_seed;
 use burn::tensor::{Int, Tensor};
 use sha2::{Digest, Sha256};
 
 use crate::config::LlavaConfig;
 use crate::error::ModelError;
+use crate::input::weakened_pixels;
 use crate::kernels::{log_softmax, token_statistics};
 use crate::llava::{Llava, ScoreBatch};
 use crate::memory::BatchShape;
-use crate::processor::{TokenizedCompletion, PixelValues, Processor, Turn};
-use crate::seen::weakened_pixels;
+use crate::processor::{PixelValues, Processor, TokenizedCompletion, Turn};
 
 /// What can go wrong when an image is fetched.
 pub type ImageError = Box<dyn std::error::Error + Send + Sync>;
@@ -86,7 +86,8 @@ where
             }
             Ok(fitted)
         };
-        let answered: Vec<TokenizedCompletion> = group.completions.iter().map(tokenize).collect::<Result<_, _>>()?;
+        let answered: Vec<TokenizedCompletion> =
+            group.completions.iter().map(tokenize).collect::<Result<_, _>>()?;
         for (i, one) in answered.iter().enumerate() {
             if let Some(same) = answered[..i].iter().position(|other| other.ids == one.ids) {
                 // texts that differ in white space or an end token only

@@ -9,10 +9,10 @@ use bpo_pairs::responder::{VisionLanguageModel, VisionRequest, Weakening};
 
 use crate::error::ModelError;
 use crate::generate::{ContrastInput, Prompt};
+use crate::input::{ImageInput, ModelInput};
 use crate::llava::Llava;
 use crate::lora::Adapters;
-use crate::processor::{TokenizedCompletion, Processor, ProcessorError, Turn};
-use crate::seen::{ModelInput, ImageInput};
+use crate::processor::{Processor, ProcessorError, TokenizedCompletion, Turn};
 
 /// A model with its processor.
 pub struct LlavaResponder {
@@ -50,7 +50,10 @@ impl LlavaResponder {
     }
 
     /// What is seen of the image, and what that is contrasted with.
-    fn views(&self, request: &VisionRequest) -> Result<(ImageInput, Option<(ImageInput, Contrast)>), ModelError> {
+    fn views(
+        &self,
+        request: &VisionRequest,
+    ) -> Result<(ImageInput, Option<(ImageInput, Contrast)>), ModelError> {
         let image = &self.processor.image;
         let clean = || Ok::<_, ModelError>(ImageInput::of(image.process(&request.image)?));
         let Some(Weakening { distortion, seed, other, contrast, .. }) = &request.weakening else {
@@ -58,7 +61,8 @@ impl LlavaResponder {
         };
         let mut input = Input::new(&request.image);
         input.other = other.as_deref();
-        let weakened = ImageInput::weakened(image, input, distortion, *seed, self.model.config().image_tokens())?;
+        let weakened =
+            ImageInput::weakened(image, input, distortion, *seed, self.model.config().image_tokens())?;
         Ok(match contrast {
             None => (weakened, None),
             Some(contrast) => match contrast.mode {

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use bpo_dpo::logps::{PairLogps, PairRows};
 use bpo_dpo::loss::{Loss, Objective, PerPair};
-use bpo_dpo::policy::{Adapters, Collate, PromptGroup, Policy};
+use bpo_dpo::policy::{Adapters, Collate, Policy, PromptGroup};
 use bpo_model::llava::ScoreBatch;
 use bpo_model::lora::TargetModules;
 use bpo_model::policy::LlavaCollator;
-use bpo_model::processor::{TokenizedCompletion, PixelValues, Processor};
+use bpo_model::processor::{PixelValues, Processor, TokenizedCompletion};
 use bpo_model::{Llava, LoadOptions, LoraConfig};
 use bpo_pairs::sft::Turn;
 use burn::module::Module;
@@ -193,7 +193,10 @@ fn layers_computed_again_change_nothing() {
     let completions = vec![answered(&[40, 41, 42]), answered(&[40, 43]), answered(&[50, 51, 52, 53])];
     let text = Sample {
         image: None,
-        completions: vec![TokenizedCompletion::new(vec![1, 60, 61, 62], 2), TokenizedCompletion::new(vec![1, 60, 63], 2)],
+        completions: vec![
+            TokenizedCompletion::new(vec![1, 60, 61, 62], 2),
+            TokenizedCompletion::new(vec![1, 60, 63], 2),
+        ],
     };
     let samples = [Sample { image: Some(1), completions }, text];
     let checkpoint = Golden::open().checkpoint();

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use bpo_model::config::LlavaConfig;
 use bpo_model::llava::ScoreBatch;
-use bpo_model::processor::{TokenizedCompletion, PixelValues, Processor};
+use bpo_model::processor::{PixelValues, Processor, TokenizedCompletion};
 use bpo_model::weights::canonical;
 use bpo_model::{Adapters, Llava, LoadOptions, ModelError};
 use burn::module::Module;

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use bpo_model::config::LlavaConfig;
 use bpo_model::llava::ScoreBatch;
 use bpo_model::lora::TargetModules;
-use bpo_model::processor::{TokenizedCompletion, PixelValues};
+use bpo_model::processor::{PixelValues, TokenizedCompletion};
 use bpo_model::{Adapters, Llava, LoadOptions, LoraConfig};
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType};

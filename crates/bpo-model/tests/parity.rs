@@ -9,9 +9,9 @@ use std::num::NonZeroUsize;
 use bpo_distort::diffusion;
 use bpo_inject::{FinishReason, Sampling};
 use bpo_model::generate::{ContrastInput, Prompt};
+use bpo_model::input::{ImageInput, ModelInput};
 use bpo_model::llava::ScoreBatch;
-use bpo_model::processor::{TokenizedCompletion, PixelValues};
-use bpo_model::seen::{ModelInput, ImageInput};
+use bpo_model::processor::{PixelValues, TokenizedCompletion};
 use bpo_model::{Adapters, Llava, LoadOptions};
 use burn::tensor::{FloatDType, Tensor, TensorData};
 use support::{Golden, close, device, floats};
@@ -75,8 +75,9 @@ fn token_and_summed_log_probs_with_a_shared_prefix() {
         let groups: Vec<_> = (0..golden.prompts())
             .map(|i| {
                 let answer_start = golden.ids(&format!("p{i}.prompt_ids")).len();
-                let answered =
-                    |side: &str| TokenizedCompletion::new(golden.ids(&format!("p{i}.{side}.input_ids")), answer_start);
+                let answered = |side: &str| {
+                    TokenizedCompletion::new(golden.ids(&format!("p{i}.{side}.input_ids")), answer_start)
+                };
                 (Some(i), vec![answered("chosen"), answered("rejected")])
             })
             .collect();
@@ -130,7 +131,10 @@ fn greedy_tokens_batched_and_alone() {
             .map(|i| {
                 let tokens = golden.ids(&format!("{condition}.p{i}.greedy_ids")).len();
                 let ids = golden.ids(&format!("p{i}.prompt_ids"));
-                Prompt::new(ModelInput::new(ids, ImageInput::of(image(&golden, condition, i))), Sampling::greedy(tokens))
+                Prompt::new(
+                    ModelInput::new(ids, ImageInput::of(image(&golden, condition, i))),
+                    Sampling::greedy(tokens),
+                )
             })
             .collect();
         // the golden run ignores the end token
@@ -156,8 +160,10 @@ fn greedy_tokens_continuous() {
         .map(|place| {
             let i = place % golden.prompts();
             let tokens = (place * 5) % (expected(i).len() + 1);
-            let seen =
-                ModelInput::new(golden.ids(&format!("p{i}.prompt_ids")), ImageInput::of(image(&golden, condition, i)));
+            let seen = ModelInput::new(
+                golden.ids(&format!("p{i}.prompt_ids")),
+                ImageInput::of(image(&golden, condition, i)),
+            );
             let prompt = Prompt::new(seen.clone(), Sampling::greedy(tokens));
             // contrasted with itself it is what it was, in two rows
             if place % 4 == 1 { prompt.with_contrast(ContrastInput::new(seen, 1.0, 0.0)) } else { prompt }
@@ -185,8 +191,10 @@ fn draws_are_those_of_a_prompt_alone() {
     let prompts: Vec<_> = (0..7)
         .map(|place| {
             let i = place % golden.prompts();
-            let seen =
-                ModelInput::new(golden.ids(&format!("p{i}.prompt_ids")), ImageInput::of(image(&golden, "clean", i)));
+            let seen = ModelInput::new(
+                golden.ids(&format!("p{i}.prompt_ids")),
+                ImageInput::of(image(&golden, "clean", i)),
+            );
             let tokens = 3 + 2 * (place % 4);
             Prompt::new(seen, Sampling::greedy(tokens).with_temperature(1.0).with_seed(place as u64))
         })

@@ -215,8 +215,13 @@ fn check_conversation(
     assert_eq!(count(answered.answer(), special.eos.id), 1);
     let decoded = processor.text.decode(&answered.ids, true).unwrap();
     assert!(decoded.ends_with(answer), "{decoded:?} does not end with {answer:?}");
-    let with_eos =
-        processor.encode_completion(None, history, prompt, &format!("{answer}{}", special.eos.text), image_tokens);
+    let with_eos = processor.encode_completion(
+        None,
+        history,
+        prompt,
+        &format!("{answer}{}", special.eos.text),
+        image_tokens,
+    );
     assert_eq!(with_eos.unwrap(), answered);
 }
 

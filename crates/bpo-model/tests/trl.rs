@@ -96,7 +96,7 @@ fn gradients_in_half_precision_are_near() {
             batch.sequences = one.to_vec();
         }
         let gradients = |dtype, recompute| {
-            let model = policy(dtype).train().with_gradient_checkpointing(gradient_checkpointing).unwrap();
+            let model = policy(dtype).train().with_gradient_checkpointing(recompute).unwrap();
             let sums = model.token_logps(&batch.grouped(&model), Adapters::On).sum();
             let found = gradients(&model, sums.sum()).into_iter();
             found.map(|(path, gradient)| (path, gradient.iter::<f32>().collect::<Vec<_>>()))
@@ -108,7 +108,7 @@ fn gradients_in_half_precision_are_near() {
                 continue;
             }
             for recompute in [false, true] {
-                let found: Vec<_> = gradients(dtype, gradient_checkpointing).collect();
+                let found: Vec<_> = gradients(dtype, recompute).collect();
                 assert_eq!(found.len(), expected.len());
                 let mut worst = 0f32;
                 for ((path, found), (same, expected)) in found.iter().zip(&expected) {
@@ -116,8 +116,8 @@ fn gradients_in_half_precision_are_near() {
                     let errors: Vec<_> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
                     worst = worst.max(size(&errors) / size(expected).max(0.05 * largest));
                 }
-                println!("{what}, {dtype:?}, recomputed {gradient_checkpointing}: {worst}");
-                assert!(worst < off, "{what}, {dtype:?}, recomputed {gradient_checkpointing}: {worst}");
+                println!("{what}, {dtype:?}, recomputed {recompute}: {worst}");
+                assert!(worst < off, "{what}, {dtype:?}, recomputed {recompute}: {worst}");
             }
         }
     }

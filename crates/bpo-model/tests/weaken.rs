@@ -166,9 +166,10 @@ fn contrast_is_that_of_the_plain_logits() {
     distortion.on_pixels(&mut noised.data, 7).unwrap();
     let (clean, noised) = ((asked.prompt(true), Some(asked.pixels(0))), (asked.prompt(true), Some(noised)));
     let mut answers = Vec::new();
-    for (sign, views) in
-        [(ContrastMode::Vcd, [clean.clone(), noised.clone()]), (ContrastMode::AmplifyPrior, [noised, clean.clone()])]
-    {
+    for (sign, views) in [
+        (ContrastMode::Vcd, [clean.clone(), noised.clone()]),
+        (ContrastMode::AmplifyPrior, [noised, clean.clone()]),
+    ] {
         for (alpha, plausibility) in [(1.0, 0.1), (2.5, 0.0)] {
             let mut contrast = Contrast::new(sign);
             (contrast.alpha, contrast.plausibility) = (alpha, plausibility);
@@ -205,8 +206,10 @@ fn an_answer_that_was_begun_goes_on() {
         assert!(answer.text.starts_with(begun) && answer.text.len() > begun.len(), "{answer:?}");
         // as if the model had said it itself
         let image_tokens = if distortion.is_none() { asked.model.config().image_tokens() } else { 0 };
-        let answered =
-            asked.processor.encode_completion(None, &[], "What is in the picture?", begun, image_tokens).unwrap();
+        let answered = asked
+            .processor
+            .encode_completion(None, &[], "What is in the picture?", begun, image_tokens)
+            .unwrap();
         let (end, ids) = answered.ids.split_last().unwrap();
         assert!(asked.processor.text.eos_ids().contains(end));
         let pixels = distortion.is_none().then(|| asked.pixels(0));

@@ -1,8 +1,8 @@
 //! The place of the image token in a conversation.
 
 use crate::placeholders::{check_answer, check_question};
-use crate::skipped::{Flaw, SkipReason};
 use crate::sft::{IMAGE_TOKEN, Turn};
+use crate::skipped::{Flaw, SkipReason};
 
 /// The text of a prompt without its image token.
 pub fn strip_image_token(prompt: &str) -> String {

@@ -88,7 +88,9 @@ impl ImageError {
         match self {
             Self::Root { .. } => None,
             Self::Outside { .. } => Some(SkipReason::ImageOutside),
-            Self::Missing { .. } | Self::Load { source: D::Missing { .. }, .. } => Some(SkipReason::ImageMissing),
+            Self::Missing { .. } | Self::Load { source: D::Missing { .. }, .. } => {
+                Some(SkipReason::ImageMissing)
+            }
             Self::Load {
                 source:
                     D::FileTooLarge { .. }

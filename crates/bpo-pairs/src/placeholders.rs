@@ -2,8 +2,8 @@
 
 use crate::format::fields::quoted;
 use crate::record::PreferencePair;
-use crate::skipped::{Flaw, SkipReason};
 use crate::sft::IMAGE_TOKEN;
+use crate::skipped::{Flaw, SkipReason};
 
 /// Placeholders in lower case, without brackets, slashes and digits. `image` is one in any form but [`IMAGE_TOKEN`].
 const NAMES: [&str; 33] = [

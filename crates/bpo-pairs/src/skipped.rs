@@ -199,7 +199,7 @@ pub struct Skipped {
 }
 
 impl Skipped {
-    /// Sets `id` skipped with no more to say than the reason.
+    /// Skips `id` for a reason without further detail.
     pub fn new(id: impl Into<String>, reason: SkipReason) -> Self {
         Self { id: id.into(), variant: 0, reason, detail: reason.to_string() }
     }

@@ -51,7 +51,7 @@ pub struct PairStats {
     pub pairs: usize,
     /// By where the rejected answer comes from.
     pub kinds: BTreeMap<CompletionKind, KindStats>,
-    /// How often each reason for setting skipped occurred.
+    /// How often each reason for skipping occurred.
     pub skipped: SkipCounts,
 }
 

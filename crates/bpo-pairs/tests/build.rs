@@ -19,8 +19,8 @@ use bpo_pairs::images::ImageRoot;
 use bpo_pairs::pairs::make_all_pairs;
 use bpo_pairs::provenance::{Contrast, ContrastMode};
 use bpo_pairs::responder::{VisionLanguageModel, VisionRequest};
-use bpo_pairs::skipped::SkipReason;
 use bpo_pairs::sft::SftSample;
+use bpo_pairs::skipped::SkipReason;
 use bpo_pairs::store::JsonlStore;
 use image::RgbImage;
 

@@ -6,10 +6,10 @@ use std::path::Path;
 use bpo_pairs::error::PairsError;
 use bpo_pairs::format::llava::SftData;
 use bpo_pairs::format::{bpo, jsonl, llava};
-use bpo_pairs::provenance::{Contrast, Provenance, ContrastMode};
+use bpo_pairs::provenance::{Contrast, ContrastMode, Provenance};
 use bpo_pairs::record::{Completion, CompletionKind, Record};
-use bpo_pairs::skipped::{SkipReason, SkipCounts};
 use bpo_pairs::sft::{SftSample, Turn};
+use bpo_pairs::skipped::{SkipCounts, SkipReason};
 use proptest::prelude::*;
 
 fn read_llava(json: &str) -> Result<SftData, PairsError> {
@@ -159,7 +159,8 @@ fn a_recipe_of_somebody_elses_is_passed_over() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bpo.json");
     let provenance = |provenance: &str| {
-        let completion = format!(r#"{{"score": 1, "response": "A cat.", "type": "gt", "provenance": {provenance}}}"#);
+        let completion =
+            format!(r#"{{"score": 1, "response": "A cat.", "type": "gt", "provenance": {provenance}}}"#);
         fs::write(
             &path,
             format!(r#"[{{"prompt": "What?", "image": "a.jpg", "completions": [{completion}]}}]"#),
@@ -188,8 +189,12 @@ fn a_recipe_of_somebody_elses_is_passed_over() {
 fn scores_that_json_has_no_word_for_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bpo.json");
-    let completion =
-        Completion { response: "a".into(), score: f64::NAN, kind: CompletionKind::Annotated, provenance: None };
+    let completion = Completion {
+        response: "a".into(),
+        score: f64::NAN,
+        kind: CompletionKind::Annotated,
+        provenance: None,
+    };
     let record = Record {
         id: "r".into(),
         image: "a.jpg".into(),
@@ -222,8 +227,11 @@ fn pairs_in_lines_are_held_to_the_same_rules() {
     let set = jsonl::read_pairs(&lines).unwrap();
     assert_eq!(set.pairs.iter().map(|pair| pair.id.as_str()).collect::<Vec<_>>(), ["good"]);
     let skipped: Vec<_> = set.skipped.iter().map(|skipped| (skipped.id.as_str(), skipped.reason)).collect();
-    let expected =
-        [("same", SkipReason::Identical), ("empty", SkipReason::EmptyAnswer), ("twice", SkipReason::ImageToken)];
+    let expected = [
+        ("same", SkipReason::Identical),
+        ("empty", SkipReason::EmptyAnswer),
+        ("twice", SkipReason::ImageToken),
+    ];
     assert_eq!(skipped, expected);
 }
 
@@ -257,7 +265,8 @@ fn completions() -> impl Strategy<Value = Vec<Completion>> {
     let score = prop_oneof![(-3_i8..3).prop_map(f64::from), prop::num::f64::NORMAL, Just(-0.0)];
     let contrast =
         (any::<bool>(), prop::num::f64::NORMAL, 0.0..1.0).prop_map(|(away, alpha, plausibility)| {
-            let mut contrast = Contrast::new(if away { ContrastMode::Vcd } else { ContrastMode::AmplifyPrior });
+            let mut contrast =
+                Contrast::new(if away { ContrastMode::Vcd } else { ContrastMode::AmplifyPrior });
             (contrast.alpha, contrast.plausibility) = (alpha, plausibility);
             contrast
         });
@@ -265,13 +274,23 @@ fn completions() -> impl Strategy<Value = Vec<Completion>> {
     let provenance = ("[a-z:=+.0-9]{1,9}", other, prop::option::of(contrast), 0_usize..3, 0_usize..3);
     let provenance = prop::option::of(provenance).prop_map(|drawn| {
         let mut provenance = Provenance::default();
-        (provenance.distortion, provenance.other, provenance.contrast, provenance.prefix_words, provenance.variant) = drawn?;
+        (
+            provenance.distortion,
+            provenance.other,
+            provenance.contrast,
+            provenance.prefix_words,
+            provenance.variant,
+        ) = drawn?;
         Some(provenance)
     });
-    let completion =
-        ("\\PC{0,8}", score, "gt|llm-hal|mllm-hal|x", provenance).prop_map(|(response, score, kind, provenance)| {
-            Completion { response, score, kind: CompletionKind::from(kind), provenance }
-        });
+    let completion = ("\\PC{0,8}", score, "gt|llm-hal|mllm-hal|x", provenance).prop_map(
+        |(response, score, kind, provenance)| Completion {
+            response,
+            score,
+            kind: CompletionKind::from(kind),
+            provenance,
+        },
+    );
     prop::collection::vec(completion, 0..4)
 }
 

@@ -141,7 +141,11 @@ fn one_wrong_value_does_not_refuse_a_file_of_pairs() {
             SkipReason::NoImage,
             "no image: expected the path of one image under `image` or `images` (record 3)".to_owned(),
         ),
-        ("margin", SkipReason::Malformed, format!("{form}`margin`: expected a number, found \"1\" (record 4)")),
+        (
+            "margin",
+            SkipReason::Malformed,
+            format!("{form}`margin`: expected a number, found \"1\" (record 4)"),
+        ),
         ("key", SkipReason::Malformed, format!("{form}\"betta\" is no key of a pair, found 1 (record 5)")),
         (
             "provenance",

@@ -433,10 +433,10 @@ impl BpoError {
 }
 
 impl BpoError {
-    /// There is nothing to work on in a file of which `skipped` could not be used.
-    pub fn nothing(path: &Path, what: &'static str, skipped: &[Skipped]) -> Self {
-        let (path, skipped) = (path.to_owned(), skipped.iter().collect());
-        match skipped.first() {
+    /// There is nothing to work on in a file of which `items` could not be used.
+    pub fn nothing(path: &Path, what: &'static str, items: &[Skipped]) -> Self {
+        let (path, skipped) = (path.to_owned(), items.iter().collect());
+        match items.first() {
             None => Self::Nothing { path, what, skipped },
             Some(first) => Self::NothingUsable { path, what, skipped, first: Box::new(first.clone()) },
         }

@@ -89,7 +89,7 @@ pub fn generate<M: VisionLanguageModel>(
                     ids.push((id, question));
                     requests.push(request);
                 }
-                Err(skipped) => skipped.push(skipped),
+                Err(skip) => skipped.push(skip),
             }
         }
         let answers = model.respond_continuous(&requests, at_a_time);

@@ -129,7 +129,8 @@ fn check_template(model: &Processor, reference: &Processor, path: &Path) -> Resu
     if template(model)? != template(reference)? || system(model)? != system(reference)? {
         return refuse("chat template");
     }
-    let ids = |processor: &Processor| processor.encode_completion(None, &[], "Is it a cat?", "Yes, two: 1, 2.", 1);
+    let ids =
+        |processor: &Processor| processor.encode_completion(None, &[], "Is it a cat?", "Yes, two: 1, 2.", 1);
     // with one vocabulary, a text that is split otherwise tells of other merges or another way of preparing it
     let same = model.text.has_vocabulary_of(&reference.text) && ids(model)? == ids(reference)?;
     match same {

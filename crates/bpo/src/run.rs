@@ -9,8 +9,8 @@ use bpo_pairs::images::ImageRoot;
 use bpo_pairs::manifest::{Fingerprint, Manifest, fingerprint_file};
 use bpo_pairs::record::PreferencePair;
 use bpo_pairs::responder::VisionLanguageModel;
-use bpo_pairs::skipped::{SkipCounts, Skipped};
 use bpo_pairs::sft::SftSample;
+use bpo_pairs::skipped::{SkipCounts, Skipped};
 
 use crate::config::{Required, RunConfig, Stage};
 use crate::error::BpoError;

@@ -165,7 +165,11 @@ impl RunDir {
     /// Whether it is there, whole.
     pub fn has_result(&self, config: &RunConfig) -> bool {
         // a model is moved to its place when it is whole
-        if config.full_finetune.is_some() { self.model().join("config.json").exists() } else { self.has_adapter() }
+        if config.full_finetune.is_some() {
+            self.model().join("config.json").exists()
+        } else {
+            self.has_adapter()
+        }
     }
 
     /// Whether the adapter is there, with its weights.

@@ -70,8 +70,8 @@ where
         }
         let rows = batch.rows.chosen.iter().zip(&batch.rows.rejected);
         for (pair, (&chosen, &rejected)) in part.iter().zip(rows) {
-            if let Some(skipped) = not_finite(&pair.id, sums[chosen], sums[rejected]) {
-                skipped.push(skipped);
+            if let Some(skip) = not_finite(&pair.id, sums[chosen], sums[rejected]) {
+                skipped.push(skip);
                 continue;
             }
             each(Score { id: pair.id.clone(), chosen_logp: sums[chosen], rejected_logp: sums[rejected] })?;
@@ -98,7 +98,7 @@ pub fn cached(
         let sums = row_sums(cache.token_logps(&batch, &[pair], device)?.logps)?;
         let (chosen, rejected) = (sums[batch.rows.chosen[0]], sums[batch.rows.rejected[0]]);
         match not_finite(&pair.id, chosen, rejected) {
-            Some(skipped) => skipped.push(skipped),
+            Some(skip) => skipped.push(skip),
             None => each(Score { id: pair.id.clone(), chosen_logp: chosen, rejected_logp: rejected })?,
         }
     }

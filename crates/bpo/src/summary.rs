@@ -136,8 +136,7 @@ pub fn write_skipped(path: &Path, skipped: &BTreeMap<Stage, Vec<Skipped>>) -> Re
     let mut bytes = Vec::new();
     for (&stage, items) in skipped {
         for Skipped { id, variant, reason, detail } in items.iter().cloned() {
-            let line =
-                serde_json::to_writer(&mut bytes, &SkippedLine { stage, id, variant, reason, detail });
+            let line = serde_json::to_writer(&mut bytes, &SkippedLine { stage, id, variant, reason, detail });
             line.map_err(|source| BpoError::Json { path: path.to_owned(), source })?;
             bytes.push(b'\n');
         }

@@ -29,10 +29,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     }
     let skipped: usize = report.stages.values().map(|summary| summary.skipped.total()).sum();
     if skipped > 0 {
-        progress::tell(&format!(
-            "{skipped} skipped in all: see {}",
-            out.join("skipped.jsonl").display()
-        ));
+        progress::tell(&format!("{skipped} skipped in all: see {}", out.join("skipped.jsonl").display()));
     }
     match report.completion {
         Completion::Finished => {

@@ -2,7 +2,7 @@
 
 use bpo::inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
 use bpo_world::text::{Claim, NUMBERS, claims, list};
-use bpo_world::{Colour, PromptGroup, Kind};
+use bpo_world::{Colour, Group, Kind};
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -56,7 +56,7 @@ fn short(question: &str, answer: &str, rng: &mut ChaCha8Rng) -> Option<String> {
 }
 
 fn describe(answer: &str, said: &[Claim], rng: &mut ChaCha8Rng) -> Option<String> {
-    let old: Vec<PromptGroup> = said.iter().map(|claim| group(*claim)).collect::<Option<_>>()?;
+    let old: Vec<Group> = said.iter().map(|claim| group(*claim)).collect::<Option<_>>()?;
     let leave_out = rng.random_bool(LEAVE_OUT);
     let edits = rng.random_range(1..=2);
     let (mut groups, mut changed) = (old.clone(), 0);
@@ -77,12 +77,12 @@ fn describe(answer: &str, said: &[Claim], rng: &mut ChaCha8Rng) -> Option<String
     Some(answer.replacen(&list(&old), &list(&groups), 1)).filter(|text| text != answer)
 }
 
-fn group(Claim { kind, colour, count }: Claim) -> Option<PromptGroup> {
-    Some(PromptGroup { kind, colour: colour?, count })
+fn group(Claim { kind, colour, count }: Claim) -> Option<Group> {
+    Some(Group { kind, colour: colour?, count })
 }
 
 /// Something else in the place of `old`: what is usual, and not said.
-fn usual_instead(old: PromptGroup, groups: &[PromptGroup], rng: &mut ChaCha8Rng) -> PromptGroup {
+fn usual_instead(old: Group, groups: &[Group], rng: &mut ChaCha8Rng) -> Group {
     let said = |kind: Kind| groups.iter().any(|group| group.kind == kind);
     let companions = groups.iter().map(|group| group.kind.companion());
     let mut missing: Vec<Kind> = companions.filter(|kind| !said(*kind)).collect();
@@ -97,16 +97,16 @@ fn usual_instead(old: PromptGroup, groups: &[PromptGroup], rng: &mut ChaCha8Rng)
         Some(kind) => usual(*kind),
         None if unusual => usual(old.kind),
         // all that is usual is said: what is left is the colour of something else there
-        None => PromptGroup { colour: other_colour(old, groups, rng), ..old },
+        None => Group { colour: other_colour(old, groups, rng), ..old },
     }
 }
 
-fn usual(kind: Kind) -> PromptGroup {
-    PromptGroup { kind, colour: kind.usual_colour(), count: kind.usual_count() }
+fn usual(kind: Kind) -> Group {
+    Group { kind, colour: kind.usual_colour(), count: kind.usual_count() }
 }
 
 /// The colour of another thing that is said, or any other.
-fn other_colour(old: PromptGroup, groups: &[PromptGroup], rng: &mut ChaCha8Rng) -> Colour {
+fn other_colour(old: Group, groups: &[Group], rng: &mut ChaCha8Rng) -> Colour {
     let said: Vec<Colour> =
         groups.iter().map(|group| group.colour).filter(|colour| *colour != old.colour).collect();
     let any: Vec<Colour> = Colour::ALL.iter().copied().filter(|colour| *colour != old.colour).collect();

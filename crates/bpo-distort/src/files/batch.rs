@@ -6,12 +6,12 @@ use std::iter;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
-use super::skipped::{SkipReason, Skipped};
 use super::error::FilesError;
 use super::item::{Given, Made, Maker, Others, Stop, needing_other};
 use super::listing::{Listing, walk};
 use super::names::{Owner, outputs, short};
 use super::record::{self, Record};
+use super::skipped::{SkipReason, Skipped};
 use super::{atomic_write, workers};
 use crate::{DistortError, Distortion, Limits, item_seed, seed};
 

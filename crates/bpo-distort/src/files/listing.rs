@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use image::ImageFormat;
 
-use super::skipped::{SkipReason, Skipped};
 use super::error::FilesError;
+use super::skipped::{SkipReason, Skipped};
 
 /// What can be decoded.
 const FORMATS: [ImageFormat; 6] = [

@@ -38,7 +38,7 @@
 //! other images is refused, and so is one that was not begun here and has anything in it but names that begin with a dot. In one
 //! that was, other files are left alone unless they end in `.png` or are where one would be made: then it is refused, too.
 
-mod skipped;
+pub(crate) mod atomic_write;
 mod batch;
 mod error;
 mod item;
@@ -47,10 +47,10 @@ mod names;
 pub(crate) mod origin;
 pub(crate) mod png;
 mod record;
-pub(crate) mod atomic_write;
+mod skipped;
 mod workers;
 
-pub use skipped::{SkipReason, Skipped};
 pub use batch::{Batch, Event, Outcome};
 pub use error::FilesError;
 pub use item::Made;
+pub use skipped::{SkipReason, Skipped};

@@ -205,14 +205,19 @@ pub(crate) struct Inputs<'a> {
 impl Loss {
     /// The sigmoid loss with a term of weight `weight` that keeps the chosen answers likely.
     pub fn sigmoid_with_sft(weight: f64) -> Self {
-        Self::Sum { terms: vec![WeightedLoss::new(1.0, Self::default()), WeightedLoss::new(weight, Self::Sft)] }
+        Self::Sum {
+            terms: vec![WeightedLoss::new(1.0, Self::default()), WeightedLoss::new(weight, Self::Sft)],
+        }
     }
 
     /// The loss of MPO: 0.8 of sigmoid, 0.2 of BCO and 1.0 of the chosen completions' likelihood (Wang et al.,
     /// arXiv 2411.10442, section 3.2), with [BCO](bco_loss) as TRL has it, without a running mean of rewards.
     pub fn mpo() -> Self {
-        let terms =
-            vec![WeightedLoss::new(0.8, Self::default()), WeightedLoss::new(0.2, Self::BcoPair), WeightedLoss::new(1.0, Self::Sft)];
+        let terms = vec![
+            WeightedLoss::new(0.8, Self::default()),
+            WeightedLoss::new(0.2, Self::BcoPair),
+            WeightedLoss::new(1.0, Self::Sft),
+        ];
         Self::Sum { terms }
     }
 
@@ -280,7 +285,9 @@ impl Loss {
         match self {
             Sum { terms } => {
                 self.needs_rejected()
-                    && terms.iter().all(|WeightedLoss { loss, .. }| !loss.needs_rejected() || loss.takes_margins())
+                    && terms
+                        .iter()
+                        .all(|WeightedLoss { loss, .. }| !loss.needs_rejected() || loss.takes_margins())
             }
             Sigmoid { .. } | Hinge | ExoPair { .. } | Robust { .. } | Discopop { .. } => true,
             _ => false,

@@ -26,7 +26,7 @@ use crate::digest::Texts;
 use crate::error::{Change, DpoError, Stale};
 use crate::loss::Objective;
 use crate::order::{DataOrder, GroupBatch};
-use crate::policy::{Adapters, Collate, PromptGroup, Policy, RowFingerprint, TokenLogps};
+use crate::policy::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps};
 use crate::tensors::dims;
 
 const METADATA: &str = "bpo_reference";

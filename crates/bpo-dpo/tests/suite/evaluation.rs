@@ -94,7 +94,8 @@ fn evaluations_come_when_they_should_and_are_kept() {
 /// An evaluation on what is trained on gives what the next step sees before it changes anything.
 #[test]
 fn evaluation_and_training_see_the_same() {
-    let config = config().with_eval_fraction(0.0).with_eval_every(1).with_batch_size(10).with_max_steps(Some(6));
+    let config =
+        config().with_eval_fraction(0.0).with_eval_every(1).with_batch_size(10).with_max_steps(Some(6));
     let trainer = Trainer::new(config, Toy::untouched(), ToyCollate::default(), None).expect("valid");
     let mut steps = Vec::new();
     struct Both<'a>(&'a mut Vec<StepMetrics>, Vec<EvalMetrics>);

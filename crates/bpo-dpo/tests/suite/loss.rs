@@ -345,11 +345,8 @@ fn a_policy_that_is_its_reference_has_no_rewards() {
         assert_eq!(values(output.rewards.chosen), [0.0; 5], "{objective:?}");
         assert_eq!(values(output.rewards.rejected), [0.0; 5], "{objective:?}");
     }
-    let output = Objective::new(Loss::default(), 0.1).forward(
-        &reference(),
-        Some(&reference()),
-        &PerPair::default(),
-    );
+    let output =
+        Objective::new(Loss::default(), 0.1).forward(&reference(), Some(&reference()), &PerPair::default());
     assert_close(&values(output.losses), &[std::f64::consts::LN_2; 5], "ln 2");
 }
 
@@ -375,8 +372,7 @@ fn what_each_pair_has_equals_what_all_have() {
             let output = objective.forward(&policy, Some(&reference()), &factors);
             [output.losses, output.rewards.chosen, output.rewards.rejected].map(values)
         };
-        let beta =
-            |beta: f64| PerPair { beta: Some(in_f64(&[beta; 5], &device)), ..PerPair::default() };
+        let beta = |beta: f64| PerPair { beta: Some(in_f64(&[beta; 5], &device)), ..PerPair::default() };
         let expected = forward(&objective, PerPair::default());
         let mut other = objective.clone();
         other.beta = 7.0;

@@ -113,7 +113,8 @@ fn a_batch_has_each_chosen_completion_behind_its_weakened_image() {
 #[test]
 fn each_part_trains_alone() {
     let anchor = Loss::Anchor { delta: 0.0 };
-    let regularized = Loss::Sum { terms: vec![WeightedLoss::new(1.0, Loss::Sft), WeightedLoss::new(1.0, anchor.clone())] };
+    let regularized =
+        Loss::Sum { terms: vec![WeightedLoss::new(1.0, Loss::Sft), WeightedLoss::new(1.0, anchor.clone())] };
     for (loss, start) in [(Loss::Conditional, LN_2), (anchor, LN_2), (regularized, f64::NAN)] {
         let name = loss.name();
         let config = DpoConfig::default().with_learning_rate(0.05).with_loss(loss.clone()).with_epochs(20);
@@ -137,7 +138,10 @@ fn each_part_trains_alone() {
         // a wrong reference shows here, too
         let error = train(Toy::untouched(), Reference::Frozen(Toy::adapted()), &mut |_| Control::Continue);
         let error = error.expect_err("refused");
-        assert!(matches!(error, DpoError::InitialMismatch { margin, .. } if margin > 1e-4), "{name}: {error}");
+        assert!(
+            matches!(error, DpoError::InitialMismatch { margin, .. } if margin > 1e-4),
+            "{name}: {error}"
+        );
     }
 }
 

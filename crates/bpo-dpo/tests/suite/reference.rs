@@ -8,7 +8,7 @@ use bpo_dpo::loss::Loss;
 use bpo_dpo::metrics::StepMetrics;
 use bpo_dpo::observer::Control;
 use bpo_dpo::policy::{Adapters, Policy, TokenLogps};
-use bpo_dpo::reference::{LogpCache, ReferenceSync, Reference};
+use bpo_dpo::reference::{LogpCache, Reference, ReferenceSync};
 use bpo_dpo::trainable::save_trainable;
 use bpo_dpo::trainer::TrainOutput;
 use bpo_dpo::{DpoConfig, Trainer};

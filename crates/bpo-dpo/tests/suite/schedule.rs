@@ -63,7 +63,11 @@ fn constant_rises_and_stays() {
 #[test]
 fn warm_up_is_rounded_up() {
     for (ratio, steps, warmup) in [(0.03, 100, 3), (0.03, 101, 4), (0.03, 1, 1), (0.0, 50, 0), (1.0, 7, 7)] {
-        assert_eq!(LrSchedule::new(Schedule::Cosine, ratio, steps).warmup_steps(), warmup, "{ratio} of {steps}");
+        assert_eq!(
+            LrSchedule::new(Schedule::Cosine, ratio, steps).warmup_steps(),
+            warmup,
+            "{ratio} of {steps}"
+        );
     }
 }
 

@@ -23,7 +23,10 @@ fn config() -> DpoConfig {
     DpoConfig::default().with_learning_rate(0.02).with_warmup_ratio(0.0)
 }
 
-fn train(config: DpoConfig, pairs: &[PreferencePair]) -> Result<(Toy, TrainOutput, Vec<StepMetrics>), DpoError> {
+fn train(
+    config: DpoConfig,
+    pairs: &[PreferencePair],
+) -> Result<(Toy, TrainOutput, Vec<StepMetrics>), DpoError> {
     let mut steps = Vec::new();
     let mut observer = |metrics: &StepMetrics| {
         steps.push(metrics.clone());
@@ -114,7 +117,8 @@ fn tokens_are_counted() {
     let of = |pair: &PreferencePair| 2 * words(&pair.prompt) + words(&pair.chosen) + words(&pair.rejected);
     let expected: usize = pairs.iter().map(of).sum();
     for accumulation in [1, 2] {
-        let config = config().with_batch_size(3).with_gradient_accumulation_steps(accumulation).with_epochs(2);
+        let config =
+            config().with_batch_size(3).with_gradient_accumulation_steps(accumulation).with_epochs(2);
         let (_, summary, steps) = train(config, &pairs).expect("trained");
         assert_eq!(steps[steps.len() / 2 - 1].num_tokens, Some(expected));
         assert_eq!(summary.last.expect("a step").num_tokens, Some(2 * expected));
@@ -214,7 +218,8 @@ fn sharing_a_prompt_changes_nothing() {
 #[test]
 fn what_a_loss_does_not_need_changes_nothing() {
     let run = |loss| train(config().with_epochs(3).with_loss(loss), &pairs()).expect("trained");
-    let all = Loss::Sum { terms: vec![WeightedLoss::new(1.0, Loss::Sft), WeightedLoss::new(0.0, Loss::default())] };
+    let all =
+        Loss::Sum { terms: vec![WeightedLoss::new(1.0, Loss::Sft), WeightedLoss::new(0.0, Loss::default())] };
     assert!(all.needs_rejected() && !Loss::Sft.needs_rejected());
     let ((expected, _, whole), (found, _, alone)) = (run(all), run(Loss::Sft));
     let near = |found: f64, expected: f64| {

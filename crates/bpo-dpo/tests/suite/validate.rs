@@ -2,7 +2,7 @@
 
 use bpo_dpo::DpoConfig;
 use bpo_dpo::policy::{Collate, PromptGroup};
-use bpo_dpo::validate::{Skipped, PairValidator, usable, validate_pairs};
+use bpo_dpo::validate::{PairValidator, Skipped, usable, validate_pairs};
 use bpo_pairs::record::PreferencePair;
 use bpo_pairs::skipped::SkipReason;
 

@@ -1,6 +1,6 @@
 //! Contrast decoding: tokens that one view of the image makes likelier than another one does.
 
-use crate::seen::ModelInput;
+use crate::input::ModelInput;
 
 /// What a prompt is contrasted with. Its next token is drawn from
 ///
@@ -45,7 +45,7 @@ impl ContrastInput {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seen::View;
+    use crate::input::ImageInput;
 
     fn contrast(alpha: f64, plausibility: f64) -> Vec<f32> {
         let seen = ModelInput::new(vec![], ImageInput::default());

@@ -13,10 +13,10 @@ use super::contrast::ContrastInput;
 use super::decoder::Decoder;
 use super::sampling::Sampler;
 use crate::error::ModelError;
+use crate::input::ModelInput;
 use crate::llava::Llava;
 use crate::lora::Adapters;
 use crate::pool::in_pool;
-use crate::seen::ModelInput;
 
 /// What the model reads and how its answer is drawn.
 #[derive(Clone, Debug)]

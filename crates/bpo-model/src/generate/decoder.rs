@@ -4,11 +4,11 @@ use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::error::ModelError;
+use crate::input::{ImageInput, ModelInput};
 use crate::llama::{CollectKv, KvCache, Placed};
 use crate::llava::{Llava, causal_mask, ids, pixel_tensor};
 use crate::lora::Adapters;
 use crate::processor::PixelValues;
-use crate::seen::{ModelInput, ImageInput};
 
 /// Keys and values of all rows so far.
 pub(super) struct Decoder<'a> {

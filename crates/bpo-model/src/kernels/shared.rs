@@ -28,7 +28,9 @@ pub(super) struct SavedForBackward<B: Backend> {
 }
 
 /// The output, `[tokens, heads, width]`.
-pub(super) fn attention<B: FusedOps + FusedGradients>(inputs: &SharedInputs<B>) -> (FloatTensor<B>, SavedForBackward<B>) {
+pub(super) fn attention<B: FusedOps + FusedGradients>(
+    inputs: &SharedInputs<B>,
+) -> (FloatTensor<B>, SavedForBackward<B>) {
     let (of_rows, rows) = B::attention_and_kept(inputs.rows());
     let of_rows = flat::<B>(of_rows);
     match inputs.prefixes() {

@@ -8,9 +8,9 @@ use burn::tensor::{Int, Tensor};
 use super::Llama;
 use super::layer::DecoderLayer;
 use super::rope::RopeTables;
+use crate::gradient_checkpointing::recomputed;
 use crate::kernels::{PrefixLayout, prepared, rms_norm, shared_attention, with_turns};
 use crate::lora::Adapters;
-use crate::gradient_checkpointing::recomputed;
 
 /// Where tokens are and what they see.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use crate::llama::{NoKv, Shared};
 use crate::lora::Adapters;
 use crate::memory::BatchShape;
 use crate::pool::in_pool;
-use crate::processor::{TokenizedCompletion, PixelValues};
+use crate::processor::{PixelValues, TokenizedCompletion};
 
 /// Rows of the head that are computed at a time.
 pub(crate) const HEAD_CHUNK: usize = 512;

@@ -13,9 +13,9 @@ use crate::error::ModelError;
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 #[non_exhaustive]
 pub struct LoraConfig {
-    /// Rank. Default 32 (the authors' provenance).
+    /// Rank. Default 32 (the authors' recipe).
     pub r: usize,
-    /// The low-rank product is scaled by `lora_alpha / r`. Default 256 (the authors' provenance).
+    /// The low-rank product is scaled by `lora_alpha / r`. Default 256 (the authors' recipe).
     pub lora_alpha: f64,
     /// Whether it is scaled by `lora_alpha / sqrt(r)` instead, so that a higher rank does not learn more slowly
     /// (Kalajdzievski, 2023, arXiv 2312.03732). Default false (PEFT's).
@@ -23,9 +23,9 @@ pub struct LoraConfig {
     /// Part of an adapter's input that is set to zero while training, the rest being scaled up, as PEFT does it. At least 0,
     /// below 1. Default 0: none (PEFT's; TRL's `disable_dropout` takes it away by default, too).
     pub lora_dropout: f64,
-    /// Which linears are adapted. Default: those of the language model but the head (the authors' provenance).
+    /// Which linears are adapted. Default: those of the language model but the head (the authors' recipe).
     pub target_modules: TargetModules,
-    /// Whether the projector is trained too, in full. Default true (the authors' provenance).
+    /// Whether the projector is trained too, in full. Default true (the authors' recipe).
     pub train_projector: bool,
     /// Other modules that are trained in full and saved with the adapters: `lm_head`, `multi_modal_projector.linear_1` or
     /// `multi_modal_projector.linear_2`, by the end of their names as in PEFT. Default: none.

@@ -15,7 +15,7 @@ use crate::error::ModelError;
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum TargetModules {
-    /// Every linear of the language model but the head (the authors' provenance).
+    /// Every linear of the language model but the head (the authors' recipe).
     #[default]
     AllLinear,
     /// The four projections of the language model's attention.

@@ -28,7 +28,7 @@ pub use chat::{ChatTemplate, Rendered, Turn};
 pub use error::ProcessorError;
 pub use image::{Aspect, ImageProcessor, PixelValues};
 pub use special::{SpecialToken, SpecialTokens};
-pub use text::{TokenizedCompletion, TextProcessor, check_prompt_length};
+pub use text::{TextProcessor, TokenizedCompletion, check_prompt_length};
 
 /// How the image's place is written in a text.
 pub const IMAGE_TOKEN: &str = "<image>";

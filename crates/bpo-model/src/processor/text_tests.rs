@@ -124,7 +124,10 @@ fn the_image_token_is_expanded_wherever_it_is() {
 #[test]
 fn the_answer_begins_where_the_ids_part() {
     // The answer changes the last token of the prompt, which therefore counts as answered.
-    assert_eq!(plain().encode_completion("what cat", "fish", 0).unwrap(), TokenizedCompletion::new(vec![1, 4, 9, 2], 2));
+    assert_eq!(
+        plain().encode_completion("what cat", "fish", 0).unwrap(),
+        TokenizedCompletion::new(vec![1, 4, 9, 2], 2)
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use bpo_dpo::logps::PairRows;
 use bpo_model::Llava;
 use bpo_model::llava::ScoreBatch;
-use bpo_model::processor::{TokenizedCompletion, PixelValues};
+use bpo_model::processor::{PixelValues, TokenizedCompletion};
 
 use crate::support::{root, tensor_floats, tensor_ints};
 

@@ -12,8 +12,8 @@ use crate::error::{PairsError, chain};
 use crate::image_token::strip_image_token;
 use crate::record::CompletionKind;
 use crate::seed::{item_seed, stage_seed};
-use crate::skipped::{SkipReason, Skipped};
 use crate::sft::SftSample;
+use crate::skipped::{SkipReason, Skipped};
 use crate::store::JsonlStore;
 
 /// How answers with injected errors are asked for.

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::PairsError;
 use crate::provenance::Provenance;
 use crate::record::CompletionKind;
-use crate::skipped::{SkipReason, SkipCounts, Skipped, is_zero};
 use crate::sft::SftSample;
+use crate::skipped::{SkipCounts, SkipReason, Skipped, is_zero};
 use crate::store::{JsonlStore, Keyed};
 
 /// A step in the making of records.

@@ -20,8 +20,8 @@ use crate::provenance::{Contrast, Provenance};
 use crate::record::CompletionKind;
 use crate::responder::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest, Weakening};
 use crate::seed::{item_seed, stage_seed};
-use crate::skipped::{SkipReason, Skipped};
 use crate::sft::SftSample;
+use crate::skipped::{SkipReason, Skipped};
 use crate::store::JsonlStore;
 use crate::system::warn_left_out;
 

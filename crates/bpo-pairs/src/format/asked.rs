@@ -6,8 +6,8 @@ use super::fields::{Fields, describe, list, object, quoted};
 use super::images_field::{single, take_paths};
 use crate::image_token::place_in_conversation;
 use crate::placeholders::check_question;
-use crate::skipped::{Flaw, SkipReason};
 use crate::sft::Turn;
+use crate::skipped::{Flaw, SkipReason};
 
 /// Keys of what a model for images cannot take.
 const OTHER_MEDIA: [&str; 4] = ["video", "videos", "audio", "audios"];

@@ -21,8 +21,8 @@ use crate::format::json;
 use crate::ids::{UniqueIds, id_or_index};
 use crate::provenance::Provenance;
 use crate::record::{Completion, CompletionKind, Record};
-use crate::skipped::{Flaw, Skipped};
 use crate::sft::Turn;
+use crate::skipped::{Flaw, Skipped};
 
 /// The records of a file, and what it has besides.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -7,8 +7,8 @@ use super::fields::{Fields, describe, list, object, quoted, text, wrong};
 use super::images_field::{path, single, take_paths};
 use crate::image_token::{misplaced, place_in_first};
 use crate::placeholders::{check_answer, check_question};
-use crate::skipped::{Flaw, SkipReason};
 use crate::sft::{IMAGE_TOKEN, Turn};
+use crate::skipped::{Flaw, SkipReason};
 
 const TURNS: &str = "a list of turns";
 const ROLES: &str = "human, user, gpt, assistant or system";
@@ -30,7 +30,9 @@ impl Conversation {
         let mut system = take_system(&mut fields)?;
         let mut messages = match messages(&mut fields) {
             // a record without turns names no image in them
-            Err(flaw) if flaw.reason == SkipReason::NoTurns => return Err(single(paths).err().unwrap_or(flaw)),
+            Err(flaw) if flaw.reason == SkipReason::NoTurns => {
+                return Err(single(paths).err().unwrap_or(flaw));
+            }
             messages => messages?,
         };
         let in_parts: Vec<String> = messages.iter_mut().flat_map(|message| message.paths.drain(..)).collect();
@@ -227,7 +229,10 @@ fn out_of_order(found: &Message, expected: &str) -> Flaw {
         Role::Assistant => "the assistant",
         Role::System => "the system",
     };
-    Flaw::new(SkipReason::TurnOrder, format_args!("`{}`: expected {expected}, found a turn of {role}", found.key))
+    Flaw::new(
+        SkipReason::TurnOrder,
+        format_args!("`{}`: expected {expected}, found a turn of {role}", found.key),
+    )
 }
 
 #[cfg(test)]

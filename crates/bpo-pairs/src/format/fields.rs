@@ -171,7 +171,10 @@ struct RecordVisitor;
 impl RecordVisitor {
     fn no_object<E>(value: impl Into<Value>) -> Result<JsonRecord, E> {
         let found = describe(Some(&value.into()));
-        Ok(JsonRecord(Err(Flaw::new(SkipReason::Malformed, format_args!("expected an object, found {found}")))))
+        Ok(JsonRecord(Err(Flaw::new(
+            SkipReason::Malformed,
+            format_args!("expected an object, found {found}"),
+        ))))
     }
 }
 

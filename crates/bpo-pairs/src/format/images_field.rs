@@ -26,7 +26,10 @@ pub(super) fn single(mut paths: Vec<String>) -> Result<String, Flaw> {
         count => {
             let some: Vec<String> = paths.iter().take(3).map(|path| quoted(path)).collect();
             let (some, more) = (some.join(", "), if count > 3 { ", ..." } else { "" });
-            Err(Flaw::new(SkipReason::SeveralImages, format_args!("expected one, found {count}: {some}{more}")))
+            Err(Flaw::new(
+                SkipReason::SeveralImages,
+                format_args!("expected one, found {count}: {some}{more}"),
+            ))
         }
     }
 }
@@ -130,9 +133,17 @@ mod tests {
                 SkipReason::ImageNotAPath,
                 "`images[0].bytes`",
             ),
-            (r#"{"image": "https://a.org/a.jpg"}"#, SkipReason::ImageNotAPath, r#"found the URL "https://a.org"#),
+            (
+                r#"{"image": "https://a.org/a.jpg"}"#,
+                SkipReason::ImageNotAPath,
+                r#"found the URL "https://a.org"#,
+            ),
             (r#"{"images": [{"url": "s3://a/b.jpg"}]}"#, SkipReason::ImageNotAPath, "`images[0].url`"),
-            (r#"{"image": "data:image/png;base64,iVBO"}"#, SkipReason::ImageNotAPath, "the bytes of an image"),
+            (
+                r#"{"image": "data:image/png;base64,iVBO"}"#,
+                SkipReason::ImageNotAPath,
+                "the bytes of an image",
+            ),
         ] {
             let flaw = image(form).unwrap_err();
             assert_eq!(flaw.reason, reason, "{form}");

@@ -167,7 +167,10 @@ fn read_pair(mut fields: Fields, named: bool) -> Result<PreferencePair, Flaw> {
     let (margin, beta) = (fields.optional_number("margin")?, fields.optional_number("beta")?);
     if let Some((key, value)) = fields.first_left() {
         let found = describe(Some(value));
-        return Err(Flaw::new(SkipReason::Malformed, format_args!("{key:?} is no key of a pair, found {found}")));
+        return Err(Flaw::new(
+            SkipReason::Malformed,
+            format_args!("{key:?} is no key of a pair, found {found}"),
+        ));
     }
     Ok(PreferencePair {
         id: String::new(),

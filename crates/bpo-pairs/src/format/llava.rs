@@ -24,8 +24,8 @@ use crate::format::fields::JsonRecord;
 use crate::format::json;
 use crate::ids::{UniqueIds, id_or_index};
 use crate::image_token::strip_image_token;
-use crate::skipped::{Flaw, SkipReason, Skipped};
 use crate::sft::{SftSample, Turn};
+use crate::skipped::{Flaw, SkipReason, Skipped};
 
 /// The samples of a file, and what it has besides.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,8 +16,8 @@ use crate::format::fields::{Fields, JsonRecord, wrong};
 use crate::format::json;
 use crate::ids::{Id, id_or_index};
 use crate::image_token::place_in_conversation;
-use crate::skipped::{Flaw, Skipped};
 use crate::sft::Turn;
+use crate::skipped::{Flaw, Skipped};
 
 /// A question about an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -89,7 +89,8 @@ impl Settings {
         let mut probe = self.alone()?;
         flags(&mut probe);
         let mut base = self.base(&probe)?;
-        let trained = probe.model.adapter.as_deref().filter(|_| probe.full_finetune.is_none() && !self.answers_only);
+        let trained =
+            probe.model.adapter.as_deref().filter(|_| probe.full_finetune.is_none() && !self.answers_only);
         let adapter = match trained {
             Some(dir) => {
                 check_is_adapter(dir)?;

@@ -85,7 +85,11 @@ impl RunConfig {
             return conflict("model.adapter", "`full_finetune`".to_owned(), reason);
         }
         if self.full_finetune.is_some() && self.lora != LoraConfig::default() {
-            return conflict("lora", "`full_finetune`".to_owned(), "weights are trained, and there are no adapters");
+            return conflict(
+                "lora",
+                "`full_finetune`".to_owned(),
+                "weights are trained, and there are no adapters",
+            );
         }
         if self.model.gradient_checkpointing && self.full_finetune.is_none() && self.lora.lora_dropout > 0.0 {
             let reason = "dropout would drop other values when a layer is computed again: set `lora.lora_dropout` to 0 (the presets \

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use bpo_inject::ErrorInjector;
 use bpo_pairs::build;
-use bpo_pairs::skipped::SkipReason;
 use bpo_pairs::sft::SftSample;
+use bpo_pairs::skipped::SkipReason;
 
 use super::{StageOutcome, Unneeded, forward, open};
 use crate::config::{RunConfig, Stage};

@@ -56,7 +56,7 @@ impl StageOutcome {
                     answered += 1;
                     answer.cuts.into_iter().for_each(|cut| cuts.add(cut));
                 }
-                StageRecord::Skipped(skipped) => skipped.push(skipped),
+                StageRecord::Skipped(skip) => skipped.push(skip),
             }
         }
         let mut outcome = Self::new(answered, skipped);
