@@ -11,6 +11,7 @@ pub mod generate;
 mod gradient_checkpointing;
 pub mod input;
 mod kernels;
+mod limits;
 pub mod llama;
 pub mod llava;
 pub mod lora;
