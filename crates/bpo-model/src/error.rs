@@ -162,8 +162,8 @@ pub enum ModelError {
     },
     /// No linear of the model is to be adapted.
     #[error(
-        "target_modules: {pattern:?} matches no linear that could be adapted (one that is trained whole, as the projector by \
-         `train_projector`, cannot); their whole names are, of the first layers, {}",
+        "target_modules: {pattern:?} matches no linear that could be adapted (those that `modules_to_save` \
+         trains in full cannot); their whole names are, of the first layers, {}",
         known.join(", ")
     )]
     NoTarget {

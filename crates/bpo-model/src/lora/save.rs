@@ -79,9 +79,7 @@ struct PeftConfig<'a> {
 }
 
 fn peft_config<'a>(config: &'a LoraConfig, base: &'a str) -> PeftConfig<'a> {
-    let projector = config.train_projector.then_some("multi_modal_projector");
-    let modules: Vec<_> =
-        projector.into_iter().chain(config.modules_to_save.iter().map(String::as_str)).collect();
+    let modules: Vec<_> = config.modules_to_save.iter().map(String::as_str).collect();
     PeftConfig {
         alpha_pattern: &config.alpha_pattern,
         auto_mapping: json!({

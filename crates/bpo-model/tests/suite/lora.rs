@@ -1,10 +1,9 @@
 //! Adapters: factored, switched off, saved, loaded, merged.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::support::{Golden, close, device, floats, root};
 use bpo_model::lora::{TargetModules, load_adapter, merge_checkpoint, save_adapter};
 use bpo_model::{Adapters, Llava, LoadOptions, LoraConfig, ModelError};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -12,7 +11,6 @@ use burn::optim::GradientsParams;
 use burn::tensor::{DType, FloatDType, Tensor, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use support::{Golden, close, device, floats, root};
 
 fn base() -> Llava {
     load(&Golden::open().checkpoint())
@@ -106,7 +104,7 @@ fn what_is_trained_is_f32_on_a_half_precision_model() {
     let options = LoadOptions::default().with_dtype(FloatDType::BF16);
     let half = Llava::from_pretrained(&Golden::open().checkpoint(), &options, &device()).unwrap();
     let plain = logits(&half, Adapters::On);
-    let adapted = half.clone().with_lora(&config().with_train_projector(false), 7).unwrap();
+    let adapted = half.clone().with_lora(&config().with_modules_to_save(&[]), 7).unwrap();
     assert_eq!(adapted.dtype(), FloatDType::BF16);
     assert_eq!(logits(&adapted, Adapters::On), plain);
 
@@ -126,7 +124,7 @@ fn what_is_trained_is_f32_on_a_half_precision_model() {
 
 #[test]
 fn the_factored_form_equals_the_dense_one() {
-    let trained = trained(&config().with_train_projector(false));
+    let trained = trained(&config().with_modules_to_save(&[]));
     let dense = trained.clone().materialize();
     close(&logits(&trained, Adapters::On), &logits(&dense, Adapters::On), 1e-5, "factored");
 }
@@ -176,7 +174,7 @@ fn seeds_and_targets_decide_what_is_drawn() {
 fn saved_and_loaded_it_is_the_same_adapter() {
     for lora in [
         config(),
-        config().with_train_projector(false),
+        config().with_modules_to_save(&[]),
         config().with_target_modules(TargetModules::Attention),
         config().with_dropout(0.1),
     ] {
@@ -200,8 +198,9 @@ fn saved_and_loaded_it_is_the_same_adapter() {
 #[test]
 fn merged_in_memory_it_computes_what_the_adapter_does() {
     for targets in [TargetModules::AllLinear, TargetModules::PeftAllLinear] {
-        let projector = matches!(targets, TargetModules::AllLinear);
-        let trained = trained(&config().with_target_modules(targets).with_train_projector(projector));
+        let modules: &[&str] =
+            if targets == TargetModules::AllLinear { &["multi_modal_projector"] } else { &[] };
+        let trained = trained(&config().with_target_modules(targets).with_modules_to_save(modules));
         let expected = logits(&trained, Adapters::On);
         let merged = trained.clone().merged();
         close(&logits(&merged, Adapters::On), &expected, 1e-5, "merged");
@@ -462,7 +461,7 @@ fn settings_that_cannot_work_are_refused() {
     // the projector is trained in full, so nothing is left of what the expression selects
     let projector = config().with_target_modules(TargetModules::Regex(".*linear_1".into()));
     assert!(matches!(base().with_lora(&projector, 1), Err(ModelError::NoTarget { .. })));
-    base().with_lora(&projector.with_train_projector(false), 1).unwrap();
+    base().with_lora(&projector.with_modules_to_save(&[]), 1).unwrap();
 }
 
 /// Names of the adapted modules that a directory holds.
@@ -490,7 +489,7 @@ fn presets_and_expressions_select_what_peft_does() {
         (TargetModules::Regex(r".*\.0\.self_attn\.q_proj".into()), 2),
         (TargetModules::Regex(r"(?!.*language_model).*\.(fc1|linear_2)".into()), vision + 1),
     ] {
-        let lora = config().with_target_modules(targets).with_train_projector(false);
+        let lora = config().with_target_modules(targets).with_modules_to_save(&[]);
         let dir = tempfile::tempdir().unwrap();
         save_adapter(&trained(&lora), &lora, "base", dir.path()).unwrap();
         let modules = adapted_modules(dir.path());
@@ -504,7 +503,7 @@ fn presets_and_expressions_select_what_peft_does() {
 fn adapters_on_every_part_are_trained_saved_loaded_and_merged() {
     let lora = config()
         .with_target_modules(TargetModules::PeftAllLinear)
-        .with_train_projector(false)
+        .with_modules_to_save(&[])
         .with_rslora(true);
     assert_eq!(lora.scale(), 4.0);
     let trained = trained(&lora);
@@ -540,7 +539,7 @@ fn adapters_on_every_part_are_trained_saved_loaded_and_merged() {
 /// PEFT adapts the layers that LLaVA never runs, too.
 #[test]
 fn adapters_of_layers_that_never_run_are_passed_over() {
-    let lora = config().with_target_modules(TargetModules::PeftAllLinear).with_train_projector(false);
+    let lora = config().with_target_modules(TargetModules::PeftAllLinear).with_modules_to_save(&[]);
     let dir = tempfile::tempdir().unwrap();
     save_adapter(&trained(&lora), &lora, "base", dir.path()).unwrap();
     let path = dir.path().join("adapter_model.safetensors");
@@ -563,7 +562,7 @@ fn adapters_of_layers_that_never_run_are_passed_over() {
 
 #[test]
 fn what_peft_says_of_its_targets_is_kept() {
-    let lora = config().with_target_modules(TargetModules::Attention).with_train_projector(false);
+    let lora = config().with_target_modules(TargetModules::Attention).with_modules_to_save(&[]);
     let dir = tempfile::tempdir().unwrap();
     save_adapter(&trained(&lora), &lora, "base", dir.path()).unwrap();
     let path = dir.path().join("adapter_config.json");

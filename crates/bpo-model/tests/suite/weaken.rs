@@ -1,9 +1,8 @@
 //! Answers for weakened views: of features, without the image, contrasted, begun.
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::{Golden, device, floats, root};
 use bpo_distort::{Distortion, Limits, load_rgb};
 use bpo_inject::{Generated, Sampling};
 use bpo_model::processor::{PixelValues, Processor};
@@ -12,7 +11,6 @@ use bpo_model::{Adapters, Llava, LoadOptions};
 use bpo_pairs::provenance::{Contrast, ContrastMode};
 use bpo_pairs::responder::{VisionLanguageModel, VisionRequest, Weakening};
 use image::RgbImage;
-use support::{Golden, device, floats, root};
 
 const TOKENS: usize = 12;
 
