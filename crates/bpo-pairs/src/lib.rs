@@ -43,12 +43,14 @@ pub mod atomic;
 #[cfg(feature = "build")]
 pub mod build;
 pub mod error;
+pub mod files;
 pub mod filter;
 pub mod format;
 pub mod ids;
 pub mod image_token;
 #[cfg(feature = "build")]
 pub mod images;
+mod limits;
 pub mod manifest;
 pub mod pairs;
 mod placeholders;
@@ -63,3 +65,7 @@ pub mod skipped;
 pub mod stats;
 pub mod store;
 pub mod system;
+mod untrusted;
+
+pub use limits::{Limits, OverLimit};
+pub use untrusted::{TerminalText, Untrusted, UntrustedPath};

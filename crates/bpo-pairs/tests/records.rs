@@ -259,5 +259,5 @@ fn files_of_ours_are_strict_in_plain_words() {
     let error = Manifest::read(at("manifest.json")).unwrap_err();
     assert!(matches!(error, PairsError::Json { .. }));
     assert!(!chain(&error).contains("struct"), "{error}");
-    assert!(matches!(llava::read(Path::new("no-such-file")), Err(PairsError::Io { .. })));
+    assert!(matches!(llava::read(Path::new("no-such-file")), Err(PairsError::File(_))));
 }
