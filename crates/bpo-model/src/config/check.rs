@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::LlavaConfig;
 use crate::error::ModelError;
-use crate::limits::Limits;
+use bpo_pairs::Limits;
 
 impl LlavaConfig {
     /// Checks sizes, their relations and the rotary settings.

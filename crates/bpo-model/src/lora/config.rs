@@ -7,7 +7,7 @@ use super::patterns::{ModulePatterns, scale};
 use super::selection::is_end;
 use super::targets::TargetModules;
 use crate::error::ModelError;
-use crate::limits::Limits;
+use bpo_pairs::Limits;
 
 /// Rank, scale and place of the adapters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

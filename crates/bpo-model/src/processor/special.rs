@@ -10,7 +10,7 @@ use super::ProcessorError;
 use super::files::read_json;
 use super::sources::{GENERATION, MODEL, warn_of};
 use super::tokens::TokenSettings;
-use crate::limits::Limits;
+use bpo_pairs::Limits;
 
 /// A token that no ordinary text produces.
 #[derive(Clone, Debug, PartialEq, Eq)]
