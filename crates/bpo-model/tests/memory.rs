@@ -1,18 +1,17 @@
 //! The estimate of a training pass's memory, against the bytes that are allocated.
 //!
-//! This is a test binary of its own: its global allocator counts the bytes of all threads, so no other
-//! test may run in the same process.
+//! This is a test binary of its own: its global allocator counts the bytes of all threads, so no
+//! other test may run in the same process.
 #![allow(unsafe_code, reason = "a global allocator is the only way to count what is held")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use bpo_model::config::LlavaConfig;
-use bpo_model::llava::ScoreBatch;
-use bpo_model::lora::TargetModules;
-use bpo_model::processor::{PixelValues, TokenizedCompletion};
-use bpo_model::{Adapters, Llava, LoadOptions, LoraConfig};
+use bpo_model::{
+    Adapters, Llava, LlavaConfig, LoadOptions, LoraConfig, PixelValues, ScoreBatch, TargetModules,
+    TokenizedCompletion,
+};
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType};
 
@@ -70,8 +69,8 @@ fn batch(config: &LlavaConfig, prompts: usize, text: usize, answers: usize, answ
     ScoreBatch::new(config, (0..prompts).map(|_| pixels()).collect(), &groups).unwrap()
 }
 
-/// The most bytes that forward and backward pass hold beside what was there before. The lesser of two passes: a thread that works
-/// for the first time makes buffers that it keeps.
+/// The most bytes that forward and backward pass hold beside what was there before. The lesser of
+/// two passes: a thread that works for the first time makes buffers that it keeps.
 fn measure(model: &Llava, batch: &ScoreBatch) -> usize {
     let pass = || {
         let before = HELD.load(Ordering::Relaxed);

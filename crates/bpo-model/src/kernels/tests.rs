@@ -183,8 +183,8 @@ fn views_are_as_good_as_copies() {
             let [rows, tokens, width] = copy.dims();
             let norm = RmsNorm { gamma: Param::from_tensor(Tensor::ones([width], &device)), epsilon: 1e-5 };
             let w = random([width, 5], 2, &device.clone().autodiff()).inner();
-            let kept = x();
-            for seen in [view(x()), view(kept.clone())] {
+            let saved = x();
+            for seen in [view(x()), view(saved.clone())] {
                 close("swish", swish(seen.clone(), 1.0), swish(copy.clone(), 1.0));
                 close("swiglu", swiglu(seen.clone(), seen.clone()), swiglu(copy.clone(), copy.clone()));
                 close("norm", rms_norm(seen.clone(), &norm), rms_norm(copy.clone(), &norm));
@@ -234,7 +234,8 @@ fn attention_is_its_chain() {
     devices().into_iter().for_each(|device| attention_of(device.autodiff()));
 }
 
-/// Several tiles, heads that share keys, a single token of many heads or of one, keys before the tokens, rows of padding, other masks.
+/// Several tiles, heads that share keys, a single token of many heads or of one, keys before the
+/// tokens, rows of padding, other masks.
 fn attention_of(device: Device) {
     for ([rows, heads, kv_heads, tokens, past, width], masked) in [
         ([2, 6, 2, 5, 3, 8], true),
@@ -279,7 +280,8 @@ fn shared_attention_is_its_chain() {
     devices().into_iter().for_each(|device| shared_attention_of(device.autodiff()));
 }
 
-/// Prefixes of one row, of several and of none, in any order; queries of all tokens, and of rows alone.
+/// Prefixes of one row, of several and of none, in any order; queries of all tokens, and of rows
+/// alone.
 fn shared_attention_of(device: Device) {
     for ([heads, kv_heads, before, tokens, width], prefix_of_row) in [
         ([4, 2, 5, 3, 8], &[0, 0, 1][..]),
@@ -295,7 +297,7 @@ fn shared_attention_of(device: Device) {
         let each = rows / prefixes;
         let even = prefix_of_row.iter().enumerate().all(|(row, prefix)| each > 0 && *prefix == row / each);
         let each = (even && each * prefixes == rows).then_some(each);
-        let packed = PrefixLayout { prefixes, before, rows, tokens, full, each, scale };
+        let layout = PrefixLayout { prefixes, before, rows, tokens, full, each, scale };
         let lens: Vec<_> = prefix_of_row.iter().map(|prefix| before - prefix).collect();
         let prefix_mask = crate::llava::causal_mask(&[0], 0, 0, before, &[], &device);
         let row_mask = crate::llava::causal_mask(&lens, before, 0, tokens, &[], &device);
@@ -308,12 +310,12 @@ fn shared_attention_of(device: Device) {
                 .map(|i| random(sizes[i], i as u64 + 1, &device).mul_scalar(0.5).detach().require_grad());
             let masks = [&prefix_mask, &row_mask];
             let chain = |qkv| {
-                plain::shared_attention(qkv, index.clone(), packed, |q, k, v, of_rows| {
+                plain::shared_attention(qkv, index.clone(), layout, |q, k, v, of_rows| {
                     let mask = masks[usize::from(of_rows)].clone();
                     plain::attention(q, k, v, scale, |scores| plain::softmax(scores, mask))
                 })
             };
-            check("shared attention", inputs, |qkv| shared_attention(qkv, masks, &index, packed), chain);
+            check("shared attention", inputs, |qkv| shared_attention(qkv, masks, &index, layout), chain);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::super::special::SpecialToken;
 use super::*;
+use crate::json::JsonError;
 
 /// As published in llava-hf/llava-1.5-7b-hf's chat_template.json.
 const LLAVA_HF: &str = "{% for message in messages %}{% if message['role'] != 'system' %}\
@@ -167,7 +168,9 @@ fn the_template_is_found_in_every_place() {
     let only = serde_json::json!({ "chat_template": [{ "name": "rag", "template": "x" }] });
     std::fs::write(dir.path().join("tokenizer_config.json"), only.to_string()).unwrap();
     let error = ChatTemplate::from_dir(dir.path(), &special("</s>")).unwrap_err();
-    assert!(matches!(error, ProcessorError::Value { ref key, .. } if key == "chat_template"));
+    assert!(
+        matches!(error, ProcessorError::Json(JsonError::Value { ref key, .. }) if key == "chat_template")
+    );
 }
 
 #[test]
@@ -231,8 +234,8 @@ fn the_end_of_a_turn_is_what_the_template_writes() {
                 assert_eq!(rendered.answer, answer, "{template}: {said:?}");
             }
         }
-        let begun = chat.render_begun(None, &[], "Q", "A.", false).unwrap();
-        assert_eq!(begun.answer.trim_start(), "A.", "{template}");
+        let prefix = chat.render_prefix(None, &[], "Q", "A.", false).unwrap();
+        assert_eq!(prefix.answer.trim_start(), "A.", "{template}");
     }
 }
 

@@ -166,9 +166,9 @@ fn answers_end_as_the_template_has_it() {
         assert_eq!(end.text, text(&case["end"]), "{name}");
         assert_eq!(processor.text.eos_ids()[0], end.id, "{name}");
         assert!(processor.text.eos_ids().contains(&2), "{name}");
-        let begun = processor.prefixed_ids(None, &history, "Where?", "A room.", 0).unwrap();
-        assert_eq!(begun.ids[..], answered.ids[..begun.ids.len()], "{name}");
-        assert_eq!(processor.text.decode(begun.answer(), true).unwrap(), "A room.", "{name}");
+        let prefix = processor.encode_answer_prefix(None, &history, "Where?", "A room.", 0).unwrap();
+        assert_eq!(prefix.ids[..], answered.ids[..prefix.ids.len()], "{name}");
+        assert_eq!(processor.text.decode(prefix.answer(), true).unwrap(), "A room.", "{name}");
         let spelled = format!("Is {} a tag?", end.text);
         let error = processor.encode_completion(None, &[], &spelled, "Yes.", 0).unwrap_err();
         assert!(matches!(error, ProcessorError::SpecialToken { .. }), "{name}: {error}");

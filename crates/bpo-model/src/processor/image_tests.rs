@@ -37,7 +37,7 @@ fn values_that_cannot_be_used_are_refused() {
         r#"{"crop_size": 0}"#,
         r#"{"image_std": [1, 0, 1]}"#,
     ] {
-        assert!(matches!(processor(text), Err(ProcessorError::Value { .. })), "{text}");
+        assert!(matches!(processor(text), Err(ProcessorError::Json(JsonError::Value { .. }))), "{text}");
     }
     for (text, expected) in [
         (r#"{"resample": 9}"#, "`resample`: expected 0 to 5, as Pillow counts, found 9"),
@@ -59,7 +59,7 @@ fn values_that_cannot_be_used_are_refused() {
         assert!(error.contains("preprocessor_config.json: ") && error.ends_with(expected), "{text}: {error}");
     }
     let error = processor(r#"{"size": 3"#).unwrap_err();
-    assert!(matches!(error, ProcessorError::Json { .. }), "{error}");
+    assert!(matches!(error, ProcessorError::Json(JsonError::Syntax { .. })), "{error}");
 }
 
 #[test]

@@ -11,14 +11,16 @@ use super::index::{TensorEntry, WeightIndex};
 use crate::error::ModelError;
 use crate::files::partial;
 
-/// Writes the checkpoint `model` as `out`, with the values that `change` gives for a weight of a name in place of its own.
+/// Writes the checkpoint `model` as `out`, with the values that `change` gives for a weight of a
+/// name in place of its own.
 ///
-/// Names, types and shards stay as they are, and so do all other files. Weights that do not change are copied byte for byte,
-/// and only one weight is in memory at a time. All is written beside `out`, as `OUT.partial`, and then renamed: `out` is
-/// there whole or not at all.
+/// Names, types and shards stay as they are, and so do all other files. Weights that do not change
+/// are copied byte for byte, and only one weight is in memory at a time. All is written beside
+/// `out`, as `OUT.partial`, and then renamed: `out` is there whole or not at all.
 ///
 /// # Errors
-/// [`ModelError::NotFiniteWeights`] with each weight of a file that is not finite; if `out` cannot be written or holds anything already.
+/// [`ModelError::NotFiniteWeights`] with each weight of a file that is not finite; if `out` cannot
+/// be written or holds anything already.
 pub(crate) fn rewrite(
     base: &WeightIndex,
     model: &Path,

@@ -1,4 +1,5 @@
-//! Groups with a shared prefix against separate forward passes, and what must never matter: what else is in the batch.
+//! Groups with a shared prefix against separate forward passes, and what must never matter: what
+//! else is in the batch.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +7,10 @@ use crate::support::{Golden, close, device, floats, gradients, waved};
 use bpo_dpo::logps::{PairLogps, PairRows};
 use bpo_dpo::loss::{Loss, Objective, PerPair};
 use bpo_dpo::policy::{Adapters, Collate, Policy, PromptGroup};
-use bpo_model::llava::ScoreBatch;
-use bpo_model::lora::TargetModules;
-use bpo_model::policy::LlavaCollator;
-use bpo_model::processor::{PixelValues, Processor, TokenizedCompletion};
-use bpo_model::{Llava, LoadOptions, LoraConfig};
+use bpo_model::{
+    Llava, LlavaCollator, LoadOptions, LoraConfig, PixelValues, Processor, ScoreBatch, TargetModules,
+    TokenizedCompletion,
+};
 use bpo_pairs::Turn;
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
@@ -87,7 +87,8 @@ fn close_gradients(
     }
 }
 
-/// DPO's losses of the first completion of each group against each of its others, and all gradients of their mean.
+/// DPO's losses of the first completion of each group against each of its others, and all gradients
+/// of their mean.
 fn losses(
     model: &Llava,
     sizes: &[usize],

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::support::{Golden, device, floats, read_json};
-use bpo_model::config::LlavaConfig;
-use bpo_model::llava::ScoreBatch;
-use bpo_model::processor::{PixelValues, Processor, TokenizedCompletion};
-use bpo_model::weights::canonical;
-use bpo_model::{Adapters, Llava, LoadOptions, ModelError};
+use bpo_model::{
+    Adapters, Llava, LlavaConfig, LoadOptions, ModelError, PixelValues, Processor, ScoreBatch,
+    TokenizedCompletion, canonical,
+};
 use burn::module::Module;
 use burn::tensor::{DType, FloatDType, TensorData};
 use safetensors::tensor::TensorView;
@@ -207,12 +206,13 @@ fn all_that_is_wrong_with_the_weights_is_said_at_once() {
         "{error}"
     );
     for name in [missing, misshapen, mistyped] {
-        let name = bpo_model::weights::canonical(name);
+        let name = bpo_model::canonical(name);
         assert!(error.to_string().contains(&name), "{name} in {error}");
     }
 }
 
-/// A checkpoint of another family whose `model_type` was changed would load without what makes it another one.
+/// A checkpoint of another family whose `model_type` was changed would load without what makes it
+/// another one.
 #[test]
 fn weights_that_the_model_does_not_have_are_refused() {
     let layer = "language_model.model.layers.0";
@@ -240,7 +240,8 @@ fn weights_that_the_model_does_not_have_are_refused() {
     }
 }
 
-/// Buffers that follow from the configuration, and what of CLIP no hidden state that is used depends on.
+/// Buffers that follow from the configuration, and what of CLIP no hidden state that is used
+/// depends on.
 #[test]
 fn weights_that_change_nothing_may_be_there_or_not() {
     let mut checkpoint = Checkpoint::new();
@@ -335,14 +336,14 @@ fn values_of_config_json_are_named_as_it_has_them() {
         (
             "/text_config/rms_norm_eps",
             json!("1e-5"),
-            "`text_config.rms_norm_eps`: expected a number, found the text",
+            "`text_config.rms_norm_eps`: expected a number, found \"1e-5\"",
         ),
         (
             "/text_config/hidden_size",
             json!(-1),
             "`text_config.hidden_size`: expected a whole number, at least 0, found -1",
         ),
-        ("/vision_config", json!("clip"), "`vision_config`: expected an object, found the text"),
+        ("/vision_config", json!("clip"), "`vision_config`: expected an object, found \"clip\""),
     ] {
         let checkpoint = Checkpoint::new();
         checkpoint.set_config(pointer, value);
@@ -413,7 +414,8 @@ fn sizes_above_their_limit_are_refused() {
     }
 }
 
-/// transformers has written keys under two names, `null` for defaults, and editors write byte order marks.
+/// transformers has written keys under two names, `null` for defaults, and editors write byte order
+/// marks.
 #[test]
 fn files_of_many_versions_load() {
     let checkpoint = Checkpoint::new();
@@ -470,7 +472,8 @@ fn a_processor_of_another_checkpoint_is_refused() {
     ));
 }
 
-/// Padding must never be taken for image tokens, whatever their id, and sequences that cannot be scored are errors.
+/// Padding must never be taken for image tokens, whatever their id, and sequences that cannot be
+/// scored are errors.
 #[test]
 fn batches_that_do_not_fit_are_errors() {
     let checkpoint = Checkpoint::new();

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::support::{Golden, close, device, floats, root};
-use bpo_model::lora::{TargetModules, load_adapter, merge_checkpoint, save_adapter};
-use bpo_model::{Adapters, Llava, LoadOptions, LoraConfig, ModelError};
+use bpo_model::{
+    Adapters, Llava, LoadOptions, LoraConfig, ModelError, TargetModules, load_adapter, merge_checkpoint,
+    save_adapter,
+};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, FloatDType, Tensor, TensorData};
@@ -29,7 +31,7 @@ fn logits(model: &Llava, adapters: Adapters) -> Vec<f32> {
     let golden = Golden::open();
     let (values, shape) = golden.floats("clean.pixel_values");
     let size = shape[1..].iter().product();
-    let pixels = bpo_model::processor::PixelValues {
+    let pixels = bpo_model::PixelValues {
         data: values[..size].to_vec(),
         channels: shape[1],
         height: shape[2],
@@ -308,7 +310,8 @@ fn an_adapter_that_cannot_be_merged_whole_is_refused() {
     }
 }
 
-/// What is there stays as it is, be it links into the checkpoint, another checkpoint, or the checkpoint itself.
+/// What is there stays as it is, be it links into the checkpoint, another checkpoint, or the
+/// checkpoint itself.
 #[test]
 #[cfg(unix)]
 fn merging_writes_over_nothing() {

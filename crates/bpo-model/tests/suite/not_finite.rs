@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::support::{Golden, device, root};
-use bpo_model::error::ModelError;
-use bpo_model::lora::{load_adapter, merge_checkpoint, save_adapter};
-use bpo_model::{Llava, LoadOptions};
+use bpo_model::{Llava, LoadOptions, ModelError, load_adapter, merge_checkpoint, save_adapter};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{FloatDType, Tensor};
 use safetensors::SafeTensors;

@@ -1,16 +1,16 @@
 //! What transformers computes with the golden checkpoint, step by step.
 //!
-//! `BPO_GOLDEN` names another golden directory of the same layout; `BPO_TEST_DEVICE=libtorch` another device.
+//! `BPO_GOLDEN` names another golden directory of the same layout; `BPO_TEST_DEVICE=libtorch`
+//! another device.
 
 use std::num::NonZeroUsize;
 
 use crate::support::{Golden, close, device, floats};
 use bpo_distort::diffusion;
-use bpo_model::generate::{ContrastInput, Prompt};
-use bpo_model::input::{ImageInput, ModelInput};
-use bpo_model::llava::ScoreBatch;
-use bpo_model::processor::{PixelValues, TokenizedCompletion};
-use bpo_model::{Adapters, Llava, LoadOptions};
+use bpo_model::{
+    Adapters, ContrastInput, ImageInput, Llava, LoadOptions, ModelInput, PixelValues, Prompt, ScoreBatch,
+    TokenizedCompletion,
+};
 use bpo_pairs::{FinishReason, Sampling};
 use burn::tensor::{FloatDType, Tensor, TensorData};
 

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::support::{Golden, device, floats, gradients, read_json, root, waved};
-use bpo_model::lora::{ModulePatterns, TargetModules, load_adapter, merge_checkpoint, save_adapter};
-use bpo_model::processor::PixelValues;
-use bpo_model::{Adapters, Llava, LoadOptions, LoraConfig};
+use bpo_model::{
+    Adapters, Llava, LoadOptions, LoraConfig, ModulePatterns, PixelValues, TargetModules, load_adapter,
+    merge_checkpoint, save_adapter,
+};
 use burn::module::Module;
 use burn::tensor::TensorData;
 use burn::tensor::activation::log_softmax;
@@ -222,7 +223,8 @@ fn the_order_of_patterns_is_kept() {
     }
 }
 
-/// What was trained on transformers 4 has its names in file and settings; patterns are kept in those of transformers 5.
+/// What was trained on transformers 4 has its names in file and settings; patterns are kept in
+/// those of transformers 5.
 #[test]
 fn settings_in_the_names_of_transformers_4_count_for_their_files() {
     let cases = read_json(&root().join("peft/cases.json"));

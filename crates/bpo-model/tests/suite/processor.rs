@@ -1,11 +1,12 @@
-//! Pixels and ids against Pillow, transformers and the golden checkpoint (`BPO_GOLDEN` names another).
+//! Pixels and ids against Pillow, transformers and the golden checkpoint (`BPO_GOLDEN` names
+//! another).
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::support::{Golden, read_json, root};
 use bpo_distort::{DistortError, Limits, load_rgb};
-use bpo_model::processor::{ImageProcessor, PixelValues, Processor, ProcessorError, TextProcessor};
+use bpo_model::{ImageProcessor, PixelValues, Processor, ProcessorError, TextProcessor};
 use bpo_pairs::Turn;
 use image::{Rgb, RgbImage};
 use serde_json::Value;
@@ -98,7 +99,8 @@ fn awkward_sizes_and_every_filter_equal_pillows() {
     assert_eq!(images.len(), sizes.len() * (recorded["configs"].as_object().unwrap().len() - 1));
 }
 
-/// Files of which transformers makes something else, and which record ours equals instead (docs/src/parity.md).
+/// Files of which transformers makes something else, and which record ours equals instead
+/// (docs/src/parity.md).
 const OTHERS: [(&str, &str); 5] = [
     ("clear.gif", "llava"),
     ("grey-16.png", "upper"),

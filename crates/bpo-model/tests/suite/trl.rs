@@ -7,10 +7,7 @@ use bpo_dpo::gradients::global_norm;
 use bpo_dpo::logps::PairLogps;
 use bpo_dpo::loss::{Loss, Objective, PerPair, wpo_weights};
 use bpo_dpo::policy::{Adapters, Policy};
-use bpo_model::llava::ScoreBatch;
-use bpo_model::lora::load_adapter;
-use bpo_model::processor::TokenizedCompletion;
-use bpo_model::{Llava, LoadOptions, LoraConfig};
+use bpo_model::{Llava, LoadOptions, LoraConfig, ScoreBatch, TokenizedCompletion, load_adapter};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Bool, FloatDType, Tensor};
@@ -73,8 +70,9 @@ fn policy_of_plain_heads(dtype: FloatDType) -> Llava {
     waved(Llava::random(config, 0, &options, &device()).with_lora(&lora, 0).unwrap())
 }
 
-/// Every operation's backward pass in half precision, against f32: the error of each parameter's gradient, in times of its size. Terms
-/// of unlike signs are summed, so that is many times the rounding of a value. With padded prefixes and without.
+/// Every operation's backward pass in half precision, against f32: the error of each parameter's
+/// gradient, in times of its size. Terms of unlike signs are summed, so that is many times the
+/// rounding of a value. With padded prefixes and without.
 #[test]
 fn gradients_in_half_precision_are_near() {
     let mut batch = Batch::open();
@@ -117,7 +115,8 @@ fn gradients_in_half_precision_are_near() {
     }
 }
 
-/// Each value within 1e-4 of itself, and of what differences of summed f32 log-probabilities can tell.
+/// Each value within 1e-4 of itself, and of what differences of summed f32 log-probabilities can
+/// tell.
 fn each_close(found: &[f32], expected: &[f64], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (found, expected) in found.iter().zip(expected) {
@@ -126,8 +125,9 @@ fn each_close(found: &[f32], expected: &[f64], what: &str) {
     }
 }
 
-/// From the checkpoint, the adapter and the batch to the loss, the rewards and the size of the gradient, under every setting
-/// that TRL can compute. The hinge loss is not one of them with weights: its backward pass fails in TRL, not here.
+/// From the checkpoint, the adapter and the batch to the loss, the rewards and the size of the
+/// gradient, under every setting that TRL can compute. The hinge loss is not one of them with
+/// weights: its backward pass fails in TRL, not here.
 #[test]
 fn losses_under_every_setting() {
     let golden = trl_losses::Golden::open();
@@ -173,7 +173,8 @@ fn losses_under_every_setting() {
                 assert!(error < 2e-4, "{what}: gradient norm {norm}, TRL {expected}");
                 compared += 1;
             }
-            // the backward pass of the weighted hinge loss fails in TRL: the weights times the loss without them
+            // the backward pass of the weighted hinge loss fails in TRL: the weights times the loss
+            // without them
             None => {
                 let weights = factors.weight.clone().expect("weights");
                 let policy = PairLogps::with_tails(&model.token_logps(&scored, Adapters::On), &rows);
@@ -201,7 +202,7 @@ fn statistics_are_those_of_all_logits() {
     for (at, row) in (0..n).flat_map(|i| [i, n + i]).enumerate() {
         let TokenizedCompletion { ids, answer_start, .. } = &batch.sequences[row];
         let logits =
-            model.logits(ids, Some(&batch.images[row]), bpo_model::lora::Adapters::On).expect("a sequence");
+            model.logits(ids, Some(&batch.images[row]), bpo_model::Adapters::On).expect("a sequence");
         let [_, vocab] = logits.dims();
         let values = floats(logits.flatten::<1>(0, 1));
         let mut expected: [Vec<f32>; 4] = Default::default();

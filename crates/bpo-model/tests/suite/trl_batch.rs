@@ -1,9 +1,7 @@
 //! The batch that TRL's collator made of the golden pairs.
 
 use bpo_dpo::logps::PairRows;
-use bpo_model::Llava;
-use bpo_model::llava::ScoreBatch;
-use bpo_model::processor::{PixelValues, TokenizedCompletion};
+use bpo_model::{Llava, PixelValues, ScoreBatch, TokenizedCompletion};
 
 use crate::support::{root, tensor_floats, tensor_ints};
 

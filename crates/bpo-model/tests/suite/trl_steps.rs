@@ -1,4 +1,5 @@
-//! Twenty steps of TRL's DPOTrainer on the golden pairs, with weight decay: in full, and from an adapter that is not fresh.
+//! Twenty steps of TRL's DPOTrainer on the golden pairs, with weight decay: in full, and from an
+//! adapter that is not fresh.
 
 use std::convert::Infallible;
 
@@ -10,9 +11,7 @@ use bpo_dpo::policy::{Collate, PromptGroup};
 use bpo_dpo::reference::Reference;
 use bpo_dpo::schedule::Schedule;
 use bpo_dpo::{DpoConfig, Trainer};
-use bpo_model::llava::ScoreBatch;
-use bpo_model::lora::load_adapter;
-use bpo_model::{Llava, LoadOptions};
+use bpo_model::{Llava, LoadOptions, ScoreBatch, load_adapter};
 use bpo_pairs::{CompletionKind, PreferencePair};
 use burn::module::Module;
 use serde_json::Value;

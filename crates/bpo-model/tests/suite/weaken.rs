@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::support::{Golden, device, floats, root};
 use bpo_distort::{Distortion, Limits, load_rgb};
-use bpo_model::processor::{PixelValues, Processor};
-use bpo_model::responder::{ImageQuestion, LlavaResponder, WeakenedImage};
-use bpo_model::{Adapters, Llava, LoadOptions};
+use bpo_model::{
+    Adapters, ImageQuestion, Llava, LlavaResponder, LoadOptions, PixelValues, Processor, WeakenedImage,
+};
 use bpo_pairs::{Contrast, ContrastMode, Generated, Sampling};
 use image::RgbImage;
 
@@ -83,7 +83,8 @@ impl Asked {
         self.processor.image.process(&self.images[image]).unwrap()
     }
 
-    /// The likeliest next tokens by the plain forward pass: of each view its logits, put together by `combine`.
+    /// The likeliest next tokens by the plain forward pass: of each view its logits, put together
+    /// by `combine`.
     fn greedy(
         &self,
         views: &[(Vec<u32>, Option<PixelValues>)],
