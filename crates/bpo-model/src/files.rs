@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use bpo_pairs::Limits;
 use bpo_pairs::files::read_text;
-use bpo_pairs::serde_words::Words;
+use bpo_pairs::{Limits, Words};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use crate::support::{Golden, read_json, root};
 use bpo_distort::{DistortError, Limits, load_rgb};
-use bpo_model::processor::{ImageProcessor, PixelValues, Processor, ProcessorError, TextProcessor, Turn};
+use bpo_model::processor::{ImageProcessor, PixelValues, Processor, ProcessorError, TextProcessor};
+use bpo_pairs::Turn;
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
