@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bpo_pairs::files::FileError;
 use bpo_pairs::{Untrusted, UntrustedPath};
 
 use crate::json::JsonError;
@@ -19,6 +20,9 @@ pub enum ModelError {
         /// The cause.
         source: std::io::Error,
     },
+    /// A file is not a regular file or too large, or an output exists already.
+    #[error(transparent)]
+    File(FileError),
     /// A JSON file cannot be read, or holds a value that cannot be used.
     #[error(transparent)]
     Json(#[from] JsonError),
@@ -300,6 +304,15 @@ pub enum ModelError {
     /// The processor failed.
     #[error(transparent)]
     Processor(#[from] ProcessorError),
+}
+
+impl From<FileError> for ModelError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io { path, source, .. } => Self::Io { path, source },
+            error => Self::File(error),
+        }
+    }
 }
 
 /// Weights that are missing, misshapen or not part of the model.

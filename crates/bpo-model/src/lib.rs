@@ -4,7 +4,6 @@ mod clip;
 mod config;
 mod error;
 mod family;
-mod files;
 mod generate;
 mod gradient_checkpointing;
 mod input;

@@ -34,7 +34,6 @@
 
 #![forbid(unsafe_code)]
 
-mod atomic;
 mod error;
 pub mod files;
 mod filter;
@@ -56,7 +55,6 @@ mod store;
 mod system;
 mod untrusted;
 
-pub use atomic::write_atomic;
 pub use error::{PairsError, chain};
 pub use filter::{PairFilter, count_words};
 pub use generated::{FinishReason, Generated, Sampling};

@@ -3,6 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use bpo_pairs::Limits;
+use bpo_pairs::files::read_bytes;
 use tokenizers::Tokenizer;
 
 use super::sources::{TOKENIZER, TOKENIZER_CONFIG, warn_of};
@@ -109,16 +111,22 @@ impl TextProcessor {
 
     fn load(dir: &Path, image_token: Option<u32>) -> Result<Self, ProcessorError> {
         let path = dir.join(TOKENIZER);
-        if !path.exists() {
-            return Err(ProcessorError::NoTokenizer { path });
-        }
-        guarded(&path, || Self::read(dir, path.clone(), image_token))
+        let bytes = match read_bytes(&path, Limits::DEFAULT.tokenizer_bytes) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => return Err(ProcessorError::NoTokenizer { path }),
+            Err(error) => return Err(JsonError::from(error).into()),
+        };
+        guarded(&path, || Self::parse(dir, path.clone(), &bytes, image_token))
     }
 
-    fn read(dir: &Path, path: PathBuf, image_token: Option<u32>) -> Result<Self, ProcessorError> {
-        let read = Tokenizer::from_file(&path);
-        let mut tokenizer =
-            read.map_err(|source| ProcessorError::Tokenizer { path: path.clone(), source })?;
+    fn parse(
+        dir: &Path,
+        path: PathBuf,
+        bytes: &[u8],
+        image_token: Option<u32>,
+    ) -> Result<Self, ProcessorError> {
+        let mut tokenizer = Tokenizer::from_bytes(bytes)
+            .map_err(|source| ProcessorError::Tokenizer { path: path.clone(), source })?;
         check_post_processor(&tokenizer, &path)?;
         let settings = TokenSettings::apply(dir, &mut tokenizer)?;
         let add_bos = settings.add_bos;

@@ -8,6 +8,7 @@ use bpo_model::{
     Adapters, Llava, LoadOptions, LoraConfig, ModelError, TargetModules, load_adapter, merge_checkpoint,
     save_adapter,
 };
+use bpo_pairs::files::FileError;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, FloatDType, Tensor, TensorData};
@@ -238,7 +239,7 @@ fn a_merged_checkpoint_computes_what_the_adapter_does() {
     assert_eq!(files(out.path()), files(&model));
 
     let same = merge_checkpoint(&model, adapter.path(), &model, &device());
-    assert!(matches!(same, Err(ModelError::Io { .. })));
+    assert!(matches!(same, Err(ModelError::File(FileError::Occupied { .. }))));
 }
 
 /// An adapter's tensors, to be changed: name, type, shape, bytes.
@@ -334,14 +335,21 @@ fn merging_writes_over_nothing() {
     let before = content(&at("source"));
     for out in ["source", "links", "adapter"] {
         let error = merge_checkpoint(&at("source"), &at("adapter"), &at(out), &device()).unwrap_err();
-        assert!(matches!(&error, ModelError::Io { path, .. } if *path == at(out)), "{error}");
+        assert!(
+            matches!(&error, ModelError::File(FileError::Occupied { path }) if *path == at(out)),
+            "{error}"
+        );
         assert_eq!(content(&at("source")), before, "{out}");
     }
-    // what an attempt that was killed has left is in nobody's way, and an empty directory is none
-    std::fs::create_dir_all(at("merged.partial/nested")).unwrap();
+    // an empty directory is in nobody's way; a name that others give to what is in the making is no proof
+    std::fs::create_dir_all(at("merged.partial/mine")).unwrap();
     std::fs::create_dir(at("merged")).unwrap();
     merge_checkpoint(&at("source"), &at("adapter"), &at("merged"), &device()).unwrap();
-    assert!(!at("merged.partial").exists());
+    assert!(at("merged.partial/mine").exists());
+    std::os::unix::fs::symlink(at("secret"), at("source/README.md")).unwrap();
+    std::fs::write(at("secret"), "secret").unwrap();
+    merge_checkpoint(&at("source"), &at("adapter"), &at("without"), &device()).unwrap();
+    assert!(!at("without/README.md").exists() && at("without/config.json").exists());
     close(
         &logits(&load(&at("merged")), Adapters::On),
         &logits(&trained(&config()), Adapters::On),
@@ -356,7 +364,12 @@ fn what_cannot_be_a_checkpoint_is_not_merged() {
     let at = |name: &str| dir.path().join(name);
     let fails = |model: &Path, adapter: &Path| {
         let error = merge_checkpoint(model, adapter, &at("merged"), &device()).unwrap_err().to_string();
-        assert!(!at("merged").exists() && !at("merged.partial").exists(), "{error}");
+        let left = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(
+            left.filter(|name| name == "merged" || name.as_encoded_bytes()[0] == b'.').count(),
+            0,
+            "{error}"
+        );
         error
     };
     // numbers that are none
