@@ -116,7 +116,7 @@ pub enum ModelError {
         path: PathBuf,
         /// The key.
         key: String,
-        /// Its value.
+        /// The value.
         found: String,
         /// The supported values.
         supported: String,
@@ -128,7 +128,7 @@ pub enum ModelError {
         path: PathBuf,
         /// The key.
         key: String,
-        /// Its value.
+        /// The value.
         found: u64,
         /// The largest value that is accepted.
         limit: u64,
@@ -227,7 +227,7 @@ pub enum ModelError {
         found: [usize; 3],
     },
     /// `config.json` and the tokenizer have different image tokens.
-    #[error("the image token is {expected} in config.json and {found} in the tokenizer")]
+    #[error("config.json has the image token {expected}, but the tokenizer's <image> is {found}")]
     ImageToken {
         /// The id in `config.json` (`image_token_id` or `image_token_index`; 32000 by default).
         expected: u32,
@@ -255,7 +255,7 @@ pub enum ModelError {
         names: Vec<String>,
     },
     /// Two answers of a group have the same tokens.
-    #[error("the answers {:?} and {:?} have the same tokens", Untrusted(text), Untrusted(other))]
+    #[error("another answer has the same tokens as {:?}: {:?}", Untrusted(text), Untrusted(other))]
     SameTokens {
         /// The second answer.
         text: String,

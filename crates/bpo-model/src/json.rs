@@ -41,7 +41,7 @@ pub enum JsonError {
         /// The key and its place in the file: `text_config.eos_token_id[1]`. Empty for the whole
         /// file.
         key: String,
-        /// What would be right.
+        /// The expected value.
         expected: String,
         /// The value in the file, as JSON.
         found: String,
@@ -82,7 +82,7 @@ pub(crate) fn optional<T>(read: Result<T, JsonError>) -> Result<Option<T>, JsonE
 /// where `T` keeps it.
 ///
 /// # Errors
-/// Those of [`JsonError`].
+/// [`JsonError`].
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, JsonError> {
     let text = read_plain(path)?;
     let syntax = |source| JsonError::Syntax { path: path.to_owned(), source };
@@ -96,7 +96,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, JsonError
 /// As [`read_json`], for files that write `null` at their top level where they mean the default.
 ///
 /// # Errors
-/// Those of [`JsonError`].
+/// [`JsonError`].
 pub(crate) fn read_without_nulls<T: DeserializeOwned>(path: &Path) -> Result<T, JsonError> {
     let mut settings: Map<String, Value> = read_json(path)?;
     settings.retain(|_, value| !value.is_null());
@@ -136,9 +136,9 @@ fn check_object(value: &Value, path: &Path) -> Result<(), JsonError> {
 /// A value that does not have the expected form.
 #[derive(Debug, PartialEq, Eq)]
 struct Misfit {
-    /// Where it is: `text_config.eos_token_id[1]`.
+    /// The key: `text_config.eos_token_id[1]`.
     key: String,
-    /// What would be right.
+    /// The expected value.
     expected: String,
     /// The value, as JSON.
     found: String,

@@ -31,9 +31,10 @@ impl FusedOps for LibTorch {
 
     fn fused_rms_norm(x: TchTensor, gamma: TchTensor, epsilon: f64) -> TchTensor {
         let (x, gamma) = (x.tensor, gamma.tensor);
-        TchTensor::new(match x.device().is_cuda() {
-            true => x.internal_fused_rms_norm(gamma.size(), Some(&gamma), epsilon).0,
-            false => (wide(&x) * scale(&x, epsilon)).to_kind(x.kind()) * gamma,
+        TchTensor::new(if x.device().is_cuda() {
+            x.internal_fused_rms_norm(gamma.size(), Some(&gamma), epsilon).0
+        } else {
+            (wide(&x) * scale(&x, epsilon)).to_kind(x.kind()) * gamma
         })
     }
 

@@ -81,7 +81,7 @@ impl Llava {
     /// If the configuration is not supported, or weights are missing, misshapen or not those of a
     /// LLaVA-1.5 model. One error lists all such weights.
     pub fn from_pretrained(dir: &Path, options: &LoadOptions, device: &Device) -> Result<Self, ModelError> {
-        let span = tracing::info_span!("model.load", dir = %dir.display());
+        let span = tracing::info_span!("model.load", dir = %bpo_pairs::UntrustedPath(dir));
         let _entered = span.enter();
         let config = LlavaConfig::from_dir(dir)?;
         let mut weights = WeightLoader::open(dir, options.dtype, device)?;

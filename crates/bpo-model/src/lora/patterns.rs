@@ -111,7 +111,7 @@ impl<'a> Ranks<'a> {
         {
             if !unused.is_empty() {
                 let keys = first_of(&unused);
-                tracing::warn!("{setting}: no adapted module matches {keys}: these keys change nothing");
+                tracing::warn!("{setting}: no adapted module matches {keys}, so these keys have no effect");
             }
         }
         Ok(())

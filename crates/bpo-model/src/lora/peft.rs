@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bpo_pairs::UntrustedPath;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -203,7 +204,7 @@ impl PeftAdapter {
         let surplus: Vec<_> = modules.into_iter().filter(|module| !present.contains(module)).collect();
         if present.is_empty() && !surplus.is_empty() || present.is_empty() && missing.is_empty() {
             let reason = format!(
-                "target_modules and the keys that go with it select none of the modules of {WEIGHTS}: it has {}",
+                "target_modules and related keys select none of the modules of {WEIGHTS}, which has {}",
                 if surplus.is_empty() { "none".to_owned() } else { first_of(&names(&surplus)) }
             );
             return Err(ModelError::Adapter { path: dir.join(CONFIG), reason });
@@ -211,15 +212,15 @@ impl PeftAdapter {
         let count = |modules: &[String]| format!("{} modules ({})", modules.len(), first_of(&names(modules)));
         if !missing.is_empty() {
             tracing::warn!(
-                "{}: {WEIGHTS} lacks the adapters of {} that {CONFIG} selects; as with PEFT, these start anew and add nothing",
-                dir.display(),
+                "{}: {WEIGHTS} lacks the adapters of {} that {CONFIG} selects; as with PEFT, these get new adapters, which add zero",
+                UntrustedPath(dir),
                 count(&missing)
             );
         }
         if !surplus.is_empty() {
             tracing::warn!(
                 "{}: {WEIGHTS} has adapters of {} that {CONFIG} does not select; as with PEFT, these are ignored",
-                dir.display(),
+                UntrustedPath(dir),
                 count(&surplus)
             );
         }
@@ -238,7 +239,7 @@ impl PeftAdapter {
 fn check_tensors(index: &WeightIndex, dir: &Path, config: &mut LoraConfig) -> Result<(), ModelError> {
     let refuse = |reason: String| Err(ModelError::Adapter { path: dir.join(WEIGHTS), reason });
     if index.entries().is_empty() {
-        return refuse("it holds no tensor".to_owned());
+        return refuse("it has no tensors".to_owned());
     }
     let mut missing = Vec::new();
     for (name, entry) in index.entries() {

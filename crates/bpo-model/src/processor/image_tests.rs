@@ -116,7 +116,7 @@ fn images_without_pixels_and_huge_results_are_refused() {
         plain.process(&RgbImage::new(0, 4)),
         Err(ProcessorError::EmptyImage { width: 0, height: 4 })
     ));
-    // Cropped, only the middle is computed; uncropped it would be 4000 x 16,000,000 pixels.
+    // with a crop only the middle is computed; without one it would be 4000 x 16,000,000 pixels
     let thin = RgbImage::from_pixel(1, 4000, Rgb([1, 2, 3]));
     assert_eq!(plain.process(&thin).unwrap().height, 224);
     let uncropped = processor(r#"{"size": 4000, "do_center_crop": false}"#).unwrap();

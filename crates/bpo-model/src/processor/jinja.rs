@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::thread;
 
+use bpo_pairs::Limits;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind};
@@ -16,8 +17,6 @@ use super::python;
 /// The name under which an environment holds its one template.
 const NAME: &str = "chat_template";
 
-/// Bytes of a template. Those in use have up to 30 KB.
-const MAX_BYTES: usize = 1 << 18;
 /// Tokens of one tag (`{{ ... }}` or `{% ... %}`), and `elif` tags of a template. Each token may
 /// add a level of nesting to the parser's recursion.
 const MAX_TOKENS: usize = 2000;
@@ -38,7 +37,7 @@ const BYTES_PER_FUEL: u64 = 4;
 const STACK_PER_FUEL: u64 = 512;
 /// Output beyond the conversation's own text: what a template adds by itself.
 const MAX_ADDED_BYTES: usize = 1 << 20;
-/// How often a template may write the conversation's text.
+/// Number of times that a template may write the text of the conversation.
 const MAX_REPEATS: usize = 4;
 
 /// A compiled chat template.
@@ -123,8 +122,9 @@ fn over(problem: String) -> Error {
 
 /// Checks the size of a template and of its tags, before the parser recurses over them.
 fn check_size(source: &str) -> Result<(), Error> {
-    if source.len() > MAX_BYTES {
-        return Err(over(format!("it has {} bytes, the limit is {MAX_BYTES}", source.len())));
+    let limit = Limits::DEFAULT.template_bytes;
+    if source.len() > limit {
+        return Err(over(format!("it has {} bytes, the limit is {limit}", source.len())));
     }
     let mut branches = 0;
     let mut rest = source;
@@ -157,7 +157,7 @@ fn first_word(text: &str) -> &str {
     &text[..end.unwrap_or(text.len())]
 }
 
-/// What follows the `endraw` tag of a `raw` block.
+/// The text after the `endraw` tag of a `raw` block.
 fn after_raw(body: &str) -> &str {
     let mut rest = body;
     while let Some((_, after)) = rest.split_once("{%") {
@@ -356,7 +356,7 @@ mod tests {
             ("raw", format!("{{% raw %}}{{{{ ' {{% endraw %}}{{{{ {}x }}}}", "not ".repeat(60_000))),
             ("tags", format!("{}%}}", "{%x".repeat(80_000))),
             ("open tags", "{%x".repeat(80_000)),
-            ("size", " ".repeat(MAX_BYTES + 1)),
+            ("size", " ".repeat(Limits::DEFAULT.template_bytes + 1)),
             ("nested values", nested(90_000)),
             ("macro", "{% macro a(x) %}{{ a(x) }}{% endmacro %}{{ a(1) }}".to_owned()),
             ("output", "{{ x * 2000000 }}".to_owned()),

@@ -15,9 +15,9 @@ use bpo_pairs::Limits;
 /// A special token, which no ordinary text produces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecialToken {
-    /// Its text.
+    /// The text of the token.
     pub text: String,
-    /// Its id, the row in the embedding.
+    /// The id of the token: the row in the embedding.
     pub id: u32,
 }
 

@@ -1,5 +1,5 @@
-//! Twenty steps of TRL's DPOTrainer on the golden pairs, with weight decay: in full, and from an
-//! adapter that is not fresh.
+//! Twenty steps of TRL's DPOTrainer on the golden pairs, with weight decay: full training, and
+//! training of a loaded adapter.
 
 use std::convert::Infallible;
 
@@ -16,7 +16,7 @@ use bpo_pairs::{CompletionKind, PreferencePair};
 use burn::module::Module;
 use serde_json::Value;
 
-/// Gives the golden sequences of pairs that are named by their numbers.
+/// Collates the golden sequences of pairs, which are named by their numbers.
 struct Fixed {
     batch: Batch,
     model: Llava,

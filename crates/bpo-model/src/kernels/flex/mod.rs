@@ -3,6 +3,7 @@
 mod attention;
 mod kernels;
 mod product;
+mod rows;
 
 use burn::backend::TensorMetadata;
 use burn::backend::flex::{Flex, FlexTensor, Layout};
@@ -11,8 +12,8 @@ use burn::tensor::{Bytes, DType, Shape};
 use super::PrefixLayout;
 use super::ops::{AttentionInputs, FusedGradients, FusedOps, adapted};
 use super::shared::{self, SharedInputs};
-use kernels::Changed;
 use product::{FEW, Matrix, MatrixMut, Threads, narrow};
+use rows::Changed;
 
 impl FusedOps for Flex {
     fn fused_softmax(scores: FlexTensor, mask: FlexTensor) -> FlexTensor {
@@ -210,7 +211,7 @@ fn ascending(x: FlexTensor) -> FlexTensor {
 
 /// Makes a tensor contiguous and its only owner.
 fn owned(x: FlexTensor) -> FlexTensor {
-    changed(x, kernels::copied)
+    changed(x, rows::copied)
 }
 
 /// Creates zeros. The function of flex clears the memory twice.

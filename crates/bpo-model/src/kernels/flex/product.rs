@@ -88,10 +88,7 @@ impl<'a> MatrixMut<'a> {
 
 /// Number of values from the first of a matrix to its last.
 fn span(shape: [usize; 2], strides: [usize; 2]) -> usize {
-    match shape.contains(&0) {
-        true => 0,
-        false => (shape[0] - 1) * strides[0] + (shape[1] - 1) * strides[1] + 1,
-    }
+    if shape.contains(&0) { 0 } else { (shape[0] - 1) * strides[0] + (shape[1] - 1) * strides[1] + 1 }
 }
 
 /// Computes `out = scale a b`, or `out += scale a b`.
@@ -107,10 +104,8 @@ pub(super) fn product(
     threads: Threads,
 ) {
     let ([m, k], [_, n]) = (a.shape, b.shape);
-    let threads = match threads.are_worth(m * n * k) {
-        true => gemm::Parallelism::Rayon(0),
-        false => gemm::Parallelism::None,
-    };
+    let threads =
+        if threads.are_worth(m * n * k) { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
     assert!(b.shape[0] == k && out.shape == [m, n], "{:?} = {:?} {:?}", out.shape, a.shape, b.shape);
     let strides = |matrix: Matrix<'_>| matrix.strides.map(|stride| stride as isize);
     let ([a_down, a_right], [b_down, b_right]) = (strides(a), strides(b));
