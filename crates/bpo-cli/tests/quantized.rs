@@ -14,9 +14,7 @@ use bpo::burn::tensor::quantization::{QuantScheme, QuantValue, ScaleDtype};
 use bpo::burn::tensor::{Device, Int, Tensor};
 use bpo::dpo::policy::{Adapters, Collate, Policy, PromptGroup};
 use bpo::dpo::{DpoConfig, Trainer};
-use bpo::model::llava::ScoreBatch;
-use bpo::model::policy::LlavaCollator;
-use bpo::model::{Llava, LoraConfig, ModelError};
+use bpo::model::{Llava, LlavaCollator, LoraConfig, ModelError, ScoreBatch};
 use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo::{Checkpoint, Dtype};
 use bpo_world::{Example, Mix, Scene, Split};
@@ -209,7 +207,7 @@ fn measure(value: Option<QuantValue>) -> Figures {
         let pixels = image.map(|image| &all.pixels()[image]);
         logits.extend(floats(model.logits(&ids, pixels, bpo::model::Adapters::Off).unwrap()));
     }
-    let lora = LoraConfig::default().with_rank(8, 16.0).with_train_projector(false);
+    let lora = LoraConfig::default().with_rank(8, 16.0).with_modules_to_save(&[]);
     let policy = model.with_lora(&lora, 1).unwrap().train();
     let few = batch(2);
     // the buffers that threads keep for products are there before

@@ -2,8 +2,7 @@
 
 use bpo::dpo::policy::Collate;
 use bpo::dpo::validate::validate_pairs;
-use bpo::model::policy::LlavaCollator;
-use bpo::model::responder::LlavaResponder;
+use bpo::model::{LlavaCollator, LlavaResponder};
 use bpo::pairs::format::jsonl::read_pairs;
 use bpo::pairs::{Sampling, Skipped, warn_left_out};
 use bpo::reference::fill;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bpo_pairs::files::write_bytes;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{FloatDType, Tensor};
 use serde::Serialize;
@@ -12,13 +13,14 @@ use super::names::{AdapterTensor, Factor, HEAD};
 use super::patterns::ModulePatterns;
 use super::peft::{CONFIG, WEIGHTS};
 use crate::error::ModelError;
-use crate::files::write_atomically;
+use crate::json::JsonError;
 use crate::llava::Llava;
 use crate::weights::{Stored, to_bytes};
 
 /// Writes the model's adapters (and modules trained in full) as a PEFT directory, in f32.
 ///
-/// `base` is recorded as the model the adapter belongs to. The same weights always give the same bytes.
+/// `base` is recorded as the model the adapter belongs to. The same weights always give the same
+/// bytes.
 ///
 /// # Errors
 /// [`ModelError::NotFiniteWeights`]; if the directory cannot be written.
@@ -40,11 +42,11 @@ pub fn save_adapter(model: &Llava, config: &LoraConfig, base: &str, dir: &Path) 
     }
     let tensors = collect.found.into_iter().map(|(tensor, stored)| (tensor.name(), stored));
     let weights = dir.join(WEIGHTS);
-    write_atomically(&weights, &to_bytes(tensors, &weights)?)?;
+    write_bytes(&weights, &to_bytes(tensors, &weights)?)?;
     let mut text = serde_json::to_string_pretty(&peft_config(config, base))
-        .map_err(|source| ModelError::Json { path: dir.join(CONFIG), source })?;
+        .map_err(|source| JsonError::Syntax { path: dir.join(CONFIG), source })?;
     text.push('\n');
-    write_atomically(&dir.join(CONFIG), text.as_bytes())
+    Ok(write_bytes(&dir.join(CONFIG), text.as_bytes())?)
 }
 
 /// Number of adapted linears.
@@ -54,7 +56,8 @@ pub(crate) fn count_adapters(model: &Llava) -> usize {
     collect.names.iter().filter(|tensor| matches!(tensor, AdapterTensor::Lora(_, Factor::A))).count()
 }
 
-/// `adapter_config.json`, with its keys in alphabetical order and patterns in the order of their keys.
+/// `adapter_config.json`, with its keys in alphabetical order and patterns in the order of their
+/// keys.
 #[derive(Serialize)]
 struct PeftConfig<'a> {
     #[serde(skip_serializing_if = "ModulePatterns::is_empty")]
@@ -79,9 +82,7 @@ struct PeftConfig<'a> {
 }
 
 fn peft_config<'a>(config: &'a LoraConfig, base: &'a str) -> PeftConfig<'a> {
-    let projector = config.train_projector.then_some("multi_modal_projector");
-    let modules: Vec<_> =
-        projector.into_iter().chain(config.modules_to_save.iter().map(String::as_str)).collect();
+    let modules: Vec<_> = config.modules_to_save.iter().map(String::as_str).collect();
     PeftConfig {
         alpha_pattern: &config.alpha_pattern,
         auto_mapping: json!({

@@ -1,27 +1,22 @@
-//! Twenty steps of TRL's DPOTrainer on the golden pairs, with weight decay: in full, and from an adapter that is not fresh.
-
-mod support;
-#[path = "support/trl_batch.rs"]
-mod trl_batch;
+//! Twenty steps of TRL's DPOTrainer on the golden pairs, with weight decay: full training, and
+//! training of a loaded adapter.
 
 use std::convert::Infallible;
 
+use crate::support::{Golden, device, read_json, root};
+use crate::trl_batch::Batch;
 use bpo_dpo::metrics::StepMetrics;
 use bpo_dpo::observer::Control;
 use bpo_dpo::policy::{Collate, PromptGroup};
 use bpo_dpo::reference::Reference;
 use bpo_dpo::schedule::Schedule;
 use bpo_dpo::{DpoConfig, Trainer};
-use bpo_model::llava::ScoreBatch;
-use bpo_model::lora::load_adapter;
-use bpo_model::{Llava, LoadOptions};
+use bpo_model::{Llava, LoadOptions, ScoreBatch, load_adapter};
 use bpo_pairs::{CompletionKind, PreferencePair};
 use burn::module::Module;
 use serde_json::Value;
-use support::{Golden, device, read_json, root};
-use trl_batch::Batch;
 
-/// Gives the golden sequences of pairs that are named by their numbers.
+/// Collates the golden sequences of pairs, which are named by their numbers.
 struct Fixed {
     batch: Batch,
     model: Llava,
