@@ -9,7 +9,7 @@ use bpo::device::{DeviceSpec, Dtype};
 use bpo::distort::sheet::MAX_THUMBNAIL;
 use bpo::distort::{Distortion, Family};
 use bpo::dpo::loss::Loss;
-use bpo::eval::pope::Negatives;
+use bpo::eval::PopeNegatives;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
@@ -486,7 +486,7 @@ pub struct QuestionsCommand {
     pub shown: Shown,
     /// Objects that are not there: random, popular or adversarial
     #[arg(long, value_name = "WHICH", default_value = "adversarial", value_parser = negatives)]
-    pub negatives: Negatives,
+    pub negatives: PopeNegatives,
     /// Objects that are there, and that are not, to ask for in each image
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = positive)]
     pub per_image: usize,
@@ -495,8 +495,8 @@ pub struct QuestionsCommand {
     pub seed: u64,
 }
 
-fn negatives(text: &str) -> Result<Negatives, String> {
-    let known = Negatives::ALL.into_iter().find(|negatives| negatives.name() == text);
+fn negatives(text: &str) -> Result<PopeNegatives, String> {
+    let known = PopeNegatives::ALL.into_iter().find(|negatives| negatives.name() == text);
     known.ok_or_else(|| "expected random, popular or adversarial".to_owned())
 }
 

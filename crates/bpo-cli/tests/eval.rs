@@ -68,7 +68,7 @@ fn answers_of_generate_are_scored_as_they_are() {
     // the tiny model knows no words
     pope().fails_naming(&["answers.jsonl", "none of 1 answers says yes or no"]);
     says(&answers, "Yes.");
-    let report = &pope().succeeds().says("answers yes").lines()[0];
+    let report = &pope().succeeds().says("yes ratio").lines()[0];
     assert_eq!((&report["items"], &report["unclear"]), (&1.into(), &0.into()));
     // what generate asked is compared with the question
     ask("Is there a dog?");

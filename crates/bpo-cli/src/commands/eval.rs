@@ -1,10 +1,10 @@
 //! `bpo eval`
 
 use bpo::BpoError;
-use bpo::eval::files::{Scored, read_answers, read_pope};
-use bpo::eval::pope::{is_clear, questions};
-use bpo::eval::table::Table;
-use bpo::eval::{Bootstrap, ChairReport, EvalError, ObjectTable, PopeReport, Truth};
+use bpo::eval::{
+    Bootstrap, ChairReport, EvalError, ObjectTable, PopeReport, ReportTable, Scored, Truth, is_clear_yes_no,
+    pope_questions, read_chair_answers, read_pope_answers,
+};
 
 use super::print_line;
 use crate::args::{BootstrapArgs, ChairCommand, EvalCommand, PopeCommand, QuestionsCommand, Shown};
@@ -22,7 +22,7 @@ pub fn eval(command: &EvalCommand) -> Result<(), Failure> {
 
 fn chair(args: &ChairCommand) -> Result<(), Failure> {
     let (table, truth) = read_truth(&args.shown, args.as_published).map_err(BpoError::from)?;
-    let scored = read_answers(&args.answers, &table, &truth).map_err(BpoError::from)?;
+    let scored = read_chair_answers(&args.answers, &table, &truth).map_err(BpoError::from)?;
     some(&scored, "no answer is about an image of the truth").map_err(BpoError::from)?;
     let report = ChairReport::new(&scored.items, bootstrap(&args.bootstrap));
     if report.silent == report.items {
@@ -30,7 +30,7 @@ fn chair(args: &ChairCommand) -> Result<(), Failure> {
             "warning: no answer names an object, so CHAIR says nothing of them: check what the answers are",
         );
     }
-    progress::tell(Table::chair(&[("", &report)]).to_string().trim_end());
+    progress::tell(ReportTable::chair(&[("", &report)]).to_string().trim_end());
     print_line(&report)?;
     match told_unmatched(&scored, "error", "answers about images that the truth does not have") {
         true => Err(Failure::Incomplete),
@@ -39,11 +39,11 @@ fn chair(args: &ChairCommand) -> Result<(), Failure> {
 }
 
 fn pope(args: &PopeCommand) -> Result<(), Failure> {
-    let scored = read_pope(&args.questions, &args.answers).map_err(BpoError::from)?;
+    let scored = read_pope_answers(&args.questions, &args.answers).map_err(BpoError::from)?;
     some(&scored, "no question has an answer").map_err(BpoError::from)?;
     let report = PopeReport::new(&scored.items, bootstrap(&args.bootstrap));
-    progress::tell(Table::pope(&[("", &report)]).to_string().trim_end());
-    if let Some(item) = scored.items.iter().find(|item| !is_clear(&item.text)) {
+    progress::tell(ReportTable::pope(&[("", &report)]).to_string().trim_end());
+    if let Some(item) = scored.items.iter().find(|item| !is_clear_yes_no(&item.text)) {
         let first: String = item.text.chars().take(60).collect();
         progress::tell(&format!(
             "warning: {} of {} answers are not clear to the published rule, as {first:?}; it counts an answer as no only where \
@@ -58,7 +58,7 @@ fn pope(args: &PopeCommand) -> Result<(), Failure> {
 
 fn ask(args: &QuestionsCommand) -> Result<(), Failure> {
     let (_, truth) = read_truth(&args.shown, false).map_err(BpoError::from)?;
-    let questions = questions(&truth, &truth, args.negatives, args.per_image, args.seed);
+    let questions = pope_questions(&truth, &truth, args.negatives, args.per_image, args.seed);
     if questions.is_empty() {
         let why = "no image shows an object, or each shows all of them".into();
         return Err(BpoError::from(EvalError::Nothing { why }).into());

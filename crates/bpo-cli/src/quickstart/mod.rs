@@ -23,8 +23,7 @@ use bpo::checkpoint::{Checkpoint, fingerprint_checkpoint};
 use bpo::config::RunConfig;
 use bpo::device::Dtype;
 use bpo::distort::{Amount, DiffusionNoise, Distortion, diffusion};
-use bpo::eval::table::{Table, percent};
-use bpo::eval::{Bootstrap, ChairItem, ChairReport};
+use bpo::eval::{Bootstrap, ChairItem, ChairReport, ReportTable, format_percent};
 use bpo::llava::LocalBackend;
 use bpo::pairs::build::StageRecord;
 use bpo::pairs::format::jsonl::{JsonLines, read_pairs};
@@ -211,8 +210,8 @@ impl Quickstart<'_> {
             }
         }
         let described: Vec<ChairItem> = (0..self.setting.size.train)
-            .map(|index| Example::new(Split::Train, index, self.seed, &bpo_world::Mix::default()))
-            .filter(|example| example.turn.topic == Topic::Description)
+            .map(|index| Example::new(Split::Train, index, self.seed, &bpo_world::QuestionMix::default()))
+            .filter(|example| example.qa.topic == Topic::Description)
             .filter_map(|example| {
                 let shown = splits.train_truth.of(&example.image())?;
                 let answer = answers.remove(&example.id)?;
@@ -248,13 +247,13 @@ impl Quickstart<'_> {
         for Evaluated { name, .. } in &splits.evaluation {
             let split = &summary.splits[name];
             let figures: Vec<&Figures> = models.iter().map(|model| &split.models[model.name]).collect();
-            let mut table = Table::new(models.iter().map(|model| model.title));
+            let mut table = ReportTable::new(models.iter().map(|model| model.title));
             for (figure, label) in MAIN_FIGURES {
-                table.row(label, figures.iter().map(|figures| percent(&figures.get(figure))));
+                table.row(label, figures.iter().map(|figures| format_percent(&figures.get(figure))));
             }
             progress::tell(&format!("\n{name}\n{table}"));
             for model in models.iter().filter(|model| PEERS.contains(&model.name)) {
-                let change = percent(&split.change[model.name]);
+                let change = format_percent(&split.change[model.name]);
                 progress::tell(&format!("CHAIR_i of BPO relative to {}: {change}", model.title));
             }
         }
