@@ -23,12 +23,12 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bpo::burn;
-use bpo::device::DeviceSpec;
 use bpo::distort::Distortion;
 use bpo::model::config::LlavaConfig;
-use bpo::model::processor::{PixelValues, Processor, Turn};
+use bpo::model::processor::{PixelValues, Processor};
 use bpo::model::{Llava, LoadOptions};
+use bpo::pairs::Turn;
+use bpo::{DeviceSpec, burn};
 use bpo_world::{QuestionAnswer, Scene, Statistics, Topic, presence_kinds, vocabulary};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{FloatDType, Tensor, TensorData};
@@ -126,9 +126,8 @@ fn look(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Resu
     let model = model.unfreeze(|path| path.starts_with("language_model."));
     let model = Stage::new("read", steps(400), 2e-3).run(model, |model, _| {
         let statistics = Statistics::text_only();
-        let texts = (0..64)
-            .map(|_| world.conversation(&statistics, &Shares::even(), None))
-            .collect::<Result<_, _>>()?;
+        let texts =
+            (0..64).map(|_| world.conversation(&statistics, &Shares::even(), None)).collect::<Result<_, _>>()?;
         Ok(Batch::new(texts, &world.processor, model)?.loss(model)?)
     })?;
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use bpo_pairs::error::PairsError;
+use bpo_pairs::PairsError;
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]

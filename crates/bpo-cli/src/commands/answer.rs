@@ -1,20 +1,14 @@
 //! What a model makes of answers and questions: `bpo score`, `bpo generate`.
 
-use bpo::BpoError;
-use bpo::checkpoint::Checkpoint;
-use bpo::config::{ReferenceSection, Required, RunConfig};
 use bpo::dpo::policy::Collate;
 use bpo::dpo::validate::validate_pairs;
-use bpo::generate::check_sampling;
-use bpo::inject::Sampling;
-use bpo::llava::collator;
 use bpo::model::policy::LlavaCollator;
 use bpo::model::responder::LlavaResponder;
 use bpo::pairs::format::jsonl::read_pairs;
-use bpo::pairs::skipped::Skipped;
-use bpo::pairs::system::warn_left_out;
+use bpo::pairs::{Sampling, Skipped, warn_left_out};
 use bpo::reference::fill;
 use bpo::stages::StageOutcome;
+use bpo::{BpoError, Checkpoint, ReferenceSection, Required, RunConfig, check_sampling, collator};
 
 use super::{open_device, open_images, print_line, told_all};
 use crate::args::{GenerateCommand, ScoreCommand};
@@ -41,7 +35,7 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
         None => {
             let load = move |name: &str| Ok(images.load(name)?);
             let mut collate = LlavaCollator::new(checkpoint.processor, &checkpoint.model, load);
-            bpo::score::score(&checkpoint.model, &mut collate, &set.pairs, args.batch_size, each)?
+            bpo::score(&checkpoint.model, &mut collate, &set.pairs, args.batch_size, each)?
         }
         Some(file) => {
             if !config.train.loss.needs_rejected() {
@@ -59,7 +53,7 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
             }
             let (pairs, refused) = validate_pairs(&mut collate, &config.train.objective(), &set.pairs);
             let cache = fill(&config, file, &checkpoint, &mut collate, &pairs, &mut *progress::new())?;
-            let unscored = bpo::score::cached(&cache, &pairs, &checkpoint.model.device(), each)?;
+            let unscored = bpo::score_cached(&cache, &pairs, &checkpoint.model.device(), each)?;
             let scored = pairs.len() - unscored.len();
             StageOutcome::new(scored, refused.into_iter().map(Skipped::from).chain(unscored).collect())
         }
@@ -79,12 +73,11 @@ pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
         .with_seed(config.seed.0);
     check_sampling(&sampling)?;
     let images = open_images(&config)?;
-    let (questions, unread) = bpo::generate::read_questions(given("--questions", &args.questions)?)?;
+    let (questions, unread) = bpo::read_questions(given("--questions", &args.questions)?)?;
     let Checkpoint { model, processor, .. } = load(&config)?;
     let mut model = LlavaResponder::new(model.merged(), processor);
     let each = |answer| print_line(&answer);
-    let mut outcome =
-        bpo::generate::generate(&mut model, &questions, &images, &sampling, args.batch_size, each)?;
+    let mut outcome = bpo::generate(&mut model, &questions, &images, &sampling, args.batch_size, each)?;
     outcome.add(unread);
     told_all(&outcome)
 }
