@@ -36,11 +36,13 @@
 
 mod atomic;
 mod error;
+pub mod files;
 mod filter;
 pub mod format;
 mod generated;
 mod ids;
 mod image_token;
+mod limits;
 mod manifest;
 mod pairs;
 mod placeholders;
@@ -52,6 +54,7 @@ mod sft;
 mod skipped;
 mod store;
 mod system;
+mod untrusted;
 
 pub use atomic::write_atomic;
 pub use error::{PairsError, chain};
@@ -59,6 +62,7 @@ pub use filter::{PairFilter, count_words};
 pub use generated::{FinishReason, Generated, Sampling};
 pub use ids::Id;
 pub use image_token::{place_image_token, place_in_conversation, strip_image_token};
+pub use limits::{Limits, OverLimit};
 pub use manifest::{Difference, Fingerprint, Manifest, fingerprint_file};
 pub use pairs::{PairSet, all_pairs, make_all_pairs, make_pairs};
 pub use provenance::{Contrast, ContrastMode, Provenance};
@@ -69,3 +73,4 @@ pub use sft::{IMAGE_TOKEN, SftSample, Turn};
 pub use skipped::{Flaw, SkipCounts, SkipReason, Skipped};
 pub use store::{JsonlStore, Keyed};
 pub use system::warn_left_out;
+pub use untrusted::{TerminalText, Untrusted, UntrustedPath};
