@@ -126,8 +126,9 @@ fn look(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Resu
     let model = model.unfreeze(|path| path.starts_with("language_model."));
     let model = Stage::new("read", steps(400), 2e-3).run(model, |model, _| {
         let statistics = Statistics::text_only();
-        let texts =
-            (0..64).map(|_| world.conversation(&statistics, &Shares::even(), None)).collect::<Result<_, _>>()?;
+        let texts = (0..64)
+            .map(|_| world.conversation(&statistics, &Shares::even(), None))
+            .collect::<Result<_, _>>()?;
         Ok(Batch::new(texts, &world.processor, model)?.loss(model)?)
     })?;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use bpo::distort::{Distortion, Family, Limits, item_seed, load_rgb};
+use bpo::distort::{Distortion, Family, ImageLimits, item_seed, load_rgb};
 use common::{bpo, command, photos};
 
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -35,7 +35,7 @@ fn a_folder_is_made_and_gone_on_with() {
     assert_eq!(made, files(&four));
     let names: Vec<_> = made.keys().map(|name| name.to_str().unwrap()).collect();
     assert_eq!(names, ["astronaut.png", "cat.png", "coffee.png", "coins.png", "distort.json", "rocket.png"]);
-    let load = |path: PathBuf| load_rgb(path, &Limits::default()).unwrap();
+    let load = |path: PathBuf| load_rgb(path, &ImageLimits::default()).unwrap();
     let distortion: Distortion = text.parse().unwrap();
     let expected = distortion.apply(&load(photos().join("cat.jpg")), item_seed(42, "cat.jpg")).unwrap();
     assert_eq!(load(one.join("cat.png")), expected);
@@ -101,7 +101,7 @@ fn every_limit_has_a_flag_and_the_help_its_default() {
     let dir = tempfile::tempdir().unwrap();
     let help = bpo(["help", "distort"]).succeeds().stdout;
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    let defaults = serde_json::to_value(Limits::default()).unwrap();
+    let defaults = serde_json::to_value(ImageLimits::default()).unwrap();
     for (limit, default) in defaults.as_object().unwrap() {
         let flag = format!("--{}", limit.replace('_', "-"));
         let about =
@@ -160,7 +160,7 @@ fn the_sheet_in_the_guide_is_that_of_its_command() {
         word => word.into(),
     });
     bpo(arguments).succeeds();
-    let load = |path: &Path| load_rgb(path, &Limits::default()).unwrap();
+    let load = |path: &Path| load_rgb(path, &ImageLimits::default()).unwrap();
     // not the bytes: how well they are packed is up to the build
     assert!(
         load(&sheet) == load(&guide.join("images/distortions.png")),

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use bpo_pairs::Limits;
-use bpo_pairs::error::PairsError;
+use bpo_pairs::PairsError;
+use bpo_pairs::SkipReason;
 use bpo_pairs::files::FileError;
 use bpo_pairs::format::{jsonl, llava};
-use bpo_pairs::skipped::SkipReason;
 use serde_json::{Value, json};
 
 fn conversation(turns: usize) -> Value {
@@ -86,7 +86,7 @@ fn devices_and_fifos_are_no_data() {
         let is_told = |error: PairsError| matches!(error, PairsError::File(FileError::NotAFile { .. }));
         assert!(is_told(llava::read(path).unwrap_err()));
         assert!(is_told(jsonl::read_pairs(path).unwrap_err()));
-        assert!(is_told(bpo_pairs::manifest::fingerprint_file(path).unwrap_err()));
-        assert!(is_told(bpo_pairs::manifest::Manifest::read(path).unwrap_err()));
+        assert!(is_told(bpo_pairs::fingerprint_file(path).unwrap_err()));
+        assert!(is_told(bpo_pairs::Manifest::read(path).unwrap_err()));
     }
 }

@@ -39,7 +39,7 @@
 //! - `server` (default): error injection by a language model behind an OpenAI-compatible server
 //! - `flex` (default), `tch`, `cuda`, `cuda-nvrtc`, `wgpu`: backends
 //! - `curves` (default): the metrics of a training as a picture
-//! - `sheet`: contact sheets of distortions, `bpo::distort::sheet`
+//! - `sheet`: contact sheets of distortions, `bpo::save_sheet`
 
 #![forbid(unsafe_code)]
 
@@ -49,6 +49,7 @@ mod config;
 #[cfg(feature = "curves")]
 pub mod curves;
 mod device;
+mod distort_files;
 mod error;
 mod fingerprint;
 mod generate;
@@ -99,6 +100,9 @@ pub use config::{
     WeakenSection,
 };
 pub use device::{DeviceSpec, Dtype};
+#[cfg(feature = "sheet")]
+pub use distort_files::save_sheet;
+pub use distort_files::{CopyState, DistortEvent, DistortFiles, DistortFilesError, DistortOutcome};
 pub use error::{BpoError, chain};
 pub use fingerprint::{check_checkpoint, fingerprint_checkpoint};
 pub use generate::{Answer, Question, check_sampling, generate, read_questions};

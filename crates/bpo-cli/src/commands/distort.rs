@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bpo::distort::files::{Batch, Event, FilesError, Made, Outcome};
 use bpo::distort::sheet::Sheet;
-use bpo::distort::{Distortion, Input, Limits, load_rgb};
+use bpo::distort::{Distortion, ImageLimits, Input, load_rgb};
 use bpo::{Paths, chain};
 
 use crate::args::DistortCommand;
@@ -103,8 +103,8 @@ fn paths(args: &DistortCommand) -> Paths {
     paths
 }
 
-fn limits(args: &DistortCommand) -> Limits {
-    let mut limits = Limits::default();
+fn limits(args: &DistortCommand) -> ImageLimits {
+    let mut limits = ImageLimits::default();
     limits.max_side = args.max_side.unwrap_or(limits.max_side);
     limits.max_pixels = args.max_pixels.unwrap_or(limits.max_pixels);
     limits.max_file_bytes = args.max_file_bytes.unwrap_or(limits.max_file_bytes);

@@ -43,7 +43,8 @@ impl Splits {
     /// # Errors
     /// If a file cannot be written.
     pub fn write(dir: &Path, size: Size, seed: u64, evaluated: [Split; 2]) -> Result<Self, BpoError> {
-        let train = write_split(dir, Split::Train, size.train, seed, &QuestionMix::default()).map_err(world)?;
+        let train =
+            write_split(dir, Split::Train, size.train, seed, &QuestionMix::default()).map_err(world)?;
         let train_truth = Truth::from_file(&train.truth)?;
         let statistics = usual();
         let write = |split| Evaluated::write(dir, split, size.evaluation, &statistics);
@@ -63,8 +64,13 @@ impl Evaluated {
             Question::new(example.image(), example.qa.prompt)
         };
         let descriptions = (0..count).map(description).collect();
-        let presence =
-            pope_questions(&truth, statistics, PopeNegatives::Adversarial, PRESENCE_PER_IMAGE, EVALUATION_SEED);
+        let presence = pope_questions(
+            &truth,
+            statistics,
+            PopeNegatives::Adversarial,
+            PRESENCE_PER_IMAGE,
+            EVALUATION_SEED,
+        );
         Ok(Self { name: split.name(), truth, descriptions, presence })
     }
 }

@@ -109,13 +109,7 @@ pub enum DistortEvent<'a> {
 impl DistortFiles {
     /// Applies a distortion on one thread, with seed 0 and the default limits.
     pub fn new(distortion: Distortion) -> Self {
-        Self {
-            distortion,
-            seed: 0,
-            threads: NonZeroUsize::MIN,
-            limits: ImageLimits::default(),
-            other: None,
-        }
+        Self { distortion, seed: 0, threads: NonZeroUsize::MIN, limits: ImageLimits::default(), other: None }
     }
 
     /// Sets the seed, from which the seed of each image is derived.
@@ -351,9 +345,9 @@ impl ImageSet {
                 orphans.insert(path);
             }
         }
-        orphans.pop_first().map_or(Ok(()), |path| {
-            Err(DistortFilesError::Orphan { path, images: images.to_owned() })
-        })
+        orphans
+            .pop_first()
+            .map_or(Ok(()), |path| Err(DistortFilesError::Orphan { path, images: images.to_owned() }))
     }
 
     /// The candidates for the second image of an image: the chosen one first, then those after it.

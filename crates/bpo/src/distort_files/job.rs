@@ -202,8 +202,7 @@ impl Job<'_> {
         input.other = other.map(|other| &other.image);
         let distorted = self.distortion.apply(input, seed)?;
         drop(image);
-        let text =
-            origin(self.distortion, seed, &source.digest, other.map(|other| other.digest.as_str()));
+        let text = origin(self.distortion, seed, &source.digest, other.map(|other| other.digest.as_str()));
         Ok(origin::write(out, &distorted, &text, PngCompression::Fast)?)
     }
 }

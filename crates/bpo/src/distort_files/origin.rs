@@ -8,7 +8,7 @@ use bpo_distort::{
     DistortError, Distortion, ImageLimits, PngCompression, PngText, encode_png, read_image_file,
     read_png_text,
 };
-use bpo_pairs::files::{open_input, write_bytes, FileError};
+use bpo_pairs::files::{FileError, open_input, write_bytes};
 use image::RgbImage;
 use sha2::{Digest, Sha256};
 

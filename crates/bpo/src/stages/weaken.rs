@@ -132,7 +132,7 @@ impl<'a> Job<'a> {
     }
 
     fn seed(&self, item: Item<'_>, purpose: &str) -> u64 {
-        item_seed(stage_seed(self.config.seed.0, purpose), &item.key())
+        item_seed(stage_seed(self.config.seed.0, purpose), item.key().as_bytes())
     }
 
     fn answer_prefix<'s>(&self, sample: &'s SftSample) -> &'s str {
