@@ -131,6 +131,18 @@ pub enum ModelError {
         /// What would be understood.
         supported: String,
     },
+    /// A size in a file is above its limit: the file is broken, or made to take all memory.
+    #[error("{path}: {key} is {found}, above the limit of {limit}", path = path.display())]
+    OverLimit {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// Its value.
+        found: u64,
+        /// The largest value that is accepted.
+        limit: u64,
+    },
     /// An adapter was trained for another model or in a way that is not supported.
     #[error("{path}: {reason}", path = path.display())]
     Adapter {

@@ -7,6 +7,7 @@ use super::patterns::{ModulePatterns, scale};
 use super::selection::is_end;
 use super::targets::TargetModules;
 use crate::error::ModelError;
+use bpo_pairs::Limits;
 
 /// Rank, scale and place of the adapters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,18 +121,19 @@ impl LoraConfig {
     /// # Errors
     /// [`ModelError::Setting`] for the first value that cannot work.
     pub fn validate(&self) -> Result<(), ModelError> {
-        let check = |key, holds, expected, found: String| match holds {
-            true => Ok(()),
-            false => Err(ModelError::Setting { key, expected, found }),
+        let check = |key, holds, expected, found: String| {
+            if holds { Ok(()) } else { Err(ModelError::Setting { key, expected, found }) }
         };
-        check("r", self.r > 0, "at least 1", self.r.to_string())?;
+        let ranks = 1..=Limits::DEFAULT.lora_rank;
+        check("r", ranks.contains(&self.r), "from 1 to 65536", self.r.to_string())?;
         let alpha = self.lora_alpha;
         // the scale is multiplied in f32
         let usable = |value: f64| (value as f32).is_normal();
         let expected = "a number other than 0 that f32 can hold";
         check("lora_alpha", usable(alpha) && usable(self.scale()), expected, alpha.to_string())?;
         for (key, r) in self.rank_pattern.iter() {
-            check("rank_pattern", *r > 0, "at least 1 for each key", format!("{r} for {key:?}"))?;
+            let expected = "from 1 to 65536 for each key";
+            check("rank_pattern", ranks.contains(r), expected, format!("{r} for {key:?}"))?;
         }
         for (key, alpha) in self.alpha_pattern.iter() {
             let expected = "a number other than 0 that f32 can hold, for each key";

@@ -394,6 +394,25 @@ fn a_configuration_that_is_not_supported_names_its_key() {
     }
 }
 
+#[test]
+fn sizes_above_their_limit_are_refused() {
+    for (pointer, found) in [
+        ("/text_config/num_hidden_layers", 1_000_000_u64),
+        ("/text_config/head_dim", 1_000_000_000_000),
+        ("/text_config/vocab_size", 1 << 40),
+        ("/text_config/max_position_embeddings", u64::MAX),
+        ("/vision_config/hidden_size", 1 << 62),
+        ("/vision_config/image_size", 1 << 32),
+        ("/vision_config/num_hidden_layers", 1_000_000),
+    ] {
+        let checkpoint = Checkpoint::new();
+        checkpoint.set_config(pointer, json!(found));
+        let error = checkpoint.load().unwrap_err().to_string();
+        let key = pointer[1..].replace('/', ".");
+        assert!(error.contains(&format!("config.json: {key} is {found}, above the limit of ")), "{error}");
+    }
+}
+
 /// transformers has written keys under two names, `null` for defaults, and editors write byte order marks.
 #[test]
 fn files_of_many_versions_load() {

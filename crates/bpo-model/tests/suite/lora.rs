@@ -460,6 +460,8 @@ fn adapters_do_not_nest() {
 fn settings_that_cannot_work_are_refused() {
     for (lora, key) in [
         (config().with_rank(0, 8.0), "r"),
+        (config().with_rank(1_000_000_000, 8.0), "r"),
+        (config().with_rank_pattern([("q_proj", 1_000_000_000)].into_iter().collect()), "rank_pattern"),
         (config().with_rank(4, 0.0), "lora_alpha"),
         (config().with_rank(4, f64::NAN), "lora_alpha"),
         (config().with_dropout(1.0), "lora_dropout"),
