@@ -53,6 +53,7 @@ mod distort_files;
 mod error;
 mod fingerprint;
 mod generate;
+mod image_cache;
 mod images;
 mod injector;
 #[cfg(feature = "model")]
@@ -106,6 +107,7 @@ pub use distort_files::{CopyState, DistortEvent, DistortFiles, DistortFilesError
 pub use error::{BpoError, chain};
 pub use fingerprint::{check_checkpoint, fingerprint_checkpoint};
 pub use generate::{Answer, Question, check_sampling, generate, read_questions};
+pub use image_cache::{ImageCache, LazyImage};
 pub use images::{Escape, ImageError, ImageRoot};
 pub use injector::open_injector;
 #[cfg(feature = "model")]
@@ -114,6 +116,8 @@ pub use paths::Paths;
 #[cfg(feature = "model")]
 pub use plan::{TrainingPlan, plan};
 pub use progress::Progress;
+#[cfg(feature = "model")]
+pub use responder::ResponderError;
 pub use run::{PipelineBackend, RunReport, RunStatus, read_samples, run};
 pub use run_dir::RunDir;
 #[cfg(feature = "model")]
