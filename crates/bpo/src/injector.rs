@@ -19,7 +19,8 @@ pub fn open(
     let section = &config.inject;
     Ok(match &section.server {
         Some(server) => {
-            let client = OpenAiClient::new(server.clone(), api_key)?;
+            let client =
+                OpenAiClient::new(server.clone(), api_key).map_err(|source| BpoError::Server { source })?;
             Box::new(LlmInjector::new(client, section.llm.clone())?)
         }
         None => {

@@ -22,9 +22,8 @@ impl BpoError {
             | Self::UnknownDtype { .. }
             | Self::DeviceNotBuilt { .. }
             | Self::Server { .. } => true,
-            Self::Model(error) => {
-                matches!(error, ModelError::Setting { .. } | ModelError::TargetPattern { .. })
-            }
+            Self::Model(error) => matches!(error, ModelError::Setting { .. }),
+            Self::InTable { source, .. } => source.is::<ModelError>(),
             Self::Files(error) => matches!(error, FilesError::Inside { .. }),
             Self::Dpo(error) => matches!(error, DpoError::ReferenceStands | DpoError::NothingWeakened),
             _ => false,
