@@ -6,13 +6,14 @@ use std::process::ExitCode;
 
 use bpo::BpoError;
 use bpo::distort::files::FilesError;
-use bpo::pairs::error::PairsError;
+use bpo::pairs::PairsError;
 
 /// Exit code for a command line or a setting that cannot be used. clap uses the same.
 pub const USAGE: u8 = 2;
 /// Exit code after a panic, which is a bug.
 pub const INTERNAL: u8 = 101;
 /// Exit code after an interruption: the one that shells report for SIGINT.
+#[cfg(feature = "model")]
 pub const INTERRUPTED: u8 = 128 + 2;
 /// Exit code after standard output was closed: the one that shells report for SIGPIPE.
 const CLOSED_PIPE: u8 = 128 + 13;
@@ -25,6 +26,7 @@ pub enum Failure {
     /// Some items were skipped. Their lines and counts are printed already.
     Incomplete,
     /// A signal stopped training after a checkpoint. The same command resumes it.
+    #[cfg(feature = "model")]
     Interrupted,
     /// The reader of standard output has closed it.
     ClosedPipe,
@@ -36,6 +38,7 @@ impl Failure {
         ExitCode::from(match self {
             Self::Error(error) if error.is_usage() => USAGE,
             Self::Error(_) | Self::Incomplete => 1,
+            #[cfg(feature = "model")]
             Self::Interrupted => INTERRUPTED,
             Self::ClosedPipe => CLOSED_PIPE,
         })

@@ -4,12 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use bpo::config::Stage;
 use bpo::dpo::metrics::{EvalMetrics, StepMetrics};
 use bpo::dpo::observer::Control;
 use bpo::dpo::trainer::TrainOutput;
-use bpo::progress::Progress;
-use bpo::summary::StageSummary;
+use bpo::{Progress, Stage, StageSummary};
 
 use crate::failure::INTERRUPTED;
 use crate::progress::print_line;

@@ -14,9 +14,11 @@
 mod args;
 mod commands;
 mod failure;
+#[cfg(feature = "model")]
 mod interrupt;
 mod overrides;
 mod progress;
+#[cfg(feature = "model")]
 mod quickstart;
 mod skipped;
 mod warnings;
@@ -51,9 +53,8 @@ fn main() -> ExitCode {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => {
             match &failure {
-                Failure::Error(error) => {
-                    progress::print_line(&format!("error: {}", bpo::error::chain(error)))
-                }
+                Failure::Error(error) => progress::print_line(&format!("error: {}", bpo::chain(error))),
+                #[cfg(feature = "model")]
                 Failure::Interrupted => progress::print_line("stopped: the same command resumes"),
                 // printed already, or nobody reads
                 Failure::Incomplete | Failure::ClosedPipe => {}

@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use bpo::BpoError;
-use bpo::config::{Distortions, Missing, Preset, RunConfig, Settings};
-use bpo::inject::OpenAiConfig;
-use bpo::paths::Paths;
+#[cfg(feature = "model")]
+use bpo::Distortions;
+#[cfg(feature = "server")]
+use bpo::server::OpenAiConfig;
+use bpo::{BpoError, Missing, Paths, Preset, RunConfig, Settings};
 
-use crate::args::{Checkpoint, Config, Data, Images, Inject, Model, RunArgs, SeedArg, Train, Weaken};
+#[cfg(feature = "model")]
+use crate::args::{Checkpoint, Images, Model, RunArgs, Train, Weaken};
+use crate::args::{Config, Data, Inject, SeedArg};
 
 /// Flags that override settings.
 pub trait Overrides {
@@ -24,6 +27,7 @@ pub trait Overrides {
 }
 
 /// Replaces a setting by a flag that was given.
+#[cfg(any(feature = "model", feature = "server"))]
 fn set<T: Clone>(place: &mut T, flag: &Option<T>) {
     if let Some(value) = flag {
         place.clone_from(value);
@@ -40,11 +44,15 @@ impl Overrides for SeedArg {
     fn apply(&self, config: &mut RunConfig) {
         if let Some(seed) = self.seed {
             config.seed.0 = seed;
-            config.train.seed = seed;
+            #[cfg(feature = "model")]
+            {
+                config.train.seed = seed;
+            }
         }
     }
 }
 
+#[cfg(feature = "model")]
 impl Overrides for Checkpoint {
     fn apply(&self, config: &mut RunConfig) {
         set_some(&mut config.model.path, &self.model);
@@ -52,6 +60,7 @@ impl Overrides for Checkpoint {
     }
 }
 
+#[cfg(feature = "model")]
 impl Overrides for Model {
     fn apply(&self, config: &mut RunConfig) {
         self.checkpoint.apply(config);
@@ -66,12 +75,14 @@ impl Overrides for Data {
     }
 }
 
+#[cfg(feature = "model")]
 impl Overrides for Images {
     fn apply(&self, config: &mut RunConfig) {
         set_some(&mut config.data.images, &self.images);
     }
 }
 
+#[cfg(feature = "model")]
 impl Overrides for Weaken {
     fn apply(&self, config: &mut RunConfig) {
         let given = self.distortion.iter().chain(&self.noise_step).cloned().collect();
@@ -81,6 +92,7 @@ impl Overrides for Weaken {
     }
 }
 
+#[cfg(feature = "server")]
 impl Overrides for Inject {
     fn apply(&self, config: &mut RunConfig) {
         if let Some(url) = &self.server {
@@ -104,6 +116,20 @@ impl Overrides for Inject {
     }
 }
 
+/// A build without the client of a server refuses the flags.
+#[cfg(not(feature = "server"))]
+impl Overrides for Inject {
+    fn apply(&self, _: &mut RunConfig) {}
+
+    fn check(&self, _: &RunConfig) -> Result<(), BpoError> {
+        match (&self.server, &self.server_model) {
+            (None, None) => Ok(()),
+            _ => Err(BpoError::NotBuilt { what: "--server", feature: "server" }),
+        }
+    }
+}
+
+#[cfg(feature = "model")]
 impl Overrides for Train {
     fn apply(&self, config: &mut RunConfig) {
         let train = &mut config.train;
@@ -193,6 +219,7 @@ pub fn required<'a>(flag: &'static str, value: &'a Option<PathBuf>) -> Result<&'
     value.as_deref().ok_or_else(missing)
 }
 
+#[cfg(feature = "model")]
 impl RunArgs {
     /// All flags that override settings.
     pub fn overrides(&self) -> [&dyn Overrides; 7] {
@@ -200,9 +227,9 @@ impl RunArgs {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "flex"))]
 mod tests {
-    use bpo::device::Dtype;
+    use bpo::Dtype;
     use clap::{CommandFactory, Parser};
 
     use crate::args::{Cli, Command};

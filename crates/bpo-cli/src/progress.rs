@@ -4,12 +4,13 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bpo::config::Stage;
+#[cfg(feature = "model")]
 use bpo::dpo::metrics::{EvalMetrics, StepMetrics};
+#[cfg(feature = "model")]
 use bpo::dpo::observer::Control;
+#[cfg(feature = "model")]
 use bpo::dpo::trainer::TrainOutput;
-use bpo::progress::Progress;
-use bpo::summary::StageSummary;
+use bpo::{Progress, Stage, StageSummary};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 /// Least time between two progress lines of a stage.
@@ -58,10 +59,12 @@ fn print_done_before(stage: Stage, done: usize, total: usize) {
     }
 }
 
+#[cfg(feature = "model")]
 fn describe_step(metrics: &StepMetrics) -> String {
     describe_metrics(metrics.loss, metrics.rewards_margins, metrics.rewards_accuracies)
 }
 
+#[cfg(feature = "model")]
 fn describe_evaluation(metrics: &EvalMetrics) -> String {
     let values = describe_metrics(metrics.loss, metrics.rewards_margins, metrics.rewards_accuracies);
     let pairs = count(metrics.pairs, "pair", "pairs");
@@ -69,6 +72,7 @@ fn describe_evaluation(metrics: &EvalMetrics) -> String {
 }
 
 /// Loss, margin and accuracy. Losses that do not compare two answers have no margin (NaN) and no accuracy.
+#[cfg(feature = "model")]
 fn describe_metrics(loss: f64, margin: f64, accuracy: f64) -> String {
     if margin.is_nan() {
         format!("loss {loss:.4}")
@@ -78,6 +82,7 @@ fn describe_metrics(loss: f64, margin: f64, accuracy: f64) -> String {
 }
 
 /// The lines about the end of training: early stop, interruption, best evaluation.
+#[cfg(feature = "model")]
 fn describe_end(summary: &TrainOutput) -> Vec<String> {
     let TrainOutput { steps, total_steps, .. } = summary;
     let mut lines = Vec::new();
@@ -182,11 +187,13 @@ impl Progress for Bars {
         self.bar.iter().for_each(|bar| bar.set_position(done as u64));
     }
 
+    #[cfg(feature = "model")]
     fn stepped(&mut self, metrics: &StepMetrics) -> Control {
         self.bar.iter().for_each(|bar| bar.set_message(describe_step(metrics)));
         Control::Continue
     }
 
+    #[cfg(feature = "model")]
     fn evaluated(&mut self, metrics: &EvalMetrics) {
         match &self.bar {
             Some(bar) => bar.println(describe_evaluation(metrics)),
@@ -194,6 +201,7 @@ impl Progress for Bars {
         }
     }
 
+    #[cfg(feature = "model")]
     fn trained(&mut self, summary: &TrainOutput) {
         for line in describe_end(summary) {
             match &self.bar {
@@ -215,6 +223,7 @@ impl Progress for Bars {
 struct Lines {
     total: usize,
     last_line: Option<Instant>,
+    #[cfg(feature = "model")]
     first_step: bool,
 }
 
@@ -232,7 +241,12 @@ impl Lines {
 impl Progress for Lines {
     fn started(&mut self, stage: Stage, done: usize, total: usize) {
         print_done_before(stage, done, total);
-        *self = Self { total, last_line: Some(Instant::now()), first_step: true };
+        *self = Self {
+            total,
+            last_line: Some(Instant::now()),
+            #[cfg(feature = "model")]
+            first_step: true,
+        };
     }
 
     fn advanced(&mut self, stage: Stage, done: usize) {
@@ -241,6 +255,7 @@ impl Progress for Lines {
         }
     }
 
+    #[cfg(feature = "model")]
     fn stepped(&mut self, metrics: &StepMetrics) -> Control {
         let ends = std::mem::take(&mut self.first_step) || metrics.step == self.total;
         if self.is_due() || ends {
@@ -255,10 +270,12 @@ impl Progress for Lines {
         Control::Continue
     }
 
+    #[cfg(feature = "model")]
     fn evaluated(&mut self, metrics: &EvalMetrics) {
         print_line(&describe_evaluation(metrics));
     }
 
+    #[cfg(feature = "model")]
     fn trained(&mut self, summary: &TrainOutput) {
         describe_end(summary).iter().for_each(|line| print_line(line));
     }

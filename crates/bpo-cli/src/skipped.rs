@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use bpo::pairs::skipped::Skipped;
+use bpo::pairs::Skipped;
+#[cfg(feature = "model")]
 use bpo::stages::StageOutcome;
 
+#[cfg(feature = "model")]
 use crate::failure::Failure;
 use crate::progress::print_line;
 
@@ -53,6 +55,7 @@ pub fn print_skipped(skipped: &[Skipped], file: Option<&Path>) {
 ///
 /// # Errors
 /// [`Failure::Incomplete`] if there are any.
+#[cfg(feature = "model")]
 pub fn fail_if_skipped(outcome: &StageOutcome) -> Result<(), Failure> {
     if outcome.skipped.is_empty() {
         return Ok(());

@@ -2,6 +2,7 @@
 //! docs/src/configuration.md. `cargo test --workspace --test quantized -- --nocapture` prints them.
 //!
 //! This test has a binary of its own because it counts the memory of the whole process.
+#![cfg(feature = "flex")]
 #![allow(unsafe_code, reason = "only a global allocator can count the allocated memory")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -13,14 +14,13 @@ use bpo::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use bpo::burn::optim::GradientsParams;
 use bpo::burn::tensor::quantization::{QuantScheme, QuantValue, ScaleDtype};
 use bpo::burn::tensor::{Device, Int, Tensor};
-use bpo::checkpoint::Checkpoint;
-use bpo::device::Dtype;
 use bpo::dpo::policy::{Adapters, Collate, Policy, PromptGroup};
 use bpo::dpo::{DpoConfig, Trainer};
 use bpo::model::llava::ScoreBatch;
 use bpo::model::policy::LlavaCollator;
 use bpo::model::{Llava, LoraConfig, ModelError};
-use bpo::pairs::record::{CompletionKind, PreferencePair};
+use bpo::pairs::{CompletionKind, PreferencePair};
+use bpo::{Checkpoint, Dtype};
 use bpo_world::{Example, Mix, Scene, Split};
 
 /// The system's allocator, which counts the allocated bytes and their peak.

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::serde_words::Words;
+use bpo_pairs::Words;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 

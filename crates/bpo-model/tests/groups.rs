@@ -12,7 +12,7 @@ use bpo_model::lora::TargetModules;
 use bpo_model::policy::LlavaCollator;
 use bpo_model::processor::{PixelValues, Processor, TokenizedCompletion};
 use bpo_model::{Llava, LoadOptions, LoraConfig};
-use bpo_pairs::sft::Turn;
+use bpo_pairs::Turn;
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use proptest::prelude::*;

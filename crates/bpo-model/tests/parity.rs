@@ -7,12 +7,12 @@ mod support;
 use std::num::NonZeroUsize;
 
 use bpo_distort::diffusion;
-use bpo_inject::{FinishReason, Sampling};
 use bpo_model::generate::{ContrastInput, Prompt};
 use bpo_model::input::{ImageInput, ModelInput};
 use bpo_model::llava::ScoreBatch;
 use bpo_model::processor::{PixelValues, TokenizedCompletion};
 use bpo_model::{Adapters, Llava, LoadOptions};
+use bpo_pairs::{FinishReason, Sampling};
 use burn::tensor::{FloatDType, Tensor, TensorData};
 use support::{Golden, close, device, floats};
 

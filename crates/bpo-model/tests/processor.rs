@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use bpo_distort::{DistortError, Limits, load_rgb};
-use bpo_model::processor::{ImageProcessor, PixelValues, Processor, ProcessorError, TextProcessor, Turn};
+use bpo_model::processor::{ImageProcessor, PixelValues, Processor, ProcessorError, TextProcessor};
+use bpo_pairs::Turn;
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 use sha2::{Digest, Sha256};

@@ -15,7 +15,7 @@ use bpo_dpo::{DpoConfig, Trainer};
 use bpo_model::llava::ScoreBatch;
 use bpo_model::lora::load_adapter;
 use bpo_model::{Llava, LoadOptions};
-use bpo_pairs::record::{CompletionKind, PreferencePair};
+use bpo_pairs::{CompletionKind, PreferencePair};
 use burn::module::Module;
 use serde_json::Value;
 use support::{Golden, device, read_json, root};

@@ -1,20 +1,44 @@
-//! Answers for weakened views: of features, without the image, contrasted, begun.
+//! Answers for weakened views: of features, without the image, contrasted, with a prefix.
 
 mod support;
 
 use std::sync::Arc;
 
 use bpo_distort::{Distortion, Limits, load_rgb};
-use bpo_inject::{Generated, Sampling};
 use bpo_model::processor::{PixelValues, Processor};
-use bpo_model::responder::LlavaResponder;
+use bpo_model::responder::{ImageQuestion, LlavaResponder, WeakenedImage};
 use bpo_model::{Adapters, Llava, LoadOptions};
-use bpo_pairs::provenance::{Contrast, ContrastMode};
-use bpo_pairs::responder::{VisionLanguageModel, VisionRequest, Weakening};
+use bpo_pairs::{Contrast, ContrastMode, Generated, Sampling};
 use image::RgbImage;
 use support::{Golden, device, floats, root};
 
 const TOKENS: usize = 12;
+
+/// A question that owns its parts.
+struct Question {
+    image: Arc<RgbImage>,
+    distortion: Option<Distortion>,
+    seed: u64,
+    contrast: Option<Contrast>,
+    answer_prefix: &'static str,
+    sampling: Sampling,
+}
+
+impl Question {
+    fn borrow(&self) -> ImageQuestion<'_> {
+        let (seed, contrast) = (self.seed, self.contrast);
+        let weakened = |distortion| WeakenedImage { distortion, seed, other: None, contrast };
+        ImageQuestion {
+            image: &self.image,
+            weakened: self.distortion.as_ref().map(weakened),
+            system: None,
+            history: &[],
+            prompt: "What is in the picture?",
+            answer_prefix: self.answer_prefix,
+            sampling: &self.sampling,
+        }
+    }
+}
 
 struct Asked {
     model: Llava,
@@ -37,21 +61,19 @@ impl Asked {
         Self { model, processor, responder, images: [image(0), image(1)] }
     }
 
-    fn request(&self, image: usize, distortion: Option<&str>) -> VisionRequest {
-        let distortion = distortion.map(|text| text.parse::<Distortion>().unwrap());
-        VisionRequest {
+    fn request(&self, image: usize, distortion: Option<&str>) -> Question {
+        Question {
             image: self.images[image].clone(),
-            weakening: distortion.map(|distortion| Weakening::new(distortion, 7)),
-            system: None,
-            history: vec![],
-            prompt: "What is in the picture?".into(),
-            begun: String::new(),
+            distortion: distortion.map(|text| text.parse().unwrap()),
+            seed: 7,
+            contrast: None,
+            answer_prefix: "",
             sampling: Sampling::greedy(TOKENS),
         }
     }
 
-    fn answer(&mut self, request: &VisionRequest) -> Generated {
-        self.responder.respond(std::slice::from_ref(request)).remove(0).unwrap()
+    fn answer(&mut self, request: &Question) -> Generated {
+        self.responder.answer(&[request.borrow()]).remove(0).unwrap()
     }
 
     fn said(&mut self, image: usize, distortion: Option<&str>) -> String {
@@ -147,10 +169,11 @@ fn noise_on_features_is_that_of_its_seed() {
     requests.push(asked.request(0, None));
     requests.push(asked.request(1, Some("feature-noise:sigma=2+mask-tokens:share=0.3")));
     let mut other_seed = asked.request(0, Some("feature-noise:sigma=2"));
-    other_seed.weakening.as_mut().unwrap().seed = 8;
+    other_seed.seed = 8;
     requests.push(other_seed);
+    let questions: Vec<_> = requests.iter().map(Question::borrow).collect();
     let together: Vec<String> =
-        asked.responder.respond(&requests).into_iter().map(|answer| answer.unwrap().text).collect();
+        asked.responder.answer(&questions).into_iter().map(|answer| answer.unwrap().text).collect();
     for (request, together) in requests.iter().zip(&together) {
         assert_eq!(asked.answer(request).text, *together);
     }
@@ -174,7 +197,7 @@ fn contrast_is_that_of_the_plain_logits() {
             let mut contrast = Contrast::new(sign);
             (contrast.alpha, contrast.plausibility) = (alpha, plausibility);
             let mut request = asked.request(0, Some("diffusion-noise:step=900"));
-            request.weakening.as_mut().unwrap().contrast = Some(contrast);
+            request.contrast = Some(contrast);
             let said = asked.answer(&request).text;
             let ids = asked.greedy(&views, |logits| {
                 let best = logits[0].iter().copied().fold(f32::MIN, f32::max);
@@ -190,25 +213,25 @@ fn contrast_is_that_of_the_plain_logits() {
     }
     // with nothing to contrast it is the plain answer
     let mut request = asked.request(0, Some("blur:sigma=0"));
-    request.weakening.as_mut().unwrap().contrast = Some(Contrast::new(ContrastMode::AmplifyPrior));
+    request.contrast = Some(Contrast::new(ContrastMode::AmplifyPrior));
     assert_eq!(asked.answer(&request).text, asked.said(0, None));
     assert!(answers.iter().any(|answer| *answer != answers[0]), "{answers:?}");
 }
 
 #[test]
-fn an_answer_that_was_begun_goes_on() {
+fn a_prefix_of_the_answer_is_continued() {
     let mut asked = Asked::new();
-    let begun = "A cat on a mat";
+    let prefix = "A cat on a mat";
     for distortion in [None, Some("no-image")] {
         let mut request = asked.request(0, distortion);
-        request.begun = begun.into();
+        request.answer_prefix = prefix;
         let answer = asked.answer(&request);
-        assert!(answer.text.starts_with(begun) && answer.text.len() > begun.len(), "{answer:?}");
+        assert!(answer.text.starts_with(prefix) && answer.text.len() > prefix.len(), "{answer:?}");
         // as if the model had said it itself
         let image_tokens = if distortion.is_none() { asked.model.config().image_tokens() } else { 0 };
         let answered = asked
             .processor
-            .encode_completion(None, &[], "What is in the picture?", begun, image_tokens)
+            .encode_completion(None, &[], "What is in the picture?", prefix, image_tokens)
             .unwrap();
         let (end, ids) = answered.ids.split_last().unwrap();
         assert!(asked.processor.text.eos_ids().contains(end));

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use bpo_pairs::manifest::{Fingerprint, fingerprint_file};
+use bpo_pairs::{Fingerprint, fingerprint_file};
 
-use crate::checkpoint::{check_is_adapter, fingerprint_checkpoint};
-use crate::config::{Change, RunConfig, Stage};
+use crate::config::{Change, RunConfig};
 use crate::error::BpoError;
+use crate::fingerprint::{check_is_adapter, fingerprint_checkpoint};
+use crate::stage::Stage;
 use crate::summary::write_bytes;
 
 /// The first line of every file of ours. One without it is somebody's own and is not written over.

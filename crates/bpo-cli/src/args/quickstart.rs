@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bpo::device::DeviceSpec;
+use bpo::DeviceSpec;
 use clap::Args;
 
 /// `bpo quickstart`

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use bpo::config::Preset;
-use bpo::device::{DeviceSpec, Dtype};
+use bpo::Preset;
+#[cfg(feature = "model")]
+use bpo::{DeviceSpec, Dtype};
 use clap::Args;
 
 /// The settings file.
@@ -31,6 +32,7 @@ pub struct SeedArg {
 }
 
 /// The checkpoint and the device that it is loaded to.
+#[cfg(feature = "model")]
 #[derive(Debug, Args)]
 pub struct Checkpoint {
     /// Directory of a Hugging Face LLaVA-1.5 checkpoint
@@ -42,6 +44,7 @@ pub struct Checkpoint {
 }
 
 /// The model: checkpoint, number type and adapter.
+#[cfg(feature = "model")]
 #[derive(Debug, Args)]
 pub struct Model {
     #[command(flatten)]
@@ -63,6 +66,7 @@ pub struct Data {
 }
 
 /// The image root.
+#[cfg(feature = "model")]
 #[derive(Debug, Args)]
 pub struct Images {
     /// Directory that image paths are relative to

@@ -1,11 +1,8 @@
 //! `bpo generate`
 
-use bpo::BpoError;
-use bpo::checkpoint::Checkpoint;
-use bpo::config::Required;
-use bpo::generate::check_sampling;
-use bpo::inject::Sampling;
 use bpo::model::responder::LlavaResponder;
+use bpo::pairs::Sampling;
+use bpo::{BpoError, Checkpoint, Required, check_sampling};
 
 use super::{load_checkpoint, open_images, print_json};
 use crate::args::GenerateCommand;
@@ -27,12 +24,11 @@ pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
         .with_seed(config.seed.0);
     check_sampling(&sampling).map_err(flag_of_setting)?;
     let images = open_images(&config)?;
-    let (questions, unread) = bpo::generate::read_questions(required("--questions", &args.questions)?)?;
+    let (questions, unread) = bpo::read_questions(required("--questions", &args.questions)?)?;
     let Checkpoint { model, processor, .. } = load_checkpoint(&config)?;
     let mut model = LlavaResponder::new(model.merged(), processor);
     let each = |answer| print_json(&answer);
-    let mut outcome =
-        bpo::generate::generate(&mut model, &questions, &images, &sampling, args.batch_size, each)?;
+    let mut outcome = bpo::generate(&mut model, &questions, &images, &sampling, args.batch_size, each)?;
     outcome.add(unread);
     fail_if_skipped(&outcome)
 }

@@ -1,7 +1,7 @@
 //! `bpo inject`
 
-use bpo::config::{Required, Stage};
-use bpo::stages::settings::hold;
+use bpo::stages::hold;
+use bpo::{Required, Stage};
 
 use super::{api_key, outputs_of_stage, samples};
 use crate::args::InjectCommand;
@@ -24,8 +24,8 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     let mut progress = progress::new();
     let samples = samples(&config, &mut *progress)?;
     hold(Stage::Inject, &config, out)?;
-    let injector = || bpo::injector::open(&config, key, &samples);
-    let outcome = bpo::stages::inject::inject(&config, &samples, injector, out, &mut *progress)?;
+    let injector = || bpo::open_injector(&config, key, &samples);
+    let outcome = bpo::stages::inject(&config, &samples, injector, out, &mut *progress)?;
     print_skipped(&outcome.skipped, Some(out));
     Ok(())
 }

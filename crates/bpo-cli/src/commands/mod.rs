@@ -2,34 +2,37 @@
 
 mod distort;
 mod eval;
+#[cfg(feature = "model")]
 mod generate;
 mod inject;
+#[cfg(feature = "model")]
 mod merge;
 mod pair;
+#[cfg(feature = "model")]
 mod plan;
+#[cfg(feature = "model")]
 mod run;
+#[cfg(feature = "model")]
 mod score;
+#[cfg(feature = "model")]
 mod train;
+#[cfg(feature = "model")]
 mod weaken;
 
-use std::env::VarError;
 use std::io::Write;
 use std::path::Path;
 
-use bpo::BpoError;
+#[cfg(feature = "model")]
 use bpo::burn::tensor::Device;
-use bpo::checkpoint::Checkpoint;
-use bpo::config::RunConfig;
-use bpo::pairs::error::PairsError;
-use bpo::pairs::images::ImageRoot;
-use bpo::pairs::sft::SftSample;
-use bpo::paths::Paths;
-use bpo::progress::Progress;
-use bpo::run::read_samples;
-use bpo::stages::settings::settings_beside;
+use bpo::pairs::SftSample;
+use bpo::stages::settings_beside;
+use bpo::{BpoError, Paths, Progress, RunConfig, read_samples};
+#[cfg(feature = "model")]
+use bpo::{Checkpoint, ImageRoot};
 
 use crate::args::Command;
 use crate::failure::Failure;
+#[cfg(feature = "model")]
 use crate::quickstart::quickstart;
 use crate::skipped::print_skipped;
 
@@ -39,21 +42,32 @@ use crate::skipped::print_skipped;
 /// The reason why the command did not finish its work.
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
+        #[cfg(feature = "model")]
         Command::Quickstart(args) => quickstart(&args),
+        #[cfg(feature = "model")]
         Command::Run(args) => run::run(&args),
+        #[cfg(feature = "model")]
         Command::Weaken(args) => weaken::weaken(&args),
         Command::Inject(args) => inject::inject(&args),
         Command::Pair(args) => pair::pair(&args),
+        #[cfg(feature = "model")]
         Command::Train(args) => train::train(&args),
+        #[cfg(feature = "model")]
         Command::Score(args) => score::score(&args),
+        #[cfg(feature = "model")]
         Command::Generate(args) => generate::generate(&args),
         Command::Distort(args) => distort::distort(&args),
+        #[cfg(feature = "model")]
         Command::Merge(args) => merge::merge(&args),
         Command::Eval(command) => eval::eval(&command),
+        // `Cli::checked` has refused it
+        #[cfg(not(feature = "model"))]
+        Command::Other(_) => Ok(()),
     }
 }
 
 /// Opens the device. The panic message of a backend that fails is not printed; the error has the reason.
+#[cfg(feature = "model")]
 pub fn open_device(config: &RunConfig) -> Result<Device, BpoError> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
@@ -63,13 +77,15 @@ pub fn open_device(config: &RunConfig) -> Result<Device, BpoError> {
 }
 
 /// Opens the image root of the settings.
+#[cfg(feature = "model")]
 fn open_images(config: &RunConfig) -> Result<ImageRoot, BpoError> {
-    let images = ImageRoot::new(config.images_path()?).map_err(PairsError::from)?;
+    let images = ImageRoot::new(config.images_path()?)?;
     Ok(images.with_limits(config.data.limits))
 }
 
 /// Reads the server's API key from the environment variable that the settings name. Errors show neither the key nor a name that
 /// may be a key.
+#[cfg(feature = "server")]
 fn api_key(config: &RunConfig) -> Result<Option<String>, BpoError> {
     let Some(name) = config.inject.server.as_ref().and_then(|server| server.api_key_env.as_deref()) else {
         return Ok(None);
@@ -80,10 +96,16 @@ fn api_key(config: &RunConfig) -> Result<Option<String>, BpoError> {
         key: "inject.server.api_key_env".into(),
         expected: "the name of an environment variable that holds the key",
         found: match error {
-            VarError::NotPresent => format!("{shown}, which is not set"),
-            VarError::NotUnicode(_) => format!("{shown}, whose value is not UTF-8"),
+            std::env::VarError::NotPresent => format!("{shown}, which is not set"),
+            std::env::VarError::NotUnicode(_) => format!("{shown}, whose value is not UTF-8"),
         },
     })
+}
+
+/// A build without the client of a server needs no API key.
+#[cfg(not(feature = "server"))]
+fn api_key(_: &RunConfig) -> Result<Option<String>, BpoError> {
+    Ok(None)
 }
 
 /// Prints a value as one JSON line to standard output, and flushes it.
@@ -101,6 +123,7 @@ fn print_json(value: &impl serde::Serialize) -> Result<(), BpoError> {
 }
 
 /// Loads the checkpoint of the settings with its adapter.
+#[cfg(feature = "model")]
 fn load_checkpoint(config: &RunConfig) -> Result<Checkpoint, BpoError> {
     let device = open_device(config)?;
     let adapter = config.model.adapter.as_deref();

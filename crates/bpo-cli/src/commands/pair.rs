@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use bpo::BpoError;
-use bpo::config::Required;
-use bpo::stages::pair::Existing;
+use bpo::stages::Existing;
+use bpo::{BpoError, Required};
 
 use super::samples;
 use crate::args::PairCommand;
@@ -31,7 +30,7 @@ pub fn pair(args: &PairCommand) -> Result<(), Failure> {
     let samples = samples(&config, &mut *progress)?;
     let answers: Vec<&Path> = args.answers.iter().map(|file| file.as_path()).collect();
     let (pairs, outcome) =
-        bpo::stages::pair::pair(&config, &samples, &answers, out, Existing::Refuse, &mut *progress)?;
+        bpo::stages::pair(&config, &samples, &answers, out, Existing::Refuse, &mut *progress)?;
     print_skipped(&outcome.skipped, None);
     if pairs.is_empty() {
         let (path, skipped) = (out.to_owned(), outcome.summary.skipped);

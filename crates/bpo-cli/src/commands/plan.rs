@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use bpo::TrainingPlan;
 use bpo::model::memory::{BatchShape, Footprint};
-use bpo::plan::TrainingPlan;
 use indicatif::{HumanBytes, HumanCount, HumanDuration};
 
 use crate::progress::count;

@@ -1,16 +1,13 @@
 //! `bpo score`
 
-use bpo::BpoError;
-use bpo::config::{ReferenceSection, Required};
 use bpo::dpo::policy::Collate;
 use bpo::dpo::validate::validate_pairs;
-use bpo::llava::collator;
 use bpo::model::policy::LlavaCollator;
 use bpo::pairs::format::jsonl::read_pairs;
-use bpo::pairs::skipped::Skipped;
-use bpo::pairs::system::warn_left_out;
+use bpo::pairs::{Skipped, warn_left_out};
 use bpo::reference::fill;
 use bpo::stages::StageOutcome;
+use bpo::{BpoError, ReferenceSection, Required, collator};
 
 use super::{load_checkpoint, open_images, print_json};
 use crate::args::ScoreCommand;
@@ -41,7 +38,7 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
         None => {
             let load = move |name: &str| Ok(images.load(name)?);
             let mut collate = LlavaCollator::new(checkpoint.processor, &checkpoint.model, load);
-            bpo::score::score(&checkpoint.model, &mut collate, &set.pairs, args.batch_size, each)?
+            bpo::score(&checkpoint.model, &mut collate, &set.pairs, args.batch_size, each)?
         }
         Some(file) => {
             if !config.train.loss.needs_rejected() {
@@ -59,7 +56,7 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
             }
             let (pairs, refused) = validate_pairs(&mut collate, &config.train.objective(), &set.pairs);
             let cache = fill(&config, file, &checkpoint, &mut collate, &pairs, &mut *progress::new())?;
-            let unscored = bpo::score::cached(&cache, &pairs, &checkpoint.model.device(), each)?;
+            let unscored = bpo::score_cached(&cache, &pairs, &checkpoint.model.device(), each)?;
             let scored = pairs.len() - unscored.len();
             StageOutcome::new(scored, refused.into_iter().map(Skipped::from).chain(unscored).collect())
         }

@@ -1,12 +1,8 @@
 //! `bpo train`
 
-use bpo::BpoError;
-use bpo::config::Required;
-use bpo::llava::LocalBackend;
 use bpo::pairs::format::jsonl::read_pairs;
-use bpo::run::{Completion, PipelineBackend};
-use bpo::run_dir::RunDir;
-use bpo::stages::settings::hold_training;
+use bpo::stages::hold_training;
+use bpo::{BpoError, LocalBackend, PipelineBackend, Required, RunDir, RunStatus};
 
 use super::{open_device, open_images, print_json};
 use crate::args::TrainCommand;
@@ -39,7 +35,7 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     }
     print_skipped(&set.skipped, None);
     let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
-        let (plan, outcome) = bpo::plan::plan(&config, &set.pairs, &images, &open_device(&config)?)?;
+        let (plan, outcome) = bpo::plan(&config, &set.pairs, &images, &open_device(&config)?)?;
         print_skipped(&outcome.skipped, None);
         print_line(&super::plan::describe(&plan));
         return Ok(print_json(&plan)?);
@@ -48,13 +44,13 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     let dir = RunDir::open(out)?;
     hold_training(&config, &dir)?;
     let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, None);
-    let (completion, outcome) = backend.train(&set.pairs, &images, &dir, &mut progress)?;
+    let (status, outcome) = backend.train(&set.pairs, &images, &dir, &mut progress)?;
     print_skipped(&outcome.skipped, None);
-    match completion {
-        Completion::Finished => {
+    match status {
+        RunStatus::Finished => {
             print_line(&format!("{}: {}", config.result_name(), dir.result(&config).display()));
             Ok(())
         }
-        Completion::Stopped => Err(Failure::Interrupted),
+        RunStatus::Stopped => Err(Failure::Interrupted),
     }
 }

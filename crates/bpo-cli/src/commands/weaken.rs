@@ -1,9 +1,7 @@
 //! `bpo weaken`
 
-use bpo::config::{Required, Stage};
-use bpo::llava::LocalBackend;
-use bpo::run::PipelineBackend;
-use bpo::stages::settings::hold;
+use bpo::stages::hold;
+use bpo::{LocalBackend, PipelineBackend, Required, Stage};
 
 use super::{open_device, open_images, outputs_of_stage, samples};
 use crate::args::WeakenCommand;
@@ -29,7 +27,7 @@ pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     hold(Stage::Weaken, &config, out)?;
     let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, None);
     let model = || backend.model();
-    let outcome = bpo::stages::weaken::weaken(&config, &samples, &images, model, out, &mut *progress)?;
+    let outcome = bpo::stages::weaken(&config, &samples, &images, model, out, &mut *progress)?;
     print_skipped(&outcome.skipped, Some(out));
     Ok(())
 }

@@ -4,8 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use bpo::BpoError;
-use bpo::pairs::atomic::write_atomic;
-use bpo::pairs::error::PairsError;
+use bpo::pairs::{PairsError, write_atomic};
 
 /// Creates a directory and its parents.
 pub fn create_dir(dir: &Path) -> Result<(), BpoError> {

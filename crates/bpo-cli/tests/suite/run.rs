@@ -161,7 +161,7 @@ fn answers_are_made_in_several_ways() {
         [weaken]
         distortion = ["swap", "feature-noise:sigma=1..2+mask-tokens:share=0.9", "no-image"]
         samples = 2
-        begun = 0.5
+        prefix_fraction = 0.5
         temperature = 1.0
         contrast = { mode = "amplify_prior", alpha = 0.5 }
         "#;

@@ -222,9 +222,9 @@ mod tests {
         let mut calls = 0;
         let stopped = for_each(Path::new("n.json"), b"[1, 2]".as_slice(), &mut |_: u32| {
             calls += 1;
-            Err(PairsError::UnknownId { id: "1".into() })
+            Err(PairsError::Locked { path: "1".into() })
         });
-        assert!(matches!(stopped, Err(PairsError::UnknownId { .. })));
+        assert!(matches!(stopped, Err(PairsError::Locked { .. })));
         assert_eq!(calls, 1);
     }
 }

@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::has_answers;
-use crate::config::{RunConfig, Stage, changes};
+use crate::config::{RunConfig, changes};
 use crate::error::BpoError;
 use crate::paths::with_suffix;
 use crate::resume::has_content;
 use crate::run_dir::RunDir;
 use crate::settings_file::{check_inputs, inputs, read, replace_input_paths, write};
+use crate::stage::Stage;
 use crate::summary::RunManifest;
 
 /// Holds a stage's file to the settings that it was begun with, and keeps those beside it, all of them, resolved.

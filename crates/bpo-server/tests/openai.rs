@@ -1,12 +1,12 @@
 //! The client against a server that misbehaves in every way it has to survive.
-#![cfg(feature = "openai")]
 
 mod mock;
 
 use bpo_inject::{
-    ErrorInjector, FinishReason, InjectError, InjectionRequest, LlmInjector, LlmInjectorConfig, OpenAiClient,
-    OpenAiConfig, Rejection, Sampling, TextGenerator, TextRequest,
+    ErrorInjector, InjectionRequest, LlmInjector, LlmInjectorConfig, Rejection, TextGenerator, TextRequest,
 };
+use bpo_pairs::{FinishReason, Sampling};
+use bpo_server::{OpenAiClient, OpenAiConfig, ServerError};
 use mock::{MockServer, Reply};
 
 const HOUR_MS: u64 = 3_600_000;
@@ -24,7 +24,7 @@ fn client(server: &MockServer) -> OpenAiClient {
     OpenAiClient::new(config(&server.url), None).unwrap()
 }
 
-fn ask(client: &mut OpenAiClient) -> Result<String, InjectError> {
+fn ask(client: &mut OpenAiClient) -> Result<String, ServerError> {
     let mut results = client.generate(&[request("hello")]);
     assert_eq!(results.len(), 1);
     results.remove(0).map(|generated| generated.text)
@@ -86,14 +86,14 @@ fn the_wait_that_the_server_asks_for_replaces_ours() {
 fn a_wait_that_is_too_long_fails_at_once() {
     let server = MockServer::start(|_| Reply::json(429, "quota").with_header("Retry-After", "86400"));
     let error = ask(&mut client(&server)).unwrap_err();
-    assert!(matches!(error, InjectError::Status { status: 429, attempts: 1, .. }), "{error}");
+    assert!(matches!(error, ServerError::Status { status: 429, attempts: 1, .. }), "{error}");
 }
 
 #[test]
 fn the_callers_mistakes_are_not_retried() {
     let server = MockServer::start(|_| Reply::json(401, r#"{"error":"wrong key"}"#));
     let error = ask(&mut client(&server)).unwrap_err();
-    assert!(matches!(&error, InjectError::Status { status: 401, attempts: 1, .. }), "{error}");
+    assert!(matches!(&error, ServerError::Status { status: 401, attempts: 1, .. }), "{error}");
     assert!(error.to_string().contains("wrong key"));
 }
 
@@ -101,7 +101,7 @@ fn the_callers_mistakes_are_not_retried() {
 fn a_server_that_is_down_is_named() {
     let url = MockServer::start(|_| Reply::hang_up()).into_closed();
     let error = ask(&mut OpenAiClient::new(config(&url), None).unwrap()).unwrap_err();
-    assert!(matches!(&error, InjectError::Connection { attempts: 3, .. }), "{error:?}");
+    assert!(matches!(&error, ServerError::Connection { attempts: 3, .. }), "{error:?}");
     assert!(error.to_string().contains(&url));
 }
 
@@ -110,7 +110,7 @@ fn a_server_that_never_answers_times_out() {
     let server = MockServer::start(|_| Reply::silence());
     let config = config(&server.url).with_timeout_s(0.2).with_retries(1, 0, 0);
     let error = ask(&mut OpenAiClient::new(config, None).unwrap()).unwrap_err();
-    let InjectError::Connection { attempts: 2, source, .. } = error else { panic!("{error:?}") };
+    let ServerError::Connection { attempts: 2, source, .. } = error else { panic!("{error:?}") };
     assert!(matches!(*source, ureq::Error::Timeout(_)), "{source:?}");
 }
 
@@ -120,11 +120,11 @@ fn what_is_no_chat_completion_is_shown() {
     for body in bodies {
         let server = MockServer::start(move |_| Reply::json(200, body));
         let error = ask(&mut client(&server)).unwrap_err();
-        assert!(matches!(error, InjectError::Body { .. }), "{body}: {error:?}");
+        assert!(matches!(error, ServerError::Body { .. }), "{body}: {error:?}");
         assert!(error.to_string().contains(if body.is_empty() { "(no body)" } else { body }), "{error}");
     }
     let server = MockServer::start(|_| Reply::json(200, r#"{"choices": []}"#));
-    assert!(matches!(ask(&mut client(&server)), Err(InjectError::NoChoice { .. })));
+    assert!(matches!(ask(&mut client(&server)), Err(ServerError::NoChoice { .. })));
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn results_keep_their_order_and_one_failure_stays_alone() {
         match result {
             Ok(generated) => assert_eq!(generated.text, prompts[i]),
             Err(error) => {
-                assert!(i == 5 && matches!(error, InjectError::Status { status: 400, .. }), "{i}: {error}");
+                assert!(i == 5 && matches!(error, ServerError::Status { status: 400, .. }), "{i}: {error}");
                 assert!(client.is_request_error(error), "asking again would not help");
             }
         }
@@ -240,6 +240,6 @@ fn no_requests_need_no_server() {
 fn settings_that_cannot_work_are_refused() {
     let none_at_once = config("http://h").with_max_concurrency(0);
     for bad in [config("h"), none_at_once, config("http://h").with_timeout_s(0.0)] {
-        assert!(matches!(OpenAiClient::new(bad, None), Err(InjectError::Setting { .. })));
+        assert!(matches!(OpenAiClient::new(bad, None), Err(ServerError::Setting { .. })));
     }
 }

@@ -5,9 +5,8 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use bpo_distort::{DistortError, Limits, load_rgb};
+use bpo_pairs::SkipReason;
 use image::RgbImage;
-
-use crate::skipped::SkipReason;
 
 /// Why an image cannot be used.
 #[derive(Debug, thiserror::Error)]

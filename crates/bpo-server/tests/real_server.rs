@@ -1,12 +1,13 @@
 //! The whole of LLM injection against a real server with a real model.
 //!
 //! Runs where `BPO_TEST_LLM_URL` names an OpenAI-compatible server (`tools/llm_server.py` starts one).
-#![cfg(feature = "openai")]
 
 use bpo_inject::{
-    ErrorInjector, Generated, InjectionFailure, InjectionRequest, LlmInjector, LlmInjectorConfig,
-    OpenAiClient, OpenAiConfig, Sampling, TextGenerator, TextRequest, same_text,
+    ErrorInjector, InjectionFailure, InjectionRequest, LlmInjector, LlmInjectorConfig, TextGenerator,
+    TextRequest, same_text,
 };
+use bpo_pairs::{Generated, Sampling};
+use bpo_server::{OpenAiClient, OpenAiConfig};
 
 const SAMPLES: &[(&str, &str)] = &[
     (
@@ -85,7 +86,7 @@ fn a_real_server_obeys_length_and_reports_it() {
     };
     let results = client.generate(&[request.clone(), request]);
     let texts: Vec<&Generated> = results.iter().map(|result| result.as_ref().unwrap()).collect();
-    assert_eq!(texts[0].finish, bpo_inject::FinishReason::Length);
+    assert_eq!(texts[0].finish, bpo_pairs::FinishReason::Length);
     assert_eq!(texts[0].tokens, Some(5));
     assert_eq!(texts[0].text, texts[1].text, "greedy decoding of one prompt");
 }

@@ -7,8 +7,7 @@ use std::ops::Range;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-
-use crate::accept::REMOVED_KEY;
+use bpo_inject::REMOVED_KEY;
 
 /// A key below this length is looked for as a whole word only: names such as `none` and `EMPTY` stand for "no key".
 const SHORT: usize = 8;
@@ -17,7 +16,7 @@ const SHORT: usize = 8;
 const MOST_SLASHES: usize = 8;
 
 /// Finds secrets in texts, also where they are in base64, hexadecimal, percent-encoded or escaped, and removes them.
-pub(super) struct Redactor {
+pub(crate) struct Redactor {
     patterns: Vec<Pattern>,
 }
 
@@ -40,24 +39,24 @@ enum Kind {
 
 impl Redactor {
     /// For a key, and for what the addresses of a server and a proxy hold.
-    pub(super) fn new(api_key: Option<&str>, addresses: &[&str]) -> Self {
+    pub(crate) fn new(api_key: Option<&str>, addresses: &[&str]) -> Self {
         let in_addresses = addresses.iter().flat_map(|address| secrets_in(address));
         let secrets = api_key.map(str::to_owned).into_iter().chain(in_addresses);
         Self { patterns: secrets.flat_map(|secret| patterns(secret.as_bytes())).collect() }
     }
 
     /// Whether a text has a secret.
-    pub(super) fn finds(&self, text: &str) -> bool {
+    pub(crate) fn finds(&self, text: &str) -> bool {
         self.find(text, 0, Kind::Plain).is_some() || self.find(text, 0, Kind::Word).is_some()
     }
 
     /// An error's text: without any secret.
-    pub(super) fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
+    pub(crate) fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
         self.remove(text, Kind::Word)
     }
 
     /// A model's answer: short keys may stand in it by chance, and stay.
-    pub(super) fn clean_answer<'a>(&self, text: &'a str) -> Cow<'a, str> {
+    pub(crate) fn clean_answer<'a>(&self, text: &'a str) -> Cow<'a, str> {
         self.remove(text, Kind::Plain)
     }
 
@@ -244,7 +243,7 @@ fn decoded(text: &str) -> String {
 }
 
 /// An address as it may be shown: without user, password and the values of its query.
-pub(super) fn shown_address(address: &str) -> String {
+pub(crate) fn shown_address(address: &str) -> String {
     let address = match with_user(address) {
         Some((scheme, _, host)) => format!("{scheme}[removed]{host}"),
         None => address.to_owned(),

@@ -1,24 +1,21 @@
 //! A [`TextGenerator`] behind any OpenAI-compatible server (`/v1/chat/completions`).
 
-mod config;
-mod redact;
-mod wire;
-
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bpo_inject::{TextGenerator, TextRequest};
+use bpo_pairs::Generated;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ureq::http::{HeaderMap, Response};
 
-pub use config::OpenAiConfig;
-use redact::{Redactor, shown_address};
-use wire::{ChatRequest, ChatResponse};
-
-use crate::{Generated, InjectError, TextGenerator, TextRequest};
+use crate::config::OpenAiConfig;
+use crate::error::ServerError;
+use crate::redact::{Redactor, shown_address};
+use crate::wire::{ChatRequest, ChatResponse};
 
 /// Longest body that is read: far above any answer, far below what would exhaust memory.
 const MAX_BODY_BYTES: u64 = 16 << 20;
@@ -53,10 +50,10 @@ impl fmt::Debug for OpenAiClient {
 
 /// What one attempt came to.
 enum Attempt {
-    Done(Result<Generated, InjectError>),
+    Done(Result<Generated, ServerError>),
     /// Worth another try, after the time that the server asks for, if it does.
     Retry {
-        error: InjectError,
+        error: ServerError,
         after: Option<Duration>,
     },
 }
@@ -69,9 +66,9 @@ impl OpenAiClient {
     ///
     /// # Errors
     /// When a setting cannot work. The server is not called.
-    pub fn new(config: OpenAiConfig, api_key: Option<String>) -> Result<Self, InjectError> {
+    pub fn new(config: OpenAiConfig, api_key: Option<String>) -> Result<Self, ServerError> {
         let endpoint = config.endpoint()?;
-        let setting = |key, expected, found| Err(InjectError::Setting { key, expected, found });
+        let setting = |key, expected, found| Err(ServerError::Setting { key, expected, found });
         if config.max_concurrency == 0 {
             return setting("max_concurrency", "at least 1", "0".to_owned());
         }
@@ -92,7 +89,7 @@ impl OpenAiClient {
             .proxy(proxy)
             .max_idle_connections_per_host(config.max_concurrency)
             .max_idle_connections(config.max_concurrency)
-            .user_agent(concat!("bpo-inject/", env!("CARGO_PKG_VERSION")))
+            .user_agent(concat!("bpo-server/", env!("CARGO_PKG_VERSION")))
             .build()
             .new_agent();
         let addresses = [config.base_url.as_str(), config.proxy.as_deref().unwrap_or_default()];
@@ -112,7 +109,7 @@ impl OpenAiClient {
     }
 
     /// Counts in `retries` how often a request of the batch was made again; only the first time is a warning.
-    fn complete(&self, request: &TextRequest, retries: &AtomicUsize) -> Result<Generated, InjectError> {
+    fn complete(&self, request: &TextRequest, retries: &AtomicUsize) -> Result<Generated, ServerError> {
         let mut random = ChaCha8Rng::seed_from_u64(request.sampling.seed);
         let mut attempt = 1;
         loop {
@@ -149,7 +146,7 @@ impl OpenAiClient {
         let status = response.status();
         if !status.is_success() {
             let excerpt = self.excerpt(&body);
-            let error = InjectError::Status {
+            let error = ServerError::Status {
                 url: self.shown_endpoint.clone(),
                 status: status.as_u16(),
                 attempts: attempt,
@@ -175,7 +172,7 @@ impl OpenAiClient {
                 | ureq::Error::ConnectProxyFailed(_)
         );
         let source = Box::new(self.without_secrets(source));
-        let error = InjectError::Connection { url: self.shown_endpoint.clone(), attempts, source };
+        let error = ServerError::Connection { url: self.shown_endpoint.clone(), attempts, source };
         if passing { Attempt::Retry { error, after: None } } else { Attempt::Done(Err(error)) }
     }
 
@@ -188,7 +185,7 @@ impl OpenAiClient {
         ureq::Error::Other(self.redactor.clean(&text).into())
     }
 
-    fn parse(&self, body: &[u8]) -> Result<Generated, InjectError> {
+    fn parse(&self, body: &[u8]) -> Result<Generated, ServerError> {
         let url = || self.shown_endpoint.clone();
         let response: ChatResponse = serde_json::from_slice(body).map_err(|source| {
             // The reason quotes the value that was not expected.
@@ -197,11 +194,11 @@ impl OpenAiClient {
                 Cow::Borrowed(_) => source,
                 Cow::Owned(cleaned) => serde::de::Error::custom(cleaned),
             };
-            InjectError::Body { url: url(), excerpt: self.excerpt(body), source }
+            ServerError::Body { url: url(), excerpt: self.excerpt(body), source }
         })?;
         let mut generated = response
             .into_generated()
-            .ok_or_else(|| InjectError::NoChoice { url: url(), excerpt: self.excerpt(body) })?;
+            .ok_or_else(|| ServerError::NoChoice { url: url(), excerpt: self.excerpt(body) })?;
         if let Cow::Owned(cleaned) = self.redactor.clean_answer(&generated.text) {
             generated.text = cleaned;
         }
@@ -229,9 +226,9 @@ impl OpenAiClient {
 }
 
 impl TextGenerator for OpenAiClient {
-    type Error = InjectError;
+    type Error = ServerError;
 
-    fn generate(&mut self, requests: &[TextRequest]) -> Vec<Result<Generated, InjectError>> {
+    fn generate(&mut self, requests: &[TextRequest]) -> Vec<Result<Generated, ServerError>> {
         let client = &*self;
         let (next, retries) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let finished = Mutex::new(Vec::with_capacity(requests.len()));
@@ -261,8 +258,8 @@ impl TextGenerator for OpenAiClient {
     }
 
     /// Bad request, content too large, unprocessable: said of this request, and never retried.
-    fn is_request_error(&self, error: &InjectError) -> bool {
-        matches!(error, InjectError::Status { status: 400 | 413 | 422, .. })
+    fn is_request_error(&self, error: &ServerError) -> bool {
+        matches!(error, ServerError::Status { status: 400 | 413 | 422, .. })
     }
 }
 

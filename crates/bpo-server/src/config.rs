@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::redact::shown_address;
-use crate::InjectError;
+use crate::error::ServerError;
+use crate::redact::shown_address;
 
 /// Where a server is and how to treat it. Defaults are ours.
 ///
 /// A library reads no environment: `api_key_env` is for the application, which resolves it and gives the key to
-/// [`OpenAiClient::new`](super::OpenAiClient::new).
+/// [`OpenAiClient::new`](crate::OpenAiClient::new).
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -132,11 +132,11 @@ impl OpenAiConfig {
     ///
     /// # Errors
     /// When the base is no `http` or `https` address.
-    pub fn endpoint(&self) -> Result<String, InjectError> {
+    pub fn endpoint(&self) -> Result<String, ServerError> {
         let base = self.base_url.trim().trim_end_matches('/');
         let host = base.strip_prefix("http://").or_else(|| base.strip_prefix("https://")).unwrap_or("");
         if host.is_empty() || host.starts_with('/') || host.contains(char::is_whitespace) {
-            return Err(InjectError::Setting {
+            return Err(ServerError::Setting {
                 key: "base_url",
                 expected: "an address that begins with http:// or https://",
                 found: format!("`{}`", shown_address(&self.base_url)),
@@ -149,12 +149,12 @@ impl OpenAiConfig {
     /// Checks the settings without asking the server anything.
     ///
     /// # Errors
-    /// [`InjectError::Setting`] for the first that cannot work.
-    pub fn validate(&self) -> Result<(), InjectError> {
+    /// [`ServerError::Setting`] for the first that cannot work.
+    pub fn validate(&self) -> Result<(), ServerError> {
         self.endpoint()?;
         self.timeout()?;
         match self.max_concurrency {
-            0 => Err(InjectError::Setting {
+            0 => Err(ServerError::Setting {
                 key: "max_concurrency",
                 expected: "at least 1",
                 found: "0".to_owned(),
@@ -163,17 +163,17 @@ impl OpenAiConfig {
         }
     }
 
-    pub(super) fn timeout(&self) -> Result<Duration, InjectError> {
+    pub(crate) fn timeout(&self) -> Result<Duration, ServerError> {
         Duration::try_from_secs_f64(self.timeout_s).ok().filter(|timeout| !timeout.is_zero()).ok_or_else(
             || {
                 let found = self.timeout_s.to_string();
-                InjectError::Setting { key: "timeout_s", expected: "a number of seconds above 0", found }
+                ServerError::Setting { key: "timeout_s", expected: "a number of seconds above 0", found }
             },
         )
     }
 
     /// The wait after failed attempt `attempt` (from 1), where `jitter` is in 0..=1.
-    pub(super) fn backoff(&self, attempt: u32, jitter: f64) -> Duration {
+    pub(crate) fn backoff(&self, attempt: u32, jitter: f64) -> Duration {
         let doubled = 1u64.checked_shl(attempt.saturating_sub(1)).unwrap_or(u64::MAX);
         let longest = self.backoff_initial_ms.saturating_mul(doubled).min(self.backoff_max_ms);
         Duration::from_millis(longest - (longest as f64 / 2.0 * jitter) as u64)

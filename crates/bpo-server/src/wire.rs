@@ -1,11 +1,11 @@
 //! The part of the chat-completions protocol that is used.
 
+use bpo_inject::TextRequest;
+use bpo_pairs::{FinishReason, Generated};
 use serde::{Deserialize, Serialize};
 
-use crate::{FinishReason, Generated, TextRequest};
-
 #[derive(Serialize)]
-pub(super) struct ChatRequest<'a> {
+pub(crate) struct ChatRequest<'a> {
     model: &'a str,
     messages: Vec<Message<'a>>,
     temperature: f64,
@@ -48,7 +48,7 @@ fn fold_seed(seed: u64) -> u32 {
 }
 
 #[derive(Deserialize)]
-pub(super) struct ChatResponse {
+pub(crate) struct ChatResponse {
     choices: Vec<Choice>,
     usage: Option<Usage>,
 }
@@ -86,7 +86,7 @@ impl ChatResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Sampling;
+    use bpo_pairs::Sampling;
 
     #[test]
     fn a_request_carries_messages_and_sampling() {

@@ -2,22 +2,23 @@
 
 use std::collections::HashMap;
 
-use crate::build::stage::StageRecord;
-use crate::error::PairsError;
-use crate::record::{Completion, CompletionKind, Record};
-use crate::sft::SftSample;
+use bpo_pairs::{Completion, CompletionKind, Record, SftSample};
 
-/// One record per sample: its annotated answer (score 1), then its bootstrapped ones (score 0) in the order of `answers`.
+use super::record::StageRecord;
+use crate::error::BpoError;
+
+/// One record per sample: its annotated answer (score 1), then its bootstrapped ones (score 0) in
+/// the order of `answers`.
 ///
-/// `answers` are the records of all stages, one stage after the other. Samples that a stage has skipped get no completion
-/// from it; they are in its [`StageSummary`](crate::build::StageSummary).
+/// `answers` are the records of all stages, one stage after the other. Samples that a stage has
+/// skipped get no completion from it.
 ///
 /// # Errors
 /// If an answer cannot be read or belongs to no sample.
 pub fn assemble(
     samples: &[SftSample],
-    answers: impl IntoIterator<Item = Result<StageRecord, PairsError>>,
-) -> Result<Vec<Record>, PairsError> {
+    answers: impl IntoIterator<Item = Result<StageRecord, BpoError>>,
+) -> Result<Vec<Record>, BpoError> {
     let places: HashMap<&str, usize> =
         samples.iter().enumerate().map(|(place, sample)| (sample.id.as_str(), place)).collect();
     let mut records: Vec<Record> = samples.iter().map(annotated).collect();
@@ -30,7 +31,7 @@ pub fn assemble(
                 kind: answer.kind,
                 provenance: answer.provenance,
             }),
-            None => return Err(PairsError::UnknownId { id: answer.id }),
+            None => return Err(BpoError::UnknownId { id: answer.id }),
         }
     }
     Ok(records)

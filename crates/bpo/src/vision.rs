@@ -1,12 +1,10 @@
-//! What the building of records asks of a vision-language model.
+//! What the stages ask of a vision-language model.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use crate::provenance::Contrast;
-use crate::sft::Turn;
 use bpo_distort::Distortion;
-use bpo_inject::{Generated, Sampling};
+use bpo_pairs::{Contrast, Generated, Sampling, Turn};
 use image::RgbImage;
 
 /// How the image is weakened before the model sees it, or where it sees it.
@@ -43,8 +41,8 @@ pub struct VisionRequest {
     pub history: Vec<Turn>,
     /// The question.
     pub prompt: String,
-    /// What the answer begins with; the model goes on from there. Empty: nothing.
-    pub begun: String,
+    /// The beginning of the answer, which the model continues. Empty for an answer from the start.
+    pub answer_prefix: String,
     /// How the answer is drawn.
     pub sampling: Sampling,
 }
@@ -58,8 +56,8 @@ pub trait VisionLanguageModel {
     /// What can go wrong with one request.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// One result per request, in order; a bad request does not fail the others. The text of an answer has what it was
-    /// [begun](VisionRequest::begun) with in front.
+    /// One result per request, in order; a bad request does not fail the others. The text of an answer starts with its
+    /// [prefix](VisionRequest::answer_prefix).
     fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, Self::Error>>;
 
     /// As [`respond`](Self::respond), for more requests than are to be answered at the same time. By default they are answered in

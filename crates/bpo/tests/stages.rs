@@ -1,27 +1,17 @@
 //! Weakening and injection: resumed from a torn file they leave the bytes of an undisturbed run.
-#![cfg(feature = "build")]
 
 use std::fmt;
 use std::fs;
-use std::num::NonZeroUsize;
 use std::path::Path;
 
-use bpo_inject::{
-    ErrorInjector, FinishReason, Generated, Injection, InjectionFailure, InjectionRequest, Rejection,
+use bpo::inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
+use bpo::pairs::format::llava;
+use bpo::pairs::{
+    Contrast, ContrastMode, FinishReason, Generated, JsonlStore, PairFilter, SftSample, SkipReason,
+    make_all_pairs,
 };
-use bpo_pairs::build::{
-    InjectConfig, Progress, StageRecord, StageSummary, WeakenConfig, assemble, inject, weaken,
-};
-use bpo_pairs::error::PairsError;
-use bpo_pairs::filter::PairFilter;
-use bpo_pairs::format::llava;
-use bpo_pairs::images::ImageRoot;
-use bpo_pairs::pairs::make_all_pairs;
-use bpo_pairs::provenance::{Contrast, ContrastMode};
-use bpo_pairs::responder::{VisionLanguageModel, VisionRequest};
-use bpo_pairs::sft::SftSample;
-use bpo_pairs::skipped::SkipReason;
-use bpo_pairs::store::JsonlStore;
+use bpo::stages::{StageOutcome, StageRecord, assemble, inject, weaken};
+use bpo::{BpoError, Distortions, ImageRoot, RunConfig, StageSummary, VisionLanguageModel, VisionRequest};
 use image::RgbImage;
 
 #[derive(Debug)]
@@ -102,7 +92,8 @@ impl ErrorInjector for Injector {
 }
 
 fn samples() -> Vec<SftSample> {
-    let data = llava::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/llava.json")).unwrap();
+    let data = llava::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../bpo-pairs/tests/data/llava.json"))
+        .unwrap();
     data.samples
 }
 
@@ -116,23 +107,27 @@ fn images(dir: &Path) -> ImageRoot {
     ImageRoot::new(dir).unwrap()
 }
 
-fn batch(size: usize) -> NonZeroUsize {
-    NonZeroUsize::new(size).unwrap()
+/// Settings with this seed, and calls of 12 questions and 3 rewritings.
+fn config(seed: u64) -> RunConfig {
+    let mut config = RunConfig::default();
+    config.seed.0 = seed;
+    config.weaken.batch_size = 3;
+    config.inject.batch_size = 3;
+    config
 }
 
-fn run_weaken(path: &Path, images: &ImageRoot, model: &mut Model) -> Result<StageSummary, PairsError> {
-    let config = WeakenConfig::default().with_seed(3).with_batch(batch(3));
-    let mut store = JsonlStore::open(path)?;
-    weaken(&samples(), images, model, &config, &mut store, &mut |_: Progress| {})
+fn run_weaken(path: &Path, images: &ImageRoot, model: &mut Model) -> Result<StageSummary, BpoError> {
+    let outcome = weaken(&config(3), &samples(), images, || Ok(model), path, &mut ())?;
+    Ok(outcome.summary)
 }
 
 #[test]
-fn weakening_sets_aside_what_cannot_be_answered() {
+fn weakening_skips_what_cannot_be_answered() {
     let dir = tempfile::tempdir().unwrap();
     let images = images(dir.path());
     let path = dir.path().join("weakened.jsonl");
     let summary = run_weaken(&path, &images, &mut Model::new(usize::MAX)).unwrap();
-    assert_eq!((summary.answered, summary.skipped.total()), (4, 3));
+    assert_eq!((summary.done, summary.skipped.total()), (4, 3));
     for reason in [SkipReason::ImageMissing, SkipReason::ImageUnreadable, SkipReason::RequestFailed] {
         assert_eq!(summary.skipped.get(reason), 1, "{reason}");
     }
@@ -166,7 +161,7 @@ fn a_model_that_goes_down_stops_the_stage_and_loses_nothing() {
     let images = images(dir.path());
     let (path, other) = (dir.path().join("a.jsonl"), dir.path().join("b.jsonl"));
     let error = run_weaken(&path, &images, &mut Model::new(0)).unwrap_err();
-    let PairsError::Model { id, .. } = error else { panic!("{error}") };
+    let BpoError::StageStopped { id, .. } = error else { panic!("{error}") };
     assert_eq!(id, "cat-1#0");
     assert_eq!(JsonlStore::<StageRecord>::open(&path).unwrap().keys(), ["cat-0"]);
 
@@ -181,15 +176,14 @@ fn a_file_of_other_samples_is_refused() {
     let images = images(dir.path());
     let path = dir.path().join("weakened.jsonl");
     run_weaken(&path, &images, &mut Model::new(usize::MAX)).unwrap();
-    let mut store = JsonlStore::open(&path).unwrap();
-    let mut resume = |samples: &[SftSample]| {
-        let config = WeakenConfig::default();
-        weaken(samples, &images, &mut Model::new(0), &config, &mut store, &mut |_| {}).unwrap_err()
+    let resume = |samples: &[SftSample]| {
+        let model = || Ok(Model::new(0));
+        weaken(&config(3), samples, &images, model, &path, &mut ()).unwrap_err()
     };
     let mut swapped = samples();
     swapped.swap(1, 2);
-    assert!(matches!(resume(&swapped), PairsError::OutOfOrder { line: 2, .. }));
-    assert!(matches!(resume(&samples()[..3]), PairsError::OutOfOrder { line: 4, .. }));
+    assert!(matches!(resume(&swapped), BpoError::OutOfOrder { line: 2, .. }));
+    assert!(matches!(resume(&samples()[..3]), BpoError::OutOfOrder { line: 4, .. }));
 }
 
 #[test]
@@ -201,14 +195,13 @@ fn a_vanished_image_root_is_no_images_fault() {
     let images = ImageRoot::new(&root_dir).unwrap();
     fs::remove_dir(&root_dir).unwrap();
     let error = run_weaken(&path, &images, &mut Model::new(0)).unwrap_err();
-    assert!(matches!(error, PairsError::Image(_)), "{error}");
+    assert!(matches!(error, BpoError::Image(_)), "{error}");
     assert!(fs::read(&path).unwrap().is_empty());
 }
 
-fn run_inject(path: &Path, injector: &mut dyn ErrorInjector) -> Result<StageSummary, PairsError> {
-    let config = InjectConfig::default().with_batch(batch(3));
-    let mut store = JsonlStore::open(path)?;
-    inject(&samples(), injector, &config, &mut store, &mut |_| {})
+fn run_inject(path: &Path, injector: &mut dyn ErrorInjector) -> Result<StageSummary, BpoError> {
+    let outcome = inject(&config(0), &samples(), || Ok(injector), path, &mut ())?;
+    Ok(outcome.summary)
 }
 
 #[test]
@@ -219,7 +212,7 @@ fn injection_goes_on_where_its_server_went_down() {
         let outcome = run_inject(&path, &mut Injector { down_at, requests: 0 });
         assert_eq!(outcome.is_ok(), down_at == usize::MAX);
         if let Err(error) = outcome {
-            assert!(matches!(error, PairsError::Model { .. }), "{error}");
+            assert!(matches!(error, BpoError::StageStopped { .. }), "{error}");
         }
         assert_eq!(JsonlStore::<StageRecord>::open(&path).unwrap().len(), done);
     }
@@ -241,7 +234,7 @@ fn refused_rewrites_are_counted_and_not_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("injected.jsonl");
     let summary = run_inject(&path, &mut Refusing).unwrap();
-    assert_eq!((summary.answered, summary.skipped.get(SkipReason::RewriteRefused)), (0, 7));
+    assert_eq!((summary.done, summary.skipped.get(SkipReason::RewriteRefused)), (0, 7));
     assert_eq!(run_inject(&path, &mut Injector { down_at: 0, requests: 0 }).unwrap(), summary);
 }
 
@@ -257,7 +250,7 @@ impl ErrorInjector for Mute {
 fn missing_answers_are_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let outcome = run_inject(&dir.path().join("a.jsonl"), &mut Mute);
-    assert!(matches!(outcome, Err(PairsError::AnswerCount { requests: 3, answers: 0, .. })));
+    assert!(matches!(outcome, Err(BpoError::AnswerCount { requests: 3, answers: 0, .. })));
 }
 
 #[test]
@@ -270,8 +263,10 @@ fn answers_become_pairs() {
 
     let samples = samples();
     let stores = [&weakened, &injected].map(|path| JsonlStore::<StageRecord>::open(path).unwrap());
-    let answers = stores.iter().flat_map(|store| store.records().unwrap());
-    let records = assemble(&samples, answers).unwrap();
+    let answers = |store: &JsonlStore<StageRecord>| {
+        store.records().unwrap().map(|record| record.map_err(BpoError::from)).collect::<Vec<_>>()
+    };
+    let records = assemble(&samples, stores.iter().flat_map(answers)).unwrap();
     let set = make_all_pairs(&records, &PairFilter::default());
     let ids: Vec<_> = set.pairs.iter().map(|pair| pair.id.as_str()).collect();
     let expected = [
@@ -291,8 +286,8 @@ fn answers_become_pairs() {
     assert_eq!(set.pairs[8].kind.as_str(), "llm-hal");
     assert_eq!(set.pairs[4].history, samples[2].history);
 
-    let stray = assemble(&samples[..1], stores[1].records().unwrap());
-    assert!(matches!(stray, Err(PairsError::UnknownId { .. })));
+    let stray = assemble(&samples[..1], answers(&stores[1]));
+    assert!(matches!(stray, Err(BpoError::UnknownId { .. })));
     let alone = make_all_pairs(&assemble(&samples[..1], []).unwrap(), &PairFilter::default());
     assert_eq!(alone.skipped[0].reason, SkipReason::NoPreference);
 }
@@ -302,21 +297,18 @@ fn answers_become_pairs() {
 fn a_sample_can_have_several_answers() {
     let dir = tempfile::tempdir().unwrap();
     let images = images(dir.path());
-    let config = WeakenConfig::default()
-        .with_distortions(["swap", "blur:sigma=2..8+no-image"].map(|text| text.parse().unwrap()))
-        .with_samples(batch(2))
-        .with_begun(0.5)
-        .with_contrast(Some(Contrast::new(ContrastMode::AmplifyPrior)))
-        .with_seed(3)
-        .with_batch(batch(3));
-    assert_eq!(config.variants().unwrap().get(), 4);
-    let run = |path: &Path, model: &mut Model| {
-        let mut store = JsonlStore::open(path)?;
-        weaken(&samples(), &images, model, &config, &mut store, &mut |_: Progress| {})
-    };
+    let mut config = config(3);
+    let distortions = ["swap", "blur:sigma=2..8+no-image"].map(|text| text.parse().unwrap());
+    config.weaken.distortion = Distortions::new(distortions.into()).unwrap();
+    config.weaken.samples = 2;
+    config.weaken.prefix_fraction = 0.5;
+    config.weaken.contrast = Some(Contrast::new(ContrastMode::AmplifyPrior));
+    assert_eq!(config.weaken.variants(), 4);
+    let run =
+        |path: &Path, model: &mut Model| weaken(&config, &samples(), &images, || Ok(model), path, &mut ());
     let path = dir.path().join("weakened.jsonl");
-    let summary = run(&path, &mut Model::new(usize::MAX)).unwrap();
-    assert_eq!((summary.answered, summary.skipped.total()), (16, 12));
+    let StageOutcome { summary, .. } = run(&path, &mut Model::new(usize::MAX)).unwrap();
+    assert_eq!((summary.done, summary.skipped.total()), (16, 12));
 
     let records: Vec<StageRecord> =
         JsonlStore::open(&path).unwrap().records().unwrap().map(Result::unwrap).collect();
@@ -332,7 +324,7 @@ fn a_sample_can_have_several_answers() {
         };
         assert_eq!((&answer.id, answer.variant), (&sample.id, place % 4));
         let provenance = answer.provenance.as_ref().unwrap();
-        assert_eq!((provenance.contrast, provenance.variant), (config.contrast, place % 4));
+        assert_eq!((provenance.contrast, provenance.variant), (config.weaken.contrast, place % 4));
         assert_eq!(provenance.prefix_words, sample.answer.split_whitespace().count() / 2);
         // seeds of its own, and what was drawn
         assert!(seen.insert(answer.response.clone()), "{answer:?}");
@@ -371,17 +363,17 @@ fn without_another_image_none_is_made_up() {
     let dir = tempfile::tempdir().unwrap();
     let images = images(dir.path());
     let alone: Vec<_> = samples().into_iter().filter(|sample| sample.image == "cat.jpg").collect();
-    let config = WeakenConfig::default().with_distortions(["swap".parse().unwrap()]);
-    let mut store = JsonlStore::open(dir.path().join("weakened.jsonl")).unwrap();
-    let mut model = Model::new(usize::MAX);
-    let error = weaken(&alone, &images, &mut model, &config, &mut store, &mut |_: Progress| {}).unwrap_err();
-    assert!(matches!(&error, PairsError::NoOtherImage { distortion, .. } if distortion == "swap"), "{error}");
+    let mut config = config(3);
+    config.weaken.distortion = Distortions::new(vec!["swap".parse().unwrap()]).unwrap();
+    let run = |samples: &[SftSample]| {
+        let (path, model) = (dir.path().join("weakened.jsonl"), || Ok(Model::new(usize::MAX)));
+        weaken(&config, samples, &images, model, &path, &mut ()).unwrap_err()
+    };
+    let error = run(&alone);
+    assert!(matches!(&error, BpoError::NoOtherImage { distortion, .. } if distortion == "swap"), "{error}");
     // an image of its own that is missing is the sample's affair, not the stage's
     let missing: Vec<_> = samples().into_iter().filter(|sample| sample.image == "astronaut.jpg").collect();
-    let mut own = JsonlStore::open(dir.path().join("own.jsonl")).unwrap();
-    let summary = weaken(&missing, &images, &mut model, &config, &mut own, &mut |_: Progress| {}).unwrap();
-    assert_eq!((summary.answered, summary.skipped.get(SkipReason::ImageMissing)), (0, missing.len()));
-    let none = WeakenConfig::default().with_distortions([]);
-    let error = weaken(&alone, &images, &mut model, &none, &mut store, &mut |_: Progress| {}).unwrap_err();
-    assert!(matches!(error, PairsError::NoDistortion));
+    let error = run(&missing);
+    let BpoError::NoImages { skipped, .. } = error else { panic!("{error}") };
+    assert_eq!(skipped.get(SkipReason::ImageMissing), missing.len());
 }

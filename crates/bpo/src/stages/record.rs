@@ -1,56 +1,10 @@
-//! What the stages have in common: their files and the way through the samples.
+//! A line of a stage's file.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::num::NonZeroUsize;
 
-use bpo_inject::{Cut, FinishReason};
+use bpo_inject::Cut;
+use bpo_pairs::{CompletionKind, FinishReason, Keyed, Provenance, SkipReason, Skipped};
 use serde::{Deserialize, Serialize};
-
-use crate::error::PairsError;
-use crate::provenance::Provenance;
-use crate::record::CompletionKind;
-use crate::sft::SftSample;
-use crate::skipped::{SkipCounts, SkipReason, Skipped, is_zero};
-use crate::store::{JsonlStore, Keyed};
-
-/// A step in the making of records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Stage {
-    /// The model answers for weakened images.
-    Weaken,
-    /// Errors are injected into annotated answers.
-    Inject,
-}
-
-impl Stage {
-    /// Its name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Weaken => "weaken",
-            Self::Inject => "inject",
-        }
-    }
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// How far a stage has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Progress {
-    /// Which stage.
-    pub stage: Stage,
-    /// Answers with a line in its file, those of earlier runs included.
-    pub done: usize,
-    /// All answers.
-    pub total: usize,
-}
 
 /// A bootstrapped answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,17 +52,9 @@ pub(super) fn key(id: &str, variant: usize) -> Cow<'_, str> {
     if variant == 0 { Cow::Borrowed(id) } else { Cow::Owned(format!("{id}\0{variant}")) }
 }
 
-/// One answer that a stage is to make.
-#[derive(Clone, Copy)]
-pub(super) struct Item<'a> {
-    pub(super) sample: &'a SftSample,
-    pub(super) variant: usize,
-}
-
-impl<'a> Item<'a> {
-    pub(super) fn key(self) -> Cow<'a, str> {
-        key(&self.sample.id, self.variant)
-    }
+/// Whether a number is left out of a file.
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// Both forms in one, since serde's untagged enums cannot say what is wrong with a line.
@@ -171,85 +117,6 @@ impl From<StageRecord> for Line {
             }
         }
     }
-}
-
-/// What a stage's file holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `answered` and `skipped`")]
-pub struct StageSummary {
-    /// Answers.
-    pub answered: usize,
-    /// Answers that cannot be had, by reason.
-    pub skipped: SkipCounts,
-}
-
-impl StageSummary {
-    /// Counts the records of a file, those of earlier runs included.
-    ///
-    /// # Errors
-    /// If the file cannot be read.
-    pub fn of(store: &JsonlStore<StageRecord>) -> Result<Self, PairsError> {
-        let mut summary = Self::default();
-        for record in store.records()? {
-            match record? {
-                StageRecord::Answered(_) => summary.answered += 1,
-                StageRecord::Skipped(skipped) => summary.skipped.add(skipped.reason),
-            }
-        }
-        Ok(summary)
-    }
-}
-
-/// What becomes of each item of a batch, in order. The outer error stops the stage before any line is written, an inner
-/// one after the lines before it.
-pub(super) type BatchRecords = Result<Vec<Result<StageRecord, PairsError>>, PairsError>;
-
-/// Goes through the samples, with `variants` answers of each, and appends what `answer` gives to `store`.
-///
-/// Items are the answers of the first sample, then those of the second, and so on; batch `i` is `items[i * size..(i + 1) * size]`
-/// whatever is done already. One that is done in part is answered again as a whole, and only what is missing is written.
-pub(super) fn run(
-    stage: Stage,
-    samples: &[SftSample],
-    variants: NonZeroUsize,
-    size: NonZeroUsize,
-    store: &mut JsonlStore<StageRecord>,
-    progress: &mut dyn FnMut(Progress),
-    mut answer: impl FnMut(&[Item<'_>]) -> BatchRecords,
-) -> Result<StageSummary, PairsError> {
-    let of = |sample| (0..variants.get()).map(move |variant| Item { sample, variant });
-    let items: Vec<Item<'_>> = samples.iter().flat_map(of).collect();
-    check_order(&items, store)?;
-    let total = items.len();
-    progress(Progress { stage, done: store.len(), total });
-    for (index, batch) in items.chunks(size.get()).enumerate() {
-        let done = store.len().saturating_sub(index * size.get()).min(batch.len());
-        if done == batch.len() {
-            continue;
-        }
-        let records = answer(batch)?;
-        let appended = records.into_iter().skip(done).try_for_each(|record| store.append(&record?));
-        store.sync()?;
-        progress(Progress { stage, done: store.len(), total });
-        appended?;
-    }
-    let summary = StageSummary::of(store)?;
-    if summary.skipped.total() > 0 {
-        tracing::info!(%stage, skipped = %summary.skipped, "answers that cannot be had");
-    }
-    Ok(summary)
-}
-
-/// The file holds the records of the first items, in order.
-fn check_order(items: &[Item<'_>], store: &JsonlStore<StageRecord>) -> Result<(), PairsError> {
-    for (index, found) in store.keys().iter().enumerate() {
-        let expected = items.get(index).map_or_else(String::new, |item| item.key().into_owned());
-        if expected != *found {
-            let (path, line) = (store.path().to_owned(), index + 1);
-            return Err(PairsError::OutOfOrder { path, line, expected, found: found.clone() });
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
