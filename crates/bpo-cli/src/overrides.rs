@@ -168,6 +168,7 @@ impl Config {
     ///
     /// # Errors
     /// If the file cannot be read or parsed, or a value cannot be used.
+    #[cfg(feature = "model")]
     pub fn resolve(&self, preset: Option<Preset>, flags: &[&dyn Overrides]) -> Result<RunConfig, BpoError> {
         resolve(self.settings()?, preset, flags)
     }
