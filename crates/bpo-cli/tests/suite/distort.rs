@@ -1,6 +1,4 @@
-//! `bpo distort`: photographs to weakened ones, and to a sheet.
-
-mod common;
+//! `bpo distort`: images, folders and sheets.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use bpo::distort::{Distortion, Family, ImageLimits, item_seed, load_rgb};
-use common::{bpo, command, photos};
+use crate::common::{bpo, command, photos};
+use bpo::distort::{Distortion, Family, ImageLimits, load_rgb};
+use bpo::pairs::item_seed;
 
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let read = |entry: std::io::Result<fs::DirEntry>| {
@@ -20,7 +19,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 #[test]
-fn a_folder_is_made_and_gone_on_with() {
+fn a_folder_is_made_and_continued() {
     let dir = tempfile::tempdir().unwrap();
     let text = "crop:keep=0.1..0.3+diffusion-noise:step=500";
     let (one, four) = (dir.path().join("one"), dir.path().join("four"));
@@ -34,23 +33,24 @@ fn a_folder_is_made_and_gone_on_with() {
     let made = files(&one);
     assert_eq!(made, files(&four));
     let names: Vec<_> = made.keys().map(|name| name.to_str().unwrap()).collect();
-    assert_eq!(names, ["astronaut.png", "cat.png", "coffee.png", "coins.png", "distort.json", "rocket.png"]);
+    assert_eq!(names, ["astronaut.png", "cat.png", "coffee.png", "coins.png", "rocket.png"]);
     let load = |path: PathBuf| load_rgb(path, &ImageLimits::default()).unwrap();
     let distortion: Distortion = text.parse().unwrap();
     let expected = distortion.apply(&load(photos().join("cat.jpg")), item_seed(42, "cat.jpg")).unwrap();
     assert_eq!(load(one.join("cat.png")), expected);
 
     fs::remove_file(one.join("cat.png")).unwrap();
-    make(&one, &[]).succeeds().says("distort: 4 of 5 were there already");
+    make(&one, &[]).succeeds().says("4 of them from before");
     assert_eq!(files(&one), made);
-    make(&one, &["--seed", "7"]).fails_naming(&["one was made with the seed 42, not 7"]);
+    make(&one, &["--seed", "7"])
+        .fails_naming(&["astronaut.png was made from another image, distortion or seed"]);
     make(&photos(), &[]).refuses_naming(&["photos is in"]);
-    make(dir.path(), &[]).fails_naming(&["is not empty", "distort.json"]);
+    make(dir.path(), &[]).fails_naming(&["one/astronaut.png is the copy of no image in"]);
     assert_eq!(files(&one), made);
 }
 
 #[test]
-fn a_killed_one_goes_on() {
+fn a_killed_one_is_continued() {
     let dir = tempfile::tempdir().unwrap();
     let images = dir.path().join("images");
     fs::create_dir(&images).unwrap();
@@ -74,13 +74,13 @@ fn a_killed_one_goes_on() {
     child.wait().unwrap();
     let before = made();
     assert!((3..24).contains(&before), "{before} were made");
-    bpo(make(&killed)).succeeds().says(&format!("{before} of 24 were there already"));
+    bpo(make(&killed)).succeeds().says(&format!("{before} of them from before"));
     bpo(make(&whole)).succeeds();
     assert_eq!(files(&killed), files(&whole));
 }
 
 #[test]
-fn what_cannot_be_used_is_told_and_the_rest_is_made() {
+fn unusable_images_are_reported_and_the_others_made() {
     let dir = tempfile::tempdir().unwrap();
     let (images, out) = (dir.path().join("images"), dir.path().join("out"));
     fs::create_dir(&images).unwrap();
@@ -137,12 +137,12 @@ fn a_file_is_made_once() {
         arguments.extend(more.iter().map(Into::into));
         bpo(arguments)
     };
-    make("no-image", &[]).fails_naming(&["no-image works on what a model makes"]);
-    make("swap", &[]).fails_naming(&["swap needs another image", "cat.jpg is the only one"]);
+    make("no-image", &[]).fails_naming(&["no-image works on the features of a model"]);
+    make("swap", &[]).fails_naming(&["swap needs a second image", "cat.jpg is the only one"]);
     let other = photos().join("coins.jpg");
     make("swap", &["--other", other.to_str().unwrap()]).succeeds();
-    make("swap", &["--other", other.to_str().unwrap()]).succeeds().says("was there already");
-    make("blur:sigma=1", &[]).fails_naming(&["cat.png was made of something else"]);
+    make("swap", &["--other", other.to_str().unwrap()]).succeeds().says("exists already");
+    make("blur:sigma=1", &[]).fails_naming(&["cat.png was made from another image, distortion or seed"]);
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn the_guide_and_the_help_have_all_families() {
 }
 
 #[test]
-fn what_is_asked_for_is_clear() {
+fn contradicting_arguments_are_refused() {
     let photo = photos().join("cat.jpg");
     for arguments in [
         arguments!["distort", &photo],
