@@ -156,8 +156,8 @@ pub fn decode_rgb(
     Ok(color::to_rgb8(image))
 }
 
-/// Reads width and height from the header of an image file, before the orientation is applied. Nothing
-/// is decoded.
+/// Reads width and height from the header of an image file, before the orientation is applied.
+/// Nothing is decoded.
 ///
 /// # Errors
 ///

@@ -1,8 +1,10 @@
 //! Percentile bootstrap over items (Efron, 1979): the sampling uncertainty of a metric.
 
+use bpo_pairs::{Limits, OverLimit};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Settings of bootstrap intervals.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 #[non_exhaustive]
 pub struct Bootstrap {
     /// Number of resamples, drawn with replacement. Default: 1000, this project's choice.
+    #[serde(deserialize_with = "bounded")]
     pub resamples: usize,
     /// Confidence level, from 0 to 1. Default: 0.95.
     pub level: f64,
@@ -37,9 +40,13 @@ pub struct Estimate {
 
 impl Bootstrap {
     /// Sets the number of resamples.
-    pub fn with_resamples(mut self, resamples: usize) -> Self {
+    ///
+    /// # Errors
+    /// [`OverLimit`] above [`Limits::resamples`].
+    pub fn with_resamples(mut self, resamples: usize) -> Result<Self, OverLimit> {
+        Limits::check("resamples", resamples, Limits::DEFAULT.resamples)?;
         self.resamples = resamples;
-        self
+        Ok(self)
     }
 
     /// Sets the seed.
@@ -72,6 +79,11 @@ impl Bootstrap {
     }
 }
 
+fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let bootstrap = Bootstrap::default().with_resamples(usize::deserialize(deserializer)?);
+    bootstrap.map(|bootstrap| bootstrap.resamples).map_err(D::Error::custom)
+}
+
 /// The quantile, with linear interpolation between the two nearest values.
 fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
@@ -102,6 +114,15 @@ mod tests {
     }
 
     #[test]
+    fn resamples_are_limited() {
+        let error = Bootstrap::default().with_resamples(1_000_000_000).unwrap_err();
+        assert_eq!(error.to_string(), "`resamples` is 1000000000, above the limit of 1000000");
+        let read = |json: &str| serde_json::from_str::<Bootstrap>(json);
+        assert_eq!(read(r#"{"resamples": 50}"#).unwrap().resamples, 50);
+        assert!(read(r#"{"resamples": 1000000000}"#).is_err());
+    }
+
+    #[test]
     fn an_undefined_metric_has_no_interval() {
         assert_eq!(Bootstrap::default().estimate(0, |_| None), Estimate::default());
         assert_eq!(Bootstrap::default().estimate(3, |_| None), Estimate::default());
@@ -110,7 +131,7 @@ mod tests {
     proptest! {
         #[test]
         fn intervals_stay_within_the_values(values in prop::collection::vec(-5.0..5.0f64, 1..40), seed: u64) {
-            let bootstrap = Bootstrap::default().with_resamples(200).with_seed(seed);
+            let bootstrap = Bootstrap::default().with_resamples(200).unwrap().with_seed(seed);
             let estimate = bootstrap.estimate(values.len(), mean(&values));
             prop_assert_eq!(estimate, bootstrap.estimate(values.len(), mean(&values)));
             let (value, low, high) = (estimate.value.unwrap(), estimate.low.unwrap(), estimate.high.unwrap());
@@ -122,7 +143,7 @@ mod tests {
         #[test]
         fn a_constant_has_an_interval_of_width_zero(value in -5.0..5.0f64, count in 1usize..30) {
             let values = vec![value; count];
-            let estimate = Bootstrap::default().with_resamples(50).estimate(count, mean(&values));
+            let estimate = Bootstrap::default().with_resamples(50).unwrap().estimate(count, mean(&values));
             prop_assert!((estimate.high.unwrap() - estimate.low.unwrap()).abs() < 1e-9);
         }
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use bpo_pairs::PairsError;
+use bpo_pairs::{OverLimit, PairsError};
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -233,6 +233,9 @@ pub enum EvalError {
         /// Number of answers of the second system.
         after: usize,
     },
+    /// A setting exceeds its limit.
+    #[error(transparent)]
+    OverLimit(#[from] OverLimit),
     /// There is nothing to score.
     #[error("nothing to score: {why}")]
     Nothing {

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::fs;
-use std::io;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
+use bpo_pairs::files::{FileError, write_bytes};
 use serde::Serialize;
 
 use crate::example::{Example, QuestionMix, Split};
@@ -17,13 +18,8 @@ use crate::text::QuestionAnswer;
 #[non_exhaustive]
 pub enum WorldError {
     /// A file or folder could not be written.
-    #[error("cannot write {}", path.display())]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// The error of the operating system.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A picture could not be encoded as PNG.
     #[error("cannot encode {}", path.display())]
     Encode {
@@ -83,7 +79,7 @@ pub fn write_split(
     mix: &QuestionMix,
 ) -> Result<SplitFiles, WorldError> {
     let images = dir.join("images");
-    fs::create_dir_all(&images).map_err(|source| WorldError::Write { path: images.clone(), source })?;
+    fs::create_dir_all(&images).map_err(FileError::io("create the folder", &images))?;
     let examples: Vec<Example> = (0..count).map(|index| Example::new(split, index, seed, mix)).collect();
     for example in &examples {
         let path = images.join(example.image());
@@ -91,9 +87,9 @@ pub fn write_split(
         example
             .scene
             .draw()
-            .write_to(&mut io::Cursor::new(&mut bytes), image::ImageFormat::Png)
+            .write_to(&mut Cursor::new(&mut bytes), image::ImageFormat::Png)
             .map_err(|source| WorldError::Encode { path: path.clone(), source })?;
-        write_atomically(&path, &bytes)?;
+        write_bytes(&path, &bytes)?;
     }
     let files = SplitFiles {
         data: dir.join(format!("{}.json", split.name())),
@@ -101,10 +97,10 @@ pub fn write_split(
         images,
     };
     let records: Vec<_> = examples.iter().map(record).collect();
-    write_atomically(&files.data, &json(&records))?;
+    write_bytes(&files.data, &json(&records))?;
     let lines: Vec<u8> =
         examples.iter().flat_map(|example| [json(&truth(example)), b"\n".to_vec()]).flatten().collect();
-    write_atomically(&files.truth, &lines)?;
+    write_bytes(&files.truth, &lines)?;
     Ok(files)
 }
 
@@ -123,12 +119,4 @@ fn truth(example: &Example) -> TruthLine {
 
 fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("texts and numbers are always JSON")
-}
-
-fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WorldError> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    fs::write(&partial, bytes)
-        .and_then(|()| fs::rename(&partial, path))
-        .map_err(|source| WorldError::Write { path: path.into(), source })
 }

@@ -68,5 +68,5 @@ fn errors_name_the_folder() {
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
     let error = write_split(&file, Split::Train, 1, 0, &QuestionMix::default()).unwrap_err();
-    assert!(matches!(error, WorldError::Write { .. }) && error.to_string().contains("file"), "{error}");
+    assert!(matches!(error, WorldError::File(_)) && error.to_string().contains("file"), "{error}");
 }

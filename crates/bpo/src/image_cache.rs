@@ -92,8 +92,8 @@ impl fmt::Debug for ImageCache {
 
 /// An image in memory, or one that is loaded from a file when it is needed.
 ///
-/// A batch of requests holds names of files instead of decoded images, so its memory does not depend on the
-/// size of the images. [`From`] makes one of an image in memory.
+/// A batch of requests holds names of files instead of decoded images, so its memory does not
+/// depend on the size of the images. [`From`] makes one of an image in memory.
 #[derive(Clone, Debug)]
 pub struct LazyImage(Source);
 

@@ -24,10 +24,11 @@ pub fn eval(command: &EvalCommand) -> Result<(), Failure> {
 }
 
 fn chair(args: &ChairCommand) -> Result<(), Failure> {
+    let bootstrap = bootstrap(&args.bootstrap)?;
     let (table, truth) = read_truth(&args.truth, args.as_published).map_err(BpoError::from)?;
     let scored = read_chair_answers(&args.answers, &table, &truth).map_err(BpoError::from)?;
     check_any(&scored, "no answer is about an image of the truth").map_err(BpoError::from)?;
-    let report = ChairReport::new(&scored.items, bootstrap(&args.bootstrap));
+    let report = ChairReport::new(&scored.items, bootstrap);
     if report.silent == report.items {
         print_line(
             "warning: no answer mentions an object, so CHAIR says nothing about them: check the file of answers",
@@ -43,9 +44,10 @@ fn chair(args: &ChairCommand) -> Result<(), Failure> {
 }
 
 fn pope(args: &PopeCommand) -> Result<(), Failure> {
+    let bootstrap = bootstrap(&args.bootstrap)?;
     let scored = read_pope_answers(&args.questions, &args.answers).map_err(BpoError::from)?;
     check_any(&scored, "no question has an answer").map_err(BpoError::from)?;
-    let report = PopeReport::new(&scored.items, bootstrap(&args.bootstrap));
+    let report = PopeReport::new(&scored.items, bootstrap);
     print_line(ReportTable::pope(&[("", &report)]).to_string().trim_end());
     if let Some(item) = scored.items.iter().find(|item| !is_clear_yes_no(&item.text)) {
         let first: String = item.text.chars().take(60).collect();
@@ -104,8 +106,10 @@ fn check_any<T>(scored: &Scored<T>, why: &str) -> Result<(), EvalError> {
     if scored.items.is_empty() { Err(EvalError::Nothing { why: why.into() }) } else { Ok(()) }
 }
 
-fn bootstrap(args: &BootstrapArgs) -> Bootstrap {
-    Bootstrap::default().with_resamples(args.resamples).with_seed(args.seed)
+/// Checked before any file is read.
+fn bootstrap(args: &BootstrapArgs) -> Result<Bootstrap, BpoError> {
+    let bootstrap = Bootstrap::default().with_resamples(args.resamples).map_err(EvalError::from)?;
+    Ok(bootstrap.with_seed(args.seed))
 }
 
 /// Prints how many answers were not scored, with a few of them. Returns whether there are any.

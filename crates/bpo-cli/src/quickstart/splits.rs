@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use bpo::eval::{PopeNegatives, PopeQuestion, Truth, pope_questions};
+use bpo::pairs::files::FileError;
 use bpo::{BpoError, Question};
 use bpo_world::{Example, QuestionMix, Split, SplitFiles, WorldError, write_split};
 
@@ -88,9 +89,9 @@ fn usual_statistics() -> Truth {
 
 fn world(error: WorldError) -> BpoError {
     let (path, source) = match error {
-        WorldError::Write { path, source } => (path, source),
+        WorldError::File(FileError::Io { path, source, .. }) => (path, source),
         WorldError::Encode { path, source } => (path, std::io::Error::other(source)),
-        other => ("the world".into(), std::io::Error::other(other)),
+        other => ("the images".into(), std::io::Error::other(other)),
     };
     BpoError::Io { action: "write", path, source }
 }

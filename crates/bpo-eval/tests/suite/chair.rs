@@ -184,7 +184,7 @@ proptest! {
             texts.iter().map(|text| ChairItem::new(&table(), "a", text.clone(), &set(&["dog"]))).collect();
         let backwards: Vec<_> = items.iter().rev().cloned().collect();
         let values = |items: &[ChairItem]| {
-            let report = ChairReport::new(items, Bootstrap::default().with_resamples(1));
+            let report = ChairReport::new(items, Bootstrap::default().with_resamples(1).unwrap());
             [report.chair_i, report.chair_s, report.recall, report.precision, report.f1, report.words].map(|e| e.value)
         };
         prop_assert_eq!(values(&items), values(&backwards));

@@ -142,7 +142,7 @@ proptest! {
     fn any_answers_give_figures(texts in prop::collection::vec((any::<bool>(), any::<String>()), 0..20)) {
         let items: Vec<_> =
             texts.iter().map(|(yes, text)| item(if *yes { PopeLabel::Yes } else { PopeLabel::No }, text)).collect();
-        let report = PopeReport::new(&items, Bootstrap::default().with_resamples(20));
+        let report = PopeReport::new(&items, Bootstrap::default().with_resamples(20).unwrap());
         for estimate in [report.accuracy, report.precision, report.recall, report.f1, report.yes_ratio] {
             prop_assert!(estimate.value.is_none_or(|value| (0.0..=1.0).contains(&value)));
         }

@@ -40,31 +40,31 @@ const MAX_PIXELS: u64 = 100_000_000;
 ///
 /// # Copies of a folder
 ///
-/// Every image below the folder gets a PNG file at the same place below the output folder: `a/cat.jpg`
-/// becomes `a/cat.png`. If two copies would have the same name, in any case, images that are not PNG files
-/// keep their extension: `cat.jpg.png`. Images are found by extension or content. Hidden files and folders are
-/// ignored. Links are followed only to files in the folder. An image that cannot be used is skipped with the
-/// reason, and the others are processed.
+/// Every image below the folder gets a PNG file at the same place below the output folder:
+/// `a/cat.jpg` becomes `a/cat.png`. If two copies would have the same name, in any case, images
+/// that are not PNG files keep their extension: `cat.jpg.png`. Images are found by extension or
+/// content. Hidden files and folders are ignored. Links are followed only to files in the folder.
+/// An image that cannot be used is skipped with the reason, and the others are processed.
 ///
 /// # Seeds
 ///
-/// The seed of an image is [`item_seed`] of the seed and its path in the folder, with `/` between names, or
-/// of its name for a single file. So a copy depends neither on other images nor on the number of threads.
-/// [`Mix`](bpo_distort::Mix) and [`Swap`](bpo_distort::Swap) take another image of the folder, chosen by this
-/// seed, so their copies depend on the images in the folder.
+/// The seed of an image is [`item_seed`] of the seed and its path in the folder, with `/` between
+/// names, or of its name for a single file. So a copy depends neither on other images nor on the
+/// number of threads. [`Mix`](bpo_distort::Mix) and [`Swap`](bpo_distort::Swap) take another image
+/// of the folder, chosen by this seed, so their copies depend on the images in the folder.
 ///
 /// # Existing copies
 ///
-/// Each copy records its distortion, seed and the digest of its image in the PNG text `bpo-distort`. Copies are
-/// written atomically. So an interrupted call can be repeated: existing copies are checked and kept, even if the
-/// [`ImageLimits`] have changed, and missing ones are written. A PNG file in the output folder that is not the
-/// copy of one of the images, with this distortion and seed, is an error before anything is written. No file is
-/// ever replaced.
+/// Each copy records its distortion, seed and the digest of its image in the PNG text
+/// `bpo-distort`. Copies are written atomically. So an interrupted call can be repeated: existing
+/// copies are checked and kept, even if the [`ImageLimits`] have changed, and missing ones are
+/// written. A PNG file in the output folder that is not the copy of one of the images, with this
+/// distortion and seed, is an error before anything is written. No file is ever replaced.
 ///
 /// # Memory
 ///
-/// The images that are decoded at the same time have at most 100 million pixels together, whatever the
-/// number of threads; a larger image is processed alone.
+/// The images that are decoded at the same time have at most 100 million pixels together, whatever
+/// the number of threads; a larger image is processed alone.
 #[derive(Debug, Clone)]
 pub struct DistortFiles {
     distortion: Distortion,
@@ -168,14 +168,16 @@ impl DistortFiles {
         })
     }
 
-    /// Writes distorted copies of all images of a folder that have none yet. `on_progress` is called on this
-    /// thread.
+    /// Writes distorted copies of all images of a folder that have none yet. `on_progress` is
+    /// called on this thread.
     ///
     /// # Errors
     /// Before anything is written:
     ///
-    /// - [`DistortFilesError::Distort`] if the distortion or the second image that was set cannot be used.
-    /// - [`DistortFilesError::NoImages`], [`OnlyImage`](DistortFilesError::OnlyImage) for the folder of images.
+    /// - [`DistortFilesError::Distort`] if the distortion or the second image that was set cannot
+    ///   be used.
+    /// - [`DistortFilesError::NoImages`], [`OnlyImage`](DistortFilesError::OnlyImage) for the
+    ///   folder of images.
     /// - [`DistortFilesError::Inside`], [`Orphan`](DistortFilesError::Orphan),
     ///   [`NotOurs`](DistortFilesError::NotOurs), [`Damaged`](DistortFilesError::Damaged),
     ///   [`OtherOrigin`](DistortFilesError::OtherOrigin) for the output folder.
@@ -225,8 +227,8 @@ impl DistortFiles {
         self.other.as_ref().map(|other| LoadedImage::read(other, &self.limits)).transpose()
     }
 
-    /// Processes tasks on the threads, and calls `on_result` on this thread in the order of completion. An
-    /// error of `on_result` stops the threads after their current task.
+    /// Processes tasks on the threads, and calls `on_result` on this thread in the order of
+    /// completion. An error of `on_result` stops the threads after their current task.
     fn run(
         &self,
         set: &ImageSet,

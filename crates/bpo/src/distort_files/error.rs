@@ -11,7 +11,8 @@ use bpo_pairs::files::FileError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DistortFilesError {
-    /// The distortion cannot be applied to files, or an image that was given by name cannot be used.
+    /// The distortion cannot be applied to files, or an image that was given by name cannot be
+    /// used.
     #[error(transparent)]
     Distort(#[from] DistortError),
 

@@ -8,9 +8,9 @@ use super::listing::has_extension;
 
 /// The name of the copy of each image, or `None` if its name is taken.
 ///
-/// The extension becomes `png`. If two images would have the same name, PNG files keep their name and
-/// `png` is added to the others: `cat.jpg.png`. Names of folders are taken. Names that differ only in case
-/// are the same, as on some file systems.
+/// The extension becomes `png`. If two images would have the same name, PNG files keep their name
+/// and `png` is added to the others: `cat.jpg.png`. Names of folders are taken. Names that differ
+/// only in case are the same, as on some file systems.
 pub(super) fn copy_names(images: &[PathBuf]) -> Vec<Option<PathBuf>> {
     let mut taken: BTreeSet<Key> =
         images.iter().flat_map(|image| image.ancestors().skip(1)).map(key).collect();

@@ -1,4 +1,5 @@
-//! The PNG text that records how a copy was made: `v1 blur:sigma=3.2 seed=7 of=SHA-256 [other=SHA-256]`.
+//! The PNG text that records how a copy was made: `v1 blur:sigma=3.2 seed=7 of=SHA-256
+//! [other=SHA-256]`.
 
 use std::fs::File;
 use std::io::{self, BufReader, Write};
@@ -31,8 +32,8 @@ pub(super) fn origin(distortion: &Distortion, seed: u64, of: &str, other: Option
 /// Reads the text of an existing file; `None` if there is no file.
 ///
 /// # Errors
-/// [`DistortFilesError::Damaged`] for a truncated or corrupt PNG file, [`DistortFilesError::NotOurs`] for a
-/// file without the text.
+/// [`DistortFilesError::Damaged`] for a truncated or corrupt PNG file,
+/// [`DistortFilesError::NotOurs`] for a file without the text.
 pub(super) fn read(out: &Path) -> Result<Option<String>, DistortFilesError> {
     let file = match open_input(out) {
         Err(error) if error.is_not_found() => return Ok(None),

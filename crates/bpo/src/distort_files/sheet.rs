@@ -14,8 +14,8 @@ const NAME: &str = "sheet";
 ///
 /// # Errors
 /// [`DistortFilesError::NotPng`] if `out` does not end in `.png`; [`DistortFilesError::NotOurs`] or
-/// [`DistortFilesError::Damaged`] if something else than a sheet exists; the errors of [`Sheet::draw`];
-/// [`DistortFilesError::File`].
+/// [`DistortFilesError::Damaged`] if something else than a sheet exists; the errors of
+/// [`Sheet::draw`]; [`DistortFilesError::File`].
 pub fn save_sheet<'a>(
     sheet: &Sheet,
     input: impl Into<Input<'a>>,
