@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use bpo_distort::{DistortError, Limits, load_rgb};
+use bpo_distort::{DistortError, ImageLimits, load_rgb};
 use bpo_pairs::SkipReason;
 use image::RgbImage;
 
@@ -83,24 +83,27 @@ impl fmt::Display for Escape {
 impl ImageError {
     /// For which reason a sample with this image is skipped; `None` where all images would fail alike.
     pub fn reason(&self) -> Option<SkipReason> {
-        use DistortError as D;
         match self {
             Self::Root { .. } => None,
             Self::Outside { .. } => Some(SkipReason::ImageOutside),
-            Self::Missing { .. } | Self::Load { source: D::Missing { .. }, .. } => {
-                Some(SkipReason::ImageMissing)
-            }
-            Self::Load {
-                source:
-                    D::FileTooLarge { .. }
-                    | D::SideTooLong { .. }
-                    | D::TooManyPixels { .. }
-                    | D::TooManyScans { .. }
-                    | D::TooSlow { .. },
-                ..
-            } => Some(SkipReason::ImageTooLarge),
-            Self::Path { .. } | Self::Load { .. } => Some(SkipReason::ImageUnreadable),
+            Self::Missing { .. } => Some(SkipReason::ImageMissing),
+            Self::Path { .. } => Some(SkipReason::ImageUnreadable),
+            Self::Load { source, .. } => Some(skip_reason(source)),
         }
+    }
+}
+
+/// The reason to skip an image that cannot be loaded or distorted.
+pub(crate) fn skip_reason(error: &DistortError) -> SkipReason {
+    use DistortError as D;
+    match error {
+        D::Missing { .. } => SkipReason::ImageMissing,
+        D::FileTooLarge { .. }
+        | D::SideTooLong { .. }
+        | D::TooManyPixels { .. }
+        | D::TooManyScans { .. }
+        | D::TooSlow { .. } => SkipReason::ImageTooLarge,
+        _ => SkipReason::ImageUnreadable,
     }
 }
 
@@ -112,11 +115,11 @@ impl ImageError {
 pub struct ImageRoot {
     /// Without links, so that it is a prefix of what is in it.
     root: PathBuf,
-    limits: Limits,
+    limits: ImageLimits,
 }
 
 impl ImageRoot {
-    /// A directory, with the default [`Limits`].
+    /// A directory, with the default [`ImageLimits`].
     ///
     /// # Errors
     /// [`ImageError::Root`] if it cannot be listed.
@@ -125,11 +128,11 @@ impl ImageRoot {
         let fail = |source| ImageError::Root { root: dir.to_owned(), source };
         let root = dir.canonicalize().map_err(fail)?;
         root.read_dir().map_err(fail)?;
-        Ok(Self { root, limits: Limits::default() })
+        Ok(Self { root, limits: ImageLimits::default() })
     }
 
     /// Sets how large an image may be.
-    pub fn with_limits(mut self, limits: Limits) -> Self {
+    pub fn with_limits(mut self, limits: ImageLimits) -> Self {
         self.limits = limits;
         self
     }
@@ -208,7 +211,7 @@ mod tests {
         let message = root.load("../out.png").unwrap_err().to_string();
         assert!(message.contains("\"../out.png\"") && message.contains("images"), "{message}");
 
-        let small = root.clone().with_limits(Limits::default().with_max_side(3));
+        let small = root.clone().with_limits(ImageLimits::default().with_max_side(3));
         assert_eq!(small.load("a/in.png").unwrap_err().reason(), Some(SkipReason::ImageTooLarge));
 
         fs::remove_dir_all(&root_dir).unwrap();
