@@ -16,9 +16,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use bpo::HALF_PRECISION_TOLERANCE;
 use bpo::burn::tensor::{Device, FloatDType};
-use bpo::config::HALF_PRECISION_TOLERANCE;
-use bpo::distort::{Limits, load_rgb};
+use bpo::distort::{ImageLimits, load_rgb};
 use bpo::dpo::DpoConfig;
 use bpo::dpo::observer::Control;
 use bpo::dpo::policy::{Adapters, Collate, PromptGroup};
@@ -28,7 +28,7 @@ use bpo::model::config::LlavaConfig;
 use bpo::model::llava::ScoreBatch;
 use bpo::model::processor::{ImageProcessor, TokenizedCompletion};
 use bpo::model::{Llava, LoraConfig, ModelError};
-use bpo::pairs::record::{CompletionKind, PreferencePair};
+use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender::{self, Contender, Worker};
 use bpo_benches::floor::Ceilings;
@@ -299,7 +299,7 @@ impl Collate for Batch {
     fn collate(&mut self, groups: &[PromptGroup]) -> Result<ScoreBatch, ModelError> {
         let (mut pixels, mut rows) = (Vec::new(), Vec::new());
         for group in groups {
-            let image = load_rgb(self.photo(&group.image), &Limits::default()).expect("a photograph");
+            let image = load_rgb(self.photo(&group.image), &ImageLimits::default()).expect("a photograph");
             pixels.push(self.processor.process(&image)?);
             let prompt = prompt(&self.config, self.text);
             let answered = |name: &String| {

@@ -15,7 +15,7 @@ use bpo::dpo::metrics::StepMetrics;
 use bpo::dpo::observer::Control;
 use bpo::dpo::policy::{Adapters, Collate, Policy, PromptGroup, TokenLogps};
 use bpo::dpo::{DpoConfig, Trainer};
-use bpo::pairs::record::{CompletionKind, PreferencePair};
+use bpo::pairs::{CompletionKind, PreferencePair};
 use burn::module::{Lora, Module, Param};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};

@@ -15,7 +15,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::record::PreferencePair;
+use bpo_pairs::PreferencePair;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

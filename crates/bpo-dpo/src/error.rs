@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::record::CompletionKind;
+use bpo_pairs::CompletionKind;
 
 use crate::validate::Skipped;
 
@@ -269,7 +269,7 @@ pub enum DpoError {
     },
     /// A file that the data's own code writes.
     #[error(transparent)]
-    Pairs(Box<bpo_pairs::error::PairsError>),
+    Pairs(Box<bpo_pairs::PairsError>),
     /// The device failed while results were read from it.
     #[error("cannot read {what} from the device")]
     Device {
@@ -280,8 +280,8 @@ pub enum DpoError {
     },
 }
 
-impl From<bpo_pairs::error::PairsError> for DpoError {
-    fn from(error: bpo_pairs::error::PairsError) -> Self {
+impl From<bpo_pairs::PairsError> for DpoError {
+    fn from(error: bpo_pairs::PairsError) -> Self {
         Self::Pairs(Box::new(error))
     }
 }

@@ -1,6 +1,6 @@
 //! One forward pass: the losses of a batch of pairs, and its stats.
 
-use bpo_pairs::record::PreferencePair;
+use bpo_pairs::PreferencePair;
 use burn::tensor::{Device, Tensor};
 
 use crate::config::{DpoConfig, Weighting};

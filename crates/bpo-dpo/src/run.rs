@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bpo_pairs::record::PreferencePair;
+use bpo_pairs::PreferencePair;
 
 use crate::checkpoint::TrainerState;
 use crate::config::DpoConfig;

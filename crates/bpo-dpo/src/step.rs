@@ -1,7 +1,6 @@
 //! One optimizer step, and one evaluation.
 
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::seed::item_seed;
+use bpo_pairs::{PreferencePair, item_seed};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 
 use crate::checkpoint::TrainerState;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::record::PreferencePair;
+use bpo_pairs::PreferencePair;
 
 use crate::checkpoint::{Best, TrainerState};
 use crate::config::DpoConfig;

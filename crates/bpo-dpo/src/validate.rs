@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 
-use bpo_pairs::error::chain;
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::skipped::{self, SkipReason};
+use bpo_pairs::{PreferencePair, SkipReason, chain};
 
 use crate::config::DpoConfig;
 use crate::loss::Objective;
@@ -22,7 +20,7 @@ pub struct Skipped {
     pub reason: String,
 }
 
-impl From<Skipped> for skipped::Skipped {
+impl From<Skipped> for bpo_pairs::Skipped {
     fn from(skipped: Skipped) -> Self {
         Self::new(skipped.pair, skipped.cause).with_detail(skipped.reason)
     }

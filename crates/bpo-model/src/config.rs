@@ -9,6 +9,8 @@ use crate::family;
 use crate::files::read_json;
 use crate::processor::{PixelValues, Processor};
 
+mod check;
+
 /// The whole model. Keys of `config.json` that do not matter here are ignored.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(expecting = "an object")]
@@ -337,89 +339,6 @@ impl LlavaConfig {
     /// Whether the head is the embedding. Newer files say it at the top, older ones in `text_config`.
     pub fn is_tied(&self) -> bool {
         self.tie_word_embeddings || self.text_config.tie_word_embeddings
-    }
-
-    fn check(&self, path: &Path) -> Result<(), ModelError> {
-        let refuse = |key: &str, found: String, supported: &str| {
-            Err(ModelError::Unsupported {
-                path: path.into(),
-                key: key.into(),
-                found,
-                supported: supported.into(),
-            })
-        };
-        let (vision, text) = (&self.vision_config, &self.text_config);
-        let sizes = [
-            ("vision_config.hidden_size", vision.hidden_size),
-            ("vision_config.num_attention_heads", vision.num_attention_heads),
-            ("vision_config.num_hidden_layers", vision.num_hidden_layers),
-            ("vision_config.image_size", vision.image_size),
-            ("vision_config.patch_size", vision.patch_size),
-            ("text_config.hidden_size", text.hidden_size),
-            ("text_config.num_attention_heads", text.num_attention_heads),
-            ("text_config.num_hidden_layers", text.num_hidden_layers),
-            ("text_config.vocab_size", text.vocab_size),
-            ("text_config.num_key_value_heads", text.kv_heads()),
-            ("text_config.head_dim", text.head_dim()),
-        ];
-        if let Some((key, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            return refuse(key, "0".into(), "1 or more");
-        }
-        if vision.image_size < vision.patch_size {
-            return refuse("vision_config.image_size", vision.image_size.to_string(), "at least patch_size");
-        }
-        if !vision.hidden_size.is_multiple_of(vision.num_attention_heads) {
-            let found = vision.hidden_size.to_string();
-            return refuse("vision_config.hidden_size", found, "a multiple of num_attention_heads");
-        }
-        if !text.num_attention_heads.is_multiple_of(text.kv_heads()) {
-            let found = text.kv_heads().to_string();
-            return refuse("text_config.num_key_value_heads", found, "a divisor of num_attention_heads");
-        }
-        if !text.head_dim().is_multiple_of(2) {
-            return refuse("text_config.head_dim", text.head_dim().to_string(), "an even number");
-        }
-        let layers = self.feature_layers();
-        if layers.is_empty() || layers.iter().any(|layer| *layer > vision.num_hidden_layers) {
-            let found = self.vision_feature_layer.to_string();
-            return refuse("vision_feature_layer", found, "an index of the vision tower's hidden states");
-        }
-        let rope = text.rope();
-        let positive = |value: Option<f64>| value.is_none_or(|value| value.is_finite() && value > 0.0);
-        let numbers = [
-            ("rope_theta", rope.rope_theta),
-            ("factor", rope.factor),
-            ("low_freq_factor", rope.low_freq_factor),
-            ("high_freq_factor", rope.high_freq_factor),
-        ];
-        if let Some((key, value)) = numbers.into_iter().find(|(_, value)| !positive(*value)) {
-            let found = value.map_or_else(String::new, |value| value.to_string());
-            return refuse(&format!("text_config.rope_parameters.{key}"), found, "a finite number above 0");
-        }
-        match rope.kind() {
-            None | Some("default") => Ok(()),
-            Some("linear") if rope.factor.is_some() => Ok(()),
-            Some("llama3")
-                if rope.factor.is_some()
-                    && rope.low_freq_factor.is_some()
-                    && rope.high_freq_factor.is_some()
-                    && rope.original_max_position_embeddings.is_some_and(|context| context > 0) =>
-            {
-                if rope.high_freq_factor > rope.low_freq_factor {
-                    return Ok(());
-                }
-                let found = rope.high_freq_factor.map_or_else(String::new, |value| value.to_string());
-                refuse("text_config.rope_parameters.high_freq_factor", found, "more than low_freq_factor")
-            }
-            Some(kind @ ("linear" | "llama3")) => refuse(
-                "text_config.rope_scaling",
-                format!("{kind} without its factors"),
-                "all of its factors",
-            ),
-            Some(other) => {
-                refuse("text_config.rope_scaling.rope_type", other.into(), "default, linear, llama3")
-            }
-        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use bpo_pairs::files::FileError;
+
 use crate::processor::ProcessorError;
 
 /// Errors of this crate.
@@ -16,6 +18,9 @@ pub enum ModelError {
         /// Why.
         source: std::io::Error,
     },
+    /// A file is no regular one or too large, or an output is in use.
+    #[error(transparent)]
+    File(FileError),
     /// A file is not JSON.
     #[error("{path}: {source}", path = path.display())]
     Json {
@@ -126,6 +131,18 @@ pub enum ModelError {
         /// What would be understood.
         supported: String,
     },
+    /// A size in a file is above its limit: the file is broken, or made to take all memory.
+    #[error("{path}: {key} is {found}, above the limit of {limit}", path = path.display())]
+    OverLimit {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// Its value.
+        found: u64,
+        /// The largest value that is accepted.
+        limit: u64,
+    },
     /// An adapter was trained for another model or in a way that is not supported.
     #[error("{path}: {reason}", path = path.display())]
     Adapter {
@@ -162,8 +179,8 @@ pub enum ModelError {
     },
     /// No linear of the model is to be adapted.
     #[error(
-        "target_modules: {pattern:?} matches no linear that could be adapted (one that is trained whole, as the projector by \
-         `train_projector`, cannot); their whole names are, of the first layers, {}",
+        "target_modules: {pattern:?} matches no linear that could be adapted (those that `modules_to_save` \
+         trains in full cannot); their whole names are, of the first layers, {}",
         known.join(", ")
     )]
     NoTarget {
@@ -297,6 +314,15 @@ pub enum ModelError {
     /// The text or image processor failed.
     #[error(transparent)]
     Processor(#[from] ProcessorError),
+}
+
+impl From<FileError> for ModelError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io { path, source, .. } => Self::Io { path, source },
+            error => Self::File(error),
+        }
+    }
 }
 
 /// All the weights that are missing, of another shape, or not part of the model.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use bpo_distort::Distortion;
 use bpo_dpo::policy::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps, TokenStatistics};
-use bpo_pairs::seed::item_seed;
+use bpo_pairs::item_seed;
 use burn::tensor::{Int, Tensor};
 use sha2::{Digest, Sha256};
 
@@ -14,7 +14,7 @@ use crate::input::weakened_pixels;
 use crate::kernels::{log_softmax, token_statistics};
 use crate::llava::{Llava, ScoreBatch};
 use crate::memory::BatchShape;
-use crate::processor::{PixelValues, Processor, TokenizedCompletion, Turn};
+use crate::processor::{PixelValues, Processor, TokenizedCompletion};
 
 /// What can go wrong when an image is fetched.
 pub type ImageError = Box<dyn std::error::Error + Send + Sync>;
@@ -69,11 +69,10 @@ where
 
     fn answered(&self, group: &PromptGroup) -> Result<Vec<TokenizedCompletion>, ModelError> {
         let system = group.system.as_deref().filter(|_| self.takes_system());
-        let history: Vec<_> = group.history.iter().map(Turn::from).collect();
         let tokenize = |completion: &String| {
             let answered = self.processor.encode_completion(
                 system,
-                &history,
+                &group.history,
                 &group.prompt,
                 completion,
                 self.config.image_tokens(),

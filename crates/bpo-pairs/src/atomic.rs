@@ -55,11 +55,11 @@ mod tests {
         let write = |text: &'static [u8]| {
             write_atomic(&path, move |writer| {
                 writer.write_all(text).map_err(PairsError::io("write", Path::new("a.txt")))?;
-                if text.is_empty() { Err(PairsError::UnknownId { id: "x".into() }) } else { Ok(()) }
+                if text.is_empty() { Err(PairsError::Locked { path: "x".into() }) } else { Ok(()) }
             })
         };
         write(b"old").unwrap();
-        assert!(matches!(write(b""), Err(PairsError::UnknownId { .. })));
+        assert!(matches!(write(b""), Err(PairsError::Locked { .. })));
         assert_eq!(fs::read(&path).unwrap(), b"old");
         write(b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");

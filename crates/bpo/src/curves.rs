@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use bpo_dpo::metrics::{EvalMetrics, MetricsLog, StepMetrics};
-use bpo_pairs::atomic::write_atomic;
+use bpo_pairs::write_atomic;
 use image::{ImageFormat, RgbImage};
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};

@@ -1,14 +1,16 @@
 //! What can go wrong in a run.
 
-pub use bpo_pairs::error::chain;
+pub use bpo_pairs::chain;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "model")]
 use bpo_dpo::DpoError;
-use bpo_pairs::skipped::{SkipCounts, Skipped};
+use bpo_pairs::{SkipCounts, Skipped};
 
-use crate::config::{Change, Missing, Stage};
+use crate::config::{Change, Missing};
 use crate::device::DeviceSpec;
+use crate::stage::Stage;
 
 /// Why a run cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -75,10 +77,10 @@ pub enum BpoError {
         /// All that is missing.
         missing: Vec<Missing>,
     },
-    /// What a command reads is what it would write over or remove.
+    /// An input of a command is in one of its outputs, or an output in one of its inputs.
     #[error(
-        "{} ({input}) is read, and {} ({output}) would be written or removed: give another place for one of them",
-        read.display(), written.display()
+        "{} ({input}) is an input, and {} ({output}) would overwrite{}: choose another path for one of them",
+        read.display(), given.display(), overwritten(given, written)
     )]
     InputIsOutput {
         /// The setting or flag that names the input.
@@ -87,10 +89,13 @@ pub enum BpoError {
         read: PathBuf,
         /// The setting or flag that names the output.
         output: String,
-        /// The output.
+        /// The path that the setting or flag gives.
+        given: Box<Path>,
+        /// The file or directory, below that path or beside it, that would be written or removed.
         written: PathBuf,
     },
     /// What was trained is not finite.
+    #[cfg(feature = "model")]
     #[error("training is done after step {step}, and what it gave cannot be saved")]
     ResultNotFinite {
         /// The last step.
@@ -360,31 +365,105 @@ pub enum BpoError {
         /// The first of them.
         first: Box<Skipped>,
     },
-    /// Data, stage files or images.
+    /// The program was built without what a setting or command needs.
+    #[error("{what} needs a program built with `--features {feature}`")]
+    NotBuilt {
+        /// The setting or command.
+        what: &'static str,
+        /// The missing feature of this crate.
+        feature: &'static str,
+    },
+    /// A stage file was made from other samples than those it is continued with.
+    #[error(
+        "{}: line {line}: expected the record of {expected:?}, found {found:?}: made from other samples",
+        path.display()
+    )]
+    OutOfOrder {
+        /// The stage file.
+        path: PathBuf,
+        /// Line of the first record that differs.
+        line: usize,
+        /// Id of the sample at this place; empty where the samples have ended.
+        expected: String,
+        /// Id in the file.
+        found: String,
+    },
+    /// A model or server failed in a way that is not the sample's fault: the stage stops and can be
+    /// run again.
+    #[error("sample {id:?}: {stage} stopped, run it again to go on from here")]
+    StageStopped {
+        /// The stage.
+        stage: Stage,
+        /// The first sample without a result.
+        id: String,
+        /// The error of the model.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A model gave another number of answers than there were requests.
+    #[error("{stage}: {requests} requests, but {answers} answers")]
+    AnswerCount {
+        /// What was being done.
+        stage: &'static str,
+        /// Requests made.
+        requests: usize,
+        /// Answers given.
+        answers: usize,
+    },
+    /// A distortion needs another image, and there is none.
+    #[error("sample {id:?}: {distortion} needs another image, and no other sample has one that can be used")]
+    NoOtherImage {
+        /// Id of the sample.
+        id: String,
+        /// The distortion.
+        distortion: String,
+    },
+    /// An answer belongs to no sample.
+    #[error("answer for {id:?}, but no sample has this id")]
+    UnknownId {
+        /// The id.
+        id: String,
+    },
+    /// An image cannot be used.
     #[error(transparent)]
-    Pairs(#[from] bpo_pairs::error::PairsError),
-    /// Files to distort.
+    Image(#[from] crate::images::ImageError),
+    /// Data or stage files.
     #[error(transparent)]
-    Files(#[from] bpo_distort::files::FilesError),
+    Pairs(#[from] bpo_pairs::PairsError),
+    /// Files could not be distorted.
+    #[error(transparent)]
+    DistortFiles(#[from] crate::distort_files::DistortFilesError),
     /// A checkpoint or adapter.
+    #[cfg(feature = "model")]
     #[error(transparent)]
-    Model(#[from] bpo_model::ModelError),
+    Model(bpo_model::ModelError),
     /// The tokenizer, chat template or image processor of a checkpoint.
+    #[cfg(feature = "model")]
     #[error(transparent)]
     Processor(#[from] bpo_model::processor::ProcessorError),
     /// The settings of the server cannot work.
+    #[cfg(feature = "server")]
     #[error("[inject.server]")]
     Server {
         /// Which, and why.
-        source: bpo_inject::InjectError,
+        source: bpo_server::ServerError,
+    },
+    /// A setting of a table of the settings file cannot be used with this model or these pairs.
+    #[cfg(feature = "model")]
+    #[error("[{table}]")]
+    InTable {
+        /// The table.
+        table: &'static str,
+        /// The error, which names the key.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Error injection.
     #[error(transparent)]
-    Inject(#[from] bpo_inject::InjectError),
+    Inject(bpo_inject::InjectError),
     /// Answers that cannot be scored.
     #[error(transparent)]
     Eval(#[from] bpo_eval::EvalError),
     /// The policy differs from its reference before the first step.
+    #[cfg(feature = "model")]
     #[error(
         "training cannot begin; `train.reference_differs` (--reference-differs) and `train.initial_tolerance` decide this check"
     )]
@@ -393,10 +472,12 @@ pub enum BpoError {
         source: DpoError,
     },
     /// Training.
+    #[cfg(feature = "model")]
     #[error(transparent)]
     Dpo(DpoError),
 }
 
+#[cfg(feature = "model")]
 impl From<DpoError> for BpoError {
     /// Gives settings the names that they have in a run's.
     fn from(error: DpoError) -> Self {
@@ -409,13 +490,45 @@ impl From<DpoError> for BpoError {
             }
             DpoError::NothingToEvaluate => Self::NothingToEvaluate,
             source @ DpoError::InitialMismatch { .. } => Self::InitialMismatch { source },
+            error @ (DpoError::UnknownKind { .. } | DpoError::EmptyGroup { .. }) => {
+                Self::InTable { table: "train", source: error.into() }
+            }
             error => Self::Dpo(error),
+        }
+    }
+}
+
+#[cfg(feature = "model")]
+impl From<bpo_model::ModelError> for BpoError {
+    /// Names the table of a setting.
+    fn from(error: bpo_model::ModelError) -> Self {
+        match error {
+            error @ bpo_model::ModelError::TargetPattern { .. } => {
+                Self::InTable { table: "lora", source: error.into() }
+            }
+            error @ bpo_model::ModelError::Setting { key: "gradient_checkpointing", .. } => {
+                Self::in_table("model", error)
+            }
+            error => Self::in_table("lora", error),
+        }
+    }
+}
+
+impl From<bpo_inject::InjectError> for BpoError {
+    /// Gives settings the names that they have in a run's.
+    fn from(error: bpo_inject::InjectError) -> Self {
+        match error {
+            bpo_inject::InjectError::Setting { key, expected, found } => {
+                Self::Setting { key: format!("inject.llm.{key}").into(), expected, found }
+            }
+            error => Self::Inject(error),
         }
     }
 }
 
 impl BpoError {
     /// Gives a setting of the model's crate the name that it has in a run's.
+    #[cfg(feature = "model")]
     pub(crate) fn in_table(table: &str, error: bpo_model::ModelError) -> Self {
         match error {
             bpo_model::ModelError::Setting { key, expected, found } => {
@@ -441,6 +554,11 @@ impl BpoError {
             Some(first) => Self::NothingUsable { path, what, skipped, first: Box::new(first.clone()) },
         }
     }
+}
+
+/// What an output would overwrite: itself, or a file or directory that is made for it.
+fn overwritten(given: &Path, written: &Path) -> String {
+    if given == written { " it".to_owned() } else { format!(" {}", written.display()) }
 }
 
 fn counted(skipped: &SkipCounts) -> String {

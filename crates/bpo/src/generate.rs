@@ -3,17 +3,14 @@
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
 
-use bpo_inject::{FinishReason, Generated, Sampling};
-use bpo_pairs::error::PairsError;
+use crate::image_cache::ImageCache;
+use crate::images::ImageRoot;
+use crate::vision::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest};
 use bpo_pairs::format::questions::{self, QuestionData};
-use bpo_pairs::image_token::place_in_conversation;
-use bpo_pairs::images::ImageRoot;
-use bpo_pairs::responder::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest};
-use bpo_pairs::seed::item_seed;
-use bpo_pairs::skipped::{SkipReason, Skipped};
-use bpo_pairs::system::warn_left_out;
+use bpo_pairs::{
+    FinishReason, Generated, Sampling, SkipReason, Skipped, item_seed, place_in_conversation, warn_left_out,
+};
 use serde::{Deserialize, Serialize};
 
 pub use bpo_pairs::format::questions::Question;
@@ -77,6 +74,7 @@ pub fn generate<M: VisionLanguageModel>(
     if !model.takes_system() {
         warn_left_out("questions", questions.iter().map(|question| &question.system));
     }
+    let cache = ImageCache::new(images.clone());
     let (mut done, mut skipped) = (0, Vec::new());
     let at_a_time = NonZeroUsize::new(batch_size).unwrap_or(NonZeroUsize::MIN);
     let per_call = at_a_time.saturating_mul(BATCHES_PER_CALL).get();
@@ -84,7 +82,7 @@ pub fn generate<M: VisionLanguageModel>(
         let (mut ids, mut requests) = (Vec::new(), Vec::new());
         for (place, question) in part.iter().enumerate() {
             let id = question.id_at(call * per_call + place);
-            match request(question, &id, images, sampling)? {
+            match request(question, &id, &cache, sampling)? {
                 Ok(request) => {
                     ids.push((id, question));
                     requests.push(request);
@@ -95,7 +93,7 @@ pub fn generate<M: VisionLanguageModel>(
         let answers = model.respond_continuous(&requests, at_a_time);
         if answers.len() != requests.len() {
             let (requests, answers) = (requests.len(), answers.len());
-            return Err(PairsError::AnswerCount { stage: "generate", requests, answers }.into());
+            return Err(BpoError::AnswerCount { stage: "generate", requests, answers });
         }
         for ((id, question), answer) in ids.into_iter().zip(answers) {
             match answer {
@@ -142,23 +140,21 @@ pub fn check_sampling(sampling: &Sampling) -> Result<(), BpoError> {
 fn request(
     question: &Question,
     id: &str,
-    images: &ImageRoot,
+    cache: &ImageCache,
     sampling: &Sampling,
 ) -> Result<Result<VisionRequest, Skipped>, BpoError> {
     let (mut history, mut prompt) = (question.history.clone(), question.prompt.clone());
     if let Err(flaw) = place_in_conversation(&mut history, &mut prompt) {
         return Ok(Err(flaw.of(id)));
     }
-    let image = match images.load(&question.image) {
-        Ok(image) => Arc::new(image),
-        Err(error) => {
-            return match error.reason() {
-                Some(reason) => Ok(Err(Skipped::new(id, reason).with_detail(chain(&error)))),
-                None => Err(PairsError::from(error).into()),
-            };
-        }
-    };
+    if let Err(error) = cache.load(&question.image) {
+        return match error.reason() {
+            Some(reason) => Ok(Err(Skipped::new(id, reason).with_detail(chain(&error)))),
+            None => Err(error.into()),
+        };
+    }
+    let image = cache.image(&question.image);
     let sampling = sampling.clone().with_seed(item_seed(sampling.seed, id));
-    let (weakening, system, begun) = (None, question.system.clone(), String::new());
-    Ok(Ok(VisionRequest { image, weakening, system, history, prompt, begun, sampling }))
+    let (weakening, system, answer_prefix) = (None, question.system.clone(), String::new());
+    Ok(Ok(VisionRequest { image, weakening, system, history, prompt, answer_prefix, sampling }))
 }

@@ -10,7 +10,7 @@ use crate::run_dir::RunDir;
 ///
 /// ```no_run
 /// # use std::path::Path;
-/// # use bpo::paths::Paths;
+/// # use bpo::Paths;
 /// let mut paths = Paths::default();
 /// paths.input("--adapter", Path::new("run/adapter")).input("model.path", Path::new("llava"));
 /// paths.output("--out", Path::new("merged"));
@@ -28,13 +28,15 @@ pub struct Paths {
 struct Used {
     name: String,
     path: PathBuf,
+    /// The path that the setting or flag gives, which the path may be below or beside.
+    given: PathBuf,
     /// A directory with files of all kinds, in which others may be made.
     is_shared: bool,
 }
 
 impl Used {
     fn new(name: impl Into<String>, path: &Path) -> Self {
-        Self { name: name.into(), path: path.to_owned(), is_shared: false }
+        Self { name: name.into(), path: path.to_owned(), given: path.to_owned(), is_shared: false }
     }
 }
 
@@ -60,7 +62,13 @@ impl Paths {
     /// A file that is written whole: beside it lies `FILE.part` until then.
     pub fn output_file(&mut self, name: impl Into<String>, path: &Path) -> &mut Self {
         let name = name.into();
-        self.output(name.clone(), path).output(name, &with_suffix(path, ".part"))
+        self.output(name.clone(), path).output_for(name, path, &with_suffix(path, ".part"))
+    }
+
+    /// A file or directory that is written for the output `given`, below it or beside it.
+    pub fn output_for(&mut self, name: impl Into<String>, given: &Path, path: &Path) -> &mut Self {
+        self.outputs.push(Used { given: given.to_owned(), ..Used::new(name, path) });
+        self
     }
 
     /// What the settings read, whatever the stage: checkpoints, adapters, data, images.
@@ -87,13 +95,13 @@ impl Paths {
     /// What training writes in the directory `out`, and the cache of the settings, which is read there too.
     pub fn outputs_of_training(&mut self, config: &RunConfig, out: &Path) -> &mut Self {
         for path in RunDir::outputs_of_training(out) {
-            self.output("--out", &path);
+            self.output_for("--out", out, &path);
         }
         if let Some(cache) = &config.reference.cache {
             // read and written, and so none of the other outputs
             self.input("reference.cache", cache);
             self.outputs.extend([Used::new("reference.cache", cache)]);
-            self.output("reference.cache", &with_suffix(cache, ".part"));
+            self.output_for("reference.cache", cache, &with_suffix(cache, ".part"));
         }
         self
     }
@@ -101,7 +109,7 @@ impl Paths {
     /// What all stages write in the directory `out`.
     pub fn outputs_of_run(&mut self, config: &RunConfig, out: &Path) -> &mut Self {
         for path in RunDir::outputs_of_stages(out) {
-            self.output("--out", &path);
+            self.output_for("--out", out, &path);
         }
         self.outputs_of_training(config, out)
     }
@@ -111,7 +119,10 @@ impl Paths {
     /// # Errors
     /// [`BpoError::InputIsOutput`] for the first two of which one is, or is in, the other.
     pub fn check(&self) -> Result<(), BpoError> {
-        let resolved = |used: &Used| resolve(&used.path).map(|path| (used.clone(), path));
+        let resolved = |used: &Used| {
+            let path = resolve(&used.path).map_err(BpoError::io("find", &used.path))?;
+            Ok::<_, BpoError>((used.clone(), path))
+        };
         let inputs = self.inputs.iter().map(resolved).collect::<Result<Vec<_>, _>>()?;
         let outputs = self.outputs.iter().map(resolved).collect::<Result<Vec<_>, _>>()?;
         for (output, written) in &outputs {
@@ -125,6 +136,7 @@ impl Paths {
                         input: input.name.clone(),
                         read: input.path.clone(),
                         output: output.name.clone(),
+                        given: output.given.clone().into(),
                         written: output.path.clone(),
                     });
                 }
@@ -140,8 +152,8 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
 }
 
 /// The path without links, as far as it is there.
-fn resolve(path: &Path) -> Result<PathBuf, BpoError> {
-    let absolute = std::path::absolute(path).map_err(BpoError::io("find", path))?;
+pub(crate) fn resolve(path: &Path) -> std::io::Result<PathBuf> {
+    let absolute = std::path::absolute(path)?;
     let mut resolved = PathBuf::new();
     for component in absolute.components() {
         match component {

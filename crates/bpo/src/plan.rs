@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::images::ImageRoot;
 use bpo_dpo::metrics::StepMetrics;
 use bpo_dpo::observer::{Control, Observer, RunPlan};
 use bpo_dpo::order::{DataOrder, GroupBatch, split};
@@ -10,10 +11,7 @@ use bpo_dpo::validate::validate_pairs;
 use bpo_dpo::{DpoConfig, Trainer};
 use bpo_model::memory::{BatchShape, Footprint};
 use bpo_model::policy::{ImageError, LlavaCollator};
-use bpo_pairs::images::ImageRoot;
-use bpo_pairs::pairs::PairSet;
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::skipped::Skipped;
+use bpo_pairs::{PairSet, PreferencePair, Skipped};
 use burn::module::Module;
 use burn::tensor::Device;
 use image::RgbImage;

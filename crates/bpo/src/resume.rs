@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::manifest::Manifest;
+use bpo_pairs::Manifest;
 
-use crate::config::{RunConfig, Stage, changes};
+use crate::config::{RunConfig, changes};
 use crate::error::BpoError;
 use crate::run_dir::RunDir;
 use crate::settings_file::{self, Inputs};
+use crate::stage::Stage;
 use crate::stages::has_answers;
 use crate::summary::RunManifest;
 

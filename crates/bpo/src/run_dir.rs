@@ -20,9 +20,9 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
 use crate::config::RunConfig;
 use crate::error::BpoError;
+use crate::fingerprint::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
 
 /// A directory that no other process works in, for as long as the value lives.
 ///

@@ -1,17 +1,16 @@
 //! Answers of the policy while it is trained: `samples.jsonl`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
+use crate::image_cache::ImageCache;
+use crate::images::ImageRoot;
+use crate::vision::{VisionLanguageModel, VisionRequest};
 use bpo_dpo::error::Source;
 use bpo_dpo::metrics::{Logged, MetricsLog};
-use bpo_inject::Sampling;
 use bpo_model::Llava;
 use bpo_model::processor::Processor;
 use bpo_model::responder::LlavaResponder;
-use bpo_pairs::images::ImageRoot;
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::responder::{VisionLanguageModel, VisionRequest};
+use bpo_pairs::{PreferencePair, Sampling};
 use serde::{Deserialize, Serialize};
 
 /// Questions that are asked again and again (a choice of ours).
@@ -50,6 +49,7 @@ pub(crate) fn sampler(
     pairs: &[PreferencePair],
     file: PathBuf,
 ) -> impl FnMut(&Llava, usize) -> Result<(), Source> + 'static {
+    let cache = ImageCache::new(images.clone());
     let mut asked: Vec<(PreferencePair, VisionRequest)> = Vec::new();
     for pair in pairs {
         let same = |known: &PreferencePair| {
@@ -58,14 +58,17 @@ pub(crate) fn sampler(
         if asked.iter().any(|(known, _)| same(known)) {
             continue;
         }
-        let Ok(image) = images.load(&pair.image) else { continue };
+        let image = cache.image(&pair.image);
+        if image.load().is_err() {
+            continue;
+        }
         let request = VisionRequest {
-            image: Arc::new(image),
+            image,
             weakening: None,
             system: pair.system.clone(),
             history: pair.history.clone(),
             prompt: pair.prompt.clone(),
-            begun: String::new(),
+            answer_prefix: String::new(),
             sampling: Sampling::greedy(MAX_NEW_TOKENS),
         };
         asked.push((pair.clone(), request));

@@ -5,9 +5,7 @@ use bpo_dpo::policy::{Adapters, Collate, Policy};
 use bpo_dpo::reference::LogpCache;
 use bpo_dpo::validate::PairValidator;
 use bpo_dpo::{DpoConfig, DpoError};
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::skipped::{SkipReason, Skipped};
-use bpo_pairs::system::warn_left_out;
+use bpo_pairs::{PreferencePair, SkipReason, Skipped, warn_left_out};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -86,7 +84,7 @@ where
 ///
 /// # Errors
 /// If a pair is not in it, and what `each` fails with.
-pub fn cached(
+pub fn score_cached(
     cache: &LogpCache,
     pairs: &[PreferencePair],
     device: &Device,

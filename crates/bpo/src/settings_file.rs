@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use bpo_pairs::manifest::{Fingerprint, fingerprint_file};
+use bpo_pairs::{Fingerprint, fingerprint_file};
 
-use crate::checkpoint::{check_is_adapter, fingerprint_checkpoint};
-use crate::config::{Change, RunConfig, Stage};
+use crate::config::{Change, RunConfig};
 use crate::error::BpoError;
+use crate::fingerprint::{check_is_adapter, fingerprint_checkpoint};
+use crate::stage::Stage;
 use crate::summary::write_bytes;
 
 /// The first line of every file of ours. One without it is somebody's own and is not written over.
@@ -108,6 +109,29 @@ pub(crate) fn write(path: &Path, config: &RunConfig, inputs: &Inputs) -> Result<
         }
         _ => write_bytes(path, text.as_bytes()),
     }
+}
+
+/// Replaces the paths of the checkpoint, the data and the images in a file of settings, and keeps everything else. Does nothing
+/// if there is no file.
+///
+/// # Errors
+/// As [`read`], or if the file cannot be written.
+pub(crate) fn replace_input_paths(path: &Path, config: &RunConfig) -> Result<(), BpoError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let recorded = read(path)?;
+    let mut updated = recorded.clone();
+    updated.model.path.clone_from(&config.model.path);
+    updated.data.path.clone_from(&config.data.path);
+    updated.data.images.clone_from(&config.data.images);
+    if updated == recorded {
+        return Ok(());
+    }
+    let text = fs::read_to_string(path).map_err(BpoError::io("read", path))?;
+    let header: String =
+        text.lines().take_while(|line| line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+    write_bytes(path, format!("{header}\n{}", updated.to_toml()?).as_bytes())
 }
 
 /// Checks that what a file was made from is what is there now. Files that do not say are taken as they are.

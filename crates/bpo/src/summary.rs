@@ -5,15 +5,13 @@ use std::io::Write;
 use std::path::Path;
 
 use bpo_inject::CutCounts;
-use bpo_pairs::atomic::write_atomic;
-use bpo_pairs::error::PairsError;
-use bpo_pairs::manifest::Manifest;
-use bpo_pairs::skipped::{SkipCounts, Skipped};
+use bpo_pairs::{Manifest, PairsError, SkipCounts, Skipped, write_atomic};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Change, Stage};
+use crate::config::Change;
 use crate::error::BpoError;
 use crate::settings_file::Inputs;
+use crate::stage::Stage;
 
 /// What a stage did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +79,7 @@ impl RunManifest {
         if differences.is_empty() {
             return Ok(());
         }
-        let change = |difference: bpo_pairs::manifest::Difference| Change {
+        let change = |difference: bpo_pairs::Difference| Change {
             key: difference.entry,
             then: difference.there,
             now: difference.here,
@@ -119,7 +117,7 @@ pub struct SkippedLine {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub variant: usize,
     /// Why, to be counted.
-    pub reason: bpo_pairs::skipped::SkipReason,
+    pub reason: bpo_pairs::SkipReason,
     /// Why, to be read.
     pub detail: String,
 }
@@ -152,8 +150,7 @@ pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), BpoError> {
 
 #[cfg(test)]
 mod tests {
-    use bpo_pairs::manifest::Fingerprint;
-    use bpo_pairs::skipped::SkipReason;
+    use bpo_pairs::{Fingerprint, SkipReason};
 
     use super::*;
 

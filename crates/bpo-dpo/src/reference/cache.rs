@@ -15,8 +15,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::atomic::write_atomic;
-use bpo_pairs::record::PreferencePair;
+use bpo_pairs::{PreferencePair, write_atomic};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};

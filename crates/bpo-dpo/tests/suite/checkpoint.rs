@@ -8,7 +8,7 @@ use bpo_dpo::config::Weighting;
 use bpo_dpo::error::DpoError;
 use bpo_dpo::reference::ReferenceSync;
 use bpo_dpo::trainable::save_trainable;
-use bpo_pairs::record::CompletionKind;
+use bpo_pairs::CompletionKind;
 use serde_json::json;
 
 use crate::toy::{Toy, pairs};

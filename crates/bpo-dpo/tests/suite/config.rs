@@ -5,7 +5,7 @@ use bpo_dpo::config::Criterion;
 use bpo_dpo::error::DpoError;
 use bpo_dpo::loss::{Divergence, Loss};
 use bpo_dpo::optimizer::LrGroup;
-use bpo_pairs::record::CompletionKind;
+use bpo_pairs::CompletionKind;
 
 #[test]
 fn defaults_are_valid_and_go_through_text() {

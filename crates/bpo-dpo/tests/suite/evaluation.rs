@@ -12,7 +12,7 @@ use bpo_dpo::observer::{Control, Observer};
 use bpo_dpo::order::split;
 use bpo_dpo::trainable::save_trainable;
 use bpo_dpo::trainer::{TrainOutput, Trainer};
-use bpo_pairs::record::PreferencePair;
+use bpo_pairs::PreferencePair;
 
 use crate::toy::{Toy, ToyCollate, pairs};
 

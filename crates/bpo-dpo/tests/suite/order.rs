@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use bpo_dpo::DpoConfig;
 use bpo_dpo::order::{DataOrder, GroupBatch};
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::sft::Turn;
+use bpo_pairs::{PreferencePair, Turn};
 use proptest::prelude::*;
 
 use crate::toy::{pair, pairs};

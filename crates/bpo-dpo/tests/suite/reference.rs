@@ -12,7 +12,7 @@ use bpo_dpo::reference::{LogpCache, Reference, ReferenceSync};
 use bpo_dpo::trainable::save_trainable;
 use bpo_dpo::trainer::TrainOutput;
 use bpo_dpo::{DpoConfig, Trainer};
-use bpo_pairs::record::PreferencePair;
+use bpo_pairs::PreferencePair;
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor};
 

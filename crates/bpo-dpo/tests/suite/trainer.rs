@@ -13,7 +13,7 @@ use bpo_dpo::policy::{Adapters, Collate, Policy, TokenLogps};
 use bpo_dpo::schedule::Schedule;
 use bpo_dpo::trainable::save_trainable;
 use bpo_dpo::trainer::TrainOutput;
-use bpo_pairs::record::{CompletionKind, PreferencePair};
+use bpo_pairs::{CompletionKind, PreferencePair};
 use burn::module::Module;
 use burn::tensor::{DType, Tensor};
 

@@ -3,8 +3,7 @@
 use bpo_dpo::DpoConfig;
 use bpo_dpo::policy::{Collate, PromptGroup};
 use bpo_dpo::validate::{PairValidator, Skipped, usable, validate_pairs};
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::skipped::SkipReason;
+use bpo_pairs::{PreferencePair, SkipReason};
 
 use crate::toy::pair;
 

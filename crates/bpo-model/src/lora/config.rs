@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::names::{WHOLE, module_name};
+use super::names::{PROJECTOR, WHOLE, module_name};
 use super::patterns::{ModulePatterns, scale};
 use super::selection::is_end;
 use super::targets::TargetModules;
 use crate::error::ModelError;
+use bpo_pairs::Limits;
 
 /// Rank, scale and place of the adapters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,11 +26,9 @@ pub struct LoraConfig {
     pub lora_dropout: f64,
     /// Which linears are adapted. Default: those of the language model but the head (the authors' recipe).
     pub target_modules: TargetModules,
-    /// Whether the projector is trained too, in full. Default true (the authors' recipe).
-    pub train_projector: bool,
-    /// Other modules that are trained in full and saved with the adapters: `lm_head`, `multi_modal_projector.linear_1` or
-    /// `multi_modal_projector.linear_2`, by the end of their names as in PEFT. Default: none.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Modules that are trained in full and saved with the adapters: `multi_modal_projector`,
+    /// `multi_modal_projector.linear_1`, `multi_modal_projector.linear_2` or `lm_head`. As in PEFT,
+    /// the end of a module's name is enough. Default: `multi_modal_projector` (the authors' recipe).
     pub modules_to_save: Vec<String>,
     /// Ranks of modules that have another rank than `r`. Default: none.
     #[serde(skip_serializing_if = "ModulePatterns::is_empty")]
@@ -47,8 +46,7 @@ impl Default for LoraConfig {
             use_rslora: false,
             lora_dropout: 0.0,
             target_modules: TargetModules::AllLinear,
-            train_projector: true,
-            modules_to_save: Vec::new(),
+            modules_to_save: vec![PROJECTOR.to_owned()],
             rank_pattern: ModulePatterns::default(),
             alpha_pattern: ModulePatterns::default(),
         }
@@ -80,15 +78,9 @@ impl LoraConfig {
         self
     }
 
-    /// Sets whether the projector is trained.
-    pub fn with_train_projector(mut self, train_projector: bool) -> Self {
-        self.train_projector = train_projector;
-        self
-    }
-
-    /// Sets which other modules are trained in full.
-    pub fn with_modules_to_save(mut self, modules: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.modules_to_save = modules.into_iter().map(Into::into).collect();
+    /// Sets which modules are trained in full.
+    pub fn with_modules_to_save(mut self, modules: &[&str]) -> Self {
+        self.modules_to_save = modules.iter().map(|&module| module.to_owned()).collect();
         self
     }
 
@@ -121,9 +113,7 @@ impl LoraConfig {
 
     /// Whether a linear is trained in full.
     pub(super) fn is_whole(&self, linear: &str) -> bool {
-        WHOLE.contains(&linear)
-            && (self.train_projector && linear.starts_with("multi_modal_projector.")
-                || self.modules_to_save.iter().any(|module| stands_for(module, linear)))
+        WHOLE.contains(&linear) && self.modules_to_save.iter().any(|module| stands_for(module, linear))
     }
 
     /// Checks what can be checked without a model.
@@ -131,18 +121,19 @@ impl LoraConfig {
     /// # Errors
     /// [`ModelError::Setting`] for the first value that cannot work.
     pub fn validate(&self) -> Result<(), ModelError> {
-        let check = |key, holds, expected, found: String| match holds {
-            true => Ok(()),
-            false => Err(ModelError::Setting { key, expected, found }),
+        let check = |key, holds, expected, found: String| {
+            if holds { Ok(()) } else { Err(ModelError::Setting { key, expected, found }) }
         };
-        check("r", self.r > 0, "at least 1", self.r.to_string())?;
+        let ranks = 1..=Limits::DEFAULT.lora_rank;
+        check("r", ranks.contains(&self.r), "from 1 to 65536", self.r.to_string())?;
         let alpha = self.lora_alpha;
         // the scale is multiplied in f32
         let usable = |value: f64| (value as f32).is_normal();
         let expected = "a number other than 0 that f32 can hold";
         check("lora_alpha", usable(alpha) && usable(self.scale()), expected, alpha.to_string())?;
         for (key, r) in self.rank_pattern.iter() {
-            check("rank_pattern", *r > 0, "at least 1 for each key", format!("{r} for {key:?}"))?;
+            let expected = "from 1 to 65536 for each key";
+            check("rank_pattern", ranks.contains(r), expected, format!("{r} for {key:?}"))?;
         }
         for (key, alpha) in self.alpha_pattern.iter() {
             let expected = "a number other than 0 that f32 can hold, for each key";

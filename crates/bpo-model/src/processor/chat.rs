@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use minijinja::{Environment, Value, context};
+use bpo_pairs::Turn;
+use minijinja::{Value, context};
 
+use super::jinja::Template;
 use super::sources::chat_template;
 use super::special::{SpecialToken, SpecialTokens};
-use super::{IMAGE_TOKEN, ProcessorError, jinja};
+use super::{IMAGE_TOKEN, ProcessorError};
 
 /// LLaVA's `conv_vicuna_v1`, with which LLaVA-1.5 was trained, as a template.
 ///
@@ -31,22 +33,6 @@ const VICUNA_V1: &str = "\
 const SYSTEM: &str = "system";
 /// The role of answers.
 const ASSISTANT: &str = "assistant";
-
-/// What the user said and the assistant answered, earlier in the conversation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Turn {
-    /// The user's text, with `<image>` in it or not.
-    pub prompt: String,
-    /// The assistant's text.
-    pub answer: String,
-}
-
-impl Turn {
-    /// A finished turn.
-    pub fn new(prompt: impl Into<String>, answer: impl Into<String>) -> Self {
-        Self { prompt: prompt.into(), answer: answer.into() }
-    }
-}
 
 /// A rendered conversation that ends with an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +65,7 @@ enum Content {
 /// The chat template of a checkpoint, or LLaVA's own conversation where it has none.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    template: Template,
     origin: String,
     content: Content,
     takes_system: bool,
@@ -123,11 +109,11 @@ impl ChatTemplate {
         special: &SpecialTokens,
     ) -> Result<Self, ProcessorError> {
         let origin = origin.into();
-        let environment = jinja::compile(source)
+        let template = Template::compile(source)
             .map_err(|source| ProcessorError::Template { origin: origin.clone(), source })?;
         let special = special.clone();
         let mut chat =
-            Self { environment, origin, content: Content::Parts, takes_system: false, end: None, special };
+            Self { template, origin, content: Content::Parts, takes_system: false, end: None, special };
         chat.content = chat.detect_content()?;
         chat.takes_system = chat.detect_system();
         chat.end = chat.detect_end();
@@ -261,14 +247,14 @@ impl ChatTemplate {
     }
 
     fn run(&self, messages: Vec<Value>, add_generation_prompt: bool) -> Result<String, ProcessorError> {
+        let (count, bytes) = (messages.len(), messages.iter().map(text_bytes).sum());
         let named = self.special.named.iter().map(|(name, text)| (name.as_str(), text.as_str()));
         // transformers gives a template without tools and documents both as `None`
         let context = context! {
             messages, add_generation_prompt, tools => (), documents => (),
             ..Value::from_pairs(named)
         };
-        let rendered =
-            self.environment.get_template(jinja::NAME).and_then(|template| template.render(context));
+        let rendered = self.template.render(context, count, bytes);
         rendered.map_err(|source| ProcessorError::Template { origin: self.origin.clone(), source })
     }
 
@@ -330,6 +316,17 @@ impl ChatTemplate {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Bytes of text of a message.
+fn text_bytes(message: &Value) -> usize {
+    let len = |value: &Value| value.as_str().map_or(0, str::len);
+    let content = message.get_attr("content").unwrap_or_default();
+    if content.as_str().is_some() {
+        return len(&content);
+    }
+    let parts = content.try_iter().into_iter().flatten();
+    parts.map(|part| part.get_attr("text").as_ref().map_or(0, len)).sum()
 }
 
 /// LLaVA's `preprocess_multimodal`: with the token go the line break or space beside it.

@@ -1,6 +1,6 @@
 //! The tokens that begin and end a sequence and that stand for the image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -10,6 +10,7 @@ use super::ProcessorError;
 use super::files::read_json;
 use super::sources::{GENERATION, MODEL, warn_of};
 use super::tokens::TokenSettings;
+use bpo_pairs::Limits;
 
 /// A token that no ordinary text produces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +83,20 @@ impl SpecialTokens {
         let generation: TokenIds = read_json(&dir.join(GENERATION))?.unwrap_or_default();
         let config: TokenIds = read_json(&dir.join(MODEL))?.unwrap_or_default();
         let inner = config.text_config.as_deref();
+        for (ids, file, key) in [
+            (generation.eos(), GENERATION, "eos_token_id"),
+            (config.eos(), MODEL, "eos_token_id"),
+            (inner.map_or(&[][..], TokenIds::eos), MODEL, "text_config.eos_token_id"),
+        ] {
+            if ids.len() > Limits::DEFAULT.ids {
+                return Err(ProcessorError::Value {
+                    path: dir.join(file),
+                    key: key.to_owned(),
+                    expected: format!("at most {} ids", Limits::DEFAULT.ids),
+                    found: format!("{} of them", ids.len()),
+                });
+            }
+        }
 
         let by_text = |text: Option<&str>| {
             let text = text?;
@@ -96,7 +111,8 @@ impl SpecialTokens {
         let listed = match generation.eos() {
             [] => of_model,
             ids => {
-                if of_model.iter().any(|id| !ids.contains(id)) {
+                let of_generation: HashSet<_> = ids.iter().collect();
+                if of_model.iter().any(|id| !of_generation.contains(id)) {
                     warn_of(dir, "`eos_token_id`", GENERATION, MODEL);
                 }
                 ids.to_vec()
@@ -144,11 +160,8 @@ impl SpecialTokens {
     }
 
     fn stop_at(&mut self, ids: impl Iterator<Item = u32>) {
-        for id in ids {
-            if !self.stop.contains(&id) {
-                self.stop.push(id);
-            }
-        }
+        let mut known: HashSet<u32> = self.stop.iter().copied().collect();
+        self.stop.extend(ids.filter(|id| known.insert(*id)));
     }
 }
 

@@ -1,9 +1,11 @@
 //! From text to token ids and back.
 
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 
 use tokenizers::Tokenizer;
 
+use super::json::shown;
 use super::sources::{TOKENIZER, TOKENIZER_CONFIG, warn_of};
 use super::special::{SpecialToken, SpecialTokens};
 use super::tokens::TokenSettings;
@@ -71,6 +73,8 @@ pub fn check_prompt_length(ids: &[u32], limit: usize) -> Result<(), ProcessorErr
 #[derive(Clone, Debug)]
 pub struct TextProcessor {
     tokenizer: Tokenizer,
+    /// The file of the tokenizer.
+    path: PathBuf,
     special: SpecialTokens,
     /// What the tokenizer puts in front of every sequence.
     prefix: Vec<u32>,
@@ -104,11 +108,17 @@ impl TextProcessor {
         if !path.exists() {
             return Err(ProcessorError::NoTokenizer { path });
         }
+        guarded(&path, || Self::read(dir, path.clone(), image_token))
+    }
+
+    fn read(dir: &Path, path: PathBuf, image_token: Option<u32>) -> Result<Self, ProcessorError> {
         let read = Tokenizer::from_file(&path);
-        let mut tokenizer = read.map_err(|source| ProcessorError::Tokenizer { path, source })?;
+        let mut tokenizer =
+            read.map_err(|source| ProcessorError::Tokenizer { path: path.clone(), source })?;
+        check_post_processor(&tokenizer, &path)?;
         let settings = TokenSettings::apply(dir, &mut tokenizer)?;
         let add_bos = settings.add_bos;
-        // Both are settings left over from whoever saved the file; lengths are ours to decide.
+        // padding and truncation are left over from whoever saved the file; callers decide on lengths
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(tokenize_error)?;
         let special = SpecialTokens::from_dir(dir, &tokenizer, settings, image_token)?;
@@ -129,7 +139,9 @@ impl TextProcessor {
             .collect();
         reserved.sort_unstable();
         reserved.dedup();
-        Ok(Self { tokenizer, special, prefix, reserved })
+        let processor = Self { tokenizer, path, special, prefix, reserved };
+        processor.decode(&processor.prefix, false)?;
+        Ok(processor)
     }
 
     /// The special tokens.
@@ -239,7 +251,7 @@ impl TextProcessor {
     /// # Errors
     /// [`ProcessorError::Tokenize`] if the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, ProcessorError> {
-        self.tokenizer.decode(ids, skip_special).map_err(tokenize_error)
+        guarded(&self.path, || self.tokenizer.decode(ids, skip_special).map_err(tokenize_error))
     }
 
     fn encode(&self, text: &str, image_tokens: usize) -> Result<Vec<u32>, ProcessorError> {
@@ -250,7 +262,8 @@ impl TextProcessor {
             // Our template and many others write `<image>` whatever the token is called.
             std::borrow::Cow::Owned(text.replace(IMAGE_TOKEN, &image.text))
         };
-        let encoding = self.tokenizer.encode(text.as_ref(), false).map_err(tokenize_error)?;
+        let encode = || self.tokenizer.encode(text.as_ref(), false).map_err(tokenize_error);
+        let encoding = guarded(&self.path, encode)?;
         let mut tokens = encoding.get_ids();
         let mut ids = self.prefix.clone();
         if let Some(bos) = &self.special.bos {
@@ -284,6 +297,52 @@ fn prefix(tokenizer: &Tokenizer) -> Result<Vec<u32>, ProcessorError> {
     let full = tokenizer.encode(PROBE, true).map_err(tokenize_error)?;
     let at = full.get_ids().windows(bare.len().max(1)).position(|window| window == bare.get_ids());
     Ok(full.get_ids()[..at.unwrap_or(0)].to_vec())
+}
+
+/// Checks that a template of the post-processor has all the special tokens that it writes. The
+/// tokenizers crate reads one without them, and panics when it encodes.
+fn check_post_processor(tokenizer: &Tokenizer, path: &Path) -> Result<(), ProcessorError> {
+    let error = |key: &str, expected: String, found: String| ProcessorError::Value {
+        path: path.to_owned(),
+        key: key.to_owned(),
+        expected,
+        found,
+    };
+    let json = serde_json::to_value(tokenizer.get_post_processor())
+        .map_err(|problem| error("post_processor", "a post-processor".to_owned(), problem.to_string()))?;
+    // a template by itself, or within a sequence
+    let processors = json["processors"].as_array().map_or(std::slice::from_ref(&json), Vec::as_slice);
+    for template in processors.iter().filter(|processor| processor["type"] == "TemplateProcessing") {
+        let pieces = ["single", "pair"].map(|kind| template[kind].as_array());
+        let ids =
+            pieces.into_iter().flatten().flatten().filter_map(|piece| piece["SpecialToken"]["id"].as_str());
+        for id in ids {
+            if template["special_tokens"].get(id).is_none() {
+                let expected = format!("the special token {} of its template", shown(&id.into()));
+                return Err(error(
+                    "post_processor.special_tokens",
+                    expected,
+                    shown(&template["special_tokens"]),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs code that calls the tokenizers crate, and turns a panic into an error that names the file.
+///
+/// The crate reads many a broken tokenizer.json without an error and panics later (a merge without
+/// its tokens, a precompiled map that is none, a decoder that strips more than there is), and it
+/// gives no way to check the parts beforehand. Nothing of ours is changed by what is run, so no state
+/// is left half-changed.
+fn guarded<T>(path: &Path, run: impl FnOnce() -> Result<T, ProcessorError>) -> Result<T, ProcessorError> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        let source = format!("its parts contradict each other: {text}").into();
+        Err(ProcessorError::Tokenizer { path: path.to_owned(), source })
+    })
 }
 
 fn tokenize_error(source: tokenizers::Error) -> ProcessorError {

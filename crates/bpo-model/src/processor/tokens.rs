@@ -1,6 +1,6 @@
 //! The tokens that a checkpoint's configs name, and those that they add to the tokenizer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
@@ -197,7 +197,8 @@ impl TokenSettings {
         let known = tokenizer.get_added_tokens_decoder();
         let (named, extra) = merged(dir, config, map, decoder.is_some(), tokenizer);
 
-        let is_named = |text: &str| named.iter().any(|(_, token)| token.text() == text);
+        let named_texts: HashSet<_> = named.iter().map(|(_, token)| token.text()).collect();
+        let is_named = |text: &str| named_texts.contains(text);
         let mut ids = BTreeMap::new();
         match decoder {
             Some(decoder) => {
@@ -215,8 +216,9 @@ impl TokenSettings {
                         || extra.iter().any(|token| token.text() == text)
                 };
                 let legacy: Option<BTreeMap<String, u32>> = read_json(&dir.join(ADDED))?;
-                let is_known = |text: &str| known.values().any(|token| token.content == text);
-                for (text, id) in legacy.into_iter().flatten().filter(|(text, _)| !is_known(text)) {
+                let is_known: HashSet<_> = known.values().map(|token| token.content.as_str()).collect();
+                let legacy = legacy.into_iter().flatten();
+                for (text, id) in legacy.filter(|(text, _)| !is_known.contains(text.as_str())) {
                     let special = is_special(&text);
                     ids.insert(id, AddedToken::from(text, special));
                 }
@@ -321,7 +323,8 @@ fn warn_of_flags<'a>(
     known: impl Iterator<Item = &'a AddedToken>,
     counts: &BTreeMap<u32, AddedToken>,
 ) {
-    let differs = |old: &&AddedToken| counts.values().any(|new| new.content == old.content && new != *old);
+    let counts: HashMap<_, _> = counts.values().map(|token| (token.content.as_str(), token)).collect();
+    let differs = |old: &&AddedToken| counts.get(old.content.as_str()).is_some_and(|new| new != old);
     let texts: BTreeSet<_> = known.filter(differs).map(|token| format!("{:?}", token.content)).collect();
     if !texts.is_empty() {
         let texts: Vec<_> = texts.into_iter().collect();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bpo_pairs::serde_words::Words;
+use bpo_pairs::Words;
 
 use super::{RunConfig, Settings};
 use crate::error::BpoError;
@@ -88,7 +88,7 @@ fn explain(path: &Path, text: &str, key: &str, error: &toml::de::Error) -> BpoEr
         let message = error.message().trim();
         let message = match message.strip_suffix(", there are no fields") {
             Some(field) => format!("{}: no key is known here", field.replace("unknown field", "unknown key")),
-            None => Words::Toml.message(message),
+            None => plain(message),
         };
         // of the whole, serde's path is a dot, and of what it cannot name a question mark
         let message = match key {
@@ -101,6 +101,24 @@ fn explain(path: &Path, text: &str, key: &str, error: &toml::de::Error) -> BpoEr
     BpoError::UnknownKey { path, line, column, key, nearest, known }
 }
 
+/// A message of serde or toml in the words of the file: `missing key`, and the nearest known value for an unknown one.
+fn plain(message: &str) -> String {
+    if let Some(rest) = message.strip_prefix("missing field ") {
+        return format!("missing key {rest}");
+    }
+    if message == "wanted string or table" {
+        return "expected a text or a table".to_owned();
+    }
+    if let Some((value, known)) = names_after(message, "unknown variant ") {
+        let nearest = nearest(&value, &known);
+        return format!(
+            "unknown value `{value}`: did you mean `{nearest}`? (known here: {})",
+            known.join(", ")
+        );
+    }
+    Words::Toml.message(message)
+}
+
 /// Line and column of a byte, both from 1.
 fn place(text: &str, byte: usize) -> (usize, usize) {
     let before = text.get(..byte).unwrap_or(text);
@@ -111,7 +129,12 @@ fn place(text: &str, byte: usize) -> (usize, usize) {
 
 /// The field and the known ones of serde's message; it has no other way to tell them.
 fn unknown_field(message: &str) -> Option<(String, Vec<String>)> {
-    let names = message.strip_prefix("unknown field ")?;
+    names_after(message, "unknown field ")
+}
+
+/// The first name in backticks after `start`, and those that follow.
+fn names_after(message: &str, start: &str) -> Option<(String, Vec<String>)> {
+    let names = message.strip_prefix(start)?;
     let mut names = names.split('`').skip(1).step_by(2).map(str::to_owned);
     let key = names.next()?;
     let known: Vec<String> = names.collect();
@@ -128,8 +151,20 @@ fn elsewhere(key: &str) -> Option<String> {
         table.iter().find_map(within)
     }
     let mut full = RunConfig::default();
-    full.inject.server = Some(bpo_inject::OpenAiConfig::new("", ""));
+    full.inject.server = example_server();
     find(&toml::Table::try_from(full).ok()?, key, "")
+}
+
+/// A server, for the names of its keys.
+#[cfg(feature = "server")]
+fn example_server() -> Option<bpo_server::OpenAiConfig> {
+    Some(bpo_server::OpenAiConfig::new("", ""))
+}
+
+/// No server: its keys are not known.
+#[cfg(not(feature = "server"))]
+fn example_server() -> Option<toml::Table> {
+    None
 }
 
 /// Names that people use for a setting, where another one is spelled more like them.
@@ -146,7 +181,24 @@ fn nearest(key: &str, known: &[String]) -> String {
     most.cloned().unwrap_or_default()
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "model")))]
+mod tests_without_model {
+    use super::*;
+
+    #[test]
+    fn sections_of_training_are_kept_as_they_are_written() {
+        let text = "[lora]\nr = 8\n\n[train]\nloss = \"dpo\"\nmax_steps = 3\n";
+        let config = RunConfig::parse(Path::new("bpo.toml"), text).unwrap();
+        let kept = config.to_toml().unwrap();
+        assert!(kept.contains(&text[..13]) && kept.contains("max_steps = 3"), "{kept}");
+        assert_eq!(RunConfig::parse(Path::new("bpo.toml"), &kept).unwrap(), config);
+        // other sections are read, and typing errors in them found
+        let error = RunConfig::parse(Path::new("bpo.toml"), "[filter]\nmax_wrods = 1").unwrap_err();
+        assert!(matches!(error, BpoError::UnknownKey { .. }), "{error}");
+    }
+}
+
+#[cfg(all(test, feature = "model", feature = "server"))]
 mod tests {
     use super::*;
 
@@ -158,7 +210,7 @@ mod tests {
     fn what_is_written_is_read_again() {
         let mut config = RunConfig::default();
         config.model.path = Some("tiny llava".into());
-        config.inject.server = Some(bpo_inject::OpenAiConfig::new("http://h:1", "m"));
+        config.inject.server = Some(bpo_server::OpenAiConfig::new("http://h:1", "m"));
         config.train.max_steps = Some(3);
         let targets = r".*language_model.*\.(q_proj|v_proj)";
         config.lora.target_modules = bpo_model::lora::TargetModules::Regex(targets.into());
@@ -224,6 +276,12 @@ mod tests {
             ("[train\n", 1, "]"),
             ("[inject.server]\nmodel = \"m\"", 1, "base_url"),
             ("[lora]\ntarget_modules = \"all\"", 2, "`peft-all-linear`"),
+            (
+                "[train]\nschedule = \"cosin\"",
+                2,
+                "`train.schedule`: unknown value `cosin`: did you mean `cosine`?",
+            ),
+            ("[inject.server]\nbase_url = \"http://h\"", 1, "missing key `model`"),
             // settings of other losses and divergences
             (
                 "[train]\nloss = { type = \"hinge\", label_smoothing = 0.1 }",

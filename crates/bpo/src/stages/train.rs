@@ -4,13 +4,12 @@ use bpo_dpo::metrics::{EvalMetrics, StepMetrics};
 use bpo_dpo::observer::{Control, Observer, RunPlan};
 use bpo_dpo::policy::{Collate, Policy};
 use bpo_dpo::trainer::{TrainOutput, Trainer};
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::skipped::Skipped;
+use bpo_pairs::{PreferencePair, Skipped};
 
 use super::StageOutcome;
-use crate::config::Stage;
 use crate::error::BpoError;
 use crate::progress::Progress;
+use crate::stage::Stage;
 
 /// A policy after training, and how it went.
 #[derive(Clone, Debug)]

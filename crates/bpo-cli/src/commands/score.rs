@@ -1,0 +1,66 @@
+//! `bpo score`
+
+use bpo::dpo::policy::Collate;
+use bpo::dpo::validate::validate_pairs;
+use bpo::model::policy::LlavaCollator;
+use bpo::pairs::format::jsonl::read_pairs;
+use bpo::pairs::{Skipped, warn_left_out};
+use bpo::reference::fill;
+use bpo::stages::StageOutcome;
+use bpo::{BpoError, ReferenceSection, Required, collator};
+
+use super::{load_checkpoint, open_images, print_json};
+use crate::args::ScoreCommand;
+use crate::failure::Failure;
+use crate::overrides::required;
+use crate::progress;
+use crate::skipped::fail_if_skipped;
+
+/// Prints the log-probabilities of pairs.
+///
+/// # Errors
+/// [`Failure::Incomplete`] if a pair was skipped.
+pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
+    let config = args.config.resolve_for_answers(None, &[&args.model, &args.images])?;
+    config.require(&[Required::Model, Required::Images], &[("--pairs", args.pairs.is_some())])?;
+    let pairs = required("--pairs", &args.pairs)?;
+    if let Some(cache) = &args.cache {
+        args.config.inputs(&config).input("--pairs", pairs).output_file("--cache", cache).check()?;
+    }
+    let images = open_images(&config)?;
+    let set = read_pairs(pairs)?;
+    if set.pairs.is_empty() {
+        return Err(BpoError::nothing(pairs, "pair", &set.skipped).into());
+    }
+    let checkpoint = load_checkpoint(&config)?;
+    let each = |score| print_json(&score);
+    let mut outcome = match &args.cache {
+        None => {
+            let load = move |name: &str| Ok(images.load(name)?);
+            let mut collate = LlavaCollator::new(checkpoint.processor, &checkpoint.model, load);
+            bpo::score(&checkpoint.model, &mut collate, &set.pairs, args.batch_size, each)?
+        }
+        Some(file) => {
+            if !config.train.loss.needs_rejected() {
+                let (with, reason) =
+                    (format!("the loss {}", config.train.loss), "that loss uses no rejected answers");
+                return Err(BpoError::Conflict { key: "--cache".into(), with, reason }.into());
+            }
+            let mut config = config;
+            // the scored model is the reference of a later training
+            config.reference = ReferenceSection::default();
+            config.train.batch_size = args.batch_size;
+            let mut collate = collator(&config, &checkpoint, &images);
+            if !collate.takes_system() {
+                warn_left_out("pairs", set.pairs.iter().map(|pair| &pair.system));
+            }
+            let (pairs, refused) = validate_pairs(&mut collate, &config.train.objective(), &set.pairs);
+            let cache = fill(&config, file, &checkpoint, &mut collate, &pairs, &mut *progress::new())?;
+            let unscored = bpo::score_cached(&cache, &pairs, &checkpoint.model.device(), each)?;
+            let scored = pairs.len() - unscored.len();
+            StageOutcome::new(scored, refused.into_iter().map(Skipped::from).chain(unscored).collect())
+        }
+    };
+    outcome.add(set.skipped);
+    fail_if_skipped(&outcome)
+}

@@ -1,0 +1,56 @@
+//! `bpo train`
+
+use bpo::pairs::format::jsonl::read_pairs;
+use bpo::stages::hold_training;
+use bpo::{BpoError, LocalBackend, PipelineBackend, Required, RunDir, RunStatus};
+
+use super::{open_device, open_images, print_json};
+use crate::args::TrainCommand;
+use crate::failure::Failure;
+use crate::interrupt::Interruptible;
+use crate::overrides::required;
+use crate::progress::{self, print_line};
+use crate::skipped::print_skipped;
+
+/// Trains on preference pairs, or estimates what training takes.
+///
+/// # Errors
+/// [`Failure::Interrupted`] if a signal stopped training.
+pub fn train(args: &TrainCommand) -> Result<(), Failure> {
+    let config = args
+        .config
+        .resolve(args.preset.preset, &[&args.seed, &args.model, &args.images, &args.train])?
+        .with_absolute_paths()?;
+    let flags = [("--pairs", args.pairs.is_some()), ("--out", args.out.is_some() || args.dry_run)];
+    config.require(&[Required::Model, Required::Images], &flags)?;
+    let pairs = required("--pairs", &args.pairs)?;
+    if let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) {
+        let mut paths = args.config.inputs(&config);
+        paths.input("--pairs", pairs).outputs_of_training(&config, out).check()?;
+    }
+    let images = open_images(&config)?;
+    let set = read_pairs(pairs)?;
+    if set.pairs.is_empty() {
+        return Err(BpoError::nothing(pairs, "pair", &set.skipped).into());
+    }
+    print_skipped(&set.skipped, None);
+    let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
+        let (plan, outcome) = bpo::plan(&config, &set.pairs, &images, &open_device(&config)?)?;
+        print_skipped(&outcome.skipped, None);
+        print_line(&super::plan::describe(&plan));
+        return Ok(print_json(&plan)?);
+    };
+    let mut progress = Interruptible::new(progress::new());
+    let dir = RunDir::open(out)?;
+    hold_training(&config, &dir)?;
+    let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, None);
+    let (status, outcome) = backend.train(&set.pairs, &images, &dir, &mut progress)?;
+    print_skipped(&outcome.skipped, None);
+    match status {
+        RunStatus::Finished => {
+            print_line(&format!("{}: {}", config.result_name(), dir.result(&config).display()));
+            Ok(())
+        }
+        RunStatus::Stopped => Err(Failure::Interrupted),
+    }
+}
