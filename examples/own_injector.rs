@@ -1,4 +1,5 @@
-//! An error injector of one's own: swaps left and right, and leaves alone what has neither.
+//! Implements `ErrorInjector` yourself: this one swaps left and right, and rejects answers without
+//! either.
 //!
 //! ```sh
 //! cargo run -p bpo-examples --example own_injector
@@ -6,7 +7,7 @@
 
 use bpo::inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
 
-/// Turns every "left" into "right" and the other way round.
+/// Replaces every "left" by "right" and every "right" by "left".
 struct Mirror;
 
 impl ErrorInjector for Mirror {

@@ -1,4 +1,5 @@
-//! The DPO loss in a training loop of one's own: no trainer, no pipeline, a model that is three lines of burn.
+//! Uses the DPO loss in a training loop of your own, without bpo's trainer. The model is one linear
+//! layer.
 //!
 //! ```sh
 //! cargo run -p bpo-examples --example own_loop
@@ -12,7 +13,8 @@ use bpo::burn::tensor::{Device, Int, Tensor};
 use bpo::dpo::logps::PairLogps;
 use bpo::dpo::loss::{Loss, Objective, PerPair};
 
-/// Log-probability of each answer token given its features: `[pairs, features]` and `[pairs]` to `[pairs]`.
+/// Log-probability of each answer token given its features: `[pairs, features]` and `[pairs]` to
+/// `[pairs]`.
 fn logps(model: &Linear, features: Tensor<2>, answers: Tensor<1, Int>) -> Tensor<1> {
     log_softmax(model.forward(features), 1).gather(1, answers.unsqueeze_dim(1)).squeeze_dim::<1>(1)
 }
@@ -25,12 +27,12 @@ fn main() {
     let (chosen, rejected) =
         (|| Tensor::<1, Int>::from_ints([3, 5], &device), || Tensor::<1, Int>::from_ints([1, 2], &device));
 
-    // the reference never changes and needs no tape
+    // the reference never changes and needs no autodiff
     let plain = PairLogps::new(
         logps(&reference, features().inner(), chosen().inner()),
         logps(&reference, features().inner(), rejected().inner()),
     );
-    // any other loss goes here
+    // any other loss works as well
     let objective = Objective::new(Loss::default(), 0.5);
     let mut optimizer = AdamWConfig::new().init();
     for step in 0..50 {

@@ -1,7 +1,8 @@
-//! A model of one's own in bpo's trainer: `Policy` gives log-probabilities, `Collate` turns text into tensors.
+//! Trains a model of your own: `Policy` computes log-probabilities, `Collate` turns text into
+//! tensors.
 //!
-//! The model here is a table of which character follows which, with burn's own LoRA on it; a real one reads the image
-//! too. See `bpo_model::policy` for LLaVA.
+//! The model here is a table of which character follows which, with burn's own LoRA. A real model
+//! also reads the image; `crates/bpo-model/src/policy.rs` has the implementation for LLaVA.
 //!
 //! ```sh
 //! cargo run -p bpo-examples --example own_trainer
@@ -22,14 +23,14 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 const CHARACTERS: usize = 128;
 
-/// Logits of the next character, by the one before it.
+/// Logits of the next character, given the previous one.
 #[derive(Module, Debug)]
 struct Bigram {
     /// `[before, next]`
     table: Param<Tensor<2>>,
 }
 
-/// One row a completion, right-padded.
+/// One row per completion, right-padded.
 struct Characters {
     before: Tensor<2, Int>,
     next: Tensor<2, Int>,

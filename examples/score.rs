@@ -1,4 +1,4 @@
-//! Which of two answers does a checkpoint find likelier? Log-probabilities of answers about an image.
+//! Prints the log-probability of each answer about an image under a checkpoint.
 //!
 //! ```sh
 //! cargo run --release -p bpo-examples --example score -- \
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .iter()
         .map(|answer| processor.encode_completion(None, &[], prompt, answer, image_tokens))
         .collect();
-    // one group: the image and the prompt are computed once for all answers
+    // one group: image and prompt run once for all answers
     let batch = ScoreBatch::new(model.config(), vec![pixels], &[(Some(0), tokenized?)])?;
     let (logps, _mask) = model.completion_logps(&batch, Adapters::On)?;
     let sums = logps.sum_dim(1).into_data();

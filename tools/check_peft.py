@@ -1,4 +1,4 @@
-"""Holds `bpo score` against transformers and PEFT.
+"""Compares `bpo score` with transformers and PEFT.
 
     bpo score --model DIR --adapter ADAPTER --pairs FILE --images DIR > scores.jsonl
     python tools/check_peft.py --model DIR --adapter ADAPTER --pairs FILE --images DIR --scores scores.jsonl
@@ -24,7 +24,7 @@ IMAGE = "<image>"
 
 
 def render(tokenizer, template, pair, answer):
-    """The conversation as text: up to the answer, and with it."""
+    """Returns the conversation as text: up to the answer, and including it."""
     messages, image = [], True
     for turn in pair.get("history", []):
         messages += [user(turn["prompt"], image), assistant(turn["answer"])]

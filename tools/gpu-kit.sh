@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Builds what tools/gpu.sh runs, for a machine that has a GPU and no compiler: tests and benchmarks in target/gpu-kit.
+# Builds the tests and benchmarks that tools/gpu.sh runs, for a machine with a GPU and no compiler, into
+# target/gpu-kit.
 #
 #   tools/gpu-kit.sh cuda-nvrtc|cuda|wgpu|tch [OPTIONS OF CARGO]
 #
-# Both forms of CUDA download LLVM when they are built. tch wants here the LibTorch that it is to find there.
+# Both CUDA features download LLVM during the build. tch needs the same LibTorch version on both machines.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 feature=${1:?cuda-nvrtc, cuda, wgpu or tch}

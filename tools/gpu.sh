@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Parity and benchmarks on a GPU within ten minutes, from what tools/gpu-kit.sh has built. Needs the repository, the driver and, with
-# CUDA, a toolkit (CUDA_PATH); no compiler. With BPO_BENCH_PYTHON the peers run too. Kernels that were tuned once are kept in
-# target/environment.
+# Runs parity tests and benchmarks on a GPU within ten minutes, from what tools/gpu-kit.sh has built. Needs the
+# repository, the driver and, with CUDA, a toolkit (CUDA_PATH); no compiler. BPO_BENCH_PYTHON adds the peers.
+# Tuned kernels are kept in target/environment.
 #
 #   tools/gpu.sh [KIT]                   LLaVA-1.5-7B's dimensions in bf16
-#   DEVICE=libtorch:cuda tools/gpu.sh     the same on LibTorch, which LD_LIBRARY_PATH leads to
+#   DEVICE=libtorch:cuda tools/gpu.sh     the same on LibTorch, found by LD_LIBRARY_PATH
 #   DEVICE=wgpu MODEL=small tools/gpu.sh
 set -uo pipefail
 root=$(realpath "$(dirname "$0")/..")
@@ -16,7 +16,7 @@ export BPO_TEST_DEVICE=$device BPO_GOLDEN=$PWD/crates/bpo-model/tests/golden CAR
 end=$((SECONDS + 580))
 failed=()
 
-# what it runs must have ended when the time is over
+# stops a program when the ten minutes are over
 run() {
     printf '\n== %s\n' "$*"
     timeout $((end > SECONDS ? end - SECONDS : 1)) "$@" || failed+=("$(basename "$1")")

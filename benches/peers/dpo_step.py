@@ -1,9 +1,9 @@
-"""The Python side of benches/train.rs: steps of TRL's DPOTrainer with PEFT's LoRA, one whenever it is asked.
+"""The Python side of benches/train.rs: steps of TRL's DPOTrainer with PEFT's LoRA, one per request.
 
     python dpo_step.py CONFIG.json IMAGE_DIR PAIRS TEXT ANSWER cpu|cuda:N f32|bf16
 
-A step is all that the trainer does for it: image files to pixels and text to tokens (in its collator), the policy's and the
-reference's forward pass, backward, AdamW.
+A step includes image files to pixels and text to tokens (in the collator), the forward passes of policy and reference,
+backward, AdamW.
 """
 
 import sys
@@ -22,7 +22,7 @@ STEPS = 500
 
 
 class OnDemand(TrainerCallback):
-    """Holds the trainer until it is asked for a step. The time runs from there on, so the batch is in it."""
+    """Blocks the trainer until a step is requested. The time starts there, so it includes the batch."""
 
     def __init__(self, cuda):
         self.asked = Asked(cuda)

@@ -1,9 +1,9 @@
-"""The Python side of benches/generate.rs: transformers' generate for a batch of images, once whenever it is asked.
+"""The Python side of benches/generate.rs: transformers' generate for a batch of images, once per request.
 
     python generate.py CONFIG.json ROWS TEXT NEW cpu|cuda:N f32|bf16
 
-Asked is `batch` for all rows at once or `single` for one after the other, which is how the authors generate. Vision tower, prefill and
-exactly NEW sampled tokens for each row; pixels and token ids are there before.
+A request is `batch` for all rows at once, or `single` for one after the other, which is how the authors generate. The time
+includes vision tower, prefill and exactly NEW sampled tokens for each row, but not the making of pixels and token ids.
 """
 
 import torch

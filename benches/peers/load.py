@@ -1,9 +1,9 @@
-"""The Python side of benches/load.rs: transformers' from_pretrained of a checkpoint, once whenever it is asked.
+"""The Python side of benches/load.rs: transformers' from_pretrained of a checkpoint, once per request.
 
     python load.py DIR
 
-Asked is the type, `f32` or `bf16`. A weight that is of that type in the file stays mapped, so one value of each of its pages is
-read.
+A request is the type, `f32` or `bf16`. A weight that has that type in the file stays mapped, so one value of each of its
+pages is read.
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""What the peers share: a model of given dimensions with random weights, a processor for it, and how they are asked.
+"""Shared by the peers: a model of given dimensions with random weights, its processor, and the protocol.
 
-Dimensions come from the benchmark as a config.json. A tokenizer whose words are single tokens (`w300` is token 300) makes
-lengths exact.
+The benchmark passes the dimensions as a config.json. The words of the tokenizer are single tokens (`w300` is token 300), so
+lengths are exact.
 """
 
 import json
@@ -53,7 +53,7 @@ def processor_of(config):
 
 
 def task():
-    """What a script is told, `CONFIG.json` and three numbers, `cpu|cuda:N f32|bf16`: the numbers, whether it is cuda, and the model."""
+    """Parses `CONFIG.json`, three numbers and `cpu|cuda:N f32|bf16`; returns the numbers, whether the device is CUDA, and the model."""
     quiet()
     config_file, device, dtype = sys.argv[1], sys.argv[5], sys.argv[6]
     model = model_of(config_file, device, torch.bfloat16 if dtype == "bf16" else torch.float32)
@@ -61,7 +61,7 @@ def task():
 
 
 def ids_of(config, words):
-    """Token ids, the image's in place of its one."""
+    """Token ids with the placeholder of the image expanded."""
     ids = processor_of(config).tokenizer(words, add_special_tokens=False)["input_ids"]
     image = config.image_token_index
     at = ids.index(image)
@@ -75,7 +75,7 @@ def pixels_of(model, rows):
 
 
 def prompt_of(text):
-    """An image and `text` tokens, <s> among them."""
+    """An image and `text` tokens, including <s>."""
     return " ".join([BOS, "<image>"] + [f"w{300 + place}" for place in range(1, text)])
 
 
@@ -86,7 +86,7 @@ def answer_of(number, tokens):
 def peak_mb(cuda):
     if cuda:
         return torch.cuda.max_memory_reserved() / 2**20
-    # getrusage's has what the process that started this one had before
+    # getrusage also counts the parent process before it started this one
     for line in open("/proc/self/status"):
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
@@ -113,7 +113,7 @@ class Asked:
         return self._next()
 
     def _next(self):
-        """The line that asks for work, None where the other side has hung up."""
+        """The next request, or None if the other side has closed the pipe."""
         for line in sys.stdin:
             if line.strip() == "peak":
                 print(peak_mb(self.cuda), flush=True)

@@ -1,10 +1,10 @@
-"""The Python side of benches/distort.rs: JPEG file to noisy pixel values, as one makes them with Pillow or torchvision.
+"""The Python side of benches/distort.rs: JPEG file to noisy pixel values with Pillow or torchvision.
 
-Started by the benchmark, which asks for one pass over all images at a time, so that both sides see the same noise of the
-machine: a line `VARIANT THREADS` on standard input, the seconds of the pass on standard output.
+The benchmark starts it and requests one pass over all images at a time, so that both sides see the same load of the machine:
+a line `VARIANT THREADS` on standard input, the seconds of the pass on standard output.
 
     pillow       open, RGB, bicubic to the shortest edge, center crop; numpy normalizes and draws the noise (as LLaVA)
-    torchvision  CLIPImageProcessor of transformers 5 as it comes; torch draws the noise
+    torchvision  the unchanged CLIPImageProcessor of transformers 5; torch draws the noise
 """
 
 import sys
@@ -37,7 +37,7 @@ def main():
         left, top = (image.width - size) // 2, (image.height - size) // 2
         x = np.asarray(image.crop((left, top, left + size, top + size)), np.float32)
         x = ((x / np.float32(255) - MEAN) / STD).transpose(2, 0, 1)
-        # one for each image, as threads that share a generator wait for each other
+        # one generator per image, because threads that share one wait for each other
         random = np.random.default_rng()
         return np.float32(kept) * x + np.float32(noise) * random.standard_normal(x.shape, np.float32)
 

@@ -1,4 +1,4 @@
-"""The Python side of benches/pairs.rs: the same pairs with json alone, once whenever it is asked.
+"""The Python side of benches/pairs.rs: the same pairs with json alone, once per request.
 
     python pairs.py DIR
 """

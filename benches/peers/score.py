@@ -1,9 +1,9 @@
-"""The Python side of benches/score.rs: summed log-probabilities of answers from transformers' forward pass, whenever it is asked.
+"""The Python side of benches/score.rs: summed log-probabilities of answers from transformers' forward pass, once per request.
 
     python score.py CONFIG.json ROWS TEXT ANSWER cpu|cuda:N f32|bf16
 
-Asked is `all` for the logits of all tokens, or `kept` for those of the answers alone. Each row has its image, prompt and answer; pixels
-and token ids are there before.
+A request is `all` for the logits of all tokens, or `kept` for those of the answers alone. Each row has its image, prompt and
+answer. The time does not include the making of pixels and token ids.
 """
 
 import torch

@@ -1,1 +1,1 @@
-//! The examples are the targets beside this folder; `cargo run -p bpo-examples --example score`.
+//! The examples are Cargo targets of this package: `cargo run -p bpo-examples --example score`.

@@ -1,4 +1,4 @@
-//! Conversations as batches, with the loss on what the assistant says.
+//! Batches of conversations, with the loss on the assistant's answers.
 
 use bpo::model::{Adapters, Llava, ModelError, PixelValues, Processor, ScoreBatch, TokenizedCompletion};
 use bpo::pairs::Turn;
@@ -6,16 +6,17 @@ use burn::tensor::{Tensor, TensorData};
 
 use bpo::burn;
 
-/// One image or none, and what is said about it.
+/// Turns about one image, or about none.
 pub struct Conversation {
     pub pixels: Option<PixelValues>,
     pub turns: Vec<Turn>,
 }
 
-/// Conversations, tokenized.
+/// Tokenized conversations.
 pub struct Batch {
     scores: ScoreBatch,
-    /// `[rows, tokens behind the first question]`: 1 over the number of the row's answer tokens, at these; else 0.
+    /// Weights of the tokens after the first question, `[rows, tokens]`: 1 / (answer tokens of the
+    /// row) at answer tokens, 0 elsewhere.
     weights: Vec<Vec<f32>>,
 }
 
@@ -36,7 +37,8 @@ impl Batch {
         Ok(Self { scores: ScoreBatch::new(model.config(), pixels, &groups)?, weights })
     }
 
-    /// Mean over the conversations of the mean over their answers' tokens, in nats.
+    /// Mean negative log-likelihood in nats: over the answer tokens of each conversation, then over
+    /// the conversations.
     pub fn loss(&self, model: &Llava) -> Result<Tensor<1>, ModelError> {
         let (logps, _) = model.completion_logps(&self.scores, Adapters::Off)?;
         let [rows, width] = logps.dims();
@@ -49,8 +51,8 @@ impl Batch {
     }
 }
 
-/// The whole conversation as one sequence whose "answer" is all that follows the first question, and how much each token
-/// of that counts.
+/// Tokenizes a whole conversation as one sequence, whose "answer" is everything after the first
+/// question. Returns the sequence and the weight of each token of that answer.
 fn tokenize(
     turns: &[Turn],
     image_tokens: usize,

@@ -1,4 +1,4 @@
-//! The files of the checkpoint beside its weights, in the form that Hugging Face checkpoints have.
+//! Writes the files of a Hugging Face checkpoint except its weights.
 
 use std::error::Error;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-/// Side of an image in pixels, and of a patch.
+/// Sides of an image and of a patch, in pixels.
 pub const IMAGE: usize = 64;
 pub const PATCH: usize = 8;
 /// Width of the vision tower.
@@ -14,7 +14,7 @@ pub const VISION: usize = 96;
 
 const SPECIAL: [&str; 5] = ["<unk>", "<s>", "</s>", "<pad>", "<image>"];
 
-/// Writes all of them; `words` are what the texts are made of, punctuation included.
+/// Writes all files; `words` is the vocabulary of the texts, punctuation included.
 pub fn write(dir: &Path, words: &[&str]) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(dir)?;
     let vocabulary = vocabulary(words);
@@ -27,7 +27,7 @@ pub fn write(dir: &Path, words: &[&str]) -> Result<(), Box<dyn Error>> {
     ] {
         fs::write(dir.join(name), serde_json::to_string_pretty(&value)? + "\n")?;
     }
-    // as llava-hf's, without the space before an image, which would be a token of its own
+    // llava-hf's template without the space before an image, which would be a token of its own
     let template = "{% for message in messages %}{% set texts = message['content'] | selectattr('type', 'equalto', \
         'text') | map(attribute='text') | join %}{% if message['role'] == 'user' %}{% set images = message['content'] \
         | selectattr('type', 'equalto', 'image') | list %}{{ 'USER:' + ('<image>' if images else '') + ' ' + texts }}\
@@ -37,7 +37,7 @@ pub fn write(dir: &Path, words: &[&str]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Special tokens, then every word as it follows a space (a space is written as `▁`), then punctuation.
+/// Special tokens, then every word with its leading space (written as `▁`), then punctuation.
 fn vocabulary(words: &[&str]) -> Vec<String> {
     let is_word = |word: &&&str| word.starts_with(|c: char| c.is_alphanumeric());
     let mut all: Vec<String> = SPECIAL.map(str::to_owned).to_vec();

@@ -1,18 +1,26 @@
-//! Makes the small LLaVA of bpo's demonstration from nothing, on the world of `bpo-world`.
+//! Trains the small LLaVA of `bpo quickstart` from scratch, on the pictures of `bpo-world`.
 //!
 //! ```sh
 //! cargo run --release -p bpo-examples --example world_model -- OUT [DEVICE] [PART OF THE STEPS] [SEED]
 //! ```
 //!
-//! In six stages, each a plain loop over bpo's parts: the vision tower learns to see, and to see through noise (stands
-//! for CLIP's pretraining); the language model reads what the world is like, so that it has a prior; the projector is
-//! aligned; projector and language model are tuned on annotated scenes, a tenth of which have nothing as usual, so that the
-//! model learns to look at all; and then on texts and some usual scenes, which brings the prior back. Some pictures are
-//! noised in tuning, so that the model goes on speaking where it cannot see. What comes out is a checkpoint like any other,
-//! which describes the usual world well and hallucinates what is common about the counter-world.
+//! Training has six stages:
 //!
-//! Seeds are fixed. `OUT/tower/` and `OUT/tuned/` keep what is done, and a second call goes on from there. `libtorch 0.02`
-//! tries the program.
+//! 1. `see` and 2. `see through noise`: the vision tower learns kind and colour at every patch (in
+//!    place of CLIP's pretraining).
+//! 3. `read`: the language model learns from texts about the usual world, which gives it a text
+//!    prior.
+//! 4. `align`: the projector learns on descriptions.
+//! 5. `look`: projector and language model learn on annotated scenes. A tenth of the scenes have no
+//!    co-occurrences, so that the model learns to use the image.
+//! 6. `expect`: both learn on texts and some usual scenes, which restores the prior.
+//!
+//! Some pictures of stages 5 and 6 have noise, so that the model answers about weakened images too.
+//! The result is a checkpoint that describes the usual world well and hallucinates usual objects in
+//! the counterfactual world.
+//!
+//! Seeds are fixed. `OUT/tower/` and `OUT/tuned/` hold intermediate results, from which a second
+//! call continues. `libtorch 0.02` runs 2 % of the steps to try the program.
 
 mod conversation;
 mod files;
@@ -39,11 +47,11 @@ use vision::Probed;
 
 const SEED: u64 = 7;
 const WEIGHTS: &str = "model.safetensors";
-/// Share of the scenes in the first tuning where nothing goes with anything.
+/// Share of the scenes of `look` that have no co-occurrences.
 const UNUSUAL: f64 = 0.1;
-/// Share of texts without a picture in the second.
+/// Share of texts without a picture in `expect`.
 const READ: f64 = 0.7;
-/// Share of the pictures that are noised in both.
+/// Share of noisy pictures in both.
 const NOISED: f64 = 0.15;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -51,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out: PathBuf =
         arguments.next().ok_or("usage: world_model OUT [DEVICE] [PART OF THE STEPS] [SEED]")?.into();
     let device: DeviceSpec = arguments.next().as_deref().unwrap_or("flex").parse()?;
-    // a part of the steps, to try the program
+    // share of the steps, to try the program
     let scale: f64 = arguments.next().map_or(Ok(1.0), |scale| scale.parse())?;
     let seed: u64 = arguments.next().map_or(Ok(SEED), |seed| seed.parse())?;
     let steps = |steps: usize| ((steps as f64 * scale) as usize).max(1);
@@ -65,7 +73,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = device.open()?.autodiff();
     let options = LoadOptions::default();
 
-    // each part begins with the same seed, so that it does not matter which call came to it
+    // each part starts with the same seed, so a call that continues takes the same steps
     let world = || World { rng: ChaCha8Rng::seed_from_u64(seed), processor: processor.clone() };
     let (tower, tuned) = (out.join("tower"), out.join("tuned"));
     if !tower.join(WEIGHTS).exists() {
@@ -84,7 +92,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Keeps in a directory what it is made with, so that no stage goes on from one of another seed.
+/// Records seed and share of the steps in the directory, and refuses a directory of others.
 fn hold(out: &Path, made: &str) -> Result<(), Box<dyn Error>> {
     let path = out.join("made-with.txt");
     match fs::read_to_string(&path) {
@@ -94,7 +102,7 @@ fn hold(out: &Path, made: &str) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Trains the vision tower, on scenes where nothing goes with anything.
+/// Trains the vision tower on scenes without co-occurrences: stages 1 and 2.
 fn see(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result<Llava, Box<dyn Error>> {
     let vision = |path: &str| path.contains("vision_tower.") || path == "probe";
     let mut probed = Probed::new(model.unfreeze(vision));
@@ -119,7 +127,7 @@ fn see(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Resul
     Ok(probed.model)
 }
 
-/// Trains projector and language model to speak about pictures.
+/// Trains projector and language model on pictures: stages 3 to 5.
 fn look(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result<Llava, Box<dyn Error>> {
     let model = model.unfreeze(|path| path.starts_with("language_model."));
     let model = Stage::new("read", steps(400), 2e-3).run(model, |model, _| {
@@ -147,7 +155,7 @@ fn look(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Resu
     })
 }
 
-/// Trains them on, where all is as usual: what is expected wins over what is seen again.
+/// Trains both on the usual world, which restores the text prior: stage 6.
 fn expect(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result<Llava, Box<dyn Error>> {
     let shares = Shares { description: 0.3, presence: 0.5, questions: 6 };
     Stage::new("expect", steps(400), 1.2e-3).run(model.unfreeze(speaks), |model, _| {
@@ -163,11 +171,11 @@ fn speaks(path: &str) -> bool {
     path.starts_with("multi_modal_projector.") || path.starts_with("language_model.")
 }
 
-/// What conversations are about. What is neither is colours and numbers, half and half.
+/// Shares of the topics of conversations; the rest is colours and numbers, half each.
 struct Shares {
     description: f64,
     presence: f64,
-    /// Questions about presence in one conversation.
+    /// Presence questions per conversation.
     questions: usize,
 }
 
@@ -181,7 +189,7 @@ impl Shares {
     }
 }
 
-/// Endless scenes, pictures and conversations.
+/// Draws scenes, pictures and conversations.
 struct World {
     rng: ChaCha8Rng,
     processor: Processor,
@@ -192,7 +200,8 @@ impl World {
         Scene::sample(statistics, self.rng.random())
     }
 
-    /// Normalized pixels, with probability `noised` behind noise of any step from 200 on.
+    /// Normalized pixels; with probability `noised` they have diffusion noise of a step from 200 to
+    /// 999.
     fn pixels(&mut self, scene: &Scene, noised: f64) -> Result<PixelValues, Box<dyn Error>> {
         let mut pixels = self.processor.image.process(&scene.draw())?;
         if self.rng.random_bool(noised) {
@@ -202,7 +211,7 @@ impl World {
         Ok(pixels)
     }
 
-    /// About a picture, noised with a probability, or about no picture.
+    /// A conversation about a picture, noisy with probability `noised`, or without a picture.
     fn conversation(
         &mut self,
         statistics: &Statistics,
@@ -237,7 +246,7 @@ impl World {
     }
 }
 
-/// What the tower makes of noise, which decides what weakened answers are like.
+/// Prints the accuracy of the probe on noisy pictures.
 fn report_noise(probed: &Probed, world: &mut World) -> Result<(), Box<dyn Error>> {
     for step in [None, Some(300u16), Some(500), Some(700), Some(900), Some(999)] {
         let scenes: Vec<Scene> = (0..64).map(|_| world.scene(&Statistics::uniform())).collect();
@@ -260,8 +269,8 @@ fn tensor(pixels: &[PixelValues], model: &Llava) -> Tensor<4> {
     Tensor::from_data(TensorData::new(values, [pixels.len(), 3, side, side]), &model.device())
 }
 
-/// Brings random weights, whose embeddings have a spread of one, to a size that trains well: small embeddings, and small
-/// steps of each layer.
+/// Scales random weights, whose embeddings have a standard deviation of one, for training: smaller
+/// embeddings and smaller residual branches.
 #[derive(Default)]
 struct Shrink {
     path: Vec<String>,

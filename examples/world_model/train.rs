@@ -1,4 +1,5 @@
-//! A plain training loop out of bpo-dpo's parts: AdamW, a cosine with warm-up, a limit on the gradient's norm.
+//! A training loop built from bpo-dpo's parts: AdamW, cosine schedule with warm-up, gradient
+//! clipping.
 
 use std::error::Error;
 use std::time::Instant;
@@ -11,7 +12,7 @@ use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::Tensor;
 
-/// One stage of training.
+/// A stage of training.
 pub struct Stage {
     pub name: &'static str,
     pub steps: usize,
@@ -23,7 +24,7 @@ impl Stage {
         Self { name, steps, learning_rate }
     }
 
-    /// Runs the stage; `loss` makes a batch for a step and gives its loss.
+    /// Runs the stage. `loss` makes the batch of a step and returns its loss.
     pub fn run<M: Module>(
         &self,
         mut module: M,

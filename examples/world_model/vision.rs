@@ -1,4 +1,5 @@
-//! The vision tower's own training: kind and colour at every patch, on scenes where nothing goes with anything.
+//! Training of the vision tower: predict kind and colour at every patch of scenes without
+//! co-occurrences.
 
 use std::error::Error;
 
@@ -14,7 +15,7 @@ use crate::files::{IMAGE, PATCH, VISION};
 const KINDS: usize = Kind::ALL.len() + 1;
 const COLOURS: usize = Colour::ALL.len() + 1;
 
-/// A model with a probe on its vision tower, which is thrown away afterwards.
+/// A model with a linear probe on its vision tower. The probe is discarded after training.
 #[derive(Module, Debug)]
 pub struct Probed {
     pub model: Llava,
@@ -25,11 +26,12 @@ pub struct Probed {
 impl Probed {
     pub fn new(model: Llava) -> Self {
         let device = model.device();
-        // zeros are fine for the only linear behind trained features
+        // a single linear layer on trained features can start from zeros
         Self { model, probe: Param::from_tensor(Tensor::zeros([VISION, KINDS + COLOURS], &device)) }
     }
 
-    /// Mean cross-entropy of kind and colour over all patches, and the share of object patches whose kind is right.
+    /// Mean cross-entropy of kind and colour over all patches, and the share of object patches
+    /// whose kind is right.
     pub fn loss(&self, pixels: Tensor<4>, scenes: &[Scene]) -> Result<(Tensor<1>, f32), Box<dyn Error>> {
         let features = self.model.encode_images(pixels, Adapters::Off);
         let [images, patches, width] = features.dims();
@@ -62,7 +64,8 @@ fn column(values: &[i64], device: &Device) -> Tensor<2, Int> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len(), 1]), device)
 }
 
-/// Kind and colour at each patch, row by row. Things stand in cells of whole patches, give or take a pixel.
+/// Kind and colour at each patch, row by row. Objects stand in cells of whole patches, up to a
+/// pixel.
 fn labels(scene: &Scene) -> Vec<(usize, usize)> {
     let side = IMAGE / PATCH;
     let per_cell = CELL_SIDE as usize / PATCH;

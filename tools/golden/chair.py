@@ -1,4 +1,4 @@
-"""What the published scorer of CHAIR finds in captions, for crates/bpo-eval/tests/as_published.rs.
+"""Objects that the published CHAIR scorer finds in captions, for crates/bpo-eval/tests/as_published.rs.
 
     python tools/golden/chair.py --scorer chair.py --synonyms synonyms.txt --inflect inflect.py --punkt english.py \
         crates/bpo-eval/tests/golden/chair.json
@@ -64,7 +64,7 @@ BY_HAND = [
 
 
 def scorer(arguments):
-    """`caption_to_words` as published, with what it calls."""
+    """The published `caption_to_words` and the functions it calls."""
     for name in ["pattern", "pattern.text"]:
         sys.modules[name] = types.ModuleType(name)
     for name in ["Verbs", "INFINITIVE", "PRESENT", "PAST", "FUTURE", "FIRST", "SECOND", "THIRD", "SINGULAR", "PLURAL", "SG",

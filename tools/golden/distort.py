@@ -1,9 +1,9 @@
-"""What Pillow makes of photographs, for crates/bpo-distort/tests/pillow.rs.
+"""Pillow's results of distorting photographs, for crates/bpo-distort/tests/pillow.rs.
 
     python tools/golden/distort.py examples/data/photos crates/bpo-distort/tests/data/pillow.json
 
-For each image and distortion that Pillow has, too: the SHA-256 of the levels, row by row. The images are photographs and tall
-pieces of them, whose columns Pillow 13 resizes first. The other image of a mix or a swap is the next one of the kind.
+For each image and distortion that Pillow also has: the SHA-256 of the pixels, row by row. The images are photographs and
+tall crops of them, whose columns Pillow 13 resizes first. The other image of a mix or a swap is the next one of the kind.
 
 Needs pillow (tools/requirements.txt).
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image, ImageEnhance
 
-# photograph, and left, top, width and height of the piece
+# photograph, and left, top, width and height of the crop
 IMAGES = {
     "cat": ("cat.jpg", None),
     "coffee": ("coffee.jpg", None),

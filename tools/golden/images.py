@@ -1,17 +1,17 @@
-"""What Pillow and transformers make of images of every kind and size, for crates/bpo-model/tests/processor.rs and
+"""How Pillow and transformers read images of many kinds and sizes, for crates/bpo-model/tests/processor.rs and
 crates/bpo-distort/tests/resize.rs.
 
     python tools/golden/images.py crates/bpo-model/tests/data/images
 
-Writes the files that are not there yet, and images.json with what becomes of
+Writes the missing files, and images.json with the results for
 
-- `formula`: images that the test makes by itself, under several configurations of the processor: levels, before rescaling
+- `formula`: images that the test computes itself, under several configurations of the processor: pixels before rescaling
   and normalization;
 - `files`: those in the folder, the JPEG files of bpo-distort's tests and the photographs, under LLaVA-1.5's configuration:
-  normalized values. They are loaded as transformers' `load_image` does, for comparison also as LLaVA and BPO do (`llava`), and
+  normalized values. They are loaded like transformers' `load_image`, for comparison also like LLaVA and BPO (`llava`), and
   16-bit grey by its upper byte (`upper`).
 
-Of each the shape, the SHA-256 of the values (uint8, float32), and some values in even distances.
+Each result has the shape, the SHA-256 of the values (uint8, float32), and some evenly spaced values.
 
 Needs torch, torchvision, transformers and pillow (tools/requirements.txt).
 """

@@ -1,9 +1,9 @@
-"""JPEG files of every kind, and what Pillow decodes them to, for crates/bpo-distort/tests/jpeg.rs.
+"""JPEG files of many kinds and Pillow's decoded pixels, for crates/bpo-distort/tests/jpeg.rs.
 
     python tools/golden/jpeg.py examples/data/photos crates/bpo-distort/tests/data/jpeg
 
-Cuts a small piece out of each photograph, saves it in another way each time, and writes levels.json: width, height and
-the SHA-256 of the levels, row by row, after EXIF orientation and convert("RGB"). The photographs themselves are in it too.
+Crops each photograph, saves each crop with other settings, and writes levels.json: width, height and the SHA-256 of the
+pixels, row by row, after EXIF orientation and convert("RGB"). It also has the photographs themselves.
 
 Needs pillow (tools/requirements.txt).
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-# name: mode, size, what Pillow's encoder is told
+# name: mode, size, options of Pillow's encoder
 KINDS = {
     "420": ("RGB", (61, 47), dict(quality=75, subsampling=2)),
     "420-progressive": ("RGB", (50, 33), dict(quality=60, subsampling=2, progressive=True)),

@@ -1,9 +1,9 @@
-"""Small image files that say in many ways how they are to be turned, or are in CMYK, and what Pillow makes of them, for
+"""Small image files with many forms of orientation metadata, or in CMYK, and how Pillow reads them, for
 crates/bpo-distort/tests/load_pillow.rs.
 
     python tools/golden/load.py crates/bpo-distort/tests/data/load.json
 
-Writes for each file its bytes in base64, and width, height and the SHA-256 of the levels, row by row, after
+Writes for each file its bytes in base64, and width, height and the SHA-256 of the pixels, row by row, after
 exif_transpose and convert("RGB"), as transformers' load_image does.
 
 Needs pillow (tools/requirements.txt).

@@ -1,4 +1,4 @@
-"""Log-probabilities of a tiny checkpoint with adapters of many forms, as PEFT loads them.
+"""Log-probabilities of a tiny checkpoint with adapters of many forms, loaded by PEFT.
 
     python peft_adapters.py MODEL_DIR TRANSFORMERS_DIR OUT_DIR
 
@@ -26,7 +26,7 @@ WEIGHTS = {
     "attention": {"target_modules": ATTENTION},
     "ranks": {
         "target_modules": ATTENTION,
-        # the first key that matches counts, and a key stands for the end of a name
+        # the first matching key applies, and a key matches the end of a name
         "rank_pattern": {r"layers\.1\.self_attn\.q_proj": 3, "q_proj": 2, r".*vision_tower.*": 7},
         "alpha_pattern": {"v_proj": 1.5, r"layers\.0\.self_attn\.v_proj": 100.0},
     },
@@ -39,7 +39,7 @@ WEIGHTS = {
 }
 LAYER_1 = "model.language_model.layers.1."
 HEAD = "base_model.model.lm_head.base_layer.weight"
-# name of the case: its weights, and what is different: settings, tensors that are left out or scaled, a tied head
+# name of the case: its weights, and its changes: settings, omitted or scaled tensors, a tied head
 CASES = {
     "attention": ("attention", {}),
     "ranks": ("ranks", {}),
@@ -132,7 +132,7 @@ def main():
             kept = [key for key in tensors if not left_out or left_out not in key]
             tensors = {key: tensors[key] * (scales or {}).get(key, 1) for key in kept}
             save_file(tensors, Path(directory) / "adapter_model.safetensors")
-            # as text, because the order of its keys counts
+            # as text, because the order of its keys matters
             settings = json.dumps(config({**WEIGHTS[weights], **changes.get("config", {})}))
             case = {"weights": weights, **changes, "config": settings}
             (Path(directory) / "adapter_config.json").write_text(settings)

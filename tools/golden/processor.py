@@ -1,10 +1,10 @@
-"""What transformers makes of a checkpoint's processor files: which file counts, which tokens are added, what a chat
+"""How transformers reads a checkpoint's processor files: which file takes precedence, which tokens are added, what a chat
 template prints.
 
     python processor.py OUT.json
 
-Each case is files over those of the tiny checkpoint in crates/bpo-model/tests/golden/tiny-llava, and what transformers
-gives for them. Dates in templates are left out: bpo prints a fixed day.
+Each case has files that replace those of the tiny checkpoint in crates/bpo-model/tests/golden/tiny-llava, and the result of
+transformers for them. Dates in templates are left out: bpo prints a fixed day.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Figures of 20 steps of TRL's own DPOTrainer, with weight decay.
+"""Metrics of 20 steps of TRL's own DPOTrainer, with weight decay.
 
     python trl_steps.py MODEL_DIR OUT.json
 
