@@ -211,7 +211,7 @@ fn measure(value: Option<QuantValue>) -> Measured {
         let pixels = image.map(|image| &all.pixels()[image]);
         logits.extend(floats(model.logits(&ids, pixels, bpo::model::Adapters::Off).unwrap()));
     }
-    let lora = LoraConfig::default().with_rank(8, 16.0).with_train_projector(false);
+    let lora = LoraConfig::default().with_rank(8, 16.0).with_modules_to_save(&[]);
     let policy = model.with_lora(&lora, 1).unwrap().train();
     let few = batch(2);
     // allocates the buffers that threads keep for matrix products

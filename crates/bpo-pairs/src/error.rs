@@ -3,7 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::files::FileError;
 use crate::serde_words::Words;
+use crate::untrusted::UntrustedPath;
 
 /// Everything that can be wrong with preference data and its files.
 ///
@@ -20,6 +22,24 @@ pub enum PairsError {
         path: PathBuf,
         /// Why it failed.
         source: io::Error,
+    },
+    /// A file cannot be opened, read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A record is longer than any real one.
+    #[error(
+        "{}: record {record}, line {line}: longer than {limit} bytes, the limit for a record",
+        UntrustedPath(path)
+    )]
+    RecordTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The record, from 1.
+        record: usize,
+        /// The line in which it goes over the limit, from 1.
+        line: usize,
+        /// The limit in bytes, see [`Limits::record_bytes`](crate::Limits::record_bytes).
+        limit: usize,
     },
     /// A file has not a single byte of content.
     #[error("{} is empty: expected {expected}", path.display())]

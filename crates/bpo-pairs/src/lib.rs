@@ -34,13 +34,14 @@
 
 #![forbid(unsafe_code)]
 
-mod atomic;
 mod error;
+pub mod files;
 mod filter;
 pub mod format;
 mod generated;
 mod ids;
 mod image_token;
+mod limits;
 mod manifest;
 mod pairs;
 mod placeholders;
@@ -52,13 +53,14 @@ mod sft;
 mod skipped;
 mod store;
 mod system;
+mod untrusted;
 
-pub use atomic::write_atomic;
 pub use error::{PairsError, chain};
 pub use filter::{PairFilter, count_words};
 pub use generated::{FinishReason, Generated, Sampling};
 pub use ids::Id;
 pub use image_token::{place_image_token, place_in_conversation, strip_image_token};
+pub use limits::{Limits, OverLimit};
 pub use manifest::{Difference, Fingerprint, Manifest, fingerprint_file};
 pub use pairs::{PairSet, all_pairs, make_all_pairs, make_pairs};
 pub use provenance::{Contrast, ContrastMode, Provenance};
@@ -69,3 +71,4 @@ pub use sft::{IMAGE_TOKEN, SftSample, Turn};
 pub use skipped::{Flaw, SkipCounts, SkipReason, Skipped};
 pub use store::{JsonlStore, Keyed};
 pub use system::warn_left_out;
+pub use untrusted::{TerminalText, Untrusted, UntrustedPath};

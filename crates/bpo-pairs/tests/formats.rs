@@ -124,7 +124,7 @@ fn cut_off_json_names_file_record_line_and_column() {
     }
     fs::write(&path, "").unwrap();
     assert!(matches!(llava::read(&path), Err(PairsError::Empty { .. })));
-    assert!(matches!(llava::read(dir.path().join("no.json")), Err(PairsError::Io { .. })));
+    assert!(matches!(llava::read(dir.path().join("no.json")), Err(PairsError::File(_))));
 }
 
 #[test]

@@ -222,5 +222,5 @@ fn other_files_are_errors_in_plain_words() {
     let error = Manifest::read(&path).unwrap_err();
     assert!(matches!(error, PairsError::Json { .. }));
     assert!(!chain(&error).contains("struct"), "{error}");
-    assert!(matches!(llava::read(Path::new("no-such-file")), Err(PairsError::Io { .. })));
+    assert!(matches!(llava::read(Path::new("no-such-file")), Err(PairsError::File(_))));
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 #[cfg(feature = "model")]
 use bpo_dpo::DpoError;
+use bpo_pairs::files::FileError;
 use bpo_pairs::{SkipCounts, Skipped};
 
 use crate::config::{Change, Missing};
@@ -26,6 +27,9 @@ pub enum BpoError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A file or directory cannot be opened, written, replaced or removed.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A configuration file has a key that nothing reads.
     #[error(
         "{}: line {line}, column {column}: unknown key `{key}`: did you mean `{nearest}`? (known here: {})",

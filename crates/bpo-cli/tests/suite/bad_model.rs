@@ -275,7 +275,7 @@ fn an_output_that_cannot_be_written_is_named() {
     let out: PathBuf = dir.path().join("dir");
     fs::create_dir(&out).unwrap();
     let data = photos().join("llava.json");
-    bpo(arguments!["inject", "--data", &data, "--out", &out]).fails_naming(&["cannot open", "dir"]);
+    bpo(arguments!["inject", "--data", &data, "--out", &out]).fails_naming(&["dir is a directory"]);
     bpo(arguments!["inject", "--data", &data, "--out", file])
         .fails_naming(&["taken is there", "taken.settings.toml"]);
     assert_eq!(fs::read_to_string(dir.path().join("taken")).unwrap(), "a file");

@@ -1,9 +1,8 @@
 //! The settings of a stage that runs on its own: `FILE.settings.toml`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::has_answers;
+use super::{has_answers, remove_unanswered};
 use crate::config::{RunConfig, changes};
 use crate::error::BpoError;
 use crate::paths::with_suffix;
@@ -40,7 +39,7 @@ pub fn hold(stage: Stage, config: &RunConfig, file: &Path) -> Result<(), BpoErro
     match changes {
         Some(changes) if changes.is_empty() && answered => {}
         Some(changes) if answered => return Err(BpoError::ConfigChanged { path: file.to_owned(), changes }),
-        _ => fs::remove_file(file).map_err(BpoError::io("remove", file))?,
+        _ => remove_unanswered(file)?,
     }
     write(&settings, &config, &inputs)
 }

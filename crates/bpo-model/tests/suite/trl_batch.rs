@@ -1,5 +1,4 @@
 //! The batch that TRL's collator made of the golden pairs.
-#![allow(dead_code)] // not every test takes all of it
 
 use bpo_dpo::logps::PairRows;
 use bpo_model::Llava;

@@ -1,17 +1,15 @@
 //! Pixels and ids against Pillow, transformers and the golden checkpoint (`BPO_GOLDEN` names another).
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::support::{Golden, read_json, root};
 use bpo_distort::{DistortError, Limits, load_rgb};
 use bpo_model::processor::{ImageProcessor, PixelValues, Processor, ProcessorError, TextProcessor};
 use bpo_pairs::Turn;
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use support::{Golden, read_json, root};
 
 fn report() -> Value {
     read_json(&root().join("transformers/golden.json"))

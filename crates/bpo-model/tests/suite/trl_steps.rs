@@ -1,11 +1,9 @@
 //! Twenty steps of TRL's DPOTrainer on the golden pairs, with weight decay: in full, and from an adapter that is not fresh.
 
-mod support;
-#[path = "support/trl_batch.rs"]
-mod trl_batch;
-
 use std::convert::Infallible;
 
+use crate::support::{Golden, device, read_json, root};
+use crate::trl_batch::Batch;
 use bpo_dpo::metrics::StepMetrics;
 use bpo_dpo::observer::Control;
 use bpo_dpo::policy::{Collate, PromptGroup};
@@ -18,8 +16,6 @@ use bpo_model::{Llava, LoadOptions};
 use bpo_pairs::{CompletionKind, PreferencePair};
 use burn::module::Module;
 use serde_json::Value;
-use support::{Golden, device, read_json, root};
-use trl_batch::Batch;
 
 /// Gives the golden sequences of pairs that are named by their numbers.
 struct Fixed {

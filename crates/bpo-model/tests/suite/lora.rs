@@ -1,18 +1,17 @@
 //! Adapters: factored, switched off, saved, loaded, merged.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::support::{Golden, close, device, floats, root};
 use bpo_model::lora::{TargetModules, load_adapter, merge_checkpoint, save_adapter};
 use bpo_model::{Adapters, Llava, LoadOptions, LoraConfig, ModelError};
+use bpo_pairs::files::FileError;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, FloatDType, Tensor, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use support::{Golden, close, device, floats, root};
 
 fn base() -> Llava {
     load(&Golden::open().checkpoint())
@@ -106,7 +105,7 @@ fn what_is_trained_is_f32_on_a_half_precision_model() {
     let options = LoadOptions::default().with_dtype(FloatDType::BF16);
     let half = Llava::from_pretrained(&Golden::open().checkpoint(), &options, &device()).unwrap();
     let plain = logits(&half, Adapters::On);
-    let adapted = half.clone().with_lora(&config().with_train_projector(false), 7).unwrap();
+    let adapted = half.clone().with_lora(&config().with_modules_to_save(&[]), 7).unwrap();
     assert_eq!(adapted.dtype(), FloatDType::BF16);
     assert_eq!(logits(&adapted, Adapters::On), plain);
 
@@ -126,7 +125,7 @@ fn what_is_trained_is_f32_on_a_half_precision_model() {
 
 #[test]
 fn the_factored_form_equals_the_dense_one() {
-    let trained = trained(&config().with_train_projector(false));
+    let trained = trained(&config().with_modules_to_save(&[]));
     let dense = trained.clone().materialize();
     close(&logits(&trained, Adapters::On), &logits(&dense, Adapters::On), 1e-5, "factored");
 }
@@ -176,7 +175,7 @@ fn seeds_and_targets_decide_what_is_drawn() {
 fn saved_and_loaded_it_is_the_same_adapter() {
     for lora in [
         config(),
-        config().with_train_projector(false),
+        config().with_modules_to_save(&[]),
         config().with_target_modules(TargetModules::Attention),
         config().with_dropout(0.1),
     ] {
@@ -200,8 +199,9 @@ fn saved_and_loaded_it_is_the_same_adapter() {
 #[test]
 fn merged_in_memory_it_computes_what_the_adapter_does() {
     for targets in [TargetModules::AllLinear, TargetModules::PeftAllLinear] {
-        let projector = matches!(targets, TargetModules::AllLinear);
-        let trained = trained(&config().with_target_modules(targets).with_train_projector(projector));
+        let modules: &[&str] =
+            if targets == TargetModules::AllLinear { &["multi_modal_projector"] } else { &[] };
+        let trained = trained(&config().with_target_modules(targets).with_modules_to_save(modules));
         let expected = logits(&trained, Adapters::On);
         let merged = trained.clone().merged();
         close(&logits(&merged, Adapters::On), &expected, 1e-5, "merged");
@@ -237,7 +237,7 @@ fn a_merged_checkpoint_computes_what_the_adapter_does() {
     assert_eq!(files(out.path()), files(&model));
 
     let same = merge_checkpoint(&model, adapter.path(), &model, &device());
-    assert!(matches!(same, Err(ModelError::Io { .. })));
+    assert!(matches!(same, Err(ModelError::File(FileError::Occupied { .. }))));
 }
 
 /// An adapter's tensors, to be changed: name, type, shape, bytes.
@@ -332,14 +332,21 @@ fn merging_writes_over_nothing() {
     let before = content(&at("source"));
     for out in ["source", "links", "adapter"] {
         let error = merge_checkpoint(&at("source"), &at("adapter"), &at(out), &device()).unwrap_err();
-        assert!(matches!(&error, ModelError::Io { path, .. } if *path == at(out)), "{error}");
+        assert!(
+            matches!(&error, ModelError::File(FileError::Occupied { path }) if *path == at(out)),
+            "{error}"
+        );
         assert_eq!(content(&at("source")), before, "{out}");
     }
-    // what an attempt that was killed has left is in nobody's way, and an empty directory is none
-    std::fs::create_dir_all(at("merged.partial/nested")).unwrap();
+    // an empty directory is in nobody's way; a name that others give to what is in the making is no proof
+    std::fs::create_dir_all(at("merged.partial/mine")).unwrap();
     std::fs::create_dir(at("merged")).unwrap();
     merge_checkpoint(&at("source"), &at("adapter"), &at("merged"), &device()).unwrap();
-    assert!(!at("merged.partial").exists());
+    assert!(at("merged.partial/mine").exists());
+    std::os::unix::fs::symlink(at("secret"), at("source/README.md")).unwrap();
+    std::fs::write(at("secret"), "secret").unwrap();
+    merge_checkpoint(&at("source"), &at("adapter"), &at("without"), &device()).unwrap();
+    assert!(!at("without/README.md").exists() && at("without/config.json").exists());
     close(
         &logits(&load(&at("merged")), Adapters::On),
         &logits(&trained(&config()), Adapters::On),
@@ -354,7 +361,12 @@ fn what_cannot_be_a_checkpoint_is_not_merged() {
     let at = |name: &str| dir.path().join(name);
     let fails = |model: &Path, adapter: &Path| {
         let error = merge_checkpoint(model, adapter, &at("merged"), &device()).unwrap_err().to_string();
-        assert!(!at("merged").exists() && !at("merged.partial").exists(), "{error}");
+        let left = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(
+            left.filter(|name| name == "merged" || name.as_encoded_bytes()[0] == b'.').count(),
+            0,
+            "{error}"
+        );
         error
     };
     // numbers that are none
@@ -462,7 +474,7 @@ fn settings_that_cannot_work_are_refused() {
     // the projector is trained in full, so nothing is left of what the expression selects
     let projector = config().with_target_modules(TargetModules::Regex(".*linear_1".into()));
     assert!(matches!(base().with_lora(&projector, 1), Err(ModelError::NoTarget { .. })));
-    base().with_lora(&projector.with_train_projector(false), 1).unwrap();
+    base().with_lora(&projector.with_modules_to_save(&[]), 1).unwrap();
 }
 
 /// Names of the adapted modules that a directory holds.
@@ -490,7 +502,7 @@ fn presets_and_expressions_select_what_peft_does() {
         (TargetModules::Regex(r".*\.0\.self_attn\.q_proj".into()), 2),
         (TargetModules::Regex(r"(?!.*language_model).*\.(fc1|linear_2)".into()), vision + 1),
     ] {
-        let lora = config().with_target_modules(targets).with_train_projector(false);
+        let lora = config().with_target_modules(targets).with_modules_to_save(&[]);
         let dir = tempfile::tempdir().unwrap();
         save_adapter(&trained(&lora), &lora, "base", dir.path()).unwrap();
         let modules = adapted_modules(dir.path());
@@ -504,7 +516,7 @@ fn presets_and_expressions_select_what_peft_does() {
 fn adapters_on_every_part_are_trained_saved_loaded_and_merged() {
     let lora = config()
         .with_target_modules(TargetModules::PeftAllLinear)
-        .with_train_projector(false)
+        .with_modules_to_save(&[])
         .with_rslora(true);
     assert_eq!(lora.scale(), 4.0);
     let trained = trained(&lora);
@@ -540,7 +552,7 @@ fn adapters_on_every_part_are_trained_saved_loaded_and_merged() {
 /// PEFT adapts the layers that LLaVA never runs, too.
 #[test]
 fn adapters_of_layers_that_never_run_are_passed_over() {
-    let lora = config().with_target_modules(TargetModules::PeftAllLinear).with_train_projector(false);
+    let lora = config().with_target_modules(TargetModules::PeftAllLinear).with_modules_to_save(&[]);
     let dir = tempfile::tempdir().unwrap();
     save_adapter(&trained(&lora), &lora, "base", dir.path()).unwrap();
     let path = dir.path().join("adapter_model.safetensors");
@@ -563,7 +575,7 @@ fn adapters_of_layers_that_never_run_are_passed_over() {
 
 #[test]
 fn what_peft_says_of_its_targets_is_kept() {
-    let lora = config().with_target_modules(TargetModules::Attention).with_train_projector(false);
+    let lora = config().with_target_modules(TargetModules::Attention).with_modules_to_save(&[]);
     let dir = tempfile::tempdir().unwrap();
     save_adapter(&trained(&lora), &lora, "base", dir.path()).unwrap();
     let path = dir.path().join("adapter_config.json");

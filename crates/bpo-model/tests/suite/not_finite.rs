@@ -1,16 +1,14 @@
 //! Nothing that is not finite is saved: adapters, whole checkpoints, merged checkpoints.
 
-mod support;
-
 use std::path::{Path, PathBuf};
 
+use crate::support::{Golden, device, root};
 use bpo_model::error::ModelError;
 use bpo_model::lora::{load_adapter, merge_checkpoint, save_adapter};
 use bpo_model::{Llava, LoadOptions};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{FloatDType, Tensor};
 use safetensors::SafeTensors;
-use support::{Golden, device, root};
 
 fn base() -> Llava {
     Llava::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap()

@@ -1,16 +1,14 @@
 //! Answers for weakened views: of features, without the image, contrasted, with a prefix.
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::{Golden, device, floats, root};
 use bpo_distort::{Distortion, Limits, load_rgb};
 use bpo_model::processor::{PixelValues, Processor};
 use bpo_model::responder::{ImageQuestion, LlavaResponder, WeakenedImage};
 use bpo_model::{Adapters, Llava, LoadOptions};
 use bpo_pairs::{Contrast, ContrastMode, Generated, Sampling};
 use image::RgbImage;
-use support::{Golden, device, floats, root};
 
 const TOKENS: usize = 12;
 

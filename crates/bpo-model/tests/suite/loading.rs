@@ -1,10 +1,9 @@
 //! Checkpoints in all the forms that they come in, and broken ones.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::support::{Golden, device, floats, read_json};
 use bpo_model::config::LlavaConfig;
 use bpo_model::llava::ScoreBatch;
 use bpo_model::processor::{PixelValues, Processor, TokenizedCompletion};
@@ -15,7 +14,6 @@ use burn::tensor::{DType, FloatDType, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
-use support::{Golden, device, floats, read_json};
 
 /// A copy of the golden checkpoint that can be changed.
 struct Checkpoint {

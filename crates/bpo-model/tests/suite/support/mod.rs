@@ -1,5 +1,4 @@
 //! The golden directory and the device that tests run on.
-#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,10 +1,9 @@
 //! Adapters of many forms compute what PEFT computes with them.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::support::{Golden, device, floats, gradients, read_json, root, waved};
 use bpo_model::lora::{ModulePatterns, TargetModules, load_adapter, merge_checkpoint, save_adapter};
 use bpo_model::processor::PixelValues;
 use bpo_model::{Adapters, Llava, LoadOptions, LoraConfig};
@@ -14,7 +13,6 @@ use burn::tensor::activation::log_softmax;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
-use support::{Golden, device, floats, gradients, read_json, root, waved};
 
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
@@ -160,15 +158,14 @@ fn a_head_and_single_linears_of_the_projector_are_trained() {
     let golden = Golden::open();
     let lora = LoraConfig::default()
         .with_rank(4, 8.0)
-        .with_train_projector(false)
         .with_target_modules(TargetModules::Regex(r"lm_head|.*linear_1".into()))
-        .with_modules_to_save(["linear_2"])
+        .with_modules_to_save(&["linear_2"])
         .with_rank_pattern([("lm_head", 2)].into_iter().collect())
         .with_alpha_pattern([("lm_head", 3.0)].into_iter().collect());
     let whole = LoraConfig::default()
         .with_rank(4, 8.0)
         .with_target_modules(TargetModules::Attention)
-        .with_modules_to_save(["lm_head"]);
+        .with_modules_to_save(&["multi_modal_projector", "lm_head"]);
     let (values, shape) = golden.floats("clean.pixel_values");
     let data = values[..shape[1..].iter().product()].to_vec();
     let pixels = PixelValues { data, channels: shape[1], height: shape[2], width: shape[3] };
@@ -199,7 +196,7 @@ fn a_head_and_single_linears_of_the_projector_are_trained() {
             let gradient: &TensorData = &found[part];
             assert!(gradient.iter::<f32>().any(|value| value != 0.0), "{part}");
         }
-        assert!(!found.contains_key("trained_projector.linear_1.bias") || lora.train_projector);
+        assert!(!found.contains_key("trained_projector.linear_1.bias") || lora.modules_to_save.len() == 2);
         let place = Place::new();
         save_adapter(&model.valid(), &lora, "base", &place.at("adapter")).unwrap();
         let (loaded, config) = load_adapter(base, &place.at("adapter")).unwrap();
@@ -218,7 +215,7 @@ fn the_order_of_patterns_is_kept() {
         (LoraConfig::default().with_rank_pattern([("q_proj", 0)].into_iter().collect()), "rank_pattern"),
         (LoraConfig::default().with_alpha_pattern([("q_proj", 0.0)].into_iter().collect()), "alpha_pattern"),
         (LoraConfig::default().with_rank_pattern([("(", 1)].into_iter().collect()), "rank_pattern"),
-        (LoraConfig::default().with_modules_to_save(["embed_tokens"]), "modules_to_save"),
+        (LoraConfig::default().with_modules_to_save(&["embed_tokens"]), "modules_to_save"),
     ] {
         let error = load(&Golden::open().checkpoint()).with_lora(&lora, 1).map(|_| ()).unwrap_err();
         assert!(error.to_string().contains(named), "{error}");

@@ -1,9 +1,8 @@
 //! Groups with a shared prefix against separate forward passes, and what must never matter: what else is in the batch.
 
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::{Golden, close, device, floats, gradients, waved};
 use bpo_dpo::logps::{PairLogps, PairRows};
 use bpo_dpo::loss::{Loss, Objective, PerPair};
 use bpo_dpo::policy::{Adapters, Collate, Policy, PromptGroup};
@@ -16,7 +15,6 @@ use bpo_pairs::Turn;
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use proptest::prelude::*;
-use support::{Golden, close, device, floats, gradients, waved};
 
 /// What sums over other rows, or in another order, may differ by.
 const RELATIVE: f32 = 1e-5;
@@ -28,7 +26,7 @@ fn policy() -> Llava {
     let lora = LoraConfig::default()
         .with_rank(4, 8.0)
         .with_target_modules(TargetModules::PeftAllLinear)
-        .with_train_projector(false);
+        .with_modules_to_save(&[]);
     waved(model.with_lora(&lora, 1).unwrap().train())
 }
 
@@ -201,7 +199,7 @@ fn layers_computed_again_change_nothing() {
     let samples = [Sample { image: Some(1), completions }, text];
     let checkpoint = Golden::open().checkpoint();
     let loaded = || Llava::from_pretrained(&checkpoint, &LoadOptions::default(), &device()).unwrap();
-    let of_language = LoraConfig::default().with_rank(4, 8.0).with_train_projector(false);
+    let of_language = LoraConfig::default().with_rank(4, 8.0).with_modules_to_save(&[]);
     for (what, model) in [
         ("adapters everywhere", policy()),
         ("adapters of the language model", loaded().with_lora(&of_language, 1).unwrap().train()),

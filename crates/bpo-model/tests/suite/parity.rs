@@ -2,10 +2,9 @@
 //!
 //! `BPO_GOLDEN` names another golden directory of the same layout; `BPO_TEST_DEVICE=libtorch` another device.
 
-mod support;
-
 use std::num::NonZeroUsize;
 
+use crate::support::{Golden, close, device, floats};
 use bpo_distort::diffusion;
 use bpo_model::generate::{ContrastInput, Prompt};
 use bpo_model::input::{ImageInput, ModelInput};
@@ -14,7 +13,6 @@ use bpo_model::processor::{PixelValues, TokenizedCompletion};
 use bpo_model::{Adapters, Llava, LoadOptions};
 use bpo_pairs::{FinishReason, Sampling};
 use burn::tensor::{FloatDType, Tensor, TensorData};
-use support::{Golden, close, device, floats};
 
 const CONDITIONS: [&str; 3] = ["clean", "noise500", "noise900"];
 

@@ -1,12 +1,8 @@
 //! What TRL's DPOTrainer and PEFT compute with the golden batch and adapter.
 
-mod support;
-#[allow(dead_code)] // of the same table bpo-dpo's tests take other columns
-#[path = "../../bpo-dpo/tests/suite/trl.rs"]
-mod trl;
-#[path = "support/trl_batch.rs"]
-mod trl_batch;
-
+use crate::support::{Golden, close, device, floats, gradients, root, tensor_floats, waved};
+use crate::trl_batch::Batch;
+use crate::trl_losses;
 use bpo_dpo::gradients::global_norm;
 use bpo_dpo::logps::PairLogps;
 use bpo_dpo::loss::{Loss, Objective, PerPair, wpo_weights};
@@ -18,8 +14,6 @@ use bpo_model::{Llava, LoadOptions, LoraConfig};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Bool, FloatDType, Tensor};
-use support::{Golden, close, device, floats, gradients, root, tensor_floats, waved};
-use trl_batch::Batch;
 
 fn policy() -> Llava {
     policy_of(FloatDType::F32)
@@ -34,7 +28,7 @@ fn policy_of(dtype: FloatDType) -> Llava {
 
 #[test]
 fn log_probs_and_gradients() {
-    let golden = trl::Golden::open();
+    let golden = trl_losses::Golden::open();
     let row = golden.computed().next().expect("the plain sigmoid loss");
     assert_eq!(golden.objective(row), Objective::new(Loss::default(), 0.1));
     let batch = Batch::open();
@@ -136,7 +130,7 @@ fn each_close(found: &[f32], expected: &[f64], what: &str) {
 /// that TRL can compute. The hinge loss is not one of them with weights: its backward pass fails in TRL, not here.
 #[test]
 fn losses_under_every_setting() {
-    let golden = trl::Golden::open();
+    let golden = trl_losses::Golden::open();
     let batch = Batch::open();
     let model = policy().train();
     let (scored, rows) = (batch.grouped(&model), batch.rows());
