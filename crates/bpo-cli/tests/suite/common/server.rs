@@ -26,6 +26,11 @@ impl Server {
         Self::start("400 Bad Request", "out of luck", usize::MAX)
     }
 
+    /// Answers 500 with a text to every request.
+    pub fn failing_with(text: &'static str) -> Self {
+        Self::start("500 Internal Server Error", text, usize::MAX)
+    }
+
     fn start(status: &'static str, text: &'static str, failures: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
