@@ -52,15 +52,6 @@ pub fn ends(command: &mut Command) -> Outcome {
     }
 }
 
-/// The command ends with an error, not by a signal or a panic.
-#[track_caller]
-pub fn fails(arguments: Vec<OsString>) -> Outcome {
-    let outcome = ends(&mut command(arguments));
-    assert!(matches!(outcome.code, Some(1 | 2)), "{outcome:?}");
-    assert_eq!(outcome.stderr.matches("error: ").count(), 1, "{outcome:?}");
-    outcome.without_panic()
-}
-
 pub fn inject(data: &Path, out: &Path) -> Vec<OsString> {
     arguments!["inject", "--data", data, "--out", out]
 }
