@@ -1,4 +1,4 @@
-//! How the program ends when not all was done.
+//! Failures of a command and their exit codes.
 
 use std::io::{ErrorKind, Write};
 use std::panic::PanicHookInfo;
@@ -8,32 +8,32 @@ use bpo::BpoError;
 use bpo::distort::files::FilesError;
 use bpo::pairs::PairsError;
 
-/// Exit code where the command line or a setting cannot be used, whatever the files are; clap's too.
+/// Exit code for a command line or a setting that cannot be used. clap uses the same.
 pub const USAGE: u8 = 2;
-/// Exit code after a bug of ours.
+/// Exit code after a panic, which is a bug.
 pub const INTERNAL: u8 = 101;
-/// Exit code that a shell shows for a program that Ctrl-C ended.
+/// Exit code after an interruption: the one that shells report for SIGINT.
 #[cfg(feature = "model")]
 pub const INTERRUPTED: u8 = 128 + 2;
-/// Exit code that a shell shows for a program that a closed pipe ended.
+/// Exit code after standard output was closed: the one that shells report for SIGPIPE.
 const CLOSED_PIPE: u8 = 128 + 13;
 
-/// Why not all was done.
+/// The reason why a command did not finish its work.
 #[derive(Debug)]
 pub enum Failure {
-    /// Something went wrong.
+    /// An error, which is not printed yet.
     Error(BpoError),
-    /// Some of what was asked for was skipped; this has been told.
+    /// Some items were skipped. Their lines and counts are printed already.
     Incomplete,
-    /// Training was asked to end; the same command goes on.
+    /// A signal stopped training after a checkpoint. The same command resumes it.
     #[cfg(feature = "model")]
     Interrupted,
-    /// Nobody reads standard output any more.
+    /// The reader of standard output has closed it.
     ClosedPipe,
 }
 
 impl Failure {
-    /// What the shell is told.
+    /// The exit code of the process.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Error(error) if error.is_usage() => USAGE,
@@ -66,7 +66,7 @@ impl From<PairsError> for Failure {
     }
 }
 
-/// In place of a backtrace. Inputs and files do not lead here; a defect of the program does.
+/// Prints one line about a panic instead of a backtrace. Inputs and files cause errors, not panics.
 pub fn report_panic(info: &PanicHookInfo<'_>) {
     let message = info.payload_as_str().unwrap_or("no message").trim();
     let place =

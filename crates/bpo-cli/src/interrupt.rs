@@ -1,5 +1,5 @@
-//! Ctrl-C and the signals that ask a program to end: training ends behind a checkpoint, anything else at once, for what is
-//! finished is on disk.
+//! Ctrl-C and SIGTERM. Training stops after the current step and a checkpoint; other stages stop at once, because
+//! their finished items are on disk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -10,31 +10,31 @@ use bpo::dpo::trainer::TrainOutput;
 use bpo::{Progress, Stage, StageSummary};
 
 use crate::failure::INTERRUPTED;
-use crate::progress::tell;
+use crate::progress::print_line;
 
 const IDLE: u8 = 0;
 const TRAINING: u8 = 1;
-const ASKED: u8 = 2;
+const STOP_REQUESTED: u8 = 2;
 
-/// Progress of a command that can be asked to end.
+/// Progress of a command that a signal can stop.
 pub struct Interruptible {
     inner: Box<dyn Progress>,
     state: Arc<AtomicU8>,
 }
 
 impl Interruptible {
-    /// Listens from now on. A process does so once.
+    /// Installs the signal handler. A process can do so once.
     pub fn new(inner: Box<dyn Progress>) -> Self {
         let state = Arc::new(AtomicU8::new(IDLE));
-        let seen = state.clone();
+        let shared = state.clone();
         let listen = ctrlc::set_handler(move || {
-            match seen.compare_exchange(TRAINING, ASKED, Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => tell("stopping behind this step; once more stops at once"),
+            match shared.compare_exchange(TRAINING, STOP_REQUESTED, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => print_line("stopping after this step; a second signal stops at once"),
                 Err(_) => std::process::exit(INTERRUPTED.into()),
             }
         });
         if let Err(error) = listen {
-            tracing::warn!(%error, "cannot listen for signals: one ends training without a checkpoint");
+            tracing::warn!(%error, "the signal handler cannot be installed: a signal stops training without a checkpoint");
         }
         Self { inner, state }
     }
@@ -52,7 +52,7 @@ impl Progress for Interruptible {
 
     fn stepped(&mut self, metrics: &StepMetrics) -> Control {
         match (self.inner.stepped(metrics), self.state.load(Ordering::SeqCst)) {
-            (_, ASKED) => Control::Stop,
+            (_, STOP_REQUESTED) => Control::Stop,
             (control, _) => control,
         }
     }

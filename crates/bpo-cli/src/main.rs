@@ -1,10 +1,13 @@
-//! The command `bpo`: see `bpo help`, or the README.
+//! The command `bpo`. `bpo help` lists its commands.
 //!
-//! Standard output is for machines (JSON lines), standard error for people. A stage has done its work, and the exit code
-//! is 0, when what it makes is there, though bad records were skipped and told; what answers line by line (`score`,
-//! `generate`, `eval`) or image by image (`distort`) has done it only when none is missing, and gives 1 otherwise. Work that
-//! fails gives 1, too. A command line or a setting that cannot be used, whatever the files are, gives 2, and nothing is done. A
-//! training that a signal ended behind a checkpoint gives 130.
+//! Standard output has JSON lines only; messages and progress go to standard error.
+//!
+//! Exit codes:
+//! - 0: the result is complete. A stage of a run may have skipped records, which it reports.
+//! - 1: the work failed; or `score`, `generate`, `eval` or `distort` skipped a line or an image.
+//! - 2: the command line or a setting cannot be used. Nothing was done.
+//! - 130: a signal stopped the program. The same command resumes.
+//! - 141: the reader of standard output closed it.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +20,7 @@ mod overrides;
 mod progress;
 #[cfg(feature = "model")]
 mod quickstart;
+mod skipped;
 mod warnings;
 
 use std::process::ExitCode;
@@ -32,7 +36,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse().and_then(Cli::checked) {
         Ok(cli) => cli,
         Err(error) => {
-            // a closed pipe is the reader's wish
+            // a closed pipe is no error
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { failure::USAGE } else { 0 });
         }
@@ -49,15 +53,15 @@ fn main() -> ExitCode {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => {
             match &failure {
-                Failure::Error(error) => progress::tell(&format!("error: {}", bpo::chain(error))),
+                Failure::Error(error) => progress::print_line(&format!("error: {}", bpo::chain(error))),
                 #[cfg(feature = "model")]
-                Failure::Interrupted => progress::tell("stopped: the same command goes on"),
-                // told where it happened, or nobody listens
+                Failure::Interrupted => progress::print_line("stopped: the same command resumes"),
+                // printed already, or nobody reads
                 Failure::Incomplete | Failure::ClosedPipe => {}
             }
             failure.exit_code()
         }
-        // the hook has told of it
+        // the panic hook has printed it
         Err(_) => ExitCode::from(failure::INTERNAL),
     }
 }

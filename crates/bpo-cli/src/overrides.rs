@@ -1,4 +1,4 @@
-//! Flags over the settings' file.
+//! Flags over the settings file.
 
 use std::path::{Path, PathBuf};
 
@@ -6,19 +6,27 @@ use std::path::{Path, PathBuf};
 use bpo::Distortions;
 #[cfg(feature = "server")]
 use bpo::server::OpenAiConfig;
-use bpo::{BpoError, Missing, Paths, RunConfig, Settings};
+use bpo::{BpoError, Missing, Paths, Preset, RunConfig, Settings};
 
 #[cfg(feature = "model")]
 use crate::args::{Checkpoint, Images, Model, RunArgs, Train, Weaken};
-use crate::args::{Config, Data, Inject};
+use crate::args::{Config, Data, Inject, SeedArg};
 
 /// Flags that override settings.
 pub trait Overrides {
-    /// Writes what was given over the settings.
+    /// Replaces the settings of all flags that were given.
     fn apply(&self, config: &mut RunConfig);
+
+    /// Checks the flags against the settings that they were applied to.
+    ///
+    /// # Errors
+    /// [`BpoError::Setting`] for a flag that needs another one.
+    fn check(&self, _: &RunConfig) -> Result<(), BpoError> {
+        Ok(())
+    }
 }
 
-/// Writes a flag that was given to its place.
+/// Replaces a setting by a flag that was given.
 #[cfg(any(feature = "model", feature = "server"))]
 fn set<T: Clone>(place: &mut T, flag: &Option<T>) {
     if let Some(value) = flag {
@@ -32,7 +40,7 @@ fn set_some<T: Clone>(place: &mut Option<T>, flag: &Option<T>) {
     }
 }
 
-impl Overrides for Config {
+impl Overrides for SeedArg {
     fn apply(&self, config: &mut RunConfig) {
         if let Some(seed) = self.seed {
             config.seed.0 = seed;
@@ -84,16 +92,40 @@ impl Overrides for Weaken {
     }
 }
 
+#[cfg(feature = "server")]
 impl Overrides for Inject {
-    #[cfg(not(feature = "server"))]
+    fn apply(&self, config: &mut RunConfig) {
+        if let Some(url) = &self.server {
+            let server = config.inject.server.get_or_insert_with(|| OpenAiConfig::new(url, "default"));
+            server.base_url.clone_from(url);
+        }
+        if let Some(server) = &mut config.inject.server {
+            set(&mut server.model, &self.server_model);
+        }
+    }
+
+    fn check(&self, config: &RunConfig) -> Result<(), BpoError> {
+        match (&self.server_model, &config.inject.server) {
+            (Some(_), None) => Err(BpoError::Setting {
+                key: "--server-model".into(),
+                expected: "given with --server, or with [inject.server] in the settings file",
+                found: "alone".to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A build without the client of a server refuses the flags.
+#[cfg(not(feature = "server"))]
+impl Overrides for Inject {
     fn apply(&self, _: &mut RunConfig) {}
 
-    #[cfg(feature = "server")]
-    fn apply(&self, config: &mut RunConfig) {
-        let Some(url) = &self.server else { return };
-        let server = config.inject.server.get_or_insert_with(|| OpenAiConfig::new(url, "default"));
-        server.base_url.clone_from(url);
-        set(&mut server.model, &self.server_model);
+    fn check(&self, _: &RunConfig) -> Result<(), BpoError> {
+        match (&self.server, &self.server_model) {
+            (None, None) => Ok(()),
+            _ => Err(BpoError::NotBuilt { what: "--server", feature: "server" }),
+        }
     }
 }
 
@@ -101,10 +133,10 @@ impl Overrides for Inject {
 impl Overrides for Train {
     fn apply(&self, config: &mut RunConfig) {
         let train = &mut config.train;
-        set(&mut train.learning_rate, &self.lr);
+        set(&mut train.learning_rate, &self.learning_rate);
         if let Some(epochs) = self.epochs {
             train.epochs = epochs;
-            // the file's, which would win
+            // `max_steps` of the settings file would win over `epochs`
             train.max_steps = None;
         }
         set_some(&mut train.max_steps, &self.max_steps);
@@ -132,35 +164,32 @@ impl Overrides for Train {
 }
 
 impl Config {
-    /// The settings' file, or the defaults, with all flags over it.
+    /// The settings: the defaults, below those of the preset, the settings file and the flags.
     ///
     /// # Errors
-    /// If the file cannot be read or is not right, or a value cannot work.
+    /// If the file cannot be read or parsed, or a value cannot be used.
     #[cfg(feature = "model")]
-    pub fn resolve(&self, flags: &[&dyn Overrides]) -> Result<RunConfig, BpoError> {
-        self.resolved(self.settings()?, flags)
+    pub fn resolve(&self, preset: Option<Preset>, flags: &[&dyn Overrides]) -> Result<RunConfig, BpoError> {
+        resolve(self.settings()?, preset, flags)
     }
 
-    /// The settings' file, or the defaults, with all flags over it, for a command that trains nothing.
+    /// The same settings for a command that trains nothing.
     ///
     /// # Errors
-    /// If the file cannot be read or is not right, or a value cannot work.
-    pub fn resolve_for_answers(&self, flags: &[&dyn Overrides]) -> Result<RunConfig, BpoError> {
-        self.resolved(self.settings()?.for_answers(), flags)
+    /// As [`resolve`](Self::resolve).
+    pub fn resolve_for_answers(
+        &self,
+        preset: Option<Preset>,
+        flags: &[&dyn Overrides],
+    ) -> Result<RunConfig, BpoError> {
+        resolve(self.settings()?.for_answers(), preset, flags)
     }
 
     fn settings(&self) -> Result<Settings, BpoError> {
         self.config.as_deref().map_or_else(|| Ok(Settings::default()), Settings::read)
     }
 
-    fn resolved(&self, settings: Settings, flags: &[&dyn Overrides]) -> Result<RunConfig, BpoError> {
-        settings.with_preset(self.preset).resolve(|config| {
-            self.apply(config);
-            flags.iter().for_each(|flags| flags.apply(config));
-        })
-    }
-
-    /// The inputs that a command's settings name, and the settings' file.
+    /// The input paths of a command: those in the settings, and the settings file.
     pub fn inputs(&self, config: &RunConfig) -> Paths {
         let mut paths = Paths::default();
         paths.inputs_of(config);
@@ -171,24 +200,35 @@ impl Config {
     }
 }
 
-/// A flag that has no key in the settings and that a command cannot do without.
+fn resolve(
+    settings: Settings,
+    preset: Option<Preset>,
+    flags: &[&dyn Overrides],
+) -> Result<RunConfig, BpoError> {
+    let config =
+        settings.with_preset(preset).resolve(|config| flags.iter().for_each(|flags| flags.apply(config)))?;
+    flags.iter().try_for_each(|flags| flags.check(&config))?;
+    Ok(config)
+}
+
+/// The value of a required flag that has no key in the settings.
 ///
 /// # Errors
-/// [`BpoError::NotSet`]; [`RunConfig::require`] names it with all else that is missing.
-pub fn given<'a>(flag: &'static str, value: &'a Option<PathBuf>) -> Result<&'a Path, BpoError> {
+/// [`BpoError::NotSet`]. [`RunConfig::require`] names all missing values at once; call it first.
+pub fn required<'a>(flag: &'static str, value: &'a Option<PathBuf>) -> Result<&'a Path, BpoError> {
     let missing = || BpoError::NotSet { missing: vec![Missing { key: None, flag }] };
     value.as_deref().ok_or_else(missing)
 }
 
 #[cfg(feature = "model")]
 impl RunArgs {
-    /// All its flags that override settings.
-    pub fn overrides(&self) -> [&dyn Overrides; 6] {
-        [&self.model, &self.data, &self.images, &self.weaken, &self.inject, &self.train]
+    /// All flags that override settings.
+    pub fn overrides(&self) -> [&dyn Overrides; 7] {
+        [&self.seed, &self.model, &self.data, &self.images, &self.weaken, &self.inject, &self.train]
     }
 }
 
-#[cfg(all(test, feature = "model", feature = "server"))]
+#[cfg(all(test, feature = "flex"))]
 mod tests {
     use bpo::Dtype;
     use clap::{CommandFactory, Parser};
@@ -196,7 +236,7 @@ mod tests {
     use crate::args::{Cli, Command};
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 
@@ -211,7 +251,7 @@ mod tests {
             "o",
             "--noise-step",
             "500",
-            "--lr",
+            "--learning-rate",
             "1e-3",
             "--seed",
             "7",
@@ -225,7 +265,7 @@ mod tests {
             "cuda:1",
         ];
         let Command::Run(args) = Cli::try_parse_from(arguments).unwrap().command else { panic!("not run") };
-        let config = args.config.resolve(&args.overrides()).unwrap();
+        let config = args.config.resolve(args.preset.preset, &args.overrides()).unwrap();
         assert_eq!(config.weaken.distortion.to_string(), "diffusion-noise:step=500");
         assert_eq!((config.seed.0, config.train.seed, config.lora.r), (7, 7, 4));
         assert_eq!((config.train.learning_rate, config.train.beta), (1e-3, 0.1));
@@ -242,7 +282,7 @@ mod tests {
             let arguments = ["bpo", "run", "--out", "o", "--config", file.to_str().unwrap()];
             let cli = Cli::try_parse_from(arguments.into_iter().chain(flags)).unwrap();
             let Command::Run(args) = cli.command else { panic!("not run") };
-            let train = args.config.resolve(&args.overrides()).unwrap().train;
+            let train = args.config.resolve(args.preset.preset, &args.overrides()).unwrap().train;
             (train.epochs, train.max_steps)
         };
         assert_eq!(resolve(["--epochs", "3"], "max_steps = 9"), (3, None));
@@ -250,10 +290,31 @@ mod tests {
     }
 
     #[test]
+    fn the_servers_model_needs_a_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("bpo.toml");
+        std::fs::write(&file, "[inject.server]\nbase_url = \"http://h\"\nmodel = \"a\"\n").unwrap();
+        let resolve = |flags: &[&str]| {
+            let arguments = ["bpo", "inject", "--server-model", "m"].iter().chain(flags);
+            let Command::Inject(args) = Cli::try_parse_from(arguments).unwrap().command else { panic!() };
+            args.config.resolve_for_answers(None, &[&args.inject])
+        };
+        let model = |flags: &[&str]| resolve(flags).unwrap().inject.server.unwrap().model;
+        assert_eq!(model(&["--server", "http://h"]), "m");
+        assert_eq!(model(&["--config", file.to_str().unwrap()]), "m");
+        let error = resolve(&[]).unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains("`--server-model`"), "{error}");
+    }
+
+    #[test]
     fn bad_values_are_refused_at_once() {
-        for bad in
-            [["--noise-step", "1000"], ["--device", "cpu"], ["--distortion", "fog"], ["--server-model", "m"]]
-        {
+        for bad in [
+            ["--noise-step", "1000"],
+            ["--device", "cpu"],
+            ["--distortion", "fog"],
+            ["--learning-rate", "fast"],
+            ["--batch-size", "-1"],
+        ] {
             let arguments = ["bpo", "run", "--out", "o"].into_iter().chain(bad);
             assert!(Cli::try_parse_from(arguments).is_err(), "{bad:?}");
         }

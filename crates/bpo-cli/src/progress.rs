@@ -11,76 +11,84 @@ use bpo::dpo::observer::Control;
 #[cfg(feature = "model")]
 use bpo::dpo::trainer::TrainOutput;
 use bpo::{Progress, Stage, StageSummary};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
-/// Between two lines about one stage.
+/// Least time between two progress lines of a stage.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// A bar or lines, whichever standard error can show.
+/// A progress bar if standard error is a terminal, otherwise progress lines.
 pub fn new() -> Box<dyn Progress> {
     if std::io::stderr().is_terminal() { Box::new(Bars::default()) } else { Box::new(Lines::default()) }
 }
 
-/// One line to standard error; if nobody reads it, so be it.
-pub fn tell(line: &str) {
+/// Prints a line to standard error. A closed standard error is ignored.
+pub fn print_line(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// What is said of a finished stage: `weaken: 7 done, 1 skipped (image missing: 1)`.
+/// A number of things: `1 pair`, `2 pairs`, `150,000 pairs`.
+pub fn count(number: usize, singular: &str, plural: &str) -> String {
+    let noun = if number == 1 { singular } else { plural };
+    format!("{} {noun}", HumanCount(number as u64))
+}
+
+/// The line about a finished stage: `weaken: 7 answers, 1 skipped (image missing: 1)`.
 pub fn describe(stage: Stage, summary: &StageSummary) -> String {
-    let what = match stage {
-        Stage::Data => "samples",
-        Stage::Weaken | Stage::Inject => "answers",
-        Stage::Pair => "pairs",
-        Stage::Reference => "pairs",
-        Stage::Train => "pairs trained on",
+    let done = match stage {
+        Stage::Data => count(summary.done, "sample", "samples"),
+        Stage::Weaken | Stage::Inject => count(summary.done, "answer", "answers"),
+        Stage::Pair | Stage::Reference => count(summary.done, "pair", "pairs"),
+        Stage::Train => count(summary.done, "pair trained on", "pairs trained on"),
     };
     let skipped = match summary.skipped.total() {
         0 => String::new(),
-        total => format!(", {total} skipped ({})", summary.skipped),
+        total => format!(", {} skipped ({})", HumanCount(total as u64), summary.skipped),
     };
-    let cuts = match summary.cuts.is_empty() {
-        true => String::new(),
-        false => format!(", text cut from replies ({})", summary.cuts),
+    let cuts = if summary.cuts.is_empty() {
+        String::new()
+    } else {
+        format!(", text cut from replies ({})", summary.cuts)
     };
-    format!("{stage}: {} {what}{skipped}{cuts}", summary.done)
+    format!("{stage}: {done}{skipped}{cuts}")
 }
 
-/// Tells what of a stage is there from earlier runs.
-fn tell_there(stage: Stage, done: usize, total: usize) {
+/// Prints how many items of a stage an earlier process has done.
+fn print_done_before(stage: Stage, done: usize, total: usize) {
     if done > 0 && stage != Stage::Data {
-        tell(&format!("{stage}: {done} of {total} were there already"));
+        print_line(&format!("{stage}: {done} of {total} were there already"));
     }
 }
 
 #[cfg(feature = "model")]
-fn figures(metrics: &StepMetrics) -> String {
-    described(metrics.loss, metrics.rewards_margins, metrics.rewards_accuracies)
+fn describe_step(metrics: &StepMetrics) -> String {
+    describe_metrics(metrics.loss, metrics.rewards_margins, metrics.rewards_accuracies)
 }
 
 #[cfg(feature = "model")]
-fn evaluation(metrics: &EvalMetrics) -> String {
-    let figures = described(metrics.loss, metrics.rewards_margins, metrics.rewards_accuracies);
-    format!("evaluation after step {}: {figures} on {} pairs", metrics.step, metrics.pairs)
+fn describe_evaluation(metrics: &EvalMetrics) -> String {
+    let values = describe_metrics(metrics.loss, metrics.rewards_margins, metrics.rewards_accuracies);
+    let pairs = count(metrics.pairs, "pair", "pairs");
+    format!("evaluation after step {}: {values} on {pairs}", metrics.step)
 }
 
-/// A loss that compares no two answers has no margins.
+/// Loss, margin and accuracy. Losses that do not compare two answers have no margin (NaN) and no accuracy.
 #[cfg(feature = "model")]
-fn described(loss: f64, margin: f64, accuracy: f64) -> String {
-    match margin.is_nan() {
-        true => format!("loss {loss:.4}"),
-        false => format!("loss {loss:.4}, margin {margin:+.4}, accuracy {accuracy:.2}"),
+fn describe_metrics(loss: f64, margin: f64, accuracy: f64) -> String {
+    if margin.is_nan() {
+        format!("loss {loss:.4}")
+    } else {
+        format!("loss {loss:.4}, margin {margin:+.4}, accuracy {accuracy:.2}")
     }
 }
 
-/// What is to be said of how training ended, beside what its last step said.
+/// The lines about the end of training: early stop, interruption, best evaluation.
 #[cfg(feature = "model")]
-fn endings(summary: &TrainOutput) -> Vec<String> {
+fn describe_end(summary: &TrainOutput) -> Vec<String> {
     let TrainOutput { steps, total_steps, .. } = summary;
     let mut lines = Vec::new();
     match (summary.stopped_early, summary.is_finished()) {
         (true, _) => lines.push(format!(
-            "train: ended early, after step {steps} of {total_steps}: evaluations became no better"
+            "train: stopped early, after step {steps} of {total_steps}: evaluations did not improve"
         )),
         (false, false) => lines.push(format!("train: stopped after step {steps} of {total_steps}")),
         (false, true) => {}
@@ -91,7 +99,7 @@ fn endings(summary: &TrainOutput) -> Vec<String> {
     lines
 }
 
-/// Progress of work that is no stage of a run: a bar on a terminal, lines elsewhere, and a line at the end.
+/// Progress of work outside the stages of a run: a bar on a terminal, otherwise lines; and a line at the end.
 pub struct Bar {
     name: String,
     total: usize,
@@ -99,54 +107,59 @@ pub struct Bar {
     lines: Mutex<Counted>,
 }
 
-/// What lines say, and when the last one did.
+/// State of progress lines.
 struct Counted {
     done: usize,
-    told: Instant,
+    last_line: Instant,
 }
 
 impl Bar {
-    /// For `total` items.
+    /// Starts a bar for `total` items.
     pub fn new(name: &str, total: usize) -> Self {
         Self::resuming(name, 0, total)
     }
 
-    /// For `total` items, some of which are done.
+    /// Starts a bar for `total` items of which `done` are done.
     pub fn resuming(name: &str, done: usize, total: usize) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| draw(name, done, total));
-        Self { name: name.to_owned(), total, bar, lines: Mutex::new(Counted { done, told: Instant::now() }) }
+        Self {
+            name: name.to_owned(),
+            total,
+            bar,
+            lines: Mutex::new(Counted { done, last_line: Instant::now() }),
+        }
     }
 
-    /// One more is done.
+    /// Counts one more item as done.
     pub fn advance(&self) {
         if let Some(bar) = &self.bar {
             return bar.inc(1);
         }
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.done += 1;
-        if lines.done < self.total && lines.told.elapsed() >= LINE_EVERY {
-            lines.told = Instant::now();
-            tell(&format!("{}: {}/{}", self.name, lines.done, self.total));
+        if lines.done < self.total && lines.last_line.elapsed() >= LINE_EVERY {
+            lines.last_line = Instant::now();
+            print_line(&format!("{}: {}/{}", self.name, lines.done, self.total));
         }
     }
 
-    /// A line that stays.
-    pub fn tell(&self, line: &str) {
+    /// Prints a line above the bar.
+    pub fn print_line(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
-            None => tell(line),
+            None => print_line(line),
         }
     }
 
-    /// Nothing more is said.
+    /// Removes the bar without a line.
     pub fn clear(self) {
         self.bar.iter().for_each(ProgressBar::finish_and_clear);
     }
 
-    /// All are done.
+    /// Removes the bar and prints a line with the result.
     pub fn finish(self, what: &str) {
         self.bar.iter().for_each(ProgressBar::finish_and_clear);
-        tell(&format!("{}: {what}", self.name));
+        print_line(&format!("{}: {what}", self.name));
     }
 }
 
@@ -166,7 +179,7 @@ struct Bars {
 
 impl Progress for Bars {
     fn started(&mut self, stage: Stage, done: usize, total: usize) {
-        tell_there(stage, done, total);
+        print_done_before(stage, done, total);
         self.bar = Some(draw(stage.as_str(), done, total));
     }
 
@@ -176,24 +189,24 @@ impl Progress for Bars {
 
     #[cfg(feature = "model")]
     fn stepped(&mut self, metrics: &StepMetrics) -> Control {
-        self.bar.iter().for_each(|bar| bar.set_message(figures(metrics)));
+        self.bar.iter().for_each(|bar| bar.set_message(describe_step(metrics)));
         Control::Continue
     }
 
     #[cfg(feature = "model")]
     fn evaluated(&mut self, metrics: &EvalMetrics) {
         match &self.bar {
-            Some(bar) => bar.println(evaluation(metrics)),
-            None => tell(&evaluation(metrics)),
+            Some(bar) => bar.println(describe_evaluation(metrics)),
+            None => print_line(&describe_evaluation(metrics)),
         }
     }
 
     #[cfg(feature = "model")]
     fn trained(&mut self, summary: &TrainOutput) {
-        for line in endings(summary) {
+        for line in describe_end(summary) {
             match &self.bar {
                 Some(bar) => bar.println(line),
-                None => tell(&line),
+                None => print_line(&line),
             }
         }
     }
@@ -202,24 +215,24 @@ impl Progress for Bars {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        tell(&describe(stage, summary));
+        print_line(&describe(stage, summary));
     }
 }
 
 #[derive(Default)]
 struct Lines {
     total: usize,
-    told: Option<Instant>,
+    last_line: Option<Instant>,
     #[cfg(feature = "model")]
     first_step: bool,
 }
 
 impl Lines {
-    /// Whether enough time has gone by for another line.
+    /// Whether enough time has passed for another line.
     fn is_due(&mut self) -> bool {
-        let due = self.told.is_none_or(|told| told.elapsed() >= LINE_EVERY);
+        let due = self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY);
         if due {
-            self.told = Some(Instant::now());
+            self.last_line = Some(Instant::now());
         }
         due
     }
@@ -227,10 +240,10 @@ impl Lines {
 
 impl Progress for Lines {
     fn started(&mut self, stage: Stage, done: usize, total: usize) {
-        tell_there(stage, done, total);
+        print_done_before(stage, done, total);
         *self = Self {
             total,
-            told: Some(Instant::now()),
+            last_line: Some(Instant::now()),
             #[cfg(feature = "model")]
             first_step: true,
         };
@@ -238,7 +251,7 @@ impl Progress for Lines {
 
     fn advanced(&mut self, stage: Stage, done: usize) {
         if stage != Stage::Train && done < self.total && self.is_due() {
-            tell(&format!("{stage}: {done}/{}", self.total));
+            print_line(&format!("{stage}: {done}/{}", self.total));
         }
     }
 
@@ -246,22 +259,39 @@ impl Progress for Lines {
     fn stepped(&mut self, metrics: &StepMetrics) -> Control {
         let ends = std::mem::take(&mut self.first_step) || metrics.step == self.total;
         if self.is_due() || ends {
-            tell(&format!("{}: step {}/{}, {}", Stage::Train, metrics.step, self.total, figures(metrics)));
+            print_line(&format!(
+                "{}: step {}/{}, {}",
+                Stage::Train,
+                metrics.step,
+                self.total,
+                describe_step(metrics)
+            ));
         }
         Control::Continue
     }
 
     #[cfg(feature = "model")]
     fn evaluated(&mut self, metrics: &EvalMetrics) {
-        tell(&evaluation(metrics));
+        print_line(&describe_evaluation(metrics));
     }
 
     #[cfg(feature = "model")]
     fn trained(&mut self, summary: &TrainOutput) {
-        endings(summary).iter().for_each(|line| tell(line));
+        describe_end(summary).iter().for_each(|line| print_line(line));
     }
 
     fn finished(&mut self, stage: Stage, summary: &StageSummary) {
-        tell(&describe(stage, summary));
+        print_line(&describe(stage, summary));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_have_the_right_plural() {
+        let pairs = [0, 1, 2, 150_000].map(|number| count(number, "pair", "pairs"));
+        assert_eq!(pairs, ["0 pairs", "1 pair", "2 pairs", "150,000 pairs"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Warnings and other events of the libraries as sentences for people: `warning: some pairs cannot be used (kept: 5)`.
+//! Formats the libraries' log events as sentences: `warning: some pairs cannot be used (kept: 5)`.
 
 use std::fmt::{self, Write};
 
@@ -8,15 +8,15 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Longest value of a field, in characters, beside the items of a list.
+/// Maximum length of a field's value or an item of a list, in characters.
 const LONGEST_VALUE: usize = 2000;
-/// Most items of a list that are shown.
+/// Maximum number of items of a list that are shown.
 const MOST_ITEMS: usize = 5;
-/// The field that holds an event's sentence.
+/// Field with the event's message.
 const MESSAGE: &str = "message";
 
-/// Writes an event on one line: its level, its sentence, and its fields in brackets. Control characters are escaped, long
-/// lists are cut; modules and spans are for debugging and are shown for debug and trace events only.
+/// Writes an event on one line: its level, its message, and its fields in parentheses. Control characters are escaped and
+/// long lists are cut. The module is shown for debug and trace events only, and spans never.
 pub struct Sentences;
 
 impl<S, N> FormatEvent<S, N> for Sentences
@@ -44,7 +44,7 @@ fn label(level: Level) -> &'static str {
     }
 }
 
-/// An event's sentence and its fields.
+/// An event's message and fields.
 #[derive(Default)]
 struct Sentence {
     message: String,
@@ -92,13 +92,14 @@ impl fmt::Display for Sentence {
     }
 }
 
-/// Control characters, among them those that steer a terminal, as escapes; too long texts are cut.
+/// Writes text with control characters escaped, and cuts long text.
 fn write_escaped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     let mut chars = text.chars();
     for c in chars.by_ref().take(LONGEST_VALUE) {
-        match c.is_control() {
-            true => write!(f, "{}", c.escape_default())?,
-            false => f.write_char(c)?,
+        if c.is_control() {
+            write!(f, "{}", c.escape_default())?;
+        } else {
+            f.write_char(c)?;
         }
     }
     match chars.count() {
@@ -107,7 +108,8 @@ fn write_escaped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     }
 }
 
-/// A list without its brackets and the quotation marks of its texts, cut behind some items; an option without its `Some`.
+/// The debug form of a value without Rust's syntax: a list without brackets and quotation marks, cut after some items; an
+/// option without `Some`.
 fn readable(value: &str) -> String {
     if value == "None" {
         return "none".to_owned();
@@ -128,13 +130,13 @@ fn readable(value: &str) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
-/// A text between quotation marks that has none itself.
+/// The text of a quoted string without inner quotation marks.
 fn quoted(value: &str) -> Option<&str> {
     let inner = value.strip_prefix('"')?.strip_suffix('"')?;
     (!inner.contains('"')).then_some(inner)
 }
 
-/// The items of a list: split at commas that stand neither in quotation marks nor in brackets.
+/// The items of a list, split at commas outside quotation marks and brackets.
 fn items(list: &str) -> Vec<&str> {
     let (mut items, mut start, mut depth) = (Vec::new(), 0, 0usize);
     let (mut in_quotes, mut escaped) = (false, false);
@@ -213,14 +215,14 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_and_long_texts_are_no_danger() {
+    fn control_characters_are_escaped_and_long_texts_cut() {
         let line = written(|| tracing::error!("\u{1b}]0;x\u{7}\nnext {}", "y".repeat(9000)));
         assert!(line.starts_with("error: \\u{1b}]0;x\\u{7}\\nnext yyy"), "{line}");
         assert!(line.len() < 2100 && line.ends_with(" more characters)\n") && line.lines().count() == 1);
     }
 
     #[test]
-    fn the_module_is_for_debugging() {
+    fn only_debug_events_show_their_module() {
         assert_eq!(written(|| tracing::info!("done")), "note: done\n");
         assert!(written(|| tracing::debug!("done")).starts_with("debug: bpo::warnings"));
     }

@@ -1,7 +1,9 @@
-//! What a base in 8 or 4 bits gives and takes on the CPU, with adapters on it: the figures of "Quantized base" in
+//! Accuracy and memory of a base model in 8 or 4 bits with adapters, on the CPU: the numbers of "Quantized base" in
 //! docs/src/configuration.md. `cargo test --workspace --test quantized -- --nocapture` prints them.
+//!
+//! This test has a binary of its own because it counts the memory of the whole process.
 #![cfg(feature = "flex")]
-#![allow(unsafe_code, reason = "a global allocator is the only way to count what is held")]
+#![allow(unsafe_code, reason = "only a global allocator can count the allocated memory")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashMap;
@@ -21,13 +23,13 @@ use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo::{Checkpoint, Dtype};
 use bpo_world::{Example, Mix, Scene, Split};
 
-/// The system's allocator, which counts what is held and how much it was at most.
+/// The system's allocator, which counts the allocated bytes and their peak.
 struct Counting;
 
 static HELD: AtomicIsize = AtomicIsize::new(0);
 static PEAK: AtomicIsize = AtomicIsize::new(0);
 
-// SAFETY: every call is handed to the system's allocator as it came.
+// SAFETY: every call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let size = layout.size() as isize;
@@ -44,7 +46,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What a computation gives, MB that are held behind it, and MB that were held meanwhile beside those from before.
+/// The result of a computation, the MB that it leaves allocated, and the MB that it had allocated at its peak.
 fn counted<T>(compute: impl FnOnce() -> T) -> (T, f64, f64) {
     let before = HELD.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
@@ -53,11 +55,11 @@ fn counted<T>(compute: impl FnOnce() -> T) -> (T, f64, f64) {
     (result, megabytes(&HELD), megabytes(&PEAK))
 }
 
-/// Values to a scale.
+/// Number of values with a common scale.
 const BLOCK: u8 = 32;
 
-/// Quantizes the linears of the language model and the vision tower in blocks, as QLoRA does: not the head, the embedding or
-/// the projector.
+/// Quantizes the linear layers of the language model and the vision tower in blocks, as QLoRA does. The head, the embedding and
+/// the projector stay in f32.
 struct Quantize {
     path: Vec<(String, bool)>,
     value: QuantValue,
@@ -78,7 +80,7 @@ impl ModuleMapper for Quantize {
         if D != 2 || !in_linear || !["language_model", "vision_tower"].contains(&part) {
             return param;
         }
-        // flex wants whole blocks: along the inputs, or along the outputs where those do not divide
+        // flex needs whole blocks: along the inputs, or along the outputs if those do not divide
         let along_inputs = param.lazy_shape()[0].is_multiple_of(BLOCK.into());
         let block = if along_inputs { [BLOCK, 1] } else { [1, BLOCK] };
         let scheme = QuantScheme::default().with_value(self.value).per_block(block, ScaleDtype::F32);
@@ -91,7 +93,7 @@ fn load() -> Checkpoint {
     Checkpoint::load(&base, Dtype::F32, &Device::flex()).unwrap()
 }
 
-/// Descriptions of held-out pictures, each beside that of the next picture.
+/// Pairs about held-out images: the chosen description is that of the image, the rejected one that of the next image.
 fn pairs(count: u64) -> Vec<PreferencePair> {
     let example = |index| Example::new(Split::HeldOut, index, SEED, &Mix::descriptions());
     let pair = |index| PreferencePair {
@@ -112,7 +114,7 @@ fn pairs(count: u64) -> Vec<PreferencePair> {
 
 const SEED: u64 = 7;
 
-/// Draws the pictures that are asked for by name.
+/// A collator that draws the images by their names.
 fn collator() -> impl Collate<Batch = ScoreBatch, Error = ModelError> {
     let Checkpoint { model, processor, .. } = load();
     let pictures: HashMap<String, Scene> = (0..COUNT)
@@ -122,7 +124,7 @@ fn collator() -> impl Collate<Batch = ScoreBatch, Error = ModelError> {
     LlavaCollator::new(processor, &model, move |name| Ok(pictures[name].draw()))
 }
 
-/// Pairs that are compared.
+/// Number of pairs that are compared.
 const COUNT: u64 = 16;
 
 fn batch(count: u64) -> ScoreBatch {
@@ -142,7 +144,7 @@ fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     tensor.into_data().iter::<f64>().collect()
 }
 
-/// Gradients of the adapters' second factors, one after the other.
+/// Collects the gradients of the adapters' second factors.
 struct Collect<'a> {
     path: Vec<String>,
     gradients: &'a GradientsParams,
@@ -179,22 +181,22 @@ fn gradient(policy: &Llava, batch: &ScoreBatch) -> Vec<f64> {
     collect.found
 }
 
-/// What a base gives.
-struct Figures {
-    /// Of the completions, in nats.
+/// Measurements of a base model.
+struct Measured {
+    /// Log-probabilities of the completions, in nats.
     logps: Vec<f64>,
-    /// Of some sequences.
+    /// Logits of some sequences.
     logits: Vec<f64>,
     gradient: Vec<f64>,
-    /// By the weights, MB.
+    /// Memory of the weights in MB.
     held: f64,
-    /// At most by a forward and a backward pass over two pairs beside the weights, MB.
+    /// Peak memory in MB of a forward and a backward pass over two pairs, without the weights.
     pass: f64,
-    /// After ten steps of DPO.
+    /// Loss after ten steps of DPO.
     loss: f64,
 }
 
-fn measure(value: Option<QuantValue>) -> Figures {
+fn measure(value: Option<QuantValue>) -> Measured {
     let (model, held, _) = counted(|| {
         let Checkpoint { model, .. } = load();
         match value {
@@ -212,7 +214,7 @@ fn measure(value: Option<QuantValue>) -> Figures {
     let lora = LoraConfig::default().with_rank(8, 16.0).with_modules_to_save(&[]);
     let policy = model.with_lora(&lora, 1).unwrap().train();
     let few = batch(2);
-    // the buffers that threads keep for products are there before
+    // allocates the buffers that threads keep for matrix products
     gradient(&policy, &few);
     let (_, _, pass) = counted(|| gradient(&policy, &few));
     let gradient = gradient(&policy, &all);
@@ -220,7 +222,7 @@ fn measure(value: Option<QuantValue>) -> Figures {
     let config = DpoConfig::default().with_learning_rate(1e-3).with_batch_size(4).with_max_steps(Some(10));
     let trainer = Trainer::new(config, policy, collator(), None).unwrap();
     let (_, summary) = trainer.train(&pairs(COUNT), &mut ()).unwrap();
-    Figures { logps, logits, gradient, held, pass, loss: summary.last.unwrap().loss }
+    Measured { logps, logits, gradient, held, pass, loss: summary.last.unwrap().loss }
 }
 
 #[test]
@@ -253,7 +255,7 @@ fn a_quantized_base_is_near_and_saves_little_in_training() {
         assert!(logps < off && cosine > like, "{value:?}");
         assert!(found.loss < 0.6, "{value:?}: {}", found.loss);
         assert!(found.held < 0.5 * plain.held, "{value:?}");
-        // what is not held as weights is held in f32 for the way back: once this fails, burn keeps less, and there is a reason to offer it
+        // the backward pass keeps the weights in f32; when this fails, burn keeps less, and quantized bases are worth offering
         assert!(found.held + found.pass > 0.9 * (plain.held + plain.pass), "{value:?}");
     }
 }

@@ -81,10 +81,10 @@ pub enum BpoError {
         /// All that is missing.
         missing: Vec<Missing>,
     },
-    /// What a command reads is what it would write over or remove.
+    /// An input of a command is in one of its outputs, or an output in one of its inputs.
     #[error(
-        "{} ({input}) is read, and {} ({output}) would be written or removed: give another place for one of them",
-        read.display(), written.display()
+        "{} ({input}) is an input, and {} ({output}) would overwrite{}: choose another path for one of them",
+        read.display(), given.display(), overwritten(given, written)
     )]
     InputIsOutput {
         /// The setting or flag that names the input.
@@ -93,7 +93,9 @@ pub enum BpoError {
         read: PathBuf,
         /// The setting or flag that names the output.
         output: String,
-        /// The output.
+        /// The path that the setting or flag gives.
+        given: Box<Path>,
+        /// The file or directory, below that path or beside it, that would be written or removed.
         written: PathBuf,
     },
     /// What was trained is not finite.
@@ -437,7 +439,7 @@ pub enum BpoError {
     /// A checkpoint or adapter.
     #[cfg(feature = "model")]
     #[error(transparent)]
-    Model(#[from] bpo_model::ModelError),
+    Model(bpo_model::ModelError),
     /// The tokenizer, chat template or image processor of a checkpoint.
     #[cfg(feature = "model")]
     #[error(transparent)]
@@ -449,9 +451,18 @@ pub enum BpoError {
         /// Which, and why.
         source: bpo_server::ServerError,
     },
+    /// A setting of a table of the settings file cannot be used with this model or these pairs.
+    #[cfg(feature = "model")]
+    #[error("[{table}]")]
+    InTable {
+        /// The table.
+        table: &'static str,
+        /// The error, which names the key.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Error injection.
     #[error(transparent)]
-    Inject(#[from] bpo_inject::InjectError),
+    Inject(bpo_inject::InjectError),
     /// Answers that cannot be scored.
     #[error(transparent)]
     Eval(#[from] bpo_eval::EvalError),
@@ -483,7 +494,38 @@ impl From<DpoError> for BpoError {
             }
             DpoError::NothingToEvaluate => Self::NothingToEvaluate,
             source @ DpoError::InitialMismatch { .. } => Self::InitialMismatch { source },
+            error @ (DpoError::UnknownKind { .. } | DpoError::EmptyGroup { .. }) => {
+                Self::InTable { table: "train", source: error.into() }
+            }
             error => Self::Dpo(error),
+        }
+    }
+}
+
+#[cfg(feature = "model")]
+impl From<bpo_model::ModelError> for BpoError {
+    /// Names the table of a setting.
+    fn from(error: bpo_model::ModelError) -> Self {
+        match error {
+            error @ bpo_model::ModelError::TargetPattern { .. } => {
+                Self::InTable { table: "lora", source: error.into() }
+            }
+            error @ bpo_model::ModelError::Setting { key: "gradient_checkpointing", .. } => {
+                Self::in_table("model", error)
+            }
+            error => Self::in_table("lora", error),
+        }
+    }
+}
+
+impl From<bpo_inject::InjectError> for BpoError {
+    /// Gives settings the names that they have in a run's.
+    fn from(error: bpo_inject::InjectError) -> Self {
+        match error {
+            bpo_inject::InjectError::Setting { key, expected, found } => {
+                Self::Setting { key: format!("inject.llm.{key}").into(), expected, found }
+            }
+            error => Self::Inject(error),
         }
     }
 }
@@ -516,6 +558,11 @@ impl BpoError {
             Some(first) => Self::NothingUsable { path, what, skipped, first: Box::new(first.clone()) },
         }
     }
+}
+
+/// What an output would overwrite: itself, or a file or directory that is made for it.
+fn overwritten(given: &Path, written: &Path) -> String {
+    if given == written { " it".to_owned() } else { format!(" {}", written.display()) }
 }
 
 fn counted(skipped: &SkipCounts) -> String {

@@ -28,13 +28,15 @@ pub struct Paths {
 struct Used {
     name: String,
     path: PathBuf,
+    /// The path that the setting or flag gives, which the path may be below or beside.
+    given: PathBuf,
     /// A directory with files of all kinds, in which others may be made.
     is_shared: bool,
 }
 
 impl Used {
     fn new(name: impl Into<String>, path: &Path) -> Self {
-        Self { name: name.into(), path: path.to_owned(), is_shared: false }
+        Self { name: name.into(), path: path.to_owned(), given: path.to_owned(), is_shared: false }
     }
 }
 
@@ -60,7 +62,13 @@ impl Paths {
     /// A file that is written whole: beside it lies `FILE.part` until then.
     pub fn output_file(&mut self, name: impl Into<String>, path: &Path) -> &mut Self {
         let name = name.into();
-        self.output(name.clone(), path).output(name, &with_suffix(path, ".part"))
+        self.output(name.clone(), path).output_for(name, path, &with_suffix(path, ".part"))
+    }
+
+    /// A file or directory that is written for the output `given`, below it or beside it.
+    pub fn output_for(&mut self, name: impl Into<String>, given: &Path, path: &Path) -> &mut Self {
+        self.outputs.push(Used { given: given.to_owned(), ..Used::new(name, path) });
+        self
     }
 
     /// What the settings read, whatever the stage: checkpoints, adapters, data, images.
@@ -87,13 +95,13 @@ impl Paths {
     /// What training writes in the directory `out`, and the cache of the settings, which is read there too.
     pub fn outputs_of_training(&mut self, config: &RunConfig, out: &Path) -> &mut Self {
         for path in RunDir::outputs_of_training(out) {
-            self.output("--out", &path);
+            self.output_for("--out", out, &path);
         }
         if let Some(cache) = &config.reference.cache {
             // read and written, and so none of the other outputs
             self.input("reference.cache", cache);
             self.outputs.extend([Used::new("reference.cache", cache)]);
-            self.output("reference.cache", &with_suffix(cache, ".part"));
+            self.output_for("reference.cache", cache, &with_suffix(cache, ".part"));
         }
         self
     }
@@ -101,7 +109,7 @@ impl Paths {
     /// What all stages write in the directory `out`.
     pub fn outputs_of_run(&mut self, config: &RunConfig, out: &Path) -> &mut Self {
         for path in RunDir::outputs_of_stages(out) {
-            self.output("--out", &path);
+            self.output_for("--out", out, &path);
         }
         self.outputs_of_training(config, out)
     }
@@ -125,6 +133,7 @@ impl Paths {
                         input: input.name.clone(),
                         read: input.path.clone(),
                         output: output.name.clone(),
+                        given: output.given.clone().into(),
                         written: output.path.clone(),
                     });
                 }

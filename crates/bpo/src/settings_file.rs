@@ -111,6 +111,29 @@ pub(crate) fn write(path: &Path, config: &RunConfig, inputs: &Inputs) -> Result<
     }
 }
 
+/// Replaces the paths of the checkpoint, the data and the images in a file of settings, and keeps everything else. Does nothing
+/// if there is no file.
+///
+/// # Errors
+/// As [`read`], or if the file cannot be written.
+pub(crate) fn replace_input_paths(path: &Path, config: &RunConfig) -> Result<(), BpoError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let recorded = read(path)?;
+    let mut updated = recorded.clone();
+    updated.model.path.clone_from(&config.model.path);
+    updated.data.path.clone_from(&config.data.path);
+    updated.data.images.clone_from(&config.data.images);
+    if updated == recorded {
+        return Ok(());
+    }
+    let text = fs::read_to_string(path).map_err(BpoError::io("read", path))?;
+    let header: String =
+        text.lines().take_while(|line| line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+    write_bytes(path, format!("{header}\n{}", updated.to_toml()?).as_bytes())
+}
+
 /// Checks that what a file was made from is what is there now. Files that do not say are taken as they are.
 ///
 /// # Errors

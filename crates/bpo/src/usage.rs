@@ -27,9 +27,9 @@ impl BpoError {
             #[cfg(feature = "server")]
             Self::Server { .. } => true,
             #[cfg(feature = "model")]
-            Self::Model(error) => {
-                matches!(error, ModelError::Setting { .. } | ModelError::TargetPattern { .. })
-            }
+            Self::Model(error) => matches!(error, ModelError::Setting { .. }),
+            #[cfg(feature = "model")]
+            Self::InTable { source, .. } => source.is::<ModelError>(),
             Self::Files(error) => matches!(error, FilesError::Inside { .. }),
             #[cfg(feature = "model")]
             Self::Dpo(error) => matches!(error, DpoError::ReferenceStands | DpoError::NothingWeakened),

@@ -10,19 +10,24 @@ use bpo::{Paths, chain};
 
 use crate::args::DistortCommand;
 use crate::failure::Failure;
-use crate::progress::{self, Bar};
+use crate::progress::{Bar, count, print_line};
+use crate::skipped::SkipLines;
 
+/// Name of the progress over images to make.
 const NAME: &str = "distort";
 
-/// Progress of what is there.
+/// Name of the progress over images that were made before.
 const CHECK: &str = "check";
 
-/// Makes weakened files, or a sheet.
+/// Writes distorted images, or a sheet.
+///
+/// # Errors
+/// [`Failure::Incomplete`] if an image of a folder was skipped.
 pub fn distort(args: &DistortCommand) -> Result<(), Failure> {
     match (&args.sheet, &args.distortion[..], &args.out) {
         (Some(out), _, _) => sheet(args, out),
         (None, [distortion], Some(out)) => weaken(args, distortion, out),
-        // the command line has been read so that one of both is there
+        // clap requires one of the two
         (None, _, _) => Ok(()),
     }
 }
@@ -35,19 +40,19 @@ fn sheet(args: &DistortCommand, out: &Path) -> Result<(), Failure> {
     let input = Input::new(&image);
     let input = other.as_ref().map_or(input, |other| input.with_other(other));
     Sheet::new().with_thumbnail(args.thumbnail).with_seed(args.seed).save(input, out)?;
-    progress::tell(&format!("{NAME}: {}", out.display()));
+    print_line(&format!("{NAME}: {}", out.display()));
     Ok(())
 }
 
 fn weaken(args: &DistortCommand, distortion: &Distortion, out: &Path) -> Result<(), Failure> {
-    // before what speaks against the output, which a wrong input may be behind
+    // a wrong input is reported before what it makes of the output
     let missing = |source| FilesError::Io { action: "read", path: args.images.clone(), source };
     std::fs::metadata(&args.images).map_err(missing)?;
     paths(args).output("--out", out).check()?;
     let cores = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
     let mut batch = Batch::new(distortion.clone())
         .with_seed(args.seed)
-        .with_threads(args.threads.unwrap_or(cores))
+        .with_threads(args.threads.and_then(NonZero::new).unwrap_or(cores))
         .with_limits(limits(args));
     if let Some(other) = &args.other {
         batch = batch.with_other(other);
@@ -57,41 +62,44 @@ fn weaken(args: &DistortCommand, distortion: &Distortion, out: &Path) -> Result<
     }
     let made = batch.file(&args.images, out)?;
     let before = if made == Made::Before { " was there already" } else { "" };
-    progress::tell(&format!("{NAME}: {}{before}", out.display()));
+    print_line(&format!("{NAME}: {}{before}", out.display()));
     Ok(())
 }
 
 fn folder(batch: &Batch, images: &Path, out: &Path) -> Result<(), Failure> {
     let mut bar = None;
+    let mut lines = SkipLines::default();
     let outcome = batch.folder(images, out, |event| match (event, &bar) {
         (Event::Checking { there }, _) => bar = Some(Bar::new(CHECK, there)),
         (Event::Started { there, total }, _) => {
-            // in place of the one above
+            // replaces the bar of the check
             bar.take().into_iter().for_each(Bar::clear);
             if there > 0 {
-                progress::tell(&format!("{NAME}: {there} of {total} were there already"));
+                print_line(&format!("{NAME}: {there} of {total} were there already"));
             }
             bar = Some(Bar::resuming(NAME, there, total));
         }
         (Event::Checked { .. } | Event::Made { .. }, Some(bar)) => bar.advance(),
         (Event::Skipped(skipped), Some(bar)) => {
-            bar.tell(&format!("{}: {}", skipped.image.display(), chain(&skipped.reason)));
+            let line = format!("{}: {}", skipped.image.display(), chain(&skipped.reason));
+            lines.add(&line, |line| bar.print_line(line));
             bar.advance();
         }
         _ => {}
     })?;
     let Outcome { made, there, skipped, .. } = &outcome;
     if let Some(bar) = bar {
-        bar.finish(&format!("{} images in {}", made + there, out.display()));
+        bar.finish(&format!("{} in {}", count(made + there, "image", "images"), out.display()));
     }
+    lines.rest(None).iter().for_each(|line| print_line(line));
     if skipped.is_empty() {
         return Ok(());
     }
-    progress::tell(&format!("error: {} done, {} skipped", made + there, skipped.len()));
+    print_line(&format!("error: {} done, {} skipped", made + there, skipped.len()));
     Err(Failure::Incomplete)
 }
 
-/// What is read; a folder and what is made of it are compared by the library, which knows the names.
+/// The inputs. The library compares the names in a folder with those of its outputs.
 fn paths(args: &DistortCommand) -> Paths {
     let mut paths = Paths::default();
     if !args.images.is_dir() {

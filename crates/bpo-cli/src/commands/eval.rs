@@ -6,12 +6,15 @@ use bpo::eval::pope::{is_clear, questions};
 use bpo::eval::table::Table;
 use bpo::eval::{Bootstrap, ChairReport, EvalError, ObjectTable, PopeReport, Truth};
 
-use super::print_line;
-use crate::args::{BootstrapArgs, ChairCommand, EvalCommand, PopeCommand, QuestionsCommand, Shown};
+use super::print_json;
+use crate::args::{BootstrapArgs, ChairCommand, EvalCommand, PopeCommand, QuestionsCommand, TruthArgs};
 use crate::failure::Failure;
-use crate::progress;
+use crate::progress::{count, print_line};
 
-/// Scores answers in files.
+/// Computes metrics of answers in files.
+///
+/// # Errors
+/// [`Failure::Incomplete`] if answers to `eval chair` were not scored.
 pub fn eval(command: &EvalCommand) -> Result<(), Failure> {
     match command {
         EvalCommand::Chair(args) => chair(args),
@@ -21,53 +24,56 @@ pub fn eval(command: &EvalCommand) -> Result<(), Failure> {
 }
 
 fn chair(args: &ChairCommand) -> Result<(), Failure> {
-    let (table, truth) = read_truth(&args.shown, args.as_published).map_err(BpoError::from)?;
+    let (table, truth) = read_truth(&args.truth, args.as_published).map_err(BpoError::from)?;
     let scored = read_answers(&args.answers, &table, &truth).map_err(BpoError::from)?;
-    some(&scored, "no answer is about an image of the truth").map_err(BpoError::from)?;
+    check_any(&scored, "no answer is about an image of the truth").map_err(BpoError::from)?;
     let report = ChairReport::new(&scored.items, bootstrap(&args.bootstrap));
     if report.silent == report.items {
-        progress::tell(
-            "warning: no answer names an object, so CHAIR says nothing of them: check what the answers are",
+        print_line(
+            "warning: no answer mentions an object, so CHAIR says nothing about them: check the file of answers",
         );
     }
-    progress::tell(Table::chair(&[("", &report)]).to_string().trim_end());
-    print_line(&report)?;
-    match told_unmatched(&scored, "error", "answers about images that the truth does not have") {
-        true => Err(Failure::Incomplete),
-        false => Ok(()),
+    print_line(Table::chair(&[("", &report)]).to_string().trim_end());
+    print_json(&report)?;
+    if print_unmatched(&scored, "error", "about images that are not in the truth") {
+        Err(Failure::Incomplete)
+    } else {
+        Ok(())
     }
 }
 
 fn pope(args: &PopeCommand) -> Result<(), Failure> {
     let scored = read_pope(&args.questions, &args.answers).map_err(BpoError::from)?;
-    some(&scored, "no question has an answer").map_err(BpoError::from)?;
+    check_any(&scored, "no question has an answer").map_err(BpoError::from)?;
     let report = PopeReport::new(&scored.items, bootstrap(&args.bootstrap));
-    progress::tell(Table::pope(&[("", &report)]).to_string().trim_end());
+    print_line(Table::pope(&[("", &report)]).to_string().trim_end());
     if let Some(item) = scored.items.iter().find(|item| !is_clear(&item.text)) {
         let first: String = item.text.chars().take(60).collect();
-        progress::tell(&format!(
-            "warning: {} of {} answers are not clear to the published rule, as {first:?}; it counts an answer as no only where \
-             the first sentence has the word No, no or not, and all others as yes",
-            report.unclear, report.items
+        print_line(&format!(
+            "warning: {} of {} unclear under the published rule, such as {first:?}: it counts an answer as no if its first \
+             sentence has the word No, no or not, and as yes otherwise",
+            report.unclear,
+            count(report.items, "answer", "answers")
         ));
     }
-    print_line(&report)?;
-    told_unmatched(&scored, "warning", "answers to other questions are left out");
+    print_json(&report)?;
+    print_unmatched(&scored, "warning", "to other questions left out");
     Ok(())
 }
 
 fn ask(args: &QuestionsCommand) -> Result<(), Failure> {
-    let (_, truth) = read_truth(&args.shown, false).map_err(BpoError::from)?;
+    let (_, truth) = read_truth(&args.truth, false).map_err(BpoError::from)?;
     let questions = questions(&truth, &truth, args.negatives, args.per_image, args.seed);
     if questions.is_empty() {
         let why = "no image shows an object, or each shows all of them".into();
         return Err(BpoError::from(EvalError::Nothing { why }).into());
     }
-    Ok(questions.iter().try_for_each(print_line)?)
+    Ok(questions.iter().try_for_each(print_json)?)
 }
 
-/// Without a table of its own, the names in the truth are the objects; captions of COCO need one.
-fn read_truth(args: &Shown, as_published: bool) -> Result<(ObjectTable, Truth), EvalError> {
+/// Reads the ground truth and the object table. Without `--objects` the table has the names in the truth; COCO captions need
+/// a table.
+fn read_truth(args: &TruthArgs, as_published: bool) -> Result<(ObjectTable, Truth), EvalError> {
     let read = |table: &ObjectTable| -> Result<Truth, EvalError> {
         let mut truth = args.truth.as_deref().map(Truth::from_file).transpose()?.unwrap_or_default();
         for path in &args.coco {
@@ -77,42 +83,40 @@ fn read_truth(args: &Shown, as_published: bool) -> Result<(ObjectTable, Truth), 
     };
     match &args.objects {
         Some(path) => {
-            let table = match as_published {
-                true => ObjectTable::as_published_from_file(path)?,
-                false => ObjectTable::from_file(path)?,
+            let table = if as_published {
+                ObjectTable::as_published_from_file(path)?
+            } else {
+                ObjectTable::from_file(path)?
             };
             let truth = read(&table)?;
             Ok((table, truth))
         }
         None => {
             let truth = read(&ObjectTable::default())?;
-            progress::tell(
-                "objects: the names in the truth, and no other words for them (--objects FILE names more)",
-            );
+            print_line("objects: the names in the truth, without synonyms (--objects FILE adds synonyms)");
             Ok((ObjectTable::of_names(truth.objects())?, truth))
         }
     }
 }
 
-fn some<T>(scored: &Scored<T>, why: &str) -> Result<(), EvalError> {
-    match scored.items.is_empty() {
-        true => Err(EvalError::Nothing { why: why.into() }),
-        false => Ok(()),
-    }
+/// Refuses a file of answers none of which can be scored.
+fn check_any<T>(scored: &Scored<T>, why: &str) -> Result<(), EvalError> {
+    if scored.items.is_empty() { Err(EvalError::Nothing { why: why.into() }) } else { Ok(()) }
 }
 
 fn bootstrap(args: &BootstrapArgs) -> Bootstrap {
     Bootstrap::default().with_resamples(args.resamples).with_seed(args.seed)
 }
 
-/// Names a few of what could not be scored; whether there was any.
-fn told_unmatched<T>(scored: &Scored<T>, level: &str, what: &str) -> bool {
+/// Prints how many answers were not scored, with a few of them. Returns whether there are any.
+fn print_unmatched<T>(scored: &Scored<T>, level: &str, what: &str) -> bool {
     const SHOWN: usize = 5;
-    let count = scored.unmatched.len();
-    if count > 0 {
-        let more = if count > SHOWN { ", ..." } else { "" };
+    let unmatched = scored.unmatched.len();
+    if unmatched > 0 {
+        let more = if unmatched > SHOWN { ", ..." } else { "" };
         let names = scored.unmatched.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-        progress::tell(&format!("{level}: {} scored, {count} {what}: {names}{more}", scored.items.len()));
+        let answers = count(unmatched, "answer", "answers");
+        print_line(&format!("{level}: {} scored, {answers} {what}: {names}{more}", scored.items.len()));
     }
-    count > 0
+    unmatched > 0
 }

@@ -1,16 +1,19 @@
-//! What each subcommand does.
+//! The commands.
 
-#[cfg(feature = "model")]
-mod answer;
 mod distort;
 mod eval;
 #[cfg(feature = "model")]
+mod generate;
+mod inject;
+#[cfg(feature = "model")]
 mod merge;
+mod pair;
 #[cfg(feature = "model")]
 mod plan;
 #[cfg(feature = "model")]
 mod run;
-mod stages;
+#[cfg(feature = "model")]
+mod score;
 #[cfg(feature = "model")]
 mod train;
 #[cfg(feature = "model")]
@@ -20,24 +23,23 @@ use std::io::Write;
 use std::path::Path;
 
 #[cfg(feature = "model")]
-use bpo::ImageRoot;
-#[cfg(feature = "model")]
 use bpo::burn::tensor::Device;
+use bpo::pairs::SftSample;
+use bpo::stages::settings_beside;
+use bpo::{BpoError, Paths, Progress, RunConfig, read_samples};
 #[cfg(feature = "model")]
-use bpo::stages::StageOutcome;
-use bpo::{BpoError, RunConfig};
+use bpo::{Checkpoint, ImageRoot};
 
 use crate::args::Command;
 use crate::failure::Failure;
 #[cfg(feature = "model")]
-use crate::progress;
-#[cfg(feature = "model")]
 use crate::quickstart::quickstart;
+use crate::skipped::print_skipped;
 
-/// Does what was asked for.
+/// Runs a command.
 ///
 /// # Errors
-/// Why not all was done.
+/// The reason why the command did not finish its work.
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
         #[cfg(feature = "model")]
@@ -46,24 +48,25 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Run(args) => run::run(&args),
         #[cfg(feature = "model")]
         Command::Weaken(args) => weaken::weaken(&args),
-        Command::Inject(args) => stages::inject(&args),
-        Command::Pair(args) => stages::pair(&args),
+        Command::Inject(args) => inject::inject(&args),
+        Command::Pair(args) => pair::pair(&args),
         #[cfg(feature = "model")]
         Command::Train(args) => train::train(&args),
         #[cfg(feature = "model")]
-        Command::Score(args) => answer::score(&args),
+        Command::Score(args) => score::score(&args),
         #[cfg(feature = "model")]
-        Command::Generate(args) => answer::generate(&args),
+        Command::Generate(args) => generate::generate(&args),
         Command::Distort(args) => distort::distort(&args),
         #[cfg(feature = "model")]
         Command::Merge(args) => merge::merge(&args),
         Command::Eval(command) => eval::eval(&command),
+        // `Cli::checked` has refused it
         #[cfg(not(feature = "model"))]
-        Command::Unknown(_) => Ok(()),
+        Command::Other(_) => Ok(()),
     }
 }
 
-/// Starts the device. What a backend prints when it panics is not for users; the error says what matters.
+/// Opens the device. The panic message of a backend that fails is not printed; the error has the reason.
 #[cfg(feature = "model")]
 pub fn open_device(config: &RunConfig) -> Result<Device, BpoError> {
     let hook = std::panic::take_hook();
@@ -73,33 +76,40 @@ pub fn open_device(config: &RunConfig) -> Result<Device, BpoError> {
     device
 }
 
+/// Opens the image root of the settings.
 #[cfg(feature = "model")]
 fn open_images(config: &RunConfig) -> Result<ImageRoot, BpoError> {
     let images = ImageRoot::new(config.images_path()?)?;
     Ok(images.with_limits(config.data.limits))
 }
 
-/// The key for the server, from the environment variable that the settings name. Libraries read no environment.
+/// Reads the server's API key from the environment variable that the settings name. Errors show neither the key nor a name that
+/// may be a key.
 #[cfg(feature = "server")]
 fn api_key(config: &RunConfig) -> Result<Option<String>, BpoError> {
     let Some(name) = config.inject.server.as_ref().and_then(|server| server.api_key_env.as_deref()) else {
         return Ok(None);
     };
+    let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    let shown = if name.chars().all(is_name) { format!("`{name}`") } else { "a name (not shown)".to_owned() };
     std::env::var(name).map(Some).map_err(|error| BpoError::Setting {
         key: "inject.server.api_key_env".into(),
         expected: "the name of an environment variable that holds the key",
-        found: format!("`{name}` ({error})"),
+        found: match error {
+            std::env::VarError::NotPresent => format!("{shown}, which is not set"),
+            std::env::VarError::NotUnicode(_) => format!("{shown}, whose value is not UTF-8"),
+        },
     })
 }
 
-/// No server, no key.
+/// A build without the client of a server needs no API key.
 #[cfg(not(feature = "server"))]
 fn api_key(_: &RunConfig) -> Result<Option<String>, BpoError> {
     Ok(None)
 }
 
-/// One JSON line to standard output, at once, so that a reader sees it.
-fn print_line(value: &impl serde::Serialize) -> Result<(), BpoError> {
+/// Prints a value as one JSON line to standard output, and flushes it.
+fn print_json(value: &impl serde::Serialize) -> Result<(), BpoError> {
     let stdout = Path::new("standard output");
     let mut line =
         serde_json::to_vec(value).map_err(|source| BpoError::Json { path: stdout.to_owned(), source })?;
@@ -112,16 +122,22 @@ fn print_line(value: &impl serde::Serialize) -> Result<(), BpoError> {
     })
 }
 
-/// Tells of each item that could not be done; if there is one, not all was done.
+/// Loads the checkpoint of the settings with its adapter.
 #[cfg(feature = "model")]
-fn told_all(outcome: &StageOutcome) -> Result<(), Failure> {
-    for skipped in &outcome.skipped {
-        progress::tell(&format!("{}: {}", skipped.id, skipped.detail));
-    }
-    if outcome.skipped.is_empty() {
-        return Ok(());
-    }
-    let counts = &outcome.summary.skipped;
-    progress::tell(&format!("error: {} done, {} skipped ({counts})", outcome.summary.done, counts.total()));
-    Err(Failure::Incomplete)
+fn load_checkpoint(config: &RunConfig) -> Result<Checkpoint, BpoError> {
+    let device = open_device(config)?;
+    let adapter = config.model.adapter.as_deref();
+    Checkpoint::load_with_adapter(config.model_path()?, adapter, config.model.dtype, &device)
+}
+
+/// The files that a stage of its own writes.
+fn outputs_of_stage<'a>(paths: &'a mut Paths, out: &Path) -> &'a mut Paths {
+    paths.output("--out", out).output_file("--out", &settings_beside(out))
+}
+
+/// Reads the annotated data, and prints the skipped records.
+fn samples(config: &RunConfig, progress: &mut dyn Progress) -> Result<Vec<SftSample>, BpoError> {
+    let (samples, outcome) = read_samples(config.data_path()?, progress)?;
+    print_skipped(&outcome.skipped, None);
+    Ok(samples)
 }

@@ -1,23 +1,29 @@
 //! `bpo train`
 
 use bpo::pairs::format::jsonl::read_pairs;
-use bpo::stages::{StageOutcome, hold_training};
+use bpo::stages::hold_training;
 use bpo::{BpoError, LocalBackend, PipelineBackend, Required, RunDir, RunStatus};
 
-use super::stages::tell_skipped;
-use super::{open_device, open_images, print_line};
+use super::{open_device, open_images, print_json};
 use crate::args::TrainCommand;
 use crate::failure::Failure;
 use crate::interrupt::Interruptible;
-use crate::overrides::given;
-use crate::progress;
+use crate::overrides::required;
+use crate::progress::{self, print_line};
+use crate::skipped::print_skipped;
 
-/// Trains an adapter, or the weights, on pairs.
+/// Trains on preference pairs, or estimates what training takes.
+///
+/// # Errors
+/// [`Failure::Interrupted`] if a signal stopped training.
 pub fn train(args: &TrainCommand) -> Result<(), Failure> {
-    let config = args.config.resolve(&[&args.model, &args.images, &args.train])?.with_absolute_paths()?;
+    let config = args
+        .config
+        .resolve(args.preset.preset, &[&args.seed, &args.model, &args.images, &args.train])?
+        .with_absolute_paths()?;
     let flags = [("--pairs", args.pairs.is_some()), ("--out", args.out.is_some() || args.dry_run)];
     config.require(&[Required::Model, Required::Images], &flags)?;
-    let pairs = given("--pairs", &args.pairs)?;
+    let pairs = required("--pairs", &args.pairs)?;
     if let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) {
         let mut paths = args.config.inputs(&config);
         paths.input("--pairs", pairs).outputs_of_training(&config, out).check()?;
@@ -27,22 +33,22 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     if set.pairs.is_empty() {
         return Err(BpoError::nothing(pairs, "pair", &set.skipped).into());
     }
-    tell_skipped(&StageOutcome::new(set.pairs.len(), set.skipped));
+    print_skipped(&set.skipped, None);
     let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
         let (plan, outcome) = bpo::plan(&config, &set.pairs, &images, &open_device(&config)?)?;
-        tell_skipped(&outcome);
-        progress::tell(&super::plan::describe(&plan));
-        return Ok(print_line(&plan)?);
+        print_skipped(&outcome.skipped, None);
+        print_line(&super::plan::describe(&plan));
+        return Ok(print_json(&plan)?);
     };
     let mut progress = Interruptible::new(progress::new());
     let dir = RunDir::open(out)?;
     hold_training(&config, &dir)?;
-    let mut parts = LocalBackend::new(config.clone(), open_device(&config)?, None);
-    let (completion, outcome) = parts.train(&set.pairs, &images, &dir, &mut progress)?;
-    tell_skipped(&outcome);
-    match completion {
+    let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, None);
+    let (status, outcome) = backend.train(&set.pairs, &images, &dir, &mut progress)?;
+    print_skipped(&outcome.skipped, None);
+    match status {
         RunStatus::Finished => {
-            progress::tell(&format!("{}: {}", config.result_name(), dir.result(&config).display()));
+            print_line(&format!("{}: {}", config.result_name(), dir.result(&config).display()));
             Ok(())
         }
         RunStatus::Stopped => Err(Failure::Interrupted),

@@ -3,28 +3,31 @@
 use bpo::stages::hold;
 use bpo::{LocalBackend, PipelineBackend, Required, Stage};
 
-use super::stages::{outputs_of_stage, samples, tell_skipped};
-use super::{open_device, open_images};
+use super::{open_device, open_images, outputs_of_stage, samples};
 use crate::args::WeakenCommand;
 use crate::failure::Failure;
-use crate::overrides::given;
+use crate::overrides::{Overrides, required};
 use crate::progress;
+use crate::skipped::print_skipped;
 
-/// Asks the model about weakened images.
+/// Generates answers about weakened images.
+///
+/// # Errors
+/// If an input cannot be used, or the output cannot be written.
 pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
-    let flags: [&dyn crate::overrides::Overrides; 4] = [&args.model, &args.data, &args.images, &args.weaken];
-    let config = args.config.resolve_for_answers(&flags)?;
-    let required = [Required::Model, Required::Data, Required::Images];
-    config.require(&required, &[("--out", args.out.is_some())])?;
-    let out = given("--out", &args.out)?;
+    let flags: [&dyn Overrides; 5] = [&args.seed, &args.model, &args.data, &args.images, &args.weaken];
+    let config = args.config.resolve_for_answers(args.preset.preset, &flags)?;
+    let settings = [Required::Model, Required::Data, Required::Images];
+    config.require(&settings, &[("--out", args.out.is_some())])?;
+    let out = required("--out", &args.out)?;
     outputs_of_stage(&mut args.config.inputs(&config), out).check()?;
     let images = open_images(&config)?;
     let mut progress = progress::new();
     let samples = samples(&config, &mut *progress)?;
     hold(Stage::Weaken, &config, out)?;
-    let mut parts = LocalBackend::new(config.clone(), open_device(&config)?, None);
-    let model = || parts.model();
+    let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, None);
+    let model = || backend.model();
     let outcome = bpo::stages::weaken(&config, &samples, &images, model, out, &mut *progress)?;
-    tell_skipped(&outcome);
+    print_skipped(&outcome.skipped, Some(out));
     Ok(())
 }

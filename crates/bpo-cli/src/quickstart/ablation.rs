@@ -1,4 +1,4 @@
-//! `bpo quickstart --ablation`: each part of the method on its own, over several seeds.
+//! `bpo quickstart --ablation`: each part of the method alone, over several seeds.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -10,36 +10,36 @@ use bpo_world::Split;
 use super::arm::Arm;
 use super::files::{create_dir, write, write_json};
 use super::plot::{Dots, dots};
-use super::summary::{MAIN_FIGURES, Summary};
+use super::summary::{MAIN_METRICS, Summary};
 use super::{Quickstart, Setting};
 use crate::failure::Failure;
-use crate::progress;
+use crate::progress::print_line;
 
 const ARMS: [Arm; 5] = [Arm::Sft, Arm::Weakened, Arm::Injected, Arm::AuthorsLoss, Arm::Bpo];
 
-/// Runs each seed, with the base model that is given for it, in a directory of its own, and writes `report/ablation.{json,md,svg}`.
+/// Runs each seed, with its base model, in a directory of its own, and writes `report/ablation.{json,md,svg}`.
 ///
 /// # Errors
-/// What a run fails with.
+/// If a run fails, or a file cannot be written.
 pub fn run(out: &Path, seeds: &[(u64, Option<&Path>)], setting: Setting<'_>) -> Result<(), Failure> {
     let mut summaries = Vec::new();
     for &(seed, base) in seeds {
-        progress::tell(&format!("\nseed {seed}"));
+        print_line(&format!("\nseed {seed}"));
         let run = out.join(format!("seed-{seed}"));
         summaries.push(Quickstart { out: &run, seed, base, setting }.run(&ARMS)?);
     }
     let dir = out.join("report");
     create_dir(&dir)?;
     let table = table(&summaries, setting);
-    progress::tell(&format!("\n{table}"));
+    print_line(&format!("\n{table}"));
     write_json(&dir.join("ablation.json"), &summaries)?;
     write(&dir.join("ablation.md"), table.as_bytes())?;
     write(&dir.join("ablation.svg"), plot(&summaries, setting.evaluated[0].name()).as_bytes())?;
-    progress::tell(&format!("ablation: {}", dir.join("ablation.md").display()));
+    print_line(&format!("ablation: {}", dir.join("ablation.md").display()));
     Ok(())
 }
 
-/// The models in the order of the table: name in the summary, title.
+/// The models in the order of the table: name in the summary, and title.
 fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
     let arms = ARMS.into_iter().map(|arm| match arm {
         Arm::Bpo => ("after", arm.title()),
@@ -48,32 +48,36 @@ fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
     std::iter::once(("before", "no training")).chain(arms)
 }
 
-/// A figure with its interval, in percent.
-fn figure(summary: &Summary, split: &str, model: &str, figure: &str) -> Option<[f64; 3]> {
-    let Estimate { value, low, high } = summary.splits.get(split)?.models.get(model)?.get(figure);
+/// A metric with its interval, in percent.
+fn metric(summary: &Summary, split: &str, model: &str, name: &str) -> Option<[f64; 3]> {
+    let Estimate { value, low, high } = summary.splits.get(split)?.models.get(model)?.get(name);
     Some([value?, low?, high?].map(|value| 100.0 * value))
 }
 
-/// In Markdown: means over the seeds of the figure and of the ends of its interval, and each seed's figure behind them.
+/// The table in Markdown: for each metric the means over the seeds of its value and of the ends of its interval, followed by the
+/// values of each seed.
 fn table(summaries: &[Summary], setting: Setting<'_>) -> String {
     let mut text = String::new();
-    let mut put = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("a string takes all");
+    let mut put =
+        |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("writing to a string cannot fail");
     let splits = setting.evaluated.map(Split::name);
     for split in splits {
-        put(format_args!("| {split}, % | {} |", MAIN_FIGURES.map(|(_, label)| label).join(" | ")));
-        put(format_args!("|---|{}", "---|".repeat(MAIN_FIGURES.len())));
+        put(format_args!("| {split}, % | {} |", MAIN_METRICS.map(|(_, label)| label).join(" | ")));
+        put(format_args!("|---|{}", "---|".repeat(MAIN_METRICS.len())));
         for (model, title) in rows() {
-            let cells = MAIN_FIGURES.map(|(name, _)| {
+            let cells = MAIN_METRICS.map(|(name, _)| {
                 let seeds: Vec<[f64; 3]> =
-                    summaries.iter().filter_map(|summary| figure(summary, split, model, name)).collect();
+                    summaries.iter().filter_map(|summary| metric(summary, split, model, name)).collect();
                 let mean =
                     |part: usize| seeds.iter().map(|seed| seed[part]).sum::<f64>() / seeds.len() as f64;
                 let each: Vec<String> = seeds.iter().map(|[value, ..]| format!("{value:.1}")).collect();
                 let interval = format!("{:.1} [{:.1}, {:.1}]", mean(0), mean(1), mean(2));
-                match each.iter().any(|value| *value != each[0]) {
-                    true => format!("{interval} ({})", each.join(" ")),
-                    false if each.is_empty() => "-".to_owned(),
-                    false => interval,
+                if each.is_empty() {
+                    "-".to_owned()
+                } else if each.iter().all(|value| *value == each[0]) {
+                    interval
+                } else {
+                    format!("{interval} ({})", each.join(" "))
                 }
             });
             put(format_args!("| {title} | {} |", cells.join(" | ")));
@@ -90,13 +94,13 @@ fn plot(summaries: &[Summary], split: &str) -> String {
                 name: title,
                 values: summaries
                     .iter()
-                    .filter_map(|summary| Some(figure(summary, split, model, name)?[0]))
+                    .filter_map(|summary| Some(metric(summary, split, model, name)?[0]))
                     .collect(),
             })
             .collect()
     };
     dots(
-        "CHAIR_i and recall on the counter-world, a dot a seed",
-        &[("CHAIR_i, % (less is better)", of("chair_i")), ("recall, % (more is better)", of("recall"))],
+        "CHAIR_i and recall on the counterfactual images, one dot per seed",
+        &[("CHAIR_i, % (lower is better)", of("chair_i")), ("recall, % (higher is better)", of("recall"))],
     )
 }

@@ -1,34 +1,34 @@
-//! What is trained and compared.
+//! The trainings that are compared.
 
 use std::path::{Path, PathBuf};
 
 use bpo::burn::tensor::Device;
 use bpo::dpo::loss::Loss;
 use bpo::pairs::{CompletionKind, PreferencePair};
-use bpo::stages::hold_training;
+use bpo::stages::{hold_training, record_moved_inputs};
 use bpo::{BpoError, ImageRoot, LocalBackend, PipelineBackend, RunConfig, RunDir};
 use serde::Serialize;
 
-use crate::progress;
+use crate::progress::{self, print_line};
 
-/// A way of training from the same annotated answers, for the same number of steps.
+/// A training from the same annotated answers, for the same number of steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Arm {
-    /// The control: the chosen answers are made likelier, and there are no rejected ones.
+    /// Control: supervised fine-tuning on the chosen answers, without rejected ones.
     Sft,
-    /// Preference against answers about weakened images alone.
+    /// Preference over answers about weakened images only.
     Weakened,
-    /// Preference against answers with injected errors alone.
+    /// Preference over answers with injected errors only.
     Injected,
-    /// Both, with the authors' loss.
+    /// Both kinds of rejected answers, with the authors' loss.
     AuthorsLoss,
-    /// Both, with a term on the likelihood of the chosen answers.
+    /// Both kinds of rejected answers, with an additional SFT term on the chosen answers.
     Bpo,
 }
 
 impl Arm {
-    /// Its name, as files have it.
+    /// The name in files.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sft => "sft",
@@ -39,7 +39,7 @@ impl Arm {
         }
     }
 
-    /// Its name for people.
+    /// The title in tables.
     pub fn title(self) -> &'static str {
         match self {
             Self::Sft => "SFT control",
@@ -50,7 +50,7 @@ impl Arm {
         }
     }
 
-    /// The settings of its training.
+    /// The settings of the training.
     pub fn config(self, config: &RunConfig, steps: usize) -> RunConfig {
         let mut config = config.clone();
         let loss = match self {
@@ -62,7 +62,7 @@ impl Arm {
         config
     }
 
-    /// What it is trained on.
+    /// The pairs of the training.
     pub fn pairs(self, all: &[PreferencePair]) -> Vec<PreferencePair> {
         let of = |kind: CompletionKind| all.iter().filter(|pair| pair.kind == kind).cloned().collect();
         match self {
@@ -72,10 +72,10 @@ impl Arm {
         }
     }
 
-    /// Trains, or goes on, in a directory of its own; gives that of the adapter.
+    /// Trains in a directory of its own, or resumes training in it. Returns the directory of the adapter.
     ///
     /// # Errors
-    /// If training fails, or the directory is of other settings.
+    /// If training fails, or the directory has other settings.
     pub fn train(
         self,
         config: &RunConfig,
@@ -85,13 +85,14 @@ impl Arm {
         device: &Device,
     ) -> Result<PathBuf, BpoError> {
         let config = self.config(config, steps).with_absolute_paths()?;
+        record_moved_inputs(&config, dir)?;
         let dir = RunDir::open(dir)?;
         hold_training(&config, &dir)?;
         if !dir.has_adapter() {
-            progress::tell(&format!("{}:", self.title()));
+            print_line(&format!("{}:", self.title()));
             let images = ImageRoot::new(config.images_path()?)?;
-            let mut parts = LocalBackend::new(config, device.clone(), None);
-            parts.train(&self.pairs(pairs), &images, &dir, &mut *progress::new())?;
+            let mut backend = LocalBackend::new(config, device.clone(), None);
+            backend.train(&self.pairs(pairs), &images, &dir, &mut *progress::new())?;
         }
         Ok(dir.adapter())
     }

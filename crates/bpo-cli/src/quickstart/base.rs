@@ -1,4 +1,4 @@
-//! The small LLaVA that the program carries: see `base/README.md`.
+//! The small LLaVA checkpoint that the program contains; `base/README.md` describes it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,22 +24,22 @@ const FILES: &[(&str, &[u8])] = files![
     "tokenizer_config.json",
 ];
 
-/// Fingerprint of the checkpoint.
+/// The fingerprint of the checkpoint.
 pub fn fingerprint() -> String {
     let files: Vec<u8> = FILES.iter().flat_map(|(name, bytes)| [name.as_bytes(), bytes].concat()).collect();
     Fingerprint::of(files).to_string()
 }
 
-/// Writes the checkpoint into a directory, which it gives back, in the form that any program for Hugging Face checkpoints reads.
+/// Writes the checkpoint to a directory in Hugging Face form, and returns the directory.
 ///
 /// # Errors
-/// [`BpoError::Io`]; [`BpoError::NotOurs`] if a file of another checkpoint is there.
+/// [`BpoError::Io`]; [`BpoError::NotOurs`] if the directory has a file of another checkpoint.
 pub fn write(dir: &Path) -> Result<PathBuf, BpoError> {
     create_dir(dir)?;
     for (name, bytes) in FILES {
         let path = dir.join(name);
         match fs::read(&path) {
-            // what is there already stays as it is, and its fingerprint with it
+            // a file that is there already keeps its modification time
             Ok(there) if there == *bytes => {}
             Ok(_) => return Err(BpoError::NotOurs { path }),
             Err(_) => write_file(&path, bytes)?,

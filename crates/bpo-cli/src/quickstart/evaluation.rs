@@ -1,4 +1,4 @@
-//! Answers of a model about the evaluated splits, and what they are worth.
+//! Answers of a model about the evaluation splits, and their scores.
 
 use std::path::Path;
 use std::thread;
@@ -13,23 +13,23 @@ use super::recipe::{BATCH, MAX_NEW_TOKENS};
 use super::splits::{Evaluated, Splits};
 use crate::progress;
 
-/// What a model said about one split, held against what there is.
+/// The answers of a model about one split, compared with the ground truth.
 #[derive(Clone, Debug)]
 pub struct Scored {
     /// Descriptions, in the order of the images.
     pub chair: Vec<ChairItem>,
-    /// Answers of yes and no.
+    /// Answers to the yes-or-no questions.
     pub presence: Vec<PopeItem>,
 }
 
 impl Scored {
-    /// Whether no description names an object of the world.
-    pub fn names_nothing(&self) -> bool {
+    /// Whether no description mentions an object.
+    pub fn mentions_nothing(&self) -> bool {
         self.chair.iter().all(|item| item.mentions.is_empty())
     }
 }
 
-/// Asks models about the splits.
+/// Generates a model's answers about the evaluation splits.
 #[derive(Debug)]
 pub struct Evaluator<'a> {
     base: &'a Path,
@@ -40,29 +40,30 @@ pub struct Evaluator<'a> {
 }
 
 impl<'a> Evaluator<'a> {
-    /// For the checkpoint in `base`, with adapters or without.
+    /// An evaluator of the checkpoint in `base`, with and without adapters.
     ///
     /// # Errors
-    /// If the images are not there.
+    /// If the images are missing.
     pub fn new(base: &'a Path, splits: &'a Splits, device: Device) -> Result<Self, BpoError> {
         let images = ImageRoot::new(&splits.train.images)?;
         let table = ObjectTable::of_names(bpo_world::Kind::ALL.iter().map(|kind| kind.name()))?;
         Ok(Self { base, device, images, splits, table })
     }
 
-    /// The names of all objects, singular and plural.
+    /// The object table, with the singular and plural of each object.
     pub fn table(&self) -> &ObjectTable {
         &self.table
     }
 
-    /// Asks the model with an adapter, greedily, about both splits at once: so small a model keeps one core busy.
+    /// Generates the answers of the model with an adapter, greedily, about both splits at once. A model of this size uses only
+    /// one core per split.
     ///
     /// # Errors
-    /// If the model cannot be loaded or a question not be answered.
-    pub fn ask(&self, adapter: Option<&Path>, name: &str) -> Result<[Scored; 2], BpoError> {
+    /// If the model cannot be loaded, or a question is not answered.
+    pub fn evaluate(&self, adapter: Option<&Path>, name: &str) -> Result<[Scored; 2], BpoError> {
         let questions: usize =
             self.splits.evaluation.iter().map(|split| split.descriptions.len() + split.presence.len()).sum();
-        let bar = progress::Bar::new(&format!("ask {name}"), questions);
+        let bar = progress::Bar::new(&format!("evaluate {name}"), questions);
         let [counter, held_out] = &self.splits.evaluation;
         let [counter, held_out] = thread::scope(|scope| {
             let other = scope.spawn(|| self.score(adapter, held_out, &bar));
@@ -71,7 +72,7 @@ impl<'a> Evaluator<'a> {
             [counter, held_out]
         });
         let scored = [counter?, held_out?];
-        bar.finish(&format!("{questions} answers"));
+        bar.finish(&progress::count(questions, "answer", "answers"));
         Ok(scored)
     }
 
@@ -95,7 +96,7 @@ impl<'a> Evaluator<'a> {
             .iter()
             .map(|question| Question::new(question.image.clone(), question.text.clone()))
             .collect();
-        // yes or no, a full stop and the end
+        // yes or no, a full stop and the end token
         let said = self.answers(&mut model, &asked, 3, bar)?;
         let presence = split.presence.iter().zip(said).map(|(question, Answer { text, .. })| PopeItem {
             image: question.image.clone(),
@@ -119,7 +120,7 @@ impl<'a> Evaluator<'a> {
             bar.advance();
             Ok(())
         })?;
-        // answers stand beside their questions: none may be missing
+        // answers are matched to questions by position, so none may be missing
         match outcome.skipped.first() {
             Some(Skipped { id, detail, .. }) => {
                 Err(BpoError::Unanswered { id: id.clone(), reason: detail.clone() })

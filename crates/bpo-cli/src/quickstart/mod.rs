@@ -1,17 +1,17 @@
-//! `bpo quickstart`: all of BPO on a small model and a small world, and what came of it.
+//! `bpo quickstart`: all of BPO on a small model and a small synthetic data set, with a report.
 
 mod ablation;
 mod arm;
 mod base;
-mod begun;
-mod clock;
 mod evaluation;
 mod files;
+mod inputs;
 mod page;
 mod plot;
 mod prior;
 mod recipe;
 mod splits;
+mod stopwatch;
 mod summary;
 
 use std::collections::BTreeMap;
@@ -23,49 +23,53 @@ use bpo::eval::table::{Table, percent};
 use bpo::eval::{Bootstrap, ChairItem, ChairReport};
 use bpo::pairs::PreferencePair;
 use bpo::pairs::format::jsonl::{JsonLines, read_pairs};
-use bpo::stages::StageRecord;
+use bpo::stages::{StageRecord, record_moved_inputs};
 use bpo::{BpoError, Checkpoint, Dtype, LocalBackend, RunConfig, RunDir, fingerprint_checkpoint};
 use bpo_world::{Example, Split, Topic};
 
 use crate::args::QuickstartArgs;
 use crate::commands::open_device;
 use crate::failure::Failure;
-use crate::progress;
+use crate::progress::{self, print_line};
 use arm::Arm;
-use begun::Begun;
-use clock::Clock;
 use evaluation::{Evaluator, Scored};
 use files::{create_dir, write, write_json};
+use inputs::Inputs;
 use prior::Prior;
 use recipe::Size;
 use splits::{Evaluated, Splits};
-use summary::{Figures, MAIN_FIGURES, Summary, Weakened, changes};
+use stopwatch::Stopwatch;
+use summary::{MAIN_METRICS, Metrics, Summary, Weakened, changes};
 
-/// What BPO has to be better than; its own loss without the additional term is another recipe of the same method.
+/// The models that BPO is compared with. BPO with the authors' loss is not one of them: it is the same method.
 const PEERS: [&str; 2] = ["before", "sft"];
 
-/// A model that was asked about the splits.
+/// A model and its answers about the evaluation splits.
 #[derive(Debug)]
 pub struct Model {
-    /// In files.
+    /// The name in files.
     name: &'static str,
-    /// For people.
+    /// The title in tables.
     title: &'static str,
-    /// Its answers about the counter-world and about the usual one.
+    /// Answers about the counterfactual split and about the usual one.
     scored: [Scored; 2],
-    /// The file of its training's figures.
+    /// The metrics file of the training.
     metrics: Option<PathBuf>,
 }
 
-/// Runs it, once or as an ablation over several seeds.
+/// Runs the quickstart once, or as an ablation over several seeds.
+///
+/// # Errors
+/// If the directory has other inputs, or a stage fails.
 pub fn quickstart(args: &QuickstartArgs) -> Result<(), Failure> {
     let mut config = RunConfig::default();
     config.device = args.device.unwrap_or_default();
     let device = open_device(&config)?;
     let size = Size::scaled(args.scale);
-    let evaluated = match args.validation {
-        true => [Split::ValidationCounter, Split::Validation],
-        false => [Split::Counter, Split::HeldOut],
+    let evaluated = if args.validation {
+        [Split::ValidationCounter, Split::Validation]
+    } else {
+        [Split::Counter, Split::HeldOut]
     };
     let setting = Setting { config: &config, size, evaluated, device: &device };
     let runs = if args.ablation { args.seeds } else { 1 };
@@ -84,29 +88,29 @@ pub fn quickstart(args: &QuickstartArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What runs of all seeds have in common.
+/// Settings that the runs of all seeds share.
 #[derive(Clone, Copy)]
 struct Setting<'a> {
     config: &'a RunConfig,
     size: Size,
-    /// One split of the counter-world, one of the usual one.
+    /// The counterfactual split and the usual one.
     evaluated: [Split; 2],
     device: &'a Device,
 }
 
-/// One run with one seed.
+/// A run with one seed.
 struct Quickstart<'a> {
     out: &'a Path,
     seed: u64,
-    /// In place of the one that the program carries.
+    /// The base model, if it is not the one that the program contains.
     base: Option<&'a Path>,
     setting: Setting<'a>,
 }
 
 impl Quickstart<'_> {
-    /// Makes pairs, trains each arm, asks all models and writes the report.
+    /// Makes pairs, trains each arm, evaluates all models and writes the report.
     fn run(&self, arms: &[Arm]) -> Result<Summary, BpoError> {
-        let mut clock = Clock::default();
+        let mut clock = Stopwatch::default();
         let Setting { config, size, evaluated, device } = self.setting;
         let print = match self.base {
             Some(base) => {
@@ -115,9 +119,9 @@ impl Quickstart<'_> {
             }
             None => base::fingerprint(),
         };
-        // the directory of another run is left as it is
-        let begun = Begun::new(self.seed, size, evaluated.map(Split::name), print);
-        let _held = begun.hold(self.out)?;
+        // before anything is written
+        let inputs = Inputs::new(self.seed, size, evaluated.map(Split::name), print);
+        let _lock = inputs.open_dir(self.out)?;
         create_dir(&self.out.join("report"))?;
         let base = match self.base {
             Some(base) => base.to_owned(),
@@ -128,26 +132,23 @@ impl Quickstart<'_> {
         let evaluator = Evaluator::new(&base, &splits, device.clone())?;
         clock.lap("world");
 
-        if size.is_part() {
-            progress::tell(
-                "a part of the whole: it shows how things go, and too little is trained to show an effect",
-            );
+        if size.is_partial() {
+            print_line("a reduced size (--scale): the training is too short to show an effect");
         }
-        let before = evaluator.ask(None, "the model before training")?;
-        if before.iter().all(Scored::names_nothing) {
-            progress::tell(
-                "none of the answers names a thing of this world: this base model does not know it",
-            );
+        let before = evaluator.evaluate(None, "the model before training")?;
+        if before.iter().all(Scored::mentions_nothing) {
+            print_line("no answer mentions an object of the data set: the base model was not trained on it");
         }
         let mut models = vec![Model { name: "before", title: "before", scored: before, metrics: None }];
         clock.lap("evaluation");
 
         let run = self.out.join("run");
-        let mut parts =
+        record_moved_inputs(&config, &run)?;
+        let mut backend =
             LocalBackend::new(config.clone(), device.clone(), None).with_injector(|_| Box::new(Prior));
-        let report = bpo::run(&config, &run, &mut parts, &mut *progress::new())?;
+        let report = bpo::run(&config, &run, &mut backend, &mut *progress::new())?;
         if report.was_finished {
-            progress::tell(&format!("nothing left to do in {}", run.display()));
+            print_line(&format!("nothing left to do in {}", run.display()));
         }
         let dir = RunDir::open(&run)?;
         let pairs = read_pairs(dir.pairs())?.pairs;
@@ -161,18 +162,18 @@ impl Quickstart<'_> {
                 other => self.train(other, &config, &pairs, steps)?,
             };
             clock.lap("other trainings");
-            let scored = evaluator.ask(Some(&trained.join("adapter")), arm.title())?;
+            let scored = evaluator.evaluate(Some(&trained.join("adapter")), arm.title())?;
             let name = if arm == Arm::Bpo { "after" } else { arm.name() };
             let metrics = Some(trained.join("metrics.jsonl"));
             models.push(Model { name, title: arm.title(), scored, metrics });
             clock.lap("evaluation");
         }
         let summary = Summary {
-            begun,
+            inputs,
             weakened,
             pairs: pairs.len(),
             steps,
-            splits: split_figures(&models, &splits)?,
+            splits: split_metrics(&models, &splits)?,
             seconds: clock.seconds,
         };
         self.report(&summary, &models, &splits)?;
@@ -191,7 +192,7 @@ impl Quickstart<'_> {
         Ok(dir)
     }
 
-    /// What the descriptions of weakened images are worth, and how weak the images are.
+    /// The quality of the descriptions of weakened images.
     fn weakened(
         &self,
         config: &RunConfig,
@@ -235,44 +236,45 @@ impl Quickstart<'_> {
         let share = |value: &Option<f64>| {
             value.map_or_else(|| "-".to_owned(), |value| format!("{:.1} %", 100.0 * value))
         };
-        progress::tell(&format!(
-            "\n{answers} descriptions of images behind {distortion} (alpha-bar {alpha_bar:.2}): CHAIR_i {}, recall {}",
+        print_line(&format!(
+            "\n{answers} descriptions of images weakened by {distortion} (alpha-bar {alpha_bar:.2}): CHAIR_i {}, recall {}",
             share(chair_i),
             share(recall)
         ));
         for Evaluated { name, .. } in &splits.evaluation {
             let split = &summary.splits[name];
-            let figures: Vec<&Figures> = models.iter().map(|model| &split.models[model.name]).collect();
+            let metrics: Vec<&Metrics> = models.iter().map(|model| &split.models[model.name]).collect();
             let mut table = Table::new(models.iter().map(|model| model.title));
-            for (figure, label) in MAIN_FIGURES {
-                table.row(label, figures.iter().map(|figures| percent(&figures.get(figure))));
+            for (name, label) in MAIN_METRICS {
+                table.row(label, metrics.iter().map(|metrics| percent(&metrics.get(name))));
             }
-            progress::tell(&format!("\n{name}\n{table}"));
+            print_line(&format!("\n{name}\n{table}"));
             for model in models.iter().filter(|model| PEERS.contains(&model.name)) {
                 let change = percent(&split.change[model.name]);
-                progress::tell(&format!("CHAIR_i of BPO relative to {}: {change}", model.title));
+                print_line(&format!("CHAIR_i of BPO relative to {}: {change}", model.title));
             }
         }
-        progress::tell(
-            "\nCHAIR_i: of the objects named, those not in the picture; CHAIR_s: descriptions with such an object; \
-             recall: of the objects in the picture, those named; yes/no: right answers. In brackets: 95 % intervals.",
+        print_line(
+            "\nCHAIR_i: share of mentioned objects that are not in the image; CHAIR_s: share of descriptions with such an \
+             object; recall: share of the objects in the image that are mentioned; yes/no: accuracy. In brackets: 95 % intervals.",
         );
         let dir = self.out.join("report");
         let (page, index) = (page::page(summary, models, splits)?, dir.join("index.html"));
         write_json(&dir.join("summary.json"), summary)?;
         write(&index, page.as_bytes())?;
-        progress::tell(&format!("\nadapter: {}", self.out.join("run/adapter").display()));
-        progress::tell(&format!("report: {}", index.display()));
+        print_line(&format!("\nadapter: {}", self.out.join("run/adapter").display()));
+        print_line(&format!("report: {}", index.display()));
         Ok(())
     }
 }
 
-fn split_figures(
+/// The metrics of all models on each split.
+fn split_metrics(
     models: &[Model],
     splits: &Splits,
 ) -> Result<BTreeMap<&'static str, summary::Split>, BpoError> {
-    let figures = |(place, split): (usize, &Evaluated)| {
-        let of = |model: &Model| (model.name, Figures::new(&model.scored[place]));
+    let metrics = |(place, split): (usize, &Evaluated)| {
+        let of = |model: &Model| (model.name, Metrics::new(&model.scored[place]));
         let after = models.iter().find(|model| model.name == "after");
         let others = models.iter().filter(|model| model.name != "after");
         let others = others.map(|model| (model.name, model.scored[place].chair.as_slice()));
@@ -282,5 +284,5 @@ fn split_figures(
         };
         Ok((split.name, summary::Split { models: models.iter().map(of).collect(), change }))
     };
-    splits.evaluation.iter().enumerate().map(figures).collect()
+    splits.evaluation.iter().enumerate().map(metrics).collect()
 }

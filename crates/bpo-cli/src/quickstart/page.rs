@@ -1,4 +1,4 @@
-//! `report/index.html`: the figures, the curves and some of the answers, in one file that needs no other.
+//! `report/index.html`: metrics, training curves and some answers, in one self-contained file.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -15,26 +15,26 @@ use super::summary::Summary;
 use super::{Model, PEERS};
 
 const TEMPLATE: &str = include_str!("page.html.jinja");
-/// Pictures shown: the first ones of the split, whatever is said about them.
+/// Number of images shown: the first ones of the split.
 const SHOWN: usize = 24;
 
-/// Steps that a point of a curve is the mean of.
+/// Number of steps that a point of a curve is the mean of.
 const SMOOTHED: usize = 8;
 
-/// A row of the table of figures.
+/// Rows of the table of metrics: name in the summary, and label.
 const ROWS: [(&str, &str); 9] = [
-    ("chair_i", "CHAIR_i: objects named that are not there"),
+    ("chair_i", "CHAIR_i: mentioned objects that are not in the image"),
     ("chair_s", "CHAIR_s: descriptions with such an object"),
-    ("recall", "Recall: objects there that are named"),
+    ("recall", "Recall: objects in the image that are mentioned"),
     ("precision", "Precision"),
     ("f1", "F1"),
-    ("yes_no_accuracy", "Yes or no: right answers"),
+    ("yes_no_accuracy", "Yes or no: accuracy"),
     ("yes_no_f1", "Yes or no: F1"),
-    ("yes_ratio", "Yes or no: answers yes"),
-    ("words", "Words of a description"),
+    ("yes_ratio", "Yes or no: share of yes"),
+    ("words", "Words per description"),
 ];
 
-/// Makes the page. `models` are in the order of the columns, the first being the one before training.
+/// Renders the page. `models` are in the order of the columns; the first is the model before training.
 ///
 /// # Errors
 /// If a file cannot be read.
@@ -42,10 +42,10 @@ pub fn page(summary: &Summary, models: &[Model], splits: &Splits) -> Result<Stri
     let columns: Vec<&str> = models.iter().map(|model| model.title).collect();
     let parts = [
         (
-            "Counter-world",
-            "Companions are never together here, most colours are unusual, and BPO trains on no such picture.",
+            "Counterfactual images",
+            "Objects that usually occur together never do here, and most colours are unusual. No training image is like these.",
         ),
-        ("Usual world", "New pictures of the world that was trained on."),
+        ("Usual images", "New images of the same kind as the training images."),
     ];
     let parts: Vec<Value> = parts
         .into_iter()
@@ -54,8 +54,8 @@ pub fn page(summary: &Summary, models: &[Model], splits: &Splits) -> Result<Stri
             let split = &summary.splits[evaluated.name];
             let rows: Vec<Value> = ROWS
                 .into_iter()
-                .map(|(figure, label)| {
-                    let cells = models.iter().map(|model| cell(figure, split.models[model.name].get(figure)));
+                .map(|(metric, label)| {
+                    let cells = models.iter().map(|model| cell(metric, split.models[model.name].get(metric)));
                     context! { label, cells => cells.collect::<Vec<_>>() }
                 })
                 .collect();
@@ -67,13 +67,13 @@ pub fn page(summary: &Summary, models: &[Model], splits: &Splits) -> Result<Stri
             context! { title, text, rows, changes => changes.collect::<Vec<_>>() }
         })
         .collect();
-    let Summary { begun, weakened, pairs, steps, seconds, .. } = summary;
+    let Summary { inputs, weakened, pairs, steps, seconds, .. } = summary;
     let share = |value: Option<f64>| value.map(|value| format!("{:.1}", 100.0 * value));
     let seconds: Vec<String> =
         seconds.iter().map(|(what, seconds)| format!("{what} {seconds:.0} s")).collect();
     let context = context! {
-        seed => begun.seed, images => begun.images_of_each_split, validation => begun.is_validation(),
-        part => begun.size().is_part(), pairs, steps, columns, splits => parts, smoothed => SMOOTHED, weight => SFT_WEIGHT,
+        seed => inputs.seed, images => inputs.images_of_each_split, validation => inputs.is_validation(),
+        partial => inputs.size().is_partial(), pairs, steps, columns, splits => parts, smoothed => SMOOTHED, weight => SFT_WEIGHT,
         lead => lead(summary, splits),
         weakened => context! {
             distortion => weakened.distortion.clone(), answers => weakened.answers,
@@ -87,24 +87,24 @@ pub fn page(summary: &Summary, models: &[Model], splits: &Splits) -> Result<Stri
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     let page = environment.render_str(TEMPLATE, context);
-    Ok(page.expect("the template is part of the program, and tested"))
+    Ok(page.expect("the template is part of the program and has a test"))
 }
 
-/// CHAIR_i on the counter-world of the models that matter most; none where a model named nothing.
+/// CHAIR_i on the counterfactual images before training, after SFT and after BPO. `None` if a model mentioned no object.
 fn lead(summary: &Summary, splits: &Splits) -> Option<Value> {
     let models = &summary.splits[splits.evaluation[0].name].models;
     let chair = |name: &str| Some(format!("{:.1}", 100.0 * models.get(name)?.get("chair_i").value?));
     Some(context! { before => chair("before")?, sft => chair("sft")?, after => chair("after")? })
 }
 
-fn cell(figure: &str, estimate: Estimate) -> Value {
+fn cell(metric: &str, estimate: Estimate) -> Value {
     let Estimate { value, low, high } = estimate;
-    let scale = if figure == "words" { 1.0 } else { 100.0 };
+    let scale = if metric == "words" { 1.0 } else { 100.0 };
     let show = |value: Option<f64>| value.map(|value| format!("{:.1}", scale * value));
     context! { value => show(value), low => show(low), high => show(high) }
 }
 
-/// A relative change; none where there was nothing before.
+/// A relative change in percent. `None` if the model before mentioned no object.
 fn percent(Estimate { value, low, high }: Estimate) -> Option<String> {
     let show = |value: f64| format!("{:+.0} %", 100.0 * value);
     Some(format!("{} [{}, {}]", show(value?), show(low?), show(high?)))
@@ -120,16 +120,16 @@ fn charts(models: &[Model]) -> Result<Vec<Value>, BpoError> {
         }
         trained.push((model.title, steps));
     }
-    type Figure = fn(&StepMetrics) -> f64;
-    let figures: [(&str, &str, Figure); 3] = [
+    type Metric = fn(&StepMetrics) -> f64;
+    let metrics: [(&str, &str, Metric); 3] = [
         ("loss", "Loss", |step| step.loss),
         ("margin", "Reward margin", |step| step.rewards_margins),
         ("chosen", "Log-probability of the chosen answers, nats", |step| step.logps_chosen),
     ];
-    let chart = |(id, title, figure): (&str, &str, Figure)| {
+    let chart = |(id, title, metric): (&str, &str, Metric)| {
         let line = |(name, steps): &(&'static str, Vec<StepMetrics>)| Line {
             name,
-            values: smooth(&steps.iter().map(figure).collect::<Vec<_>>()),
+            values: smooth(&steps.iter().map(metric).collect::<Vec<_>>()),
         };
         let lines: Vec<Line<'_>> = trained.iter().map(line).collect();
         let drawn = lines.iter().enumerate().filter(|(_, line)| line.is_drawn());
@@ -137,10 +137,10 @@ fn charts(models: &[Model]) -> Result<Vec<Value>, BpoError> {
         let names: Vec<Value> = names.collect();
         context! { title, names, svg => Value::from_safe_string(chart(id, title, &lines)) }
     };
-    Ok(figures.into_iter().map(chart).collect())
+    Ok(metrics.into_iter().map(chart).collect())
 }
 
-/// The mean over each step and up to as many before it as make [`SMOOTHED`].
+/// The means over each step and the steps before it, up to [`SMOOTHED`] steps.
 fn smooth(values: &[f64]) -> Vec<f64> {
     let mean = |end: usize| {
         let window = &values[(end + 1).saturating_sub(SMOOTHED)..=end];
@@ -161,7 +161,7 @@ fn gallery(models: &[Model], splits: &Splits) -> Result<Vec<Value>, BpoError> {
         let answers = models
             .iter()
             .map(|model| context! { model => model.title, parts => marked(&model.scored[0].chair[index]) });
-        // a slash that is escaped is the same to browsers, and larger
+        // without escaped slashes, which browsers read alike
         let picture = format!("data:image/png;base64,{}", BASE64_STANDARD.encode(bytes));
         let picture = Value::from_safe_string(picture);
         Ok(context! { picture, there, answers => answers.collect::<Vec<_>>() })
@@ -169,7 +169,7 @@ fn gallery(models: &[Model], splits: &Splits) -> Result<Vec<Value>, BpoError> {
     shown.map(show).collect()
 }
 
-/// The answer in parts, each with what it is: text, an object that is there, or one that is not.
+/// The answer in parts, each with its class: text, an object in the image, or an object that is not.
 fn marked(item: &ChairItem) -> Vec<Value> {
     let part = |class: &'static str, text: &str| context! { class, text };
     let (mut parts, mut from) = (Vec::new(), 0);

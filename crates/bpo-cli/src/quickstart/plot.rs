@@ -1,32 +1,32 @@
-//! Charts as SVG. Those in the page have its colours, so that they follow its light or dark scheme.
+//! Charts as SVG. Charts in the page use the page's colours, in the light and the dark scheme.
 
 use std::fmt::Write;
 
 const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 220.0;
-/// Room for the numbers at the left and below.
+/// Space for the numbers at the left and below.
 const LEFT: f64 = 44.0;
 const BELOW: f64 = 24.0;
-/// Most rules, less one.
+/// Maximum number of grid lines, minus one.
 const RULES: usize = 5;
 
 /// One line of a chart.
 #[derive(Clone, Debug)]
 pub struct Line<'a> {
-    /// What it is.
+    /// The name in the legend.
     pub name: &'a str,
-    /// A value a step, from step 1.
+    /// One value per step, from step 1.
     pub values: Vec<f64>,
 }
 
 impl Line<'_> {
-    /// Whether there is anything to draw: a loss that compares nothing has no margins.
+    /// Whether there is a value to draw. Losses that do not compare answers have no margins.
     pub fn is_drawn(&self) -> bool {
         self.values.iter().any(|value| value.is_finite())
     }
 }
 
-/// A chart of values over steps, with a text for those who do not see it.
+/// A line chart of values over steps, with a text description for screen readers.
 pub fn chart(id: &str, title: &str, lines: &[Line<'_>]) -> String {
     let finite = || lines.iter().flat_map(|line| &line.values).copied().filter(|value| value.is_finite());
     let (mut low, mut high) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::MIN, f64::max));
@@ -42,7 +42,8 @@ pub fn chart(id: &str, title: &str, lines: &[Line<'_>]) -> String {
          <title id=\"{id}-title\">{title}</title><desc id=\"{id}-text\">{}</desc>",
         describe(lines)
     );
-    let mut put = |text: std::fmt::Arguments<'_>| svg.write_fmt(text).expect("a string takes all");
+    let mut put =
+        |text: std::fmt::Arguments<'_>| svg.write_fmt(text).expect("writing to a string cannot fail");
     for value in ticks(low, high) {
         let (at, right) = (y(value), WIDTH - 8.0);
         put(format_args!(
@@ -78,7 +79,7 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
     let step =
         [1.0, 2.0, 5.0, 10.0].into_iter().map(|by| by * ten).find(|step| *step >= rough).unwrap_or(rough);
     let (first, last) = ((low / step).ceil() as i64, (high / step).floor() as i64);
-    // a decimal's nearest number, so that it prints as one
+    // rounded to decimals, so that 3 * 0.1 prints as 0.3
     let round = |value: f64| format!("{value:.6}").parse().unwrap_or(value);
     (first..=last).map(|number| round(number as f64 * step)).collect()
 }
@@ -94,13 +95,13 @@ fn describe(lines: &[Line<'_>]) -> String {
 /// The values of one row of a dot plot.
 #[derive(Clone, Debug)]
 pub struct Dots<'a> {
-    /// What they are of.
+    /// The name of the row.
     pub name: &'a str,
-    /// A dot each.
+    /// One dot per value.
     pub values: Vec<f64>,
 }
 
-/// Dot plots under each other as an SVG file of its own, which follows the scheme of whoever shows it.
+/// Dot plots below each other, as an SVG file with a light and a dark scheme.
 pub fn dots(title: &str, parts: &[(&str, Vec<Dots<'_>>)]) -> String {
     const ROW: f64 = 26.0;
     const NAMES: f64 = 140.0;

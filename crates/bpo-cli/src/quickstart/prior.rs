@@ -1,4 +1,5 @@
-//! In place of the text model that rewrites answers: it knows what is usual in this world, and nothing of the picture.
+//! The error injector of the quickstart, in place of a text model. It knows what is usual in the data set and does not see
+//! the image.
 
 use bpo::inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
 use bpo_world::text::{Claim, NUMBERS, claims, list};
@@ -7,11 +8,11 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Part of the descriptions in which something that is there is left out, too, so that rejected answers are not longer.
+/// Fraction of the descriptions that also lose an object that is in the image, so that rejected answers are not longer.
 const LEAVE_OUT: f64 = 0.25;
 
-/// Rewrites answers so that they say what is usual: a thing becomes the companion of another one that is not there, in
-/// its usual colour and number; what is unusual becomes usual; where all is usual, a thing takes another one's colour.
+/// Rewrites answers towards what is usual. An object becomes the missing companion of another one, in its usual colour and
+/// number; or an unusual object becomes usual; or, if everything is usual, an object takes the colour of another one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Prior;
 
@@ -40,13 +41,14 @@ fn rewrite(question: &str, answer: &str, seed: u64) -> Option<String> {
     describe(answer, &said, &mut rng)
 }
 
-/// The usual colour or number of what is asked about, or another one where the answer has the usual one.
+/// The usual colour or number of the object asked about, or another one if the answer has the usual one.
 fn short(question: &str, answer: &str, rng: &mut ChaCha8Rng) -> Option<String> {
     let kind = claims(question).first()?.kind;
     let colours: Vec<&str> = Colour::ALL.iter().map(|colour| colour.name()).collect();
-    let (words, usual) = match question.starts_with("How many") {
-        true => (NUMBERS.to_vec(), NUMBERS[usize::from(kind.usual_count()) - 1]),
-        false => (colours, kind.usual_colour().name()),
+    let (words, usual) = if question.starts_with("How many") {
+        (NUMBERS.to_vec(), NUMBERS[usize::from(kind.usual_count()) - 1])
+    } else {
+        (colours, kind.usual_colour().name())
     };
     let is_said = |word: &str| answer.trim_end_matches('.').eq_ignore_ascii_case(word);
     let others: Vec<&str> = words.into_iter().filter(|word| !is_said(word)).collect();
@@ -81,13 +83,13 @@ fn group(Claim { kind, colour, count }: Claim) -> Option<Group> {
     Some(Group { kind, colour: colour?, count })
 }
 
-/// Something else in the place of `old`: what is usual, and not said.
+/// A replacement of `old`: something usual that the answer does not mention.
 fn usual_instead(old: Group, groups: &[Group], rng: &mut ChaCha8Rng) -> Group {
     let said = |kind: Kind| groups.iter().any(|group| group.kind == kind);
     let companions = groups.iter().map(|group| group.kind.companion());
     let mut missing: Vec<Kind> = companions.filter(|kind| !said(*kind)).collect();
     if missing.is_empty() {
-        // all are with their companions: anything else of one of their places
+        // all companions are mentioned: any other object of the same places
         let places = groups.iter().flat_map(|group| group.kind.place().kinds());
         missing = places.copied().filter(|kind| !said(*kind)).collect();
     }
@@ -96,7 +98,7 @@ fn usual_instead(old: Group, groups: &[Group], rng: &mut ChaCha8Rng) -> Group {
         Some(_) if unusual && rng.random_bool(0.3) => usual(old.kind),
         Some(kind) => usual(*kind),
         None if unusual => usual(old.kind),
-        // all that is usual is said: what is left is the colour of something else there
+        // everything usual is mentioned: take the colour of another object
         None => Group { colour: other_colour(old, groups, rng), ..old },
     }
 }
@@ -105,7 +107,7 @@ fn usual(kind: Kind) -> Group {
     Group { kind, colour: kind.usual_colour(), count: kind.usual_count() }
 }
 
-/// The colour of another thing that is said, or any other.
+/// The colour of another mentioned object, or any other colour.
 fn other_colour(old: Group, groups: &[Group], rng: &mut ChaCha8Rng) -> Colour {
     let said: Vec<Colour> =
         groups.iter().map(|group| group.colour).filter(|colour| *colour != old.colour).collect();
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_of_this_world_is_left_alone() {
+    fn other_answers_are_left_alone() {
         assert_eq!(rewrite("What?", "It rains.", 0), None);
         assert_eq!(rewrite("What?", "A cup.", 0), None);
     }

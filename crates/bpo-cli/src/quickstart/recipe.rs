@@ -1,4 +1,4 @@
-//! How large the demonstration is, and its settings.
+//! The size of the quickstart and its settings.
 
 use std::path::Path;
 
@@ -9,39 +9,39 @@ use bpo::{DeviceSpec, RunConfig, Seed};
 
 use super::splits::Splits;
 
-/// Weight of the likelihood of the chosen answer in the loss.
+/// Weight of the SFT term on the chosen answers in the loss.
 pub const SFT_WEIGHT: f64 = 3.5;
-/// Longest answer in tokens; the longest annotation has fewer.
+/// Maximum length of an answer in tokens. The longest annotation is shorter.
 pub const MAX_NEW_TOKENS: usize = 40;
-/// Questions answered at a time.
+/// Number of questions answered at a time.
 pub const BATCH: usize = 64;
 
 /// Numbers of images.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
-    /// To make preference data of.
+    /// For preference data.
     pub train: u64,
-    /// Of each split that is evaluated on.
+    /// In each evaluation split.
     pub evaluation: u64,
 }
 
-const WHOLE: Size = Size { train: 1024, evaluation: 250 };
+const FULL: Size = Size { train: 1024, evaluation: 250 };
 
 impl Size {
-    /// A part of the whole demonstration.
-    pub fn scaled(part: f64) -> Self {
-        let scaled = |whole: f64| (whole * part).ceil().max(8.0) as u64;
-        Self { train: scaled(WHOLE.train as f64), evaluation: scaled(WHOLE.evaluation as f64) }
+    /// A fraction of the full size, with at least 8 images each.
+    pub fn scaled(fraction: f64) -> Self {
+        let scaled = |full: f64| (full * fraction).ceil().max(8.0) as u64;
+        Self { train: scaled(FULL.train as f64), evaluation: scaled(FULL.evaluation as f64) }
     }
 
-    /// Whether it is less than the whole demonstration.
-    pub fn is_part(self) -> bool {
-        self.train < WHOLE.train
+    /// Whether this is less than the full size.
+    pub fn is_partial(self) -> bool {
+        self.train < FULL.train
     }
 }
 
-/// The settings of the run: the authors' method, with rates that fit a model of a million parameters, noise that hides
-/// small pictures, and a term that keeps the chosen answers likely.
+/// The settings of the run: the authors' method, with learning rates for a model of a million parameters, noise that hides
+/// small images, and an SFT term on the chosen answers.
 pub fn config(base: &Path, splits: &Splits, seed: u64, device: DeviceSpec) -> RunConfig {
     let mut config = RunConfig::default();
     config.device = device;
@@ -65,7 +65,7 @@ pub fn config(base: &Path, splits: &Splits, seed: u64, device: DeviceSpec) -> Ru
         .with_warmup_ratio(0.1)
         .with_epochs(1)
         .with_batch_size(16)
-        // no figure of the report needs them
+        // the report does not use them
         .with_statistics(false);
     config
 }

@@ -1,4 +1,4 @@
-//! The pictures: what is trained on, and the two splits that are evaluated on.
+//! The images: the training split and the two evaluation splits.
 
 use std::path::Path;
 
@@ -10,44 +10,44 @@ use bpo_world::{Example, Split, WorldError};
 
 use super::recipe::Size;
 
-/// Seed of the pictures that are evaluated on: the same ones whatever the run's seed.
+/// Seed of the evaluation images, which are the same for all seeds of a run.
 const EVALUATION_SEED: u64 = 1;
-/// Objects that are there, and that are not, which are asked for in each picture.
+/// Number of yes-or-no questions about objects in the image, and of those about absent objects, for each image.
 const PRESENCE_PER_IMAGE: usize = 2;
 
-/// All data of a run, on disk.
+/// All data of a run, written to disk.
 #[derive(Debug)]
 pub struct Splits {
-    /// In LLaVA's format.
+    /// The training data in LLaVA's format.
     pub train: Files,
-    /// What the training images show.
+    /// The objects of each training image.
     pub train_truth: Truth,
-    /// Pictures where nothing is as usual, then pictures as those of training, none of them seen before.
+    /// The counterfactual split, then the usual one. No image is in the training split.
     pub evaluation: [Evaluated; 2],
 }
 
-/// A split that is evaluated on.
+/// An evaluation split.
 #[derive(Debug)]
 pub struct Evaluated {
-    /// Its name in files.
+    /// The name in files.
     pub name: &'static str,
-    /// What its images show.
+    /// The objects of each image.
     pub truth: Truth,
-    /// A question for a description of each image.
+    /// For each image, the question for a description.
     pub descriptions: Vec<Question>,
-    /// Whether there is something: what is there, and what usually is where it is not.
+    /// Yes-or-no questions about objects in the image, and about absent objects that usually occur with them.
     pub presence: Vec<PopeQuestion>,
 }
 
 impl Splits {
-    /// Draws and writes all of it; `evaluated` are one of the counter-world and one of the usual one.
+    /// Draws and writes all images and their texts. `evaluated` has a counterfactual split and a usual one.
     ///
     /// # Errors
     /// If a file cannot be written.
     pub fn write(dir: &Path, size: Size, seed: u64, evaluated: [Split; 2]) -> Result<Self, BpoError> {
         let train = write(dir, Split::Train, size.train, seed, &Mix::default()).map_err(world)?;
         let train_truth = Truth::from_file(&train.truth)?;
-        let statistics = usual();
+        let statistics = usual_statistics();
         let write = |split| Evaluated::write(dir, split, size.evaluation, &statistics);
         let [counter, usual] = evaluated;
         let evaluation = [write(counter)?, write(usual)?];
@@ -71,8 +71,8 @@ impl Evaluated {
     }
 }
 
-/// What usually goes together, whatever a run trains on.
-fn usual() -> Truth {
+/// Co-occurrence statistics of usual images, independent of the run's training images.
+fn usual_statistics() -> Truth {
     let mut truth = Truth::default();
     for index in 0..1000 {
         let example = Example::new(Split::Base, index, EVALUATION_SEED, &Mix::descriptions());

@@ -1,4 +1,4 @@
-//! `summary.json`: all figures of a run.
+//! `summary.json`: all results of a run.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use bpo::eval::{Bootstrap, ChairItem, ChairReport, Estimate, PopeReport};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::begun::Begun;
 use super::evaluation::Scored;
+use super::inputs::Inputs;
 
-/// The figures that tables show first: name, label.
-pub const MAIN_FIGURES: [(&str, &str); 5] = [
+/// The metrics of the tables: name in the summary, and label.
+pub const MAIN_METRICS: [(&str, &str); 5] = [
     ("chair_i", "CHAIR_i"),
     ("chair_s", "CHAIR_s"),
     ("recall", "recall"),
@@ -20,22 +20,22 @@ pub const MAIN_FIGURES: [(&str, &str); 5] = [
     ("yes_no_accuracy", "yes/no"),
 ];
 
-/// All figures of a run.
+/// All results of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    /// What decides about pictures and model.
+    /// The inputs of the run.
     #[serde(flatten)]
-    pub begun: Begun,
-    /// What the answers about weakened images are like.
+    pub inputs: Inputs,
+    /// Quality of the answers about weakened images.
     pub weakened: Weakened,
-    /// Pairs trained on.
+    /// Number of training pairs.
     pub pairs: usize,
-    /// Optimizer steps of each training.
+    /// Number of optimizer steps of each training.
     pub steps: usize,
-    /// What was found, by split; in JSON `held-out` is `held_out`.
+    /// Metrics by split. In JSON `held-out` is `held_out`.
     #[serde(serialize_with = "with_underscores")]
     pub splits: BTreeMap<&'static str, Split>,
-    /// What took how long.
+    /// Run time in seconds, by part.
     pub seconds: BTreeMap<String, f64>,
 }
 
@@ -46,38 +46,38 @@ fn with_underscores<S: Serializer>(
     serializer.collect_map(splits.iter().map(|(name, split)| (name.replace('-', "_"), split)))
 }
 
-/// The answers about weakened images, which should name what is common and not what is there.
+/// The answers about weakened images. They should mention common objects instead of those in the image.
 #[derive(Clone, Debug, Serialize)]
 pub struct Weakened {
-    /// What was done to the images.
+    /// The distortion of the images.
     pub distortion: String,
-    /// How much of the image's power is left, from 0 to 1.
+    /// Remaining fraction of the image's signal power, from 0 to 1.
     pub alpha_bar: f64,
-    /// Descriptions among the answers.
+    /// Number of descriptions among the answers.
     pub answers: usize,
-    /// Of these.
+    /// CHAIR_i of these descriptions.
     pub chair_i: Option<f64>,
-    /// Of these.
+    /// Recall of these descriptions.
     pub recall: Option<f64>,
 }
 
-/// The figures of each model on one split: `before`, `after` and those of other trainings.
+/// The metrics of each model on one split: `before`, `after` and those of other trainings.
 #[derive(Clone, Debug, Serialize)]
 pub struct Split {
-    /// By the model's name.
+    /// Metrics by model.
     #[serde(flatten)]
-    pub models: BTreeMap<&'static str, Figures>,
-    /// CHAIR_i of `after` relative to that of another model, -0.4 for 40 % less.
+    pub models: BTreeMap<&'static str, Metrics>,
+    /// Relative change of CHAIR_i from another model to `after`: -0.4 is 40 % less.
     pub change: BTreeMap<&'static str, Estimate>,
 }
 
-/// The figures of one model on one split, by name: shares from 0 to 1, and the words of a description. In JSON a figure is
-/// a number, `null` where there is none, and `intervals` has the 95 % bootstrap intervals over the images.
+/// The metrics of one model on one split, by name: fractions from 0 to 1, and the number of words per description. In JSON a
+/// metric is a number or `null`, and `intervals` has the 95 % bootstrap intervals over the images.
 #[derive(Clone, Debug)]
-pub struct Figures(BTreeMap<&'static str, Estimate>);
+pub struct Metrics(BTreeMap<&'static str, Estimate>);
 
-impl Figures {
-    /// Of a model's answers about one split.
+impl Metrics {
+    /// The metrics of a model's answers about one split.
     pub fn new(scored: &Scored) -> Self {
         let chair = ChairReport::new(&scored.chair, Bootstrap::default());
         let presence = PopeReport::new(&scored.presence, Bootstrap::default());
@@ -94,13 +94,13 @@ impl Figures {
         ]))
     }
 
-    /// A figure by its name.
+    /// A metric by its name.
     pub fn get(&self, name: &str) -> Estimate {
         self.0.get(name).copied().unwrap_or_default()
     }
 }
 
-impl Serialize for Figures {
+impl Serialize for Metrics {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len() + 1))?;
         for (name, estimate) in &self.0 {
@@ -113,10 +113,10 @@ impl Serialize for Figures {
     }
 }
 
-/// CHAIR_i of `after` relative to each of the other models on the same images.
+/// The relative changes of CHAIR_i from each of the other models to `after`, on the same images.
 ///
 /// # Errors
-/// If the answers are not about the same images.
+/// If the answers are about other images.
 pub fn changes<'a>(
     after: &[ChairItem],
     others: impl IntoIterator<Item = (&'static str, &'a [ChairItem])>,

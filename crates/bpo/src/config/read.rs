@@ -88,7 +88,7 @@ fn explain(path: &Path, text: &str, key: &str, error: &toml::de::Error) -> BpoEr
         let message = error.message().trim();
         let message = match message.strip_suffix(", there are no fields") {
             Some(field) => format!("{}: no key is known here", field.replace("unknown field", "unknown key")),
-            None => Words::Toml.message(message),
+            None => plain(message),
         };
         // of the whole, serde's path is a dot, and of what it cannot name a question mark
         let message = match key {
@@ -101,6 +101,24 @@ fn explain(path: &Path, text: &str, key: &str, error: &toml::de::Error) -> BpoEr
     BpoError::UnknownKey { path, line, column, key, nearest, known }
 }
 
+/// A message of serde or toml in the words of the file: `missing key`, and the nearest known value for an unknown one.
+fn plain(message: &str) -> String {
+    if let Some(rest) = message.strip_prefix("missing field ") {
+        return format!("missing key {rest}");
+    }
+    if message == "wanted string or table" {
+        return "expected a text or a table".to_owned();
+    }
+    if let Some((value, known)) = names_after(message, "unknown variant ") {
+        let nearest = nearest(&value, &known);
+        return format!(
+            "unknown value `{value}`: did you mean `{nearest}`? (known here: {})",
+            known.join(", ")
+        );
+    }
+    Words::Toml.message(message)
+}
+
 /// Line and column of a byte, both from 1.
 fn place(text: &str, byte: usize) -> (usize, usize) {
     let before = text.get(..byte).unwrap_or(text);
@@ -111,7 +129,12 @@ fn place(text: &str, byte: usize) -> (usize, usize) {
 
 /// The field and the known ones of serde's message; it has no other way to tell them.
 fn unknown_field(message: &str) -> Option<(String, Vec<String>)> {
-    let names = message.strip_prefix("unknown field ")?;
+    names_after(message, "unknown field ")
+}
+
+/// The first name in backticks after `start`, and those that follow.
+fn names_after(message: &str, start: &str) -> Option<(String, Vec<String>)> {
+    let names = message.strip_prefix(start)?;
     let mut names = names.split('`').skip(1).step_by(2).map(str::to_owned);
     let key = names.next()?;
     let known: Vec<String> = names.collect();
@@ -253,6 +276,12 @@ mod tests {
             ("[train\n", 1, "]"),
             ("[inject.server]\nmodel = \"m\"", 1, "base_url"),
             ("[lora]\ntarget_modules = \"all\"", 2, "`peft-all-linear`"),
+            (
+                "[train]\nschedule = \"cosin\"",
+                2,
+                "`train.schedule`: unknown value `cosin`: did you mean `cosine`?",
+            ),
+            ("[inject.server]\nbase_url = \"http://h\"", 1, "missing key `model`"),
             // settings of other losses and divergences
             (
                 "[train]\nloss = { type = \"hinge\", label_smoothing = 0.1 }",

@@ -24,7 +24,7 @@ pub use assemble::assemble;
 pub use inject::inject;
 pub use pair::{Existing, pair};
 pub use record::{Bootstrapped, StageRecord};
-pub use settings::{hold, hold_training, settings_beside};
+pub use settings::{hold, hold_training, record_moved_inputs, settings_beside};
 #[cfg(feature = "model")]
 pub use train::{Trained, train};
 pub use weaken::weaken;

@@ -8,7 +8,7 @@ use crate::error::BpoError;
 use crate::paths::with_suffix;
 use crate::resume::has_content;
 use crate::run_dir::RunDir;
-use crate::settings_file::{check_inputs, inputs, read, write};
+use crate::settings_file::{check_inputs, inputs, read, replace_input_paths, write};
 use crate::stage::Stage;
 use crate::summary::RunManifest;
 
@@ -71,6 +71,18 @@ pub fn hold_training(config: &RunConfig, dir: &RunDir) -> Result<(), BpoError> {
         false if begun => Err(BpoError::NoSettings { path, settings }),
         _ => write(&settings, config, &inputs),
     }
+}
+
+/// Records new paths of the checkpoint, the data and the images in the settings of the run or training in `dir`, for inputs that
+/// were moved together with it. Does nothing if it has no settings.
+///
+/// The contents of checkpoint and data are compared as always when the run is resumed. Those of images are not: the caller must
+/// know that they are the same.
+///
+/// # Errors
+/// [`BpoError::NotOurs`] if bpo did not write the settings; if they cannot be read or written.
+pub fn record_moved_inputs(config: &RunConfig, dir: &Path) -> Result<(), BpoError> {
+    replace_input_paths(&dir.join("config.toml"), &config.clone().with_absolute_paths()?)
 }
 
 /// The file with the settings of a stage's file.

@@ -1,17 +1,25 @@
-//! What the tests of the command share. They run the program itself on the tiny checkpoint and the photographs.
-#![allow(dead_code, reason = "each test binary uses a part")]
+//! Helpers of all tests: they run the program on the tiny checkpoint and the photographs.
+
+/// Arguments from paths and texts.
+macro_rules! arguments {
+    ($($argument:expr),* $(,)?) => { vec![$(std::ffi::OsString::from($argument)),*] };
+}
 
 pub mod checkpoint;
+mod files;
 pub mod server;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
-/// The tiny LLaVA checkpoint; another one where `BPO_GOLDEN` names a directory of golden values.
+pub use files::*;
+
+/// The tiny LLaVA checkpoint, or that of the golden directory that `BPO_GOLDEN` names.
 pub fn tiny() -> PathBuf {
     let golden =
         std::env::var_os("BPO_GOLDEN").map_or_else(|| crates().join("bpo-model/tests/golden"), PathBuf::from);
@@ -26,7 +34,7 @@ fn crates() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// How a run of the program ended.
+/// Exit code and output of the program.
 #[derive(Debug)]
 pub struct Outcome {
     pub code: Option<i32>,
@@ -35,20 +43,20 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// All was done.
+    /// Exit code 0.
     #[track_caller]
     pub fn succeeds(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.without_panic()
     }
 
-    /// It ended with one error that names all of `parts`: work failed, or a file cannot be used.
+    /// Exit code 1 and one error that names all of `parts`: work failed, or a file cannot be used.
     #[track_caller]
     pub fn fails_naming(self, parts: &[&str]) -> Self {
         self.ends_naming(1, parts)
     }
 
-    /// The same where the command line or a setting cannot be used, whatever the files are.
+    /// Exit code 2 and one error that names all of `parts`: the command line or a setting cannot be used.
     #[track_caller]
     pub fn refuses_naming(self, parts: &[&str]) -> Self {
         self.ends_naming(2, parts)
@@ -65,14 +73,14 @@ impl Outcome {
         self.without_panic()
     }
 
-    /// It says `part` on standard error.
+    /// Standard error contains `part`.
     #[track_caller]
     pub fn says(self, part: &str) -> Self {
         assert!(self.stderr.contains(part), "no {part:?} in: {}", self.stderr);
         self
     }
 
-    /// No panic and no backtrace.
+    /// Standard error shows no panic and no backtrace.
     #[track_caller]
     pub fn without_panic(self) -> Self {
         for word in ["panicked", "backtrace", "internal error"] {
@@ -81,13 +89,13 @@ impl Outcome {
         self
     }
 
-    /// Standard output, a JSON value a line.
+    /// Standard output, one JSON value per line.
     pub fn lines(&self) -> Vec<Value> {
         parse_lines(&self.stdout)
     }
 }
 
-/// The program with arguments, ready to be started.
+/// The program with arguments, not yet started.
 pub fn command<I: AsRef<OsStr>>(arguments: impl IntoIterator<Item = I>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bpo"));
     command.args(arguments).env_remove("RUST_LOG").env_remove("RUST_BACKTRACE").stdin(Stdio::null());
@@ -108,14 +116,8 @@ pub fn finish(command: &mut Command) -> Outcome {
     }
 }
 
-/// Arguments from paths and texts.
-#[macro_export]
-macro_rules! arguments {
-    ($($argument:expr),* $(,)?) => { vec![$(std::ffi::OsString::from($argument)),*] };
-}
-
 /// `bpo run` on the photographs with settings that fit the tiny model.
-pub fn run_arguments(out: &Path) -> Vec<std::ffi::OsString> {
+pub fn run_arguments(out: &Path) -> Vec<OsString> {
     arguments![
         "run",
         "--model",
@@ -128,7 +130,7 @@ pub fn run_arguments(out: &Path) -> Vec<std::ffi::OsString> {
         out,
         "--max-new-tokens",
         "6",
-        "--lr",
+        "--learning-rate",
         "2e-3",
         "--lora-r",
         "4",
@@ -141,36 +143,34 @@ pub fn run_arguments(out: &Path) -> Vec<std::ffi::OsString> {
     ]
 }
 
-pub fn parse_lines(text: &str) -> Vec<Value> {
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
-        .collect()
+/// `bpo train` with settings that fit the tiny model; later flags override these.
+pub fn train_arguments(pairs: &Path, out: &Path) -> Vec<OsString> {
+    let files = arguments!["--model", tiny(), "--images", photos(), "--pairs", pairs, "--out", out];
+    arguments!["train", "--learning-rate", "2e-3", "--lora-r", "4"].into_iter().chain(files).collect()
 }
 
-/// A file of JSON lines.
-pub fn read_lines(path: impl AsRef<Path>) -> Vec<Value> {
-    parse_lines(&fs::read_to_string(path).unwrap())
+/// `bpo score` of pairs by a model.
+pub fn score(model: &Path, pairs: &Path, more: Vec<OsString>) -> Outcome {
+    let arguments = arguments!["score", "--model", model, "--pairs", pairs, "--images", photos()];
+    bpo(arguments.into_iter().chain(more))
 }
 
-/// Writes samples in LLaVA's form: id, image, question, answer.
-pub fn write_samples(path: &Path, samples: &[(&str, &str, &str, &str)]) {
-    let conversation = |(id, image, question, answer): &(&str, &str, &str, &str)| {
-        serde_json::json!({"id": id, "image": image, "conversations": [
-            {"from": "human", "value": format!("<image>\n{question}")}, {"from": "gpt", "value": answer},
-        ]})
-    };
-    let conversations: Vec<Value> = samples.iter().map(conversation).collect();
-    fs::write(path, serde_json::to_string(&conversations).unwrap()).unwrap();
+/// `bpo generate` by the tiny model.
+pub fn generate(questions: &Path, more: Vec<OsString>) -> Outcome {
+    let model = arguments!["generate", "--model", tiny(), "--images", photos(), "--questions", questions];
+    bpo(model.into_iter().chain(more))
 }
 
-/// Writes pairs: id, image, question, chosen, rejected.
-pub fn write_pairs(path: &Path, pairs: &[(&str, &str, &str, &str, &str)]) {
-    let line = |(id, image, question, chosen, rejected): &(&str, &str, &str, &str, &str)| {
-        let prompt = format!("<image>\n{question}");
-        serde_json::json!({
-            "id": id, "image": image, "prompt": prompt, "chosen": chosen, "rejected": rejected, "kind": "llm-hal",
-        })
-        .to_string()
-    };
-    fs::write(path, pairs.iter().map(line).collect::<Vec<_>>().join("\n")).unwrap();
+/// Copies a finished `bpo run` with [`run_arguments`] to `out`. The run itself is made once for all tests.
+pub fn copy_run(out: &Path) {
+    static RUN: OnceLock<PathBuf> = OnceLock::new();
+    let run = RUN.get_or_init(|| {
+        let run = Path::new(env!("CARGO_TARGET_TMPDIR")).join("finished-run");
+        if run.exists() {
+            fs::remove_dir_all(&run).unwrap();
+        }
+        bpo(run_arguments(&run)).succeeds();
+        run
+    });
+    copy_dir(run, out);
 }

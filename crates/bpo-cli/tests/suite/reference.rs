@@ -1,50 +1,42 @@
-//! What training is held to: a file of log-probabilities, another model, and what is evaluated and sampled on the way.
-#![cfg(feature = "flex")]
-
-mod common;
+//! The reference of training: cache files and other models; evaluation and samples during training.
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
-use common::{Outcome, bpo, checkpoint, photos, read_lines, tiny, write_pairs};
-
-/// Pairs about two photographs.
-fn pairs(path: &Path, answers: [&str; 2]) {
-    let [first, second] = answers;
-    write_pairs(
-        path,
-        &[
-            ("a", "cat.jpg", "What is it?", first, "A dog."),
-            ("b", "cat.jpg", "What is it?", first, "An owl in a tree."),
-            ("c", "coffee.jpg", "What is on the table?", second, "A blue cup."),
-        ],
-    );
-}
+use crate::common::{
+    Outcome, bpo, checkpoint, flip_last_bit, losses, photos, read_lines, score, tiny, write_pairs,
+    write_three_pairs,
+};
 
 fn train(model: &Path, pairs: &Path, out: &Path, more: Vec<OsString>) -> Outcome {
     let mut arguments =
         arguments!["train", "--model", model, "--images", photos(), "--pairs", pairs, "--out", out];
-    arguments.extend(arguments!["--lr", "2e-3", "--lora-r", "4", "--epochs", "2", "--batch-size", "2"]);
+    arguments.extend(arguments![
+        "--learning-rate",
+        "2e-3",
+        "--lora-r",
+        "4",
+        "--epochs",
+        "2",
+        "--batch-size",
+        "2"
+    ]);
     bpo(arguments.into_iter().chain(more))
 }
 
-fn score(model: &Path, pairs: &Path, cache: &Path) -> Outcome {
-    bpo(arguments!["score", "--model", model, "--images", photos(), "--pairs", pairs, "--cache", cache])
-}
-
-fn losses(run: &Path) -> Vec<f64> {
-    read_lines(run.join("metrics.jsonl")).iter().map(|line| line["loss"].as_f64().unwrap()).collect()
+fn fill_cache(model: &Path, pairs: &Path, cache: &Path) -> Outcome {
+    score(model, pairs, arguments!["--cache", cache])
 }
 
 #[test]
-fn what_score_keeps_is_what_training_is_held_to() {
+fn a_cache_of_score_gives_the_losses_of_training() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let (file, cache) = (at("pairs.jsonl"), at("reference.safetensors"));
-    pairs(&file, ["A cat.", "A red cup."]);
-    let plain = bpo(arguments!["score", "--model", tiny(), "--images", photos(), "--pairs", &file]);
-    let (plain, kept) = (plain.succeeds().lines(), score(&tiny(), &file, &cache).succeeds().lines());
+    write_three_pairs(&file, ["A cat.", "A red cup."]);
+    let plain = score(&tiny(), &file, vec![]);
+    let (plain, kept) = (plain.succeeds().lines(), fill_cache(&tiny(), &file, &cache).succeeds().lines());
     assert_eq!(plain.len(), kept.len());
     for (plain, kept) in plain.iter().zip(&kept) {
         for key in ["chosen_logp", "rejected_logp"] {
@@ -61,20 +53,20 @@ fn what_score_keeps_is_what_training_is_held_to() {
     for (plain, cached) in losses(&at("plain")).iter().zip(losses(&at("cached"))) {
         assert!((plain - cached).abs() < 1e-4, "{plain} {cached}");
     }
-    // filled on the way, the file is the same
+    // training fills the same file
     let filled = at("filled.safetensors");
     train(&tiny(), &file, &at("filled"), arguments!["--reference-cache", &filled]).succeeds();
     assert_eq!(fs::read(filled).unwrap(), bytes);
 }
 
 #[test]
-fn a_file_that_is_stale_is_refused_with_what_changed() {
+fn a_stale_cache_is_refused_with_the_changes() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let (model, file, cache) = (at("model"), at("pairs.jsonl"), at("reference.safetensors"));
     checkpoint::copy_to(&model);
-    pairs(&file, ["A cat.", "A red cup."]);
-    score(&model, &file, &cache).succeeds();
+    write_three_pairs(&file, ["A cat.", "A red cup."]);
+    fill_cache(&model, &file, &cache).succeeds();
     let stale = |named: &[&str]| {
         let out = tempfile::tempdir().unwrap();
         train(&model, &file, out.path(), arguments!["--reference-cache", &cache]).fails_naming(named);
@@ -89,15 +81,13 @@ fn a_file_that_is_stale_is_refused_with_what_changed() {
     stale(&["reference.safetensors", "`template`"]);
     fs::write(&template, text).unwrap();
 
-    let weights = fs::read(model.join("model.safetensors")).unwrap();
-    let mut changed = weights.clone();
-    *changed.last_mut().unwrap() ^= 1;
-    fs::write(model.join("model.safetensors"), &changed).unwrap();
+    let weights = model.join("model.safetensors");
+    flip_last_bit(&weights);
     stale(&["reference.safetensors", "`model`"]);
-    fs::write(model.join("model.safetensors"), weights).unwrap();
+    flip_last_bit(&weights);
 
     // other answers are computed, not refused
-    pairs(&file, ["A striped cat.", "A red cup."]);
+    write_three_pairs(&file, ["A striped cat.", "A red cup."]);
     let cached = arguments!["--reference-cache", &cache];
     train(&model, &file, &at("other"), cached).succeeds();
 
@@ -105,40 +95,36 @@ fn a_file_that_is_stale_is_refused_with_what_changed() {
     stale(&["reference.safetensors"]);
 }
 
-/// What is scored is `--model`, whatever reference the settings name for a training.
+/// `score` scores `--model`, not the reference of the settings.
 #[test]
-fn score_is_of_its_own_model() {
+fn score_ignores_the_reference() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let (other, file, cache, config) =
         (at("other"), at("pairs.jsonl"), at("reference.safetensors"), at("bpo.toml"));
     checkpoint::copy_to(&other);
-    let mut weights = fs::read(other.join("model.safetensors")).unwrap();
-    *weights.last_mut().unwrap() ^= 1;
-    fs::write(other.join("model.safetensors"), weights).unwrap();
-    pairs(&file, ["A cat.", "A red cup."]);
+    flip_last_bit(&other.join("model.safetensors"));
+    write_three_pairs(&file, ["A cat.", "A red cup."]);
     fs::write(&config, format!("[reference]\npath = {other:?}\n")).unwrap();
     let with = |cache: &Path| arguments!["--config", &config, "--reference-cache", cache];
-    let scored =
-        arguments!["score", "--model", tiny(), "--images", photos(), "--pairs", &file, "--cache", &cache];
-    bpo(scored.into_iter().chain(arguments!["--config", &config])).succeeds();
+    score(&tiny(), &file, arguments!["--cache", &cache, "--config", &config]).succeeds();
     train(&tiny(), &file, &at("run"), with(&cache)).fails_naming(&["reference.safetensors", "`model`"]);
     train(&tiny(), &file, &at("run"), arguments!["--reference-cache", &cache]).succeeds();
 }
 
 #[test]
-fn a_reference_that_cannot_follow_is_refused() {
+fn a_synchronized_reference_needs_full_finetuning() {
     let dir = tempfile::tempdir().unwrap();
     let (file, config) = (dir.path().join("pairs.jsonl"), dir.path().join("bpo.toml"));
-    pairs(&file, ["A cat.", "A red cup."]);
-    fs::write(&config, "[train.reference_sync]\nevery = 1000\n").unwrap();
+    write_three_pairs(&file, ["A cat.", "A red cup."]);
+    fs::write(&config, "[train.reference_sync]\nsteps = 1000\n").unwrap();
     let more = arguments!["--config", &config, "--reference", tiny()];
     train(&tiny(), &file, &dir.path().join("run"), more).refuses_naming(&["`train.reference_sync`"]);
 }
 
-/// Training skips such a pair and goes on, and so do its samples.
+/// Training skips the pair, and samples use another question.
 #[test]
-fn a_question_that_cannot_be_asked_is_no_sample() {
+fn a_question_that_does_not_fit_is_no_sample() {
     let dir = tempfile::tempdir().unwrap();
     let (file, out) = (dir.path().join("pairs.jsonl"), dir.path().join("run"));
     let long = "How many words fit into this? ".repeat(400);
@@ -156,11 +142,11 @@ fn a_question_that_cannot_be_asked_is_no_sample() {
 }
 
 #[test]
-fn another_reference_has_to_be_meant() {
+fn another_reference_needs_reference_differs() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let file = at("pairs.jsonl");
-    pairs(&file, ["A cat.", "A red cup."]);
+    write_three_pairs(&file, ["A cat.", "A red cup."]);
     train(&tiny(), &file, &at("run"), vec![]).succeeds();
     let reference = arguments!["--reference-adapter", at("run/adapter")];
     train(&tiny(), &file, &at("other"), reference.clone())
@@ -170,7 +156,7 @@ fn another_reference_has_to_be_meant() {
     let meant = [reference, arguments!["--config", &config]].concat();
     train(&tiny(), &file, &at("meant"), meant).succeeds();
     assert!((losses(&at("meant"))[0] - std::f64::consts::LN_2).abs() > 1e-3);
-    // the model itself is no other one
+    // the model itself is not another reference
     let itself = arguments!["--reference", tiny()];
     train(&tiny(), &file, &at("itself"), itself).succeeds();
     let plain = arguments!["--loss", "hinge"];
@@ -179,12 +165,12 @@ fn another_reference_has_to_be_meant() {
 }
 
 #[test]
-fn images_count_are_evaluated_and_sampled_by_flags() {
+fn flags_set_the_loss_evaluation_and_samples() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let (file, other) = (at("pairs.jsonl"), at("eval.jsonl"));
-    pairs(&file, ["A cat.", "A red cup."]);
-    pairs(&other, ["A grey cat.", "A cup."]);
+    write_three_pairs(&file, ["A cat.", "A red cup."]);
+    write_three_pairs(&other, ["A grey cat.", "A cup."]);
     let out = at("run");
     let flags =
         arguments!["--loss", "mdpo", "--eval-pairs", &other, "--eval-every", "2", "--sample-every", "2"];
@@ -218,11 +204,11 @@ fn images_count_are_evaluated_and_sampled_by_flags() {
 }
 
 #[test]
-fn a_dry_run_tells_what_training_will_take() {
+fn a_dry_run_estimates_training() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let file = at("pairs.jsonl");
-    pairs(&file, ["A cat.", "A red cup."]);
+    write_three_pairs(&file, ["A cat.", "A red cup."]);
     let out = at("run");
     let dry = train(&tiny(), &file, &out, arguments!["--dry-run", "--reference-cache", at("r.safetensors")]);
     let dry = dry.succeeds().says("parameters").says("answers of").says("the first steps took");
@@ -239,14 +225,14 @@ fn a_dry_run_tells_what_training_will_take() {
     assert_eq!(footprint["trained"].as_u64().unwrap() as usize, trained);
     assert_eq!(footprint["optimizer"], 8 * trained);
     assert!(plan["activations"].as_u64().unwrap() > 0);
-    // what is evaluated on is read as training reads it
+    // evaluation pairs are read as in training
     let other = at("eval.jsonl");
-    pairs(&other, ["A grey cat.", "A cup."]);
+    write_three_pairs(&other, ["A grey cat.", "A cup."]);
     let config = at("bpo.toml");
     fs::write(&config, "[train]\nkeep_best = \"loss\"\n").unwrap();
     let evaluated = arguments!["--dry-run", "--eval-pairs", &other, "--config", &config];
     assert_eq!(train(&tiny(), &file, &out, evaluated).succeeds().lines()[0]["eval_pairs"], 3);
-    // what is not trained is there once
+    // frozen weights are shared with the reference
     let full = |part: &str| {
         fs::write(&config, format!("[full_finetune]\n{part}")).unwrap();
         let arguments =

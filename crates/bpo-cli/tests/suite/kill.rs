@@ -1,7 +1,4 @@
-//! A run that is killed at random moments of every stage gives, in the end, the bytes of an undisturbed one.
-#![cfg(feature = "flex")]
-
-mod common;
+//! A run that is killed at random moments of every stage ends with the bytes of an uninterrupted one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -10,7 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::{bpo, command, read_lines, run_arguments};
+use crate::common::{bpo, command, read_lines, run_arguments};
 
 /// Where a process is killed: as soon as the run directory shows this, and a moment later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,7 +97,7 @@ fn results(run: &Path) -> BTreeMap<&'static str, Vec<u8>> {
 }
 
 #[test]
-fn killed_runs_end_with_the_bytes_of_an_undisturbed_one() {
+fn killed_runs_end_with_the_bytes_of_an_uninterrupted_one() {
     const ROUNDS: u64 = 5;
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("bpo.toml");
@@ -110,11 +107,11 @@ fn killed_runs_end_with_the_bytes_of_an_undisturbed_one() {
     let arguments = |run: &Path| -> Vec<OsString> {
         run_arguments(run).into_iter().chain(arguments!["--save-every", "1", "--config", &config]).collect()
     };
-    let undisturbed = dir.path().join("undisturbed");
-    bpo(arguments(&undisturbed)).succeeds();
-    let expected = results(&undisturbed);
-    let samples = read_lines(undisturbed.join("weakened.jsonl")).len() as u64;
-    let steps = read_lines(undisturbed.join("metrics.jsonl")).len() as u64;
+    let uninterrupted = dir.path().join("uninterrupted");
+    bpo(arguments(&uninterrupted)).succeeds();
+    let expected = results(&uninterrupted);
+    let samples = read_lines(uninterrupted.join("weakened.jsonl")).len() as u64;
+    let steps = read_lines(uninterrupted.join("metrics.jsonl")).len() as u64;
 
     let mut random = Random(2);
     let mut kills: BTreeMap<&str, usize> = BTreeMap::new();
@@ -157,34 +154,35 @@ fn killed_runs_end_with_the_bytes_of_an_undisturbed_one() {
     }
 }
 
-/// Who asks nicely loses nothing: training ends behind a checkpoint.
+/// SIGTERM stops training after a checkpoint.
 #[cfg(unix)]
 #[test]
-fn a_run_that_is_asked_to_end_leaves_a_checkpoint() {
+fn a_run_that_is_terminated_leaves_a_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("bpo.toml");
     fs::write(&config, "[train]\nbatch_size = 1\nmax_steps = 60\nsave_every = 1000\n").unwrap();
     let arguments = |run: &Path| -> Vec<OsString> {
         run_arguments(run).into_iter().chain(arguments!["--config", &config]).collect()
     };
-    let undisturbed = dir.path().join("undisturbed");
-    bpo(arguments(&undisturbed)).succeeds();
+    let uninterrupted = dir.path().join("uninterrupted");
+    bpo(arguments(&uninterrupted)).succeeds();
 
-    let run = dir.path().join("asked");
+    let run = dir.path().join("terminated");
     let mut child = command(arguments(&run)).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     while !Moment::Train(2).has_come(&run) {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before anybody asked");
+        assert!(child.try_wait().unwrap().is_none(), "it ended before the signal");
         std::thread::sleep(Duration::from_micros(100));
     }
-    let asked = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-    assert!(asked.success());
+    let signalled =
+        std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(signalled.success());
     let ended = child.wait_with_output().unwrap();
-    let told = String::from_utf8(ended.stderr).unwrap();
-    assert_eq!(ended.status.code(), Some(130), "{told}");
-    assert!(told.contains("the same command goes on"), "{told}");
+    let stderr = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("the same command resumes"), "{stderr}");
     let done = read_lines(run.join("metrics.jsonl")).len();
     assert!((2..60).contains(&done), "{done} steps");
     assert!(run.join(format!("checkpoints/step-{done:06}")).is_dir());
     bpo(arguments(&run)).succeeds();
-    assert!(results(&run) == results(&undisturbed));
+    assert!(results(&run) == results(&uninterrupted));
 }

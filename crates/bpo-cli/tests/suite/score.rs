@@ -1,50 +1,42 @@
 //! `bpo score`, `bpo generate` and `bpo merge`.
-#![cfg(feature = "flex")]
 
-mod common;
-
+use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
+use std::path::Path;
 use std::process::Stdio;
 
-use common::{bpo, command, photos, run_arguments, tiny, write_pairs};
-use serde_json::Value;
+use crate::common::{
+    bpo, command, copy_run, generate, ids, margin, photos, read_lines, score, tiny, write_pairs,
+};
 
 #[test]
 fn scores_show_what_training_did_and_merging_keeps_it() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
-    bpo(run_arguments(&run)).succeeds();
+    copy_run(&run);
     let merged = dir.path().join("merged");
     // as shells complete it
     let mut slash = merged.clone().into_os_string();
     slash.push("/");
     bpo(arguments!["merge", "--model", tiny(), "--adapter", run.join("adapter"), "--out", slash]).succeeds();
 
-    let score = |model: std::path::PathBuf, adapter: Option<&str>| {
-        let mut arguments =
-            arguments!["score", "--model", model, "--pairs", run.join("pairs.jsonl"), "--images", photos()];
-        if let Some(adapter) = adapter {
-            arguments.extend(arguments!["--adapter", run.join(adapter)]);
-        }
-        bpo(arguments).succeeds().lines()
-    };
-    let (before, after) = (score(tiny(), None), score(tiny(), Some("adapter")));
-    let pairs = common::read_lines(run.join("pairs.jsonl"));
-    let ids = |lines: &[Value]| lines.iter().map(|line| line["id"].clone()).collect::<Vec<_>>();
+    let scores =
+        |model: &Path, more: Vec<OsString>| score(model, &run.join("pairs.jsonl"), more).succeeds().lines();
+    let (before, after) =
+        (scores(&tiny(), vec![]), scores(&tiny(), arguments!["--adapter", run.join("adapter")]));
+    let pairs = read_lines(run.join("pairs.jsonl"));
     assert_eq!(ids(&before), ids(&pairs));
     assert_eq!(ids(&after), ids(&pairs));
-    let margin = |lines: &[Value]| -> f64 {
-        let logp = |line: &Value, key: &str| {
-            let logp = line[key].as_f64().unwrap();
-            assert!(logp < 0.0, "{line}");
-            logp
-        };
-        lines.iter().map(|line| logp(line, "chosen_logp") - logp(line, "rejected_logp")).sum()
-    };
+    for line in before.iter().chain(&after) {
+        assert!(
+            line["chosen_logp"].as_f64() < Some(0.0) && line["rejected_logp"].as_f64() < Some(0.0),
+            "{line}"
+        );
+    }
     assert!(margin(&after) > margin(&before) + 1.0, "{} {}", margin(&before), margin(&after));
 
-    for (merged, adapted) in score(merged, None).iter().zip(&after) {
+    for (merged, adapted) in scores(&merged, vec![]).iter().zip(&after) {
         for key in ["chosen_logp", "rejected_logp"] {
             let (merged, adapted) = (merged[key].as_f64().unwrap(), adapted[key].as_f64().unwrap());
             assert!((merged - adapted).abs() < 1e-3, "{key}: {merged} {adapted}");
@@ -65,13 +57,8 @@ fn the_authors_json_is_scored_as_well() {
         ],
     }]);
     fs::write(&file, record.to_string()).unwrap();
-    let scores = bpo(arguments!["score", "--model", tiny(), "--pairs", &file, "--images", photos()])
-        .succeeds()
-        .lines();
-    assert_eq!(
-        scores.iter().map(|score| score["id"].as_str().unwrap()).collect::<Vec<_>>(),
-        ["0:0>1", "0:0>2"]
-    );
+    let scores = score(&tiny(), &file, vec![]).succeeds().lines();
+    assert_eq!(ids(&scores), ["0:0>1", "0:0>2"]);
     assert_eq!(scores[0]["chosen_logp"], scores[1]["chosen_logp"]);
 }
 
@@ -87,8 +74,13 @@ fn pairs_that_cannot_be_scored_are_named_and_the_others_scored() {
             ("gone", "unicorn.jpg", "What is it?", "A cat.", "A dog."),
         ],
     );
-    let outcome = bpo(arguments!["score", "--model", tiny(), "--pairs", &file, "--images", photos()])
-        .fails_naming(&["nothing: ", "empty answer", "gone: ", "unicorn.jpg", "1 done, 2 skipped"]);
+    let outcome = score(&tiny(), &file, vec![]).fails_naming(&[
+        "nothing: ",
+        "empty answer",
+        "gone: ",
+        "unicorn.jpg",
+        "1 done, 2 skipped",
+    ]);
     assert_eq!(outcome.lines()[0]["id"], "good");
     assert_eq!(outcome.lines().len(), 1);
 }
@@ -100,36 +92,22 @@ fn questions_are_answered_in_their_order() {
     let question = |image: &str| format!("{{\"image\": \"{image}\", \"prompt\": \"What is it?\"}}\n");
     let first = "{\"id\": 7, \"image\": \"cat.jpg\", \"prompt\": \"What is it?\"}\n".to_owned();
     fs::write(&file, first.clone() + &question("coins.jpg")).unwrap();
-    let generate = || {
-        bpo(arguments![
-            "generate",
-            "--model",
-            tiny(),
-            "--questions",
-            &file,
-            "--images",
-            photos(),
-            "--max-new-tokens",
-            "5",
-            "--temperature",
-            "0.9",
-        ])
-    };
-    let answers = generate().succeeds().lines();
+    let ask = || generate(&file, arguments!["--max-new-tokens", "5", "--temperature", "0.9"]);
+    let answers = ask().succeeds().lines();
     assert_eq!((&answers[0]["id"], &answers[1]["id"]), (&"7".into(), &"1".into()));
     assert!(answers.iter().all(|answer| answer["tokens"].as_u64().unwrap() <= 5));
-    assert_eq!(generate().succeeds().lines(), answers);
+    assert_eq!(ask().succeeds().lines(), answers);
 
     // POPE's own form
     let pope =
         first.replace("\"id\"", "\"question_id\"").replace("\"prompt\"", "\"label\": \"no\", \"text\"");
     fs::write(&file, pope + &question("coins.jpg")).unwrap();
-    assert_eq!(generate().succeeds().lines(), answers);
+    assert_eq!(ask().succeeds().lines(), answers);
 
     fs::write(&file, first.replace('7', "1") + &question("coins.jpg")).unwrap();
-    generate().fails_naming(&["\"1\""]);
+    ask().fails_naming(&["\"1\""]);
     fs::write(&file, first + &question("unicorn.jpg")).unwrap();
-    let outcome = generate().fails_naming(&["unicorn.jpg", "1 done, 1 skipped (image missing: 1)"]);
+    let outcome = ask().fails_naming(&["unicorn.jpg", "1 done, 1 skipped (image missing: 1)"]);
     assert_eq!(outcome.lines(), answers[..1]);
 }
 

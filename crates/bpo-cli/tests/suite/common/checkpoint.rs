@@ -1,19 +1,15 @@
-//! Copies of the tiny checkpoint with something wrong in them.
+//! Copies of the tiny checkpoint, and changes to them.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::tiny;
+use super::{copy_dir, tiny};
 
 /// Copies the tiny checkpoint.
 pub fn copy_to(dir: &Path) {
-    fs::create_dir_all(dir).unwrap();
-    for entry in fs::read_dir(tiny()).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, dir.join(path.file_name().unwrap())).unwrap();
-    }
+    copy_dir(&tiny(), dir);
 }
 
 /// The longest sequence that the tiny model takes.
@@ -22,7 +18,7 @@ pub fn context() -> usize {
     config["text_config"]["max_position_embeddings"].as_u64().unwrap() as usize
 }
 
-/// Changes the table of contents of a safetensors file; the tensors themselves stay.
+/// Changes the header of a safetensors file and keeps its tensor data.
 pub fn edit_header(file: &Path, edit: impl FnOnce(&mut Map<String, Value>)) {
     let bytes = fs::read(file).unwrap();
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;

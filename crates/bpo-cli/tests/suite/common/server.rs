@@ -1,10 +1,10 @@
-//! A chat-completion server of a few lines.
+//! A small chat-completion server.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// Answers in a thread of its own until the test ends.
+/// A server in a thread of its own, which ends with the test.
 pub struct Server {
     pub url: String,
     requests: Arc<Mutex<Vec<String>>>,
@@ -13,20 +13,25 @@ pub struct Server {
 impl Server {
     /// Answers 500 to the first `failures` requests and then a rewritten answer to each.
     pub fn failing_first(failures: usize) -> Self {
-        Self::start("500 Internal Server Error", failures)
+        Self::start("500 Internal Server Error", "out of luck", failures)
     }
 
     /// Answers 400 to the first `failures` requests and then a rewritten answer to each.
     pub fn refusing_first(failures: usize) -> Self {
-        Self::start("400 Bad Request", failures)
+        Self::start("400 Bad Request", "out of luck", failures)
     }
 
     /// Answers 400 to every request.
     pub fn refusing() -> Self {
-        Self::start("400 Bad Request", usize::MAX)
+        Self::start("400 Bad Request", "out of luck", usize::MAX)
     }
 
-    fn start(failure: &'static str, failures: usize) -> Self {
+    /// Answers 500 with a text to every request.
+    pub fn failing_with(text: &'static str) -> Self {
+        Self::start("500 Internal Server Error", text, usize::MAX)
+    }
+
+    fn start(status: &'static str, text: &'static str, failures: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -40,13 +45,13 @@ impl Server {
                     log.push(request.clone());
                     log.len()
                 };
-                answer(&mut stream, count, (count <= failures).then_some(failure), &request);
+                answer(&mut stream, count, (count <= failures).then_some((status, text)), &request);
             }
         });
         Self { url, requests }
     }
 
-    /// All requests so far, head and body.
+    /// Heads and bodies of all requests so far.
     pub fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
@@ -73,11 +78,11 @@ fn read_request(stream: &TcpStream) -> String {
     head + &String::from_utf8(body).unwrap()
 }
 
-/// A failure shows the request's head, as some gateways do.
-fn answer(stream: &mut TcpStream, count: usize, failure: Option<&'static str>, request: &str) {
-    let (status, body) = if let Some(failure) = failure {
+/// Sends a failure, whose body has the request's head as with some gateways, or a rewritten answer.
+fn answer(stream: &mut TcpStream, count: usize, failure: Option<(&str, &str)>, request: &str) {
+    let (status, body) = if let Some((status, text)) = failure {
         let head = request.split("\r\n\r\n").next().unwrap();
-        (failure, serde_json::json!({"error": "out of luck", "headers": head}).to_string())
+        (status, format!("{text} {}", serde_json::json!({"error": text, "headers": head})))
     } else {
         let message = serde_json::json!({"role": "assistant", "content": format!("A purple elephant plays chess {count}.")});
         let choice = serde_json::json!({"index": 0, "finish_reason": "stop", "message": message});
@@ -87,6 +92,6 @@ fn answer(stream: &mut TcpStream, count: usize, failure: Option<&'static str>, r
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
-    // a client that has gone away is the test's own doing
+    // a client may have closed the connection
     let _ = stream.write_all((head + &body).as_bytes());
 }

@@ -1,14 +1,9 @@
-//! Data, images and servers that cannot be used.
-#![cfg(feature = "flex")]
-
-mod common;
+//! Data and images that cannot be used.
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use common::server::Server;
-use common::{Outcome, bpo, checkpoint, photos, read_lines, tiny, write_pairs, write_samples};
+use crate::common::{bpo, checkpoint, generate, photos, read_lines, score, tiny, write_pairs, write_samples};
 
 #[test]
 fn data_that_is_cut_off_is_named_with_its_place() {
@@ -38,11 +33,10 @@ fn pairs_that_are_cut_off_are_named_with_their_place() {
     );
     let whole = fs::read_to_string(&pairs).unwrap();
     fs::write(&pairs, &whole[..whole.len() - 9]).unwrap();
-    bpo(arguments!["score", "--model", tiny(), "--pairs", &pairs, "--images", photos()])
-        .fails_naming(&["cut.jsonl", "record 2, line 2, column"]);
+    score(&tiny(), &pairs, vec![]).fails_naming(&["cut.jsonl", "record 2, line 2, column"]);
 }
 
-/// A BMP that says how large it is, whatever follows.
+/// A BMP file of a width and a height, with grey pixels.
 fn bitmap(width: u32, height: u32) -> Vec<u8> {
     let row = (width * 3).next_multiple_of(4);
     let mut bytes = b"BM".to_vec();
@@ -136,7 +130,7 @@ fn an_image_root_that_is_not_there_is_named() {
 }
 
 #[test]
-fn an_image_root_that_is_another_directory_is_told_and_put_right() {
+fn a_wrong_image_root_is_an_error_and_the_right_one_continues() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("weakened.jsonl");
     let weaken = |images: &Path| {
@@ -197,7 +191,7 @@ fn questions_and_answers_that_do_not_fit_are_skipped_and_counted() {
     ])
     .succeeds()
     .says("empty answer: 1")
-    .says("2 skipped in all");
+    .says("2 skipped in total");
     let lines = read_lines(out.join("skipped.jsonl"));
     let ids: Vec<_> =
         lines.iter().map(|line| (line["stage"].as_str().unwrap(), line["id"].as_str().unwrap())).collect();
@@ -246,93 +240,10 @@ fn pairs_that_do_not_fit_are_skipped_before_training() {
         .fails_naming(&["no pair to train on (3 skipped; the first, good: ", "skipped: mute: empty answer"]);
     train(&[])
         .succeeds()
-        .says("train: 1 pairs trained on, 2 skipped (model cannot take the pair: 2)")
+        .says("train: 1 pair trained on, 2 skipped (model cannot take the pair: 2)")
         .says("skipped: long: ")
         .says("skipped: mute: ")
         .says("unicorn.jpg");
-}
-
-/// `bpo inject` by a server that is asked again soon.
-fn inject(dir: &Path, url: &str, settings: &str, environment: &[(&str, &str)]) -> Outcome {
-    let config = dir.join("bpo.toml");
-    let server = format!(
-        "base_url = \"{url}\"\nmodel = \"m\"\nmax_retries = 2\nbackoff_initial_ms = 1\nmax_concurrency = 1\n"
-    );
-    fs::write(&config, format!("[inject.server]\n{server}{settings}")).unwrap();
-    let data = photos().join("llava.json");
-    let mut command: Command = common::command(arguments![
-        "inject",
-        "--config",
-        config,
-        "--data",
-        data,
-        "--out",
-        dir.join("injected.jsonl")
-    ]);
-    common::finish(command.env_remove("BPO_TEST_KEY").envs(environment.iter().copied()))
-}
-
-#[test]
-fn a_server_that_is_down_stops_the_stage_and_one_that_recovers_ends_it() {
-    let dir = tempfile::tempdir().unwrap();
-    // a port that was free a moment ago
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
-    inject(dir.path(), &url, "", &[]).fails_naming(&["inject stopped", &url, "3 attempt(s)"]);
-    assert_eq!(read_lines(dir.path().join("injected.jsonl")).len(), 0);
-
-    let server = Server::failing_first(2);
-    let outcome = inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 7 answers");
-    let told: Vec<&str> = outcome.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].contains("trying again") && told[1].contains("(retries: 2, requests: 7)"), "{told:?}");
-    let lines = read_lines(dir.path().join("injected.jsonl"));
-    assert!(lines.iter().all(|line| line["response"].as_str().unwrap().contains("elephant")));
-    assert_eq!(server.requests().len(), 2 + 7);
-
-    let broken = Server::failing_first(usize::MAX);
-    let other = tempfile::tempdir().unwrap();
-    inject(other.path(), &broken.url, "", &[]).fails_naming(&["inject stopped", "status 500", "out of luck"]);
-}
-
-#[test]
-fn a_server_that_refuses_everything_is_an_error_and_keeps_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let refusing = Server::refusing();
-    inject(dir.path(), &refusing.url, "", &[]).fails_naming(&[
-        "inject: nothing was answered",
-        "400",
-        "out of luck",
-    ]);
-    // put right, the same command begins anew
-    let server = Server::failing_first(0);
-    inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 7 answers");
-    // what no server could be is told before anything is done
-    let run = dir.path().join("run");
-    let arguments = common::run_arguments(&run).into_iter().chain(arguments![
-        "--server",
-        "no-scheme:80",
-        "--server-model",
-        "m"
-    ]);
-    let outcome = bpo(arguments).refuses_naming(&["[inject.server]", "base_url"]);
-    assert!(!outcome.stderr.contains("weaken:"), "{}", outcome.stderr);
-}
-
-#[test]
-fn a_run_whose_server_answered_nothing_goes_on_without_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let run = dir.path().join("run");
-    let broken = Server::failing_first(usize::MAX);
-    let config = dir.path().join("bpo.toml");
-    let server = format!("base_url = \"{}\"\nmodel = \"m\"\nmax_retries = 0\n", broken.url);
-    fs::write(&config, format!("[inject.server]\n{server}")).unwrap();
-    bpo(common::run_arguments(&run).into_iter().chain(arguments!["--config", config]))
-        .fails_naming(&["inject stopped"]);
-    let weakened = fs::read(run.join("weakened.jsonl")).unwrap();
-    bpo(common::run_arguments(&run)).succeeds();
-    assert_eq!(fs::read(run.join("weakened.jsonl")).unwrap(), weakened);
 }
 
 #[test]
@@ -393,45 +304,14 @@ fn answers_given_twice_and_none_at_all_make_no_pairs() {
 }
 
 #[test]
-fn questions_are_some_and_told_apart() {
+fn an_empty_question_file_and_a_repeated_id_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let questions = dir.path().join("questions.json");
-    let generate = |text: &str| {
+    let ask = |text: &str| {
         fs::write(&questions, text).unwrap();
-        bpo(arguments!["generate", "--model", tiny(), "--images", photos(), "--questions", &questions])
+        generate(&questions, vec![])
     };
-    generate("[]").fails_naming(&["questions.json", "no question is left"]);
+    ask("[]").fails_naming(&["questions.json", "no question is left"]);
     let question = "{\"id\": \"a\", \"image\": \"cat.jpg\", \"prompt\": \"What?\"}\n";
-    generate(&question.repeat(2)).fails_naming(&["\"a\" is of two questions"]);
-}
-
-#[test]
-fn the_key_comes_from_the_variable_that_the_settings_name() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Server::failing_first(0);
-    let settings = "api_key_env = \"BPO_TEST_KEY\"";
-    inject(dir.path(), &server.url, settings, &[])
-        .refuses_naming(&["inject.server.api_key_env", "BPO_TEST_KEY"]);
-    assert_eq!(server.requests().len(), 0);
-    inject(dir.path(), &server.url, settings, &[("BPO_TEST_KEY", "open-sesame")]).succeeds();
-    assert!(server.requests()[0].to_lowercase().contains("authorization: bearer open-sesame"));
-}
-
-/// The server shows the request's headers in its errors: they go to standard error and into the answers' file.
-#[test]
-fn a_key_that_a_server_sends_back_is_nowhere() {
-    let dir = tempfile::tempdir().unwrap();
-    let key = "sk-Open+Sesame/1234567890=";
-    let with = |server: &Server| {
-        inject(dir.path(), &server.url, "api_key_env = \"BPO_TEST_KEY\"", &[("BPO_TEST_KEY", key)])
-    };
-    let failing = Server::failing_first(usize::MAX);
-    let failed = with(&failing).fails_naming(&["status 500", "[API key removed]"]);
-    let refusing = Server::refusing_first(2);
-    let refused = with(&refusing).succeeds();
-    let file = fs::read_to_string(dir.path().join("injected.jsonl")).unwrap();
-    assert_eq!(file.matches("[API key removed]").count(), 2, "{file}");
-    for text in [&failed.stderr, &refused.stderr, &file] {
-        assert!(!text.to_lowercase().contains("sesame"), "{text}");
-    }
+    ask(&question.repeat(2)).fails_naming(&["\"a\" is of two questions"]);
 }

@@ -1,6 +1,4 @@
-//! `bpo distort`: photographs to weakened ones, and to a sheet.
-
-mod common;
+//! `bpo distort`: images, folders and sheets.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::common::{bpo, command, photos};
 use bpo::distort::{Distortion, Family, Limits, item_seed, load_rgb};
-use common::{bpo, command, photos};
 
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let read = |entry: std::io::Result<fs::DirEntry>| {
@@ -20,7 +18,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 #[test]
-fn a_folder_is_made_and_gone_on_with() {
+fn a_folder_is_made_and_continued() {
     let dir = tempfile::tempdir().unwrap();
     let text = "crop:keep=0.1..0.3+diffusion-noise:step=500";
     let (one, four) = (dir.path().join("one"), dir.path().join("four"));
@@ -50,7 +48,7 @@ fn a_folder_is_made_and_gone_on_with() {
 }
 
 #[test]
-fn a_killed_one_goes_on() {
+fn a_killed_one_is_continued() {
     let dir = tempfile::tempdir().unwrap();
     let images = dir.path().join("images");
     fs::create_dir(&images).unwrap();
@@ -80,7 +78,7 @@ fn a_killed_one_goes_on() {
 }
 
 #[test]
-fn what_cannot_be_used_is_told_and_the_rest_is_made() {
+fn unusable_images_are_reported_and_the_others_made() {
     let dir = tempfile::tempdir().unwrap();
     let (images, out) = (dir.path().join("images"), dir.path().join("out"));
     fs::create_dir(&images).unwrap();
@@ -180,7 +178,7 @@ fn the_guide_and_the_help_have_all_families() {
 }
 
 #[test]
-fn what_is_asked_for_is_clear() {
+fn contradicting_arguments_are_refused() {
     let photo = photos().join("cat.jpg");
     for arguments in [
         arguments!["distort", &photo],

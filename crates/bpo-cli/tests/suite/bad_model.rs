@@ -1,19 +1,16 @@
-//! Checkpoints, adapters, devices, settings and directories that cannot be used.
-#![cfg(feature = "flex")]
-
-mod common;
+//! Checkpoints, adapters, devices and directories that cannot be used.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Outcome, bpo, checkpoint, photos, run_arguments, tiny};
+use crate::common::{Outcome, bpo, checkpoint, copy_run, photos, run_arguments, score, tiny, write_pairs};
 
-/// `bpo run` with a checkpoint that `spoil` has changed.
-fn run_spoilt(spoil: impl FnOnce(&Path)) -> Outcome {
+/// `bpo run` with a checkpoint that `change` has changed.
+fn run_with_changes(change: impl FnOnce(&Path)) -> Outcome {
     let dir = tempfile::tempdir().unwrap();
     let model = dir.path().join("model");
     checkpoint::copy_to(&model);
-    spoil(&model);
+    change(&model);
     bpo(run_arguments(&dir.path().join("run")).into_iter().chain(arguments!["--model", model]))
 }
 
@@ -21,7 +18,7 @@ fn run_spoilt(spoil: impl FnOnce(&Path)) -> Outcome {
 fn all_weights_that_do_not_fit_are_listed() {
     const GONE: [&str; 2] = ["layers.0.mlp.gate_proj.weight", "multi_modal_projector.linear_1.weight"];
     let mut turned = String::new();
-    let outcome = run_spoilt(|model| {
+    let outcome = run_with_changes(|model| {
         checkpoint::edit_header(&model.join("model.safetensors"), |header| {
             let find = |end: &str| header.keys().find(|name| name.ends_with(end)).unwrap().clone();
             let [embedding, gone @ ..] = ["embed_tokens.weight", GONE[0], GONE[1]].map(find);
@@ -40,7 +37,7 @@ fn all_weights_that_do_not_fit_are_listed() {
 #[test]
 fn a_weight_file_that_is_cut_off_is_named() {
     for part in [2, 100, 1_000_000] {
-        run_spoilt(|model| {
+        run_with_changes(|model| {
             let file = model.join("model.safetensors");
             let bytes = fs::read(&file).unwrap();
             fs::write(&file, &bytes[..bytes.len() / part]).unwrap();
@@ -49,7 +46,7 @@ fn a_weight_file_that_is_cut_off_is_named() {
     }
 }
 
-/// Changes the bytes of the head, which leaves everything before it alone.
+/// Changes the bytes of the language model's head.
 fn change_head(model: &Path, change: impl FnOnce(&mut [u8])) {
     let file = model.join("model.safetensors");
     let mut range = (0, 0);
@@ -66,23 +63,23 @@ fn change_head(model: &Path, change: impl FnOnce(&mut [u8])) {
 }
 
 /// Puts NaN into the head.
-fn spoil_head(model: &Path) {
+fn fill_head_with_nan(model: &Path) {
     change_head(model, |head| {
         head.chunks_mut(4).for_each(|value| value.copy_from_slice(&f32::NAN.to_le_bytes()));
     });
 }
 
 #[test]
-fn weights_that_are_no_numbers_are_told_by_every_command() {
-    run_spoilt(spoil_head).fails_naming(&["logits", "not finite"]);
+fn every_command_reports_weights_that_are_not_finite() {
+    run_with_changes(fill_head_with_nan).fails_naming(&["logits", "not finite"]);
 
     let dir = tempfile::tempdir().unwrap();
     let (model, run) = (dir.path().join("model"), dir.path().join("run"));
-    bpo(run_arguments(&run)).succeeds();
+    copy_run(&run);
     checkpoint::copy_to(&model);
-    spoil_head(&model);
+    fill_head_with_nan(&model);
     let pairs = run.join("pairs.jsonl");
-    let scored = bpo(arguments!["score", "--model", &model, "--images", photos(), "--pairs", &pairs]);
+    let scored = score(&model, &pairs, vec![]);
     assert_eq!((scored.code, scored.stdout.as_str()), (Some(1), ""));
     scored.says("not a finite number").without_panic();
     let out = dir.path().join("trained");
@@ -106,7 +103,7 @@ fn weights_that_are_no_numbers_are_told_by_every_command() {
 #[test]
 fn an_image_token_is_what_all_files_say_it_is() {
     let with = |id: serde_json::Value| {
-        run_spoilt(|model| {
+        run_with_changes(|model| {
             let path = model.join("config.json");
             let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
             config["image_token_index"] = id;
@@ -125,13 +122,12 @@ fn a_pairs_file_without_pairs_is_an_error() {
     for text in ["", "[]"] {
         let pairs = dir.path().join("pairs");
         fs::write(&pairs, text).unwrap();
-        bpo(arguments!["score", "--model", tiny(), "--images", photos(), "--pairs", &pairs])
-            .fails_naming(&["no pair is left"]);
+        score(&tiny(), &pairs, vec![]).fails_naming(&["no pair is left"]);
     }
 }
 
 #[test]
-fn a_checkpoint_that_was_put_right_is_taken_up_in_the_same_directory() {
+fn a_repaired_checkpoint_is_used_in_the_same_directory() {
     let dir = tempfile::tempdir().unwrap();
     let (model, run) = (dir.path().join("model"), dir.path().join("run"));
     checkpoint::copy_to(&model);
@@ -140,39 +136,40 @@ fn a_checkpoint_that_was_put_right_is_taken_up_in_the_same_directory() {
     bpo(arguments()).fails_naming(&["tokenizer.json"]);
     checkpoint::copy_to(&model);
     bpo(arguments()).succeeds();
-    // and now it is held fast
+    // after the run another checkpoint is refused
     fs::write(model.join("generation_config.json"), "{}").unwrap();
     bpo(arguments()).fails_naming(&["`model.path`"]);
 }
 
 #[test]
 fn a_missing_tokenizer_says_how_to_make_one() {
-    run_spoilt(|model| fs::remove_file(model.join("tokenizer.json")).unwrap())
+    run_with_changes(|model| fs::remove_file(model.join("tokenizer.json")).unwrap())
         .fails_naming(&["tokenizer.json", "save_pretrained"]);
-    run_spoilt(|model| fs::write(model.join("tokenizer.json"), "{\"model\":").unwrap())
+    run_with_changes(|model| fs::write(model.join("tokenizer.json"), "{\"model\":").unwrap())
         .fails_naming(&["tokenizer.json"]);
 }
 
 #[test]
 fn other_files_that_are_missing_or_broken_are_named() {
-    run_spoilt(|model| fs::remove_file(model.join("config.json")).unwrap()).fails_naming(&["config.json"]);
-    run_spoilt(|model| fs::write(model.join("config.json"), "{\n \"model_type\": ").unwrap())
+    run_with_changes(|model| fs::remove_file(model.join("config.json")).unwrap())
+        .fails_naming(&["config.json"]);
+    run_with_changes(|model| fs::write(model.join("config.json"), "{\n \"model_type\": ").unwrap())
         .fails_naming(&["config.json", "line 2"]);
-    run_spoilt(|model| fs::remove_file(model.join("model.safetensors")).unwrap())
+    run_with_changes(|model| fs::remove_file(model.join("model.safetensors")).unwrap())
         .fails_naming(&["no weights found", "model.safetensors"]);
-    run_spoilt(|model| {
+    run_with_changes(|model| {
         fs::rename(model.join("model.safetensors"), model.join("pytorch_model.bin")).unwrap();
     })
     .fails_naming(&["pytorch_model.bin", "save_pretrained"]);
-    run_spoilt(|model| fs::remove_dir_all(model).unwrap())
+    run_with_changes(|model| fs::remove_dir_all(model).unwrap())
         .fails_naming(&["no directory", "a local Hugging Face directory"]);
 }
 
-/// The family is named, and not what its processor's files lack.
+/// The error names the model family, not a file that its processor lacks.
 #[test]
 fn config_json_is_read_before_the_processor() {
     let edit_config = |edit: &dyn Fn(&mut serde_json::Value)| {
-        run_spoilt(|model| {
+        run_with_changes(|model| {
             let path = model.join("config.json");
             let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
             edit(&mut config);
@@ -196,12 +193,12 @@ fn config_json_is_read_before_the_processor() {
         .fails_naming(&["quantization_config is set (awq)"]);
 }
 
-/// As PEFT: `adapter_config.json` decides, and a warning tells what the file has besides, and what it lacks.
+/// As with PEFT, `adapter_config.json` decides, and a warning names surplus and missing weights of the file.
 #[test]
-fn an_adapter_that_is_more_or_less_than_its_settings_say_is_told_of() {
+fn an_adapter_with_surplus_or_missing_weights_is_warned_of() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    bpo(run_arguments(&at("run"))).succeeds();
+    copy_run(&at("run"));
     let (adapter, pairs) = (at("run/adapter"), at("run/pairs.jsonl"));
     let config = adapter.join("adapter_config.json");
     let text = fs::read_to_string(&config).unwrap();
@@ -240,22 +237,10 @@ fn an_adapter_that_is_more_or_less_than_its_settings_say_is_told_of() {
 fn an_adapter_that_does_not_fit_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let pairs = dir.path().join("pairs.jsonl");
-    common::write_pairs(&pairs, &[("a", "cat.jpg", "What is it?", "A cat.", "A dog.")]);
+    write_pairs(&pairs, &[("a", "cat.jpg", "What is it?", "A cat.", "A dog.")]);
     let adapter = dir.path().join("adapter");
     fs::create_dir(&adapter).unwrap();
-    let score = || {
-        bpo(arguments![
-            "score",
-            "--model",
-            tiny(),
-            "--adapter",
-            &adapter,
-            "--pairs",
-            &pairs,
-            "--images",
-            photos()
-        ])
-    };
+    let score = || score(&tiny(), &pairs, arguments!["--adapter", &adapter]);
     score().fails_naming(&["adapter_config.json"]);
     // the directory of a run in place of the adapter in it
     fs::create_dir(adapter.join("adapter")).unwrap();
@@ -268,60 +253,6 @@ fn an_adapter_that_does_not_fit_is_named() {
     fs::write(adapter.join("adapter_config.json"), "{\"peft_type\": \"LOHA\", \"r\": 4, \"lora_alpha\": 8}")
         .unwrap();
     score().fails_naming(&["adapter_config.json", "LOHA"]);
-}
-
-fn with_config(text: &str) -> Outcome {
-    let dir = tempfile::tempdir().unwrap();
-    let config = dir.path().join("bpo.toml");
-    fs::write(&config, text).unwrap();
-    bpo(run_arguments(&dir.path().join("run")).into_iter().chain(arguments!["--config", config]))
-}
-
-#[test]
-fn an_unknown_key_is_named_with_the_nearest_one() {
-    with_config("[train]\nlerning_rate = 1e-3\n").refuses_naming(&[
-        "bpo.toml",
-        "line 2, column 1",
-        "`lerning_rate`",
-        "did you mean `learning_rate`?",
-    ]);
-    with_config("[weaken]\nmax_tokens = 1\n").refuses_naming(&["`max_tokens`", "`max_new_tokens`"]);
-}
-
-#[test]
-fn bad_settings_are_named() {
-    with_config("[train]\nbeta = \"big\"\n").refuses_naming(&["bpo.toml", "line 2"]);
-    with_config("[weaken]\nbatch_size = 0\n").refuses_naming(&["`weaken.batch_size`", "at least 1"]);
-    with_config("[train]\nbatch_size = 0\n").refuses_naming(&["`train.batch_size`", "at least 1"]);
-    for (flag, key) in [("--lr", "`train.learning_rate`"), ("--beta", "`train.beta`")] {
-        let out = run_arguments("never".as_ref());
-        bpo(out.into_iter().chain(arguments![flag, "-1"])).refuses_naming(&[key, "not -1"]);
-    }
-    with_config("[train\n").refuses_naming(&["bpo.toml", "line 1"]);
-    bpo(arguments!["run", "--config", "/no/such/bpo.toml", "--out", "x"])
-        .fails_naming(&["/no/such/bpo.toml"]);
-    bpo(arguments!["run", "--out", "x"]).refuses_naming(&["`data.images`", "--images"]);
-}
-
-#[test]
-fn sampling_that_cannot_work_is_named() {
-    let dir = tempfile::tempdir().unwrap();
-    let questions = dir.path().join("questions.jsonl");
-    fs::write(&questions, "{\"image\": \"cat.jpg\", \"prompt\": \"What is it?\"}\n").unwrap();
-    for (flag, value, key) in [("--top-p", "2", "`top_p`"), ("--temperature", "-1", "`temperature`")] {
-        bpo(arguments![
-            "generate",
-            "--model",
-            tiny(),
-            "--images",
-            photos(),
-            "--questions",
-            &questions,
-            flag,
-            value
-        ])
-        .refuses_naming(&[key, value]);
-    }
 }
 
 #[test]
@@ -358,13 +289,13 @@ fn two_runs_do_not_share_a_directory() {
     bpo(run_arguments(dir.path())).fails_naming(&["in use by another process"]);
 }
 
-/// Trained against another model than one's own from the start, by mistake.
+/// A wrong reference is refused before the first step.
 #[test]
 fn a_reference_that_is_another_model_is_refused_before_the_first_step() {
     let dir = tempfile::tempdir().unwrap();
     let (other, run) = (dir.path().join("other"), dir.path().join("run"));
     checkpoint::copy_to(&other);
-    // its rows stand elsewhere
+    // rows of the head in another order
     change_head(&other, |head| head.rotate_left(head.len() / 2));
     let with = |more: &[&str]| {
         let more = more.iter().map(std::ffi::OsString::from);
@@ -404,11 +335,11 @@ fn another_chat_template_is_refused_before_the_first_step() {
     }
 }
 
-/// The tokens of the answer could not be told from those of the prompt.
+/// The tokens of the answer could not be separated from those of the prompt.
 #[test]
 fn a_template_that_does_not_append_the_answer_is_refused_before_the_first_step() {
     let detached = SHOUTING.replace("assistant!", "Your turn:");
-    run_spoilt(|model| fs::write(model.join("chat_template.jinja"), detached).unwrap())
+    run_with_changes(|model| fs::write(model.join("chat_template.jinja"), detached).unwrap())
         .fails_naming(&["chat_template.jinja", "does not put the answer right after its generation prompt"]);
 }
 
@@ -416,24 +347,12 @@ fn a_template_that_does_not_append_the_answer_is_refused_before_the_first_step()
 fn an_adapter_for_another_base_or_in_its_place_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    bpo(run_arguments(&at("run"))).succeeds();
+    copy_run(&at("run"));
     let (adapter, pairs) = (at("run/adapter"), at("run/pairs.jsonl"));
-    let score = |model: &Path, adapter: &Path| {
-        bpo(arguments![
-            "score",
-            "--model",
-            model,
-            "--adapter",
-            adapter,
-            "--pairs",
-            &pairs,
-            "--images",
-            photos()
-        ])
-    };
+    let score = |model: &Path, adapter: &Path| score(model, &pairs, arguments!["--adapter", adapter]);
     let fits = |model: &Path| {
-        let told = score(model, &adapter).succeeds();
-        assert!(!told.stderr.contains("another model"), "{}", told.stderr);
+        let outcome = score(model, &adapter).succeeds();
+        assert!(!outcome.stderr.contains("another model"), "{}", outcome.stderr);
     };
     fits(&tiny());
     checkpoint::copy_to(&at("moved"));
@@ -447,7 +366,7 @@ fn an_adapter_for_another_base_or_in_its_place_is_refused() {
     let (another, merged) = (at("another"), at("merged"));
     bpo(arguments!["merge", "--model", &another, "--adapter", &adapter, "--out", merged])
         .fails_naming(&other);
-    // of an adapter that does not say, as PEFT's, the name counts, and is told
+    // an adapter without base.json, such as PEFT's: another name of the base model is a warning
     fs::remove_file(adapter.join("base.json")).unwrap();
     score(&at("another"), &adapter).succeeds().says("made for another model");
     fits(&tiny());

@@ -1,26 +1,29 @@
-//! What a model makes of answers and questions: `bpo score`, `bpo generate`.
+//! `bpo score`
 
 use bpo::dpo::policy::Collate;
 use bpo::dpo::validate::validate_pairs;
 use bpo::model::policy::LlavaCollator;
-use bpo::model::responder::LlavaResponder;
 use bpo::pairs::format::jsonl::read_pairs;
-use bpo::pairs::{Sampling, Skipped, warn_left_out};
+use bpo::pairs::{Skipped, warn_left_out};
 use bpo::reference::fill;
 use bpo::stages::StageOutcome;
-use bpo::{BpoError, Checkpoint, ReferenceSection, Required, RunConfig, check_sampling, collator};
+use bpo::{BpoError, ReferenceSection, Required, collator};
 
-use super::{open_device, open_images, print_line, told_all};
-use crate::args::{GenerateCommand, ScoreCommand};
+use super::{load_checkpoint, open_images, print_json};
+use crate::args::ScoreCommand;
 use crate::failure::Failure;
-use crate::overrides::given;
+use crate::overrides::required;
 use crate::progress;
+use crate::skipped::fail_if_skipped;
 
-/// `bpo score`
+/// Prints the log-probabilities of pairs.
+///
+/// # Errors
+/// [`Failure::Incomplete`] if a pair was skipped.
 pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
-    let config = args.config.resolve_for_answers(&[&args.model, &args.images])?;
+    let config = args.config.resolve_for_answers(None, &[&args.model, &args.images])?;
     config.require(&[Required::Model, Required::Images], &[("--pairs", args.pairs.is_some())])?;
-    let pairs = given("--pairs", &args.pairs)?;
+    let pairs = required("--pairs", &args.pairs)?;
     if let Some(cache) = &args.cache {
         args.config.inputs(&config).input("--pairs", pairs).output_file("--cache", cache).check()?;
     }
@@ -29,8 +32,8 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     if set.pairs.is_empty() {
         return Err(BpoError::nothing(pairs, "pair", &set.skipped).into());
     }
-    let checkpoint = load(&config)?;
-    let each = |score| print_line(&score);
+    let checkpoint = load_checkpoint(&config)?;
+    let each = |score| print_json(&score);
     let mut outcome = match &args.cache {
         None => {
             let load = move |name: &str| Ok(images.load(name)?);
@@ -40,11 +43,11 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
         Some(file) => {
             if !config.train.loss.needs_rejected() {
                 let (with, reason) =
-                    (format!("the loss {}", config.train.loss), "it does not ask for rejected answers");
+                    (format!("the loss {}", config.train.loss), "that loss uses no rejected answers");
                 return Err(BpoError::Conflict { key: "--cache".into(), with, reason }.into());
             }
             let mut config = config;
-            // the model that is asked is the reference of a later training
+            // the scored model is the reference of a later training
             config.reference = ReferenceSection::default();
             config.train.batch_size = args.batch_size;
             let mut collate = collator(&config, &checkpoint, &images);
@@ -59,31 +62,5 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
         }
     };
     outcome.add(set.skipped);
-    told_all(&outcome)
-}
-
-/// `bpo generate`
-pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
-    let config = args.config.resolve_for_answers(&[&args.model, &args.images])?;
-    let flags = [("--questions", args.questions.is_some())];
-    config.require(&[Required::Model, Required::Images], &flags)?;
-    let sampling = Sampling::greedy(args.max_new_tokens)
-        .with_temperature(args.temperature)
-        .with_top_p(args.top_p)
-        .with_seed(config.seed.0);
-    check_sampling(&sampling)?;
-    let images = open_images(&config)?;
-    let (questions, unread) = bpo::read_questions(given("--questions", &args.questions)?)?;
-    let Checkpoint { model, processor, .. } = load(&config)?;
-    let mut model = LlavaResponder::new(model.merged(), processor);
-    let each = |answer| print_line(&answer);
-    let mut outcome = bpo::generate(&mut model, &questions, &images, &sampling, args.batch_size, each)?;
-    outcome.add(unread);
-    told_all(&outcome)
-}
-
-fn load(config: &RunConfig) -> Result<Checkpoint, BpoError> {
-    let device = open_device(config)?;
-    let adapter = config.model.adapter.as_deref();
-    Checkpoint::load_with_adapter(config.model_path()?, adapter, config.model.dtype, &device)
+    fail_if_skipped(&outcome)
 }

@@ -1,22 +1,12 @@
 //! Data in the forms of other programs, and single records that cannot be used.
-#![cfg(feature = "flex")]
-
-mod common;
 
 use std::fs;
 use std::path::Path;
 
-use common::{Outcome, bpo, checkpoint, photos, read_lines, tiny, write_pairs};
+use crate::common::{
+    Outcome, bpo, checkpoint, conversation, generate, ids, photos, read_lines, score, tiny, write_pairs,
+};
 use serde_json::{Value, json};
-
-fn score(model: &Path, pairs: &Path, more: &[&str]) -> Outcome {
-    let arguments = arguments!["score", "--model", model, "--pairs", pairs, "--images", photos()];
-    bpo(arguments.into_iter().chain(more.iter().map(Into::into)))
-}
-
-fn ids(lines: &[Value]) -> Vec<&str> {
-    lines.iter().map(|line| line["id"].as_str().unwrap()).collect()
-}
 
 #[test]
 fn a_pair_with_the_tokens_of_an_earlier_one_is_skipped_alone() {
@@ -33,8 +23,8 @@ fn a_pair_with_the_tokens_of_an_earlier_one_is_skipped_alone() {
             ("image", "coins.jpg", "What?", "A cat.", "A dog. "),
         ],
     );
-    let whole = score(&tiny(), &pairs, &["--batch-size", "8"]);
-    for outcome in [&whole, &score(&tiny(), &pairs, &["--batch-size", "1"])] {
+    let whole = score(&tiny(), &pairs, arguments!["--batch-size", "8"]);
+    for outcome in [&whole, &score(&tiny(), &pairs, arguments!["--batch-size", "1"])] {
         assert_eq!(ids(&outcome.lines()), ["first", "other", "image"], "{}", outcome.stderr);
         assert!(outcome.stderr.contains("3 done, 3 skipped (same tokens as an earlier pair: 3)"));
         assert!(
@@ -44,7 +34,7 @@ fn a_pair_with_the_tokens_of_an_earlier_one_is_skipped_alone() {
         );
     }
     let cache = dir.path().join("reference.safetensors");
-    let cached = score(&tiny(), &pairs, &["--cache", cache.to_str().unwrap()]);
+    let cached = score(&tiny(), &pairs, arguments!["--cache", cache]);
     assert_eq!(ids(&cached.lines()), ["first", "other", "image"], "{}", cached.stderr);
 
     // the same pairs to evaluate on: a reference has what both need
@@ -70,13 +60,6 @@ fn a_pair_with_the_tokens_of_an_earlier_one_is_skipped_alone() {
     ])
     .succeeds()
     .says("3 pairs trained on, 6 skipped (same tokens as an earlier pair: 6)");
-}
-
-/// A conversation in LLaVA's form.
-fn conversation(id: &str, question: &str, answer: &str) -> Value {
-    json!({"id": id, "image": "cat.jpg", "conversations": [
-        {"from": "human", "value": question}, {"from": "gpt", "value": answer},
-    ]})
 }
 
 fn inject(dir: &Path, data: &[Value]) -> Outcome {
@@ -109,11 +92,11 @@ fn one_bad_record_does_not_refuse_a_file_and_bad_ones_alone_do() {
     ]);
     let pairs = other.path().join("pairs.jsonl");
     fs::write(&pairs, "{\"id\": \"a\", \"image\": null}\n").unwrap();
-    score(&tiny(), &pairs, &[])
+    score(&tiny(), &pairs, vec![])
         .fails_naming(&["no pair can be used (1 skipped: no image: 1); the first, a: "]);
     fs::write(&pairs, "{\"id\": \"a\"}\n\n{\"id\" \"b\"}\n").unwrap();
-    let outcome =
-        score(&tiny(), &pairs, &[]).fails_naming(&["pairs.jsonl: record 2, line 3, column 7: expected `:`"]);
+    let outcome = score(&tiny(), &pairs, vec![])
+        .fails_naming(&["pairs.jsonl: record 2, line 3, column 7: expected `:`"]);
     assert!(!outcome.stderr.contains("at line"), "{}", outcome.stderr);
 }
 
@@ -121,25 +104,23 @@ fn one_bad_record_does_not_refuse_a_file_and_bad_ones_alone_do() {
 fn a_question_that_cannot_be_read_keeps_its_place() {
     let dir = tempfile::tempdir().unwrap();
     let questions = dir.path().join("questions.jsonl");
-    let generate = |lines: &[&str]| {
+    let ask = |lines: &[&str]| {
         fs::write(&questions, lines.join("\n")).unwrap();
-        let arguments =
-            arguments!["generate", "--model", tiny(), "--images", photos(), "--questions", &questions];
-        bpo(arguments.into_iter().chain(arguments!["--max-new-tokens", "2"]))
+        generate(&questions, arguments!["--max-new-tokens", "2"])
     };
     let (good, bad) = (r#"{"image": "cat.jpg", "prompt": "What?"}"#, r#"{"image": "cat.jpg", "prompt": 3}"#);
-    let outcome = generate(&[bad, good]);
+    let outcome = ask(&[bad, good]);
     assert_eq!((outcome.code, ids(&outcome.lines())), (Some(1), vec!["1"]), "{}", outcome.stderr);
     assert!(
         outcome
             .stderr
             .contains("0: record not of the expected form: `prompt`: expected text, found 3 (record 1)")
     );
-    generate(&[bad]).fails_naming(&["no question can be used", "`prompt`: expected text, found 3"]);
-    generate(&[good, "{"]).fails_naming(&["questions.jsonl: record 2, line 2, column 1: EOF while parsing"]);
+    ask(&[bad]).fails_naming(&["no question can be used", "`prompt`: expected text, found 3"]);
+    ask(&[good, "{"]).fails_naming(&["questions.jsonl: record 2, line 2, column 1: EOF while parsing"]);
 
     let system = good.replace("{", r#"{"system": "Be short.","#);
-    let with = generate(&[&system]).succeeds();
+    let with = ask(&[&system]).succeeds();
     assert!(!with.stderr.contains("left out"), "{}", with.stderr);
 }
 
@@ -176,23 +157,23 @@ fn without_system(dir: &Path) {
 #[test]
 fn system_texts_are_read_where_the_template_has_a_place_for_them() {
     let dir = tempfile::tempdir().unwrap();
-    let (plain, told) = (dir.path().join("plain.jsonl"), dir.path().join("system.jsonl"));
+    let (plain, with_system) = (dir.path().join("plain.jsonl"), dir.path().join("system.jsonl"));
     write_pairs(&plain, &[("a", "cat.jpg", "What?", "A cat.", "A dog.")]);
     let mut pair = read_lines(&plain).remove(0);
     pair["system"] = "Be short.".into();
-    fs::write(&told, pair.to_string()).unwrap();
-    let with = score(&tiny(), &told, &[]).succeeds();
+    fs::write(&with_system, pair.to_string()).unwrap();
+    let with = score(&tiny(), &with_system, vec![]).succeeds();
     assert!(!with.stderr.contains("system"), "{}", with.stderr);
-    assert_ne!(with.lines(), score(&tiny(), &plain, &[]).succeeds().lines());
+    assert_ne!(with.lines(), score(&tiny(), &plain, vec![]).succeeds().lines());
 
-    let deaf = dir.path().join("model");
-    without_system(&deaf);
+    let no_system = dir.path().join("model");
+    without_system(&no_system);
     let left_out =
         "WARN the system text of 1 pairs is left out: the model's chat template has no place for one";
-    let without = score(&deaf, &told, &[]).succeeds();
+    let without = score(&no_system, &with_system, vec![]).succeeds();
     assert_eq!(without.stderr.matches("system text").count(), 1, "{}", without.stderr);
     assert!(without.stderr.contains(left_out.trim_start_matches("WARN ")), "{}", without.stderr);
-    assert_eq!(without.lines(), score(&deaf, &plain, &[]).succeeds().lines());
+    assert_eq!(without.lines(), score(&no_system, &plain, vec![]).succeeds().lines());
 }
 
 #[test]
@@ -238,9 +219,9 @@ fn a_system_turn_goes_through_all_stages() {
     }
     assert!(pairs.iter().any(|pair| pair.get("system").is_some()));
 
-    let deaf = dir.path().join("model");
-    without_system(&deaf);
-    let outcome = run(&deaf, &dir.path().join("deaf"));
+    let no_system = dir.path().join("model");
+    without_system(&no_system);
+    let outcome = run(&no_system, &dir.path().join("no_system"));
     assert_eq!(
         outcome.stderr.matches("the system text of 1 samples is left out").count(),
         1,

@@ -1,12 +1,9 @@
-//! `bpo eval`: files to figures.
-#![cfg(feature = "flex")]
-
-mod common;
+//! `bpo eval`: metrics of answers in files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{bpo, photos, tiny};
+use crate::common::{bpo, generate};
 
 #[test]
 fn chair_of_answers_about_known_images() {
@@ -36,7 +33,7 @@ fn chair_of_answers_about_known_images() {
         "{\"image\": \"a.png\", \"text\": \"A cup.\"}\n{\"image\": \"b.png\", \"text\": \"?\"}\n",
     );
     let outcome = bpo(arguments!["eval", "chair", "--answers", &more, "--truth", &truth])
-        .fails_naming(&["1 scored, 1 answers about images", "b.png"]);
+        .fails_naming(&["1 scored, 1 answer about images", "b.png"]);
     assert_eq!(outcome.lines()[0]["items"], 1);
     let none = file("none.jsonl", "{\"image\": \"b.png\", \"text\": \"?\"}\n");
     bpo(arguments!["eval", "chair", "--answers", &none, "--truth", &truth])
@@ -93,7 +90,7 @@ fn unclear_answers_are_warned_of() {
     );
     let report = &bpo(arguments!["eval", "pope", "--questions", &asked, "--answers", &answers])
         .succeeds()
-        .says("warning: 1 of 3 answers are not clear to the published rule, as \"No!\"")
+        .says("warning: 1 of 3 answers unclear under the published rule, such as \"No!\"")
         .lines()[0];
     assert_eq!((&report["unclear"], &report["yes_ratio"]["value"]), (&1.into(), &(1.0 / 3.0).into()));
 
@@ -165,8 +162,7 @@ fn questions_are_made_answered_and_scored() {
 
 /// The tiny model's answers to questions, in a file beside them.
 fn answered(questions: &Path) -> PathBuf {
-    let model = arguments!["generate", "--model", tiny(), "--images", photos(), "--max-new-tokens", "4"];
-    let made = bpo(model.into_iter().chain(arguments!["--questions", questions])).succeeds();
+    let made = generate(questions, arguments!["--max-new-tokens", "4"]).succeeds();
     let answers = questions.with_file_name("answers.jsonl");
     fs::write(&answers, &made.stdout).unwrap();
     answers

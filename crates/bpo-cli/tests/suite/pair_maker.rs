@@ -1,11 +1,8 @@
 //! The program without models: it makes pairs, and names the feature that other commands need.
-#![cfg(not(feature = "model"))]
-
-mod common;
 
 use std::fs;
 
-use common::bpo;
+use crate::common::bpo;
 
 const DATA: &str = r#"[
     {"id": "a", "image": "a.jpg", "conversations": [
@@ -25,23 +22,16 @@ fn pairs_are_made_with_the_settings_of_a_training() {
     fs::write(at("bpo.toml"), settings).unwrap();
     let data = arguments!["--config", at("bpo.toml"), "--data", at("llava.json")];
     let inject = || {
-        bpo(arguments!["inject"]
-            .into_iter()
-            .chain(data.clone())
-            .chain(arguments!["--out", at("injected.jsonl")]))
+        let out = arguments!["--out", at("injected.jsonl")];
+        bpo([arguments!["inject"], data.clone(), out].concat())
     };
     inject().succeeds();
-    // what training reads is kept beside the answers, and the file is gone on with
+    // the settings file keeps the settings of training, and the answers can be continued
     let kept = fs::read_to_string(at("injected.jsonl.settings.toml")).unwrap();
     assert!(kept.contains("[train]\nbeta = 0.2") && kept.contains("[lora]\nr = 8"), "{kept}");
     inject().succeeds();
-    bpo(arguments!["pair"].into_iter().chain(data).chain(arguments![
-        "--answers",
-        at("injected.jsonl"),
-        "--out",
-        at("pairs.jsonl")
-    ]))
-    .succeeds();
+    let files = arguments!["--answers", at("injected.jsonl"), "--out", at("pairs.jsonl")];
+    bpo([arguments!["pair"], data, files].concat()).succeeds();
     assert_eq!(fs::read_to_string(at("pairs.jsonl")).unwrap().lines().count(), 2);
 }
 
@@ -52,4 +42,12 @@ fn commands_of_models_name_their_feature() {
             .refuses_naming(&[&format!("`bpo {command}` needs a program built with `--features model`")]);
     }
     bpo(arguments!["trian"]).refuses_naming(&["unrecognized subcommand \"trian\""]);
+}
+
+#[test]
+fn the_help_has_the_commands_of_this_build_only() {
+    let help = bpo(["help"]).succeeds().stdout;
+    let commands = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    let names: Vec<&str> = commands.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names, ["inject", "pair", "distort", "eval", "help"]);
 }

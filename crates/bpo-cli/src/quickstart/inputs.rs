@@ -1,4 +1,4 @@
-//! What a quickstart's directory was begun with: looked at before anything is written into it.
+//! The inputs of a quickstart, recorded in its directory and compared before anything is written into it.
 
 use std::path::{Path, PathBuf};
 
@@ -10,50 +10,50 @@ use serde::{Deserialize, Serialize};
 use super::files::write_json;
 use super::recipe::Size;
 
-/// What decides about the pictures and the model.
+/// Everything that determines the images and the base model of a quickstart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Begun {
-    /// Of the run; the pictures that are evaluated on are the same for all.
+pub struct Inputs {
+    /// Seed of the run. The evaluation images are the same for all seeds.
     pub seed: u64,
-    /// Pictures that preference data is made of.
+    /// Number of training images, which the preference data is about.
     pub training_images: u64,
-    /// Pictures of each split that models are asked about.
+    /// Number of images in each evaluation split.
     pub images_of_each_split: u64,
     #[serde(rename = "evaluated")]
     splits: [String; 2],
     /// Fingerprint of the base model.
     base: String,
-    /// Fingerprint of some of the pictures and texts, which another version of the world makes others.
+    /// Fingerprint of some of the images and texts. Another version of the data set generator has another one.
     world: String,
 }
 
-impl Begun {
-    /// Of a run.
+impl Inputs {
+    /// The inputs of a run.
     pub fn new(seed: u64, size: Size, splits: [&str; 2], base: String) -> Self {
         let (splits, world) = (splits.map(str::to_owned), world(seed));
         Self { world, seed, training_images: size.train, images_of_each_split: size.evaluation, splits, base }
     }
 
-    /// Whether the splits are those for choosing settings.
+    /// Whether the evaluation splits are the validation splits.
     pub fn is_validation(&self) -> bool {
         self.splits.iter().any(|split| split == Split::Validation.name())
     }
 
-    /// How much of the whole it is.
+    /// The numbers of images.
     pub fn size(&self) -> Size {
         Size { train: self.training_images, evaluation: self.images_of_each_split }
     }
 
-    /// Takes a directory for this run alone, and keeps in it what it was begun with.
+    /// Locks the directory and records these inputs in its `quickstart.json`, or compares them with those recorded.
     ///
     /// # Errors
-    /// [`BpoError::Locked`]; [`BpoError::ConfigChanged`] if it was begun with something else; if it cannot be written.
-    pub fn hold(&self, out: &Path) -> Result<RunDir, BpoError> {
+    /// [`BpoError::Locked`]; [`BpoError::ConfigChanged`] if other inputs are recorded; if the file cannot be written.
+    pub fn open_dir(&self, out: &Path) -> Result<RunDir, BpoError> {
         let dir = RunDir::open(out)?;
         let path = out.join("quickstart.json");
         match Self::read(&path)? {
-            Some(then) if then != *self => {
-                Err(BpoError::ConfigChanged { path: out.to_owned(), changes: self.changes(&then) })
+            Some(recorded) if recorded != *self => {
+                Err(BpoError::ConfigChanged { path: out.to_owned(), changes: self.changes(&recorded) })
             }
             Some(_) => Ok(dir),
             None => {
@@ -78,7 +78,7 @@ impl Begun {
         let change = |key: &str, then: String, now: String| {
             (then != now).then(|| Change { key: key.to_owned(), then: Some(then), now: Some(now) })
         };
-        let of = |begun: &Self| begun.splits.join(" and ");
+        let of = |inputs: &Self| inputs.splits.join(" and ");
         let changes = [
             change("seed", then.seed.to_string(), self.seed.to_string()),
             change("images to train on", then.training_images.to_string(), self.training_images.to_string()),

@@ -1,59 +1,56 @@
-//! `bpo quickstart` at a tenth of its size: the mechanics, not the science.
-#![cfg(feature = "flex")]
-
-mod common;
+//! `bpo quickstart` at a tenth of its size.
 
 use std::fs;
 use std::path::Path;
 
-use common::{bpo, parse_lines};
+use crate::common::{bpo, parse_lines};
 use serde_json::Value;
 
 fn summary(out: &Path) -> Value {
     serde_json::from_slice(&fs::read(out.join("report/summary.json")).unwrap()).unwrap()
 }
 
-/// Mean of a figure over the first and the last steps of a training.
-fn course(file: &Path, figure: &str) -> (f64, f64) {
+/// The means of a metric over the first three and the last three steps of a training.
+fn first_and_last(file: &Path, metric: &str) -> (f64, f64) {
     let steps = parse_lines(&fs::read_to_string(file).unwrap());
     let mean = |steps: &[Value]| {
-        steps.iter().map(|step| step[figure].as_f64().unwrap()).sum::<f64>() / steps.len() as f64
+        steps.iter().map(|step| step[metric].as_f64().unwrap()).sum::<f64>() / steps.len() as f64
     };
     (mean(&steps[..3]), mean(&steps[steps.len() - 3..]))
 }
 
 #[test]
-fn all_of_it_leaves_figures_and_a_page() {
+fn it_writes_a_summary_and_a_page() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("quickstart");
-    let run = || {
-        bpo(arguments!["quickstart", "--scale", "0.1", "--out", &out])
+    let run = |out: &Path| {
+        bpo(arguments!["quickstart", "--scale", "0.1", "--out", out])
             .succeeds()
             .says("alpha-bar 0.08")
             .says("CHAIR_i of BPO relative to SFT control")
     };
-    run();
+    run(&out);
 
     let first = summary(&out);
     for split in ["counter", "held_out"] {
         for model in ["before", "after", "sft"] {
-            let figures = &first["splits"][split][model];
-            for figure in ["chair_i", "chair_s", "recall", "f1", "yes_no_accuracy"] {
-                let value = figures[figure].as_f64().unwrap_or_else(|| panic!("{figure}: {figures}"));
-                let interval = figures["intervals"][figure].as_array().unwrap();
-                assert!((0.0..=1.0).contains(&value) && interval.len() == 2, "{figure}: {figures}");
+            let metrics = &first["splits"][split][model];
+            for name in ["chair_i", "chair_s", "recall", "f1", "yes_no_accuracy"] {
+                let value = metrics[name].as_f64().unwrap_or_else(|| panic!("{name}: {metrics}"));
+                let interval = metrics["intervals"][name].as_array().unwrap();
+                assert!((0.0..=1.0).contains(&value) && interval.len() == 2, "{name}: {metrics}");
             }
         }
     }
-    // the base model knows its world, and names what is not there where the world is another
+    // the base model is right about usual images and hallucinates on counterfactual ones
     assert!(first["splits"]["held_out"]["before"]["chair_i"].as_f64().unwrap() < 0.1);
     assert!(first["splits"]["counter"]["before"]["chair_i"].as_f64().unwrap() > 0.1);
     assert!(first["seconds"].as_object().unwrap().values().all(|seconds| seconds.as_f64().unwrap() >= 0.0));
 
     let metrics = out.join("run/metrics.jsonl");
-    let (margin_then, margin_now) = course(&metrics, "rewards/margins");
-    assert!(margin_now > margin_then, "{margin_then} to {margin_now}");
-    assert!(course(&out.join("sft/metrics.jsonl"), "logps/chosen").0.is_finite());
+    let (margin_first, margin_last) = first_and_last(&metrics, "rewards/margins");
+    assert!(margin_last > margin_first, "{margin_first} to {margin_last}");
+    assert!(first_and_last(&out.join("sft/metrics.jsonl"), "logps/chosen").0.is_finite());
     assert!(out.join("run/adapter/adapter_model.safetensors").exists());
 
     let page = fs::read_to_string(out.join("report/index.html")).unwrap();
@@ -64,15 +61,18 @@ fn all_of_it_leaves_figures_and_a_page() {
     }
     assert!(page.contains("class=\"absent\""));
 
-    // nothing is trained again, and the answers are the same
-    run().says("nothing left to do");
-    let mut again = summary(&out);
+    // case 3.12: in a renamed directory a second call trains nothing and gives the same results
+    let moved = dir.path().join("moved");
+    fs::rename(&out, &moved).unwrap();
+    let outcome = run(&moved).says("nothing left to do");
+    assert!(!outcome.stderr.contains("train: step"), "{}", outcome.stderr);
+    let mut again = summary(&moved);
     again["seconds"] = first["seconds"].clone();
     assert_eq!(again, first);
 }
 
 #[test]
-fn another_recipe_is_not_mixed_in() {
+fn a_directory_with_other_inputs_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("quickstart");
     fs::create_dir_all(out.join("run")).unwrap();
@@ -84,7 +84,7 @@ fn another_recipe_is_not_mixed_in() {
     .unwrap();
     bpo(arguments!["quickstart", "--scale", "0.04", "--out", &out])
         .fails_naming(&["manifest.json is missing"]);
-    // what another run needs is not touched, and not asked about first
+    // other inputs are refused before anything is written
     let before = fs::read(out.join("world/train.json")).unwrap();
     bpo(arguments!["quickstart", "--scale", "0.04", "--seed", "7", "--out", &out])
         .fails_naming(&["`seed` was 42 and is now 7"]);
@@ -94,7 +94,7 @@ fn another_recipe_is_not_mixed_in() {
     bpo(arguments!["quickstart", "--base", dir.path(), "--out", dir.path().join("other")])
         .fails_naming(&["config.json"]);
     assert!(!dir.path().join("other").exists());
-    // somebody's own file
+    // a file that bpo did not write
     let own = dir.path().join("own");
     fs::create_dir_all(own.join("base")).unwrap();
     fs::write(own.join("base/config.json"), "mine").unwrap();

@@ -1,23 +1,13 @@
-//! What is refused before any work starts, with exit code 2; and the authors' recipes.
-#![cfg(feature = "flex")]
-
-mod common;
+//! Settings and flags that are refused before any work starts, with exit code 2; and the presets.
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
-use common::{Outcome, bpo, checkpoint, photos, read_lines, run_arguments, tiny, write_pairs, write_samples};
-
-fn pairs(path: &Path) {
-    write_pairs(
-        path,
-        &[
-            ("a", "cat.jpg", "What is it?", "A cat.", "A dog."),
-            ("b", "coffee.jpg", "What is on the table?", "A red cup.", "A blue cup."),
-        ],
-    );
-}
+use crate::common::{
+    Outcome, bpo, checkpoint, generate, photos, read_lines, run_arguments, snapshot, tiny, write_samples,
+    write_three_pairs,
+};
 
 fn train(model: &Path, pairs: &Path, more: Vec<OsString>) -> Outcome {
     let arguments = arguments!["train", "--model", model, "--images", photos(), "--pairs", pairs];
@@ -25,7 +15,7 @@ fn train(model: &Path, pairs: &Path, more: Vec<OsString>) -> Outcome {
 }
 
 #[test]
-fn all_that_is_missing_is_named_at_once() {
+fn all_missing_settings_are_named_at_once() {
     let all = ["`model.path` (--model)", "`data.path` (--data)", "`data.images` (--images)", "--out"];
     bpo(["run"]).refuses_naming(&all);
     bpo(["weaken"]).refuses_naming(&all);
@@ -41,16 +31,16 @@ fn all_that_is_missing_is_named_at_once() {
 }
 
 #[test]
-fn what_f32_cannot_hold_is_refused() {
+fn numbers_outside_of_f32_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    pairs(&at("pairs.jsonl"));
+    write_three_pairs(&at("pairs.jsonl"), ["A cat.", "A red cup."]);
     let refused = |more: Vec<OsString>, key: &str, found: &str| {
         let more = more.into_iter().chain(arguments!["--out", at("run")]).collect();
         train(&tiny(), &at("pairs.jsonl"), more).refuses_naming(&[key, "f32", found]);
         assert!(!at("run").exists());
     };
-    refused(arguments!["--lr", "1e39"], "`train.learning_rate`", "not 1e39");
+    refused(arguments!["--learning-rate", "1e39"], "`train.learning_rate`", "not 1e39");
     refused(arguments!["--lora-alpha", "1e39"], "`lora.lora_alpha`", "not 1000");
     for (text, key) in [
         ("[train]\nadam_epsilon = 1e-50\n", "`train.adam_epsilon`"),
@@ -62,17 +52,17 @@ fn what_f32_cannot_hold_is_refused() {
     }
 }
 
-/// Each setting can be held, and their product cannot.
+/// Each setting is finite in f32, but not their product.
 #[test]
-fn training_that_ends_in_no_number_saves_nothing() {
+fn training_that_is_not_finite_saves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    pairs(&at("pairs.jsonl"));
+    write_three_pairs(&at("pairs.jsonl"), ["A cat.", "A red cup."]);
     fs::write(at("bpo.toml"), "[train]\nweight_decay = 10.0\nwarmup_ratio = 0.0\n").unwrap();
     let more = arguments![
         "--config",
         at("bpo.toml"),
-        "--lr",
+        "--learning-rate",
         "3e38",
         "--lora-r",
         "4",
@@ -86,26 +76,12 @@ fn training_that_ends_in_no_number_saves_nothing() {
     assert!(fs::read_dir(at("run/checkpoints")).map_or(0, Iterator::count) == 0);
 }
 
-/// What is below a directory, with the length of each file.
-fn snapshot(dir: &Path) -> Vec<(std::path::PathBuf, u64)> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        found.push((path.clone(), fs::metadata(&path).unwrap().len()));
-        if path.is_dir() {
-            found.extend(snapshot(&path));
-        }
-    }
-    found.sort();
-    found
-}
-
 #[test]
 fn an_input_of_training_is_never_an_output() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let file = at("pairs.jsonl");
-    pairs(&file);
+    write_three_pairs(&file, ["A cat.", "A red cup."]);
     for name in ["w/model", "m/adapter", "own"] {
         checkpoint::copy_to(&at(name));
     }
@@ -125,7 +101,7 @@ fn an_input_of_training_is_never_an_output() {
         arguments!["--config", &config, "--out", at("w")],
         &["w/model (model.path)", "(--out)"],
     );
-    // whatever is trained, the names are those of results
+    // `model` and `adapter` are reserved, whichever of the two is trained
     refused(&at("w/model"), arguments!["--out", at("w")], &["model.path", "w/model"]);
     refused(&at("m/adapter"), arguments!["--out", at("m")], &["model.path", "m/adapter"]);
     refused(
@@ -155,7 +131,7 @@ fn an_input_of_other_commands_is_never_an_output() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     write_samples(&at("data.json"), &[("a", "cat.jpg", "What is it?", "A cat.")]);
-    pairs(&at("pairs.jsonl"));
+    write_three_pairs(&at("pairs.jsonl"), ["A cat.", "A red cup."]);
     fs::create_dir(at("run")).unwrap();
     fs::copy(at("data.json"), at("run/pairs.jsonl")).unwrap();
     checkpoint::copy_to(&at("model"));
@@ -197,7 +173,7 @@ fn a_preset_is_the_authors_recipe() {
     assert_eq!((lora["r"].as_integer(), lora["lora_dropout"].as_float()), (Some(4), Some(0.05)));
     assert_eq!(config["filter"]["whole_sample"].as_bool(), Some(true));
     assert_eq!(config["train"]["learning_rate"].as_float(), Some(2e-3));
-    // fresh adapters know no dropout before the first step
+    // dropout does not change the first loss of a new adapter
     let first = read_lines(run.join("metrics.jsonl"))[0]["loss"].as_f64().unwrap();
     assert!((first - std::f64::consts::LN_2).abs() < 1e-4);
     let again = arguments!["run", "--config", run.join("config.toml"), "--out", &run];
@@ -207,7 +183,7 @@ fn a_preset_is_the_authors_recipe() {
     plain.says("`script` or `paper`");
 }
 
-/// The limit is of words, and of a whole sample where the authors' code has it.
+/// The limit counts words. With the authors' preset it drops the whole sample.
 #[test]
 fn a_long_answer_drops_its_pair_or_its_sample() {
     let dir = tempfile::tempdir().unwrap();
@@ -227,4 +203,47 @@ fn a_long_answer_drops_its_pair_or_its_sample() {
     assert_eq!(read_lines(at("default.jsonl")).len(), 1);
     let none = pair("script.jsonl", arguments!["--preset", "script"]);
     none.fails_naming(&["no pair is left", "answer too long: 1"]).says("skipped: a: answer too long");
+}
+
+fn with_config(text: &str) -> Outcome {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("bpo.toml");
+    fs::write(&config, text).unwrap();
+    bpo(run_arguments(&dir.path().join("run")).into_iter().chain(arguments!["--config", config]))
+}
+
+#[test]
+fn an_unknown_key_is_named_with_the_nearest_one() {
+    with_config("[train]\nlerning_rate = 1e-3\n").refuses_naming(&[
+        "bpo.toml",
+        "line 2, column 1",
+        "`lerning_rate`",
+        "did you mean `learning_rate`?",
+    ]);
+    with_config("[weaken]\nmax_tokens = 1\n").refuses_naming(&["`max_tokens`", "`max_new_tokens`"]);
+}
+
+#[test]
+fn bad_settings_are_named() {
+    with_config("[train]\nbeta = \"big\"\n").refuses_naming(&["bpo.toml", "line 2"]);
+    with_config("[weaken]\nbatch_size = 0\n").refuses_naming(&["`weaken.batch_size`", "at least 1"]);
+    with_config("[train]\nbatch_size = 0\n").refuses_naming(&["`train.batch_size`", "at least 1"]);
+    for (flag, key) in [("--learning-rate", "`train.learning_rate`"), ("--beta", "`train.beta`")] {
+        let out = run_arguments("never".as_ref());
+        bpo(out.into_iter().chain(arguments![flag, "-1"])).refuses_naming(&[key, "not -1"]);
+    }
+    with_config("[train\n").refuses_naming(&["bpo.toml", "line 1"]);
+    bpo(arguments!["run", "--config", "/no/such/bpo.toml", "--out", "x"])
+        .fails_naming(&["/no/such/bpo.toml"]);
+    bpo(arguments!["run", "--out", "x"]).refuses_naming(&["`data.images`", "--images"]);
+}
+
+#[test]
+fn sampling_that_cannot_work_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let questions = dir.path().join("questions.jsonl");
+    fs::write(&questions, "{\"image\": \"cat.jpg\", \"prompt\": \"What is it?\"}\n").unwrap();
+    for (flag, value, key) in [("--top-p", "2", "`--top-p`"), ("--temperature", "-1", "`--temperature`")] {
+        generate(&questions, arguments![flag, value]).refuses_naming(&[key, value]);
+    }
 }

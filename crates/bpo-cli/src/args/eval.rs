@@ -1,0 +1,96 @@
+//! `bpo eval`
+
+use std::path::PathBuf;
+
+use bpo::eval::pope::Negatives;
+use clap::{Args, Subcommand};
+
+use super::{positive, whole};
+
+/// `bpo eval`
+#[derive(Debug, Subcommand)]
+pub enum EvalCommand {
+    /// Compute CHAIR and recall of descriptions: a table on standard error, one JSON line on standard output
+    Chair(ChairCommand),
+    /// Compute accuracy and F1 of yes-or-no answers: a table on standard error, one JSON line on standard output
+    Pope(PopeCommand),
+    /// Print yes-or-no questions in POPE's form as JSON lines, for `generate` and `eval pope`
+    Questions(QuestionsCommand),
+}
+
+/// `bpo eval chair`
+#[derive(Debug, Args)]
+pub struct ChairCommand {
+    /// Answers {"image", "text"}, as JSON lines or a JSON array, such as `bpo generate` prints. The keys answer, response,
+    /// caption and output come before text
+    #[arg(long, value_name = "FILE")]
+    pub answers: PathBuf,
+    #[command(flatten)]
+    pub truth: TruthArgs,
+    /// Match objects exactly as CHAIR's published scorer does; --objects is its synonyms.txt
+    #[arg(long, requires = "objects")]
+    pub as_published: bool,
+    #[command(flatten)]
+    pub bootstrap: BootstrapArgs,
+}
+
+/// `bpo eval questions`
+#[derive(Debug, Args)]
+pub struct QuestionsCommand {
+    #[command(flatten)]
+    pub truth: TruthArgs,
+    /// Objects of the questions with the answer no: random, popular or adversarial
+    #[arg(long, value_name = "KIND", default_value = "adversarial", value_parser = negatives)]
+    pub negatives: Negatives,
+    /// Number of questions with the answer yes, and of those with no, about each image
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = positive)]
+    pub per_image: usize,
+    /// Random seed
+    #[arg(long, value_name = "N", default_value_t = 42, value_parser = whole::<u64>)]
+    pub seed: u64,
+}
+
+fn negatives(text: &str) -> Result<Negatives, String> {
+    let known = Negatives::ALL.into_iter().find(|negatives| negatives.name() == text);
+    known.ok_or_else(|| "expected random, popular or adversarial".to_owned())
+}
+
+/// The ground truth: which objects images show.
+#[derive(Debug, Args)]
+pub struct TruthArgs {
+    /// Objects of each image {"image", "objects"}, as JSON lines or a JSON array
+    #[arg(long, value_name = "FILE", required_unless_present = "coco")]
+    pub truth: Option<PathBuf>,
+    /// COCO annotations: instances and, with --objects, captions. Repeat it for several files
+    #[arg(long, value_name = "FILE")]
+    pub coco: Vec<PathBuf>,
+    /// Objects and their synonyms: one object per line, separated by commas, as CHAIR's synonyms.txt [default: the names in
+    /// the truth]
+    #[arg(long, value_name = "FILE")]
+    pub objects: Option<PathBuf>,
+}
+
+/// `bpo eval pope`
+#[derive(Debug, Args)]
+pub struct PopeCommand {
+    /// Questions {"question_id", "image", "text", "label"}, as JSON lines or a JSON array
+    #[arg(long, value_name = "FILE")]
+    pub questions: PathBuf,
+    /// Answers {"question_id", "text"}, or {"answer"} in the order of the questions. Their images and prompts, if any, must
+    /// be those of the questions
+    #[arg(long, value_name = "FILE")]
+    pub answers: PathBuf,
+    #[command(flatten)]
+    pub bootstrap: BootstrapArgs,
+}
+
+/// Settings of the bootstrap confidence intervals.
+#[derive(Debug, Args)]
+pub struct BootstrapArgs {
+    /// Number of bootstrap resamples
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = whole::<usize>)]
+    pub resamples: usize,
+    /// Random seed of the bootstrap
+    #[arg(long, value_name = "N", default_value_t = 42, value_parser = whole::<u64>)]
+    pub seed: u64,
+}

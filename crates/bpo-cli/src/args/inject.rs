@@ -1,0 +1,37 @@
+//! `bpo inject`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Config, Data, PresetArg, SeedArg};
+
+/// Flags of error injection.
+#[derive(Debug, Args)]
+pub struct Inject {
+    /// OpenAI-compatible server that rewrites answers. Without a server, frequent words of the data replace words of the
+    /// answers
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// Model name on the server [default: default]
+    #[arg(long, value_name = "NAME")]
+    pub server_model: Option<String>,
+}
+
+/// `bpo inject`
+#[derive(Debug, Args)]
+pub struct InjectCommand {
+    #[command(flatten)]
+    pub config: Config,
+    #[command(flatten)]
+    pub preset: PresetArg,
+    #[command(flatten)]
+    pub seed: SeedArg,
+    #[command(flatten)]
+    pub data: Data,
+    #[command(flatten)]
+    pub inject: Inject,
+    /// Output: answers as JSON lines. An unfinished file is continued
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}

@@ -1,0 +1,163 @@
+//! The command line.
+
+mod distort;
+mod eval;
+#[cfg(feature = "model")]
+mod generate;
+mod inject;
+#[cfg(feature = "model")]
+mod merge;
+mod pair;
+#[cfg(feature = "model")]
+mod quickstart;
+#[cfg(feature = "model")]
+mod run;
+#[cfg(feature = "model")]
+mod score;
+mod settings;
+#[cfg(feature = "model")]
+mod train;
+#[cfg(feature = "model")]
+mod weaken;
+
+#[cfg(not(feature = "model"))]
+use std::ffi::OsString;
+use std::str::FromStr;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use distort::DistortCommand;
+pub use eval::{BootstrapArgs, ChairCommand, EvalCommand, PopeCommand, QuestionsCommand, TruthArgs};
+#[cfg(feature = "model")]
+pub use generate::GenerateCommand;
+pub use inject::{Inject, InjectCommand};
+#[cfg(feature = "model")]
+pub use merge::MergeCommand;
+pub use pair::PairCommand;
+#[cfg(feature = "model")]
+pub use quickstart::QuickstartArgs;
+#[cfg(feature = "model")]
+pub use run::RunArgs;
+#[cfg(feature = "model")]
+pub use score::ScoreCommand;
+#[cfg(feature = "model")]
+pub use settings::{Checkpoint, Images, Model};
+pub use settings::{Config, Data, PresetArg, SeedArg};
+#[cfg(feature = "model")]
+pub use train::{Train, TrainCommand};
+#[cfg(feature = "model")]
+pub use weaken::{Weaken, WeakenCommand};
+
+/// Bootstrapped Preference Optimization (BPO) of vision-language models.
+#[derive(Debug, Parser)]
+#[cfg_attr(
+    feature = "model",
+    command(
+        about = "Bootstrapped Preference Optimization (BPO): trains an adapter that makes a LLaVA-1.5 model \
+        hallucinate less, from a checkpoint and annotated images"
+    )
+)]
+#[cfg_attr(
+    not(feature = "model"),
+    command(
+        about = "Bootstrapped Preference Optimization (BPO), without models: makes preference pairs for any trainer, from \
+        annotated answers"
+    )
+)]
+#[command(name = "bpo", version, propagate_version = true, args_override_self = true, max_term_width = 100)]
+pub struct Cli {
+    /// The command to run.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    /// Refuses a second `--distortion` of `bpo distort`. clap would take the last one without a word, while
+    /// `bpo run` takes a list.
+    ///
+    /// # Errors
+    /// An error as clap makes it.
+    pub fn checked(self) -> Result<Self, clap::Error> {
+        match &self.command {
+            Command::Distort(DistortCommand { distortion, .. }) if distortion.len() > 1 => {
+                let message = "the argument '--distortion <TEXT>' can be given once to `bpo distort`: join stages by `+`";
+                Err(Self::command().error(ErrorKind::ArgumentConflict, message))
+            }
+            #[cfg(not(feature = "model"))]
+            Command::Other(words) => Err(not_built(words)),
+            _ => Ok(self),
+        }
+    }
+}
+
+/// A command of the program.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run all of BPO in minutes, on a small model and a small synthetic data set that the program contains
+    #[cfg(feature = "model")]
+    Quickstart(QuickstartArgs),
+    /// Run all stages: weaken, inject, pair, train. The same command resumes an interrupted run
+    #[cfg(feature = "model")]
+    Run(RunArgs),
+    /// Generate answers about weakened images
+    #[cfg(feature = "model")]
+    Weaken(WeakenCommand),
+    /// Inject errors into the annotated answers
+    Inject(InjectCommand),
+    /// Build preference pairs from the answers
+    Pair(PairCommand),
+    /// Train an adapter on preference pairs
+    #[cfg(feature = "model")]
+    Train(TrainCommand),
+    /// Print the log-probabilities of the answers of pairs as JSON lines
+    #[cfg(feature = "model")]
+    Score(ScoreCommand),
+    /// Print the model's answers to questions about images as JSON lines
+    #[cfg(feature = "model")]
+    Generate(GenerateCommand),
+    /// Distort an image or a folder of images to PNG files, or draw a sheet of all distortions
+    Distort(DistortCommand),
+    /// Merge an adapter into its checkpoint
+    #[cfg(feature = "model")]
+    Merge(MergeCommand),
+    /// Measure hallucination in answers
+    #[command(subcommand)]
+    Eval(EvalCommand),
+    /// Any other command, to name the feature that it needs.
+    #[cfg(not(feature = "model"))]
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
+}
+
+/// The error for a command that this build does not have.
+#[cfg(not(feature = "model"))]
+fn not_built(words: &[OsString]) -> clap::Error {
+    const COMMANDS: [&str; 7] = ["quickstart", "run", "weaken", "train", "score", "generate", "merge"];
+    let name = words.first().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let message = if COMMANDS.contains(&&*name) {
+        format!("`bpo {name}` needs a program built with `--features model`")
+    } else {
+        format!("unrecognized subcommand {name:?}")
+    };
+    Cli::command().error(ErrorKind::InvalidSubcommand, message)
+}
+
+/// Parses a whole number, at least 1.
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a whole number, at least 1".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
+/// Parses a whole number, at least 0.
+fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "expected a whole number, at least 0".to_owned())
+}
+
+/// Parses a number.
+#[cfg(feature = "model")]
+fn number(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| "expected a number".to_owned())
+}

@@ -1,0 +1,24 @@
+//! `bpo pair`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Config, Data, PresetArg};
+
+/// `bpo pair`
+#[derive(Debug, Args)]
+pub struct PairCommand {
+    #[command(flatten)]
+    pub config: Config,
+    #[command(flatten)]
+    pub preset: PresetArg,
+    #[command(flatten)]
+    pub data: Data,
+    /// Answers of `weaken` or `inject`; repeat it for several files
+    #[arg(long, value_name = "FILE")]
+    pub answers: Vec<PathBuf>,
+    /// Output: pairs as JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}

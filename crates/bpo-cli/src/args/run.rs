@@ -1,0 +1,33 @@
+//! `bpo run`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Config, Data, Images, Inject, Model, PresetArg, SeedArg, Train, Weaken};
+
+/// `bpo run`
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub config: Config,
+    #[command(flatten)]
+    pub preset: PresetArg,
+    #[command(flatten)]
+    pub seed: SeedArg,
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub data: Data,
+    #[command(flatten)]
+    pub images: Images,
+    #[command(flatten)]
+    pub weaken: Weaken,
+    #[command(flatten)]
+    pub inject: Inject,
+    #[command(flatten)]
+    pub train: Train,
+    /// Directory of the run. An unfinished run in it is resumed
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}

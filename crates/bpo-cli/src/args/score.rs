@@ -1,0 +1,27 @@
+//! `bpo score`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Config, Images, Model, positive};
+
+/// `bpo score`
+#[derive(Debug, Args)]
+pub struct ScoreCommand {
+    #[command(flatten)]
+    pub config: Config,
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub images: Images,
+    /// Pairs as JSON lines, or in the authors' JSON
+    #[arg(long, value_name = "FILE")]
+    pub pairs: Option<PathBuf>,
+    /// Number of pairs in one forward pass
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = positive)]
+    pub batch_size: usize,
+    /// Write the log-probabilities to a cache file as well, for `train --reference-cache`
+    #[arg(long, value_name = "FILE")]
+    pub cache: Option<PathBuf>,
+}

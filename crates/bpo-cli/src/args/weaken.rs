@@ -1,0 +1,52 @@
+//! `bpo weaken`
+
+use std::path::PathBuf;
+
+use bpo::distort::Distortion;
+use clap::Args;
+
+use super::{Config, Data, Images, Model, PresetArg, SeedArg, whole};
+
+/// Flags of image weakening.
+#[derive(Debug, Args)]
+pub struct Weaken {
+    /// Distortion of the images, such as blur:sigma=4+diffusion-noise:step=500. Repeat it for one more answer about each
+    /// image; `bpo help distort` lists the families [default: diffusion-noise:step=900]
+    #[arg(long, value_name = "TEXT", conflicts_with = "noise_step")]
+    pub distortion: Vec<Distortion>,
+    /// Same as --distortion diffusion-noise:step=N
+    #[arg(long, value_name = "N", value_parser = noise)]
+    pub noise_step: Option<Distortion>,
+    /// Number of answers for each distortion of an image [default: 1]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
+    pub samples: Option<usize>,
+    /// Maximum length of an answer about a weakened image, in tokens [default: 1024]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>)]
+    pub max_new_tokens: Option<usize>,
+}
+
+fn noise(step: &str) -> Result<Distortion, bpo::distort::DistortError> {
+    format!("diffusion-noise:step={step}").parse()
+}
+
+/// `bpo weaken`
+#[derive(Debug, Args)]
+pub struct WeakenCommand {
+    #[command(flatten)]
+    pub config: Config,
+    #[command(flatten)]
+    pub preset: PresetArg,
+    #[command(flatten)]
+    pub seed: SeedArg,
+    #[command(flatten)]
+    pub model: Model,
+    #[command(flatten)]
+    pub data: Data,
+    #[command(flatten)]
+    pub images: Images,
+    #[command(flatten)]
+    pub weaken: Weaken,
+    /// Output: answers as JSON lines. An unfinished file is continued
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}

@@ -1,0 +1,31 @@
+//! `bpo inject`
+
+use bpo::stages::hold;
+use bpo::{Required, Stage};
+
+use super::{api_key, outputs_of_stage, samples};
+use crate::args::InjectCommand;
+use crate::failure::Failure;
+use crate::overrides::required;
+use crate::progress;
+use crate::skipped::print_skipped;
+
+/// Injects errors into the annotated answers.
+///
+/// # Errors
+/// If an input cannot be used, or the output cannot be written.
+pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
+    let config =
+        args.config.resolve_for_answers(args.preset.preset, &[&args.seed, &args.data, &args.inject])?;
+    config.require(&[Required::Data], &[("--out", args.out.is_some())])?;
+    let out = required("--out", &args.out)?;
+    outputs_of_stage(&mut args.config.inputs(&config), out).check()?;
+    let key = api_key(&config)?;
+    let mut progress = progress::new();
+    let samples = samples(&config, &mut *progress)?;
+    hold(Stage::Inject, &config, out)?;
+    let injector = || bpo::open_injector(&config, key, &samples);
+    let outcome = bpo::stages::inject(&config, &samples, injector, out, &mut *progress)?;
+    print_skipped(&outcome.skipped, Some(out));
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! `bpo pair`
+
+use std::path::Path;
+
+use bpo::stages::Existing;
+use bpo::{BpoError, Required};
+
+use super::samples;
+use crate::args::PairCommand;
+use crate::failure::Failure;
+use crate::overrides::required;
+use crate::progress;
+use crate::skipped::print_skipped;
+
+/// Builds preference pairs.
+///
+/// # Errors
+/// If an input cannot be used, or the output cannot be written.
+pub fn pair(args: &PairCommand) -> Result<(), Failure> {
+    let config = args.config.resolve_for_answers(args.preset.preset, &[&args.data])?;
+    let flags = [("--answers", !args.answers.is_empty()), ("--out", args.out.is_some())];
+    config.require(&[Required::Data], &flags)?;
+    let out = required("--out", &args.out)?;
+    let mut paths = args.config.inputs(&config);
+    for file in &args.answers {
+        paths.input("--answers", file);
+    }
+    paths.output_file("--out", out).check()?;
+    let mut progress = progress::new();
+    let samples = samples(&config, &mut *progress)?;
+    let answers: Vec<&Path> = args.answers.iter().map(|file| file.as_path()).collect();
+    let (pairs, outcome) =
+        bpo::stages::pair(&config, &samples, &answers, out, Existing::Refuse, &mut *progress)?;
+    print_skipped(&outcome.skipped, None);
+    if pairs.is_empty() {
+        let (path, skipped) = (out.to_owned(), outcome.summary.skipped);
+        return Err(BpoError::Nothing { path, what: "pair", skipped }.into());
+    }
+    Ok(())
+}

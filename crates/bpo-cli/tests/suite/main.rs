@@ -1,0 +1,41 @@
+//! Tests of the command `bpo`: each one runs the program on the tiny checkpoint and the photographs.
+//!
+//! All are modules of one binary, which compiles and links once.
+#![cfg_attr(
+    not(feature = "flex"),
+    allow(dead_code, unused_imports, reason = "helpers of tests with a model")
+)]
+
+#[macro_use]
+mod common;
+
+mod distort;
+#[cfg(not(feature = "model"))]
+mod pair_maker;
+
+#[cfg(feature = "flex")]
+mod adapter;
+#[cfg(feature = "flex")]
+mod bad_data;
+#[cfg(feature = "flex")]
+mod bad_model;
+#[cfg(feature = "flex")]
+mod data;
+#[cfg(feature = "flex")]
+mod eval;
+#[cfg(feature = "flex")]
+mod kill;
+#[cfg(feature = "flex")]
+mod quickstart;
+#[cfg(feature = "flex")]
+mod reference;
+#[cfg(feature = "flex")]
+mod run;
+#[cfg(feature = "flex")]
+mod score;
+#[cfg(feature = "flex")]
+mod server;
+#[cfg(feature = "flex")]
+mod settings;
+#[cfg(feature = "flex")]
+mod stages;

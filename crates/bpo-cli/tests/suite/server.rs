@@ -1,0 +1,120 @@
+//! Error injection by a server: failures, retries and API keys.
+
+use std::fs;
+use std::path::Path;
+
+use crate::common::server::Server;
+use crate::common::{Outcome, bpo, command, finish, photos, read_lines, run_arguments};
+
+/// `bpo inject` with a server and short pauses between retries.
+fn inject(dir: &Path, url: &str, settings: &str, environment: &[(&str, &str)]) -> Outcome {
+    let config = dir.join("bpo.toml");
+    let server = format!(
+        "base_url = \"{url}\"\nmodel = \"m\"\nmax_retries = 2\nbackoff_initial_ms = 1\nmax_concurrency = 1\n"
+    );
+    fs::write(&config, format!("[inject.server]\n{server}{settings}")).unwrap();
+    let data = photos().join("llava.json");
+    let mut command = command(arguments![
+        "inject",
+        "--config",
+        config,
+        "--data",
+        data,
+        "--out",
+        dir.join("injected.jsonl")
+    ]);
+    finish(command.env_remove("BPO_TEST_KEY").envs(environment.iter().copied()))
+}
+
+#[test]
+fn a_server_that_is_down_stops_the_stage_and_one_that_recovers_ends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    // a port that was free a moment ago
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    inject(dir.path(), &url, "", &[]).fails_naming(&["inject stopped", &url, "3 attempt(s)"]);
+    assert_eq!(read_lines(dir.path().join("injected.jsonl")).len(), 0);
+
+    let server = Server::failing_first(2);
+    let outcome = inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 7 answers");
+    let warnings: Vec<&str> = outcome.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(
+        warnings[0].contains("trying again") && warnings[1].contains("(retries: 2, requests: 7)"),
+        "{warnings:?}"
+    );
+    let lines = read_lines(dir.path().join("injected.jsonl"));
+    assert!(lines.iter().all(|line| line["response"].as_str().unwrap().contains("elephant")));
+    assert_eq!(server.requests().len(), 2 + 7);
+
+    let broken = Server::failing_first(usize::MAX);
+    let other = tempfile::tempdir().unwrap();
+    inject(other.path(), &broken.url, "", &[]).fails_naming(&["inject stopped", "status 500", "out of luck"]);
+}
+
+#[test]
+fn a_server_that_refuses_everything_is_an_error_and_keeps_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let refusing = Server::refusing();
+    inject(dir.path(), &refusing.url, "", &[]).fails_naming(&[
+        "inject: nothing was answered",
+        "400",
+        "out of luck",
+    ]);
+    // with a working server the same command starts again
+    let server = Server::failing_first(0);
+    inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 7 answers");
+    // a URL that no server can have is refused before the first stage
+    let run = dir.path().join("run");
+    let arguments =
+        run_arguments(&run).into_iter().chain(arguments!["--server", "no-scheme:80", "--server-model", "m"]);
+    let outcome = bpo(arguments).refuses_naming(&["[inject.server]", "base_url"]);
+    assert!(!outcome.stderr.contains("weaken:"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_run_whose_server_answered_nothing_goes_on_without_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let broken = Server::failing_first(usize::MAX);
+    let config = dir.path().join("bpo.toml");
+    let server = format!("base_url = \"{}\"\nmodel = \"m\"\nmax_retries = 0\n", broken.url);
+    fs::write(&config, format!("[inject.server]\n{server}")).unwrap();
+    bpo(run_arguments(&run).into_iter().chain(arguments!["--config", config]))
+        .fails_naming(&["inject stopped"]);
+    let weakened = fs::read(run.join("weakened.jsonl")).unwrap();
+    bpo(run_arguments(&run)).succeeds();
+    assert_eq!(fs::read(run.join("weakened.jsonl")).unwrap(), weakened);
+}
+
+#[test]
+fn the_key_comes_from_the_variable_that_the_settings_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::failing_first(0);
+    let settings = "api_key_env = \"BPO_TEST_KEY\"";
+    inject(dir.path(), &server.url, settings, &[])
+        .refuses_naming(&["inject.server.api_key_env", "BPO_TEST_KEY"]);
+    assert_eq!(server.requests().len(), 0);
+    inject(dir.path(), &server.url, settings, &[("BPO_TEST_KEY", "open-sesame")]).succeeds();
+    assert!(server.requests()[0].to_lowercase().contains("authorization: bearer open-sesame"));
+}
+
+/// The server returns the request's headers in its errors, which reach standard error and the file of answers.
+#[test]
+fn a_key_that_a_server_sends_back_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = "sk-Open+Sesame/1234567890=";
+    let with = |server: &Server| {
+        inject(dir.path(), &server.url, "api_key_env = \"BPO_TEST_KEY\"", &[("BPO_TEST_KEY", key)])
+    };
+    let failing = Server::failing_first(usize::MAX);
+    let failed = with(&failing).fails_naming(&["status 500", "[API key removed]"]);
+    let refusing = Server::refusing_first(2);
+    let refused = with(&refusing).succeeds();
+    let file = fs::read_to_string(dir.path().join("injected.jsonl")).unwrap();
+    assert_eq!(file.matches("[API key removed]").count(), 2, "{file}");
+    for text in [&failed.stderr, &refused.stderr, &file] {
+        assert!(!text.to_lowercase().contains("sesame"), "{text}");
+    }
+}

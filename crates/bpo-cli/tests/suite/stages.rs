@@ -1,0 +1,165 @@
+//! The stages as commands of their own: `bpo weaken`, `inject`, `pair`, `train`.
+
+use std::fs;
+use std::path::Path;
+
+use crate::common::{
+    bpo, checkpoint, copy_run, flip_last_bit, photos, run_arguments, snapshot, tiny, train_arguments,
+};
+
+#[test]
+fn a_stage_refuses_a_file_of_other_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let data = photos().join("llava.json");
+    let weaken = |more: &[&str]| {
+        let arguments = arguments![
+            "weaken",
+            "--model",
+            tiny(),
+            "--images",
+            photos(),
+            "--data",
+            &data,
+            "--out",
+            at("weakened.jsonl"),
+        ];
+        bpo(arguments.into_iter().chain(more.iter().map(Into::into)))
+    };
+    weaken(&["--max-new-tokens", "4"]).succeeds();
+    let whole = fs::read_to_string(at("weakened.jsonl")).unwrap();
+    let half: String = whole.split_inclusive('\n').take(3).collect();
+    fs::write(at("weakened.jsonl"), &half).unwrap();
+    weaken(&["--max-new-tokens", "6"]).fails_naming(&[
+        "weakened.jsonl was made with other settings",
+        "`weaken.max_new_tokens` was 4 and is now 6",
+    ]);
+    assert_eq!(fs::read_to_string(at("weakened.jsonl")).unwrap(), half);
+    weaken(&["--max-new-tokens", "4"]).succeeds().says("weaken: 3 of 7 were there already");
+    assert_eq!(fs::read_to_string(at("weakened.jsonl")).unwrap(), whole);
+
+    let inject =
+        |seed| bpo(arguments!["inject", "--data", &data, "--out", at("injected.jsonl"), "--seed", seed]);
+    inject("1").succeeds();
+    inject("2").fails_naming(&["injected.jsonl", "`seed` was 1 and is now 2"]);
+    fs::remove_file(at("injected.jsonl.settings.toml")).unwrap();
+    inject("1").fails_naming(&["injected.jsonl.settings.toml"]);
+
+    let pair = |answers: &str| {
+        bpo(arguments!["pair", "--data", &data, "--answers", at(answers), "--out", at("pairs.jsonl")])
+    };
+    pair("weakened.jsonl").succeeds();
+    pair("weakened.jsonl").succeeds();
+    let pairs = fs::read(at("pairs.jsonl")).unwrap();
+    pair("injected.jsonl").fails_naming(&["pairs.jsonl exists and differs"]);
+    assert_eq!(fs::read(at("pairs.jsonl")).unwrap(), pairs);
+}
+
+#[test]
+fn train_refuses_a_directory_of_other_settings() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let run = at("run");
+    copy_run(&run);
+    let train = |out: &Path, more: &[&str]| {
+        let arguments = train_arguments(&run.join("pairs.jsonl"), out).into_iter();
+        bpo(arguments.chain(arguments!["--max-steps", "3"]).chain(more.iter().map(Into::into)))
+    };
+    let out = at("trained");
+    train(&out, &["--lora-alpha", "16"]).succeeds();
+    let adapter = snapshot(&out.join("adapter"));
+    fs::remove_dir_all(out.join("adapter")).unwrap();
+    for (flags, named) in [
+        (["--lora-alpha", "800"], "`lora.lora_alpha` was 16.0 and is now 800.0"),
+        (["--dtype", "bf16"], "`model.dtype`"),
+        (["--images", "."], "`data.images`"),
+    ] {
+        // the last one of repeated flags counts
+        let flags = [&["--lora-alpha", "16"], &flags[..]].concat();
+        train(&out, &flags).fails_naming(&[named]);
+        assert!(!out.join("adapter").exists());
+    }
+    train(&out, &["--lora-alpha", "16"]).succeeds();
+    assert_eq!(snapshot(&out.join("adapter")), adapter);
+
+    // another model at the same path is refused
+    let other = at("model");
+    checkpoint::copy_to(&other);
+    let elsewhere = |out: &Path| train(out, &["--lora-alpha", "16", "--model", other.to_str().unwrap()]);
+    elsewhere(&at("moved")).succeeds();
+    fs::remove_dir_all(at("moved/adapter")).unwrap();
+    let weights = other.join("model.safetensors");
+    flip_last_bit(&weights);
+    elsewhere(&at("moved")).fails_naming(&["moved was made from other input", "`model.path`"]);
+    flip_last_bit(&weights);
+    elsewhere(&at("moved")).succeeds();
+
+    // `train` in a run directory needs the settings of the run
+    let before = snapshot(&run);
+    train(&run, &["--lora-alpha", "999"]).fails_naming(&["`lora.lora_alpha`"]);
+    assert_eq!(snapshot(&run), before);
+    fs::remove_file(out.join("config.toml")).unwrap();
+    train(&out, &["--lora-alpha", "16"]).fails_naming(&["config.toml"]);
+}
+
+/// A file without its settings file was not written by bpo.
+#[test]
+fn a_foreign_output_file_is_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("mine.jsonl");
+    for text in ["{\"id\":", "notes", "{\"id\":\"a\"}\n"] {
+        fs::write(&out, text).unwrap();
+        let data = photos().join("llava.json");
+        bpo(arguments!["inject", "--data", data, "--out", &out]).fails_naming(&["mine.jsonl"]);
+        assert_eq!(fs::read_to_string(&out).unwrap(), text);
+    }
+}
+
+#[test]
+fn a_foreign_config_is_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    for text in ["seed = 7\n# mine\n", "not toml at all"] {
+        let out = dir.path().join("out");
+        fs::create_dir_all(&out).unwrap();
+        fs::write(out.join("config.toml"), text).unwrap();
+        bpo(run_arguments(&out)).fails_naming(&["config.toml"]);
+        assert_eq!(fs::read_to_string(out.join("config.toml")).unwrap(), text);
+        fs::remove_dir_all(out).unwrap();
+    }
+}
+
+#[test]
+fn the_stages_give_the_files_of_a_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    copy_run(&run);
+
+    let at = |name: &str| dir.path().join(name);
+    let data = photos().join("llava.json");
+    let model = ["--model".into(), tiny().into_os_string(), "--images".into(), photos().into_os_string()];
+    let weaken =
+        arguments!["weaken", "--data", &data, "--max-new-tokens", "6", "--out", at("weakened.jsonl")];
+    bpo(weaken.into_iter().chain(model)).succeeds().says("weaken: 7 answers");
+    bpo(arguments!["inject", "--data", &data, "--out", at("injected.jsonl")]).succeeds();
+    bpo(arguments![
+        "pair",
+        "--data",
+        &data,
+        "--answers",
+        at("weakened.jsonl"),
+        "--answers",
+        at("injected.jsonl"),
+        "--out",
+        at("pairs.jsonl"),
+    ])
+    .succeeds();
+    let train = train_arguments(&at("pairs.jsonl"), &at("trained")).into_iter();
+    let more = arguments!["--lora-alpha", "16", "--epochs", "3"];
+    bpo(train.chain(more)).succeeds().says("adapter: ");
+
+    for name in ["weakened.jsonl", "injected.jsonl", "pairs.jsonl"] {
+        assert_eq!(fs::read(at(name)).unwrap(), fs::read(run.join(name)).unwrap(), "{name}");
+    }
+    let weights = "adapter/adapter_model.safetensors";
+    assert_eq!(fs::read(at("trained").join(weights)).unwrap(), fs::read(run.join(weights)).unwrap());
+}
