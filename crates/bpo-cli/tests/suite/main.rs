@@ -9,6 +9,7 @@
 #[macro_use]
 mod common;
 
+mod cases_files;
 mod distort;
 #[cfg(not(feature = "model"))]
 mod pair_maker;
