@@ -94,7 +94,7 @@ pub use bpo_server as server;
 pub use burn;
 
 #[cfg(feature = "model")]
-pub use checkpoint::{Checkpoint, check_adapter, check_base, record_base};
+pub use checkpoint::{Checkpoint, check_adapter, check_base};
 pub use config::{
     Change, ConditionalSection, DataSection, Distortions, FullFinetuneSection, HALF_PRECISION_TOLERANCE,
     InjectSection, Missing, ModelSection, Preset, ReferenceSection, Required, RunConfig, Seed, Settings,
@@ -102,7 +102,7 @@ pub use config::{
 };
 pub use device::{DeviceSpec, Dtype};
 pub use error::{BpoError, chain};
-pub use fingerprint::{check_checkpoint, fingerprint_checkpoint};
+pub use fingerprint::fingerprint_checkpoint;
 pub use generate::{Answer, Question, check_sampling, generate, read_questions};
 pub use images::{Escape, ImageError, ImageRoot};
 pub use injector::open_injector;
@@ -119,5 +119,5 @@ pub use samples::Sample;
 #[cfg(feature = "model")]
 pub use score::{Score, score, score_cached};
 pub use stage::Stage;
-pub use summary::{RunManifest, SkippedLine, StageSummary, write_skipped};
+pub use summary::{RunManifest, SkippedLine, StageSummary};
 pub use vision::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest, Weakening};

@@ -1,4 +1,5 @@
 //! The pipeline with a model, an injector and training that only count what they are asked.
+#![cfg(feature = "model")]
 
 use std::cell::Cell;
 use std::convert::Infallible;
