@@ -130,10 +130,10 @@ pub(crate) fn replace_input_paths(path: &Path, config: &RunConfig) -> Result<(),
     if updated == recorded {
         return Ok(());
     }
-    let text = fs::read_to_string(path).map_err(BpoError::io("read", path))?;
+    let text = read_text(path, LIMIT)?;
     let header: String =
         text.lines().take_while(|line| line.starts_with('#')).map(|line| format!("{line}\n")).collect();
-    write_bytes(path, format!("{header}\n{}", updated.to_toml()?).as_bytes())
+    Ok(write_bytes(path, format!("{header}\n{}", updated.to_toml()?).as_bytes())?)
 }
 
 /// Checks that what a file was made from is what is there now. Files that do not say are taken as they are.

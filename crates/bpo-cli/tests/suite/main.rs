@@ -21,6 +21,8 @@ mod bad_data;
 #[cfg(feature = "flex")]
 mod bad_model;
 #[cfg(feature = "flex")]
+mod cases;
+#[cfg(feature = "flex")]
 mod data;
 #[cfg(feature = "flex")]
 mod eval;
