@@ -62,7 +62,7 @@ pub(crate) fn take_up(config: &RunConfig, dir: &RunDir, inputs: Manifest) -> Res
 struct Begun {
     /// Stages that hold the run to its settings, each with what it made first.
     stages: Vec<(Stage, PathBuf)>,
-    /// Files of stages that have set samples skipped, and answered none: with other settings they may.
+    /// Files of stages that skipped samples and answered none: with other settings they may.
     unanswered: Vec<(Stage, PathBuf)>,
 }
 

@@ -42,7 +42,7 @@ impl Logged for Sample {
 }
 
 /// Asks the first questions of `pairs` and appends the answers to `file`. What cannot be asked, for its image or its length,
-/// is passed over: training sets such pairs skipped and says so.
+/// is left out: training skips such pairs and reports it.
 pub(crate) fn sampler(
     processor: Processor,
     images: &ImageRoot,

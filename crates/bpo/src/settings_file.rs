@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bpo_pairs::files::{FileError, read_text, write_bytes};
-use bpo_pairs::{Fingerprint, Limits, fingerprint_file};
+use bpo_pairs::{Fingerprint, Limits};
 
 use crate::config::{Change, RunConfig};
 use crate::error::BpoError;
@@ -23,7 +23,11 @@ pub(crate) type Inputs = BTreeMap<&'static str, String>;
 ///
 /// # Errors
 /// If a file cannot be read.
-pub(crate) fn inputs(stage: Stage, config: &RunConfig) -> Result<Inputs, BpoError> {
+pub(crate) fn inputs(
+    stage: Stage,
+    config: &RunConfig,
+    data: Option<&Fingerprint>,
+) -> Result<Inputs, BpoError> {
     let mut inputs = Inputs::new();
     if matches!(stage, Stage::Weaken | Stage::Train) {
         for (name, print) in model_inputs(config)? {
@@ -35,9 +39,7 @@ pub(crate) fn inputs(stage: Stage, config: &RunConfig) -> Result<Inputs, BpoErro
             inputs.insert(name, print.to_string());
         }
     }
-    if matches!(stage, Stage::Weaken | Stage::Inject) {
-        inputs.insert("data", fingerprint_file(config.data_path()?)?.to_string());
-    }
+    inputs.extend(data.map(|data| ("data", data.to_string())));
     Ok(inputs)
 }
 

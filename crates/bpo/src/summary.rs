@@ -109,7 +109,7 @@ impl RunManifest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `stage`, `id`, `reason` and `detail`")]
 pub struct SkippedLine {
-    /// The stage that set it skipped.
+    /// The stage that skipped it.
     pub stage: Stage,
     /// Id of the sample or pair.
     pub id: String,
@@ -130,7 +130,7 @@ fn is_zero(number: &usize) -> bool {
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write_skipped(path: &Path, skipped: &BTreeMap<Stage, Vec<Skipped>>) -> Result<(), BpoError> {
+pub(crate) fn write_skipped(path: &Path, skipped: &BTreeMap<Stage, Vec<Skipped>>) -> Result<(), BpoError> {
     let mut bytes = Vec::new();
     for (&stage, items) in skipped {
         for Skipped { id, variant, reason, detail } in items.iter().cloned() {
