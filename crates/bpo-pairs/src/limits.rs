@@ -59,7 +59,7 @@ pub struct Limits {
 
     /// Items of a batch. 1,048,576.
     pub batch_size: usize,
-    /// Answers that are drawn for one prompt. 10,000.
+    /// Answers that are drawn for one prompt. 1,000.
     pub samples: usize,
     /// Tokens of one generated answer. 1,048,576.
     pub new_tokens: usize,
@@ -92,7 +92,7 @@ impl Limits {
         tensors: 1_000_000,
         lora_rank: 65_536,
         batch_size: 1 << 20,
-        samples: 10_000,
+        samples: 1000,
         new_tokens: 1 << 20,
         resamples: 1_000_000,
         requests: 10_000,

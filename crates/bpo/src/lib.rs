@@ -81,6 +81,7 @@ mod usage;
 mod vision;
 
 pub use bpo_distort as distort;
+pub use bpo_distort::Limits as ImageLimits;
 #[cfg(feature = "model")]
 pub use bpo_dpo as dpo;
 pub use bpo_eval as eval;
@@ -88,6 +89,7 @@ pub use bpo_inject as inject;
 #[cfg(feature = "model")]
 pub use bpo_model as model;
 pub use bpo_pairs as pairs;
+pub use bpo_pairs::Limits;
 #[cfg(feature = "server")]
 pub use bpo_server as server;
 #[cfg(feature = "model")]
@@ -118,7 +120,7 @@ pub use plan::{TrainingPlan, plan};
 pub use progress::Progress;
 #[cfg(feature = "model")]
 pub use responder::ResponderError;
-pub use run::{PipelineBackend, RunReport, RunStatus, read_samples, run};
+pub use run::{AnnotatedData, PipelineBackend, RunReport, RunStatus, run};
 pub use run_dir::RunDir;
 #[cfg(feature = "model")]
 pub use samples::Sample;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bpo_pairs::files::{FileError, read_text, write_bytes};
-use bpo_pairs::{Fingerprint, Limits, fingerprint_file};
+use bpo_pairs::{Fingerprint, Limits};
 
 use crate::config::{Change, RunConfig};
 use crate::error::BpoError;
@@ -23,7 +23,11 @@ pub(crate) type Inputs = BTreeMap<&'static str, String>;
 ///
 /// # Errors
 /// If a file cannot be read.
-pub(crate) fn inputs(stage: Stage, config: &RunConfig) -> Result<Inputs, BpoError> {
+pub(crate) fn inputs(
+    stage: Stage,
+    config: &RunConfig,
+    data: Option<&Fingerprint>,
+) -> Result<Inputs, BpoError> {
     let mut inputs = Inputs::new();
     if matches!(stage, Stage::Weaken | Stage::Train) {
         for (name, print) in model_inputs(config)? {
@@ -35,9 +39,7 @@ pub(crate) fn inputs(stage: Stage, config: &RunConfig) -> Result<Inputs, BpoErro
             inputs.insert(name, print.to_string());
         }
     }
-    if matches!(stage, Stage::Weaken | Stage::Inject) {
-        inputs.insert("data", fingerprint_file(config.data_path()?)?.to_string());
-    }
+    inputs.extend(data.map(|data| ("data", data.to_string())));
     Ok(inputs)
 }
 
@@ -128,10 +130,10 @@ pub(crate) fn replace_input_paths(path: &Path, config: &RunConfig) -> Result<(),
     if updated == recorded {
         return Ok(());
     }
-    let text = fs::read_to_string(path).map_err(BpoError::io("read", path))?;
+    let text = read_text(path, LIMIT)?;
     let header: String =
         text.lines().take_while(|line| line.starts_with('#')).map(|line| format!("{line}\n")).collect();
-    write_bytes(path, format!("{header}\n{}", updated.to_toml()?).as_bytes())
+    Ok(write_bytes(path, format!("{header}\n{}", updated.to_toml()?).as_bytes())?)
 }
 
 /// Checks that what a file was made from is what is there now. Files that do not say are taken as they are.
