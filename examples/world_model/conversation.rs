@@ -1,8 +1,6 @@
 //! Conversations as batches, with the loss on what the assistant says.
 
-use bpo::model::llava::{Llava, ScoreBatch};
-use bpo::model::processor::{PixelValues, Processor, TokenizedCompletion};
-use bpo::model::{Adapters, ModelError};
+use bpo::model::{Adapters, Llava, ModelError, PixelValues, Processor, ScoreBatch, TokenizedCompletion};
 use bpo::pairs::Turn;
 use burn::tensor::{Tensor, TensorData};
 

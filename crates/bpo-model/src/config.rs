@@ -1,4 +1,4 @@
-//! `config.json` of a LLaVA-1.5 checkpoint, with transformers' defaults for what it leaves out.
+//! `config.json` of a LLaVA-1.5 checkpoint, with the defaults of transformers.
 
 use std::path::Path;
 
@@ -6,10 +6,12 @@ use serde::Deserialize;
 
 use crate::error::ModelError;
 use crate::family;
-use crate::files::read_json;
+use crate::json::read_json;
 use crate::processor::{PixelValues, Processor};
 
-/// The whole model. Keys of `config.json` that do not matter here are ignored.
+mod check;
+
+/// The configuration of a model. Unknown keys of `config.json` are ignored.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(expecting = "an object")]
 #[non_exhaustive]
@@ -18,42 +20,42 @@ pub struct LlavaConfig {
     pub vision_config: VisionConfig,
     /// The language model.
     pub text_config: TextConfig,
-    /// Id that stands for one image feature in the token sequence. Files have this key or the next, or both: see
+    /// Token id of an image feature. Files have this key, `image_token_index`, or both: see
     /// [`image_token`](Self::image_token).
     #[serde(default)]
     pub image_token_id: Option<u32>,
-    /// The same in older files.
+    /// Token id of an image feature in older files.
     #[serde(default)]
     pub image_token_index: Option<u32>,
-    /// The hidden state that is taken as image features; -2 is the last but one.
+    /// The hidden state that gives the image features; -2 is the last but one.
     #[serde(default = "defaults::feature_layer")]
     pub vision_feature_layer: FeatureLayer,
     /// Whether the class token is dropped from the features.
     #[serde(default)]
     pub vision_feature_select_strategy: FeatureSelect,
-    /// Activation between the projector's two layers.
+    /// Activation between the projector's two linears.
     #[serde(default = "defaults::gelu")]
     pub projector_hidden_act: Activation,
     /// Whether the projector's layers have biases.
     #[serde(default = "defaults::yes")]
     pub multimodal_projector_bias: bool,
-    /// Whether the head is the embedding (older files say it in `text_config`).
+    /// Whether the embedding is the head.
     #[serde(default)]
     pub tie_word_embeddings: bool,
 }
 
-/// One hidden state, or several that are concatenated (LLaVA-1.5 uses one).
+/// One hidden state, or several that are concatenated. LLaVA-1.5 uses one.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged, expecting = "expected a whole number or a list of them")]
 pub enum FeatureLayer {
-    /// Index into the hidden states: 0 is the embedding, negative counts from the end.
+    /// Index into the hidden states: 0 is the embedding, negative indices count from the end.
     One(i64),
-    /// Indices whose states are concatenated along the feature dimension.
+    /// Indices of hidden states that are concatenated along the feature dimension.
     Many(Vec<i64>),
 }
 
 impl std::fmt::Display for FeatureLayer {
-    /// As in JSON.
+    /// Writes the index or list as in JSON.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::One(index) => index.fmt(f),
@@ -65,24 +67,24 @@ impl std::fmt::Display for FeatureLayer {
     }
 }
 
-/// Which tokens of the vision tower become image features.
+/// The tokens of the vision tower that become image features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FeatureSelect {
     /// The patches, without the class token.
     #[default]
     Default,
-    /// All tokens.
+    /// The class token and the patches.
     Full,
 }
 
-/// Activation functions of the two towers and the projector, by their names in transformers.
+/// Activation functions, with their names in transformers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
-    /// `x * sigmoid(1.702 x)`, CLIP's.
+    /// `x * sigmoid(1.702 x)`, the activation of CLIP.
     QuickGelu,
-    /// `x * Phi(x)`, by the error function.
+    /// `x * Phi(x)`, with the error function.
     Gelu,
     /// The tanh approximation of GELU.
     #[serde(alias = "gelu_new", alias = "gelu_fast")]
@@ -94,21 +96,21 @@ pub enum Activation {
     Relu,
 }
 
-/// CLIP's vision transformer.
+/// Configuration of CLIP's vision transformer.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(expecting = "an object")]
 #[serde(default)]
 #[non_exhaustive]
 pub struct VisionConfig {
-    /// Width.
+    /// Width of the hidden states.
     pub hidden_size: usize,
     /// Width of the feed-forward layer.
     pub intermediate_size: usize,
-    /// Layers.
+    /// Number of layers.
     pub num_hidden_layers: usize,
-    /// Attention heads.
+    /// Number of attention heads.
     pub num_attention_heads: usize,
-    /// Colour channels.
+    /// Number of colour channels.
     pub num_channels: usize,
     /// Side of the square input, in pixels.
     pub image_size: usize,
@@ -116,7 +118,7 @@ pub struct VisionConfig {
     pub patch_size: usize,
     /// Activation of the feed-forward layer.
     pub hidden_act: Activation,
-    /// Added to the variance in layer norms.
+    /// Epsilon of layer norms.
     pub layer_norm_eps: f64,
 }
 
@@ -137,29 +139,29 @@ impl Default for VisionConfig {
     }
 }
 
-/// The Llama language model.
+/// Configuration of the Llama language model.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(expecting = "an object")]
 #[serde(default)]
 #[non_exhaustive]
 pub struct TextConfig {
-    /// Width.
+    /// Width of the hidden states.
     pub hidden_size: usize,
     /// Width of the feed-forward layer.
     pub intermediate_size: usize,
-    /// Layers.
+    /// Number of layers.
     pub num_hidden_layers: usize,
-    /// Attention heads.
+    /// Number of attention heads.
     pub num_attention_heads: usize,
-    /// Heads of keys and values; as many as attention heads where absent.
+    /// Number of key-value heads. Default: the number of attention heads.
     pub num_key_value_heads: Option<usize>,
-    /// Width of a head; `hidden_size / num_attention_heads` where absent.
+    /// Width of a head. Default: `hidden_size / num_attention_heads`.
     pub head_dim: Option<usize>,
     /// Rows of the embedding.
     pub vocab_size: usize,
-    /// Longest sequence.
+    /// Longest sequence, in tokens.
     pub max_position_embeddings: usize,
-    /// Added to the mean square in RMS norms.
+    /// Epsilon of RMS norms.
     pub rms_norm_eps: f64,
     /// Activation of the gate.
     pub hidden_act: Activation,
@@ -167,15 +169,15 @@ pub struct TextConfig {
     pub attention_bias: bool,
     /// Whether the feed-forward layers have biases.
     pub mlp_bias: bool,
-    /// Whether the head is the embedding.
+    /// Whether the embedding is the head.
     pub tie_word_embeddings: bool,
-    /// Begin of sequence.
+    /// Id of the token that begins a sequence (BOS).
     pub bos_token_id: Option<u32>,
     /// Base of the rotary frequencies (transformers 4).
     pub rope_theta: Option<f64>,
     /// Scaling of the rotary frequencies (transformers 4).
     pub rope_scaling: Option<RopeParameters>,
-    /// Both in one (transformers 5).
+    /// Base and scaling of the rotary frequencies (transformers 5).
     pub rope_parameters: Option<RopeParameters>,
 }
 
@@ -204,7 +206,7 @@ impl Default for TextConfig {
     }
 }
 
-/// Rotary position settings as transformers writes them.
+/// Settings of rotary positions, as transformers writes them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(expecting = "an object")]
 #[serde(default)]
@@ -212,18 +214,20 @@ impl Default for TextConfig {
 pub struct RopeParameters {
     /// Base of the frequencies.
     pub rope_theta: Option<f64>,
-    /// `default`, `linear` or `llama3`. Files have this key or the next, or both: see [`kind`](Self::kind).
+    /// `default`, `linear` or `llama3`. Files have this key, `type`, or both: see
+    /// [`kind`](Self::kind).
     pub rope_type: Option<String>,
-    /// The same in older files (`type`).
+    /// The kind of scaling in older files (`type`).
     #[serde(rename = "type")]
     pub legacy_type: Option<String>,
-    /// How much longer the context is made.
+    /// Factor by which the context is extended.
     pub factor: Option<f64>,
-    /// llama3: below this multiple of the old context's frequency nothing is kept.
+    /// llama3: wavelengths above `original_max_position_embeddings` divided by this are scaled in
+    /// full.
     pub low_freq_factor: Option<f64>,
-    /// llama3: above this multiple nothing is changed.
+    /// llama3: wavelengths below `original_max_position_embeddings` divided by this are not scaled.
     pub high_freq_factor: Option<f64>,
-    /// llama3: the old context.
+    /// llama3: the context before the extension.
     pub original_max_position_embeddings: Option<usize>,
 }
 
@@ -244,10 +248,12 @@ mod defaults {
 }
 
 impl LlavaConfig {
-    /// Reads `config.json` of a checkpoint directory and checks that the model is one that is built here.
+    /// Reads `config.json` of a checkpoint directory and checks that the model is supported.
     ///
     /// # Errors
-    /// If the file cannot be read or asks for what is not supported; the error names the key.
+    /// [`ModelError::NoConfig`], [`ModelError::Family`], [`ModelError::OriginalLlava`],
+    /// [`ModelError::Quantized`], [`ModelError::Json`], [`ModelError::Unsupported`] or
+    /// [`ModelError::OverLimit`]. The error names the key.
     pub fn from_dir(dir: &Path) -> Result<Self, ModelError> {
         let path = dir.join("config.json");
         family::check(dir, &path)?;
@@ -256,7 +262,7 @@ impl LlavaConfig {
         Ok(config)
     }
 
-    /// Features of one image, each taking one position in the token sequence.
+    /// Number of features of an image. Each takes one position in the token sequence.
     pub fn image_tokens(&self) -> usize {
         let patches = self.vision_config.patches();
         match self.vision_feature_select_strategy {
@@ -265,21 +271,20 @@ impl LlavaConfig {
         }
     }
 
-    /// Id that stands for one image feature; 32000 where the file does not say, as in transformers.
+    /// Token id of an image feature. Default: 32000, as in transformers.
     pub fn image_token(&self) -> u32 {
         self.image_token_id.or(self.image_token_index).unwrap_or(32_000)
     }
 
-    /// An id to pad with: any but the image token, whose places are counted.
+    /// An id to pad with: any except the image token, which is counted.
     pub(crate) fn padding(&self) -> u32 {
         u32::from(self.image_token() == 0)
     }
 
-    /// Checks that the processor's files are of the same checkpoint as this configuration.
+    /// Checks that the processor's files belong to the same checkpoint as this configuration.
     ///
     /// # Errors
-    /// If it stands another id for the image, makes images of another size than the vision tower takes, or begins or ends
-    /// answers with a token that the embedding has no row for.
+    /// [`ModelError::ImageToken`], [`ModelError::ImageSize`] or [`ModelError::TokenOutside`].
     pub fn check_processor(&self, processor: &Processor) -> Result<(), ModelError> {
         let found = processor.text.special().image.id;
         if found != self.image_token() {
@@ -291,7 +296,8 @@ impl LlavaConfig {
         self.check_input(&ids, Some(&probe))
     }
 
-    /// Hidden states that are concatenated to image features, as numbers of layers that have run.
+    /// The hidden states that are concatenated to image features, as numbers of layers that have
+    /// run.
     pub fn feature_layers(&self) -> Vec<usize> {
         let states = self.vision_config.num_hidden_layers as i64 + 1;
         let resolve = |index: &i64| (if *index < 0 { states + index } else { *index }) as usize;
@@ -301,8 +307,8 @@ impl LlavaConfig {
         }
     }
 
-    /// Whether a module or weight takes part in what is computed, by its path: layers of the vision tower behind the last
-    /// one whose hidden state is used do not.
+    /// Whether a module or weight takes part in the computation, by its path. Layers of the vision
+    /// tower after the last used hidden state do not.
     pub(crate) fn runs(&self, path: &str) -> bool {
         let used = self.feature_layers().into_iter().max().unwrap_or(0);
         let unused = used..self.vision_config.num_hidden_layers;
@@ -310,16 +316,16 @@ impl LlavaConfig {
         layer.and_then(|layer| layer.parse().ok()).is_none_or(|layer| !unused.contains(&layer))
     }
 
-    /// Whether a weight that a checkpoint has is one of CLIP's that LLaVA never runs: those behind the hidden states that are used.
+    /// Whether LLaVA never runs a weight of CLIP: those after the used hidden states.
     pub(crate) fn is_unused(&self, name: &str) -> bool {
         name.starts_with("vision_tower.post_layernorm.") || !self.runs(name)
     }
 
-    /// Checks that pixels and token ids are ones that this model takes.
+    /// Checks that pixels and token ids fit this model.
     ///
     /// # Errors
-    /// If the image has another size than the vision tower takes, or an id is outside of the vocabulary: the checkpoint's
-    /// processor files belong to another model.
+    /// [`ModelError::ImageSize`] if the image has another size than the vision tower takes;
+    /// [`ModelError::TokenOutside`] for an id outside of the vocabulary.
     pub fn check_input(&self, ids: &[u32], pixels: Option<&PixelValues>) -> Result<(), ModelError> {
         let vision = &self.vision_config;
         let expected = [vision.num_channels, vision.image_size, vision.image_size];
@@ -334,97 +340,15 @@ impl LlavaConfig {
         }
     }
 
-    /// Whether the head is the embedding. Newer files say it at the top, older ones in `text_config`.
+    /// Whether the embedding is the head. Newer files say so at the top level, older ones in
+    /// `text_config`.
     pub fn is_tied(&self) -> bool {
         self.tie_word_embeddings || self.text_config.tie_word_embeddings
-    }
-
-    fn check(&self, path: &Path) -> Result<(), ModelError> {
-        let refuse = |key: &str, found: String, supported: &str| {
-            Err(ModelError::Unsupported {
-                path: path.into(),
-                key: key.into(),
-                found,
-                supported: supported.into(),
-            })
-        };
-        let (vision, text) = (&self.vision_config, &self.text_config);
-        let sizes = [
-            ("vision_config.hidden_size", vision.hidden_size),
-            ("vision_config.num_attention_heads", vision.num_attention_heads),
-            ("vision_config.num_hidden_layers", vision.num_hidden_layers),
-            ("vision_config.image_size", vision.image_size),
-            ("vision_config.patch_size", vision.patch_size),
-            ("text_config.hidden_size", text.hidden_size),
-            ("text_config.num_attention_heads", text.num_attention_heads),
-            ("text_config.num_hidden_layers", text.num_hidden_layers),
-            ("text_config.vocab_size", text.vocab_size),
-            ("text_config.num_key_value_heads", text.kv_heads()),
-            ("text_config.head_dim", text.head_dim()),
-        ];
-        if let Some((key, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            return refuse(key, "0".into(), "1 or more");
-        }
-        if vision.image_size < vision.patch_size {
-            return refuse("vision_config.image_size", vision.image_size.to_string(), "at least patch_size");
-        }
-        if !vision.hidden_size.is_multiple_of(vision.num_attention_heads) {
-            let found = vision.hidden_size.to_string();
-            return refuse("vision_config.hidden_size", found, "a multiple of num_attention_heads");
-        }
-        if !text.num_attention_heads.is_multiple_of(text.kv_heads()) {
-            let found = text.kv_heads().to_string();
-            return refuse("text_config.num_key_value_heads", found, "a divisor of num_attention_heads");
-        }
-        if !text.head_dim().is_multiple_of(2) {
-            return refuse("text_config.head_dim", text.head_dim().to_string(), "an even number");
-        }
-        let layers = self.feature_layers();
-        if layers.is_empty() || layers.iter().any(|layer| *layer > vision.num_hidden_layers) {
-            let found = self.vision_feature_layer.to_string();
-            return refuse("vision_feature_layer", found, "an index of the vision tower's hidden states");
-        }
-        let rope = text.rope();
-        let positive = |value: Option<f64>| value.is_none_or(|value| value.is_finite() && value > 0.0);
-        let numbers = [
-            ("rope_theta", rope.rope_theta),
-            ("factor", rope.factor),
-            ("low_freq_factor", rope.low_freq_factor),
-            ("high_freq_factor", rope.high_freq_factor),
-        ];
-        if let Some((key, value)) = numbers.into_iter().find(|(_, value)| !positive(*value)) {
-            let found = value.map_or_else(String::new, |value| value.to_string());
-            return refuse(&format!("text_config.rope_parameters.{key}"), found, "a finite number above 0");
-        }
-        match rope.kind() {
-            None | Some("default") => Ok(()),
-            Some("linear") if rope.factor.is_some() => Ok(()),
-            Some("llama3")
-                if rope.factor.is_some()
-                    && rope.low_freq_factor.is_some()
-                    && rope.high_freq_factor.is_some()
-                    && rope.original_max_position_embeddings.is_some_and(|context| context > 0) =>
-            {
-                if rope.high_freq_factor > rope.low_freq_factor {
-                    return Ok(());
-                }
-                let found = rope.high_freq_factor.map_or_else(String::new, |value| value.to_string());
-                refuse("text_config.rope_parameters.high_freq_factor", found, "more than low_freq_factor")
-            }
-            Some(kind @ ("linear" | "llama3")) => refuse(
-                "text_config.rope_scaling",
-                format!("{kind} without its factors"),
-                "all of its factors",
-            ),
-            Some(other) => {
-                refuse("text_config.rope_scaling.rope_type", other.into(), "default, linear, llama3")
-            }
-        }
     }
 }
 
 impl VisionConfig {
-    /// Patches of one image.
+    /// Number of patches of an image.
     pub fn patches(&self) -> usize {
         let side = self.image_size / self.patch_size;
         side * side
@@ -432,7 +356,7 @@ impl VisionConfig {
 }
 
 impl TextConfig {
-    /// Heads of keys and values.
+    /// Number of key-value heads.
     pub fn kv_heads(&self) -> usize {
         self.num_key_value_heads.unwrap_or(self.num_attention_heads)
     }
@@ -442,7 +366,7 @@ impl TextConfig {
         self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
     }
 
-    /// Rotary settings from wherever the file has them; `rope_theta` is always set.
+    /// Rotary settings, from either version of the keys. `rope_theta` is always set.
     pub fn rope(&self) -> RopeParameters {
         let mut rope = self.rope_parameters.clone().or_else(|| self.rope_scaling.clone()).unwrap_or_default();
         rope.rope_theta = rope.rope_theta.or(self.rope_theta).or(Some(10_000.0));
@@ -451,7 +375,7 @@ impl TextConfig {
 }
 
 impl RopeParameters {
-    /// The kind of scaling, by whichever key says it.
+    /// The kind of scaling, by either key.
     pub fn kind(&self) -> Option<&str> {
         self.rope_type.as_deref().or(self.legacy_type.as_deref())
     }

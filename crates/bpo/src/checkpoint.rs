@@ -2,10 +2,7 @@
 
 use std::path::Path;
 
-use bpo_model::config::LlavaConfig;
-use bpo_model::lora::base_of_adapter;
-use bpo_model::processor::Processor;
-use bpo_model::{Llava, LoadOptions, LoraConfig};
+use bpo_model::{Llava, LlavaConfig, LoadOptions, LoraConfig, Processor, base_of_adapter};
 use bpo_pairs::files::{read_bytes, write_bytes};
 use bpo_pairs::{Fingerprint, Limits};
 use burn::tensor::Device;
@@ -60,7 +57,7 @@ impl Checkpoint {
         adapter.map_or(Ok(()), |adapter| check_adapter(adapter, dir))?;
         let checkpoint = Self::load(dir, dtype, device)?;
         let Some(adapter) = adapter else { return Ok(checkpoint) };
-        let (model, settings) = bpo_model::lora::load_adapter(checkpoint.model, adapter)?;
+        let (model, settings) = bpo_model::load_adapter(checkpoint.model, adapter)?;
         Ok(Self { model, adapter: Some(settings), ..checkpoint })
     }
 }

@@ -443,7 +443,7 @@ pub enum BpoError {
     /// The tokenizer, chat template or image processor of a checkpoint.
     #[cfg(feature = "model")]
     #[error(transparent)]
-    Processor(#[from] bpo_model::processor::ProcessorError),
+    Processor(#[from] bpo_model::ProcessorError),
     /// The settings of the server cannot work.
     #[cfg(feature = "server")]
     #[error("[inject.server]")]

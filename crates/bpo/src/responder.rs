@@ -2,8 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use bpo_model::ModelError;
-use bpo_model::responder::{ImageQuestion, LlavaResponder, WeakenedImage};
+use bpo_model::{ImageQuestion, LlavaResponder, ModelError, WeakenedImage};
 use bpo_pairs::Generated;
 
 use crate::vision::{VisionLanguageModel, VisionRequest, Weakening};

@@ -7,9 +7,7 @@ use crate::images::ImageRoot;
 use crate::vision::{VisionLanguageModel, VisionRequest};
 use bpo_dpo::error::Source;
 use bpo_dpo::metrics::{Logged, MetricsLog};
-use bpo_model::Llava;
-use bpo_model::processor::Processor;
-use bpo_model::responder::LlavaResponder;
+use bpo_model::{Llava, LlavaResponder, Processor};
 use bpo_pairs::{PreferencePair, Sampling};
 use serde::{Deserialize, Serialize};
 

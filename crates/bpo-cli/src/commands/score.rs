@@ -2,7 +2,7 @@
 
 use bpo::dpo::policy::Collate;
 use bpo::dpo::validate::validate_pairs;
-use bpo::model::policy::LlavaCollator;
+use bpo::model::LlavaCollator;
 use bpo::pairs::format::jsonl::read_pairs;
 use bpo::pairs::{Skipped, warn_left_out};
 use bpo::reference::fill;

@@ -1,4 +1,7 @@
-//! Values of a chat template as Python writes them, where minijinja writes them in another way.
+//! Python's text forms and string methods for chat templates, where minijinja's differ.
+//!
+//! minijinja charges fuel for the size of a result after it exists. What may be large is charged
+//! here while it is made.
 
 use std::fmt::Write as _;
 
@@ -13,7 +16,7 @@ fn number(value: &Value) -> String {
     }
 }
 
-/// `1e+22` for Rust's `1e22`.
+/// Formats a number as Python does: `1e+22` where Rust writes `1e22`.
 fn float_of(value: f64) -> String {
     // the shortest text that reads back as the number, as Python's
     let text = format!("{value:?}");
@@ -31,8 +34,14 @@ fn entries(value: &Value) -> Vec<(Value, Value)> {
     keys.map(|key| (key.clone(), value.get_item(&key).unwrap_or_default())).collect()
 }
 
-/// The filter `tojson` of transformers: `json.dumps(x, ensure_ascii, indent, separators, sort_keys)`, which escapes no HTML.
-pub(super) fn tojson(value: &Value, positional: Rest<Value>, named: Kwargs) -> Result<String, Error> {
+/// The filter `tojson` of transformers: `json.dumps(x, ensure_ascii, indent, separators,
+/// sort_keys)`, which escapes no HTML.
+pub(super) fn tojson(
+    state: &State<'_, '_>,
+    value: &Value,
+    positional: Rest<Value>,
+    named: Kwargs,
+) -> Result<String, Error> {
     if positional.len() > 4 {
         return Err(Error::from(ErrorKind::TooManyArguments));
     }
@@ -60,12 +69,13 @@ pub(super) fn tojson(value: &Value, positional: Rest<Value>, named: Kwargs) -> R
     };
     let sort_keys = is_true(argument(3, "sort_keys")?);
     named.assert_all_used()?;
-    let mut json = Json { out: String::new(), ensure_ascii, indent, between, colon, sort_keys };
+    let mut json = Json { state, out: String::new(), ensure_ascii, indent, between, colon, sort_keys };
     json.write(value, 1)?;
     Ok(json.out)
 }
 
-struct Json {
+struct Json<'s, 't, 'e> {
+    state: &'s State<'t, 'e>,
     out: String,
     ensure_ascii: bool,
     indent: Option<String>,
@@ -74,8 +84,11 @@ struct Json {
     sort_keys: bool,
 }
 
-impl Json {
+impl Json<'_, '_, '_> {
     fn write(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
+        let indent = self.indent.as_ref().map_or(0, |indent| indent.len().saturating_mul(depth));
+        let text = value.as_str().map_or(0, str::len);
+        charge(self.state, [indent, text, self.between.len(), self.colon.len()])?;
         match value.kind() {
             ValueKind::None => self.out.push_str("null"),
             ValueKind::Bool => self.out.push_str(if value.is_true() { "true" } else { "false" }),
@@ -106,7 +119,7 @@ impl Json {
                 })?;
             }
             kind => {
-                let message = format!("tojson: {kind} is nothing that JSON has");
+                let message = format!("tojson: JSON has no {kind}");
                 return Err(Error::new(ErrorKind::InvalidOperation, message));
             }
         }
@@ -167,7 +180,7 @@ impl Json {
     }
 }
 
-/// JSON's keys are strings.
+/// The text of a key, as JSON's keys are strings.
 fn key_of(key: &Value) -> String {
     match key.kind() {
         ValueKind::Bool if key.is_true() => "true".to_owned(),
@@ -175,6 +188,42 @@ fn key_of(key: &Value) -> String {
         ValueKind::None => "null".to_owned(),
         _ => key.to_string(),
     }
+}
+
+/// Charges fuel for results that are about to be made, by their sizes in bytes.
+fn charge(state: &State<'_, '_>, bytes: impl IntoIterator<Item = usize>) -> Result<(), Error> {
+    const BYTES_PER_FUEL: usize = 64;
+    let bytes = bytes.into_iter().fold(0, usize::saturating_add);
+    state.consume_fuel((bytes / BYTES_PER_FUEL) as u64 + 1)
+}
+
+/// Longest number in a format string: the width or precision of a field.
+const MAX_FORMAT_DIGITS: usize = 4;
+
+/// Charges what `str.format` may write.
+fn charge_format(state: &State<'_, '_>, text: &str, args: &[Value]) -> Result<(), Error> {
+    let is_long = |digits: &str| digits.len() > MAX_FORMAT_DIGITS;
+    if text.split(|c: char| !c.is_ascii_digit()).any(is_long) {
+        let message = "format: a width or precision has more than four digits";
+        return Err(Error::new(ErrorKind::InvalidOperation, message));
+    }
+    let fields = text.matches('{').count();
+    let longest = args.iter().map(|arg| arg.as_str().map_or(0, str::len)).max().unwrap_or(0);
+    charge(state, [text.len(), fields.saturating_mul(longest.max(10_000))])
+}
+
+/// `str.join`, with each part charged before it is added.
+fn join(state: &State<'_, '_>, separator: &str, parts: &Value) -> Result<Value, Error> {
+    let mut joined = String::new();
+    for (place, part) in parts.try_iter()?.enumerate() {
+        let text = part.as_str().map_or_else(|| part.to_string().into(), std::borrow::Cow::Borrowed);
+        charge(state, [separator.len(), text.len()])?;
+        if place > 0 {
+            joined.push_str(separator);
+        }
+        joined.push_str(&text);
+    }
+    Ok(joined.into())
 }
 
 /// Methods of Python's strings that `minijinja_contrib` lacks, and those that it has.
@@ -186,6 +235,22 @@ pub(super) fn method(
 ) -> Result<Value, Error> {
     let Some(text) = value.as_str() else { return unknown_method_callback(state, value, name, args) };
     match name {
+        "replace" => {
+            if let [old, new, ..] = args
+                && let (Some(old), Some(new)) = (old.as_str(), new.as_str())
+            {
+                charge(state, [text.len(), text.matches(old).count().saturating_mul(new.len())])?;
+            }
+            unknown_method_callback(state, value, name, args)
+        }
+        "join" => {
+            let (parts,): (&Value,) = from_args(args)?;
+            join(state, text, parts)
+        }
+        "format" => {
+            charge_format(state, text, args)?;
+            unknown_method_callback(state, value, name, args)
+        }
         "removeprefix" => {
             let (prefix,): (&str,) = from_args(args)?;
             Ok(text.strip_prefix(prefix).unwrap_or(text).into())
@@ -196,7 +261,7 @@ pub(super) fn method(
         }
         "rsplit" => {
             let (separator, most): (&str, Option<i64>) = from_args(args)?;
-            // a negative number means all, as none does
+            // a negative number means no limit, as `None` does
             let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
             let mut parts: Vec<_> =
                 text.rsplitn(most.saturating_add(1), separator).map(Value::from).collect();
@@ -207,7 +272,7 @@ pub(super) fn method(
     }
 }
 
-/// The filter `e`: the five characters of HTML, as MarkupSafe writes them.
+/// The filter `e`: escapes the five special characters of HTML as MarkupSafe does.
 pub(super) fn escape(value: &Value) -> String {
     let mut out = String::new();
     for c in value.to_string().chars() {

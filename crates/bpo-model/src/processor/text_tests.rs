@@ -65,12 +65,12 @@ fn bos_is_there_once_whoever_writes_it() {
         }
         assert_eq!(text.encode_prompt("", 0).unwrap(), [1]);
     }
-    // Neither the tokenizer nor the template: this model knows no BOS.
+    // a model without BOS in tokenizer and template
     let none = processor(Value::Null, config());
     assert_eq!(none.encode_prompt("what", 0).unwrap(), [4]);
     assert_eq!(none.encode_prompt("<s>what", 0).unwrap(), [1, 4]);
     assert_eq!(none.encode_prompt("", 0).unwrap(), [] as [u32; 0]);
-    // With a tokenizer.json transformers does not ask for `add_bos_token`.
+    // transformers ignores `add_bos_token` if there is a tokenizer.json
     let asked = json!({ "bos_token": "<s>", "eos_token": "</s>", "add_bos_token": true });
     assert_eq!(processor(Value::Null, asked).encode_prompt("what", 0).unwrap(), [4]);
     let unasked = json!({ "bos_token": "<s>", "eos_token": "</s>", "add_bos_token": false });
@@ -93,7 +93,7 @@ fn eos_is_there_once_and_only_at_the_end() {
             assert!(matches!(error, ProcessorError::EmptyAnswer), "{empty:?}: {error}");
         }
     }
-    // An earlier turn may end with EOS.
+    // an earlier turn may end with EOS
     assert_eq!(plain().encode_completion("what a</s>what", " cat", 0).unwrap().ids, [1, 4, 6, 2, 4, 5, 2]);
 }
 
@@ -123,7 +123,7 @@ fn the_image_token_is_expanded_wherever_it_is() {
 
 #[test]
 fn the_answer_begins_where_the_ids_part() {
-    // The answer changes the last token of the prompt, which therefore counts as answered.
+    // the answer changes the last token of the prompt, which then belongs to the answer
     assert_eq!(
         plain().encode_completion("what cat", "fish", 0).unwrap(),
         TokenizedCompletion::new(vec![1, 4, 9, 2], 2)
@@ -195,4 +195,87 @@ fn a_missing_or_broken_tokenizer_is_named() {
         matches!(&error, ProcessorError::Tokenizer { path, .. } if path.ends_with("tokenizer.json")),
         "{error}"
     );
+}
+
+/// Paths of all values of a JSON tree, as JSON pointers.
+fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
+    let children: Vec<_> = match value {
+        Value::Object(map) => map.iter().map(|(key, child)| (key.clone(), child)).collect(),
+        Value::Array(list) => list.iter().enumerate().map(|(i, child)| (i.to_string(), child)).collect(),
+        _ => Vec::new(),
+    };
+    for (key, child) in children {
+        let pointer = format!("{at}/{key}");
+        pointers(child, &pointer, found);
+        found.push(pointer);
+    }
+}
+
+/// A tokenizer with parts whose broken forms make the tokenizers crate panic.
+fn fragile() -> Value {
+    let mut json = tokenizer(template(true));
+    json["normalizer"] = json!({ "type": "Sequence", "normalizers": [
+        { "type": "Replace", "pattern": { "Regex": "a+" }, "content": "a" },
+        { "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null,
+          "lowercase": true },
+    ] });
+    json["pre_tokenizer"] = json!({ "type": "Sequence", "pretokenizers": [
+        { "type": "Split", "pattern": { "Regex": " " }, "behavior": "Isolated", "invert": false },
+        { "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true },
+    ] });
+    json["decoder"] = json!({ "type": "Sequence", "decoders": [
+        { "type": "BPEDecoder", "suffix": "a" },
+        { "type": "Strip", "content": " ", "start": 1, "stop": 1 },
+    ] });
+    json["model"] = json!({ "type": "BPE", "dropout": null, "unk_token": "<unk>",
+        "continuing_subword_prefix": "##", "end_of_word_suffix": "</w>", "fuse_unk": true, "byte_fallback": true,
+        "ignore_merges": false, "merges": ["a ##b"],
+        "vocab": { "<unk>": 0, "<s>": 1, "</s>": 2, "<image>": 3, "a": 4, "##b": 5, "ab": 6 } });
+    json
+}
+
+/// Loads a tokenizer, encodes and decodes.
+fn try_all(json: &Value) -> Result<(), ProcessorError> {
+    let dir =
+        dir(&[("tokenizer.json", json.clone()), ("tokenizer_config.json", json!({ "eos_token": "</s>" }))]);
+    let processor = TextProcessor::from_dir(dir.path())?;
+    for text in ["a", "a \u{e9} b<image>\n</s>", ""] {
+        processor.decode(&processor.encode_prompt(text, usize::from(text.contains("<image>")))?, false)?;
+    }
+    processor.decode(&[0, 1, 5, 6, 400_000], true).map(drop)
+}
+
+#[test]
+fn a_broken_tokenizer_is_an_error() {
+    try_all(&fragile()).unwrap();
+    let mut found = Vec::new();
+    pointers(&fragile(), "", &mut found);
+    let mut errors = 0;
+    for pointer in found {
+        for value in [json!({}), json!([]), json!(""), json!("\u{e9}"), json!(4_000_000_000_u64), Value::Null]
+        {
+            let mut broken = fragile();
+            *broken.pointer_mut(&pointer).unwrap() = value;
+            errors += usize::from(try_all(&broken).is_err());
+        }
+    }
+    assert!(errors > 100, "{errors}");
+    let mut broken = fragile();
+    broken["post_processor"]["special_tokens"] = json!({});
+    let error = try_all(&broken).unwrap_err().to_string();
+    assert!(error.contains("tokenizer.json: `post_processor.special_tokens`"), "{error}");
+    assert!(error.contains("the special token \"<s>\""), "{error}");
+}
+
+#[test]
+fn a_million_end_tokens_are_an_error() {
+    let ids: Vec<u32> = (0..1_000_000).collect();
+    for (file, config) in [
+        ("generation_config.json", json!({ "eos_token_id": ids })),
+        ("config.json", json!({ "text_config": { "eos_token_id": ids } })),
+    ] {
+        let dir = dir(&[("tokenizer.json", tokenizer(template(false))), (file, config)]);
+        let error = TextProcessor::from_dir(dir.path()).unwrap_err().to_string();
+        assert!(error.contains(file) && error.contains("at most 10000 ids"), "{error}");
+    }
 }
