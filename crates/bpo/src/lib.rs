@@ -81,7 +81,7 @@ mod usage;
 mod vision;
 
 pub use bpo_distort as distort;
-pub use bpo_distort::Limits as ImageLimits;
+pub use bpo_distort::ImageLimits;
 #[cfg(feature = "model")]
 pub use bpo_dpo as dpo;
 pub use bpo_eval as eval;
