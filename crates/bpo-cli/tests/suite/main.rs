@@ -9,7 +9,7 @@
 #[macro_use]
 mod common;
 
-mod cases_files;
+mod cases;
 mod distort;
 #[cfg(not(feature = "model"))]
 mod pair_maker;
@@ -20,8 +20,6 @@ mod adapter;
 mod bad_data;
 #[cfg(feature = "flex")]
 mod bad_model;
-#[cfg(feature = "flex")]
-mod cases;
 #[cfg(feature = "flex")]
 mod data;
 #[cfg(feature = "flex")]

@@ -37,7 +37,9 @@ pub(super) const MODEL: &str = "config.json";
 /// Warns that two files of a checkpoint differ.
 pub(super) fn warn_of(dir: &Path, setting: &str, counts: &str, other: &str) {
     let dir = UntrustedPath(dir);
-    tracing::warn!("{dir}: {counts} and {other} disagree about {setting}; {counts} counts, as in transformers");
+    tracing::warn!(
+        "{dir}: {counts} and {other} disagree about {setting}; {counts} counts, as in transformers"
+    );
 }
 
 /// Returns the first of `sources` that is present, and warns of each later one that differs from

@@ -3,10 +3,9 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use super::{Dir, inject, score_arguments};
+use super::support::{Dir, inject, score_arguments};
 use crate::common::server::Server;
 use crate::common::{
     Outcome, bpo, checkpoint, command, copy_run, finish, photos, score, snapshot, tiny, write_pairs,
@@ -81,21 +80,6 @@ fn a_key_that_cannot_be_used_is_not_printed() {
     let (outcome, texts) = inject_with_server(settings, None);
     outcome.refuses_naming(&["inject.server.api_key_env"]);
     assert!(!texts.contains("sesame"), "{texts}");
-}
-
-/// Case 2.8: links that lead out of a checkpoint are not followed.
-#[test]
-fn merge_does_not_follow_links_out_of_the_checkpoint() {
-    let dir = Dir::new();
-    copy_run(&dir.at("run"));
-    checkpoint::copy_to(&dir.at("model"));
-    fs::write(dir.at("secret"), "open sesame").unwrap();
-    symlink(dir.at("secret"), dir.at("model/README.md")).unwrap();
-    let (model, adapter) = (dir.at("model"), dir.at("run/adapter"));
-    bpo(arguments!["merge", "--model", model, "--adapter", adapter, "--out", dir.at("merged")]).succeeds();
-    for (path, bytes) in snapshot(&dir.at("merged")) {
-        assert!(!bytes.windows(6).any(|window| window == b"sesame"), "{path:?}");
-    }
 }
 
 /// An escape sequence that sets a terminal's title.

@@ -1,70 +1,9 @@
-//! Inputs that once lost files, leaked secrets or broke the program. Each test names its case.
-#![cfg(unix)]
+//! Inputs that once lost files, leaked secrets or broke the program. Tests name the number of their case.
 
+mod files;
+#[cfg(all(unix, feature = "flex"))]
 mod leaks;
+#[cfg(all(unix, feature = "flex"))]
 mod robustness;
-
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-use tempfile::TempDir;
-
-use crate::common::{Outcome, command, photos, tiny};
-
-/// A temporary directory with paths by name.
-pub struct Dir(TempDir);
-
-impl Dir {
-    pub fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    pub fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// A FIFO without a reader or writer.
-    pub fn fifo(&self, name: &str) -> PathBuf {
-        let path = self.at(name);
-        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
-        path
-    }
-}
-
-/// Runs the program, and fails if it hangs.
-pub fn ends(command: &mut Command) -> Outcome {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let start = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        if start.elapsed() > Duration::from_secs(30) {
-            child.kill().unwrap();
-            panic!("{command:?} hangs: {:?}", child.wait_with_output());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let output = child.wait_with_output().unwrap();
-    Outcome {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-/// The command ends with an error, not by a signal or a panic.
-#[track_caller]
-pub fn fails(arguments: Vec<OsString>) -> Outcome {
-    let outcome = ends(&mut command(arguments));
-    assert!(matches!(outcome.code, Some(1 | 2)), "{outcome:?}");
-    assert_eq!(outcome.stderr.matches("error: ").count(), 1, "{outcome:?}");
-    outcome.without_panic()
-}
-
-pub fn inject(data: &Path, out: &Path) -> Vec<OsString> {
-    arguments!["inject", "--data", data, "--out", out]
-}
-
-pub fn score_arguments(pairs: &Path) -> Vec<OsString> {
-    arguments!["score", "--model", tiny(), "--images", photos(), "--pairs", pairs]
-}
+#[cfg(all(unix, feature = "flex"))]
+mod support;

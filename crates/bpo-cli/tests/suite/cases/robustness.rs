@@ -2,15 +2,13 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::{Dir, ends, inject, score_arguments};
+use super::support::{Dir, ends, fails, inject, score_arguments};
 use crate::common::{
-    Outcome, bpo, checkpoint, command, conversation, photos, read_lines, train_arguments, write_three_pairs,
+    Outcome, checkpoint, command, conversation, read_lines, run_arguments, write_three_pairs,
 };
 
 /// Runs the program with at most `megabytes` of address space.
@@ -46,65 +44,47 @@ fn long_conversations_and_answers_take_little_memory() {
     assert!(read_lines(dir.at("out.jsonl")).iter().any(|line| line["id"] == "good"));
 }
 
-/// Case 3.8: devices and FIFOs as inputs are refused by name.
+/// Case 3.3: sizes on the command line and in settings are bounded before any work.
 #[test]
-fn inputs_that_are_no_files_are_refused() {
+fn sizes_in_settings_are_bounded() {
     let dir = Dir::new();
-    let (fifo, data) = (dir.fifo("fifo"), photos().join("llava.json"));
-    for input in [Path::new("/dev/zero"), &fifo] {
-        let name = input.to_str().unwrap();
-        let config = arguments!["--config", input];
-        for arguments in [
-            inject(input, &dir.at("out.jsonl")),
-            [inject(&data, &dir.at("out.jsonl")), config].concat(),
-            score_arguments(input),
-        ] {
-            let outcome = limited(2000, arguments).without_panic().says(name);
-            assert!(matches!(outcome.code, Some(1 | 2)), "{outcome:?}");
-        }
+    let refused = |arguments: Vec<OsString>, named: &str| {
+        let outcome = ends(&mut command(arguments));
+        outcome.refuses_naming(&[named]);
+        assert!(!dir.at("run").exists());
+    };
+    let run = |more: Vec<OsString>| run_arguments(&dir.at("run")).into_iter().chain(more).collect();
+    refused(run(arguments!["--lora-r", "1000000000"]), "lora.r");
+    let server = "[inject.server]\nbase_url = \"http://127.0.0.1:9\"\nmodel = \"m\"\n";
+    for (setting, named) in [
+        (format!("{server}timeout_s = 1e19\n"), "timeout_s"),
+        (format!("{server}max_concurrency = 1000000000\n"), "max_concurrency"),
+    ] {
+        fs::write(dir.at("bpo.toml"), setting).unwrap();
+        refused(run(arguments!["--config", dir.at("bpo.toml")]), named);
     }
+    fs::write(dir.at("truth.jsonl"), "{\"image\": \"a.png\", \"objects\": [\"cup\"]}\n").unwrap();
+    fs::write(dir.at("answers.jsonl"), "{\"image\": \"a.png\", \"text\": \"A cup.\"}\n").unwrap();
+    let (answers, truth) = (dir.at("answers.jsonl"), dir.at("truth.jsonl"));
+    let chair = arguments!["eval", "chair", "--answers", answers, "--truth", truth];
+    refused(chair.into_iter().chain(arguments!["--resamples", "1000000000"]).collect(), "resamples");
 }
 
-/// Case 3.8: a pipe of the shell is read once.
+/// Case 3.3: sizes in a checkpoint's files are bounded before any weight is read.
 #[test]
-fn a_pipe_of_the_shell_is_read() {
-    let dir = Dir::new();
-    let (data, out) = (photos().join("llava.json"), dir.at("out.jsonl"));
-    let program = command::<&str>([]).get_program().to_owned();
-    let script = "exec \"$0\" inject --data <(cat \"$1\") --out \"$2\"";
-    let mut shell = Command::new("bash");
-    shell.args(["-c", script]).args([program.as_os_str(), data.as_os_str(), out.as_os_str()]);
-    ends(&mut shell).succeeds().says("inject: 7 answers");
-}
-
-/// Case 3.8: a dangling link beside the weights is ignored.
-#[test]
-fn a_dangling_link_beside_the_weights_is_ignored() {
-    let dir = Dir::new();
-    checkpoint::copy_to(&dir.at("model"));
-    symlink(dir.at("nowhere"), dir.at("model/notes.txt")).unwrap();
-    write_three_pairs(&dir.at("pairs.jsonl"), ["A cat.", "A red cup."]);
-    let train = train_arguments(&dir.at("pairs.jsonl"), &dir.at("run"));
-    let more = arguments!["--model", dir.at("model"), "--max-steps", "1"];
-    bpo(train.into_iter().chain(more)).succeeds();
-    let (model, adapter) = (dir.at("model"), dir.at("run/adapter"));
-    bpo(arguments!["merge", "--model", model, "--adapter", adapter, "--out", dir.at("merged")]).succeeds();
-}
-
-/// Case 3.11: several processes fill one cache at the same time.
-#[test]
-fn processes_share_a_cache() {
-    let dir = Dir::new();
-    write_three_pairs(&dir.at("pairs.jsonl"), ["A cat.", "A red cup."]);
-    let (pairs, cache) = (dir.at("pairs.jsonl"), dir.at("cache.safetensors"));
-    let arguments = [score_arguments(&pairs), arguments!["--cache", cache]].concat();
-    let start = |_| command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let children: Vec<_> = (0..4).map(start).collect();
-    for child in children {
-        let output = child.wait_with_output().unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{stderr}");
-        assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 3, "{stderr}");
-    }
-    assert_eq!(bpo(&arguments).succeeds().lines().len(), 3);
+fn sizes_in_a_checkpoint_are_bounded() {
+    let edit = |name: &str, edit: &dyn Fn(&mut Value)| {
+        let dir = Dir::new();
+        checkpoint::copy_to(&dir.at("model"));
+        let path = dir.at("model").join(name);
+        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        edit(&mut config);
+        fs::write(path, config.to_string()).unwrap();
+        write_three_pairs(&dir.at("pairs.jsonl"), ["A cat.", "A red cup."]);
+        let (model, pairs) = (dir.at("model"), dir.at("pairs.jsonl"));
+        fails([score_arguments(&pairs), arguments!["--model", model]].concat()).says(name);
+    };
+    edit("config.json", &|config| config["text_config"]["head_dim"] = 1_000_000_000_000_u64.into());
+    edit("config.json", &|config| config["text_config"]["num_hidden_layers"] = 1_000_000.into());
+    edit("generation_config.json", &|config| config["eos_token_id"] = vec![2; 1_000_000].into());
 }

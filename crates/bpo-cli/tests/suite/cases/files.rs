@@ -1,4 +1,4 @@
-//! What a user's files may be and hold: devices, FIFOs, links, pipes, sizes that nothing real has, and text that steers a terminal.
+//! What the files of a user may be and hold: devices, FIFOs, links, pipes, and sizes over any limit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,7 @@ fn inject(data: &Path, out: &Path) -> Outcome {
     bpo(arguments!["inject", "--data", data, "--out", out])
 }
 
+/// Case 2.3: files beside an output belong to the user.
 #[test]
 fn names_beside_an_output_are_the_users() {
     let dir = tempfile::tempdir().unwrap();
@@ -47,6 +48,7 @@ fn names_beside_an_output_are_the_users() {
     assert_eq!(left.count(), mine.len() + 4, "data, answers, their settings and pairs");
 }
 
+/// Case 3.2: a record over a size limit is skipped, and the others are used.
 #[test]
 fn records_larger_than_any_real_one_are_skipped() {
     let dir = tempfile::tempdir().unwrap();
@@ -63,6 +65,7 @@ fn records_larger_than_any_real_one_are_skipped() {
     assert_eq!(read_lines(at("out.jsonl")).len(), 2);
 }
 
+/// Case 3.3: settings over a limit are refused before any work.
 #[test]
 fn settings_above_any_limit_are_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -74,32 +77,12 @@ fn settings_above_any_limit_are_refused() {
         ("[inject]\nbatch_size = 1000000000000\n", "`inject.batch_size`"),
     ] {
         fs::write(at("bpo.toml"), settings).unwrap();
-        let files = arguments!["inject", "--config", at("bpo.toml"), "--data", &data, "--out", at("out.jsonl")];
+        let files =
+            arguments!["inject", "--config", at("bpo.toml"), "--data", &data, "--out", at("out.jsonl")];
         bpo(files).refuses_naming(&[key]);
     }
     let eval = arguments!["eval", "pope", "--questions", "q", "--answers", "a", "--resamples", "1000000000"];
     bpo(eval).refuses_naming(&["--resamples", "1000000"]);
-}
-
-/// Escape sequences in ids and in names of files: to a terminal they are commands.
-#[test]
-fn no_escape_sequence_of_a_file_reaches_the_terminal() {
-    let dir = tempfile::tempdir().unwrap();
-    let at = |name: &str| dir.path().join(name);
-    let steer = "\u{1b}]0;owned\u{7}\u{9b}31m";
-    let mut records = two();
-    records.push(json!({"id": steer, "image": "a.jpg", "conversations": [{"from": steer, "value": "x"}]}));
-    let data = write(&at("llava.json"), &records);
-    let is_clean = |outcome: &Outcome| {
-        let is_command = |c: char| c.is_control() && c != '\n';
-        assert!(!outcome.stderr.contains(is_command), "{:?}", outcome.stderr);
-    };
-    let done = inject(&data, &at("out.jsonl")).succeeds();
-    is_clean(&done);
-    done.says(r"\u{1b}]0;owned\u{7}");
-    let lost = inject(&at(&format!("{steer}.json")), &at("other.jsonl"));
-    is_clean(&lost);
-    lost.fails_naming(&[r"\u{1b}]0;owned\u{7}"]);
 }
 
 #[cfg(unix)]
@@ -116,6 +99,7 @@ mod unix {
         path
     }
 
+    /// Case 2.2: an output that is a FIFO or a device is refused, and a link is written through.
     #[test]
     fn an_output_is_a_file_or_a_link_to_one() {
         let dir = tempfile::tempdir().unwrap();
@@ -143,6 +127,7 @@ mod unix {
         }
     }
 
+    /// Case 3.8: devices and FIFOs as inputs are refused, and a pipe is read once.
     #[test]
     fn an_input_is_a_file_or_a_pipe_that_is_read_once() {
         let dir = tempfile::tempdir().unwrap();
@@ -166,7 +151,7 @@ mod unix {
         }
     }
 
-    /// Nobody writes, so a read would wait for ever; the FIFO must have no writer at any time.
+    /// Case 3.8: a FIFO is refused whether or not it has a writer.
     #[test]
     fn a_fifo_with_a_writer_is_refused_too() {
         let dir = tempfile::tempdir().unwrap();
@@ -186,6 +171,7 @@ mod with_a_model {
     use crate::common::checkpoint::copy_to;
     use crate::common::{command, copy_run, parse_lines, photos, score, tiny, write_three_pairs};
 
+    /// Case 2.8: links that lead out of a checkpoint are not followed.
     #[test]
     fn merging_copies_no_file_that_a_link_leads_out_to() {
         let dir = tempfile::tempdir().unwrap();
@@ -195,13 +181,21 @@ mod with_a_model {
         fs::write(at("secret"), "secret").unwrap();
         symlink(at("secret"), at("model/README.md")).unwrap();
         fs::create_dir_all(at("merged.partial/mine")).unwrap();
-        let arguments =
-            arguments!["merge", "--model", at("model"), "--adapter", at("run/adapter"), "--out", at("merged")];
+        let arguments = arguments![
+            "merge",
+            "--model",
+            at("model"),
+            "--adapter",
+            at("run/adapter"),
+            "--out",
+            at("merged")
+        ];
         bpo(arguments).succeeds().says("links that lead out of the checkpoint are not copied");
         assert!(!at("merged/README.md").exists() && at("merged/config.json").exists());
         assert!(at("merged.partial/mine").is_dir());
     }
 
+    /// Case 3.8: a dangling link beside the weights is ignored.
     #[test]
     fn a_link_to_nowhere_beside_the_weights_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
@@ -216,6 +210,7 @@ mod with_a_model {
         assert_eq!(score(&at("model"), &at("pairs.jsonl"), cache).succeeds().stdout, expected);
     }
 
+    /// Case 3.11: several processes fill one cache at the same time.
     #[test]
     fn four_processes_can_fill_one_cache_at_once() {
         let dir = tempfile::tempdir().unwrap();
@@ -223,7 +218,14 @@ mod with_a_model {
         write_three_pairs(&at("pairs.jsonl"), ["A cat.", "A red cup."]);
         let arguments = || {
             arguments![
-                "score", "--model", tiny(), "--pairs", at("pairs.jsonl"), "--images", photos(), "--cache",
+                "score",
+                "--model",
+                tiny(),
+                "--pairs",
+                at("pairs.jsonl"),
+                "--images",
+                photos(),
+                "--cache",
                 at("cache.safetensors"),
             ]
         };
