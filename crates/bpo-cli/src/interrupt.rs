@@ -1,5 +1,5 @@
-//! Ctrl-C and SIGTERM. Training stops after the current step and a checkpoint; other stages stop at once, because
-//! their finished items are on disk.
+//! Ctrl-C and SIGTERM. Training stops after the current step and a checkpoint; other stages stop at
+//! once, because their finished items are on disk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};

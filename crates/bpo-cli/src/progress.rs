@@ -22,7 +22,8 @@ pub fn new() -> Box<dyn Progress> {
     if std::io::stderr().is_terminal() { Box::new(Bars::default()) } else { Box::new(Lines::default()) }
 }
 
-/// Prints a line, or several, to standard error with control characters escaped. A closed standard error is ignored.
+/// Prints a line, or several, to standard error with control characters escaped. A closed standard
+/// error is ignored.
 pub fn print_line(line: &str) {
     let _ = writeln!(std::io::stderr(), "{}", TerminalText(line));
 }
@@ -72,7 +73,8 @@ fn describe_evaluation(metrics: &EvalMetrics) -> String {
     format!("evaluation after step {}: {values} on {pairs}", metrics.step)
 }
 
-/// Loss, margin and accuracy. Losses that do not compare two answers have no margin (NaN) and no accuracy.
+/// Loss, margin and accuracy. Losses that do not compare two answers have no margin (NaN) and no
+/// accuracy.
 #[cfg(feature = "model")]
 fn describe_metrics(loss: f64, margin: f64, accuracy: f64) -> String {
     if margin.is_nan() {
@@ -100,7 +102,8 @@ fn describe_end(summary: &TrainOutput) -> Vec<String> {
     lines
 }
 
-/// Progress of work outside the stages of a run: a bar on a terminal, otherwise lines; and a line at the end.
+/// Progress of work outside the stages of a run: a bar on a terminal, otherwise lines; and a line
+/// at the end.
 pub struct Bar {
     name: String,
     total: usize,

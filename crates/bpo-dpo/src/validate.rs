@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use bpo_pairs::{PreferencePair, SkipReason, chain};
+use bpo_pairs::{PreferencePair, SkipError, SkipReason, chain};
 
 use crate::config::DpoConfig;
 use crate::loss::Objective;
@@ -129,9 +129,12 @@ impl<'a> PairValidator<'a> {
     }
 }
 
+/// Gives the reason why pairs cannot be used together, and its text.
+type Check<'a> = dyn FnMut(&[&PreferencePair]) -> Option<(SkipReason, String)> + 'a;
+
 /// Takes the members of a group that `check` finds nothing wrong with, beside those that are taken already.
 fn take<'a>(
-    check: &mut dyn FnMut(&[&PreferencePair]) -> Option<String>,
+    check: &mut Check<'_>,
     pairs: &'a [PreferencePair],
     members: &[usize],
     taken: &mut Vec<&'a PreferencePair>,
@@ -149,17 +152,13 @@ fn take<'a>(
     };
     let pair = &pairs[*one];
     refused[*one] = Some(match check(&[pair]) {
-        Some(error) => (SkipReason::PairRefused, error),
-        None => (SkipReason::SameTokens, clash(check, taken, pair).unwrap_or(error)),
+        Some(refusal) => refusal,
+        None => (SkipReason::SameTokens, clash(check, taken, pair).unwrap_or(error.1)),
     });
 }
 
 /// What `check` says of a pair beside the first of `taken` that it cannot be beside.
-fn clash(
-    check: &mut dyn FnMut(&[&PreferencePair]) -> Option<String>,
-    taken: &[&PreferencePair],
-    pair: &PreferencePair,
-) -> Option<String> {
+fn clash(check: &mut Check<'_>, taken: &[&PreferencePair], pair: &PreferencePair) -> Option<String> {
     // beside the first `fits` ones there is nothing wrong with it, beside the first `clashes` there is
     let (mut fits, mut clashes) = (0, taken.len());
     while clashes - fits > 1 {
@@ -170,14 +169,19 @@ fn clash(
         }
     }
     let other = taken.get(fits)?;
-    Some(format!("{} (pair {:?})", check(&[other, pair])?, other.id))
+    Some(format!("{} (pair {:?})", check(&[other, pair])?.1, other.id))
 }
 
+/// The reason why a group of pairs is refused, if it is: that of an [`SkipError`] among the sources of the collator's error.
 fn check<'a, C: Collate>(
     collate: &mut C,
     objective: &Objective,
     pairs: impl IntoIterator<Item = &'a PreferencePair> + Clone,
-) -> Option<String> {
+) -> Option<(SkipReason, String)> {
     let batch = GroupBatch::for_objective(objective, pairs);
-    batch.groups.iter().find_map(|group| collate.check(group).err()).map(|error| chain(&error))
+    batch
+        .groups
+        .iter()
+        .find_map(|group| collate.check(group).err())
+        .map(|error| (SkipError::reason_of(&error).unwrap_or(SkipReason::PairRefused), chain(&error)))
 }

@@ -1,11 +1,12 @@
 //! The directory that images are read from, and nothing outside it.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use bpo_distort::{DistortError, ImageLimits, load_rgb};
-use bpo_pairs::SkipReason;
+use bpo_pairs::{SkipError, SkipReason};
 use image::RgbImage;
 
 /// Why an image cannot be used.
@@ -135,6 +136,17 @@ impl ImageRoot {
     pub fn with_limits(mut self, limits: ImageLimits) -> Self {
         self.limits = limits;
         self
+    }
+
+    /// A function that loads images by name, for a collator. Its errors are counted under their
+    /// [`reason`](ImageError::reason).
+    pub fn into_loader(self) -> impl FnMut(&str) -> Result<RgbImage, Box<dyn Error + Send + Sync>> {
+        move |name| {
+            self.load(name).map_err(|error| match error.reason() {
+                Some(reason) => SkipError::new(reason, error).into(),
+                None => error.into(),
+            })
+        }
     }
 
     /// The directory, without links.

@@ -180,8 +180,7 @@ pub fn collator(
     checkpoint: &Checkpoint,
     images: &ImageRoot,
 ) -> LlavaCollator<impl FnMut(&str) -> Result<RgbImage, ImageError> + use<>> {
-    let images = images.clone();
-    let load = move |name: &str| Ok(images.load(name)?);
+    let load = images.clone().into_loader();
     LlavaCollator::new(checkpoint.processor.clone(), &checkpoint.model, load)
         .with_max_length(config.model.max_length)
         .with_weakening(config.conditional.distortion.clone(), stage_seed(config.seed.0, "conditional"))

@@ -36,8 +36,8 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     let each = |score| print_json(&score);
     let mut outcome = match &args.cache {
         None => {
-            let load = move |name: &str| Ok(images.load(name)?);
-            let mut collate = LlavaCollator::new(checkpoint.processor, &checkpoint.model, load);
+            let mut collate =
+                LlavaCollator::new(checkpoint.processor, &checkpoint.model, images.into_loader());
             bpo::score(&checkpoint.model, &mut collate, &set.pairs, args.batch_size, each)?
         }
         Some(file) => {

@@ -40,8 +40,8 @@ impl Size {
     }
 }
 
-/// The settings of the run: the authors' method, with learning rates for a model of a million parameters, noise that hides
-/// small images, and an SFT term on the chosen answers.
+/// The settings of the run: the authors' method, with learning rates for a model of a million
+/// parameters, noise that hides small images, and an SFT term on the chosen answers.
 pub fn config(base: &Path, splits: &Splits, seed: u64, device: DeviceSpec) -> RunConfig {
     let mut config = RunConfig::default();
     config.device = device;

@@ -117,7 +117,8 @@ fn ids_and_file_names_are_escaped() {
     is_plain(&bpo(arguments!["distort", folder, "--distortion", "grayscale", "--out", dir.at("made")]));
 }
 
-/// Case 2.9: replies of a server and errors of a template reach the terminal without control characters.
+/// Case 2.9: replies of a server and errors of a template reach the terminal without control
+/// characters.
 #[test]
 fn replies_and_template_errors_are_escaped() {
     let server = Server::failing_with(ESCAPE);

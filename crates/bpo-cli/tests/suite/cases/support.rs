@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::common::{Outcome, photos, tiny};
+use crate::common::{Outcome, command, photos, tiny};
 
 /// A temporary directory with paths by name.
 pub(super) struct Dir(TempDir);
@@ -39,6 +39,15 @@ pub(super) fn ends(command: &mut Command) -> Outcome {
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+/// The command ends with an error, not by a signal or a panic.
+#[track_caller]
+pub(super) fn fails(arguments: Vec<OsString>) -> Outcome {
+    let outcome = ends(&mut command(arguments));
+    assert!(matches!(outcome.code, Some(1 | 2)), "{outcome:?}");
+    assert_eq!(outcome.stderr.matches("error: ").count(), 1, "{outcome:?}");
+    outcome.without_panic()
 }
 
 pub(super) fn inject(data: &Path, out: &Path) -> Vec<OsString> {
