@@ -10,9 +10,7 @@
 
 use std::time::Instant;
 
-use bpo::model::generate::{ContrastInput, Prompt};
-use bpo::model::input::{ImageInput, ModelInput};
-use bpo::model::{Adapters, Llava};
+use bpo::model::{Adapters, ContrastInput, ImageInput, Llava, ModelInput, Prompt};
 use bpo::pairs::Sampling;
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender::{self, Contender, Worker};

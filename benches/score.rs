@@ -14,10 +14,7 @@
 use std::time::Instant;
 
 use bpo::burn::tensor::DType;
-use bpo::model::config::LlavaConfig;
-use bpo::model::llava::ScoreBatch;
-use bpo::model::processor::TokenizedCompletion;
-use bpo::model::{Adapters, Llava};
+use bpo::model::{Adapters, Llava, LlavaConfig, ScoreBatch, TokenizedCompletion};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender::{self, Contender, Worker};
 use bpo_benches::floor::Ceilings;

@@ -24,10 +24,9 @@ use bpo::dpo::observer::Control;
 use bpo::dpo::policy::{Adapters, Collate, PromptGroup};
 use bpo::dpo::reference::{LogpCache, Reference};
 use bpo::dpo::trainer::Trainer;
-use bpo::model::config::LlavaConfig;
-use bpo::model::llava::ScoreBatch;
-use bpo::model::processor::{ImageProcessor, TokenizedCompletion};
-use bpo::model::{Llava, LoraConfig, ModelError};
+use bpo::model::{
+    ImageProcessor, Llava, LlavaConfig, LoraConfig, ModelError, ScoreBatch, TokenizedCompletion,
+};
 use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender::{self, Contender, Worker};

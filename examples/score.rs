@@ -11,8 +11,8 @@ use std::path::Path;
 
 use bpo::burn::tensor::Device;
 use bpo::distort::{ImageLimits, load_rgb};
-use bpo::model::llava::ScoreBatch;
-use bpo::model::processor::Processor;
+use bpo::model::Processor;
+use bpo::model::ScoreBatch;
 use bpo::model::{Adapters, Llava, LoadOptions};
 
 fn main() -> Result<(), Box<dyn Error>> {

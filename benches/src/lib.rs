@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bpo::model::processor::ImageProcessor;
+use bpo::model::ImageProcessor;
 use serde_json::json;
 
 pub mod arguments;

@@ -1,7 +1,6 @@
 //! Models and batches that are measured, all of random weights.
 
-use bpo::model::config::{LlavaConfig, TextConfig};
-use bpo::model::processor::PixelValues;
+use bpo::model::{LlavaConfig, PixelValues, TextConfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -1,8 +1,6 @@
 //! Batches of conversations, with the loss on the assistant's answers.
 
-use bpo::model::llava::{Llava, ScoreBatch};
-use bpo::model::processor::{PixelValues, Processor, TokenizedCompletion};
-use bpo::model::{Adapters, ModelError};
+use bpo::model::{Adapters, Llava, ModelError, PixelValues, Processor, ScoreBatch, TokenizedCompletion};
 use bpo::pairs::Turn;
 use burn::tensor::{Tensor, TensorData};
 

@@ -32,9 +32,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bpo::distort::Distortion;
-use bpo::model::config::LlavaConfig;
-use bpo::model::processor::{PixelValues, Processor};
-use bpo::model::{Llava, LoadOptions};
+use bpo::model::{Llava, LlavaConfig, LoadOptions, PixelValues, Processor};
 use bpo::pairs::Turn;
 use bpo::{DeviceSpec, burn};
 use bpo_world::{QuestionAnswer, Scene, Statistics, Topic, presence_kinds, vocabulary};

@@ -1,12 +1,14 @@
 //! Failures of a command and their exit codes.
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
-use bpo::BpoError;
-use bpo::distort::files::FilesError;
+use bpo::{BpoError, DistortFilesError};
+
 use bpo::pairs::PairsError;
+
+use crate::progress::print_line;
 
 /// Exit code for a command line or a setting that cannot be used. clap uses the same.
 pub const USAGE: u8 = 2;
@@ -54,8 +56,8 @@ impl From<BpoError> for Failure {
     }
 }
 
-impl From<FilesError> for Failure {
-    fn from(error: FilesError) -> Self {
+impl From<DistortFilesError> for Failure {
+    fn from(error: DistortFilesError) -> Self {
         BpoError::from(error).into()
     }
 }
@@ -71,5 +73,5 @@ pub fn report_panic(info: &PanicHookInfo<'_>) {
     let message = info.payload_as_str().unwrap_or("no message").trim();
     let place =
         info.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
-    let _ = writeln!(std::io::stderr(), "error: internal error, please report it: {message}{place}");
+    print_line(&format!("error: internal error, please report it: {message}{place}"));
 }

@@ -10,6 +10,7 @@ use bpo::dpo::metrics::{EvalMetrics, StepMetrics};
 use bpo::dpo::observer::Control;
 #[cfg(feature = "model")]
 use bpo::dpo::trainer::TrainOutput;
+use bpo::pairs::TerminalText;
 use bpo::{Progress, Stage, StageSummary};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
@@ -21,9 +22,9 @@ pub fn new() -> Box<dyn Progress> {
     if std::io::stderr().is_terminal() { Box::new(Bars::default()) } else { Box::new(Lines::default()) }
 }
 
-/// Prints a line to standard error. A closed standard error is ignored.
+/// Prints a line, or several, to standard error with control characters escaped. A closed standard error is ignored.
 pub fn print_line(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", TerminalText(line));
 }
 
 /// A number of things: `1 pair`, `2 pairs`, `150,000 pairs`.
@@ -146,7 +147,7 @@ impl Bar {
     /// Prints a line above the bar.
     pub fn print_line(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.println(line),
+            Some(bar) => bar.println(TerminalText(line).to_string()),
             None => print_line(line),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bpo::pairs::Skipped;
+use bpo::pairs::{Skipped, Untrusted};
 #[cfg(feature = "model")]
 use bpo::stages::StageOutcome;
 
@@ -46,7 +46,7 @@ pub fn print_skipped(skipped: &[Skipped], file: Option<&Path>) {
     let mut lines = SkipLines::default();
     for Skipped { id, variant, detail, .. } in skipped {
         let answer = if *variant == 0 { String::new() } else { format!(", answer {}", variant + 1) };
-        lines.add(&format!("skipped: {id}{answer}: {detail}"), print_line);
+        lines.add(&format!("skipped: {}{answer}: {}", Untrusted(id), Untrusted(detail)), print_line);
     }
     lines.rest(file).iter().for_each(|line| print_line(line));
 }

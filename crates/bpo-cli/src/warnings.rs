@@ -1,15 +1,14 @@
 //! Formats the libraries' log events as sentences: `warning: some pairs cannot be used (kept: 5)`.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
+use bpo::pairs::Untrusted;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Maximum length of a field's value or an item of a list, in characters.
-const LONGEST_VALUE: usize = 2000;
 /// Maximum number of items of a list that are shown.
 const MOST_ITEMS: usize = 5;
 /// Field with the event's message.
@@ -76,7 +75,7 @@ impl Visit for Sentence {
 
 impl fmt::Display for Sentence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_escaped(f, &self.message)?;
+        write!(f, "{}", Untrusted(&self.message))?;
         for (i, (name, value)) in self.fields.iter().enumerate() {
             let before = if i == 0 && !self.message.is_empty() {
                 " ("
@@ -85,26 +84,9 @@ impl fmt::Display for Sentence {
             } else {
                 ", "
             };
-            write!(f, "{before}{}: ", name.replace(['_', '.'], " "))?;
-            write_escaped(f, value)?;
+            write!(f, "{before}{}: {}", name.replace(['_', '.'], " "), Untrusted(value))?;
         }
         f.write_str(if self.fields.is_empty() { "" } else { ")" })
-    }
-}
-
-/// Writes text with control characters escaped, and cuts long text.
-fn write_escaped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    let mut chars = text.chars();
-    for c in chars.by_ref().take(LONGEST_VALUE) {
-        if c.is_control() {
-            write!(f, "{}", c.escape_default())?;
-        } else {
-            f.write_char(c)?;
-        }
-    }
-    match chars.count() {
-        0 => Ok(()),
-        more => write!(f, "... ({more} more characters)"),
     }
 }
 
@@ -218,7 +200,7 @@ mod tests {
     fn control_characters_are_escaped_and_long_texts_cut() {
         let line = written(|| tracing::error!("\u{1b}]0;x\u{7}\nnext {}", "y".repeat(9000)));
         assert!(line.starts_with("error: \\u{1b}]0;x\\u{7}\\nnext yyy"), "{line}");
-        assert!(line.len() < 2100 && line.ends_with(" more characters)\n") && line.lines().count() == 1);
+        assert!(line.len() < 1200 && line.ends_with(" more characters)\n") && line.lines().count() == 1);
     }
 
     #[test]

@@ -267,6 +267,9 @@ pub enum DpoError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A file or directory cannot be opened, written, replaced or removed.
+    #[error(transparent)]
+    File(#[from] bpo_pairs::files::FileError),
     /// A file that the data's own code writes.
     #[error(transparent)]
     Pairs(Box<bpo_pairs::PairsError>),

@@ -1,4 +1,4 @@
-//! `config.json` of a LLaVA-1.5 checkpoint, with transformers' defaults for what it leaves out.
+//! `config.json` of a LLaVA-1.5 checkpoint, with the defaults of transformers.
 
 use std::path::Path;
 
@@ -6,12 +6,12 @@ use serde::Deserialize;
 
 use crate::error::ModelError;
 use crate::family;
-use crate::files::read_json;
+use crate::json::read_json;
 use crate::processor::{PixelValues, Processor};
 
 mod check;
 
-/// The whole model. Keys of `config.json` that do not matter here are ignored.
+/// The configuration of a model. Unknown keys of `config.json` are ignored.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(expecting = "an object")]
 #[non_exhaustive]
@@ -20,42 +20,42 @@ pub struct LlavaConfig {
     pub vision_config: VisionConfig,
     /// The language model.
     pub text_config: TextConfig,
-    /// Id that stands for one image feature in the token sequence. Files have this key or the next, or both: see
+    /// Token id of an image feature. Files have this key, `image_token_index`, or both: see
     /// [`image_token`](Self::image_token).
     #[serde(default)]
     pub image_token_id: Option<u32>,
-    /// The same in older files.
+    /// Token id of an image feature in older files.
     #[serde(default)]
     pub image_token_index: Option<u32>,
-    /// The hidden state that is taken as image features; -2 is the last but one.
+    /// The hidden state that gives the image features; -2 is the last but one.
     #[serde(default = "defaults::feature_layer")]
     pub vision_feature_layer: FeatureLayer,
     /// Whether the class token is dropped from the features.
     #[serde(default)]
     pub vision_feature_select_strategy: FeatureSelect,
-    /// Activation between the projector's two layers.
+    /// Activation between the projector's two linears.
     #[serde(default = "defaults::gelu")]
     pub projector_hidden_act: Activation,
     /// Whether the projector's layers have biases.
     #[serde(default = "defaults::yes")]
     pub multimodal_projector_bias: bool,
-    /// Whether the head is the embedding (older files say it in `text_config`).
+    /// Whether the embedding is the head.
     #[serde(default)]
     pub tie_word_embeddings: bool,
 }
 
-/// One hidden state, or several that are concatenated (LLaVA-1.5 uses one).
+/// One hidden state, or several that are concatenated. LLaVA-1.5 uses one.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged, expecting = "expected a whole number or a list of them")]
 pub enum FeatureLayer {
-    /// Index into the hidden states: 0 is the embedding, negative counts from the end.
+    /// Index into the hidden states: 0 is the embedding, negative indices count from the end.
     One(i64),
-    /// Indices whose states are concatenated along the feature dimension.
+    /// Indices of hidden states that are concatenated along the feature dimension.
     Many(Vec<i64>),
 }
 
 impl std::fmt::Display for FeatureLayer {
-    /// As in JSON.
+    /// Writes the index or list as in JSON.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::One(index) => index.fmt(f),
@@ -67,24 +67,24 @@ impl std::fmt::Display for FeatureLayer {
     }
 }
 
-/// Which tokens of the vision tower become image features.
+/// The tokens of the vision tower that become image features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FeatureSelect {
     /// The patches, without the class token.
     #[default]
     Default,
-    /// All tokens.
+    /// The class token and the patches.
     Full,
 }
 
-/// Activation functions of the two towers and the projector, by their names in transformers.
+/// Activation functions, with their names in transformers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
-    /// `x * sigmoid(1.702 x)`, CLIP's.
+    /// `x * sigmoid(1.702 x)`, the activation of CLIP.
     QuickGelu,
-    /// `x * Phi(x)`, by the error function.
+    /// `x * Phi(x)`, with the error function.
     Gelu,
     /// The tanh approximation of GELU.
     #[serde(alias = "gelu_new", alias = "gelu_fast")]
@@ -96,21 +96,21 @@ pub enum Activation {
     Relu,
 }
 
-/// CLIP's vision transformer.
+/// Configuration of CLIP's vision transformer.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(expecting = "an object")]
 #[serde(default)]
 #[non_exhaustive]
 pub struct VisionConfig {
-    /// Width.
+    /// Width of the hidden states.
     pub hidden_size: usize,
     /// Width of the feed-forward layer.
     pub intermediate_size: usize,
-    /// Layers.
+    /// Number of layers.
     pub num_hidden_layers: usize,
-    /// Attention heads.
+    /// Number of attention heads.
     pub num_attention_heads: usize,
-    /// Colour channels.
+    /// Number of colour channels.
     pub num_channels: usize,
     /// Side of the square input, in pixels.
     pub image_size: usize,
@@ -118,7 +118,7 @@ pub struct VisionConfig {
     pub patch_size: usize,
     /// Activation of the feed-forward layer.
     pub hidden_act: Activation,
-    /// Added to the variance in layer norms.
+    /// Epsilon of layer norms.
     pub layer_norm_eps: f64,
 }
 
@@ -139,29 +139,29 @@ impl Default for VisionConfig {
     }
 }
 
-/// The Llama language model.
+/// Configuration of the Llama language model.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(expecting = "an object")]
 #[serde(default)]
 #[non_exhaustive]
 pub struct TextConfig {
-    /// Width.
+    /// Width of the hidden states.
     pub hidden_size: usize,
     /// Width of the feed-forward layer.
     pub intermediate_size: usize,
-    /// Layers.
+    /// Number of layers.
     pub num_hidden_layers: usize,
-    /// Attention heads.
+    /// Number of attention heads.
     pub num_attention_heads: usize,
-    /// Heads of keys and values; as many as attention heads where absent.
+    /// Number of key-value heads. Default: the number of attention heads.
     pub num_key_value_heads: Option<usize>,
-    /// Width of a head; `hidden_size / num_attention_heads` where absent.
+    /// Width of a head. Default: `hidden_size / num_attention_heads`.
     pub head_dim: Option<usize>,
     /// Rows of the embedding.
     pub vocab_size: usize,
-    /// Longest sequence.
+    /// Longest sequence, in tokens.
     pub max_position_embeddings: usize,
-    /// Added to the mean square in RMS norms.
+    /// Epsilon of RMS norms.
     pub rms_norm_eps: f64,
     /// Activation of the gate.
     pub hidden_act: Activation,
@@ -169,15 +169,15 @@ pub struct TextConfig {
     pub attention_bias: bool,
     /// Whether the feed-forward layers have biases.
     pub mlp_bias: bool,
-    /// Whether the head is the embedding.
+    /// Whether the embedding is the head.
     pub tie_word_embeddings: bool,
-    /// Begin of sequence.
+    /// Id of the token that begins a sequence (BOS).
     pub bos_token_id: Option<u32>,
     /// Base of the rotary frequencies (transformers 4).
     pub rope_theta: Option<f64>,
     /// Scaling of the rotary frequencies (transformers 4).
     pub rope_scaling: Option<RopeParameters>,
-    /// Both in one (transformers 5).
+    /// Base and scaling of the rotary frequencies (transformers 5).
     pub rope_parameters: Option<RopeParameters>,
 }
 
@@ -206,7 +206,7 @@ impl Default for TextConfig {
     }
 }
 
-/// Rotary position settings as transformers writes them.
+/// Settings of rotary positions, as transformers writes them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(expecting = "an object")]
 #[serde(default)]
@@ -214,18 +214,20 @@ impl Default for TextConfig {
 pub struct RopeParameters {
     /// Base of the frequencies.
     pub rope_theta: Option<f64>,
-    /// `default`, `linear` or `llama3`. Files have this key or the next, or both: see [`kind`](Self::kind).
+    /// `default`, `linear` or `llama3`. Files have this key, `type`, or both: see
+    /// [`kind`](Self::kind).
     pub rope_type: Option<String>,
-    /// The same in older files (`type`).
+    /// The kind of scaling in older files (`type`).
     #[serde(rename = "type")]
     pub legacy_type: Option<String>,
-    /// How much longer the context is made.
+    /// Factor by which the context is extended.
     pub factor: Option<f64>,
-    /// llama3: below this multiple of the old context's frequency nothing is kept.
+    /// llama3: wavelengths above `original_max_position_embeddings` divided by this are scaled in
+    /// full.
     pub low_freq_factor: Option<f64>,
-    /// llama3: above this multiple nothing is changed.
+    /// llama3: wavelengths below `original_max_position_embeddings` divided by this are not scaled.
     pub high_freq_factor: Option<f64>,
-    /// llama3: the old context.
+    /// llama3: the context before the extension.
     pub original_max_position_embeddings: Option<usize>,
 }
 
@@ -246,10 +248,12 @@ mod defaults {
 }
 
 impl LlavaConfig {
-    /// Reads `config.json` of a checkpoint directory and checks that the model is one that is built here.
+    /// Reads `config.json` of a checkpoint directory and checks that the model is supported.
     ///
     /// # Errors
-    /// If the file cannot be read or asks for what is not supported; the error names the key.
+    /// [`ModelError::NoConfig`], [`ModelError::Family`], [`ModelError::OriginalLlava`],
+    /// [`ModelError::Quantized`], [`ModelError::Json`], [`ModelError::Unsupported`] or
+    /// [`ModelError::OverLimit`]. The error names the key.
     pub fn from_dir(dir: &Path) -> Result<Self, ModelError> {
         let path = dir.join("config.json");
         family::check(dir, &path)?;
@@ -258,7 +262,7 @@ impl LlavaConfig {
         Ok(config)
     }
 
-    /// Features of one image, each taking one position in the token sequence.
+    /// Number of features of an image. Each takes one position in the token sequence.
     pub fn image_tokens(&self) -> usize {
         let patches = self.vision_config.patches();
         match self.vision_feature_select_strategy {
@@ -267,21 +271,20 @@ impl LlavaConfig {
         }
     }
 
-    /// Id that stands for one image feature; 32000 where the file does not say, as in transformers.
+    /// Token id of an image feature. Default: 32000, as in transformers.
     pub fn image_token(&self) -> u32 {
         self.image_token_id.or(self.image_token_index).unwrap_or(32_000)
     }
 
-    /// An id to pad with: any but the image token, whose places are counted.
+    /// An id to pad with: any except the image token, which is counted.
     pub(crate) fn padding(&self) -> u32 {
         u32::from(self.image_token() == 0)
     }
 
-    /// Checks that the processor's files are of the same checkpoint as this configuration.
+    /// Checks that the processor's files belong to the same checkpoint as this configuration.
     ///
     /// # Errors
-    /// If it stands another id for the image, makes images of another size than the vision tower takes, or begins or ends
-    /// answers with a token that the embedding has no row for.
+    /// [`ModelError::ImageToken`], [`ModelError::ImageSize`] or [`ModelError::TokenOutside`].
     pub fn check_processor(&self, processor: &Processor) -> Result<(), ModelError> {
         let found = processor.text.special().image.id;
         if found != self.image_token() {
@@ -293,7 +296,8 @@ impl LlavaConfig {
         self.check_input(&ids, Some(&probe))
     }
 
-    /// Hidden states that are concatenated to image features, as numbers of layers that have run.
+    /// The hidden states that are concatenated to image features, as numbers of layers that have
+    /// run.
     pub fn feature_layers(&self) -> Vec<usize> {
         let states = self.vision_config.num_hidden_layers as i64 + 1;
         let resolve = |index: &i64| (if *index < 0 { states + index } else { *index }) as usize;
@@ -303,8 +307,8 @@ impl LlavaConfig {
         }
     }
 
-    /// Whether a module or weight takes part in what is computed, by its path: layers of the vision tower behind the last
-    /// one whose hidden state is used do not.
+    /// Whether a module or weight takes part in the computation, by its path. Layers of the vision
+    /// tower after the last used hidden state do not.
     pub(crate) fn runs(&self, path: &str) -> bool {
         let used = self.feature_layers().into_iter().max().unwrap_or(0);
         let unused = used..self.vision_config.num_hidden_layers;
@@ -312,16 +316,16 @@ impl LlavaConfig {
         layer.and_then(|layer| layer.parse().ok()).is_none_or(|layer| !unused.contains(&layer))
     }
 
-    /// Whether a weight that a checkpoint has is one of CLIP's that LLaVA never runs: those behind the hidden states that are used.
+    /// Whether LLaVA never runs a weight of CLIP: those after the used hidden states.
     pub(crate) fn is_unused(&self, name: &str) -> bool {
         name.starts_with("vision_tower.post_layernorm.") || !self.runs(name)
     }
 
-    /// Checks that pixels and token ids are ones that this model takes.
+    /// Checks that pixels and token ids fit this model.
     ///
     /// # Errors
-    /// If the image has another size than the vision tower takes, or an id is outside of the vocabulary: the checkpoint's
-    /// processor files belong to another model.
+    /// [`ModelError::ImageSize`] if the image has another size than the vision tower takes;
+    /// [`ModelError::TokenOutside`] for an id outside of the vocabulary.
     pub fn check_input(&self, ids: &[u32], pixels: Option<&PixelValues>) -> Result<(), ModelError> {
         let vision = &self.vision_config;
         let expected = [vision.num_channels, vision.image_size, vision.image_size];
@@ -336,14 +340,15 @@ impl LlavaConfig {
         }
     }
 
-    /// Whether the head is the embedding. Newer files say it at the top, older ones in `text_config`.
+    /// Whether the embedding is the head. Newer files say so at the top level, older ones in
+    /// `text_config`.
     pub fn is_tied(&self) -> bool {
         self.tie_word_embeddings || self.text_config.tie_word_embeddings
     }
 }
 
 impl VisionConfig {
-    /// Patches of one image.
+    /// Number of patches of an image.
     pub fn patches(&self) -> usize {
         let side = self.image_size / self.patch_size;
         side * side
@@ -351,7 +356,7 @@ impl VisionConfig {
 }
 
 impl TextConfig {
-    /// Heads of keys and values.
+    /// Number of key-value heads.
     pub fn kv_heads(&self) -> usize {
         self.num_key_value_heads.unwrap_or(self.num_attention_heads)
     }
@@ -361,7 +366,7 @@ impl TextConfig {
         self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
     }
 
-    /// Rotary settings from wherever the file has them; `rope_theta` is always set.
+    /// Rotary settings, from either version of the keys. `rope_theta` is always set.
     pub fn rope(&self) -> RopeParameters {
         let mut rope = self.rope_parameters.clone().or_else(|| self.rope_scaling.clone()).unwrap_or_default();
         rope.rope_theta = rope.rope_theta.or(self.rope_theta).or(Some(10_000.0));
@@ -370,7 +375,7 @@ impl TextConfig {
 }
 
 impl RopeParameters {
-    /// The kind of scaling, by whichever key says it.
+    /// The kind of scaling, by either key.
     pub fn kind(&self) -> Option<&str> {
         self.rope_type.as_deref().or(self.legacy_type.as_deref())
     }

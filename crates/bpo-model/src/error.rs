@@ -1,195 +1,184 @@
-//! What can go wrong with a checkpoint, an adapter or a request.
+//! Errors of checkpoints, adapters and requests.
 
 use std::path::PathBuf;
 
 use bpo_pairs::files::FileError;
+use bpo_pairs::{Untrusted, UntrustedPath};
 
+use crate::json::JsonError;
 use crate::processor::ProcessorError;
 
-/// Errors of this crate.
+/// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
     /// A file of a checkpoint or adapter cannot be read or written.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {source}", path = UntrustedPath(path))]
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A file is no regular one or too large, or an output is in use.
+    /// A file is not a regular file or too large, or an output exists already.
     #[error(transparent)]
     File(FileError),
-    /// A file is not JSON.
-    #[error("{path}: {source}", path = path.display())]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        source: serde_json::Error,
-    },
-    /// A JSON file has a value of another type than is expected, or lacks one.
-    #[error("{path}: {problem}", path = path.display())]
-    Value {
-        /// The file.
-        path: PathBuf,
-        /// The key with its place in the file, what is expected and what was found.
-        problem: String,
-    },
-    /// A safetensors file is cut off or broken.
-    #[error("{path}: not a whole safetensors file: {reason}", path = path.display())]
+    /// A JSON file cannot be read, or holds a value that cannot be used.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// A safetensors file is truncated or broken.
+    #[error("{path} is truncated or broken: {reason}", path = UntrustedPath(path))]
     Safetensors {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         reason: String,
     },
     /// The directory has no weights.
     #[error(
-        "{dir}: no weights found; expected model.safetensors or model.safetensors.index.json", dir = dir.display()
+        "{dir}: no weights found; expected model.safetensors or model.safetensors.index.json", dir = UntrustedPath(dir)
     )]
     NoWeights {
         /// The checkpoint directory.
         dir: PathBuf,
     },
-    /// The weights are pickled, as PyTorch saves them: such files can run any code when they are read.
+    /// The weights are a PyTorch pickle. Reading a pickle can run arbitrary code.
     #[error(
         "{path} is a PyTorch pickle, which is not read because it can run code; convert it to safetensors with\n{convert}",
-        path = path.display()
+        path = UntrustedPath(path)
     )]
     Pickle {
         /// The file.
         path: PathBuf,
-        /// Lines of Python that convert it.
+        /// Python code that converts it.
         convert: String,
     },
-    /// A directory is no checkpoint.
+    /// The directory is not a checkpoint.
     #[error(
         "{dir}: no config.json in it. Give the directory of a checkpoint in the Hugging Face format, such as \
-         llava-hf/llava-1.5-7b-hf", dir = dir.display()
+         llava-hf/llava-1.5-7b-hf", dir = UntrustedPath(dir)
     )]
     NoConfig {
         /// The directory.
         dir: PathBuf,
     },
-    /// The checkpoint is of a family of models that is not supported.
+    /// The checkpoint is of an unsupported model family.
     #[error(
         "{path}: {found}, which is not supported. Supported are LLaVA-1.5 checkpoints in the Hugging Face format: \
          model_type llava, with a clip_vision_model as vision tower and a llama as language model, as in \
-         llava-hf/llava-1.5-7b-hf", path = path.display()
+         llava-hf/llava-1.5-7b-hf", path = UntrustedPath(path)
     )]
     Family {
         /// The file.
         path: PathBuf,
-        /// The key that says so, and its value.
+        /// The key and its value.
         found: String,
     },
-    /// The checkpoint is one of LLaVA's original code.
+    /// The checkpoint is in the format of LLaVA's original code.
     #[error(
         "{path}: {found} belongs to a checkpoint in the format of LLaVA's original code. Use the converted checkpoint of \
          the same name from huggingface.co/llava-hf (such as llava-hf/llava-1.5-7b-hf), or convert this one with \
-         transformers 4 (python -m transformers.models.llava.convert_llava_weights_to_hf)", path = path.display()
+         transformers 4 (python -m transformers.models.llava.convert_llava_weights_to_hf)", path = UntrustedPath(path)
     )]
     OriginalLlava {
         /// The file.
         path: PathBuf,
-        /// What tells it: a key, or a file.
+        /// The key or file that shows it.
         found: String,
     },
     /// The weights are quantized.
     #[error(
         "{path}: {key} is set ({method}), and quantized weights are not supported: use the checkpoint that this one was \
          quantized from, or dequantize it with transformers (model.dequantize(), then model.save_pretrained(...))",
-        path = path.display()
+        path = UntrustedPath(path)
     )]
     Quantized {
         /// The file.
         path: PathBuf,
         /// The key.
         key: String,
-        /// The method of quantization.
+        /// The quantization method.
         method: String,
     },
-    /// Weights are missing or do not fit the configuration. All of them are in `problems`; the message names the first ones.
-    #[error("{dir}: the weights do not fit config.json\n{problems}", dir = dir.display())]
+    /// Weights are missing or do not fit the configuration. `problems` lists all of them; the
+    /// message names the first ones.
+    #[error("{dir}: the weights do not fit config.json\n{problems}", dir = UntrustedPath(dir))]
     Weights {
         /// The checkpoint or adapter directory.
         dir: PathBuf,
-        /// All that is wrong.
+        /// All problems.
         problems: Box<WeightProblems>,
     },
-    /// The configuration asks for something that is not supported.
-    #[error("{path}: {key} is {found}; supported: {supported}", path = path.display())]
+    /// The configuration has an unsupported value.
+    #[error("{path}: {key} is {found}; supported: {supported}", path = UntrustedPath(path), found = Untrusted(found))]
     Unsupported {
         /// The file.
         path: PathBuf,
         /// The key.
         key: String,
-        /// Its value.
+        /// The value.
         found: String,
-        /// What would be understood.
+        /// The supported values.
         supported: String,
     },
     /// A size in a file is above its limit: the file is broken, or made to take all memory.
-    #[error("{path}: {key} is {found}, above the limit of {limit}", path = path.display())]
+    #[error("{path}: {key} is {found}, above the limit of {limit}", path = UntrustedPath(path))]
     OverLimit {
         /// The file.
         path: PathBuf,
         /// The key.
         key: String,
-        /// Its value.
+        /// The value.
         found: u64,
         /// The largest value that is accepted.
         limit: u64,
     },
-    /// An adapter was trained for another model or in a way that is not supported.
-    #[error("{path}: {reason}", path = path.display())]
+    /// An adapter belongs to another model, or is of an unsupported kind.
+    #[error("{path}: {reason}", path = UntrustedPath(path), reason = Untrusted(reason))]
     Adapter {
         /// The adapter's file.
         path: PathBuf,
-        /// Why it cannot be used.
+        /// The reason.
         reason: String,
     },
-    /// The model has adapters where it must have none.
+    /// The model has adapters, where a model without adapters is needed.
     #[error(
-        "the model has adapters (or a trained projector) already, and they do not nest: merge them into the checkpoint \
-         first (bpo merge)"
+        "the model already has adapters or modules trained in full: merge them into the checkpoint first (bpo merge)"
     )]
     HasAdapters,
-    /// A setting has a value that cannot work.
+    /// A setting has a value that cannot be used.
     #[error("{key} must be {expected}, not {found}")]
     Setting {
-        /// Its name.
+        /// The name of the setting.
         key: &'static str,
-        /// What it may be.
+        /// The accepted values.
         expected: &'static str,
-        /// What it is.
+        /// The value.
         found: String,
     },
-    /// A setting that selects modules by their names is no regular expression.
-    #[error("{key}: {pattern:?} is no regular expression: {source}")]
+    /// A setting that selects modules by name is not a regular expression.
+    #[error("{key}: {pattern:?} is not a regular expression: {source}")]
     TargetPattern {
         /// The setting.
         key: &'static str,
-        /// The text.
+        /// The value of the setting.
         pattern: String,
-        /// Why not.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// No linear of the model is to be adapted.
+    /// `target_modules` selects no linear.
     #[error(
-        "target_modules: {pattern:?} matches no linear that could be adapted (those that `modules_to_save` \
-         trains in full cannot); their whole names are, of the first layers, {}",
-        known.join(", ")
+        "target_modules: {pattern:?} matches no linear that can be adapted (those in `modules_to_save` \
+         cannot). The names of the linears, in the first layers, are {}",
+        first_of(known)
     )]
     NoTarget {
         /// The regular expression.
         pattern: String,
-        /// Names that there are.
+        /// Names of linears of the model.
         known: Vec<String>,
     },
-    /// A module is to be adapted that has no adapters here.
+    /// `target_modules` selects a module that cannot be adapted.
     #[error(
         "target_modules: {pattern:?} matches {module}, which cannot be adapted: only linears can, of the language model's \
          layers, the vision tower's, the projector and the head (lm_head)"
@@ -200,20 +189,20 @@ pub enum ModelError {
         /// The module's name.
         module: &'static str,
     },
-    /// A prompt does not leave room for what is asked.
+    /// A prompt leaves too little room in the context.
     #[error(
-        "the prompt has {prompt} tokens and {wanted} more are needed; a sequence may have {context} (`max_length`, or all that \
-         the model can take)"
+        "the prompt has {prompt} tokens and {wanted} more are needed, but a sequence has at most {context} \
+         (`max_length`, or the context of the model)"
     )]
     ContextTooShort {
         /// Tokens of the prompt, image tokens included.
         prompt: usize,
-        /// Tokens of the answer.
+        /// Number of tokens that are needed for the answer.
         wanted: usize,
-        /// The longest sequence the model knows (`max_position_embeddings`) or the caller allows.
+        /// The longest sequence of the model (`max_position_embeddings`) or of the caller.
         context: usize,
     },
-    /// The image tokens of a sequence and the features of its image differ in number.
+    /// A sequence has another number of image tokens than its image has features.
     #[error("the sequence has {found} image tokens and the image gives {expected}")]
     ImageTokens {
         /// Features per image.
@@ -221,42 +210,43 @@ pub enum ModelError {
         /// Image tokens in the sequence.
         found: usize,
     },
-    /// An image token where only tokens are that have a next one to predict.
+    /// A completion has an image token, or a prompt ends with one. Each image token must be
+    /// followed by a token of the prompt.
     #[error(
-        "an image token stands in a completion, or ends a prompt: it must have a token of the prompt behind it"
+        "a completion has an image token, or a prompt ends with one: a token of the prompt must follow each image token"
     )]
     ImageTokenBehind,
-    /// The image processor makes images of another size than the vision tower takes.
+    /// The image processor gives images of another size than the vision tower takes.
     #[error(
-        "the image processor gives {found:?} values, the vision tower takes {expected:?} (channels, height, width)"
+        "the image processor gives images of {found:?} (channels, height, width), the vision tower takes {expected:?}"
     )]
     ImageSize {
-        /// Channels, height, width by `config.json`.
+        /// Channels, height and width in `config.json`.
         expected: [usize; 3],
-        /// As `preprocessor_config.json` makes them.
+        /// Channels, height and width of processed images.
         found: [usize; 3],
     },
-    /// Configuration and tokenizer stand different ids for an image.
-    #[error("config.json has the image token {expected}, the tokenizer's <image> is {found}")]
+    /// `config.json` and the tokenizer have different image tokens.
+    #[error("config.json has the image token {expected}, but the tokenizer's <image> is {found}")]
     ImageToken {
-        /// By `config.json` (`image_token_id` or `image_token_index`; 32000 where it has neither).
+        /// The id in `config.json` (`image_token_id` or `image_token_index`; 32000 by default).
         expected: u32,
-        /// By the tokenizer.
+        /// The id in the tokenizer.
         found: u32,
     },
-    /// A computation gave something that is not a number: weights or settings are broken.
+    /// A computation gave values that are not finite: weights or settings are broken.
     #[error(
         "{what} are not finite; weights or settings of the checkpoint are broken, or the type is too small"
     )]
     NotFinite {
-        /// What was computed.
+        /// The values.
         what: String,
     },
-    /// Weights that would be saved hold something that is not finite.
+    /// A file was not written because its weights are not finite.
     #[error(
         "{path} is not written, because it would hold tensors that are not finite: {}. Check the base model, the adapter and \
          the settings of training (learning rate)",
-        first_of(names), path = path.display()
+        first_of(names), path = UntrustedPath(path)
     )]
     NotFiniteWeights {
         /// The file.
@@ -264,15 +254,15 @@ pub enum ModelError {
         /// Names of the tensors.
         names: Vec<String>,
     },
-    /// Two answers of a group are the same to the model.
-    #[error("another answer has the same tokens as {text:?}: {other:?}")]
+    /// Two answers of a group have the same tokens.
+    #[error("another answer has the same tokens as {:?}: {:?}", Untrusted(text), Untrusted(other))]
     SameTokens {
-        /// The second of the two.
+        /// The second answer.
         text: String,
-        /// The first.
+        /// The first answer.
         other: String,
     },
-    /// The tokenizer and the model belong to different vocabularies.
+    /// The tokenizer gives an id that the model has no embedding for.
     #[error("the tokenizer gives the id {id}, the embedding has {vocab} rows")]
     TokenOutside {
         /// The id.
@@ -280,38 +270,38 @@ pub enum ModelError {
         /// Rows of the embedding.
         vocab: usize,
     },
-    /// A completion without anything before it: nothing predicts its first token.
-    #[error("the prompt has no token")]
+    /// A prompt has no tokens, so nothing predicts the first token of its completion.
+    #[error("the prompt has no tokens")]
     EmptyPrompt,
-    /// A batch without completions.
-    #[error("the batch has no completion")]
+    /// A batch has no completions.
+    #[error("the batch has no completions")]
     NoCompletion,
-    /// A group's image that the batch does not have.
-    #[error("image {image} of a batch of {images}")]
+    /// A group names an image that is not in the batch.
+    #[error("a group names image {image}, but the batch has {images} images")]
     NoSuchImage {
-        /// The group's, counted from 0.
+        /// Index of the image, from 0.
         image: usize,
-        /// Those of the batch.
+        /// Number of images of the batch.
         images: usize,
     },
-    /// The answer has no token of its own.
-    #[error("the answer is cut to nothing: no token is left after the prompt's {prompt} tokens")]
+    /// A completion has no tokens of its own.
+    #[error("no token of the answer is left after the {prompt} tokens of the prompt")]
     EmptyAnswer {
         /// Tokens of the prompt.
         prompt: usize,
     },
-    /// An image cannot be had.
-    #[error("image {name}: {source}")]
+    /// An image cannot be loaded.
+    #[error("image {}: {source}", Untrusted(name))]
     Image {
-        /// Its name in the data.
+        /// The name of the image in the data.
         name: String,
-        /// Why.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Distorting an image failed.
+    /// An image cannot be distorted.
     #[error(transparent)]
     Distort(#[from] bpo_distort::DistortError),
-    /// The text or image processor failed.
+    /// The processor failed.
     #[error(transparent)]
     Processor(#[from] ProcessorError),
 }
@@ -325,34 +315,35 @@ impl From<FileError> for ModelError {
     }
 }
 
-/// All the weights that are missing, of another shape, or not part of the model.
+/// Weights that are missing, misshapen or not part of the model.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct WeightProblems {
-    /// Names that the configuration needs and no file has.
+    /// Names that the configuration requires and no file has.
     pub missing: Vec<String>,
-    /// Name, expected shape, found shape.
+    /// Name, expected shape and found shape.
     pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
     /// Name and type of weights that are not f32, f16 or bf16.
     pub mistyped: Vec<(String, String)>,
-    /// Names that two tensors of the files claim.
+    /// Names that more than one tensor has.
     pub repeated: Vec<String>,
-    /// Names in the files that are not part of the model, and whose absence would change what it computes.
+    /// Names in the files that are not part of the model and would change its results.
     pub extra: Vec<String>,
 }
 
 impl WeightProblems {
-    /// Whether there is any.
+    /// Whether there are any problems.
     pub fn is_fatal(&self) -> bool {
         *self != Self::default()
     }
 }
 
-/// Problems of one kind that a message lists before it only counts them.
+/// Number of problems of one kind that a message lists; further ones are counted.
 const LISTED: usize = 16;
 
-/// The first of many names, and how many more there are.
+/// Lists the first names and counts the others.
 pub(crate) fn first_of(names: &[String]) -> String {
-    let shown = names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let shown = names.iter().take(LISTED).map(|name| Untrusted(name).to_string()).collect::<Vec<_>>();
+    let shown = shown.join(", ");
     match names.len().saturating_sub(LISTED) {
         0 => shown,
         more => format!("{shown} and {more} more"),
@@ -364,7 +355,7 @@ impl std::fmt::Display for WeightProblems {
         let mut list = |kind: &str, lines: &mut dyn ExactSizeIterator<Item = String>| {
             let more = lines.len().saturating_sub(LISTED);
             for line in lines.take(LISTED) {
-                writeln!(f, "  {kind}: {line}")?;
+                writeln!(f, "  {kind}: {}", Untrusted(&line))?;
             }
             if more > 0 { writeln!(f, "  {kind}: {more} more") } else { Ok(()) }
         };
@@ -376,7 +367,7 @@ impl std::fmt::Display for WeightProblems {
         let dtype =
             |(name, dtype): &(String, String)| format!("{name} is {dtype}, expected F32, F16 or BF16");
         list("type", &mut self.mistyped.iter().map(dtype))?;
-        list("twice", &mut self.repeated.iter().cloned())?;
+        list("duplicate", &mut self.repeated.iter().cloned())?;
         list("not part of the model", &mut self.extra.iter().cloned())?;
         for family in crate::weights::families(&self.extra) {
             writeln!(f, "  {family}")?;

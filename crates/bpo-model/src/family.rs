@@ -1,31 +1,31 @@
-//! Whether a checkpoint is one that this crate loads, by what its `config.json` says: checked before anything else is read, so
-//! that another model is named as such.
+//! Checks that a checkpoint is of a supported model family, by its `config.json`. This comes before
+//! anything else is read, so the error names the family.
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use crate::error::ModelError;
-use crate::files::read_json;
+use crate::json::read_json;
 
-/// The `model_type`s that are supported, by their keys.
+/// The supported `model_type`s, by key.
 const SUPPORTED: [(&str, &str); 3] = [
     ("model_type", "llava"),
     ("vision_config.model_type", "clip_vision_model"),
     ("text_config.model_type", "llama"),
 ];
 
-/// Keys that the original code of LLaVA writes into `config.json`, and transformers does not.
+/// Keys in `config.json` of LLaVA's original code, which transformers does not write.
 const ORIGINAL: [&str; 3] = ["mm_vision_tower", "mm_projector_type", "mm_hidden_size"];
 
-/// Files of the original code in a checkpoint's directory.
+/// Files of LLaVA's original code in a checkpoint's directory.
 const ORIGINAL_FILES: [&str; 2] = ["mm_projector.bin", "non_lora_trainables.bin"];
 
 /// Checks the family of a checkpoint.
 ///
 /// # Errors
-/// [`ModelError::OriginalLlava`], [`ModelError::NoConfig`], [`ModelError::Family`] and [`ModelError::Quantized`]; those of
-/// reading the file.
+/// [`ModelError::OriginalLlava`], [`ModelError::NoConfig`], [`ModelError::Family`],
+/// [`ModelError::Quantized`] and [`ModelError::Json`].
 pub(crate) fn check(dir: &Path, path: &Path) -> Result<(), ModelError> {
     if !path.exists()
         && let Some(file) = ORIGINAL_FILES.iter().find(|file| dir.join(file).exists())
@@ -67,7 +67,7 @@ pub(crate) fn check(dir: &Path, path: &Path) -> Result<(), ModelError> {
                 );
                 return Err(ModelError::Family { path: path.into(), found });
             }
-            // absent: transformers' defaults for a LLaVA model are the supported ones
+            // a missing key has the default of transformers for LLaVA, which is supported
             _ => {}
         }
     }
@@ -82,19 +82,19 @@ pub(crate) fn check(dir: &Path, path: &Path) -> Result<(), ModelError> {
     Ok(())
 }
 
-/// `model_type`s of the original code, which begin as those of transformers do.
+/// Whether this is a `model_type` of LLaVA's original code. They begin as those of transformers do.
 fn is_original(model_type: &str) -> bool {
     ["llava_llama", "llava_mistral", "llava_mpt", "llava_qwen"].contains(&model_type)
 }
 
-/// The value under a dotted key, if it is there and not null.
+/// The value at a dotted key. `None` if it is missing or null.
 fn at<'a>(config: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
     let value = config.get(first)?;
     rest.map_or(Some(value), |rest| value.get(rest)).filter(|value| !value.is_null())
 }
 
-/// What a model of this type is called.
+/// The name of a model family.
 fn known(model_type: &str) -> Option<&'static str> {
     const NAMES: [(&str, &str); 14] = [
         ("llava_next", "LLaVA-NeXT, also called LLaVA-1.6"),

@@ -1,4 +1,4 @@
-//! What the model reads: token ids, and what it sees of an image.
+//! Inputs of the model: token ids and an image, weakened or not.
 
 use bpo_distort::features::{FeatureStage, add_noise, hidden_tokens};
 use bpo_distort::{DistortError, Distortion, Input, StageSeed};
@@ -8,54 +8,58 @@ use image::RgbImage;
 use crate::error::ModelError;
 use crate::processor::{ImageProcessor, PixelValues};
 
-/// A tokenized prompt with what the model sees of its image.
+/// A tokenized prompt and its image.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ModelInput {
-    /// Ids, one image token for each image feature; none without an image.
+    /// Token ids, with one image token for each image feature. No image tokens without an image.
     pub ids: Vec<u32>,
-    /// What the model sees.
-    pub view: ImageInput,
+    /// The image.
+    pub image: ImageInput,
 }
 
-/// What the model sees of an image.
+/// The image of a prompt, with what is done to its features.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ImageInput {
-    /// Normalized pixels; `None` where there is no image.
+    /// Normalized pixels. `None` without an image.
     pub pixels: Option<PixelValues>,
-    /// Gaussian noise on the vision features, before the projector: standard deviations in those of the features.
+    /// Gaussian noise on the vision features, before the projector: standard deviations, relative
+    /// to the standard deviation of the features, and seeds.
     pub noise: Vec<(f32, StageSeed)>,
-    /// Image features that no token attends to, counted from 0. Positions stay as they are.
+    /// Indices of image features that no token attends to, from 0. The positions of the other
+    /// tokens stay as they are.
     pub hidden: Vec<usize>,
 }
 
 impl ModelInput {
-    /// A prompt with a view of its image; without an image, [`ImageInput::default`].
-    pub fn new(ids: Vec<u32>, view: ImageInput) -> Self {
-        Self { ids, view }
+    /// Creates an input. Without an image, `image` is [`ImageInput::default`].
+    pub fn new(ids: Vec<u32>, image: ImageInput) -> Self {
+        Self { ids, image }
     }
 
-    /// Places in the prompt that no token attends to.
+    /// Positions in the prompt that no token attends to.
     pub(crate) fn hidden_places(&self, image_token: u32) -> Vec<usize> {
         let images = self.ids.iter().enumerate().filter(|(_, id)| **id == image_token);
         let places: Vec<usize> = images.map(|(place, _)| place).collect();
-        self.view.hidden.iter().filter_map(|&feature| places.get(feature).copied()).collect()
+        self.image.hidden.iter().filter_map(|&feature| places.get(feature).copied()).collect()
     }
 }
 
 impl ImageInput {
-    /// An image that is not weakened.
+    /// Creates the input of an image that is not weakened.
     pub fn of(pixels: PixelValues) -> Self {
         Self { pixels: Some(pixels), ..Self::default() }
     }
 
-    /// Prepares an image with a distortion: what works on images comes before the image processor, noise on normalized pixels
-    /// after it, as the authors have it, and what works on features is left to the model. `image_tokens` is the number of
-    /// features of an image.
+    /// Prepares an image and applies a distortion. Distortions of images are applied before the
+    /// image processor, noise on normalized pixels after it (as in the authors' code), and
+    /// distortions of features are left to the model. `image_tokens` is the number of features of
+    /// an image.
     ///
     /// # Errors
-    /// If the image cannot be distorted or processed; [`DistortError::NeedsOther`] if another image is needed and is not there.
+    /// If the image cannot be distorted or processed; [`DistortError::NeedsOther`] if the
+    /// distortion needs another image and there is none.
     pub fn weakened(
         processor: &ImageProcessor,
         image: Input<'_>,
@@ -69,7 +73,7 @@ impl ImageInput {
                 FeatureStage::Noise { sigma } => noise.push((sigma, seed)),
                 FeatureStage::MaskTokens { share } => hidden.extend(hidden_tokens(image_tokens, share, seed)),
                 FeatureStage::NoImage => return Ok(Self::default()),
-                // a stage of a later version
+                // a stage that is not known here
                 _ => return Err(DistortError::NeedsModel { family: "feature stage" }.into()),
             }
         }
@@ -78,7 +82,7 @@ impl ImageInput {
         Ok(Self { pixels: Some(pixels(processor, image, distortion, seed)?), noise, hidden })
     }
 
-    /// Adds the noise to the features of the image. `[tokens, width]`, contiguous.
+    /// Adds the noise to the features of the image, `[tokens, width]`, contiguous.
     pub(crate) fn add_noise(&self, features: &mut [f32]) {
         for (sigma, seed) in &self.noise {
             add_noise(features, *sigma, *seed);
@@ -97,7 +101,7 @@ fn pixels(
     Ok(pixels)
 }
 
-/// The pixels of an image behind a distortion that works on nothing else.
+/// Prepares an image with a distortion that works on pixels only.
 ///
 /// # Errors
 /// Those of [`ImageInput::weakened`]; [`DistortError::NeedsModel`] for distortions of features.

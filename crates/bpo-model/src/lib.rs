@@ -1,27 +1,48 @@
 #![doc = include_str!("../README.md")]
 
-pub mod clip;
-pub mod config;
-pub mod error;
+mod clip;
+mod config;
+mod error;
 mod family;
-mod files;
-pub mod generate;
+mod generate;
 mod gradient_checkpointing;
-pub mod input;
+mod input;
+mod json;
 mod kernels;
-pub mod llama;
-pub mod llava;
-pub mod lora;
-pub mod memory;
+mod llama;
+mod llava;
+mod lora;
+mod memory;
 mod nn;
 #[cfg(feature = "dpo")]
-pub mod policy;
+mod policy;
 mod pool;
-pub mod processor;
-pub mod projector;
-pub mod responder;
-pub mod weights;
+mod processor;
+mod projector;
+mod responder;
+mod weights;
 
-pub use error::ModelError;
-pub use llava::{Llava, LoadOptions};
-pub use lora::{Adapters, LoraConfig};
+pub use clip::ClipVision;
+pub use config::{
+    Activation, FeatureLayer, FeatureSelect, LlavaConfig, RopeParameters, TextConfig, VisionConfig,
+};
+pub use error::{ModelError, WeightProblems};
+pub use generate::{Continuation, ContrastInput, Prompt};
+pub use input::{ImageInput, ModelInput};
+pub use json::JsonError;
+pub use llama::Llama;
+pub use llava::{Llava, LoadOptions, ScoreBatch};
+pub use lora::{
+    Adapters, Linear, LoraConfig, ModulePatterns, TargetModules, adapter_settings, base_of_adapter,
+    load_adapter, merge_checkpoint, save_adapter,
+};
+pub use memory::{BatchShape, Footprint};
+#[cfg(feature = "dpo")]
+pub use policy::{ImageError, LlavaCollator};
+pub use processor::{
+    Aspect, ChatTemplate, IMAGE_TOKEN, ImageProcessor, PixelValues, Processor, ProcessorError, Rendered,
+    SpecialToken, SpecialTokens, TextProcessor, TokenizedCompletion, check_prompt_length,
+};
+pub use projector::Projector;
+pub use responder::{ImageQuestion, LlavaResponder, PreparedQuestion, WeakenedImage};
+pub use weights::{TensorEntry, WeightIndex, canonical};

@@ -1,4 +1,4 @@
-//! What a training step holds in memory, told before it is made.
+//! Estimates of the memory of a training step, before it runs.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor};
@@ -8,10 +8,10 @@ use crate::kernels::{has_code, has_turns, is_fused};
 use crate::llava::Llava;
 
 const F32: u64 = 4;
-/// Rows of logits that are worked on at a time.
+/// Rows of logits that are computed at a time.
 const HEAD_CHUNK: usize = crate::llava::HEAD_CHUNK;
 
-/// Sizes of a [`ScoreBatch`](crate::llava::ScoreBatch), of which its memory is a function.
+/// Sizes of a [`ScoreBatch`](crate::ScoreBatch), which decide on its memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct BatchShape {
     /// Images.
@@ -24,28 +24,29 @@ pub struct BatchShape {
     pub completions: usize,
     /// Tokens of the longest completion's row.
     pub completion_tokens: usize,
-    /// Completion tokens of all of them.
+    /// Completion tokens of all completions together.
     pub targets: usize,
 }
 
-/// What the model of a training holds. All in bytes but the numbers of parameters.
+/// Memory of a model in training: numbers of parameters, and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Footprint {
-    /// Parameters that are trained.
+    /// Number of trained parameters.
     pub trained: u64,
-    /// Parameters that are not.
+    /// Number of frozen parameters.
     pub frozen: u64,
-    /// All parameters.
+    /// Bytes of all parameters.
     pub weights: u64,
-    /// Gradients of the trained ones.
+    /// Bytes of the gradients of trained parameters.
     pub gradients: u64,
-    /// Adam's two moments of each trained one, in f32.
+    /// Bytes of Adam's two moments of each trained parameter, in f32.
     pub optimizer: u64,
 }
 
 impl Llava {
-    /// What parameters, their gradients and Adam's moments hold, of a model in training state; nothing is computed.
+    /// Counts parameters, their gradients and Adam's moments of a model in training state. Nothing
+    /// is computed.
     pub fn footprint(&self) -> Footprint {
         #[derive(Default)]
         struct Count(Footprint);
@@ -68,10 +69,12 @@ impl Llava {
         count.0
     }
 
-    /// Bytes that autodiff holds at most in one training pass over a batch, for a model in training state with adapters of rank `r`.
+    /// Estimates the most bytes that autodiff holds in one training step over a batch, for a model
+    /// in training state with adapters of rank `r`.
     ///
-    /// Counted from what the backward pass of each operation needs, in the order of the code: an estimate, which a test holds
-    /// against the bytes that are allocated on the CPU. Backends that fuse operations need less.
+    /// The estimate adds up what the backward pass of each operation needs, in the order of the
+    /// code. A test compares it with the bytes that are allocated on the CPU (0.8 to 1.2 times).
+    /// Backends that fuse operations need less.
     pub fn activation_bytes(&self, shape: &BatchShape, r: usize) -> u64 {
         let config = self.config();
         let (text, vision) = (&config.text_config, &config.vision_config);
@@ -83,12 +86,14 @@ impl Llava {
             queries: (text.num_attention_heads * text.head_dim()) as u64,
             keys: (text.kv_heads() * text.head_dim()) as u64,
             heads: text.num_attention_heads as u64,
-            // gate, up and the product of all; in a chain, the gate's sigmoid and their product, too
+            // gate, up and their product; in a chain of operations also the sigmoid of the gate,
+            // and SiLU
             inner: if fused { 3 } else { 5 } * text.intermediate_size as u64,
             rank: r as u64,
             norm: if fused || f == F32 { 0 } else { F32 },
             f,
-            // of softmax its result, in f32 and in the model's own type; in a chain, exponentials, too
+            // the result of softmax, in f32 and in the model's type; in a chain of operations also
+            // the exponentials
             score: match (fused, scores_fused) {
                 (true, _) => 0,
                 (false, true) => F32 + f,
@@ -99,71 +104,75 @@ impl Llava {
         let count = text.num_hidden_layers as u64;
         let of_prompts = tower.bytes(shape.prompts, shape.prompt_tokens, shape.prompt_tokens);
         let of_completions = tower.bytes(shape.completions, shape.completion_tokens, keys);
-        // keys and values of a completion's prompt are its own copies; in one operation they are made again, of one layer at a time
+        // each completion has its own copies of its prompt's keys and values; in the fused
+        // operation they are made again, for one layer at a time
         let copies = (shape.completions * shape.prompt_tokens) as u64 * 2 * f * tower.keys;
         let (of_completions, working) =
             if fused { (of_completions - copies, 2 * copies) } else { (of_completions, 0) };
         let prompt_tokens = (shape.prompts * shape.prompt_tokens) as u64;
         let tokens = prompt_tokens + (shape.completions * shape.completion_tokens) as u64;
-        let layers = match self.uses_gradient_checkpointing() {
-            // inputs, and one layer at a time
-            true => count * tokens * f * tower.hidden + of_prompts + of_completions,
-            // of a prompt's last layer there are keys and values only
-            false => count.saturating_sub(1) * of_prompts + count * of_completions,
+        let layers = if self.uses_gradient_checkpointing() {
+            // the inputs of all layers, and one layer at a time
+            count * tokens * f * tower.hidden + of_prompts + of_completions
+        } else {
+            // the last layer of prompts has keys and values only
+            count.saturating_sub(1) * of_prompts + count * of_completions
         };
         let turns = if has_turns(&weight) { tokens * f * (text.head_dim() as u64).pow(2) } else { 0 };
         let layers = layers + working + turns;
-        let images = match self.changes_vision() {
-            false => 0,
-            true => {
-                let width = vision.hidden_size as u64;
-                let tower = Layer {
-                    hidden: width,
-                    queries: width,
-                    keys: width,
-                    heads: vision.num_attention_heads as u64,
-                    // the first linear's result and what is made of it; in a chain, its sigmoid, too
-                    inner: if fused { 2 } else { 3 } * vision.intermediate_size as u64,
-                    ..tower
-                };
-                let tokens = (vision.image_size / vision.patch_size).pow(2) + 1;
-                let used = config.feature_layers().into_iter().max().unwrap_or(0) as u64;
-                used * tower.bytes(shape.images, tokens, tokens)
-            }
+        let images = if self.changes_vision() {
+            let width = vision.hidden_size as u64;
+            let tower = Layer {
+                hidden: width,
+                queries: width,
+                keys: width,
+                heads: vision.num_attention_heads as u64,
+                // the results of the first linear and of the activation; in a chain also the
+                // sigmoid
+                inner: if fused { 2 } else { 3 } * vision.intermediate_size as u64,
+                ..tower
+            };
+            let tokens = (vision.image_size / vision.patch_size).pow(2) + 1;
+            let used = config.feature_layers().into_iter().max().unwrap_or(0) as u64;
+            used * tower.bytes(shape.images, tokens, tokens)
+        } else {
+            0
         };
         let features = (vision.hidden_size * config.feature_layers().len()) as u64;
         let features = (shape.images * config.image_tokens()) as u64 * F32 * (features + 3 * tower.hidden);
         let vocabulary = text.vocab_size as u64 * F32;
-        // while a chunk is worked on: logits and what statistics and gradients need; in a chain, shifted logits, too
+        // while a chunk is computed: logits, and what statistics and gradients need; in a chain of
+        // operations also the shifted logits
         let copies = if scores_fused { 2 } else { 3 };
         let head = (shape.targets as u64 + copies * shape.targets.min(HEAD_CHUNK) as u64) * vocabulary;
         layers + images + features + head
     }
 }
 
-/// Sizes of a layer of a tower; by token but `heads`, `rank`, `norm`, `score` and `f`, the bytes of a value.
+/// Sizes of a layer of a tower. `hidden`, `queries`, `keys` and `inner` are values per token;
+/// `norm`, `score` and `f` are bytes per value.
 #[derive(Clone, Copy)]
 struct Layer {
     hidden: u64,
     queries: u64,
     keys: u64,
     heads: u64,
-    /// Values between the feed-forward's linears, all together.
+    /// Values between the feed-forward's linears, together.
     inner: u64,
     rank: u64,
-    /// Bytes of a norm's copy of a value.
+    /// Bytes of the norm's f32 copy of a value.
     norm: u64,
     f: u64,
-    /// Bytes of each score that attention keeps.
+    /// Bytes that attention keeps for each score.
     score: u64,
 }
 
 impl Layer {
-    /// What its backward pass needs of rows of tokens that attend to `keys` each.
+    /// Bytes that the backward pass needs for rows of tokens that attend to `keys` keys each.
     fn bytes(&self, rows: usize, tokens: usize, keys: usize) -> u64 {
         let (rows, tokens, keys) = (rows as u64, tokens as u64, keys as u64);
         let Self { hidden, queries, rank, f, .. } = *self;
-        // residual stream and norm's result, twice; queries, and what is mixed
+        // residual stream and result of the norm, twice; queries, and the mixed values
         let values = 4 * hidden + 2 * queries + self.inner;
         let token = f * (values + 7 * rank) + self.norm * 2 * hidden;
         rows * (tokens * token + keys * 2 * f * self.keys + self.heads * tokens * keys * self.score)

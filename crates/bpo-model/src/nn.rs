@@ -1,4 +1,4 @@
-//! Small layers that both towers use.
+//! Layers that both towers use.
 
 use burn::module::Param;
 use burn::nn::{LayerNorm, LayerNormConfig, RmsNorm};
@@ -9,7 +9,7 @@ use crate::config::Activation;
 use crate::kernels::swish;
 use crate::weights::WeightLoader;
 
-/// The function that a configuration names.
+/// Applies the activation that a configuration names.
 pub(crate) fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
     match activation {
         Activation::QuickGelu => swish(x, 1.702),
@@ -20,18 +20,18 @@ pub(crate) fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> 
     }
 }
 
-/// Takes `{name}.weight` and `{name}.bias`.
+/// Loads `{name}.weight` and `{name}.bias`.
 pub(crate) fn layer_norm(weights: &mut WeightLoader, name: &str, width: usize, epsilon: f64) -> LayerNorm {
     let gamma = weights.param(&format!("{name}.weight"), [width]);
     let beta = weights.param(&format!("{name}.bias"), [width]);
-    // the epsilon is private: build an empty one for it
+    // the epsilon is private, so an empty norm is built with it
     let mut norm = LayerNormConfig::new(1).with_epsilon(epsilon).init(&Device::default());
     norm.gamma = gamma;
     norm.beta = Some(beta);
     norm
 }
 
-/// The norm, in f32 whatever the type of `x`; burn's takes mean and variance in bf16.
+/// Applies the norm in f32 whatever the type of `x`; burn computes mean and variance in bf16.
 pub(crate) fn normed<const D: usize>(norm: &LayerNorm, x: Tensor<D>) -> Tensor<D> {
     let dtype = x.dtype();
     if dtype == DType::F32 {
@@ -43,7 +43,7 @@ pub(crate) fn normed<const D: usize>(norm: &LayerNorm, x: Tensor<D>) -> Tensor<D
     norm.forward(x.cast(DType::F32)).cast(dtype)
 }
 
-/// Takes `{name}.weight`.
+/// Loads `{name}.weight`.
 pub(crate) fn load_rms_norm(weights: &mut WeightLoader, name: &str, width: usize, epsilon: f64) -> RmsNorm {
     RmsNorm {
         gamma: Param::from_tensor(weights.tensor(&format!("{name}.weight"), [width])).set_require_grad(false),
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
     use crate::kernels::rms_norm;
 
-    /// Rounded to the type at the end and nowhere before.
+    /// The only rounding is to the type of the result.
     #[test]
     fn norms_are_in_f32() {
         let device = Device::default();
@@ -75,7 +75,7 @@ mod tests {
             let mut narrow = layer.clone();
             (narrow.gamma, narrow.beta) = (half(&layer.gamma), layer.beta.as_ref().map(half));
             let unit = if dtype == FloatDType::F16 { 2f32.powi(-11) } else { 2f32.powi(-8) };
-            // weights are rounded, too
+            // the weights are rounded as well
             let near = Tolerance::rel_abs(3.0 * unit, 3.0 * unit);
             let found = normed(&narrow, x.clone()).cast(FloatDType::F32).into_data();
             found.assert_approx_eq::<f32>(&normed(&layer, wide.clone()).into_data(), near);

@@ -1,15 +1,16 @@
-//! The thread that a pass through the model runs on.
+//! The thread that a forward pass runs on.
 
 use burn::tensor::Device;
 
-/// Does the work on a thread of rayon's pool if the device computes in that pool and has no autodiff: each operation there wakes other
-/// threads, and one that comes from outside has to be woken itself when they are done.
+/// Runs `work` on a thread of rayon's pool if the device computes in that pool and has no autodiff.
+/// Each operation wakes other threads of the pool; a caller outside of the pool would have to be
+/// woken again after each operation.
 ///
-/// A thread that waits in the pool takes other work meanwhile, which may be a pass through a model as well. So none may hold what
-/// another one waits for, as a tape would.
+/// A thread of the pool that waits takes other work, which may be another forward pass. So `work`
+/// must not hold a lock that other work waits for, as the tape of autodiff does.
 pub(crate) fn in_pool<T: Send>(device: &Device, work: impl FnOnce() -> T + Send) -> T {
     if computes_in_pool(device) {
-        // in place if this is such a thread
+        // runs in place if this thread is in the pool
         rayon::scope(|_| work())
     } else {
         work()
@@ -36,7 +37,7 @@ mod tests {
         assert_eq!(rayon::current_thread_index(), None);
         assert_eq!(thread(&plain.clone().autodiff()), None);
         assert!(thread(&plain).is_some());
-        // who is in it already stays where it is
+        // a thread of the pool stays where it is
         let nested = in_pool(&plain, || (rayon::current_thread_index(), thread(&plain)));
         assert_eq!(nested.0, nested.1);
     }

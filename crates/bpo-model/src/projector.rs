@@ -20,8 +20,8 @@ pub struct Projector {
 }
 
 impl Projector {
-    /// Takes the projector's weights, whose names begin with `name`.
-    pub fn load(weights: &mut WeightLoader, name: &str, config: &LlavaConfig) -> Self {
+    /// Loads the weights whose names begin with `name`.
+    pub(crate) fn load(weights: &mut WeightLoader, name: &str, config: &LlavaConfig) -> Self {
         let d_in = config.vision_config.hidden_size * config.feature_layers().len();
         let d_out = config.text_config.hidden_size;
         let bias = config.multimodal_projector_bias;
@@ -32,10 +32,10 @@ impl Projector {
         }
     }
 
-    /// `[images, tokens, vision hidden]` to `[images, tokens, text hidden]`.
-    pub fn forward(&self, features: Tensor<3>, adapters: Adapters) -> Tensor<3> {
+    /// Projects `[images, tokens, vision hidden]` to `[images, tokens, text hidden]`.
+    pub(crate) fn forward(&self, features: Tensor<3>, adapters: Adapters) -> Tensor<3> {
         let dtype = features.dtype();
-        // a copy that is trained is in f32, and may be one of the two alone
+        // a trained copy is in f32, and may be one of the two linears only
         let apply =
             |linear: &Linear, x: Tensor<3>| linear.forward(x.cast(linear.weight.base().dtype()), adapters);
         let hidden = activate(apply(&self.linear_1, features), self.act);
@@ -46,7 +46,8 @@ impl Projector {
         [&mut self.linear_1, &mut self.linear_2]
     }
 
-    /// With copies of the linears whose names are chosen, which require gradients, in f32 as the adapters are.
+    /// Replaces the linears whose names are chosen by copies that require gradients, in f32 as
+    /// adapters are.
     pub(crate) fn trainable(self, chosen: impl Fn(&str) -> bool) -> Self {
         let own = |name, linear: Linear| if chosen(name) { linear.trainable() } else { linear };
         Self {

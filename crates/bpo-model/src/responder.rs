@@ -202,12 +202,12 @@ impl LlavaResponder {
             (self.processor.prompt_ids(system, history, prompt, image_tokens)?, Vec::new())
         } else {
             let TokenizedCompletion { ids, answer_start, .. } =
-                self.processor.prefixed_ids(system, history, prompt, answer_prefix, image_tokens)?;
+                self.processor.encode_answer_prefix(system, history, prompt, answer_prefix, image_tokens)?;
             let prefix = ids[answer_start..].to_vec();
             (ids, prefix)
         };
         let input = ModelInput::new(ids, view);
-        config.check_input(&input.ids, input.view.pixels.as_ref())?;
+        config.check_input(&input.ids, input.image.pixels.as_ref())?;
         let context = config.text_config.max_position_embeddings;
         match input.ids.len() {
             prompt if prompt >= context => Err(ModelError::ContextTooShort { prompt, wanted: 1, context }),

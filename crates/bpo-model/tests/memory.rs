@@ -1,18 +1,17 @@
 //! The estimate of a training pass's memory, against the bytes that are allocated.
 //!
-//! This is a test binary of its own: its global allocator counts the bytes of all threads, so no other
-//! test may run in the same process.
+//! This is a test binary of its own: its global allocator counts the bytes of all threads, so no
+//! other test may run in the same process.
 #![allow(unsafe_code, reason = "a global allocator is the only way to count what is held")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use bpo_model::config::LlavaConfig;
-use bpo_model::llava::ScoreBatch;
-use bpo_model::lora::TargetModules;
-use bpo_model::processor::{PixelValues, TokenizedCompletion};
-use bpo_model::{Adapters, Llava, LoadOptions, LoraConfig};
+use bpo_model::{
+    Adapters, Llava, LlavaConfig, LoadOptions, LoraConfig, PixelValues, ScoreBatch, TargetModules,
+    TokenizedCompletion,
+};
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType};
 
@@ -21,7 +20,7 @@ struct Counting;
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call is handed to the system's allocator as it came.
+// SAFETY: every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
@@ -53,7 +52,7 @@ fn config(hidden: usize, kv_heads: usize, vocabulary: usize) -> LlavaConfig {
     .unwrap()
 }
 
-/// `prompts` images with questions of `text` tokens, and `answers` completions each.
+/// A batch of `prompts` images with questions of `text` tokens, and `answers` completions each.
 fn batch(config: &LlavaConfig, prompts: usize, text: usize, answers: usize, answer: usize) -> ScoreBatch {
     let side = config.vision_config.image_size;
     let pixels = || PixelValues { data: vec![0.1; 3 * side * side], channels: 3, height: side, width: side };
@@ -70,8 +69,8 @@ fn batch(config: &LlavaConfig, prompts: usize, text: usize, answers: usize, answ
     ScoreBatch::new(config, (0..prompts).map(|_| pixels()).collect(), &groups).unwrap()
 }
 
-/// The most bytes that forward and backward pass hold beside what was there before. The lesser of two passes: a thread that works
-/// for the first time makes buffers that it keeps.
+/// The most bytes that one forward and backward pass adds. The minimum of two passes, because
+/// threads create buffers in the first one.
 fn measure(model: &Llava, batch: &ScoreBatch) -> usize {
     let pass = || {
         let before = HELD.load(Ordering::Relaxed);
@@ -84,13 +83,13 @@ fn measure(model: &Llava, batch: &ScoreBatch) -> usize {
     pass().min(pass())
 }
 
-/// Bytes of all threads are counted: one test at a time.
-static TURN: Mutex<()> = Mutex::new(());
+/// The allocator counts the bytes of all threads, so the tests run one at a time.
+static SERIAL: Mutex<()> = Mutex::new(());
 
-/// Deep enough for a layer to be little of the whole.
+/// The model is deep, so one layer is a small part of the whole.
 #[test]
-fn layers_computed_again_hold_their_inputs_alone() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+fn gradient_checkpointing_keeps_inputs_only() {
+    let _serial = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
     let mut config = config(128, 8, 512);
     config.text_config.num_hidden_layers = 12;
     let lora = LoraConfig::default().with_rank(8, 8.0);
@@ -106,8 +105,8 @@ fn layers_computed_again_hold_their_inputs_alone() {
 }
 
 #[test]
-fn the_estimate_is_near_what_is_held() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+fn the_estimate_is_close_to_the_allocated_bytes() {
+    let _serial = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
     let plain = LoraConfig::default().with_rank(8, 8.0);
     let everywhere =
         plain.clone().with_target_modules(TargetModules::PeftAllLinear).with_modules_to_save(&[]);

@@ -34,7 +34,6 @@
 
 #![forbid(unsafe_code)]
 
-mod atomic;
 mod error;
 pub mod files;
 mod filter;
@@ -56,14 +55,13 @@ mod store;
 mod system;
 mod untrusted;
 
-pub use atomic::write_atomic;
 pub use error::{PairsError, chain};
 pub use filter::{PairFilter, count_words};
 pub use generated::{FinishReason, Generated, Sampling};
 pub use ids::Id;
 pub use image_token::{place_image_token, place_in_conversation, strip_image_token};
 pub use limits::{Limits, OverLimit};
-pub use manifest::{Difference, Fingerprint, Manifest, fingerprint_file};
+pub use manifest::{Difference, Fingerprint, FingerprintReader, Manifest, fingerprint_file};
 pub use pairs::{PairSet, all_pairs, make_all_pairs, make_pairs};
 pub use provenance::{Contrast, ContrastMode, Provenance};
 pub use record::{Completion, CompletionKind, PreferencePair, Record};

@@ -27,8 +27,10 @@ pub struct Limits {
     ///
     /// Each turn makes a sample with the turns before it, so a conversation takes space in the square of this.
     pub turns: usize,
-    /// Bytes of a file of settings: TOML, `config.json`, a chat template. 16 MiB.
+    /// Bytes of a file of settings: TOML, `config.json`. 16 MiB.
     pub settings_bytes: u64,
+    /// Bytes of a chat template. 256 KiB.
+    pub template_bytes: usize,
     /// Bytes of `tokenizer.json` and of other files of a tokenizer. 256 MiB.
     pub tokenizer_bytes: u64,
     /// Bytes of the reply of a server. 64 MiB.
@@ -57,7 +59,7 @@ pub struct Limits {
 
     /// Items of a batch. 1,048,576.
     pub batch_size: usize,
-    /// Answers that are drawn for one prompt. 10,000.
+    /// Answers that are drawn for one prompt. 1,000.
     pub samples: usize,
     /// Tokens of one generated answer. 1,048,576.
     pub new_tokens: usize,
@@ -76,6 +78,7 @@ impl Limits {
         text_bytes: 1 << 20,
         turns: 1000,
         settings_bytes: 16 << 20,
+        template_bytes: 1 << 18,
         tokenizer_bytes: 256 << 20,
         reply_bytes: 64 << 20,
         layers: 1000,
@@ -89,7 +92,7 @@ impl Limits {
         tensors: 1_000_000,
         lora_rank: 65_536,
         batch_size: 1 << 20,
-        samples: 10_000,
+        samples: 1000,
         new_tokens: 1 << 20,
         resamples: 1_000_000,
         requests: 10_000,

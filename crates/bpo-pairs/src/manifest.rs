@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -46,16 +46,46 @@ impl fmt::Display for Fingerprint {
 /// If the file cannot be read.
 pub fn fingerprint_file(path: impl AsRef<Path>) -> Result<Fingerprint, PairsError> {
     let path = path.as_ref();
-    let mut file = open_input(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(Fingerprint::finish(hasher)),
-            Ok(read) => hasher.update(&buffer[..read]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(PairsError::io("read", path)(error)),
+    let reader = FingerprintReader::new(open_input(path)?);
+    reader.finish().map_err(PairsError::io("read", path))
+}
+
+/// A reader that computes the fingerprint of what is read through it, so that a file, or a pipe that
+/// can be read only once, is read once.
+#[derive(Debug)]
+pub struct FingerprintReader<R> {
+    inner: R,
+    hasher: Sha256,
+}
+
+impl<R: Read> FingerprintReader<R> {
+    /// Reads from `inner`.
+    pub fn new(inner: R) -> Self {
+        Self { inner, hasher: Sha256::new() }
+    }
+
+    /// Reads what is left, and gives the fingerprint of all bytes.
+    ///
+    /// # Errors
+    /// If the rest cannot be read.
+    pub fn finish(mut self) -> io::Result<Fingerprint> {
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match self.read(&mut buffer) {
+                Ok(0) => return Ok(Fingerprint::finish(self.hasher)),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
+    }
+}
+
+impl<R: Read> Read for FingerprintReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        Ok(read)
     }
 }
 

@@ -45,9 +45,10 @@ pub struct Contrast {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ContrastMode {
-    /// AmplifyPrior what the model says for the weakened image: its bias, amplified.
+    /// The logits of the weakened image count more, which amplifies the language prior.
     AmplifyPrior,
-    /// Vcd from it: visual contrastive decoding, whose answers hallucinate less.
+    /// The logits of the clean image count more: visual contrastive decoding, which reduces
+    /// hallucination.
     Vcd,
 }
 

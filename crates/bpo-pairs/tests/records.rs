@@ -120,7 +120,7 @@ fn one_wrong_value_does_not_refuse_a_file_of_pairs() {
         pair("\"null\"", "null", ""),
         pair("\"margin\"", "\"a.jpg\"", r#", "margin": "1""#),
         pair("\"key\"", "\"a.jpg\"", r#", "betta": 1"#),
-        pair("\"recipe\"", "\"a.jpg\"", r#", "provenance": [1]"#),
+        pair("\"provenance\"", "\"a.jpg\"", r#", "provenance": [1]"#),
         pair("null", "\"a.jpg\"", ""),
         "[1]".to_owned(),
     ];
@@ -143,7 +143,7 @@ fn one_wrong_value_does_not_refuse_a_file_of_pairs() {
         ),
         ("key", SkipReason::Malformed, format!("{form}\"betta\" is no key of a pair, found 1 (record 5)")),
         (
-            "provenance",
+            "recipe",
             SkipReason::Malformed,
             format!("{form}`provenance`: expected an object, found a list of 1 (record 6)"),
         ),

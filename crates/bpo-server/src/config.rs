@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use bpo_pairs::Limits;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ServerError;
@@ -153,23 +154,35 @@ impl OpenAiConfig {
     pub fn validate(&self) -> Result<(), ServerError> {
         self.endpoint()?;
         self.timeout()?;
-        match self.max_concurrency {
-            0 => Err(ServerError::Setting {
-                key: "max_concurrency",
-                expected: "at least 1",
-                found: "0".to_owned(),
-            }),
-            _ => Ok(()),
+        let check = |key, holds, expected, found: String| {
+            if holds { Ok(()) } else { Err(ServerError::Setting { key, expected, found }) }
+        };
+        let limits = Limits::DEFAULT;
+        let requests = self.max_concurrency;
+        let expected = "from 1 to 10000";
+        check("max_concurrency", (1..=limits.requests).contains(&requests), expected, requests.to_string())?;
+        let retries = self.max_retries;
+        check("max_retries", retries as usize <= limits.requests, "at most 10000", retries.to_string())?;
+        let longest = limits.timeout.as_millis() as u64;
+        for (key, millis) in
+            [("backoff_initial_ms", self.backoff_initial_ms), ("backoff_max_ms", self.backoff_max_ms)]
+        {
+            check(key, millis <= longest, "at most 604800000 (7 days)", millis.to_string())?;
         }
+        let seconds = self.max_retry_after_s;
+        let expected = "at most 604800 (7 days)";
+        check("max_retry_after_s", seconds <= limits.timeout.as_secs(), expected, seconds.to_string())
     }
 
     pub(crate) fn timeout(&self) -> Result<Duration, ServerError> {
-        Duration::try_from_secs_f64(self.timeout_s).ok().filter(|timeout| !timeout.is_zero()).ok_or_else(
-            || {
-                let found = self.timeout_s.to_string();
-                ServerError::Setting { key: "timeout_s", expected: "a number of seconds above 0", found }
-            },
-        )
+        let timeout = Duration::try_from_secs_f64(self.timeout_s).ok();
+        timeout.filter(|timeout| !timeout.is_zero() && *timeout <= Limits::DEFAULT.timeout).ok_or_else(|| {
+            ServerError::Setting {
+                key: "timeout_s",
+                expected: "a number of seconds above 0 and at most 604800 (7 days)",
+                found: self.timeout_s.to_string(),
+            }
+        })
     }
 
     /// The wait after failed attempt `attempt` (from 1), where `jitter` is in 0..=1.
@@ -230,8 +243,25 @@ mod tests {
     }
 
     #[test]
+    fn numbers_above_any_limit_are_refused() {
+        let refused = |key: &str, set: fn(&mut OpenAiConfig)| {
+            let mut config = OpenAiConfig::new("http://h", "m");
+            config.validate().unwrap();
+            set(&mut config);
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        };
+        refused("max_concurrency", |config| config.max_concurrency = 0);
+        refused("max_concurrency", |config| config.max_concurrency = usize::MAX);
+        refused("max_retries", |config| config.max_retries = u32::MAX);
+        refused("backoff_initial_ms", |config| config.backoff_initial_ms = u64::MAX);
+        refused("backoff_max_ms", |config| config.backoff_max_ms = u64::MAX);
+        refused("max_retry_after_s", |config| config.max_retry_after_s = u64::MAX);
+    }
+
+    #[test]
     fn time_outs_that_cannot_be_are_refused() {
-        for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY, 604_801.0, 1e19] {
             assert!(OpenAiConfig::new("http://h", "m").with_timeout_s(seconds).timeout().is_err());
         }
     }

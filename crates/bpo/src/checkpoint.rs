@@ -2,18 +2,15 @@
 
 use std::path::Path;
 
-use bpo_model::config::LlavaConfig;
-use bpo_model::lora::base_of_adapter;
-use bpo_model::processor::Processor;
-use bpo_model::{Llava, LoadOptions, LoraConfig};
-use bpo_pairs::Fingerprint;
+use bpo_model::{Llava, LlavaConfig, LoadOptions, LoraConfig, Processor, base_of_adapter};
+use bpo_pairs::files::{read_bytes, write_bytes};
+use bpo_pairs::{Fingerprint, Limits};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::device::Dtype;
 use crate::error::BpoError;
 use crate::fingerprint::{ADAPTER_CONFIG, check_checkpoint, check_is_adapter, fingerprint_weights};
-use crate::summary::write_bytes;
 
 /// Which weights an adapter was trained on. PEFT passes it over.
 const ADAPTER_BASE: &str = "base.json";
@@ -60,7 +57,7 @@ impl Checkpoint {
         adapter.map_or(Ok(()), |adapter| check_adapter(adapter, dir))?;
         let checkpoint = Self::load(dir, dtype, device)?;
         let Some(adapter) = adapter else { return Ok(checkpoint) };
-        let (model, settings) = bpo_model::lora::load_adapter(checkpoint.model, adapter)?;
+        let (model, settings) = bpo_model::load_adapter(checkpoint.model, adapter)?;
         Ok(Self { model, adapter: Some(settings), ..checkpoint })
     }
 }
@@ -94,7 +91,7 @@ pub fn record_base(adapter: &Path, base: &Path) -> Result<(), BpoError> {
     let text = serde_json::to_string_pretty(&AdapterBase { weights: fingerprint_weights(base)? })
         .map_err(|source| BpoError::Json { path: path.clone(), source })?;
     std::fs::create_dir_all(adapter).map_err(BpoError::io("create", adapter))?;
-    write_bytes(&path, format!("{text}\n").as_bytes())
+    Ok(write_bytes(&path, format!("{text}\n").as_bytes())?)
 }
 
 /// Checks that an adapter's directory is not that of the run that made it, and that it was trained on the weights of `base`.
@@ -108,7 +105,7 @@ pub fn check_adapter(dir: &Path, base: &Path) -> Result<(), BpoError> {
     check_is_adapter(dir)?;
     let record = dir.join(ADAPTER_BASE);
     if record.exists() {
-        let bytes = std::fs::read(&record).map_err(BpoError::io("read", &record))?;
+        let bytes = read_bytes(&record, Limits::DEFAULT.settings_bytes)?;
         let AdapterBase { weights } = serde_json::from_slice(&bytes)
             .map_err(|source| BpoError::Json { path: record.clone(), source })?;
         if weights != fingerprint_weights(base)? {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 #[cfg(feature = "model")]
 use bpo_dpo::DpoError;
+use bpo_pairs::files::FileError;
 use bpo_pairs::{SkipCounts, Skipped};
 
 use crate::config::{Change, Missing};
@@ -26,6 +27,9 @@ pub enum BpoError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A file or directory cannot be opened, written, replaced or removed.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A configuration file has a key that nothing reads.
     #[error(
         "{}: line {line}, column {column}: unknown key `{key}`: did you mean `{nearest}`? (known here: {})",
@@ -439,7 +443,7 @@ pub enum BpoError {
     /// The tokenizer, chat template or image processor of a checkpoint.
     #[cfg(feature = "model")]
     #[error(transparent)]
-    Processor(#[from] bpo_model::processor::ProcessorError),
+    Processor(#[from] bpo_model::ProcessorError),
     /// The settings of the server cannot work.
     #[cfg(feature = "server")]
     #[error("[inject.server]")]

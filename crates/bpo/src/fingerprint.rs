@@ -56,7 +56,8 @@ fn fingerprint(dir: &Path, kinds: &[&str]) -> Result<Fingerprint, BpoError> {
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(BpoError::io("list", dir))? {
         let path = entry.map_err(BpoError::io("list", dir))?.path();
-        let metadata = std::fs::metadata(&path).map_err(BpoError::io("read", &path))?;
+        // a link that leads nowhere is no file
+        let Ok(metadata) = std::fs::metadata(&path) else { continue };
         let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
         let wanted = metadata.is_file() && kinds.contains(&kind);
         let Some(name) = path.file_name().filter(|_| wanted) else { continue };

@@ -81,6 +81,7 @@ mod usage;
 mod vision;
 
 pub use bpo_distort as distort;
+pub use bpo_distort::ImageLimits;
 #[cfg(feature = "model")]
 pub use bpo_dpo as dpo;
 pub use bpo_eval as eval;
@@ -88,13 +89,14 @@ pub use bpo_inject as inject;
 #[cfg(feature = "model")]
 pub use bpo_model as model;
 pub use bpo_pairs as pairs;
+pub use bpo_pairs::Limits;
 #[cfg(feature = "server")]
 pub use bpo_server as server;
 #[cfg(feature = "model")]
 pub use burn;
 
 #[cfg(feature = "model")]
-pub use checkpoint::{Checkpoint, check_adapter, check_base, record_base};
+pub use checkpoint::{Checkpoint, check_adapter, check_base};
 pub use config::{
     Change, ConditionalSection, DataSection, Distortions, FullFinetuneSection, HALF_PRECISION_TOLERANCE,
     InjectSection, Missing, ModelSection, Preset, ReferenceSection, Required, RunConfig, Seed, Settings,
@@ -105,7 +107,7 @@ pub use device::{DeviceSpec, Dtype};
 pub use distort_files::save_sheet;
 pub use distort_files::{CopyState, DistortEvent, DistortFiles, DistortFilesError, DistortOutcome};
 pub use error::{BpoError, chain};
-pub use fingerprint::{check_checkpoint, fingerprint_checkpoint};
+pub use fingerprint::fingerprint_checkpoint;
 pub use generate::{Answer, Question, check_sampling, generate, read_questions};
 pub use image_cache::{ImageCache, LazyImage};
 pub use images::{Escape, ImageError, ImageRoot};
@@ -118,12 +120,12 @@ pub use plan::{TrainingPlan, plan};
 pub use progress::Progress;
 #[cfg(feature = "model")]
 pub use responder::ResponderError;
-pub use run::{PipelineBackend, RunReport, RunStatus, read_samples, run};
+pub use run::{AnnotatedData, PipelineBackend, RunReport, RunStatus, run};
 pub use run_dir::RunDir;
 #[cfg(feature = "model")]
 pub use samples::Sample;
 #[cfg(feature = "model")]
 pub use score::{Score, score, score_cached};
 pub use stage::Stage;
-pub use summary::{RunManifest, SkippedLine, StageSummary, write_skipped};
+pub use summary::{RunManifest, SkippedLine, StageSummary};
 pub use vision::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest, Weakening};

@@ -6,10 +6,8 @@ use std::path::Path;
 use crate::images::ImageRoot;
 use bpo_dpo::Trainer;
 use bpo_inject::ErrorInjector;
-use bpo_model::lora::save_adapter;
-use bpo_model::policy::{ImageError, LlavaCollator};
-use bpo_model::responder::LlavaResponder;
-use bpo_model::{Llava, LoraConfig, ModelError};
+use bpo_model::{ImageError, Llava, LlavaCollator, LlavaResponder, LoraConfig, ModelError, save_adapter};
+use bpo_pairs::files::remove_owned_dir;
 use bpo_pairs::format::jsonl::read_pairs;
 use bpo_pairs::{PairSet, PreferencePair, SftSample, stage_seed};
 use burn::module::Module;
@@ -171,10 +169,8 @@ fn save(config: &RunConfig, policy: &Llava, lora: &LoraConfig, out: &Path) -> Re
         record_base(out, base)?;
         return Ok(save_adapter(policy, lora, &base.to_string_lossy(), out)?);
     }
-    // a checkpoint is written over nothing; what lies here is of earlier training in this directory
-    if out.exists() {
-        std::fs::remove_dir_all(out).map_err(BpoError::io("remove", out))?;
-    }
+    // a checkpoint is written over nothing; only one of earlier training in this directory is removed
+    remove_owned_dir(out)?;
     Ok(policy.save_checkpoint(base, out)?)
 }
 

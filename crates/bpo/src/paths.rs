@@ -59,12 +59,6 @@ impl Paths {
         self
     }
 
-    /// A file that is written whole: beside it lies `FILE.part` until then.
-    pub fn output_file(&mut self, name: impl Into<String>, path: &Path) -> &mut Self {
-        let name = name.into();
-        self.output(name.clone(), path).output_for(name, path, &with_suffix(path, ".part"))
-    }
-
     /// A file or directory that is written for the output `given`, below it or beside it.
     pub fn output_for(&mut self, name: impl Into<String>, given: &Path, path: &Path) -> &mut Self {
         self.outputs.push(Used { given: given.to_owned(), ..Used::new(name, path) });
@@ -101,7 +95,6 @@ impl Paths {
             // read and written, and so none of the other outputs
             self.input("reference.cache", cache);
             self.outputs.extend([Used::new("reference.cache", cache)]);
-            self.output_for("reference.cache", cache, &with_suffix(cache, ".part"));
         }
         self
     }

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use bpo_dpo::policy::{Adapters, Collate, Policy};
 use bpo_dpo::reference::{LogpCache, Reference};
 use bpo_dpo::validate::{Usable, usable};
-use bpo_model::Llava;
-use bpo_model::processor::Processor;
+use bpo_model::{Llava, Processor};
 use bpo_pairs::{Fingerprint, PreferencePair, Turn};
 
 use crate::checkpoint::Checkpoint;
@@ -22,7 +21,7 @@ use crate::stages::StageOutcome;
 /// Between two writes of a cache that is being filled. What lies between is lost if the process is killed.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
-/// What [`LlavaCollator`](bpo_model::policy::LlavaCollator) prepares.
+/// What [`LlavaCollator`](bpo_model::LlavaCollator) prepares.
 type Batch = <Llava as Policy>::Batch;
 
 /// The reference of the settings. A cache is filled here, with what the pairs of either kind need and it does not have.

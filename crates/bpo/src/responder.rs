@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use bpo_model::ModelError;
-use bpo_model::responder::{ImageQuestion, LlavaResponder, PreparedQuestion, WeakenedImage};
+use bpo_model::{ImageQuestion, LlavaResponder, PreparedQuestion, WeakenedImage};
 use bpo_pairs::Generated;
 use image::RgbImage;
 

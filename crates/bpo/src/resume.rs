@@ -10,7 +10,7 @@ use crate::error::BpoError;
 use crate::run_dir::RunDir;
 use crate::settings_file::{self, Inputs};
 use crate::stage::Stage;
-use crate::stages::has_answers;
+use crate::stages::{has_answers, remove_unanswered};
 use crate::summary::RunManifest;
 
 /// Compares the directory's settings and inputs with those given now, and records the latter.
@@ -43,7 +43,7 @@ pub(crate) fn take_up(config: &RunConfig, dir: &RunDir, inputs: Manifest) -> Res
             None => false,
         };
         if !same {
-            fs::remove_file(&path).map_err(BpoError::io("remove", &path))?;
+            remove_unanswered(&path)?;
         }
     }
     if other_inputs || stages.is_empty() {
@@ -62,7 +62,7 @@ pub(crate) fn take_up(config: &RunConfig, dir: &RunDir, inputs: Manifest) -> Res
 struct Begun {
     /// Stages that hold the run to its settings, each with what it made first.
     stages: Vec<(Stage, PathBuf)>,
-    /// Files of stages that have set samples skipped, and answered none: with other settings they may.
+    /// Files of stages that skipped samples and answered none: with other settings they may.
     unanswered: Vec<(Stage, PathBuf)>,
 }
 

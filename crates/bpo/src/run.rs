@@ -7,7 +7,7 @@ use crate::images::ImageRoot;
 use crate::vision::VisionLanguageModel;
 use bpo_inject::{ErrorInjector, PromptForm};
 use bpo_pairs::format::llava;
-use bpo_pairs::{Fingerprint, Manifest, PreferencePair, SftSample, SkipCounts, Skipped, fingerprint_file};
+use bpo_pairs::{Fingerprint, Manifest, PreferencePair, SftSample, SkipCounts, Skipped};
 
 use crate::config::{Required, RunConfig};
 use crate::error::BpoError;
@@ -94,7 +94,8 @@ pub fn run(
     Paths::default().inputs_of(&config).outputs_of_run(&config, out).check()?;
     let images = ImageRoot::new(config.images_path()?)?;
     let images = images.with_limits(config.data.limits);
-    let inputs = fingerprint_inputs(&config)?;
+    let data = AnnotatedData::read(config.data_path()?)?;
+    let inputs = fingerprint_inputs(&config, &data.fingerprint)?;
     let dir = RunDir::open(out)?;
     let mut manifest = take_up(&config, &dir, inputs)?;
     if dir.has_result(&config) && manifest.stages.contains_key(&Stage::Train) {
@@ -107,8 +108,8 @@ pub fn run(
         manifest.stages.insert(stage, outcome.summary);
         skipped.insert(stage, outcome.skipped);
     };
-    let (samples, outcome) = read_samples(config.data_path()?, progress)?;
-    keep(Stage::Data, outcome);
+    keep(Stage::Data, data.report(progress));
+    let samples = data.samples;
 
     let weakened = stages::weaken(&config, &samples, &images, || parts.model(), &dir.weakened(), progress)?;
     let samples = without(samples, &weakened.skipped, config.weaken.variants());
@@ -139,22 +140,39 @@ pub fn run(
     Ok(RunReport { status, was_finished: false, stages: manifest.stages })
 }
 
-/// Reads the annotated data.
-///
-/// # Errors
-/// If the file cannot be read, or has no sample that can be used.
-pub fn read_samples(
-    path: &Path,
-    progress: &mut dyn Progress,
-) -> Result<(Vec<SftSample>, StageOutcome), BpoError> {
-    let llava::SftData { samples, skipped } = llava::read(path)?;
-    if samples.is_empty() {
-        return Err(BpoError::nothing(path, "sample", &skipped));
+/// Annotated data, with the fingerprint of the file that it was read from.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AnnotatedData {
+    /// Samples, in the order of the file. There is at least one.
+    pub samples: Vec<SftSample>,
+    /// Conversations and turns that cannot be used, in the order of the file.
+    pub skipped: Vec<Skipped>,
+    /// Fingerprint of the file.
+    pub fingerprint: Fingerprint,
+}
+
+impl AnnotatedData {
+    /// Reads a file in one pass, so it may be a pipe.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or has no sample that can be used.
+    pub fn read(path: &Path) -> Result<Self, BpoError> {
+        let (llava::SftData { samples, skipped }, fingerprint) = llava::read_with_fingerprint(path)?;
+        if samples.is_empty() {
+            return Err(BpoError::nothing(path, "sample", &skipped));
+        }
+        Ok(Self { samples, skipped, fingerprint })
     }
-    let outcome = StageOutcome::new(samples.len(), skipped);
-    progress.started(Stage::Data, samples.len(), samples.len());
-    progress.finished(Stage::Data, &outcome.summary);
-    Ok((samples, outcome))
+
+    /// Reports the reading as a stage.
+    pub fn report(&self, progress: &mut dyn Progress) -> StageOutcome {
+        let count = self.samples.len();
+        let outcome = StageOutcome::new(count, self.skipped.clone());
+        progress.started(Stage::Data, count, count);
+        progress.finished(Stage::Data, &outcome.summary);
+        outcome
+    }
 }
 
 /// The samples that have any of their `variants` answers.
@@ -165,14 +183,14 @@ fn without(mut samples: Vec<SftSample>, skipped: &[Skipped], variants: usize) ->
     samples
 }
 
-fn fingerprint_inputs(config: &RunConfig) -> Result<Manifest, BpoError> {
+fn fingerprint_inputs(config: &RunConfig, data: &Fingerprint) -> Result<Manifest, BpoError> {
     let mut inputs = Manifest::new();
     inputs.versions.insert(env!("CARGO_PKG_NAME").into(), env!("CARGO_PKG_VERSION").into());
     inputs.seeds.insert("run".into(), config.seed.0);
     for (name, print) in model_inputs(config)?.into_iter().chain(reference_inputs(config)?) {
         inputs.models.insert(name.into(), print);
     }
-    inputs.files.insert("data".into(), fingerprint_file(config.data_path()?)?);
+    inputs.files.insert("data".into(), data.clone());
     if config.inject.server.is_some() {
         let templates = &config.inject.llm.templates;
         for form in [PromptForm::Description, PromptForm::QuestionAnswer] {

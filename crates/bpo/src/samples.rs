@@ -7,9 +7,7 @@ use crate::images::ImageRoot;
 use crate::vision::{VisionLanguageModel, VisionRequest};
 use bpo_dpo::error::Source;
 use bpo_dpo::metrics::{Logged, MetricsLog};
-use bpo_model::Llava;
-use bpo_model::processor::Processor;
-use bpo_model::responder::LlavaResponder;
+use bpo_model::{Llava, LlavaResponder, Processor};
 use bpo_pairs::{PreferencePair, Sampling};
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +40,7 @@ impl Logged for Sample {
 }
 
 /// Asks the first questions of `pairs` and appends the answers to `file`. What cannot be asked, for its image or its length,
-/// is passed over: training sets such pairs skipped and says so.
+/// is left out: training skips such pairs and reports it.
 pub(crate) fn sampler(
     processor: Processor,
     images: &ImageRoot,
@@ -88,7 +86,7 @@ pub(crate) fn sampler(
         for ((pair, _), answer) in asked.iter().zip(model.respond(&requests)) {
             let answer = match answer {
                 Ok(answer) => answer.text,
-                Err(error) if model.is_request_error(&error) => continue,
+                Err(error) if VisionLanguageModel::is_request_error(&model, &error) => continue,
                 Err(error) => return Err(error.into()),
             };
             let PreferencePair { image, prompt, chosen, .. } = pair.clone();

@@ -1,11 +1,11 @@
 //! What stages did, and what they skipped.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 use bpo_inject::CutCounts;
-use bpo_pairs::{Manifest, PairsError, SkipCounts, Skipped, write_atomic};
+use bpo_pairs::files::{read_bytes, write_bytes};
+use bpo_pairs::{Limits, Manifest, SkipCounts, Skipped};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Change;
@@ -49,9 +49,9 @@ impl RunManifest {
     /// # Errors
     /// If the file cannot be read or is no manifest.
     pub fn read(path: &Path) -> Result<Option<Self>, BpoError> {
-        let bytes = match std::fs::read(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            bytes => bytes.map_err(BpoError::io("read", path))?,
+        let bytes = match read_bytes(path, Limits::DEFAULT.settings_bytes) {
+            Err(error) if error.is_not_found() => return Ok(None),
+            bytes => bytes?,
         };
         let manifest = serde_json::from_slice(&bytes);
         manifest.map(Some).map_err(|source| BpoError::Json { path: path.to_owned(), source })
@@ -65,7 +65,7 @@ impl RunManifest {
         let json = serde_json::to_vec_pretty(self);
         let mut json = json.map_err(|source| BpoError::Json { path: path.to_owned(), source })?;
         json.push(b'\n');
-        write_bytes(path, &json)
+        Ok(write_bytes(path, &json)?)
     }
 
     /// Checks that data and model are those that the run was begun with. Other versions of this program are fine.
@@ -109,7 +109,7 @@ impl RunManifest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `stage`, `id`, `reason` and `detail`")]
 pub struct SkippedLine {
-    /// The stage that set it skipped.
+    /// The stage that skipped it.
     pub stage: Stage,
     /// Id of the sample or pair.
     pub id: String,
@@ -130,7 +130,7 @@ fn is_zero(number: &usize) -> bool {
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write_skipped(path: &Path, skipped: &BTreeMap<Stage, Vec<Skipped>>) -> Result<(), BpoError> {
+pub(crate) fn write_skipped(path: &Path, skipped: &BTreeMap<Stage, Vec<Skipped>>) -> Result<(), BpoError> {
     let mut bytes = Vec::new();
     for (&stage, items) in skipped {
         for Skipped { id, variant, reason, detail } in items.iter().cloned() {
@@ -139,13 +139,7 @@ pub fn write_skipped(path: &Path, skipped: &BTreeMap<Stage, Vec<Skipped>>) -> Re
             bytes.push(b'\n');
         }
     }
-    write_bytes(path, &bytes)
-}
-
-/// Writes a file that is whole or not there.
-pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), BpoError> {
-    let io = |source| PairsError::Io { action: "write", path: path.to_owned(), source };
-    Ok(write_atomic(path, |writer| writer.write_all(bytes).map_err(io))?)
+    Ok(write_bytes(path, &bytes)?)
 }
 
 #[cfg(test)]

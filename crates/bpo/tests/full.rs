@@ -9,7 +9,7 @@ use bpo::burn::tensor::Device;
 use bpo::dpo::metrics::StepMetrics;
 use bpo::dpo::observer::Control;
 use bpo::dpo::reference::ReferenceSync;
-use bpo::model::weights::WeightIndex;
+use bpo::model::WeightIndex;
 use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo::{BpoError, ImageRoot, LocalBackend, PipelineBackend, Progress, RunConfig, RunDir, RunStatus};
 
@@ -84,7 +84,7 @@ fn train(config: &RunConfig, dir: &Path, stop: usize) -> Result<(RunStatus, Vec<
 /// Names in the file, with types, shapes and bytes, by canonical names.
 fn weights(dir: &Path) -> BTreeMap<String, (String, Vec<u8>)> {
     let index = WeightIndex::open(dir).expect("weights");
-    let about = |entry: &bpo::model::weights::TensorEntry| {
+    let about = |entry: &bpo::model::TensorEntry| {
         (format!("{} {:?} {:?}", entry.name, entry.dtype, entry.shape), index.bytes(entry).to_vec())
     };
     index.entries().iter().map(|(name, entry)| (name.clone(), about(entry))).collect()

@@ -1,4 +1,5 @@
 //! The pipeline with a model, an injector and training that only count what they are asked.
+#![cfg(feature = "model")]
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -323,7 +324,7 @@ fn parts_that_cannot_fail_fit_too() {
     let dir = tempfile::tempdir().unwrap();
     let (config, _) = setting(dir.path());
     let images = ImageRoot::new(config.images_path().unwrap()).unwrap();
-    let (samples, _) = bpo::read_samples(config.data_path().unwrap(), &mut ()).unwrap();
+    let samples = bpo::AnnotatedData::read(config.data_path().unwrap()).unwrap().samples;
     let file = dir.path().join("weakened.jsonl");
     let outcome = bpo::stages::weaken(&config, &samples, &images, || Ok(Sure), &file, &mut ()).unwrap();
     assert_eq!((outcome.summary.done, outcome.skipped.len()), (3, 1));

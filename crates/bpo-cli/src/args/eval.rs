@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bpo::eval::PopeNegatives;
+use bpo::pairs::Limits;
 use clap::{Args, Subcommand};
 
 use super::{positive, whole};
@@ -88,9 +89,16 @@ pub struct PopeCommand {
 #[derive(Debug, Args)]
 pub struct BootstrapArgs {
     /// Number of bootstrap resamples
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = whole::<usize>)]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = resamples)]
     pub resamples: usize,
     /// Random seed of the bootstrap
     #[arg(long, value_name = "N", default_value_t = 42, value_parser = whole::<u64>)]
     pub seed: u64,
+}
+
+/// Parses the number of resamples, each of which takes memory and time.
+fn resamples(text: &str) -> Result<usize, String> {
+    let resamples = whole(text)?;
+    Limits::check("--resamples", resamples, Limits::DEFAULT.resamples).map_err(|error| error.to_string())?;
+    Ok(resamples)
 }

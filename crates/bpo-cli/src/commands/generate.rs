@@ -1,6 +1,6 @@
 //! `bpo generate`
 
-use bpo::model::responder::LlavaResponder;
+use bpo::model::LlavaResponder;
 use bpo::pairs::Sampling;
 use bpo::{BpoError, Checkpoint, Required, check_sampling};
 

@@ -1,9 +1,9 @@
 //! `bpo inject`
 
 use bpo::stages::hold;
-use bpo::{Required, Stage};
+use bpo::{AnnotatedData, Required, Stage};
 
-use super::{api_key, outputs_of_stage, samples};
+use super::{api_key, outputs_of_stage, read_data};
 use crate::args::InjectCommand;
 use crate::failure::Failure;
 use crate::overrides::required;
@@ -22,8 +22,8 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     outputs_of_stage(&mut args.config.inputs(&config), out).check()?;
     let key = api_key(&config)?;
     let mut progress = progress::new();
-    let samples = samples(&config, &mut *progress)?;
-    hold(Stage::Inject, &config, out)?;
+    let AnnotatedData { samples, fingerprint, .. } = read_data(&config, &mut *progress)?;
+    hold(Stage::Inject, &config, &fingerprint, out)?;
     let injector = || bpo::open_injector(&config, key, &samples);
     let outcome = bpo::stages::inject(&config, &samples, injector, out, &mut *progress)?;
     print_skipped(&outcome.skipped, Some(out));

@@ -1,7 +1,5 @@
 //! `bpo merge`
 
-use std::path::{Path, PathBuf};
-
 use bpo::{Required, check_adapter, check_base};
 
 use super::open_device;
@@ -22,19 +20,11 @@ pub fn merge(args: &MergeCommand) -> Result<(), Failure> {
     let (model, adapter, out) =
         (config.model_path()?, required("--adapter", &adapter)?, required("--out", &args.out)?);
     let mut paths = args.config.inputs(&config);
-    paths.input("--adapter", adapter).output("--out", out).output("--out", &partial(out)).check()?;
+    paths.input("--adapter", adapter).output("--out", out).check()?;
     check_base(model)?;
     check_adapter(adapter, model)?;
     let device = open_device(&config)?;
-    bpo::model::lora::merge_checkpoint(model, adapter, out, &device).map_err(bpo::BpoError::from)?;
+    bpo::model::merge_checkpoint(model, adapter, out, &device).map_err(bpo::BpoError::from)?;
     print_line(&format!("merged checkpoint: {}", out.display()));
     Ok(())
-}
-
-/// The directory that the checkpoint is written to before it is renamed to `out`.
-fn partial(out: &Path) -> PathBuf {
-    // `components` drops a slash at the end
-    let mut name = out.components().collect::<PathBuf>().into_os_string();
-    name.push(".partial");
-    name.into()
 }

@@ -24,9 +24,8 @@ use std::path::Path;
 
 #[cfg(feature = "model")]
 use bpo::burn::tensor::Device;
-use bpo::pairs::SftSample;
 use bpo::stages::settings_beside;
-use bpo::{BpoError, Paths, Progress, RunConfig, read_samples};
+use bpo::{AnnotatedData, BpoError, Paths, Progress, RunConfig};
 #[cfg(feature = "model")]
 use bpo::{Checkpoint, ImageRoot};
 
@@ -132,12 +131,12 @@ fn load_checkpoint(config: &RunConfig) -> Result<Checkpoint, BpoError> {
 
 /// The files that a stage of its own writes.
 fn outputs_of_stage<'a>(paths: &'a mut Paths, out: &Path) -> &'a mut Paths {
-    paths.output("--out", out).output_file("--out", &settings_beside(out))
+    paths.output("--out", out).output("--out", &settings_beside(out))
 }
 
 /// Reads the annotated data, and prints the skipped records.
-fn samples(config: &RunConfig, progress: &mut dyn Progress) -> Result<Vec<SftSample>, BpoError> {
-    let (samples, outcome) = read_samples(config.data_path()?, progress)?;
-    print_skipped(&outcome.skipped, None);
-    Ok(samples)
+fn read_data(config: &RunConfig, progress: &mut dyn Progress) -> Result<AnnotatedData, BpoError> {
+    let data = AnnotatedData::read(config.data_path()?)?;
+    print_skipped(&data.report(progress).skipped, None);
+    Ok(data)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use bpo::stages::Existing;
 use bpo::{BpoError, Required};
 
-use super::samples;
+use super::read_data;
 use crate::args::PairCommand;
 use crate::failure::Failure;
 use crate::overrides::required;
@@ -25,9 +25,9 @@ pub fn pair(args: &PairCommand) -> Result<(), Failure> {
     for file in &args.answers {
         paths.input("--answers", file);
     }
-    paths.output_file("--out", out).check()?;
+    paths.output("--out", out).check()?;
     let mut progress = progress::new();
-    let samples = samples(&config, &mut *progress)?;
+    let samples = read_data(&config, &mut *progress)?.samples;
     let answers: Vec<&Path> = args.answers.iter().map(|file| file.as_path()).collect();
     let (pairs, outcome) =
         bpo::stages::pair(&config, &samples, &answers, out, Existing::Refuse, &mut *progress)?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bpo::TrainingPlan;
-use bpo::model::memory::{BatchShape, Footprint};
+use bpo::model::{BatchShape, Footprint};
 use indicatif::{HumanBytes, HumanCount, HumanDuration};
 
 use crate::progress::count;

@@ -2,7 +2,7 @@
 
 use bpo::dpo::policy::Collate;
 use bpo::dpo::validate::validate_pairs;
-use bpo::model::policy::LlavaCollator;
+use bpo::model::LlavaCollator;
 use bpo::pairs::format::jsonl::read_pairs;
 use bpo::pairs::{Skipped, warn_left_out};
 use bpo::reference::fill;
@@ -25,7 +25,7 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     config.require(&[Required::Model, Required::Images], &[("--pairs", args.pairs.is_some())])?;
     let pairs = required("--pairs", &args.pairs)?;
     if let Some(cache) = &args.cache {
-        args.config.inputs(&config).input("--pairs", pairs).output_file("--cache", cache).check()?;
+        args.config.inputs(&config).input("--pairs", pairs).output("--cache", cache).check()?;
     }
     let images = open_images(&config)?;
     let set = read_pairs(pairs)?;

@@ -1,9 +1,9 @@
 //! `bpo weaken`
 
 use bpo::stages::hold;
-use bpo::{LocalBackend, PipelineBackend, Required, Stage};
+use bpo::{AnnotatedData, LocalBackend, PipelineBackend, Required, Stage};
 
-use super::{open_device, open_images, outputs_of_stage, samples};
+use super::{open_device, open_images, outputs_of_stage, read_data};
 use crate::args::WeakenCommand;
 use crate::failure::Failure;
 use crate::overrides::{Overrides, required};
@@ -23,8 +23,8 @@ pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     outputs_of_stage(&mut args.config.inputs(&config), out).check()?;
     let images = open_images(&config)?;
     let mut progress = progress::new();
-    let samples = samples(&config, &mut *progress)?;
-    hold(Stage::Weaken, &config, out)?;
+    let AnnotatedData { samples, fingerprint, .. } = read_data(&config, &mut *progress)?;
+    hold(Stage::Weaken, &config, &fingerprint, out)?;
     let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, None);
     let model = || backend.model();
     let outcome = bpo::stages::weaken(&config, &samples, &images, model, out, &mut *progress)?;

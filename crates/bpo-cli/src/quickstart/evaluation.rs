@@ -5,7 +5,7 @@ use std::thread;
 
 use bpo::burn::tensor::Device;
 use bpo::eval::{ChairItem, ObjectTable, PopeItem};
-use bpo::model::responder::LlavaResponder;
+use bpo::model::LlavaResponder;
 use bpo::pairs::{Sampling, Skipped};
 use bpo::{Answer, BpoError, Checkpoint, Dtype, ImageRoot, Question, generate};
 

@@ -1,10 +1,9 @@
 //! Files of the report, written atomically.
 
-use std::io::Write;
 use std::path::Path;
 
 use bpo::BpoError;
-use bpo::pairs::{PairsError, write_atomic};
+use bpo::pairs::files::write_bytes;
 
 /// Creates a directory and its parents.
 pub fn create_dir(dir: &Path) -> Result<(), BpoError> {
@@ -14,8 +13,7 @@ pub fn create_dir(dir: &Path) -> Result<(), BpoError> {
 
 /// Writes a file.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), BpoError> {
-    let failed = |source| PairsError::Io { action: "write", path: path.to_owned(), source };
-    Ok(write_atomic(path, |writer| writer.write_all(bytes).map_err(failed))?)
+    Ok(write_bytes(path, bytes)?)
 }
 
 /// Writes a value as indented JSON.

@@ -1,4 +1,4 @@
-//! Training that continues from an adapter.
+//! Adapters: training that continues from one, and adapters that do not fit.
 
 use std::ffi::OsString;
 use std::fs;
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::common::{
-    Outcome, bpo, copy_dir, flip_last_bit, losses, margin, photos, run_arguments, score, tiny,
-    write_three_pairs,
+    Outcome, bpo, checkpoint, copy_dir, copy_run, flip_last_bit, losses, margin, photos, run_arguments,
+    score, tiny, write_pairs, write_three_pairs,
 };
 use serde_json::Value;
 
@@ -178,4 +178,114 @@ fn a_run_continues_from_an_adapter() {
     bpo(run_arguments(&run)).fails_naming(&["weakened.jsonl", "`model.adapter`"]);
     let manifest: Value = serde_json::from_slice(&fs::read(run.join("manifest.json")).unwrap()).unwrap();
     assert!(manifest["inputs"]["models"]["adapter"].is_string(), "{manifest}");
+}
+
+/// As with PEFT, `adapter_config.json` decides, and a warning names surplus and missing weights of the file.
+#[test]
+fn an_adapter_with_surplus_or_missing_weights_is_warned_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    copy_run(&at("run"));
+    let (adapter, pairs) = (at("run/adapter"), at("run/pairs.jsonl"));
+    let config = adapter.join("adapter_config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    let mut scored = Vec::new();
+    for (targets, said) in [
+        ("(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)", None),
+        ("(q_proj|k_proj)", Some("does not select")),
+        (
+            "(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)|.*fc1",
+            Some("lacks the adapters of 2 modules"),
+        ),
+    ] {
+        let stated = "(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)";
+        assert!(text.contains(stated), "{text}");
+        fs::write(&config, text.replace(stated, targets)).unwrap();
+        let arguments = arguments![
+            "score",
+            "--model",
+            tiny(),
+            "--adapter",
+            &adapter,
+            "--pairs",
+            &pairs,
+            "--images",
+            photos()
+        ];
+        let outcome = bpo(arguments).succeeds();
+        assert_eq!(outcome.stderr.contains("as with PEFT"), said.is_some(), "{}", outcome.stderr);
+        let outcome = outcome.says(said.unwrap_or_default());
+        scored.push(outcome.lines()[0]["chosen_logp"].as_f64().unwrap());
+    }
+    assert!((scored[0] - scored[1]).abs() > 1e-4 && (scored[0] - scored[2]).abs() < 1e-4, "{scored:?}");
+}
+
+#[test]
+fn an_adapter_that_does_not_fit_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let pairs = dir.path().join("pairs.jsonl");
+    write_pairs(&pairs, &[("a", "cat.jpg", "What is it?", "A cat.", "A dog.")]);
+    let adapter = dir.path().join("adapter");
+    fs::create_dir(&adapter).unwrap();
+    let score = || score(&tiny(), &pairs, arguments!["--adapter", &adapter]);
+    score().fails_naming(&["adapter_config.json"]);
+    // the directory of a run in place of the adapter in it
+    fs::create_dir(adapter.join("adapter")).unwrap();
+    fs::write(adapter.join("adapter/adapter_config.json"), "{}").unwrap();
+    let inside = adapter.join("adapter");
+    score().fails_naming(&["did you mean", inside.to_str().unwrap()]);
+    let merged = dir.path().join("merged");
+    bpo(arguments!["merge", "--model", tiny(), "--adapter", &adapter, "--out", merged])
+        .fails_naming(&["did you mean", inside.to_str().unwrap()]);
+    fs::write(adapter.join("adapter_config.json"), "{\"peft_type\": \"LOHA\", \"r\": 4, \"lora_alpha\": 8}")
+        .unwrap();
+    score().fails_naming(&["adapter_config.json", "LOHA"]);
+}
+
+#[test]
+fn an_adapter_for_another_base_or_in_its_place_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    copy_run(&at("run"));
+    let (adapter, pairs) = (at("run/adapter"), at("run/pairs.jsonl"));
+    let score = |model: &Path, adapter: &Path| score(model, &pairs, arguments!["--adapter", adapter]);
+    let fits = |model: &Path| {
+        let outcome = score(model, &adapter).succeeds();
+        assert!(!outcome.stderr.contains("another model"), "{}", outcome.stderr);
+    };
+    fits(&tiny());
+    checkpoint::copy_to(&at("moved"));
+    fits(&at("moved"));
+
+    // other weights of the same shapes
+    checkpoint::copy_to(&at("another"));
+    checkpoint::change_head(&at("another"), |head| head[0] ^= 1);
+    let other = ["trained on other weights", "base.json"];
+    score(&at("another"), &adapter).fails_naming(&other);
+    let (another, merged) = (at("another"), at("merged"));
+    bpo(arguments!["merge", "--model", &another, "--adapter", &adapter, "--out", merged])
+        .fails_naming(&other);
+    // an adapter without base.json, such as PEFT's: another name of the base model is a warning
+    fs::remove_file(adapter.join("base.json")).unwrap();
+    score(&at("another"), &adapter).succeeds().says("made for another model");
+    fits(&tiny());
+
+    // shapes that differ are not taken
+    let config = adapter.join("adapter_config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("\"r\": 4", "\"r\": 5")).unwrap();
+    let misfit = ["the weights do not fit", "q_proj.lora_A.weight is [4, 32], expected [5, 32]"];
+    score(&tiny(), &adapter).fails_naming(&misfit);
+    let reference = arguments!["--reference-adapter", &adapter];
+    bpo(run_arguments(&at("other")).into_iter().chain(reference)).fails_naming(&misfit);
+    fs::write(&config, text).unwrap();
+
+    // an adapter on an adapter
+    let nested = ["is an adapter", "bpo merge"];
+    bpo(run_arguments(&at("nested")).into_iter().chain(arguments!["--model", &adapter]))
+        .fails_naming(&nested);
+    bpo(arguments!["merge", "--model", &adapter, "--adapter", &adapter, "--out", at("merged")])
+        .fails_naming(&nested);
+    fs::copy(&config, at("moved/adapter_config.json")).unwrap();
+    score(&at("moved"), &adapter).fails_naming(&nested);
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::common::{Outcome, bpo, checkpoint, copy_run, photos, run_arguments, score, tiny, write_pairs};
+use crate::common::{Outcome, bpo, checkpoint, copy_run, photos, run_arguments, score, tiny};
 
 /// `bpo run` with a checkpoint that `change` has changed.
 fn run_with_changes(change: impl FnOnce(&Path)) -> Outcome {
@@ -46,25 +46,9 @@ fn a_weight_file_that_is_cut_off_is_named() {
     }
 }
 
-/// Changes the bytes of the language model's head.
-fn change_head(model: &Path, change: impl FnOnce(&mut [u8])) {
-    let file = model.join("model.safetensors");
-    let mut range = (0, 0);
-    checkpoint::edit_header(&file, |header| {
-        let name = header.keys().find(|name| name.ends_with("lm_head.weight"));
-        let head = name.or_else(|| header.keys().find(|name| name.ends_with("embed_tokens.weight"))).unwrap();
-        let at = |i: usize| header[head]["data_offsets"][i].as_u64().unwrap() as usize;
-        range = (at(0), at(1));
-    });
-    let mut bytes = fs::read(&file).unwrap();
-    let data = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    change(&mut bytes[data + range.0..data + range.1]);
-    fs::write(&file, bytes).unwrap();
-}
-
 /// Puts NaN into the head.
 fn fill_head_with_nan(model: &Path) {
-    change_head(model, |head| {
+    checkpoint::change_head(model, |head| {
         head.chunks_mut(4).for_each(|value| value.copy_from_slice(&f32::NAN.to_le_bytes()));
     });
 }
@@ -193,68 +177,6 @@ fn config_json_is_read_before_the_processor() {
         .fails_naming(&["quantization_config is set (awq)"]);
 }
 
-/// As with PEFT, `adapter_config.json` decides, and a warning names surplus and missing weights of the file.
-#[test]
-fn an_adapter_with_surplus_or_missing_weights_is_warned_of() {
-    let dir = tempfile::tempdir().unwrap();
-    let at = |name: &str| dir.path().join(name);
-    copy_run(&at("run"));
-    let (adapter, pairs) = (at("run/adapter"), at("run/pairs.jsonl"));
-    let config = adapter.join("adapter_config.json");
-    let text = fs::read_to_string(&config).unwrap();
-    let mut scored = Vec::new();
-    for (targets, said) in [
-        ("(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)", None),
-        ("(q_proj|k_proj)", Some("does not select")),
-        (
-            "(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)|.*fc1",
-            Some("lacks the adapters of 2 modules"),
-        ),
-    ] {
-        let stated = "(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)";
-        assert!(text.contains(stated), "{text}");
-        fs::write(&config, text.replace(stated, targets)).unwrap();
-        let arguments = arguments![
-            "score",
-            "--model",
-            tiny(),
-            "--adapter",
-            &adapter,
-            "--pairs",
-            &pairs,
-            "--images",
-            photos()
-        ];
-        let outcome = bpo(arguments).succeeds();
-        assert_eq!(outcome.stderr.contains("as with PEFT"), said.is_some(), "{}", outcome.stderr);
-        let outcome = outcome.says(said.unwrap_or_default());
-        scored.push(outcome.lines()[0]["chosen_logp"].as_f64().unwrap());
-    }
-    assert!((scored[0] - scored[1]).abs() > 1e-4 && (scored[0] - scored[2]).abs() < 1e-4, "{scored:?}");
-}
-
-#[test]
-fn an_adapter_that_does_not_fit_is_named() {
-    let dir = tempfile::tempdir().unwrap();
-    let pairs = dir.path().join("pairs.jsonl");
-    write_pairs(&pairs, &[("a", "cat.jpg", "What is it?", "A cat.", "A dog.")]);
-    let adapter = dir.path().join("adapter");
-    fs::create_dir(&adapter).unwrap();
-    let score = || score(&tiny(), &pairs, arguments!["--adapter", &adapter]);
-    score().fails_naming(&["adapter_config.json"]);
-    // the directory of a run in place of the adapter in it
-    fs::create_dir(adapter.join("adapter")).unwrap();
-    fs::write(adapter.join("adapter/adapter_config.json"), "{}").unwrap();
-    let inside = adapter.join("adapter");
-    score().fails_naming(&["did you mean", inside.to_str().unwrap()]);
-    let merged = dir.path().join("merged");
-    bpo(arguments!["merge", "--model", tiny(), "--adapter", &adapter, "--out", merged])
-        .fails_naming(&["did you mean", inside.to_str().unwrap()]);
-    fs::write(adapter.join("adapter_config.json"), "{\"peft_type\": \"LOHA\", \"r\": 4, \"lora_alpha\": 8}")
-        .unwrap();
-    score().fails_naming(&["adapter_config.json", "LOHA"]);
-}
-
 #[test]
 #[cfg(not(feature = "wgpu"))]
 fn a_device_that_is_not_built_in_is_named() {
@@ -275,7 +197,7 @@ fn an_output_that_cannot_be_written_is_named() {
     let out: PathBuf = dir.path().join("dir");
     fs::create_dir(&out).unwrap();
     let data = photos().join("llava.json");
-    bpo(arguments!["inject", "--data", &data, "--out", &out]).fails_naming(&["cannot open", "dir"]);
+    bpo(arguments!["inject", "--data", &data, "--out", &out]).fails_naming(&["dir is a directory"]);
     bpo(arguments!["inject", "--data", &data, "--out", file])
         .fails_naming(&["taken is there", "taken.settings.toml"]);
     assert_eq!(fs::read_to_string(dir.path().join("taken")).unwrap(), "a file");
@@ -296,7 +218,7 @@ fn a_reference_that_is_another_model_is_refused_before_the_first_step() {
     let (other, run) = (dir.path().join("other"), dir.path().join("run"));
     checkpoint::copy_to(&other);
     // rows of the head in another order
-    change_head(&other, |head| head.rotate_left(head.len() / 2));
+    checkpoint::change_head(&other, |head| head.rotate_left(head.len() / 2));
     let with = |more: &[&str]| {
         let more = more.iter().map(std::ffi::OsString::from);
         bpo(run_arguments(&run).into_iter().chain(arguments!["--reference", &other]).chain(more))
@@ -341,52 +263,4 @@ fn a_template_that_does_not_append_the_answer_is_refused_before_the_first_step()
     let detached = SHOUTING.replace("assistant!", "Your turn:");
     run_with_changes(|model| fs::write(model.join("chat_template.jinja"), detached).unwrap())
         .fails_naming(&["chat_template.jinja", "does not put the answer right after its generation prompt"]);
-}
-
-#[test]
-fn an_adapter_for_another_base_or_in_its_place_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let at = |name: &str| dir.path().join(name);
-    copy_run(&at("run"));
-    let (adapter, pairs) = (at("run/adapter"), at("run/pairs.jsonl"));
-    let score = |model: &Path, adapter: &Path| score(model, &pairs, arguments!["--adapter", adapter]);
-    let fits = |model: &Path| {
-        let outcome = score(model, &adapter).succeeds();
-        assert!(!outcome.stderr.contains("another model"), "{}", outcome.stderr);
-    };
-    fits(&tiny());
-    checkpoint::copy_to(&at("moved"));
-    fits(&at("moved"));
-
-    // other weights of the same shapes
-    checkpoint::copy_to(&at("another"));
-    change_head(&at("another"), |head| head[0] ^= 1);
-    let other = ["trained on other weights", "base.json"];
-    score(&at("another"), &adapter).fails_naming(&other);
-    let (another, merged) = (at("another"), at("merged"));
-    bpo(arguments!["merge", "--model", &another, "--adapter", &adapter, "--out", merged])
-        .fails_naming(&other);
-    // an adapter without base.json, such as PEFT's: another name of the base model is a warning
-    fs::remove_file(adapter.join("base.json")).unwrap();
-    score(&at("another"), &adapter).succeeds().says("made for another model");
-    fits(&tiny());
-
-    // shapes that differ are not taken
-    let config = adapter.join("adapter_config.json");
-    let text = fs::read_to_string(&config).unwrap();
-    fs::write(&config, text.replace("\"r\": 4", "\"r\": 5")).unwrap();
-    let misfit = ["the weights do not fit", "q_proj.lora_A.weight is [4, 32], expected [5, 32]"];
-    score(&tiny(), &adapter).fails_naming(&misfit);
-    let reference = arguments!["--reference-adapter", &adapter];
-    bpo(run_arguments(&at("other")).into_iter().chain(reference)).fails_naming(&misfit);
-    fs::write(&config, text).unwrap();
-
-    // an adapter on an adapter
-    let nested = ["is an adapter", "bpo merge"];
-    bpo(run_arguments(&at("nested")).into_iter().chain(arguments!["--model", &adapter]))
-        .fails_naming(&nested);
-    bpo(arguments!["merge", "--model", &adapter, "--adapter", &adapter, "--out", at("merged")])
-        .fails_naming(&nested);
-    fs::copy(&config, at("moved/adapter_config.json")).unwrap();
-    score(&at("moved"), &adapter).fails_naming(&nested);
 }

@@ -100,6 +100,20 @@ fn one_bad_record_does_not_refuse_a_file_and_bad_ones_alone_do() {
     assert!(!outcome.stderr.contains("at line"), "{}", outcome.stderr);
 }
 
+/// A few lines about skipped records, then a count.
+#[test]
+fn the_number_of_lines_about_skipped_records_is_limited() {
+    let dir = tempfile::tempdir().unwrap();
+    let bad = |number: usize| conversation(&format!("bad-{number}"), "What?", "");
+    let mut data: Vec<Value> = (0..30).map(bad).collect();
+    data.push(conversation("good", "What is it?", "A cat sits on a red mat."));
+    let outcome = inject(dir.path(), &data).succeeds();
+    assert_eq!(outcome.stderr.matches("skipped: bad-").count(), 20, "{}", outcome.stderr);
+    outcome
+        .says("data: 1 sample, 30 skipped (empty answer: 30)")
+        .says("... 10 more skipped: RUST_LOG=info lists them");
+}
+
 #[test]
 fn a_question_that_cannot_be_read_keeps_its_place() {
     let dir = tempfile::tempdir().unwrap();

@@ -9,6 +9,7 @@
 #[macro_use]
 mod common;
 
+mod cases;
 mod distort;
 #[cfg(not(feature = "model"))]
 mod pair_maker;

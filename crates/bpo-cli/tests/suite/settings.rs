@@ -238,6 +238,41 @@ fn bad_settings_are_named() {
     bpo(arguments!["run", "--out", "x"]).refuses_naming(&["`data.images`", "--images"]);
 }
 
+/// Messages name the expected value, not the parser's failure.
+#[test]
+fn values_that_cannot_be_parsed_are_named() {
+    for (flag, value, expected) in [
+        ("--learning-rate", "fast", "expected a number"),
+        ("--lora-r", "many", "expected a whole number, at least 0"),
+        ("--preset", "authors", "`script` or `paper`"),
+    ] {
+        let outcome = bpo(run_arguments("never".as_ref()).into_iter().chain(arguments![flag, value]));
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
+        outcome.says(flag).says(expected);
+    }
+    with_config("[train]\nschedule = \"cosin\"\n")
+        .refuses_naming(&["`train.schedule`", "did you mean `cosine`?"]);
+    with_config("[inject.server]\nmodel = \"m\"\n").refuses_naming(&["missing key `base_url`"]);
+    let train = "[train]\nlr_groups = [{ path = \"nothing\", learning_rate = 1e-3 }]\n";
+    with_config(train).fails_naming(&["[train]: ", "`nothing`"]);
+}
+
+/// Commands offer only flags that change what they do.
+#[test]
+fn flags_that_change_nothing_are_not_offered() {
+    for (command, flag) in [
+        ("pair", "--seed"),
+        ("score", "--seed"),
+        ("score", "--preset"),
+        ("generate", "--preset"),
+        ("merge", "--seed"),
+        ("merge", "--preset"),
+    ] {
+        let help = bpo(["help", command]).succeeds().stdout;
+        assert!(!help.contains(flag), "bpo {command} offers {flag}");
+    }
+}
+
 #[test]
 fn sampling_that_cannot_work_is_named() {
     let dir = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ mod load;
 mod load_pillow;
 mod parts;
 mod pillow;
+mod png_bytes;
 mod properties;
 mod resize;
 mod schedule;

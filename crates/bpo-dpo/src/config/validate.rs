@@ -1,5 +1,7 @@
 //! Which settings a training can use.
 
+use bpo_pairs::Limits;
+
 use super::{Criterion, DpoConfig};
 use crate::error::DpoError;
 use crate::loss::Divergence;
@@ -91,6 +93,10 @@ impl DpoConfig {
             ("max_skipped", self.max_skipped),
         ] {
             check(key, value > 0, "at least 1", value)?;
+        }
+        let accumulation = ("gradient_accumulation_steps", self.gradient_accumulation_steps);
+        for (key, value) in [("batch_size", self.batch_size), accumulation] {
+            check(key, value <= Limits::DEFAULT.batch_size, "at most 1048576", value)?;
         }
         Ok(())
     }

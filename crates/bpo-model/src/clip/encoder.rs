@@ -1,4 +1,4 @@
-//! The layers of the vision transformer. Their parts have transformers' names.
+//! The layers of the vision transformer. Fields have the names of transformers.
 
 use burn::module::Module;
 use burn::nn::LayerNorm;
@@ -16,7 +16,7 @@ pub(super) struct Encoder {
     pub(super) layers: Vec<EncoderLayer>,
 }
 
-/// Attention and feed-forward, each behind a layer norm and around a residual.
+/// Attention and a feed-forward layer, each after a layer norm and with a residual connection.
 #[derive(Module, Debug)]
 pub(super) struct EncoderLayer {
     layer_norm1: LayerNorm,
@@ -75,7 +75,7 @@ impl EncoderLayer {
         [q_proj, k_proj, v_proj, out_proj, fc1, fc2]
     }
 
-    /// `[images, tokens, hidden]` to the same.
+    /// Runs the layer on `[images, tokens, hidden]`.
     pub(super) fn forward(&self, x: Tensor<3>, adapters: Adapters) -> Tensor<3> {
         let x = x.clone() + self.self_attn.forward(normed(&self.layer_norm1, x), adapters);
         x.clone() + self.mlp.forward(normed(&self.layer_norm2, x), adapters)

@@ -1,4 +1,5 @@
-//! CLIP's vision transformer (Radford et al., 2021, arXiv 2103.00020), as transformers' `CLIPVisionModel` runs it.
+//! CLIP's vision transformer (Radford et al., 2021, arXiv 2103.00020), as transformers'
+//! `CLIPVisionModel` runs it.
 
 mod encoder;
 
@@ -36,8 +37,8 @@ struct Embeddings {
 }
 
 impl ClipVision {
-    /// Takes the tower's weights; layers behind the last used one are not loaded.
-    pub fn load(weights: &mut WeightLoader, config: &LlavaConfig) -> Self {
+    /// Loads the weights. Layers after the last used one are not loaded.
+    pub(crate) fn load(weights: &mut WeightLoader, config: &LlavaConfig) -> Self {
         let vision = &config.vision_config;
         let (hidden, patch) = (vision.hidden_size, vision.patch_size);
         let feature_layers = config.feature_layers();
@@ -70,12 +71,12 @@ impl ClipVision {
         self.encoder.layers.iter_mut().flat_map(EncoderLayer::linears_mut)
     }
 
-    /// Image features before the projector.
+    /// Computes image features, before the projector.
     ///
     /// # Shapes
     /// - `pixels`: `[images, channels, side, side]`, normalized
     /// - output: `[images, tokens, hidden x feature layers]`
-    pub fn forward(&self, pixels: Tensor<4>, adapters: Adapters) -> Tensor<3> {
+    pub(crate) fn forward(&self, pixels: Tensor<4>, adapters: Adapters) -> Tensor<3> {
         let mut hidden = normed(&self.pre_layrnorm, self.embeddings.forward(pixels));
         let mut states = vec![(0, hidden.clone())];
         for (i, layer) in self.encoder.layers.iter().enumerate() {
@@ -99,7 +100,7 @@ impl ClipVision {
 }
 
 impl Embeddings {
-    /// A convolution whose stride is its kernel is a matrix product over patches.
+    /// Computes the patch convolution as a matrix product: its stride is its kernel size.
     fn forward(&self, pixels: Tensor<4>) -> Tensor<3> {
         let [images, channels, height, width] = pixels.dims();
         let kernel = self.patch_embedding.val();
@@ -107,7 +108,8 @@ impl Embeddings {
         let (rows, columns) = (height / patch, width / patch);
         let inner = channels * patch * patch;
 
-        // a side that is no multiple of the patch loses its rest, as in the convolution
+        // the remainder of a side that is not a multiple of the patch is dropped, as in the
+        // convolution
         let patches = pixels
             .slice([0..images, 0..channels, 0..rows * patch, 0..columns * patch])
             .reshape([images, channels, rows, patch, columns, patch])

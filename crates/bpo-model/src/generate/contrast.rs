@@ -1,42 +1,49 @@
-//! Contrast decoding: tokens that one view of the image makes likelier than another one does.
+//! Contrastive decoding: prefers tokens that one view of the image makes more likely than another.
 
 use crate::input::ModelInput;
 
-/// What a prompt is contrasted with. Its next token is drawn from
+/// The input that a prompt is contrasted with. The next token is drawn from
 ///
 /// ```text
-/// (1 + alpha) * logits(prompt) - alpha * logits(seen)
+/// (1 + alpha) * logits(prompt) - alpha * logits(other)
 /// ```
 ///
-/// among the tokens that the prompt itself finds likely: at least `plausibility` times as likely as its likeliest one.
+/// among the tokens that the prompt itself makes likely: those with at least `plausibility` times
+/// the probability of its most likely token.
 ///
-/// With a clean image against a weakened one this is VCD (Leng et al., "Mitigating Object Hallucinations in Large
-/// Vision-Language Models through Visual Contrastive Decoding", arXiv 2311.16922, equations 3 to 5), which moves away from
-/// the model's bias; the other way round it moves towards it.
+/// With a clean image contrasted with a weakened one, this is VCD (Leng et al., "Mitigating Object
+/// Hallucinations in Large Vision-Language Models through Visual Contrastive Decoding", arXiv
+/// 2311.16922, equations 3 to 5), which moves answers away from the prior of the language model.
+/// With the two exchanged, it moves them towards the prior.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ContrastInput {
-    /// What is read beside the prompt.
-    pub seen: ModelInput,
-    /// How strongly; 0 not at all.
+    /// The other input.
+    pub input: ModelInput,
+    /// Strength of the contrast; 0 turns it off.
     pub alpha: f64,
-    /// From 0, all tokens, to 1, the likeliest ones alone.
+    /// Smallest probability of a token, relative to the most likely one: from 0 (all tokens) to 1
+    /// (the most likely token only).
     pub plausibility: f64,
 }
 
 impl ContrastInput {
-    /// A contrast.
-    pub fn new(seen: ModelInput, alpha: f64, plausibility: f64) -> Self {
-        Self { seen, alpha, plausibility }
+    /// Creates a contrast.
+    pub fn new(input: ModelInput, alpha: f64, plausibility: f64) -> Self {
+        Self { input, alpha, plausibility }
     }
 
-    /// The logits to draw from; negative infinity for tokens that are not likely enough. Both have the length of the vocabulary.
-    pub(super) fn contrast(&self, logits: &[f32], other: &[f32]) -> Vec<f32> {
+    /// Computes the logits to draw from: negative infinity for implausible tokens. All slices have
+    /// the length of the vocabulary.
+    pub(super) fn logits(&self, logits: &[f32], other: &[f32]) -> Vec<f32> {
         let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let least = f64::from(best) + self.plausibility.ln();
-        let contrasted = |(&own, &other): (&f32, &f32)| match f64::from(own) >= least {
-            true => ((1.0 + self.alpha) * f64::from(own) - self.alpha * f64::from(other)) as f32,
-            false => f32::NEG_INFINITY,
+        let contrasted = |(&own, &other): (&f32, &f32)| {
+            if f64::from(own) >= least {
+                ((1.0 + self.alpha) * f64::from(own) - self.alpha * f64::from(other)) as f32
+            } else {
+                f32::NEG_INFINITY
+            }
         };
         logits.iter().zip(other).map(contrasted).collect()
     }
@@ -48,8 +55,8 @@ mod tests {
     use crate::input::ImageInput;
 
     fn contrast(alpha: f64, plausibility: f64) -> Vec<f32> {
-        let seen = ModelInput::new(vec![], ImageInput::default());
-        ContrastInput::new(seen, alpha, plausibility).contrast(&[2.0, 1.0, -1.0], &[3.0, 0.5, -1.0])
+        let input = ModelInput::new(vec![], ImageInput::default());
+        ContrastInput::new(input, alpha, plausibility).logits(&[2.0, 1.0, -1.0], &[3.0, 0.5, -1.0])
     }
 
     #[test]
@@ -59,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unlikely_stays_out() {
+    fn implausible_tokens_are_excluded() {
         // e^-1 and e^-3 of the likeliest token
         assert_eq!(contrast(1.0, 0.1), [1.0, 1.5, f32::NEG_INFINITY]);
         assert_eq!(contrast(1.0, 1.0), [1.0, f32::NEG_INFINITY, f32::NEG_INFINITY]);

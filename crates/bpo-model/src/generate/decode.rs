@@ -1,4 +1,5 @@
-//! Batched decoding.
+//! Batched decoding, with continuous batching: a waiting prompt takes the place of an answer that
+//! has ended.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -18,52 +19,55 @@ use crate::llava::Llava;
 use crate::lora::Adapters;
 use crate::pool::in_pool;
 
-/// What the model reads and how its answer is drawn.
+/// A prompt and how its answer is drawn.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Prompt {
-    /// What it reads.
-    pub seen: ModelInput,
-    /// What it is contrasted with, if with anything.
-    pub against: Option<ContrastInput>,
-    /// How the answer is drawn.
+    /// Token ids and image.
+    pub input: ModelInput,
+    /// The input that the prompt is contrasted with, if any.
+    pub contrast: Option<ContrastInput>,
+    /// Sampling parameters.
     pub sampling: Sampling,
 }
 
 impl Prompt {
-    /// A prompt that is answered as it is.
-    pub fn new(seen: ModelInput, sampling: Sampling) -> Self {
-        Self { seen, against: None, sampling }
+    /// Creates a prompt without a contrast.
+    pub fn new(input: ModelInput, sampling: Sampling) -> Self {
+        Self { input, contrast: None, sampling }
     }
 
-    /// Contrasts the prompt with another one.
-    pub fn with_contrast(mut self, against: ContrastInput) -> Self {
-        self.against = Some(against);
+    /// Contrasts the prompt with another input.
+    pub fn with_contrast(mut self, contrast: ContrastInput) -> Self {
+        self.contrast = Some(contrast);
         self
     }
 }
 
-/// A decoded answer.
+/// A generated answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Continuation {
-    /// Ids, without the end token.
+    /// Token ids, without the end token.
     pub ids: Vec<u32>,
-    /// Why it ended.
+    /// Why generation stopped.
     pub finish: FinishReason,
 }
 
 impl Llava {
-    /// Answers a batch of prompts, all at the same time.
+    /// Generates an answer for each prompt, all at the same time.
     ///
-    /// Rows are padded on the right and masked, so what else is in the batch changes an answer by rounding at most. Keys and values
-    /// of a token are written in place; those of answers that have ended are let go of. `eos` are the ids that end an answer. A
-    /// model in training answers as it does out of it: without dropout, and on no tape.
+    /// Rows are padded on the right and masked, so the other rows of a batch change an answer by
+    /// rounding at most. Keys and values are written in place, and dropped when their answer has
+    /// ended. `eos` are the ids that end an answer. A model in training state generates without
+    /// dropout and without autodiff.
     ///
-    /// On flex passes run in rayon's global pool, and the caller waits: it must hold no lock that other work in the pool takes.
+    /// On flex, forward passes run in rayon's global pool and the caller waits. The caller must not
+    /// hold a lock that other work in the pool takes.
     ///
     /// # Errors
-    /// If a prompt fills the context, is not for this model, its image tokens and image do not fit together, or the logits
-    /// are not numbers.
+    /// [`ModelError::ContextTooShort`], [`ModelError::TokenOutside`], [`ModelError::ImageSize`] or
+    /// [`ModelError::ImageTokens`] for a prompt that does not fit the model;
+    /// [`ModelError::NotFinite`] if the logits are not finite.
     pub fn generate(
         &self,
         prompts: &[Prompt],
@@ -74,11 +78,11 @@ impl Llava {
         self.generate_continuous(prompts, all, eos, adapters)
     }
 
-    /// As [`generate`](Self::generate), `at_a_time` prompts at most at the same time: others take the places of those whose answers
-    /// have ended.
+    /// Generates as [`generate`](Self::generate) does, with at most `at_a_time` prompts at the same
+    /// time. Waiting prompts take the places of answers that have ended.
     ///
     /// # Errors
-    /// As [`generate`](Self::generate).
+    /// Those of [`generate`](Self::generate).
     pub fn generate_continuous(
         &self,
         prompts: &[Prompt],
@@ -89,7 +93,7 @@ impl Llava {
         self.valid().decode(prompts, at_a_time.get(), eos, adapters)
     }
 
-    /// The same of a model that is not in training.
+    /// Generates with a model that is not in training state.
     fn decode(
         &self,
         prompts: &[Prompt],
@@ -100,13 +104,13 @@ impl Llava {
         let context = self.config().text_config.max_position_embeddings;
         let mut answers = Vec::with_capacity(prompts.len());
         for prompt in prompts {
-            for seen in prompt.rows() {
-                self.config().check_input(&seen.ids, seen.view.pixels.as_ref())?;
-                if seen.ids.len() >= context {
-                    return Err(ModelError::ContextTooShort { prompt: seen.ids.len(), wanted: 1, context });
+            for input in prompt.rows() {
+                self.config().check_input(&input.ids, input.image.pixels.as_ref())?;
+                if input.ids.len() >= context {
+                    return Err(ModelError::ContextTooShort { prompt: input.ids.len(), wanted: 1, context });
                 }
             }
-            let longest = prompt.rows().map(|seen| seen.ids.len()).max().unwrap_or(0);
+            let longest = prompt.rows().map(|input| input.ids.len()).max().unwrap_or(0);
             answers.push(Answer::new(prompt.sampling.max_new_tokens.min(context - longest)));
         }
         let mut waiting: VecDeque<_> = (0..prompts.len()).filter(|prompt| !answers[*prompt].done()).collect();
@@ -120,15 +124,15 @@ impl Llava {
                 break;
             }
             let free = at_a_time - running;
-            // rearranging copies what is kept: not for each answer that ends
+            // rearranging copies the cache, so it is not done for each answer that ends
             let refills = !waiting.is_empty() && (running == 0 || 4 * free >= at_a_time);
             if refills || 2 * running <= seats.taken.len() {
                 let kept = seats.keep(|prompt| !answers[prompt].done());
                 let new: Vec<_> = waiting.drain(..free.min(waiting.len())).collect();
                 new.iter().for_each(|prompt| seats.add(*prompt, &prompts[*prompt]));
-                let seen: Vec<_> = new.iter().flat_map(|prompt| prompts[*prompt].rows()).collect();
+                let inputs: Vec<_> = new.iter().flat_map(|prompt| prompts[*prompt].rows()).collect();
                 let room = seats.taken.iter().map(|seat| answers[seat.prompt].left()).max().unwrap_or(0);
-                let first = in_pool(&device, || decoder.arrange(&kept, &seen, room))?;
+                let first = in_pool(&device, || decoder.arrange(&kept, &inputs, room))?;
                 logits = kept.iter().map(|row| std::mem::take(&mut logits[*row])).chain(first).collect();
             }
 
@@ -148,21 +152,21 @@ impl Llava {
 }
 
 impl Prompt {
-    /// What it reads, and what that is contrasted with.
+    /// The prompt, and the input that it is contrasted with.
     fn rows(&self) -> impl Iterator<Item = &ModelInput> {
-        std::iter::once(&self.seen).chain(self.against.as_ref().map(|against| &against.seen))
+        std::iter::once(&self.input).chain(self.contrast.as_ref().map(|contrast| &contrast.input))
     }
 
-    /// The logits that its next token is drawn from, of those of its rows.
+    /// The logits to draw the next token from, given those of the prompt's rows.
     fn logits<'l>(&self, rows: &'l [Vec<f32>]) -> Cow<'l, [f32]> {
-        match (&self.against, rows) {
-            (Some(against), [own, other]) => Cow::Owned(against.contrast(own, other)),
+        match (&self.contrast, rows) {
+            (Some(contrast), [own, other]) => Cow::Owned(contrast.logits(own, other)),
             _ => Cow::Borrowed(&rows[0]),
         }
     }
 }
 
-/// The prompts that are answered now.
+/// The prompts that are being answered, in the order of their rows in the decoder.
 #[derive(Default)]
 struct Seats {
     taken: Vec<Seat>,
@@ -171,20 +175,21 @@ struct Seats {
 
 struct Seat {
     prompt: usize,
-    /// Its rows of the decoder.
+    /// Rows in the decoder: the prompt's, then the contrast's.
     rows: Range<usize>,
     sampler: Sampler,
 }
 
 impl Seat {
-    /// The next token.
+    /// Draws the next token.
     fn draw(&mut self, prompts: &[Prompt], logits: &[Vec<f32>]) -> u32 {
         self.sampler.draw(&prompts[self.prompt].logits(&logits[self.rows.clone()]))
     }
 }
 
 impl Seats {
-    /// Lets go of the others. The rows that stay, by the numbers that they had; they are the first ones now.
+    /// Keeps the seats of prompts for which `stays` holds. Returns the old numbers of the rows that
+    /// stay; they are renumbered from 0.
     fn keep(&mut self, stays: impl Fn(usize) -> bool) -> Vec<usize> {
         let before = std::mem::take(self);
         let mut kept = Vec::new();
@@ -221,15 +226,16 @@ impl Answer {
         self.ended || self.left() == 0
     }
 
-    /// Tokens that it may still have.
+    /// Tokens that may still be generated.
     fn left(&self) -> usize {
         self.limit - self.ids.len()
     }
 
     fn push(&mut self, id: u32, eos: &[u32]) {
-        match eos.contains(&id) {
-            true => self.ended = true,
-            false => self.ids.push(id),
+        if eos.contains(&id) {
+            self.ended = true;
+        } else {
+            self.ids.push(id);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The rows of a batch on the device: prompts first, then a token of each row at a time.
+//! The rows of a batch on the device: runs prompts at once, then one token of each row at a time.
 
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
@@ -10,23 +10,23 @@ use crate::llava::{Llava, causal_mask, ids, pixel_tensor};
 use crate::lora::Adapters;
 use crate::processor::PixelValues;
 
-/// Keys and values of all rows so far.
+/// Keys and values of all rows so far, with what masks and positions need.
 pub(super) struct Decoder<'a> {
     model: &'a Llava,
     adapters: Adapters,
     cache: KvCache,
     /// Tokens of each row when rows were last arranged.
     lens: Vec<usize>,
-    /// Of the longest one then, which the others are padded to.
+    /// Width of the padded rows then.
     width: usize,
-    /// Places of each row that no token attends to.
+    /// Positions of each row that no token attends to.
     hidden: Vec<Vec<usize>>,
     /// New tokens of each row since then.
     steps: usize,
 }
 
 impl<'a> Decoder<'a> {
-    /// Without rows.
+    /// Creates a decoder without rows.
     pub(super) fn new(model: &'a Llava, adapters: Adapters) -> Self {
         let text = &model.config().text_config;
         let empty = [1, text.kv_heads(), 1, text.head_dim()];
@@ -34,53 +34,52 @@ impl<'a> Decoder<'a> {
         Self { model, adapters, cache, lens: Vec::new(), width: 0, hidden: Vec::new(), steps: 0 }
     }
 
-    /// Rows that stay, by their numbers, and prompts behind them, with room for as many more tokens; gives the logits of each prompt's
-    /// first new token.
+    /// Keeps the rows `kept`, adds rows for `prompts` behind them, and makes room for `room` more
+    /// tokens. Returns the logits of the first new token of each prompt.
     pub(super) fn arrange(
         &mut self,
         kept: &[usize],
         prompts: &[&ModelInput],
         room: usize,
     ) -> Result<Vec<Vec<f32>>, ModelError> {
-        let (logits, prefilled) = match prompts.is_empty() {
-            true => (Vec::new(), CollectKv::default()),
-            false => self.prefill(prompts)?,
-        };
+        let (logits, prefilled) =
+            if prompts.is_empty() { (Vec::new(), CollectKv::default()) } else { self.prefill(prompts)? };
         let mut placed = Vec::new();
         for (to, &from) in kept.iter().enumerate() {
             let (len, new) = (self.lens[from], self.width..self.width + self.steps);
             let piece = |tokens, at| Placed { from_others: false, from, tokens, to, at };
             placed.extend([piece(0..len, 0), piece(new, len)]);
         }
-        for (from, seen) in prompts.iter().enumerate() {
-            let (tokens, to) = (0..seen.ids.len(), kept.len() + from);
+        for (from, input) in prompts.iter().enumerate() {
+            let (tokens, to) = (0..input.ids.len(), kept.len() + from);
             placed.push(Placed { from_others: true, from, tokens, to, at: 0 });
         }
         placed.retain(|piece| !piece.tokens.is_empty());
 
         let image_token = self.model.config().image_token();
         let kept_lens = kept.iter().map(|row| self.lens[*row] + self.steps);
-        self.lens = kept_lens.chain(prompts.iter().map(|seen| seen.ids.len())).collect();
+        self.lens = kept_lens.chain(prompts.iter().map(|input| input.ids.len())).collect();
         let kept_hidden = kept.iter().map(|row| self.hidden[*row].clone());
-        self.hidden = kept_hidden.chain(prompts.iter().map(|seen| seen.hidden_places(image_token))).collect();
+        self.hidden =
+            kept_hidden.chain(prompts.iter().map(|input| input.hidden_places(image_token))).collect();
         (self.width, self.steps) = (self.lens.iter().copied().max().unwrap_or(0), 0);
         let sizes = [self.width + room, self.width];
         self.cache.rearrange(self.lens.len(), sizes, &placed, &prefilled);
         Ok(logits)
     }
 
-    /// Runs prompts; gives the logits of each one's first new token, and keys and values.
+    /// Runs prompts. Returns the logits of the first new token of each, and keys and values.
     fn prefill(&self, prompts: &[&ModelInput]) -> Result<(Vec<Vec<f32>>, CollectKv), ModelError> {
         let model = self.model;
         let (device, dtype) = (model.device(), model.dtype());
-        let width = prompts.iter().map(|seen| seen.ids.len()).max().unwrap_or(0);
+        let width = prompts.iter().map(|input| input.ids.len()).max().unwrap_or(0);
         let image_token = model.config().image_token();
-        let hidden_places: Vec<_> = prompts.iter().map(|seen| seen.hidden_places(image_token)).collect();
+        let hidden_places: Vec<_> = prompts.iter().map(|input| input.hidden_places(image_token)).collect();
         let (image_of_row, features) = self.images(prompts);
         let padded: Vec<_> = prompts
             .iter()
-            .map(|seen| {
-                let mut row = seen.ids.clone();
+            .map(|input| {
+                let mut row = input.ids.clone();
                 row.resize(width, model.config().padding());
                 row
             })
@@ -91,13 +90,13 @@ impl<'a> Decoder<'a> {
         let tables = model.rope().tables(&vec![(0..width).collect(); prompts.len()], dtype, &device);
         let mask = causal_mask(&vec![0; prompts.len()], 0, 0, width, &hidden_places, &device);
         let hidden = model.language_model.forward(x, &tables, &mask, &mut kv, self.adapters);
-        let ends = prompts.iter().enumerate().map(|(row, seen)| (row * width + seen.ids.len() - 1) as u32);
+        let ends = prompts.iter().enumerate().map(|(row, input)| (row * width + input.ids.len() - 1) as u32);
         let (ends, size) = (ends.collect::<Vec<_>>(), hidden.dims()[2]);
         let hidden = hidden.reshape([prompts.len() * width, size]).select(0, ids(&ends, &device));
         Ok((rows_of(model.head(hidden, self.adapters))?, kv))
     }
 
-    /// Runs one new token of each row; gives the logits of the next.
+    /// Runs one new token of each row. Returns the logits of the next.
     pub(super) fn step(&mut self, tokens: &[u32]) -> Result<Vec<Vec<f32>>, ModelError> {
         let model = self.model;
         let (device, dtype) = (model.device(), model.dtype());
@@ -111,14 +110,15 @@ impl<'a> Decoder<'a> {
         rows_of(model.head(hidden, self.adapters).squeeze_dim(1))
     }
 
-    /// Which features belong to each row, and these: several rows that see the same have the same. Each image goes
-    /// through the vision tower once, however much noise is added to its features. `[views, tokens, hidden]`
+    /// Which features belong to each row, and these: several rows that see the same have the same.
+    /// Each image goes through the vision tower once, however much noise is added to its features.
+    /// `[views, tokens, hidden]`
     fn images(&self, rows: &[&ModelInput]) -> (Vec<Option<usize>>, Option<Tensor<3>>) {
         let (mut images, mut views): (Vec<&PixelValues>, Vec<&ImageInput>) = (Vec::new(), Vec::new());
         let mut image_of_view = Vec::new();
         let view_of_row: Vec<_> = rows
             .iter()
-            .map(|ModelInput { view, .. }| {
+            .map(|ModelInput { image: view, .. }| {
                 let pixels = view.pixels.as_ref()?;
                 let same = |known: &&ImageInput| known.pixels == view.pixels && known.noise == view.noise;
                 Some(views.iter().position(same).unwrap_or_else(|| {
@@ -131,7 +131,7 @@ impl<'a> Decoder<'a> {
         let device = self.model.device();
         let Some(pixels) = pixel_tensor(&images, &device) else { return (view_of_row, None) };
         let mut features = self.model.encode_images(pixels, self.adapters);
-        // without noise there are as many views as images
+        // without noise, views and images are the same list
         if views.iter().any(|view| !view.noise.is_empty()) {
             features = noised(features.select(0, ids(&image_of_view, &device)), &views);
         }
@@ -139,7 +139,8 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// Features of each view with its noise, which is added on the host: the same on every device. `[views, tokens, width]`
+/// Adds noise to the features of each view, `[views, tokens, width]`. The noise is drawn on the
+/// host, so it is the same on every device.
 fn noised(features: Tensor<3>, views: &[&ImageInput]) -> Tensor<3> {
     let (shape, dtype, device) = (features.dims(), features.dtype(), features.device());
     let mut values: Vec<f32> = features.into_data().iter::<f32>().collect();
@@ -149,7 +150,7 @@ fn noised(features: Tensor<3>, views: &[&ImageInput]) -> Tensor<3> {
     Tensor::from_data(TensorData::new(values, shape), (&device, dtype))
 }
 
-/// Where an image is, after it was added if it was not there.
+/// The index of an image in `images`, which is appended if it is new.
 fn place_of<'a>(image: &'a PixelValues, images: &mut Vec<&'a PixelValues>) -> usize {
     images.iter().position(|known| *known == image).unwrap_or_else(|| {
         images.push(image);
@@ -157,7 +158,7 @@ fn place_of<'a>(image: &'a PixelValues, images: &mut Vec<&'a PixelValues>) -> us
     })
 }
 
-/// `[rows, vocab]`, f32, on the host.
+/// Reads logits `[rows, vocab]` to the host in f32.
 fn rows_of(logits: Tensor<2>) -> Result<Vec<Vec<f32>>, ModelError> {
     let [_, vocab] = logits.dims();
     let values: Vec<f32> = logits.into_data().try_into_vec().expect("the head gives f32");

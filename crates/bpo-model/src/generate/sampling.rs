@@ -1,4 +1,5 @@
-//! Draws the next token from logits, as transformers' logits processors do: temperature, top-k, top-p.
+//! Draws the next token from logits as transformers' logits processors do: temperature, top-k,
+//! top-p.
 
 use std::collections::BinaryHeap;
 
@@ -6,54 +7,57 @@ use bpo_pairs::Sampling;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// One sequence's draws. Its randomness depends on its own seed only, never on what else is in the batch.
+/// The draws of one sequence. They depend on its own seed only, never on the other rows of the
+/// batch.
 #[derive(Clone, Debug)]
-pub struct Sampler {
+pub(super) struct Sampler {
     sampling: Sampling,
     rng: ChaCha8Rng,
 }
 
 impl Sampler {
     /// Starts the draws of one sequence.
-    pub fn new(sampling: &Sampling) -> Self {
+    pub(super) fn new(sampling: &Sampling) -> Self {
         Self { sampling: sampling.clone(), rng: ChaCha8Rng::seed_from_u64(sampling.seed) }
     }
 
-    /// The next token's id. The first of equals wins when greedy.
-    pub fn draw(&mut self, logits: &[f32]) -> u32 {
+    /// Draws the id of the next token. With temperature 0 this is the most likely token, the first
+    /// of equals.
+    pub(super) fn draw(&mut self, logits: &[f32]) -> u32 {
         if self.sampling.temperature <= 0.0 {
             return argmax(logits);
         }
         if self.sampling.top_k == 0 && self.sampling.top_p >= 1.0 {
             return self.draw_of_all(logits);
         }
-        let mut likeliest = Likeliest::of(logits, self.sampling.temperature);
+        let mut ranked = Ranked::of(logits, self.sampling.temperature);
         let top_k = if self.sampling.top_k > 0 { self.sampling.top_k } else { usize::MAX };
-        let total = likeliest.total(top_k);
-        let (kept, count) = match self.sampling.top_p < 1.0 {
-            true => likeliest.nucleus(self.sampling.top_p * total, top_k),
-            false => (total, top_k),
+        let total = ranked.total(top_k);
+        let (kept, count) = if self.sampling.top_p < 1.0 {
+            ranked.nucleus(self.sampling.top_p * total, top_k)
+        } else {
+            (total, top_k)
         };
         let mut left = self.rng.random::<f64>() * kept;
         let mut last = 0;
         for place in 0..count {
-            let Some((id, weight)) = likeliest.get(place) else { break };
+            let Some((id, weight)) = ranked.get(place) else { break };
             left -= weight;
             if left < 0.0 {
                 return id;
             }
             last = id;
         }
-        // all that was left is rounding
+        // only rounding is left
         last
     }
 
-    /// Where none is left out their order does not matter.
+    /// Draws from all tokens. Their order does not matter, so nothing is sorted.
     fn draw_of_all(&mut self, logits: &[f32]) -> u32 {
         let (best, least) = best_and_least(logits, self.sampling.temperature);
-        let felt = logits.iter().enumerate().filter(|(_, logit)| f64::from(**logit) >= least);
+        let drawable = logits.iter().enumerate().filter(|(_, logit)| f64::from(**logit) >= least);
         let weight = |logit| weight(logit, best, self.sampling.temperature);
-        let weights: Vec<_> = felt.map(|(id, logit)| (id as u32, weight(*logit))).collect();
+        let weights: Vec<_> = drawable.map(|(id, logit)| (id as u32, weight(*logit))).collect();
         let mut left = self.rng.random::<f64>() * weights.iter().map(|(_, weight)| weight).sum::<f64>();
         let drawn = weights.iter().find(|(_, weight)| {
             left -= weight;
@@ -63,36 +67,39 @@ impl Sampler {
     }
 }
 
-/// The largest logit, and the least that can be drawn: one with less than 2^-54 of its weight is taken for impossible.
+/// The largest logit, and the smallest that can be drawn: a token with less than 2^-54 of the
+/// weight of the largest is never drawn.
 fn best_and_least(logits: &[f32], temperature: f64) -> (f64, f64) {
     let best = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     (best, best - 54.0 * std::f64::consts::LN_2 * temperature)
 }
 
-/// In times of the likeliest one's.
+/// The weight of a token relative to the most likely one.
 fn weight(logit: f32, best: f64, temperature: f64) -> f64 {
     ((f64::from(logit) - best) / temperature).exp()
 }
 
-/// Tokens from the likeliest down, the first of equals first; found only as far as they are asked for.
-struct Likeliest {
-    /// Logit and id, in one number that has their order.
+/// Tokens by falling probability, the first of equals first. They are sorted only as far as they
+/// are asked for.
+struct Ranked {
+    /// Logits and ids as [keys](key).
     rest: BinaryHeap<u64>,
     found: Vec<(u32, f64)>,
     best: f64,
     temperature: f64,
 }
 
-impl Likeliest {
-    /// Those whose weight a sum of all weights can feel.
+impl Ranked {
+    /// Takes the tokens that can be drawn.
     fn of(logits: &[f32], temperature: f64) -> Self {
         let (best, least) = best_and_least(logits, temperature);
-        let felt = |(id, logit): (usize, &f32)| (f64::from(*logit) >= least).then(|| key(*logit, id as u32));
-        let rest = logits.iter().enumerate().filter_map(felt).collect::<Vec<_>>().into();
+        let drawable =
+            |(id, logit): (usize, &f32)| (f64::from(*logit) >= least).then(|| key(*logit, id as u32));
+        let rest = logits.iter().enumerate().filter_map(drawable).collect::<Vec<_>>().into();
         Self { rest, found: Vec::new(), best, temperature }
     }
 
-    /// A token and its weight, that of the first being 1.
+    /// The token at a place and its weight; the first has weight 1.
     fn get(&mut self, place: usize) -> Option<(u32, f64)> {
         while self.found.len() <= place {
             let (logit, id) = of_key(self.rest.pop()?);
@@ -105,15 +112,17 @@ impl Likeliest {
         weight(logit, self.best, self.temperature)
     }
 
-    /// The sum of the first weights.
+    /// The sum of the first `count` weights.
     fn total(&mut self, count: usize) -> f64 {
-        match count < self.rest.len() {
-            true => (0..count).map_while(|place| self.get(place)).map(|(_, weight)| weight).sum(),
-            false => self.rest.iter().map(|key| self.weight(of_key(*key).0)).sum(),
+        if count < self.rest.len() {
+            (0..count).map_while(|place| self.get(place)).map(|(_, weight)| weight).sum()
+        } else {
+            self.rest.iter().map(|key| self.weight(of_key(*key).0)).sum()
         }
     }
 
-    /// The fewest first weights that make up as much, `count` at most: their sum, and how many they are.
+    /// The shortest prefix whose weights sum up to `wanted`, of at most `count` tokens. Returns the
+    /// sum and the length.
     fn nucleus(&mut self, wanted: f64, count: usize) -> (f64, usize) {
         let mut sum = 0.0;
         for place in 0..count {
@@ -127,10 +136,10 @@ impl Likeliest {
     }
 }
 
-/// Larger for a larger logit, and for a smaller id.
+/// A number that orders tokens: larger for a larger logit, and for a smaller id.
 fn key(logit: f32, id: u32) -> u64 {
     let bits = logit.to_bits();
-    // negative numbers have the order of their bits the other way round
+    // the bits of negative numbers are in reverse order
     let ordered = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
     u64::from(ordered) << 32 | u64::from(!id)
 }
@@ -162,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn greedy_takes_the_first_best() {
+    fn greedy_takes_the_first_of_equals() {
         assert_eq!(draws(Sampling::default(), &[0.0, 3.0, 3.0, -1.0], 2), [1, 1]);
     }
 
@@ -195,7 +204,7 @@ mod tests {
         assert_eq!(kept(1.0), [0, 1, 2]);
     }
 
-    /// In the plain way, of all in an order.
+    /// Draws by summing over all tokens in a given order.
     fn drawn_of_all(sampling: &Sampling, logits: &[f32], order: &[usize]) -> u32 {
         let best = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         let weights = order.iter().map(|id| ((f64::from(logits[*id]) - best) / sampling.temperature).exp());
@@ -216,7 +225,7 @@ mod tests {
             let mut order: Vec<usize> = (0..logits.len()).collect();
             let sampling = warm().with_temperature(temperature).with_seed(seed);
             prop_assert_eq!(Sampler::new(&sampling).draw(&logits), drawn_of_all(&sampling, &logits, &order));
-            // the first of them, which are all
+            // top-k with k as large as the vocabulary
             order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
             let sampling = sampling.with_top_k(logits.len());
             prop_assert_eq!(Sampler::new(&sampling).draw(&logits), drawn_of_all(&sampling, &logits, &order));

@@ -1,4 +1,4 @@
-//! Parts of a model whose backward pass computes their forward pass again, so that between them nothing but their inputs is kept.
+//! Gradient checkpointing: keeps each layer's input and recomputes the rest in the backward pass.
 
 #[cfg(any(feature = "flex", feature = "tch", feature = "cube"))]
 mod tape;
@@ -8,12 +8,12 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-/// What a part computes of its input, on the tape that the input is on.
+/// The forward pass of a part, on the same tape as its input.
 pub(crate) type Forward<M> = Arc<dyn Fn(&M, Tensor<2>) -> Tensor<2> + Send + Sync>;
 
-/// `forward(module, x)`, of which only `x` is kept for the backward pass.
+/// Computes `forward(module, x)` and keeps only `x` for the backward pass.
 ///
-/// `forward` must give the same each time: nothing in it may be random. What it takes beside module and input gets no gradient.
+/// `forward` must be deterministic. Tensors that it captures get no gradient.
 pub(crate) fn recomputed<M: Module + 'static>(module: &M, x: Tensor<2>, forward: Forward<M>) -> Tensor<2> {
     #[cfg(any(feature = "flex", feature = "tch", feature = "cube"))]
     macro_rules! on {
@@ -32,6 +32,6 @@ pub(crate) fn recomputed<M: Module + 'static>(module: &M, x: Tensor<2>, forward:
     }
     #[cfg(feature = "cube")]
     on!(burn::backend::Cube);
-    // on no tape
+    // without autodiff
     forward(module, x)
 }

@@ -1,4 +1,4 @@
-//! The operation of the tape, which has a tape of its own for each part.
+//! The autodiff operation. Its backward pass runs the part again, on a tape of its own.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,7 +24,8 @@ where
 {
     let mut trained = Trained::<B> { nodes: HashMap::new(), first: None, backend: PhantomData };
     module.visit(&mut trained);
-    // with a trained parameter for a parent it is on the tape whether or not its input is
+    // with a trained parameter as a parent, the operation is on the tape whether or not its input
+    // is
     let second = trained.first.unwrap_or_else(|| x.node());
     let (x, of_x) = x.into_parts();
     let module = module.valid();
@@ -42,12 +43,12 @@ where
     Tensor::from_primitive::<Autodiff<B>>(output)
 }
 
-/// What is computed again. The module is on no tape.
+/// A part that is computed again. The module is on no tape.
 #[derive(Clone)]
 struct Part<M> {
     module: M,
     forward: Forward<M>,
-    /// Where the gradients of its trained parameters go.
+    /// The nodes that the gradients of trained parameters belong to.
     nodes: HashMap<ParamId, NodeId>,
 }
 
@@ -57,7 +58,7 @@ impl<M> fmt::Debug for Part<M> {
     }
 }
 
-/// The nodes of trained parameters on the tape.
+/// Collects the nodes of trained parameters.
 struct Trained<B> {
     nodes: HashMap<ParamId, NodeId>,
     first: Option<NodeGuard>,
@@ -94,7 +95,7 @@ where
         let grad = grads.consume::<B>(&ops.node);
         let grad: Tensor<2> = Tensor::from_inner(Tensor::from_primitive::<B>(grad));
         let (x, Part { module, forward, nodes }) = ops.state;
-        // its parameters anew: those of the tape that is gone back through are in use
+        // new parameters: those of the tape of the forward pass are in use
         let module = module.train();
         let x = Tensor::<2>::from_inner(Tensor::from_primitive::<B>(x)).require_grad();
         let found = (forward(&module, x.clone()) * grad).sum().backward();
@@ -106,7 +107,7 @@ where
     }
 }
 
-/// Hands on the gradients of parameters.
+/// Registers the gradients of parameters.
 struct Registers<'a, B> {
     nodes: HashMap<ParamId, NodeId>,
     found: burn::tensor::Gradients,

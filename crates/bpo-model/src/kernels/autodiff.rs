@@ -1,4 +1,4 @@
-//! How gradients flow back through the operations.
+//! Backward passes of the operations.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -13,7 +13,7 @@ use super::PrefixLayout;
 use super::ops::{AttentionInputs, FusedGradients, FusedOps, adapted};
 use super::shared::{self, SavedForBackward, SharedInputs};
 
-/// Keeps its output.
+/// Saves its output.
 #[derive(Debug)]
 struct Softmax;
 
@@ -25,7 +25,7 @@ impl<B: FusedGradients> Backward<B, 1> for Softmax {
     }
 }
 
-/// Keeps its output.
+/// Saves its output.
 #[derive(Debug)]
 struct LogSoftmax;
 
@@ -37,7 +37,7 @@ impl<B: FusedGradients> Backward<B, 1> for LogSoftmax {
     }
 }
 
-/// Keeps its input.
+/// Saves its input.
 #[derive(Debug)]
 struct Swish;
 
@@ -50,7 +50,7 @@ impl<B: FusedGradients> Backward<B, 1> for Swish {
     }
 }
 
-/// Keeps its inputs.
+/// Saves its inputs.
 #[derive(Debug)]
 struct SwiGlu;
 
@@ -62,7 +62,7 @@ impl<B: FusedGradients> Backward<B, 2> for SwiGlu {
     }
 }
 
-/// Keeps its inputs.
+/// Saves its inputs.
 #[derive(Debug)]
 struct RmsNorm;
 
@@ -82,7 +82,7 @@ impl<B: FusedOps + FusedGradients> Backward<B, 2> for RmsNorm {
     }
 }
 
-/// The sum over all rows of the gradient times the norm without its weight. `[width]`
+/// Sums the gradient times the norm without its weight over all rows: `[width]`.
 fn gamma_gradient<B: FusedOps>(
     x: FloatTensor<B>,
     gamma: &FloatTensor<B>,
@@ -97,7 +97,7 @@ fn gamma_gradient<B: FusedOps>(
     B::float_reshape(B::float_sum_dim(rows, 0), shape)
 }
 
-/// Keeps the tables.
+/// Saves the tables.
 #[derive(Debug)]
 struct Rotate;
 
@@ -110,7 +110,7 @@ impl<B: FusedOps> Backward<B, 1> for Rotate {
     }
 }
 
-/// Keeps its input, what the first factor makes of it, and the weights.
+/// Saves its input, the result of the first factor, and the weights.
 #[derive(Debug)]
 struct Adapted;
 
@@ -140,7 +140,7 @@ impl<B: FusedOps + FusedGradients> Backward<B, 3> for Adapted {
     }
 }
 
-/// Keeps its inputs, its output, and what else the backend wants; no scores.
+/// Saves its inputs, its output, and what else the backend needs; no scores.
 #[derive(Debug)]
 struct Attention;
 
@@ -148,13 +148,14 @@ impl<B: FusedGradients> Backward<B, 3> for Attention {
     type State = (AttentionInputs<B>, FloatTensor<B>, Vec<FloatTensor<B>>);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        each::<B, _, 3>(ops, grads, |(inputs, output, kept), grad| {
-            B::attention_gradients(inputs, output, kept, grad)
+        each::<B, _, 3>(ops, grads, |(inputs, output, saved), grad| {
+            B::attention_gradients(inputs, output, saved, grad)
         });
     }
 }
 
-/// Keeps the same. Keys and values of prefixes are there once.
+/// Saves its inputs, its output, and what else the backend needs. Keys and values of prefixes are
+/// saved once.
 #[derive(Debug)]
 struct SharedAttention;
 
@@ -162,13 +163,14 @@ impl<B: FusedOps + FusedGradients> Backward<B, 3> for SharedAttention {
     type State = (SharedInputs<B>, FloatTensor<B>, SavedForBackward<B>);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        each::<B, _, 3>(ops, grads, |(inputs, output, kept), grad| {
-            shared::gradients(&inputs, &output, kept, &grad)
+        each::<B, _, 3>(ops, grads, |(inputs, output, saved), grad| {
+            shared::gradients(&inputs, &output, saved, &grad)
         });
     }
 }
 
-/// As [`unary`], for several parents: those that want a gradient get theirs of what `of` makes of state and gradient.
+/// As [`unary`], for several parents: `of` computes the gradients of all, and those that are
+/// tracked get theirs.
 fn each<B: Backend, S, const N: usize>(
     ops: Ops<S, N>,
     grads: &mut Gradients,
@@ -245,7 +247,7 @@ impl<B: FusedOps + FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<
     }
 
     fn fused_product(x: FloatTensor<Self>, w: FloatTensor<Self>, _: bool) -> FloatTensor<Self> {
-        // burn's own, which keeps what their gradients need
+        // burn's own operation saves what its gradients need
         Self::float_matmul(x, w)
     }
 
@@ -277,8 +279,8 @@ impl<B: FusedOps + FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<
         match Attention.prepare::<C>([of_q, of_k, of_v]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let inputs = AttentionInputs::<B> { q, k, v, mask, causal: false, scale };
-                let (output, kept) = B::attention_and_kept(inputs.clone());
-                prep.finish((inputs, output.clone(), kept), output)
+                let (output, saved) = B::attention_with_saved(inputs.clone());
+                prep.finish((inputs, output.clone(), saved), output)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::fused_attention(q, k, v, mask, scale)),
         }
@@ -291,14 +293,14 @@ impl<B: FusedOps + FusedGradients, C: CheckpointStrategy> FusedOps for Autodiff<
         prefix_mask: FloatTensor<Self>,
         row_mask: FloatTensor<Self>,
         prefix_of_row: IntTensor<Self>,
-        packed: PrefixLayout,
+        layout: PrefixLayout,
     ) -> FloatTensor<Self> {
         let ((q, of_q), (k, of_k), (v, of_v)) = (q.into_parts(), k.into_parts(), v.into_parts());
         let (prefix_mask, row_mask) = (prefix_mask.into_primitive(), row_mask.into_primitive());
-        let inputs = SharedInputs::<B> { q, k, v, prefix_mask, row_mask, prefix_of_row, packed };
-        let (output, kept) = shared::attention(&inputs);
+        let inputs = SharedInputs::<B> { q, k, v, prefix_mask, row_mask, prefix_of_row, layout };
+        let (output, saved) = shared::attention(&inputs);
         match SharedAttention.prepare::<C>([of_q, of_k, of_v]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((inputs, output.clone(), kept), output),
+            OpsKind::Tracked(prep) => prep.finish((inputs, output.clone(), saved), output),
             OpsKind::UnTracked(prep) => prep.finish(output),
         }
     }

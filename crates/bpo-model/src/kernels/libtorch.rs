@@ -1,4 +1,4 @@
-//! On LibTorch, by its own functions where it has them.
+//! The operations on LibTorch, with its own functions where it has them.
 
 use burn::backend::LibTorch;
 use burn::backend::libtorch::TchTensor;
@@ -31,9 +31,10 @@ impl FusedOps for LibTorch {
 
     fn fused_rms_norm(x: TchTensor, gamma: TchTensor, epsilon: f64) -> TchTensor {
         let (x, gamma) = (x.tensor, gamma.tensor);
-        TchTensor::new(match x.device().is_cuda() {
-            true => x.internal_fused_rms_norm(gamma.size(), Some(&gamma), epsilon).0,
-            false => (wide(&x) * scale(&x, epsilon)).to_kind(x.kind()) * gamma,
+        TchTensor::new(if x.device().is_cuda() {
+            x.internal_fused_rms_norm(gamma.size(), Some(&gamma), epsilon).0
+        } else {
+            (wide(&x) * scale(&x, epsilon)).to_kind(x.kind()) * gamma
         })
     }
 
@@ -52,7 +53,7 @@ impl FusedOps for LibTorch {
     }
 
     fn fused_attention(q: TchTensor, k: TchTensor, v: TchTensor, mask: TchTensor, scale: f64) -> TchTensor {
-        Self::attention_and_kept(AttentionInputs { q, k, v, mask, causal: false, scale }).0
+        Self::attention_with_saved(AttentionInputs { q, k, v, mask, causal: false, scale }).0
     }
 
     fn fused_shared_attention(
@@ -62,9 +63,9 @@ impl FusedOps for LibTorch {
         prefix_mask: TchTensor,
         row_mask: TchTensor,
         prefix_of_row: TchTensor,
-        packed: PrefixLayout,
+        layout: PrefixLayout,
     ) -> TchTensor {
-        shared::attention::<LibTorch>(&SharedInputs { q, k, v, prefix_mask, row_mask, prefix_of_row, packed })
+        shared::attention::<LibTorch>(&SharedInputs { q, k, v, prefix_mask, row_mask, prefix_of_row, layout })
             .0
     }
 
@@ -100,7 +101,7 @@ impl FusedGradients for LibTorch {
     }
 
     fn fused_rms_norm_gradient(x: TchTensor, gamma: TchTensor, grad: TchTensor, epsilon: f64) -> TchTensor {
-        // as many elements as a product of vectors takes
+        // as many elements as a dot product takes
         if x.tensor.device().is_cuda() && grad.tensor.numel() < i32::MAX as usize {
             return TchTensor::new(norm_gradient(&x.tensor, &gamma.tensor, &grad.tensor, epsilon));
         }
@@ -118,7 +119,7 @@ impl FusedGradients for LibTorch {
         }
     }
 
-    fn attention_and_kept(inputs: AttentionInputs<LibTorch>) -> (TchTensor, Vec<TchTensor>) {
+    fn attention_with_saved(inputs: AttentionInputs<LibTorch>) -> (TchTensor, Vec<TchTensor>) {
         let AttentionInputs { q, k, v, mask, causal, scale } = inputs;
         let groups = Groups::of(&q.tensor, &k.tensor);
         let causal = causal && groups.shared() == 1;
@@ -134,7 +135,7 @@ impl FusedGradients for LibTorch {
                 Tensor::internal_scaled_dot_product_flash_attention_for_cpu(&q, k, v, 0.0, false, mask, scale)
             }
             Kernel::Cuda => {
-                // what it takes for causal are the first keys
+                // its causal form takes the first keys, not the last
                 let causal = causal && q.size()[2] == k.size()[2];
                 let bias = (!causal).then(|| bias(&mask, &q));
                 let (output, sums, ..) = Tensor::internal_scaled_dot_product_efficient_attention(
@@ -149,7 +150,7 @@ impl FusedGradients for LibTorch {
     fn attention_gradients(
         inputs: AttentionInputs<LibTorch>,
         output: TchTensor,
-        kept: Vec<TchTensor>,
+        saved: Vec<TchTensor>,
         grad: TchTensor,
     ) -> [TchTensor; 3] {
         let AttentionInputs { q, k, v, mask, causal, scale } = inputs;
@@ -158,7 +159,7 @@ impl FusedGradients for LibTorch {
         let (folded, mask) = (groups.fold(&q.tensor), groups.fold_mask(&mask.tensor));
         let [grad, output] = [grad, output].map(|x| groups.fold(&x.tensor.transpose(1, 2)));
         let (k, v) = (&k.tensor, &v.tensor);
-        let (of_q, of_k, of_v) = match (&kept[..], Kernel::of(&folded, &groups)) {
+        let (of_q, of_k, of_v) = match (&saved[..], Kernel::of(&folded, &groups)) {
             ([sums], Kernel::Cpu) => Tensor::internal_scaled_dot_product_flash_attention_for_cpu_backward(
                 &grad,
                 &folded,
@@ -190,39 +191,39 @@ impl FusedGradients for LibTorch {
     }
 }
 
-/// Whether a tensor is on a GPU of LibTorch, on a tape or on none.
+/// Whether a tensor is on a GPU of LibTorch, with or without autodiff.
 pub(super) fn is_on_gpu<const D: usize>(x: &burn::tensor::Tensor<D>) -> bool {
     x.clone().inner().try_into_primitive::<LibTorch>().is_ok_and(|x| x.tensor.device().is_cuda())
 }
 
-/// What computes attention.
+/// The form in which attention is computed.
 enum Kernel {
     /// Operations on all scores.
     Chain,
     /// LibTorch's flash attention for the CPU.
     Cpu,
-    /// Its memory-efficient attention for half precision on a GPU, gone back through by flash attention where the mask allows. In f32
-    /// that rounds more than the chain does.
+    /// Memory-efficient attention for half precision on a GPU; its backward pass is flash attention
+    /// where the mask allows. In f32 it rounds more than the chain does.
     Cuda,
 }
 
 impl Kernel {
-    /// The one for folded queries `[rows, kv heads, tokens, width]`.
+    /// The form for folded queries `[rows, kv heads, tokens, width]`.
     fn of(q: &Tensor, groups: &Groups) -> Self {
         let aligned = q.size().last().is_some_and(|width| width % 8 == 0);
         match q.device() {
             tch::Device::Cpu => Self::Cpu,
-            // of a single token two products are faster
+            // for a single token two products are faster
             tch::Device::Cuda(_) if q.kind() != Kind::Float && aligned && groups.tokens > 1 => Self::Cuda,
             _ => Self::Chain,
         }
     }
 }
 
-/// What is added to the keys of a token is aligned for the kernel on GPUs.
+/// The alignment of mask rows for the kernel on GPUs.
 const ALIGNED: i64 = 16;
 
-/// A mask as the kernel on GPUs wants it, in the type of the queries.
+/// Converts a mask to the form of the kernel on GPUs, in the type of the queries.
 fn aligned(mask: &Tensor, kind: Kind) -> Tensor {
     // the lowest of f16 is -65504
     const LOWEST: f64 = -6e4;
@@ -231,7 +232,7 @@ fn aligned(mask: &Tensor, kind: Kind) -> Tensor {
     mask.clamp_min(LOWEST).to_kind(kind).constant_pad_nd([0, padding]).narrow(3, 0, keys)
 }
 
-/// The same for each head and token of the queries.
+/// Expands a mask to each head and token of the queries.
 fn bias(mask: &Tensor, q: &Tensor) -> Tensor {
     let shape = q.size();
     let ready = mask.kind() == q.kind() && mask.stride()[2] % ALIGNED == 0;
@@ -239,8 +240,9 @@ fn bias(mask: &Tensor, q: &Tensor) -> Tensor {
     mask.expand([shape[0], shape[1], shape[2], mask.size()[3]], false)
 }
 
-/// Gradients of queries, keys and values, of which with the output and its gradient `inputs` is made, without reading what the mask
-/// hides. `None` where that fails, as on GPUs that LibTorch has no flash attention for.
+/// Computes the gradients of queries, keys and values with flash attention, which does not read the
+/// keys that a causal mask hides. Returns `None` where that fails, as on GPUs without flash
+/// attention in LibTorch.
 fn flash_gradients(inputs: [&Tensor; 5], sums: &Tensor, scale: f64) -> Option<(Tensor, Tensor, Tensor)> {
     let [q, k, v, output, grad] = inputs.map(|x| x.transpose(1, 2));
     let (tokens, keys) = (q.size()[1], k.size()[1]);
@@ -254,7 +256,7 @@ fn flash_gradients(inputs: [&Tensor; 5], sums: &Tensor, scale: f64) -> Option<(T
     Some((of_q.transpose(1, 2), of_k.transpose(1, 2), of_v.transpose(1, 2)))
 }
 
-/// The same for any mask.
+/// Computes the gradients for any mask.
 fn cuda_gradients(
     inputs: [&Tensor; 5],
     sums: &Tensor,
@@ -264,7 +266,7 @@ fn cuda_gradients(
     let (bias, unused) = (bias(mask, inputs[0]), Tensor::from(0_i64));
     let [q, k, v, output, grad] = inputs.map(|x| x.transpose(1, 2));
     let (tokens, keys) = (q.size()[1], k.size()[1]);
-    // its strides are not asked for
+    // the kernel ignores its strides
     let output = output.contiguous();
     let (of_q, of_k, of_v, _) = Tensor::internal_efficient_attention_backward(
         &grad,
@@ -292,12 +294,12 @@ fn cuda_gradients(
     (of_q, of_k, of_v)
 }
 
-/// `softmax(scale q k^T + mask)`, in f32
+/// Computes `softmax(scale q k^T + mask)` in f32.
 fn weights(q: &Tensor, k: &Tensor, mask: &Tensor, scale: f64) -> Tensor {
     (wide(&q.matmul(&k.transpose(-2, -1))) * scale + mask).softmax(-1, Kind::Float)
 }
 
-/// Heads of queries that share a head of keys and values: they are folded into tokens of one head.
+/// The query heads of each key-value head, which are folded into the tokens of one head.
 struct Groups {
     kv_heads: i64,
     heads: i64,
@@ -313,7 +315,7 @@ impl Groups {
         self.heads / self.kv_heads
     }
 
-    /// `[rows, heads, tokens, width]` to `[rows, kv heads, shared * tokens, width]`
+    /// Folds `[rows, heads, tokens, width]` to `[rows, kv heads, shared * tokens, width]`.
     fn fold(&self, x: &Tensor) -> Tensor {
         match self.shared() {
             1 => x.shallow_clone(),
@@ -329,15 +331,15 @@ impl Groups {
         }
     }
 
-    /// Back, to `[rows, tokens, heads, width]`.
+    /// Unfolds to `[rows, tokens, heads, width]`.
     fn unfold(&self, x: &Tensor) -> Tensor {
         let width = x.size()[3];
         x.reshape([-1, self.heads, self.tokens, width]).transpose(1, 2)
     }
 }
 
-/// The gradient of `x` by LibTorch's own backward pass, which is reached through its tape alone: there the product of output and
-/// gradient has `grad` for the output's gradient.
+/// Computes the gradient of `x` with LibTorch's own backward pass, which is reachable through its
+/// autograd only: the dot product of output and `grad` has `grad` as the gradient of the output.
 fn norm_gradient(x: &Tensor, gamma: &Tensor, grad: &Tensor, epsilon: f64) -> Tensor {
     let x = x.detach().set_requires_grad(true);
     tch::with_grad(|| {
@@ -347,17 +349,17 @@ fn norm_gradient(x: &Tensor, gamma: &Tensor, grad: &Tensor, epsilon: f64) -> Ten
     })
 }
 
-/// `1 / sqrt(mean(x^2) + epsilon)`, `[.., 1]`, in f32
+/// Computes `1 / sqrt(mean(x^2) + epsilon)`, `[.., 1]`, in f32.
 fn scale(x: &Tensor, epsilon: f64) -> Tensor {
     (mean(&wide(x).square()) + epsilon).rsqrt()
 }
 
-/// In f32.
+/// Converts to f32.
 fn wide(x: &Tensor) -> Tensor {
     x.to_kind(Kind::Float)
 }
 
-/// Over the last dimension, which stays.
+/// The mean over the last dimension, which is kept.
 fn mean(x: &Tensor) -> Tensor {
     x.mean_dim(-1, true, Kind::Float)
 }

@@ -1,7 +1,9 @@
-//! Passes over activations that take one loop each on flex, few functions on LibTorch, and a chain of tensor operations on others.
+//! Operations on activations: loops of our own on flex, its own functions on LibTorch, and chains
+//! of tensor operations on other backends.
 //!
-//! A chain reads and writes its tensors once for each of its parts, and for the backward pass it keeps what lies between them. Which
-//! way is taken follows from device, type and shape, never from what else is running; tests hold both ways against each other.
+//! A chain reads and writes its tensors once for each of its operations, and keeps intermediate
+//! results for the backward pass. Device, type and shape decide which form is used, never what else
+//! is running. Tests compare the forms.
 
 #[cfg(any(feature = "flex", feature = "tch"))]
 mod autodiff;
@@ -24,7 +26,7 @@ use burn::tensor::{DType, Device, Int, Tensor};
 
 use crate::llama::RopeTables;
 
-/// Calls the function of the same name where the backend of the first tensor has one.
+/// Calls the function of the same name if the backend of the first tensor has one.
 macro_rules! fused {
     ($function:ident($first:expr $(, $tensor:expr)* $(; $value:expr)*)) => {
         #[cfg(any(feature = "flex", feature = "tch"))]
@@ -38,7 +40,7 @@ macro_rules! fused {
     };
 }
 
-/// `softmax(scores + mask)` over the keys.
+/// Computes `softmax(scores + mask)` over the keys.
 ///
 /// # Shapes
 /// - `scores`: `[rows, heads, tokens, keys]`, f32
@@ -48,13 +50,14 @@ fn softmax(scores: Tensor<4>, mask: Tensor<4>) -> Tensor<4> {
     plain::softmax(scores, mask)
 }
 
-/// `x - log(sum(exp(x)))` over the last dimension. `[rows, width]`, f32
+/// Computes `x - log(sum(exp(x)))` over the last dimension of `[rows, width]`, in f32.
 pub(crate) fn log_softmax(x: Tensor<2>) -> Tensor<2> {
     fused!(fused_log_softmax(x));
     plain::log_softmax(x)
 }
 
-/// [`TokenStatistics::of_logps`]: f32 `[tokens, vocab]` twice and `[tokens, 1]` to `[tokens, 4]`, on no tape.
+/// Computes [`TokenStatistics::of_logps`], without autodiff: f32 `[tokens, vocab]` twice and
+/// `[tokens, 1]` to `[tokens, 4]`.
 #[cfg(feature = "dpo")]
 pub(crate) fn token_statistics(logits: Tensor<2>, logps: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
     #[cfg(feature = "flex")]
@@ -73,19 +76,20 @@ fn off_tape<K: burn::tensor::kind::Autodiff>(x: Tensor<2, K>) -> Tensor<2, K> {
     if x.is_autodiff() { x.inner() } else { x }
 }
 
-/// `x * sigmoid(beta * x)`: SiLU for 1, CLIP's GELU for 1.702.
+/// Computes `x * sigmoid(beta * x)`: SiLU for 1, CLIP's GELU for 1.702.
 pub(crate) fn swish<const D: usize>(x: Tensor<D>, beta: f64) -> Tensor<D> {
     fused!(fused_swish(x; beta));
     plain::swish(x, beta)
 }
 
-/// `silu(gate) * up` (Shazeer, 2020, arXiv 2002.05202). `[.., width]` both
+/// Computes `silu(gate) * up` (Shazeer, 2020, arXiv 2002.05202). Both are `[.., width]`.
 pub(crate) fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
     fused!(fused_swiglu(gate, up));
     plain::swiglu(gate, up)
 }
 
-/// `x / sqrt(mean(x^2) + epsilon) * gamma` over the last dimension (Zhang and Sennrich, 2019, arXiv 1910.07467). `[.., width]`
+/// Computes `x / sqrt(mean(x^2) + epsilon) * gamma` over the last dimension (Zhang and Sennrich,
+/// 2019, arXiv 1910.07467). `[.., width]`
 pub(crate) fn rms_norm<const D: usize>(x: Tensor<D>, norm: &RmsNorm) -> Tensor<D> {
     if norm.gamma.dtype() == x.dtype() {
         fused!(fused_rms_norm(x, norm.gamma.val(); norm.epsilon));
@@ -93,13 +97,13 @@ pub(crate) fn rms_norm<const D: usize>(x: Tensor<D>, norm: &RmsNorm) -> Tensor<D
     plain::rms_norm(x, norm)
 }
 
-/// Turns queries or keys by the angles of their positions. `[tokens, heads, head_dim]`
+/// Applies rotary positions to queries or keys, `[tokens, heads, head_dim]`.
 #[cfg_attr(
     not(any(feature = "flex", feature = "tch")),
     allow(unused_variables, reason = "chains find it themselves")
 )]
 pub(crate) fn rotate(x: Tensor<3>, tables: &RopeTables) -> Tensor<3> {
-    // to read a matrix for each token has to be worth it
+    // reading a matrix for each token must pay off
     const HEADS: usize = 16;
     let RopeTables { cos, sin, back, turns } = tables.clone();
     if let Some(turns) = turns.filter(|_| x.dims()[1] >= HEADS) {
@@ -109,7 +113,7 @@ pub(crate) fn rotate(x: Tensor<3>, tables: &RopeTables) -> Tensor<3> {
     plain::rotate(x, cos, sin)
 }
 
-/// The tables for many layers on their device.
+/// Prepares tables for use in many layers.
 pub(crate) fn with_turns(tables: &RopeTables) -> RopeTables {
     #[cfg(feature = "tch")]
     if has_turns(&tables.cos) {
@@ -118,7 +122,7 @@ pub(crate) fn with_turns(tables: &RopeTables) -> RopeTables {
     tables.clone()
 }
 
-/// Whether it is on a device and in a type where heads are turned by products.
+/// Whether rotary positions are applied by matrix products, on this device and in this type.
 #[cfg_attr(not(feature = "tch"), allow(unused_variables, reason = "it is on no device of LibTorch"))]
 pub(crate) fn has_turns<const D: usize>(x: &Tensor<D>) -> bool {
     #[cfg(feature = "tch")]
@@ -128,7 +132,8 @@ pub(crate) fn has_turns<const D: usize>(x: &Tensor<D>) -> bool {
     false
 }
 
-/// Of each token the matrix that turns its heads, `[tokens, head_dim, head_dim]`: on a GPU one product is faster than passes over halves.
+/// The rotation of each token as a matrix, `[tokens, head_dim, head_dim]`: on a GPU, one product is
+/// faster than operations on halves.
 #[cfg(feature = "tch")]
 fn turns(tables: &RopeTables) -> Tensor<3> {
     let RopeTables { cos, sin, .. } = tables;
@@ -139,30 +144,30 @@ fn turns(tables: &RopeTables) -> Tensor<3> {
     same.unsqueeze::<3>() * cos.clone() + swapped.unsqueeze::<3>() * sin.clone()
 }
 
-/// `x w`. `[.., tokens, d_in]` and `[d_in, d_out]` to `[.., tokens, d_out]`
+/// Computes `x w`: `[.., tokens, d_in]` and `[d_in, d_out]` to `[.., tokens, d_out]`.
 ///
-/// For a single token of each row, as in decoding, the sum may be taken in another order than for more.
+/// For a single token per row, as in decoding, the sum may have another order than for more tokens.
 pub(crate) fn product<const D: usize>(x: Tensor<D>, w: Tensor<2>) -> Tensor<D> {
     let single = is_single(&x);
     by_rows(x, |x| product_of_rows(x, w, single))
 }
 
-/// Whether there is one token of each row.
+/// Whether each row has one token.
 pub(crate) fn is_single<const D: usize>(x: &Tensor<D>) -> bool {
     D > 2 && x.dims()[D - 2] == 1
 }
 
 #[cfg_attr(not(any(feature = "flex", feature = "tch")), allow(unused_variables, reason = "chains take any"))]
 fn product_of_rows(x: Tensor<2>, w: Tensor<2>, single: bool) -> Tensor<2> {
-    // weights may be quantized
+    // the weights may be quantized
     if w.dtype() == x.dtype() {
         fused!(fused_product(x, w; single));
     }
     x.matmul(w)
 }
 
-/// `x w + (scale x a) b`, without a gradient for `w`. `[.., d_in]`, `[d_in, d_out]`, `[d_in, rank]` and `[rank, d_out]` to
-/// `[.., d_out]`
+/// Computes `x w + (scale x a) b`, without a gradient for `w`: `[.., d_in]`, `[d_in, d_out]`,
+/// `[d_in, rank]` and `[rank, d_out]` to `[.., d_out]`.
 pub(crate) fn adapted<const D: usize>(
     x: Tensor<D>,
     w: Tensor<2>,
@@ -180,10 +185,10 @@ fn adapted_rows(x: Tensor<2>, w: Tensor<2>, a: Tensor<2>, b: Tensor<2>, scale: f
     plain::adapted(x, w, a, b, scale)
 }
 
-/// What is done to a matrix, done to all rows of `x`.
+/// Applies a function of a matrix to all rows of `x`.
 fn by_rows<const D: usize>(x: Tensor<D>, of: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Tensor<D> {
     if D == 2 {
-        // it is one, and an operation on it would be one of the tape
+        // `x` is a matrix; a reshape would be one more operation on the tape
         return Tensor::from_dispatch(of(Tensor::from_dispatch(x.into_dispatch())).into_dispatch());
     }
     let mut shape = x.dims();
@@ -193,8 +198,8 @@ fn by_rows<const D: usize>(x: Tensor<D>, of: impl FnOnce(Tensor<2>) -> Tensor<2>
     y.reshape(shape)
 }
 
-/// `softmax(scale q k^T + mask) v`, several heads of queries to each of keys and values. Scores are in f32 whatever the type of the
-/// others is.
+/// Computes `softmax(scale q k^T + mask) v`, with several query heads per key-value head. Scores
+/// are always in f32.
 ///
 /// # Shapes
 /// - `q`: `[rows, heads, tokens, width]`
@@ -213,18 +218,20 @@ pub(crate) fn attention(
     plain::attention(q, k, v, scale, |scores| softmax(scores, mask))
 }
 
-/// The mask as attention in a type wants it on its device, for many layers at once. It can be used as it is, too.
+/// Converts a mask to the form that attention uses on its device in a type, for many layers at
+/// once. The original works as well.
 #[cfg_attr(not(any(feature = "flex", feature = "tch")), allow(unused_variables, reason = "chains take any"))]
 pub(crate) fn prepared(mask: Tensor<4>, dtype: DType) -> Tensor<4> {
     fused!(fused_mask(mask; dtype));
     mask
 }
 
-/// Tokens of prefixes, and behind them those of rows that continue them, all below each other.
+/// The layout of tokens: those of prefixes, then those of rows that continue prefixes, in one
+/// dimension.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PrefixLayout {
     pub(crate) prefixes: usize,
-    /// Tokens of each of them.
+    /// Tokens of each prefix.
     pub(crate) before: usize,
     pub(crate) rows: usize,
     /// Tokens of each row.
@@ -235,51 +242,53 @@ pub(crate) struct PrefixLayout {
         allow(dead_code, reason = "chains read the mask")
     )]
     pub(crate) full: bool,
-    /// Rows of each prefix, where all have as many, those of the first prefix first.
+    /// Rows per prefix, where all prefixes have the same number and rows are in the order of
+    /// prefixes.
     #[cfg_attr(
         not(any(feature = "flex", feature = "tch")),
         allow(dead_code, reason = "chains take an index")
     )]
     pub(crate) each: Option<usize>,
-    /// What scores are multiplied by.
+    /// The factor of scores.
     pub(crate) scale: f64,
 }
 
 impl PrefixLayout {
-    /// Tokens of all prefixes.
+    /// Tokens of all prefixes together.
     pub(crate) fn of_prefixes(&self) -> usize {
         self.prefixes * self.before
     }
 }
 
-/// [`attention`] of prefixes over themselves, and of rows over their prefix and themselves. Queries may be those of rows alone.
+/// Computes [`attention`] of prefixes to themselves, and of rows to their prefix and themselves.
+/// Queries may be those of rows only.
 ///
 /// # Shapes
-/// - queries, keys and values: `[tokens, heads, width]`, fewer heads of keys and values
-/// - masks: of prefixes, `[prefixes, 1, before, before]`, causal, and of rows, `[rows, 1, tokens, before + tokens]`, causal but for the
-///   padding of prefixes; one row may stand for all
+/// - queries, keys and values: `[tokens, heads, width]`, with fewer heads of keys and values
+/// - masks: of prefixes, `[prefixes, 1, before, before]`, causal; and of rows, `[rows, 1, tokens,
+///   before + tokens]`, causal except for the padding of prefixes. One row may stand for all.
 /// - `prefix_of_row`: `[rows]`
 /// - output: as the queries
 pub(crate) fn shared_attention(
     [q, k, v]: [Tensor<3>; 3],
     [prefix_mask, row_mask]: [&Tensor<4>; 2],
     prefix_of_row: &Tensor<1, Int>,
-    packed: PrefixLayout,
+    layout: PrefixLayout,
 ) -> Tensor<3> {
     let (prefix_mask, row_mask) = (prefix_mask.clone(), row_mask.clone());
     let prefix_of_row = prefix_of_row.clone();
-    fused!(fused_shared_attention(q, k, v, prefix_mask, row_mask, prefix_of_row; packed));
-    plain::shared_attention([q, k, v], prefix_of_row, packed, |q, k, v, of_rows| {
-        attention(q, k, v, Some(if of_rows { &row_mask } else { &prefix_mask }), packed.scale)
+    fused!(fused_shared_attention(q, k, v, prefix_mask, row_mask, prefix_of_row; layout));
+    plain::shared_attention([q, k, v], prefix_of_row, layout, |q, k, v, of_rows| {
+        attention(q, k, v, Some(if of_rows { &row_mask } else { &prefix_mask }), layout.scale)
     })
 }
 
-/// A mask that adds nothing.
+/// A mask of zeros.
 fn unmasked(keys: usize, device: &Device) -> Tensor<4> {
     Tensor::zeros([1, 1, 1, keys], (device, DType::F32))
 }
 
-/// Whether it is on a backend with code for it, in a type that this is for: f32 on flex, any on LibTorch.
+/// Whether the backend has functions of its own for this type: f32 on flex, all types on LibTorch.
 pub(crate) fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
     match code_for(x) {
         Some(Code::F32) => x.dtype() == DType::F32,
@@ -288,19 +297,20 @@ pub(crate) fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
     }
 }
 
-/// Whether it is on a backend with code for it. What is f32 whatever the model's type is, as scores and logits are, is fused there.
+/// Whether the backend has functions of its own. Values that are f32 whatever the model's type, as
+/// scores and logits, use them.
 pub(crate) fn has_code<const D: usize>(x: &Tensor<D>) -> bool {
     code_for(x).is_some()
 }
 
-/// The types that a backend has code for.
+/// The types that a backend has functions of its own for.
 #[allow(dead_code, reason = "there may be no backend of a kind")]
 enum Code {
     F32,
     AnyFloat,
 }
 
-/// That of the tensor's backend.
+/// The function of the tensor's backend.
 #[cfg(any(feature = "flex", feature = "tch"))]
 fn code_for<const D: usize>(x: &Tensor<D>) -> Option<Code> {
     use burn::backend::DispatchTensorKind as Kind;
@@ -319,7 +329,7 @@ fn code_for<const D: usize>(x: &Tensor<D>) -> Option<Code> {
     of(&x.clone().into_dispatch().kind)
 }
 
-/// There is none.
+/// No backend has functions of its own.
 #[cfg(not(any(feature = "flex", feature = "tch")))]
 fn code_for<const D: usize>(_: &Tensor<D>) -> Option<Code> {
     None

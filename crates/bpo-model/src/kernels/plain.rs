@@ -1,4 +1,4 @@
-//! The same as chains of tensor operations, for any backend.
+//! The operations as chains of tensor operations, for any backend.
 
 use burn::nn::RmsNorm;
 use burn::tensor::{DType, Int, Tensor, activation};
@@ -22,7 +22,8 @@ pub(super) fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D
     swish(gate, 1.0) * up
 }
 
-/// In f32 up to the weight, as transformers' `LlamaRMSNorm`; burn's divides in the type of `x`.
+/// Computes in f32 up to the weight, as transformers' `LlamaRMSNorm`; burn's norm divides in the
+/// type of `x`.
 pub(super) fn rms_norm<const D: usize>(x: Tensor<D>, norm: &RmsNorm) -> Tensor<D> {
     let dtype = x.dtype();
     let x = x.cast(DType::F32);
@@ -30,7 +31,7 @@ pub(super) fn rms_norm<const D: usize>(x: Tensor<D>, norm: &RmsNorm) -> Tensor<D
     (x * scale).cast(dtype) * norm.gamma.val().unsqueeze()
 }
 
-/// Of the first half sines are negative.
+/// Sines of the first half are negative.
 pub(super) fn rotate(x: Tensor<3>, cos: Tensor<3>, sin: Tensor<3>) -> Tensor<3> {
     let half = x.dims()[2] / 2;
     let [first, second] = [0, half].map(|at| x.clone().narrow(2, at, half));
@@ -50,7 +51,7 @@ pub(super) fn attention(
     of_scores: impl FnOnce(Tensor<4>) -> Tensor<4>,
 ) -> Tensor<4> {
     let ([rows, heads, tokens, width], [_, kv_heads, keys, _]) = (q.dims(), k.dims());
-    // query heads of one group stand below each other, so keys and values are never repeated
+    // the query heads of a group are folded into tokens, so keys and values are not repeated
     let folded = heads / kv_heads * tokens;
     let q = q.mul_scalar(scale).reshape([rows, kv_heads, folded, width]);
     let dtype = q.dtype();
@@ -60,16 +61,18 @@ pub(super) fn attention(
     mixed.reshape([rows, heads, tokens, width]).swap_dims(1, 2)
 }
 
-/// Cut and joined by operations of the tape, for what has no tape's operation of its own, and to hold that against.
+/// Splits and joins tokens by tensor operations. This is used where shared attention has no
+/// autodiff operation of its own, and as a reference in tests.
 ///
-/// `attend` is [`attention`](super::attention) with the mask of prefixes, or where it is told with that of rows.
+/// `attend` is [`attention`](super::attention) with the mask of prefixes, or with that of rows if
+/// its last argument is true.
 pub(super) fn shared_attention(
     [q, k, v]: [Tensor<3>; 3],
     prefix_of_row: Tensor<1, Int>,
-    packed: PrefixLayout,
+    layout: PrefixLayout,
     attend: impl Fn(Tensor<4>, Tensor<4>, Tensor<4>, bool) -> Tensor<4>,
 ) -> Tensor<3> {
-    let PrefixLayout { prefixes, before, rows, tokens, .. } = packed;
+    let PrefixLayout { prefixes, before, rows, tokens, .. } = layout;
     let split = |x: Tensor<3>, at: usize, rows: usize, tokens: usize| -> Tensor<4> {
         let [_, heads, width] = x.dims();
         x.narrow(0, at, rows * tokens).reshape([rows, tokens, heads, width])
@@ -79,7 +82,7 @@ pub(super) fn shared_attention(
         let [rows, tokens, heads, width] = x.dims();
         x.reshape([rows * tokens, heads, width])
     };
-    let of_prefixes = packed.of_prefixes();
+    let of_prefixes = layout.of_prefixes();
     let [prefix_k, prefix_v] = [&k, &v].map(|x| split(x.clone(), 0, prefixes, before));
     let behind = |prefix: &Tensor<4>, x: Tensor<3>| {
         let own = split(x, of_prefixes, rows, tokens);

@@ -1,5 +1,5 @@
-//! Attention of prefixes and of the rows behind them, in terms of attention: keys and values of a prefix are kept once, and brought to
-//! its rows for as long as these are worked on.
+//! Attention of prefixes and of the rows that continue them, in terms of attention. Keys and values
+//! of a prefix are stored once, and copied to its rows only while these are computed.
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata};
@@ -8,7 +8,7 @@ use burn::tensor::{IndexingUpdateOp, Slice};
 use super::PrefixLayout;
 use super::ops::{AttentionInputs, FusedGradients, FusedOps};
 
-/// What it takes; see [`fused_shared_attention`](FusedOps::fused_shared_attention).
+/// The inputs; see [`fused_shared_attention`](FusedOps::fused_shared_attention).
 #[derive(Clone, Debug)]
 pub(super) struct SharedInputs<B: Backend> {
     pub(super) q: FloatTensor<B>,
@@ -17,43 +17,43 @@ pub(super) struct SharedInputs<B: Backend> {
     pub(super) prefix_mask: FloatTensor<B>,
     pub(super) row_mask: FloatTensor<B>,
     pub(super) prefix_of_row: IntTensor<B>,
-    pub(super) packed: PrefixLayout,
+    pub(super) layout: PrefixLayout,
 }
 
-/// What the backend keeps of prefixes and of rows, beside output and inputs.
+/// What the backend saves of prefixes and of rows, besides inputs and output.
 #[derive(Clone, Debug)]
 pub(super) struct SavedForBackward<B: Backend> {
     prefixes: Vec<FloatTensor<B>>,
     rows: Vec<FloatTensor<B>>,
 }
 
-/// The output, `[tokens, heads, width]`.
+/// Computes the output, `[tokens, heads, width]`.
 pub(super) fn attention<B: FusedOps + FusedGradients>(
     inputs: &SharedInputs<B>,
 ) -> (FloatTensor<B>, SavedForBackward<B>) {
-    let (of_rows, rows) = B::attention_and_kept(inputs.rows());
+    let (of_rows, rows) = B::attention_with_saved(inputs.rows());
     let of_rows = flat::<B>(of_rows);
     match inputs.prefixes() {
         None => (of_rows, SavedForBackward { prefixes: Vec::new(), rows }),
-        Some(attended) => {
-            let (of_prefixes, prefixes) = B::attention_and_kept(attended);
+        Some(inputs_of_prefixes) => {
+            let (of_prefixes, prefixes) = B::attention_with_saved(inputs_of_prefixes);
             (B::float_cat(vec![flat::<B>(of_prefixes), of_rows], 0), SavedForBackward { prefixes, rows })
         }
     }
 }
 
-/// Gradients of queries, keys and values, from that of the output.
+/// Computes the gradients of queries, keys and values from the gradient of the output.
 pub(super) fn gradients<B: FusedOps + FusedGradients>(
     inputs: &SharedInputs<B>,
     output: &FloatTensor<B>,
-    kept: SavedForBackward<B>,
+    saved: SavedForBackward<B>,
     grad: &FloatTensor<B>,
 ) -> [FloatTensor<B>; 3] {
-    let PrefixLayout { prefixes, before, rows, tokens, .. } = inputs.packed;
+    let PrefixLayout { prefixes, before, rows, tokens, .. } = inputs.layout;
     let behind = |x: &FloatTensor<B>| split::<B>(x, inputs.first_query(), [rows, tokens]);
-    let of_rows = B::attention_gradients(inputs.rows(), behind(output), kept.rows, behind(grad));
+    let of_rows = B::attention_gradients(inputs.rows(), behind(output), saved.rows, behind(grad));
     let [of_q, of_k, of_v] = of_rows.map(|gradient| B::float_swap_dims(gradient, 1, 2));
-    // each row's gradients of its prefix come to those of the prefix
+    // each row's gradients of its prefix are added to those of the prefix
     let of_own = |x: &FloatTensor<B>| flat::<B>(along::<B>(x.clone(), 1, before, tokens));
     let own = [of_own(&of_k), of_own(&of_v)];
     let of_prefix = |sum: FloatTensor<B>, of_rows: FloatTensor<B>| {
@@ -66,9 +66,10 @@ pub(super) fn gradients<B: FusedOps + FusedGradients>(
             let shape = [prefixes, before, shape[1], shape[2]];
             (flat::<B>(of_q), [(); 2].map(|()| B::float_zeros(shape.into(), &device, dtype.into())))
         }
-        Some(attended) => {
+        Some(inputs_of_prefixes) => {
             let first = |x: &FloatTensor<B>| split::<B>(x, 0, [prefixes, before]);
-            let gradients = B::attention_gradients(attended, first(output), kept.prefixes, first(grad));
+            let gradients =
+                B::attention_gradients(inputs_of_prefixes, first(output), saved.prefixes, first(grad));
             let [prefix_q, sum_k, sum_v] = gradients.map(|gradient| B::float_swap_dims(gradient, 1, 2));
             let of_q = B::float_cat(vec![flat::<B>(prefix_q), flat::<B>(of_q)], 0);
             (of_q, [sum_k, sum_v])
@@ -82,9 +83,9 @@ pub(super) fn gradients<B: FusedOps + FusedGradients>(
 }
 
 impl<B: FusedOps + FusedGradients> SharedInputs<B> {
-    /// Prefixes over themselves, if there are queries of theirs.
+    /// Attention of prefixes to themselves, if their queries are present.
     fn prefixes(&self) -> Option<AttentionInputs<B>> {
-        let PrefixLayout { prefixes, before, scale, .. } = self.packed;
+        let PrefixLayout { prefixes, before, scale, .. } = self.layout;
         let of = |x: &FloatTensor<B>| heads::<B>(split::<B>(x, 0, [prefixes, before]));
         (self.first_query() > 0).then(|| AttentionInputs {
             q: of(&self.q),
@@ -96,9 +97,9 @@ impl<B: FusedOps + FusedGradients> SharedInputs<B> {
         })
     }
 
-    /// Rows over their prefix and themselves.
+    /// Attention of rows to their prefix and themselves.
     fn rows(&self) -> AttentionInputs<B> {
-        let PrefixLayout { prefixes, before, rows, tokens, full, scale, .. } = self.packed;
+        let PrefixLayout { prefixes, before, rows, tokens, full, scale, .. } = self.layout;
         let behind = |x: &FloatTensor<B>| {
             let prefix = split::<B>(x, 0, [prefixes, before]);
             let own = split::<B>(x, prefixes * before, [rows, tokens]);
@@ -114,13 +115,13 @@ impl<B: FusedOps + FusedGradients> SharedInputs<B> {
         }
     }
 
-    /// Tokens of each row's prefix, and its own. `[rows, before + tokens, heads, width]`
+    /// Joins the tokens of each row's prefix and its own: `[rows, before + tokens, heads, width]`.
     fn behind_prefixes(&self, prefix: FloatTensor<B>, own: FloatTensor<B>) -> FloatTensor<B> {
-        let PrefixLayout { prefixes, before, rows, tokens, each, .. } = self.packed;
+        let PrefixLayout { prefixes, before, rows, tokens, each, .. } = self.layout;
         let Some(each) = each else {
             return B::float_cat(vec![B::float_select(prefix, 0, self.prefix_of_row.clone()), own], 1);
         };
-        // LibTorch copies it once
+        // LibTorch copies this once
         let shape = own.shape();
         let (heads, width) = (shape[2], shape[3]);
         let prefix = B::float_reshape(prefix, [prefixes, 1, before, heads, width].into());
@@ -129,9 +130,10 @@ impl<B: FusedOps + FusedGradients> SharedInputs<B> {
         B::float_reshape(B::float_cat(vec![prefix, own], 2), [rows, before + tokens, heads, width].into())
     }
 
-    /// Prefixes and what comes to them from their rows: `[prefixes, before, heads, width]` and `[rows, before, heads, width]`.
+    /// Adds the gradients of rows, `[rows, before, heads, width]`, to those of their prefixes,
+    /// `[prefixes, before, heads, width]`.
     fn add_to_prefixes(&self, prefix: FloatTensor<B>, of_rows: FloatTensor<B>) -> FloatTensor<B> {
-        let PrefixLayout { prefixes, before, each, .. } = self.packed;
+        let PrefixLayout { prefixes, before, each, .. } = self.layout;
         let Some(each) = each else {
             let index = self.prefix_of_row.clone();
             return B::float_select_assign(prefix, 0, index, of_rows, IndexingUpdateOp::Add);
@@ -141,31 +143,32 @@ impl<B: FusedOps + FusedGradients> SharedInputs<B> {
         B::float_add(prefix, B::float_reshape(B::float_sum_dim(of_rows, 1), shape))
     }
 
-    /// The place of the rows' first query: behind those of prefixes, or there are none of these.
+    /// The index of the first query of rows: after those of prefixes, if these are present.
     fn first_query(&self) -> usize {
-        self.q.shape()[0] - self.packed.rows * self.packed.tokens
+        self.q.shape()[0] - self.layout.rows * self.layout.tokens
     }
 }
 
-/// Rows of tokens: of `[tokens, heads, width]` those from `at` on, `[rows, tokens, heads, width]`.
+/// Takes rows of tokens from `[tokens, heads, width]`, from `at` on: `[rows, tokens, heads,
+/// width]`.
 fn split<B: Backend>(x: &FloatTensor<B>, at: usize, [rows, tokens]: [usize; 2]) -> FloatTensor<B> {
     let shape = x.shape();
     let part = along::<B>(x.clone(), 0, at, rows * tokens);
     B::float_reshape(part, [rows, tokens, shape[1], shape[2]].into())
 }
 
-/// Back, to `[tokens, heads, width]`.
+/// Joins rows to `[tokens, heads, width]`.
 fn flat<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let shape = x.shape();
     B::float_reshape(x, [shape[0] * shape[1], shape[2], shape[3]].into())
 }
 
-/// `[rows, tokens, heads, width]` as attention takes it.
+/// Swaps `[rows, tokens, heads, width]` to the order that attention takes.
 fn heads<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     B::float_swap_dims(x, 1, 2)
 }
 
-/// `count` places of a dimension from `at` on.
+/// Takes `count` entries of a dimension, from `at` on.
 fn along<B: Backend>(x: FloatTensor<B>, dim: usize, at: usize, count: usize) -> FloatTensor<B> {
     let shape = x.shape();
     if shape[dim] == count {

@@ -1,4 +1,4 @@
-//! Each loop against its chain, forward and backward.
+//! Compares each fused operation with its chain, forward and backward.
 
 use burn::module::Param;
 use burn::tensor::{Device, Distribution, Tensor};
@@ -12,7 +12,7 @@ fn random<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tens
     Tensor::random(shape, Distribution::Normal(0.0, 2.0), device).require_grad()
 }
 
-/// The same without a gradient.
+/// The same input without a gradient.
 fn frozen<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
     Tensor::from_inner(random(shape, seed, device).inner())
 }
@@ -24,7 +24,7 @@ fn close<const D: usize>(what: &str, found: Tensor<D>, expected: Tensor<D>) {
     assert!(error <= 3e-6 * size, "{what}: {error} at {size}");
 }
 
-/// Values and gradients for the same inputs and the same gradient of the output.
+/// Values and gradients, given inputs and the gradient of the output.
 fn check<const N: usize, const D: usize, const E: usize>(
     what: &str,
     inputs: [Tensor<D>; N],
@@ -40,12 +40,12 @@ fn check<const N: usize, const D: usize, const E: usize>(
         let of = |gradients| input.grad(gradients).unwrap();
         close(&format!("gradient {at} of {what}"), of(&a), of(&b));
     }
-    // without a tape
+    // without autodiff
     let plain_inputs = inputs.map(Tensor::inner);
     close(what, fused(plain_inputs.clone()), plain(plain_inputs));
 }
 
-/// Those with code of their own.
+/// Devices whose backend has functions of its own.
 #[allow(deprecated, reason = "LibTorch is, in burn 0.22")]
 fn devices() -> Vec<Device> {
     vec![
@@ -68,7 +68,7 @@ fn loops_of(device: Device) {
         let hidden = |seed| random([rows, heads * tokens, width], seed, &device);
 
         let blocked = random([rows, 1, tokens, width], 7, &device).detach().greater_elem(1.0).float();
-        // every row sees something
+        // every row has a key that is not masked
         let mask = blocked.mul_scalar(-1e9).slice_fill([0..rows, 0..1, 0..tokens, 0..1], 0.0);
         check("softmax", [x(1)], |[x]| softmax(x, mask.clone()), |[x]| plain::softmax(x, mask.clone()));
         let nothing = || unmasked(width, &device);
@@ -106,11 +106,11 @@ fn statistics_are_those_of_the_chain() {
 
 #[cfg(feature = "dpo")]
 fn statistics_of(device: &Device) {
-    // more than a thread takes, and rests of vectors
+    // more than one part for threads, and remainders of vectors
     for [tokens, vocab] in [[1_usize, 1], [3, 17], [70, 1000], [5, 50_000]] {
         device.seed(tokens as u64);
         let logits: Tensor<2> = Tensor::random([tokens, vocab], Distribution::Normal(0.0, 4.0), device);
-        // in every second row the likeliest one
+        // the most likely token in every second row
         let best = logits.clone().argmax(1);
         let odd: Tensor<2, Int> =
             Tensor::arange(0..tokens as i64, device).reshape([tokens, 1]).remainder_scalar(2);
@@ -149,7 +149,7 @@ fn norms_of(device: Device) {
     close("gradient of x", fused.1, chain.1);
 }
 
-/// Sharing a tensor with somebody else does not change what they have.
+/// An operation does not change a tensor that has another owner.
 #[test]
 fn inputs_stay_as_they_are() {
     for device in devices() {
@@ -171,7 +171,7 @@ fn inputs_stay_as_they_are() {
     }
 }
 
-/// What is left of a larger tensor, with and without another owner.
+/// Slices of a larger tensor, with and without another owner.
 #[test]
 fn views_are_as_good_as_copies() {
     for device in devices() {
@@ -183,8 +183,8 @@ fn views_are_as_good_as_copies() {
             let [rows, tokens, width] = copy.dims();
             let norm = RmsNorm { gamma: Param::from_tensor(Tensor::ones([width], &device)), epsilon: 1e-5 };
             let w = random([width, 5], 2, &device.clone().autodiff()).inner();
-            let kept = x();
-            for seen in [view(x()), view(kept.clone())] {
+            let saved = x();
+            for seen in [view(x()), view(saved.clone())] {
                 close("swish", swish(seen.clone(), 1.0), swish(copy.clone(), 1.0));
                 close("swiglu", swiglu(seen.clone(), seen.clone()), swiglu(copy.clone(), copy.clone()));
                 close("norm", rms_norm(seen.clone(), &norm), rms_norm(copy.clone(), &norm));
@@ -202,7 +202,7 @@ fn views_are_as_good_as_copies() {
     }
 }
 
-/// Two operations are handed the same gradient; neither may change the other's.
+/// Two operations get the same gradient; neither may change it for the other.
 #[test]
 fn gradients_may_have_two_owners() {
     for device in devices().into_iter().map(|device| device.autodiff()) {
@@ -234,21 +234,22 @@ fn attention_is_its_chain() {
     devices().into_iter().for_each(|device| attention_of(device.autodiff()));
 }
 
-/// Several tiles, heads that share keys, a single token of many heads or of one, keys before the tokens, rows of padding, other masks.
+/// Several tiles, shared keys, a single token with one or many heads, keys before the tokens, rows
+/// of padding, and other masks.
 fn attention_of(device: Device) {
     for ([rows, heads, kv_heads, tokens, past, width], masked) in [
         ([2, 6, 2, 5, 3, 8], true),
         ([1, 4, 4, 150, 0, 16], true),
         ([2, 3, 1, 70, 40, 64], true),
         ([3, 6, 3, 1, 33, 8], true),
-        // keys of a single head lie side by side
+        // the keys of a single head are contiguous
         ([2, 6, 1, 1, 33, 7], true),
         ([2, 21, 1, 1, 20, 40], true),
         ([2, 1, 1, 1, 9, 64], true),
         ([2, 4, 4, 130, 0, 7], false),
     ] {
         let keys = past + tokens;
-        // as views of rows of tokens
+        // views of rows of tokens
         let split = |x: Tensor<3>, heads: usize| {
             let tokens = x.dims()[1];
             x.reshape([rows, tokens, heads, width]).swap_dims(1, 2)
@@ -257,7 +258,7 @@ fn attention_of(device: Device) {
         let sizes = [[rows, tokens, heads * width], [rows, keys, kv], [rows, keys, kv]];
         let inputs = [0, 1, 2]
             .map(|i| random(sizes[i], i as u64 + 1, &device).mul_scalar(0.5).detach().require_grad());
-        // the first row sees two keys less
+        // the first row has two keys fewer
         let lens: Vec<_> =
             (0..rows).map(|row| if row == 0 { past.saturating_sub(2) } else { past }).collect();
         let mask = masked.then(|| crate::llava::causal_mask(&lens, past, 0, tokens, &[], &device));
@@ -279,7 +280,8 @@ fn shared_attention_is_its_chain() {
     devices().into_iter().for_each(|device| shared_attention_of(device.autodiff()));
 }
 
-/// Prefixes of one row, of several and of none, in any order; queries of all tokens, and of rows alone.
+/// Prefixes with one row, several rows and none, in any order; queries of all tokens, and of rows
+/// only.
 fn shared_attention_of(device: Device) {
     for ([heads, kv_heads, before, tokens, width], prefix_of_row) in [
         ([4, 2, 5, 3, 8], &[0, 0, 1][..]),
@@ -295,7 +297,7 @@ fn shared_attention_of(device: Device) {
         let each = rows / prefixes;
         let even = prefix_of_row.iter().enumerate().all(|(row, prefix)| each > 0 && *prefix == row / each);
         let each = (even && each * prefixes == rows).then_some(each);
-        let packed = PrefixLayout { prefixes, before, rows, tokens, full, each, scale };
+        let layout = PrefixLayout { prefixes, before, rows, tokens, full, each, scale };
         let lens: Vec<_> = prefix_of_row.iter().map(|prefix| before - prefix).collect();
         let prefix_mask = crate::llava::causal_mask(&[0], 0, 0, before, &[], &device);
         let row_mask = crate::llava::causal_mask(&lens, before, 0, tokens, &[], &device);
@@ -308,12 +310,12 @@ fn shared_attention_of(device: Device) {
                 .map(|i| random(sizes[i], i as u64 + 1, &device).mul_scalar(0.5).detach().require_grad());
             let masks = [&prefix_mask, &row_mask];
             let chain = |qkv| {
-                plain::shared_attention(qkv, index.clone(), packed, |q, k, v, of_rows| {
+                plain::shared_attention(qkv, index.clone(), layout, |q, k, v, of_rows| {
                     let mask = masks[usize::from(of_rows)].clone();
                     plain::attention(q, k, v, scale, |scores| plain::softmax(scores, mask))
                 })
             };
-            check("shared attention", inputs, |qkv| shared_attention(qkv, masks, &index, packed), chain);
+            check("shared attention", inputs, |qkv| shared_attention(qkv, masks, &index, layout), chain);
         }
     }
 }
@@ -322,7 +324,7 @@ fn shared_attention_of(device: Device) {
 fn adapted_products_are_their_chains() {
     for device in devices().into_iter().map(|device| device.autodiff()) {
         for [rows, d_in, d_out, rank] in [[3, 20, 12, 4], [200, 130, 70, 32]] {
-            // as a checkpoint has it
+            // transposed weights, as a checkpoint stores them
             let w = frozen([d_out, d_in], 4, &device).transpose();
             let inputs = [
                 random([rows, d_in], 1, &device),
@@ -336,7 +338,7 @@ fn adapted_products_are_their_chains() {
                 |[x, a, b]| plain::adapted(x, w.clone(), a, b, 0.7),
             );
         }
-        // off the tape few rows are taken apart, large weights on all cores
+        // without autodiff: few rows, and large weights on all cores
         for [d_in, d_out] in [[45, 29], [64, 97], [600, 200], [600, 2000]] {
             let w = frozen([d_out, d_in], 4, &device).inner().transpose();
             for rows in [1, 2, 3, 4, 7, 8, 13, 16, 17] {
@@ -344,7 +346,7 @@ fn adapted_products_are_their_chains() {
                 close("few rows", product(x.clone(), w.clone()), x.matmul(w.clone().unsqueeze()));
             }
         }
-        // few rows and many
+        // few rows, and many rows
         for rows in [1, 3, 4, 7, 8, 16, 17] {
             let w = frozen([29, 45], 4, &device).transpose();
             check(

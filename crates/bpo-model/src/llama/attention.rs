@@ -9,7 +9,8 @@ use crate::kernels::rotate;
 use crate::lora::{Adapters, Linear};
 use crate::weights::WeightLoader;
 
-/// What is before and behind `softmax(q k^T / sqrt(d) + mask) v`, several query heads to each head of keys and values.
+/// The projections around `softmax(q k^T / sqrt(d) + mask) v`. Several query heads share one head
+/// of keys and values.
 #[derive(Module, Debug)]
 pub(super) struct Attention {
     q_proj: Linear,
@@ -40,7 +41,8 @@ impl Attention {
         [&mut self.q_proj, &mut self.k_proj, &mut self.v_proj, &mut self.o_proj]
     }
 
-    /// Queries of tokens, turned by their positions: `[.., hidden]` to `[tokens, heads, head_dim]`, all tokens below each other.
+    /// Queries with rotary positions applied: `[.., hidden]` to `[tokens, heads, head_dim]`, with
+    /// the tokens of all rows in one dimension.
     pub(super) fn queries<const D: usize>(
         &self,
         x: Tensor<D>,
@@ -50,7 +52,8 @@ impl Attention {
         rotate(self.heads(&self.q_proj, x, adapters), tables)
     }
 
-    /// Keys, turned, and values: `[.., hidden]` to `[tokens, kv heads, head_dim]` both.
+    /// Keys with rotary positions applied, and values: `[.., hidden]` to `[tokens, kv heads,
+    /// head_dim]` each.
     pub(super) fn keys_and_values<const D: usize>(
         &self,
         x: Tensor<D>,
@@ -61,7 +64,8 @@ impl Attention {
         (k, self.heads(&self.v_proj, x, adapters))
     }
 
-    /// What is made of mixed values: `[tokens, heads, head_dim]` to tokens of `shape`, all but its last dimension.
+    /// The output projection of mixed values: `[tokens, heads, head_dim]` to `shape` with the last
+    /// dimension replaced by the hidden size.
     pub(super) fn output<const D: usize>(
         &self,
         mixed: Tensor<3>,

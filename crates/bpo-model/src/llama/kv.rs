@@ -1,10 +1,11 @@
-//! Keys and values of earlier tokens: none, or a cache that grows in place.
+//! Keys and values of earlier tokens: none, collected, or a cache of fixed size.
 
 use burn::tensor::{DType, Device, Tensor};
 
-/// Gives a layer the keys and values it attends to.
-pub trait KvStore {
-    /// Takes the new tokens' keys and values and gives all that they may attend to, earlier ones first.
+/// Provides the keys and values that a layer attends to.
+pub(crate) trait KvStore {
+    /// Takes the keys and values of new tokens and returns all that they may attend to, earlier
+    /// ones first.
     ///
     /// # Shapes
     /// - `k`, `v`: `[rows, kv heads, tokens, head_dim]`
@@ -12,9 +13,9 @@ pub trait KvStore {
     fn extend(&mut self, layer: usize, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>);
 }
 
-/// Tokens attend to themselves only.
+/// No earlier keys and values: tokens attend to each other only.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct NoKv;
+pub(crate) struct NoKv;
 
 impl KvStore for NoKv {
     fn extend(&mut self, _layer: usize, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
@@ -22,9 +23,9 @@ impl KvStore for NoKv {
     }
 }
 
-/// As [`NoKv`], and keeps what passes: the keys and values of a prefix, by layer.
+/// As [`NoKv`], and keeps keys and values by layer.
 #[derive(Clone, Debug, Default)]
-pub struct CollectKv {
+pub(crate) struct CollectKv {
     layers: Vec<(Tensor<4>, Tensor<4>)>,
 }
 
@@ -44,15 +45,16 @@ impl CollectKv {
 
 /// A cache of fixed size that is written in place.
 #[derive(Debug)]
-pub struct KvCache {
-    /// By layer; taken out while it is written, so that the backend sees one owner and writes in place.
+pub(crate) struct KvCache {
+    /// By layer. A layer is taken out while it is written, so that the backend sees one owner and
+    /// writes in place.
     layers: Vec<Option<(Tensor<4>, Tensor<4>)>>,
     filled: usize,
 }
 
 impl KvCache {
-    /// Room for `capacity` tokens of `rows` sequences.
-    pub fn new(
+    /// Creates a cache for `capacity` tokens of `rows` sequences.
+    pub(crate) fn new(
         layers: usize,
         [rows, kv_heads, capacity, head_dim]: [usize; 4],
         dtype: DType,
@@ -62,8 +64,8 @@ impl KvCache {
         Self { layers: (0..layers).map(|_| Some((empty(), empty()))).collect(), filled: 0 }
     }
 
-    /// Makes it one of `rows` with room for `capacity` tokens, `filled` of them there: what `placed` names, taken from what was in it
-    /// or from `others`.
+    /// Turns it into a cache of `rows` rows with room for `capacity` tokens, of which `filled` are
+    /// there: the pieces in `placed`, taken from this cache or from `others`.
     pub(crate) fn rearrange(
         &mut self,
         rows: usize,
@@ -91,24 +93,24 @@ impl KvCache {
         self.filled = filled;
     }
 
-    /// Tells that a forward pass has written `tokens` more in every layer.
-    pub fn advance(&mut self, tokens: usize) {
+    /// Records that a forward pass has written `tokens` more tokens in every layer.
+    pub(crate) fn advance(&mut self, tokens: usize) {
         self.filled += tokens;
     }
 }
 
-/// Tokens of a row that go somewhere else.
+/// Tokens that move from one row to another.
 #[derive(Clone, Debug)]
 pub(crate) struct Placed {
-    /// Whether they come from rows that were collected apart.
+    /// Whether they come from the rows that were collected separately.
     pub(crate) from_others: bool,
-    /// Their row there.
+    /// Their row in the source.
     pub(crate) from: usize,
-    /// Their places there.
+    /// Their places in the source.
     pub(crate) tokens: std::ops::Range<usize>,
     /// Their row in the new cache.
     pub(crate) to: usize,
-    /// The place of the first there.
+    /// The place of the first of them in the new cache.
     pub(crate) at: usize,
 }
 

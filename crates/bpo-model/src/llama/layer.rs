@@ -1,4 +1,5 @@
-//! One decoder layer: attention and a gated feed-forward, each behind an RMS norm and around a residual.
+//! A decoder layer: attention and a gated feed-forward layer, each after an RMS norm and with a
+//! residual connection.
 
 use burn::module::Module;
 use burn::nn::RmsNorm;
@@ -12,7 +13,7 @@ use crate::lora::{Adapters, Linear};
 use crate::nn::{activate, load_rms_norm};
 use crate::weights::WeightLoader;
 
-/// The layer. Its parts have transformers' names, so that parameter paths are those of PEFT.
+/// A decoder layer. Fields have the names of transformers, so parameter paths are those of PEFT.
 #[derive(Module, Debug)]
 pub(super) struct DecoderLayer {
     input_layernorm: RmsNorm,
@@ -60,10 +61,11 @@ impl DecoderLayer {
         self.self_attn.linears_mut().into_iter().chain([gate_proj, up_proj, down_proj])
     }
 
-    /// `[.., hidden]` to the same.
+    /// Runs the layer on `[.., hidden]`.
     ///
-    /// `attend` mixes values: it takes queries, keys and values and gives what queries see, `[tokens, heads, head_dim]` all. Of the
-    /// tokens before `from` there are keys and values alone; where that is not 0, `x` is `[tokens, hidden]`, and the output shorter.
+    /// `attend` takes queries, keys and values and returns the mixed values, all `[tokens, heads,
+    /// head_dim]`. For the tokens before `from`, only keys and values are computed. Where `from` is
+    /// not 0, `x` is `[tokens, hidden]`, and the output has the tokens from `from` on.
     pub(super) fn forward<const D: usize>(
         &self,
         x: Tensor<D>,
@@ -74,15 +76,14 @@ impl DecoderLayer {
     ) -> Tensor<D> {
         let normed = rms_norm(x.clone(), &self.input_layernorm);
         let (k, v) = self.self_attn.keys_and_values(normed.clone(), tables, adapters);
-        let (x, q) = match from {
-            0 => (x, self.self_attn.queries(normed, tables, adapters)),
-            from => {
-                let behind = |x: Tensor<D>| {
-                    let tokens = x.dims()[0];
-                    x.narrow(0, from, tokens - from)
-                };
-                (behind(x), self.self_attn.queries(behind(normed), &tables.behind(from), adapters))
-            }
+        let (x, q) = if from == 0 {
+            (x, self.self_attn.queries(normed, tables, adapters))
+        } else {
+            let behind = |x: Tensor<D>| {
+                let tokens = x.dims()[0];
+                x.narrow(0, from, tokens - from)
+            };
+            (behind(x), self.self_attn.queries(behind(normed), &tables.behind(from), adapters))
         };
         let shape = x.dims();
         let x = x + self.self_attn.output(attend([q, k, v]), shape, adapters);

@@ -7,8 +7,8 @@ mod rope;
 mod shared;
 
 pub(crate) use kv::Placed;
-pub use kv::{CollectKv, KvCache, KvStore, NoKv};
-pub use rope::{Rope, RopeTables};
+pub(crate) use kv::{CollectKv, KvCache, KvStore, NoKv};
+pub(crate) use rope::{Rope, RopeTables};
 pub(crate) use shared::Shared;
 
 use burn::module::{Module, Param};
@@ -22,7 +22,8 @@ use crate::nn::load_rms_norm;
 use crate::weights::WeightLoader;
 use layer::DecoderLayer;
 
-/// Embedding, decoder layers and the last norm; the head is the caller's.
+/// The embedding, the decoder layers and the last norm. The head belongs to
+/// [`Llava`](crate::Llava).
 #[derive(Module, Debug)]
 pub struct Llama {
     /// `[vocab, hidden]`
@@ -32,8 +33,8 @@ pub struct Llama {
 }
 
 impl Llama {
-    /// Takes the language model's weights.
-    pub fn load(weights: &mut WeightLoader, config: &TextConfig) -> Self {
+    /// Loads the language model's weights.
+    pub(crate) fn load(weights: &mut WeightLoader, config: &TextConfig) -> Self {
         let hidden = config.hidden_size;
         Self {
             embed_tokens: weights.param("language_model.embed_tokens.weight", [config.vocab_size, hidden]),
@@ -44,8 +45,8 @@ impl Llama {
         }
     }
 
-    /// Embeddings of token ids: `[n]` to `[n, hidden]`.
-    pub fn embed(&self, ids: Tensor<1, Int>) -> Tensor<2> {
+    /// Embeds token ids: `[n]` to `[n, hidden]`.
+    pub(crate) fn embed(&self, ids: Tensor<1, Int>) -> Tensor<2> {
         self.embed_tokens.val().select(0, ids)
     }
 
@@ -58,10 +59,11 @@ impl Llama {
     ///
     /// # Shapes
     /// - `x`: `[rows, tokens, hidden]`
-    /// - `tables`: of the positions of all rows' tokens, one row below the other, `[rows * tokens, 1, head_dim]`
-    /// - `mask`: `[rows, 1, tokens, keys]`, added to the scores; `keys` counts what `kv` holds and the tokens
+    /// - `tables`: of the positions of all rows' tokens, `[rows * tokens, 1, head_dim]`
+    /// - `mask`: `[rows, 1, tokens, keys]`, added to the scores; `keys` counts the tokens in `kv`
+    ///   and the new ones
     /// - output: `[rows, tokens, hidden]`
-    pub fn forward(
+    pub(crate) fn forward(
         &self,
         mut x: Tensor<3>,
         tables: &RopeTables,

@@ -1,4 +1,5 @@
-//! Rotary positions (Su et al., 2021, arXiv 2104.09864) in the half-rotation form of transformers' Llama.
+//! Rotary positions (Su et al., 2021, arXiv 2104.09864) in the half-rotation form of transformers'
+//! Llama.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -8,27 +9,27 @@ use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 use crate::config::TextConfig;
 
-/// The frequencies of a model.
+/// The rotary frequencies of a model.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Rope {
+pub(crate) struct Rope {
     /// `[head_dim / 2]`, in f32 as transformers computes them.
     inv_freq: Vec<f32>,
 }
 
-/// Cosines and sines of the positions of tokens, `[tokens, 1, head_dim]`.
+/// Cosines and sines of tokens' positions, `[tokens, 1, head_dim]`.
 #[derive(Clone, Debug)]
-pub struct RopeTables {
+pub(crate) struct RopeTables {
     pub(crate) cos: Tensor<3>,
-    /// Of the first half negative: what the halves, swapped, are multiplied by.
+    /// Sines, negative in the first half: the factors of the swapped halves.
     pub(crate) sin: Tensor<3>,
-    /// Those of the opposite angles.
+    /// Sines of the opposite angles.
     pub(crate) back: Tensor<3>,
-    /// The same as matrices, where that is faster. `[tokens, head_dim, head_dim]`
+    /// The rotations as matrices `[tokens, head_dim, head_dim]`, where a product is faster.
     pub(crate) turns: Option<Tensor<3>>,
 }
 
 impl RopeTables {
-    /// Of the tokens from a place on.
+    /// The tables of the tokens from a place on.
     pub(crate) fn behind(&self, place: usize) -> Self {
         self.map(|table| {
             let tokens = table.dims()[0];
@@ -36,7 +37,7 @@ impl RopeTables {
         })
     }
 
-    /// What scores of heads of this width are multiplied by: `1 / sqrt(head_dim)`.
+    /// The factor of attention scores: `1 / sqrt(head_dim)`.
     pub(crate) fn score_scale(&self) -> f64 {
         (self.cos.dims()[2] as f64).powf(-0.5)
     }
@@ -52,8 +53,9 @@ impl RopeTables {
 }
 
 impl Rope {
-    /// Frequencies `theta^(-2i/d)`, scaled as the configuration says (`linear`, or `llama3`'s smooth cut).
-    pub fn new(config: &TextConfig) -> Self {
+    /// Computes the frequencies `theta^(-2i/d)`, scaled as the configuration says (`linear`, or
+    /// `llama3`'s smooth cut).
+    pub(crate) fn new(config: &TextConfig) -> Self {
         let (rope, width) = (config.rope(), config.head_dim());
         let theta = rope.rope_theta.unwrap_or(10_000.0) as f32;
         let plain = (0..width / 2).map(|i| 1.0 / theta.powf((2 * i) as f32 / width as f32));
@@ -71,8 +73,8 @@ impl Rope {
         Self { inv_freq }
     }
 
-    /// Tables for the positions of rows of tokens, one row below the other: `[tokens of all rows, 1, head_dim]`.
-    pub fn tables(&self, positions: &[Vec<usize>], dtype: FloatDType, device: &Device) -> RopeTables {
+    /// Computes tables for the positions of rows of tokens: `[tokens of all rows, 1, head_dim]`.
+    pub(crate) fn tables(&self, positions: &[Vec<usize>], dtype: FloatDType, device: &Device) -> RopeTables {
         let half = self.inv_freq.len();
         let mut places: BTreeMap<usize, Range<usize>> = BTreeMap::new();
         let values = positions.iter().map(Vec::len).sum::<usize>() * 2 * half;
@@ -80,7 +82,7 @@ impl Rope {
         let tables = &mut [&mut cos, &mut sin];
         let mut tokens = 0;
         for position in positions.iter().flatten() {
-            // the same positions are those of many rows
+            // many rows have the same positions
             match places.entry(*position) {
                 Entry::Occupied(known) => {
                     for table in &mut *tables {
@@ -90,7 +92,7 @@ impl Rope {
                 Entry::Vacant(new) => {
                     new.insert(tokens * 2 * half..(tokens + 1) * 2 * half);
                     let angles = || self.inv_freq.iter().map(|frequency| *position as f32 * frequency);
-                    // both halves turn by the same angles
+                    // both halves have the same angles
                     for sign in [-1.0, 1.0] {
                         tables[0].extend(angles().map(f32::cos));
                         tables[1].extend(angles().map(|angle| sign * angle.sin()));
@@ -109,7 +111,8 @@ impl Rope {
     }
 }
 
-/// Llama 3's scaling: long waves are stretched by `factor`, short ones kept, those between mixed.
+/// Llama 3's scaling: long waves are stretched by `factor`, short ones stay, and those between are
+/// interpolated.
 fn llama3(frequency: f32, factor: f32, low: f32, high: f32, context: f32) -> f32 {
     let wavelength = 2.0 * std::f32::consts::PI / frequency;
     if wavelength < context / high {
@@ -139,7 +142,7 @@ mod tests {
         }
     }
 
-    /// Figures of transformers 5.23: `ROPE_INIT_FUNCTIONS["linear"]` and `["llama3"]`.
+    /// Values of transformers 5.23: `ROPE_INIT_FUNCTIONS["linear"]` and `["llama3"]`.
     #[test]
     fn frequencies_are_scaled_as_transformers_does() {
         assert_close(

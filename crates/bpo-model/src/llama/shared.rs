@@ -1,5 +1,5 @@
-//! Rows behind prefixes that several of them share. All their tokens go through the layers together, those of prefixes first, and
-//! gradients flow back through all.
+//! Rows that continue prefixes, where several rows may share one prefix. All tokens pass through
+//! the layers together, those of prefixes first, and gradients flow back through all of them.
 
 use std::sync::Arc;
 
@@ -12,18 +12,19 @@ use crate::gradient_checkpointing::recomputed;
 use crate::kernels::{PrefixLayout, prepared, rms_norm, shared_attention, with_turns};
 use crate::lora::Adapters;
 
-/// Where tokens are and what they see.
+/// Positions and masks of the tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
-    /// Of all tokens' positions.
+    /// Rotary tables of all tokens' positions.
     pub(crate) tables: RopeTables,
-    /// Of prefixes, `[prefixes, 1, tokens, tokens]`; one may stand for all.
+    /// Mask of prefixes, `[prefixes, 1, tokens, tokens]`; one row may stand for all.
     pub(crate) prefix_mask: Tensor<4>,
-    /// Of rows, `[rows, 1, tokens, keys]`; the keys are the prefix's and their own.
+    /// Mask of rows, `[rows, 1, tokens, keys]`; the keys are those of the prefix, then the row's
+    /// own.
     pub(crate) row_mask: Tensor<4>,
-    /// `[rows]`: which prefix each row continues.
+    /// `[rows]`: the prefix that each row continues.
     pub(crate) prefix_of_row: Tensor<1, Int>,
-    pub(crate) packed: PrefixLayout,
+    pub(crate) layout: PrefixLayout,
     pub(crate) adapters: Adapters,
 }
 
@@ -38,11 +39,12 @@ impl Shared {
         }
     }
 
-    /// Through a layer; behind the `last` one nobody looks at prefixes, and there are rows alone. `[tokens, hidden]`
+    /// Runs a layer on `[tokens, hidden]`. After the `last` layer nothing reads prefixes, so its
+    /// output has the tokens of rows only.
     fn layer(&self, layer: &DecoderLayer, x: Tensor<2>, last: bool) -> Tensor<2> {
         let masks = [&self.prefix_mask, &self.row_mask];
-        let mut attend = |qkv| shared_attention(qkv, masks, &self.prefix_of_row, self.packed);
-        let from = if last { self.packed.of_prefixes() } else { 0 };
+        let mut attend = |qkv| shared_attention(qkv, masks, &self.prefix_of_row, self.layout);
+        let from = if last { self.layout.of_prefixes() } else { 0 };
         layer.forward(x, &self.tables, from, &mut attend, self.adapters)
     }
 }
@@ -50,8 +52,8 @@ impl Shared {
 impl Llama {
     /// Runs the decoder layers and the last norm.
     ///
-    /// Where it is to `recompute`, the backward pass computes each layer again, and nothing is kept between forward and backward pass
-    /// but the layers' inputs.
+    /// With `gradient_checkpointing`, only the input of each layer is kept between the forward and
+    /// the backward pass, and the backward pass computes each layer again.
     ///
     /// # Shapes
     /// - `prefix`: `[prefixes, tokens, hidden]`

@@ -1,21 +1,24 @@
-//! Where each position of the language model's input comes from: a token's embedding or an image feature.
+//! Plans where each position of the language model's input comes from: the embedding of a token, or
+//! an image feature.
 
 use crate::error::ModelError;
 
-/// A plan: embed `text_ids`, put all image features below, and gather rows of that table.
+/// A plan: embed `text_ids`, append all image features, and gather rows of that table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Splice {
+pub(super) struct Splice {
     /// Ids of all tokens that are not image tokens, row by row.
-    pub text_ids: Vec<u32>,
-    /// For each position of each row, its row in the table: text first, then image 0's features, image 1's, ...
-    pub gather: Vec<u32>,
+    pub(super) text_ids: Vec<u32>,
+    /// For each position of each row, its row in the table: text first, then the features of image
+    /// 0, image 1, and so on.
+    pub(super) gather: Vec<u32>,
 }
 
 /// Plans the input of rows of token ids.
 ///
 /// # Errors
-/// If a row's image tokens are not as many as its image has features (none, where it has no image).
-pub fn splice(
+/// [`ModelError::ImageTokens`] if a row has another number of image tokens than its image has
+/// features (0 without an image).
+pub(super) fn splice(
     rows: &[Vec<u32>],
     image_of_row: &[Option<usize>],
     image_token: u32,

@@ -1,12 +1,13 @@
-//! LLaVA-1.5 (Liu et al., 2023, arXiv 2310.03744): CLIP's image features, projected, spliced into Llama's input.
+//! LLaVA-1.5 (Liu et al., 2023, arXiv 2310.03744): CLIP's image features are projected and take the
+//! places of image tokens in Llama's input.
 
 mod causal;
 mod merge;
 mod score;
 mod unfreeze;
 
-pub use causal::causal_mask;
-pub use merge::{Splice, splice};
+pub(crate) use causal::causal_mask;
+use merge::splice;
 pub(crate) use score::HEAD_CHUNK;
 pub use score::ScoreBatch;
 
@@ -24,21 +25,21 @@ use crate::lora::{Adapters, Linear};
 use crate::projector::Projector;
 use crate::weights::WeightLoader;
 
-/// The model. Fields have transformers' names, so that parameter paths are those of PEFT.
+/// A LLaVA-1.5 model. Fields have the names of transformers, so parameter paths are those of PEFT.
 #[derive(Module, Debug)]
 pub struct Llava {
     /// The image encoder.
     pub vision_tower: ClipVision,
-    /// The projector, as it was loaded where there is a trained copy.
+    /// The projector as it was loaded.
     pub multi_modal_projector: Projector,
-    /// The projector that is trained, beside the original as in PEFT's `modules_to_save`, so that switching adapters
-    /// off gives the whole reference back.
+    /// A copy of the projector that is trained, where `modules_to_save` names it. The original
+    /// stays, so [`Adapters::Off`] gives the reference model.
     pub trained_projector: Option<Projector>,
-    /// The language model, with adapters if it is trained.
+    /// The language model, with its adapters if it has any.
     pub language_model: Llama,
-    /// The head; `None` where it is the embedding.
+    /// The head. `None` where the embedding is the head.
     pub lm_head: Option<Linear>,
-    /// The head that is trained, beside the original.
+    /// A copy of the head that is trained, where `modules_to_save` names it.
     pub trained_head: Option<Linear>,
     #[module(skip)]
     config: LlavaConfig,
@@ -48,16 +49,17 @@ pub struct Llava {
     gradient_checkpointing: bool,
 }
 
-/// How a checkpoint is loaded.
+/// Options for loading a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct LoadOptions {
-    /// Type of weights and activations. Norms, softmax and log-probabilities are computed in f32 whatever it is.
+    /// Type of weights and activations. Norms, softmax and log-probabilities are always computed in
+    /// f32.
     pub dtype: FloatDType,
 }
 
 impl Default for LoadOptions {
-    /// f32
+    /// The default type is f32.
     fn default() -> Self {
         Self { dtype: FloatDType::F32 }
     }
@@ -73,13 +75,13 @@ impl LoadOptions {
 
 impl Llava {
     /// Loads a Hugging Face directory: `config.json` and `model.safetensors`, or shards with
-    /// `model.safetensors.index.json`, in f32, f16 or bf16. All parameters come frozen.
+    /// `model.safetensors.index.json`, in f32, f16 or bf16. All parameters are frozen.
     ///
     /// # Errors
-    /// If the configuration asks for what is not supported, or weights are missing, misshapen or not those of a LLaVA-1.5 model (all
-    /// are listed).
+    /// If the configuration is not supported, or weights are missing, misshapen or not those of a
+    /// LLaVA-1.5 model. One error lists all such weights.
     pub fn from_pretrained(dir: &Path, options: &LoadOptions, device: &Device) -> Result<Self, ModelError> {
-        let span = tracing::info_span!("model.load", dir = %dir.display());
+        let span = tracing::info_span!("model.load", dir = %bpo_pairs::UntrustedPath(dir));
         let _entered = span.enter();
         let config = LlavaConfig::from_dir(dir)?;
         let mut weights = WeightLoader::open(dir, options.dtype, device)?;
@@ -88,11 +90,11 @@ impl Llava {
         Ok(model)
     }
 
-    /// Checks that a checkpoint has all its weights in their shapes, without reading them. Single numbers stand in for them
-    /// on the device.
+    /// Checks that a checkpoint has all its weights in their shapes, without reading them. Scalars
+    /// stand in for them on the device.
     ///
     /// # Errors
-    /// As [`from_pretrained`](Self::from_pretrained).
+    /// Those of [`from_pretrained`](Self::from_pretrained).
     pub fn check_weights(dir: &Path, device: &Device) -> Result<(), ModelError> {
         let config = LlavaConfig::from_dir(dir)?;
         let mut weights = WeightLoader::check(dir, device)?;
@@ -100,20 +102,22 @@ impl Llava {
         weights.finish(|name| model.config.is_unused(name))
     }
 
-    /// A model of the given shape with random weights, for tests and benchmarks. All parameters come frozen.
+    /// Creates a model with random weights, for tests and benchmarks. The same seed gives the same
+    /// model on every device. All parameters are frozen.
     pub fn random(config: LlavaConfig, seed: u64, options: &LoadOptions, device: &Device) -> Self {
         Self::load(&mut WeightLoader::random(seed, options.dtype, device), config)
     }
 
-    /// The same with weights that the device draws itself, and as transformers draws them: much faster, and another model on each
-    /// device.
+    /// Creates a model with random weights that the device draws, with the distribution of
+    /// transformers. This is much faster than [`random`](Self::random), and each device gives
+    /// another model.
     pub fn random_of_device(config: LlavaConfig, seed: u64, options: &LoadOptions, device: &Device) -> Self {
         Self::load(&mut WeightLoader::random_of_device(seed, options.dtype, device), config)
     }
 
     fn load(weights: &mut WeightLoader, config: LlavaConfig) -> Self {
         let text = &config.text_config;
-        // some checkpoints say nothing about tying and simply have no head
+        // some checkpoints do not set the key and have no head
         let tied = config.is_tied() && !weights.has("lm_head.weight");
         Self {
             vision_tower: ClipVision::load(weights, &config),
@@ -129,12 +133,14 @@ impl Llava {
         }
     }
 
-    /// Has the backward pass compute each layer of the language model again, instead of keeping what it needs of the forward pass:
-    /// much less memory for about a quarter more time. Results are the same. Of a backend whose feature of this crate is off (`flex`,
-    /// `tch`, `cube`) nothing is computed again.
+    /// Sets whether the backward pass recomputes each layer of the language model, instead of
+    /// keeping what it needs of the forward pass. This takes much less memory and about a quarter
+    /// more time. Results are the same. It has no effect on a backend whose feature of this crate
+    /// (`flex`, `tch`, `cube`) is off.
     ///
     /// # Errors
-    /// [`ModelError::Setting`] with dropout, which would not be the same the second time.
+    /// [`ModelError::Setting`] with dropout, which would drop other values in the second forward
+    /// pass.
     pub fn with_gradient_checkpointing(mut self, gradient_checkpointing: bool) -> Result<Self, ModelError> {
         self.gradient_checkpointing = gradient_checkpointing;
         let dropout = self.language_model.linears_mut().map(|linear| linear.dropout).fold(0.0, f64::max);
@@ -142,15 +148,14 @@ impl Llava {
         Ok(self)
     }
 
-    /// What is random would not be the same the second time.
+    /// Refuses dropout with gradient checkpointing: the second forward pass would drop other
+    /// values.
     pub(crate) fn check_recompute(&self, dropout: f64) -> Result<(), ModelError> {
-        match self.gradient_checkpointing && dropout > 0.0 {
-            true => {
-                let (key, expected) = ("gradient_checkpointing", "false where there is dropout");
-                Err(ModelError::Setting { key, expected, found: "true".into() })
-            }
-            false => Ok(()),
+        if self.gradient_checkpointing && dropout > 0.0 {
+            let (key, expected) = ("gradient_checkpointing", "false where there is dropout");
+            return Err(ModelError::Setting { key, expected, found: "true".into() });
         }
+        Ok(())
     }
 
     pub(crate) fn uses_gradient_checkpointing(&self) -> bool {
@@ -162,7 +167,7 @@ impl Llava {
         &self.config
     }
 
-    /// Where the weights are; with autodiff when the model is in training.
+    /// The device of the weights; with autodiff if the model is in training state.
     pub fn device(&self) -> Device {
         self.language_model.embed_tokens.val().device()
     }
@@ -172,25 +177,26 @@ impl Llava {
         self.language_model.embed_tokens.val().dtype().into()
     }
 
-    /// Whether there is anything that [`Adapters::Off`] switches off.
+    /// Whether [`Adapters::Off`] makes a difference.
     pub fn has_adapters(&self) -> bool {
         self.trained_projector.is_some()
             || self.trained_head.is_some()
             || crate::lora::count_adapters(self) > 0
     }
 
-    /// Image features, `[images, channels, side, side]` normalized pixels to `[images, tokens, vision hidden]`.
+    /// Encodes images: normalized pixels `[images, channels, side, side]` to features `[images,
+    /// tokens, vision hidden]`.
     pub fn encode_images(&self, pixels: Tensor<4>, adapters: Adapters) -> Tensor<3> {
         self.vision_tower.forward(pixels.cast(self.dtype()), adapters)
     }
 
-    /// Image features in the language model's width, `[images, tokens, text hidden]`.
+    /// Projects image features to the language model's width: `[images, tokens, text hidden]`.
     pub fn project(&self, features: Tensor<3>, adapters: Adapters) -> Tensor<3> {
         let trained = self.trained_projector.as_ref().filter(|_| adapters == Adapters::On);
         trained.unwrap_or(&self.multi_modal_projector).forward(features, adapters)
     }
 
-    /// Logits over the vocabulary in f32: `[.., hidden]` to `[.., vocab]`.
+    /// Computes logits over the vocabulary in f32: `[.., hidden]` to `[.., vocab]`.
     pub fn head<const D: usize>(&self, hidden: Tensor<D>, adapters: Adapters) -> Tensor<D> {
         let trained = self.trained_head.as_ref().filter(|_| adapters == Adapters::On);
         let logits = match trained.or(self.lm_head.as_ref()) {
@@ -200,7 +206,7 @@ impl Llava {
         logits.cast(DType::F32)
     }
 
-    /// Input of the language model: embeddings of right-padded rows, image features where the image tokens are.
+    /// Embeds right-padded rows, with image features at the image tokens.
     ///
     /// # Shapes
     /// - `rows`: token ids, all of one length
@@ -209,7 +215,8 @@ impl Llava {
     /// - output: `[rows, tokens, hidden]`
     ///
     /// # Errors
-    /// If a row's image tokens are not as many as its image has features.
+    /// [`ModelError::ImageTokens`] if a row has another number of image tokens than its image has
+    /// features.
     pub(crate) fn embed(
         &self,
         rows: &[Vec<u32>],
@@ -234,14 +241,15 @@ impl Llava {
     }
 }
 
-/// A host list of indices as a tensor.
+/// Creates a tensor of indices.
 pub(crate) fn ids(values: &[u32], device: &Device) -> Tensor<1, Int> {
     let values: Vec<i64> = values.iter().map(|value| i64::from(*value)).collect();
     let count = values.len();
     Tensor::from_data(TensorData::new(values, [count]), device)
 }
 
-/// Normalized pixels of images of one size as a tensor, `[images, channels, height, width]`.
+/// Creates a tensor of the normalized pixels of images of one size, `[images, channels, height,
+/// width]`.
 pub(crate) fn pixel_tensor(images: &[&crate::processor::PixelValues], device: &Device) -> Option<Tensor<4>> {
     let first = images.first()?;
     let shape = [images.len(), first.channels, first.height, first.width];

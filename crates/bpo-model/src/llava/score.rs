@@ -1,4 +1,5 @@
-//! Log-probabilities of completions; each image and prompt is computed once for all of its completions.
+//! Log-probabilities of completions. Each image and prompt is computed once for all of its
+//! completions.
 
 use std::sync::Arc;
 
@@ -17,40 +18,45 @@ use crate::processor::{PixelValues, TokenizedCompletion};
 /// Rows of the head that are computed at a time.
 pub(crate) const HEAD_CHUNK: usize = 512;
 
-/// Prompts and their completions, tokenized and cut into a shared prefix and what follows it.
+/// Prompts and their completions, tokenized and split into a shared prefix and the rest of each
+/// completion.
 #[derive(Clone, Debug)]
 pub struct ScoreBatch {
     pixels: Arc<[PixelValues]>,
-    /// What the vision tower makes of them, where that is known; on no tape. `[images, tokens, vision hidden]`
+    /// Vision features of the images, if they were computed already; on no tape. `[images, tokens,
+    /// vision hidden]`
     features: Option<Tensor<3>>,
     /// Right-padded token ids, by group.
     prefixes: Vec<Vec<u32>>,
     prefix_lens: Vec<usize>,
     image_of_group: Vec<Option<usize>>,
-    /// By completion.
+    /// One per completion.
     rows: Vec<Row>,
     width: usize,
 }
 
-/// What one completion adds to its prefix.
+/// The tokens that one completion adds to its prefix.
 #[derive(Clone, Debug)]
 struct Row {
     group: usize,
-    /// Input ids, right-padded; each predicts the target beside it.
+    /// Input ids, right-padded. Each predicts the target at the same index.
     inputs: Vec<u32>,
-    /// One behind the inputs, not padded.
+    /// The inputs shifted by one, not padded.
     targets: Vec<u32>,
-    /// The first target that belongs to the completion.
+    /// Index of the first target that belongs to the completion.
     first: usize,
 }
 
 impl ScoreBatch {
     /// Prepares groups of completions.
     ///
-    /// `groups` gives each prompt's image (an index into `pixels`) and its completions, tokenized with the prompt.
+    /// `groups` has, for each prompt, its image (an index into `pixels`) and its completions,
+    /// tokenized with the prompt.
     ///
     /// # Errors
-    /// If a sequence is too long, a prompt or completion has no token of its own, or pixels and ids are not for this model.
+    /// [`ModelError::ContextTooShort`], [`ModelError::EmptyPrompt`], [`ModelError::EmptyAnswer`],
+    /// [`ModelError::ImageTokens`], [`ModelError::ImageTokenBehind`], [`ModelError::ImageSize`] or
+    /// [`ModelError::TokenOutside`] for the first sequence or image that does not fit the model.
     pub fn new(
         config: &LlavaConfig,
         pixels: Vec<PixelValues>,
@@ -112,7 +118,7 @@ impl ScoreBatch {
         &self.pixels
     }
 
-    /// The image of each completion, as an index, and all its token ids: those of the prompt and its own.
+    /// The image of each completion, as an index, and all its token ids, prompt included.
     pub fn sequences(&self) -> impl Iterator<Item = (Option<usize>, Vec<u32>)> + '_ {
         self.rows.iter().map(|row| {
             let prefix = &self.prefixes[row.group][..self.prefix_lens[row.group]];
@@ -124,12 +130,12 @@ impl ScoreBatch {
         })
     }
 
-    /// Number of tokens of each completion with those of its prompt, image features included.
+    /// Number of tokens of each completion with its prompt, image features included.
     pub fn lengths(&self) -> impl Iterator<Item = usize> + '_ {
         self.sequences().map(|(_, ids)| ids.len())
     }
 
-    /// Its sizes.
+    /// The sizes of the batch.
     pub fn shape(&self) -> BatchShape {
         BatchShape {
             images: self.pixels.len(),
@@ -141,7 +147,7 @@ impl ScoreBatch {
         }
     }
 
-    /// Completions of each prompt, where all have as many.
+    /// Number of completions per prompt, where all prompts have the same number.
     fn rows_of_each_prefix(&self) -> Option<usize> {
         let each = self.rows.len() / self.prefixes.len().max(1);
         let even = self.rows.iter().enumerate().all(|(at, row)| at.checked_div(each) == Some(row.group));
@@ -154,18 +160,18 @@ impl ScoreBatch {
     }
 }
 
-/// Length of what all completions share, without the last token of the prompt: that one predicts the first token of
-/// each completion and so belongs to their rows.
+/// Length of the prefix that all completions share, without the last token of the prompt. That
+/// token predicts the first token of each completion, so it belongs to their rows.
 fn shared_len(completions: &[TokenizedCompletion]) -> usize {
-    let start = completions.iter().map(|answered| answered.answer_start).min().unwrap_or(0);
+    let start = completions.iter().map(|completion| completion.answer_start).min().unwrap_or(0);
     let Some((first, rest)) = completions.split_first() else { return 0 };
-    let same = rest.iter().fold(start, |same, answered| {
-        first.ids.iter().zip(&answered.ids).take(same).take_while(|(a, b)| a == b).count()
+    let same = rest.iter().fold(start, |same, completion| {
+        first.ids.iter().zip(&completion.ids).take(same).take_while(|(a, b)| a == b).count()
     });
     same.saturating_sub(1)
 }
 
-/// All image tokens belong to the shared prefix, one for each feature.
+/// Checks that all image tokens belong to the shared prefix, one for each feature.
 fn check_image_tokens(
     config: &LlavaConfig,
     has_image: bool,
@@ -175,14 +181,13 @@ fn check_image_tokens(
     let count = |ids: &[u32]| ids.iter().filter(|id| **id == config.image_token()).count();
     let expected = if has_image { config.image_tokens() } else { 0 };
     let found = count(prefix) + count(rest);
-    match found == expected {
-        false => Err(ModelError::ImageTokens { expected, found }),
-        true if count(rest) > 0 => Err(ModelError::ImageTokenBehind),
-        true => Ok(()),
+    if found != expected {
+        return Err(ModelError::ImageTokens { expected, found });
     }
+    if count(rest) > 0 { Err(ModelError::ImageTokenBehind) } else { Ok(()) }
 }
 
-/// Pads rows on the right to one length, which is returned. What they are padded with is never seen.
+/// Pads rows on the right to one length, which is returned. No token attends to the padding.
 fn pad<'a>(rows: impl Iterator<Item = &'a mut Vec<u32>>, padding: u32) -> usize {
     let rows: Vec<_> = rows.collect();
     let width = rows.iter().map(|row| row.len()).max().unwrap_or(0);
@@ -191,10 +196,12 @@ fn pad<'a>(rows: impl Iterator<Item = &'a mut Vec<u32>>, padding: u32) -> usize 
 }
 
 impl Llava {
-    /// Logits of a whole sequence in f32, `[tokens, vocab]`: the plain forward pass, nothing shared or left out.
+    /// Computes the logits of a whole sequence in f32, `[tokens, vocab]`: the plain forward pass,
+    /// with nothing shared or left out.
     ///
     /// # Errors
-    /// If image tokens and image features do not fit together.
+    /// [`ModelError::ImageTokens`] if there is another number of image tokens than of image
+    /// features.
     pub fn logits(
         &self,
         sequence: &[u32],
@@ -212,16 +219,18 @@ impl Llava {
         Ok(self.head(hidden.squeeze_dim::<2>(0), adapters))
     }
 
-    /// Log-probability of every completion token given all before it, and which positions are such tokens.
+    /// Computes the log-probability of every completion token given all tokens before it, and a
+    /// mask of these tokens.
     ///
-    /// On flex without autodiff the pass runs in rayon's global pool, and the caller waits: it must hold no lock that other work in the
-    /// pool takes.
+    /// On flex without autodiff, the forward pass runs in rayon's global pool and the caller waits.
+    /// The caller must not hold a lock that other work in the pool takes.
     ///
     /// # Shapes
-    /// - output: both `[completions, tokens]`; log-probabilities are in nats and f32, zero at padding
+    /// - output: both `[completions, tokens]`; log-probabilities are in nats and f32, zero at
+    ///   padding
     ///
     /// # Errors
-    /// If image tokens and image features do not fit together, an image is not there, or there is no completion.
+    /// [`ModelError::ImageTokens`], [`ModelError::NoSuchImage`] or [`ModelError::NoCompletion`].
     pub fn completion_logps(
         &self,
         batch: &ScoreBatch,
@@ -233,15 +242,18 @@ impl Llava {
         Ok((logps.squeeze_dim::<2>(2), mask))
     }
 
-    /// What is to be known of the logits at every completion token, and which positions are such tokens. Logits are
-    /// never there for all tokens at once. Locks are as for [`completion_logps`](Self::completion_logps).
+    /// Applies `of` to the logits of completion tokens, in chunks, so that the logits of all tokens
+    /// never exist at once. Returns the results and a mask of completion tokens. The caller must
+    /// not hold the locks that [`completion_logps`](Self::completion_logps) describes.
     ///
     /// # Shapes
-    /// - `of`: takes f32 logits, `[n, vocab]`, and the tokens that follow, `[n, 1]`; gives `[n, columns]` each
-    /// - output: each `[completions, tokens, columns]`, zero at padding; the mask is `[completions, tokens]`
+    /// - `of`: takes f32 logits, `[n, vocab]`, and the tokens that follow, `[n, 1]`; gives `[n,
+    ///   columns]` each
+    /// - output: each `[completions, tokens, columns]`, zero at padding; the mask is `[completions,
+    ///   tokens]`
     ///
     /// # Errors
-    /// As [`completion_logps`](Self::completion_logps).
+    /// Those of [`completion_logps`](Self::completion_logps).
     pub fn at_completion_tokens<const N: usize>(
         &self,
         batch: &ScoreBatch,
@@ -252,7 +264,7 @@ impl Llava {
         Ok(self.map_head(batch, hidden, adapters, of))
     }
 
-    /// What the vision tower makes of the images. `[images, tokens, vision hidden]`
+    /// Vision features of the images, `[images, tokens, vision hidden]`.
     fn features(&self, batch: &ScoreBatch, adapters: Adapters) -> Option<Tensor<3>> {
         let device = self.device();
         match &batch.features {
@@ -265,11 +277,12 @@ impl Llava {
         }
     }
 
-    /// The batch with the vision features of its images, so that passes of this model, of its [valid](burn::module::Module::valid)
-    /// form and of itself with adapters off need not compute them again.
+    /// Returns the batch with the vision features of its images. Forward passes of this model, of
+    /// its [valid](burn::module::Module::valid) form, and of itself with adapters off do not
+    /// compute them again.
     ///
-    /// `None` where the vision tower is trained or has adapters, or there is no image; and of a model that is on no device with
-    /// autodiff, of which it is not known what is trained.
+    /// Returns `None` if the vision tower is trained or has adapters, if there is no image, and for
+    /// a model on a device without autodiff, which does not know what is trained.
     pub fn with_features(&self, batch: &ScoreBatch) -> Option<ScoreBatch> {
         if !self.device().is_autodiff() || self.changes_vision() {
             return None;
@@ -278,7 +291,7 @@ impl Llava {
         Some(ScoreBatch { features: Some(features), ..batch.clone() })
     }
 
-    /// Hidden states of the completions' rows. `[completions, width, hidden]`
+    /// Hidden states of the completions' rows, `[completions, width, hidden]`.
     fn completion_states(&self, batch: &ScoreBatch, adapters: Adapters) -> Result<Tensor<3>, ModelError> {
         let images = batch.pixels.len();
         if batch.rows.is_empty() {
@@ -294,7 +307,7 @@ impl Llava {
         let rows = self.embed(&inputs, &vec![None; inputs.len()], None)?;
         let lens: Vec<_> = batch.rows.iter().map(|row| batch.prefix_lens[row.group]).collect();
         let tables = |positions: &[Vec<usize>]| self.rope().tables(positions, dtype, &device);
-        // completions stand behind the prefix of their group, which is there once
+        // completions follow the prefix of their group, which is computed once
         let before = batch.prefixes.first().map_or(0, Vec::len);
         let positions = lens.iter().map(|len| (*len..len + batch.width).collect());
         let row_mask = causal_mask(&lens, before, 0, batch.width, &[], &device);
@@ -306,7 +319,7 @@ impl Llava {
         let of_prefixes = batch.prefixes.iter().map(|_| (0..before).collect());
         let prefix_of_row: Vec<_> = batch.rows.iter().map(|row| row.group as u32).collect();
         let tables = tables(&of_prefixes.chain(positions).collect::<Vec<_>>());
-        let packed = PrefixLayout {
+        let layout = PrefixLayout {
             prefixes: batch.prefixes.len(),
             before,
             rows: batch.rows.len(),
@@ -317,17 +330,17 @@ impl Llava {
         };
         let shared = Shared {
             tables,
-            // padding is behind what sees, so all prefixes have the same
+            // padding is at the end, so all prefixes have the same mask
             prefix_mask: causal_mask(&[0], 0, 0, before, &[], &device),
             row_mask,
             prefix_of_row: ids(&prefix_of_row, &device),
-            packed,
+            layout,
             adapters,
         };
         Ok(self.language_model.forward_shared(prefix, rows, shared, self.uses_gradient_checkpointing()))
     }
 
-    /// The head at completion tokens only, in chunks.
+    /// Applies the head to completion tokens only, in chunks.
     fn map_head<const N: usize>(
         &self,
         batch: &ScoreBatch,

@@ -9,7 +9,7 @@ use crate::{LoadOptions, lora::TargetModules};
 
 const IMAGE: u32 = 90;
 
-/// A small model with adapters on all of its parts, in training.
+/// A small model with adapters on all of its parts, in training state.
 fn model() -> Llava {
     adapted(TargetModules::PeftAllLinear)
 }
@@ -56,7 +56,7 @@ fn measure(model: &Llava, batch: &ScoreBatch) -> (Vec<f32>, Vec<Vec<f32>>) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Ids that stand behind the end of a row do not change a bit of any other.
+    /// Ids behind the end of a row do not change any other value, to the bit.
     #[test]
     fn padding_is_never_seen(
         groups in prop::collection::vec((any::<bool>(), 1usize..6, prop::collection::vec(1usize..7, 1..4)), 2..4),
@@ -124,9 +124,9 @@ fn features_are_shared_where_the_tower_stays_as_it_is() {
         let (logps, _) = reference.completion_logps(batch, Adapters::Off).unwrap();
         logps.into_data().iter::<f32>().collect::<Vec<_>>()
     });
-    // on a tape some sums are taken in another order
+    // with autodiff some sums have another order
     assert!(with.iter().zip(&without).all(|(a, b)| (a - b).abs() < 1e-5 * b.abs()), "{with:?} {without:?}");
-    // the pixels are not looked at again
+    // the pixels are not encoded again
     let blank = ScoreBatch { pixels: vec![pixels(2), pixels(3)].into(), ..shared };
     assert_eq!(measure(&model, &blank), measure(&model, &batch));
 
@@ -140,7 +140,7 @@ fn features_are_shared_where_the_tower_stays_as_it_is() {
     assert!(model.with_features(&no_image).is_none());
 }
 
-/// More completion tokens than the head takes at a time, behind prefixes that completions share.
+/// More completion tokens than a chunk of the head, with shared prefixes.
 #[test]
 fn log_probs_are_those_of_whole_sequences() {
     let ids = |group: usize, answer: usize, count: usize| {

@@ -1,4 +1,4 @@
-//! What of the weights themselves trains, without adapters.
+//! Training of weights themselves, without adapters.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;
@@ -6,17 +6,16 @@ use burn::tensor::Tensor;
 use super::Llava;
 
 impl Llava {
-    /// Makes the parameters train whose path `chosen` takes, and freezes all others.
+    /// Trains the parameters whose path `chosen` accepts, and freezes all others.
     ///
-    /// Paths are those of the module, as `vision_tower.encoder.layers.0.mlp.fc1.weight`,
-    /// `multi_modal_projector.linear_1.bias` or `language_model.layers.3.self_attn.q_proj.weight`. Gradients need a
-    /// device with autodiff: see burn's [`Module::train`].
+    /// Paths are those of the module, such as `vision_tower.encoder.layers.0.mlp.fc1.weight`,
+    /// `multi_modal_projector.linear_1.bias` or `language_model.layers.3.self_attn.q_proj.weight`.
+    /// Gradients need a device with autodiff: see [`Module::train`].
     pub fn unfreeze(self, chosen: impl Fn(&str) -> bool) -> Self {
         self.map(&mut Unfreeze { path: Vec::new(), chosen })
     }
 
-    /// Whether the vision tower is trained or has adapters, so that training may change what it gives. To be asked of a model in
-    /// training state.
+    /// Whether the vision tower is trained or has adapters. The model must be in training state.
     pub(crate) fn changes_vision(&self) -> bool {
         #[derive(Default)]
         struct Changes(bool);

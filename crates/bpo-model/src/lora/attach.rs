@@ -1,4 +1,4 @@
-//! Puts adapters on linears.
+//! Attaches adapters to linears.
 
 use std::collections::BTreeMap;
 
@@ -15,23 +15,23 @@ use super::patterns::Ranks;
 use crate::error::ModelError;
 use crate::llava::Llava;
 
-/// By module name.
+/// Factors by module name.
 pub(super) type Factors = BTreeMap<String, Factored>;
 
-/// An adapter.
+/// The factors of an adapter.
 pub(super) struct Factored {
     /// `[d_in, r]`
     pub a: Tensor<2>,
     /// `[r, d_out]`
     pub b: Tensor<2>,
-    /// What their product is multiplied by.
+    /// The factor of their product.
     pub scale: f64,
 }
 
-/// A [`Reparameterizer`] that puts burn's adapters where there are factors.
+/// A [`Reparameterizer`] that attaches burn's adapters.
 struct Attach {
     factors: Factors,
-    /// Whether the projector has a copy, which is the one that adapters belong to.
+    /// Whether the projector has a copy, which gets the adapters.
     copied_projector: bool,
 }
 
@@ -55,8 +55,9 @@ impl Reparameterizer for Attach {
     }
 }
 
-/// As PEFT starts: U(-1/sqrt(d_in), 1/sqrt(d_in)), which is Kaiming-uniform with a = sqrt(5). Drawn on the host, per
-/// module, so that the same seed gives the same adapter on every device.
+/// PEFT's initialization of `A`: U(-1/sqrt(d_in), 1/sqrt(d_in)), which is Kaiming-uniform with a =
+/// sqrt(5). It is drawn on the host with a random stream per module, so the same seed gives the
+/// same adapter on every device.
 fn kaiming(seed: u64, module: &str, d_in: usize, r: usize) -> TensorData {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(stream(module));
@@ -65,7 +66,7 @@ fn kaiming(seed: u64, module: &str, d_in: usize, r: usize) -> TensorData {
     TensorData::new(values, [d_in, r])
 }
 
-/// An adapter that adds nothing yet.
+/// Creates an adapter that adds zero.
 pub(super) fn fresh(
     module: &str,
     [d_in, d_out]: [usize; 2],
@@ -80,15 +81,16 @@ pub(super) fn fresh(
 }
 
 impl Llava {
-    /// Adds fresh adapters, and trained copies of modules that the settings want trained in full.
+    /// Adds new adapters, and trained copies of the modules in `modules_to_save`.
     ///
-    /// Nothing changes in what the model computes until it is trained. Adapters and copies alone require gradients. Where the
-    /// head is the embedding, an adapter on it leaves the embedding as it is.
+    /// The output of the model does not change until they are trained. Only adapters and copies
+    /// require gradients. Where the head is the embedding, an adapter on the head leaves the
+    /// embedding as it is.
     ///
     /// # Errors
-    /// [`ModelError::HasAdapters`] if there are some: they do not nest. [`ModelError::Setting`] for settings that cannot
-    /// work; [`ModelError::TargetPattern`], [`ModelError::NotAdaptable`] or [`ModelError::NoTarget`] for targets that
-    /// select nothing that could be adapted.
+    /// [`ModelError::HasAdapters`] if the model has adapters already; [`ModelError::Setting`] for
+    /// settings that cannot be used; [`ModelError::TargetPattern`], [`ModelError::NotAdaptable`] or
+    /// [`ModelError::NoTarget`] for targets that select no linear that can be adapted.
     pub fn with_lora(self, config: &LoraConfig, seed: u64) -> Result<Self, ModelError> {
         self.check_plain()?;
         config.validate()?;
@@ -106,17 +108,19 @@ impl Llava {
         Ok(self.attach(config, factors))
     }
 
-    /// Sets the dropout of the adapters' input in training, in place of that which an adapter was loaded with.
+    /// Sets the dropout of the adapters' input in training, in place of the dropout that an adapter
+    /// was loaded with.
     ///
     /// # Errors
-    /// [`ModelError::Setting`] with recomputation, which would drop other values the second time.
+    /// [`ModelError::Setting`] with gradient checkpointing, which would drop other values in the
+    /// second forward pass.
     pub fn with_lora_dropout(mut self, dropout: f64) -> Result<Self, ModelError> {
         self.check_recompute(dropout)?;
         self.linears_mut().for_each(|linear| linear.dropout = dropout);
         Ok(self)
     }
 
-    /// Puts factors on a model that has none.
+    /// Attaches factors to a model without adapters.
     pub(super) fn attach(mut self, config: &LoraConfig, factors: Factors) -> Self {
         let whole: Vec<_> = config.whole().collect();
         if whole.iter().any(|linear| *linear != HEAD) {
@@ -139,7 +143,8 @@ impl Llava {
         model
     }
 
-    /// Adapters do not nest, and what is adapted is not the checkpoint that it was loaded from.
+    /// Checks that the model has no adapters. Adapters cannot be stacked, and the weights of an
+    /// adapted model are not those of its checkpoint.
     ///
     /// # Errors
     /// [`ModelError::HasAdapters`].

@@ -9,26 +9,29 @@ use super::targets::TargetModules;
 use crate::error::ModelError;
 use bpo_pairs::Limits;
 
-/// Rank, scale and place of the adapters.
+/// Rank, scale and targets of the adapters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object")]
 #[non_exhaustive]
 pub struct LoraConfig {
-    /// Rank. Default 32 (the authors' recipe).
+    /// Rank, from 1 to 65,536. Default 32 (the authors' recipe).
     pub r: usize,
-    /// The low-rank product is scaled by `lora_alpha / r`. Default 256 (the authors' recipe).
+    /// The scale of the low-rank product is `lora_alpha / r`. Default 256 (the authors' recipe).
     pub lora_alpha: f64,
-    /// Whether it is scaled by `lora_alpha / sqrt(r)` instead, so that a higher rank does not learn more slowly
-    /// (Kalajdzievski, 2023, arXiv 2312.03732). Default false (PEFT's).
+    /// Whether the scale is `lora_alpha / sqrt(r)` instead, so that a higher rank does not learn
+    /// more slowly (Kalajdzievski, 2023, arXiv 2312.03732). Default false, as in PEFT.
     pub use_rslora: bool,
-    /// Part of an adapter's input that is set to zero while training, the rest being scaled up, as PEFT does it. At least 0,
-    /// below 1. Default 0: none (PEFT's; TRL's `disable_dropout` takes it away by default, too).
+    /// Probability that an element of an adapter's input is set to zero in training, as in PEFT;
+    /// the others are scaled up. At least 0, below 1. Default 0, as in PEFT. TRL's
+    /// `disable_dropout` turns it off by default.
     pub lora_dropout: f64,
-    /// Which linears are adapted. Default: those of the language model but the head (the authors' recipe).
+    /// The linears that are adapted. Default: those of the language model except the head (the
+    /// authors' recipe).
     pub target_modules: TargetModules,
     /// Modules that are trained in full and saved with the adapters: `multi_modal_projector`,
     /// `multi_modal_projector.linear_1`, `multi_modal_projector.linear_2` or `lm_head`. As in PEFT,
-    /// the end of a module's name is enough. Default: `multi_modal_projector` (the authors' recipe).
+    /// the end of a module's name is enough. Default: `multi_modal_projector` (the authors'
+    /// recipe).
     pub modules_to_save: Vec<String>,
     /// Ranks of modules that have another rank than `r`. Default: none.
     #[serde(skip_serializing_if = "ModulePatterns::is_empty")]
@@ -96,12 +99,12 @@ impl LoraConfig {
         self
     }
 
-    /// What the low-rank product is multiplied by, where no pattern says otherwise.
+    /// The factor of the low-rank product, where no pattern applies.
     pub fn scale(&self) -> f64 {
         scale(self.r, self.lora_alpha, self.use_rslora)
     }
 
-    /// The highest rank that a module may have.
+    /// The highest rank of a module.
     pub fn max_rank(&self) -> usize {
         self.rank_pattern.iter().map(|(_, r)| *r).fold(self.r, usize::max)
     }
@@ -116,10 +119,10 @@ impl LoraConfig {
         WHOLE.contains(&linear) && self.modules_to_save.iter().any(|module| stands_for(module, linear))
     }
 
-    /// Checks what can be checked without a model.
+    /// Checks the settings that can be checked without a model.
     ///
     /// # Errors
-    /// [`ModelError::Setting`] for the first value that cannot work.
+    /// [`ModelError::Setting`] for the first value that cannot be used.
     pub fn validate(&self) -> Result<(), ModelError> {
         let check = |key, holds, expected, found: String| {
             if holds { Ok(()) } else { Err(ModelError::Setting { key, expected, found }) }
@@ -127,7 +130,7 @@ impl LoraConfig {
         let ranks = 1..=Limits::DEFAULT.lora_rank;
         check("r", ranks.contains(&self.r), "from 1 to 65536", self.r.to_string())?;
         let alpha = self.lora_alpha;
-        // the scale is multiplied in f32
+        // the scale is applied in f32
         let usable = |value: f64| (value as f32).is_normal();
         let expected = "a number other than 0 that f32 can hold";
         check("lora_alpha", usable(alpha) && usable(self.scale()), expected, alpha.to_string())?;
@@ -148,11 +151,11 @@ impl LoraConfig {
     }
 }
 
-/// What `modules_to_save` may name.
+/// The modules that `modules_to_save` may name.
 pub(super) const TRAINABLE_WHOLE: &str =
     "multi_modal_projector, multi_modal_projector.linear_1, multi_modal_projector.linear_2 or lm_head";
 
-/// Whether a name of `modules_to_save` is that of a linear, or of the module that it is in.
+/// Whether a name of `modules_to_save` means a linear, or the module that contains it.
 pub(super) fn stands_for(module: &str, linear: &str) -> bool {
     let parent = linear.rsplit_once('.').map(|(parent, _)| parent);
     is_end(&module_name(linear), module) || parent.is_some_and(|parent| is_end(&module_name(parent), module))

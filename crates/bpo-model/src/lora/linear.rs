@@ -1,4 +1,4 @@
-//! A linear layer whose adapter is never multiplied out.
+//! A linear layer with an optional adapter in factored form.
 
 use burn::module::{LoraAdapter, Module, Param};
 use burn::tensor::{DType, Distribution, Tensor};
@@ -9,25 +9,33 @@ use crate::weights::WeightLoader;
 
 /// `y = x W + b`, and with an adapter on `W`: `y = x W + b + (s x A) B`.
 ///
-/// burn's own form of LoRA computes `W + s A B` first, which costs a second copy of `W` and a dense gradient. The two
-/// are equal in exact arithmetic. The factors are in f32 whatever the type of `W`, as half precision loses the updates of
-/// a usual learning rate; they are multiplied in the type of `x`. `A` and `B` are burn's
-/// [`LoraAdapter`](burn::module::LoraAdapter) either way, so that burn's tools for adapters keep working.
+/// burn's own LoRA computes `W + s A B` first, which costs a second copy of `W` and a dense
+/// gradient. The two are equal in exact arithmetic. The factors are in f32 whatever the type of
+/// `W`, because half precision loses the updates of a usual learning rate; they are multiplied in
+/// the type of `x`. `A` and `B` are burn's [`LoraAdapter`](burn::module::LoraAdapter), so burn's
+/// tools for adapters work.
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[d_in, d_out]`
     pub weight: Param<Tensor<2>>,
     /// `[d_out]`
     pub bias: Option<Param<Tensor<1>>>,
-    /// Dropout of the adapter's input, of no effect without an adapter: see
-    /// [`LoraConfig::lora_dropout`](super::LoraConfig::lora_dropout).
+    /// Dropout of the adapter's input: see
+    /// [`LoraConfig::lora_dropout`](super::LoraConfig::lora_dropout). It has no effect without an
+    /// adapter.
     #[module(skip)]
     pub dropout: f64,
 }
 
 impl Linear {
-    /// Takes `{name}.weight` (stored `[d_out, d_in]`) and, if asked, `{name}.bias`.
-    pub fn load(weights: &mut WeightLoader, name: &str, d_in: usize, d_out: usize, bias: bool) -> Self {
+    /// Loads `{name}.weight` (stored as `[d_out, d_in]`) and, with `bias`, `{name}.bias`.
+    pub(crate) fn load(
+        weights: &mut WeightLoader,
+        name: &str,
+        d_in: usize,
+        d_out: usize,
+        bias: bool,
+    ) -> Self {
         let weight = weights.tensor(&format!("{name}.weight"), [d_out, d_in]).transpose();
         Self {
             weight: Param::from_tensor(weight).set_require_grad(false),
@@ -36,12 +44,12 @@ impl Linear {
         }
     }
 
-    /// A frozen linear of this weight, `[d_in, d_out]`, without bias.
+    /// Creates a frozen linear with a weight `[d_in, d_out]` and without bias.
     pub(crate) fn frozen(weight: Tensor<2>) -> Self {
         Self { weight: Param::from_tensor(weight).set_require_grad(false), bias: None, dropout: 0.0 }
     }
 
-    /// A copy with parameters of its own that require gradients, in f32 as adapters are.
+    /// Copies the linear into new parameters that require gradients, in f32 as adapters are.
     pub(crate) fn trainable(self) -> Self {
         Self {
             weight: Param::from_tensor(self.weight.base().cast(DType::F32)),
@@ -50,12 +58,13 @@ impl Linear {
         }
     }
 
-    /// Applies the layer. On a device with autodiff, which is where a model is trained, with dropout; on none other.
+    /// Applies the layer. Dropout is applied on devices with autodiff only, where models are
+    /// trained.
     ///
     /// # Shapes
     /// - `x`: `[..., d_in]`
     /// - output: `[..., d_out]`
-    pub fn forward<const D: usize>(&self, x: Tensor<D>, adapters: Adapters) -> Tensor<D> {
+    pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>, adapters: Adapters) -> Tensor<D> {
         let weight = self.weight.base();
         let y = match self.weight.adapter().filter(|_| adapters == Adapters::On) {
             None => product(x, weight),
@@ -68,7 +77,7 @@ impl Linear {
     }
 
     fn adapted<const D: usize>(&self, x: Tensor<D>, weight: Tensor<2>, lora: &LoraAdapter) -> Tensor<D> {
-        // as PEFT does it in mixed precision; gradients are those of the factors in f32
+        // as PEFT in mixed precision; the gradients of the factors are in f32
         let [a, b] = [&lora.a, &lora.b].map(|factor| factor.val().cast(x.dtype()));
         let scale = lora.scale;
         let drops = self.dropout > 0.0 && x.device().is_autodiff();
@@ -76,14 +85,14 @@ impl Linear {
             return adapted(x, weight, a, b, scale);
         }
         let kept = if drops { dropped(x.clone(), self.dropout) } else { x.clone() };
-        // scaled where it is narrow
+        // scaled at rank width, the narrowest place
         product(x, weight) + product(product(kept, a).mul_scalar(scale), b)
     }
 }
 
-/// Elements are zero with a probability of `p`, the others `1 / (1 - p)` times what they were.
+/// Sets elements to zero with probability `p`, and multiplies the others by `1 / (1 - p)`.
 ///
-/// Drawn by the device, whose seed is the trainer's to set.
+/// The device draws; the trainer sets its seed.
 fn dropped<const D: usize>(x: Tensor<D>, p: f64) -> Tensor<D> {
     let keep = 1.0 - p;
     let kept = x.random_like(Distribution::Bernoulli(keep)).div_scalar(keep);
@@ -97,7 +106,7 @@ mod tests {
 
     use super::*;
 
-    /// Adapts with two identities, so that what the adapter adds is its input.
+    /// Attaches two identities, so that the adapter adds its input.
     struct Identity;
 
     impl Reparameterizer for Identity {
@@ -115,7 +124,7 @@ mod tests {
 
     const WIDTH: usize = 8;
 
-    /// What the adapter adds to rows of ones.
+    /// The difference that the adapter makes for rows of ones.
     fn added(linear: &Linear, device: &Device, adapters: Adapters) -> Vec<f32> {
         let ones: Tensor<2> = Tensor::ones([500, WIDTH], device);
         let on = linear.forward(ones.clone(), adapters);
@@ -141,7 +150,7 @@ mod tests {
         let kept = values.iter().filter(|value| !near(**value, 0.0)).count() as f64 / values.len() as f64;
         // 4000 draws: seven standard deviations
         assert!((kept - 0.75).abs() < 0.05, "{kept}");
-        // neither all of a row nor all of a column
+        // single elements are dropped, not whole rows or columns
         let row = |i: usize| &values[i * WIDTH..(i + 1) * WIDTH];
         assert!((1..500).any(|i| row(i) != row(0)));
         assert!((0..500).any(|i| row(i).iter().any(|value| !near(*value, row(i)[0]))));

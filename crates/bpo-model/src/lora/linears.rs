@@ -9,11 +9,12 @@ use super::Linear;
 use super::names::HEAD;
 use crate::llava::Llava;
 
-/// Beginnings of the names of modules whose linears can be adapted: not the copies that are trained in full.
+/// Prefixes of the names of modules whose linears can be adapted. Copies that are trained in full
+/// are not among them.
 pub(super) const PARTS: [&str; 3] = ["language_model.", "vision_tower.", "multi_modal_projector."];
 
-/// `[d_in, d_out]` of every linear of the language model's layers, the vision tower's, the projector and the head, by name. A
-/// head that is the embedding is one, too.
+/// The shapes `[d_in, d_out]` of every linear of the language model's layers, the vision tower's
+/// layers, the projector and the head, by name. The head is included where it is the embedding.
 pub(super) fn linear_shapes(model: &Llava) -> BTreeMap<String, [usize; 2]> {
     let mut shapes = Shapes::default();
     model.visit(&mut shapes);
@@ -23,7 +24,7 @@ pub(super) fn linear_shapes(model: &Llava) -> BTreeMap<String, [usize; 2]> {
 }
 
 impl Llava {
-    /// The same linears.
+    /// Every linear of the model, copies that are trained in full included.
     pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
         let trained = self.trained_projector.iter_mut().flat_map(|projector| projector.linears_mut());
         let projector = self.multi_modal_projector.linears_mut().into_iter().chain(trained);
@@ -34,7 +35,7 @@ impl Llava {
 
 #[derive(Default)]
 struct Shapes {
-    /// Names of the fields, and whether each is a linear.
+    /// Names of the fields, and whether each field is a linear.
     path: Vec<(String, bool)>,
     found: BTreeMap<String, [usize; 2]>,
 }

@@ -1,4 +1,4 @@
-//! An adapter from its directory onto a model.
+//! Loading of an adapter directory.
 
 use std::path::Path;
 
@@ -16,15 +16,18 @@ use crate::error::ModelError;
 use crate::llava::Llava;
 use crate::weights::WeightLoader;
 
-/// Loads a PEFT LoRA directory onto a freshly loaded model. The adapters (and modules that the directory has in full) require
-/// gradients, so that training can go on. Also gives the settings the adapter was made with.
+/// Loads a PEFT LoRA directory onto a model without adapters. Returns the model and the settings of
+/// the adapter. Adapters, and modules that the directory has in full, require gradients, so
+/// training can continue.
 ///
-/// As with PEFT, `adapter_config.json` decides which modules have adapters. Those that the weights lack start anew and add
-/// nothing, and adapters of other modules are ignored: a warning names them.
+/// As in PEFT, `adapter_config.json` decides which modules have adapters. Modules without weights
+/// in the file get new adapters, which add zero, and adapters of other modules are ignored. A
+/// warning names both.
 ///
 /// # Errors
-/// [`ModelError::HasAdapters`] if the model has adapters: they do not nest. If the directory is not a LoRA of a kind that is
-/// supported, or was made for another model: all the weights that do not fit are listed.
+/// [`ModelError::HasAdapters`] if the model has adapters already; [`ModelError::Adapter`] if the
+/// directory is not a LoRA of a supported kind; [`ModelError::Weights`] if it belongs to another
+/// model, with all weights that do not fit.
 pub fn load_adapter(model: Llava, dir: &Path) -> Result<(Llava, LoraConfig), ModelError> {
     model.check_plain()?;
     let adapter = PeftAdapter::open(dir)?;
@@ -66,7 +69,7 @@ pub fn load_adapter(model: Llava, dir: &Path) -> Result<(Llava, LoraConfig), Mod
     let [d_in, d_out] = shapes[HEAD];
     let base = (factors.contains_key(HEAD) && weights.has(&base))
         .then(|| weights.tensor(&base, [d_out, d_in]).transpose());
-    // a warning has named what is ignored
+    // a warning has named the ignored weights
     weights.finish(|_| true)?;
 
     let model = match base {
@@ -86,10 +89,11 @@ pub fn load_adapter(model: Llava, dir: &Path) -> Result<(Llava, LoraConfig), Mod
     Ok((model, config))
 }
 
-/// The settings that an adapter was made with, without its model. `target_modules` are as the file states them.
+/// Reads the settings of an adapter, without its model. `target_modules` are as the file states
+/// them.
 ///
 /// # Errors
-/// If the directory is not a LoRA of a kind that is supported.
+/// If the directory is not a LoRA of a supported kind.
 pub fn adapter_settings(dir: &Path) -> Result<LoraConfig, ModelError> {
     let PeftAdapter { config, targets, .. } = PeftAdapter::open(dir)?;
     Ok(match targets {
@@ -98,7 +102,8 @@ pub fn adapter_settings(dir: &Path) -> Result<LoraConfig, ModelError> {
     })
 }
 
-/// The settings of an adapter in the names of transformers 5, with the targets that select just its modules.
+/// The settings of an adapter with the names of transformers 5, and with targets that select
+/// exactly its modules.
 fn settings<'a>(
     adapter: &PeftAdapter,
     ranks: &Ranks<'_>,
@@ -123,10 +128,11 @@ fn settings<'a>(
 }
 
 impl Llava {
-    /// With the weight that the adapter of the head was trained on, `[hidden, vocab]`.
+    /// Replaces the head by the weight that its adapter was trained on, `[hidden, vocab]`.
     ///
     /// # Errors
-    /// [`ModelError::Adapter`] if the head is the embedding and the weight another one: PEFT would change the embedding, too.
+    /// [`ModelError::Adapter`] if the head is the embedding and has other values: PEFT would change
+    /// the embedding as well.
     fn with_head(mut self, weight: Tensor<2>, dir: &Path) -> Result<Self, ModelError> {
         if self.lm_head.is_some() {
             self.lm_head = Some(Linear::frozen(weight.cast(self.dtype())));

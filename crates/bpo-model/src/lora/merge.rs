@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use bpo_pairs::UntrustedPath;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::linears::PARTS;
@@ -13,15 +14,16 @@ use crate::error::{ModelError, WeightProblems};
 use crate::llava::Llava;
 use crate::weights::{TensorEntry, WeightIndex, rewrite};
 
-/// Writes a plain checkpoint: the directory `model` with the PEFT adapter `adapter` folded in, as `out`.
+/// Writes a plain checkpoint: the directory `model` with the PEFT adapter `adapter` folded in, as
+/// `out`.
 ///
-/// Names, types and shards stay as they are; `W + s B A` is computed in f32 on `device`. Weights without an adapter are
-/// copied byte for byte, and only one weight is in memory at a time. `out` is there whole or not at all
-/// (see [`StagedDir`](bpo_pairs::files::StagedDir)).
+/// Names, types and shards stay as they are; `W + s B A` is computed in f32 on `device`. Weights
+/// without an adapter are copied byte for byte, and only one weight is in memory at a time. `out`
+/// is written whole or not at all (see [`StagedDir`](bpo_pairs::files::StagedDir)).
 ///
 /// # Errors
-/// If the checkpoint lacks weights, the adapter does not fit it, a merged weight is not finite, or `out` cannot be written or
-/// holds anything already.
+/// If the checkpoint lacks weights, the adapter does not fit it, a merged weight is not finite, or
+/// `out` cannot be written or holds anything already.
 pub fn merge_checkpoint(model: &Path, adapter: &Path, out: &Path, device: &Device) -> Result<(), ModelError> {
     let base = WeightIndex::open(model)?;
     let adapter_dir = adapter;
@@ -30,7 +32,7 @@ pub fn merge_checkpoint(model: &Path, adapter: &Path, out: &Path, device: &Devic
     if linears().all(|linear| linear != HEAD) {
         check_head(&adapter, adapter_dir, model)?;
     }
-    // the checkpoint has the weights of modules that never run, too
+    // the checkpoint also has the weights of modules that never run
     let Fit { present, .. } = adapter.fit(adapter_dir, linears(), |_| true)?;
     let ranks = adapter.ranks()?;
     ranks.warn_of_unused(&present)?;
@@ -45,34 +47,33 @@ pub fn merge_checkpoint(model: &Path, adapter: &Path, out: &Path, device: &Devic
     rewrite(&base, model, out, &|name, entry| merge.changed(name, entry))
 }
 
-/// The module of a weight that is a linear's.
+/// The module of a weight, if it is a linear.
 fn linear<'a>((name, entry): (&'a String, &TensorEntry)) -> Option<&'a str> {
     let module = name.strip_suffix(".weight")?;
     let is_part = module == HEAD || PARTS.iter().any(|part| module.starts_with(part));
     (is_part && entry.shape.len() == 2 && !module.contains("embed")).then_some(module)
 }
 
-/// Refuses an adapter of the head where the head is the embedding, which merging would change as well.
+/// Refuses an adapter of the head where the head is the embedding, which merging would change as
+/// well.
 fn check_head(adapter: &PeftAdapter, dir: &Path, model: &Path) -> Result<(), ModelError> {
     let of_head = |name: &String| match AdapterTensor::parse(name) {
         Some(AdapterTensor::Lora(module, _) | AdapterTensor::Base(module)) => module == HEAD,
         Some(AdapterTensor::Saved(weight)) => weight.starts_with("lm_head."),
         None => false,
     };
-    match adapter.index.entries().keys().any(of_head) {
-        false => Ok(()),
-        true => {
-            let reason = format!(
-                "it changes the head (lm_head), and {} has none of its own: its head is the embedding \
-                 (tie_word_embeddings), which merging would change too. Use the adapter without merging it",
-                model.display()
-            );
-            Err(ModelError::Adapter { path: dir.join(WEIGHTS), reason })
-        }
+    if !adapter.index.entries().keys().any(of_head) {
+        return Ok(());
     }
+    let reason = format!(
+        "it changes the head (lm_head), and {} has none of its own: its head is the embedding \
+         (tie_word_embeddings), which merging would change too. Use the adapter without merging it",
+        UntrustedPath(model)
+    );
+    Err(ModelError::Adapter { path: dir.join(WEIGHTS), reason })
 }
 
-/// All that does not fit, before anything is written.
+/// Checks all weights before anything is written.
 fn check(
     base: &WeightIndex,
     adapter: &PeftAdapter,
@@ -97,7 +98,7 @@ fn check(
             problems.missing.push(format!("{weight} (in the base model, for {name})"));
             continue;
         };
-        // both are read as numbers: a type that cannot be is not to be passed over
+        // both are converted to f32, so other types are an error
         for (name, entry) in [(name, entry), (&weight, target)] {
             if entry.float_type().is_none() {
                 problems.mistyped.push((name.clone(), entry.dtype.to_string()));
@@ -112,7 +113,7 @@ fn check(
             problems.misshapen.push((name.clone(), expected, entry.shape.clone()));
         }
     }
-    // a linear that is saved is saved whole
+    // a saved linear is saved with all its tensors
     let is_whole =
         |name: &&String| name.rsplit_once('.').is_some_and(|(linear, _)| adapter.config.is_whole(linear));
     for weight in base.entries().keys().filter(is_whole) {
@@ -128,11 +129,11 @@ fn check(
     }
 }
 
-/// Computes weights of the result.
+/// Computes the weights of the merged checkpoint.
 struct Merge<'a> {
     base: &'a WeightIndex,
     adapter: &'a PeftAdapter,
-    /// By module, what the product of its factors is multiplied by.
+    /// Scales by module.
     scales: BTreeMap<String, f64>,
     device: &'a Device,
 }
@@ -147,7 +148,7 @@ impl Merge<'_> {
         Some(Tensor::from_data(index.data_as(entry, DType::F32)?, (self.device, DType::F32)))
     }
 
-    /// The changed value, or `None` if the adapter does not touch this weight.
+    /// The changed value, or `None` if the adapter does not change this weight.
     fn changed(&self, name: &str, entry: &TensorEntry) -> Option<TensorData> {
         let module = name.strip_suffix(".weight").unwrap_or_default();
         if let Some(scale) = self.scales.get(module) {

@@ -1,4 +1,4 @@
-//! Adapters folded into the weights in memory.
+//! Merging of adapters into the weights in memory.
 
 use burn::module::Param;
 
@@ -6,8 +6,8 @@ use super::Linear;
 use crate::llava::Llava;
 
 impl Llava {
-    /// The model with what was trained folded in: `W + s A B` in place of each adapted weight, in its type, and trained copies in
-    /// place of their originals. Answers take one product for each linear then, not three; there is no way back.
+    /// Merges adapters and trained copies into the weights: `W + s A B` in the type of `W`. Each
+    /// linear then needs one product instead of three. The result has no adapters to switch off.
     pub fn merged(mut self) -> Self {
         self.linears_mut().for_each(merge);
         if let Some(trained) = self.trained_projector.take() {

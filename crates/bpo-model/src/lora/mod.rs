@@ -1,5 +1,6 @@
-//! Low-rank adapters (Hu et al., 2021, arXiv 2106.09685): attached to linears of the language model, the vision tower,
-//! the projector and the head, computed in factored form, exchanged with PEFT.
+//! Low-rank adapters (Hu et al., 2021, arXiv 2106.09685) on linears of the language model, the
+//! vision tower, the projector and the head. They are computed in factored form, and read and
+//! written in PEFT's format.
 
 mod attach;
 mod config;
@@ -25,12 +26,12 @@ pub(crate) use save::count_adapters;
 pub use save::save_adapter;
 pub use targets::TargetModules;
 
-/// Whether adapters (and modules trained in full) take part in a forward pass.
+/// Whether adapters and modules of `modules_to_save` take part in a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adapters {
-    /// The trained model.
+    /// They take part: the policy.
     On,
-    /// The model as it was loaded: DPO's reference.
+    /// They do not: the model as it was loaded, which is the reference of DPO.
     Off,
 }
 

@@ -1,11 +1,11 @@
-//! PEFT's names for what is trained.
+//! PEFT's names of trained tensors.
 
-/// What PEFT puts before the names of the wrapped model's modules.
+/// The prefix that PEFT adds to the names of the wrapped model's modules.
 const WRAPPER: &str = "base_model.model.";
-/// What transformers 5 puts before everything but the head.
+/// The prefix that transformers 5 adds to all names except those of the head.
 const MODEL: &str = "model.";
 
-/// The head, which transformers has beside the model and not in it.
+/// The head, which is not a part of `model` in transformers.
 pub(super) const HEAD: &str = "lm_head";
 /// The projector.
 pub(super) const PROJECTOR: &str = "multi_modal_projector";
@@ -17,12 +17,12 @@ fn is_of_head(path: &str) -> bool {
     path.strip_prefix(HEAD).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// The name that transformers 5 gives the module at a path of [`Llava`](crate::llava::Llava)'s.
+/// The name in transformers 5 of the module at a path of [`Llava`](crate::Llava).
 pub(super) fn module_name(path: &str) -> String {
     if is_of_head(path) { path.to_owned() } else { format!("{MODEL}{path}") }
 }
 
-/// The same, and with `legacy` the names that versions of transformers 4 give it.
+/// The name in transformers 5, and with `legacy` also the names in versions of transformers 4.
 pub(super) fn names_of(path: &str, legacy: bool) -> Vec<String> {
     let mut names = vec![module_name(path)];
     if !legacy {
@@ -40,14 +40,15 @@ pub(super) fn names_of(path: &str, legacy: bool) -> Vec<String> {
     names
 }
 
-/// FNV-1a: an own random stream for each module, whatever else is adapted.
+/// The random stream of a module (FNV-1a of its name), which does not depend on what else is
+/// adapted.
 pub(super) fn stream(module: &str) -> u64 {
     module
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Which of an adapter's two factors.
+/// One of an adapter's two factors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Factor {
     A,
@@ -55,7 +56,7 @@ pub(super) enum Factor {
 }
 
 impl Factor {
-    /// The one that it is multiplied with.
+    /// The other factor.
     pub(super) fn other(self) -> Self {
         match self {
             Self::A => Self::B,
@@ -67,17 +68,18 @@ impl Factor {
 /// A tensor of an adapter file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AdapterTensor {
-    /// A factor of the module's adapter.
+    /// A factor of the adapter of a module.
     Lora(String, Factor),
-    /// A weight of a module that is saved whole, by its canonical name.
+    /// A weight of a module that is saved in full, by its canonical name.
     Saved(String),
-    /// The weight that the module's adapter is added to. PEFT saves that of an adapted head.
+    /// The weight that the adapter of a module is added to. PEFT saves it for an adapted head.
     Base(String),
 }
 
 impl AdapterTensor {
-    /// Reads a name of `adapter_model.safetensors`, written on transformers 4 or 5. As with PEFT, it may lack the wrapper's
-    /// part, and a factor's name may have that of PEFT's `default` adapter in it.
+    /// Parses a name of `adapter_model.safetensors`, written with transformers 4 or 5. As in PEFT,
+    /// the wrapper's prefix may be missing, and the name of a factor may contain that of PEFT's
+    /// `default` adapter.
     pub(super) fn parse(name: &str) -> Option<Self> {
         let name = name.strip_prefix(WRAPPER).unwrap_or(name);
         if name.starts_with("base_model.") || name.contains("_orig_mod.") {
@@ -97,11 +99,11 @@ impl AdapterTensor {
         if let Some(module) = name.strip_suffix(".base_layer.weight") {
             return Some(Self::Base(module.to_owned()));
         }
-        // PEFT strips the adapter's name when it saves; some versions leave the wrapper's
+        // PEFT removes the adapter's name when it saves; some versions leave the wrapper's
         Some(Self::Saved(name.replace(".modules_to_save", "").replace(".original_module", "")))
     }
 
-    /// The name that PEFT gives it on transformers 5.
+    /// The name in PEFT with transformers 5.
     pub(super) fn name(&self) -> String {
         match self {
             Self::Lora(module, Factor::A) => format!("{WRAPPER}{}.lora_A.weight", module_name(module)),
@@ -111,7 +113,7 @@ impl AdapterTensor {
         }
     }
 
-    /// The tensor that a parameter path of [`Llava`](crate::llava::Llava) is, if it may be a trained one.
+    /// The tensor at a parameter path of [`Llava`](crate::Llava), if it may be a trained one.
     pub(super) fn of_path(path: &str) -> Option<Self> {
         let original = original(path);
         let path = original.clone().unwrap_or_else(|| path.to_owned());
@@ -123,11 +125,11 @@ impl AdapterTensor {
     }
 }
 
-/// Copies of modules that are trained in full, and the modules.
+/// Prefixes of copies that are trained in full, and of the modules that they are copies of.
 const COPIES: [(&str, &str); 2] =
     [("trained_projector.", "multi_modal_projector."), ("trained_head.", "lm_head.")];
 
-/// The path of what a path is a copy of, if it is one.
+/// The path of the original, if a path is that of a copy.
 pub(super) fn original(path: &str) -> Option<String> {
     COPIES.iter().find_map(|(copy, of)| Some(format!("{of}{}", path.strip_prefix(copy)?)))
 }
@@ -165,7 +167,7 @@ mod tests {
         }
     }
 
-    /// PEFT 0.21.2 reads the first three, and takes nothing of the others.
+    /// PEFT 0.21.2 reads the first three names and ignores the others.
     #[test]
     fn names_are_read_that_peft_reads() {
         let module = "model.language_model.layers.0.mlp.up_proj";

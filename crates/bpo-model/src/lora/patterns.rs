@@ -1,4 +1,4 @@
-//! Ranks and scales of single modules: PEFT's `rank_pattern` and `alpha_pattern`.
+//! Ranks and scales per module: PEFT's `rank_pattern` and `alpha_pattern`.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,11 +11,11 @@ use super::config::LoraConfig;
 use super::names::names_of;
 use crate::error::{ModelError, first_of};
 
-/// Values for the modules whose names match a key, in the order in which keys are tried.
+/// Values for modules whose names match a key, in the order in which keys are tried.
 ///
-/// A key is a regular expression for the end of a module's name: `(.*\.)?(KEY)` has to match the whole name that transformers 5
-/// gives the module, as in PEFT. The first key that matches counts. JSON keeps the order of a file; TOML sorts keys
-/// alphabetically.
+/// A key is a regular expression for the end of a module's name: `(.*\.)?(KEY)` has to match the
+/// whole name in transformers 5, as in PEFT. The first key that matches counts. JSON keeps the
+/// order of a file; TOML sorts keys alphabetically.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModulePatterns<T>(Vec<(String, T)>);
 
@@ -26,7 +26,7 @@ impl<T> Default for ModulePatterns<T> {
 }
 
 impl<T> ModulePatterns<T> {
-    /// Whether there is no key.
+    /// Whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -71,25 +71,25 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for ModulePatterns<T> {
     }
 }
 
-/// The ranks and scales of all modules, by the settings of an adapter.
+/// The ranks and scales of all modules, from the settings of an adapter.
 pub(super) struct Ranks<'a> {
     config: &'a LoraConfig,
     ranks: Compiled<'a, usize>,
     alphas: Compiled<'a, f64>,
-    /// Whether names of transformers 4 count as well.
+    /// Whether names of transformers 4 match as well.
     legacy: bool,
 }
 
 impl<'a> Ranks<'a> {
     /// # Errors
-    /// [`ModelError::TargetPattern`] for a key that is no regular expression.
+    /// [`ModelError::TargetPattern`] for a key that is not a regular expression.
     pub(super) fn new(config: &'a LoraConfig, legacy: bool) -> Result<Self, ModelError> {
         let ranks = Compiled::new("rank_pattern", &config.rank_pattern)?;
         let alphas = Compiled::new("alpha_pattern", &config.alpha_pattern)?;
         Ok(Self { config, ranks, alphas, legacy })
     }
 
-    /// Rank and alpha of a module, by its path in [`Llava`](crate::llava::Llava).
+    /// Rank and alpha of a module, by its path in [`Llava`](crate::Llava).
     pub(super) fn of(&self, module: &str) -> Result<(usize, f64), ModelError> {
         let names = names_of(module, self.legacy);
         let r = self.ranks.first(&names)?.copied().unwrap_or(self.config.r);
@@ -97,13 +97,13 @@ impl<'a> Ranks<'a> {
         Ok((r, alpha))
     }
 
-    /// What the low-rank product of a module is multiplied by.
+    /// The scale of a module.
     pub(super) fn scale(&self, module: &str) -> Result<f64, ModelError> {
         let (r, alpha) = self.of(module)?;
         Ok(scale(r, alpha, self.config.use_rslora))
     }
 
-    /// Warns of keys that match none of the adapted modules, as PEFT does: they change nothing.
+    /// Warns of keys that match no adapted module, as PEFT does.
     pub(super) fn warn_of_unused(&self, modules: &[String]) -> Result<(), ModelError> {
         let names: Vec<_> = modules.iter().map(|module| names_of(module, self.legacy)).collect();
         for (setting, unused) in
@@ -111,7 +111,7 @@ impl<'a> Ranks<'a> {
         {
             if !unused.is_empty() {
                 let keys = first_of(&unused);
-                tracing::warn!("{setting}: no adapted module matches {keys}: these keys change nothing");
+                tracing::warn!("{setting}: no adapted module matches {keys}, so these keys have no effect");
             }
         }
         Ok(())
@@ -124,7 +124,7 @@ pub(super) fn scale(r: usize, alpha: f64, use_rslora: bool) -> f64 {
     alpha / if use_rslora { r.sqrt() } else { r }
 }
 
-/// The keys of a pattern as expressions.
+/// The compiled keys of a pattern.
 struct Compiled<'a, T> {
     setting: &'static str,
     entries: Vec<(&'a str, Regex, &'a T)>,
@@ -176,7 +176,7 @@ pub(super) fn matches_any(
     Ok(false)
 }
 
-/// An expression of a setting that has to match a whole name, within `before` and `after`.
+/// Compiles an expression that has to match a whole name, between `before` and `after`.
 pub(super) fn compile(
     key: &'static str,
     pattern: &str,
@@ -184,7 +184,8 @@ pub(super) fn compile(
     after: &str,
 ) -> Result<Regex, ModelError> {
     let broken = |source| broken(key, pattern, source);
-    // on its own first: what is no expression must not become one within the brackets
+    // compiled on its own first: brackets around it must not turn an invalid expression into a
+    // valid one
     Regex::new(pattern).map_err(broken)?;
     Regex::new(&format!(r"\A(?:{before}{pattern}{after})\z")).map_err(broken)
 }

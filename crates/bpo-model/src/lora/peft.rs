@@ -1,7 +1,8 @@
-//! Adapters on disk as PEFT has them: `adapter_config.json` and `adapter_model.safetensors`.
+//! Adapter directories of PEFT: `adapter_config.json` and `adapter_model.safetensors`.
 
 use std::path::Path;
 
+use bpo_pairs::UntrustedPath;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -12,33 +13,34 @@ use super::patterns::{ModulePatterns, Ranks};
 use super::selection::{Names, Selection};
 use super::targets::of_suffixes;
 use crate::error::{ModelError, WeightProblems, first_of};
-use crate::files::{read_json, read_settings};
+use crate::json::{read_json, read_without_nulls};
 use crate::weights::WeightIndex;
 
 pub(super) const CONFIG: &str = "adapter_config.json";
 pub(super) const WEIGHTS: &str = "adapter_model.safetensors";
 const PICKLE: &str = "adapter_model.bin";
 
-/// Rank, scale and contents of an adapter directory, ready to be loaded or merged.
+/// The settings and the opened weights of an adapter directory, ready to be loaded or merged.
 pub(super) struct PeftAdapter {
     pub config: LoraConfig,
-    /// The expression that tells which modules PEFT adapts, if the file has one.
+    /// The expression that selects modules in PEFT, if the file has one.
     pub targets: Option<String>,
     pub index: WeightIndex,
-    /// Whether the file has names of transformers 4, which its settings may have as well.
+    /// Whether the file has names of transformers 4. If so, its settings may have them as well.
     pub legacy: bool,
     selection: Selection,
 }
 
-/// Which modules of a model an adapter has, and which it lacks.
+/// The modules of a model that an adapter has, and those that it lacks.
 pub(super) struct Fit {
-    /// Those that are selected and whose factors are in the file.
+    /// Selected modules whose factors are in the file.
     pub present: Vec<String>,
-    /// Those that are selected and whose factors are not in the file. With PEFT they have fresh adapters, which add nothing.
+    /// Selected modules whose factors are not in the file. They get new adapters, which add zero,
+    /// as in PEFT.
     pub missing: Vec<String>,
 }
 
-/// The keys of `adapter_config.json` that matter here; PEFT writes many more.
+/// The keys of `adapter_config.json` that are read. PEFT writes many more.
 #[derive(Debug, Deserialize)]
 #[serde(expecting = "an object")]
 struct PeftConfig {
@@ -58,7 +60,7 @@ struct PeftConfig {
     #[serde(default)]
     lora_bias: bool,
     bias: Option<String>,
-    /// `true`, or the name of a method; some of these change the base weights too.
+    /// `true`, or the name of a method. Some methods change the base weights as well.
     #[serde(default)]
     init_lora_weights: Value,
     #[serde(default)]
@@ -73,7 +75,7 @@ struct PeftConfig {
     use_qalora: bool,
 }
 
-/// The keys whose entries have an order, which has to be that of the file.
+/// The keys whose entries are tried in the order of the file.
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
 struct Patterns {
@@ -82,7 +84,7 @@ struct Patterns {
 }
 
 impl PeftConfig {
-    /// The first key that asks for what is not supported, with the reason.
+    /// The first key with an unsupported value, with the reason.
     fn unsupported(&self) -> Option<String> {
         if let Some(kind) = self.peft_type.as_deref().filter(|kind| *kind != "LORA") {
             return Some(format!("peft_type is {kind}; only LORA is supported"));
@@ -101,7 +103,8 @@ impl PeftConfig {
         if let Some((key, _)) = foreign.iter().find(|(_, set)| *set) {
             return Some(format!("{key} is set, which is not supported"));
         }
-        // the others (pissa, olora, corda, loftq, ...) start from other base weights than the checkpoint's
+        // the other methods (pissa, olora, corda, loftq, ...) start from other base weights than
+        // the checkpoint's
         const SAME_BASE: [&str; 3] = ["gaussian", "orthogonal", "eva"];
         let method = self.init_lora_weights.as_str().filter(|method| !SAME_BASE.contains(method))?;
         Some(format!(
@@ -114,8 +117,8 @@ impl PeftConfig {
 impl PeftAdapter {
     pub(super) fn open(dir: &Path) -> Result<Self, ModelError> {
         let path = dir.join(CONFIG);
-        let peft: PeftConfig = read_settings(&path)?;
-        let selection: Selection = read_settings(&path)?;
+        let peft: PeftConfig = read_without_nulls(&path)?;
+        let selection: Selection = read_without_nulls(&path)?;
         let patterns: Patterns = read_json(&path)?;
         let refuse = |reason: String| Err(ModelError::Adapter { path: path.clone(), reason });
         if let Some(reason) = peft.unsupported() {
@@ -161,7 +164,7 @@ impl PeftAdapter {
         Ok(Self { config, targets, index, legacy, selection })
     }
 
-    /// Names of the modules whose factors the file has.
+    /// The modules whose factors are in the file.
     fn modules(&self) -> Vec<String> {
         let module = |name: &String| match AdapterTensor::parse(name) {
             Some(AdapterTensor::Lora(module, Factor::A)) => Some(module),
@@ -170,12 +173,13 @@ impl PeftAdapter {
         self.index.entries().keys().filter_map(module).collect()
     }
 
-    /// Which of the linears of a model have adapters: as with PEFT, the settings decide, and not what the file holds. Warns of
-    /// what one has and the other has not. `runs` tells modules that a model of the shape has but never runs.
+    /// Decides which linears of a model have adapters: as in PEFT, by the settings, not by the
+    /// contents of the file. Warns where the two differ. `runs` returns false for modules that the
+    /// model has but never runs.
     ///
     /// # Errors
-    /// [`ModelError::Weights`] if the file has factors of what is no linear of the model; [`ModelError::Adapter`] if nothing of
-    /// the file is selected.
+    /// [`ModelError::Weights`] if the file has factors of modules that are not linears of the
+    /// model; [`ModelError::Adapter`] if the settings select nothing of the file.
     pub(super) fn fit<'a>(
         &self,
         dir: &Path,
@@ -200,7 +204,7 @@ impl PeftAdapter {
         let surplus: Vec<_> = modules.into_iter().filter(|module| !present.contains(module)).collect();
         if present.is_empty() && !surplus.is_empty() || present.is_empty() && missing.is_empty() {
             let reason = format!(
-                "target_modules and the keys that go with it select none of the modules of {WEIGHTS}: it has {}",
+                "target_modules and related keys select none of the modules of {WEIGHTS}, which has {}",
                 if surplus.is_empty() { "none".to_owned() } else { first_of(&names(&surplus)) }
             );
             return Err(ModelError::Adapter { path: dir.join(CONFIG), reason });
@@ -208,15 +212,15 @@ impl PeftAdapter {
         let count = |modules: &[String]| format!("{} modules ({})", modules.len(), first_of(&names(modules)));
         if !missing.is_empty() {
             tracing::warn!(
-                "{}: {WEIGHTS} lacks the adapters of {} that {CONFIG} selects; as with PEFT, these start anew and add nothing",
-                dir.display(),
+                "{}: {WEIGHTS} lacks the adapters of {} that {CONFIG} selects; as with PEFT, these get new adapters, which add zero",
+                UntrustedPath(dir),
                 count(&missing)
             );
         }
         if !surplus.is_empty() {
             tracing::warn!(
                 "{}: {WEIGHTS} has adapters of {} that {CONFIG} does not select; as with PEFT, these are ignored",
-                dir.display(),
+                UntrustedPath(dir),
                 count(&surplus)
             );
         }
@@ -229,12 +233,13 @@ impl PeftAdapter {
     }
 }
 
-/// Checks that all tensors belong to what can be adapted or trained in full, each factor with its other one. A module that is
-/// saved in full counts as one whatever the settings say, as with PEFT.
+/// Checks that all tensors belong to linears that can be adapted or trained in full, and that each
+/// factor has its counterpart. A module that is saved in full counts as one of `modules_to_save`
+/// whatever the settings say, as in PEFT.
 fn check_tensors(index: &WeightIndex, dir: &Path, config: &mut LoraConfig) -> Result<(), ModelError> {
     let refuse = |reason: String| Err(ModelError::Adapter { path: dir.join(WEIGHTS), reason });
     if index.entries().is_empty() {
-        return refuse("it holds no tensor".to_owned());
+        return refuse("it has no tensors".to_owned());
     }
     let mut missing = Vec::new();
     for (name, entry) in index.entries() {
@@ -289,19 +294,19 @@ fn is_adaptable(module: &str) -> bool {
     module == HEAD || module.starts_with(PARTS[2]) || LAYERS.iter().any(|part| module.starts_with(part))
 }
 
-/// The linear that a saved weight belongs to, if it can be trained in full.
+/// The linear of a saved weight, if it can be trained in full.
 fn whole_linear(weight: &str) -> Option<&'static str> {
     let (linear, _) = weight.rsplit_once('.')?;
     WHOLE.into_iter().find(|known| *known == linear)
 }
 
-/// Whether a name of the file is one that transformers 4 gives.
+/// Whether a name in the file is one of transformers 4.
 fn is_legacy(written: &str) -> bool {
     let name = written.strip_prefix("base_model.model.").unwrap_or(written);
     PARTS.iter().any(|part| name.starts_with(part)) || name.contains("vision_tower.vision_model.")
 }
 
-/// Names as transformers 5 has them.
+/// Names in transformers 5.
 fn names(modules: &[String]) -> Vec<String> {
     modules.iter().map(|module| module_name(module)).collect()
 }
@@ -316,15 +321,15 @@ fn pickled(dir: &Path) -> ModelError {
     ModelError::Pickle { path, convert }
 }
 
-/// The name or path of the model that an adapter says it belongs to, if it does.
+/// The name or path of the base model that `adapter_config.json` records, if any.
 ///
 /// # Errors
-/// If its `adapter_config.json` cannot be read.
+/// If `adapter_config.json` cannot be read.
 pub fn base_of_adapter(dir: &Path) -> Result<Option<String>, ModelError> {
-    Ok(read_settings::<PeftConfig>(&dir.join(CONFIG))?.base_model_name_or_path)
+    Ok(read_without_nulls::<PeftConfig>(&dir.join(CONFIG))?.base_model_name_or_path)
 }
 
-/// Anything but nothing, null and an empty list or map.
+/// Whether a value is anything but null, an empty list or an empty object.
 fn is_set(value: &Value) -> bool {
     match value {
         Value::Null => false,

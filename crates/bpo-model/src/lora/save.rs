@@ -13,12 +13,14 @@ use super::names::{AdapterTensor, Factor, HEAD};
 use super::patterns::ModulePatterns;
 use super::peft::{CONFIG, WEIGHTS};
 use crate::error::ModelError;
+use crate::json::JsonError;
 use crate::llava::Llava;
 use crate::weights::{Stored, to_bytes};
 
 /// Writes the model's adapters (and modules trained in full) as a PEFT directory, in f32.
 ///
-/// `base` is recorded as the model the adapter belongs to. The same weights always give the same bytes.
+/// `base` is recorded as the model the adapter belongs to. The same weights always give the same
+/// bytes.
 ///
 /// # Errors
 /// [`ModelError::NotFiniteWeights`]; if the directory cannot be written.
@@ -42,7 +44,7 @@ pub fn save_adapter(model: &Llava, config: &LoraConfig, base: &str, dir: &Path) 
     let weights = dir.join(WEIGHTS);
     write_bytes(&weights, &to_bytes(tensors, &weights)?)?;
     let mut text = serde_json::to_string_pretty(&peft_config(config, base))
-        .map_err(|source| ModelError::Json { path: dir.join(CONFIG), source })?;
+        .map_err(|source| JsonError::Syntax { path: dir.join(CONFIG), source })?;
     text.push('\n');
     Ok(write_bytes(&dir.join(CONFIG), text.as_bytes())?)
 }
@@ -54,7 +56,8 @@ pub(crate) fn count_adapters(model: &Llava) -> usize {
     collect.names.iter().filter(|tensor| matches!(tensor, AdapterTensor::Lora(_, Factor::A))).count()
 }
 
-/// `adapter_config.json`, with its keys in alphabetical order and patterns in the order of their keys.
+/// `adapter_config.json`, with its keys in alphabetical order and patterns in the order of their
+/// keys.
 #[derive(Serialize)]
 struct PeftConfig<'a> {
     #[serde(skip_serializing_if = "ModulePatterns::is_empty")]

@@ -1,4 +1,4 @@
-//! Which modules an `adapter_config.json` selects, as PEFT decides it.
+//! The modules that an `adapter_config.json` selects, by the rules of PEFT.
 
 use fancy_regex::Regex;
 use serde::Deserialize;
@@ -7,7 +7,7 @@ use super::names::names_of;
 use super::patterns::{compile, matches_any};
 use crate::error::ModelError;
 
-/// What PEFT takes for `target_modules` and `exclude_modules`.
+/// A value of `target_modules` or `exclude_modules` in PEFT.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged, expecting = "expected a regular expression or a list of module names")]
 pub(super) enum Names {
@@ -15,7 +15,7 @@ pub(super) enum Names {
     Ends(Vec<String>),
 }
 
-/// What PEFT takes for `layers_to_transform`.
+/// A value of `layers_to_transform` in PEFT.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged, expecting = "expected the number of a layer or a list of them")]
 pub(super) enum Layers {
@@ -33,11 +33,11 @@ pub(super) struct Selection {
     layers_pattern: Option<Names>,
 }
 
-/// Expressions that find the number of a layer in a name, and the numbers that are wanted.
+/// Expressions that find the number of a layer in a name, and the selected numbers.
 type WantedLayers = (Vec<Regex>, Vec<usize>);
 
 impl Selection {
-    /// PEFT's rules for which of the keys go together. Gives the reason if they do not.
+    /// Checks PEFT's rules on which keys may be combined. Returns the reason if they may not.
     pub(super) fn conflict(&self) -> Option<&'static str> {
         let by_layer = self.layers_to_transform.is_some();
         match &self.target_modules {
@@ -52,7 +52,7 @@ impl Selection {
         }
     }
 
-    /// Those of the linears that are selected; `None` where the file does not say which.
+    /// Selects linears. Returns `None` where the file does not say which.
     ///
     /// # Errors
     /// [`ModelError::TargetPattern`].
@@ -77,7 +77,7 @@ impl Selection {
         Ok(Some(found))
     }
 
-    /// What `layers_to_transform` and `layers_pattern` ask for; `None` for all layers.
+    /// The layers that `layers_to_transform` and `layers_pattern` select. `None` for all layers.
     fn layers(&self) -> Result<Option<WantedLayers>, ModelError> {
         let wanted = match &self.layers_to_transform {
             None => return Ok(None),
@@ -121,7 +121,7 @@ fn is_of_layers(layers: &Option<WantedLayers>, names: &[String]) -> Result<bool,
 }
 
 enum Matcher<'a> {
-    /// PEFT's `all-linear`: all but the head.
+    /// PEFT's `all-linear`: all linears except the head.
     AllLinear,
     Expression(&'static str, &'a str, Regex),
     Ends(&'a [String]),
@@ -147,7 +147,7 @@ impl<'a> Matcher<'a> {
     }
 }
 
-/// Whether a name is `end` or ends in `.end`.
+/// Whether a name is `end` or ends with `.end`.
 pub(super) fn is_end(name: &str, end: &str) -> bool {
     name.strip_suffix(end).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_do_not_go_together_are_told() {
+    fn keys_that_may_not_be_combined_are_named() {
         for (config, named) in [
             (r#"{"target_modules": ".*", "layers_to_transform": [0]}"#, "regular expression"),
             (r#"{"target_modules": ["x"], "layers_pattern": "h"}"#, "layers_to_transform"),

@@ -1,4 +1,4 @@
-//! Which linears get an adapter.
+//! The linears that get an adapter.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,23 +6,27 @@ use super::names::module_name;
 use super::patterns::{compile, matches_any};
 use crate::error::ModelError;
 
-/// Linears that get an adapter, told as PEFT tells them: by a regular expression that has to match the whole name of a
-/// module, as `model.language_model.layers.0.self_attn.q_proj` or `model.vision_tower.encoder.layers.0.mlp.fc1`.
+/// The linears that get an adapter, selected as in PEFT: by a regular expression that has to match
+/// the whole name of a module, such as `model.language_model.layers.0.self_attn.q_proj` or
+/// `model.vision_tower.encoder.layers.0.mlp.fc1`.
 ///
-/// In settings it is `"all-linear"`, `"attention"`, `"peft-all-linear"`, or `{ regex = '.*language_model.*\.(q_proj|v_proj)' }`.
-/// A projector that is trained in full has no adapters, whatever matches, as with PEFT's `modules_to_save`.
+/// In settings this is `"all-linear"`, `"attention"`, `"peft-all-linear"`, or `{ regex =
+/// '.*language_model.*\.(q_proj|v_proj)' }`. A module that is trained in full
+/// ([`modules_to_save`](super::LoraConfig::modules_to_save)) gets no adapter, whatever matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum TargetModules {
-    /// Every linear of the language model but the head (the authors' recipe).
+    /// Every linear of the language model except the head (the authors' recipe).
     #[default]
     AllLinear,
     /// The four projections of the language model's attention.
     Attention,
-    /// What PEFT means by `all-linear`: also those of the vision tower and of the projector.
+    /// The targets of `all-linear` in PEFT: also the linears of the vision tower and of the
+    /// projector.
     PeftAllLinear,
-    /// Python's `re.fullmatch` on the names that transformers 5 gives. Look-around is understood.
+    /// A regular expression, matched as Python's `re.fullmatch` does, on the names of transformers
+    /// 5. Look-around is supported.
     Regex(String),
 }
 
@@ -31,7 +35,7 @@ const ATTENTION: &str = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)";
 const PEFT_ALL_LINEAR: &str =
     r".*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj|out_proj|fc1|fc2|linear_1|linear_2)";
 
-/// Modules that PEFT would adapt and that cannot be adapted here.
+/// Modules that PEFT would adapt, and that are not supported here.
 const UNADAPTABLE: [&str; 3] = [
     "model.language_model.embed_tokens",
     "model.vision_tower.embeddings.patch_embedding",
@@ -39,7 +43,7 @@ const UNADAPTABLE: [&str; 3] = [
 ];
 
 impl TargetModules {
-    /// The expression, as `target_modules` of `adapter_config.json` has it.
+    /// The regular expression, as `adapter_config.json` has it in `target_modules`.
     pub fn expression(&self) -> &str {
         match self {
             Self::AllLinear => ALL_LINEAR,
@@ -49,17 +53,18 @@ impl TargetModules {
         }
     }
 
-    /// The name of an expression, where it has one.
+    /// The preset of an expression, if there is one.
     pub(super) fn of_expression(expression: String) -> Self {
         let named = [Self::AllLinear, Self::Attention, Self::PeftAllLinear].into_iter();
         named.into_iter().find(|known| known.expression() == expression).unwrap_or(Self::Regex(expression))
     }
 
-    /// Those of the linears that match; names are paths in [`Llava`](crate::llava::Llava).
+    /// Selects the linears that match. Names are paths in [`Llava`](crate::Llava).
     ///
     /// # Errors
-    /// [`ModelError::TargetPattern`] for what is no regular expression; [`ModelError::NotAdaptable`] if it matches the
-    /// an embedding; [`ModelError::NoTarget`] if it matches no linear.
+    /// [`ModelError::TargetPattern`] for an invalid regular expression;
+    /// [`ModelError::NotAdaptable`] if it matches an embedding; [`ModelError::NoTarget`] if it
+    /// matches no linear.
     pub(super) fn select<'a>(
         &self,
         linears: impl Iterator<Item = &'a str> + Clone,
@@ -85,8 +90,8 @@ impl TargetModules {
         Ok(found)
     }
 
-    /// The targets of an adapter that was read: a preset if one selects just its modules, then what its file `stated`,
-    /// then the list of them.
+    /// The targets of an adapter that was loaded: a preset that selects exactly its modules, else
+    /// the expression of its file (`stated`) if that does, else a list of its modules.
     pub(super) fn describing<'a>(
         modules: &[String],
         stated: Option<String>,
@@ -109,18 +114,18 @@ impl TargetModules {
     }
 }
 
-/// The expression that stands for a list of names in PEFT, where the end of a module's name is enough.
+/// The expression for a list of names in PEFT, where a name matches the end of a module's name.
 pub(super) fn of_suffixes(names: &[String]) -> String {
     format!(r"(.*\.)?{}", alternatives(names.iter().cloned()))
 }
 
-/// Of the characters that module names have, the dot alone means anything.
+/// The dot is the only special character in module names.
 fn alternatives(names: impl Iterator<Item = String>) -> String {
     let names: Vec<_> = names.map(|name| name.replace('.', r"\.")).collect();
     format!("({})", names.join("|"))
 }
 
-/// A linear of each kind and part, from its first layer.
+/// The linears of the first layer of each tower, and those outside of layers.
 fn examples<'a>(linears: impl Iterator<Item = &'a str>) -> Vec<String> {
     linears
         .filter(|name| !name.contains(".layers.") || name.contains(".layers.0."))
@@ -159,11 +164,11 @@ mod tests {
         assert_eq!(select(&regex(r".*language_model.*\.(q_proj|v_proj)")).unwrap(), [0, 2]);
         assert_eq!(select(&regex(r".*\.layers\.0\.self_attn\.q_proj")).unwrap(), [0, 4]);
         assert_eq!(select(&regex(r"lm_head|.*linear_1")).unwrap(), [3, 6]);
-        // both ends, of every alternative
+        // anchored at both ends, for every alternative
         assert_eq!(select(&regex(r"model\.vision_tower.*fc1|.*linear_1")).unwrap(), [3, 5]);
         assert!(matches!(select(&regex("q_proj")), Err(ModelError::NoTarget { .. })));
         assert!(matches!(select(&regex("language_model.*q_proj")), Err(ModelError::NoTarget { .. })));
-        // as ms-swift writes them
+        // an expression as ms-swift writes it
         assert_eq!(
             select(&regex(r"^(?!.*vision_tower)(?!.*projector).*(q_proj|up_proj)$")).unwrap(),
             [0, 1, 2]
@@ -191,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_is_told_as_a_preset_or_as_it_was() {
+    fn targets_of_a_file_become_a_preset_or_its_own_expression() {
         let of = |modules: &[usize], stated: Option<&str>| {
             let modules: Vec<_> = modules.iter().map(|i| LINEARS[*i].to_owned()).collect();
             TargetModules::describing(&modules, stated.map(str::to_owned), LINEARS.into_iter())
@@ -200,7 +205,7 @@ mod tests {
         assert_eq!(of(&[2, 0], Some("whatever")), TargetModules::Attention);
         let listed = of_suffixes(&["up_proj".to_owned(), "fc1".to_owned()]);
         assert_eq!(of(&[1, 5], Some(&listed)), regex(&listed));
-        // a part of what the expression says, as with PEFT's layers_to_transform
+        // fewer modules than the expression selects, as with PEFT's layers_to_transform
         let one = of(&[0], Some(".*q_proj"));
         assert_eq!(select(&one).unwrap(), [0]);
     }

@@ -1,4 +1,4 @@
-//! From a conversation to the text a model was trained on.
+//! Chat templates: from a conversation to the text that a model was trained on.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use super::sources::chat_template;
 use super::special::{SpecialToken, SpecialTokens};
 use super::{IMAGE_TOKEN, ProcessorError};
 
-/// LLaVA's `conv_vicuna_v1`, with which LLaVA-1.5 was trained, as a template.
+/// LLaVA's `conv_vicuna_v1` as a template. LLaVA-1.5 was trained with it.
 ///
-/// Source: `conv_vicuna_v1` in `llava/conversation.py` (separators `" "` and `"</s>"`); `conv_llava_v1` beside it says
-/// "human" for "user".
+/// Source: `conv_vicuna_v1` in `llava/conversation.py` (separators `" "` and `"</s>"`);
+/// `conv_llava_v1` beside it says "human" for "user".
 const VICUNA_V1: &str = "\
 {% if not messages or messages[0]['role'] != 'system' %}\
 {{ 'A chat between a curious user and an artificial intelligence assistant. ' }}\
@@ -29,7 +29,7 @@ const VICUNA_V1: &str = "\
 {% endfor %}\
 {% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}";
 
-/// The role of the message that comes before a conversation.
+/// The role of the system message.
 const SYSTEM: &str = "system";
 /// The role of answers.
 const ASSISTANT: &str = "assistant";
@@ -37,32 +37,33 @@ const ASSISTANT: &str = "assistant";
 /// A rendered conversation that ends with an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
-    /// Everything up to where the answer begins.
+    /// The text up to where the answer begins.
     pub prompt: String,
-    /// The answer as it follows the prompt, with the space between them and with the end token once at its end.
+    /// The answer as it follows the prompt, with the space between them and one end token at its
+    /// end.
     pub answer: String,
 }
 
-/// What a template writes after an answer.
+/// The text that a template writes after an answer.
 #[derive(Clone, Debug)]
 struct End {
     token: SpecialToken,
-    /// Up to and with the token.
+    /// The text up to and including the token.
     tail: String,
-    /// All of it, with the white space behind the token.
+    /// All of the text, with the white space after the token.
     after: String,
 }
 
-/// The form in which a template takes what is said.
+/// The form of a message's content that a template expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Content {
     /// A list of `{type: image}` and `{type: text, text}`.
     Parts,
-    /// One string, with `<image>` and a new line in front.
+    /// One string, with `<image>` and a line feed in front of the text.
     Text,
 }
 
-/// The chat template of a checkpoint, or LLaVA's own conversation where it has none.
+/// The chat template of a checkpoint, or LLaVA's own conversation format where it has none.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     template: Template,
@@ -74,14 +75,14 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// Reads the `chat_template` of `processor_config.json`, `chat_template.json`, `chat_template.jinja`,
-    /// `additional_chat_templates/default.jinja`, or the `chat_template` of `tokenizer_config.json`, in this order; of several
-    /// templates in a file the one called `default`. Where files differ, a warning says so. Where there is none, the
-    /// conversation is LLaVA's vicuna v1.
+    /// Reads the `chat_template` of `processor_config.json`, `chat_template.json`,
+    /// `chat_template.jinja`, `additional_chat_templates/default.jinja`, or the `chat_template` of
+    /// `tokenizer_config.json`, in this order. Of several templates in a file, the one named
+    /// `default` is used. A warning names files that differ. Without a template, the format is
+    /// LLaVA's vicuna v1.
     ///
     /// # Errors
-    /// [`ProcessorError::Read`] and [`ProcessorError::Json`] for a file, [`ProcessorError::Value`] for a list without a
-    /// `default`, and those of [`new`](Self::new).
+    /// [`ProcessorError::Json`] for a file that cannot be used, and those of [`new`](Self::new).
     pub fn from_dir(dir: impl AsRef<Path>, special: &SpecialTokens) -> Result<Self, ProcessorError> {
         match chat_template(dir.as_ref())? {
             Some((source, file)) => Self::new(&source, file, special),
@@ -89,20 +90,21 @@ impl ChatTemplate {
         }
     }
 
-    /// LLaVA's vicuna v1 conversation.
+    /// Creates LLaVA's vicuna v1 template.
     ///
     /// # Errors
-    /// None that a user could cause; see [`new`](Self::new).
+    /// None that input can cause; see [`new`](Self::new).
     pub fn vicuna_v1(special: &SpecialTokens) -> Result<Self, ProcessorError> {
         Self::new(VICUNA_V1, "LLaVA's vicuna v1", special)
     }
 
-    /// Compiles a template, and finds out by rendering whether it takes lists of parts or strings, whether it has a place for
-    /// a system message, and which token it writes after an answer.
+    /// Compiles a template. Renders test conversations to find out whether the template takes lists
+    /// of parts or strings, whether it has a place for a system message, and which token it writes
+    /// after an answer.
     ///
     /// # Errors
-    /// [`ProcessorError::Template`] if it does not compile or render, [`ProcessorError::TemplateDropsText`] if what the
-    /// user says is not in the result.
+    /// [`ProcessorError::Template`] if it does not compile or render, or is above a limit;
+    /// [`ProcessorError::TemplateDropsText`] if the result does not contain the text of the user.
     pub fn new(
         source: &str,
         origin: impl Into<String>,
@@ -123,32 +125,34 @@ impl ChatTemplate {
         Ok(chat)
     }
 
-    /// Whether the template has a place for a system message. One that refuses the role, or does not print what such a
-    /// message says, has none.
+    /// Whether the template has a place for a system message: it accepts the role, and writes the
+    /// text of the message.
     #[must_use]
     pub fn takes_system(&self) -> bool {
         self.takes_system
     }
 
-    /// The token that the template writes after an answer, if it writes one: what ends a turn.
+    /// The token that the template writes after an answer, if any. It ends a turn.
     #[must_use]
     pub fn end(&self) -> Option<&SpecialToken> {
         self.end.as_ref().map(|end| &end.token)
     }
 
-    /// The file that the template comes from.
+    /// The file of the template.
     pub(super) fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// The text up to where the next answer begins.
+    /// Renders the text up to where the next answer begins.
     ///
-    /// `<image>` is taken out of the prompts wherever it is, as LLaVA does. With `image`, it is given to the template
-    /// as part of the first turn. `system` is the text of a system message in front of the conversation.
+    /// `<image>` is removed from the prompts wherever it is, as LLaVA does. With `image`, the image
+    /// is part of the first turn. `system` is the text of a system message in front of the
+    /// conversation.
     ///
     /// # Errors
-    /// [`ProcessorError::NoSystem`] for a system message where the template [takes none](Self::takes_system);
-    /// [`ProcessorError::Template`] if the template refuses the conversation.
+    /// [`ProcessorError::NoSystem`] for a system message where the template [has no
+    /// place](Self::takes_system) for it; [`ProcessorError::Template`] if the template fails on the
+    /// conversation.
     pub fn render(
         &self,
         system: Option<&str>,
@@ -159,13 +163,14 @@ impl ChatTemplate {
         self.run(self.messages(system, history, prompt, image)?, true)
     }
 
-    /// The text up to where the answer begins, and the answer as the template puts it there, up to and with the
-    /// [token](Self::end) that the template writes after it. What follows that token, as the end of a line in ChatML, is left
-    /// out. Where the template writes none, the answer ends with EOS.
+    /// Renders the text up to where the answer begins, and the answer as the template writes it, up
+    /// to and including the [token](Self::end) after it. Text after this token, such as the line
+    /// end in ChatML, is left out. Where the template writes no token, the answer ends with EOS.
     ///
     /// # Errors
-    /// [`ProcessorError::EmptyAnswer`]; [`ProcessorError::AnswerNotAppended`] if the conversation with the answer does
-    /// not begin like the one that asks for it; those of [`render`](Self::render).
+    /// [`ProcessorError::EmptyAnswer`]; [`ProcessorError::AnswerNotAppended`] if the rendering with
+    /// the answer does not begin with the rendering that asks for it; those of
+    /// [`render`](Self::render).
     pub fn render_with_answer(
         &self,
         system: Option<&str>,
@@ -174,13 +179,13 @@ impl ChatTemplate {
         answer: &str,
         image: bool,
     ) -> Result<Rendered, ProcessorError> {
-        let mut rendered = self.render_begun(system, history, prompt, answer, image)?;
+        let mut rendered = self.render_prefix(system, history, prompt, answer, image)?;
         rendered.answer.push_str(self.end.as_ref().map_or(&self.special.eos.text, |end| &end.tail));
         Ok(rendered)
     }
 
-    /// The same without anything behind the answer.
-    pub(super) fn render_begun(
+    /// Renders as [`render_with_answer`](Self::render_with_answer) does, without an end token.
+    pub(super) fn render_prefix(
         &self,
         system: Option<&str>,
         history: &[Turn],
@@ -249,7 +254,7 @@ impl ChatTemplate {
     fn run(&self, messages: Vec<Value>, add_generation_prompt: bool) -> Result<String, ProcessorError> {
         let (count, bytes) = (messages.len(), messages.iter().map(text_bytes).sum());
         let named = self.special.named.iter().map(|(name, text)| (name.as_str(), text.as_str()));
-        // transformers gives a template without tools and documents both as `None`
+        // transformers passes `None` for both
         let context = context! {
             messages, add_generation_prompt, tools => (), documents => (),
             ..Value::from_pairs(named)
@@ -258,13 +263,13 @@ impl ChatTemplate {
         rendered.map_err(|source| ProcessorError::Template { origin: self.origin.clone(), source })
     }
 
-    /// Renders messages as they are written in JSON.
+    /// Renders messages given in JSON.
     #[cfg(test)]
     pub(super) fn render_messages(&self, messages: &serde_json::Value) -> Result<String, ProcessorError> {
         fn value(json: &serde_json::Value) -> Value {
             match json {
                 serde_json::Value::Array(items) => items.iter().map(value).collect(),
-                // the recorded order of keys: a part's type, a message's role
+                // the recorded order of keys: type of a part, role of a message
                 serde_json::Value::Object(map) => {
                     let mut keys: Vec<_> = map.keys().collect();
                     keys.sort_by_key(|key| !["type", "role"].contains(&key.as_str()));
@@ -277,14 +282,14 @@ impl ChatTemplate {
         self.run(messages.as_array().into_iter().flatten().map(value).collect(), true)
     }
 
-    /// Renders a system message in front of a prompt, and looks for what it says.
+    /// Renders a system message in front of a prompt, and searches the output for it.
     fn detect_system(&self) -> bool {
         const SAID: &str = "bpo-system";
         let messages = vec![self.message(SYSTEM, SAID, false), self.message("user", "bpo-said", false)];
         self.run(messages, true).is_ok_and(|text| text.contains(SAID))
     }
 
-    /// Renders an answer at the end of a conversation, and looks for the first token behind it.
+    /// Renders an answer at the end of a conversation, and searches for the first token after it.
     fn detect_end(&self) -> Option<End> {
         const SAID: &str = "bpo-answer";
         let messages = vec![self.message("user", "bpo-said", false), self.message(ASSISTANT, SAID, false)];
@@ -293,14 +298,15 @@ impl ChatTemplate {
         let tokens = self.special.added.iter().chain([&self.special.eos]);
         // some tokenizers have white space among their added tokens
         let found = tokens.filter(|token| !token.text.trim().is_empty() && *token != &self.special.image);
-        // of those that begin at one place the longest
+        // the longest of those that begin at the same place
         let found = found.filter_map(|token| Some((after.find(&token.text)?, token)));
         let (at, token) = found.min_by_key(|(at, token)| (*at, std::cmp::Reverse(token.text.len())))?;
         let tail = after[..at + token.text.len()].to_owned();
         Some(End { token: token.clone(), tail, after: after.to_owned() })
     }
 
-    /// A template that wants strings fails on a list, or prints it. A list printed shows a key that no template reads.
+    /// Finds the form of content that the template takes. A template that takes strings fails on a
+    /// list, or prints it; a printed list shows a key that no template reads.
     fn detect_content(&self) -> Result<Content, ProcessorError> {
         const SAID: &str = "bpo-said";
         const HIDDEN: &str = "bpo-hidden";
@@ -329,7 +335,8 @@ fn text_bytes(message: &Value) -> usize {
     parts.map(|part| part.get_attr("text").as_ref().map_or(0, len)).sum()
 }
 
-/// LLaVA's `preprocess_multimodal`: with the token go the line break or space beside it.
+/// Removes the image token as LLaVA's `preprocess_multimodal` does, with the line break or space
+/// beside it.
 fn without_image_token(text: &str) -> String {
     if !text.contains(IMAGE_TOKEN) {
         return text.to_owned();

@@ -2,8 +2,9 @@
 
 use super::super::special::SpecialToken;
 use super::*;
+use crate::json::JsonError;
 
-/// As published in llava-hf/llava-1.5-7b-hf's chat_template.json.
+/// The template of llava-hf/llava-1.5-7b-hf (chat_template.json).
 const LLAVA_HF: &str = "{% for message in messages %}{% if message['role'] != 'system' %}\
 {{ message['role'].upper() + ': '}}{% endif %}{# Render all images first #}\
 {% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\\n' }}{% endfor %}\
@@ -86,7 +87,7 @@ fn templates_of_strings_are_recognized() {
             "Émile's 猫 🐈<|im_end|>"
         )
     );
-    // Printing a list is no failure to Jinja, but it is not what the template's author wanted.
+    // Jinja prints a list without an error, but no template means to.
     let printing = self::chat("{% for m in messages %}{{ m.content }}|{% endfor %}");
     assert_eq!(printing.content, Content::Text);
 }
@@ -157,7 +158,7 @@ fn the_template_is_found_in_every_place() {
         ("tokenizer_config.json", map.to_string()),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        // The file that is asked last must not hide the one under test.
+        // a file with lower precedence must not hide the one under test
         std::fs::write(dir.path().join("tokenizer_config.json"), "{}").unwrap();
         std::fs::write(dir.path().join(file), text).unwrap();
         let chat = ChatTemplate::from_dir(dir.path(), &special("</s>")).unwrap();
@@ -167,7 +168,9 @@ fn the_template_is_found_in_every_place() {
     let only = serde_json::json!({ "chat_template": [{ "name": "rag", "template": "x" }] });
     std::fs::write(dir.path().join("tokenizer_config.json"), only.to_string()).unwrap();
     let error = ChatTemplate::from_dir(dir.path(), &special("</s>")).unwrap_err();
-    assert!(matches!(error, ProcessorError::Value { ref key, .. } if key == "chat_template"));
+    assert!(
+        matches!(error, ProcessorError::Json(JsonError::Value { ref key, .. }) if key == "chat_template")
+    );
 }
 
 #[test]
@@ -204,7 +207,7 @@ fn templates_without_a_place_for_a_system_message_say_so() {
     }
 }
 
-/// A turn as Llama 3's template writes it.
+/// A turn in the template of Llama 3.
 const LLAMA_3: &str = "{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' + m['content'] \
                        + '<|eot_id|>' }}{% endfor %}\
                        {% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}";
@@ -224,15 +227,15 @@ fn the_end_of_a_turn_is_what_the_template_writes() {
         let chat = chat(template);
         assert_eq!(chat.end().map(|token| token.text.as_str()), end, "{template}");
         for said in ["A.", "A.</s>", "A. <|eot_id|>", "A.<|im_end|>\n"] {
-            // what another template ends its turns with is text
+            // the end token of another template is text
             let is_own = said == "A." || said == "A.</s>" || end.is_some_and(|end| said.contains(end));
             if is_own {
                 let rendered = chat.render_with_answer(None, &[], "Q", said, false).unwrap();
                 assert_eq!(rendered.answer, answer, "{template}: {said:?}");
             }
         }
-        let begun = chat.render_begun(None, &[], "Q", "A.", false).unwrap();
-        assert_eq!(begun.answer.trim_start(), "A.", "{template}");
+        let prefix = chat.render_prefix(None, &[], "Q", "A.", false).unwrap();
+        assert_eq!(prefix.answer.trim_start(), "A.", "{template}");
     }
 }
 

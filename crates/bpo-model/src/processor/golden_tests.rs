@@ -1,4 +1,4 @@
-//! What transformers makes of a checkpoint's files, as `tools/golden/processor.py` recorded it.
+//! Compares the processor with transformers, as `tools/golden/processor.py` recorded it.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -56,7 +56,7 @@ impl std::io::Write for Buffer {
     }
 }
 
-/// What is warned of, a line each.
+/// The warnings, one per line.
 fn warnings(run: impl FnOnce()) -> Vec<String> {
     let buffer = Buffer::default();
     let writer = buffer.clone();
@@ -147,7 +147,7 @@ fn templates_render_as_in_transformers() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Written and scored up to and with the token that ends a turn; generation stops there.
+/// Answers end with the token that ends a turn, and generation stops there.
 #[test]
 fn answers_end_as_the_template_has_it() {
     let recorded = recorded();
@@ -158,7 +158,7 @@ fn answers_end_as_the_template_has_it() {
         let processor = Processor::from_dir(dir.path()).unwrap();
         let history = [Turn::new("What is it?", "The dog.")];
         let answered = processor.encode_completion(None, &history, "Where?", "A room.", 0).unwrap();
-        // transformers puts BOS in front of a text that has none
+        // transformers adds BOS to a text without one
         let prompt = case["prompt_ids"].as_array().unwrap();
         assert_eq!(serde_json::json!(answered.prompt()[1..]), Value::from(prompt.clone()), "{name}");
         assert_eq!(serde_json::json!(answered.answer()), case["answer_ids"], "{name}");
@@ -166,9 +166,9 @@ fn answers_end_as_the_template_has_it() {
         assert_eq!(end.text, text(&case["end"]), "{name}");
         assert_eq!(processor.text.eos_ids()[0], end.id, "{name}");
         assert!(processor.text.eos_ids().contains(&2), "{name}");
-        let begun = processor.prefixed_ids(None, &history, "Where?", "A room.", 0).unwrap();
-        assert_eq!(begun.ids[..], answered.ids[..begun.ids.len()], "{name}");
-        assert_eq!(processor.text.decode(begun.answer(), true).unwrap(), "A room.", "{name}");
+        let prefix = processor.encode_answer_prefix(None, &history, "Where?", "A room.", 0).unwrap();
+        assert_eq!(prefix.ids[..], answered.ids[..prefix.ids.len()], "{name}");
+        assert_eq!(processor.text.decode(prefix.answer(), true).unwrap(), "A room.", "{name}");
         let spelled = format!("Is {} a tag?", end.text);
         let error = processor.encode_completion(None, &[], &spelled, "Yes.", 0).unwrap_err();
         assert!(matches!(error, ProcessorError::SpecialToken { .. }), "{name}: {error}");

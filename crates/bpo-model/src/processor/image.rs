@@ -1,6 +1,7 @@
-//! From RGB pixels to what the vision tower takes: resize, crop, rescale, normalize.
+//! The image processor: resizes, crops, rescales and normalizes RGB images for the vision tower.
 //!
-//! The result equals transformers' `CLIPImageProcessor` with the Pillow backend, which LLaVA was trained with.
+//! The results equal those of `CLIPImageProcessor` of transformers with the Pillow backend, which
+//! LLaVA was trained with.
 
 use std::path::{Path, PathBuf};
 
@@ -10,29 +11,31 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::ProcessorError;
-use super::files::from_json;
 use super::sources::{image_settings, warn_of};
+use crate::json::{JsonError, from_value};
 
-/// Most pixels of a resized image that no crop bounds (a choice of ours: 800 MB of bytes).
+/// Most pixels of a resized image without a crop (our choice: 800 MB of bytes).
 const MAX_PIXELS: usize = 1 << 28;
 /// Red, green and blue.
 const CHANNELS: usize = 3;
 
-/// How an image that is not square is made to fit.
+/// How an image that is not square is fitted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Aspect {
-    /// Resize as the checkpoint says, then crop the middle: what CLIP does, and llava-hf's checkpoints with it.
+    /// Resize as the checkpoint says, then crop the middle, as CLIP and the checkpoints of llava-hf
+    /// do.
     #[default]
     ShortestEdgeCrop,
-    /// First pad to a square with the mean colour: LLaVA's `image_aspect_ratio = "pad"` (its `expand2square`).
+    /// Pad to a square with the mean colour first: LLaVA's `image_aspect_ratio = "pad"` (its
+    /// `expand2square`).
     PadToSquare,
 }
 
-/// Pixels as the vision tower takes them.
+/// Normalized pixels of an image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PixelValues {
-    /// `[channels, height, width]`, rows first.
+    /// Values, `[channels, height, width]`, row by row.
     pub data: Vec<f32>,
     /// Always 3: red, green, blue.
     pub channels: usize,
@@ -42,7 +45,7 @@ pub struct PixelValues {
     pub width: usize,
 }
 
-/// What a checkpoint says about images. Missing keys mean what they mean to `CLIPImageProcessor`.
+/// The settings of a checkpoint. Missing keys have the defaults of `CLIPImageProcessor`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 struct Config {
@@ -79,7 +82,7 @@ impl Default for Config {
     }
 }
 
-/// The forms in which a size is written.
+/// The forms of a size.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(untagged, expecting = "expected a number, [height, width], {shortest_edge} or {height, width}")]
 enum Size {
@@ -102,7 +105,7 @@ struct Exact {
     width: usize,
 }
 
-/// What an image is resized to.
+/// The size that an image is resized to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
     Shortest(usize),
@@ -121,7 +124,8 @@ impl From<Size> for Target {
 }
 
 impl Target {
-    /// The size after resizing, `(height, width)`: `get_resize_output_image_size` with `default_to_square=False`.
+    /// The size after resizing, `(height, width)`: `get_resize_output_image_size` with
+    /// `default_to_square=False`.
     fn of(self, height: usize, width: usize) -> (usize, usize) {
         let scaled =
             |edge: usize, long: usize, short: usize| (edge as f64 * long as f64 / short as f64) as usize;
@@ -137,7 +141,7 @@ impl Config {
     /// The keys whose values differ.
     fn differences(&self, other: &Self) -> Vec<&'static str> {
         let target = |config: &Self| config.do_resize.then(|| Target::from(config.size));
-        // a crop of one number is a square
+        // a crop size of one number is a square
         let crop = |config: &Self| {
             config.do_center_crop.then_some(match config.crop_size {
                 Size::Edge(edge) | Size::Shortest(ShortestEdge { shortest_edge: edge }) => (edge, edge),
@@ -166,7 +170,8 @@ impl Config {
     }
 }
 
-/// Turns images into pixel values as a checkpoint's `processor_config.json` or `preprocessor_config.json` says.
+/// Converts images to pixel values, with the settings in a checkpoint's `processor_config.json` or
+/// `preprocessor_config.json`.
 #[derive(Clone, Debug)]
 pub struct ImageProcessor {
     resize: Option<Target>,
@@ -179,20 +184,21 @@ pub struct ImageProcessor {
 }
 
 impl ImageProcessor {
-    /// Reads the `image_processor` of `processor_config.json`, or `preprocessor_config.json` where there is none. Where both
-    /// are there and differ, a warning says so.
+    /// Reads the `image_processor` of `processor_config.json`, or `preprocessor_config.json` where
+    /// there is none. A warning says where both exist and differ.
     ///
-    /// Unknown keys are allowed, since every version of transformers writes others. A `LlavaImageProcessor` with
-    /// `do_pad` pads to a square; everything else crops. See [`with_aspect`](Self::with_aspect).
+    /// Unknown keys are ignored, because they differ between versions of transformers. A
+    /// `LlavaImageProcessor` with `do_pad` pads to a square; all others crop. See
+    /// [`with_aspect`](Self::with_aspect).
     ///
     /// # Errors
-    /// [`ProcessorError::NoImageProcessor`] if neither is there; [`ProcessorError::Read`], [`ProcessorError::Json`] and
-    /// [`ProcessorError::Value`] if what is there cannot be used.
+    /// [`ProcessorError::NoImageProcessor`] if neither is there; [`ProcessorError::Json`] if what
+    /// is there cannot be used.
     pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self, ProcessorError> {
         let dir = dir.as_ref();
         let mut configs = Vec::new();
         for (path, key, settings) in image_settings(dir)? {
-            configs.push((from_json::<Config>(&settings, &path, key)?, path, key));
+            configs.push((from_value::<Config>(&settings, &path, key)?, path, key));
         }
         let mut configs = configs.into_iter();
         let Some((config, path, key)) = configs.next() else {
@@ -209,11 +215,13 @@ impl ImageProcessor {
     }
 
     fn new(config: Config, path: PathBuf, at: &str) -> Result<Self, ProcessorError> {
-        let wrong = |key: &str, expected: &str, found: String| ProcessorError::Value {
-            path: path.clone(),
-            key: if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") },
-            expected: expected.to_owned(),
-            found,
+        let wrong = |key: &str, expected: &str, found: String| {
+            ProcessorError::from(JsonError::Value {
+                path: path.clone(),
+                key: if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") },
+                expected: expected.to_owned(),
+                found,
+            })
         };
         let target = Target::from(config.size);
         let crop = match config.crop_size {
@@ -262,27 +270,28 @@ impl ImageProcessor {
         })
     }
 
-    /// The same with another treatment of images that are not square.
+    /// Sets how images that are not square are fitted.
     #[must_use]
     pub fn with_aspect(mut self, aspect: Aspect) -> Self {
         self.aspect = aspect;
         self
     }
 
-    /// How images that are not square are treated.
+    /// How images that are not square are fitted.
     #[must_use]
     pub fn aspect(&self) -> Aspect {
         self.aspect
     }
 
-    /// Resizes, crops (with black around an image that is too small), rescales and normalizes.
+    /// Resizes, crops (with black around an image that is too small), rescales and normalizes an
+    /// image.
     ///
     /// # Shapes
-    /// - output: `[3, height, width]`, of the checkpoint's `crop_size` unless `do_center_crop` is off
+    /// - output: `[3, height, width]`, of the `crop_size` unless `do_center_crop` is off
     ///
     /// # Errors
-    /// [`ProcessorError::EmptyImage`]; [`ProcessorError::ImageTooLarge`] if nothing is cropped and the resized image
-    /// would be huge.
+    /// [`ProcessorError::EmptyImage`]; [`ProcessorError::ImageTooLarge`] if there is no crop and
+    /// the resized image has too many pixels.
     pub fn process(&self, image: &RgbImage) -> Result<PixelValues, ProcessorError> {
         let (width, height) = image.dimensions();
         if width == 0 || height == 0 {
@@ -323,7 +332,7 @@ impl ImageProcessor {
     }
 }
 
-/// The part of a direction that a center crop keeps, and where it lies in the result.
+/// The part of a dimension that a center crop keeps, and its place in the result.
 struct Window {
     start: usize,
     len: usize,
@@ -331,7 +340,8 @@ struct Window {
 }
 
 impl Window {
-    /// `center_crop` of transformers: the spare pixel goes to the end when cropping, to the front when padding.
+    /// `center_crop` of transformers: the odd pixel is at the end when cropping, and in front when
+    /// padding.
     fn centered(have: usize, want: usize) -> Self {
         if have >= want {
             Self { start: (have - want) / 2, len: want, offset: 0 }
@@ -341,7 +351,8 @@ impl Window {
     }
 }
 
-/// What each byte becomes. Rescaled in f64 and rounded to f32, then normalized in f32, as transformers does.
+/// Computes the value of each byte: rescaled in f64 and rounded to f32, then normalized in f32, as
+/// in transformers.
 fn levels(config: &Config) -> Box<[[f32; 256]; CHANNELS]> {
     let mut levels = Box::new([[0.0; 256]; CHANNELS]);
     for (channel, levels) in levels.iter_mut().enumerate() {
@@ -359,7 +370,7 @@ fn levels(config: &Config) -> Box<[[f32; 256]; CHANNELS]> {
     levels
 }
 
-/// LLaVA's `expand2square`: the image in the middle, the spare pixel after it.
+/// Pads as LLaVA's `expand2square` does: the image is in the middle, and the odd pixel after it.
 fn pad_to_square(image: &RgbImage, background: Rgb<u8>) -> Result<RgbImage, ProcessorError> {
     let (width, height) = image.dimensions();
     let side = width.max(height);

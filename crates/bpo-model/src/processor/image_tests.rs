@@ -37,7 +37,7 @@ fn values_that_cannot_be_used_are_refused() {
         r#"{"crop_size": 0}"#,
         r#"{"image_std": [1, 0, 1]}"#,
     ] {
-        assert!(matches!(processor(text), Err(ProcessorError::Value { .. })), "{text}");
+        assert!(matches!(processor(text), Err(ProcessorError::Json(JsonError::Value { .. }))), "{text}");
     }
     for (text, expected) in [
         (r#"{"resample": 9}"#, "`resample`: expected 0 to 5, as Pillow counts, found 9"),
@@ -59,7 +59,7 @@ fn values_that_cannot_be_used_are_refused() {
         assert!(error.contains("preprocessor_config.json: ") && error.ends_with(expected), "{text}: {error}");
     }
     let error = processor(r#"{"size": 3"#).unwrap_err();
-    assert!(matches!(error, ProcessorError::Json { .. }), "{error}");
+    assert!(matches!(error, ProcessorError::Json(JsonError::Syntax { .. })), "{error}");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn images_without_pixels_and_huge_results_are_refused() {
         plain.process(&RgbImage::new(0, 4)),
         Err(ProcessorError::EmptyImage { width: 0, height: 4 })
     ));
-    // Cropped, only the middle is computed; uncropped it would be 4000 x 16,000,000 pixels.
+    // with a crop only the middle is computed; without one it would be 4000 x 16,000,000 pixels
     let thin = RgbImage::from_pixel(1, 4000, Rgb([1, 2, 3]));
     assert_eq!(plain.process(&thin).unwrap().height, 224);
     let uncropped = processor(r#"{"size": 4000, "do_center_crop": false}"#).unwrap();

@@ -1,12 +1,13 @@
 //! The Jinja dialect of Hugging Face's chat templates, with limits on what a template may cost.
 //!
-//! A template comes from a checkpoint, so it is untrusted. Its size and the size of each of its tags
-//! are limited before it is parsed, its work and memory by minijinja's fuel, its output by the size
-//! of the conversation.
+//! A template comes from a checkpoint, so it is untrusted. Its size and the size of each of its
+//! tags are limited before it is parsed, its work and memory by minijinja's fuel, its output by the
+//! size of the conversation.
 
 use std::borrow::Cow;
 use std::thread;
 
+use bpo_pairs::Limits;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind};
@@ -16,13 +17,11 @@ use super::python;
 /// The name under which an environment holds its one template.
 const NAME: &str = "chat_template";
 
-/// Bytes of a template. Those in use have up to 30 KB.
-const MAX_BYTES: usize = 1 << 18;
-/// Tokens of one tag (`{{ ... }}` or `{% ... %}`), and `elif` tags of a template. Each token may add
-/// a level of nesting to the parser's recursion.
+/// Tokens of one tag (`{{ ... }}` or `{% ... %}`), and `elif` tags of a template. Each token may
+/// add a level of nesting to the parser's recursion.
 const MAX_TOKENS: usize = 2000;
-/// Stack for the parser: 4 KB for each of [`MAX_TOKENS`] levels in an unoptimized build, and as much
-/// again.
+/// Stack for the parser: 4 KB for each of [`MAX_TOKENS`] levels in an unoptimized build, and as
+/// much again.
 const PARSER_STACK: usize = 16 << 20;
 
 /// Fuel of a template without a conversation. A template in use takes 100 to 2,000 for its own.
@@ -33,12 +32,12 @@ const MESSAGE_FUEL: u64 = 500;
 const MAX_FUEL: u64 = 1_000_000;
 /// Bytes of text that one fuel pays for: minijinja's 64 allow for each byte to be copied 16 times.
 const BYTES_PER_FUEL: u64 = 4;
-/// Stack for each fuel. Fuel buys nested lists, which are dropped recursively: 420 bytes were enough
-/// in an unoptimized build, 60 in an optimized one.
+/// Stack for each fuel. Fuel buys nested lists, which are dropped recursively: 420 bytes were
+/// enough in an unoptimized build, 60 in an optimized one.
 const STACK_PER_FUEL: u64 = 512;
 /// Output beyond the conversation's own text: what a template adds by itself.
 const MAX_ADDED_BYTES: usize = 1 << 20;
-/// How often a template may write the conversation's text.
+/// Number of times that a template may write the text of the conversation.
 const MAX_REPEATS: usize = 4;
 
 /// A compiled chat template.
@@ -105,8 +104,8 @@ impl Template {
     }
 }
 
-/// Runs `work` on a thread with a stack of its own: the parser and the values of a template recurse,
-/// and the caller's stack may be as small as 2 MB.
+/// Runs `work` on a thread with a stack of its own: the parser and the values of a template
+/// recurse, and the caller's stack may be as small as 2 MB.
 fn on_stack<T: Send>(bytes: usize, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().stack_size(bytes).spawn_scoped(scope, work);
@@ -123,8 +122,9 @@ fn over(problem: String) -> Error {
 
 /// Checks the size of a template and of its tags, before the parser recurses over them.
 fn check_size(source: &str) -> Result<(), Error> {
-    if source.len() > MAX_BYTES {
-        return Err(over(format!("it has {} bytes, the limit is {MAX_BYTES}", source.len())));
+    let limit = Limits::DEFAULT.template_bytes;
+    if source.len() > limit {
+        return Err(over(format!("it has {} bytes, the limit is {limit}", source.len())));
     }
     let mut branches = 0;
     let mut rest = source;
@@ -157,7 +157,7 @@ fn first_word(text: &str) -> &str {
     &text[..end.unwrap_or(text.len())]
 }
 
-/// What follows the `endraw` tag of a `raw` block.
+/// The text after the `endraw` tag of a `raw` block.
 fn after_raw(body: &str) -> &str {
     let mut rest = body;
     while let Some((_, after)) = rest.split_once("{%") {
@@ -209,8 +209,8 @@ fn raise_exception(message: String) -> Result<String, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message))
 }
 
-/// Formats the date 26 July 2024, which Llama 3's template falls back to. The date is fixed so that a
-/// resumed run has the same prompts as the day before.
+/// Formats the date 26 July 2024, which Llama 3's template falls back to. The date is fixed so that
+/// a resumed run has the same prompts as the day before.
 fn strftime_now(format: String) -> Result<String, Error> {
     let mut out = String::new();
     let mut chars = format.chars();
@@ -246,8 +246,8 @@ fn strftime_now(format: String) -> Result<String, Error> {
     Ok(out)
 }
 
-/// Replaces `{% generation %}` and `{% endgeneration %}`, which mark the assistant's text, by blocks
-/// that change nothing. They stay tags, so the white space around them is trimmed as before.
+/// Replaces `{% generation %}` and `{% endgeneration %}`, which mark the assistant's text, by
+/// blocks that change nothing. They stay tags, so the white space around them is trimmed as before.
 fn without_generation_tags(source: &str) -> Cow<'_, str> {
     let mut out = String::new();
     let mut rest = source;
@@ -356,7 +356,7 @@ mod tests {
             ("raw", format!("{{% raw %}}{{{{ ' {{% endraw %}}{{{{ {}x }}}}", "not ".repeat(60_000))),
             ("tags", format!("{}%}}", "{%x".repeat(80_000))),
             ("open tags", "{%x".repeat(80_000)),
-            ("size", " ".repeat(MAX_BYTES + 1)),
+            ("size", " ".repeat(Limits::DEFAULT.template_bytes + 1)),
             ("nested values", nested(90_000)),
             ("macro", "{% macro a(x) %}{{ a(x) }}{% endmacro %}{{ a(1) }}".to_owned()),
             ("output", "{{ x * 2000000 }}".to_owned()),

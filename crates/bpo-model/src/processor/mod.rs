@@ -1,6 +1,6 @@
-//! From an image and a conversation to what the model takes, and back from ids to text.
+//! The processor: from an image and a conversation to the model's input, and from ids back to text.
 //!
-//! Everything is read from the files of a Hugging Face checkpoint and gives what transformers gives for them:
+//! It reads the files of a Hugging Face checkpoint and gives the results of transformers:
 //!
 //! | part | files |
 //! |---|---|
@@ -8,14 +8,13 @@
 //! | [`ChatTemplate`] | `processor_config.json`, `chat_template.json`, `chat_template.jinja`, `additional_chat_templates/default.jinja`, `tokenizer_config.json` |
 //! | [`TextProcessor`] | `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`, `generation_config.json`, `config.json` |
 //!
-//! Where a setting is in several files, the order of transformers counts, and a warning names files that differ.
+//! Where several files have a setting, the order of transformers decides, and a warning names files
+//! that differ.
 
 mod chat;
 mod error;
-mod files;
 mod image;
 mod jinja;
-mod json;
 mod python;
 mod sources;
 mod special;
@@ -31,26 +30,27 @@ pub use image::{Aspect, ImageProcessor, PixelValues};
 pub use special::{SpecialToken, SpecialTokens};
 pub use text::{TextProcessor, TokenizedCompletion, check_prompt_length};
 
-/// How the image's place is written in a text.
+/// The placeholder of an image in a text.
 pub const IMAGE_TOKEN: &str = "<image>";
 
-/// All that stands between a user's image and text and the model.
+/// The image processor, chat template and tokenizer of a checkpoint.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Processor {
-    /// Images to pixel values.
+    /// From images to pixel values.
     pub image: ImageProcessor,
-    /// Conversations to text.
+    /// From conversations to text.
     pub chat: ChatTemplate,
-    /// Text to ids.
+    /// From text to token ids.
     pub text: TextProcessor,
 }
 
 impl Processor {
-    /// Reads a Hugging Face checkpoint's directory.
+    /// Reads the files of a Hugging Face checkpoint.
     ///
     /// # Errors
-    /// Those of [`ImageProcessor::from_dir`], [`ChatTemplate::from_dir`] and [`TextProcessor::from_dir`].
+    /// Those of [`ImageProcessor::from_dir`], [`ChatTemplate::from_dir`] and
+    /// [`TextProcessor::from_dir`].
     pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self, ProcessorError> {
         let dir = dir.as_ref();
         let text = TextProcessor::from_dir(dir)?;
@@ -62,12 +62,13 @@ impl Processor {
         Ok(Self { image: ImageProcessor::from_dir(dir)?, chat, text })
     }
 
-    /// The ids of a conversation up to where the next answer begins.
+    /// Returns the ids of a conversation up to where the next answer begins.
     ///
-    /// `image_tokens` is the number of features the vision tower gives for an image; 0 where there is no image.
+    /// `image_tokens` is the number of features of an image, and 0 without an image.
     ///
     /// # Errors
-    /// Those of [`TextProcessor::check_written`], [`ChatTemplate::render`] and [`TextProcessor::encode_prompt`].
+    /// Those of [`TextProcessor::check_written`], [`ChatTemplate::render`] and
+    /// [`TextProcessor::encode_prompt`].
     pub fn prompt_ids(
         &self,
         system: Option<&str>,
@@ -80,7 +81,7 @@ impl Processor {
         self.text.encode_prompt(&prompt, image_tokens).map_err(|error| self.name_template(error))
     }
 
-    /// The ids of a conversation that ends with an answer, and where the answer begins.
+    /// Returns the ids of a conversation that ends with an answer, and where the answer begins.
     ///
     /// # Errors
     /// Those of [`TextProcessor::check_written`], [`ChatTemplate::render_with_answer`] and
@@ -93,33 +94,35 @@ impl Processor {
         answer: &str,
         image_tokens: usize,
     ) -> Result<TokenizedCompletion, ProcessorError> {
-        self.check_answered(system, history, prompt, answer)?;
+        self.check_completion(system, history, prompt, answer)?;
         let Rendered { prompt, answer } =
             self.chat.render_with_answer(system, history, prompt, answer, image_tokens > 0)?;
         let ids = self.text.encode_rendered(&prompt, &answer, image_tokens);
         ids.map_err(|error| self.name_template(error))
     }
 
-    /// The ids of a conversation and what its next answer begins with, to be gone on with, and where that begins.
+    /// Returns the ids of a conversation and the beginning of its next answer, which the model
+    /// continues, and where the answer begins.
     ///
     /// # Errors
     /// Those of [`encode_completion`](Self::encode_completion).
-    pub fn prefixed_ids(
+    pub fn encode_answer_prefix(
         &self,
         system: Option<&str>,
         history: &[Turn],
         prompt: &str,
-        begun: &str,
+        answer_prefix: &str,
         image_tokens: usize,
     ) -> Result<TokenizedCompletion, ProcessorError> {
-        self.check_answered(system, history, prompt, begun)?;
+        self.check_completion(system, history, prompt, answer_prefix)?;
         let Rendered { prompt, answer } =
-            self.chat.render_begun(system, history, prompt, begun, image_tokens > 0)?;
-        let ids = self.text.encode_begun(&prompt, &answer, image_tokens);
+            self.chat.render_prefix(system, history, prompt, answer_prefix, image_tokens > 0)?;
+        let ids = self.text.encode_prefix(&prompt, &answer, image_tokens);
         ids.map_err(|error| self.name_template(error))
     }
 
-    /// What a person wrote has no image token left when it gets to the template.
+    /// Names the template where its output has no image token: prompts have none left when they get
+    /// to the template.
     fn name_template(&self, error: ProcessorError) -> ProcessorError {
         match error {
             ProcessorError::ImageTokens { expected: 1, found: 0 } => {
@@ -129,7 +132,7 @@ impl Processor {
         }
     }
 
-    fn check_answered(
+    fn check_completion(
         &self,
         system: Option<&str>,
         history: &[Turn],

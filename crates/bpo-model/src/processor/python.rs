@@ -1,7 +1,7 @@
 //! Python's text forms and string methods for chat templates, where minijinja's differ.
 //!
-//! minijinja charges fuel for the size of a result after it exists. What may be large is charged here
-//! while it is made.
+//! minijinja charges fuel for the size of a result after it exists. What may be large is charged
+//! here while it is made.
 
 use std::fmt::Write as _;
 
@@ -34,8 +34,8 @@ fn entries(value: &Value) -> Vec<(Value, Value)> {
     keys.map(|key| (key.clone(), value.get_item(&key).unwrap_or_default())).collect()
 }
 
-/// The filter `tojson` of transformers: `json.dumps(x, ensure_ascii, indent, separators, sort_keys)`,
-/// which escapes no HTML.
+/// The filter `tojson` of transformers: `json.dumps(x, ensure_ascii, indent, separators,
+/// sort_keys)`, which escapes no HTML.
 pub(super) fn tojson(
     state: &State<'_, '_>,
     value: &Value,

@@ -1,7 +1,7 @@
-//! Which of several files a setting comes from: the order of transformers 5, for every setting that more than one file can
-//! hold. Where two of them disagree, a warning names both and the one that counts.
+//! The order of files for settings that several files can have. It is that of transformers 5. Where
+//! two files differ, a warning names both and the one that is used.
 //!
-//! | setting | files; the first that has it counts |
+//! | setting | files; the first that has it is used |
 //! |---|---|
 //! | image processor | `processor_config.json` (`image_processor`), `preprocessor_config.json` |
 //! | chat template | `processor_config.json`, `chat_template.json`, `chat_template.jinja`, `additional_chat_templates/default.jinja`, `tokenizer_config.json` |
@@ -12,21 +12,22 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use bpo_pairs::UntrustedPath;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::ProcessorError;
-use super::files::{from_json, read_json, read_text};
+use crate::json::{JsonError, from_value, optional, read_json, read_plain};
 
-/// The processor's own file.
+/// Settings of the processor.
 pub(super) const PROCESSOR: &str = "processor_config.json";
-/// The image processor's own file.
+/// Settings of the image processor.
 pub(super) const IMAGES: &str = "preprocessor_config.json";
-/// The tokenizer's settings.
+/// Settings of the tokenizer.
 pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 /// The tokenizer.
 pub(super) const TOKENIZER: &str = "tokenizer.json";
-/// Named tokens, as versions before 5 write them.
+/// Named tokens, as versions of transformers before 5 write them.
 pub(super) const TOKENS_MAP: &str = "special_tokens_map.json";
 /// Settings of generation.
 pub(super) const GENERATION: &str = "generation_config.json";
@@ -35,13 +36,14 @@ pub(super) const MODEL: &str = "config.json";
 
 /// Warns that two files of a checkpoint differ.
 pub(super) fn warn_of(dir: &Path, setting: &str, counts: &str, other: &str) {
-    let dir = dir.display();
+    let dir = UntrustedPath(dir);
     tracing::warn!(
         "{dir}: {counts} and {other} disagree about {setting}; {counts} counts, as in transformers"
     );
 }
 
-/// The first of `sources` that is there. Each later one that differs from it is warned of.
+/// Returns the first of `sources` that is present, and warns of each later one that differs from
+/// it.
 pub(super) fn first<T: PartialEq, S: AsRef<str>>(
     dir: &Path,
     setting: &str,
@@ -55,8 +57,8 @@ pub(super) fn first<T: PartialEq, S: AsRef<str>>(
     Some((counts, value))
 }
 
-/// The settings of the image processor: each file that has some, in the order in which they count. Keys that are `null` are
-/// left out, since some versions write that for the default.
+/// The settings of the image processor in each file that has some, in the order of precedence. Keys
+/// that are `null` are left out, because some versions write `null` for the default.
 pub(super) fn image_settings(dir: &Path) -> Result<Vec<(PathBuf, &'static str, Value)>, ProcessorError> {
     const KEY: &str = "image_processor";
     let mut found = Vec::new();
@@ -65,19 +67,19 @@ pub(super) fn image_settings(dir: &Path) -> Result<Vec<(PathBuf, &'static str, V
         found.push((path, key, settings.into()));
     };
     let path = dir.join(PROCESSOR);
-    let nested = read_json::<Map<String, Value>>(&path)?.and_then(|mut all| all.remove(KEY));
+    let nested = optional(read_json::<Map<String, Value>>(&path))?.and_then(|mut all| all.remove(KEY));
     if let Some(nested) = nested.filter(|nested| !nested.is_null()) {
-        let settings = from_json(&nested, &path, KEY)?;
+        let settings = from_value(&nested, &path, KEY)?;
         add(path, KEY, settings);
     }
     let path = dir.join(IMAGES);
-    if let Some(settings) = read_json(&path)? {
+    if let Some(settings) = optional(read_json(&path))? {
         add(path, "", settings);
     }
     Ok(found)
 }
 
-/// The chat template and the file that it comes from.
+/// The chat template and its file.
 pub(super) fn chat_template(dir: &Path) -> Result<Option<(String, String)>, ProcessorError> {
     const JINJA: &str = "chat_template.jinja";
     const ADDITIONAL: &str = "additional_chat_templates/default.jinja";
@@ -87,10 +89,10 @@ pub(super) fn chat_template(dir: &Path) -> Result<Option<(String, String)>, Proc
         sources.push((name, template_in(dir.join(name))?));
     }
     for name in [JINJA, ADDITIONAL] {
-        sources.push((name, read_text(&dir.join(name))?));
+        sources.push((name, optional(read_plain(&dir.join(name)))?));
     }
     sources.push((TOKENIZER_CONFIG, template_in(dir.join(TOKENIZER_CONFIG))?));
-    // how a line ends is no difference to Jinja
+    // Jinja does not distinguish line ends
     let same = |source: String| source.replace("\r\n", "\n").trim_end_matches('\n').to_owned();
     let texts: BTreeMap<_, _> =
         sources.iter().filter_map(|(name, source)| Some((*name, source.clone()?))).collect();
@@ -99,7 +101,7 @@ pub(super) fn chat_template(dir: &Path) -> Result<Option<(String, String)>, Proc
     Ok(counts.and_then(|(name, _)| Some((texts.get(name)?.clone(), name.to_owned()))))
 }
 
-/// The forms in which a `chat_template` is written in JSON.
+/// The forms of a `chat_template` in JSON.
 #[derive(Deserialize)]
 #[serde(
     untagged,
@@ -117,14 +119,15 @@ struct NamedTemplate {
     template: String,
 }
 
-/// The template to chat with in a JSON file; of several the one called `default`.
+/// The chat template in a JSON file. Of several, the one named `default`.
 fn template_in(path: PathBuf) -> Result<Option<String>, ProcessorError> {
     const DEFAULT: &str = "default";
     #[derive(Deserialize)]
     struct Holder {
         chat_template: Option<Templates>,
     }
-    let Some(templates) = read_json::<Holder>(&path)?.and_then(|holder| holder.chat_template) else {
+    let Some(templates) = optional(read_json::<Holder>(&path))?.and_then(|holder| holder.chat_template)
+    else {
         return Ok(None);
     };
     let mut named: BTreeMap<_, _> = match templates {
@@ -136,12 +139,13 @@ fn template_in(path: PathBuf) -> Result<Option<String>, ProcessorError> {
         Some(template) => Ok(Some(template)),
         None => {
             let names: Vec<_> = named.into_keys().collect();
-            Err(ProcessorError::Value {
+            Err(JsonError::Value {
                 path,
                 key: "chat_template".to_owned(),
                 expected: "a template named default".to_owned(),
                 found: Value::from(names).to_string(),
-            })
+            }
+            .into())
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The tokens that begin and end a sequence and that stand for the image.
+//! Special tokens: those that begin and end a sequence, and the image token.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -7,17 +7,17 @@ use serde::Deserialize;
 use tokenizers::Tokenizer;
 
 use super::ProcessorError;
-use super::files::read_json;
 use super::sources::{GENERATION, MODEL, warn_of};
 use super::tokens::TokenSettings;
+use crate::json::{JsonError, optional, read_json};
 use bpo_pairs::Limits;
 
-/// A token that no ordinary text produces.
+/// A special token, which no ordinary text produces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecialToken {
-    /// How it is written in a text.
+    /// The text of the token.
     pub text: String,
-    /// Its row in the embedding table.
+    /// The id of the token: the row in the embedding.
     pub id: u32,
 }
 
@@ -25,24 +25,24 @@ pub struct SpecialToken {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SpecialTokens {
-    /// Begins every sequence, where the model has such a token.
+    /// Begins every sequence (BOS), where the model has such a token.
     pub bos: Option<SpecialToken>,
-    /// Ends a text: what the tokenizer names so. It ends an answer where the chat template writes no token after one.
+    /// Ends a text (EOS). It ends an answer where the chat template writes no token after one.
     pub eos: SpecialToken,
-    /// What ends an answer: the token that the chat template writes after it, EOS where it writes none.
+    /// Ends an answer: the token that the chat template writes after an answer, or EOS.
     pub end: SpecialToken,
-    /// Every token that ends generation: the end of an answer first, then EOS, then what `generation_config.json` lists, or
-    /// `config.json` where that lists none.
+    /// Every token that ends generation: the end of an answer, EOS, then those of
+    /// `generation_config.json`, or of `config.json` where that has none.
     pub stop: Vec<u32>,
-    /// Stands for one image patch.
+    /// Stands for one image feature.
     pub image: SpecialToken,
-    /// Name and text of tokens, as a chat template gets them.
+    /// Names and texts of tokens, for chat templates.
     pub(super) named: BTreeMap<String, String>,
-    /// The tokens that are found in a text before it is split.
+    /// Added tokens, which are found in a text before it is split.
     pub(super) added: Vec<SpecialToken>,
 }
 
-/// `generation_config.json` and `config.json`, the keys needed here.
+/// The keys of `generation_config.json` and `config.json` that are read.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct TokenIds {
@@ -53,7 +53,7 @@ struct TokenIds {
     text_config: Option<Box<TokenIds>>,
 }
 
-/// Models that stop at several tokens list them, the usual one first.
+/// One id, or a list. Models that stop at several tokens list the usual one first.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a token's id, or a list of them")]
 enum OneOrMany {
@@ -72,16 +72,17 @@ impl TokenIds {
 }
 
 impl SpecialTokens {
-    /// BOS and EOS by the text that `settings` has for them, then by their id in `generation_config.json` and
-    /// `config.json`; the image token by `image_token`, then by its id in `config.json`, then as `<image>`.
+    /// Finds BOS and EOS by the text in `settings`, then by their id in `generation_config.json`
+    /// and `config.json`; the image token by `image_token`, then by its id in `config.json`, then
+    /// as `<image>`.
     pub(super) fn from_dir(
         dir: &Path,
         tokenizer: &Tokenizer,
         settings: TokenSettings,
         image_token: Option<u32>,
     ) -> Result<Self, ProcessorError> {
-        let generation: TokenIds = read_json(&dir.join(GENERATION))?.unwrap_or_default();
-        let config: TokenIds = read_json(&dir.join(MODEL))?.unwrap_or_default();
+        let generation: TokenIds = optional(read_json(&dir.join(GENERATION)))?.unwrap_or_default();
+        let config: TokenIds = optional(read_json(&dir.join(MODEL)))?.unwrap_or_default();
         let inner = config.text_config.as_deref();
         for (ids, file, key) in [
             (generation.eos(), GENERATION, "eos_token_id"),
@@ -89,12 +90,13 @@ impl SpecialTokens {
             (inner.map_or(&[][..], TokenIds::eos), MODEL, "text_config.eos_token_id"),
         ] {
             if ids.len() > Limits::DEFAULT.ids {
-                return Err(ProcessorError::Value {
+                return Err(JsonError::Value {
                     path: dir.join(file),
                     key: key.to_owned(),
                     expected: format!("at most {} ids", Limits::DEFAULT.ids),
                     found: format!("{} of them", ids.len()),
-                });
+                }
+                .into());
             }
         }
 
@@ -133,7 +135,7 @@ impl SpecialTokens {
             None => by_text(Some(super::IMAGE_TOKEN))
                 .ok_or_else(|| no("image", "none in config.json, and tokenizer.json has no <image>"))?,
         };
-        // a checkpoint whose configs name none by text has them by id
+        // a checkpoint whose files name no token by text has them by id
         let mut named: BTreeMap<_, _> = settings.named.into_iter().collect();
         named.entry("eos_token".to_owned()).or_insert_with(|| eos.text.clone());
         if let Some(bos) = &bos {
@@ -147,14 +149,14 @@ impl SpecialTokens {
         Ok(special)
     }
 
-    /// The same with another token that ends answers.
+    /// Replaces the token that ends answers.
     pub(super) fn set_end(&mut self, end: SpecialToken) {
         let stop = std::mem::take(&mut self.stop);
         self.stop_at([end.id].into_iter().chain(stop));
         self.end = end;
     }
 
-    /// `text` without white space and end tokens behind it, however often they are there.
+    /// Removes white space and end tokens at the end of `text`, however often they occur.
     pub(super) fn strip_end<'a>(&self, text: &'a str) -> &'a str {
         strip_end(text, &[&self.end.text, &self.eos.text])
     }
@@ -165,7 +167,7 @@ impl SpecialTokens {
     }
 }
 
-/// `text` without white space and `ends` behind it, however often they are there.
+/// Removes white space and `ends` at the end of `text`, however often they occur.
 pub(super) fn strip_end<'a>(text: &'a str, ends: &[&str]) -> &'a str {
     let mut text = text.trim_end();
     let strip =

@@ -1,30 +1,34 @@
-//! From text to token ids and back.
+//! The tokenizer: from text to token ids and back.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use bpo_pairs::Limits;
+use bpo_pairs::files::read_bytes;
 use tokenizers::Tokenizer;
 
-use super::json::shown;
 use super::sources::{TOKENIZER, TOKENIZER_CONFIG, warn_of};
 use super::special::{SpecialToken, SpecialTokens};
 use super::tokens::TokenSettings;
 use super::{IMAGE_TOKEN, ProcessorError};
+use crate::json::{JsonError, shown};
 
-/// A prompt and its answer as one sequence.
+/// A prompt and its answer as one sequence of token ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TokenizedCompletion {
-    /// Prompt and answer: BOS once in front, an id per image token, the end token once at the end.
+    /// Ids of prompt and answer: BOS once in front, one id per image feature, the end token once at
+    /// the end.
     pub ids: Vec<u32>,
-    /// Where the answer begins: the length of what the ids share with those of the prompt alone.
+    /// Index of the first id of the answer: the length of the prefix that `ids` shares with the ids
+    /// of the prompt alone.
     pub answer_start: usize,
-    /// Whether [`fit`](Self::fit) cut the end of the answer off.
+    /// Whether [`fit`](Self::fit) cut the end of the answer.
     pub truncated: bool,
 }
 
 impl TokenizedCompletion {
-    /// A whole sequence whose answer begins at `answer_start`.
+    /// Creates a complete sequence whose answer begins at `answer_start`.
     #[must_use]
     pub fn new(ids: Vec<u32>, answer_start: usize) -> Self {
         Self { ids, answer_start, truncated: false }
@@ -36,17 +40,17 @@ impl TokenizedCompletion {
         &self.ids[..self.answer_start]
     }
 
-    /// The ids of the answer, with its end token unless that was cut off.
+    /// The ids of the answer, with its end token unless that was cut.
     #[must_use]
     pub fn answer(&self) -> &[u32] {
         &self.ids[self.answer_start..]
     }
 
-    /// Cuts the end of the answer off where the sequence is longer than `limit`.
+    /// Cuts the end of the answer where the sequence is longer than `limit`.
     ///
     /// # Errors
-    /// [`ProcessorError::PromptTooLong`] if the prompt does not fit, [`ProcessorError::AnswerCutToNothing`] if nothing
-    /// of the answer does.
+    /// [`ProcessorError::PromptTooLong`] if the prompt does not fit;
+    /// [`ProcessorError::AnswerCutToNothing`] if no token of the answer fits.
     pub fn fit(mut self, limit: usize) -> Result<Self, ProcessorError> {
         check_prompt_length(self.prompt(), limit)?;
         if self.answer_start == limit {
@@ -58,7 +62,8 @@ impl TokenizedCompletion {
     }
 }
 
-/// Refuses a prompt of more than `limit` tokens: unlike an answer, it cannot be cut without changing the question.
+/// Refuses a prompt of more than `limit` tokens. Unlike an answer, a prompt cannot be cut without
+/// changing the question.
 ///
 /// # Errors
 /// [`ProcessorError::PromptTooLong`].
@@ -69,30 +74,31 @@ pub fn check_prompt_length(ids: &[u32], limit: usize) -> Result<(), ProcessorErr
     Ok(())
 }
 
-/// A checkpoint's tokenizer, with the rules about special tokens that every sequence follows.
+/// The tokenizer of a checkpoint, with the handling of special tokens that every sequence follows.
 #[derive(Clone, Debug)]
 pub struct TextProcessor {
     tokenizer: Tokenizer,
     /// The file of the tokenizer.
     path: PathBuf,
     special: SpecialTokens,
-    /// What the tokenizer puts in front of every sequence.
+    /// Ids that the tokenizer puts in front of every sequence.
     prefix: Vec<u32>,
-    /// How the special tokens are written, without the image token.
+    /// The spellings of the special tokens, without the image token.
     reserved: Vec<String>,
 }
 
 impl TextProcessor {
-    /// Reads `tokenizer.json`, and the special tokens from the configs beside it.
+    /// Reads `tokenizer.json`, and the special tokens from the configuration files beside it.
     ///
     /// # Errors
-    /// [`ProcessorError::NoTokenizer`] where the file is missing, [`ProcessorError::Tokenizer`] where it is broken,
-    /// [`ProcessorError::NoToken`] where nothing names the end or the image token.
+    /// [`ProcessorError::NoTokenizer`] if the file is missing; [`ProcessorError::Tokenizer`] if it
+    /// is broken; [`ProcessorError::NoToken`] if no file names the end token or the image token;
+    /// [`ProcessorError::Json`].
     pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self, ProcessorError> {
         Self::load(dir.as_ref(), None)
     }
 
-    /// The same with an image token of the caller's choice.
+    /// Reads the same files, with an image token given by the caller.
     ///
     /// # Errors
     /// Those of [`from_dir`](Self::from_dir).
@@ -105,20 +111,27 @@ impl TextProcessor {
 
     fn load(dir: &Path, image_token: Option<u32>) -> Result<Self, ProcessorError> {
         let path = dir.join(TOKENIZER);
-        if !path.exists() {
-            return Err(ProcessorError::NoTokenizer { path });
-        }
-        guarded(&path, || Self::read(dir, path.clone(), image_token))
+        let bytes = match read_bytes(&path, Limits::DEFAULT.tokenizer_bytes) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => return Err(ProcessorError::NoTokenizer { path }),
+            Err(error) => return Err(JsonError::from(error).into()),
+        };
+        guarded(&path, || Self::parse(dir, path.clone(), &bytes, image_token))
     }
 
-    fn read(dir: &Path, path: PathBuf, image_token: Option<u32>) -> Result<Self, ProcessorError> {
-        let read = Tokenizer::from_file(&path);
-        let mut tokenizer =
-            read.map_err(|source| ProcessorError::Tokenizer { path: path.clone(), source })?;
+    fn parse(
+        dir: &Path,
+        path: PathBuf,
+        bytes: &[u8],
+        image_token: Option<u32>,
+    ) -> Result<Self, ProcessorError> {
+        let mut tokenizer = Tokenizer::from_bytes(bytes)
+            .map_err(|source| ProcessorError::Tokenizer { path: path.clone(), source })?;
         check_post_processor(&tokenizer, &path)?;
         let settings = TokenSettings::apply(dir, &mut tokenizer)?;
         let add_bos = settings.add_bos;
-        // padding and truncation are left over from whoever saved the file; callers decide on lengths
+        // padding and truncation are left over from whoever saved the file; callers decide on
+        // lengths
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(tokenize_error)?;
         let special = SpecialTokens::from_dir(dir, &tokenizer, settings, image_token)?;
@@ -130,7 +143,7 @@ impl TextProcessor {
         }
         let is_image = |text: &str| text == IMAGE_TOKEN || text == special.image.text;
         let added = tokenizer.get_added_tokens_decoder().into_values();
-        // whatever the file says of them, these two begin and end sequences
+        // these two begin and end sequences, whatever the file says about them
         let ends = special.bos.iter().chain([&special.eos]).map(|token| token.text.clone());
         let mut reserved: Vec<_> = added
             .filter(|token| token.special && !is_image(&token.content))
@@ -150,7 +163,7 @@ impl TextProcessor {
         &self.special
     }
 
-    /// The same for a chat template that ends answers with the token `end`.
+    /// Sets the token `end` that a chat template ends answers with.
     pub(super) fn with_end(mut self, end: &SpecialToken) -> Self {
         self.special.set_end(end.clone());
         if !self.reserved.contains(&end.text) {
@@ -159,20 +172,21 @@ impl TextProcessor {
         self
     }
 
-    /// Whether the same tokens have the same ids in both.
+    /// Whether both tokenizers have the same tokens with the same ids.
     #[must_use]
     pub fn has_vocabulary_of(&self, other: &Self) -> bool {
         self.tokenizer.get_vocab(true) == other.tokenizer.get_vocab(true)
     }
 
-    /// The tokens at which generation stops.
+    /// The ids that end generation.
     #[must_use]
     pub fn eos_ids(&self) -> &[u32] {
         &self.special.stop
     }
 
-    /// Refuses a text that somebody wrote, before a template puts its own special tokens around it, if it spells one.
-    /// The image token is counted elsewhere, and end tokens at the end of an answer are only that.
+    /// Refuses a text that contains the spelling of a special token. This is for texts from data,
+    /// before a template puts its own special tokens around them. Image tokens are counted
+    /// elsewhere, and end tokens at the end of an answer are removed by the caller.
     ///
     /// # Errors
     /// [`ProcessorError::SpecialToken`].
@@ -183,21 +197,24 @@ impl TextProcessor {
         }
     }
 
-    /// The ids of a rendered prompt: BOS once in front, `<image>` as `image_tokens` ids (0 where there is no image).
+    /// Encodes a rendered prompt: BOS once in front, and `<image>` as `image_tokens` ids (0 without
+    /// an image).
     ///
     /// # Errors
-    /// [`ProcessorError::ImageTokens`] if the text has not one `<image>` with an image, or has one without.
+    /// [`ProcessorError::ImageTokens`] if the text does not have one `<image>` with an image, or
+    /// has one without an image.
     pub fn encode_prompt(&self, text: &str, image_tokens: usize) -> Result<Vec<u32>, ProcessorError> {
         self.encode(text, image_tokens)
     }
 
-    /// The ids of a rendered prompt and its answer, tokenized together as one string, with the end token once at the end.
+    /// Encodes a rendered prompt and its answer as one string, with the end token once at the end.
     ///
-    /// Apart, the two would not give the same ids: most tokenizers treat the beginning of a text in a special way.
+    /// Encoded separately, the two would give other ids: most tokenizers treat the beginning of a
+    /// text differently.
     ///
     /// # Errors
-    /// [`ProcessorError::ImageTokens`] as above, [`ProcessorError::EmptyAnswer`], and [`ProcessorError::EosInAnswer`]
-    /// if the answer goes on after an end token.
+    /// [`ProcessorError::ImageTokens`]; [`ProcessorError::EmptyAnswer`];
+    /// [`ProcessorError::EosInAnswer`] if the answer continues after an end token.
     pub fn encode_completion(
         &self,
         prompt: &str,
@@ -208,7 +225,7 @@ impl TextProcessor {
         self.encode_rendered(prompt, &format!("{answer}{}", self.special.end.text), image_tokens)
     }
 
-    /// The same of an answer that ends as the template has it.
+    /// Encodes an answer that ends as the template writes it.
     pub(super) fn encode_rendered(
         &self,
         prompt: &str,
@@ -219,22 +236,22 @@ impl TextProcessor {
         if self.special.strip_end(answer).trim().is_empty() {
             return Err(ProcessorError::EmptyAnswer);
         }
-        let mut answered = self.encode_begun(prompt, answer, image_tokens)?;
-        if answered.ids.last() != Some(&end.id) {
-            answered.ids.push(end.id);
+        let mut completion = self.encode_prefix(prompt, answer, image_tokens)?;
+        if completion.ids.last() != Some(&end.id) {
+            completion.ids.push(end.id);
         }
-        let said = answered.answer().split_last().map_or(&[][..], |(_, said)| said);
-        if said.is_empty() {
+        let body = completion.answer().split_last().map_or(&[][..], |(_, body)| body);
+        if body.is_empty() {
             return Err(ProcessorError::EmptyAnswer);
         }
-        match [end, eos].into_iter().find(|token| said.contains(&token.id)) {
+        match [end, eos].into_iter().find(|token| body.contains(&token.id)) {
             Some(token) => Err(ProcessorError::EosInAnswer { token: token.text.clone() }),
-            None => Ok(answered),
+            None => Ok(completion),
         }
     }
 
-    /// The ids of a rendered prompt and what its answer begins with, without an end token.
-    pub(super) fn encode_begun(
+    /// Encodes a rendered prompt and the beginning of its answer, without an end token.
+    pub(super) fn encode_prefix(
         &self,
         prompt: &str,
         answer: &str,
@@ -246,7 +263,7 @@ impl TextProcessor {
         Ok(TokenizedCompletion::new(ids, answer_start))
     }
 
-    /// The text of `ids`.
+    /// Decodes `ids` to text.
     ///
     /// # Errors
     /// [`ProcessorError::Tokenize`] if the tokenizer's decoder fails.
@@ -259,7 +276,7 @@ impl TextProcessor {
         let text = if image.text == IMAGE_TOKEN {
             text.into()
         } else {
-            // Our template and many others write `<image>` whatever the token is called.
+            // our template and many others write `<image>` whatever the token is called
             std::borrow::Cow::Owned(text.replace(IMAGE_TOKEN, &image.text))
         };
         let encode = || self.tokenizer.encode(text.as_ref(), false).map_err(tokenize_error);
@@ -267,7 +284,7 @@ impl TextProcessor {
         let mut tokens = encoding.get_ids();
         let mut ids = self.prefix.clone();
         if let Some(bos) = &self.special.bos {
-            // Templates of some checkpoints write BOS although their tokenizer adds it.
+            // some templates write BOS although their tokenizer adds it
             let written = tokens.iter().take_while(|id| **id == bos.id).count();
             tokens = &tokens[written..];
             if written > 0 && !ids.contains(&bos.id) {
@@ -288,9 +305,9 @@ impl TextProcessor {
     }
 }
 
-/// What the tokenizer's post-processor puts in front of a text. What it may put behind it is not wanted: a prompt goes
-/// on with its answer, and what ends an answer is the template's to write. `add_bos_token` of `tokenizer_config.json` changes
-/// nothing where there is a tokenizer.json, as in transformers.
+/// The ids that the tokenizer's post-processor puts in front of a text. Ids after the text are left
+/// out: a prompt continues with its answer, and the template writes the end of an answer. With a
+/// tokenizer.json, `add_bos_token` of `tokenizer_config.json` has no effect, as in transformers.
 fn prefix(tokenizer: &Tokenizer) -> Result<Vec<u32>, ProcessorError> {
     const PROBE: &str = "a";
     let bare = tokenizer.encode(PROBE, false).map_err(tokenize_error)?;
@@ -302,11 +319,8 @@ fn prefix(tokenizer: &Tokenizer) -> Result<Vec<u32>, ProcessorError> {
 /// Checks that a template of the post-processor has all the special tokens that it writes. The
 /// tokenizers crate reads one without them, and panics when it encodes.
 fn check_post_processor(tokenizer: &Tokenizer, path: &Path) -> Result<(), ProcessorError> {
-    let error = |key: &str, expected: String, found: String| ProcessorError::Value {
-        path: path.to_owned(),
-        key: key.to_owned(),
-        expected,
-        found,
+    let error = |key: &str, expected: String, found: String| {
+        ProcessorError::from(JsonError::Value { path: path.to_owned(), key: key.to_owned(), expected, found })
     };
     let json = serde_json::to_value(tokenizer.get_post_processor())
         .map_err(|problem| error("post_processor", "a post-processor".to_owned(), problem.to_string()))?;
@@ -334,8 +348,8 @@ fn check_post_processor(tokenizer: &Tokenizer, path: &Path) -> Result<(), Proces
 ///
 /// The crate reads many a broken tokenizer.json without an error and panics later (a merge without
 /// its tokens, a precompiled map that is none, a decoder that strips more than there is), and it
-/// gives no way to check the parts beforehand. Nothing of ours is changed by what is run, so no state
-/// is left half-changed.
+/// gives no way to check the parts beforehand. Nothing of ours is changed by what is run, so no
+/// state is left half-changed.
 fn guarded<T>(path: &Path, run: impl FnOnce() -> Result<T, ProcessorError>) -> Result<T, ProcessorError> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);

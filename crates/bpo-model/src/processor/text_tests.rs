@@ -65,12 +65,12 @@ fn bos_is_there_once_whoever_writes_it() {
         }
         assert_eq!(text.encode_prompt("", 0).unwrap(), [1]);
     }
-    // Neither the tokenizer nor the template: this model knows no BOS.
+    // a model without BOS in tokenizer and template
     let none = processor(Value::Null, config());
     assert_eq!(none.encode_prompt("what", 0).unwrap(), [4]);
     assert_eq!(none.encode_prompt("<s>what", 0).unwrap(), [1, 4]);
     assert_eq!(none.encode_prompt("", 0).unwrap(), [] as [u32; 0]);
-    // With a tokenizer.json transformers does not ask for `add_bos_token`.
+    // transformers ignores `add_bos_token` if there is a tokenizer.json
     let asked = json!({ "bos_token": "<s>", "eos_token": "</s>", "add_bos_token": true });
     assert_eq!(processor(Value::Null, asked).encode_prompt("what", 0).unwrap(), [4]);
     let unasked = json!({ "bos_token": "<s>", "eos_token": "</s>", "add_bos_token": false });
@@ -93,7 +93,7 @@ fn eos_is_there_once_and_only_at_the_end() {
             assert!(matches!(error, ProcessorError::EmptyAnswer), "{empty:?}: {error}");
         }
     }
-    // An earlier turn may end with EOS.
+    // an earlier turn may end with EOS
     assert_eq!(plain().encode_completion("what a</s>what", " cat", 0).unwrap().ids, [1, 4, 6, 2, 4, 5, 2]);
 }
 
@@ -123,7 +123,7 @@ fn the_image_token_is_expanded_wherever_it_is() {
 
 #[test]
 fn the_answer_begins_where_the_ids_part() {
-    // The answer changes the last token of the prompt, which therefore counts as answered.
+    // the answer changes the last token of the prompt, which then belongs to the answer
     assert_eq!(
         plain().encode_completion("what cat", "fish", 0).unwrap(),
         TokenizedCompletion::new(vec![1, 4, 9, 2], 2)
@@ -211,7 +211,7 @@ fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
     }
 }
 
-/// A tokenizer with the parts of which the tokenizers crate reads broken forms and panics later.
+/// A tokenizer with parts whose broken forms make the tokenizers crate panic.
 fn fragile() -> Value {
     let mut json = tokenizer(template(true));
     json["normalizer"] = json!({ "type": "Sequence", "normalizers": [
@@ -234,7 +234,7 @@ fn fragile() -> Value {
     json
 }
 
-/// Loads, encodes and decodes; an error is one that names a file or the text.
+/// Loads a tokenizer, encodes and decodes.
 fn try_all(json: &Value) -> Result<(), ProcessorError> {
     let dir =
         dir(&[("tokenizer.json", json.clone()), ("tokenizer_config.json", json!({ "eos_token": "</s>" }))]);

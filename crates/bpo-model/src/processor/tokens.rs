@@ -1,4 +1,4 @@
-//! The tokens that a checkpoint's configs name, and those that they add to the tokenizer.
+//! Tokens in the configuration files beside a tokenizer, and those that these files add to it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -11,27 +11,26 @@ use serde_json::Value;
 use tokenizers::{AddedToken, Tokenizer};
 
 use super::ProcessorError;
-use super::files::{from_json, read_json, read_text};
-use super::json::shown;
 use super::sources::{TOKENIZER, TOKENIZER_CONFIG, TOKENS_MAP, first, warn_of};
+use crate::json::{JsonError, from_value, optional, read_json, shown};
 
-/// Names that every tokenizer of transformers has, in its order.
+/// Names of tokens that every tokenizer of transformers has, in its order.
 const STANDARD: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
-/// Tokens with the flags that count.
+/// The key with tokens and the flags that are used.
 const DECODER: &str = "added_tokens_decoder";
-/// Added tokens and their ids, as old versions write them.
+/// Added tokens and their ids, as old versions of transformers write them.
 const ADDED: &str = "added_tokens.json";
 
-/// What the configs beside a tokenizer say about its tokens.
+/// The tokens that the configuration files name.
 pub(super) struct TokenSettings {
-    /// Name and text, as a chat template gets them.
+    /// Names and texts, for chat templates.
     pub named: Vec<(String, String)>,
-    /// Whether a sequence begins with BOS, as `tokenizer_config.json` has it.
+    /// Whether a sequence begins with BOS, as `tokenizer_config.json` says.
     pub add_bos: Option<bool>,
 }
 
-/// A token as old and new versions of transformers write it.
+/// A token, as old or new versions of transformers write it.
 #[derive(Clone, Deserialize)]
 #[serde(untagged, expecting = "expected a token's text, or an object with `content`")]
 enum Token {
@@ -39,7 +38,7 @@ enum Token {
     Added(Flags),
 }
 
-/// A token and how it is found in a text. What is not said depends on whether it is special.
+/// A token and its flags. The default of `normalized` depends on whether it is special.
 #[derive(Clone, Deserialize)]
 struct Flags {
     content: String,
@@ -77,7 +76,7 @@ impl Token {
     }
 }
 
-/// An object whose keys keep their order: new tokens get their ids in it.
+/// An object whose keys keep their order, in which new tokens get their ids.
 struct Ordered<T>(Vec<(String, T)>);
 
 impl<T> Default for Ordered<T> {
@@ -132,22 +131,17 @@ struct Raw {
 #[derive(Default)]
 struct Named {
     standard: BTreeMap<&'static str, Token>,
-    /// Of the model, as written.
+    /// Further tokens of the model, written as strings.
     own: Vec<(String, Token)>,
-    /// Of the model, as objects: before the others.
+    /// Further tokens of the model, written as objects. They come before those written as strings.
     objects: Vec<(String, Token)>,
-    /// Without a name.
+    /// Tokens without a name.
     extra: Vec<Token>,
 }
 
 impl Raw {
     fn read(path: &Path) -> Result<Self, ProcessorError> {
-        // by way of a value, whose errors name the key; it does not keep the order of keys
-        if read_json::<Self>(path)?.is_none() {
-            return Ok(Self::default());
-        }
-        let text = read_text(path)?.unwrap_or_default();
-        serde_json::from_str(&text).map_err(|source| ProcessorError::Json { path: path.to_owned(), source })
+        Ok(optional(read_json(path))?.unwrap_or_default())
     }
 
     fn named(self, path: &Path) -> Result<Named, ProcessorError> {
@@ -157,11 +151,11 @@ impl Raw {
             match (&value, standard) {
                 (Value::Null, _) => {}
                 (_, Some(name)) => {
-                    named.standard.insert(name, from_json(&value, path, &key)?);
+                    named.standard.insert(name, from_value(&value, path, &key)?);
                 }
-                (Value::String(_), None) => named.own.push((key.clone(), from_json(&value, path, &key)?)),
+                (Value::String(_), None) => named.own.push((key.clone(), from_value(&value, path, &key)?)),
                 (Value::Object(object), None) if object.contains_key("__type") => {
-                    named.objects.push((key.clone(), from_json(&value, path, &key)?));
+                    named.objects.push((key.clone(), from_value(&value, path, &key)?));
                 }
                 _ => {}
             }
@@ -178,16 +172,18 @@ impl Raw {
 }
 
 impl TokenSettings {
-    /// Reads the configs in `dir`, and gives `tokenizer` the tokens and flags that they add, as transformers does.
+    /// Reads the configuration files in `dir`, and adds their tokens and flags to `tokenizer`, as
+    /// transformers does.
     ///
     /// # Errors
-    /// Those of reading; [`ProcessorError::Value`] for an id that a new token cannot have.
+    /// [`ProcessorError::Json`] for a file that cannot be used, or an id that a new token cannot
+    /// have.
     pub fn apply(dir: &Path, tokenizer: &mut Tokenizer) -> Result<Self, ProcessorError> {
         let (config_path, map_path) = (dir.join(TOKENIZER_CONFIG), dir.join(TOKENS_MAP));
         let mut config = Raw::read(&config_path)?;
         let map = Raw::read(&map_path)?.named(&map_path)?;
         let decoder = config.added_tokens_decoder.take();
-        // where an id that a new token cannot have is written
+        // the file and key of ids, for errors
         let (ids_path, ids_key) = match &decoder {
             Some(_) => (config_path.clone(), DECODER),
             None => (dir.join(ADDED), ""),
@@ -215,7 +211,7 @@ impl TokenSettings {
                         .any(|(name, token)| STANDARD.contains(&name.as_str()) && token.text() == text)
                         || extra.iter().any(|token| token.text() == text)
                 };
-                let legacy: Option<BTreeMap<String, u32>> = read_json(&dir.join(ADDED))?;
+                let legacy: Option<BTreeMap<String, u32>> = optional(read_json(&dir.join(ADDED)))?;
                 let is_known: HashSet<_> = known.values().map(|token| token.content.as_str()).collect();
                 let legacy = legacy.into_iter().flatten();
                 for (text, id) in legacy.filter(|(text, _)| !is_known.contains(text.as_str())) {
@@ -241,7 +237,7 @@ impl TokenSettings {
             let has = tokenizer.token_to_id(&token.content);
             if has != Some(id) {
                 let text = shown(&Value::from(token.content));
-                return Err(ProcessorError::Value {
+                return Err(JsonError::Value {
                     path: ids_path,
                     key: ids_key.to_owned(),
                     expected: match has {
@@ -249,7 +245,8 @@ impl TokenSettings {
                         None => "tokens that are not empty".to_owned(),
                     },
                     found: id.to_string(),
-                });
+                }
+                .into());
             }
         }
         let named = named.into_iter().map(|(name, token)| (name, token.text().to_owned())).collect();
@@ -262,8 +259,8 @@ impl TokenSettings {
     }
 }
 
-/// Named and further tokens of both files. `decoder` says whether `tokenizer_config.json` lists added tokens, which makes
-/// transformers leave `special_tokens_map.json` unread.
+/// Merges the tokens of both files. `decoder` says whether `tokenizer_config.json` lists added
+/// tokens, in which case transformers does not read `special_tokens_map.json`.
 fn merged(
     dir: &Path,
     mut config: Named,
@@ -284,7 +281,7 @@ fn merged(
         first(dir, &format!("`{name}`"), texts);
         let token =
             sources.into_iter().find_map(|(file, _, token)| token.filter(|_| !decoder || file != TOKENS_MAP));
-        // whoever saved the tokenizer with padding
+        // padding that was saved with the tokenizer names a token
         let padding = || {
             let padding = tokenizer.get_padding().filter(|_| name == "pad_token")?;
             Some(Token::Plain(padding.pad_token.clone()))
@@ -308,8 +305,8 @@ fn merged(
     (named, extra)
 }
 
-fn parse_id(path: &Path, id: String) -> Result<u32, ProcessorError> {
-    id.parse().map_err(|_| ProcessorError::Value {
+fn parse_id(path: &Path, id: String) -> Result<u32, JsonError> {
+    id.parse().map_err(|_| JsonError::Value {
         path: path.to_owned(),
         key: DECODER.to_owned(),
         expected: "ids of tokens as keys".to_owned(),
@@ -317,7 +314,7 @@ fn parse_id(path: &Path, id: String) -> Result<u32, ProcessorError> {
     })
 }
 
-/// Warns of tokens that the tokenizer's own file finds in another way.
+/// Warns of tokens whose flags differ from those in the tokenizer's own file.
 fn warn_of_flags<'a>(
     dir: &Path,
     known: impl Iterator<Item = &'a AddedToken>,

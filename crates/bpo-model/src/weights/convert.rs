@@ -1,21 +1,22 @@
-//! Stored bytes of a weight as values of the type that is asked for, on all cores.
+//! Conversion of stored bytes to values of the wanted type, on all cores.
 
 use burn::tensor::{Bytes, DType, TensorData, bf16, f16};
 use rayon::prelude::*;
 
-/// Values that a core takes at a time.
+/// Values that a core converts at a time.
 const CHUNK: usize = 1 << 16;
 
-/// A weight's little-endian `bytes`, of f32, f16 or bf16 as `stored` says, as `wanted`.
+/// Converts the little-endian `bytes` of a weight (f32, f16 or bf16, as `stored` says) to `wanted`.
 ///
-/// To the bit what [`TensorData::convert_dtype`] gives, without a copy in the stored type.
+/// The result equals that of [`TensorData::convert_dtype`] to the bit, without a copy in the stored
+/// type.
 ///
 /// # Panics
-/// If there are not as many bytes as `shape` and `stored` make.
+/// If the number of bytes does not fit `shape` and `stored`.
 pub(super) fn converted(bytes: &[u8], shape: &[usize], stored: DType, wanted: DType) -> TensorData {
     let half = |value| f16::from_le_bytes(value).to_f32();
     let brain = |value| bf16::from_le_bytes(value).to_f32();
-    // bits, as a vector of them keeps its alignment: one of bytes is copied to be aligned
+    // bits in a typed vector, which stays aligned: a vector of bytes would be copied to be aligned
     let values = match (stored, wanted) {
         (DType::F16, DType::F32) => Bytes::from_elems(map(bytes, |value| half(value).to_bits())),
         (DType::BF16, DType::F32) => Bytes::from_elems(map(bytes, |value| brain(value).to_bits())),
@@ -41,13 +42,13 @@ pub(super) fn converted(bytes: &[u8], shape: &[usize], stored: DType, wanted: DT
     TensorData::from_bytes(values, shape.to_vec(), wanted)
 }
 
-/// The bits of each value, which has `N` bytes.
+/// Maps each value of `N` bytes to bits.
 fn map<const N: usize, B: Copy + Default + Send + Sync>(
     bytes: &[u8],
     bits: impl Fn([u8; N]) -> B + Sync,
 ) -> Vec<B> {
     let (values, _) = bytes.as_chunks::<N>();
-    // zeros that the system gives cost nothing before they are written
+    // zeroed pages of the system cost nothing before they are written
     let mut mapped = vec![B::default(); values.len()];
     let parts = mapped.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK));
     parts.for_each(|(places, values)| {
@@ -62,7 +63,7 @@ mod tests {
 
     const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
-    /// All there is in half precision, NaNs with their payloads among it; in f32 a spread of it.
+    /// All values of half precision, including NaN payloads; for f32 a sample of its values.
     fn all(stored: DType) -> Vec<u8> {
         match stored {
             DType::F32 => (0..=u32::MAX).step_by(10_007).flat_map(u32::to_le_bytes).collect(),
@@ -73,7 +74,7 @@ mod tests {
     #[test]
     fn to_the_bit_what_burn_converts() {
         for (stored, wanted) in TYPES.into_iter().flat_map(|stored| TYPES.map(|wanted| (stored, wanted))) {
-            // more than one chunk, the last one not full
+            // more than one chunk, the last one incomplete
             let bytes = [all(stored), all(stored)[..10 * stored.size()].to_vec()].concat();
             let shape = [2, bytes.len() / stored.size() / 2];
             let bytes = &bytes[..shape[0] * shape[1] * stored.size()];
@@ -82,7 +83,7 @@ mod tests {
             let ours = converted(bytes, &shape, stored, wanted);
             assert_eq!((ours.dtype(), ours.shape()), (wanted, plain.shape()), "{stored:?}");
             assert!(ours.as_bytes() == plain.as_bytes(), "{stored:?} to {wanted:?}");
-            // files may have a weight at any byte
+            // a file may have a weight at any offset
             let shifted = [&[7], bytes].concat();
             let ours = converted(&shifted[1..], &shape, stored, wanted);
             assert!(ours.as_bytes() == plain.as_bytes(), "{stored:?} to {wanted:?}, shifted");

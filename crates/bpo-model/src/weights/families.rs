@@ -1,6 +1,6 @@
-//! What kind of model has weights that this one does not have.
+//! Hints on the model that unknown weights belong to.
 
-/// Parts of the names of weights, and the models that have them.
+/// Parts of names of weights, and the models that have them.
 const HINTS: [(&[&str], &str); 10] = [
     (
         &["q_proj.bias", "k_proj.bias", "v_proj.bias"],
@@ -36,7 +36,7 @@ const HINTS: [(&[&str], &str); 10] = [
     (&["vision_tower.encoder.layers.", "vision_tower.head."], "the vision tower is not CLIP's"),
 ];
 
-/// Sentences on the models that weights of these names belong to.
+/// Sentences about the models that weights of these names belong to.
 pub(crate) fn families(names: &[String]) -> Vec<String> {
     let fits = |parts: &[&str]| names.iter().any(|name| parts.iter().any(|part| name.contains(part)));
     let mut sentences: Vec<_> =
@@ -46,7 +46,7 @@ pub(crate) fn families(names: &[String]) -> Vec<String> {
         sentences.push("text_config.num_hidden_layers may be too small".to_owned());
     }
     if !names.is_empty() {
-        sentences.push("loaded without them the model would compute something else".to_owned());
+        sentences.push("without them the model would compute something else".to_owned());
     }
     sentences
 }

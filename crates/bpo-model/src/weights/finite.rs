@@ -1,4 +1,4 @@
-//! Safetensors files that this crate writes: adapters, checkpoints, merged checkpoints. None holds what is not finite.
+//! Writing of safetensors files. No file with non-finite values is written.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -10,7 +10,7 @@ use safetensors::{Dtype, SafeTensorError, View};
 
 use crate::error::ModelError;
 
-/// The bytes of a file; `path` is where they will be.
+/// Serializes tensors. `path` is the future path of the file, for errors.
 ///
 /// # Errors
 /// [`ModelError::NotFiniteWeights`] with each tensor that is not finite.
@@ -21,7 +21,7 @@ pub(crate) fn to_bytes<V: View>(
     checked(tensors, path, |tensors| safetensors::serialize(tensors, metadata()))
 }
 
-/// Writes a file with one tensor in memory at a time. What is there after an error is not to be used.
+/// Writes a file with one tensor in memory at a time. After an error the file must not be used.
 ///
 /// # Errors
 /// [`ModelError::NotFiniteWeights`] with each tensor that is not finite.
@@ -57,7 +57,8 @@ fn checked<V: View, T>(
     }
 }
 
-/// A tensor that is looked at when it is written: a view cannot fail, so it leaves its name.
+/// A tensor that is checked when it is written. A view cannot return an error, so it records its
+/// name.
 struct Checked<'a, V> {
     name: String,
     view: V,
@@ -86,19 +87,19 @@ impl<V: View> View for Checked<'_, V> {
     }
 }
 
-/// Whether all values are finite; of types without infinities they are.
+/// Whether all values are finite. Types without infinities always are.
 fn is_finite(bytes: &[u8], dtype: Dtype) -> bool {
     match dtype {
         Dtype::F64 => all(bytes, |value| f64::from_le_bytes(value).is_finite()),
         Dtype::F32 => all(bytes, |value| f32::from_le_bytes(value).is_finite()),
-        // all bits of the exponent are set in what is infinite or no number
+        // infinities and NaN have all bits of the exponent set
         Dtype::F16 => all(bytes, |value| u16::from_le_bytes(value) & 0x7c00 != 0x7c00),
         Dtype::BF16 => all(bytes, |value| u16::from_le_bytes(value) & 0x7f80 != 0x7f80),
         _ => true,
     }
 }
 
-/// On all cores, and without a branch for each value.
+/// Checks on all cores, without a branch for each value.
 fn all<const N: usize>(bytes: &[u8], is_finite: impl Fn([u8; N]) -> bool + Sync) -> bool {
     const CHUNK: usize = 1 << 16;
     let (values, _) = bytes.as_chunks::<N>();
@@ -129,7 +130,7 @@ mod tests {
                 }
             }
         }
-        // as large as f32 can be, f16 cannot
+        // 1e30 overflows to infinity in f16
         let large = Stored::of_data(TensorData::from([1e30f32]), FloatDType::F16);
         to_bytes([("a".to_owned(), large)], Path::new("x")).unwrap_err();
     }

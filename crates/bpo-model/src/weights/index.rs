@@ -1,4 +1,4 @@
-//! Which file of a checkpoint holds which weight.
+//! The index of a checkpoint: the file and place of each weight.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -16,32 +16,33 @@ use super::convert::converted;
 use super::libtorch;
 use super::remap::canonical;
 use crate::error::ModelError;
-use crate::files::read_json;
+use crate::json::read_json;
 
-/// The weights of a directory: one safetensors file or many with an index, mapped into memory, not read.
+/// The weights of a directory: one safetensors file, or shards with an index. Files are mapped into
+/// memory.
 pub struct WeightIndex {
     files: Vec<(PathBuf, Mmap)>,
     entries: BTreeMap<String, TensorEntry>,
     repeated: Vec<String>,
 }
 
-/// Where a weight lies and what it is.
+/// The place, type and shape of a weight.
 #[derive(Clone, Debug)]
 pub struct TensorEntry {
-    /// Its name in the file.
+    /// The name in the file.
     pub name: String,
-    /// Number of the file.
+    /// Index of the file.
     pub file: usize,
-    /// As stored.
+    /// As stored in the file.
     pub dtype: Dtype,
-    /// As stored.
+    /// As stored in the file.
     pub shape: Vec<usize>,
-    /// First byte and the byte after the last, in the file.
+    /// Offsets in the file of the first byte and of the byte after the last.
     range: (usize, usize),
 }
 
 impl TensorEntry {
-    /// burn's name for the stored type, if it is one that a weight may have.
+    /// The stored type in burn, if weights may have it.
     pub fn float_type(&self) -> Option<DType> {
         match self.dtype {
             Dtype::F32 => Some(DType::F32),
@@ -60,19 +61,20 @@ struct ShardIndex {
 }
 
 impl WeightIndex {
-    /// The weights of a checkpoint directory, under their [`canonical`] names.
+    /// Opens the weights of a checkpoint directory, under their [`canonical`] names.
     ///
     /// # Errors
-    /// If there are no weights, a shard is missing, or a file is cut off.
+    /// If there are no weights, a shard is missing, or a file is truncated.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
         let (single, sharded) = (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
-        // where there are both, the one file counts, as in transformers
+        // if there are both, the single file counts, as in transformers
         let paths = if single.exists() {
             vec![single]
         } else if sharded.is_file() {
             let index: ShardIndex = read_json(&sharded)?;
             let mut names: Vec<_> = index.weight_map.into_values().collect();
-            // a shard is a file beside its index: what is merged or copied is written under its name
+            // a shard is a file beside its index, because merged and copied files are written under
+            // its name
             if let Some(name) = names.iter().find(|name| Path::new(name).file_name() != Some(name.as_ref())) {
                 let reason = format!("{name:?} is not the name of a file in this directory");
                 return Err(ModelError::Safetensors { path: sharded, reason });
@@ -86,10 +88,10 @@ impl WeightIndex {
         Self::open_files(paths, canonical)
     }
 
-    /// The weights of the given files under the names that `rename` gives them.
+    /// Opens the weights of the given files under the names that `rename` returns.
     ///
     /// # Errors
-    /// If a file cannot be read or is cut off.
+    /// If a file cannot be read or is truncated.
     pub fn open_files(paths: Vec<PathBuf>, rename: impl Fn(&str) -> String) -> Result<Self, ModelError> {
         let mut index = Self { files: Vec::new(), entries: BTreeMap::new(), repeated: Vec::new() };
         for path in paths {
@@ -105,7 +107,7 @@ impl WeightIndex {
             reason: error.to_string(),
         };
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(broken)?;
-        // read_metadata checks the header; that the data is all there is checked here
+        // read_metadata checks the header; the size of the data is checked here
         let data_start = header + size_of::<u64>();
         let wanted = data_start + metadata.data_len();
         if wanted != map.len() {
@@ -134,23 +136,23 @@ impl WeightIndex {
         &self.entries
     }
 
-    /// Names that two tensors claimed.
+    /// Names that more than one tensor has.
     pub fn repeated(&self) -> &[String] {
         &self.repeated
     }
 
-    /// The files, by number.
+    /// The files, by index.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|(path, _)| path.as_path())
     }
 
-    /// A weight as it is stored, or `None` if it is not f32, f16 or bf16.
+    /// Reads a weight as it is stored. Returns `None` if it is not f32, f16 or bf16.
     pub fn data(&self, entry: &TensorEntry) -> Option<TensorData> {
         self.data_as(entry, entry.float_type()?)
     }
 
-    /// A weight in another type, or `None` if it is not stored as f32, f16 or bf16. All cores convert it, and what was read
-    /// of the file for it does not stay in the memory of the process.
+    /// Reads a weight in another type. Returns `None` if it is not stored as f32, f16 or bf16. All
+    /// cores convert it, and the pages that were read are released afterwards.
     pub fn data_as(&self, entry: &TensorEntry, dtype: DType) -> Option<TensorData> {
         let data = converted(self.bytes(entry), &entry.shape, entry.float_type()?, dtype);
         #[cfg(unix)]
@@ -158,7 +160,8 @@ impl WeightIndex {
         Some(data)
     }
 
-    /// [`data_as`](Self::data_as) on a device, for a weight of the shape that it is stored in.
+    /// Loads a weight in the shape that it is stored in, as [`data_as`](Self::data_as) does, on a
+    /// device.
     pub(super) fn tensor<const D: usize>(
         &self,
         entry: &TensorEntry,
@@ -176,28 +179,28 @@ impl WeightIndex {
         Some(Tensor::from_data(self.data_as(entry, dtype)?, (device, dtype)))
     }
 
-    /// Takes a weight's pages out of the process, which would else have the whole file beside the model in the end. They are
-    /// read again where they are asked for again.
+    /// Releases the pages of a weight; without this the whole file would stay in memory beside the
+    /// model. They are read again when they are used again.
     #[cfg(unix)]
     fn release(&self, entry: &TensorEntry) {
         let (start, end) = entry.range;
         let map = &self.files[entry.file].1;
-        // SAFETY: the map is of a file and is only read, so that a page that comes back is the same.
+        // SAFETY: the map is of a file and is only read, so a page that is read again is the same
         #[allow(unsafe_code)]
         let released = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
-        // it is an advice: the weight is there either way
+        // this is advice: the weight can be read either way
         if let Err(error) = released {
             tracing::debug!(%error, name = entry.name, "pages of a weight stay in memory");
         }
     }
 
-    /// The stored bytes of a weight, little-endian, row-major.
+    /// The stored bytes of a weight, little-endian and row-major.
     pub fn bytes(&self, entry: &TensorEntry) -> &[u8] {
         &self.files[entry.file].1[entry.range.0..entry.range.1]
     }
 }
 
-/// What is in the place of weights.
+/// The error for a directory without weights.
 fn no_weights(dir: &Path) -> ModelError {
     const PICKLES: [&str; 4] =
         ["pytorch_model.bin", "pytorch_model.bin.index.json", "model.pth", "consolidated.00.pth"];
@@ -216,8 +219,8 @@ fn no_weights(dir: &Path) -> ModelError {
 fn map(path: &Path) -> Result<Mmap, ModelError> {
     let io = |source| ModelError::Io { path: path.into(), source };
     let file = open_input(path)?;
-    // SAFETY: the map is only read. As with every loader that maps checkpoints, changing the file while the
-    // model loads is outside of what is supported.
+    // SAFETY: the map is only read. As with every loader that maps checkpoints, changing the file
+    // while the model loads is outside of what is supported.
     #[allow(unsafe_code)]
     unsafe { Mmap::map(&file) }.map_err(io)
 }

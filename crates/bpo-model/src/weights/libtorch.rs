@@ -1,4 +1,5 @@
-//! Stored bytes of a weight as a tensor of LibTorch's, which makes a copy of what it is given: so it is given the file itself.
+//! Loading of stored bytes into tensors of LibTorch. LibTorch copies what it is given, so it is
+//! given the mapped file itself.
 #![allow(deprecated, reason = "LibTorch is, in burn 0.22")]
 
 use burn::backend::libtorch::{LibTorchDevice, TchTensor};
@@ -6,18 +7,18 @@ use burn::backend::{DispatchDevice, LibTorch};
 use burn::tensor::{DType, Device, Tensor};
 use tch::Kind;
 
-/// As [`converted`](super::convert::converted) on a device of LibTorch's that is the CPU; `None` on others, and where LibTorch cannot
-/// read the bytes where they are.
+/// As [`converted`](super::convert::converted), for the CPU device of LibTorch. Returns `None` for
+/// other devices, and where LibTorch cannot read the bytes where they are.
 ///
 /// # Panics
-/// If there are not as many bytes as `shape` and `stored` make.
+/// If the number of bytes does not fit `shape` and `stored`.
 pub(super) fn tensor<const D: usize>(
     bytes: &[u8],
     shape: [usize; D],
     [stored, wanted]: [DType; 2],
     device: &Device,
 ) -> Option<Tensor<D>> {
-    // an autodiff device equals the one it is on
+    // an autodiff device equals the device below it
     let is_cpu = matches!(device.as_dispatch(), DispatchDevice::LibTorch(LibTorchDevice::Cpu));
     let aligned = bytes.as_ptr().align_offset(stored.size()) == 0;
     if !is_cpu || !aligned || cfg!(target_endian = "big") {
@@ -41,7 +42,7 @@ fn kind(dtype: DType) -> Option<Kind> {
     }
 }
 
-/// On all cores.
+/// Copies and converts on all cores.
 fn copied<const D: usize>(bytes: &[u8], shape: [usize; D], [stored, wanted]: [Kind; 2]) -> tch::Tensor {
     let shape = shape.map(|size| size as i64);
     let mut strides = [1; D];
@@ -49,10 +50,10 @@ fn copied<const D: usize>(bytes: &[u8], shape: [usize; D], [stored, wanted]: [Ki
         strides[dim - 1] = strides[dim] * shape[dim];
     }
     #[allow(unsafe_code, reason = "LibTorch takes a pointer")]
-    // SAFETY: the caller has held that there are so many bytes, aligned for their type; nothing is written through this tensor, and
-    // nothing of it is left when the bytes may be gone
+    // SAFETY: the caller has checked the number of bytes and their alignment; nothing is written
+    // through this tensor, and it is dropped before the bytes may be
     let there = unsafe { tch::Tensor::from_blob(bytes.as_ptr(), &shape, &strides, stored, tch::Device::Cpu) };
-    // a copy whatever the type
+    // always a copy
     there.to_dtype(wanted, false, true)
 }
 

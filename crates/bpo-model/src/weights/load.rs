@@ -1,4 +1,4 @@
-//! Weights as tensors, with all that is wrong gathered before loading fails.
+//! Loading of weights as tensors. One error lists all problems.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,39 +11,41 @@ use rand_chacha::ChaCha8Rng;
 use super::index::{TensorEntry, WeightIndex};
 use crate::error::{ModelError, WeightProblems};
 
-/// Hands out weights by name and remembers what was missing, misshapen or never asked for.
+/// Loads weights by name, and collects those that are missing, misshapen or not used.
 ///
-/// Each tensor is converted and moved to the device on its own, so that no second copy of the model ever exists.
-pub struct WeightLoader {
+/// Each tensor is converted and moved to the device on its own, so a second copy of the model never
+/// exists.
+pub(crate) struct WeightLoader {
     dir: PathBuf,
     source: Source,
     device: Device,
     dtype: FloatDType,
     asked: BTreeSet<String>,
     problems: WeightProblems,
-    /// Only looks for problems: no weight is read.
+    /// Only looks for problems and reads no weights.
     only_checks: bool,
 }
 
-/// Where weights come from.
+/// The source of weights.
 enum Source {
     Files(WeightIndex),
-    /// Normal draws, matrices scaled by `1/sqrt(d_in)`, norms around one.
+    /// Normal draws on the host: matrices scaled by `1/sqrt(d_in)`, norms around 1.
     Random(Box<ChaCha8Rng>),
-    /// Drawn by the device, as transformers draws them.
+    /// Draws on the device, with the distribution of transformers.
     OfDevice,
 }
 
 impl WeightLoader {
-    /// Random weights instead of a checkpoint: the same seed gives the same model on every device.
-    pub fn random(seed: u64, dtype: FloatDType, device: &Device) -> Self {
+    /// Creates random weights. The same seed gives the same model on every device.
+    pub(crate) fn random(seed: u64, dtype: FloatDType, device: &Device) -> Self {
         let source = Source::Random(Box::new(ChaCha8Rng::seed_from_u64(seed)));
         Self::of(PathBuf::new(), source, dtype, device)
     }
 
-    /// Random weights that the device draws itself, as transformers draws them. For large models this is much faster than
-    /// [`random`](Self::random); it is another model on each device.
-    pub fn random_of_device(seed: u64, dtype: FloatDType, device: &Device) -> Self {
+    /// Creates random weights that the device draws, with the distribution of transformers. For
+    /// large models this is much faster than [`random`](Self::random), and each device gives
+    /// another model.
+    pub(crate) fn random_of_device(seed: u64, dtype: FloatDType, device: &Device) -> Self {
         device.seed(seed);
         Self::of(PathBuf::new(), Source::OfDevice, dtype, device)
     }
@@ -60,10 +62,11 @@ impl WeightLoader {
         }
     }
 
-    /// A loader that reads no weight and hands out single zeros, for what [`finish`](Self::finish) says.
+    /// Opens a checkpoint to check it: no weight is read, and single zeros stand in for tensors
+    /// until [`finish`](Self::finish).
     ///
     /// # Errors
-    /// As [`WeightIndex::open`].
+    /// Those of [`WeightIndex::open`].
     pub(crate) fn check(dir: &Path, device: &Device) -> Result<Self, ModelError> {
         let loader = Self::open(dir, FloatDType::F32, device)?;
         Ok(Self { only_checks: true, ..loader })
@@ -72,34 +75,35 @@ impl WeightLoader {
     /// Opens the weights of a checkpoint directory.
     ///
     /// # Errors
-    /// As [`WeightIndex::open`].
-    pub fn open(dir: &Path, dtype: FloatDType, device: &Device) -> Result<Self, ModelError> {
+    /// Those of [`WeightIndex::open`].
+    pub(crate) fn open(dir: &Path, dtype: FloatDType, device: &Device) -> Result<Self, ModelError> {
         Ok(Self::new(dir, WeightIndex::open(dir)?, dtype, device))
     }
 
-    /// Loads from an opened index; `dir` is for messages.
-    pub fn new(dir: &Path, index: WeightIndex, dtype: FloatDType, device: &Device) -> Self {
+    /// Loads from an opened index. `dir` is used in messages.
+    pub(crate) fn new(dir: &Path, index: WeightIndex, dtype: FloatDType, device: &Device) -> Self {
         let problems = WeightProblems { repeated: index.repeated().to_vec(), ..WeightProblems::default() };
         Self { problems, ..Self::of(dir.into(), Source::Files(index), dtype, device) }
     }
 
-    /// Whether the files hold this weight.
-    pub fn has(&self, name: &str) -> bool {
+    /// Whether the files contain a weight.
+    pub(crate) fn has(&self, name: &str) -> bool {
         match &self.source {
             Source::Files(index) => index.entries().contains_key(name),
             Source::Random(_) | Source::OfDevice => false,
         }
     }
 
-    /// A weight of the given shape, as a frozen parameter.
+    /// Loads a weight of the given shape as a frozen parameter.
     ///
-    /// What is wrong with it is kept for [`finish`](Self::finish); until then a single zero stands in for it.
-    pub fn param<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Param<Tensor<D>> {
+    /// A problem is recorded for [`finish`](Self::finish), and a single zero stands in for the
+    /// weight.
+    pub(crate) fn param<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Param<Tensor<D>> {
         Param::from_tensor(self.tensor(name, shape)).set_require_grad(false)
     }
 
-    /// As [`param`](Self::param), the tensor alone.
-    pub fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Tensor<D> {
+    /// Loads a weight as [`param`](Self::param) does, as a tensor.
+    pub(crate) fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Tensor<D> {
         self.asked.insert(name.to_owned());
         let (dtype, device) = (self.dtype.into(), &self.device);
         match &mut self.source {
@@ -114,12 +118,14 @@ impl WeightLoader {
         }
     }
 
-    /// Ends loading. Weights of the files that nothing asked for are an error, unless they are `unused`: without them the model
-    /// would not compute what its checkpoint does. Buffers that are computed anew are never an error.
+    /// Ends loading. A weight in the files that was not used is an error unless `unused` accepts
+    /// its name, because the checkpoint computes something else with it. Buffers that are computed
+    /// anew are never an error.
     ///
     /// # Errors
-    /// If any weight was missing, misshapen, of another type, there twice or not asked for.
-    pub fn finish(mut self, unused: impl Fn(&str) -> bool) -> Result<(), ModelError> {
+    /// [`ModelError::Weights`] with every weight that was missing, misshapen, of an unsupported
+    /// type, duplicate or not used.
+    pub(crate) fn finish(mut self, unused: impl Fn(&str) -> bool) -> Result<(), ModelError> {
         if let Source::Files(index) = &self.source {
             let names = index.entries().keys();
             let extra = names.filter(|name| !self.asked.contains(*name) && !is_buffer(name) && !unused(name));
@@ -132,7 +138,7 @@ impl WeightLoader {
     }
 }
 
-/// Where a weight of the files is, or a note of what is wrong with it.
+/// Finds a weight in the files, or records a problem.
 fn stored<'a>(
     index: &'a WeightIndex,
     name: &str,
@@ -163,13 +169,14 @@ fn drawn(rng: &mut ChaCha8Rng, name: &str, shape: &[usize]) -> TensorData {
         _ if name.contains("embed") => (0.0, 1.0),
         _ => (0.0, d_in.sqrt().recip()),
     };
-    // the sum of twelve uniform draws is normal enough for weights, and needs no logarithm
+    // the sum of twelve uniform draws is close enough to normal for weights, and needs no logarithm
     let mut normal = || (0..12).map(|_| rng.random::<f32>()).sum::<f32>() - 6.0;
     let values: Vec<f32> = (0..count).map(|_| center + spread * normal()).collect();
     TensorData::new(values, shape.to_vec())
 }
 
-/// As transformers draws them: with its `initializer_range` of 0.02, norms one and other vectors zero.
+/// The initialization of transformers, with its `initializer_range` of 0.02: norms 1, other vectors
+/// 0.
 fn of_device<const D: usize>(name: &str, shape: [usize; D], device: &Device) -> Tensor<D> {
     match D {
         1 if is_norm(name) => Tensor::ones(shape, device),
@@ -182,7 +189,7 @@ fn is_norm(name: &str) -> bool {
     name.contains("norm") && name.ends_with("weight")
 }
 
-/// Buffers that older checkpoints hold, whose values follow from the configuration.
+/// Whether this is a buffer of older checkpoints whose values follow from the configuration.
 fn is_buffer(name: &str) -> bool {
     name.ends_with("position_ids") || name.ends_with("rotary_emb.inv_freq")
 }

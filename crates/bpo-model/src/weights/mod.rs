@@ -1,4 +1,4 @@
-//! Safetensors checkpoints: which file holds a weight, what it is called, and how it becomes a tensor.
+//! Safetensors checkpoints: the file of each weight, its names, and its conversion to a tensor.
 
 mod convert;
 mod families;
@@ -15,7 +15,7 @@ mod stored;
 pub(crate) use families::families;
 pub(crate) use finite::to_bytes;
 pub use index::{TensorEntry, WeightIndex};
-pub use load::WeightLoader;
+pub(crate) use load::WeightLoader;
 pub use remap::canonical;
 pub(crate) use rewrite::rewrite;
 pub(crate) use stored::Stored;

@@ -1,6 +1,7 @@
-//! One name for each weight, whoever wrote the checkpoint.
+//! One name for each weight, whichever version of transformers wrote the checkpoint.
 
-/// The name of a weight in this crate: the module path of transformers 5 without the leading `model.`.
+/// Returns the name of a weight in this crate: the module path in transformers 5 without the
+/// leading `model.`.
 ///
 /// | published (llava-hf) | transformers 5 | here |
 /// |---|---|---|
@@ -10,7 +11,7 @@
 /// | `language_model.lm_head.weight` | `lm_head.weight` | `lm_head.weight` |
 ///
 /// ```
-/// use bpo_model::weights::canonical;
+/// use bpo_model::canonical;
 /// assert_eq!(canonical("language_model.model.norm.weight"), "language_model.norm.weight");
 /// assert_eq!(canonical("model.language_model.norm.weight"), "language_model.norm.weight");
 /// ```
@@ -27,7 +28,7 @@ pub fn canonical(name: &str) -> String {
     name.to_owned()
 }
 
-/// The name that llava-hf publishes a parameter under, from its path in the module.
+/// The name in the published llava-hf checkpoints of a parameter path.
 pub(super) fn published(path: &str) -> String {
     let leaf = LEAVES.iter().find_map(|(here, file)| Some((path.strip_suffix(here)?, file)));
     let name = leaf.map_or_else(|| path.to_owned(), |(stem, file)| format!("{stem}{file}"));
@@ -37,7 +38,8 @@ pub(super) fn published(path: &str) -> String {
     }
 }
 
-/// Last parts of a path and what files have for them: norms and embeddings are called otherwise in burn.
+/// Ends of parameter paths, and the ends of names in files: norms and embeddings have other names
+/// in burn.
 const LEAVES: [(&str, &str); 5] = [
     (".gamma", ".weight"),
     (".beta", ".bias"),

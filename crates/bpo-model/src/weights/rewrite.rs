@@ -11,14 +11,16 @@ use super::finite;
 use super::index::{TensorEntry, WeightIndex};
 use crate::error::ModelError;
 
-/// Writes the checkpoint `model` as `out`, with the values that `change` gives for a weight of a name in place of its own.
+/// Writes the checkpoint `model` as `out`, with the values that `change` gives for a weight of a
+/// name in place of its own.
 ///
-/// Names, types and shards stay as they are, and so do all other files. Weights that do not change are copied byte for byte,
-/// and only one weight is in memory at a time. `out` is there whole or not at all (see [`StagedDir`]).
+/// Names, types and shards stay as they are, and so do all other files. Weights that do not change
+/// are copied byte for byte, and only one weight is in memory at a time. `out` is written whole or
+/// not at all (see [`StagedDir`]).
 ///
 /// # Errors
-/// [`ModelError::NotFiniteWeights`] with each weight of a file that is not finite; if `out` cannot be
-/// written or holds anything already.
+/// [`ModelError::NotFiniteWeights`] with each weight of a file that is not finite; if `out` cannot
+/// be written or holds anything already.
 pub(crate) fn rewrite(
     base: &WeightIndex,
     model: &Path,

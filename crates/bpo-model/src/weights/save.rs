@@ -1,4 +1,5 @@
-//! A whole model as safetensors: one file of its own, or the files of a checkpoint with its weights in them.
+//! A whole model as safetensors: one file of its own, or the files of a checkpoint with its weights
+//! in them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,29 +17,34 @@ use crate::error::{ModelError, WeightProblems};
 use crate::llava::Llava;
 
 impl Llava {
-    /// Writes all weights as `model.safetensors`, in f32, f16 or bf16, under the names that llava-hf publishes.
+    /// Writes all weights as `model.safetensors`, in f32, f16 or bf16, under the names that
+    /// llava-hf publishes.
     ///
-    /// With the other files of the checkpoint beside it, this crate and transformers load it. For a model that was built
-    /// from nothing, or trained in full; one with adapters is saved by
-    /// [`save_adapter`](crate::lora::save_adapter) and [`merge_checkpoint`](crate::lora::merge_checkpoint).
+    /// With the other files of the checkpoint beside it, this crate and transformers load it. For a
+    /// model that was built from nothing, or trained in full; one with adapters is saved by
+    /// [`save_adapter`](crate::lora::save_adapter) and
+    /// [`merge_checkpoint`](crate::lora::merge_checkpoint).
     ///
     /// # Errors
-    /// [`ModelError::HasAdapters`]; [`ModelError::NotFiniteWeights`]; if the file cannot be written.
+    /// [`ModelError::HasAdapters`]; [`ModelError::NotFiniteWeights`]; if the file cannot be
+    /// written.
     pub fn save_weights(&self, path: &Path, dtype: FloatDType) -> Result<(), ModelError> {
         self.check_plain()?;
         let stored = |weight: Weight| (weight.name, Stored::of_data((weight.read)(), dtype));
         Ok(write_bytes(path, &finite::to_bytes(self.weights().into_iter().map(stored), path)?)?)
     }
 
-    /// Writes the checkpoint `base` as `out`, with the weights of this model in place of its own. For a model that was trained
-    /// in full.
+    /// Writes the checkpoint `base` as `out`, with the weights of this model in place of its own.
+    /// For a model that was trained in full.
     ///
-    /// Names, types, shards and all other files are those of `base`; so are weights that this model does not have, as those of
-    /// vision layers that never run. Only one weight is in memory at a time. `out` is there whole or not at all.
+    /// Names, types, shards and all other files are those of `base`; so are weights that this model
+    /// does not have, as those of vision layers that never run. Only one weight is in memory at a
+    /// time. `out` is there whole or not at all.
     ///
     /// # Errors
-    /// [`ModelError::HasAdapters`]; [`ModelError::Weights`] if `base` is the checkpoint of another model;
-    /// [`ModelError::NotFiniteWeights`]; if `out` cannot be written or holds anything already.
+    /// [`ModelError::HasAdapters`]; [`ModelError::Weights`] if `base` is the checkpoint of another
+    /// model; [`ModelError::NotFiniteWeights`]; if `out` cannot be written or holds anything
+    /// already.
     pub fn save_checkpoint(&self, base: &Path, out: &Path) -> Result<(), ModelError> {
         self.check_plain()?;
         let index = WeightIndex::open(base)?;

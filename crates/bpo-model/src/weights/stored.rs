@@ -1,4 +1,4 @@
-//! A tensor as a safetensors file has it.
+//! A tensor in the form of a safetensors file.
 
 use std::borrow::Cow;
 
@@ -13,12 +13,12 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// The values in another type; what is not f16 or bf16 is stored as f32.
+    /// Converts values to another type. Types other than f16 and bf16 become f32.
     pub(crate) fn new<const D: usize>(value: Tensor<D>, dtype: FloatDType) -> Self {
         Self::of_data(value.into_data(), dtype)
     }
 
-    /// The same of values that were read.
+    /// Converts values that are on the host.
     pub(crate) fn of_data(data: TensorData, dtype: FloatDType) -> Self {
         let dtype = match dtype {
             FloatDType::F16 => (Dtype::F16, DType::F16),
@@ -29,7 +29,7 @@ impl Stored {
         Self { dtype: dtype.0, shape, bytes: data.convert_dtype(dtype.1).into_bytes().to_vec() }
     }
 
-    /// The values of a linear, which files keep as `[d_out, d_in]`.
+    /// Converts the weight of a linear, which files store as `[d_out, d_in]`.
     pub(crate) fn transposed<const D: usize>(value: Tensor<D>, dtype: FloatDType) -> Self {
         Self::new(value.swap_dims(D - 2, D - 1), dtype)
     }

@@ -1,4 +1,5 @@
-//! Groups with a shared prefix against separate forward passes, and what must never matter: what else is in the batch.
+//! Groups with a shared prefix against separate forward passes, and independence of the rest of the
+//! batch.
 
 use std::collections::BTreeMap;
 
@@ -6,20 +7,19 @@ use crate::support::{Golden, close, device, floats, gradients, waved};
 use bpo_dpo::logps::{PairLogps, PairRows};
 use bpo_dpo::loss::{Loss, Objective, PerPair};
 use bpo_dpo::policy::{Adapters, Collate, Policy, PromptGroup};
-use bpo_model::llava::ScoreBatch;
-use bpo_model::lora::TargetModules;
-use bpo_model::policy::LlavaCollator;
-use bpo_model::processor::{PixelValues, Processor, TokenizedCompletion};
-use bpo_model::{Llava, LoadOptions, LoraConfig};
+use bpo_model::{
+    Llava, LlavaCollator, LoadOptions, LoraConfig, PixelValues, Processor, ScoreBatch, TargetModules,
+    TokenizedCompletion,
+};
 use bpo_pairs::Turn;
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use proptest::prelude::*;
 
-/// What sums over other rows, or in another order, may differ by.
+/// Tolerance for sums with other rows or in another order.
 const RELATIVE: f32 = 1e-5;
 
-/// The golden checkpoint with adapters on all of its parts, which are not zero, in training.
+/// The golden checkpoint with nonzero adapters on all of its parts, in training state.
 fn policy() -> Llava {
     let model =
         Llava::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap();
@@ -37,7 +37,7 @@ struct Sample {
     completions: Vec<TokenizedCompletion>,
 }
 
-/// An image made of a seed.
+/// An image computed from a seed.
 fn pixels(model: &Llava, seed: usize) -> PixelValues {
     let vision = &model.config().vision_config;
     let (channels, side) = (vision.num_channels, vision.image_size);
@@ -87,7 +87,8 @@ fn close_gradients(
     }
 }
 
-/// DPO's losses of the first completion of each group against each of its others, and all gradients of their mean.
+/// DPO's losses of the first completion of each group against each of its others, and all gradients
+/// of their mean.
 fn losses(
     model: &Llava,
     sizes: &[usize],
@@ -183,7 +184,7 @@ fn groups_give_the_losses_and_gradients_of_separate_forwards() {
     }
 }
 
-/// Layers that are computed again give the same, whatever of the model is trained.
+/// Gradient checkpointing does not change results, whatever part of the model is trained.
 #[test]
 fn layers_computed_again_change_nothing() {
     let prompt: Vec<u32> = [&[1, 9][..], &[320; 16], &[30, 31]].concat();
@@ -231,7 +232,7 @@ fn what_is_random_is_not_computed_again() {
     }
 }
 
-/// A group of prompt and completions with ids that mean nothing; its completions may begin alike.
+/// A group with random ids, whose completions may share their beginnings.
 fn sample() -> impl Strategy<Value = Sample> {
     let ids = |length| prop::collection::vec(3u32..300, length);
     let completions = prop::collection::vec(ids(1..12usize), 1..5);
@@ -250,7 +251,7 @@ fn sample() -> impl Strategy<Value = Sample> {
     )
 }
 
-/// Any sum of the log-probabilities will do, as long as each counts otherwise.
+/// A sum of the log-probabilities with a different weight for each.
 fn weighted(sums: Tensor<1>, order: &[usize]) -> Tensor<1> {
     let weights: Vec<_> = order.iter().map(|i| 0.3 + 0.7 * (*i as f32 * 1.7).sin()).collect();
     let weights = TensorData::new(weights, [order.len()]);
@@ -261,7 +262,7 @@ fn weighted(sums: Tensor<1>, order: &[usize]) -> Tensor<1> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// However completions are put together in batches, and in whatever order.
+    /// Results do not depend on how completions are batched and ordered.
     #[test]
     fn batch_composition_changes_nothing(samples in prop::collection::vec(sample(), 1..5), turn in 0usize..4) {
         let model = policy();
@@ -272,7 +273,7 @@ proptest! {
         let slopes = gradients(&model, weighted(expected.clone(), &straight));
         let expected = floats(expected);
 
-        // the groups in another order, their completions backwards
+        // groups in another order, completions reversed
         let mut turned: Vec<(usize, Sample)> = Vec::new();
         let mut first = 0;
         for sample in &samples {

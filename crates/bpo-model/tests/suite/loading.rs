@@ -1,14 +1,13 @@
-//! Checkpoints in all the forms that they come in, and broken ones.
+//! Loading of checkpoints in all supported forms, and of broken ones.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::support::{Golden, device, floats, read_json};
-use bpo_model::config::LlavaConfig;
-use bpo_model::llava::ScoreBatch;
-use bpo_model::processor::{PixelValues, Processor, TokenizedCompletion};
-use bpo_model::weights::canonical;
-use bpo_model::{Adapters, Llava, LoadOptions, ModelError};
+use bpo_model::{
+    Adapters, Llava, LlavaConfig, LoadOptions, ModelError, PixelValues, Processor, ScoreBatch,
+    TokenizedCompletion, canonical,
+};
 use burn::module::Module;
 use burn::tensor::{DType, FloatDType, TensorData};
 use safetensors::tensor::TensorView;
@@ -135,12 +134,12 @@ fn saved_weights_are_those_that_were_loaded() {
     let bytes = std::fs::read(&file).unwrap();
     let saved = SafeTensors::deserialize(&bytes).unwrap();
     for (name, view) in saved.iter() {
-        // whatever names the golden checkpoint has
+        // by canonical names
         let known = |other: &str| canonical(other) == canonical(name);
         let (_, (dtype, shape, data)) = checkpoint.tensors.iter().find(|(other, _)| known(other)).unwrap();
         assert_eq!((view.dtype(), view.shape(), view.data()), (*dtype, &shape[..], &data[..]), "{name}");
     }
-    // it loads again, whole, and in half the size
+    // the file loads again, in full and in half precision
     let model = checkpoint.load().unwrap();
     model.save_weights(&file, FloatDType::BF16).unwrap();
     assert!(std::fs::metadata(&file).unwrap().len() < bytes.len() as u64 * 6 / 10);
@@ -170,7 +169,7 @@ fn half_precision_files_load_as_what_is_asked_for() {
             let values = TensorData::from_bytes_vec(data.to_vec(), shape.to_vec(), from);
             values.convert_dtype(to).into_bytes().to_vec()
         };
-        // the same values twice: in f32, and in a file of half the size
+        // the same values in f32, and in a file of half the size
         for (_, shape, data) in checkpoint.tensors.values_mut() {
             let rounded = converted(data, shape, DType::F32, dtype);
             *data = converted(&rounded, shape, dtype, DType::F32);
@@ -207,12 +206,13 @@ fn all_that_is_wrong_with_the_weights_is_said_at_once() {
         "{error}"
     );
     for name in [missing, misshapen, mistyped] {
-        let name = bpo_model::weights::canonical(name);
+        let name = bpo_model::canonical(name);
         assert!(error.to_string().contains(&name), "{name} in {error}");
     }
 }
 
-/// A checkpoint of another family whose `model_type` was changed would load without what makes it another one.
+/// A checkpoint of another family with a changed `model_type` is an error, because it would load
+/// without some of its weights.
 #[test]
 fn weights_that_the_model_does_not_have_are_refused() {
     let layer = "language_model.model.layers.0";
@@ -240,7 +240,8 @@ fn weights_that_the_model_does_not_have_are_refused() {
     }
 }
 
-/// Buffers that follow from the configuration, and what of CLIP no hidden state that is used depends on.
+/// Buffers that follow from the configuration, and weights of CLIP after the used hidden states,
+/// may be missing or present.
 #[test]
 fn weights_that_change_nothing_may_be_there_or_not() {
     let mut checkpoint = Checkpoint::new();
@@ -320,7 +321,7 @@ fn other_families_formats_and_quantized_weights_are_named() {
     assert!(error.lines().count() == 3 && error.contains("save_pretrained"), "{error}");
 }
 
-/// No message has the form of a Rust value, and each names the key.
+/// Messages name the key, and no Rust type.
 #[test]
 fn values_of_config_json_are_named_as_it_has_them() {
     let llama3 = json!({
@@ -335,14 +336,14 @@ fn values_of_config_json_are_named_as_it_has_them() {
         (
             "/text_config/rms_norm_eps",
             json!("1e-5"),
-            "`text_config.rms_norm_eps`: expected a number, found the text",
+            "`text_config.rms_norm_eps`: expected a number, found \"1e-5\"",
         ),
         (
             "/text_config/hidden_size",
             json!(-1),
             "`text_config.hidden_size`: expected a whole number, at least 0, found -1",
         ),
-        ("/vision_config", json!("clip"), "`vision_config`: expected an object, found the text"),
+        ("/vision_config", json!("clip"), "`vision_config`: expected an object, found \"clip\""),
     ] {
         let checkpoint = Checkpoint::new();
         checkpoint.set_config(pointer, value);
@@ -413,7 +414,8 @@ fn sizes_above_their_limit_are_refused() {
     }
 }
 
-/// transformers has written keys under two names, `null` for defaults, and editors write byte order marks.
+/// Keys have two names in transformers, `null` stands for defaults, and editors write byte order
+/// marks.
 #[test]
 fn files_of_many_versions_load() {
     let checkpoint = Checkpoint::new();
@@ -463,14 +465,15 @@ fn a_processor_of_another_checkpoint_is_refused() {
         refused("/text_config/vocab_size", json!(2)),
         ModelError::TokenOutside { id: 2, vocab: 2 }
     ));
-    // where config.json has no image token it is transformers' default
+    // without an image token in config.json, the default of transformers is used
     assert!(matches!(
         refused("/image_token_index", Value::Null),
         ModelError::ImageToken { expected: 32_000, .. }
     ));
 }
 
-/// Padding must never be taken for image tokens, whatever their id, and sequences that cannot be scored are errors.
+/// Padding is never taken for image tokens, whatever their id. Sequences that cannot be scored are
+/// errors.
 #[test]
 fn batches_that_do_not_fit_are_errors() {
     let checkpoint = Checkpoint::new();

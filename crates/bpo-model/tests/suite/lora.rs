@@ -1,11 +1,13 @@
-//! Adapters: factored, switched off, saved, loaded, merged.
+//! Adapters: factored form, switching off, saving, loading and merging.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::support::{Golden, close, device, floats, root};
-use bpo_model::lora::{TargetModules, load_adapter, merge_checkpoint, save_adapter};
-use bpo_model::{Adapters, Llava, LoadOptions, LoraConfig, ModelError};
+use bpo_model::{
+    Adapters, Llava, LoadOptions, LoraConfig, ModelError, TargetModules, load_adapter, merge_checkpoint,
+    save_adapter,
+};
 use bpo_pairs::files::FileError;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -30,7 +32,7 @@ fn logits(model: &Llava, adapters: Adapters) -> Vec<f32> {
     let golden = Golden::open();
     let (values, shape) = golden.floats("clean.pixel_values");
     let size = shape[1..].iter().product();
-    let pixels = bpo_model::processor::PixelValues {
+    let pixels = bpo_model::PixelValues {
         data: values[..size].to_vec(),
         channels: shape[1],
         height: shape[2],
@@ -39,7 +41,7 @@ fn logits(model: &Llava, adapters: Adapters) -> Vec<f32> {
     floats(model.logits(&golden.ids("p0.chosen.input_ids"), Some(&pixels), adapters).unwrap())
 }
 
-/// Gives what is trained other values, as training would.
+/// Changes trained parameters, as training would.
 #[derive(Default)]
 struct Shift {
     path: Vec<String>,
@@ -77,16 +79,16 @@ fn a_fresh_adapter_changes_nothing_and_a_trained_one_can_be_switched_off() {
     assert_eq!(logits(&base().with_lora(&config(), 7).unwrap(), Adapters::On), plain);
     let trained = trained(&config());
     assert_ne!(logits(&trained, Adapters::On), plain);
-    // projector included
+    // the projector is counted
     assert_eq!(logits(&trained, Adapters::Off), plain);
 }
 
-/// As PEFT has it in `train()` and `eval()`.
+/// Dropout applies in training only, as in PEFT.
 #[test]
 fn dropout_is_for_training_alone() {
     let lora = config().with_dropout(0.5).with_target_modules(TargetModules::PeftAllLinear);
     let plain = logits(&base(), Adapters::On);
-    // a fresh adapter adds nothing, whatever is dropped of its input
+    // a new adapter adds zero, whatever dropout does
     let fresh = base().with_lora(&lora, 7).unwrap().train();
     close(&logits(&fresh, Adapters::On), &plain, 1e-6, "fresh");
     let without = logits(&trained(&lora.clone().with_dropout(0.0)), Adapters::On);
@@ -99,7 +101,8 @@ fn dropout_is_for_training_alone() {
     assert_eq!(logits(&training.valid(), Adapters::On), without);
 }
 
-/// A learning rate of 2e-6 moves nothing in half precision, so what is trained is not.
+/// Trained parameters are in f32, because a learning rate of 2e-6 changes nothing in half
+/// precision.
 #[test]
 fn what_is_trained_is_f32_on_a_half_precision_model() {
     let options = LoadOptions::default().with_dtype(FloatDType::BF16);
@@ -158,11 +161,11 @@ fn seeds_and_targets_decide_what_is_drawn() {
     assert_ne!(all, drawn(&config(), 2));
     let layers = base().config().text_config.num_hidden_layers;
     assert_eq!(all.len(), 7 * layers);
-    // a module's factors do not depend on what else is adapted
+    // the factors of a module do not depend on what else is adapted
     let attention = drawn(&config().with_target_modules(TargetModules::Attention), 1);
     assert_eq!(attention.len(), 4 * layers);
     assert!(attention.iter().all(|(path, values)| all[path] == *values));
-    // PEFT's Kaiming-uniform: within 1/sqrt(d_in), and filling it
+    // PEFT's Kaiming-uniform: within 1/sqrt(d_in), and close to it
     for (path, values) in &all {
         let d_in = values.len() / config().r;
         let bound = 1.0 / (d_in as f32).sqrt();
@@ -183,7 +186,7 @@ fn saved_and_loaded_it_is_the_same_adapter() {
         save_adapter(&trained, &lora, "base", dir.path()).unwrap();
         let (loaded, found) = load_adapter(base(), dir.path()).unwrap();
         assert_eq!(found, lora);
-        // the same values in another memory layout may be summed in another order
+        // another memory layout may change the order of sums
         close(&logits(&loaded, Adapters::On), &logits(&trained, Adapters::On), 1e-6, "loaded");
         assert_eq!(logits(&loaded, Adapters::Off), logits(&base(), Adapters::On));
 
@@ -205,7 +208,7 @@ fn merged_in_memory_it_computes_what_the_adapter_does() {
         let expected = logits(&trained, Adapters::On);
         let merged = trained.clone().merged();
         close(&logits(&merged, Adapters::On), &expected, 1e-5, "merged");
-        // nothing is left to switch off
+        // a merged model has no adapters to switch off
         assert_eq!(logits(&merged, Adapters::Off), logits(&merged, Adapters::On));
         assert!(logits(&trained, Adapters::Off) != expected);
     }
@@ -219,7 +222,7 @@ fn a_merged_checkpoint_computes_what_the_adapter_does() {
     save_adapter(&trained, &config(), "base", adapter.path()).unwrap();
     merge_checkpoint(&model, adapter.path(), out.path(), &device()).unwrap();
     close(&logits(&load(out.path()), Adapters::On), &logits(&trained, Adapters::On), 1e-4, "merged");
-    // names, types and order are those of the checkpoint; nothing is left over
+    // names, types and order of the checkpoint; no other files
     let names = |dir: &Path| {
         let bytes = std::fs::read(dir.join("model.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -240,10 +243,10 @@ fn a_merged_checkpoint_computes_what_the_adapter_does() {
     assert!(matches!(same, Err(ModelError::File(FileError::Occupied { .. }))));
 }
 
-/// An adapter's tensors, to be changed: name, type, shape, bytes.
+/// The tensors of an adapter, for changes: name, type, shape, bytes.
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
-/// A saved adapter (with its projector) whose tensors `spoil` has changed.
+/// A saved adapter (with its projector) whose tensors `spoil` changes.
 fn spoilt(spoil: impl FnOnce(&mut Tensors)) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     save_adapter(&trained(&config()), &config(), "base", dir.path()).unwrap();
@@ -262,7 +265,7 @@ fn spoilt(spoil: impl FnOnce(&mut Tensors)) -> tempfile::TempDir {
     dir
 }
 
-/// Nothing half merged, nothing left unmerged without a word.
+/// A broken adapter is an error; nothing is merged in part or left out.
 #[test]
 fn an_adapter_that_cannot_be_merged_whole_is_refused() {
     let rename = |tensors: &mut Tensors, from: &str, to: &str| {
@@ -302,14 +305,15 @@ fn an_adapter_that_cannot_be_merged_whole_is_refused() {
         let error = merge_checkpoint(&model, adapter.path(), out.path(), &device()).unwrap_err().to_string();
         assert!(error.contains(named), "{named}: {error}");
         assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 0, "{named}: something was written");
-        // the loader is as strict, but for types that it can convert
+        // the loader refuses the same adapters, except for types that it converts
         if named != "F64" {
             assert!(load_adapter(base(), adapter.path()).is_err(), "{named}");
         }
     }
 }
 
-/// What is there stays as it is, be it links into the checkpoint, another checkpoint, or the checkpoint itself.
+/// An existing output stays as it is: links into the checkpoint, another checkpoint, or the
+/// checkpoint itself.
 #[test]
 #[cfg(unix)]
 fn merging_writes_over_nothing() {
@@ -338,7 +342,8 @@ fn merging_writes_over_nothing() {
         );
         assert_eq!(content(&at("source")), before, "{out}");
     }
-    // an empty directory is in nobody's way; a name that others give to what is in the making is no proof
+    // an empty directory is in nobody's way; a name that others give to what is in the making is no
+    // proof
     std::fs::create_dir_all(at("merged.partial/mine")).unwrap();
     std::fs::create_dir(at("merged")).unwrap();
     merge_checkpoint(&at("source"), &at("adapter"), &at("merged"), &device()).unwrap();
@@ -369,7 +374,7 @@ fn what_cannot_be_a_checkpoint_is_not_merged() {
         );
         error
     };
-    // numbers that are none
+    // values that are not finite
     let broken = spoilt(|tensors| {
         let (_, (_, _, data)) = tensors.iter_mut().find(|(name, _)| name.contains("q_proj.lora_B")).unwrap();
         data[..4].copy_from_slice(&f32::NAN.to_le_bytes());
@@ -377,7 +382,7 @@ fn what_cannot_be_a_checkpoint_is_not_merged() {
     let error = fails(&Golden::open().checkpoint(), broken.path());
     assert!(error.contains("q_proj") && error.contains("not finite"), "{error}");
 
-    // a checkpoint without all of its weights, though the adapter needs none of those
+    // a checkpoint with missing weights, though the adapter needs none of them
     save_adapter(&trained(&config()), &config(), "base", &at("adapter")).unwrap();
     let model = at("model");
     std::fs::create_dir(&model).unwrap();
@@ -449,7 +454,7 @@ fn adapters_do_not_nest() {
     assert!(matches!(adapted().with_lora(&config(), 0), Err(ModelError::HasAdapters)));
     let again = load_adapter(adapted(), &root().join("trl/adapter"));
     assert!(matches!(again, Err(ModelError::HasAdapters)));
-    // a projector that is trained is something that was trained, too
+    // a trained projector counts as an adapter
     let alone = trained(&config());
     let file = tempfile::tempdir().unwrap();
     let saved = alone.save_weights(&file.path().join("model.safetensors"), FloatDType::F32);
@@ -473,7 +478,7 @@ fn settings_that_cannot_work_are_refused() {
             other => panic!("{key}: {:?}", other.map(|_| ())),
         }
     }
-    // the projector is trained in full, so nothing is left of what the expression selects
+    // the projector is trained in full, so the expression selects nothing
     let projector = config().with_target_modules(TargetModules::Regex(".*linear_1".into()));
     assert!(matches!(base().with_lora(&projector, 1), Err(ModelError::NoTarget { .. })));
     base().with_lora(&projector.with_modules_to_save(&[]), 1).unwrap();
@@ -551,7 +556,7 @@ fn adapters_on_every_part_are_trained_saved_loaded_and_merged() {
     assert_eq!(gradients.len(), seen.len());
 }
 
-/// PEFT adapts the layers that LLaVA never runs, too.
+/// PEFT also adapts the layers that LLaVA never runs.
 #[test]
 fn adapters_of_layers_that_never_run_are_passed_over() {
     let lora = config().with_target_modules(TargetModules::PeftAllLinear).with_modules_to_save(&[]);
@@ -589,15 +594,15 @@ fn what_peft_says_of_its_targets_is_kept() {
         std::fs::write(&path, config.to_string()).unwrap();
         load_adapter(base(), dir.path()).map(|(_, config)| config)
     };
-    // the same in other words, or nothing, where the file says it
+    // the same selection in another form, or none, if the file has one
     for targets in [serde_json::json!("model.language_model.*(q|k|v|o)_proj"), serde_json::Value::Null] {
         assert_eq!(found(targets, false).unwrap(), lora);
     }
-    // more than the file has: those start anew
+    // more modules than the file has: these get new adapters
     let all = lora.clone().with_target_modules(TargetModules::PeftAllLinear);
     assert_eq!(found(serde_json::json!("all-linear"), false).unwrap(), all);
     assert_eq!(found(serde_json::Value::Null, true).unwrap().scale(), 4.0);
-    // nothing that the file has, which is an error with PEFT, too
+    // no module of the file, which is an error in PEFT as well
     let error = found("x".into(), true).unwrap_err().to_string();
     assert!(error.contains("target_modules") && error.contains("q_proj"), "{error}");
 }

@@ -2,8 +2,8 @@
 //! linked once.
 //!
 //! `BPO_GOLDEN` names another golden directory of the same layout. `BPO_TEST_DEVICE` names another
-//! device than flex; the modules `parity`, `trl`, `lora` and `groups` are the ones that hold on every
-//! device.
+//! device than flex; the modules `parity`, `trl`, `lora` and `groups` are the ones that hold on
+//! every device.
 
 mod groups;
 mod loading;

@@ -1,11 +1,10 @@
-//! Nothing that is not finite is saved: adapters, whole checkpoints, merged checkpoints.
+//! Files with values that are not finite are never written: adapters, checkpoints, merged
+//! checkpoints.
 
 use std::path::{Path, PathBuf};
 
 use crate::support::{Golden, device, root};
-use bpo_model::error::ModelError;
-use bpo_model::lora::{load_adapter, merge_checkpoint, save_adapter};
-use bpo_model::{Llava, LoadOptions};
+use bpo_model::{Llava, LoadOptions, ModelError, load_adapter, merge_checkpoint, save_adapter};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{FloatDType, Tensor};
 use safetensors::SafeTensors;
@@ -14,7 +13,7 @@ fn base() -> Llava {
     Llava::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap()
 }
 
-/// A copy of a directory in which the first number of a tensor of a file is not finite.
+/// A copy of a directory in which the first value of a tensor is NaN.
 fn broken(dir: &Path, file: &str, tensor: &str) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(dir).unwrap() {
@@ -74,7 +73,7 @@ fn a_merged_checkpoint() {
     let at = |name: &str| out.path().join(name);
     let spoilt = broken(&adapter(), "adapter_model.safetensors", "layers.1.mlp.up_proj.lora_A");
     refused(merge_checkpoint(&model, spoilt.path(), &at("a"), &device()), "layers.1.mlp.up_proj.weight");
-    // a weight that the adapter does not touch
+    // a weight that the adapter does not change
     let spoilt = broken(&model, "model.safetensors", "layers.0.input_layernorm.weight");
     refused(
         merge_checkpoint(spoilt.path(), &adapter(), &at("b"), &device()),

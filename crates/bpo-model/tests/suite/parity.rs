@@ -1,16 +1,16 @@
-//! What transformers computes with the golden checkpoint, step by step.
+//! Compares each step of the model with transformers, on the golden checkpoint.
 //!
-//! `BPO_GOLDEN` names another golden directory of the same layout; `BPO_TEST_DEVICE=libtorch` another device.
+//! `BPO_GOLDEN` names another golden directory of the same layout; `BPO_TEST_DEVICE=libtorch`
+//! another device.
 
 use std::num::NonZeroUsize;
 
 use crate::support::{Golden, close, device, floats};
 use bpo_distort::diffusion;
-use bpo_model::generate::{ContrastInput, Prompt};
-use bpo_model::input::{ImageInput, ModelInput};
-use bpo_model::llava::ScoreBatch;
-use bpo_model::processor::{PixelValues, TokenizedCompletion};
-use bpo_model::{Adapters, Llava, LoadOptions};
+use bpo_model::{
+    Adapters, ContrastInput, ImageInput, Llava, LoadOptions, ModelInput, PixelValues, Prompt, ScoreBatch,
+    TokenizedCompletion,
+};
 use bpo_pairs::{FinishReason, Sampling};
 use burn::tensor::{FloatDType, Tensor, TensorData};
 
@@ -146,7 +146,7 @@ fn greedy_tokens_batched_and_alone() {
     }
 }
 
-/// Answers end one after the other, by their length or an end token; others take their places.
+/// Continuous batching: answers end by length or end token, and waiting prompts take their places.
 #[test]
 fn greedy_tokens_continuous() {
     let golden = Golden::open();
@@ -163,7 +163,7 @@ fn greedy_tokens_continuous() {
                 ImageInput::of(image(&golden, condition, i)),
             );
             let prompt = Prompt::new(seen.clone(), Sampling::greedy(tokens));
-            // contrasted with itself it is what it was, in two rows
+            // a contrast with itself changes nothing, and takes two rows
             if place % 4 == 1 { prompt.with_contrast(ContrastInput::new(seen, 1.0, 0.0)) } else { prompt }
         })
         .collect();
@@ -181,7 +181,7 @@ fn greedy_tokens_continuous() {
     }
 }
 
-/// What a prompt draws follows from its own seed, whatever else is answered beside it.
+/// The draws of a prompt depend on its own seed only.
 #[test]
 fn draws_are_those_of_a_prompt_alone() {
     let golden = Golden::open();
@@ -208,7 +208,7 @@ fn draws_are_those_of_a_prompt_alone() {
     for count in [2, 3, 7] {
         assert_eq!(at_a_time(count), alone, "{count} at a time");
     }
-    // nor whoever else answers meanwhile, in rayon's pool or out of it
+    // nor on other generations at the same time, inside or outside of rayon's pool
     std::thread::scope(|threads| {
         let others = [1, 2, 3, 7].map(|count| threads.spawn(move || at_a_time(count)));
         let (one, other) = rayon::join(|| at_a_time(2), || at_a_time(3));

@@ -1,12 +1,13 @@
-//! Adapters of many forms compute what PEFT computes with them.
+//! Compares adapters of many forms with PEFT.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::support::{Golden, device, floats, gradients, read_json, root, waved};
-use bpo_model::lora::{ModulePatterns, TargetModules, load_adapter, merge_checkpoint, save_adapter};
-use bpo_model::processor::PixelValues;
-use bpo_model::{Adapters, Llava, LoadOptions, LoraConfig};
+use bpo_model::{
+    Adapters, Llava, LoadOptions, LoraConfig, ModulePatterns, PixelValues, TargetModules, load_adapter,
+    merge_checkpoint, save_adapter,
+};
 use burn::module::Module;
 use burn::tensor::TensorData;
 use burn::tensor::activation::log_softmax;
@@ -145,7 +146,7 @@ fn adapters_compute_what_they_compute_with_peft() {
             merged.unwrap_or_else(|error| panic!("{name}: {error}"));
             near(logp(&load(&place.at("merged")), Adapters::On), expected, &format!("{name}, merged"));
         }
-        // written here, it is the same again
+        // saved by this crate and loaded again
         save_adapter(&loaded, &config, "base", &place.at("saved")).unwrap();
         let (again, same) = load_adapter(load(&model), &place.at("saved")).unwrap();
         assert_eq!(same, config, "{name}");
@@ -222,7 +223,8 @@ fn the_order_of_patterns_is_kept() {
     }
 }
 
-/// What was trained on transformers 4 has its names in file and settings; patterns are kept in those of transformers 5.
+/// Adapters of transformers 4 have its names in file and settings. Patterns are saved with the
+/// names of transformers 5.
 #[test]
 fn settings_in_the_names_of_transformers_4_count_for_their_files() {
     let cases = read_json(&root().join("peft/cases.json"));

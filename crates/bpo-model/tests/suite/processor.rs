@@ -1,11 +1,12 @@
-//! Pixels and ids against Pillow, transformers and the golden checkpoint (`BPO_GOLDEN` names another).
+//! Pixels and ids against Pillow, transformers and the golden checkpoint (`BPO_GOLDEN` names
+//! another).
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::support::{Golden, read_json, root};
 use bpo_distort::{DistortError, ImageLimits, load_rgb};
-use bpo_model::processor::{ImageProcessor, PixelValues, Processor, ProcessorError, TextProcessor};
+use bpo_model::{ImageProcessor, PixelValues, Processor, ProcessorError, TextProcessor};
 use bpo_pairs::Turn;
 use image::{Rgb, RgbImage};
 use serde_json::Value;
@@ -38,7 +39,7 @@ fn pixel_values_equal_pillows() {
     }
 }
 
-/// What `tools/golden/images.py` recorded.
+/// The record of `tools/golden/images.py`.
 fn recorded() -> Value {
     read_json(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/images/images.json"))
 }
@@ -94,11 +95,12 @@ fn awkward_sizes_and_every_filter_equal_pillows() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(sizes.len() >= 30, "{sizes:?}");
-    // each under every configuration but that of the files
+    // each under every configuration except that of the files
     assert_eq!(images.len(), sizes.len() * (recorded["configs"].as_object().unwrap().len() - 1));
 }
 
-/// Files of which transformers makes something else, and which record ours equals instead (docs/src/parity.md).
+/// Files that transformers reads differently, and the record that ours equals instead
+/// (docs/src/parity.md).
 const OTHERS: [(&str, &str); 5] = [
     ("clear.gif", "llava"),
     ("grey-16.png", "upper"),
@@ -107,7 +109,7 @@ const OTHERS: [(&str, &str); 5] = [
     ("key.png", "llava"),
 ];
 
-/// Whether its EXIF block turns a file, and LLaVA's own loader does not look at it.
+/// Whether EXIF data turns a file; LLaVA's own loader ignores it.
 fn is_turned(name: &str) -> bool {
     name.contains("turned") && !name.ends_with(".tiff")
 }
@@ -153,7 +155,7 @@ fn special_tokens_come_from_the_template_only() {
         let count = |id| ids.iter().filter(|found| **found == id).count();
         Ok([count(special.bos.as_ref().unwrap().id), count(special.eos.id)])
     };
-    // an answer may bring its end token along; a template may write one after each earlier answer
+    // an answer may have its end token; a template may write one after each earlier answer
     assert_eq!(count(&[], "Why?", "So.").unwrap(), [1, 1]);
     assert_eq!(count(&[], "Why?", &format!("So.{eos}")).unwrap(), [1, 1]);
     assert_eq!(
@@ -191,7 +193,7 @@ fn ids_equal_those_of_transformers() {
     }
 }
 
-/// What holds for every conversation, whatever the checkpoint's template.
+/// Properties of every conversation, whatever the template.
 fn check_conversation(
     processor: &Processor,
     image_tokens: usize,
@@ -204,7 +206,7 @@ fn check_conversation(
     let answered = processor.encode_completion(None, history, prompt, answer, image_tokens).unwrap();
     let count = |ids: &[u32], id: u32| ids.iter().filter(|other| **other == id).count();
 
-    // An answer may merge with the last token of its prompt, not with more.
+    // an answer may merge with the last token of its prompt only
     assert!(answered.prompt().len() + 1 >= prompt_ids.len());
     assert_eq!(count(&answered.ids, special.image.id), image_tokens);
     if let Some(bos) = &special.bos {

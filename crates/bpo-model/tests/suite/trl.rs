@@ -1,4 +1,4 @@
-//! What TRL's DPOTrainer and PEFT compute with the golden batch and adapter.
+//! Compares losses and gradients with TRL's DPOTrainer and PEFT, on the golden batch and adapter.
 
 use crate::support::{Golden, close, device, floats, gradients, root, tensor_floats, waved};
 use crate::trl_batch::Batch;
@@ -7,10 +7,7 @@ use bpo_dpo::gradients::global_norm;
 use bpo_dpo::logps::PairLogps;
 use bpo_dpo::loss::{Loss, Objective, PerPair, wpo_weights};
 use bpo_dpo::policy::{Adapters, Policy};
-use bpo_model::llava::ScoreBatch;
-use bpo_model::lora::load_adapter;
-use bpo_model::processor::TokenizedCompletion;
-use bpo_model::{Llava, LoadOptions, LoraConfig};
+use bpo_model::{Llava, LoadOptions, LoraConfig, ScoreBatch, TokenizedCompletion, load_adapter};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Bool, FloatDType, Tensor};
@@ -33,7 +30,7 @@ fn log_probs_and_gradients() {
     assert_eq!(golden.objective(row), Objective::new(Loss::default(), 0.1));
     let batch = Batch::open();
     let model = policy().train();
-    // what TRL sums up as `num_tokens`
+    // TRL's `num_tokens`
     let attended: usize = batch.sequences.iter().map(|sequence| sequence.ids.len()).sum();
     for (name, scored) in [("grouped", batch.grouped(&model)), ("apart", batch.apart(&model))] {
         assert_eq!(scored.lengths().sum::<usize>(), attended, "{name}");
@@ -64,7 +61,7 @@ fn log_probs_and_gradients() {
     }
 }
 
-/// Keys of its own for each head of queries, random weights, and an adapter.
+/// A model without grouped queries, with random weights and an adapter.
 fn policy_of_plain_heads(dtype: FloatDType) -> Llava {
     let mut config = policy().config().clone();
     config.text_config.num_key_value_heads = None;
@@ -73,8 +70,9 @@ fn policy_of_plain_heads(dtype: FloatDType) -> Llava {
     waved(Llava::random(config, 0, &options, &device()).with_lora(&lora, 0).unwrap())
 }
 
-/// Every operation's backward pass in half precision, against f32: the error of each parameter's gradient, in times of its size. Terms
-/// of unlike signs are summed, so that is many times the rounding of a value. With padded prefixes and without.
+/// The backward pass in half precision against f32: the error of each parameter's gradient,
+/// relative to its size. Terms of different signs are summed, so the error is many times the
+/// rounding of a value. With and without padded prefixes.
 #[test]
 fn gradients_in_half_precision_are_near() {
     let mut batch = Batch::open();
@@ -117,7 +115,8 @@ fn gradients_in_half_precision_are_near() {
     }
 }
 
-/// Each value within 1e-4 of itself, and of what differences of summed f32 log-probabilities can tell.
+/// Each value within 1e-4 of its size, plus the rounding of differences of summed f32
+/// log-probabilities.
 fn each_close(found: &[f32], expected: &[f64], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (found, expected) in found.iter().zip(expected) {
@@ -126,8 +125,9 @@ fn each_close(found: &[f32], expected: &[f64], what: &str) {
     }
 }
 
-/// From the checkpoint, the adapter and the batch to the loss, the rewards and the size of the gradient, under every setting
-/// that TRL can compute. The hinge loss is not one of them with weights: its backward pass fails in TRL, not here.
+/// Compares loss, rewards and gradient norm under every setting that TRL can compute, from
+/// checkpoint, adapter and batch. The weighted hinge loss is left out, because its backward pass
+/// fails in TRL.
 #[test]
 fn losses_under_every_setting() {
     let golden = trl_losses::Golden::open();
@@ -173,7 +173,8 @@ fn losses_under_every_setting() {
                 assert!(error < 2e-4, "{what}: gradient norm {norm}, TRL {expected}");
                 compared += 1;
             }
-            // the backward pass of the weighted hinge loss fails in TRL: the weights times the loss without them
+            // the backward pass of the weighted hinge loss fails in TRL: compare with the weights
+            // times the unweighted loss
             None => {
                 let weights = factors.weight.clone().expect("weights");
                 let policy = PairLogps::with_tails(&model.token_logps(&scored, Adapters::On), &rows);
@@ -189,7 +190,8 @@ fn losses_under_every_setting() {
     assert_eq!((compared, without), (86, 1));
 }
 
-/// Entropy, mean logit, squares and accuracy against the plain forward pass.
+/// Compares token statistics with the plain forward pass: entropy, mean logit, squares and
+/// accuracy.
 #[test]
 fn statistics_are_those_of_all_logits() {
     let batch = Batch::open();
@@ -201,7 +203,7 @@ fn statistics_are_those_of_all_logits() {
     for (at, row) in (0..n).flat_map(|i| [i, n + i]).enumerate() {
         let TokenizedCompletion { ids, answer_start, .. } = &batch.sequences[row];
         let logits =
-            model.logits(ids, Some(&batch.images[row]), bpo_model::lora::Adapters::On).expect("a sequence");
+            model.logits(ids, Some(&batch.images[row]), bpo_model::Adapters::On).expect("a sequence");
         let [_, vocab] = logits.dims();
         let values = floats(logits.flatten::<1>(0, 1));
         let mut expected: [Vec<f32>; 4] = Default::default();
@@ -236,7 +238,7 @@ fn f32s(values: &[f64]) -> Vec<f32> {
     values.iter().map(|value| *value as f32).collect()
 }
 
-/// What a row's padding holds and what else is in the batch must not matter.
+/// Results do not depend on padding or on the rest of the batch.
 #[test]
 fn batch_composition_changes_nothing() {
     let batch = Batch::open();

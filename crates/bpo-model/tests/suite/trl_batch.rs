@@ -1,9 +1,7 @@
-//! The batch that TRL's collator made of the golden pairs.
+//! The batch of TRL's collator for the golden pairs.
 
 use bpo_dpo::logps::PairRows;
-use bpo_model::Llava;
-use bpo_model::llava::ScoreBatch;
-use bpo_model::processor::{PixelValues, TokenizedCompletion};
+use bpo_model::{Llava, PixelValues, ScoreBatch, TokenizedCompletion};
 
 use crate::support::{root, tensor_floats, tensor_ints};
 
@@ -45,7 +43,7 @@ impl Batch {
         self.sequences.len() / 2
     }
 
-    /// A group for each pair, its image once.
+    /// One group per pair, with its image once.
     pub fn grouped(&self, model: &Llava) -> ScoreBatch {
         let n = self.pairs();
         let groups: Vec<_> = (0..n)
@@ -54,7 +52,7 @@ impl Batch {
         self.score_batch(model, self.images[..n].to_vec(), &groups)
     }
 
-    /// A group for each completion: nothing is shared.
+    /// One group per completion, with nothing shared.
     pub fn apart(&self, model: &Llava) -> ScoreBatch {
         let n = self.pairs();
         let order = (0..n).flat_map(|i| [i, n + i]);

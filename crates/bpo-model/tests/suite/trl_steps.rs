@@ -1,4 +1,5 @@
-//! Twenty steps of TRL's DPOTrainer on the golden pairs, with weight decay: in full, and from an adapter that is not fresh.
+//! Twenty steps of TRL's DPOTrainer on the golden pairs, with weight decay: full training, and
+//! training of a loaded adapter.
 
 use std::convert::Infallible;
 
@@ -10,14 +11,12 @@ use bpo_dpo::policy::{Collate, PromptGroup};
 use bpo_dpo::reference::Reference;
 use bpo_dpo::schedule::Schedule;
 use bpo_dpo::{DpoConfig, Trainer};
-use bpo_model::llava::ScoreBatch;
-use bpo_model::lora::load_adapter;
-use bpo_model::{Llava, LoadOptions};
+use bpo_model::{Llava, LoadOptions, ScoreBatch, load_adapter};
 use bpo_pairs::{CompletionKind, PreferencePair};
 use burn::module::Module;
 use serde_json::Value;
 
-/// Gives the golden sequences of pairs that are named by their numbers.
+/// Collates the golden sequences of pairs, which are named by their numbers.
 struct Fixed {
     batch: Batch,
     model: Llava,

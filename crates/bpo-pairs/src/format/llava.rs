@@ -24,6 +24,7 @@ use crate::format::fields::JsonRecord;
 use crate::format::json;
 use crate::ids::{UniqueIds, id_or_index};
 use crate::image_token::strip_image_token;
+use crate::manifest::{Fingerprint, FingerprintReader};
 use crate::sft::{SftSample, Turn};
 use crate::skipped::{Flaw, SkipReason, Skipped};
 
@@ -42,17 +43,26 @@ pub struct SftData {
 /// # Errors
 /// If the file cannot be read, is empty, or is not JSON; the error names file, record, line and column.
 pub fn read(path: impl AsRef<Path>) -> Result<SftData, PairsError> {
+    Ok(read_with_fingerprint(path)?.0)
+}
+
+/// Reads all samples of a file, and computes the fingerprint of its bytes in the same pass.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with_fingerprint(path: impl AsRef<Path>) -> Result<(SftData, Fingerprint), PairsError> {
     let path = path.as_ref();
-    let file = open_input(path)?;
+    let mut reader = FingerprintReader::new(open_input(path)?);
     let mut data = SftData::default();
-    for_each(path, BufReader::new(file), |item| {
+    for_each(path, BufReader::new(&mut reader), |item| {
         match item {
             Ok(sample) => data.samples.push(sample),
             Err(skipped) => data.skipped.push(skipped),
         }
         Ok(())
     })?;
-    Ok(data)
+    let fingerprint = reader.finish().map_err(PairsError::io("read", path))?;
+    Ok((data, fingerprint))
 }
 
 /// Calls `each` with every sample, or with why a conversation or turn is none, without holding the file in memory.

@@ -1,7 +1,6 @@
 //! The settings of an adapter that training goes on from.
 
-use bpo_model::LoraConfig;
-use bpo_model::lora::adapter_settings;
+use bpo_model::{LoraConfig, adapter_settings};
 
 use super::RunConfig;
 use crate::error::BpoError;

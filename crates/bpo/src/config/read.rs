@@ -213,7 +213,7 @@ mod tests {
         config.inject.server = Some(bpo_server::OpenAiConfig::new("http://h:1", "m"));
         config.train.max_steps = Some(3);
         let targets = r".*language_model.*\.(q_proj|v_proj)";
-        config.lora.target_modules = bpo_model::lora::TargetModules::Regex(targets.into());
+        config.lora.target_modules = bpo_model::TargetModules::Regex(targets.into());
         assert_eq!(
             parse(&format!("[lora]\ntarget_modules = {{ regex = '{targets}' }}")).unwrap().lora,
             config.lora

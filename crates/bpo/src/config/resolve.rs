@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use bpo_pairs::Limits;
+use bpo_pairs::files::read_text;
+
 #[cfg(feature = "model")]
 use super::adapter::AdapterSettings;
 use super::read::{parse, parse_table};
@@ -22,7 +25,7 @@ impl Settings {
     /// # Errors
     /// As [`RunConfig::read`].
     pub fn read(path: &Path) -> Result<Self, BpoError> {
-        let text = std::fs::read_to_string(path).map_err(BpoError::io("read", path))?;
+        let text = read_text(path, Limits::DEFAULT.settings_bytes)?;
         Self::parse(path, &text)
     }
 

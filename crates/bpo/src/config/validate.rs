@@ -1,12 +1,9 @@
 //! Which settings of a run can work.
 
-use bpo_pairs::Contrast;
+use bpo_pairs::{Contrast, Limits};
 
 use super::RunConfig;
 use crate::error::BpoError;
-
-/// Most answers for one distortion of an image; more is a slip of the pen (ours).
-const MOST_SAMPLES: usize = 1000;
 
 impl RunConfig {
     /// Checks the settings that belong to no library.
@@ -35,12 +32,20 @@ impl RunConfig {
         ] {
             check(key, value > 0, "at least 1", value.to_string())?;
         }
+        let limits = Limits::DEFAULT;
+        for (key, value, limit, expected) in [
+            ("model.max_length", self.model.max_length, limits.positions, "at most 134217728"),
+            ("weaken.samples", self.weaken.samples, limits.samples, "at most 1000"),
+            ("weaken.max_new_tokens", self.weaken.max_new_tokens, limits.new_tokens, "at most 1048576"),
+            ("weaken.batch_size", self.weaken.batch_size, limits.batch_size, "at most 1048576"),
+            ("inject.batch_size", self.inject.batch_size, limits.batch_size, "at most 1048576"),
+        ] {
+            check(key, value <= limit, expected, value.to_string())?;
+        }
         let conditional = &self.conditional.distortion;
         let alone = !conditional.needs_other() && !conditional.needs_model();
         let expected = "of families that weaken one image, and no features of it";
         check("conditional.distortion", alone, expected, conditional.to_string())?;
-        let samples = self.weaken.samples;
-        check("weaken.samples", samples <= MOST_SAMPLES, "at most 1000", samples.to_string())?;
         let (key, fraction) = ("weaken.prefix_fraction", self.weaken.prefix_fraction);
         let expected = "at least 0 and less than 1";
         check(key, (0.0..1.0).contains(&fraction), expected, fraction.to_string())?;

@@ -102,6 +102,14 @@ impl<'a> Batches<'a> {
         Ok(())
     }
 
+    /// Removes the file with all its records.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub(super) fn remove(self) -> Result<(), BpoError> {
+        Ok(self.store.remove()?)
+    }
+
     /// Counts what the file holds, the answers of earlier runs included.
     ///
     /// # Errors

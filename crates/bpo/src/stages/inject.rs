@@ -1,6 +1,5 @@
 //! Error injection: `injected.jsonl`, the annotated answers with plausible errors in them.
 
-use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -43,12 +42,12 @@ pub fn inject<I: ErrorInjector>(
         batches.run(progress, |batch| answer(batch, &mut injector, config))?;
     }
     let outcome = batches.outcome()?;
-    drop(batches);
     if let Some(error) = nothing_answered(&outcome) {
         // it would stand in the way of a run with a server that is set up right
-        fs::remove_file(file).map_err(BpoError::io("remove", file))?;
+        batches.remove()?;
         return Err(error);
     }
+    drop(batches);
     progress.finished(Stage::Inject, &outcome.summary);
     Ok(outcome)
 }

@@ -62,3 +62,8 @@ pub(crate) fn has_answers(path: &Path) -> Result<bool, BpoError> {
     }
     Ok(answered)
 }
+
+/// Removes a stage's file, which holds reasons why samples were skipped, and no answer.
+pub(crate) fn remove_unanswered(path: &Path) -> Result<(), BpoError> {
+    Ok(JsonlStore::<StageRecord>::open(path)?.remove()?)
+}

@@ -1,9 +1,10 @@
 //! The settings of a stage that runs on its own: `FILE.settings.toml`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::has_answers;
+use bpo_pairs::Fingerprint;
+
+use super::{has_answers, remove_unanswered};
 use crate::config::{RunConfig, changes};
 use crate::error::BpoError;
 use crate::paths::with_suffix;
@@ -22,14 +23,14 @@ use crate::summary::RunManifest;
 /// [`BpoError::ConfigChanged`]; [`BpoError::InputChanged`] if the model or the data are others;
 /// [`BpoError::NoSettings`] if the file holds anything and nothing tells how it was made; if a file
 /// cannot be read or written.
-pub fn hold(stage: Stage, config: &RunConfig, file: &Path) -> Result<(), BpoError> {
+pub fn hold(stage: Stage, config: &RunConfig, data: &Fingerprint, file: &Path) -> Result<(), BpoError> {
     let config = config.clone().with_absolute_paths()?;
     let settings = settings_beside(file);
     // ours have settings beside them from the first byte on: anything else is somebody's file, not to be repaired or begun anew
     if has_content(file) && !settings.exists() {
         return Err(BpoError::NoSettings { path: file.to_owned(), settings });
     }
-    let (answered, inputs) = (has_answers(file)?, inputs(stage, &config)?);
+    let (answered, inputs) = (has_answers(file)?, inputs(stage, &config, Some(data))?);
     let changes = match settings.exists() {
         true => Some(changes(stage, &read(&settings)?, &config)?),
         false => None,
@@ -40,7 +41,7 @@ pub fn hold(stage: Stage, config: &RunConfig, file: &Path) -> Result<(), BpoErro
     match changes {
         Some(changes) if changes.is_empty() && answered => {}
         Some(changes) if answered => return Err(BpoError::ConfigChanged { path: file.to_owned(), changes }),
-        _ => fs::remove_file(file).map_err(BpoError::io("remove", file))?,
+        _ => remove_unanswered(file)?,
     }
     write(&settings, &config, &inputs)
 }
@@ -56,7 +57,7 @@ pub fn hold_training(config: &RunConfig, dir: &RunDir) -> Result<(), BpoError> {
     let of_a_run = [dir.weakened(), dir.injected()].iter().any(|path| has_content(path));
     let settings = dir.config();
     let path = dir.root().to_owned();
-    let inputs = inputs(Stage::Train, config)?;
+    let inputs = inputs(Stage::Train, config, None)?;
     match settings.exists() {
         true if begun || of_a_run => {
             let changes = changes(Stage::Train, &read(&settings)?, config)?;

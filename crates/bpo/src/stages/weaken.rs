@@ -1,6 +1,5 @@
 //! Image weakening: `weakened.jsonl`, the model's answers about images that it can hardly see.
 
-use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -56,12 +55,12 @@ pub fn weaken<M: VisionLanguageModel>(
         batches.run(progress, |batch| job.answer(batch, &mut model))?;
     }
     let outcome = batches.outcome()?;
-    drop(batches);
     if let Some(error) = without_images(&outcome, samples, images) {
         // it would stand in the way of a run with the right image root
-        fs::remove_file(file).map_err(BpoError::io("remove", file))?;
+        batches.remove()?;
         return Err(error);
     }
+    drop(batches);
     progress.finished(Stage::Weaken, &outcome.summary);
     Ok(outcome)
 }

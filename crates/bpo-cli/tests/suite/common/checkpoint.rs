@@ -31,3 +31,19 @@ pub fn edit_header(file: &Path, edit: impl FnOnce(&mut Map<String, Value>)) {
     edited.extend(&bytes[8 + length..]);
     fs::write(file, edited).unwrap();
 }
+
+/// Changes the bytes of the language model's head.
+pub fn change_head(model: &Path, change: impl FnOnce(&mut [u8])) {
+    let file = model.join("model.safetensors");
+    let mut range = (0, 0);
+    edit_header(&file, |header| {
+        let name = header.keys().find(|name| name.ends_with("lm_head.weight"));
+        let head = name.or_else(|| header.keys().find(|name| name.ends_with("embed_tokens.weight"))).unwrap();
+        let at = |i: usize| header[head]["data_offsets"][i].as_u64().unwrap() as usize;
+        range = (at(0), at(1));
+    });
+    let mut bytes = fs::read(&file).unwrap();
+    let data = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    change(&mut bytes[data + range.0..data + range.1]);
+    fs::write(&file, bytes).unwrap();
+}

@@ -1,4 +1,4 @@
-//! Attention by tiles of tokens: scores are never there for more than a tile of one head.
+//! Attention by tiles of tokens: scores exist for one tile of one head at a time.
 
 use std::ops::Range;
 
@@ -11,21 +11,21 @@ use super::product::{FEW, Matrix, MatrixMut, Threads, narrow, product};
 use super::{ascending, contiguous, values, values_mut, zeros};
 use crate::kernels::ops::AttentionInputs;
 
-/// Tokens whose scores are worked on at a time.
+/// Tokens of a tile.
 const TILE: usize = 64;
-/// Multiplications from which on threads are worth their start.
+/// Number of multiplications from which threads pay off.
 const WORTH_THREADS: usize = 1 << 20;
-/// What a mask adds where nothing is seen is below this, which no score is.
+/// A mask below this value hides a key; no score is as low.
 const HIDES: f32 = -1e8;
 
-/// What attention reads, and the sizes of all.
+/// The inputs of attention, and all sizes.
 struct Inputs {
     q: FlexTensor,
     k: FlexTensor,
     v: FlexTensor,
     mask: FlexTensor,
-    /// Keys from the first to the last that each token sees, by row and token of the mask.
-    seen: Vec<usize>,
+    /// Number of leading keys that each token may attend to, by row and token of the mask.
+    visible: Vec<usize>,
     rows: usize,
     heads: usize,
     kv_heads: usize,
@@ -35,7 +35,7 @@ struct Inputs {
     scale: f32,
 }
 
-/// `softmax(scale q k^T + mask) v`. `[rows, tokens, heads, width]`
+/// Computes `softmax(scale q k^T + mask) v`: `[rows, tokens, heads, width]`.
 pub(super) fn attention(inputs: AttentionInputs<Flex>) -> FlexTensor {
     let inputs = Inputs::new(inputs);
     let Inputs { rows, heads, tokens, width, .. } = inputs;
@@ -54,7 +54,8 @@ pub(super) fn attention(inputs: AttentionInputs<Flex>) -> FlexTensor {
     out
 }
 
-/// Gradients of queries, keys and values, from that of the output. Weights are computed again.
+/// Computes the gradients of queries, keys and values from that of the output. Weights are computed
+/// again.
 pub(super) fn gradients(inputs: AttentionInputs<Flex>, grad: FlexTensor) -> [FlexTensor; 3] {
     let inputs = Inputs::new(inputs);
     let Inputs { rows, heads, kv_heads, tokens, keys, width, .. } = inputs;
@@ -81,24 +82,24 @@ impl Inputs {
         let (rows, heads, tokens, width) = (queries[0], queries[1], queries[2], queries[3]);
         let (kv_heads, keys) = (keys[1], keys[2]);
         let last = |mask: &[f32]| mask.iter().rposition(|added| *added > HIDES).map_or(keys, |last| last + 1);
-        let seen = values(&mask).chunks(keys.max(1)).map(last).collect();
-        Self { q, k, v, mask, seen, rows, heads, kv_heads, tokens, keys, width, scale: scale as f32 }
+        let visible = values(&mask).chunks(keys.max(1)).map(last).collect();
+        Self { q, k, v, mask, visible, rows, heads, kv_heads, tokens, keys, width, scale: scale as f32 }
     }
 
     fn multiplications(&self) -> usize {
         2 * self.rows * self.heads * self.tokens * self.keys * self.width
     }
 
-    /// The row of the mask for a token of a row.
+    /// The row of the mask of a token.
     fn mask_row(&self, row: usize, token: usize) -> usize {
         let shape = self.mask.shape();
         let place = |dim: usize, at: usize| if shape[dim] > 1 { at } else { 0 };
         place(0, row) * shape[2] + place(2, token)
     }
 
-    /// What a token sees is among as many keys.
+    /// Number of leading keys that hold everything that tokens attend to.
     fn seen_by(&self, row: usize, tokens: Range<usize>) -> usize {
-        tokens.map(|token| self.seen[self.mask_row(row, token)]).max().unwrap_or(0)
+        tokens.map(|token| self.visible[self.mask_row(row, token)]).max().unwrap_or(0)
     }
 
     /// The first keys of a head, or their values.
@@ -108,7 +109,7 @@ impl Inputs {
         Matrix::new(&x.storage()[start..], [keys, self.width], [down, right])
     }
 
-    /// Weights of `count` queries, `[count, keys]`, into `weights`.
+    /// Computes the attention weights of `count` queries, `[count, keys]`, into `weights`.
     fn weights(
         &self,
         row: usize,
@@ -131,12 +132,12 @@ impl Inputs {
         });
     }
 
-    /// The output of a tile of tokens of a row. `[tokens, heads, width]`
+    /// Computes the output of a tile of tokens of a row, `[tokens, heads, width]`.
     fn mix(&self, row: usize, first: usize, out: &mut [f32]) {
         let Self { heads, kv_heads, width, .. } = *self;
         let tokens = out.len() / (heads * width);
         let per_group = heads / kv_heads;
-        // a single token's heads stand below each other, as tokens of a head do
+        // the heads of a single token lie like the tokens of a head
         let (folded, count, stride) = match self.tokens {
             1 => (per_group, per_group, width),
             _ => (1, tokens, heads * width),
@@ -155,8 +156,8 @@ impl Inputs {
         }
     }
 
-    /// Gradients of the queries of a group of heads, `[heads of the group, tokens, width]`, and of its keys and values,
-    /// `[keys, width]`.
+    /// Computes the gradients of the queries of a group of heads, `[heads of the group, tokens,
+    /// width]`, and of its keys and values, `[keys, width]`.
     fn back(&self, group: usize, grad: &[f32], [of_q, of_k, of_v]: [&mut [f32]; 3]) {
         let Self { heads, kv_heads, tokens, width, scale, .. } = *self;
         let (row, kv_head, per_group) = (group / kv_heads, group % kv_heads, heads / kv_heads);

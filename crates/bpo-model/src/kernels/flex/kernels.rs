@@ -1,147 +1,20 @@
-//! Loops over rows of f32, compiled for the vector registers that the processor has.
+//! Loops over rows of f32, compiled for the vector registers of the processor.
 //!
-//! Sums are taken in [`LANES`] parts whatever the width of the registers, products and sums are not fused, and rows are never
-//! split between threads: so results are the same to the bit on every x86-64 processor and for any number of threads.
+//! Sums are computed in [`LANES`] parts whatever the width of the registers, multiplication and
+//! addition are not fused, and a row is never split between threads. So results are the same to the
+//! bit on every x86-64 processor and for any number of threads.
 
-use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
+use super::rows::{Changed, rows, rows_made_of, rows_of_two};
 
 const LANES: usize = 16;
-/// Elements below which threads cost more than they save.
-const WORTH_A_THREAD: usize = 1 << 15;
-/// What is taken as a row where there is none.
-const PIECE: usize = 1024;
 
-/// What a kernel changes: values where they are, or copies of others, which stay.
-pub(super) struct Changed<'a> {
-    out: &'a mut [f32],
-    from: Option<&'a [f32]>,
-}
-
-impl<'a> Changed<'a> {
-    /// As many values as `out` has.
-    pub(super) fn copies(out: &'a mut [f32], from: &'a [f32]) -> Self {
-        Self { out, from: Some(from) }
-    }
-}
-
-impl<'a> From<&'a mut [f32]> for Changed<'a> {
-    fn from(out: &'a mut [f32]) -> Self {
-        Self { out, from: None }
-    }
-}
-
-/// The values as they are.
-pub(super) fn copied(x: Changed<'_>) {
-    if x.from.is_some() {
-        let width = x.out.len().clamp(1, PIECE);
-        rows(
-            x,
-            width,
-            #[inline(always)]
-            |_, _| (),
-        );
-    }
-}
-
-/// Runs `each` on the rows of an output with their numbers, on several threads where that is worth it.
-fn rows<'a>(changed: impl Into<Changed<'a>>, width: usize, each: impl Fn(usize, &mut [f32]) + Sync) {
-    rows_made_of(width, changed, width, each);
-}
-
-/// The same where each row is made of `read` values, which is what takes the time.
-fn rows_made_of<'a>(
-    read: usize,
-    changed: impl Into<Changed<'a>>,
-    width: usize,
-    each: impl Fn(usize, &mut [f32]) + Sync,
-) {
-    if width == 0 {
-        return;
-    }
-    let Changed { out, from } = changed.into();
-    let per_part = (WORTH_A_THREAD / read.max(1)).max(1);
-    let part = |(part, out): (usize, &mut [f32])| {
-        Arch::new().dispatch(Rows { out, from, width, first: part * per_part, each: &each });
-    };
-    if out.len() <= per_part * width {
-        part((0, out));
-    } else {
-        out.par_chunks_mut(per_part * width).enumerate().for_each(part);
-    }
-}
-
-/// Some rows of [`rows`], from number `first` on.
-///
-/// A closure in its place may end up as a function of its own, which knows of no more than the registers that all processors have.
-/// For the same reason what is given to it is put in line.
-struct Rows<'a, F> {
-    out: &'a mut [f32],
-    from: Option<&'a [f32]>,
-    width: usize,
-    first: usize,
-    each: &'a F,
-}
-
-impl<F: Fn(usize, &mut [f32])> WithSimd for Rows<'_, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Self { out, from, width, first, each } = self;
-        for (number, row) in (first..).zip(out.chunks_mut(width)) {
-            if let Some(from) = from {
-                row.copy_from_slice(&from[number * width..][..row.len()]);
-            }
-            each(number, row);
-        }
-    }
-}
-
-/// As [`rows`], with two outputs of one shape.
-fn rows_of_two(
-    a: &mut [f32],
-    b: &mut [f32],
-    width: usize,
-    each: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
-) {
-    if width == 0 {
-        return;
-    }
-    let per_part = (WORTH_A_THREAD / width).max(1);
-    let parts = a.par_chunks_mut(per_part * width).zip(b.par_chunks_mut(per_part * width)).enumerate();
-    parts.for_each(|(part, (a, b))| {
-        Arch::new().dispatch(RowsOfTwo { a, b, width, first: part * per_part, each: &each });
-    });
-}
-
-/// Some rows of [`rows_of_two`], as [`Rows`].
-struct RowsOfTwo<'a, F> {
-    a: &'a mut [f32],
-    b: &'a mut [f32],
-    width: usize,
-    first: usize,
-    each: &'a F,
-}
-
-impl<F: Fn(usize, &mut [f32], &mut [f32])> WithSimd for RowsOfTwo<'_, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Self { a, b, width, first, each } = self;
-        for (number, (a, b)) in (first..).zip(a.chunks_mut(width).zip(b.chunks_mut(width))) {
-            each(number, a, b);
-        }
-    }
-}
-
-/// `exp(x)` for `x <= 0`, within two units in the last place; 0 below -87.3, short of where numbers are no longer normal. NaN stays.
+/// Computes `exp(x)` for `x <= 0`, within two units in the last place; 0 below -87.3, before
+/// results become subnormal. NaN stays NaN.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
-    // to the nearest whole number by way of numbers that have no fraction
+    // rounds to the nearest integer by adding a number without a fraction
     const NO_FRACTION: f32 = 12_582_912.0;
-    // the first part has few enough digits for its products to be exact
+    // the first part has few enough digits for exact products
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     // Cephes' polynomial for (exp(r) - 1 - r) / r^2, |r| <= ln 2 / 2
     const P: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
@@ -166,14 +39,15 @@ fn swish(x: f32, beta: f32) -> f32 {
     x * sigmoid(beta * x)
 }
 
-/// Its derivative.
+/// The derivative of `x * sigmoid(beta * x)`.
 #[inline(always)]
 fn swish_slope(x: f32, beta: f32) -> f32 {
     let s = sigmoid(beta * x);
     s + beta * x * s * (1.0 - s)
 }
 
-/// Sum of `of(i)` for `i` below `count`, in `LANES` parts. In f64, so that zeros between, which are padding, do not show.
+/// Sums `of(i)` for `i` below `count` in `LANES` parts, in f64, so that zeros of padding do not
+/// change the result.
 #[inline(always)]
 fn sum(count: usize, of: impl Fn(usize) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
@@ -198,7 +72,8 @@ fn max(row: &[f32]) -> f32 {
     lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |max, x| if *x > max { *x } else { max })
 }
 
-/// `softmax(scores + mask)` by rows of `width`, in place. `mask_of` gives the mask of a row.
+/// Computes `softmax(scores + mask)` by rows of `width`, in place. `mask_of` gives the mask of a
+/// row.
 pub(super) fn masked_softmax<'a>(
     scores: impl Into<Changed<'a>>,
     width: usize,
@@ -224,7 +99,8 @@ pub(super) fn masked_softmax<'a>(
     );
 }
 
-/// The gradient of softmax's input from that of its output, in place: `y * (g - sum(y g))`.
+/// Computes the gradient of softmax's input from that of its output, in place: `y * (g - sum(y
+/// g))`.
 pub(super) fn softmax_backward<'a>(grad: impl Into<Changed<'a>>, y: &[f32], width: usize) {
     rows(
         grad,
@@ -240,7 +116,7 @@ pub(super) fn softmax_backward<'a>(grad: impl Into<Changed<'a>>, y: &[f32], widt
     );
 }
 
-/// `x - log(sum(exp(x)))` by rows, in place.
+/// Computes `x - log(sum(exp(x)))` by rows, in place.
 pub(super) fn log_softmax<'a>(x: impl Into<Changed<'a>>, width: usize) {
     rows(
         x,
@@ -250,14 +126,14 @@ pub(super) fn log_softmax<'a>(x: impl Into<Changed<'a>>, width: usize) {
             let max = max(x);
             let log = sum(width, |i| exp(x[i] - max)).ln();
             for x in x.iter_mut() {
-                // the two are of unlike size: taken off one after the other they lose nothing
+                // two subtractions of values of different size keep precision
                 *x = *x - max - log;
             }
         },
     );
 }
 
-/// The gradient of its input, in place: `g - exp(y) sum(g)`.
+/// Computes the gradient of its input, in place: `g - exp(y) sum(g)`.
 pub(super) fn log_softmax_backward<'a>(grad: impl Into<Changed<'a>>, y: &[f32], width: usize) {
     rows(
         grad,
@@ -273,7 +149,8 @@ pub(super) fn log_softmax_backward<'a>(grad: impl Into<Changed<'a>>, y: &[f32], 
     );
 }
 
-/// Of each row of a distribution its entropy, the mean of its logits, `log sum_v p_v^2` and the place of the largest logit. `[rows, 4]`
+/// Computes for each row of a distribution its entropy, the mean of its logits, `log sum_v p_v^2`,
+/// and the index of the largest logit: `[rows, 4]`.
 #[cfg(feature = "dpo")]
 pub(super) fn statistics(out: &mut [f32], logits: &[f32], logps: &[f32], vocab: usize) {
     rows_made_of(
@@ -291,20 +168,20 @@ pub(super) fn statistics(out: &mut [f32], logits: &[f32], logps: &[f32], vocab: 
     );
 }
 
-/// Where a value is first, or 0 if it is nowhere.
+/// The first index of a value, or 0 if there is none.
 #[cfg(feature = "dpo")]
 #[inline(always)]
 fn place(row: &[f32], value: f32) -> usize {
-    // no early end within a chunk
+    // a chunk is not left early, so it vectorizes
     let in_chunk = |chunk: &[f32]| chunk.iter().fold(false, |found, x| found | (*x == value));
     let start = row.chunks(LANES).position(in_chunk).unwrap_or(0) * LANES;
     start + row[start..].iter().position(|x| *x == value).unwrap_or(0)
 }
 
-/// `x * sigmoid(beta * x)`, in place.
+/// Computes `x * sigmoid(beta * x)`, in place.
 pub(super) fn swish_all<'a>(x: impl Into<Changed<'a>>, beta: f32) {
     let x = x.into();
-    let width = x.out.len().clamp(1, PIECE);
+    let width = x.piece();
     rows(
         x,
         width,
@@ -317,10 +194,10 @@ pub(super) fn swish_all<'a>(x: impl Into<Changed<'a>>, beta: f32) {
     );
 }
 
-/// The gradient of its input, in place.
+/// Computes the gradient of its input, in place.
 pub(super) fn swish_backward<'a>(grad: impl Into<Changed<'a>>, x: &[f32], beta: f32) {
     let grad = grad.into();
-    let width = grad.out.len().clamp(1, PIECE);
+    let width = grad.piece();
     rows(
         grad,
         width,
@@ -333,7 +210,7 @@ pub(super) fn swish_backward<'a>(grad: impl Into<Changed<'a>>, x: &[f32], beta: 
     );
 }
 
-/// `silu(gate) * up`, in place of `gate`.
+/// Computes `silu(gate) * up`, in place of `gate`.
 pub(super) fn swiglu<'a>(gate: impl Into<Changed<'a>>, up: &[f32], width: usize) {
     rows(
         gate,
@@ -347,7 +224,7 @@ pub(super) fn swiglu<'a>(gate: impl Into<Changed<'a>>, up: &[f32], width: usize)
     );
 }
 
-/// The gradients of its inputs in place of these.
+/// Computes the gradients of its inputs, in place of the inputs.
 pub(super) fn swiglu_backward(gate: &mut [f32], up: &mut [f32], grad: &[f32], width: usize) {
     rows_of_two(
         gate,
@@ -364,7 +241,7 @@ pub(super) fn swiglu_backward(gate: &mut [f32], up: &mut [f32], grad: &[f32], wi
     );
 }
 
-/// `x / sqrt(mean(x^2) + epsilon) * gamma` by rows, in place.
+/// Computes `x / sqrt(mean(x^2) + epsilon) * gamma` by rows, in place.
 pub(super) fn rms_norm<'a>(x: impl Into<Changed<'a>>, gamma: &[f32], epsilon: f32) {
     let width = gamma.len();
     rows(
@@ -380,7 +257,8 @@ pub(super) fn rms_norm<'a>(x: impl Into<Changed<'a>>, gamma: &[f32], epsilon: f3
     );
 }
 
-/// The gradient of its input, in place: with `s` the scale and `h = g gamma`, `s h - x s^3 mean(h x)`.
+/// Computes the gradient of its input, in place: with the scale `s` and `h = g gamma`, `s h - x s^3
+/// mean(h x)`.
 pub(super) fn rms_norm_backward<'a>(grad: impl Into<Changed<'a>>, x: &[f32], gamma: &[f32], epsilon: f32) {
     let width = gamma.len();
     rows(
@@ -403,7 +281,8 @@ fn rms_scale(x: &[f32], epsilon: f32) -> f32 {
     1.0 / (sum(x.len(), |i| x[i] * x[i]) / x.len() as f32 + epsilon).sqrt()
 }
 
-/// Turns heads of tokens by halves: `x cos + swapped sin`, where sines of the first half are negative. Tables have a row for each token.
+/// Applies rotary positions to heads of tokens: `x cos + swapped sin`, where the sines of the first
+/// half are negative. The tables have one row per token.
 pub(super) fn rotate(out: &mut [f32], x: &[f32], [cos, sin]: [&[f32]; 2], [heads, width]: [usize; 2]) {
     let half = width / 2;
     rows(
@@ -426,6 +305,7 @@ pub(super) fn rotate(out: &mut [f32], x: &[f32], [cos, sin]: [&[f32]; 2], [heads
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::rows::WORTH_A_THREAD;
     use super::*;
 
     proptest! {
@@ -449,7 +329,8 @@ mod tests {
         assert!(exp(f32::NAN).is_nan());
     }
 
-    /// The parts that threads take do not show, nor does what is left behind the last whole vector.
+    /// Results do not depend on the parts that threads take, nor on the remainder after the last
+    /// whole vector.
     #[test]
     fn rows_are_alone() {
         for width in [1, 7, 16, 33, 1000] {

@@ -1,8 +1,9 @@
-//! On the pure-Rust CPU backend.
+//! The operations on flex, the pure-Rust CPU backend.
 
 mod attention;
 mod kernels;
 mod product;
+mod rows;
 
 use burn::backend::TensorMetadata;
 use burn::backend::flex::{Flex, FlexTensor, Layout};
@@ -11,8 +12,8 @@ use burn::tensor::{Bytes, DType, Shape};
 use super::PrefixLayout;
 use super::ops::{AttentionInputs, FusedGradients, FusedOps, adapted};
 use super::shared::{self, SharedInputs};
-use kernels::Changed;
 use product::{FEW, Matrix, MatrixMut, Threads, narrow};
+use rows::Changed;
 
 impl FusedOps for Flex {
     fn fused_softmax(scores: FlexTensor, mask: FlexTensor) -> FlexTensor {
@@ -61,7 +62,7 @@ impl FusedOps for Flex {
         let (x, w) = (ascending(x), ascending(w));
         let ([rows, d_in], [_, d_out]) = (dims(&x), dims(&w));
         let mut out = zeros([rows, d_out].into());
-        // as a checkpoint has it
+        // transposed weights, as a checkpoint stores them
         match matrix(&w).transposed().contiguous().filter(|_| single && FEW.contains(&rows) && d_in > 0) {
             Some(w) => {
                 assert_eq!(w.len(), d_in * d_out, "{d_out} rows of weights for {d_in} values");
@@ -96,9 +97,9 @@ impl FusedOps for Flex {
         prefix_mask: FlexTensor,
         row_mask: FlexTensor,
         prefix_of_row: FlexTensor,
-        packed: PrefixLayout,
+        layout: PrefixLayout,
     ) -> FlexTensor {
-        shared::attention::<Flex>(&SharedInputs { q, k, v, prefix_mask, row_mask, prefix_of_row, packed }).0
+        shared::attention::<Flex>(&SharedInputs { q, k, v, prefix_mask, row_mask, prefix_of_row, layout }).0
     }
 
     fn fused_mask(mask: FlexTensor, _: DType) -> FlexTensor {
@@ -147,7 +148,7 @@ impl FusedGradients for Flex {
         y
     }
 
-    fn attention_and_kept(inputs: AttentionInputs<Flex>) -> (FlexTensor, Vec<FlexTensor>) {
+    fn attention_with_saved(inputs: AttentionInputs<Flex>) -> (FlexTensor, Vec<FlexTensor>) {
         (attention::attention(inputs), Vec::new())
     }
 
@@ -161,7 +162,7 @@ impl FusedGradients for Flex {
     }
 }
 
-/// `[rows, vocab]` both to `[rows, 4]`: see [`kernels::statistics`].
+/// `[rows, vocab]` each to `[rows, 4]`: see [`kernels::statistics`].
 #[cfg(feature = "dpo")]
 pub(super) fn statistics(logits: FlexTensor, logps: FlexTensor) -> FlexTensor {
     let [logits, logps] = [logits, logps].map(contiguous);
@@ -175,7 +176,7 @@ fn dims(x: &FlexTensor) -> [usize; 2] {
     [x.shape()[0], x.shape()[1]]
 }
 
-/// Where it lies; strides lead forwards.
+/// The matrix of a tensor whose strides are not negative.
 fn matrix(x: &FlexTensor) -> Matrix<'_> {
     let strides = x.layout().strides();
     let strides = [0, 1].map(|dim| strides[dim].unsigned_abs());
@@ -192,34 +193,34 @@ fn values(x: &FlexTensor) -> &[f32] {
     &x.storage()[start..start + x.shape().num_elements()]
 }
 
-/// The same to write to; another owner keeps what it has.
+/// All values of a contiguous tensor, for writing. Other owners keep their values.
 fn values_mut(x: &mut FlexTensor) -> &mut [f32] {
     let (start, elements) = (x.layout().start_offset(), x.shape().num_elements());
     &mut x.storage_mut()[start..start + elements]
 }
 
-/// With its values side by side. What flex has for this gives another owner, or copies parts of tensors.
+/// Makes a tensor contiguous. The function of flex adds an owner, or copies parts of tensors.
 fn contiguous(x: FlexTensor) -> FlexTensor {
     if x.layout().is_contiguous() { x } else { x.to_contiguous() }
 }
 
-/// With strides that lead forwards.
+/// Makes the strides of a tensor non-negative.
 fn ascending(x: FlexTensor) -> FlexTensor {
     if x.layout().strides().iter().all(|stride| *stride >= 0) { x } else { x.to_contiguous() }
 }
 
-/// With its values side by side and no other owner.
+/// Makes a tensor contiguous and its only owner.
 fn owned(x: FlexTensor) -> FlexTensor {
-    changed(x, kernels::copied)
+    changed(x, rows::copied)
 }
 
-/// What flex has for this clears memory twice, the second time by copying zeros.
+/// Creates zeros. The function of flex clears the memory twice.
 fn zeros(shape: Shape) -> FlexTensor {
     let bytes = Bytes::from_elems(vec![0f32; shape.num_elements()]);
     FlexTensor::new(bytes, Layout::contiguous(shape), DType::F32)
 }
 
-/// Changes a tensor where it is if it has no other owner, or else copies of its values.
+/// Changes a tensor in place if it has no other owner, else a copy of it.
 fn changed(x: FlexTensor, change: impl FnOnce(Changed<'_>)) -> FlexTensor {
     let mut x = contiguous(x);
     if x.is_unique() {

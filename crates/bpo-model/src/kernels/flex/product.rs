@@ -1,21 +1,22 @@
-//! Products of matrices that lie anywhere in a slice.
+//! Matrix products of strided matrices.
 
 use std::ops::RangeInclusive;
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-/// Multiplications from which on threads are worth their start.
+/// Number of multiplications from which threads pay off.
 const WORTH_THREADS: usize = 1 << 21;
-/// Rows of which a product is a walk over the weights: they are read once, and where they lie. For a single one gemm does that, too.
+/// Numbers of rows for which the product reads the weights once, in place. For a single row gemm
+/// does that as well.
 pub(super) const FEW: RangeInclusive<usize> = 2..=16;
 
-/// What a product may run on.
+/// The threads of a product.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Threads {
-    /// That of the caller, who has one for each of several products.
+    /// The caller's thread; the caller runs several products on several threads.
     One,
-    /// As many as it is large.
+    /// As many threads as the size of the product justifies.
     All,
 }
 
@@ -30,21 +31,21 @@ impl Threads {
 pub(super) struct Matrix<'a> {
     values: &'a [f32],
     shape: [usize; 2],
-    /// From a row, and from a column, to the next.
+    /// Strides of rows and of columns.
     strides: [usize; 2],
 }
 
-/// A matrix to write, with its columns side by side.
+/// A matrix to write, with contiguous columns.
 pub(super) struct MatrixMut<'a> {
     values: &'a mut [f32],
     shape: [usize; 2],
-    /// From a row to the next.
+    /// Stride of rows.
     stride: usize,
 }
 
 impl<'a> Matrix<'a> {
     /// # Panics
-    /// If it does not lie in the slice.
+    /// If the matrix does not lie in the slice.
     pub(super) fn new(values: &'a [f32], shape: [usize; 2], strides: [usize; 2]) -> Self {
         assert!(span(shape, strides) <= values.len(), "{shape:?} by {strides:?} in {}", values.len());
         Self { values, shape, strides }
@@ -54,13 +55,13 @@ impl<'a> Matrix<'a> {
         self.shape
     }
 
-    /// Its values, row after row, if they lie so.
+    /// Its values in row-major order, if it is contiguous.
     pub(super) fn contiguous(self) -> Option<&'a [f32]> {
         let [rows, columns] = self.shape;
         (self.strides == [columns, 1]).then(|| &self.values[..rows * columns])
     }
 
-    /// A copy, row after row, times `scale`.
+    /// A row-major copy, times `scale`.
     pub(super) fn scaled(self, scale: f32) -> Vec<f32> {
         let ([rows, columns], [down, right]) = (self.shape, self.strides);
         let row =
@@ -68,7 +69,7 @@ impl<'a> Matrix<'a> {
         (0..rows).flat_map(row).collect()
     }
 
-    /// Rows as columns.
+    /// The transposed matrix.
     pub(super) fn transposed(self) -> Self {
         let ([rows, columns], [down, right]) = (self.shape, self.strides);
         Self { shape: [columns, rows], strides: [right, down], ..self }
@@ -77,7 +78,7 @@ impl<'a> Matrix<'a> {
 
 impl<'a> MatrixMut<'a> {
     /// # Panics
-    /// If it does not lie in the slice, or its rows overlap.
+    /// If the matrix does not lie in the slice, or its rows overlap.
     pub(super) fn new(values: &'a mut [f32], shape: [usize; 2], stride: usize) -> Self {
         assert!(span(shape, [stride, 1]) <= values.len(), "{shape:?} by {stride} in {}", values.len());
         assert!(stride >= shape[1], "rows of {} by {stride}", shape[1]);
@@ -85,15 +86,12 @@ impl<'a> MatrixMut<'a> {
     }
 }
 
-/// Values from the first of a matrix to its last.
+/// Number of values from the first of a matrix to its last.
 fn span(shape: [usize; 2], strides: [usize; 2]) -> usize {
-    match shape.contains(&0) {
-        true => 0,
-        false => (shape[0] - 1) * strides[0] + (shape[1] - 1) * strides[1] + 1,
-    }
+    if shape.contains(&0) { 0 } else { (shape[0] - 1) * strides[0] + (shape[1] - 1) * strides[1] + 1 }
 }
 
-/// `out = scale a b`, or `out += scale a b`.
+/// Computes `out = scale a b`, or `out += scale a b`.
 ///
 /// # Panics
 /// If the shapes do not fit together.
@@ -106,16 +104,15 @@ pub(super) fn product(
     threads: Threads,
 ) {
     let ([m, k], [_, n]) = (a.shape, b.shape);
-    let threads = match threads.are_worth(m * n * k) {
-        true => gemm::Parallelism::Rayon(0),
-        false => gemm::Parallelism::None,
-    };
+    let threads =
+        if threads.are_worth(m * n * k) { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
     assert!(b.shape[0] == k && out.shape == [m, n], "{:?} = {:?} {:?}", out.shape, a.shape, b.shape);
     let strides = |matrix: Matrix<'_>| matrix.strides.map(|stride| stride as isize);
     let ([a_down, a_right], [b_down, b_right]) = (strides(a), strides(b));
     #[allow(unsafe_code, reason = "gemm takes pointers")]
-    // SAFETY: `Matrix` and `MatrixMut` hold that all places by these shapes and strides lie in their slices, and that rows of the
-    // output do not overlap; being borrowed for writing, it overlaps neither input.
+    // SAFETY: `Matrix` and `MatrixMut` guarantee that all places of these shapes and strides lie in
+    // their slices, and that rows of the output do not overlap. The output is borrowed mutably, so
+    // it overlaps neither input.
     unsafe {
         gemm::gemm(
             m,
@@ -141,9 +138,10 @@ pub(super) fn product(
     }
 }
 
-/// `x w^T` for few rows `x`, `[rows, width]`, and many of `w`, `[outputs, width]`, both contiguous. `[rows, outputs]`
+/// Computes `x w^T` for few rows `x`, `[rows, width]`, and many rows of `w`, `[outputs, width]`,
+/// both contiguous: `[rows, outputs]`.
 pub(super) fn narrow(out: &mut [f32], x: &[f32], w: &[f32], width: usize, threads: Threads) {
-    /// Outputs that a thread takes at a time.
+    /// Outputs that a thread computes at a time.
     const PART: usize = 96;
     if out.is_empty() {
         return;
@@ -192,7 +190,8 @@ impl WithSimd for Narrow<'_> {
     }
 }
 
-/// Rows in blocks of `M`, the last filled up with zeros; of each block the first vectors of all of its rows, then the second, and so on.
+/// Packs rows in blocks of `M`, the last one filled up with zeros. A block has the first vectors of
+/// all of its rows, then the second vectors, and so on.
 #[inline(always)]
 fn side_by_side<S: Simd, const M: usize>(simd: S, x: &[f32], width: usize) -> Vec<[S::f32s; M]> {
     let vectors = width.div_ceil(S::F32_LANES);
@@ -209,15 +208,16 @@ fn side_by_side<S: Simd, const M: usize>(simd: S, x: &[f32], width: usize) -> Ve
     blocks
 }
 
-/// How far ahead of its use a row of weights is asked for, in values: processors do not look that far by themselves.
+/// How far ahead a row of weights is prefetched, in values; processors do not prefetch that far by
+/// themselves.
 const AHEAD: usize = 1024;
 
-/// Asks for what is `AHEAD`, wherever that is.
+/// Prefetches the weights that are `AHEAD`, which may be any address.
 #[inline(always)]
 fn ask_ahead(at: *const f32) {
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code, reason = "as the hint is declared")]
-    // SAFETY: a hint reads nothing, and may be given any address
+    // SAFETY: a prefetch reads nothing, and may be given any address
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
@@ -226,7 +226,7 @@ fn ask_ahead(at: *const f32) {
     let _ = at;
 }
 
-/// A row of weights with the rows of a block, into a column of what is written of these.
+/// Multiplies a row of weights with the rows of a block, and writes a column of the output.
 #[inline(always)]
 fn dots<S: Simd, const M: usize>(
     simd: S,

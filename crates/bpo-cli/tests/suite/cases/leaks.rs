@@ -1,0 +1,133 @@
+//! Cases of section 2: losses of the user's files, and leaks of secrets.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::support::{Dir, inject, score_arguments};
+use crate::common::server::Server;
+use crate::common::{
+    Outcome, bpo, checkpoint, command, copy_run, finish, photos, score, snapshot, tiny, write_pairs,
+    write_samples, write_three_pairs,
+};
+
+/// Commands that write one file, with that file.
+fn writers(dir: &Dir) -> Vec<(PathBuf, Vec<OsString>)> {
+    let (data, photo) = (photos().join("llava.json"), photos().join("cat.jpg"));
+    let (answers, pairs) = (dir.at("answers.jsonl"), dir.at("in.jsonl"));
+    bpo(inject(&data, &answers)).succeeds();
+    write_three_pairs(&pairs, ["A cat.", "A red cup."]);
+    let outs = ["injected.jsonl", "pairs.jsonl", "cache.safetensors", "image.png", "sheet.png"];
+    let [injected, out, cache, image, sheet] = outs.map(|name| dir.at(name));
+    vec![
+        (injected.clone(), inject(&data, &injected)),
+        (out.clone(), arguments!["pair", "--data", &data, "--answers", &answers, "--out", &out]),
+        (cache.clone(), [score_arguments(&pairs), arguments!["--cache", &cache]].concat()),
+        (image.clone(), arguments!["distort", &photo, "--distortion", "grayscale", "--out", &image]),
+        (sheet.clone(), arguments!["distort", &photo, "--sheet", &sheet]),
+    ]
+}
+
+/// Case 2.3: files and directories of the user beside an output stay as they are.
+#[test]
+fn what_lies_beside_an_output_is_not_touched() {
+    let dir = Dir::new();
+    copy_run(&dir.at("run"));
+    fs::create_dir(dir.at("merged.partial")).unwrap();
+    fs::write(dir.at("merged.partial/notes.txt"), "mine").unwrap();
+    let adapter = dir.at("run/adapter");
+    bpo(arguments!["merge", "--model", tiny(), "--adapter", adapter, "--out", dir.at("merged")]).succeeds();
+    assert_eq!(fs::read_to_string(dir.at("merged.partial/notes.txt")).unwrap(), "mine");
+
+    for (out, arguments) in writers(&dir) {
+        let mut part = out.into_os_string();
+        part.push(".part");
+        fs::write(&part, "mine").unwrap();
+        bpo(&arguments).succeeds();
+        assert_eq!(fs::read_to_string(&part).unwrap(), "mine", "{arguments:?}");
+    }
+}
+
+/// `bpo inject` with a server, and the texts of everything that it wrote or printed.
+fn inject_with_server(server: &str, key: Option<&OsStr>) -> (Outcome, String) {
+    let dir = Dir::new();
+    let config = dir.at("bpo.toml");
+    fs::write(&config, format!("[inject.server]\nmodel = \"m\"\nmax_retries = 0\n{server}\n")).unwrap();
+    let out = dir.at("out");
+    fs::create_dir(&out).unwrap();
+    let arguments = inject(&photos().join("llava.json"), &out.join("injected.jsonl"));
+    let mut command = command(arguments.into_iter().chain(arguments!["--config", &config]));
+    command.env_remove("BPO_TEST_KEY");
+    if let Some(key) = key {
+        command.env("BPO_TEST_KEY", key);
+    }
+    let outcome = finish(&mut command);
+    let files = snapshot(&out).into_iter().map(|(_, bytes)| String::from_utf8_lossy(&bytes).into_owned());
+    let texts = files.collect::<Vec<_>>().concat() + &outcome.stdout + &outcome.stderr;
+    (outcome, texts)
+}
+
+/// Case 2.6: a key is never printed, whatever is wrong with it.
+#[test]
+fn a_key_that_cannot_be_used_is_not_printed() {
+    let settings = "base_url = \"http://127.0.0.1:9\"\napi_key_env = \"BPO_TEST_KEY\"";
+    let (outcome, texts) = inject_with_server(settings, Some(OsStr::from_bytes(b"sk-sesame\xff")));
+    outcome.refuses_naming(&["inject.server.api_key_env"]);
+    assert!(!texts.contains("sesame"), "{texts}");
+    // a key in place of the variable's name
+    let settings = "base_url = \"http://127.0.0.1:9\"\napi_key_env = \"sk-sesame1234567890\"";
+    let (outcome, texts) = inject_with_server(settings, None);
+    outcome.refuses_naming(&["inject.server.api_key_env"]);
+    assert!(!texts.contains("sesame"), "{texts}");
+}
+
+/// An escape sequence that sets a terminal's title.
+const ESCAPE: &str = "\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}";
+
+#[track_caller]
+fn is_plain(outcome: &Outcome) {
+    let steers = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+    assert!(!outcome.stderr.contains(steers), "{:?}", outcome.stderr);
+    assert!(outcome.stderr.contains("owned"), "{:?}", outcome.stderr);
+}
+
+/// Case 2.9: ids and file names of the data reach the terminal without control characters.
+#[test]
+fn ids_and_file_names_are_escaped() {
+    let dir = Dir::new();
+    let (id, image) = (format!("a{ESCAPE}"), format!("{ESCAPE}.jpg"));
+    write_samples(
+        &dir.at("data.json"),
+        &[
+            ("good", "cat.jpg", "What is it?", "A cat sits on a red mat."),
+            (&id, "cat.jpg", "What is it?", ""),
+            ("image", &image, "What is it?", "A cat."),
+        ],
+    );
+    is_plain(&bpo(inject(&dir.at("data.json"), &dir.at("out.jsonl"))).succeeds());
+    let file = dir.at(&format!("{ESCAPE}.jsonl"));
+    write_pairs(&file, &[("a", &image, "What?", "A cat.", "A dog.")]);
+    is_plain(&score(&tiny(), &file, vec![]));
+    fs::write(&file, "").unwrap();
+    is_plain(&score(&tiny(), &file, vec![]));
+    let folder = dir.at("folder");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join(&image), "no image").unwrap();
+    is_plain(&bpo(arguments!["distort", folder, "--distortion", "grayscale", "--out", dir.at("made")]));
+}
+
+/// Case 2.9: replies of a server and errors of a template reach the terminal without control characters.
+#[test]
+fn replies_and_template_errors_are_escaped() {
+    let server = Server::failing_with(ESCAPE);
+    let (outcome, _) = inject_with_server(&format!("base_url = \"{}\"", server.url), None);
+    is_plain(&outcome);
+
+    let dir = Dir::new();
+    checkpoint::copy_to(&dir.at("model"));
+    let template = format!("{{{{ raise_exception('{ESCAPE}') }}}}");
+    fs::write(dir.at("model/chat_template.jinja"), template).unwrap();
+    write_three_pairs(&dir.at("pairs.jsonl"), ["A cat.", "A red cup."]);
+    is_plain(&score(&dir.at("model"), &dir.at("pairs.jsonl"), vec![]));
+}

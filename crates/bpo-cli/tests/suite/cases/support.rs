@@ -1,0 +1,50 @@
+//! Helpers of the cases.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::common::{Outcome, photos, tiny};
+
+/// A temporary directory with paths by name.
+pub(super) struct Dir(TempDir);
+
+impl Dir {
+    pub(super) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(super) fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
+
+/// Runs the program, and fails if it hangs.
+pub(super) fn ends(command: &mut Command) -> Outcome {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if start.elapsed() > Duration::from_secs(30) {
+            child.kill().unwrap();
+            panic!("{command:?} hangs: {:?}", child.wait_with_output());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let output = child.wait_with_output().unwrap();
+    Outcome {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+pub(super) fn inject(data: &Path, out: &Path) -> Vec<OsString> {
+    arguments!["inject", "--data", data, "--out", out]
+}
+
+pub(super) fn score_arguments(pairs: &Path) -> Vec<OsString> {
+    arguments!["score", "--model", tiny(), "--images", photos(), "--pairs", pairs]
+}
