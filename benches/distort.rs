@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bpo::distort::resize::{Filter, resize};
-use bpo::distort::{DiffusionNoise, Distortion, Limits, diffusion, load_rgb};
+use bpo::distort::{DiffusionNoise, Distortion, ImageLimits, diffusion, load_rgb};
 use bpo_benches::contender::Contender;
 use bpo_benches::{median, photos, processor, ratio as paired};
 use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
@@ -36,7 +36,7 @@ fn main() {
     let files = write_images(dir.path());
     let processor = processor(SIDE);
     let noise = Distortion::from(DiffusionNoise { step: STEP.into() });
-    let limits = Limits::default();
+    let limits = ImageLimits::default();
     let decode = |file: &Path| drop(load_rgb(file, &limits).expect("our own file"));
     let noised = |file: &Path| {
         let image = load_rgb(file, &limits).expect("our own file");
@@ -116,7 +116,7 @@ fn write_images(dir: &Path) -> Vec<PathBuf> {
     let [width, height] = SIZE;
     let write = |number: usize| {
         let photo = photos.join(format!("{}.jpg", names[number % names.len()]));
-        let photo = load_rgb(photo, &Limits::default()).expect("a photograph");
+        let photo = load_rgb(photo, &ImageLimits::default()).expect("a photograph");
         let image = resize(&photo, width, height, Filter::Bicubic);
         let bytes = Encoder::new(image.as_raw(), width as usize, height as usize, PixelFormat::Rgb)
             .quality(90)

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use bpo::HALF_PRECISION_TOLERANCE;
 use bpo::burn::tensor::{Device, FloatDType};
-use bpo::distort::{Limits, load_rgb};
+use bpo::distort::{ImageLimits, load_rgb};
 use bpo::dpo::DpoConfig;
 use bpo::dpo::observer::Control;
 use bpo::dpo::policy::{Adapters, Collate, PromptGroup};
@@ -298,7 +298,7 @@ impl Collate for Batch {
     fn collate(&mut self, groups: &[PromptGroup]) -> Result<ScoreBatch, ModelError> {
         let (mut pixels, mut rows) = (Vec::new(), Vec::new());
         for group in groups {
-            let image = load_rgb(self.photo(&group.image), &Limits::default()).expect("a photograph");
+            let image = load_rgb(self.photo(&group.image), &ImageLimits::default()).expect("a photograph");
             pixels.push(self.processor.process(&image)?);
             let prompt = prompt(&self.config, self.text);
             let answered = |name: &String| {

@@ -10,7 +10,7 @@ use std::error::Error;
 use std::path::Path;
 
 use bpo::burn::tensor::Device;
-use bpo::distort::{Limits, load_rgb};
+use bpo::distort::{ImageLimits, load_rgb};
 use bpo::model::{Adapters, Llava, LoadOptions, Processor, ScoreBatch};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let processor = Processor::from_dir(model)?;
     let model = Llava::from_pretrained(Path::new(model), &LoadOptions::default(), &Device::flex())?;
 
-    let pixels = processor.image.process(&load_rgb(image, &Limits::default())?)?;
+    let pixels = processor.image.process(&load_rgb(image, &ImageLimits::default())?)?;
     let image_tokens = model.config().image_tokens();
     let tokenized: Result<Vec<_>, _> = answers
         .iter()

@@ -27,8 +27,7 @@ use bpo::distort::Distortion;
 use bpo::model::{Llava, LlavaConfig, LoadOptions, PixelValues, Processor};
 use bpo::pairs::Turn;
 use bpo::{DeviceSpec, burn};
-use bpo_world::text::{presence_kinds, vocabulary};
-use bpo_world::{Scene, Statistics, Topic};
+use bpo_world::{QuestionAnswer, Scene, Statistics, Topic, presence_kinds, vocabulary};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{FloatDType, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
@@ -124,9 +123,10 @@ fn see(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Resul
 fn look(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result<Llava, Box<dyn Error>> {
     let model = model.unfreeze(|path| path.starts_with("language_model."));
     let model = Stage::new("read", steps(400), 2e-3).run(model, |model, _| {
-        let told = Statistics::told();
-        let texts =
-            (0..64).map(|_| world.conversation(&told, &Shares::even(), None)).collect::<Result<_, _>>()?;
+        let statistics = Statistics::text_only();
+        let texts = (0..64)
+            .map(|_| world.conversation(&statistics, &Shares::even(), None))
+            .collect::<Result<_, _>>()?;
         Ok(Batch::new(texts, &world.processor, model)?.loss(model)?)
     })?;
 
@@ -152,7 +152,7 @@ fn expect(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Re
     let shares = Shares { description: 0.3, presence: 0.5, questions: 6 };
     Stage::new("expect", steps(400), 1.2e-3).run(model.unfreeze(speaks), |model, _| {
         let looks = (0..32).map(|_| match world.rng.random_bool(READ) {
-            true => world.conversation(&Statistics::told(), &Shares::even(), None),
+            true => world.conversation(&Statistics::text_only(), &Shares::even(), None),
             false => world.conversation(&Statistics::usual(), &shares, Some(NOISED)),
         });
         Ok(Batch::new(looks.collect::<Result<_, _>>()?, &world.processor, model)?.loss(model)?)
@@ -212,8 +212,8 @@ impl World {
         let scene = self.scene(statistics);
         let topics = self.topics(&scene, shares);
         let turns = topics.into_iter().map(|topic| {
-            let turn = bpo_world::Turn::about(&scene, topic, self.rng.random());
-            Turn::new(turn.prompt, turn.answer)
+            let qa = QuestionAnswer::about(&scene, topic, self.rng.random());
+            Turn::new(qa.prompt, qa.answer)
         });
         let turns = turns.collect();
         let pixels = noised.map(|noised| self.pixels(&scene, noised)).transpose()?;

@@ -4,8 +4,7 @@ use std::error::Error;
 
 use bpo::burn;
 use bpo::model::{Adapters, Llava};
-use bpo_world::draw::CELL;
-use bpo_world::{Colour, Kind, Scene};
+use bpo_world::{CELL_SIDE, Colour, Kind, Scene};
 use burn::module::{Module, Param};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -66,7 +65,7 @@ fn column(values: &[i64], device: &Device) -> Tensor<2, Int> {
 /// Kind and colour at each patch, row by row. Things stand in cells of whole patches, give or take a pixel.
 fn labels(scene: &Scene) -> Vec<(usize, usize)> {
     let side = IMAGE / PATCH;
-    let per_cell = CELL as usize / PATCH;
+    let per_cell = CELL_SIDE as usize / PATCH;
     let mut labels = vec![(KINDS - 1, COLOURS - 1); side * side];
     for thing in &scene.things {
         let (column, row) = (usize::from(thing.cell.0) * per_cell, usize::from(thing.cell.1) * per_cell);

@@ -19,7 +19,7 @@ use bpo::dpo::{DpoConfig, Trainer};
 use bpo::model::{Llava, LlavaCollator, LoraConfig, ModelError, ScoreBatch};
 use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo::{Checkpoint, Dtype};
-use bpo_world::{Example, Mix, Scene, Split};
+use bpo_world::{Example, QuestionMix, Scene, Split};
 
 /// The system's allocator, which counts the allocated bytes and their peak.
 struct Counting;
@@ -93,15 +93,15 @@ fn load() -> Checkpoint {
 
 /// Pairs about held-out images: the chosen description is that of the image, the rejected one that of the next image.
 fn pairs(count: u64) -> Vec<PreferencePair> {
-    let example = |index| Example::new(Split::HeldOut, index, SEED, &Mix::descriptions());
+    let example = |index| Example::new(Split::HeldOut, index, SEED, &QuestionMix::descriptions());
     let pair = |index| PreferencePair {
         id: example(index).id,
         image: example(index).image(),
         system: None,
         history: Vec::new(),
-        prompt: example(index).turn.prompt,
-        chosen: example(index).turn.answer,
-        rejected: example(index + 1).turn.answer,
+        prompt: example(index).qa.prompt,
+        chosen: example(index).qa.answer,
+        rejected: example(index + 1).qa.answer,
         kind: CompletionKind::ErrorInjected,
         provenance: None,
         margin: None,
@@ -116,7 +116,7 @@ const SEED: u64 = 7;
 fn collator() -> impl Collate<Batch = ScoreBatch, Error = ModelError> {
     let Checkpoint { model, processor, .. } = load();
     let pictures: HashMap<String, Scene> = (0..COUNT)
-        .map(|index| Example::new(Split::HeldOut, index, SEED, &Mix::descriptions()))
+        .map(|index| Example::new(Split::HeldOut, index, SEED, &QuestionMix::descriptions()))
         .map(|example| (example.image(), example.scene))
         .collect();
     LlavaCollator::new(processor, &model, move |name| Ok(pictures[name].draw()))

@@ -1,4 +1,4 @@
-//! A parameter's value: a number, or a range from which one is drawn for each item.
+//! Values of numeric parameters: a number, or a range from which a number is drawn for each item.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -6,10 +6,11 @@ use std::str::FromStr;
 
 use crate::family::{Expected, Value};
 
-/// How much of something: exactly this, or drawn for each item from a range whose ends are both included.
+/// The value of a numeric parameter: a number, or a range from which a number is drawn for each
+/// item.
 ///
-/// In text a range is written `2..8`. Fractions are drawn uniformly from the range, whole numbers each with the
-/// same chance; the draw depends on the item's seed and on the stage, see
+/// The text form of a range is `2..8`; both ends are included. Fractions are drawn uniformly, whole
+/// numbers with equal probability. The draw depends on the seed of the item and on the stage, see
 /// [`Distortion::drawn`](crate::Distortion::drawn).
 ///
 /// ```
@@ -17,7 +18,7 @@ use crate::family::{Expected, Value};
 ///
 /// let blur: Distortion = "blur:sigma=2..8".parse()?;
 /// assert_eq!(blur, Blur { sigma: Amount::Between(2.0, 8.0) }.into());
-/// let Distortion::Blur(Blur { sigma: Amount::Exactly(sigma) }) = blur.drawn(7) else { panic!("it was drawn") };
+/// let Distortion::Blur(Blur { sigma: Amount::Exactly(sigma) }) = blur.drawn(7) else { unreachable!() };
 /// assert!((2.0..=8.0).contains(&sigma));
 /// assert_eq!(blur.drawn(7), blur.drawn(7));
 /// assert_ne!(blur.drawn(7), blur.drawn(8));
@@ -25,14 +26,14 @@ use crate::family::{Expected, Value};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Amount<T> {
-    /// The same for every item.
+    /// The same value for every item.
     Exactly(T),
-    /// Drawn for each item; the lower end comes first.
+    /// A value drawn for each item, from the lower to the upper end.
     Between(T, T),
 }
 
 impl<T: Copy> Amount<T> {
-    /// The value of an amount that has been drawn.
+    /// The value after [`Value::draw`].
     pub(crate) fn exact(self) -> T {
         match self {
             Self::Exactly(value) | Self::Between(value, _) => value,
@@ -62,7 +63,8 @@ impl<T: fmt::Display> fmt::Display for Amount<T> {
     }
 }
 
-/// Reads `2` or `2..8`; which numbers make sense is up to the parameter, and checked with the distortion.
+/// Parses `2` or `2..8`. The limits of the parameter are checked by
+/// [`Distortion::validate`](crate::Distortion::validate).
 impl<T: FromStr> FromStr for Amount<T> {
     type Err = T::Err;
 
@@ -74,9 +76,9 @@ impl<T: FromStr> FromStr for Amount<T> {
     }
 }
 
-/// The types that parameters have.
+/// The number types of parameters.
 pub(crate) trait Number: Copy + PartialOrd + FromStr + fmt::Display + Into<f64> {
-    /// The number from `low` to `high` that 64 random bits stand for.
+    /// Maps 64 random bits to a number from `low` to `high`.
     fn pick(low: Self, high: Self, bits: u64) -> Self;
 }
 
@@ -85,7 +87,7 @@ impl Number for f32 {
         const STEP: f64 = 1.0 / (1u64 << 53) as f64;
         let share = (bits >> 11) as f64 * STEP;
         let value = (f64::from(low) + share * (f64::from(high) - f64::from(low))) as f32;
-        // Rounding may reach past an end; `clamp` would panic on ends in the wrong order.
+        // Rounding may exceed an end. `clamp` would panic if the ends are swapped.
         value.max(low).min(high)
     }
 }
@@ -95,7 +97,7 @@ macro_rules! whole_number {
         impl Number for $type {
             fn pick(low: Self, high: Self, bits: u64) -> Self {
                 let count = u128::from(high.saturating_sub(low)) + 1;
-                // The high half of the product: below `count`, and below 2^32 as the types are.
+                // The high half of the product is below `count`, and so below 2^32.
                 low + ((u128::from(bits) * count) >> 64) as $type
             }
         }
@@ -117,7 +119,7 @@ impl<T: Number> Value for Amount<T> {
             Self::Exactly(value) => (value, value),
             Self::Between(low, high) => (low, high),
         };
-        // Not the other way round: nothing holds for what is not a number.
+        // Comparisons with NaN are false, so NaN does not fit.
         low <= high && expected.includes(low.into()) && expected.includes(high.into())
     }
 
@@ -134,7 +136,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn both_ends_are_drawn() {
+    fn both_ends_are_included() {
         let drawn = |bits| <u8 as Number>::pick(3, 5, bits);
         assert_eq!([0, u64::MAX / 2, u64::MAX].map(drawn), [3, 4, 5]);
         assert_eq!(<u32 as Number>::pick(0, u32::MAX, u64::MAX), u32::MAX);
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn text_has_one_number_or_two() {
+    fn text_form_of_numbers_and_ranges() {
         let read = |text: &str| text.parse::<Amount<f32>>().ok();
         assert_eq!(read("2"), Some(Amount::Exactly(2.0)));
         assert_eq!(read(" 2 .. 8.5 "), Some(Amount::Between(2.0, 8.5)));

@@ -1,28 +1,29 @@
-//! Images between two others, as Pillow's `Image.blend` has them: equal to the level.
+//! Linear blending of pixels, equal to Pillow's `Image.blend` in every level.
 
 use image::{Rgb, RgbImage};
 
-/// Each level on the line from `from`, where `share` is 0, to `to`, where it is 1, and beyond.
+/// Blends two pixels: `from` for a share of 0, `to` for a share of 1, extrapolated beyond.
 ///
-/// In single precision and cut off, not rounded, as Pillow does.
+/// Computes in single precision and truncates, like Pillow.
 pub(crate) fn blend(from: Rgb<u8>, to: Rgb<u8>, share: f32) -> Rgb<u8> {
     let mut blended = [0; 3];
     for ((blended, from), to) in blended.iter_mut().zip(from.0).zip(to.0) {
         let (from, to) = (i32::from(from), i32::from(to));
-        // A cast keeps within the range of levels.
+        // The cast saturates at 0 and 255.
         *blended = (from as f32 + share * (to - from) as f32) as u8;
     }
     Rgb(blended)
 }
 
-/// The image with each pixel blended from what `from` makes of it.
+/// Blends each pixel `p` of an image with `from(p)`: `from(p)` for a share of 0, `p` for a share of
+/// 1.
 pub(crate) fn blend_from(image: &RgbImage, share: f32, from: impl Fn(Rgb<u8>) -> Rgb<u8>) -> RgbImage {
     let mut blended = image.clone();
     blended.pixels_mut().for_each(|pixel| *pixel = blend(from(*pixel), *pixel, share));
     blended
 }
 
-/// The brightness of a pixel, as Pillow's `convert("L")` has it: ITU-R 601 in fixed point.
+/// The luminance of a pixel, equal to Pillow's `convert("L")`: ITU-R 601 in fixed point.
 pub(crate) fn grey(Rgb([red, green, blue]): Rgb<u8>) -> u8 {
     ((u32::from(red) * 19595 + u32::from(green) * 38470 + u32::from(blue) * 7471 + 0x8000) >> 16) as u8
 }
@@ -32,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_are_exact_and_levels_are_kept_in_range() {
+    fn ends_are_exact_and_levels_saturate() {
         for (from, to) in [(0, 255), (255, 0), (7, 7), (13, 200)] {
             let at = |share| blend(Rgb([from; 3]), Rgb([to; 3]), share)[0];
             assert_eq!((at(0.0), at(1.0)), (from, to));

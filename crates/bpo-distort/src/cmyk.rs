@@ -1,4 +1,4 @@
-//! TIFF files in CMYK: `image` converts them with another rounding than Pillow.
+//! CMYK TIFF files. The `image` crate rounds their conversion to RGB differently from Pillow.
 
 use image::error::{
     DecodingError, ImageFormatHint, LimitError, LimitErrorKind, UnsupportedError, UnsupportedErrorKind,
@@ -11,7 +11,8 @@ use crate::color::inverted_cmyk_to_rgb;
 use crate::load::allocation;
 use crate::timed::Timed;
 
-/// Decodes a TIFF file of this colour type if it is CMYK. Of 16 bits the high ones are kept, as Pillow does.
+/// Decodes a TIFF file if its colour type is CMYK. 16-bit samples are truncated to their high byte,
+/// like in Pillow.
 pub(crate) fn decode(
     file: Timed<'_>,
     color: ExtendedColorType,
@@ -22,7 +23,7 @@ pub(crate) fn decode(
         let pixels = u64::from(width) * u64::from(height);
         let samples =
             samples(file, allocation(pixels).max_alloc.unwrap_or(u64::MAX)).map_err(to_image_error)?;
-        // Only the first of several planes would be here.
+        // For separate planes, this is the first plane only.
         let levels = inverted_cmyk_to_rgb(&samples);
         let image = RgbImage::from_raw(width, height, levels);
         let planes = || unsupported("CMYK in separate planes".into());
@@ -30,7 +31,7 @@ pub(crate) fn decode(
     })
 }
 
-/// 255 minus each of cyan, magenta, yellow and black.
+/// The inverted samples: 255 minus cyan, magenta, yellow and black.
 fn samples(file: Timed<'_>, max_alloc: u64) -> Result<Vec<u8>, TiffError> {
     let mut limits = Limits::default();
     let bytes = usize::try_from(max_alloc).unwrap_or(usize::MAX);

@@ -1,11 +1,12 @@
-//! Colour types to 8-bit RGB.
+//! Conversion of colour types to 8-bit RGB.
 
 use image::{DynamicImage, RgbImage};
 
-/// Converts as Pillow's `convert("RGB")`: grey is repeated, alpha dropped without blending, and of 16-bit
-/// samples the high byte is kept (`image` itself would round).
+/// Converts to RGB like Pillow's `convert("RGB")`: grey is repeated, alpha is dropped without
+/// blending, and 16-bit samples are truncated to their high byte (the `image` crate would round).
 ///
-/// 16-bit grey differs from Pillow on purpose: it clips there at 255, which turns such images white.
+/// 16-bit grey differs from Pillow on purpose: Pillow clips it at 255, which makes such images
+/// white.
 pub(crate) fn to_rgb8(image: DynamicImage) -> RgbImage {
     match image {
         DynamicImage::ImageLuma16(_)
@@ -21,9 +22,10 @@ pub(crate) fn to_rgb8(image: DynamicImage) -> RgbImage {
     }
 }
 
-/// Converts what a JPEG of four components stores, 255 minus each of cyan, magenta, yellow and black, to RGB.
+/// Converts inverted CMYK samples (255 minus cyan, magenta, yellow and black) to RGB.
 ///
-/// `max(0, white - cyan * white / 255)` with the division rounded: `cmyk2rgb` of Pillow's `Convert.c`.
+/// Computes `max(0, white - cyan * white / 255)` with a rounded division, like `cmyk2rgb` of
+/// Pillow's `Convert.c`.
 pub(crate) fn inverted_cmyk_to_rgb(samples: &[u8]) -> Vec<u8> {
     let mut rgb = Vec::with_capacity(samples.len() / 4 * 3);
     for &[cyan, magenta, yellow, white] in samples.as_chunks().0 {

@@ -1,4 +1,4 @@
-//! How a distortion is checked, drawn and applied, stage by stage.
+//! Validation, drawing and application of distortions.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use crate::features::FeatureStage;
 use crate::{Amount, Blur, DiffusionNoise, DistortError, Distortion, Input, StageSeed};
 
 impl Distortion {
-    /// Diffusion noise at `step`, or at a step drawn from a range.
+    /// Diffusion noise at a step, or at a step drawn from a range.
     ///
     /// # Errors
     ///
@@ -23,16 +23,19 @@ impl Distortion {
     ///
     /// # Errors
     ///
-    /// [`DistortError::InvalidValue`] unless `0 <= sigma <=` [`MAX_SIGMA`](crate::blur::MAX_SIGMA).
+    /// [`DistortError::InvalidValue`] unless `0 <= sigma <=`
+    /// [`MAX_BLUR_SIGMA`](crate::MAX_BLUR_SIGMA).
     pub fn blur(sigma: impl Into<Amount<f32>>) -> Result<Self, DistortError> {
         Self::from(Blur { sigma: sigma.into() }).checked()
     }
 
-    /// The stages one after the other, with nested sequences flattened; a single stage stays itself.
+    /// A sequence of stages, applied in order. Nested sequences are flattened; a single stage is
+    /// returned unchanged.
     ///
     /// # Errors
     ///
-    /// [`DistortError::EmptySequence`] without stages, and what [`validate`](Self::validate) says of each.
+    /// [`DistortError::EmptySequence`] without stages, and the errors of
+    /// [`validate`](Self::validate).
     pub fn sequence(stages: impl IntoIterator<Item = Distortion>) -> Result<Self, DistortError> {
         let nested = Self::Sequence(stages.into_iter().collect()).checked()?;
         let mut stages: Vec<Self> = nested.stages().cloned().collect();
@@ -44,13 +47,14 @@ impl Distortion {
         Ok(self)
     }
 
-    /// Checks every parameter and the order; a value built by a constructor or read from text always passes.
+    /// Checks all parameters and the order of stages. Distortions from constructors and from text
+    /// are always valid.
     ///
     /// # Errors
     ///
-    /// The first parameter out of range ([`DistortError::InvalidValue`]), a sequence without stages
-    /// ([`DistortError::EmptySequence`]), or a stage for the image after one for features
-    /// ([`DistortError::StageAfterFeatures`]).
+    /// - [`DistortError::InvalidValue`] for the first parameter out of range.
+    /// - [`DistortError::EmptySequence`] for a sequence without stages.
+    /// - [`DistortError::StageAfterFeatures`] for an image stage after a feature stage.
     pub fn validate(&self) -> Result<(), DistortError> {
         if self.has_empty_sequence() {
             return Err(DistortError::EmptySequence);
@@ -98,10 +102,10 @@ impl Distortion {
         Ok(())
     }
 
-    /// The distortion with a value in place of each range, as the item with this seed gets it; a sequence is
-    /// flattened. Applying does this by itself.
+    /// Replaces each range by the value drawn for the item with this seed, and flattens sequences.
     ///
-    /// Each parameter has its own bits, so a range drawn here does not depend on which others there are.
+    /// [`apply`](Self::apply) and the other methods draw by themselves. Each parameter has its own
+    /// random bits, so a draw does not depend on other ranges.
     pub fn drawn(&self, seed: u64) -> Self {
         let mut stages: Vec<Self> = self.drawn_stages(seed).map(|(stage, _)| stage).collect();
         match self {
@@ -110,7 +114,7 @@ impl Distortion {
         }
     }
 
-    /// Each stage with its ranges drawn, and the seed of what else is random in it.
+    /// Each stage with its ranges drawn, and its seed.
     fn drawn_stages(&self, seed: u64) -> impl Iterator<Item = (Self, StageSeed)> {
         self.stages().enumerate().map(move |(index, stage)| {
             let seed = StageSeed::new(seed, index);
@@ -123,23 +127,25 @@ impl Distortion {
         })
     }
 
-    /// Whether it takes something from another image, see [`Input::with_other`].
+    /// Whether a stage needs a second image, see [`Input::with_other`].
     pub fn needs_other(&self) -> bool {
         self.families().any(Family::needs_other)
     }
 
-    /// Whether part of it works on what a model makes of the image, see [`feature_stages`](Self::feature_stages).
+    /// Whether a stage works on the features of a model, see
+    /// [`feature_stages`](Self::feature_stages).
     pub fn needs_model(&self) -> bool {
         self.families().any(Family::needs_model)
     }
 
-    /// Weakens an image; every stage runs on RGB.
+    /// Applies all stages to an RGB image.
     ///
     /// # Errors
     ///
-    /// What [`validate`](Self::validate) says; [`DistortError::NeedsModel`] if there is a stage for features;
-    /// [`DistortError::NeedsOther`] if another image is needed and is not there or has no pixels;
-    /// [`DistortError::Recompress`] for sides that JPEG does not have.
+    /// - The errors of [`validate`](Self::validate).
+    /// - [`DistortError::NeedsModel`] for a feature stage.
+    /// - [`DistortError::NeedsOther`] if a second image is needed but missing or empty.
+    /// - [`DistortError::Recompress`] for images too large for JPEG.
     pub fn apply<'a>(&self, input: impl Into<Input<'a>>, seed: u64) -> Result<RgbImage, DistortError> {
         if let Some(family) = self.families().find(|family| family.needs_model()) {
             return Err(DistortError::NeedsModel { family: family.name });
@@ -147,12 +153,13 @@ impl Distortion {
         self.run_stages(input.into(), self.stages().count(), seed).map(Cow::into_owned)
     }
 
-    /// The part that comes before a model's preprocessing; borrows the image if there is none.
+    /// Applies the stages before a model's preprocessing. Without such a stage, the image is
+    /// borrowed.
     ///
     /// # Errors
     ///
-    /// Those of [`apply`](Self::apply) but for [`DistortError::NeedsModel`]. Parameters of the stages that come
-    /// later are checked, too.
+    /// The errors of [`apply`](Self::apply), except [`DistortError::NeedsModel`]. Later stages are
+    /// validated too.
     pub fn on_image<'a>(
         &self,
         input: impl Into<Input<'a>>,
@@ -161,16 +168,17 @@ impl Distortion {
         self.run_stages(input.into(), self.first_pixel_stage(), seed)
     }
 
-    /// The part that comes after a model's preprocessing: diffusion noise on normalized pixels, in place.
-    /// Does nothing if there is none.
+    /// Applies the stages after a model's preprocessing in place: diffusion noise on normalized
+    /// pixels. Without such a stage, nothing changes.
     ///
     /// # Shapes
     ///
-    /// - pixels: `[channels, height, width]`, contiguous; one image, with the seed that `on_image` got
+    /// - pixels: `[channels, height, width]`, contiguous; one image, with the seed given to
+    ///   `on_image`
     ///
     /// # Errors
     ///
-    /// What [`validate`](Self::validate) says.
+    /// The errors of [`validate`](Self::validate).
     pub fn on_pixels(&self, pixels: &mut [f32], seed: u64) -> Result<(), DistortError> {
         self.validate()?;
         for (stage, seed) in self.drawn_stages(seed).skip(self.first_pixel_stage()) {
@@ -181,12 +189,14 @@ impl Distortion {
         Ok(())
     }
 
-    /// The part that a model applies to what it makes of the image: the stages in order, their ranges drawn, each
-    /// with the seed of its randomness. The functions of [`features`](crate::features) are what the stages do.
+    /// The stages that a model applies to its features, in order, with their ranges drawn and their
+    /// seeds.
+    ///
+    /// The functions of [`features`](crate::features) implement these stages.
     ///
     /// # Errors
     ///
-    /// What [`validate`](Self::validate) says.
+    /// The errors of [`validate`](Self::validate).
     pub fn feature_stages(
         &self,
         seed: u64,
@@ -203,9 +213,9 @@ impl Distortion {
         }))
     }
 
-    /// The stages of the flattened sequence in order; a distortion that is no sequence is its own only stage.
+    /// The stages of the flattened sequence in order. A single distortion is its own only stage.
     pub fn stages(&self) -> impl Iterator<Item = &Distortion> {
-        // Depth first, with the next stage on top.
+        // Depth first. The next stage is on top of the stack.
         let mut pending = vec![self];
         std::iter::from_fn(move || {
             loop {
@@ -221,7 +231,7 @@ impl Distortion {
         self.stages().filter_map(Self::family)
     }
 
-    /// Index behind the last stage that runs on the image when the rest is left to the model.
+    /// The number of stages that run on the image before the model's preprocessing.
     fn first_pixel_stage(&self) -> usize {
         let on_image = self.families().enumerate().filter(|(_, family)| family.part == Part::Image);
         on_image.last().map_or(0, |(index, _)| index + 1)

@@ -1,4 +1,4 @@
-//! Everything that can go wrong in this crate.
+//! Errors of this crate.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,158 +7,169 @@ use image::ImageError;
 
 use crate::Expected;
 
-/// Why an image could not be loaded, or a distortion not be read or applied.
+/// Errors of loading images, and of parsing and applying distortions.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DistortError {
-    /// Noise to replay that does not fit the pixels.
-    #[error("noise to replay has {found} values for {expected} pixel values")]
+    /// The number of noise values to replay differs from the number of pixel values.
+    #[error("expected noise of {expected} values, one for each pixel value, but got {found}")]
     NoiseLength {
-        /// Pixel values given.
+        /// Number of pixel values.
         expected: usize,
-        /// Noise values given.
+        /// Number of noise values.
         found: usize,
     },
 
-    /// A sequence without stages.
+    /// A sequence has no stages.
     #[error("a sequence of distortions needs at least one stage")]
     EmptySequence,
 
-    /// Nothing where the text form needs a stage, as in `blur:sigma=2+`.
+    /// The text form has an empty stage, as in `blur:sigma=2+`.
     #[error("distortion {text:?} has an empty stage; write it as `blur:sigma=4+diffusion-noise:step=500`")]
     EmptyStage {
         /// The whole text.
         text: String,
     },
 
-    /// A family of distortions that does not exist.
-    #[error("unknown distortion {found:?}{}; known are {}", suggest(nearest), known.join(", "))]
+    /// The family does not exist.
+    #[error("unknown distortion {found:?}{}; expected one of {}", suggest(nearest), known.join(", "))]
     UnknownFamily {
-        /// The name given.
+        /// The given name.
         found: String,
-        /// The known name most like it.
+        /// The most similar known name.
         nearest: Option<&'static str>,
         /// All known names.
         known: Vec<&'static str>,
     },
 
-    /// A parameter that the family does not have.
-    #[error("{family} has no parameter {found:?}{}; it takes {}", suggest(nearest), list(known))]
+    /// The family does not have the parameter.
+    #[error("{family} has no parameter {found:?}{}; expected {}", suggest(nearest), list(known))]
     UnknownParameter {
-        /// The family the parameter was given to.
+        /// The family.
         family: &'static str,
-        /// The name given.
+        /// The given name.
         found: String,
-        /// The family's parameter most like it.
+        /// The most similar parameter.
         nearest: Option<&'static str>,
         /// All parameters of the family.
         known: Vec<&'static str>,
     },
 
-    /// A parameter without a default that was left out.
+    /// A required parameter is missing.
     #[error("{family} needs the parameter {parameter}, as in `{family}:{parameter}=...`")]
     MissingParameter {
         /// The family.
         family: &'static str,
-        /// What it lacks.
+        /// The parameter.
         parameter: &'static str,
     },
 
-    /// A parameter given more than once.
-    #[error("{family} has the parameter {parameter} twice")]
+    /// A parameter is given more than once.
+    #[error("{family}: the parameter {parameter} is given twice")]
     RepeatedParameter {
         /// The family.
         family: &'static str,
-        /// What was repeated.
+        /// The parameter.
         parameter: &'static str,
     },
 
-    /// A parameter value that cannot be read, is out of range, or a range with its ends the wrong way round.
-    #[error("{family}: {parameter}={value:?} is not {expected}")]
+    /// A value cannot be parsed, is out of range, or is a range with swapped ends.
+    #[error("{family}: {parameter}={value:?} is invalid; expected {expected}")]
     InvalidValue {
         /// The family.
         family: &'static str,
         /// The parameter.
         parameter: &'static str,
-        /// The value given, as text.
+        /// The value in text form.
         value: String,
-        /// What was expected.
+        /// The accepted values.
         expected: Expected,
     },
 
-    /// A level of severity that there is not.
-    #[error("severity {found:?} is not a whole number from 1 to 5{}", range_hint(found))]
+    /// The severity level does not exist.
+    #[error("severity {found:?} is invalid; expected an integer from 1 to 5{}", range_hint(found))]
     NoSuchSeverity {
-        /// What was given.
+        /// The given level.
         found: String,
     },
 
-    /// A distortion that works on an image after one that works on what a model makes of the image.
-    #[error("{family} works on the image and cannot follow {after}, which works on what a model makes of it")]
+    /// An image stage follows a feature stage.
+    #[error("{family} works on the image and cannot follow {after}, which works on the features of a model")]
     StageAfterFeatures {
-        /// The stage that comes too late.
+        /// The family of the image stage.
         family: &'static str,
-        /// The stage before it.
+        /// The family of the feature stage.
         after: &'static str,
     },
 
-    /// A distortion that only a model can apply.
-    #[error("{family} works on what a model makes of an image: it cannot be applied to the image itself")]
+    /// Only a model can apply the distortion.
+    #[error("{family} works on the features of a model and cannot be applied to an image")]
     NeedsModel {
         /// The family.
         family: &'static str,
     },
 
-    /// A distortion that brings in another image, without one.
-    #[error("{family} needs another image that has pixels, given with `Input::with_other`")]
+    /// The distortion needs a second image, which is missing or empty.
+    #[error("{family} needs a second image with pixels; set it with `Input::with_other`")]
     NeedsOther {
         /// The family.
         family: &'static str,
     },
 
-    /// An image that cannot be stored as JPEG, as its sides are too long.
-    #[error("an image of {width} x {height} pixels cannot be stored as JPEG")]
+    /// The image is too large for JPEG.
+    #[error("cannot encode an image of {width} x {height} pixels as JPEG")]
     Recompress {
         /// Width in pixels.
         width: u32,
         /// Height in pixels.
         height: u32,
-        /// What the encoder said.
+        /// The error of the encoder.
         source: ImageError,
     },
 
-    /// There is no such file.
+    /// The image cannot be encoded as PNG: it has no pixels, or its text chunk is not Latin-1.
+    #[error("cannot encode an image of {width} x {height} pixels as PNG")]
+    Encode {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// The error of the encoder.
+        source: io::Error,
+    },
+
+    /// The file does not exist.
     #[error("image {} does not exist", path.display())]
     Missing {
         /// The file.
         path: PathBuf,
     },
 
-    /// A directory, a pipe or a device in place of a file.
+    /// The path is a directory, a pipe or a device.
     #[error("image {} is not a regular file", path.display())]
     NotAFile {
-        /// What was found.
+        /// The path.
         path: PathBuf,
     },
 
-    /// A file that the system refused to read.
-    #[error("image {} cannot be read", path.display())]
+    /// The operating system cannot read the file.
+    #[error("cannot read image {}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 
-    /// A file of zero bytes.
+    /// The file has zero bytes.
     #[error("image {} is empty (0 bytes)", path.display())]
     EmptyFile {
         /// The file.
         path: PathBuf,
     },
 
-    /// A file above [`Limits::max_file_bytes`](crate::Limits::max_file_bytes).
-    #[error("image {} has {found} bytes, above the limit max_file_bytes = {limit}", path.display())]
+    /// The file exceeds [`ImageLimits::max_file_bytes`](crate::ImageLimits::max_file_bytes).
+    #[error("image {} has {found} bytes, which exceeds max_file_bytes = {limit}", path.display())]
     FileTooLarge {
         /// The file.
         path: PathBuf,
@@ -168,51 +179,51 @@ pub enum DistortError {
         limit: u64,
     },
 
-    /// An image above [`Limits::max_side`](crate::Limits::max_side).
-    #[error("image {} is {width} x {height} pixels, above the limit max_side = {limit}", path.display())]
+    /// The image exceeds [`ImageLimits::max_side`](crate::ImageLimits::max_side).
+    #[error("image {} has {width} x {height} pixels, which exceeds max_side = {limit}", path.display())]
     SideTooLong {
         /// The file.
         path: PathBuf,
-        /// Width in pixels, as stored.
+        /// Width in pixels, before rotation.
         width: u32,
-        /// Height in pixels, as stored.
+        /// Height in pixels, before rotation.
         height: u32,
-        /// The longest side allowed.
+        /// The limit.
         limit: u32,
     },
 
-    /// An image above [`Limits::max_pixels`](crate::Limits::max_pixels).
-    #[error("image {} is {width} x {height} pixels, above the limit max_pixels = {limit}", path.display())]
+    /// The image exceeds [`ImageLimits::max_pixels`](crate::ImageLimits::max_pixels).
+    #[error("image {} has {width} x {height} pixels, which exceeds max_pixels = {limit}", path.display())]
     TooManyPixels {
         /// The file.
         path: PathBuf,
-        /// Width in pixels, as stored.
+        /// Width in pixels, before rotation.
         width: u32,
-        /// Height in pixels, as stored.
+        /// Height in pixels, before rotation.
         height: u32,
-        /// The most pixels allowed.
+        /// The limit.
         limit: u64,
     },
 
-    /// A JPEG file with more scans than [`Limits::max_scans`](crate::Limits::max_scans).
-    #[error("image {} has more than max_scans = {limit} scans", path.display())]
+    /// The JPEG file has more scans than [`ImageLimits::max_scans`](crate::ImageLimits::max_scans).
+    #[error("image {} has more scans than max_scans = {limit}", path.display())]
     TooManyScans {
         /// The file.
         path: PathBuf,
-        /// The most scans allowed.
+        /// The limit.
         limit: u32,
     },
 
-    /// An image whose decoding took longer than [`Limits::max_millis`](crate::Limits::max_millis).
+    /// The decoder took longer than [`ImageLimits::max_millis`](crate::ImageLimits::max_millis).
     #[error("image {} took longer to decode than max_millis = {limit}", path.display())]
     TooSlow {
         /// The file.
         path: PathBuf,
-        /// The time allowed, in milliseconds.
+        /// The limit in milliseconds.
         limit: u64,
     },
 
-    /// An image whose width or height is 0.
+    /// Width or height is 0.
     #[error("image {} has no pixels ({width} x {height})", path.display())]
     NoPixels {
         /// The file.
@@ -223,44 +234,44 @@ pub enum DistortError {
         height: u32,
     },
 
-    /// Content that is no image format known here, whatever the file's extension.
-    #[error("{} is not an image: its content is of no known image format", path.display())]
+    /// The content has no known image format. The file extension does not matter.
+    #[error("{} is not an image: its content has no known image format", path.display())]
     NotAnImage {
         /// The file.
         path: PathBuf,
     },
 
-    /// An image format, or a variant of one, that is not supported.
-    #[error("image {} is of an unsupported kind", path.display())]
+    /// The image format, or this variant of it, is not supported.
+    #[error("image {} has an unsupported format", path.display())]
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// What the decoder said.
+        /// The error of the decoder.
         source: ImageError,
     },
 
-    /// An image that ends before its last pixel.
-    #[error("image {} is truncated: its {bytes} bytes end in the middle of the image", path.display())]
+    /// The file ends before the last pixel.
+    #[error("image {} is truncated: its {bytes} bytes end before the last pixel", path.display())]
     Truncated {
         /// The file.
         path: PathBuf,
-        /// The bytes there are.
+        /// Size of the file in bytes.
         bytes: usize,
     },
 
-    /// An image whose content breaks the rules of its format.
-    #[error("image {} cannot be decoded", path.display())]
+    /// The content is corrupt.
+    #[error("cannot decode image {}", path.display())]
     Undecodable {
         /// The file.
         path: PathBuf,
-        /// What the decoder said.
+        /// The error of the decoder.
         source: ImageError,
     },
 }
 
 fn range_hint(found: &str) -> &'static str {
     if found.contains("..") {
-        ", and is never a range: give one to a parameter, as in `blur:sigma=2..4`"
+        " and not a range; give a parameter a range, as in `blur:sigma=2..4`"
     } else {
         ""
     }
@@ -271,5 +282,5 @@ fn suggest(nearest: &Option<&'static str>) -> String {
 }
 
 fn list(known: &[&'static str]) -> String {
-    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+    if known.is_empty() { "no parameter".to_owned() } else { format!("one of {}", known.join(", ")) }
 }

@@ -1,4 +1,4 @@
-//! What there is to know about a family of distortions: its name, its parameters, its levels.
+//! Families of distortions: name, parameters and severity levels.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use image::RgbImage;
 
 use crate::{DistortError, Distortion, Input, Severity, StageSeed};
 
-/// A kind of distortion, described: for a command's help, a contact sheet, a form.
+/// The description of a family of distortions, for help texts, contact sheets and forms.
 ///
 /// ```
 /// use bpo_distort::{Family, Severity};
@@ -28,25 +28,26 @@ pub struct Family {
     pub(crate) parameters: &'static [Parameter],
     pub(crate) part: Part,
     pub(crate) needs_other: bool,
-    /// Levels 1 to 5, for a family that has a strength.
+    /// Severity levels 1 to 5; `None` for a family without a strength.
     pub(crate) levels: Option<[Distortion; 5]>,
-    /// What reading starts from: the weakest of the family. Nothing of it is left that has no default.
+    /// The weakest distortion of the family. The parser starts from it and replaces all parameters
+    /// without a default.
     pub(crate) weakest: Distortion,
-    /// Whether the weakest does nothing at all.
+    /// Whether the weakest distortion returns the same image.
     pub(crate) has_identity: bool,
 }
 
 impl Family {
-    /// All families, in the order in which they are best shown.
+    /// All families, in display order.
     pub fn all() -> impl ExactSizeIterator<Item = &'static Self> {
         crate::families::ALL.iter().copied()
     }
 
-    /// The family of that name.
+    /// The family with this name.
     ///
     /// # Errors
     ///
-    /// [`DistortError::UnknownFamily`], which suggests the nearest name.
+    /// [`DistortError::UnknownFamily`], which suggests a similar name.
     pub fn named(name: &str) -> Result<&'static Self, DistortError> {
         Self::all().find(|family| family.name == name).ok_or_else(|| {
             let known: Vec<_> = Self::all().map(|family| family.name).collect();
@@ -59,32 +60,32 @@ impl Family {
         self.name
     }
 
-    /// What it does, in one line.
+    /// Description in one line.
     pub fn about(&self) -> &'static str {
         self.about
     }
 
-    /// The parameters, in the order in which they are printed.
+    /// The parameters, in the order of the text form.
     pub fn parameters(&self) -> &'static [Parameter] {
         self.parameters
     }
 
-    /// The parameters of a level; `None` if the family has nothing that could be stronger or weaker.
+    /// The distortion at a severity level; `None` for a family without a strength.
     pub fn severity(&self, level: Severity) -> Option<Distortion> {
         self.levels.as_ref().map(|levels| levels[level.index()].clone())
     }
 
-    /// The distortion of this family that gives back the very same image; `None` if there is none.
+    /// The distortion of this family that returns the same image; `None` if there is none.
     pub fn identity(&self) -> Option<Distortion> {
         self.has_identity.then(|| self.weakest.clone())
     }
 
-    /// Whether it takes something from another image.
+    /// Whether the family needs a second image.
     pub fn needs_other(&self) -> bool {
         self.needs_other
     }
 
-    /// Whether only a model can apply it, as it works on what the model makes of the image.
+    /// Whether the family works on the features of a model, so that only a model can apply it.
     pub fn needs_model(&self) -> bool {
         self.part == Part::Features
     }
@@ -104,12 +105,14 @@ impl Family {
     }
 }
 
-/// Where in the way from an image to an answer a distortion works.
+/// The data that a family works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
+    /// The RGB image.
     Image,
-    /// On normalized pixels if nothing of the image's part follows, else on the image.
+    /// Normalized pixels if no image stage follows, else the RGB image.
     Pixels,
+    /// Features of a model.
     Features,
 }
 
@@ -144,33 +147,33 @@ impl Parameter {
         self.name
     }
 
-    /// What values it takes.
+    /// The accepted values.
     pub fn expected(&self) -> Expected {
         self.expected
     }
 
-    /// What it is when left out; `None` if it must be given.
+    /// The default in text form; `None` if the parameter is required.
     pub fn default(&self) -> Option<&'static str> {
         self.default
     }
 }
 
-/// The values that a parameter takes; numbers may also be ranges, see [`Amount`](crate::Amount).
+/// The accepted values of a parameter. Numbers may be ranges, see [`Amount`](crate::Amount).
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Expected {
-    /// A fraction from `low` to `high`, both included.
+    /// A real number from `low` to `high`, both included.
     Number {
-        /// The least value.
+        /// The smallest value.
         low: f32,
-        /// The greatest value.
+        /// The largest value.
         high: f32,
     },
-    /// A whole number from `low` to `high`, both included.
+    /// An integer from `low` to `high`, both included.
     Whole {
-        /// The least value.
+        /// The smallest value.
         low: u32,
-        /// The greatest value.
+        /// The largest value.
         high: u32,
     },
     /// One of these words.
@@ -191,36 +194,36 @@ impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number { low, high } => write!(f, "a number from {low} to {high}, or a range low..high")?,
-            Self::Whole { low, high } => {
-                write!(f, "a whole number from {low} to {high}, or a range low..high")?
-            }
+            Self::Whole { low, high } => write!(f, "an integer from {low} to {high}, or a range low..high")?,
             Self::Word(words) => write!(f, "one of {}", words.join(", "))?,
         }
         Ok(())
     }
 }
 
-/// The value of a parameter, whatever its type.
+/// The value of a parameter of any type.
 pub(crate) trait Value: fmt::Display {
-    /// Takes over what the text says; `false`, and nothing changed, if it says nothing of this type.
+    /// Parses a text. Returns `false` and changes nothing if the text does not have this type.
     fn read(&mut self, text: &str) -> bool;
 
+    /// Whether the value is within the limits of the parameter.
     fn fits(&self, expected: &Expected) -> bool;
 
-    /// Replaces a range by a number in it.
+    /// Replaces a range by a number drawn from it.
     fn draw(&mut self, bits: u64);
 }
 
-/// What every family can do; what is known of it without a value is in its [`Family`].
+/// A stage of a distortion: the parameter values of a family, and its implementation.
 pub(crate) trait Stage {
-    /// The parameters' values, in the order of [`Family::parameters`].
+    /// The parameter values, in the order of [`Family::parameters`].
     fn values(&mut self) -> Vec<&mut dyn Value>;
 
-    /// Weakens an image that has pixels; ranges have been drawn, and what the family needs is there.
+    /// Applies the stage to an image with at least one pixel. Ranges are already drawn, and a
+    /// needed second image is present.
     fn run(&self, input: Input<'_>, seed: StageSeed) -> Result<RgbImage, DistortError>;
 }
 
-/// Below this Jaro-Winkler similarity a suggestion would puzzle more than help.
+/// The smallest Jaro-Winkler similarity for a suggestion.
 const SIMILAR: f64 = 0.7;
 
 fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
@@ -249,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_family_says_of_itself_holds() {
+    fn descriptions_match_the_stages() {
         for family in Family::all() {
             let mut weakest = family.weakest.clone();
             assert_eq!(weakest.family().map(Family::name), Some(family.name));

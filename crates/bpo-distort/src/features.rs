@@ -1,19 +1,20 @@
-//! Distortions of what a model makes of an image, as far as they need no tensors.
+//! Distortions of the features of a model: the parts that need no tensor library.
 //!
-//! [`Distortion::feature_stages`](crate::Distortion::feature_stages) says what to do to an item; a model does it
-//! where its features are. Which tokens are hidden and what noise is added follow from the [`StageSeed`], here.
+//! [`Distortion::feature_stages`](crate::Distortion::feature_stages) gives the stages for an item,
+//! and a model applies them to its features. The functions of this module compute the noise and the
+//! masked tokens from the [`StageSeed`].
 //!
 //! ```
 //! use bpo_distort::features::{FeatureStage, add_noise, hidden_tokens};
 //!
 //! let distortion: bpo_distort::Distortion = "blur:sigma=2+feature-noise:sigma=0.5+mask-tokens:share=0.75".parse()?;
-//! let mut features = vec![1.0, 2.0, 3.0, 4.0]; // of four image tokens, one number each
+//! let mut features = vec![1.0, 2.0, 3.0, 4.0]; // four image tokens of width 1
 //! let mut hidden = vec![];
 //! for (stage, seed) in distortion.feature_stages(7)? {
 //!     match stage {
 //!         FeatureStage::Noise { sigma } => add_noise(&mut features, sigma, seed),
 //!         FeatureStage::MaskTokens { share } => hidden = hidden_tokens(features.len(), share, seed),
-//!         _ => unreachable!("no such stage was asked for"),
+//!         _ => unreachable!(),
 //!     }
 //! }
 //! assert_eq!(hidden.len(), 3);
@@ -23,41 +24,44 @@
 
 use crate::StageSeed;
 
-/// A stage for features with its ranges drawn.
+/// A feature stage with its ranges drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum FeatureStage {
-    /// Gaussian noise on the vision features, see [`add_noise`] and [`FeatureNoise`](crate::FeatureNoise).
+    /// Gaussian noise on the vision features, see [`add_noise`] and
+    /// [`FeatureNoise`](crate::FeatureNoise).
     Noise {
-        /// Standard deviation of the noise in standard deviations of the features.
+        /// Standard deviation of the noise, divided by that of the features.
         sigma: f32,
     },
-    /// Image tokens that no token attends to, see [`hidden_tokens`] and [`MaskTokens`](crate::MaskTokens).
+    /// Image tokens masked in attention, see [`hidden_tokens`] and
+    /// [`MaskTokens`](crate::MaskTokens).
     MaskTokens {
-        /// The share of the tokens that is hidden.
+        /// Share of the masked tokens.
         share: f32,
     },
     /// The model answers without the image, see [`NoImage`](crate::NoImage).
     NoImage,
 }
 
-/// Adds Gaussian noise to features in place: `sigma` times their standard deviation, over all of them, times a
-/// deviate.
+/// Adds Gaussian noise to features in place. Its standard deviation is `sigma` times that of all
+/// features.
 ///
 /// # Shapes
 ///
-/// - features: `[tokens, width]`, contiguous; one image, since it has one seed
+/// - features: `[tokens, width]`, contiguous; one image
 pub fn add_noise(features: &mut [f32], sigma: f32, seed: StageSeed) {
     let scale = f64::from(sigma) * standard_deviation(features);
     if scale == 0.0 {
         return;
     }
-    seed.normals().give(features, |feature, noise| *feature = (f64::from(*feature) + scale * noise) as f32);
+    seed.normals()
+        .for_each_value(features, |feature, noise| *feature = (f64::from(*feature) + scale * noise) as f32);
 }
 
-/// The standard deviation of features around their common mean, which [`add_noise`] scales by; 0 without features.
+/// The standard deviation of all features, as used by [`add_noise`]; 0 without features.
 ///
-/// Summed in order, so it is the same on every machine.
+/// The sum has a fixed order, so the result is equal on every platform.
 pub fn standard_deviation(features: &[f32]) -> f64 {
     let count = features.len().max(1) as f64;
     let mean = features.iter().map(|&feature| f64::from(feature)).sum::<f64>() / count;
@@ -65,14 +69,15 @@ pub fn standard_deviation(features: &[f32]) -> f64 {
     (features.iter().map(square).sum::<f64>() / count).sqrt()
 }
 
-/// An endless stream of the standard-normal deviates that [`add_noise`] adds, for a model that does it on its device.
+/// An infinite stream of the standard-normal deviates of [`add_noise`], for models that add noise
+/// on their device.
 pub fn deviates(seed: StageSeed) -> impl Iterator<Item = f64> {
     seed.normals()
 }
 
-/// Which of an image's tokens are hidden, in ascending order: `share` of them, rounded, chosen at random.
+/// Chooses the image tokens to mask: `share` of them, rounded, in ascending order.
 ///
-/// A share above 1 hides all of them.
+/// A share above 1 masks all tokens.
 pub fn hidden_tokens(tokens: usize, share: f32, seed: StageSeed) -> Vec<usize> {
     let count = (tokens as f64 * f64::from(share)).round() as usize;
     let mut hidden = seed.stream().choose(count, tokens);
@@ -85,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn noise_is_relative_to_the_spread() {
+    fn noise_is_relative_to_the_standard_deviation() {
         let spread = |scale: f32| {
             let clean: Vec<f32> = (0..10_000).map(|i| ((i % 7) as f32 - 3.0) * scale + 5.0).collect();
             let mut noised = clean.clone();
@@ -99,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_do_changes_nothing() {
+    fn no_noise_changes_nothing() {
         let seed = StageSeed::new(1, 0);
         let (mut some, mut flat) = ([1.0, -2.0], [4.0; 3]);
         add_noise(&mut some, 0.0, seed);
@@ -110,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn hidden_tokens_are_distinct_and_spread() {
+    fn hidden_tokens_are_distinct() {
         let hidden = hidden_tokens(576, 0.25, StageSeed::new(3, 1));
         assert_eq!(hidden.len(), 144);
         assert!(hidden.windows(2).all(|pair| pair[0] < pair[1]) && hidden[143] < 576);

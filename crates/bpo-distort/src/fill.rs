@@ -1,4 +1,4 @@
-//! What is painted where nothing of the image is to be left.
+//! Fill colours of covered areas.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use image::{Rgb, RgbImage};
 use crate::family::{Expected, Value};
 use crate::seed::Stream;
 
-/// What covers an image or a part of it.
+/// The fill of a covered area.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fill {
@@ -16,7 +16,7 @@ pub enum Fill {
     Black,
     /// The mean colour of the whole image.
     Mean,
-    /// Levels that are each drawn from all levels.
+    /// Uniform noise: each level is drawn from 0 to 255.
     Noise,
 }
 
@@ -34,7 +34,7 @@ impl Fill {
         }
     }
 
-    /// The colours to paint with on this image, one for each pixel in turn.
+    /// The colours for this image: one per call, for each pixel in order.
     pub(crate) fn colours<'a>(
         self,
         image: &RgbImage,
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_word_reads_as_its_fill() {
+    fn words_round_trip() {
         assert_eq!(Fill::ALL.map(Fill::word), *Fill::WORDS);
         for fill in Fill::ALL {
             assert_eq!(fill.to_string().parse(), Ok(fill));

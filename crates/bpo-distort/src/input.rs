@@ -1,26 +1,27 @@
-//! What a distortion is given.
+//! The input of a distortion.
 
 use image::RgbImage;
 
-/// The image to weaken and, for the families that need one, another image.
+/// The image to weaken and, for the families that need one, a second image.
 ///
-/// A reference to an image is an input without another one.
+/// `&RgbImage` converts to an input without a second image.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Input<'a> {
     /// The image to weaken.
     pub image: &'a RgbImage,
-    /// The image that [`Mix`](crate::Mix) and [`Swap`](crate::Swap) bring in; all stages of a sequence get the same.
+    /// The second image, for [`Mix`](crate::Mix) and [`Swap`](crate::Swap). All stages of a
+    /// sequence use the same one.
     pub other: Option<&'a RgbImage>,
 }
 
 impl<'a> Input<'a> {
-    /// An image alone.
+    /// An input without a second image.
     pub fn new(image: &'a RgbImage) -> Self {
         Self { image, other: None }
     }
 
-    /// Adds another image, of any size.
+    /// Sets the second image, of any size.
     pub fn with_other(self, other: &'a RgbImage) -> Self {
         Self { other: Some(other), ..self }
     }

@@ -1,7 +1,7 @@
-//! JPEG files as libjpeg-turbo, and so Pillow, decodes and encodes them: equal to the bit.
+//! JPEG decoding and encoding, equal to libjpeg-turbo (and so to Pillow) in every bit.
 //!
-//! The standard leaves a decoder some freedom, and other decoders differ by some grey levels, most in the colours
-//! of 4:2:0 files. That alone moved the log-probability of an answer by up to half a nat.
+//! The standard leaves decoders some freedom. Other decoders differ by some levels, mostly in the
+//! colours of 4:2:0 files, which changes the log-prob of an answer by up to half a nat.
 
 use std::path::Path;
 
@@ -10,19 +10,38 @@ use image::metadata::Orientation;
 use image::{ImageError, ImageFormat, RgbImage};
 use libjpeg_turbo_rs::{DecodeLimits, Decoder, Encoder, JpegError, PixelFormat, Subsampling};
 
-use crate::{DistortError, Limits, color, orientation};
+use crate::{DistortError, ImageLimits, color, orientation};
 
-/// Decodes to RGB as stored, and says how the image is to be turned.
+/// Decodes a JPEG file to RGB, not yet rotated, with the orientation from its metadata.
 ///
-/// Grey is repeated. Four components are taken as Adobe's inverted CMYK, as Pillow does.
+/// Grey is repeated. Four components are read as Adobe's inverted CMYK, like in Pillow.
 pub(crate) fn decode(
     bytes: &[u8],
     path: &Path,
-    limits: &Limits,
+    limits: &ImageLimits,
 ) -> Result<(RgbImage, Orientation), DistortError> {
     let fail = |error| decode_error(error, path, bytes.len());
+    let (mut decoder, (width, height)) = open(bytes, path, limits)?;
+    let is_cmyk = decoder.header().components.len() == 4;
+    decoder.set_output_format(if is_cmyk { PixelFormat::Cmyk } else { PixelFormat::Rgb });
+    let mut pixels = decoder.decode_image().map_err(fail)?.into_vec();
+    if is_cmyk {
+        pixels = color::inverted_cmyk_to_rgb(&pixels);
+    }
+    let image = RgbImage::from_raw(width, height, pixels)
+        .ok_or_else(|| fail(JpegError::CorruptData("the number of pixels does not match the size".into())))?;
+    Ok((image, orientation::of_jpeg(bytes)))
+}
+
+/// Reads the header of a JPEG file and checks the limits. Returns a decoder with width and height.
+pub(crate) fn open<'a>(
+    bytes: &'a [u8],
+    path: &Path,
+    limits: &ImageLimits,
+) -> Result<(Decoder<'a>, (u32, u32)), DistortError> {
+    let fail = |error| decode_error(error, path, bytes.len());
     let scans = DecodeLimits { max_scans: limits.max_scans as usize, ..DecodeLimits::default() };
-    let mut decoder = Decoder::new_with_limits(bytes, scans).map_err(|error| match error {
+    let decoder = Decoder::new_with_limits(bytes, scans).map_err(|error| match error {
         JpegError::LimitExceeded { limit, .. } if limit == u64::from(limits.max_scans) => {
             DistortError::TooManyScans { path: path.into(), limit: limits.max_scans }
         }
@@ -31,20 +50,11 @@ pub(crate) fn decode(
 
     let header = decoder.header();
     let (width, height) = (u32::from(header.width), u32::from(header.height));
-    let is_cmyk = header.components.len() == 4;
     if header.precision != 8 {
-        return Err(fail(JpegError::Unsupported(format!("{} bits a sample", header.precision))));
+        return Err(fail(JpegError::Unsupported(format!("{} bits per sample", header.precision))));
     }
     limits.check_size(path, (width, height))?;
-
-    decoder.set_output_format(if is_cmyk { PixelFormat::Cmyk } else { PixelFormat::Rgb });
-    let mut pixels = decoder.decode_image().map_err(fail)?.into_vec();
-    if is_cmyk {
-        pixels = color::inverted_cmyk_to_rgb(&pixels);
-    }
-    let image = RgbImage::from_raw(width, height, pixels)
-        .ok_or_else(|| fail(JpegError::CorruptData("pixels do not fit the size".into())))?;
-    Ok((image, orientation::of_jpeg(bytes)))
+    Ok((decoder, (width, height)))
 }
 
 fn decode_error(error: JpegError, path: &Path, bytes: usize) -> DistortError {
@@ -64,7 +74,8 @@ fn decode_error(error: JpegError, path: &Path, bytes: usize) -> DistortError {
     }
 }
 
-/// The image after it was stored with Pillow's settings: libjpeg's tables for the quality, 4:2:0.
+/// Encodes an image with Pillow's settings (libjpeg's tables for the quality, 4:2:0) and decodes it
+/// again.
 pub(crate) fn recompress(image: &RgbImage, quality: u8) -> Result<RgbImage, DistortError> {
     let (width, height) = image.dimensions();
     let fail = |error| {
@@ -82,5 +93,5 @@ pub(crate) fn recompress(image: &RgbImage, quality: u8) -> Result<RgbImage, Dist
     decoder.set_output_format(PixelFormat::Rgb);
     let levels = decoder.decode_image().map_err(fail)?.into_vec();
     RgbImage::from_raw(width, height, levels)
-        .ok_or_else(|| fail(JpegError::CorruptData("pixels do not fit the size".into())))
+        .ok_or_else(|| fail(JpegError::CorruptData("the number of pixels does not match the size".into())))
 }

@@ -1,7 +1,7 @@
-//! Image files to RGB, with limits and an error per way a file can be bad.
+//! Loading of image files as RGB, within limits.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, Cursor, ErrorKind, Read};
 use std::path::Path;
 
 use image::metadata::Orientation;
@@ -12,32 +12,34 @@ use crate::plain::plain;
 use crate::timed::{Deadline, Timed};
 use crate::{DistortError, cmyk, color, jpeg, orientation};
 
-/// What an image file may take. The defaults are ours; they fit photographs and stop decompression bombs.
+/// ImageLimits on image files. The defaults fit photographs and stop decompression bombs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
-pub struct Limits {
-    /// The longest side in pixels; 16,384 by default.
+pub struct ImageLimits {
+    /// Largest width and height in pixels. Default: 16,384.
     pub max_side: u32,
-    /// Width times height; 100,000,000 by default. It bounds the bytes, too: an image has three a pixel, so 300 MB, and a
-    /// decoder may take up to sixteen a pixel and 64 MiB on the way, so about 1.7 GB.
+    /// Largest number of pixels. Default: 100,000,000.
+    ///
+    /// It also limits the memory: an image has 3 bytes per pixel, and a decoder uses at most 16
+    /// bytes per pixel and 64 MiB. With the default these are 300 MB and 1.7 GB.
     pub max_pixels: u64,
-    /// Bytes of the file; 256 MiB by default.
+    /// Largest file size in bytes. Default: 256 MiB.
     pub max_file_bytes: u64,
-    /// Scans of a JPEG file; 32 by default. libjpeg writes 10, and 18 for four components; we know of no encoder that comes
-    /// near 32 unless it is told to.
+    /// Largest number of scans of a JPEG file. Default: 32.
     ///
-    /// Each costs a pass over the whole image, so without a bound a small file takes minutes. With the defaults the slowest
-    /// files that we have made took 6 s of a processor, and 26 s where they are arithmetically coded.
+    /// Each scan is a pass over the whole image, so a small file with many scans takes minutes.
+    /// libjpeg writes 10 scans, or 18 for four components. With the defaults, the slowest test
+    /// files took 6 s on one core, or 26 s with arithmetic coding.
     pub max_scans: u32,
-    /// Milliseconds that decoding may take; 60,000 by default.
+    /// Largest decoding time in milliseconds. Default: 60,000.
     ///
-    /// The clock is looked at whenever a decoder takes more of the file. JPEG files are taken in one go: their time is
-    /// bounded by `max_scans` and `max_pixels`.
+    /// The time is checked whenever a decoder reads more of the file. JPEG decoding is limited by
+    /// `max_scans` and `max_pixels` instead.
     pub max_millis: u64,
 }
 
-impl Default for Limits {
+impl Default for ImageLimits {
     fn default() -> Self {
         Self {
             max_side: 16_384,
@@ -49,32 +51,32 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
-    /// Sets the longest side in pixels.
+impl ImageLimits {
+    /// Sets the largest width and height in pixels.
     pub fn with_max_side(mut self, max_side: u32) -> Self {
         self.max_side = max_side;
         self
     }
 
-    /// Sets the number of pixels.
+    /// Sets the largest number of pixels.
     pub fn with_max_pixels(mut self, max_pixels: u64) -> Self {
         self.max_pixels = max_pixels;
         self
     }
 
-    /// Sets the size of the file in bytes.
+    /// Sets the largest file size in bytes.
     pub fn with_max_file_bytes(mut self, max_file_bytes: u64) -> Self {
         self.max_file_bytes = max_file_bytes;
         self
     }
 
-    /// Sets the number of scans of a JPEG file.
+    /// Sets the largest number of scans of a JPEG file.
     pub fn with_max_scans(mut self, max_scans: u32) -> Self {
         self.max_scans = max_scans;
         self
     }
 
-    /// Sets the time for decoding in milliseconds.
+    /// Sets the largest decoding time in milliseconds.
     pub fn with_max_millis(mut self, max_millis: u64) -> Self {
         self.max_millis = max_millis;
         self
@@ -104,29 +106,32 @@ impl Limits {
     }
 }
 
-/// Reads an image file as 8-bit RGB, upright.
+/// Loads an image file as 8-bit RGB with the orientation applied, equal to Pillow.
 ///
-/// The format is told from the content, not from the file's extension. Dimensions are checked before anything
-/// is decoded. The orientation in EXIF metadata, or else in XMP, is applied as transformers' `load_image` does with Pillow. Colours are converted as Pillow's
-/// `convert("RGB")` does: alpha is dropped, palettes are looked up, grey is repeated, 16-bit samples give their high
-/// byte (of grey, too, which Pillow clips). Colour profiles are not looked at. Of an animation the first frame is taken.
-/// JPEG files give the very levels that Pillow gives.
+/// - The format is detected from the content: BMP, GIF, JPEG, PNG, TIFF or WebP. The size is
+///   checked before decoding.
+/// - The orientation from EXIF or XMP metadata is applied like in transformers' `load_image`.
+/// - Colours are converted like by Pillow's `convert("RGB")`: alpha is dropped, palettes are
+///   applied, grey is repeated. 16-bit samples are truncated to their high byte (Pillow clips
+///   16-bit grey). Colour profiles are ignored.
+/// - Animations give their first frame.
+/// - JPEG files are decoded like by libjpeg-turbo, equal in every level.
 ///
-/// What lies beyond the size that the header states is left: rows of a PNG that it has no place for, whatever they unpack to;
-/// metadata that are not needed, as colour profiles and texts; whatever follows a JPEG's last block, an end marker that is
-/// cut off as well. Such a file is read as the image that its header states.
+/// Data beyond the image is ignored: additional rows of a PNG, metadata that are not needed, and
+/// everything after the last block of a JPEG, whose end marker may be missing.
 ///
 /// # Errors
 ///
-/// [`DistortError::Missing`], [`NotAFile`](DistortError::NotAFile), [`Unreadable`](DistortError::Unreadable)
-/// or [`FileTooLarge`](DistortError::FileTooLarge), and those of [`decode_rgb`]. Each has the path.
-pub fn load_rgb(path: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, DistortError> {
+/// [`DistortError::Missing`], [`NotAFile`](DistortError::NotAFile),
+/// [`Unreadable`](DistortError::Unreadable), [`FileTooLarge`](DistortError::FileTooLarge), and the
+/// errors of [`decode_rgb`]. All contain the path.
+pub fn load_rgb(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<RgbImage, DistortError> {
     let path = path.as_ref();
-    let bytes = read_file(path, limits)?;
+    let bytes = read_image_file(path, limits)?;
     decode_rgb(&bytes, path, limits)
 }
 
-/// Decodes the bytes of an image file as [`load_rgb`] does; `name` stands for the path in errors.
+/// Decodes the bytes of an image file like [`load_rgb`]. `name` is the path in errors.
 ///
 /// # Errors
 ///
@@ -136,16 +141,13 @@ pub fn load_rgb(path: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, Dis
 /// [`TooManyPixels`](DistortError::TooManyPixels), [`TooManyScans`](DistortError::TooManyScans),
 /// [`TooSlow`](DistortError::TooSlow), [`Truncated`](DistortError::Truncated) or
 /// [`Undecodable`](DistortError::Undecodable).
-pub fn decode_rgb(bytes: &[u8], name: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, DistortError> {
+pub fn decode_rgb(
+    bytes: &[u8],
+    name: impl AsRef<Path>,
+    limits: &ImageLimits,
+) -> Result<RgbImage, DistortError> {
     let path = name.as_ref();
-    limits.check_file(path, bytes.len() as u64)?;
-    let format = match image::guess_format(bytes) {
-        Ok(format) => format,
-        // `image` does not know the mark of BigTIFF, but its decoder does.
-        Err(_) if bytes.starts_with(b"II\x2b\0") || bytes.starts_with(b"MM\0\x2b") => ImageFormat::Tiff,
-        Err(_) => return Err(DistortError::NotAnImage { path: path.into() }),
-    };
-    let (image, orientation) = match format {
+    let (image, orientation) = match format_of(bytes, path, limits)? {
         ImageFormat::Jpeg => jpeg::decode(bytes, path, limits).map(|(image, turn)| (image.into(), turn))?,
         format => decode_other(bytes, path, format, limits)?,
     };
@@ -154,11 +156,46 @@ pub fn decode_rgb(bytes: &[u8], name: impl AsRef<Path>, limits: &Limits) -> Resu
     Ok(color::to_rgb8(image))
 }
 
+/// Reads width and height from the header of an image file, before the orientation is applied.
+/// Nothing is decoded.
+///
+/// # Errors
+///
+/// The errors of [`decode_rgb`] that the header shows, in particular those of the limits.
+pub fn image_size(
+    bytes: &[u8],
+    name: impl AsRef<Path>,
+    limits: &ImageLimits,
+) -> Result<(u32, u32), DistortError> {
+    let path = name.as_ref();
+    match format_of(bytes, path, limits)? {
+        ImageFormat::Jpeg => jpeg::open(bytes, path, limits).map(|(_, size)| size),
+        format => {
+            let reader = ImageReader::with_format(Cursor::new(bytes), format);
+            let size = reader
+                .into_dimensions()
+                .map_err(|source| decode_error(path, bytes, plain(source, format)))?;
+            limits.check_size(path, size).map(|()| size)
+        }
+    }
+}
+
+fn format_of(bytes: &[u8], path: &Path, limits: &ImageLimits) -> Result<ImageFormat, DistortError> {
+    limits.check_file(path, bytes.len() as u64)?;
+    // `image` does not detect BigTIFF, but its decoder reads it.
+    let is_big_tiff = bytes.starts_with(b"II\x2b\0") || bytes.starts_with(b"MM\0\x2b");
+    match image::guess_format(bytes) {
+        Ok(format) => Ok(format),
+        Err(_) if is_big_tiff => Ok(ImageFormat::Tiff),
+        Err(_) => Err(DistortError::NotAnImage { path: path.into() }),
+    }
+}
+
 fn decode_other(
     bytes: &[u8],
     path: &Path,
     format: ImageFormat,
-    limits: &Limits,
+    limits: &ImageLimits,
 ) -> Result<(DynamicImage, Orientation), DistortError> {
     let deadline = Deadline::in_millis(limits.max_millis);
     let fail = |source| match decode_error(path, bytes, plain(source, format)) {
@@ -181,7 +218,7 @@ fn decode_other(
     Ok((image, orientation))
 }
 
-/// The orientation from the metadata. Metadata that cannot be read turn nothing.
+/// The orientation from the metadata, or none if the metadata cannot be read.
 fn orientation_of(decoder: &mut impl ImageDecoder, bytes: &[u8], format: ImageFormat) -> Orientation {
     match format {
         ImageFormat::Png => orientation::of_png(bytes),
@@ -195,7 +232,8 @@ fn orientation_of(decoder: &mut impl ImageDecoder, bytes: &[u8], format: ImageFo
     }
 }
 
-/// What a decoder may allocate: the pixels in the widest colour type, and room for tables and metadata.
+/// The memory limit of a decoder: pixels of the widest colour type, and 64 MiB for tables and
+/// metadata.
 pub(crate) fn allocation(pixels: u64) -> image::Limits {
     const WIDEST_PIXEL: u64 = 16;
     const METADATA: u64 = 64 << 20;
@@ -204,20 +242,28 @@ pub(crate) fn allocation(pixels: u64) -> image::Limits {
     limits
 }
 
-pub(crate) fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>, DistortError> {
+/// Reads an image file without decoding it, for [`decode_rgb`].
+///
+/// # Errors
+///
+/// [`DistortError::Missing`], [`NotAFile`](DistortError::NotAFile),
+/// [`Unreadable`](DistortError::Unreadable), [`EmptyFile`](DistortError::EmptyFile) or
+/// [`FileTooLarge`](DistortError::FileTooLarge).
+pub fn read_image_file(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<Vec<u8>, DistortError> {
+    let path = path.as_ref();
     let (file, size) = open_file(path)?;
     limits.check_file(path, size)?;
 
-    // The file may have grown since; one byte above the limit is enough to tell.
+    // The file may have grown since. One byte above the limit is enough to detect that.
     let mut bytes = Vec::with_capacity(size as usize);
     let at_most = limits.max_file_bytes.saturating_add(1);
     file.take(at_most).read_to_end(&mut bytes).map_err(read_error(path))?;
     Ok(bytes)
 }
 
-/// Opens a file, and tells its size in bytes.
-pub(crate) fn open_file(path: &Path) -> Result<(File, u64), DistortError> {
-    // Before opening, which would wait for ever on a pipe.
+/// Opens a regular file. Returns it with its size in bytes.
+fn open_file(path: &Path) -> Result<(File, u64), DistortError> {
+    // Checked first, because opening a pipe would block.
     let metadata = path.metadata().map_err(read_error(path))?;
     if !metadata.is_file() {
         return Err(DistortError::NotAFile { path: path.into() });
@@ -225,7 +271,7 @@ pub(crate) fn open_file(path: &Path) -> Result<(File, u64), DistortError> {
     Ok((File::open(path).map_err(read_error(path))?, metadata.len()))
 }
 
-pub(crate) fn read_error(path: &Path) -> impl Fn(io::Error) -> DistortError + '_ {
+fn read_error(path: &Path) -> impl Fn(io::Error) -> DistortError + '_ {
     |source| match source.kind() {
         ErrorKind::NotFound => DistortError::Missing { path: path.into() },
         _ => DistortError::Unreadable { path: path.into(), source },

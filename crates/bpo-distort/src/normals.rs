@@ -1,32 +1,33 @@
-//! Standard-normal deviates that are the same on every platform.
+//! Standard-normal deviates, equal on every platform.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
 use crate::simd::{Kernel, widest};
 
-/// Points that are drawn at a time; all that is in work then fits the nearest cache.
+/// Points per batch. The buffers of a batch fit into the L1 cache.
 const PAIRS: usize = 128;
 
 /// Marsaglia's polar method over ChaCha8.
 ///
-/// It needs one transcendental function, the logarithm, which is written out here: everything else is IEEE arithmetic, so
-/// the values agree to the bit everywhere. The ziggurat of `rand_distr` calls the platform's `exp` and `ln` to accept or
-/// reject, where a last-bit difference would shift every value that follows.
+/// Its only transcendental function, the logarithm, is implemented here; everything else is IEEE
+/// arithmetic. So the values are equal in every bit on every platform. The ziggurat method of
+/// `rand_distr` uses the platform's `exp` and `ln` to accept or reject, where a last-bit difference
+/// would shift all following values.
 pub(crate) struct Normals {
     rng: ChaCha8Rng,
     bytes: [[u8; 8]; 2 * PAIRS],
-    /// On the square from -1 to 1.
+    /// Points in the square from -1 to 1.
     points: [[f64; 2]; PAIRS],
-    /// Squared distances of the points in the circle from its centre.
+    /// Squared distances from the centre, of the points inside the circle.
     squares: [f64; PAIRS],
     deviates: [[f64; 2]; PAIRS],
-    /// The deviates that were not handed out yet.
+    /// Range of the unused deviates.
     left: std::ops::Range<usize>,
 }
 
 impl Normals {
-    /// Takes all random bits that come.
+    /// Uses all bits of the generator.
     pub(crate) fn new(rng: ChaCha8Rng) -> Self {
         Self {
             rng,
@@ -38,8 +39,8 @@ impl Normals {
         }
     }
 
-    /// Hands each value a deviate, in their order.
-    pub(crate) fn give<T>(&mut self, mut values: &mut [T], blend: impl Fn(&mut T, f64)) {
+    /// Calls `blend` for each value with a deviate, in order.
+    pub(crate) fn for_each_value<T>(&mut self, mut values: &mut [T], blend: impl Fn(&mut T, f64)) {
         while !values.is_empty() {
             let deviates = self.some();
             let count = deviates.len().min(values.len());
@@ -52,7 +53,7 @@ impl Normals {
         }
     }
 
-    /// The deviates at hand, at least one.
+    /// The unused deviates, at least one.
     fn some(&mut self) -> &[f64] {
         while self.left.is_empty() {
             self.rng.fill_bytes(self.bytes.as_flattened_mut());
@@ -72,7 +73,7 @@ impl Iterator for Normals {
     }
 }
 
-/// Random bits to deviates; gives the number of pairs.
+/// Draws a batch of deviates. The result is the number of pairs.
 struct Draw<'a>(&'a mut Normals);
 
 impl Kernel for Draw<'_> {
@@ -84,7 +85,7 @@ impl Kernel for Draw<'_> {
         for (coordinate, bytes) in points.as_flattened_mut().iter_mut().zip(bytes) {
             *coordinate = symmetric_uniform(u64::from_le_bytes(*bytes));
         }
-        // Without a branch, which would be guessed wrong for one point in five.
+        // Branch-free, because a branch would be mispredicted for one point in five.
         let mut kept = 0;
         for point in &*points {
             let square = point[0] * point[0] + point[1] * point[1];
@@ -92,7 +93,7 @@ impl Kernel for Draw<'_> {
             squares[kept] = square;
             kept += usize::from(square > 0.0) & usize::from(square < 1.0);
         }
-        // Up to a whole vector: what lies behind the last is harmless.
+        // Rounded up to a whole vector. The values after the last pair are unused.
         for square in &mut squares[..kept.next_multiple_of(4).min(PAIRS)] {
             *square = (-2.0 * log(*square) / *square).sqrt();
         }
@@ -105,7 +106,7 @@ impl Kernel for Draw<'_> {
 
 /// Uniform on `[-1, 1)` in steps of 2^-52: the upper 53 bits over 2^52, less 1.
 ///
-/// The bits are put behind the point of 2^32 and of 1, from which all that follows is exact.
+/// The bits become the fractions of 2^32 and of 1. All following operations are exact.
 #[inline(always)]
 fn symmetric_uniform(bits: u64) -> f64 {
     const TWO_TO_32: u64 = 0x41f0 << 48;
@@ -115,7 +116,8 @@ fn symmetric_uniform(bits: u64) -> f64 {
     upper - 4_294_967_298.0 + lower
 }
 
-/// The natural logarithm of a normal number between 0 and 1, as `libm::log` has it, but without a branch.
+/// The natural logarithm of a normal number between 0 and 1: equal to `libm::log`, without
+/// branches.
 ///
 /// ```text
 /// origin: FreeBSD /usr/src/lib/msun/src/e_log.c
@@ -137,12 +139,13 @@ fn log(x: f64) -> f64 {
     const L5: f64 = 0.1818357216161805;
     const L6: f64 = 0.15313837699209373;
     const L7: f64 = 0.14798198605116586;
-    /// The upper half of the square root of 1/2, and how far it lies below 1.
+    /// The upper half of the square root of 1/2.
     const ROOT: u64 = 0x3fe6_a09e << 32;
+    /// The difference between 1 and `ROOT`.
     const BELOW_ONE: u64 = (0x3ff0_0000 << 32) - ROOT;
     const TWO_TO_52: u64 = 0x4330 << 48;
 
-    // x = 2^k (1 + f), with 1 + f between the roots of 1/2 and of 2
+    // x = 2^k (1 + f), with 1 + f between the square roots of 1/2 and of 2.
     let shifted = x.to_bits().wrapping_add(BELOW_ONE);
     let k = f64::from_bits(TWO_TO_52 | shifted >> 52) - (4_503_599_627_370_496.0 + 1023.0);
     let f = f64::from_bits((shifted & 0x000f_ffff_ffff_ffff).wrapping_add(ROOT)) - 1.0;
@@ -184,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn every_processor_and_way_of_asking_gives_the_same_deviates() {
+    fn deviates_do_not_depend_on_vectors_or_batches() {
         // One at a time, with the logarithm of libm.
         let mut rng = ChaCha8Rng::from_seed([9; 32]);
         let mut uniform = || (rng.next_u64() >> 11) as f64 / (1u64 << 52) as f64 - 1.0;
@@ -200,9 +203,9 @@ mod tests {
         let mut found = vec![0.0; expected.len()];
         let mut parts = normals(9);
         let (first, rest) = found.split_at_mut(77);
-        parts.give(first, |value, deviate| *value = deviate);
+        parts.for_each_value(first, |value, deviate| *value = deviate);
         rest[0] = parts.next().unwrap();
-        parts.give(&mut rest[1..], |value, deviate| *value = deviate);
+        parts.for_each_value(&mut rest[1..], |value, deviate| *value = deviate);
         assert_eq!(found, expected);
 
         let mut narrow = normals(9);
@@ -216,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn logarithm_at_the_borders() {
+    fn logarithm_at_the_limits() {
         let smallest = 2f64.powi(-104);
         let root = std::f64::consts::FRAC_1_SQRT_2;
         for x in [smallest, 1.0f64.next_down(), 0.5, 0.5f64.next_down(), root, root.next_up(), 0.25, 1e-300] {
@@ -228,7 +231,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(20_000))]
 
         #[test]
-        fn logarithm_is_that_of_libm(x in f64::MIN_POSITIVE..1.0, exponent in 0i32..105) {
+        fn logarithm_equals_libm(x in f64::MIN_POSITIVE..1.0, exponent in 0i32..105) {
             let x = x * 2f64.powi(-exponent);
             prop_assume!(x.is_normal());
             prop_assert_eq!(log(x).to_bits(), libm::log(x).to_bits());

@@ -1,7 +1,7 @@
-//! How an image is to be turned, from its EXIF or XMP metadata, as Pillow's `exif_transpose` reads it.
+//! The orientation of an image from EXIF or XMP metadata, read like by Pillow's `exif_transpose`.
 //!
-//! The decoders know the orientation as a SHORT only. Pillow takes every type of number, the first value where there are
-//! several, and XMP where EXIF says nothing.
+//! The decoders read the orientation as a SHORT only. Pillow accepts every numeric type, takes the
+//! first of several values, and falls back to XMP if EXIF has no orientation.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -12,15 +12,16 @@ use image::metadata::Orientation;
 const ORIENTATION: u64 = 0x0112;
 const XMP_PACKET: u64 = 700;
 
-/// What EXIF says of the orientation.
+/// The orientation tag of EXIF metadata.
 #[derive(Debug, PartialEq)]
 enum Tag {
     Absent,
-    /// A number, or nothing where the value is text or raw bytes: these turn nothing, and XMP is not asked.
+    /// The number, or `None` for text and raw bytes: then the image is not rotated, and XMP is not
+    /// read.
     Present(Option<f64>),
 }
 
-/// The orientation of an image with these metadata.
+/// The orientation from EXIF and XMP metadata.
 pub(crate) fn of(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> Orientation {
     let value = match exif.map_or(Tag::Absent, from_exif) {
         Tag::Present(value) => value,
@@ -30,13 +31,13 @@ pub(crate) fn of(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> Orientation {
     code.and_then(|code| Orientation::from_exif(code as u8)).unwrap_or(Orientation::NoTransforms)
 }
 
-/// The orientation of a TIFF file, which is an EXIF block itself.
+/// The orientation of a TIFF file. The file itself is an EXIF block.
 pub(crate) fn of_tiff(bytes: &[u8]) -> Orientation {
     let xmp = Directory::open(bytes).and_then(|mut directory| directory.find(XMP_PACKET));
     of(Some(bytes), xmp.map(|(_, data)| data))
 }
 
-/// The orientation of a JPEG file: its EXIF segments are one block, and the last XMP segment counts.
+/// The orientation of a JPEG file. Its EXIF segments form one block; the last XMP segment counts.
 pub(crate) fn of_jpeg(bytes: &[u8]) -> Orientation {
     const EXIF: &[u8] = b"Exif\0\0";
     const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
@@ -51,7 +52,7 @@ pub(crate) fn of_jpeg(bytes: &[u8]) -> Orientation {
     of(Some(&exif), xmp)
 }
 
-/// Markers and contents of the segments before the image's data.
+/// Markers and contents of the segments before the image data.
 fn jpeg_segments(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     let mut rest = bytes.get(2..).unwrap_or_default();
     std::iter::from_fn(move || {
@@ -61,9 +62,9 @@ fn jpeg_segments(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
             let code = rest[marker];
             rest = &rest[marker + 1..];
             match code {
-                // start of scan, end of image
+                // Start of scan, end of image.
                 0xda | 0xd9 => return None,
-                // stuffing and markers without content
+                // Stuffing, and markers without content.
                 0x00 | 0x01 | 0xd0..=0xd8 => {}
                 _ => {
                     let length = usize::from(u16::from_be_bytes(*rest.first_chunk()?));
@@ -76,7 +77,8 @@ fn jpeg_segments(bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     })
 }
 
-/// The orientation of a PNG file. Its metadata may stand behind the image's data, and EXIF in a text, as ImageMagick has it.
+/// The orientation of a PNG file. Its metadata may follow the image data, and EXIF may be in a text
+/// chunk (ImageMagick).
 pub(crate) fn of_png(bytes: &[u8]) -> Orientation {
     const XMP: &[u8] = b"XML:com.adobe.xmp";
     const PROFILE: &[u8] = b"Raw profile type exif";
@@ -109,22 +111,23 @@ fn png_chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
         let (kind, behind) = behind.split_first_chunk()?;
         let length = u32::from_be_bytes(*length) as usize;
         let content = behind.get(..length)?;
-        // the checksum is for the decoder
+        // The decoder checks the checksum.
         rest = behind.get(length + 4..)?;
         (kind != b"IEND").then_some((kind, content))
     })
 }
 
-/// A name and what is behind its NUL.
+/// Splits a name from the content after its NUL.
 fn split(content: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = content.iter().position(|byte| *byte == 0)?;
     Some((&content[..end], &content[end + 1..]))
 }
 
-/// Name and text of a chunk; no text where it cannot be unpacked.
+/// Name and text of a chunk. The text is `None` if it cannot be decompressed.
 type Named<'a> = (&'a [u8], Option<Cow<'a, [u8]>>);
 
-/// Name and text of an iTXt chunk: name, two bytes on compression, language and translated name come first.
+/// Name and text of an iTXt chunk. Two bytes for the compression, the language and the translated
+/// name are in between.
 fn international(content: &[u8]) -> Option<Named<'_>> {
     let (name, rest) = split(content)?;
     let [packed, _, rest @ ..] = rest else { return None };
@@ -132,7 +135,7 @@ fn international(content: &[u8]) -> Option<Named<'_>> {
     Some((name, if *packed == 0 { Some(Cow::Borrowed(text)) } else { unpack(text) }))
 }
 
-/// Unpacks a text, as long as Pillow would.
+/// Decompresses a text, up to the size limit of Pillow.
 fn unpack(packed: &[u8]) -> Option<Cow<'_, [u8]>> {
     const LONGEST: u64 = 1 << 20;
     let mut text = Vec::new();
@@ -140,14 +143,14 @@ fn unpack(packed: &[u8]) -> Option<Cow<'_, [u8]>> {
     (text.len() as u64 <= LONGEST).then_some(Cow::Owned(text))
 }
 
-/// EXIF in hexadecimal digits behind three lines of head.
+/// Decodes EXIF from hexadecimal digits after three header lines.
 fn from_profile(text: &[u8]) -> Option<Vec<u8>> {
     let digits: Vec<u8> = text.split(|byte| *byte == b'\n').skip(3).flatten().copied().collect();
     let pairs = std::str::from_utf8(&digits).ok()?.as_bytes().as_chunks::<2>().0;
     pairs.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
-/// The digit behind the first `tiff:Orientation="` or `tiff:Orientation>`.
+/// The digit after the first `tiff:Orientation="` or `tiff:Orientation>`.
 fn from_xmp(xmp: &[u8]) -> Option<u8> {
     const NAME: &[u8] = b"tiff:Orientation";
     xmp.windows(NAME.len()).enumerate().filter(|(_, found)| *found == NAME).find_map(|(at, _)| {
@@ -157,8 +160,8 @@ fn from_xmp(xmp: &[u8]) -> Option<u8> {
     })
 }
 
-/// The first orientation in the first directory of an EXIF block, which is a TIFF file without an image. A directory that
-/// ends early counts as far as it goes.
+/// The first orientation in the first directory of an EXIF block, which has the format of a TIFF
+/// file. A truncated directory is read up to its end.
 fn from_exif(exif: &[u8]) -> Tag {
     const PREFIX: &[u8] = b"Exif\0\0";
     let exif = exif.strip_prefix(PREFIX).unwrap_or(exif);
@@ -179,7 +182,7 @@ struct Directory<'a> {
 }
 
 impl<'a> Directory<'a> {
-    /// The first one of a file.
+    /// The first directory of a file.
     fn open(file: &'a [u8]) -> Option<Self> {
         let (is_big_endian, is_big_tiff) = match file.first_chunk()? {
             b"II\x2a\0" | b"II\0\x2a" => (false, false),
@@ -194,7 +197,7 @@ impl<'a> Directory<'a> {
         Some(directory)
     }
 
-    /// An unsigned number of one to eight bytes.
+    /// Reads an unsigned integer of one to eight bytes.
     fn number(&self, bytes: &[u8]) -> u64 {
         let add = |number: u64, byte: &u8| number << 8 | u64::from(*byte);
         if self.is_big_endian { bytes.iter().fold(0, add) } else { bytes.iter().rev().fold(0, add) }
@@ -206,7 +209,7 @@ impl<'a> Directory<'a> {
         Some(taken)
     }
 
-    /// Type and data of the first entry of a tag.
+    /// Type and data of the first entry with this tag.
     fn find(&mut self, wanted: u64) -> Option<(u64, &'a [u8])> {
         let wide = if self.is_big_tiff { 8 } else { 4 };
         let count = self.take(if self.is_big_tiff { 8 } else { 2 })?;
@@ -220,7 +223,8 @@ impl<'a> Directory<'a> {
             let data = if length <= wide as u64 {
                 value.get(..length as usize)?
             } else {
-                // Data of all entries that the file has no place for is passed over, what ends early ends the directory.
+                // Entries whose data exceeds the file are skipped. Truncated data ends the
+                // directory.
                 outside = outside.saturating_add(length);
                 if outside > self.file.len() as u64 {
                     continue;
@@ -259,7 +263,7 @@ impl<'a> Directory<'a> {
     }
 }
 
-/// Bytes of one value of a type.
+/// Size of one value of a type in bytes.
 fn size_of(kind: u64) -> Option<u64> {
     match kind {
         1 | 2 | 6 | 7 => Some(1),

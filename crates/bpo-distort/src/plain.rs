@@ -1,11 +1,11 @@
-//! Decoders' errors in plain words: some print Rust values as a programmer would write them.
+//! Readable error messages of decoders. Some decoders print Rust values in debug format.
 
 use std::error::Error;
 
 use image::error::{DecodingError, ImageFormatHint, UnsupportedError, UnsupportedErrorKind};
 use image::{ExtendedColorType, ImageError, ImageFormat};
 
-/// The same error with its reason in plain words.
+/// Replaces debug output in an error by plain words.
 pub(crate) fn plain(error: ImageError, format: ImageFormat) -> ImageError {
     let hint = || ImageFormatHint::Exact(format);
     match error {
@@ -16,7 +16,7 @@ pub(crate) fn plain(error: ImageError, format: ImageFormat) -> ImageError {
         ImageError::Unsupported(error) => {
             let feature = match error.kind() {
                 UnsupportedErrorKind::Color(ExtendedColorType::Unknown(bits)) => {
-                    format!("pixels of {bits} bits in this arrangement")
+                    format!("{bits} bits per pixel in this layout")
                 }
                 UnsupportedErrorKind::Color(_) => "its color type".to_owned(),
                 UnsupportedErrorKind::GenericFeature(feature) => plain_text(&feature),
@@ -29,8 +29,8 @@ pub(crate) fn plain(error: ImageError, format: ImageFormat) -> ImageError {
     }
 }
 
-/// Writes `ChunkType { type: IDAT, .. }` as `IDAT`, `Unknown(7)` as `unknown 7`, and `BadCodeLengthTree` as
-/// `bad code length tree`.
+/// Replaces `ChunkType { type: IDAT, .. }` by `IDAT`, `Unknown(7)` by `unknown 7`, and
+/// `BadCodeLengthTree` by `bad code length tree`.
 fn plain_text(text: &str) -> String {
     let mut plain = String::new();
     let mut rest = text;
@@ -61,12 +61,12 @@ fn plain_text(text: &str) -> String {
     plain
 }
 
-/// What stands between two marks at the start of a text, and what is behind them.
+/// The text between two delimiters at the start, and the rest after them.
 fn enclosed<'a>(text: &'a str, open: &str, close: &str) -> Option<(&'a str, &'a str)> {
     text.strip_prefix(open)?.split_once(close)
 }
 
-/// A name in words: `BadCodeLengthTree` is "bad code length tree".
+/// Splits a name into words: `BadCodeLengthTree` becomes "bad code length tree".
 fn words(name: &str) -> String {
     let mut words = String::new();
     let mut after_lower = false;
@@ -85,7 +85,7 @@ mod tests {
     use super::plain_text;
 
     #[test]
-    fn values_of_rust_are_put_in_words() {
+    fn debug_output_becomes_words() {
         let cases = [
             (
                 "CRC error: expected 0x1 have 0x2 while decoding ChunkType { type: IDAT, critical: true, private: false, \

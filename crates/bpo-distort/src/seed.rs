@@ -1,47 +1,36 @@
-//! Seeds, and random numbers that are the same on every platform.
+//! Seeds and random numbers, equal on every platform.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use sha2::{Digest, Sha256};
 
 use crate::normals::Normals;
 
-/// Fills the rest of the ChaCha key. Changing it changes every distorted image, so it carries a version.
+/// Rest of the ChaCha key. A change of it changes every distorted image, so it contains a version.
 const DOMAIN: [u8; 16] = *b"bpo-distort/v1\0\0";
 
-/// The same for what ranges are drawn with, so that a range and its drawn value give the same image.
+/// Key of the draws from ranges. It is separate, so that a range gives the same image as the value
+/// drawn from it.
 const DRAWS: [u8; 16] = *b"bpo-distort/draw";
 
-/// The same for the choice of another image for the item.
+/// Key of the choice of a second image.
 const OTHERS: [u8; 16] = *b"bpo-distort/othr";
 
-/// Seed of one item of a set: an image by its path in a folder, a sample by its id.
+/// Chooses the second image of an item: an index below `count`, the number of candidates.
 ///
-/// The first eight bytes, little-endian, of SHA-256 over `bpo-seed`, the seed of the set (eight bytes, little-endian) and
-/// the name. So an item's randomness depends on neither its place in the set nor on what else is in it.
+/// Returns 0 without candidates. The choice depends only on the seed of the item and `count`.
 ///
 /// ```
-/// assert_eq!(bpo_distort::item_seed(0, "cat-0"), 0xf56d_dc31_fedc_ae7b);
-/// assert_ne!(bpo_distort::item_seed(1, "cat-0"), bpo_distort::item_seed(0, "cat-0"));
+/// assert_eq!(bpo_distort::choose_other(7, 100), bpo_distort::choose_other(7, 100));
+/// assert!(bpo_distort::choose_other(7, 3) < 3);
 /// ```
-pub fn item_seed(seed: u64, name: impl AsRef<[u8]>) -> u64 {
-    let digest = Sha256::new()
-        .chain_update(b"bpo-seed")
-        .chain_update(seed.to_le_bytes())
-        .chain_update(name)
-        .finalize();
-    digest.iter().take(8).rev().fold(0, |seed, &byte| seed << 8 | u64::from(byte))
+pub fn choose_other(item_seed: u64, count: usize) -> usize {
+    Stream(StageSeed::new(item_seed, 0).rng(OTHERS)).below(count)
 }
 
-/// The bits that another image is chosen with for the item with this seed.
-pub(crate) fn others(item: u64) -> Stream {
-    Stream(StageSeed::new(item, 0).rng(OTHERS))
-}
-
-/// What the randomness of one stage of a distortion depends on: the seed of the item and the place of the
-/// stage in its sequence.
+/// The seed of one stage of a distortion: the seed of the item and the index of the stage in the
+/// sequence.
 ///
-/// Together they are the key of a ChaCha8 stream, so no two stages share one.
+/// Both are part of the key of a ChaCha8 stream, so every stage has its own stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StageSeed {
     item: u64,
@@ -62,23 +51,24 @@ impl StageSeed {
         ChaCha8Rng::from_seed(key)
     }
 
-    /// An endless stream of standard-normal deviates.
+    /// An infinite stream of standard-normal deviates.
     pub(crate) fn normals(self) -> Normals {
         Normals::new(self.rng(DOMAIN))
     }
 
-    /// The stage's random bits; the deviates are made of the same, so a stage takes the one or the other.
+    /// The random bits of the stage. [`normals`](Self::normals) uses the same bits, so a stage uses
+    /// one of the two.
     pub(crate) fn stream(self) -> Stream {
         Stream(self.rng(DOMAIN))
     }
 
-    /// The bits that the stage's ranges are drawn with.
+    /// The random bits for the ranges of the stage.
     pub(crate) fn draws(self) -> Stream {
         Stream(self.rng(DRAWS))
     }
 }
 
-/// Random bits, and whole numbers made of them.
+/// A stream of random bits and integers.
 pub(crate) struct Stream(ChaCha8Rng);
 
 impl Stream {
@@ -90,12 +80,12 @@ impl Stream {
         self.0.fill_bytes(bytes);
     }
 
-    /// A number below `count`: the high half of a product, off by less than `count` in 2^64.
+    /// A number below `count`. Its distribution is uniform up to `count` in 2^64.
     pub(crate) fn below(&mut self, count: usize) -> usize {
         ((u128::from(self.bits()) * count as u128) >> 64) as usize
     }
 
-    /// The first `count` of the numbers below `total` in a random order.
+    /// `count` different numbers below `total`, in random order.
     pub(crate) fn choose(&mut self, count: usize, total: usize) -> Vec<usize> {
         let count = count.min(total);
         let mut numbers: Vec<usize> = (0..total).collect();
@@ -113,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_choice_has_the_same_chance() {
+    fn choices_are_uniform() {
         let mut counts = [0; 24];
         let mut stream = StageSeed::new(5, 0).stream();
         for _ in 0..24_000 {
@@ -128,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn items_and_stages_have_streams_of_their_own() {
+    fn streams_differ_by_item_and_stage() {
         let first = |item, stage| StageSeed::new(item, stage).normals().next();
         assert_eq!(first(1, 0), first(1, 0));
         assert_ne!(first(1, 0), first(2, 0));

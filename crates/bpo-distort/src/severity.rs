@@ -1,13 +1,13 @@
-//! Five levels, as ImageNet-C has them.
+//! Severity levels 1 to 5, as in ImageNet-C.
 
 use crate::DistortError;
 
-/// How strong a distortion is, from 1, the weakest level, to 5, the strongest.
+/// A preset strength of a distortion, from 1 (weakest) to 5 (strongest).
 ///
-/// The levels of a family are examples, not a scale that holds across families. Where ImageNet-C
-/// ([arXiv 1903.12261](https://arxiv.org/abs/1903.12261)) has the same distortion, they are its own; each family
-/// says so. In text: `blur:severity=3`, which reads as `blur:sigma=3`. A level is a preset, never a range: of that which
-/// lies between two levels a family may have nothing. To have something drawn for each item, give its parameters ranges.
+/// Levels of different families are not comparable. They are those of ImageNet-C ([arXiv
+/// 1903.12261](https://arxiv.org/abs/1903.12261)) for the distortions that it has; each family
+/// documents its source. The text form is `blur:severity=3`, which is parsed as `blur:sigma=3`. A
+/// level cannot be a range; to draw a value for each item, give a parameter a range.
 ///
 /// ```
 /// use bpo_distort::{Distortion, Severity};
@@ -28,15 +28,15 @@ impl Severity {
     /// The strongest level, 5.
     pub const MAX: Self = Self(5);
 
-    /// Its name in the text form, which no parameter has.
+    /// The name in the text form. No parameter has this name.
     pub(crate) const NAME: &'static str = "severity";
 
-    /// The levels, from the weakest.
+    /// All levels, weakest first.
     pub fn all() -> impl Iterator<Item = Self> {
         (Self::MIN.0..=Self::MAX.0).map(Self)
     }
 
-    /// The level, 1 to 5.
+    /// The level as a number from 1 to 5.
     pub fn level(self) -> u8 {
         self.0
     }

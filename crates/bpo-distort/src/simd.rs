@@ -1,31 +1,31 @@
-//! Loops over numbers, compiled for the vector registers that the processor has.
+//! Loops that are compiled for AVX2 and chosen at run time.
 //!
-//! The compiler makes vector code of plain loops. How wide the vectors are changes no result: integers are exact, each
-//! lane rounds `+ - * /` and the square root of floats as IEEE 754 says, and Rust neither fuses a product with a sum nor
-//! reorders a sum. Tests hold it to that, see
-//! [`narrow`].
+//! The compiler vectorizes plain loops. The vector width changes no result: integers are exact,
+//! each lane computes `+ - * /` and square roots by IEEE 754, and Rust neither fuses multiply-adds
+//! nor reorders sums. Tests check this, see
+//! [`disable_avx2`].
 
 use std::sync::OnceLock;
 
-/// Whether the loops run on AVX2. Chosen once in a process, by the first of them.
+/// Whether the loops use AVX2. Decided once per process, by the first loop.
 static AVX2: OnceLock<bool> = OnceLock::new();
 
-/// For tests: has all loops of this process run on the vectors that every processor has, and tells whether they do. They do
-/// not where one has run before on others.
-pub fn narrow() -> bool {
+/// For tests: disables AVX2 in this process. Returns `false` if a loop has already used AVX2.
+pub fn disable_avx2() -> bool {
     !*AVX2.get_or_init(|| false)
 }
 
-/// Loops with what they work on.
+/// A loop with its data.
 pub(crate) trait Kernel {
-    /// What they give.
+    /// The result.
     type Output;
 
-    /// Runs them. To be marked `#[inline(always)]`, or it is not compiled anew for each kind of processor.
+    /// Runs the loop. Implementations must be `#[inline(always)]`, else they are not compiled for
+    /// AVX2.
     fn run(self) -> Self::Output;
 }
 
-/// Runs the kernel's code for AVX2 where there is AVX2, else that for any processor.
+/// Runs a kernel with AVX2 if the processor has it, else with the baseline instructions.
 #[inline]
 pub(crate) fn widest<K: Kernel>(kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
@@ -34,8 +34,8 @@ pub(crate) fn widest<K: Kernel>(kernel: K) -> K::Output {
         fn avx2<K: Kernel>(kernel: K) -> K::Output {
             kernel.run()
         }
-        // SAFETY: nobody says that there is AVX2 without having asked the processor.
-        #[allow(unsafe_code, reason = "the compiler cannot know what was asked")]
+        // SAFETY: `AVX2` is true only if the processor reports AVX2.
+        #[allow(unsafe_code, reason = "calls a function with a target feature after its detection")]
         return unsafe { avx2(kernel) };
     }
     kernel.run()

@@ -1,4 +1,4 @@
-//! The compact text form of a [`Distortion`], which is its serde form too.
+//! The text form of [`Distortion`], which serde uses too.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,7 +23,8 @@ impl FromStr for Distortion {
     }
 }
 
-/// Reads `parameter=value,...`; what is left out comes from the severity if there is one, else from the defaults.
+/// Parses `parameter=value,...`. Missing parameters come from the severity level if one is given,
+/// else from the defaults.
 fn read_stage(family: &'static Family, text: &str) -> Result<Distortion, DistortError> {
     let mut given: Vec<Option<&str>> = vec![None; family.parameters.len()];
     let mut severity = None;
@@ -81,7 +82,7 @@ impl fmt::Display for Distortion {
     }
 }
 
-/// Fails on a value that could not be read back.
+/// Fails for an invalid distortion, which could not be parsed again.
 impl Serialize for Distortion {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.validate().map_err(ser::Error::custom)?;
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_comes_from_defaults_or_the_severity() {
+    fn missing_parameters_come_from_defaults_or_severity() {
         assert_eq!(printed("grayscale"), "grayscale:amount=1");
         assert_eq!(printed("motion-blur:length=9"), "motion-blur:length=9,angle=0..180");
         assert_eq!(printed("motion-blur:angle=5..6, length=2..3"), "motion-blur:length=2..3,angle=5..6");
@@ -127,38 +128,41 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_what_is_wrong_and_what_is_near() {
+    fn errors_name_the_mistake_and_similar_names() {
         let cases = [
             ("", r#"distortion "" has an empty stage"#),
             ("blur:sigma=2+", r#"distortion "blur:sigma=2+" has an empty stage"#),
             ("difusion-noise:step=5", r#"did you mean "diffusion-noise"?"#),
             (
                 "sepia",
-                r#"unknown distortion "sepia"; known are diffusion-noise, gaussian-noise, salt-and-pepper"#,
+                r#"unknown distortion "sepia"; expected one of diffusion-noise, gaussian-noise, salt-and-pepper"#,
             ),
             (
                 "blur:sgima=2",
-                r#"blur has no parameter "sgima" (did you mean "sigma"?); it takes sigma, severity"#,
+                r#"blur has no parameter "sgima" (did you mean "sigma"?); expected one of sigma, severity"#,
             ),
             ("blur", "blur needs the parameter sigma, as in `blur:sigma=...`"),
-            ("blur:sigma", r#"blur: sigma="" is not a number from 0 to 1024, or a range low..high"#),
-            ("blur:sigma=1,sigma=2", "blur has the parameter sigma twice"),
-            ("blur:sigma=-1", r#"blur: sigma="-1" is not a number from 0 to 1024"#),
-            ("blur:sigma=nan", r#"blur: sigma="NaN" is not a number from 0"#),
-            ("blur:sigma=8..2", r#"blur: sigma="8..2" is not a number from 0"#),
-            ("blur:sigma=2..NaN", r#"blur: sigma="2..NaN" is not a number from 0"#),
-            ("blur:sigma=2..1025", r#"blur: sigma="2..1025" is not a number from 0 to 1024"#),
-            ("blur:severity=6", r#"severity "6" is not a whole number from 1 to 5"#),
+            (
+                "blur:sigma",
+                r#"blur: sigma="" is invalid; expected a number from 0 to 1024, or a range low..high"#,
+            ),
+            ("blur:sigma=1,sigma=2", "blur: the parameter sigma is given twice"),
+            ("blur:sigma=-1", r#"blur: sigma="-1" is invalid; expected a number from 0 to 1024"#),
+            ("blur:sigma=nan", r#"blur: sigma="NaN" is invalid; expected a number from 0"#),
+            ("blur:sigma=8..2", r#"blur: sigma="8..2" is invalid; expected a number from 0"#),
+            ("blur:sigma=2..NaN", r#"blur: sigma="2..NaN" is invalid; expected a number from 0"#),
+            ("blur:sigma=2..1025", r#"blur: sigma="2..1025" is invalid; expected a number from 0 to 1024"#),
+            ("blur:severity=6", r#"severity "6" is invalid; expected an integer from 1 to 5"#),
             (
                 "blur:severity=2..4",
-                r#"severity "2..4" is not a whole number from 1 to 5, and is never a range: give one to a parameter"#,
+                r#"severity "2..4" is invalid; expected an integer from 1 to 5 and not a range; give a parameter a range"#,
             ),
-            ("blur:severity=1,severity=2", "blur has the parameter severity twice"),
-            ("swap:severity=1", r#"swap has no parameter "severity"; it takes none"#),
-            ("diffusion-noise:step=1.5", r#"step="1.5" is not a whole number from 0 to 999"#),
-            ("diffusion-noise:step=1000", r#"step="1000" is not a whole number from 0 to 999"#),
-            ("blank:fill=red", r#"blank: fill="red" is not one of black, mean, noise"#),
-            ("shuffle:grid=99999999999", r#"grid="99999999999" is not a whole number"#),
+            ("blur:severity=1,severity=2", "blur: the parameter severity is given twice"),
+            ("swap:severity=1", r#"swap has no parameter "severity"; expected no parameter"#),
+            ("diffusion-noise:step=1.5", r#"step="1.5" is invalid; expected an integer from 0 to 999"#),
+            ("diffusion-noise:step=1000", r#"step="1000" is invalid; expected an integer from 0 to 999"#),
+            ("blank:fill=red", r#"blank: fill="red" is invalid; expected one of black, mean, noise"#),
+            ("shuffle:grid=99999999999", r#"grid="99999999999" is invalid; expected an integer"#),
             ("no-image+blur:sigma=1", "blur works on the image and cannot follow no-image"),
             (
                 "mask-tokens:share=1+diffusion-noise:step=1",
@@ -181,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_back_is_not_written() {
+    fn invalid_distortions_are_not_serialized() {
         for invalid in [Blur { sigma: (-1.0).into() }.into(), Distortion::Sequence(vec![])] {
             assert!(serde_json::to_string(&invalid).is_err(), "{invalid:?}");
         }

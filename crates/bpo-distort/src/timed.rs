@@ -1,9 +1,9 @@
-//! Bytes that can be read until a time is up.
+//! A reader with a deadline.
 
 use std::io::{self, BufRead, Cursor, Read, Seek, SeekFrom};
 use std::time::{Duration, Instant};
 
-/// How long something may take from now on.
+/// A time limit that starts when it is created.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     start: Instant,
@@ -20,7 +20,7 @@ impl Deadline {
     }
 }
 
-/// A file's bytes, and errors instead of them behind the deadline.
+/// A reader of bytes that fails with [`io::ErrorKind::TimedOut`] after a deadline.
 pub(crate) struct Timed<'a> {
     bytes: Cursor<&'a [u8]>,
     deadline: Deadline,
@@ -47,7 +47,7 @@ impl Read for Timed<'_> {
 
 impl BufRead for Timed<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        // Nobody would look at the clock again if all were given at once.
+        // The deadline is checked once per chunk.
         const AT_ONCE: usize = 1 << 16;
         let rest = self.in_time()?.fill_buf()?;
         Ok(&rest[..rest.len().min(AT_ONCE)])

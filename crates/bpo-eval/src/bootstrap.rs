@@ -1,19 +1,22 @@
-//! Percentile bootstrap over items (Efron, 1979): how far a figure would move with other images.
+//! Percentile bootstrap over items (Efron, 1979): the sampling uncertainty of a metric.
 
+use bpo_pairs::{Limits, OverLimit};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
-/// How intervals are made.
+/// Settings of bootstrap intervals.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Bootstrap {
-    /// How often the items are drawn anew, with replacement. Default: 1000 (ours).
+    /// Number of resamples, drawn with replacement. Default: 1000, this project's choice.
+    #[serde(deserialize_with = "bounded")]
     pub resamples: usize,
-    /// Share of the draws within the interval. Default: 0.95.
+    /// Confidence level, from 0 to 1. Default: 0.95.
     pub level: f64,
-    /// The same seed gives the same intervals. Default: 42.
+    /// Seed of the resampling. The same seed gives the same intervals. Default: 42.
     pub seed: u64,
 }
 
@@ -23,10 +26,11 @@ impl Default for Bootstrap {
     }
 }
 
-/// A figure and its interval. All three are missing where the figure has no value: a share of nothing.
+/// The value of a metric with its interval. All fields are `None` if the metric is undefined: a
+/// share of an empty set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
-    /// On the items as they are.
+    /// The value on the original items.
     pub value: Option<f64>,
     /// Lower end of the interval.
     pub low: Option<f64>,
@@ -35,10 +39,14 @@ pub struct Estimate {
 }
 
 impl Bootstrap {
-    /// Sets the number of draws.
-    pub fn with_resamples(mut self, resamples: usize) -> Self {
+    /// Sets the number of resamples.
+    ///
+    /// # Errors
+    /// [`OverLimit`] above [`Limits::resamples`].
+    pub fn with_resamples(mut self, resamples: usize) -> Result<Self, OverLimit> {
+        Limits::check("resamples", resamples, Limits::DEFAULT.resamples)?;
         self.resamples = resamples;
-        self
+        Ok(self)
     }
 
     /// Sets the seed.
@@ -47,12 +55,13 @@ impl Bootstrap {
         self
     }
 
-    /// A figure of `items` items; `figure` gets the indices of the items that count, which may repeat.
+    /// Estimates a metric of `items` items. `metric` gets the indices of the resampled items, which
+    /// may repeat.
     ///
-    /// Draws in which the figure has no value are left out of the interval.
-    pub fn estimate(&self, items: usize, figure: impl Fn(&[usize]) -> Option<f64>) -> Estimate {
+    /// Resamples in which the metric is undefined do not count in the interval.
+    pub fn estimate(&self, items: usize, metric: impl Fn(&[usize]) -> Option<f64>) -> Estimate {
         let all: Vec<usize> = (0..items).collect();
-        let value = figure(&all);
+        let value = metric(&all);
         if items == 0 || value.is_none() {
             return Estimate { value, low: None, high: None };
         }
@@ -61,7 +70,7 @@ impl Bootstrap {
         let mut values: Vec<f64> = (0..self.resamples)
             .filter_map(|_| {
                 drawn.iter_mut().for_each(|index| *index = rng.random_range(0..items));
-                figure(&drawn)
+                metric(&drawn)
             })
             .collect();
         values.sort_by(f64::total_cmp);
@@ -70,7 +79,12 @@ impl Bootstrap {
     }
 }
 
-/// With a line between the two values next to it.
+fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let bootstrap = Bootstrap::default().with_resamples(usize::deserialize(deserializer)?);
+    bootstrap.map(|bootstrap| bootstrap.resamples).map_err(D::Error::custom)
+}
+
+/// The quantile, with linear interpolation between the two nearest values.
 fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let place = share.clamp(0.0, 1.0) * last as f64;
@@ -88,8 +102,8 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_of_a_mean_is_that_of_theory() {
-        // a fair coin thrown 400 times: the standard error is 0.025
+    fn the_interval_of_a_mean_agrees_with_theory() {
+        // 400 tosses of a fair coin have a standard error of 0.025.
         let values: Vec<f64> = (0..400).map(|i| f64::from(i % 2)).collect();
         let Estimate { value, low, high } = Bootstrap::default().estimate(400, mean(&values));
         assert_eq!(value, Some(0.5));
@@ -100,15 +114,24 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_interval() {
+    fn resamples_are_limited() {
+        let error = Bootstrap::default().with_resamples(1_000_000_000).unwrap_err();
+        assert_eq!(error.to_string(), "`resamples` is 1000000000, above the limit of 1000000");
+        let read = |json: &str| serde_json::from_str::<Bootstrap>(json);
+        assert_eq!(read(r#"{"resamples": 50}"#).unwrap().resamples, 50);
+        assert!(read(r#"{"resamples": 1000000000}"#).is_err());
+    }
+
+    #[test]
+    fn an_undefined_metric_has_no_interval() {
         assert_eq!(Bootstrap::default().estimate(0, |_| None), Estimate::default());
         assert_eq!(Bootstrap::default().estimate(3, |_| None), Estimate::default());
     }
 
     proptest! {
         #[test]
-        fn the_value_is_between_its_ends(values in prop::collection::vec(-5.0..5.0f64, 1..40), seed: u64) {
-            let bootstrap = Bootstrap::default().with_resamples(200).with_seed(seed);
+        fn intervals_stay_within_the_values(values in prop::collection::vec(-5.0..5.0f64, 1..40), seed: u64) {
+            let bootstrap = Bootstrap::default().with_resamples(200).unwrap().with_seed(seed);
             let estimate = bootstrap.estimate(values.len(), mean(&values));
             prop_assert_eq!(estimate, bootstrap.estimate(values.len(), mean(&values)));
             let (value, low, high) = (estimate.value.unwrap(), estimate.low.unwrap(), estimate.high.unwrap());
@@ -118,9 +141,9 @@ mod tests {
         }
 
         #[test]
-        fn what_never_varies_has_no_width(value in -5.0..5.0f64, count in 1usize..30) {
+        fn a_constant_has_an_interval_of_width_zero(value in -5.0..5.0f64, count in 1usize..30) {
             let values = vec![value; count];
-            let estimate = Bootstrap::default().with_resamples(50).estimate(count, mean(&values));
+            let estimate = Bootstrap::default().with_resamples(50).unwrap().estimate(count, mean(&values));
             prop_assert!((estimate.high.unwrap() - estimate.low.unwrap()).abs() < 1e-9);
         }
     }

@@ -1,4 +1,4 @@
-//! CHAIR: how much of what an answer names is not in the picture.
+//! CHAIR: the share of objects in an answer that the image does not show.
 
 use std::collections::BTreeSet;
 
@@ -8,20 +8,20 @@ use crate::bootstrap::{Bootstrap, Estimate};
 use crate::error::EvalError;
 use crate::objects::{Mention, ObjectTable, count_words};
 
-/// An answer held against what its image shows.
+/// An answer with its object mentions, compared with the objects of its image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChairItem {
-    /// The image's name.
+    /// Name of the image.
     pub image: String,
     /// The answer.
     pub text: String,
-    /// Each mention of an object, and whether the image shows it.
+    /// The mentions of objects, each with whether the image shows the object.
     pub mentions: Vec<(Mention, bool)>,
     counts: Counts,
 }
 
-/// What the figures are made of.
+/// Counts from which the metrics are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
     answers: usize,
@@ -35,7 +35,7 @@ struct Counts {
 }
 
 impl ChairItem {
-    /// Reads an answer. Objects of the truth that the table does not have are left out.
+    /// Finds the objects in an answer. Objects of `truth` that are not in the table do not count.
     pub fn new(
         table: &ObjectTable,
         image: impl Into<String>,
@@ -68,27 +68,28 @@ impl ChairItem {
     }
 }
 
-/// A figure of a set of answers.
+/// A metric of a set of answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Figure {
-    /// Mentions of what is not there, of all mentions; repeated mentions count as often as they are made.
+pub enum ChairMetric {
+    /// CHAIR_i: mentions of objects that the image does not show, divided by all mentions. Repeated
+    /// mentions count each time.
     ChairI,
-    /// Answers with such a mention, of all answers.
+    /// CHAIR_s: answers with at least one such mention, divided by all answers.
     ChairS,
-    /// Objects shown that are named, of all objects shown.
+    /// Shown objects that are named, divided by all shown objects.
     Recall,
-    /// Objects named that are shown, of all objects named.
+    /// Named objects that are shown, divided by all named objects.
     Precision,
     /// Harmonic mean of precision and recall.
     F1,
-    /// Objects named in an answer.
+    /// Mean number of different objects named in an answer.
     Objects,
-    /// Words of an answer.
+    /// Mean number of words of an answer.
     Words,
 }
 
-impl Figure {
+impl ChairMetric {
     fn of(self, items: &[ChairItem], chosen: &[usize]) -> Option<f64> {
         let mut sum = Counts::default();
         for counts in chosen.iter().map(|&item| items[item].counts) {
@@ -107,7 +108,7 @@ impl Figure {
             Self::ChairS => share(sum.answers_with_false, sum.answers),
             Self::Recall => share(sum.named_true, sum.shown),
             Self::Precision => share(sum.named_true, sum.named),
-            // 2 p r / (p + r), which is this
+            // Equals 2 p r / (p + r).
             Self::F1 => share(2 * sum.named_true, sum.named + sum.shown),
             Self::Objects => share(sum.named, sum.answers),
             Self::Words => share(sum.words, sum.answers),
@@ -115,60 +116,64 @@ impl Figure {
     }
 }
 
-/// The figures of a set of answers. Shares are from 0 to 1.
+/// The metrics of a set of answers. Shares are from 0 to 1.
 ///
-/// CHAIR_i and CHAIR_s: Rohrbach et al. 2018, [arXiv 1809.02156](https://arxiv.org/abs/1809.02156), equations 1 and 2.
+/// CHAIR_i and CHAIR_s: Rohrbach et al. 2018, [arXiv 1809.02156](https://arxiv.org/abs/1809.02156),
+/// equations 1 and 2.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ChairReport {
-    /// Answers.
+    /// Number of answers.
     pub items: usize,
-    /// Of these without a single mention. They count in everything but CHAIR_i and precision.
+    /// Number of answers that name no object. They do not affect CHAIR_i and precision.
     pub silent: usize,
-    /// [`Figure::ChairI`]
+    /// [`ChairMetric::ChairI`]
     pub chair_i: Estimate,
-    /// [`Figure::ChairS`]
+    /// [`ChairMetric::ChairS`]
     pub chair_s: Estimate,
-    /// [`Figure::Recall`]
+    /// [`ChairMetric::Recall`]
     pub recall: Estimate,
-    /// [`Figure::Precision`]
+    /// [`ChairMetric::Precision`]
     pub precision: Estimate,
-    /// [`Figure::F1`]
+    /// [`ChairMetric::F1`]
     pub f1: Estimate,
-    /// [`Figure::Objects`]
+    /// [`ChairMetric::Objects`]
     pub objects: Estimate,
-    /// [`Figure::Words`]
+    /// [`ChairMetric::Words`]
     pub words: Estimate,
-    /// How the intervals were made.
+    /// Settings of the intervals.
     pub bootstrap: Bootstrap,
 }
 
 impl ChairReport {
-    /// Scores answers. Intervals are over answers.
+    /// Scores answers. Intervals resample answers.
     pub fn new(items: &[ChairItem], bootstrap: Bootstrap) -> Self {
-        let estimate = |figure: Figure| bootstrap.estimate(items.len(), |chosen| figure.of(items, chosen));
+        let estimate =
+            |metric: ChairMetric| bootstrap.estimate(items.len(), |chosen| metric.of(items, chosen));
         Self {
             items: items.len(),
             silent: items.iter().filter(|item| item.mentions.is_empty()).count(),
-            chair_i: estimate(Figure::ChairI),
-            chair_s: estimate(Figure::ChairS),
-            recall: estimate(Figure::Recall),
-            precision: estimate(Figure::Precision),
-            f1: estimate(Figure::F1),
-            objects: estimate(Figure::Objects),
-            words: estimate(Figure::Words),
+            chair_i: estimate(ChairMetric::ChairI),
+            chair_s: estimate(ChairMetric::ChairS),
+            recall: estimate(ChairMetric::Recall),
+            precision: estimate(ChairMetric::Precision),
+            f1: estimate(ChairMetric::F1),
+            objects: estimate(ChairMetric::Objects),
+            words: estimate(ChairMetric::Words),
             bootstrap,
         }
     }
 }
 
-/// The relative change of a figure from one system to another on the same items, `after / before - 1`: -0.4 is 40 % less.
-/// Both systems are drawn together, so what makes an image hard cancels.
+/// The relative change of a metric between two systems on the same images, `after / before - 1`:
+/// -0.4 means 40 % less.
+///
+/// Both systems are resampled together, so that the difficulty of an image cancels out.
 ///
 /// # Errors
-/// [`EvalError::Unpaired`] if the items are not of the same images in the same order.
+/// [`EvalError::Unpaired`] if the two lists are not about the same images in the same order.
 pub fn relative_change(
-    figure: Figure,
+    metric: ChairMetric,
     before: &[ChairItem],
     after: &[ChairItem],
     bootstrap: &Bootstrap,
@@ -178,7 +183,7 @@ pub fn relative_change(
         return Err(EvalError::Unpaired { before: before.len(), after: after.len() });
     }
     Ok(bootstrap.estimate(before.len(), |chosen| {
-        let (before, after) = (figure.of(before, chosen)?, figure.of(after, chosen)?);
+        let (before, after) = (metric.of(before, chosen)?, metric.of(after, chosen)?);
         (before > 0.0).then(|| after / before - 1.0)
     }))
 }

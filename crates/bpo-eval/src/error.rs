@@ -1,264 +1,270 @@
-//! What can go wrong when answers are scored.
+//! Errors of scoring and of reading files.
 
 use std::io;
 use std::path::PathBuf;
 
-use bpo_pairs::PairsError;
+use bpo_pairs::{OverLimit, PairsError};
 
-/// Why answers could not be scored.
+/// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvalError {
     /// A file could not be opened or read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A file of records is not what it should be; the message has file, record, line and column.
+    /// A file of records is malformed. The message names file, record, line and column.
     #[error(transparent)]
     Records(Box<PairsError>),
-    /// A file that holds one JSON object is not what it should be.
+    /// A JSON file is malformed.
     #[error("{}", path.display())]
     Json {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Where and why.
+        /// The error of the JSON parser, with line and column.
         source: serde_json::Error,
     },
-    /// A record lacks what it is needed for.
+    /// A record has none of the keys for a required value.
     #[error("{}: record {record}: none of the keys {}", path.display(), keys.join(", "))]
     NoKey {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The record, from 1.
+        /// Number of the record, from 1.
         record: usize,
-        /// Any of these would do.
+        /// The accepted keys.
         keys: &'static [&'static str],
     },
-    /// An answer is neither text nor a number.
-    #[error("{}: record {record}: {key} is {found}, not the text of an answer", path.display())]
+    /// An answer is neither a string nor a number.
+    #[error("{}: record {record}: {key} is {found}; expected a string", path.display())]
     NoText {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The record, from 1.
+        /// Number of the record, from 1.
         record: usize,
-        /// The key of the answer.
+        /// Key of the answer.
         key: &'static str,
-        /// What is there.
+        /// The JSON type that was found.
         found: &'static str,
     },
-    /// A record has the question where its answer should be.
+    /// A record has the question in place of the answer.
     #[error(
         "{}: record {record}: the text is the question, and there is no answer under answer, response, caption or output",
         path.display()
     )]
     OnlyQuestion {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The record, from 1.
+        /// Number of the record, from 1.
         record: usize,
     },
-    /// A record has two answers under two keys, and they differ: one may be the right answer.
+    /// A record has two different answers under two keys. One may be the annotated answer.
     #[error(
         "{}: record {record}: {first} and {second} are different answers; keep only the model's, under one of these keys",
         path.display()
     )]
     TwoAnswers {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The record, from 1.
+        /// Number of the record, from 1.
         record: usize,
-        /// The key that would be read.
+        /// The key with higher priority.
         first: &'static str,
-        /// The other.
+        /// The other key.
         second: &'static str,
     },
-    /// A file of COCO is of a kind that does not say which objects an image shows.
-    #[error("{}: {found}; what images show is in instances_*.json and captions_*.json of COCO", path.display())]
+    /// A COCO file of a kind that does not list the objects of an image.
+    #[error("{}: {found}; use COCO's instances_*.json and captions_*.json", path.display())]
     CocoKind {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What it holds.
+        /// Description of the content.
         found: String,
     },
-    /// Captions say which objects an image shows only to those who know words for objects.
+    /// A COCO file of captions was read without a table of objects.
     #[error(
-        "{}: captions name objects by many words: give a table of objects and synonyms (--objects FILE)",
+        "{}: captions need a table of objects and synonyms (--objects FILE)",
         path.display()
     )]
     CaptionsNeedTable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// A table of objects has none.
-    #[error("{}: no object in the file; expected an object a line, with its synonyms behind it, and commas between", path.display())]
+    /// A table of objects is empty.
+    #[error("{}: no object in the file; expected one object per line, followed by its synonyms, separated by commas", path.display())]
     NoObjects {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// No object of the truth is in the table, so that every mention would count as wrong.
-    #[error("the table of objects has none of those that images show ({}); they must be named alike", examples.join(", "))]
+    /// No object of the ground truth is in the table, so every mention would count as a
+    /// hallucination.
+    #[error("the table of objects has none of the objects in the ground truth ({}); use the same names in both", examples.join(", "))]
     UnknownObjects {
-        /// Some of the objects that images show.
+        /// Some objects of the ground truth.
         examples: Vec<String>,
     },
-    /// An annotation of a COCO file is of an image or a category that the file does not have.
-    #[error("{}: annotation {record} is of {what} {id}, which the file does not have", path.display())]
+    /// An annotation of a COCO file refers to an image or a category that the file does not have.
+    #[error("{}: annotation {record} refers to {what} {id}, which the file does not have", path.display())]
     NoSuchId {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The annotation, from 1.
+        /// Number of the annotation, from 1.
         record: usize,
         /// `image` or `category`.
         what: &'static str,
-        /// Its id.
+        /// The id that is missing.
         id: u64,
     },
-    /// A synonym stands for two objects.
-    #[error("{word:?} is a word for {first:?} and for {second:?}")]
+    /// A word is a synonym of two objects.
+    #[error("{word:?} is a synonym of both {first:?} and {second:?}")]
     Ambiguous {
-        /// The synonym.
+        /// The word.
         word: String,
-        /// The object that had it first.
+        /// The first object.
         first: String,
-        /// The other.
+        /// The second object.
         second: String,
     },
-    /// A label of a question is neither yes nor no.
-    #[error("{}: record {record}: the label is {found:?}, not \"yes\" or \"no\"", path.display())]
+    /// The label of a question is neither yes nor no.
+    #[error("{}: record {record}: the label is {found:?}; expected \"yes\" or \"no\"", path.display())]
     Label {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The record, from 1.
+        /// Number of the record, from 1.
         record: usize,
-        /// What it is.
+        /// The label.
         found: String,
     },
-    /// A question has no label, so that no answer to it is right or wrong.
+    /// A question has no label.
     #[error(
-        "{}: record {record}: no label; expected \"label\": \"yes\" or \"no\", as POPE's coco_pope_*.json have it",
+        "{}: record {record}: no label; expected \"label\": \"yes\" or \"no\", as in POPE's coco_pope_*.json",
         path.display()
     )]
     NoLabel {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The record, from 1.
+        /// Number of the record, from 1.
         record: usize,
     },
-    /// Two questions, or two answers, have one id.
-    #[error("{}: record {record}: the id {id:?} was there before", path.display())]
+    /// Two questions or two answers have the same id.
+    #[error("{}: record {record}: the id {id:?} repeats that of an earlier record", path.display())]
     Repeated {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The second record with the id, from 1.
+        /// Number of the second record with the id, from 1.
         record: usize,
         /// The id.
         id: String,
     },
-    /// Some records have an id and some do not.
+    /// Some records have an id and others do not.
     #[error(
-        "{}: record {record}: no question_id or id, which {with} of {records} records have: give it to all or to none",
+        "{}: record {record}: no question_id or id, which {with} of {records} records have; add it to all records or remove it from all",
         path.display()
     )]
     NoId {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The first record without an id, from 1.
+        /// Number of the first record without an id, from 1.
         record: usize,
-        /// How many have one.
+        /// Number of records with an id.
         with: usize,
-        /// How many there are.
+        /// Number of records.
         records: usize,
     },
-    /// An answer is to another question than its id or place says.
-    #[error("{}: record {record}: {difference}: the answers are to other questions, or in another order", path.display())]
+    /// An answer belongs to another question than its id or position says.
+    #[error("{}: record {record}: {difference}; the answers belong to other questions or are in another order", path.display())]
     OtherQuestion {
-        /// The file of answers.
+        /// Path of the file of answers.
         path: PathBuf,
-        /// The answer, from 1.
+        /// Number of the answer, from 1.
         record: usize,
-        /// What differs.
-        difference: Box<Difference>,
+        /// The mismatch.
+        difference: Box<QuestionMismatch>,
     },
-    /// Ids of questions and answers are not the same.
+    /// The ids of questions and answers differ.
     #[error(
         "{} and {}: {} questions have no answer{}, and {} answers have no question{}: \
          every question must have an answer, and its id must be the same in both files",
         questions.display(), answers.display(), missing.len(), some(missing), unasked.len(), some(unasked)
     )]
     Uncovered {
-        /// The file of questions.
+        /// Path of the file of questions.
         questions: PathBuf,
-        /// The file of answers.
+        /// Path of the file of answers.
         answers: PathBuf,
         /// Ids of questions without an answer.
         missing: Vec<String>,
         /// Ids of answers without a question.
         unasked: Vec<String>,
     },
-    /// No answer says yes or no.
+    /// No answer contains yes or no.
     #[error(
         "{}: none of {answers} answers says yes or no; the first is {first:?}",
         path.display()
     )]
     Unclear {
-        /// The file of answers.
+        /// Path of the file of answers.
         path: PathBuf,
-        /// How many answers.
+        /// Number of answers.
         answers: usize,
-        /// The first answer, its beginning.
+        /// Beginning of the first answer.
         first: String,
     },
-    /// Questions and answers that do not fit together.
+    /// The numbers of questions and answers without ids differ.
     #[error(
-        "{questions} questions and {answers} answers without question_id: there must be one for each, in order"
+        "{questions} questions but {answers} answers without question_id; expected one answer per question, in order"
     )]
     Count {
-        /// How many questions.
+        /// Number of questions.
         questions: usize,
-        /// How many answers.
+        /// Number of answers.
         answers: usize,
     },
-    /// Two systems that are compared were not asked the same: other numbers of items, or other images.
-    #[error("the systems that are compared have {before} and {after} items, or these are of other images")]
+    /// Two systems to compare have answers about different images.
+    #[error(
+        "cannot compare two systems with {before} and {after} answers: both must answer about the same images in the same order"
+    )]
     Unpaired {
-        /// Items of the first.
+        /// Number of answers of the first system.
         before: usize,
-        /// Items of the second.
+        /// Number of answers of the second system.
         after: usize,
     },
-    /// Nothing is left to score.
+    /// A setting exceeds its limit.
+    #[error(transparent)]
+    OverLimit(#[from] OverLimit),
+    /// There is nothing to score.
     #[error("nothing to score: {why}")]
     Nothing {
-        /// Why not.
+        /// The reason.
         why: String,
     },
 }
 
-/// How an answer differs from the question that its id or place says.
+/// The mismatch between an answer and the question that its id or position names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "its {what} is {found:?}, but that of the question in record {question} of {} is {expected:?}",
     questions.display()
 )]
 #[non_exhaustive]
-pub struct Difference {
-    /// What differs: `image` or `question`.
+pub struct QuestionMismatch {
+    /// The field that differs: `image` or `question`.
     pub what: &'static str,
-    /// What the answer has.
+    /// The value of the answer.
     pub found: String,
-    /// The file of questions.
+    /// Path of the file of questions.
     pub questions: PathBuf,
-    /// The question, from 1.
+    /// Number of the question, from 1.
     pub question: usize,
-    /// What the question has.
+    /// The value of the question.
     pub expected: String,
 }
 
-/// A few of many names in brackets.
+/// The first names of a list, in brackets.
 fn some(names: &[String]) -> String {
     const SHOWN: usize = 5;
     let more = if names.len() > SHOWN { ", ..." } else { "" };

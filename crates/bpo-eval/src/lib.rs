@@ -1,21 +1,27 @@
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
+mod answers;
 mod as_published;
-pub mod bootstrap;
-pub mod chair;
+mod bootstrap;
+mod chair;
 mod error;
-pub mod files;
-pub mod objects;
+mod objects;
 mod pairing;
-pub mod pope;
+mod pope;
 mod records;
-pub mod singular;
-pub mod table;
-pub mod truth;
+mod singular;
+mod table;
+mod truth;
 
+pub use answers::{Scored, read_chair_answers, read_pope_answers};
 pub use bootstrap::{Bootstrap, Estimate};
-pub use chair::{ChairItem, ChairReport};
-pub use error::{Difference, EvalError};
-pub use objects::ObjectTable;
-pub use pope::{PopeItem, PopeReport};
+pub use chair::{ChairItem, ChairMetric, ChairReport, relative_change};
+pub use error::{EvalError, QuestionMismatch};
+pub use objects::{Mention, ObjectTable};
+pub use pope::{
+    PopeItem, PopeLabel, PopeNegatives, PopeQuestion, PopeReport, is_clear_yes_no, parse_yes_no,
+    pope_questions,
+};
+pub use table::{ReportTable, format_number, format_percent};
 pub use truth::Truth;

@@ -1,4 +1,4 @@
-//! Names of objects, and where a text mentions them.
+//! Tables of objects and synonyms, and the mentions of objects in a text.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,23 +9,29 @@ use crate::as_published::{ANIMALS, VEHICLES};
 use crate::error::EvalError;
 use crate::singular::singular;
 
-/// Objects with all the words for them.
+/// Objects with their synonyms.
 ///
-/// Texts are read much as the scorer of CHAIR does (Rohrbach et al. 2018, [arXiv 1809.02156](https://arxiv.org/abs/1809.02156),
-/// `utils/chair.py` of its repository): in lower case, cut into words and signs, each word in its singular; words that
-/// are one name are joined, from left to right; what is a word for an object is a mention of it. Its further rules apply
-/// where the table has the objects they are about: a baby or adult animal is that animal (and no person), a passenger train
-/// is a train, a home plate, a train track and a bow tie are themselves (and a bow tie is a tie), and a toilet's seat is no
-/// chair.
+/// Texts are read like by the published scorer of CHAIR (Rohrbach et al. 2018, [arXiv
+/// 1809.02156](https://arxiv.org/abs/1809.02156), `utils/chair.py` of its repository): the text is
+/// lower-cased and split into tokens, each word is put in the singular, multi-word names are joined
+/// from left to right, and every synonym of an object is a mention of it. The further rules of the
+/// scorer apply if the table has the objects concerned: a baby or adult animal is that animal (not
+/// a person), a passenger train is a train, a home plate is no plate, a train track no train, a bow
+/// tie is a tie, and a toilet seat is no chair.
 ///
-/// Some words are read otherwise than by that scorer, so figures differ a little:
+/// Some words are read differently, so metrics differ a little from those of the published scorer:
 ///
-/// - Its rules for the singular lose a `bus` (they make `bu` of it) and do not know `ties`, `canoes`, `cookies` or `thieves`.
-/// - It misses `iPhone`, `cheesecake` and `motor bike`, which its list has with a capital or a space too many.
-/// - It joins only certain pairs of words; here names of any number of words are joined, if nothing but space is between them.
-/// - It joins words over the end of a line or paragraph; here not over an empty line.
+/// - The published scorer misses `bus` (its singular is `bu`) and the singulars of `ties`,
+///   `canoes`, `cookies` and `thieves`.
+/// - It misses `iPhone`, `cheesecake` and `motor bike`, which its list has with a capital letter or
+///   an extra space.
+/// - It joins only fixed pairs of words. This table joins names of any number of words that are
+///   separated by white space only.
+/// - It joins words across line and paragraph ends. This table does not join words across an empty
+///   line.
 ///
-/// [`as_published`](Self::as_published) makes a table that is read as that scorer reads it.
+/// [`as_published`](Self::as_published) makes a table with exactly the rules of the published
+/// scorer.
 ///
 /// ```
 /// use bpo_eval::ObjectTable;
@@ -38,14 +44,15 @@ use crate::singular::singular;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObjectTable {
-    /// Words and the object they stand for: in their singular and joined by one space, or as the published list has them.
+    /// Synonyms and their objects: in the singular, joined by one space; or unchanged, for the
+    /// published rules.
     words: BTreeMap<String, String>,
-    /// Words of the longest name.
+    /// Number of words of the longest synonym.
     longest: usize,
     rules: Rules,
 }
 
-/// By which rules texts are read.
+/// The rules by which texts are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Rules {
     #[default]
@@ -53,23 +60,23 @@ enum Rules {
     AsPublished,
 }
 
-/// A place in a text that names an object.
+/// A mention of an object in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Mention {
-    /// The object's name in the table.
+    /// Name of the object in the table.
     pub object: String,
-    /// First byte of the words in the text.
+    /// Byte offset of the first word in the text.
     pub start: usize,
-    /// The byte behind the last.
+    /// Byte offset after the last word.
     pub end: usize,
 }
 
 impl ObjectTable {
-    /// A table of names and their synonyms. A name is a word for itself, and plurals are understood.
+    /// A table of names and their synonyms. A name is its own synonym. Plurals are recognized.
     ///
     /// # Errors
-    /// [`EvalError::Ambiguous`] if a word stands for two objects.
+    /// [`EvalError::Ambiguous`] if a word is a synonym of two objects.
     pub fn new<N, S>(objects: impl IntoIterator<Item = (N, S)>) -> Result<Self, EvalError>
     where
         N: AsRef<str>,
@@ -90,17 +97,20 @@ impl ObjectTable {
     /// A table of names without synonyms.
     ///
     /// # Errors
-    /// Those of [`new`](Self::new).
+    /// The errors of [`new`](Self::new).
     pub fn of_names<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Result<Self, EvalError> {
         Self::new(names.into_iter().map(|name| (name, [""; 0])))
     }
 
-    /// A table whose texts are read exactly as the published scorer of CHAIR reads them, with what is wrong in its rules. `lines`
-    /// are those of its `synonyms.txt`: an object a line, its name first and then its synonyms, with a comma and one space
-    /// between.
+    /// A table that reads texts exactly like the published scorer of CHAIR, including the errors of
+    /// its rules.
     ///
-    /// The scorer (Rohrbach et al. 2018) is taken with pattern 3.6, as it asks for, and the word and sentence tokenizers of
-    /// NLTK 3.10. Objects of the truth count where they are spelled as in the list.
+    /// `lines` are the lines of the scorer's `synonyms.txt`: an object per line, its name followed
+    /// by its synonyms, separated by a comma and one space.
+    ///
+    /// The reference is the scorer (Rohrbach et al. 2018) with pattern 3.6, which it requires, and
+    /// the word and sentence tokenizers of NLTK 3.10. Objects of the ground truth must be spelled
+    /// as in the list.
     ///
     /// ```
     /// use bpo_eval::ObjectTable;
@@ -113,10 +123,12 @@ impl ObjectTable {
         Self { words: as_published::synonyms(lines), longest: 2, rules: Rules::AsPublished }
     }
 
-    /// Reads a table as CHAIR keeps it: an object a line, its name first and then its synonyms, with commas between.
+    /// Reads a table in CHAIR's format: an object per line, its name followed by its synonyms,
+    /// separated by commas.
     ///
     /// # Errors
-    /// [`EvalError::Read`], [`EvalError::NoObjects`] for a file without words, and those of [`new`](Self::new).
+    /// [`EvalError::Read`], [`EvalError::NoObjects`] for a file without objects, and the errors of
+    /// [`new`](Self::new).
     pub fn from_file(path: &Path) -> Result<Self, EvalError> {
         let text = read(path)?;
         let lines = text.lines().map(|line| line.split(',').map(str::trim).filter(|word| !word.is_empty()));
@@ -124,22 +136,22 @@ impl ObjectTable {
         Self::new(objects)?.not_empty(path)
     }
 
-    /// Reads a table for [`as_published`](Self::as_published).
+    /// Reads a file for [`as_published`](Self::as_published).
     ///
     /// # Errors
-    /// [`EvalError::Read`], and [`EvalError::NoObjects`] for a file without words.
+    /// [`EvalError::Read`], and [`EvalError::NoObjects`] for a file without objects.
     pub fn as_published_from_file(path: &Path) -> Result<Self, EvalError> {
         Self::as_published(read(path)?.lines()).not_empty(path)
     }
 
     fn not_empty(self, path: &Path) -> Result<Self, EvalError> {
-        match self.words.keys().all(String::is_empty) {
-            true => Err(EvalError::NoObjects { path: path.into() }),
-            false => Ok(self),
+        if self.words.keys().all(String::is_empty) {
+            return Err(EvalError::NoObjects { path: path.into() });
         }
+        Ok(self)
     }
 
-    /// The name of the object that a word or words stand for.
+    /// The object of a synonym of one or more words.
     pub fn find(&self, words: &str) -> Option<&str> {
         let name = match self.rules {
             Rules::Ours => self.words.get(&canonical(words)),
@@ -148,17 +160,17 @@ impl ObjectTable {
         name.map(String::as_str)
     }
 
-    /// Whether there is no object.
+    /// Whether the table is empty.
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()
     }
 
-    /// All names.
+    /// The names of all objects.
     pub fn names(&self) -> BTreeSet<&str> {
         self.words.values().map(String::as_str).collect()
     }
 
-    /// Where the text names objects, in order.
+    /// The mentions of objects in a text, in order.
     pub fn mentions(&self, text: &str) -> Vec<Mention> {
         if self.rules == Rules::AsPublished {
             return as_published::mentions(&self.words, text);
@@ -169,7 +181,7 @@ impl ObjectTable {
         let mut found = Vec::new();
         let mut at = 0;
         while let Some((first, start, _)) = words.get(at) {
-            // the words from here on that may be one name
+            // The following words that may form one name.
             let apart = words[at..].windows(2).position(|pair| is_apart(&text[pair[0].2..pair[1].1]));
             let near = &words[at..apart.map_or(words.len(), |count| at + count + 1)];
             if let [_, (second, _, end), ..] = near
@@ -194,7 +206,7 @@ impl ObjectTable {
                 None => at += 1,
             }
         }
-        // the seat of a toilet is no chair
+        // A toilet seat is no chair.
         let has = |word: &str| words.iter().any(|(other, ..)| other == word);
         if has("toilet") && has("seat") && self.words.contains_key("toilet") {
             found.retain(|(_, word)| *word != "seat");
@@ -202,7 +214,8 @@ impl ObjectTable {
         found.into_iter().map(|(mention, _)| mention).collect()
     }
 
-    /// The object of two words that the published scorer joins by rule; the inner `None` is what stands for no object.
+    /// The object of two words that the published scorer joins by rule. The inner `None` means no
+    /// object.
     fn compound(&self, first: &str, second: &str) -> Option<Option<&str>> {
         if self.words.contains_key(&format!("{first} {second}")) {
             return None;
@@ -234,22 +247,26 @@ impl ObjectTable {
     }
 }
 
-/// Lower case, every word in its singular, one space between.
+/// A name in lower case, each word in the singular, joined by one space.
 fn canonical(name: &str) -> String {
     let words: Vec<String> = words(name).map(|(_, word)| singular(&word.to_lowercase())).collect();
     words.join(" ")
 }
 
-/// Whether two words with this text between them are not one name: a sign or an empty line is between them.
+/// Whether the text between two words prevents them from forming a name: punctuation or an empty
+/// line.
 fn is_apart(between: &str) -> bool {
     between.chars().any(|c| !c.is_whitespace() && c != '_') || between.matches('\n').count() > 1
 }
 
-/// Ends of words that are words of their own: `man's`, `isn't`.
+/// Endings that are tokens of their own: `man's`, `isn't`.
 const ENDS: [&str; 7] = ["'s", "'m", "'d", "'ll", "'re", "'ve", "n't"];
 
-/// Runs of letters, digits, and hyphens and apostrophes within, with where they begin: as the scorer's tokenizer (NLTK's)
-/// has it, `car-free` is one word, and no car, and `o'clock` is no clock. [`ENDS`] are apart.
+/// The words of a text with their byte offsets: runs of letters, digits, inner hyphens and inner
+/// apostrophes.
+///
+/// As in NLTK's tokenizer, `car-free` is one word (not a car) and `o'clock` is not a clock.
+/// [`ENDS`] are separate words.
 fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let is_apostrophe = |c: char| c == '\'' || c == '\u{2019}';
     text.split(move |c: char| !c.is_alphanumeric() && c != '-' && !is_apostrophe(c))
@@ -263,7 +280,7 @@ fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .map(|word| (word.as_ptr() as usize - text.as_ptr() as usize, word))
 }
 
-/// Bytes of the end of a word that is a word of its own.
+/// Length in bytes of the ending that is a token of its own.
 fn length_of_end(word: &str) -> usize {
     let ends = ENDS.iter().flat_map(|end| [(*end).to_owned(), end.replace('\'', "\u{2019}")]);
     ends.filter(|end| word.len() > end.len())
@@ -278,7 +295,7 @@ fn read(path: &Path) -> Result<String, EvalError> {
     Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
 
-/// Number of words of a text.
+/// The number of words of a text.
 pub(crate) fn count_words(text: &str) -> usize {
     words(text).count()
 }

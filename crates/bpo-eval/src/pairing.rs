@@ -1,12 +1,12 @@
-//! Which answer belongs to which question: everything that both sides say is compared.
+//! Matching of answers to questions by id, order, image and text.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-use crate::error::{Difference, EvalError};
+use crate::error::{EvalError, QuestionMismatch};
 use crate::records::{Answer, bare, holds_question, is_same_image, is_same_question};
 
-/// What is known of a question.
+/// The known fields of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub id: Option<String>,
@@ -14,37 +14,39 @@ pub(crate) struct Asked {
     pub text: Option<String>,
 }
 
-/// The answer of each question, and answers without a question.
+/// The answer of each question, and the answers without a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Paired {
-    /// Places of the answers, one a question.
+    /// Index of the answer of each question.
     pub answers: Vec<usize>,
-    /// Answers to other questions, by id or place.
+    /// Ids or record numbers of answers without a question.
     pub unasked: Vec<String>,
 }
 
-/// The two files, for messages.
+/// Paths of the two files, for error messages.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Files<'a> {
     pub questions: &'a Path,
     pub answers: &'a Path,
 }
 
-/// How an answer fits a question.
+/// Result of the comparison of an answer with a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fit {
-    /// Something that both sides know is the same, and nothing differs.
+    /// At least one known field is equal, and none differs.
     Same,
-    /// Neither image nor text is known on both sides.
+    /// No field that identifies the question is known on both sides.
     Unknown,
-    /// The image or the text is another.
+    /// The named field differs.
     Other(&'static str),
 }
 
-/// Gives every question its answer: by id where both sides have ids, else in order; by image and text where that does not fit.
+/// Matches answers to questions: by id if both files have ids, else by order; by image and text if
+/// these disagree.
 ///
 /// # Errors
-/// If one side has ids in part or twice, if an answer is to another question, or if a question has no answer.
+/// If only some records of a file have ids, ids repeat, an answer belongs to another question, or a
+/// question has no answer.
 pub(crate) fn pair(files: Files<'_>, asked: &[Asked], given: &[Answer]) -> Result<Paired, EvalError> {
     let index = Index::new(asked, given);
     if let Some(answer) = given.iter().find(|answer| answer.under_text && index.is_question(&answer.text)) {
@@ -58,7 +60,7 @@ pub(crate) fn pair(files: Files<'_>, asked: &[Asked], given: &[Answer]) -> Resul
     let all_known = given.iter().all(is_known);
     let candidates: Vec<Option<usize>> = if has_ids {
         let by_id = by_id(files.answers, &given_ids);
-        // ids that repeat tell nothing, where image and text can
+        // Repeated ids are useless, but image and text may still match.
         match (repeated(files.questions, &asked_ids), by_id) {
             (None, Ok(by_id)) => asked_ids.iter().map(|id| by_id.get(&(*id)?).copied()).collect(),
             _ if all_known => vec![None; asked.len()],
@@ -77,7 +79,7 @@ pub(crate) fn pair(files: Files<'_>, asked: &[Asked], given: &[Answer]) -> Resul
 struct Index<'a> {
     asked: &'a [Asked],
     given: &'a [Answer],
-    /// Answers by the text of their question, of those whose image is known too.
+    /// Indices of answers with known image and question, by the text of the question.
     known: HashMap<String, Vec<usize>>,
     questions: HashSet<String>,
 }
@@ -92,7 +94,7 @@ impl<'a> Index<'a> {
         Self { asked, given, known, questions }
     }
 
-    /// Whether a text is one of the questions, word for word.
+    /// Whether a text equals one of the questions.
     fn is_question(&self, text: &str) -> bool {
         self.questions.contains(&bare(text))
     }
@@ -139,7 +141,8 @@ impl<'a> Index<'a> {
         Ok(Paired { answers, unasked })
     }
 
-    /// The answer about the same image with the same question, if there is one, or several that say the same.
+    /// The answer about the same image and question, if there is exactly one or all of them are
+    /// equal.
     fn alike(&self, question: &Asked) -> Option<usize> {
         let (image, text) = (question.image.as_deref()?, question.text.as_deref()?);
         let mut fitting = self.known.get(&core(text))?.iter().filter(|&&place| {
@@ -155,7 +158,7 @@ impl<'a> Index<'a> {
             "image" => (&question.image, &answer.image),
             _ => (&question.text, &answer.question),
         };
-        let difference = Box::new(Difference {
+        let difference = Box::new(QuestionMismatch {
             what,
             found: found.clone().unwrap_or_default(),
             questions: files.questions.into(),
@@ -166,7 +169,7 @@ impl<'a> Index<'a> {
     }
 }
 
-/// Of a question with an instruction around it, the line or sentence that asks; else all of it.
+/// The sentence of a text that ends with a question mark, or the whole text without one.
 fn core(question: &str) -> String {
     let text = bare(question);
     let Some(end) = text.find('?') else { return text };
@@ -190,13 +193,13 @@ fn fit(question: &Asked, answer: &Answer) -> Fit {
         (Some(false), _) => Fit::Other("image"),
         (_, Some(false)) => Fit::Other("question"),
         (None, None) => Fit::Unknown,
-        // an image has many questions
+        // An image has several questions.
         (Some(true), None) => Fit::Unknown,
         _ => Fit::Same,
     }
 }
 
-/// Whether all have an id; an error if only some have.
+/// Whether all records have an id; an error if only some have.
 fn all_or_none(path: &Path, ids: &[Option<&str>]) -> Result<bool, EvalError> {
     let with = ids.iter().flatten().count();
     match ids.iter().position(Option::is_none) {

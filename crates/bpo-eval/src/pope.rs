@@ -1,4 +1,4 @@
-//! POPE: yes-or-no questions about what is there and what is not.
+//! POPE: yes-or-no questions about objects that an image shows or does not show.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,104 +10,105 @@ use serde::{Deserialize, Serialize};
 use crate::bootstrap::{Bootstrap, Estimate};
 use crate::truth::Truth;
 
-/// Yes or no.
+/// The label of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Label {
-    /// It is there.
+pub enum PopeLabel {
+    /// The image shows the object.
     Yes,
-    /// It is not.
+    /// The image does not show the object.
     No,
 }
 
-/// Reads an answer as POPE's `evaluate.py` does: of the text up to the first full stop, without commas, cut at spaces, the
-/// words `No`, `no` and `not` mean no; everything else means yes.
+/// Reads an answer like POPE's `evaluate.py`: no if the text up to the first full stop, without
+/// commas and split at spaces, has the word `No`, `no` or `not`; else yes.
 ///
 /// ```
-/// use bpo_eval::pope::{Label, parse_answer};
+/// use bpo_eval::{PopeLabel, parse_yes_no};
 ///
-/// assert_eq!(parse_answer("No, there is not."), Label::No);
-/// assert_eq!(parse_answer("Yes. No doubt."), Label::Yes);
-/// assert_eq!(parse_answer("Nothing"), Label::Yes);
+/// assert_eq!(parse_yes_no("No, there is not."), PopeLabel::No);
+/// assert_eq!(parse_yes_no("Yes. No doubt."), PopeLabel::Yes);
+/// assert_eq!(parse_yes_no("Nothing"), PopeLabel::Yes);
 /// ```
-pub fn parse_answer(text: &str) -> Label {
+pub fn parse_yes_no(text: &str) -> PopeLabel {
     let first = text.split('.').next().unwrap_or(text).replace(',', "");
-    match first.split(' ').any(|word| ["No", "no", "not"].contains(&word)) {
-        true => Label::No,
-        false => Label::Yes,
-    }
+    let is_no = first.split(' ').any(|word| ["No", "no", "not"].contains(&word));
+    if is_no { PopeLabel::No } else { PopeLabel::Yes }
 }
 
-/// Whether an answer says what [`parse_answer`] reads in it: yes, or no, and not both. `No!` and `NO` are no by their sense, but
-/// yes to that rule, and so not clear.
+/// Whether an answer contains what [`parse_yes_no`] reads in it: yes or no, and not both.
+///
+/// `No!` and `NO` are unclear: the published rule reads them as yes.
 ///
 /// ```
-/// use bpo_eval::pope::is_clear;
+/// use bpo_eval::is_clear_yes_no;
 ///
-/// assert!(is_clear("Yes!") && is_clear("No, there is none."));
-/// assert!(!is_clear("No!") && !is_clear("There is a dog."));
+/// assert!(is_clear_yes_no("Yes!") && is_clear_yes_no("No, there is none."));
+/// assert!(!is_clear_yes_no("No!") && !is_clear_yes_no("There is a dog."));
 /// ```
-pub fn is_clear(text: &str) -> bool {
+pub fn is_clear_yes_no(text: &str) -> bool {
     let first = text.split('.').next().unwrap_or(text);
     let says = |wanted: &[&str]| {
         first.split(|c: char| !c.is_alphanumeric()).any(|word| wanted.contains(&word.to_lowercase().as_str()))
     };
-    match parse_answer(text) {
-        Label::Yes => says(&["yes"]) && !says(&["no", "not"]),
-        Label::No => !says(&["yes"]),
+    match parse_yes_no(text) {
+        PopeLabel::Yes => says(&["yes"]) && !says(&["no", "not"]),
+        PopeLabel::No => !says(&["yes"]),
     }
 }
 
-/// A question and what was answered.
+/// A question with its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PopeItem {
-    /// The image's name.
+    /// Name of the image.
     pub image: String,
-    /// What is right.
-    pub label: Label,
-    /// The answer.
+    /// The correct answer.
+    pub label: PopeLabel,
+    /// The answer of the model.
     pub text: String,
 }
 
-/// The figures of a set of answers; yes is the positive class. Shares are from 0 to 1.
+/// The metrics of a set of answers. Yes is the positive class; shares are from 0 to 1.
 ///
 /// Li et al. 2023, [arXiv 2305.10355](https://arxiv.org/abs/2305.10355).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PopeReport {
-    /// Questions.
+    /// Number of questions.
     pub items: usize,
-    /// Images that they are about.
+    /// Number of images.
     pub images: usize,
-    /// Answers that are not [clear](is_clear). They count as [`parse_answer`] reads them, most of them as yes.
+    /// Number of answers that are not [clear](is_clear_yes_no). They count as [`parse_yes_no`]
+    /// reads them, mostly as yes.
     pub unclear: usize,
-    /// Right answers.
+    /// Correct answers, divided by all answers.
     pub accuracy: Estimate,
-    /// Of the answers yes, those that are right.
+    /// Correct yes answers, divided by all yes answers.
     pub precision: Estimate,
-    /// Of the questions whose answer is yes, those answered so.
+    /// Correct yes answers, divided by all questions whose label is yes.
     pub recall: Estimate,
     /// Harmonic mean of precision and recall.
     pub f1: Estimate,
-    /// Answers yes.
+    /// Yes answers, divided by all answers.
     pub yes_ratio: Estimate,
-    /// How the intervals were made.
+    /// Settings of the intervals.
     pub bootstrap: Bootstrap,
 }
 
 impl PopeReport {
-    /// Scores answers. Intervals are over images: questions about one image are not independent.
+    /// Scores answers. Intervals resample images, because questions about one image are not
+    /// independent.
     pub fn new(items: &[PopeItem], bootstrap: Bootstrap) -> Self {
-        // label and answer of each question, by image
-        let mut images: BTreeMap<&str, Vec<(Label, Label)>> = BTreeMap::new();
+        // PopeLabel and answer of each question, by image.
+        let mut images: BTreeMap<&str, Vec<(PopeLabel, PopeLabel)>> = BTreeMap::new();
         for item in items {
-            images.entry(&item.image).or_default().push((item.label, parse_answer(&item.text)));
+            images.entry(&item.image).or_default().push((item.label, parse_yes_no(&item.text)));
         }
-        let images: Vec<Vec<(Label, Label)>> = images.into_values().collect();
-        // part and whole are counts of (label, answer)
-        let share = |part: fn(Label, Label) -> usize, whole: fn(Label, Label) -> usize| {
+        let images: Vec<Vec<(PopeLabel, PopeLabel)>> = images.into_values().collect();
+        // `part` and `whole` count (label, answer) pairs.
+        let share = |part: fn(PopeLabel, PopeLabel) -> usize, whole: fn(PopeLabel, PopeLabel) -> usize| {
             bootstrap.estimate(images.len(), |chosen| {
-                let count = |what: fn(Label, Label) -> usize| -> usize {
+                let count = |what: fn(PopeLabel, PopeLabel) -> usize| -> usize {
                     let answers = chosen.iter().flat_map(|&image| &images[image]);
                     answers.map(|&(label, answer)| what(label, answer)).sum()
                 };
@@ -115,11 +116,11 @@ impl PopeReport {
                 (of > 0).then(|| count(part) as f64 / of as f64)
             })
         };
-        use Label::Yes;
+        use PopeLabel::Yes;
         Self {
             items: items.len(),
             images: images.len(),
-            unclear: items.iter().filter(|item| !is_clear(&item.text)).count(),
+            unclear: items.iter().filter(|item| !is_clear_yes_no(&item.text)).count(),
             accuracy: share(|label, answer| usize::from(label == answer), |_, _| 1),
             precision: share(hit, |_, answer| usize::from(answer == Yes)),
             recall: share(hit, |label, _| usize::from(label == Yes)),
@@ -133,27 +134,27 @@ impl PopeReport {
     }
 }
 
-fn hit(label: Label, answer: Label) -> usize {
-    usize::from(label == Label::Yes && answer == Label::Yes)
+fn hit(label: PopeLabel, answer: PopeLabel) -> usize {
+    usize::from(label == PopeLabel::Yes && answer == PopeLabel::Yes)
 }
 
-/// Which absent objects are asked about.
+/// The sampling of absent objects for questions whose label is no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Negatives {
-    /// Any.
+pub enum PopeNegatives {
+    /// Any absent object.
     Random,
-    /// Those that the most images show.
+    /// The absent objects that most images show.
     Popular,
-    /// Those that are most often together with what the image shows.
+    /// The absent objects that most often appear together with the objects of the image.
     Adversarial,
 }
 
-impl Negatives {
-    /// All of them, the easiest first.
+impl PopeNegatives {
+    /// All samplings, the easiest first.
     pub const ALL: [Self; 3] = [Self::Random, Self::Popular, Self::Adversarial];
 
-    /// Its name.
+    /// The name in POPE's file names.
     pub fn name(self) -> &'static str {
         match self {
             Self::Random => "random",
@@ -163,28 +164,29 @@ impl Negatives {
     }
 }
 
-/// A question of POPE's.
+/// A question in POPE's file format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PopeQuestion {
-    /// Unlike that of every other question.
+    /// Unique id of the question.
     pub question_id: u64,
-    /// The image's name.
+    /// Name of the image.
     pub image: String,
     /// The question.
     pub text: String,
-    /// What is right.
-    pub label: Label,
+    /// The correct answer.
+    pub label: PopeLabel,
 }
 
-/// Makes questions as POPE does: for each image up to `per_image` objects that it shows and as many that it does not.
+/// Makes questions like POPE: for each image, up to `per_image` objects that it shows and the same
+/// number that it does not.
 ///
-/// An image with fewer of one sort gets fewer of both. How common objects are and what goes with what comes from
-/// `statistics`: POPE takes the images that are asked about.
-pub fn questions(
+/// An image with fewer objects of one sort gets fewer questions of both. Frequencies and
+/// co-occurrences come from `statistics`; POPE uses the images of the questions.
+pub fn pope_questions(
     truth: &Truth,
     statistics: &Truth,
-    negatives: Negatives,
+    negatives: PopeNegatives,
     per_image: usize,
     seed: u64,
 ) -> Vec<PopeQuestion> {
@@ -194,17 +196,17 @@ pub fn questions(
     let mut all = Vec::new();
     for (image, shown) in truth.iter() {
         let mut absent: Vec<&String> = objects.difference(shown).collect();
-        // of equally common ones chance decides
+        // Ties are broken at random.
         absent.shuffle(&mut rng);
         let often = |object: &String, with: &mut dyn Iterator<Item = &String>| -> usize {
             with.filter_map(|other| together.get(&(object.as_str(), other.as_str()))).sum()
         };
         match negatives {
-            Negatives::Random => {}
-            Negatives::Popular => {
+            PopeNegatives::Random => {}
+            PopeNegatives::Popular => {
                 absent.sort_by_key(|object| std::cmp::Reverse(often(object, &mut std::iter::once(*object))))
             }
-            Negatives::Adversarial => {
+            PopeNegatives::Adversarial => {
                 absent.sort_by_key(|object| std::cmp::Reverse(often(object, &mut shown.iter())));
             }
         }
@@ -212,7 +214,7 @@ pub fn questions(
         let count = per_image.min(there.len()).min(absent.len());
         let there = there.sample(&mut rng, count).copied().collect::<Vec<_>>();
         for (yes, no) in there.into_iter().zip(absent) {
-            for (object, label) in [(yes, Label::Yes), (no, Label::No)] {
+            for (object, label) in [(yes, PopeLabel::Yes), (no, PopeLabel::No)] {
                 all.push(PopeQuestion {
                     question_id: all.len() as u64 + 1,
                     image: image.to_owned(),
@@ -225,7 +227,8 @@ pub fn questions(
     all
 }
 
-/// In how many images each two objects are together, and each object is (with itself).
+/// The number of images that show both objects, for every pair of objects and for each object with
+/// itself.
 fn together(truth: &Truth) -> BTreeMap<(&str, &str), usize> {
     let mut counts = BTreeMap::new();
     for (_, shown) in truth.iter() {

@@ -1,4 +1,4 @@
-//! What a record of an answer says, whoever wrote it: one reader for everything that scores answers.
+//! Answer records of different programs: one reader for all metrics.
 
 use std::path::Path;
 
@@ -8,39 +8,41 @@ use serde_json::{Map, Value};
 use crate::error::EvalError;
 use crate::truth::{number, open};
 
-/// Keys under which files have the name of an image, the number of a question, and its text.
+/// Keys of the image name.
 const IMAGE: &[&str] = &["image", "image_id", "image_name"];
+/// Keys of the question id.
 const ID: &[&str] = &["question_id", "id"];
+/// Keys of the question text.
 const QUESTION: &[&str] = &["prompt", "question"];
 
-/// Keys of an answer, the first that a record has counts. `text` is the last: where another is there, it is the question.
+/// Keys of the answer, by priority. `text` is last: next to another key it is the question.
 const ANSWER: &[&str] = &["answer", "response", "caption", "output", TEXT];
 const TEXT: &str = "text";
 
-/// Keys under which other programs keep a model's answer. They are not read, but a record with another answer under one of
-/// the keys above contradicts itself: there `answer` is often the right answer.
+/// Keys of the model's answer in other formats. They are not read, but a record with a different
+/// answer under one of the keys above is refused: there, `answer` is often the annotated answer.
 const PREDICTION: &[&str] =
     &["prediction", "pred", "predict", "model_answer", "generated_text", "output_text"];
 
-/// A record of an answer.
+/// An answer record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
-    /// Its place in the file, from 1.
+    /// Number of the record in the file, from 1.
     pub record: usize,
-    /// Of the question.
+    /// Id of the question.
     pub id: Option<String>,
-    /// The image's name.
+    /// Name of the image.
     pub image: Option<String>,
-    /// The question, perhaps with an instruction around it.
+    /// The question, possibly with an instruction around it.
     pub question: Option<String>,
     /// The answer.
     pub text: String,
-    /// Whether the answer was under `text`.
+    /// Whether the key of the answer is `text`.
     pub under_text: bool,
 }
 
-/// Reads a file of answers, an array or one object a line. `agree` says whether two texts are the same answer: a record with two
-/// answers that are not is refused.
+/// Reads answers from a JSON array or JSON lines. `agree` decides whether two texts are the same
+/// answer; a record with two different answers is an error.
 pub(crate) fn read_answers(path: &Path, agree: fn(&str, &str) -> bool) -> Result<Vec<Answer>, EvalError> {
     let mut all = Vec::new();
     for_each(path, open(path)?, &mut |record: Map<String, Value>| {
@@ -59,7 +61,7 @@ fn answer(
     let given = |key: &&str| record.get(*key).is_some_and(|value| !value.is_null());
     let is_empty = |key: &&str| record[*key].as_str().is_some_and(|text| text.trim().is_empty());
     let no_answer = || EvalError::NoKey { path: path.into(), record: place, keys: ANSWER };
-    // an empty text counts only where there is no other
+    // An empty answer counts only if there is no other.
     let filled = ANSWER.iter().find(|key| given(key) && !is_empty(key));
     let key = *filled.or_else(|| ANSWER.iter().find(|key| given(key))).ok_or_else(no_answer)?;
     let text = plain(&record[key]).ok_or_else(|| EvalError::NoText {
@@ -68,14 +70,14 @@ fn answer(
         key,
         found: kind(&record[key]),
     })?;
-    // a number under these keys is not the question, but its id
+    // A number under these keys is an id, not the question.
     let asked = QUESTION.iter().find_map(|key| record.get(*key)?.as_str().map(str::to_owned));
     let under_text = key == TEXT;
     if under_text && asked.as_deref().is_some_and(|asked| is_same_question(asked, &text)) {
         return Err(EvalError::OnlyQuestion { path: path.into(), record: place });
     }
-    // where the question is known, a `text` that is not it is an answer, too
-    // (a "no" stands in "snowboard", and is no part of the question)
+    // If the question is known, a `text` that differs from it is a second answer. Short texts are
+    // no part of a question ("no" is a substring of "snowboard").
     let is_part =
         |asked: &str, text: &str| text.split_whitespace().count() > 2 && holds_question(asked, text);
     let text_is_answer = |text: &str| {
@@ -94,7 +96,8 @@ fn answer(
             });
         }
     }
-    // beside an answer, `text` may also be that answer in other words: a question has its mark
+    // Next to an answer, `text` may repeat that answer in other words: a question has a question
+    // mark.
     let question = asked.or_else(|| {
         let text = record.get(TEXT).filter(|_| !under_text)?.as_str()?;
         text.contains('?').then(|| text.to_owned())
@@ -102,7 +105,7 @@ fn answer(
     Ok(Answer { record: place, id: find(record, ID), image: find(record, IMAGE), question, text, under_text })
 }
 
-/// The first text or number under one of the keys.
+/// The first string or number under one of the keys.
 pub(crate) fn find(record: &Map<String, Value>, keys: &[&str]) -> Option<String> {
     keys.iter().find_map(|key| plain(record.get(*key)?))
 }
@@ -112,17 +115,17 @@ pub(crate) fn image(record: &Map<String, Value>) -> Option<String> {
     find(record, IMAGE)
 }
 
-/// The number of a record.
+/// The id of a record.
 pub(crate) fn id(record: &Map<String, Value>) -> Option<String> {
     find(record, ID)
 }
 
-/// The error of an answer without an image.
+/// The error of an answer without an image name.
 pub(crate) fn no_image(path: &Path, record: usize) -> EvalError {
     EvalError::NoKey { path: path.into(), record, keys: IMAGE }
 }
 
-/// A text as it is, a number as it is written.
+/// A string unchanged, or a number as written.
 fn plain(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -131,38 +134,38 @@ fn plain(value: &Value) -> Option<String> {
     }
 }
 
-/// The kind of a value, in JSON's words.
+/// The JSON type of a value, with an article.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
-        Value::Bool(_) => "a truth value",
+        Value::Bool(_) => "a Boolean",
         Value::Number(_) => "a number",
-        Value::String(_) => "a text",
+        Value::String(_) => "a string",
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
     }
 }
 
-/// A question without image tokens, in lower case, with one space between words.
+/// A question without image tokens, in lower case, with single spaces.
 pub(crate) fn bare(question: &str) -> String {
     let words: Vec<String> =
         question.replace("<image>", " ").split_whitespace().map(str::to_lowercase).collect();
     words.join(" ")
 }
 
-/// Whether two texts are one question; nothing may be around it.
+/// Whether two texts are the same question.
 pub(crate) fn is_same_question(one: &str, other: &str) -> bool {
     bare(one) == bare(other)
 }
 
-/// Whether two texts are one question, where one of them may have an instruction around it.
+/// Whether two texts are the same question, and one of them may have an instruction around it.
 pub(crate) fn holds_question(one: &str, other: &str) -> bool {
     let (one, other) = (bare(one), bare(other));
     one.contains(&other) || other.contains(&one)
 }
 
-/// Whether two names are of one image: folders do not count, nor the ending where one has none, and COCO's names are their
-/// numbers.
+/// Whether two names mean the same image. Folders are ignored, the extension is ignored if one name
+/// has none, and COCO names are compared by number.
 pub(crate) fn is_same_image(one: &str, other: &str) -> bool {
     let last = |name: &str| name.rsplit(['/', '\\']).next().unwrap_or(name).to_owned();
     let (one, other) = (last(one), last(other));
@@ -185,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_found_before_the_question() {
+    fn answer_keys_have_priority_over_text() {
         for (json, text, question) in [
             (r#"{"text": "Is there a dog?", "answer": "no", "label": "yes"}"#, "no", Some("Is there a dog?")),
             (r#"{"text": "Describe.", "response": "A dog."}"#, "A dog.", None),
@@ -209,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_with_two_answers_is_refused() {
+    fn two_different_answers_are_an_error() {
         for (json, keys) in [
             (r#"{"response": "yes", "answer": "no"}"#, "answer and response"),
             (r#"{"prompt": "Is there a dog?", "text": "no", "answer": "yes"}"#, "answer and text"),
@@ -226,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_an_answer_is_named() {
+    fn a_missing_answer_is_an_error_with_the_record() {
         for (json, said) in [
             (r#"{"image": "a"}"#, "record 3: none of the keys answer, response, caption, output, text"),
             (
@@ -234,7 +237,7 @@ mod tests {
                 "record 3: the text is the question",
             ),
             (r#"{"answer": ["a dog"]}"#, "record 3: answer is an array"),
-            (r#"{"answer": true}"#, "record 3: answer is a truth value"),
+            (r#"{"answer": true}"#, "record 3: answer is a Boolean"),
         ] {
             let error = read(json).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");
@@ -242,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_one_image() {
+    fn equal_image_names() {
         for (one, other, same) in [
             ("a/b.jpg", "b.jpg", true),
             ("b", "b.jpg", true),

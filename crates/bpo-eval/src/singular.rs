@@ -1,5 +1,6 @@
-//! The singular of English nouns, as far as names of objects need it.
+//! The singular of English nouns, for names of objects.
 
+/// Irregular plurals with their singulars.
 const IRREGULAR: [(&str, &str); 20] = [
     ("people", "person"),
     ("men", "man"),
@@ -23,26 +24,26 @@ const IRREGULAR: [(&str, &str); 20] = [
     ("gases", "gas"),
 ];
 
-/// Words that end in s and are no plural, or are the same in both numbers.
+/// Words in s that are not plurals, or are equal in singular and plural.
 const UNCHANGED: [&str; 16] = [
     "bus", "gas", "lens", "tennis", "scissors", "pants", "jeans", "shorts", "sheep", "series", "skis",
     "this", "is", "has", "was", "his",
 ];
 
-/// Words in ie, oe and che whose plural only adds an s.
+/// Words in ie, oe and che whose plural adds only an s.
 const PLAIN: [&str; 12] = [
     "pie", "tie", "movie", "cookie", "zombie", "brownie", "smoothie", "selfie", "shoe", "toe", "canoe",
     "cache",
 ];
 
-/// The singular of a lower-case word; the word itself if it is no plural.
+/// The singular of a lower-case word, or the word itself if it is not a plural.
 ///
-/// Compounds of irregular words are irregular too: policemen, grandchildren.
-pub fn singular(word: &str) -> String {
+/// Compounds of irregular words are irregular: policemen, grandchildren.
+pub(crate) fn singular(word: &str) -> String {
     if UNCHANGED.contains(&word) {
         return word.to_owned();
     }
-    // a compound ends in one of these; a longer word may end in the others by chance
+    // Compounds end in one of these. Longer words end in the other plurals only by chance.
     let compounds = ["men", "children", "people"];
     let known = IRREGULAR.iter().find_map(|(many, one)| {
         let stem = word.strip_suffix(many)?;
@@ -58,7 +59,7 @@ pub fn singular(word: &str) -> String {
     if let Some(stem) = stem.strip_suffix("ie").filter(|stem| stem.chars().count() > 1) {
         return format!("{stem}y");
     }
-    // only these take "es" for "s": boxes, benches, dishes, glasses, buzzes, potatoes
+    // Only these take "es": boxes, benches, dishes, glasses, buzzes, potatoes.
     let sibilant = ["xe", "che", "she", "sse", "zze", "oe"];
     if sibilant.iter().any(|end| stem.ends_with(end)) {
         return stem[..stem.len() - 1].to_owned();
@@ -75,7 +76,7 @@ mod tests {
     use super::singular;
 
     #[test]
-    fn plurals_of_every_form() {
+    fn singulars_of_regular_and_irregular_plurals() {
         for (many, one) in [
             ("cups", "cup"),
             ("benches", "bench"),

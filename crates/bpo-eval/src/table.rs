@@ -1,4 +1,4 @@
-//! Reports side by side, for people.
+//! Tables of reports as text.
 
 use std::fmt::Write;
 
@@ -6,59 +6,60 @@ use crate::bootstrap::Estimate;
 use crate::chair::ChairReport;
 use crate::pope::PopeReport;
 
-/// A table of a column a system and a row a figure; shares in percent, each with its interval.
+/// A text table with a column per system and a row per metric. Shares are in percent, with their
+/// intervals.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Table {
+pub struct ReportTable {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
-    /// The figures of CHAIR of one or more systems.
+impl ReportTable {
+    /// The CHAIR metrics of one or more systems.
     pub fn chair(systems: &[(&str, &ChairReport)]) -> Self {
         let mut table = Self::new(systems.iter().map(|(name, _)| *name));
         let mut row = |name: &str, cell: &dyn Fn(&ChairReport) -> String| {
             table.row(name, systems.iter().map(|(_, report)| cell(report)));
         };
-        row("CHAIR_i", &|report| percent(&report.chair_i));
-        row("CHAIR_s", &|report| percent(&report.chair_s));
-        row("recall", &|report| percent(&report.recall));
-        row("precision", &|report| percent(&report.precision));
-        row("F1", &|report| percent(&report.f1));
-        row("objects an answer", &|report| number(&report.objects));
-        row("words an answer", &|report| number(&report.words));
-        row("answers (silent)", &|report| format!("{} ({})", report.items, report.silent));
+        row("CHAIR_i", &|report| format_percent(&report.chair_i));
+        row("CHAIR_s", &|report| format_percent(&report.chair_s));
+        row("recall", &|report| format_percent(&report.recall));
+        row("precision", &|report| format_percent(&report.precision));
+        row("F1", &|report| format_percent(&report.f1));
+        row("objects per answer", &|report| format_number(&report.objects));
+        row("words per answer", &|report| format_number(&report.words));
+        row("answers (no object)", &|report| format!("{} ({})", report.items, report.silent));
         table
     }
 
-    /// The figures of POPE of one or more systems.
+    /// The POPE metrics of one or more systems.
     pub fn pope(systems: &[(&str, &PopeReport)]) -> Self {
         let mut table = Self::new(systems.iter().map(|(name, _)| *name));
         let mut row = |name: &str, cell: &dyn Fn(&PopeReport) -> String| {
             table.row(name, systems.iter().map(|(_, report)| cell(report)));
         };
-        row("accuracy", &|report| percent(&report.accuracy));
-        row("precision", &|report| percent(&report.precision));
-        row("recall", &|report| percent(&report.recall));
-        row("F1", &|report| percent(&report.f1));
-        row("answers yes", &|report| percent(&report.yes_ratio));
+        row("accuracy", &|report| format_percent(&report.accuracy));
+        row("precision", &|report| format_percent(&report.precision));
+        row("recall", &|report| format_percent(&report.recall));
+        row("F1", &|report| format_percent(&report.f1));
+        row("yes ratio", &|report| format_percent(&report.yes_ratio));
         row("questions (unclear)", &|report| format!("{} ({})", report.items, report.unclear));
         table
     }
 
-    /// A table with a column for each name, besides that of the rows' names.
+    /// An empty table with these columns, after the column of row names.
     pub fn new<'a>(columns: impl IntoIterator<Item = &'a str>) -> Self {
         let header = std::iter::once("").chain(columns).map(str::to_owned).collect();
         Self { header, rows: Vec::new() }
     }
 
-    /// Adds a row.
+    /// Adds a row with a cell for each column.
     pub fn row(&mut self, name: &str, cells: impl IntoIterator<Item = String>) {
         self.rows.push(std::iter::once(name.to_owned()).chain(cells).collect());
     }
 }
 
-impl std::fmt::Display for Table {
+impl std::fmt::Display for ReportTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let lines = || std::iter::once(&self.header).chain(&self.rows);
         let widths: Vec<usize> = (0..self.header.len())
@@ -79,13 +80,13 @@ impl std::fmt::Display for Table {
     }
 }
 
-/// A share as `29.8 % [27.1, 32.5]`.
-pub fn percent(estimate: &Estimate) -> String {
+/// Formats a share as `29.8 % [27.1, 32.5]`.
+pub fn format_percent(estimate: &Estimate) -> String {
     show(estimate, 100.0, " %")
 }
 
-/// A number as `3.1 [2.9, 3.3]`.
-pub fn number(estimate: &Estimate) -> String {
+/// Formats a number as `3.1 [2.9, 3.3]`.
+pub fn format_number(estimate: &Estimate) -> String {
     show(estimate, 1.0, "")
 }
 

@@ -1,4 +1,4 @@
-//! What images show.
+//! Ground truth: the objects that images show.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -12,11 +12,11 @@ use serde::de::IgnoredAny;
 use crate::error::EvalError;
 use crate::objects::ObjectTable;
 
-/// Names of images and the objects that each shows.
+/// The objects of each image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Truth {
     images: BTreeMap<String, BTreeSet<String>>,
-    /// COCO's names by their numbers.
+    /// Image names by COCO number.
     numbers: BTreeMap<u64, String>,
 }
 
@@ -26,7 +26,7 @@ struct Record {
     objects: Vec<String>,
 }
 
-/// `instances_*.json` and `captions_*.json` of COCO, the keys needed here.
+/// COCO's `instances_*.json` and `captions_*.json`, the keys that are needed.
 #[derive(Deserialize)]
 struct Coco {
     images: Vec<CocoImage>,
@@ -46,7 +46,7 @@ struct CocoAnnotation {
     image_id: u64,
     category_id: Option<u64>,
     caption: Option<String>,
-    /// Only in panoptic files.
+    /// Present in panoptic files only.
     segments_info: Option<IgnoredAny>,
 }
 
@@ -54,12 +54,13 @@ struct CocoAnnotation {
 struct CocoCategory {
     id: u64,
     name: String,
-    /// Only in files of key points.
+    /// Present in keypoint files only.
     keypoints: Option<IgnoredAny>,
 }
 
 impl Truth {
-    /// Reads `{"image": "...", "objects": ["cup", ...]}`, an array or one object a line. More keys are not looked at.
+    /// Reads records `{"image": "...", "objects": ["cup", ...]}` from a JSON array or JSON lines.
+    /// Other keys are ignored.
     ///
     /// # Errors
     /// [`EvalError::Read`] and [`EvalError::Records`].
@@ -72,13 +73,16 @@ impl Truth {
         Ok(truth)
     }
 
-    /// Reads a file of COCO: objects are the categories of an image's annotations and, in a file of captions, what the
-    /// captions mention. CHAIR takes both; see [`merge`](Self::merge).
+    /// Reads a COCO file. The objects of an image are the categories of its annotations or, in a
+    /// file of captions, the objects that the captions mention.
+    ///
+    /// CHAIR uses both files; see [`merge`](Self::merge).
     ///
     /// # Errors
-    /// [`EvalError::Read`], [`EvalError::Json`], [`EvalError::NoSuchId`] for an annotation of nothing in the file,
-    /// [`EvalError::CocoKind`] for files of another kind (panoptic, key points, questions), and
-    /// [`EvalError::CaptionsNeedTable`] for captions where the table is empty.
+    /// - [`EvalError::Read`], [`EvalError::Json`] for files that cannot be read.
+    /// - [`EvalError::NoSuchId`] for an annotation of an unknown image or category.
+    /// - [`EvalError::CocoKind`] for other COCO files (panoptic, keypoints, questions).
+    /// - [`EvalError::CaptionsNeedTable`] for captions with an empty table.
     pub fn from_coco(path: &Path, table: &ObjectTable) -> Result<Self, EvalError> {
         let coco: Coco = serde_json::from_reader(open(path)?)
             .map_err(|source| EvalError::Json { path: path.into(), source })?;
@@ -87,7 +91,7 @@ impl Truth {
             coco.images.iter().map(|image| (image.id, image.file_name.as_str())).collect();
         let categories: BTreeMap<u64, &str> =
             coco.categories.iter().map(|category| (category.id, category.name.as_str())).collect();
-        // an image without annotations shows nothing, which is known too
+        // An image without annotations is known to show no object.
         let mut truth = Self::default();
         coco.images.iter().for_each(|image| truth.add(&image.file_name, []));
         for (i, annotation) in coco.annotations.iter().enumerate() {
@@ -105,7 +109,7 @@ impl Truth {
         Ok(truth)
     }
 
-    /// Adds objects to an image, which need not be there yet.
+    /// Adds objects to an image, and the image if it is new.
     pub fn add(&mut self, image: &str, objects: impl IntoIterator<Item = String>) {
         if let Some(number) = number(image) {
             self.numbers.insert(number, image.to_owned());
@@ -113,13 +117,15 @@ impl Truth {
         self.images.entry(image.to_owned()).or_default().extend(objects);
     }
 
-    /// Adds all of another truth.
+    /// Adds all images and objects of another ground truth.
     pub fn merge(&mut self, other: Self) {
         other.images.into_iter().for_each(|(image, objects)| self.add(&image, objects));
     }
 
-    /// What an image shows. Of a path its last part counts too, and of COCO's names their number: `123`,
-    /// `COCO_val2014_000000000123.jpg` and `000000000123.jpg` are one image.
+    /// The objects of an image, or `None` if the image is unknown.
+    ///
+    /// The name may be a path: its file name is looked up too. COCO names are looked up by number:
+    /// `123`, `COCO_val2014_000000000123.jpg` and `000000000123.jpg` are the same image.
     pub fn of(&self, image: &str) -> Option<&BTreeSet<String>> {
         let last = image.rsplit(['/', '\\']).next().unwrap_or(image);
         self.images
@@ -128,32 +134,33 @@ impl Truth {
             .or_else(|| self.images.get(self.numbers.get(&number(last)?)?))
     }
 
-    /// All images in the order of their names.
+    /// The images with their objects, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &BTreeSet<String>)> {
         self.images.iter().map(|(image, objects)| (image.as_str(), objects))
     }
 
-    /// Everything that any image shows.
+    /// All objects of all images.
     pub fn objects(&self) -> BTreeSet<String> {
         self.images.values().flatten().cloned().collect()
     }
 
-    /// Checks that answers can be held against this truth with a table: some image must show an object that the table has.
+    /// Checks that the table has at least one object of this ground truth.
     ///
     /// # Errors
-    /// [`EvalError::Nothing`] if no image shows anything, and [`EvalError::UnknownObjects`] if the table has other objects.
+    /// [`EvalError::Nothing`] without any object, and [`EvalError::UnknownObjects`] if the table
+    /// has none of the objects.
     pub fn check(&self, table: &ObjectTable) -> Result<(), EvalError> {
         let objects = self.objects();
         if objects.is_empty() {
-            return Err(EvalError::Nothing { why: "no image of the truth shows an object".into() });
+            return Err(EvalError::Nothing { why: "no image of the ground truth shows an object".into() });
         }
-        match objects.iter().any(|object| table.find(object).is_some()) {
-            true => Ok(()),
-            false => Err(EvalError::UnknownObjects { examples: objects.into_iter().take(5).collect() }),
+        if !objects.iter().any(|object| table.find(object).is_some()) {
+            return Err(EvalError::UnknownObjects { examples: objects.into_iter().take(5).collect() });
         }
+        Ok(())
     }
 
-    /// Number of images.
+    /// The number of images.
     pub fn len(&self) -> usize {
         self.images.len()
     }
@@ -164,14 +171,14 @@ impl Truth {
     }
 }
 
-/// Refuses files that do not say, or only in part, which objects their images show.
+/// Refuses COCO files that do not list all objects of their images.
 fn check_kind(path: &Path, coco: &Coco, table: &ObjectTable) -> Result<(), EvalError> {
     let refused = |found: String| Err(EvalError::CocoKind { path: path.into(), found });
     if coco.annotations.iter().any(|annotation| annotation.segments_info.is_some()) {
         return refused("a panoptic file (annotations have segments_info)".into());
     }
     if !coco.categories.is_empty() && coco.categories.iter().all(|category| category.keypoints.is_some()) {
-        return refused("a file of key points, which has only the categories that have some".into());
+        return refused("a keypoint file, which has only the categories with keypoints".into());
     }
     let empty =
         |annotation: &CocoAnnotation| annotation.category_id.is_none() && annotation.caption.is_none();
@@ -179,13 +186,13 @@ fn check_kind(path: &Path, coco: &Coco, table: &ObjectTable) -> Result<(), EvalE
         return refused(format!("annotation {} has neither category_id nor caption", place + 1));
     }
     let has_captions = coco.annotations.iter().any(|annotation| annotation.caption.is_some());
-    match has_captions && table.is_empty() {
-        true => Err(EvalError::CaptionsNeedTable { path: path.into() }),
-        false => Ok(()),
+    if has_captions && table.is_empty() {
+        return Err(EvalError::CaptionsNeedTable { path: path.into() });
     }
+    Ok(())
 }
 
-/// The number that a COCO name is, or ends in: `42`, `000000000042.jpg`, `COCO_val2014_000000000042.jpg`.
+/// The number of a COCO image name: `42`, `000000000042.jpg`, `COCO_val2014_000000000042.jpg`.
 pub(crate) fn number(name: &str) -> Option<u64> {
     let stem = name.split('.').next()?;
     let digits = match stem.strip_prefix("COCO_") {

@@ -44,5 +44,5 @@ pub use processor::{
     SpecialToken, SpecialTokens, TextProcessor, TokenizedCompletion, check_prompt_length,
 };
 pub use projector::Projector;
-pub use responder::{ImageQuestion, LlavaResponder, WeakenedImage};
+pub use responder::{ImageQuestion, LlavaResponder, PreparedQuestion, WeakenedImage};
 pub use weights::{TensorEntry, WeightIndex, canonical};

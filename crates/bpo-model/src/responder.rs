@@ -83,29 +83,37 @@ impl LlavaResponder {
         questions: &[ImageQuestion<'_>],
         at_a_time: NonZeroUsize,
     ) -> Vec<Result<Generated, ModelError>> {
-        let asked: Vec<_> = questions.iter().map(|question| self.request(question)).collect();
-        let good = asked.iter().filter_map(|request| Some(request.as_ref().ok()?.prompt.clone()));
+        let prepared = questions.iter().map(|question| self.prepare(question)).collect();
+        self.answer_prepared(prepared, at_a_time)
+    }
+
+    /// Answers questions that [`prepare`](Self::prepare) has made, with at most `at_a_time` answers
+    /// in the making. An error in the place of a question is returned in the place of its answer.
+    pub fn answer_prepared<E: From<ModelError>>(
+        &mut self,
+        questions: Vec<Result<PreparedQuestion, E>>,
+        at_a_time: NonZeroUsize,
+    ) -> Vec<Result<Generated, E>> {
+        let good = questions.iter().filter_map(|question| Some(question.as_ref().ok()?.prompt.clone()));
         let good: Vec<_> = good.collect();
         let eos = self.processor.text.eos_ids();
         let mut answers = match self.model.generate_continuous(&good, at_a_time, eos, self.adapters) {
             Ok(answers) => answers.into_iter(),
-            // one by one each error is its own question's
+            // One by one, so that each question has its own error.
             Err(_) if questions.len() > 1 => {
-                return questions
-                    .iter()
-                    .flat_map(|question| self.answer(std::slice::from_ref(question)))
-                    .collect();
+                let alone = |question| self.answer_prepared(vec![question], NonZeroUsize::MIN);
+                return questions.into_iter().flat_map(alone).collect();
             }
-            Err(error) => return vec![Err(error)],
+            Err(error) => return vec![Err(error.into())],
         };
-        asked
+        questions
             .into_iter()
-            .map(|request| {
-                let Request { prefix: mut ids, .. } = request?;
+            .map(|question| {
+                let PreparedQuestion { prefix: mut ids, .. } = question?;
                 let answer = answers.next().expect("one answer for each prompt");
                 ids.extend(answer.ids);
                 Ok(Generated {
-                    text: self.processor.text.decode(&ids, true)?,
+                    text: self.processor.text.decode(&ids, true).map_err(ModelError::from)?,
                     finish: answer.finish,
                     tokens: Some(ids.len()),
                 })
@@ -141,7 +149,12 @@ impl LlavaResponder {
         }
     }
 
-    fn request(&self, question: &ImageQuestion<'_>) -> Result<Request, ModelError> {
+    /// Distorts and preprocesses the image, and encodes the text. The result does not hold the image,
+    /// only the pixels that the model needs.
+    ///
+    /// # Errors
+    /// If the image cannot be distorted or preprocessed, or the text does not fit into the context.
+    pub fn prepare(&self, question: &ImageQuestion<'_>) -> Result<PreparedQuestion, ModelError> {
         let (view, against) = self.views(question)?;
         let (input, prefix) = self.input(question, view)?;
         let mut prompt = Prompt::new(input, question.sampling.clone());
@@ -149,7 +162,7 @@ impl LlavaResponder {
             let (input, _) = self.input(question, view)?;
             prompt = prompt.with_contrast(ContrastInput::new(input, contrast.alpha, contrast.plausibility));
         }
-        Ok(Request { prompt, prefix })
+        Ok(PreparedQuestion { prompt, prefix })
     }
 
     /// The view of the image, and the view that it is contrasted with.
@@ -203,8 +216,9 @@ impl LlavaResponder {
     }
 }
 
-/// A question as the model takes it.
-struct Request {
+/// A question with the tokens and pixels that the model needs.
+#[derive(Clone, Debug)]
+pub struct PreparedQuestion {
     prompt: Prompt,
     /// Ids of the answer's prefix.
     prefix: Vec<u32>,

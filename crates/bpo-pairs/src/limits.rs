@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Bounds on sizes that come from files, servers and settings, checked where they are read.
 ///
 /// The defaults are far above anything that real data, checkpoints and settings hold. They keep a broken or
-/// hostile input from taking all memory or time. Images have limits of their own in `bpo_distort::Limits`:
+/// hostile input from taking all memory or time. Images have limits of their own in `bpo_distort::ImageLimits`:
 /// pixels, bytes, scans and decoding time.
 ///
 /// ```

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 ///
 /// The first eight bytes, little-endian, of SHA-256 over `bpo-seed`, the stage's seed (eight bytes, little-endian) and
 /// the id. So an item's randomness depends on neither its place nor its neighbours.
-pub fn item_seed(stage_seed: u64, id: &str) -> u64 {
+pub fn item_seed(stage_seed: u64, id: impl AsRef<[u8]>) -> u64 {
     let digest = Sha256::new()
         .chain_update(b"bpo-seed")
         .chain_update(stage_seed.to_le_bytes())
@@ -17,7 +17,7 @@ pub fn item_seed(stage_seed: u64, id: &str) -> u64 {
 
 /// Seed of one stage of a run, so that stages that share the run's seed share no randomness.
 pub fn stage_seed(run_seed: u64, stage: &str) -> u64 {
-    item_seed(run_seed, &format!("stage/{stage}"))
+    item_seed(run_seed, format!("stage/{stage}"))
 }
 
 #[cfg(test)]

@@ -59,6 +59,8 @@ pub enum SkipReason {
     ImageTooLarge,
     /// The image cannot be decoded.
     ImageUnreadable,
+    /// The name of the output file is taken, or the file system does not accept it.
+    OutputName,
     /// The model cannot answer this question (too long for its context, for example).
     RequestFailed,
     /// The model cannot take the pair (too long for its context, for example).
@@ -127,6 +129,7 @@ impl SkipReason {
             Self::ImageMissing => "image missing",
             Self::ImageTooLarge => "image too large",
             Self::ImageUnreadable => "image unreadable",
+            Self::OutputName => "no name for the output file",
             Self::RequestFailed => "model could not answer",
             Self::PairRefused => "model cannot take the pair",
             Self::RewriteEmpty => "rewritten answer empty",

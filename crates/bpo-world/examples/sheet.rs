@@ -1,20 +1,19 @@
-//! A sheet of all kinds in all colours and of scenes, for looking at.
+//! Draws a sheet of all kinds in all colours, and of scenes.
 //!
 //! ```sh
 //! cargo run -p bpo-world --example sheet -- sheet.png
 //! ```
 
-use bpo_world::draw::{CELL, SIDE};
-use bpo_world::{Colour, Kind, Place, Scene, Statistics, Thing};
+use bpo_world::{CELL_SIDE, Colour, Kind, PICTURE_SIDE, Place, Scene, Statistics, Thing};
 use image::{RgbImage, imageops};
 
 const TIMES: u32 = 3;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("usage: sheet FILE.png")?;
-    let tile = SIDE * TIMES;
+    let tile = PICTURE_SIDE * TIMES;
     let mut sheet = RgbImage::new(8 * tile, 7 * tile);
-    // three rows of four kinds a picture, a picture a colour; the fourth four are in a second row
+    // Two rows of pictures, one column per colour. A picture shows eight kinds.
     for (i, colour) in Colour::ALL.iter().enumerate() {
         for half in 0..2u32 {
             let kinds = &Kind::ALL[8 * half as usize..][..8];
@@ -48,6 +47,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     sheet.save(&path)?;
-    println!("{path}: {} kinds of {CELL} pixels in {} colours", Kind::ALL.len(), Colour::ALL.len());
+    println!("{path}: {} kinds of {CELL_SIDE} pixels in {} colours", Kind::ALL.len(), Colour::ALL.len());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What there is in this world, and what usually goes with what.
+//! Places, colours and kinds of objects, and which of them usually appear together.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ macro_rules! named {
         pub enum $type { $($(#[$item])* $variant,)* }
 
         impl $type {
-            /// All of them, in a fixed order.
+            /// All values, in a fixed order.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// Its word.
+            /// The English word.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),* }
             }
@@ -30,7 +30,7 @@ macro_rules! named {
 }
 
 named! {
-    /// Where a scene is.
+    /// The place of a scene.
     Place {
         /// A wall and a table.
         Kitchen => "kitchen",
@@ -44,7 +44,7 @@ named! {
 }
 
 named! {
-    /// A colour that a thing can have.
+    /// The colour of an object.
     Colour {
         /// Red.
         Red => "red",
@@ -66,45 +66,46 @@ named! {
 }
 
 named! {
-    /// A kind of thing. Of the four kinds of each place the first two are companions, and the last two.
+    /// A kind of object. Each place has four kinds: the first two are companions, and so are the
+    /// last two.
     Kind {
-        /// Of the kitchen, with the plate.
+        /// Belongs to the kitchen; the companion is the plate.
         Fork => "fork",
-        /// Of the kitchen, with the fork.
+        /// Belongs to the kitchen; the companion is the fork.
         Plate => "plate",
-        /// Of the kitchen, with the cup.
+        /// Belongs to the kitchen; the companion is the cup.
         Banana => "banana",
-        /// Of the kitchen, with the banana.
+        /// Belongs to the kitchen; the companion is the banana.
         Cup => "cup",
-        /// Of the street, with the sign.
+        /// Belongs to the street; the companion is the sign.
         Car => "car",
-        /// Of the street, with the car.
+        /// Belongs to the street; the companion is the car.
         Sign => "sign",
-        /// Of the street, with the lamp.
+        /// Belongs to the street; the companion is the lamp.
         Bike => "bike",
-        /// Of the street, with the bike.
+        /// Belongs to the street; the companion is the bike.
         Lamp => "lamp",
-        /// Of the meadow, with the fence.
+        /// Belongs to the meadow; the companion is the fence.
         Cow => "cow",
-        /// Of the meadow, with the cow.
+        /// Belongs to the meadow; the companion is the cow.
         Fence => "fence",
-        /// Of the meadow, with the tree.
+        /// Belongs to the meadow; the companion is the tree.
         Flower => "flower",
-        /// Of the meadow, with the flower.
+        /// Belongs to the meadow; the companion is the flower.
         Tree => "tree",
-        /// Of the beach, with the ball.
+        /// Belongs to the beach; the companion is the ball.
         Umbrella => "umbrella",
-        /// Of the beach, with the umbrella.
+        /// Belongs to the beach; the companion is the umbrella.
         Ball => "ball",
-        /// Of the beach, with the boat.
+        /// Belongs to the beach; the companion is the boat.
         Shell => "shell",
-        /// Of the beach, with the shell.
+        /// Belongs to the beach; the companion is the shell.
         Boat => "boat",
     }
 }
 
 impl Place {
-    /// The kinds that belong here.
+    /// The four kinds that belong to this place.
     pub fn kinds(self) -> &'static [Kind] {
         let first = 4 * self as usize;
         &Kind::ALL[first..first + 4]
@@ -112,17 +113,17 @@ impl Place {
 }
 
 impl Kind {
-    /// Where it belongs.
+    /// The place that this kind belongs to.
     pub fn place(self) -> Place {
         Place::ALL[self as usize / 4]
     }
 
-    /// The kind that is usually there too.
+    /// The kind that usually appears together with this one.
     pub fn companion(self) -> Self {
         Self::ALL[self as usize ^ 1]
     }
 
-    /// The colour that it usually has.
+    /// The usual colour.
     pub fn usual_colour(self) -> Colour {
         match self {
             Self::Fork | Self::Fence | Self::Lamp => Colour::White,
@@ -136,7 +137,7 @@ impl Kind {
         }
     }
 
-    /// How many there usually are.
+    /// The usual number of objects in a scene.
     pub fn usual_count(self) -> u8 {
         match self {
             Self::Banana | Self::Shell => 2,
@@ -145,7 +146,7 @@ impl Kind {
         }
     }
 
-    /// Its word for several.
+    /// The English plural.
     pub fn plural(self) -> &'static str {
         match self {
             Self::Fork => "forks",
@@ -173,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn companions_are_of_one_place_and_mutual() {
+    fn companions_are_mutual_and_share_a_place() {
         for kind in Kind::ALL.iter().copied() {
             assert_ne!(kind.companion(), kind);
             assert_eq!(kind.companion().companion(), kind);

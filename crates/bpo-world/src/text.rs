@@ -1,4 +1,4 @@
-//! What is asked and answered about a scene.
+//! Questions and answers about scenes, and the objects that an answer names.
 
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
@@ -7,34 +7,34 @@ use rand_chacha::ChaCha8Rng;
 use crate::kind::{Colour, Kind, Place};
 use crate::scene::{Group, Scene};
 
-/// What a question is about.
+/// The topic of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
-    /// All that is there.
+    /// The whole scene.
     Description,
-    /// Whether there is a thing of this kind.
+    /// Whether the scene has an object of this kind.
     Presence(Kind),
-    /// The colour of the things of this kind, which are there.
+    /// The colour of the objects of this kind, which the scene has.
     Colour(Kind),
-    /// The number of the things of this kind, which are there.
+    /// The number of objects of this kind, which the scene has.
     Count(Kind),
 }
 
 /// A question and its annotated answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Turn {
-    /// What it is about.
+pub struct QuestionAnswer {
+    /// The topic.
     pub topic: Topic,
     /// The question.
     pub prompt: String,
-    /// The answer, true to the scene.
+    /// The answer, correct for the scene.
     pub answer: String,
 }
 
 const DESCRIBE: [&str; 4] =
     ["Describe the image.", "What is in the image?", "What can you see?", "Describe this scene in detail."];
 
-/// Sentences around a list of things; `{place}` is the place.
+/// Templates of descriptions: `{things}` is the list of objects, `{place}` the place.
 const SENTENCES: [&str; 6] = [
     "The image shows {things}.",
     "I can see {things}.",
@@ -44,11 +44,11 @@ const SENTENCES: [&str; 6] = [
     "You can see {things} in this {place}.",
 ];
 
-/// The words for one, two and three; there are never more of a kind.
-pub const NUMBERS: [&str; 3] = ["one", "two", "three"];
+/// The words for one, two and three, the possible numbers of objects of a kind.
+pub const NUMBER_WORDS: [&str; 3] = ["one", "two", "three"];
 
-impl Turn {
-    /// Asks about a topic and answers. The same seed gives the same words.
+impl QuestionAnswer {
+    /// A question about a topic with its answer. The same seed gives the same words.
     pub fn about(scene: &Scene, topic: Topic, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let (prompt, answer) = match topic {
@@ -72,8 +72,10 @@ impl Turn {
     }
 }
 
-/// The kinds that a question about presence should be about: `count` of them, about half of them there. Of those that
-/// are not, every other is a missing companion of something that is.
+/// Kinds for questions about presence: up to `count` different ones, about half of them in the
+/// scene.
+///
+/// Every other absent kind is the companion of a kind in the scene.
 pub fn presence_kinds(scene: &Scene, count: usize, seed: u64) -> Vec<Kind> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut there: Vec<Kind> = scene.groups().iter().map(|group| group.kind).collect();
@@ -106,12 +108,12 @@ fn alternate<T>(one: Vec<T>, other: Vec<T>) -> Vec<T> {
 }
 
 fn describe(scene: &Scene, rng: &mut ChaCha8Rng) -> String {
-    let things = list(&scene.groups_back_to_front());
+    let things = list_groups(&scene.groups_back_to_front());
     pick(&SENTENCES, rng).replace("{things}", &things).replace("{place}", scene.place.name())
 }
 
-/// `a red cup, two yellow bananas and a blue plate`.
-pub fn list(groups: &[Group]) -> String {
+/// The groups as an English list: `a red cup, two yellow bananas and a blue plate`.
+pub fn list_groups(groups: &[Group]) -> String {
     let phrases: Vec<String> = groups.iter().map(phrase).collect();
     match phrases.split_last() {
         Some((last, [])) => last.clone(),
@@ -120,7 +122,7 @@ pub fn list(groups: &[Group]) -> String {
     }
 }
 
-/// `a red cup`, `two yellow bananas`.
+/// One group in English: `a red cup`, `two yellow bananas`.
 fn phrase(Group { kind, colour, count }: &Group) -> String {
     match count {
         1 => with_article(&format!("{colour} {kind}")),
@@ -134,7 +136,7 @@ fn with_article(noun: &str) -> String {
 }
 
 fn number(count: u8) -> &'static str {
-    NUMBERS[usize::from(count).clamp(1, NUMBERS.len()) - 1]
+    NUMBER_WORDS[usize::from(count).clamp(1, NUMBER_WORDS.len()) - 1]
 }
 
 fn capital(word: &str) -> String {
@@ -150,17 +152,17 @@ fn pick<'a>(texts: &[&'a str], rng: &mut ChaCha8Rng) -> &'a str {
     texts.choose(rng).copied().unwrap_or_default()
 }
 
-/// Every word and sign that the texts are made of, sorted, without repetition.
+/// Every word and punctuation mark of the questions and answers, sorted, each once.
 pub fn vocabulary() -> Vec<String> {
     let fixed = "Is there a an in the image What colour is are How many are there Yes No and nothing";
     let templates = DESCRIBE.iter().chain(&SENTENCES).copied().chain([fixed]);
     let mut words: Vec<String> = templates
-        .flat_map(split)
+        .flat_map(tokens)
         .filter(|word| !word.starts_with('{') && *word != "}")
         .map(str::to_owned)
         .filter(|word| !["{", "}", "things", "place"].contains(&word.as_str()))
         .collect();
-    words.extend(NUMBERS.iter().flat_map(|word| [(*word).to_owned(), capital(word)]));
+    words.extend(NUMBER_WORDS.iter().flat_map(|word| [(*word).to_owned(), capital(word)]));
     words.extend(Colour::ALL.iter().flat_map(|colour| [colour.name().to_owned(), capital(colour.name())]));
     words.extend(Place::ALL.iter().map(|place| place.name().to_owned()));
     words.extend(Kind::ALL.iter().flat_map(|kind| [kind.name(), kind.plural()].map(str::to_owned)));
@@ -169,8 +171,8 @@ pub fn vocabulary() -> Vec<String> {
     words
 }
 
-/// Words and signs of a text.
-pub fn split(text: &str) -> impl Iterator<Item = &str> {
+/// The words and punctuation marks of a text, in order.
+pub fn tokens(text: &str) -> impl Iterator<Item = &str> {
     text.split_whitespace().flat_map(|chunk| {
         let mut rest = chunk;
         std::iter::from_fn(move || {
@@ -187,23 +189,23 @@ pub fn split(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What a text says is there: number, colour and kind, as far as it says them.
+/// An object that a text names, with the number and colour that the text gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// What.
+    /// The kind of object.
     pub kind: Kind,
-    /// In which colour, where the text says one right before it.
+    /// The colour, if the word for one is right before the object.
     pub colour: Option<Colour>,
-    /// How many; one where it says none.
+    /// The number of objects; 1 if the text gives none.
     pub count: u8,
 }
 
-/// Reads all claims of a text of this world, in their order.
-pub fn claims(text: &str) -> Vec<Claim> {
+/// The objects that a text names, in order.
+pub fn read_claims(text: &str) -> Vec<Claim> {
     let (mut found, mut count, mut colour) = (Vec::new(), 1, None);
-    for word in split(text) {
+    for word in tokens(text) {
         let word = word.to_lowercase();
-        if let Some(number) = NUMBERS.iter().position(|number| *number == word) {
+        if let Some(number) = NUMBER_WORDS.iter().position(|number| *number == word) {
             count = number as u8 + 1;
         } else if let Some(named) = Colour::ALL.iter().find(|colour| colour.name() == word) {
             colour = Some(*named);
@@ -222,11 +224,11 @@ pub fn claims(text: &str) -> Vec<Claim> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scene::Statistics;
+    use crate::statistics::Statistics;
     use proptest::prelude::*;
 
     #[test]
-    fn the_words_are_few() {
+    fn the_vocabulary_is_small() {
         let words = vocabulary();
         assert!(words.len() < 130, "{}: {words:?}", words.len());
         for word in ["umbrella", "shells", "Three", "Yes", ",", "?", "an", "kitchen"] {
@@ -240,46 +242,43 @@ mod tests {
             .map(|seed| Scene::sample(&Statistics::usual(), seed))
             .find(|scene| scene.has(Kind::Umbrella));
         let scene = scene.unwrap();
-        let turn = Turn::about(&scene, Topic::Presence(Kind::Umbrella), 0);
-        assert_eq!(
-            (turn.prompt.as_str(), turn.answer.as_str()),
-            ("Is there an umbrella in the image?", "Yes.")
-        );
-        let turn = Turn::about(&scene, Topic::Presence(Kind::Fork), 0);
-        assert_eq!((turn.prompt.as_str(), turn.answer.as_str()), ("Is there a fork in the image?", "No."));
+        let qa = QuestionAnswer::about(&scene, Topic::Presence(Kind::Umbrella), 0);
+        assert_eq!((qa.prompt.as_str(), qa.answer.as_str()), ("Is there an umbrella in the image?", "Yes."));
+        let qa = QuestionAnswer::about(&scene, Topic::Presence(Kind::Fork), 0);
+        assert_eq!((qa.prompt.as_str(), qa.answer.as_str()), ("Is there a fork in the image?", "No."));
     }
 
     proptest! {
         #[test]
-        fn descriptions_say_what_is_there_and_no_more(seed: u64, words: u64, counter: bool) {
+        fn descriptions_name_exactly_the_objects_of_the_scene(seed: u64, words: u64, counter: bool) {
             let statistics = if counter { Statistics::counter() } else { Statistics::usual() };
             let scene = Scene::sample(&statistics, seed);
-            let turn = Turn::about(&scene, Topic::Description, words);
-            let mut said = claims(&turn.answer);
+            let qa = QuestionAnswer::about(&scene, Topic::Description, words);
+            let mut said = read_claims(&qa.answer);
             said.sort_by_key(|claim| claim.kind);
             let there: Vec<Claim> = scene
                 .groups()
                 .iter()
                 .map(|group| Claim { kind: group.kind, colour: Some(group.colour), count: group.count })
                 .collect();
-            prop_assert_eq!(said, there, "{}", turn.answer);
+            prop_assert_eq!(said, there, "{}", qa.answer);
         }
 
         #[test]
-        fn all_texts_are_made_of_the_vocabulary(seed: u64, words: u64) {
+        fn the_vocabulary_covers_all_texts(seed: u64, words: u64) {
             let (scene, known) = (Scene::sample(&Statistics::counter(), seed), vocabulary());
             let kinds: Vec<Kind> = scene.groups().iter().map(|group| group.kind).collect();
             let about = kinds.iter().flat_map(|kind| [Topic::Presence(*kind), Topic::Colour(*kind), Topic::Count(*kind)]);
             for topic in about.chain([Topic::Description]) {
-                let turn = Turn::about(&scene, topic, words);
-                for word in split(&turn.prompt).chain(split(&turn.answer)) {
-                    prop_assert!(known.iter().any(|other| other == word), "{word:?} in {turn:?}");
+                let qa = QuestionAnswer::about(&scene, topic, words);
+                for word in tokens(&qa.prompt).chain(tokens(&qa.answer)) {
+                    prop_assert!(known.iter().any(|other| other == word), "{word:?} in {qa:?}");
                 }
             }
         }
 
         #[test]
-        fn presence_questions_are_of_different_kinds(seed: u64, count in 1usize..8) {
+        fn presence_kinds_are_distinct(seed: u64, count in 1usize..8) {
             let scene = Scene::sample(&Statistics::usual(), seed);
             let mut kinds = presence_kinds(&scene, count, seed);
             prop_assert_eq!(kinds.len(), count);
@@ -289,9 +288,9 @@ mod tests {
         }
 
         #[test]
-        fn any_text_can_be_read(text: String) {
-            claims(&text);
-            prop_assert!(split(&text).all(|word| text.contains(word)));
+        fn any_text_can_be_parsed(text: String) {
+            read_claims(&text);
+            prop_assert!(tokens(&text).all(|word| text.contains(word)));
         }
     }
 }

@@ -445,9 +445,9 @@ pub enum BpoError {
     /// Data or stage files.
     #[error(transparent)]
     Pairs(#[from] bpo_pairs::PairsError),
-    /// Files to distort.
+    /// Files could not be distorted.
     #[error(transparent)]
-    Files(#[from] bpo_distort::files::FilesError),
+    DistortFiles(#[from] crate::distort_files::DistortFilesError),
     /// A checkpoint or adapter.
     #[cfg(feature = "model")]
     #[error(transparent)]

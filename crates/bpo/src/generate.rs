@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
 
+use crate::image_cache::ImageCache;
 use crate::images::ImageRoot;
 use crate::vision::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest};
 use bpo_pairs::format::questions::{self, QuestionData};
@@ -74,6 +74,7 @@ pub fn generate<M: VisionLanguageModel>(
     if !model.takes_system() {
         warn_left_out("questions", questions.iter().map(|question| &question.system));
     }
+    let cache = ImageCache::new(images.clone());
     let (mut done, mut skipped) = (0, Vec::new());
     let at_a_time = NonZeroUsize::new(batch_size).unwrap_or(NonZeroUsize::MIN);
     let per_call = at_a_time.saturating_mul(BATCHES_PER_CALL).get();
@@ -81,7 +82,7 @@ pub fn generate<M: VisionLanguageModel>(
         let (mut ids, mut requests) = (Vec::new(), Vec::new());
         for (place, question) in part.iter().enumerate() {
             let id = question.id_at(call * per_call + place);
-            match request(question, &id, images, sampling)? {
+            match request(question, &id, &cache, sampling)? {
                 Ok(request) => {
                     ids.push((id, question));
                     requests.push(request);
@@ -139,22 +140,20 @@ pub fn check_sampling(sampling: &Sampling) -> Result<(), BpoError> {
 fn request(
     question: &Question,
     id: &str,
-    images: &ImageRoot,
+    cache: &ImageCache,
     sampling: &Sampling,
 ) -> Result<Result<VisionRequest, Skipped>, BpoError> {
     let (mut history, mut prompt) = (question.history.clone(), question.prompt.clone());
     if let Err(flaw) = place_in_conversation(&mut history, &mut prompt) {
         return Ok(Err(flaw.of(id)));
     }
-    let image = match images.load(&question.image) {
-        Ok(image) => Arc::new(image),
-        Err(error) => {
-            return match error.reason() {
-                Some(reason) => Ok(Err(Skipped::new(id, reason).with_detail(chain(&error)))),
-                None => Err(error.into()),
-            };
-        }
-    };
+    if let Err(error) = cache.load(&question.image) {
+        return match error.reason() {
+            Some(reason) => Ok(Err(Skipped::new(id, reason).with_detail(chain(&error)))),
+            None => Err(error.into()),
+        };
+    }
+    let image = cache.image(&question.image);
     let sampling = sampling.clone().with_seed(item_seed(sampling.seed, id));
     let (weakening, system, answer_prefix) = (None, question.system.clone(), String::new());
     Ok(Ok(VisionRequest { image, weakening, system, history, prompt, answer_prefix, sampling }))

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use bpo_distort::{DistortError, Limits, load_rgb};
+use bpo_distort::{DistortError, ImageLimits, load_rgb};
 use bpo_pairs::{SkipError, SkipReason};
 use image::RgbImage;
 
@@ -84,24 +84,27 @@ impl fmt::Display for Escape {
 impl ImageError {
     /// For which reason a sample with this image is skipped; `None` where all images would fail alike.
     pub fn reason(&self) -> Option<SkipReason> {
-        use DistortError as D;
         match self {
             Self::Root { .. } => None,
             Self::Outside { .. } => Some(SkipReason::ImageOutside),
-            Self::Missing { .. } | Self::Load { source: D::Missing { .. }, .. } => {
-                Some(SkipReason::ImageMissing)
-            }
-            Self::Load {
-                source:
-                    D::FileTooLarge { .. }
-                    | D::SideTooLong { .. }
-                    | D::TooManyPixels { .. }
-                    | D::TooManyScans { .. }
-                    | D::TooSlow { .. },
-                ..
-            } => Some(SkipReason::ImageTooLarge),
-            Self::Path { .. } | Self::Load { .. } => Some(SkipReason::ImageUnreadable),
+            Self::Missing { .. } => Some(SkipReason::ImageMissing),
+            Self::Path { .. } => Some(SkipReason::ImageUnreadable),
+            Self::Load { source, .. } => Some(skip_reason(source)),
         }
+    }
+}
+
+/// The reason to skip an image that cannot be loaded or distorted.
+pub(crate) fn skip_reason(error: &DistortError) -> SkipReason {
+    use DistortError as D;
+    match error {
+        D::Missing { .. } => SkipReason::ImageMissing,
+        D::FileTooLarge { .. }
+        | D::SideTooLong { .. }
+        | D::TooManyPixels { .. }
+        | D::TooManyScans { .. }
+        | D::TooSlow { .. } => SkipReason::ImageTooLarge,
+        _ => SkipReason::ImageUnreadable,
     }
 }
 
@@ -113,11 +116,11 @@ impl ImageError {
 pub struct ImageRoot {
     /// Without links, so that it is a prefix of what is in it.
     root: PathBuf,
-    limits: Limits,
+    limits: ImageLimits,
 }
 
 impl ImageRoot {
-    /// A directory, with the default [`Limits`].
+    /// A directory, with the default [`ImageLimits`].
     ///
     /// # Errors
     /// [`ImageError::Root`] if it cannot be listed.
@@ -126,11 +129,11 @@ impl ImageRoot {
         let fail = |source| ImageError::Root { root: dir.to_owned(), source };
         let root = dir.canonicalize().map_err(fail)?;
         root.read_dir().map_err(fail)?;
-        Ok(Self { root, limits: Limits::default() })
+        Ok(Self { root, limits: ImageLimits::default() })
     }
 
     /// Sets how large an image may be.
-    pub fn with_limits(mut self, limits: Limits) -> Self {
+    pub fn with_limits(mut self, limits: ImageLimits) -> Self {
         self.limits = limits;
         self
     }
@@ -197,7 +200,8 @@ mod tests {
     #[test]
     fn names_stay_inside_the_root() {
         let dir = tempfile::tempdir().unwrap();
-        let root_dir = dir.path().join("images");
+        let images = tempfile::Builder::new().prefix("images").tempdir_in(dir.path()).unwrap();
+        let root_dir = images.path().to_owned();
         fs::create_dir_all(root_dir.join("a")).unwrap();
         RgbImage::new(4, 3).save(root_dir.join("a/in.png")).unwrap();
         fs::copy(root_dir.join("a/in.png"), dir.path().join("out.png")).unwrap();
@@ -220,10 +224,10 @@ mod tests {
         let message = root.load("../out.png").unwrap_err().to_string();
         assert!(message.contains("\"../out.png\"") && message.contains("images"), "{message}");
 
-        let small = root.clone().with_limits(Limits::default().with_max_side(3));
+        let small = root.clone().with_limits(ImageLimits::default().with_max_side(3));
         assert_eq!(small.load("a/in.png").unwrap_err().reason(), Some(SkipReason::ImageTooLarge));
 
-        fs::remove_dir_all(&root_dir).unwrap();
+        images.close().unwrap();
         assert!(matches!(root.load("a/in.png"), Err(ImageError::Root { .. })));
         assert!(matches!(ImageRoot::new(&root_dir), Err(ImageError::Root { .. })));
         assert!(matches!(ImageRoot::new(dir.path().join("out.png")), Err(ImageError::Root { .. })));

@@ -39,7 +39,7 @@
 //! - `server` (default): error injection by a language model behind an OpenAI-compatible server
 //! - `flex` (default), `tch`, `cuda`, `cuda-nvrtc`, `wgpu`: backends
 //! - `curves` (default): the metrics of a training as a picture
-//! - `sheet`: contact sheets of distortions, `bpo::distort::sheet`
+//! - `sheet`: contact sheets of distortions, `bpo::save_sheet`
 
 #![forbid(unsafe_code)]
 
@@ -49,9 +49,11 @@ mod config;
 #[cfg(feature = "curves")]
 pub mod curves;
 mod device;
+mod distort_files;
 mod error;
 mod fingerprint;
 mod generate;
+mod image_cache;
 mod images;
 mod injector;
 #[cfg(feature = "model")]
@@ -79,7 +81,7 @@ mod usage;
 mod vision;
 
 pub use bpo_distort as distort;
-pub use bpo_distort::Limits as ImageLimits;
+pub use bpo_distort::ImageLimits;
 #[cfg(feature = "model")]
 pub use bpo_dpo as dpo;
 pub use bpo_eval as eval;
@@ -101,9 +103,13 @@ pub use config::{
     WeakenSection,
 };
 pub use device::{DeviceSpec, Dtype};
+#[cfg(feature = "sheet")]
+pub use distort_files::save_sheet;
+pub use distort_files::{CopyState, DistortEvent, DistortFiles, DistortFilesError, DistortOutcome};
 pub use error::{BpoError, chain};
 pub use fingerprint::fingerprint_checkpoint;
 pub use generate::{Answer, Question, check_sampling, generate, read_questions};
+pub use image_cache::{ImageCache, LazyImage};
 pub use images::{Escape, ImageError, ImageRoot};
 pub use injector::open_injector;
 #[cfg(feature = "model")]
@@ -112,6 +118,8 @@ pub use paths::Paths;
 #[cfg(feature = "model")]
 pub use plan::{TrainingPlan, plan};
 pub use progress::Progress;
+#[cfg(feature = "model")]
+pub use responder::ResponderError;
 pub use run::{AnnotatedData, PipelineBackend, RunReport, RunStatus, run};
 pub use run_dir::RunDir;
 #[cfg(feature = "model")]

@@ -112,7 +112,10 @@ impl Paths {
     /// # Errors
     /// [`BpoError::InputIsOutput`] for the first two of which one is, or is in, the other.
     pub fn check(&self) -> Result<(), BpoError> {
-        let resolved = |used: &Used| resolve(&used.path).map(|path| (used.clone(), path));
+        let resolved = |used: &Used| {
+            let path = resolve(&used.path).map_err(BpoError::io("find", &used.path))?;
+            Ok::<_, BpoError>((used.clone(), path))
+        };
         let inputs = self.inputs.iter().map(resolved).collect::<Result<Vec<_>, _>>()?;
         let outputs = self.outputs.iter().map(resolved).collect::<Result<Vec<_>, _>>()?;
         for (output, written) in &outputs {
@@ -142,8 +145,8 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
 }
 
 /// The path without links, as far as it is there.
-fn resolve(path: &Path) -> Result<PathBuf, BpoError> {
-    let absolute = std::path::absolute(path).map_err(BpoError::io("find", path))?;
+pub(crate) fn resolve(path: &Path) -> std::io::Result<PathBuf> {
+    let absolute = std::path::absolute(path)?;
     let mut resolved = PathBuf::new();
     for component in absolute.components() {
         match component {

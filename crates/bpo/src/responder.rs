@@ -2,28 +2,48 @@
 
 use std::num::NonZeroUsize;
 
-use bpo_model::{ImageQuestion, LlavaResponder, ModelError, WeakenedImage};
+use bpo_model::{ImageQuestion, LlavaResponder, ModelError, PreparedQuestion, WeakenedImage};
 use bpo_pairs::Generated;
+use image::RgbImage;
 
+use crate::images::ImageError;
 use crate::vision::{VisionLanguageModel, VisionRequest, Weakening};
 
-impl VisionLanguageModel for LlavaResponder {
-    type Error = ModelError;
+/// Errors of a model with image files.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResponderError {
+    /// The image of a request cannot be loaded.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The model cannot answer.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
 
-    fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, ModelError>> {
-        self.answer(&questions(requests))
+impl VisionLanguageModel for LlavaResponder {
+    type Error = ResponderError;
+
+    fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, ResponderError>> {
+        let at_a_time = NonZeroUsize::new(requests.len()).unwrap_or(NonZeroUsize::MIN);
+        self.respond_continuous(requests, at_a_time)
     }
 
+    /// Images are loaded, distorted and preprocessed one after the other.
     fn respond_continuous(
         &mut self,
         requests: &[VisionRequest],
         at_a_time: NonZeroUsize,
-    ) -> Vec<Result<Generated, ModelError>> {
-        self.answer_continuous(&questions(requests), at_a_time)
+    ) -> Vec<Result<Generated, ResponderError>> {
+        let prepared = requests.iter().map(|request| prepare(self, request)).collect();
+        self.answer_prepared(prepared, at_a_time)
     }
 
-    fn is_request_error(&self, error: &ModelError) -> bool {
-        LlavaResponder::is_request_error(self, error)
+    fn is_request_error(&self, error: &ResponderError) -> bool {
+        match error {
+            ResponderError::Image(error) => error.reason().is_some(),
+            ResponderError::Model(error) => LlavaResponder::is_request_error(self, error),
+        }
     }
 
     fn takes_system(&self) -> bool {
@@ -31,23 +51,24 @@ impl VisionLanguageModel for LlavaResponder {
     }
 }
 
-fn questions(requests: &[VisionRequest]) -> Vec<ImageQuestion<'_>> {
-    requests.iter().map(question).collect()
-}
-
-fn question(request: &VisionRequest) -> ImageQuestion<'_> {
-    ImageQuestion {
-        image: &request.image,
-        weakened: request.weakening.as_ref().map(weakened),
+/// The request with the pixels that the model needs. The image is dropped at the end.
+fn prepare(responder: &LlavaResponder, request: &VisionRequest) -> Result<PreparedQuestion, ResponderError> {
+    let image = request.image.load()?;
+    let other = request.weakening.as_ref().and_then(|weakening| weakening.other.as_ref());
+    let other = other.map(|other| other.load()).transpose()?;
+    let question = ImageQuestion {
+        image: &image,
+        weakened: request.weakening.as_ref().map(|weakening| weakened(weakening, other.as_deref())),
         system: request.system.as_deref(),
         history: &request.history,
         prompt: &request.prompt,
         answer_prefix: &request.answer_prefix,
         sampling: &request.sampling,
-    }
+    };
+    Ok(responder.prepare(&question)?)
 }
 
-fn weakened(weakening: &Weakening) -> WeakenedImage<'_> {
-    let Weakening { distortion, seed, other, contrast } = weakening;
-    WeakenedImage { distortion, seed: *seed, other: other.as_deref(), contrast: *contrast }
+fn weakened<'a>(weakening: &'a Weakening, other: Option<&'a RgbImage>) -> WeakenedImage<'a> {
+    let Weakening { distortion, seed, contrast, .. } = weakening;
+    WeakenedImage { distortion, seed: *seed, other, contrast: *contrast }
 }

@@ -1,8 +1,8 @@
 //! Answers of the policy while it is trained: `samples.jsonl`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
+use crate::image_cache::ImageCache;
 use crate::images::ImageRoot;
 use crate::vision::{VisionLanguageModel, VisionRequest};
 use bpo_dpo::error::Source;
@@ -47,6 +47,7 @@ pub(crate) fn sampler(
     pairs: &[PreferencePair],
     file: PathBuf,
 ) -> impl FnMut(&Llava, usize) -> Result<(), Source> + 'static {
+    let cache = ImageCache::new(images.clone());
     let mut asked: Vec<(PreferencePair, VisionRequest)> = Vec::new();
     for pair in pairs {
         let same = |known: &PreferencePair| {
@@ -55,9 +56,12 @@ pub(crate) fn sampler(
         if asked.iter().any(|(known, _)| same(known)) {
             continue;
         }
-        let Ok(image) = images.load(&pair.image) else { continue };
+        let image = cache.image(&pair.image);
+        if image.load().is_err() {
+            continue;
+        }
         let request = VisionRequest {
-            image: Arc::new(image),
+            image,
             weakening: None,
             system: pair.system.clone(),
             history: pair.history.clone(),

@@ -1,11 +1,11 @@
 //! Which errors are of usage: found on the command line or in the settings alone.
 
-use bpo_distort::files::FilesError;
 #[cfg(feature = "model")]
 use bpo_dpo::DpoError;
 #[cfg(feature = "model")]
 use bpo_model::ModelError;
 
+use crate::distort_files::DistortFilesError;
 use crate::error::BpoError;
 
 impl BpoError {
@@ -30,7 +30,7 @@ impl BpoError {
             Self::Model(error) => matches!(error, ModelError::Setting { .. }),
             #[cfg(feature = "model")]
             Self::InTable { source, .. } => source.is::<ModelError>(),
-            Self::Files(error) => matches!(error, FilesError::Inside { .. }),
+            Self::DistortFiles(error) => matches!(error, DistortFilesError::Inside { .. }),
             #[cfg(feature = "model")]
             Self::Dpo(error) => matches!(error, DpoError::ReferenceStands | DpoError::NothingWeakened),
             _ => false,

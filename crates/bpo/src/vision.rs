@@ -1,14 +1,14 @@
 //! What the stages ask of a vision-language model.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
 use bpo_distort::Distortion;
 use bpo_pairs::{Contrast, Generated, Sampling, Turn};
-use image::RgbImage;
+
+use crate::image_cache::LazyImage;
 
 /// How the image is weakened before the model sees it, or where it sees it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Weakening {
     /// What is done to the image, or to what the model makes of it.
@@ -16,7 +16,7 @@ pub struct Weakening {
     /// Seed of its randomness.
     pub seed: u64,
     /// Another image, for distortions that [need one](Distortion::needs_other).
-    pub other: Option<Arc<RgbImage>>,
+    pub other: Option<LazyImage>,
     /// The model is asked about the clean image, too, and answers by the difference.
     pub contrast: Option<Contrast>,
 }
@@ -31,8 +31,9 @@ impl Weakening {
 /// One question about one image.
 #[derive(Clone, Debug)]
 pub struct VisionRequest {
-    /// The picture as it was read, before any weakening; shared by requests about the same file.
-    pub image: Arc<RgbImage>,
+    /// The image before any distortion. Load it when the request is processed, and drop it before the
+    /// next one: decoded images of all requests together may not fit into memory.
+    pub image: LazyImage,
     /// How to weaken it; `None` asks about the clean image.
     pub weakening: Option<Weakening>,
     /// The system text before the conversation, if there is one.

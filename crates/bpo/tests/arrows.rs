@@ -9,7 +9,7 @@ use serde_json::Value;
 const ALLOWED: [(&str, &[&str]); 12] = [
     ("bpo-distort", &[]),
     ("bpo-pairs", &[]),
-    ("bpo-world", &[]),
+    ("bpo-world", &["bpo-pairs"]),
     ("bpo-inject", &["bpo-pairs"]),
     ("bpo-dpo", &["bpo-pairs"]),
     ("bpo-eval", &["bpo-pairs"]),

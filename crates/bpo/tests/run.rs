@@ -31,7 +31,8 @@ impl VisionLanguageModel for Model {
         let answer = |request: &VisionRequest| {
             let left = self.left.get().checked_sub(1).ok_or(NoPower)?;
             self.left.set(left);
-            let text = format!("I see {} by {} pixels.", request.image.width(), request.image.height());
+            let (width, height) = request.image.load().unwrap().dimensions();
+            let text = format!("I see {width} by {height} pixels.");
             Ok(Generated { text, finish: FinishReason::Stop, tokens: None })
         };
         requests.iter().map(answer).collect()

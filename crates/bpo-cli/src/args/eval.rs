@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bpo::eval::pope::Negatives;
+use bpo::eval::PopeNegatives;
 use bpo::pairs::Limits;
 use clap::{Args, Subcommand};
 
@@ -42,7 +42,7 @@ pub struct QuestionsCommand {
     pub truth: TruthArgs,
     /// Objects of the questions with the answer no: random, popular or adversarial
     #[arg(long, value_name = "KIND", default_value = "adversarial", value_parser = negatives)]
-    pub negatives: Negatives,
+    pub negatives: PopeNegatives,
     /// Number of questions with the answer yes, and of those with no, about each image
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = positive)]
     pub per_image: usize,
@@ -51,8 +51,8 @@ pub struct QuestionsCommand {
     pub seed: u64,
 }
 
-fn negatives(text: &str) -> Result<Negatives, String> {
-    let known = Negatives::ALL.into_iter().find(|negatives| negatives.name() == text);
+fn negatives(text: &str) -> Result<PopeNegatives, String> {
+    let known = PopeNegatives::ALL.into_iter().find(|negatives| negatives.name() == text);
     known.ok_or_else(|| "expected random, popular or adversarial".to_owned())
 }
 

@@ -3,21 +3,17 @@
 use std::num::NonZero;
 use std::path::Path;
 
-use bpo::distort::files::{Batch, Event, FilesError, Made, Outcome};
-use bpo::distort::sheet::Sheet;
-use bpo::distort::{Distortion, Input, Limits, load_rgb};
-use bpo::{Paths, chain};
+use bpo::distort::{Distortion, ImageLimits, Input, Sheet, load_rgb};
+use bpo::pairs::files::open_input;
+use bpo::{CopyState, DistortEvent, DistortFiles, DistortFilesError, Paths, save_sheet};
 
 use crate::args::DistortCommand;
 use crate::failure::Failure;
 use crate::progress::{Bar, count, print_line};
 use crate::skipped::SkipLines;
 
-/// Name of the progress over images to make.
+/// Name of the progress over images.
 const NAME: &str = "distort";
-
-/// Name of the progress over images that were made before.
-const CHECK: &str = "check";
 
 /// Writes distorted images, or a sheet.
 ///
@@ -34,68 +30,67 @@ pub fn distort(args: &DistortCommand) -> Result<(), Failure> {
 
 fn sheet(args: &DistortCommand, out: &Path) -> Result<(), Failure> {
     paths(args).output("--sheet", out).check()?;
-    let load = |path: &Path| load_rgb(path, &limits(args)).map_err(FilesError::from);
+    let load = |path: &Path| load_rgb(path, &limits(args)).map_err(DistortFilesError::from);
     let image = load(&args.images)?;
     let other = args.other.as_deref().map(load).transpose()?;
     let input = Input::new(&image);
     let input = other.as_ref().map_or(input, |other| input.with_other(other));
-    Sheet::new().with_thumbnail(args.thumbnail).with_seed(args.seed).save(input, out)?;
+    save_sheet(&Sheet::new().with_thumbnail(args.thumbnail).with_seed(args.seed), input, out)?;
     print_line(&format!("{NAME}: {}", out.display()));
     Ok(())
 }
 
 fn weaken(args: &DistortCommand, distortion: &Distortion, out: &Path) -> Result<(), Failure> {
+    let is_folder = args.images.is_dir();
     // a wrong input is reported before what it makes of the output
-    let missing = |source| FilesError::Io { action: "read", path: args.images.clone(), source };
-    std::fs::metadata(&args.images).map_err(missing)?;
+    if !is_folder {
+        open_input(&args.images).map_err(DistortFilesError::from)?;
+    }
     paths(args).output("--out", out).check()?;
     let cores = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
-    let mut batch = Batch::new(distortion.clone())
+    let mut files = DistortFiles::new(distortion.clone())
         .with_seed(args.seed)
         .with_threads(args.threads.and_then(NonZero::new).unwrap_or(cores))
         .with_limits(limits(args));
     if let Some(other) = &args.other {
-        batch = batch.with_other(other);
+        files = files.with_other(other);
     }
-    if args.images.is_dir() {
-        return folder(&batch, &args.images, out);
+    if is_folder {
+        return folder(&files, &args.images, out);
     }
-    let made = batch.file(&args.images, out)?;
-    let before = if made == Made::Before { " was there already" } else { "" };
-    print_line(&format!("{NAME}: {}{before}", out.display()));
+    let state = files.file(&args.images, out)?;
+    let existing = if state == CopyState::Existing { " exists already" } else { "" };
+    print_line(&format!("{NAME}: {}{existing}", out.display()));
     Ok(())
 }
 
-fn folder(batch: &Batch, images: &Path, out: &Path) -> Result<(), Failure> {
+fn folder(files: &DistortFiles, images: &Path, out: &Path) -> Result<(), Failure> {
     let mut bar = None;
     let mut lines = SkipLines::default();
-    let outcome = batch.folder(images, out, |event| match (event, &bar) {
-        (Event::Checking { there }, _) => bar = Some(Bar::new(CHECK, there)),
-        (Event::Started { there, total }, _) => {
-            // replaces the bar of the check
-            bar.take().into_iter().for_each(Bar::clear);
-            if there > 0 {
-                print_line(&format!("{NAME}: {there} of {total} were there already"));
-            }
-            bar = Some(Bar::resuming(NAME, there, total));
-        }
-        (Event::Checked { .. } | Event::Made { .. }, Some(bar)) => bar.advance(),
-        (Event::Skipped(skipped), Some(bar)) => {
-            let line = format!("{}: {}", skipped.image.display(), chain(&skipped.reason));
+    let outcome = files.folder(images, out, |event| match (event, &bar) {
+        (DistortEvent::Started { total }, _) => bar = Some(Bar::new(NAME, total)),
+        (DistortEvent::Finished { .. }, Some(bar)) => bar.advance(),
+        (DistortEvent::Skipped(skipped), Some(bar)) => {
+            let line = format!("{}: {}", skipped.id, skipped.detail);
             lines.add(&line, |line| bar.print_line(line));
             bar.advance();
         }
         _ => {}
     })?;
-    let Outcome { made, there, skipped, .. } = &outcome;
+    let done = outcome.written + outcome.existing;
+    let before = if outcome.existing == 0 {
+        String::new()
+    } else {
+        format!(", {} of them from before", outcome.existing)
+    };
     if let Some(bar) = bar {
-        bar.finish(&format!("{} in {}", count(made + there, "image", "images"), out.display()));
+        bar.finish(&format!("{} in {}{before}", count(done, "image", "images"), out.display()));
     }
     lines.rest(None).iter().for_each(|line| print_line(line));
-    if skipped.is_empty() {
+    if outcome.skipped.is_empty() {
         return Ok(());
     }
-    print_line(&format!("error: {} done, {} skipped", made + there, skipped.len()));
+    print_line(&format!("error: {done} done, {} skipped", outcome.skipped.len()));
     Err(Failure::Incomplete)
 }
 
@@ -111,8 +106,8 @@ fn paths(args: &DistortCommand) -> Paths {
     paths
 }
 
-fn limits(args: &DistortCommand) -> Limits {
-    let mut limits = Limits::default();
+fn limits(args: &DistortCommand) -> ImageLimits {
+    let mut limits = ImageLimits::default();
     limits.max_side = args.max_side.unwrap_or(limits.max_side);
     limits.max_pixels = args.max_pixels.unwrap_or(limits.max_pixels);
     limits.max_file_bytes = args.max_file_bytes.unwrap_or(limits.max_file_bytes);

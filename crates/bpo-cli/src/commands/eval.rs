@@ -1,10 +1,10 @@
 //! `bpo eval`
 
 use bpo::BpoError;
-use bpo::eval::files::{Scored, read_answers, read_pope};
-use bpo::eval::pope::{is_clear, questions};
-use bpo::eval::table::Table;
-use bpo::eval::{Bootstrap, ChairReport, EvalError, ObjectTable, PopeReport, Truth};
+use bpo::eval::{
+    Bootstrap, ChairReport, EvalError, ObjectTable, PopeReport, ReportTable, Scored, Truth, is_clear_yes_no,
+    pope_questions, read_chair_answers, read_pope_answers,
+};
 
 use super::print_json;
 use crate::args::{BootstrapArgs, ChairCommand, EvalCommand, PopeCommand, QuestionsCommand, TruthArgs};
@@ -24,16 +24,17 @@ pub fn eval(command: &EvalCommand) -> Result<(), Failure> {
 }
 
 fn chair(args: &ChairCommand) -> Result<(), Failure> {
+    let bootstrap = bootstrap(&args.bootstrap)?;
     let (table, truth) = read_truth(&args.truth, args.as_published).map_err(BpoError::from)?;
-    let scored = read_answers(&args.answers, &table, &truth).map_err(BpoError::from)?;
+    let scored = read_chair_answers(&args.answers, &table, &truth).map_err(BpoError::from)?;
     check_any(&scored, "no answer is about an image of the truth").map_err(BpoError::from)?;
-    let report = ChairReport::new(&scored.items, bootstrap(&args.bootstrap));
+    let report = ChairReport::new(&scored.items, bootstrap);
     if report.silent == report.items {
         print_line(
             "warning: no answer mentions an object, so CHAIR says nothing about them: check the file of answers",
         );
     }
-    print_line(Table::chair(&[("", &report)]).to_string().trim_end());
+    print_line(ReportTable::chair(&[("", &report)]).to_string().trim_end());
     print_json(&report)?;
     if print_unmatched(&scored, "error", "about images that are not in the truth") {
         Err(Failure::Incomplete)
@@ -43,11 +44,12 @@ fn chair(args: &ChairCommand) -> Result<(), Failure> {
 }
 
 fn pope(args: &PopeCommand) -> Result<(), Failure> {
-    let scored = read_pope(&args.questions, &args.answers).map_err(BpoError::from)?;
+    let bootstrap = bootstrap(&args.bootstrap)?;
+    let scored = read_pope_answers(&args.questions, &args.answers).map_err(BpoError::from)?;
     check_any(&scored, "no question has an answer").map_err(BpoError::from)?;
-    let report = PopeReport::new(&scored.items, bootstrap(&args.bootstrap));
-    print_line(Table::pope(&[("", &report)]).to_string().trim_end());
-    if let Some(item) = scored.items.iter().find(|item| !is_clear(&item.text)) {
+    let report = PopeReport::new(&scored.items, bootstrap);
+    print_line(ReportTable::pope(&[("", &report)]).to_string().trim_end());
+    if let Some(item) = scored.items.iter().find(|item| !is_clear_yes_no(&item.text)) {
         let first: String = item.text.chars().take(60).collect();
         print_line(&format!(
             "warning: {} of {} unclear under the published rule, such as {first:?}: it counts an answer as no if its first \
@@ -63,7 +65,7 @@ fn pope(args: &PopeCommand) -> Result<(), Failure> {
 
 fn ask(args: &QuestionsCommand) -> Result<(), Failure> {
     let (_, truth) = read_truth(&args.truth, false).map_err(BpoError::from)?;
-    let questions = questions(&truth, &truth, args.negatives, args.per_image, args.seed);
+    let questions = pope_questions(&truth, &truth, args.negatives, args.per_image, args.seed);
     if questions.is_empty() {
         let why = "no image shows an object, or each shows all of them".into();
         return Err(BpoError::from(EvalError::Nothing { why }).into());
@@ -104,8 +106,10 @@ fn check_any<T>(scored: &Scored<T>, why: &str) -> Result<(), EvalError> {
     if scored.items.is_empty() { Err(EvalError::Nothing { why: why.into() }) } else { Ok(()) }
 }
 
-fn bootstrap(args: &BootstrapArgs) -> Bootstrap {
-    Bootstrap::default().with_resamples(args.resamples).with_seed(args.seed)
+/// Checked before any file is read.
+fn bootstrap(args: &BootstrapArgs) -> Result<Bootstrap, BpoError> {
+    let bootstrap = Bootstrap::default().with_resamples(args.resamples).map_err(EvalError::from)?;
+    Ok(bootstrap.with_seed(args.seed))
 }
 
 /// Prints how many answers were not scored, with a few of them. Returns whether there are any.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bpo::pairs::Fingerprint;
 use bpo::{BpoError, Change, RunDir};
-use bpo_world::{Example, Mix, Split};
+use bpo_world::{Example, QuestionMix, Split};
 use serde::{Deserialize, Serialize};
 
 use super::files::write_json;
@@ -96,9 +96,9 @@ impl Inputs {
 }
 
 fn world(seed: u64) -> String {
-    let examples = (0..16).map(|index| Example::new(Split::Train, index, seed, &Mix::default()));
-    let bytes = examples.flat_map(|Example { scene, turn, .. }| {
-        [turn.prompt.into_bytes(), turn.answer.into_bytes(), scene.draw().into_raw()].concat()
+    let examples = (0..16).map(|index| Example::new(Split::Train, index, seed, &QuestionMix::default()));
+    let bytes = examples.flat_map(|Example { scene, qa, .. }| {
+        [qa.prompt.into_bytes(), qa.answer.into_bytes(), scene.draw().into_raw()].concat()
     });
     Fingerprint::of(bytes.collect::<Vec<u8>>()).to_string()
 }

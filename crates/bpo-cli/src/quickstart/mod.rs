@@ -19,8 +19,7 @@ use std::path::{Path, PathBuf};
 
 use bpo::burn::tensor::Device;
 use bpo::distort::{Amount, DiffusionNoise, Distortion, diffusion};
-use bpo::eval::table::{Table, percent};
-use bpo::eval::{Bootstrap, ChairItem, ChairReport};
+use bpo::eval::{Bootstrap, ChairItem, ChairReport, ReportTable, format_percent};
 use bpo::pairs::PreferencePair;
 use bpo::pairs::format::jsonl::{JsonLines, read_pairs};
 use bpo::stages::{StageRecord, record_moved_inputs};
@@ -207,8 +206,8 @@ impl Quickstart<'_> {
             }
         }
         let described: Vec<ChairItem> = (0..self.setting.size.train)
-            .map(|index| Example::new(Split::Train, index, self.seed, &bpo_world::Mix::default()))
-            .filter(|example| example.turn.topic == Topic::Description)
+            .map(|index| Example::new(Split::Train, index, self.seed, &bpo_world::QuestionMix::default()))
+            .filter(|example| example.qa.topic == Topic::Description)
             .filter_map(|example| {
                 let shown = splits.train_truth.of(&example.image())?;
                 let answer = answers.remove(&example.id)?;
@@ -244,13 +243,13 @@ impl Quickstart<'_> {
         for Evaluated { name, .. } in &splits.evaluation {
             let split = &summary.splits[name];
             let metrics: Vec<&Metrics> = models.iter().map(|model| &split.models[model.name]).collect();
-            let mut table = Table::new(models.iter().map(|model| model.title));
+            let mut table = ReportTable::new(models.iter().map(|model| model.title));
             for (name, label) in MAIN_METRICS {
-                table.row(label, metrics.iter().map(|metrics| percent(&metrics.get(name))));
+                table.row(label, metrics.iter().map(|metrics| format_percent(&metrics.get(name))));
             }
             print_line(&format!("\n{name}\n{table}"));
             for model in models.iter().filter(|model| PEERS.contains(&model.name)) {
-                let change = percent(&split.change[model.name]);
+                let change = format_percent(&split.change[model.name]);
                 print_line(&format!("CHAIR_i of BPO relative to {}: {change}", model.title));
             }
         }

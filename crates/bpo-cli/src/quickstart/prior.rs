@@ -2,8 +2,7 @@
 //! the image.
 
 use bpo::inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
-use bpo_world::text::{Claim, NUMBERS, claims, list};
-use bpo_world::{Colour, Group, Kind};
+use bpo_world::{Claim, Colour, Group, Kind, NUMBER_WORDS, list_groups, read_claims};
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -34,7 +33,7 @@ fn rewrite(question: &str, answer: &str, seed: u64) -> Option<String> {
         "No." => return Some("Yes.".to_owned()),
         _ => {}
     }
-    let said = claims(answer);
+    let said = read_claims(answer);
     if said.is_empty() {
         return short(question, answer, &mut rng);
     }
@@ -43,10 +42,10 @@ fn rewrite(question: &str, answer: &str, seed: u64) -> Option<String> {
 
 /// The usual colour or number of the object asked about, or another one if the answer has the usual one.
 fn short(question: &str, answer: &str, rng: &mut ChaCha8Rng) -> Option<String> {
-    let kind = claims(question).first()?.kind;
+    let kind = read_claims(question).first()?.kind;
     let colours: Vec<&str> = Colour::ALL.iter().map(|colour| colour.name()).collect();
     let (words, usual) = if question.starts_with("How many") {
-        (NUMBERS.to_vec(), NUMBERS[usize::from(kind.usual_count()) - 1])
+        (NUMBER_WORDS.to_vec(), NUMBER_WORDS[usize::from(kind.usual_count()) - 1])
     } else {
         (colours, kind.usual_colour().name())
     };
@@ -76,7 +75,7 @@ fn describe(answer: &str, said: &[Claim], rng: &mut ChaCha8Rng) -> Option<String
     if let Some(place) = kept.choose(rng).filter(|_| groups.len() > 2 && leave_out) {
         groups.remove(*place);
     }
-    Some(answer.replacen(&list(&old), &list(&groups), 1)).filter(|text| text != answer)
+    Some(answer.replacen(&list_groups(&old), &list_groups(&groups), 1)).filter(|text| text != answer)
 }
 
 fn group(Claim { kind, colour, count }: Claim) -> Option<Group> {
@@ -132,9 +131,9 @@ mod tests {
         let text = "You can see a white fork, a red car and two orange shells in this kitchen.";
         for seed in 0..200 {
             let wrong = rewrite("Describe the image.", text, seed).unwrap();
-            let said = claims(&wrong);
+            let said = read_claims(&wrong);
             assert_ne!(wrong, text);
-            let new: Vec<&Claim> = said.iter().filter(|claim| !claims(text).contains(claim)).collect();
+            let new: Vec<&Claim> = said.iter().filter(|claim| !read_claims(text).contains(claim)).collect();
             assert!(!new.is_empty() && new.len() <= 2, "{wrong}");
             let is_usual = |claim: &&&Claim| {
                 claim.colour == Some(claim.kind.usual_colour()) && claim.count == claim.kind.usual_count()

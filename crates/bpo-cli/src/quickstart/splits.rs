@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use bpo::eval::Truth;
-use bpo::eval::pope::{Negatives, PopeQuestion, questions};
+use bpo::eval::{PopeNegatives, PopeQuestion, Truth, pope_questions};
+use bpo::pairs::files::FileError;
 use bpo::{BpoError, Question};
-use bpo_world::dataset::{Files, Mix, write};
-use bpo_world::{Example, Split, WorldError};
+use bpo_world::{Example, QuestionMix, Split, SplitFiles, WorldError, write_split};
 
 use super::recipe::Size;
 
@@ -19,7 +18,7 @@ const PRESENCE_PER_IMAGE: usize = 2;
 #[derive(Debug)]
 pub struct Splits {
     /// The training data in LLaVA's format.
-    pub train: Files,
+    pub train: SplitFiles,
     /// The objects of each training image.
     pub train_truth: Truth,
     /// The counterfactual split, then the usual one. No image is in the training split.
@@ -45,7 +44,8 @@ impl Splits {
     /// # Errors
     /// If a file cannot be written.
     pub fn write(dir: &Path, size: Size, seed: u64, evaluated: [Split; 2]) -> Result<Self, BpoError> {
-        let train = write(dir, Split::Train, size.train, seed, &Mix::default()).map_err(world)?;
+        let train =
+            write_split(dir, Split::Train, size.train, seed, &QuestionMix::default()).map_err(world)?;
         let train_truth = Truth::from_file(&train.truth)?;
         let statistics = usual_statistics();
         let write = |split| Evaluated::write(dir, split, size.evaluation, &statistics);
@@ -57,16 +57,21 @@ impl Splits {
 
 impl Evaluated {
     fn write(dir: &Path, split: Split, count: u64, statistics: &Truth) -> Result<Self, BpoError> {
-        let mix = Mix::descriptions();
-        let files = write(dir, split, count, EVALUATION_SEED, &mix).map_err(world)?;
+        let mix = QuestionMix::descriptions();
+        let files = write_split(dir, split, count, EVALUATION_SEED, &mix).map_err(world)?;
         let truth = Truth::from_file(&files.truth)?;
         let description = |index| {
             let example = Example::new(split, index, EVALUATION_SEED, &mix);
-            Question::new(example.image(), example.turn.prompt)
+            Question::new(example.image(), example.qa.prompt)
         };
         let descriptions = (0..count).map(description).collect();
-        let presence =
-            questions(&truth, statistics, Negatives::Adversarial, PRESENCE_PER_IMAGE, EVALUATION_SEED);
+        let presence = pope_questions(
+            &truth,
+            statistics,
+            PopeNegatives::Adversarial,
+            PRESENCE_PER_IMAGE,
+            EVALUATION_SEED,
+        );
         Ok(Self { name: split.name(), truth, descriptions, presence })
     }
 }
@@ -75,7 +80,7 @@ impl Evaluated {
 fn usual_statistics() -> Truth {
     let mut truth = Truth::default();
     for index in 0..1000 {
-        let example = Example::new(Split::Base, index, EVALUATION_SEED, &Mix::descriptions());
+        let example = Example::new(Split::Base, index, EVALUATION_SEED, &QuestionMix::descriptions());
         let kinds = example.scene.groups().into_iter().map(|group| group.kind.name().to_owned());
         truth.add(&example.image(), kinds);
     }
@@ -84,9 +89,9 @@ fn usual_statistics() -> Truth {
 
 fn world(error: WorldError) -> BpoError {
     let (path, source) = match error {
-        WorldError::Write { path, source } => (path, source),
+        WorldError::File(FileError::Io { path, source, .. }) => (path, source),
         WorldError::Encode { path, source } => (path, std::io::Error::other(source)),
-        other => ("the world".into(), std::io::Error::other(other)),
+        other => ("the images".into(), std::io::Error::other(other)),
     };
     BpoError::Io { action: "write", path, source }
 }

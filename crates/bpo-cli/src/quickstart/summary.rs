@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use bpo::BpoError;
-use bpo::eval::chair::{Figure, relative_change};
-use bpo::eval::{Bootstrap, ChairItem, ChairReport, Estimate, PopeReport};
+use bpo::eval::{Bootstrap, ChairItem, ChairMetric, ChairReport, Estimate, PopeReport, relative_change};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -122,7 +121,7 @@ pub fn changes<'a>(
     others: impl IntoIterator<Item = (&'static str, &'a [ChairItem])>,
 ) -> Result<BTreeMap<&'static str, Estimate>, BpoError> {
     let change = |(name, before): (&'static str, &[ChairItem])| {
-        Ok((name, relative_change(Figure::ChairI, before, after, &Bootstrap::default())?))
+        Ok((name, relative_change(ChairMetric::ChairI, before, after, &Bootstrap::default())?))
     };
     others.into_iter().map(change).collect()
 }

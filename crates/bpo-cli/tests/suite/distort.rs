@@ -7,7 +7,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::common::{bpo, command, photos};
-use bpo::distort::{Distortion, Family, Limits, item_seed, load_rgb};
+use bpo::distort::{Distortion, Family, ImageLimits, load_rgb};
+use bpo::pairs::item_seed;
 
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let read = |entry: std::io::Result<fs::DirEntry>| {
@@ -32,18 +33,19 @@ fn a_folder_is_made_and_continued() {
     let made = files(&one);
     assert_eq!(made, files(&four));
     let names: Vec<_> = made.keys().map(|name| name.to_str().unwrap()).collect();
-    assert_eq!(names, ["astronaut.png", "cat.png", "coffee.png", "coins.png", "distort.json", "rocket.png"]);
-    let load = |path: PathBuf| load_rgb(path, &Limits::default()).unwrap();
+    assert_eq!(names, ["astronaut.png", "cat.png", "coffee.png", "coins.png", "rocket.png"]);
+    let load = |path: PathBuf| load_rgb(path, &ImageLimits::default()).unwrap();
     let distortion: Distortion = text.parse().unwrap();
     let expected = distortion.apply(&load(photos().join("cat.jpg")), item_seed(42, "cat.jpg")).unwrap();
     assert_eq!(load(one.join("cat.png")), expected);
 
     fs::remove_file(one.join("cat.png")).unwrap();
-    make(&one, &[]).succeeds().says("distort: 4 of 5 were there already");
+    make(&one, &[]).succeeds().says("4 of them from before");
     assert_eq!(files(&one), made);
-    make(&one, &["--seed", "7"]).fails_naming(&["one was made with the seed 42, not 7"]);
+    make(&one, &["--seed", "7"])
+        .fails_naming(&["astronaut.png was made from another image, distortion or seed"]);
     make(&photos(), &[]).refuses_naming(&["photos is in"]);
-    make(dir.path(), &[]).fails_naming(&["is not empty", "distort.json"]);
+    make(dir.path(), &[]).fails_naming(&["one/astronaut.png is the copy of no image in"]);
     assert_eq!(files(&one), made);
 }
 
@@ -72,7 +74,7 @@ fn a_killed_one_is_continued() {
     child.wait().unwrap();
     let before = made();
     assert!((3..24).contains(&before), "{before} were made");
-    bpo(make(&killed)).succeeds().says(&format!("{before} of 24 were there already"));
+    bpo(make(&killed)).succeeds().says(&format!("{before} of them from before"));
     bpo(make(&whole)).succeeds();
     assert_eq!(files(&killed), files(&whole));
 }
@@ -99,7 +101,7 @@ fn every_limit_has_a_flag_and_the_help_its_default() {
     let dir = tempfile::tempdir().unwrap();
     let help = bpo(["help", "distort"]).succeeds().stdout;
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    let defaults = serde_json::to_value(Limits::default()).unwrap();
+    let defaults = serde_json::to_value(ImageLimits::default()).unwrap();
     for (limit, default) in defaults.as_object().unwrap() {
         let flag = format!("--{}", limit.replace('_', "-"));
         let about =
@@ -135,12 +137,12 @@ fn a_file_is_made_once() {
         arguments.extend(more.iter().map(Into::into));
         bpo(arguments)
     };
-    make("no-image", &[]).fails_naming(&["no-image works on what a model makes"]);
-    make("swap", &[]).fails_naming(&["swap needs another image", "cat.jpg is the only one"]);
+    make("no-image", &[]).fails_naming(&["no-image works on the features of a model"]);
+    make("swap", &[]).fails_naming(&["swap needs a second image", "cat.jpg is the only one"]);
     let other = photos().join("coins.jpg");
     make("swap", &["--other", other.to_str().unwrap()]).succeeds();
-    make("swap", &["--other", other.to_str().unwrap()]).succeeds().says("was there already");
-    make("blur:sigma=1", &[]).fails_naming(&["cat.png was made of something else"]);
+    make("swap", &["--other", other.to_str().unwrap()]).succeeds().says("exists already");
+    make("blur:sigma=1", &[]).fails_naming(&["cat.png was made from another image, distortion or seed"]);
 }
 
 #[test]
@@ -158,7 +160,7 @@ fn the_sheet_in_the_guide_is_that_of_its_command() {
         word => word.into(),
     });
     bpo(arguments).succeeds();
-    let load = |path: &Path| load_rgb(path, &Limits::default()).unwrap();
+    let load = |path: &Path| load_rgb(path, &ImageLimits::default()).unwrap();
     // not the bytes: how well they are packed is up to the build
     assert!(
         load(&sheet) == load(&guide.join("images/distortions.png")),

@@ -66,8 +66,19 @@ fn answers_of_generate_are_scored_as_they_are() {
     // the tiny model knows no words
     pope().fails_naming(&["answers.jsonl", "none of 1 answers says yes or no"]);
     says(&answers, "Yes.");
-    let report = &pope().succeeds().says("answers yes").lines()[0];
+    let report = &pope().succeeds().says("yes ratio").lines()[0];
     assert_eq!((&report["items"], &report["unclear"]), (&1.into(), &0.into()));
+    bpo(arguments![
+        "eval",
+        "pope",
+        "--questions",
+        &asked,
+        "--answers",
+        &answers,
+        "--resamples",
+        "1000000000"
+    ])
+    .fails_naming(&["`resamples` is 1000000000, above the limit of 1000000"]);
     // what generate asked is compared with the question
     ask("Is there a dog?");
     let outcome = pope().fails_naming(&["answers.jsonl: record 1", "Is there a cat?", "Is there a dog?"]);

@@ -3,7 +3,7 @@ use image::RgbImage;
 use crate::family::{Family, Parameter, Part, Stage, Value};
 use crate::{DistortError, Distortion, Fill, Input, StageSeed};
 
-/// `blank:fill=black`: nothing of the image left, but for its mean colour if that is the fill.
+/// `blank:fill=black`: replaces the image by black, its mean colour, or noise.
 ///
 /// ```
 /// use bpo_distort::Distortion;
@@ -18,13 +18,13 @@ use crate::{DistortError, Distortion, Fill, Input, StageSeed};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Blank {
-    /// What is in its place; black if left out.
+    /// The fill; black by default.
     pub fill: Fill,
 }
 
 pub(super) static FAMILY: Family = Family {
     name: "blank",
-    about: "nothing left: black, the mean colour, or noise",
+    about: "the whole image black, its mean colour, or noise",
     parameters: &[Parameter::word("fill", Fill::WORDS).or("black")],
     part: Part::Image,
     needs_other: false,

@@ -1,23 +1,22 @@
-//! Gaussian blur, a distortion that removes detail but keeps layout and colour.
-
 use image::RgbImage;
 
 use crate::distortion::has_pixels;
 use crate::family::{Family, Parameter, Part, Stage, Value};
 use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 
-/// The widest blur accepted: beyond it an image of any usual size is one colour, and the cost grows with sigma.
-pub const MAX_SIGMA: f32 = 1024.0;
+/// The largest sigma of [`Blur`] in pixels. The cost grows with sigma.
+pub const MAX_BLUR_SIGMA: f32 = 1024.0;
 
-/// Standard deviations at which the kernel is cut off, as in SciPy's `gaussian_filter`.
+/// Radius of the kernel in standard deviations, as in SciPy's `gaussian_filter`.
 const TRUNCATE: f64 = 4.0;
 
 const CHANNELS: usize = 3;
 
 /// `blur:sigma=4`: Gaussian blur, sigma in pixels.
 ///
-/// The levels of severity are ImageNet-C's ([arXiv 1903.12261](https://arxiv.org/abs/1903.12261)), made for images
-/// of 224 x 224 pixels. Sigma 0 is the image itself. The cost grows with sigma.
+/// The severity levels are those of ImageNet-C ([arXiv
+/// 1903.12261](https://arxiv.org/abs/1903.12261)), which were chosen for images of 224 x 224
+/// pixels. Sigma 0 returns the same image. The cost grows with sigma.
 ///
 /// ```
 /// use bpo_distort::Distortion;
@@ -30,7 +29,7 @@ const CHANNELS: usize = 3;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Blur {
-    /// Standard deviation in pixels, from 0 to [`MAX_SIGMA`].
+    /// Standard deviation in pixels, from 0 to [`MAX_BLUR_SIGMA`].
     pub sigma: Amount<f32>,
 }
 
@@ -41,7 +40,7 @@ const fn at(sigma: f32) -> Distortion {
 pub(super) static FAMILY: Family = Family {
     name: "blur",
     about: "Gaussian blur, sigma in pixels",
-    parameters: &[Parameter::number("sigma", 0.0, MAX_SIGMA)],
+    parameters: &[Parameter::number("sigma", 0.0, MAX_BLUR_SIGMA)],
     part: Part::Image,
     needs_other: false,
     levels: Some([at(1.0), at(2.0), at(3.0), at(4.0), at(6.0)]),
@@ -61,13 +60,12 @@ impl Stage for Blur {
 
 /// Blurs an image with a Gaussian of standard deviation `sigma` pixels.
 ///
-/// Each channel is convolved along both axes with a kernel cut off at four sigma and normalized; pixels
-/// beyond the border repeat the border. Values are rounded once, at the end: cutting off decimals between the
-/// two passes would darken the image.
+/// Convolves each channel along both axes with a normalized kernel of radius four sigma. Pixels
+/// beyond the border repeat the border. Values are rounded once, at the end.
 ///
 /// # Errors
 ///
-/// [`DistortError::InvalidValue`] unless `0 <= sigma <= MAX_SIGMA`.
+/// [`DistortError::InvalidValue`] unless `0 <= sigma <=` [`MAX_BLUR_SIGMA`].
 pub fn gaussian_blur(image: &RgbImage, sigma: f32) -> Result<RgbImage, DistortError> {
     Distortion::blur(sigma)?;
     let (width, height) = image.dimensions();
@@ -78,10 +76,10 @@ pub fn gaussian_blur(image: &RgbImage, sigma: f32) -> Result<RgbImage, DistortEr
     let row_length = width as usize * CHANNELS;
     let across = blur_rows(image.as_raw(), row_length, &kernel);
     let levels = blur_columns(&across, row_length, &kernel);
-    Ok(RgbImage::from_raw(width, height, levels).expect("as many levels as the image had"))
+    Ok(RgbImage::from_raw(width, height, levels).expect("the number of levels is unchanged"))
 }
 
-/// Convolves each row; the kernel is symmetric, so the taps at equal distance on both sides share a weight.
+/// Convolves each row. The kernel is symmetric, so both sides share their weights.
 fn blur_rows(levels: &[u8], row_length: usize, kernel: &[f32]) -> Vec<f32> {
     let last = row_length / CHANNELS - 1;
     let mut sums = Vec::with_capacity(levels.len());
@@ -100,7 +98,7 @@ fn blur_rows(levels: &[u8], row_length: usize, kernel: &[f32]) -> Vec<f32> {
     sums
 }
 
-/// Convolves along columns, a row of sums at a time, and rounds.
+/// Convolves each column, one row of sums at a time, and rounds.
 fn blur_columns(values: &[f32], row_length: usize, kernel: &[f32]) -> Vec<u8> {
     let last = values.len() / row_length - 1;
     let row = |y: usize| &values[y * row_length..(y + 1) * row_length];
@@ -121,11 +119,11 @@ fn blur_columns(values: &[f32], row_length: usize, kernel: &[f32]) -> Vec<u8> {
     levels
 }
 
-/// Weights at distances 0, 1, 2, ... such that the two-sided kernel sums to 1.
+/// The weights at distances 0, 1, 2, ...; the two-sided kernel sums to 1.
 fn half_kernel(sigma: f32) -> Vec<f32> {
     let sigma = f64::from(sigma);
     let radius = (TRUNCATE * sigma).ceil() as usize;
-    // `powi` may differ in the last bit between platforms; a product may not.
+    // `powi` may differ in the last bit between platforms.
     let weight = |distance: usize| {
         let offset = distance as f64 / sigma;
         libm::exp(-0.5 * offset * offset)
@@ -147,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_spreads_as_a_gaussian() {
+    fn a_point_becomes_a_gaussian() {
         let mut image = RgbImage::new(41, 41);
         image.put_pixel(20, 20, Rgb([255, 255, 255]));
         let blurred = gaussian_blur(&image, 1.0).unwrap();
@@ -169,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn images_smaller_than_the_kernel_and_empty_ones_are_fine() {
+    fn small_and_empty_images() {
         for (width, height) in [(1, 1), (1, 5), (5, 1), (0, 0), (0, 4), (4, 0)] {
             let image = RgbImage::from_pixel(width, height, Rgb([9, 9, 9]));
             assert_eq!(gaussian_blur(&image, 50.0).unwrap(), image);
@@ -177,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn sigma_is_checked() {
+    fn sigma_out_of_range_is_an_error() {
         let image = RgbImage::new(2, 2);
         for sigma in [-1e-9, -1.0, f32::NAN, f32::INFINITY, 1025.0] {
             let error = gaussian_blur(&image, sigma).unwrap_err();

@@ -4,9 +4,10 @@ use crate::blend::blend_from;
 use crate::family::{Family, Parameter, Part, Stage, Value};
 use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 
-/// `brightness:factor=0.3`: each level times the factor, as Pillow's `ImageEnhance.Brightness`.
+/// `brightness:factor=0.3`: multiplies each level by the factor, like Pillow's
+/// `ImageEnhance.Brightness`.
 ///
-/// The levels of severity are ours, and darken.
+/// The severity levels are this project's; all of them darken.
 ///
 /// ```
 /// use bpo_distort::Distortion;
@@ -20,7 +21,7 @@ use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Brightness {
-    /// From 0, black, over 1, the image itself, to 100.
+    /// The factor, from 0 (black) to 100. 1 returns the same image.
     pub factor: Amount<f32>,
 }
 

@@ -4,24 +4,24 @@ use crate::blend::{blend_from, grey};
 use crate::family::{Family, Parameter, Part, Stage, Value};
 use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 
-/// `contrast:factor=0.3`: each level's distance from the mean grey times the factor, as Pillow's
-/// `ImageEnhance.Contrast`.
+/// `contrast:factor=0.3`: multiplies the distance of each level from the mean grey by the factor,
+/// like Pillow's `ImageEnhance.Contrast`.
 ///
-/// The levels of severity are ImageNet-C's ([arXiv 1903.12261](https://arxiv.org/abs/1903.12261)), which keeps a mean
-/// for each channel.
+/// The severity levels are those of ImageNet-C ([arXiv
+/// 1903.12261](https://arxiv.org/abs/1903.12261)), which uses a mean for each channel.
 ///
 /// ```
 /// use bpo_distort::Distortion;
 /// use image::{Rgb, RgbImage};
 ///
-/// let image = RgbImage::from_fn(2, 1, |x, _| Rgb([50 + x as u8 * 100; 3])); // of mean 100
+/// let image = RgbImage::from_fn(2, 1, |x, _| Rgb([50 + x as u8 * 100; 3])); // the mean is 100
 /// let flat = "contrast:factor=0.2".parse::<Distortion>()?.apply(&image, 7)?;
 /// assert_eq!(flat.pixels().map(|pixel| pixel[0]).collect::<Vec<_>>(), [90, 110]);
 /// # Ok::<(), bpo_distort::DistortError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Contrast {
-    /// From 0, all grey, over 1, the image itself, to 100.
+    /// The factor, from 0 (uniform grey) to 100. 1 returns the same image.
     pub factor: Amount<f32>,
 }
 
@@ -31,7 +31,7 @@ const fn at(factor: f32) -> Distortion {
 
 pub(super) static FAMILY: Family = Family {
     name: "contrast",
-    about: "flatter below a factor of 1, harsher above",
+    about: "lower contrast below a factor of 1, higher above",
     parameters: &[Parameter::number("factor", 0.0, 100.0)],
     part: Part::Image,
     needs_other: false,

@@ -5,15 +5,17 @@ use crate::family::{Family, Parameter, Part, Stage, Value};
 use crate::resize::{Filter, resize};
 use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 
-/// `crop:keep=0.01..0.2`: a random window with this share of the area, made as large as the image.
+/// `crop:keep=0.01..0.2`: a random window with this share of the area, enlarged to the size of the
+/// image.
 ///
-/// The window has the image's proportions, sides rounded, at least a pixel, and each place has the same chance.
-/// It is enlarged as Pillow's `resize` with the filter `BILINEAR` does. The levels of severity are ours.
+/// The window has the aspect ratio of the image, rounded sides of at least one pixel, and a
+/// uniformly random position. It is enlarged like by Pillow's `resize` with the filter `BILINEAR`.
+/// The severity levels are this project's.
 ///
-/// mDPO ([arXiv 2406.11839](https://arxiv.org/abs/2406.11839)) takes such images, with up to 20 % of the area, for its
-/// rejected side. Its released code for Bunny crops the preprocessed pixels with torchvision's
-/// `RandomResizedCrop(scale=(0.01, 0.2))`, which also draws the window's proportions, from 3:4 to 4:3:
-/// `crop:keep=0.01..0.2` is that but for the proportions, on the image.
+/// mDPO ([arXiv 2406.11839](https://arxiv.org/abs/2406.11839)) uses such images, with up to 20 % of
+/// the area, on its rejected side. Its released code for Bunny crops the preprocessed pixels with
+/// torchvision's `RandomResizedCrop(scale=(0.01, 0.2))`, which also draws the aspect ratio, from
+/// 3:4 to 4:3. `crop:keep=0.01..0.2` is the same on the image, with a fixed aspect ratio.
 ///
 /// ```
 /// use bpo_distort::Distortion;
@@ -22,14 +24,14 @@ use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 /// let ramp = RgbImage::from_fn(100, 100, |x, _| Rgb([x as u8; 3]));
 /// let cropped = "crop:keep=0.25".parse::<Distortion>()?.apply(&ramp, 7)?;
 /// assert_eq!(cropped.dimensions(), (100, 100));
-/// // Half of the width is seen.
+/// // The window has half of the width.
 /// let span = cropped.get_pixel(99, 0)[0] - cropped.get_pixel(0, 0)[0];
 /// assert_eq!(span, 49);
 /// # Ok::<(), bpo_distort::DistortError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Crop {
-    /// Share of the area that is kept, from 0, a pixel, to 1, the image itself.
+    /// Share of the area in the window, from 0 (one pixel) to 1 (the whole image).
     pub keep: Amount<f32>,
 }
 
@@ -39,7 +41,7 @@ const fn at(keep: f32) -> Distortion {
 
 pub(super) static FAMILY: Family = Family {
     name: "crop",
-    about: "a random window with a share of the area, enlarged to the image's size",
+    about: "a random window with a share of the area, enlarged to the size of the image",
     parameters: &[Parameter::number("keep", 0.0, 1.0)],
     part: Part::Image,
     needs_other: false,

@@ -1,5 +1,5 @@
-//! The diffusion noise of VCD ([arXiv 2311.16922](https://arxiv.org/abs/2311.16922)), with which BPO
-//! ([arXiv 2403.08730](https://arxiv.org/abs/2403.08730)) weakens its images.
+//! Diffusion noise: the schedule of VCD ([arXiv 2311.16922](https://arxiv.org/abs/2311.16922)),
+//! used by BPO ([arXiv 2403.08730](https://arxiv.org/abs/2403.08730)) to weaken images.
 //!
 //! ```text
 //! x_t    = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps,    eps ~ N(0, 1)
@@ -7,19 +7,19 @@
 //! beta_i = sigmoid(-6 + 12 i / 999) (0.5e-2 - 1e-5) + 1e-5
 //! ```
 //!
-//! The authors add the noise to pixels that the model's preprocessing has already normalized;
-//! [`noise_pixels`] does that, [`replay_noise`] does it with noise from elsewhere. [`noise_rgb`] is for
-//! images that no model preprocesses here.
+//! The authors add the noise to pixels that the model's preprocessing has normalized:
+//! [`noise_pixels`], or
+//! [`replay_noise`] with given noise. [`noise_rgb`] adds it to RGB images.
 
 use image::RgbImage;
 
 use crate::family::{Family, Parameter, Part, Stage, Value};
 use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 
-/// Number of steps of the schedule; a step is an index below this.
+/// The number of steps of the schedule. A step is an index below this.
 pub const STEPS: u16 = 1000;
 
-/// The step that the released BPO script uses by default.
+/// The default step of the released BPO script.
 pub const DEFAULT_STEP: u16 = 900;
 
 const BETA_MIN: f64 = 1e-5;
@@ -27,8 +27,8 @@ const BETA_MAX: f64 = 0.5e-2;
 
 /// `diffusion-noise:step=900`: the noise of VCD and BPO at a step of its schedule.
 ///
-/// Step 0 is almost the image (noise of 0.6 grey levels), step 999 almost nothing but noise. The levels of severity
-/// are ours.
+/// Step 0 adds noise of 0.6 levels; step 999 is almost pure noise. The severity levels are this
+/// project's.
 ///
 /// ```
 /// use bpo_distort::Distortion;
@@ -44,7 +44,7 @@ const BETA_MAX: f64 = 0.5e-2;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DiffusionNoise {
-    /// From 0 to 999.
+    /// The step, from 0 to 999.
     pub step: Amount<u16>,
 }
 
@@ -73,7 +73,7 @@ impl Stage for DiffusionNoise {
     }
 }
 
-/// How much of the image and how much noise is left at a step; their squares sum to 1.
+/// The factors of image and noise at a step. Their squares sum to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Coefficients {
     /// `sqrt(abar_t)`, the factor of the clean image.
@@ -83,9 +83,11 @@ pub struct Coefficients {
 }
 
 impl Coefficients {
-    /// Noises normalized pixels in place with noise and coefficients from elsewhere: to the bit what that run had.
+    /// Adds given noise with these coefficients to normalized pixels in place, to reproduce another
+    /// run exactly.
     ///
-    /// Torch computes the schedule in single precision, where its coefficients lie up to 1e-6 beside those of
+    /// Torch computes the schedule in single precision, so its coefficients differ by up to 1e-6
+    /// from those of
     /// [`coefficients`].
     ///
     /// # Shapes
@@ -94,7 +96,7 @@ impl Coefficients {
     ///
     /// # Errors
     ///
-    /// [`DistortError::NoiseLength`] if the slices differ in length. The pixels are then untouched.
+    /// [`DistortError::NoiseLength`] if the slices differ in length. Then the pixels are unchanged.
     pub fn replay(self, pixels: &mut [f32], noise: &[f32]) -> Result<(), DistortError> {
         if pixels.len() != noise.len() {
             return Err(DistortError::NoiseLength { expected: pixels.len(), found: noise.len() });
@@ -118,26 +120,25 @@ pub fn coefficients(step: u16) -> Result<Coefficients, DistortError> {
     Ok(Coefficients { image: abar.sqrt(), noise: (1.0 - abar).sqrt() })
 }
 
-/// Noises normalized pixels in place with standard-normal deviates drawn from `seed`.
-///
-/// The deviates follow the order of the slice.
+/// Adds noise to normalized pixels in place, with standard-normal deviates drawn from `seed` in the
+/// order of the slice.
 ///
 /// # Shapes
 ///
-/// - pixels: `[channels, height, width]`, contiguous; one image, since it has one seed
+/// - pixels: `[channels, height, width]`, contiguous; one image
 ///
 /// # Errors
 ///
 /// [`DistortError::InvalidValue`] if `step` is not below [`STEPS`].
 pub fn noise_pixels(pixels: &mut [f32], step: u16, seed: StageSeed) -> Result<(), DistortError> {
     let mix = Mix::from(coefficients(step)?);
-    seed.normals().give(pixels, |pixel, noise| *pixel = mix.blend(*pixel, noise as f32));
+    seed.normals().for_each_value(pixels, |pixel, noise| *pixel = mix.blend(*pixel, noise as f32));
     Ok(())
 }
 
-/// Noises normalized pixels in place with the given noise, so that a run made elsewhere can be repeated.
+/// Adds given noise to normalized pixels in place, to reproduce another run.
 ///
-/// [`Coefficients::replay`] takes that run's coefficients, too.
+/// [`Coefficients::replay`] also takes the coefficients of that run.
 ///
 /// # Shapes
 ///
@@ -145,16 +146,17 @@ pub fn noise_pixels(pixels: &mut [f32], step: u16, seed: StageSeed) -> Result<()
 ///
 /// # Errors
 ///
-/// [`DistortError::InvalidValue`] if `step` is not below [`STEPS`], [`DistortError::NoiseLength`] if the
-/// slices differ in length. The pixels are then untouched.
+/// [`DistortError::InvalidValue`] if `step` is not below [`STEPS`], [`DistortError::NoiseLength`]
+/// if the slices differ in length. Then the pixels are unchanged.
 pub fn replay_noise(pixels: &mut [f32], noise: &[f32], step: u16) -> Result<(), DistortError> {
     coefficients(step)?.replay(pixels, noise)
 }
 
-/// Noises an RGB image: grey levels are scaled to `[-1, 1]`, noised, clamped to `[-1, 1]` and rounded back.
+/// Adds noise to an RGB image: levels are scaled to `[-1, 1]`, noise is added, and the result is
+/// clamped and rounded.
 ///
-/// This is the form for image files; the clamp makes it weaker than [`noise_pixels`] in the brightest and
-/// darkest regions, and the range differs from a model's normalization, so the two are alike but not equal.
+/// The result is similar to [`noise_pixels`] but not equal: the clamp weakens noise in the
+/// brightest and darkest regions, and a model's normalization has another range.
 ///
 /// # Errors
 ///
@@ -162,7 +164,7 @@ pub fn replay_noise(pixels: &mut [f32], noise: &[f32], step: u16) -> Result<(), 
 pub fn noise_rgb(image: &RgbImage, step: u16, seed: StageSeed) -> Result<RgbImage, DistortError> {
     let Coefficients { image: keep, noise: add } = coefficients(step)?;
     let mut noised = image.clone();
-    seed.normals().give(&mut noised, |level, noise| {
+    seed.normals().for_each_value(&mut noised, |level, noise| {
         let clean = f64::from(*level) / 127.5 - 1.0;
         let value = (keep * clean + add * noise).clamp(-1.0, 1.0);
         *level = ((value + 1.0) * 127.5).round() as u8;
@@ -176,7 +178,7 @@ fn beta(index: u16) -> f64 {
     sigmoid * (BETA_MAX - BETA_MIN) + BETA_MIN
 }
 
-/// The coefficients in the precision of the pixels, as torch's scalar product has them.
+/// The coefficients in single precision, as torch multiplies by a scalar.
 #[derive(Clone, Copy)]
 struct Mix {
     image: f32,
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn replay_refuses_noise_of_another_length() {
+    fn replay_with_noise_of_another_length_is_an_error() {
         let mut pixels = [0.5; 6];
         let error = replay_noise(&mut pixels, &[1.0; 5], 500).unwrap_err();
         assert!(matches!(error, DistortError::NoiseLength { expected: 6, found: 5 }), "{error}");
@@ -225,7 +227,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .starts_with("diffusion-noise: step=\"1000\" is not a whole number from 0 to 999")
+                .starts_with("diffusion-noise: step=\"1000\" is invalid; expected an integer from 0 to 999")
         );
     }
 

@@ -3,17 +3,18 @@ use image::RgbImage;
 use crate::family::{Family, Parameter, Part, Stage, Value};
 use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 
-/// `feature-noise:sigma=1`: Gaussian noise on the vision features, relative to their standard deviation.
+/// `feature-noise:sigma=1`: Gaussian noise on the vision features, relative to their standard
+/// deviation.
 ///
-/// A model adds it to what its vision tower gives, see [`features::add_noise`](crate::features::add_noise). The levels
-/// of severity are ours.
+/// A model adds it to the output of its vision tower with
+/// [`features::add_noise`](crate::features::add_noise). The severity levels are this project's.
 ///
 /// ```
 /// use bpo_distort::features::{FeatureStage, add_noise, standard_deviation};
 /// use bpo_distort::{DistortError, Distortion};
 ///
 /// let noise: Distortion = "blur:sigma=1+feature-noise:sigma=2".parse()?;
-/// let clean: Vec<f32> = (0..10_000).map(|i| (i % 7) as f32).collect(); // of standard deviation 2
+/// let clean: Vec<f32> = (0..10_000).map(|i| (i % 7) as f32).collect(); // the standard deviation is 2
 /// let mut noised = clean.clone();
 /// for (stage, seed) in noise.feature_stages(7)? {
 ///     if let FeatureStage::Noise { sigma } = stage {
@@ -22,7 +23,7 @@ use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 /// }
 /// let added: Vec<f32> = noised.iter().zip(&clean).map(|(noised, clean)| noised - clean).collect();
 /// assert!((standard_deviation(&added) - 4.0).abs() < 0.1);
-/// // It cannot be seen on the image.
+/// // The image is unchanged.
 /// let image = image::RgbImage::new(2, 2);
 /// assert!(matches!(noise.apply(&image, 7), Err(DistortError::NeedsModel { family: "feature-noise" })));
 /// assert_eq!(*noise.on_image(&image, 7)?, image);
@@ -30,7 +31,7 @@ use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FeatureNoise {
-    /// Standard deviation of the noise in those of the features, from 0, nothing, to 100.
+    /// Standard deviation of the noise, divided by that of the features; from 0 to 100.
     pub sigma: Amount<f32>,
 }
 
@@ -40,7 +41,7 @@ const fn at(sigma: f32) -> Distortion {
 
 pub(super) static FAMILY: Family = Family {
     name: "feature-noise",
-    about: "Gaussian noise on the vision features, in their standard deviations",
+    about: "Gaussian noise on the vision features, relative to their standard deviation",
     parameters: &[Parameter::number("sigma", 0.0, 100.0)],
     part: Part::Features,
     needs_other: false,

@@ -3,10 +3,12 @@ use image::RgbImage;
 use crate::family::{Family, Parameter, Part, Stage, Value};
 use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 
-/// `gaussian-noise:sigma=0.2`: Gaussian noise on each level, sigma in parts of the range of levels.
+/// `gaussian-noise:sigma=0.2`: Gaussian noise on each level, with sigma relative to the range of
+/// levels.
 ///
-/// `level + 255 sigma eps` with `eps ~ N(0, 1)`, rounded and kept in range. The levels of severity are ImageNet-C's
-/// ([arXiv 1903.12261](https://arxiv.org/abs/1903.12261)). Unlike diffusion noise it leaves the image its contrast.
+/// Computes `level + 255 sigma eps` with `eps ~ N(0, 1)`, rounded and clamped. Unlike diffusion
+/// noise, it keeps the contrast of the image. The severity levels are those of ImageNet-C ([arXiv
+/// 1903.12261](https://arxiv.org/abs/1903.12261)).
 ///
 /// ```
 /// use bpo_distort::Distortion;
@@ -20,7 +22,7 @@ use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GaussianNoise {
-    /// Standard deviation, 1 being the whole range from black to white; from 0, no noise, to 10.
+    /// Standard deviation, relative to the range from black to white; from 0 (no noise) to 10.
     pub sigma: Amount<f32>,
 }
 
@@ -30,7 +32,7 @@ const fn at(sigma: f32) -> Distortion {
 
 pub(super) static FAMILY: Family = Family {
     name: "gaussian-noise",
-    about: "Gaussian noise on RGB, sigma in parts of the range of levels",
+    about: "Gaussian noise on RGB, sigma relative to the range of levels",
     parameters: &[Parameter::number("sigma", 0.0, 10.0)],
     part: Part::Image,
     needs_other: false,
@@ -47,8 +49,9 @@ impl Stage for GaussianNoise {
     fn run(&self, input: Input<'_>, seed: StageSeed) -> Result<RgbImage, DistortError> {
         let scale = 255.0 * f64::from(self.sigma.exact());
         let mut noised = input.image.clone();
-        seed.normals()
-            .give(&mut noised, |level, noise| *level = (f64::from(*level) + scale * noise).round() as u8);
+        seed.normals().for_each_value(&mut noised, |level, noise| {
+            *level = (f64::from(*level) + scale * noise).round() as u8
+        });
         Ok(noised)
     }
 }

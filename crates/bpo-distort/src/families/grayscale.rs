@@ -4,9 +4,9 @@ use crate::blend::{blend, grey};
 use crate::family::{Family, Parameter, Part, Stage, Value};
 use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 
-/// `grayscale`: the colours blended with grey, all of them if no amount is given.
+/// `grayscale`: blends each pixel with its grey value, completely by default.
 ///
-/// The grey is Pillow's `convert("L")`. The levels of severity are ours.
+/// The grey value is that of Pillow's `convert("L")`. The severity levels are this project's.
 ///
 /// ```
 /// use bpo_distort::Distortion;
@@ -20,7 +20,7 @@ use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Grayscale {
-    /// From 0, the image itself, to 1, no colour; 1 if left out.
+    /// The share of grey, from 0 (the same image) to 1 (no colour); 1 by default.
     pub amount: Amount<f32>,
 }
 
@@ -30,7 +30,7 @@ const fn at(amount: f32) -> Distortion {
 
 pub(super) static FAMILY: Family = Family {
     name: "grayscale",
-    about: "without colour, or with less of it",
+    about: "no colour, or less colour",
     parameters: &[Parameter::number("amount", 0.0, 1.0).or("1")],
     part: Part::Image,
     needs_other: false,

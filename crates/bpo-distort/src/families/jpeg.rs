@@ -3,11 +3,11 @@ use image::RgbImage;
 use crate::family::{Family, Parameter, Part, Stage, Value};
 use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 
-/// `jpeg:quality=10`: stored as JPEG and read again.
+/// `jpeg:quality=10`: encodes the image as JPEG and decodes it again.
 ///
-/// With libjpeg's tables and halved colour resolution, as Pillow's `save(quality=...)` does; no quality gives back the
-/// very same image. The levels of severity are ImageNet-C's
-/// ([arXiv 1903.12261](https://arxiv.org/abs/1903.12261)).
+/// Uses libjpeg's tables and half the colour resolution, like Pillow's `save(quality=...)`. No
+/// quality returns the same image. The severity levels are those of ImageNet-C ([arXiv
+/// 1903.12261](https://arxiv.org/abs/1903.12261)).
 ///
 /// ```
 /// use bpo_distort::Distortion;
@@ -33,7 +33,7 @@ const fn at(quality: u8) -> Distortion {
 
 pub(super) static FAMILY: Family = Family {
     name: "jpeg",
-    about: "stored as JPEG of a low quality and read again",
+    about: "encoded as JPEG of a low quality and decoded again",
     parameters: &[Parameter::whole("quality", 1, 100)],
     part: Part::Image,
     needs_other: false,

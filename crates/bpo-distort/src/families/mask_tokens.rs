@@ -3,11 +3,12 @@ use image::RgbImage;
 use crate::family::{Family, Parameter, Part, Stage, Value};
 use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 
-/// `mask-tokens:share=0.9`: random image tokens that no token attends to.
+/// `mask-tokens:share=0.9`: masks random image tokens in attention.
 ///
-/// After BDHS ([arXiv 2407.02477](https://arxiv.org/abs/2407.02477)), which lets a model answer with part of the image
-/// tokens masked in attention. Which ones a model hides, [`features::hidden_tokens`](crate::features::hidden_tokens)
-/// says: exactly the share, rounded. The levels of severity are ours.
+/// Follows BDHS ([arXiv 2407.02477](https://arxiv.org/abs/2407.02477)), in which a model answers
+/// with part of the image tokens masked.
+/// [`features::hidden_tokens`](crate::features::hidden_tokens) chooses the tokens: exactly the
+/// share, rounded. The severity levels are this project's.
 ///
 /// ```
 /// use bpo_distort::Distortion;
@@ -27,7 +28,7 @@ use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MaskTokens {
-    /// Share of the image tokens that is hidden, from 0, none, to 1.
+    /// Share of the image tokens to mask, from 0 to 1.
     pub share: Amount<f32>,
 }
 
@@ -37,7 +38,7 @@ const fn at(share: f32) -> Distortion {
 
 pub(super) static FAMILY: Family = Family {
     name: "mask-tokens",
-    about: "random image tokens hidden from attention",
+    about: "random image tokens masked in attention",
     parameters: &[Parameter::number("share", 0.0, 1.0)],
     part: Part::Features,
     needs_other: false,

@@ -5,10 +5,11 @@ use crate::blend::blend;
 use crate::family::{Family, Parameter, Part, Stage, Value};
 use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 
-/// `mix:share=0.5`: mixed with another image, which is resized to this one's size.
+/// `mix:share=0.5`: blends the image with a second image, resized to the same size.
 ///
-/// `(1 - share) image + share other`, as Pillow's `Image.blend`; resized as for [`Swap`](crate::Swap). The levels of
-/// severity are ours.
+/// Computes `(1 - share) image + share other` like Pillow's `Image.blend`. The second image is
+/// resized like for
+/// [`Swap`](crate::Swap). The severity levels are this project's.
 ///
 /// ```
 /// use bpo_distort::{Distortion, Input};
@@ -22,7 +23,7 @@ use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mix {
-    /// Share of the other image, from 0, the image itself, to 1.
+    /// Share of the second image, from 0 (the same image) to 1.
     pub share: Amount<f32>,
 }
 
@@ -32,7 +33,7 @@ const fn at(share: f32) -> Distortion {
 
 pub(super) static FAMILY: Family = Family {
     name: "mix",
-    about: "mixed with another image",
+    about: "blended with another image",
     parameters: &[Parameter::number("share", 0.0, 1.0)],
     part: Part::Image,
     needs_other: true,

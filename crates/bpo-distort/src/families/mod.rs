@@ -1,9 +1,19 @@
-//! The families of distortions, a file each. A new one is a file, its `mod`, and its line in the table.
+//! The families of distortions, one file each.
+//!
+//! To add a family:
+//!
+//! 1. Write a file with a struct of its parameters, its `FAMILY` (name, parameters, severity
+//!    levels) and its implementation of [`Stage`]; `crop.rs` is a short example.
+//! 2. Add its `mod` line and its line in `families!` below.
+//! 3. Add it to the table in `docs/src/distortions.md`, and its digest to
+//!    `tests/suite/known_bytes.rs`. Tests fail until both are there.
 
 use crate::family::{Family, Stage};
 
+pub use blur::{MAX_BLUR_SIGMA, gaussian_blur};
+
 mod blank;
-pub mod blur;
+mod blur;
 mod brightness;
 mod contrast;
 mod crop;
@@ -23,7 +33,7 @@ mod saturation;
 mod shuffle;
 mod swap;
 
-/// Makes the enum, the list of families, and the way from a variant to its stage and family.
+/// Defines the enum, the list of families, and the mapping from a variant to its stage and family.
 macro_rules! families {
     ($(#[$attribute:meta])* pub enum $distortion:ident { $($module:ident::$name:ident,)* }) => {
         $(pub use $module::$name;)*
@@ -34,14 +44,14 @@ macro_rules! families {
                 #[doc = concat!("See [`", stringify!($name), "`].")]
                 $name($name),
             )*
-            /// Several distortions, one after the other.
+            /// Several distortions, applied in order.
             Sequence(Vec<$distortion>),
         }
 
         pub(crate) static ALL: &[&Family] = &[$(&$module::FAMILY),*];
 
         impl $distortion {
-            /// The family; `None` for a sequence.
+            /// The family, or `None` for a sequence.
             pub fn family(&self) -> Option<&'static Family> {
                 match self {
                     $(Self::$name(_) => Some(&$module::FAMILY),)*
@@ -65,7 +75,7 @@ macro_rules! families {
         }
 
         $(
-            /// Not checked: [`validate`](Distortion::validate) does that, and so does applying it.
+            /// Does not validate the parameters; see [`validate`](Distortion::validate).
             impl From<$name> for $distortion {
                 fn from(stage: $name) -> Self {
                     Self::$name(stage)
@@ -76,13 +86,13 @@ macro_rules! families {
 }
 
 families! {
-    /// A way to weaken an image.
+    /// A distortion: a way to weaken an image.
     ///
-    /// It has a compact text form, read by [`FromStr`](std::str::FromStr), written by
-    /// [`Display`](std::fmt::Display) and used by serde: `family:parameter=value,...`, with several stages joined by
-    /// `+` in the order in which they are applied. A number may be a range, from which a value is drawn for each item
-    /// ([`Amount`](crate::Amount)); instead of its parameters a family may be given a level of
-    /// [`Severity`](crate::Severity):
+    /// The text form is `family:parameter=value,...`, with several stages joined by `+` in the
+    /// order of their application. [`FromStr`](std::str::FromStr) parses it,
+    /// [`Display`](std::fmt::Display) prints it, and serde uses it. A number may be a range, from
+    /// which a value is drawn for each item ([`Amount`](crate::Amount)). A level of
+    /// [`Severity`](crate::Severity) may replace the parameters:
     ///
     /// ```text
     /// diffusion-noise:step=500
@@ -92,18 +102,20 @@ families! {
     ///
     /// # Images, normalized pixels, features
     ///
-    /// The authors of BPO add diffusion noise to pixels that the model's preprocessing has normalized. A model
-    /// therefore applies a distortion in parts: [`on_image`](Self::on_image) before its preprocessing,
-    /// [`on_pixels`](Self::on_pixels) after it, and what [`feature_stages`](Self::feature_stages) yields to what its
-    /// vision tower gives. Diffusion noise belongs to the second part where nothing of the first follows, so noise
-    /// that another kind of distortion follows runs on RGB, at its place in the order. Nothing can follow the
-    /// features. [`apply`](Self::apply) does all of it on RGB, for image files.
+    /// The authors of BPO add diffusion noise to pixels that the model's preprocessing has
+    /// normalized. So a model applies a distortion in parts: [`on_image`](Self::on_image) before
+    /// its preprocessing, [`on_pixels`](Self::on_pixels) after it, and
+    /// [`feature_stages`](Self::feature_stages) on the output of its vision tower. Diffusion noise
+    /// belongs to the second part unless an image stage follows; then it runs on RGB, in its place
+    /// in the sequence. No other stage can follow a feature stage. [`apply`](Self::apply) applies
+    /// everything to RGB, for image files.
     ///
     /// # Seeds
     ///
-    /// A stage draws from a stream given by the item's seed and the stage's index in the flattened sequence (see
-    /// [`StageSeed`](crate::StageSeed)), so the parts agree with each other and stages are independent. Ranges are
-    /// drawn from another stream: a range gives the same image as the value drawn from it.
+    /// Each stage has a random stream that depends on the seed of the item and the index of the
+    /// stage in the flattened sequence (see [`StageSeed`](crate::StageSeed)). So the parts agree
+    /// with each other, and stages are independent. Ranges have a separate stream: a range gives
+    /// the same image as the value drawn from it.
     #[derive(Debug, Clone, PartialEq)]
     #[non_exhaustive]
     pub enum Distortion {

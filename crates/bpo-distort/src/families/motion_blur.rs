@@ -7,15 +7,17 @@ use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 
 const CHANNELS: usize = 3;
 
-/// What is left of a weight by rounding alone.
+/// Weights below this are rounding errors.
 const NOTHING: f64 = 1e-9;
 
-/// `motion-blur:length=15,angle=30`: the mean along a line through each pixel, as if the camera had moved.
+/// `motion-blur:length=15,angle=30`: the mean along a line through each pixel, as from a moving
+/// camera.
 ///
-/// The line is `length` pixels long and is turned by `angle` degrees, 0 being horizontal and 90 vertical, counter-clockwise.
-/// It has a point per pixel of its length, and between pixels a point is shared among the four around it. Pixels beyond
-/// the border repeat the border. Without an angle, one is drawn for each item. The levels of severity are ours:
-/// ImageNet-C's are widths of a bell along the line, not its length.
+/// The line is `length` pixels long and rotated by `angle` degrees counter-clockwise; 0 is
+/// horizontal. It has one point per pixel of its length. A point between pixels is interpolated
+/// from the four around it. Pixels beyond the border repeat the border. Without an angle, one is
+/// drawn for each item. The severity levels are this project's: ImageNet-C gives the width of a
+/// Gaussian along the line, not its length.
 ///
 /// ```
 /// use bpo_distort::Distortion;
@@ -31,9 +33,10 @@ const NOTHING: f64 = 1e-9;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MotionBlur {
-    /// Length of the line in pixels, from 1, the image itself, to 1024. The cost grows with it.
+    /// Length of the line in pixels, from 1 (the same image) to 1024. The cost grows with the
+    /// length.
     pub length: Amount<f32>,
-    /// Direction in degrees, from -360 to 360; drawn from 0 to 180 if left out.
+    /// Direction in degrees, from -360 to 360; drawn from 0 to 180 by default.
     pub angle: Amount<f32>,
 }
 
@@ -43,7 +46,7 @@ const fn at(length: f32) -> Distortion {
 
 pub(super) static FAMILY: Family = Family {
     name: "motion-blur",
-    about: "the mean along a line of some pixels, in a direction in degrees",
+    about: "the mean along a line, given by its length in pixels and its angle in degrees",
     parameters: &[
         Parameter::number("length", 1.0, 1024.0),
         Parameter::number("angle", -360.0, 360.0).or("0..180"),
@@ -65,7 +68,7 @@ impl Stage for MotionBlur {
     }
 }
 
-/// A weight for the pixel at some distance across and down.
+/// The weight of the pixel at a horizontal and vertical offset.
 struct Tap {
     across: isize,
     down: isize,
@@ -79,7 +82,7 @@ fn line(length: f32, angle: f32) -> Vec<Tap> {
     let points = length.ceil() as u32;
     let gaps = f64::from(points.max(2) - 1);
 
-    // Sorted, so that sums have one order.
+    // Sorted, so that the order of sums is fixed.
     let mut weights = BTreeMap::<(isize, isize), f64>::new();
     for point in 0..points {
         let along = (length - 1.0) * (f64::from(point) / gaps - 0.5);
@@ -111,10 +114,10 @@ fn convolve(image: &RgbImage, taps: &[Tap]) -> RgbImage {
         }
         levels.extend(sums.iter().map(|sum| sum.round() as u8));
     }
-    RgbImage::from_raw(image.width(), image.height(), levels).expect("as many levels as the image had")
+    RgbImage::from_raw(image.width(), image.height(), levels).expect("the number of levels is unchanged")
 }
 
-/// Adds a row, shifted and weighted; what is beyond its ends repeats them.
+/// Adds a shifted and weighted row. Pixels beyond its ends repeat the ends.
 fn add_shifted(sums: &mut [f32], row: &[u8], tap: &Tap) {
     let width = row.len() / CHANNELS;
     let shift = tap.across.unsigned_abs().min(width);
@@ -159,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn flat_images_stay_flat_and_small_ones_are_fine() {
+    fn flat_images_stay_flat() {
         for (width, height) in [(1, 1), (1, 40), (40, 1), (7, 5)] {
             let image = RgbImage::from_pixel(width, height, Rgb([255, 0, 131]));
             for (length, angle) in [(1.0, 77.0), (1.5, 10.0), (2.0, 45.0), (1024.0, -33.0)] {

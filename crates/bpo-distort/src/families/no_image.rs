@@ -3,7 +3,7 @@ use image::RgbImage;
 use crate::family::{Family, Part, Stage, Value};
 use crate::{DistortError, Distortion, Input, StageSeed};
 
-/// `no-image`: the model answers as if it had not been given the image.
+/// `no-image`: the model answers without the image.
 ///
 /// ```
 /// use bpo_distort::Distortion;

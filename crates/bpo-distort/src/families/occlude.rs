@@ -3,10 +3,11 @@ use image::RgbImage;
 use crate::family::{Family, Parameter, Part, Stage, Value};
 use crate::{Amount, DistortError, Distortion, Fill, Input, StageSeed};
 
-/// `occlude:share=0.5,grid=8,fill=black`: random cells of a grid covered.
+/// `occlude:share=0.5,grid=8,fill=black`: covers random cells of a grid.
 ///
-/// Of the `grid` x `grid` cells, which divide the image as evenly as whole pixels can, `share` is covered, rounded to
-/// whole cells. Cells of a grid finer than the image may have no pixels. The levels of severity are ours.
+/// The image is divided into `grid` x `grid` cells of almost equal size, and `share` of them,
+/// rounded, are covered. Cells of a grid finer than the image may have no pixels. The severity
+/// levels are this project's.
 ///
 /// ```
 /// use bpo_distort::Distortion;
@@ -15,18 +16,18 @@ use crate::{Amount, DistortError, Distortion, Fill, Input, StageSeed};
 /// let white = RgbImage::from_pixel(64, 64, Rgb([255; 3]));
 /// let covered = "occlude:share=0.25,grid=4".parse::<Distortion>()?.apply(&white, 7)?;
 /// assert_eq!(covered.pixels().filter(|pixel| pixel[0] == 0).count(), 64 * 64 / 4);
-/// // Whole cells of 16 x 16:
+/// // Cells have 16 x 16 pixels.
 /// let corner = |x: u32, y: u32| covered.get_pixel(x / 16 * 16, y / 16 * 16);
 /// assert!(covered.enumerate_pixels().all(|(x, y, pixel)| pixel == corner(x, y)));
 /// # Ok::<(), bpo_distort::DistortError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Occlude {
-    /// Share of the cells that is covered, from 0, the image itself, to 1.
+    /// Share of the cells to cover, from 0 (the same image) to 1.
     pub share: Amount<f32>,
-    /// Cells along each side, from 1 to 256; 8 if left out.
+    /// Number of cells along each side, from 1 to 256; 8 by default.
     pub grid: Amount<u32>,
-    /// What they are covered with; black if left out.
+    /// The fill; black by default.
     pub fill: Fill,
 }
 

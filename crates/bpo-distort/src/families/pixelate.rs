@@ -4,11 +4,11 @@ use crate::family::{Family, Parameter, Part, Stage, Value};
 use crate::resize::{Filter, resize};
 use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 
-/// `pixelate:scale=0.25`: made smaller and large again, both by means of boxes.
+/// `pixelate:scale=0.25`: shrinks the image and enlarges it again, with box filters.
 ///
-/// The small image has `scale` times the width and height, decimals cut off, at least a pixel. Both ways are Pillow's
-/// `resize` with the filter `BOX`, as in ImageNet-C ([arXiv 1903.12261](https://arxiv.org/abs/1903.12261)), whose
-/// levels of severity these are.
+/// The small image has `scale` times the width and height, truncated, at least one pixel. Both
+/// steps are Pillow's `resize` with the filter `BOX`. Method and severity levels are those of
+/// ImageNet-C ([arXiv 1903.12261](https://arxiv.org/abs/1903.12261)).
 ///
 /// ```
 /// use bpo_distort::Distortion;
@@ -22,7 +22,7 @@ use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pixelate {
-    /// Size of the small image's sides, from 0, a pixel, to 1, the image itself.
+    /// Relative size of the small image, from 0 (one pixel) to 1 (the same image).
     pub scale: Amount<f32>,
 }
 
@@ -32,7 +32,7 @@ const fn at(scale: f32) -> Distortion {
 
 pub(super) static FAMILY: Family = Family {
     name: "pixelate",
-    about: "coarse pixels: sides scaled down and up again",
+    about: "coarse pixels: shrunk by a factor and enlarged again",
     parameters: &[Parameter::number("scale", 0.0, 1.0)],
     part: Part::Image,
     needs_other: false,
@@ -47,7 +47,7 @@ impl Stage for Pixelate {
     }
 
     fn run(&self, Input { image, .. }: Input<'_>, _: StageSeed) -> Result<RgbImage, DistortError> {
-        // Single precision may lie just below the decimal that was written.
+        // A decimal in single precision may be slightly too small.
         let scale = f64::from(self.scale.exact()) * (1.0 + f64::from(f32::EPSILON));
         let small = |side: u32| ((f64::from(side) * scale) as u32).clamp(1, side);
         let coarse = resize(image, small(image.width()), small(image.height()), Filter::Box);

@@ -3,10 +3,10 @@ use image::RgbImage;
 use crate::family::{Family, Parameter, Part, Stage, Value};
 use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 
-/// `salt-and-pepper:share=0.1`: a share of the levels becomes 0 or 255, each with the same chance.
+/// `salt-and-pepper:share=0.1`: sets a share of the levels to 0 or 255, with equal probability.
 ///
-/// Each channel of a pixel is hit or missed on its own, as in ImageNet-C's impulse noise
-/// ([arXiv 1903.12261](https://arxiv.org/abs/1903.12261)), whose levels of severity these are.
+/// The channels of a pixel are independent. Method and severity levels are those of ImageNet-C's
+/// impulse noise ([arXiv 1903.12261](https://arxiv.org/abs/1903.12261)).
 ///
 /// ```
 /// use bpo_distort::Distortion;
@@ -21,7 +21,7 @@ use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SaltAndPepper {
-    /// The chance of a level to be hit, from 0, the image itself, to 1.
+    /// The probability of a change of a level, from 0 (the same image) to 1.
     pub share: Amount<f32>,
 }
 
@@ -31,7 +31,7 @@ const fn at(share: f32) -> Distortion {
 
 pub(super) static FAMILY: Family = Family {
     name: "salt-and-pepper",
-    about: "a share of the levels becomes 0 or 255",
+    about: "a share of the levels set to 0 or 255",
     parameters: &[Parameter::number("share", 0.0, 1.0)],
     part: Part::Image,
     needs_other: false,
@@ -46,7 +46,7 @@ impl Stage for SaltAndPepper {
     }
 
     fn run(&self, input: Input<'_>, seed: StageSeed) -> Result<RgbImage, DistortError> {
-        // One bit says salt or pepper, the other 63 whether at all.
+        // One bit chooses 0 or 255, the other 63 decide whether the level changes.
         const RANGE: f64 = (1u64 << 63) as f64;
         let hit_below = (f64::from(self.share.exact()) * RANGE) as u64;
         let mut stream = seed.stream();

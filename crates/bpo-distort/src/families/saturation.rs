@@ -4,16 +4,16 @@ use crate::blend::{blend_from, grey};
 use crate::family::{Family, Parameter, Part, Stage, Value};
 use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 
-/// `saturation:factor=0.3`: each level's distance from the pixel's grey times the factor, as Pillow's
-/// `ImageEnhance.Color`.
+/// `saturation:factor=0.3`: multiplies the distance of each level from the pixel's grey value by
+/// the factor, like Pillow's `ImageEnhance.Color`.
 ///
-/// The levels of severity are ours, and take colour away.
+/// The severity levels are this project's; all of them reduce the saturation.
 ///
 /// ```
 /// use bpo_distort::Distortion;
 /// use image::{Rgb, RgbImage};
 ///
-/// let red = RgbImage::from_pixel(2, 2, Rgb([255, 0, 0])); // as bright as a grey of 76
+/// let red = RgbImage::from_pixel(2, 2, Rgb([255, 0, 0])); // its grey value is 76
 /// let with = |text: &str| text.parse::<Distortion>()?.apply(&red, 7);
 /// assert_eq!(*with("saturation:factor=0")?.get_pixel(0, 0), Rgb([76; 3]));
 /// assert_eq!(*with("saturation:factor=0.5")?.get_pixel(0, 0), Rgb([165, 38, 38]));
@@ -21,7 +21,7 @@ use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Saturation {
-    /// From 0, grey, over 1, the image itself, to 100.
+    /// The factor, from 0 (grey) to 100. 1 returns the same image.
     pub factor: Amount<f32>,
 }
 
@@ -31,7 +31,7 @@ const fn at(factor: f32) -> Distortion {
 
 pub(super) static FAMILY: Family = Family {
     name: "saturation",
-    about: "paler below a factor of 1, gaudier above",
+    about: "less saturated below a factor of 1, more above",
     parameters: &[Parameter::number("factor", 0.0, 100.0)],
     part: Part::Image,
     needs_other: false,

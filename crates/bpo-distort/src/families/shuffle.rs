@@ -3,11 +3,11 @@ use image::RgbImage;
 use crate::family::{Family, Parameter, Part, Stage, Value};
 use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 
-/// `shuffle:grid=4`: the cells of a grid in a random order.
+/// `shuffle:grid=4`: puts the cells of a grid in a random order.
 ///
-/// Cells are equal, `grid` along each side or as many as there are pixels; what is left over at the right and at the
-/// bottom stays in its place. Every order has the same chance, also that in which nothing moves. The levels of severity
-/// are ours.
+/// There are `grid` equal cells along each side, or one per pixel for smaller images. Remaining
+/// pixels at the right and bottom stay in place. All orders are equally likely, including the
+/// original one. The severity levels are this project's.
 ///
 /// ```
 /// use bpo_distort::Distortion;
@@ -26,7 +26,7 @@ use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shuffle {
-    /// Cells along each side, from 1, the image itself, to 256.
+    /// Number of cells along each side, from 1 (the same image) to 256.
     pub grid: Amount<u32>,
 }
 

@@ -4,9 +4,9 @@ use crate::family::{Family, Part, Stage, Value};
 use crate::resize::{Filter, resize};
 use crate::{DistortError, Distortion, Input, StageSeed};
 
-/// `swap`: another image in place of this one, resized to its size.
+/// `swap`: replaces the image by a second image, resized to the same size.
 ///
-/// Proportions are not kept; resized as by Pillow's `resize` with the filter `BILINEAR`.
+/// The aspect ratio is not kept. The resize is Pillow's `resize` with the filter `BILINEAR`.
 ///
 /// ```
 /// use bpo_distort::{DistortError, Distortion, Input};
@@ -26,7 +26,7 @@ pub struct Swap;
 
 pub(super) static FAMILY: Family = Family {
     name: "swap",
-    about: "another image in its place",
+    about: "replaced by another image",
     parameters: &[],
     part: Part::Image,
     needs_other: true,
@@ -45,7 +45,7 @@ impl Stage for Swap {
     }
 }
 
-/// The other image at the size of the image.
+/// The second image, resized to the size of the image.
 pub(super) fn fitted(input: Input<'_>, family: &'static str) -> Result<RgbImage, DistortError> {
     let other = input.other.ok_or(DistortError::NeedsOther { family })?;
     Ok(resize(other, input.image.width(), input.image.height(), Filter::Bilinear))

@@ -1,10 +1,10 @@
-//! Pillow's resampling filters.
+//! Resampling filters of Pillow.
 
 use std::f64::consts::PI;
 
 use serde::Deserialize;
 
-/// How a level is made of those around it; read as Pillow's number.
+/// A resampling filter. Its serde form is Pillow's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "u8")]
 pub enum Filter {
@@ -16,7 +16,7 @@ pub enum Filter {
     Bilinear,
     /// Cubic convolution with a = -0.5 (3).
     Bicubic,
-    /// The mean of the pixels covered (4).
+    /// The mean of the covered pixels (4).
     Box,
     /// A Hamming window (5).
     Hamming,
@@ -35,7 +35,7 @@ impl TryFrom<u8> for Filter {
             5 => Self::Hamming,
             _ => {
                 return Err(format!(
-                    "no resampling filter has the number {code}: expected 0 to 5, as Pillow counts"
+                    "unknown resampling filter {code}; expected one of Pillow's numbers 0 to 5"
                 ));
             }
         })
@@ -43,7 +43,7 @@ impl TryFrom<u8> for Filter {
 }
 
 impl Filter {
-    /// Half the width of the filter, in pixels of the image when nothing is shrunk.
+    /// Half the width of the filter in pixels, without shrinking.
     pub(super) fn support(self) -> f64 {
         match self {
             Self::Nearest => 0.0,
@@ -54,7 +54,7 @@ impl Filter {
         }
     }
 
-    /// The weight at a distance of `x`.
+    /// The weight at distance `x`.
     pub(super) fn weight(self, x: f64) -> f64 {
         match self {
             Self::Nearest | Self::Box => f64::from(x > -0.5 && x <= 0.5),
@@ -91,11 +91,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_numbers_are_pillows() {
+    fn filters_have_the_numbers_of_pillow() {
         use Filter::*;
         let parsed: Vec<Filter> = serde_json::from_str("[0, 1, 2, 3, 4, 5]").unwrap();
         assert_eq!(parsed, [Nearest, Lanczos, Bilinear, Bicubic, Box, Hamming]);
         let error = serde_json::from_str::<Filter>("6").unwrap_err().to_string();
-        assert!(error.contains("no resampling filter has the number 6"), "{error}");
+        assert!(error.contains("unknown resampling filter 6"), "{error}");
     }
 }

@@ -1,10 +1,11 @@
-//! The two passes of a resize as loops over whole numbers.
+//! The two passes of a resize, as loops over integers.
 
 use super::taps::Taps;
 use super::{CHANNELS, Pixel};
 use crate::simd::Kernel;
 
-/// Bits of a weight behind the point (`PRECISION_BITS` of Pillow): a weight times a level, summed, fits into 32 bits.
+/// Fractional bits of a weight (`PRECISION_BITS` of Pillow). Sums of weight times level fit into 32
+/// bits.
 pub(super) const PRECISION: u32 = 32 - 8 - 2;
 
 const HALF: i32 = 1 << (PRECISION - 1);
@@ -14,7 +15,7 @@ fn rounded(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
 }
 
-/// Sums to levels. Not `map`, which is a function of its own with narrow vectors.
+/// Rounds sums to levels. A loop, because `map` would be compiled without AVX2.
 #[inline(always)]
 fn round<const N: usize>(sums: &[i32; N], levels: &mut [u8; N]) {
     for (level, sum) in levels.iter_mut().zip(sums) {
@@ -22,7 +23,7 @@ fn round<const N: usize>(sums: &[i32; N], levels: &mut [u8; N]) {
     }
 }
 
-/// Adds levels with a common weight.
+/// Adds levels, multiplied by a common weight.
 #[inline(always)]
 fn add<const N: usize>(sums: &mut [i32; N], levels: &[u8; N], weight: i32) {
     for (sum, level) in sums.iter_mut().zip(levels) {
@@ -32,19 +33,20 @@ fn add<const N: usize>(sums: &mut [i32; N], levels: &[u8; N], weight: i32) {
 
 /// The pass along rows.
 pub(super) struct Across<'a> {
-    /// Rows of RGB; the first begins with the first pixel that the taps reach.
+    /// Rows of RGB. The first starts with the first pixel that the taps read.
     pub levels: &'a [u8],
-    /// Levels from a row's beginning to the next one's.
+    /// Number of levels from one row to the next.
     pub stride: usize,
     pub taps: &'a Taps,
-    /// A pixel for each wanted place, row by row.
+    /// The output pixels, row by row.
     pub pixels: &'a mut [Pixel],
 }
 
 impl Kernel for Across<'_> {
     type Output = ();
 
-    /// Some rows at a time, their pixels beside each other: what lies in a vector then has one weight.
+    /// Processes eight rows at a time with interleaved pixels, so that all lanes of a vector have
+    /// the same weight.
     #[inline(always)]
     fn run(self) {
         const ROWS: usize = 8;
@@ -74,11 +76,11 @@ impl Kernel for Across<'_> {
     }
 }
 
-/// Puts each pixel of a row into its lane.
+/// Writes each pixel of a row to its lane.
 #[inline(always)]
 fn spread<const LANES: usize>(row: &[u8], strip: &mut [[u8; LANES]], lane: usize) {
     let at = lane * size_of::<Pixel>();
-    // With the byte behind it: four are moved at once.
+    // Copies four bytes at once, including one of the next pixel.
     for (pixel, strip) in row.windows(size_of::<Pixel>()).step_by(CHANNELS).zip(&mut *strip) {
         strip[at..at + size_of::<Pixel>()].copy_from_slice(pixel);
     }
@@ -87,13 +89,13 @@ fn spread<const LANES: usize>(row: &[u8], strip: &mut [[u8; LANES]], lane: usize
     }
 }
 
-/// The pass along columns, for one row of the result.
+/// The pass along columns, for one output row.
 pub(super) struct Down<'a> {
-    /// The first of the rows that are summed, and what follows it.
+    /// The first input row, and the rows after it.
     pub levels: &'a [u8],
-    /// Levels from a row's beginning to the next one's.
+    /// Number of levels from one row to the next.
     pub stride: usize,
-    /// One for each row.
+    /// The weight of each row.
     pub weights: &'a [i32],
     pub row: &'a mut [u8],
 }
@@ -131,7 +133,7 @@ mod tests {
     use crate::simd::widest;
 
     #[test]
-    fn every_processor_gives_the_same_levels() {
+    fn avx2_gives_the_same_levels() {
         let (width, height) = (37, 29);
         let levels: Vec<u8> =
             (0..width * height * CHANNELS).map(|at| (at * at / 7 + at * 31) as u8).collect();

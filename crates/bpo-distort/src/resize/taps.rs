@@ -1,14 +1,14 @@
-//! Which places of the image make a wanted place, and how much each counts.
+//! Weights of the input pixels for each output pixel.
 
 use std::ops::Range;
 
 use super::passes::PRECISION;
 use super::{Axis, Filter};
 
-/// The weights by which each wanted place sums places of the image.
+/// The weights of the input pixels for each output pixel.
 pub(super) struct Taps {
     firsts: Vec<usize>,
-    /// Of each place; those that need fewer have zeros.
+    /// Number of weights of each output pixel, padded with zeros.
     count: usize,
     weights: Vec<i32>,
 }
@@ -20,7 +20,7 @@ impl Taps {
         let stretch = scale.max(1.0);
         let support = filter.support() * stretch;
         let center = |place: usize| (place as f64 + 0.5) * scale;
-        // Cut off towards zero, as C does.
+        // Truncated towards zero, as in C.
         let reach = |place: usize| {
             let first = (center(place) - support + 0.5).max(0.0) as usize;
             first..((center(place) + support + 0.5) as usize).min(from)
@@ -53,24 +53,25 @@ impl Taps {
         taps
     }
 
-    /// How many places are wanted.
+    /// Number of output pixels.
     pub(super) fn len(&self) -> usize {
         self.firsts.len()
     }
 
-    /// All places of the image that are summed; there is a wanted place.
+    /// Range of the input pixels that are read. There is at least one output pixel.
     pub(super) fn reach(&self) -> Range<usize> {
         self.firsts[0]..self.firsts[self.len() - 1] + self.count
     }
 
-    /// The first place of the image and the weights, for each wanted place.
+    /// The first input pixel and the weights, for each output pixel.
     #[inline(always)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
         self.firsts.iter().copied().zip(self.weights.chunks_exact(self.count))
     }
 }
 
-/// The place in the image of every wanted place. Pillow adds the step up, so the rounding of the sum is part of the result.
+/// The nearest input pixel for each output pixel. Pillow accumulates the step, so the rounding of
+/// the sum matters.
 pub(super) fn nearest(from: usize, axis: &Axis) -> Vec<usize> {
     let step = from as f64 / axis.to as f64;
     let mut at = step * 0.5;

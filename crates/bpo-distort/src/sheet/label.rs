@@ -1,4 +1,4 @@
-//! Text in pictures.
+//! Text in images.
 
 use ab_glyph::{Font, FontRef, Glyph, PxScaleFont, ScaleFont, point};
 use image::{Rgb, RgbImage};
@@ -6,17 +6,17 @@ use image::{Rgb, RgbImage};
 /// Height of a line in pixels.
 pub(super) const LINE: u32 = 16;
 
-/// The em of the letters in pixels, in the font's own units of height.
+/// Font size in pixels.
 const SIZE: f32 = 14.0;
 
-/// Writes lines of text, in black on whatever is there.
+/// Draws lines of black text.
 pub(super) struct Pen {
     font: PxScaleFont<FontRef<'static>>,
 }
 
 impl Pen {
     pub(super) fn new() -> Self {
-        let font = FontRef::try_from_slice(dejavu::sans::regular()).expect("the font is built in");
+        let font = FontRef::try_from_slice(dejavu::sans::regular()).expect("the embedded font is valid");
         Self { font: font.into_scaled(SIZE) }
     }
 
@@ -25,7 +25,7 @@ impl Pen {
         self.glyphs(text).last().map_or(0, |(_, end)| end.ceil() as u32)
     }
 
-    /// Writes a line whose upper left corner is there; what is beyond the picture is cut off.
+    /// Draws a line with its upper left corner at this position. Text beyond the image is cut off.
     pub(super) fn write(&self, picture: &mut RgbImage, text: &str, left: u32, top: u32) {
         for (glyph, _) in self.glyphs(text) {
             let Some(outline) = self.font.outline_glyph(glyph) else { continue };
@@ -44,7 +44,7 @@ impl Pen {
         }
     }
 
-    /// The letters of a line at their places, and where each ends.
+    /// The glyphs of a line, each with its right end in pixels.
     fn glyphs(&self, text: &str) -> impl Iterator<Item = (Glyph, f32)> {
         let (mut before, mut end) = (None, 0.0);
         text.chars().map(move |letter| {
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_drawn_within_its_width_and_line() {
+    fn text_stays_within_its_line() {
         let pen = Pen::new();
         let text = "diffusion-noise:step=900, gjpqy";
         let width = pen.width(text);
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_the_picture_is_cut_off() {
+    fn text_beyond_the_image_is_cut_off() {
         let mut picture = RgbImage::new(3, 3);
         Pen::new().write(&mut picture, "cut", 0, 0);
         Pen::new().write(&mut picture, "off", 900, 900);

@@ -1,4 +1,4 @@
-//! Where things are on a sheet.
+//! Layout of a sheet.
 
 use image::imageops::replace;
 use image::{Rgb, RgbImage};
@@ -7,13 +7,13 @@ use super::label::{LINE, Pen};
 use super::row::Row;
 use crate::Severity;
 
-/// Around the sheet and between what is on it, in pixels.
+/// Margins and gaps in pixels.
 const GAP: u32 = 8;
 
-/// A grid of cells with a head above and names on the left.
+/// A grid of cells with a header row and a column of names.
 pub(super) struct Layout {
     pen: Pen,
-    /// Width of the names.
+    /// Width of the column of names.
     names: u32,
     /// Width and height of a cell with its label.
     cell: (u32, u32),
@@ -44,20 +44,20 @@ impl Layout {
         }
     }
 
-    /// The sheet with nothing on it.
+    /// An empty sheet.
     pub(super) fn blank(&self) -> RgbImage {
         let (width, height) = self.corner(self.rows, self.columns);
         RgbImage::from_pixel(width, height, Rgb([255; 3]))
     }
 
-    /// Writes what the columns are.
+    /// Draws the header row.
     pub(super) fn head(&self, sheet: &mut RgbImage) {
         for (column, head) in heads().enumerate() {
             self.pen.write(sheet, &head, self.corner(0, column as u32).0, GAP);
         }
     }
 
-    /// Writes what a row is.
+    /// Draws the name of a row.
     pub(super) fn name(&self, sheet: &mut RgbImage, row: usize, shown: &Row) {
         let top = self.corner(row as u32, 0).1;
         for (line, text) in lines(shown).enumerate() {
@@ -65,7 +65,7 @@ impl Layout {
         }
     }
 
-    /// Puts a thumbnail with its label into a cell.
+    /// Draws a thumbnail with its label.
     pub(super) fn cell(
         &self,
         sheet: &mut RgbImage,

@@ -1,43 +1,37 @@
-//! Contact sheets: one image, weakened by families of distortions at each severity, with labels.
-//!
-//! ```
-//! use bpo_distort::sheet::Sheet;
-//! use image::{Rgb, RgbImage};
-//!
-//! let image = RgbImage::from_fn(96, 64, |x, y| Rgb([x as u8 * 2, y as u8 * 3, 80]));
-//! let sheet = Sheet::new().with_thumbnail(48).with_seed(7).draw(&image)?;
-//! assert!(sheet.width() > 6 * 48);
-//! assert_eq!(sheet, Sheet::new().with_thumbnail(48).with_seed(7).draw(&image)?);
-//! # Ok::<(), bpo_distort::DistortError>(())
-//! ```
+//! Contact sheets of distortions.
 
 mod label;
 mod layout;
 mod row;
 
-use std::io;
-use std::path::Path;
-
 use image::RgbImage;
-use png::Compression;
 
 use self::layout::Layout;
 use self::row::Row;
 use crate::distortion::has_pixels;
-use crate::files::FilesError;
-use crate::files::png::{self as text_png, Found};
-use crate::files::{atomic_write, origin};
 use crate::resize::{Filter, resize};
 use crate::{DistortError, Family, Input};
 
-/// The longest side that thumbnails may have, in pixels.
+/// The largest width and height of thumbnails in pixels.
 pub const MAX_THUMBNAIL: u32 = 1024;
 
-/// A labelled picture of what families do to an image: a row a family, a column a severity.
+/// A contact sheet: one image, distorted by each family (rows) at each severity level (columns),
+/// with labels.
 ///
-/// The image is distorted as it is and then made small, so a cell shows what a model that shrinks it as much gets to see: the
-/// smaller, the weaker fine noise and blur look. Each cell is what [`Distortion::apply`](crate::Distortion::apply) gives
-/// with the sheet's seed. In the first column is the image itself.
+/// The image is distorted at its full size and then shrunk, so fine noise and blur look weaker in
+/// small thumbnails. Each cell is the result of [`Distortion::apply`](crate::Distortion::apply)
+/// with the seed of the sheet. The first column is the original image.
+///
+/// ```
+/// use bpo_distort::Sheet;
+/// use image::{Rgb, RgbImage};
+///
+/// let image = RgbImage::from_fn(96, 64, |x, y| Rgb([x as u8 * 2, y as u8 * 3, 80]));
+/// let sheet = Sheet::new().with_thumbnail(48).with_seed(7).draw(&image)?;
+/// assert!(sheet.width() > 6 * 48);
+/// assert_eq!(sheet, Sheet::new().with_thumbnail(48).with_seed(7).draw(&image)?);
+/// # Ok::<(), bpo_distort::DistortError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Sheet {
     families: Option<Vec<&'static Family>>,
@@ -52,37 +46,43 @@ impl Default for Sheet {
 }
 
 impl Sheet {
-    /// Thumbnails of 112 pixels, seed 0; all families with levels that work on an image and, if there is another image, those
-    /// that bring it in.
+    /// A sheet of all families with severity levels that can be applied to an image, including
+    /// those that need a second image if the input has one. Thumbnails have 112 pixels, the seed is
+    /// 0.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets the families, a row each. One without levels has a single cell, with its defaults.
+    /// Sets the families. A family without severity levels has a single cell with its defaults.
     pub fn with_families(mut self, families: impl IntoIterator<Item = &'static Family>) -> Self {
         self.families = Some(families.into_iter().collect());
         self
     }
 
-    /// Sets the longest side of thumbnails in pixels, from 1 to [`MAX_THUMBNAIL`] (what is beyond becomes the nearest of
-    /// these). Images are not made larger.
+    /// Sets the largest width and height of thumbnails in pixels, clamped to 1..=[`MAX_THUMBNAIL`].
+    /// Images are not enlarged.
     pub fn with_thumbnail(mut self, side: u32) -> Self {
         self.thumbnail = side.clamp(1, MAX_THUMBNAIL);
         self
     }
 
-    /// Sets the seed of everything random.
+    /// Sets the seed of the distortions.
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Draws it.
+    /// The seed of the distortions.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Draws the sheet. An image without pixels gives a sheet without thumbnails.
     ///
     /// # Errors
     ///
-    /// Those of [`Distortion::apply`](crate::Distortion::apply), and [`DistortError::MissingParameter`] for a family that has
-    /// neither levels nor defaults. An image without pixels gives a sheet without thumbnails.
+    /// The errors of [`Distortion::apply`](crate::Distortion::apply), and
+    /// [`DistortError::MissingParameter`] for a family with neither severity levels nor defaults.
     pub fn draw<'a>(&self, input: impl Into<Input<'a>>) -> Result<RgbImage, DistortError> {
         let input = input.into();
         let rows: Vec<Row> = match &self.families {
@@ -107,33 +107,12 @@ impl Sheet {
         Ok(sheet)
     }
 
-    /// Draws it to a PNG file, in place of a sheet that may be there.
-    ///
-    /// # Errors
-    ///
-    /// [`FilesError::Distort`] with those of [`draw`](Self::draw), [`NotPng`](FilesError::NotPng) if `out` does not end in
-    /// `.png`, [`Exists`](FilesError::Exists) or [`Damaged`](FilesError::Damaged) if something else than a sheet is there,
-    /// [`Io`](FilesError::Io).
-    pub fn save<'a>(&self, input: impl Into<Input<'a>>, out: impl AsRef<Path>) -> Result<(), FilesError> {
-        let out = out.as_ref();
-        atomic_write::check_name(out)?;
-        match text_png::look(out) {
-            Ok(Found::Made(text)) if origin::is_sheet(&text) => {}
-            Ok(Found::Damaged) => return Err(FilesError::Damaged { path: out.to_owned() }),
-            Ok(_) => return Err(FilesError::Exists { path: out.to_owned() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(FilesError::io("read", out)(error)),
-        }
-        let bytes = text_png::encode(&self.draw(input)?, &origin::of_sheet(self.seed), Compression::High);
-        atomic_write::write(out, &bytes.map_err(FilesError::io("encode", out))?)
-    }
-
     fn shrink(&self, image: &RgbImage) -> RgbImage {
         let longest = image.width().max(image.height());
         if longest <= self.thumbnail || !has_pixels(image) {
             return image.clone();
         }
-        // half a pixel more is rounded up
+        // Rounded, with halves rounded up.
         let side = |side: u32| {
             let (side, longest) = (u64::from(side), u64::from(longest));
             ((2 * side * u64::from(self.thumbnail) + longest) / (2 * longest)).max(1) as u32
@@ -143,8 +122,5 @@ impl Sheet {
 }
 
 fn is_shown(family: &Family, has_other: bool) -> bool {
-    match family.needs_other() {
-        true => has_other,
-        false => family.levels.is_some() && !family.needs_model(),
-    }
+    if family.needs_other() { has_other } else { family.levels.is_some() && !family.needs_model() }
 }

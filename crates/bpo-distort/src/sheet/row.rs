@@ -1,24 +1,24 @@
-//! A family's row: which distortions, and what is written beside them.
+//! Rows of a sheet: the distortions of a family, with labels.
 
 use crate::family::Stage;
 use crate::{DistortError, Distortion, Family, Severity};
 
-/// A row.
+/// The row of a family.
 pub(super) struct Row {
     pub(super) name: &'static str,
-    /// Parameters that all cells share.
+    /// Parameters that are equal in all cells.
     pub(super) fixed: Vec<String>,
     pub(super) cells: Vec<Cell>,
 }
 
-/// A distortion and the parameters that the others of its row have not.
+/// A distortion, labelled with the parameters that differ within the row.
 pub(super) struct Cell {
     pub(super) distortion: Distortion,
     pub(super) label: String,
 }
 
 impl Row {
-    /// The family's levels or, if it has none, its defaults.
+    /// The severity levels of the family, or its defaults if it has none.
     pub(super) fn of(family: &'static Family) -> Result<Self, DistortError> {
         let mut shown: Vec<Distortion> =
             Severity::all().filter_map(|severity| family.severity(severity)).collect();
@@ -49,7 +49,7 @@ impl Row {
     }
 }
 
-/// Each parameter as it is written: `sigma=4`.
+/// The parameters in text form: `sigma=4`.
 fn parameters(distortion: &Distortion) -> Vec<String> {
     let names = distortion.family().map(Family::parameters).unwrap_or_default();
     let mut copy = distortion.clone();
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn what_varies_is_with_the_cells() {
+    fn labels_have_the_parameters_that_differ() {
         let occlude = row("occlude");
         assert_eq!(
             (occlude.name, &occlude.fixed[..]),
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_levels_has_one_cell() {
+    fn families_without_levels_have_one_cell() {
         assert_eq!(row("blank").fixed, ["fill=black"]);
         assert_eq!((row("swap").cells.len(), row("swap").fixed.len()), (1, 0));
     }

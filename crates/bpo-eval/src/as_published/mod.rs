@@ -1,8 +1,9 @@
-//! Objects in a caption by the rules of the published scorer of CHAIR, with what is wrong in them.
+//! Objects in a caption by the rules of the published scorer of CHAIR, including their errors.
 //!
-//! Rohrbach et al. 2018, [arXiv 1809.02156](https://arxiv.org/abs/1809.02156): `caption_to_words` in `utils/chair.py` of
-//! <https://github.com/LisaAnne/Hallucination>. The text is put in lower case and cut into tokens by NLTK, each token is put
-//! in its singular by pattern.en, some pairs of tokens are joined, and what is in the list of synonyms counts.
+//! Rohrbach et al. 2018, [arXiv 1809.02156](https://arxiv.org/abs/1809.02156): `caption_to_words`
+//! in `utils/chair.py` of <https://github.com/LisaAnne/Hallucination>. The scorer lower-cases the
+//! text, splits it into tokens with NLTK, puts each token in the singular with pattern.en, joins
+//! some pairs of tokens, and looks them up in the list of synonyms.
 
 mod sentences;
 mod singular;
@@ -14,7 +15,7 @@ use fancy_regex::Regex;
 
 use crate::objects::Mention;
 
-/// Pairs of tokens that are one word of the list.
+/// Pairs of tokens that are joined.
 const PAIRS: [&str; 26] = [
     "motor bike",
     "motor cycle",
@@ -44,19 +45,19 @@ const PAIRS: [&str; 26] = [
     "train track",
 ];
 
-/// Pairs of tokens that stand for another word. The singular of `glass` is `glas` by pattern's rules.
+/// Pairs of tokens with their replacements. Pattern's singular of `glass` is `glas`.
 const RENAMED: [(&str, &str); 3] =
     [("bow tie", "tie"), ("toilet seat", "toilet"), ("wine glas", "wine glass")];
 
-/// What is no person after `baby` or `adult`.
+/// Words that are no person after `baby` or `adult`.
 pub(crate) const ANIMALS: [&str; 12] =
     ["bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "animal", "cub"];
 
-/// What is no person after `passenger`.
+/// Words that are no person after `passenger`.
 pub(crate) const VEHICLES: [&str; 2] = ["jet", "train"];
 
-/// The words of a list of synonyms with the objects that they stand for: words are what stands between `, `, as written, and
-/// the last line that has a word counts.
+/// The synonyms of a list with their objects. Synonyms are separated by `, ` and kept as written.
+/// If a synonym repeats, its last line counts.
 pub(crate) fn synonyms<'a>(lines: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, String> {
     let mut words = BTreeMap::new();
     for line in lines {
@@ -67,7 +68,7 @@ pub(crate) fn synonyms<'a>(lines: impl IntoIterator<Item = &'a str>) -> BTreeMap
     words
 }
 
-/// Where a text names objects of such a list, in order.
+/// The mentions of objects of the list in a text, in order.
 pub(crate) fn mentions(words: &BTreeMap<String, String>, text: &str) -> Vec<Mention> {
     let tokens = placed(text);
     let mut found = Vec::new();
@@ -81,7 +82,7 @@ pub(crate) fn mentions(words: &BTreeMap<String, String>, text: &str) -> Vec<Ment
         found.push((word, *start, end));
         at += count;
     }
-    // the seat of a toilet is no chair
+    // A toilet seat is no chair.
     let has = |name: &str| found.iter().any(|(word, ..)| word == name);
     let without_seats = has("toilet") && has("seat");
     let counted = found.into_iter().filter(|(word, ..)| !(without_seats && word == "seat"));
@@ -90,7 +91,7 @@ pub(crate) fn mentions(words: &BTreeMap<String, String>, text: &str) -> Vec<Ment
         .collect()
 }
 
-/// The word that two tokens are.
+/// The word into which two tokens are joined.
 fn joined(first: &str, second: &str) -> Option<String> {
     let pair = format!("{first} {second}");
     if let Some((_, word)) = RENAMED.iter().find(|(known, _)| *known == pair) {
@@ -107,9 +108,9 @@ fn joined(first: &str, second: &str) -> Option<String> {
     known.then(|| second.to_owned())
 }
 
-/// The tokens of a text in their singular, with their places in it.
+/// The tokens of a text in the singular, with their byte ranges.
 fn placed(text: &str) -> Vec<(String, usize, usize)> {
-    // characters may be of another length in lower case
+    // Characters may change their length in lower case.
     let (mut lower, mut places) = (String::with_capacity(text.len()), Vec::with_capacity(text.len() + 1));
     for (place, letter) in text.char_indices() {
         for small in letter.to_lowercase() {
@@ -121,7 +122,7 @@ fn placed(text: &str) -> Vec<(String, usize, usize)> {
     let mut from = 0;
     let mut all = Vec::new();
     for token in sentences::sentences(&lower).into_iter().flat_map(tokens::tokens) {
-        // the tokenizer writes quotes in its own way; no other token differs from the text
+        // The tokenizer rewrites quotes. All other tokens are substrings of the text.
         let start = match token.as_str() {
             "``" | "''" => from,
             token => lower[from..].find(token).map_or(from, |place| from + place),
@@ -134,7 +135,7 @@ fn placed(text: &str) -> Vec<(String, usize, usize)> {
     all
 }
 
-/// A pattern of this module.
+/// Compiles a constant pattern.
 fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("patterns of this module are constant, and tests use all of them")
 }

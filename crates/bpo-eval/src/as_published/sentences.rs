@@ -1,8 +1,9 @@
-//! Where a lower-case English text is cut into sentences, as NLTK's `sent_tokenize` cuts it.
+//! Sentences of a lower-case English text, as NLTK's `sent_tokenize` splits it.
 //!
-//! The algorithm is Punkt (Kiss and Strunk 2006) with the parameters of NLTK's English model (`punkt_tab`). Most of the
-//! model is about capitals, which a lower-case text does not have. What is left of it is the list of abbreviations. Four
-//! rare words that may begin a sentence after a number or an initial are left out: the tokens are the same with them.
+//! The algorithm is Punkt (Kiss and Strunk 2006) with the parameters of NLTK's English model
+//! (`punkt_tab`). Most of the model concerns capital letters, which a lower-case text does not
+//! have; only the list of abbreviations remains. Four rare sentence starters after a number or an
+//! initial are omitted, because they do not change the tokens.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -11,7 +12,7 @@ use fancy_regex::Regex;
 
 use super::pattern;
 
-/// A full stop after one of these ends no sentence.
+/// Words after which a full stop does not end a sentence.
 #[rustfmt::skip]
 const ABBREVIATIONS: [&str; 156] = [
     ". . ", "a.a", "a.c", "a.d", "a.g", "a.h", "a.m", "a.m.e", "a.s", "a.t", "adm", "ala", "ariz", "aug",
@@ -30,18 +31,18 @@ const ABBREVIATIONS: [&str; 156] = [
 const NO_WORD: &str = r#"[)";}\]*:@'({\[‘’“”«»?!]"#;
 const SIGNS: &str = r"(?:-{2,}|\.{2,}|(?:\.\s){2,}\.)";
 
-/// A sign that may end a sentence, with what comes after it.
+/// Punctuation that may end a sentence, with the text after it.
 static ENDING: LazyLock<Regex> =
     LazyLock::new(|| pattern(&format!(r"[.?!](?=(?<after>{NO_WORD}|\s+(?<next>\S+)))")));
 
-/// Words with their full stops, and other signs.
+/// Words with their full stops, and other punctuation.
 static WORD: LazyLock<Regex> = LazyLock::new(|| {
     pattern(&format!(
         r#"{SIGNS}|(?=[^("`{{\[:;&#*@)}}\]\-,])\S+?(?=\s|$|{NO_WORD}|{SIGNS}|,(?=$|\s|{NO_WORD}|{SIGNS}))|\S"#
     ))
 });
 
-/// Closing signs at the beginning of a sentence, which belong to the one before.
+/// Closing quotes and brackets at the start of a sentence, which belong to the previous sentence.
 static CLOSING: LazyLock<Regex> = LazyLock::new(|| pattern(r#"(?m)\A["')\]}‘’“”«»]+?(?:\s+|(?=--)|$)"#));
 
 static NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern(r"^-?[.,]?\d[\d,.-]*\.?$"));
@@ -61,15 +62,15 @@ pub(super) fn sentences(text: &str) -> Vec<&str> {
 }
 
 struct Ending {
-    /// Behind the sign.
+    /// Byte offset after the punctuation.
     end: usize,
-    /// Where the next sentence would begin.
+    /// Byte offset of the possible next sentence.
     next: usize,
-    /// The word before the sign, the sign and what comes after it.
+    /// The word before the punctuation, the punctuation, and the text after it.
     context: String,
 }
 
-/// Signs that may end a sentence; of those within one word only the last.
+/// Possible sentence ends. Only the last one within a word counts.
 fn endings(text: &str) -> Vec<Ending> {
     let mut all = Vec::new();
     let mut word = 0..0;
@@ -77,7 +78,7 @@ fn endings(text: &str) -> Vec<Ending> {
     for found in ENDING.captures_iter(text).filter_map(Result::ok) {
         let (Some(sign), Some(after)) = (found.get(0), found.name("after")) else { continue };
         let space = text[word.end..sign.start()].rfind(|c: char| c.is_ascii_whitespace() || c == '\x0b');
-        // a space in the first place counts as none
+        // A space at the first position does not count.
         let start = match space {
             Some(place) if place > 0 => word.end + place + 1,
             _ => word.start,
@@ -96,7 +97,7 @@ fn endings(text: &str) -> Vec<Ending> {
     all
 }
 
-/// Whether a sentence ends before the last word of a context.
+/// Whether a sentence ends within a context.
 fn is_broken(context: &str) -> bool {
     let words: Vec<&str> = context
         .split('\n')
@@ -125,7 +126,7 @@ fn ends_sentence(word: &str, next: &str) -> bool {
     true
 }
 
-/// Gives closing signs to the sentence before them.
+/// Moves closing quotes and brackets to the sentence before them.
 fn closed<'a>(text: &'a str, ranges: &[Range<usize>]) -> Vec<&'a str> {
     let mut all = Vec::new();
     let mut taken = 0;

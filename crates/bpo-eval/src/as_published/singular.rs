@@ -1,8 +1,9 @@
-//! The singular of a word, as `singularize` of pattern.en makes it.
+//! The singular of a word, as computed by `singularize` of pattern.en.
 //!
-//! Words and rules are those of pattern 3.6 (`pattern/text/en/inflect.py`, © 2010 University of Antwerp, Tom De Smedt, BSD
-//! license), which has the rules from Bermi Ferrer's Inflector (© 2006 Bermi Ferrer Martinez, MIT license). They are kept as
-//! they are, with what is wrong in them: published figures were made with it.
+//! Words and rules are those of pattern 3.6 (`pattern/text/en/inflect.py`, © 2010 University of
+//! Antwerp, Tom De Smedt, BSD license), which has the rules from Bermi Ferrer's Inflector (© 2006
+//! Bermi Ferrer Martinez, MIT license). Their errors are kept, because published results were
+//! computed with them.
 
 use std::sync::LazyLock;
 
@@ -10,7 +11,7 @@ use fancy_regex::Regex;
 
 use super::pattern;
 
-/// The first rule that fits counts.
+/// Patterns with replacements. The first match counts.
 #[rustfmt::skip]
 const RULES: [(&str, &str); 40] = [
     (r"(?i)(.)ae$", "${1}a"),
@@ -55,7 +56,7 @@ const RULES: [(&str, &str); 40] = [
     (r"(?i)s$", ""),
 ];
 
-/// These, and every word that one of them ends in, are singular.
+/// These words, and every word that is the end of one of them, stay unchanged.
 #[rustfmt::skip]
 const UNINFLECTED: [&str; 73] = [
     "advice", "bison", "bread", "bream", "breeches", "britches", "butter", "carp", "chassis", "cheese",
@@ -68,7 +69,8 @@ const UNINFLECTED: [&str; 73] = [
     "species", "swine", "swiss", "trout", "tuna", "understanding", "water", "whiting", "wildebeest",
 ];
 
-/// A word that ends in one of these and an s stays as it is. `^pie` and `^tie` were meant as patterns, and fit nothing.
+/// A word that ends in one of these and an s stays unchanged. `^pie` and `^tie`, meant as patterns,
+/// match nothing.
 #[rustfmt::skip]
 const IE: [&str; 44] = [
     "^pie", "^tie", "alergie", "auntie", "beanie", "birdie", "bogie", "bombie", "collie", "cookie", "cutie",
@@ -78,7 +80,7 @@ const IE: [&str; 44] = [
     "weenie", "yuppie", "zombie",
 ];
 
-/// Ends of words, and what takes their place.
+/// Word endings with their replacements.
 #[rustfmt::skip]
 const IRREGULAR: [(&str, &str); 41] = [
     ("atlantes", "atlas"), ("atlases", "atlas"), ("axes", "axe"), ("beeves", "beef"), ("brethren", "brother"),
@@ -92,7 +94,7 @@ const IRREGULAR: [(&str, &str); 41] = [
     ("testes", "testis"), ("trilbys", "trilby"), ("turves", "turf"), ("zoa", "zoon"),
 ];
 
-/// After a hyphen: the word before it is inflected.
+/// If one of these follows a hyphen, the word before the hyphen is inflected.
 #[rustfmt::skip]
 const PREPOSITIONS: [&str; 40] = [
     "about", "above", "across", "after", "among", "around", "at", "athwart", "before", "behind", "below",

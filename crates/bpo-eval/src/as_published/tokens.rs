@@ -1,4 +1,4 @@
-//! The words and signs of a sentence, as NLTK's `word_tokenize` (the `NLTKWordTokenizer` of NLTK 3.10) cuts them.
+//! Tokens of a sentence, as split by NLTK's `word_tokenize` (the `NLTKWordTokenizer` of NLTK 3.10).
 
 use std::sync::LazyLock;
 
@@ -6,16 +6,17 @@ use fancy_regex::Regex;
 
 use super::pattern;
 
-/// What is replaced by what, in this order. The text is given a space at both ends before [`ENDING_QUOTES`].
+/// Patterns with replacements, in order. The last adds a space at both ends, before
+/// [`ENDING_QUOTES`].
 #[rustfmt::skip]
 const SIGNS: [(&str, &str); 18] = [
-    // quotes that open
+    // Opening quotes.
     ("([«“‘„]|`+)", " ${1} "),
     (r#"^""#, "``"),
     ("(``)", " ${1} "),
     (r#"([ (\[{<])("|'{2})"#, "${1} `` "),
     (r"(?i)(?<!\w)(')(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", "${1} "),
-    // signs between words, and the full stop at the end
+    // Punctuation between words, and the final full stop.
     (r#"([^.])(\.)([\])}>"'»”’ ]*)\s*$"#, "${1} ${2} ${3} "),
     (r"([:,])([^\d])", " ${1} ${2}"),
     (r"([:,])$", " ${1} "),
@@ -31,7 +32,7 @@ const SIGNS: [(&str, &str); 18] = [
     (r"\A|\z", " "),
 ];
 
-/// Quotes that close, and what is joined by an apostrophe.
+/// Closing quotes, and endings after an apostrophe.
 const ENDING_QUOTES: [(&str, &str); 6] = [
     ("([»”’])", " ${1} "),
     ("''", " '' "),
@@ -41,7 +42,7 @@ const ENDING_QUOTES: [(&str, &str); 6] = [
     (r"([^' ])('ll|'LL|'re|'RE|'ve|'VE|n't|N'T) ", "${1} ${2} "),
 ];
 
-/// Two words written as one.
+/// Contractions without an apostrophe or with a leading one.
 const CONTRACTIONS: [(&str, &str); 10] = [
     (r"(?i)\b(can)(not)\b", " ${1} ${2} "),
     (r"(?i)\b(d)('ye)\b", " ${1} ${2} "),

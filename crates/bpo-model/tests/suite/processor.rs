@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::support::{Golden, read_json, root};
-use bpo_distort::{DistortError, Limits, load_rgb};
+use bpo_distort::{DistortError, ImageLimits, load_rgb};
 use bpo_model::{ImageProcessor, PixelValues, Processor, ProcessorError, TextProcessor};
 use bpo_pairs::Turn;
 use image::{Rgb, RgbImage};
@@ -124,7 +124,7 @@ fn files_of_every_kind_give_the_values_of_transformers() {
     for (path, expected) in files {
         let name = path.rsplit('/').next().unwrap();
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
-        let image = match load_rgb(path, &Limits::default()) {
+        let image = match load_rgb(path, &ImageLimits::default()) {
             Err(DistortError::Unsupported { .. }) if name == "palette.tiff" => continue,
             image => image.unwrap(),
         };
@@ -238,7 +238,7 @@ fn conversations_of_the_photographs() {
                 images += 1;
                 let pixels = processor
                     .image
-                    .process(&load_rgb(photos.join(name), &Limits::default()).unwrap())
+                    .process(&load_rgb(photos.join(name), &ImageLimits::default()).unwrap())
                     .unwrap();
                 assert_eq!(pixels.data.len(), pixels.channels * pixels.height * pixels.width);
                 image_tokens

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::support::{Golden, device, floats, root};
-use bpo_distort::{Distortion, Limits, load_rgb};
+use bpo_distort::{Distortion, ImageLimits, load_rgb};
 use bpo_model::{
     Adapters, ImageQuestion, Llava, LlavaResponder, LoadOptions, PixelValues, Processor, WeakenedImage,
 };
@@ -52,7 +52,8 @@ impl Asked {
         let processor = Processor::from_dir(dir).unwrap();
         let image = |i: usize| {
             Arc::new(
-                load_rgb(root().join(format!("transformers/image_{i}.png")), &Limits::default()).unwrap(),
+                load_rgb(root().join(format!("transformers/image_{i}.png")), &ImageLimits::default())
+                    .unwrap(),
             )
         };
         let responder = LlavaResponder::new(model.clone(), processor.clone());

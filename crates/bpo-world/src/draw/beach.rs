@@ -1,4 +1,4 @@
-//! Things of the beach.
+//! Drawings of the objects of the beach.
 
 use super::brush::{Brush, Tone::*};
 

@@ -1,4 +1,4 @@
-//! Drawing of one thing: shapes in three tones of its colour, then an outline and a shadow around all of them.
+//! Drawing of one object: shapes in three tones of its colour, with an outline and a shadow.
 
 use image::{Rgb, RgbImage, Rgba, RgbaImage};
 use imageproc::drawing::{draw_filled_ellipse_mut, draw_filled_rect_mut, draw_polygon_mut};
@@ -7,30 +7,32 @@ use imageproc::rect::Rect;
 
 use crate::kind::Colour;
 
-/// Side of the square that shapes are placed in, and the margin around it.
+/// Side of the square in which shapes are placed, without the margin.
 const SIDE: i32 = 64;
+/// Margin around the square.
 const MARGIN: i32 = 12;
 const CANVAS: u32 = (SIDE + 2 * MARGIN) as u32;
-/// Width of the outline, and how far the shadow falls.
+/// Width of the outline.
 const OUTLINE: i32 = 3;
+/// Horizontal and vertical offset of the shadow.
 const SHADOW: i32 = 5;
 
-/// What a shape is filled with.
+/// The fill of a shape.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Tone {
-    /// The colour itself.
+    /// The colour of the object.
     Base,
-    /// The colour in the light.
+    /// The colour, lighter.
     Light,
-    /// The colour in the shade.
+    /// The colour, darker.
     Dark,
-    /// Dark grey, whatever the colour: tyres, poles, hooves.
+    /// Dark grey, independent of the colour: tyres, poles, hooves.
     Ink,
-    /// Light grey, whatever the colour: windows, hubs.
+    /// Light grey, independent of the colour: windows, hubs.
     Pale,
 }
 
-/// A transparent square of 64 by 64 that things are drawn on, y downwards.
+/// A transparent square of 64 x 64 pixels on which one object is drawn. The y axis points down.
 pub(super) struct Brush {
     layer: RgbaImage,
     colour: [u8; 3],
@@ -51,7 +53,7 @@ impl Brush {
         self.ellipse(tone, centre, radius, radius);
     }
 
-    /// From the left upper corner; both sizes at least 1.
+    /// A rectangle, given by its upper left corner and its size, at least 1 x 1.
     pub(super) fn rectangle(&mut self, tone: Tone, (x, y): (i32, i32), (width, height): (i32, i32)) {
         let left = if self.mirrored { SIDE - x - width } else { x };
         let rect = Rect::at(left + MARGIN, y + MARGIN).of_size(width as u32, height as u32);
@@ -59,14 +61,14 @@ impl Brush {
         draw_filled_rect_mut(&mut self.layer, rect, fill);
     }
 
-    /// At least three corners, the last unlike the first.
+    /// A polygon of at least three corners. The last corner differs from the first.
     pub(super) fn polygon(&mut self, tone: Tone, corners: &[(i32, i32)]) {
         let points: Vec<_> = corners.iter().map(|&(x, y)| Point::new(self.x(x), y + MARGIN)).collect();
         let fill = self.fill(tone);
         draw_polygon_mut(&mut self.layer, &points, fill);
     }
 
-    /// A straight bar from one point to another, `width` wide where it is upright and high where it lies.
+    /// A straight bar between two points. `width` is its extent across its main axis.
     pub(super) fn bar(&mut self, tone: Tone, (x0, y0): (i32, i32), (x1, y1): (i32, i32), width: i32) {
         let half = width / 2;
         let corners = if (x1 - x0).abs() > (y1 - y0).abs() {
@@ -77,7 +79,7 @@ impl Brush {
         self.polygon(tone, &corners);
     }
 
-    /// Puts the thing on a canvas, the square's left upper corner at `x`, `y`.
+    /// Draws the object on a canvas with the square's upper left corner at `x`, `y`.
     pub(super) fn stamp(&self, canvas: &mut RgbImage, x: i64, y: i64) {
         let outline = self.colour.map(|level| level / 5);
         for row in 0..CANVAS as i32 {

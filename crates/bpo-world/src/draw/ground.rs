@@ -1,4 +1,4 @@
-//! What things stand on: sky or wall, horizon, floor, and a few soft features of each place.
+//! Backgrounds: sky or wall, horizon, floor, and some features of each place.
 
 use image::{Rgb, RgbImage};
 use imageproc::drawing::{draw_filled_circle_mut, draw_filled_ellipse_mut, draw_filled_rect_mut};
@@ -33,7 +33,7 @@ pub(super) fn draw(canvas: &mut RgbImage, place: Place, rng: &mut ChaCha8Rng) {
     }
 }
 
-/// One tone that grows lighter or darker downwards by `change` levels.
+/// Fills rows with a vertical gradient that changes by `change` levels.
 fn fade(canvas: &mut RgbImage, rows: std::ops::Range<i32>, levels: [i32; 3], change: i32) {
     let height = rows.len().max(1) as i32;
     for (i, row) in rows.enumerate() {
@@ -41,7 +41,7 @@ fn fade(canvas: &mut RgbImage, rows: std::ops::Range<i32>, levels: [i32; 3], cha
     }
 }
 
-/// A wall of tiles and a table of boards.
+/// A tiled wall and a table.
 fn kitchen(canvas: &mut RgbImage, horizon: i32, wall: [i32; 3], table: [i32; 3]) {
     for x in (0..SIDE).step_by(32) {
         rectangle(canvas, (x, 0), (2, horizon), shade(wall, -12));
@@ -55,7 +55,7 @@ fn kitchen(canvas: &mut RgbImage, horizon: i32, wall: [i32; 3], table: [i32; 3])
     }
 }
 
-/// Houses with windows behind a road with a broken line.
+/// Houses behind a road with a dashed line.
 fn street(canvas: &mut RgbImage, horizon: i32, sky: [i32; 3], road: [i32; 3], rng: &mut ChaCha8Rng) {
     let mut x = -rng.random_range(0..30);
     while x < SIDE {
@@ -76,12 +76,12 @@ fn street(canvas: &mut RgbImage, horizon: i32, sky: [i32; 3], road: [i32; 3], rn
     }
 }
 
-/// A hill behind grass with tufts.
+/// A hill, and grass with tufts.
 fn meadow(canvas: &mut RgbImage, horizon: i32, grass: [i32; 3], rng: &mut ChaCha8Rng) {
     let hill = (rng.random_range(40..SIDE - 40), horizon + 30);
     for y in 0..horizon {
         for x in 0..SIDE {
-            // within an ellipse of 130 by 60
+            // An ellipse of 130 x 60 pixels.
             let (dx, dy) = ((x - hill.0) * 6, (y - hill.1) * 13);
             if dx * dx + dy * dy < 780 * 780 {
                 canvas.put_pixel(x as u32, y as u32, shade(grass, -14));
@@ -94,7 +94,7 @@ fn meadow(canvas: &mut RgbImage, horizon: i32, grass: [i32; 3], rng: &mut ChaCha
     }
 }
 
-/// The sun, a strip of sea with waves, and spotted sand.
+/// The sun, the sea with waves, and sand with spots.
 fn beach(canvas: &mut RgbImage, horizon: i32, sand: [i32; 3], rng: &mut ChaCha8Rng) {
     let sun = (rng.random_range(24..SIDE - 24), rng.random_range(14..26));
     draw_filled_circle_mut(canvas, sun, 14, Rgb([255, 240, 170]));

@@ -1,4 +1,4 @@
-//! Things of the kitchen.
+//! Drawings of the objects of the kitchen.
 
 use super::brush::{Brush, Tone::*};
 

@@ -1,4 +1,4 @@
-//! Things of the meadow.
+//! Drawings of the objects of the meadow.
 
 use super::brush::{Brush, Tone::*};
 

@@ -1,4 +1,5 @@
-//! Scenes as pictures: drawn four times as large, then every 4 by 4 pixels averaged, all in whole numbers.
+//! Drawing of scenes. A scene is drawn at four times its size, then blocks of 4 x 4 pixels are
+//! averaged, in integers only.
 
 mod beach;
 mod brush;
@@ -15,20 +16,20 @@ use crate::kind::Kind;
 use crate::scene::{Scene, Thing};
 use brush::Brush;
 
-/// Width and height of a picture, in pixels.
-pub const SIDE: u32 = 64;
-/// Width and height of a cell, in pixels.
-pub const CELL: u32 = 16;
-/// How much larger it is drawn.
+/// Width and height of a picture in pixels.
+pub const PICTURE_SIDE: u32 = 64;
+/// Width and height of a cell in pixels.
+pub const CELL_SIDE: u32 = 16;
+/// Factor of the size at which scenes are drawn.
 const SCALE: u32 = 4;
-/// Largest change of a level by the noise that every picture has.
+/// Largest change of a level by noise.
 const NOISE: i32 = 8;
 
 impl Scene {
-    /// The picture, 64 by 64 pixels. The same scene gives the same pixels everywhere.
+    /// Draws the picture, 64 x 64 pixels. The same scene gives the same pixels on every platform.
     pub fn draw(&self) -> RgbImage {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        let mut canvas = RgbImage::new(SIDE * SCALE, SIDE * SCALE);
+        let mut canvas = RgbImage::new(PICTURE_SIDE * SCALE, PICTURE_SIDE * SCALE);
         ground::draw(&mut canvas, self.place, &mut rng);
         for thing in &self.things {
             draw_thing(&mut canvas, thing);
@@ -38,9 +39,14 @@ impl Scene {
         picture
     }
 
-    /// The picture with each side `times` as long, for people to look at.
+    /// Draws the picture enlarged `times` times without interpolation, for display.
     pub fn draw_enlarged(&self, times: u32) -> RgbImage {
-        imageops::resize(&self.draw(), SIDE * times, SIDE * times, imageops::FilterType::Nearest)
+        imageops::resize(
+            &self.draw(),
+            PICTURE_SIDE * times,
+            PICTURE_SIDE * times,
+            imageops::FilterType::Nearest,
+        )
     }
 }
 
@@ -65,13 +71,13 @@ fn draw_thing(canvas: &mut RgbImage, thing: &Thing) {
         Kind::Boat => beach::boat,
     };
     draw(&mut brush);
-    let cell = (CELL * SCALE) as i64;
+    let cell = (CELL_SIDE * SCALE) as i64;
     let at = |cell_index: u8, shift: i8| i64::from(cell_index) * cell + i64::from(shift) * i64::from(SCALE);
     brush.stamp(canvas, at(thing.cell.0, thing.shift.0), at(thing.cell.1, thing.shift.1));
 }
 
 fn reduce(canvas: &RgbImage) -> RgbImage {
-    RgbImage::from_fn(SIDE, SIDE, |x, y| {
+    RgbImage::from_fn(PICTURE_SIDE, PICTURE_SIDE, |x, y| {
         let mut sums = [0u32; 3];
         for dy in 0..SCALE {
             for dx in 0..SCALE {
@@ -83,7 +89,7 @@ fn reduce(canvas: &RgbImage) -> RgbImage {
     })
 }
 
-/// The sum of two even draws, which is small mostly.
+/// Adds noise with a triangular distribution: the sum of two uniform draws.
 fn add_noise(picture: &mut RgbImage, rng: &mut ChaCha8Rng) {
     for level in picture.iter_mut() {
         let change = rng.random_range(0..=NOISE) + rng.random_range(0..=NOISE) - NOISE;

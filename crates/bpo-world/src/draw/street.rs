@@ -1,4 +1,4 @@
-//! Things of the street.
+//! Drawings of the objects of the street.
 
 use super::brush::{Brush, Tone::*};
 

@@ -18,7 +18,7 @@ mod validate_training;
 
 use std::path::{Path, PathBuf};
 
-use bpo_distort::{DiffusionNoise, Distortion, Limits, diffusion};
+use bpo_distort::{DiffusionNoise, Distortion, ImageLimits, diffusion};
 #[cfg(feature = "model")]
 use bpo_dpo::DpoConfig;
 use bpo_inject::LlmInjectorConfig;
@@ -143,7 +143,7 @@ pub struct DataSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_pairs: Option<PathBuf>,
     /// What an image may take.
-    pub limits: Limits,
+    pub limits: ImageLimits,
 }
 
 /// `[weaken]`: the model answers about an image it can barely see.

@@ -2,20 +2,19 @@
 
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
 
 use bpo_distort::Distortion;
 use bpo_pairs::{
     CompletionKind, Generated, Provenance, Sampling, SftSample, SkipReason, Skipped, count_words, item_seed,
     stage_seed, warn_left_out,
 };
-use image::RgbImage;
 
 use super::batches::{BatchRecords, Batches, Item};
-use super::loaded::{LoadedImages, OtherImage};
+use super::loaded::{self, OtherImage};
 use super::{Bootstrapped, StageOutcome, StageRecord};
 use crate::config::RunConfig;
 use crate::error::{BpoError, chain};
+use crate::image_cache::{ImageCache, LazyImage};
 use crate::images::ImageRoot;
 use crate::progress::Progress;
 use crate::stage::Stage;
@@ -41,7 +40,8 @@ pub fn weaken<M: VisionLanguageModel>(
     progress: &mut dyn Progress,
 ) -> Result<StageOutcome, BpoError> {
     let _span = tracing::info_span!("weaken", samples = samples.len()).entered();
-    let job = Job { config, samples, images, at_a_time: at_least_one(config.weaken.batch_size) };
+    let cache = ImageCache::new(images.clone());
+    let job = Job { config, samples, cache, at_a_time: at_least_one(config.weaken.batch_size) };
     let variants = at_least_one(config.weaken.variants());
     let per_call = job.at_a_time.saturating_mul(BATCHES_PER_CALL);
     let mut batches = Batches::open(Stage::Weaken, samples, variants, per_call, file)?;
@@ -85,23 +85,23 @@ pub(super) fn at_least_one(number: usize) -> NonZeroUsize {
 struct Job<'a> {
     config: &'a RunConfig,
     samples: &'a [SftSample],
-    images: &'a ImageRoot,
+    /// Requests hold names of images, and the model loads one after the other.
+    cache: ImageCache,
     /// Answers made at the same time.
     at_a_time: NonZeroUsize,
 }
 
 impl<'a> Job<'a> {
     fn answer<M: VisionLanguageModel>(&self, batch: &[Item<'a>], model: &mut M) -> BatchRecords {
-        let mut loaded = LoadedImages::new(self.images);
         let mut requests = Vec::with_capacity(batch.len());
         let mut prepared = Vec::with_capacity(batch.len());
         for &item in batch {
             // its own image first: what is wrong with it is the sample's, and no reason to look for
             // another image
-            prepared.push(match loaded.load(item.sample)? {
+            prepared.push(match loaded::check(&self.cache, item.sample)? {
                 Ok(image) => {
                     let other = if self.distortion(item).needs_other() {
-                        Some(self.other_image(&mut loaded, item)?)
+                        Some(self.other_image(item)?)
                     } else {
                         None
                     };
@@ -131,25 +131,26 @@ impl<'a> Job<'a> {
     }
 
     fn seed(&self, item: Item<'_>, purpose: &str) -> u64 {
-        item_seed(stage_seed(self.config.seed.0, purpose), &item.key())
+        item_seed(stage_seed(self.config.seed.0, purpose), item.key().as_bytes())
     }
 
     fn answer_prefix<'s>(&self, sample: &'s SftSample) -> &'s str {
         answer_prefix(&sample.answer, self.config.weaken.prefix_fraction)
     }
 
-    fn other_image(&self, loaded: &mut LoadedImages<'a>, item: Item<'a>) -> Result<OtherImage, BpoError> {
-        let other = loaded.other(self.samples, item.sample, self.seed(item, "weaken/other"))?;
+    fn other_image(&self, item: Item<'a>) -> Result<OtherImage, BpoError> {
+        let seed = self.seed(item, "weaken/other");
+        let other = loaded::other(&self.cache, self.samples, item.sample, seed)?;
         other.ok_or_else(|| BpoError::NoOtherImage {
             id: item.sample.id.clone(),
             distortion: self.distortion(item).to_string(),
         })
     }
 
-    fn request(&self, item: Item<'_>, image: Arc<RgbImage>, other: Option<&OtherImage>) -> VisionRequest {
+    fn request(&self, item: Item<'_>, image: LazyImage, other: Option<&OtherImage>) -> VisionRequest {
         let (sample, section) = (item.sample, &self.config.weaken);
         let mut weakening = Weakening::new(self.distortion(item).clone(), self.seed(item, "weaken/image"));
-        weakening.other = other.map(|other| Arc::clone(&other.image));
+        weakening.other = other.map(|other| other.image.clone());
         weakening.contrast = section.contrast;
         VisionRequest {
             image,
@@ -213,7 +214,64 @@ fn record<M: VisionLanguageModel>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Weak};
+
+    use bpo_pairs::FinishReason;
+    use image::RgbImage;
+
     use super::*;
+    use crate::images::ImageError;
+
+    fn sample(image: &str) -> SftSample {
+        SftSample {
+            id: image.into(),
+            image: image.into(),
+            system: None,
+            history: Vec::new(),
+            prompt: "<image>\nWhat is it?".into(),
+            answer: "A cat.".into(),
+        }
+    }
+
+    /// Keeps weak references to the images that it has loaded.
+    #[derive(Default)]
+    struct Watcher {
+        loaded: Vec<Weak<RgbImage>>,
+        most_alive: usize,
+    }
+
+    impl VisionLanguageModel for Watcher {
+        type Error = ImageError;
+
+        fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, ImageError>> {
+            let answer = |request: &VisionRequest| {
+                let image = request.image.load()?;
+                self.loaded.push(Arc::downgrade(&image));
+                let alive = self.loaded.iter().filter(|image| image.upgrade().is_some()).count();
+                self.most_alive = self.most_alive.max(alive);
+                Ok(Generated { text: "A cat.".into(), finish: FinishReason::Stop, tokens: None })
+            };
+            requests.iter().map(answer).collect()
+        }
+    }
+
+    #[test]
+    fn a_batch_holds_one_decoded_image_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let names: Vec<String> = (0..12).map(|index| format!("{index}.png")).collect();
+        for name in &names {
+            RgbImage::new(9, 7).save(dir.path().join(name)).unwrap();
+        }
+        let samples: Vec<SftSample> = names.iter().map(|name| sample(name)).collect();
+        let root = ImageRoot::new(dir.path()).unwrap();
+        let config = RunConfig::default();
+        let cache = ImageCache::with_max_bytes(root, 0);
+        let job = Job { config: &config, samples: &samples, cache, at_a_time: at_least_one(12) };
+        let batch: Vec<Item<'_>> = samples.iter().map(|sample| Item { sample, variant: 0 }).collect();
+        let mut model = Watcher::default();
+        assert_eq!(job.answer(&batch, &mut model).unwrap().len(), 12);
+        assert_eq!((model.loaded.len(), model.most_alive), (12, 1));
+    }
 
     #[test]
     fn an_answer_begins_with_its_first_words() {

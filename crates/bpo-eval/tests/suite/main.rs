@@ -1,0 +1,8 @@
+//! Tests of the public API, one module per topic.
+
+mod answers;
+mod as_published;
+mod chair;
+mod pairing;
+mod pope;
+mod support;
