@@ -200,7 +200,8 @@ mod tests {
     #[test]
     fn names_stay_inside_the_root() {
         let dir = tempfile::tempdir().unwrap();
-        let root_dir = dir.path().join("images");
+        let images = tempfile::Builder::new().prefix("images").tempdir_in(dir.path()).unwrap();
+        let root_dir = images.path().to_owned();
         fs::create_dir_all(root_dir.join("a")).unwrap();
         RgbImage::new(4, 3).save(root_dir.join("a/in.png")).unwrap();
         fs::copy(root_dir.join("a/in.png"), dir.path().join("out.png")).unwrap();
@@ -226,7 +227,7 @@ mod tests {
         let small = root.clone().with_limits(ImageLimits::default().with_max_side(3));
         assert_eq!(small.load("a/in.png").unwrap_err().reason(), Some(SkipReason::ImageTooLarge));
 
-        fs::remove_dir_all(&root_dir).unwrap();
+        images.close().unwrap();
         assert!(matches!(root.load("a/in.png"), Err(ImageError::Root { .. })));
         assert!(matches!(ImageRoot::new(&root_dir), Err(ImageError::Root { .. })));
         assert!(matches!(ImageRoot::new(dir.path().join("out.png")), Err(ImageError::Root { .. })));
