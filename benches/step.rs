@@ -10,8 +10,7 @@
 use std::time::Instant;
 
 use bpo::burn::module::Module;
-use bpo::dpo::logps::{PairLogps, PairRows};
-use bpo::dpo::loss::{Loss, Objective, PerPair};
+use bpo::dpo::loss::{Loss, Objective, PairLogps, PairRows, PerPair};
 use bpo::model::config::LlavaConfig;
 use bpo::model::llava::ScoreBatch;
 use bpo::model::processor::TokenizedCompletion;

@@ -19,11 +19,9 @@ use std::time::Instant;
 use bpo::burn::tensor::{Device, FloatDType};
 use bpo::config::HALF_PRECISION_TOLERANCE;
 use bpo::distort::{Limits, load_rgb};
-use bpo::dpo::DpoConfig;
-use bpo::dpo::observer::Control;
-use bpo::dpo::policy::{Adapters, Collate, PromptGroup};
-use bpo::dpo::reference::{LogpCache, Reference};
-use bpo::dpo::trainer::Trainer;
+use bpo::dpo::{
+    Adapters, Collate, Control, DpoConfig, LogpCache, PairBatches, PromptGroup, Reference, Trainer,
+};
 use bpo::model::config::LlavaConfig;
 use bpo::model::llava::ScoreBatch;
 use bpo::model::processor::{ImageProcessor, TokenizedCompletion};
@@ -205,7 +203,8 @@ impl Task {
             "bpo" | "bpo, recomputed" => Reference::AdaptersOff,
             _ => {
                 let mut cache = LogpCache::new(BTreeMap::new());
-                let filled = cache.fill(&model, Adapters::Off, &mut batch, &config, &pairs, |_, _| Ok(()));
+                let filled =
+                    cache.fill(&model, Adapters::Off, &mut batch, batches(&config, &pairs), |_, _| Ok(()));
                 filled.expect("log-probabilities");
                 Reference::Cached(cache)
             }
@@ -311,4 +310,8 @@ impl Collate for Batch {
         }
         ScoreBatch::new(&self.config, pixels, &rows)
     }
+}
+
+fn batches<'a>(config: &DpoConfig, pairs: &'a [PreferencePair]) -> PairBatches<'a> {
+    PairBatches { pairs, loss: config.objective().properties(), size: config.batch_size }
 }

@@ -5,9 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bpo::config::Stage;
-use bpo::dpo::metrics::{EvalMetrics, StepMetrics};
-use bpo::dpo::observer::Control;
-use bpo::dpo::trainer::TrainOutput;
+use bpo::dpo::{Control, EvalMetrics, StepMetrics, TrainOutput};
 use bpo::progress::Progress;
 use bpo::summary::StageSummary;
 use indicatif::{ProgressBar, ProgressStyle};

@@ -48,7 +48,7 @@ pub struct TrainerState {
     pub skipped: usize,
     /// Of these, the last ones in a row.
     pub skipped_in_a_row: usize,
-    /// Tokens so far, see [`num_tokens`](crate::metrics::StepMetrics::num_tokens).
+    /// Tokens so far, see [`num_tokens`](crate::StepMetrics::num_tokens).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<usize>,
     /// The best evaluation so far: by [`keep_best`](DpoConfig::keep_best), or by the loss.
@@ -59,7 +59,10 @@ pub struct TrainerState {
     pub evaluations_since_best: usize,
     /// Settings of the run.
     pub config: DpoConfig,
-    /// Fingerprint of the pairs, see [`fingerprint`].
+    /// [Name](crate::loss::PreferenceLoss::name) of the loss, if it is not that of the settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_loss: Option<String>,
+    /// Fingerprint of the pairs, see [`fingerprint_pairs`].
     pub pairs: String,
     /// The same of the pairs that are evaluated on.
     #[serde(default)]
@@ -79,7 +82,7 @@ pub struct Best {
 
 impl TrainerState {
     /// The beginning of a run.
-    pub(crate) fn start(config: DpoConfig, data: &Data) -> Self {
+    pub(crate) fn start(config: DpoConfig, own_loss: Option<String>, data: &Data) -> Self {
         Self {
             step: 0,
             epoch: 0,
@@ -90,8 +93,9 @@ impl TrainerState {
             best: None,
             evaluations_since_best: 0,
             config,
-            pairs: fingerprint(&data.pairs),
-            eval_pairs: fingerprint(&data.eval_pairs),
+            own_loss,
+            pairs: fingerprint_pairs(&data.pairs),
+            eval_pairs: fingerprint_pairs(&data.eval_pairs),
         }
     }
 
@@ -147,11 +151,11 @@ impl TrainerState {
 pub struct Checkpoint {
     /// How far it has come.
     pub progress: TrainerState,
-    /// What [`save_trainable`](crate::trainable::save_trainable) gave.
+    /// What [`save_trainable`](crate::save_trainable) gave.
     pub trainable: Vec<u8>,
-    /// What [`PathOptimizer::to_bytes`](crate::optimizer::PathOptimizer::to_bytes) gave.
+    /// What [`PathOptimizer::to_bytes`](crate::PathOptimizer::to_bytes) gave.
     pub optimizer: Vec<u8>,
-    /// Parameters of a [moving](crate::reference::ReferenceSync) reference, in the same form as `trainable`.
+    /// Parameters of a [moving](crate::ReferenceSync) reference, in the same form as `trainable`.
     pub reference: Option<Vec<u8>>,
 }
 
@@ -252,8 +256,13 @@ impl CheckpointDir {
 /// # Errors
 /// [`DpoError::ConfigChanged`] with each setting; [`DpoError::DataChanged`].
 pub fn check_same_run(path: &Path, then: &TrainerState, now: &TrainerState) -> Result<(), DpoError> {
-    let changes = changes(&then.config.course(), &now.config.course())
+    let mut changes = changes(&then.config.course(), &now.config.course())
         .map_err(|source| DpoError::Json { path: path.join(PROGRESS), source })?;
+    if then.own_loss != now.own_loss {
+        let name =
+            |state: &TrainerState| state.own_loss.clone().unwrap_or_else(|| state.config.loss.to_string());
+        changes.push(Change { key: "loss".into(), then: name(then), now: name(now) });
+    }
     if !changes.is_empty() {
         return Err(DpoError::ConfigChanged { path: path.to_owned(), changes });
     }
@@ -265,7 +274,7 @@ pub fn check_same_run(path: &Path, then: &TrainerState, now: &TrainerState) -> R
 }
 
 /// Fingerprint of pairs and of their order: SHA-256, in hexadecimal.
-pub fn fingerprint(pairs: &[PreferencePair]) -> String {
+pub fn fingerprint_pairs(pairs: &[PreferencePair]) -> String {
     let mut texts = Texts::default();
     for pair in pairs {
         texts.add(&pair.id);

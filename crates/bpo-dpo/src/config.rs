@@ -9,7 +9,7 @@ use burn::optim::AdamWConfig;
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use crate::loss::{Divergence, Loss, Objective, PerPair};
+use crate::loss::{Divergence, Loss, Objective, PerPair, PreferenceLoss};
 use crate::metrics::EvalMetrics;
 use crate::optimizer::LrGroup;
 use crate::reference::ReferenceSync;
@@ -71,7 +71,7 @@ pub struct DpoConfig {
     pub divergence: Divergence,
     /// There is no reference, see [`Objective::reference_free`]. Default: false.
     pub reference_free: bool,
-    /// The reference follows the policy (TR-DPO): for a reference that is [a model of its own](crate::reference::Reference::Frozen). Default:
+    /// The reference follows the policy (TR-DPO): for a reference that is [a model of its own](crate::Reference::Frozen). Default:
     /// none, it stands still.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference_sync: Option<ReferenceSync>,
@@ -133,7 +133,7 @@ pub struct DpoConfig {
     pub eval_fraction: f64,
     /// Steps between evaluations; the last step always has one. Default: 100 (ours).
     pub eval_every: usize,
-    /// Steps between calls of the [sampler](crate::trainer::Trainer::with_sampler), which is called after the last step too.
+    /// Steps between calls of the [sampler](crate::Trainer::with_sampler), which is called after the last step too.
     /// Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_every: Option<usize>,
@@ -261,9 +261,14 @@ with! {
 }
 
 impl DpoConfig {
-    /// What is minimized.
+    /// The objective with the built-in [`loss`](Self::loss).
     pub fn objective(&self) -> Objective {
-        Objective::new(self.loss.clone(), self.beta)
+        self.objective_with(self.loss.clone())
+    }
+
+    /// The objective with another loss.
+    pub fn objective_with<L: PreferenceLoss>(&self, loss: L) -> Objective<L> {
+        Objective::new(loss, self.beta)
             .with_divergence(self.divergence)
             .with_reference_free(self.reference_free)
             .with_ld_alpha(self.ld_alpha)
@@ -272,11 +277,6 @@ impl DpoConfig {
     /// Whether there must be pairs to evaluate on.
     pub(crate) fn needs_evaluations(&self) -> bool {
         self.keep_best.is_some() || self.patience.is_some()
-    }
-
-    /// Whether a step asks the policy for the statistics of its tokens.
-    pub(crate) fn needs_statistics(&self) -> bool {
-        self.statistics || self.weighting == Some(Weighting::Wpo)
     }
 
     /// What only some of the pairs have, on the device of their log-probabilities.

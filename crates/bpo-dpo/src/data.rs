@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use bpo_pairs::record::{CompletionKind, PreferencePair};
+use bpo_pairs::skipped::Skipped;
 use bpo_pairs::system::warn_left_out;
 
 use crate::config::DpoConfig;
 use crate::error::DpoError;
-use crate::order::split;
+use crate::loss::LossProperties;
+use crate::order::split_pairs;
 use crate::policy::Collate;
-use crate::validate::{Skipped, Usable, usable};
+use crate::validate::{UsablePairs, usable_pairs};
 
 /// What is trained on, what is evaluated on, and what neither can be done with.
 pub(crate) struct Data {
@@ -21,6 +23,7 @@ pub(crate) struct Data {
 impl Data {
     pub(crate) fn new<C: Collate>(
         config: &DpoConfig,
+        loss: LossProperties,
         collate: &mut C,
         pairs: &[PreferencePair],
         eval_pairs: Vec<PreferencePair>,
@@ -29,11 +32,12 @@ impl Data {
         if !collate.takes_system() {
             warn_left_out("pairs", pairs.iter().chain(&eval_pairs).map(|pair| &pair.system));
         }
-        let Usable { pairs, mut eval_pairs, skipped } = usable(config, collate, pairs, &eval_pairs);
+        let UsablePairs { pairs, mut eval_pairs, skipped } =
+            usable_pairs(config, loss, collate, pairs, &eval_pairs);
         if !skipped.is_empty() {
             tracing::warn!(skipped = skipped.len(), kept = pairs.len(), "some pairs cannot be used");
         }
-        let (pairs, split_off) = split(pairs, config.eval_fraction, config.seed);
+        let (pairs, split_off) = split_pairs(pairs, config.eval_fraction, config.seed);
         eval_pairs.extend(split_off);
         if pairs.is_empty() {
             return Err(DpoError::NoPairs { skipped });

@@ -5,8 +5,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use bpo_pairs::record::CompletionKind;
+use bpo_pairs::skipped::Skipped;
 
-use crate::validate::Skipped;
+use crate::loss::LossError;
 
 /// An error of any kind, kept as the source of ours.
 pub type Source = Box<dyn Error + Send + Sync + 'static>;
@@ -18,7 +19,7 @@ pub enum DpoError {
     /// A setting that no training can use.
     #[error("`{key}` must be {expected}, not {found}")]
     Setting {
-        /// Name of the setting, as in [`DpoConfig`](crate::config::DpoConfig).
+        /// Name of the setting, as in [`DpoConfig`](crate::DpoConfig).
         key: &'static str,
         /// What it may be.
         expected: &'static str,
@@ -28,7 +29,7 @@ pub enum DpoError {
     /// A setting that another one leaves nothing to do.
     #[error("`{key}` does not go with {with}: {reason}")]
     Conflict {
-        /// Name of the setting, as in [`DpoConfig`](crate::config::DpoConfig).
+        /// Name of the setting, as in [`DpoConfig`](crate::DpoConfig).
         key: &'static str,
         /// The other one, with its value.
         with: String,
@@ -286,6 +287,15 @@ impl From<bpo_pairs::error::PairsError> for DpoError {
     }
 }
 
+impl From<LossError> for DpoError {
+    fn from(error: LossError) -> Self {
+        match error {
+            LossError::Setting { key, expected, found } => Self::Setting { key, expected, found },
+            LossError::Conflict { key, with, reason } => Self::Conflict { key, with, reason },
+        }
+    }
+}
+
 impl DpoError {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
@@ -400,7 +410,7 @@ fn listed(names: &[String]) -> String {
 }
 
 fn first(skipped: &[Skipped]) -> String {
-    skipped.first().map_or_else(String::new, |first| format!("; the first, {}: {}", first.pair, first.reason))
+    skipped.first().map_or_else(String::new, |first| format!("; the first, {}: {}", first.id, first.detail))
 }
 
 fn place(path: &Option<PathBuf>) -> String {

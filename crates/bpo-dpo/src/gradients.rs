@@ -2,10 +2,11 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{DType, FloatDType, Tensor};
+use burn::tensor::{DType, Tensor};
 
 use crate::error::DpoError;
-use crate::tensors::{flat, joined, off_tape, runs};
+use crate::loss::{off_tape, widen};
+use crate::tensors::{flat, joined, runs};
 
 /// Limits the norm of all gradients together, as `torch.nn.utils.clip_grad_norm_` does.
 ///
@@ -59,14 +60,6 @@ pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Result
 pub(crate) fn read(tensor: Tensor<1>, what: &'static str) -> Result<Vec<f64>, DpoError> {
     let data = off_tape(tensor).try_into_data_dtype(DType::F64).map_err(DpoError::device(what))?;
     data.try_into_vec::<f64>().map_err(DpoError::device(what))
-}
-
-/// Half precision can hold neither long sums nor large squares.
-pub(crate) fn widen<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    match tensor.dtype() {
-        DType::F16 | DType::BF16 => tensor.cast(FloatDType::F32),
-        _ => tensor,
-    }
 }
 
 struct Flat<'a> {

@@ -13,7 +13,7 @@ use crate::error::DpoError;
 /// Metrics of one optimizer step: a line of `metrics.jsonl`.
 ///
 /// Values that are not finite are written as `null` and read as not-a-number. So are rewards and what is of rejected
-/// completions where the loss [needs none](crate::loss::Loss::needs_rejected).
+/// completions where the loss [needs none](crate::loss::LossProperties::rejected).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -43,7 +43,7 @@ pub struct StepMetrics {
     #[serde(rename = "rewards/margins", deserialize_with = "nan_if_null")]
     pub rewards_margins: f64,
     /// Mean implicit reward of the chosen completions for weakened images, where the loss
-    /// [needs it](crate::loss::Loss::needs_weakened).
+    /// [needs it](crate::loss::LossProperties::weakened).
     #[serde(
         rename = "rewards/weakened",
         default = "nan",
@@ -58,8 +58,8 @@ pub struct StepMetrics {
     #[serde(rename = "logps/rejected", deserialize_with = "nan_if_null")]
     pub logps_rejected: f64,
     /// Mean logit at the chosen completions' tokens. This and the next three are `null` for a
-    /// [policy](crate::policy::Policy::token_statistics) without statistics, and where
-    /// [`statistics`](crate::config::DpoConfig::statistics) are off.
+    /// [policy](crate::Policy::token_statistics) without statistics, and where
+    /// [`statistics`](crate::DpoConfig::statistics) are off.
     #[serde(rename = "logits/chosen", default = "nan", deserialize_with = "nan_if_null")]
     pub logits_chosen: f64,
     /// Mean logit at the rejected completions' tokens.
@@ -78,7 +78,7 @@ pub struct StepMetrics {
     #[serde(rename = "lengths/rejected", default = "nan", deserialize_with = "nan_if_null")]
     pub lengths_rejected: f64,
     /// Tokens so far, prompts and images counted with each completion, as TRL does; where the
-    /// [collator](crate::policy::Collate::lengths) does not tell, none.
+    /// [collator](crate::Collate::lengths) does not tell, none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_tokens: Option<usize>,
     /// Pairs in this step.

@@ -1,7 +1,8 @@
 //! Watching a run, for instance with a progress bar.
 
+use bpo_pairs::skipped::Skipped;
+
 use crate::metrics::{EvalMetrics, StepMetrics};
-use crate::validate::Skipped;
 
 /// Whether a run goes on after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,8 +10,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::buckets::Buckets;
 use crate::config::DpoConfig;
 use crate::error::DpoError;
-use crate::logps::PairRows;
-use crate::loss::Objective;
+use crate::loss::{LossProperties, PairRows};
 use crate::policy::{Collate, PromptGroup};
 
 /// The pairs of a data set, in groups of the same image, system text, history and prompt.
@@ -88,7 +87,11 @@ pub(crate) fn shuffle<T>(items: &mut [T], random: &mut ChaCha20Rng) {
 
 /// Takes a part of the pairs away to evaluate on: whole groups, the first ones in an order drawn with the seed, and at least
 /// one group where `part` is above 0 and there are two. Gives what is left, then what was taken, both in the order of `pairs`.
-pub fn split(pairs: Vec<PreferencePair>, part: f64, seed: u64) -> (Vec<PreferencePair>, Vec<PreferencePair>) {
+pub fn split_pairs(
+    pairs: Vec<PreferencePair>,
+    part: f64,
+    seed: u64,
+) -> (Vec<PreferencePair>, Vec<PreferencePair>) {
     let order = DataOrder::new(&pairs);
     let groups = order.groups.len();
     let most = groups.saturating_sub(1);
@@ -136,7 +139,7 @@ impl<'a> Question<'a> {
 pub struct GroupBatch {
     /// The questions with their completions.
     pub groups: Vec<PromptGroup>,
-    /// Where the completions of each pair are among the rows of [`TokenLogps`](crate::policy::TokenLogps).
+    /// Where the completions of each pair are among the rows of [`TokenLogps`](crate::loss::TokenLogps).
     pub rows: PairRows,
 }
 
@@ -151,16 +154,13 @@ impl GroupBatch {
         Self::of(pairs, |pair| &pair.chosen)
     }
 
-    /// What an objective needs of the pairs: rejected completions and weakened images only where it does.
-    pub fn for_objective<'a>(
-        objective: &Objective,
+    /// Groups what a loss needs of the pairs: rejected completions and weakened images only for a loss that needs them.
+    pub fn for_loss<'a>(
+        loss: LossProperties,
         pairs: impl IntoIterator<Item = &'a PreferencePair> + Clone,
     ) -> Self {
-        let mut batch = match objective.needs_rejected() {
-            true => Self::new(pairs.clone()),
-            false => Self::chosen(pairs.clone()),
-        };
-        if objective.needs_weakened() {
+        let mut batch = if loss.rejected { Self::new(pairs.clone()) } else { Self::chosen(pairs.clone()) };
+        if loss.weakened {
             let behind = batch.completions();
             let mut weakened = Self::chosen(pairs);
             weakened.groups.iter_mut().for_each(|group| group.weakened = true);

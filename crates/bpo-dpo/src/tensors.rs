@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use burn::tensor::kind::Autodiff;
 use burn::tensor::{DType, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, View};
 
@@ -176,11 +175,6 @@ pub(crate) fn joined(mut tensors: Vec<Tensor<1>>) -> Tensor<1> {
         (1, Some(single)) => single,
         (_, last) => Tensor::cat(tensors.into_iter().chain(last).collect(), 0),
     }
-}
-
-/// The same tensor on no tape.
-pub(crate) fn off_tape<const D: usize, K: Autodiff>(tensor: Tensor<D, K>) -> Tensor<D, K> {
-    if tensor.is_autodiff() { tensor.inner() } else { tensor }
 }
 
 /// Makes a plain tensor a leaf that requires a gradient, in place of `old`.

@@ -9,7 +9,8 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Shape, Tensor, TensorData};
 
 use crate::error::{DpoError, Mismatch};
-use crate::tensors::{ModulePath, Tensors, decode, describe, dims, encode, flat, off_tape, replace_leaf};
+use crate::loss::off_tape;
+use crate::tensors::{ModulePath, Tensors, decode, describe, dims, encode, flat, replace_leaf};
 
 /// Paths of the trainable parameters, in the order of the module's fields.
 pub fn trainable_paths<M: Module>(module: &M) -> Vec<String> {

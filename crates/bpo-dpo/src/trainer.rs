@@ -2,14 +2,17 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bpo_pairs::record::PreferencePair;
+use bpo_pairs::skipped::Skipped;
 
 use crate::checkpoint::{Best, TrainerState};
 use crate::config::DpoConfig;
 use crate::data::Data;
 use crate::error::{DpoError, Source};
 use crate::forward::Forward;
+use crate::loss::PreferenceLoss;
 use crate::metrics::StepMetrics;
 use crate::observer::{Observer, RunPlan};
 use crate::optimizer::PathOptimizer;
@@ -20,7 +23,6 @@ use crate::run_files::RunFiles;
 use crate::schedule::LrSchedule;
 use crate::step::{State, Stepper};
 use crate::trainable::trainable_paths;
-use crate::validate::Skipped;
 
 /// Trains a policy on preference pairs, and goes on where it was stopped.
 ///
@@ -40,6 +42,8 @@ pub struct Trainer<P, C> {
     eval_pairs: Vec<PreferencePair>,
     reference: Reference<P>,
     sampler: Option<Sampler<P>>,
+    /// The loss in place of that of the settings.
+    loss: Option<Arc<dyn PreferenceLoss>>,
 }
 
 impl<P, C> fmt::Debug for Trainer<P, C> {
@@ -101,8 +105,27 @@ where
         }
         optimizer(&config).check_groups(&policy)?;
         let run_dir = run_dir.map(Path::to_owned);
-        let (eval_pairs, reference, sampler) = (Vec::new(), Reference::default(), None);
-        Ok(Self { config, policy, collate, run_dir, eval_pairs, reference, sampler })
+        Ok(Self {
+            config,
+            policy,
+            collate,
+            run_dir,
+            eval_pairs: Vec::new(),
+            reference: Reference::default(),
+            sampler: None,
+            loss: None,
+        })
+    }
+
+    /// Sets a loss of your own in place of [`DpoConfig::loss`]. A checkpoint records its [name](PreferenceLoss::name).
+    ///
+    /// # Errors
+    /// [`DpoError::Setting`] or [`DpoError::Conflict`] if the loss cannot be used, or not with the settings.
+    pub fn with_loss(mut self, loss: impl PreferenceLoss + 'static) -> Result<Self, DpoError> {
+        let loss: Arc<dyn PreferenceLoss> = Arc::new(loss);
+        self.config.validate_with(&self.config.objective_with(Arc::clone(&loss)))?;
+        self.loss = Some(loss);
+        Ok(self)
     }
 
     /// Another reference than the policy itself.
@@ -147,9 +170,11 @@ where
         pairs: &[PreferencePair],
         observer: &mut impl Observer,
     ) -> Result<(P, TrainOutput), DpoError> {
-        let Self { config, policy, mut collate, run_dir, eval_pairs, reference, sampler } = self;
-        let objective = config.objective();
-        if objective.needs_weakened() && !collate.weakens() {
+        let Self { config, policy, mut collate, run_dir, eval_pairs, reference, sampler, loss: own } = self;
+        let own_loss = own.as_ref().map(|loss| loss.name());
+        let objective = config.objective_with(own.unwrap_or_else(|| Arc::new(config.loss.clone())));
+        let loss = objective.properties();
+        if loss.weakened && !collate.weakens() {
             return Err(DpoError::NothingWeakened);
         }
         match (&config.reference_sync, &reference) {
@@ -157,16 +182,16 @@ where
             (Some(_), Reference::Frozen(model)) => check_follows(model, &policy)?,
             (Some(_), _) => return Err(DpoError::ReferenceStands),
         }
-        let data = Data::new(&config, &mut collate, pairs, eval_pairs)?;
+        let data = Data::new(&config, loss, &mut collate, pairs, eval_pairs)?;
         if let Reference::Cached(cache) = &reference {
-            cache.check(&mut collate, &objective, &data.pairs)?;
-            cache.check(&mut collate, &objective, &data.eval_pairs)?;
+            cache.check(&mut collate, loss, &data.pairs)?;
+            cache.check(&mut collate, loss, &data.eval_pairs)?;
         }
         let fresh = State {
             reference: ReferenceLogps::new(reference, &policy),
             policy,
             optimizer: optimizer(&config),
-            progress: TrainerState::start(config.clone(), &data),
+            progress: TrainerState::start(config.clone(), own_loss, &data),
             at_init: !config.reference_differs,
         };
         let (files, state, resumed_from) = match &run_dir {
@@ -186,7 +211,7 @@ where
         });
 
         let plan = LrSchedule::new(config.schedule, config.warmup_ratio, total_steps);
-        let forward = Forward { config: &config, collate: &mut collate };
+        let forward = Forward { config: &config, objective: &objective, collate: &mut collate };
         let stepper = Stepper { forward, plan, pairs: data.pairs.len() };
         let mut run = Run::new(&config, &data, stepper, total_steps, files, sampler);
         let (state, last) = run.go_on(state, observer)?;

@@ -4,29 +4,12 @@ use std::collections::HashMap;
 
 use bpo_pairs::error::chain;
 use bpo_pairs::record::PreferencePair;
-use bpo_pairs::skipped::{self, SkipReason};
+use bpo_pairs::skipped::{SkipReason, Skipped};
 
 use crate::config::DpoConfig;
-use crate::loss::Objective;
+use crate::loss::LossProperties;
 use crate::order::{DataOrder, GroupBatch, Question};
 use crate::policy::Collate;
-
-/// A pair that is not trained on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Skipped {
-    /// Its id.
-    pub pair: String,
-    /// Why, to be counted.
-    pub cause: SkipReason,
-    /// Why it cannot be used, to be read.
-    pub reason: String,
-}
-
-impl From<Skipped> for skipped::Skipped {
-    fn from(skipped: Skipped) -> Self {
-        Self::new(skipped.pair, skipped.cause).with_detail(skipped.reason)
-    }
-}
 
 /// Skips pairs whose own settings no loss can use.
 fn sound(pairs: Vec<PreferencePair>) -> (Vec<PreferencePair>, Vec<Skipped>) {
@@ -41,7 +24,9 @@ fn sound(pairs: Vec<PreferencePair>) -> (Vec<PreferencePair>, Vec<Skipped>) {
     for pair in pairs {
         match reason(&pair) {
             None => kept.push(pair),
-            Some(reason) => skipped.push(Skipped { pair: pair.id, cause: SkipReason::PairRefused, reason }),
+            Some(reason) => {
+                skipped.push(Skipped::new(pair.id, SkipReason::PairRefused).with_detail(reason));
+            }
         }
     }
     (kept, skipped)
@@ -50,7 +35,7 @@ fn sound(pairs: Vec<PreferencePair>) -> (Vec<PreferencePair>, Vec<Skipped>) {
 /// The pairs of a run that can be used, and the others.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
-pub struct Usable {
+pub struct UsablePairs {
     /// Pairs to train on.
     pub pairs: Vec<PreferencePair>,
     /// Pairs to evaluate on.
@@ -62,21 +47,21 @@ pub struct Usable {
 /// The pairs that a run with these settings trains and evaluates on.
 ///
 /// Pairs of one prompt may come together in a batch whichever of the two they are for, so both are [validated](PairValidator::validate_pairs) together.
-pub fn usable<C: Collate>(
+pub fn usable_pairs<C: Collate>(
     config: &DpoConfig,
+    loss: LossProperties,
     collate: &mut C,
     pairs: &[PreferencePair],
     eval_pairs: &[PreferencePair],
-) -> Usable {
-    let objective = config.objective();
+) -> UsablePairs {
     let [of_pairs, of_eval_pairs] = [pairs, eval_pairs].map(|pairs| sound(pairs.to_vec()));
     let mut validator = PairValidator::default();
-    let mut usable = Usable::default();
+    let mut usable = UsablePairs::default();
     for (part, (pairs, unsound)) in [(&mut usable.pairs, &of_pairs), (&mut usable.eval_pairs, &of_eval_pairs)]
     {
         usable.skipped.extend(unsound.iter().cloned());
         if config.validate_pairs {
-            let (kept, refused) = validator.validate_pairs(collate, &objective, pairs);
+            let (kept, refused) = validator.validate_pairs(collate, loss, pairs);
             *part = kept;
             usable.skipped.extend(refused);
         } else {
@@ -89,10 +74,10 @@ pub fn usable<C: Collate>(
 /// Splits pairs into those that the collator takes for an objective, in their order, and the others; see [`PairValidator::validate_pairs`].
 pub fn validate_pairs<C: Collate>(
     collate: &mut C,
-    objective: &Objective,
+    loss: LossProperties,
     pairs: &[PreferencePair],
 ) -> (Vec<PreferencePair>, Vec<Skipped>) {
-    PairValidator::default().validate_pairs(collate, objective, pairs)
+    PairValidator::default().validate_pairs(collate, loss, pairs)
 }
 
 /// Checks pairs, a part of them at a time, and keeps in mind those that were taken.
@@ -110,21 +95,23 @@ impl<'a> PairValidator<'a> {
     pub fn validate_pairs<C: Collate>(
         &mut self,
         collate: &mut C,
-        objective: &Objective,
+        loss: LossProperties,
         pairs: &'a [PreferencePair],
     ) -> (Vec<PreferencePair>, Vec<Skipped>) {
         let mut refused: Vec<Option<(SkipReason, String)>> = vec![None; pairs.len()];
         for members in DataOrder::new(pairs).groups() {
             let Some(&first) = members.first() else { continue };
             let taken = self.taken.entry(Question::of(&pairs[first])).or_default();
-            let mut check = |pairs: &[&PreferencePair]| check(collate, objective, pairs.iter().copied());
+            let mut check = |pairs: &[&PreferencePair]| check(collate, loss, pairs.iter().copied());
             take(&mut check, pairs, members, taken, &mut refused);
         }
         let (mut kept, mut skipped) = (Vec::new(), Vec::new());
         for (pair, refused) in pairs.iter().zip(refused) {
             match refused {
                 None => kept.push(pair.clone()),
-                Some((cause, reason)) => skipped.push(Skipped { pair: pair.id.clone(), cause, reason }),
+                Some((reason, detail)) => {
+                    skipped.push(Skipped::new(pair.id.clone(), reason).with_detail(detail));
+                }
             }
         }
         (kept, skipped)
@@ -177,9 +164,9 @@ fn clash(
 
 fn check<'a, C: Collate>(
     collate: &mut C,
-    objective: &Objective,
+    loss: LossProperties,
     pairs: impl IntoIterator<Item = &'a PreferencePair> + Clone,
 ) -> Option<String> {
-    let batch = GroupBatch::for_objective(objective, pairs);
+    let batch = GroupBatch::for_loss(loss, pairs);
     batch.groups.iter().find_map(|group| collate.check(group).err()).map(|error| chain(&error))
 }

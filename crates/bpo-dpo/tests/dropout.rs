@@ -9,10 +9,7 @@ mod toy;
 use std::fs;
 use std::path::Path;
 
-use bpo_dpo::metrics::StepMetrics;
-use bpo_dpo::observer::Control;
-use bpo_dpo::trainable::save_trainable;
-use bpo_dpo::{DpoConfig, Trainer};
+use bpo_dpo::{Control, DpoConfig, StepMetrics, Trainer, save_trainable};
 
 use toy::{Toy, ToyCollate, pairs};
 

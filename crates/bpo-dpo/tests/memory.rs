@@ -8,12 +8,11 @@ mod toy;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, Ordering};
 
-use bpo_dpo::config::Weighting;
-use bpo_dpo::metrics::StepMetrics;
-use bpo_dpo::observer::Control;
-use bpo_dpo::policy::Adapters;
-use bpo_dpo::reference::{LogpCache, Reference, ReferenceSync};
-use bpo_dpo::{DpoConfig, Trainer};
+use bpo_dpo::{
+    Adapters, Control, DpoConfig, LogpCache, PairBatches, Reference, ReferenceSync, StepMetrics, Trainer,
+    Weighting,
+};
+use bpo_pairs::record::PreferencePair;
 use burn::module::Module;
 use toy::{Toy, ToyCollate};
 
@@ -50,7 +49,9 @@ fn fifty_steps_hold_what_ten_hold() {
     let cached = || {
         let mut cache = LogpCache::new(Default::default());
         let (toy, mut collate) = (Toy::untouched().valid(), ToyCollate::default());
-        cache.fill(&toy, Adapters::Off, &mut collate, &config, &pairs, |_, _| Ok(())).expect("filled");
+        cache
+            .fill(&toy, Adapters::Off, &mut collate, batches(&config, &pairs), |_, _| Ok(()))
+            .expect("filled");
         Reference::Cached(cache)
     };
     for (name, config, reference) in [
@@ -75,4 +76,8 @@ fn fifty_steps_hold_what_ten_hold() {
         println!("{name}: {early} bytes after few steps, {late} after many");
         assert!(50 * (late - early) <= early, "{name}: {early} bytes after few steps, {late} after many");
     }
+}
+
+fn batches<'a>(config: &DpoConfig, pairs: &'a [PreferencePair]) -> PairBatches<'a> {
+    PairBatches { pairs, loss: config.objective().properties(), size: config.batch_size }
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use bpo_distort::Distortion;
-use bpo_dpo::policy::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps, TokenStatistics};
+use bpo_dpo::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps, TokenStatistics};
 use bpo_pairs::seed::item_seed;
 use burn::tensor::{Int, Tensor};
 use sha2::{Digest, Sha256};
@@ -39,7 +39,7 @@ where
         Self { processor, context, config, load_image, weakening: None }
     }
 
-    /// Sets how images are weakened for losses that [compare images](bpo_dpo::loss::Loss::needs_weakened). What is random in it
+    /// Sets how images are weakened for losses that [compare images](bpo_dpo::loss::LossProperties::weakened). What is random in it
     /// follows from the seed and the image's name, so that each image has one weakened form.
     pub fn with_weakening(mut self, distortion: Distortion, seed: u64) -> Self {
         self.weakening = Some((distortion, seed));

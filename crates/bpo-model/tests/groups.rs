@@ -4,9 +4,8 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use bpo_dpo::logps::{PairLogps, PairRows};
-use bpo_dpo::loss::{Loss, Objective, PerPair};
-use bpo_dpo::policy::{Adapters, Collate, Policy, PromptGroup};
+use bpo_dpo::loss::{Loss, Objective, PairLogps, PairRows, PerPair};
+use bpo_dpo::{Adapters, Collate, Policy, PromptGroup};
 use bpo_model::llava::ScoreBatch;
 use bpo_model::lora::TargetModules;
 use bpo_model::policy::LlavaCollator;

@@ -7,10 +7,8 @@ mod trl;
 #[path = "support/trl_batch.rs"]
 mod trl_batch;
 
-use bpo_dpo::gradients::global_norm;
-use bpo_dpo::logps::PairLogps;
-use bpo_dpo::loss::{Loss, Objective, PerPair, wpo_weights};
-use bpo_dpo::policy::{Adapters, Policy};
+use bpo_dpo::loss::{Loss, Objective, PairLogps, PerPair, wpo_weights};
+use bpo_dpo::{Adapters, Policy, global_norm};
 use bpo_model::llava::ScoreBatch;
 use bpo_model::lora::load_adapter;
 use bpo_model::processor::TokenizedCompletion;

@@ -6,12 +6,7 @@ mod trl_batch;
 
 use std::convert::Infallible;
 
-use bpo_dpo::metrics::StepMetrics;
-use bpo_dpo::observer::Control;
-use bpo_dpo::policy::{Collate, PromptGroup};
-use bpo_dpo::reference::Reference;
-use bpo_dpo::schedule::Schedule;
-use bpo_dpo::{DpoConfig, Trainer};
+use bpo_dpo::{Collate, Control, DpoConfig, PromptGroup, Reference, Schedule, StepMetrics, Trainer};
 use bpo_model::llava::ScoreBatch;
 use bpo_model::lora::load_adapter;
 use bpo_model::{Llava, LoadOptions};

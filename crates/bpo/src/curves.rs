@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use bpo_dpo::metrics::{EvalMetrics, MetricsLog, StepMetrics};
+use bpo_dpo::{EvalMetrics, MetricsLog, StepMetrics};
 use bpo_pairs::atomic::write_atomic;
 use image::{ImageFormat, RgbImage};
 use plotters::prelude::*;

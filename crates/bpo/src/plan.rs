@@ -2,12 +2,10 @@
 
 use std::time::Instant;
 
-use bpo_dpo::metrics::StepMetrics;
-use bpo_dpo::observer::{Control, Observer, RunPlan};
-use bpo_dpo::order::{DataOrder, GroupBatch, split};
-use bpo_dpo::reference::Reference;
-use bpo_dpo::validate::validate_pairs;
-use bpo_dpo::{DpoConfig, Trainer};
+use bpo_dpo::{
+    Control, DataOrder, DpoConfig, GroupBatch, Observer, Reference, RunPlan, StepMetrics, Trainer,
+    split_pairs, validate_pairs,
+};
 use bpo_model::memory::{BatchShape, Footprint};
 use bpo_model::policy::{ImageError, LlavaCollator};
 use bpo_pairs::images::ImageRoot;
@@ -91,8 +89,8 @@ pub fn plan(
     let policy = policy(config, checkpoint.model)?.train();
     let settings = config.train_settings();
 
-    let (usable, _) = validate_pairs(&mut collate, &settings.objective(), pairs);
-    let (trained, _) = split(usable, settings.eval_fraction, settings.seed);
+    let (usable, _) = validate_pairs(&mut collate, settings.objective().properties(), pairs);
+    let (trained, _) = split_pairs(usable, settings.eval_fraction, settings.seed);
     let shapes = shapes(&settings, &collate, &trained)?;
     let rank = if config.full_finetune.is_none() { config.lora.max_rank() } else { 0 };
     let bytes = |shape: &BatchShape| policy.activation_bytes(shape, rank);
@@ -144,14 +142,14 @@ fn shapes<F>(
 where
     F: FnMut(&str) -> Result<RgbImage, ImageError>,
 {
-    let objective = config.objective();
+    let loss = config.objective().properties();
     let order = DataOrder::for_config(config, pairs).epoch(config.seed, 0);
     let steps = order.chunks(config.pairs_per_step());
     let batches = steps.flat_map(|step| step.chunks(config.batch_size));
     batches
         .map(|batch| {
             let batch: Vec<&PreferencePair> = batch.iter().map(|&index| &pairs[index]).collect();
-            Ok(collate.shape(&GroupBatch::for_objective(&objective, batch).groups)?)
+            Ok(collate.shape(&GroupBatch::for_loss(loss, batch).groups)?)
         })
         .collect()
 }
@@ -168,7 +166,7 @@ impl Observer for Clock<'_> {
         self.plan.steps = plan.total_steps;
         self.plan.pairs = plan.pairs;
         self.plan.eval_pairs = plan.eval_pairs;
-        self.skipped.extend(plan.skipped.iter().cloned().map(Skipped::from));
+        self.skipped.extend(plan.skipped.iter().cloned());
         self.since = Instant::now();
     }
 

@@ -1,8 +1,6 @@
 //! Watching a run.
 
-use bpo_dpo::metrics::{EvalMetrics, StepMetrics};
-use bpo_dpo::observer::Control;
-use bpo_dpo::trainer::TrainOutput;
+use bpo_dpo::{Control, EvalMetrics, StepMetrics, TrainOutput};
 
 use crate::config::Stage;
 use crate::summary::StageSummary;

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bpo_dpo::policy::{Adapters, Collate, Policy};
-use bpo_dpo::reference::{LogpCache, Reference};
-use bpo_dpo::validate::{Usable, usable};
+use bpo_dpo::{Adapters, Collate, LogpCache, PairBatches, Policy, Reference, UsablePairs, usable_pairs};
 use bpo_model::Llava;
 use bpo_model::processor::{Processor, Turn};
 use bpo_pairs::manifest::Fingerprint;
@@ -49,7 +47,13 @@ pub fn open<C: Collate<Batch = Batch>>(
     };
     match (&section.cache, other) {
         (Some(file), other) => {
-            let Usable { pairs, eval_pairs, .. } = usable(&config.train, collate, pairs, eval_pairs);
+            let UsablePairs { pairs, eval_pairs, .. } = usable_pairs(
+                &config.train,
+                config.train.objective().properties(),
+                collate,
+                pairs,
+                eval_pairs,
+            );
             let (of, all) = (other.as_ref().unwrap_or(checkpoint), [pairs, eval_pairs].concat());
             Ok(Reference::Cached(fill(config, file, of, collate, &all, progress)?))
         }
@@ -77,7 +81,7 @@ pub fn fill<C: Collate<Batch = Batch>>(
     progress: &mut dyn Progress,
 ) -> Result<LogpCache, BpoError> {
     let objective = config.train.objective();
-    if !objective.needs_reference() {
+    if !objective.properties().reference {
         let (with, reason) = (format!("the loss {}", objective.loss), "nothing is compared with a reference");
         return Err(BpoError::Conflict { key: "reference.cache".into(), with, reason });
     }
@@ -96,7 +100,8 @@ pub fn fill<C: Collate<Batch = Batch>>(
         }
         Ok(())
     };
-    cache.fill(&checkpoint.model, Adapters::On, collate, &config.train, pairs, each)?;
+    let batches = PairBatches { pairs, loss: objective.properties(), size: config.train.batch_size };
+    cache.fill(&checkpoint.model, Adapters::On, collate, batches, each)?;
     cache.save(file)?;
     progress.finished(Stage::Reference, &StageOutcome::new(pairs.len(), Vec::new()).summary);
     Ok(cache)
@@ -117,7 +122,7 @@ pub fn about(config: &RunConfig, processor: &Processor) -> Result<BTreeMap<Strin
     if let Some(adapter) = config.reference_adapter() {
         about.insert("adapter".to_owned(), fingerprint_checkpoint(adapter)?.to_string());
     }
-    if config.train.objective().needs_weakened() {
+    if config.train.objective().properties().weakened {
         about.insert("weakened".to_owned(), config.conditional.distortion.to_string());
     }
     Ok(about)

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bpo_dpo::error::Source;
-use bpo_dpo::metrics::{Logged, MetricsLog};
+use bpo_dpo::{Logged, MetricsLog, Source};
 use bpo_inject::Sampling;
 use bpo_model::Llava;
 use bpo_model::processor::Processor;

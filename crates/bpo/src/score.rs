@@ -1,10 +1,6 @@
 //! Log-probabilities of the answers of pairs, to look at and to hold against other implementations.
 
-use bpo_dpo::order::GroupBatch;
-use bpo_dpo::policy::{Adapters, Collate, Policy};
-use bpo_dpo::reference::LogpCache;
-use bpo_dpo::validate::PairValidator;
-use bpo_dpo::{DpoConfig, DpoError};
+use bpo_dpo::{Adapters, Collate, DpoConfig, DpoError, GroupBatch, LogpCache, PairValidator, Policy};
 use bpo_pairs::record::PreferencePair;
 use bpo_pairs::skipped::{SkipReason, Skipped};
 use bpo_pairs::system::warn_left_out;
@@ -50,10 +46,10 @@ where
     // one for all batches, so that what is scored does not depend on their size
     let mut validator = PairValidator::default();
     // any loss that compares two answers
-    let objective = DpoConfig::default().objective();
+    let loss = DpoConfig::default().objective().properties();
     for part in pairs.chunks(batch_size.max(1)) {
-        let (part, refused) = validator.validate_pairs(collate, &objective, part);
-        skipped.extend(refused.into_iter().map(Skipped::from));
+        let (part, refused) = validator.validate_pairs(collate, loss, part);
+        skipped.extend(refused);
         if part.is_empty() {
             continue;
         }

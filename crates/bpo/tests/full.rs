@@ -5,9 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bpo::burn::tensor::Device;
-use bpo::dpo::metrics::StepMetrics;
-use bpo::dpo::observer::Control;
-use bpo::dpo::reference::ReferenceSync;
+use bpo::dpo::{Control, ReferenceSync, StepMetrics};
 use bpo::llava::LocalBackend;
 use bpo::model::weights::WeightIndex;
 use bpo::pairs::images::ImageRoot;

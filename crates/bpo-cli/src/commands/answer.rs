@@ -3,8 +3,8 @@
 use bpo::BpoError;
 use bpo::checkpoint::Checkpoint;
 use bpo::config::{ReferenceSection, Required, RunConfig};
-use bpo::dpo::policy::Collate;
-use bpo::dpo::validate::validate_pairs;
+use bpo::dpo::loss::PreferenceLoss;
+use bpo::dpo::{Collate, validate_pairs};
 use bpo::generate::check_sampling;
 use bpo::inject::Sampling;
 use bpo::llava::collator;
@@ -44,7 +44,7 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
             bpo::score::score(&checkpoint.model, &mut collate, &set.pairs, args.batch_size, each)?
         }
         Some(file) => {
-            if !config.train.loss.needs_rejected() {
+            if !config.train.loss.properties().rejected {
                 let (with, reason) =
                     (format!("the loss {}", config.train.loss), "it does not ask for rejected answers");
                 return Err(BpoError::Conflict { key: "--cache".into(), with, reason }.into());
@@ -57,7 +57,8 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
             if !collate.takes_system() {
                 warn_left_out("pairs", set.pairs.iter().map(|pair| &pair.system));
             }
-            let (pairs, refused) = validate_pairs(&mut collate, &config.train.objective(), &set.pairs);
+            let (pairs, refused) =
+                validate_pairs(&mut collate, config.train.objective().properties(), &set.pairs);
             let cache = fill(&config, file, &checkpoint, &mut collate, &pairs, &mut *progress::new())?;
             let unscored = bpo::score::cached(&cache, &pairs, &checkpoint.model.device(), each)?;
             let scored = pairs.len() - unscored.len();

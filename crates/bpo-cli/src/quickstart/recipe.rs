@@ -5,8 +5,8 @@ use std::path::Path;
 use bpo::config::{RunConfig, Seed};
 use bpo::device::DeviceSpec;
 use bpo::distort::{DiffusionNoise, Distortion};
+use bpo::dpo::LrGroup;
 use bpo::dpo::loss::Loss;
-use bpo::dpo::optimizer::LrGroup;
 
 use super::splits::Splits;
 

@@ -2,8 +2,7 @@
 
 use super::{Criterion, DpoConfig};
 use crate::error::DpoError;
-use crate::loss::Divergence;
-use crate::numbers::{ABOVE_0, AT_LEAST_0, NUMBER, fits_f32};
+use crate::loss::{ABOVE_0, AT_LEAST_0, Divergence, NUMBER, Objective, PreferenceLoss, fits_f32};
 
 impl DpoConfig {
     /// Checks each setting.
@@ -11,28 +10,34 @@ impl DpoConfig {
     /// # Errors
     /// [`DpoError::Setting`] for the first outside its range.
     pub fn validate(&self) -> Result<(), DpoError> {
-        self.objective().validate()?;
+        self.validate_with(&self.objective())
+    }
+
+    /// Checks each setting together with an objective of these settings.
+    pub(crate) fn validate_with<L: PreferenceLoss>(&self, objective: &Objective<L>) -> Result<(), DpoError> {
+        objective.validate()?;
+        let loss = objective.loss.properties();
         let weights =
             [("kind_weights", !self.kind_weights.is_empty()), ("weighting", self.weighting.is_some())];
         let conflict = |key, reason| {
-            let with = format!("the loss {}", self.loss);
+            let with = format!("the loss {}", objective.loss.name());
             Err(DpoError::Conflict { key, with, reason })
         };
-        if let Some((key, _)) = weights.into_iter().find(|(_, is_set)| *is_set && self.loss.sorts()) {
+        if let Some((key, _)) = weights.into_iter().find(|(_, is_set)| *is_set && loss.batch_wide) {
             return conflict(key, "it sorts the pairs, and a sorted value belongs to none");
         }
         check("margin_scale", fits_f32(self.margin_scale), NUMBER, self.margin_scale)?;
-        if self.margin_scale != 0.0 && !self.loss.takes_margins() {
+        if self.margin_scale != 0.0 && !loss.takes_margins {
             return conflict("margin_scale", "it is no function of a difference of rewards");
         }
-        if self.divergence != Divergence::ReverseKl && !self.loss.needs_reference() {
+        if self.divergence != Divergence::ReverseKl && !loss.reference {
             return conflict("divergence", "it has no reference to be distant from");
         }
-        if self.ld_alpha.is_some() && !self.loss.needs_rejected() {
+        if self.ld_alpha.is_some() && !loss.rejected {
             return conflict("ld_alpha", "it compares no completions of unequal length");
         }
         let by_margin = matches!(self.keep_best, Some(Criterion::Margins | Criterion::Accuracies));
-        if by_margin && !self.loss.needs_rejected() {
+        if by_margin && !loss.rejected {
             return conflict(
                 "keep_best",
                 "it compares no answers, so there is nothing to be best in but `loss`",

@@ -2,9 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use super::rewards::like;
-use super::{Beta, Rewards, sigmoid_loss};
-use crate::logps::PairLogps;
+use super::tensors::like;
+use super::{Beta, PairLogps, Rewards, sigmoid_loss};
 
 /// Sigmoid loss between sorted values: the distribution of the policy's margins shall dominate that of the reference's.
 ///

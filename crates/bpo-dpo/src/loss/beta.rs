@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::rewards::like;
+use super::tensors::like;
 
 /// The coefficient `beta` of the reward: the same for all pairs, or one for each.
 #[derive(Clone, Debug)]

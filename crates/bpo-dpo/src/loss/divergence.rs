@@ -6,9 +6,9 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::log_sigmoid;
 use serde::{Deserialize, Serialize};
 
-use super::without_settings;
-use crate::error::DpoError;
-use crate::numbers::{NUMBER, fits_f32};
+use super::LossError;
+use super::builtin::without_settings;
+use super::numbers::{NUMBER, fits_f32};
 
 /// Largest exponent: the square of what comes out is still an f32. TRL's limit is 80, and that of forward KL none.
 const MAX_EXPONENT: f64 = 40.0;
@@ -55,11 +55,13 @@ impl Divergence {
         }
     }
 
-    pub(crate) fn validate(self) -> Result<(), DpoError> {
+    pub(crate) fn validate(self) -> Result<(), LossError> {
         match self {
-            Self::AlphaDivergence { alpha } if !fits_f32(alpha) => {
-                Err(DpoError::Setting { key: "divergence.alpha", expected: NUMBER, found: alpha.to_string() })
-            }
+            Self::AlphaDivergence { alpha } if !fits_f32(alpha) => Err(LossError::Setting {
+                key: "divergence.alpha",
+                expected: NUMBER,
+                found: alpha.to_string(),
+            }),
             _ => Ok(()),
         }
     }

@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use crate::logps::PairLengths;
-use crate::tensors::off_tape;
+use super::PairLengths;
+use super::tensors::{like, off_tape};
 
 /// Implicit rewards of both completions of each pair, `r = beta * f'(pi(y) / pi_ref(y))`, which is
 /// `beta * (log pi(y) - log pi_ref(y))` for the reverse KL divergence (arXiv 2305.18290; arXiv 2309.16240
@@ -50,10 +50,4 @@ impl Rewards {
     pub(super) fn map(self, of: impl Fn(Tensor<1>) -> Tensor<1>) -> Self {
         Self { chosen: of(self.chosen), rejected: of(self.rejected), weakened: self.weakened.map(of) }
     }
-}
-
-/// A constant in the type of another tensor, and on an autodiff device where that one is.
-pub(crate) fn like(constant: &Tensor<1>, other: &Tensor<1>) -> Tensor<1> {
-    let constant = off_tape(constant.clone()).cast(other.dtype());
-    if other.is_autodiff() { Tensor::from_inner(constant) } else { constant }
 }

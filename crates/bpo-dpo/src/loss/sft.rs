@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use super::rewards::like;
-use crate::logps::{PairLengths, PairLogps};
+use super::tensors::like;
+use super::{PairLengths, PairLogps};
 
 /// Negative log-likelihood of the chosen completion, a token on average.
 ///

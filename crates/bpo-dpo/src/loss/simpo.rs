@@ -2,8 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::{Beta, Rewards, sigmoid_loss};
-use crate::logps::{PairLengths, PairLogps};
+use super::{Beta, PairLengths, PairLogps, Rewards, sigmoid_loss};
 
 /// Sigmoid loss of what the policy itself finds likely, a token on average, with a margin to reach. It has no reference.
 ///

@@ -2,8 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use crate::logps::{PairLogps, PairRows};
-use crate::policy::{TokenLogps, TokenStatistics};
+use super::{PairLogps, PairRows, TokenLogps, TokenStatistics};
 
 /// How likely the policy itself would give both completions: what the losses of WPO are multiplied by, so that data of
 /// another model count as much as the policy's own would.

@@ -21,12 +21,11 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
-use crate::config::DpoConfig;
 use crate::digest::Texts;
 use crate::error::{Change, DpoError, Stale};
-use crate::loss::Objective;
+use crate::loss::{LossProperties, TokenLogps};
 use crate::order::{DataOrder, GroupBatch};
-use crate::policy::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps};
+use crate::policy::{Adapters, Collate, Policy, PromptGroup, RowFingerprint};
 use crate::tensors::dims;
 
 const METADATA: &str = "bpo_reference";
@@ -46,6 +45,17 @@ pub struct LogpCache {
     logps: Vec<f32>,
     /// Keys whose fingerprints were looked at since the file was read.
     checked: HashSet<Key>,
+}
+
+/// Pairs in batches, as a loss needs them.
+#[derive(Clone, Copy, Debug)]
+pub struct PairBatches<'a> {
+    /// The pairs.
+    pub pairs: &'a [PreferencePair],
+    /// What the loss needs of them.
+    pub loss: LossProperties,
+    /// Pairs in a batch.
+    pub size: usize,
 }
 
 type Key = [u8; 32];
@@ -181,7 +191,7 @@ impl LogpCache {
         self.order.is_empty()
     }
 
-    /// Computes what pairs need for the loss of `config` and it does not have, in batches of its size, and checks what it has.
+    /// Computes what `batches` need and it does not have, and checks what it has.
     /// `each` is called after every batch, with the number of pairs done; what it does not need to compute it goes through all the same.
     ///
     /// # Errors
@@ -192,20 +202,19 @@ impl LogpCache {
         model: &P,
         adapters: Adapters,
         collate: &mut C,
-        config: &DpoConfig,
-        pairs: &[PreferencePair],
+        batches: PairBatches<'_>,
         mut each: impl FnMut(&Self, usize) -> Result<(), DpoError>,
     ) -> Result<(), DpoError>
     where
         P: Policy,
         C: Collate<Batch = P::Batch>,
     {
-        let objective = config.objective();
+        let PairBatches { pairs, loss, size } = batches;
         let order: Vec<usize> = DataOrder::new(pairs).groups().concat();
         let mut done = 0;
-        for part in order.chunks(config.batch_size.max(1)) {
+        for part in order.chunks(size.max(1)) {
             let part: Vec<&PreferencePair> = part.iter().map(|&index| &pairs[index]).collect();
-            let batch = GroupBatch::for_objective(&objective, part.iter().copied());
+            let batch = GroupBatch::for_loss(loss, part.iter().copied());
             let inputs = batch.collate(collate, &part)?;
             let prints = collate.fingerprints(&inputs);
             let keys = keys(&batch);
@@ -228,12 +237,12 @@ impl LogpCache {
     pub fn check<C: Collate>(
         &self,
         collate: &mut C,
-        objective: &Objective,
+        loss: LossProperties,
         pairs: &[PreferencePair],
     ) -> Result<(), DpoError> {
         for group in DataOrder::new(pairs).groups() {
             let group: Vec<&PreferencePair> = group.iter().map(|&index| &pairs[index]).collect();
-            let batch = GroupBatch::for_objective(objective, group.iter().copied());
+            let batch = GroupBatch::for_loss(loss, group.iter().copied());
             let keys = keys(&batch);
             if keys.iter().all(|key| self.checked.contains(key)) {
                 continue;

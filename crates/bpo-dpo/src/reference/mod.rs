@@ -3,15 +3,16 @@
 mod cache;
 mod sync;
 
-pub use cache::LogpCache;
+pub use cache::{LogpCache, PairBatches};
 pub use sync::ReferenceSync;
 pub(crate) use sync::{check_follows, follow};
 
 use bpo_pairs::record::PreferencePair;
 
 use crate::error::DpoError;
+use crate::loss::TokenLogps;
 use crate::order::GroupBatch;
-use crate::policy::{Adapters, Policy, TokenLogps};
+use crate::policy::{Adapters, Policy};
 
 /// Where the reference's log-probabilities come from.
 #[derive(Clone, Debug, Default)]

@@ -2,12 +2,10 @@
 
 use std::fs;
 
-use bpo_dpo::DpoConfig;
-use bpo_dpo::checkpoint::{Checkpoint, CheckpointDir, check_same_run, fingerprint};
-use bpo_dpo::config::Weighting;
-use bpo_dpo::error::DpoError;
-use bpo_dpo::reference::ReferenceSync;
-use bpo_dpo::trainable::save_trainable;
+use bpo_dpo::{
+    Checkpoint, CheckpointDir, DpoConfig, DpoError, ReferenceSync, Weighting, check_same_run,
+    fingerprint_pairs, save_trainable,
+};
 use bpo_pairs::record::CompletionKind;
 use serde_json::json;
 
@@ -16,7 +14,7 @@ use crate::toy::{Toy, pairs};
 fn checkpoint(step: usize, config: &DpoConfig) -> Checkpoint {
     let progress = json!({
         "step": step, "epoch": 0, "cursor": 4, "skipped": 0, "skipped_in_a_row": 0,
-        "config": config, "pairs": fingerprint(&pairs()),
+        "config": config, "pairs": fingerprint_pairs(&pairs()),
     });
     let bytes = save_trainable(&Toy::adapted()).expect("bytes");
     let progress = serde_json::from_value(progress).expect("progress");
@@ -110,24 +108,24 @@ fn what_changed_is_named() {
     }
 
     let mut other = with(config);
-    other.pairs = fingerprint(&pairs()[1..]);
+    other.pairs = fingerprint_pairs(&pairs()[1..]);
     assert!(matches!(check_same_run(path, &then, &other), Err(DpoError::DataChanged { .. })));
     // what a pair weighs may depend on its kind
     let mut of_another_kind = pairs();
     of_another_kind[0].kind = CompletionKind::ErrorInjected;
-    assert_ne!(fingerprint(&of_another_kind), fingerprint(&pairs()));
+    assert_ne!(fingerprint_pairs(&of_another_kind), fingerprint_pairs(&pairs()));
 }
 
 /// Directories of older versions go on only where the fingerprint of their pairs stays as it is.
 #[test]
 fn a_fingerprint_has_the_system_text_only_where_there_is_one() {
     let mut some = pairs();
-    assert_eq!(fingerprint(&some), "33930e6e7917c5f99638a4d13de2f092170d0ff25107c7cfc36952901461c66f");
+    assert_eq!(fingerprint_pairs(&some), "33930e6e7917c5f99638a4d13de2f092170d0ff25107c7cfc36952901461c66f");
     some[0].system = Some("be brief".to_owned());
-    let with = fingerprint(&some);
+    let with = fingerprint_pairs(&some);
     some[0].system = Some("be long".to_owned());
-    assert_ne!(fingerprint(&some), with);
+    assert_ne!(fingerprint_pairs(&some), with);
     some[0].system = None;
-    assert_eq!(fingerprint(&some), fingerprint(&pairs()));
-    assert_ne!(fingerprint(&some), with);
+    assert_eq!(fingerprint_pairs(&some), fingerprint_pairs(&pairs()));
+    assert_ne!(fingerprint_pairs(&some), with);
 }

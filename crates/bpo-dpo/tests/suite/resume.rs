@@ -3,14 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use bpo_dpo::DpoConfig;
-use bpo_dpo::Trainer;
-use bpo_dpo::checkpoint::CheckpointDir;
-use bpo_dpo::error::DpoError;
-use bpo_dpo::metrics::StepMetrics;
-use bpo_dpo::observer::Control;
-use bpo_dpo::trainable::save_trainable;
-use bpo_dpo::trainer::TrainOutput;
+use bpo_dpo::{
+    CheckpointDir, Control, DpoConfig, DpoError, StepMetrics, TrainOutput, Trainer, save_trainable,
+};
 
 use crate::toy::{Toy, ToyCollate, pairs};
 

@@ -1,7 +1,7 @@
 //! A policy small enough to train in a blink, built like the real one: a frozen model with a low-rank adapter, and a
 //! projector that is trained as it is.
 
-use bpo_dpo::policy::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps, TokenStatistics};
+use bpo_dpo::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps, TokenStatistics};
 use bpo_pairs::record::{CompletionKind, PreferencePair};
 use burn::module::{Module, Param};
 use burn::tensor::activation::log_softmax;

@@ -1,7 +1,7 @@
 //! The batch that TRL's collator made of the golden pairs.
 #![allow(dead_code)] // not every test takes all of it
 
-use bpo_dpo::logps::PairRows;
+use bpo_dpo::loss::PairRows;
 use bpo_model::Llava;
 use bpo_model::llava::ScoreBatch;
 use bpo_model::processor::{PixelValues, TokenizedCompletion};
