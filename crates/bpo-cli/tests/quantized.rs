@@ -118,7 +118,7 @@ fn collator() -> impl Collate<Batch = ScoreBatch, Error = ModelError> {
         .map(|index| Example::new(Split::HeldOut, index, SEED, &Mix::descriptions()))
         .map(|example| (example.image(), example.scene))
         .collect();
-    LlavaCollator::new(processor, &model, move |name| Ok(pictures[name].draw()))
+    LlavaCollator::new(processor, &model, move |name: &str| Ok(pictures[name].draw()))
 }
 
 /// Pairs that are compared.

@@ -47,7 +47,7 @@ pub(crate) fn decode(
     Ok((image, orientation::of_jpeg(bytes)))
 }
 
-fn decode_error(error: JpegError, path: &Path, bytes: usize) -> DistortError {
+pub(crate) fn decode_error(error: JpegError, path: &Path, bytes: usize) -> DistortError {
     let path = path.to_path_buf();
     let format = || ImageFormatHint::Exact(ImageFormat::Jpeg);
     match error {

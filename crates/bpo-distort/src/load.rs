@@ -80,7 +80,7 @@ impl Limits {
         self
     }
 
-    fn check_file(&self, path: &Path, found: u64) -> Result<(), DistortError> {
+    pub(crate) fn check_file(&self, path: &Path, found: u64) -> Result<(), DistortError> {
         let limit = self.max_file_bytes;
         match found {
             0 => Err(DistortError::EmptyFile { path: path.into() }),
@@ -139,12 +139,7 @@ pub fn load_rgb(path: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, Dis
 pub fn decode_rgb(bytes: &[u8], name: impl AsRef<Path>, limits: &Limits) -> Result<RgbImage, DistortError> {
     let path = name.as_ref();
     limits.check_file(path, bytes.len() as u64)?;
-    let format = match image::guess_format(bytes) {
-        Ok(format) => format,
-        // `image` does not know the mark of BigTIFF, but its decoder does.
-        Err(_) if bytes.starts_with(b"II\x2b\0") || bytes.starts_with(b"MM\0\x2b") => ImageFormat::Tiff,
-        Err(_) => return Err(DistortError::NotAnImage { path: path.into() }),
-    };
+    let format = format_of(bytes).ok_or_else(|| DistortError::NotAnImage { path: path.into() })?;
     let (image, orientation) = match format {
         ImageFormat::Jpeg => jpeg::decode(bytes, path, limits).map(|(image, turn)| (image.into(), turn))?,
         format => decode_other(bytes, path, format, limits)?,
@@ -154,6 +149,13 @@ pub fn decode_rgb(bytes: &[u8], name: impl AsRef<Path>, limits: &Limits) -> Resu
     Ok(color::to_rgb8(image))
 }
 
+/// The format of a file, from its first bytes.
+pub(crate) fn format_of(bytes: &[u8]) -> Option<ImageFormat> {
+    // `image` does not know the mark of BigTIFF, but its decoder does
+    let is_big_tiff = bytes.starts_with(b"II\x2b\0") || bytes.starts_with(b"MM\0\x2b");
+    image::guess_format(bytes).ok().or(is_big_tiff.then_some(ImageFormat::Tiff))
+}
+
 fn decode_other(
     bytes: &[u8],
     path: &Path,
@@ -161,7 +163,7 @@ fn decode_other(
     limits: &Limits,
 ) -> Result<(DynamicImage, Orientation), DistortError> {
     let deadline = Deadline::in_millis(limits.max_millis);
-    let fail = |source| match decode_error(path, bytes, plain(source, format)) {
+    let fail = |source| match decode_error(path, bytes.len(), plain(source, format)) {
         DistortError::Undecodable { path, .. } if deadline.has_passed() => {
             DistortError::TooSlow { path, limit: limits.max_millis }
         }
@@ -232,12 +234,12 @@ pub(crate) fn read_error(path: &Path) -> impl Fn(io::Error) -> DistortError + '_
     }
 }
 
-fn decode_error(path: &Path, bytes: &[u8], source: ImageError) -> DistortError {
+pub(crate) fn decode_error(path: &Path, bytes: usize, source: ImageError) -> DistortError {
     let path = path.to_path_buf();
     match &source {
         ImageError::Unsupported(_) => DistortError::Unsupported { path, source },
         ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
-            DistortError::Truncated { path, bytes: bytes.len() }
+            DistortError::Truncated { path, bytes }
         }
         _ => DistortError::Undecodable { path, source },
     }

@@ -172,6 +172,44 @@ pub enum DpoError {
         /// Ids of its pairs.
         pairs: Vec<String>,
     },
+    /// In too many steps in a row no pair could be prepared.
+    #[error(
+        "no pair of {count} steps in a row up to step {step} could be prepared ({} skipped{}): check that the images are still there",
+        skipped.len(), first(.skipped)
+    )]
+    NothingPrepared {
+        /// How many steps.
+        count: usize,
+        /// The last of them.
+        step: usize,
+        /// Pairs that passed the check and could not be prepared.
+        skipped: Vec<Skipped>,
+    },
+    /// The preparation of batches ended before the training did.
+    #[error("the thread that prepares batches has ended")]
+    NoBatch,
+    /// Every checkpoint of a run directory is damaged.
+    #[error(
+        "none of the {count} checkpoints in {} is intact; the newest: {newest}. Restore one of them, or remove the directory to \
+         train from the start",
+        path.display()
+    )]
+    NoIntactCheckpoint {
+        /// The directory of checkpoints.
+        path: PathBuf,
+        /// How many checkpoints there are.
+        count: usize,
+        /// What is wrong with the newest.
+        newest: String,
+    },
+    /// A checkpoint is not what was written.
+    #[error("{} is damaged: {reason}", path.display())]
+    Damaged {
+        /// The checkpoint, or a file of it.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Parameters or optimizer state that would be saved hold something that is not finite.
     #[error(
         "{} not finite{}, so nothing is saved: lower the learning rate, and check the other settings of the optimizer and the \

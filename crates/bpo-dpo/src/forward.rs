@@ -5,87 +5,41 @@ use std::sync::Arc;
 use bpo_pairs::record::PreferencePair;
 use burn::tensor::{Device, Tensor};
 
+use crate::batches::PreparedBatch;
 use crate::config::{DpoConfig, Weighting};
 use crate::error::DpoError;
 use crate::gradients::read;
-use crate::loss::{
-    LossProperties, Objective, PairLogps, PairRows, PairStatistics, PreferenceLoss, TokenLogps, off_tape,
-    wpo_weights,
-};
-use crate::order::{GroupBatch, ids};
-use crate::policy::{Adapters, Collate, Policy};
+use crate::loss::{Objective, PairLogps, PairStatistics, PreferenceLoss, TokenLogps, off_tape, wpo_weights};
+use crate::order::ids;
+use crate::policy::{Adapters, Policy};
 use crate::reference::ReferenceLogps;
 use crate::stats::BatchStats;
 
 /// The objective of a run, with any loss.
 pub(crate) type DynObjective = Objective<Arc<dyn PreferenceLoss>>;
 
-/// What a pass needs beside the models and the pairs.
-pub(crate) struct Forward<'a, C> {
+/// The settings of a forward pass.
+#[derive(Clone, Copy)]
+pub(crate) struct Forward<'a> {
     pub(crate) config: &'a DpoConfig,
     pub(crate) objective: &'a DynObjective,
-    pub(crate) collate: &'a mut C,
 }
 
-impl<C: Collate> Forward<'_, C> {
-    /// Prepares the pairs and gives their [losses](Prepared::losses).
-    pub(crate) fn pass<P: Policy<Batch = C::Batch>>(
-        &mut self,
-        policy: &P,
-        reference: &ReferenceLogps<P>,
-        pairs: &[&PreferencePair],
-        at_init: bool,
-        stats: &mut BatchStats,
-    ) -> Result<Tensor<1>, DpoError> {
-        let prepared = Prepared::new(self.objective.properties(), self.collate, pairs)?;
-        prepared.losses(self.config, self.objective, policy, reference, pairs, at_init, stats)
-    }
-}
-
-/// Pairs as policy and reference take them.
-pub(crate) struct Prepared<B> {
-    batch: GroupBatch,
-    inputs: B,
-    /// Of all sequences that the losses are of, where the collator tells.
-    tokens: Option<usize>,
-}
-
-impl<B> Prepared<B> {
-    /// Has the collator prepare what the objective needs of the pairs.
-    pub(crate) fn new<C: Collate<Batch = B>>(
-        loss: LossProperties,
-        collate: &mut C,
-        pairs: &[&PreferencePair],
-    ) -> Result<Self, DpoError> {
-        let batch = GroupBatch::for_loss(loss, pairs.iter().copied());
-        let inputs = batch.collate(collate, pairs)?;
-        let lengths = collate.lengths(&inputs);
-        if let Some(found) = lengths.as_ref().map(Vec::len) {
-            batch.check_rows(found, pairs)?;
-        }
-        let tokens = lengths.map(|lengths| {
-            let PairRows { chosen, rejected, weakened } = &batch.rows;
-            // as TRL counts: a prompt with each of its completions, in each pair
-            let rejected = if loss.rejected { rejected.as_slice() } else { &[] };
-            chosen.iter().chain(rejected).chain(weakened).map(|&row| lengths[row]).sum()
-        });
-        Ok(Self { batch, inputs, tokens })
-    }
-
-    /// Gives the losses, on the tape of the policy, and adds to the stats; for a policy `at_init` also what the
-    /// losses should be. `[pairs]`
-    pub(crate) fn losses<P: Policy<Batch = B>>(
+impl Forward<'_> {
+    /// The losses of a batch, on the tape of the policy. Adds the batch to the stats; for a policy `at_init` with the losses of
+    /// a policy that equals its reference. `[pairs]`
+    pub(crate) fn losses<P: Policy>(
         &self,
-        config: &DpoConfig,
-        objective: &DynObjective,
         policy: &P,
         reference: &ReferenceLogps<P>,
+        inputs: &PreparedBatch<P::Batch>,
         pairs: &[&PreferencePair],
         at_init: bool,
         stats: &mut BatchStats,
     ) -> Result<Tensor<1>, DpoError> {
+        let Self { config, objective } = *self;
         let loss = objective.properties();
-        let Self { batch, inputs, tokens: taken } = self;
+        let PreparedBatch { groups: batch, batch: inputs, tokens: taken } = inputs;
         let logps = |tokens: &TokenLogps| match objective.ld_alpha {
             Some(_) => PairLogps::with_tails(tokens, &batch.rows),
             None => PairLogps::of_tokens(tokens, &batch.rows),
@@ -148,7 +102,7 @@ impl<B> Prepared<B> {
         }
         // one read from the device for all of them
         let (columns, tensors): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
-        let values = read(Tensor::cat(tensors, 0), "the figures of a step")?;
+        let values = read(Tensor::cat(tensors, 0), "the metrics of a step")?;
         for (column, values) in columns.into_iter().zip(values.chunks(pairs.len())) {
             column.extend_from_slice(values);
         }

@@ -27,6 +27,7 @@
 
 #![forbid(unsafe_code)]
 
+mod batches;
 mod buckets;
 mod checkpoint;
 mod config;
@@ -47,14 +48,17 @@ mod reference;
 mod run;
 mod run_files;
 mod schedule;
+mod state;
 mod stats;
 mod step;
 mod tensors;
 mod trainable;
 mod trainer;
+mod training;
 mod validate;
 
-pub use checkpoint::{Best, Checkpoint, CheckpointDir, TrainerState, check_same_run, fingerprint_pairs};
+pub use batches::{PreparedBatch, PreparedPairs};
+pub use checkpoint::{Checkpoint, CheckpointDir};
 pub use config::{Criterion, DpoConfig, INITIAL_TOLERANCE, Weighting};
 pub use error::{Change, DpoError, Mismatch, Source, Stale};
 pub use gradients::{clip_global_norm, global_norm};
@@ -66,6 +70,8 @@ pub use order::{DataOrder, GroupBatch, split_pairs};
 pub use policy::{Adapters, Collate, Policy, PromptGroup, RowFingerprint};
 pub use reference::{LogpCache, PairBatches, Reference, ReferenceSync};
 pub use schedule::{LrSchedule, Schedule};
+pub use state::{Best, TrainerState, check_same_run, fingerprint_pairs};
 pub use trainable::{load_trainable, save_trainable, trainable_paths};
-pub use trainer::{TrainOutput, Trainer};
+pub use trainer::Trainer;
+pub use training::{TrainOutput, Training};
 pub use validate::{PairValidator, UsablePairs, usable_pairs, validate_pairs};

@@ -11,16 +11,12 @@ use crate::error::{DpoError, Mismatch};
 /// Tensors by name. Sorted, so that equal tensors give equal bytes.
 pub(crate) type Tensors = BTreeMap<String, TensorData>;
 
-/// Tensors as the bytes of a file: what training keeps and gives goes through here, and nothing that is not finite does.
+/// Tensors as the bytes of a safetensors file. All that training writes goes through here, and only finite values do.
 ///
 /// # Errors
 /// [`DpoError::NotFiniteTensors`] with the names of all that are not; [`DpoError::ElementType`].
 pub(crate) fn encode(tensors: &Tensors) -> Result<Vec<u8>, DpoError> {
-    let unusable: Vec<String> =
-        tensors.iter().filter(|(_, data)| !is_finite(data)).map(|(name, _)| name.clone()).collect();
-    if !unusable.is_empty() {
-        return Err(DpoError::NotFiniteTensors { step: None, names: unusable });
-    }
+    check_finite(tensors)?;
     let views = tensors
         .iter()
         .map(|(name, data)| Ok((name, Stored { dtype: stored_dtype(name, data.dtype())?, data })))
@@ -28,6 +24,10 @@ pub(crate) fn encode(tensors: &Tensors) -> Result<Vec<u8>, DpoError> {
     safetensors::serialize(views, None).map_err(|source| DpoError::Safetensors { path: None, source })
 }
 
+/// Tensors from the bytes of a safetensors file.
+///
+/// # Errors
+/// [`DpoError::Safetensors`], [`DpoError::Mismatch`] or [`DpoError::NotFiniteTensors`].
 pub(crate) fn decode(bytes: &[u8]) -> Result<Tensors, DpoError> {
     let file =
         SafeTensors::deserialize(bytes).map_err(|source| DpoError::Safetensors { path: None, source })?;
@@ -42,10 +42,17 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Tensors, DpoError> {
             None => mismatch.misshapen.push(format!("{name} has elements of type {}", view.dtype())),
         }
     }
-    match mismatch.is_empty() {
-        true => Ok(tensors),
-        false => Err(DpoError::Mismatch { what: "tensors", path: None, mismatch }),
+    if !mismatch.is_empty() {
+        return Err(DpoError::Mismatch { what: "tensors", path: None, mismatch });
     }
+    check_finite(&tensors)?;
+    Ok(tensors)
+}
+
+fn check_finite(tensors: &Tensors) -> Result<(), DpoError> {
+    let names: Vec<String> =
+        tensors.iter().filter(|(_, data)| !is_finite(data)).map(|(name, _)| name.clone()).collect();
+    if names.is_empty() { Ok(()) } else { Err(DpoError::NotFiniteTensors { step: None, names }) }
 }
 
 /// Whether every element is a finite number; integers are.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use bpo_distort::{DistortError, Limits, load_rgb};
+use bpo_distort::{DistortError, Limits, check_header, load_rgb};
 use image::RgbImage;
 
 use crate::skipped::SkipReason;
@@ -166,6 +166,16 @@ impl ImageRoot {
         load_rgb(path, &self.limits).map_err(|source| ImageError::Load { name: name.to_owned(), source })
     }
 
+    /// Checks that a name leads to an image file within the limits, without decoding it; see [`check_header`].
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load), but that damaged pixels are not found.
+    pub fn check(&self, name: &str) -> Result<(), ImageError> {
+        let path = self.resolve(name)?;
+        let checked = check_header(path, &self.limits);
+        checked.map(drop).map_err(|source| ImageError::Load { name: name.to_owned(), source })
+    }
+
     /// Why a path cannot be followed. A root that is gone (a disk that went away) is not the image's fault.
     fn lost(&self, name: &str, source: io::Error) -> ImageError {
         let (name, root) = (name.to_owned(), self.root.clone());
@@ -195,7 +205,13 @@ mod tests {
         let root = ImageRoot::new(&root_dir).unwrap();
         assert_eq!(root.load("./a/in.png").unwrap().dimensions(), (4, 3));
 
-        let reason = |name: &str| root.load(name).unwrap_err().reason();
+        root.check("./a/in.png").unwrap();
+
+        let reason = |name: &str| {
+            let (error, checked) = (root.load(name).unwrap_err(), root.check(name).unwrap_err());
+            assert_eq!(checked.to_string(), error.to_string());
+            error.reason()
+        };
         let absolute = root_dir.join("a/in.png");
         assert_eq!(reason(absolute.to_str().unwrap()), Some(SkipReason::ImageOutside));
         assert_eq!(reason("../out.png"), Some(SkipReason::ImageOutside));

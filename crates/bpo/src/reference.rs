@@ -9,6 +9,7 @@ use bpo_model::Llava;
 use bpo_model::processor::{Processor, Turn};
 use bpo_pairs::manifest::Fingerprint;
 use bpo_pairs::record::PreferencePair;
+use bpo_pairs::skipped::Skipped;
 
 use crate::checkpoint::{Checkpoint, fingerprint_checkpoint};
 use crate::config::{RunConfig, Stage};
@@ -55,7 +56,8 @@ pub fn open<C: Collate<Batch = Batch>>(
                 eval_pairs,
             );
             let (of, all) = (other.as_ref().unwrap_or(checkpoint), [pairs, eval_pairs].concat());
-            Ok(Reference::Cached(fill(config, file, of, collate, &all, progress)?))
+            let (cache, _) = fill(config, file, of, collate, &all, progress)?;
+            Ok(Reference::Cached(cache))
         }
         (None, Some(other)) => Ok(Reference::Frozen(other.model)),
         // there is nothing to switch off, or what it goes on from belongs to the reference; what is not trained is shared
@@ -67,7 +69,7 @@ pub fn open<C: Collate<Batch = Batch>>(
 }
 
 /// Fills a file with what pairs need and it does not have, `train.batch_size` pairs at a time. What a process that was killed had
-/// written is there for the next one.
+/// written is there for the next one. Also gives the pairs that could not be prepared.
 ///
 /// # Errors
 /// [`BpoError::Conflict`] if the loss compares nothing with a reference; if the file is stale, or cannot be read or written; if the
@@ -79,7 +81,7 @@ pub fn fill<C: Collate<Batch = Batch>>(
     collate: &mut C,
     pairs: &[PreferencePair],
     progress: &mut dyn Progress,
-) -> Result<LogpCache, BpoError> {
+) -> Result<(LogpCache, Vec<Skipped>), BpoError> {
     let objective = config.train.objective();
     if !objective.properties().reference {
         let (with, reason) = (format!("the loss {}", objective.loss), "nothing is compared with a reference");
@@ -101,10 +103,11 @@ pub fn fill<C: Collate<Batch = Batch>>(
         Ok(())
     };
     let batches = PairBatches { pairs, loss: objective.properties(), size: config.train.batch_size };
-    cache.fill(&checkpoint.model, Adapters::On, collate, batches, each)?;
+    let skipped = cache.fill(&checkpoint.model, Adapters::On, collate, batches, each)?;
     cache.save(file)?;
-    progress.finished(Stage::Reference, &StageOutcome::new(pairs.len(), Vec::new()).summary);
-    Ok(cache)
+    progress
+        .finished(Stage::Reference, &StageOutcome::new(pairs.len() - skipped.len(), skipped.clone()).summary);
+    Ok((cache, skipped))
 }
 
 /// All that log-probabilities of the reference depend on beside the pairs and their images.

@@ -1,6 +1,9 @@
 //! Log-probabilities of the answers of pairs, to look at and to hold against other implementations.
 
-use bpo_dpo::{Adapters, Collate, DpoConfig, DpoError, GroupBatch, LogpCache, PairValidator, Policy};
+use bpo_dpo::{
+    Adapters, Collate, DpoConfig, DpoError, GroupBatch, LogpCache, PairValidator, Policy, PreparedBatch,
+    PreparedPairs,
+};
 use bpo_pairs::record::PreferencePair;
 use bpo_pairs::skipped::{SkipReason, Skipped};
 use bpo_pairs::system::warn_left_out;
@@ -53,11 +56,11 @@ where
         if part.is_empty() {
             continue;
         }
+        let prepared = PreparedPairs::collate(collate, loss, part.iter().collect())?;
+        skipped.extend(prepared.skipped);
+        let Some(PreparedBatch { groups: batch, batch: inputs, .. }) = prepared.inputs else { continue };
+        let part = prepared.pairs;
         let ids = || part.iter().map(|pair| pair.id.clone()).collect::<Vec<_>>();
-        let batch = GroupBatch::new(&part);
-        let inputs = collate
-            .collate(&batch.groups)
-            .map_err(|error| DpoError::Collate { pairs: ids(), source: Box::new(error) })?;
         let sums = row_sums(policy.token_logps(&inputs, Adapters::On).logps)?;
         if sums.len() != batch.completions() {
             return Err(

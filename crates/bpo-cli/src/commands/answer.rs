@@ -11,7 +11,7 @@ use bpo::llava::collator;
 use bpo::model::policy::LlavaCollator;
 use bpo::model::responder::LlavaResponder;
 use bpo::pairs::format::jsonl::read_pairs;
-use bpo::pairs::skipped::Skipped;
+use bpo::pairs::record::PreferencePair;
 use bpo::pairs::system::warn_left_out;
 use bpo::reference::fill;
 use bpo::stages::StageOutcome;
@@ -39,8 +39,7 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     let each = |score| print_line(&score);
     let mut outcome = match &args.cache {
         None => {
-            let load = move |name: &str| Ok(images.load(name)?);
-            let mut collate = LlavaCollator::new(checkpoint.processor, &checkpoint.model, load);
+            let mut collate = LlavaCollator::new(checkpoint.processor, &checkpoint.model, images);
             bpo::score::score(&checkpoint.model, &mut collate, &set.pairs, args.batch_size, each)?
         }
         Some(file) => {
@@ -59,10 +58,13 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
             }
             let (pairs, refused) =
                 validate_pairs(&mut collate, config.train.objective().properties(), &set.pairs);
-            let cache = fill(&config, file, &checkpoint, &mut collate, &pairs, &mut *progress::new())?;
+            let (cache, unprepared) =
+                fill(&config, file, &checkpoint, &mut collate, &pairs, &mut *progress::new())?;
+            let is_prepared = |pair: &PreferencePair| !unprepared.iter().any(|skipped| skipped.id == pair.id);
+            let pairs: Vec<_> = pairs.into_iter().filter(is_prepared).collect();
             let unscored = bpo::score::cached(&cache, &pairs, &checkpoint.model.device(), each)?;
             let scored = pairs.len() - unscored.len();
-            StageOutcome::new(scored, refused.into_iter().map(Skipped::from).chain(unscored).collect())
+            StageOutcome::new(scored, refused.into_iter().chain(unprepared).chain(unscored).collect())
         }
     };
     outcome.add(set.skipped);

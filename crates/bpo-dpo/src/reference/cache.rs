@@ -17,10 +17,12 @@ use std::path::{Path, PathBuf};
 
 use bpo_pairs::atomic::write_atomic;
 use bpo_pairs::record::PreferencePair;
+use bpo_pairs::skipped::Skipped;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
+use crate::batches::{PreparedBatch, PreparedPairs};
 use crate::digest::Texts;
 use crate::error::{Change, DpoError, Stale};
 use crate::loss::{LossProperties, TokenLogps};
@@ -191,12 +193,11 @@ impl LogpCache {
         self.order.is_empty()
     }
 
-    /// Computes what `batches` need and it does not have, and checks what it has.
-    /// `each` is called after every batch, with the number of pairs done; what it does not need to compute it goes through all the same.
+    /// Computes the log-probabilities that `batches` need and the cache lacks, and checks the fingerprints of the others. Calls
+    /// `each` after every batch with the number of pairs done. Gives the pairs that could not be prepared.
     ///
     /// # Errors
-    /// [`DpoError::StaleReference`]; [`DpoError::Collate`] for a pair that should have been skipped before;
-    /// [`DpoError::Rows`], [`DpoError::Device`], and what `each` fails with.
+    /// [`DpoError::StaleReference`], [`DpoError::Collate`], [`DpoError::Rows`], [`DpoError::Device`], and errors of `each`.
     pub fn fill<P, C>(
         &mut self,
         model: &P,
@@ -204,33 +205,41 @@ impl LogpCache {
         collate: &mut C,
         batches: PairBatches<'_>,
         mut each: impl FnMut(&Self, usize) -> Result<(), DpoError>,
-    ) -> Result<(), DpoError>
+    ) -> Result<Vec<Skipped>, DpoError>
     where
         P: Policy,
         C: Collate<Batch = P::Batch>,
     {
         let PairBatches { pairs, loss, size } = batches;
         let order: Vec<usize> = DataOrder::new(pairs).groups().concat();
-        let mut done = 0;
+        let (mut done, mut skipped) = (0, Vec::new());
         for part in order.chunks(size.max(1)) {
-            let part: Vec<&PreferencePair> = part.iter().map(|&index| &pairs[index]).collect();
-            let batch = GroupBatch::for_loss(loss, part.iter().copied());
-            let inputs = batch.collate(collate, &part)?;
-            let prints = collate.fingerprints(&inputs);
-            let keys = keys(&batch);
-            if self.lacking(&keys, prints.as_deref(), &batch, &part)?.is_some() {
-                let tokens = model.token_logps(&inputs, adapters);
-                batch.check_rows(tokens.completions(), &part)?;
-                self.add(&keys, &tokens, prints.as_deref())?;
-            }
-            self.checked.extend(keys);
             done += part.len();
+            let whole: Vec<&PreferencePair> = part.iter().map(|&index| &pairs[index]).collect();
+            let PreparedPairs { pairs: part, skipped: refused, inputs } =
+                PreparedPairs::collate(collate, loss, whole.clone())?;
+            // the trainer meets these pairs again, and skips them
+            let is_refused = |pair: &&PreferencePair| refused.iter().any(|skipped| skipped.id == pair.id);
+            let groups = GroupBatch::for_loss(loss, whole.into_iter().filter(is_refused));
+            self.checked.extend(keys(&groups));
+            skipped.extend(refused);
+            if let Some(PreparedBatch { groups: batch, batch: inputs, .. }) = inputs {
+                let prints = collate.fingerprints(&inputs);
+                let keys = keys(&batch);
+                if self.lacking(&keys, prints.as_deref(), &batch, &part)?.is_some() {
+                    let tokens = model.token_logps(&inputs, adapters);
+                    batch.check_rows(tokens.completions(), &part)?;
+                    self.add(&keys, &tokens, prints.as_deref())?;
+                }
+                self.checked.extend(keys);
+            }
             each(self, done)?;
         }
-        Ok(())
+        Ok(skipped)
     }
 
-    /// Checks that it has what pairs need. What [`fill`](Self::fill) went through is not prepared again for that.
+    /// Checks that the cache has what a loss needs of the pairs, and their fingerprints. Pairs that [`fill`](Self::fill) went
+    /// through are not prepared again. Pairs that cannot be prepared are left out.
     ///
     /// # Errors
     /// [`DpoError::NotInReference`] and those of [`fill`](Self::fill).
@@ -247,12 +256,14 @@ impl LogpCache {
             if keys.iter().all(|key| self.checked.contains(key)) {
                 continue;
             }
-            let inputs = batch.collate(collate, &group)?;
+            let prepared = PreparedPairs::collate(collate, loss, group)?;
+            let Some(PreparedBatch { groups: batch, batch: inputs, .. }) = prepared.inputs else { continue };
             let prints = collate.fingerprints(&inputs);
-            if let Some(row) = self.lacking(&keys, prints.as_deref(), &batch, &group)? {
+            let keys = self::keys(&batch);
+            if let Some(row) = self.lacking(&keys, prints.as_deref(), &batch, &prepared.pairs)? {
                 return Err(DpoError::NotInReference {
                     path: self.path.clone(),
-                    pair: batch.id_of_row(row, &group),
+                    pair: batch.id_of_row(row, &prepared.pairs),
                 });
             }
         }

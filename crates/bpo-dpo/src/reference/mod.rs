@@ -66,6 +66,14 @@ impl<P: Policy> ReferenceLogps<P> {
         matches!(self, Self::Model(_, Adapters::Off))
     }
 
+    /// The model, if it is one of its own.
+    pub(crate) fn frozen(&self) -> Option<&P> {
+        match self {
+            Self::Model(model, Adapters::On) => Some(model),
+            _ => None,
+        }
+    }
+
     /// The model, where there is one.
     pub(crate) fn model(&self) -> Option<&P> {
         match self {

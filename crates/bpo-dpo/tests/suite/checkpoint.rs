@@ -12,13 +12,13 @@ use serde_json::json;
 use crate::toy::{Toy, pairs};
 
 fn checkpoint(step: usize, config: &DpoConfig) -> Checkpoint {
-    let progress = json!({
+    let state = json!({
         "step": step, "epoch": 0, "cursor": 4, "skipped": 0, "skipped_in_a_row": 0,
         "config": config, "pairs": fingerprint_pairs(&pairs()),
     });
     let bytes = save_trainable(&Toy::adapted()).expect("bytes");
-    let progress = serde_json::from_value(progress).expect("progress");
-    Checkpoint { progress, trainable: bytes.clone(), optimizer: bytes, reference: None }
+    let state = serde_json::from_value(state).expect("a state");
+    Checkpoint { state, trainable: bytes.clone(), optimizer: bytes, reference: None }
 }
 
 #[test]
@@ -56,10 +56,10 @@ fn broken_ones_are_passed_over() {
                 fs::remove_file(&path).expect("removed");
             }
             let (_, loaded) = checkpoints.load_newest().expect("readable").expect("one whole");
-            assert_eq!(loaded.progress.step, 5, "{file}");
+            assert_eq!(loaded.state.step, 5, "{file}");
             // and the step can be written again
             checkpoints.save(&checkpoint(10, &DpoConfig::default()), 3).expect("saved");
-            assert_eq!(checkpoints.load_newest().expect("readable").expect("one").1.progress.step, 10);
+            assert_eq!(checkpoints.load_newest().expect("readable").expect("one").1.state.step, 10);
         }
     }
 }
@@ -80,8 +80,8 @@ fn what_a_killed_process_left_is_no_checkpoint() {
 fn what_changed_is_named() {
     let path = std::path::Path::new("checkpoints/step-000005");
     let config = DpoConfig::default().with_learning_rate(1.1e-6);
-    let then = checkpoint(5, &config).progress;
-    let with = |config: DpoConfig| checkpoint(5, &config).progress;
+    let then = checkpoint(5, &config).state;
+    let with = |config: DpoConfig| checkpoint(5, &config).state;
     check_same_run(path, &then, &with(config.clone().with_save_every(7).with_keep_checkpoints(9)))
         .expect("the same course");
 

@@ -33,7 +33,8 @@ pub fn train<P, C>(
 ) -> Result<Trained<P>, BpoError>
 where
     P: Policy,
-    C: Collate<Batch = P::Batch>,
+    C: Collate<Batch = P::Batch> + Send,
+    C::Batch: Send,
 {
     let (policy, summary) = trainer.train(pairs, &mut Watch(&mut *progress))?;
     progress.trained(&summary);
