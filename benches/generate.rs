@@ -10,10 +10,10 @@
 
 use std::time::Instant;
 
-use bpo::inject::Sampling;
 use bpo::model::generate::{ContrastInput, Prompt};
 use bpo::model::input::{ImageInput, ModelInput};
 use bpo::model::{Adapters, Llava};
+use bpo::pairs::Sampling;
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender::{self, Contender, Worker};
 use bpo_benches::floor::Ceilings;

@@ -13,11 +13,10 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use bpo::pairs::build::{StageRecord, assemble};
-use bpo::pairs::filter::PairFilter;
 use bpo::pairs::format::jsonl::{JsonLines, write_pairs};
 use bpo::pairs::format::llava;
-use bpo::pairs::pairs::make_all_pairs;
+use bpo::pairs::{PairFilter, make_all_pairs};
+use bpo::stages::{StageRecord, assemble};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender::{self, Contender};
 use bpo_benches::{median, ratio};

@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use bpo::HALF_PRECISION_TOLERANCE;
 use bpo::burn::tensor::{Device, FloatDType};
-use bpo::config::HALF_PRECISION_TOLERANCE;
 use bpo::distort::{Limits, load_rgb};
 use bpo::dpo::{
     Adapters, Collate, Control, DpoConfig, LogpCache, PairBatches, PromptGroup, Reference, Trainer,
@@ -26,7 +26,7 @@ use bpo::model::config::LlavaConfig;
 use bpo::model::llava::ScoreBatch;
 use bpo::model::processor::{ImageProcessor, TokenizedCompletion};
 use bpo::model::{Llava, LoraConfig, ModelError};
-use bpo::pairs::record::{CompletionKind, PreferencePair};
+use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender::{self, Contender, Worker};
 use bpo_benches::floor::Ceilings;

@@ -14,7 +14,7 @@ use bpo::burn; // the derive of `Module` names it
 use bpo::dpo::{
     Adapters, Collate, Control, DpoConfig, Policy, PromptGroup, StepMetrics, TokenLogps, Trainer,
 };
-use bpo::pairs::record::{CompletionKind, PreferencePair};
+use bpo::pairs::{CompletionKind, PreferencePair};
 use burn::module::{Lora, Module, Param};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};

@@ -15,7 +15,7 @@ features=bpo-benches/$feature,bpo-model/${tests/tch/libtorch}
 rm -rf "$kit"
 mkdir -p "$kit"
 cargo test --release -p bpo-model -p bpo-benches --features "$features" --no-run \
-    --test parity --test trl --test lora --test groups --bench train --bench generate --bench score \
+    --test suite --bench train --bench generate --bench score \
     --config 'profile.release.strip=true' "$@" 2>&1 | tee "$kit/build.log"
 sed -n 's/^ *Executable .*(\(.*\))$/\1/p' "$kit/build.log" | while read -r program; do
     name=$(basename "$program")

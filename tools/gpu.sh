@@ -23,9 +23,9 @@ run() {
     printf '== %s s so far\n' "$SECONDS"
 }
 
-for test in parity trl lora groups; do
-    # one GPU for all
-    run "$kit/$test" --test-threads 1
+# one test at a time: they share the GPU
+for module in parity trl lora groups; do
+    run "$kit/suite" "$module::" --test-threads 1
 done
 sizes=(--device "$device")
 [ "$model" = 7b ] && sizes+=(--bf16)

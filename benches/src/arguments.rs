@@ -1,7 +1,7 @@
 //! What the benchmarks of models take: `small --device libtorch --rounds 7`, and numbers of their own.
 
+use bpo::DeviceSpec;
 use bpo::burn::tensor::{DType, FloatDType};
-use bpo::device::DeviceSpec;
 use bpo::model::LoadOptions;
 
 use crate::contender::Contender;

@@ -7,8 +7,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
+use bpo::DeviceSpec;
 use bpo::burn::tensor::Device;
-use bpo::device::DeviceSpec;
 
 /// The other process.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use std::fmt;
 use std::hint::black_box;
 use std::time::Instant;
 
+use bpo::DeviceSpec;
 use bpo::burn::tensor::{Device, Distribution, FloatDType, Tensor};
-use bpo::device::DeviceSpec;
 
 use crate::median;
 

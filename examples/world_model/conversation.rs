@@ -1,8 +1,9 @@
 //! Conversations as batches, with the loss on what the assistant says.
 
 use bpo::model::llava::{Llava, ScoreBatch};
-use bpo::model::processor::{PixelValues, Processor, TokenizedCompletion, Turn};
+use bpo::model::processor::{PixelValues, Processor, TokenizedCompletion};
 use bpo::model::{Adapters, ModelError};
+use bpo::pairs::Turn;
 use burn::tensor::{Tensor, TensorData};
 
 use bpo::burn;

@@ -23,12 +23,12 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bpo::burn;
-use bpo::device::DeviceSpec;
 use bpo::distort::Distortion;
 use bpo::model::config::LlavaConfig;
-use bpo::model::processor::{PixelValues, Processor, Turn};
+use bpo::model::processor::{PixelValues, Processor};
 use bpo::model::{Llava, LoadOptions};
+use bpo::pairs::Turn;
+use bpo::{DeviceSpec, burn};
 use bpo_world::text::{presence_kinds, vocabulary};
 use bpo_world::{Scene, Statistics, Topic};
 use burn::module::{Module, ModuleMapper, Param};

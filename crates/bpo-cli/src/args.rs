@@ -1,15 +1,19 @@
 //! The command line.
 
+#[cfg(not(feature = "model"))]
+use std::ffi::OsString;
 use std::fmt::Write;
 use std::num::NonZero;
 use std::path::PathBuf;
 
-use bpo::config::Preset;
-use bpo::device::{DeviceSpec, Dtype};
+use bpo::Preset;
 use bpo::distort::sheet::MAX_THUMBNAIL;
 use bpo::distort::{Distortion, Family};
+#[cfg(feature = "model")]
 use bpo::dpo::loss::Loss;
 use bpo::eval::pope::Negatives;
+#[cfg(feature = "model")]
+use bpo::{DeviceSpec, Dtype};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
@@ -31,6 +35,8 @@ impl Cli {
                 let message = "the argument '--distortion <TEXT>' can be given once to `bpo distort`: join stages by `+`";
                 Err(Self::command().error(ErrorKind::ArgumentConflict, message))
             }
+            #[cfg(not(feature = "model"))]
+            Command::Unknown(words) => Err(unknown(words)),
             _ => Ok(self),
         }
     }
@@ -39,28 +45,54 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// See it work in minutes: all of BPO on a small model and a small world that the program carries
+    #[cfg(feature = "model")]
     Quickstart(QuickstartArgs),
     /// All stages: weaken, inject, pair, train. Run it again to go on after any interruption
+    #[cfg(feature = "model")]
     Run(RunArgs),
     /// Have the model answer about weakened images
+    #[cfg(feature = "model")]
     Weaken(WeakenCommand),
     /// Put errors into annotated answers
     Inject(InjectCommand),
     /// Make preference pairs of the answers
     Pair(PairCommand),
     /// Train an adapter on preference pairs
+    #[cfg(feature = "model")]
     Train(TrainCommand),
     /// Print the log-probabilities of the answers of pairs, one JSON line a pair
+    #[cfg(feature = "model")]
     Score(ScoreCommand),
     /// Print the model's answers to questions about images, one JSON line an answer
+    #[cfg(feature = "model")]
     Generate(GenerateCommand),
     /// Weaken an image, or all of a folder, to PNG files; or draw a sheet of ways to weaken one
     Distort(DistortCommand),
     /// Fold an adapter into its checkpoint
+    #[cfg(feature = "model")]
     Merge(MergeCommand),
     /// Measure hallucination in answers
     #[command(subcommand)]
     Eval(EvalCommand),
+    #[cfg(not(feature = "model"))]
+    #[command(external_subcommand)]
+    Unknown(Vec<OsString>),
+}
+
+/// Commands that this build does not have.
+#[cfg(not(feature = "model"))]
+const OF_MODELS: [&str; 7] = ["quickstart", "run", "weaken", "train", "score", "generate", "merge"];
+
+/// The error of a command that this build does not have.
+#[cfg(not(feature = "model"))]
+fn unknown(words: &[OsString]) -> clap::Error {
+    let name = words.first().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let message = if OF_MODELS.contains(&&*name) {
+        format!("`bpo {name}` needs a program built with `--features model`")
+    } else {
+        format!("unrecognized subcommand {name:?}")
+    };
+    Cli::command().error(ErrorKind::InvalidSubcommand, message)
 }
 
 /// The settings' file, which flags override.
@@ -77,6 +109,7 @@ pub struct Config {
     pub seed: Option<u64>,
 }
 
+#[cfg(feature = "model")]
 #[derive(Debug, Args)]
 pub struct Checkpoint {
     /// Hugging Face LLaVA-1.5 directory
@@ -87,6 +120,7 @@ pub struct Checkpoint {
     pub device: Option<DeviceSpec>,
 }
 
+#[cfg(feature = "model")]
 #[derive(Debug, Args)]
 pub struct Model {
     #[command(flatten)]
@@ -106,6 +140,7 @@ pub struct Data {
     pub data: Option<PathBuf>,
 }
 
+#[cfg(feature = "model")]
 #[derive(Debug, Args)]
 pub struct Images {
     /// Directory that image paths are relative to
@@ -113,6 +148,7 @@ pub struct Images {
     pub images: Option<PathBuf>,
 }
 
+#[cfg(feature = "model")]
 #[derive(Debug, Args)]
 pub struct Weaken {
     /// How images are weakened, as blur:sigma=4+diffusion-noise:step=500; may be repeated, for an answer each; `bpo help
@@ -133,13 +169,16 @@ pub struct Weaken {
 #[derive(Debug, Args)]
 pub struct Inject {
     /// OpenAI-compatible server that rewrites answers; without one, words that are common in the data are swapped in
+    #[cfg(feature = "server")]
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
     /// Name of the server's model [default: default]
+    #[cfg(feature = "server")]
     #[arg(long, value_name = "NAME", requires = "server")]
     pub server_model: Option<String>,
 }
 
+#[cfg(feature = "model")]
 #[derive(Debug, Args)]
 pub struct Train {
     /// Peak learning rate [default: 2e-6]
@@ -214,11 +253,13 @@ fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
+#[cfg(feature = "model")]
 fn noise(step: &str) -> Result<Distortion, bpo::distort::DistortError> {
     format!("diffusion-noise:step={step}").parse()
 }
 
 /// `bpo quickstart`
+#[cfg(feature = "model")]
 #[derive(Debug, Args)]
 pub struct QuickstartArgs {
     /// Directory of the run; what was made and trained in it is not made again, the models are asked again
@@ -248,12 +289,14 @@ pub struct QuickstartArgs {
     pub seeds: u64,
 }
 
+#[cfg(feature = "model")]
 fn part(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if value > 0.0 && value <= 10.0 { Ok(value) } else { Err("above 0 and at most 10".to_owned()) }
 }
 
 /// `bpo run`
+#[cfg(feature = "model")]
 #[derive(Debug, Args)]
 pub struct RunArgs {
     #[command(flatten)]
@@ -276,6 +319,7 @@ pub struct RunArgs {
 }
 
 /// `bpo weaken`
+#[cfg(feature = "model")]
 #[derive(Debug, Args)]
 pub struct WeakenCommand {
     #[command(flatten)]
@@ -323,6 +367,7 @@ pub struct PairCommand {
 }
 
 /// `bpo train`
+#[cfg(feature = "model")]
 #[derive(Debug, Args)]
 pub struct TrainCommand {
     #[command(flatten)]
@@ -345,6 +390,7 @@ pub struct TrainCommand {
 }
 
 /// `bpo score`
+#[cfg(feature = "model")]
 #[derive(Debug, Args)]
 pub struct ScoreCommand {
     #[command(flatten)]
@@ -365,6 +411,7 @@ pub struct ScoreCommand {
 }
 
 /// `bpo generate`
+#[cfg(feature = "model")]
 #[derive(Debug, Args)]
 pub struct GenerateCommand {
     #[command(flatten)]
@@ -539,6 +586,7 @@ pub struct BootstrapArgs {
 }
 
 /// `bpo merge`; each weight keeps its type
+#[cfg(feature = "model")]
 #[derive(Debug, Args)]
 pub struct MergeCommand {
     #[command(flatten)]

@@ -6,13 +6,14 @@ use std::process::ExitCode;
 
 use bpo::BpoError;
 use bpo::distort::files::FilesError;
-use bpo::pairs::error::PairsError;
+use bpo::pairs::PairsError;
 
 /// Exit code where the command line or a setting cannot be used, whatever the files are; clap's too.
 pub const USAGE: u8 = 2;
 /// Exit code after a bug of ours.
 pub const INTERNAL: u8 = 101;
 /// Exit code that a shell shows for a program that Ctrl-C ended.
+#[cfg(feature = "model")]
 pub const INTERRUPTED: u8 = 128 + 2;
 /// Exit code that a shell shows for a program that a closed pipe ended.
 const CLOSED_PIPE: u8 = 128 + 13;
@@ -25,6 +26,7 @@ pub enum Failure {
     /// Some of what was asked for was skipped; this has been told.
     Incomplete,
     /// Training was asked to end; the same command goes on.
+    #[cfg(feature = "model")]
     Interrupted,
     /// Nobody reads standard output any more.
     ClosedPipe,
@@ -36,6 +38,7 @@ impl Failure {
         ExitCode::from(match self {
             Self::Error(error) if error.is_usage() => USAGE,
             Self::Error(_) | Self::Incomplete => 1,
+            #[cfg(feature = "model")]
             Self::Interrupted => INTERRUPTED,
             Self::ClosedPipe => CLOSED_PIPE,
         })

@@ -4,10 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use bpo::config::Stage;
 use bpo::dpo::{Control, EvalMetrics, StepMetrics, TrainOutput};
-use bpo::progress::Progress;
-use bpo::summary::StageSummary;
+use bpo::{Progress, Stage, StageSummary};
 
 use crate::failure::INTERRUPTED;
 use crate::progress::tell;

@@ -6,12 +6,16 @@
 //! fails gives 1, too. A command line or a setting that cannot be used, whatever the files are, gives 2, and nothing is done. A
 //! training that a signal ended behind a checkpoint gives 130.
 
+#![forbid(unsafe_code)]
+
 mod args;
 mod commands;
 mod failure;
+#[cfg(feature = "model")]
 mod interrupt;
 mod overrides;
 mod progress;
+#[cfg(feature = "model")]
 mod quickstart;
 mod warnings;
 
@@ -45,7 +49,8 @@ fn main() -> ExitCode {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => {
             match &failure {
-                Failure::Error(error) => progress::tell(&format!("error: {}", bpo::error::chain(error))),
+                Failure::Error(error) => progress::tell(&format!("error: {}", bpo::chain(error))),
+                #[cfg(feature = "model")]
                 Failure::Interrupted => progress::tell("stopped: the same command goes on"),
                 // told where it happened, or nobody listens
                 Failure::Incomplete | Failure::ClosedPipe => {}

@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use bpo::BpoError;
-use bpo::config::{Distortions, Missing, RunConfig, Settings};
-use bpo::inject::OpenAiConfig;
-use bpo::paths::Paths;
+#[cfg(feature = "model")]
+use bpo::Distortions;
+#[cfg(feature = "server")]
+use bpo::server::OpenAiConfig;
+use bpo::{BpoError, Missing, Paths, RunConfig, Settings};
 
-use crate::args::{Checkpoint, Config, Data, Images, Inject, Model, RunArgs, Train, Weaken};
+#[cfg(feature = "model")]
+use crate::args::{Checkpoint, Images, Model, RunArgs, Train, Weaken};
+use crate::args::{Config, Data, Inject};
 
 /// Flags that override settings.
 pub trait Overrides {
@@ -16,6 +19,7 @@ pub trait Overrides {
 }
 
 /// Writes a flag that was given to its place.
+#[cfg(any(feature = "model", feature = "server"))]
 fn set<T: Clone>(place: &mut T, flag: &Option<T>) {
     if let Some(value) = flag {
         place.clone_from(value);
@@ -32,11 +36,15 @@ impl Overrides for Config {
     fn apply(&self, config: &mut RunConfig) {
         if let Some(seed) = self.seed {
             config.seed.0 = seed;
-            config.train.seed = seed;
+            #[cfg(feature = "model")]
+            {
+                config.train.seed = seed;
+            }
         }
     }
 }
 
+#[cfg(feature = "model")]
 impl Overrides for Checkpoint {
     fn apply(&self, config: &mut RunConfig) {
         set_some(&mut config.model.path, &self.model);
@@ -44,6 +52,7 @@ impl Overrides for Checkpoint {
     }
 }
 
+#[cfg(feature = "model")]
 impl Overrides for Model {
     fn apply(&self, config: &mut RunConfig) {
         self.checkpoint.apply(config);
@@ -58,12 +67,14 @@ impl Overrides for Data {
     }
 }
 
+#[cfg(feature = "model")]
 impl Overrides for Images {
     fn apply(&self, config: &mut RunConfig) {
         set_some(&mut config.data.images, &self.images);
     }
 }
 
+#[cfg(feature = "model")]
 impl Overrides for Weaken {
     fn apply(&self, config: &mut RunConfig) {
         let given = self.distortion.iter().chain(&self.noise_step).cloned().collect();
@@ -74,6 +85,10 @@ impl Overrides for Weaken {
 }
 
 impl Overrides for Inject {
+    #[cfg(not(feature = "server"))]
+    fn apply(&self, _: &mut RunConfig) {}
+
+    #[cfg(feature = "server")]
     fn apply(&self, config: &mut RunConfig) {
         let Some(url) = &self.server else { return };
         let server = config.inject.server.get_or_insert_with(|| OpenAiConfig::new(url, "default"));
@@ -82,6 +97,7 @@ impl Overrides for Inject {
     }
 }
 
+#[cfg(feature = "model")]
 impl Overrides for Train {
     fn apply(&self, config: &mut RunConfig) {
         let train = &mut config.train;
@@ -120,14 +136,15 @@ impl Config {
     ///
     /// # Errors
     /// If the file cannot be read or is not right, or a value cannot work.
+    #[cfg(feature = "model")]
     pub fn resolve(&self, flags: &[&dyn Overrides]) -> Result<RunConfig, BpoError> {
         self.resolved(self.settings()?, flags)
     }
 
-    /// The same for a command that trains nothing.
+    /// The settings' file, or the defaults, with all flags over it, for a command that trains nothing.
     ///
     /// # Errors
-    /// As [`resolve`](Self::resolve).
+    /// If the file cannot be read or is not right, or a value cannot work.
     pub fn resolve_for_answers(&self, flags: &[&dyn Overrides]) -> Result<RunConfig, BpoError> {
         self.resolved(self.settings()?.for_answers(), flags)
     }
@@ -163,6 +180,7 @@ pub fn given<'a>(flag: &'static str, value: &'a Option<PathBuf>) -> Result<&'a P
     value.as_deref().ok_or_else(missing)
 }
 
+#[cfg(feature = "model")]
 impl RunArgs {
     /// All its flags that override settings.
     pub fn overrides(&self) -> [&dyn Overrides; 6] {
@@ -170,9 +188,9 @@ impl RunArgs {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "model", feature = "server"))]
 mod tests {
-    use bpo::device::Dtype;
+    use bpo::Dtype;
     use clap::{CommandFactory, Parser};
 
     use crate::args::{Cli, Command};

@@ -4,10 +4,9 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bpo::config::Stage;
+#[cfg(feature = "model")]
 use bpo::dpo::{Control, EvalMetrics, StepMetrics, TrainOutput};
-use bpo::progress::Progress;
-use bpo::summary::StageSummary;
+use bpo::{Progress, Stage, StageSummary};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Between two lines about one stage.
@@ -50,16 +49,19 @@ fn tell_there(stage: Stage, done: usize, total: usize) {
     }
 }
 
+#[cfg(feature = "model")]
 fn figures(metrics: &StepMetrics) -> String {
     described(metrics.loss, metrics.rewards_margins, metrics.rewards_accuracies)
 }
 
+#[cfg(feature = "model")]
 fn evaluation(metrics: &EvalMetrics) -> String {
     let figures = described(metrics.loss, metrics.rewards_margins, metrics.rewards_accuracies);
     format!("evaluation after step {}: {figures} on {} pairs", metrics.step, metrics.pairs)
 }
 
 /// A loss that compares no two answers has no margins.
+#[cfg(feature = "model")]
 fn described(loss: f64, margin: f64, accuracy: f64) -> String {
     match margin.is_nan() {
         true => format!("loss {loss:.4}"),
@@ -68,6 +70,7 @@ fn described(loss: f64, margin: f64, accuracy: f64) -> String {
 }
 
 /// What is to be said of how training ended, beside what its last step said.
+#[cfg(feature = "model")]
 fn endings(summary: &TrainOutput) -> Vec<String> {
     let TrainOutput { steps, total_steps, .. } = summary;
     let mut lines = Vec::new();
@@ -167,11 +170,13 @@ impl Progress for Bars {
         self.bar.iter().for_each(|bar| bar.set_position(done as u64));
     }
 
+    #[cfg(feature = "model")]
     fn stepped(&mut self, metrics: &StepMetrics) -> Control {
         self.bar.iter().for_each(|bar| bar.set_message(figures(metrics)));
         Control::Continue
     }
 
+    #[cfg(feature = "model")]
     fn evaluated(&mut self, metrics: &EvalMetrics) {
         match &self.bar {
             Some(bar) => bar.println(evaluation(metrics)),
@@ -179,6 +184,7 @@ impl Progress for Bars {
         }
     }
 
+    #[cfg(feature = "model")]
     fn trained(&mut self, summary: &TrainOutput) {
         for line in endings(summary) {
             match &self.bar {
@@ -200,6 +206,7 @@ impl Progress for Bars {
 struct Lines {
     total: usize,
     told: Option<Instant>,
+    #[cfg(feature = "model")]
     first_step: bool,
 }
 
@@ -217,7 +224,12 @@ impl Lines {
 impl Progress for Lines {
     fn started(&mut self, stage: Stage, done: usize, total: usize) {
         tell_there(stage, done, total);
-        *self = Self { total, told: Some(Instant::now()), first_step: true };
+        *self = Self {
+            total,
+            told: Some(Instant::now()),
+            #[cfg(feature = "model")]
+            first_step: true,
+        };
     }
 
     fn advanced(&mut self, stage: Stage, done: usize) {
@@ -226,6 +238,7 @@ impl Progress for Lines {
         }
     }
 
+    #[cfg(feature = "model")]
     fn stepped(&mut self, metrics: &StepMetrics) -> Control {
         let ends = std::mem::take(&mut self.first_step) || metrics.step == self.total;
         if self.is_due() || ends {
@@ -234,10 +247,12 @@ impl Progress for Lines {
         Control::Continue
     }
 
+    #[cfg(feature = "model")]
     fn evaluated(&mut self, metrics: &EvalMetrics) {
         tell(&evaluation(metrics));
     }
 
+    #[cfg(feature = "model")]
     fn trained(&mut self, summary: &TrainOutput) {
         endings(summary).iter().for_each(|line| tell(line));
     }

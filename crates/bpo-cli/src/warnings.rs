@@ -66,7 +66,7 @@ impl Visit for Sentence {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.add(field, bpo::error::chain(value));
+        self.add(field, bpo::chain(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {

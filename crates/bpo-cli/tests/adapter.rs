@@ -1,4 +1,5 @@
 //! Training that goes on from an adapter.
+#![cfg(feature = "flex")]
 
 mod common;
 

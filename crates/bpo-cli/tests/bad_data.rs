@@ -1,4 +1,5 @@
 //! Data, images and servers that cannot be used.
+#![cfg(feature = "flex")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Checkpoints, adapters, devices, settings and directories that cannot be used.
+#![cfg(feature = "flex")]
 
 mod common;
 

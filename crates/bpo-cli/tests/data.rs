@@ -1,4 +1,5 @@
 //! Data in the forms of other programs, and single records that cannot be used.
+#![cfg(feature = "flex")]
 
 mod common;
 

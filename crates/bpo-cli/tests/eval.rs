@@ -1,4 +1,5 @@
 //! `bpo eval`: files to figures.
+#![cfg(feature = "flex")]
 
 mod common;
 

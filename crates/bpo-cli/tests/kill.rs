@@ -1,4 +1,5 @@
 //! A run that is killed at random moments of every stage gives, in the end, the bytes of an undisturbed one.
+#![cfg(feature = "flex")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! What a base in 8 or 4 bits gives and takes on the CPU, with adapters on it: the figures of "Quantized base" in
 //! docs/src/configuration.md. `cargo test --workspace --test quantized -- --nocapture` prints them.
+#![cfg(feature = "flex")]
 #![allow(unsafe_code, reason = "a global allocator is the only way to count what is held")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -11,13 +12,12 @@ use bpo::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use bpo::burn::optim::GradientsParams;
 use bpo::burn::tensor::quantization::{QuantScheme, QuantValue, ScaleDtype};
 use bpo::burn::tensor::{Device, Int, Tensor};
-use bpo::checkpoint::Checkpoint;
-use bpo::device::Dtype;
 use bpo::dpo::{Adapters, Collate, DpoConfig, Policy, PromptGroup, Trainer};
 use bpo::model::llava::ScoreBatch;
 use bpo::model::policy::LlavaCollator;
 use bpo::model::{Llava, LoraConfig, ModelError};
-use bpo::pairs::record::{CompletionKind, PreferencePair};
+use bpo::pairs::{CompletionKind, PreferencePair};
+use bpo::{Checkpoint, Dtype};
 use bpo_world::{Example, Mix, Scene, Split};
 
 /// The system's allocator, which counts what is held and how much it was at most.
@@ -208,7 +208,7 @@ fn measure(value: Option<QuantValue>) -> Figures {
         let pixels = image.map(|image| &all.pixels()[image]);
         logits.extend(floats(model.logits(&ids, pixels, bpo::model::Adapters::Off).unwrap()));
     }
-    let lora = LoraConfig::default().with_rank(8, 16.0).with_train_projector(false);
+    let lora = LoraConfig::default().with_rank(8, 16.0).with_modules_to_save(&[]);
     let policy = model.with_lora(&lora, 1).unwrap().train();
     let few = batch(2);
     // the buffers that threads keep for products are there before

@@ -1,4 +1,5 @@
 //! `bpo quickstart` at a tenth of its size: the mechanics, not the science.
+#![cfg(feature = "flex")]
 
 mod common;
 

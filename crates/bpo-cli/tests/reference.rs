@@ -1,4 +1,5 @@
 //! What training is held to: a file of log-probabilities, another model, and what is evaluated and sampled on the way.
+#![cfg(feature = "flex")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! `bpo run` from end to end.
+#![cfg(feature = "flex")]
 
 mod common;
 

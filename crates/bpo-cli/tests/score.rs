@@ -1,4 +1,5 @@
 //! `bpo score`, `bpo generate` and `bpo merge`.
+#![cfg(feature = "flex")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! What is refused before any work starts, with exit code 2; and the authors' recipes.
+#![cfg(feature = "flex")]
 
 mod common;
 

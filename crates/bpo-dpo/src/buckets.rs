@@ -1,6 +1,6 @@
 //! Pairs of like length in the same step, so that little of a batch is padding.
 
-use bpo_pairs::record::PreferencePair;
+use bpo_pairs::PreferencePair;
 use rand_chacha::ChaCha20Rng;
 
 use crate::order::shuffle;

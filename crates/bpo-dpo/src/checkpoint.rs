@@ -8,19 +8,18 @@
 //!                         checksums.json          size and SHA-256 of each file
 //! ```
 //!
-//! A checkpoint is written into a directory of another name, which is renamed when all of it is on disk. So a process killed
-//! at any moment leaves either the whole checkpoint or none.
+//! A checkpoint is a [`StagedDir`]: a process killed at any moment leaves either the whole checkpoint or none.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use bpo_pairs::files::{StagedDir, remove_owned_dir};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::sha256_hex;
 use crate::error::DpoError;
-use crate::files::{remove_dir, sync_dir, write};
 use crate::state::TrainerState;
 
 const TRAINABLE: &str = "trainable.safetensors";
@@ -28,7 +27,6 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const REFERENCE: &str = "reference.safetensors";
 const STATE: &str = "trainer_state.json";
 const CHECKSUMS: &str = "checksums.json";
-const UNFINISHED: &str = "unfinished";
 const PREFIX: &str = "step-";
 
 /// A checkpoint: all that a run needs to resume.
@@ -78,13 +76,11 @@ impl CheckpointDir {
     /// Writes a checkpoint, then removes all but the last `keep` and the best one.
     ///
     /// # Errors
-    /// [`DpoError::Io`].
+    /// [`DpoError::Io`] or [`DpoError::File`].
     pub fn save(&self, checkpoint: &Checkpoint, keep: usize) -> Result<PathBuf, DpoError> {
-        let unfinished = self.root.join(UNFINISHED);
-        remove_dir(&unfinished)?;
-        fs::create_dir_all(&unfinished).map_err(DpoError::io("create", &unfinished))?;
+        let path = self.path(checkpoint.state.step);
         let json = |name: &str| {
-            let path = unfinished.join(name);
+            let path = path.join(name);
             move |source| DpoError::Json { path, source }
         };
         let state = serde_json::to_vec_pretty(&checkpoint.state).map_err(json(STATE))?;
@@ -98,18 +94,17 @@ impl CheckpointDir {
             files.iter().map(|(name, bytes)| (*name, Checksum::of(bytes))).collect();
         let checksums = serde_json::to_vec_pretty(&checksums).map_err(json(CHECKSUMS))?;
         files.push((CHECKSUMS, &checksums));
-        for (name, bytes) in files {
-            write(&unfinished.join(name), bytes)?;
-        }
-        let path = self.path(checkpoint.state.step);
         // only a damaged one can be there: an intact one would have been loaded
-        remove_dir(&path)?;
-        fs::rename(&unfinished, &path).map_err(DpoError::io("rename", &unfinished))?;
-        sync_dir(&self.root)?;
+        let staged = StagedDir::replacing(&path)?;
+        for (name, bytes) in files {
+            let path = staged.path().join(name);
+            fs::write(&path, bytes).map_err(DpoError::io("write", &path))?;
+        }
+        staged.commit()?;
         let best = checkpoint.state.best.map(|best| best.step);
         for (step, old) in self.steps()?.into_iter().rev().skip(keep) {
             if Some(step) != best {
-                remove_dir(&old)?;
+                remove_owned_dir(&old)?;
             }
         }
         Ok(path)

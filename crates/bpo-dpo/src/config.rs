@@ -4,7 +4,7 @@ mod validate;
 
 use std::collections::BTreeMap;
 
-use bpo_pairs::record::{CompletionKind, PreferencePair};
+use bpo_pairs::{CompletionKind, PreferencePair};
 use burn::optim::AdamWConfig;
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};

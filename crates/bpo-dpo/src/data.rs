@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bpo_pairs::record::{CompletionKind, PreferencePair};
-use bpo_pairs::skipped::Skipped;
-use bpo_pairs::system::warn_left_out;
+use bpo_pairs::{CompletionKind, PreferencePair, Skipped, warn_left_out};
 
 use crate::config::DpoConfig;
 use crate::error::DpoError;

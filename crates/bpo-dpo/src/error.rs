@@ -4,8 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::record::CompletionKind;
-use bpo_pairs::skipped::Skipped;
+use bpo_pairs::{CompletionKind, Skipped};
 
 use crate::loss::LossError;
 
@@ -306,9 +305,12 @@ pub enum DpoError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A file or directory cannot be opened, written, replaced or removed.
+    #[error(transparent)]
+    File(#[from] bpo_pairs::files::FileError),
     /// A file that the data's own code writes.
     #[error(transparent)]
-    Pairs(Box<bpo_pairs::error::PairsError>),
+    Pairs(Box<bpo_pairs::PairsError>),
     /// The device failed while results were read from it.
     #[error("cannot read {what} from the device")]
     Device {
@@ -319,8 +321,8 @@ pub enum DpoError {
     },
 }
 
-impl From<bpo_pairs::error::PairsError> for DpoError {
-    fn from(error: bpo_pairs::error::PairsError) -> Self {
+impl From<bpo_pairs::PairsError> for DpoError {
+    fn from(error: bpo_pairs::PairsError) -> Self {
         Self::Pairs(Box::new(error))
     }
 }

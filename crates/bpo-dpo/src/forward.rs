@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bpo_pairs::record::PreferencePair;
+use bpo_pairs::PreferencePair;
 use burn::tensor::{Device, Tensor};
 
 use crate::batches::PreparedBatch;

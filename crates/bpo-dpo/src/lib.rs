@@ -35,7 +35,6 @@ mod data;
 mod decay;
 mod digest;
 mod error;
-mod files;
 mod forward;
 mod gradients;
 pub mod loss;

@@ -1,10 +1,10 @@
 //! Metrics of each step and of each evaluation, under the names that TRL gives them, and the files that they are appended to.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::marker::PhantomData;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use bpo_pairs::files::{AppendLog, open_input};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -205,8 +205,7 @@ fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Err
 /// `metrics.jsonl` or `eval.jsonl`, to append to.
 #[derive(Debug)]
 pub struct MetricsLog<F> {
-    path: PathBuf,
-    file: File,
+    log: AppendLog,
     stats: PhantomData<F>,
 }
 
@@ -216,61 +215,55 @@ impl<F: Logged> MetricsLog<F> {
     /// A last line without its end, which a killed process may leave, is cut off too.
     ///
     /// # Errors
-    /// [`DpoError::Io`]; [`DpoError::Line`] for any other line that is no record.
+    /// [`DpoError::File`]; [`DpoError::Line`] for any other line that is no record.
     pub fn open(path: &Path, last_step: usize) -> Result<Self, DpoError> {
-        let keep = bytes_up_to::<F>(path, last_step)?;
-        let file =
-            OpenOptions::new().create(true).append(true).open(path).map_err(DpoError::io("open", path))?;
-        file.set_len(keep).map_err(DpoError::io("cut back", path))?;
-        Ok(Self { path: path.to_owned(), file, stats: PhantomData })
+        let mut log = AppendLog::open(path)?;
+        let mut keep = 0;
+        for_each_line(path, log.reader()?, |metrics: F, end| {
+            if metrics.step() <= last_step {
+                keep = end;
+            }
+        })?;
+        log.truncate(keep)?;
+        Ok(Self { log, stats: PhantomData })
     }
 
     /// Appends a record.
     ///
     /// # Errors
-    /// [`DpoError::Io`].
+    /// [`DpoError::File`].
     pub fn append(&mut self, metrics: &F) -> Result<(), DpoError> {
         let mut line = serde_json::to_string(metrics)
-            .map_err(|source| DpoError::Json { path: self.path.clone(), source })?;
+            .map_err(|source| DpoError::Json { path: self.log.path().to_owned(), source })?;
         line.push('\n');
-        self.file.write_all(line.as_bytes()).map_err(DpoError::io("write to", &self.path))
+        Ok(self.log.append(line.as_bytes())?)
     }
 
     /// Waits until all records are on disk.
     ///
     /// # Errors
-    /// [`DpoError::Io`].
+    /// [`DpoError::File`].
     pub fn sync(&self) -> Result<(), DpoError> {
-        self.file.sync_data().map_err(DpoError::io("write to", &self.path))
+        Ok(self.log.sync()?)
     }
 
     /// Reads a whole file. A last line without its end is left out.
     ///
     /// # Errors
-    /// [`DpoError::Io`]; [`DpoError::Line`] for any other line that is no record.
+    /// [`DpoError::File`]; [`DpoError::Line`] for any other line that is no record.
     pub fn read(path: &Path) -> Result<Vec<F>, DpoError> {
         let mut all = Vec::new();
-        for_each_line(path, |metrics, _| all.push(metrics))?;
+        for_each_line(path, BufReader::new(open_input(path)?), |metrics, _| all.push(metrics))?;
         Ok(all)
     }
 }
 
-fn bytes_up_to<F: Logged>(path: &Path, last_step: usize) -> Result<u64, DpoError> {
-    if !fs::exists(path).map_err(DpoError::io("find", path))? {
-        return Ok(0);
-    }
-    let mut keep = 0;
-    for_each_line(path, |metrics: F, end| {
-        if metrics.step() <= last_step {
-            keep = end;
-        }
-    })?;
-    Ok(keep)
-}
-
 /// Calls `take` with each record and the offset of its end.
-fn for_each_line<F: Logged>(path: &Path, mut take: impl FnMut(F, u64)) -> Result<(), DpoError> {
-    let mut reader = BufReader::new(File::open(path).map_err(DpoError::io("open", path))?);
+fn for_each_line<F: Logged>(
+    path: &Path,
+    mut reader: impl BufRead,
+    mut take: impl FnMut(F, u64),
+) -> Result<(), DpoError> {
     let (mut text, mut end) = (Vec::new(), 0);
     for line in 1.. {
         text.clear();

@@ -1,6 +1,6 @@
 //! Watching a run, for instance with a progress bar.
 
-use bpo_pairs::skipped::Skipped;
+use bpo_pairs::Skipped;
 
 use crate::metrics::{EvalMetrics, StepMetrics};
 

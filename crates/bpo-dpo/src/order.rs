@@ -2,8 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::sft::Turn;
+use bpo_pairs::{PreferencePair, Turn};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 

@@ -1,6 +1,6 @@
 //! What the trainer asks of a model: log-probabilities of completions.
 
-use bpo_pairs::sft::Turn;
+use bpo_pairs::Turn;
 use burn::module::Module;
 
 use crate::loss::{TokenLogps, TokenStatistics};

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::skipped::Skipped;
+use bpo_pairs::{PreferencePair, Skipped};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

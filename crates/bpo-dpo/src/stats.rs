@@ -1,6 +1,6 @@
 //! What the pairs of a step gave.
 
-use bpo_pairs::record::PreferencePair;
+use bpo_pairs::PreferencePair;
 
 use crate::config::{DpoConfig, INITIAL_TOLERANCE};
 use crate::error::DpoError;

@@ -1,8 +1,6 @@
 //! One optimizer step, and one evaluation.
 
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::seed::item_seed;
-use bpo_pairs::skipped::Skipped;
+use bpo_pairs::{PreferencePair, Skipped, item_seed};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 
 use crate::batches::PreparedPairs;

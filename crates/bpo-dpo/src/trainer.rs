@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bpo_pairs::record::PreferencePair;
+use bpo_pairs::PreferencePair;
 
 use crate::config::DpoConfig;
 use crate::data::Data;
@@ -36,7 +36,7 @@ use crate::training::{TrainOutput, Training};
 ///
 /// ```no_run
 /// # use bpo_dpo::{Collate, Control, DpoConfig, DpoError, Policy, StepMetrics, Trainer};
-/// # use bpo_pairs::record::PreferencePair;
+/// # use bpo_pairs::PreferencePair;
 /// # fn train<P: Policy, C: Collate<Batch = P::Batch> + Send>(
 /// #     policy: P, collate: C, pairs: &[PreferencePair],
 /// # ) -> Result<(), DpoError> where P::Batch: Send {

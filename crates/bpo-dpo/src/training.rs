@@ -7,8 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::skipped::Skipped;
+use bpo_pairs::{PreferencePair, Skipped};
 
 use crate::batches::{BatchPlan, Batches};
 use crate::config::DpoConfig;

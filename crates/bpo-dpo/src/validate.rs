@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 
-use bpo_pairs::error::chain;
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::skipped::{SkipReason, Skipped};
+use bpo_pairs::{PreferencePair, SkipReason, Skipped, chain};
 
 use crate::config::DpoConfig;
 use crate::loss::LossProperties;

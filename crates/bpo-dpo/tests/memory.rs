@@ -12,7 +12,7 @@ use bpo_dpo::{
     Adapters, Control, DpoConfig, LogpCache, PairBatches, Reference, ReferenceSync, StepMetrics, Trainer,
     Weighting,
 };
-use bpo_pairs::record::PreferencePair;
+use bpo_pairs::PreferencePair;
 use burn::module::Module;
 use toy::{Toy, ToyCollate};
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use bpo_pairs::error::PairsError;
+use bpo_pairs::PairsError;
 
 /// Why answers could not be scored.
 #[derive(Debug, thiserror::Error)]

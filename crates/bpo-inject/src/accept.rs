@@ -23,13 +23,13 @@ use cut::{Cleaned, clean};
 pub use words::same_text;
 use words::{telling_words, words};
 
-use crate::{FinishReason, Generated};
+use bpo_pairs::{FinishReason, Generated};
 
 /// Longest draft that is looked at, in bytes: far above any answer with its reasoning.
 const MAX_DRAFT_BYTES: usize = 256 << 10;
 
 /// What stands in a server's reply in place of the API key.
-pub(crate) const REMOVED_KEY: &str = "[API key removed]";
+pub const REMOVED_KEY: &str = "[API key removed]";
 
 /// Bounds and phrases of acceptance. All defaults are ours: the authors' script keeps whatever comes back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
 mod accept;
 mod cooccurrence;
@@ -6,18 +7,15 @@ mod error;
 mod generator;
 mod injector;
 mod llm;
-#[cfg(feature = "openai")]
-mod openai;
 mod template;
 
 pub use accept::{
-    AcceptanceRules, Accepted, Counts, Cut, CutCounts, Expected, Rejection, RejectionCounts, same_text,
+    AcceptanceRules, Accepted, Counts, Cut, CutCounts, Expected, REMOVED_KEY, Rejection, RejectionCounts,
+    same_text,
 };
 pub use cooccurrence::CoOccurrence;
 pub use error::InjectError;
-pub use generator::{FinishReason, Generated, Sampling, TextGenerator, TextRequest};
+pub use generator::{TextGenerator, TextRequest};
 pub use injector::{ErrorInjector, Injection, InjectionFailure, InjectionRequest};
 pub use llm::{LlmInjector, LlmInjectorConfig};
-#[cfg(feature = "openai")]
-pub use openai::{OpenAiClient, OpenAiConfig};
 pub use template::{PromptForm, TemplateConfig, Templates};

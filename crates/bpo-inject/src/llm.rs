@@ -1,11 +1,11 @@
 //! Error injection by a text model: prompt, call, clean, accept, and try again with another seed.
 
+use bpo_pairs::{Generated, Sampling};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AcceptanceRules, Accepted, CutCounts, ErrorInjector, Expected, Generated, InjectError, Injection,
-    InjectionFailure, InjectionRequest, Rejection, RejectionCounts, Sampling, TemplateConfig, Templates,
-    TextGenerator, TextRequest,
+    AcceptanceRules, Accepted, CutCounts, ErrorInjector, Expected, InjectError, Injection, InjectionFailure,
+    InjectionRequest, Rejection, RejectionCounts, TemplateConfig, Templates, TextGenerator, TextRequest,
 };
 
 /// How a text model rewrites answers.
@@ -121,11 +121,10 @@ impl<G: TextGenerator> LlmInjector<G> {
     }
 
     fn text_request(&self, prompt: &str, seed: u64) -> TextRequest {
-        let sampling = Sampling::default()
+        let sampling = Sampling::greedy(self.config.max_new_tokens)
             .with_temperature(self.config.temperature)
             .with_top_p(self.config.top_p)
             .with_seed(seed);
-        let sampling = Sampling { max_new_tokens: self.config.max_new_tokens, ..sampling };
         TextRequest { system: self.config.system.clone(), prompt: prompt.to_owned(), sampling }
     }
 
@@ -213,7 +212,7 @@ fn draft_seed(seed: u64, attempt: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::FinishReason;
+    use bpo_pairs::FinishReason;
 
     /// Answers from a list, one entry per call, and keeps what it was asked.
     #[derive(Debug)]

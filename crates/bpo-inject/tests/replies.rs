@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use bpo_inject::{
-    AcceptanceRules, Cut, Expected, FinishReason, Generated, PromptForm, Rejection, TemplateConfig, Templates,
-};
+use bpo_inject::{AcceptanceRules, Cut, Expected, PromptForm, Rejection, TemplateConfig, Templates};
+use bpo_pairs::{FinishReason, Generated};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 

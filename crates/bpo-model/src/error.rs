@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use bpo_pairs::files::FileError;
+
 use crate::processor::ProcessorError;
 
 /// Errors of this crate.
@@ -16,6 +18,9 @@ pub enum ModelError {
         /// Why.
         source: std::io::Error,
     },
+    /// A file is no regular one or too large, or an output is in use.
+    #[error(transparent)]
+    File(FileError),
     /// A file is not JSON.
     #[error("{path}: {source}", path = path.display())]
     Json {
@@ -162,8 +167,8 @@ pub enum ModelError {
     },
     /// No linear of the model is to be adapted.
     #[error(
-        "target_modules: {pattern:?} matches no linear that could be adapted (one that is trained whole, as the projector by \
-         `train_projector`, cannot); their whole names are, of the first layers, {}",
+        "target_modules: {pattern:?} matches no linear that could be adapted (those that `modules_to_save` \
+         trains in full cannot); their whole names are, of the first layers, {}",
         known.join(", ")
     )]
     NoTarget {
@@ -297,6 +302,15 @@ pub enum ModelError {
     /// The text or image processor failed.
     #[error(transparent)]
     Processor(#[from] ProcessorError),
+}
+
+impl From<FileError> for ModelError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io { path, source, .. } => Self::Io { path, source },
+            error => Self::File(error),
+        }
+    }
 }
 
 /// All the weights that are missing, of another shape, or not part of the model.

@@ -1,9 +1,9 @@
-//! Reading JSON files with errors that name the key, and writing files so that a kill leaves the old one or the new one.
+//! JSON files, with errors that name the key.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use bpo_pairs::serde_words::Words;
+use bpo_pairs::files::read_text;
+use bpo_pairs::{Limits, Words};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -11,8 +11,7 @@ use crate::error::ModelError;
 
 /// The text of a file, without a byte order mark.
 pub(crate) fn read_to_string(path: &Path) -> Result<String, ModelError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ModelError::Io { path: path.into(), source })?;
+    let text = read_text(path, Limits::DEFAULT.settings_bytes)?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
@@ -49,26 +48,6 @@ fn broken(path: &Path, error: serde_path_to_error::Error<serde_json::Error>) -> 
         path: path.into(),
         problem: key + &Words::Json.message(message.trim_end_matches(&place)),
     }
-}
-
-/// Writes beside the file and renames.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
-    let partial = partial(path);
-    let write = || {
-        let mut file = std::fs::File::create(&partial)?;
-        file.write_all(bytes)?;
-        // else a power cut may leave the new name with nothing behind it
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
-    };
-    write().map_err(|source| ModelError::Io { path: path.into(), source })
-}
-
-/// The name that a file or directory has until it is whole.
-pub(crate) fn partial(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    name.into()
 }
 
 #[cfg(test)]

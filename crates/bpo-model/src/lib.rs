@@ -2,8 +2,6 @@
 
 pub mod clip;
 pub mod config;
-#[cfg(any(feature = "dpo", feature = "pairs"))]
-mod convert;
 pub mod error;
 mod family;
 mod files;
@@ -21,7 +19,6 @@ pub mod policy;
 mod pool;
 pub mod processor;
 pub mod projector;
-#[cfg(feature = "pairs")]
 pub mod responder;
 pub mod weights;
 

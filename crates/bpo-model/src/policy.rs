@@ -4,8 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use bpo_distort::Distortion;
 use bpo_dpo::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps, TokenStatistics};
-use bpo_pairs::images::ImageRoot;
-use bpo_pairs::seed::item_seed;
+use bpo_pairs::item_seed;
 use burn::tensor::{Int, Tensor};
 use image::RgbImage;
 use sha2::{Digest, Sha256};
@@ -16,14 +15,14 @@ use crate::input::{check_weakening, weakened_pixels};
 use crate::kernels::{log_softmax, token_statistics};
 use crate::llava::{Llava, ScoreBatch};
 use crate::memory::BatchShape;
-use crate::processor::{PixelValues, Processor, TokenizedCompletion, Turn};
+use crate::processor::{PixelValues, Processor, TokenizedCompletion};
 
 /// Why an image cannot be loaded.
 pub type ImageError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Images by the names that a data set gives them.
 ///
-/// A closure `FnMut(&str) -> Result<RgbImage, ImageError>` is one. An [`ImageRoot`] is one that checks a file by its header.
+/// A closure `FnMut(&str) -> Result<RgbImage, ImageError>` is one.
 pub trait ImageSource {
     /// Loads an image as upright RGB.
     ///
@@ -46,16 +45,6 @@ where
 {
     fn load(&mut self, name: &str) -> Result<RgbImage, ImageError> {
         self(name)
-    }
-}
-
-impl ImageSource for ImageRoot {
-    fn load(&mut self, name: &str) -> Result<RgbImage, ImageError> {
-        Ok(ImageRoot::load(self, name)?)
-    }
-
-    fn check(&mut self, name: &str) -> Result<(), ImageError> {
-        Ok(ImageRoot::check(self, name)?)
     }
 }
 
@@ -110,11 +99,10 @@ impl<S: ImageSource> LlavaCollator<S> {
     /// Token ids of a group's prompt with each of its completions.
     fn tokenize(&self, group: &PromptGroup) -> Result<Vec<TokenizedCompletion>, ModelError> {
         let system = group.system.as_deref().filter(|_| self.takes_system());
-        let history: Vec<_> = group.history.iter().map(Turn::from).collect();
         let tokenize = |completion: &String| {
             let whole = self.processor.encode_completion(
                 system,
-                &history,
+                &group.history,
                 &group.prompt,
                 completion,
                 self.config.image_tokens(),

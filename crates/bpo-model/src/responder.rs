@@ -1,18 +1,50 @@
-//! [`Llava`] as the model that bpo-pairs asks about images.
+//! [`Llava`] answers questions about images.
 
 use std::num::NonZeroUsize;
 
-use bpo_distort::{DistortError, Input};
-use bpo_inject::Generated;
-use bpo_pairs::provenance::{Contrast, ContrastMode};
-use bpo_pairs::responder::{VisionLanguageModel, VisionRequest, Weakening};
+use bpo_distort::{DistortError, Distortion, Input};
+use bpo_pairs::{Contrast, ContrastMode, Generated, Sampling, Turn};
+use image::RgbImage;
 
 use crate::error::ModelError;
 use crate::generate::{ContrastInput, Prompt};
 use crate::input::{ImageInput, ModelInput};
 use crate::llava::Llava;
 use crate::lora::Adapters;
-use crate::processor::{Processor, ProcessorError, TokenizedCompletion, Turn};
+use crate::processor::{Processor, ProcessorError, TokenizedCompletion};
+
+/// A distortion of the image of an [`ImageQuestion`].
+#[derive(Clone, Copy, Debug)]
+pub struct WeakenedImage<'a> {
+    /// The distortion of the image, or of its features.
+    pub distortion: &'a Distortion,
+    /// Seed of its randomness.
+    pub seed: u64,
+    /// Another image, for distortions that [need one](Distortion::needs_other).
+    pub other: Option<&'a RgbImage>,
+    /// Contrast decoding with the clean image.
+    pub contrast: Option<Contrast>,
+}
+
+/// A question about one image.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageQuestion<'a> {
+    /// The image before any distortion.
+    pub image: &'a RgbImage,
+    /// How the image is weakened. `None` asks about the clean image.
+    pub weakened: Option<WeakenedImage<'a>>,
+    /// The system text before the conversation. A chat template without a place for one leaves it
+    /// out.
+    pub system: Option<&'a str>,
+    /// Turns before the question, oldest first.
+    pub history: &'a [Turn],
+    /// The question.
+    pub prompt: &'a str,
+    /// The beginning of the answer, which the model continues. Empty for an answer from the start.
+    pub answer_prefix: &'a str,
+    /// Sampling parameters.
+    pub sampling: &'a Sampling,
+}
 
 /// A model with its processor.
 pub struct LlavaResponder {
@@ -38,96 +70,30 @@ impl LlavaResponder {
         (self.model, self.processor)
     }
 
-    fn request(&self, request: &VisionRequest) -> Result<Request, ModelError> {
-        let (view, against) = self.views(request)?;
-        let (seen, begun) = self.seen(request, view)?;
-        let mut prompt = Prompt::new(seen, request.sampling.clone());
-        if let Some((view, contrast)) = against {
-            let (seen, _) = self.seen(request, view)?;
-            prompt = prompt.with_contrast(ContrastInput::new(seen, contrast.alpha, contrast.plausibility));
-        }
-        Ok(Request { prompt, begun })
+    /// One result per question, in order. A bad question does not fail the others. The text of an
+    /// answer starts with its prefix.
+    pub fn answer(&mut self, questions: &[ImageQuestion<'_>]) -> Vec<Result<Generated, ModelError>> {
+        self.answer_continuous(questions, NonZeroUsize::new(questions.len()).unwrap_or(NonZeroUsize::MIN))
     }
 
-    /// What is seen of the image, and what that is contrasted with.
-    fn views(
-        &self,
-        request: &VisionRequest,
-    ) -> Result<(ImageInput, Option<(ImageInput, Contrast)>), ModelError> {
-        let image = &self.processor.image;
-        let clean = || Ok::<_, ModelError>(ImageInput::of(image.process(&request.image)?));
-        let Some(Weakening { distortion, seed, other, contrast, .. }) = &request.weakening else {
-            return Ok((clean()?, None));
-        };
-        let mut input = Input::new(&request.image);
-        input.other = other.as_deref();
-        let weakened =
-            ImageInput::weakened(image, input, distortion, *seed, self.model.config().image_tokens())?;
-        Ok(match contrast {
-            None => (weakened, None),
-            Some(contrast) => match contrast.mode {
-                ContrastMode::AmplifyPrior => (weakened, Some((clean()?, *contrast))),
-                ContrastMode::Vcd => (clean()?, Some((weakened, *contrast))),
-            },
-        })
-    }
-
-    /// A question with a view of its image, and the ids of what its answer begins with.
-    fn seen(&self, request: &VisionRequest, view: ImageInput) -> Result<(ModelInput, Vec<u32>), ModelError> {
-        let config = self.model.config();
-        let system = request.system.as_deref().filter(|_| self.takes_system());
-        let history: Vec<_> = request.history.iter().map(Turn::from).collect();
-        let image_tokens = if view.pixels.is_some() { config.image_tokens() } else { 0 };
-        let (ids, begun) = match request.begun.is_empty() {
-            true => (self.processor.prompt_ids(system, &history, &request.prompt, image_tokens)?, Vec::new()),
-            false => {
-                let (prompt, begun) = (&request.prompt, &request.begun);
-                let TokenizedCompletion { ids, answer_start, .. } =
-                    self.processor.prefixed_ids(system, &history, prompt, begun, image_tokens)?;
-                let begun = ids[answer_start..].to_vec();
-                (ids, begun)
-            }
-        };
-        let seen = ModelInput::new(ids, view);
-        config.check_input(&seen.ids, seen.view.pixels.as_ref())?;
-        let context = config.text_config.max_position_embeddings;
-        match seen.ids.len() {
-            prompt if prompt >= context => Err(ModelError::ContextTooShort { prompt, wanted: 1, context }),
-            _ => Ok((seen, begun)),
-        }
-    }
-}
-
-/// A request as the model takes it.
-struct Request {
-    prompt: Prompt,
-    /// Ids of the answer that are there already.
-    begun: Vec<u32>,
-}
-
-impl VisionLanguageModel for LlavaResponder {
-    type Error = ModelError;
-
-    fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, ModelError>> {
-        self.respond_continuous(requests, NonZeroUsize::new(requests.len()).unwrap_or(NonZeroUsize::MIN))
-    }
-
-    fn respond_continuous(
+    /// As [`answer`](Self::answer), with at most `at_a_time` answers in the making: the next
+    /// question starts when an answer ends.
+    pub fn answer_continuous(
         &mut self,
-        requests: &[VisionRequest],
+        questions: &[ImageQuestion<'_>],
         at_a_time: NonZeroUsize,
     ) -> Vec<Result<Generated, ModelError>> {
-        let asked: Vec<_> = requests.iter().map(|request| self.request(request)).collect();
+        let asked: Vec<_> = questions.iter().map(|question| self.request(question)).collect();
         let good = asked.iter().filter_map(|request| Some(request.as_ref().ok()?.prompt.clone()));
         let good: Vec<_> = good.collect();
         let eos = self.processor.text.eos_ids();
         let mut answers = match self.model.generate_continuous(&good, at_a_time, eos, self.adapters) {
             Ok(answers) => answers.into_iter(),
-            // one by one each error is its own request's
-            Err(_) if requests.len() > 1 => {
-                return requests
+            // one by one each error is its own question's
+            Err(_) if questions.len() > 1 => {
+                return questions
                     .iter()
-                    .flat_map(|request| self.respond(std::slice::from_ref(request)))
+                    .flat_map(|question| self.answer(std::slice::from_ref(question)))
                     .collect();
             }
             Err(error) => return vec![Err(error)],
@@ -135,7 +101,7 @@ impl VisionLanguageModel for LlavaResponder {
         asked
             .into_iter()
             .map(|request| {
-                let Request { begun: mut ids, .. } = request?;
+                let Request { prefix: mut ids, .. } = request?;
                 let answer = answers.next().expect("one answer for each prompt");
                 ids.extend(answer.ids);
                 Ok(Generated {
@@ -147,12 +113,14 @@ impl VisionLanguageModel for LlavaResponder {
             .collect()
     }
 
-    fn takes_system(&self) -> bool {
+    /// Whether the chat template has a place for a system text.
+    pub fn takes_system(&self) -> bool {
         self.processor.chat.takes_system()
     }
 
-    /// Prompts and images that this model can never take; a failing template or device would fail for others too.
-    fn is_request_error(&self, error: &ModelError) -> bool {
+    /// Whether an error lies in its question: a prompt or an image that this model can never take.
+    /// A failing template or device would fail for other questions too.
+    pub fn is_request_error(&self, error: &ModelError) -> bool {
         use ProcessorError as P;
         match error {
             ModelError::ContextTooShort { .. }
@@ -172,4 +140,72 @@ impl VisionLanguageModel for LlavaResponder {
             _ => false,
         }
     }
+
+    fn request(&self, question: &ImageQuestion<'_>) -> Result<Request, ModelError> {
+        let (view, against) = self.views(question)?;
+        let (input, prefix) = self.input(question, view)?;
+        let mut prompt = Prompt::new(input, question.sampling.clone());
+        if let Some((view, contrast)) = against {
+            let (input, _) = self.input(question, view)?;
+            prompt = prompt.with_contrast(ContrastInput::new(input, contrast.alpha, contrast.plausibility));
+        }
+        Ok(Request { prompt, prefix })
+    }
+
+    /// The view of the image, and the view that it is contrasted with.
+    fn views(
+        &self,
+        question: &ImageQuestion<'_>,
+    ) -> Result<(ImageInput, Option<(ImageInput, Contrast)>), ModelError> {
+        let image = &self.processor.image;
+        let clean = || Ok::<_, ModelError>(ImageInput::of(image.process(question.image)?));
+        let Some(WeakenedImage { distortion, seed, other, contrast }) = question.weakened else {
+            return Ok((clean()?, None));
+        };
+        let mut input = Input::new(question.image);
+        input.other = other;
+        let weakened =
+            ImageInput::weakened(image, input, distortion, seed, self.model.config().image_tokens())?;
+        Ok(match contrast {
+            None => (weakened, None),
+            Some(contrast) => match contrast.mode {
+                ContrastMode::AmplifyPrior => (weakened, Some((clean()?, contrast))),
+                ContrastMode::Vcd => (clean()?, Some((weakened, contrast))),
+            },
+        })
+    }
+
+    /// A question with a view of its image, and the ids of the prefix of its answer.
+    fn input(
+        &self,
+        question: &ImageQuestion<'_>,
+        view: ImageInput,
+    ) -> Result<(ModelInput, Vec<u32>), ModelError> {
+        let config = self.model.config();
+        let ImageQuestion { history, prompt, answer_prefix, .. } = *question;
+        let system = question.system.filter(|_| self.takes_system());
+        let image_tokens = if view.pixels.is_some() { config.image_tokens() } else { 0 };
+        let (ids, prefix) = if answer_prefix.is_empty() {
+            (self.processor.prompt_ids(system, history, prompt, image_tokens)?, Vec::new())
+        } else {
+            let TokenizedCompletion { ids, answer_start, .. } =
+                self.processor.prefixed_ids(system, history, prompt, answer_prefix, image_tokens)?;
+            let prefix = ids[answer_start..].to_vec();
+            (ids, prefix)
+        };
+        let input = ModelInput::new(ids, view);
+        config.check_input(&input.ids, input.view.pixels.as_ref())?;
+        let context = config.text_config.max_position_embeddings;
+        match input.ids.len() {
+            prompt if prompt >= context => Err(ModelError::ContextTooShort { prompt, wanted: 1, context }),
+            _ => Ok((input, prefix)),
+        }
+    }
+}
+
+/// A question as the model takes it.
+struct Request {
+    prompt: Prompt,
+    /// Ids of the answer's prefix.
+    prefix: Vec<u32>,
 }

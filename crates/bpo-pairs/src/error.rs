@@ -3,9 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::files::FileError;
 use crate::serde_words::Words;
+use crate::untrusted::UntrustedPath;
 
-/// Everything that can be wrong with preference data, its files and the making of it.
+/// Everything that can be wrong with preference data and its files.
 ///
 /// Records and lines are counted from 1, as editors count them.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +22,24 @@ pub enum PairsError {
         path: PathBuf,
         /// Why it failed.
         source: io::Error,
+    },
+    /// A file cannot be opened, read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A record is longer than any real one.
+    #[error(
+        "{}: record {record}, line {line}: longer than {limit} bytes, the limit for a record",
+        UntrustedPath(path)
+    )]
+    RecordTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The record, from 1.
+        record: usize,
+        /// The line in which it goes over the limit, from 1.
+        line: usize,
+        /// The limit in bytes, see [`Limits::record_bytes`](crate::Limits::record_bytes).
+        limit: usize,
     },
     /// A file has not a single byte of content.
     #[error("{} is empty: expected {expected}", path.display())]
@@ -78,59 +98,6 @@ pub enum PairsError {
     Locked {
         /// The file.
         path: PathBuf,
-    },
-    /// A stage file was made from other samples than those it is continued with.
-    #[error("{}: line {line}: expected the record of {expected:?}, found {found:?}: made from other samples", path.display())]
-    OutOfOrder {
-        /// The stage file.
-        path: PathBuf,
-        /// Line of the first record that differs.
-        line: usize,
-        /// Id of the sample at this place; empty where the samples have ended.
-        expected: String,
-        /// Id in the file.
-        found: String,
-    },
-    /// An image cannot be used.
-    #[cfg(feature = "build")]
-    #[error(transparent)]
-    Image(#[from] crate::images::ImageError),
-    /// A model or server failed in a way that is not the sample's fault: the stage stops and can be run again.
-    #[error("sample {id:?}: {stage} stopped, run it again to go on from here")]
-    Model {
-        /// What was being done.
-        stage: &'static str,
-        /// The first sample without a result.
-        id: String,
-        /// What the model says.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A model gave another number of answers than it was asked for.
-    #[error("{stage}: {requests} requests, but {answers} answers")]
-    AnswerCount {
-        /// What was being done.
-        stage: &'static str,
-        /// Requests made.
-        requests: usize,
-        /// Answers given.
-        answers: usize,
-    },
-    /// Answers for weakened images are asked for, and no way to weaken them is given.
-    #[error("no distortion to weaken images with")]
-    NoDistortion,
-    /// A distortion brings another image in, and there is none.
-    #[error("sample {id:?}: {distortion} needs another image, and no other sample has one that can be used")]
-    NoOtherImage {
-        /// Id of the sample.
-        id: String,
-        /// The distortion.
-        distortion: String,
-    },
-    /// An answer belongs to no sample.
-    #[error("answer for {id:?}, but no sample has this id")]
-    UnknownId {
-        /// The id.
-        id: String,
     },
 }
 

@@ -1,19 +1,19 @@
-//! Preference data for vision-language models: formats, filters, and the making of chosen/rejected pairs by Bootstrapped
-//! Preference Optimization ([arXiv 2403.08730](https://arxiv.org/abs/2403.08730)).
+//! The vocabulary of preference data for vision-language models: samples, completions, pairs,
+//! generations and skipped items, with readers and writers of the file formats that hold them.
+//!
+//! The crate depends on no tensor library and decodes no image.
 //!
 //! ```text
-//! format::llava -> SftSample --(build::weaken, build::inject)--> StageRecord --(build::assemble)--> Record
-//! format::bpo   -> Record    --(pairs::make_pairs with a PairFilter)--> PreferencePair -> format::jsonl
+//! format::llava -> SftSample
+//! format::bpo   -> Record --(make_pairs with a PairFilter)--> PreferencePair -> format::jsonl
 //! ```
 //!
-//! What cannot be used is never dropped in silence: it becomes a [`Skipped`](skipped::Skipped) with a
-//! [`SkipReason`](skipped::SkipReason) that is counted.
+//! What cannot be used is never dropped in silence: it becomes a [`Skipped`] with a [`SkipReason`]
+//! that is counted.
 //!
 //! ```
-//! use bpo_pairs::filter::PairFilter;
 //! use bpo_pairs::format::{bpo, jsonl};
-//! use bpo_pairs::pairs::make_all_pairs;
-//! use bpo_pairs::stats::PairStats;
+//! use bpo_pairs::{PairFilter, make_all_pairs};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
@@ -22,44 +22,53 @@
 //!     {"score": 1, "response": "A red cup of espresso.", "type": "gt"},
 //!     {"score": 0, "response": "A red cup and a croissant.", "type": "mllm-hal"}
 //! ]}]"#)?;
-//!
 //! let data = bpo::read(&input)?;
 //! let set = make_all_pairs(&data.records, &PairFilter::default());
 //! jsonl::write_pairs(&output, &set.pairs)?;
 //!
-//! assert_eq!(set.pairs[0].id, "0:0>1");
 //! assert_eq!(set.pairs[0].rejected, "A red cup and a croissant.");
-//! assert_eq!(PairStats::of(&set).skipped.total(), 0);
 //! assert_eq!(jsonl::read_pairs(&output)?, set);
 //! # Ok(())
 //! # }
 //! ```
-//!
-//! # Features
-//!
-//! `build` (default): the module `build` with its model traits, and images. Without it the crate is data and formats only.
 
-pub mod atomic;
-#[cfg(feature = "build")]
-pub mod build;
-pub mod error;
-pub mod filter;
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod files;
+mod filter;
 pub mod format;
-pub mod ids;
-pub mod image_token;
-#[cfg(feature = "build")]
-pub mod images;
-pub mod manifest;
-pub mod pairs;
+mod generated;
+mod ids;
+mod image_token;
+mod limits;
+mod manifest;
+mod pairs;
 mod placeholders;
-pub mod provenance;
-pub mod record;
-#[cfg(feature = "build")]
-pub mod responder;
-pub mod seed;
-pub mod serde_words;
-pub mod sft;
-pub mod skipped;
-pub mod stats;
-pub mod store;
-pub mod system;
+mod provenance;
+mod record;
+mod seed;
+mod serde_words;
+mod sft;
+mod skipped;
+mod store;
+mod system;
+mod untrusted;
+
+pub use error::{PairsError, chain};
+pub use filter::{PairFilter, count_words};
+pub use generated::{FinishReason, Generated, Sampling};
+pub use ids::Id;
+pub use image_token::{place_image_token, place_in_conversation, strip_image_token};
+pub use limits::{Limits, OverLimit};
+pub use manifest::{Difference, Fingerprint, Manifest, fingerprint_file};
+pub use pairs::{PairSet, all_pairs, make_all_pairs, make_pairs};
+pub use provenance::{Contrast, ContrastMode, Provenance};
+pub use record::{Completion, CompletionKind, PreferencePair, Record};
+pub use seed::{item_seed, stage_seed};
+pub use serde_words::Words;
+pub use sft::{IMAGE_TOKEN, SftSample, Turn};
+pub use skipped::{Flaw, SkipCounts, SkipReason, Skipped};
+pub use store::{JsonlStore, Keyed};
+pub use system::warn_left_out;
+pub use untrusted::{TerminalText, Untrusted, UntrustedPath};

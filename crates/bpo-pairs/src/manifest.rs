@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::atomic::write_atomic;
 use crate::error::PairsError;
+use crate::files::{open_input, read_bytes, write_bytes};
 use crate::format::json::from_text;
+use crate::limits::Limits;
 
 /// SHA-256, as 64 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ impl fmt::Display for Fingerprint {
 /// If the file cannot be read.
 pub fn fingerprint_file(path: impl AsRef<Path>) -> Result<Fingerprint, PairsError> {
     let path = path.as_ref();
-    let mut file = File::open(path).map_err(PairsError::io("open", path))?;
+    let mut file = open_input(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     loop {
@@ -108,7 +108,7 @@ impl Manifest {
     /// If the file cannot be read or is no manifest.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, PairsError> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(PairsError::io("read", path))?;
+        let bytes = read_bytes(path, Limits::DEFAULT.settings_bytes)?;
         from_text(&bytes).map_err(|(key, source)| PairsError::json(path, 1, source.line(), &key, source))
     }
 
@@ -124,7 +124,7 @@ impl Manifest {
             source,
         })?;
         json.push(b'\n');
-        write_atomic(path, |writer| writer.write_all(&json).map_err(PairsError::io("write", path)))
+        Ok(write_bytes(path, &json)?)
     }
 
     /// Every entry that is not the same in `other`, sorted within each part.
@@ -171,7 +171,7 @@ mod tests {
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(fingerprint_file(&path).unwrap().as_str(), expected);
         assert_eq!(Fingerprint::of("abc").to_string(), expected);
-        assert!(matches!(fingerprint_file(dir.path().join("no")), Err(PairsError::Io { .. })));
+        assert!(matches!(fingerprint_file(dir.path().join("no")), Err(PairsError::File(_))));
     }
 
     #[test]

@@ -15,6 +15,13 @@ pub struct Turn {
     pub answer: String,
 }
 
+impl Turn {
+    /// A finished turn.
+    pub fn new(prompt: impl Into<String>, answer: impl Into<String>) -> Self {
+        Self { prompt: prompt.into(), answer: answer.into() }
+    }
+}
+
 /// One question about one image, with the answer that an annotator gave.
 ///
 /// A conversation of several turns is several samples: each keeps the annotated turns before it as `history`.

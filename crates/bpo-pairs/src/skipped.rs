@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::OverLimit;
+
 /// Why a sample, an answer or a pair is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -12,6 +14,8 @@ use serde::{Deserialize, Serialize};
 pub enum SkipReason {
     /// The record has a key that is missing or has a value of another type.
     Malformed,
+    /// A text or a list of the record is larger than any real one (see [`Limits`](crate::Limits)).
+    OverLimit,
     /// The sample is about no image.
     NoImage,
     /// The sample is about more than one image.
@@ -100,6 +104,7 @@ impl SkipReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "record not of the expected form",
+            Self::OverLimit => "record over a size limit",
             Self::NoImage => "no image",
             Self::SeveralImages => "several images",
             Self::ImageNotAPath => "image not given as a path",
@@ -173,6 +178,12 @@ impl Flaw {
     /// What is skipped, once its id is known.
     pub fn of(self, id: impl Into<String>) -> Skipped {
         Skipped::new(id, self.reason).with_detail(self.detail)
+    }
+}
+
+impl From<OverLimit> for Flaw {
+    fn from(error: OverLimit) -> Self {
+        Self::new(SkipReason::OverLimit, error)
     }
 }
 

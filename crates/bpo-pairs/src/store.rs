@@ -2,17 +2,18 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead};
 use std::marker::PhantomData;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::PairsError;
+use crate::files::AppendLog;
 use crate::format::json::from_text;
-use crate::format::jsonl::{JsonLines, encode_line};
+use crate::format::jsonl::{JsonLines, encode_line, read_line};
+use crate::limits::Limits;
 
 /// A record with a key that is unique in its file.
 pub trait Keyed {
@@ -27,10 +28,7 @@ pub trait Keyed {
 /// given by mistake, stays as it is. While it is open, no other process can open it.
 #[derive(Debug)]
 pub struct JsonlStore<T> {
-    path: PathBuf,
-    file: File,
-    /// Length of the file in bytes: all of it whole records.
-    end: u64,
+    log: AppendLog,
     keys: Vec<String>,
     known: HashSet<String>,
     records: PhantomData<fn(T)>,
@@ -43,23 +41,15 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
     /// If it cannot be opened or written, is open elsewhere, has a line that is not a record, or repeats a key.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PairsError> {
         let path = path.as_ref();
-        let options = OpenOptions::new().read(true).append(true).create(true).clone();
-        let file = options.open(path).map_err(PairsError::io("open", path))?;
-        if !file.metadata().map_err(PairsError::io("read", path))?.is_file() {
-            let source = io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
-            return Err(PairsError::Io { action: "write records to", path: path.to_owned(), source });
-        }
-        lock(path, &file)?;
-        let contents = Contents::scan::<T>(path, &file)?;
+        let log = AppendLog::open(path)?;
+        let contents = Contents::scan::<T>(path, log.reader()?)?;
         let mut store = Self {
-            path: path.to_owned(),
-            file,
-            end: contents.end,
+            log,
             known: contents.keys.iter().cloned().collect(),
             keys: contents.keys,
             records: PhantomData,
         };
-        store.repair(contents.tail)?;
+        store.repair(contents.end, contents.tail)?;
         Ok(store)
     }
 
@@ -71,10 +61,10 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
         let key = record.key();
         if self.contains(&key) {
             let line = self.keys.len() + 1;
-            return Err(PairsError::DuplicateId { path: self.path.clone(), line, id: key.into_owned() });
+            return Err(PairsError::DuplicateId { path: self.path().to_owned(), line, id: key.into_owned() });
         }
-        let line = encode_line(&self.path, &key, record)?;
-        self.write(&line)?;
+        let line = encode_line(self.path(), &key, record)?;
+        self.log.append(&line)?;
         self.keys.push(key.clone().into_owned());
         self.known.insert(key.into_owned());
         Ok(())
@@ -85,7 +75,7 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
     /// # Errors
     /// If the system cannot say so.
     pub fn sync(&self) -> Result<(), PairsError> {
-        self.file.sync_data().map_err(PairsError::io("sync", &self.path))
+        Ok(self.log.sync()?)
     }
 
     /// Reads all records again, one by one.
@@ -93,7 +83,7 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
     /// # Errors
     /// If the file cannot be opened; each item can fail as well.
     pub fn records(&self) -> Result<impl Iterator<Item = Result<T, PairsError>> + use<T>, PairsError> {
-        let lines = JsonLines::<T, _>::open(&self.path)?;
+        let lines = JsonLines::<T, _>::open(self.path())?;
         Ok(lines.map(|item| item.map(|(_, record)| record)))
     }
 
@@ -119,38 +109,26 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
 
     /// The file.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.log.path()
     }
 
-    fn repair(&mut self, tail: Tail) -> Result<(), PairsError> {
+    /// Removes the file, which holds nothing but records of this kind.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn remove(self) -> Result<(), PairsError> {
+        Ok(self.log.remove()?)
+    }
+
+    /// Cuts off what is behind the last whole record, or gives that one its newline.
+    fn repair(&mut self, end: u64, tail: Tail) -> Result<(), PairsError> {
         match tail {
             Tail::Whole => Ok(()),
-            Tail::NoNewline => self.write(b"\n"),
+            Tail::NoNewline => Ok(self.log.append(b"\n")?),
             Tail::Torn { bytes } => {
-                tracing::warn!(path = %self.path.display(), bytes, "cut off a torn last line");
-                self.file.set_len(self.end).map_err(PairsError::io("truncate", &self.path))
+                tracing::warn!(path = %self.path().display(), bytes, "cut off a torn last line");
+                Ok(self.log.truncate(end)?)
             }
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), PairsError> {
-        if let Err(source) = self.file.write_all(bytes) {
-            // A part may have been written (disk full). If this fails too, the next opening cuts it off.
-            let _ = self.file.set_len(self.end);
-            return Err(PairsError::io("append to", &self.path)(source));
-        }
-        self.end += bytes.len() as u64;
-        Ok(())
-    }
-}
-
-fn lock(path: &Path, file: &File) -> Result<(), PairsError> {
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(PairsError::Locked { path: path.to_owned() }),
-        Err(TryLockError::Error(error)) => {
-            tracing::warn!(path = %path.display(), %error, "this file system has no locks");
-            Ok(())
         }
     }
 }
@@ -175,16 +153,20 @@ struct Contents {
 }
 
 impl Contents {
-    fn scan<T: Keyed + DeserializeOwned>(path: &Path, file: &File) -> Result<Self, PairsError> {
+    fn scan<T: Keyed + DeserializeOwned>(path: &Path, mut reader: impl BufRead) -> Result<Self, PairsError> {
         let read = |source: io::Error| PairsError::io("read", path)(source);
-        let mut reader = BufReader::new(file);
+        let limit = Limits::DEFAULT.record_bytes;
         let mut seen = HashSet::new();
         let mut contents = Self { keys: Vec::new(), end: 0, tail: Tail::Whole };
         let mut line = Vec::new();
         for number in 1.. {
             line.clear();
-            if reader.read_until(b'\n', &mut line).map_err(read)? == 0 {
+            if read_line(&mut reader, &mut line, limit).map_err(read)? == 0 {
                 break;
+            }
+            if line.len() > limit {
+                let (path, record, line) = (path.to_owned(), contents.keys.len() + 1, number);
+                return Err(PairsError::RecordTooLarge { path, record, line, limit });
             }
             match from_text::<T>(line.trim_ascii_end()) {
                 Ok(record) => {
@@ -228,6 +210,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+    use crate::files::FileError;
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -265,8 +248,9 @@ mod tests {
             for zeros in [0, 3] {
                 let mut torn = undisturbed[..cut].to_vec();
                 torn.resize(cut + zeros, 0);
-                // Some file systems flush a file that is written over.
-                fs::remove_file(&path).unwrap();
+                // some file systems flush a file that is written over
+                let dir = tempfile::tempdir().unwrap();
+                let path = dir.path().join("notes.jsonl");
                 fs::write(&path, torn).unwrap();
                 append_missing(&path, notes);
                 assert_eq!(fs::read(&path).unwrap(), undisturbed, "cut at {cut}, {zeros} zeros");
@@ -315,12 +299,15 @@ mod tests {
         store.append(&note(0, "a")).unwrap();
         store.sync().unwrap();
         assert!(matches!(store.append(&note(0, "b")), Err(PairsError::DuplicateId { line: 2, .. })));
-        assert!(matches!(JsonlStore::<Note>::open(&path), Err(PairsError::Locked { .. })));
+        assert!(matches!(JsonlStore::<Note>::open(&path), Err(PairsError::File(FileError::Locked { .. }))));
         drop(store);
         let line = fs::read_to_string(&path).unwrap();
         fs::write(&path, line.repeat(2)).unwrap();
         assert!(matches!(JsonlStore::<Note>::open(&path), Err(PairsError::DuplicateId { line: 2, .. })));
-        assert!(matches!(JsonlStore::<Note>::open(dir.path()), Err(PairsError::Io { .. })));
+        assert!(matches!(
+            JsonlStore::<Note>::open(dir.path()),
+            Err(PairsError::File(FileError::NotAFile { .. }))
+        ));
     }
 
     #[test]

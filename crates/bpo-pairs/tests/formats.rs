@@ -3,13 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use bpo_pairs::error::PairsError;
 use bpo_pairs::format::llava::SftData;
 use bpo_pairs::format::{bpo, jsonl, llava};
-use bpo_pairs::provenance::{Contrast, ContrastMode, Provenance};
-use bpo_pairs::record::{Completion, CompletionKind, Record};
-use bpo_pairs::sft::{SftSample, Turn};
-use bpo_pairs::skipped::{SkipCounts, SkipReason};
+use bpo_pairs::{
+    Completion, CompletionKind, Contrast, ContrastMode, PairsError, Provenance, Record, SftSample,
+    SkipCounts, SkipReason, Turn,
+};
 use proptest::prelude::*;
 
 fn read_llava(json: &str) -> Result<SftData, PairsError> {
@@ -125,7 +124,7 @@ fn cut_off_json_names_file_record_line_and_column() {
     }
     fs::write(&path, "").unwrap();
     assert!(matches!(llava::read(&path), Err(PairsError::Empty { .. })));
-    assert!(matches!(llava::read(dir.path().join("no.json")), Err(PairsError::Io { .. })));
+    assert!(matches!(llava::read(dir.path().join("no.json")), Err(PairsError::File(_))));
 }
 
 #[test]

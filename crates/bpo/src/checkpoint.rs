@@ -1,24 +1,20 @@
 //! A checkpoint with its processor, from disk to device.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use bpo_model::config::LlavaConfig;
 use bpo_model::lora::base_of_adapter;
 use bpo_model::processor::Processor;
 use bpo_model::{Llava, LoadOptions, LoraConfig};
-use bpo_pairs::manifest::{Fingerprint, fingerprint_file};
+use bpo_pairs::files::{read_bytes, write_bytes};
+use bpo_pairs::{Fingerprint, Limits};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::device::Dtype;
 use crate::error::BpoError;
-use crate::summary::write_bytes;
+use crate::fingerprint::{ADAPTER_CONFIG, check_checkpoint, check_is_adapter, fingerprint_weights};
 
-/// Written last into an adapter's directory.
-pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
-pub(crate) const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 /// Which weights an adapter was trained on. PEFT passes it over.
 const ADAPTER_BASE: &str = "base.json";
 
@@ -69,15 +65,8 @@ impl Checkpoint {
     }
 }
 
-/// Checks that a checkpoint's directory is one, and no name of a model elsewhere.
-///
-/// # Errors
-/// [`BpoError::NoCheckpoint`].
-pub fn check_checkpoint(dir: &Path) -> Result<(), BpoError> {
-    if dir.is_dir() { Ok(()) } else { Err(BpoError::NoCheckpoint { path: dir.to_owned() }) }
-}
-
-/// The same, and that it is no adapter, nor has one in it that would be passed over.
+/// Checks that a directory is a checkpoint, that it is no adapter, and that no adapter is in it that
+/// would be ignored.
 ///
 /// # Errors
 /// [`BpoError::NoCheckpoint`] and [`BpoError::AdapterAsModel`].
@@ -105,20 +94,7 @@ pub fn record_base(adapter: &Path, base: &Path) -> Result<(), BpoError> {
     let text = serde_json::to_string_pretty(&AdapterBase { weights: fingerprint_weights(base)? })
         .map_err(|source| BpoError::Json { path: path.clone(), source })?;
     std::fs::create_dir_all(adapter).map_err(BpoError::io("create", adapter))?;
-    write_bytes(&path, format!("{text}\n").as_bytes())
-}
-
-/// Checks that a directory holds an adapter.
-///
-/// # Errors
-/// [`BpoError::NoAdapter`]; [`BpoError::AdapterInside`] if it is that of the run that made one.
-pub(crate) fn check_is_adapter(dir: &Path) -> Result<(), BpoError> {
-    let (is_adapter, inside) = (|dir: &Path| dir.join(ADAPTER_CONFIG).exists(), dir.join("adapter"));
-    match (is_adapter(dir), is_adapter(&inside)) {
-        (true, _) => Ok(()),
-        (false, true) => Err(BpoError::AdapterInside { path: dir.to_owned(), inside }),
-        (false, false) => Err(BpoError::NoAdapter { path: dir.to_owned() }),
-    }
+    Ok(write_bytes(&path, format!("{text}\n").as_bytes())?)
 }
 
 /// Checks that an adapter's directory is not that of the run that made it, and that it was trained on the weights of `base`.
@@ -132,7 +108,7 @@ pub fn check_adapter(dir: &Path, base: &Path) -> Result<(), BpoError> {
     check_is_adapter(dir)?;
     let record = dir.join(ADAPTER_BASE);
     if record.exists() {
-        let bytes = std::fs::read(&record).map_err(BpoError::io("read", &record))?;
+        let bytes = read_bytes(&record, Limits::DEFAULT.settings_bytes)?;
         let AdapterBase { weights } = serde_json::from_slice(&bytes)
             .map_err(|source| BpoError::Json { path: record.clone(), source })?;
         if weights != fingerprint_weights(base)? {
@@ -158,59 +134,6 @@ fn is_named(path: &Path, name: &Path) -> bool {
         other.iter().any(|part| part.to_string_lossy().ends_with(&*last))
     };
     ends(path, name) || ends(name, path)
-}
-
-/// Fingerprint of a checkpoint directory: of the bytes of its small files, and of the size and samples of its weights.
-///
-/// Reading all weights would take minutes. Samples all over a file tell one training from another; a change of a few
-/// weights between two samples is not noticed.
-///
-/// # Errors
-/// If the directory or a file cannot be read.
-pub fn fingerprint_checkpoint(dir: &Path) -> Result<Fingerprint, BpoError> {
-    fingerprint(dir, &["safetensors", "json", "jinja"])
-}
-
-/// The same of its weights alone.
-fn fingerprint_weights(dir: &Path) -> Result<Fingerprint, BpoError> {
-    fingerprint(dir, &["safetensors"])
-}
-
-/// Of the files of some kinds in a directory.
-fn fingerprint(dir: &Path, kinds: &[&str]) -> Result<Fingerprint, BpoError> {
-    check_checkpoint(dir)?;
-    let mut entries = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(BpoError::io("list", dir))? {
-        let path = entry.map_err(BpoError::io("list", dir))?.path();
-        let metadata = std::fs::metadata(&path).map_err(BpoError::io("read", &path))?;
-        let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
-        let wanted = metadata.is_file() && kinds.contains(&kind);
-        let Some(name) = path.file_name().filter(|_| wanted) else { continue };
-        let content = match kind {
-            "safetensors" => sampled(&path, metadata.len())?,
-            _ => fingerprint_file(&path)?.to_string(),
-        };
-        entries.push(format!("{} {content}\n", name.to_string_lossy()));
-    }
-    entries.sort();
-    Ok(Fingerprint::of(entries.concat()))
-}
-
-/// Size and fingerprint of blocks at even distances from the first on; of a small file, of all of it.
-fn sampled(path: &Path, size: u64) -> Result<String, BpoError> {
-    const BLOCK: u64 = 4096;
-    const BLOCKS: u64 = 256;
-    if size <= BLOCK * BLOCKS {
-        return Ok(fingerprint_file(path)?.to_string());
-    }
-    let mut file = File::open(path).map_err(BpoError::io("read", path))?;
-    let mut bytes = vec![0; (BLOCK * BLOCKS) as usize];
-    for (i, block) in bytes.chunks_mut(BLOCK as usize).enumerate() {
-        let at = (size - BLOCK) / (BLOCKS - 1) * i as u64;
-        file.seek(SeekFrom::Start(at)).map_err(BpoError::io("read", path))?;
-        file.read_exact(block).map_err(BpoError::io("read", path))?;
-    }
-    Ok(format!("{size} {}", Fingerprint::of(bytes)))
 }
 
 #[cfg(test)]

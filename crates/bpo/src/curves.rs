@@ -1,11 +1,10 @@
 //! The figures of a training as a picture.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use bpo_dpo::{EvalMetrics, MetricsLog, StepMetrics};
-use bpo_pairs::atomic::write_atomic;
+use bpo_pairs::files::write_bytes;
 use image::{ImageFormat, RgbImage};
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
@@ -51,7 +50,7 @@ pub fn draw(metrics: &Path, evaluations: &Path, out: &Path) -> Result<(), BpoErr
     let mut png = std::io::Cursor::new(Vec::new());
     let image = RgbImage::from_raw(WIDTH, HEIGHT, pixels).unwrap_or_default();
     image.write_to(&mut png, ImageFormat::Png).map_err(|error| failed(error.into()))?;
-    write_atomic(out, |file| file.write_all(png.get_ref()).map_err(BpoError::io("write", out)))
+    Ok(write_bytes(out, png.get_ref())?)
 }
 
 /// Where the loss falls and the others rise, there is room for names.

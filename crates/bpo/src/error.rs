@@ -1,14 +1,17 @@
 //! What can go wrong in a run.
 
-pub use bpo_pairs::error::chain;
+pub use bpo_pairs::chain;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "model")]
 use bpo_dpo::DpoError;
-use bpo_pairs::skipped::{SkipCounts, Skipped};
+use bpo_pairs::files::FileError;
+use bpo_pairs::{SkipCounts, Skipped};
 
-use crate::config::{Change, Missing, Stage};
+use crate::config::{Change, Missing};
 use crate::device::DeviceSpec;
+use crate::stage::Stage;
 
 /// Why a run cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +27,9 @@ pub enum BpoError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A file or directory cannot be opened, written, replaced or removed.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A configuration file has a key that nothing reads.
     #[error(
         "{}: line {line}, column {column}: unknown key `{key}`: did you mean `{nearest}`? (known here: {})",
@@ -91,6 +97,7 @@ pub enum BpoError {
         written: PathBuf,
     },
     /// What was trained is not finite.
+    #[cfg(feature = "model")]
     #[error("training is done after step {step}, and what it gave cannot be saved")]
     ResultNotFinite {
         /// The last step.
@@ -360,23 +367,87 @@ pub enum BpoError {
         /// The first of them.
         first: Box<Skipped>,
     },
-    /// Data, stage files or images.
+    /// The program was built without what a setting or command needs.
+    #[error("{what} needs a program built with `--features {feature}`")]
+    NotBuilt {
+        /// The setting or command.
+        what: &'static str,
+        /// The missing feature of this crate.
+        feature: &'static str,
+    },
+    /// A stage file was made from other samples than those it is continued with.
+    #[error(
+        "{}: line {line}: expected the record of {expected:?}, found {found:?}: made from other samples",
+        path.display()
+    )]
+    OutOfOrder {
+        /// The stage file.
+        path: PathBuf,
+        /// Line of the first record that differs.
+        line: usize,
+        /// Id of the sample at this place; empty where the samples have ended.
+        expected: String,
+        /// Id in the file.
+        found: String,
+    },
+    /// A model or server failed in a way that is not the sample's fault: the stage stops and can be
+    /// run again.
+    #[error("sample {id:?}: {stage} stopped, run it again to go on from here")]
+    StageStopped {
+        /// The stage.
+        stage: Stage,
+        /// The first sample without a result.
+        id: String,
+        /// The error of the model.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A model gave another number of answers than there were requests.
+    #[error("{stage}: {requests} requests, but {answers} answers")]
+    AnswerCount {
+        /// What was being done.
+        stage: &'static str,
+        /// Requests made.
+        requests: usize,
+        /// Answers given.
+        answers: usize,
+    },
+    /// A distortion needs another image, and there is none.
+    #[error("sample {id:?}: {distortion} needs another image, and no other sample has one that can be used")]
+    NoOtherImage {
+        /// Id of the sample.
+        id: String,
+        /// The distortion.
+        distortion: String,
+    },
+    /// An answer belongs to no sample.
+    #[error("answer for {id:?}, but no sample has this id")]
+    UnknownId {
+        /// The id.
+        id: String,
+    },
+    /// An image cannot be used.
     #[error(transparent)]
-    Pairs(#[from] bpo_pairs::error::PairsError),
+    Image(#[from] crate::images::ImageError),
+    /// Data or stage files.
+    #[error(transparent)]
+    Pairs(#[from] bpo_pairs::PairsError),
     /// Files to distort.
     #[error(transparent)]
     Files(#[from] bpo_distort::files::FilesError),
     /// A checkpoint or adapter.
+    #[cfg(feature = "model")]
     #[error(transparent)]
     Model(#[from] bpo_model::ModelError),
     /// The tokenizer, chat template or image processor of a checkpoint.
+    #[cfg(feature = "model")]
     #[error(transparent)]
     Processor(#[from] bpo_model::processor::ProcessorError),
     /// The settings of the server cannot work.
+    #[cfg(feature = "server")]
     #[error("[inject.server]")]
     Server {
         /// Which, and why.
-        source: bpo_inject::InjectError,
+        source: bpo_server::ServerError,
     },
     /// Error injection.
     #[error(transparent)]
@@ -385,6 +456,7 @@ pub enum BpoError {
     #[error(transparent)]
     Eval(#[from] bpo_eval::EvalError),
     /// The policy differs from its reference before the first step.
+    #[cfg(feature = "model")]
     #[error(
         "training cannot begin; `train.reference_differs` (--reference-differs) and `train.initial_tolerance` decide this check"
     )]
@@ -393,10 +465,12 @@ pub enum BpoError {
         source: DpoError,
     },
     /// Training.
+    #[cfg(feature = "model")]
     #[error(transparent)]
     Dpo(DpoError),
 }
 
+#[cfg(feature = "model")]
 impl From<DpoError> for BpoError {
     /// Gives settings the names that they have in a run's.
     fn from(error: DpoError) -> Self {
@@ -416,6 +490,7 @@ impl From<DpoError> for BpoError {
 
 impl BpoError {
     /// Gives a setting of the model's crate the name that it has in a run's.
+    #[cfg(feature = "model")]
     pub(crate) fn in_table(table: &str, error: bpo_model::ModelError) -> Self {
         match error {
             bpo_model::ModelError::Setting { key, expected, found } => {

@@ -5,15 +5,12 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
-use bpo_inject::{FinishReason, Generated, Sampling};
-use bpo_pairs::error::PairsError;
+use crate::images::ImageRoot;
+use crate::vision::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest};
 use bpo_pairs::format::questions::{self, QuestionData};
-use bpo_pairs::image_token::place_in_conversation;
-use bpo_pairs::images::ImageRoot;
-use bpo_pairs::responder::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest};
-use bpo_pairs::seed::item_seed;
-use bpo_pairs::skipped::{SkipReason, Skipped};
-use bpo_pairs::system::warn_left_out;
+use bpo_pairs::{
+    FinishReason, Generated, Sampling, SkipReason, Skipped, item_seed, place_in_conversation, warn_left_out,
+};
 use serde::{Deserialize, Serialize};
 
 pub use bpo_pairs::format::questions::Question;
@@ -95,7 +92,7 @@ pub fn generate<M: VisionLanguageModel>(
         let answers = model.respond_continuous(&requests, at_a_time);
         if answers.len() != requests.len() {
             let (requests, answers) = (requests.len(), answers.len());
-            return Err(PairsError::AnswerCount { stage: "generate", requests, answers }.into());
+            return Err(BpoError::AnswerCount { stage: "generate", requests, answers });
         }
         for ((id, question), answer) in ids.into_iter().zip(answers) {
             match answer {
@@ -154,11 +151,11 @@ fn request(
         Err(error) => {
             return match error.reason() {
                 Some(reason) => Ok(Err(Skipped::new(id, reason).with_detail(chain(&error)))),
-                None => Err(PairsError::from(error).into()),
+                None => Err(error.into()),
             };
         }
     };
     let sampling = sampling.clone().with_seed(item_seed(sampling.seed, id));
-    let (weakening, system, begun) = (None, question.system.clone(), String::new());
-    Ok(Ok(VisionRequest { image, weakening, system, history, prompt, begun, sampling }))
+    let (weakening, system, answer_prefix) = (None, question.system.clone(), String::new());
+    Ok(Ok(VisionRequest { image, weakening, system, history, prompt, answer_prefix, sampling }))
 }

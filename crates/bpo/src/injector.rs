@@ -1,30 +1,47 @@
 //! The error injector that the settings ask for.
 
-use bpo_inject::{CoOccurrence, ErrorInjector, LlmInjector, OpenAiClient};
-use bpo_pairs::sft::SftSample;
+use bpo_inject::{CoOccurrence, ErrorInjector};
+use bpo_pairs::SftSample;
 
-use crate::config::RunConfig;
+use crate::config::{InjectSection, RunConfig};
 use crate::error::BpoError;
 
-/// A text model behind the server of the settings, or without one the swapping of words that are common in the answers of
-/// `samples`. `api_key` is for the server.
+/// The injector of the settings: a language model behind their server, or without a server the
+/// swapping of words that are common in the answers of `samples`.
+///
+/// `api_key` is for the server. The server is not called.
 ///
 /// # Errors
-/// If a setting cannot work. The server is not called.
-pub fn open(
+/// If a setting cannot work. [`BpoError::NotBuilt`] for a server in a build without the feature
+/// `server`.
+pub fn open_injector(
     config: &RunConfig,
     api_key: Option<String>,
     samples: &[SftSample],
 ) -> Result<Box<dyn ErrorInjector>, BpoError> {
-    let section = &config.inject;
-    Ok(match &section.server {
-        Some(server) => {
-            let client = OpenAiClient::new(server.clone(), api_key)?;
-            Box::new(LlmInjector::new(client, section.llm.clone())?)
-        }
-        None => {
-            let answers = samples.iter().map(|sample| sample.answer.as_str());
-            Box::new(CoOccurrence::from_corpus(answers).with_max_edits(section.max_edits))
-        }
-    })
+    if let Some(server) = &config.inject.server {
+        return behind_server(server, &config.inject, api_key);
+    }
+    let answers = samples.iter().map(|sample| sample.answer.as_str());
+    Ok(Box::new(CoOccurrence::from_corpus(answers).with_max_edits(config.inject.max_edits)))
+}
+
+#[cfg(feature = "server")]
+fn behind_server(
+    server: &bpo_server::OpenAiConfig,
+    section: &InjectSection,
+    api_key: Option<String>,
+) -> Result<Box<dyn ErrorInjector>, BpoError> {
+    let client = bpo_server::OpenAiClient::new(server.clone(), api_key)
+        .map_err(|source| BpoError::Server { source })?;
+    Ok(Box::new(bpo_inject::LlmInjector::new(client, section.llm.clone())?))
+}
+
+#[cfg(not(feature = "server"))]
+fn behind_server(
+    _: &toml::Table,
+    _: &InjectSection,
+    _: Option<String>,
+) -> Result<Box<dyn ErrorInjector>, BpoError> {
+    Err(BpoError::NotBuilt { what: "`inject.server`", feature: "server" })
 }

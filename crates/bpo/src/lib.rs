@@ -1,23 +1,21 @@
-//! Bootstrapped Preference Optimization (Pi et al., ECCV 2024, [arXiv 2403.08730](https://arxiv.org/abs/2403.08730)): aligns
-//! a vision-language model by direct preference optimization against answers that show its text prior.
+//! Bootstrapped Preference Optimization (Pi et al., ECCV 2024,
+//! [arXiv 2403.08730](https://arxiv.org/abs/2403.08730)): aligns a vision-language model by direct
+//! preference optimization against answers that show its text prior.
 //!
-//! This crate composes the others, which it re-exports: [`distort`] weakens images, [`inject`] puts errors into answers,
-//! [`pairs`] makes preference data of both, [`dpo`] trains on it, [`model`] is LLaVA-1.5 on burn, [`eval`] measures
-//! hallucination.
+//! - [`stages`]: weakening, injection, pairing and training, generic over model, injector and policy
+//! - [`run()`]: all stages in a [run directory](RunDir), which survives being killed at any moment
+//! - [`RunConfig`]: one TOML file with all settings
+//! - [`generate()`], [`score()`], [`plan()`]: answers, log-probabilities, and what training will take
 //!
-//! - [`config`]: one TOML file with all settings
-//! - [`run`](mod@run): all stages in a [run directory](run_dir), which survives being killed at any moment
-//! - [`stages`]: the stages on their own, generic over model, injector and policy
-//! - [`llava`], [`checkpoint`], [`injector`], [`device`]: what fills them in by default
-//! - [`score`](mod@score), [`generate`](mod@generate): log-probabilities and answers
-//! - [`plan`](mod@plan): what training will take, before it begins
-//! - `curves` (feature `curves`): the figures of a training as a picture
-//! - `distort::sheet` (feature `sheet`): an image by families of distortions and severities, as a picture
+//! The crate re-exports those that it composes: [`distort`] weakens images, [`inject`] puts errors
+//! into answers, [`pairs`] is the data, [`dpo`] trains, [`model`] is LLaVA-1.5 on burn, [`eval`]
+//! measures hallucination, [`server`] is a client of OpenAI-compatible servers.
 //!
 //! # From a checkpoint to an adapter
 //!
-//! ```no_run
-//! use bpo::prelude::*;
+#![cfg_attr(feature = "model", doc = "```no_run")]
+#![cfg_attr(not(feature = "model"), doc = "```ignore")]
+//! use bpo::{LocalBackend, RunConfig};
 //!
 //! # fn main() -> Result<(), bpo::BpoError> {
 //! let mut config = RunConfig::default();
@@ -25,54 +23,99 @@
 //! config.data.path = Some("llava.json".into());
 //! config.data.images = Some("images".into());
 //!
-//! let mut parts = LocalBackend::new(config.clone(), config.device.open()?, None);
-//! let report = bpo::run::run(&config, "run".as_ref(), &mut parts, &mut ())?;
+//! let mut backend = LocalBackend::new(config.clone(), config.device.open()?, None);
+//! let report = bpo::run(&config, "run".as_ref(), &mut backend, &mut ())?;
 //! for (stage, summary) in &report.stages {
 //!     println!("{stage}: {} done, skipped: {}", summary.done, summary.skipped);
 //! }
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Features
+//!
+//! - `model` (default): everything that computes tensors. Without it the crate makes preference
+//!   pairs, for any trainer, and does not depend on burn.
+//! - `server` (default): error injection by a language model behind an OpenAI-compatible server
+//! - `flex` (default), `tch`, `cuda`, `cuda-nvrtc`, `wgpu`: backends
+//! - `curves` (default): the metrics of a training as a picture
+//! - `sheet`: contact sheets of distortions, `bpo::distort::sheet`
 
-pub mod checkpoint;
-pub mod config;
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "model")]
+mod checkpoint;
+mod config;
 #[cfg(feature = "curves")]
 pub mod curves;
-pub mod device;
-pub mod error;
-pub mod generate;
-pub mod injector;
-pub mod llava;
-pub mod paths;
-pub mod plan;
-pub mod progress;
+mod device;
+mod error;
+mod fingerprint;
+mod generate;
+mod images;
+mod injector;
+#[cfg(feature = "model")]
+mod llava;
+mod paths;
+#[cfg(feature = "model")]
+mod plan;
+mod progress;
+#[cfg(feature = "model")]
 pub mod reference;
+#[cfg(feature = "model")]
+mod responder;
 mod resume;
-pub mod run;
-pub mod run_dir;
-pub mod samples;
-pub mod score;
+mod run;
+mod run_dir;
+#[cfg(feature = "model")]
+mod samples;
+#[cfg(feature = "model")]
+mod score;
 mod settings_file;
+mod stage;
 pub mod stages;
-pub mod summary;
+mod summary;
 mod usage;
+mod vision;
 
 pub use bpo_distort as distort;
+#[cfg(feature = "model")]
 pub use bpo_dpo as dpo;
 pub use bpo_eval as eval;
 pub use bpo_inject as inject;
+#[cfg(feature = "model")]
 pub use bpo_model as model;
 pub use bpo_pairs as pairs;
+#[cfg(feature = "server")]
+pub use bpo_server as server;
+#[cfg(feature = "model")]
 pub use burn;
-pub use error::BpoError;
 
-/// What most programs need.
-pub mod prelude {
-    pub use crate::checkpoint::Checkpoint;
-    pub use crate::config::{RunConfig, Stage};
-    pub use crate::device::{DeviceSpec, Dtype};
-    pub use crate::error::BpoError;
-    pub use crate::llava::LocalBackend;
-    pub use crate::progress::Progress;
-    pub use crate::run::{Completion, PipelineBackend, RunReport};
-}
+#[cfg(feature = "model")]
+pub use checkpoint::{Checkpoint, check_adapter, check_base, record_base};
+pub use config::{
+    Change, ConditionalSection, DataSection, Distortions, FullFinetuneSection, HALF_PRECISION_TOLERANCE,
+    InjectSection, Missing, ModelSection, Preset, ReferenceSection, Required, RunConfig, Seed, Settings,
+    WeakenSection,
+};
+pub use device::{DeviceSpec, Dtype};
+pub use error::{BpoError, chain};
+pub use fingerprint::{check_checkpoint, fingerprint_checkpoint};
+pub use generate::{Answer, Question, check_sampling, generate, read_questions};
+pub use images::{Escape, ImageError, ImageRoot};
+pub use injector::open_injector;
+#[cfg(feature = "model")]
+pub use llava::{LocalBackend, collator};
+pub use paths::Paths;
+#[cfg(feature = "model")]
+pub use plan::{TrainingPlan, plan};
+pub use progress::Progress;
+pub use run::{PipelineBackend, RunReport, RunStatus, read_samples, run};
+pub use run_dir::RunDir;
+#[cfg(feature = "model")]
+pub use samples::Sample;
+#[cfg(feature = "model")]
+pub use score::{Score, score, score_cached};
+pub use stage::Stage;
+pub use summary::{RunManifest, SkippedLine, StageSummary, write_skipped};
+pub use vision::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest, Weakening};

@@ -9,27 +9,23 @@ use bpo_model::lora::save_adapter;
 use bpo_model::policy::LlavaCollator;
 use bpo_model::responder::LlavaResponder;
 use bpo_model::{Llava, LoraConfig, ModelError};
+use bpo_pairs::files::remove_owned_dir;
 use bpo_pairs::format::jsonl::read_pairs;
-use bpo_pairs::images::ImageRoot;
-use bpo_pairs::pairs::PairSet;
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::seed::stage_seed;
-use bpo_pairs::sft::SftSample;
-use bpo_pairs::skipped::Skipped;
+use bpo_pairs::{PairSet, PreferencePair, SftSample, Skipped, stage_seed};
 use burn::module::Module;
 use burn::tensor::Device;
 
 use crate::checkpoint::{Checkpoint, record_base};
 use crate::config::RunConfig;
 use crate::error::BpoError;
-use crate::injector;
+use crate::images::ImageRoot;
+use crate::injector::open_injector;
 use crate::progress::Progress;
 use crate::reference;
-use crate::run::{Completion, PipelineBackend};
+use crate::run::{PipelineBackend, RunStatus};
 use crate::run_dir::RunDir;
 use crate::samples::sampler;
-use crate::stages::StageOutcome;
-use crate::stages::train::{Trained, train};
+use crate::stages::{StageOutcome, Trained, train};
 
 /// Makes what puts errors into the answers of samples.
 type MakeInjector = dyn Fn(&[SftSample]) -> Box<dyn ErrorInjector>;
@@ -97,7 +93,7 @@ impl PipelineBackend for LocalBackend {
     fn injector(&mut self, samples: &[SftSample]) -> Result<Self::Injector, BpoError> {
         match &self.injector {
             Some(make) => Ok(make(samples)),
-            None => injector::open(&self.config, self.api_key.clone(), samples),
+            None => open_injector(&self.config, self.api_key.clone(), samples),
         }
     }
 
@@ -107,7 +103,7 @@ impl PipelineBackend for LocalBackend {
         images: &ImageRoot,
         dir: &RunDir,
         progress: &mut dyn Progress,
-    ) -> Result<(Completion, StageOutcome), BpoError> {
+    ) -> Result<(RunStatus, StageOutcome), BpoError> {
         let checkpoint = self.checkpoint()?;
         // training holds its own copy of what it changes
         self.checkpoint = None;
@@ -116,7 +112,7 @@ impl PipelineBackend for LocalBackend {
         let Trained { policy, summary, mut outcome } = train(trainer, pairs, progress)?;
         outcome.add(unread);
         if !summary.is_finished() {
-            return Ok((Completion::Stopped, outcome));
+            return Ok((RunStatus::Stopped, outcome));
         }
         // an adapter keeps its own settings, but for dropout
         let dropout = self.config.lora.lora_dropout;
@@ -133,7 +129,7 @@ impl PipelineBackend for LocalBackend {
         if let Err(error) = crate::curves::draw(&dir.metrics(), &dir.evaluations(), &dir.curves()) {
             tracing::warn!(error = crate::error::chain(&error), "no curves were drawn");
         }
-        Ok((Completion::Finished, outcome))
+        Ok((RunStatus::Finished, outcome))
     }
 }
 
@@ -192,10 +188,8 @@ fn save(config: &RunConfig, policy: &Llava, lora: &LoraConfig, out: &Path) -> Re
         record_base(out, base)?;
         return Ok(save_adapter(policy, lora, &base.to_string_lossy(), out)?);
     }
-    // a checkpoint is written over nothing; what lies here is of earlier training in this directory
-    if out.exists() {
-        std::fs::remove_dir_all(out).map_err(BpoError::io("remove", out))?;
-    }
+    // a checkpoint is written over nothing; only one of earlier training in this directory is removed
+    remove_owned_dir(out)?;
     Ok(policy.save_checkpoint(base, out)?)
 }
 

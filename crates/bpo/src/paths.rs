@@ -10,7 +10,7 @@ use crate::run_dir::RunDir;
 ///
 /// ```no_run
 /// # use std::path::Path;
-/// # use bpo::paths::Paths;
+/// # use bpo::Paths;
 /// let mut paths = Paths::default();
 /// paths.input("--adapter", Path::new("run/adapter")).input("model.path", Path::new("llava"));
 /// paths.output("--out", Path::new("merged"));

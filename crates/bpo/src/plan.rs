@@ -1,15 +1,14 @@
 //! A dry run of a training: the memory and the time that it will take.
 
 use bpo_model::memory::{BatchShape, Footprint};
-use bpo_pairs::images::ImageRoot;
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::skipped::Skipped;
+use bpo_pairs::{PreferencePair, Skipped};
 use burn::tensor::Device;
 use serde::Serialize;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::RunConfig;
 use crate::error::BpoError;
+use crate::images::ImageRoot;
 use crate::llava::trainer;
 use crate::stages::StageOutcome;
 

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use bpo_dpo::{Adapters, Collate, LogpCache, PairBatches, Policy, Reference, UsablePairs, usable_pairs};
 use bpo_model::Llava;
-use bpo_model::processor::{Processor, Turn};
-use bpo_pairs::manifest::Fingerprint;
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::skipped::Skipped;
+use bpo_model::processor::Processor;
+use bpo_pairs::{Fingerprint, PreferencePair, Skipped, Turn};
 
-use crate::checkpoint::{Checkpoint, fingerprint_checkpoint};
-use crate::config::{RunConfig, Stage};
+use crate::checkpoint::Checkpoint;
+use crate::config::RunConfig;
 use crate::error::BpoError;
+use crate::fingerprint::fingerprint_checkpoint;
 use crate::progress::Progress;
+use crate::stage::Stage;
 use crate::stages::StageOutcome;
 
 /// Between two writes of a cache that is being filled. What lies between is lost if the process is killed.

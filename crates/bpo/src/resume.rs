@@ -3,13 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::manifest::Manifest;
+use bpo_pairs::Manifest;
 
-use crate::config::{RunConfig, Stage, changes};
+use crate::config::{RunConfig, changes};
 use crate::error::BpoError;
 use crate::run_dir::RunDir;
 use crate::settings_file::{self, Inputs};
-use crate::stages::has_answers;
+use crate::stage::Stage;
+use crate::stages::{has_answers, remove_unanswered};
 use crate::summary::RunManifest;
 
 /// Compares the directory's settings and inputs with those given now, and records the latter.
@@ -42,7 +43,7 @@ pub(crate) fn take_up(config: &RunConfig, dir: &RunDir, inputs: Manifest) -> Res
             None => false,
         };
         if !same {
-            fs::remove_file(&path).map_err(BpoError::io("remove", &path))?;
+            remove_unanswered(&path)?;
         }
     }
     if other_inputs || stages.is_empty() {

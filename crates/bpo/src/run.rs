@@ -3,24 +3,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use crate::images::ImageRoot;
+use crate::vision::VisionLanguageModel;
 use bpo_inject::{ErrorInjector, PromptForm};
 use bpo_pairs::format::llava;
-use bpo_pairs::images::ImageRoot;
-use bpo_pairs::manifest::{Fingerprint, Manifest, fingerprint_file};
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::responder::VisionLanguageModel;
-use bpo_pairs::sft::SftSample;
-use bpo_pairs::skipped::{SkipCounts, Skipped};
+use bpo_pairs::{Fingerprint, Manifest, PreferencePair, SftSample, SkipCounts, Skipped, fingerprint_file};
 
-use crate::config::{Required, RunConfig, Stage};
+use crate::config::{Required, RunConfig};
 use crate::error::BpoError;
 use crate::paths::Paths;
 use crate::progress::Progress;
 use crate::resume::take_up;
 use crate::run_dir::RunDir;
 use crate::settings_file::{model_inputs, reference_inputs};
-use crate::stages::pair::Existing;
-use crate::stages::{self, StageOutcome};
+use crate::stage::Stage;
+use crate::stages::{self, Existing, StageOutcome};
 use crate::summary::{StageSummary, write_skipped};
 
 /// What a run asks of its surroundings. Each part is asked for only when its stage has work left.
@@ -52,12 +49,12 @@ pub trait PipelineBackend {
         images: &ImageRoot,
         dir: &RunDir,
         progress: &mut dyn Progress,
-    ) -> Result<(Completion, StageOutcome), BpoError>;
+    ) -> Result<(RunStatus, StageOutcome), BpoError>;
 }
 
 /// Whether a stage came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Completion {
+pub enum RunStatus {
     /// It did.
     Finished,
     /// It was asked to stop and can go on.
@@ -69,7 +66,7 @@ pub enum Completion {
 #[non_exhaustive]
 pub struct RunReport {
     /// Whether the adapter, or the model, is there.
-    pub completion: Completion,
+    pub status: RunStatus,
     /// Whether it was there before, so that nothing was done.
     pub was_finished: bool,
     /// What each stage did, earlier runs included.
@@ -95,14 +92,14 @@ pub fn run(
     config.validate()?;
     config.require(&[Required::Model, Required::Data, Required::Images], &[])?;
     Paths::default().inputs_of(&config).outputs_of_run(&config, out).check()?;
-    let images = ImageRoot::new(config.images_path()?).map_err(bpo_pairs::error::PairsError::from)?;
+    let images = ImageRoot::new(config.images_path()?)?;
     let images = images.with_limits(config.data.limits);
     let inputs = fingerprint_inputs(&config)?;
     let dir = RunDir::open(out)?;
     let mut manifest = take_up(&config, &dir, inputs)?;
     if dir.has_result(&config) && manifest.stages.contains_key(&Stage::Train) {
         let stages = manifest.stages;
-        return Ok(RunReport { completion: Completion::Finished, was_finished: true, stages });
+        return Ok(RunReport { status: RunStatus::Finished, was_finished: true, stages });
     }
 
     let mut skipped = BTreeMap::new();
@@ -113,19 +110,16 @@ pub fn run(
     let (samples, outcome) = read_samples(config.data_path()?, progress)?;
     keep(Stage::Data, outcome);
 
-    let weakened =
-        stages::weaken::weaken(&config, &samples, &images, || parts.model(), &dir.weakened(), progress)?;
+    let weakened = stages::weaken(&config, &samples, &images, || parts.model(), &dir.weakened(), progress)?;
     let samples = without(samples, &weakened.skipped, config.weaken.variants());
     keep(Stage::Weaken, weakened);
 
-    let injected =
-        stages::inject::inject(&config, &samples, || parts.injector(&samples), &dir.injected(), progress)?;
+    let injected = stages::inject(&config, &samples, || parts.injector(&samples), &dir.injected(), progress)?;
     keep(Stage::Inject, injected);
 
     let answers = [dir.weakened(), dir.injected()];
     let answers = answers.each_ref().map(|file| file.as_path());
-    let (pairs, paired) =
-        stages::pair::pair(&config, &samples, &answers, &dir.pairs(), Existing::Keep, progress)?;
+    let (pairs, paired) = stages::pair(&config, &samples, &answers, &dir.pairs(), Existing::Keep, progress)?;
     keep(Stage::Pair, paired);
     if pairs.is_empty() {
         write_skipped(&dir.skipped(), &skipped)?;
@@ -135,14 +129,14 @@ pub fn run(
         return Err(BpoError::Nothing { path: dir.pairs(), what: "pair", skipped: counts });
     }
 
-    let (completion, trained) = parts.train(&pairs, &images, &dir, progress)?;
-    if completion == Completion::Finished {
+    let (status, trained) = parts.train(&pairs, &images, &dir, progress)?;
+    if status == RunStatus::Finished {
         keep(Stage::Train, trained);
     }
     write_skipped(&dir.skipped(), &skipped)?;
     // last: with it the run counts as finished
     manifest.write(&dir.manifest())?;
-    Ok(RunReport { completion, was_finished: false, stages: manifest.stages })
+    Ok(RunReport { status, was_finished: false, stages: manifest.stages })
 }
 
 /// Reads the annotated data.

@@ -20,9 +20,9 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
 use crate::config::RunConfig;
 use crate::error::BpoError;
+use crate::fingerprint::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
 
 /// A directory that no other process works in, for as long as the value lives.
 ///
@@ -127,9 +127,8 @@ impl RunDir {
 
     /// All that training writes, replaces or removes in a directory, whatever it trains: the names are reserved.
     pub(crate) fn outputs_of_training(root: &Path) -> Vec<PathBuf> {
-        const NAMES: [&str; 11] = [
+        const NAMES: [&str; 9] = [
             "lock",
-            "config.toml.part",
             "metrics.jsonl",
             "eval.jsonl",
             "samples.jsonl",
@@ -137,7 +136,6 @@ impl RunDir {
             "report",
             "adapter",
             "model",
-            "model.partial",
             "manifest.json",
         ];
         NAMES.map(|name| root.join(name)).into()
@@ -145,15 +143,7 @@ impl RunDir {
 
     /// The same of the stages before it.
     pub(crate) fn outputs_of_stages(root: &Path) -> Vec<PathBuf> {
-        const NAMES: [&str; 7] = [
-            "manifest.json.part",
-            "weakened.jsonl",
-            "injected.jsonl",
-            "pairs.jsonl",
-            "pairs.jsonl.part",
-            "skipped.jsonl",
-            "skipped.jsonl.part",
-        ];
+        const NAMES: [&str; 4] = ["weakened.jsonl", "injected.jsonl", "pairs.jsonl", "skipped.jsonl"];
         NAMES.map(|name| root.join(name)).into()
     }
 

@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::images::ImageRoot;
+use crate::vision::{VisionLanguageModel, VisionRequest};
 use bpo_dpo::{Logged, MetricsLog, Source};
-use bpo_inject::Sampling;
 use bpo_model::Llava;
 use bpo_model::processor::Processor;
 use bpo_model::responder::LlavaResponder;
-use bpo_pairs::images::ImageRoot;
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::responder::{VisionLanguageModel, VisionRequest};
+use bpo_pairs::{PreferencePair, Sampling};
 use serde::{Deserialize, Serialize};
 
 /// Questions that are asked again and again (a choice of ours).
@@ -64,7 +63,7 @@ pub(crate) fn sampler(
             system: pair.system.clone(),
             history: pair.history.clone(),
             prompt: pair.prompt.clone(),
-            begun: String::new(),
+            answer_prefix: String::new(),
             sampling: Sampling::greedy(MAX_NEW_TOKENS),
         };
         asked.push((pair.clone(), request));

@@ -4,9 +4,7 @@ use bpo_dpo::{
     Adapters, Collate, DpoConfig, DpoError, GroupBatch, LogpCache, PairValidator, Policy, PreparedBatch,
     PreparedPairs,
 };
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::skipped::{SkipReason, Skipped};
-use bpo_pairs::system::warn_left_out;
+use bpo_pairs::{PreferencePair, SkipReason, Skipped, warn_left_out};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -85,7 +83,7 @@ where
 ///
 /// # Errors
 /// If a pair is not in it, and what `each` fails with.
-pub fn cached(
+pub fn score_cached(
     cache: &LogpCache,
     pairs: &[PreferencePair],
     device: &Device,

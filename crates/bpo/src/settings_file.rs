@@ -1,18 +1,19 @@
 //! Files of resolved settings: TOML that says it is ours, and in comments what the settings were used on.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
-use bpo_pairs::manifest::{Fingerprint, fingerprint_file};
+use bpo_pairs::files::{FileError, read_text, write_bytes};
+use bpo_pairs::{Fingerprint, Limits, fingerprint_file};
 
-use crate::checkpoint::{check_is_adapter, fingerprint_checkpoint};
-use crate::config::{Change, RunConfig, Stage};
+use crate::config::{Change, RunConfig};
 use crate::error::BpoError;
-use crate::summary::write_bytes;
+use crate::fingerprint::{check_is_adapter, fingerprint_checkpoint};
+use crate::stage::Stage;
 
 /// The first line of every file of ours. One without it is somebody's own and is not written over.
 const MARK: &str = "# Settings of bpo, as they were resolved.";
+const LIMIT: u64 = Limits::DEFAULT.settings_bytes;
 const INPUT: &str = "# made from ";
 
 /// Names and fingerprints of what a stage reads besides its settings.
@@ -83,7 +84,7 @@ pub(crate) fn text(config: &RunConfig, inputs: &Inputs) -> Result<String, BpoErr
 /// # Errors
 /// As [`RunConfig::read`]; [`BpoError::NotOurs`] for a file that is no settings, and was not written by [`write()`].
 pub(crate) fn read(path: &Path) -> Result<RunConfig, BpoError> {
-    RunConfig::read(path).map_err(|error| match fs::read_to_string(path) {
+    RunConfig::read(path).map_err(|error| match read_text(path, LIMIT) {
         Ok(text) if !text.starts_with(MARK) && error.is_usage() => {
             BpoError::NotOurs { path: path.to_owned() }
         }
@@ -97,16 +98,16 @@ pub(crate) fn read(path: &Path) -> Result<RunConfig, BpoError> {
 /// [`BpoError::NotOurs`] if a file is there that was not written by this, or if it cannot be written.
 pub(crate) fn write(path: &Path, config: &RunConfig, inputs: &Inputs) -> Result<(), BpoError> {
     let text = text(config, inputs)?;
-    match fs::read_to_string(path) {
+    match read_text(path, LIMIT) {
         Ok(there) if there == text => Ok(()),
         Ok(there) if !there.is_empty() && !there.starts_with(MARK) => {
             Err(BpoError::NotOurs { path: path.to_owned() })
         }
         // anything but text is not ours either
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+        Err(FileError::NotText { .. } | FileError::TooLarge { .. }) => {
             Err(BpoError::NotOurs { path: path.to_owned() })
         }
-        _ => write_bytes(path, text.as_bytes()),
+        _ => Ok(write_bytes(path, text.as_bytes())?),
     }
 }
 
@@ -115,7 +116,7 @@ pub(crate) fn write(path: &Path, config: &RunConfig, inputs: &Inputs) -> Result<
 /// # Errors
 /// [`BpoError::InputChanged`] with each input that differs, for the file or directory `made`.
 pub(crate) fn check_inputs(settings: &Path, now: &Inputs, made: &Path) -> Result<(), BpoError> {
-    let text = fs::read_to_string(settings).map_err(BpoError::io("read", settings))?;
+    let text = read_text(settings, LIMIT)?;
     let then: BTreeMap<&str, &str> =
         text.lines().filter_map(|line| line.strip_prefix(INPUT)?.split_once(": ")).collect();
     let changed = |(name, print): (&&'static str, &String)| {

@@ -1,19 +1,17 @@
 //! What stages did, and what they skipped.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 use bpo_inject::CutCounts;
-use bpo_pairs::atomic::write_atomic;
-use bpo_pairs::error::PairsError;
-use bpo_pairs::manifest::Manifest;
-use bpo_pairs::skipped::{SkipCounts, Skipped};
+use bpo_pairs::files::{read_bytes, write_bytes};
+use bpo_pairs::{Limits, Manifest, SkipCounts, Skipped};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Change, Stage};
+use crate::config::Change;
 use crate::error::BpoError;
 use crate::settings_file::Inputs;
+use crate::stage::Stage;
 
 /// What a stage did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,9 +49,9 @@ impl RunManifest {
     /// # Errors
     /// If the file cannot be read or is no manifest.
     pub fn read(path: &Path) -> Result<Option<Self>, BpoError> {
-        let bytes = match std::fs::read(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            bytes => bytes.map_err(BpoError::io("read", path))?,
+        let bytes = match read_bytes(path, Limits::DEFAULT.settings_bytes) {
+            Err(error) if error.is_not_found() => return Ok(None),
+            bytes => bytes?,
         };
         let manifest = serde_json::from_slice(&bytes);
         manifest.map(Some).map_err(|source| BpoError::Json { path: path.to_owned(), source })
@@ -67,7 +65,7 @@ impl RunManifest {
         let json = serde_json::to_vec_pretty(self);
         let mut json = json.map_err(|source| BpoError::Json { path: path.to_owned(), source })?;
         json.push(b'\n');
-        write_bytes(path, &json)
+        Ok(write_bytes(path, &json)?)
     }
 
     /// Checks that data and model are those that the run was begun with. Other versions of this program are fine.
@@ -81,7 +79,7 @@ impl RunManifest {
         if differences.is_empty() {
             return Ok(());
         }
-        let change = |difference: bpo_pairs::manifest::Difference| Change {
+        let change = |difference: bpo_pairs::Difference| Change {
             key: difference.entry,
             then: difference.there,
             now: difference.here,
@@ -119,7 +117,7 @@ pub struct SkippedLine {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub variant: usize,
     /// Why, to be counted.
-    pub reason: bpo_pairs::skipped::SkipReason,
+    pub reason: bpo_pairs::SkipReason,
     /// Why, to be read.
     pub detail: String,
 }
@@ -141,19 +139,12 @@ pub fn write_skipped(path: &Path, skipped: &BTreeMap<Stage, Vec<Skipped>>) -> Re
             bytes.push(b'\n');
         }
     }
-    write_bytes(path, &bytes)
-}
-
-/// Writes a file that is whole or not there.
-pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), BpoError> {
-    let io = |source| PairsError::Io { action: "write", path: path.to_owned(), source };
-    Ok(write_atomic(path, |writer| writer.write_all(bytes).map_err(io))?)
+    Ok(write_bytes(path, &bytes)?)
 }
 
 #[cfg(test)]
 mod tests {
-    use bpo_pairs::manifest::Fingerprint;
-    use bpo_pairs::skipped::SkipReason;
+    use bpo_pairs::{Fingerprint, SkipReason};
 
     use super::*;
 

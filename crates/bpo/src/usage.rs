@@ -1,7 +1,9 @@
 //! Which errors are of usage: found on the command line or in the settings alone.
 
 use bpo_distort::files::FilesError;
+#[cfg(feature = "model")]
 use bpo_dpo::DpoError;
+#[cfg(feature = "model")]
 use bpo_model::ModelError;
 
 use crate::error::BpoError;
@@ -17,15 +19,19 @@ impl BpoError {
             | Self::Setting { .. }
             | Self::Conflict { .. }
             | Self::NothingToEvaluate
+            | Self::NotBuilt { .. }
             | Self::InputIsOutput { .. }
             | Self::UnknownDevice { .. }
             | Self::UnknownDtype { .. }
-            | Self::DeviceNotBuilt { .. }
-            | Self::Server { .. } => true,
+            | Self::DeviceNotBuilt { .. } => true,
+            #[cfg(feature = "server")]
+            Self::Server { .. } => true,
+            #[cfg(feature = "model")]
             Self::Model(error) => {
                 matches!(error, ModelError::Setting { .. } | ModelError::TargetPattern { .. })
             }
             Self::Files(error) => matches!(error, FilesError::Inside { .. }),
+            #[cfg(feature = "model")]
             Self::Dpo(error) => matches!(error, DpoError::ReferenceStands | DpoError::NothingWeakened),
             _ => false,
         }

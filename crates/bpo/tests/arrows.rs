@@ -6,22 +6,27 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Every crate of the workspace with all that it may use.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("bpo-distort", &[]),
-    ("bpo-inject", &[]),
-    ("bpo-pairs", &["bpo-distort", "bpo-inject"]),
-    ("bpo-dpo", &["bpo-pairs"]),
-    ("bpo-model", &["bpo-distort", "bpo-inject", "bpo-pairs", "bpo-dpo"]),
-    ("bpo-eval", &["bpo-pairs"]),
+    ("bpo-pairs", &[]),
     ("bpo-world", &[]),
-    ("bpo", &["bpo-distort", "bpo-inject", "bpo-pairs", "bpo-dpo", "bpo-model", "bpo-eval"]),
+    ("bpo-inject", &["bpo-pairs"]),
+    ("bpo-dpo", &["bpo-pairs"]),
+    ("bpo-eval", &["bpo-pairs"]),
+    ("bpo-server", &["bpo-pairs", "bpo-inject"]),
+    ("bpo-model", &["bpo-distort", "bpo-pairs", "bpo-dpo"]),
+    ("bpo", &["bpo-distort", "bpo-inject", "bpo-pairs", "bpo-dpo", "bpo-model", "bpo-eval", "bpo-server"]),
     ("bpo-cli", &["bpo", "bpo-world"]),
     ("bpo-examples", &["bpo", "bpo-world"]),
     ("bpo-benches", &["bpo"]),
 ];
 
 /// Crates that must stay usable without a tensor library.
-const WITHOUT_BURN: [&str; 5] = ["bpo-distort", "bpo-inject", "bpo-pairs", "bpo-eval", "bpo-world"];
+const WITHOUT_BURN: [&str; 6] =
+    ["bpo-distort", "bpo-inject", "bpo-pairs", "bpo-eval", "bpo-server", "bpo-world"];
+
+/// What the pair maker, a build without models, must not depend on.
+const OF_MODELS: [&str; 5] = ["burn", "bpo-dpo", "bpo-model", "gemm", "tokenizers"];
 
 #[test]
 fn crates_depend_only_on_what_they_may() {
@@ -51,13 +56,23 @@ fn crates_depend_only_on_what_they_may() {
     assert_eq!(seen, allowed.keys().copied().collect());
 }
 
-/// What a default build of a data crate must not drag in, however the features are set.
+/// The pair maker: `bpo` and `bpo-cli` without their feature `model` depend on no tensor library.
 #[test]
-fn optional_arrows_are_optional() {
-    let manifest =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../bpo-pairs/Cargo.toml")).unwrap();
-    let manifest: toml::Table = manifest.parse().unwrap();
-    for name in ["bpo-distort", "bpo-inject"] {
-        assert_eq!(manifest["dependencies"][name]["optional"].as_bool(), Some(true), "{name}");
+fn pairs_are_made_without_a_tensor_library() {
+    for package in ["bpo", "bpo-cli"] {
+        let output = Command::new(env!("CARGO"))
+            .args(["tree", "--offline", "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+            .args(["--package", package, "--no-default-features", "--features", "server"])
+            .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml")])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let tree = String::from_utf8(output.stdout).unwrap();
+        let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+        assert!(names.contains("bpo-server") && names.contains("bpo-pairs"), "{tree}");
+        for name in names {
+            let of_model = OF_MODELS.contains(&name) || name.starts_with("burn-") || name == "safetensors";
+            assert!(!of_model, "{package} without `model` must not depend on {name}");
+        }
     }
 }

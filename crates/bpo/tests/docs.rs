@@ -1,8 +1,9 @@
 //! What the guide shows must be what the code reads.
+#![cfg(all(feature = "model", feature = "server"))]
 
 use std::path::Path;
 
-use bpo::config::RunConfig;
+use bpo::RunConfig;
 
 /// The TOML of docs/src/configuration.md is a whole configuration, and where it names a default it is the default.
 #[test]

@@ -1,4 +1,5 @@
 //! Training of the weights themselves, on the tiny model.
+#![cfg(feature = "flex")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,13 +7,9 @@ use std::path::{Path, PathBuf};
 
 use bpo::burn::tensor::Device;
 use bpo::dpo::{Control, ReferenceSync, StepMetrics};
-use bpo::llava::LocalBackend;
 use bpo::model::weights::WeightIndex;
-use bpo::pairs::images::ImageRoot;
-use bpo::pairs::record::{CompletionKind, PreferencePair};
-use bpo::prelude::*;
-use bpo::run::PipelineBackend;
-use bpo::run_dir::RunDir;
+use bpo::pairs::{CompletionKind, PreferencePair};
+use bpo::{BpoError, ImageRoot, LocalBackend, PipelineBackend, Progress, RunConfig, RunDir, RunStatus};
 
 fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../bpo-model/tests/golden/tiny-llava")
@@ -70,14 +67,14 @@ impl Progress for Until {
 }
 
 /// Trains in a directory, up to a step; gives the steps.
-fn train(config: &RunConfig, dir: &Path, stop: usize) -> Result<(Completion, Vec<StepMetrics>), BpoError> {
+fn train(config: &RunConfig, dir: &Path, stop: usize) -> Result<(RunStatus, Vec<StepMetrics>), BpoError> {
     config.validate()?;
     let images = ImageRoot::new(photos()).expect("photographs");
     let dir = RunDir::open(dir)?;
     let mut progress = Until(stop, Vec::new());
     let mut parts = LocalBackend::new(config.clone(), Device::flex(), None);
     let (completion, _) = parts.train(&pairs(), &images, &dir, &mut progress)?;
-    assert_eq!(completion == Completion::Finished, dir.has_result(config));
+    assert_eq!(completion == RunStatus::Finished, dir.has_result(config));
     assert!(!dir.adapter().exists());
     Ok((completion, progress.1))
 }
@@ -161,7 +158,7 @@ fn stopped_and_taken_up_it_gives_the_same_model() {
         train(&config, whole.path(), usize::MAX).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let (completion, _) = train(&config, dir.path(), 3).unwrap();
-        assert_eq!(completion, Completion::Stopped);
+        assert_eq!(completion, RunStatus::Stopped);
         train(&config, dir.path(), usize::MAX).unwrap();
         let metrics = |dir: &Path| fs::read(dir.join("metrics.jsonl")).unwrap();
         assert!(metrics(dir.path()) == metrics(whole.path()), "{moving:?}");
@@ -186,6 +183,6 @@ fn settings_that_cannot_work_are_named() {
         let full = config.full_finetune.get_or_insert_default();
         (full.language_model, full.projector) = (false, false);
     });
-    refused("model.dtype", &|config| config.model.dtype = bpo::device::Dtype::Bf16);
+    refused("model.dtype", &|config| config.model.dtype = bpo::Dtype::Bf16);
     refused("lora", &|config| config.lora.r = 4);
 }

@@ -6,19 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use bpo::inject::{
-    Cut, ErrorInjector, FinishReason, Generated, Injection, InjectionFailure, InjectionRequest, Rejection,
-};
-use bpo::pairs::error::PairsError;
-use bpo::pairs::images::ImageRoot;
-use bpo::pairs::record::PreferencePair;
-use bpo::pairs::responder::{VisionLanguageModel, VisionRequest};
-use bpo::pairs::sft::SftSample;
-use bpo::pairs::skipped::SkipReason;
-use bpo::prelude::*;
-use bpo::run::run;
-use bpo::run_dir::RunDir;
+use bpo::inject::{Cut, ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
+use bpo::pairs::{FinishReason, Generated, PreferencePair, SftSample, SkipReason};
 use bpo::stages::StageOutcome;
+use bpo::{
+    BpoError, ImageRoot, PipelineBackend, Progress, RunConfig, RunDir, RunStatus, Stage, VisionLanguageModel,
+    VisionRequest, run,
+};
 
 /// Answers until it has answered `left` requests; then its power is gone.
 struct Model {
@@ -92,14 +86,14 @@ impl PipelineBackend for Counted {
         _: &ImageRoot,
         dir: &RunDir,
         _: &mut dyn Progress,
-    ) -> Result<(Completion, StageOutcome), BpoError> {
+    ) -> Result<(RunStatus, StageOutcome), BpoError> {
         self.trained = pairs.to_vec();
         fs::write(dir.metrics(), "{}\n").unwrap();
         fs::create_dir_all(dir.adapter()).unwrap();
         for name in ["adapter_model.safetensors", "adapter_config.json"] {
             fs::write(dir.adapter().join(name), "{}").unwrap();
         }
-        Ok((Completion::Finished, StageOutcome::new(pairs.len(), vec![])))
+        Ok((RunStatus::Finished, StageOutcome::new(pairs.len(), vec![])))
     }
 }
 
@@ -138,7 +132,7 @@ fn a_run_counts_what_it_sets_aside_and_does_nothing_twice() {
     let (config, out) = setting(dir.path());
     let mut parts = Counted::new(3);
     let report = run(&config, &out, &mut parts, &mut ()).unwrap();
-    assert_eq!((report.completion, report.was_finished), (Completion::Finished, false));
+    assert_eq!((report.status, report.was_finished), (RunStatus::Finished, false));
     let count = |stage, reason| report.stages[&stage].skipped.get(reason);
     assert_eq!(count(Stage::Data, SkipReason::NoImage), 1);
     assert_eq!(count(Stage::Weaken, SkipReason::ImageMissing), 1);
@@ -194,10 +188,10 @@ fn a_model_that_fails_stops_the_run_and_what_is_done_stays_done() {
     let mut failing = Counted::new(2);
     let error = run(&config, &out, &mut failing, &mut ()).unwrap_err();
     assert!(
-        matches!(error, BpoError::Pairs(PairsError::Model { stage: "weaken", ref id, .. }) if id == "c"),
+        matches!(error, BpoError::StageStopped { stage: Stage::Weaken, ref id, .. } if id == "c"),
         "{error}"
     );
-    assert!(bpo::error::chain(&error).ends_with("no power"));
+    assert!(bpo::chain(&error).ends_with("no power"));
     // the call that failed again, as a whole, and nothing before it
     let mut parts = Counted::new(3);
     run(&config, &out, &mut parts, &mut ()).unwrap();
@@ -328,9 +322,8 @@ fn parts_that_cannot_fail_fit_too() {
     let dir = tempfile::tempdir().unwrap();
     let (config, _) = setting(dir.path());
     let images = ImageRoot::new(config.images_path().unwrap()).unwrap();
-    let (samples, _) = bpo::run::read_samples(config.data_path().unwrap(), &mut ()).unwrap();
+    let (samples, _) = bpo::read_samples(config.data_path().unwrap(), &mut ()).unwrap();
     let file = dir.path().join("weakened.jsonl");
-    let outcome =
-        bpo::stages::weaken::weaken(&config, &samples, &images, || Ok(Sure), &file, &mut ()).unwrap();
+    let outcome = bpo::stages::weaken(&config, &samples, &images, || Ok(Sure), &file, &mut ()).unwrap();
     assert_eq!((outcome.summary.done, outcome.skipped.len()), (3, 1));
 }

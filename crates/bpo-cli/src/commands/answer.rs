@@ -1,20 +1,13 @@
 //! What a model makes of answers and questions: `bpo score`, `bpo generate`.
 
-use bpo::BpoError;
-use bpo::checkpoint::Checkpoint;
-use bpo::config::{ReferenceSection, Required, RunConfig};
-use bpo::dpo::loss::PreferenceLoss;
 use bpo::dpo::{Collate, validate_pairs};
-use bpo::generate::check_sampling;
-use bpo::inject::Sampling;
-use bpo::llava::collator;
 use bpo::model::policy::LlavaCollator;
 use bpo::model::responder::LlavaResponder;
 use bpo::pairs::format::jsonl::read_pairs;
-use bpo::pairs::record::PreferencePair;
-use bpo::pairs::system::warn_left_out;
+use bpo::pairs::{PreferencePair, Sampling, warn_left_out};
 use bpo::reference::fill;
 use bpo::stages::StageOutcome;
+use bpo::{BpoError, Checkpoint, ReferenceSection, Required, RunConfig, check_sampling, collator};
 
 use super::{open_device, open_images, print_line, told_all};
 use crate::args::{GenerateCommand, ScoreCommand};
@@ -40,10 +33,10 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     let mut outcome = match &args.cache {
         None => {
             let mut collate = LlavaCollator::new(checkpoint.processor, &checkpoint.model, images);
-            bpo::score::score(&checkpoint.model, &mut collate, &set.pairs, args.batch_size, each)?
+            bpo::score(&checkpoint.model, &mut collate, &set.pairs, args.batch_size, each)?
         }
         Some(file) => {
-            if !config.train.loss.properties().rejected {
+            if !config.train.objective().properties().rejected {
                 let (with, reason) =
                     (format!("the loss {}", config.train.loss), "it does not ask for rejected answers");
                 return Err(BpoError::Conflict { key: "--cache".into(), with, reason }.into());
@@ -56,13 +49,13 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
             if !collate.takes_system() {
                 warn_left_out("pairs", set.pairs.iter().map(|pair| &pair.system));
             }
-            let (pairs, refused) =
-                validate_pairs(&mut collate, config.train.objective().properties(), &set.pairs);
+            let loss = config.train.objective().properties();
+            let (pairs, refused) = validate_pairs(&mut collate, loss, &set.pairs);
             let (cache, unprepared) =
                 fill(&config, file, &checkpoint, &mut collate, &pairs, &mut *progress::new())?;
             let is_prepared = |pair: &PreferencePair| !unprepared.iter().any(|skipped| skipped.id == pair.id);
             let pairs: Vec<_> = pairs.into_iter().filter(is_prepared).collect();
-            let unscored = bpo::score::cached(&cache, &pairs, &checkpoint.model.device(), each)?;
+            let unscored = bpo::score_cached(&cache, &pairs, &checkpoint.model.device(), each)?;
             let scored = pairs.len() - unscored.len();
             StageOutcome::new(scored, refused.into_iter().chain(unprepared).chain(unscored).collect())
         }
@@ -82,12 +75,11 @@ pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
         .with_seed(config.seed.0);
     check_sampling(&sampling)?;
     let images = open_images(&config)?;
-    let (questions, unread) = bpo::generate::read_questions(given("--questions", &args.questions)?)?;
+    let (questions, unread) = bpo::read_questions(given("--questions", &args.questions)?)?;
     let Checkpoint { model, processor, .. } = load(&config)?;
     let mut model = LlavaResponder::new(model.merged(), processor);
     let each = |answer| print_line(&answer);
-    let mut outcome =
-        bpo::generate::generate(&mut model, &questions, &images, &sampling, args.batch_size, each)?;
+    let mut outcome = bpo::generate(&mut model, &questions, &images, &sampling, args.batch_size, each)?;
     outcome.add(unread);
     told_all(&outcome)
 }

@@ -6,8 +6,7 @@ use std::path::Path;
 use bpo::distort::files::{Batch, Event, FilesError, Made, Outcome};
 use bpo::distort::sheet::Sheet;
 use bpo::distort::{Distortion, Input, Limits, load_rgb};
-use bpo::error::chain;
-use bpo::paths::Paths;
+use bpo::{Paths, chain};
 
 use crate::args::DistortCommand;
 use crate::failure::Failure;

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bpo::checkpoint::{check_adapter, check_base};
-use bpo::config::Required;
+use bpo::{Required, check_adapter, check_base};
 
 use super::open_device;
 use crate::args::MergeCommand;

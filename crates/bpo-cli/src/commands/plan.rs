@@ -1,7 +1,7 @@
 //! What `bpo train --dry-run` tells.
 
+use bpo::TrainingPlan;
 use bpo::model::memory::{BatchShape, Footprint};
-use bpo::plan::TrainingPlan;
 
 /// The plan of a training, for people.
 pub fn describe(plan: &TrainingPlan) -> String {

@@ -1,8 +1,6 @@
 //! `bpo run`
 
-use bpo::config::Required;
-use bpo::llava::LocalBackend;
-use bpo::run::Completion;
+use bpo::{LocalBackend, Required, RunStatus};
 
 use super::{api_key, open_device};
 use crate::args::RunArgs;
@@ -19,7 +17,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let out = given("--out", &args.out)?;
     args.config.inputs(&config).outputs_of_run(&config, out).check()?;
     let mut parts = LocalBackend::new(config.clone(), open_device(&config)?, api_key(&config)?);
-    let report = bpo::run::run(&config, out, &mut parts, &mut Interruptible::new(progress::new()))?;
+    let report = bpo::run(&config, out, &mut parts, &mut Interruptible::new(progress::new()))?;
     let dir = out.display();
     if report.was_finished {
         for (&stage, summary) in &report.stages {
@@ -31,12 +29,12 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     if skipped > 0 {
         progress::tell(&format!("{skipped} skipped in all: see {}", out.join("skipped.jsonl").display()));
     }
-    match report.completion {
-        Completion::Finished => {
+    match report.status {
+        RunStatus::Finished => {
             let result = config.result_name();
             progress::tell(&format!("{result}: {}", out.join(result).display()));
             Ok(())
         }
-        Completion::Stopped => Err(Failure::Interrupted),
+        RunStatus::Stopped => Err(Failure::Interrupted),
     }
 }

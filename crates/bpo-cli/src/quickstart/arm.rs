@@ -2,17 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use bpo::BpoError;
 use bpo::burn::tensor::Device;
-use bpo::config::RunConfig;
 use bpo::dpo::loss::Loss;
-use bpo::llava::LocalBackend;
-use bpo::pairs::error::PairsError;
-use bpo::pairs::images::ImageRoot;
-use bpo::pairs::record::{CompletionKind, PreferencePair};
-use bpo::run::PipelineBackend;
-use bpo::run_dir::RunDir;
-use bpo::stages::settings::hold_training;
+use bpo::pairs::{CompletionKind, PreferencePair};
+use bpo::stages::hold_training;
+use bpo::{BpoError, ImageRoot, LocalBackend, PipelineBackend, RunConfig, RunDir};
 use serde::Serialize;
 
 use crate::progress;
@@ -95,7 +89,7 @@ impl Arm {
         hold_training(&config, &dir)?;
         if !dir.has_adapter() {
             progress::tell(&format!("{}:", self.title()));
-            let images = ImageRoot::new(config.images_path()?).map_err(PairsError::from)?;
+            let images = ImageRoot::new(config.images_path()?)?;
             let mut parts = LocalBackend::new(config, device.clone(), None);
             parts.train(&self.pairs(pairs), &images, &dir, &mut *progress::new())?;
         }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bpo::BpoError;
-use bpo::pairs::manifest::Fingerprint;
+use bpo::pairs::Fingerprint;
 
 use super::files::{create_dir, write as write_file};
 

@@ -2,10 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use bpo::BpoError;
-use bpo::config::Change;
-use bpo::pairs::manifest::Fingerprint;
-use bpo::run_dir::RunDir;
+use bpo::pairs::Fingerprint;
+use bpo::{BpoError, Change, RunDir};
 use bpo_world::{Example, Mix, Split};
 use serde::{Deserialize, Serialize};
 

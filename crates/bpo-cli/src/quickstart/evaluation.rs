@@ -3,17 +3,11 @@
 use std::path::Path;
 use std::thread;
 
-use bpo::BpoError;
 use bpo::burn::tensor::Device;
-use bpo::checkpoint::Checkpoint;
-use bpo::device::Dtype;
 use bpo::eval::{ChairItem, ObjectTable, PopeItem};
-use bpo::generate::{Answer, Question, generate};
-use bpo::inject::Sampling;
 use bpo::model::responder::LlavaResponder;
-use bpo::pairs::error::PairsError;
-use bpo::pairs::images::ImageRoot;
-use bpo::pairs::skipped::Skipped;
+use bpo::pairs::{Sampling, Skipped};
+use bpo::{Answer, BpoError, Checkpoint, Dtype, ImageRoot, Question, generate};
 
 use super::recipe::{BATCH, MAX_NEW_TOKENS};
 use super::splits::{Evaluated, Splits};
@@ -51,7 +45,7 @@ impl<'a> Evaluator<'a> {
     /// # Errors
     /// If the images are not there.
     pub fn new(base: &'a Path, splits: &'a Splits, device: Device) -> Result<Self, BpoError> {
-        let images = ImageRoot::new(&splits.train.images).map_err(PairsError::from)?;
+        let images = ImageRoot::new(&splits.train.images)?;
         let table = ObjectTable::of_names(bpo_world::Kind::ALL.iter().map(|kind| kind.name()))?;
         Ok(Self { base, device, images, splits, table })
     }

@@ -1,11 +1,9 @@
 //! Files of the report, each whole or not there.
 
-use std::io::Write;
 use std::path::Path;
 
 use bpo::BpoError;
-use bpo::pairs::atomic::write_atomic;
-use bpo::pairs::error::PairsError;
+use bpo::pairs::files::write_bytes;
 
 /// Makes a directory.
 pub fn create_dir(dir: &Path) -> Result<(), BpoError> {
@@ -15,8 +13,7 @@ pub fn create_dir(dir: &Path) -> Result<(), BpoError> {
 
 /// Writes bytes.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), BpoError> {
-    let failed = |source| PairsError::Io { action: "write", path: path.to_owned(), source };
-    Ok(write_atomic(path, |writer| writer.write_all(bytes).map_err(failed))?)
+    Ok(write_bytes(path, bytes)?)
 }
 
 /// Writes JSON.

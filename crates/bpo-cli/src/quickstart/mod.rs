@@ -17,19 +17,14 @@ mod summary;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bpo::BpoError;
 use bpo::burn::tensor::Device;
-use bpo::checkpoint::{Checkpoint, fingerprint_checkpoint};
-use bpo::config::RunConfig;
-use bpo::device::Dtype;
 use bpo::distort::{Amount, DiffusionNoise, Distortion, diffusion};
 use bpo::eval::table::{Table, percent};
 use bpo::eval::{Bootstrap, ChairItem, ChairReport};
-use bpo::llava::LocalBackend;
-use bpo::pairs::build::StageRecord;
+use bpo::pairs::PreferencePair;
 use bpo::pairs::format::jsonl::{JsonLines, read_pairs};
-use bpo::pairs::record::PreferencePair;
-use bpo::run_dir::RunDir;
+use bpo::stages::StageRecord;
+use bpo::{BpoError, Checkpoint, Dtype, LocalBackend, RunConfig, RunDir, fingerprint_checkpoint};
 use bpo_world::{Example, Split, Topic};
 
 use crate::args::QuickstartArgs;
@@ -150,7 +145,7 @@ impl Quickstart<'_> {
         let run = self.out.join("run");
         let mut parts =
             LocalBackend::new(config.clone(), device.clone(), None).with_injector(|_| Box::new(Prior));
-        let report = bpo::run::run(&config, &run, &mut parts, &mut *progress::new())?;
+        let report = bpo::run(&config, &run, &mut parts, &mut *progress::new())?;
         if report.was_finished {
             progress::tell(&format!("nothing left to do in {}", run.display()));
         }

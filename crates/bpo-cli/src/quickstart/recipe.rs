@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use bpo::config::{RunConfig, Seed};
-use bpo::device::DeviceSpec;
 use bpo::distort::{DiffusionNoise, Distortion};
 use bpo::dpo::LrGroup;
 use bpo::dpo::loss::Loss;
+use bpo::{DeviceSpec, RunConfig, Seed};
 
 use super::splits::Splits;
 

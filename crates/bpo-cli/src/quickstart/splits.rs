@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use bpo::BpoError;
 use bpo::eval::Truth;
 use bpo::eval::pope::{Negatives, PopeQuestion, questions};
-use bpo::generate::Question;
+use bpo::{BpoError, Question};
 use bpo_world::dataset::{Files, Mix, write};
 use bpo_world::{Example, Split, WorldError};
 

@@ -12,12 +12,10 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::atomic::write_atomic;
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::skipped::Skipped;
+use bpo_pairs::files::write_bytes;
+use bpo_pairs::{PreferencePair, Skipped};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
@@ -153,7 +151,7 @@ impl LogpCache {
     /// Writes a file; an old one stays until the new one is whole. Equal contents give equal bytes.
     ///
     /// # Errors
-    /// [`DpoError::Pairs`] or [`DpoError::Io`] if it cannot be written.
+    /// [`DpoError::File`] if it cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), DpoError> {
         let rows = || self.order.iter().map(|key| &self.rows[key]);
         let prints: Option<Vec<&RowFingerprint>> = rows().map(|row| row.fingerprint.as_ref()).collect();
@@ -180,7 +178,7 @@ impl LogpCache {
             .map_err(|source| DpoError::Json { path: path.to_owned(), source })?;
         let bytes = safetensors::serialize(tensors, Some([(METADATA.to_owned(), text)].into()))
             .map_err(|source| DpoError::Safetensors { path: Some(path.to_owned()), source })?;
-        write_atomic(path, |file| file.write_all(&bytes).map_err(DpoError::io("write", path)))
+        Ok(write_bytes(path, &bytes)?)
     }
 
     /// Number of completions.

@@ -7,7 +7,7 @@ pub use cache::{LogpCache, PairBatches};
 pub use sync::ReferenceSync;
 pub(crate) use sync::{check_follows, follow};
 
-use bpo_pairs::record::PreferencePair;
+use bpo_pairs::PreferencePair;
 
 use crate::error::DpoError;
 use crate::loss::TokenLogps;

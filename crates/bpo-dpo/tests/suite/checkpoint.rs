@@ -6,7 +6,7 @@ use bpo_dpo::{
     Checkpoint, CheckpointDir, DpoConfig, DpoError, ReferenceSync, Weighting, check_same_run,
     fingerprint_pairs, save_trainable,
 };
-use bpo_pairs::record::CompletionKind;
+use bpo_pairs::CompletionKind;
 use serde_json::json;
 
 use crate::toy::{Toy, pairs};
@@ -62,18 +62,6 @@ fn broken_ones_are_passed_over() {
             assert_eq!(checkpoints.load_newest().expect("readable").expect("one").1.state.step, 10);
         }
     }
-}
-
-#[test]
-fn what_a_killed_process_left_is_no_checkpoint() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let unfinished = dir.path().join("checkpoints/unfinished");
-    fs::create_dir_all(&unfinished).expect("created");
-    fs::write(unfinished.join("trainable.safetensors"), b"half").expect("written");
-    let checkpoints = CheckpointDir::new(dir.path());
-    assert!(checkpoints.load_newest().expect("readable").is_none());
-    checkpoints.save(&checkpoint(5, &DpoConfig::default()), 1).expect("saved");
-    assert!(!unfinished.exists());
 }
 
 #[test]

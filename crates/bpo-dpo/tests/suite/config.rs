@@ -2,7 +2,7 @@
 
 use bpo_dpo::loss::{Divergence, Loss};
 use bpo_dpo::{Criterion, DpoConfig, DpoError, LrGroup};
-use bpo_pairs::record::CompletionKind;
+use bpo_pairs::CompletionKind;
 
 #[test]
 fn defaults_are_valid_and_go_through_text() {

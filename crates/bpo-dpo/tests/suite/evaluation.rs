@@ -8,7 +8,7 @@ use bpo_dpo::{
     CheckpointDir, Control, Criterion, DpoConfig, DpoError, EvalMetrics, MetricsLog, Observer, StepMetrics,
     TrainOutput, Trainer, save_trainable, split_pairs,
 };
-use bpo_pairs::record::PreferencePair;
+use bpo_pairs::PreferencePair;
 
 use crate::toy::{Toy, ToyCollate, pairs};
 

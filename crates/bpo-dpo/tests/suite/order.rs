@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use bpo_dpo::{DataOrder, DpoConfig, GroupBatch};
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::sft::Turn;
+use bpo_pairs::{PreferencePair, Turn};
 use proptest::prelude::*;
 
 use crate::toy::{pair, pairs};

@@ -8,7 +8,7 @@ use bpo_dpo::{
     Adapters, Control, DpoConfig, DpoError, LogpCache, PairBatches, Policy, Reference, ReferenceSync, Stale,
     StepMetrics, TokenLogps, TrainOutput, Trainer, save_trainable,
 };
-use bpo_pairs::record::PreferencePair;
+use bpo_pairs::PreferencePair;
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor};
 

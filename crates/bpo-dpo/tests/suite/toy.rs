@@ -2,7 +2,7 @@
 //! projector that is trained as it is.
 
 use bpo_dpo::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps, TokenStatistics};
-use bpo_pairs::record::{CompletionKind, PreferencePair};
+use bpo_pairs::{CompletionKind, PreferencePair};
 use burn::module::{Module, Param};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Device, Distribution, Int, Tensor, TensorData};

@@ -5,7 +5,7 @@ use bpo_dpo::{
     Adapters, Collate, Control, DpoConfig, DpoError, GroupBatch, MetricsLog, Observer, Policy, RunPlan,
     Schedule, StepMetrics, TokenLogps, TrainOutput, Trainer, Weighting, save_trainable,
 };
-use bpo_pairs::record::{CompletionKind, PreferencePair};
+use bpo_pairs::{CompletionKind, PreferencePair};
 use burn::module::Module;
 use burn::tensor::{DType, Tensor};
 

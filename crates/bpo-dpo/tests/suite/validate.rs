@@ -1,8 +1,7 @@
 //! Pairs that cannot be used, alone or beside others.
 
 use bpo_dpo::{Collate, DpoConfig, PairValidator, PromptGroup, usable_pairs, validate_pairs};
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::skipped::{SkipReason, Skipped};
+use bpo_pairs::{PreferencePair, SkipReason, Skipped};
 
 use crate::toy::pair;
 

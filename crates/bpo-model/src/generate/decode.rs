@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
-use bpo_inject::{FinishReason, Sampling};
+use bpo_pairs::{FinishReason, Sampling};
 use burn::module::Module;
 use rayon::prelude::*;
 

@@ -5,7 +5,7 @@ mod decode;
 mod decoder;
 mod sampling;
 
-pub use bpo_inject::{FinishReason, Sampling};
+pub use bpo_pairs::{FinishReason, Sampling};
 pub use contrast::ContrastInput;
 pub use decode::{Continuation, Prompt};
 pub use sampling::Sampler;

@@ -2,7 +2,7 @@
 
 use std::collections::BinaryHeap;
 
-use bpo_inject::Sampling;
+use bpo_pairs::Sampling;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

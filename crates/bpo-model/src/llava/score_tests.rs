@@ -27,8 +27,7 @@ fn adapted(targets: TargetModules) -> Llava {
         },
     });
     let config = serde_json::from_value(config).unwrap();
-    let lora =
-        LoraConfig::default().with_rank(2, 4.0).with_target_modules(targets).with_train_projector(false);
+    let lora = LoraConfig::default().with_rank(2, 4.0).with_target_modules(targets).with_modules_to_save(&[]);
     Llava::random(config, 3, &LoadOptions::default(), &Device::flex()).with_lora(&lora, 1).unwrap().train()
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::names::{WHOLE, module_name};
+use super::names::{PROJECTOR, WHOLE, module_name};
 use super::patterns::{ModulePatterns, scale};
 use super::selection::is_end;
 use super::targets::TargetModules;
@@ -25,11 +25,9 @@ pub struct LoraConfig {
     pub lora_dropout: f64,
     /// Which linears are adapted. Default: those of the language model but the head (the authors' recipe).
     pub target_modules: TargetModules,
-    /// Whether the projector is trained too, in full. Default true (the authors' recipe).
-    pub train_projector: bool,
-    /// Other modules that are trained in full and saved with the adapters: `lm_head`, `multi_modal_projector.linear_1` or
-    /// `multi_modal_projector.linear_2`, by the end of their names as in PEFT. Default: none.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Modules that are trained in full and saved with the adapters: `multi_modal_projector`,
+    /// `multi_modal_projector.linear_1`, `multi_modal_projector.linear_2` or `lm_head`. As in PEFT,
+    /// the end of a module's name is enough. Default: `multi_modal_projector` (the authors' recipe).
     pub modules_to_save: Vec<String>,
     /// Ranks of modules that have another rank than `r`. Default: none.
     #[serde(skip_serializing_if = "ModulePatterns::is_empty")]
@@ -47,8 +45,7 @@ impl Default for LoraConfig {
             use_rslora: false,
             lora_dropout: 0.0,
             target_modules: TargetModules::AllLinear,
-            train_projector: true,
-            modules_to_save: Vec::new(),
+            modules_to_save: vec![PROJECTOR.to_owned()],
             rank_pattern: ModulePatterns::default(),
             alpha_pattern: ModulePatterns::default(),
         }
@@ -80,15 +77,9 @@ impl LoraConfig {
         self
     }
 
-    /// Sets whether the projector is trained.
-    pub fn with_train_projector(mut self, train_projector: bool) -> Self {
-        self.train_projector = train_projector;
-        self
-    }
-
-    /// Sets which other modules are trained in full.
-    pub fn with_modules_to_save(mut self, modules: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.modules_to_save = modules.into_iter().map(Into::into).collect();
+    /// Sets which modules are trained in full.
+    pub fn with_modules_to_save(mut self, modules: &[&str]) -> Self {
+        self.modules_to_save = modules.iter().map(|&module| module.to_owned()).collect();
         self
     }
 
@@ -121,9 +112,7 @@ impl LoraConfig {
 
     /// Whether a linear is trained in full.
     pub(super) fn is_whole(&self, linear: &str) -> bool {
-        WHOLE.contains(&linear)
-            && (self.train_projector && linear.starts_with("multi_modal_projector.")
-                || self.modules_to_save.iter().any(|module| stands_for(module, linear)))
+        WHOLE.contains(&linear) && self.modules_to_save.iter().any(|module| stands_for(module, linear))
     }
 
     /// Checks what can be checked without a model.

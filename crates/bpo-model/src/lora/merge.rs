@@ -16,8 +16,8 @@ use crate::weights::{TensorEntry, WeightIndex, rewrite};
 /// Writes a plain checkpoint: the directory `model` with the PEFT adapter `adapter` folded in, as `out`.
 ///
 /// Names, types and shards stay as they are; `W + s B A` is computed in f32 on `device`. Weights without an adapter are
-/// copied byte for byte, and only one weight is in memory at a time. All is written beside `out`, as `OUT.partial`, and then
-/// renamed: `out` is there whole or not at all.
+/// copied byte for byte, and only one weight is in memory at a time. `out` is there whole or not at all
+/// (see [`StagedDir`](bpo_pairs::files::StagedDir)).
 ///
 /// # Errors
 /// If the checkpoint lacks weights, the adapter does not fit it, a merged weight is not finite, or `out` cannot be written or

@@ -7,6 +7,8 @@ const MODEL: &str = "model.";
 
 /// The head, which transformers has beside the model and not in it.
 pub(super) const HEAD: &str = "lm_head";
+/// The projector.
+pub(super) const PROJECTOR: &str = "multi_modal_projector";
 /// The linears that can be trained in full beside adapters.
 pub(super) const WHOLE: [&str; 3] =
     ["multi_modal_projector.linear_1", "multi_modal_projector.linear_2", HEAD];

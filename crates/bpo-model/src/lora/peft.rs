@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::config::{LoraConfig, TRAINABLE_WHOLE, stands_for};
 use super::linears::PARTS;
-use super::names::{AdapterTensor, Factor, HEAD, WHOLE, module_name};
+use super::names::{AdapterTensor, Factor, HEAD, PROJECTOR, WHOLE, module_name};
 use super::patterns::{ModulePatterns, Ranks};
-use super::selection::{Names, Selection, is_end};
+use super::selection::{Names, Selection};
 use super::targets::of_suffixes;
 use crate::error::{ModelError, WeightProblems, first_of};
 use crate::files::{read_json, read_settings};
@@ -130,11 +130,9 @@ impl PeftAdapter {
             .with_dropout(peft.lora_dropout)
             .with_rank_pattern(patterns.rank_pattern.unwrap_or_default())
             .with_alpha_pattern(patterns.alpha_pattern.unwrap_or_default())
-            .with_train_projector(false);
+            .with_modules_to_save(&[]);
         for module in peft.modules_to_save.unwrap_or_default() {
-            if is_end(&module_name("multi_modal_projector"), &module) {
-                config.train_projector = true;
-            } else if WHOLE.iter().any(|linear| stands_for(&module, linear)) {
+            if WHOLE.iter().any(|linear| stands_for(&module, linear)) {
                 config.modules_to_save.push(module);
             } else {
                 return refuse(format!(
@@ -274,12 +272,10 @@ fn check_tensors(index: &WeightIndex, dir: &Path, config: &mut LoraConfig) -> Re
             }
         }
     }
-    let all = ["multi_modal_projector.linear_1", "multi_modal_projector.linear_2"];
-    if !config.train_projector
-        && all.iter().all(|linear| config.modules_to_save.iter().any(|name| name == linear))
-    {
-        config.train_projector = true;
-        config.modules_to_save.retain(|name| !all.contains(&name.as_str()));
+    let linears = ["multi_modal_projector.linear_1", "multi_modal_projector.linear_2"];
+    if linears.iter().all(|linear| config.modules_to_save.iter().any(|name| name == linear)) {
+        config.modules_to_save.retain(|name| !linears.contains(&name.as_str()));
+        config.modules_to_save.insert(0, PROJECTOR.to_owned());
     }
     if missing.is_empty() {
         return Ok(());

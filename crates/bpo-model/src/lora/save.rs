@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bpo_pairs::files::write_bytes;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{FloatDType, Tensor};
 use serde::Serialize;
@@ -12,7 +13,6 @@ use super::names::{AdapterTensor, Factor, HEAD};
 use super::patterns::ModulePatterns;
 use super::peft::{CONFIG, WEIGHTS};
 use crate::error::ModelError;
-use crate::files::write_atomically;
 use crate::llava::Llava;
 use crate::weights::{Stored, to_bytes};
 
@@ -40,11 +40,11 @@ pub fn save_adapter(model: &Llava, config: &LoraConfig, base: &str, dir: &Path) 
     }
     let tensors = collect.found.into_iter().map(|(tensor, stored)| (tensor.name(), stored));
     let weights = dir.join(WEIGHTS);
-    write_atomically(&weights, &to_bytes(tensors, &weights)?)?;
+    write_bytes(&weights, &to_bytes(tensors, &weights)?)?;
     let mut text = serde_json::to_string_pretty(&peft_config(config, base))
         .map_err(|source| ModelError::Json { path: dir.join(CONFIG), source })?;
     text.push('\n');
-    write_atomically(&dir.join(CONFIG), text.as_bytes())
+    Ok(write_bytes(&dir.join(CONFIG), text.as_bytes())?)
 }
 
 /// Number of adapted linears.
@@ -79,9 +79,7 @@ struct PeftConfig<'a> {
 }
 
 fn peft_config<'a>(config: &'a LoraConfig, base: &'a str) -> PeftConfig<'a> {
-    let projector = config.train_projector.then_some("multi_modal_projector");
-    let modules: Vec<_> =
-        projector.into_iter().chain(config.modules_to_save.iter().map(String::as_str)).collect();
+    let modules: Vec<_> = config.modules_to_save.iter().map(String::as_str).collect();
     PeftConfig {
         alpha_pattern: &config.alpha_pattern,
         auto_mapping: json!({

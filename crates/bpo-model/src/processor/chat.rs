@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bpo_pairs::Turn;
 use minijinja::{Environment, Value, context};
 
 use super::sources::chat_template;
@@ -31,22 +32,6 @@ const VICUNA_V1: &str = "\
 const SYSTEM: &str = "system";
 /// The role of answers.
 const ASSISTANT: &str = "assistant";
-
-/// What the user said and the assistant answered, earlier in the conversation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Turn {
-    /// The user's text, with `<image>` in it or not.
-    pub prompt: String,
-    /// The assistant's text.
-    pub answer: String,
-}
-
-impl Turn {
-    /// A finished turn.
-    pub fn new(prompt: impl Into<String>, answer: impl Into<String>) -> Self {
-        Self { prompt: prompt.into(), answer: answer.into() }
-    }
-}
 
 /// A rendered conversation that ends with an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

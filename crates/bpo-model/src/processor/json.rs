@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use bpo_pairs::serde_words::Words;
+use bpo_pairs::Words;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};

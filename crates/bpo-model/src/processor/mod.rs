@@ -24,7 +24,8 @@ mod tokens;
 
 use std::path::Path;
 
-pub use chat::{ChatTemplate, Rendered, Turn};
+use bpo_pairs::Turn;
+pub use chat::{ChatTemplate, Rendered};
 pub use error::ProcessorError;
 pub use image::{Aspect, ImageProcessor, PixelValues};
 pub use special::{SpecialToken, SpecialTokens};

@@ -1,9 +1,9 @@
 //! Which file of a checkpoint holds which weight.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use bpo_pairs::files::open_input;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use memmap2::Mmap;
 #[cfg(unix)]
@@ -215,7 +215,7 @@ fn no_weights(dir: &Path) -> ModelError {
 
 fn map(path: &Path) -> Result<Mmap, ModelError> {
     let io = |source| ModelError::Io { path: path.into(), source };
-    let file = File::open(path).map_err(io)?;
+    let file = open_input(path)?;
     // SAFETY: the map is only read. As with every loader that maps checkpoints, changing the file while the
     // model loads is outside of what is supported.
     #[allow(unsafe_code)]

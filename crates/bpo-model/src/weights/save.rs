@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use bpo_pairs::files::write_bytes;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{FloatDType, Tensor, TensorData};
 
@@ -12,7 +13,6 @@ use super::remap::{canonical, published};
 use super::rewrite::rewrite;
 use super::stored::Stored;
 use crate::error::{ModelError, WeightProblems};
-use crate::files::write_atomically;
 use crate::llava::Llava;
 
 impl Llava {
@@ -27,7 +27,7 @@ impl Llava {
     pub fn save_weights(&self, path: &Path, dtype: FloatDType) -> Result<(), ModelError> {
         self.check_plain()?;
         let stored = |weight: Weight| (weight.name, Stored::of_data((weight.read)(), dtype));
-        write_atomically(path, &finite::to_bytes(self.weights().into_iter().map(stored), path)?)
+        Ok(write_bytes(path, &finite::to_bytes(self.weights().into_iter().map(stored), path)?)?)
     }
 
     /// Writes the checkpoint `base` as `out`, with the weights of this model in place of its own. For a model that was trained

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::fields::{Fields, describe, list, object, quoted};
+use super::fields::{Fields, describe, object, quoted, turns};
 use super::images_field::{single, take_paths};
 use crate::image_token::place_in_conversation;
 use crate::placeholders::check_question;
@@ -34,8 +34,7 @@ impl Asked {
         let image = single(take_paths(fields)?)?;
         let system = take_system(fields)?.map(|(key, text)| check_question(&key, &text).map(|()| text));
         let system = system.transpose()?;
-        let history =
-            fields.take_some("history").map(|value| list("history", "a list of turns", Some(value)));
+        let history = fields.take_some("history").map(|value| turns("history", 1, Some(value)));
         let history = history.transpose()?.unwrap_or_default().into_iter().enumerate();
         let turn = |(i, value)| {
             let at = format!("history[{i}]");

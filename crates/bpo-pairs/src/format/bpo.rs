@@ -6,15 +6,14 @@
 //! it is not a [`Provenance`]. What cannot be used is skipped, record by record, with a reason that names the key, the value and
 //! what was expected.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::atomic::write_atomic;
 use crate::error::PairsError;
+use crate::files::{open_input, write_atomic};
 use crate::format::asked::Asked;
 use crate::format::fields::{Fields, JsonRecord, list, number, object};
 use crate::format::json;
@@ -40,7 +39,7 @@ pub struct BpoData {
 /// If the file cannot be read, is empty, or is not JSON; the error names file, record, line and column.
 pub fn read(path: impl AsRef<Path>) -> Result<BpoData, PairsError> {
     let path = path.as_ref();
-    let file = File::open(path).map_err(PairsError::io("open", path))?;
+    let file = open_input(path)?;
     let mut data = BpoData::default();
     for_each(path, BufReader::new(file), |item| {
         match item {

@@ -3,14 +3,13 @@
 use serde_json::Value;
 
 use super::asked::{one_system, other_media, refuse_other_media, take_system};
-use super::fields::{Fields, describe, list, object, quoted, text, wrong};
+use super::fields::{self, Fields, TURNS, describe, object, quoted, text, wrong};
 use super::images_field::{path, single, take_paths};
 use crate::image_token::{misplaced, place_in_first};
 use crate::placeholders::{check_answer, check_question};
 use crate::sft::{IMAGE_TOKEN, Turn};
 use crate::skipped::{Flaw, SkipReason};
 
-const TURNS: &str = "a list of turns";
 const ROLES: &str = "human, user, gpt, assistant or system";
 
 /// A conversation that can be used.
@@ -83,7 +82,7 @@ fn messages(fields: &mut Fields) -> Result<Vec<Message>, Flaw> {
             return Err(wrong("messages", "no second conversation beside `conversations`", found.as_ref()));
         }
     };
-    let turns = list(key, TURNS, value)?;
+    let turns = fields::turns(key, 2, value)?;
     if turns.is_empty() {
         return Err(Flaw::new(
             SkipReason::NoTurns,

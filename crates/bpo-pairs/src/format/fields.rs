@@ -8,10 +8,13 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::ids::Id;
+use crate::limits::Limits;
 use crate::skipped::{Flaw, SkipReason};
 
 /// Longest part of a value that a message shows, in characters.
 const SHOWN: usize = 60;
+/// What [`turns`] expects.
+pub(super) const TURNS: &str = "a list of turns";
 
 /// A record as its file has it, of whatever form.
 ///
@@ -109,6 +112,13 @@ pub(super) fn object(key: &str, value: Option<Value>) -> Result<Fields, Flaw> {
     }
 }
 
+/// The items of a list of turns, of which each has `messages` of two sides or one.
+pub(super) fn turns(key: &str, messages: usize, value: Option<Value>) -> Result<Vec<Value>, Flaw> {
+    let items = list(key, TURNS, value)?;
+    Limits::check(format!("{key} (turns)"), items.len() / messages, Limits::DEFAULT.turns)?;
+    Ok(items)
+}
+
 /// The items of a list.
 pub(super) fn list(key: &str, expected: &str, value: Option<Value>) -> Result<Vec<Value>, Flaw> {
     match value {
@@ -120,7 +130,10 @@ pub(super) fn list(key: &str, expected: &str, value: Option<Value>) -> Result<Ve
 /// A text.
 pub(super) fn text(key: &str, value: Option<Value>) -> Result<String, Flaw> {
     match value {
-        Some(Value::String(text)) => Ok(text),
+        Some(Value::String(text)) => {
+            Limits::check(format!("{key} (bytes)"), text.len(), Limits::DEFAULT.text_bytes)?;
+            Ok(text)
+        }
         found => Err(wrong(key, "text", found.as_ref())),
     }
 }

@@ -1,5 +1,6 @@
 //! Records of a JSON array or of JSON lines, one after the other.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, BufRead, Cursor, Read};
 use std::marker::PhantomData;
@@ -9,6 +10,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, SeqAcces
 
 use crate::error::PairsError;
 use crate::format::jsonl::JsonLines;
+use crate::limits::Limits;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -85,13 +87,41 @@ fn for_each_element<T: DeserializeOwned>(
     reader: impl BufRead,
     each: &mut Each<'_, T>,
 ) -> Result<(), PairsError> {
-    let mut elements = Elements { each, failure: None, count: 0, key: String::new(), element: PhantomData };
+    let (used, limit) = (Cell::new(0), Limits::DEFAULT.record_bytes);
+    let reader = Bounded { inner: reader, used: &used, limit };
+    let mut elements =
+        Elements { each, failure: None, count: 0, used: &used, key: String::new(), element: PhantomData };
     let mut deserializer = serde_json::Deserializer::from_reader(reader);
     let parsed = deserializer.deserialize_seq(&mut elements).and_then(|()| deserializer.end());
     if let Some(failure) = elements.failure {
         return Err(failure);
     }
-    parsed.map_err(|source| PairsError::json(path, elements.count + 1, source.line(), &elements.key, source))
+    let (record, key) = (elements.count + 1, elements.key);
+    parsed.map_err(|source| match source.line() {
+        line if used.get() > limit => {
+            PairsError::RecordTooLarge { path: path.to_owned(), record, line, limit }
+        }
+        line => PairsError::json(path, record, line, &key, source),
+    })
+}
+
+/// A reader that ends with an error when more is taken from it than a record may have.
+struct Bounded<'a, R> {
+    inner: R,
+    /// Bytes since the last record.
+    used: &'a Cell<usize>,
+    limit: usize,
+}
+
+impl<R: Read> Read for Bounded<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.used.set(self.used.get() + read);
+        if self.used.get() > self.limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(read)
+    }
 }
 
 struct Elements<'a, 'b, T> {
@@ -99,6 +129,8 @@ struct Elements<'a, 'b, T> {
     /// What `each` failed with: serde's errors cannot carry it.
     failure: Option<PairsError>,
     count: usize,
+    /// Bytes that were read for the record.
+    used: &'a Cell<usize>,
     /// Where in an element the parser failed.
     key: String,
     element: PhantomData<T>,
@@ -116,6 +148,7 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for &mut Elements<'_, '_, T> {
             sequence.next_element_seed(Tracked { key: &mut self.key, value: PhantomData })?
         {
             self.count += 1;
+            self.used.set(0);
             if let Err(failure) = (self.each)(element) {
                 self.failure = Some(failure);
                 return Err(A::Error::custom("stopped"));
@@ -218,13 +251,22 @@ mod tests {
     }
 
     #[test]
+    fn a_record_is_bounded() {
+        let long = "7".repeat(Limits::DEFAULT.record_bytes);
+        for text in [format!("[1,\n2, {long}]"), format!("1\n{long}0\n3")] {
+            let error = read(text.as_bytes()).unwrap_err();
+            assert!(matches!(error, PairsError::RecordTooLarge { line: 2, .. }), "{error}");
+        }
+    }
+
+    #[test]
     fn a_failing_consumer_ends_the_reading() {
         let mut calls = 0;
         let stopped = for_each(Path::new("n.json"), b"[1, 2]".as_slice(), &mut |_: u32| {
             calls += 1;
-            Err(PairsError::UnknownId { id: "1".into() })
+            Err(PairsError::Locked { path: "1".into() })
         });
-        assert!(matches!(stopped, Err(PairsError::UnknownId { .. })));
+        assert!(matches!(stopped, Err(PairsError::Locked { .. })));
         assert_eq!(calls, 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
@@ -10,14 +10,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::atomic::write_atomic;
 use crate::error::PairsError;
+use crate::files::{open_input, write_atomic};
 use crate::filter::PairFilter;
 use crate::format::asked::Asked;
 use crate::format::bpo;
 use crate::format::fields::{Fields, JsonRecord, describe, object};
 use crate::format::json::{self, Layout};
 use crate::ids::id_or_index;
+use crate::limits::Limits;
 use crate::pairs::{PairSet, make_pairs};
 use crate::placeholders::check_answers;
 use crate::provenance::Provenance;
@@ -45,8 +46,7 @@ impl<T: DeserializeOwned> JsonLines<T, BufReader<File>> {
     /// If it cannot be opened.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PairsError> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(PairsError::io("open", path))?;
-        Ok(Self::new(path, BufReader::new(file)))
+        Ok(Self::new(path, BufReader::new(open_input(path)?)))
     }
 }
 
@@ -67,11 +67,16 @@ impl<T: DeserializeOwned, R: BufRead> JsonLines<T, R> {
     fn read_record(&mut self) -> Result<Option<(usize, T)>, PairsError> {
         loop {
             self.line.clear();
-            let read = self.reader.read_until(b'\n', &mut self.line);
+            let limit = Limits::DEFAULT.record_bytes;
+            let read = read_line(&mut self.reader, &mut self.line, limit);
             if read.map_err(PairsError::io("read", &self.path))? == 0 {
                 return Ok(None);
             }
             self.line_number += 1;
+            if self.line.len() > limit {
+                let (path, record, line) = (self.path.clone(), self.record + 1, self.line_number);
+                return Err(PairsError::RecordTooLarge { path, record, line, limit });
+            }
             let text = self.line.trim_ascii_end();
             if text.is_empty() {
                 continue;
@@ -100,6 +105,11 @@ impl<T: DeserializeOwned, R: BufRead> Iterator for JsonLines<T, R> {
     }
 }
 
+/// Reads a line with its newline, but no more than one byte above the limit; gives the number of bytes.
+pub(crate) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, limit: usize) -> io::Result<usize> {
+    reader.take(limit as u64 + 1).read_until(b'\n', line)
+}
+
 /// One record and its newline.
 pub(crate) fn encode_line<T: Serialize>(path: &Path, id: &str, record: &T) -> Result<Vec<u8>, PairsError> {
     let mut line = serde_json::to_vec(record).map_err(|source| PairsError::Encode {
@@ -121,8 +131,7 @@ pub(crate) fn encode_line<T: Serialize>(path: &Path, id: &str, record: &T) -> Re
 /// If the file cannot be read, is not JSON, or repeats an id of ours; the error names file and line.
 pub fn read_pairs(path: impl AsRef<Path>) -> Result<PairSet, PairsError> {
     let path = path.as_ref();
-    let file = File::open(path).map_err(PairsError::io("open", path))?;
-    read_pairs_from(path, BufReader::new(file))
+    read_pairs_from(path, BufReader::new(open_input(path)?))
 }
 
 /// As [`read_pairs`], from any reader; `path` is only for errors.

@@ -12,13 +12,13 @@
 //! A conversation of several turns becomes several samples, `{id}#0`, `{id}#1`, ..., each with the turns before it as history.
 //! What cannot be used is skipped, record by record, with a reason that names the key, the value and what was expected.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::PairsError;
+use crate::files::open_input;
 use crate::format::conversation::Conversation;
 use crate::format::fields::JsonRecord;
 use crate::format::json;
@@ -43,7 +43,7 @@ pub struct SftData {
 /// If the file cannot be read, is empty, or is not JSON; the error names file, record, line and column.
 pub fn read(path: impl AsRef<Path>) -> Result<SftData, PairsError> {
     let path = path.as_ref();
-    let file = File::open(path).map_err(PairsError::io("open", path))?;
+    let file = open_input(path)?;
     let mut data = SftData::default();
     for_each(path, BufReader::new(file), |item| {
         match item {

@@ -4,13 +4,13 @@
 //! `question_id` and `text` are understood as well, other keys are passed over. What cannot be used is skipped, record by
 //! record, with a reason that names the key, the value and what was expected.
 
-use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::PairsError;
+use crate::files::open_input;
 use crate::format::asked::Asked;
 use crate::format::fields::{Fields, JsonRecord, wrong};
 use crate::format::json;
@@ -66,7 +66,7 @@ pub struct QuestionData {
 /// If the file cannot be read, is empty, or is not JSON; the error names file, record, line and column.
 pub fn read(path: impl AsRef<Path>) -> Result<QuestionData, PairsError> {
     let path = path.as_ref();
-    let file = File::open(path).map_err(PairsError::io("open", path))?;
+    let file = open_input(path)?;
     let (mut data, mut index) = (QuestionData::default(), 0);
     json::for_each(path, BufReader::new(file), &mut |record: JsonRecord| {
         let (id, read) = record.read_named(question);

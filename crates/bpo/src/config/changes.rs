@@ -3,84 +3,42 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use super::RunConfig;
 use crate::error::BpoError;
+use crate::stage::Stage;
 
-/// A stage of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stage {
-    /// Reading the annotated data.
-    Data,
-    /// The model's answers about weakened images: `weakened.jsonl`.
-    Weaken,
-    /// Annotated answers with errors: `injected.jsonl`.
-    Inject,
-    /// Pairs of both: `pairs.jsonl`.
-    Pair,
-    /// Log-probabilities of the reference, where they are kept in a file.
-    Reference,
-    /// Training: `checkpoints/`, `metrics.jsonl`, `adapter/` or `model/`.
-    Train,
-}
-
-impl Stage {
-    /// All, in their order.
-    pub const ALL: [Self; 6] =
-        [Self::Data, Self::Weaken, Self::Inject, Self::Pair, Self::Reference, Self::Train];
-
-    /// In lower case.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Data => "data",
-            Self::Weaken => "weaken",
-            Self::Inject => "inject",
-            Self::Pair => "pair",
-            Self::Reference => "reference",
-            Self::Train => "train",
-        }
-    }
-
-    /// Keys, and beginnings of keys, that decide what the stage gives, its earlier stages skipped.
-    fn keys(self) -> &'static [&'static str] {
-        match self {
-            Self::Data => &["data.path"],
-            Self::Weaken => &[
-                "seed",
-                "model.path",
-                "model.adapter",
-                "model.dtype",
-                "data.path",
-                "data.images",
-                "data.limits.",
-                "weaken.",
-            ],
-            Self::Inject => &["seed", "data.path", "inject."],
-            Self::Pair => &["filter."],
-            // the file says itself what it was made of
-            Self::Reference => &[],
-            Self::Train => &[
-                "seed",
-                "model.",
-                "data.images",
-                "data.eval_pairs",
-                "data.limits.",
-                "lora.",
-                "full_finetune.",
-                "reference.path",
-                "reference.adapter",
-                "conditional.",
-                "train.",
-            ],
-        }
-    }
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+/// The keys, and beginnings of keys, of the settings that decide what a stage gives. Those of
+/// earlier stages are not repeated.
+fn keys(stage: Stage) -> &'static [&'static str] {
+    match stage {
+        Stage::Data => &["data.path"],
+        Stage::Weaken => &[
+            "seed",
+            "model.path",
+            "model.adapter",
+            "model.dtype",
+            "data.path",
+            "data.images",
+            "data.limits.",
+            "weaken.",
+        ],
+        Stage::Inject => &["seed", "data.path", "inject."],
+        Stage::Pair => &["filter."],
+        // the file says itself what it was made of
+        Stage::Reference => &[],
+        Stage::Train => &[
+            "seed",
+            "model.",
+            "data.images",
+            "data.eval_pairs",
+            "data.limits.",
+            "lora.",
+            "full_finetune.",
+            "reference.path",
+            "reference.adapter",
+            "conditional.",
+            "train.",
+        ],
     }
 }
 
@@ -126,12 +84,12 @@ impl fmt::Display for Change {
 ///
 /// # Errors
 /// [`BpoError::ConfigEncode`] for what TOML cannot hold.
-pub fn changes(stage: Stage, then: &RunConfig, now: &RunConfig) -> Result<Vec<Change>, BpoError> {
+pub(crate) fn changes(stage: Stage, then: &RunConfig, now: &RunConfig) -> Result<Vec<Change>, BpoError> {
     let (then, now) = (flatten(then)?, flatten(now)?);
     let matches =
         |key: &str, known: &&str| key == *known || key.starts_with(known) && known.ends_with(['.', '_']);
     let counts = |key: &&String| {
-        stage.keys().iter().any(|known| matches(key, known)) && !FREE.iter().any(|free| matches(key, free))
+        keys(stage).iter().any(|known| matches(key, known)) && !FREE.iter().any(|free| matches(key, free))
     };
     let only_now = now.keys().filter(|key| !then.contains_key(*key));
     let differing = then.keys().chain(only_now).filter(counts).filter(|key| then.get(*key) != now.get(*key));
@@ -167,8 +125,11 @@ mod tests {
         let then = RunConfig::default();
         let mut now = then.clone();
         now.weaken.temperature = 0.7;
-        now.train.beta = 0.2;
-        now.train.save_every = 7;
+        #[cfg(feature = "model")]
+        {
+            now.train.beta = 0.2;
+            now.train.save_every = 7;
+        }
         now.model.path = Some("m".into());
         now.device = "cuda".parse().unwrap();
         let keys = |stage| -> Vec<String> {
@@ -176,16 +137,18 @@ mod tests {
         };
         assert_eq!(keys(Stage::Weaken), ["weaken.temperature", "model.path"]);
         assert_eq!(keys(Stage::Inject), Vec::<String>::new());
+        #[cfg(feature = "model")]
         assert_eq!(keys(Stage::Train), ["train.beta", "model.path"]);
         let change = &changes(Stage::Weaken, &then, &now).unwrap()[0];
         assert_eq!(change.to_string(), "`weaken.temperature` was 0.2 and is now 0.7");
     }
 
     #[test]
+    #[cfg(feature = "server")]
     fn a_server_may_move_but_not_change_its_model() {
         let server = |url, model| {
             let mut config = RunConfig::default();
-            config.inject.server = Some(bpo_inject::OpenAiConfig::new(url, model));
+            config.inject.server = Some(bpo_server::OpenAiConfig::new(url, model));
             config
         };
         let then = server("http://a:1", "m");

@@ -3,6 +3,8 @@
 //! Every key has a default but three paths: `model.path`, `data.path`, `data.images`. Defaults are the recipe of the BPO
 //! authors (Pi et al., ECCV 2024, arXiv 2403.08730) where they have one.
 
+#[cfg(feature = "model")]
+mod adapter;
 mod changes;
 mod distortions;
 mod full_finetune;
@@ -11,18 +13,24 @@ mod read;
 mod required;
 mod resolve;
 mod validate;
+#[cfg(feature = "model")]
+mod validate_training;
 
 use std::path::{Path, PathBuf};
 
 use bpo_distort::{DiffusionNoise, Distortion, Limits, diffusion};
+#[cfg(feature = "model")]
 use bpo_dpo::DpoConfig;
-use bpo_inject::{LlmInjectorConfig, OpenAiConfig};
+use bpo_inject::LlmInjectorConfig;
+#[cfg(feature = "model")]
 use bpo_model::LoraConfig;
-use bpo_pairs::filter::PairFilter;
-use bpo_pairs::provenance::Contrast;
+use bpo_pairs::{Contrast, PairFilter};
+#[cfg(feature = "server")]
+use bpo_server::OpenAiConfig;
 use serde::{Deserialize, Serialize};
 
-pub use changes::{Change, Stage, changes};
+pub use changes::Change;
+pub(crate) use changes::changes;
 pub use distortions::Distortions;
 pub use full_finetune::FullFinetuneSection;
 pub use preset::Preset;
@@ -60,7 +68,12 @@ pub struct RunConfig {
     /// Which pairs are kept.
     pub filter: PairFilter,
     /// The adapter.
+    #[cfg(feature = "model")]
     pub lora: LoraConfig,
+    /// The adapter. A build without the feature `model` keeps the table as it is written.
+    #[cfg(not(feature = "model"))]
+    #[serde(skip_serializing_if = "toml::Table::is_empty")]
+    pub lora: toml::Table,
     /// Training of the weights themselves, instead of an adapter. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full_finetune: Option<FullFinetuneSection>,
@@ -69,7 +82,12 @@ pub struct RunConfig {
     /// Weakened images for losses that compare images.
     pub conditional: ConditionalSection,
     /// Training.
+    #[cfg(feature = "model")]
     pub train: DpoConfig,
+    /// Training. A build without the feature `model` keeps the table as it is written.
+    #[cfg(not(feature = "model"))]
+    #[serde(skip_serializing_if = "toml::Table::is_empty")]
+    pub train: toml::Table,
 }
 
 /// A seed; TOML holds up to 2^63 - 1.
@@ -138,8 +156,11 @@ pub struct WeakenSection {
     pub distortion: Distortions,
     /// Answers for each distortion of an image. Default: 1 (the BPO script).
     pub samples: usize,
-    /// Part of the annotated answer's words that the model is given to go on from, from 0 to less than 1. Default: 0, nothing.
-    pub begun: f64,
+    /// Fraction of the annotated answer's words that the model continues, from 0 to less than 1. With a
+    /// distortion that [removes the image](bpo_distort::NoImage) and a half, the answers are the
+    /// rejected answers of MPO (Wang et al., arXiv 2411.10442, section 3.1), from annotated answers
+    /// instead of the model's own. Default: 0, none.
+    pub prefix_fraction: f64,
     /// Contrast decoding with the clean image. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contrast: Option<Contrast>,
@@ -158,7 +179,7 @@ impl Default for WeakenSection {
         Self {
             distortion: Distortion::from(DiffusionNoise { step: diffusion::DEFAULT_STEP.into() }).into(),
             samples: 1,
-            begun: 0.0,
+            prefix_fraction: 0.0,
             contrast: None,
             temperature: 0.2,
             top_p: 1.0,
@@ -188,8 +209,14 @@ pub struct InjectSection {
     /// How a server's model is asked; of use with one.
     pub llm: LlmInjectorConfig,
     /// An OpenAI-compatible server.
+    #[cfg(feature = "server")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<OpenAiConfig>,
+    /// An OpenAI-compatible server. A build without the feature `server` keeps the table as it is
+    /// written, and cannot ask the server.
+    #[cfg(not(feature = "server"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<toml::Table>,
 }
 
 impl Default for InjectSection {
@@ -236,6 +263,7 @@ impl RunConfig {
     ///
     /// Off f32 a `train.initial_tolerance` that is not set becomes [`HALF_PRECISION_TOLERANCE`]. With dropout on an adapter that training
     /// goes on from, policy and reference differ at the start.
+    #[cfg(feature = "model")]
     pub fn train_settings(&self) -> DpoConfig {
         let default = match self.model.dtype {
             Dtype::F32 => None,
@@ -317,11 +345,19 @@ mod tests {
         assert_eq!(config.weaken.distortion.to_string(), "diffusion-noise:step=900");
         assert_eq!((config.weaken.temperature, config.weaken.max_new_tokens), (0.2, 1024));
         assert_eq!((config.inject.llm.temperature, config.inject.llm.top_p), (0.8, 0.95));
-        assert_eq!((config.lora.r, config.lora.lora_alpha, config.filter.max_words), (32, 256.0, 350));
+        assert_eq!(config.filter.max_words, 350);
+    }
+
+    #[test]
+    #[cfg(feature = "model")]
+    fn defaults_of_training_are_the_authors() {
+        let config = RunConfig::default();
+        assert_eq!((config.lora.r, config.lora.lora_alpha), (32, 256.0));
         assert_eq!((config.train.learning_rate, config.train.beta, config.train.epochs), (2e-6, 0.1, 2));
     }
 
     #[test]
+    #[cfg(feature = "model")]
     fn half_precision_widens_a_tolerance_that_nobody_set() {
         let mut config = RunConfig::default();
         assert_eq!(config.train_settings(), config.train);

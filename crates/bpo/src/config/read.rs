@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bpo_pairs::serde_words::Words;
+use bpo_pairs::Words;
 
 use super::{RunConfig, Settings};
 use crate::error::BpoError;
@@ -128,8 +128,20 @@ fn elsewhere(key: &str) -> Option<String> {
         table.iter().find_map(within)
     }
     let mut full = RunConfig::default();
-    full.inject.server = Some(bpo_inject::OpenAiConfig::new("", ""));
+    full.inject.server = example_server();
     find(&toml::Table::try_from(full).ok()?, key, "")
+}
+
+/// A server, for the names of its keys.
+#[cfg(feature = "server")]
+fn example_server() -> Option<bpo_server::OpenAiConfig> {
+    Some(bpo_server::OpenAiConfig::new("", ""))
+}
+
+/// No server: its keys are not known.
+#[cfg(not(feature = "server"))]
+fn example_server() -> Option<toml::Table> {
+    None
 }
 
 /// Names that people use for a setting, where another one is spelled more like them.
@@ -146,7 +158,24 @@ fn nearest(key: &str, known: &[String]) -> String {
     most.cloned().unwrap_or_default()
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "model")))]
+mod tests_without_model {
+    use super::*;
+
+    #[test]
+    fn sections_of_training_are_kept_as_they_are_written() {
+        let text = "[lora]\nr = 8\n\n[train]\nloss = \"dpo\"\nmax_steps = 3\n";
+        let config = RunConfig::parse(Path::new("bpo.toml"), text).unwrap();
+        let kept = config.to_toml().unwrap();
+        assert!(kept.contains(&text[..13]) && kept.contains("max_steps = 3"), "{kept}");
+        assert_eq!(RunConfig::parse(Path::new("bpo.toml"), &kept).unwrap(), config);
+        // other sections are read, and typing errors in them found
+        let error = RunConfig::parse(Path::new("bpo.toml"), "[filter]\nmax_wrods = 1").unwrap_err();
+        assert!(matches!(error, BpoError::UnknownKey { .. }), "{error}");
+    }
+}
+
+#[cfg(all(test, feature = "model", feature = "server"))]
 mod tests {
     use super::*;
 
@@ -158,7 +187,7 @@ mod tests {
     fn what_is_written_is_read_again() {
         let mut config = RunConfig::default();
         config.model.path = Some("tiny llava".into());
-        config.inject.server = Some(bpo_inject::OpenAiConfig::new("http://h:1", "m"));
+        config.inject.server = Some(bpo_server::OpenAiConfig::new("http://h:1", "m"));
         config.train.max_steps = Some(3);
         let targets = r".*language_model.*\.(q_proj|v_proj)";
         config.lora.target_modules = bpo_model::lora::TargetModules::Regex(targets.into());

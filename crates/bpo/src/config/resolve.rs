@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use bpo_model::LoraConfig;
-use bpo_model::lora::adapter_settings;
+use bpo_pairs::Limits;
+use bpo_pairs::files::read_text;
 
+#[cfg(feature = "model")]
+use super::adapter::AdapterSettings;
 use super::read::{parse, parse_table};
 use super::{Preset, RunConfig};
-use crate::checkpoint::check_is_adapter;
 use crate::error::BpoError;
 
 /// Settings that are not resolved yet: those of a file, over those of a preset.
@@ -24,7 +25,7 @@ impl Settings {
     /// # Errors
     /// As [`RunConfig::read`].
     pub fn read(path: &Path) -> Result<Self, BpoError> {
-        let text = std::fs::read_to_string(path).map_err(BpoError::io("read", path))?;
+        let text = read_text(path, Limits::DEFAULT.settings_bytes)?;
         Self::parse(path, &text)
     }
 
@@ -88,24 +89,19 @@ impl Settings {
     pub fn resolve(&self, flags: impl Fn(&mut RunConfig)) -> Result<RunConfig, BpoError> {
         let mut probe = self.alone()?;
         flags(&mut probe);
+        #[cfg_attr(not(feature = "model"), expect(unused_mut))]
         let mut base = self.base(&probe)?;
-        let trained =
-            probe.model.adapter.as_deref().filter(|_| probe.full_finetune.is_none() && !self.answers_only);
-        let adapter = match trained {
-            Some(dir) => {
-                check_is_adapter(dir)?;
-                Some(adapter_settings(dir).map_err(BpoError::Model)?)
-            }
-            None => None,
-        };
-        if let Some(lora) = &adapter {
-            let lora = toml::Table::from_iter([("lora".to_owned(), structure(lora)?.into())]);
-            merge(&mut base, lora);
+        #[cfg(feature = "model")]
+        let adapter = if self.answers_only { None } else { AdapterSettings::of(&probe)? };
+        #[cfg(feature = "model")]
+        if let Some(adapter) = &adapter {
+            merge(&mut base, adapter.table()?);
         }
         let mut config = self.over(base)?;
         flags(&mut config);
+        #[cfg(feature = "model")]
         if let Some(adapter) = &adapter {
-            check_agrees(&config.lora, adapter)?;
+            adapter.check_agrees(&config.lora)?;
         }
         if self.answers_only && config.model.adapter.is_some() {
             // a training that goes on from an adapter could not be in full
@@ -152,29 +148,6 @@ fn is_same(one: &toml::Value, other: &toml::Value) -> bool {
     one == other || number(one).is_some_and(|found| number(other) == Some(found))
 }
 
-/// What belongs to an adapter's structure: all but dropout, which is of training.
-fn structure(lora: &LoraConfig) -> Result<toml::Table, BpoError> {
-    let mut table = toml::Table::try_from(lora).map_err(|source| BpoError::ConfigEncode { source })?;
-    table.remove("lora_dropout");
-    Ok(table)
-}
-
-/// Checks that settings say of an adapter what it is.
-fn check_agrees(given: &LoraConfig, adapter: &LoraConfig) -> Result<(), BpoError> {
-    let (given, adapter) = (structure(given)?, structure(adapter)?);
-    match adapter.iter().find(|(key, value)| given.get(*key) != Some(value)) {
-        None => Ok(()),
-        Some((key, has)) => {
-            let found = given.get(key).map_or_else(|| "not set".to_owned(), toml::Value::to_string);
-            Err(BpoError::Setting {
-                key: format!("lora.{key}").into(),
-                expected: "what the adapter of `model.adapter` (--adapter) has, or left out",
-                found: format!("{found}; the adapter has {has}"),
-            })
-        }
-    }
-}
-
 /// Puts the values of `over` in, table by table.
 fn merge(base: &mut toml::Table, over: toml::Table) {
     for (key, value) in over {
@@ -185,8 +158,10 @@ fn merge(base: &mut toml::Table, over: toml::Table) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "model"))]
 mod tests {
+    use bpo_model::LoraConfig;
+
     use super::*;
 
     fn settings(text: &str) -> Settings {

@@ -1,10 +1,8 @@
 //! Which settings of a run can work.
 
-use bpo_model::LoraConfig;
-use bpo_pairs::provenance::Contrast;
+use bpo_pairs::Contrast;
 
-use super::{ReferenceSection, RunConfig};
-use crate::device::Dtype;
+use super::RunConfig;
 use crate::error::BpoError;
 
 /// Most answers for one distortion of an image; more is a slip of the pen (ours).
@@ -21,9 +19,11 @@ impl RunConfig {
             true => Ok(()),
             false => Err(BpoError::Setting { key: key.into(), expected, found }),
         };
-        for (key, seed) in [("seed", self.seed.0), ("train.seed", self.train.seed)] {
-            check(key, i64::try_from(seed).is_ok(), "below 2^63", seed.to_string())?;
-        }
+        let check_seed =
+            |key, seed| check(key, i64::try_from(seed).is_ok(), "below 2^63", u64::to_string(&seed));
+        check_seed("seed", self.seed.0)?;
+        #[cfg(feature = "model")]
+        check_seed("train.seed", self.train.seed)?;
         for (key, value) in [
             ("model.max_length", self.model.max_length),
             ("weaken.samples", self.weaken.samples),
@@ -41,22 +41,17 @@ impl RunConfig {
         check("conditional.distortion", alone, expected, conditional.to_string())?;
         let samples = self.weaken.samples;
         check("weaken.samples", samples <= MOST_SAMPLES, "at most 1000", samples.to_string())?;
-        let begun = self.weaken.begun;
-        check("weaken.begun", (0.0..1.0).contains(&begun), "at least 0 and less than 1", begun.to_string())?;
+        let (key, fraction) = ("weaken.prefix_fraction", self.weaken.prefix_fraction);
+        let expected = "at least 0 and less than 1";
+        check(key, (0.0..1.0).contains(&fraction), expected, fraction.to_string())?;
         if let Some(Contrast { alpha, plausibility, .. }) = self.weaken.contrast {
             let key = "weaken.contrast.alpha";
             check(key, (0.0..=100.0).contains(&alpha), "from 0 to 100", alpha.to_string())?;
             let key = "weaken.contrast.plausibility";
             check(key, (0.0..=1.0).contains(&plausibility), "from 0 to 1", plausibility.to_string())?;
         }
-        self.check_unused()?;
-        if let Some(full) = &self.full_finetune {
-            let parts = "true for the language model, the projector or the vision tower";
-            check("full_finetune", full.is_any(), parts, "false for all".to_owned())?;
-            let f32 = "f32 where weights are trained in full: small updates are lost in half precision";
-            check("model.dtype", self.model.dtype == Dtype::F32, f32, self.model.dtype.to_string())?;
-        }
-        self.lora.validate().map_err(|error| BpoError::in_table("lora", error))?;
+        #[cfg(feature = "model")]
+        self.validate_training()?;
         let temperature = self.weaken.temperature;
         // logits are divided by it in f32
         let usable = temperature == 0.0 || temperature > 0.0 && (temperature as f32).is_normal();
@@ -68,51 +63,13 @@ impl RunConfig {
         {
             check(key, value > 0.0 && value <= 1.0, "above 0 and at most 1", value.to_string())?;
         }
+        #[cfg(feature = "server")]
         if let Some(server) = &self.inject.server {
             server.validate().map_err(|source| BpoError::Server { source })?;
         }
-        Ok(self.train.validate()?)
-    }
-
-    /// Refuses settings that others leave nothing to do: unread, they would be taken for granted.
-    fn check_unused(&self) -> Result<(), BpoError> {
-        let conflict = |key: &'static str, with: String, reason| {
-            Err(BpoError::Conflict { key: key.into(), with, reason })
-        };
-        if self.full_finetune.is_some() && self.model.adapter.is_some() {
-            let reason =
-                "weights are trained, and there are no adapters: merge it into the model first (bpo merge)";
-            return conflict("model.adapter", "`full_finetune`".to_owned(), reason);
-        }
-        if self.full_finetune.is_some() && self.lora != LoraConfig::default() {
-            return conflict(
-                "lora",
-                "`full_finetune`".to_owned(),
-                "weights are trained, and there are no adapters",
-            );
-        }
-        if self.model.gradient_checkpointing && self.full_finetune.is_none() && self.lora.lora_dropout > 0.0 {
-            let reason = "dropout would drop other values when a layer is computed again: set `lora.lora_dropout` to 0 (the presets \
-                          set it to 0.05), or do without `model.gradient_checkpointing`";
-            return conflict("model.gradient_checkpointing", "`lora.lora_dropout`".to_owned(), reason);
-        }
-        if self.full_finetune.is_none() && self.train.reference_sync.is_some() {
-            let reason = "their factors do not mix as the weights would; train the weights ([full_finetune], --full-finetune)";
-            return conflict("train.reference_sync", "adapters".to_owned(), reason);
-        }
-        let ReferenceSection { path, adapter, cache } = &self.reference;
-        let references =
-            [("reference.path", path), ("reference.adapter", adapter), ("reference.cache", cache)];
-        match references.into_iter().find(|(_, path)| path.is_some()) {
-            Some((key, _)) if !self.train.objective().properties().reference => {
-                let with = match self.train.reference_free {
-                    true => "`train.reference_free`".to_owned(),
-                    false => format!("the loss {}", self.train.loss),
-                };
-                conflict(key, with, "nothing is compared with a reference")
-            }
-            _ => Ok(()),
-        }
+        #[cfg(feature = "model")]
+        self.train.validate()?;
+        Ok(())
     }
 }
 
@@ -123,42 +80,18 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_named() {
         type Break = fn(&mut RunConfig);
-        let broken: [(&str, Break); 16] = [
-            ("reference.path", |config| {
-                config.train.loss = bpo_dpo::loss::Loss::Sft;
-                config.reference.path = Some("other".into());
-            }),
-            ("reference.adapter", |config| {
-                config.train.reference_free = true;
-                config.reference.adapter = Some("other".into());
-            }),
-            ("train.divergence", |config| {
-                config.train.loss = bpo_dpo::loss::Loss::Sft;
-                config.train.divergence = bpo_dpo::loss::Divergence::ForwardKl;
-            }),
-            ("model.gradient_checkpointing", |config| {
-                config.model.gradient_checkpointing = true;
-                config.lora.lora_dropout = 0.1;
-            }),
-            ("model.adapter", |config| {
-                config.full_finetune = Some(Default::default());
-                config.model.adapter = Some("adapter".into());
-            }),
+        let broken: [(&str, Break); 7] = [
             ("weaken.temperature", |config| config.weaken.temperature = 1e-50),
-            ("lora.lora_alpha", |config| config.lora.lora_alpha = 1e39),
-            ("train.learning_rate", |config| config.train.learning_rate = 1e39),
-            ("weaken.begun", |config| config.weaken.begun = 1.0),
+            ("weaken.prefix_fraction", |config| config.weaken.prefix_fraction = 1.0),
             ("weaken.samples", |config| config.weaken.samples = usize::MAX),
             ("weaken.contrast.alpha", |config| {
-                let mut contrast = Contrast::new(bpo_pairs::provenance::ContrastMode::Vcd);
+                let mut contrast = Contrast::new(bpo_pairs::ContrastMode::Vcd);
                 contrast.alpha = -1.0;
                 config.weaken.contrast = Some(contrast);
             }),
             ("conditional.distortion", |config| config.conditional.distortion = "no-image".parse().unwrap()),
             ("weaken.batch_size", |config| config.weaken.batch_size = 0),
             ("weaken.top_p", |config| config.weaken.top_p = f64::NAN),
-            ("lora.r", |config| config.lora.r = 0),
-            ("train.beta", |config| config.train.beta = -1.0),
         ];
         for (key, break_it) in broken {
             let mut config = RunConfig::default();

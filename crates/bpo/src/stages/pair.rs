@@ -3,18 +3,16 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use bpo_pairs::build::{StageRecord, assemble};
-use bpo_pairs::error::PairsError;
 use bpo_pairs::format::jsonl::{JsonLines, read_pairs, write_pairs};
-use bpo_pairs::pairs::{PairSet, make_pairs};
-use bpo_pairs::record::PreferencePair;
-use bpo_pairs::sft::SftSample;
+use bpo_pairs::{PairSet, PairsError, PreferencePair, SftSample, make_pairs};
 
-use super::StageOutcome;
-use crate::config::{RunConfig, Stage};
+use super::assemble::assemble;
+use super::{StageOutcome, StageRecord};
+use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::progress::Progress;
 use crate::resume::has_content;
+use crate::stage::Stage;
 
 /// What to do with a file of pairs that are not those that the answers give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +59,7 @@ pub fn pair(
 }
 
 fn make(config: &RunConfig, samples: &[SftSample], answers: &[&Path]) -> Result<PairSet, BpoError> {
-    let mut records: Vec<Result<StageRecord, PairsError>> = Vec::new();
+    let mut records: Vec<Result<StageRecord, BpoError>> = Vec::new();
     let mut seen = HashSet::new();
     for file in answers {
         for line in JsonLines::<StageRecord, _>::open(file)? {

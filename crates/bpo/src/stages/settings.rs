@@ -1,15 +1,15 @@
 //! The settings of a stage that runs on its own: `FILE.settings.toml`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::has_answers;
-use crate::config::{RunConfig, Stage, changes};
+use super::{has_answers, remove_unanswered};
+use crate::config::{RunConfig, changes};
 use crate::error::BpoError;
 use crate::paths::with_suffix;
 use crate::resume::has_content;
 use crate::run_dir::RunDir;
 use crate::settings_file::{check_inputs, inputs, read, write};
+use crate::stage::Stage;
 use crate::summary::RunManifest;
 
 /// Holds a stage's file to the settings that it was begun with, and keeps those beside it, all of them, resolved.
@@ -39,7 +39,7 @@ pub fn hold(stage: Stage, config: &RunConfig, file: &Path) -> Result<(), BpoErro
     match changes {
         Some(changes) if changes.is_empty() && answered => {}
         Some(changes) if answered => return Err(BpoError::ConfigChanged { path: file.to_owned(), changes }),
-        _ => fs::remove_file(file).map_err(BpoError::io("remove", file))?,
+        _ => remove_unanswered(file)?,
     }
     write(&settings, &config, &inputs)
 }

@@ -1,12 +1,12 @@
 //! Training: `checkpoints/`, `metrics.jsonl`, `eval.jsonl`, and what comes of it: `adapter/` or `model/`.
 
 use bpo_dpo::{Collate, Control, EvalMetrics, Observer, Policy, RunPlan, StepMetrics, TrainOutput, Trainer};
-use bpo_pairs::record::PreferencePair;
+use bpo_pairs::PreferencePair;
 
 use super::StageOutcome;
-use crate::config::Stage;
 use crate::error::BpoError;
 use crate::progress::Progress;
+use crate::stage::Stage;
 
 /// A policy after training, and how it went.
 #[derive(Clone, Debug)]

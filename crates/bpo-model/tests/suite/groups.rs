@@ -1,0 +1,305 @@
+//! Groups with a shared prefix against separate forward passes, and what must never matter: what else is in the batch.
+
+use std::collections::BTreeMap;
+
+use crate::support::{Golden, close, device, floats, gradients, waved};
+use bpo_dpo::loss::{Loss, Objective, PairLogps, PairRows, PerPair};
+use bpo_dpo::{Adapters, Collate, Policy, PromptGroup};
+use bpo_model::llava::ScoreBatch;
+use bpo_model::lora::TargetModules;
+use bpo_model::policy::LlavaCollator;
+use bpo_model::processor::{PixelValues, Processor, TokenizedCompletion};
+use bpo_model::{Llava, LoadOptions, LoraConfig};
+use bpo_pairs::Turn;
+use burn::module::Module;
+use burn::tensor::{Tensor, TensorData};
+use proptest::prelude::*;
+
+/// What sums over other rows, or in another order, may differ by.
+const RELATIVE: f32 = 1e-5;
+
+/// The golden checkpoint with adapters on all of its parts, which are not zero, in training.
+fn policy() -> Llava {
+    let model =
+        Llava::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap();
+    let lora = LoraConfig::default()
+        .with_rank(4, 8.0)
+        .with_target_modules(TargetModules::PeftAllLinear)
+        .with_modules_to_save(&[]);
+    waved(model.with_lora(&lora, 1).unwrap().train())
+}
+
+/// A prompt with or without an image, and its completions.
+#[derive(Clone, Debug)]
+struct Sample {
+    image: Option<usize>,
+    completions: Vec<TokenizedCompletion>,
+}
+
+/// An image made of a seed.
+fn pixels(model: &Llava, seed: usize) -> PixelValues {
+    let vision = &model.config().vision_config;
+    let (channels, side) = (vision.num_channels, vision.image_size);
+    let value = |i: usize| ((i * (seed + 3)) as f32 * 0.013).sin();
+    PixelValues {
+        data: (0..channels * side * side).map(value).collect(),
+        channels,
+        height: side,
+        width: side,
+    }
+}
+
+fn batch(model: &Llava, samples: &[Sample]) -> ScoreBatch {
+    let images: Vec<_> = samples.iter().filter_map(|sample| sample.image).collect();
+    let mut next = 0..;
+    let groups: Vec<_> = samples
+        .iter()
+        .map(|sample| (sample.image.and_then(|_| next.next()), sample.completions.clone()))
+        .collect();
+    let pixels = images.into_iter().map(|image| pixels(model, image)).collect();
+    ScoreBatch::new(model.config(), pixels, &groups).unwrap()
+}
+
+/// Each completion as a group of its own.
+fn apart(samples: &[Sample]) -> Vec<Sample> {
+    let alone = |sample: &Sample| {
+        let Sample { image, completions } = sample.clone();
+        completions.into_iter().map(move |one| Sample { image, completions: vec![one] })
+    };
+    samples.iter().flat_map(alone).collect()
+}
+
+/// Summed log-probabilities of the completions of some forward passes.
+fn sums(model: &Llava, batches: &[ScoreBatch], adapters: Adapters) -> Tensor<1> {
+    Tensor::cat(batches.iter().map(|batch| model.token_logps(batch, adapters).sum()).collect(), 0)
+}
+
+fn close_gradients(
+    found: &BTreeMap<String, TensorData>,
+    expected: &BTreeMap<String, TensorData>,
+    what: &str,
+) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (path, expected) in expected {
+        let [found, expected] = [&found[path], expected].map(|data| data.iter::<f32>().collect::<Vec<_>>());
+        close(&found, &expected, RELATIVE, &format!("{what}: {path}"));
+    }
+}
+
+/// DPO's losses of the first completion of each group against each of its others, and all gradients of their mean.
+fn losses(
+    model: &Llava,
+    sizes: &[usize],
+    batches: &[ScoreBatch],
+) -> (Vec<f32>, BTreeMap<String, TensorData>) {
+    let mut rows = PairRows::default();
+    let mut first = 0;
+    for size in sizes {
+        for rejected in first + 1..first + size {
+            rows.chosen.push(first);
+            rows.rejected.push(rejected);
+        }
+        first += size;
+    }
+    let reference = PairLogps::select(sums(&model.valid(), batches, Adapters::Off), &rows);
+    let trained = PairLogps::select(sums(model, batches, Adapters::On), &rows);
+    let objective = Objective::new(Loss::default(), 0.1);
+    let losses = objective.forward(&trained, Some(&reference), &PerPair::default()).losses;
+    (floats(losses.clone()), gradients(model, losses.mean()))
+}
+
+/// Whole conversations, through template and tokenizer.
+fn conversations() -> Vec<PromptGroup> {
+    let group = |image: &str, history: &[(&str, &str)], prompt: &str, completions: &[&str]| PromptGroup {
+        image: image.to_owned(),
+        system: None,
+        history: history
+            .iter()
+            .map(|(prompt, answer)| Turn { prompt: (*prompt).into(), answer: (*answer).into() })
+            .collect(),
+        prompt: prompt.to_owned(),
+        weakened: false,
+        completions: completions.iter().map(|text| (*text).to_owned()).collect(),
+    };
+    vec![
+        group("a", &[], "<image>\nWhat is this?", &["A cat on a mat.", "A dog."]),
+        group(
+            "b",
+            &[("<image>\nWhat is this?", "A street."), ("Is it wet?", "Yes, it has rained for a long time.")],
+            "Who walks there?",
+            &[
+                "Nobody walks there.",
+                "Nobody, but a dog",
+                "Two women with umbrellas, and a child behind them.",
+            ],
+        ),
+        group("a", &[], "Describe the picture.\n<image>", &["A", "A bird.", "A bird in a tree.", "Red."]),
+        group(
+            "c",
+            &[("Hello <image>", "Hello.")],
+            "What colour is it?",
+            &["It is blue.", "It is blue and green."],
+        ),
+    ]
+}
+
+#[test]
+fn groups_give_the_losses_and_gradients_of_separate_forwards() {
+    let model = policy();
+    let processor = Processor::from_dir(Golden::open().checkpoint()).unwrap();
+    let image = |name: &str| {
+        let shade = name.as_bytes()[0];
+        Ok(image::RgbImage::from_fn(40, 30, |x, y| image::Rgb([shade, (x * 6) as u8, (y * 8) as u8])))
+    };
+    let mut collate = LlavaCollator::new(processor, &model, image);
+    let groups = conversations();
+    let sizes: Vec<_> = groups.iter().map(|group| group.completions.len()).collect();
+    assert_eq!(sizes, [2, 3, 4, 2]);
+    let together = [collate.collate(&groups).unwrap()];
+    let alone: Vec<_> = groups
+        .iter()
+        .flat_map(|group| {
+            let one = |text: &String| PromptGroup { completions: vec![text.clone()], ..group.clone() };
+            group.completions.iter().map(one).collect::<Vec<_>>()
+        })
+        .collect();
+    let each: Vec<_> =
+        alone.iter().map(|group| collate.collate(std::slice::from_ref(group)).unwrap()).collect();
+    let unshared = [collate.collate(&alone).unwrap()];
+    let by_group: Vec<_> =
+        groups.iter().map(|group| collate.collate(std::slice::from_ref(group)).unwrap()).collect();
+
+    let (expected, slopes) = losses(&model, &sizes, &each);
+    assert_eq!(expected.len(), 1 + 2 + 3 + 1);
+    // all factors of the language model, the projector and the layers of the vision tower that run
+    assert_eq!(slopes.len(), 2 * (7 * 2 + 2 + 6 * 2));
+    for (batches, what) in
+        [(&together[..], "one batch"), (&by_group, "a batch a group"), (&unshared, "nothing shared")]
+    {
+        let (found, gradients) = losses(&model, &sizes, batches);
+        close(&found, &expected, RELATIVE, what);
+        close_gradients(&gradients, &slopes, what);
+    }
+}
+
+/// Layers that are computed again give the same, whatever of the model is trained.
+#[test]
+fn layers_computed_again_change_nothing() {
+    let prompt: Vec<u32> = [&[1, 9][..], &[320; 16], &[30, 31]].concat();
+    let answered = |ids: &[u32]| TokenizedCompletion::new([&prompt[..], ids].concat(), prompt.len());
+    let completions = vec![answered(&[40, 41, 42]), answered(&[40, 43]), answered(&[50, 51, 52, 53])];
+    let text = Sample {
+        image: None,
+        completions: vec![
+            TokenizedCompletion::new(vec![1, 60, 61, 62], 2),
+            TokenizedCompletion::new(vec![1, 60, 63], 2),
+        ],
+    };
+    let samples = [Sample { image: Some(1), completions }, text];
+    let checkpoint = Golden::open().checkpoint();
+    let loaded = || Llava::from_pretrained(&checkpoint, &LoadOptions::default(), &device()).unwrap();
+    let of_language = LoraConfig::default().with_rank(4, 8.0).with_modules_to_save(&[]);
+    for (what, model) in [
+        ("adapters everywhere", policy()),
+        ("adapters of the language model", loaded().with_lora(&of_language, 1).unwrap().train()),
+        ("in full", loaded().train().unfreeze(|_| true)),
+    ] {
+        let batch = batch(&model, &samples);
+        let all = |model: &Llava| {
+            let sums = sums(model, std::slice::from_ref(&batch), Adapters::On);
+            let values = floats(sums.clone());
+            (values, gradients(model, weighted(sums, &[0, 1, 2, 3, 4])))
+        };
+        let (expected, slopes) = all(&model);
+        let (found, again) = all(&model.clone().with_gradient_checkpointing(true).unwrap());
+        close(&found, &expected, 1e-6, what);
+        close_gradients(&again, &slopes, what);
+        assert!(!slopes.is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn what_is_random_is_not_computed_again() {
+    let lora = LoraConfig::default().with_rank(4, 8.0).with_dropout(0.1);
+    let model =
+        Llava::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap();
+    let behind = model.clone().with_lora(&lora, 1).unwrap().with_gradient_checkpointing(true);
+    let before = model.with_gradient_checkpointing(true).unwrap().with_lora(&lora, 1);
+    for error in [behind.unwrap_err(), before.unwrap_err()] {
+        assert!(error.to_string().contains("dropout"), "{error}");
+    }
+}
+
+/// A group of prompt and completions with ids that mean nothing; its completions may begin alike.
+fn sample() -> impl Strategy<Value = Sample> {
+    let ids = |length| prop::collection::vec(3u32..300, length);
+    let completions = prop::collection::vec(ids(1..12usize), 1..5);
+    (prop::option::of(0usize..4), ids(1..10usize), ids(1..4usize), ids(0..3usize), completions).prop_map(
+        |(image, before, behind, shared, completions)| {
+            let mut prompt = vec![1];
+            prompt.extend(before);
+            prompt.extend(std::iter::repeat_n(320, if image.is_some() { 16 } else { 0 }));
+            prompt.extend(behind);
+            let answered = |completion: Vec<u32>| {
+                let ids = [&prompt[..], &shared, &completion].concat();
+                TokenizedCompletion::new(ids, prompt.len())
+            };
+            Sample { image, completions: completions.into_iter().map(answered).collect() }
+        },
+    )
+}
+
+/// Any sum of the log-probabilities will do, as long as each counts otherwise.
+fn weighted(sums: Tensor<1>, order: &[usize]) -> Tensor<1> {
+    let weights: Vec<_> = order.iter().map(|i| 0.3 + 0.7 * (*i as f32 * 1.7).sin()).collect();
+    let weights = TensorData::new(weights, [order.len()]);
+    let device = sums.device();
+    (sums * Tensor::from_data(weights, &device)).sum()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// However completions are put together in batches, and in whatever order.
+    #[test]
+    fn batch_composition_changes_nothing(samples in prop::collection::vec(sample(), 1..5), turn in 0usize..4) {
+        let model = policy();
+        let count: usize = samples.iter().map(|sample| sample.completions.len()).sum();
+        let straight: Vec<_> = (0..count).collect();
+        let each: Vec<_> = apart(&samples).iter().map(|one| batch(&model, std::slice::from_ref(one))).collect();
+        let expected = sums(&model, &each, Adapters::On);
+        let slopes = gradients(&model, weighted(expected.clone(), &straight));
+        let expected = floats(expected);
+
+        // the groups in another order, their completions backwards
+        let mut turned: Vec<(usize, Sample)> = Vec::new();
+        let mut first = 0;
+        for sample in &samples {
+            turned.push((first, sample.clone()));
+            first += sample.completions.len();
+        }
+        turned.rotate_left(turn % samples.len());
+        let order: Vec<usize> = turned
+            .iter()
+            .flat_map(|(first, sample)| (*first..first + sample.completions.len()).rev())
+            .collect();
+        let turned: Vec<_> = turned
+            .into_iter()
+            .map(|(_, mut sample)| {
+                sample.completions.reverse();
+                sample
+            })
+            .collect();
+
+        for (batches, order, what) in [
+            (vec![batch(&model, &samples)], straight.clone(), "together"),
+            (vec![batch(&model, &apart(&samples))], straight, "nothing shared"),
+            (vec![batch(&model, &turned)], order, "turned"),
+        ] {
+            let found = sums(&model, &batches, Adapters::On);
+            let wanted: Vec<_> = order.iter().map(|i| expected[*i]).collect();
+            close(&floats(found.clone()), &wanted, RELATIVE, what);
+            close_gradients(&gradients(&model, weighted(found, &order)), &slopes, what);
+        }
+    }
+}

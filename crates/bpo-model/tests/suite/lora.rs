@@ -1,0 +1,601 @@
+//! Adapters: factored, switched off, saved, loaded, merged.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::support::{Golden, close, device, floats, root};
+use bpo_model::lora::{TargetModules, load_adapter, merge_checkpoint, save_adapter};
+use bpo_model::{Adapters, Llava, LoadOptions, LoraConfig, ModelError};
+use bpo_pairs::files::FileError;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{DType, FloatDType, Tensor, TensorData};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+fn base() -> Llava {
+    load(&Golden::open().checkpoint())
+}
+
+fn load(dir: &Path) -> Llava {
+    Llava::from_pretrained(dir, &LoadOptions::default(), &device()).unwrap()
+}
+
+fn config() -> LoraConfig {
+    LoraConfig::default().with_rank(4, 8.0)
+}
+
+/// Logits of the first golden prompt.
+fn logits(model: &Llava, adapters: Adapters) -> Vec<f32> {
+    let golden = Golden::open();
+    let (values, shape) = golden.floats("clean.pixel_values");
+    let size = shape[1..].iter().product();
+    let pixels = bpo_model::processor::PixelValues {
+        data: values[..size].to_vec(),
+        channels: shape[1],
+        height: shape[2],
+        width: shape[3],
+    };
+    floats(model.logits(&golden.ids("p0.chosen.input_ids"), Some(&pixels), adapters).unwrap())
+}
+
+/// Gives what is trained other values, as training would.
+#[derive(Default)]
+struct Shift {
+    path: Vec<String>,
+    phase: f32,
+}
+
+impl ModuleMapper for Shift {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.into());
+    }
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if !self.path.iter().any(|part| part == "lora" || part == "trained_projector") {
+            return param;
+        }
+        self.phase += 1.0;
+        param.map(|value| {
+            let wave = |i: usize| 0.02 * (i as f32 * 0.37 + self.phase).sin();
+            let wave: Vec<_> = (0..value.shape().num_elements()).map(wave).collect();
+            let device = value.device();
+            value.clone() + Tensor::from_data(TensorData::new(wave, value.dims()), &device)
+        })
+    }
+}
+
+fn trained(lora: &LoraConfig) -> Llava {
+    base().with_lora(lora, 1).unwrap().map(&mut Shift::default())
+}
+
+#[test]
+fn a_fresh_adapter_changes_nothing_and_a_trained_one_can_be_switched_off() {
+    let plain = logits(&base(), Adapters::On);
+    assert_eq!(logits(&base().with_lora(&config(), 7).unwrap(), Adapters::On), plain);
+    let trained = trained(&config());
+    assert_ne!(logits(&trained, Adapters::On), plain);
+    // projector included
+    assert_eq!(logits(&trained, Adapters::Off), plain);
+}
+
+/// As PEFT has it in `train()` and `eval()`.
+#[test]
+fn dropout_is_for_training_alone() {
+    let lora = config().with_dropout(0.5).with_target_modules(TargetModules::PeftAllLinear);
+    let plain = logits(&base(), Adapters::On);
+    // a fresh adapter adds nothing, whatever is dropped of its input
+    let fresh = base().with_lora(&lora, 7).unwrap().train();
+    close(&logits(&fresh, Adapters::On), &plain, 1e-6, "fresh");
+    let without = logits(&trained(&lora.clone().with_dropout(0.0)), Adapters::On);
+    let trained = trained(&lora);
+    assert_eq!(logits(&trained, Adapters::On), without);
+    let training = trained.train();
+    let [one, other] = [(); 2].map(|()| logits(&training, Adapters::On));
+    assert!(one != other && one != without);
+    close(&logits(&training, Adapters::Off), &plain, 1e-6, "off");
+    assert_eq!(logits(&training.valid(), Adapters::On), without);
+}
+
+/// A learning rate of 2e-6 moves nothing in half precision, so what is trained is not.
+#[test]
+fn what_is_trained_is_f32_on_a_half_precision_model() {
+    let options = LoadOptions::default().with_dtype(FloatDType::BF16);
+    let half = Llava::from_pretrained(&Golden::open().checkpoint(), &options, &device()).unwrap();
+    let plain = logits(&half, Adapters::On);
+    let adapted = half.clone().with_lora(&config().with_modules_to_save(&[]), 7).unwrap();
+    assert_eq!(adapted.dtype(), FloatDType::BF16);
+    assert_eq!(logits(&adapted, Adapters::On), plain);
+
+    struct Trained(usize);
+    impl ModuleVisitor for Trained {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if param.base().is_require_grad() {
+                self.0 += 1;
+                assert_eq!(param.base().dtype(), DType::F32);
+            }
+        }
+    }
+    let mut trained = Trained(0);
+    half.with_lora(&config(), 7).unwrap().train().visit(&mut trained);
+    assert!(trained.0 > 0);
+}
+
+#[test]
+fn the_factored_form_equals_the_dense_one() {
+    let trained = trained(&config().with_modules_to_save(&[]));
+    let dense = trained.clone().materialize();
+    close(&logits(&trained, Adapters::On), &logits(&dense, Adapters::On), 1e-5, "factored");
+}
+
+#[test]
+fn seeds_and_targets_decide_what_is_drawn() {
+    #[derive(Default)]
+    struct Factors(BTreeMap<String, Vec<f32>>, Vec<String>);
+    impl ModuleVisitor for Factors {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.1.push(name.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.1.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let path = self.1.join(".");
+            if path.ends_with(".lora.a") {
+                self.0.insert(path, floats(param.val()));
+            }
+        }
+    }
+    let drawn = |lora: &LoraConfig, seed| {
+        let mut factors = Factors::default();
+        base().with_lora(lora, seed).unwrap().visit(&mut factors);
+        factors.0
+    };
+    let all = drawn(&config(), 1);
+    assert_eq!(all, drawn(&config(), 1));
+    assert_ne!(all, drawn(&config(), 2));
+    let layers = base().config().text_config.num_hidden_layers;
+    assert_eq!(all.len(), 7 * layers);
+    // a module's factors do not depend on what else is adapted
+    let attention = drawn(&config().with_target_modules(TargetModules::Attention), 1);
+    assert_eq!(attention.len(), 4 * layers);
+    assert!(attention.iter().all(|(path, values)| all[path] == *values));
+    // PEFT's Kaiming-uniform: within 1/sqrt(d_in), and filling it
+    for (path, values) in &all {
+        let d_in = values.len() / config().r;
+        let bound = 1.0 / (d_in as f32).sqrt();
+        let largest = values.iter().fold(0f32, |max, value| max.max(value.abs()));
+        assert!(largest <= bound && largest > 0.9 * bound, "{path}: {largest} of {bound}");
+    }
+}
+
+#[test]
+fn saved_and_loaded_it_is_the_same_adapter() {
+    for lora in [
+        config(),
+        config().with_modules_to_save(&[]),
+        config().with_target_modules(TargetModules::Attention),
+        config().with_dropout(0.1),
+    ] {
+        let (trained, dir) = (trained(&lora), tempfile::tempdir().unwrap());
+        save_adapter(&trained, &lora, "base", dir.path()).unwrap();
+        let (loaded, found) = load_adapter(base(), dir.path()).unwrap();
+        assert_eq!(found, lora);
+        // the same values in another memory layout may be summed in another order
+        close(&logits(&loaded, Adapters::On), &logits(&trained, Adapters::On), 1e-6, "loaded");
+        assert_eq!(logits(&loaded, Adapters::Off), logits(&base(), Adapters::On));
+
+        let again = tempfile::tempdir().unwrap();
+        save_adapter(&loaded, &found, "base", again.path()).unwrap();
+        for file in ["adapter_model.safetensors", "adapter_config.json"] {
+            let read = |dir: &Path| std::fs::read(dir.join(file)).unwrap();
+            assert_eq!(read(again.path()), read(dir.path()), "{file}");
+        }
+    }
+}
+
+#[test]
+fn merged_in_memory_it_computes_what_the_adapter_does() {
+    for targets in [TargetModules::AllLinear, TargetModules::PeftAllLinear] {
+        let modules: &[&str] =
+            if targets == TargetModules::AllLinear { &["multi_modal_projector"] } else { &[] };
+        let trained = trained(&config().with_target_modules(targets).with_modules_to_save(modules));
+        let expected = logits(&trained, Adapters::On);
+        let merged = trained.clone().merged();
+        close(&logits(&merged, Adapters::On), &expected, 1e-5, "merged");
+        // nothing is left to switch off
+        assert_eq!(logits(&merged, Adapters::Off), logits(&merged, Adapters::On));
+        assert!(logits(&trained, Adapters::Off) != expected);
+    }
+}
+
+#[test]
+fn a_merged_checkpoint_computes_what_the_adapter_does() {
+    let (model, adapter, out) =
+        (Golden::open().checkpoint(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let trained = trained(&config());
+    save_adapter(&trained, &config(), "base", adapter.path()).unwrap();
+    merge_checkpoint(&model, adapter.path(), out.path(), &device()).unwrap();
+    close(&logits(&load(out.path()), Adapters::On), &logits(&trained, Adapters::On), 1e-4, "merged");
+    // names, types and order are those of the checkpoint; nothing is left over
+    let names = |dir: &Path| {
+        let bytes = std::fs::read(dir.join("model.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let mut names: Vec<_> = file.iter().map(|(name, view)| (name.to_owned(), view.dtype())).collect();
+        names.sort_by(|a, b| a.0.cmp(&b.0));
+        names
+    };
+    assert_eq!(names(out.path()), names(&model));
+    let files = |dir: &Path| {
+        let mut files: Vec<_> =
+            std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().file_name()).collect();
+        files.sort();
+        files
+    };
+    assert_eq!(files(out.path()), files(&model));
+
+    let same = merge_checkpoint(&model, adapter.path(), &model, &device());
+    assert!(matches!(same, Err(ModelError::File(FileError::Occupied { .. }))));
+}
+
+/// An adapter's tensors, to be changed: name, type, shape, bytes.
+type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+/// A saved adapter (with its projector) whose tensors `spoil` has changed.
+fn spoilt(spoil: impl FnOnce(&mut Tensors)) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    save_adapter(&trained(&config()), &config(), "base", dir.path()).unwrap();
+    let path = dir.path().join("adapter_model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors: Tensors = file
+        .iter()
+        .map(|(name, view)| (name.to_owned(), (view.dtype(), view.shape().to_vec(), view.data().to_vec())))
+        .collect();
+    spoil(&mut tensors);
+    let views = tensors.iter().map(|(name, (dtype, shape, data))| {
+        (name.clone(), TensorView::new(*dtype, shape.clone(), data).unwrap())
+    });
+    std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+    dir
+}
+
+/// Nothing half merged, nothing left unmerged without a word.
+#[test]
+fn an_adapter_that_cannot_be_merged_whole_is_refused() {
+    let rename = |tensors: &mut Tensors, from: &str, to: &str| {
+        let name = tensors.keys().find(|name| name.contains(from)).unwrap().clone();
+        let tensor = tensors.remove(&name).unwrap();
+        tensors.insert(name.replace(from, to), tensor);
+    };
+    type Spoil<'a> = Box<dyn FnOnce(&mut Tensors) + 'a>;
+    let cases: [(&str, Spoil<'_>); 6] = [
+        ("no tensor", Box::new(|tensors| tensors.clear())),
+        (
+            "F64",
+            Box::new(|tensors| {
+                for (dtype, _, data) in tensors.values_mut() {
+                    let wide =
+                        data.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())));
+                    (*dtype, *data) = (Dtype::F64, wide.flat_map(f64::to_le_bytes).collect());
+                }
+            }),
+        ),
+        ("I32", Box::new(|tensors| tensors.values_mut().for_each(|tensor| tensor.0 = Dtype::I32))),
+        ("linear_2", Box::new(|tensors| tensors.retain(|name, _| !name.contains("linear_2")))),
+        ("lora_B", Box::new(|tensors| tensors.retain(|name, _| !name.contains("q_proj.lora_B")))),
+        (
+            "input_layernorm",
+            Box::new(move |tensors| {
+                for factor in ["lora_A", "lora_B"] {
+                    let from = format!("layers.0.self_attn.q_proj.{factor}");
+                    rename(tensors, &from, &format!("layers.0.input_layernorm.{factor}"));
+                }
+            }),
+        ),
+    ];
+    let model = Golden::open().checkpoint();
+    for (named, spoil) in cases {
+        let (adapter, out) = (spoilt(spoil), tempfile::tempdir().unwrap());
+        let error = merge_checkpoint(&model, adapter.path(), out.path(), &device()).unwrap_err().to_string();
+        assert!(error.contains(named), "{named}: {error}");
+        assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 0, "{named}: something was written");
+        // the loader is as strict, but for types that it can convert
+        if named != "F64" {
+            assert!(load_adapter(base(), adapter.path()).is_err(), "{named}");
+        }
+    }
+}
+
+/// What is there stays as it is, be it links into the checkpoint, another checkpoint, or the checkpoint itself.
+#[test]
+#[cfg(unix)]
+fn merging_writes_over_nothing() {
+    let (model, dir) = (Golden::open().checkpoint(), tempfile::tempdir().unwrap());
+    let at = |name: &str| dir.path().join(name);
+    save_adapter(&trained(&config()), &config(), "base", &at("adapter")).unwrap();
+    for name in ["source", "links"] {
+        std::fs::create_dir(at(name)).unwrap();
+    }
+    for file in std::fs::read_dir(&model).unwrap() {
+        let path = file.unwrap().path();
+        let copy = at("source").join(path.file_name().unwrap());
+        std::fs::copy(&path, &copy).unwrap();
+        std::os::unix::fs::symlink(&copy, at("links").join(path.file_name().unwrap())).unwrap();
+    }
+    let content = |dir: &Path| -> BTreeMap<_, _> {
+        let files = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+        files.map(|path| (path.file_name().unwrap().to_owned(), std::fs::read(&path).unwrap())).collect()
+    };
+    let before = content(&at("source"));
+    for out in ["source", "links", "adapter"] {
+        let error = merge_checkpoint(&at("source"), &at("adapter"), &at(out), &device()).unwrap_err();
+        assert!(
+            matches!(&error, ModelError::File(FileError::Occupied { path }) if *path == at(out)),
+            "{error}"
+        );
+        assert_eq!(content(&at("source")), before, "{out}");
+    }
+    // an empty directory is in nobody's way; a name that others give to what is in the making is no proof
+    std::fs::create_dir_all(at("merged.partial/mine")).unwrap();
+    std::fs::create_dir(at("merged")).unwrap();
+    merge_checkpoint(&at("source"), &at("adapter"), &at("merged"), &device()).unwrap();
+    assert!(at("merged.partial/mine").exists());
+    std::os::unix::fs::symlink(at("secret"), at("source/README.md")).unwrap();
+    std::fs::write(at("secret"), "secret").unwrap();
+    merge_checkpoint(&at("source"), &at("adapter"), &at("without"), &device()).unwrap();
+    assert!(!at("without/README.md").exists() && at("without/config.json").exists());
+    close(
+        &logits(&load(&at("merged")), Adapters::On),
+        &logits(&trained(&config()), Adapters::On),
+        1e-4,
+        "merged",
+    );
+}
+
+#[test]
+fn what_cannot_be_a_checkpoint_is_not_merged() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let fails = |model: &Path, adapter: &Path| {
+        let error = merge_checkpoint(model, adapter, &at("merged"), &device()).unwrap_err().to_string();
+        let left = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(
+            left.filter(|name| name == "merged" || name.as_encoded_bytes()[0] == b'.').count(),
+            0,
+            "{error}"
+        );
+        error
+    };
+    // numbers that are none
+    let broken = spoilt(|tensors| {
+        let (_, (_, _, data)) = tensors.iter_mut().find(|(name, _)| name.contains("q_proj.lora_B")).unwrap();
+        data[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    });
+    let error = fails(&Golden::open().checkpoint(), broken.path());
+    assert!(error.contains("q_proj") && error.contains("not finite"), "{error}");
+
+    // a checkpoint without all of its weights, though the adapter needs none of those
+    save_adapter(&trained(&config()), &config(), "base", &at("adapter")).unwrap();
+    let model = at("model");
+    std::fs::create_dir(&model).unwrap();
+    for file in std::fs::read_dir(Golden::open().checkpoint()).unwrap() {
+        let path = file.unwrap().path();
+        std::fs::copy(&path, model.join(path.file_name().unwrap())).unwrap();
+    }
+    let bytes = std::fs::read(model.join("model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let kept = file.iter().filter(|(name, _)| !name.contains("pre_layrnorm.bias"));
+    std::fs::write(model.join("model.safetensors"), safetensors::serialize(kept, None).unwrap()).unwrap();
+    let error = fails(&model, &at("adapter"));
+    assert!(error.contains("pre_layrnorm.bias"), "{error}");
+
+    // a shard outside of the checkpoint
+    std::fs::rename(model.join("model.safetensors"), at("elsewhere.safetensors")).unwrap();
+    let index = r#"{"weight_map": {"x": "../elsewhere.safetensors"}}"#;
+    std::fs::write(model.join("model.safetensors.index.json"), index).unwrap();
+    let error = fails(&model, &at("adapter"));
+    assert!(error.contains("../elsewhere.safetensors"), "{error}");
+}
+
+#[test]
+fn adapters_that_need_more_than_their_factors_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    save_adapter(&trained(&config()), &config(), "base", dir.path()).unwrap();
+    let path = dir.path().join("adapter_config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let with = |key: &str, value: serde_json::Value| {
+        let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        config[key] = value;
+        std::fs::write(&path, config.to_string()).unwrap();
+        load_adapter(base(), dir.path()).map(|_| ())
+    };
+    for (key, value) in [
+        ("init_lora_weights", serde_json::json!("pissa_niter_4")),
+        ("init_lora_weights", serde_json::json!("olora")),
+        ("alora_invocation_tokens", serde_json::json!([1, 2])),
+        ("layer_replication", serde_json::json!([[0, 1]])),
+        ("lora_dropout", serde_json::json!(1.0)),
+    ] {
+        let error = with(key, value).unwrap_err().to_string();
+        assert!(error.contains(key), "{error}");
+    }
+    with("init_lora_weights", serde_json::json!("gaussian")).unwrap();
+    with("alora_invocation_tokens", serde_json::Value::Null).unwrap();
+}
+
+#[test]
+fn an_adapter_for_another_model_is_refused_with_all_that_does_not_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    save_adapter(&trained(&config()), &config(), "base", dir.path()).unwrap();
+    let path = dir.path().join("adapter_config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("\"r\": 4", "\"r\": 5")).unwrap();
+    let layers = base().config().text_config.num_hidden_layers;
+    match load_adapter(base(), dir.path()) {
+        Err(ModelError::Weights { problems, .. }) => assert_eq!(problems.misshapen.len(), 14 * layers),
+        other => panic!("{:?}", other.map(|_| ())),
+    }
+    std::fs::write(&path, text.replace("\"use_dora\": false", "\"use_dora\": true")).unwrap();
+    let error = load_adapter(base(), dir.path()).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("use_dora"), "{error}");
+}
+
+#[test]
+fn adapters_do_not_nest() {
+    let adapted = || load_adapter(base(), &root().join("trl/adapter")).unwrap().0;
+    assert!(matches!(adapted().with_lora(&config(), 0), Err(ModelError::HasAdapters)));
+    let again = load_adapter(adapted(), &root().join("trl/adapter"));
+    assert!(matches!(again, Err(ModelError::HasAdapters)));
+    // a projector that is trained is something that was trained, too
+    let alone = trained(&config());
+    let file = tempfile::tempdir().unwrap();
+    let saved = alone.save_weights(&file.path().join("model.safetensors"), FloatDType::F32);
+    assert!(matches!(saved, Err(ModelError::HasAdapters)));
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused() {
+    for (lora, key) in [
+        (config().with_rank(0, 8.0), "r"),
+        (config().with_rank(4, 0.0), "lora_alpha"),
+        (config().with_rank(4, f64::NAN), "lora_alpha"),
+        (config().with_dropout(1.0), "lora_dropout"),
+        (config().with_dropout(-0.1), "lora_dropout"),
+        (config().with_dropout(f64::NAN), "lora_dropout"),
+    ] {
+        match base().with_lora(&lora, 1) {
+            Err(ModelError::Setting { key: found, .. }) => assert_eq!(found, key),
+            other => panic!("{key}: {:?}", other.map(|_| ())),
+        }
+    }
+    // the projector is trained in full, so nothing is left of what the expression selects
+    let projector = config().with_target_modules(TargetModules::Regex(".*linear_1".into()));
+    assert!(matches!(base().with_lora(&projector, 1), Err(ModelError::NoTarget { .. })));
+    base().with_lora(&projector.with_modules_to_save(&[]), 1).unwrap();
+}
+
+/// Names of the adapted modules that a directory holds.
+fn adapted_modules(dir: &Path) -> Vec<String> {
+    let bytes = std::fs::read(dir.join("adapter_model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut names: Vec<_> = file
+        .names()
+        .into_iter()
+        .filter_map(|name| name.strip_prefix("base_model.model.")?.strip_suffix(".lora_A.weight"))
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn presets_and_expressions_select_what_peft_does() {
+    let (text, vision) = (base().config().text_config.num_hidden_layers, 2);
+    for (targets, count) in [
+        (TargetModules::AllLinear, 7 * text),
+        (TargetModules::Attention, 4 * text),
+        (TargetModules::PeftAllLinear, 7 * text + 6 * vision + 2),
+        (TargetModules::Regex(r".*language_model.*\.(q_proj|v_proj)".into()), 2 * text),
+        (TargetModules::Regex(r".*\.0\.self_attn\.q_proj".into()), 2),
+        (TargetModules::Regex(r"(?!.*language_model).*\.(fc1|linear_2)".into()), vision + 1),
+    ] {
+        let lora = config().with_target_modules(targets).with_modules_to_save(&[]);
+        let dir = tempfile::tempdir().unwrap();
+        save_adapter(&trained(&lora), &lora, "base", dir.path()).unwrap();
+        let modules = adapted_modules(dir.path());
+        assert_eq!(modules.len(), count, "{modules:?}");
+        assert!(modules.iter().all(|name| name.starts_with("model.")), "{modules:?}");
+        assert_eq!(load_adapter(base(), dir.path()).unwrap().1, lora);
+    }
+}
+
+#[test]
+fn adapters_on_every_part_are_trained_saved_loaded_and_merged() {
+    let lora = config()
+        .with_target_modules(TargetModules::PeftAllLinear)
+        .with_modules_to_save(&[])
+        .with_rslora(true);
+    assert_eq!(lora.scale(), 4.0);
+    let trained = trained(&lora);
+    let plain = logits(&base(), Adapters::On);
+    assert_eq!(logits(&trained, Adapters::Off), plain);
+    close(
+        &logits(&trained, Adapters::On),
+        &logits(&trained.clone().materialize(), Adapters::On),
+        1e-5,
+        "factored",
+    );
+
+    let (adapter, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    save_adapter(&trained, &lora, "base", adapter.path()).unwrap();
+    let loaded = load_adapter(base(), adapter.path()).unwrap().0;
+    close(&logits(&loaded, Adapters::On), &logits(&trained, Adapters::On), 1e-6, "loaded");
+    merge_checkpoint(&Golden::open().checkpoint(), adapter.path(), out.path(), &device()).unwrap();
+    close(&logits(&load(out.path()), Adapters::On), &logits(&trained, Adapters::On), 1e-4, "merged");
+
+    // each factor has its own effect, and a gradient
+    let golden = Golden::open();
+    let (values, shape) = golden.floats("clean.pixel_values");
+    let training = trained.train();
+    let pixels = Tensor::<4>::from_data(TensorData::new(values, shape), &training.device());
+    let features = training.project(training.encode_images(pixels, Adapters::On), Adapters::On);
+    let gradients = GradientsParams::from_grads(features.powi_scalar(2).sum().backward(), &training);
+    let paths = bpo_dpo::trainable_paths(&training);
+    let seen: Vec<_> = paths.iter().filter(|path| !path.starts_with("language_model.")).collect();
+    assert_eq!(seen.len(), 2 * (6 * 2 + 2));
+    assert_eq!(gradients.len(), seen.len());
+}
+
+/// PEFT adapts the layers that LLaVA never runs, too.
+#[test]
+fn adapters_of_layers_that_never_run_are_passed_over() {
+    let lora = config().with_target_modules(TargetModules::PeftAllLinear).with_modules_to_save(&[]);
+    let dir = tempfile::tempdir().unwrap();
+    save_adapter(&trained(&lora), &lora, "base", dir.path()).unwrap();
+    let path = dir.path().join("adapter_model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut views: BTreeMap<String, TensorView<'_>> =
+        file.iter().map(|(name, view)| (name.to_owned(), view)).collect();
+    let last: Vec<_> = views
+        .iter()
+        .filter(|(name, _)| name.contains("vision_tower.encoder.layers.1."))
+        .map(|(name, view)| (name.replace("layers.1.", "layers.2."), view.clone()))
+        .collect();
+    assert_eq!(last.len(), 12);
+    views.extend(last);
+    std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+    let (loaded, found) = load_adapter(base(), dir.path()).unwrap();
+    assert_eq!(found, lora);
+    close(&logits(&loaded, Adapters::On), &logits(&trained(&lora), Adapters::On), 1e-6, "loaded");
+}
+
+#[test]
+fn what_peft_says_of_its_targets_is_kept() {
+    let lora = config().with_target_modules(TargetModules::Attention).with_modules_to_save(&[]);
+    let dir = tempfile::tempdir().unwrap();
+    save_adapter(&trained(&lora), &lora, "base", dir.path()).unwrap();
+    let path = dir.path().join("adapter_config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let found = |targets: serde_json::Value, rslora: bool| {
+        let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        config["target_modules"] = targets;
+        config["use_rslora"] = rslora.into();
+        std::fs::write(&path, config.to_string()).unwrap();
+        load_adapter(base(), dir.path()).map(|(_, config)| config)
+    };
+    // the same in other words, or nothing, where the file says it
+    for targets in [serde_json::json!("model.language_model.*(q|k|v|o)_proj"), serde_json::Value::Null] {
+        assert_eq!(found(targets, false).unwrap(), lora);
+    }
+    // more than the file has: those start anew
+    let all = lora.clone().with_target_modules(TargetModules::PeftAllLinear);
+    assert_eq!(found(serde_json::json!("all-linear"), false).unwrap(), all);
+    assert_eq!(found(serde_json::Value::Null, true).unwrap().scale(), 4.0);
+    // nothing that the file has, which is an error with PEFT, too
+    let error = found("x".into(), true).unwrap_err().to_string();
+    assert!(error.contains("target_modules") && error.contains("q_proj"), "{error}");
+}

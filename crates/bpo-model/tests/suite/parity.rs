@@ -1,0 +1,239 @@
+//! What transformers computes with the golden checkpoint, step by step.
+//!
+//! `BPO_GOLDEN` names another golden directory of the same layout; `BPO_TEST_DEVICE=libtorch` another device.
+
+use std::num::NonZeroUsize;
+
+use crate::support::{Golden, close, device, floats};
+use bpo_distort::diffusion;
+use bpo_model::generate::{ContrastInput, Prompt};
+use bpo_model::input::{ImageInput, ModelInput};
+use bpo_model::llava::ScoreBatch;
+use bpo_model::processor::{PixelValues, TokenizedCompletion};
+use bpo_model::{Adapters, Llava, LoadOptions};
+use bpo_pairs::{FinishReason, Sampling};
+use burn::tensor::{FloatDType, Tensor, TensorData};
+
+const CONDITIONS: [&str; 3] = ["clean", "noise500", "noise900"];
+
+fn model(golden: &Golden) -> Llava {
+    Llava::from_pretrained(&golden.checkpoint(), &LoadOptions::default(), &device()).unwrap()
+}
+
+fn pixels(golden: &Golden, condition: &str) -> Tensor<4> {
+    let (values, shape) = golden.floats(&format!("{condition}.pixel_values"));
+    Tensor::from_data(TensorData::new(values, shape), &device())
+}
+
+fn image(golden: &Golden, condition: &str, i: usize) -> PixelValues {
+    let (values, shape) = golden.floats(&format!("{condition}.pixel_values"));
+    let size = shape[1..].iter().product::<usize>();
+    PixelValues {
+        data: values[i * size..(i + 1) * size].to_vec(),
+        channels: shape[1],
+        height: shape[2],
+        width: shape[3],
+    }
+}
+
+#[test]
+fn diffusion_noise_on_normalized_pixels() {
+    let golden = Golden::open();
+    let [clean, noise] = ["clean.pixel_values", "noise"].map(|name| golden.floats(name).0);
+    for step in [500, 900] {
+        let (expected, _) = golden.floats(&format!("noise{step}.pixel_values"));
+        let (mut ours, mut replayed) = (clean.clone(), clean.clone());
+        diffusion::replay_noise(&mut ours, &noise, step).unwrap();
+        close(&ours, &expected, 4e-7, &format!("step {step}"));
+        golden.coefficients(step).replay(&mut replayed, &noise).unwrap();
+        assert!(replayed == expected, "step {step} with the coefficients of torch is not equal");
+    }
+}
+
+#[test]
+fn vision_features_and_projector() {
+    let golden = Golden::open();
+    let model = model(&golden);
+    for condition in CONDITIONS {
+        let features = model.encode_images(pixels(&golden, condition), Adapters::Off);
+        let (expected, shape) = golden.floats(&format!("{condition}.vision"));
+        assert_eq!(features.dims().to_vec(), shape);
+        close(&floats(features.clone()), &expected, 1e-4, &format!("{condition} vision"));
+        let projected = model.project(features, Adapters::Off);
+        let (expected, _) = golden.floats(&format!("{condition}.projector"));
+        close(&floats(projected), &expected, 1e-4, &format!("{condition} projector"));
+    }
+}
+
+#[test]
+fn token_and_summed_log_probs_with_a_shared_prefix() {
+    let golden = Golden::open();
+    let model = model(&golden);
+    for condition in CONDITIONS {
+        let groups: Vec<_> = (0..golden.prompts())
+            .map(|i| {
+                let answer_start = golden.ids(&format!("p{i}.prompt_ids")).len();
+                let answered = |side: &str| {
+                    TokenizedCompletion::new(golden.ids(&format!("p{i}.{side}.input_ids")), answer_start)
+                };
+                (Some(i), vec![answered("chosen"), answered("rejected")])
+            })
+            .collect();
+        let images = (0..golden.prompts()).map(|i| image(&golden, condition, i)).collect();
+        let batch = ScoreBatch::new(model.config(), images, &groups).unwrap();
+        let (logps, mask) = model.completion_logps(&batch, Adapters::On).unwrap();
+        let width = logps.dims()[1];
+        let logps = floats(logps);
+        let mask: Vec<bool> = mask.into_data().iter::<bool>().collect();
+        for i in 0..golden.prompts() {
+            for (s, side) in ["chosen", "rejected"].into_iter().enumerate() {
+                let row = 2 * i + s;
+                let (expected, _) = golden.floats(&format!("{condition}.p{i}.{side}.token_logps"));
+                let here = row * width..row * width + expected.len();
+                assert!(mask[here.clone()].iter().all(|on| *on));
+                assert!(mask[here.end..(row + 1) * width].iter().all(|on| !*on));
+                close(&logps[here.clone()], &expected, 1e-4, &format!("{condition} p{i} {side}"));
+                let sum: f64 = logps[here].iter().map(|logp| f64::from(*logp)).sum();
+                let wanted = golden.result(condition, i, &format!("{side}_logp_f64"));
+                assert!((sum - wanted).abs() < 1e-3, "{condition} p{i} {side}: {sum} and {wanted}");
+            }
+        }
+    }
+}
+
+#[test]
+fn logits_at_response_positions() {
+    let golden = Golden::open();
+    let model = model(&golden);
+    for condition in CONDITIONS {
+        for i in 0..golden.prompts() {
+            for side in ["chosen", "rejected"] {
+                let ids = golden.ids(&format!("p{i}.{side}.input_ids"));
+                let (expected, shape) = golden.floats(&format!("{condition}.p{i}.{side}.logits"));
+                let logits = model.logits(&ids, Some(&image(&golden, condition, i)), Adapters::On).unwrap();
+                let [tokens, vocab] = logits.dims();
+                assert_eq!(vocab, shape[1]);
+                let rows = logits.narrow(0, tokens - 1 - shape[0], shape[0]);
+                close(&floats(rows), &expected, 1e-4, &format!("{condition} p{i} {side} logits"));
+            }
+        }
+    }
+}
+
+#[test]
+fn greedy_tokens_batched_and_alone() {
+    let golden = Golden::open();
+    let model = model(&golden);
+    for condition in CONDITIONS {
+        let prompts: Vec<_> = (0..golden.prompts())
+            .map(|i| {
+                let tokens = golden.ids(&format!("{condition}.p{i}.greedy_ids")).len();
+                let ids = golden.ids(&format!("p{i}.prompt_ids"));
+                Prompt::new(
+                    ModelInput::new(ids, ImageInput::of(image(&golden, condition, i))),
+                    Sampling::greedy(tokens),
+                )
+            })
+            .collect();
+        // the golden run ignores the end token
+        let together = model.generate(&prompts, &[], Adapters::On).unwrap();
+        for (i, prompt) in prompts.iter().enumerate() {
+            let expected = golden.ids(&format!("{condition}.p{i}.greedy_ids"));
+            assert_eq!(together[i].ids, expected, "{condition} p{i} batched");
+            let alone = model.generate(std::slice::from_ref(prompt), &[], Adapters::On).unwrap();
+            assert_eq!(alone[0].ids, expected, "{condition} p{i} alone");
+        }
+    }
+}
+
+/// Answers end one after the other, by their length or an end token; others take their places.
+#[test]
+fn greedy_tokens_continuous() {
+    let golden = Golden::open();
+    let model = model(&golden);
+    let condition = CONDITIONS[0];
+    let expected = |i: usize| golden.ids(&format!("{condition}.p{i}.greedy_ids"));
+    let eos = expected(0)[expected(0).len() / 2];
+    let prompts: Vec<_> = (0..9)
+        .map(|place| {
+            let i = place % golden.prompts();
+            let tokens = (place * 5) % (expected(i).len() + 1);
+            let seen = ModelInput::new(
+                golden.ids(&format!("p{i}.prompt_ids")),
+                ImageInput::of(image(&golden, condition, i)),
+            );
+            let prompt = Prompt::new(seen.clone(), Sampling::greedy(tokens));
+            // contrasted with itself it is what it was, in two rows
+            if place % 4 == 1 { prompt.with_contrast(ContrastInput::new(seen, 1.0, 0.0)) } else { prompt }
+        })
+        .collect();
+    for at_a_time in [1, 2, 4, 9, 20] {
+        let at_a_time = NonZeroUsize::new(at_a_time).unwrap();
+        let answers = model.generate_continuous(&prompts, at_a_time, &[eos], Adapters::On).unwrap();
+        for (place, (prompt, answer)) in prompts.iter().zip(answers).enumerate() {
+            let all = expected(place % golden.prompts());
+            let whole = &all[..prompt.sampling.max_new_tokens];
+            let end = whole.iter().position(|id| *id == eos);
+            assert_eq!(answer.ids, whole[..end.unwrap_or(whole.len())], "{place}, {at_a_time} at a time");
+            let finish = if end.is_some() { FinishReason::Stop } else { FinishReason::Length };
+            assert_eq!(answer.finish, finish, "{place}, {at_a_time} at a time");
+        }
+    }
+}
+
+/// What a prompt draws follows from its own seed, whatever else is answered beside it.
+#[test]
+fn draws_are_those_of_a_prompt_alone() {
+    let golden = Golden::open();
+    let model = model(&golden);
+    let prompts: Vec<_> = (0..7)
+        .map(|place| {
+            let i = place % golden.prompts();
+            let seen = ModelInput::new(
+                golden.ids(&format!("p{i}.prompt_ids")),
+                ImageInput::of(image(&golden, "clean", i)),
+            );
+            let tokens = 3 + 2 * (place % 4);
+            Prompt::new(seen, Sampling::greedy(tokens).with_temperature(1.0).with_seed(place as u64))
+        })
+        .collect();
+    let at_a_time = |count| {
+        let count = NonZeroUsize::new(count).unwrap();
+        let answers = model.generate_continuous(&prompts, count, &[], Adapters::On).unwrap();
+        answers.into_iter().map(|answer| answer.ids).collect::<Vec<_>>()
+    };
+    let at_a_time = &at_a_time;
+    let alone = at_a_time(1);
+    assert!(alone.iter().zip(&prompts).all(|(ids, prompt)| ids.len() == prompt.sampling.max_new_tokens));
+    for count in [2, 3, 7] {
+        assert_eq!(at_a_time(count), alone, "{count} at a time");
+    }
+    // nor whoever else answers meanwhile, in rayon's pool or out of it
+    std::thread::scope(|threads| {
+        let others = [1, 2, 3, 7].map(|count| threads.spawn(move || at_a_time(count)));
+        let (one, other) = rayon::join(|| at_a_time(2), || at_a_time(3));
+        let others = others.map(|thread| thread.join().unwrap());
+        assert!(others.into_iter().chain([one, other]).all(|answers| answers == alone));
+    });
+}
+
+/// Half precision rounds each weight and activation to 8 or 11 bits, and sums in f32.
+#[test]
+fn half_precision_is_near() {
+    let golden = Golden::open();
+    for (dtype, off) in [(FloatDType::BF16, 0.03), (FloatDType::F16, 0.004)] {
+        if !device().supports_dtype(dtype) {
+            continue;
+        }
+        let options = LoadOptions::default().with_dtype(dtype);
+        let model = Llava::from_pretrained(&golden.checkpoint(), &options, &device()).unwrap();
+        for i in 0..golden.prompts() {
+            let ids = golden.ids(&format!("p{i}.chosen.input_ids"));
+            let (expected, shape) = golden.floats(&format!("clean.p{i}.chosen.logits"));
+            let logits = model.logits(&ids, Some(&image(&golden, "clean", i)), Adapters::On).unwrap();
+            let [tokens, _] = logits.dims();
+            let rows = logits.narrow(0, tokens - 1 - shape[0], shape[0]);
+            close(&floats(rows), &expected, off, &format!("{dtype:?} p{i} logits"));
+        }
+    }
+}

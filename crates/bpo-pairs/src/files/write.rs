@@ -1,0 +1,78 @@
+//! Whole files.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use super::error::{FileError, describe};
+use super::temporary;
+
+/// As many links in a row as Linux follows.
+const MOST_LINKS: usize = 40;
+
+/// Writes a file that is whole or not there: an old one stays as it is until the new one is on disk.
+///
+/// `write` gets a buffered writer of a temporary file in the same directory, which is then flushed, synced and
+/// renamed. Its name is unique, so several processes can write one file: the last one wins, and whatever is
+/// there is whole. A link is written through. The new file has the permissions of the old one, or those that
+/// the umask gives.
+///
+/// # Errors
+/// [`FileError::NotAFile`] if a directory, a device, a FIFO or a socket is there; [`FileError::Io`] if the file
+/// cannot be written, or an old one is write-protected; what `write` fails with. The old file then stays.
+pub fn write_atomic<E: From<FileError>>(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+) -> Result<(), E> {
+    let target = target_of(path)?;
+    let file = temporary::file_in(temporary::parent(&target)).map_err(FileError::io("write", path))?;
+    let mut writer = BufWriter::new(file.as_file());
+    write(&mut writer)?;
+    let io = || FileError::io("write", path);
+    writer.flush().map_err(io())?;
+    drop(writer);
+    keep_permissions(&target, file.as_file()).map_err(io())?;
+    file.as_file().sync_all().map_err(io())?;
+    file.persist(&target).map_err(|failed| io()(failed.error))?;
+    Ok(())
+}
+
+/// Writes bytes as [`write_atomic`] does.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    write_atomic(path, |writer| writer.write_all(bytes).map_err(FileError::io("write", path)))
+}
+
+/// The file that a path leads to, which is a regular one or not there yet.
+pub(super) fn target_of(path: &Path) -> Result<PathBuf, FileError> {
+    let io = || FileError::io("write", path);
+    let mut target = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match target.symlink_metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(target),
+            Err(error) => return Err(io()(error)),
+            Ok(there) if there.is_symlink() => {
+                let leads_to = fs::read_link(&target).map_err(io())?;
+                target = temporary::parent(&target).join(leads_to);
+            }
+            Ok(there) if there.is_file() => return Ok(target),
+            Ok(there) => {
+                return Err(FileError::NotAFile {
+                    path: path.to_owned(),
+                    found: describe(there.file_type()),
+                });
+            }
+        }
+    }
+    Err(io()(io::Error::other("too many links in a row")))
+}
+
+/// Gives a new file the permissions of the one that it replaces.
+fn keep_permissions(old: &Path, new: &fs::File) -> io::Result<()> {
+    match OpenOptions::new().write(true).open(old) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        old => new.set_permissions(old?.metadata()?.permissions()),
+    }
+}

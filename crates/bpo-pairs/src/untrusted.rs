@@ -1,0 +1,144 @@
+//! Text of unknown origin on its way to a terminal, a log or an error message.
+
+use std::fmt::{self, Write};
+use std::path::Path;
+
+/// Text that came from a file, a server or a template, for a message.
+///
+/// `Display` escapes the characters that steer a terminal or change how a line reads: C0 and C1 control
+/// characters, DEL, line and paragraph separators, byte order marks and marks of the direction of writing.
+/// Text of more than [`MAX_CHARS`](Self::MAX_CHARS) characters is cut, with the number of characters left out.
+/// `Debug` does the same between quotation marks.
+///
+/// ```
+/// use bpo_pairs::Untrusted;
+///
+/// let id = "cat\u{1b}]0;x\u{7}";
+/// assert_eq!(format!("no image for {}", Untrusted(id)), r"no image for cat\u{1b}]0;x\u{7}");
+/// assert_eq!(format!("id {:?}", Untrusted("a\"b\n")), r#"id "a\"b\n""#);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Untrusted<'a>(pub &'a str);
+
+impl Untrusted<'_> {
+    /// The longest text that is shown whole, in characters.
+    pub const MAX_CHARS: usize = 1000;
+}
+
+impl fmt::Display for Untrusted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_escaped(f, self.0, Self::MAX_CHARS, is_unsafe)
+    }
+}
+
+impl fmt::Debug for Untrusted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        write_escaped(f, self.0, Self::MAX_CHARS, |c| is_unsafe(c) || matches!(c, '"' | '\\'))?;
+        f.write_char('"')
+    }
+}
+
+/// A path of unknown origin, for a message: escaped as [`Untrusted`] is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct UntrustedPath<'a>(pub &'a Path);
+
+impl fmt::Display for UntrustedPath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Untrusted(&self.0.to_string_lossy()).fmt(f)
+    }
+}
+
+impl fmt::Debug for UntrustedPath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&Untrusted(&self.0.to_string_lossy()), f)
+    }
+}
+
+/// A message that may have several lines, and may hold text of unknown origin: what a program writes to a
+/// terminal.
+///
+/// `Display` escapes what [`Untrusted`] escapes, but for line feeds and tabs, and cuts behind
+/// [`MAX_CHARS`](Self::MAX_CHARS) characters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TerminalText<'a>(pub &'a str);
+
+impl TerminalText<'_> {
+    /// The longest message that is shown whole, in characters.
+    pub const MAX_CHARS: usize = 20_000;
+}
+
+impl fmt::Display for TerminalText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_escaped(f, self.0, Self::MAX_CHARS, |c| is_unsafe(c) && !matches!(c, '\n' | '\t'))
+    }
+}
+
+fn write_escaped(
+    f: &mut fmt::Formatter<'_>,
+    text: &str,
+    most: usize,
+    escapes: impl Fn(char) -> bool,
+) -> fmt::Result {
+    let mut chars = text.chars();
+    for c in chars.by_ref().take(most) {
+        if escapes(c) {
+            write!(f, "{}", c.escape_default())?;
+        } else {
+            f.write_char(c)?;
+        }
+    }
+    match chars.count() {
+        0 => Ok(()),
+        more => write!(f, "... ({more} more characters)"),
+    }
+}
+
+/// Whether a character steers a terminal, ends a line, or changes the direction of writing.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_escaped() {
+        for (text, shown) in [
+            ("\u{1b}[31mred", r"\u{1b}[31mred"),
+            ("\u{9b}31m\u{7f}\0", r"\u{9b}31m\u{7f}\u{0}"),
+            ("a\r\nb\u{85}c\u{2028}d", r"a\r\nb\u{85}c\u{2028}d"),
+            ("gpj\u{202e}exe\u{2066}\u{200f}", r"gpj\u{202e}exe\u{2066}\u{200f}"),
+            ("Größe 猫 👩‍👧 \"x\"", "Größe 猫 👩‍👧 \"x\""),
+        ] {
+            assert_eq!(Untrusted(text).to_string(), shown);
+            assert_eq!(UntrustedPath(Path::new(text)).to_string(), shown);
+        }
+        assert_eq!(format!("{:?}", Untrusted("\\\"")), r#""\\\"""#);
+        assert_eq!(TerminalText("a\n\tb\u{1b}c\r").to_string(), "a\n\tb\\u{1b}c\\r");
+    }
+
+    #[test]
+    fn long_text_is_cut() {
+        let long = "é".repeat(Untrusted::MAX_CHARS);
+        assert_eq!(Untrusted(&long).to_string(), long);
+        let longer = format!("{long}éé");
+        assert_eq!(Untrusted(&longer).to_string(), format!("{long}... (2 more characters)"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_has_anything_unsafe_left(text in any::<String>()) {
+            for shown in [Untrusted(&text).to_string(), format!("{:?}", Untrusted(&text))] {
+                prop_assert!(!shown.chars().any(is_unsafe), "{shown:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Records larger than any real one are skipped, and files that are none are refused at once.
+
+use std::fs;
+use std::path::Path;
+
+use bpo_pairs::files::FileError;
+use bpo_pairs::format::{jsonl, llava};
+use bpo_pairs::{Limits, PairsError, SkipReason};
+use serde_json::{Value, json};
+
+fn conversation(turns: usize) -> Value {
+    let messages: Vec<Value> = (0..turns)
+        .flat_map(|_| [json!({"from": "human", "value": "What?"}), json!({"from": "gpt", "value": "A cat."})])
+        .collect();
+    json!({"id": "a", "image": "a.jpg", "conversations": messages})
+}
+
+fn pair(answer: &str, history: usize) -> Value {
+    let turn = json!({"prompt": "What?", "answer": "A cat."});
+    json!({
+        "id": "a", "image": "a.jpg", "history": vec![turn; history], "prompt": "And?", "chosen": answer,
+        "rejected": "A dog.", "kind": "llm-hal"
+    })
+}
+
+/// The number of samples, and why the others are none.
+fn samples(record: &Value) -> (usize, Vec<SkipReason>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.json");
+    fs::write(&path, json!([record]).to_string()).unwrap();
+    let data = llava::read(&path).unwrap();
+    (data.samples.len(), data.skipped.iter().map(|skipped| skipped.reason).collect())
+}
+
+#[test]
+fn a_conversation_has_so_many_turns_at_most() {
+    let turns = Limits::default().turns;
+    assert_eq!(samples(&conversation(turns)), (turns, vec![]));
+    for turns in [turns + 1, 10_000] {
+        assert_eq!(samples(&conversation(turns)), (0, vec![SkipReason::OverLimit]));
+    }
+}
+
+#[test]
+fn a_text_has_so_many_bytes_at_most() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pairs.jsonl");
+    let Limits { text_bytes, turns, .. } = Limits::default();
+    let longest = "x".repeat(text_bytes);
+    let pairs = [
+        pair(&longest, 0),
+        pair(&format!("{longest}x"), 0),
+        pair("A cat.", turns),
+        pair("A cat.", turns + 1),
+    ];
+    let lines: Vec<String> = pairs
+        .into_iter()
+        .enumerate()
+        .map(|(i, mut pair)| {
+            pair["id"] = json!(i);
+            pair.to_string()
+        })
+        .collect();
+    fs::write(&path, lines.join("\n")).unwrap();
+    let set = jsonl::read_pairs(&path).unwrap();
+    assert_eq!(set.pairs.iter().map(|pair| pair.id.as_str()).collect::<Vec<_>>(), ["0", "2"]);
+    let details: Vec<&str> = set.skipped.iter().map(|skipped| skipped.detail.as_str()).collect();
+    assert_eq!(
+        details,
+        [
+            "record over a size limit: `chosen (bytes)` is 1048577, above the limit of 1048576 (record 2)",
+            "record over a size limit: `history (turns)` is 1001, above the limit of 1000 (record 4)",
+        ]
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn devices_and_fifos_are_no_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for path in [fifo.as_path(), Path::new("/dev/zero")] {
+        let is_told = |error: PairsError| matches!(error, PairsError::File(FileError::NotAFile { .. }));
+        assert!(is_told(llava::read(path).unwrap_err()));
+        assert!(is_told(jsonl::read_pairs(path).unwrap_err()));
+        assert!(is_told(bpo_pairs::fingerprint_file(path).unwrap_err()));
+        assert!(is_told(bpo_pairs::Manifest::read(path).unwrap_err()));
+    }
+}

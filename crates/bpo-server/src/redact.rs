@@ -1,0 +1,325 @@
+//! Keeps the API key, and passwords in addresses, out of every text that comes from a server.
+//!
+//! A server may send back what it got: gateways show request headers in their errors, in whatever encoding they like.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use bpo_inject::REMOVED_KEY;
+
+/// A key below this length is looked for as a whole word only: names such as `none` and `EMPTY` stand for "no key".
+const SHORT: usize = 8;
+
+/// Most backslashes before an escaped character that are looked through: escapes of escapes.
+const MOST_SLASHES: usize = 8;
+
+/// Finds secrets in texts, also where they are in base64, hexadecimal, percent-encoded or escaped, and removes them.
+pub(crate) struct Redactor {
+    patterns: Vec<Pattern>,
+}
+
+/// A way in which a secret may be written.
+struct Pattern {
+    bytes: Vec<u8>,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// As it is, in any case, or the first half of it.
+    Plain,
+    /// As it is, as a whole word.
+    Word,
+    Hexadecimal,
+    /// The part that is the same whatever else was encoded with it.
+    Base64,
+}
+
+impl Redactor {
+    /// For a key, and for what the addresses of a server and a proxy hold.
+    pub(crate) fn new(api_key: Option<&str>, addresses: &[&str]) -> Self {
+        let in_addresses = addresses.iter().flat_map(|address| secrets_in(address));
+        let secrets = api_key.map(str::to_owned).into_iter().chain(in_addresses);
+        Self { patterns: secrets.flat_map(|secret| patterns(secret.as_bytes())).collect() }
+    }
+
+    /// Whether a text has a secret.
+    pub(crate) fn finds(&self, text: &str) -> bool {
+        self.find(text, 0, Kind::Plain).is_some() || self.find(text, 0, Kind::Word).is_some()
+    }
+
+    /// An error's text: without any secret.
+    pub(crate) fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.remove(text, Kind::Word)
+    }
+
+    /// A model's answer: short keys may stand in it by chance, and stay.
+    pub(crate) fn clean_answer<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.remove(text, Kind::Plain)
+    }
+
+    fn remove<'a>(&self, text: &'a str, least: Kind) -> Cow<'a, str> {
+        let mut cleaned = String::new();
+        let mut rest = 0;
+        while let Some(found) = self.find(text, rest, least) {
+            cleaned.push_str(&text[rest..found.start]);
+            cleaned.push_str(REMOVED_KEY);
+            rest = found.end;
+        }
+        if rest == 0 && cleaned.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        cleaned.push_str(&text[rest..]);
+        Cow::Owned(cleaned)
+    }
+
+    /// The first secret at or behind `from`; short ones only if `least` is [`Kind::Word`].
+    fn find(&self, text: &str, from: usize, least: Kind) -> Option<Range<usize>> {
+        let patterns = || self.patterns.iter().filter(|p| p.kind != Kind::Word || least == Kind::Word);
+        (from..text.len()).find_map(|at| {
+            let end = patterns().filter_map(|pattern| pattern.matches(text.as_bytes(), at)).max()?;
+            let start = floor_boundary(text, at);
+            let end = (end..=text.len()).find(|&end| text.is_char_boundary(end))?;
+            Some(start.max(from)..end)
+        })
+    }
+}
+
+fn floor_boundary(text: &str, at: usize) -> usize {
+    (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
+}
+
+/// Every way to write a secret.
+fn patterns(secret: &[u8]) -> Vec<Pattern> {
+    let kind = if secret.len() < SHORT { Kind::Word } else { Kind::Plain };
+    let mut patterns = vec![Pattern { bytes: secret.to_owned(), kind }];
+    if secret.len() < SHORT {
+        return patterns;
+    }
+    let hexadecimal = secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    patterns.push(Pattern { bytes: hexadecimal.into_bytes(), kind: Kind::Hexadecimal });
+    // A byte's place among three decides its characters, and whoever encodes may put something before it.
+    for before in 0..3 {
+        let encoded = STANDARD_NO_PAD.encode([&vec![0; before], secret].concat());
+        let own = (before * 8).div_ceil(6)..(before + secret.len()) * 8 / 6;
+        patterns.push(Pattern { bytes: encoded.as_bytes()[own].to_owned(), kind: Kind::Base64 });
+    }
+    patterns
+}
+
+impl Pattern {
+    /// Where this ends, if it begins at `start`.
+    fn matches(&self, text: &[u8], start: usize) -> Option<usize> {
+        let mut at = start;
+        let mut matched = 0;
+        for &byte in &self.bytes {
+            match self.spelled(&text[at..], byte) {
+                Some(length) => at += length,
+                None => break,
+            }
+            matched += 1;
+        }
+        let is_whole = matched == self.bytes.len();
+        match self.kind {
+            Kind::Plain | Kind::Hexadecimal => {
+                let enough = self.bytes.len().div_ceil(2).max(SHORT);
+                (matched > 0 && (is_whole || matched >= enough)).then_some(at)
+            }
+            Kind::Word => {
+                let word =
+                    |at: Option<usize>| at.and_then(|at| text.get(at)).is_some_and(u8::is_ascii_alphanumeric);
+                (is_whole && !word(start.checked_sub(1)) && !word(Some(at))).then_some(at)
+            }
+            Kind::Base64 => {
+                let more = text[at..]
+                    .iter()
+                    .take_while(|byte| byte.is_ascii_alphanumeric() || b"+/-_=".contains(byte));
+                is_whole.then(|| at + more.count())
+            }
+        }
+    }
+
+    /// Length of the spelling of a byte that a text begins with: itself, `%2B`, `\u002b`, `\/`, `&#43;` or `&amp;`.
+    fn spelled(&self, text: &[u8], byte: u8) -> Option<usize> {
+        let same = |found: u8| match self.kind {
+            Kind::Plain | Kind::Hexadecimal => found.eq_ignore_ascii_case(&byte),
+            Kind::Word => found == byte,
+            Kind::Base64 => match found {
+                b'-' => byte == b'+',
+                b'_' => byte == b'/',
+                found => found == byte,
+            },
+        };
+        let coded = |prefix: &[u8], digits: usize| {
+            let rest = text.strip_prefix(prefix)?;
+            let digits = std::str::from_utf8(rest.get(..digits)?).ok()?;
+            let found = u8::from_str_radix(digits, 16).ok()?;
+            same(found).then_some(prefix.len() + digits.len())
+        };
+        let first = *text.first()?;
+        let encoded = match first {
+            b'%' => coded(b"%", 2).or_else(|| coded(b"%25", 2)),
+            b'&' => entity(text).and_then(|(found, length)| same(found).then_some(length)),
+            b'\\' => {
+                let slashes = text.iter().take(MOST_SLASHES).take_while(|byte| **byte == b'\\').count();
+                let escaped = *text.get(slashes)?;
+                let escapes = &text[..slashes];
+                coded(&[escapes, b"u00"].concat(), 2)
+                    .or_else(|| coded(&[escapes, b"x"].concat(), 2))
+                    .or_else(|| same(escaped).then_some(slashes + 1))
+            }
+            _ => None,
+        };
+        encoded.or_else(|| same(first).then_some(1))
+    }
+}
+
+/// The byte that an HTML entity stands for, and the entity's length.
+fn entity(text: &[u8]) -> Option<(u8, usize)> {
+    const LONGEST: usize = 8;
+    let end = text.iter().take(LONGEST).position(|byte| *byte == b';')?;
+    let name = std::str::from_utf8(&text[1..end]).ok()?;
+    let byte = match name {
+        "amp" => b'&',
+        "lt" => b'<',
+        "gt" => b'>',
+        "quot" => b'"',
+        "apos" => b'\'',
+        _ => match name.strip_prefix('#')? {
+            number if number.starts_with(['x', 'X']) => u8::from_str_radix(&number[1..], 16).ok()?,
+            number => number.parse().ok()?,
+        },
+    };
+    Some((byte, end + 1))
+}
+
+/// Splits an address: what is before user and password, these, and what is behind them.
+fn with_user(address: &str) -> Option<(&str, &str, &str)> {
+    let start = address.find("://").map_or(0, |at| at + 3);
+    let host_end = address[start..].find(['/', '?', '#']).map_or(address.len(), |at| start + at);
+    let at = address[start..host_end].rfind('@')? + start;
+    Some((&address[..start], &address[start..at], &address[at..]))
+}
+
+/// User and password of an address, and the values of its query.
+fn secrets_in(address: &str) -> Vec<String> {
+    let mut secrets = Vec::new();
+    if let Some((_, user, _)) = with_user(address) {
+        let user = decoded(user);
+        secrets.extend(user.split_once(':').map(|(_, password)| password.to_owned()));
+        secrets.push(user);
+    }
+    if let Some((_, query)) = address.split_once('?') {
+        secrets.extend(
+            query
+                .split(['&', '#'])
+                .map(|field| decoded(field.split_once('=').map_or(field, |(_, value)| value))),
+        );
+    }
+    // One or two characters are no secret, and stand everywhere.
+    secrets.retain(|secret| secret.len() > 2);
+    secrets
+}
+
+fn decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let (mut at, mut decoded) = (0, Vec::new());
+    while at < bytes.len() {
+        let code = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(byte) => {
+                decoded.push(byte);
+                at += 3;
+            }
+            None => {
+                decoded.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// An address as it may be shown: without user, password and the values of its query.
+pub(crate) fn shown_address(address: &str) -> String {
+    let address = match with_user(address) {
+        Some((scheme, _, host)) => format!("{scheme}[removed]{host}"),
+        None => address.to_owned(),
+    };
+    match address.split_once('?') {
+        Some((path, _)) => format!("{path}?[removed]"),
+        None => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+
+    const KEY: &str = "sk-Ab3+dE/f9=gh?1>2";
+
+    fn redactor() -> Redactor {
+        Redactor::new(Some(KEY), &[])
+    }
+
+    #[test]
+    fn every_spelling_of_a_key_is_removed() {
+        let percent: String = KEY.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let partly = "sk-Ab3%2BdE%2ff9%3Dgh%3F1%3E2".to_owned();
+        let twice = "sk-Ab3%252BdE%252Ff9%253Dgh%253F1%253E2".to_owned();
+        let json = r"sk-Ab3\u002bdE\/f9\u003Dgh?1\u003e2".to_owned();
+        let html = "sk-Ab3&#43;dE&#x2F;f9=gh?1&gt;2".to_owned();
+        let hexadecimal: String = KEY.bytes().map(|byte| format!("{byte:02X}")).collect();
+        for spelled in [KEY.to_owned(), KEY.to_lowercase(), percent, partly, twice, json, html, hexadecimal] {
+            let text = format!("{{\"authorization\": \"Bearer {spelled}\"}}");
+            assert_eq!(
+                redactor().clean(&text),
+                "{\"authorization\": \"Bearer [API key removed]\"}",
+                "{spelled}"
+            );
+        }
+    }
+
+    #[test]
+    fn base64_of_any_text_with_the_key_is_removed() {
+        for around in ["", "a", "ab", "Bearer ", "user:"] {
+            for encoded in
+                [STANDARD.encode(format!("{around}{KEY}x")), URL_SAFE_NO_PAD.encode(format!("{around}{KEY}"))]
+            {
+                let cleaned = redactor().clean(&encoded).into_owned();
+                assert!(cleaned.ends_with("[API key removed]"), "{around:?}: {cleaned}");
+                assert!(cleaned.len() <= REMOVED_KEY.len() + (around.len() * 8).div_ceil(6), "{cleaned}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_half_of_a_key_is_removed_and_other_text_stays() {
+        assert_eq!(redactor().clean("got sk-Ab3+dE/f9..."), "got [API key removed]...");
+        for text in ["sk-Ab3", "100 % of sk-\u{e9}", "", "%", "\\", "&#", "%s \\u00 \u{1f600}"] {
+            assert_eq!(redactor().clean(text), text);
+        }
+        let twice = format!("{KEY}, {KEY}\u{e9}");
+        assert_eq!(redactor().clean(&twice), "[API key removed], [API key removed]\u{e9}");
+    }
+
+    #[test]
+    fn a_short_key_is_removed_from_errors_only_and_as_a_word() {
+        let redactor = Redactor::new(Some("none"), &[]);
+        assert_eq!(redactor.clean("key none, nonesuch"), "key [API key removed], nonesuch");
+        assert_eq!(redactor.clean_answer("There are none."), "There are none.");
+    }
+
+    #[test]
+    fn secrets_of_addresses_are_removed_and_not_shown() {
+        let address = "http://me:p%40ssword1@host:80/v1?api=abcdef123456&x=1";
+        let redactor = Redactor::new(None, &[address]);
+        assert_eq!(redactor.clean("p@ssword1 ABCDEF123456"), "[API key removed] [API key removed]");
+        assert!(redactor.finds(&STANDARD.encode("me:p@ssword1")));
+        assert_eq!(shown_address(address), "http://[removed]@host:80/v1?[removed]");
+        assert_eq!(shown_address("http://host/a@b"), "http://host/a@b");
+    }
+}

@@ -1,0 +1,245 @@
+//! The client against a server that misbehaves in every way it has to survive.
+
+mod mock;
+
+use bpo_inject::{
+    ErrorInjector, InjectionRequest, LlmInjector, LlmInjectorConfig, Rejection, TextGenerator, TextRequest,
+};
+use bpo_pairs::{FinishReason, Sampling};
+use bpo_server::{OpenAiClient, OpenAiConfig, ServerError};
+use mock::{MockServer, Reply};
+
+const HOUR_MS: u64 = 3_600_000;
+
+fn request(prompt: &str) -> TextRequest {
+    TextRequest { system: None, prompt: prompt.into(), sampling: Sampling::greedy(16) }
+}
+
+/// No waits between attempts.
+fn config(base_url: &str) -> OpenAiConfig {
+    OpenAiConfig::new(base_url, "test").with_retries(2, 0, 0).with_timeout_s(20.0)
+}
+
+fn client(server: &MockServer) -> OpenAiClient {
+    OpenAiClient::new(config(&server.url), None).unwrap()
+}
+
+fn ask(client: &mut OpenAiClient) -> Result<String, ServerError> {
+    let mut results = client.generate(&[request("hello")]);
+    assert_eq!(results.len(), 1);
+    results.remove(0).map(|generated| generated.text)
+}
+
+#[test]
+fn an_answer_is_read_with_its_finish_and_length() {
+    let server = MockServer::start(|_| {
+        let body = r#"{"choices":[{"message":{"role":"assistant","content":"hi"},"finish_reason":"length"}],
+            "usage":{"completion_tokens":3}}"#;
+        Reply::json(200, body)
+    });
+    let generated = client(&server).generate(&[request("hello")]).remove(0).unwrap();
+    assert_eq!(
+        (generated.text.as_str(), generated.finish, generated.tokens),
+        ("hi", FinishReason::Length, Some(3))
+    );
+    let seen = server.seen();
+    assert!(seen[0].starts_with("POST /v1/chat/completions HTTP/1.1"), "{}", seen[0]);
+    assert_eq!(mock::prompt(&seen[0]), "hello");
+    assert!(!seen[0].to_lowercase().contains("authorization"));
+}
+
+#[test]
+fn a_server_that_recovers_is_asked_again() {
+    let server = MockServer::start(|call| match call {
+        0 => Reply::json(500, "out of memory"),
+        1 => Reply::hang_up(),
+        _ => Reply::answer("hi"),
+    });
+    assert_eq!(ask(&mut client(&server)).unwrap(), "hi");
+    assert_eq!(server.seen().len(), 3);
+}
+
+#[test]
+fn retries_come_to_an_end_and_the_error_says_so() {
+    let server = MockServer::start(|_| Reply::json(503, "loading model"));
+    let error = ask(&mut client(&server)).unwrap_err();
+    let expected = format!(
+        "{}/v1/chat/completions answered with status 503 after 3 attempt(s): loading model",
+        server.url
+    );
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(server.seen().len(), 3);
+}
+
+#[test]
+fn the_wait_that_the_server_asks_for_replaces_ours() {
+    let server = MockServer::start(|call| match call {
+        0 => Reply::json(429, "slow down").with_header("Retry-After", "0"),
+        _ => Reply::answer("hi"),
+    });
+    // With our own wait of an hour this would not come back.
+    let config = config(&server.url).with_retries(1, HOUR_MS, HOUR_MS);
+    assert_eq!(ask(&mut OpenAiClient::new(config, None).unwrap()).unwrap(), "hi");
+}
+
+#[test]
+fn a_wait_that_is_too_long_fails_at_once() {
+    let server = MockServer::start(|_| Reply::json(429, "quota").with_header("Retry-After", "86400"));
+    let error = ask(&mut client(&server)).unwrap_err();
+    assert!(matches!(error, ServerError::Status { status: 429, attempts: 1, .. }), "{error}");
+}
+
+#[test]
+fn the_callers_mistakes_are_not_retried() {
+    let server = MockServer::start(|_| Reply::json(401, r#"{"error":"wrong key"}"#));
+    let error = ask(&mut client(&server)).unwrap_err();
+    assert!(matches!(&error, ServerError::Status { status: 401, attempts: 1, .. }), "{error}");
+    assert!(error.to_string().contains("wrong key"));
+}
+
+#[test]
+fn a_server_that_is_down_is_named() {
+    let url = MockServer::start(|_| Reply::hang_up()).into_closed();
+    let error = ask(&mut OpenAiClient::new(config(&url), None).unwrap()).unwrap_err();
+    assert!(matches!(&error, ServerError::Connection { attempts: 3, .. }), "{error:?}");
+    assert!(error.to_string().contains(&url));
+}
+
+#[test]
+fn a_server_that_never_answers_times_out() {
+    let server = MockServer::start(|_| Reply::silence());
+    let config = config(&server.url).with_timeout_s(0.2).with_retries(1, 0, 0);
+    let error = ask(&mut OpenAiClient::new(config, None).unwrap()).unwrap_err();
+    let ServerError::Connection { attempts: 2, source, .. } = error else { panic!("{error:?}") };
+    assert!(matches!(*source, ureq::Error::Timeout(_)), "{source:?}");
+}
+
+#[test]
+fn what_is_no_chat_completion_is_shown() {
+    let bodies = ["<html>Gateway</html>", r#"{"choices": [{"mess"#, r#"{"object": "list"}"#, ""];
+    for body in bodies {
+        let server = MockServer::start(move |_| Reply::json(200, body));
+        let error = ask(&mut client(&server)).unwrap_err();
+        assert!(matches!(error, ServerError::Body { .. }), "{body}: {error:?}");
+        assert!(error.to_string().contains(if body.is_empty() { "(no body)" } else { body }), "{error}");
+    }
+    let server = MockServer::start(|_| Reply::json(200, r#"{"choices": []}"#));
+    assert!(matches!(ask(&mut client(&server)), Err(ServerError::NoChoice { .. })));
+}
+
+#[test]
+fn a_body_that_breaks_off_is_a_lost_connection() {
+    let server = MockServer::start(|call| match call {
+        0 => Reply::answer("hi").cut_off(),
+        _ => Reply::answer("hi"),
+    });
+    assert_eq!(ask(&mut client(&server)).unwrap(), "hi");
+    assert_eq!(server.seen().len(), 2);
+}
+
+#[test]
+fn results_keep_their_order_and_one_failure_stays_alone() {
+    // Earlier prompts are answered later: each waits for the connection after it.
+    let server = MockServer::start_echo(4);
+    let prompts: Vec<String> =
+        (0..12).map(|i| if i == 5 { "fail".into() } else { format!("prompt {i}") }).collect();
+    let requests: Vec<TextRequest> = prompts.iter().map(|prompt| request(prompt)).collect();
+    let config = config(&server.url).with_max_concurrency(4);
+    let mut client = OpenAiClient::new(config, None).unwrap();
+    let results = client.generate(&requests);
+    assert_eq!(results.len(), 12);
+    for (i, result) in results.iter().enumerate() {
+        match result {
+            Ok(generated) => assert_eq!(generated.text, prompts[i]),
+            Err(error) => {
+                assert!(i == 5 && matches!(error, ServerError::Status { status: 400, .. }), "{i}: {error}");
+                assert!(client.is_request_error(error), "asking again would not help");
+            }
+        }
+    }
+    assert!(results[5].is_err());
+    assert!(server.most_at_once() <= 4, "{} at once", server.most_at_once());
+    assert!(server.most_at_once() > 1, "nothing ran side by side");
+}
+
+#[test]
+fn the_key_is_sent_and_never_shown() {
+    let server = MockServer::start(|_| Reply::json(500, "no"));
+    let mut client = OpenAiClient::new(config(&server.url), Some("sk-secret".into())).unwrap();
+    let error = ask(&mut client).unwrap_err();
+    assert!(server.seen()[0].to_lowercase().contains("authorization: bearer sk-secret"));
+    for shown in [format!("{client:?}"), format!("{error:?}"), error.to_string()] {
+        assert!(!shown.contains("sk-secret"), "{shown}");
+    }
+    let error = OpenAiClient::new(config(&server.url), Some("sk-secret\n".into())).unwrap_err();
+    assert!(error.to_string().contains("api_key") && !format!("{error:?}").contains("sk-secret"));
+}
+
+/// A server that shows the request's headers in its errors, or in its answers.
+#[test]
+fn a_key_that_the_server_sends_back_is_removed() {
+    const KEY: &str = "sk-Ab3+dE/f9=gh";
+    let in_base64 = "QmVhcmVyIHNrLUFiMytkRS9mOT1naA==";
+    let echoes = [
+        format!("Authorization: Bearer {KEY}"),
+        format!("{}{KEY}", "x".repeat(296)),
+        "Bearer sk-Ab3%2BdE%2Ff9%3Dgh".to_owned(),
+        r"Bearer sk-Ab3\u002bdE\/f9\u003dgh".to_owned(),
+        in_base64.to_owned(),
+    ];
+    for echo in echoes {
+        let bodies = [
+            (401, echo.clone()),
+            (500, format!(r#"{{"error": "{echo}"}}"#)),
+            (200, echo.clone()),
+            (200, format!(r#"{{"choices": "{echo}"}}"#)),
+            (200, format!(r#"{{"choices": [], "error": "{echo}"}}"#)),
+        ];
+        for (status, body) in bodies {
+            let server = MockServer::start(move |_| Reply::json(status, &body));
+            let mut client = OpenAiClient::new(config(&server.url), Some(KEY.into())).unwrap();
+            let error = ask(&mut client).unwrap_err();
+            let mut shown = format!("{error:?} {error}");
+            let mut source = std::error::Error::source(&error);
+            while let Some(error) = source {
+                shown += &format!(" {error:?} {error}");
+                source = error.source();
+            }
+            for part in ["sk-A", "gh", "9naA", "SNrLUF"] {
+                assert!(!shown.contains(part), "{part} in {shown}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_answer_with_the_key_is_rejected() {
+    let server = MockServer::start(|_| Reply::answer("You sent Bearer SK-secret-1234."));
+    let mut client = OpenAiClient::new(config(&server.url), Some("sk-secret-1234".into())).unwrap();
+    assert_eq!(ask(&mut client).unwrap(), "You sent Bearer [API key removed].");
+    let mut injector = LlmInjector::new(client, LlmInjectorConfig::default()).unwrap();
+    let request = InjectionRequest::new("What do you see?", "A cup.", 1);
+    let failure = injector.inject(&[request]).remove(0).unwrap_err();
+    assert_eq!(failure.rejection(), Some(Rejection::Secret));
+}
+
+#[test]
+fn control_characters_of_a_server_are_escaped() {
+    let server = MockServer::start(|_| Reply::json(400, "\u{1b}[31mred\u{7}"));
+    let error = ask(&mut client(&server)).unwrap_err().to_string();
+    assert!(error.ends_with(r"\u{1b}[31mred\u{7}"), "{error}");
+}
+
+#[test]
+fn no_requests_need_no_server() {
+    let mut client = OpenAiClient::new(config("http://127.0.0.1:9"), None).unwrap();
+    assert!(client.generate(&[]).is_empty());
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused() {
+    let none_at_once = config("http://h").with_max_concurrency(0);
+    for bad in [config("h"), none_at_once, config("http://h").with_timeout_s(0.0)] {
+        assert!(matches!(OpenAiClient::new(bad, None), Err(ServerError::Setting { .. })));
+    }
+}

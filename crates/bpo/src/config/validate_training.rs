@@ -1,0 +1,111 @@
+//! Which settings of training can work.
+
+use bpo_model::LoraConfig;
+
+use super::{ReferenceSection, RunConfig};
+use crate::device::Dtype;
+use crate::error::BpoError;
+
+impl RunConfig {
+    /// Checks the settings of what is trained.
+    ///
+    /// # Errors
+    /// As [`validate`](Self::validate).
+    pub(super) fn validate_training(&self) -> Result<(), BpoError> {
+        let check = |key: &'static str, holds, expected, found: String| {
+            if holds { Ok(()) } else { Err(BpoError::Setting { key: key.into(), expected, found }) }
+        };
+        self.check_unused()?;
+        if let Some(full) = &self.full_finetune {
+            let parts = "true for the language model, the projector or the vision tower";
+            check("full_finetune", full.is_any(), parts, "false for all".to_owned())?;
+            let f32 = "f32 where weights are trained in full: small updates are lost in half precision";
+            check("model.dtype", self.model.dtype == Dtype::F32, f32, self.model.dtype.to_string())?;
+        }
+        self.lora.validate().map_err(|error| BpoError::in_table("lora", error))?;
+        Ok(())
+    }
+
+    /// Refuses settings that others leave nothing to do: unread, they would be taken for granted.
+    fn check_unused(&self) -> Result<(), BpoError> {
+        let conflict = |key: &'static str, with: String, reason| {
+            Err(BpoError::Conflict { key: key.into(), with, reason })
+        };
+        if self.full_finetune.is_some() && self.model.adapter.is_some() {
+            let reason =
+                "weights are trained, and there are no adapters: merge it into the model first (bpo merge)";
+            return conflict("model.adapter", "`full_finetune`".to_owned(), reason);
+        }
+        if self.full_finetune.is_some() && self.lora != LoraConfig::default() {
+            return conflict(
+                "lora",
+                "`full_finetune`".to_owned(),
+                "weights are trained, and there are no adapters",
+            );
+        }
+        if self.model.gradient_checkpointing && self.full_finetune.is_none() && self.lora.lora_dropout > 0.0 {
+            let reason = "dropout would drop other values when a layer is computed again: set `lora.lora_dropout` to 0 (the presets \
+                          set it to 0.05), or do without `model.gradient_checkpointing`";
+            return conflict("model.gradient_checkpointing", "`lora.lora_dropout`".to_owned(), reason);
+        }
+        if self.full_finetune.is_none() && self.train.reference_sync.is_some() {
+            let reason = "their factors do not mix as the weights would; train the weights ([full_finetune], --full-finetune)";
+            return conflict("train.reference_sync", "adapters".to_owned(), reason);
+        }
+        let ReferenceSection { path, adapter, cache } = &self.reference;
+        let references =
+            [("reference.path", path), ("reference.adapter", adapter), ("reference.cache", cache)];
+        match references.into_iter().find(|(_, path)| path.is_some()) {
+            Some((key, _)) if !self.train.objective().properties().reference => {
+                let with = match self.train.reference_free {
+                    true => "`train.reference_free`".to_owned(),
+                    false => format!("the loss {}", self.train.loss),
+                };
+                conflict(key, with, "nothing is compared with a reference")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_cannot_work_are_named() {
+        type Break = fn(&mut RunConfig);
+        let broken: [(&str, Break); 9] = [
+            ("reference.path", |config| {
+                config.train.loss = bpo_dpo::loss::Loss::Sft;
+                config.reference.path = Some("other".into());
+            }),
+            ("reference.adapter", |config| {
+                config.train.reference_free = true;
+                config.reference.adapter = Some("other".into());
+            }),
+            ("train.divergence", |config| {
+                config.train.loss = bpo_dpo::loss::Loss::Sft;
+                config.train.divergence = bpo_dpo::loss::Divergence::ForwardKl;
+            }),
+            ("model.gradient_checkpointing", |config| {
+                config.model.gradient_checkpointing = true;
+                config.lora.lora_dropout = 0.1;
+            }),
+            ("model.adapter", |config| {
+                config.full_finetune = Some(Default::default());
+                config.model.adapter = Some("adapter".into());
+            }),
+            ("lora.lora_alpha", |config| config.lora.lora_alpha = 1e39),
+            ("train.learning_rate", |config| config.train.learning_rate = 1e39),
+            ("lora.r", |config| config.lora.r = 0),
+            ("train.beta", |config| config.train.beta = -1.0),
+        ];
+        for (key, break_it) in broken {
+            let mut config = RunConfig::default();
+            break_it(&mut config);
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{key}`")), "{error}");
+        }
+    }
+}

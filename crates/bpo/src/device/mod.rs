@@ -1,0 +1,145 @@
+//! Devices by name.
+
+#[cfg(feature = "model")]
+mod open;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::BpoError;
+
+/// Where tensors are computed, as users name it: `flex`, `libtorch`, `libtorch:cuda:1`, `cuda`, `cuda:1`, `wgpu`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+#[non_exhaustive]
+pub enum DeviceSpec {
+    /// burn's pure-Rust CPU backend.
+    #[default]
+    Flex,
+    /// LibTorch on the CPU.
+    LibTorch,
+    /// LibTorch on a CUDA device.
+    LibTorchCuda(usize),
+    /// burn's own CUDA backend.
+    Cuda(usize),
+    /// The GPU that wgpu prefers.
+    Wgpu,
+}
+
+impl DeviceSpec {
+    /// The feature of this crate that has the device.
+    pub fn feature(self) -> &'static str {
+        match self {
+            Self::Flex => "flex",
+            Self::LibTorch | Self::LibTorchCuda(_) => "tch",
+            Self::Cuda(_) => "cuda",
+            Self::Wgpu => "wgpu",
+        }
+    }
+}
+
+impl FromStr for DeviceSpec {
+    type Err = BpoError;
+
+    fn from_str(text: &str) -> Result<Self, BpoError> {
+        let unknown = || BpoError::UnknownDevice { found: text.to_owned() };
+        let index = |digits: &str| digits.parse().map_err(|_| unknown());
+        match text.split_once(':') {
+            None => match text {
+                "flex" => Ok(Self::Flex),
+                "libtorch" => Ok(Self::LibTorch),
+                "cuda" => Ok(Self::Cuda(0)),
+                "wgpu" => Ok(Self::Wgpu),
+                _ => Err(unknown()),
+            },
+            Some(("cuda", digits)) => Ok(Self::Cuda(index(digits)?)),
+            Some(("libtorch", "cuda")) => Ok(Self::LibTorchCuda(0)),
+            Some(("libtorch", cuda)) => {
+                Ok(Self::LibTorchCuda(index(cuda.strip_prefix("cuda:").ok_or_else(unknown)?)?))
+            }
+            Some(_) => Err(unknown()),
+        }
+    }
+}
+
+impl fmt::Display for DeviceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flex => f.write_str("flex"),
+            Self::LibTorch => f.write_str("libtorch"),
+            Self::LibTorchCuda(index) => write!(f, "libtorch:cuda:{index}"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Wgpu => f.write_str("wgpu"),
+        }
+    }
+}
+
+impl TryFrom<String> for DeviceSpec {
+    type Error = BpoError;
+
+    fn try_from(text: String) -> Result<Self, BpoError> {
+        text.parse()
+    }
+}
+
+impl From<DeviceSpec> for String {
+    fn from(device: DeviceSpec) -> Self {
+        device.to_string()
+    }
+}
+
+/// Type of weights and activations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits, 8 of them exponent.
+    Bf16,
+    /// 16 bits, 5 of them exponent.
+    F16,
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        })
+    }
+}
+
+impl FromStr for Dtype {
+    type Err = BpoError;
+
+    fn from_str(text: &str) -> Result<Self, BpoError> {
+        match text {
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            "f16" => Ok(Self::F16),
+            _ => Err(BpoError::UnknownDtype { found: text.to_owned() }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_parse_and_print() {
+        for name in ["flex", "libtorch", "libtorch:cuda:1", "cuda:0", "cuda:3", "wgpu"] {
+            assert_eq!(name.parse::<DeviceSpec>().unwrap().to_string(), name);
+        }
+        assert_eq!("cuda".parse::<DeviceSpec>().unwrap(), DeviceSpec::Cuda(0));
+        assert_eq!("libtorch:cuda".parse::<DeviceSpec>().unwrap(), DeviceSpec::LibTorchCuda(0));
+        for name in ["", "cpu", "cuda:", "cuda:x", "libtorch:1", "libtorch:cuda:", "flex:0"] {
+            let error = name.parse::<DeviceSpec>().unwrap_err();
+            assert!(error.to_string().contains(&format!("{name:?}")), "{error}");
+        }
+    }
+}

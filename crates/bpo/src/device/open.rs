@@ -1,0 +1,86 @@
+//! Devices and number types of burn.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::tensor::{Device, FloatDType, Tensor};
+
+use super::{DeviceSpec, Dtype};
+use crate::error::BpoError;
+
+impl DeviceSpec {
+    /// Starts the device and computes something on it, so that a missing driver shows now and not in the middle of a run.
+    ///
+    /// Backends panic when they cannot start; such a panic becomes an error here. What the process's panic hook prints is
+    /// not touched.
+    ///
+    /// # Errors
+    /// [`BpoError::DeviceNotBuilt`] or [`BpoError::DeviceUnavailable`].
+    pub fn open(self) -> Result<Device, BpoError> {
+        let unavailable = |reason| BpoError::DeviceUnavailable { device: self, reason };
+        let started = catch_unwind(AssertUnwindSafe(|| {
+            let Some(device) = self.device() else { return Ok(None) };
+            let two = Tensor::<1>::from_floats([1.0], &device).add_scalar(1.0);
+            two.try_into_data().map(|_| Some(device)).map_err(|error| unavailable(error.to_string()))
+        }));
+        match started {
+            Ok(device) => {
+                device?.ok_or_else(|| BpoError::DeviceNotBuilt { device: self, feature: self.feature() })
+            }
+            Err(panic) => Err(unavailable(message(panic.as_ref()))),
+        }
+    }
+
+    /// The device, or `None` where its backend is not built in. Nothing is started.
+    // burn 0.22 deprecates its LibTorch backend before another of its CPU backends is as fast; it is offered while it is there.
+    #[allow(deprecated)]
+    fn device(self) -> Option<Device> {
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Flex => Some(Device::flex()),
+            #[cfg(feature = "tch")]
+            Self::LibTorch => Some(Device::libtorch()),
+            #[cfg(feature = "tch")]
+            Self::LibTorchCuda(index) => Some(Device::libtorch_cuda(index)),
+            #[cfg(any(feature = "cuda", feature = "cuda-nvrtc"))]
+            Self::Cuda(index) => Some(Device::cuda(index)),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => Some(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+            #[allow(unreachable_patterns)]
+            _ => None,
+        }
+    }
+}
+
+impl From<Dtype> for FloatDType {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::Bf16 => Self::BF16,
+            Dtype::F16 => Self::F16,
+        }
+    }
+}
+
+/// What a panic says.
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("its backend panicked").trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(not(feature = "wgpu"))]
+    fn a_device_that_is_not_built_in_names_its_feature() {
+        let error = DeviceSpec::Wgpu.open().unwrap_err();
+        assert_eq!(error.to_string(), "device wgpu needs a program built with `--features wgpu`");
+    }
+
+    #[test]
+    #[cfg(feature = "flex")]
+    fn flex_opens() {
+        assert_eq!(DeviceSpec::Flex.open().unwrap(), Device::flex());
+    }
+}

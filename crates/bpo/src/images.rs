@@ -1,0 +1,263 @@
+//! The directory that images are read from, and nothing outside it.
+
+use std::fmt;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use bpo_distort::{DistortError, Limits, check_header, load_rgb};
+use bpo_pairs::SkipReason;
+use image::RgbImage;
+
+/// Why an image cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// The image root is no directory that can be read: no image's fault.
+    #[error("image root {} is not a readable directory", root.display())]
+    Root {
+        /// The image root.
+        root: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The path leads out of the image root.
+    #[error("image {name:?} is outside the image root {}: {escape}", root.display())]
+    Outside {
+        /// Path as the data has it.
+        name: String,
+        /// The image root.
+        root: PathBuf,
+        /// How it leads out.
+        escape: Escape,
+    },
+    /// There is no such file.
+    #[error("no image {name:?} in the image root {}", root.display())]
+    Missing {
+        /// Path as the data has it.
+        name: String,
+        /// The image root.
+        root: PathBuf,
+    },
+    /// The system does not let the path be followed.
+    #[error("cannot follow image {name:?} in the image root {}", root.display())]
+    Path {
+        /// Path as the data has it.
+        name: String,
+        /// The image root.
+        root: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file is no image that can be used.
+    #[error("cannot load image {name:?}")]
+    Load {
+        /// Path as the data has it.
+        name: String,
+        /// Why not.
+        source: DistortError,
+    },
+}
+
+/// How a path leads out of the image root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Escape {
+    /// It begins at the root of the file system or a drive.
+    Absolute,
+    /// It has a `..`.
+    Parent,
+    /// A symbolic link in it points elsewhere.
+    Link,
+}
+
+impl fmt::Display for Escape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Absolute => "the path is absolute",
+            Self::Parent => "the path has `..`",
+            Self::Link => "a link leads out",
+        })
+    }
+}
+
+impl ImageError {
+    /// For which reason a sample with this image is skipped; `None` where all images would fail alike.
+    pub fn reason(&self) -> Option<SkipReason> {
+        use DistortError as D;
+        match self {
+            Self::Root { .. } => None,
+            Self::Outside { .. } => Some(SkipReason::ImageOutside),
+            Self::Missing { .. } | Self::Load { source: D::Missing { .. }, .. } => {
+                Some(SkipReason::ImageMissing)
+            }
+            Self::Load {
+                source:
+                    D::FileTooLarge { .. }
+                    | D::SideTooLong { .. }
+                    | D::TooManyPixels { .. }
+                    | D::TooManyScans { .. }
+                    | D::TooSlow { .. },
+                ..
+            } => Some(SkipReason::ImageTooLarge),
+            Self::Path { .. } | Self::Load { .. } => Some(SkipReason::ImageUnreadable),
+        }
+    }
+}
+
+/// A directory of images.
+///
+/// Names come from data, so they are not trusted: a path that is absolute, has `..`, or goes through a symbolic link that
+/// leads outside is refused.
+#[derive(Clone, Debug)]
+pub struct ImageRoot {
+    /// Without links, so that it is a prefix of what is in it.
+    root: PathBuf,
+    limits: Limits,
+}
+
+impl ImageRoot {
+    /// A directory, with the default [`Limits`].
+    ///
+    /// # Errors
+    /// [`ImageError::Root`] if it cannot be listed.
+    pub fn new(dir: impl AsRef<Path>) -> Result<Self, ImageError> {
+        let dir = dir.as_ref();
+        let fail = |source| ImageError::Root { root: dir.to_owned(), source };
+        let root = dir.canonicalize().map_err(fail)?;
+        root.read_dir().map_err(fail)?;
+        Ok(Self { root, limits: Limits::default() })
+    }
+
+    /// Sets how large an image may be.
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The directory, without links.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// The file that a name means.
+    ///
+    /// # Errors
+    /// If there is none, or it is not in the directory.
+    pub fn resolve(&self, name: &str) -> Result<PathBuf, ImageError> {
+        let outside = |escape| ImageError::Outside { name: name.to_owned(), root: self.root.clone(), escape };
+        for component in Path::new(name).components() {
+            match component {
+                Component::Prefix(_) | Component::RootDir => return Err(outside(Escape::Absolute)),
+                Component::ParentDir => return Err(outside(Escape::Parent)),
+                Component::CurDir | Component::Normal(_) => {}
+            }
+        }
+        let path = self.root.join(name).canonicalize().map_err(|source| self.lost(name, source))?;
+        if path.starts_with(&self.root) { Ok(path) } else { Err(outside(Escape::Link)) }
+    }
+
+    /// Reads an image as upright RGB; see [`load_rgb`].
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve), or if the file is no image within the limits.
+    pub fn load(&self, name: &str) -> Result<RgbImage, ImageError> {
+        let path = self.resolve(name)?;
+        load_rgb(path, &self.limits).map_err(|source| ImageError::Load { name: name.to_owned(), source })
+    }
+
+    /// Checks that a name leads to an image file within the limits, without decoding it; see [`check_header`].
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load), but that damaged pixels are not found.
+    pub fn check(&self, name: &str) -> Result<(), ImageError> {
+        let path = self.resolve(name)?;
+        let checked = check_header(path, &self.limits);
+        checked.map(drop).map_err(|source| ImageError::Load { name: name.to_owned(), source })
+    }
+
+    /// Why a path cannot be followed. A root that is gone (a disk that went away) is not the image's fault.
+    fn lost(&self, name: &str, source: io::Error) -> ImageError {
+        let (name, root) = (name.to_owned(), self.root.clone());
+        match self.root.read_dir() {
+            Err(source) => ImageError::Root { root, source },
+            Ok(_) if source.kind() == io::ErrorKind::NotFound => ImageError::Missing { name, root },
+            Ok(_) => ImageError::Path { name, root, source },
+        }
+    }
+}
+
+#[cfg(feature = "model")]
+impl bpo_model::policy::ImageSource for ImageRoot {
+    fn load(&mut self, name: &str) -> Result<RgbImage, bpo_model::policy::ImageError> {
+        Ok(Self::load(self, name)?)
+    }
+
+    fn check(&mut self, name: &str) -> Result<(), bpo_model::policy::ImageError> {
+        Ok(Self::check(self, name)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn names_stay_inside_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let root_dir = dir.path().join("images");
+        fs::create_dir_all(root_dir.join("a")).unwrap();
+        RgbImage::new(4, 3).save(root_dir.join("a/in.png")).unwrap();
+        fs::copy(root_dir.join("a/in.png"), dir.path().join("out.png")).unwrap();
+        fs::write(root_dir.join("zero.png"), "").unwrap();
+
+        let root = ImageRoot::new(&root_dir).unwrap();
+        assert_eq!(root.load("./a/in.png").unwrap().dimensions(), (4, 3));
+
+        root.check("./a/in.png").unwrap();
+
+        let reason = |name: &str| {
+            let (error, checked) = (root.load(name).unwrap_err(), root.check(name).unwrap_err());
+            assert_eq!(checked.to_string(), error.to_string());
+            error.reason()
+        };
+        let absolute = root_dir.join("a/in.png");
+        assert_eq!(reason(absolute.to_str().unwrap()), Some(SkipReason::ImageOutside));
+        assert_eq!(reason("../out.png"), Some(SkipReason::ImageOutside));
+        assert_eq!(reason("a/../a/in.png"), Some(SkipReason::ImageOutside));
+        assert_eq!(reason("no.png"), Some(SkipReason::ImageMissing));
+        assert_eq!(reason("zero.png"), Some(SkipReason::ImageUnreadable));
+        assert_eq!(reason("a/in.png/b.png"), Some(SkipReason::ImageUnreadable));
+        for odd in ["", "a", "nul\0.png"] {
+            assert_eq!(reason(odd), Some(SkipReason::ImageUnreadable), "{odd:?}");
+        }
+        let message = root.load("../out.png").unwrap_err().to_string();
+        assert!(message.contains("\"../out.png\"") && message.contains("images"), "{message}");
+
+        let small = root.clone().with_limits(Limits::default().with_max_side(3));
+        assert_eq!(small.load("a/in.png").unwrap_err().reason(), Some(SkipReason::ImageTooLarge));
+
+        fs::remove_dir_all(&root_dir).unwrap();
+        assert!(matches!(root.load("a/in.png"), Err(ImageError::Root { .. })));
+        assert!(matches!(ImageRoot::new(&root_dir), Err(ImageError::Root { .. })));
+        assert!(matches!(ImageRoot::new(dir.path().join("out.png")), Err(ImageError::Root { .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_may_not_lead_outside() {
+        let dir = tempfile::tempdir().unwrap();
+        let root_dir = dir.path().join("images");
+        fs::create_dir(&root_dir).unwrap();
+        RgbImage::new(2, 2).save(dir.path().join("out.png")).unwrap();
+        RgbImage::new(2, 2).save(root_dir.join("in.png")).unwrap();
+        std::os::unix::fs::symlink("../out.png", root_dir.join("out.png")).unwrap();
+        std::os::unix::fs::symlink("in.png", root_dir.join("alias.png")).unwrap();
+
+        let root = ImageRoot::new(&root_dir).unwrap();
+        assert!(root.load("alias.png").is_ok());
+        let outside = root.load("out.png").unwrap_err();
+        assert!(matches!(outside, ImageError::Outside { escape: Escape::Link, .. }), "{outside}");
+    }
+}

@@ -1,0 +1,47 @@
+//! The stages of a run.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A stage of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Reading the annotated data.
+    Data,
+    /// The model's answers about weakened images: `weakened.jsonl`.
+    Weaken,
+    /// Annotated answers with errors: `injected.jsonl`.
+    Inject,
+    /// Pairs of both: `pairs.jsonl`.
+    Pair,
+    /// Log-probabilities of the reference, where they are kept in a file.
+    Reference,
+    /// Training: `checkpoints/`, `metrics.jsonl`, `adapter/` or `model/`.
+    Train,
+}
+
+impl Stage {
+    /// All stages, in their order.
+    pub const ALL: [Self; 6] =
+        [Self::Data, Self::Weaken, Self::Inject, Self::Pair, Self::Reference, Self::Train];
+
+    /// The name of the stage, in lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Weaken => "weaken",
+            Self::Inject => "inject",
+            Self::Pair => "pair",
+            Self::Reference => "reference",
+            Self::Train => "train",
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
