@@ -193,7 +193,7 @@ impl Task {
         let config = DpoConfig::default()
             .with_batch_size(self.pairs * self.rejected)
             .with_epochs(10_000)
-            .with_step_zero_tolerance(self.tolerance())
+            .with_initial_tolerance(self.tolerance())
             .with_statistics(self.statistics)
             .with_group_by_length(self.unequal == Unequal::Grouped);
         let groups = if self.unequal == Unequal::No { self.pairs } else { EPOCH * self.pairs };

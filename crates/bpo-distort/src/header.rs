@@ -14,11 +14,11 @@ use crate::{DistortError, Limits, jpeg};
 /// Bytes that tell the format of a file.
 const MAGIC: u64 = 64;
 
-/// Reads the header of an image file and gives the width and height that it states. No pixel is decoded, so the cost does not
-/// grow with the image.
+/// Reads the header of an image file and gives the width and height that it states. No pixel is
+/// decoded, so the cost does not grow with the image.
 ///
-/// What [`load_rgb`](crate::load_rgb) refuses because of the file's size, its format or its dimensions is refused here with the
-/// same error. A file whose pixels are damaged passes.
+/// What [`load_rgb`](crate::load_rgb) refuses because of the file's size, its format or its
+/// dimensions is refused here with the same error. A file whose pixels are damaged passes.
 ///
 /// # Errors
 ///
@@ -56,7 +56,8 @@ pub fn check_header(path: impl AsRef<Path>, limits: &Limits) -> Result<(u32, u32
     Ok(size)
 }
 
-/// Width and height of the first frame of a JPEG file; `None` if a scan or the end comes before any frame.
+/// Width and height of the first frame of a JPEG file; `None` if a scan or the end comes before any
+/// frame.
 fn jpeg_size(file: &mut BufReader<File>) -> io::Result<Option<(u32, u32)>> {
     file.seek_relative(2)?;
     loop {

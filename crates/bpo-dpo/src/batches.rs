@@ -13,10 +13,11 @@ use crate::order::{DataOrder, GroupBatch};
 use crate::policy::Collate;
 use crate::state::TrainerState;
 
-/// The pairs of each batch of a run, from its present state to its last step: for each step the batches to train on, then
-/// those to evaluate on if an evaluation is due.
+/// The pairs of each batch of a run, from its present state to its last step: for each step the
+/// batches to train on, then those to evaluate on if an evaluation is due.
 ///
-/// It follows from the data, the settings and the state alone, so batches can be prepared before they are needed.
+/// It follows from the data, the settings and the state alone, so batches can be prepared before
+/// they are needed.
 pub(crate) struct BatchPlan<'a> {
     config: &'a DpoConfig,
     data: &'a Data,
@@ -167,10 +168,12 @@ impl<B> PreparedBatch<B> {
 }
 
 impl<'a, B> PreparedPairs<'a, B> {
-    /// Prepares pairs for a loss in one batch. Skips the pairs that the collator refuses on their own.
+    /// Prepares pairs for a loss in one batch. Skips the pairs that the collator refuses on their
+    /// own.
     ///
     /// # Errors
-    /// [`DpoError::Collate`] if the collator refuses pairs together that it takes on their own; [`DpoError::Rows`].
+    /// [`DpoError::Collate`] if the collator refuses pairs together that it takes on their own;
+    /// [`DpoError::Rows`].
     pub fn collate<C: Collate<Batch = B>>(
         collate: &mut C,
         loss: LossProperties,
@@ -182,8 +185,8 @@ impl<'a, B> PreparedPairs<'a, B> {
     /// Prepares pairs. Skips the pairs that the collator refuses on their own if `skips`.
     ///
     /// # Errors
-    /// [`DpoError::Collate`] with the pairs that are refused if not `skips`, or if the collator refuses the rest together;
-    /// [`DpoError::Rows`].
+    /// [`DpoError::Collate`] with the pairs that are refused if not `skips`, or if the collator
+    /// refuses the rest together; [`DpoError::Rows`].
     pub(crate) fn new<C: Collate<Batch = B>>(
         skips: bool,
         loss: LossProperties,

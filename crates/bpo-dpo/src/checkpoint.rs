@@ -8,7 +8,8 @@
 //!                         checksums.json          size and SHA-256 of each file
 //! ```
 //!
-//! A checkpoint is a [`StagedDir`]: a process killed at any moment leaves either the whole checkpoint or none.
+//! A checkpoint is a [`StagedDir`]: a process killed at any moment leaves either the whole
+//! checkpoint or none.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,7 +39,8 @@ pub struct Checkpoint {
     pub trainable: Vec<u8>,
     /// The optimizer's state, from [`PathOptimizer::to_bytes`](crate::PathOptimizer::to_bytes).
     pub optimizer: Vec<u8>,
-    /// Parameters of a reference that [follows the policy](crate::ReferenceSync), in the same form as `trainable`.
+    /// Parameters of a reference that [follows the policy](crate::ReferenceSync), in the same form
+    /// as `trainable`.
     pub reference: Option<Vec<u8>>,
 }
 
@@ -110,16 +112,18 @@ impl CheckpointDir {
         Ok(path)
     }
 
-    /// The newest intact checkpoint; `None` if there is no checkpoint at all. Damaged ones are passed over with a warning.
+    /// The newest intact checkpoint; `None` if there is no checkpoint at all. Damaged ones are
+    /// passed over with a warning.
     ///
     /// # Errors
-    /// [`DpoError::NoIntactCheckpoint`] if all are damaged; [`DpoError::Io`] if the directory cannot be read.
+    /// [`DpoError::NoIntactCheckpoint`] if all are damaged; [`DpoError::Io`] if the directory
+    /// cannot be read.
     pub fn load_newest(&self) -> Result<Option<(PathBuf, Checkpoint)>, DpoError> {
         self.load_newest_that(|_, _| Ok(()))
     }
 
-    /// The newest intact checkpoint that `check` accepts. [`DpoError::Damaged`] passes to an earlier one, other errors end the
-    /// search.
+    /// The newest intact checkpoint that `check` accepts. [`DpoError::Damaged`] passes to an
+    /// earlier one, other errors end the search.
     pub(crate) fn load_newest_that(
         &self,
         check: impl Fn(&Path, &Checkpoint) -> Result<(), DpoError>,
@@ -146,7 +150,8 @@ impl CheckpointDir {
     /// The checkpoint of a step.
     ///
     /// # Errors
-    /// [`DpoError::Damaged`] if a file is missing or is not what was written; [`DpoError::Io`] if one cannot be read.
+    /// [`DpoError::Damaged`] if a file is missing or is not what was written; [`DpoError::Io`] if
+    /// one cannot be read.
     pub fn load(&self, step: usize) -> Result<Checkpoint, DpoError> {
         load(&self.path(step))
     }

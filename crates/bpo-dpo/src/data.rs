@@ -1,4 +1,4 @@
-//! The pairs of a run, by what becomes of them.
+//! The pairs of a run.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::order::split_pairs;
 use crate::policy::Collate;
 use crate::validate::{UsablePairs, usable_pairs};
 
-/// What is trained on, what is evaluated on, and what neither can be done with.
+/// Pairs to train on, pairs to evaluate on, and pairs that the check refused.
 pub(crate) struct Data {
     pub(crate) pairs: Vec<PreferencePair>,
     pub(crate) eval_pairs: Vec<PreferencePair>,
@@ -47,7 +47,7 @@ impl Data {
     }
 }
 
-/// A weight for a kind that no pair has would do nothing, and nobody would know.
+/// Refuses a weight for a kind that no pair has: it would have no effect.
 fn check_kinds<'a>(
     config: &DpoConfig,
     pairs: impl Iterator<Item = &'a PreferencePair>,

@@ -26,8 +26,8 @@ pub(crate) struct Forward<'a> {
 }
 
 impl Forward<'_> {
-    /// The losses of a batch, on the tape of the policy. Adds the batch to the stats; for a policy `at_init` with the losses of
-    /// a policy that equals its reference. `[pairs]`
+    /// The losses of a batch, on the tape of the policy. Adds the batch to the stats; for a policy
+    /// `at_init` with the losses of a policy that equals its reference. `[pairs]`
     pub(crate) fn losses<P: Policy>(
         &self,
         policy: &P,

@@ -1,4 +1,4 @@
-//! The size of a gradient, and its limit.
+//! The norm of a gradient, and its limit.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -14,10 +14,10 @@ use crate::tensors::{flat, joined, runs};
 /// g <- g * min(1, max_norm / (norm + 1e-6)),  norm = sqrt(sum over all parameters of |g|^2)
 /// ```
 ///
-/// burn clips each tensor on its own, which changes the direction of the step. Gradients that are not finite are left
-/// alone, and so is everything if `max_norm` is 0.
+/// burn clips each tensor on its own, which changes the direction of the step. Gradients that are
+/// not finite stay as they are, and so do all if `max_norm` is 0.
 ///
-/// Gives the gradients and their norm before clipping.
+/// Returns the gradients and their norm before clipping.
 ///
 /// # Errors
 /// [`DpoError::Device`] if the norm cannot be read.
@@ -49,7 +49,7 @@ pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Result
     let mut flat = Flat { gradients, all: Vec::new() };
     module.visit(&mut flat);
     let Some(device) = flat.all.first().map(Tensor::device) else { return Ok(0.0) };
-    // gradients may be spread over devices; one read from one of them, not one for each parameter
+    // gradients may be on several devices: one read from one of them, not one for each parameter
     let runs = runs(flat.all, |gradient| ((gradient.device(), gradient.dtype()), gradient.dims()[0]));
     let sums = runs.into_iter().map(|run| widen(joined(run)).square().sum().to_device(&device)).collect();
     let sums = read(Tensor::cat(sums, 0), "the norm of the gradient")?;

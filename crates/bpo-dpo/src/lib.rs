@@ -1,13 +1,16 @@
-//! Direct preference optimization on [burn]: preference losses as pure functions, and a trainer that resumes exactly.
+//! Direct preference optimization on [burn]: preference losses as pure functions, and a trainer
+//! that resumes exactly.
 //!
-//! - [`loss`]: the losses. They need burn's tensors only, so a training loop of your own can use them alone. To add a loss,
-//!   implement [`loss::PreferenceLoss`].
-//! - [`Trainer`]: trains any model that implements [`Policy`] (log-probabilities of completions) with a [`Collate`] that
-//!   prepares its batches. Settings are in [`DpoConfig`].
+//! - [`loss`]: the losses. They need burn's tensors only, so a training loop of your own can use
+//!   them alone. To add a loss, implement [`loss::PreferenceLoss`].
+//! - [`Trainer`]: trains any model that implements [`Policy`] (log-probabilities of completions)
+//!   with a [`Collate`] that prepares its batches. Settings are in [`DpoConfig`].
 //! - [`Reference`], [`LogpCache`]: the reference that the policy is compared with.
-//! - [`Observer`], [`StepMetrics`], [`EvalMetrics`], [`CheckpointDir`]: the progress of a run and its files.
+//! - [`Observer`], [`StepMetrics`], [`EvalMetrics`], [`CheckpointDir`]: the progress of a run and
+//!   its files.
 //! - [`DataOrder`], [`GroupBatch`], [`validate_pairs`]: the pairs.
-//! - [`PathOptimizer`], [`LrSchedule`], [`clip_global_norm`], [`save_trainable`]: parts of the trainer for other loops.
+//! - [`PathOptimizer`], [`LrSchedule`], [`clip_global_norm`], [`save_trainable`]: parts of the
+//!   trainer for other loops.
 //!
 //! # The loss alone
 //!
@@ -23,7 +26,8 @@
 //! assert!((output.losses.into_scalar::<f32>() - 0.5544).abs() < 1e-4);
 //! ```
 //!
-//! Losses are not reduced and keep the policy's autodiff tape: `output.losses.mean().backward()` gives gradients.
+//! Losses are not reduced and keep the policy's autodiff tape: `output.losses.mean().backward()`
+//! gives gradients.
 
 #![forbid(unsafe_code)]
 

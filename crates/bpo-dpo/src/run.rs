@@ -32,8 +32,8 @@ pub(crate) struct Run<'a, P> {
 }
 
 impl<'a, P: Policy> Run<'a, P> {
-    /// Trains to the end, until evaluations stop improving, or until the observer asks to stop. Also gives the metrics of the
-    /// last step, if there was one.
+    /// Trains to the end, until evaluations stop improving, or until the observer asks to stop.
+    /// Also gives the metrics of the last step, if there was one.
     pub(crate) fn steps(
         &mut self,
         mut state: State<P>,
@@ -56,7 +56,8 @@ impl<'a, P: Policy> Run<'a, P> {
         Ok((state, last))
     }
 
-    /// The policy after the best evaluation if that is kept and nothing is left to do, or else the one after the last step.
+    /// The policy after the best evaluation if that is kept and nothing is left to do, or else the
+    /// one after the last step.
     pub(crate) fn into_policy(self, state: State<P>) -> Result<P, DpoError> {
         let wanted = self.config.keep_best.is_some() && self.is_finished(&state.progress);
         match (state.progress.best.filter(|_| wanted), &self.files, self.best) {

@@ -21,7 +21,8 @@ pub(crate) struct RunFiles {
 }
 
 impl RunFiles {
-    /// Opens a run directory and restores its newest intact checkpoint, if it has one. Also gives the step of that.
+    /// Opens a run directory and restores its newest intact checkpoint, if it has one. Also gives
+    /// the step of that.
     pub(crate) fn open<P: Policy>(
         dir: &Path,
         state: State<P>,
@@ -95,7 +96,8 @@ impl RunFiles {
     }
 }
 
-/// Forgets the best evaluation if the parameters after it are damaged, so that the best of the later ones is kept.
+/// Forgets the best evaluation if the parameters after it are damaged, so that the best of the
+/// later ones is kept.
 fn forget_damaged_best(checkpoints: &CheckpointDir, state: &mut TrainerState) {
     let Some(best) = state.best.filter(|best| state.config.keep_best.is_some() && best.step != state.step)
     else {

@@ -28,7 +28,8 @@ pub struct TrainerState {
     pub skipped: usize,
     /// Skipped steps in a row, up to the last step.
     pub skipped_in_a_row: usize,
-    /// Pairs that passed the check and could not be prepared; see [`Training::run`](crate::Training::run).
+    /// Pairs that passed the check and could not be prepared; see
+    /// [`Training::run`](crate::Training::run).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped_pairs: Vec<Skipped>,
     /// Tokens so far, see [`num_tokens`](crate::StepMetrics::num_tokens).
@@ -83,7 +84,8 @@ impl TrainerState {
         }
     }
 
-    /// The progress of `then` with the settings of this state. Evaluations under another criterion or on other pairs are forgotten.
+    /// The progress of `then` with the settings of this state. Evaluations under another criterion
+    /// or on other pairs are forgotten.
     pub(crate) fn resume(self, then: Self) -> Self {
         let comparable = then.config.keep_best == self.config.keep_best && then.eval_pairs == self.eval_pairs;
         let (best, evaluations_since_best) =
@@ -143,7 +145,8 @@ impl TrainerState {
     }
 }
 
-/// Checks that a run can resume from a checkpoint: that the settings that affect its steps and the pairs are the same.
+/// Checks that a run can resume from a checkpoint: that the settings that affect its steps and the
+/// pairs are the same.
 ///
 /// # Errors
 /// [`DpoError::ConfigChanged`] with each changed setting; [`DpoError::DataChanged`].

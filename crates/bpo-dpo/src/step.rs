@@ -52,14 +52,16 @@ pub(crate) struct Step {
 }
 
 impl Stepper<'_> {
-    /// Takes the next step. If anything is not finite, or no pair could be prepared, only the progress changes.
+    /// Takes the next step. If anything is not finite, or no pair could be prepared, only the
+    /// progress changes.
     pub(crate) fn step<'a, P: Policy>(
         &self,
         mut state: State<P>,
         next: &mut NextBatch<'_, 'a, P::Batch>,
     ) -> Result<(State<P>, Step), DpoError> {
         let config = self.forward.config;
-        // what a policy draws, for dropout for instance, follows from seed and step: a resumed run draws the same
+        // what a policy draws, for dropout for instance, follows from seed and step: a resumed run
+        // draws the same
         let seed = item_seed(config.seed, &format!("step/{}", state.progress.step));
         state.policy.devices().iter().for_each(|device| device.seed(seed));
         let count = config.pairs_per_step().min(self.pairs - state.progress.cursor);
@@ -99,10 +101,12 @@ impl Stepper<'_> {
         Ok((state, Step { metrics, pairs }))
     }
 
-    /// Gradient of the mean loss over the `count` pairs of a step, in batches of `config.batch_size`.
+    /// Gradient of the mean loss over the `count` pairs of a step, in batches of
+    /// `config.batch_size`.
     ///
-    /// Each batch's loss is its sum divided by `count`, so the batches' gradients add up to that of the mean, whatever their
-    /// sizes. If some of the pairs could not be prepared, the gradient is scaled to the mean of the others.
+    /// Each batch's loss is its sum divided by `count`, so the batches' gradients add up to that of
+    /// the mean, whatever their sizes. If some of the pairs could not be prepared, the gradient is
+    /// scaled to the mean of the others.
     fn forward_backward<'a, P: Policy>(
         &self,
         state: &mut State<P>,

@@ -23,16 +23,19 @@ use crate::training::{TrainOutput, Training};
 
 /// Trains a policy on preference pairs, and resumes an interrupted run.
 ///
-/// The reference is the policy before training with its adapters off, unless [another one](Reference) is set. It shares the
-/// frozen parameters with the policy. With a run directory the trainer writes `metrics.jsonl`, `eval.jsonl` and `checkpoints/`
-/// there and resumes from the newest checkpoint. On the flex backend a resumed run gives the same bits as an uninterrupted one.
+/// The reference is the policy before training with its adapters off, unless [another
+/// one](Reference) is set. It shares the frozen parameters with the policy. With a run directory
+/// the trainer writes `metrics.jsonl`, `eval.jsonl` and `checkpoints/` there and resumes from the
+/// newest checkpoint. On the flex backend a resumed run gives the same bits as an uninterrupted
+/// one.
 ///
-/// A thread [prepares](Collate::collate) the next batches while the device computes, so the collator and its batches must be
-/// [`Send`]. For a collator that is not there is [`Training::run_local`].
+/// A thread [prepares](Collate::collate) the next batches while the device computes, so the
+/// collator and its batches must be [`Send`]. For a collator that is not there is
+/// [`Training::run_local`].
 ///
-/// Before each step the policy's devices are seeded from [`seed`](DpoConfig::seed) and the number of the step, so dropout that a
-/// device draws is the same in a resumed run. Most backends have one random generator for the whole process: other threads that
-/// draw from it change the result.
+/// Before each step the policy's devices are seeded from [`seed`](DpoConfig::seed) and the number
+/// of the step, so dropout that a device draws is the same in a resumed run. Most backends have one
+/// random generator for the whole process: other threads that draw from it change the result.
 ///
 /// ```no_run
 /// # use bpo_dpo::{Collate, Control, DpoConfig, DpoError, Policy, StepMetrics, Trainer};
@@ -78,7 +81,8 @@ where
     /// A trainer for a policy, which is put into training state.
     ///
     /// # Errors
-    /// [`DpoError::Setting`], [`DpoError::Conflict`], [`DpoError::NothingToTrain`] or [`DpoError::EmptyGroup`].
+    /// [`DpoError::Setting`], [`DpoError::Conflict`], [`DpoError::NothingToTrain`] or
+    /// [`DpoError::EmptyGroup`].
     pub fn new(config: DpoConfig, policy: P, collate: C, run_dir: Option<&Path>) -> Result<Self, DpoError> {
         config.validate()?;
         let policy = policy.train();
@@ -98,10 +102,12 @@ where
         })
     }
 
-    /// Sets a loss of your own in place of [`DpoConfig::loss`]. A checkpoint records its [name](PreferenceLoss::name).
+    /// Sets a loss of your own in place of [`DpoConfig::loss`]. A checkpoint records its
+    /// [name](PreferenceLoss::name).
     ///
     /// # Errors
-    /// [`DpoError::Setting`] or [`DpoError::Conflict`] if the loss cannot be used, or not with the settings.
+    /// [`DpoError::Setting`] or [`DpoError::Conflict`] if the loss cannot be used, or not with the
+    /// settings.
     pub fn with_loss(mut self, loss: impl PreferenceLoss + 'static) -> Result<Self, DpoError> {
         let loss: Arc<dyn PreferenceLoss> = Arc::new(loss);
         self.config.validate_with(&self.config.objective_with(Arc::clone(&loss)))?;
@@ -116,16 +122,17 @@ where
         self
     }
 
-    /// Sets a function that is called after every [`sample_every`](DpoConfig::sample_every) steps and after the last one, with the
-    /// policy on plain tensors and the number of steps; for instance to generate answers.
+    /// Sets a function that is called after every [`sample_every`](DpoConfig::sample_every) steps
+    /// and after the last one, with the policy on plain tensors and the number of steps; for
+    /// instance to generate answers.
     #[must_use]
     pub fn with_sampler(mut self, sampler: impl FnMut(&P, usize) -> Result<(), Source> + 'static) -> Self {
         self.sampler = Some(Box::new(sampler));
         self
     }
 
-    /// Sets pairs to evaluate on, in addition to those that [`eval_fraction`](DpoConfig::eval_fraction) takes from the training
-    /// pairs.
+    /// Sets pairs to evaluate on, in addition to those that
+    /// [`eval_fraction`](DpoConfig::eval_fraction) takes from the training pairs.
     #[must_use]
     pub fn with_eval_pairs(mut self, pairs: Vec<PreferencePair>) -> Self {
         self.eval_pairs = pairs;
@@ -151,15 +158,17 @@ where
     /// Checks the pairs and loads the newest checkpoint: all of a training before its first step.
     ///
     /// # Errors
-    /// - [`DpoError::NoPairs`], [`DpoError::UnknownKind`], [`DpoError::NothingToEvaluate`]: pairs that the settings need are
-    ///   missing
-    /// - [`DpoError::NothingWeakened`], [`DpoError::ReferenceStands`], [`DpoError::ReferenceUnlike`]: the settings need another
-    ///   collator or reference
-    /// - [`DpoError::NotInReference`], [`DpoError::StaleReference`]: a cached reference does not fit the pairs
-    /// - [`DpoError::ConfigChanged`], [`DpoError::DataChanged`], [`DpoError::Mismatch`]: the checkpoint in the run directory is
-    ///   of another run
+    /// - [`DpoError::NoPairs`], [`DpoError::UnknownKind`], [`DpoError::NothingToEvaluate`]: pairs
+    ///   that the settings need are missing
+    /// - [`DpoError::NothingWeakened`], [`DpoError::ReferenceStands`],
+    ///   [`DpoError::ReferenceUnlike`]: the settings need another collator or reference
+    /// - [`DpoError::NotInReference`], [`DpoError::StaleReference`]: a cached reference does not
+    ///   fit the pairs
+    /// - [`DpoError::ConfigChanged`], [`DpoError::DataChanged`], [`DpoError::Mismatch`]: the
+    ///   checkpoint in the run directory is of another run
     /// - [`DpoError::NoIntactCheckpoint`]: the run directory has checkpoints, all of them damaged
-    /// - [`DpoError::Io`], [`DpoError::Line`]: a file of the run directory cannot be read or written
+    /// - [`DpoError::Io`], [`DpoError::Line`]: a file of the run directory cannot be read or
+    ///   written
     pub fn prepare(self, pairs: &[PreferencePair]) -> Result<Training<P, C>, DpoError> {
         let Self { config, policy, mut collate, run_dir, eval_pairs, reference, sampler, loss: own } = self;
         let own_loss = own.as_ref().map(|loss| loss.name());

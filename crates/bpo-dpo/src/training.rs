@@ -27,7 +27,8 @@ use crate::step::{NextBatch, State, Stepper};
 /// Batches that are prepared ahead, beside the one that is being prepared.
 const PREFETCHED: usize = 1;
 
-/// A training whose pairs are checked and whose checkpoint is loaded; see [`Trainer::prepare`](crate::Trainer::prepare).
+/// A training whose pairs are checked and whose checkpoint is loaded; see
+/// [`Trainer::prepare`](crate::Trainer::prepare).
 pub struct Training<P, C> {
     pub(crate) config: DpoConfig,
     pub(crate) objective: DynObjective,
@@ -60,18 +61,20 @@ pub struct TrainOutput {
     pub total_steps: usize,
     /// The step of the checkpoint that the run resumed from.
     pub resumed_from: Option<usize>,
-    /// Steps that were skipped because a loss or gradient was not finite, or no pair of the step could be prepared.
+    /// Steps that were skipped because a loss or gradient was not finite, or no pair of the step
+    /// could be prepared.
     pub skipped_steps: usize,
     /// Pairs trained on.
     pub pairs: usize,
     /// Pairs evaluated on.
     pub eval_pairs: usize,
-    /// The best evaluation, if [`keep_best`](DpoConfig::keep_best) or [`patience`](DpoConfig::patience) is set.
+    /// The best evaluation, if [`keep_best`](DpoConfig::keep_best) or
+    /// [`patience`](DpoConfig::patience) is set.
     pub best: Option<Best>,
     /// The training ended because the evaluations stopped improving.
     pub stopped_early: bool,
-    /// Pairs that were neither trained nor evaluated on: those that the check refused, and those that passed it and could not be
-    /// prepared.
+    /// Pairs that were neither trained nor evaluated on: those that the check refused, and those
+    /// that passed it and could not be prepared.
     pub skipped: Vec<Skipped>,
     /// Metrics of the last step of this run; `None` if no step was left.
     pub last: Option<StepMetrics>,
@@ -122,23 +125,28 @@ where
         batches.into_iter().map(move |pairs| GroupBatch::for_loss(loss, pairs))
     }
 
-    /// Runs to the end, until evaluations stop improving, or until the observer stops it. Each way leaves a checkpoint.
+    /// Runs to the end, until evaluations stop improving, or until the observer stops it. Each way
+    /// leaves a checkpoint.
     ///
-    /// A thread prepares batches while the device computes. It changes no result, and it ends before this function returns.
+    /// A thread prepares batches while the device computes. It changes no result, and it ends
+    /// before this function returns.
     ///
-    /// A pair that passed the check and cannot be prepared, for instance because the pixels of its image are damaged, is skipped
-    /// with a warning if [`validate_pairs`](DpoConfig::validate_pairs) is set, and an error otherwise. The step's loss is the mean
-    /// over its other pairs. Order and number of steps stay the same, so a resumed run skips the same pairs.
+    /// A pair that passed the check and cannot be prepared, for instance because the pixels of its
+    /// image are damaged, is skipped with a warning if
+    /// [`validate_pairs`](DpoConfig::validate_pairs) is set, and an error otherwise. The step's
+    /// loss is the mean over its other pairs. Order and number of steps stay the same, so a resumed
+    /// run skips the same pairs.
     ///
-    /// The policy is returned in training state: after the last step, or after the best evaluation if it is
-    /// [kept](DpoConfig::keep_best) and the training is complete.
+    /// The policy is returned in training state: after the last step, or after the best evaluation
+    /// if it is [kept](DpoConfig::keep_best) and the training is complete.
     ///
     /// # Errors
     /// - [`DpoError::InitialMismatch`]: policy and reference differ before the first step
-    /// - [`DpoError::NotFinite`], [`DpoError::NothingPrepared`]: too many steps in a row were skipped, or all
+    /// - [`DpoError::NotFinite`], [`DpoError::NothingPrepared`]: too many steps in a row were
+    ///   skipped, or all
     /// - [`DpoError::NotFiniteTensors`]: a checkpoint would hold values that are not finite
-    /// - [`DpoError::Collate`], [`DpoError::Rows`], [`DpoError::NoStatistics`], [`DpoError::Untracked`]: a fault of the collator
-    ///   or the policy
+    /// - [`DpoError::Collate`], [`DpoError::Rows`], [`DpoError::NoStatistics`],
+    ///   [`DpoError::Untracked`]: a fault of the collator or the policy
     /// - [`DpoError::Sample`]: the sampler failed
     /// - [`DpoError::Io`], [`DpoError::Device`]
     pub fn run(self, observer: &mut impl Observer) -> Result<(P, TrainOutput), DpoError>
@@ -172,7 +180,8 @@ where
         })
     }
 
-    /// As [`run`](Self::run), but prepares each batch on the calling thread: for a collator or batches that are not [`Send`].
+    /// As [`run`](Self::run), but prepares each batch on the calling thread: for a collator or
+    /// batches that are not [`Send`].
     ///
     /// # Errors
     /// Those of [`run`](Self::run).
@@ -186,7 +195,8 @@ where
         session.run(state, files, sampler, next, observer)
     }
 
-    /// Takes the first `steps` steps and gives how long each took. Writes nothing and keeps nothing: a dry run.
+    /// Takes the first `steps` steps and gives how long each took. Writes nothing and keeps
+    /// nothing: a dry run.
     ///
     /// # Errors
     /// Those of [`run`](Self::run).

@@ -16,10 +16,8 @@ use toy::{Toy, ToyCollate, pairs};
 fn train(lora_dropout: f64, config: &DpoConfig, dir: &Path, stop: usize) -> (Vec<u8>, String) {
     let policy = Toy { lora_dropout, ..Toy::untouched() };
     let trainer = Trainer::new(config.clone(), policy, ToyCollate::default(), Some(dir));
-    let mut observer = |metrics: &StepMetrics| match metrics.step == stop {
-        true => Control::Stop,
-        false => Control::Continue,
-    };
+    let mut observer =
+        |metrics: &StepMetrics| if metrics.step == stop { Control::Stop } else { Control::Continue };
     let (policy, _) = trainer.expect("valid").train(&pairs(), &mut observer).expect("trained");
     let metrics = fs::read_to_string(dir.join("metrics.jsonl")).expect("metrics");
     (save_trainable(&policy).expect("bytes"), metrics)

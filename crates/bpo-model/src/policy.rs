@@ -30,7 +30,8 @@ pub trait ImageSource {
     /// Why it cannot be loaded.
     fn load(&mut self, name: &str) -> Result<RgbImage, ImageError>;
 
-    /// Checks that an image is there, as far as that is possible without decoding it. The default loads it.
+    /// Checks that an image is there, as far as that is possible without decoding it. The default
+    /// loads it.
     ///
     /// # Errors
     /// Why it cannot be loaded.
@@ -48,8 +49,8 @@ where
     }
 }
 
-/// Prepares [`PromptGroup`]s for [`Llava`]: token ids and pixels. Everything stays in the host's memory, so the trainer can
-/// prepare a batch in another thread.
+/// Prepares [`PromptGroup`]s for [`Llava`]: token ids and pixels. Everything stays in the host's
+/// memory, so the trainer can prepare a batch in another thread.
 pub struct LlavaCollator<S> {
     processor: Processor,
     config: LlavaConfig,
@@ -68,15 +69,16 @@ impl<S: ImageSource> LlavaCollator<S> {
         Self { processor, context, config, images, weakening: None, checked: HashSet::new() }
     }
 
-    /// Sets how images are weakened for losses that [compare images](bpo_dpo::loss::LossProperties::weakened). Random choices
-    /// follow from the seed and the image's name, so each image has one weakened form.
+    /// Sets how images are weakened for losses that [compare
+    /// images](bpo_dpo::loss::LossProperties::weakened). Random choices follow from the seed and
+    /// the image's name, so each image has one weakened form.
     pub fn with_weakening(mut self, distortion: Distortion, seed: u64) -> Self {
         self.weakening = Some((distortion, seed));
         self
     }
 
-    /// Sets the longest sequence in tokens, image features included; longer ones are errors. The default and upper limit is
-    /// the model's context.
+    /// Sets the longest sequence in tokens, image features included; longer ones are errors. The
+    /// default and upper limit is the model's context.
     pub fn with_max_length(mut self, tokens: usize) -> Self {
         self.context = self.context.min(tokens);
         self

@@ -21,11 +21,13 @@ const STEPS: usize = 3;
 pub struct TrainingPlan {
     /// Sizes of the policy.
     pub footprint: Footprint,
-    /// Bytes of the reference if it is a model of its own, without those that it shares with the policy.
+    /// Bytes of the reference if it is a model of its own, without those that it shares with the
+    /// policy.
     pub reference: u64,
     /// The batch of the first epoch that needs the most memory. Later epochs combine other pairs.
     pub longest: BatchShape,
-    /// Bytes that autodiff holds for it; see [`Llava::activation_bytes`](bpo_model::Llava::activation_bytes).
+    /// Bytes that autodiff holds for it; see
+    /// [`Llava::activation_bytes`](bpo_model::Llava::activation_bytes).
     pub activations: u64,
     /// Pairs to train on.
     pub pairs: usize,
@@ -54,8 +56,9 @@ impl TrainingPlan {
     }
 }
 
-/// Takes the first three steps of a training without keeping anything of them. Gives what the whole training will take, and the
-/// pairs that cannot be used. A [cached](crate::config::ReferenceSection::cache) reference is computed here in each step, as no
+/// Takes the first three steps of a training without keeping anything of them. Gives what the whole
+/// training will take, and the pairs that cannot be used. A
+/// [cached](crate::config::ReferenceSection::cache) reference is computed here in each step, as no
 /// file is written.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Which settings a training can use.
+//! Validation of the settings.
 
 use super::{Criterion, DpoConfig};
 use crate::error::DpoError;
@@ -24,7 +24,7 @@ impl DpoConfig {
             Err(DpoError::Conflict { key, with, reason })
         };
         if let Some((key, _)) = weights.into_iter().find(|(_, is_set)| *is_set && loss.batch_wide) {
-            return conflict(key, "it sorts the pairs, and a sorted value belongs to none");
+            return conflict(key, "its values belong to no single pair");
         }
         check("margin_scale", fits_f32(self.margin_scale), NUMBER, self.margin_scale)?;
         if self.margin_scale != 0.0 && !loss.takes_margins {
@@ -38,10 +38,7 @@ impl DpoConfig {
         }
         let by_margin = matches!(self.keep_best, Some(Criterion::Margins | Criterion::Accuracies));
         if by_margin && !loss.rejected {
-            return conflict(
-                "keep_best",
-                "it compares no answers, so there is nothing to be best in but `loss`",
-            );
+            return conflict("keep_best", "it compares no answers, so `loss` is the only criterion");
         }
         for weight in self.kind_weights.values() {
             check("kind_weights", *weight >= 0.0 && fits_f32(*weight), AT_LEAST_0, weight)?;
@@ -52,7 +49,7 @@ impl DpoConfig {
         for (key, value) in [("learning_rate", self.learning_rate), ("weight_decay", self.weight_decay)] {
             check(key, value >= 0.0 && fits_f32(value), AT_LEAST_0, value)?;
         }
-        // a factor at most 1 comes of it, so it may be as large as it likes
+        // the factor that follows from it is at most 1, so there is no upper limit
         let norm = self.max_grad_norm;
         let usable = norm >= 0.0 && norm.is_finite() && fits_f32(norm.min(1.0));
         check("max_grad_norm", usable, "0, or a finite number from 1.2e-38 on", norm)?;

@@ -10,7 +10,8 @@ use super::{
     hinge_loss, ipo_loss, nca_loss, robust_loss, sft_loss, sigmoid_loss, simpo_loss, sppo_loss, sum,
 };
 
-/// The built-in losses, with their settings. In settings files a loss has the name that TRL gives it.
+/// The built-in losses, with their settings. In settings files a loss has the name that TRL gives
+/// it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
@@ -99,8 +100,8 @@ pub enum Loss {
     /// The negative log-likelihood of the chosen completions alone, see [`sft_loss`].
     #[serde(deserialize_with = "without_settings")]
     Sft,
-    /// A weighted sum of losses, `L = sum_i w_i L_i`, as in MPO (Wang et al., arXiv 2411.10442, equation 1) and in TRL's
-    /// lists of `loss_type` and `loss_weights`.
+    /// A weighted sum of losses, `L = sum_i w_i L_i`, as in MPO (Wang et al., arXiv 2411.10442,
+    /// equation 1) and in TRL's lists of `loss_type` and `loss_weights`.
     Sum {
         /// The terms, at least one.
         terms: Vec<WeightedLoss>,
@@ -145,8 +146,9 @@ impl Loss {
         }
     }
 
-    /// The loss of MPO: 0.8 of sigmoid, 0.2 of BCO and 1.0 of the chosen completions' likelihood (Wang et al.,
-    /// arXiv 2411.10442, section 3.2), with [BCO](bco_loss) as TRL has it, without a running mean of rewards.
+    /// The loss of MPO: 0.8 of sigmoid, 0.2 of BCO and 1.0 of the chosen completions' likelihood
+    /// (Wang et al., arXiv 2411.10442, section 3.2), with [BCO](bco_loss) as TRL has it, without a
+    /// running mean of rewards.
     pub fn mpo() -> Self {
         let terms = vec![
             WeightedLoss::new(0.8, Self::default()),
@@ -156,7 +158,8 @@ impl Loss {
         Self::Sum { terms }
     }
 
-    /// The loss of mDPO: sigmoid, conditional preference and anchor, each with weight 1 (Wang et al., arXiv 2406.11839).
+    /// The loss of mDPO: sigmoid, conditional preference and anchor, each with weight 1 (Wang et
+    /// al., arXiv 2406.11839).
     pub fn mdpo() -> Self {
         let losses = [Self::default(), Self::Conditional, Self::Anchor { delta: 0.0 }];
         Self::Sum { terms: losses.into_iter().map(|loss| WeightedLoss::new(1.0, loss)).collect() }

@@ -12,7 +12,8 @@ pub struct PairRows {
     pub chosen: Vec<usize>,
     /// Row of the rejected completion of each pair.
     pub rejected: Vec<usize>,
-    /// Row of the chosen completion of each pair given its weakened image; empty for a loss that does not need it.
+    /// Row of the chosen completion of each pair given its weakened image; empty for a loss that
+    /// does not need it.
     pub weakened: Vec<usize>,
 }
 
@@ -46,12 +47,13 @@ pub struct PairLogps {
     pub lengths: Option<PairLengths>,
     /// The part of the sums behind the shorter completion's length, for length desensitization.
     pub tails: Option<PairTails>,
-    /// Statistics of the distributions, for losses that [need them](super::LossProperties::statistics).
+    /// Statistics of the distributions, for losses that [need
+    /// them](super::LossProperties::statistics).
     pub statistics: Option<PairStatistics>,
 }
 
-/// [`TokenStatistics`] of the completions of each pair, summed over their tokens. All tensors are `[pairs]`, on no autodiff
-/// tape.
+/// [`TokenStatistics`] of the completions of each pair, summed over their tokens. All tensors are
+/// `[pairs]`, on no autodiff tape.
 #[derive(Clone, Debug)]
 pub struct PairStatistics {
     /// Sums of the chosen completions.
@@ -60,7 +62,8 @@ pub struct PairStatistics {
     pub rejected: StatisticSums,
 }
 
-/// [`TokenStatistics`] summed over the tokens of one completion per pair. All tensors are `[pairs]`.
+/// [`TokenStatistics`] summed over the tokens of one completion per pair. All tensors are
+/// `[pairs]`.
 #[derive(Clone, Debug)]
 pub struct StatisticSums {
     /// Sum of the entropies, in nats.
@@ -111,8 +114,8 @@ pub struct PairLengths {
     pub rejected: Tensor<1>,
 }
 
-/// Log-probabilities of each completion's tokens behind the length of the shorter completion of its pair, summed, in nats.
-/// The shorter completion's is zero.
+/// Log-probabilities of each completion's tokens behind the length of the shorter completion of its
+/// pair, summed, in nats. The shorter completion's is zero.
 #[derive(Clone, Debug)]
 pub struct PairTails {
     /// Of the chosen completions. `[pairs]`
@@ -122,7 +125,8 @@ pub struct PairTails {
 }
 
 impl PairLogps {
-    /// Sums alone, for losses whose [properties](super::LossProperties) ask for nothing else. Both `[pairs]`.
+    /// Sums alone, for losses whose [properties](super::LossProperties) ask for nothing else. Both
+    /// `[pairs]`.
     pub fn new(chosen: Tensor<1>, rejected: Tensor<1>) -> Self {
         Self { chosen, rejected, weakened: None, lengths: None, tails: None, statistics: None }
     }

@@ -1,15 +1,18 @@
 //! Preference losses: pure functions that give one value per pair.
 //!
-//! This module needs burn's tensors and nothing of the trainer, so a training loop of your own can use it alone:
+//! This module needs burn's tensors and nothing of the trainer, so a training loop of your own can
+//! use it alone:
 //!
-//! - [`Loss`] selects a built-in loss by the name that TRL has for it. Each has a file with its equation and its paper.
+//! - [`Loss`] selects a built-in loss by the name that TRL has for it. Each has a file with its
+//!   equation and its paper.
 //! - [`PreferenceLoss`] is the interface of a loss; implement it for a loss of your own.
-//! - [`Objective`] is a loss with the coefficient, the divergence and the reference of its rewards. Its
-//!   [`forward`](Objective::forward) takes [`PairLogps`] and gives the losses and the implicit [`Rewards`].
+//! - [`Objective`] is a loss with the coefficient, the divergence and the reference of its rewards.
+//!   Its [`forward`](Objective::forward) takes [`PairLogps`] and gives the losses and the implicit
+//!   [`Rewards`].
 //! - [`WeightedSum`] and [`Loss::Sum`] add several losses.
 //!
-//! To add a built-in loss: a file with a function, a variant of [`Loss`] with its arms in `builtin.rs`, and its rows of the
-//! golden table in `tests/suite/loss.rs`.
+//! To add a built-in loss: a file with a function, a variant of [`Loss`] with its arms in
+//! `builtin.rs`, and its rows of the golden table in `tests/suite/loss.rs`.
 
 mod aot;
 mod apo;

@@ -7,7 +7,8 @@ use super::{
     Beta, Divergence, Loss, LossError, LossInputs, LossProperties, PairLogps, PreferenceLoss, Rewards,
 };
 
-/// The objective of a training: a [loss](PreferenceLoss) and the settings that the implicit rewards are computed with.
+/// The objective of a training: a [loss](PreferenceLoss) and the settings that the implicit rewards
+/// are computed with.
 ///
 /// ```
 /// use bpo_dpo::loss::{Loss, Objective, PairLogps, PerPair};
@@ -31,12 +32,13 @@ pub struct Objective<L = Loss> {
     pub beta: f64,
     /// The measure of the distance between policy and reference.
     pub divergence: Divergence,
-    /// Trains without a reference, `r = beta * log pi(y)`, as if it gave every completion the same probability. TRL's
-    /// former `reference_free`.
+    /// Trains without a reference, `r = beta * log pi(y)`, as if it gave every completion the same
+    /// probability. TRL's former `reference_free`.
     pub reference_free: bool,
-    /// Weight, from 0 to 1, of those tokens of the longer completion that lie behind the length of the shorter one; `None`
-    /// weights all tokens alike. Liu et al., "Length Desensitization in Direct Preference Optimization"
-    /// (arXiv 2409.06411); TRL's `ld_alpha`. [`Loss::Sft`] counts all tokens alike.
+    /// Weight, from 0 to 1, of those tokens of the longer completion that lie behind the length of
+    /// the shorter one; `None` weights all tokens alike. Liu et al., "Length Desensitization in
+    /// Direct Preference Optimization" (arXiv 2409.06411); TRL's `ld_alpha`. [`Loss::Sft`] counts
+    /// all tokens alike.
     pub ld_alpha: Option<f64>,
 }
 
@@ -45,8 +47,9 @@ pub struct Objective<L = Loss> {
 pub struct PerPair {
     /// Coefficients in place of [`Objective::beta`].
     pub beta: Option<Tensor<1>>,
-    /// Margins between the rewards, in units of the reward: the offset of Amini et al., "Direct Preference Optimization
-    /// with an Offset" (arXiv 2402.10571). For losses that [take margins](LossProperties::takes_margins).
+    /// Margins between the rewards, in units of the reward: the offset of Amini et al., "Direct
+    /// Preference Optimization with an Offset" (arXiv 2402.10571). For losses that [take
+    /// margins](LossProperties::takes_margins).
     pub margin: Option<Tensor<1>>,
     /// Factors of the losses, as the weights of WPO.
     pub weight: Option<Tensor<1>>,
@@ -57,9 +60,9 @@ pub struct PerPair {
 pub struct LossOutput {
     /// The losses. `[pairs]`
     pub losses: Tensor<1>,
-    /// Implicit rewards, on no autodiff tape: `beta * (log pi - log pi_ref)` for every divergence, as TRL reports them;
-    /// `beta * log pi` without a reference; `beta * log pi / |y|` for a loss that compares log-probabilities
-    /// [per token](LossProperties::per_token).
+    /// Implicit rewards, on no autodiff tape: `beta * (log pi - log pi_ref)` for every divergence,
+    /// as TRL reports them; `beta * log pi` without a reference; `beta * log pi / |y|` for a loss
+    /// that compares log-probabilities [per token](LossProperties::per_token).
     pub rewards: Rewards,
 }
 
@@ -100,9 +103,10 @@ impl<L: PreferenceLoss> Objective<L> {
     /// All tensors are `[pairs]`.
     ///
     /// # Panics
-    /// If something is missing that the [properties](Self::properties) ask for: the reference, its or the policy's
-    /// [lengths](PairLogps::lengths), [weakened](PairLogps::weakened) images or [statistics](PairLogps::statistics); if there
-    /// is an `ld_alpha` and policy or reference have no [tails](PairLogps::tails).
+    /// If something is missing that the [properties](Self::properties) ask for: the reference, its
+    /// or the policy's [lengths](PairLogps::lengths), [weakened](PairLogps::weakened) images or
+    /// [statistics](PairLogps::statistics); if there is an `ld_alpha` and policy or reference have
+    /// no [tails](PairLogps::tails).
     pub fn forward(
         &self,
         policy: &PairLogps,
@@ -147,8 +151,8 @@ impl<L: PreferenceLoss> Objective<L> {
     /// Checks the settings.
     ///
     /// # Errors
-    /// [`LossError::Setting`] for a value outside its range; [`LossError::Conflict`] for a setting that the loss or another
-    /// setting excludes.
+    /// [`LossError::Setting`] for a value outside its range; [`LossError::Conflict`] for a setting
+    /// that the loss or another setting excludes.
     pub fn validate(&self) -> Result<(), LossError> {
         self.loss.validate()?;
         self.divergence.validate()?;

@@ -9,9 +9,9 @@ use super::{Beta, LossError, PairLengths, PairLogps, PairStatistics, Rewards};
 
 /// A preference loss: one value per pair from the log-probabilities of its completions.
 ///
-/// [`Loss`](super::Loss) is the set of built-in losses. A loss of your own implements this trait and runs in an
-/// [`Objective`](super::Objective), in a [`WeightedSum`](super::WeightedSum) and in the trainer
-/// ([`Trainer::with_loss`](crate::Trainer::with_loss)).
+/// [`Loss`](super::Loss) is the set of built-in losses. A loss of your own implements this trait
+/// and runs in an [`Objective`](super::Objective), in a [`WeightedSum`](super::WeightedSum) and in
+/// the trainer ([`Trainer::with_loss`](crate::Trainer::with_loss)).
 ///
 /// ```
 /// use bpo_dpo::loss::{LossInputs, LossProperties, Objective, PairLogps, PerPair, PreferenceLoss};
@@ -53,16 +53,18 @@ pub trait PreferenceLoss: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Name and settings, for messages. Checkpoints record it, and a run resumes only with a loss that has the same name.
-    /// The default is the [`Debug`] form.
+    /// Name and settings, for messages. Checkpoints record it, and a run resumes only with a loss
+    /// that has the same name. The default is the [`Debug`] form.
     fn name(&self) -> String {
         format!("{self:?}")
     }
 }
 
-/// What a loss needs, and what it can be combined with. The trainer computes nothing that the loss does not need.
+/// What a loss needs, and what it can be combined with. The trainer computes nothing that the loss
+/// does not need.
 ///
-/// There is no default, so that an implementor states each property or starts from [`PAIRWISE`](Self::PAIRWISE).
+/// There is no default, so that an implementor states each property or starts from
+/// [`PAIRWISE`](Self::PAIRWISE).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "the properties are independent of each other")]
 pub struct LossProperties {
@@ -79,11 +81,14 @@ pub struct LossProperties {
     pub statistics: bool,
     /// The loss of a pair depends on the other pairs of its batch, so it has no weight of its own.
     pub batch_wide: bool,
-    /// Is a function of the difference of the rewards, so that a [margin](super::PerPair::margin) can be added to it.
+    /// Is a function of the difference of the rewards, so that a [margin](super::PerPair::margin)
+    /// can be added to it.
     pub takes_margins: bool,
-    /// Is defined for rewards under any [`Divergence`](super::Divergence), not only the reverse KL divergence.
+    /// Is defined for rewards under any [`Divergence`](super::Divergence), not only the reverse KL
+    /// divergence.
     pub takes_divergence: bool,
-    /// Compares the log-probabilities per token, without a reference. The reported rewards are per token, too.
+    /// Compares the log-probabilities per token, without a reference. The reported rewards are per
+    /// token, too.
     pub per_token: bool,
 }
 
@@ -101,7 +106,8 @@ impl LossProperties {
         per_token: false,
     };
 
-    /// Whether the loss compares a completion with anything: another completion, another image or the reference.
+    /// Whether the loss compares a completion with anything: another completion, another image or
+    /// the reference.
     pub(crate) fn compares(&self) -> bool {
         self.reference || self.rejected || self.weakened
     }
@@ -110,11 +116,13 @@ impl LossProperties {
 /// The inputs of a loss. All tensors are `[pairs]`.
 #[derive(Clone, Copy, Debug)]
 pub struct LossInputs<'a> {
-    /// The policy's log-probabilities, with [length desensitization](super::Objective::ld_alpha) applied.
+    /// The policy's log-probabilities, with [length desensitization](super::Objective::ld_alpha)
+    /// applied.
     pub policy: &'a PairLogps,
     /// The policy's log-probabilities of all tokens, without length desensitization.
     pub whole: &'a PairLogps,
-    /// The reference's log-probabilities, with length desensitization applied; `None` without a reference.
+    /// The reference's log-probabilities, with length desensitization applied; `None` without a
+    /// reference.
     pub reference: Option<&'a PairLogps>,
     /// The implicit rewards. A margin is added to those of the rejected completions.
     pub rewards: &'a Rewards,

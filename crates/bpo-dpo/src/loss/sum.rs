@@ -25,8 +25,8 @@ impl<L> WeightedLoss<L> {
     }
 }
 
-/// A weighted sum of losses, `L = sum_i w_i L_i`, with losses of your own among them. A sum of built-in losses alone is
-/// [`Loss::Sum`].
+/// A weighted sum of losses, `L = sum_i w_i L_i`, with losses of your own among them. A sum of
+/// built-in losses alone is [`Loss::Sum`].
 #[derive(Clone, Debug)]
 pub struct WeightedSum {
     terms: Vec<WeightedLoss<Arc<dyn PreferenceLoss>>>,
@@ -70,8 +70,8 @@ impl PreferenceLoss for WeightedSum {
     }
 }
 
-/// A sum needs what any of its terms needs. It takes a margin if all terms that compare completions do, and a divergence
-/// if all terms do.
+/// A sum needs what any of its terms needs. It takes a margin if all terms that compare completions
+/// do, and a divergence if all terms do.
 pub(super) fn properties<L: PreferenceLoss>(terms: &[WeightedLoss<L>]) -> LossProperties {
     let of: Vec<LossProperties> = terms.iter().map(|term| term.loss.properties()).collect();
     let any = |has: fn(&LossProperties) -> bool| of.iter().any(has);

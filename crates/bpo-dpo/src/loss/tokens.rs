@@ -7,18 +7,21 @@ use super::tensors::{off_tape, widen};
 
 /// Log-probabilities of completion tokens.
 ///
-/// Rows are the completions of all groups, in order: first the completions of the first group, and so on.
+/// Rows are the completions of all groups, in order: first the completions of the first group, and
+/// so on.
 #[derive(Clone, Debug)]
 pub struct TokenLogps {
-    /// Log-probability of each token given all before it, in nats. `[completions, tokens]`, zero where `mask` is false.
+    /// Log-probability of each token given all before it, in nats. `[completions, tokens]`, zero
+    /// where `mask` is false.
     pub logps: Tensor<2>,
-    /// True at tokens of the completion (its end token included), false at padding. `[completions, tokens]`
+    /// True at tokens of the completion (its end token included), false at padding. `[completions,
+    /// tokens]`
     pub mask: Tensor<2, Bool>,
 }
 
 impl TokenLogps {
-    /// Sum over the tokens of each completion, in nats; in f32 if the log-probabilities are in half precision.
-    /// `[completions]`
+    /// Sum over the tokens of each completion, in nats; in f32 if the log-probabilities are in half
+    /// precision. `[completions]`
     pub fn sum(&self) -> Tensor<1> {
         widen(self.logps.clone()).sum_dim(1).squeeze_dim::<1>(1)
     }
@@ -28,7 +31,7 @@ impl TokenLogps {
         self.logps.dims()[0]
     }
 
-    /// The same on no autodiff tape. `[completions]`
+    /// [`sum`](Self::sum) on no autodiff tape. `[completions]`
     pub(crate) fn detached_sum(&self) -> Tensor<1> {
         off_tape(self.sum())
     }
@@ -39,8 +42,9 @@ impl TokenLogps {
     }
 }
 
-/// What the distribution over the vocabulary is like at each token, beside the token's own log-probability. All are
-/// `[completions, tokens]`, as in the [`TokenLogps`] of the same pass, f32, zero at padding and on no autodiff tape.
+/// Statistics of the distribution over the vocabulary at each token. All tensors are f32
+/// `[completions, tokens]`, as the [`TokenLogps`] of the same pass, zero at padding and on no
+/// autodiff tape.
 #[derive(Clone, Debug)]
 pub struct TokenStatistics {
     /// `-sum_v p_v log p_v`, in nats.
@@ -49,7 +53,7 @@ pub struct TokenStatistics {
     pub mean_logit: Tensor<2>,
     /// `log sum_v p_v^2`, which WPO needs.
     pub log_sum_squares: Tensor<2>,
-    /// 1 where the token is the likeliest one, else 0.
+    /// 1 if the token is the likeliest one, else 0.
     pub top1: Tensor<2>,
 }
 
@@ -68,7 +72,8 @@ impl TokenStatistics {
         Self::of_logps(logits.clone(), log_softmax(logits, 1), targets)
     }
 
-    /// The same where the log-probabilities of the whole vocabulary are there already. `[tokens, vocab]`
+    /// [`of_logits`](Self::of_logits) with the log-probabilities of the whole vocabulary, `[tokens,
+    /// vocab]`.
     pub fn of_logps(logits: Tensor<2>, logps: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
         let (logits, logps) = (widen(off_tape(logits)), widen(off_tape(logps)));
         let targets = off_tape(targets);
@@ -79,7 +84,7 @@ impl TokenStatistics {
         Tensor::cat(vec![entropy, logits.mean_dim(1), squares, top1], 1)
     }
 
-    /// Takes the statistics of all completions apart. `[completions, tokens, 4]`
+    /// Splits a tensor of statistics into the fields. `[completions, tokens, 4]`
     pub fn unpack(statistics: Tensor<3>) -> Self {
         let part = |at: usize| statistics.clone().narrow(2, at, 1).squeeze_dim::<2>(2);
         Self { entropy: part(0), mean_logit: part(1), log_sum_squares: part(2), top1: part(3) }

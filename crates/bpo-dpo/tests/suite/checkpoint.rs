@@ -1,15 +1,16 @@
 //! Checkpoints on disk.
 
 use std::fs;
+use std::path::Path;
 
 use bpo_dpo::{
-    Checkpoint, CheckpointDir, DpoConfig, DpoError, ReferenceSync, Weighting, check_same_run,
-    fingerprint_pairs, save_trainable,
+    Checkpoint, CheckpointDir, Control, Criterion, DpoConfig, DpoError, ReferenceSync, StepMetrics,
+    TrainOutput, Trainer, Weighting, check_same_run, fingerprint_pairs, save_trainable,
 };
 use bpo_pairs::CompletionKind;
 use serde_json::json;
 
-use crate::toy::{Toy, pairs};
+use crate::toy::{Toy, ToyCollate, pairs};
 
 fn checkpoint(step: usize, config: &DpoConfig) -> Checkpoint {
     let state = json!({
@@ -40,28 +41,115 @@ fn the_newest_is_loaded_and_old_ones_go() {
     assert_eq!(left, ["step-000010", "step-1000000"]);
 }
 
+const FILES: [&str; 4] =
+    ["trainable.safetensors", "optimizer.safetensors", "trainer_state.json", "checksums.json"];
+
+/// Ways in which a file can be damaged.
+fn damages(bytes: &[u8]) -> Vec<Option<Vec<u8>>> {
+    let mut flipped = bytes.to_vec();
+    flipped[bytes.len() * 2 / 3] ^= 1;
+    let cut = bytes[..bytes.len() - 1].to_vec();
+    let mut nan = bytes.to_vec();
+    let end = nan.len() - 4;
+    nan[end..].copy_from_slice(&f32::NAN.to_le_bytes());
+    vec![None, Some(Vec::new()), Some(cut), Some(flipped), Some(nan)]
+}
+
+fn damage(path: &Path, damaged: Option<&Vec<u8>>) {
+    match damaged {
+        None => fs::remove_file(path).expect("removed"),
+        Some(bytes) => fs::write(path, bytes).expect("written"),
+    }
+}
+
 #[test]
-fn broken_ones_are_passed_over() {
-    for file in ["trainable.safetensors", "optimizer.safetensors", "trainer_state.json"] {
-        for cut in [true, false] {
+fn damaged_ones_are_passed_over() {
+    for file in FILES {
+        for case in 0..5 {
             let dir = tempfile::tempdir().expect("a directory");
             let checkpoints = CheckpointDir::new(dir.path());
-            checkpoints.save(&checkpoint(5, &DpoConfig::default()), 3).expect("saved");
+            let oldest = checkpoints.save(&checkpoint(5, &DpoConfig::default()), 3).expect("saved");
             let newest = checkpoints.save(&checkpoint(10, &DpoConfig::default()), 3).expect("saved");
-            let path = newest.join(file);
-            if cut {
-                let bytes = fs::read(&path).expect("bytes");
-                fs::write(&path, &bytes[..bytes.len() - 1]).expect("written");
-            } else {
-                fs::remove_file(&path).expect("removed");
-            }
+            let damaged = damages(&fs::read(newest.join(file)).expect("bytes")).swap_remove(case);
+            damage(&newest.join(file), damaged.as_ref());
             let (_, loaded) = checkpoints.load_newest().expect("readable").expect("one whole");
             assert_eq!(loaded.state.step, 5, "{file}");
-            // and the step can be written again
+            assert!(matches!(checkpoints.load(10), Err(DpoError::Damaged { .. })), "{file}");
+            // the step can be written again
             checkpoints.save(&checkpoint(10, &DpoConfig::default()), 3).expect("saved");
             assert_eq!(checkpoints.load_newest().expect("readable").expect("one").1.state.step, 10);
+            // without an intact one there is an error that names the newest
+            for path in [&oldest, &newest] {
+                damage(&path.join(file), damaged.as_ref());
+            }
+            let error = checkpoints.load_newest().expect_err("none is intact");
+            assert!(matches!(&error, DpoError::NoIntactCheckpoint { count: 2, .. }), "{error}");
+            assert!(error.to_string().contains("step-000010"), "{error}");
         }
     }
+}
+
+/// Trains until a step, with a checkpoint after each.
+fn train(config: &DpoConfig, dir: &Path, stop: usize) -> Result<(Vec<u8>, TrainOutput), DpoError> {
+    let trainer = Trainer::new(config.clone(), Toy::untouched(), ToyCollate::default(), Some(dir))?;
+    let mut observer =
+        |metrics: &StepMetrics| if metrics.step == stop { Control::Stop } else { Control::Continue };
+    let (policy, output) = trainer.with_eval_pairs(pairs()[..3].to_vec()).train(&pairs(), &mut observer)?;
+    Ok((save_trainable(&policy)?, output))
+}
+
+fn run_config() -> DpoConfig {
+    DpoConfig::default().with_learning_rate(0.02).with_save_every(1).with_eval_every(2)
+}
+
+#[test]
+fn a_run_resumes_from_the_last_intact_one() {
+    let whole = tempfile::tempdir().expect("a directory");
+    let (expected, _) = train(&run_config(), whole.path(), usize::MAX).expect("trained");
+    for file in FILES {
+        let dir = tempfile::tempdir().expect("a directory");
+        train(&run_config(), dir.path(), 4).expect("trained");
+        let newest = CheckpointDir::new(dir.path()).path(4).join(file);
+        let flipped = damages(&fs::read(&newest).expect("bytes")).swap_remove(3);
+        damage(&newest, flipped.as_ref());
+        let (found, output) = train(&run_config(), dir.path(), usize::MAX).expect("trained");
+        assert_eq!(output.resumed_from, Some(3), "{file}");
+        assert!(found == expected, "{file}");
+        let metrics = |dir: &Path| fs::read_to_string(dir.join("metrics.jsonl")).expect("metrics");
+        assert_eq!(metrics(dir.path()), metrics(whole.path()), "{file}");
+    }
+}
+
+#[test]
+fn a_state_out_of_range_is_damage() {
+    for (cursor, step) in [(10, 3), (11, 3), (4, 99)] {
+        let dir = tempfile::tempdir().expect("a directory");
+        train(&run_config(), dir.path(), 3).expect("trained");
+        let checkpoints = CheckpointDir::new(dir.path());
+        let mut checkpoint = checkpoints.load(3).expect("intact");
+        (checkpoint.state.cursor, checkpoint.state.step) = (cursor, step);
+        checkpoints.save(&checkpoint, 9).expect("saved");
+        let result = train(&run_config(), dir.path(), usize::MAX);
+        if step == 3 {
+            // it took the place of the third
+            assert_eq!(result.expect("trained").1.resumed_from, Some(2));
+        } else {
+            assert_eq!(result.expect("trained").1.resumed_from, Some(3));
+        }
+    }
+}
+
+#[test]
+fn a_best_one_that_is_damaged_is_forgotten() {
+    let config = run_config().with_epochs(4).with_keep_best(Some(Criterion::Margins));
+    let dir = tempfile::tempdir().expect("a directory");
+    let best = train(&config, dir.path(), 5).expect("trained").1.best.expect("an evaluation");
+    assert_eq!(best.step, 4);
+    let path = CheckpointDir::new(dir.path()).path(best.step).join("trainable.safetensors");
+    damage(&path, damages(&fs::read(&path).expect("bytes")).swap_remove(3).as_ref());
+    let output = train(&config, dir.path(), usize::MAX).expect("trained").1;
+    assert_eq!(output.resumed_from, Some(5));
+    assert!(output.best.expect("a later one").step > 5);
 }
 
 #[test]

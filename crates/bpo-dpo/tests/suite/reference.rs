@@ -286,7 +286,7 @@ fn pairs_have_settings_of_their_own() {
     let mut some = pairs();
     some[0].beta = Some(-1.0);
     some[1].margin = Some(f64::INFINITY);
-    let (_, summary, _) = run(&config().with_vet(false), &some).expect("trained");
+    let (_, summary, _) = run(&config().with_validate_pairs(false), &some).expect("trained");
     let skipped: Vec<&str> = summary.skipped.iter().map(|skipped| skipped.id.as_str()).collect();
     assert_eq!((skipped, summary.pairs), (vec!["0", "1"], 8));
     assert!(config().with_loss(Loss::NcaPair).with_margin_scale(1.0).validate().is_err());

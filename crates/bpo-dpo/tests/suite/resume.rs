@@ -20,10 +20,8 @@ fn config(accumulation: usize) -> DpoConfig {
 /// Trains until a step, in what could be a process of its own: nothing is kept but the directory.
 fn train_until(config: &DpoConfig, dir: &Path, stop: usize) -> (Vec<u8>, TrainOutput) {
     let trainer = Trainer::new(config.clone(), Toy::untouched(), ToyCollate::default(), Some(dir));
-    let mut observer = |metrics: &StepMetrics| match metrics.step == stop {
-        true => Control::Stop,
-        false => Control::Continue,
-    };
+    let mut observer =
+        |metrics: &StepMetrics| if metrics.step == stop { Control::Stop } else { Control::Continue };
     let (policy, summary) = trainer.expect("valid").train(&pairs(), &mut observer).expect("trained");
     (save_trainable(&policy).expect("bytes"), summary)
 }

@@ -317,7 +317,7 @@ fn unusable_pairs_are_skipped_with_a_reason() {
 #[test]
 fn without_vetting_an_unusable_pair_is_an_error() {
     let bad = [pair(100, "missing", "what is there", "a", "b")];
-    let error = train(config().with_vet(false), &bad).expect_err("cannot be collated");
+    let error = train(config().with_validate_pairs(false), &bad).expect_err("cannot be collated");
     assert!(matches!(&error, DpoError::Collate { pairs, .. } if *pairs == ["100"]), "{error}");
     let error = train(config(), &bad).expect_err("nothing left");
     assert!(matches!(&error, DpoError::NoPairs { skipped } if skipped.len() == 1), "{error}");
