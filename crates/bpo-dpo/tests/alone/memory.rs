@@ -1,20 +1,15 @@
 //! Training must hold no more memory after many steps than after few: autodiff keeps what anything keeps alive.
-#![allow(unsafe_code, reason = "a global allocator is the only way to count what is held")]
-
-#[path = "suite/toy.rs"]
-#[expect(dead_code, reason = "shared with the other tests, which need more of it")]
-mod toy;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, Ordering};
 
+use crate::toy::{Toy, ToyCollate};
 use bpo_dpo::{
     Adapters, Control, DpoConfig, LogpCache, PairBatches, Reference, ReferenceSync, StepMetrics, Trainer,
     Weighting,
 };
 use bpo_pairs::PreferencePair;
 use burn::module::Module;
-use toy::{Toy, ToyCollate};
 
 struct Counting;
 
@@ -38,7 +33,8 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn fifty_steps_hold_what_ten_hold() {
-    let pairs = toy::pairs();
+    let _alone = crate::alone();
+    let pairs = crate::toy::pairs();
     let config = DpoConfig::default().with_learning_rate(0.01).with_max_steps(Some(60));
     let accumulating = config
         .clone()
