@@ -4,9 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use bpo::dpo::metrics::{EvalMetrics, StepMetrics};
-use bpo::dpo::observer::Control;
-use bpo::dpo::trainer::TrainOutput;
+use bpo::dpo::{Control, EvalMetrics, StepMetrics, TrainOutput};
 use bpo::{Progress, Stage, StageSummary};
 
 use crate::failure::INTERRUPTED;

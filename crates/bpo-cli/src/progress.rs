@@ -5,11 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "model")]
-use bpo::dpo::metrics::{EvalMetrics, StepMetrics};
-#[cfg(feature = "model")]
-use bpo::dpo::observer::Control;
-#[cfg(feature = "model")]
-use bpo::dpo::trainer::TrainOutput;
+use bpo::dpo::{Control, EvalMetrics, StepMetrics, TrainOutput};
 use bpo::pairs::TerminalText;
 use bpo::{Progress, Stage, StageSummary};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};

@@ -15,9 +15,10 @@ use bpo::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use bpo::burn::optim::GradientsParams;
 use bpo::burn::tensor::quantization::{QuantScheme, QuantValue, ScaleDtype};
 use bpo::burn::tensor::{Device, Int, Tensor};
-use bpo::dpo::policy::{Adapters, Collate, Policy, PromptGroup};
-use bpo::dpo::{DpoConfig, Trainer};
-use bpo::model::{Llava, LlavaCollator, LoraConfig, ModelError, ScoreBatch};
+use bpo::dpo::{Adapters, Collate, DpoConfig, Policy, PromptGroup, Trainer};
+use bpo::model::ScoreBatch;
+use bpo::model::LlavaCollator;
+use bpo::model::{Llava, LoraConfig, ModelError};
 use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo::{Checkpoint, Dtype};
 use bpo_world::{Example, QuestionMix, Scene, Split};
@@ -122,7 +123,7 @@ fn collator() -> impl Collate<Batch = ScoreBatch, Error = ModelError> {
         .map(|index| Example::new(Split::HeldOut, index, SEED, &QuestionMix::descriptions()))
         .map(|example| (example.image(), example.scene))
         .collect();
-    LlavaCollator::new(processor, &model, move |name| Ok(pictures[name].draw()))
+    LlavaCollator::new(processor, &model, move |name: &str| Ok(pictures[name].draw()))
 }
 
 /// Number of pairs that are compared.

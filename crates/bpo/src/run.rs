@@ -98,9 +98,13 @@ pub fn run(
     let inputs = fingerprint_inputs(&config, &data.fingerprint)?;
     let dir = RunDir::open(out)?;
     let mut manifest = take_up(&config, &dir, inputs)?;
-    if dir.has_result(&config) && manifest.stages.contains_key(&Stage::Train) {
-        let stages = manifest.stages;
-        return Ok(RunReport { status: RunStatus::Finished, was_finished: true, stages });
+    if manifest.stages.contains_key(&Stage::Train) {
+        if dir.has_result(&config) {
+            let stages = manifest.stages;
+            return Ok(RunReport { status: RunStatus::Finished, was_finished: true, stages });
+        }
+        let path = dir.result(&config);
+        tracing::warn!(path = %path.display(), "the result is missing or damaged: it is made again");
     }
 
     let mut skipped = BTreeMap::new();
@@ -133,6 +137,7 @@ pub fn run(
     let (status, trained) = parts.train(&pairs, &images, &dir, progress)?;
     if status == RunStatus::Finished {
         keep(Stage::Train, trained);
+        dir.record_result(&config)?;
     }
     write_skipped(&dir.skipped(), &skipped)?;
     // last: with it the run counts as finished

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bpo::BpoError;
-use bpo::dpo::metrics::StepMetrics;
+use bpo::dpo::StepMetrics;
 use bpo::eval::{ChairItem, Estimate};
 use bpo::pairs::format::jsonl::JsonLines;
 use minijinja::{AutoEscape, Environment, Value, context};

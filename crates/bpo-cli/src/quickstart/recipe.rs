@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use bpo::distort::{DiffusionNoise, Distortion};
+use bpo::dpo::LrGroup;
 use bpo::dpo::loss::Loss;
-use bpo::dpo::optimizer::LrGroup;
 use bpo::{DeviceSpec, RunConfig, Seed};
 
 use super::splits::Splits;

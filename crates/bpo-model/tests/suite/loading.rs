@@ -151,14 +151,14 @@ fn only_what_is_chosen_trains() {
     let model = Checkpoint::new().load().unwrap().train();
     let model =
         model.unfreeze(|path| path.starts_with("vision_tower.") || path.ends_with("mlp.up_proj.weight"));
-    let paths = bpo_dpo::trainable::trainable_paths(&model);
+    let paths = bpo_dpo::trainable_paths(&model);
     assert!(paths.contains(&"vision_tower.encoder.layers.0.mlp.fc1.weight".to_owned()), "{paths:?}");
     assert!(paths.contains(&"language_model.layers.0.mlp.up_proj.weight".to_owned()), "{paths:?}");
     assert!(
         !paths.iter().any(|path| path.contains("self_attn") && path.starts_with("language")),
         "{paths:?}"
     );
-    assert!(bpo_dpo::trainable::trainable_paths(&model.unfreeze(|_| false)).is_empty());
+    assert!(bpo_dpo::trainable_paths(&model.unfreeze(|_| false)).is_empty());
 }
 
 #[test]
