@@ -261,7 +261,7 @@ pub fn read_image_file(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<V
 }
 
 /// Opens a regular file. Returns it with its size in bytes.
-fn open_file(path: &Path) -> Result<(File, u64), DistortError> {
+pub(crate) fn open_file(path: &Path) -> Result<(File, u64), DistortError> {
     // Checked first, because opening a pipe would block.
     let metadata = path.metadata().map_err(read_error(path))?;
     if !metadata.is_file() {
@@ -270,7 +270,7 @@ fn open_file(path: &Path) -> Result<(File, u64), DistortError> {
     Ok((File::open(path).map_err(read_error(path))?, metadata.len()))
 }
 
-fn read_error(path: &Path) -> impl Fn(io::Error) -> DistortError + '_ {
+pub(crate) fn read_error(path: &Path) -> impl Fn(io::Error) -> DistortError + '_ {
     |source| match source.kind() {
         ErrorKind::NotFound => DistortError::Missing { path: path.into() },
         _ => DistortError::Unreadable { path: path.into(), source },

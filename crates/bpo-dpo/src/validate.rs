@@ -158,11 +158,7 @@ fn take<'a>(
 }
 
 /// The error of `check` for a pair together with the first of `taken` that it conflicts with.
-fn clash(
-    check: &mut Check<'_>,
-    taken: &[&PreferencePair],
-    pair: &PreferencePair,
-) -> Option<String> {
+fn clash(check: &mut Check<'_>, taken: &[&PreferencePair], pair: &PreferencePair) -> Option<String> {
     // the pair fits the first `fits` of `taken`, and conflicts with one of the first `clashes`
     let (mut fits, mut clashes) = (0, taken.len());
     while clashes - fits > 1 {

@@ -1,6 +1,5 @@
 //! The directory that images are read from, and nothing outside it.
 
-use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::{Component, Path, PathBuf};

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use bpo_dpo::Trainer;
 use bpo_inject::ErrorInjector;
-use bpo_model::save_adapter;
 use bpo_model::LlavaCollator;
 use bpo_model::LlavaResponder;
+use bpo_model::save_adapter;
 use bpo_model::{Llava, LoraConfig, ModelError};
 use bpo_pairs::files::remove_owned_dir;
 use bpo_pairs::format::jsonl::read_pairs;

@@ -7,8 +7,8 @@ use crate::images::ImageRoot;
 use crate::vision::{VisionLanguageModel, VisionRequest};
 use bpo_dpo::{Logged, MetricsLog, Source};
 use bpo_model::Llava;
-use bpo_model::Processor;
 use bpo_model::LlavaResponder;
+use bpo_model::Processor;
 use bpo_pairs::{PreferencePair, Sampling};
 use serde::{Deserialize, Serialize};
 

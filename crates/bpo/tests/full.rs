@@ -179,7 +179,7 @@ fn settings_that_cannot_work_are_named() {
         };
         assert!(known, "{error}");
     };
-    refused("full", &|config| {
+    refused("full_finetune", &|config| {
         let full = config.full_finetune.get_or_insert_default();
         (full.language_model, full.projector) = (false, false);
     });
