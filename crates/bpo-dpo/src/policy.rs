@@ -102,6 +102,12 @@ pub trait Collate {
     fn check(&mut self, group: &PromptGroup) -> Result<(), Self::Error> {
         self.collate(std::slice::from_ref(group)).map(drop)
     }
+
+    /// [Checks](Self::check) several groups, and gives their results in order. The default checks
+    /// one after the other; an implementation may use several threads.
+    fn check_groups(&mut self, groups: &[PromptGroup]) -> Vec<Result<(), Self::Error>> {
+        groups.iter().map(|group| self.check(group)).collect()
+    }
 }
 
 /// A model that can be trained: it gives log-probabilities of completions.

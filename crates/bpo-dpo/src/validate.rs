@@ -30,6 +30,9 @@ fn sound<'a>(pairs: &'a [PreferencePair], skipped: &mut Vec<Skipped>) -> Vec<&'a
     sound
 }
 
+/// Groups that the collator is given to check at a time.
+const CHECKED_TOGETHER: usize = 256;
+
 /// The pairs that a run can use, and the others.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -110,11 +113,30 @@ impl<'a> PairValidator<'a> {
         skipped: &mut Vec<Skipped>,
     ) -> Vec<&'a PreferencePair> {
         let mut refused: Vec<Option<(SkipReason, String)>> = vec![None; pairs.len()];
-        for members in DataOrder::new(&pairs).groups() {
-            let Some(&first) = members.first() else { continue };
-            let taken = self.taken.entry(Question::of(pairs[first])).or_default();
-            let mut check = |pairs: &[&PreferencePair]| check(collate, loss, pairs.iter().copied());
-            take(&mut check, &pairs, members, taken, &mut refused);
+        for groups in DataOrder::new(&pairs).groups().chunks(CHECKED_TOGETHER) {
+            let (mut whole, mut ends) = (Vec::new(), Vec::new());
+            for members in groups {
+                let members = members.iter().map(|&index| pairs[index]);
+                let question = members.clone().next().map(Question::of);
+                let taken = question.and_then(|question| self.taken.get(&question));
+                let together = taken.into_iter().flatten().copied().chain(members);
+                whole.extend(GroupBatch::for_loss(loss, together).groups);
+                ends.push(whole.len());
+            }
+            let mut results = collate.check_groups(&whole).into_iter();
+            let mut start = 0;
+            for (members, end) in groups.iter().zip(ends) {
+                let is_accepted = results.by_ref().take(end - start).filter(Result::is_err).count() == 0;
+                start = end;
+                let Some(&first) = members.first() else { continue };
+                let taken = self.taken.entry(Question::of(pairs[first])).or_default();
+                if is_accepted {
+                    taken.extend(members.iter().map(|&index| pairs[index]));
+                } else {
+                    let mut check = |pairs: &[&PreferencePair]| check(collate, loss, pairs.iter().copied());
+                    take(&mut check, &pairs, members, taken, &mut refused);
+                }
+            }
         }
         let mut refused = refused.into_iter();
         pairs.retain(|pair| match refused.next().flatten() {

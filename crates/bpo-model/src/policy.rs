@@ -7,6 +7,7 @@ use bpo_dpo::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps
 use bpo_pairs::item_seed;
 use burn::tensor::{Int, Tensor};
 use image::RgbImage;
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::config::LlavaConfig;
@@ -52,9 +53,7 @@ where
 /// Prepares [`PromptGroup`]s for [`Llava`]: token ids and pixels. Everything stays in the host's
 /// memory, so the trainer can prepare a batch in another thread.
 pub struct LlavaCollator<S> {
-    processor: Processor,
-    config: LlavaConfig,
-    context: usize,
+    texts: Texts,
     images: S,
     weakening: Option<(Distortion, u64)>,
     /// Names of images that [`check`](Collate::check) found in order.
@@ -66,7 +65,8 @@ impl<S: ImageSource> LlavaCollator<S> {
     pub fn new(processor: Processor, model: &Llava, images: S) -> Self {
         let config = model.config().clone();
         let context = config.text_config.max_position_embeddings;
-        Self { processor, context, config, images, weakening: None, checked: HashSet::new() }
+        let texts = Texts { processor, config, context };
+        Self { texts, images, weakening: None, checked: HashSet::new() }
     }
 
     /// Sets how images are weakened for losses that [compare
@@ -80,7 +80,7 @@ impl<S: ImageSource> LlavaCollator<S> {
     /// Sets the longest sequence in tokens, image features included; longer ones are errors. The
     /// default and upper limit is the model's context.
     pub fn with_max_length(mut self, tokens: usize) -> Self {
-        self.context = self.context.min(tokens);
+        self.texts.context = self.texts.context.min(tokens);
         self
     }
 
@@ -91,16 +91,46 @@ impl<S: ImageSource> LlavaCollator<S> {
     pub fn shape(&self, groups: &[PromptGroup]) -> Result<BatchShape, ModelError> {
         let tokenized: Vec<_> = groups
             .iter()
-            .map(|group| Ok((Some(0), self.tokenize(group)?)))
+            .map(|group| Ok((Some(0), self.texts.tokenize(group)?)))
             .collect::<Result<_, ModelError>>()?;
         let images: HashSet<_> = groups.iter().map(|group| (&group.image, group.weakened)).collect();
-        let batch = ScoreBatch::new(&self.config, Vec::new(), &tokenized)?;
+        let batch = ScoreBatch::new(&self.texts.config, Vec::new(), &tokenized)?;
         Ok(BatchShape { images: images.len(), ..batch.shape() })
     }
 
+    fn check_image(&mut self, group: &PromptGroup) -> Result<(), ModelError> {
+        if let Some((distortion, _)) = self.weakening.as_ref().filter(|_| group.weakened) {
+            check_weakening(distortion)?;
+        }
+        if !self.checked.contains(&group.image) {
+            self.images.check(&group.image).map_err(unusable(&group.image))?;
+            self.checked.insert(group.image.clone());
+        }
+        Ok(())
+    }
+
+    fn pixels(&mut self, name: &str, weakened: bool) -> Result<PixelValues, ModelError> {
+        let image = self.images.load(name).map_err(unusable(name))?;
+        match &self.weakening {
+            Some((distortion, seed)) if weakened => {
+                weakened_pixels(&self.texts.processor.image, &image, distortion, item_seed(*seed, name))
+            }
+            _ => Ok(self.texts.processor.image.process(&image)?),
+        }
+    }
+}
+
+/// The part of a collator that prepares texts.
+struct Texts {
+    processor: Processor,
+    config: LlavaConfig,
+    context: usize,
+}
+
+impl Texts {
     /// Token ids of a group's prompt with each of its completions.
     fn tokenize(&self, group: &PromptGroup) -> Result<Vec<TokenizedCompletion>, ModelError> {
-        let system = group.system.as_deref().filter(|_| self.takes_system());
+        let system = group.system.as_deref().filter(|_| self.processor.chat.takes_system());
         let tokenize = |completion: &String| {
             let whole = self.processor.encode_completion(
                 system,
@@ -130,14 +160,9 @@ impl<S: ImageSource> LlavaCollator<S> {
         Ok(completions)
     }
 
-    fn pixels(&mut self, name: &str, weakened: bool) -> Result<PixelValues, ModelError> {
-        let image = self.images.load(name).map_err(unusable(name))?;
-        match &self.weakening {
-            Some((distortion, seed)) if weakened => {
-                weakened_pixels(&self.processor.image, &image, distortion, item_seed(*seed, name))
-            }
-            _ => Ok(self.processor.image.process(&image)?),
-        }
+    /// Checks a group's texts as [`tokenize`](Self::tokenize) and [`ScoreBatch::new`] do.
+    fn check(&self, group: &PromptGroup) -> Result<(), ModelError> {
+        ScoreBatch::new(&self.config, Vec::new(), &[(Some(0), self.tokenize(group)?)]).map(drop)
     }
 }
 
@@ -163,26 +188,30 @@ impl<S: ImageSource> Collate for LlavaCollator<S> {
                     pixels.len() - 1
                 }
             };
-            tokenized.push((Some(image), self.tokenize(group)?));
+            tokenized.push((Some(image), self.texts.tokenize(group)?));
         }
-        ScoreBatch::new(&self.config, pixels, &tokenized)
+        ScoreBatch::new(&self.texts.config, pixels, &tokenized)
     }
 
-    /// Tokenizes the group and checks its image without decoding it, each image once.
+    /// Tokenizes the group and checks its image without decoding it.
     fn check(&mut self, group: &PromptGroup) -> Result<(), ModelError> {
-        ScoreBatch::new(&self.config, Vec::new(), &[(Some(0), self.tokenize(group)?)])?;
-        if let Some((distortion, _)) = self.weakening.as_ref().filter(|_| group.weakened) {
-            check_weakening(distortion)?;
-        }
-        if !self.checked.contains(&group.image) {
-            self.images.check(&group.image).map_err(unusable(&group.image))?;
-            self.checked.insert(group.image.clone());
-        }
-        Ok(())
+        self.texts.check(group)?;
+        self.check_image(group)
+    }
+
+    /// Tokenizes the groups in several threads, and checks each image once without decoding it.
+    fn check_groups(&mut self, groups: &[PromptGroup]) -> Vec<Result<(), ModelError>> {
+        let texts = &self.texts;
+        let checked: Vec<_> = groups.par_iter().map(|group| texts.check(group)).collect();
+        checked
+            .into_iter()
+            .zip(groups)
+            .map(|(text, group)| text.and_then(|()| self.check_image(group)))
+            .collect()
     }
 
     fn takes_system(&self) -> bool {
-        self.processor.chat.takes_system()
+        self.texts.processor.chat.takes_system()
     }
 
     fn weakens(&self) -> bool {
