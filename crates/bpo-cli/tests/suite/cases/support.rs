@@ -20,6 +20,13 @@ impl Dir {
     pub(super) fn at(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
+
+    /// A FIFO without a reader or writer.
+    pub(super) fn fifo(&self, name: &str) -> PathBuf {
+        let path = self.at(name);
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        path
+    }
 }
 
 /// Runs the program, and fails if it hangs.
