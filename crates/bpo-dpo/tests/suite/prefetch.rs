@@ -101,13 +101,13 @@ fn the_thread_ends_with_the_run() {
     let dir = tempfile::tempdir().expect("a directory");
     for stop in [1, 3, usize::MAX] {
         let alive = Arc::new(());
-        let collate = ToyCollate { alive: Some(Arc::clone(&alive)), ..ToyCollate::default() };
+        let collate = ToyCollate { _alive: Some(Arc::clone(&alive)), ..ToyCollate::default() };
         train(&config(), collate, &pairs(), dir.path(), stop).expect("trained");
         assert_eq!(Arc::strong_count(&alive), 1, "the collator is gone");
     }
     // an error of the run ends it, too
     let alive = Arc::new(());
-    let collate = ToyCollate { alive: Some(Arc::clone(&alive)), ..ToyCollate::default() };
+    let collate = ToyCollate { _alive: Some(Arc::clone(&alive)), ..ToyCollate::default() };
     let trainer = Trainer::new(config(), Toy::adapted(), collate, None).expect("valid");
     assert!(matches!(trainer.train(&pairs(), &mut ()), Err(DpoError::InitialMismatch { .. })));
     assert_eq!(Arc::strong_count(&alive), 1, "the collator is gone");

@@ -150,7 +150,7 @@ pub struct ToyCollate {
     /// Checks a group by its header only: images named `damaged...` pass the check.
     pub headers: bool,
     /// Shows whether the collator is still alive.
-    pub alive: Option<std::sync::Arc<()>>,
+    pub _alive: Option<std::sync::Arc<()>>,
 }
 
 #[derive(Debug, thiserror::Error)]
