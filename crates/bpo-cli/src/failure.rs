@@ -4,9 +4,8 @@ use std::io::ErrorKind;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
-use bpo::BpoError;
-use bpo::distort::files::FilesError;
 use bpo::pairs::PairsError;
+use bpo::{BpoError, DistortFilesError};
 
 use crate::progress::print_line;
 
@@ -56,8 +55,8 @@ impl From<BpoError> for Failure {
     }
 }
 
-impl From<FilesError> for Failure {
-    fn from(error: FilesError) -> Self {
+impl From<DistortFilesError> for Failure {
+    fn from(error: DistortFilesError) -> Self {
         BpoError::from(error).into()
     }
 }

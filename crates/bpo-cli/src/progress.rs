@@ -152,11 +152,6 @@ impl Bar {
         }
     }
 
-    /// Removes the bar without a line.
-    pub fn clear(self) {
-        self.bar.iter().for_each(ProgressBar::finish_and_clear);
-    }
-
     /// Removes the bar and prints a line with the result.
     pub fn finish(self, what: &str) {
         self.bar.iter().for_each(ProgressBar::finish_and_clear);

@@ -86,7 +86,7 @@ pub(crate) fn sampler(
         for ((pair, _), answer) in asked.iter().zip(model.respond(&requests)) {
             let answer = match answer {
                 Ok(answer) => answer.text,
-                Err(error) if model.is_request_error(&error) => continue,
+                Err(error) if VisionLanguageModel::is_request_error(&model, &error) => continue,
                 Err(error) => return Err(error.into()),
             };
             let PreferencePair { image, prompt, chosen, .. } = pair.clone();

@@ -3,8 +3,7 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use bpo::distort::sheet::MAX_THUMBNAIL;
-use bpo::distort::{Distortion, Family};
+use bpo::distort::{Distortion, Family, MAX_THUMBNAIL};
 use clap::Args;
 
 use super::{positive, whole};
