@@ -4,9 +4,8 @@ use std::io::ErrorKind;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
-use bpo::{BpoError, DistortFilesError};
-
 use bpo::pairs::PairsError;
+use bpo::{BpoError, DistortFilesError};
 
 use crate::progress::print_line;
 
