@@ -377,19 +377,18 @@ pub enum BpoError {
         /// The missing feature of this crate.
         feature: &'static str,
     },
-    /// A stage file was made from other samples than those it is continued with.
+    /// A stage file has a record that is none of this stage with these samples.
     #[error(
-        "{}: line {line}: expected the record of {expected:?}, found {found:?}: made from other samples",
+        "{}: line {line}: a record of {found:?}, which is not among the samples of this stage or shard: give another \
+         --out, or the data that the file was made from",
         path.display()
     )]
-    OutOfOrder {
+    OtherSamples {
         /// The stage file.
         path: PathBuf,
-        /// Line of the first record that differs.
+        /// Line of the record, from 1.
         line: usize,
-        /// Id of the sample at this place; empty where the samples have ended.
-        expected: String,
-        /// Id in the file.
+        /// Id of its sample, with the number of the answer.
         found: String,
     },
     /// A model or server failed in a way that is not the sample's fault: the stage stops and can be

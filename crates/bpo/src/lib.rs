@@ -128,4 +128,4 @@ pub use samples::Sample;
 pub use score::{Score, score, score_cached};
 pub use stage::Stage;
 pub use summary::{RunManifest, SkippedLine, StageSummary};
-pub use vision::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest, Weakening};
+pub use vision::{BATCHES_PER_CALL, OnAnswer, VisionLanguageModel, VisionRequest, Weakening};

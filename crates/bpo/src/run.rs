@@ -1,6 +1,6 @@
 //! The whole of it: from annotated data to a trained model or adapter, in one directory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use crate::images::ImageRoot;
@@ -33,7 +33,7 @@ pub trait PipelineBackend {
     /// If it cannot be had.
     fn model(&mut self) -> Result<Self::Model, BpoError>;
 
-    /// What puts errors into the answers of `samples`.
+    /// What puts errors into the answers of `samples`, all those of the data.
     ///
     /// # Errors
     /// If it cannot be had.
@@ -75,8 +75,8 @@ pub struct RunReport {
 
 /// Runs all stages in `out`, or goes on where an earlier run in it ended, however it ended.
 ///
-/// Samples that the first stage skips (a bad image, a prompt longer than the context), with all their answers, do not go
-/// on to the next.
+/// The inject stage does not ask for samples all of whose answers the weaken stage has skipped (a bad image, a prompt
+/// longer than the context), and they have no pair.
 ///
 /// # Errors
 /// [`BpoError::NotSet`]; [`BpoError::InputIsOutput`]; [`BpoError::Locked`]; [`BpoError::ConfigChanged`] or [`BpoError::InputChanged`] if the directory is of another run;
@@ -91,6 +91,7 @@ pub fn run(
     let config = config.clone().with_absolute_paths()?;
     config.validate()?;
     config.require(&[Required::Model, Required::Data, Required::Images], &[])?;
+    check_whole(&config)?;
     Paths::default().inputs_of(&config).outputs_of_run(&config, out).check()?;
     let images = ImageRoot::new(config.images_path()?)?;
     let images = images.with_limits(config.data.limits);
@@ -112,10 +113,11 @@ pub fn run(
     let samples = data.samples;
 
     let weakened = stages::weaken(&config, &samples, &images, || parts.model(), &dir.weakened(), progress)?;
-    let samples = without(samples, &weakened.skipped, config.weaken.variants());
+    let dropped = all_skipped(&weakened.skipped, config.weaken.variants());
     keep(Stage::Weaken, weakened);
 
-    let injected = stages::inject(&config, &samples, || parts.injector(&samples), &dir.injected(), progress)?;
+    let injector = || parts.injector(&samples);
+    let injected = stages::inject(&config, &samples, &dropped, injector, &dir.injected(), progress)?;
     keep(Stage::Inject, injected);
 
     let answers = [dir.weakened(), dir.injected()];
@@ -175,12 +177,26 @@ impl AnnotatedData {
     }
 }
 
-/// The samples that have any of their `variants` answers.
-fn without(mut samples: Vec<SftSample>, skipped: &[Skipped], variants: usize) -> Vec<SftSample> {
-    let mut gone: HashMap<&str, usize> = HashMap::new();
-    skipped.iter().for_each(|skipped| *gone.entry(&skipped.id).or_default() += 1);
-    samples.retain(|sample| gone.get(sample.id.as_str()).is_none_or(|&count| count < variants));
-    samples
+/// The ids of the samples all of whose `variants` answers were skipped.
+fn all_skipped(skipped: &[Skipped], variants: usize) -> HashSet<String> {
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    skipped.iter().for_each(|skipped| *counts.entry(&skipped.id).or_default() += 1);
+    counts.into_iter().filter(|&(_, count)| count >= variants).map(|(id, _)| id.to_owned()).collect()
+}
+
+/// Checks that the stages are not split.
+///
+/// # Errors
+/// [`BpoError::Conflict`].
+fn check_whole(config: &RunConfig) -> Result<(), BpoError> {
+    for (key, shard) in [("weaken.shard", config.weaken.shard), ("inject.shard", config.inject.shard)] {
+        if shard.is_some() {
+            let (with, reason) =
+                ("`bpo run`".to_owned(), "run `bpo weaken` and `bpo inject` by shards, then `bpo pair`");
+            return Err(BpoError::Conflict { key: key.into(), with, reason });
+        }
+    }
+    Ok(())
 }
 
 fn fingerprint_inputs(config: &RunConfig, data: &Fingerprint) -> Result<Manifest, BpoError> {

@@ -16,7 +16,8 @@ use crate::skipped::print_skipped;
 /// If an input cannot be used, or the output cannot be written.
 pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     let flags: [&dyn Overrides; 5] = [&args.seed, &args.model, &args.data, &args.images, &args.weaken];
-    let config = args.config.resolve_for_answers(args.preset.preset, &flags)?;
+    let mut config = args.config.resolve_for_answers(args.preset.preset, &flags)?;
+    config.weaken.shard = args.shard.or(config.weaken.shard);
     let settings = [Required::Model, Required::Data, Required::Images];
     config.require(&settings, &[("--out", args.out.is_some())])?;
     let out = required("--out", &args.out)?;

@@ -163,3 +163,37 @@ fn the_stages_give_the_files_of_a_run() {
     let weights = "adapter/adapter_model.safetensors";
     assert_eq!(fs::read(at("trained").join(weights)).unwrap(), fs::read(run.join(weights)).unwrap());
 }
+
+/// Three shards of each stage give the pairs of a run, in whatever order `bpo pair` gets their files.
+#[test]
+fn shards_give_the_pairs_of_a_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    copy_run(&run);
+    let at = |name: &str| dir.path().join(name);
+    let config = at("bpo.toml");
+    // batches of four questions and one rewriting
+    fs::write(&config, "[weaken]\nbatch_size = 1\n[inject]\nbatch_size = 1\n").unwrap();
+    let common = arguments!["--config", &config, "--data", photos().join("llava.json")];
+    let (mut pair, mut weakened) = (arguments!["pair"], Vec::new());
+    for shard in ["3/3", "1/3", "2/3"] {
+        let file = at(&format!("weakened-{}.jsonl", &shard[..1]));
+        let model = arguments!["--model", tiny(), "--images", photos(), "--max-new-tokens", "6"];
+        let more = arguments!["--shard", shard, "--out", &file];
+        bpo([arguments!["weaken"], common.clone(), model, more].concat()).succeeds();
+        weakened.extend(arguments!["--weakened", &file]);
+        pair.extend(arguments!["--answers", &file]);
+    }
+    for shard in ["2/3", "3/3", "1/3"] {
+        let file = at(&format!("injected-{}.jsonl", &shard[..1]));
+        let more = arguments!["--shard", shard, "--out", &file];
+        bpo([arguments!["inject"], common.clone(), weakened.clone(), more].concat()).succeeds();
+        pair.extend(arguments!["--answers", &file]);
+    }
+    pair.extend([common, arguments!["--out", at("pairs.jsonl")]].concat());
+    bpo(pair).succeeds();
+    assert_eq!(fs::read(at("pairs.jsonl")).unwrap(), fs::read(run.join("pairs.jsonl")).unwrap());
+    let lines = |name: &str| fs::read_to_string(at(name)).unwrap().lines().count();
+    let counts = ["weakened-1.jsonl", "weakened-2.jsonl", "weakened-3.jsonl"].map(lines);
+    assert_eq!(counts, [4, 3, 0]);
+}

@@ -39,6 +39,7 @@ pub use resolve::Settings;
 
 use crate::device::{DeviceSpec, Dtype};
 use crate::error::BpoError;
+use crate::stages::Shard;
 
 /// How far loss and margins may be off before the first step in bf16 and f16: summed log-probabilities of hundreds of tokens
 /// are rounded by as much; a wrong reference is off by more (ours).
@@ -156,6 +157,9 @@ pub struct WeakenSection {
     pub distortion: Distortions,
     /// Answers for each distortion of an image. Default: 1 (the BPO script).
     pub samples: usize,
+    /// The part of the stage that this process works on, for several processes that share the work. Default: none, all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
     /// Fraction of the annotated answer's words that the model continues, from 0 to less than 1. With a
     /// distortion that [removes the image](bpo_distort::NoImage) and a half, the answers are the
     /// rejected answers of MPO (Wang et al., arXiv 2411.10442, section 3.1), from annotated answers
@@ -170,7 +174,7 @@ pub struct WeakenSection {
     pub top_p: f64,
     /// Longest answer in tokens. Default: 1024 (the BPO script).
     pub max_new_tokens: usize,
-    /// Answers made at a time; those of four times as many are written together. Default: 8 (ours).
+    /// Answers made at a time; a batch is four times as many. Default: 8 (ours).
     pub batch_size: usize,
 }
 
@@ -179,6 +183,7 @@ impl Default for WeakenSection {
         Self {
             distortion: Distortion::from(DiffusionNoise { step: diffusion::DEFAULT_STEP.into() }).into(),
             samples: 1,
+            shard: None,
             prefix_fraction: 0.0,
             contrast: None,
             temperature: 0.2,
@@ -206,6 +211,9 @@ pub struct InjectSection {
     pub batch_size: usize,
     /// Most words swapped in one answer, where there is no server. Default: 3 (ours).
     pub max_edits: usize,
+    /// The part of the stage that this process works on, for several processes that share the work. Default: none, all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
     /// How a server's model is asked; of use with one.
     pub llm: LlmInjectorConfig,
     /// An OpenAI-compatible server.
@@ -221,7 +229,7 @@ pub struct InjectSection {
 
 impl Default for InjectSection {
     fn default() -> Self {
-        Self { batch_size: 16, max_edits: 3, llm: LlmInjectorConfig::default(), server: None }
+        Self { batch_size: 16, max_edits: 3, shard: None, llm: LlmInjectorConfig::default(), server: None }
     }
 }
 
