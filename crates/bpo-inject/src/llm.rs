@@ -47,6 +47,17 @@ impl Default for LlmInjectorConfig {
 }
 
 impl LlmInjectorConfig {
+    /// Checks the settings and templates.
+    ///
+    /// # Errors
+    /// When a template is bad or a setting cannot work.
+    pub fn validate(&self) -> Result<(), InjectError> {
+        if self.attempts == 0 {
+            return Err(InjectError::Setting { key: "attempts", expected: "at least 1", found: "0".into() });
+        }
+        Templates::new(&self.templates).map(|_| ())
+    }
+
     /// Sets the number of drafts per answer.
     pub fn with_attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
@@ -100,9 +111,7 @@ impl<G: TextGenerator> LlmInjector<G> {
     /// # Errors
     /// When a template is bad or a setting cannot work.
     pub fn new(generator: G, config: LlmInjectorConfig) -> Result<Self, InjectError> {
-        if config.attempts == 0 {
-            return Err(InjectError::Setting { key: "attempts", expected: "at least 1", found: "0".into() });
-        }
+        config.validate()?;
         let templates = Templates::new(&config.templates)?;
         let (rejections, cuts) = (RejectionCounts::default(), CutCounts::default());
         Ok(Self { generator, config, templates, rejections, cuts })

@@ -20,6 +20,8 @@ use crate::wire::{ChatRequest, ChatResponse};
 
 /// Longest body that is read: far above any answer, far below what would exhaust memory.
 const MAX_BODY_BYTES: u64 = 16 << 20;
+/// Longest wait for a sign of life.
+const ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Characters of a body that an error shows.
 const EXCERPT_CHARS: usize = 300;
 /// Bytes of a body that are searched for secrets to show an excerpt of it.
@@ -107,6 +109,26 @@ impl OpenAiClient {
     /// The address that requests are posted to.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// Asks the server for a sign of life, without a retry. Any answer is one, an error status too.
+    ///
+    /// # Errors
+    /// [`ServerError::Connection`] if there is no server at the address.
+    pub fn check_alive(&self) -> Result<(), ServerError> {
+        let patience = self.config.timeout()?.min(ALIVE_TIMEOUT);
+        let request = self.agent.get(&self.endpoint).config().timeout_global(Some(patience)).build();
+        match request.call() {
+            Ok(_) => Ok(()),
+            // a server that is slow to answer, or answers something else than HTTP, is there
+            Err(
+                source @ (ureq::Error::Io(_) | ureq::Error::HostNotFound | ureq::Error::ConnectionFailed),
+            ) => {
+                let source = Box::new(self.without_secrets(source));
+                Err(ServerError::Connection { url: self.shown_endpoint.clone(), attempts: 1, source })
+            }
+            Err(_) => Ok(()),
+        }
     }
 
     /// Counts in `retries` how often a request of the batch was made again; only the first time is a warning.

@@ -210,7 +210,7 @@ fn settings_and_inputs_are_held_fast_once_a_stage_has_begun() {
     warmer.weaken.temperature = 1.0;
     let error = run(&warmer, &out, &mut Counted::new(9), &mut ()).unwrap_err();
     assert!(
-        matches!(error, BpoError::ConfigChanged { .. }) && error.to_string().contains("weaken.temperature"),
+        matches!(error, BpoError::Changed { .. }) && error.to_string().contains("weaken.temperature"),
         "{error}"
     );
     // stages that have not begun may change
@@ -221,7 +221,7 @@ fn settings_and_inputs_are_held_fast_once_a_stage_has_begun() {
     fs::write(config.model.path.as_ref().unwrap().join("config.json"), "{\"other\": 1}").unwrap();
     let error = run(&steeper, &out, &mut Counted::new(9), &mut ()).unwrap_err();
     assert!(
-        matches!(error, BpoError::InputChanged { .. }) && error.to_string().contains("`model.path`"),
+        matches!(error, BpoError::Changed { .. }) && error.to_string().contains("`model.path`"),
         "{error}"
     );
 }
@@ -249,7 +249,7 @@ fn a_stage_whose_file_is_gone_is_not_made_again_before_the_later_ones_are() {
         fs::write(out.join(name), bytes).unwrap();
     }
     let error = run(&other, &out, &mut Counted::new(9), &mut ()).unwrap_err();
-    assert!(matches!(error, BpoError::ConfigChanged { .. }), "{error}");
+    assert!(matches!(error, BpoError::Changed { .. }), "{error}");
 
     // what the error says to delete is enough
     for name in ["pairs.jsonl", "metrics.jsonl"] {

@@ -1,7 +1,7 @@
 //! `bpo inject`
 
-use bpo::stages::{hold, without_answers_in};
-use bpo::{AnnotatedData, Required, Stage};
+use bpo::stages::without_answers_in;
+use bpo::{AnnotatedData, Required, Stage, StageLedger};
 
 use super::{api_key, outputs_of_stage, read_data};
 use crate::args::InjectCommand;
@@ -29,9 +29,10 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     let mut progress = progress::new();
     let AnnotatedData { samples, fingerprint, .. } = read_data(&config, &mut *progress)?;
     let dropped = without_answers_in(&args.weakened)?;
-    hold(Stage::Inject, &config, &fingerprint, out)?;
+    let mut ledger = StageLedger::open_file(Stage::Inject, &config, &fingerprint, out)?;
     let injector = || bpo::open_injector(&config, key, &samples);
     let outcome = bpo::stages::inject(&config, &samples, &dropped, injector, out, &mut *progress)?;
+    ledger.finish(Stage::Inject, &outcome.summary)?;
     print_skipped(&outcome.skipped, Some(out));
     Ok(())
 }

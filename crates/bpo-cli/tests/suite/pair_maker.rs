@@ -26,9 +26,10 @@ fn pairs_are_made_with_the_settings_of_a_training() {
         bpo([arguments!["inject"], data.clone(), out].concat())
     };
     inject().succeeds();
-    // the settings file keeps the settings of training, and the answers can be continued
-    let kept = fs::read_to_string(at("injected.jsonl.settings.toml")).unwrap();
-    assert!(kept.contains("[train]\nbeta = 0.2") && kept.contains("[lora]\nr = 8"), "{kept}");
+    // the manifest has what affects the stage, and no settings of training
+    let manifest = fs::read_to_string(at("injected.jsonl.manifest.json")).unwrap();
+    assert!(manifest.contains("\"inject.max_edits\": \"1\"") && !manifest.contains("train."), "{manifest}");
+    assert!(manifest.contains("\"state\": \"finished\"") && manifest.contains("\"done\": 2"), "{manifest}");
     inject().succeeds();
     let files = arguments!["--answers", at("injected.jsonl"), "--out", at("pairs.jsonl")];
     bpo([arguments!["pair"], data, files].concat()).succeeds();

@@ -42,8 +42,8 @@ fn a_stage_refuses_a_file_of_other_settings() {
         |seed| bpo(arguments!["inject", "--data", &data, "--out", at("injected.jsonl"), "--seed", seed]);
     inject("1").succeeds();
     inject("2").fails_naming(&["injected.jsonl", "`seed` was 1 and is now 2"]);
-    fs::remove_file(at("injected.jsonl.settings.toml")).unwrap();
-    inject("1").fails_naming(&["injected.jsonl.settings.toml"]);
+    fs::remove_file(at("injected.jsonl.manifest.json")).unwrap();
+    inject("1").fails_naming(&["injected.jsonl.manifest.json"]);
 
     let pair = |answers: &str| {
         bpo(arguments!["pair", "--data", &data, "--answers", at(answers), "--out", at("pairs.jsonl")])
@@ -98,8 +98,8 @@ fn train_refuses_a_directory_of_other_settings() {
     let before = snapshot(&run);
     train(&run, &["--lora-alpha", "999"]).fails_naming(&["`lora.lora_alpha`"]);
     assert_eq!(snapshot(&run), before);
-    fs::remove_file(out.join("config.toml")).unwrap();
-    train(&out, &["--lora-alpha", "16"]).fails_naming(&["config.toml"]);
+    fs::remove_file(out.join("manifest.json")).unwrap();
+    train(&out, &["--lora-alpha", "16"]).fails_naming(&["manifest.json"]);
 }
 
 /// A file without its settings file was not written by bpo.

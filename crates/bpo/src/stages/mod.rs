@@ -14,7 +14,6 @@ mod inject;
 mod loaded;
 mod pair;
 mod record;
-mod settings;
 mod shard;
 #[cfg(feature = "model")]
 mod train;
@@ -28,7 +27,6 @@ pub use assemble::{assemble, without_answers, without_answers_in};
 pub use inject::inject;
 pub use pair::{Existing, pair};
 pub use record::{Bootstrapped, StageRecord};
-pub use settings::{hold, hold_training, record_moved_inputs, settings_beside};
 pub use shard::{Shard, ShardError};
 #[cfg(feature = "model")]
 pub use train::{Trained, train};

@@ -10,8 +10,8 @@ use super::assemble::{assemble, without_answers};
 use super::{StageOutcome, StageRecord};
 use crate::config::RunConfig;
 use crate::error::BpoError;
+use crate::ledger::has_content;
 use crate::progress::Progress;
-use crate::resume::has_content;
 use crate::stage::Stage;
 
 /// What to do with a file of pairs that are not those that the answers give.
