@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use bpo_inject::{OnText, TextGenerator, TextRequest};
-use bpo_pairs::{Generated, RequestFailure};
+use bpo_pairs::{Generated, RequestFailure, Untrusted};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ureq::http::{HeaderMap, Response};
@@ -233,15 +233,9 @@ impl OpenAiClient {
     fn excerpt(&self, body: &[u8]) -> String {
         let text = String::from_utf8_lossy(&body[..body.len().min(SEARCHED_BYTES)]);
         let text = self.redactor.clean(text.trim());
-        let mut chars = text.chars();
-        let mut excerpt = String::new();
-        for c in chars.by_ref().take(EXCERPT_CHARS) {
-            match c.is_control() {
-                true => excerpt.extend(c.escape_default()),
-                false => excerpt.push(c),
-            }
-        }
-        if chars.next().is_some() {
+        let end = text.char_indices().nth(EXCERPT_CHARS).map(|(end, _)| end);
+        let mut excerpt = Untrusted(&text[..end.unwrap_or(text.len())]).to_string();
+        if end.is_some() {
             excerpt.push('…');
         }
         if excerpt.is_empty() { "(no body)".to_owned() } else { excerpt }

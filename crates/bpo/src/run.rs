@@ -117,9 +117,13 @@ pub fn run(
     }
     let dir = RunDir::open(out)?;
     let mut ledger = StageLedger::open_run(&config, &inputs, &dir)?;
-    if dir.has_result(&config) && ledger.is_finished(Stage::Train) {
-        let stages = ledger.summaries();
-        return Ok(RunReport { status: RunStatus::Finished, was_finished: true, stages });
+    if ledger.is_finished(Stage::Train) {
+        if dir.has_result(&config) {
+            let stages = ledger.summaries();
+            return Ok(RunReport { status: RunStatus::Finished, was_finished: true, stages });
+        }
+        let path = dir.result(&config);
+        tracing::warn!(path = %path.display(), "the result is missing or damaged: it is made again");
     }
 
     let mut skipped = BTreeMap::new();
@@ -152,6 +156,7 @@ pub fn run(
     let (status, trained) = parts.train(&pairs, &images, &dir, progress)?;
     if status == RunStatus::Finished {
         skipped.insert(Stage::Train, trained.skipped);
+        dir.record_result(&config)?;
     }
     write_skipped(&dir.skipped(), &skipped)?;
     if status == RunStatus::Finished {

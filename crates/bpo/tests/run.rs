@@ -155,10 +155,19 @@ fn a_run_counts_what_it_sets_aside_and_does_nothing_twice() {
     assert_eq!(again.stages, report.stages);
     assert_eq!((idle.models, idle.injectors, idle.trained.len()), (0, 0, 0));
 
-    // an adapter that is not whole is none
-    fs::remove_file(out.join("adapter/adapter_model.safetensors")).unwrap();
-    let mended = run(&config, &out, &mut Counted::new(0), &mut ()).unwrap();
-    assert!(!mended.was_finished && out.join("adapter/adapter_model.safetensors").exists());
+    // an adapter that is missing, emptied or changed is made again
+    let weights = out.join("adapter/adapter_model.safetensors");
+    let whole = fs::read(&weights).unwrap();
+    for damage in [None, Some(Vec::new()), Some([&whole[..], b"more"].concat())] {
+        match damage {
+            None => fs::remove_file(&weights).unwrap(),
+            Some(bytes) => fs::write(&weights, bytes).unwrap(),
+        }
+        let mended = run(&config, &out, &mut Counted::new(0), &mut ()).unwrap();
+        assert!(!mended.was_finished);
+        assert_eq!(fs::read(&weights).unwrap(), whole);
+        assert!(run(&config, &out, &mut Counted::new(0), &mut ()).unwrap().was_finished);
+    }
 }
 
 #[test]

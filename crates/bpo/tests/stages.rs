@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use bpo::inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, OnInjection, Rejection};
 use bpo::pairs::format::llava;
 use bpo::pairs::{
-    Contrast, ContrastMode, FinishReason, Generated, JsonlStore, PairFilter, RecordKey, RequestFailure, SftSample,
-    SkipReason, make_all_pairs,
+    Contrast, ContrastMode, FinishReason, Generated, JsonlStore, PairFilter, RecordKey, RequestFailure,
+    SftSample, SkipReason, make_all_pairs,
 };
 use bpo::stages::{Existing, Shard, StageOutcome, StageRecord, assemble, inject, pair, weaken};
 use bpo::{

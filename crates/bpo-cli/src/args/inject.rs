@@ -10,8 +10,8 @@ use super::{Config, Data, PresetArg, SeedArg};
 /// Flags of error injection.
 #[derive(Debug, Args)]
 pub struct Inject {
-    /// OpenAI-compatible server that rewrites answers. Without a server, frequent words of the data replace words of the
-    /// answers
+    /// OpenAI-compatible server that rewrites answers. Without a server, frequent words of the data
+    /// replace words of the answers
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
     /// Model name on the server [default: default]

@@ -11,8 +11,9 @@ use super::{Config, Data, Images, Model, PresetArg, SeedArg, whole};
 /// Flags of image weakening.
 #[derive(Debug, Args)]
 pub struct Weaken {
-    /// Distortion of the images, such as blur:sigma=4+diffusion-noise:step=500. Repeat it for one more answer about each
-    /// image; `bpo help distort` lists the families [default: diffusion-noise:step=900]
+    /// Distortion of the images, such as blur:sigma=4+diffusion-noise:step=500. Repeat it for one
+    /// more answer about each image; `bpo help distort` lists the families [default:
+    /// diffusion-noise:step=900]
     #[arg(long, value_name = "TEXT", conflicts_with = "noise_step")]
     pub distortion: Vec<Distortion>,
     /// Same as --distortion diffusion-noise:step=N

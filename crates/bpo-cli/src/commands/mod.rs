@@ -64,7 +64,8 @@ pub fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Opens the device. The panic message of a backend that fails is not printed; the error has the reason.
+/// Opens the device. The panic message of a backend that fails is not printed; the error has the
+/// reason.
 #[cfg(feature = "model")]
 pub fn open_device(config: &RunConfig) -> Result<Device, BpoError> {
     let hook = std::panic::take_hook();
@@ -81,8 +82,8 @@ fn open_images(config: &RunConfig) -> Result<ImageRoot, BpoError> {
     Ok(images.with_limits(config.data.limits))
 }
 
-/// Reads the server's API key from the environment variable that the settings name. Errors show neither the key nor a name that
-/// may be a key.
+/// Reads the server's API key from the environment variable that the settings name. Errors show
+/// neither the key nor a name that may be a key.
 #[cfg(feature = "server")]
 fn api_key(config: &RunConfig) -> Result<Option<String>, BpoError> {
     let Some(name) = config.inject.server.as_ref().and_then(|server| server.api_key_env.as_deref()) else {

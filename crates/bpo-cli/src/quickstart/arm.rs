@@ -73,7 +73,8 @@ impl Arm {
         }
     }
 
-    /// Trains in a directory of its own, or resumes training in it. Returns the directory of the adapter.
+    /// Trains in a directory of its own, or resumes training in it. Returns the directory of the
+    /// adapter.
     ///
     /// # Errors
     /// If training fails, or the directory has other settings.

@@ -42,7 +42,8 @@ use splits::{Evaluated, Splits};
 use stopwatch::Stopwatch;
 use summary::{MAIN_METRICS, Metrics, Summary, Weakened, changes};
 
-/// The models that BPO is compared with. BPO with the authors' loss is not one of them: it is the same method.
+/// The models that BPO is compared with. BPO with the authors' loss is not one of them: it is the
+/// same method.
 const PEERS: [&str; 2] = ["before", "sft"];
 
 /// A model and its answers about the evaluation splits.

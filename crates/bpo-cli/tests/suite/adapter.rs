@@ -180,7 +180,8 @@ fn a_run_continues_from_an_adapter() {
     assert!(manifest["stages"]["train"]["inputs"]["adapter"].is_string(), "{manifest}");
 }
 
-/// As with PEFT, `adapter_config.json` decides, and a warning names surplus and missing weights of the file.
+/// As with PEFT, `adapter_config.json` decides, and a warning names surplus and missing weights of
+/// the file.
 #[test]
 fn an_adapter_with_surplus_or_missing_weights_is_warned_of() {
     let dir = tempfile::tempdir().unwrap();

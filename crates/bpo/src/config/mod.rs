@@ -350,7 +350,7 @@ impl RunConfig {
             Dtype::F32 => None,
             Dtype::Bf16 | Dtype::F16 => Some(HALF_PRECISION_TOLERANCE),
         };
-        let train = self.train.clone().with_step_zero_tolerance(self.train.initial_tolerance.or(default));
+        let train = self.train.clone().with_initial_tolerance(self.train.initial_tolerance.or(default));
         // dropout changes what an adapter gives, if it is not fresh
         let drops = self.model.adapter.is_some() && self.lora.lora_dropout > 0.0;
         let differs = train.reference_differs || drops;
