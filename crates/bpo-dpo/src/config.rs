@@ -320,38 +320,19 @@ impl DpoConfig {
             .with_weight_decay(self.weight_decay as f32)
     }
 
-    /// The settings with the defaults of those that affect no step: a run may resume with other
-    /// values of these.
-    pub(crate) fn course(&self) -> Self {
-        let Self {
-            save_every,
-            save_minutes,
-            keep_checkpoints,
-            eval_every,
-            sample_every,
-            keep_best,
-            patience,
-            reference_differs,
-            initial_tolerance,
-            max_skipped,
-            statistics,
-            validate_pairs,
-            ..
-        } = Self::default();
-        Self {
-            save_every,
-            save_minutes,
-            keep_checkpoints,
-            eval_every,
-            sample_every,
-            keep_best,
-            patience,
-            reference_differs,
-            initial_tolerance,
-            max_skipped,
-            statistics,
-            validate_pairs,
-            ..self.clone()
-        }
-    }
+    /// Keys of the settings that affect no step: training may resume with other values of these.
+    pub const AFFECTS_NO_STEP: [&'static str; 12] = [
+        "save_every",
+        "save_minutes",
+        "keep_checkpoints",
+        "eval_every",
+        "sample_every",
+        "keep_best",
+        "patience",
+        "reference_differs",
+        "initial_tolerance",
+        "max_skipped",
+        "statistics",
+        "validate_pairs",
+    ];
 }

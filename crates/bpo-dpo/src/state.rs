@@ -151,7 +151,7 @@ impl TrainerState {
 /// # Errors
 /// [`DpoError::ConfigChanged`] with each changed setting; [`DpoError::DataChanged`].
 pub fn check_same_run(path: &Path, then: &TrainerState, now: &TrainerState) -> Result<(), DpoError> {
-    let mut changes = changes(&then.config.course(), &now.config.course())
+    let mut changes = changes(&then.config, &now.config)
         .map_err(|source| DpoError::Json { path: path.to_owned(), source })?;
     if then.own_loss != now.own_loss {
         let name =
@@ -201,7 +201,9 @@ fn changes(then: &DpoConfig, now: &DpoConfig) -> Result<Vec<Change>, serde_json:
     let now: Value = serde_json::from_slice(&serde_json::to_vec(now)?)?;
     // a setting that is not set may not be there at all
     let keys = [&then, &now].into_iter().filter_map(Value::as_object).flat_map(|settings| settings.keys());
-    let differing = keys.collect::<BTreeSet<_>>().into_iter().filter(|key| then[*key] != now[*key]);
+    let affects_steps = |key: &&String| !DpoConfig::AFFECTS_NO_STEP.contains(&key.as_str());
+    let keys = keys.filter(affects_steps).collect::<BTreeSet<_>>();
+    let differing = keys.into_iter().filter(|key| then[*key] != now[*key]);
     Ok(differing
         .map(|key| Change { key: key.clone(), then: then[key].to_string(), now: now[key].to_string() })
         .collect())

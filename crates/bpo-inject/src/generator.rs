@@ -1,6 +1,8 @@
 //! What error injection asks of a text model.
 
-use bpo_pairs::{Generated, Sampling};
+use std::ops::ControlFlow;
+
+use bpo_pairs::{Generated, RequestFailure, Sampling};
 
 /// One instruction for a text model.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,13 +15,29 @@ pub struct TextRequest {
     pub sampling: Sampling,
 }
 
+/// Receives the answer to one request, by the place of the request in its batch. [`ControlFlow::Break`] asks for
+/// no further request; answers that exist already are still handed out.
+pub type OnText<'a, E> = dyn FnMut(usize, Result<Generated, RequestFailure<E>>) -> ControlFlow<()> + 'a;
+
 /// A text model.
 pub trait TextGenerator {
     /// What can go wrong with one request.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// One result per request, in order; a bad item does not fail the batch.
+    /// Returns one result per request, in order; a bad item does not fail the batch.
     fn generate(&mut self, requests: &[TextRequest]) -> Vec<Result<Generated, Self::Error>>;
+
+    /// Hands each answer to `on_answer` as soon as it is there, in any order, each request once. By default all
+    /// requests are answered by [`generate`](Self::generate) first, and the answers come in order.
+    fn generate_each(&mut self, requests: &[TextRequest], on_answer: &mut OnText<'_, Self::Error>) {
+        for (place, answer) in self.generate(requests).into_iter().enumerate() {
+            let answer = answer.map_err(|error| {
+                let is_request_error = self.is_request_error(&error);
+                RequestFailure { error, is_request_error }
+            });
+            let _ = on_answer(place, answer);
+        }
+    }
 
     /// Whether an error is the request's own fault, so that asking again would not help; false when it is the
     /// generator's, as when a server is down.

@@ -1,6 +1,7 @@
 //! Error injection: a right answer in, a plausible wrong one out.
 
 use std::error::Error;
+use std::ops::ControlFlow;
 
 use crate::{Cut, Rejection};
 
@@ -89,20 +90,40 @@ impl InjectionFailure {
     }
 }
 
+/// Receives the result of one request, by the place of the request in its batch. [`ControlFlow::Break`] asks
+/// for no further request; answers that exist already are still handed out.
+pub type OnInjection<'a> = dyn FnMut(usize, Result<Injection, InjectionFailure>) -> ControlFlow<()> + 'a;
+
 /// Rewrites right answers into wrong ones.
 pub trait ErrorInjector {
-    /// One result per request, in order; a bad item does not fail the batch.
+    /// Returns one result per request, in order; a bad item does not fail the batch.
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>>;
+
+    /// Hands each result to `on_result` as soon as it is there, in any order, each request once. By default all
+    /// requests are answered by [`inject`](Self::inject) first, and the results come in order.
+    fn inject_each(&mut self, requests: &[InjectionRequest], on_result: &mut OnInjection<'_>) {
+        for (place, result) in self.inject(requests).into_iter().enumerate() {
+            let _ = on_result(place, result);
+        }
+    }
 }
 
 impl<I: ErrorInjector + ?Sized> ErrorInjector for &mut I {
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
         (**self).inject(requests)
     }
+
+    fn inject_each(&mut self, requests: &[InjectionRequest], on_result: &mut OnInjection<'_>) {
+        (**self).inject_each(requests, on_result);
+    }
 }
 
 impl<I: ErrorInjector + ?Sized> ErrorInjector for Box<I> {
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
         (**self).inject(requests)
+    }
+
+    fn inject_each(&mut self, requests: &[InjectionRequest], on_result: &mut OnInjection<'_>) {
+        (**self).inject_each(requests, on_result);
     }
 }

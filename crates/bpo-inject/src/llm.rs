@@ -1,11 +1,14 @@
 //! Error injection by a text model: prompt, call, clean, accept, and try again with another seed.
 
-use bpo_pairs::{Generated, Sampling};
+use std::ops::ControlFlow;
+
+use bpo_pairs::{Generated, RequestFailure, Sampling};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     AcceptanceRules, Accepted, CutCounts, ErrorInjector, Expected, InjectError, Injection, InjectionFailure,
-    InjectionRequest, Rejection, RejectionCounts, TemplateConfig, Templates, TextGenerator, TextRequest,
+    InjectionRequest, OnInjection, Rejection, RejectionCounts, TemplateConfig, Templates, TextGenerator,
+    TextRequest,
 };
 
 /// How a text model rewrites answers.
@@ -44,6 +47,17 @@ impl Default for LlmInjectorConfig {
 }
 
 impl LlmInjectorConfig {
+    /// Checks the settings and templates.
+    ///
+    /// # Errors
+    /// When a template is bad or a setting cannot work.
+    pub fn validate(&self) -> Result<(), InjectError> {
+        if self.attempts == 0 {
+            return Err(InjectError::Setting { key: "attempts", expected: "at least 1", found: "0".into() });
+        }
+        Templates::new(&self.templates).map(|_| ())
+    }
+
     /// Sets the number of drafts per answer.
     pub fn with_attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
@@ -97,9 +111,7 @@ impl<G: TextGenerator> LlmInjector<G> {
     /// # Errors
     /// When a template is bad or a setting cannot work.
     pub fn new(generator: G, config: LlmInjectorConfig) -> Result<Self, InjectError> {
-        if config.attempts == 0 {
-            return Err(InjectError::Setting { key: "attempts", expected: "at least 1", found: "0".into() });
-        }
+        config.validate()?;
         let templates = Templates::new(&config.templates)?;
         let (rejections, cuts) = (RejectionCounts::default(), CutCounts::default());
         Ok(Self { generator, config, templates, rejections, cuts })
@@ -119,23 +131,34 @@ impl<G: TextGenerator> LlmInjector<G> {
     pub fn into_generator(self) -> G {
         self.generator
     }
+}
 
+impl LlmInjectorConfig {
     fn text_request(&self, prompt: &str, seed: u64) -> TextRequest {
-        let sampling = Sampling::greedy(self.config.max_new_tokens)
-            .with_temperature(self.config.temperature)
-            .with_top_p(self.config.top_p)
+        let sampling = Sampling::greedy(self.max_new_tokens)
+            .with_temperature(self.temperature)
+            .with_top_p(self.top_p)
             .with_seed(seed);
-        TextRequest { system: self.config.system.clone(), prompt: prompt.to_owned(), sampling }
+        TextRequest { system: self.system.clone(), prompt: prompt.to_owned(), sampling }
     }
+}
 
-    fn judge(
+/// Judges drafts, and counts what is turned down or cut.
+struct Judge<'a> {
+    rules: &'a AcceptanceRules,
+    rejections: &'a mut RejectionCounts,
+    cuts: &'a mut CutCounts,
+}
+
+impl Judge<'_> {
+    fn accept(
         &mut self,
         draft: &Generated,
         prompt: &str,
         request: &InjectionRequest,
     ) -> Result<Accepted, Rejection> {
         let expected = Expected { prompt, question: &request.question, answer: &request.answer };
-        let verdict = self.config.acceptance.accept(draft, expected);
+        let verdict = self.rules.accept(draft, expected);
         match &verdict {
             Ok(accepted) => accepted.cuts.iter().for_each(|&cut| self.cuts.add(cut)),
             Err(reason) => {
@@ -149,57 +172,76 @@ impl<G: TextGenerator> LlmInjector<G> {
 
 impl<G: TextGenerator> ErrorInjector for LlmInjector<G> {
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
-        let _span = tracing::info_span!("inject.batch", size = requests.len()).entered();
         let mut results: Vec<Option<Result<Injection, InjectionFailure>>> =
             requests.iter().map(|_| None).collect();
+        self.inject_each(requests, &mut |place, result| {
+            results[place] = Some(result);
+            ControlFlow::Continue(())
+        });
+        results.into_iter().flatten().collect()
+    }
+
+    fn inject_each(&mut self, requests: &[InjectionRequest], on_result: &mut OnInjection<'_>) {
+        let _span = tracing::info_span!("inject.batch", size = requests.len()).entered();
+        let Self { generator, config, templates, rejections, cuts } = self;
+        let mut judge = Judge { rules: &config.acceptance, rejections, cuts };
         let mut pending = Vec::with_capacity(requests.len());
         for (index, request) in requests.iter().enumerate() {
-            match self.templates.render(&request.question, &request.answer) {
+            match templates.render(&request.question, &request.answer) {
                 Ok(prompt) => pending.push(Pending { index, prompt }),
-                Err(error) => results[index] = Some(Err(InjectionFailure::failed(error))),
+                Err(error) => {
+                    let _ = on_result(index, Err(InjectionFailure::failed(error)));
+                }
             }
         }
 
-        for attempt in 1..=self.config.attempts {
+        for attempt in 1..=config.attempts {
             if pending.is_empty() {
                 break;
             }
             let calls: Vec<TextRequest> = pending
                 .iter()
-                .map(|item| self.text_request(&item.prompt, draft_seed(requests[item.index].seed, attempt)))
+                .map(|item| config.text_request(&item.prompt, draft_seed(requests[item.index].seed, attempt)))
                 .collect();
-            let drafts = self.generator.generate(&calls);
-            let (expected, found) = (calls.len(), drafts.len());
-            let drafts = drafts.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
-            let mut again = Vec::new();
-            for (item, draft) in pending.into_iter().zip(drafts) {
-                let index = item.index;
-                results[index] = match draft {
-                    None => {
-                        Some(Err(InjectionFailure::failed(InjectError::MissingResult { expected, found })))
+            let mut answered = vec![false; pending.len()];
+            let mut is_rejected = vec![false; pending.len()];
+            let mut has_stopped = false;
+            generator.generate_each(&calls, &mut |place, draft| {
+                let Some(Pending { index, prompt }) = pending.get(place) else {
+                    return ControlFlow::Continue(());
+                };
+                answered[place] = true;
+                let result = match draft {
+                    Err(RequestFailure { error, is_request_error: true }) => {
+                        Err(InjectionFailure::Refused { source: Box::new(error) })
                     }
-                    Some(Err(error)) if self.generator.is_request_error(&error) => {
-                        Some(Err(InjectionFailure::Refused { source: Box::new(error) }))
-                    }
-                    Some(Err(error)) => Some(Err(InjectionFailure::failed(error))),
-                    Some(Ok(draft)) => match self.judge(&draft, &item.prompt, &requests[index]) {
-                        Ok(Accepted { text, cuts }) => {
-                            Some(Ok(Injection::new(text, attempt).with_cuts(cuts)))
-                        }
-                        Err(reason) if attempt == self.config.attempts => {
-                            Some(Err(InjectionFailure::Skipped { reason, attempts: attempt }))
+                    Err(RequestFailure { error, .. }) => Err(InjectionFailure::failed(error)),
+                    Ok(draft) => match judge.accept(&draft, prompt, &requests[*index]) {
+                        Ok(Accepted { text, cuts }) => Ok(Injection::new(text, attempt).with_cuts(cuts)),
+                        Err(reason) if attempt == config.attempts => {
+                            Err(InjectionFailure::Skipped { reason, attempts: attempt })
                         }
                         Err(_) => {
-                            again.push(item);
-                            None
+                            is_rejected[place] = true;
+                            return ControlFlow::Continue(());
                         }
                     },
                 };
+                let flow = on_result(*index, result);
+                has_stopped |= flow.is_break();
+                flow
+            });
+            if has_stopped {
+                return;
             }
-            pending = again;
+            let (expected, found) = (calls.len(), answered.iter().filter(|answered| **answered).count());
+            for (item, _) in pending.iter().zip(&answered).filter(|(_, answered)| !**answered) {
+                let missing = InjectError::MissingResult { expected, found };
+                let _ = on_result(item.index, Err(InjectionFailure::failed(missing)));
+            }
+            let mut is_rejected = is_rejected.into_iter();
+            pending.retain(|_| is_rejected.next().unwrap_or(false));
         }
-
-        results.into_iter().flatten().collect()
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
-use bpo_inject::{TextGenerator, TextRequest};
-use bpo_pairs::{Generated, Untrusted};
+use bpo_inject::{OnText, TextGenerator, TextRequest};
+use bpo_pairs::{Generated, RequestFailure, Untrusted};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ureq::http::{HeaderMap, Response};
@@ -19,6 +20,8 @@ use crate::wire::{ChatRequest, ChatResponse};
 
 /// Longest body that is read: far above any answer, far below what would exhaust memory.
 const MAX_BODY_BYTES: u64 = 16 << 20;
+/// Longest wait for a sign of life.
+const ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Characters of a body that an error shows.
 const EXCERPT_CHARS: usize = 300;
 /// Bytes of a body that are searched for secrets to show an excerpt of it.
@@ -106,6 +109,26 @@ impl OpenAiClient {
     /// The address that requests are posted to.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// Asks the server for a sign of life, without a retry. Any answer is one, an error status too.
+    ///
+    /// # Errors
+    /// [`ServerError::Connection`] if there is no server at the address.
+    pub fn check_alive(&self) -> Result<(), ServerError> {
+        let patience = self.config.timeout()?.min(ALIVE_TIMEOUT);
+        let request = self.agent.get(&self.endpoint).config().timeout_global(Some(patience)).build();
+        match request.call() {
+            Ok(_) => Ok(()),
+            // a server that is slow to answer, or answers something else than HTTP, is there
+            Err(
+                source @ (ureq::Error::Io(_) | ureq::Error::HostNotFound | ureq::Error::ConnectionFailed),
+            ) => {
+                let source = Box::new(self.without_secrets(source));
+                Err(ServerError::Connection { url: self.shown_endpoint.clone(), attempts: 1, source })
+            }
+            Err(_) => Ok(()),
+        }
     }
 
     /// Counts in `retries` how often a request of the batch was made again; only the first time is a warning.
@@ -223,43 +246,65 @@ impl TextGenerator for OpenAiClient {
     type Error = ServerError;
 
     fn generate(&mut self, requests: &[TextRequest]) -> Vec<Result<Generated, ServerError>> {
+        let mut results: Vec<Option<Result<Generated, ServerError>>> =
+            requests.iter().map(|_| None).collect();
+        self.generate_each(requests, &mut |place, answer| {
+            results[place] = Some(answer.map_err(|failure| failure.error));
+            ControlFlow::Continue(())
+        });
+        results.into_iter().flatten().collect()
+    }
+
+    fn generate_each(&mut self, requests: &[TextRequest], on_answer: &mut OnText<'_, ServerError>) {
         let client = &*self;
         let (next, retries) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let finished = Mutex::new(Vec::with_capacity(requests.len()));
-        let work = || {
-            while let Some((index, request)) = claim(&next, requests) {
-                let result = client.complete(request, &retries);
-                finished.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((index, result));
+        let is_stopped = AtomicBool::new(false);
+        let claim = || {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if is_stopped.load(Ordering::Relaxed) { None } else { Some((index, requests.get(index)?)) }
+        };
+        let mut hand_out = |index, result: Result<Generated, ServerError>| {
+            let answer = result.map_err(|error| {
+                let is_request_error = client.is_request_error(&error);
+                RequestFailure { error, is_request_error }
+            });
+            if on_answer(index, answer).is_break() {
+                is_stopped.store(true, Ordering::Relaxed);
             }
         };
         std::thread::scope(|scope| {
-            // This thread works too, so a system that grants no further thread is slower, not broken.
-            for _ in 1..client.config.max_concurrency.min(requests.len()) {
+            let (sender, receiver) = mpsc::channel();
+            let (claim, retries) = (&claim, &retries);
+            for _ in 0..client.config.max_concurrency.min(requests.len()) {
+                let sender = sender.clone();
+                let work = move || {
+                    while let Some((index, request)) = claim() {
+                        // The receiver lives until all senders are gone.
+                        let _ = sender.send((index, client.complete(request, retries)));
+                    }
+                };
                 if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
                     tracing::warn!(%error, "fewer requests in flight than configured");
                     break;
                 }
             }
-            work();
+            drop(sender);
+            receiver.iter().for_each(|(index, result)| hand_out(index, result));
+            // A system that grants no thread is slower, not broken: this thread makes the remaining requests.
+            while let Some((index, request)) = claim() {
+                hand_out(index, client.complete(request, retries));
+            }
         });
         let retries = retries.into_inner();
         if retries > 1 {
             tracing::warn!(retries, requests = requests.len(), "requests of this batch were made again");
         }
-        let mut finished = finished.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-        finished.sort_unstable_by_key(|(index, _)| *index);
-        finished.into_iter().map(|(_, result)| result).collect()
     }
 
     /// Bad request, content too large, unprocessable: said of this request, and never retried.
     fn is_request_error(&self, error: &ServerError) -> bool {
         matches!(error, ServerError::Status { status: 400 | 413 | 422, .. })
     }
-}
-
-fn claim<'a>(next: &AtomicUsize, requests: &'a [TextRequest]) -> Option<(usize, &'a TextRequest)> {
-    let index = next.fetch_add(1, Ordering::Relaxed);
-    requests.get(index).map(|request| (index, request))
 }
 
 fn read_body(response: &mut Response<ureq::Body>) -> Result<Vec<u8>, ureq::Error> {

@@ -47,6 +47,21 @@ pub struct OpenAiConfig {
     pub max_retry_after_s: u64,
 }
 
+impl OpenAiConfig {
+    /// Keys that say where the server is and how it is asked. They do not affect its answers.
+    pub const TRANSPORT_KEYS: [&'static str; 9] = [
+        "base_url",
+        "api_key_env",
+        "proxy",
+        "timeout_s",
+        "max_concurrency",
+        "max_retries",
+        "backoff_initial_ms",
+        "backoff_max_ms",
+        "max_retry_after_s",
+    ];
+}
+
 impl fmt::Debug for OpenAiConfig {
     /// Shows no password, no query of an address, and no key that stands where the name of a variable belongs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -135,29 +135,28 @@ pub enum BpoError {
          `data.eval_pairs` (--eval-pairs)"
     )]
     NothingToEvaluate,
-    /// A stage was begun with other settings than those given now.
-    #[error(
-        "{} was made with other settings: {}. Give the old settings to go on with it, or another --out to begin anew",
-        UntrustedPath(path),
-        list(changes)
-    )]
-    ConfigChanged {
-        /// What was made.
+    /// The results of a stage were made with other settings or from other inputs than those given now.
+    #[error("{} was made {}", UntrustedPath(path), differences(settings, inputs))]
+    Changed {
+        /// The file of the stage, or the directory of the run.
         path: PathBuf,
         /// Each setting that differs.
-        changes: Vec<Change>,
-    },
-    /// A run directory was begun with other data or another model.
-    #[error(
-        "{} was made from other input: {} has changed or is another. Restore it to go on, or give another --out to begin anew",
-        UntrustedPath(path),
-        inputs(changes)
-    )]
-    InputChanged {
-        /// The run directory.
-        path: PathBuf,
+        settings: Vec<Change>,
         /// Each input that differs, with its fingerprints.
-        changes: Vec<Change>,
+        inputs: Vec<Change>,
+    },
+    /// Several things are wrong with a run that has not started.
+    #[error("the run cannot start: {}", problems.iter().map(|problem| bpo_pairs::chain(problem)).collect::<Vec<_>>().join("; "))]
+    Preflight {
+        /// All of them; there are at least two.
+        problems: Vec<BpoError>,
+    },
+    /// The server of the settings does not answer at all.
+    #[cfg(feature = "server")]
+    #[error("the server of `inject.server` (--server) cannot be reached")]
+    ServerUnreachable {
+        /// The address, and why.
+        source: bpo_server::ServerError,
     },
     /// Something of a run is gone, and what was made after it is not.
     #[error(
@@ -173,18 +172,17 @@ pub enum BpoError {
         /// Files and directories that were made after it.
         later: Vec<PathBuf>,
     },
-    /// A stage's file holds something, and nothing tells what settings it was made with.
+    /// A file or directory holds results, and no manifest says how they were made.
     #[error(
-        "{} is there and no {} to tell how it was made: give another --out, or put the config.toml of the run that made it \
-         in its place",
+        "{} is there and {} is not, which says how it was made: give another --out, or restore that file",
         UntrustedPath(path),
-        UntrustedPath(settings)
+        UntrustedPath(manifest)
     )]
-    NoSettings {
-        /// The stage's file.
+    NoManifest {
+        /// The file or directory.
         path: PathBuf,
-        /// The file that should be beside it.
-        settings: PathBuf,
+        /// The manifest that is missing.
+        manifest: PathBuf,
     },
     /// A directory for a run holds files, and none of a run.
     #[error("{} is not empty, and no run is in it: give another --out, or empty it", UntrustedPath(path))]
@@ -389,19 +387,18 @@ pub enum BpoError {
         /// The missing feature of this crate.
         feature: &'static str,
     },
-    /// A stage file was made from other samples than those it is continued with.
+    /// A stage file has a record that is none of this stage with these samples.
     #[error(
-        "{}: line {line}: expected the record of {expected:?}, found {found:?}: made from other samples",
+        "{}: line {line}: a record of {found:?}, which is not among the samples of this stage or shard: give another \
+         --out, or the data that the file was made from",
         UntrustedPath(path)
     )]
-    OutOfOrder {
+    OtherSamples {
         /// The stage file.
         path: PathBuf,
-        /// Line of the first record that differs.
+        /// Line of the record, from 1.
         line: usize,
-        /// Id of the sample at this place; empty where the samples have ended.
-        expected: String,
-        /// Id in the file.
+        /// Id of its sample, with the number of the answer.
         found: String,
     },
     /// A model or server failed in a way that is not the sample's fault: the stage stops and can be
@@ -562,6 +559,18 @@ impl BpoError {
 }
 
 impl BpoError {
+    /// One error of all `problems`: the only one, or [`BpoError::Preflight`].
+    ///
+    /// # Errors
+    /// If there is a problem.
+    pub(crate) fn all(mut problems: Vec<Self>) -> Result<(), Self> {
+        match problems.len() {
+            0 => Ok(()),
+            1 => Err(problems.remove(0)),
+            _ => Err(Self::Preflight { problems }),
+        }
+    }
+
     /// There is nothing to work on in a file of which `items` could not be used.
     pub fn nothing(path: &Path, what: &'static str, items: &[Skipped]) -> Self {
         let (path, skipped) = (path.to_owned(), items.iter().collect());
@@ -584,17 +593,34 @@ fn counted(skipped: &SkipCounts) -> String {
     }
 }
 
-/// Inputs by the settings that name them; what fingerprints say is for programs.
-fn inputs(changes: &[Change]) -> String {
-    let name = |change: &Change| match change.key.rsplit('.').next() {
-        Some("data") => "what `data.path` (--data) names".to_owned(),
-        Some("model") => "what `model.path` (--model) names".to_owned(),
-        Some("adapter") => "what `model.adapter` (--adapter) names".to_owned(),
-        Some("reference") => "what `reference.path` names".to_owned(),
-        Some("reference_adapter") => "what `reference.adapter` names".to_owned(),
-        _ => format!("`{}`", change.key),
+/// What differs, and what to do.
+fn differences(settings: &[Change], inputs: &[Change]) -> String {
+    let mut parts = Vec::new();
+    if !settings.is_empty() {
+        parts.push(format!("with other settings: {}", list(settings)));
+    }
+    if !inputs.is_empty() {
+        parts.push(format!("from other input: {} has changed or is another", names(inputs)));
+    }
+    let remedy = match (settings.is_empty(), inputs.is_empty()) {
+        (false, true) => "Give the old settings to continue it",
+        (true, false) => "Restore it to continue",
+        _ => "Give the old settings and inputs to continue it",
     };
-    changes.iter().map(name).collect::<Vec<_>>().join(" and ")
+    format!("{}. {remedy}, or another --out to start again", parts.join(", and "))
+}
+
+/// Inputs by the settings that name them. Their fingerprints are for programs.
+fn names(inputs: &[Change]) -> String {
+    let name = |change: &Change| match change.key.as_str() {
+        "data" => "what `data.path` (--data) names".to_owned(),
+        "model" => "what `model.path` (--model) names".to_owned(),
+        "adapter" => "what `model.adapter` (--adapter) names".to_owned(),
+        "reference" => "what `reference.path` names".to_owned(),
+        "reference_adapter" => "what `reference.adapter` names".to_owned(),
+        other => format!("the {other}"),
+    };
+    inputs.iter().map(name).collect::<Vec<_>>().join(" and ")
 }
 
 fn list(changes: &[Change]) -> String {

@@ -19,12 +19,13 @@ use crate::checkpoint::{Checkpoint, record_base};
 use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::images::ImageRoot;
-use crate::injector::open_injector;
+use crate::injector::{check_server, open_injector};
 use crate::progress::Progress;
 use crate::reference;
 use crate::run::{PipelineBackend, RunStatus};
 use crate::run_dir::RunDir;
 use crate::samples::sampler;
+use crate::stage::Stage;
 use crate::stages::{StageOutcome, Trained, train};
 
 /// Makes what puts errors into the answers of samples.
@@ -79,6 +80,13 @@ impl LocalBackend {
 impl PipelineBackend for LocalBackend {
     type Model = LlavaResponder;
     type Injector = Box<dyn ErrorInjector>;
+
+    fn check(&mut self, config: &RunConfig, left: &[Stage]) -> Result<(), BpoError> {
+        if left.contains(&Stage::Inject) && self.injector.is_none() {
+            check_server(config, self.api_key.clone())?;
+        }
+        Ok(())
+    }
 
     fn model(&mut self) -> Result<LlavaResponder, BpoError> {
         let Checkpoint { model, processor, adapter } = self.checkpoint()?;

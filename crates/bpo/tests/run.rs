@@ -219,7 +219,7 @@ fn settings_and_inputs_are_held_fast_once_a_stage_has_begun() {
     warmer.weaken.temperature = 1.0;
     let error = run(&warmer, &out, &mut Counted::new(9), &mut ()).unwrap_err();
     assert!(
-        matches!(error, BpoError::ConfigChanged { .. }) && error.to_string().contains("weaken.temperature"),
+        matches!(error, BpoError::Changed { .. }) && error.to_string().contains("weaken.temperature"),
         "{error}"
     );
     // stages that have not begun may change
@@ -230,7 +230,7 @@ fn settings_and_inputs_are_held_fast_once_a_stage_has_begun() {
     fs::write(config.model.path.as_ref().unwrap().join("config.json"), "{\"other\": 1}").unwrap();
     let error = run(&steeper, &out, &mut Counted::new(9), &mut ()).unwrap_err();
     assert!(
-        matches!(error, BpoError::InputChanged { .. }) && error.to_string().contains("`model.path`"),
+        matches!(error, BpoError::Changed { .. }) && error.to_string().contains("`model.path`"),
         "{error}"
     );
 }
@@ -258,7 +258,7 @@ fn a_stage_whose_file_is_gone_is_not_made_again_before_the_later_ones_are() {
         fs::write(out.join(name), bytes).unwrap();
     }
     let error = run(&other, &out, &mut Counted::new(9), &mut ()).unwrap_err();
-    assert!(matches!(error, BpoError::ConfigChanged { .. }), "{error}");
+    assert!(matches!(error, BpoError::Changed { .. }), "{error}");
 
     // what the error says to delete is enough
     for name in ["pairs.jsonl", "metrics.jsonl"] {
@@ -282,7 +282,7 @@ fn images_that_are_all_elsewhere_stop_the_run_and_hold_nothing_fast() {
     assert_eq!((first.file_name().unwrap().to_str(), skipped.total()), (Some("cat.jpg"), 4));
 
     // as a process leaves it that is killed before it has seen all
-    let line = r#"{"id":"a","reason":"image-missing","skipped":"gone"}"#;
+    let line = r#"{"id":"a","type":"mllm-hal","reason":"image-missing","skipped":"gone"}"#;
     fs::write(out.join("weakened.jsonl"), format!("{line}\n")).unwrap();
     config.data.images = photos;
     let report = run(&config, &out, &mut Counted::new(3), &mut ()).unwrap();

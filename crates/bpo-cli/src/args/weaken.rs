@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bpo::distort::Distortion;
+use bpo::stages::Shard;
 use clap::Args;
 
 use super::{Config, Data, Images, Model, PresetArg, SeedArg, whole};
@@ -47,6 +48,9 @@ pub struct WeakenCommand {
     pub images: Images,
     #[command(flatten)]
     pub weaken: Weaken,
+    /// Make only the part I of N, such as 2/3; `bpo pair` takes the files of all parts
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
     /// Output: answers as JSON lines. An unfinished file is continued
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,

@@ -24,8 +24,7 @@ use std::path::Path;
 
 #[cfg(feature = "model")]
 use bpo::burn::tensor::Device;
-use bpo::stages::settings_beside;
-use bpo::{AnnotatedData, BpoError, Paths, Progress, RunConfig};
+use bpo::{AnnotatedData, BpoError, Paths, Progress, RunConfig, manifest_beside};
 #[cfg(feature = "model")]
 use bpo::{Checkpoint, ImageRoot};
 
@@ -132,7 +131,7 @@ fn load_checkpoint(config: &RunConfig) -> Result<Checkpoint, BpoError> {
 
 /// The files that a stage of its own writes.
 fn outputs_of_stage<'a>(paths: &'a mut Paths, out: &Path) -> &'a mut Paths {
-    paths.output("--out", out).output("--out", &settings_beside(out))
+    paths.output("--out", out).output("--out", &manifest_beside(out))
 }
 
 /// Reads the annotated data, and prints the skipped records.

@@ -50,15 +50,17 @@ impl Inputs {
     /// those recorded.
     ///
     /// # Errors
-    /// [`BpoError::Locked`]; [`BpoError::ConfigChanged`] if other inputs are recorded; if the file
+    /// [`BpoError::Locked`]; [`BpoError::Changed`] if other inputs are recorded; if the file
     /// cannot be written.
     pub fn open_dir(&self, out: &Path) -> Result<RunDir, BpoError> {
         let dir = RunDir::open(out)?;
         let path = out.join("quickstart.json");
         match Self::read(&path)? {
-            Some(recorded) if recorded != *self => {
-                Err(BpoError::ConfigChanged { path: out.to_owned(), changes: self.changes(&recorded) })
-            }
+            Some(recorded) if recorded != *self => Err(BpoError::Changed {
+                path: out.to_owned(),
+                settings: self.changes(&recorded),
+                inputs: Vec::new(),
+            }),
             Some(_) => Ok(dir),
             None => {
                 write_json(&path, self)?;

@@ -22,8 +22,10 @@ use bpo::distort::{Amount, DiffusionNoise, Distortion, diffusion};
 use bpo::eval::{Bootstrap, ChairItem, ChairReport, ReportTable, format_percent};
 use bpo::pairs::PreferencePair;
 use bpo::pairs::format::jsonl::{JsonLines, read_pairs};
-use bpo::stages::{StageRecord, record_moved_inputs};
-use bpo::{BpoError, Checkpoint, Dtype, LocalBackend, RunConfig, RunDir, fingerprint_checkpoint};
+use bpo::stages::StageRecord;
+use bpo::{
+    BpoError, Checkpoint, Dtype, LocalBackend, RunConfig, RunDir, fingerprint_checkpoint, record_moved_inputs,
+};
 use bpo_world::{Example, Split, Topic};
 
 use crate::args::QuickstartArgs;
