@@ -1,4 +1,4 @@
-//! Error injection: a right answer in, a plausible wrong one out.
+//! The trait of error injectors, and its requests and results.
 
 use std::error::Error;
 
@@ -7,16 +7,16 @@ use crate::{Cut, Rejection};
 /// One answer to rewrite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InjectionRequest {
-    /// The question or instruction; `<image>` in it is ignored.
+    /// The question or instruction. `<image>` in it is ignored.
     pub question: String,
     /// The right answer.
     pub answer: String,
-    /// Seed of this rewrite. The same request gives the same text, whatever else is in its batch.
+    /// Seed of this rewrite. The result does not depend on the rest of the batch.
     pub seed: u64,
 }
 
 impl InjectionRequest {
-    /// A request to rewrite `answer`.
+    /// Creates a request to rewrite `answer`.
     pub fn new(question: impl Into<String>, answer: impl Into<String>, seed: u64) -> Self {
         Self { question: question.into(), answer: answer.into(), seed }
     }
@@ -28,19 +28,19 @@ impl InjectionRequest {
 pub struct Injection {
     /// The rewritten answer.
     pub text: String,
-    /// Drafts it took, this one included.
+    /// Number of drafts, the accepted one included.
     pub attempts: u32,
-    /// What was cut from the draft, each kind once.
+    /// Kinds of text that were cut from the draft, each once.
     pub cuts: Vec<Cut>,
 }
 
 impl Injection {
-    /// A wrong answer found at the `attempts`-th draft.
+    /// Creates a wrong answer that the `attempts`-th draft gave.
     pub fn new(text: impl Into<String>, attempts: u32) -> Self {
         Self { text: text.into(), attempts, cuts: Vec::new() }
     }
 
-    /// Records what was cut from the draft.
+    /// Sets the kinds of text that were cut from the draft.
     #[must_use]
     pub fn with_cuts(mut self, cuts: Vec<Cut>) -> Self {
         self.cuts = cuts;
@@ -48,39 +48,41 @@ impl Injection {
     }
 }
 
-/// Why there is no wrong answer.
+/// The reason why an answer was not rewritten.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InjectionFailure {
-    /// Every draft broke an acceptance rule: the sample is to be skipped and counted.
+    /// Every draft broke an acceptance rule. The sample is skipped and counted.
     #[error("skipped after {attempts} attempt(s): the last draft was {reason}")]
     Skipped {
         /// The rule that the last draft broke.
         reason: Rejection,
-        /// Drafts made.
+        /// Number of drafts.
         attempts: u32,
     },
-    /// The generator can never take this request, for instance because it is longer than its context.
+    /// The generator refuses the request, for example because it is longer than its context.
+    /// Another attempt fails too.
     #[error("the generator refuses the request")]
     Refused {
-        /// What it says.
+        /// Error of the generator.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// There was no draft to judge, for instance because the server is down: the sample can be tried again.
+    /// The generator returned no draft, for example because a server is down. Another attempt may
+    /// succeed.
     #[error("no draft to judge")]
     Failed {
-        /// What went wrong.
+        /// Error of the generator.
         source: Box<dyn Error + Send + Sync>,
     },
 }
 
 impl InjectionFailure {
-    /// A failure to get any draft.
+    /// Creates the failure for a generator that returned no draft.
     pub fn failed(source: impl Error + Send + Sync + 'static) -> Self {
         Self::Failed { source: Box::new(source) }
     }
 
-    /// The broken rule, where there was a draft to judge.
+    /// Returns the rule that the last draft broke, if there was a draft.
     pub fn rejection(&self) -> Option<Rejection> {
         match self {
             Self::Skipped { reason, .. } => Some(*reason),
@@ -91,7 +93,7 @@ impl InjectionFailure {
 
 /// Rewrites right answers into wrong ones.
 pub trait ErrorInjector {
-    /// One result per request, in order; a bad item does not fail the batch.
+    /// Returns one result per request, in order. A failed request does not fail the batch.
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>>;
 }
 

@@ -1,4 +1,4 @@
-//! Error injection by a text model: prompt, call, clean, accept, and try again with another seed.
+//! Error injection with a text model: prompt, generate, cut, accept or retry with another seed.
 
 use bpo_pairs::{Generated, Sampling};
 use serde::{Deserialize, Serialize};
@@ -8,24 +8,24 @@ use crate::{
     InjectionRequest, Rejection, RejectionCounts, TemplateConfig, Templates, TextGenerator, TextRequest,
 };
 
-/// How a text model rewrites answers.
+/// Settings of an [`LlmInjector`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct LlmInjectorConfig {
-    /// Sampling temperature; the authors' 0.8.
+    /// Sampling temperature. Default: 0.8 (the authors' script).
     pub temperature: f64,
-    /// Nucleus mass; the authors' 0.95.
+    /// Nucleus mass (top-p). Default: 0.95 (the authors' script).
     pub top_p: f64,
-    /// Longest draft in tokens; 1024, what the authors' script samples with.
+    /// Longest draft, in tokens. Default: 1024 (the authors' script).
     pub max_new_tokens: usize,
-    /// Drafts per answer before it is skipped, at least 1. Ours: the authors take the first.
+    /// Largest number of drafts per answer, at least 1. The default is ours; the authors use one.
     pub attempts: u32,
-    /// System message, if any.
+    /// System message. Default: none.
     pub system: Option<String>,
-    /// The prompts.
+    /// Prompt templates.
     pub templates: TemplateConfig,
-    /// When a draft is good enough.
+    /// Rules that a draft must keep.
     pub acceptance: AcceptanceRules,
 }
 
@@ -44,7 +44,7 @@ impl Default for LlmInjectorConfig {
 }
 
 impl LlmInjectorConfig {
-    /// Sets the number of drafts per answer.
+    /// Sets the largest number of drafts per answer.
     pub fn with_attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self
@@ -75,7 +75,7 @@ impl LlmInjectorConfig {
     }
 }
 
-/// An [`ErrorInjector`] that asks a text model.
+/// An [`ErrorInjector`] that rewrites answers with a text model.
 #[derive(Debug)]
 pub struct LlmInjector<G> {
     generator: G,
@@ -85,17 +85,17 @@ pub struct LlmInjector<G> {
     cuts: CutCounts,
 }
 
-/// An answer on its way: which one, and its prompt.
+/// An answer without an accepted draft: its index in the batch, and its prompt.
 struct Pending {
     index: usize,
     prompt: String,
 }
 
 impl<G: TextGenerator> LlmInjector<G> {
-    /// An injector that asks `generator`.
+    /// Creates an injector that rewrites answers with `generator`.
     ///
     /// # Errors
-    /// When a template is bad or a setting cannot work.
+    /// If a template does not parse or a setting cannot work.
     pub fn new(generator: G, config: LlmInjectorConfig) -> Result<Self, InjectError> {
         if config.attempts == 0 {
             return Err(InjectError::Setting { key: "attempts", expected: "at least 1", found: "0".into() });
@@ -105,17 +105,18 @@ impl<G: TextGenerator> LlmInjector<G> {
         Ok(Self { generator, config, templates, rejections, cuts })
     }
 
-    /// Every draft turned down so far by reason, those that a later draft made good included.
+    /// Returns the number of rejected drafts by reason, also of answers with a later accepted
+    /// draft.
     pub fn rejections(&self) -> &RejectionCounts {
         &self.rejections
     }
 
-    /// What was cut from accepted drafts so far, by kind.
+    /// Returns the number of accepted drafts from which each kind of text was cut.
     pub fn cuts(&self) -> &CutCounts {
         &self.cuts
     }
 
-    /// The generator, taken back.
+    /// Returns the generator.
     pub fn into_generator(self) -> G {
         self.generator
     }
@@ -203,9 +204,10 @@ impl<G: TextGenerator> ErrorInjector for LlmInjector<G> {
     }
 }
 
-/// Seed of one draft: the request's own first, then far apart ones, so that neighbouring seeds do not share drafts.
+/// Returns the seed of a draft: the seed of the request for the first one, then seeds far apart, so
+/// that requests with neighboring seeds share none.
 fn draft_seed(seed: u64, attempt: u32) -> u64 {
-    // 2^64 / golden ratio, odd: consecutive multiples never meet within 2^64 steps.
+    // 2^64 / golden ratio, odd: its first 2^64 multiples are distinct.
     seed.wrapping_add(u64::from(attempt - 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
@@ -214,7 +216,7 @@ mod tests {
     use super::*;
     use bpo_pairs::FinishReason;
 
-    /// Answers from a list, one entry per call, and keeps what it was asked.
+    /// Returns answers from a list, one for each call, and keeps the requests.
     #[derive(Debug)]
     struct Script {
         rounds: Vec<Vec<Result<&'static str, &'static str>>>,

@@ -1,4 +1,4 @@
-//! A [`TextGenerator`] behind any OpenAI-compatible server (`/v1/chat/completions`).
+//! The client of OpenAI-compatible servers (`/v1/chat/completions`).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,31 +7,34 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bpo_inject::{TextGenerator, TextRequest};
-use bpo_pairs::Generated;
+use bpo_pairs::{Generated, Untrusted};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use ureq::http::{HeaderMap, Response};
+use ureq::http::{HeaderMap, Response, Uri};
 
+use crate::address::{is_exposed, secrets_in, shown_address};
 use crate::config::OpenAiConfig;
 use crate::error::ServerError;
-use crate::redact::{Redactor, shown_address};
+use crate::redact::Redactor;
 use crate::wire::{ChatRequest, ChatResponse};
 
-/// Longest body that is read: far above any answer, far below what would exhaust memory.
+/// Largest body that is read, in bytes, after decompression.
 const MAX_BODY_BYTES: u64 = 16 << 20;
-/// Characters of a body that an error shows.
+/// Largest number of characters of a body in an error.
 const EXCERPT_CHARS: usize = 300;
-/// Bytes of a body that are searched for secrets to show an excerpt of it.
+/// Bytes at the start of a body that an excerpt is made of.
 const SEARCHED_BYTES: usize = 64 << 10;
 
-/// A blocking client with bounded concurrency and retries.
+/// A blocking client with bounded concurrency and retries, which implements [`TextGenerator`].
 ///
-/// Requests of one batch run on up to `max_concurrency` threads that end with the batch. Seeds and sampling go to the
-/// server; whether the same seed gives the same text is up to it.
+/// [`generate`](TextGenerator::generate) starts up to `max_concurrency` threads, which end before
+/// it returns. Each request carries its seed and sampling settings; whether the same seed gives the
+/// same text depends on the server. Redirects are not followed: status 3xx is an error. A body of
+/// more than 16 MiB is an error.
 pub struct OpenAiClient {
     config: OpenAiConfig,
     endpoint: String,
-    /// The endpoint without user, password and query.
+    /// The endpoint without its secrets.
     shown_endpoint: String,
     authorization: Option<String>,
     redactor: Redactor,
@@ -48,10 +51,10 @@ impl fmt::Debug for OpenAiClient {
     }
 }
 
-/// What one attempt came to.
+/// The result of one attempt.
 enum Attempt {
     Done(Result<Generated, ServerError>),
-    /// Worth another try, after the time that the server asks for, if it does.
+    /// A failure that another attempt may not have, after the `Retry-After` of the server.
     Retry {
         error: ServerError,
         after: Option<Duration>,
@@ -59,34 +62,34 @@ enum Attempt {
 }
 
 impl OpenAiClient {
-    /// A client for one server and model; `api_key` goes into the `Authorization` header and nowhere else.
+    /// Creates a client. `api_key` is sent in the `Authorization` header.
     ///
-    /// Where a server sends the key back, in whatever encoding, or a password of an address, it is replaced with
-    /// `[API key removed]` in errors and in answers. The acceptance rules reject such an answer.
+    /// Errors and answers never contain the key or a secret of an address: in plain text, base64,
+    /// hexadecimal or escaped, they are replaced with `[API key removed]`, and the acceptance rules
+    /// reject such an answer. A key or password that would leave this computer unencrypted (`http`)
+    /// is logged as a warning.
     ///
     /// # Errors
-    /// When a setting cannot work. The server is not called.
+    /// [`ServerError::Setting`] for a setting that cannot work. The server is not called.
     pub fn new(config: OpenAiConfig, api_key: Option<String>) -> Result<Self, ServerError> {
+        config.validate()?;
         let endpoint = config.endpoint()?;
-        let setting = |key, expected, found| Err(ServerError::Setting { key, expected, found });
-        if config.max_concurrency == 0 {
-            return setting("max_concurrency", "at least 1", "0".to_owned());
-        }
         if api_key.as_deref().is_some_and(|key| key.is_empty() || !key.chars().all(|c| c.is_ascii_graphic()))
         {
-            return setting("api_key", "visible ASCII characters", "something else (not shown)".to_owned());
+            let (expected, found) = ("visible ASCII characters", "something else (not shown)".to_owned());
+            return Err(ServerError::Setting { key: "api_key", expected, found });
         }
-        let proxy = match config.proxy.as_deref().map(ureq::Proxy::new).transpose() {
-            Ok(proxy) => proxy,
-            // The address may hold a password.
-            Err(_) => return setting("proxy", "the URL of a proxy", "something else (not shown)".to_owned()),
-        };
+        let shown_endpoint = shown_address(&endpoint);
+        let has_secret = api_key.is_some() || !secrets_in(&endpoint).is_empty();
+        if has_secret && endpoint.parse::<Uri>().is_ok_and(|uri| is_exposed(&uri)) {
+            tracing::warn!(url = %shown_endpoint, "the API key is sent unencrypted; https encrypts it");
+        }
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(config.timeout()?))
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .proxy(proxy)
+            .proxy(config.proxy()?)
             .max_idle_connections_per_host(config.max_concurrency)
             .max_idle_connections(config.max_concurrency)
             .user_agent(concat!("bpo-server/", env!("CARGO_PKG_VERSION")))
@@ -94,21 +97,22 @@ impl OpenAiClient {
             .new_agent();
         let addresses = [config.base_url.as_str(), config.proxy.as_deref().unwrap_or_default()];
         Ok(Self {
-            shown_endpoint: shown_address(&endpoint),
             redactor: Redactor::new(api_key.as_deref(), &addresses),
             authorization: api_key.map(|key| format!("Bearer {key}")),
+            shown_endpoint,
             endpoint,
             agent,
             config,
         })
     }
 
-    /// The address that requests are posted to.
+    /// Returns the address of the chat completions, without its secrets.
     pub fn endpoint(&self) -> &str {
-        &self.endpoint
+        &self.shown_endpoint
     }
 
-    /// Counts in `retries` how often a request of the batch was made again; only the first time is a warning.
+    /// Sends a request until it succeeds or no retry is left. `retries` counts those of the whole
+    /// batch; the first of them is logged as a warning.
     fn complete(&self, request: &TextRequest, retries: &AtomicUsize) -> Result<Generated, ServerError> {
         let mut random = ChaCha8Rng::seed_from_u64(request.sampling.seed);
         let mut attempt = 1;
@@ -161,8 +165,8 @@ impl OpenAiClient {
     }
 
     fn connection_failed(&self, source: ureq::Error, attempts: u32) -> Attempt {
-        // What the address or the request itself causes comes back the same however often it is tried.
-        let passing = matches!(
+        // A wrong address or request fails the same way in every attempt.
+        let is_transient = matches!(
             source,
             ureq::Error::Io(_)
                 | ureq::Error::Timeout(_)
@@ -173,27 +177,27 @@ impl OpenAiClient {
         );
         let source = Box::new(self.without_secrets(source));
         let error = ServerError::Connection { url: self.shown_endpoint.clone(), attempts, source };
-        if passing { Attempt::Retry { error, after: None } } else { Attempt::Done(Err(error)) }
+        if is_transient { Attempt::Retry { error, after: None } } else { Attempt::Done(Err(error)) }
     }
 
-    /// An error of the connection may quote what a server or proxy sent, or an address.
+    /// Removes secrets and control characters from an error of the connection, which may quote an
+    /// address or the text of a server or proxy.
     fn without_secrets(&self, source: ureq::Error) -> ureq::Error {
-        let text = format!("{source}");
-        if !self.redactor.finds(&text) && !self.redactor.finds(&format!("{source:?}")) {
+        let text = source.to_string();
+        let shown = self.shown(&text);
+        if shown == text && !self.redactor.finds(&format!("{source:?}")) {
             return source;
         }
-        ureq::Error::Other(self.redactor.clean(&text).into())
+        ureq::Error::Other(shown.into())
     }
 
     fn parse(&self, body: &[u8]) -> Result<Generated, ServerError> {
         let url = || self.shown_endpoint.clone();
         let response: ChatResponse = serde_json::from_slice(body).map_err(|source| {
-            // The reason quotes the value that was not expected.
-            let reason = source.to_string();
-            let source = match self.redactor.clean(&reason) {
-                Cow::Borrowed(_) => source,
-                Cow::Owned(cleaned) => serde::de::Error::custom(cleaned),
-            };
+            // The message quotes values of the body.
+            let message = source.to_string();
+            let shown = self.shown(&message);
+            let source = if shown == message { source } else { serde::de::Error::custom(shown) };
             ServerError::Body { url: url(), excerpt: self.excerpt(body), source }
         })?;
         let mut generated = response
@@ -205,23 +209,21 @@ impl OpenAiClient {
         Ok(generated)
     }
 
-    /// The beginning of a body, without secrets and with control characters escaped. Secrets go first: cutting could
-    /// leave a part of one.
+    /// Removes secrets from a text, escapes its control characters and limits its length.
+    fn shown(&self, text: &str) -> String {
+        Untrusted(&self.redactor.clean(text)).to_string()
+    }
+
+    /// Returns the start of a body, without secrets and with control characters escaped.
     fn excerpt(&self, body: &[u8]) -> String {
         let text = String::from_utf8_lossy(&body[..body.len().min(SEARCHED_BYTES)]);
+        // Secrets are removed before the text is cut: a cut could leave a part of one.
         let text = self.redactor.clean(text.trim());
-        let mut chars = text.chars();
-        let mut excerpt = String::new();
-        for c in chars.by_ref().take(EXCERPT_CHARS) {
-            match c.is_control() {
-                true => excerpt.extend(c.escape_default()),
-                false => excerpt.push(c),
-            }
+        match text.char_indices().nth(EXCERPT_CHARS) {
+            Some((end, _)) => format!("{}…", Untrusted(&text[..end])),
+            None if text.is_empty() => "(no body)".to_owned(),
+            None => Untrusted(&text).to_string(),
         }
-        if chars.next().is_some() {
-            excerpt.push('…');
-        }
-        if excerpt.is_empty() { "(no body)".to_owned() } else { excerpt }
     }
 }
 
@@ -239,10 +241,10 @@ impl TextGenerator for OpenAiClient {
             }
         };
         std::thread::scope(|scope| {
-            // This thread works too, so a system that grants no further thread is slower, not broken.
+            // The calling thread sends requests too, so that all are sent if no thread starts.
             for _ in 1..client.config.max_concurrency.min(requests.len()) {
                 if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
-                    tracing::warn!(%error, "fewer requests in flight than configured");
+                    tracing::warn!(%error, "cannot start another thread; fewer requests are concurrent");
                     break;
                 }
             }
@@ -250,14 +252,15 @@ impl TextGenerator for OpenAiClient {
         });
         let retries = retries.into_inner();
         if retries > 1 {
-            tracing::warn!(retries, requests = requests.len(), "requests of this batch were made again");
+            tracing::warn!(retries, requests = requests.len(), "requests were tried again");
         }
         let mut finished = finished.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         finished.sort_unstable_by_key(|(index, _)| *index);
         finished.into_iter().map(|(_, result)| result).collect()
     }
 
-    /// Bad request, content too large, unprocessable: said of this request, and never retried.
+    /// Whether an error has status 400 (bad request), 413 (content too large) or 422
+    /// (unprocessable content).
     fn is_request_error(&self, error: &ServerError) -> bool {
         matches!(error, ServerError::Status { status: 400 | 413 | 422, .. })
     }
@@ -272,7 +275,8 @@ fn read_body(response: &mut Response<ureq::Body>) -> Result<Vec<u8>, ureq::Error
     response.body_mut().with_config().limit(MAX_BODY_BYTES).read_to_vec()
 }
 
-/// `Retry-After` in its form with seconds; with a date, which model servers do not send, back-off decides.
+/// Reads `Retry-After` in seconds. Its form with a date, which model servers do not send, is
+/// ignored.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
