@@ -10,9 +10,11 @@
 use std::time::Instant;
 
 use bpo::burn::module::Module;
-use bpo::dpo::logps::{PairLogps, PairRows};
-use bpo::dpo::loss::{Loss, Objective, PerPair};
-use bpo::model::{Adapters, Llava, LlavaConfig, LoraConfig, ScoreBatch, TokenizedCompletion};
+use bpo::dpo::loss::{Loss, Objective, PairLogps, PairRows, PerPair};
+use bpo::model::LlavaConfig;
+use bpo::model::ScoreBatch;
+use bpo::model::TokenizedCompletion;
+use bpo::model::{Adapters, Llava, LoraConfig};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender;
 use bpo_benches::shape::{answer, pixels, prompt};

@@ -19,14 +19,13 @@ use std::time::Instant;
 use bpo::HALF_PRECISION_TOLERANCE;
 use bpo::burn::tensor::{Device, FloatDType};
 use bpo::distort::{ImageLimits, load_rgb};
-use bpo::dpo::DpoConfig;
-use bpo::dpo::observer::Control;
-use bpo::dpo::policy::{Adapters, Collate, PromptGroup};
-use bpo::dpo::reference::{LogpCache, Reference};
-use bpo::dpo::trainer::Trainer;
-use bpo::model::{
-    ImageProcessor, Llava, LlavaConfig, LoraConfig, ModelError, ScoreBatch, TokenizedCompletion,
+use bpo::dpo::{
+    Adapters, Collate, Control, DpoConfig, LogpCache, PairBatches, PromptGroup, Reference, Trainer,
 };
+use bpo::model::LlavaConfig;
+use bpo::model::ScoreBatch;
+use bpo::model::{ImageProcessor, TokenizedCompletion};
+use bpo::model::{Llava, LoraConfig, ModelError};
 use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender::{self, Contender, Worker};
@@ -194,7 +193,7 @@ impl Task {
         let config = DpoConfig::default()
             .with_batch_size(self.pairs * self.rejected)
             .with_epochs(10_000)
-            .with_step_zero_tolerance(self.tolerance())
+            .with_initial_tolerance(self.tolerance())
             .with_statistics(self.statistics)
             .with_group_by_length(self.unequal == Unequal::Grouped);
         let groups = if self.unequal == Unequal::No { self.pairs } else { EPOCH * self.pairs };
@@ -204,7 +203,8 @@ impl Task {
             "bpo" | "bpo, recomputed" => Reference::AdaptersOff,
             _ => {
                 let mut cache = LogpCache::new(BTreeMap::new());
-                let filled = cache.fill(&model, Adapters::Off, &mut batch, &config, &pairs, |_, _| Ok(()));
+                let filled =
+                    cache.fill(&model, Adapters::Off, &mut batch, batches(&config, &pairs), |_, _| Ok(()));
                 filled.expect("log-probabilities");
                 Reference::Cached(cache)
             }
@@ -310,4 +310,8 @@ impl Collate for Batch {
         }
         ScoreBatch::new(&self.config, pixels, &rows)
     }
+}
+
+fn batches<'a>(config: &DpoConfig, pairs: &'a [PreferencePair]) -> PairBatches<'a> {
+    PairBatches { pairs, loss: config.objective().properties(), size: config.batch_size }
 }

@@ -10,8 +10,7 @@ use bpo::burn::nn::{Linear, LinearConfig};
 use bpo::burn::optim::{AdamWConfig, GradientsParams};
 use bpo::burn::tensor::activation::log_softmax;
 use bpo::burn::tensor::{Device, Int, Tensor};
-use bpo::dpo::logps::PairLogps;
-use bpo::dpo::loss::{Loss, Objective, PerPair};
+use bpo::dpo::loss::{Loss, Objective, PairLogps, PerPair};
 
 /// Log-probability of each answer token given its features: `[pairs, features]` and `[pairs]` to
 /// `[pairs]`.

@@ -12,10 +12,9 @@ use std::convert::Infallible;
 use std::error::Error;
 
 use bpo::burn; // the derive of `Module` names it
-use bpo::dpo::metrics::StepMetrics;
-use bpo::dpo::observer::Control;
-use bpo::dpo::policy::{Adapters, Collate, Policy, PromptGroup, TokenLogps};
-use bpo::dpo::{DpoConfig, Trainer};
+use bpo::dpo::{
+    Adapters, Collate, Control, DpoConfig, Policy, PromptGroup, StepMetrics, TokenLogps, Trainer,
+};
 use bpo::pairs::{CompletionKind, PreferencePair};
 use burn::module::{Lora, Module, Param};
 use burn::tensor::activation::log_softmax;

@@ -11,9 +11,7 @@ use std::path::Path;
 
 use bpo::burn::tensor::Device;
 use bpo::distort::{ImageLimits, load_rgb};
-use bpo::model::Processor;
-use bpo::model::ScoreBatch;
-use bpo::model::{Adapters, Llava, LoadOptions};
+use bpo::model::{Adapters, Llava, LoadOptions, Processor, ScoreBatch};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -5,9 +5,7 @@ use std::error::Error;
 use std::time::Instant;
 
 use bpo::burn;
-use bpo::dpo::gradients::clip_global_norm;
-use bpo::dpo::optimizer::PathOptimizer;
-use bpo::dpo::schedule::{LrSchedule, Schedule};
+use bpo::dpo::{LrSchedule, PathOptimizer, Schedule, clip_global_norm};
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::Tensor;

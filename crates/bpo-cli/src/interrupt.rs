@@ -1,12 +1,10 @@
-//! Ctrl-C and SIGTERM. Training stops after the current step and a checkpoint; other stages stop at once, because
-//! their finished items are on disk.
+//! Ctrl-C and SIGTERM. Training stops after the current step and a checkpoint; other stages stop at
+//! once, because their finished items are on disk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use bpo::dpo::metrics::{EvalMetrics, StepMetrics};
-use bpo::dpo::observer::Control;
-use bpo::dpo::trainer::TrainOutput;
+use bpo::dpo::{Control, EvalMetrics, StepMetrics, TrainOutput};
 use bpo::{Progress, Stage, StageSummary};
 
 use crate::failure::INTERRUPTED;

@@ -5,11 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "model")]
-use bpo::dpo::metrics::{EvalMetrics, StepMetrics};
-#[cfg(feature = "model")]
-use bpo::dpo::observer::Control;
-#[cfg(feature = "model")]
-use bpo::dpo::trainer::TrainOutput;
+use bpo::dpo::{Control, EvalMetrics, StepMetrics, TrainOutput};
 use bpo::pairs::TerminalText;
 use bpo::{Progress, Stage, StageSummary};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
@@ -22,7 +18,8 @@ pub fn new() -> Box<dyn Progress> {
     if std::io::stderr().is_terminal() { Box::new(Bars::default()) } else { Box::new(Lines::default()) }
 }
 
-/// Prints a line, or several, to standard error with control characters escaped. A closed standard error is ignored.
+/// Prints a line, or several, to standard error with control characters escaped. A closed standard
+/// error is ignored.
 pub fn print_line(line: &str) {
     let _ = writeln!(std::io::stderr(), "{}", TerminalText(line));
 }
@@ -72,7 +69,8 @@ fn describe_evaluation(metrics: &EvalMetrics) -> String {
     format!("evaluation after step {}: {values} on {pairs}", metrics.step)
 }
 
-/// Loss, margin and accuracy. Losses that do not compare two answers have no margin (NaN) and no accuracy.
+/// Loss, margin and accuracy. Losses that do not compare two answers have no margin (NaN) and no
+/// accuracy.
 #[cfg(feature = "model")]
 fn describe_metrics(loss: f64, margin: f64, accuracy: f64) -> String {
     if margin.is_nan() {
@@ -100,7 +98,8 @@ fn describe_end(summary: &TrainOutput) -> Vec<String> {
     lines
 }
 
-/// Progress of work outside the stages of a run: a bar on a terminal, otherwise lines; and a line at the end.
+/// Progress of work outside the stages of a run: a bar on a terminal, otherwise lines; and a line
+/// at the end.
 pub struct Bar {
     name: String,
     total: usize,
@@ -150,11 +149,6 @@ impl Bar {
             Some(bar) => bar.println(TerminalText(line).to_string()),
             None => print_line(line),
         }
-    }
-
-    /// Removes the bar without a line.
-    pub fn clear(self) {
-        self.bar.iter().for_each(ProgressBar::finish_and_clear);
     }
 
     /// Removes the bar and prints a line with the result.

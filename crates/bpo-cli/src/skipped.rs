@@ -13,7 +13,8 @@ use crate::progress::print_line;
 /// Lines printed about the skipped records of one stage.
 const SHOWN: usize = 20;
 
-/// Prints the first lines about skipped records and counts the others, which are logged at the level `info`.
+/// Prints the first lines about skipped records and counts the others, which are logged at the
+/// level `info`.
 #[derive(Debug, Default)]
 pub struct SkipLines {
     count: usize,

@@ -14,8 +14,9 @@ const MOST_ITEMS: usize = 5;
 /// Field with the event's message.
 const MESSAGE: &str = "message";
 
-/// Writes an event on one line: its level, its message, and its fields in parentheses. Control characters are escaped and
-/// long lists are cut. The module is shown for debug and trace events only, and spans never.
+/// Writes an event on one line: its level, its message, and its fields in parentheses. Control
+/// characters are escaped and long lists are cut. The module is shown for debug and trace events
+/// only, and spans never.
 pub struct Sentences;
 
 impl<S, N> FormatEvent<S, N> for Sentences
@@ -90,8 +91,8 @@ impl fmt::Display for Sentence {
     }
 }
 
-/// The debug form of a value without Rust's syntax: a list without brackets and quotation marks, cut after some items; an
-/// option without `Some`.
+/// The debug form of a value without Rust's syntax: a list without brackets and quotation marks,
+/// cut after some items; an option without `Some`.
 fn readable(value: &str) -> String {
     if value == "None" {
         return "none".to_owned();

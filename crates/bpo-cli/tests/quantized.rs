@@ -1,5 +1,6 @@
-//! Accuracy and memory of a base model in 8 or 4 bits with adapters, on the CPU: the numbers of "Quantized base" in
-//! docs/src/configuration.md. `cargo test --workspace --test quantized -- --nocapture` prints them.
+//! Accuracy and memory of a base model in 8 or 4 bits with adapters, on the CPU: the numbers of
+//! "Quantized base" in docs/src/configuration.md. `cargo test --workspace --test quantized --
+//! --nocapture` prints them.
 //!
 //! This test has a binary of its own because it counts the memory of the whole process.
 #![cfg(feature = "flex")]
@@ -14,9 +15,10 @@ use bpo::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use bpo::burn::optim::GradientsParams;
 use bpo::burn::tensor::quantization::{QuantScheme, QuantValue, ScaleDtype};
 use bpo::burn::tensor::{Device, Int, Tensor};
-use bpo::dpo::policy::{Adapters, Collate, Policy, PromptGroup};
-use bpo::dpo::{DpoConfig, Trainer};
-use bpo::model::{Llava, LlavaCollator, LoraConfig, ModelError, ScoreBatch};
+use bpo::dpo::{Adapters, Collate, DpoConfig, Policy, PromptGroup, Trainer};
+use bpo::model::LlavaCollator;
+use bpo::model::ScoreBatch;
+use bpo::model::{Llava, LoraConfig, ModelError};
 use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo::{Checkpoint, Dtype};
 use bpo_world::{Example, QuestionMix, Scene, Split};
@@ -44,7 +46,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The result of a computation, the MB that it leaves allocated, and the MB that it had allocated at its peak.
+/// The result of a computation, the MB that it leaves allocated, and the MB that it had allocated
+/// at its peak.
 fn counted<T>(compute: impl FnOnce() -> T) -> (T, f64, f64) {
     let before = HELD.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
@@ -56,8 +59,8 @@ fn counted<T>(compute: impl FnOnce() -> T) -> (T, f64, f64) {
 /// Number of values with a common scale.
 const BLOCK: u8 = 32;
 
-/// Quantizes the linear layers of the language model and the vision tower in blocks, as QLoRA does. The head, the embedding and
-/// the projector stay in f32.
+/// Quantizes the linear layers of the language model and the vision tower in blocks, as QLoRA does.
+/// The head, the embedding and the projector stay in f32.
 struct Quantize {
     path: Vec<(String, bool)>,
     value: QuantValue,
@@ -91,7 +94,8 @@ fn load() -> Checkpoint {
     Checkpoint::load(&base, Dtype::F32, &Device::flex()).unwrap()
 }
 
-/// Pairs about held-out images: the chosen description is that of the image, the rejected one that of the next image.
+/// Pairs about held-out images: the chosen description is that of the image, the rejected one that
+/// of the next image.
 fn pairs(count: u64) -> Vec<PreferencePair> {
     let example = |index| Example::new(Split::HeldOut, index, SEED, &QuestionMix::descriptions());
     let pair = |index| PreferencePair {
@@ -119,7 +123,7 @@ fn collator() -> impl Collate<Batch = ScoreBatch, Error = ModelError> {
         .map(|index| Example::new(Split::HeldOut, index, SEED, &QuestionMix::descriptions()))
         .map(|example| (example.image(), example.scene))
         .collect();
-    LlavaCollator::new(processor, &model, move |name| Ok(pictures[name].draw()))
+    LlavaCollator::new(processor, &model, move |name: &str| Ok(pictures[name].draw()))
 }
 
 /// Number of pairs that are compared.
@@ -253,7 +257,8 @@ fn a_quantized_base_is_near_and_saves_little_in_training() {
         assert!(logps < off && cosine > like, "{value:?}");
         assert!(found.loss < 0.6, "{value:?}: {}", found.loss);
         assert!(found.held < 0.5 * plain.held, "{value:?}");
-        // the backward pass keeps the weights in f32; when this fails, burn keeps less, and quantized bases are worth offering
+        // the backward pass keeps the weights in f32; when this fails, burn keeps less, and
+        // quantized bases are worth offering
         assert!(found.held + found.pass > 0.9 * (plain.held + plain.pass), "{value:?}");
     }
 }

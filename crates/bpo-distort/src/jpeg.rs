@@ -57,7 +57,7 @@ pub(crate) fn open<'a>(
     Ok((decoder, (width, height)))
 }
 
-fn decode_error(error: JpegError, path: &Path, bytes: usize) -> DistortError {
+pub(crate) fn decode_error(error: JpegError, path: &Path, bytes: usize) -> DistortError {
     let path = path.to_path_buf();
     let format = || ImageFormatHint::Exact(ImageFormat::Jpeg);
     match error {

@@ -82,7 +82,7 @@ impl ImageLimits {
         self
     }
 
-    fn check_file(&self, path: &Path, found: u64) -> Result<(), DistortError> {
+    pub(crate) fn check_file(&self, path: &Path, found: u64) -> Result<(), DistortError> {
         let limit = self.max_file_bytes;
         match found {
             0 => Err(DistortError::EmptyFile { path: path.into() }),
@@ -147,7 +147,9 @@ pub fn decode_rgb(
     limits: &ImageLimits,
 ) -> Result<RgbImage, DistortError> {
     let path = name.as_ref();
-    let (image, orientation) = match format_of(bytes, path, limits)? {
+    limits.check_file(path, bytes.len() as u64)?;
+    let format = format_of(bytes).ok_or_else(|| DistortError::NotAnImage { path: path.into() })?;
+    let (image, orientation) = match format {
         ImageFormat::Jpeg => jpeg::decode(bytes, path, limits).map(|(image, turn)| (image.into(), turn))?,
         format => decode_other(bytes, path, format, limits)?,
     };
@@ -168,27 +170,24 @@ pub fn image_size(
     limits: &ImageLimits,
 ) -> Result<(u32, u32), DistortError> {
     let path = name.as_ref();
-    match format_of(bytes, path, limits)? {
+    limits.check_file(path, bytes.len() as u64)?;
+    match format_of(bytes).ok_or_else(|| DistortError::NotAnImage { path: path.into() })? {
         ImageFormat::Jpeg => jpeg::open(bytes, path, limits).map(|(_, size)| size),
         format => {
             let reader = ImageReader::with_format(Cursor::new(bytes), format);
             let size = reader
                 .into_dimensions()
-                .map_err(|source| decode_error(path, bytes, plain(source, format)))?;
+                .map_err(|source| decode_error(path, bytes.len(), plain(source, format)))?;
             limits.check_size(path, size).map(|()| size)
         }
     }
 }
 
-fn format_of(bytes: &[u8], path: &Path, limits: &ImageLimits) -> Result<ImageFormat, DistortError> {
-    limits.check_file(path, bytes.len() as u64)?;
-    // `image` does not detect BigTIFF, but its decoder reads it.
+/// Detects the format of a file from its first bytes.
+pub(crate) fn format_of(bytes: &[u8]) -> Option<ImageFormat> {
+    // `image` does not detect BigTIFF, but its decoder reads it
     let is_big_tiff = bytes.starts_with(b"II\x2b\0") || bytes.starts_with(b"MM\0\x2b");
-    match image::guess_format(bytes) {
-        Ok(format) => Ok(format),
-        Err(_) if is_big_tiff => Ok(ImageFormat::Tiff),
-        Err(_) => Err(DistortError::NotAnImage { path: path.into() }),
-    }
+    image::guess_format(bytes).ok().or(is_big_tiff.then_some(ImageFormat::Tiff))
 }
 
 fn decode_other(
@@ -198,7 +197,7 @@ fn decode_other(
     limits: &ImageLimits,
 ) -> Result<(DynamicImage, Orientation), DistortError> {
     let deadline = Deadline::in_millis(limits.max_millis);
-    let fail = |source| match decode_error(path, bytes, plain(source, format)) {
+    let fail = |source| match decode_error(path, bytes.len(), plain(source, format)) {
         DistortError::Undecodable { path, .. } if deadline.has_passed() => {
             DistortError::TooSlow { path, limit: limits.max_millis }
         }
@@ -262,7 +261,7 @@ pub fn read_image_file(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<V
 }
 
 /// Opens a regular file. Returns it with its size in bytes.
-fn open_file(path: &Path) -> Result<(File, u64), DistortError> {
+pub(crate) fn open_file(path: &Path) -> Result<(File, u64), DistortError> {
     // Checked first, because opening a pipe would block.
     let metadata = path.metadata().map_err(read_error(path))?;
     if !metadata.is_file() {
@@ -271,19 +270,19 @@ fn open_file(path: &Path) -> Result<(File, u64), DistortError> {
     Ok((File::open(path).map_err(read_error(path))?, metadata.len()))
 }
 
-fn read_error(path: &Path) -> impl Fn(io::Error) -> DistortError + '_ {
+pub(crate) fn read_error(path: &Path) -> impl Fn(io::Error) -> DistortError + '_ {
     |source| match source.kind() {
         ErrorKind::NotFound => DistortError::Missing { path: path.into() },
         _ => DistortError::Unreadable { path: path.into(), source },
     }
 }
 
-fn decode_error(path: &Path, bytes: &[u8], source: ImageError) -> DistortError {
+pub(crate) fn decode_error(path: &Path, bytes: usize, source: ImageError) -> DistortError {
     let path = path.to_path_buf();
     match &source {
         ImageError::Unsupported(_) => DistortError::Unsupported { path, source },
         ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
-            DistortError::Truncated { path, bytes: bytes.len() }
+            DistortError::Truncated { path, bytes }
         }
         _ => DistortError::Undecodable { path, source },
     }

@@ -1,19 +1,20 @@
-//! Pairs of like length in the same step, so that little of a batch is padding.
+//! Groups pairs of similar length into steps, so that batches have little padding.
 
 use bpo_pairs::PreferencePair;
 use rand_chacha::ChaCha20Rng;
 
 use crate::order::shuffle;
 
-/// Steps whose pairs are sorted together, at most (transformers' `get_length_grouped_indices`).
+/// Most steps whose pairs are sorted together, as in `get_length_grouped_indices` of transformers.
 const STEPS: usize = 50;
-/// Pairs are sorted in this many parts at least, where there are as many steps, so that epochs differ (there, too).
+/// Least number of parts that are sorted, if there are as many steps, so that epochs differ; as in
+/// transformers.
 const PARTS: usize = 4;
 
 /// Sorts the pairs of a few steps by their length.
 #[derive(Clone, Debug)]
 pub(crate) struct Buckets {
-    /// Of each pair that of its group, by the pair's index.
+    /// The length of each pair's group, by the pair's index.
     lengths: Vec<usize>,
     /// Pairs in a step.
     step: usize,
@@ -29,8 +30,8 @@ impl Buckets {
         Self { lengths, step: step.max(1) }
     }
 
-    /// Of pairs in random order those of up to fifty steps are sorted, and these steps shuffled; one that is not full stays the last.
-    /// Groups are torn where a step or such a part ends, and nowhere else.
+    /// Sorts the pairs of up to fifty steps at a time and shuffles these steps. A step that is not
+    /// full stays the last. Groups are split only at the end of a step or of such a part.
     pub(crate) fn arranged(&self, mut order: Vec<usize>, random: &mut ChaCha20Rng) -> Vec<usize> {
         let steps = (order.len() / self.step / PARTS).clamp(1, STEPS);
         for part in order.chunks_mut(self.step.saturating_mul(steps)) {
@@ -44,7 +45,7 @@ impl Buckets {
     }
 }
 
-/// Characters of what comes before the answers and of the longer one. Which tokens they become is the policy's affair.
+/// Characters of the prompt and of the longer answer, as an estimate of the number of tokens.
 fn length(pair: &PreferencePair) -> usize {
     let count = |text: &str| text.chars().count();
     let history: usize = pair.history.iter().map(|turn| count(&turn.prompt) + count(&turn.answer)).sum();

@@ -1,158 +1,61 @@
-//! Where a run stands, on disk.
+//! Checkpoints on disk.
 //!
 //! ```text
-//! checkpoints/step-000010/trainable.safetensors   parameters that require a gradient
+//! checkpoints/step-000010/trainable.safetensors   trainable parameters
 //!                         optimizer.safetensors   state of AdamW
-//!                         reference.safetensors   the reference's parameters, where it follows the policy
-//!                         trainer_state.json           [`TrainerState`]
+//!                         reference.safetensors   parameters of a reference that follows the policy
+//!                         trainer_state.json      [`TrainerState`]
+//!                         checksums.json          size and SHA-256 of each file
 //! ```
 //!
-//! A checkpoint is written into a directory of another name, which is renamed when all of it is on disk. So a process
-//! killed at any moment leaves either the whole checkpoint or none.
+//! A checkpoint is a [`StagedDir`]: a process killed at any moment leaves either the whole
+//! checkpoint or none.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::PreferencePair;
+use bpo_pairs::files::{StagedDir, remove_owned_dir};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use crate::config::{Criterion, DpoConfig};
-use crate::data::Data;
-use crate::digest::Texts;
-use crate::error::{Change, DpoError};
-use crate::files::{remove_dir, sync_dir, write};
-use crate::metrics::EvalMetrics;
+use crate::digest::sha256_hex;
+use crate::error::DpoError;
+use crate::state::TrainerState;
 
 const TRAINABLE: &str = "trainable.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const REFERENCE: &str = "reference.safetensors";
-const PROGRESS: &str = "trainer_state.json";
-const UNFINISHED: &str = "unfinished";
+const STATE: &str = "trainer_state.json";
+const CHECKSUMS: &str = "checksums.json";
 const PREFIX: &str = "step-";
 
-/// How far a run has come.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "the progress of a run: an object with `step`")]
-#[non_exhaustive]
-pub struct TrainerState {
-    /// Optimizer steps done.
-    pub step: usize,
-    /// Epochs done.
-    pub epoch: usize,
-    /// Pairs done in the epoch after them.
-    pub cursor: usize,
-    /// Steps left out because something was not finite.
-    pub skipped: usize,
-    /// Of these, the last ones in a row.
-    pub skipped_in_a_row: usize,
-    /// Tokens so far, see [`num_tokens`](crate::metrics::StepMetrics::num_tokens).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tokens: Option<usize>,
-    /// The best evaluation so far: by [`keep_best`](DpoConfig::keep_best), or by the loss.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub best: Option<Best>,
-    /// Evaluations since then.
-    #[serde(default)]
-    pub evaluations_since_best: usize,
-    /// Settings of the run.
-    pub config: DpoConfig,
-    /// Fingerprint of the pairs, see [`fingerprint`].
-    pub pairs: String,
-    /// The same of the pairs that are evaluated on.
-    #[serde(default)]
-    pub eval_pairs: String,
-}
-
-/// An evaluation that none was better than.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Best {
-    /// Optimizer steps before it.
-    pub step: usize,
-    /// What it was good in.
-    pub value: f64,
-}
-
-impl TrainerState {
-    /// The beginning of a run.
-    pub(crate) fn start(config: DpoConfig, data: &Data) -> Self {
-        Self {
-            step: 0,
-            epoch: 0,
-            cursor: 0,
-            skipped: 0,
-            skipped_in_a_row: 0,
-            tokens: None,
-            best: None,
-            evaluations_since_best: 0,
-            config,
-            pairs: fingerprint(&data.pairs),
-            eval_pairs: fingerprint(&data.eval_pairs),
-        }
-    }
-
-    /// Goes on where `then` was, with the settings of now. Evaluations are counted anew where they are not comparable.
-    pub(crate) fn resume(self, then: Self) -> Self {
-        let comparable = then.config.keep_best == self.config.keep_best && then.eval_pairs == self.eval_pairs;
-        let (best, evaluations_since_best) = match comparable {
-            true => (then.best, then.evaluations_since_best),
-            false => (None, 0),
-        };
-        let Self { config, eval_pairs, .. } = self;
-        Self { best, evaluations_since_best, config, eval_pairs, ..then }
-    }
-
-    /// Passes through the data, in parts of an epoch.
-    pub(crate) fn epochs(&self, pairs: usize) -> f64 {
-        self.epoch as f64 + self.cursor as f64 / pairs as f64
-    }
-
-    /// Takes an evaluation into account; whether it is the best one.
-    pub(crate) fn judge(&mut self, metrics: &EvalMetrics) -> bool {
-        let criterion = self.config.keep_best.unwrap_or(Criterion::Loss);
-        let value = criterion.value(metrics);
-        // what is no number is never better
-        let better = !value.is_nan() && self.best.is_none_or(|best| criterion.is_better(value, best.value));
-        if better {
-            self.best = Some(Best { step: metrics.step, value });
-        }
-        self.evaluations_since_best = if better { 0 } else { self.evaluations_since_best + 1 };
-        better
-    }
-
-    /// Whether enough evaluations in a row were no better.
-    pub(crate) fn is_exhausted(&self) -> bool {
-        self.config.patience.is_some_and(|patience| self.evaluations_since_best >= patience)
-    }
-
-    /// Counts a step that took some of the pairs of an epoch.
-    pub(crate) fn advance(&mut self, taken: usize, pairs: usize, finite: bool) {
-        self.step += 1;
-        self.cursor += taken;
-        if self.cursor == pairs {
-            self.epoch += 1;
-            self.cursor = 0;
-        }
-        self.skipped += usize::from(!finite);
-        self.skipped_in_a_row = if finite { 0 } else { self.skipped_in_a_row + 1 };
-    }
-}
-
-/// All that a run needs to go on.
+/// A checkpoint: all that a run needs to resume.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
-    /// How far it has come.
-    pub progress: TrainerState,
-    /// What [`save_trainable`](crate::trainable::save_trainable) gave.
+    /// The progress of the run.
+    pub state: TrainerState,
+    /// The trainable parameters, from [`save_trainable`](crate::save_trainable).
     pub trainable: Vec<u8>,
-    /// What [`PathOptimizer::to_bytes`](crate::optimizer::PathOptimizer::to_bytes) gave.
+    /// The optimizer's state, from [`PathOptimizer::to_bytes`](crate::PathOptimizer::to_bytes).
     pub optimizer: Vec<u8>,
-    /// Parameters of a [moving](crate::reference::ReferenceSync) reference, in the same form as `trainable`.
+    /// Parameters of a reference that [follows the policy](crate::ReferenceSync), in the same form
+    /// as `trainable`.
     pub reference: Option<Vec<u8>>,
+}
+
+/// Size and checksum of a file.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Checksum {
+    bytes: usize,
+    sha256: String,
+}
+
+impl Checksum {
+    fn of(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.len(), sha256: sha256_hex(bytes) }
+    }
 }
 
 /// The checkpoints of a run.
@@ -162,7 +65,7 @@ pub struct CheckpointDir {
 }
 
 impl CheckpointDir {
-    /// `checkpoints/` in a run directory. Nothing is touched.
+    /// `checkpoints/` in a run directory. Nothing is read or written.
     pub fn new(run_dir: &Path) -> Self {
         Self { root: run_dir.join("checkpoints") }
     }
@@ -175,55 +78,80 @@ impl CheckpointDir {
     /// Writes a checkpoint, then removes all but the last `keep` and the best one.
     ///
     /// # Errors
-    /// [`DpoError::Io`].
+    /// [`DpoError::Io`] or [`DpoError::File`].
     pub fn save(&self, checkpoint: &Checkpoint, keep: usize) -> Result<PathBuf, DpoError> {
-        let unfinished = self.root.join(UNFINISHED);
-        remove_dir(&unfinished)?;
-        fs::create_dir_all(&unfinished).map_err(DpoError::io("create", &unfinished))?;
-        let progress = serde_json::to_vec_pretty(&checkpoint.progress)
-            .map_err(|source| DpoError::Json { path: unfinished.join(PROGRESS), source })?;
-        write(&unfinished.join(TRAINABLE), &checkpoint.trainable)?;
-        write(&unfinished.join(OPTIMIZER), &checkpoint.optimizer)?;
-        if let Some(reference) = &checkpoint.reference {
-            write(&unfinished.join(REFERENCE), reference)?;
+        let path = self.path(checkpoint.state.step);
+        let json = |name: &str| {
+            let path = path.join(name);
+            move |source| DpoError::Json { path, source }
+        };
+        let state = serde_json::to_vec_pretty(&checkpoint.state).map_err(json(STATE))?;
+        let mut files = vec![
+            (TRAINABLE, checkpoint.trainable.as_slice()),
+            (OPTIMIZER, &checkpoint.optimizer),
+            (STATE, &state),
+        ];
+        files.extend(checkpoint.reference.as_deref().map(|reference| (REFERENCE, reference)));
+        let checksums: BTreeMap<&str, Checksum> =
+            files.iter().map(|(name, bytes)| (*name, Checksum::of(bytes))).collect();
+        let checksums = serde_json::to_vec_pretty(&checksums).map_err(json(CHECKSUMS))?;
+        files.push((CHECKSUMS, &checksums));
+        // only a damaged one can be there: an intact one would have been loaded
+        let staged = StagedDir::replacing(&path)?;
+        for (name, bytes) in files {
+            let path = staged.path().join(name);
+            fs::write(&path, bytes).map_err(DpoError::io("write", &path))?;
         }
-        write(&unfinished.join(PROGRESS), &progress)?;
-        let path = self.path(checkpoint.progress.step);
-        // only a broken one can be there: a whole one would have been loaded
-        remove_dir(&path)?;
-        fs::rename(&unfinished, &path).map_err(DpoError::io("rename", &unfinished))?;
-        sync_dir(&self.root)?;
-        let best = checkpoint.progress.best.map(|best| best.step);
+        staged.commit()?;
+        let best = checkpoint.state.best.map(|best| best.step);
         for (step, old) in self.steps()?.into_iter().rev().skip(keep) {
             if Some(step) != best {
-                remove_dir(&old)?;
+                remove_owned_dir(&old)?;
             }
         }
         Ok(path)
     }
 
-    /// The newest whole checkpoint, if there is one. Broken ones are passed over with a warning.
+    /// The newest intact checkpoint; `None` if there is no checkpoint at all. Damaged ones are
+    /// passed over with a warning.
     ///
     /// # Errors
-    /// [`DpoError::Io`] if the directory cannot be read.
+    /// [`DpoError::NoIntactCheckpoint`] if all are damaged; [`DpoError::Io`] if the directory
+    /// cannot be read.
     pub fn load_newest(&self) -> Result<Option<(PathBuf, Checkpoint)>, DpoError> {
-        for (_, path) in self.steps()?.into_iter().rev() {
-            match load(&path) {
+        self.load_newest_that(|_, _| Ok(()))
+    }
+
+    /// The newest intact checkpoint that `check` accepts. [`DpoError::Damaged`] passes to an
+    /// earlier one, other errors end the search.
+    pub(crate) fn load_newest_that(
+        &self,
+        check: impl Fn(&Path, &Checkpoint) -> Result<(), DpoError>,
+    ) -> Result<Option<(PathBuf, Checkpoint)>, DpoError> {
+        let steps = self.steps()?;
+        let count = steps.len();
+        let mut newest = None;
+        for (_, path) in steps.into_iter().rev() {
+            let checked = load(&path).and_then(|checkpoint| check(&path, &checkpoint).map(|()| checkpoint));
+            match checked {
                 Ok(checkpoint) => return Ok(Some((path, checkpoint))),
-                Err(error) => tracing::warn!(
-                    path = %path.display(),
-                    error = &error as &dyn std::error::Error,
-                    "passing over a broken checkpoint"
-                ),
+                Err(error @ DpoError::Damaged { .. }) => {
+                    let error = error.to_string();
+                    tracing::warn!(path = %path.display(), error, "passing over a damaged checkpoint");
+                    newest = newest.or(Some(error));
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(None)
+        let all = |newest| DpoError::NoIntactCheckpoint { path: self.root.clone(), count, newest };
+        newest.map_or(Ok(None), |newest| Err(all(newest)))
     }
 
     /// The checkpoint of a step.
     ///
     /// # Errors
-    /// [`DpoError::Io`], [`DpoError::Json`] or [`DpoError::Safetensors`] if it is not there or broken.
+    /// [`DpoError::Damaged`] if a file is missing or is not what was written; [`DpoError::Io`] if
+    /// one cannot be read.
     pub fn load(&self, step: usize) -> Result<Checkpoint, DpoError> {
         load(&self.path(step))
     }
@@ -247,76 +175,36 @@ impl CheckpointDir {
     }
 }
 
-/// Checks that a run may go on from a checkpoint with the settings and pairs given now.
-///
-/// # Errors
-/// [`DpoError::ConfigChanged`] with each setting; [`DpoError::DataChanged`].
-pub fn check_same_run(path: &Path, then: &TrainerState, now: &TrainerState) -> Result<(), DpoError> {
-    let changes = changes(&then.config.course(), &now.config.course())
-        .map_err(|source| DpoError::Json { path: path.join(PROGRESS), source })?;
-    if !changes.is_empty() {
-        return Err(DpoError::ConfigChanged { path: path.to_owned(), changes });
-    }
-    if then.pairs != now.pairs {
-        let (expected, found) = (then.pairs.clone(), now.pairs.clone());
-        return Err(DpoError::DataChanged { path: path.to_owned(), expected, found });
-    }
-    Ok(())
-}
-
-/// Fingerprint of pairs and of their order: SHA-256, in hexadecimal.
-pub fn fingerprint(pairs: &[PreferencePair]) -> String {
-    let mut texts = Texts::default();
-    for pair in pairs {
-        texts.add(&pair.id);
-        texts.add(&pair.image);
-        texts.add(&pair.history.len().to_string());
-        for turn in &pair.history {
-            texts.add(&turn.prompt);
-            texts.add(&turn.answer);
-        }
-        texts.add(&pair.prompt);
-        texts.add(&pair.chosen);
-        texts.add(&pair.rejected);
-        texts.add(pair.kind.as_str());
-        for (name, value) in [("margin", pair.margin), ("beta", pair.beta)] {
-            value.iter().for_each(|value| texts.add(&format!("{name} {value}")));
-        }
-        // only where there is one, so that other pairs keep their fingerprint
-        if let Some(system) = &pair.system {
-            texts.add("system");
-            texts.add(system);
-        }
-    }
-    texts.hex()
-}
-
-fn changes(then: &DpoConfig, now: &DpoConfig) -> Result<Vec<Change>, serde_json::Error> {
-    let then = serde_json::to_value(then)?;
-    // `then` went through text, where a float may change in its last bit: so let `now`
-    let now: Value = serde_json::from_slice(&serde_json::to_vec(now)?)?;
-    // a setting that is not set may not be there at all
-    let keys = [&then, &now].into_iter().filter_map(Value::as_object).flat_map(|settings| settings.keys());
-    let differing = keys.collect::<BTreeSet<_>>().into_iter().filter(|key| then[*key] != now[*key]);
-    Ok(differing
-        .map(|key| Change { key: key.clone(), then: then[key].to_string(), now: now[key].to_string() })
-        .collect())
-}
-
-fn load(path: &Path) -> Result<Checkpoint, DpoError> {
+fn load(dir: &Path) -> Result<Checkpoint, DpoError> {
+    let damaged = |path: &Path, reason: String| DpoError::Damaged { path: path.to_owned(), reason };
     let read = |name: &str| {
-        let path = path.join(name);
-        fs::read(&path).map_err(DpoError::io("read", &path))
+        let path = dir.join(name);
+        fs::read(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => damaged(&path, "it is missing".to_owned()),
+            _ => DpoError::io("read", &path)(error),
+        })
     };
-    let tensors = |name: &str| {
+    let path = dir.join(CHECKSUMS);
+    let checksums: BTreeMap<String, Checksum> =
+        serde_json::from_slice(&read(CHECKSUMS)?).map_err(|error| damaged(&path, error.to_string()))?;
+    let verified = |name: &str| {
         let bytes = read(name)?;
-        match safetensors::SafeTensors::deserialize(&bytes) {
-            Ok(_) => Ok(bytes),
-            Err(source) => Err(DpoError::Safetensors { path: Some(path.join(name)), source }),
+        let path = dir.join(name);
+        let Some(expected) = checksums.get(name) else {
+            return Err(damaged(&path, format!("{CHECKSUMS} does not name it")));
+        };
+        let found = Checksum::of(&bytes);
+        if found.bytes != expected.bytes {
+            return Err(damaged(&path, format!("it has {} bytes, not {}", found.bytes, expected.bytes)));
         }
+        if found != *expected {
+            return Err(damaged(&path, "its SHA-256 is not that of what was written".to_owned()));
+        }
+        Ok(bytes)
     };
-    let progress: TrainerState = serde_json::from_slice(&read(PROGRESS)?)
-        .map_err(|source| DpoError::Json { path: path.join(PROGRESS), source })?;
-    let reference = progress.config.reference_sync.map(|_| tensors(REFERENCE)).transpose()?;
-    Ok(Checkpoint { progress, trainable: tensors(TRAINABLE)?, optimizer: tensors(OPTIMIZER)?, reference })
+    let path = dir.join(STATE);
+    let state: TrainerState =
+        serde_json::from_slice(&verified(STATE)?).map_err(|error| damaged(&path, error.to_string()))?;
+    let reference = state.config.reference_sync.map(|_| verified(REFERENCE)).transpose()?;
+    Ok(Checkpoint { state, trainable: verified(TRAINABLE)?, optimizer: verified(OPTIMIZER)?, reference })
 }

@@ -9,16 +9,16 @@ use burn::optim::AdamWConfig;
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use crate::loss::{Divergence, Loss, Objective, PerPair};
+use crate::loss::{Divergence, Loss, Objective, PerPair, PreferenceLoss};
 use crate::metrics::EvalMetrics;
 use crate::optimizer::LrGroup;
 use crate::reference::ReferenceSync;
 use crate::schedule::Schedule;
 
-/// How far loss and margins may be from those of a freshly initialized adapter where nothing else is set (ours, for f32).
+/// Default of [`DpoConfig::initial_tolerance`], for f32.
 pub const INITIAL_TOLERANCE: f64 = 1e-4;
 
-/// What the best evaluation is best in.
+/// The metric that decides which evaluation is the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -27,7 +27,7 @@ pub enum Criterion {
     Loss,
     /// The largest mean margin of the rewards.
     Margins,
-    /// The largest part of the pairs whose chosen completion has the higher reward.
+    /// The largest fraction of pairs whose chosen completion has the higher reward.
     Accuracies,
 }
 
@@ -53,111 +53,117 @@ impl Criterion {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Weighting {
-    /// Those of WPO, see [`wpo_weights`](crate::loss::wpo_weights).
+    /// The weights of WPO; see [`wpo_weights`](crate::loss::wpo_weights).
     Wpo,
 }
 
-/// Settings of a training run. The defaults are the recipe of the BPO authors (Pi et al., arXiv 2403.08730) for
-/// LLaVA-1.5, from their released training script.
+/// Settings of a training run. The defaults are those of the BPO authors' training script for
+/// LLaVA-1.5 (Pi et al., arXiv 2403.08730).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct DpoConfig {
-    /// What is minimized. Default: sigmoid without label smoothing (the BPO script).
+    /// The loss. Default: sigmoid without label smoothing (the BPO script).
     pub loss: Loss,
-    /// How strongly the policy is held to the reference. Default: 0.1 (the BPO script; also TRL's).
+    /// Coefficient of the implicit rewards: the strength of the pull towards the reference.
+    /// Default: 0.1 (the BPO script, and TRL).
     pub beta: f64,
-    /// How the distance from the reference is measured. Default: reverse KL, which is DPO's.
+    /// Measure of the distance from the reference. Default: reverse KL, as in DPO.
     pub divergence: Divergence,
-    /// There is no reference, see [`Objective::reference_free`]. Default: false.
+    /// Trains without a reference; see [`Objective::reference_free`]. Default: false.
     pub reference_free: bool,
-    /// The reference follows the policy (TR-DPO): for a reference that is [a model of its own](crate::reference::Reference::Frozen). Default:
-    /// none, it stands still.
+    /// Lets a reference that is [a model of its own](crate::Reference::Frozen) follow the policy
+    /// (TR-DPO). Default: none, a fixed reference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference_sync: Option<ReferenceSync>,
-    /// How much the tokens behind the shorter completion's length count, see [`Objective::ld_alpha`]. Default: none, as
-    /// much as the others.
+    /// Weight of the tokens behind the shorter completion's length; see [`Objective::ld_alpha`].
+    /// Default: none, all tokens alike.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ld_alpha: Option<f64>,
-    /// Margin that the rewards shall have for each unit of a pair's own [margin](PreferencePair::margin), which is the
-    /// difference of its answers' scores; pairs without one have none. Default: 0, no margins. See
-    /// [`PerPair::margin`].
+    /// Target margin of the rewards per unit of a pair's own [margin](PreferencePair::margin), the
+    /// difference of its answers' scores. Pairs without a margin have none. Default: 0, no margins.
+    /// See [`PerPair::margin`].
     pub margin_scale: f64,
-    /// What the losses of pairs are multiplied by whose rejected completion is of a kind (`mllm-hal`, `llm-hal`, ...).
-    /// Default: none, which is 1.
+    /// Factors of the losses of pairs by the kind of their rejected completion (`mllm-hal`,
+    /// `llm-hal`, ...). Default: none, a factor of 1.
     pub kind_weights: BTreeMap<CompletionKind, f64>,
-    /// What else the losses of pairs are multiplied by. Default: none.
+    /// Further factors of the losses, computed in each step. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weighting: Option<Weighting>,
     /// Peak learning rate. Default: 2e-6 (the BPO script).
     pub learning_rate: f64,
-    /// Parameters with a peak learning rate of their own. Default: none; the BPO script trains the projector at the
-    /// same rate as the adapter.
+    /// Parameters with a peak learning rate of their own. Default: none; the BPO script trains the
+    /// projector at the same rate as the adapter.
     pub lr_groups: Vec<LrGroup>,
-    /// Course of the learning rate. Default: cosine (the BPO script).
+    /// Schedule of the learning rate. Default: cosine (the BPO script).
     pub schedule: Schedule,
-    /// Part of all steps that is warm-up. Default: 0.03 (the BPO script).
+    /// Fraction of all steps that is warm-up. Default: 0.03 (the BPO script).
     pub warmup_ratio: f64,
-    /// How often all pairs are gone through. Default: 2 (the BPO script).
+    /// Passes through all pairs. Default: 2 (the BPO script).
     pub epochs: usize,
-    /// Number of optimizer steps, instead of `epochs`. Default: none.
+    /// Number of optimizer steps, in place of `epochs`. Default: none.
     pub max_steps: Option<usize>,
     /// Pairs in one forward pass. Default: 4 (the BPO script).
     pub batch_size: usize,
     /// Forward passes in one optimizer step. Default: 1 (the BPO script).
     pub gradient_accumulation_steps: usize,
-    /// Put pairs of like length in the same step, so that less of a batch is padding: pairs of up to 50 steps, and at most a quarter of
-    /// all, are sorted by their characters (as transformers' `group_by_length` does it), and these steps come in random order. Of use
-    /// where there are more than a few steps to an epoch. Default: false (also transformers').
+    /// Puts pairs of similar length into the same step, so that batches have less padding, as
+    /// `group_by_length` of transformers: sorts the pairs of up to 50 steps, and of at most a
+    /// quarter of an epoch, by their number of characters, and shuffles these steps. Default: false
+    /// (as transformers).
     pub group_by_length: bool,
-    /// Limit of the gradient's norm; 0 for none. Default: 1 (the default of transformers, which the script keeps).
+    /// Limit of the gradient's global norm; 0 for none. Default: 1 (transformers, and so the BPO
+    /// script).
     pub max_grad_norm: f64,
-    /// Decay of AdamW. Default: 0 (the BPO script).
+    /// Weight decay of AdamW. Default: 0 (the BPO script).
     pub weight_decay: f64,
     /// Decay of the first moment. Default: 0.9 (torch and transformers).
     pub adam_beta1: f64,
     /// Decay of the second moment. Default: 0.999 (torch and transformers).
     pub adam_beta2: f64,
-    /// WeightedLoss in AdamW's denominator. Default: 1e-8 (torch and transformers).
+    /// Term in AdamW's denominator. Default: 1e-8 (torch and transformers).
     pub adam_epsilon: f64,
-    /// Decides the order of the data, which part of it is evaluated on, and what dropout drops. Default: 42 (the default of transformers).
+    /// Seed of the order of the pairs, of the evaluation split and of dropout. Default: 42
+    /// (transformers).
     pub seed: u64,
     /// Steps between checkpoints; the last step always has one. Default: 100 (ours).
     pub save_every: usize,
-    /// Minutes after which there is a checkpoint even so. Default: 10 (ours).
+    /// Minutes between checkpoints, whatever `save_every` is. Default: 10 (ours).
     pub save_minutes: f64,
-    /// How many checkpoints are kept. Default: 2 (ours).
+    /// Number of checkpoints to keep. Default: 2 (ours).
     pub keep_checkpoints: usize,
-    /// Part of the pairs that are evaluated on and not trained on: whole groups of one image and prompt, drawn with the seed.
-    /// Default: 0, none.
+    /// Fraction of the pairs to evaluate on in place of training: whole groups of one image and
+    /// prompt, drawn with the seed. Default: 0.
     pub eval_fraction: f64,
     /// Steps between evaluations; the last step always has one. Default: 100 (ours).
     pub eval_every: usize,
-    /// Steps between calls of the [sampler](crate::trainer::Trainer::with_sampler), which is called after the last step too.
-    /// Default: none.
+    /// Steps between calls of the [sampler](crate::Trainer::with_sampler), which is also called
+    /// after the last step. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_every: Option<usize>,
-    /// Keep the best checkpoint, and give back its parameters at the end. Default: none, those of the last step.
+    /// Keeps the best checkpoint and returns its parameters at the end. Default: none, those of the
+    /// last step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_best: Option<Criterion>,
-    /// Evaluations in a row that are no better than the best one in `keep_best`, or else in the loss, after which training
-    /// ends. Default: none.
+    /// Ends the training after this many evaluations in a row that are no better than the best by
+    /// `keep_best`, or by the loss if that is not set. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
-    /// Policy and reference differ at the start, as the reference is another model or the adapter already trained: so the
-    /// first loss is not that of a freshly initialized adapter. Default: false, and then a difference is an error.
+    /// Accepts that policy and reference differ before the first step, because the reference is
+    /// another model or the adapter is already trained. Default: false, a difference is an error.
     pub reference_differs: bool,
-    /// How far loss and margins may be from those of a freshly initialized adapter before the first step. Default: none, which is
-    /// [`INITIAL_TOLERANCE`]; the `bpo` crate widens it where the model is not f32.
+    /// Tolerance of the check before the first step that policy and reference are equal. Default:
+    /// none, which is [`INITIAL_TOLERANCE`]; the `bpo` crate widens it for a model that is not f32.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_tolerance: Option<f64>,
-    /// Steps in a row whose loss or gradient is not finite, after which training ends with an error; until then they
-    /// are left out. Default: 5 (ours).
+    /// Skipped steps in a row after which training ends with an error. A step is skipped if its
+    /// loss or gradient is not finite, or none of its pairs can be prepared. Default: 5 (ours).
     pub max_skipped: usize,
-    /// Compute the figures of a step that need the whole distribution at each token: entropy, mean logits and accuracy.
-    /// Default: true (TRL has them).
+    /// Computes the metrics that need the whole distribution at each token: entropy, mean logits
+    /// and accuracy. Default: true (as TRL).
     pub statistics: bool,
-    /// Ask the collator for every group before the first step, and skip what it refuses. Default: true (ours).
+    /// Checks every pair before the first step, and skips those that the collator refuses, then or
+    /// during the run. If false, such a pair is an error. Default: true (ours).
     pub validate_pairs: bool,
 }
 
@@ -209,7 +215,7 @@ macro_rules! with {
     ($($method:ident $field:ident: $type:ty),* $(,)?) => {
         impl DpoConfig {
             $(
-                #[doc = concat!("The same settings with another [`", stringify!($field), "`](Self::", stringify!($field), ").")]
+                #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
                 #[must_use]
                 pub fn $method(mut self, $field: $type) -> Self {
                     self.$field = $field;
@@ -254,32 +260,32 @@ with! {
     with_keep_best keep_best: Option<Criterion>,
     with_patience patience: Option<usize>,
     with_reference_differs reference_differs: bool,
-    with_step_zero_tolerance initial_tolerance: Option<f64>,
+    with_initial_tolerance initial_tolerance: Option<f64>,
     with_max_skipped max_skipped: usize,
     with_statistics statistics: bool,
-    with_vet validate_pairs: bool,
+    with_validate_pairs validate_pairs: bool,
 }
 
 impl DpoConfig {
-    /// What is minimized.
+    /// The objective with the built-in [`loss`](Self::loss).
     pub fn objective(&self) -> Objective {
-        Objective::new(self.loss.clone(), self.beta)
+        self.objective_with(self.loss.clone())
+    }
+
+    /// The objective with another loss.
+    pub fn objective_with<L: PreferenceLoss>(&self, loss: L) -> Objective<L> {
+        Objective::new(loss, self.beta)
             .with_divergence(self.divergence)
             .with_reference_free(self.reference_free)
             .with_ld_alpha(self.ld_alpha)
     }
 
-    /// Whether there must be pairs to evaluate on.
+    /// Whether the settings need pairs to evaluate on.
     pub(crate) fn needs_evaluations(&self) -> bool {
         self.keep_best.is_some() || self.patience.is_some()
     }
 
-    /// Whether a step asks the policy for the statistics of its tokens.
-    pub(crate) fn needs_statistics(&self) -> bool {
-        self.statistics || self.weighting == Some(Weighting::Wpo)
-    }
-
-    /// What only some of the pairs have, on the device of their log-probabilities.
+    /// Settings of single pairs, on the device of their log-probabilities.
     pub(crate) fn factors(&self, pairs: &[&PreferencePair], logps: &Tensor<1>) -> PerPair {
         let column = |is_set: bool, of: &dyn Fn(&PreferencePair) -> f64| {
             is_set.then(|| {
@@ -314,37 +320,19 @@ impl DpoConfig {
             .with_weight_decay(self.weight_decay as f32)
     }
 
-    /// These settings without those that change no step, so that a run can go on with others.
-    pub(crate) fn course(&self) -> Self {
-        let Self {
-            save_every,
-            save_minutes,
-            keep_checkpoints,
-            eval_every,
-            sample_every,
-            keep_best,
-            patience,
-            reference_differs,
-            initial_tolerance,
-            max_skipped,
-            statistics,
-            validate_pairs,
-            ..
-        } = Self::default();
-        Self {
-            save_every,
-            save_minutes,
-            keep_checkpoints,
-            eval_every,
-            sample_every,
-            keep_best,
-            patience,
-            reference_differs,
-            initial_tolerance,
-            max_skipped,
-            statistics,
-            validate_pairs,
-            ..self.clone()
-        }
-    }
+    /// Keys of the settings that affect no step: training may resume with other values of these.
+    pub const AFFECTS_NO_STEP: [&'static str; 12] = [
+        "save_every",
+        "save_minutes",
+        "keep_checkpoints",
+        "eval_every",
+        "sample_every",
+        "keep_best",
+        "patience",
+        "reference_differs",
+        "initial_tolerance",
+        "max_skipped",
+        "statistics",
+        "validate_pairs",
+    ];
 }

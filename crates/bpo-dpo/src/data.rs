@@ -1,16 +1,17 @@
-//! The pairs of a run, by what becomes of them.
+//! The pairs of a run.
 
 use std::collections::BTreeSet;
 
-use bpo_pairs::{CompletionKind, PreferencePair, warn_left_out};
+use bpo_pairs::{CompletionKind, PreferencePair, Skipped, warn_left_out};
 
 use crate::config::DpoConfig;
 use crate::error::DpoError;
-use crate::order::split;
+use crate::loss::LossProperties;
+use crate::order::split_pairs;
 use crate::policy::Collate;
-use crate::validate::{Skipped, Usable, usable};
+use crate::validate::{UsablePairs, usable_pairs};
 
-/// What is trained on, what is evaluated on, and what neither can be done with.
+/// Pairs to train on, pairs to evaluate on, and pairs that the check refused.
 pub(crate) struct Data {
     pub(crate) pairs: Vec<PreferencePair>,
     pub(crate) eval_pairs: Vec<PreferencePair>,
@@ -20,6 +21,7 @@ pub(crate) struct Data {
 impl Data {
     pub(crate) fn new<C: Collate>(
         config: &DpoConfig,
+        loss: LossProperties,
         collate: &mut C,
         pairs: &[PreferencePair],
         eval_pairs: Vec<PreferencePair>,
@@ -28,11 +30,12 @@ impl Data {
         if !collate.takes_system() {
             warn_left_out("pairs", pairs.iter().chain(&eval_pairs).map(|pair| &pair.system));
         }
-        let Usable { pairs, mut eval_pairs, skipped } = usable(config, collate, pairs, &eval_pairs);
+        let UsablePairs { pairs, mut eval_pairs, skipped } =
+            usable_pairs(config, loss, collate, pairs, &eval_pairs);
         if !skipped.is_empty() {
             tracing::warn!(skipped = skipped.len(), kept = pairs.len(), "some pairs cannot be used");
         }
-        let (pairs, split_off) = split(pairs, config.eval_fraction, config.seed);
+        let (pairs, split_off) = split_pairs(pairs, config.eval_fraction, config.seed);
         eval_pairs.extend(split_off);
         if pairs.is_empty() {
             return Err(DpoError::NoPairs { skipped });
@@ -44,7 +47,7 @@ impl Data {
     }
 }
 
-/// A weight for a kind that no pair has would do nothing, and nobody would know.
+/// Refuses a weight for a kind that no pair has: it would have no effect.
 fn check_kinds<'a>(
     config: &DpoConfig,
     pairs: impl Iterator<Item = &'a PreferencePair>,

@@ -1,9 +1,11 @@
-//! Which parameters AdamW's weight decay applies to.
+//! The parameters that AdamW's weight decay applies to.
 
-/// Whether weight decay applies to the parameter at a path, in a module whose kind burn calls `container`.
+/// Whether weight decay applies to the parameter at a path, in a module whose kind burn calls
+/// `container`.
 ///
-/// As `Trainer.get_decay_parameter_names` of transformers decides it: not to biases and not to the parameters of norms. Adapters
-/// decay. burn names a norm's parameters `gamma` and `beta`, so the kind of the module counts beside the path.
+/// As in `Trainer.get_decay_parameter_names` of transformers, biases and the parameters of norms do
+/// not decay; adapters do. burn names a norm's parameters `gamma` and `beta`, so the kind of the
+/// module decides, too.
 pub(crate) fn decays(path: &str, container: &str) -> bool {
     if container.ends_with("Norm") {
         return false;

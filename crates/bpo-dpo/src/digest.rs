@@ -1,8 +1,8 @@
-//! SHA-256 of several texts.
+//! SHA-256.
 
 use sha2::{Digest, Sha256};
 
-/// Hashes texts, each with its length before it, so that none can run into the next.
+/// SHA-256 of several texts, each with its length before it, so that the bounds between them count.
 #[derive(Default)]
 pub(crate) struct Texts(Sha256);
 
@@ -18,6 +18,15 @@ impl Texts {
 
     /// In hexadecimal.
     pub(crate) fn hex(self) -> String {
-        self.bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.bytes())
     }
+}
+
+/// SHA-256 in hexadecimal.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,38 +1,38 @@
-//! What can go wrong in training.
+//! Errors of the trainer.
 
 use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::CompletionKind;
+use bpo_pairs::{CompletionKind, Skipped};
 
-use crate::validate::Skipped;
+use crate::loss::LossError;
 
 /// An error of any kind, kept as the source of ours.
 pub type Source = Box<dyn Error + Send + Sync + 'static>;
 
-/// Why training cannot start or go on.
+/// An error of a training.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DpoError {
-    /// A setting that no training can use.
+    /// A setting outside its range.
     #[error("`{key}` must be {expected}, not {found}")]
     Setting {
-        /// Name of the setting, as in [`DpoConfig`](crate::config::DpoConfig).
+        /// Name of the setting, as in [`DpoConfig`](crate::DpoConfig).
         key: &'static str,
-        /// What it may be.
+        /// The values that are allowed.
         expected: &'static str,
-        /// What it is.
+        /// The value that was found.
         found: String,
     },
-    /// A setting that another one leaves nothing to do.
+    /// Two settings that exclude each other.
     #[error("`{key}` does not go with {with}: {reason}")]
     Conflict {
-        /// Name of the setting, as in [`DpoConfig`](crate::config::DpoConfig).
+        /// Name of the setting, as in [`DpoConfig`](crate::DpoConfig).
         key: &'static str,
-        /// The other one, with its value.
+        /// The other setting, with its value.
         with: String,
-        /// Why not.
+        /// Why they exclude each other.
         reason: &'static str,
     },
     /// Weights for a kind of completions that no pair has.
@@ -60,15 +60,16 @@ pub enum DpoError {
         /// Pairs that were given and cannot be used.
         skipped: Vec<Skipped>,
     },
-    /// The collator refused groups that it had accepted before, or that nothing had checked.
+    /// The collator cannot prepare pairs.
     #[error("cannot prepare {}", list(.pairs))]
     Collate {
         /// Ids of the pairs in the batch.
         pairs: Vec<String>,
-        /// What the collator says.
+        /// The error of the collator.
         source: Source,
     },
-    /// The policy gave log-probabilities, or the collator lengths, for another number of completions than there are.
+    /// The policy gave log-probabilities, or the collator lengths, for another number of
+    /// completions than there are.
     #[error("policy or collator gave {found} rows for {expected} completions, in the batch of {}", list(.pairs))]
     Rows {
         /// Completions in the batch.
@@ -84,13 +85,13 @@ pub enum DpoError {
         /// Ids of the pairs in the batch.
         pairs: Vec<String>,
     },
-    /// The loss compares images, and the collator does not weaken any.
+    /// The loss compares images, and the collator weakens none.
     #[error("the loss needs weakened images, and the collator makes none (`Collate::weakens`)")]
     NothingWeakened,
-    /// The reference shall follow the policy, and is none that can.
+    /// `reference_sync` is set for a reference that cannot follow the policy.
     #[error("`reference_sync` needs a reference that is a model of its own (`Reference::Frozen`)")]
     ReferenceStands,
-    /// The reference shall follow the policy, and has not what is trained.
+    /// `reference_sync` is set for a reference that lacks the trained parameters.
     #[error(
         "the reference cannot follow the policy (`reference_sync`), whose trained parameters it should have: {mismatch}"
     )]
@@ -98,8 +99,8 @@ pub enum DpoError {
         /// All that does not fit.
         mismatch: Mismatch,
     },
-    /// A file of the reference's log-probabilities was made under other circumstances.
-    #[error("{} was made under other circumstances: {}; remove it to have it made anew", path.display(), list(.changes))]
+    /// A cache of the reference's log-probabilities is stale.
+    #[error("{} is stale: {}; delete it to rebuild it", path.display(), list(.changes))]
     ReferenceChanged {
         /// The file.
         path: PathBuf,
@@ -107,7 +108,7 @@ pub enum DpoError {
         changes: Vec<Change>,
     },
     /// A pair is not what it was when the reference's log-probabilities were computed.
-    #[error("{}: {what} of pair {pair} changed since; remove the file to have it made anew", place(.path))]
+    #[error("{}: {what} of pair {pair} changed since the file was written; delete it to rebuild it", place(.path))]
     StaleReference {
         /// The file, where they came from one.
         path: Option<PathBuf>,
@@ -116,7 +117,7 @@ pub enum DpoError {
         /// What changed.
         what: Stale,
     },
-    /// The reference's log-probabilities are not there for a pair.
+    /// The cache has no log-probabilities of a pair.
     #[error("{} has no log-probabilities for pair {pair}", place(.path))]
     NotInReference {
         /// The file, where they came from one.
@@ -124,29 +125,30 @@ pub enum DpoError {
         /// Id of the pair.
         pair: String,
     },
-    /// A file that should hold a reference's log-probabilities.
-    #[error("{} holds no log-probabilities of a reference: {reason}", path.display())]
+    /// A file is no cache of a reference's log-probabilities.
+    #[error("{} is no cache of a reference's log-probabilities: {reason}", path.display())]
     ReferenceFile {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// A setting asks for the best evaluation, and there is nothing to evaluate on.
+    /// A setting needs evaluations, and there are no pairs to evaluate on.
     #[error(
         "`keep_best` and `patience` need pairs to evaluate on: set `eval_fraction`, or give some (`with_eval_pairs`)"
     )]
     NothingToEvaluate,
-    /// The weighting needs what the policy does not give.
+    /// The loss or the weighting needs token statistics that the policy does not give.
     #[error(
-        "the weighting needs statistics of each token's distribution, and the policy has none (`Policy::token_statistics`)"
+        "the loss or the weighting needs statistics of each token's distribution, and the policy gives none \
+         (`Policy::token_statistics`)"
     )]
     NoStatistics,
-    /// Before the first step policy and reference differ.
+    /// Policy and reference differ before the first step.
     #[error(
         "before the first step the policy must equal its reference: loss {loss:.6} (expected {expected_loss:.6}), largest \
          margin {margin:.2e} (pair {pair}), both within {tolerance:e}. Possible causes: the reference is another model, or the \
-         adapter not fresh (if that is meant, set `reference_differs`); the adapter is not switched off for the reference, \
+         adapter not fresh (if this is intended, set `reference_differs`); the adapter is not switched off for the reference, \
          dropout is on, or the two passes compute in low precision by different kernels (then widen `initial_tolerance`)"
     )]
     InitialMismatch {
@@ -170,6 +172,44 @@ pub enum DpoError {
         step: usize,
         /// Ids of its pairs.
         pairs: Vec<String>,
+    },
+    /// In too many steps in a row no pair could be prepared.
+    #[error(
+        "no pair of {count} steps in a row up to step {step} could be prepared ({} skipped{}): check that the images are still there",
+        skipped.len(), first(.skipped)
+    )]
+    NothingPrepared {
+        /// How many steps.
+        count: usize,
+        /// The last of them.
+        step: usize,
+        /// Pairs that passed the check and could not be prepared.
+        skipped: Vec<Skipped>,
+    },
+    /// The preparation of batches ended before the training did.
+    #[error("the thread that prepares batches has ended")]
+    NoBatch,
+    /// Every checkpoint of a run directory is damaged.
+    #[error(
+        "none of the {count} checkpoints in {} is intact; the newest: {newest}. Restore one of them, or remove the directory to \
+         train from the start",
+        path.display()
+    )]
+    NoIntactCheckpoint {
+        /// The directory of checkpoints.
+        path: PathBuf,
+        /// How many checkpoints there are.
+        count: usize,
+        /// What is wrong with the newest.
+        newest: String,
+    },
+    /// A checkpoint is not what was written.
+    #[error("{} is damaged: {reason}", path.display())]
+    Damaged {
+        /// The checkpoint, or a file of it.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// Parameters or optimizer state that would be saved hold something that is not finite.
     #[error(
@@ -209,7 +249,7 @@ pub enum DpoError {
         /// Its element type.
         found: String,
     },
-    /// The run directory was made with other settings.
+    /// The checkpoint was written with other settings.
     #[error("{} was made with other settings: {}", path.display(), list(.changes))]
     ConfigChanged {
         /// The checkpoint.
@@ -217,7 +257,7 @@ pub enum DpoError {
         /// Each setting that differs.
         changes: Vec<Change>,
     },
-    /// The run directory was made with other pairs.
+    /// The checkpoint was written with other pairs.
     #[error(
         "{} was made with other pairs (fingerprint {expected}, these have {found}): train into another directory, or \
          restore the pairs and the images that it was made with",
@@ -236,10 +276,10 @@ pub enum DpoError {
     Sample {
         /// Steps before it.
         step: usize,
-        /// What it says.
+        /// The error of the sampler.
         source: Source,
     },
-    /// A line of a file is not what it should be.
+    /// A line of a file cannot be parsed.
     #[error("{}, line {line}", path.display())]
     Line {
         /// The file.
@@ -249,7 +289,7 @@ pub enum DpoError {
         /// What is wrong.
         source: serde_json::Error,
     },
-    /// A JSON file is not what it should be.
+    /// A JSON file cannot be parsed.
     #[error("{}", path.display())]
     Json {
         /// The file.
@@ -260,9 +300,9 @@ pub enum DpoError {
     /// A file or directory could not be read or written.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
         /// Why not.
         source: std::io::Error,
@@ -270,7 +310,7 @@ pub enum DpoError {
     /// A file or directory cannot be opened, written, replaced or removed.
     #[error(transparent)]
     File(#[from] bpo_pairs::files::FileError),
-    /// A file that the data's own code writes.
+    /// An error of the crate that reads and writes pairs.
     #[error(transparent)]
     Pairs(Box<bpo_pairs::PairsError>),
     /// The device failed while results were read from it.
@@ -278,7 +318,7 @@ pub enum DpoError {
     Device {
         /// What was read.
         what: &'static str,
-        /// What the device says.
+        /// The error of the device.
         source: Source,
     },
 }
@@ -286,6 +326,15 @@ pub enum DpoError {
 impl From<bpo_pairs::PairsError> for DpoError {
     fn from(error: bpo_pairs::PairsError) -> Self {
         Self::Pairs(Box::new(error))
+    }
+}
+
+impl From<LossError> for DpoError {
+    fn from(error: LossError) -> Self {
+        match error {
+            LossError::Setting { key, expected, found } => Self::Setting { key, expected, found },
+            LossError::Conflict { key, with, reason } => Self::Conflict { key, with, reason },
+        }
     }
 }
 
@@ -299,7 +348,7 @@ impl DpoError {
         move |source| Self::Device { what, source: source.into() }
     }
 
-    /// Names the step in an error that arose from what it gave.
+    /// Adds the step to an error.
     pub(crate) fn at_step(mut self, at: usize) -> Self {
         if let Self::NotFiniteTensors { step, .. } = &mut self {
             *step = Some(at);
@@ -307,7 +356,7 @@ impl DpoError {
         self
     }
 
-    /// Names the file in an error that arose from its bytes.
+    /// Adds the file to an error.
     pub(crate) fn in_file(mut self, file: &Path) -> Self {
         if let Self::Mismatch { path, .. } | Self::Safetensors { path, .. } = &mut self {
             *path = Some(file.to_owned());
@@ -316,12 +365,12 @@ impl DpoError {
     }
 }
 
-/// What of a pair changed since the reference's log-probabilities were computed.
+/// The part of a pair that changed since the reference's log-probabilities were computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stale {
-    /// Its pixels as the model gets them.
+    /// The preprocessed pixels.
     Image,
-    /// Its token ids: by its text, the chat template or the tokenizer.
+    /// The token ids, by the text, the chat template or the tokenizer.
     Tokens,
 }
 
@@ -334,7 +383,7 @@ impl fmt::Display for Stale {
     }
 }
 
-/// A setting that differs from the one a checkpoint was made with.
+/// A changed setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// Name of the setting.
@@ -351,7 +400,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// A fingerprint's first digits tell two apart.
+/// Shortens a fingerprint: its first digits suffice.
 fn short(value: &str) -> &str {
     let is_fingerprint = value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_fingerprint { &value[..12] } else { value }
@@ -387,7 +436,7 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// All of them, or the first of many: a model has thousands of parameters.
+/// All items, or the first of many: a model has thousands of parameters.
 fn list<T: fmt::Display>(items: &[T]) -> String {
     const SHOWN: usize = 20;
     let shown = items[..items.len().min(SHOWN)].iter().map(T::to_string).collect::<Vec<_>>().join(", ");
@@ -403,7 +452,7 @@ fn listed(names: &[String]) -> String {
 }
 
 fn first(skipped: &[Skipped]) -> String {
-    skipped.first().map_or_else(String::new, |first| format!("; the first, {}: {}", first.pair, first.reason))
+    skipped.first().map_or_else(String::new, |first| format!("; the first, {}: {}", first.id, first.detail))
 }
 
 fn place(path: &Option<PathBuf>) -> String {

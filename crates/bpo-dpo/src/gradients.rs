@@ -1,11 +1,12 @@
-//! The size of a gradient, and its limit.
+//! The norm of a gradient, and its limit.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{DType, FloatDType, Tensor};
+use burn::tensor::{DType, Tensor};
 
 use crate::error::DpoError;
-use crate::tensors::{flat, joined, off_tape, runs};
+use crate::loss::{off_tape, widen};
+use crate::tensors::{flat, joined, runs};
 
 /// Limits the norm of all gradients together, as `torch.nn.utils.clip_grad_norm_` does.
 ///
@@ -13,10 +14,10 @@ use crate::tensors::{flat, joined, off_tape, runs};
 /// g <- g * min(1, max_norm / (norm + 1e-6)),  norm = sqrt(sum over all parameters of |g|^2)
 /// ```
 ///
-/// burn clips each tensor on its own, which changes the direction of the step. Gradients that are not finite are left
-/// alone, and so is everything if `max_norm` is 0.
+/// burn clips each tensor on its own, which changes the direction of the step. Gradients that are
+/// not finite stay as they are, and so do all if `max_norm` is 0.
 ///
-/// Gives the gradients and their norm before clipping.
+/// Returns the gradients and their norm before clipping.
 ///
 /// # Errors
 /// [`DpoError::Device`] if the norm cannot be read.
@@ -48,7 +49,7 @@ pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Result
     let mut flat = Flat { gradients, all: Vec::new() };
     module.visit(&mut flat);
     let Some(device) = flat.all.first().map(Tensor::device) else { return Ok(0.0) };
-    // gradients may be spread over devices; one read from one of them, not one for each parameter
+    // gradients may be on several devices: one read from one of them, not one for each parameter
     let runs = runs(flat.all, |gradient| ((gradient.device(), gradient.dtype()), gradient.dims()[0]));
     let sums = runs.into_iter().map(|run| widen(joined(run)).square().sum().to_device(&device)).collect();
     let sums = read(Tensor::cat(sums, 0), "the norm of the gradient")?;
@@ -59,14 +60,6 @@ pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Result
 pub(crate) fn read(tensor: Tensor<1>, what: &'static str) -> Result<Vec<f64>, DpoError> {
     let data = off_tape(tensor).try_into_data_dtype(DType::F64).map_err(DpoError::device(what))?;
     data.try_into_vec::<f64>().map_err(DpoError::device(what))
-}
-
-/// Half precision can hold neither long sums nor large squares.
-pub(crate) fn widen<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    match tensor.dtype() {
-        DType::F16 | DType::BF16 => tensor.cast(FloatDType::F32),
-        _ => tensor,
-    }
 }
 
 struct Flat<'a> {

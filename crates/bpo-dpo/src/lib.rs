@@ -1,65 +1,80 @@
-//! Direct preference optimization on [burn]: losses as pure functions, and a small trainer that can be stopped at any
-//! moment.
+//! Direct preference optimization on [burn]: preference losses as pure functions, and a trainer
+//! that resumes exactly.
 //!
-//! Nothing here knows a particular model. [`loss`] needs log-probabilities only; [`trainer::Trainer`] needs a
-//! [`policy::Policy`], which gives log-probabilities of completions, and a [`policy::Collate`], which prepares them.
-//!
-//! - [`loss`], [`logps`]: the mathematics
-//! - [`config`], [`trainer`], [`observer`], [`metrics`], [`checkpoint`]: a run
-//! - [`reference`](mod@reference): what it is held to
-//! - [`order`], [`validate_pairs`]: its data
-//! - [`optimizer`], [`schedule`], [`gradients`], [`trainable`]: its parts, of use on their own
+//! - [`loss`]: the losses. They need burn's tensors only, so a training loop of your own can use
+//!   them alone. To add a loss, implement [`loss::PreferenceLoss`].
+//! - [`Trainer`]: trains any model that implements [`Policy`] (log-probabilities of completions)
+//!   with a [`Collate`] that prepares its batches. Settings are in [`DpoConfig`].
+//! - [`Reference`], [`LogpCache`]: the reference that the policy is compared with.
+//! - [`Observer`], [`StepMetrics`], [`EvalMetrics`], [`CheckpointDir`]: the progress of a run and
+//!   its files.
+//! - [`DataOrder`], [`GroupBatch`], [`validate_pairs`]: the pairs.
+//! - [`PathOptimizer`], [`LrSchedule`], [`clip_global_norm`], [`save_trainable`]: parts of the
+//!   trainer for other loops.
 //!
 //! # The loss alone
 //!
 //! ```
-//! use bpo_dpo::logps::PairLogps;
-//! use bpo_dpo::loss::{Loss, Objective, PerPair};
+//! use bpo_dpo::loss::{Loss, Objective, PairLogps, PerPair};
 //! use burn::tensor::{Device, Tensor};
 //!
-//! let device = Device::flex();
-//! let logps = |chosen: f32, rejected: f32| PairLogps::new(
-//!     Tensor::from_floats([chosen], &device),
-//!     Tensor::from_floats([rejected], &device),
-//! );
-//! // the policy finds the chosen answer likelier than the reference does, and the rejected one less likely
-//! let objective = Objective::new(Loss::default(), 0.1);
-//! let output = objective.forward(&logps(-10.0, -14.0), Some(&logps(-12.0, -13.0)), &PerPair::default());
-//! let loss: f32 = output.losses.into_scalar();
-//! assert!((loss - (1.0f32 + (-0.3f32).exp()).ln()).abs() < 1e-6);
+//! // log-probabilities of one pair's chosen and rejected completions
+//! let values = |value: f32| Tensor::from_floats([value], &Device::flex());
+//! let policy = PairLogps::new(values(-10.0), values(-14.0));
+//! let reference = PairLogps::new(values(-12.0), values(-13.0));
+//! let output = Objective::new(Loss::default(), 0.1).forward(&policy, Some(&reference), &PerPair::default());
+//! assert!((output.losses.into_scalar::<f32>() - 0.5544).abs() < 1e-4);
 //! ```
 //!
-//! Losses are unreduced and keep the policy's autodiff tape: `output.losses.mean().backward()` gives gradients.
+//! Losses are not reduced and keep the policy's autodiff tape: `output.losses.mean().backward()`
+//! gives gradients.
 
+#![forbid(unsafe_code)]
+
+mod batches;
 mod buckets;
-pub mod checkpoint;
-pub mod config;
+mod checkpoint;
+mod config;
 mod data;
 mod decay;
 mod digest;
-pub mod error;
-mod files;
+mod error;
 mod forward;
-pub mod gradients;
-pub mod logps;
+mod gradients;
 pub mod loss;
-pub mod metrics;
-mod numbers;
-pub mod observer;
-pub mod optimizer;
-pub mod order;
-pub mod policy;
-pub mod reference;
+mod metrics;
+mod observer;
+mod optimizer;
+mod order;
+mod policy;
+mod reference;
 mod run;
 mod run_files;
-pub mod schedule;
+mod schedule;
+mod state;
 mod stats;
 mod step;
 mod tensors;
-pub mod trainable;
-pub mod trainer;
-pub mod validate;
+mod trainable;
+mod trainer;
+mod training;
+mod validate;
 
-pub use config::{DpoConfig, INITIAL_TOLERANCE};
-pub use error::DpoError;
+pub use batches::{PreparedBatch, PreparedPairs};
+pub use checkpoint::{Checkpoint, CheckpointDir};
+pub use config::{Criterion, DpoConfig, INITIAL_TOLERANCE, Weighting};
+pub use error::{Change, DpoError, Mismatch, Source, Stale};
+pub use gradients::{clip_global_norm, global_norm};
+pub use loss::{TokenLogps, TokenStatistics};
+pub use metrics::{EvalMetrics, Logged, MetricsLog, StepMetrics};
+pub use observer::{Control, Observer, RunPlan};
+pub use optimizer::{LrGroup, PathOptimizer};
+pub use order::{DataOrder, GroupBatch, split_pairs};
+pub use policy::{Adapters, Collate, Policy, PromptGroup, RowFingerprint};
+pub use reference::{LogpCache, PairBatches, Reference, ReferenceSync};
+pub use schedule::{LrSchedule, Schedule};
+pub use state::{Best, TrainerState, check_same_run, fingerprint_pairs};
+pub use trainable::{load_trainable, save_trainable, trainable_paths};
 pub use trainer::Trainer;
+pub use training::{TrainOutput, Training};
+pub use validate::{PairValidator, UsablePairs, usable_pairs, validate_pairs};

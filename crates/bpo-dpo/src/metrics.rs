@@ -1,4 +1,4 @@
-//! Metrics of each step and of each evaluation, under the names that TRL gives them, and the files that they are appended to.
+//! Metrics of steps and evaluations, under the names of TRL, and their log files.
 
 use std::io::{BufRead, BufReader};
 use std::marker::PhantomData;
@@ -12,15 +12,15 @@ use crate::error::DpoError;
 
 /// Metrics of one optimizer step: a line of `metrics.jsonl`.
 ///
-/// Values that are not finite are written as `null` and read as not-a-number. So are rewards and what is of rejected
-/// completions where the loss [needs none](crate::loss::Loss::needs_rejected).
+/// Values that are not finite are written as `null` and read as NaN. So are rewards and metrics of
+/// rejected completions for a loss that [needs none](crate::loss::LossProperties::rejected).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct StepMetrics {
     /// Optimizer steps so far, this one included.
     pub step: usize,
-    /// Passes through the data so far, in parts of an epoch.
+    /// Passes through the data so far, in fractions of an epoch.
     pub epoch: f64,
     /// Mean loss of the step's pairs.
     #[serde(deserialize_with = "nan_if_null")]
@@ -28,7 +28,7 @@ pub struct StepMetrics {
     /// Norm of the gradient before clipping.
     #[serde(deserialize_with = "nan_if_null")]
     pub grad_norm: f64,
-    /// Learning rate of this step (of the parameters in no group).
+    /// Learning rate of this step, for parameters in no group.
     pub learning_rate: f64,
     /// Mean implicit reward of the chosen completions.
     #[serde(rename = "rewards/chosen", deserialize_with = "nan_if_null")]
@@ -36,14 +36,14 @@ pub struct StepMetrics {
     /// Mean implicit reward of the rejected completions.
     #[serde(rename = "rewards/rejected", deserialize_with = "nan_if_null")]
     pub rewards_rejected: f64,
-    /// Part of the pairs whose chosen completion has the higher reward.
+    /// Fraction of the pairs whose chosen completion has the higher reward.
     #[serde(rename = "rewards/accuracies", deserialize_with = "nan_if_null")]
     pub rewards_accuracies: f64,
     /// Mean difference of the rewards.
     #[serde(rename = "rewards/margins", deserialize_with = "nan_if_null")]
     pub rewards_margins: f64,
-    /// Mean implicit reward of the chosen completions for weakened images, where the loss
-    /// [needs it](crate::loss::Loss::needs_weakened).
+    /// Mean implicit reward of the chosen completions for weakened images, for a loss that
+    /// [needs it](crate::loss::LossProperties::weakened).
     #[serde(
         rename = "rewards/weakened",
         default = "nan",
@@ -58,8 +58,8 @@ pub struct StepMetrics {
     #[serde(rename = "logps/rejected", deserialize_with = "nan_if_null")]
     pub logps_rejected: f64,
     /// Mean logit at the chosen completions' tokens. This and the next three are `null` for a
-    /// [policy](crate::policy::Policy::token_statistics) without statistics, and where
-    /// [`statistics`](crate::config::DpoConfig::statistics) are off.
+    /// [policy](crate::Policy::token_statistics) without statistics, and without
+    /// [`statistics`](crate::DpoConfig::statistics).
     #[serde(rename = "logits/chosen", default = "nan", deserialize_with = "nan_if_null")]
     pub logits_chosen: f64,
     /// Mean logit at the rejected completions' tokens.
@@ -68,7 +68,7 @@ pub struct StepMetrics {
     /// Mean entropy of the policy at the tokens of both, in nats.
     #[serde(default = "nan", deserialize_with = "nan_if_null")]
     pub entropy: f64,
-    /// Part of the chosen completions' tokens that are the likeliest ones.
+    /// Fraction of the chosen completions' tokens that are the likeliest ones.
     #[serde(default = "nan", deserialize_with = "nan_if_null")]
     pub mean_token_accuracy: f64,
     /// Mean number of tokens of the chosen completions.
@@ -77,13 +77,14 @@ pub struct StepMetrics {
     /// Mean number of tokens of the rejected completions.
     #[serde(rename = "lengths/rejected", default = "nan", deserialize_with = "nan_if_null")]
     pub lengths_rejected: f64,
-    /// Tokens so far, prompts and images counted with each completion, as TRL does; where the
-    /// [collator](crate::policy::Collate::lengths) does not tell, none.
+    /// Tokens so far, prompts and images counted with each completion, as TRL does; `None` if the
+    /// [collator](crate::Collate::lengths) does not count them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_tokens: Option<usize>,
-    /// Pairs in this step.
+    /// Pairs in this step, without those that could not be prepared.
     pub pairs: usize,
-    /// The loss or the gradient was not finite, and the parameters were left as they were.
+    /// The step was skipped: its loss or gradient was not finite, or none of its pairs could be
+    /// prepared.
     pub skipped: bool,
 }
 
@@ -105,7 +106,7 @@ pub struct EvalMetrics {
     /// Mean implicit reward of the rejected completions.
     #[serde(rename = "eval_rewards/rejected", deserialize_with = "nan_if_null")]
     pub rewards_rejected: f64,
-    /// Part of the pairs whose chosen completion has the higher reward.
+    /// Fraction of the pairs whose chosen completion has the higher reward.
     #[serde(rename = "eval_rewards/accuracies", deserialize_with = "nan_if_null")]
     pub rewards_accuracies: f64,
     /// Mean difference of the rewards.
@@ -117,7 +118,8 @@ pub struct EvalMetrics {
     /// Mean log-probability of the rejected completions, in nats.
     #[serde(rename = "eval_logps/rejected", deserialize_with = "nan_if_null")]
     pub logps_rejected: f64,
-    /// Mean implicit reward of the chosen completions for weakened images, where the loss needs it.
+    /// Mean implicit reward of the chosen completions for weakened images, for a loss that needs
+    /// it.
     #[serde(
         rename = "eval_rewards/weakened",
         default = "nan",
@@ -125,7 +127,8 @@ pub struct EvalMetrics {
         skip_serializing_if = "is_nan"
     )]
     pub rewards_weakened: f64,
-    /// Mean logit at the chosen completions' tokens. This and the next three are `null` as in [`StepMetrics`].
+    /// Mean logit at the chosen completions' tokens. This and the next three are `null` as in
+    /// [`StepMetrics`].
     #[serde(rename = "eval_logits/chosen", default = "nan", deserialize_with = "nan_if_null")]
     pub logits_chosen: f64,
     /// Mean logit at the rejected completions' tokens.
@@ -134,7 +137,7 @@ pub struct EvalMetrics {
     /// Mean entropy of the policy at the tokens of both, in nats.
     #[serde(rename = "eval_entropy", default = "nan", deserialize_with = "nan_if_null")]
     pub entropy: f64,
-    /// Part of the chosen completions' tokens that are the likeliest ones.
+    /// Fraction of the chosen completions' tokens that are the likeliest ones.
     #[serde(rename = "eval_mean_token_accuracy", default = "nan", deserialize_with = "nan_if_null")]
     pub mean_token_accuracy: f64,
     /// Mean number of tokens of the chosen completions.
@@ -172,9 +175,9 @@ impl From<StepMetrics> for EvalMetrics {
     }
 }
 
-/// What [`MetricsLog`] keeps: figures of a step.
+/// A record of [`MetricsLog`].
 pub trait Logged: Serialize + DeserializeOwned {
-    /// Optimizer steps before them.
+    /// Optimizer steps before the record was made.
     fn step(&self) -> usize;
 }
 
@@ -210,9 +213,8 @@ pub struct MetricsLog<F> {
 }
 
 impl<F: Logged> MetricsLog<F> {
-    /// Opens the file, cut back to the steps up to `last_step`, so that no step comes twice.
-    ///
-    /// A last line without its end, which a killed process may leave, is cut off too.
+    /// Opens the file and removes the records after `last_step`, so that no step is in it twice. A
+    /// torn last line, which a killed process may leave, is also removed.
     ///
     /// # Errors
     /// [`DpoError::File`]; [`DpoError::Line`] for any other line that is no record.
@@ -247,7 +249,7 @@ impl<F: Logged> MetricsLog<F> {
         Ok(self.log.sync()?)
     }
 
-    /// Reads a whole file. A last line without its end is left out.
+    /// Reads a whole file, without a torn last line.
     ///
     /// # Errors
     /// [`DpoError::File`]; [`DpoError::Line`] for any other line that is no record.

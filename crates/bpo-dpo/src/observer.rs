@@ -1,18 +1,19 @@
-//! Watching a run, for instance with a progress bar.
+//! Callbacks during a run, for instance for a progress bar.
+
+use bpo_pairs::Skipped;
 
 use crate::metrics::{EvalMetrics, StepMetrics};
-use crate::validate::Skipped;
 
-/// Whether a run goes on after a step.
+/// The observer's answer to a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// With the next step.
+    /// Take the next step.
     Continue,
-    /// Not now: write a checkpoint and give the policy back.
+    /// Write a checkpoint and return the policy.
     Stop,
 }
 
-/// What a run is about to do.
+/// Sizes of a run.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct RunPlan<'a> {
@@ -24,18 +25,19 @@ pub struct RunPlan<'a> {
     pub pairs: usize,
     /// Pairs to evaluate on.
     pub eval_pairs: usize,
-    /// Pairs that cannot be used.
+    /// Pairs that the check refused.
     pub skipped: &'a [Skipped],
 }
 
-/// Told of a run's progress. Every `FnMut(&StepMetrics) -> Control` is one, and `()` is one that does nothing.
+/// Receives the progress of a run. Every `FnMut(&StepMetrics) -> Control` is an observer; `()` is
+/// one that does nothing.
 pub trait Observer {
     /// Called once, before the first step.
     fn on_start(&mut self, plan: &RunPlan<'_>) {
         let _ = plan;
     }
 
-    /// Called after each evaluation, which comes after its step.
+    /// Called after each evaluation, which follows its step.
     fn on_evaluation(&mut self, metrics: &EvalMetrics) {
         let _ = metrics;
     }

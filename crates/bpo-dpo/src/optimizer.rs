@@ -1,8 +1,8 @@
 //! AdamW that knows parameters by their path in the module.
 //!
-//! burn's [`ModuleOptimizer`](burn::optim::ModuleOptimizer) keys its state by parameter id, which is another one in each
-//! process, so its state cannot be given to a module that was built anew. Here the arithmetic is burn's, the keys are
-//! paths, and the state is a safetensors file.
+//! burn's [`ModuleOptimizer`](burn::optim::ModuleOptimizer) keys its state by parameter id, which
+//! is another one in each process, so its state cannot be given to a module that was built anew.
+//! Here the arithmetic is burn's, the keys are paths, and the state is a safetensors file.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -28,9 +28,11 @@ pub struct LrGroup {
 
 /// AdamW over the trainable parameters of a module.
 ///
-/// AdamW works element by element, so parameters and their state are flat, whatever their rank, and small ones are updated together.
+/// AdamW works element by element, so parameters and their state are flat, whatever their rank, and
+/// small ones are updated together.
 ///
-/// Weight decay leaves out biases and the parameters of norms, as the Trainer of transformers does (and so TRL).
+/// Weight decay leaves out biases and the parameters of norms, as the Trainer of transformers does
+/// (and so TRL).
 #[derive(Clone)]
 pub struct PathOptimizer {
     adamw: AdamW,
@@ -95,7 +97,8 @@ impl PathOptimizer {
         module.map(&mut Replacer { updated })
     }
 
-    /// The state as safetensors bytes: `<path>.moment_1`, `<path>.moment_2` (flat) and `<path>.time`.
+    /// The state as safetensors bytes: `<path>.moment_1`, `<path>.moment_2` (flat) and
+    /// `<path>.time`.
     ///
     /// # Errors
     /// [`DpoError::Device`] if the device fails.
@@ -117,12 +120,12 @@ impl PathOptimizer {
         encode(&tensors)
     }
 
-    /// Takes up a state from [`to_bytes`](Self::to_bytes) for the parameters of `module`.
-    ///
-    /// Parameters without state are as before their first gradient.
+    /// Loads a state from [`to_bytes`](Self::to_bytes) for the parameters of `module`. Parameters
+    /// that it has no state of start as before their first gradient.
     ///
     /// # Errors
-    /// [`DpoError::Safetensors`] for other bytes; [`DpoError::Mismatch`] with all that does not fit the module.
+    /// [`DpoError::Safetensors`] for other bytes; [`DpoError::Mismatch`] with all that does not fit
+    /// the module.
     pub fn load_bytes<M: Module>(&mut self, module: &M, bytes: &[u8]) -> Result<(), DpoError> {
         let mut tensors = decode(bytes)?;
         let mut mismatch = Mismatch::default();
@@ -231,7 +234,8 @@ fn spans(parts: &[(String, usize)]) -> impl Iterator<Item = (&str, usize, usize)
     })
 }
 
-/// Takes the state of each run out of `states`, if there is one. Parameters of a run are of one time, or have none.
+/// Takes the state of each run out of `states`, if there is one. Parameters of a run are of one
+/// time, or have none.
 fn take_states(states: &mut Vec<JointState>, runs: &[Vec<Part>]) -> Vec<Option<AdamWState<1>>> {
     // mostly they are joined as they were in the step before
     let known = |run: &Vec<Part>| states.iter().position(|state| state.is_of(run));

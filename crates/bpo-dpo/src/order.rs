@@ -1,5 +1,6 @@
-//! Which pairs come in which step: a function of the pairs, the settings, the seed and the epoch, and of nothing else.
+//! The order of the pairs: a function of the pairs, the settings, the seed and the epoch alone.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 
 use bpo_pairs::{PreferencePair, Turn};
@@ -9,15 +10,14 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::buckets::Buckets;
 use crate::config::DpoConfig;
 use crate::error::DpoError;
-use crate::logps::PairRows;
-use crate::loss::Objective;
+use crate::loss::{LossProperties, PairRows};
 use crate::policy::{Collate, PromptGroup};
 
-/// The pairs of a data set, in groups of the same image, system text, history and prompt.
+/// The pairs of a data set in groups with the same image, system text, history and prompt.
 ///
-/// An epoch goes through the groups in random order and through the pairs of a group one after the other. So pairs of
-/// one prompt mostly fall in one batch, where the image and the prompt are computed once; with
-/// [`group_by_length`](DpoConfig::group_by_length), too.
+/// An epoch takes the groups in random order, and the pairs of a group one after the other. So most
+/// pairs of one prompt fall into one batch, which computes the image and the prompt once; also with
+/// [`group_by_length`](DpoConfig::group_by_length).
 #[derive(Clone, Debug)]
 pub struct DataOrder {
     groups: Vec<Vec<usize>>,
@@ -25,12 +25,12 @@ pub struct DataOrder {
 }
 
 impl DataOrder {
-    /// Groups the pairs, in the order in which they first appear.
-    pub fn new(pairs: &[PreferencePair]) -> Self {
+    /// Groups pairs. The groups are in the order of their first pairs.
+    pub fn new(pairs: &[impl Borrow<PreferencePair>]) -> Self {
         let mut groups: Vec<Vec<usize>> = Vec::new();
         let mut known = HashMap::new();
         for (index, pair) in pairs.iter().enumerate() {
-            let group = *known.entry(Question::of(pair)).or_insert_with(|| {
+            let group = *known.entry(Question::of(pair.borrow())).or_insert_with(|| {
                 groups.push(Vec::new());
                 groups.len() - 1
             });
@@ -39,7 +39,7 @@ impl DataOrder {
         Self { groups, buckets: None }
     }
 
-    /// The order of a run with these settings, see [`group_by_length`](DpoConfig::group_by_length).
+    /// The order of a run with these settings; see [`group_by_length`](DpoConfig::group_by_length).
     pub fn for_config(config: &DpoConfig, pairs: &[PreferencePair]) -> Self {
         let order = Self::new(pairs);
         let buckets =
@@ -78,16 +78,24 @@ fn random(seed: u64, stream: u64) -> ChaCha20Rng {
     random
 }
 
-/// Fisher-Yates, written out: library shuffles may give another order in another version.
+/// Fisher-Yates shuffle. The shuffle of a library may change its order with a version.
 pub(crate) fn shuffle<T>(items: &mut [T], random: &mut ChaCha20Rng) {
     for last in (1..items.len()).rev() {
         items.swap(last, below(random, last as u64 + 1) as usize);
     }
 }
 
-/// Takes a part of the pairs away to evaluate on: whole groups, the first ones in an order drawn with the seed, and at least
-/// one group where `part` is above 0 and there are two. Gives what is left, then what was taken, both in the order of `pairs`.
-pub fn split(pairs: Vec<PreferencePair>, part: f64, seed: u64) -> (Vec<PreferencePair>, Vec<PreferencePair>) {
+/// Splits off a fraction of the pairs to evaluate on: whole groups, drawn with the seed, and at
+/// least one group if `part` is above 0 and there are two. Returns the pairs to train on and those
+/// to evaluate on, both in the order of `pairs`.
+pub fn split_pairs(
+    pairs: Vec<PreferencePair>,
+    part: f64,
+    seed: u64,
+) -> (Vec<PreferencePair>, Vec<PreferencePair>) {
+    if part == 0.0 {
+        return (pairs, Vec::new());
+    }
     let order = DataOrder::new(&pairs);
     let groups = order.groups.len();
     let most = groups.saturating_sub(1);
@@ -113,7 +121,7 @@ fn below(random: &mut impl Rng, bound: u64) -> u64 {
     }
 }
 
-/// What pairs of one group share.
+/// The part of a pair that its group shares.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Question<'a> {
     image: &'a str,
@@ -130,36 +138,35 @@ impl<'a> Question<'a> {
     }
 }
 
-/// Pairs as a policy takes them: each question once, with each of its completions once.
+/// A batch of pairs in groups: each prompt once, with each of its completions once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupBatch {
-    /// The questions with their completions.
+    /// The prompts with their completions.
     pub groups: Vec<PromptGroup>,
-    /// Where the completions of each pair are among the rows of [`TokenLogps`](crate::policy::TokenLogps).
+    /// The rows of each pair's completions in [`TokenLogps`](crate::loss::TokenLogps).
     pub rows: PairRows,
 }
 
 impl GroupBatch {
-    /// Groups pairs. Pairs keep their order, questions the one of their first pair.
+    /// Groups pairs. Pairs keep their order; groups are in the order of their first pairs.
     pub fn new<'a>(pairs: impl IntoIterator<Item = &'a PreferencePair>) -> Self {
         Self::of(pairs, |pair| &pair.rejected)
     }
 
-    /// The chosen completions alone, for a loss that compares nothing: both rows of a pair are that of its chosen one.
+    /// Groups the chosen completions alone, for a loss without rejected ones. Both rows of a pair
+    /// are those of its chosen completion.
     pub fn chosen<'a>(pairs: impl IntoIterator<Item = &'a PreferencePair>) -> Self {
         Self::of(pairs, |pair| &pair.chosen)
     }
 
-    /// What an objective needs of the pairs: rejected completions and weakened images only where it does.
-    pub fn for_objective<'a>(
-        objective: &Objective,
+    /// Groups what a loss needs of the pairs: rejected completions and weakened images only for a
+    /// loss that needs them.
+    pub fn for_loss<'a>(
+        loss: LossProperties,
         pairs: impl IntoIterator<Item = &'a PreferencePair> + Clone,
     ) -> Self {
-        let mut batch = match objective.needs_rejected() {
-            true => Self::new(pairs.clone()),
-            false => Self::chosen(pairs.clone()),
-        };
-        if objective.needs_weakened() {
+        let mut batch = if loss.rejected { Self::new(pairs.clone()) } else { Self::chosen(pairs.clone()) };
+        if loss.weakened {
             let behind = batch.completions();
             let mut weakened = Self::chosen(pairs);
             weakened.groups.iter_mut().for_each(|group| group.weakened = true);
@@ -205,12 +212,12 @@ impl GroupBatch {
         Self { groups, rows }
     }
 
-    /// Number of completions, that is rows of log-probabilities.
+    /// Number of completions, which is the number of rows of log-probabilities.
     pub fn completions(&self) -> usize {
         self.groups.iter().map(|group| group.completions.len()).sum()
     }
 
-    /// Id of the first of the batch's pairs that a row belongs to.
+    /// Id of the first pair that a row belongs to.
     pub(crate) fn id_of_row(&self, row: usize, pairs: &[&PreferencePair]) -> String {
         let pair = [&self.rows.chosen, &self.rows.rejected, &self.rows.weakened]
             .into_iter()
@@ -218,7 +225,7 @@ impl GroupBatch {
         pair.and_then(|pair| pairs.get(pair)).map_or_else(String::new, |pair| pair.id.clone())
     }
 
-    /// What a policy takes; `pairs` are for the error.
+    /// Has the collator prepare the groups. `pairs` are named in the error.
     pub(crate) fn collate<C: Collate>(
         &self,
         collate: &mut C,
@@ -228,7 +235,7 @@ impl GroupBatch {
         collate.collate(&self.groups).map_err(failed)
     }
 
-    /// Checks that there is a row for each completion; `pairs` are for the error.
+    /// Checks that there is one row for each completion. `pairs` are named in the error.
     pub(crate) fn check_rows(&self, found: usize, pairs: &[&PreferencePair]) -> Result<(), DpoError> {
         match self.completions() {
             expected if expected != found => Err(DpoError::Rows { expected, found, pairs: ids(pairs) }),
@@ -242,7 +249,7 @@ pub(crate) fn ids(pairs: &[&PreferencePair]) -> Vec<String> {
     pairs.iter().map(|pair| pair.id.clone()).collect()
 }
 
-/// Where a completion is, after it was added if it was not there.
+/// The index of a completion, which is added if it is new.
 fn position(completions: &mut Vec<String>, completion: &str) -> usize {
     completions.iter().position(|known| known == completion).unwrap_or_else(|| {
         completions.push(completion.to_owned());

@@ -1,19 +1,16 @@
-//! What the trainer asks of a model: log-probabilities of completions.
+//! The interface between the trainer and a model.
 
 use bpo_pairs::Turn;
 use burn::module::Module;
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{Bool, Int, Tensor};
 
-use crate::gradients::widen;
-use crate::tensors::off_tape;
+use crate::loss::{TokenLogps, TokenStatistics};
 
 /// Whether a policy's adapters take part in the forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adapters {
-    /// The policy that is trained.
+    /// Adapters on: the policy.
     On,
-    /// The model as it was before training: the reference.
+    /// Adapters off: the reference.
     Off,
 }
 
@@ -22,182 +19,120 @@ pub enum Adapters {
 pub struct PromptGroup {
     /// Path of the image, relative to the image root.
     pub image: String,
-    /// Whether the image is to be weakened, see [`Collate::weakens`].
+    /// Whether the image is to be weakened; see [`Collate::weakens`].
     pub weakened: bool,
     /// The system text before the conversation, if there is one.
     pub system: Option<String>,
     /// Annotated turns before the prompt, oldest first.
     pub history: Vec<Turn>,
-    /// The question.
+    /// The prompt.
     pub prompt: String,
-    /// Its 1..k completions.
+    /// Completions of the prompt, at least one.
     pub completions: Vec<String>,
 }
 
-/// Log-probabilities of completion tokens.
-///
-/// Rows are the completions of all groups, in order: first the completions of the first group, and so on.
-#[derive(Clone, Debug)]
-pub struct TokenLogps {
-    /// Log-probability of each token given all before it, in nats. `[completions, tokens]`, zero where `mask` is false.
-    pub logps: Tensor<2>,
-    /// True at tokens of the completion (its end token included), false at padding. `[completions, tokens]`
-    pub mask: Tensor<2, Bool>,
-}
-
-impl TokenLogps {
-    /// Sum over the tokens of each completion, in nats; in f32 if the log-probabilities are in half precision.
-    /// `[completions]`
-    pub fn sum(&self) -> Tensor<1> {
-        widen(self.logps.clone()).sum_dim(1).squeeze_dim::<1>(1)
-    }
-
-    /// Number of rows.
-    pub(crate) fn completions(&self) -> usize {
-        self.logps.dims()[0]
-    }
-
-    /// The same on no autodiff tape. `[completions]`
-    pub(crate) fn detached_sum(&self) -> Tensor<1> {
-        off_tape(self.sum())
-    }
-
-    /// Number of tokens of each completion, on no autodiff tape. `[completions]`
-    pub fn counts(&self) -> Tensor<1> {
-        off_tape(self.mask.clone().float().sum_dim(1).squeeze_dim::<1>(1))
-    }
-}
-
-/// What the distribution over the vocabulary is like at each token, beside the token's own log-probability. All are
-/// `[completions, tokens]`, as in the [`TokenLogps`] of the same pass, f32, zero at padding and on no autodiff tape.
-#[derive(Clone, Debug)]
-pub struct TokenStatistics {
-    /// `-sum_v p_v log p_v`, in nats.
-    pub entropy: Tensor<2>,
-    /// Mean of the logits.
-    pub mean_logit: Tensor<2>,
-    /// `log sum_v p_v^2`, which WPO needs.
-    pub log_sum_squares: Tensor<2>,
-    /// 1 where the token is the likeliest one, else 0.
-    pub top1: Tensor<2>,
-}
-
-impl TokenStatistics {
-    /// Number of statistics.
-    pub const COUNT: usize = 4;
-
-    /// The statistics of single tokens, in the order of the fields.
-    ///
-    /// # Shapes
-    /// - `logits`: `[tokens, vocab]`
-    /// - `targets`: `[tokens, 1]`
-    /// - output: `[tokens, 4]`, on no autodiff tape
-    pub fn of_logits(logits: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
-        let logits = widen(off_tape(logits));
-        Self::of_logps(logits.clone(), log_softmax(logits, 1), targets)
-    }
-
-    /// The same where the log-probabilities of the whole vocabulary are there already. `[tokens, vocab]`
-    pub fn of_logps(logits: Tensor<2>, logps: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
-        let (logits, logps) = (widen(off_tape(logits)), widen(off_tape(logps)));
-        let targets = off_tape(targets);
-        let p = logps.clone().exp();
-        let entropy = (p.clone() * logps).sum_dim(1).neg();
-        let squares = p.square().sum_dim(1).log();
-        let top1 = logits.clone().argmax(1).equal(targets).float().cast(logits.dtype());
-        Tensor::cat(vec![entropy, logits.mean_dim(1), squares, top1], 1)
-    }
-
-    /// Takes the statistics of all completions apart. `[completions, tokens, 4]`
-    pub fn unpack(statistics: Tensor<3>) -> Self {
-        let part = |at: usize| statistics.clone().narrow(2, at, 1).squeeze_dim::<2>(2);
-        Self { entropy: part(0), mean_logit: part(1), log_sum_squares: part(2), top1: part(3) }
-    }
-}
-
-/// What one row of a batch is computed from.
+/// Fingerprint of the inputs of one row of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowFingerprint {
-    /// SHA-256 of the pixels as the model gets them.
+    /// SHA-256 of the preprocessed pixels.
     pub image: [u8; 32],
-    /// SHA-256 of the token ids, of those before the completion too.
+    /// SHA-256 of all token ids, those of the prompt included.
     pub tokens: [u8; 32],
 }
 
-/// Turns groups into what the policy takes: tokens, pixels, masks.
+/// Prepares batches for a policy: tokenizes texts, loads and preprocesses images.
+///
+/// The trainer calls [`check`](Self::check) for every group before the first step, then
+/// [`collate`](Self::collate) for each batch, in another thread than the one that computes
+/// ([`Trainer::train`](crate::Trainer::train)). For that the collator and its batches must be
+/// [`Send`].
 pub trait Collate {
-    /// What [`Policy::token_logps`] takes.
+    /// The input of [`Policy::token_logps`].
     type Batch;
-    /// What can be wrong with a group (image missing, prompt too long, ...).
+    /// Why a group cannot be prepared: image missing, prompt too long, ...
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Prepares groups for one forward pass. Row order is that of [`TokenLogps`].
+    /// Prepares groups for one forward pass. The rows are in the order of [`TokenLogps`].
     ///
-    /// The batch serves the policy and the reference, so its tensors are plain ones (not on an autodiff device).
+    /// The batch serves the policy and the reference, so its tensors must not be on an autodiff
+    /// device. It is prepared ahead of its step, so a batch in the host's memory leaves the
+    /// device's memory to the present one.
     ///
     /// # Errors
-    /// If any group cannot be used; the error names it.
+    /// If a group cannot be prepared; the error names it.
     fn collate(&mut self, groups: &[PromptGroup]) -> Result<Self::Batch, Self::Error>;
 
-    /// Whether it weakens the images of [weakened](PromptGroup::weakened) groups: what a loss needs that
-    /// [compares images](crate::loss::Loss::needs_weakened). The default is false: such groups never come.
+    /// Whether the collator can weaken the images of [weakened](PromptGroup::weakened) groups,
+    /// which a loss that [compares images](crate::loss::LossProperties::weakened) needs. The
+    /// default is false; then there are no such groups.
     fn weakens(&self) -> bool {
         false
     }
 
-    /// What each row of a batch is computed from, in the order of the rows, so that a
-    /// [cached reference](crate::reference::LogpCache) sees when an image, a text or the tokenizer changed. The default
-    /// does not say it; then only the texts themselves are compared.
+    /// Fingerprints of the rows of a batch, in order. With them a [cached
+    /// reference](crate::LogpCache) detects a changed image, text or tokenizer. The default is
+    /// `None`; then the cache compares the texts alone.
     fn fingerprints(&self, batch: &Self::Batch) -> Option<Vec<RowFingerprint>> {
         let _ = batch;
         None
     }
 
-    /// Number of tokens of each row of a batch, of those before the completion and of the image's too: for
-    /// [`num_tokens`](crate::metrics::StepMetrics::num_tokens). The default does not say it; then that figure is left out.
+    /// Number of tokens of each row of a batch, prompt and image included, for
+    /// [`num_tokens`](crate::StepMetrics::num_tokens). The default is `None`; then that metric is
+    /// left out.
     fn lengths(&self, batch: &Self::Batch) -> Option<Vec<usize>> {
         let _ = batch;
         None
     }
 
-    /// Whether it reads the [system texts](PromptGroup::system) of groups. One that does not leaves them out, and the trainer warns of
-    /// it. The default is true.
+    /// Whether the collator uses the [system texts](PromptGroup::system) of groups. The trainer
+    /// warns of one that leaves them out. The default is true.
     fn takes_system(&self) -> bool {
         true
     }
 
-    /// Whether a group can be used. The trainer asks for every group before the first step.
+    /// Checks whether a group can be prepared. The trainer checks every group before the first
+    /// step, so this should be cheap: read the header of an image, decode no pixels. A group that
+    /// passes may still fail in [`collate`](Self::collate).
     ///
-    /// The default collates the group; an implementor can do with less, for instance not decode the whole image.
+    /// The default collates the group.
     ///
     /// # Errors
-    /// Why it cannot be used.
+    /// Why the group cannot be prepared.
     fn check(&mut self, group: &PromptGroup) -> Result<(), Self::Error> {
         self.collate(std::slice::from_ref(group)).map(drop)
     }
+
+    /// [Checks](Self::check) several groups, and gives their results in order. The default checks
+    /// one after the other; an implementation may use several threads.
+    fn check_groups(&mut self, groups: &[PromptGroup]) -> Vec<Result<(), Self::Error>> {
+        groups.iter().map(|group| self.check(group)).collect()
+    }
 }
 
-/// A model that gives log-probabilities of completions, and is trained by them.
+/// A model that can be trained: it gives log-probabilities of completions.
 ///
-/// It gives log-probabilities, not logits, so that an implementor can compute its head for completion tokens only and
-/// each image and prompt once per group.
+/// It gives log-probabilities rather than logits, so that an implementation can compute its head at
+/// completion tokens only, and each image and prompt once per group.
 pub trait Policy: Module {
-    /// A prepared batch.
+    /// A batch; see [`Collate::Batch`].
     type Batch;
 
     /// Log-probabilities of every completion in the batch.
     ///
-    /// Called on the module in training (under autodiff) with [`Adapters::On`] for the policy, and with
-    /// [`Adapters::Off`] for the reference, on the [`Module::valid`] of the module as it was before training: so
-    /// parameters that are trained without an adapter have their first values there.
+    /// The trainer calls it with [`Adapters::On`] on the module in training, under autodiff, for
+    /// the policy. For the reference it calls it with [`Adapters::Off`] on the [`Module::valid`] of
+    /// the module before training, in which parameters that are trained without an adapter have
+    /// their initial values.
     ///
-    /// What is random in training, as dropout is, must be left out of the reference and out of evaluations, which are on no
-    /// device with autodiff, and must not change what a fresh adapter gives. Drawn on the module's device it is the same in a
-    /// run that was stopped and taken up.
+    /// Dropout must be off for the reference and in evaluations, which are on no autodiff device,
+    /// and must not change the output of a fresh adapter. Drawn on the module's device it is the
+    /// same in a resumed run.
     fn token_logps(&self, batch: &Self::Batch, adapters: Adapters) -> TokenLogps;
 
-    /// The same with statistics of each token's distribution, for policies that have them. The default has none; then
-    /// figures that need them are left out, and a weighting that does is an error.
+    /// [`token_logps`](Self::token_logps) with statistics of each token's distribution. The default
+    /// gives none; then metrics that need them are left out, and a loss or weighting that needs
+    /// them is an error.
     fn token_statistics(
         &self,
         batch: &Self::Batch,
@@ -206,11 +141,12 @@ pub trait Policy: Module {
         (self.token_logps(batch, adapters), None)
     }
 
-    /// A batch that gives the same as `batch` and has in it what is the same with adapters and without, computed once: features
-    /// of images, say, whose tower is frozen.
+    /// A batch equal to `batch` that holds intermediate results which policy and reference share,
+    /// for instance the image features of a frozen vision tower.
     ///
-    /// Called on the module in training, not in an evaluation, where the reference is the policy with its adapters off; both
-    /// passes of the step then take what it gives. The default gives none.
+    /// The trainer calls it once per batch, if the reference is the policy with its adapters off,
+    /// and gives the result to both passes. It does not call it in evaluations. The default gives
+    /// `None`.
     fn shared(&self, batch: &Self::Batch) -> Option<Self::Batch> {
         let _ = batch;
         None

@@ -1,54 +1,69 @@
-//! What a run keeps on disk.
+//! The files of a run.
 
 use std::fs;
 use std::path::Path;
 
-use crate::checkpoint::{Checkpoint, CheckpointDir, check_same_run};
+use crate::checkpoint::{Checkpoint, CheckpointDir};
+use crate::data::Data;
 use crate::error::DpoError;
 use crate::metrics::{EvalMetrics, MetricsLog, StepMetrics};
 use crate::policy::Policy;
+use crate::state::{TrainerState, check_same_run};
 use crate::step::State;
 use crate::trainable::{load_as_trainable, load_trainable, save_as_trainable, save_trainable};
 
 /// `checkpoints/`, `metrics.jsonl` and `eval.jsonl` of a run directory.
 pub(crate) struct RunFiles {
     pub(crate) metrics: MetricsLog<StepMetrics>,
-    /// None where nothing is evaluated.
+    /// `None` without pairs to evaluate on.
     pub(crate) evaluations: Option<MetricsLog<EvalMetrics>>,
     checkpoints: CheckpointDir,
 }
 
 impl RunFiles {
-    /// Opens a run directory and takes up its newest checkpoint, if it has one. Gives the step of that, too.
+    /// Opens a run directory and restores its newest intact checkpoint, if it has one. Also gives
+    /// the step of that.
     pub(crate) fn open<P: Policy>(
         dir: &Path,
         state: State<P>,
-        evaluates: bool,
+        data: &Data,
+        total_steps: usize,
     ) -> Result<(Self, State<P>, Option<usize>), DpoError> {
         fs::create_dir_all(dir).map_err(DpoError::io("create", dir))?;
         let checkpoints = CheckpointDir::new(dir);
         let metrics = dir.join("metrics.jsonl");
-        let (state, resumed_from) = match checkpoints.load_newest()? {
+        let is_empty = |path: &Path| !fs::metadata(path).is_ok_and(|file| file.len() > 0);
+        let check = |path: &Path, checkpoint: &Checkpoint| {
+            check_same_run(path, &checkpoint.state, &state.progress)?;
+            checkpoint.state.check_range(path, data.pairs.len(), total_steps)
+        };
+        let (state, resumed_from) = match checkpoints.load_newest_that(check)? {
             None => {
-                if fs::metadata(&metrics).is_ok_and(|file| file.len() > 0) {
-                    tracing::warn!(dir = %dir.display(), "training ended before its first checkpoint: it begins anew");
+                if !is_empty(&metrics) {
+                    tracing::warn!(
+                        dir = %dir.display(),
+                        "an earlier run ended before its first checkpoint: training starts from step 0"
+                    );
                 }
                 (state, None)
             }
-            Some((path, checkpoint)) => {
+            Some((path, mut checkpoint)) => {
+                forget_damaged_best(&checkpoints, &mut checkpoint.state);
                 let state = restore(state, &path, checkpoint)?;
                 let step = state.progress.step;
-                tracing::info!(path = %path.display(), step, "taking up a checkpoint");
+                tracing::info!(path = %path.display(), step, "resuming from a checkpoint");
                 (state, Some(step))
             }
         };
-        if state.progress.step > 0 && !fs::metadata(&metrics).is_ok_and(|file| file.len() > 0) {
-            tracing::warn!(path = %metrics.display(), step = state.progress.step, "the figures of the steps so far are gone");
+        if state.progress.step > 0 && is_empty(&metrics) {
+            let step = state.progress.step;
+            tracing::warn!(path = %metrics.display(), step, "the metrics of earlier steps are missing");
         }
         let metrics = MetricsLog::open(&metrics, state.progress.step)?;
-        let evaluations = match evaluates {
-            true => Some(MetricsLog::open(&dir.join("eval.jsonl"), state.progress.step)?),
-            false => None,
+        let evaluations = if data.eval_pairs.is_empty() {
+            None
+        } else {
+            Some(MetricsLog::open(&dir.join("eval.jsonl"), state.progress.step)?)
         };
         Ok((Self { metrics, evaluations, checkpoints }, state, resumed_from))
     }
@@ -65,7 +80,7 @@ impl RunFiles {
         self.evaluations.as_ref().map_or(Ok(()), MetricsLog::sync)?;
         let at_step = |error: DpoError| error.at_step(state.progress.step);
         let checkpoint = Checkpoint {
-            progress: state.progress.clone(),
+            state: state.progress.clone(),
             trainable: save_trainable(&state.policy).map_err(at_step)?,
             optimizer: state.optimizer.to_bytes().map_err(at_step)?,
             reference: match (state.progress.config.reference_sync, state.reference.model()) {
@@ -81,9 +96,26 @@ impl RunFiles {
     }
 }
 
+/// Forgets the best evaluation if the parameters after it are damaged, so that the best of the
+/// later ones is kept.
+fn forget_damaged_best(checkpoints: &CheckpointDir, state: &mut TrainerState) {
+    let Some(best) = state.best.filter(|best| state.config.keep_best.is_some() && best.step != state.step)
+    else {
+        return;
+    };
+    if let Err(error) = checkpoints.load(best.step) {
+        tracing::warn!(
+            step = best.step,
+            error = &error as &dyn std::error::Error,
+            "forgetting the best evaluation, whose checkpoint is damaged"
+        );
+        state.best = None;
+        state.evaluations_since_best = 0;
+    }
+}
+
 fn restore<P: Policy>(state: State<P>, path: &Path, checkpoint: Checkpoint) -> Result<State<P>, DpoError> {
     let State { policy, reference, mut optimizer, progress, .. } = state;
-    check_same_run(path, &checkpoint.progress, &progress)?;
     let in_file = |error: DpoError| error.in_file(path);
     let policy = load_trainable(policy, &checkpoint.trainable).map_err(in_file)?;
     optimizer.load_bytes(&policy, &checkpoint.optimizer).map_err(in_file)?;
@@ -93,6 +125,6 @@ fn restore<P: Policy>(state: State<P>, path: &Path, checkpoint: Checkpoint) -> R
         }
         None => reference,
     };
-    let progress = progress.resume(checkpoint.progress);
+    let progress = progress.resume(checkpoint.state);
     Ok(State { policy, reference, optimizer, progress, at_init: false })
 }

@@ -4,7 +4,7 @@ use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate goes on after a linear warm-up.
+/// The learning rate after a linear warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -27,7 +27,8 @@ pub struct LrSchedule {
 }
 
 impl LrSchedule {
-    /// Warm-up takes `ceil(warmup_ratio * total_steps)` steps, as in `TrainingArguments.get_warmup_steps`.
+    /// Warm-up takes `ceil(warmup_ratio * total_steps)` steps, as in
+    /// `TrainingArguments.get_warmup_steps`.
     pub fn new(schedule: Schedule, warmup_ratio: f64, total_steps: usize) -> Self {
         let warmup_steps = (warmup_ratio * total_steps as f64).ceil() as usize;
         Self { schedule, warmup_steps, total_steps }
@@ -38,9 +39,8 @@ impl LrSchedule {
         self.warmup_steps
     }
 
-    /// What the peak learning rate is multiplied by in a step, counted from 0.
-    ///
-    /// With warm-up the very first step has factor 0, as it has in transformers.
+    /// The factor of the peak learning rate in a step, counted from 0. With warm-up the first step
+    /// has factor 0, as in transformers.
     pub fn factor(&self, step: usize) -> f64 {
         if step < self.warmup_steps {
             return step as f64 / self.warmup_steps as f64;

@@ -1,4 +1,4 @@
-//! What the pairs of a step gave.
+//! Results of the pairs of a step.
 
 use bpo_pairs::PreferencePair;
 
@@ -12,7 +12,8 @@ pub(crate) struct BatchStats {
     pub(crate) losses: Vec<f64>,
     pub(crate) chosen_rewards: Vec<f64>,
     pub(crate) rejected_rewards: Vec<f64>,
-    /// Of the chosen completions for weakened images; empty where nobody asks.
+    /// Rewards of the chosen completions for weakened images; empty for a loss that does not need
+    /// them.
     pub(crate) weakened_rewards: Vec<f64>,
     pub(crate) chosen_logps: Vec<f64>,
     pub(crate) rejected_logps: Vec<f64>,
@@ -20,9 +21,10 @@ pub(crate) struct BatchStats {
     pub(crate) rejected_tokens: Vec<f64>,
     /// Sums over the tokens of each pair; empty where the policy has no statistics.
     pub(crate) statistics: StatisticsColumns,
-    /// Of all sequences; none where the collator does not tell.
+    /// Tokens of all sequences; `None` if the collator does not count them.
     pub(crate) tokens: Option<usize>,
-    /// What the losses would be if the policy were its reference; empty where nobody asks or there is no reference.
+    /// Losses of a policy that equals its reference; empty after the first step and without a
+    /// reference.
     pub(crate) untouched_losses: Vec<f64>,
 }
 
@@ -41,7 +43,7 @@ impl BatchStats {
         self.losses.iter().all(|loss| loss.is_finite())
     }
 
-    /// Rejected completions were not computed.
+    /// Marks everything of the rejected completions as not computed.
     pub(crate) fn forget_rejected(&mut self) {
         for column in [
             &mut self.rejected_rewards,
@@ -53,13 +55,13 @@ impl BatchStats {
         }
     }
 
-    /// The metrics that follow from the pairs; those of the step are for the caller to fill in.
+    /// The metrics of the pairs. Those of the step are for the caller to fill in.
     pub(crate) fn metrics(&self) -> StepMetrics {
         let margins: Vec<f64> = self.margins().collect();
         let higher: Vec<f64> = margins.iter().map(|&margin| one_if_positive(margin)).collect();
         let statistics = &self.statistics;
         let tokens = self.chosen_tokens.iter().zip(&self.rejected_tokens);
-        // of a rejected completion that was not computed there is nothing to count; then `entropy` is of the chosen one twice
+        // without rejected completions `entropy` has the chosen one twice
         let both: Vec<f64> = tokens
             .map(|(chosen, rejected)| chosen + if rejected.is_nan() { chosen } else { rejected })
             .collect();
@@ -88,7 +90,7 @@ impl BatchStats {
         }
     }
 
-    /// Checks that policy and reference are still the same, where there is a reference.
+    /// Checks that policy and reference are equal, if there is a reference.
     pub(crate) fn check_untouched(
         &self,
         config: &DpoConfig,
@@ -110,7 +112,8 @@ impl BatchStats {
         Err(DpoError::InitialMismatch { loss, expected_loss, margin, pair: pair.to_owned(), tolerance })
     }
 
-    /// By how much the rewards of each pair differ from each other, or a single one from 0.
+    /// The largest difference between the rewards of each pair; the distance from 0 of a single
+    /// reward.
     fn untouched_margins(&self) -> impl Iterator<Item = f64> {
         self.chosen_rewards.iter().enumerate().map(|(pair, chosen)| {
             let others = [self.rejected_rewards.get(pair), self.weakened_rewards.get(pair)];
@@ -124,12 +127,12 @@ impl BatchStats {
     }
 }
 
-/// 1 for what is above 0, else 0; not-a-number stays one.
+/// 1 for a positive value, 0 for others; NaN for NaN.
 fn one_if_positive(value: f64) -> f64 {
     if value.is_nan() { value } else { f64::from(u8::from(value > 0.0)) }
 }
 
-/// Sum by sum: a mean over all tokens of a step. Not a number where there are no values.
+/// The quotient of two sums: a mean over all tokens of a step. NaN without values.
 fn ratio(values: &[f64], tokens: &[f64]) -> f64 {
     if values.is_empty() { f64::NAN } else { values.iter().sum::<f64>() / tokens.iter().sum::<f64>() }
 }

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use burn::tensor::kind::Autodiff;
 use burn::tensor::{DType, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, View};
 
@@ -12,16 +11,13 @@ use crate::error::{DpoError, Mismatch};
 /// Tensors by name. Sorted, so that equal tensors give equal bytes.
 pub(crate) type Tensors = BTreeMap<String, TensorData>;
 
-/// Tensors as the bytes of a file: what training keeps and gives goes through here, and nothing that is not finite does.
+/// Tensors as the bytes of a safetensors file. All that training writes goes through here, and only
+/// finite values do.
 ///
 /// # Errors
 /// [`DpoError::NotFiniteTensors`] with the names of all that are not; [`DpoError::ElementType`].
 pub(crate) fn encode(tensors: &Tensors) -> Result<Vec<u8>, DpoError> {
-    let unusable: Vec<String> =
-        tensors.iter().filter(|(_, data)| !is_finite(data)).map(|(name, _)| name.clone()).collect();
-    if !unusable.is_empty() {
-        return Err(DpoError::NotFiniteTensors { step: None, names: unusable });
-    }
+    check_finite(tensors)?;
     let views = tensors
         .iter()
         .map(|(name, data)| Ok((name, Stored { dtype: stored_dtype(name, data.dtype())?, data })))
@@ -29,6 +25,10 @@ pub(crate) fn encode(tensors: &Tensors) -> Result<Vec<u8>, DpoError> {
     safetensors::serialize(views, None).map_err(|source| DpoError::Safetensors { path: None, source })
 }
 
+/// Tensors from the bytes of a safetensors file.
+///
+/// # Errors
+/// [`DpoError::Safetensors`], [`DpoError::Mismatch`] or [`DpoError::NotFiniteTensors`].
 pub(crate) fn decode(bytes: &[u8]) -> Result<Tensors, DpoError> {
     let file =
         SafeTensors::deserialize(bytes).map_err(|source| DpoError::Safetensors { path: None, source })?;
@@ -43,26 +43,33 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Tensors, DpoError> {
             None => mismatch.misshapen.push(format!("{name} has elements of type {}", view.dtype())),
         }
     }
-    match mismatch.is_empty() {
-        true => Ok(tensors),
-        false => Err(DpoError::Mismatch { what: "tensors", path: None, mismatch }),
+    if !mismatch.is_empty() {
+        return Err(DpoError::Mismatch { what: "tensors", path: None, mismatch });
     }
+    check_finite(&tensors)?;
+    Ok(tensors)
 }
 
-/// Whether every element is a finite number; integers are.
+fn check_finite(tensors: &Tensors) -> Result<(), DpoError> {
+    let names: Vec<String> =
+        tensors.iter().filter(|(_, data)| !is_finite(data)).map(|(name, _)| name.clone()).collect();
+    if names.is_empty() { Ok(()) } else { Err(DpoError::NotFiniteTensors { step: None, names }) }
+}
+
+/// Whether every element is finite. Integers are.
 fn is_finite(data: &TensorData) -> bool {
     let bytes = data.as_bytes();
     match data.dtype() {
         DType::F64 => all_finite(bytes, |value| f64::from_le_bytes(value).is_finite()),
         DType::F32 | DType::Flex32 => all_finite(bytes, |value| f32::from_le_bytes(value).is_finite()),
-        // all bits of the exponent are set in what is infinite or no number
+        // infinity and NaN have all bits of the exponent set
         DType::F16 => all_finite(bytes, |value| u16::from_le_bytes(value) & 0x7c00 != 0x7c00),
         DType::BF16 => all_finite(bytes, |value| u16::from_le_bytes(value) & 0x7f80 != 0x7f80),
         _ => true,
     }
 }
 
-/// Without a branch for each value, so that it takes little beside writing them.
+/// Checks values without a branch for each, so that it costs little next to writing them.
 fn all_finite<const N: usize>(bytes: &[u8], is_finite: impl Fn([u8; N]) -> bool) -> bool {
     let (values, _) = bytes.as_chunks::<N>();
     values.chunks(1024).all(|part| part.iter().fold(true, |all, value| all & is_finite(*value)))
@@ -123,7 +130,7 @@ pub(crate) fn describe(data: &TensorData) -> String {
     format!("{} {}", dims(data.shape().as_slice()), data.dtype().name())
 }
 
-/// Where a walk over a module is.
+/// The path of the present parameter in a walk over a module.
 #[derive(Debug, Default)]
 pub(crate) struct ModulePath(Vec<String>);
 
@@ -141,16 +148,18 @@ impl ModulePath {
     }
 }
 
-/// The same elements with one axis.
+/// The elements with one axis.
 pub(crate) fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     let elements = tensor.shape().num_elements();
     tensor.reshape([elements])
 }
 
-/// Small tensors that are worked on together: a device takes as long to begin with one as with many. In elements.
+/// Elements of small tensors that one operation takes together: starting an operation costs the
+/// same for one as for many.
 const TOGETHER: usize = 1 << 20;
 
-/// Neighbours of the same kind, up to [`TOGETHER`] elements of them; what is larger is alone.
+/// Runs of neighbours of the same kind, up to [`TOGETHER`] elements each; a larger tensor is a run
+/// of its own.
 pub(crate) fn runs<T, K: PartialEq>(items: Vec<T>, kind_and_size: impl Fn(&T) -> (K, usize)) -> Vec<Vec<T>> {
     let mut runs: Vec<Vec<T>> = Vec::new();
     let mut last = None;
@@ -170,7 +179,7 @@ pub(crate) fn runs<T, K: PartialEq>(items: Vec<T>, kind_and_size: impl Fn(&T) ->
     runs
 }
 
-/// One behind the other; a single one is not copied.
+/// The tensors concatenated. A single one is not copied.
 pub(crate) fn joined(mut tensors: Vec<Tensor<1>>) -> Tensor<1> {
     match (tensors.len(), tensors.pop()) {
         (1, Some(single)) => single,
@@ -178,15 +187,10 @@ pub(crate) fn joined(mut tensors: Vec<Tensor<1>>) -> Tensor<1> {
     }
 }
 
-/// The same tensor on no tape.
-pub(crate) fn off_tape<const D: usize, K: Autodiff>(tensor: Tensor<D, K>) -> Tensor<D, K> {
-    if tensor.is_autodiff() { tensor.inner() } else { tensor }
-}
-
 /// Makes a plain tensor a leaf that requires a gradient, in place of `old`.
 ///
-/// [`Tensor::from_inner`] gives the default checkpointing strategy, and autodiff refuses to mix two of them, so the
-/// old one is put back (as burn's own optimizer does).
+/// [`Tensor::from_inner`] gives the default checkpointing strategy, and autodiff refuses to mix two
+/// of them, so the old one is put back (as burn's own optimizer does).
 pub(crate) fn replace_leaf<const D: usize>(old: &Tensor<D>, new: Tensor<D>) -> Tensor<D> {
     let leaf = Tensor::from_inner(new);
     match old.gradient_checkpointing_strategy() {

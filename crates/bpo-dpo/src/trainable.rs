@@ -9,7 +9,8 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Shape, Tensor, TensorData};
 
 use crate::error::{DpoError, Mismatch};
-use crate::tensors::{ModulePath, Tensors, decode, describe, dims, encode, flat, off_tape, replace_leaf};
+use crate::loss::off_tape;
+use crate::tensors::{ModulePath, Tensors, decode, describe, dims, encode, flat, replace_leaf};
 
 /// Paths of the trainable parameters, in the order of the module's fields.
 pub fn trainable_paths<M: Module>(module: &M) -> Vec<String> {
@@ -28,7 +29,8 @@ pub(crate) fn trainable_values<M: Module>(module: &M) -> BTreeMap<String, Tensor
 /// The trainable parameters as safetensors bytes: names are paths, values exact.
 ///
 /// # Errors
-/// [`DpoError::Device`] if the device fails; [`DpoError::ElementType`] for elements that safetensors has no type for.
+/// [`DpoError::Device`] if the device fails; [`DpoError::ElementType`] for elements that
+/// safetensors has no type for.
 pub fn save_trainable<M: Module>(module: &M) -> Result<Vec<u8>, DpoError> {
     encode(&read_trainable(module)?)
 }
@@ -36,7 +38,8 @@ pub fn save_trainable<M: Module>(module: &M) -> Result<Vec<u8>, DpoError> {
 /// Puts parameters from [`save_trainable`] into a module whose trainable parameters are the same.
 ///
 /// # Errors
-/// [`DpoError::Safetensors`] for other bytes; [`DpoError::Mismatch`] with every missing, extra and misshapen parameter.
+/// [`DpoError::Safetensors`] for other bytes; [`DpoError::Mismatch`] with every missing, extra and
+/// misshapen parameter.
 pub fn load_trainable<M: Module>(module: M, bytes: &[u8]) -> Result<M, DpoError> {
     load(module, &Which::Trainable, bytes)
 }
@@ -62,7 +65,8 @@ pub(crate) fn unlike<M: Module>(module: &M, policy: &M) -> Mismatch {
     mismatch
 }
 
-/// The parameters of a module whose paths are those of what is trained in `policy`, as [`save_trainable`] has them.
+/// The parameters of a module that have the paths of the trained ones in `policy`, in the form of
+/// [`save_trainable`].
 pub(crate) fn save_as_trainable<M: Module>(module: &M, policy: &M) -> Result<Vec<u8>, DpoError> {
     encode(&read(module, &Which::of(policy))?)
 }
@@ -110,7 +114,7 @@ enum Which {
 }
 
 impl Which {
-    /// What is trained in a policy.
+    /// The trained parameters of a policy.
     fn of<M: Module>(policy: &M) -> Self {
         Self::Named(trainable_paths(policy).into_iter().collect())
     }
@@ -174,9 +178,11 @@ impl<F: FnMut(String, Tensor<1>, Shape)> ModuleVisitor for Each<'_, F> {
     }
 }
 
-/// Puts what `new` gives for a parameter's path and value in its place; where it gives nothing, the parameter stays.
+/// Puts what `new` gives for a parameter's path and value in its place; where it gives nothing, the
+/// parameter stays.
 ///
-/// Values are flat and on no tape, old and new ones. A new one has the elements of the old one, on its device.
+/// Values are flat and on no tape, old and new ones. A new one has the elements of the old one, on
+/// its device.
 pub(crate) fn replace_values<M: Module, F>(module: M, new: F) -> M
 where
     F: FnMut(&str, Tensor<1>) -> Option<Tensor<1>>,

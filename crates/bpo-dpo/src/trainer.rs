@@ -1,37 +1,57 @@
-//! The training loop.
+//! Setting up a training.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bpo_pairs::PreferencePair;
 
-use crate::checkpoint::{Best, TrainerState};
 use crate::config::DpoConfig;
 use crate::data::Data;
 use crate::error::{DpoError, Source};
-use crate::forward::Forward;
-use crate::metrics::StepMetrics;
-use crate::observer::{Observer, RunPlan};
+use crate::loss::PreferenceLoss;
+use crate::observer::Observer;
 use crate::optimizer::PathOptimizer;
 use crate::policy::{Collate, Policy};
 use crate::reference::{Reference, ReferenceLogps, check_follows};
-use crate::run::{Run, Sampler};
+use crate::run::Sampler;
 use crate::run_files::RunFiles;
-use crate::schedule::LrSchedule;
-use crate::step::{State, Stepper};
+use crate::state::TrainerState;
+use crate::step::State;
 use crate::trainable::trainable_paths;
-use crate::validate::Skipped;
+use crate::training::{TrainOutput, Training};
 
-/// Trains a policy on preference pairs, and goes on where it was stopped.
+/// Trains a policy on preference pairs, and resumes an interrupted run.
 ///
-/// The reference is the policy as it is given, with its adapters off and on plain tensors, unless [another one](Reference) is
-/// given; it shares the frozen parameters with the policy. With a run directory the trainer keeps `metrics.jsonl` and `checkpoints/` in it, and
-/// takes up the newest checkpoint there; evaluations are in `eval.jsonl`. On the flex backend a run that was stopped and taken up gives the same bits as
-/// one that was not.
+/// The reference is the policy before training with its adapters off, unless [another
+/// one](Reference) is set. It shares the frozen parameters with the policy. With a run directory
+/// the trainer writes `metrics.jsonl`, `eval.jsonl` and `checkpoints/` there and resumes from the
+/// newest checkpoint. On the flex backend a resumed run gives the same bits as an uninterrupted
+/// one.
 ///
-/// Before each step the policy's devices are seeded from [`seed`](DpoConfig::seed) and the number of the step, so that a policy
-/// whose dropout the device draws keeps to that. Most backends have one generator for the whole process: what else draws from it
-/// meanwhile, in another thread, changes both.
+/// A thread [prepares](Collate::collate) the next batches while the device computes, so the
+/// collator and its batches must be [`Send`]. For a collator that is not there is
+/// [`Training::run_local`].
+///
+/// Before each step the policy's devices are seeded from [`seed`](DpoConfig::seed) and the number
+/// of the step, so dropout that a device draws is the same in a resumed run. Most backends have one
+/// random generator for the whole process: other threads that draw from it change the result.
+///
+/// ```no_run
+/// # use bpo_dpo::{Collate, Control, DpoConfig, DpoError, Policy, StepMetrics, Trainer};
+/// # use bpo_pairs::PreferencePair;
+/// # fn train<P: Policy, C: Collate<Batch = P::Batch> + Send>(
+/// #     policy: P, collate: C, pairs: &[PreferencePair],
+/// # ) -> Result<(), DpoError> where P::Batch: Send {
+/// let config = DpoConfig::default().with_learning_rate(1e-5);
+/// let trainer = Trainer::new(config, policy, collate, Some("run".as_ref()))?;
+/// let (policy, output) = trainer.train(pairs, &mut |metrics: &StepMetrics| {
+///     println!("{}: {}", metrics.step, metrics.loss);
+///     Control::Continue
+/// })?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Trainer<P, C> {
     config: DpoConfig,
     policy: P,
@@ -40,6 +60,8 @@ pub struct Trainer<P, C> {
     eval_pairs: Vec<PreferencePair>,
     reference: Reference<P>,
     sampler: Option<Sampler<P>>,
+    /// The loss in place of that of the settings.
+    loss: Option<Arc<dyn PreferenceLoss>>,
 }
 
 impl<P, C> fmt::Debug for Trainer<P, C> {
@@ -51,48 +73,16 @@ impl<P, C> fmt::Debug for Trainer<P, C> {
     }
 }
 
-/// How a run went.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct TrainOutput {
-    /// Optimizer steps so far, those of earlier runs included.
-    pub steps: usize,
-    /// Optimizer steps of the whole run.
-    pub total_steps: usize,
-    /// The step of the checkpoint that was taken up.
-    pub resumed_from: Option<usize>,
-    /// Steps that were skipped because a loss or gradient was not finite.
-    pub skipped_steps: usize,
-    /// Pairs trained on.
-    pub pairs: usize,
-    /// Pairs evaluated on.
-    pub eval_pairs: usize,
-    /// The best evaluation, if [`keep_best`](DpoConfig::keep_best) or [`patience`](DpoConfig::patience) is set.
-    pub best: Option<Best>,
-    /// Training ended because the evaluations became no better.
-    pub stopped_early: bool,
-    /// Pairs that were neither trained nor evaluated on.
-    pub skipped: Vec<Skipped>,
-    /// Metrics of the last step of this run; `None` if nothing was left to do.
-    pub last: Option<StepMetrics>,
-}
-
-impl TrainOutput {
-    /// Whether nothing is left to do.
-    pub fn is_finished(&self) -> bool {
-        self.steps == self.total_steps || self.stopped_early
-    }
-}
-
 impl<P, C> Trainer<P, C>
 where
     P: Policy,
     C: Collate<Batch = P::Batch>,
 {
-    /// A trainer for a policy, which is put in training state.
+    /// A trainer for a policy, which is put into training state.
     ///
     /// # Errors
-    /// [`DpoError::Setting`], [`DpoError::NothingToTrain`] or [`DpoError::EmptyGroup`].
+    /// [`DpoError::Setting`], [`DpoError::Conflict`], [`DpoError::NothingToTrain`] or
+    /// [`DpoError::EmptyGroup`].
     pub fn new(config: DpoConfig, policy: P, collate: C, run_dir: Option<&Path>) -> Result<Self, DpoError> {
         config.validate()?;
         let policy = policy.train();
@@ -100,56 +90,91 @@ where
             return Err(DpoError::NothingToTrain);
         }
         optimizer(&config).check_groups(&policy)?;
-        let run_dir = run_dir.map(Path::to_owned);
-        let (eval_pairs, reference, sampler) = (Vec::new(), Reference::default(), None);
-        Ok(Self { config, policy, collate, run_dir, eval_pairs, reference, sampler })
+        Ok(Self {
+            config,
+            policy,
+            collate,
+            run_dir: run_dir.map(Path::to_owned),
+            eval_pairs: Vec::new(),
+            reference: Reference::default(),
+            sampler: None,
+            loss: None,
+        })
     }
 
-    /// Another reference than the policy itself.
+    /// Sets a loss of your own in place of [`DpoConfig::loss`]. A checkpoint records its
+    /// [name](PreferenceLoss::name).
+    ///
+    /// # Errors
+    /// [`DpoError::Setting`] or [`DpoError::Conflict`] if the loss cannot be used, or not with the
+    /// settings.
+    pub fn with_loss(mut self, loss: impl PreferenceLoss + 'static) -> Result<Self, DpoError> {
+        let loss: Arc<dyn PreferenceLoss> = Arc::new(loss);
+        self.config.validate_with(&self.config.objective_with(Arc::clone(&loss)))?;
+        self.loss = Some(loss);
+        Ok(self)
+    }
+
+    /// Sets the reference. The default is the policy before training with its adapters off.
     #[must_use]
     pub fn with_reference(mut self, reference: Reference<P>) -> Self {
         self.reference = reference;
         self
     }
 
-    /// What is called after every [`sample_every`](DpoConfig::sample_every) steps and after the last one, with the policy on plain
-    /// tensors and the number of steps: to have it answer something, for instance.
+    /// Sets a function that is called after every [`sample_every`](DpoConfig::sample_every) steps
+    /// and after the last one, with the policy on plain tensors and the number of steps; for
+    /// instance to generate answers.
     #[must_use]
     pub fn with_sampler(mut self, sampler: impl FnMut(&P, usize) -> Result<(), Source> + 'static) -> Self {
         self.sampler = Some(Box::new(sampler));
         self
     }
 
-    /// Pairs to evaluate on beside those that [`eval_fraction`](DpoConfig::eval_fraction) takes from the ones to train on.
+    /// Sets pairs to evaluate on, in addition to those that
+    /// [`eval_fraction`](DpoConfig::eval_fraction) takes from the training pairs.
     #[must_use]
     pub fn with_eval_pairs(mut self, pairs: Vec<PreferencePair>) -> Self {
         self.eval_pairs = pairs;
         self
     }
 
-    /// Runs to the end, until evaluations become no better, or until the observer asks to stop. All leave a checkpoint.
-    ///
-    /// The policy is given back in training state: as it was after the last step, or after the best evaluation if that is
-    /// [kept](DpoConfig::keep_best) and nothing is left to do.
+    /// Trains: [`prepare`](Self::prepare), then [`Training::run`].
     ///
     /// # Errors
-    /// [`DpoError::NoPairs`]; [`DpoError::NothingToEvaluate`] if a setting needs evaluations and there are none;
-    /// [`DpoError::NothingWeakened`], [`DpoError::ReferenceStands`] and [`DpoError::ReferenceUnlike`] where the settings need
-    /// another collator or reference;
-    /// [`DpoError::NotInReference`] and [`DpoError::StaleReference`] where a cached reference does not fit the pairs;
-    /// [`DpoError::ConfigChanged`], [`DpoError::DataChanged`] or [`DpoError::Mismatch`] if the
-    /// checkpoint in the run directory is of another run; [`DpoError::InitialMismatch`]; [`DpoError::NotFinite`] after too many steps
-    /// in a row, or if no step at all could be made; [`DpoError::NotFiniteTensors`] where a checkpoint would hold what is not finite;
-    /// [`DpoError::Collate`], [`DpoError::Rows`], [`DpoError::NoStatistics`] or [`DpoError::Untracked`] for what collator and
-    /// policy give; [`DpoError::Sample`] from the sampler; [`DpoError::Io`] and [`DpoError::Device`].
+    /// Those of the two.
     pub fn train(
         self,
         pairs: &[PreferencePair],
         observer: &mut impl Observer,
-    ) -> Result<(P, TrainOutput), DpoError> {
-        let Self { config, policy, mut collate, run_dir, eval_pairs, reference, sampler } = self;
-        let objective = config.objective();
-        if objective.needs_weakened() && !collate.weakens() {
+    ) -> Result<(P, TrainOutput), DpoError>
+    where
+        C: Send,
+        C::Batch: Send,
+    {
+        self.prepare(pairs)?.run(observer)
+    }
+
+    /// Checks the pairs and loads the newest checkpoint: all of a training before its first step.
+    ///
+    /// # Errors
+    /// - [`DpoError::NoPairs`], [`DpoError::UnknownKind`], [`DpoError::NothingToEvaluate`]: pairs
+    ///   that the settings need are missing
+    /// - [`DpoError::NothingWeakened`], [`DpoError::ReferenceStands`],
+    ///   [`DpoError::ReferenceUnlike`]: the settings need another collator or reference
+    /// - [`DpoError::NotInReference`], [`DpoError::StaleReference`]: a cached reference does not
+    ///   fit the pairs
+    /// - [`DpoError::ConfigChanged`], [`DpoError::DataChanged`], [`DpoError::Mismatch`]: the
+    ///   checkpoint in the run directory is of another run
+    /// - [`DpoError::NoIntactCheckpoint`]: the run directory has checkpoints, all of them damaged
+    /// - [`DpoError::Io`], [`DpoError::Line`]: a file of the run directory cannot be read or
+    ///   written
+    pub fn prepare(self, pairs: &[PreferencePair]) -> Result<Training<P, C>, DpoError> {
+        let Self { config, policy, mut collate, run_dir, eval_pairs, reference, sampler, loss: own } = self;
+        let own_loss = own.as_ref().map(|loss| loss.name());
+        let objective = config.objective_with(own.unwrap_or_else(|| Arc::new(config.loss.clone())));
+        let loss = objective.properties();
+        if loss.weakened && !collate.weakens() {
             return Err(DpoError::NothingWeakened);
         }
         match (&config.reference_sync, &reference) {
@@ -157,60 +182,27 @@ where
             (Some(_), Reference::Frozen(model)) => check_follows(model, &policy)?,
             (Some(_), _) => return Err(DpoError::ReferenceStands),
         }
-        let data = Data::new(&config, &mut collate, pairs, eval_pairs)?;
+        let data = Data::new(&config, loss, &mut collate, pairs, eval_pairs)?;
         if let Reference::Cached(cache) = &reference {
-            cache.check(&mut collate, &objective, &data.pairs)?;
-            cache.check(&mut collate, &objective, &data.eval_pairs)?;
+            cache.check(&mut collate, loss, &data.pairs)?;
+            cache.check(&mut collate, loss, &data.eval_pairs)?;
         }
+        let total_steps = total_steps(&config, data.pairs.len());
         let fresh = State {
             reference: ReferenceLogps::new(reference, &policy),
             policy,
             optimizer: optimizer(&config),
-            progress: TrainerState::start(config.clone(), &data),
+            progress: TrainerState::start(config.clone(), own_loss, &data),
             at_init: !config.reference_differs,
         };
         let (files, state, resumed_from) = match &run_dir {
             None => (None, fresh, None),
             Some(dir) => {
-                let (files, state, resumed_from) = RunFiles::open(dir, fresh, !data.eval_pairs.is_empty())?;
+                let (files, state, resumed_from) = RunFiles::open(dir, fresh, &data, total_steps)?;
                 (Some(files), state, resumed_from)
             }
         };
-        let total_steps = total_steps(&config, data.pairs.len());
-        observer.on_start(&RunPlan {
-            done_steps: state.progress.step,
-            total_steps,
-            pairs: data.pairs.len(),
-            eval_pairs: data.eval_pairs.len(),
-            skipped: &data.skipped,
-        });
-
-        let plan = LrSchedule::new(config.schedule, config.warmup_ratio, total_steps);
-        let forward = Forward { config: &config, collate: &mut collate };
-        let stepper = Stepper { forward, plan, pairs: data.pairs.len() };
-        let mut run = Run::new(&config, &data, stepper, total_steps, files, sampler);
-        let (state, last) = run.go_on(state, observer)?;
-        let TrainerState { step: steps, skipped, best, .. } = state.progress;
-        if steps == total_steps && skipped == steps && steps > 0 {
-            // every step was left out: what would be given back was never trained
-            let pairs = data.pairs.iter().take(1).map(|pair| pair.id.clone()).collect();
-            return Err(DpoError::NotFinite { count: skipped, step: steps, pairs });
-        }
-        let stopped_early = steps < total_steps && state.progress.is_exhausted();
-        let policy = run.into_policy(state)?;
-        let summary = TrainOutput {
-            steps,
-            total_steps,
-            resumed_from,
-            skipped_steps: skipped,
-            pairs: data.pairs.len(),
-            eval_pairs: data.eval_pairs.len(),
-            best: best.filter(|_| config.needs_evaluations()),
-            stopped_early,
-            skipped: data.skipped,
-            last,
-        };
-        Ok((policy, summary))
+        Ok(Training { config, objective, collate, data, state, files, sampler, total_steps, resumed_from })
     }
 }
 

@@ -1,33 +1,16 @@
-//! Finding the pairs that cannot be used, before any time is spent on the others.
+//! Finds the pairs that cannot be used, before the first step.
 
 use std::collections::HashMap;
 
-use bpo_pairs::{PreferencePair, SkipReason, chain};
+use bpo_pairs::{PreferencePair, SkipError, SkipReason, Skipped, chain};
 
 use crate::config::DpoConfig;
-use crate::loss::Objective;
+use crate::loss::LossProperties;
 use crate::order::{DataOrder, GroupBatch, Question};
 use crate::policy::Collate;
 
-/// A pair that is not trained on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Skipped {
-    /// Its id.
-    pub pair: String,
-    /// Why, to be counted.
-    pub cause: SkipReason,
-    /// Why it cannot be used, to be read.
-    pub reason: String,
-}
-
-impl From<Skipped> for bpo_pairs::Skipped {
-    fn from(skipped: Skipped) -> Self {
-        Self::new(skipped.pair, skipped.cause).with_detail(skipped.reason)
-    }
-}
-
 /// Skips pairs whose own settings no loss can use.
-fn sound(pairs: Vec<PreferencePair>) -> (Vec<PreferencePair>, Vec<Skipped>) {
+fn sound<'a>(pairs: &'a [PreferencePair], skipped: &mut Vec<Skipped>) -> Vec<&'a PreferencePair> {
     let reason = |pair: &PreferencePair| match (pair.beta, pair.margin) {
         (Some(beta), _) if !(beta > 0.0 && beta.is_finite()) => {
             Some(format!("`beta` must be a finite number above 0, not {beta}"))
@@ -35,20 +18,25 @@ fn sound(pairs: Vec<PreferencePair>) -> (Vec<PreferencePair>, Vec<Skipped>) {
         (_, Some(margin)) if !margin.is_finite() => Some(format!("`margin` must be finite, not {margin}")),
         _ => None,
     };
-    let (mut kept, mut skipped) = (Vec::new(), Vec::new());
+    let mut sound = Vec::with_capacity(pairs.len());
     for pair in pairs {
-        match reason(&pair) {
-            None => kept.push(pair),
-            Some(reason) => skipped.push(Skipped { pair: pair.id, cause: SkipReason::PairRefused, reason }),
+        match reason(pair) {
+            None => sound.push(pair),
+            Some(reason) => {
+                skipped.push(Skipped::new(&pair.id, SkipReason::PairRefused).with_detail(reason));
+            }
         }
     }
-    (kept, skipped)
+    sound
 }
 
-/// The pairs of a run that can be used, and the others.
+/// Groups that the collator is given to check at a time.
+const CHECKED_TOGETHER: usize = 256;
+
+/// The pairs that a run can use, and the others.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
-pub struct Usable {
+pub struct UsablePairs {
     /// Pairs to train on.
     pub pairs: Vec<PreferencePair>,
     /// Pairs to evaluate on.
@@ -57,88 +45,125 @@ pub struct Usable {
     pub skipped: Vec<Skipped>,
 }
 
-/// The pairs that a run with these settings trains and evaluates on.
+/// The pairs that a run with these settings and a loss with these properties trains and evaluates
+/// on.
 ///
-/// Pairs of one prompt may come together in a batch whichever of the two they are for, so both are [validated](PairValidator::validate_pairs) together.
-pub fn usable<C: Collate>(
+/// Both kinds are [validated](PairValidator::validate_pairs) together, because
+/// [`LogpCache::fill`](crate::LogpCache::fill) puts pairs of one prompt into one batch.
+pub fn usable_pairs<C: Collate>(
     config: &DpoConfig,
+    loss: LossProperties,
     collate: &mut C,
     pairs: &[PreferencePair],
     eval_pairs: &[PreferencePair],
-) -> Usable {
-    let objective = config.objective();
-    let [of_pairs, of_eval_pairs] = [pairs, eval_pairs].map(|pairs| sound(pairs.to_vec()));
+) -> UsablePairs {
     let mut validator = PairValidator::default();
-    let mut usable = Usable::default();
-    for (part, (pairs, unsound)) in [(&mut usable.pairs, &of_pairs), (&mut usable.eval_pairs, &of_eval_pairs)]
-    {
-        usable.skipped.extend(unsound.iter().cloned());
+    let mut usable = UsablePairs::default();
+    for (part, pairs) in [(&mut usable.pairs, pairs), (&mut usable.eval_pairs, eval_pairs)] {
+        let mut kept = sound(pairs, &mut usable.skipped);
         if config.validate_pairs {
-            let (kept, refused) = validator.validate_pairs(collate, &objective, pairs);
-            *part = kept;
-            usable.skipped.extend(refused);
-        } else {
-            part.clone_from(pairs);
+            kept = validator.keep_usable(collate, loss, kept, &mut usable.skipped);
         }
+        part.extend(kept.into_iter().cloned());
     }
     usable
 }
 
-/// Splits pairs into those that the collator takes for an objective, in their order, and the others; see [`PairValidator::validate_pairs`].
+/// Splits pairs into those that the collator accepts, in their order, and the others; see
+/// [`PairValidator::validate_pairs`].
 pub fn validate_pairs<C: Collate>(
     collate: &mut C,
-    objective: &Objective,
+    loss: LossProperties,
     pairs: &[PreferencePair],
 ) -> (Vec<PreferencePair>, Vec<Skipped>) {
-    PairValidator::default().validate_pairs(collate, objective, pairs)
+    PairValidator::default().validate_pairs(collate, loss, pairs)
 }
 
-/// Checks pairs, a part of them at a time, and keeps in mind those that were taken.
+/// Validates pairs in several calls: later pairs are checked together with earlier ones of the same
+/// prompt.
 #[derive(Debug, Default)]
 pub struct PairValidator<'a> {
     taken: HashMap<Question<'a>, Vec<&'a PreferencePair>>,
 }
 
 impl<'a> PairValidator<'a> {
-    /// Splits pairs into those that the collator takes for an objective, in their order, and the others.
+    /// Splits pairs into those that the collator accepts for a loss, in their order, and the
+    /// others.
     ///
-    /// Each group is checked as a whole, and in parts only where it is refused. A pair that the collator takes alone, but not with
-    /// earlier ones of its group, is skipped, too: its answers have the [same tokens](SkipReason::SameTokens) as theirs, though
-    /// not the same text.
+    /// [Checks](Collate::check) each group as a whole, and in parts only if it is refused. A pair
+    /// that the collator accepts alone, but not together with earlier ones of its group, is also
+    /// skipped: one of its answers has the [same tokens](SkipReason::SameTokens) as an earlier
+    /// answer of another text.
     pub fn validate_pairs<C: Collate>(
         &mut self,
         collate: &mut C,
-        objective: &Objective,
+        loss: LossProperties,
         pairs: &'a [PreferencePair],
     ) -> (Vec<PreferencePair>, Vec<Skipped>) {
+        let mut skipped = Vec::new();
+        let kept = self.keep_usable(collate, loss, pairs.iter().collect(), &mut skipped);
+        (kept.into_iter().cloned().collect(), skipped)
+    }
+
+    fn keep_usable<C: Collate>(
+        &mut self,
+        collate: &mut C,
+        loss: LossProperties,
+        mut pairs: Vec<&'a PreferencePair>,
+        skipped: &mut Vec<Skipped>,
+    ) -> Vec<&'a PreferencePair> {
         let mut refused: Vec<Option<(SkipReason, String)>> = vec![None; pairs.len()];
-        for members in DataOrder::new(pairs).groups() {
-            let Some(&first) = members.first() else { continue };
-            let taken = self.taken.entry(Question::of(&pairs[first])).or_default();
-            let mut check = |pairs: &[&PreferencePair]| check(collate, objective, pairs.iter().copied());
-            take(&mut check, pairs, members, taken, &mut refused);
-        }
-        let (mut kept, mut skipped) = (Vec::new(), Vec::new());
-        for (pair, refused) in pairs.iter().zip(refused) {
-            match refused {
-                None => kept.push(pair.clone()),
-                Some((cause, reason)) => skipped.push(Skipped { pair: pair.id.clone(), cause, reason }),
+        for groups in DataOrder::new(&pairs).groups().chunks(CHECKED_TOGETHER) {
+            let (mut whole, mut ends) = (Vec::new(), Vec::new());
+            for members in groups {
+                let members = members.iter().map(|&index| pairs[index]);
+                let question = members.clone().next().map(Question::of);
+                let taken = question.and_then(|question| self.taken.get(&question));
+                let together = taken.into_iter().flatten().copied().chain(members);
+                whole.extend(GroupBatch::for_loss(loss, together).groups);
+                ends.push(whole.len());
+            }
+            let mut results = collate.check_groups(&whole).into_iter();
+            let mut start = 0;
+            for (members, end) in groups.iter().zip(ends) {
+                let is_accepted = results.by_ref().take(end - start).filter(Result::is_err).count() == 0;
+                start = end;
+                let Some(&first) = members.first() else { continue };
+                let taken = self.taken.entry(Question::of(pairs[first])).or_default();
+                if is_accepted {
+                    taken.extend(members.iter().map(|&index| pairs[index]));
+                } else {
+                    let mut check = |pairs: &[&PreferencePair]| check(collate, loss, pairs.iter().copied());
+                    take(&mut check, &pairs, members, taken, &mut refused);
+                }
             }
         }
-        (kept, skipped)
+        let mut refused = refused.into_iter();
+        pairs.retain(|pair| match refused.next().flatten() {
+            None => true,
+            Some((reason, detail)) => {
+                skipped.push(Skipped::new(&pair.id, reason).with_detail(detail));
+                false
+            }
+        });
+        pairs
     }
 }
 
-/// Takes the members of a group that `check` finds nothing wrong with, beside those that are taken already.
+/// Gives the reason why pairs cannot be used together, and its text.
+type Check<'a> = dyn FnMut(&[&PreferencePair]) -> Option<(SkipReason, String)> + 'a;
+
+/// Adds the members of a group that `check` accepts together with those in `taken`, and records the
+/// others in `refused`.
 fn take<'a>(
-    check: &mut dyn FnMut(&[&PreferencePair]) -> Option<String>,
-    pairs: &'a [PreferencePair],
+    check: &mut Check<'_>,
+    pairs: &[&'a PreferencePair],
     members: &[usize],
     taken: &mut Vec<&'a PreferencePair>,
     refused: &mut [Option<(SkipReason, String)>],
 ) {
     let count = taken.len();
-    taken.extend(members.iter().map(|&index| &pairs[index]));
+    taken.extend(members.iter().map(|&index| pairs[index]));
     let Some(error) = check(taken) else { return };
     taken.truncate(count);
     let [one] = members else {
@@ -147,20 +172,16 @@ fn take<'a>(
         take(check, pairs, second, taken, refused);
         return;
     };
-    let pair = &pairs[*one];
+    let pair = pairs[*one];
     refused[*one] = Some(match check(&[pair]) {
-        Some(error) => (SkipReason::PairRefused, error),
-        None => (SkipReason::SameTokens, clash(check, taken, pair).unwrap_or(error)),
+        Some(refusal) => refusal,
+        None => (SkipReason::SameTokens, clash(check, taken, pair).unwrap_or(error.1)),
     });
 }
 
-/// What `check` says of a pair beside the first of `taken` that it cannot be beside.
-fn clash(
-    check: &mut dyn FnMut(&[&PreferencePair]) -> Option<String>,
-    taken: &[&PreferencePair],
-    pair: &PreferencePair,
-) -> Option<String> {
-    // beside the first `fits` ones there is nothing wrong with it, beside the first `clashes` there is
+/// The error of `check` for a pair together with the first of `taken` that it conflicts with.
+fn clash(check: &mut Check<'_>, taken: &[&PreferencePair], pair: &PreferencePair) -> Option<String> {
+    // the pair fits the first `fits` of `taken`, and conflicts with one of the first `clashes`
     let (mut fits, mut clashes) = (0, taken.len());
     while clashes - fits > 1 {
         let middle = fits + (clashes - fits) / 2;
@@ -170,14 +191,18 @@ fn clash(
         }
     }
     let other = taken.get(fits)?;
-    Some(format!("{} (pair {:?})", check(&[other, pair])?, other.id))
+    Some(format!("{} (pair {:?})", check(&[other, pair])?.1, other.id))
 }
 
+/// The reason why a group of pairs is refused, if it is: that of an [`SkipError`] among the sources of the collator's error.
+/// The reason why the collator refuses a group of pairs: that of a [`SkipError`] among the sources of
+/// its error, else [`SkipReason::PairRefused`].
 fn check<'a, C: Collate>(
     collate: &mut C,
-    objective: &Objective,
+    loss: LossProperties,
     pairs: impl IntoIterator<Item = &'a PreferencePair> + Clone,
-) -> Option<String> {
-    let batch = GroupBatch::for_objective(objective, pairs);
-    batch.groups.iter().find_map(|group| collate.check(group).err()).map(|error| chain(&error))
+) -> Option<(SkipReason, String)> {
+    let batch = GroupBatch::for_loss(loss, pairs);
+    let error = batch.groups.iter().find_map(|group| collate.check(group).err())?;
+    Some((SkipError::reason_of(&error).unwrap_or(SkipReason::PairRefused), chain(&error)))
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use bpo_pairs::files::FileError;
 use bpo_pairs::{OverLimit, PairsError};
 
 /// Errors of this crate.
@@ -17,6 +18,9 @@ pub enum EvalError {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// A device, a FIFO or a directory instead of a regular file, a file that is too large, or one that is not text.
+    #[error(transparent)]
+    File(FileError),
     /// A file of records is malformed. The message names file, record, line and column.
     #[error(transparent)]
     Records(Box<PairsError>),
@@ -271,6 +275,15 @@ fn some(names: &[String]) -> String {
     match names {
         [] => String::new(),
         names => format!(" ({}{more})", names[..names.len().min(SHOWN)].join(", ")),
+    }
+}
+
+impl From<FileError> for EvalError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io { path, source, .. } => Self::Read { path, source },
+            error => Self::File(error),
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! Tables of objects and synonyms, and the mentions of objects in a text.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
+
+use bpo_pairs::Limits;
+use bpo_pairs::files::read_text;
 
 use crate::as_published;
 use crate::as_published::{ANIMALS, VEHICLES};
@@ -291,7 +293,7 @@ fn length_of_end(word: &str) -> usize {
 }
 
 fn read(path: &Path) -> Result<String, EvalError> {
-    let text = fs::read_to_string(path).map_err(|source| EvalError::Read { path: path.into(), source })?;
+    let text = read_text(path, Limits::DEFAULT.settings_bytes)?;
     Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
 

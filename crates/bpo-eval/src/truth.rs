@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
+use bpo_pairs::files::open_input;
 use bpo_pairs::format::json::for_each;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -203,5 +204,5 @@ pub(crate) fn number(name: &str) -> Option<u64> {
 }
 
 pub(crate) fn open(path: &Path) -> Result<BufReader<File>, EvalError> {
-    File::open(path).map(BufReader::new).map_err(|source| EvalError::Read { path: path.into(), source })
+    Ok(BufReader::new(open_input(path)?))
 }

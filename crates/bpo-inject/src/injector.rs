@@ -1,22 +1,23 @@
-//! The trait of error injectors, and its requests and results.
+//! Error injection: a right answer in, a plausible wrong one out.
 
 use std::error::Error;
+use std::ops::ControlFlow;
 
 use crate::{Cut, Rejection};
 
 /// One answer to rewrite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InjectionRequest {
-    /// The question or instruction. `<image>` in it is ignored.
+    /// The question or instruction; `<image>` in it is ignored.
     pub question: String,
     /// The right answer.
     pub answer: String,
-    /// Seed of this rewrite. The result does not depend on the rest of the batch.
+    /// Seed of this rewrite. The same request gives the same text, whatever else is in its batch.
     pub seed: u64,
 }
 
 impl InjectionRequest {
-    /// Creates a request to rewrite `answer`.
+    /// A request to rewrite `answer`.
     pub fn new(question: impl Into<String>, answer: impl Into<String>, seed: u64) -> Self {
         Self { question: question.into(), answer: answer.into(), seed }
     }
@@ -28,19 +29,19 @@ impl InjectionRequest {
 pub struct Injection {
     /// The rewritten answer.
     pub text: String,
-    /// Number of drafts, the accepted one included.
+    /// Drafts it took, this one included.
     pub attempts: u32,
-    /// Kinds of text that were cut from the draft, each once.
+    /// What was cut from the draft, each kind once.
     pub cuts: Vec<Cut>,
 }
 
 impl Injection {
-    /// Creates a wrong answer that the `attempts`-th draft gave.
+    /// A wrong answer found at the `attempts`-th draft.
     pub fn new(text: impl Into<String>, attempts: u32) -> Self {
         Self { text: text.into(), attempts, cuts: Vec::new() }
     }
 
-    /// Sets the kinds of text that were cut from the draft.
+    /// Records what was cut from the draft.
     #[must_use]
     pub fn with_cuts(mut self, cuts: Vec<Cut>) -> Self {
         self.cuts = cuts;
@@ -48,41 +49,41 @@ impl Injection {
     }
 }
 
-/// The reason why an answer was not rewritten.
+/// Why there is no wrong answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InjectionFailure {
-    /// Every draft broke an acceptance rule. The sample is skipped and counted.
+    /// Every draft broke an acceptance rule: the sample is to be skipped and counted.
     #[error("skipped after {attempts} attempt(s): the last draft was {reason}")]
     Skipped {
         /// The rule that the last draft broke.
         reason: Rejection,
-        /// Number of drafts.
+        /// Drafts made.
         attempts: u32,
     },
-    /// The generator refuses the request, for example because it is longer than its context.
-    /// Another attempt fails too.
+    /// The generator can never take this request, for instance because it is longer than its
+    /// context.
     #[error("the generator refuses the request")]
     Refused {
-        /// Error of the generator.
+        /// What it says.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The generator returned no draft, for example because a server is down. Another attempt may
-    /// succeed.
+    /// There was no draft to judge, for instance because the server is down: the sample can be
+    /// tried again.
     #[error("no draft to judge")]
     Failed {
-        /// Error of the generator.
+        /// What went wrong.
         source: Box<dyn Error + Send + Sync>,
     },
 }
 
 impl InjectionFailure {
-    /// Creates the failure for a generator that returned no draft.
+    /// A failure to get any draft.
     pub fn failed(source: impl Error + Send + Sync + 'static) -> Self {
         Self::Failed { source: Box::new(source) }
     }
 
-    /// Returns the rule that the last draft broke, if there was a draft.
+    /// The broken rule, where there was a draft to judge.
     pub fn rejection(&self) -> Option<Rejection> {
         match self {
             Self::Skipped { reason, .. } => Some(*reason),
@@ -91,20 +92,40 @@ impl InjectionFailure {
     }
 }
 
+/// A callback for the result of one request, with the index of the request in its batch. After
+/// [`ControlFlow::Break`] no further request is started; started ones are still passed to it.
+pub type OnInjection<'a> = dyn FnMut(usize, Result<Injection, InjectionFailure>) -> ControlFlow<()> + 'a;
+
 /// Rewrites right answers into wrong ones.
 pub trait ErrorInjector {
     /// Returns one result per request, in order. A failed request does not fail the batch.
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>>;
+
+    /// Passes the result of each request to `on_result` once, as soon as it is there, in any order.
+    /// The default calls [`inject`](Self::inject) with all requests first.
+    fn inject_each(&mut self, requests: &[InjectionRequest], on_result: &mut OnInjection<'_>) {
+        for (place, result) in self.inject(requests).into_iter().enumerate() {
+            let _ = on_result(place, result);
+        }
+    }
 }
 
 impl<I: ErrorInjector + ?Sized> ErrorInjector for &mut I {
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
         (**self).inject(requests)
     }
+
+    fn inject_each(&mut self, requests: &[InjectionRequest], on_result: &mut OnInjection<'_>) {
+        (**self).inject_each(requests, on_result);
+    }
 }
 
 impl<I: ErrorInjector + ?Sized> ErrorInjector for Box<I> {
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
         (**self).inject(requests)
+    }
+
+    fn inject_each(&mut self, requests: &[InjectionRequest], on_result: &mut OnInjection<'_>) {
+        (**self).inject_each(requests, on_result);
     }
 }

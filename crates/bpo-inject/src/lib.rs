@@ -15,7 +15,7 @@ pub use accept::{
 };
 pub use cooccurrence::CoOccurrence;
 pub use error::InjectError;
-pub use generator::{TextGenerator, TextRequest};
-pub use injector::{ErrorInjector, Injection, InjectionFailure, InjectionRequest};
+pub use generator::{OnText, TextGenerator, TextRequest};
+pub use injector::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, OnInjection};
 pub use llm::{LlmInjector, LlmInjectorConfig};
 pub use template::{PromptForm, TemplateConfig, Templates};

@@ -1,31 +1,34 @@
-//! Error injection with a text model: prompt, generate, cut, accept or retry with another seed.
+//! Error injection by a text model: prompt, call, clean, accept, and try again with another seed.
 
-use bpo_pairs::{Generated, Sampling};
+use std::ops::ControlFlow;
+
+use bpo_pairs::{Generated, RequestFailure, Sampling};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     AcceptanceRules, Accepted, CutCounts, ErrorInjector, Expected, InjectError, Injection, InjectionFailure,
-    InjectionRequest, Rejection, RejectionCounts, TemplateConfig, Templates, TextGenerator, TextRequest,
+    InjectionRequest, OnInjection, Rejection, RejectionCounts, TemplateConfig, Templates, TextGenerator,
+    TextRequest,
 };
 
-/// Settings of an [`LlmInjector`].
+/// How a text model rewrites answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct LlmInjectorConfig {
-    /// Sampling temperature. Default: 0.8 (the authors' script).
+    /// Sampling temperature; the authors' 0.8.
     pub temperature: f64,
-    /// Nucleus mass (top-p). Default: 0.95 (the authors' script).
+    /// Nucleus mass; the authors' 0.95.
     pub top_p: f64,
-    /// Longest draft, in tokens. Default: 1024 (the authors' script).
+    /// Longest draft in tokens; 1024, what the authors' script samples with.
     pub max_new_tokens: usize,
-    /// Largest number of drafts per answer, at least 1. The default is ours; the authors use one.
+    /// Drafts per answer before it is skipped, at least 1. Ours: the authors take the first.
     pub attempts: u32,
-    /// System message. Default: none.
+    /// System message, if any.
     pub system: Option<String>,
-    /// Prompt templates.
+    /// The prompts.
     pub templates: TemplateConfig,
-    /// Rules that a draft must keep.
+    /// When a draft is good enough.
     pub acceptance: AcceptanceRules,
 }
 
@@ -44,7 +47,18 @@ impl Default for LlmInjectorConfig {
 }
 
 impl LlmInjectorConfig {
-    /// Sets the largest number of drafts per answer.
+    /// Checks the settings and templates.
+    ///
+    /// # Errors
+    /// If a template does not parse or a setting cannot work.
+    pub fn validate(&self) -> Result<(), InjectError> {
+        if self.attempts == 0 {
+            return Err(InjectError::Setting { key: "attempts", expected: "at least 1", found: "0".into() });
+        }
+        Templates::new(&self.templates).map(|_| ())
+    }
+
+    /// Sets the number of drafts per answer.
     pub fn with_attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self
@@ -75,7 +89,7 @@ impl LlmInjectorConfig {
     }
 }
 
-/// An [`ErrorInjector`] that rewrites answers with a text model.
+/// An [`ErrorInjector`] that asks a text model.
 #[derive(Debug)]
 pub struct LlmInjector<G> {
     generator: G,
@@ -85,58 +99,66 @@ pub struct LlmInjector<G> {
     cuts: CutCounts,
 }
 
-/// An answer without an accepted draft: its index in the batch, and its prompt.
+/// An answer on its way: which one, and its prompt.
 struct Pending {
     index: usize,
     prompt: String,
 }
 
 impl<G: TextGenerator> LlmInjector<G> {
-    /// Creates an injector that rewrites answers with `generator`.
+    /// An injector that asks `generator`.
     ///
     /// # Errors
     /// If a template does not parse or a setting cannot work.
     pub fn new(generator: G, config: LlmInjectorConfig) -> Result<Self, InjectError> {
-        if config.attempts == 0 {
-            return Err(InjectError::Setting { key: "attempts", expected: "at least 1", found: "0".into() });
-        }
+        config.validate()?;
         let templates = Templates::new(&config.templates)?;
         let (rejections, cuts) = (RejectionCounts::default(), CutCounts::default());
         Ok(Self { generator, config, templates, rejections, cuts })
     }
 
-    /// Returns the number of rejected drafts by reason, also of answers with a later accepted
-    /// draft.
+    /// Every draft turned down so far by reason, those that a later draft made good included.
     pub fn rejections(&self) -> &RejectionCounts {
         &self.rejections
     }
 
-    /// Returns the number of accepted drafts from which each kind of text was cut.
+    /// What was cut from accepted drafts so far, by kind.
     pub fn cuts(&self) -> &CutCounts {
         &self.cuts
     }
 
-    /// Returns the generator.
+    /// The generator, taken back.
     pub fn into_generator(self) -> G {
         self.generator
     }
+}
 
+impl LlmInjectorConfig {
     fn text_request(&self, prompt: &str, seed: u64) -> TextRequest {
-        let sampling = Sampling::greedy(self.config.max_new_tokens)
-            .with_temperature(self.config.temperature)
-            .with_top_p(self.config.top_p)
+        let sampling = Sampling::greedy(self.max_new_tokens)
+            .with_temperature(self.temperature)
+            .with_top_p(self.top_p)
             .with_seed(seed);
-        TextRequest { system: self.config.system.clone(), prompt: prompt.to_owned(), sampling }
+        TextRequest { system: self.system.clone(), prompt: prompt.to_owned(), sampling }
     }
+}
 
-    fn judge(
+/// Accepts and rejects drafts, and counts rejections and cuts.
+struct Judge<'a> {
+    rules: &'a AcceptanceRules,
+    rejections: &'a mut RejectionCounts,
+    cuts: &'a mut CutCounts,
+}
+
+impl Judge<'_> {
+    fn accept(
         &mut self,
         draft: &Generated,
         prompt: &str,
         request: &InjectionRequest,
     ) -> Result<Accepted, Rejection> {
         let expected = Expected { prompt, question: &request.question, answer: &request.answer };
-        let verdict = self.config.acceptance.accept(draft, expected);
+        let verdict = self.rules.accept(draft, expected);
         match &verdict {
             Ok(accepted) => accepted.cuts.iter().for_each(|&cut| self.cuts.add(cut)),
             Err(reason) => {
@@ -150,62 +172,81 @@ impl<G: TextGenerator> LlmInjector<G> {
 
 impl<G: TextGenerator> ErrorInjector for LlmInjector<G> {
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
-        let _span = tracing::info_span!("inject.batch", size = requests.len()).entered();
         let mut results: Vec<Option<Result<Injection, InjectionFailure>>> =
             requests.iter().map(|_| None).collect();
+        self.inject_each(requests, &mut |place, result| {
+            results[place] = Some(result);
+            ControlFlow::Continue(())
+        });
+        results.into_iter().flatten().collect()
+    }
+
+    fn inject_each(&mut self, requests: &[InjectionRequest], on_result: &mut OnInjection<'_>) {
+        let _span = tracing::info_span!("inject.batch", size = requests.len()).entered();
+        let Self { generator, config, templates, rejections, cuts } = self;
+        let mut judge = Judge { rules: &config.acceptance, rejections, cuts };
         let mut pending = Vec::with_capacity(requests.len());
         for (index, request) in requests.iter().enumerate() {
-            match self.templates.render(&request.question, &request.answer) {
+            match templates.render(&request.question, &request.answer) {
                 Ok(prompt) => pending.push(Pending { index, prompt }),
-                Err(error) => results[index] = Some(Err(InjectionFailure::failed(error))),
+                Err(error) => {
+                    let _ = on_result(index, Err(InjectionFailure::failed(error)));
+                }
             }
         }
 
-        for attempt in 1..=self.config.attempts {
+        for attempt in 1..=config.attempts {
             if pending.is_empty() {
                 break;
             }
             let calls: Vec<TextRequest> = pending
                 .iter()
-                .map(|item| self.text_request(&item.prompt, draft_seed(requests[item.index].seed, attempt)))
+                .map(|item| config.text_request(&item.prompt, draft_seed(requests[item.index].seed, attempt)))
                 .collect();
-            let drafts = self.generator.generate(&calls);
-            let (expected, found) = (calls.len(), drafts.len());
-            let drafts = drafts.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
-            let mut again = Vec::new();
-            for (item, draft) in pending.into_iter().zip(drafts) {
-                let index = item.index;
-                results[index] = match draft {
-                    None => {
-                        Some(Err(InjectionFailure::failed(InjectError::MissingResult { expected, found })))
+            let mut answered = vec![false; pending.len()];
+            let mut is_rejected = vec![false; pending.len()];
+            let mut has_stopped = false;
+            generator.generate_each(&calls, &mut |place, draft| {
+                let Some(Pending { index, prompt }) = pending.get(place) else {
+                    return ControlFlow::Continue(());
+                };
+                answered[place] = true;
+                let result = match draft {
+                    Err(RequestFailure { error, is_request_error: true }) => {
+                        Err(InjectionFailure::Refused { source: Box::new(error) })
                     }
-                    Some(Err(error)) if self.generator.is_request_error(&error) => {
-                        Some(Err(InjectionFailure::Refused { source: Box::new(error) }))
-                    }
-                    Some(Err(error)) => Some(Err(InjectionFailure::failed(error))),
-                    Some(Ok(draft)) => match self.judge(&draft, &item.prompt, &requests[index]) {
-                        Ok(Accepted { text, cuts }) => {
-                            Some(Ok(Injection::new(text, attempt).with_cuts(cuts)))
-                        }
-                        Err(reason) if attempt == self.config.attempts => {
-                            Some(Err(InjectionFailure::Skipped { reason, attempts: attempt }))
+                    Err(RequestFailure { error, .. }) => Err(InjectionFailure::failed(error)),
+                    Ok(draft) => match judge.accept(&draft, prompt, &requests[*index]) {
+                        Ok(Accepted { text, cuts }) => Ok(Injection::new(text, attempt).with_cuts(cuts)),
+                        Err(reason) if attempt == config.attempts => {
+                            Err(InjectionFailure::Skipped { reason, attempts: attempt })
                         }
                         Err(_) => {
-                            again.push(item);
-                            None
+                            is_rejected[place] = true;
+                            return ControlFlow::Continue(());
                         }
                     },
                 };
+                let flow = on_result(*index, result);
+                has_stopped |= flow.is_break();
+                flow
+            });
+            if has_stopped {
+                return;
             }
-            pending = again;
+            let (expected, found) = (calls.len(), answered.iter().filter(|answered| **answered).count());
+            for (item, _) in pending.iter().zip(&answered).filter(|(_, answered)| !**answered) {
+                let missing = InjectError::MissingResult { expected, found };
+                let _ = on_result(item.index, Err(InjectionFailure::failed(missing)));
+            }
+            let mut is_rejected = is_rejected.into_iter();
+            pending.retain(|_| is_rejected.next().unwrap_or(false));
         }
-
-        results.into_iter().flatten().collect()
     }
 }
 
-/// Returns the seed of a draft: the seed of the request for the first one, then seeds far apart, so
-/// that requests with neighboring seeds share none.
+/// Seed of one draft: the request's own first, then far apart ones, so that neighbouring seeds do
+/// not share drafts.
 fn draft_seed(seed: u64, attempt: u32) -> u64 {
     // 2^64 / golden ratio, odd: its first 2^64 multiples are distinct.
     seed.wrapping_add(u64::from(attempt - 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
@@ -216,7 +257,7 @@ mod tests {
     use super::*;
     use bpo_pairs::FinishReason;
 
-    /// Returns answers from a list, one for each call, and keeps the requests.
+    /// Answers from a list, one entry per call, and keeps what it was asked.
     #[derive(Debug)]
     struct Script {
         rounds: Vec<Vec<Result<&'static str, &'static str>>>,

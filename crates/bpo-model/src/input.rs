@@ -101,10 +101,10 @@ fn pixels(
     Ok(pixels)
 }
 
-/// Prepares an image with a distortion that works on pixels only.
+/// The pixels of an image after a distortion that works on images and pixels only.
 ///
 /// # Errors
-/// Those of [`ImageInput::weakened`]; [`DistortError::NeedsModel`] for distortions of features.
+/// Those of [`ImageInput::weakened`] and [`check_weakening`].
 #[cfg(feature = "dpo")]
 pub(crate) fn weakened_pixels(
     processor: &ImageProcessor,
@@ -112,9 +112,23 @@ pub(crate) fn weakened_pixels(
     distortion: &Distortion,
     seed: u64,
 ) -> Result<PixelValues, ModelError> {
-    let mut families = distortion.stages().filter_map(Distortion::family);
-    if let Some(family) = families.find(|family| family.needs_model()) {
-        return Err(DistortError::NeedsModel { family: family.name() }.into());
-    }
+    check_weakening(distortion)?;
     pixels(processor, image.into(), distortion, seed)
+}
+
+/// Checks that a distortion works on a single image and its pixels only.
+///
+/// # Errors
+/// [`DistortError::NeedsModel`] for a distortion of features, [`DistortError::NeedsOther`] for one that takes another image.
+#[cfg(feature = "dpo")]
+pub(crate) fn check_weakening(distortion: &Distortion) -> Result<(), ModelError> {
+    for family in distortion.stages().filter_map(Distortion::family) {
+        if family.needs_model() {
+            return Err(DistortError::NeedsModel { family: family.name() }.into());
+        }
+        if family.needs_other() {
+            return Err(DistortError::NeedsOther { family: family.name() }.into());
+        }
+    }
+    Ok(())
 }

@@ -38,7 +38,7 @@ pub use lora::{
 };
 pub use memory::{BatchShape, Footprint};
 #[cfg(feature = "dpo")]
-pub use policy::{ImageError, LlavaCollator};
+pub use policy::{ImageError, ImageSource, LlavaCollator};
 pub use processor::{
     Aspect, ChatTemplate, IMAGE_TOKEN, ImageProcessor, PixelValues, Processor, ProcessorError, Rendered,
     SpecialToken, SpecialTokens, TextProcessor, TokenizedCompletion, check_prompt_length,

@@ -3,53 +3,84 @@
 use std::collections::{HashMap, HashSet};
 
 use bpo_distort::Distortion;
-use bpo_dpo::policy::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps, TokenStatistics};
+use bpo_dpo::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps, TokenStatistics};
 use bpo_pairs::item_seed;
 use burn::tensor::{Int, Tensor};
+use image::RgbImage;
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::config::LlavaConfig;
 use crate::error::ModelError;
-use crate::input::weakened_pixels;
+use crate::input::{check_weakening, weakened_pixels};
 use crate::kernels::{log_softmax, token_statistics};
 use crate::llava::{Llava, ScoreBatch};
 use crate::memory::BatchShape;
 use crate::processor::{PixelValues, Processor, TokenizedCompletion};
 
-/// What can go wrong when an image is fetched.
+/// Why an image cannot be loaded.
 pub type ImageError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Turns groups into token ids and pixels.
-pub struct LlavaCollator<F> {
-    processor: Processor,
-    config: LlavaConfig,
-    context: usize,
-    load_image: F,
-    weakening: Option<(Distortion, u64)>,
+/// Images by the names that a data set gives them.
+///
+/// A closure `FnMut(&str) -> Result<RgbImage, ImageError>` is one.
+pub trait ImageSource {
+    /// Loads an image as upright RGB.
+    ///
+    /// # Errors
+    /// Why it cannot be loaded.
+    fn load(&mut self, name: &str) -> Result<RgbImage, ImageError>;
+
+    /// Checks that an image is there, as far as that is possible without decoding it. The default
+    /// loads it.
+    ///
+    /// # Errors
+    /// Why it cannot be loaded.
+    fn check(&mut self, name: &str) -> Result<(), ImageError> {
+        self.load(name).map(drop)
+    }
 }
 
-impl<F> LlavaCollator<F>
+impl<F> ImageSource for F
 where
-    F: FnMut(&str) -> Result<image::RgbImage, ImageError>,
+    F: FnMut(&str) -> Result<RgbImage, ImageError>,
 {
-    /// A collator for a model. `load_image` gets the image name of a [`PromptGroup`].
-    pub fn new(processor: Processor, model: &Llava, load_image: F) -> Self {
+    fn load(&mut self, name: &str) -> Result<RgbImage, ImageError> {
+        self(name)
+    }
+}
+
+/// Prepares [`PromptGroup`]s for [`Llava`]: token ids and pixels. Everything stays in the host's
+/// memory, so the trainer can prepare a batch in another thread.
+pub struct LlavaCollator<S> {
+    texts: Texts,
+    images: S,
+    weakening: Option<(Distortion, u64)>,
+    /// Names of images that [`check`](Collate::check) found in order.
+    checked: HashSet<String>,
+}
+
+impl<S: ImageSource> LlavaCollator<S> {
+    /// A collator for a model, with images by the names in the groups.
+    pub fn new(processor: Processor, model: &Llava, images: S) -> Self {
         let config = model.config().clone();
         let context = config.text_config.max_position_embeddings;
-        Self { processor, context, config, load_image, weakening: None }
+        let texts = Texts { processor, config, context };
+        Self { texts, images, weakening: None, checked: HashSet::new() }
     }
 
-    /// Sets how images are weakened for losses that [compare images](bpo_dpo::loss::Loss::needs_weakened). What is random in it
-    /// follows from the seed and the image's name, so that each image has one weakened form.
+    /// Sets how images are weakened for losses that [compare
+    /// images](bpo_dpo::loss::LossProperties::weakened). Random choices follow from the seed and
+    /// the image's name, so each image has one weakened form.
     pub fn with_weakening(mut self, distortion: Distortion, seed: u64) -> Self {
         self.weakening = Some((distortion, seed));
         self
     }
 
-    /// Longest sequence in tokens, image features included; longer ones are errors. At most, and by default, what the
-    /// model can take.
+    /// Sets the longest sequence in tokens, image features included; longer ones are errors. The
+    /// default and upper limit is the model's context.
     pub fn with_max_length(mut self, tokens: usize) -> Self {
-        self.context = self.context.min(tokens);
+        self.texts.context = self.texts.context.min(tokens);
         self
     }
 
@@ -60,59 +91,86 @@ where
     pub fn shape(&self, groups: &[PromptGroup]) -> Result<BatchShape, ModelError> {
         let tokenized: Vec<_> = groups
             .iter()
-            .map(|group| Ok((Some(0), self.answered(group)?)))
+            .map(|group| Ok((Some(0), self.texts.tokenize(group)?)))
             .collect::<Result<_, ModelError>>()?;
         let images: HashSet<_> = groups.iter().map(|group| (&group.image, group.weakened)).collect();
-        let batch = ScoreBatch::new(&self.config, Vec::new(), &tokenized)?;
+        let batch = ScoreBatch::new(&self.texts.config, Vec::new(), &tokenized)?;
         Ok(BatchShape { images: images.len(), ..batch.shape() })
     }
 
-    fn answered(&self, group: &PromptGroup) -> Result<Vec<TokenizedCompletion>, ModelError> {
-        let system = group.system.as_deref().filter(|_| self.takes_system());
+    fn check_image(&mut self, group: &PromptGroup) -> Result<(), ModelError> {
+        if let Some((distortion, _)) = self.weakening.as_ref().filter(|_| group.weakened) {
+            check_weakening(distortion)?;
+        }
+        if !self.checked.contains(&group.image) {
+            self.images.check(&group.image).map_err(unusable(&group.image))?;
+            self.checked.insert(group.image.clone());
+        }
+        Ok(())
+    }
+
+    fn pixels(&mut self, name: &str, weakened: bool) -> Result<PixelValues, ModelError> {
+        let image = self.images.load(name).map_err(unusable(name))?;
+        match &self.weakening {
+            Some((distortion, seed)) if weakened => {
+                weakened_pixels(&self.texts.processor.image, &image, distortion, item_seed(*seed, name))
+            }
+            _ => Ok(self.texts.processor.image.process(&image)?),
+        }
+    }
+}
+
+/// The part of a collator that prepares texts.
+struct Texts {
+    processor: Processor,
+    config: LlavaConfig,
+    context: usize,
+}
+
+impl Texts {
+    /// Token ids of a group's prompt with each of its completions.
+    fn tokenize(&self, group: &PromptGroup) -> Result<Vec<TokenizedCompletion>, ModelError> {
+        let system = group.system.as_deref().filter(|_| self.processor.chat.takes_system());
         let tokenize = |completion: &String| {
-            let answered = self.processor.encode_completion(
+            let whole = self.processor.encode_completion(
                 system,
                 &group.history,
                 &group.prompt,
                 completion,
                 self.config.image_tokens(),
             )?;
-            let fitted = answered.clone().fit(self.context)?;
+            let (prompt, wanted) = (whole.answer_start, whole.answer().len());
+            let fitted = whole.fit(self.context)?;
             if fitted.truncated {
-                // an answer without its end would teach the model to go on for ever
-                let (prompt, wanted) = (answered.answer_start, answered.answer().len());
+                // a completion without its end would teach the model never to end
                 return Err(ModelError::ContextTooShort { prompt, wanted, context: self.context });
             }
             Ok(fitted)
         };
-        let answered: Vec<TokenizedCompletion> =
+        let completions: Vec<TokenizedCompletion> =
             group.completions.iter().map(tokenize).collect::<Result<_, _>>()?;
-        for (i, one) in answered.iter().enumerate() {
-            if let Some(same) = answered[..i].iter().position(|other| other.ids == one.ids) {
-                // texts that differ in white space or an end token only
+        let mut known: HashMap<&[u32], usize> = HashMap::new();
+        for (place, completion) in completions.iter().enumerate() {
+            if let Some(same) = known.insert(&completion.ids, place) {
+                // texts that differ only in white space or an end token
                 let text = |place: usize| group.completions[place].clone();
-                return Err(ModelError::SameTokens { text: text(i), other: text(same) });
+                return Err(ModelError::SameTokens { text: text(place), other: text(same) });
             }
         }
-        Ok(answered)
+        Ok(completions)
     }
 
-    fn pixels(&mut self, name: &str, weakened: bool) -> Result<PixelValues, ModelError> {
-        let image =
-            (self.load_image)(name).map_err(|source| ModelError::Image { name: name.to_owned(), source })?;
-        match &self.weakening {
-            Some((distortion, seed)) if weakened => {
-                weakened_pixels(&self.processor.image, &image, distortion, item_seed(*seed, name))
-            }
-            _ => Ok(self.processor.image.process(&image)?),
-        }
+    /// Checks a group's texts as [`tokenize`](Self::tokenize) and [`ScoreBatch::new`] do.
+    fn check(&self, group: &PromptGroup) -> Result<(), ModelError> {
+        ScoreBatch::new(&self.config, Vec::new(), &[(Some(0), self.tokenize(group)?)]).map(drop)
     }
 }
 
-impl<F> Collate for LlavaCollator<F>
-where
-    F: FnMut(&str) -> Result<image::RgbImage, ImageError>,
-{
+fn unusable(name: &str) -> impl FnOnce(ImageError) -> ModelError + '_ {
+    |source| ModelError::Image { name: name.to_owned(), source }
+}
+
+impl<S: ImageSource> Collate for LlavaCollator<S> {
     type Batch = ScoreBatch;
     type Error = ModelError;
 
@@ -130,13 +188,30 @@ where
                     pixels.len() - 1
                 }
             };
-            tokenized.push((Some(image), self.answered(group)?));
+            tokenized.push((Some(image), self.texts.tokenize(group)?));
         }
-        ScoreBatch::new(&self.config, pixels, &tokenized)
+        ScoreBatch::new(&self.texts.config, pixels, &tokenized)
+    }
+
+    /// Tokenizes the group and checks its image without decoding it.
+    fn check(&mut self, group: &PromptGroup) -> Result<(), ModelError> {
+        self.texts.check(group)?;
+        self.check_image(group)
+    }
+
+    /// Tokenizes the groups in several threads, and checks each image once without decoding it.
+    fn check_groups(&mut self, groups: &[PromptGroup]) -> Vec<Result<(), ModelError>> {
+        let texts = &self.texts;
+        let checked: Vec<_> = groups.par_iter().map(|group| texts.check(group)).collect();
+        checked
+            .into_iter()
+            .zip(groups)
+            .map(|(text, group)| text.and_then(|()| self.check_image(group)))
+            .collect()
     }
 
     fn takes_system(&self) -> bool {
-        self.processor.chat.takes_system()
+        self.texts.processor.chat.takes_system()
     }
 
     fn weakens(&self) -> bool {
@@ -187,7 +262,7 @@ impl Policy for Llava {
         (TokenLogps { logps, mask }, Some(TokenStatistics::unpack(statistics)))
     }
 
-    /// With features of the images, unless the vision tower is trained or adapted.
+    /// The batch with the features of its images, unless the vision tower is trained or adapted.
     fn shared(&self, batch: &ScoreBatch) -> Option<ScoreBatch> {
         self.with_features(batch)
     }

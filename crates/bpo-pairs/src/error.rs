@@ -14,7 +14,7 @@ use crate::untrusted::UntrustedPath;
 #[non_exhaustive]
 pub enum PairsError {
     /// The file system refused.
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {}", UntrustedPath(path))]
     Io {
         /// What was tried: `open`, `read`, `write`, ...
         action: &'static str,
@@ -42,7 +42,7 @@ pub enum PairsError {
         limit: usize,
     },
     /// A file has not a single byte of content.
-    #[error("{} is empty: expected {expected}", path.display())]
+    #[error("{} is empty: expected {expected}", UntrustedPath(path))]
     Empty {
         /// The file.
         path: PathBuf,
@@ -50,7 +50,7 @@ pub enum PairsError {
         expected: &'static str,
     },
     /// A file is not the JSON that it should be: cut off, malformed, or of another shape.
-    #[error("{}: record {record}, line {line}, column {column}: {problem}", path.display())]
+    #[error("{}: record {record}, line {line}, column {column}: {problem}", UntrustedPath(path))]
     Json {
         /// The file.
         path: PathBuf,
@@ -64,7 +64,7 @@ pub enum PairsError {
         problem: String,
     },
     /// A value cannot be written as JSON.
-    #[error("{}: record {record} cannot be written as JSON", path.display())]
+    #[error("{}: record {record} cannot be written as JSON", UntrustedPath(path))]
     Encode {
         /// The file.
         path: PathBuf,
@@ -74,7 +74,7 @@ pub enum PairsError {
         source: serde_json::Error,
     },
     /// JSON knows no infinity and no NaN.
-    #[error("{}: record {record}: score {score} is not a finite number", path.display())]
+    #[error("{}: record {record}: score {score} is not a finite number", UntrustedPath(path))]
     Score {
         /// The file.
         path: PathBuf,
@@ -84,7 +84,7 @@ pub enum PairsError {
         score: f64,
     },
     /// Two records of a file have the same id.
-    #[error("{}: line {line}: id {id:?} was used before", path.display())]
+    #[error("{}: line {line}: id {id:?} was used before", UntrustedPath(path))]
     DuplicateId {
         /// The file.
         path: PathBuf,
@@ -94,7 +94,7 @@ pub enum PairsError {
         id: String,
     },
     /// Another process appends to the same file.
-    #[error("{} is being written by another process", path.display())]
+    #[error("{} is being written by another process", UntrustedPath(path))]
     Locked {
         /// The file.
         path: PathBuf,

@@ -78,3 +78,12 @@ pub struct Generated {
     /// Its length in tokens, where the model reports it.
     pub tokens: Option<usize>,
 }
+
+/// A request without an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestFailure<E> {
+    /// What went wrong.
+    pub error: E,
+    /// Whether the error is the request's own fault, so that asking again is useless.
+    pub is_request_error: bool,
+}

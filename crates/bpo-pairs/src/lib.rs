@@ -57,7 +57,7 @@ mod untrusted;
 
 pub use error::{PairsError, chain};
 pub use filter::{PairFilter, count_words};
-pub use generated::{FinishReason, Generated, Sampling};
+pub use generated::{FinishReason, Generated, RequestFailure, Sampling};
 pub use ids::Id;
 pub use image_token::{place_image_token, place_in_conversation, strip_image_token};
 pub use limits::{Limits, OverLimit};
@@ -68,7 +68,7 @@ pub use record::{Completion, CompletionKind, PreferencePair, Record};
 pub use seed::{item_seed, stage_seed};
 pub use serde_words::Words;
 pub use sft::{IMAGE_TOKEN, SftSample, Turn};
-pub use skipped::{Flaw, SkipCounts, SkipReason, Skipped};
-pub use store::{JsonlStore, Keyed};
+pub use skipped::{Flaw, SkipCounts, SkipError, SkipReason, Skipped};
+pub use store::{JsonlStore, Keyed, RecordKey};
 pub use system::warn_left_out;
 pub use untrusted::{TerminalText, Untrusted, UntrustedPath};

@@ -16,7 +16,7 @@ impl Words {
     /// of another kind stays as it is.
     ///
     /// ```
-    /// use bpo_pairs::serde_words::Words;
+    /// use bpo_pairs::Words;
     ///
     /// let message = "invalid type: string \"16\", expected f64";
     /// assert_eq!(Words::Json.message(message), "expected a number, found the text \"16\"");

@@ -1,6 +1,7 @@
 //! What was not used, and why: nothing leaves the data without being counted.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -62,7 +63,7 @@ pub enum SkipReason {
     OutputName,
     /// The model cannot answer this question (too long for its context, for example).
     RequestFailed,
-    /// The model cannot take the pair (too long for its context, for example, or its image cannot be loaded).
+    /// The model cannot take the pair (too long for its context, for example).
     PairRefused,
     /// The rewritten answer is empty.
     RewriteEmpty,
@@ -234,6 +235,53 @@ impl Skipped {
 /// What files leave out.
 pub(crate) fn is_zero(number: &usize) -> bool {
     *number == 0
+}
+
+/// An error with the reason to count it under. It can be anywhere among the sources of another error, and it reads as
+/// the error that it wraps.
+///
+/// ```
+/// use bpo_pairs::{SkipError, SkipReason};
+///
+/// let error = SkipError::new(SkipReason::ImageMissing, "no image cat.jpg");
+/// assert_eq!(error.to_string(), "no image cat.jpg");
+/// assert_eq!(SkipError::reason_of(&error), Some(SkipReason::ImageMissing));
+/// ```
+#[derive(Debug)]
+pub struct SkipError {
+    reason: SkipReason,
+    error: Box<dyn Error + Send + Sync>,
+}
+
+impl SkipError {
+    /// Wraps an error.
+    pub fn new(reason: SkipReason, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { reason, error: error.into() }
+    }
+
+    /// The reason of the first `SkipError` among an error and its sources.
+    pub fn reason_of(error: &(dyn Error + 'static)) -> Option<SkipReason> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(found) = error.downcast_ref::<Self>() {
+                return Some(found.reason);
+            }
+            next = error.source();
+        }
+        None
+    }
+}
+
+impl fmt::Display for SkipError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl Error for SkipError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
 }
 
 /// How often each reason occurred.

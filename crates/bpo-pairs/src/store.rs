@@ -1,7 +1,7 @@
 //! Files that a stage appends finished records to, and goes on with after being killed.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
+use std::fmt;
 use std::io::{self, BufRead};
 use std::marker::PhantomData;
 use std::path::Path;
@@ -17,11 +17,45 @@ use crate::limits::Limits;
 
 /// A record with a key that is unique in its file.
 pub trait Keyed {
-    /// The key.
-    fn key(&self) -> Cow<'_, str>;
+    /// Id of the sample that the record is about.
+    fn id(&self) -> &str;
+
+    /// Number of the record among those of the same sample, from 0.
+    fn variant(&self) -> usize {
+        0
+    }
 }
 
-/// One record a line, appended as they are finished.
+/// The key of a record: the id of its sample, and its number among the records of that sample.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordKey {
+    /// Id of the sample.
+    pub id: String,
+    /// Number of the record, from 0.
+    pub variant: usize,
+}
+
+impl RecordKey {
+    /// The key of the record `variant` of a sample.
+    pub fn new(id: impl Into<String>, variant: usize) -> Self {
+        Self { id: id.into(), variant }
+    }
+
+    /// The key of a record.
+    pub fn of(record: &impl Keyed) -> Self {
+        Self::new(record.id(), record.variant())
+    }
+}
+
+impl fmt::Display for RecordKey {
+    /// The id; for a record that is not the first of its sample, also its number, from 1.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.id)?;
+        if self.variant == 0 { Ok(()) } else { write!(f, ", answer {}", self.variant + 1) }
+    }
+}
+
+/// One record per line, appended in any order.
 ///
 /// Each record goes out in one write, so a process that is killed at any byte leaves whole records and at most one torn
 /// last line. Opening cuts a torn line off; anything else that is not a record is an error, so that a file of another kind,
@@ -29,8 +63,7 @@ pub trait Keyed {
 #[derive(Debug)]
 pub struct JsonlStore<T> {
     log: AppendLog,
-    keys: Vec<String>,
-    known: HashSet<String>,
+    known: HashSet<RecordKey>,
     records: PhantomData<fn(T)>,
 }
 
@@ -40,16 +73,24 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
     /// # Errors
     /// If it cannot be opened or written, is open elsewhere, has a line that is not a record, or repeats a key.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PairsError> {
+        Self::open_each(path, |_, _| Ok(()))
+    }
+
+    /// Opens a file like [`open`](Self::open), and hands each record with its line number, from 1, to `each` in the
+    /// same pass.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), and those of `each`. The file then stays as it is.
+    pub fn open_each<E: From<PairsError>>(
+        path: impl AsRef<Path>,
+        each: impl FnMut(usize, T) -> Result<(), E>,
+    ) -> Result<Self, E> {
         let path = path.as_ref();
-        let log = AppendLog::open(path)?;
-        let contents = Contents::scan::<T>(path, log.reader()?)?;
-        let mut store = Self {
-            log,
-            known: contents.keys.iter().cloned().collect(),
-            keys: contents.keys,
-            records: PhantomData,
-        };
-        store.repair(contents.end, contents.tail)?;
+        let log = AppendLog::open(path).map_err(PairsError::from)?;
+        let reader = log.reader().map_err(PairsError::from)?;
+        let Contents { known, end, tail } = Contents::scan(path, reader, each)?;
+        let mut store = Self { log, known, records: PhantomData };
+        store.repair(end, tail)?;
         Ok(store)
     }
 
@@ -58,15 +99,14 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
     /// # Errors
     /// If its key is in the file, or it cannot be written; the file then holds what it held before.
     pub fn append(&mut self, record: &T) -> Result<(), PairsError> {
-        let key = record.key();
+        let key = RecordKey::of(record);
         if self.contains(&key) {
-            let line = self.keys.len() + 1;
-            return Err(PairsError::DuplicateId { path: self.path().to_owned(), line, id: key.into_owned() });
+            let line = self.len() + 1;
+            return Err(PairsError::DuplicateId { path: self.path().to_owned(), line, id: key.to_string() });
         }
-        let line = encode_line(self.path(), &key, record)?;
+        let line = encode_line(self.path(), &key.id, record)?;
         self.log.append(&line)?;
-        self.keys.push(key.clone().into_owned());
-        self.known.insert(key.into_owned());
+        self.known.insert(key);
         Ok(())
     }
 
@@ -87,24 +127,19 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
         Ok(lines.map(|item| item.map(|(_, record)| record)))
     }
 
-    /// Keys of all records, in the order of the file.
-    pub fn keys(&self) -> &[String] {
-        &self.keys
-    }
-
     /// Whether a record with this key is in the file.
-    pub fn contains(&self, key: &str) -> bool {
+    pub fn contains(&self, key: &RecordKey) -> bool {
         self.known.contains(key)
     }
 
     /// Number of records.
     pub fn len(&self) -> usize {
-        self.keys.len()
+        self.known.len()
     }
 
     /// Whether there are no records.
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.known.is_empty()
     }
 
     /// The file.
@@ -146,18 +181,21 @@ enum Tail {
 }
 
 struct Contents {
-    keys: Vec<String>,
+    known: HashSet<RecordKey>,
     /// Where the last whole record ends.
     end: u64,
     tail: Tail,
 }
 
 impl Contents {
-    fn scan<T: Keyed + DeserializeOwned>(path: &Path, mut reader: impl BufRead) -> Result<Self, PairsError> {
+    fn scan<T: Keyed + DeserializeOwned, E: From<PairsError>>(
+        path: &Path,
+        mut reader: impl BufRead,
+        mut each: impl FnMut(usize, T) -> Result<(), E>,
+    ) -> Result<Self, E> {
         let read = |source: io::Error| PairsError::io("read", path)(source);
         let limit = Limits::DEFAULT.record_bytes;
-        let mut seen = HashSet::new();
-        let mut contents = Self { keys: Vec::new(), end: 0, tail: Tail::Whole };
+        let mut contents = Self { known: HashSet::new(), end: 0, tail: Tail::Whole };
         let mut line = Vec::new();
         for number in 1.. {
             line.clear();
@@ -165,16 +203,18 @@ impl Contents {
                 break;
             }
             if line.len() > limit {
-                let (path, record, line) = (path.to_owned(), contents.keys.len() + 1, number);
-                return Err(PairsError::RecordTooLarge { path, record, line, limit });
+                let (path, record, line) = (path.to_owned(), contents.known.len() + 1, number);
+                return Err(PairsError::RecordTooLarge { path, record, line, limit }.into());
             }
             match from_text::<T>(line.trim_ascii_end()) {
                 Ok(record) => {
-                    let id = record.key().into_owned();
-                    if !seen.insert(id.clone()) {
-                        return Err(PairsError::DuplicateId { path: path.to_owned(), line: number, id });
+                    let key = RecordKey::of(&record);
+                    if contents.known.contains(&key) {
+                        let (path, id) = (path.to_owned(), key.to_string());
+                        return Err(PairsError::DuplicateId { path, line: number, id }.into());
                     }
-                    contents.keys.push(id);
+                    contents.known.insert(key);
+                    each(number, record)?;
                 }
                 Err(_) if line.trim_ascii().is_empty() => {}
                 Err((key, error)) => {
@@ -182,7 +222,8 @@ impl Contents {
                         contents.tail = Tail::Torn { bytes: line.len() };
                         break;
                     }
-                    return Err(PairsError::json(path, contents.keys.len() + 1, number, &key, error));
+                    let record = contents.known.len() + 1;
+                    return Err(PairsError::json(path, record, number, &key, error).into());
                 }
             }
             contents.end += line.len() as u64;
@@ -221,8 +262,8 @@ mod tests {
     }
 
     impl Keyed for Note {
-        fn key(&self) -> Cow<'_, str> {
-            Cow::Borrowed(&self.id)
+        fn id(&self) -> &str {
+            &self.id
         }
     }
 
@@ -233,7 +274,12 @@ mod tests {
     fn append_missing(path: &Path, notes: &[Note]) {
         let mut store = JsonlStore::open(path).unwrap();
         let done = store.len();
-        assert_eq!(store.keys(), notes[..done].iter().map(|note| note.id.clone()).collect::<Vec<_>>());
+        assert!(
+            notes
+                .iter()
+                .map(|note| store.contains(&RecordKey::of(note)))
+                .eq((0..notes.len()).map(|n| n < done))
+        );
         notes[done..].iter().for_each(|note| store.append(note).unwrap());
         let read: Vec<Note> = store.records().unwrap().map(Result::unwrap).collect();
         assert_eq!(read, notes);
@@ -264,7 +310,7 @@ mod tests {
         let path = dir.path().join("notes.jsonl");
         fs::write(&path, serde_json::to_vec(&note(0, "a")).unwrap()).unwrap();
         let store = JsonlStore::<Note>::open(&path).unwrap();
-        assert_eq!(store.keys(), ["n0"]);
+        assert!(store.contains(&RecordKey::new("n0", 0)) && store.len() == 1);
         assert!(fs::read(&path).unwrap().ends_with(b"}\n"));
     }
 

@@ -3,11 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use bpo_pairs::Limits;
-use bpo_pairs::PairsError;
-use bpo_pairs::SkipReason;
 use bpo_pairs::files::FileError;
 use bpo_pairs::format::{jsonl, llava};
+use bpo_pairs::{Limits, PairsError, SkipReason};
 use serde_json::{Value, json};
 
 fn conversation(turns: usize) -> Value {

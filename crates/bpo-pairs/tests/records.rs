@@ -143,7 +143,7 @@ fn one_wrong_value_does_not_refuse_a_file_of_pairs() {
         ),
         ("key", SkipReason::Malformed, format!("{form}\"betta\" is no key of a pair, found 1 (record 5)")),
         (
-            "recipe",
+            "provenance",
             SkipReason::Malformed,
             format!("{form}`provenance`: expected an object, found a list of 1 (record 6)"),
         ),

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
-use bpo_inject::{TextGenerator, TextRequest};
-use bpo_pairs::{Generated, Untrusted};
+use bpo_inject::{OnText, TextGenerator, TextRequest};
+use bpo_pairs::{Generated, RequestFailure, Untrusted};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ureq::http::{HeaderMap, Response, Uri};
@@ -20,6 +21,8 @@ use crate::wire::{ChatRequest, ChatResponse};
 
 /// Largest body that is read, in bytes, after decompression.
 const MAX_BODY_BYTES: u64 = 16 << 20;
+/// Longest wait of [`OpenAiClient::check_alive`].
+const ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest number of characters of a body in an error.
 const EXCERPT_CHARS: usize = 300;
 /// Bytes at the start of a body that an excerpt is made of.
@@ -109,6 +112,27 @@ impl OpenAiClient {
     /// Returns the address of the chat completions, without its secrets.
     pub fn endpoint(&self) -> &str {
         &self.shown_endpoint
+    }
+
+    /// Checks that a server is at the address, with one request and no retry. Any response is
+    /// accepted, also an error.
+    ///
+    /// # Errors
+    /// [`ServerError::Connection`] if there is no server at the address.
+    pub fn check_alive(&self) -> Result<(), ServerError> {
+        let patience = self.config.timeout()?.min(ALIVE_TIMEOUT);
+        let request = self.agent.get(&self.endpoint).config().timeout_global(Some(patience)).build();
+        match request.call() {
+            Ok(_) => Ok(()),
+            // A server that is slow, or does not send HTTP, is there.
+            Err(
+                source @ (ureq::Error::Io(_) | ureq::Error::HostNotFound | ureq::Error::ConnectionFailed),
+            ) => {
+                let source = Box::new(self.without_secrets(source));
+                Err(ServerError::Connection { url: self.shown_endpoint.clone(), attempts: 1, source })
+            }
+            Err(_) => Ok(()),
+        }
     }
 
     /// Sends a request until it succeeds or no retry is left. `retries` counts those of the whole
@@ -231,32 +255,59 @@ impl TextGenerator for OpenAiClient {
     type Error = ServerError;
 
     fn generate(&mut self, requests: &[TextRequest]) -> Vec<Result<Generated, ServerError>> {
+        let mut results: Vec<Option<Result<Generated, ServerError>>> =
+            requests.iter().map(|_| None).collect();
+        self.generate_each(requests, &mut |place, answer| {
+            results[place] = Some(answer.map_err(|failure| failure.error));
+            ControlFlow::Continue(())
+        });
+        results.into_iter().flatten().collect()
+    }
+
+    fn generate_each(&mut self, requests: &[TextRequest], on_answer: &mut OnText<'_, ServerError>) {
         let client = &*self;
         let (next, retries) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let finished = Mutex::new(Vec::with_capacity(requests.len()));
-        let work = || {
-            while let Some((index, request)) = claim(&next, requests) {
-                let result = client.complete(request, &retries);
-                finished.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((index, result));
+        let is_stopped = AtomicBool::new(false);
+        let claim = || {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if is_stopped.load(Ordering::Relaxed) { None } else { Some((index, requests.get(index)?)) }
+        };
+        let mut hand_out = |index, result: Result<Generated, ServerError>| {
+            let answer = result.map_err(|error| {
+                let is_request_error = client.is_request_error(&error);
+                RequestFailure { error, is_request_error }
+            });
+            if on_answer(index, answer).is_break() {
+                is_stopped.store(true, Ordering::Relaxed);
             }
         };
         std::thread::scope(|scope| {
-            // The calling thread sends requests too, so that all are sent if no thread starts.
-            for _ in 1..client.config.max_concurrency.min(requests.len()) {
+            let (sender, receiver) = mpsc::channel();
+            let (claim, retries) = (&claim, &retries);
+            for _ in 0..client.config.max_concurrency.min(requests.len()) {
+                let sender = sender.clone();
+                let work = move || {
+                    while let Some((index, request)) = claim() {
+                        // The receiver lives until all senders are gone.
+                        let _ = sender.send((index, client.complete(request, retries)));
+                    }
+                };
                 if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
                     tracing::warn!(%error, "cannot start another thread; fewer requests are concurrent");
                     break;
                 }
             }
-            work();
+            drop(sender);
+            receiver.iter().for_each(|(index, result)| hand_out(index, result));
+            // If no thread started, this thread sends the requests.
+            while let Some((index, request)) = claim() {
+                hand_out(index, client.complete(request, retries));
+            }
         });
         let retries = retries.into_inner();
         if retries > 1 {
             tracing::warn!(retries, requests = requests.len(), "requests were tried again");
         }
-        let mut finished = finished.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-        finished.sort_unstable_by_key(|(index, _)| *index);
-        finished.into_iter().map(|(_, result)| result).collect()
     }
 
     /// Whether an error has status 400 (bad request), 413 (content too large) or 422
@@ -264,11 +315,6 @@ impl TextGenerator for OpenAiClient {
     fn is_request_error(&self, error: &ServerError) -> bool {
         matches!(error, ServerError::Status { status: 400 | 413 | 422, .. })
     }
-}
-
-fn claim<'a>(next: &AtomicUsize, requests: &'a [TextRequest]) -> Option<(usize, &'a TextRequest)> {
-    let index = next.fetch_add(1, Ordering::Relaxed);
-    requests.get(index).map(|request| (index, request))
 }
 
 fn read_body(response: &mut Response<ureq::Body>) -> Result<Vec<u8>, ureq::Error> {

@@ -77,6 +77,21 @@ fn serialize_variable<S: Serializer>(name: &Option<String>, serializer: S) -> Re
     }
 }
 
+impl OpenAiConfig {
+    /// Names of the settings that do not affect the answers: the address, and how it is used.
+    pub const TRANSPORT_KEYS: [&'static str; 9] = [
+        "base_url",
+        "api_key_env",
+        "proxy",
+        "timeout_s",
+        "max_concurrency",
+        "max_retries",
+        "backoff_initial_ms",
+        "backoff_max_ms",
+        "max_retry_after_s",
+    ];
+}
+
 impl fmt::Debug for OpenAiConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenAiConfig")

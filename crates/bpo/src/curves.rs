@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use bpo_dpo::metrics::{EvalMetrics, MetricsLog, StepMetrics};
+use bpo_dpo::{EvalMetrics, MetricsLog, StepMetrics};
 use bpo_pairs::files::write_bytes;
 use image::{ImageFormat, RgbImage};
 use plotters::prelude::*;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "model")]
 use bpo_dpo::DpoError;
 use bpo_pairs::files::FileError;
-use bpo_pairs::{SkipCounts, Skipped};
+use bpo_pairs::{SkipCounts, Skipped, Untrusted, UntrustedPath};
 
 use crate::config::{Change, Missing};
 use crate::device::DeviceSpec;
@@ -18,7 +18,7 @@ use crate::stage::Stage;
 #[non_exhaustive]
 pub enum BpoError {
     /// A file or directory could not be read or written.
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {}", UntrustedPath(path))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -33,7 +33,7 @@ pub enum BpoError {
     /// A configuration file has a key that nothing reads.
     #[error(
         "{}: line {line}, column {column}: unknown key `{key}`: did you mean `{nearest}`? (known here: {})",
-        path.display(), known.join(", ")
+        UntrustedPath(path), known.join(", ")
     )]
     UnknownKey {
         /// The configuration file.
@@ -50,7 +50,7 @@ pub enum BpoError {
         known: Vec<String>,
     },
     /// A configuration file is not TOML, or a value has the wrong form.
-    #[error("{}: line {line}, column {column}: {message}", path.display())]
+    #[error("{}: line {line}, column {column}: {message}", UntrustedPath(path))]
     ConfigSyntax {
         /// The configuration file.
         path: PathBuf,
@@ -62,7 +62,7 @@ pub enum BpoError {
         message: String,
     },
     /// A JSON file of the run is not what it should be.
-    #[error("{}", path.display())]
+    #[error("{}", UntrustedPath(path))]
     Json {
         /// The file.
         path: PathBuf,
@@ -84,7 +84,9 @@ pub enum BpoError {
     /// An input of a command is in one of its outputs, or an output in one of its inputs.
     #[error(
         "{} ({input}) is an input, and {} ({output}) would overwrite{}: choose another path for one of them",
-        read.display(), given.display(), overwritten(given, written)
+        UntrustedPath(read),
+        UntrustedPath(given),
+        overwritten(given, written)
     )]
     InputIsOutput {
         /// The setting or flag that names the input.
@@ -133,33 +135,34 @@ pub enum BpoError {
          `data.eval_pairs` (--eval-pairs)"
     )]
     NothingToEvaluate,
-    /// A stage was begun with other settings than those given now.
-    #[error(
-        "{} was made with other settings: {}. Give the old settings to go on with it, or another --out to begin anew",
-        path.display(), list(changes)
-    )]
-    ConfigChanged {
-        /// What was made.
+    /// The results of a stage were made with other settings or from other inputs than those given now.
+    #[error("{} was made {}", UntrustedPath(path), differences(settings, inputs))]
+    Changed {
+        /// The file of the stage, or the directory of the run.
         path: PathBuf,
         /// Each setting that differs.
-        changes: Vec<Change>,
-    },
-    /// A run directory was begun with other data or another model.
-    #[error(
-        "{} was made from other input: {} has changed or is another. Restore it to go on, or give another --out to begin anew",
-        path.display(), inputs(changes)
-    )]
-    InputChanged {
-        /// The run directory.
-        path: PathBuf,
+        settings: Vec<Change>,
         /// Each input that differs, with its fingerprints.
-        changes: Vec<Change>,
+        inputs: Vec<Change>,
+    },
+    /// Several things are wrong with a run that has not started.
+    #[error("the run cannot start: {}", problems.iter().map(|problem| bpo_pairs::chain(problem)).collect::<Vec<_>>().join("; "))]
+    Preflight {
+        /// All of them; there are at least two.
+        problems: Vec<BpoError>,
+    },
+    /// The server of the settings does not answer at all.
+    #[cfg(feature = "server")]
+    #[error("the server of `inject.server` (--server) cannot be reached")]
+    ServerUnreachable {
+        /// The address, and why.
+        source: bpo_server::ServerError,
     },
     /// Something of a run is gone, and what was made after it is not.
     #[error(
         "{} is missing or empty ({stage}), though later files of the run are there. To make it again delete {}; or give \
          another --out",
-        path.display(), later.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+        UntrustedPath(path), later.iter().map(|path| UntrustedPath(path).to_string()).collect::<Vec<_>>().join(", ")
     )]
     Missing {
         /// What is missing.
@@ -169,34 +172,38 @@ pub enum BpoError {
         /// Files and directories that were made after it.
         later: Vec<PathBuf>,
     },
-    /// A stage's file holds something, and nothing tells what settings it was made with.
+    /// A file or directory holds results, and no manifest says how they were made.
     #[error(
-        "{} is there and no {} to tell how it was made: give another --out, or put the config.toml of the run that made it \
-         in its place",
-        path.display(), settings.display()
+        "{} is there and {} is not, which says how it was made: give another --out, or restore that file",
+        UntrustedPath(path),
+        UntrustedPath(manifest)
     )]
-    NoSettings {
-        /// The stage's file.
+    NoManifest {
+        /// The file or directory.
         path: PathBuf,
-        /// The file that should be beside it.
-        settings: PathBuf,
+        /// The manifest that is missing.
+        manifest: PathBuf,
     },
     /// A directory for a run holds files, and none of a run.
-    #[error("{} is not empty, and no run is in it: give another --out, or empty it", path.display())]
+    #[error("{} is not empty, and no run is in it: give another --out, or empty it", UntrustedPath(path))]
     NotARun {
         /// The directory.
         path: PathBuf,
     },
     /// A file of settings would be written over one that somebody else wrote.
     #[error(
-        "{} was not written by bpo, and would be written over: move it, or give another --out", path.display()
+        "{} was not written by bpo, and would be written over: move it, or give another --out",
+        UntrustedPath(path)
     )]
     NotOurs {
         /// The file.
         path: PathBuf,
     },
     /// No request of a stage was answered, for reasons that lie in the requests.
-    #[error("{stage}: nothing was answered ({skipped}), so nothing is kept; the first: {reason}")]
+    #[error(
+        "{stage}: nothing was answered ({skipped}), so nothing is kept; the first: {}",
+        Untrusted(reason)
+    )]
     NothingAnswered {
         /// The stage.
         stage: Stage,
@@ -214,7 +221,7 @@ pub enum BpoError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A question was skipped where all must be answered.
-    #[error("question {id:?} is not answered: {reason}")]
+    #[error("question {id:?} is not answered: {}", Untrusted(reason))]
     Unanswered {
         /// Id of the question.
         id: String,
@@ -222,7 +229,7 @@ pub enum BpoError {
         reason: String,
     },
     /// Two questions have one id, so that their answers could not be told apart.
-    #[error("{}: the id {id:?} is of two questions", path.display())]
+    #[error("{}: the id {id:?} is of two questions", UntrustedPath(path))]
     SameId {
         /// The file.
         path: PathBuf,
@@ -233,7 +240,7 @@ pub enum BpoError {
     #[error(
         "{} exists and differs from what the answers give ({there} pairs there, {now} now): delete it, or give another \
          --out",
-        path.display()
+        UntrustedPath(path)
     )]
     Differs {
         /// The file.
@@ -245,9 +252,10 @@ pub enum BpoError {
     },
     /// Not one image of the data can be used.
     #[error(
-        "no image of the data can be used ({skipped}); the first is {} ({reason}). Is `data.images` (--images) the \
+        "no image of the data can be used ({skipped}); the first is {} ({}). Is `data.images` (--images) the \
          directory that image paths are relative to?",
-        first.display()
+        UntrustedPath(first),
+        Untrusted(reason)
     )]
     NoImages {
         /// The first that was tried.
@@ -258,7 +266,7 @@ pub enum BpoError {
         skipped: SkipCounts,
     },
     /// No directory is where the checkpoint should be.
-    #[error("no directory {}: a model is a local Hugging Face directory", path.display())]
+    #[error("no directory {}: a model is a local Hugging Face directory", UntrustedPath(path))]
     NoCheckpoint {
         /// The path.
         path: PathBuf,
@@ -267,7 +275,7 @@ pub enum BpoError {
     #[error(
         "{} is an adapter, or has one in it (adapter_config.json), and adapters do not nest: merge it into its model first \
          (bpo merge)",
-        path.display()
+        UntrustedPath(path)
     )]
     AdapterAsModel {
         /// The directory.
@@ -277,7 +285,7 @@ pub enum BpoError {
     #[error(
         "the reference {} has another {what} than the model, whose texts it would be asked: take a reference of the same \
          chat template and tokenizer",
-        path.display()
+        UntrustedPath(path)
     )]
     ReferenceTemplate {
         /// Its directory.
@@ -286,13 +294,13 @@ pub enum BpoError {
         what: &'static str,
     },
     /// No adapter is where one should be.
-    #[error("{} is no PEFT adapter: there is no adapter_config.json in it", path.display())]
+    #[error("{} is no PEFT adapter: there is no adapter_config.json in it", UntrustedPath(path))]
     NoAdapter {
         /// The path.
         path: PathBuf,
     },
     /// An adapter is further down than it was said to be.
-    #[error("{} has no adapter_config.json; did you mean {}?", path.display(), inside.display())]
+    #[error("{} has no adapter_config.json; did you mean {}?", UntrustedPath(path), UntrustedPath(inside))]
     AdapterInside {
         /// The directory that was given.
         path: PathBuf,
@@ -303,7 +311,9 @@ pub enum BpoError {
     #[error(
         "the adapter {} was trained on other weights than those of {}, by {}; where they are the same in another form, remove \
          that file",
-        path.display(), model.display(), record.display()
+        UntrustedPath(path),
+        UntrustedPath(model),
+        UntrustedPath(record)
     )]
     AdapterOfAnother {
         /// The adapter's directory.
@@ -314,7 +324,7 @@ pub enum BpoError {
         record: PathBuf,
     },
     /// Another process works in the same directory.
-    #[error("{} is in use by another process", path.display())]
+    #[error("{} is in use by another process", UntrustedPath(path))]
     Locked {
         /// The directory.
         path: PathBuf,
@@ -348,7 +358,7 @@ pub enum BpoError {
         reason: String,
     },
     /// There is nothing to work on.
-    #[error("{}: no {what} is left ({})", path.display(), counted(skipped))]
+    #[error("{}: no {what} is left ({})", UntrustedPath(path), counted(skipped))]
     Nothing {
         /// Where they came from.
         path: PathBuf,
@@ -358,7 +368,7 @@ pub enum BpoError {
         skipped: SkipCounts,
     },
     /// Not a single record of a file can be used.
-    #[error("{}: no {what} can be used ({}); the first, {}: {}", path.display(), counted(skipped), first.id, first.detail)]
+    #[error("{}: no {what} can be used ({}); the first, {}: {}", UntrustedPath(path), counted(skipped), Untrusted(&first.id), Untrusted(&first.detail))]
     NothingUsable {
         /// The file.
         path: PathBuf,
@@ -377,19 +387,18 @@ pub enum BpoError {
         /// The missing feature of this crate.
         feature: &'static str,
     },
-    /// A stage file was made from other samples than those it is continued with.
+    /// A stage file has a record that is none of this stage with these samples.
     #[error(
-        "{}: line {line}: expected the record of {expected:?}, found {found:?}: made from other samples",
-        path.display()
+        "{}: line {line}: a record of {found:?}, which is not among the samples of this stage or shard: give another \
+         --out, or the data that the file was made from",
+        UntrustedPath(path)
     )]
-    OutOfOrder {
+    OtherSamples {
         /// The stage file.
         path: PathBuf,
-        /// Line of the first record that differs.
+        /// Line of the record, from 1.
         line: usize,
-        /// Id of the sample at this place; empty where the samples have ended.
-        expected: String,
-        /// Id in the file.
+        /// Id of its sample, with the number of the answer.
         found: String,
     },
     /// A model or server failed in a way that is not the sample's fault: the stage stops and can be
@@ -550,6 +559,18 @@ impl BpoError {
 }
 
 impl BpoError {
+    /// One error of all `problems`: the only one, or [`BpoError::Preflight`].
+    ///
+    /// # Errors
+    /// If there is a problem.
+    pub(crate) fn all(mut problems: Vec<Self>) -> Result<(), Self> {
+        match problems.len() {
+            0 => Ok(()),
+            1 => Err(problems.remove(0)),
+            _ => Err(Self::Preflight { problems }),
+        }
+    }
+
     /// There is nothing to work on in a file of which `items` could not be used.
     pub fn nothing(path: &Path, what: &'static str, items: &[Skipped]) -> Self {
         let (path, skipped) = (path.to_owned(), items.iter().collect());
@@ -562,7 +583,7 @@ impl BpoError {
 
 /// What an output would overwrite: itself, or a file or directory that is made for it.
 fn overwritten(given: &Path, written: &Path) -> String {
-    if given == written { " it".to_owned() } else { format!(" {}", written.display()) }
+    if given == written { " it".to_owned() } else { format!(" {}", UntrustedPath(written)) }
 }
 
 fn counted(skipped: &SkipCounts) -> String {
@@ -572,17 +593,34 @@ fn counted(skipped: &SkipCounts) -> String {
     }
 }
 
-/// Inputs by the settings that name them; what fingerprints say is for programs.
-fn inputs(changes: &[Change]) -> String {
-    let name = |change: &Change| match change.key.rsplit('.').next() {
-        Some("data") => "what `data.path` (--data) names".to_owned(),
-        Some("model") => "what `model.path` (--model) names".to_owned(),
-        Some("adapter") => "what `model.adapter` (--adapter) names".to_owned(),
-        Some("reference") => "what `reference.path` names".to_owned(),
-        Some("reference_adapter") => "what `reference.adapter` names".to_owned(),
-        _ => format!("`{}`", change.key),
+/// What differs, and what to do.
+fn differences(settings: &[Change], inputs: &[Change]) -> String {
+    let mut parts = Vec::new();
+    if !settings.is_empty() {
+        parts.push(format!("with other settings: {}", list(settings)));
+    }
+    if !inputs.is_empty() {
+        parts.push(format!("from other input: {} has changed or is another", names(inputs)));
+    }
+    let remedy = match (settings.is_empty(), inputs.is_empty()) {
+        (false, true) => "Give the old settings to continue it",
+        (true, false) => "Restore it to continue",
+        _ => "Give the old settings and inputs to continue it",
     };
-    changes.iter().map(name).collect::<Vec<_>>().join(" and ")
+    format!("{}. {remedy}, or another --out to start again", parts.join(", and "))
+}
+
+/// Inputs by the settings that name them. Their fingerprints are for programs.
+fn names(inputs: &[Change]) -> String {
+    let name = |change: &Change| match change.key.as_str() {
+        "data" => "what `data.path` (--data) names".to_owned(),
+        "model" => "what `model.path` (--model) names".to_owned(),
+        "adapter" => "what `model.adapter` (--adapter) names".to_owned(),
+        "reference" => "what `reference.path` names".to_owned(),
+        "reference_adapter" => "what `reference.adapter` names".to_owned(),
+        other => format!("the {other}"),
+    };
+    inputs.iter().map(name).collect::<Vec<_>>().join(" and ")
 }
 
 fn list(changes: &[Change]) -> String {

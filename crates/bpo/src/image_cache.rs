@@ -124,7 +124,6 @@ impl From<RgbImage> for LazyImage {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::sync::Weak;
 
     use super::*;
@@ -161,7 +160,7 @@ mod tests {
         let first = cache.image("0.png");
         first.load().unwrap();
         cache.load("1.png").unwrap();
-        fs::remove_file(dir.path().join("0.png")).unwrap();
+        tempfile::TempPath::try_from_path(dir.path().join("0.png")).unwrap().close().unwrap();
         // A use makes it recent again.
         assert_eq!(first.load().unwrap().get_pixel(0, 0)[0], 0);
         cache.load("2.png").unwrap();

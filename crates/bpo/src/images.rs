@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use bpo_distort::{DistortError, ImageLimits, load_rgb};
-use bpo_pairs::SkipReason;
+use bpo_distort::{DistortError, ImageLimits, check_header, load_rgb};
+use bpo_pairs::{SkipError, SkipReason};
 use image::RgbImage;
 
 /// Why an image cannot be used.
@@ -168,6 +168,16 @@ impl ImageRoot {
         load_rgb(path, &self.limits).map_err(|source| ImageError::Load { name: name.to_owned(), source })
     }
 
+    /// Checks that a name leads to an image file within the limits, without decoding it; see [`check_header`].
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load), but that damaged pixels are not found.
+    pub fn check(&self, name: &str) -> Result<(), ImageError> {
+        let path = self.resolve(name)?;
+        let checked = check_header(path, &self.limits);
+        checked.map(drop).map_err(|source| ImageError::Load { name: name.to_owned(), source })
+    }
+
     /// Why a path cannot be followed. A root that is gone (a disk that went away) is not the image's fault.
     fn lost(&self, name: &str, source: io::Error) -> ImageError {
         let (name, root) = (name.to_owned(), self.root.clone());
@@ -176,6 +186,26 @@ impl ImageRoot {
             Ok(_) if source.kind() == io::ErrorKind::NotFound => ImageError::Missing { name, root },
             Ok(_) => ImageError::Path { name, root, source },
         }
+    }
+}
+
+/// Errors carry the [`reason`](ImageError::reason) under which a pair with the image is skipped.
+#[cfg(feature = "model")]
+impl bpo_model::ImageSource for ImageRoot {
+    fn load(&mut self, name: &str) -> Result<RgbImage, bpo_model::ImageError> {
+        Self::load(self, name).map_err(with_reason)
+    }
+
+    fn check(&mut self, name: &str) -> Result<(), bpo_model::ImageError> {
+        Self::check(self, name).map_err(with_reason)
+    }
+}
+
+#[cfg(feature = "model")]
+fn with_reason(error: ImageError) -> bpo_model::ImageError {
+    match error.reason() {
+        Some(reason) => SkipError::new(reason, error).into(),
+        None => error.into(),
     }
 }
 
@@ -188,7 +218,8 @@ mod tests {
     #[test]
     fn names_stay_inside_the_root() {
         let dir = tempfile::tempdir().unwrap();
-        let root_dir = dir.path().join("images");
+        let images = tempfile::Builder::new().prefix("images").tempdir_in(dir.path()).unwrap();
+        let root_dir = images.path().to_owned();
         fs::create_dir_all(root_dir.join("a")).unwrap();
         RgbImage::new(4, 3).save(root_dir.join("a/in.png")).unwrap();
         fs::copy(root_dir.join("a/in.png"), dir.path().join("out.png")).unwrap();
@@ -197,7 +228,13 @@ mod tests {
         let root = ImageRoot::new(&root_dir).unwrap();
         assert_eq!(root.load("./a/in.png").unwrap().dimensions(), (4, 3));
 
-        let reason = |name: &str| root.load(name).unwrap_err().reason();
+        root.check("./a/in.png").unwrap();
+
+        let reason = |name: &str| {
+            let (error, checked) = (root.load(name).unwrap_err(), root.check(name).unwrap_err());
+            assert_eq!(checked.to_string(), error.to_string());
+            error.reason()
+        };
         let absolute = root_dir.join("a/in.png");
         assert_eq!(reason(absolute.to_str().unwrap()), Some(SkipReason::ImageOutside));
         assert_eq!(reason("../out.png"), Some(SkipReason::ImageOutside));
@@ -214,7 +251,7 @@ mod tests {
         let small = root.clone().with_limits(ImageLimits::default().with_max_side(3));
         assert_eq!(small.load("a/in.png").unwrap_err().reason(), Some(SkipReason::ImageTooLarge));
 
-        fs::remove_dir_all(&root_dir).unwrap();
+        images.close().unwrap();
         assert!(matches!(root.load("a/in.png"), Err(ImageError::Root { .. })));
         assert!(matches!(ImageRoot::new(&root_dir), Err(ImageError::Root { .. })));
         assert!(matches!(ImageRoot::new(dir.path().join("out.png")), Err(ImageError::Root { .. })));

@@ -45,3 +45,27 @@ fn behind_server(
 ) -> Result<Box<dyn ErrorInjector>, BpoError> {
     Err(BpoError::NotBuilt { what: "`inject.server`", feature: "server" })
 }
+
+/// Checks that the server of the settings, if there is one, answers at all.
+///
+/// # Errors
+/// [`BpoError::ServerUnreachable`]; if a setting of the server cannot work.
+#[cfg(feature = "server")]
+pub fn check_server(config: &RunConfig, api_key: Option<String>) -> Result<(), BpoError> {
+    let Some(server) = &config.inject.server else { return Ok(()) };
+    let client = bpo_server::OpenAiClient::new(server.clone(), api_key)
+        .map_err(|source| BpoError::Server { source })?;
+    client.check_alive().map_err(|source| BpoError::ServerUnreachable { source })
+}
+
+/// A build without the client cannot ask a server.
+///
+/// # Errors
+/// [`BpoError::NotBuilt`] if the settings have a server.
+#[cfg(not(feature = "server"))]
+pub fn check_server(config: &RunConfig, _: Option<String>) -> Result<(), BpoError> {
+    if config.inject.server.is_none() {
+        return Ok(());
+    }
+    Err(BpoError::NotBuilt { what: "`inject.server`", feature: "server" })
+}

@@ -56,24 +56,24 @@ mod generate;
 mod image_cache;
 mod images;
 mod injector;
+mod ledger;
 #[cfg(feature = "model")]
 mod llava;
 mod paths;
 #[cfg(feature = "model")]
 mod plan;
+mod preflight;
 mod progress;
 #[cfg(feature = "model")]
 pub mod reference;
 #[cfg(feature = "model")]
 mod responder;
-mod resume;
 mod run;
 mod run_dir;
 #[cfg(feature = "model")]
 mod samples;
 #[cfg(feature = "model")]
 mod score;
-mod settings_file;
 mod stage;
 pub mod stages;
 mod summary;
@@ -111,7 +111,10 @@ pub use fingerprint::fingerprint_checkpoint;
 pub use generate::{Answer, Question, check_sampling, generate, read_questions};
 pub use image_cache::{ImageCache, LazyImage};
 pub use images::{Escape, ImageError, ImageRoot};
-pub use injector::open_injector;
+pub use injector::{check_server, open_injector};
+pub use ledger::{
+    Inputs, Manifest, StageEntry, StageLedger, StageState, manifest_beside, record_moved_inputs,
+};
 #[cfg(feature = "model")]
 pub use llava::{LocalBackend, collator};
 pub use paths::Paths;
@@ -127,5 +130,5 @@ pub use samples::Sample;
 #[cfg(feature = "model")]
 pub use score::{Score, score, score_cached};
 pub use stage::Stage;
-pub use summary::{RunManifest, SkippedLine, StageSummary};
-pub use vision::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest, Weakening};
+pub use summary::{SkippedLine, StageSummary};
+pub use vision::{BATCHES_PER_CALL, OnAnswer, VisionLanguageModel, VisionRequest, Weakening};

@@ -3,26 +3,29 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::images::ImageRoot;
 use bpo_dpo::Trainer;
 use bpo_inject::ErrorInjector;
-use bpo_model::{ImageError, Llava, LlavaCollator, LlavaResponder, LoraConfig, ModelError, save_adapter};
+use bpo_model::LlavaCollator;
+use bpo_model::LlavaResponder;
+use bpo_model::save_adapter;
+use bpo_model::{Llava, LoraConfig, ModelError};
 use bpo_pairs::files::remove_owned_dir;
 use bpo_pairs::format::jsonl::read_pairs;
-use bpo_pairs::{PairSet, PreferencePair, SftSample, stage_seed};
+use bpo_pairs::{PairSet, PreferencePair, SftSample, Skipped, stage_seed};
 use burn::module::Module;
 use burn::tensor::Device;
-use image::RgbImage;
 
 use crate::checkpoint::{Checkpoint, record_base};
 use crate::config::RunConfig;
 use crate::error::BpoError;
-use crate::injector::open_injector;
+use crate::images::ImageRoot;
+use crate::injector::{check_server, open_injector};
 use crate::progress::Progress;
 use crate::reference;
 use crate::run::{PipelineBackend, RunStatus};
 use crate::run_dir::RunDir;
 use crate::samples::sampler;
+use crate::stage::Stage;
 use crate::stages::{StageOutcome, Trained, train};
 
 /// Makes what puts errors into the answers of samples.
@@ -78,6 +81,13 @@ impl PipelineBackend for LocalBackend {
     type Model = LlavaResponder;
     type Injector = Box<dyn ErrorInjector>;
 
+    fn check(&mut self, config: &RunConfig, left: &[Stage]) -> Result<(), BpoError> {
+        if left.contains(&Stage::Inject) && self.injector.is_none() {
+            check_server(config, self.api_key.clone())?;
+        }
+        Ok(())
+    }
+
     fn model(&mut self) -> Result<LlavaResponder, BpoError> {
         let Checkpoint { model, processor, adapter } = self.checkpoint()?;
         if adapter.is_none() {
@@ -105,18 +115,8 @@ impl PipelineBackend for LocalBackend {
         let checkpoint = self.checkpoint()?;
         // training holds its own copy of what it changes
         self.checkpoint = None;
-        let config = &self.config;
-        let mut collate = collator(config, &checkpoint, images);
-        let PairSet { pairs: eval_pairs, skipped: unread } = eval_pairs(config)?;
-        let reference = reference::open(config, &checkpoint, &mut collate, pairs, &eval_pairs, progress)?;
-        let Checkpoint { model, processor, adapter } = checkpoint;
-        let asked = if eval_pairs.is_empty() { pairs } else { &eval_pairs };
-        let sampler = sampler(processor, images, asked, dir.samples());
-        let policy = policy(config, model)?;
-        let trainer = Trainer::new(config.train_settings(), policy, collate, Some(dir.root()))?
-            .with_reference(reference)
-            .with_eval_pairs(eval_pairs)
-            .with_sampler(sampler);
+        let lora = checkpoint.adapter.clone();
+        let (trainer, unread) = trainer(&self.config, checkpoint, pairs, images, Some(dir), progress)?;
         let Trained { policy, summary, mut outcome } = train(trainer, pairs, progress)?;
         outcome.add(unread);
         if !summary.is_finished() {
@@ -124,7 +124,7 @@ impl PipelineBackend for LocalBackend {
         }
         // an adapter keeps its own settings, but for dropout
         let dropout = self.config.lora.lora_dropout;
-        let lora = adapter.map_or_else(|| self.config.lora.clone(), |lora| lora.with_dropout(dropout));
+        let lora = lora.map_or_else(|| self.config.lora.clone(), |lora| lora.with_dropout(dropout));
         let step = summary.steps;
         save(&self.config, &policy, &lora, &dir.result(&self.config)).map_err(|error| match error {
             BpoError::Model(source @ ModelError::NotFiniteWeights { .. }) => {
@@ -139,6 +139,33 @@ impl PipelineBackend for LocalBackend {
         }
         Ok((RunStatus::Finished, outcome))
     }
+}
+
+/// A trainer with the settings of a run, and the evaluation pairs that could not be read. Without a run directory it writes
+/// nothing.
+///
+/// # Errors
+/// If the evaluation pairs or the reference cannot be read, or the settings do not fit the model.
+pub(crate) fn trainer(
+    config: &RunConfig,
+    checkpoint: Checkpoint,
+    pairs: &[PreferencePair],
+    images: &ImageRoot,
+    dir: Option<&RunDir>,
+    progress: &mut dyn Progress,
+) -> Result<(Trainer<Llava, LlavaCollator<ImageRoot>>, Vec<Skipped>), BpoError> {
+    let mut collate = collator(config, &checkpoint, images);
+    let PairSet { pairs: eval_pairs, skipped: unread } = eval_pairs(config)?;
+    let reference = reference::open(config, &checkpoint, &mut collate, pairs, &eval_pairs, progress)?;
+    let Checkpoint { model, processor, .. } = checkpoint;
+    let policy = policy(config, model)?;
+    let mut trainer = Trainer::new(config.train_settings(), policy, collate, dir.map(RunDir::root))?
+        .with_reference(reference);
+    if let Some(dir) = dir {
+        let asked = if eval_pairs.is_empty() { pairs } else { &eval_pairs };
+        trainer = trainer.with_sampler(sampler(processor, images, asked, dir.samples()));
+    }
+    Ok((trainer.with_eval_pairs(eval_pairs), unread))
 }
 
 /// The pairs of their own that training is evaluated on.
@@ -175,14 +202,8 @@ fn save(config: &RunConfig, policy: &Llava, lora: &LoraConfig, out: &Path) -> Re
 }
 
 /// Prepares pairs as the settings have it: with their longest sequence, and weakened images for losses that need them.
-pub fn collator(
-    config: &RunConfig,
-    checkpoint: &Checkpoint,
-    images: &ImageRoot,
-) -> LlavaCollator<impl FnMut(&str) -> Result<RgbImage, ImageError> + use<>> {
-    let images = images.clone();
-    let load = move |name: &str| Ok(images.load(name)?);
-    LlavaCollator::new(checkpoint.processor.clone(), &checkpoint.model, load)
+pub fn collator(config: &RunConfig, checkpoint: &Checkpoint, images: &ImageRoot) -> LlavaCollator<ImageRoot> {
+    LlavaCollator::new(checkpoint.processor.clone(), &checkpoint.model, images.clone())
         .with_max_length(config.model.max_length)
         .with_weakening(config.conditional.distortion.clone(), stage_seed(config.seed.0, "conditional"))
 }

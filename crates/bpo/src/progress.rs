@@ -1,11 +1,7 @@
 //! Watching a run.
 
 #[cfg(feature = "model")]
-use bpo_dpo::metrics::{EvalMetrics, StepMetrics};
-#[cfg(feature = "model")]
-use bpo_dpo::observer::Control;
-#[cfg(feature = "model")]
-use bpo_dpo::trainer::TrainOutput;
+use bpo_dpo::{Control, EvalMetrics, StepMetrics, TrainOutput};
 
 use crate::stage::Stage;
 use crate::summary::StageSummary;

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bpo_dpo::policy::{Adapters, Collate, Policy};
-use bpo_dpo::reference::{LogpCache, Reference};
-use bpo_dpo::validate::{Usable, usable};
-use bpo_model::{Llava, Processor};
-use bpo_pairs::{Fingerprint, PreferencePair, Turn};
+use bpo_dpo::{Adapters, Collate, LogpCache, PairBatches, Policy, Reference, UsablePairs, usable_pairs};
+use bpo_model::Llava;
+use bpo_model::Processor;
+use bpo_pairs::{Fingerprint, PreferencePair, Skipped, Turn};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::RunConfig;
@@ -49,9 +48,16 @@ pub fn open<C: Collate<Batch = Batch>>(
     };
     match (&section.cache, other) {
         (Some(file), other) => {
-            let Usable { pairs, eval_pairs, .. } = usable(&config.train, collate, pairs, eval_pairs);
+            let UsablePairs { pairs, eval_pairs, .. } = usable_pairs(
+                &config.train,
+                config.train.objective().properties(),
+                collate,
+                pairs,
+                eval_pairs,
+            );
             let (of, all) = (other.as_ref().unwrap_or(checkpoint), [pairs, eval_pairs].concat());
-            Ok(Reference::Cached(fill(config, file, of, collate, &all, progress)?))
+            let (cache, _) = fill(config, file, of, collate, &all, progress)?;
+            Ok(Reference::Cached(cache))
         }
         (None, Some(other)) => Ok(Reference::Frozen(other.model)),
         // there is nothing to switch off, or what it goes on from belongs to the reference; what is not trained is shared
@@ -63,7 +69,7 @@ pub fn open<C: Collate<Batch = Batch>>(
 }
 
 /// Fills a file with what pairs need and it does not have, `train.batch_size` pairs at a time. What a process that was killed had
-/// written is there for the next one.
+/// written is there for the next one. Also gives the pairs that could not be prepared.
 ///
 /// # Errors
 /// [`BpoError::Conflict`] if the loss compares nothing with a reference; if the file is stale, or cannot be read or written; if the
@@ -75,9 +81,9 @@ pub fn fill<C: Collate<Batch = Batch>>(
     collate: &mut C,
     pairs: &[PreferencePair],
     progress: &mut dyn Progress,
-) -> Result<LogpCache, BpoError> {
+) -> Result<(LogpCache, Vec<Skipped>), BpoError> {
     let objective = config.train.objective();
-    if !objective.needs_reference() {
+    if !objective.properties().reference {
         let (with, reason) = (format!("the loss {}", objective.loss), "nothing is compared with a reference");
         return Err(BpoError::Conflict { key: "reference.cache".into(), with, reason });
     }
@@ -96,10 +102,12 @@ pub fn fill<C: Collate<Batch = Batch>>(
         }
         Ok(())
     };
-    cache.fill(&checkpoint.model, Adapters::On, collate, &config.train, pairs, each)?;
+    let batches = PairBatches { pairs, loss: objective.properties(), size: config.train.batch_size };
+    let skipped = cache.fill(&checkpoint.model, Adapters::On, collate, batches, each)?;
     cache.save(file)?;
-    progress.finished(Stage::Reference, &StageOutcome::new(pairs.len(), Vec::new()).summary);
-    Ok(cache)
+    progress
+        .finished(Stage::Reference, &StageOutcome::new(pairs.len() - skipped.len(), skipped.clone()).summary);
+    Ok((cache, skipped))
 }
 
 /// All that log-probabilities of the reference depend on beside the pairs and their images.
@@ -117,7 +125,7 @@ pub fn about(config: &RunConfig, processor: &Processor) -> Result<BTreeMap<Strin
     if let Some(adapter) = config.reference_adapter() {
         about.insert("adapter".to_owned(), fingerprint_checkpoint(adapter)?.to_string());
     }
-    if config.train.objective().needs_weakened() {
+    if config.train.objective().properties().weakened {
         about.insert("weakened".to_owned(), config.conditional.distortion.to_string());
     }
     Ok(about)

@@ -2,8 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use bpo_model::ModelError;
-use bpo_model::{ImageQuestion, LlavaResponder, PreparedQuestion, WeakenedImage};
+use bpo_model::{ImageQuestion, LlavaResponder, ModelError, PreparedQuestion, WeakenedImage};
 use bpo_pairs::Generated;
 use image::RgbImage;
 

@@ -1,21 +1,21 @@
 //! The whole of it: from annotated data to a trained model or adapter, in one directory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use crate::images::ImageRoot;
 use crate::vision::VisionLanguageModel;
-use bpo_inject::{ErrorInjector, PromptForm};
+use bpo_inject::ErrorInjector;
 use bpo_pairs::format::llava;
-use bpo_pairs::{Fingerprint, Manifest, PreferencePair, SftSample, SkipCounts, Skipped};
+use bpo_pairs::{Fingerprint, PreferencePair, SftSample, SkipCounts, Skipped};
 
 use crate::config::{Required, RunConfig};
 use crate::error::BpoError;
+use crate::ledger::{Inputs, StageLedger};
 use crate::paths::Paths;
+use crate::preflight;
 use crate::progress::Progress;
-use crate::resume::take_up;
 use crate::run_dir::RunDir;
-use crate::settings_file::{model_inputs, reference_inputs};
 use crate::stage::Stage;
 use crate::stages::{self, Existing, StageOutcome};
 use crate::summary::{StageSummary, write_skipped};
@@ -27,13 +27,23 @@ pub trait PipelineBackend {
     /// What puts errors into answers.
     type Injector: ErrorInjector;
 
+    /// Checks, before the first stage starts and before anything is written, what the settings ask of the backend.
+    /// `left` are the stages that have work left. The default checks nothing.
+    ///
+    /// # Errors
+    /// If a stage cannot work.
+    fn check(&mut self, config: &RunConfig, left: &[Stage]) -> Result<(), BpoError> {
+        let _ = (config, left);
+        Ok(())
+    }
+
     /// The model that answers about weakened images.
     ///
     /// # Errors
     /// If it cannot be had.
     fn model(&mut self) -> Result<Self::Model, BpoError>;
 
-    /// What puts errors into the answers of `samples`.
+    /// What puts errors into the answers of `samples`, all those of the data.
     ///
     /// # Errors
     /// If it cannot be had.
@@ -75,11 +85,11 @@ pub struct RunReport {
 
 /// Runs all stages in `out`, or goes on where an earlier run in it ended, however it ended.
 ///
-/// Samples that the first stage skips (a bad image, a prompt longer than the context), with all their answers, do not go
-/// on to the next.
+/// The inject stage does not ask for samples all of whose answers the weaken stage has skipped (a bad image, a prompt
+/// longer than the context), and they have no pair.
 ///
 /// # Errors
-/// [`BpoError::NotSet`]; [`BpoError::InputIsOutput`]; [`BpoError::Locked`]; [`BpoError::ConfigChanged`] or [`BpoError::InputChanged`] if the directory is of another run;
+/// [`BpoError::NotSet`]; [`BpoError::InputIsOutput`]; [`BpoError::Locked`]; [`BpoError::Changed`] if the directory is of another run;
 /// [`BpoError::Missing`] if the file of a stage is gone and those of later ones are not; [`BpoError::Nothing`] if no sample
 /// or pair is left; what each stage fails with. What was done stays done.
 pub fn run(
@@ -91,53 +101,69 @@ pub fn run(
     let config = config.clone().with_absolute_paths()?;
     config.validate()?;
     config.require(&[Required::Model, Required::Data, Required::Images], &[])?;
+    check_whole(&config)?;
     Paths::default().inputs_of(&config).outputs_of_run(&config, out).check()?;
     let images = ImageRoot::new(config.images_path()?)?;
     let images = images.with_limits(config.data.limits);
     let data = AnnotatedData::read(config.data_path()?)?;
-    let inputs = fingerprint_inputs(&config, &data.fingerprint)?;
+    let stages = [Stage::Weaken, Stage::Inject, Stage::Train];
+    let inputs = Inputs::read(&stages, &config, Some(&data.fingerprint))?;
+    let left = StageLedger::unfinished(out)?;
+    if left.contains(&Stage::Train) {
+        let mut problems = Vec::new();
+        preflight::check(&config, &mut problems);
+        problems.extend(parts.check(&config, &left).err());
+        BpoError::all(problems)?;
+    }
     let dir = RunDir::open(out)?;
-    let mut manifest = take_up(&config, &dir, inputs)?;
-    if dir.has_result(&config) && manifest.stages.contains_key(&Stage::Train) {
-        let stages = manifest.stages;
-        return Ok(RunReport { status: RunStatus::Finished, was_finished: true, stages });
+    let mut ledger = StageLedger::open_run(&config, &inputs, &dir)?;
+    if ledger.is_finished(Stage::Train) {
+        if dir.has_result(&config) {
+            let stages = ledger.summaries();
+            return Ok(RunReport { status: RunStatus::Finished, was_finished: true, stages });
+        }
+        let path = dir.result(&config);
+        tracing::warn!(path = %path.display(), "the result is missing or damaged: it is made again");
     }
 
     let mut skipped = BTreeMap::new();
-    let mut keep = |stage: Stage, outcome: StageOutcome| {
-        manifest.stages.insert(stage, outcome.summary);
+    let mut keep = |ledger: &mut StageLedger, stage: Stage, outcome: StageOutcome| {
         skipped.insert(stage, outcome.skipped);
+        ledger.finish(stage, &outcome.summary)
     };
-    keep(Stage::Data, data.report(progress));
+    keep(&mut ledger, Stage::Data, data.report(progress))?;
     let samples = data.samples;
 
     let weakened = stages::weaken(&config, &samples, &images, || parts.model(), &dir.weakened(), progress)?;
-    let samples = without(samples, &weakened.skipped, config.weaken.variants());
-    keep(Stage::Weaken, weakened);
+    let dropped = all_skipped(&weakened.skipped, config.weaken.variants());
+    keep(&mut ledger, Stage::Weaken, weakened)?;
 
-    let injected = stages::inject(&config, &samples, || parts.injector(&samples), &dir.injected(), progress)?;
-    keep(Stage::Inject, injected);
+    let injector = || parts.injector(&samples);
+    let injected = stages::inject(&config, &samples, &dropped, injector, &dir.injected(), progress)?;
+    keep(&mut ledger, Stage::Inject, injected)?;
 
     let answers = [dir.weakened(), dir.injected()];
     let answers = answers.each_ref().map(|file| file.as_path());
     let (pairs, paired) = stages::pair(&config, &samples, &answers, &dir.pairs(), Existing::Keep, progress)?;
-    keep(Stage::Pair, paired);
+    keep(&mut ledger, Stage::Pair, paired)?;
     if pairs.is_empty() {
         write_skipped(&dir.skipped(), &skipped)?;
-        manifest.write(&dir.manifest())?;
         let mut counts = SkipCounts::default();
-        manifest.stages.values().for_each(|stage| counts.merge(&stage.skipped));
+        ledger.summaries().values().for_each(|stage| counts.merge(&stage.skipped));
         return Err(BpoError::Nothing { path: dir.pairs(), what: "pair", skipped: counts });
     }
 
     let (status, trained) = parts.train(&pairs, &images, &dir, progress)?;
     if status == RunStatus::Finished {
-        keep(Stage::Train, trained);
+        skipped.insert(Stage::Train, trained.skipped);
+        dir.record_result(&config)?;
     }
     write_skipped(&dir.skipped(), &skipped)?;
-    // last: with it the run counts as finished
-    manifest.write(&dir.manifest())?;
-    Ok(RunReport { status, was_finished: false, stages: manifest.stages })
+    if status == RunStatus::Finished {
+        // last: with it the run counts as finished
+        ledger.finish(Stage::Train, &trained.summary)?;
+    }
+    Ok(RunReport { status, was_finished: false, stages: ledger.summaries() })
 }
 
 /// Annotated data, with the fingerprint of the file that it was read from.
@@ -175,27 +201,24 @@ impl AnnotatedData {
     }
 }
 
-/// The samples that have any of their `variants` answers.
-fn without(mut samples: Vec<SftSample>, skipped: &[Skipped], variants: usize) -> Vec<SftSample> {
-    let mut gone: HashMap<&str, usize> = HashMap::new();
-    skipped.iter().for_each(|skipped| *gone.entry(&skipped.id).or_default() += 1);
-    samples.retain(|sample| gone.get(sample.id.as_str()).is_none_or(|&count| count < variants));
-    samples
+/// The ids of the samples all of whose `variants` answers were skipped.
+fn all_skipped(skipped: &[Skipped], variants: usize) -> HashSet<String> {
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    skipped.iter().for_each(|skipped| *counts.entry(&skipped.id).or_default() += 1);
+    counts.into_iter().filter(|&(_, count)| count >= variants).map(|(id, _)| id.to_owned()).collect()
 }
 
-fn fingerprint_inputs(config: &RunConfig, data: &Fingerprint) -> Result<Manifest, BpoError> {
-    let mut inputs = Manifest::new();
-    inputs.versions.insert(env!("CARGO_PKG_NAME").into(), env!("CARGO_PKG_VERSION").into());
-    inputs.seeds.insert("run".into(), config.seed.0);
-    for (name, print) in model_inputs(config)?.into_iter().chain(reference_inputs(config)?) {
-        inputs.models.insert(name.into(), print);
-    }
-    inputs.files.insert("data".into(), data.clone());
-    if config.inject.server.is_some() {
-        let templates = &config.inject.llm.templates;
-        for form in [PromptForm::Description, PromptForm::QuestionAnswer] {
-            inputs.templates.insert(form.to_string(), Fingerprint::of(templates.text(form)));
+/// Checks that the stages are not split.
+///
+/// # Errors
+/// [`BpoError::Conflict`].
+fn check_whole(config: &RunConfig) -> Result<(), BpoError> {
+    for (key, shard) in [("weaken.shard", config.weaken.shard), ("inject.shard", config.inject.shard)] {
+        if shard.is_some() {
+            let (with, reason) =
+                ("`bpo run`".to_owned(), "run `bpo weaken` and `bpo inject` by shards, then `bpo pair`");
+            return Err(BpoError::Conflict { key: key.into(), with, reason });
         }
     }
-    Ok(inputs)
+    Ok(())
 }

@@ -14,15 +14,20 @@
 //! report/           curves.png: how training went
 //! adapter/          the result, as PEFT has it
 //! model/            the result where there is no adapter: a whole checkpoint
+//! result.json       fingerprint of the result
 //! lock              held while a process works here
 //! ```
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use bpo_pairs::Fingerprint;
+use bpo_pairs::files::write_bytes;
+use serde::{Deserialize, Serialize};
+
 use crate::config::RunConfig;
 use crate::error::BpoError;
-use crate::fingerprint::{ADAPTER_CONFIG, ADAPTER_WEIGHTS};
+use crate::fingerprint::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, fingerprint_checkpoint};
 
 /// A directory that no other process works in, for as long as the value lives.
 ///
@@ -125,9 +130,14 @@ impl RunDir {
         self.root.join("model")
     }
 
+    /// `result.json`
+    fn result_record(&self) -> PathBuf {
+        self.root.join("result.json")
+    }
+
     /// All that training writes, replaces or removes in a directory, whatever it trains: the names are reserved.
     pub(crate) fn outputs_of_training(root: &Path) -> Vec<PathBuf> {
-        const NAMES: [&str; 9] = [
+        const NAMES: [&str; 10] = [
             "lock",
             "metrics.jsonl",
             "eval.jsonl",
@@ -137,6 +147,7 @@ impl RunDir {
             "adapter",
             "model",
             "manifest.json",
+            "result.json",
         ];
         NAMES.map(|name| root.join(name)).into()
     }
@@ -152,20 +163,39 @@ impl RunDir {
         self.root.join(config.result_name())
     }
 
-    /// Whether it is there, whole.
+    /// Whether the result is there, with the files that [`record_result`](Self::record_result) recorded.
     pub fn has_result(&self, config: &RunConfig) -> bool {
-        // a model is moved to its place when it is whole
-        if config.full_finetune.is_some() {
-            self.model().join("config.json").exists()
-        } else {
-            self.has_adapter()
-        }
+        let recorded = fs::read(self.result_record()).ok();
+        let recorded = recorded.and_then(|text| serde_json::from_slice::<ResultRecord>(&text).ok());
+        recorded.is_some_and(|recorded| {
+            fingerprint_checkpoint(&self.result(config)).is_ok_and(|found| found == recorded.fingerprint)
+        })
+    }
+
+    /// Records the files of the result, for [`has_result`](Self::has_result).
+    ///
+    /// # Errors
+    /// If the result cannot be read or the record not be written.
+    pub fn record_result(&self, config: &RunConfig) -> Result<(), BpoError> {
+        let path = self.result_record();
+        let record = ResultRecord { fingerprint: fingerprint_checkpoint(&self.result(config))? };
+        let text = serde_json::to_vec_pretty(&record)
+            .map_err(|source| BpoError::Json { path: path.clone(), source })?;
+        Ok(write_bytes(&path, &text)?)
     }
 
     /// Whether the adapter is there, with its weights.
     pub fn has_adapter(&self) -> bool {
         [ADAPTER_CONFIG, ADAPTER_WEIGHTS].iter().all(|name| self.adapter().join(name).exists())
     }
+}
+
+/// The content of `result.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResultRecord {
+    /// Fingerprint of the directory of the result.
+    fingerprint: Fingerprint,
 }
 
 /// Names that only a run gives.

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use crate::image_cache::ImageCache;
 use crate::images::ImageRoot;
 use crate::vision::{VisionLanguageModel, VisionRequest};
-use bpo_dpo::error::Source;
-use bpo_dpo::metrics::{Logged, MetricsLog};
-use bpo_model::{Llava, LlavaResponder, Processor};
+use bpo_dpo::{Logged, MetricsLog, Source};
+use bpo_model::Llava;
+use bpo_model::LlavaResponder;
+use bpo_model::Processor;
 use bpo_pairs::{PreferencePair, Sampling};
 use serde::{Deserialize, Serialize};
 

@@ -1,10 +1,9 @@
 //! Log-probabilities of the answers of pairs, to look at and to hold against other implementations.
 
-use bpo_dpo::order::GroupBatch;
-use bpo_dpo::policy::{Adapters, Collate, Policy};
-use bpo_dpo::reference::LogpCache;
-use bpo_dpo::validate::PairValidator;
-use bpo_dpo::{DpoConfig, DpoError};
+use bpo_dpo::{
+    Adapters, Collate, DpoConfig, DpoError, GroupBatch, LogpCache, PairValidator, Policy, PreparedBatch,
+    PreparedPairs,
+};
 use bpo_pairs::{PreferencePair, SkipReason, Skipped, warn_left_out};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -48,18 +47,18 @@ where
     // one for all batches, so that what is scored does not depend on their size
     let mut validator = PairValidator::default();
     // any loss that compares two answers
-    let objective = DpoConfig::default().objective();
+    let loss = DpoConfig::default().objective().properties();
     for part in pairs.chunks(batch_size.max(1)) {
-        let (part, refused) = validator.validate_pairs(collate, &objective, part);
-        skipped.extend(refused.into_iter().map(Skipped::from));
+        let (part, refused) = validator.validate_pairs(collate, loss, part);
+        skipped.extend(refused);
         if part.is_empty() {
             continue;
         }
+        let prepared = PreparedPairs::collate(collate, loss, part.iter().collect())?;
+        skipped.extend(prepared.skipped);
+        let Some(PreparedBatch { groups: batch, batch: inputs, .. }) = prepared.inputs else { continue };
+        let part = prepared.pairs;
         let ids = || part.iter().map(|pair| pair.id.clone()).collect::<Vec<_>>();
-        let batch = GroupBatch::new(&part);
-        let inputs = collate
-            .collate(&batch.groups)
-            .map_err(|error| DpoError::Collate { pairs: ids(), source: Box::new(error) })?;
         let sums = row_sums(policy.token_logps(&inputs, Adapters::On).logps)?;
         if sums.len() != batch.completions() {
             return Err(

@@ -24,6 +24,7 @@ impl BpoError {
             | Self::UnknownDevice { .. }
             | Self::UnknownDtype { .. }
             | Self::DeviceNotBuilt { .. } => true,
+            Self::Preflight { problems } => problems.iter().all(Self::is_usage),
             #[cfg(feature = "server")]
             Self::Server { .. } => true,
             #[cfg(feature = "model")]

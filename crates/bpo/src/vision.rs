@@ -1,9 +1,10 @@
 //! What the stages ask of a vision-language model.
 
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 
 use bpo_distort::Distortion;
-use bpo_pairs::{Contrast, Generated, Sampling, Turn};
+use bpo_pairs::{Contrast, Generated, RequestFailure, Sampling, Turn};
 
 use crate::image_cache::LazyImage;
 
@@ -52,6 +53,10 @@ pub struct VisionRequest {
 /// while answers of other lengths are made.
 pub const BATCHES_PER_CALL: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 
+/// Receives the answer to one request, by the place of the request in its batch. [`ControlFlow::Break`] asks for
+/// no further request; answers that exist already are still handed out.
+pub type OnAnswer<'a, E> = dyn FnMut(usize, Result<Generated, RequestFailure<E>>) -> ControlFlow<()> + 'a;
+
 /// A model that answers questions about images.
 pub trait VisionLanguageModel {
     /// What can go wrong with one request.
@@ -69,6 +74,23 @@ pub trait VisionLanguageModel {
         at_a_time: NonZeroUsize,
     ) -> Vec<Result<Generated, Self::Error>> {
         requests.chunks(at_a_time.get()).flat_map(|batch| self.respond(batch)).collect()
+    }
+
+    /// Hands each answer to `on_answer` as soon as it is there, in any order, each request once. By default all
+    /// requests are answered by [`respond_continuous`](Self::respond_continuous) first, and the answers come in order.
+    fn respond_each(
+        &mut self,
+        requests: &[VisionRequest],
+        at_a_time: NonZeroUsize,
+        on_answer: &mut OnAnswer<'_, Self::Error>,
+    ) {
+        for (place, answer) in self.respond_continuous(requests, at_a_time).into_iter().enumerate() {
+            let answer = answer.map_err(|error| {
+                let is_request_error = self.is_request_error(&error);
+                RequestFailure { error, is_request_error }
+            });
+            let _ = on_answer(place, answer);
+        }
     }
 
     /// Whether an error lies in its request, so that asking again is useless (a prompt longer than the context).
@@ -99,6 +121,15 @@ impl<M: VisionLanguageModel + ?Sized> VisionLanguageModel for &mut M {
         at_a_time: NonZeroUsize,
     ) -> Vec<Result<Generated, Self::Error>> {
         (**self).respond_continuous(requests, at_a_time)
+    }
+
+    fn respond_each(
+        &mut self,
+        requests: &[VisionRequest],
+        at_a_time: NonZeroUsize,
+        on_answer: &mut OnAnswer<'_, Self::Error>,
+    ) {
+        (**self).respond_each(requests, at_a_time, on_answer);
     }
 
     fn is_request_error(&self, error: &Self::Error) -> bool {

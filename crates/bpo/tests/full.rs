@@ -6,9 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bpo::burn::tensor::Device;
-use bpo::dpo::metrics::StepMetrics;
-use bpo::dpo::observer::Control;
-use bpo::dpo::reference::ReferenceSync;
+use bpo::dpo::{Control, ReferenceSync, StepMetrics};
 use bpo::model::WeightIndex;
 use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo::{BpoError, ImageRoot, LocalBackend, PipelineBackend, Progress, RunConfig, RunDir, RunStatus};
@@ -76,7 +74,7 @@ fn train(config: &RunConfig, dir: &Path, stop: usize) -> Result<(RunStatus, Vec<
     let mut progress = Until(stop, Vec::new());
     let mut parts = LocalBackend::new(config.clone(), Device::flex(), None);
     let (completion, _) = parts.train(&pairs(), &images, &dir, &mut progress)?;
-    assert_eq!(completion == RunStatus::Finished, dir.has_result(config));
+    assert_eq!(completion == RunStatus::Finished, dir.result(config).join("config.json").exists());
     assert!(!dir.adapter().exists());
     Ok((completion, progress.1))
 }
@@ -181,7 +179,7 @@ fn settings_that_cannot_work_are_named() {
         };
         assert!(known, "{error}");
     };
-    refused("full", &|config| {
+    refused("full_finetune", &|config| {
         let full = config.full_finetune.get_or_insert_default();
         (full.language_model, full.projector) = (false, false);
     });

@@ -155,10 +155,19 @@ fn a_run_counts_what_it_sets_aside_and_does_nothing_twice() {
     assert_eq!(again.stages, report.stages);
     assert_eq!((idle.models, idle.injectors, idle.trained.len()), (0, 0, 0));
 
-    // an adapter that is not whole is none
-    fs::remove_file(out.join("adapter/adapter_model.safetensors")).unwrap();
-    let mended = run(&config, &out, &mut Counted::new(0), &mut ()).unwrap();
-    assert!(!mended.was_finished && out.join("adapter/adapter_model.safetensors").exists());
+    // an adapter that is missing, emptied or changed is made again
+    let weights = out.join("adapter/adapter_model.safetensors");
+    let whole = fs::read(&weights).unwrap();
+    for damage in [None, Some(Vec::new()), Some([&whole[..], b"more"].concat())] {
+        match damage {
+            None => fs::remove_file(&weights).unwrap(),
+            Some(bytes) => fs::write(&weights, bytes).unwrap(),
+        }
+        let mended = run(&config, &out, &mut Counted::new(0), &mut ()).unwrap();
+        assert!(!mended.was_finished);
+        assert_eq!(fs::read(&weights).unwrap(), whole);
+        assert!(run(&config, &out, &mut Counted::new(0), &mut ()).unwrap().was_finished);
+    }
 }
 
 #[test]
@@ -210,7 +219,7 @@ fn settings_and_inputs_are_held_fast_once_a_stage_has_begun() {
     warmer.weaken.temperature = 1.0;
     let error = run(&warmer, &out, &mut Counted::new(9), &mut ()).unwrap_err();
     assert!(
-        matches!(error, BpoError::ConfigChanged { .. }) && error.to_string().contains("weaken.temperature"),
+        matches!(error, BpoError::Changed { .. }) && error.to_string().contains("weaken.temperature"),
         "{error}"
     );
     // stages that have not begun may change
@@ -221,7 +230,7 @@ fn settings_and_inputs_are_held_fast_once_a_stage_has_begun() {
     fs::write(config.model.path.as_ref().unwrap().join("config.json"), "{\"other\": 1}").unwrap();
     let error = run(&steeper, &out, &mut Counted::new(9), &mut ()).unwrap_err();
     assert!(
-        matches!(error, BpoError::InputChanged { .. }) && error.to_string().contains("`model.path`"),
+        matches!(error, BpoError::Changed { .. }) && error.to_string().contains("`model.path`"),
         "{error}"
     );
 }
@@ -249,7 +258,7 @@ fn a_stage_whose_file_is_gone_is_not_made_again_before_the_later_ones_are() {
         fs::write(out.join(name), bytes).unwrap();
     }
     let error = run(&other, &out, &mut Counted::new(9), &mut ()).unwrap_err();
-    assert!(matches!(error, BpoError::ConfigChanged { .. }), "{error}");
+    assert!(matches!(error, BpoError::Changed { .. }), "{error}");
 
     // what the error says to delete is enough
     for name in ["pairs.jsonl", "metrics.jsonl"] {
@@ -273,7 +282,7 @@ fn images_that_are_all_elsewhere_stop_the_run_and_hold_nothing_fast() {
     assert_eq!((first.file_name().unwrap().to_str(), skipped.total()), (Some("cat.jpg"), 4));
 
     // as a process leaves it that is killed before it has seen all
-    let line = r#"{"id":"a","reason":"image-missing","skipped":"gone"}"#;
+    let line = r#"{"id":"a","type":"mllm-hal","reason":"image-missing","skipped":"gone"}"#;
     fs::write(out.join("weakened.jsonl"), format!("{line}\n")).unwrap();
     config.data.images = photos;
     let report = run(&config, &out, &mut Counted::new(3), &mut ()).unwrap();

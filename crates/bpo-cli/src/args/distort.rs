@@ -18,7 +18,8 @@ pub struct DistortCommand {
     /// Distortion, such as crop:keep=0.2 or blur:sigma=2..8+diffusion-noise:step=500
     #[arg(long, value_name = "TEXT", required_unless_present = "sheet", requires = "out")]
     pub distortion: Vec<Distortion>,
-    /// Output: a PNG file, or a folder for a folder. Images that are in it already are not made again
+    /// Output: a PNG file, or a folder for a folder. Images that are in it already are not made
+    /// again
     #[arg(long, value_name = "PATH", requires = "distortion")]
     pub out: Option<PathBuf>,
     /// Output: draw a sheet of the image by families and severities, as a PNG file, instead

@@ -11,9 +11,11 @@ use super::{positive, whole};
 /// `bpo eval`
 #[derive(Debug, Subcommand)]
 pub enum EvalCommand {
-    /// Compute CHAIR and recall of descriptions: a table on standard error, one JSON line on standard output
+    /// Compute CHAIR and recall of descriptions: a table on standard error, one JSON line on
+    /// standard output
     Chair(ChairCommand),
-    /// Compute accuracy and F1 of yes-or-no answers: a table on standard error, one JSON line on standard output
+    /// Compute accuracy and F1 of yes-or-no answers: a table on standard error, one JSON line on
+    /// standard output
     Pope(PopeCommand),
     /// Print yes-or-no questions in POPE's form as JSON lines, for `generate` and `eval pope`
     Questions(QuestionsCommand),
@@ -22,8 +24,8 @@ pub enum EvalCommand {
 /// `bpo eval chair`
 #[derive(Debug, Args)]
 pub struct ChairCommand {
-    /// Answers {"image", "text"}, as JSON lines or a JSON array, such as `bpo generate` prints. The keys answer, response,
-    /// caption and output come before text
+    /// Answers {"image", "text"}, as JSON lines or a JSON array, such as `bpo generate` prints. The
+    /// keys answer, response, caption and output come before text
     #[arg(long, value_name = "FILE")]
     pub answers: PathBuf,
     #[command(flatten)]
@@ -65,8 +67,8 @@ pub struct TruthArgs {
     /// COCO annotations: instances and, with --objects, captions. Repeat it for several files
     #[arg(long, value_name = "FILE")]
     pub coco: Vec<PathBuf>,
-    /// Objects and their synonyms: one object per line, separated by commas, as CHAIR's synonyms.txt [default: the names in
-    /// the truth]
+    /// Objects and their synonyms: one object per line, separated by commas, as CHAIR's
+    /// synonyms.txt [default: the names in the truth]
     #[arg(long, value_name = "FILE")]
     pub objects: Option<PathBuf>,
 }
@@ -77,8 +79,8 @@ pub struct PopeCommand {
     /// Questions {"question_id", "image", "text", "label"}, as JSON lines or a JSON array
     #[arg(long, value_name = "FILE")]
     pub questions: PathBuf,
-    /// Answers {"question_id", "text"}, or {"answer"} in the order of the questions. Their images and prompts, if any, must
-    /// be those of the questions
+    /// Answers {"question_id", "text"}, or {"answer"} in the order of the questions. Their images
+    /// and prompts, if any, must be those of the questions
     #[arg(long, value_name = "FILE")]
     pub answers: PathBuf,
     #[command(flatten)]

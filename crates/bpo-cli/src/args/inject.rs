@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bpo::stages::Shard;
 use clap::Args;
 
 use super::{Config, Data, PresetArg, SeedArg};
@@ -9,8 +10,8 @@ use super::{Config, Data, PresetArg, SeedArg};
 /// Flags of error injection.
 #[derive(Debug, Args)]
 pub struct Inject {
-    /// OpenAI-compatible server that rewrites answers. Without a server, frequent words of the data replace words of the
-    /// answers
+    /// OpenAI-compatible server that rewrites answers. Without a server, frequent words of the data
+    /// replace words of the answers
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
     /// Model name on the server [default: default]
@@ -31,6 +32,13 @@ pub struct InjectCommand {
     pub data: Data,
     #[command(flatten)]
     pub inject: Inject,
+    /// Finished files of `bpo weaken`: samples all of whose answers it has skipped are left out, as they have no pair.
+    /// Repeat it for several files
+    #[arg(long, value_name = "FILE")]
+    pub weakened: Vec<PathBuf>,
+    /// Make only the part I of N, such as 2/3; `bpo pair` takes the files of all parts
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
     /// Output: answers as JSON lines. An unfinished file is continued
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,

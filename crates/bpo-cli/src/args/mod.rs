@@ -73,8 +73,8 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Refuses a second `--distortion` of `bpo distort`. clap would take the last one without a word, while
-    /// `bpo run` takes a list.
+    /// Refuses a second `--distortion` of `bpo distort`. clap would take the last one without a
+    /// word, while `bpo run` takes a list.
     ///
     /// # Errors
     /// An error as clap makes it.
@@ -94,7 +94,8 @@ impl Cli {
 /// A command of the program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run all of BPO in minutes, on a small model and a small synthetic data set that the program contains
+    /// Run all of BPO in minutes, on a small model and a small synthetic data set that the program
+    /// contains
     #[cfg(feature = "model")]
     Quickstart(QuickstartArgs),
     /// Run all stages: weaken, inject, pair, train. The same command resumes an interrupted run

@@ -8,7 +8,8 @@ use clap::Args;
 /// `bpo quickstart`
 #[derive(Debug, Args)]
 pub struct QuickstartArgs {
-    /// Directory of the run. Data and trained adapters in it are reused; the models answer the questions again
+    /// Directory of the run. Data and trained adapters in it are reused; the models answer the
+    /// questions again
     #[arg(long, value_name = "DIR", default_value = "target/quickstart")]
     pub out: PathBuf,
     /// flex, libtorch, libtorch:cuda:N, cuda, cuda:N or wgpu [default: flex]
@@ -17,8 +18,8 @@ pub struct QuickstartArgs {
     /// Random seed of everything but the evaluation images
     #[arg(long, value_name = "N", default_value_t = 42, value_parser = clap::value_parser!(u64).range(..1 << 62))]
     pub seed: u64,
-    /// Another base model of this data set, as the example `world_model` trains it. With --ablation, repeat it for one base
-    /// model per seed
+    /// Another base model of this data set, as the example `world_model` trains it. With
+    /// --ablation, repeat it for one base model per seed
     #[arg(long, value_name = "DIR")]
     pub base: Vec<PathBuf>,
     /// Fraction of the images, for a quick try: too little is trained then to show an effect

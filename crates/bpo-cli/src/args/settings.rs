@@ -18,7 +18,8 @@ pub struct Config {
 /// The preset of commands that it changes.
 #[derive(Debug, Args)]
 pub struct PresetArg {
-    /// The authors' recipe, for settings that neither the file nor a flag sets: script (rank 32) or paper (rank 64)
+    /// The authors' recipe, for settings that neither the file nor a flag sets: script (rank 32) or
+    /// paper (rank 64)
     #[arg(long, value_name = "NAME")]
     pub preset: Option<Preset>,
 }
@@ -52,7 +53,8 @@ pub struct Model {
     /// f32, bf16 or f16 [default: f32]
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<Dtype>,
-    /// PEFT adapter of the model. `train` and `run` continue to train it; the reference is the model with it
+    /// PEFT adapter of the model. `train` and `run` continue to train it; the reference is the
+    /// model with it
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
 }

@@ -25,7 +25,8 @@ pub struct Train {
     /// Number of forward passes in one optimizer step [default: 1]
     #[arg(long, value_name = "N", value_parser = whole::<usize>)]
     pub gradient_accumulation_steps: Option<usize>,
-    /// Loss: sigmoid, hinge, ipo, mpo, mdpo, ...; the guide has a page of all losses [default: sigmoid]
+    /// Loss: sigmoid, hinge, ipo, mpo, mdpo, ...; the guide has a page of all losses [default:
+    /// sigmoid]
     #[arg(long, value_name = "NAME")]
     pub loss: Option<Loss>,
     /// Strength of the constraint to the reference [default: 0.1]
@@ -37,7 +38,8 @@ pub struct Train {
     /// PEFT adapter of the reference
     #[arg(long, value_name = "DIR")]
     pub reference_adapter: Option<PathBuf>,
-    /// Allow a reference that differs from the model before the first step; otherwise that is an error
+    /// Allow a reference that differs from the model before the first step; otherwise that is an
+    /// error
     #[arg(long)]
     pub reference_differs: bool,
     /// Cache file of the reference's log-probabilities. Missing ones are computed before training
@@ -61,7 +63,8 @@ pub struct Train {
     /// Alpha of the adapter; the adapter is scaled by alpha / rank [default: 256]
     #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
     pub lora_alpha: Option<f64>,
-    /// Train the weights of the language model and the projector instead of an adapter; see [full_finetune] of the settings
+    /// Train the weights of the language model and the projector instead of an adapter; see
+    /// [full_finetune] of the settings
     #[arg(long, conflicts_with_all = ["lora_r", "lora_alpha"])]
     pub full_finetune: bool,
     /// Maximum length of a sequence in tokens, image features included [default: 2048]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bpo::distort::Distortion;
+use bpo::stages::Shard;
 use clap::Args;
 
 use super::{Config, Data, Images, Model, PresetArg, SeedArg, whole};
@@ -10,8 +11,9 @@ use super::{Config, Data, Images, Model, PresetArg, SeedArg, whole};
 /// Flags of image weakening.
 #[derive(Debug, Args)]
 pub struct Weaken {
-    /// Distortion of the images, such as blur:sigma=4+diffusion-noise:step=500. Repeat it for one more answer about each
-    /// image; `bpo help distort` lists the families [default: diffusion-noise:step=900]
+    /// Distortion of the images, such as blur:sigma=4+diffusion-noise:step=500. Repeat it for one
+    /// more answer about each image; `bpo help distort` lists the families [default:
+    /// diffusion-noise:step=900]
     #[arg(long, value_name = "TEXT", conflicts_with = "noise_step")]
     pub distortion: Vec<Distortion>,
     /// Same as --distortion diffusion-noise:step=N
@@ -46,6 +48,9 @@ pub struct WeakenCommand {
     pub images: Images,
     #[command(flatten)]
     pub weaken: Weaken,
+    /// Make only the part I of N, such as 2/3; `bpo pair` takes the files of all parts
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
     /// Output: answers as JSON lines. An unfinished file is continued
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,

@@ -73,8 +73,8 @@ fn ask(args: &QuestionsCommand) -> Result<(), Failure> {
     Ok(questions.iter().try_for_each(print_json)?)
 }
 
-/// Reads the ground truth and the object table. Without `--objects` the table has the names in the truth; COCO captions need
-/// a table.
+/// Reads the ground truth and the object table. Without `--objects` the table has the names in the
+/// truth; COCO captions need a table.
 fn read_truth(args: &TruthArgs, as_published: bool) -> Result<(ObjectTable, Truth), EvalError> {
     let read = |table: &ObjectTable| -> Result<Truth, EvalError> {
         let mut truth = args.truth.as_deref().map(Truth::from_file).transpose()?.unwrap_or_default();

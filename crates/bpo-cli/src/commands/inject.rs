@@ -1,7 +1,7 @@
 //! `bpo inject`
 
-use bpo::stages::hold;
-use bpo::{AnnotatedData, Required, Stage};
+use bpo::stages::without_answers_in;
+use bpo::{AnnotatedData, Required, Stage, StageLedger};
 
 use super::{api_key, outputs_of_stage, read_data};
 use crate::args::InjectCommand;
@@ -15,17 +15,24 @@ use crate::skipped::print_skipped;
 /// # Errors
 /// If an input cannot be used, or the output cannot be written.
 pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
-    let config =
+    let mut config =
         args.config.resolve_for_answers(args.preset.preset, &[&args.seed, &args.data, &args.inject])?;
+    config.inject.shard = args.shard.or(config.inject.shard);
     config.require(&[Required::Data], &[("--out", args.out.is_some())])?;
     let out = required("--out", &args.out)?;
-    outputs_of_stage(&mut args.config.inputs(&config), out).check()?;
+    let mut paths = args.config.inputs(&config);
+    for file in &args.weakened {
+        paths.input("--weakened", file);
+    }
+    outputs_of_stage(&mut paths, out).check()?;
     let key = api_key(&config)?;
     let mut progress = progress::new();
     let AnnotatedData { samples, fingerprint, .. } = read_data(&config, &mut *progress)?;
-    hold(Stage::Inject, &config, &fingerprint, out)?;
+    let dropped = without_answers_in(&args.weakened)?;
+    let mut ledger = StageLedger::open_file(Stage::Inject, &config, &fingerprint, out)?;
     let injector = || bpo::open_injector(&config, key, &samples);
-    let outcome = bpo::stages::inject(&config, &samples, injector, out, &mut *progress)?;
+    let outcome = bpo::stages::inject(&config, &samples, &dropped, injector, out, &mut *progress)?;
+    ledger.finish(Stage::Inject, &outcome.summary)?;
     print_skipped(&outcome.skipped, Some(out));
     Ok(())
 }

@@ -24,8 +24,7 @@ use std::path::Path;
 
 #[cfg(feature = "model")]
 use bpo::burn::tensor::Device;
-use bpo::stages::settings_beside;
-use bpo::{AnnotatedData, BpoError, Paths, Progress, RunConfig};
+use bpo::{AnnotatedData, BpoError, Paths, Progress, RunConfig, manifest_beside};
 #[cfg(feature = "model")]
 use bpo::{Checkpoint, ImageRoot};
 
@@ -65,7 +64,8 @@ pub fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Opens the device. The panic message of a backend that fails is not printed; the error has the reason.
+/// Opens the device. The panic message of a backend that fails is not printed; the error has the
+/// reason.
 #[cfg(feature = "model")]
 pub fn open_device(config: &RunConfig) -> Result<Device, BpoError> {
     let hook = std::panic::take_hook();
@@ -82,8 +82,8 @@ fn open_images(config: &RunConfig) -> Result<ImageRoot, BpoError> {
     Ok(images.with_limits(config.data.limits))
 }
 
-/// Reads the server's API key from the environment variable that the settings name. Errors show neither the key nor a name that
-/// may be a key.
+/// Reads the server's API key from the environment variable that the settings name. Errors show
+/// neither the key nor a name that may be a key.
 #[cfg(feature = "server")]
 fn api_key(config: &RunConfig) -> Result<Option<String>, BpoError> {
     let Some(name) = config.inject.server.as_ref().and_then(|server| server.api_key_env.as_deref()) else {
@@ -131,7 +131,7 @@ fn load_checkpoint(config: &RunConfig) -> Result<Checkpoint, BpoError> {
 
 /// The files that a stage of its own writes.
 fn outputs_of_stage<'a>(paths: &'a mut Paths, out: &Path) -> &'a mut Paths {
-    paths.output("--out", out).output("--out", &settings_beside(out))
+    paths.output("--out", out).output("--out", &manifest_beside(out))
 }
 
 /// Reads the annotated data, and prints the skipped records.

@@ -1,10 +1,9 @@
 //! `bpo score`
 
-use bpo::dpo::policy::Collate;
-use bpo::dpo::validate::validate_pairs;
+use bpo::dpo::{Collate, validate_pairs};
 use bpo::model::LlavaCollator;
 use bpo::pairs::format::jsonl::read_pairs;
-use bpo::pairs::{Skipped, warn_left_out};
+use bpo::pairs::{PreferencePair, warn_left_out};
 use bpo::reference::fill;
 use bpo::stages::StageOutcome;
 use bpo::{BpoError, ReferenceSection, Required, collator};
@@ -36,12 +35,11 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     let each = |score| print_json(&score);
     let mut outcome = match &args.cache {
         None => {
-            let load = move |name: &str| Ok(images.load(name)?);
-            let mut collate = LlavaCollator::new(checkpoint.processor, &checkpoint.model, load);
+            let mut collate = LlavaCollator::new(checkpoint.processor, &checkpoint.model, images);
             bpo::score(&checkpoint.model, &mut collate, &set.pairs, args.batch_size, each)?
         }
         Some(file) => {
-            if !config.train.loss.needs_rejected() {
+            if !config.train.objective().properties().rejected {
                 let (with, reason) =
                     (format!("the loss {}", config.train.loss), "that loss uses no rejected answers");
                 return Err(BpoError::Conflict { key: "--cache".into(), with, reason }.into());
@@ -54,11 +52,15 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
             if !collate.takes_system() {
                 warn_left_out("pairs", set.pairs.iter().map(|pair| &pair.system));
             }
-            let (pairs, refused) = validate_pairs(&mut collate, &config.train.objective(), &set.pairs);
-            let cache = fill(&config, file, &checkpoint, &mut collate, &pairs, &mut *progress::new())?;
+            let loss = config.train.objective().properties();
+            let (pairs, refused) = validate_pairs(&mut collate, loss, &set.pairs);
+            let (cache, unprepared) =
+                fill(&config, file, &checkpoint, &mut collate, &pairs, &mut *progress::new())?;
+            let is_prepared = |pair: &PreferencePair| !unprepared.iter().any(|skipped| skipped.id == pair.id);
+            let pairs: Vec<_> = pairs.into_iter().filter(is_prepared).collect();
             let unscored = bpo::score_cached(&cache, &pairs, &checkpoint.model.device(), each)?;
             let scored = pairs.len() - unscored.len();
-            StageOutcome::new(scored, refused.into_iter().map(Skipped::from).chain(unscored).collect())
+            StageOutcome::new(scored, refused.into_iter().chain(unprepared).chain(unscored).collect())
         }
     };
     outcome.add(set.skipped);

@@ -1,8 +1,7 @@
 //! `bpo train`
 
 use bpo::pairs::format::jsonl::read_pairs;
-use bpo::stages::hold_training;
-use bpo::{BpoError, LocalBackend, PipelineBackend, Required, RunDir, RunStatus};
+use bpo::{BpoError, LocalBackend, PipelineBackend, Required, RunDir, RunStatus, Stage, StageLedger};
 
 use super::{open_device, open_images, print_json};
 use crate::args::TrainCommand;
@@ -42,12 +41,13 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     };
     let mut progress = Interruptible::new(progress::new());
     let dir = RunDir::open(out)?;
-    hold_training(&config, &dir)?;
+    let mut ledger = StageLedger::open_training(&config, &dir)?;
     let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, None);
     let (status, outcome) = backend.train(&set.pairs, &images, &dir, &mut progress)?;
     print_skipped(&outcome.skipped, None);
     match status {
         RunStatus::Finished => {
+            ledger.finish(Stage::Train, &outcome.summary)?;
             print_line(&format!("{}: {}", config.result_name(), dir.result(&config).display()));
             Ok(())
         }

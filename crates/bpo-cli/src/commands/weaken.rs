@@ -1,7 +1,6 @@
 //! `bpo weaken`
 
-use bpo::stages::hold;
-use bpo::{AnnotatedData, LocalBackend, PipelineBackend, Required, Stage};
+use bpo::{AnnotatedData, LocalBackend, PipelineBackend, Required, Stage, StageLedger};
 
 use super::{open_device, open_images, outputs_of_stage, read_data};
 use crate::args::WeakenCommand;
@@ -16,7 +15,8 @@ use crate::skipped::print_skipped;
 /// If an input cannot be used, or the output cannot be written.
 pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     let flags: [&dyn Overrides; 5] = [&args.seed, &args.model, &args.data, &args.images, &args.weaken];
-    let config = args.config.resolve_for_answers(args.preset.preset, &flags)?;
+    let mut config = args.config.resolve_for_answers(args.preset.preset, &flags)?;
+    config.weaken.shard = args.shard.or(config.weaken.shard);
     let settings = [Required::Model, Required::Data, Required::Images];
     config.require(&settings, &[("--out", args.out.is_some())])?;
     let out = required("--out", &args.out)?;
@@ -24,10 +24,11 @@ pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     let images = open_images(&config)?;
     let mut progress = progress::new();
     let AnnotatedData { samples, fingerprint, .. } = read_data(&config, &mut *progress)?;
-    hold(Stage::Weaken, &config, &fingerprint, out)?;
+    let mut ledger = StageLedger::open_file(Stage::Weaken, &config, &fingerprint, out)?;
     let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, None);
     let model = || backend.model();
     let outcome = bpo::stages::weaken(&config, &samples, &images, model, out, &mut *progress)?;
+    ledger.finish(Stage::Weaken, &outcome.summary)?;
     print_skipped(&outcome.skipped, Some(out));
     Ok(())
 }

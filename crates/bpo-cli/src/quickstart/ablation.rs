@@ -17,7 +17,8 @@ use crate::progress::print_line;
 
 const ARMS: [Arm; 5] = [Arm::Sft, Arm::Weakened, Arm::Injected, Arm::AuthorsLoss, Arm::Bpo];
 
-/// Runs each seed, with its base model, in a directory of its own, and writes `report/ablation.{json,md,svg}`.
+/// Runs each seed, with its base model, in a directory of its own, and writes
+/// `report/ablation.{json,md,svg}`.
 ///
 /// # Errors
 /// If a run fails, or a file cannot be written.
@@ -54,8 +55,8 @@ fn metric(summary: &Summary, split: &str, model: &str, name: &str) -> Option<[f6
     Some([value?, low?, high?].map(|value| 100.0 * value))
 }
 
-/// The table in Markdown: for each metric the means over the seeds of its value and of the ends of its interval, followed by the
-/// values of each seed.
+/// The table in Markdown: for each metric the means over the seeds of its value and of the ends of
+/// its interval, followed by the values of each seed.
 fn table(summaries: &[Summary], setting: Setting<'_>) -> String {
     let mut text = String::new();
     let mut put =

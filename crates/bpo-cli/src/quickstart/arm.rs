@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use bpo::burn::tensor::Device;
 use bpo::dpo::loss::Loss;
 use bpo::pairs::{CompletionKind, PreferencePair};
-use bpo::stages::{hold_training, record_moved_inputs};
-use bpo::{BpoError, ImageRoot, LocalBackend, PipelineBackend, RunConfig, RunDir};
+use bpo::{
+    BpoError, ImageRoot, LocalBackend, PipelineBackend, RunConfig, RunDir, StageLedger, record_moved_inputs,
+};
 use serde::Serialize;
 
 use crate::progress::{self, print_line};
@@ -72,7 +73,8 @@ impl Arm {
         }
     }
 
-    /// Trains in a directory of its own, or resumes training in it. Returns the directory of the adapter.
+    /// Trains in a directory of its own, or resumes training in it. Returns the directory of the
+    /// adapter.
     ///
     /// # Errors
     /// If training fails, or the directory has other settings.
@@ -87,7 +89,7 @@ impl Arm {
         let config = self.config(config, steps).with_absolute_paths()?;
         record_moved_inputs(&config, dir)?;
         let dir = RunDir::open(dir)?;
-        hold_training(&config, &dir)?;
+        StageLedger::open_training(&config, &dir)?;
         if !dir.has_adapter() {
             print_line(&format!("{}:", self.title()));
             let images = ImageRoot::new(config.images_path()?)?;

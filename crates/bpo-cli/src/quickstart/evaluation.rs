@@ -55,8 +55,8 @@ impl<'a> Evaluator<'a> {
         &self.table
     }
 
-    /// Generates the answers of the model with an adapter, greedily, about both splits at once. A model of this size uses only
-    /// one core per split.
+    /// Generates the answers of the model with an adapter, greedily, about both splits at once. A
+    /// model of this size uses only one core per split.
     ///
     /// # Errors
     /// If the model cannot be loaded, or a question is not answered.

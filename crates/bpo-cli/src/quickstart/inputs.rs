@@ -1,4 +1,5 @@
-//! The inputs of a quickstart, recorded in its directory and compared before anything is written into it.
+//! The inputs of a quickstart, recorded in its directory and compared before anything is written
+//! into it.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +24,8 @@ pub struct Inputs {
     splits: [String; 2],
     /// Fingerprint of the base model.
     base: String,
-    /// Fingerprint of some of the images and texts. Another version of the data set generator has another one.
+    /// Fingerprint of some of the images and texts. Another version of the data set generator has
+    /// another one.
     world: String,
 }
 
@@ -44,17 +46,21 @@ impl Inputs {
         Size { train: self.training_images, evaluation: self.images_of_each_split }
     }
 
-    /// Locks the directory and records these inputs in its `quickstart.json`, or compares them with those recorded.
+    /// Locks the directory and records these inputs in its `quickstart.json`, or compares them with
+    /// those recorded.
     ///
     /// # Errors
-    /// [`BpoError::Locked`]; [`BpoError::ConfigChanged`] if other inputs are recorded; if the file cannot be written.
+    /// [`BpoError::Locked`]; [`BpoError::Changed`] if other inputs are recorded; if the file
+    /// cannot be written.
     pub fn open_dir(&self, out: &Path) -> Result<RunDir, BpoError> {
         let dir = RunDir::open(out)?;
         let path = out.join("quickstart.json");
         match Self::read(&path)? {
-            Some(recorded) if recorded != *self => {
-                Err(BpoError::ConfigChanged { path: out.to_owned(), changes: self.changes(&recorded) })
-            }
+            Some(recorded) if recorded != *self => Err(BpoError::Changed {
+                path: out.to_owned(),
+                settings: self.changes(&recorded),
+                inputs: Vec::new(),
+            }),
             Some(_) => Ok(dir),
             None => {
                 write_json(&path, self)?;

@@ -22,8 +22,10 @@ use bpo::distort::{Amount, DiffusionNoise, Distortion, diffusion};
 use bpo::eval::{Bootstrap, ChairItem, ChairReport, ReportTable, format_percent};
 use bpo::pairs::PreferencePair;
 use bpo::pairs::format::jsonl::{JsonLines, read_pairs};
-use bpo::stages::{StageRecord, record_moved_inputs};
-use bpo::{BpoError, Checkpoint, Dtype, LocalBackend, RunConfig, RunDir, fingerprint_checkpoint};
+use bpo::stages::StageRecord;
+use bpo::{
+    BpoError, Checkpoint, Dtype, LocalBackend, RunConfig, RunDir, fingerprint_checkpoint, record_moved_inputs,
+};
 use bpo_world::{Example, Split, Topic};
 
 use crate::args::QuickstartArgs;
@@ -40,7 +42,8 @@ use splits::{Evaluated, Splits};
 use stopwatch::Stopwatch;
 use summary::{MAIN_METRICS, Metrics, Summary, Weakened, changes};
 
-/// The models that BPO is compared with. BPO with the authors' loss is not one of them: it is the same method.
+/// The models that BPO is compared with. BPO with the authors' loss is not one of them: it is the
+/// same method.
 const PEERS: [&str; 2] = ["before", "sft"];
 
 /// A model and its answers about the evaluation splits.

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bpo::BpoError;
-use bpo::dpo::metrics::StepMetrics;
+use bpo::dpo::StepMetrics;
 use bpo::eval::{ChairItem, Estimate};
 use bpo::pairs::format::jsonl::JsonLines;
 use minijinja::{AutoEscape, Environment, Value, context};
@@ -34,7 +34,8 @@ const ROWS: [(&str, &str); 9] = [
     ("words", "Words per description"),
 ];
 
-/// Renders the page. `models` are in the order of the columns; the first is the model before training.
+/// Renders the page. `models` are in the order of the columns; the first is the model before
+/// training.
 ///
 /// # Errors
 /// If a file cannot be read.
@@ -90,7 +91,8 @@ pub fn page(summary: &Summary, models: &[Model], splits: &Splits) -> Result<Stri
     Ok(page.expect("the template is part of the program and has a test"))
 }
 
-/// CHAIR_i on the counterfactual images before training, after SFT and after BPO. `None` if a model mentioned no object.
+/// CHAIR_i on the counterfactual images before training, after SFT and after BPO. `None` if a model
+/// mentioned no object.
 fn lead(summary: &Summary, splits: &Splits) -> Option<Value> {
     let models = &summary.splits[splits.evaluation[0].name].models;
     let chair = |name: &str| Some(format!("{:.1}", 100.0 * models.get(name)?.get("chair_i").value?));
@@ -169,7 +171,8 @@ fn gallery(models: &[Model], splits: &Splits) -> Result<Vec<Value>, BpoError> {
     shown.map(show).collect()
 }
 
-/// The answer in parts, each with its class: text, an object in the image, or an object that is not.
+/// The answer in parts, each with its class: text, an object in the image, or an object that is
+/// not.
 fn marked(item: &ChairItem) -> Vec<Value> {
     let part = |class: &'static str, text: &str| context! { class, text };
     let (mut parts, mut from) = (Vec::new(), 0);

@@ -1,5 +1,5 @@
-//! The error injector of the quickstart, in place of a text model. It knows what is usual in the data set and does not see
-//! the image.
+//! The error injector of the quickstart, in place of a text model. It knows what is usual in the
+//! data set and does not see the image.
 
 use bpo::inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
 use bpo_world::{Claim, Colour, Group, Kind, NUMBER_WORDS, list_groups, read_claims};
@@ -7,11 +7,13 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Fraction of the descriptions that also lose an object that is in the image, so that rejected answers are not longer.
+/// Fraction of the descriptions that also lose an object that is in the image, so that rejected
+/// answers are not longer.
 const LEAVE_OUT: f64 = 0.25;
 
-/// Rewrites answers towards what is usual. An object becomes the missing companion of another one, in its usual colour and
-/// number; or an unusual object becomes usual; or, if everything is usual, an object takes the colour of another one.
+/// Rewrites answers towards what is usual. An object becomes the missing companion of another one,
+/// in its usual colour and number; or an unusual object becomes usual; or, if everything is usual,
+/// an object takes the colour of another one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Prior;
 
@@ -40,7 +42,8 @@ fn rewrite(question: &str, answer: &str, seed: u64) -> Option<String> {
     describe(answer, &said, &mut rng)
 }
 
-/// The usual colour or number of the object asked about, or another one if the answer has the usual one.
+/// The usual colour or number of the object asked about, or another one if the answer has the usual
+/// one.
 fn short(question: &str, answer: &str, rng: &mut ChaCha8Rng) -> Option<String> {
     let kind = read_claims(question).first()?.kind;
     let colours: Vec<&str> = Colour::ALL.iter().map(|colour| colour.name()).collect();

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use bpo::distort::{DiffusionNoise, Distortion};
+use bpo::dpo::LrGroup;
 use bpo::dpo::loss::Loss;
-use bpo::dpo::optimizer::LrGroup;
 use bpo::{DeviceSpec, RunConfig, Seed};
 
 use super::splits::Splits;
@@ -40,8 +40,8 @@ impl Size {
     }
 }
 
-/// The settings of the run: the authors' method, with learning rates for a model of a million parameters, noise that hides
-/// small images, and an SFT term on the chosen answers.
+/// The settings of the run: the authors' method, with learning rates for a model of a million
+/// parameters, noise that hides small images, and an SFT term on the chosen answers.
 pub fn config(base: &Path, splits: &Splits, seed: u64, device: DeviceSpec) -> RunConfig {
     let mut config = RunConfig::default();
     config.device = device;

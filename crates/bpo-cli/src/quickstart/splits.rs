@@ -11,7 +11,8 @@ use super::recipe::Size;
 
 /// Seed of the evaluation images, which are the same for all seeds of a run.
 const EVALUATION_SEED: u64 = 1;
-/// Number of yes-or-no questions about objects in the image, and of those about absent objects, for each image.
+/// Number of yes-or-no questions about objects in the image, and of those about absent objects, for
+/// each image.
 const PRESENCE_PER_IMAGE: usize = 2;
 
 /// All data of a run, written to disk.
@@ -34,12 +35,14 @@ pub struct Evaluated {
     pub truth: Truth,
     /// For each image, the question for a description.
     pub descriptions: Vec<Question>,
-    /// Yes-or-no questions about objects in the image, and about absent objects that usually occur with them.
+    /// Yes-or-no questions about objects in the image, and about absent objects that usually occur
+    /// with them.
     pub presence: Vec<PopeQuestion>,
 }
 
 impl Splits {
-    /// Draws and writes all images and their texts. `evaluated` has a counterfactual split and a usual one.
+    /// Draws and writes all images and their texts. `evaluated` has a counterfactual split and a
+    /// usual one.
     ///
     /// # Errors
     /// If a file cannot be written.

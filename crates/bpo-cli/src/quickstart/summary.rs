@@ -45,7 +45,8 @@ fn with_underscores<S: Serializer>(
     serializer.collect_map(splits.iter().map(|(name, split)| (name.replace('-', "_"), split)))
 }
 
-/// The answers about weakened images. They should mention common objects instead of those in the image.
+/// The answers about weakened images. They should mention common objects instead of those in the
+/// image.
 #[derive(Clone, Debug, Serialize)]
 pub struct Weakened {
     /// The distortion of the images.
@@ -70,8 +71,9 @@ pub struct Split {
     pub change: BTreeMap<&'static str, Estimate>,
 }
 
-/// The metrics of one model on one split, by name: fractions from 0 to 1, and the number of words per description. In JSON a
-/// metric is a number or `null`, and `intervals` has the 95 % bootstrap intervals over the images.
+/// The metrics of one model on one split, by name: fractions from 0 to 1, and the number of words
+/// per description. In JSON a metric is a number or `null`, and `intervals` has the 95 % bootstrap
+/// intervals over the images.
 #[derive(Clone, Debug)]
 pub struct Metrics(BTreeMap<&'static str, Estimate>);
 

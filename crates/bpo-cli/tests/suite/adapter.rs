@@ -177,10 +177,11 @@ fn a_run_continues_from_an_adapter() {
     bpo(arguments()).succeeds().says("nothing left to do");
     bpo(run_arguments(&run)).fails_naming(&["weakened.jsonl", "`model.adapter`"]);
     let manifest: Value = serde_json::from_slice(&fs::read(run.join("manifest.json")).unwrap()).unwrap();
-    assert!(manifest["inputs"]["models"]["adapter"].is_string(), "{manifest}");
+    assert!(manifest["stages"]["train"]["inputs"]["adapter"].is_string(), "{manifest}");
 }
 
-/// As with PEFT, `adapter_config.json` decides, and a warning names surplus and missing weights of the file.
+/// As with PEFT, `adapter_config.json` decides, and a warning names surplus and missing weights of
+/// the file.
 #[test]
 fn an_adapter_with_surplus_or_missing_weights_is_warned_of() {
     let dir = tempfile::tempdir().unwrap();

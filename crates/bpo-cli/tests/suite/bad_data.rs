@@ -240,7 +240,7 @@ fn pairs_that_do_not_fit_are_skipped_before_training() {
         .fails_naming(&["no pair to train on (3 skipped; the first, good: ", "skipped: mute: empty answer"]);
     train(&[])
         .succeeds()
-        .says("train: 1 pair trained on, 2 skipped (model cannot take the pair: 2)")
+        .says("train: 1 pair trained on, 2 skipped (image missing: 1, model cannot take the pair: 1)")
         .says("skipped: long: ")
         .says("skipped: mute: ")
         .says("unicorn.jpg");

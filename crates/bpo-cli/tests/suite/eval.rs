@@ -78,7 +78,7 @@ fn answers_of_generate_are_scored_as_they_are() {
         "--resamples",
         "1000000000"
     ])
-    .fails_naming(&["`resamples` is 1000000000, above the limit of 1000000"]);
+    .refuses_naming(&["`--resamples` is 1000000000, above the limit of 1000000"]);
     // what generate asked is compared with the question
     ask("Is there a dog?");
     let outcome = pope().fails_naming(&["answers.jsonl: record 1", "Is there a cat?", "Is there a dog?"]);

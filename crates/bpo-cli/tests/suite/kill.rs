@@ -1,4 +1,5 @@
-//! A run that is killed at random moments of every stage ends with the bytes of an uninterrupted one.
+//! A run that is killed at random moments of every stage ends with the bytes of an uninterrupted
+//! one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;

@@ -1,4 +1,5 @@
-//! Tests of the command `bpo`: each one runs the program on the tiny checkpoint and the photographs.
+//! Tests of the command `bpo`: each one runs the program on the tiny checkpoint and the
+//! photographs.
 //!
 //! All are modules of one binary, which compiles and links once.
 #![cfg_attr(

@@ -26,13 +26,50 @@ fn pairs_are_made_with_the_settings_of_a_training() {
         bpo([arguments!["inject"], data.clone(), out].concat())
     };
     inject().succeeds();
-    // the settings file keeps the settings of training, and the answers can be continued
-    let kept = fs::read_to_string(at("injected.jsonl.settings.toml")).unwrap();
-    assert!(kept.contains("[train]\nbeta = 0.2") && kept.contains("[lora]\nr = 8"), "{kept}");
+    // the manifest has what affects the stage, and no settings of training
+    let manifest = fs::read_to_string(at("injected.jsonl.manifest.json")).unwrap();
+    assert!(manifest.contains("\"inject.max_edits\": \"1\"") && !manifest.contains("train."), "{manifest}");
+    assert!(manifest.contains("\"state\": \"finished\"") && manifest.contains("\"done\": 2"), "{manifest}");
     inject().succeeds();
     let files = arguments!["--answers", at("injected.jsonl"), "--out", at("pairs.jsonl")];
     bpo([arguments!["pair"], data, files].concat()).succeeds();
     assert_eq!(fs::read_to_string(at("pairs.jsonl")).unwrap().lines().count(), 2);
+}
+
+/// Shards give the pairs of the whole stage, and a stage file of one shard is not continued as another.
+#[test]
+fn shards_give_the_pairs_of_the_whole_stage() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("llava.json"), DATA).unwrap();
+    fs::write(at("bpo.toml"), "[inject]\nbatch_size = 1\n").unwrap();
+    let data = arguments!["--config", at("bpo.toml"), "--data", at("llava.json")];
+    let inject = |shard: &str, out: &str| {
+        let shard = if shard.is_empty() { Vec::new() } else { arguments!["--shard", shard] };
+        bpo([arguments!["inject"], data.clone(), shard, arguments!["--out", at(out)]].concat())
+    };
+    inject("", "whole.jsonl").succeeds();
+    inject("2/2", "second.jsonl").succeeds();
+    inject("1/2", "first.jsonl").succeeds();
+    inject("1/2", "second.jsonl").fails_naming(&["second.jsonl", "`inject.shard`", "2/2"]);
+    inject("3/2", "third.jsonl").refuses_naming(&["I/N"]);
+    let pair = |answers: &[&str], out: &str| {
+        let answers: Vec<_> = answers.iter().flat_map(|name| arguments!["--answers", at(name)]).collect();
+        bpo([arguments!["pair"], data.clone(), answers, arguments!["--out", at(out)]].concat()).succeeds();
+        fs::read(at(out)).unwrap()
+    };
+    let whole = pair(&["whole.jsonl"], "whole-pairs.jsonl");
+    assert_eq!(pair(&["second.jsonl", "first.jsonl"], "pairs.jsonl"), whole);
+
+    // a sample without any weakened answer has no pair, and is not asked for
+    let line = r#"{"id":"a","type":"mllm-hal","reason":"image-missing","skipped":"no image"}"#;
+    fs::write(at("weakened.jsonl"), format!("{line}\n")).unwrap();
+    let more = arguments!["--weakened", at("weakened.jsonl"), "--out", at("fewer.jsonl")];
+    bpo([arguments!["inject"], data.clone(), more].concat()).succeeds();
+    assert_eq!(fs::read_to_string(at("fewer.jsonl")).unwrap().lines().count(), 1);
+    let fewer = pair(&["fewer.jsonl", "weakened.jsonl"], "fewer-pairs.jsonl");
+    assert_eq!(pair(&["weakened.jsonl", "whole.jsonl"], "same-pairs.jsonl"), fewer);
+    assert!(whole.ends_with(&fewer) && fewer.len() < whole.len());
 }
 
 #[test]

@@ -152,7 +152,8 @@ fn other_settings_for_what_was_made_are_refused_by_name() {
     with(&["--beta", "0.3"]).fails_naming(&["metrics.jsonl is missing", "checkpoints", "adapter"]);
 }
 
-/// Several distortions and samples, contrast decoding and an answer prefix: from the settings to the pairs.
+/// Several distortions and samples, contrast decoding and an answer prefix: from the settings to
+/// the pairs.
 #[test]
 fn answers_are_made_in_several_ways() {
     let dir = tempfile::tempdir().unwrap();
@@ -200,7 +201,7 @@ fn answers_are_made_in_several_ways() {
         let first = |text: &str| text.split_whitespace().take(prefix).map(str::to_owned).collect::<Vec<_>>();
         let text = &annotated[answer["id"].as_str().unwrap()];
         assert_eq!(prefix, text.split_whitespace().count() / 2);
-        // the last word may go on
+        // the answer may continue the last word
         let (found, expected) = (first(answer["response"].as_str().unwrap()), first(text));
         assert!(found.join(" ").starts_with(&expected.join(" ")), "{answer} {text}");
     }

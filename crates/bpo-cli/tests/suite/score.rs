@@ -79,7 +79,7 @@ fn pairs_that_cannot_be_scored_are_named_and_the_others_scored() {
         "empty answer",
         "gone: ",
         "unicorn.jpg",
-        "1 done, 2 skipped",
+        "1 done, 2 skipped (empty answer: 1, image missing: 1)",
     ]);
     assert_eq!(outcome.lines()[0]["id"], "good");
     assert_eq!(outcome.lines().len(), 1);

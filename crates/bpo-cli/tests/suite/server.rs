@@ -100,7 +100,8 @@ fn the_key_comes_from_the_variable_that_the_settings_name() {
     assert!(server.requests()[0].to_lowercase().contains("authorization: bearer open-sesame"));
 }
 
-/// The server returns the request's headers in its errors, which reach standard error and the file of answers.
+/// The server returns the request's headers in its errors, which reach standard error and the file
+/// of answers.
 #[test]
 fn a_key_that_a_server_sends_back_is_removed() {
     let dir = tempfile::tempdir().unwrap();

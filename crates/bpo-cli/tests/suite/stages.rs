@@ -42,8 +42,8 @@ fn a_stage_refuses_a_file_of_other_settings() {
         |seed| bpo(arguments!["inject", "--data", &data, "--out", at("injected.jsonl"), "--seed", seed]);
     inject("1").succeeds();
     inject("2").fails_naming(&["injected.jsonl", "`seed` was 1 and is now 2"]);
-    fs::remove_file(at("injected.jsonl.settings.toml")).unwrap();
-    inject("1").fails_naming(&["injected.jsonl.settings.toml"]);
+    fs::remove_file(at("injected.jsonl.manifest.json")).unwrap();
+    inject("1").fails_naming(&["injected.jsonl.manifest.json"]);
 
     let pair = |answers: &str| {
         bpo(arguments!["pair", "--data", &data, "--answers", at(answers), "--out", at("pairs.jsonl")])
@@ -98,8 +98,8 @@ fn train_refuses_a_directory_of_other_settings() {
     let before = snapshot(&run);
     train(&run, &["--lora-alpha", "999"]).fails_naming(&["`lora.lora_alpha`"]);
     assert_eq!(snapshot(&run), before);
-    fs::remove_file(out.join("config.toml")).unwrap();
-    train(&out, &["--lora-alpha", "16"]).fails_naming(&["config.toml"]);
+    fs::remove_file(out.join("manifest.json")).unwrap();
+    train(&out, &["--lora-alpha", "16"]).fails_naming(&["manifest.json"]);
 }
 
 /// A file without its settings file was not written by bpo.
@@ -162,4 +162,38 @@ fn the_stages_give_the_files_of_a_run() {
     }
     let weights = "adapter/adapter_model.safetensors";
     assert_eq!(fs::read(at("trained").join(weights)).unwrap(), fs::read(run.join(weights)).unwrap());
+}
+
+/// Three shards of each stage give the pairs of a run, in whatever order `bpo pair` gets their files.
+#[test]
+fn shards_give_the_pairs_of_a_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    copy_run(&run);
+    let at = |name: &str| dir.path().join(name);
+    let config = at("bpo.toml");
+    // batches of four questions and one rewriting
+    fs::write(&config, "[weaken]\nbatch_size = 1\n[inject]\nbatch_size = 1\n").unwrap();
+    let common = arguments!["--config", &config, "--data", photos().join("llava.json")];
+    let (mut pair, mut weakened) = (arguments!["pair"], Vec::new());
+    for shard in ["3/3", "1/3", "2/3"] {
+        let file = at(&format!("weakened-{}.jsonl", &shard[..1]));
+        let model = arguments!["--model", tiny(), "--images", photos(), "--max-new-tokens", "6"];
+        let more = arguments!["--shard", shard, "--out", &file];
+        bpo([arguments!["weaken"], common.clone(), model, more].concat()).succeeds();
+        weakened.extend(arguments!["--weakened", &file]);
+        pair.extend(arguments!["--answers", &file]);
+    }
+    for shard in ["2/3", "3/3", "1/3"] {
+        let file = at(&format!("injected-{}.jsonl", &shard[..1]));
+        let more = arguments!["--shard", shard, "--out", &file];
+        bpo([arguments!["inject"], common.clone(), weakened.clone(), more].concat()).succeeds();
+        pair.extend(arguments!["--answers", &file]);
+    }
+    pair.extend([common, arguments!["--out", at("pairs.jsonl")]].concat());
+    bpo(pair).succeeds();
+    assert_eq!(fs::read(at("pairs.jsonl")).unwrap(), fs::read(run.join("pairs.jsonl")).unwrap());
+    let lines = |name: &str| fs::read_to_string(at(name)).unwrap().lines().count();
+    let counts = ["weakened-1.jsonl", "weakened-2.jsonl", "weakened-3.jsonl"].map(lines);
+    assert_eq!(counts, [4, 3, 0]);
 }

@@ -9,7 +9,7 @@ const WITHOUT_AVX2: &str = "BPO_DISTORT_TEST_WITHOUT_AVX2";
 const MODULES: [&str; 3] = ["known_bytes::", "pillow::", "resize::"];
 
 /// Number of tests in [`MODULES`].
-const TESTS: usize = 6;
+const TESTS: usize = 8;
 
 /// Disables AVX2 in the second run. Tests call this before they compute anything.
 pub fn select_vectors() {

@@ -1,11 +1,10 @@
-//! Which settings a training can use.
+//! Validation of the settings.
 
 use bpo_pairs::Limits;
 
 use super::{Criterion, DpoConfig};
 use crate::error::DpoError;
-use crate::loss::Divergence;
-use crate::numbers::{ABOVE_0, AT_LEAST_0, NUMBER, fits_f32};
+use crate::loss::{ABOVE_0, AT_LEAST_0, Divergence, NUMBER, Objective, PreferenceLoss, fits_f32};
 
 impl DpoConfig {
     /// Checks each setting.
@@ -13,32 +12,35 @@ impl DpoConfig {
     /// # Errors
     /// [`DpoError::Setting`] for the first outside its range.
     pub fn validate(&self) -> Result<(), DpoError> {
-        self.objective().validate()?;
+        self.validate_with(&self.objective())
+    }
+
+    /// Checks each setting together with an objective of these settings.
+    pub(crate) fn validate_with<L: PreferenceLoss>(&self, objective: &Objective<L>) -> Result<(), DpoError> {
+        objective.validate()?;
+        let loss = objective.loss.properties();
         let weights =
             [("kind_weights", !self.kind_weights.is_empty()), ("weighting", self.weighting.is_some())];
         let conflict = |key, reason| {
-            let with = format!("the loss {}", self.loss);
+            let with = format!("the loss {}", objective.loss.name());
             Err(DpoError::Conflict { key, with, reason })
         };
-        if let Some((key, _)) = weights.into_iter().find(|(_, is_set)| *is_set && self.loss.sorts()) {
-            return conflict(key, "it sorts the pairs, and a sorted value belongs to none");
+        if let Some((key, _)) = weights.into_iter().find(|(_, is_set)| *is_set && loss.batch_wide) {
+            return conflict(key, "its values belong to no single pair");
         }
         check("margin_scale", fits_f32(self.margin_scale), NUMBER, self.margin_scale)?;
-        if self.margin_scale != 0.0 && !self.loss.takes_margins() {
+        if self.margin_scale != 0.0 && !loss.takes_margins {
             return conflict("margin_scale", "it is no function of a difference of rewards");
         }
-        if self.divergence != Divergence::ReverseKl && !self.loss.needs_reference() {
+        if self.divergence != Divergence::ReverseKl && !loss.reference {
             return conflict("divergence", "it has no reference to be distant from");
         }
-        if self.ld_alpha.is_some() && !self.loss.needs_rejected() {
+        if self.ld_alpha.is_some() && !loss.rejected {
             return conflict("ld_alpha", "it compares no completions of unequal length");
         }
         let by_margin = matches!(self.keep_best, Some(Criterion::Margins | Criterion::Accuracies));
-        if by_margin && !self.loss.needs_rejected() {
-            return conflict(
-                "keep_best",
-                "it compares no answers, so there is nothing to be best in but `loss`",
-            );
+        if by_margin && !loss.rejected {
+            return conflict("keep_best", "it compares no answers, so `loss` is the only criterion");
         }
         for weight in self.kind_weights.values() {
             check("kind_weights", *weight >= 0.0 && fits_f32(*weight), AT_LEAST_0, weight)?;
@@ -49,7 +51,7 @@ impl DpoConfig {
         for (key, value) in [("learning_rate", self.learning_rate), ("weight_decay", self.weight_decay)] {
             check(key, value >= 0.0 && fits_f32(value), AT_LEAST_0, value)?;
         }
-        // a factor at most 1 comes of it, so it may be as large as it likes
+        // the factor that follows from it is at most 1, so there is no upper limit
         let norm = self.max_grad_norm;
         let usable = norm >= 0.0 && norm.is_finite() && fits_f32(norm.min(1.0));
         check("max_grad_norm", usable, "0, or a finite number from 1.2e-38 on", norm)?;

@@ -2,11 +2,11 @@
 
 use burn::tensor::Tensor;
 
-use super::rewards::like;
-use super::{Beta, Rewards, sigmoid_loss};
-use crate::logps::PairLogps;
+use super::tensors::like;
+use super::{Beta, PairLogps, Rewards, sigmoid_loss};
 
-/// Sigmoid loss between sorted values: the distribution of the policy's margins shall dominate that of the reference's.
+/// Sigmoid loss between sorted values: pushes the distribution of the policy's margins above that
+/// of the reference's.
 ///
 /// ```text
 /// a = sort(beta * (log pi(y_w) - log pi(y_l))),  b = sort(beta * (log pi_ref(y_w) - log pi_ref(y_l)))
@@ -17,9 +17,9 @@ use crate::logps::PairLogps;
 /// - `y_w`, `y_l`: the chosen and the rejected completion,
 /// - `eps`: `label_smoothing`; without a reference `b` is zero.
 ///
-/// Melnyk et al., "Distributional Preference Alignment of LLMs via Optimal Transport" (arXiv 2406.05882), paired. TRL's
-/// `aot`. The only losses here where a pair's loss depends on the other pairs of its forward pass are this one and
-/// [`aot_unpaired_loss`]; values are in the order of the sorting, not of the pairs.
+/// Melnyk et al., "Distributional Preference Alignment of LLMs via Optimal Transport" (arXiv
+/// 2406.05882), paired. TRL's `aot`. A pair's loss depends on the other pairs of its batch; values
+/// are in the sorted order, not in that of the pairs.
 ///
 /// # Shapes
 /// All tensors are `[pairs]`.
@@ -38,8 +38,8 @@ pub fn aot_loss(
     sigmoid_loss(&Rewards::new(policy, reference), label_smoothing)
 }
 
-/// Sigmoid loss between sorted values: the distribution of the chosen completions' rewards shall dominate that of the
-/// rejected ones'.
+/// Sigmoid loss between sorted values: pushes the distribution of the chosen completions' rewards
+/// above that of the rejected ones'.
 ///
 /// ```text
 /// L = -(1 - eps) * log sigmoid(sort(r_w) - sort(r_l)) - eps * log sigmoid(sort(r_l) - sort(r_w))
@@ -49,7 +49,8 @@ pub fn aot_loss(
 /// - `r_w`, `r_l`: rewards of the chosen and the rejected completions,
 /// - `eps`: `label_smoothing`.
 ///
-/// Unpaired AOT (arXiv 2406.05882), TRL's `aot_unpaired`. Values are in the order of the sorting, as in [`aot_loss`].
+/// Unpaired AOT (arXiv 2406.05882), TRL's `aot_unpaired`. Values are in the sorted order, as in
+/// [`aot_loss`].
 ///
 /// # Shapes
 /// All tensors are `[pairs]`.

@@ -5,7 +5,8 @@ use burn::tensor::activation::sigmoid;
 
 use super::Rewards;
 
-/// Chosen completions become likelier, rejected ones less likely: for chosen answers that are better than the model's own.
+/// Makes chosen completions likelier and rejected ones less likely: for chosen answers that are
+/// better than the model's own.
 ///
 /// ```text
 /// L = 1 - sigmoid(r_w) + sigmoid(r_l)
@@ -14,8 +15,8 @@ use super::Rewards;
 /// Where
 /// - `r_w`, `r_l`: rewards of the chosen and the rejected completion.
 ///
-/// D'Oosterlinck et al., "Anchored Preference Optimization and Contrastive Revisions" (arXiv 2408.06266), equation 7.
-/// TRL's `apo_zero`.
+/// D'Oosterlinck et al., "Anchored Preference Optimization and Contrastive Revisions" (arXiv
+/// 2408.06266), equation 7. TRL's `apo_zero`.
 ///
 /// # Shapes
 /// All tensors are `[pairs]`.
@@ -23,7 +24,8 @@ pub fn apo_zero_loss(rewards: &Rewards) -> Tensor<1> {
     sigmoid(rewards.chosen.clone()).neg().add_scalar(1.0) + sigmoid(rewards.rejected.clone())
 }
 
-/// Both become less likely, the rejected one more so: for chosen answers that are worse than the model's own.
+/// Makes both completions less likely, the rejected one more so: for chosen answers that are worse
+/// than the model's own.
 ///
 /// ```text
 /// L = sigmoid(r_w) + 1 - sigmoid(r_w - r_l)

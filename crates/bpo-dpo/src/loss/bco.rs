@@ -14,8 +14,9 @@ use super::Rewards;
 /// Where
 /// - `r_w`, `r_l`: rewards of the chosen and the rejected completion.
 ///
-/// Jung et al., "Binary Classifier Optimization for Large Language Model Alignment" (arXiv 2404.04656), without the shift
-/// of the rewards. TRL's `bco_pair`; a part of [MPO](super::Loss::mpo).
+/// Jung et al., "Binary Classifier Optimization for Large Language Model Alignment" (arXiv
+/// 2404.04656), without the shift of the rewards. TRL's `bco_pair`; a term of
+/// [MPO](super::Loss::mpo).
 ///
 /// # Shapes
 /// All tensors are `[pairs]`.

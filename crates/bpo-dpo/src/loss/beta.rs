@@ -1,19 +1,16 @@
-//! How strongly the policy is held to its reference.
+//! The coefficient of the rewards.
 
 use burn::tensor::Tensor;
 
-use super::rewards::like;
+use super::tensors::like;
 
-/// The coefficient `beta` of the reward: the same for all pairs, or one for each.
+/// The coefficient `beta` of the rewards.
 #[derive(Clone, Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "there is one for a batch; its size is that of the backends' tensors"
-)]
+#[allow(clippy::large_enum_variant, reason = "there is one per batch")]
 pub enum Beta {
-    /// For all pairs.
+    /// One coefficient for all pairs.
     Shared(f64),
-    /// For each pair, on no autodiff tape. `[pairs]`
+    /// One coefficient per pair, on no autodiff tape. `[pairs]`
     PerPair(Tensor<1>),
 }
 

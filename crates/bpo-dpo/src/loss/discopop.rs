@@ -1,11 +1,12 @@
-//! The loss that a language model found.
+//! A loss discovered by a language model.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::{log_sigmoid, sigmoid};
 
 use super::Rewards;
 
-/// Log-ratio modulated loss: logistic where the margin is negative, exponential where it is positive.
+/// Log-ratio modulated loss: logistic where the margin is negative, exponential where it is
+/// positive.
 ///
 /// ```text
 /// m = r_w - r_l,  s = sigmoid(m / tau)
@@ -16,9 +17,9 @@ use super::Rewards;
 /// - `r_w`, `r_l`: rewards of the chosen and the rejected completion,
 /// - `tau`: temperature of the change from one to the other; 0.05 in the paper.
 ///
-/// Lu et al., "Discovering Preference Optimization Algorithms with and for Large Language Models" (arXiv 2406.08414),
-/// equation 5. TRL's `discopop`, which becomes not-a-number below a margin of -88 in f32; here `s * exp(-m)` is one
-/// exponential.
+/// Lu et al., "Discovering Preference Optimization Algorithms with and for Large Language Models"
+/// (arXiv 2406.08414), equation 5. TRL's `discopop`, which becomes NaN below a margin of -88 in
+/// f32; here `s * exp(-m)` is one exponential.
 ///
 /// # Shapes
 /// All tensors are `[pairs]`.

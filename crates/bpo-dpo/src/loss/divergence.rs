@@ -1,4 +1,4 @@
-//! What the distance from the reference is measured in.
+//! Measures of the distance from the reference.
 
 use std::f64::consts::LN_2;
 
@@ -6,17 +6,18 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::log_sigmoid;
 use serde::{Deserialize, Serialize};
 
-use super::without_settings;
-use crate::error::DpoError;
-use crate::numbers::{NUMBER, fits_f32};
+use super::LossError;
+use super::builtin::without_settings;
+use super::numbers::{NUMBER, fits_f32};
 
-/// Largest exponent: the square of what comes out is still an f32. TRL's limit is 80, and that of forward KL none.
+/// Largest exponent: the square of the result still fits f32. TRL's limit is 80, and none for
+/// forward KL.
 const MAX_EXPONENT: f64 = 40.0;
-/// Nearer to 1 the alpha divergence is the reverse KL divergence; TRL's limit too.
+/// Closer to 1 the alpha divergence is computed as the reverse KL divergence, as in TRL.
 const ALPHA_IS_ONE: f64 = 1e-6;
 
-/// An f-divergence between policy and reference. The reward is `beta * f'(t)` with `t = pi(y) / pi_ref(y)`: Wang et al.,
-/// "Beyond Reverse KL" (arXiv 2309.16240). TRL has the same four.
+/// An f-divergence between policy and reference. The reward is `beta * f'(t)` with `t = pi(y) /
+/// pi_ref(y)`: Wang et al., "Beyond Reverse KL" (arXiv 2309.16240). TRL has the same four.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
@@ -31,9 +32,10 @@ pub enum Divergence {
     /// Jensen-Shannon: `f'(t) = log 2 + log(t / (t + 1))`.
     #[serde(deserialize_with = "without_settings")]
     JsDivergence,
-    /// `f'(t) = (t^(alpha - 1) - 1) / (alpha - 1)`: between the forward (0) and the reverse (1) KL divergence.
+    /// `f'(t) = (t^(alpha - 1) - 1) / (alpha - 1)`: between the forward (0) and the reverse (1) KL
+    /// divergence.
     AlphaDivergence {
-        /// Which one.
+        /// The order of the divergence.
         #[serde(default = "half")]
         alpha: f64,
     },
@@ -44,7 +46,7 @@ fn half() -> f64 {
 }
 
 impl Divergence {
-    /// `f'(t)` from `log t = log pi(y) - log pi_ref(y)`. Exponents are cut off at 40. `[pairs]`
+    /// `f'(t)` from `log t = log pi(y) - log pi_ref(y)`. Exponents are clamped at 40. `[pairs]`
     pub fn score(self, log_ratio: Tensor<1>) -> Tensor<1> {
         match self {
             Self::ReverseKl => log_ratio,
@@ -55,11 +57,13 @@ impl Divergence {
         }
     }
 
-    pub(crate) fn validate(self) -> Result<(), DpoError> {
+    pub(crate) fn validate(self) -> Result<(), LossError> {
         match self {
-            Self::AlphaDivergence { alpha } if !fits_f32(alpha) => {
-                Err(DpoError::Setting { key: "divergence.alpha", expected: NUMBER, found: alpha.to_string() })
-            }
+            Self::AlphaDivergence { alpha } if !fits_f32(alpha) => Err(LossError::Setting {
+                key: "divergence.alpha",
+                expected: NUMBER,
+                found: alpha.to_string(),
+            }),
             _ => Ok(()),
         }
     }
@@ -68,7 +72,7 @@ impl Divergence {
 /// `(t^exponent - 1) / exponent`
 fn power(log_ratio: Tensor<1>, exponent: f64) -> Tensor<1> {
     let x = log_ratio.mul_scalar(exponent).clamp_max(MAX_EXPONENT);
-    // e^x - 1 = tanh(x / 2) (e^x + 1), where nothing cancels for a small exponent
+    // e^x - 1 = tanh(x / 2) (e^x + 1) does not cancel for a small exponent
     let grown = x.clone().div_scalar(2.0).tanh() * x.exp().add_scalar(1.0);
     grown.div_scalar(exponent)
 }

@@ -5,7 +5,8 @@ use burn::tensor::activation::{log_sigmoid, sigmoid};
 
 use super::Rewards;
 
-/// Reverse KL divergence of the policy's preference from the annotated one, which is `1 - eps` to `eps`.
+/// Reverse KL divergence of the policy's preference from the annotated one, which is `1 - eps` to
+/// `eps`.
 ///
 /// ```text
 /// q = sigmoid(r_w - r_l)
@@ -16,8 +17,8 @@ use super::Rewards;
 /// - `r_w`, `r_l`: rewards of the chosen and the rejected completion,
 /// - `eps`: `label_smoothing`, above 0; the paper takes 1e-3.
 ///
-/// Ji et al., "Towards Efficient Exact Optimization of Language Model Alignment" (arXiv 2402.00856), equation 16 for two
-/// completions. TRL's `exo_pair`.
+/// Ji et al., "Towards Efficient Exact Optimization of Language Model Alignment" (arXiv
+/// 2402.00856), equation 16 for two completions. TRL's `exo_pair`.
 ///
 /// # Shapes
 /// All tensors are `[pairs]`.

@@ -14,8 +14,9 @@ use super::Rewards;
 /// Where
 /// - `r_w`, `r_l`: rewards of the chosen and the rejected completion.
 ///
-/// Zhao et al., "SLiC-HF" (arXiv 2305.10425), with the rewards of DPO as in Liu et al., "Statistical Rejection Sampling
-/// Improves Preference Optimization" (arXiv 2309.06657). TRL's `hinge`.
+/// Zhao et al., "SLiC-HF" (arXiv 2305.10425), with the rewards of DPO as in Liu et al.,
+/// "Statistical Rejection Sampling Improves Preference Optimization" (arXiv 2309.06657). TRL's
+/// `hinge`.
 ///
 /// # Shapes
 /// All tensors are `[pairs]`.

@@ -1,12 +1,13 @@
-//! What mDPO adds to DPO: a preference between images, and an anchor for the chosen completion.
+//! The terms that mDPO adds to DPO: a preference between images, and an anchor for the chosen
+//! completion.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::log_sigmoid;
 
 use super::Rewards;
 
-/// Conditional preference loss: the chosen completion shall be likelier for its image than for a weakened one, so that the
-/// image is what makes it likely.
+/// Conditional preference loss: makes the chosen completion likelier for its image than for a
+/// weakened one.
 ///
 /// ```text
 /// L = -log sigmoid(r(m, y_w) - r(m', y_w))
@@ -16,8 +17,8 @@ use super::Rewards;
 /// - `r(m, y_w)`: reward of the chosen completion for the image `m`,
 /// - `m'`: the image weakened; the authors keep a random crop of up to a fifth of it.
 ///
-/// Wang et al., "mDPO: Conditional Preference Optimization for Multimodal Large Language Models" (arXiv 2406.11839); agrees with
-/// `mdpo_trainer.py` of their code.
+/// Wang et al., "mDPO: Conditional Preference Optimization for Multimodal Large Language Models"
+/// (arXiv 2406.11839); agrees with `mdpo_trainer.py` of their code.
 ///
 /// # Shapes
 /// All tensors are `[pairs]`.
@@ -30,8 +31,8 @@ pub fn conditional_loss(rewards: &Rewards) -> Tensor<1> {
     log_sigmoid(rewards.chosen.clone() - weakened.clone()).neg()
 }
 
-/// Anchor: the reward of the chosen completion shall be above `delta`, so that it does not get less likely while the others
-/// get less likely still.
+/// Anchor: keeps the reward of the chosen completion above `delta`, so that its likelihood does not
+/// fall together with that of the rejected one.
 ///
 /// ```text
 /// L = -log sigmoid(r_w - delta)

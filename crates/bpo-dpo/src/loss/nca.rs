@@ -5,7 +5,8 @@ use burn::tensor::activation::log_sigmoid;
 
 use super::Rewards;
 
-/// Each completion against the reference, so that the chosen one's likelihood does not fall with the other one's.
+/// Compares each completion with the reference, so that the chosen one's likelihood does not fall
+/// with the rejected one's.
 ///
 /// ```text
 /// L = -log sigmoid(r_w) - 1/2 log sigmoid(-r_w) - 1/2 log sigmoid(-r_l)
@@ -14,8 +15,8 @@ use super::Rewards;
 /// Where
 /// - `r_w`, `r_l`: rewards of the chosen and the rejected completion.
 ///
-/// Chen et al., "Noise Contrastive Alignment of Language Models with Explicit Rewards" (arXiv 2402.05369), the pairwise
-/// NCA. TRL's `nca_pair`.
+/// Chen et al., "Noise Contrastive Alignment of Language Models with Explicit Rewards" (arXiv
+/// 2402.05369), the pairwise NCA. TRL's `nca_pair`.
 ///
 /// # Shapes
 /// All tensors are `[pairs]`.

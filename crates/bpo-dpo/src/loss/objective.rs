@@ -1,18 +1,17 @@
-//! A loss with all that it is computed under.
+//! A loss with the settings that its rewards are computed with.
 
 use burn::tensor::Tensor;
 
-use super::rewards::like;
-use super::{Beta, Divergence, Inputs, Loss, Rewards};
-use crate::error::DpoError;
-use crate::logps::{PairLengths, PairLogps};
-use crate::tensors::off_tape;
+use super::tensors::{like, off_tape};
+use super::{
+    Beta, Divergence, Loss, LossError, LossInputs, LossProperties, PairLogps, PreferenceLoss, Rewards,
+};
 
-/// What is minimized: a loss, how strongly the policy is held to the reference, and how that is measured.
+/// The objective of a training: a [loss](PreferenceLoss) and the settings that the implicit rewards
+/// are computed with.
 ///
 /// ```
-/// use bpo_dpo::logps::PairLogps;
-/// use bpo_dpo::loss::{Loss, Objective, PerPair};
+/// use bpo_dpo::loss::{Loss, Objective, PairLogps, PerPair};
 /// use burn::tensor::{Device, Tensor};
 ///
 /// let device = Device::flex();
@@ -26,82 +25,76 @@ use crate::tensors::off_tape;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Objective {
+pub struct Objective<L = Loss> {
     /// The loss.
-    pub loss: Loss,
-    /// How strongly the policy is held to the reference.
+    pub loss: L,
+    /// The coefficient of the rewards: the strength of the pull towards the reference.
     pub beta: f64,
-    /// How the distance from the reference is measured.
+    /// The measure of the distance between policy and reference.
     pub divergence: Divergence,
-    /// The reference counts every completion as equally likely, so that there is none: `r = beta * log pi(y)`. TRL's
-    /// `reference_free` of old.
+    /// Trains without a reference, `r = beta * log pi(y)`, as if it gave every completion the same
+    /// probability. TRL's former `reference_free`.
     pub reference_free: bool,
-    /// How much the tokens of the longer completion count that lie behind the length of the shorter one, from 0 to 1;
-    /// `None` as much as the others. Liu et al., "Length Desensitization in Direct Preference Optimization"
-    /// (arXiv 2409.06411); TRL's `ld_alpha`. The likelihood in [`Loss::Sft`] is that of all tokens.
+    /// Weight, from 0 to 1, of those tokens of the longer completion that lie behind the length of
+    /// the shorter one; `None` weights all tokens alike. Liu et al., "Length Desensitization in
+    /// Direct Preference Optimization" (arXiv 2409.06411); TRL's `ld_alpha`. [`Loss::Sft`] counts
+    /// all tokens alike.
     pub ld_alpha: Option<f64>,
 }
 
-/// What only some pairs have, each `[pairs]` and on no autodiff tape.
+/// Settings of single pairs. All tensors are `[pairs]`, on no autodiff tape.
 #[derive(Clone, Debug, Default)]
 pub struct PerPair {
-    /// Coefficients instead of [`Objective::beta`].
+    /// Coefficients in place of [`Objective::beta`].
     pub beta: Option<Tensor<1>>,
-    /// Margins that the rewards shall have, in units of the reward: the offset of Amini et al., "Direct Preference
-    /// Optimization with an Offset" (arXiv 2402.10571). For losses that [take margins](Loss::takes_margins).
+    /// Margins between the rewards, in units of the reward: the offset of Amini et al., "Direct
+    /// Preference Optimization with an Offset" (arXiv 2402.10571). For losses that [take
+    /// margins](LossProperties::takes_margins).
     pub margin: Option<Tensor<1>>,
-    /// What the losses are multiplied by, as the weights of WPO.
+    /// Factors of the losses, as the weights of WPO.
     pub weight: Option<Tensor<1>>,
 }
 
-/// What a loss gives for each pair, unreduced.
+/// The losses of a batch, not reduced, with the implicit rewards.
 #[derive(Clone, Debug)]
 pub struct LossOutput {
-    /// The loss. `[pairs]`
+    /// The losses. `[pairs]`
     pub losses: Tensor<1>,
-    /// Implicit rewards, `beta * (log pi - log pi_ref)` whatever the divergence, as TRL reports them; without a reference
-    /// `beta * log pi`, and where the loss [compares that a token](Loss::compares_likelihoods), `beta * log pi / |y|`. On no
-    /// autodiff tape.
+    /// Implicit rewards, on no autodiff tape: `beta * (log pi - log pi_ref)` for every divergence,
+    /// as TRL reports them; `beta * log pi` without a reference; `beta * log pi / |y|` for a loss
+    /// that compares log-probabilities [per token](LossProperties::per_token).
     pub rewards: Rewards,
 }
 
-impl Objective {
-    /// A loss under DPO's own reward.
-    pub fn new(loss: Loss, beta: f64) -> Self {
+impl<L: PreferenceLoss> Objective<L> {
+    /// A loss under the reward of DPO: reverse KL divergence, with a reference, all tokens alike.
+    pub fn new(loss: L, beta: f64) -> Self {
         Self { loss, beta, divergence: Divergence::default(), reference_free: false, ld_alpha: None }
     }
 
-    /// The same with another divergence.
+    /// Sets [`divergence`](Self::divergence).
     #[must_use]
     pub fn with_divergence(self, divergence: Divergence) -> Self {
         Self { divergence, ..self }
     }
 
-    /// The same with or without a reference.
+    /// Sets [`reference_free`](Self::reference_free).
     #[must_use]
     pub fn with_reference_free(self, reference_free: bool) -> Self {
         Self { reference_free, ..self }
     }
 
-    /// The same with another weight of the tokens behind the shorter completion's length.
+    /// Sets [`ld_alpha`](Self::ld_alpha).
     #[must_use]
     pub fn with_ld_alpha(self, ld_alpha: Option<f64>) -> Self {
         Self { ld_alpha, ..self }
     }
 
-    /// Whether the loss depends on the rejected completions. If not, the trainer does not compute them.
-    pub fn needs_rejected(&self) -> bool {
-        self.loss.needs_rejected()
-    }
-
-    /// Whether the loss depends on what the chosen completions are worth for a weakened image.
-    pub fn needs_weakened(&self) -> bool {
-        self.loss.needs_weakened()
-    }
-
-    /// Whether it depends on the reference. If not, the trainer does not compute it.
-    pub fn needs_reference(&self) -> bool {
-        !self.reference_free && self.loss.needs_reference()
+    /// Properties of the loss under this objective: those of the loss, but that a
+    /// [reference-free](Self::reference_free) objective needs no reference.
+    pub fn properties(&self) -> LossProperties {
+        let properties = self.loss.properties();
+        LossProperties { reference: properties.reference && !self.reference_free, ..properties }
     }
 
     /// The loss of each pair.
@@ -110,10 +103,10 @@ impl Objective {
     /// All tensors are `[pairs]`.
     ///
     /// # Panics
-    /// If there is no reference and the objective [needs one](Self::needs_reference); if the policy's log-probabilities
-    /// have no [`lengths`](PairLogps::lengths) and the loss is a mean over tokens; if they or the reference's have no
-    /// [`tails`](PairLogps::tails) and there is an `ld_alpha`; if they have none for
-    /// [`weakened`](PairLogps::weakened) images and the loss [needs them](Loss::needs_weakened).
+    /// If something is missing that the [properties](Self::properties) ask for: the reference, its
+    /// or the policy's [lengths](PairLogps::lengths), [weakened](PairLogps::weakened) images or
+    /// [statistics](PairLogps::statistics); if there is an `ld_alpha` and policy or reference have
+    /// no [tails](PairLogps::tails).
     pub fn forward(
         &self,
         policy: &PairLogps,
@@ -121,7 +114,7 @@ impl Objective {
         factors: &PerPair,
     ) -> LossOutput {
         assert!(
-            reference.is_some() || !self.needs_reference(),
+            reference.is_some() || !self.properties().reference,
             "{} needs the reference's log-probabilities",
             self.loss.name()
         );
@@ -135,9 +128,9 @@ impl Objective {
             let margin = like(margin, &rewards.rejected);
             rewards.rejected = rewards.rejected + margin;
         }
-        let inputs = Inputs {
-            whole: policy,
+        let inputs = LossInputs {
             policy: &compared,
+            whole: policy,
             reference: reference.as_ref(),
             rewards: &rewards,
             beta: &beta,
@@ -147,9 +140,10 @@ impl Objective {
             let weight = like(weight, &losses);
             losses = losses * weight;
         }
-        let rewards = match self.loss.compares_likelihoods() {
-            true => log_ratios(&compared, None).per_token(lengths(policy)),
-            false => ratios,
+        let rewards = if self.loss.properties().per_token {
+            log_ratios(&compared, None).per_token(inputs.lengths())
+        } else {
+            ratios
         };
         LossOutput { losses, rewards: rewards.inner().map(|reward| beta.times(reward)) }
     }
@@ -157,37 +151,34 @@ impl Objective {
     /// Checks the settings.
     ///
     /// # Errors
-    /// [`DpoError::Setting`] for a setting outside its range, or that does not go with the loss.
-    pub fn validate(&self) -> Result<(), DpoError> {
+    /// [`LossError::Setting`] for a value outside its range; [`LossError::Conflict`] for a setting
+    /// that the loss or another setting excludes.
+    pub fn validate(&self) -> Result<(), LossError> {
         self.loss.validate()?;
         self.divergence.validate()?;
-        if let Some(alpha) = self.ld_alpha.filter(|alpha| !(0.0..=1.0).contains(alpha)) {
-            return Err(DpoError::Setting {
-                key: "ld_alpha",
-                expected: "from 0 to 1",
-                found: alpha.to_string(),
-            });
+        if let Some(alpha) = self.ld_alpha {
+            LossError::check("ld_alpha", (0.0..=1.0).contains(&alpha), "from 0 to 1", alpha)?;
         }
-        let conflict = |key, with, reason| Err(DpoError::Conflict { key, with, reason });
-        let loss = || format!("the loss {}", self.loss);
-        if self.ld_alpha.is_some() && self.needs_weakened() {
+        let conflict = |key, with, reason| Err(LossError::Conflict { key, with, reason });
+        let loss = || format!("the loss {}", self.loss.name());
+        let properties = self.loss.properties();
+        if self.ld_alpha.is_some() && properties.weakened {
             return conflict("ld_alpha", loss(), "it compares a completion with itself");
         }
-        let is_plain = self.divergence == Divergence::ReverseKl;
-        if !is_plain && !self.loss.takes_divergence() {
+        if self.divergence == Divergence::ReverseKl {
+            return Ok(());
+        }
+        if !properties.takes_divergence {
             return conflict("divergence", loss(), "it is derived from reverse_kl");
         }
-        if self.reference_free && !is_plain {
-            return conflict(
-                "divergence",
-                "`reference_free`".to_owned(),
-                "there is no reference to be distant from",
-            );
+        if self.reference_free {
+            let with = "`reference_free`".to_owned();
+            return conflict("divergence", with, "there is no reference to be distant from");
         }
         Ok(())
     }
 
-    /// Log-probabilities with less of the tokens behind the shorter completion's length.
+    /// Log-probabilities with less weight on the tokens behind the shorter completion's length.
     fn desensitized(&self, logps: &PairLogps) -> PairLogps {
         let Some(alpha) = self.ld_alpha else { return logps.clone() };
         let tails = logps.tails.as_ref().expect("length desensitization needs the tails of the completions");
@@ -202,7 +193,7 @@ impl Objective {
 }
 
 impl PerPair {
-    /// Multiplies the weights by others. `[pairs]`
+    /// Multiplies the weights by further ones. `[pairs]`
     #[must_use]
     pub fn weighted(mut self, weight: Tensor<1>) -> Self {
         self.weight = Some(match self.weight {
@@ -216,7 +207,7 @@ impl PerPair {
     }
 }
 
-/// `log pi - log pi_ref` of both completions.
+/// `log pi - log pi_ref` of all completions.
 fn log_ratios(policy: &PairLogps, reference: Option<&PairLogps>) -> Rewards {
     let ratio = |policy: &Tensor<1>, reference: Option<&Tensor<1>>| match reference {
         None => policy.clone(),
@@ -230,9 +221,4 @@ fn log_ratios(policy: &PairLogps, reference: Option<&PairLogps>) -> Rewards {
             .as_ref()
             .map(|policy| ratio(policy, reference.and_then(|reference| reference.weakened.as_ref()))),
     }
-}
-
-/// The lengths, which some losses cannot do without.
-pub(super) fn lengths(logps: &PairLogps) -> &PairLengths {
-    logps.lengths.as_ref().expect("the loss of a token needs the lengths of the completions")
 }

@@ -1,37 +1,38 @@
-//! Implicit rewards: what most losses are functions of.
+//! Implicit rewards.
 
 use burn::tensor::Tensor;
 
-use crate::logps::PairLengths;
-use crate::tensors::off_tape;
+use super::PairLengths;
+use super::tensors::{like, off_tape};
 
 /// Implicit rewards of both completions of each pair, `r = beta * f'(pi(y) / pi_ref(y))`, which is
-/// `beta * (log pi(y) - log pi_ref(y))` for the reverse KL divergence (arXiv 2305.18290; arXiv 2309.16240
-/// for others).
+/// `beta * (log pi(y) - log pi_ref(y))` for the reverse KL divergence (arXiv 2305.18290; arXiv
+/// 2309.16240 for others).
 ///
-/// [`Objective::forward`](super::Objective::forward) makes them.
+/// Most losses are functions of them. [`Objective::forward`](super::Objective::forward) computes
+/// them.
 #[derive(Clone, Debug)]
 pub struct Rewards {
     /// Of the chosen completions. `[pairs]`
     pub chosen: Tensor<1>,
     /// Of the rejected completions. `[pairs]`
     pub rejected: Tensor<1>,
-    /// Of the chosen completions for a weakened image, where they are computed. `[pairs]`
+    /// Of the chosen completions for a weakened image, for losses that need it. `[pairs]`
     pub weakened: Option<Tensor<1>>,
 }
 
 impl Rewards {
-    /// Without any for weakened images. Both `[pairs]`.
+    /// Rewards without those for weakened images. Both `[pairs]`.
     pub fn new(chosen: Tensor<1>, rejected: Tensor<1>) -> Self {
         Self { chosen, rejected, weakened: None }
     }
 
-    /// By how much the chosen completion's reward is above the other one's. `[pairs]`
+    /// Differences between the rewards of the chosen and the rejected completions. `[pairs]`
     pub fn margins(&self) -> Tensor<1> {
         self.chosen.clone() - self.rejected.clone()
     }
 
-    /// Rewards a token on average.
+    /// Rewards divided by the numbers of tokens.
     pub fn per_token(&self, lengths: &PairLengths) -> Self {
         let mean = |rewards: &Tensor<1>, lengths: &Tensor<1>| rewards.clone() / like(lengths, rewards);
         Self {
@@ -41,19 +42,13 @@ impl Rewards {
         }
     }
 
-    /// The same values as constants: on no autodiff tape.
+    /// The same values on no autodiff tape.
     pub fn inner(self) -> Self {
         self.map(off_tape)
     }
 
-    /// The same of other values.
+    /// Applies a function to each tensor.
     pub(super) fn map(self, of: impl Fn(Tensor<1>) -> Tensor<1>) -> Self {
         Self { chosen: of(self.chosen), rejected: of(self.rejected), weakened: self.weakened.map(of) }
     }
-}
-
-/// A constant in the type of another tensor, and on an autodiff device where that one is.
-pub(crate) fn like(constant: &Tensor<1>, other: &Tensor<1>) -> Tensor<1> {
-    let constant = off_tape(constant.clone()).cast(other.dtype());
-    if other.is_autodiff() { Tensor::from_inner(constant) } else { constant }
 }

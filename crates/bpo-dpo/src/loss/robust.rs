@@ -5,7 +5,7 @@ use burn::tensor::activation::log_sigmoid;
 
 use super::Rewards;
 
-/// The sigmoid loss, without the bias that wrong preferences bring.
+/// The sigmoid loss without the bias of wrong labels.
 ///
 /// ```text
 /// L = (-(1 - eps) * log sigmoid(r_w - r_l) + eps * log sigmoid(r_l - r_w)) / (1 - 2 eps)
@@ -13,7 +13,8 @@ use super::Rewards;
 ///
 /// Where
 /// - `r_w`, `r_l`: rewards of the chosen and the rejected completion,
-/// - `eps`: `label_smoothing`, the probability that a preference is the wrong way round, below 1/2.
+/// - `eps`: `label_smoothing`, the probability that a preference is labelled the wrong way round,
+///   below 1/2.
 ///
 /// Chowdhury et al., "Provably Robust DPO" (arXiv 2403.00409). TRL's `robust`.
 ///

@@ -2,10 +2,10 @@
 
 use burn::tensor::Tensor;
 
-use super::rewards::like;
-use crate::logps::{PairLengths, PairLogps};
+use super::tensors::like;
+use super::{PairLengths, PairLogps};
 
-/// Negative log-likelihood of the chosen completion, a token on average.
+/// Negative log-likelihood per token of the chosen completion.
 ///
 /// ```text
 /// L = -log pi(y_w) / |y_w|
@@ -15,9 +15,10 @@ use crate::logps::{PairLengths, PairLogps};
 /// - `y_w`: the chosen completion,
 /// - `|y_w|`: its number of tokens, the end token included.
 ///
-/// As a small term beside a preference loss it keeps the chosen answers likely: Pang et al., "Iterative Reasoning
-/// Preference Optimization" (arXiv 2404.19733), equation 1. On its own it is the control that a preference loss has to
-/// beat. TRL's `sft` loss averages over all tokens of a batch instead, so that long answers count more.
+/// As a small term next to a preference loss it keeps the chosen answers likely: Pang et al.,
+/// "Iterative Reasoning Preference Optimization" (arXiv 2404.19733), equation 1. On its own it is
+/// the baseline of a preference loss. TRL's `sft` loss averages over all tokens of a batch instead,
+/// so that long answers count more.
 ///
 /// # Shapes
 /// All tensors are `[pairs]`.

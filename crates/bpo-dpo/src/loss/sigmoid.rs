@@ -13,14 +13,15 @@ use super::Rewards;
 ///
 /// Where
 /// - `r_w`, `r_l`: rewards of the chosen and the rejected completion,
-/// - `eps`: `label_smoothing`, the probability that a preference is the wrong way round.
+/// - `eps`: `label_smoothing`, the probability that a preference is labelled the wrong way round.
 ///
-/// With `eps = 0` it is equation 7 of Rafailov et al., "Direct Preference Optimization" (arXiv 2305.18290), which
-/// BPO uses (arXiv 2403.08730); `eps > 0` is conservative DPO (Mitchell, <https://ericmitchell.ai/cdpo.pdf>).
-/// TRL's `sigmoid` loss ignores its `label_smoothing`; the original DPO code does not.
+/// With `eps = 0` it is equation 7 of Rafailov et al., "Direct Preference Optimization" (arXiv
+/// 2305.18290), which BPO uses (arXiv 2403.08730); `eps > 0` is conservative DPO (Mitchell,
+/// <https://ericmitchell.ai/cdpo.pdf>). TRL's `sigmoid` loss ignores its `label_smoothing`; the
+/// original DPO code does not.
 ///
-/// Of rewards [a token](Rewards::per_token) it is TRL's `sigmoid_norm`, the length-normalized DPO of Tülu 3
-/// (arXiv 2411.15124).
+/// With rewards [per token](Rewards::per_token) it is TRL's `sigmoid_norm`, the length-normalized
+/// DPO of Tülu 3 (arXiv 2411.15124).
 ///
 /// `log sigmoid` is computed without overflow for any finite margin.
 ///

@@ -2,10 +2,10 @@
 
 use burn::tensor::Tensor;
 
-use super::{Beta, Rewards, sigmoid_loss};
-use crate::logps::{PairLengths, PairLogps};
+use super::{Beta, PairLengths, PairLogps, Rewards, sigmoid_loss};
 
-/// Sigmoid loss of what the policy itself finds likely, a token on average, with a margin to reach. It has no reference.
+/// Sigmoid loss of the policy's own log-probabilities per token, with a target margin. It has no
+/// reference.
 ///
 /// ```text
 /// L = -(1 - eps) * log sigmoid(m) - eps * log sigmoid(-m)
@@ -14,11 +14,12 @@ use crate::logps::{PairLengths, PairLogps};
 ///
 /// Where
 /// - `y_w`, `y_l`: the chosen and the rejected completion, `|y|` their numbers of tokens,
-/// - `gamma`: the margin to reach,
+/// - `gamma`: the target margin,
 /// - `eps`: `label_smoothing`.
 ///
-/// Meng et al., "SimPO: Simple Preference Optimization with a Reference-Free Reward" (arXiv 2405.14734), equation 6. Its
-/// `beta` is larger than DPO's, 2 and more. TRL's `simpo` in its CPO trainer.
+/// Meng et al., "SimPO: Simple Preference Optimization with a Reference-Free Reward" (arXiv
+/// 2405.14734), equation 6. Its `beta` is larger than DPO's, 2 and more. TRL's `simpo` in its CPO
+/// trainer.
 ///
 /// # Shapes
 /// All tensors are `[pairs]`.

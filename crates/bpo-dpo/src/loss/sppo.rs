@@ -1,10 +1,10 @@
-//! Self-play preference optimization, with certain preferences.
+//! Self-play preference optimization with hard preferences.
 
 use burn::tensor::Tensor;
 
 use super::{Beta, Rewards};
 
-/// Brings both log-ratios to where they should be, half of `1 / beta` above and below zero.
+/// Squared distances of both log-ratios from their targets, `1 / (2 beta)` above and below zero.
 ///
 /// ```text
 /// L = (r_w / beta - 1 / (2 beta))^2 + (r_l / beta + 1 / (2 beta))^2
@@ -13,8 +13,8 @@ use super::{Beta, Rewards};
 /// Where
 /// - `r_w`, `r_l`: rewards of the chosen and the rejected completion.
 ///
-/// Wu et al., "Self-Play Preference Optimization" (arXiv 2405.00675), equation 4.7 with probability 1 of the chosen
-/// completion. TRL's `sppo_hard`.
+/// Wu et al., "Self-Play Preference Optimization" (arXiv 2405.00675), equation 4.7 with probability
+/// 1 of the chosen completion. TRL's `sppo_hard`.
 ///
 /// # Shapes
 /// All tensors are `[pairs]`.

@@ -2,11 +2,10 @@
 
 use burn::tensor::Tensor;
 
-use crate::logps::{PairLogps, PairRows};
-use crate::policy::{TokenLogps, TokenStatistics};
+use super::{PairLogps, PairRows, TokenLogps, TokenStatistics};
 
-/// How likely the policy itself would give both completions: what the losses of WPO are multiplied by, so that data of
-/// another model count as much as the policy's own would.
+/// The factors of the losses in WPO: how likely the policy itself is to generate both completions.
+/// They make data of another model count as the policy's own would.
 ///
 /// ```text
 /// w(y) = exp(1 / |y| * sum_t (log p_t(y_t) - log sum_v p_t(v)^2))
@@ -17,8 +16,8 @@ use crate::policy::{TokenLogps, TokenStatistics};
 /// - `p_t`: the policy's distribution at token `t`,
 /// - `y_w`, `y_l`: the chosen and the rejected completion, `|y|` their numbers of tokens.
 ///
-/// Zhou et al., "WPO: Enhancing RLHF with Weighted Preference Optimization" (arXiv 2406.11827), equation 2 with the sampled
-/// alignment. TRL's `use_weighting`.
+/// Zhou et al., "WPO: Enhancing RLHF with Weighted Preference Optimization" (arXiv 2406.11827),
+/// equation 2 with the sampled alignment. TRL's `use_weighting`.
 ///
 /// # Shapes
 /// - output: `[pairs]`, on no autodiff tape

@@ -1,12 +1,12 @@
-//! Log-probabilities of the reference, computed once and kept in a file.
+//! A cache of the reference's log-probabilities in a file.
 //!
 //! ```text
-//! reference.safetensors   logps   f32 [tokens]    of all completions, one behind the other
-//!                         ends    i64 [rows]      where each completion's end
+//! reference.safetensors   logps   f32 [tokens]    of all completions, concatenated
+//!                         ends    i64 [rows]      index behind each completion's last token
 //!                         keys    u8 [rows, 32]   SHA-256 of the completion's texts: image name, turns, answer
 //!                         images  u8 [rows, 32]   fingerprint of the image, where the collator gives one
 //!                         tokens  u8 [rows, 32]   fingerprint of the token ids
-//!                         `bpo_reference`         JSON: what else the log-probabilities depend on
+//!                         `bpo_reference`         JSON: version and `about`
 //! ```
 
 use std::borrow::Cow;
@@ -14,18 +14,18 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::PreferencePair;
 use bpo_pairs::files::write_bytes;
+use bpo_pairs::{PreferencePair, Skipped};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
-use crate::config::DpoConfig;
+use crate::batches::{PreparedBatch, PreparedPairs};
 use crate::digest::Texts;
 use crate::error::{Change, DpoError, Stale};
-use crate::loss::Objective;
+use crate::loss::{LossProperties, TokenLogps};
 use crate::order::{DataOrder, GroupBatch};
-use crate::policy::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps};
+use crate::policy::{Adapters, Collate, Policy, PromptGroup, RowFingerprint};
 use crate::tensors::dims;
 
 const METADATA: &str = "bpo_reference";
@@ -33,18 +33,31 @@ const VERSION: u32 = 1;
 
 /// Log-probabilities of completions under a reference, token by token.
 ///
-/// They are found by the texts that they are of. What else they depend on must be as it was: `about` says it of all (the model,
-/// its adapter, the chat template, ...), and the collator's [fingerprints](Collate::fingerprints) say it of each completion.
+/// A completion is found by its texts. The cache is stale if anything else changed that the
+/// log-probabilities depend on: `about` has the fingerprints of the model, its adapter, the chat
+/// template and so on, and the collator's [fingerprints](Collate::fingerprints) those of each
+/// completion's pixels and tokens.
 #[derive(Clone, Debug)]
 pub struct LogpCache {
     about: BTreeMap<String, String>,
     path: Option<PathBuf>,
     rows: HashMap<Key, Row>,
-    /// Keys in the order in which they came.
+    /// Keys in the order of their insertion.
     order: Vec<Key>,
     logps: Vec<f32>,
-    /// Keys whose fingerprints were looked at since the file was read.
+    /// Keys whose fingerprints were checked since the file was read.
     checked: HashSet<Key>,
+}
+
+/// Pairs in batches, as a loss needs them.
+#[derive(Clone, Copy, Debug)]
+pub struct PairBatches<'a> {
+    /// The pairs.
+    pub pairs: &'a [PreferencePair],
+    /// What the loss needs of them.
+    pub loss: LossProperties,
+    /// Pairs in a batch.
+    pub size: usize,
 }
 
 type Key = [u8; 32];
@@ -56,7 +69,7 @@ struct Row {
     fingerprint: Option<RowFingerprint>,
 }
 
-/// What stands in the file beside the tensors.
+/// The metadata of the file.
 #[derive(Serialize, Deserialize)]
 struct Metadata {
     version: u32,
@@ -64,7 +77,7 @@ struct Metadata {
 }
 
 impl LogpCache {
-    /// An empty one, for log-probabilities that depend on `about`: names and fingerprints.
+    /// An empty cache for log-probabilities that depend on `about`: names and fingerprints.
     pub fn new(about: BTreeMap<String, String>) -> Self {
         Self {
             about,
@@ -79,8 +92,8 @@ impl LogpCache {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`DpoError::ReferenceChanged`] with all that differs from `about`; [`DpoError::Safetensors`] or [`DpoError::ReferenceFile`]
-    /// if it is no such file; [`DpoError::Io`].
+    /// [`DpoError::ReferenceChanged`] with all differences from `about`; [`DpoError::Safetensors`]
+    /// or [`DpoError::ReferenceFile`] for another file; [`DpoError::Io`].
     pub fn load(path: &Path, about: BTreeMap<String, String>) -> Result<Self, DpoError> {
         let bytes = fs::read(path).map_err(DpoError::io("read", path))?;
         let unreadable = |source| DpoError::Safetensors { path: Some(path.to_owned()), source };
@@ -88,7 +101,7 @@ impl LogpCache {
         let broken =
             |reason: &str| DpoError::ReferenceFile { path: path.to_owned(), reason: reason.to_owned() };
         let text = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA));
-        let text = text.ok_or_else(|| broken("it does not say what it was made of"))?;
+        let text = text.ok_or_else(|| broken("it has no metadata `bpo_reference`"))?;
         let metadata: Metadata =
             serde_json::from_str(text).map_err(|source| DpoError::Json { path: path.to_owned(), source })?;
         if metadata.version != VERSION {
@@ -109,25 +122,24 @@ impl LogpCache {
         let logps: Vec<f32> = chunks(&tensor("logps", Dtype::F32, 1)?).map(f32::from_le_bytes).collect();
         let ends: Vec<i64> = chunks(&tensor("ends", Dtype::I64, 1)?).map(i64::from_le_bytes).collect();
         let keys: Vec<Key> = chunks(&tensor("keys", Dtype::U8, 32)?).collect();
-        let prints = match file.names().contains(&"images") {
-            false => None,
-            true => {
-                let images: Vec<Key> = chunks(&tensor("images", Dtype::U8, 32)?).collect();
-                let tokens: Vec<Key> = chunks(&tensor("tokens", Dtype::U8, 32)?).collect();
-                Some((images, tokens))
-            }
+        let prints = if file.names().contains(&"images") {
+            let images: Vec<Key> = chunks(&tensor("images", Dtype::U8, 32)?).collect();
+            let tokens: Vec<Key> = chunks(&tensor("tokens", Dtype::U8, 32)?).collect();
+            Some((images, tokens))
+        } else {
+            None
         };
         let rows = keys.len();
         let even = ends.len() == rows
             && prints.as_ref().is_none_or(|(images, tokens)| images.len() == rows && tokens.len() == rows);
         if !even {
-            return Err(broken("its tensors are not of as many completions"));
+            return Err(broken("its tensors have different numbers of rows"));
         }
         let mut cache = Self { path: Some(path.to_owned()), ..Self::new(about) };
         let mut start = 0;
         for (row, (key, end)) in keys.into_iter().zip(ends).enumerate() {
             let end = usize::try_from(end).ok().filter(|end| (start..=logps.len()).contains(end));
-            let end = end.ok_or_else(|| broken("its ends do not fit its log-probabilities"))?;
+            let end = end.ok_or_else(|| broken("`ends` does not fit `logps`"))?;
             let fingerprint = prints
                 .as_ref()
                 .map(|(images, tokens)| RowFingerprint { image: images[row], tokens: tokens[row] });
@@ -137,7 +149,7 @@ impl LogpCache {
         Ok(cache)
     }
 
-    /// Writes a file; an old one stays until the new one is whole. Equal contents give equal bytes.
+    /// Writes a file atomically. Equal contents give equal bytes.
     ///
     /// # Errors
     /// [`DpoError::File`] if it cannot be written.
@@ -175,81 +187,92 @@ impl LogpCache {
         self.order.len()
     }
 
-    /// Whether it has no completion.
+    /// Whether there is no completion.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
 
-    /// Computes what pairs need for the loss of `config` and it does not have, in batches of its size, and checks what it has.
-    /// `each` is called after every batch, with the number of pairs done; what it does not need to compute it goes through all the same.
+    /// Computes the log-probabilities that `batches` need and the cache lacks, and checks the
+    /// fingerprints of the others. Calls `each` after every batch with the number of pairs done.
+    /// Gives the pairs that could not be prepared.
     ///
     /// # Errors
-    /// [`DpoError::StaleReference`]; [`DpoError::Collate`] for a pair that should have been skipped before;
-    /// [`DpoError::Rows`], [`DpoError::Device`], and what `each` fails with.
+    /// [`DpoError::StaleReference`], [`DpoError::Collate`], [`DpoError::Rows`],
+    /// [`DpoError::Device`], and errors of `each`.
     pub fn fill<P, C>(
         &mut self,
         model: &P,
         adapters: Adapters,
         collate: &mut C,
-        config: &DpoConfig,
-        pairs: &[PreferencePair],
+        batches: PairBatches<'_>,
         mut each: impl FnMut(&Self, usize) -> Result<(), DpoError>,
-    ) -> Result<(), DpoError>
+    ) -> Result<Vec<Skipped>, DpoError>
     where
         P: Policy,
         C: Collate<Batch = P::Batch>,
     {
-        let objective = config.objective();
+        let PairBatches { pairs, loss, size } = batches;
         let order: Vec<usize> = DataOrder::new(pairs).groups().concat();
-        let mut done = 0;
-        for part in order.chunks(config.batch_size.max(1)) {
-            let part: Vec<&PreferencePair> = part.iter().map(|&index| &pairs[index]).collect();
-            let batch = GroupBatch::for_objective(&objective, part.iter().copied());
-            let inputs = batch.collate(collate, &part)?;
-            let prints = collate.fingerprints(&inputs);
-            let keys = keys(&batch);
-            if self.lacking(&keys, prints.as_deref(), &batch, &part)?.is_some() {
-                let tokens = model.token_logps(&inputs, adapters);
-                batch.check_rows(tokens.completions(), &part)?;
-                self.add(&keys, &tokens, prints.as_deref())?;
-            }
-            self.checked.extend(keys);
+        let (mut done, mut skipped) = (0, Vec::new());
+        for part in order.chunks(size.max(1)) {
             done += part.len();
+            let whole: Vec<&PreferencePair> = part.iter().map(|&index| &pairs[index]).collect();
+            let PreparedPairs { pairs: part, skipped: refused, inputs } =
+                PreparedPairs::collate(collate, loss, whole.clone())?;
+            // the trainer meets these pairs again, and skips them
+            let is_refused = |pair: &&PreferencePair| refused.iter().any(|skipped| skipped.id == pair.id);
+            let groups = GroupBatch::for_loss(loss, whole.into_iter().filter(is_refused));
+            self.checked.extend(keys(&groups));
+            skipped.extend(refused);
+            if let Some(PreparedBatch { groups: batch, batch: inputs, .. }) = inputs {
+                let prints = collate.fingerprints(&inputs);
+                let keys = keys(&batch);
+                if self.lacking(&keys, prints.as_deref(), &batch, &part)?.is_some() {
+                    let tokens = model.token_logps(&inputs, adapters);
+                    batch.check_rows(tokens.completions(), &part)?;
+                    self.add(&keys, &tokens, prints.as_deref())?;
+                }
+                self.checked.extend(keys);
+            }
             each(self, done)?;
         }
-        Ok(())
+        Ok(skipped)
     }
 
-    /// Checks that it has what pairs need. What [`fill`](Self::fill) went through is not prepared again for that.
+    /// Checks that the cache has what a loss needs of the pairs, and their fingerprints. Pairs that
+    /// [`fill`](Self::fill) went through are not prepared again. Pairs that cannot be prepared are
+    /// left out.
     ///
     /// # Errors
     /// [`DpoError::NotInReference`] and those of [`fill`](Self::fill).
     pub fn check<C: Collate>(
         &self,
         collate: &mut C,
-        objective: &Objective,
+        loss: LossProperties,
         pairs: &[PreferencePair],
     ) -> Result<(), DpoError> {
         for group in DataOrder::new(pairs).groups() {
             let group: Vec<&PreferencePair> = group.iter().map(|&index| &pairs[index]).collect();
-            let batch = GroupBatch::for_objective(objective, group.iter().copied());
+            let batch = GroupBatch::for_loss(loss, group.iter().copied());
             let keys = keys(&batch);
             if keys.iter().all(|key| self.checked.contains(key)) {
                 continue;
             }
-            let inputs = batch.collate(collate, &group)?;
+            let prepared = PreparedPairs::collate(collate, loss, group)?;
+            let Some(PreparedBatch { groups: batch, batch: inputs, .. }) = prepared.inputs else { continue };
             let prints = collate.fingerprints(&inputs);
-            if let Some(row) = self.lacking(&keys, prints.as_deref(), &batch, &group)? {
+            let keys = self::keys(&batch);
+            if let Some(row) = self.lacking(&keys, prints.as_deref(), &batch, &prepared.pairs)? {
                 return Err(DpoError::NotInReference {
                     path: self.path.clone(),
-                    pair: batch.id_of_row(row, &group),
+                    pair: batch.id_of_row(row, &prepared.pairs),
                 });
             }
         }
         Ok(())
     }
 
-    /// The first of a batch's completions that it does not have.
+    /// The first completion of a batch that is not in the cache.
     fn lacking(
         &self,
         keys: &[Key],
@@ -278,7 +301,7 @@ impl LogpCache {
         Ok(lacking)
     }
 
-    /// Takes up the rows of a batch that it does not have.
+    /// Adds the rows of a batch that are not in the cache.
     fn add(
         &mut self,
         keys: &[Key],
@@ -309,7 +332,7 @@ impl LogpCache {
         self.order.push(key);
     }
 
-    /// The log-probabilities of a batch; `pairs` are for the error.
+    /// The log-probabilities of a batch. `pairs` are named in the error.
     ///
     /// # Errors
     /// [`DpoError::NotInReference`].
@@ -341,7 +364,7 @@ impl LogpCache {
     }
 }
 
-/// What each row of a batch is found by.
+/// The keys of the rows of a batch.
 fn keys(batch: &GroupBatch) -> Vec<Key> {
     let key = |group: &PromptGroup, completion: &String| {
         let mut texts = Texts::default();
@@ -354,7 +377,7 @@ fn keys(batch: &GroupBatch) -> Vec<Key> {
         }
         texts.add(&group.prompt);
         texts.add(completion);
-        // last, and only where there is one, so that other rows keep their keys
+        // last, and only if there is one, so that rows without it keep their keys
         if let Some(system) = &group.system {
             texts.add(system);
         }
@@ -376,7 +399,7 @@ fn changes(then: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> V
         .collect()
 }
 
-/// Bytes in parts of one size. What is left over does not count: shapes are checked by safetensors.
+/// Chunks of `N` bytes. There is no remainder: safetensors checks the shapes.
 fn chunks<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
     bytes.as_chunks::<N>().0.iter().copied()
 }

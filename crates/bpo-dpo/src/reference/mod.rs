@@ -1,40 +1,41 @@
-//! What the policy is held to.
+//! The reference.
 
 mod cache;
 mod sync;
 
-pub use cache::LogpCache;
+pub use cache::{LogpCache, PairBatches};
 pub use sync::ReferenceSync;
 pub(crate) use sync::{check_follows, follow};
 
 use bpo_pairs::PreferencePair;
 
 use crate::error::DpoError;
+use crate::loss::TokenLogps;
 use crate::order::GroupBatch;
-use crate::policy::{Adapters, Policy, TokenLogps};
+use crate::policy::{Adapters, Policy};
 
-/// Where the reference's log-probabilities come from.
+/// The source of the reference's log-probabilities.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Reference<P> {
-    /// From the policy as it was before training, with its adapters off. It shares the frozen parameters.
+    /// The policy before training with its adapters off. It shares the frozen parameters.
     #[default]
     AdaptersOff,
-    /// From another model, as it is, adapters included. Nothing of it is trained; it may [follow](ReferenceSync) the
+    /// Another model, adapters included. It is not trained; it may [follow](ReferenceSync) the
     /// policy.
     Frozen(P),
-    /// From a pass over the pairs before training, so that no step computes them.
+    /// Log-probabilities from a pass over the pairs before training. No step computes them.
     Cached(LogpCache),
 }
 
-/// A reference that is ready to be asked.
+/// A reference in a run.
 pub(crate) enum ReferenceLogps<P> {
     Model(P, Adapters),
     Cache(LogpCache),
 }
 
 impl<P: Policy> ReferenceLogps<P> {
-    /// Of a policy that nothing has been trained of. Models are on plain tensors.
+    /// The reference of a policy before training. Models are on plain tensors.
     pub(crate) fn new(reference: Reference<P>, policy: &P) -> Self {
         match reference {
             Reference::AdaptersOff => Self::Model(policy.valid(), Adapters::Off),
@@ -65,7 +66,15 @@ impl<P: Policy> ReferenceLogps<P> {
         matches!(self, Self::Model(_, Adapters::Off))
     }
 
-    /// The model, where there is one.
+    /// The model, if it is one of its own.
+    pub(crate) fn frozen(&self) -> Option<&P> {
+        match self {
+            Self::Model(model, Adapters::On) => Some(model),
+            _ => None,
+        }
+    }
+
+    /// The model, if there is one.
     pub(crate) fn model(&self) -> Option<&P> {
         match self {
             Self::Model(model, _) => Some(model),
@@ -73,7 +82,7 @@ impl<P: Policy> ReferenceLogps<P> {
         }
     }
 
-    /// Changes the model, where there is one.
+    /// Changes the model, if there is one.
     pub(crate) fn map(self, change: impl FnOnce(P) -> Result<P, DpoError>) -> Result<Self, DpoError> {
         match self {
             Self::Model(model, adapters) => Ok(Self::Model(change(model)?, adapters)),

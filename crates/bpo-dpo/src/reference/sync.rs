@@ -6,21 +6,22 @@ use serde::{Deserialize, Serialize};
 use crate::error::DpoError;
 use crate::trainable::{replace_values, trainable_values, unlike};
 
-/// How a [frozen](super::Reference::Frozen) reference follows the policy:
+/// Lets a [frozen](super::Reference::Frozen) reference follow the policy:
 ///
 /// ```text
-/// ref <- mixup_alpha * policy + (1 - mixup_alpha) * ref    after every `every` steps
+/// ref <- mixup_alpha * policy + (1 - mixup_alpha) * ref    after every `steps` steps
 /// ```
 ///
-/// Gorbatovski et al., "Learn Your Reference Model for Real Good Alignment" (arXiv 2404.09656): `mixup_alpha` 1 is its hard update,
-/// less its soft one. Parameters that are not trained stay as they are. TRL's `sync_ref_model`, with the same defaults.
+/// Gorbatovski et al., "Learn Your Reference Model for Real Good Alignment" (arXiv 2404.09656):
+/// `mixup_alpha` 1 is its hard update, a smaller one its soft update. Parameters that are not
+/// trained stay as they are. TRL's `sync_ref_model`, with the same defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ReferenceSync {
     /// Steps between updates. Default: 512 (TRL's `ref_model_sync_steps`).
     pub steps: usize,
-    /// How much of the policy comes in. Default: 0.6 (TRL's `ref_model_mixup_alpha`).
+    /// Weight of the policy. Default: 0.6 (TRL's `ref_model_mixup_alpha`).
     pub mixup_alpha: f64,
 }
 
@@ -31,13 +32,14 @@ impl Default for ReferenceSync {
 }
 
 impl ReferenceSync {
-    /// Moves by `mixup_alpha` after every `every` steps.
+    /// Updates by `mixup_alpha` after every `steps` steps.
     pub fn new(steps: usize, mixup_alpha: f64) -> Self {
         Self { steps, mixup_alpha }
     }
 }
 
-/// Checks that a reference can follow a policy: that it has all that is trained, in the same shapes.
+/// Checks that a reference can follow a policy: that it has all trained parameters, in the same
+/// shapes.
 ///
 /// # Errors
 /// [`DpoError::ReferenceUnlike`].
@@ -48,7 +50,8 @@ pub(crate) fn check_follows<P: Module>(reference: &P, policy: &P) -> Result<(), 
     }
 }
 
-/// Moves the reference's parameters towards those of the policy that are trained. It must [be able to](check_follows).
+/// Moves the reference's parameters towards the trained ones of the policy. [`check_follows`] must
+/// have accepted it.
 pub(crate) fn follow<P: Module>(reference: P, policy: &P, mixup_alpha: f64) -> P {
     let mut trained = trainable_values(policy);
     replace_values(reference, |path, old| {

@@ -1,26 +1,25 @@
 //! Checkpoints on disk.
 
 use std::fs;
+use std::path::Path;
 
-use bpo_dpo::DpoConfig;
-use bpo_dpo::checkpoint::{Checkpoint, CheckpointDir, check_same_run, fingerprint};
-use bpo_dpo::config::Weighting;
-use bpo_dpo::error::DpoError;
-use bpo_dpo::reference::ReferenceSync;
-use bpo_dpo::trainable::save_trainable;
+use bpo_dpo::{
+    Checkpoint, CheckpointDir, Control, Criterion, DpoConfig, DpoError, ReferenceSync, StepMetrics,
+    TrainOutput, Trainer, Weighting, check_same_run, fingerprint_pairs, save_trainable,
+};
 use bpo_pairs::CompletionKind;
 use serde_json::json;
 
-use crate::toy::{Toy, pairs};
+use crate::toy::{Toy, ToyCollate, pairs};
 
 fn checkpoint(step: usize, config: &DpoConfig) -> Checkpoint {
-    let progress = json!({
+    let state = json!({
         "step": step, "epoch": 0, "cursor": 4, "skipped": 0, "skipped_in_a_row": 0,
-        "config": config, "pairs": fingerprint(&pairs()),
+        "config": config, "pairs": fingerprint_pairs(&pairs()),
     });
     let bytes = save_trainable(&Toy::adapted()).expect("bytes");
-    let progress = serde_json::from_value(progress).expect("progress");
-    Checkpoint { progress, trainable: bytes.clone(), optimizer: bytes, reference: None }
+    let state = serde_json::from_value(state).expect("a state");
+    Checkpoint { state, trainable: bytes.clone(), optimizer: bytes, reference: None }
 }
 
 #[test]
@@ -42,48 +41,123 @@ fn the_newest_is_loaded_and_old_ones_go() {
     assert_eq!(left, ["step-000010", "step-1000000"]);
 }
 
+const FILES: [&str; 4] =
+    ["trainable.safetensors", "optimizer.safetensors", "trainer_state.json", "checksums.json"];
+
+/// Ways in which a file can be damaged.
+fn damages(bytes: &[u8]) -> Vec<Option<Vec<u8>>> {
+    let mut flipped = bytes.to_vec();
+    flipped[bytes.len() * 2 / 3] ^= 1;
+    let cut = bytes[..bytes.len() - 1].to_vec();
+    let mut nan = bytes.to_vec();
+    let end = nan.len() - 4;
+    nan[end..].copy_from_slice(&f32::NAN.to_le_bytes());
+    vec![None, Some(Vec::new()), Some(cut), Some(flipped), Some(nan)]
+}
+
+fn damage(path: &Path, damaged: Option<&Vec<u8>>) {
+    match damaged {
+        None => fs::remove_file(path).expect("removed"),
+        Some(bytes) => fs::write(path, bytes).expect("written"),
+    }
+}
+
 #[test]
-fn broken_ones_are_passed_over() {
-    for file in ["trainable.safetensors", "optimizer.safetensors", "trainer_state.json"] {
-        for cut in [true, false] {
+fn damaged_ones_are_passed_over() {
+    for file in FILES {
+        for case in 0..5 {
             let dir = tempfile::tempdir().expect("a directory");
             let checkpoints = CheckpointDir::new(dir.path());
-            checkpoints.save(&checkpoint(5, &DpoConfig::default()), 3).expect("saved");
+            let oldest = checkpoints.save(&checkpoint(5, &DpoConfig::default()), 3).expect("saved");
             let newest = checkpoints.save(&checkpoint(10, &DpoConfig::default()), 3).expect("saved");
-            let path = newest.join(file);
-            if cut {
-                let bytes = fs::read(&path).expect("bytes");
-                fs::write(&path, &bytes[..bytes.len() - 1]).expect("written");
-            } else {
-                fs::remove_file(&path).expect("removed");
-            }
+            let damaged = damages(&fs::read(newest.join(file)).expect("bytes")).swap_remove(case);
+            damage(&newest.join(file), damaged.as_ref());
             let (_, loaded) = checkpoints.load_newest().expect("readable").expect("one whole");
-            assert_eq!(loaded.progress.step, 5, "{file}");
-            // and the step can be written again
+            assert_eq!(loaded.state.step, 5, "{file}");
+            assert!(matches!(checkpoints.load(10), Err(DpoError::Damaged { .. })), "{file}");
+            // the step can be written again
             checkpoints.save(&checkpoint(10, &DpoConfig::default()), 3).expect("saved");
-            assert_eq!(checkpoints.load_newest().expect("readable").expect("one").1.progress.step, 10);
+            assert_eq!(checkpoints.load_newest().expect("readable").expect("one").1.state.step, 10);
+            // without an intact one there is an error that names the newest
+            for path in [&oldest, &newest] {
+                damage(&path.join(file), damaged.as_ref());
+            }
+            let error = checkpoints.load_newest().expect_err("none is intact");
+            assert!(matches!(&error, DpoError::NoIntactCheckpoint { count: 2, .. }), "{error}");
+            assert!(error.to_string().contains("step-000010"), "{error}");
+        }
+    }
+}
+
+/// Trains until a step, with a checkpoint after each.
+fn train(config: &DpoConfig, dir: &Path, stop: usize) -> Result<(Vec<u8>, TrainOutput), DpoError> {
+    let trainer = Trainer::new(config.clone(), Toy::untouched(), ToyCollate::default(), Some(dir))?;
+    let mut observer =
+        |metrics: &StepMetrics| if metrics.step == stop { Control::Stop } else { Control::Continue };
+    let (policy, output) = trainer.with_eval_pairs(pairs()[..3].to_vec()).train(&pairs(), &mut observer)?;
+    Ok((save_trainable(&policy)?, output))
+}
+
+fn run_config() -> DpoConfig {
+    DpoConfig::default().with_learning_rate(0.02).with_save_every(1).with_eval_every(2)
+}
+
+#[test]
+fn a_run_resumes_from_the_last_intact_one() {
+    let whole = tempfile::tempdir().expect("a directory");
+    let (expected, _) = train(&run_config(), whole.path(), usize::MAX).expect("trained");
+    for file in FILES {
+        let dir = tempfile::tempdir().expect("a directory");
+        train(&run_config(), dir.path(), 4).expect("trained");
+        let newest = CheckpointDir::new(dir.path()).path(4).join(file);
+        let flipped = damages(&fs::read(&newest).expect("bytes")).swap_remove(3);
+        damage(&newest, flipped.as_ref());
+        let (found, output) = train(&run_config(), dir.path(), usize::MAX).expect("trained");
+        assert_eq!(output.resumed_from, Some(3), "{file}");
+        assert!(found == expected, "{file}");
+        let metrics = |dir: &Path| fs::read_to_string(dir.join("metrics.jsonl")).expect("metrics");
+        assert_eq!(metrics(dir.path()), metrics(whole.path()), "{file}");
+    }
+}
+
+#[test]
+fn a_state_out_of_range_is_damage() {
+    for (cursor, step) in [(10, 3), (11, 3), (4, 99)] {
+        let dir = tempfile::tempdir().expect("a directory");
+        train(&run_config(), dir.path(), 3).expect("trained");
+        let checkpoints = CheckpointDir::new(dir.path());
+        let mut checkpoint = checkpoints.load(3).expect("intact");
+        (checkpoint.state.cursor, checkpoint.state.step) = (cursor, step);
+        checkpoints.save(&checkpoint, 9).expect("saved");
+        let result = train(&run_config(), dir.path(), usize::MAX);
+        if step == 3 {
+            // it took the place of the third
+            assert_eq!(result.expect("trained").1.resumed_from, Some(2));
+        } else {
+            assert_eq!(result.expect("trained").1.resumed_from, Some(3));
         }
     }
 }
 
 #[test]
-fn what_a_killed_process_left_is_no_checkpoint() {
+fn a_best_one_that_is_damaged_is_forgotten() {
+    let config = run_config().with_epochs(4).with_keep_best(Some(Criterion::Margins));
     let dir = tempfile::tempdir().expect("a directory");
-    let unfinished = dir.path().join("checkpoints/unfinished");
-    fs::create_dir_all(&unfinished).expect("created");
-    fs::write(unfinished.join("trainable.safetensors"), b"half").expect("written");
-    let checkpoints = CheckpointDir::new(dir.path());
-    assert!(checkpoints.load_newest().expect("readable").is_none());
-    checkpoints.save(&checkpoint(5, &DpoConfig::default()), 1).expect("saved");
-    assert!(!unfinished.exists());
+    let best = train(&config, dir.path(), 5).expect("trained").1.best.expect("an evaluation");
+    assert_eq!(best.step, 4);
+    let path = CheckpointDir::new(dir.path()).path(best.step).join("trainable.safetensors");
+    damage(&path, damages(&fs::read(&path).expect("bytes")).swap_remove(3).as_ref());
+    let output = train(&config, dir.path(), usize::MAX).expect("trained").1;
+    assert_eq!(output.resumed_from, Some(5));
+    assert!(output.best.expect("a later one").step > 5);
 }
 
 #[test]
 fn what_changed_is_named() {
     let path = std::path::Path::new("checkpoints/step-000005");
     let config = DpoConfig::default().with_learning_rate(1.1e-6);
-    let then = checkpoint(5, &config).progress;
-    let with = |config: DpoConfig| checkpoint(5, &config).progress;
+    let then = checkpoint(5, &config).state;
+    let with = |config: DpoConfig| checkpoint(5, &config).state;
     check_same_run(path, &then, &with(config.clone().with_save_every(7).with_keep_checkpoints(9)))
         .expect("the same course");
 
@@ -110,24 +184,24 @@ fn what_changed_is_named() {
     }
 
     let mut other = with(config);
-    other.pairs = fingerprint(&pairs()[1..]);
+    other.pairs = fingerprint_pairs(&pairs()[1..]);
     assert!(matches!(check_same_run(path, &then, &other), Err(DpoError::DataChanged { .. })));
     // what a pair weighs may depend on its kind
     let mut of_another_kind = pairs();
     of_another_kind[0].kind = CompletionKind::ErrorInjected;
-    assert_ne!(fingerprint(&of_another_kind), fingerprint(&pairs()));
+    assert_ne!(fingerprint_pairs(&of_another_kind), fingerprint_pairs(&pairs()));
 }
 
 /// Directories of older versions go on only where the fingerprint of their pairs stays as it is.
 #[test]
 fn a_fingerprint_has_the_system_text_only_where_there_is_one() {
     let mut some = pairs();
-    assert_eq!(fingerprint(&some), "33930e6e7917c5f99638a4d13de2f092170d0ff25107c7cfc36952901461c66f");
+    assert_eq!(fingerprint_pairs(&some), "33930e6e7917c5f99638a4d13de2f092170d0ff25107c7cfc36952901461c66f");
     some[0].system = Some("be brief".to_owned());
-    let with = fingerprint(&some);
+    let with = fingerprint_pairs(&some);
     some[0].system = Some("be long".to_owned());
-    assert_ne!(fingerprint(&some), with);
+    assert_ne!(fingerprint_pairs(&some), with);
     some[0].system = None;
-    assert_eq!(fingerprint(&some), fingerprint(&pairs()));
-    assert_ne!(fingerprint(&some), with);
+    assert_eq!(fingerprint_pairs(&some), fingerprint_pairs(&pairs()));
+    assert_ne!(fingerprint_pairs(&some), with);
 }

@@ -1,10 +1,7 @@
 //! Settings.
 
-use bpo_dpo::DpoConfig;
-use bpo_dpo::config::Criterion;
-use bpo_dpo::error::DpoError;
 use bpo_dpo::loss::{Divergence, Loss};
-use bpo_dpo::optimizer::LrGroup;
+use bpo_dpo::{Criterion, DpoConfig, DpoError, LrGroup};
 use bpo_pairs::CompletionKind;
 
 #[test]

@@ -4,14 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use bpo_dpo::checkpoint::CheckpointDir;
-use bpo_dpo::config::{Criterion, DpoConfig};
-use bpo_dpo::error::DpoError;
-use bpo_dpo::metrics::{EvalMetrics, MetricsLog, StepMetrics};
-use bpo_dpo::observer::{Control, Observer};
-use bpo_dpo::order::split;
-use bpo_dpo::trainable::save_trainable;
-use bpo_dpo::trainer::{TrainOutput, Trainer};
+use bpo_dpo::{
+    CheckpointDir, Control, Criterion, DpoConfig, DpoError, EvalMetrics, MetricsLog, Observer, StepMetrics,
+    TrainOutput, Trainer, save_trainable, split_pairs,
+};
 use bpo_pairs::PreferencePair;
 
 use crate::toy::{Toy, ToyCollate, pairs};
@@ -52,17 +48,17 @@ fn train(config: &DpoConfig, dir: Option<&Path>, stop: usize) -> (Vec<u8>, Train
 fn a_part_is_taken_in_whole_groups() {
     let question = |pair: &PreferencePair| (pair.image.clone(), pair.prompt.clone());
     for seed in 0..20 {
-        let (left, taken) = split(pairs(), 0.3, seed);
+        let (left, taken) = split_pairs(pairs(), 0.3, seed);
         assert!(!left.is_empty() && !taken.is_empty());
         assert_eq!(left.len() + taken.len(), pairs().len());
         let questions: BTreeSet<_> = left.iter().map(question).collect();
         assert!(taken.iter().all(|pair| !questions.contains(&question(pair))));
-        assert_eq!((left, taken), split(pairs(), 0.3, seed), "a function of the seed");
+        assert_eq!((left, taken), split_pairs(pairs(), 0.3, seed), "a function of the seed");
     }
-    assert!((1..20).any(|seed| split(pairs(), 0.3, seed) != split(pairs(), 0.3, 0)));
-    assert_eq!(split(pairs(), 0.0, 1), (pairs(), Vec::new()));
-    assert!(!split(pairs(), 0.99, 1).0.is_empty(), "something is left to train on");
-    assert!(!split(pairs(), 1e-9, 1).1.is_empty(), "something is there to evaluate on");
+    assert!((1..20).any(|seed| split_pairs(pairs(), 0.3, seed) != split_pairs(pairs(), 0.3, 0)));
+    assert_eq!(split_pairs(pairs(), 0.0, 1), (pairs(), Vec::new()));
+    assert!(!split_pairs(pairs(), 0.99, 1).0.is_empty(), "something is left to train on");
+    assert!(!split_pairs(pairs(), 1e-9, 1).1.is_empty(), "something is there to evaluate on");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Clipping by the norm of all gradients.
 
-use bpo_dpo::gradients::{clip_global_norm, global_norm};
+use bpo_dpo::{clip_global_norm, global_norm};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 

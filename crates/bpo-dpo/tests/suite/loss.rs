@@ -2,10 +2,11 @@
 
 use std::fs;
 
-use bpo_dpo::config::{DpoConfig, Weighting};
-use bpo_dpo::logps::{PairLengths, PairLogps, PairRows, PairTails};
-use bpo_dpo::loss::{Divergence, Loss, Objective, PerPair, Rewards, WeightedLoss, sigmoid_loss};
-use bpo_dpo::policy::TokenLogps;
+use bpo_dpo::loss::{
+    Divergence, Loss, Objective, PairLengths, PairLogps, PairRows, PairTails, PerPair, PreferenceLoss,
+    Rewards, WeightedLoss, sigmoid_loss,
+};
+use bpo_dpo::{DpoConfig, TokenLogps, Weighting};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
@@ -326,7 +327,7 @@ proptest! {
             ..PairLogps::new(column(at, first, -60.0, 0.0), column(at, first + 1, -60.0, 0.0))
         };
         let all: Vec<usize> = (0..pairs.len()).collect();
-        for objective in objectives().into_iter().filter(|objective| !objective.loss.sorts()) {
+        for objective in objectives().into_iter().filter(|objective| !objective.loss.properties().batch_wide) {
             let of = |at: &[usize]| {
                 values(objective.forward(&batch(at, 0), Some(&batch(at, 2)), &PerPair::default()).losses)
             };
@@ -340,7 +341,7 @@ proptest! {
 
 #[test]
 fn a_policy_that_is_its_reference_has_no_rewards() {
-    for objective in objectives().into_iter().filter(Objective::needs_reference) {
+    for objective in objectives().into_iter().filter(|objective| objective.properties().reference) {
         let output = objective.forward(&reference(), Some(&reference()), &factors());
         assert_eq!(values(output.rewards.chosen), [0.0; 5], "{objective:?}");
         assert_eq!(values(output.rewards.rejected), [0.0; 5], "{objective:?}");
@@ -393,8 +394,10 @@ fn margins_move_the_point_of_rest() {
     let output = Objective::new(Loss::default(), 1.0).forward(&logps, Some(&zeros), &factors);
     assert_close(&values(output.losses), &[std::f64::consts::LN_2; 2], "as far apart as they shall be");
     assert_close(&values(output.rewards.rejected), &[0.2, 1.0], "rewards are reported as they are");
-    assert!(Loss::sigmoid_with_sft(1.0).takes_margins() && !Loss::mpo().takes_margins());
-    assert!(!Loss::Sft.takes_margins() && Loss::mdpo().takes_margins());
+    assert!(
+        Loss::sigmoid_with_sft(1.0).properties().takes_margins && !Loss::mpo().properties().takes_margins
+    );
+    assert!(!Loss::Sft.properties().takes_margins && Loss::mdpo().properties().takes_margins);
 }
 
 #[test]
@@ -470,7 +473,7 @@ fn losses_are_named_by_their_type() {
     assert_eq!(smoothed, Loss::Sigmoid { label_smoothing: 0.1 });
     for objective in objectives() {
         let value = serde_json::to_value(&objective.loss).expect("a loss is JSON");
-        assert_eq!(value["type"], objective.loss.name());
+        assert_eq!(value["type"], objective.loss.type_name());
         assert_eq!(serde_json::from_value::<Loss>(value).expect("its own text"), objective.loss);
     }
     assert!(parse(r#"{"type": "sigmoid", "smoothing": 0.1}"#).is_err());

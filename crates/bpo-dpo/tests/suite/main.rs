@@ -9,6 +9,8 @@ mod mdpo;
 mod metrics;
 mod optimizer;
 mod order;
+mod own_loss;
+mod prefetch;
 mod reference;
 mod resume;
 mod schedule;

@@ -1,13 +1,7 @@
 //! Losses that compare images.
 
-use bpo_dpo::error::DpoError;
-use bpo_dpo::logps::PairLogps;
-use bpo_dpo::loss::{Divergence, Loss, Objective, PerPair, WeightedLoss};
-use bpo_dpo::metrics::StepMetrics;
-use bpo_dpo::observer::Control;
-use bpo_dpo::order::GroupBatch;
-use bpo_dpo::reference::Reference;
-use bpo_dpo::{DpoConfig, Trainer};
+use bpo_dpo::loss::{Divergence, Loss, Objective, PairLogps, PerPair, PreferenceLoss, WeightedLoss};
+use bpo_dpo::{Control, DpoConfig, DpoError, GroupBatch, Reference, StepMetrics, Trainer};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use std::f64::consts::LN_2;
@@ -89,7 +83,7 @@ fn gradients_equal_finite_differences() {
 #[test]
 fn a_batch_has_each_chosen_completion_behind_its_weakened_image() {
     let pairs = pairs();
-    let batch = GroupBatch::for_objective(&Objective::new(Loss::mdpo(), 0.1), &pairs);
+    let batch = GroupBatch::for_loss(Loss::mdpo().properties(), &pairs);
     let rows: Vec<(&str, bool, &str)> = batch
         .groups
         .iter()
@@ -102,11 +96,9 @@ fn a_batch_has_each_chosen_completion_behind_its_weakened_image() {
         assert_eq!(rows[batch.rows.rejected[i]], (pair.image.as_str(), false, pair.rejected.as_str()));
         assert_eq!(rows[batch.rows.weakened[i]], (pair.image.as_str(), true, pair.chosen.as_str()));
     }
-    let alone = GroupBatch::for_objective(&Objective::new(Loss::Conditional, 0.1), &pairs);
+    let alone = GroupBatch::for_loss(Loss::Conditional.properties(), &pairs);
     assert_eq!(alone.rows.rejected, alone.rows.chosen);
-    assert!(
-        GroupBatch::for_objective(&Objective::new(Loss::default(), 0.1), &pairs).rows.weakened.is_empty()
-    );
+    assert!(GroupBatch::for_loss(Loss::default().properties(), &pairs).rows.weakened.is_empty());
 }
 
 /// Without rejected completions, or with nothing to compare with at all.
@@ -116,7 +108,7 @@ fn each_part_trains_alone() {
     let regularized =
         Loss::Sum { terms: vec![WeightedLoss::new(1.0, Loss::Sft), WeightedLoss::new(1.0, anchor.clone())] };
     for (loss, start) in [(Loss::Conditional, LN_2), (anchor, LN_2), (regularized, f64::NAN)] {
-        let name = loss.name();
+        let name = loss.type_name();
         let config = DpoConfig::default().with_learning_rate(0.05).with_loss(loss.clone()).with_epochs(20);
         let mut steps = Vec::new();
         let mut observer = |metrics: &StepMetrics| {
@@ -134,7 +126,7 @@ fn each_part_trains_alone() {
         assert!(start.is_nan() || (first.loss - start).abs() < 1e-5, "{name}: {first:?}");
         assert!(last.loss < first.loss && last.rewards_chosen.is_finite(), "{name}: {last:?}");
         assert!(last.rewards_rejected.is_nan() && last.logps_rejected.is_nan(), "{name}: {last:?}");
-        assert_eq!(last.rewards_weakened.is_finite(), loss.needs_weakened(), "{name}: {last:?}");
+        assert_eq!(last.rewards_weakened.is_finite(), loss.properties().weakened, "{name}: {last:?}");
         // a wrong reference shows here, too
         let error = train(Toy::untouched(), Reference::Frozen(Toy::adapted()), &mut |_| Control::Continue);
         let error = error.expect_err("refused");
@@ -168,7 +160,7 @@ fn training_makes_the_image_count() {
         trainer.expect("valid").train(&some, &mut ()).expect("trained").1
     };
     let skipped = train_on(&config).skipped;
-    assert_eq!(skipped.iter().map(|skipped| skipped.pair.as_str()).collect::<Vec<_>>(), ["3"]);
+    assert_eq!(skipped.iter().map(|skipped| skipped.id.as_str()).collect::<Vec<_>>(), ["3"]);
     assert!(train_on(&config.clone().with_loss(Loss::default())).skipped.is_empty());
     let error = train(ToyCollate { unweakened: true, ..ToyCollate::default() }).expect_err("refused");
     assert!(matches!(error, DpoError::NothingWeakened), "{error}");

@@ -4,8 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
-use bpo_dpo::error::DpoError;
-use bpo_dpo::metrics::{MetricsLog, StepMetrics};
+use bpo_dpo::{DpoError, MetricsLog, StepMetrics};
 use serde_json::{Value, json};
 
 fn metrics(step: usize) -> StepMetrics {

@@ -1,9 +1,6 @@
 //! AdamW by path: its arithmetic, its groups and its state.
 
-use bpo_dpo::DpoConfig;
-use bpo_dpo::error::DpoError;
-use bpo_dpo::optimizer::{LrGroup, PathOptimizer};
-use bpo_dpo::trainable::{load_trainable, save_trainable, trainable_paths};
+use bpo_dpo::{DpoConfig, DpoError, LrGroup, PathOptimizer, load_trainable, save_trainable, trainable_paths};
 use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig};
 use burn::optim::GradientsParams;

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bpo_dpo::DpoConfig;
-use bpo_dpo::order::{DataOrder, GroupBatch};
+use bpo_dpo::{DataOrder, DpoConfig, GroupBatch};
 use bpo_pairs::{PreferencePair, Turn};
 use proptest::prelude::*;
 

@@ -3,15 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use bpo_dpo::error::{DpoError, Stale};
 use bpo_dpo::loss::Loss;
-use bpo_dpo::metrics::StepMetrics;
-use bpo_dpo::observer::Control;
-use bpo_dpo::policy::{Adapters, Policy, TokenLogps};
-use bpo_dpo::reference::{LogpCache, Reference, ReferenceSync};
-use bpo_dpo::trainable::save_trainable;
-use bpo_dpo::trainer::TrainOutput;
-use bpo_dpo::{DpoConfig, Trainer};
+use bpo_dpo::{
+    Adapters, Control, DpoConfig, DpoError, LogpCache, PairBatches, Policy, Reference, ReferenceSync, Stale,
+    StepMetrics, TokenLogps, TrainOutput, Trainer, save_trainable,
+};
 use bpo_pairs::PreferencePair;
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor};
@@ -58,7 +54,9 @@ fn filled(config: &DpoConfig) -> LogpCache {
         calls.push(done);
         Ok(())
     };
-    cache.fill(&model, Adapters::Off, &mut ToyCollate::default(), config, &pairs(), each).expect("filled");
+    cache
+        .fill(&model, Adapters::Off, &mut ToyCollate::default(), batches(config, &pairs()), each)
+        .expect("filled");
     assert_eq!(calls.last(), Some(&pairs().len()));
     assert!(calls.is_sorted());
     cache
@@ -161,7 +159,7 @@ fn what_is_there_is_not_computed_again() {
     let model = Toy::adapted().valid();
     let fill = |cache: &mut LogpCache, pairs: &[PreferencePair]| {
         let collate = &mut ToyCollate::default();
-        cache.fill(&model, Adapters::On, collate, &config(), pairs, |_, _| Ok(()))
+        cache.fill(&model, Adapters::On, collate, batches(&config(), pairs), |_, _| Ok(()))
     };
     let before = cache.len();
     fill(&mut cache, &pairs()).expect("nothing to do");
@@ -288,8 +286,8 @@ fn pairs_have_settings_of_their_own() {
     let mut some = pairs();
     some[0].beta = Some(-1.0);
     some[1].margin = Some(f64::INFINITY);
-    let (_, summary, _) = run(&config().with_vet(false), &some).expect("trained");
-    let skipped: Vec<&str> = summary.skipped.iter().map(|skipped| skipped.pair.as_str()).collect();
+    let (_, summary, _) = run(&config().with_validate_pairs(false), &some).expect("trained");
+    let skipped: Vec<&str> = summary.skipped.iter().map(|skipped| skipped.id.as_str()).collect();
     assert_eq!((skipped, summary.pairs), (vec!["0", "1"], 8));
     assert!(config().with_loss(Loss::NcaPair).with_margin_scale(1.0).validate().is_err());
 }
@@ -319,9 +317,13 @@ fn samples_are_taken_when_they_are_due() {
 fn a_pair_with_another_system_text_has_another_reference() {
     let cache = filled(&config());
     let mut some = pairs();
-    let objective = config().objective();
-    cache.check(&mut ToyCollate::default(), &objective, &some).expect("as it was filled");
+    let loss = config().objective().properties();
+    cache.check(&mut ToyCollate::default(), loss, &some).expect("as it was filled");
     some[3].system = Some("be brief".to_owned());
-    let error = cache.check(&mut ToyCollate::default(), &objective, &some).expect_err("another question");
+    let error = cache.check(&mut ToyCollate::default(), loss, &some).expect_err("another question");
     assert!(matches!(&error, DpoError::NotInReference { pair, .. } if pair == "3"), "{error}");
+}
+
+fn batches<'a>(config: &DpoConfig, pairs: &'a [PreferencePair]) -> PairBatches<'a> {
+    PairBatches { pairs, loss: config.objective().properties(), size: config.batch_size }
 }

@@ -3,14 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use bpo_dpo::DpoConfig;
-use bpo_dpo::Trainer;
-use bpo_dpo::checkpoint::CheckpointDir;
-use bpo_dpo::error::DpoError;
-use bpo_dpo::metrics::StepMetrics;
-use bpo_dpo::observer::Control;
-use bpo_dpo::trainable::save_trainable;
-use bpo_dpo::trainer::TrainOutput;
+use bpo_dpo::{
+    CheckpointDir, Control, DpoConfig, DpoError, StepMetrics, TrainOutput, Trainer, save_trainable,
+};
 
 use crate::toy::{Toy, ToyCollate, pairs};
 
@@ -25,10 +20,8 @@ fn config(accumulation: usize) -> DpoConfig {
 /// Trains until a step, in what could be a process of its own: nothing is kept but the directory.
 fn train_until(config: &DpoConfig, dir: &Path, stop: usize) -> (Vec<u8>, TrainOutput) {
     let trainer = Trainer::new(config.clone(), Toy::untouched(), ToyCollate::default(), Some(dir));
-    let mut observer = |metrics: &StepMetrics| match metrics.step == stop {
-        true => Control::Stop,
-        false => Control::Continue,
-    };
+    let mut observer =
+        |metrics: &StepMetrics| if metrics.step == stop { Control::Stop } else { Control::Continue };
     let (policy, summary) = trainer.expect("valid").train(&pairs(), &mut observer).expect("trained");
     (save_trainable(&policy).expect("bytes"), summary)
 }

@@ -1,6 +1,6 @@
 //! The learning rate against transformers.
 
-use bpo_dpo::schedule::{LrSchedule, Schedule};
+use bpo_dpo::{LrSchedule, Schedule};
 
 /// `_get_cosine_schedule_with_warmup_lr_lambda(step, num_warmup_steps=3, num_training_steps=10, num_cycles=0.5)` and
 /// `_get_linear_schedule_with_warmup_lr_lambda`, for steps 0 to 10.

@@ -1,7 +1,7 @@
 //! A policy small enough to train in a blink, built like the real one: a frozen model with a low-rank adapter, and a
 //! projector that is trained as it is.
 
-use bpo_dpo::policy::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps, TokenStatistics};
+use bpo_dpo::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps, TokenStatistics};
 use bpo_pairs::{CompletionKind, PreferencePair};
 use burn::module::{Module, Param};
 use burn::tensor::activation::log_softmax;
@@ -147,6 +147,10 @@ pub struct ToyCollate {
     pub unweakened: bool,
     /// Forgets the length of the first row: a mistake.
     pub forgetful: bool,
+    /// Checks a group by its header only: images named `damaged...` pass the check.
+    pub headers: bool,
+    /// Shows whether the collator is still alive.
+    pub _alive: Option<std::sync::Arc<()>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -171,7 +175,11 @@ impl Collate for ToyCollate {
         let (mut pixels, mut prompts, mut group_of_row, mut rows) = (vec![], vec![], vec![], vec![]);
         let (mut fingerprints, mut lengths) = (Vec::new(), Vec::new());
         for (index, group) in groups.iter().enumerate() {
-            if group.image == "missing" || group.weakened && group.image == "glaring" {
+            assert!(group.image != "panic", "the collator panics");
+            if group.image == "missing"
+                || group.image.starts_with("damaged")
+                || group.weakened && group.image == "glaring"
+            {
                 let source = std::io::Error::from(std::io::ErrorKind::NotFound);
                 return Err(ToyError::Image(group.image.clone(), source));
             }
@@ -223,6 +231,13 @@ impl Collate for ToyCollate {
 
     fn weakens(&self) -> bool {
         !self.unweakened
+    }
+
+    fn check(&mut self, group: &PromptGroup) -> Result<(), ToyError> {
+        if self.headers && (group.image.starts_with("damaged") || group.image == "panic") {
+            return Ok(());
+        }
+        self.collate(std::slice::from_ref(group)).map(drop)
     }
 
     fn fingerprints(&self, batch: &ToyBatch) -> Option<Vec<RowFingerprint>> {

@@ -1,18 +1,10 @@
 //! The training loop.
 
-use bpo_dpo::DpoConfig;
-use bpo_dpo::Trainer;
-use bpo_dpo::config::Weighting;
-use bpo_dpo::error::DpoError;
-use bpo_dpo::logps::PairLogps;
-use bpo_dpo::loss::{Loss, WeightedLoss, wpo_weights};
-use bpo_dpo::metrics::{MetricsLog, StepMetrics};
-use bpo_dpo::observer::{Control, Observer, RunPlan};
-use bpo_dpo::order::GroupBatch;
-use bpo_dpo::policy::{Adapters, Collate, Policy, TokenLogps};
-use bpo_dpo::schedule::Schedule;
-use bpo_dpo::trainable::save_trainable;
-use bpo_dpo::trainer::TrainOutput;
+use bpo_dpo::loss::{Loss, PairLogps, PreferenceLoss, WeightedLoss, wpo_weights};
+use bpo_dpo::{
+    Adapters, Collate, Control, DpoConfig, DpoError, GroupBatch, MetricsLog, Observer, Policy, RunPlan,
+    Schedule, StepMetrics, TokenLogps, TrainOutput, Trainer, Weighting, save_trainable,
+};
 use bpo_pairs::{CompletionKind, PreferencePair};
 use burn::module::Module;
 use burn::tensor::{DType, Tensor};
@@ -220,7 +212,7 @@ fn what_a_loss_does_not_need_changes_nothing() {
     let run = |loss| train(config().with_epochs(3).with_loss(loss), &pairs()).expect("trained");
     let all =
         Loss::Sum { terms: vec![WeightedLoss::new(1.0, Loss::Sft), WeightedLoss::new(0.0, Loss::default())] };
-    assert!(all.needs_rejected() && !Loss::Sft.needs_rejected());
+    assert!(all.properties().rejected && !Loss::Sft.properties().rejected);
     let ((expected, _, whole), (found, _, alone)) = (run(all), run(Loss::Sft));
     let near = |found: f64, expected: f64| {
         assert!((found - expected).abs() < 1e-5 * expected.abs().max(0.1), "{found}, expected {expected}");
@@ -312,8 +304,7 @@ fn unusable_pairs_are_skipped_with_a_reason() {
     // the group of pairs 0, 2 and 6 loses only this one
     mixed.push(pair(101, "a", "what is there", "a", &long));
     let (policy, summary, _) = train(config(), &mixed).expect("trained");
-    let skipped: Vec<_> =
-        summary.skipped.iter().map(|one| (one.pair.as_str(), one.reason.as_str())).collect();
+    let skipped: Vec<_> = summary.skipped.iter().map(|one| (one.id.as_str(), one.detail.as_str())).collect();
     assert_eq!(
         skipped,
         [("100", "cannot read missing: entity not found"), ("101", "completion of 14 words")]
@@ -326,7 +317,7 @@ fn unusable_pairs_are_skipped_with_a_reason() {
 #[test]
 fn without_vetting_an_unusable_pair_is_an_error() {
     let bad = [pair(100, "missing", "what is there", "a", "b")];
-    let error = train(config().with_vet(false), &bad).expect_err("cannot be collated");
+    let error = train(config().with_validate_pairs(false), &bad).expect_err("cannot be collated");
     assert!(matches!(&error, DpoError::Collate { pairs, .. } if *pairs == ["100"]), "{error}");
     let error = train(config(), &bad).expect_err("nothing left");
     assert!(matches!(&error, DpoError::NoPairs { skipped } if skipped.len() == 1), "{error}");

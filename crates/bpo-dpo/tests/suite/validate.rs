@@ -1,9 +1,7 @@
 //! Pairs that cannot be used, alone or beside others.
 
-use bpo_dpo::DpoConfig;
-use bpo_dpo::policy::{Collate, PromptGroup};
-use bpo_dpo::validate::{PairValidator, Skipped, usable, validate_pairs};
-use bpo_pairs::{PreferencePair, SkipReason};
+use bpo_dpo::{Collate, DpoConfig, PairValidator, PromptGroup, usable_pairs, validate_pairs};
+use bpo_pairs::{PreferencePair, SkipReason, Skipped};
 
 use crate::toy::pair;
 
@@ -47,7 +45,7 @@ fn ids(pairs: &[PreferencePair]) -> Vec<&str> {
 }
 
 fn skips(skipped: &[Skipped]) -> Vec<(&str, SkipReason, &str)> {
-    skipped.iter().map(|skipped| (skipped.pair.as_str(), skipped.cause, skipped.reason.as_str())).collect()
+    skipped.iter().map(|skipped| (skipped.id.as_str(), skipped.reason, skipped.detail.as_str())).collect()
 }
 
 #[test]
@@ -63,8 +61,8 @@ fn a_pair_that_clashes_with_an_earlier_one_is_skipped_alone() {
         pair(7, "a", "what", "a cat", "a dog"),
         pair(8, "a", "who", "a cat", "a dog "),
     ];
-    let objective = DpoConfig::default().objective();
-    let (kept, skipped) = validate_pairs(&mut Trimming::default(), &objective, &pairs);
+    let loss = DpoConfig::default().objective().properties();
+    let (kept, skipped) = validate_pairs(&mut Trimming::default(), loss, &pairs);
     assert_eq!(ids(&kept), ["0", "2", "3", "7", "8"]);
     let expected = [
         ("1", SkipReason::SameTokens, r#""a dog " is the same as "a dog" (pair "0")"#),
@@ -79,7 +77,7 @@ fn a_pair_that_clashes_with_an_earlier_one_is_skipped_alone() {
         let (mut collate, mut validator) = (Trimming::default(), PairValidator::default());
         let (mut all, mut refused) = (Vec::new(), Vec::new());
         for part in pairs.chunks(size) {
-            let (kept, skipped) = validator.validate_pairs(&mut collate, &objective, part);
+            let (kept, skipped) = validator.validate_pairs(&mut collate, loss, part);
             all.extend(kept);
             refused.extend(skipped);
         }
@@ -94,8 +92,8 @@ fn a_large_group_with_one_clash_takes_few_checks() {
         (0..1000).map(|id| pair(id, "a", "what", "a cat", &format!("{id} dogs"))).collect();
     pairs[700].rejected = "699 dogs ".to_owned();
     let mut collate = Trimming::default();
-    let (kept, skipped) = validate_pairs(&mut collate, &DpoConfig::default().objective(), &pairs);
-    assert_eq!((kept.len(), skipped[0].pair.as_str()), (999, "700"));
+    let (kept, skipped) = validate_pairs(&mut collate, DpoConfig::default().objective().properties(), &pairs);
+    assert_eq!((kept.len(), skipped[0].id.as_str()), (999, "700"));
     // the whole, two a level of the halving, and a search for the earlier pair
     assert!(collate.checks < 40, "{}", collate.checks);
 }
@@ -105,7 +103,8 @@ fn pairs_to_train_and_to_evaluate_on_are_vetted_together() {
     let train = [pair(0, "a", "what", "a cat", "a dog")];
     let eval = [pair(1, "a", "what", "a cat ", "a bird"), pair(2, "a", "what", "a cat", "a bird")];
     let config = DpoConfig::default();
-    let usable = usable(&config, &mut Trimming::default(), &train, &eval);
+    let loss = config.objective().properties();
+    let usable = usable_pairs(&config, loss, &mut Trimming::default(), &train, &eval);
     assert_eq!((ids(&usable.pairs), ids(&usable.eval_pairs)), (vec!["0"], vec!["2"]));
     assert_eq!(skips(&usable.skipped)[0].0, "1");
 }

@@ -162,7 +162,7 @@ fn relative_changes_need_the_same_images() {
 #[test]
 fn a_synonym_of_two_objects_is_an_error() {
     let error = ObjectTable::new([("dog", &["pet"]), ("cat", &["pets"])]).unwrap_err();
-    assert_eq!(error.to_string(), "\"pet\" is a word for \"dog\" and for \"cat\"");
+    assert_eq!(error.to_string(), "\"pet\" is a synonym of both \"dog\" and \"cat\"");
 }
 
 proptest! {

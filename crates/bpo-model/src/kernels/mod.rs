@@ -20,7 +20,7 @@ mod plain;
 mod shared;
 
 #[cfg(feature = "dpo")]
-use bpo_dpo::policy::TokenStatistics;
+use bpo_dpo::TokenStatistics;
 use burn::nn::RmsNorm;
 use burn::tensor::{DType, Device, Int, Tensor};
 

@@ -36,11 +36,11 @@ pub enum Adapters {
 }
 
 #[cfg(feature = "dpo")]
-impl From<bpo_dpo::policy::Adapters> for Adapters {
-    fn from(adapters: bpo_dpo::policy::Adapters) -> Self {
+impl From<bpo_dpo::Adapters> for Adapters {
+    fn from(adapters: bpo_dpo::Adapters) -> Self {
         match adapters {
-            bpo_dpo::policy::Adapters::On => Self::On,
-            bpo_dpo::policy::Adapters::Off => Self::Off,
+            bpo_dpo::Adapters::On => Self::On,
+            bpo_dpo::Adapters::Off => Self::Off,
         }
     }
 }

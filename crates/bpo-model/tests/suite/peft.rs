@@ -291,6 +291,6 @@ fn forms_of_keys_are_read_that_peft_reads_and_others_are_named() {
     let config = config(case).replace("\"lora_alpha\": 8", "\"lora_alpha\": \"16\"");
     let error =
         load_adapter(base, &place.adapter(&weights(case), &config)).map(|_| ()).unwrap_err().to_string();
-    let named = "adapter_config.json: `lora_alpha`: expected a number, found the text \"16\"";
+    let named = "adapter_config.json: `lora_alpha`: expected a number, found \"16\"";
     assert!(error.contains(named), "{error}");
 }

@@ -3,11 +3,12 @@
 use crate::support::{Golden, close, device, floats, gradients, root, tensor_floats, waved};
 use crate::trl_batch::Batch;
 use crate::trl_losses;
-use bpo_dpo::gradients::global_norm;
-use bpo_dpo::logps::PairLogps;
-use bpo_dpo::loss::{Loss, Objective, PerPair, wpo_weights};
-use bpo_dpo::policy::{Adapters, Policy};
-use bpo_model::{Llava, LoadOptions, LoraConfig, ScoreBatch, TokenizedCompletion, load_adapter};
+use bpo_dpo::loss::{Loss, Objective, PairLogps, PerPair, wpo_weights};
+use bpo_dpo::{Adapters, Policy, global_norm};
+use bpo_model::ScoreBatch;
+use bpo_model::TokenizedCompletion;
+use bpo_model::load_adapter;
+use bpo_model::{Llava, LoadOptions, LoraConfig};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Bool, FloatDType, Tensor};

@@ -1,7 +1,9 @@
 //! The batch of TRL's collator for the golden pairs.
 
-use bpo_dpo::logps::PairRows;
-use bpo_model::{Llava, PixelValues, ScoreBatch, TokenizedCompletion};
+use bpo_dpo::loss::PairRows;
+use bpo_model::Llava;
+use bpo_model::ScoreBatch;
+use bpo_model::{PixelValues, TokenizedCompletion};
 
 use crate::support::{root, tensor_floats, tensor_ints};
 

@@ -5,13 +5,10 @@ use std::convert::Infallible;
 
 use crate::support::{Golden, device, read_json, root};
 use crate::trl_batch::Batch;
-use bpo_dpo::metrics::StepMetrics;
-use bpo_dpo::observer::Control;
-use bpo_dpo::policy::{Collate, PromptGroup};
-use bpo_dpo::reference::Reference;
-use bpo_dpo::schedule::Schedule;
-use bpo_dpo::{DpoConfig, Trainer};
-use bpo_model::{Llava, LoadOptions, ScoreBatch, load_adapter};
+use bpo_dpo::{Collate, Control, DpoConfig, PromptGroup, Reference, Schedule, StepMetrics, Trainer};
+use bpo_model::ScoreBatch;
+use bpo_model::load_adapter;
+use bpo_model::{Llava, LoadOptions};
 use bpo_pairs::{CompletionKind, PreferencePair};
 use burn::module::Module;
 use serde_json::Value;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::support::{Golden, device, floats, root};
 use bpo_distort::{Distortion, ImageLimits, load_rgb};
-use bpo_model::{Adapters, Llava, LoadOptions};
-use bpo_model::{ImageQuestion, LlavaResponder, WeakenedImage};
-use bpo_model::{PixelValues, Processor};
+use bpo_model::{
+    Adapters, ImageQuestion, Llava, LlavaResponder, LoadOptions, PixelValues, Processor, WeakenedImage,
+};
 use bpo_pairs::{Contrast, ContrastMode, Generated, Sampling};
 use image::RgbImage;
 

@@ -235,3 +235,15 @@ fn settings_that_cannot_work_are_refused() {
         assert!(matches!(OpenAiClient::new(bad, None), Err(ServerError::Setting { .. })));
     }
 }
+
+#[test]
+fn any_answer_is_a_sign_of_life() {
+    let server = MockServer::start(|_| Reply::json(500, "{}"));
+    client(&server).check_alive().unwrap();
+    assert_eq!(server.seen().len(), 1);
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for address in [format!("http://{gone}"), "http://no-such-host.invalid".to_owned()] {
+        let dead = OpenAiClient::new(config(&address), None).unwrap();
+        assert!(matches!(dead.check_alive(), Err(ServerError::Connection { attempts: 1, .. })), "{address}");
+    }
+}

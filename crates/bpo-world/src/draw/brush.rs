@@ -1,10 +1,8 @@
 //! Drawing of one object: shapes in three tones of its colour, with an outline and a shadow.
 
 use image::{Rgb, RgbImage, Rgba, RgbaImage};
-use imageproc::drawing::{draw_filled_ellipse_mut, draw_filled_rect_mut, draw_polygon_mut};
-use imageproc::point::Point;
-use imageproc::rect::Rect;
 
+use super::shapes;
 use crate::kind::Colour;
 
 /// Side of the square in which shapes are placed, without the margin.
@@ -46,7 +44,7 @@ impl Brush {
 
     pub(super) fn ellipse(&mut self, tone: Tone, (x, y): (i32, i32), radius_x: i32, radius_y: i32) {
         let (centre, fill) = ((self.x(x), y + MARGIN), self.fill(tone));
-        draw_filled_ellipse_mut(&mut self.layer, centre, radius_x, radius_y, fill);
+        shapes::ellipse(&mut self.layer, centre, radius_x, radius_y, fill);
     }
 
     pub(super) fn circle(&mut self, tone: Tone, centre: (i32, i32), radius: i32) {
@@ -56,16 +54,15 @@ impl Brush {
     /// A rectangle, given by its upper left corner and its size, at least 1 x 1.
     pub(super) fn rectangle(&mut self, tone: Tone, (x, y): (i32, i32), (width, height): (i32, i32)) {
         let left = if self.mirrored { SIDE - x - width } else { x };
-        let rect = Rect::at(left + MARGIN, y + MARGIN).of_size(width as u32, height as u32);
         let fill = self.fill(tone);
-        draw_filled_rect_mut(&mut self.layer, rect, fill);
+        shapes::rectangle(&mut self.layer, (left + MARGIN, y + MARGIN), (width, height), fill);
     }
 
     /// A polygon of at least three corners. The last corner differs from the first.
     pub(super) fn polygon(&mut self, tone: Tone, corners: &[(i32, i32)]) {
-        let points: Vec<_> = corners.iter().map(|&(x, y)| Point::new(self.x(x), y + MARGIN)).collect();
+        let corners: Vec<_> = corners.iter().map(|&(x, y)| (self.x(x), y + MARGIN)).collect();
         let fill = self.fill(tone);
-        draw_polygon_mut(&mut self.layer, &points, fill);
+        shapes::polygon(&mut self.layer, &corners, fill);
     }
 
     /// A straight bar between two points. `width` is its extent across its main axis.

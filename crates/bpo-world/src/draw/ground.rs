@@ -1,11 +1,10 @@
 //! Backgrounds: sky or wall, horizon, floor, and some features of each place.
 
 use image::{Rgb, RgbImage};
-use imageproc::drawing::{draw_filled_circle_mut, draw_filled_ellipse_mut, draw_filled_rect_mut};
-use imageproc::rect::Rect;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+use super::shapes::{ellipse, rectangle};
 use crate::kind::Place;
 
 const SIDE: i32 = 256;
@@ -97,23 +96,17 @@ fn meadow(canvas: &mut RgbImage, horizon: i32, grass: [i32; 3], rng: &mut ChaCha
 /// The sun, the sea with waves, and sand with spots.
 fn beach(canvas: &mut RgbImage, horizon: i32, sand: [i32; 3], rng: &mut ChaCha8Rng) {
     let sun = (rng.random_range(24..SIDE - 24), rng.random_range(14..26));
-    draw_filled_circle_mut(canvas, sun, 14, Rgb([255, 240, 170]));
+    ellipse(canvas, sun, 14, 14, Rgb([255, 240, 170]));
     let sea = [90, 168, 208];
     rectangle(canvas, (0, horizon - 22), (SIDE, 22), shade(sea, 0));
     for x in (rng.random_range(-30..0)..SIDE).step_by(44) {
         let at = (x, horizon - rng.random_range(6..18));
-        draw_filled_ellipse_mut(canvas, at, 14, 2, shade(sea, 44));
+        ellipse(canvas, at, 14, 2, shade(sea, 44));
     }
     rectangle(canvas, (0, horizon), (SIDE, 4), shade(sand, 14));
     for _ in 0..50 {
         let at = (rng.random_range(0..SIDE), rng.random_range(horizon + 8..SIDE));
         rectangle(canvas, at, (4, 3), shade(sand, -16));
-    }
-}
-
-fn rectangle(canvas: &mut RgbImage, (x, y): (i32, i32), (width, height): (i32, i32), colour: Rgb<u8>) {
-    if width > 0 && height > 0 {
-        draw_filled_rect_mut(canvas, Rect::at(x, y).of_size(width as u32, height as u32), colour);
     }
 }
 

@@ -6,6 +6,7 @@ mod brush;
 mod ground;
 mod kitchen;
 mod meadow;
+mod shapes;
 mod street;
 
 use image::{Rgb, RgbImage, imageops};

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "model")]
 mod adapter;
+mod affects;
 mod changes;
 mod distortions;
 mod full_finetune;
@@ -30,7 +31,7 @@ use bpo_server::OpenAiConfig;
 use serde::{Deserialize, Serialize};
 
 pub use changes::Change;
-pub(crate) use changes::changes;
+pub(crate) use changes::stage_settings;
 pub use distortions::Distortions;
 pub use full_finetune::FullFinetuneSection;
 pub use preset::Preset;
@@ -39,6 +40,9 @@ pub use resolve::Settings;
 
 use crate::device::{DeviceSpec, Dtype};
 use crate::error::BpoError;
+use crate::stage::Stage;
+use crate::stages::Shard;
+use affects::Affects;
 
 /// How far loss and margins may be off before the first step in bf16 and f16: summed log-probabilities of hundreds of tokens
 /// are rounded by as much; a wrong reference is off by more (ours).
@@ -90,6 +94,19 @@ pub struct RunConfig {
     pub train: toml::Table,
 }
 
+impl RunConfig {
+    /// The stages whose results each key affects.
+    const AFFECTS: Affects = &[
+        ("preset", &[]),
+        ("device", &[]),
+        ("seed", &[Stage::Weaken, Stage::Inject, Stage::Train]),
+        ("filter", &[Stage::Pair]),
+        ("lora", &[Stage::Train]),
+        ("full_finetune", &[Stage::Train]),
+        ("train", &[Stage::Train]),
+    ];
+}
+
 /// A seed; TOML holds up to 2^63 - 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -122,6 +139,17 @@ pub struct ModelSection {
     pub gradient_checkpointing: bool,
 }
 
+impl ModelSection {
+    /// The stages whose results each key affects.
+    const AFFECTS: Affects = &[
+        ("path", &[Stage::Weaken, Stage::Train]),
+        ("adapter", &[Stage::Weaken, Stage::Train]),
+        ("dtype", &[Stage::Weaken, Stage::Train]),
+        ("max_length", &[Stage::Train]),
+        ("gradient_checkpointing", &[]),
+    ];
+}
+
 impl Default for ModelSection {
     fn default() -> Self {
         Self { path: None, adapter: None, dtype: Dtype::F32, max_length: 2048, gradient_checkpointing: false }
@@ -146,6 +174,16 @@ pub struct DataSection {
     pub limits: ImageLimits,
 }
 
+impl DataSection {
+    /// The stages whose results each key affects.
+    const AFFECTS: Affects = &[
+        ("path", &[Stage::Weaken, Stage::Inject]),
+        ("images", &[Stage::Weaken, Stage::Train]),
+        ("eval_pairs", &[Stage::Train]),
+        ("limits", &[Stage::Weaken, Stage::Train]),
+    ];
+}
+
 /// `[weaken]`: the model answers about an image it can barely see.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -156,6 +194,9 @@ pub struct WeakenSection {
     pub distortion: Distortions,
     /// Answers for each distortion of an image. Default: 1 (the BPO script).
     pub samples: usize,
+    /// The part of the stage that this process works on, for several processes that share the work. Default: none, all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
     /// Fraction of the annotated answer's words that the model continues, from 0 to less than 1. With a
     /// distortion that [removes the image](bpo_distort::NoImage) and a half, the answers are the
     /// rejected answers of MPO (Wang et al., arXiv 2411.10442, section 3.1), from annotated answers
@@ -170,8 +211,23 @@ pub struct WeakenSection {
     pub top_p: f64,
     /// Longest answer in tokens. Default: 1024 (the BPO script).
     pub max_new_tokens: usize,
-    /// Answers made at a time; those of four times as many are written together. Default: 8 (ours).
+    /// Answers made at a time; a batch is four times as many. Default: 8 (ours).
     pub batch_size: usize,
+}
+
+impl WeakenSection {
+    /// The stages whose results each key affects.
+    const AFFECTS: Affects = &[
+        ("distortion", &[Stage::Weaken]),
+        ("samples", &[Stage::Weaken]),
+        ("shard", &[Stage::Weaken]),
+        ("prefix_fraction", &[Stage::Weaken]),
+        ("contrast", &[Stage::Weaken]),
+        ("temperature", &[Stage::Weaken]),
+        ("top_p", &[Stage::Weaken]),
+        ("max_new_tokens", &[Stage::Weaken]),
+        ("batch_size", &[Stage::Weaken]),
+    ];
 }
 
 impl Default for WeakenSection {
@@ -179,6 +235,7 @@ impl Default for WeakenSection {
         Self {
             distortion: Distortion::from(DiffusionNoise { step: diffusion::DEFAULT_STEP.into() }).into(),
             samples: 1,
+            shard: None,
             prefix_fraction: 0.0,
             contrast: None,
             temperature: 0.2,
@@ -206,6 +263,9 @@ pub struct InjectSection {
     pub batch_size: usize,
     /// Most words swapped in one answer, where there is no server. Default: 3 (ours).
     pub max_edits: usize,
+    /// The part of the stage that this process works on, for several processes that share the work. Default: none, all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
     /// How a server's model is asked; of use with one.
     pub llm: LlmInjectorConfig,
     /// An OpenAI-compatible server.
@@ -219,9 +279,20 @@ pub struct InjectSection {
     pub server: Option<toml::Table>,
 }
 
+impl InjectSection {
+    /// The stages whose results each key affects.
+    const AFFECTS: Affects = &[
+        ("batch_size", &[Stage::Inject]),
+        ("max_edits", &[Stage::Inject]),
+        ("shard", &[Stage::Inject]),
+        ("llm", &[Stage::Inject]),
+        ("server", &[Stage::Inject]),
+    ];
+}
+
 impl Default for InjectSection {
     fn default() -> Self {
-        Self { batch_size: 16, max_edits: 3, llm: LlmInjectorConfig::default(), server: None }
+        Self { batch_size: 16, max_edits: 3, shard: None, llm: LlmInjectorConfig::default(), server: None }
     }
 }
 
@@ -243,6 +314,11 @@ pub struct ReferenceSection {
     pub cache: Option<PathBuf>,
 }
 
+impl ReferenceSection {
+    /// The stages whose results each key affects.
+    const AFFECTS: Affects = &[("path", &[Stage::Train]), ("adapter", &[Stage::Train]), ("cache", &[])];
+}
+
 /// `[conditional]`: how images are weakened for losses that compare images (`conditional`, of mDPO).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -250,6 +326,11 @@ pub struct ReferenceSection {
 pub struct ConditionalSection {
     /// What is done to the image. Default: `diffusion-noise:step=900`, as in weakening (ours; the authors of mDPO crop).
     pub distortion: Distortion,
+}
+
+impl ConditionalSection {
+    /// The stages whose results each key affects.
+    const AFFECTS: Affects = &[("distortion", &[Stage::Train])];
 }
 
 impl Default for ConditionalSection {
@@ -269,7 +350,7 @@ impl RunConfig {
             Dtype::F32 => None,
             Dtype::Bf16 | Dtype::F16 => Some(HALF_PRECISION_TOLERANCE),
         };
-        let train = self.train.clone().with_step_zero_tolerance(self.train.initial_tolerance.or(default));
+        let train = self.train.clone().with_initial_tolerance(self.train.initial_tolerance.or(default));
         // dropout changes what an adapter gives, if it is not fresh
         let drops = self.model.adapter.is_some() && self.lora.lora_dropout > 0.0;
         let differs = train.reference_differs || drops;

@@ -270,7 +270,11 @@ mod tests {
             ("[train]\nbeta = \"much\"\n", 2, "`train.beta`: expected a number, found the text \"much\""),
             ("[lora]\nr = \"16\"", 2, "`lora.r`: expected a whole number, at least 0, found the text \"16\""),
             ("model = 3", 1, "`model`: expected a table, found 3"),
-            ("[model]\nrecompute = 1", 2, "`model.gradient_checkpointing`: expected true or false, found 1"),
+            (
+                "[model]\ngradient_checkpointing = 1",
+                2,
+                "`model.gradient_checkpointing`: expected true or false, found 1",
+            ),
             ("[weaken]\ndistortion = \"blurr:sigma=1\"", 2, "blur"),
             ("device = \"cpu\"", 1, "libtorch"),
             ("[train\n", 1, "]"),

@@ -56,7 +56,7 @@ impl RunConfig {
         let references =
             [("reference.path", path), ("reference.adapter", adapter), ("reference.cache", cache)];
         match references.into_iter().find(|(_, path)| path.is_some()) {
-            Some((key, _)) if !self.train.objective().needs_reference() => {
+            Some((key, _)) if !self.train.objective().properties().reference => {
                 let with = match self.train.reference_free {
                     true => "`train.reference_free`".to_owned(),
                     false => format!("the loss {}", self.train.loss),

@@ -66,7 +66,7 @@ mod tests {
         let source = dir.path().join("image.bmp");
         image.save(&source).unwrap();
         let blur: Distortion = "blur:sigma=1".parse().unwrap();
-        fs::remove_file(&path).unwrap();
+        let path = dir.path().join("copy.png");
         DistortFiles::new(blur).file(&source, &path).unwrap();
         assert!(matches!(error(&path), DistortFilesError::NotOurs { .. }));
     }

@@ -1,20 +1,21 @@
 //! Records from annotated samples and their bootstrapped answers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
-use bpo_pairs::{Completion, CompletionKind, Record, SftSample};
+use bpo_pairs::format::jsonl::JsonLines;
+use bpo_pairs::{Completion, CompletionKind, Keyed, Record, SftSample};
 
 use super::record::StageRecord;
 use crate::error::BpoError;
 
-/// One record per sample: its annotated answer (score 1), then its bootstrapped ones (score 0) in
-/// the order of `answers`.
+/// Makes one record per sample: its annotated answer (score 1), then its bootstrapped ones (score 0), those of the
+/// weaken stage first, then those of the inject stage, each by variant. `answers` may come in any order.
 ///
-/// `answers` are the records of all stages, one stage after the other. Samples that a stage has
-/// skipped get no completion from it.
+/// Items that a stage has skipped give no completion.
 ///
 /// # Errors
-/// If an answer cannot be read or belongs to no sample.
+/// If an answer cannot be read, or belongs to no sample.
 pub fn assemble(
     samples: &[SftSample],
     answers: impl IntoIterator<Item = Result<StageRecord, BpoError>>,
@@ -22,19 +23,62 @@ pub fn assemble(
     let places: HashMap<&str, usize> =
         samples.iter().enumerate().map(|(place, sample)| (sample.id.as_str(), place)).collect();
     let mut records: Vec<Record> = samples.iter().map(annotated).collect();
+    let mut answered = Vec::new();
     for answer in answers {
         let StageRecord::Answered(answer) = answer? else { continue };
         match places.get(answer.id.as_str()) {
-            Some(&place) => records[place].completions.push(Completion {
-                response: answer.response,
-                score: 0.0,
-                kind: answer.kind,
-                provenance: answer.provenance,
-            }),
+            Some(&place) => answered.push((place, answer)),
             None => return Err(BpoError::UnknownId { id: answer.id }),
         }
     }
+    answered.sort_by(|(place, one), (other_place, other)| {
+        let by_stage = || rank(&one.kind).cmp(&rank(&other.kind));
+        place.cmp(other_place).then_with(by_stage).then(one.variant.cmp(&other.variant))
+    });
+    for (place, answer) in answered {
+        records[place].completions.push(Completion {
+            response: answer.response,
+            score: 0.0,
+            kind: answer.kind,
+            provenance: answer.provenance,
+        });
+    }
     Ok(records)
+}
+
+/// The order of the stages, by the kind of their answers. Answers of other kinds come last.
+fn rank(kind: &CompletionKind) -> (usize, &str) {
+    match kind {
+        CompletionKind::ImageWeakened => (0, ""),
+        CompletionKind::ErrorInjected => (1, ""),
+        other => (2, other.as_str()),
+    }
+}
+
+/// The ids of the samples all of whose weakened answers were skipped. They have no pair, as their image or question is
+/// of no use, so the other stages need no answer of them either.
+pub fn without_answers<'a>(records: impl IntoIterator<Item = &'a StageRecord>) -> HashSet<String> {
+    let mut has_answer: HashMap<&str, bool> = HashMap::new();
+    for record in records {
+        if *record.kind() == CompletionKind::ImageWeakened {
+            *has_answer.entry(record.id()).or_default() |= matches!(record, StageRecord::Answered(_));
+        }
+    }
+    has_answer.into_iter().filter(|(_, has_answer)| !has_answer).map(|(id, _)| id.to_owned()).collect()
+}
+
+/// Reads `files` of the weaken stage, and returns what [`without_answers`] finds in them.
+///
+/// # Errors
+/// If a file cannot be read.
+pub fn without_answers_in<P: AsRef<Path>>(files: &[P]) -> Result<HashSet<String>, BpoError> {
+    let mut records = Vec::new();
+    for file in files {
+        for line in JsonLines::<StageRecord, _>::open(file.as_ref())? {
+            records.push(line?.1);
+        }
+    }
+    Ok(without_answers(&records))
 }
 
 fn annotated(sample: &SftSample) -> Record {

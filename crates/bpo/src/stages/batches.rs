@@ -1,14 +1,15 @@
-//! The way of a stage through its samples, batch by batch.
+//! The items of a stage, answered batch by batch, and the file of their records.
 
-use std::borrow::Cow;
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
 use bpo_inject::CutCounts;
-use bpo_pairs::{JsonlStore, SftSample};
+use bpo_pairs::{JsonlStore, RecordKey, SftSample, Skipped};
 
 use super::StageOutcome;
-use super::record::{StageRecord, key};
+use super::record::StageRecord;
+use super::shard::Shard;
 use crate::error::BpoError;
 use crate::progress::Progress;
 use crate::stage::Stage;
@@ -20,84 +21,169 @@ pub(super) struct Item<'a> {
     pub(super) variant: usize,
 }
 
-impl<'a> Item<'a> {
-    pub(super) fn key(self) -> Cow<'a, str> {
-        key(&self.sample.id, self.variant)
+/// One batch of a stage, and the means to write its records.
+pub(super) struct Batch<'a, 'b> {
+    /// All items of the batch, in the samples' order.
+    pub(super) items: &'b [Item<'a>],
+    /// Number of the first item among those of the stage.
+    first: usize,
+    sink: &'b mut Sink,
+    progress: &'b mut dyn Progress,
+    stage: Stage,
+    total: usize,
+}
+
+impl Batch<'_, '_> {
+    /// Whether the file has the record of an item, by its place in the batch.
+    pub(super) fn is_done(&self, place: usize) -> bool {
+        self.sink.is_done[self.first + place]
+    }
+
+    /// Writes the record of an item, unless the file has it.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub(super) fn write(&mut self, place: usize, record: StageRecord) -> Result<(), BpoError> {
+        if self.is_done(place) {
+            return Ok(());
+        }
+        self.sink.store.append(&record)?;
+        self.sink.count(self.first + place, record);
+        self.progress.advanced(self.stage, self.sink.done.min(self.total));
+        Ok(())
     }
 }
 
-/// What becomes of each item of a batch, in order. The outer error stops the stage before any line
-/// is written, an inner one after the lines before it.
-pub(super) type BatchRecords = Result<Vec<Result<StageRecord, BpoError>>, BpoError>;
+/// The file of a stage, and the counts of its records.
+struct Sink {
+    store: JsonlStore<StageRecord>,
+    is_done: Vec<bool>,
+    done: usize,
+    answered: usize,
+    cuts: CutCounts,
+    /// With the number of the item.
+    skipped: Vec<(usize, Skipped)>,
+}
 
-/// The answers that a stage makes, and its file.
+impl Sink {
+    fn count(&mut self, item: usize, record: StageRecord) {
+        self.is_done[item] = true;
+        self.done += 1;
+        match record {
+            StageRecord::Answered(answer) => {
+                self.answered += 1;
+                answer.cuts.into_iter().for_each(|cut| self.cuts.add(cut));
+            }
+            StageRecord::Skipped { skipped, .. } => self.skipped.push((item, skipped)),
+        }
+    }
+}
+
+/// The items that a stage has to answer, and the file with the records of those that are done.
 pub(super) struct Batches<'a> {
     stage: Stage,
     items: Vec<Item<'a>>,
+    /// Whether an item is to be answered by this process.
+    is_wanted: Vec<bool>,
     size: NonZeroUsize,
-    store: JsonlStore<StageRecord>,
+    sink: Sink,
 }
 
 impl<'a> Batches<'a> {
-    /// Opens `file` for `variants` answers of each sample, made `size` at a time.
+    /// Opens `file` for `variants` answers of each sample, made `size` at a time, and reads it once.
     ///
-    /// Items are the answers of the first sample, then those of the second, and so on.
+    /// Items are the answers of the first sample, then those of the second, and so on. Batch `i` is
+    /// `items[i * size..(i + 1) * size]`, whatever is done already and whatever the shard, so that the answers of a
+    /// batch do not depend on either. Samples that `is_dropped` names are not answered; records of them that the
+    /// file has already stay.
     ///
     /// # Errors
-    /// If the file cannot be opened or holds the answers of other samples
-    /// ([`BpoError::OutOfOrder`]).
+    /// If the file cannot be opened or has a record of another sample or another shard
+    /// ([`BpoError::OtherSamples`]).
     pub(super) fn open(
         stage: Stage,
         samples: &'a [SftSample],
         variants: NonZeroUsize,
         size: NonZeroUsize,
+        shard: Option<Shard>,
+        is_dropped: impl Fn(&str) -> bool,
         file: &Path,
     ) -> Result<Self, BpoError> {
         let of = |sample| (0..variants.get()).map(move |variant| Item { sample, variant });
         let items: Vec<Item<'_>> = samples.iter().flat_map(of).collect();
-        let batches = Self { stage, items, size, store: JsonlStore::open(file)? };
-        batches.check_order()?;
+        let in_shard = |place: usize| shard.is_none_or(|shard| shard.has_batch(place / size.get()));
+        let places: HashMap<&str, usize> =
+            samples.iter().enumerate().map(|(place, sample)| (sample.id.as_str(), place)).collect();
+        let mut records = Vec::new();
+        let store = JsonlStore::open_each(file, |line, record: StageRecord| {
+            let RecordKey { id, variant } = RecordKey::of(&record);
+            let place = places.get(id.as_str()).map(|place| place * variants.get() + variant);
+            let place = place.filter(|&place| variant < variants.get() && in_shard(place));
+            let place = place.ok_or_else(|| BpoError::OtherSamples {
+                path: file.to_owned(),
+                line,
+                found: RecordKey::new(id, variant).to_string(),
+            })?;
+            records.push((place, record));
+            Ok::<_, BpoError>(())
+        })?;
+        let is_wanted =
+            items.iter().enumerate().map(|(place, item)| in_shard(place) && !is_dropped(&item.sample.id));
+        let mut batches = Self {
+            stage,
+            is_wanted: is_wanted.collect(),
+            sink: Sink {
+                store,
+                is_done: vec![false; items.len()],
+                done: 0,
+                answered: 0,
+                cuts: CutCounts::default(),
+                skipped: Vec::new(),
+            },
+            items,
+            size,
+        };
+        records.into_iter().for_each(|(place, record)| batches.sink.count(place, record));
         Ok(batches)
     }
 
-    /// Whether the file has all answers.
+    /// Whether the file has all records that this process is to make.
     pub(super) fn is_done(&self) -> bool {
-        self.store.len() >= self.items.len()
+        self.is_wanted.iter().zip(&self.sink.is_done).all(|(&is_wanted, &is_done)| is_done || !is_wanted)
+    }
+
+    /// Number of records that the file has when the stage is done.
+    fn total(&self) -> usize {
+        self.is_wanted.iter().zip(&self.sink.is_done).filter(|&(&wanted, &done)| wanted || done).count()
     }
 
     /// Reports what is in the file.
     pub(super) fn report(&self, progress: &mut dyn Progress) {
-        progress.started(self.stage, self.store.len(), self.items.len());
-        progress.advanced(self.stage, self.store.len());
+        progress.started(self.stage, self.sink.done, self.total());
+        progress.advanced(self.stage, self.sink.done);
     }
 
-    /// Appends what `answer` gives for the items that the file does not have yet.
-    ///
-    /// Batch `i` is `items[i * size..(i + 1) * size]`, whatever is done already. A batch that is
-    /// done in part is answered again as a whole, and only what is missing is written.
+    /// Has `answer` write the records of each batch in which one is missing.
     ///
     /// # Errors
-    /// What `answer` fails with; if the file cannot be written.
+    /// What `answer` fails with; if the file cannot be written. Records that were written stay.
     pub(super) fn run(
         &mut self,
         progress: &mut dyn Progress,
-        mut answer: impl FnMut(&[Item<'a>]) -> BatchRecords,
+        mut answer: impl FnMut(&mut Batch<'a, '_>) -> Result<(), BpoError>,
     ) -> Result<(), BpoError> {
         self.report(progress);
-        let Self { stage, items, size, store } = self;
-        for (index, batch) in items.chunks(size.get()).enumerate() {
-            let done = store.len().saturating_sub(index * size.get()).min(batch.len());
-            if done == batch.len() {
+        let total = self.total();
+        let Self { stage, items, is_wanted, size, sink } = self;
+        for (index, items) in items.chunks(size.get()).enumerate() {
+            let first = index * size.get();
+            let places = first..first + items.len();
+            if places.into_iter().all(|place| sink.is_done[place] || !is_wanted[place]) {
                 continue;
             }
-            let records = answer(batch)?;
-            let mut append = |record: Result<StageRecord, BpoError>| -> Result<(), BpoError> {
-                Ok(store.append(&record?)?)
-            };
-            let appended = records.into_iter().skip(done).try_for_each(&mut append);
-            store.sync()?;
-            progress.advanced(*stage, store.len());
-            appended?;
+            let answered = answer(&mut Batch { items, first, sink, progress, stage: *stage, total });
+            sink.store.sync()?;
+            answered?;
         }
         Ok(())
     }
@@ -107,42 +193,20 @@ impl<'a> Batches<'a> {
     /// # Errors
     /// If it cannot be removed.
     pub(super) fn remove(self) -> Result<(), BpoError> {
-        Ok(self.store.remove()?)
+        Ok(self.sink.store.remove()?)
     }
 
-    /// Counts what the file holds, the answers of earlier runs included.
-    ///
-    /// # Errors
-    /// If the file cannot be read.
-    pub(super) fn outcome(&self) -> Result<StageOutcome, BpoError> {
-        let (mut answered, mut skipped) = (0, Vec::new());
-        let mut cuts = CutCounts::default();
-        for record in self.store.records()? {
-            match record? {
-                StageRecord::Answered(answer) => {
-                    answered += 1;
-                    answer.cuts.into_iter().for_each(|cut| cuts.add(cut));
-                }
-                StageRecord::Skipped(skip) => skipped.push(skip),
-            }
-        }
-        let mut outcome = StageOutcome::new(answered, skipped);
-        outcome.summary.cuts = cuts;
+    /// Counts the records of the file, those of earlier processes included. Skipped items are in the samples' order.
+    pub(super) fn outcome(&self) -> StageOutcome {
+        let Sink { answered, cuts, skipped, .. } = &self.sink;
+        let mut skipped = skipped.clone();
+        skipped.sort_by_key(|(place, _)| *place);
+        let mut outcome =
+            StageOutcome::new(*answered, skipped.into_iter().map(|(_, skipped)| skipped).collect());
+        outcome.summary.cuts = cuts.clone();
         if outcome.summary.skipped.total() > 0 {
             tracing::info!(stage = %self.stage, skipped = %outcome.summary.skipped, "answers skipped");
         }
-        Ok(outcome)
-    }
-
-    /// Checks that the file holds the records of the first items, in order.
-    fn check_order(&self) -> Result<(), BpoError> {
-        for (index, found) in self.store.keys().iter().enumerate() {
-            let expected = self.items.get(index).map_or_else(String::new, |item| item.key().into_owned());
-            if expected != *found {
-                let (path, line) = (self.store.path().to_owned(), index + 1);
-                return Err(BpoError::OutOfOrder { path, line, expected, found: found.clone() });
-            }
-        }
-        Ok(())
+        outcome
     }
 }

@@ -1,12 +1,14 @@
 //! Error injection: `injected.jsonl`, the annotated answers with plausible errors in them.
 
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
 use bpo_inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
 use bpo_pairs::{CompletionKind, SftSample, SkipReason, Skipped, item_seed, stage_seed, strip_image_token};
 
-use super::batches::{BatchRecords, Batches, Item};
+use super::answers::Answers;
+use super::batches::{Batch, Batches};
 use super::weaken::at_least_one;
 use super::{Bootstrapped, StageOutcome, StageRecord};
 use crate::config::RunConfig;
@@ -15,10 +17,10 @@ use crate::progress::Progress;
 use crate::stage::Stage;
 
 /// Has an injector rewrite each sample's annotated answer with errors in it, and appends the answers
-/// to `file`.
+/// to `file`, in the order in which they come.
 ///
-/// A sample whose rewritten answers are not accepted is skipped in the file. `injector` is called
-/// only if an answer is missing.
+/// A sample whose rewritten answers are not accepted is skipped in the file. Samples whose ids are in `dropped` are
+/// not asked for: see [`without_answers`](super::without_answers). `injector` is called only if an answer is missing.
 ///
 /// # Errors
 /// If the file is of other samples or cannot be written, or the injector has no draft to judge
@@ -28,22 +30,24 @@ use crate::stage::Stage;
 pub fn inject<I: ErrorInjector>(
     config: &RunConfig,
     samples: &[SftSample],
+    dropped: &HashSet<String>,
     injector: impl FnOnce() -> Result<I, BpoError>,
     file: &Path,
     progress: &mut dyn Progress,
 ) -> Result<StageOutcome, BpoError> {
     let _span = tracing::info_span!("inject", samples = samples.len()).entered();
     let (once, size) = (NonZeroUsize::MIN, at_least_one(config.inject.batch_size));
-    let mut batches = Batches::open(Stage::Inject, samples, once, size, file)?;
+    let (shard, is_dropped) = (config.inject.shard, |id: &str| dropped.contains(id));
+    let mut batches = Batches::open(Stage::Inject, samples, once, size, shard, is_dropped, file)?;
     if batches.is_done() {
         batches.report(progress);
     } else {
         let mut injector = injector()?;
-        batches.run(progress, |batch| answer(batch, &mut injector, config))?;
+        batches.run(progress, |batch| answer(batch, &mut injector, dropped, config))?;
     }
-    let outcome = batches.outcome()?;
+    let outcome = batches.outcome();
     if let Some(error) = nothing_answered(&outcome) {
-        // it would stand in the way of a run with a server that is set up right
+        // the file would stop a run with a server that is set up right
         batches.remove()?;
         return Err(error);
     }
@@ -65,14 +69,25 @@ fn nothing_answered(outcome: &StageOutcome) -> Option<BpoError> {
     })
 }
 
-fn answer<I: ErrorInjector>(batch: &[Item<'_>], injector: &mut I, config: &RunConfig) -> BatchRecords {
-    let requests: Vec<_> = batch.iter().map(|item| request(item.sample, config)).collect();
-    let answers = injector.inject(&requests);
-    if answers.len() != requests.len() {
-        let (requests, answers) = (requests.len(), answers.len());
-        return Err(BpoError::AnswerCount { stage: Stage::Inject.as_str(), requests, answers });
-    }
-    Ok(batch.iter().zip(answers).map(|(item, answer)| record(item.sample, answer)).collect())
+/// Asks for the missing answers of a batch, each of which depends on its own item alone.
+fn answer<I: ErrorInjector>(
+    batch: &mut Batch<'_, '_>,
+    injector: &mut I,
+    dropped: &HashSet<String>,
+    config: &RunConfig,
+) -> Result<(), BpoError> {
+    let items = batch.items;
+    let is_asked = |&place: &usize| !batch.is_done(place) && !dropped.contains(&items[place].sample.id);
+    let places: Vec<usize> = (0..items.len()).filter(is_asked).collect();
+    let requests: Vec<_> = places.iter().map(|&place| request(items[place].sample, config)).collect();
+    let mut answers = Answers::new(Stage::Inject, requests.len());
+    injector.inject_each(&requests, &mut |index, answer| {
+        answers.receive(index, || {
+            let place = places[index];
+            batch.write(place, record(items[place].sample, answer)?)
+        })
+    });
+    answers.finish()
 }
 
 fn request(sample: &SftSample, config: &RunConfig) -> InjectionRequest {
@@ -101,7 +116,8 @@ fn record(sample: &SftSample, answer: Result<Injection, InjectionFailure>) -> Re
                     return Err(BpoError::StageStopped { stage: Stage::Inject, id, source });
                 }
             };
-            Ok(StageRecord::Skipped(Skipped::new(id, reason).with_detail(chain(&failure))))
+            let skipped = Skipped::new(id, reason).with_detail(chain(&failure));
+            Ok(StageRecord::Skipped { kind: CompletionKind::ErrorInjected, skipped })
         }
     }
 }

@@ -1,17 +1,20 @@
 //! The stages of a run, each on its own: what the subcommands of `bpo` do, and what
 //! [`run`](crate::run()) chains.
 //!
-//! Each goes on in its file where an earlier process left it, and leaves the same bytes however
-//! often it was killed: what is in a batch depends on the samples alone, and every sample has seeds
-//! of its own. The stages know models and injectors by their traits only.
+//! Each stage continues its file where an earlier process left it. A record is written as soon as its
+//! answer is there, in any order, under the id of its sample and the number of the answer. What is in
+//! a batch depends on the samples alone, and every item has a seed of its own, so that the records do
+//! not depend on how often a stage was killed or into how many [shards](Shard) it was split. [`pair()`]
+//! brings the pairs into the samples' order. The stages know models and injectors by their traits only.
 
+mod answers;
 mod assemble;
 mod batches;
 mod inject;
 mod loaded;
 mod pair;
 mod record;
-mod settings;
+mod shard;
 #[cfg(feature = "model")]
 mod train;
 mod weaken;
@@ -20,11 +23,11 @@ use std::path::Path;
 
 use bpo_pairs::{JsonlStore, Skipped};
 
-pub use assemble::assemble;
+pub use assemble::{assemble, without_answers, without_answers_in};
 pub use inject::inject;
 pub use pair::{Existing, pair};
 pub use record::{Bootstrapped, StageRecord};
-pub use settings::{hold, hold_training, record_moved_inputs, settings_beside};
+pub use shard::{Shard, ShardError};
 #[cfg(feature = "model")]
 pub use train::{Trained, train};
 pub use weaken::weaken;
@@ -57,9 +60,10 @@ impl StageOutcome {
 /// Whether a stage's file, which is made if it is not there, has an answer.
 pub(crate) fn has_answers(path: &Path) -> Result<bool, BpoError> {
     let mut answered = false;
-    for record in JsonlStore::<StageRecord>::open(path)?.records()? {
-        answered |= matches!(record?, StageRecord::Answered(_));
-    }
+    JsonlStore::<StageRecord>::open_each(path, |_, record| {
+        answered |= matches!(record, StageRecord::Answered(_));
+        Ok::<_, BpoError>(())
+    })?;
     Ok(answered)
 }
 

@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use bpo_pairs::format::jsonl::{JsonLines, read_pairs, write_pairs};
-use bpo_pairs::{PairSet, PairsError, PreferencePair, SftSample, make_pairs};
+use bpo_pairs::{Keyed, PairSet, PairsError, PreferencePair, RecordKey, SftSample, make_pairs};
 
-use super::assemble::assemble;
+use super::assemble::{assemble, without_answers};
 use super::{StageOutcome, StageRecord};
 use crate::config::RunConfig;
 use crate::error::BpoError;
+use crate::ledger::has_content;
 use crate::progress::Progress;
-use crate::resume::has_content;
 use crate::stage::Stage;
 
 /// What to do with a file of pairs that are not those that the answers give.
@@ -23,7 +23,9 @@ pub enum Existing {
     Refuse,
 }
 
-/// Makes pairs of the annotated answers and those in `answers`, the files of the other stages.
+/// Makes pairs of the annotated answers and those in `answers`, the files of the other stages: one or several of each
+/// stage, with their lines in any order. Pairs come in the order of the samples, then of the stages, then of the
+/// variants. Samples [without any weakened answer](super::without_answers) have no pair.
 ///
 /// A file that is there is never written over, unless it is empty; `existing` says what becomes of one that differs.
 ///
@@ -59,23 +61,28 @@ pub fn pair(
 }
 
 fn make(config: &RunConfig, samples: &[SftSample], answers: &[&Path]) -> Result<PairSet, BpoError> {
-    let mut records: Vec<Result<StageRecord, BpoError>> = Vec::new();
+    let mut records: Vec<StageRecord> = Vec::new();
     let mut seen = HashSet::new();
     for file in answers {
         for line in JsonLines::<StageRecord, _>::open(file)? {
             let (line, record) = line?;
-            if let StageRecord::Answered(answer) = &record
-                && !seen.insert((answer.id.clone(), answer.kind.clone(), answer.variant))
-            {
+            if !seen.insert((RecordKey::of(&record), record.kind().clone())) {
                 // as where one file is given twice
-                let (path, id) = (file.to_path_buf(), answer.id.clone());
+                let (path, id) = (file.to_path_buf(), record.id().to_owned());
                 return Err(PairsError::DuplicateId { path, line, id }.into());
             }
-            records.push(Ok(record));
+            records.push(record);
         }
     }
+    let dropped = without_answers(&records);
+    if !dropped.is_empty() {
+        tracing::info!(samples = dropped.len(), "samples without a weakened answer have no pair");
+    }
+    let kept: Vec<SftSample> =
+        samples.iter().filter(|sample| !dropped.contains(&sample.id)).cloned().collect();
+    records.retain(|record| !dropped.contains(record.id()));
     let mut set = PairSet::default();
-    for record in assemble(samples, records)? {
+    for record in assemble(&kept, records.into_iter().map(Ok))? {
         set.extend(make_pairs(&record, &config.filter));
     }
     Ok(set)

@@ -1,7 +1,5 @@
 //! A line of a stage's file.
 
-use std::borrow::Cow;
-
 use bpo_inject::Cut;
 use bpo_pairs::{CompletionKind, FinishReason, Keyed, Provenance, SkipReason, Skipped};
 use serde::{Deserialize, Serialize};
@@ -25,31 +23,48 @@ pub struct Bootstrapped {
     pub cuts: Vec<Cut>,
 }
 
-/// A line of a stage's file: `{"id", "type", "response", "finish", "provenance", "cuts"}` or `{"id", "reason", "skipped"}`; with
-/// `"variant"`, where it is not a sample's first.
+/// A line of a stage's file: `{"id", "type", "response", "finish", "provenance", "cuts"}` or
+/// `{"id", "type", "reason", "skipped"}`; with `"variant"`, where it is not a sample's first.
 ///
-/// An answer that cannot be had has its line too, so that it is counted, and not tried again at every start.
+/// An item without an answer has its line too, so that it is counted, and not asked again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Line", into = "Line")]
 pub enum StageRecord {
     /// There is an answer.
     Answered(Bootstrapped),
-    /// There can be none.
-    Skipped(Skipped),
+    /// There is none.
+    Skipped {
+        /// The kind that the answer would have, by which one knows the stage.
+        kind: CompletionKind,
+        /// Which answer, and why there is none.
+        skipped: Skipped,
+    },
 }
 
-impl Keyed for StageRecord {
-    fn key(&self) -> Cow<'_, str> {
+impl StageRecord {
+    /// The kind of the answer.
+    pub fn kind(&self) -> &CompletionKind {
         match self {
-            Self::Answered(answer) => key(&answer.id, answer.variant),
-            Self::Skipped(skipped) => key(&skipped.id, skipped.variant),
+            Self::Answered(answer) => &answer.kind,
+            Self::Skipped { kind, .. } => kind,
         }
     }
 }
 
-/// An answer's name: that of its sample for the first one, and for others with a number behind a character that no name has.
-pub(super) fn key(id: &str, variant: usize) -> Cow<'_, str> {
-    if variant == 0 { Cow::Borrowed(id) } else { Cow::Owned(format!("{id}\0{variant}")) }
+impl Keyed for StageRecord {
+    fn id(&self) -> &str {
+        match self {
+            Self::Answered(answer) => &answer.id,
+            Self::Skipped { skipped, .. } => &skipped.id,
+        }
+    }
+
+    fn variant(&self) -> usize {
+        match self {
+            Self::Answered(answer) => answer.variant,
+            Self::Skipped { skipped, .. } => skipped.variant,
+        }
+    }
 }
 
 /// Whether a number is left out of a file.
@@ -81,7 +96,7 @@ struct Line {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("a line has `id`, `type` and `response`, or `id`, `reason` and `skipped`")]
+#[error("a line has `id`, `type` and `response`, or `id`, `type`, `reason` and `skipped`")]
 struct LineError;
 
 impl TryFrom<Line> for StageRecord {
@@ -94,10 +109,10 @@ impl TryFrom<Line> for StageRecord {
             (Some(kind), Some(response), None, None) => {
                 Ok(Self::Answered(Bootstrapped { id, variant, kind, response, finish, provenance, cuts }))
             }
-            (None, None, Some(reason), Some(detail))
+            (Some(kind), None, Some(reason), Some(detail))
                 if finish.is_none() && provenance.is_none() && cuts.is_empty() =>
             {
-                Ok(Self::Skipped(Skipped { id, variant, reason, detail }))
+                Ok(Self::Skipped { kind, skipped: Skipped { id, variant, reason, detail } })
             }
             _ => Err(LineError),
         }
@@ -112,8 +127,9 @@ impl From<StageRecord> for Line {
                 let (kind, response) = (Some(kind), Some(response));
                 Self { id, variant, kind, response, finish, provenance, cuts, ..Self::default() }
             }
-            StageRecord::Skipped(Skipped { id, variant, reason, detail }) => {
-                Self { id, variant, reason: Some(reason), skipped: Some(detail), ..Self::default() }
+            StageRecord::Skipped { kind, skipped: Skipped { id, variant, reason, detail } } => {
+                let (kind, reason, skipped) = (Some(kind), Some(reason), Some(detail));
+                Self { id, variant, kind, reason, skipped, ..Self::default() }
             }
         }
     }
@@ -130,8 +146,8 @@ mod tests {
             r#"{"id":"a","type":"llm-hal","response":""}"#,
             r#"{"id":"a","variant":1,"type":"mllm-hal","response":"A dog.","provenance":{"distortion":"no-image","prefix_words":3}}"#,
             r#"{"id":"a","type":"llm-hal","response":"A dog.","cuts":["reasoning","note"]}"#,
-            r#"{"id":"a","variant":2,"reason":"request-failed","skipped":"too long"}"#,
-            r#"{"id":"a","reason":"image-missing","skipped":"no image \"a.jpg\""}"#,
+            r#"{"id":"a","variant":2,"type":"mllm-hal","reason":"request-failed","skipped":"too long"}"#,
+            r#"{"id":"a","type":"mllm-hal","reason":"image-missing","skipped":"no image \"a.jpg\""}"#,
         ];
         for line in lines {
             let record: StageRecord = serde_json::from_str(line).unwrap();
@@ -140,10 +156,11 @@ mod tests {
         let bad = [
             r#"{"type":"gt","response":"A dog."}"#,
             r#"{"id":"a","response":"A dog."}"#,
-            r#"{"id":"a","reason":"no-image","skipped":"x","provenance":{"distortion":"swap"}}"#,
+            r#"{"id":"a","reason":"no-image","skipped":"x"}"#,
+            r#"{"id":"a","type":"gt","reason":"no-image","skipped":"x","provenance":{"distortion":"swap"}}"#,
             r#"{"id":"a","type":"gt","response":"A dog.","reason":"no-image","skipped":"x"}"#,
-            r#"{"id":"a","reason":"no-image","skipped":"x","cuts":["note"]}"#,
-            r#"{"id":"a","reason":"no-such-reason","skipped":"x"}"#,
+            r#"{"id":"a","type":"gt","reason":"no-image","skipped":"x","cuts":["note"]}"#,
+            r#"{"id":"a","type":"gt","reason":"no-such-reason","skipped":"x"}"#,
             r#"{"id":"a","type":"gt","response":"A dog.","more":1}"#,
         ];
         for line in bad {

@@ -1,10 +1,7 @@
 //! Training: `checkpoints/`, `metrics.jsonl`, `eval.jsonl`, and what comes of it: `adapter/` or `model/`.
 
-use bpo_dpo::metrics::{EvalMetrics, StepMetrics};
-use bpo_dpo::observer::{Control, Observer, RunPlan};
-use bpo_dpo::policy::{Collate, Policy};
-use bpo_dpo::trainer::{TrainOutput, Trainer};
-use bpo_pairs::{PreferencePair, Skipped};
+use bpo_dpo::{Collate, Control, EvalMetrics, Observer, Policy, RunPlan, StepMetrics, TrainOutput, Trainer};
+use bpo_pairs::PreferencePair;
 
 use super::StageOutcome;
 use crate::error::BpoError;
@@ -36,11 +33,12 @@ pub fn train<P, C>(
 ) -> Result<Trained<P>, BpoError>
 where
     P: Policy,
-    C: Collate<Batch = P::Batch>,
+    C: Collate<Batch = P::Batch> + Send,
+    C::Batch: Send,
 {
     let (policy, summary) = trainer.train(pairs, &mut Watch(&mut *progress))?;
     progress.trained(&summary);
-    let skipped = summary.skipped.iter().cloned().map(Skipped::from).collect();
+    let skipped = summary.skipped.clone();
     let outcome = StageOutcome::new(summary.pairs, skipped);
     progress.finished(Stage::Train, &outcome.summary);
     Ok(Trained { policy, summary, outcome })

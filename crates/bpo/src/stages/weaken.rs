@@ -1,15 +1,17 @@
 //! Image weakening: `weakened.jsonl`, the model's answers about images that it can hardly see.
 
+use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
 use bpo_distort::Distortion;
 use bpo_pairs::{
-    CompletionKind, Generated, Provenance, Sampling, SftSample, SkipReason, Skipped, count_words, item_seed,
-    stage_seed, warn_left_out,
+    CompletionKind, Generated, Provenance, RequestFailure, Sampling, SftSample, SkipReason, Skipped,
+    count_words, item_seed, stage_seed, warn_left_out,
 };
 
-use super::batches::{BatchRecords, Batches, Item};
+use super::answers::Answers;
+use super::batches::{Batch, Batches, Item};
 use super::loaded::{self, OtherImage};
 use super::{Bootstrapped, StageOutcome, StageRecord};
 use crate::config::RunConfig;
@@ -44,7 +46,8 @@ pub fn weaken<M: VisionLanguageModel>(
     let job = Job { config, samples, cache, at_a_time: at_least_one(config.weaken.batch_size) };
     let variants = at_least_one(config.weaken.variants());
     let per_call = job.at_a_time.saturating_mul(BATCHES_PER_CALL);
-    let mut batches = Batches::open(Stage::Weaken, samples, variants, per_call, file)?;
+    let shard = config.weaken.shard;
+    let mut batches = Batches::open(Stage::Weaken, samples, variants, per_call, shard, |_| false, file)?;
     if batches.is_done() {
         batches.report(progress);
     } else {
@@ -54,7 +57,7 @@ pub fn weaken<M: VisionLanguageModel>(
         }
         batches.run(progress, |batch| job.answer(batch, &mut model))?;
     }
-    let outcome = batches.outcome()?;
+    let outcome = batches.outcome();
     if let Some(error) = without_images(&outcome, samples, images) {
         // it would stand in the way of a run with the right image root
         batches.remove()?;
@@ -92,13 +95,22 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    fn answer<M: VisionLanguageModel>(&self, batch: &[Item<'a>], model: &mut M) -> BatchRecords {
-        let mut requests = Vec::with_capacity(batch.len());
-        let mut prepared = Vec::with_capacity(batch.len());
-        for &item in batch {
+    /// Answers all items of a batch, also those that are done: what a model answers may depend, in its last digits,
+    /// on what else is in its batch.
+    fn answer<M: VisionLanguageModel>(
+        &self,
+        batch: &mut Batch<'a, '_>,
+        model: &mut M,
+    ) -> Result<(), BpoError> {
+        let items = batch.items;
+        let mut requests = Vec::with_capacity(items.len());
+        // place in the batch and provenance of each request
+        let mut asked = Vec::with_capacity(items.len());
+        let mut skipped = VecDeque::new();
+        for (place, &item) in items.iter().enumerate() {
             // its own image first: what is wrong with it is the sample's, and no reason to look for
             // another image
-            prepared.push(match loaded::check(&self.cache, item.sample)? {
+            match loaded::check(&self.cache, item.sample)? {
                 Ok(image) => {
                     let other = if self.distortion(item).needs_other() {
                         Some(self.other_image(item)?)
@@ -106,22 +118,31 @@ impl<'a> Job<'a> {
                         None
                     };
                     requests.push(self.request(item, image, other.as_ref()));
-                    Ok(self.provenance(item, other))
+                    asked.push((place, self.provenance(item, other)));
                 }
-                Err(skipped) => Err(skipped),
-            });
+                Err(cause) => {
+                    let (kind, skipped_item) =
+                        (CompletionKind::ImageWeakened, cause.with_variant(item.variant));
+                    skipped.push_back((place, StageRecord::Skipped { kind, skipped: skipped_item }));
+                }
+            }
         }
-        let answers = model.respond_continuous(&requests, self.at_a_time);
-        if answers.len() != requests.len() {
-            let (requests, answers) = (requests.len(), answers.len());
-            return Err(BpoError::AnswerCount { stage: Stage::Weaken.as_str(), requests, answers });
-        }
-        let mut answers = answers.into_iter();
-        let records = batch.iter().zip(prepared).map(|(&item, prepared)| match prepared {
-            Err(skipped) => Some(Ok(StageRecord::Skipped(skipped.with_variant(item.variant)))),
-            Ok(provenance) => answers.next().map(|answer| record(model, item, provenance, answer)),
+        let mut answers = Answers::new(Stage::Weaken, requests.len());
+        model.respond_each(&requests, self.at_a_time, &mut |index, answer| {
+            answers.receive(index, || {
+                let (place, provenance) = &asked[index];
+                // in the samples' order where the model answers in order
+                while skipped.front().is_some_and(|(before, _)| before < place) {
+                    write_first(batch, &mut skipped)?;
+                }
+                batch.write(*place, record(items[*place], provenance.clone(), answer)?)
+            })
         });
-        Ok(records.flatten().collect())
+        answers.finish()?;
+        while !skipped.is_empty() {
+            write_first(batch, &mut skipped)?;
+        }
+        Ok(())
     }
 
     /// The distortion of an item: variants are the answers for the first distortion, then those for
@@ -131,7 +152,7 @@ impl<'a> Job<'a> {
     }
 
     fn seed(&self, item: Item<'_>, purpose: &str) -> u64 {
-        item_seed(stage_seed(self.config.seed.0, purpose), item.key().as_bytes())
+        item_seed(stage_seed(self.config.seed.0, purpose), seed_name(item))
     }
 
     fn answer_prefix<'s>(&self, sample: &'s SftSample) -> &'s str {
@@ -186,29 +207,51 @@ fn answer_prefix(answer: &str, fraction: f64) -> &str {
     answer[..end].trim_start()
 }
 
-fn record<M: VisionLanguageModel>(
-    model: &M,
+/// Writes the first of the items that are not asked for.
+fn write_first(
+    batch: &mut Batch<'_, '_>,
+    skipped: &mut VecDeque<(usize, StageRecord)>,
+) -> Result<(), BpoError> {
+    match skipped.pop_front() {
+        Some((place, record)) => batch.write(place, record),
+        None => Ok(()),
+    }
+}
+
+/// What the seeds of an item are drawn from: the id of its sample, with the number of the answer for all but the first.
+fn seed_name(item: Item<'_>) -> Vec<u8> {
+    let mut name = item.sample.id.clone().into_bytes();
+    if item.variant > 0 {
+        name.push(0);
+        name.extend(item.variant.to_string().bytes());
+    }
+    name
+}
+
+fn record<E: std::error::Error + Send + Sync + 'static>(
     item: Item<'_>,
     provenance: Provenance,
-    answer: Result<Generated, M::Error>,
+    answer: Result<Generated, RequestFailure<E>>,
 ) -> Result<StageRecord, BpoError> {
     let Item { sample, variant } = item;
-    let id = sample.id.clone();
+    let (id, kind) = (sample.id.clone(), CompletionKind::ImageWeakened);
     match answer {
         Ok(Generated { text, finish, .. }) => Ok(StageRecord::Answered(Bootstrapped {
             id,
             variant,
-            kind: CompletionKind::ImageWeakened,
+            kind,
             response: text,
             finish: Some(finish),
             provenance: Some(provenance),
             cuts: Vec::new(),
         })),
-        Err(error) if model.is_request_error(&error) => {
+        Err(RequestFailure { error, is_request_error: true }) => {
             let skipped = Skipped::new(id, SkipReason::RequestFailed).with_detail(chain(&error));
-            Ok(StageRecord::Skipped(skipped.with_variant(variant)))
+            Ok(StageRecord::Skipped { kind, skipped: skipped.with_variant(variant) })
         }
-        Err(error) => Err(BpoError::StageStopped { stage: Stage::Weaken, id, source: Box::new(error) }),
+        Err(RequestFailure { error, .. }) => {
+            Err(BpoError::StageStopped { stage: Stage::Weaken, id, source: Box::new(error) })
+        }
     }
 }
 
@@ -266,10 +309,14 @@ mod tests {
         let root = ImageRoot::new(dir.path()).unwrap();
         let config = RunConfig::default();
         let cache = ImageCache::with_max_bytes(root, 0);
-        let job = Job { config: &config, samples: &samples, cache, at_a_time: at_least_one(12) };
-        let batch: Vec<Item<'_>> = samples.iter().map(|sample| Item { sample, variant: 0 }).collect();
+        let size = at_least_one(12);
+        let job = Job { config: &config, samples: &samples, cache, at_a_time: size };
+        let file = dir.path().join("weakened.jsonl");
+        let mut batches =
+            Batches::open(Stage::Weaken, &samples, NonZeroUsize::MIN, size, None, |_| false, &file).unwrap();
         let mut model = Watcher::default();
-        assert_eq!(job.answer(&batch, &mut model).unwrap().len(), 12);
+        batches.run(&mut (), |batch| job.answer(batch, &mut model)).unwrap();
+        assert_eq!(batches.outcome().summary.done, 12);
         assert_eq!((model.loaded.len(), model.most_alive), (12, 1));
     }
 

@@ -1,4 +1,5 @@
-//! What the files of a user may be and hold: devices, FIFOs, links, pipes, and sizes over any limit.
+//! What the files of a user may be and hold: devices, FIFOs, links, pipes, and sizes over any
+//! limit.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -3,9 +3,11 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use super::support::{Dir, inject, score_arguments};
+use super::support::{Dir, fails, inject, score_arguments};
 use crate::common::server::Server;
 use crate::common::{
     Outcome, bpo, checkpoint, command, copy_run, finish, photos, score, snapshot, tiny, write_pairs,
@@ -27,6 +29,37 @@ fn writers(dir: &Dir) -> Vec<(PathBuf, Vec<OsString>)> {
         (image.clone(), arguments!["distort", &photo, "--distortion", "grayscale", "--out", &image]),
         (sheet.clone(), arguments!["distort", &photo, "--sheet", &sheet]),
     ]
+}
+
+/// Case 2.2: an output that is no file is refused, directly and behind a link.
+#[test]
+fn an_output_that_is_a_fifo_is_refused() {
+    let dir = Dir::new();
+    let fifo = dir.fifo("fifo");
+    for (out, arguments) in writers(&dir) {
+        let own = dir.fifo(out.file_name().unwrap().to_str().unwrap());
+        fails(arguments.clone()).says(own.to_str().unwrap());
+        assert!(fs::symlink_metadata(&own).unwrap().file_type().is_fifo(), "{arguments:?}");
+        fs::remove_file(&own).unwrap();
+        symlink(&fifo, &out).unwrap();
+        fails(arguments.clone());
+        assert!(fs::symlink_metadata(&out).unwrap().is_symlink(), "{arguments:?}");
+        assert!(fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo(), "{arguments:?}");
+    }
+}
+
+/// Case 2.2: an output that is a link is written where the link leads.
+#[test]
+fn an_output_that_is_a_link_is_written_through() {
+    let dir = Dir::new();
+    fs::create_dir(dir.at("elsewhere")).unwrap();
+    for (out, arguments) in writers(&dir) {
+        let target = dir.at("elsewhere").join(out.file_name().unwrap());
+        symlink(&target, &out).unwrap();
+        bpo(&arguments).succeeds();
+        assert!(fs::symlink_metadata(&out).unwrap().is_symlink(), "{arguments:?}");
+        assert!(fs::metadata(&target).unwrap().len() > 0, "{arguments:?}");
+    }
 }
 
 /// Case 2.3: files and directories of the user beside an output stay as they are.
@@ -82,6 +115,20 @@ fn a_key_that_cannot_be_used_is_not_printed() {
     assert!(!texts.contains("sesame"), "{texts}");
 }
 
+/// Case 2.6: a password or key in the server's address is in no output and no file.
+#[test]
+fn a_secret_in_an_address_is_written_nowhere() {
+    let server = Server::failing_first(0);
+    let with_password = server.url.replace("http://", "http://user:sesame@");
+    let with_key = format!("{}/?key=sesame", server.url);
+    let dead = "http://user:sesame@127.0.0.1:9".to_owned();
+    for url in [with_password, with_key, dead] {
+        let (outcome, texts) = inject_with_server(&format!("base_url = \"{url}\""), None);
+        outcome.without_panic();
+        assert!(!texts.contains("sesame"), "{url}: {texts}");
+    }
+}
+
 /// An escape sequence that sets a terminal's title.
 const ESCAPE: &str = "\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}";
 
@@ -117,7 +164,8 @@ fn ids_and_file_names_are_escaped() {
     is_plain(&bpo(arguments!["distort", folder, "--distortion", "grayscale", "--out", dir.at("made")]));
 }
 
-/// Case 2.9: replies of a server and errors of a template reach the terminal without control characters.
+/// Case 2.9: replies of a server and errors of a template reach the terminal without control
+/// characters.
 #[test]
 fn replies_and_template_errors_are_escaped() {
     let server = Server::failing_with(ESCAPE);

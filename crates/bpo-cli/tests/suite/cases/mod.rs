@@ -1,4 +1,5 @@
-//! Inputs that once lost files, leaked secrets or broke the program. Tests name the number of their case.
+//! Inputs that once lost files, leaked secrets or broke the program. Tests name the number of their
+//! case.
 
 mod files;
 #[cfg(all(unix, feature = "flex"))]

@@ -2,12 +2,16 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::support::{Dir, ends, inject};
-use crate::common::{Outcome, command, conversation, read_lines};
+use super::support::{Dir, ends, fails, inject, score_arguments};
+use crate::common::{
+    Outcome, Snapshot, bpo, checkpoint, command, conversation, copy_run, photos, read_lines, run_arguments,
+    snapshot, tiny, train_arguments, write_samples, write_three_pairs,
+};
 
 /// Runs the program with at most `megabytes` of address space.
 fn limited(megabytes: usize, arguments: Vec<OsString>) -> Outcome {
@@ -40,4 +44,202 @@ fn long_conversations_and_answers_take_little_memory() {
     let outcome = limited(1500, inject(&dir.at("data.json"), &dir.at("out.jsonl")));
     outcome.succeeds();
     assert!(read_lines(dir.at("out.jsonl")).iter().any(|line| line["id"] == "good"));
+}
+
+/// Case 3.3: sizes on the command line and in settings are bounded before any work.
+#[test]
+fn sizes_in_settings_are_bounded() {
+    let dir = Dir::new();
+    let refused = |arguments: Vec<OsString>, named: &str| {
+        let outcome = ends(&mut command(arguments));
+        outcome.refuses_naming(&[named]);
+        assert!(!dir.at("run").exists());
+    };
+    let run = |more: Vec<OsString>| run_arguments(&dir.at("run")).into_iter().chain(more).collect();
+    refused(run(arguments!["--lora-r", "1000000000"]), "lora.r");
+    let server = "[inject.server]\nbase_url = \"http://127.0.0.1:9\"\nmodel = \"m\"\n";
+    for (setting, named) in [
+        (format!("{server}timeout_s = 1e19\n"), "timeout_s"),
+        (format!("{server}max_concurrency = 1000000000\n"), "max_concurrency"),
+    ] {
+        fs::write(dir.at("bpo.toml"), setting).unwrap();
+        refused(run(arguments!["--config", dir.at("bpo.toml")]), named);
+    }
+    fs::write(dir.at("truth.jsonl"), "{\"image\": \"a.png\", \"objects\": [\"cup\"]}\n").unwrap();
+    fs::write(dir.at("answers.jsonl"), "{\"image\": \"a.png\", \"text\": \"A cup.\"}\n").unwrap();
+    let (answers, truth) = (dir.at("answers.jsonl"), dir.at("truth.jsonl"));
+    let chair = arguments!["eval", "chair", "--answers", answers, "--truth", truth];
+    refused(chair.into_iter().chain(arguments!["--resamples", "1000000000"]).collect(), "resamples");
+}
+
+/// Case 3.9: a proxy that the program cannot use is refused before any work.
+#[test]
+fn a_proxy_that_cannot_be_used_is_refused() {
+    let dir = Dir::new();
+    let server = "[inject.server]\nbase_url = \"http://127.0.0.1:9\"\nmodel = \"m\"\n";
+    fs::write(dir.at("bpo.toml"), format!("{server}proxy = \"socks5://127.0.0.1:9\"\n")).unwrap();
+    let config = arguments!["--config", dir.at("bpo.toml")];
+    bpo([run_arguments(&dir.at("run")), config].concat()).refuses_naming(&["proxy"]);
+    assert!(!dir.at("run").exists());
+}
+
+/// Case 3.3: sizes in a checkpoint's files are bounded before any weight is read.
+#[test]
+fn sizes_in_a_checkpoint_are_bounded() {
+    let edit = |name: &str, edit: &dyn Fn(&mut Value)| {
+        let dir = Dir::new();
+        checkpoint::copy_to(&dir.at("model"));
+        let path = dir.at("model").join(name);
+        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        edit(&mut config);
+        fs::write(path, config.to_string()).unwrap();
+        write_three_pairs(&dir.at("pairs.jsonl"), ["A cat.", "A red cup."]);
+        let (model, pairs) = (dir.at("model"), dir.at("pairs.jsonl"));
+        fails([score_arguments(&pairs), arguments!["--model", model]].concat()).says(name);
+    };
+    edit("config.json", &|config| config["text_config"]["head_dim"] = 1_000_000_000_000_u64.into());
+    edit("config.json", &|config| config["text_config"]["num_hidden_layers"] = 1_000_000.into());
+    edit("generation_config.json", &|config| config["eos_token_id"] = vec![2; 1_000_000].into());
+}
+
+/// A training with checkpoints after each step whose adapter is gone.
+fn unfinished(dir: &Dir) -> (PathBuf, Vec<OsString>, Snapshot) {
+    let (out, pairs) = (dir.at("run"), dir.at("pairs.jsonl"));
+    write_three_pairs(&pairs, ["A cat.", "A red cup."]);
+    let more = arguments!["--max-steps", "4", "--save-every", "1", "--batch-size", "2"];
+    let arguments: Vec<OsString> = train_arguments(&pairs, &out).into_iter().chain(more).collect();
+    bpo(&arguments).succeeds();
+    let adapter = snapshot(&out.join("adapter"));
+    fs::remove_dir_all(out.join("adapter")).unwrap();
+    (out.join("checkpoints"), arguments, adapter)
+}
+
+/// The directory of the last checkpoint.
+fn last_checkpoint(checkpoints: &Path) -> PathBuf {
+    let entries = fs::read_dir(checkpoints).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.is_dir()).max().unwrap()
+}
+
+/// Case 3.6: a checkpoint with a changed bit in its tensors is not used; the one before it is.
+#[test]
+fn a_damaged_checkpoint_is_passed_over() {
+    let dir = Dir::new();
+    let (checkpoints, arguments, adapter) = unfinished(&dir);
+    let last = last_checkpoint(&checkpoints);
+    for (path, mut bytes) in snapshot(&last) {
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
+            let place = bytes.len() - 2;
+            bytes[place] ^= 0x40;
+            fs::write(path, bytes).unwrap();
+        }
+    }
+    bpo(&arguments).succeeds().says(last.file_name().unwrap().to_str().unwrap());
+    assert!(snapshot(&dir.at("run/adapter")) == adapter);
+}
+
+/// Case 3.6: a checkpoint whose numbers are beyond the run is not used; the one before it is.
+#[test]
+fn a_checkpoint_beyond_the_run_is_passed_over() {
+    for key in ["step", "cursor"] {
+        let dir = Dir::new();
+        let (checkpoints, arguments, adapter) = unfinished(&dir);
+        let mut changed = 0;
+        for (path, bytes) in snapshot(&last_checkpoint(&checkpoints)) {
+            if path.extension().is_some_and(|extension| extension == "json") {
+                let mut state: Value = serde_json::from_slice(&bytes).unwrap();
+                changed += set_numbers(&mut state, key);
+                fs::write(path, state.to_string()).unwrap();
+            }
+        }
+        assert!(changed > 0, "no checkpoint has {key}");
+        bpo(&arguments).succeeds();
+        assert!(snapshot(&dir.at("run/adapter")) == adapter, "{key}");
+    }
+}
+
+/// Sets all numbers of a key, wherever they are; returns how many.
+fn set_numbers(value: &mut Value, key: &str) -> usize {
+    match value {
+        Value::Object(map) => map
+            .iter_mut()
+            .map(|(name, value)| {
+                if name == key && value.is_number() {
+                    *value = 1_000_000.into();
+                    1
+                } else {
+                    set_numbers(value, key)
+                }
+            })
+            .sum(),
+        Value::Array(items) => items.iter_mut().map(|item| set_numbers(item, key)).sum(),
+        _ => 0,
+    }
+}
+
+/// Case 3.7: a finished run whose adapter was emptied is not finished.
+#[test]
+fn an_emptied_adapter_is_made_again() {
+    for name in ["adapter_model.safetensors", "adapter_config.json"] {
+        let dir = Dir::new();
+        copy_run(&dir.at("run"));
+        let adapter = snapshot(&dir.at("run/adapter"));
+        fs::write(dir.at("run/adapter").join(name), "").unwrap();
+        bpo(run_arguments(&dir.at("run"))).succeeds();
+        assert!(snapshot(&dir.at("run/adapter")) == adapter, "{name}");
+    }
+}
+
+/// Case 3.10: what only training or injection uses is checked before the first stage.
+#[test]
+fn everything_is_checked_before_the_first_stage() {
+    let dir = Dir::new();
+    fs::write(dir.at("stale.safetensors"), "not a cache").unwrap();
+    fs::write(dir.at("empty.jsonl"), "").unwrap();
+    let fails_early = |more: Vec<OsString>, named: &str| {
+        let outcome = fails(run_arguments(&dir.at("run")).into_iter().chain(more).collect()).says(named);
+        assert!(!outcome.stderr.contains("weaken:"), "{}", outcome.stderr);
+        let weakened = fs::metadata(dir.at("run/weakened.jsonl"));
+        assert!(weakened.map_or(true, |file| file.len() == 0), "{named}");
+    };
+    fails_early(arguments!["--eval-pairs", dir.at("gone.jsonl")], "gone.jsonl");
+    fails_early(arguments!["--eval-pairs", dir.at("empty.jsonl")], "empty.jsonl");
+    fails_early(arguments!["--reference-cache", dir.at("stale.safetensors")], "stale.safetensors");
+    let server = "[inject.server]\nbase_url = \"http://127.0.0.1:9\"\nmodel = \"m\"\nmax_retries = 0\n";
+    for (settings, named) in [
+        ("[lora]\ntarget_modules = { regex = \"(\" }\n", "target_modules"),
+        ("[lora]\ntarget_modules = [\"nothing\"]\n", "nothing"),
+        ("[train]\nlr_groups = [{ path = \"nothing\", learning_rate = 1e-3 }]\n", "nothing"),
+        ("[train]\nkind_weights = { typo = 1.0 }\n", "typo"),
+        (server, "127.0.0.1:9"),
+    ] {
+        fs::write(dir.at("bpo.toml"), settings).unwrap();
+        fails_early(arguments!["--config", dir.at("bpo.toml")], named);
+    }
+}
+
+/// Case 3.12: an id with a NUL character does not stop a stage with several answers.
+#[test]
+fn an_id_with_nul_is_an_id() {
+    let dir = Dir::new();
+    let (data, out) = (dir.at("data.json"), dir.at("weakened.jsonl"));
+    write_samples(
+        &data,
+        &[
+            ("a", "cat.jpg", "What is it?", "A cat."),
+            ("a\u{0}1", "cat.jpg", "What is it?", "A cat."),
+            ("b\u{0}", "cat.jpg", "What is it?", "A cat."),
+        ],
+    );
+    let weaken = || {
+        let files = arguments!["--data", &data, "--images", photos(), "--out", &out];
+        let model = arguments!["weaken", "--model", tiny(), "--max-new-tokens", "2", "--samples", "2"];
+        bpo(model.into_iter().chain(files)).succeeds()
+    };
+    weaken().says("weaken: 6 answers");
+    let whole = fs::read_to_string(&out).unwrap();
+    fs::write(&out, whole.split_inclusive('\n').take(3).collect::<String>()).unwrap();
+    weaken().says("weaken: 6 answers");
+    assert_eq!(fs::read_to_string(&out).unwrap(), whole);
+    weaken();
+    assert_eq!(fs::read_to_string(&out).unwrap(), whole);
 }

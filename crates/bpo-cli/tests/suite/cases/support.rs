@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::common::{Outcome, photos, tiny};
+use crate::common::{Outcome, command, photos, tiny};
 
 /// A temporary directory with paths by name.
 pub(super) struct Dir(TempDir);
@@ -19,6 +19,13 @@ impl Dir {
 
     pub(super) fn at(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
+    }
+
+    /// A FIFO without a reader or writer.
+    pub(super) fn fifo(&self, name: &str) -> PathBuf {
+        let path = self.at(name);
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        path
     }
 }
 
@@ -39,6 +46,15 @@ pub(super) fn ends(command: &mut Command) -> Outcome {
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+/// The command ends with an error, not by a signal or a panic.
+#[track_caller]
+pub(super) fn fails(arguments: Vec<OsString>) -> Outcome {
+    let outcome = ends(&mut command(arguments));
+    assert!(matches!(outcome.code, Some(1 | 2)), "{outcome:?}");
+    assert_eq!(outcome.stderr.matches("error: ").count(), 1, "{outcome:?}");
+    outcome.without_panic()
 }
 
 pub(super) fn inject(data: &Path, out: &Path) -> Vec<OsString> {

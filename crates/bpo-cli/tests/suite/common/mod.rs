@@ -56,7 +56,8 @@ impl Outcome {
         self.ends_naming(1, parts)
     }
 
-    /// Exit code 2 and one error that names all of `parts`: the command line or a setting cannot be used.
+    /// Exit code 2 and one error that names all of `parts`: the command line or a setting cannot be
+    /// used.
     #[track_caller]
     pub fn refuses_naming(self, parts: &[&str]) -> Self {
         self.ends_naming(2, parts)
@@ -161,7 +162,8 @@ pub fn generate(questions: &Path, more: Vec<OsString>) -> Outcome {
     bpo(model.into_iter().chain(more))
 }
 
-/// Copies a finished `bpo run` with [`run_arguments`] to `out`. The run itself is made once for all tests.
+/// Copies a finished `bpo run` with [`run_arguments`] to `out`. The run itself is made once for all
+/// tests.
 pub fn copy_run(out: &Path) {
     static RUN: OnceLock<PathBuf> = OnceLock::new();
     let run = RUN.get_or_init(|| {

@@ -1,24 +1,24 @@
-//! Log-probabilities of whole completions, in pairs.
+//! Log-probabilities of whole completions, by pair.
 
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::gradients::widen;
-use crate::policy::TokenLogps;
-use crate::tensors::off_tape;
+use super::tensors::{off_tape, widen};
+use super::{TokenLogps, TokenStatistics};
 
-/// Which completion of a batch is the chosen and which the rejected one of each pair.
+/// Rows of each pair's chosen and rejected completions in a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PairRows {
     /// Row of the chosen completion of each pair.
     pub chosen: Vec<usize>,
     /// Row of the rejected completion of each pair.
     pub rejected: Vec<usize>,
-    /// Row of the chosen completion of each pair behind its weakened image; empty where nobody asks.
+    /// Row of the chosen completion of each pair given its weakened image; empty for a loss that
+    /// does not need it.
     pub weakened: Vec<usize>,
 }
 
 impl PairRows {
-    /// Without rows behind weakened images.
+    /// Rows without those for weakened images.
     pub fn new(chosen: Vec<usize>, rejected: Vec<usize>) -> Self {
         Self { chosen, rejected, weakened: Vec::new() }
     }
@@ -41,12 +41,68 @@ pub struct PairLogps {
     pub chosen: Tensor<1>,
     /// Of the rejected completions. `[pairs]`
     pub rejected: Tensor<1>,
-    /// Of the chosen completions given the weakened image, where it is computed. `[pairs]`
+    /// Of the chosen completions given the weakened image, for losses that need it. `[pairs]`
     pub weakened: Option<Tensor<1>>,
-    /// Numbers of tokens that the sums are of, which some losses need.
+    /// Numbers of tokens in the sums.
     pub lengths: Option<PairLengths>,
-    /// What of the sums lies behind the shorter completion's length, which length desensitization needs.
+    /// The part of the sums behind the shorter completion's length, for length desensitization.
     pub tails: Option<PairTails>,
+    /// Statistics of the distributions, for losses that [need
+    /// them](super::LossProperties::statistics).
+    pub statistics: Option<PairStatistics>,
+}
+
+/// [`TokenStatistics`] of the completions of each pair, summed over their tokens. All tensors are
+/// `[pairs]`, on no autodiff tape.
+#[derive(Clone, Debug)]
+pub struct PairStatistics {
+    /// Sums of the chosen completions.
+    pub chosen: StatisticSums,
+    /// Sums of the rejected completions.
+    pub rejected: StatisticSums,
+}
+
+/// [`TokenStatistics`] summed over the tokens of one completion per pair. All tensors are
+/// `[pairs]`.
+#[derive(Clone, Debug)]
+pub struct StatisticSums {
+    /// Sum of the entropies, in nats.
+    pub entropy: Tensor<1>,
+    /// Sum of the mean logits.
+    pub mean_logit: Tensor<1>,
+    /// Sum of `log sum_v p_v^2`.
+    pub log_sum_squares: Tensor<1>,
+    /// Number of tokens that are the likeliest ones.
+    pub top1: Tensor<1>,
+}
+
+impl PairStatistics {
+    /// The sums of pairs of completions.
+    ///
+    /// # Panics
+    /// As [`PairLogps::select`].
+    pub fn new(statistics: &TokenStatistics, rows: &PairRows) -> Self {
+        let sums =
+            |values: &Tensor<2>| PairLogps::select(values.clone().sum_dim(1).squeeze_dim::<1>(1), rows);
+        let entropy = sums(&statistics.entropy);
+        let mean_logit = sums(&statistics.mean_logit);
+        let log_sum_squares = sums(&statistics.log_sum_squares);
+        let top1 = sums(&statistics.top1);
+        Self {
+            chosen: StatisticSums {
+                entropy: entropy.chosen,
+                mean_logit: mean_logit.chosen,
+                log_sum_squares: log_sum_squares.chosen,
+                top1: top1.chosen,
+            },
+            rejected: StatisticSums {
+                entropy: entropy.rejected,
+                mean_logit: mean_logit.rejected,
+                log_sum_squares: log_sum_squares.rejected,
+                top1: top1.rejected,
+            },
+        }
+    }
 }
 
 /// Numbers of tokens of both completions of each pair, on no autodiff tape.
@@ -58,8 +114,8 @@ pub struct PairLengths {
     pub rejected: Tensor<1>,
 }
 
-/// Log-probabilities of the tokens of each completion that lie behind the length of the shorter one of its pair, summed, in
-/// nats. One of both is zero.
+/// Log-probabilities of each completion's tokens behind the length of the shorter completion of its
+/// pair, summed, in nats. The shorter completion's is zero.
 #[derive(Clone, Debug)]
 pub struct PairTails {
     /// Of the chosen completions. `[pairs]`
@@ -69,9 +125,10 @@ pub struct PairTails {
 }
 
 impl PairLogps {
-    /// Sums without lengths and without weakened images, for the losses that [need none](crate::loss::Loss::needs_lengths). Both `[pairs]`.
+    /// Sums alone, for losses whose [properties](super::LossProperties) ask for nothing else. Both
+    /// `[pairs]`.
     pub fn new(chosen: Tensor<1>, rejected: Tensor<1>) -> Self {
-        Self { chosen, rejected, weakened: None, lengths: None, tails: None }
+        Self { chosen, rejected, weakened: None, lengths: None, tails: None, statistics: None }
     }
 
     /// The sums and lengths of pairs of completions.
@@ -84,7 +141,7 @@ impl PairLogps {
         Self { lengths: Some(lengths), ..Self::select(tokens.sum(), rows) }
     }
 
-    /// The sums and lengths of pairs of completions, and what lies behind the shorter one's length.
+    /// The sums, lengths and [tails](PairTails) of pairs of completions.
     ///
     /// # Panics
     /// As [`select`](Self::select).
@@ -111,10 +168,10 @@ impl PairLogps {
         Self { tails: Some(tails), ..logps }
     }
 
-    /// Picks the completions of each pair; one completion may be in several pairs.
+    /// Selects the completions of each pair. A completion may be in several pairs.
     ///
     /// # Shapes
-    /// - `sums`: `[completions]`, see [`TokenLogps::sum`](crate::policy::TokenLogps::sum)
+    /// - `sums`: `[completions]`, see [`TokenLogps::sum`](super::TokenLogps::sum)
     /// - both fields: `[pairs]`
     ///
     /// # Panics
@@ -131,7 +188,7 @@ impl PairLogps {
         Self { weakened, ..Self::new(of(&rows.chosen), of(&rows.rejected)) }
     }
 
-    /// The same values as constants: on no autodiff tape.
+    /// The same values on no autodiff tape.
     pub fn inner(self) -> Self {
         Self {
             chosen: off_tape(self.chosen),
@@ -142,6 +199,7 @@ impl PairLogps {
                 chosen: off_tape(tails.chosen),
                 rejected: off_tape(tails.rejected),
             }),
+            statistics: self.statistics,
         }
     }
 }

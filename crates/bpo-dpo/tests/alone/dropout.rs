@@ -1,28 +1,17 @@
-//! Dropout that the device draws, in a run that is stopped and taken up.
-//!
-//! On its own in this process: devices have one generator for all, which each step of each trainer seeds.
-
-#[path = "suite/toy.rs"]
-#[expect(dead_code, reason = "shared with the other tests, which need more of it")]
-mod toy;
+//! Dropout that the device draws, in a run that is stopped and resumed.
 
 use std::fs;
 use std::path::Path;
 
-use bpo_dpo::metrics::StepMetrics;
-use bpo_dpo::observer::Control;
-use bpo_dpo::trainable::save_trainable;
-use bpo_dpo::{DpoConfig, Trainer};
+use bpo_dpo::{Control, DpoConfig, StepMetrics, Trainer, save_trainable};
 
-use toy::{Toy, ToyCollate, pairs};
+use crate::toy::{Toy, ToyCollate, pairs};
 
 fn train(lora_dropout: f64, config: &DpoConfig, dir: &Path, stop: usize) -> (Vec<u8>, String) {
     let policy = Toy { lora_dropout, ..Toy::untouched() };
     let trainer = Trainer::new(config.clone(), policy, ToyCollate::default(), Some(dir));
-    let mut observer = |metrics: &StepMetrics| match metrics.step == stop {
-        true => Control::Stop,
-        false => Control::Continue,
-    };
+    let mut observer =
+        |metrics: &StepMetrics| if metrics.step == stop { Control::Stop } else { Control::Continue };
     let (policy, _) = trainer.expect("valid").train(&pairs(), &mut observer).expect("trained");
     let metrics = fs::read_to_string(dir.join("metrics.jsonl")).expect("metrics");
     (save_trainable(&policy).expect("bytes"), metrics)
@@ -30,6 +19,7 @@ fn train(lora_dropout: f64, config: &DpoConfig, dir: &Path, stop: usize) -> (Vec
 
 #[test]
 fn dropout_is_the_same_after_a_stop() {
+    let _alone = crate::alone();
     let config = DpoConfig::default()
         .with_learning_rate(0.02)
         .with_batch_size(2)

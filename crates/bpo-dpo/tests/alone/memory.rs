@@ -1,21 +1,15 @@
 //! Training must hold no more memory after many steps than after few: autodiff keeps what anything keeps alive.
-#![allow(unsafe_code, reason = "a global allocator is the only way to count what is held")]
-
-#[path = "suite/toy.rs"]
-#[expect(dead_code, reason = "shared with the other tests, which need more of it")]
-mod toy;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, Ordering};
 
-use bpo_dpo::config::Weighting;
-use bpo_dpo::metrics::StepMetrics;
-use bpo_dpo::observer::Control;
-use bpo_dpo::policy::Adapters;
-use bpo_dpo::reference::{LogpCache, Reference, ReferenceSync};
-use bpo_dpo::{DpoConfig, Trainer};
+use crate::toy::{Toy, ToyCollate};
+use bpo_dpo::{
+    Adapters, Control, DpoConfig, LogpCache, PairBatches, Reference, ReferenceSync, StepMetrics, Trainer,
+    Weighting,
+};
+use bpo_pairs::PreferencePair;
 use burn::module::Module;
-use toy::{Toy, ToyCollate};
 
 struct Counting;
 
@@ -39,7 +33,8 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn fifty_steps_hold_what_ten_hold() {
-    let pairs = toy::pairs();
+    let _alone = crate::alone();
+    let pairs = crate::toy::pairs();
     let config = DpoConfig::default().with_learning_rate(0.01).with_max_steps(Some(60));
     let accumulating = config
         .clone()
@@ -50,7 +45,9 @@ fn fifty_steps_hold_what_ten_hold() {
     let cached = || {
         let mut cache = LogpCache::new(Default::default());
         let (toy, mut collate) = (Toy::untouched().valid(), ToyCollate::default());
-        cache.fill(&toy, Adapters::Off, &mut collate, &config, &pairs, |_, _| Ok(())).expect("filled");
+        cache
+            .fill(&toy, Adapters::Off, &mut collate, batches(&config, &pairs), |_, _| Ok(()))
+            .expect("filled");
         Reference::Cached(cache)
     };
     for (name, config, reference) in [
@@ -75,4 +72,8 @@ fn fifty_steps_hold_what_ten_hold() {
         println!("{name}: {early} bytes after few steps, {late} after many");
         assert!(50 * (late - early) <= early, "{name}: {early} bytes after few steps, {late} after many");
     }
+}
+
+fn batches<'a>(config: &DpoConfig, pairs: &'a [PreferencePair]) -> PairBatches<'a> {
+    PairBatches { pairs, loss: config.objective().properties(), size: config.batch_size }
 }

@@ -1,0 +1,161 @@
+//! The header of an image file, without its pixels.
+
+use std::fs::File;
+use std::io::{self, BufReader, ErrorKind, Read, Seek};
+use std::path::Path;
+
+use image::{ImageDecoder, ImageError, ImageFormat, ImageReader};
+use libjpeg_turbo_rs::JpegError;
+
+use crate::load::{allocation, decode_error, format_of, open_file, read_error};
+use crate::plain::plain;
+use crate::{DistortError, ImageLimits, jpeg};
+
+/// Bytes that tell the format of a file.
+const MAGIC: u64 = 64;
+
+/// Reads the header of an image file and gives the width and height that it states. No pixel is
+/// decoded, so the cost does not grow with the image.
+///
+/// What [`load_rgb`](crate::load_rgb) refuses because of the file's size, its format or its
+/// dimensions is refused here with the same error. A file whose pixels are damaged passes.
+///
+/// # Errors
+///
+/// Those of [`load_rgb`](crate::load_rgb) but for [`TooManyScans`](DistortError::TooManyScans) and
+/// [`TooSlow`](DistortError::TooSlow).
+pub fn check_header(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<(u32, u32), DistortError> {
+    let path = path.as_ref();
+    let (file, bytes) = open_file(path)?;
+    limits.check_file(path, bytes)?;
+    let mut file = BufReader::new(file);
+    let mut magic = Vec::new();
+    file.by_ref().take(MAGIC).read_to_end(&mut magic).map_err(read_error(path))?;
+    file.rewind().map_err(read_error(path))?;
+    let format = format_of(&magic).ok_or_else(|| DistortError::NotAnImage { path: path.into() })?;
+    let size = match format {
+        ImageFormat::Jpeg => jpeg_size(&mut file)
+            .map_err(|error| match error.kind() {
+                ErrorKind::UnexpectedEof => {
+                    jpeg::decode_error(JpegError::UnexpectedEof, path, bytes as usize)
+                }
+                _ => read_error(path)(error),
+            })?
+            .ok_or_else(|| {
+                let error = JpegError::CorruptData("no frame before the first scan".into());
+                jpeg::decode_error(error, path, bytes as usize)
+            })?,
+        format => {
+            let fail = |source: ImageError| decode_error(path, bytes as usize, plain(source, format));
+            let mut reader = ImageReader::with_format(file, format);
+            reader.limits(allocation(0));
+            reader.into_decoder().map_err(fail)?.dimensions()
+        }
+    };
+    limits.check_size(path, size)?;
+    Ok(size)
+}
+
+/// Width and height of the first frame of a JPEG file; `None` if a scan or the end comes before any
+/// frame.
+fn jpeg_size(file: &mut BufReader<File>) -> io::Result<Option<(u32, u32)>> {
+    file.seek_relative(2)?;
+    loop {
+        let marker = next_marker(file)?;
+        match marker {
+            // standalone markers: TEM, RST0 to RST7, SOI
+            0x01 | 0xd0..=0xd8 => continue,
+            // EOI, SOS
+            0xd9 | 0xda => return Ok(None),
+            _ => {}
+        }
+        let [high, low] = read(file)?;
+        let length = u16::from_be_bytes([high, low]);
+        // SOF0 to SOF15, without DHT, JPG and DAC, which lie between them
+        if matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) {
+            let [_precision, a, b, c, d] = read(file)?;
+            let side = |bytes| u32::from(u16::from_be_bytes(bytes));
+            return Ok(Some((side([c, d]), side([a, b]))));
+        }
+        file.seek_relative(i64::from(length.saturating_sub(2)))?;
+    }
+}
+
+/// The code of the next marker. Bytes before it are passed over, as decoders do.
+fn next_marker(file: &mut impl Read) -> io::Result<u8> {
+    let mut after_fill = false;
+    loop {
+        match read::<1>(file)? {
+            [0xff] => after_fill = true,
+            [marker] if after_fill && marker != 0 => return Ok(marker),
+            _ => after_fill = false,
+        }
+    }
+}
+
+fn read<const N: usize>(file: &mut impl Read) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use image::RgbImage;
+    use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
+
+    use super::*;
+    use crate::load_rgb;
+
+    fn jpeg(width: u32, height: u32) -> Vec<u8> {
+        let pixels: Vec<u8> = (0..width * height * 3).map(|i| (i * 7 % 251) as u8).collect();
+        Encoder::new(&pixels, width as usize, height as usize, PixelFormat::Rgb)
+            .subsampling(Subsampling::S420)
+            .encode()
+            .expect("encoded")
+    }
+
+    #[test]
+    fn headers_give_the_size_that_decoding_gives() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let limits = ImageLimits::default();
+        fs::write(dir.path().join("a.jpg"), jpeg(37, 19)).expect("written");
+        for name in ["a.png", "a.gif", "a.bmp", "a.tiff", "a.webp"] {
+            RgbImage::new(37, 19).save(dir.path().join(name)).expect("saved");
+        }
+        for name in ["a.jpg", "a.png", "a.gif", "a.bmp", "a.tiff", "a.webp"] {
+            let path = dir.path().join(name);
+            assert_eq!(check_header(&path, &limits).expect(name), (37, 19));
+            assert_eq!(load_rgb(&path, &limits).expect(name).dimensions(), (37, 19));
+            let small = limits.with_max_side(36);
+            let (header, whole) = (check_header(&path, &small), load_rgb(&path, &small));
+            assert_eq!(header.unwrap_err().to_string(), whole.unwrap_err().to_string(), "{name}");
+            // its first half has the header, and not all pixels
+            let bytes = fs::read(&path).expect("bytes");
+            fs::write(&path, &bytes[..bytes.len() - bytes.len() / 3]).expect("written");
+            if ["a.jpg", "a.png", "a.bmp"].contains(&name) {
+                assert_eq!(check_header(&path, &limits).expect(name), (37, 19));
+                load_rgb(&path, &limits).expect_err(name);
+            }
+        }
+    }
+
+    #[test]
+    fn files_without_a_header_are_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, limits) = (dir.path().join("a"), ImageLimits::default());
+        assert!(matches!(check_header(&path, &limits), Err(DistortError::Missing { .. })));
+        assert!(matches!(check_header(dir.path(), &limits), Err(DistortError::NotAFile { .. })));
+        let mut cases: Vec<Vec<u8>> = vec![Vec::new(), b"text".to_vec(), vec![0xff, 0xd8, 0xff]];
+        cases.push(jpeg(8, 8)[..30].to_vec());
+        cases.push(vec![0xff, 0xd8, 0xff, 0xda, 0, 2, 0, 0]);
+        cases.push(b"\x89PNG\r\n\x1a\n".to_vec());
+        for bytes in cases {
+            fs::write(&path, &bytes).expect("written");
+            check_header(&path, &limits).expect_err("no header");
+            load_rgb(&path, &limits).expect_err("no image");
+        }
+    }
+}

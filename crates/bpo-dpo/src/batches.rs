@@ -1,0 +1,223 @@
+//! Batches in the order in which a run needs them, and their preparation.
+
+use std::collections::VecDeque;
+
+use bpo_pairs::{PreferencePair, SkipReason, Skipped, chain};
+
+use crate::config::DpoConfig;
+use crate::data::Data;
+use crate::error::DpoError;
+use crate::forward::DynObjective;
+use crate::loss::{LossProperties, PairRows};
+use crate::order::{DataOrder, GroupBatch};
+use crate::policy::Collate;
+use crate::state::TrainerState;
+
+/// The pairs of each batch of a run, from its present state to its last step: for each step the
+/// batches to train on, then those to evaluate on if an evaluation is due.
+///
+/// It follows from the data, the settings and the state alone, so batches can be prepared before
+/// they are needed.
+pub(crate) struct BatchPlan<'a> {
+    config: &'a DpoConfig,
+    data: &'a Data,
+    total_steps: usize,
+    order: DataOrder,
+    /// Indices of the pairs in the order of the present epoch.
+    epoch_order: Vec<usize>,
+    step: usize,
+    epoch: usize,
+    cursor: usize,
+    pending: VecDeque<Vec<&'a PreferencePair>>,
+}
+
+impl<'a> BatchPlan<'a> {
+    pub(crate) fn new(
+        config: &'a DpoConfig,
+        data: &'a Data,
+        total_steps: usize,
+        state: &TrainerState,
+    ) -> Self {
+        let order = DataOrder::for_config(config, &data.pairs);
+        let epoch_order = order.epoch(config.seed, state.epoch);
+        let &TrainerState { step, epoch, cursor, .. } = state;
+        let pending = VecDeque::new();
+        Self { config, data, total_steps, order, epoch_order, step, epoch, cursor, pending }
+    }
+
+    /// The batches of the first epoch, without evaluations.
+    pub(crate) fn first_epoch(config: &DpoConfig, data: &'a Data) -> Vec<Vec<&'a PreferencePair>> {
+        let order = DataOrder::for_config(config, &data.pairs).epoch(config.seed, 0);
+        let batches = order.chunks(config.pairs_per_step()).flat_map(|step| step.chunks(config.batch_size));
+        batches.map(|batch| batch.iter().map(|&index| &data.pairs[index]).collect()).collect()
+    }
+
+    fn plan_step(&mut self) {
+        let rest = &self.epoch_order[self.cursor..];
+        let indices = &rest[..rest.len().min(self.config.pairs_per_step())];
+        let pairs: Vec<_> = indices.iter().map(|&index| &self.data.pairs[index]).collect();
+        self.step += 1;
+        self.cursor += pairs.len();
+        if self.cursor == self.data.pairs.len() {
+            self.epoch += 1;
+            self.cursor = 0;
+            if self.step < self.total_steps {
+                self.epoch_order = self.order.epoch(self.config.seed, self.epoch);
+            }
+        }
+        self.pending.extend(pairs.chunks(self.config.batch_size).map(<[_]>::to_vec));
+        if evaluates_after(self.config, self.data, self.total_steps, self.step) {
+            let batches = self.data.eval_pairs.chunks(self.config.batch_size);
+            self.pending.extend(batches.map(|batch| batch.iter().collect()));
+        }
+    }
+}
+
+impl<'a> Iterator for BatchPlan<'a> {
+    type Item = Vec<&'a PreferencePair>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.pending.is_empty() && self.step < self.total_steps {
+            self.plan_step();
+        }
+        self.pending.pop_front()
+    }
+}
+
+/// The batches of a run, prepared when they are asked for.
+pub(crate) struct Batches<'a, C> {
+    plan: BatchPlan<'a>,
+    /// Whether pairs that cannot be prepared are left out.
+    skips: bool,
+    loss: LossProperties,
+    collate: C,
+}
+
+impl<'a, C> Batches<'a, C> {
+    pub(crate) fn new(
+        config: &'a DpoConfig,
+        objective: &DynObjective,
+        data: &'a Data,
+        total_steps: usize,
+        state: &TrainerState,
+        collate: C,
+    ) -> Self {
+        let plan = BatchPlan::new(config, data, total_steps, state);
+        Self { plan, skips: config.validate_pairs, loss: objective.properties(), collate }
+    }
+}
+
+impl<'a, C: Collate> Iterator for Batches<'a, C> {
+    type Item = Result<PreparedPairs<'a, C::Batch>, DpoError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let pairs = self.plan.next()?;
+        Some(PreparedPairs::new(self.skips, self.loss, &mut self.collate, pairs))
+    }
+}
+
+/// Whether a run evaluates after a step.
+pub(crate) fn evaluates_after(config: &DpoConfig, data: &Data, total_steps: usize, step: usize) -> bool {
+    !data.eval_pairs.is_empty() && (step == total_steps || step.is_multiple_of(config.eval_every))
+}
+
+/// Pairs that are prepared for a policy, and those that could not be.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct PreparedPairs<'a, B> {
+    /// The pairs that could be prepared.
+    pub pairs: Vec<&'a PreferencePair>,
+    /// The others, each with its reason.
+    pub skipped: Vec<Skipped>,
+    /// The batch; `None` if no pair could be prepared.
+    pub inputs: Option<PreparedBatch<B>>,
+}
+
+/// A batch of pairs.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct PreparedBatch<B> {
+    /// The pairs as text, and the rows of their completions.
+    pub groups: GroupBatch,
+    /// What the policy takes.
+    pub batch: B,
+    /// Tokens of all sequences of the pairs, if the collator [counts them](Collate::lengths).
+    pub tokens: Option<usize>,
+}
+
+impl<B> PreparedBatch<B> {
+    fn new<C: Collate<Batch = B>>(
+        loss: LossProperties,
+        collate: &mut C,
+        pairs: &[&PreferencePair],
+    ) -> Result<Self, DpoError> {
+        let groups = GroupBatch::for_loss(loss, pairs.iter().copied());
+        let batch = groups.collate(collate, pairs)?;
+        let lengths = collate.lengths(&batch);
+        if let Some(found) = lengths.as_ref().map(Vec::len) {
+            groups.check_rows(found, pairs)?;
+        }
+        let tokens = lengths.map(|lengths| {
+            let PairRows { chosen, rejected, weakened } = &groups.rows;
+            // as TRL counts: a prompt with each of its completions, in each pair
+            let rejected = if loss.rejected { rejected.as_slice() } else { &[] };
+            chosen.iter().chain(rejected).chain(weakened).map(|&row| lengths[row]).sum()
+        });
+        Ok(Self { groups, batch, tokens })
+    }
+}
+
+impl<'a, B> PreparedPairs<'a, B> {
+    /// Prepares pairs for a loss in one batch. Skips the pairs that the collator refuses on their
+    /// own.
+    ///
+    /// # Errors
+    /// [`DpoError::Collate`] if the collator refuses pairs together that it takes on their own;
+    /// [`DpoError::Rows`].
+    pub fn collate<C: Collate<Batch = B>>(
+        collate: &mut C,
+        loss: LossProperties,
+        pairs: Vec<&'a PreferencePair>,
+    ) -> Result<Self, DpoError> {
+        Self::new(true, loss, collate, pairs)
+    }
+
+    /// Prepares pairs. Skips the pairs that the collator refuses on their own if `skips`.
+    ///
+    /// # Errors
+    /// [`DpoError::Collate`] with the pairs that are refused if not `skips`, or if the collator
+    /// refuses the rest together; [`DpoError::Rows`].
+    pub(crate) fn new<C: Collate<Batch = B>>(
+        skips: bool,
+        loss: LossProperties,
+        collate: &mut C,
+        mut pairs: Vec<&'a PreferencePair>,
+    ) -> Result<Self, DpoError> {
+        let refused = match PreparedBatch::new(loss, collate, &pairs) {
+            Ok(inputs) => return Ok(Self { pairs, skipped: Vec::new(), inputs: Some(inputs) }),
+            Err(error @ DpoError::Collate { .. }) => error,
+            Err(error) => return Err(error),
+        };
+        let mut skipped = Vec::new();
+        let mut first = None;
+        pairs.retain(|pair| {
+            let groups = GroupBatch::for_loss(loss, [*pair]);
+            let Err(error) = collate.collate(&groups.groups) else { return true };
+            skipped.push(Skipped::new(&pair.id, SkipReason::PairRefused).with_detail(chain(&error)));
+            first = first.take().or(Some(error));
+            false
+        });
+        match first {
+            Some(error) if !skips => {
+                let pairs = skipped.into_iter().map(|skipped| skipped.id).collect();
+                Err(DpoError::Collate { pairs, source: Box::new(error) })
+            }
+            Some(_) => {
+                let inputs =
+                    if pairs.is_empty() { None } else { Some(PreparedBatch::new(loss, collate, &pairs)?) };
+                Ok(Self { pairs, skipped, inputs })
+            }
+            None => Err(refused),
+        }
+    }
+}

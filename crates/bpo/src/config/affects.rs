@@ -1,0 +1,120 @@
+//! Which stages a setting affects: looked up in the tables beside the sections.
+
+use super::{
+    ConditionalSection, DataSection, InjectSection, ModelSection, ReferenceSection, RunConfig, WeakenSection,
+};
+use crate::stage::Stage;
+
+/// The keys of a section, each with the stages whose results it affects. A key that is a table itself stands for all
+/// keys in it.
+pub(super) type Affects = &'static [(&'static str, &'static [Stage])];
+
+/// Whether a setting affects the results of a stage, by its dotted key.
+pub(super) fn affects(key: &str, stage: Stage) -> bool {
+    declared(key).is_some_and(|stages| stages.contains(&stage))
+}
+
+/// The stages that a setting affects. `None` for one that is not declared.
+fn declared(key: &str) -> Option<&'static [Stage]> {
+    let (section, rest) = key.split_once('.').unwrap_or((key, ""));
+    let (table, key) = match section {
+        "model" => (ModelSection::AFFECTS, rest),
+        "data" => (DataSection::AFFECTS, rest),
+        "weaken" => (WeakenSection::AFFECTS, rest),
+        "inject" if is_of_transport(rest) => return Some(&[]),
+        "inject" => (InjectSection::AFFECTS, rest),
+        "reference" => (ReferenceSection::AFFECTS, rest),
+        "conditional" => (ConditionalSection::AFFECTS, rest),
+        "train" if affects_no_step(rest) => return Some(&[]),
+        _ => (RunConfig::AFFECTS, section),
+    };
+    let first = key.split('.').next()?;
+    table.iter().find(|(known, _)| *known == first).map(|(_, stages)| *stages)
+}
+
+#[cfg(feature = "server")]
+fn is_of_transport(key: &str) -> bool {
+    let key = key.strip_prefix("server.");
+    key.is_some_and(|key| bpo_server::OpenAiConfig::TRANSPORT_KEYS.contains(&key))
+}
+
+/// A build without the client does not know the keys of a server.
+#[cfg(not(feature = "server"))]
+fn is_of_transport(_: &str) -> bool {
+    false
+}
+
+#[cfg(feature = "model")]
+fn affects_no_step(key: &str) -> bool {
+    bpo_dpo::DpoConfig::AFFECTS_NO_STEP.contains(&key)
+}
+
+/// A build without models does not train.
+#[cfg(not(feature = "model"))]
+fn affects_no_step(_: &str) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    /// The keys of a section, which the error about an unknown key lists.
+    fn keys<T: DeserializeOwned + std::fmt::Debug>(section: &str) -> Vec<String> {
+        let error = toml::from_str::<T>("no-such-key = 1").unwrap_err().to_string();
+        let (_, known) = error.split_once("expected").unwrap();
+        let names = known.split('`').skip(1).step_by(2);
+        names
+            .map(|name| if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") })
+            .collect()
+    }
+
+    #[test]
+    fn every_setting_is_declared() {
+        let sections = [
+            keys::<RunConfig>(""),
+            keys::<ModelSection>("model"),
+            keys::<DataSection>("data"),
+            keys::<WeakenSection>("weaken"),
+            keys::<InjectSection>("inject"),
+            keys::<ReferenceSection>("reference"),
+            keys::<ConditionalSection>("conditional"),
+        ];
+        const WITH_A_TABLE: [&str; 6] = ["model", "data", "weaken", "inject", "reference", "conditional"];
+        for key in sections.concat() {
+            assert!(
+                WITH_A_TABLE.contains(&key.as_str()) || declared(&key).is_some(),
+                "{key} is not declared"
+            );
+        }
+        for key in super::super::changes::flatten(&RunConfig::default()).unwrap().into_keys() {
+            assert!(declared(&key).is_some(), "{key} is not declared");
+        }
+        assert_eq!(declared("weaken.no_such_key"), None);
+    }
+
+    #[test]
+    #[cfg(feature = "server")]
+    fn the_keys_of_a_server_are_its_own() {
+        let known = keys::<bpo_server::OpenAiConfig>("");
+        for key in bpo_server::OpenAiConfig::TRANSPORT_KEYS {
+            assert!(known.iter().any(|known| known == key), "{key}");
+        }
+        let of_answers: Vec<&String> = known
+            .iter()
+            .filter(|key| !bpo_server::OpenAiConfig::TRANSPORT_KEYS.contains(&key.as_str()))
+            .collect();
+        assert_eq!(of_answers, ["model"]);
+    }
+
+    #[test]
+    #[cfg(feature = "model")]
+    fn the_keys_of_training_are_its_own() {
+        let known = keys::<bpo_dpo::DpoConfig>("");
+        for key in bpo_dpo::DpoConfig::AFFECTS_NO_STEP {
+            assert!(known.iter().any(|known| known == key), "{key}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The file of the ledger: `manifest.json` in a run directory, `FILE.manifest.json` beside the file of a stage.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bpo_inject::CutCounts;
+use bpo_pairs::files::{read_bytes, write_bytes};
+use bpo_pairs::{Fingerprint, Limits, SkipCounts};
+use serde::{Deserialize, Serialize};
+
+use super::Inputs;
+use crate::config::{RunConfig, stage_settings};
+use crate::error::BpoError;
+use crate::stage::Stage;
+use crate::summary::StageSummary;
+
+/// What stages were made from, and what they did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a manifest: an object with `version` and `stages`")]
+pub struct Manifest {
+    /// Version of the program that wrote it. Other versions may continue the stages.
+    pub version: String,
+    /// An entry for each stage.
+    pub stages: BTreeMap<Stage, StageEntry>,
+}
+
+/// Whether a stage has all that it is to make.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StageState {
+    /// Not all, or nothing yet.
+    #[default]
+    Started,
+    /// All of it.
+    Finished,
+}
+
+/// A stage: the settings and inputs that affect its results, its state and its counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object with `settings`, `inputs`, `state`, `done` and `skipped`"
+)]
+pub struct StageEntry {
+    /// Settings by their dotted keys, as TOML.
+    pub settings: BTreeMap<String, String>,
+    /// Fingerprints of the inputs by their names.
+    pub inputs: BTreeMap<String, Fingerprint>,
+    /// Whether the stage has all that it is to make.
+    pub state: StageState,
+    /// See [`StageSummary::done`].
+    pub done: usize,
+    /// See [`StageSummary::skipped`].
+    pub skipped: SkipCounts,
+    /// See [`StageSummary::cuts`].
+    #[serde(default, skip_serializing_if = "CutCounts::is_empty")]
+    pub cuts: CutCounts,
+}
+
+impl StageEntry {
+    /// The entry of a stage that has made nothing yet.
+    ///
+    /// # Errors
+    /// [`BpoError::ConfigEncode`] for settings that TOML cannot hold.
+    pub(super) fn new(stage: Stage, config: &RunConfig, inputs: &Inputs) -> Result<Self, BpoError> {
+        let (settings, inputs) = (stage_settings(stage, config)?, inputs.of(stage));
+        Ok(Self { settings, inputs, ..Self::default() })
+    }
+
+    /// The counts.
+    pub fn summary(&self) -> StageSummary {
+        StageSummary { done: self.done, skipped: self.skipped.clone(), cuts: self.cuts.clone() }
+    }
+
+    /// Records that the stage has all that it is to make.
+    pub(super) fn finish(&mut self, summary: &StageSummary) {
+        let StageSummary { done, skipped, cuts } = summary.clone();
+        self.state = StageState::Finished;
+        (self.done, self.skipped, self.cuts) = (done, skipped, cuts);
+    }
+}
+
+impl Manifest {
+    /// Reads a manifest. `None` if there is no file.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is no manifest.
+    pub fn read(path: &Path) -> Result<Option<Self>, BpoError> {
+        let bytes = match read_bytes(path, Limits::DEFAULT.settings_bytes) {
+            Err(error) if error.is_not_found() => return Ok(None),
+            bytes => bytes?,
+        };
+        let manifest = serde_json::from_slice(&bytes);
+        manifest.map(Some).map_err(|source| BpoError::Json { path: path.to_owned(), source })
+    }
+
+    /// Writes the file. An old one stays until the new one is whole.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub(super) fn write(&mut self, path: &Path) -> Result<(), BpoError> {
+        env!("CARGO_PKG_VERSION").clone_into(&mut self.version);
+        let json = serde_json::to_vec_pretty(self);
+        let mut json = json.map_err(|source| BpoError::Json { path: path.to_owned(), source })?;
+        json.push(b'\n');
+        Ok(write_bytes(path, &json)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bpo_pairs::{SkipReason, Skipped};
+
+    use super::*;
+
+    #[test]
+    fn a_manifest_round_trips() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("manifest.json");
+        assert_eq!(Manifest::read(&path).unwrap(), None);
+        let mut inputs = Inputs::default();
+        inputs.add("data", Fingerprint::of("a"), &[Stage::Inject]);
+        let mut entry = StageEntry::new(Stage::Inject, &RunConfig::default(), &inputs).unwrap();
+        assert!(entry.settings.contains_key("seed") && !entry.settings.contains_key("weaken.samples"));
+        entry.finish(&StageSummary::new(3, &[Skipped::new("x", SkipReason::NoImage)]));
+        let mut manifest = Manifest::default();
+        manifest.stages.insert(Stage::Inject, entry);
+        manifest.write(&path).unwrap();
+        assert_eq!(Manifest::read(&path).unwrap().unwrap(), manifest);
+
+        std::fs::write(&path, "3").unwrap();
+        let other = crate::error::chain(&Manifest::read(&path).unwrap_err());
+        assert!(other.contains("expected a manifest: an object"), "{other}");
+    }
+}

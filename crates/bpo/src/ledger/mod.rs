@@ -1,0 +1,278 @@
+//! The run ledger: decides whether stages may be continued, and records what they did.
+//!
+//! | where | file |
+//! |---|---|
+//! | run directory | `manifest.json`, an entry for each stage |
+//! | file of a stage command | `FILE.manifest.json` beside it, one entry |
+//!
+//! An entry has the settings and the fingerprints of the inputs that affect the results of its stage. A stage that has
+//! results is continued with the same ones only. Which settings affect a stage is declared beside each section of
+//! [`RunConfig`]. The results of a stage without a single answer hold nothing: with other settings the stage starts
+//! again. A file without a manifest is somebody else's and is never touched.
+
+mod chain;
+mod inputs;
+mod manifest;
+mod record;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bpo_pairs::Fingerprint;
+
+pub use inputs::Inputs;
+pub use manifest::{Manifest, StageEntry, StageState};
+
+use crate::config::{Change, RunConfig, stage_settings};
+use crate::error::BpoError;
+use crate::paths::with_suffix;
+use crate::run_dir::RunDir;
+use crate::stage::Stage;
+use crate::stages::{has_answers, remove_unanswered};
+use crate::summary::StageSummary;
+pub(crate) use chain::has_content;
+
+/// The stages of a run that have an entry.
+const RUN: [Stage; 5] = [Stage::Data, Stage::Weaken, Stage::Inject, Stage::Pair, Stage::Train];
+
+/// The manifest of a run directory or of the file of a stage, held to the settings and inputs of now.
+#[derive(Clone, Debug)]
+pub struct StageLedger {
+    path: PathBuf,
+    manifest: Manifest,
+}
+
+impl StageLedger {
+    /// Opens the ledger of a run, and records the settings in `config.toml`.
+    ///
+    /// # Errors
+    /// [`BpoError::Changed`] with every setting and input of a stage with results that differs; [`BpoError::Missing`] if
+    /// the file of a stage is gone and those of later ones are not; [`BpoError::NotOurs`] if bpo did not write
+    /// `config.toml`; if a file cannot be read or written.
+    pub fn open_run(config: &RunConfig, inputs: &Inputs, dir: &RunDir) -> Result<Self, BpoError> {
+        let mut made = chain::made(dir)?;
+        record::check_ours(&dir.config())?;
+        let path = dir.manifest();
+        let there = Manifest::read(&path)?;
+        let mut manifest = there.clone().unwrap_or_default();
+        let differences = |stage| -> Result<Differences, BpoError> {
+            let then = there.as_ref().and_then(|there| there.stages.get(&stage));
+            Ok(Differences::find(then, &StageEntry::new(stage, config, inputs)?))
+        };
+        // a stage without an answer, with nothing made after it, starts again
+        while let Some((stage @ (Stage::Weaken | Stage::Inject), file)) = made.last()
+            && !differences(*stage)?.is_empty()
+            && !has_answers(file)?
+        {
+            remove_unanswered(file)?;
+            made.pop();
+        }
+        let (mut all, mut first) = (Differences::default(), None);
+        for (stage, file) in &made {
+            let found = differences(*stage)?;
+            if !found.is_empty() {
+                first.get_or_insert(file);
+                all.add(found);
+            }
+        }
+        if let Some(file) = first {
+            // inputs are those of the run
+            let path = if all.settings.is_empty() { dir.root() } else { file };
+            return Err(all.into_error(path));
+        }
+        for stage in RUN {
+            if !made.iter().any(|(held, _)| *held == stage) && !differences(stage)?.is_empty() {
+                manifest.stages.insert(stage, StageEntry::new(stage, config, inputs)?);
+            }
+        }
+        let mut ledger = Self { path, manifest };
+        if there.as_ref() != Some(&ledger.manifest) {
+            ledger.write()?;
+        }
+        record::write(&dir.config(), config)?;
+        Ok(ledger)
+    }
+
+    /// Opens the ledger of a stage that runs alone and writes `file`. `data` is the fingerprint of the annotated data.
+    ///
+    /// # Errors
+    /// [`BpoError::Changed`] with every setting and input that differs, if the file has an answer;
+    /// [`BpoError::NoManifest`] if the file holds something and has no manifest; if a file cannot be read or written.
+    pub fn open_file(
+        stage: Stage,
+        config: &RunConfig,
+        data: &Fingerprint,
+        file: &Path,
+    ) -> Result<Self, BpoError> {
+        let config = config.clone().with_absolute_paths()?;
+        let path = manifest_beside(file);
+        let manifest = Manifest::read(&path)?;
+        if has_content(file)
+            && !manifest.as_ref().is_some_and(|manifest| manifest.stages.contains_key(&stage))
+        {
+            return Err(BpoError::NoManifest { path: file.to_owned(), manifest: path });
+        }
+        let now = StageEntry::new(stage, &config, &Inputs::read(&[stage], &config, Some(data))?)?;
+        let then = manifest.and_then(|mut manifest| manifest.stages.remove(&stage));
+        let differences = Differences::find(then.as_ref(), &now);
+        let entry = if differences.is_empty() {
+            then.unwrap_or(now)
+        } else {
+            if has_content(file) {
+                if has_answers(file)? {
+                    return Err(differences.into_error(file));
+                }
+                remove_unanswered(file)?;
+            }
+            now
+        };
+        let mut ledger = Self { path, manifest: Manifest::default() };
+        ledger.manifest.stages.insert(stage, entry);
+        ledger.write()?;
+        Ok(ledger)
+    }
+
+    /// Opens the ledger of the training in a directory, of a run or of its own, and records the settings in
+    /// `config.toml`.
+    ///
+    /// # Errors
+    /// As [`open_run`](Self::open_run); [`BpoError::NoManifest`] if there are results of a training and no manifest.
+    pub fn open_training(config: &RunConfig, dir: &RunDir) -> Result<Self, BpoError> {
+        let has_any = |paths: &[PathBuf]| paths.iter().any(|path| has_content(path));
+        let is_begun = has_any(&[dir.metrics(), dir.checkpoints(), dir.adapter(), dir.model()]);
+        let is_of_a_run = has_any(&[dir.weakened(), dir.injected()]);
+        let (path, root) = (dir.manifest(), dir.root().to_owned());
+        let manifest = Manifest::read(&path)?.unwrap_or_default();
+        let now = StageEntry::new(Stage::Train, config, &Inputs::read(&[Stage::Train], config, None)?)?;
+        let then = manifest.stages.get(&Stage::Train);
+        if then.is_none() && is_begun {
+            return Err(BpoError::NoManifest { path: root, manifest: path });
+        }
+        let differences = Differences::find(then, &now);
+        let is_held = is_begun || is_of_a_run && then.is_some();
+        if is_held && !differences.is_empty() {
+            return Err(differences.into_error(&root));
+        }
+        if !is_held {
+            record::write(&dir.config(), config)?;
+        }
+        let has_changed = !differences.is_empty();
+        let mut ledger = Self { path, manifest };
+        if has_changed {
+            ledger.manifest.stages.insert(Stage::Train, now);
+            ledger.write()?;
+        }
+        Ok(ledger)
+    }
+
+    /// The stages of a run that are not finished, without opening its directory. All, if there is no run.
+    ///
+    /// # Errors
+    /// If there is a manifest that cannot be read.
+    pub fn unfinished(run: &Path) -> Result<Vec<Stage>, BpoError> {
+        let (path, manifest) = (run.join("manifest.json"), Manifest::read(&run.join("manifest.json"))?);
+        let ledger = Self { path, manifest: manifest.unwrap_or_default() };
+        Ok(RUN.into_iter().filter(|&stage| !ledger.is_finished(stage)).collect())
+    }
+
+    /// Whether a stage has all that it is to make.
+    pub fn is_finished(&self, stage: Stage) -> bool {
+        self.manifest.stages.get(&stage).is_some_and(|entry| entry.state == StageState::Finished)
+    }
+
+    /// Records that a stage has all that it is to make.
+    ///
+    /// # Errors
+    /// If the manifest cannot be written.
+    pub fn finish(&mut self, stage: Stage, summary: &StageSummary) -> Result<(), BpoError> {
+        self.manifest.stages.entry(stage).or_default().finish(summary);
+        self.write()
+    }
+
+    /// The counts of the stages that are finished.
+    pub fn summaries(&self) -> BTreeMap<Stage, StageSummary> {
+        let finished = self.manifest.stages.iter().filter(|(_, entry)| entry.state == StageState::Finished);
+        finished.map(|(&stage, entry)| (stage, entry.summary())).collect()
+    }
+
+    fn write(&mut self) -> Result<(), BpoError> {
+        self.manifest.write(&self.path)
+    }
+}
+
+/// Records new paths of the checkpoint, the data and the images in the settings of the run or training in `dir`, for
+/// inputs that were moved together with it. Does nothing if the directory has no manifest.
+///
+/// The contents of checkpoint and data are compared as always when the run is resumed. Those of images are not: the
+/// caller must know that they are the same.
+///
+/// # Errors
+/// [`BpoError::NotOurs`] if bpo did not write `config.toml`; if a file cannot be read or written.
+pub fn record_moved_inputs(config: &RunConfig, dir: &Path) -> Result<(), BpoError> {
+    let config = config.clone().with_absolute_paths()?;
+    let path = dir.join("manifest.json");
+    if let Some(there) = Manifest::read(&path)? {
+        let mut manifest = there.clone();
+        for (&stage, entry) in &mut manifest.stages {
+            let now = stage_settings(stage, &config)?;
+            for key in ["model.path", "data.path", "data.images"] {
+                if let (Some(then), Some(now)) = (entry.settings.get_mut(key), now.get(key)) {
+                    then.clone_from(now);
+                }
+            }
+        }
+        if manifest != there {
+            manifest.write(&path)?;
+        }
+    }
+    record::replace_input_paths(&dir.join("config.toml"), &config)
+}
+
+/// The manifest of the file of a stage.
+pub fn manifest_beside(file: &Path) -> PathBuf {
+    with_suffix(file, ".manifest.json")
+}
+
+/// What differs between the entry of a stage and what it would be now.
+#[derive(Debug, Default)]
+struct Differences {
+    settings: Vec<Change>,
+    inputs: Vec<Change>,
+}
+
+impl Differences {
+    /// Everything differs from an entry that is not there.
+    fn find(then: Option<&StageEntry>, now: &StageEntry) -> Self {
+        let empty = StageEntry::default();
+        let is_new = then.is_none();
+        let then = then.unwrap_or(&empty);
+        let mut found = Self {
+            settings: Change::between(&then.settings, &now.settings),
+            inputs: Change::between(&then.inputs, &now.inputs),
+        };
+        if is_new && found.is_empty() {
+            // a stage without settings or inputs of its own still needs its entry
+            found.inputs.push(Change { key: "manifest".into(), then: None, now: None });
+        }
+        found
+    }
+
+    fn is_empty(&self) -> bool {
+        self.settings.is_empty() && self.inputs.is_empty()
+    }
+
+    /// Adds those of another stage; what several stages share is named once.
+    fn add(&mut self, other: Self) {
+        for (all, new) in [(&mut self.settings, other.settings), (&mut self.inputs, other.inputs)] {
+            for change in new {
+                if !all.contains(&change) {
+                    all.push(change);
+                }
+            }
+        }
+    }
+
+    fn into_error(self, path: &Path) -> BpoError {
+        BpoError::Changed { path: path.to_owned(), settings: self.settings, inputs: self.inputs }
+    }
+}

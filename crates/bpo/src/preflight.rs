@@ -1,0 +1,115 @@
+//! What can be wrong with a run is found before its first stage starts, and before anything is written.
+
+use std::fs;
+use std::path::Path;
+
+use bpo_pairs::format::jsonl::read_pairs;
+
+use crate::config::RunConfig;
+use crate::error::BpoError;
+
+/// Checks what the stages of a run read or write besides the data and the model, and adds what is wrong to `problems`:
+/// pairs for evaluations, the reference cache, the weights of kinds, the settings of the text model.
+pub(crate) fn check(config: &RunConfig, problems: &mut Vec<BpoError>) {
+    problems.extend(check_eval_pairs(config).err());
+    problems.extend(check_cache(config).err());
+    #[cfg(feature = "model")]
+    problems.extend(check_training(config).err());
+    problems.extend(check_text_model(config).err());
+}
+
+/// The pairs that training is evaluated on can be read, and there is one.
+fn check_eval_pairs(config: &RunConfig) -> Result<(), BpoError> {
+    let Some(path) = &config.data.eval_pairs else { return Ok(()) };
+    let set = read_pairs(path)?;
+    if set.pairs.is_empty() { Err(BpoError::nothing(path, "pair", &set.skipped)) } else { Ok(()) }
+}
+
+/// The reference cache is a file, or can become one.
+fn check_cache(config: &RunConfig) -> Result<(), BpoError> {
+    let Some(path) = &config.reference.cache else { return Ok(()) };
+    let setting =
+        |expected, found: String| Err(BpoError::Setting { key: "reference.cache".into(), expected, found });
+    match fs::metadata(path) {
+        Ok(there) if !there.is_file() => {
+            return setting("a file", format!("{}, which is none", path.display()));
+        }
+        Ok(_) => {
+            fs::File::open(path).map_err(BpoError::io("read", path))?;
+        }
+        Err(_) => {}
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match fs::metadata(parent) {
+        Ok(there) if there.is_dir() && !there.permissions().readonly() => Ok(()),
+        Ok(_) => setting("a file in a directory that can be written", path.display().to_string()),
+        Err(_) => setting("a file in a directory that exists", path.display().to_string()),
+    }
+}
+
+/// Training has pairs to evaluate on where it needs them, and weights of kinds are of kinds that a run makes.
+#[cfg(feature = "model")]
+fn check_training(config: &RunConfig) -> Result<(), BpoError> {
+    use bpo_pairs::CompletionKind;
+
+    let train = &config.train;
+    let has_evaluations = train.eval_fraction > 0.0 || config.data.eval_pairs.is_some();
+    if (train.keep_best.is_some() || train.patience.is_some()) && !has_evaluations {
+        return Err(BpoError::NothingToEvaluate);
+    }
+    let is_made = |kind: &&CompletionKind| {
+        matches!(kind, CompletionKind::ImageWeakened | CompletionKind::ErrorInjected)
+    };
+    match train.kind_weights.keys().find(|kind| !is_made(kind)) {
+        Some(kind) => Err(BpoError::Setting {
+            key: "train.kind_weights".into(),
+            expected: "of the kinds that a run makes, mllm-hal and llm-hal",
+            found: kind.to_string(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The templates and numbers of the text model's settings can work, where a server is asked.
+fn check_text_model(config: &RunConfig) -> Result<(), BpoError> {
+    if config.inject.server.is_none() {
+        return Ok(());
+    }
+    Ok(config.inject.llm.validate()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_is_wrong_is_named_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = RunConfig::default();
+        let problems = |config: &RunConfig| {
+            let mut problems = Vec::new();
+            check(config, &mut problems);
+            problems
+        };
+        assert!(problems(&config).is_empty());
+        config.data.eval_pairs = Some(dir.path().join("eval.jsonl"));
+        config.reference.cache = Some(dir.path().join("no-such-directory/cache"));
+        #[cfg(feature = "server")]
+        {
+            config.inject.server = Some(bpo_server::OpenAiConfig::new("http://h", "m"));
+        }
+        config.inject.llm.attempts = 0;
+        let error = BpoError::all(problems(&config)).unwrap_err();
+        let text = crate::error::chain(&error);
+        for part in ["eval.jsonl", "`reference.cache`"] {
+            assert!(text.contains(part), "{text}");
+        }
+        #[cfg(feature = "server")]
+        assert!(text.contains("`inject.llm.attempts`"), "{text}");
+
+        std::fs::write(dir.path().join("eval.jsonl"), "").unwrap();
+        config.reference.cache = Some(dir.path().to_owned());
+        let text = BpoError::all(problems(&config)).unwrap_err().to_string();
+        assert!(text.contains("no pair") && text.contains("`reference.cache`"), "{text}");
+    }
+}
