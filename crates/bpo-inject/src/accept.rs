@@ -1,7 +1,8 @@
-//! When a rewritten answer may stand as the wrong side of a preference pair.
+//! Acceptance of drafts as the rejected side of a preference pair.
 //!
-//! A draft goes through two tables of rules: [`cut`] takes off what is not the answer, and [`REJECTIONS`] turns down what
-//! is left if it is no answer. Each rule has a reason that is counted.
+//! Two tables of rules apply to a draft: the rules of [`cut`] remove what is not part of the
+//! answer, and those of [`REJECTIONS`] reject the rest if it is no answer. Each rule has a counted
+//! reason.
 
 mod counts;
 mod cut;
@@ -25,28 +26,31 @@ use words::{telling_words, words};
 
 use bpo_pairs::{FinishReason, Generated};
 
-/// Longest draft that is looked at, in bytes: far above any answer with its reasoning.
+/// Largest accepted size of a draft with its reasoning, in bytes.
 const MAX_DRAFT_BYTES: usize = 256 << 10;
 
-/// What stands in a server's reply in place of the API key.
+/// The text that replaces the API key in the reply of a server.
 pub const REMOVED_KEY: &str = "[API key removed]";
 
-/// Bounds and phrases of acceptance. All defaults are ours: the authors' script keeps whatever comes back.
+/// Bounds and phrases of acceptance. All defaults are ours: the authors' script accepts any reply.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct AcceptanceRules {
-    /// Shortest accepted length, as a part of the right answer's (in characters).
+    /// Shortest accepted length, as a fraction of the length of the right answer in characters.
     pub min_length_ratio: f64,
-    /// Longest accepted length, as a multiple of the right answer's (in characters).
+    /// Longest accepted length, as a multiple of the length of the right answer in characters.
     pub max_length_ratio: f64,
-    /// Characters by which a text may be outside either bound: "4" against "There are four." is fine.
+    /// Number of characters by which a text may exceed either bound, so that "4" may replace
+    /// "There are four.".
     pub length_slack: usize,
-    /// Words in a row that are an echo when the prompt has them and the right answer does not; 0 allows echoes.
+    /// Number of consecutive words that make an echo if the prompt has them and the right answer
+    /// does not; 0 accepts echoes.
     pub echo_words: usize,
-    /// Phrases, in lower case, that mark a refusal where they begin a sentence and the right answer has none.
+    /// Phrases in lower case that mark a refusal at the start of a sentence, unless the right
+    /// answer is a refusal too.
     pub refusals: Vec<String>,
-    /// Phrases, in lower case, that mark talk about the task wherever they stand, unless the right answer has them.
+    /// Phrases in lower case that mark text about the task, unless the right answer has them.
     pub commentary: Vec<String>,
 }
 
@@ -108,10 +112,10 @@ impl Default for AcceptanceRules {
     }
 }
 
-/// What a draft is held against.
+/// What a draft is compared with.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected<'a> {
-    /// The prompt as it was sent.
+    /// The prompt, as sent to the model.
     pub prompt: &'a str,
     /// The question about the image.
     pub question: &'a str,
@@ -119,20 +123,20 @@ pub struct Expected<'a> {
     pub answer: &'a str,
 }
 
-/// A draft that may be used.
+/// An accepted draft.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Accepted {
     /// The answer.
     pub text: String,
-    /// What was cut from the draft, each kind once.
+    /// Kinds of text that were cut from the draft, each once.
     pub cuts: Vec<Cut>,
 }
 
-/// What a rule of rejection looks at.
+/// The input of a rule of [`REJECTIONS`].
 struct Draft<'a> {
     rules: &'a AcceptanceRules,
-    /// The draft after cutting.
+    /// The draft after the cuts.
     text: &'a str,
     expected: Expected<'a>,
 }
@@ -142,16 +146,16 @@ impl Draft<'_> {
         self.expected.answer
     }
 
-    /// Whether the draft has something that the right answer has not.
+    /// Whether `has` is true for the draft and false for the right answer.
     fn alone(&self, has: fn(&str) -> bool) -> bool {
         has(self.text) && !has(self.answer())
     }
 }
 
-/// Whether a reason to reject applies to a draft.
+/// Whether a rule rejects a draft.
 type Applies = fn(&Draft<'_>) -> bool;
 
-/// Why a draft is turned down, after cutting; the first reason that applies is counted.
+/// The rules of rejection, in order. The first that applies is counted.
 const REJECTIONS: &[(Rejection, Applies)] = &[
     (Rejection::Secret, |draft| draft.alone(|text| text.contains(REMOVED_KEY))),
     (Rejection::Empty, |draft| draft.text.is_empty()),
@@ -165,6 +169,7 @@ const REJECTIONS: &[(Rejection, Applies)] = &[
     (Rejection::Markup, |draft| draft.alone(wrapping::has_box)),
     (Rejection::Markup, |draft| draft.alone(inline::has_strike)),
     (Rejection::Markup, |draft| draft.alone(inline::has_tags)),
+    (Rejection::Markup, |draft| draft.alone(inline::has_emphasis)),
     (Rejection::Markup, |draft| inline::has_bracketed_change(draft.text, draft.answer())),
     (Rejection::Refusal, |draft| {
         draft.rules.is_refusal(draft.text) && !draft.rules.is_refusal(draft.answer())
@@ -180,10 +185,10 @@ const REJECTIONS: &[(Rejection, Applies)] = &[
 ];
 
 impl AcceptanceRules {
-    /// Cleans a draft and says whether it may be used.
+    /// Cuts what is not part of the answer from a draft, and accepts or rejects the rest.
     ///
     /// # Errors
-    /// The first rule that it breaks.
+    /// The first rule that the draft breaks.
     pub fn accept(&self, draft: &Generated, expected: Expected<'_>) -> Result<Accepted, Rejection> {
         if draft.text.len() > MAX_DRAFT_BYTES {
             return Err(Rejection::TooLong);
@@ -223,7 +228,7 @@ impl AcceptanceRules {
         if text == words(expected.question) && !text.is_empty() {
             return true;
         }
-        // A short text is an echo only as a whole; one or two words may well stand in the prompt by chance.
+        // A short text is an echo only as a whole: the prompt may have one or two words by chance.
         let run = self.echo_words.min(text.len());
         if run < self.echo_words.min(4) {
             return false;

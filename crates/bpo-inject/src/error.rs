@@ -1,4 +1,4 @@
-//! What can go wrong on this side of error injection.
+//! Errors of templates, settings and text generators.
 
 use crate::template::PromptForm;
 
@@ -9,29 +9,29 @@ pub enum InjectError {
     /// A prompt template does not parse.
     #[error("the {form} template does not parse")]
     TemplateSyntax {
-        /// Which template.
+        /// Form of the template.
         form: PromptForm,
         /// Line and reason.
         source: minijinja::Error,
     },
-    /// A prompt template asks for a variable that injection does not have.
+    /// A prompt template uses an unknown variable.
     #[error("the {form} template asks for `{found}`; known are `question` and `answer`")]
     TemplateVariable {
-        /// Which template.
+        /// Form of the template.
         form: PromptForm,
-        /// The name it uses.
+        /// Name of the variable.
         found: String,
     },
-    /// A prompt template never shows the answer that is to be rewritten.
+    /// A prompt template does not use `answer`, the text to rewrite.
     #[error("the {form} template does not use `answer`, the text to rewrite")]
     TemplateWithoutAnswer {
-        /// Which template.
+        /// Form of the template.
         form: PromptForm,
     },
-    /// A prompt template fails on this question and answer.
+    /// A prompt template does not render for a question and answer.
     #[error("the {form} template does not render")]
     TemplateRender {
-        /// Which template.
+        /// Form of the template.
         form: PromptForm,
         /// Line and reason.
         source: minijinja::Error,
@@ -41,17 +41,17 @@ pub enum InjectError {
     Setting {
         /// Name of the setting.
         key: &'static str,
-        /// What would do.
+        /// The values that work.
         expected: &'static str,
-        /// What it is.
+        /// The value of the setting.
         found: String,
     },
-    /// A text generator gave fewer results than it got requests.
+    /// A text generator returned fewer results than it received requests.
     #[error("the text generator gave {found} results for {expected} requests")]
     MissingResult {
-        /// Requests sent.
+        /// Number of requests.
         expected: usize,
-        /// Results received.
+        /// Number of results.
         found: usize,
     },
 }

@@ -15,8 +15,8 @@ pub struct TextRequest {
     pub sampling: Sampling,
 }
 
-/// Receives the answer to one request, by the place of the request in its batch. [`ControlFlow::Break`] asks for
-/// no further request; answers that exist already are still handed out.
+/// A callback for the result of one request, with the index of the request in its batch. After
+/// [`ControlFlow::Break`] no further request is started; started ones are still passed to it.
 pub type OnText<'a, E> = dyn FnMut(usize, Result<Generated, RequestFailure<E>>) -> ControlFlow<()> + 'a;
 
 /// A text model.
@@ -24,11 +24,11 @@ pub trait TextGenerator {
     /// What can go wrong with one request.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Returns one result per request, in order; a bad item does not fail the batch.
+    /// Returns one result per request, in order. A failed request does not fail the batch.
     fn generate(&mut self, requests: &[TextRequest]) -> Vec<Result<Generated, Self::Error>>;
 
-    /// Hands each answer to `on_answer` as soon as it is there, in any order, each request once. By default all
-    /// requests are answered by [`generate`](Self::generate) first, and the answers come in order.
+    /// Passes the result of each request to `on_answer` once, as soon as it is there, in any order.
+    /// The default calls [`generate`](Self::generate) with all requests first.
     fn generate_each(&mut self, requests: &[TextRequest], on_answer: &mut OnText<'_, Self::Error>) {
         for (place, answer) in self.generate(requests).into_iter().enumerate() {
             let answer = answer.map_err(|error| {
@@ -39,8 +39,8 @@ pub trait TextGenerator {
         }
     }
 
-    /// Whether an error is the request's own fault, so that asking again would not help; false when it is the
-    /// generator's, as when a server is down.
+    /// Whether an error is the request's own fault, so that asking again would not help; false when
+    /// it is the generator's, as when a server is down.
     fn is_request_error(&self, _error: &Self::Error) -> bool {
         false
     }

@@ -61,13 +61,15 @@ pub enum InjectionFailure {
         /// Drafts made.
         attempts: u32,
     },
-    /// The generator can never take this request, for instance because it is longer than its context.
+    /// The generator can never take this request, for instance because it is longer than its
+    /// context.
     #[error("the generator refuses the request")]
     Refused {
         /// What it says.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// There was no draft to judge, for instance because the server is down: the sample can be tried again.
+    /// There was no draft to judge, for instance because the server is down: the sample can be
+    /// tried again.
     #[error("no draft to judge")]
     Failed {
         /// What went wrong.
@@ -90,17 +92,17 @@ impl InjectionFailure {
     }
 }
 
-/// Receives the result of one request, by the place of the request in its batch. [`ControlFlow::Break`] asks
-/// for no further request; answers that exist already are still handed out.
+/// A callback for the result of one request, with the index of the request in its batch. After
+/// [`ControlFlow::Break`] no further request is started; started ones are still passed to it.
 pub type OnInjection<'a> = dyn FnMut(usize, Result<Injection, InjectionFailure>) -> ControlFlow<()> + 'a;
 
 /// Rewrites right answers into wrong ones.
 pub trait ErrorInjector {
-    /// Returns one result per request, in order; a bad item does not fail the batch.
+    /// Returns one result per request, in order. A failed request does not fail the batch.
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>>;
 
-    /// Hands each result to `on_result` as soon as it is there, in any order, each request once. By default all
-    /// requests are answered by [`inject`](Self::inject) first, and the results come in order.
+    /// Passes the result of each request to `on_result` once, as soon as it is there, in any order.
+    /// The default calls [`inject`](Self::inject) with all requests first.
     fn inject_each(&mut self, requests: &[InjectionRequest], on_result: &mut OnInjection<'_>) {
         for (place, result) in self.inject(requests).into_iter().enumerate() {
             let _ = on_result(place, result);

@@ -50,7 +50,7 @@ impl LlmInjectorConfig {
     /// Checks the settings and templates.
     ///
     /// # Errors
-    /// When a template is bad or a setting cannot work.
+    /// If a template does not parse or a setting cannot work.
     pub fn validate(&self) -> Result<(), InjectError> {
         if self.attempts == 0 {
             return Err(InjectError::Setting { key: "attempts", expected: "at least 1", found: "0".into() });
@@ -109,7 +109,7 @@ impl<G: TextGenerator> LlmInjector<G> {
     /// An injector that asks `generator`.
     ///
     /// # Errors
-    /// When a template is bad or a setting cannot work.
+    /// If a template does not parse or a setting cannot work.
     pub fn new(generator: G, config: LlmInjectorConfig) -> Result<Self, InjectError> {
         config.validate()?;
         let templates = Templates::new(&config.templates)?;
@@ -143,7 +143,7 @@ impl LlmInjectorConfig {
     }
 }
 
-/// Judges drafts, and counts what is turned down or cut.
+/// Accepts and rejects drafts, and counts rejections and cuts.
 struct Judge<'a> {
     rules: &'a AcceptanceRules,
     rejections: &'a mut RejectionCounts,
@@ -245,9 +245,10 @@ impl<G: TextGenerator> ErrorInjector for LlmInjector<G> {
     }
 }
 
-/// Seed of one draft: the request's own first, then far apart ones, so that neighbouring seeds do not share drafts.
+/// Seed of one draft: the request's own first, then far apart ones, so that neighbouring seeds do
+/// not share drafts.
 fn draft_seed(seed: u64, attempt: u32) -> u64 {
-    // 2^64 / golden ratio, odd: consecutive multiples never meet within 2^64 steps.
+    // 2^64 / golden ratio, odd: its first 2^64 multiples are distinct.
     seed.wrapping_add(u64::from(attempt - 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 

@@ -1,9 +1,10 @@
-//! The prompts that ask a text model for a wrong but plausible answer.
+//! Prompts that request a wrong but plausible answer.
 //!
-//! The two built-in prompts ask what the authors' two ask, in words of our own: the description prompt shows the
-//! description alone, the question-answer prompt imagines a similar image and shows six examples.
-//! Source: `data_generation/error_injection.py` in
-//! <https://github.com/pipilurj/bootstrapped-preference-optimization-BPO>, section 3.2 of the paper (arXiv 2403.08730).
+//! The two built-in prompts request the same as the authors' two, in our words. The description
+//! prompt has the description alone. The question-answer prompt describes a similar image and has
+//! six examples. Source: `data_generation/error_injection.py` of
+//! <https://github.com/pipilurj/bootstrapped-preference-optimization-BPO>, and section 3.2 of the
+//! paper (arXiv 2403.08730).
 
 use std::fmt;
 
@@ -15,13 +16,13 @@ use crate::InjectError;
 const DESCRIPTION: &str = include_str!("templates/description.j2");
 const QUESTION_ANSWER: &str = include_str!("templates/question_answer.j2");
 
-/// What kind of prompt an answer is rewritten with.
+/// The prompt that an answer is rewritten with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PromptForm {
     /// The answer describes the whole image.
     Description,
-    /// The answer is to a question about the image.
+    /// The answer is the reply to a question about the image.
     QuestionAnswer,
 }
 
@@ -31,10 +32,10 @@ impl fmt::Display for PromptForm {
     }
 }
 
-/// Instructions that ask for a description whatever follows.
+/// First words of an instruction to describe the image.
 const DESCRIBE: &[&str] =
     &["caption", "characterize", "depict", "describe", "illustrate", "narrate", "portray", "summarize"];
-/// Instructions that ask for a description when they name the image.
+/// First words of an instruction to describe the image, if it has one of [`IMAGE_NOUNS`].
 const ABOUT_IMAGE: &[&str] = &[
     "analyze", "break", "clarify", "create", "examine", "explain", "give", "offer", "present", "provide",
     "relay", "render", "share", "tell", "walk", "write",
@@ -45,7 +46,8 @@ const OPEN_QUESTIONS: &[&str] =
     &["what do you see", "what can you see", "what is happening", "what's happening"];
 
 impl PromptForm {
-    /// The form that fits a question: an instruction to describe the image, or anything else.
+    /// Returns the form for a question: [`Description`](Self::Description) for an instruction to
+    /// describe the image, [`QuestionAnswer`](Self::QuestionAnswer) for anything else.
     ///
     /// ```
     /// use bpo_inject::PromptForm;
@@ -85,16 +87,17 @@ impl PromptForm {
     }
 }
 
-/// Which prompts to use.
+/// Settings of the prompts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct TemplateConfig {
-    /// One form for every question; none picks it by the question ([`PromptForm::of`]).
+    /// The form for every question. Default: [`PromptForm::of`] the question.
     pub form: Option<PromptForm>,
-    /// Jinja text in place of the built-in description prompt, with the variables `question` and `answer`.
+    /// Jinja text that replaces the built-in description prompt. Its variables are `question` and
+    /// `answer`.
     pub description: Option<String>,
-    /// Jinja text in place of the built-in question-answer prompt, with the same variables.
+    /// Jinja text that replaces the built-in question-answer prompt, with the same variables.
     pub question_answer: Option<String>,
 }
 
@@ -114,7 +117,7 @@ impl TemplateConfig {
         self
     }
 
-    /// The text in use for one form, for instance to take a fingerprint of it.
+    /// Returns the text of one form, the built-in one if it is not replaced.
     pub fn text(&self, form: PromptForm) -> &str {
         let own = match form {
             PromptForm::Description => &self.description,
@@ -124,7 +127,7 @@ impl TemplateConfig {
     }
 }
 
-/// Parsed prompts, ready to render.
+/// Parsed prompts.
 #[derive(Debug)]
 pub struct Templates {
     environment: Environment<'static>,
@@ -135,7 +138,7 @@ impl Templates {
     /// Parses the prompts.
     ///
     /// # Errors
-    /// When a text does not parse, uses an unknown variable or leaves `answer` out.
+    /// If a text does not parse, uses an unknown variable or does not use `answer`.
     pub fn new(config: &TemplateConfig) -> Result<Self, InjectError> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -148,15 +151,15 @@ impl Templates {
         Ok(Self { environment, form: config.form })
     }
 
-    /// The form used for a question.
+    /// Returns the form for a question.
     pub fn form(&self, question: &str) -> PromptForm {
         self.form.unwrap_or_else(|| PromptForm::of(question))
     }
 
-    /// The prompt that asks for a wrong version of `answer`. `<image>` is taken out of the question.
+    /// Renders the prompt for a wrong version of `answer`. `<image>` is removed from the question.
     ///
     /// # Errors
-    /// When a user's template fails on these values.
+    /// [`InjectError::TemplateRender`] if the template fails with these values.
     pub fn render(&self, question: &str, answer: &str) -> Result<String, InjectError> {
         let form = self.form(question);
         let question = without_image_token(question);
@@ -173,7 +176,8 @@ fn check_variables(environment: &Environment<'static>, form: PromptForm) -> Resu
         .get_template(form.name())
         .map_err(|source| InjectError::TemplateSyntax { form, source })?
         .undeclared_variables(false);
-    // A set has no order of its own: name the first in the alphabet, so that the message is always the same.
+    // A set has no order of its own: name the first in the alphabet, so that the message is always
+    // the same.
     let known = |name: &&String| *name == "question" || *name == "answer" || is_global(environment, name);
     if let Some(found) = used.iter().filter(|name| !known(name)).min() {
         return Err(InjectError::TemplateVariable { form, found: found.clone() });

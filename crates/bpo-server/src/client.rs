@@ -1,4 +1,4 @@
-//! A [`TextGenerator`] behind any OpenAI-compatible server (`/v1/chat/completions`).
+//! The client of OpenAI-compatible servers (`/v1/chat/completions`).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,30 +11,33 @@ use bpo_inject::{OnText, TextGenerator, TextRequest};
 use bpo_pairs::{Generated, RequestFailure, Untrusted};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use ureq::http::{HeaderMap, Response};
+use ureq::http::{HeaderMap, Response, Uri};
 
+use crate::address::{is_exposed, secrets_in, shown_address};
 use crate::config::OpenAiConfig;
 use crate::error::ServerError;
-use crate::redact::{Redactor, shown_address};
+use crate::redact::Redactor;
 use crate::wire::{ChatRequest, ChatResponse};
 
-/// Longest body that is read: far above any answer, far below what would exhaust memory.
+/// Largest body that is read, in bytes, after decompression.
 const MAX_BODY_BYTES: u64 = 16 << 20;
-/// Longest wait for a sign of life.
+/// Longest wait of [`OpenAiClient::check_alive`].
 const ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Characters of a body that an error shows.
+/// Largest number of characters of a body in an error.
 const EXCERPT_CHARS: usize = 300;
-/// Bytes of a body that are searched for secrets to show an excerpt of it.
+/// Bytes at the start of a body that an excerpt is made of.
 const SEARCHED_BYTES: usize = 64 << 10;
 
-/// A blocking client with bounded concurrency and retries.
+/// A blocking client with bounded concurrency and retries, which implements [`TextGenerator`].
 ///
-/// Requests of one batch run on up to `max_concurrency` threads that end with the batch. Seeds and sampling go to the
-/// server; whether the same seed gives the same text is up to it.
+/// [`generate`](TextGenerator::generate) starts up to `max_concurrency` threads, which end before
+/// it returns. Each request carries its seed and sampling settings; whether the same seed gives the
+/// same text depends on the server. Redirects are not followed: status 3xx is an error. A body of
+/// more than 16 MiB is an error.
 pub struct OpenAiClient {
     config: OpenAiConfig,
     endpoint: String,
-    /// The endpoint without user, password and query.
+    /// The endpoint without its secrets.
     shown_endpoint: String,
     authorization: Option<String>,
     redactor: Redactor,
@@ -51,10 +54,10 @@ impl fmt::Debug for OpenAiClient {
     }
 }
 
-/// What one attempt came to.
+/// The result of one attempt.
 enum Attempt {
     Done(Result<Generated, ServerError>),
-    /// Worth another try, after the time that the server asks for, if it does.
+    /// A failure that another attempt may not have, after the `Retry-After` of the server.
     Retry {
         error: ServerError,
         after: Option<Duration>,
@@ -62,34 +65,34 @@ enum Attempt {
 }
 
 impl OpenAiClient {
-    /// A client for one server and model; `api_key` goes into the `Authorization` header and nowhere else.
+    /// Creates a client. `api_key` is sent in the `Authorization` header.
     ///
-    /// Where a server sends the key back, in whatever encoding, or a password of an address, it is replaced with
-    /// `[API key removed]` in errors and in answers. The acceptance rules reject such an answer.
+    /// Errors and answers never contain the key or a secret of an address: in plain text, base64,
+    /// hexadecimal or escaped, they are replaced with `[API key removed]`, and the acceptance rules
+    /// reject such an answer. A key or password that would leave this computer unencrypted (`http`)
+    /// is logged as a warning.
     ///
     /// # Errors
-    /// When a setting cannot work. The server is not called.
+    /// [`ServerError::Setting`] for a setting that cannot work. The server is not called.
     pub fn new(config: OpenAiConfig, api_key: Option<String>) -> Result<Self, ServerError> {
+        config.validate()?;
         let endpoint = config.endpoint()?;
-        let setting = |key, expected, found| Err(ServerError::Setting { key, expected, found });
-        if config.max_concurrency == 0 {
-            return setting("max_concurrency", "at least 1", "0".to_owned());
-        }
         if api_key.as_deref().is_some_and(|key| key.is_empty() || !key.chars().all(|c| c.is_ascii_graphic()))
         {
-            return setting("api_key", "visible ASCII characters", "something else (not shown)".to_owned());
+            let (expected, found) = ("visible ASCII characters", "something else (not shown)".to_owned());
+            return Err(ServerError::Setting { key: "api_key", expected, found });
         }
-        let proxy = match config.proxy.as_deref().map(ureq::Proxy::new).transpose() {
-            Ok(proxy) => proxy,
-            // The address may hold a password.
-            Err(_) => return setting("proxy", "the URL of a proxy", "something else (not shown)".to_owned()),
-        };
+        let shown_endpoint = shown_address(&endpoint);
+        let has_secret = api_key.is_some() || !secrets_in(&endpoint).is_empty();
+        if has_secret && endpoint.parse::<Uri>().is_ok_and(|uri| is_exposed(&uri)) {
+            tracing::warn!(url = %shown_endpoint, "the API key is sent unencrypted; https encrypts it");
+        }
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(config.timeout()?))
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .proxy(proxy)
+            .proxy(config.proxy()?)
             .max_idle_connections_per_host(config.max_concurrency)
             .max_idle_connections(config.max_concurrency)
             .user_agent(concat!("bpo-server/", env!("CARGO_PKG_VERSION")))
@@ -97,21 +100,22 @@ impl OpenAiClient {
             .new_agent();
         let addresses = [config.base_url.as_str(), config.proxy.as_deref().unwrap_or_default()];
         Ok(Self {
-            shown_endpoint: shown_address(&endpoint),
             redactor: Redactor::new(api_key.as_deref(), &addresses),
             authorization: api_key.map(|key| format!("Bearer {key}")),
+            shown_endpoint,
             endpoint,
             agent,
             config,
         })
     }
 
-    /// The address that requests are posted to.
+    /// Returns the address of the chat completions, without its secrets.
     pub fn endpoint(&self) -> &str {
-        &self.endpoint
+        &self.shown_endpoint
     }
 
-    /// Asks the server for a sign of life, without a retry. Any answer is one, an error status too.
+    /// Checks that a server is at the address, with one request and no retry. Any response is
+    /// accepted, also an error.
     ///
     /// # Errors
     /// [`ServerError::Connection`] if there is no server at the address.
@@ -120,7 +124,7 @@ impl OpenAiClient {
         let request = self.agent.get(&self.endpoint).config().timeout_global(Some(patience)).build();
         match request.call() {
             Ok(_) => Ok(()),
-            // a server that is slow to answer, or answers something else than HTTP, is there
+            // A server that is slow, or does not send HTTP, is there.
             Err(
                 source @ (ureq::Error::Io(_) | ureq::Error::HostNotFound | ureq::Error::ConnectionFailed),
             ) => {
@@ -131,7 +135,8 @@ impl OpenAiClient {
         }
     }
 
-    /// Counts in `retries` how often a request of the batch was made again; only the first time is a warning.
+    /// Sends a request until it succeeds or no retry is left. `retries` counts those of the whole
+    /// batch; the first of them is logged as a warning.
     fn complete(&self, request: &TextRequest, retries: &AtomicUsize) -> Result<Generated, ServerError> {
         let mut random = ChaCha8Rng::seed_from_u64(request.sampling.seed);
         let mut attempt = 1;
@@ -184,8 +189,8 @@ impl OpenAiClient {
     }
 
     fn connection_failed(&self, source: ureq::Error, attempts: u32) -> Attempt {
-        // What the address or the request itself causes comes back the same however often it is tried.
-        let passing = matches!(
+        // A wrong address or request fails the same way in every attempt.
+        let is_transient = matches!(
             source,
             ureq::Error::Io(_)
                 | ureq::Error::Timeout(_)
@@ -196,27 +201,27 @@ impl OpenAiClient {
         );
         let source = Box::new(self.without_secrets(source));
         let error = ServerError::Connection { url: self.shown_endpoint.clone(), attempts, source };
-        if passing { Attempt::Retry { error, after: None } } else { Attempt::Done(Err(error)) }
+        if is_transient { Attempt::Retry { error, after: None } } else { Attempt::Done(Err(error)) }
     }
 
-    /// An error of the connection may quote what a server or proxy sent, or an address.
+    /// Removes secrets and control characters from an error of the connection, which may quote an
+    /// address or the text of a server or proxy.
     fn without_secrets(&self, source: ureq::Error) -> ureq::Error {
-        let text = format!("{source}");
-        if !self.redactor.finds(&text) && !self.redactor.finds(&format!("{source:?}")) {
+        let text = source.to_string();
+        let shown = self.shown(&text);
+        if shown == text && !self.redactor.finds(&format!("{source:?}")) {
             return source;
         }
-        ureq::Error::Other(self.redactor.clean(&text).into())
+        ureq::Error::Other(shown.into())
     }
 
     fn parse(&self, body: &[u8]) -> Result<Generated, ServerError> {
         let url = || self.shown_endpoint.clone();
         let response: ChatResponse = serde_json::from_slice(body).map_err(|source| {
-            // The reason quotes the value that was not expected.
-            let reason = source.to_string();
-            let source = match self.redactor.clean(&reason) {
-                Cow::Borrowed(_) => source,
-                Cow::Owned(cleaned) => serde::de::Error::custom(cleaned),
-            };
+            // The message quotes values of the body.
+            let message = source.to_string();
+            let shown = self.shown(&message);
+            let source = if shown == message { source } else { serde::de::Error::custom(shown) };
             ServerError::Body { url: url(), excerpt: self.excerpt(body), source }
         })?;
         let mut generated = response
@@ -228,17 +233,21 @@ impl OpenAiClient {
         Ok(generated)
     }
 
-    /// The beginning of a body, without secrets and with control characters escaped. Secrets go first: cutting could
-    /// leave a part of one.
+    /// Removes secrets from a text, escapes its control characters and limits its length.
+    fn shown(&self, text: &str) -> String {
+        Untrusted(&self.redactor.clean(text)).to_string()
+    }
+
+    /// Returns the start of a body, without secrets and with control characters escaped.
     fn excerpt(&self, body: &[u8]) -> String {
         let text = String::from_utf8_lossy(&body[..body.len().min(SEARCHED_BYTES)]);
+        // Secrets are removed before the text is cut: a cut could leave a part of one.
         let text = self.redactor.clean(text.trim());
-        let end = text.char_indices().nth(EXCERPT_CHARS).map(|(end, _)| end);
-        let mut excerpt = Untrusted(&text[..end.unwrap_or(text.len())]).to_string();
-        if end.is_some() {
-            excerpt.push('…');
+        match text.char_indices().nth(EXCERPT_CHARS) {
+            Some((end, _)) => format!("{}…", Untrusted(&text[..end])),
+            None if text.is_empty() => "(no body)".to_owned(),
+            None => Untrusted(&text).to_string(),
         }
-        if excerpt.is_empty() { "(no body)".to_owned() } else { excerpt }
     }
 }
 
@@ -284,24 +293,25 @@ impl TextGenerator for OpenAiClient {
                     }
                 };
                 if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
-                    tracing::warn!(%error, "fewer requests in flight than configured");
+                    tracing::warn!(%error, "cannot start another thread; fewer requests are concurrent");
                     break;
                 }
             }
             drop(sender);
             receiver.iter().for_each(|(index, result)| hand_out(index, result));
-            // A system that grants no thread is slower, not broken: this thread makes the remaining requests.
+            // If no thread started, this thread sends the requests.
             while let Some((index, request)) = claim() {
                 hand_out(index, client.complete(request, retries));
             }
         });
         let retries = retries.into_inner();
         if retries > 1 {
-            tracing::warn!(retries, requests = requests.len(), "requests of this batch were made again");
+            tracing::warn!(retries, requests = requests.len(), "requests were tried again");
         }
     }
 
-    /// Bad request, content too large, unprocessable: said of this request, and never retried.
+    /// Whether an error has status 400 (bad request), 413 (content too large) or 422
+    /// (unprocessable content).
     fn is_request_error(&self, error: &ServerError) -> bool {
         matches!(error, ServerError::Status { status: 400 | 413 | 422, .. })
     }
@@ -311,7 +321,8 @@ fn read_body(response: &mut Response<ureq::Body>) -> Result<Vec<u8>, ureq::Error
     response.body_mut().with_config().limit(MAX_BODY_BYTES).read_to_vec()
 }
 
-/// `Retry-After` in its form with seconds; with a date, which model servers do not send, back-off decides.
+/// Reads `Retry-After` in seconds. Its form with a date, which model servers do not send, is
+/// ignored.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))

@@ -4,51 +4,81 @@ use std::fmt;
 use std::time::Duration;
 
 use bpo_pairs::Limits;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use ureq::ProxyProtocol;
+use ureq::http::Uri;
 
+use crate::address::{self, REMOVED, has_host_and_port, shown_address};
 use crate::error::ServerError;
-use crate::redact::shown_address;
 
-/// Where a server is and how to treat it. Defaults are ours.
+/// The remedy for an address whose secrets were removed from a file.
+const WHOLE: &str = "the address with its user, password and query, which files do not store";
+
+/// Settings of an [`OpenAiClient`](crate::OpenAiClient). The defaults are ours.
 ///
-/// A library reads no environment: `api_key_env` is for the application, which resolves it and gives the key to
-/// [`OpenAiClient::new`](crate::OpenAiClient::new).
+/// The library reads no environment variable: the application reads the one that `api_key_env`
+/// names, and passes the key to [`OpenAiClient::new`](crate::OpenAiClient::new).
+///
+/// Serialization and `Debug` replace the user, the password and the query of an address with
+/// `[removed]`, and an `api_key_env` that may be a key. [`validate`](Self::validate) refuses an
+/// address with `[removed]` in it.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct OpenAiConfig {
-    /// Address of the server: `http://host:8080`, with or without `/v1`. Any other path is taken as it stands.
+    /// Address of the server: `http://host:8080`, with or without `/v1`. Any other path is kept. A
+    /// user with a password is sent as basic authentication, and a query follows the path of each
+    /// request.
+    #[serde(serialize_with = "address::serialize")]
     pub base_url: String,
-    /// Name of the model to ask for. Servers with one model take any.
+    /// Name of the model. Servers with one model accept any name.
     pub model: String,
-    /// Name of the environment variable that holds the key.
-    #[serde(default)]
+    /// Name of the environment variable that holds the API key. Default: no key.
+    #[serde(default, serialize_with = "serialize_variable")]
     pub api_key_env: Option<String>,
-    /// Proxy as a URL (`http://user:password@host:port`, `socks5://..`); none goes straight to the server.
-    #[serde(default)]
+    /// Address of an HTTP proxy: `http://user:password@host:port`. Default: no proxy.
+    #[serde(default, serialize_with = "address::serialize_optional")]
     pub proxy: Option<String>,
-    /// Longest wait for one answer, in seconds.
+    /// Longest time for one attempt, in seconds. Default: 120.
     #[serde(default = "default_timeout_s")]
     pub timeout_s: f64,
-    /// Requests in flight at a time, at least 1.
+    /// Largest number of concurrent requests, at least 1. Default: 8.
     #[serde(default = "default_max_concurrency")]
     pub max_concurrency: usize,
-    /// Further attempts after status 408, 429 or 5xx, a lost connection or a time-out.
+    /// Largest number of retries after status 408, 429 or 5xx, a lost connection or a time-out.
+    /// Default: 5.
     #[serde(default = "default_max_retries")]
     pub max_retries: u32,
-    /// Wait before the first retry in milliseconds; it doubles with each one, less a random part of up to half.
+    /// Wait before the first retry, in milliseconds. It doubles with each retry, and a random part
+    /// of up to half is subtracted. Default: 500.
     #[serde(default = "default_backoff_initial_ms")]
     pub backoff_initial_ms: u64,
-    /// Longest wait before a retry in milliseconds, where the server names none.
+    /// Longest wait before a retry, in milliseconds, if the server sends no `Retry-After`. Default:
+    /// 30,000.
     #[serde(default = "default_backoff_max_ms")]
     pub backoff_max_ms: u64,
-    /// Longest `Retry-After` that is waited for, in seconds. If the server asks for more, the request fails at once.
+    /// Longest accepted `Retry-After`, in seconds. A request whose server asks for more fails
+    /// without a retry. Default: 300.
     #[serde(default = "default_max_retry_after_s")]
     pub max_retry_after_s: u64,
 }
 
+/// Returns the name of an environment variable as it may be shown. A name with other characters
+/// than upper-case letters, digits and `_` may be a key.
+fn shown_variable(name: &str) -> &str {
+    let is_name = name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+    if is_name { name } else { REMOVED }
+}
+
+fn serialize_variable<S: Serializer>(name: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    match name {
+        Some(name) => serializer.serialize_some(shown_variable(name)),
+        None => serializer.serialize_none(),
+    }
+}
+
 impl OpenAiConfig {
-    /// Keys that say where the server is and how it is asked. They do not affect its answers.
+    /// Names of the settings that do not affect the answers: the address, and how it is used.
     pub const TRANSPORT_KEYS: [&'static str; 9] = [
         "base_url",
         "api_key_env",
@@ -63,15 +93,11 @@ impl OpenAiConfig {
 }
 
 impl fmt::Debug for OpenAiConfig {
-    /// Shows no password, no query of an address, and no key that stands where the name of a variable belongs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_name = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-        let api_key_env =
-            self.api_key_env.as_deref().map(|name| if is_name(name) { name } else { "[removed]" });
         f.debug_struct("OpenAiConfig")
             .field("base_url", &shown_address(&self.base_url))
             .field("model", &self.model)
-            .field("api_key_env", &api_key_env)
+            .field("api_key_env", &self.api_key_env.as_deref().map(shown_variable))
             .field("proxy", &self.proxy.as_deref().map(shown_address))
             .field("timeout_s", &self.timeout_s)
             .field("max_concurrency", &self.max_concurrency)
@@ -108,7 +134,7 @@ fn default_max_retry_after_s() -> u64 {
 }
 
 impl OpenAiConfig {
-    /// A server and a model, everything else by default.
+    /// Creates the settings for an address and a model, with the defaults for everything else.
     pub fn new(base_url: impl Into<String>, model: impl Into<String>) -> Self {
         Self {
             base_url: base_url.into(),
@@ -124,19 +150,20 @@ impl OpenAiConfig {
         }
     }
 
-    /// Sets the longest wait for one answer, in seconds.
+    /// Sets the longest time for one attempt, in seconds.
     pub fn with_timeout_s(mut self, seconds: f64) -> Self {
         self.timeout_s = seconds;
         self
     }
 
-    /// Sets the number of requests in flight at a time.
+    /// Sets the largest number of concurrent requests.
     pub fn with_max_concurrency(mut self, requests: usize) -> Self {
         self.max_concurrency = requests;
         self
     }
 
-    /// Sets the number of further attempts and the waits between them, in milliseconds.
+    /// Sets the largest number of retries, and the first and longest wait before one in
+    /// milliseconds.
     pub fn with_retries(mut self, max_retries: u32, initial_ms: u64, max_ms: u64) -> Self {
         self.max_retries = max_retries;
         self.backoff_initial_ms = initial_ms;
@@ -144,30 +171,41 @@ impl OpenAiConfig {
         self
     }
 
-    /// The address that requests are posted to.
+    /// Returns the address of the chat completions, secrets included.
     ///
     /// # Errors
-    /// When the base is no `http` or `https` address.
+    /// [`ServerError::Setting`] if `base_url` is not an `http` or `https` address of a host, or if
+    /// its port is not in 1..=65535.
     pub fn endpoint(&self) -> Result<String, ServerError> {
-        let base = self.base_url.trim().trim_end_matches('/');
-        let host = base.strip_prefix("http://").or_else(|| base.strip_prefix("https://")).unwrap_or("");
-        if host.is_empty() || host.starts_with('/') || host.contains(char::is_whitespace) {
-            return Err(ServerError::Setting {
-                key: "base_url",
-                expected: "an address that begins with http:// or https://",
-                found: format!("`{}`", shown_address(&self.base_url)),
-            });
+        let refused = |expected| {
+            let found = format!("`{}`", shown_address(&self.base_url));
+            ServerError::Setting { key: "base_url", expected, found }
+        };
+        if self.base_url.contains(REMOVED) {
+            return Err(refused(WHOLE));
         }
+        let address = self.base_url.trim();
+        let address = address.split_once('#').map_or(address, |(address, _)| address);
+        let (base, query) = address.split_at(address.find('?').unwrap_or(address.len()));
+        let base = base.trim_end_matches('/');
+        let host = base.strip_prefix("http://").or_else(|| base.strip_prefix("https://"));
+        let is_address = base.parse::<Uri>().is_ok_and(|uri| has_host_and_port(&uri));
+        let Some(host) = host.filter(|_| is_address) else {
+            return Err(refused(
+                "an http:// or https:// address of a host, with a port from 1 to 65535 if any",
+            ));
+        };
         let version = if host.contains('/') { "" } else { "/v1" };
-        Ok(format!("{base}{version}/chat/completions"))
+        Ok(format!("{base}{version}/chat/completions{query}"))
     }
 
-    /// Checks the settings without asking the server anything.
+    /// Checks the settings. The server is not called.
     ///
     /// # Errors
-    /// [`ServerError::Setting`] for the first that cannot work.
+    /// [`ServerError::Setting`] for the first setting that cannot work.
     pub fn validate(&self) -> Result<(), ServerError> {
         self.endpoint()?;
+        self.proxy()?;
         self.timeout()?;
         let check = |key, holds, expected, found: String| {
             if holds { Ok(()) } else { Err(ServerError::Setting { key, expected, found }) }
@@ -189,6 +227,24 @@ impl OpenAiConfig {
         check("max_retry_after_s", seconds <= limits.timeout.as_secs(), expected, seconds.to_string())
     }
 
+    pub(crate) fn proxy(&self) -> Result<Option<ureq::Proxy>, ServerError> {
+        let Some(address) = self.proxy.as_deref() else { return Ok(None) };
+        let refused = |expected| {
+            let found = format!("`{}`", shown_address(address));
+            ServerError::Setting { key: "proxy", expected, found }
+        };
+        if address.contains(REMOVED) {
+            return Err(refused(WHOLE));
+        }
+        let proxy = ureq::Proxy::new(address).ok().filter(|proxy| {
+            matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https)
+                && has_host_and_port(proxy.uri())
+        });
+        let expected =
+            "an http:// or https:// address of a proxy (not SOCKS), with a port from 1 to 65535 if any";
+        proxy.map(Some).ok_or_else(|| refused(expected))
+    }
+
     pub(crate) fn timeout(&self) -> Result<Duration, ServerError> {
         let timeout = Duration::try_from_secs_f64(self.timeout_s).ok();
         timeout.filter(|timeout| !timeout.is_zero() && *timeout <= Limits::DEFAULT.timeout).ok_or_else(|| {
@@ -200,7 +256,7 @@ impl OpenAiConfig {
         })
     }
 
-    /// The wait after failed attempt `attempt` (from 1), where `jitter` is in 0..=1.
+    /// Returns the wait after failed attempt `attempt` (from 1), where `jitter` is in 0..=1.
     pub(crate) fn backoff(&self, attempt: u32, jitter: f64) -> Duration {
         let doubled = 1u64.checked_shl(attempt.saturating_sub(1)).unwrap_or(u64::MAX);
         let longest = self.backoff_initial_ms.saturating_mul(doubled).min(self.backoff_max_ms);
@@ -219,7 +275,10 @@ mod tests {
         }
         let own = OpenAiConfig::new("https://h/api/v3/", "m").endpoint().unwrap();
         assert_eq!(own, "https://h/api/v3/chat/completions");
-        for bad in ["", "localhost:8080", "http://", "ftp://h", "http:///v1"] {
+        let query = OpenAiConfig::new("https://h/?key=k#part", "m").endpoint().unwrap();
+        assert_eq!(query, "https://h/v1/chat/completions?key=k");
+        for bad in ["", "localhost:8080", "http://", "ftp://h", "http:///v1", "http://h:99999", "http://h h"]
+        {
             let error = OpenAiConfig::new(bad, "m").endpoint().unwrap_err();
             assert!(error.to_string().contains("base_url"), "{bad}");
         }
@@ -253,8 +312,30 @@ mod tests {
         for shown in [format!("{config:?}"), bad.to_string(), format!("{bad:?}")] {
             assert!(!shown.contains("secret") && !shown.contains("hunter2"), "{shown}");
         }
+        let stored = serde_json::to_string(&config).unwrap();
+        assert!(!stored.contains("secret") && !stored.contains("hunter2"), "{stored}");
+        let mut read: OpenAiConfig = serde_json::from_str(&stored).unwrap();
+        assert!(read.validate().unwrap_err().to_string().contains("base_url"));
+        read.base_url = "http://h".into();
+        assert!(read.validate().unwrap_err().to_string().contains("proxy"));
         config.api_key_env = Some("OPENAI_API_KEY".into());
         assert!(format!("{config:?}").contains("OPENAI_API_KEY"));
+    }
+
+    #[test]
+    fn proxies_that_cannot_be_used_are_refused() {
+        let proxy = |address: &str| {
+            let mut config = OpenAiConfig::new("http://h", "m");
+            config.proxy = Some(address.into());
+            config.validate()
+        };
+        for good in ["http://h:80", "https://h", "http://me:pass@h:80", "h:80"] {
+            proxy(good).unwrap();
+        }
+        for bad in ["socks5://h:9", "socks4://h", "ftp://h", "", "http://h:99999", "http://me:hun/ter2@h"] {
+            let error = proxy(bad).unwrap_err().to_string();
+            assert!(error.contains("`proxy` must be") && !error.contains("ter2"), "{error}");
+        }
     }
 
     #[test]

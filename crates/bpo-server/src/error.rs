@@ -1,6 +1,6 @@
 //! Errors of the client.
 
-/// An error of a server, or of the settings of its client.
+/// An error of a server, or of the settings of its client. No field contains a secret.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
@@ -9,49 +9,49 @@ pub enum ServerError {
     Setting {
         /// Name of the setting.
         key: &'static str,
-        /// What would do.
+        /// The values that work.
         expected: &'static str,
-        /// What it is.
+        /// The value of the setting, or a note that it is not shown.
         found: String,
     },
-    /// The server could not be reached, or the connection broke.
+    /// The connection failed, or the response was too large or not HTTP.
     #[error("no answer from {url} after {attempts} attempt(s)")]
     Connection {
-        /// The address called.
+        /// Address of the chat completions.
         url: String,
-        /// How often.
+        /// Number of attempts.
         attempts: u32,
-        /// Reason of the last failure.
+        /// Error of the last attempt.
         source: Box<ureq::Error>,
     },
     /// The server answered with a status that is not a success.
     #[error("{url} answered with status {status} after {attempts} attempt(s): {excerpt}")]
     Status {
-        /// The address called.
+        /// Address of the chat completions.
         url: String,
-        /// HTTP status of the last answer.
+        /// HTTP status of the last response.
         status: u16,
-        /// How often it was called.
+        /// Number of attempts.
         attempts: u32,
-        /// Beginning of the last answer's body.
+        /// Start of the body of the last response.
         excerpt: String,
     },
-    /// The server answered with something that is no chat completion.
+    /// The body of the response is not a chat completion.
     #[error("{url} did not answer with a chat completion: {excerpt}")]
     Body {
-        /// The address called.
+        /// Address of the chat completions.
         url: String,
-        /// Beginning of the body.
+        /// Start of the body.
         excerpt: String,
-        /// Where the JSON stops making sense.
+        /// Error of the JSON parser.
         source: serde_json::Error,
     },
-    /// The server answered with a chat completion that holds no choice.
+    /// The chat completion has no choice.
     #[error("{url} answered without any choice: {excerpt}")]
     NoChoice {
-        /// The address called.
+        /// Address of the chat completions.
         url: String,
-        /// Beginning of the body.
+        /// Start of the body.
         excerpt: String,
     },
 }

@@ -1,6 +1,6 @@
-//! Keeps the API key, and passwords in addresses, out of every text that comes from a server.
+//! Removes the API key, and the secrets of addresses, from every text that a server sends.
 //!
-//! A server may send back what it got: gateways show request headers in their errors, in whatever encoding they like.
+//! Gateways show the headers of a request in their error messages, in any encoding.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -9,18 +9,20 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bpo_inject::REMOVED_KEY;
 
-/// A key below this length is looked for as a whole word only: names such as `none` and `EMPTY` stand for "no key".
+use crate::address::secrets_in;
+
+/// Bytes below which a key is searched as a whole word only: `none` and `EMPTY` stand for "no key".
 const SHORT: usize = 8;
 
-/// Most backslashes before an escaped character that are looked through: escapes of escapes.
+/// Largest number of backslashes before an escaped character: escapes of escapes.
 const MOST_SLASHES: usize = 8;
 
-/// Finds secrets in texts, also where they are in base64, hexadecimal, percent-encoded or escaped, and removes them.
+/// Removes secrets from texts: plain, in base64, in hexadecimal, percent-encoded and escaped.
 pub(crate) struct Redactor {
     patterns: Vec<Pattern>,
 }
 
-/// A way in which a secret may be written.
+/// One encoding of a secret.
 struct Pattern {
     bytes: Vec<u8>,
     kind: Kind,
@@ -28,34 +30,36 @@ struct Pattern {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
-    /// As it is, in any case, or the first half of it.
+    /// The secret or its first half, in upper or lower case.
     Plain,
-    /// As it is, as a whole word.
+    /// The secret as a whole word.
     Word,
+    /// Two hexadecimal digits for each byte.
     Hexadecimal,
-    /// The part that is the same whatever else was encoded with it.
+    /// The base64 characters that do not depend on what is encoded before and after the secret.
     Base64,
 }
 
 impl Redactor {
-    /// For a key, and for what the addresses of a server and a proxy hold.
+    /// Creates a redactor for a key and for the secrets of the addresses of a server and a proxy.
     pub(crate) fn new(api_key: Option<&str>, addresses: &[&str]) -> Self {
         let in_addresses = addresses.iter().flat_map(|address| secrets_in(address));
         let secrets = api_key.map(str::to_owned).into_iter().chain(in_addresses);
         Self { patterns: secrets.flat_map(|secret| patterns(secret.as_bytes())).collect() }
     }
 
-    /// Whether a text has a secret.
+    /// Whether a text contains a secret.
     pub(crate) fn finds(&self, text: &str) -> bool {
         self.find(text, 0, Kind::Plain).is_some() || self.find(text, 0, Kind::Word).is_some()
     }
 
-    /// An error's text: without any secret.
+    /// Removes all secrets from the text of an error.
     pub(crate) fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
         self.remove(text, Kind::Word)
     }
 
-    /// A model's answer: short keys may stand in it by chance, and stay.
+    /// Removes the secrets of at least [`SHORT`] bytes from an answer, where shorter ones occur by
+    /// chance.
     pub(crate) fn clean_answer<'a>(&self, text: &'a str) -> Cow<'a, str> {
         self.remove(text, Kind::Plain)
     }
@@ -75,7 +79,7 @@ impl Redactor {
         Cow::Owned(cleaned)
     }
 
-    /// The first secret at or behind `from`; short ones only if `least` is [`Kind::Word`].
+    /// Finds the first secret at or after `from`; short ones only if `least` is [`Kind::Word`].
     fn find(&self, text: &str, from: usize, least: Kind) -> Option<Range<usize>> {
         let patterns = || self.patterns.iter().filter(|p| p.kind != Kind::Word || least == Kind::Word);
         (from..text.len()).find_map(|at| {
@@ -91,7 +95,7 @@ fn floor_boundary(text: &str, at: usize) -> usize {
     (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }
 
-/// Every way to write a secret.
+/// Returns all encodings of a secret.
 fn patterns(secret: &[u8]) -> Vec<Pattern> {
     let kind = if secret.len() < SHORT { Kind::Word } else { Kind::Plain };
     let mut patterns = vec![Pattern { bytes: secret.to_owned(), kind }];
@@ -100,7 +104,8 @@ fn patterns(secret: &[u8]) -> Vec<Pattern> {
     }
     let hexadecimal = secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     patterns.push(Pattern { bytes: hexadecimal.into_bytes(), kind: Kind::Hexadecimal });
-    // A byte's place among three decides its characters, and whoever encodes may put something before it.
+    // The position of a byte among three decides its base64 characters, and the encoded text may
+    // begin before the secret.
     for before in 0..3 {
         let encoded = STANDARD_NO_PAD.encode([&vec![0; before], secret].concat());
         let own = (before * 8).div_ceil(6)..(before + secret.len()) * 8 / 6;
@@ -110,7 +115,7 @@ fn patterns(secret: &[u8]) -> Vec<Pattern> {
 }
 
 impl Pattern {
-    /// Where this ends, if it begins at `start`.
+    /// Returns the end of a match that begins at `start`.
     fn matches(&self, text: &[u8], start: usize) -> Option<usize> {
         let mut at = start;
         let mut matched = 0;
@@ -141,7 +146,8 @@ impl Pattern {
         }
     }
 
-    /// Length of the spelling of a byte that a text begins with: itself, `%2B`, `\u002b`, `\/`, `&#43;` or `&amp;`.
+    /// Returns the length of an encoded `byte` at the start of a text: itself, `%2B`, `\u002b`,
+    /// `\/`, `&#43;` or `&amp;`.
     fn spelled(&self, text: &[u8], byte: u8) -> Option<usize> {
         let same = |found: u8| match self.kind {
             Kind::Plain | Kind::Hexadecimal => found.eq_ignore_ascii_case(&byte),
@@ -176,7 +182,7 @@ impl Pattern {
     }
 }
 
-/// The byte that an HTML entity stands for, and the entity's length.
+/// Decodes an HTML entity of one byte at the start of a text; returns the byte and the length.
 fn entity(text: &[u8]) -> Option<(u8, usize)> {
     const LONGEST: usize = 8;
     let end = text.iter().take(LONGEST).position(|byte| *byte == b';')?;
@@ -193,65 +199,6 @@ fn entity(text: &[u8]) -> Option<(u8, usize)> {
         },
     };
     Some((byte, end + 1))
-}
-
-/// Splits an address: what is before user and password, these, and what is behind them.
-fn with_user(address: &str) -> Option<(&str, &str, &str)> {
-    let start = address.find("://").map_or(0, |at| at + 3);
-    let host_end = address[start..].find(['/', '?', '#']).map_or(address.len(), |at| start + at);
-    let at = address[start..host_end].rfind('@')? + start;
-    Some((&address[..start], &address[start..at], &address[at..]))
-}
-
-/// User and password of an address, and the values of its query.
-fn secrets_in(address: &str) -> Vec<String> {
-    let mut secrets = Vec::new();
-    if let Some((_, user, _)) = with_user(address) {
-        let user = decoded(user);
-        secrets.extend(user.split_once(':').map(|(_, password)| password.to_owned()));
-        secrets.push(user);
-    }
-    if let Some((_, query)) = address.split_once('?') {
-        secrets.extend(
-            query
-                .split(['&', '#'])
-                .map(|field| decoded(field.split_once('=').map_or(field, |(_, value)| value))),
-        );
-    }
-    // One or two characters are no secret, and stand everywhere.
-    secrets.retain(|secret| secret.len() > 2);
-    secrets
-}
-
-fn decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let (mut at, mut decoded) = (0, Vec::new());
-    while at < bytes.len() {
-        let code = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
-        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(byte) => {
-                decoded.push(byte);
-                at += 3;
-            }
-            None => {
-                decoded.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
-}
-
-/// An address as it may be shown: without user, password and the values of its query.
-pub(crate) fn shown_address(address: &str) -> String {
-    let address = match with_user(address) {
-        Some((scheme, _, host)) => format!("{scheme}[removed]{host}"),
-        None => address.to_owned(),
-    };
-    match address.split_once('?') {
-        Some((path, _)) => format!("{path}?[removed]"),
-        None => address,
-    }
 }
 
 #[cfg(test)]
@@ -314,12 +261,10 @@ mod tests {
     }
 
     #[test]
-    fn secrets_of_addresses_are_removed_and_not_shown() {
+    fn secrets_of_addresses_are_removed() {
         let address = "http://me:p%40ssword1@host:80/v1?api=abcdef123456&x=1";
         let redactor = Redactor::new(None, &[address]);
         assert_eq!(redactor.clean("p@ssword1 ABCDEF123456"), "[API key removed] [API key removed]");
         assert!(redactor.finds(&STANDARD.encode("me:p@ssword1")));
-        assert_eq!(shown_address(address), "http://[removed]@host:80/v1?[removed]");
-        assert_eq!(shown_address("http://host/a@b"), "http://host/a@b");
     }
 }

@@ -1,4 +1,4 @@
-//! The part of the chat-completions protocol that is used.
+//! Requests and responses of the chat-completions protocol.
 
 use bpo_inject::TextRequest;
 use bpo_pairs::{FinishReason, Generated};
@@ -10,7 +10,7 @@ pub(crate) struct ChatRequest<'a> {
     messages: Vec<Message<'a>>,
     temperature: f64,
     top_p: f64,
-    // Not in OpenAI's own protocol, so sent only when set; llama.cpp and vLLM take it.
+    // An extension of llama.cpp and vLLM, which OpenAI refuses: sent only where it is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     top_k: Option<usize>,
     max_tokens: usize,
@@ -42,7 +42,8 @@ impl<'a> ChatRequest<'a> {
     }
 }
 
-/// 31 bits that every server takes: llama.cpp reads 32 and keeps `u32::MAX` for "random", others read a signed number.
+/// Folds a seed into the 31 bits that every server accepts: llama.cpp reads 32 bits and takes
+/// `u32::MAX` for "random", other servers read a signed number.
 fn fold_seed(seed: u64) -> u32 {
     ((seed ^ (seed >> 32)) & 0x7fff_ffff) as u32
 }
@@ -61,7 +62,7 @@ struct Choice {
 
 #[derive(Deserialize)]
 struct Answer {
-    // Null where the model only calls tools: no text, which the acceptance rules count as empty.
+    // `null` where the model only calls tools; the acceptance rules reject the empty text.
     content: Option<String>,
 }
 
@@ -71,13 +72,13 @@ struct Usage {
 }
 
 impl ChatResponse {
-    /// The first choice, if there is one.
+    /// Returns the first choice.
     pub fn into_generated(self) -> Option<Generated> {
         let choice = self.choices.into_iter().next()?;
-        let cut = choice.finish_reason.as_deref() == Some("length");
+        let is_cut = choice.finish_reason.as_deref() == Some("length");
         Some(Generated {
             text: choice.message.content.unwrap_or_default(),
-            finish: if cut { FinishReason::Length } else { FinishReason::Stop },
+            finish: if is_cut { FinishReason::Length } else { FinishReason::Stop },
             tokens: self.usage.and_then(|usage| usage.completion_tokens),
         })
     }

@@ -1,43 +1,43 @@
-//! Why drafts are rejected, what is cut from them, and how often.
+//! Reasons for rejections, kinds of cut text, and their counts.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a rewritten answer was turned down.
+/// The reason why a draft was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Rejection {
-    /// Nothing is left after cleaning.
+    /// Nothing is left after the cuts.
     Empty,
-    /// The same words as the right answer, whatever the case, spacing, punctuation and words such as "the" or "is".
+    /// The words of the right answer, up to case, spacing, punctuation and words such as "the".
     Identical,
-    /// The model declined or spoke about itself.
+    /// A refusal, or a statement of the model about itself.
     Refusal,
-    /// Talk about the task or the model in place of an answer.
+    /// Text about the task or the model instead of an answer.
     Commentary,
-    /// Parts of the prompt came back: its instructions, its examples or the question.
+    /// A part of the prompt: its instructions, its examples or the question.
     PromptEcho,
     /// Much shorter than the right answer.
     TooShort,
     /// Much longer than the right answer.
     TooLong,
-    /// Cut off at the longest allowed answer, or ended at a colon or comma.
+    /// Ended by the limit of tokens, or at a colon or comma.
     Truncated,
-    /// The right answer holds nothing that could be swapped ([`CoOccurrence`](crate::CoOccurrence) only).
+    /// No word of the right answer can be swapped ([`CoOccurrence`](crate::CoOccurrence) only).
     NothingToChange,
-    /// Reasoning that has no end, or that no answer follows.
+    /// Reasoning without an end, or without an answer after it.
     Reasoning,
-    /// Code fences, JSON, chat markers, or marks around changed words that cannot be cut without guessing.
+    /// Code fences, JSON, chat markers, or marks around changed words.
     Markup,
-    /// Several versions of the answer, of which one would have to be chosen.
+    /// Several versions of the answer.
     Alternatives,
-    /// The right answer is in it as a whole: in quotes, behind a short head such as "Annotation:", before a second version or
-    /// beside talk about the task.
+    /// The whole right answer: in quotes, after a short head such as "I can see that", before a
+    /// second version, or beside text about the task.
     RepeatsAnswer,
-    /// The key for the server was in it.
+    /// A text with the API key of the server.
     Secret,
 }
 
@@ -67,25 +67,25 @@ impl fmt::Display for Rejection {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Cut {
-    /// Reasoning before the answer, as in `<think>...</think>`, also where the opening tag is missing.
+    /// Reasoning before the answer, as in `<think>...</think>`, also without the opening tag.
     Reasoning,
-    /// Chat markers such as `<|im_end|>`, and what follows them.
+    /// Chat markers such as `<|im_end|>`, and the text after them.
     ChatMarker,
     /// A Markdown code fence around the answer.
     CodeFence,
     /// A JSON object or array, a tag such as `<answer>` or `\boxed{...}` around the answer.
     Wrapper,
-    /// A sentence that announces the answer, as in "Here is the changed text:".
+    /// A sentence before the answer, as in "Here is the changed text:" or "Hello!".
     Preamble,
     /// The original answer before the new one, as in "Original: ... New: ...".
     Original,
-    /// A label before the answer, as in "Modified response:".
+    /// A label before the answer, as in "Modified response:" or "Annotation:".
     Label,
     /// Quotation marks or emphasis around the whole answer.
     Quotes,
-    /// A note behind the answer, as in "Note: I changed ..." or "(Changes made: ...)".
+    /// A note after the answer, as in "Note: I changed ..." or "That is correct.".
     Note,
-    /// A further example or a further turn of a chat behind the answer.
+    /// Another example or another turn of a chat after the answer.
     NextExample,
 }
 
@@ -106,15 +106,15 @@ impl fmt::Display for Cut {
     }
 }
 
-/// How often each reason occurred.
+/// Number of drafts by reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Counts<R: Ord>(BTreeMap<R, u64>);
 
-/// How many drafts were turned down, by reason.
+/// Number of rejected drafts, by reason.
 pub type RejectionCounts = Counts<Rejection>;
 
-/// From how many drafts something was cut, by kind.
+/// Number of drafts from which text was cut, by kind.
 pub type CutCounts = Counts<Cut>;
 
 impl<R: Ord> Default for Counts<R> {
@@ -124,17 +124,17 @@ impl<R: Ord> Default for Counts<R> {
 }
 
 impl<R: Ord + Copy> Counts<R> {
-    /// Counts one more.
+    /// Adds one draft.
     pub fn add(&mut self, reason: R) {
         *self.0.entry(reason).or_default() += 1;
     }
 
-    /// How many for this reason.
+    /// Returns the number for one reason.
     pub fn get(&self, reason: R) -> u64 {
         self.0.get(&reason).copied().unwrap_or(0)
     }
 
-    /// How many in all.
+    /// Returns the sum over all reasons.
     pub fn total(&self) -> u64 {
         self.0.values().sum()
     }
@@ -144,7 +144,7 @@ impl<R: Ord + Copy> Counts<R> {
         self.0.is_empty()
     }
 
-    /// Every reason that occurred, with its count.
+    /// Iterates over the reasons with a count above 0.
     pub fn iter(&self) -> impl Iterator<Item = (R, u64)> + '_ {
         self.0.iter().map(|(&reason, &count)| (reason, count))
     }

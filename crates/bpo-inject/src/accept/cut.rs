@@ -1,12 +1,11 @@
-//! The table of what is cut from a draft.
+//! The rules that cut what is not part of the answer.
 
 use std::ops::ControlFlow;
 
 use super::counts::Cut;
 use super::{label, markers, note, wrapping};
 
-/// Labels that begin another example or turn, in lower case: a model that goes on with the list or chat has ended its
-/// answer.
+/// Labels in lower case that begin another example or turn after the answer.
 const NEXT_EXAMPLE: &[&str] = &[
     "question:",
     "description:",
@@ -20,37 +19,38 @@ const NEXT_EXAMPLE: &[&str] = &[
     "q:",
 ];
 
-/// Labels that begin a turn of the other side, in lower case: a text that begins so is no answer.
+/// Labels in lower case that begin a turn of the user. A text that begins with one is no answer.
 const OTHER_SIDE: &[&str] = &["user:", "human:", "instruction:", "q:"];
 
-/// Lines that begin a turn where the server has dropped the marks around them, in lower case.
+/// Lines in lower case that begin a turn if the server has removed the chat markers.
 const ROLE_LINES: &[&str] = &["user", "human", "assistant"];
 
-/// Labels that begin a turn within a line, as some chat templates write them.
+/// Labels that begin a turn within a line in some chat templates.
 const TURNS: &[&str] = &[" USER:", " ASSISTANT:", " HUMAN:"];
 
-/// Most rounds of cutting. What is still wrapped after these is no answer, and nesting cannot take long.
+/// Largest number of rounds, which bounds the time for nested wrappers.
 const MAX_ROUNDS: usize = 16;
 
-/// What is left of a text when something was cut.
+/// The rest of a text after a cut.
 pub(super) struct Rest {
-    /// The text that is left.
+    /// The text.
     pub text: String,
-    /// What was cut stood behind the answer, so the answer has ended wherever the draft stops.
+    /// Whether the cut text followed the answer, so that the answer is complete in a truncated
+    /// draft.
     pub ended: bool,
 }
 
 impl Rest {
-    /// A text that may go on.
+    /// Creates a rest that is complete only if the draft is.
     pub fn of(text: &str) -> Self {
         Self { text: text.to_owned(), ended: false }
     }
 }
 
-/// Takes a text and the right answer, and gives what is left where there is something to cut.
+/// A rule: takes a text and the right answer, and returns the rest if there is something to cut.
 type Rule = fn(&str, &str) -> Option<Rest>;
 
-/// The rules in the order in which they are tried. Each leaves alone what the right answer has, too.
+/// The rules, in order. No rule cuts what the right answer has too.
 const RULES: &[(Cut, Rule)] = &[
     (Cut::Reasoning, markers::after_reasoning),
     (Cut::ChatMarker, markers::without_markers),
@@ -63,23 +63,24 @@ const RULES: &[(Cut, Rule)] = &[
     (Cut::Note, note::before_note),
     (Cut::Preamble, label::without_preamble),
     (Cut::Label, label::without_label),
+    (Cut::Label, label::without_name),
     (Cut::Quotes, wrapping::without_quotes),
     (Cut::Quotes, wrapping::without_quote_lines),
 ];
 
-/// A draft without what is not the answer.
+/// A draft after all cuts.
 pub(super) struct Cleaned {
-    /// The answer itself.
+    /// The answer.
     pub text: String,
-    /// The answer has ended wherever the draft stops.
+    /// Whether the answer is complete even if the draft is truncated.
     pub complete: bool,
-    /// What was cut, each kind once.
+    /// Kinds of cut text, each once.
     pub cuts: Vec<Cut>,
-    /// More is wrapped around the answer than can be cut.
+    /// Whether there was more to cut after [`MAX_ROUNDS`].
     pub too_deep: bool,
 }
 
-/// Cuts what is not the answer, until no rule finds anything.
+/// Cuts until no rule applies.
 pub(super) fn clean(text: &str, answer: &str) -> Cleaned {
     let mut cleaned =
         Cleaned { text: text.trim().to_owned(), complete: false, cuts: Vec::new(), too_deep: false };
@@ -92,7 +93,7 @@ pub(super) fn clean(text: &str, answer: &str) -> Cleaned {
     cleaned
 }
 
-/// Applies the first rule that finds something.
+/// Applies the first rule that cuts something.
 fn round(cleaned: &mut Cleaned, answer: &str) -> ControlFlow<()> {
     for (cut, rule) in RULES {
         let Some(rest) = rule(&cleaned.text, answer) else { continue };
@@ -125,7 +126,7 @@ fn before_next_example(text: &str, answer: &str) -> Option<Rest> {
     None
 }
 
-/// The label in lower case that a line begins with, whatever heading marks and emphasis stand before it.
+/// Returns the label in lower case at the start of a line, after heading marks and emphasis.
 fn label_of<'a>(line: &str, labels: &[&'a str]) -> Option<&'a str> {
     const LONGEST: usize = 32;
     let bare = line.trim_start_matches(|c: char| c.is_whitespace() || "#*_".contains(c));
@@ -133,13 +134,13 @@ fn label_of<'a>(line: &str, labels: &[&'a str]) -> Option<&'a str> {
     labels.iter().find(|label| head.starts_with(**label)).copied()
 }
 
-/// The role that is all of a line, whatever heading marks stand before it.
+/// Returns the role if a line has nothing else but heading marks and emphasis.
 fn role_line(line: &str) -> Option<&'static str> {
     let bare = line.trim_matches(|c: char| c.is_whitespace() || "#*_".contains(c));
     ROLE_LINES.iter().find(|role| bare.eq_ignore_ascii_case(role)).copied()
 }
 
-/// Whether a text begins with a turn of the other side of a chat, which the right answer does not have.
+/// Whether a text begins with a turn of the user and the right answer does not have its label.
 pub(super) fn begins_other_side(text: &str, answer: &str) -> bool {
     label_of(text, OTHER_SIDE).is_some_and(|label| !answer.to_lowercase().contains(label))
 }

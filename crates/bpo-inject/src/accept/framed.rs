@@ -1,16 +1,16 @@
-//! Replies that are the right answer itself with something short before or behind it.
+//! Rejection of the right answer with a short text before or after it.
 
 use super::label::EXCLAMATIONS;
 use super::words::{telling_words, words};
 
-/// Longest head before the right answer, in characters.
+/// Longest head, in characters.
 const LONGEST_HEAD: usize = 40;
-/// Most words in a note that says that nothing was changed.
+/// Longest note that says that nothing was changed, in words.
 const LONGEST_NOTE: usize = 8;
-/// Most heads and notes that are taken off.
+/// Largest number of heads and notes that are removed.
 const MOST_PARTS: usize = 4;
 
-/// Words that may stand before a sentence without changing it, in lower case, beside the exclamations of a chat model.
+/// Interjections before a sentence, in lower case, in addition to [`EXCLAMATIONS`].
 const INTERJECTIONS: &[&str] = &[
     "actually",
     "as you can see",
@@ -31,7 +31,18 @@ const INTERJECTIONS: &[&str] = &[
     "yes",
 ];
 
-/// Words that say that nothing was done, where one of [`CHANGES`] stands beside them.
+/// Words of openings that add nothing to a sentence, in lower case: "I can see that", "It looks
+/// like".
+const OPENING_WORDS: &[&str] = &[
+    "appears", "as", "can", "clear", "clearly", "here", "i", "image", "in", "is", "it", "like", "looks",
+    "observe", "of", "photo", "picture", "see", "seems", "shows", "that", "the", "this", "to", "tell", "we",
+    "you",
+];
+
+/// Largest number of words of an opening.
+const LONGEST_OPENING: usize = 8;
+
+/// Words that say that nothing was changed, together with one of [`CHANGES`].
 const NEGATIONS: &[&str] = &["no", "not", "nothing", "without"];
 
 const CHANGES: &[&str] = &[
@@ -50,14 +61,18 @@ const CHANGES: &[&str] = &[
     "needed",
 ];
 
-/// Whether a text is the right answer behind a short head, before a note that nothing was changed, or both:
-/// "Annotation: ...", "Yes. ...", "... (No change)".
+/// Whether a text is the right answer after a short head, before a note that nothing was changed,
+/// or both:
+/// "Annotation: ...", "Yes. ...", "I can see that ...", "... (No change)".
 pub(super) fn is_framed(text: &str, answer: &str) -> bool {
     let known = telling_words(answer);
     let mut rest = text.trim();
+    if is_opened(rest, &known) {
+        return true;
+    }
     for _ in 0..MOST_PARTS {
         let Some(shorter) = without_note(rest).or_else(|| without_head(rest)) else { return false };
-        if telling_words(shorter) == known {
+        if telling_words(shorter) == known || is_opened(shorter, &known) {
             return true;
         }
         rest = shorter;
@@ -65,7 +80,24 @@ pub(super) fn is_framed(text: &str, answer: &str) -> bool {
     false
 }
 
-/// A text without a head that ends at a colon, a dash or an exclamation mark, or without an interjection.
+/// Whether a text is an opening such as "I can see that" and a sentence with these telling words.
+fn is_opened(text: &str, known: &[String]) -> bool {
+    let mut rest = text.trim_start();
+    for _ in 0..LONGEST_OPENING {
+        let Some((word, behind)) = rest.split_once(' ') else { return false };
+        let is_opening = words(word).iter().all(|word| OPENING_WORDS.contains(&word.as_str()));
+        if !is_opening {
+            return false;
+        }
+        rest = behind.trim_start();
+        if telling_words(rest) == known {
+            return true;
+        }
+    }
+    false
+}
+
+/// Removes a head that ends at a colon, a dash or an exclamation mark, or an interjection.
 fn without_head(text: &str) -> Option<&str> {
     let mut before = ' ';
     for (position, (at, c)) in text.char_indices().enumerate().take(LONGEST_HEAD) {
@@ -98,7 +130,7 @@ fn is_interjection(head: &str, mark: char) -> bool {
         || EXCLAMATIONS.contains(&head.as_str())
 }
 
-/// A text without a bracket on its own line at the end, or without a bracket or line that says that nothing was changed.
+/// Removes a last line in brackets, or a last bracket or line that says that nothing was changed.
 fn without_note(text: &str) -> Option<&str> {
     let line = text.rfind('\n').map(|at| (&text[..at], text[at..].trim()));
     if let Some((before, line)) = line

@@ -1,4 +1,4 @@
-//! Markup within a text that shows where it was changed: struck-out words, tags around words, words in brackets.
+//! Rejection of markup at changed words: strikes, tags, emphasis and brackets.
 
 use super::words::words;
 
@@ -6,10 +6,10 @@ use super::words::words;
 const TAGS: &[&str] =
     &["b", "del", "em", "font", "i", "ins", "mark", "s", "span", "strike", "strong", "sub", "sup", "u"];
 
-/// Most words of the right answer that one bracket stands for.
+/// Largest number of words of the right answer that one bracket replaces.
 const LONGEST_SPAN: usize = 4;
 
-/// Most brackets that are looked at.
+/// Largest number of brackets that are searched.
 const MOST_BRACKETS: usize = 16;
 
 /// Whether a text has struck-out words: `~~red~~`.
@@ -28,8 +28,19 @@ pub(super) fn has_tags(text: &str) -> bool {
     })
 }
 
-/// Whether a bracket stands where the right answer has other words: "a \[blue\] cup" for "a red cup". A bracket at a place
-/// that the right answer does not have may be part of a rewrite.
+/// Whether a text has emphasized words or code: `**blue**`, `__blue__`, or `blue` between
+/// backticks. A single `*` may be part of a text.
+pub(super) fn has_emphasis(text: &str) -> bool {
+    ["**", "__", "`"].iter().any(|mark| {
+        let mut parts = text.split(mark);
+        parts.next();
+        let inner = parts.next().filter(|_| parts.next().is_some()).unwrap_or_default();
+        !inner.is_empty() && !inner.starts_with(char::is_whitespace) && !inner.ends_with(char::is_whitespace)
+    })
+}
+
+/// Whether a bracket replaces words of the right answer: "a \[blue\] cup" for "a red cup". Any
+/// other bracket may be part of a rewrite.
 pub(super) fn has_bracketed_change(text: &str, answer: &str) -> bool {
     if answer.contains('[') {
         return false;
@@ -43,12 +54,13 @@ pub(super) fn has_bracketed_change(text: &str, answer: &str) -> bool {
     })
 }
 
-/// The words of a text, none where it is punctuation alone.
+/// Returns the words of a text, none for punctuation alone.
 fn spoken(text: &str) -> Vec<String> {
     if text.contains(char::is_alphanumeric) { words(text) } else { Vec::new() }
 }
 
-/// Whether one to [`LONGEST_SPAN`] words stand between these two neighbours; none is the start or the end of the text.
+/// Whether 1 to [`LONGEST_SPAN`] words are between two neighbors. `None` is the start or the end of
+/// the text.
 fn spans(known: &[String], before: Option<&String>, after: Option<&String>) -> bool {
     let starts = (0..=known.len()).filter(|&at| match before {
         None => at == 0,

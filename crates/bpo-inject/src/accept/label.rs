@@ -1,8 +1,9 @@
-//! Labels and sentences that announce an answer.
+//! Cuts of labels and sentences that announce an answer.
 
 use super::cut::Rest;
+use super::words::telling_words;
 
-/// Labels in full, in lower case, beside those that [`names_new_text`] knows.
+/// Whole labels in lower case, in addition to those of [`names_new_text`].
 const LABELS: &[&str] = &[
     "answer",
     "assistant",
@@ -74,7 +75,7 @@ const LABELS: &[&str] = &[
     "\u{b2f5}\u{bcc0}",
 ];
 
-/// What a rewrite is called.
+/// Adjectives of a rewrite.
 const NEW: &[&str] = &[
     "adjusted",
     "altered",
@@ -109,7 +110,7 @@ const NEW: &[&str] = &[
     "wrong",
 ];
 
-/// What is rewritten.
+/// Nouns of a rewrite.
 pub(super) const TEXTS: &[&str] = &[
     "answer",
     "answers",
@@ -130,7 +131,13 @@ pub(super) const TEXTS: &[&str] = &[
     "version",
 ];
 
-/// Words that a label may have beside these.
+/// Labels without an adjective of a rewrite: "Annotation:", "The image caption:".
+const NAMES: &[&str] = &["annotation", "annotations", "caption", "sentence", "statement"];
+
+/// Words before one of [`NAMES`].
+const NAME_HEADS: &[&str] = &["image", "photo", "picture", "the"];
+
+/// Other words of a label.
 const FILLERS: &[&str] = &["a", "and", "but", "image", "my", "of", "the", "this", "your"];
 
 /// Exclamations before an answer.
@@ -139,7 +146,15 @@ pub(super) const EXCLAMATIONS: &[&str] = &[
     "alright",
     "certainly",
     "got it",
+    "good question",
     "great",
+    "great question",
+    "greetings",
+    "hello",
+    "hello there",
+    "hey",
+    "hi",
+    "hi there",
     "no problem",
     "of course",
     "ok",
@@ -149,7 +164,8 @@ pub(super) const EXCLAMATIONS: &[&str] = &[
     "understood",
 ];
 
-/// What a rewrite is said to have in it, where nothing calls it new: "the text with an error".
+/// Nouns after "with" in an announcement without an adjective of a rewrite: "the text with an
+/// error".
 const FAULTS: &[&str] = &[
     "alteration",
     "alterations",
@@ -167,15 +183,15 @@ const FAULTS: &[&str] = &[
     "modifications",
 ];
 
-/// Words that may follow a fault in an announcement.
+/// Words after a fault in an announcement.
 const FAULT_TAILS: &[&str] =
     &["added", "included", "inserted", "introduced", "in", "is", "it", "made", "now", "reads"];
 
-/// Words before an answer that refer to the task, in lower case.
+/// References to the task before an answer, in lower case.
 const REFERENCES: &[&str] =
     &["as asked", "as instructed", "as requested", "as you asked", "per your request"];
 
-/// How an announcement begins.
+/// Words at the start of an announcement.
 const PREAMBLES: &[&str] = &[
     "below is",
     "here",
@@ -189,8 +205,8 @@ const PREAMBLES: &[&str] = &[
     "the",
 ];
 
-/// What may follow the name of the rewrite in an announcement: "the new text for the image:", "the new text on the sign:"
-/// announces nothing.
+/// Words after the name of the rewrite in an announcement: "the new text for the image:". "The new
+/// text on the sign:" is no announcement.
 const TAILS: &[&str] = &[
     "as", "based", "below", "for", "in which", "is", "of", "that", "where", "which", "with", "without",
     "would", "you",
@@ -218,20 +234,20 @@ fn label(text: &str) -> Option<(&str, &str)> {
     let bare = text.trim_start_matches(['*', '#', '_', ' ', '[', '<']);
     let (label, rest) = bare.split_once([':', '\u{ff1a}'])?;
     (label.len() <= LONGEST && !label.contains('\n')).then(|| {
-        // Emphasis and brackets that begin before the label end behind its colon.
+        // Emphasis and brackets that begin before the label end after its colon.
         let marks = &text[..text.len() - bare.len()];
         let rest = if marks.trim().is_empty() { rest } else { rest.trim_start_matches(['*', '_', ' ', ']']) };
         (label.trim_end_matches(['*', '_', ' ', ']', '\u{a0}']), rest)
     })
 }
 
-/// Whether this is a label of a rewrite.
+/// Whether a text is the label of a rewrite.
 pub(super) fn is_label(label: &str) -> bool {
     let label = label.trim().to_lowercase();
     LABELS.contains(&label.as_str()) || names_new_text(&label)
 }
 
-/// A text without its label, unless the right answer has the same one.
+/// Removes a label, unless the right answer has the same one.
 pub(super) fn without_label(text: &str, answer: &str) -> Option<Rest> {
     if let Some((found, rest)) = label(text).filter(|(found, _)| is_label(found)) {
         let same = label(answer.trim()).is_some_and(|(own, _)| own.eq_ignore_ascii_case(found));
@@ -245,7 +261,27 @@ pub(super) fn without_label(text: &str, answer: &str) -> Option<Rest> {
         .then(|| Rest::of(rest))
 }
 
-/// A text without "Sure!" and "Here is the changed text:" at its start, unless the right answer begins so, too.
+/// Removes one of [`NAMES`] with a colon or dash: "Annotation: ...". The name is kept if the right
+/// answer begins with it, or if the rest is the right answer, which is then rejected.
+pub(super) fn without_name(text: &str, answer: &str) -> Option<Rest> {
+    const MARKS: &[&str] = &[":", "\u{ff1a}", " - ", " \u{2013} ", "\u{2014}"];
+    let bare = text.trim_start_matches(['*', '#', '_', ' ', '[']);
+    let (name, rest) = MARKS.iter().find_map(|mark| {
+        let (head, rest) = bare.split_once(mark)?;
+        let name = head.trim_end_matches(['*', '_', ' ', ']']).to_lowercase();
+        names_text(&name).then(|| (name, rest.trim_start_matches(['*', '_', ' ', ']'])))
+    })?;
+    let is_own = answer.trim().to_lowercase().starts_with(&name);
+    (!is_own && telling_words(rest) != telling_words(answer)).then(|| Rest::of(rest))
+}
+
+fn names_text(lower: &str) -> bool {
+    let mut words = lower.split_whitespace().rev();
+    words.next().is_some_and(|name| NAMES.contains(&name)) && words.all(|word| NAME_HEADS.contains(&word))
+}
+
+/// Removes "Sure!" and "Here is the changed text:" from the start of a text, unless the right
+/// answer begins with one too.
 pub(super) fn without_preamble(text: &str, answer: &str) -> Option<Rest> {
     if let Some(rest) = after_exclamation(text) {
         return after_exclamation(answer.trim()).is_none().then(|| Rest::of(rest));
@@ -270,7 +306,7 @@ fn same_head(a: &str, b: &str) -> bool {
     first(a) == first(b)
 }
 
-/// "As requested, ..."
+/// Returns the text after "As requested, ".
 fn after_reference(text: &str) -> Option<&str> {
     let lower = text.to_ascii_lowercase();
     REFERENCES.iter().find_map(|reference| {
@@ -279,7 +315,7 @@ fn after_reference(text: &str) -> Option<&str> {
     })
 }
 
-/// "Sure!", or "Certainly." as a sentence of its own.
+/// Returns the text after "Sure!", or after "Certainly." as a sentence.
 fn after_exclamation(text: &str) -> Option<&str> {
     let lower = text.to_ascii_lowercase();
     EXCLAMATIONS.iter().find_map(|word| {
@@ -292,7 +328,7 @@ fn after_exclamation(text: &str) -> Option<&str> {
     })
 }
 
-/// Whether what follows an exclamation is an announcement: "here is the ...:".
+/// Whether a text in lower case begins with an announcement: "here is the ...:".
 fn announces(lower: &str) -> bool {
     lower.split_once(':').is_some_and(|(head, _)| !head.contains(['\n', '.']) && is_preamble(head))
 }
@@ -317,7 +353,8 @@ pub(super) fn is_preamble(head: &str) -> bool {
     tail.is_empty() || TAILS.iter().any(|start| begins_with_word(&tail, start))
 }
 
-/// Whether words say "the text with an error introduced". "The text with errors on the sign" announces nothing.
+/// Whether words are "the text with an error introduced". "The text with errors on the sign" is no
+/// announcement.
 fn names_faulty_text(words: &[&str]) -> bool {
     const FARTHEST: usize = 6;
     let Some(named) = words.iter().position(|word| TEXTS.contains(word)) else { return false };
@@ -328,7 +365,7 @@ fn names_faulty_text(words: &[&str]) -> bool {
     behind[0] == "with" && behind[fault + 1..].iter().all(|word| FAULT_TAILS.contains(word))
 }
 
-/// A line that ends at a colon and begins as a chat model begins: "Here is what you asked for:".
+/// Whether a line before a colon begins with "here" or an exclamation: "Here is what you want:".
 fn is_line_preamble(head: &str) -> bool {
     let head = head.to_lowercase();
     begins_with_word(&head, "here") || EXCLAMATIONS.iter().any(|word| begins_with_word(&head, word))

@@ -22,7 +22,7 @@ const REASONING: &[(&str, &str)] = &[
     ("<unused94>", "<unused95>"),
 ];
 
-/// Lines before reasoning that no mark encloses, in lower case: nothing shows where it ends.
+/// Lines in lower case before reasoning without marks, whose end is unknown.
 const HEADINGS: &[&str] = &[
     "chain of thought",
     "let me think",
@@ -35,10 +35,10 @@ const HEADINGS: &[&str] = &[
     "step-by-step reasoning",
 ];
 
-/// gpt-oss, where the server drops the special tokens between its channels.
+/// Channels of gpt-oss without the special tokens, which some servers remove.
 const BARE_CHANNELS: (&str, &str) = ("analysis", "assistantfinal");
 
-/// Markers of chat templates beside those of the form `<|name|>`, in lower case.
+/// Markers of chat templates in lower case, in addition to `<|name|>`.
 const MARKERS: &[&str] = &[
     "<bos>",
     "<s>",
@@ -56,13 +56,14 @@ const MARKERS: &[&str] = &[
     "<</sys>>",
 ];
 
-/// Names of the answering side, which templates write behind a marker.
+/// Names of the assistant after a marker.
 const ROLES: &[&str] = &["assistant", "model", "final", "bot", "gpt"];
 
-/// Names of the other side.
+/// Names of the user and the system after a marker.
 const OTHER_ROLES: &[&str] = &["user", "system", "human", "developer"];
 
-/// What follows reasoning. Reasoning without an end, or with nothing behind it, stays for the rejection.
+/// Returns the text after reasoning. Reasoning without an end, or without text after it, is kept
+/// and rejected.
 pub(super) fn after_reasoning(text: &str, answer: &str) -> Option<Rest> {
     if has_reasoning(answer) {
         return None;
@@ -88,7 +89,7 @@ pub(super) fn has_reasoning(text: &str) -> bool {
     REASONING.iter().any(|(open, close)| lower.contains(open) || lower.contains(close))
 }
 
-/// Whether a text begins with a line that announces reasoning, such as "Thinking Process:".
+/// Whether a text begins with a heading of reasoning, such as "Thinking Process:".
 pub(super) fn begins_reasoning(text: &str) -> bool {
     let Some((first, _)) = text.trim().split_once('\n') else { return false };
     let first = first.to_lowercase();
@@ -96,14 +97,15 @@ pub(super) fn begins_reasoning(text: &str) -> bool {
     HEADINGS.contains(&first.trim_end_matches([':', '\u{ff1a}', ' ', '.']))
 }
 
-/// A text without the markers and the other side's turns at its start, and without everything from the next marker on.
+/// Removes markers and turns of the user or the system from the start of a text, and everything
+/// after the next marker.
 pub(super) fn without_markers(text: &str, answer: &str) -> Option<Rest> {
     if has_marker(answer) {
         return None;
     }
     let lower = text.to_ascii_lowercase();
     let mut start = 0;
-    // Whether what follows is a turn of the user or the system.
+    // Whether a turn of the user or the system follows.
     let mut other_side = false;
     loop {
         start += lower[start..].len() - lower[start..].trim_start().len();
@@ -114,7 +116,7 @@ pub(super) fn without_markers(text: &str, answer: &str) -> Option<Rest> {
             other_side = role.unwrap_or(other_side);
             start += length;
         } else if other_side {
-            // A turn of the other side alone stays for the rejection.
+            // A turn of the user or the system without an answer is kept and rejected.
             start += marker_in(&lower[start..])?;
         } else {
             break;
@@ -125,8 +127,8 @@ pub(super) fn without_markers(text: &str, answer: &str) -> Option<Rest> {
     (rest.len() < text.len()).then(|| Rest { ended: end.is_some(), ..Rest::of(rest) })
 }
 
-/// Whether a marker begins a turn of the other side (`[INST]`, `<|user|>`) or of the answering one (`[/INST]`,
-/// `<|assistant|>`), where it says so.
+/// Whether a marker begins a turn of the user or the system (`[INST]`, `<|user|>`: true) or of the
+/// assistant (`[/INST]`, `<|assistant|>`: false). `None` for other markers.
 fn side(marker: &str) -> Option<bool> {
     match marker {
         "[inst]" | "<<sys>>" => Some(true),
@@ -148,7 +150,8 @@ fn marker_in(lower: &str) -> Option<usize> {
     lower.match_indices(['<', '[']).map(|(at, _)| at).find(|&at| marker_at(&lower[at..]).is_some())
 }
 
-/// Length of the marker that a text begins with: one of the list, or `<|name|>`, also with full-width bars.
+/// Returns the length of the marker at the start of a text: one of [`MARKERS`], or `<|name|>`, also with
+/// full-width bars.
 fn marker_at(lower: &str) -> Option<usize> {
     const LONGEST_NAME: usize = 32;
     if let Some(marker) = MARKERS.iter().find(|marker| lower.starts_with(**marker)) {
@@ -164,7 +167,7 @@ fn marker_at(lower: &str) -> Option<usize> {
     })
 }
 
-/// Length of the role that a text begins with, and whether it is one of the other side.
+/// Returns the length of the role at the start of a text, and whether it is the user or the system.
 fn role_at(lower: &str) -> (usize, Option<bool>) {
     let role = ROLES.iter().chain(OTHER_ROLES).find(|role| {
         lower.strip_prefix(**role).is_some_and(|rest| rest.is_empty() || rest.starts_with(['\n', '<', ':']))

@@ -1,10 +1,10 @@
-//! What stands behind an answer or before it beside labels: notes on the changes, and the original answer.
+//! Cuts of notes after an answer, and of the original answer before it.
 
 use super::cut::Rest;
 use super::label::{TEXTS, is_label, is_new};
 use super::words::same_text;
 
-/// How a note begins, in lower case, at the start of a line or in brackets.
+/// Starts of notes in lower case, at the start of a line or in brackets.
 const NOTES: &[&str] = &[
     "note:",
     "notes:",
@@ -23,6 +23,15 @@ const NOTES: &[&str] = &[
     "comment:",
     "justification:",
     "clarification:",
+    "error:",
+    "errors:",
+    "error introduced",
+    "errors introduced",
+    "introduced error",
+    "mistake:",
+    "mistakes:",
+    "inaccuracy:",
+    "hallucination:",
     "edit:",
     "edits:",
     "edits made",
@@ -133,7 +142,7 @@ const NOTES: &[&str] = &[
     "\u{8ffd}\u{8a18}",
 ];
 
-/// How a note begins where it is a sentence behind the answer's last one, without a line or brackets of its own.
+/// Starts of notes in lower case that may follow a sentence on the same line.
 const NOTE_SENTENCES: &[&str] = &[
     "note: i ",
     "note: the original",
@@ -158,20 +167,29 @@ const NOTE_SENTENCES: &[&str] = &[
     "i hope this helps",
     "hope this helps",
     "hope that helps",
+    "that is correct.",
+    "that is correct!",
+    "that's correct.",
+    "that's correct!",
+    "this is correct.",
+    "that is right.",
+    "that's right.",
+    "is that correct?",
+    "is this correct?",
 ];
 
-/// What a rewritten text does, in a sentence about it.
+/// Verbs of a sentence about the rewritten text.
 const DOES: &[&str] = &["alters", "changes", "contradicts", "introduces", "replaces", "swaps"];
 
-/// What a sentence about a rewritten text calls it, where a reason follows.
+/// Adjectives of a sentence about the rewritten text, if one of [`REASONS`] follows.
 const FALSE: &[&str] = &["false", "inaccurate", "incorrect", "wrong"];
 const REASONS: &[&str] = &["as", "because", "since"];
 
-/// Verbs with which a list of changes goes on, in lower case, at the start of a list item.
+/// Verbs in lower case at the start of an item in a list of changes.
 const CHANGES: &[&str] =
     &["added", "altered", "changed", "modified", "moved", "removed", "replaced", "swapped"];
 
-/// Labels of the original answer, or of what a model thinks of it, in lower case.
+/// Labels in lower case of the original answer or of an analysis of it.
 const ORIGINALS: &[&str] = &[
     "analysis",
     "before",
@@ -200,7 +218,7 @@ const ORIGINALS: &[&str] = &[
 
 const ARROWS: &[&str] = &["-->", "->", "==>", "=>", "\u{2192}", "\u{27f6}", "\u{21d2}"];
 
-/// Whether a text begins with a note. What the right answer says itself is none.
+/// Whether a text begins with a note that the right answer does not have.
 pub(super) fn begins_note(text: &str, answer: &str) -> bool {
     let item = text.chars().take(64).find(|c| !c.is_whitespace()).is_some_and(|c| "-*\u{2022}".contains(c));
     let head = note_head(text);
@@ -210,8 +228,8 @@ pub(super) fn begins_note(text: &str, answer: &str) -> bool {
         || is_about_text(&head, answer)
 }
 
-/// Whether a sentence is about the rewritten text: "This response introduces", "In this version, the cup",
-/// "This is incorrect because". "This version of the poster" may be part of an answer.
+/// Whether a sentence is about the rewritten text: "This response introduces", "In this version,
+/// the cup", "This is incorrect because". "This version of the poster" may be part of an answer.
 fn is_about_text(head: &str, answer: &str) -> bool {
     let words: Vec<&str> = head.split_whitespace().collect();
     let is_in = words.first() == Some(&"in");
@@ -235,10 +253,10 @@ fn is_about_text(head: &str, answer: &str) -> bool {
     !answer.to_lowercase().contains(&phrase)
 }
 
-/// The beginning of a text in lower case, without list marks, emphasis and an opening bracket.
+/// Returns the start of a text in lower case, without list marks, emphasis and an opening bracket.
 fn note_head(text: &str) -> String {
     const LONGEST: usize = 64;
-    // More marks than this begin no note, and replies of many marks take no longer for it.
+    // Bounds the time for replies of many marks.
     const MOST_MARKS: usize = 64;
     let text = text.char_indices().nth(LONGEST + MOST_MARKS).map_or(text, |(at, _)| &text[..at]);
     let bare = text.trim_start_matches(|c: char| {
@@ -247,7 +265,7 @@ fn note_head(text: &str) -> String {
     bare.chars().take(LONGEST).collect::<String>().to_lowercase().replace('\u{2019}', "'").replace("**", "")
 }
 
-/// A text before its first note.
+/// Returns the text before the first note.
 pub(super) fn before_note(text: &str, answer: &str) -> Option<Rest> {
     let at = note_starts(text).find(|&(at, place)| is_note_at(&text[at..], place, answer))?.0;
     let rest = text[..at].trim_end().trim_end_matches(['-', '*', '_', '=', '\n', '#', ' ']).trim_end();
@@ -256,7 +274,7 @@ pub(super) fn before_note(text: &str, answer: &str) -> Option<Rest> {
     (!rest.is_empty()).then(|| Rest { ended: true, ..Rest::of(rest) })
 }
 
-/// `rest`, or as much more of `text` as closes the emphasis that `rest` leaves open.
+/// Returns `rest` with the marks of emphasis that follow it in `text`.
 fn closing_emphasis<'a>(text: &'a str, rest: &'a str) -> &'a str {
     let behind = &text[rest.len()..];
     let marks = behind.len() - behind.trim_start_matches(['*', '_']).len();
@@ -270,7 +288,7 @@ enum Place {
     Sentence,
 }
 
-/// Where notes may begin: at lines, at brackets, and behind the end of a sentence.
+/// Iterates over the places where a note may begin: lines, brackets, and sentences.
 fn note_starts(text: &str) -> impl Iterator<Item = (usize, Place)> + '_ {
     let mut before = ['\n'; 2];
     text.char_indices().filter_map(move |(at, c)| {
@@ -288,18 +306,20 @@ fn note_starts(text: &str) -> impl Iterator<Item = (usize, Place)> + '_ {
 
 fn is_note_at(text: &str, place: Place, answer: &str) -> bool {
     match place {
-        Place::Line => begins_note(text, answer),
+        Place::Line => begins_note(text, answer) || is_note_sentence(text, answer),
         Place::Bracket => begins_note(text, answer) && closes_line(text),
-        Place::Sentence => {
-            let head = note_head(text);
-            let phrase = NOTE_SENTENCES.iter().find(|phrase| head.starts_with(**phrase));
-            phrase.is_some_and(|phrase| !answer.to_lowercase().contains(phrase.trim()))
-                || is_about_text(&head, answer)
-        }
+        Place::Sentence => is_note_sentence(text, answer) || is_about_text(&note_head(text), answer),
     }
 }
 
-/// Whether a text has a note in brackets within a sentence. "(originally red)" may be part of an answer.
+/// Whether a text begins with a phrase of [`NOTE_SENTENCES`] that the right answer does not have.
+fn is_note_sentence(text: &str, answer: &str) -> bool {
+    let head = note_head(text);
+    let phrase = NOTE_SENTENCES.iter().find(|phrase| head.starts_with(**phrase));
+    phrase.is_some_and(|phrase| !answer.to_lowercase().contains(phrase.trim()))
+}
+
+/// Whether a sentence has a note in brackets. "(originally red)" may be part of an answer.
 pub(super) fn has_bracketed_note(text: &str, answer: &str) -> bool {
     note_starts(text).any(|(at, place)| {
         place == Place::Bracket
@@ -308,14 +328,15 @@ pub(super) fn has_bracketed_note(text: &str, answer: &str) -> bool {
     })
 }
 
-/// Whether nothing but punctuation follows a bracket on its line.
+/// Whether only punctuation follows a closing bracket on its line.
 fn closes_line(text: &str) -> bool {
     let Some(close) = text.find([')', ']', '\u{ff09}', '\u{3011}']) else { return true };
     let behind = text[close..].lines().next().unwrap_or_default();
     !behind.contains(char::is_alphanumeric)
 }
 
-/// The new answer where the original comes first: "Original: ... New: ...", or the right answer, an arrow and the new one.
+/// Returns the new answer after the original: "Original: ... New: ...", or the right answer, an
+/// arrow and the new answer.
 pub(super) fn after_original(text: &str, answer: &str) -> Option<Rest> {
     after_arrow(text, answer).or_else(|| after_original_label(text, answer))
 }
@@ -345,9 +366,9 @@ fn after_original_label(text: &str, answer: &str) -> Option<Rest> {
     }
 }
 
-/// Whether the last words before a colon are the label of a rewrite, at the start of a line or behind a sentence.
+/// Whether a text ends in the label of a rewrite, at the start of a line or after a sentence.
 fn ends_in_label(before: &str) -> bool {
-    // A label is short, and replies of many colons take no longer for it.
+    // Bounds the time for replies of many colons.
     const LONGEST: usize = 80;
     let start = before.len().saturating_sub(LONGEST);
     let start = (start..=before.len()).find(|&at| before.is_char_boundary(at)).unwrap_or(start);

@@ -1,13 +1,14 @@
-//! Replies that hold the right answer itself, or several versions of the new one.
+//! Rejection of replies with the right answer, or with several versions of the new one.
 
 use super::words::{telling_words, words};
 
-/// Fewest words of a right answer that is looked for in a reply: shorter ones stand in honest rewrites by chance.
+/// Smallest number of words of a right answer that is searched in a reply: shorter ones occur in
+/// rewrites by chance.
 const FEWEST_WORDS: usize = 3;
-/// Most words beside the right answer that are looked at as talk about the task.
+/// Largest number of words beside the right answer that may be about the task.
 const MOST_BESIDE: usize = 16;
 
-/// Words of talk about the task where they stand before the right answer.
+/// Words about the task if they precede the right answer.
 const TALK_BEFORE: &[&str] = &[
     "accurate",
     "answer",
@@ -22,7 +23,7 @@ const TALK_BEFORE: &[&str] = &[
     "version",
 ];
 
-/// Words of talk about the task, on whichever side of the right answer.
+/// Words about the task before or after the right answer.
 const TALK: &[&str] = &[
     "changes",
     "modification",
@@ -49,8 +50,8 @@ const VERSIONS: &[&str] = &[
     "version",
 ];
 
-/// Whether a text has the right answer in it as a whole: in quotes, before a second version of it, or with talk about the
-/// task around it. An honest rewrite may say all of the answer and add to it.
+/// Whether a text has the whole right answer in quotes, before a second version of it, or beside
+/// text about the task. A rewrite may have the right answer and an addition.
 pub(super) fn repeats(text: &str, answer: &str) -> bool {
     let known = words(answer);
     if known.len() < FEWEST_WORDS {
@@ -68,7 +69,7 @@ pub(super) fn repeats(text: &str, answer: &str) -> bool {
         || has_second_version(text, answer)
 }
 
-/// Whether the right answer stands between quotation marks and is not all that stands there.
+/// Whether the right answer is between quotation marks.
 fn is_quoted(text: &str, answer: &str) -> bool {
     let answer = answer.trim();
     let bare = answer.trim_end_matches(['.', '!', '?']);
@@ -82,7 +83,7 @@ fn is_quoted(text: &str, answer: &str) -> bool {
     })
 }
 
-/// Whether a line or paragraph is the right answer, and another one says most of it again.
+/// Whether one line is the right answer, and another has at least half of its telling words.
 fn has_second_version(text: &str, answer: &str) -> bool {
     let known = words(answer);
     let telling = telling_words(answer);
@@ -97,7 +98,7 @@ fn has_second_version(text: &str, answer: &str) -> bool {
     })
 }
 
-/// Whether a text offers several versions: numbered ones, or with "or" on a line of its own.
+/// Whether a text has several versions: with labels, numbers, or "or" on a line.
 pub(super) fn has_several(text: &str, answer: &str) -> bool {
     let versions = |text: &str| text.lines().filter(|line| is_version_label(line)).count();
     let numbered = |text: &str| text.lines().filter(|line| is_numbered(line)).count();
@@ -107,7 +108,7 @@ pub(super) fn has_several(text: &str, answer: &str) -> bool {
         || (numbered(text) > 1 && numbered(answer) == 0 && versions_alike(text))
 }
 
-/// "Option 1:", "**Version B**", "Alternatively:".
+/// Whether a line is a label such as "Option 1:", "**Version B**" or "Alternatively:".
 fn is_version_label(line: &str) -> bool {
     let line = bare(line);
     let Some((label, _)) = line.split_once([':', ')', '.', '\u{ff1a}']).or(Some((&line, ""))) else {
@@ -132,7 +133,8 @@ fn is_numbered(line: &str) -> bool {
     digits.len() < line.trim_start().len() && digits.starts_with(['.', ')'])
 }
 
-/// Whether numbered lines say much the same, as versions of one answer do and items of a list do not.
+/// Whether two consecutive numbered lines share half of their telling words, as versions of one
+/// answer do and items of a list do not.
 fn versions_alike(text: &str) -> bool {
     let lines: Vec<Vec<String>> = text
         .lines()

@@ -1,17 +1,18 @@
-//! Words of a text, for comparing texts.
+//! Comparison of texts by their words.
 
-/// Whether two texts have the same words, whatever the case, spacing and punctuation between them.
+/// Whether two texts have the same words, up to case, spacing and punctuation.
 pub fn same_text(a: &str, b: &str) -> bool {
     words(a) == words(b)
 }
 
-/// Words that a rewording may add or drop without saying anything else.
+/// Words that carry no meaning of their own.
 const SILENT: &[&str] = &[
     "a", "an", "and", "are", "been", "has", "have", "is", "it", "its", "that", "the", "there", "was", "were",
     "with",
 ];
 
-/// The words that carry what a text says, each where it first occurs; all words where there are no such.
+/// Returns the words of a text without [`SILENT`] ones and repetitions, or all words if none is
+/// left.
 pub(super) fn telling_words(text: &str) -> Vec<String> {
     let words = words(text);
     let mut telling: Vec<String> = Vec::new();
@@ -24,7 +25,8 @@ pub(super) fn telling_words(text: &str) -> Vec<String> {
     if telling.is_empty() { words } else { telling }
 }
 
-/// Lower-case words without the punctuation around them; a word of punctuation alone stays.
+/// Returns the words in lower case without the punctuation around them. A text of punctuation alone
+/// keeps it.
 pub(super) fn words(text: &str) -> Vec<String> {
     let words: Vec<String> = text
         .split_whitespace()

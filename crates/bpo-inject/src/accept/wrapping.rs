@@ -1,4 +1,4 @@
-//! What encloses a whole answer: quotation marks, emphasis, code fences, JSON and tags.
+//! Cuts of what encloses a whole answer: quotation marks, emphasis, code fences, JSON and tags.
 
 use serde_json::Value;
 
@@ -24,12 +24,12 @@ const QUOTES: &[(&str, &str)] = &[
     ("\u{300c}", "\u{300d}"),
 ];
 
-/// Names of tags and of JSON keys that hold an answer, in lower case and without `_`, `-` and spaces, beside those that
-/// [`names_new_text`] knows.
+/// Names of tags and JSON keys that contain an answer, in lower case and without `_`, `-` and
+/// spaces, in addition to those of [`names_new_text`].
 const HOLDERS: &[&str] =
     &["answer", "assistant", "caption", "content", "description", "output", "response", "result", "text"];
 
-/// The text in one pair of quotation marks or emphasis, unless the right answer is written so, too.
+/// Removes one pair of quotation marks or emphasis, unless the right answer has it too.
 pub(super) fn without_quotes(text: &str, answer: &str) -> Option<Rest> {
     QUOTES.iter().find_map(|(open, close)| {
         let inner = enclosed(text, open, close)?;
@@ -42,7 +42,7 @@ fn enclosed<'a>(text: &'a str, open: &str, close: &str) -> Option<&'a str> {
     (!inner.contains(open) && !inner.contains(close)).then_some(inner)
 }
 
-/// The text of lines that all begin with `>`, unless the right answer has such a line.
+/// Removes `>` from the start of all lines, unless the right answer begins with it.
 pub(super) fn without_quote_lines(text: &str, answer: &str) -> Option<Rest> {
     if answer.trim_start().starts_with('>') {
         return None;
@@ -52,7 +52,8 @@ pub(super) fn without_quote_lines(text: &str, answer: &str) -> Option<Rest> {
     lines.map(|lines| Rest::of(&lines.join("\n")))
 }
 
-/// The text in the only code fence of a reply, where what is outside is an announcement or a note.
+/// Returns the text in the first code fence if only an announcement precedes it, and only a note
+/// follows it.
 pub(super) fn without_fence(text: &str, answer: &str) -> Option<Rest> {
     if answer.contains(FENCE) {
         return None;
@@ -68,7 +69,7 @@ pub(super) fn without_fence(text: &str, answer: &str) -> Option<Rest> {
     Some(Rest { ended: rest.contains(FENCE), ..Rest::of(without_language(inner)) })
 }
 
-/// Code without the name of its language behind the opening fence.
+/// Removes the name of a language after the opening fence.
 fn without_language(inner: &str) -> &str {
     match inner.split_once('\n') {
         Some((first, rest))
@@ -85,7 +86,8 @@ pub(super) fn has_fence(text: &str) -> bool {
     text.contains(FENCE)
 }
 
-/// The only text in a JSON object or array, or the one whose key names an answer. A right answer in JSON leaves it alone.
+/// Returns the only text in a JSON object or array, or the only one whose key names an answer,
+/// unless the right answer is JSON.
 pub(super) fn without_json(text: &str, answer: &str) -> Option<Rest> {
     if is_json(answer) {
         return None;
@@ -121,7 +123,7 @@ fn json(text: &str) -> Option<Value> {
     serde_json::from_str(text).ok()
 }
 
-/// The text in a tag that names an answer, such as `<answer>`.
+/// Returns the text in a tag that names an answer, such as `<answer>`.
 pub(super) fn without_tag(text: &str, answer: &str) -> Option<Rest> {
     let (name, rest) = text.strip_prefix('<')?.split_once('>')?;
     if !is_holder(name) || answer.trim_start().starts_with('<') {
@@ -139,7 +141,7 @@ pub(super) fn without_tag(text: &str, answer: &str) -> Option<Rest> {
 
 const BOX: &str = "\\boxed{";
 
-/// The text in `\boxed{...}`, the mark of a final answer in mathematics, also between dollar signs or with `\text{...}`.
+/// Returns the text in `\boxed{...}`, also between dollar signs or with `\text{...}`.
 pub(super) fn without_box(text: &str, answer: &str) -> Option<Rest> {
     if has_box(answer) {
         return None;
@@ -149,7 +151,7 @@ pub(super) fn without_box(text: &str, answer: &str) -> Option<Rest> {
     (!inner.contains(['{', '}'])).then(|| Rest::of(inner))
 }
 
-/// Whether a text has such a mark.
+/// Whether a text has `\boxed{`.
 pub(super) fn has_box(text: &str) -> bool {
     text.contains(BOX)
 }

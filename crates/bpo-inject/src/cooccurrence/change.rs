@@ -1,4 +1,4 @@
-//! The changes that an answer allows, and how one is drawn.
+//! The possible changes of an answer, and the draw of one.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -8,21 +8,22 @@ use super::lexicon;
 use super::rewrite::Replacements;
 use super::token::Word;
 
-/// Of the words for a place, the draw is among so many.
+/// Number of best words that one is drawn from.
 const CANDIDATES: usize = 12;
 
-/// What kind of change a word allows.
+/// A kind of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Color,
     Number,
     Opposite,
-    /// By the statistics.
+    /// A word that the statistics of the data give.
     Common(Role),
 }
 
 impl Kind {
-    /// How readily it is drawn: what contradicts the image for certain comes before what statistics guess.
+    /// Weight of the kind in the draw: changes that certainly contradict the image have a larger
+    /// one than those from statistics.
     fn weight(self) -> f64 {
         match self {
             Self::Color | Self::Number => 3.0,
@@ -39,7 +40,7 @@ pub(super) struct Slot {
     pub kind: Kind,
 }
 
-/// An answer under change.
+/// The answer that is changed.
 pub(super) struct Draft<'a> {
     pub corpus: &'a Corpus,
     pub words: &'a [Word<'a>],
@@ -51,7 +52,7 @@ impl<'a> Draft<'a> {
         Self { corpus, words, company: corpus.company(words) }
     }
 
-    /// The first occurrence of every word that can be changed.
+    /// Returns the first occurrence of every word that can be changed.
     pub fn slots(&self) -> Vec<Slot> {
         let new = |i: &usize| !self.words[..*i].iter().any(|earlier| earlier.lower == self.words[*i].lower);
         (0..self.words.len())
@@ -76,7 +77,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// "An orange suit" or "is orange", but not "an orange".
+    /// Whether a word is used as a color: "an orange suit" or "is orange", but not "an orange".
     fn is_color(&self, i: usize) -> bool {
         let after_be = self.words[i].joined && i > 0 && lexicon::is_be(&self.words[i - 1].lower);
         let next_is_content = i + 1 < self.words.len()
@@ -89,19 +90,19 @@ impl<'a> Draft<'a> {
         let lower = self.words[i].lower.as_str();
         let digits = lower.starts_with(|c: char| c.is_ascii_digit())
             && lower.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | ',' | ':'));
-        // 0 and 1 decide the form of what they count; by themselves they count nothing.
+        // 0 and 1 decide the form of the noun after them.
         let small = matches!(lower, "0" | "1");
         let known = lexicon::NUMBERS.contains(&lower) || lexicon::ORDINALS.contains(&lower);
         known || (digits && (!small || self.words.len() <= 2))
     }
 
-    /// Draws a slot, the readier kinds first, and takes it off the list.
+    /// Draws a slot by the weights of the kinds, and removes it from the list.
     pub fn draw_slot(slots: &mut Vec<Slot>, random: &mut ChaCha8Rng) -> Option<Slot> {
         let weights: Vec<f64> = slots.iter().map(|slot| slot.kind.weight()).collect();
         draw(&weights, random).map(|at| slots.remove(at))
     }
 
-    /// What changes at a slot; empty where nothing fits.
+    /// Returns the replacements for a slot, none if no word fits.
     pub fn change(&self, slot: Slot, evidence: Evidence, random: &mut ChaCha8Rng) -> Replacements {
         let word = &self.words[slot.word];
         let place = Place::of(self.words, slot.word);
@@ -129,7 +130,7 @@ impl<'a> Draft<'a> {
         new.into_iter().map(|new| (word.lower.clone(), new)).collect()
     }
 
-    /// One of the best words that the answer does not have already.
+    /// Draws one of the best words that the answer does not have.
     fn draw_word(
         &self,
         words: Vec<(&str, f64)>,
@@ -142,7 +143,8 @@ impl<'a> Draft<'a> {
         draw(&weights, random).map(|at| words[at].to_owned())
     }
 
-    /// A word and its opposite change places, so that "left ... right" stays two sides; pronouns follow people.
+    /// Exchanges a word and its opposite, so that "left ... right" remains two sides. Pronouns
+    /// follow people.
     fn opposite(&self, lower: &str, random: &mut ChaCha8Rng) -> Replacements {
         let opposites: Vec<&str> = lexicon::OPPOSITES
             .iter()
@@ -172,7 +174,7 @@ fn is_person(lower: &str) -> bool {
     lexicon::MASCULINE.contains(&lower) || lexicon::FEMININE.contains(&lower)
 }
 
-/// A number near this one, written the same way.
+/// Returns a number near another one, in the same notation.
 fn other_number(lower: &str, random: &mut ChaCha8Rng) -> Option<String> {
     for list in [lexicon::NUMBERS, lexicon::ORDINALS] {
         if let Some(at) = list.iter().position(|&number| number == lower) {
@@ -190,7 +192,8 @@ fn other_number(lower: &str, random: &mut ChaCha8Rng) -> Option<String> {
     }
 }
 
-/// Up to a third away, or 3, and never below 2: the noun stays a plural.
+/// Draws a number at a distance of up to a third, or 3, and at least 2, so that the noun remains a
+/// plural.
 fn near(number: u64, random: &mut ChaCha8Rng) -> u64 {
     let step = random.random_range(1..=(number / 3).max(3));
     let down = number.checked_sub(step).filter(|&less| less >= 2);
@@ -200,7 +203,7 @@ fn near(number: u64, random: &mut ChaCha8Rng) -> u64 {
     }
 }
 
-/// A decimal, a time or a long number with another digit in one place.
+/// Changes one digit of a decimal, a time or a long number.
 fn other_digit(lower: &str, random: &mut ChaCha8Rng) -> Option<String> {
     let digits: Vec<usize> =
         lower.char_indices().filter(|(_, c)| c.is_ascii_digit()).map(|(at, _)| at).collect();
@@ -212,7 +215,7 @@ fn other_digit(lower: &str, random: &mut ChaCha8Rng) -> Option<String> {
     Some(format!("{}{new}{}", &lower[..at], &lower[at + 1..]))
 }
 
-/// An index by weight.
+/// Draws an index by weight.
 fn draw(weights: &[f64], random: &mut ChaCha8Rng) -> Option<usize> {
     let mut left = random.random::<f64>() * weights.iter().sum::<f64>();
     for (at, weight) in weights.iter().enumerate() {
@@ -221,7 +224,7 @@ fn draw(weights: &[f64], random: &mut ChaCha8Rng) -> Option<usize> {
             return Some(at);
         }
     }
-    // Rounding may leave a crumb at the end.
+    // Rounding may leave a remainder.
     weights.len().checked_sub(1)
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::lexicon::{self, Lexicon};
 use super::token::{self, Word};
 
-/// The part that a word plays where it stands, guessed from its neighbours.
+/// The role of a word in its sentence, estimated from its neighbors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Role {
     /// Before another content word: "*launch* pad".
@@ -21,25 +21,25 @@ pub(super) enum Role {
 }
 
 const ROLES: usize = 5;
-/// Words considered for a place: the most common ones with its role.
+/// Number of the most common words with a role that are considered for a place.
 const POOL: usize = 1024;
-/// Answers looked at for the company that one word keeps.
+/// Largest number of answers with one word that its companions are counted in.
 const SAMPLE: usize = 128;
-/// Stands for the beginning or end of a clause among the neighbours of a word.
+/// The neighbor at the start or end of a clause.
 const BOUNDARY: u32 = 0;
-/// Stands for every word that the data does not have.
+/// The neighbor for all words that the data does not have.
 const UNSEEN: u32 = u32::MAX;
 
 /// One word of the data.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Entry {
-    /// In lower case; names as they were first written.
+    /// The word in lower case; a name as in its first occurrence.
     pub text: String,
     roles: [u32; ROLES],
     total: u32,
 }
 
-/// Counts of words, of neighbours and of which words share an answer.
+/// Counts of words, of neighbors and of words in the same answer.
 #[derive(Clone, Debug)]
 pub(super) struct Corpus {
     lexicon: Lexicon,
@@ -101,7 +101,7 @@ impl Corpus {
     }
 
     fn intern(&mut self, lower: &str) -> u32 {
-        // One article, so that "an apple" and "a plum" have the same neighbour.
+        // One article, so that "an apple" and "a plum" have the same neighbor.
         let lower = if lower == "an" { "a" } else { lower };
         if let Some(&id) = self.ids.get(lower) {
             return id;
@@ -118,7 +118,7 @@ impl Corpus {
             let part = role as usize;
             let count = |id: &u32| self.entries[*id as usize].roles[part];
             let mut pool: Vec<u32> = (1..self.entries.len() as u32)
-                // Where a word is only now and then in this role, the guess was probably wrong.
+                // A rare role of a word is probably an error of the estimate.
                 .filter(|id| count(id) > 0 && count(id) * 3 >= self.entries[*id as usize].total)
                 .collect();
             pool.sort_unstable_by(|a, b| {
@@ -130,7 +130,7 @@ impl Corpus {
         }
     }
 
-    /// The role of the i-th word, if it may be swapped by statistics.
+    /// Returns the role of the i-th word if statistics may replace it.
     pub fn role(&self, words: &[Word<'_>], i: usize) -> Option<Role> {
         let word = &words[i];
         let before = (word.joined && i > 0).then(|| words[i - 1].lower.as_str());
@@ -153,7 +153,8 @@ impl Corpus {
         })
     }
 
-    /// How often each word of the data shares an answer with the content words of this one.
+    /// Counts for each word of the data the answers that it shares with the content words of an
+    /// answer.
     pub fn company(&self, words: &[Word<'_>]) -> Company {
         let mut counts = vec![0; self.entries.len()];
         let mut own: Vec<u32> = words.iter().filter_map(|word| self.ids.get(&word.lower).copied()).collect();
@@ -161,7 +162,7 @@ impl Corpus {
         own.dedup();
         for id in own {
             let places = &self.places[id as usize];
-            // Spread over the data, so that a sorted file does not bias it.
+            // Evenly spaced answers, so that the order of the file has no influence.
             for &answer in places.iter().step_by(places.len().div_ceil(SAMPLE).max(1)) {
                 for &other in &self.answers[answer as usize] {
                     counts[other as usize] += 1;
@@ -171,7 +172,8 @@ impl Corpus {
         Company(counts)
     }
 
-    /// Words for a role with how common they are between these neighbours and in this company, best first.
+    /// Returns words for a role with their scores between two neighbors and beside the words of an
+    /// answer, best first.
     pub fn common(
         &self,
         role: Role,
@@ -188,7 +190,7 @@ impl Corpus {
         sorted(weighed)
     }
 
-    /// The same for words of a list, seen in the data or not.
+    /// Returns the words of a list with the same scores; the data need not have them.
     pub fn common_of<'w>(
         &self,
         list: &[&'w str],
@@ -202,12 +204,12 @@ impl Corpus {
         }))
     }
 
-    /// The neighbours of a place as the data knows them.
+    /// Returns the indices of the neighbors of a place.
     fn sides(&self, place: Place<'_>) -> [u32; 2] {
         [place.before, place.after].map(|word| word.map_or(BOUNDARY, |word| self.id(word)))
     }
 
-    /// How often a word was seen after the neighbour before a place, and before the one after it.
+    /// Counts the occurrences of a word after the left neighbor, and before the right neighbor.
     fn beside(&self, id: u32, [before, after]: [u32; 2]) -> [u32; 2] {
         [(before, id), (id, after)].map(|pair| self.neighbours.get(&pair).copied().unwrap_or(0))
     }
@@ -217,12 +219,13 @@ impl Corpus {
     }
 }
 
-/// Product of square roots: each kind of evidence counts, none rules alone, and the unseen stays possible.
+/// Returns the product of square roots of the counts, each plus a constant, so that no count
+/// decides alone and unseen words remain possible.
 fn weight([before, after]: [u32; 2], together: u32) -> f64 {
     [before, after, together].into_iter().map(|count| 0.2 + f64::from(count).sqrt()).product()
 }
 
-/// For each word of the data, how often it shares an answer with the words of one answer.
+/// For each word of the data, the number of answers that it shares with the words of one answer.
 #[derive(Clone, Debug)]
 pub(super) struct Company(Vec<u32>);
 
@@ -232,16 +235,16 @@ impl Company {
     }
 }
 
-/// What the data must show of a word before it may take a place.
+/// The occurrences in the data that a replacement needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Evidence {
-    /// It was seen beside both neighbours.
+    /// Occurrences beside both neighbors.
     BothSides,
-    /// It was seen in the same role.
+    /// Occurrences in the same role.
     Any,
 }
 
-/// The neighbours of a word, in lower case; none at the edge of a clause.
+/// The neighbors of a word in lower case, none at the start or end of a clause.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'a> {
     pub before: Option<&'a str>,
@@ -256,7 +259,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Heaviest first, then by the alphabet, so that the order never depends on a hash.
+/// Sorts by weight, largest first, then by the alphabet, so that the order is deterministic.
 fn sorted<'w>(words: impl Iterator<Item = (&'w str, f64)>) -> Vec<(&'w str, f64)> {
     let mut words: Vec<_> = words.collect();
     words.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(b.0)));

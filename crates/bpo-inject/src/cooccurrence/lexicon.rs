@@ -1,6 +1,6 @@
-//! What is known about English words before any data is seen. All lists are ours.
+//! Lists of English words. All lists are ours.
 
-/// Words that hold a sentence together, or that belong to any image: never swapped, never swapped in.
+/// Function words, and words that fit any image: never replaced, and no replacements.
 const FUNCTION_WORDS: &str = "\
     about above across after against all along also although among and another any anyone anything appear appears are \
     around because been before behind being below beneath beside besides between beyond both but can could did does \
@@ -18,7 +18,7 @@ const FUNCTION_WORDS: &str = "\
     photo photograph picture piece pieces place position presence question reason response right scene sense setting \
     side sides sort sorts style text total type types use various variety view viewer way ways";
 
-/// Common verbs in the forms that captions use; nouns with the same form ("watch", "park") are left out on purpose.
+/// Common verbs in the forms of captions, without those that are nouns too ("watch", "park").
 const VERBS: &str = "\
     add adds allow allows appear become becomes began begin begins belong belongs bring brings capture captures carries \
     carry carve carved cast casts catch catches come comes contain contains convey conveys cover covers create creates \
@@ -59,20 +59,20 @@ pub(super) const COLORS: &[&str] = &[
     "yellow",
 ];
 
-/// Colors that are things as well: a color only before a noun or after "is".
+/// Colors that are things too: they are colors only before a noun or after "is".
 pub(super) const COLORS_OR_THINGS: &[&str] = &["gold", "orange", "silver"];
 
-/// Colors that hardly differ.
+/// Pairs of similar colors.
 pub(super) const SAME_COLORS: &[&[&str]] = &[&["gray", "grey", "silver"], &["gold", "golden", "yellow"]];
 
-/// Numbers from 2; "one" is left alone, since it is a pronoun too and its noun would have to change.
+/// Numbers from 2. "One" is a pronoun too, and its noun is a singular.
 pub(super) const NUMBERS: &[&str] =
     &["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
 
 pub(super) const ORDINALS: &[&str] =
     &["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"];
 
-/// Words that exclude each other and stand in the same places.
+/// Groups of words that exclude each other and fit the same places.
 pub(super) const OPPOSITES: &[(&str, &str)] = &[
     ("above", "below"),
     ("big", "small"),
@@ -125,7 +125,7 @@ pub(super) const OPPOSITES: &[(&str, &str)] = &[
     ("wide", "narrow"),
 ];
 
-/// What follows when the first word of a pair of people becomes the second, and the other way round.
+/// Pairs of words that change together with a pair of people.
 pub(super) const MASCULINE: &[&str] =
     &["boy", "boys", "brother", "father", "husband", "king", "male", "man", "men", "son"];
 pub(super) const FEMININE: &[&str] =
@@ -135,7 +135,7 @@ pub(super) const MASCULINE_PRONOUNS: &[(&str, &str)] =
 pub(super) const FEMININE_PRONOUNS: &[(&str, &str)] =
     &[("she", "he"), ("her", "his"), ("herself", "himself")];
 
-/// Words that may name the same thing: one in place of the other is no error.
+/// Groups of words for the same thing: the exchange of two is no error.
 const SAME_THINGS: &[&str] = &[
     "adult boy boys child children crowd female girl girls guy guys individual individuals kid kids ladies lady male man \
      men people person player players woman women",
@@ -157,7 +157,8 @@ const SAME_THINGS: &[&str] = &[
     "phone smartphone cellphone device",
     "evening night sunset dusk",
 ];
-/// Names of kinds. In a group that has one, only these clash with the others: a cat is an animal, but no dog.
+/// Names of kinds. In a group with one, only these may name the same thing as the others: a cat is
+/// an animal, but no dog.
 const GENERAL: &[&str] = &[
     "adult",
     "animal",
@@ -196,7 +197,7 @@ const GENERAL: &[&str] = &[
     "kids",
 ];
 
-/// The built-in lists, indexed.
+/// Index of the lists.
 #[derive(Clone, Debug)]
 pub(super) struct Lexicon {
     fixed: Vec<&'static str>,
@@ -213,7 +214,7 @@ impl Lexicon {
         Self { fixed }
     }
 
-    /// Whether statistics may swap this word: probably a noun or an adjective.
+    /// Whether statistics may replace a word: probably a noun or an adjective.
     pub fn is_content(&self, lower: &str, after: Option<&str>) -> bool {
         let letters = lower.chars().count();
         if letters < 3 || !lower.chars().all(char::is_alphabetic) || self.fixed.binary_search(&lower).is_ok()
@@ -233,7 +234,7 @@ pub(super) fn is_be(lower: &str) -> bool {
     BE.contains(&lower)
 }
 
-/// Whether one word in place of the other may leave the sentence true.
+/// Whether the exchange of two words may leave the sentence true.
 pub(super) fn may_be_same(a: &str, b: &str) -> bool {
     if stem(a) == stem(b) {
         return true;
@@ -246,7 +247,7 @@ pub(super) fn may_be_same(a: &str, b: &str) -> bool {
     })
 }
 
-/// Whether a noun of this form is probably a plural.
+/// Whether a noun is probably a plural.
 pub(super) fn is_plural(lower: &str) -> bool {
     let irregular = ["children", "feet", "men", "mice", "people", "sheep", "teeth", "women"];
     let ends = |suffix: &str| lower.ends_with(suffix);

@@ -1,4 +1,5 @@
-//! Error injection without a text model: what is common takes the place of what is there.
+//! Error injection without a text model: words of an answer become words that are common in the
+//! data.
 
 mod change;
 mod corpus;
@@ -15,28 +16,29 @@ use change::Draft;
 use corpus::{Corpus, Evidence};
 use rewrite::Replacements;
 
-/// Words of an answer for each further change.
+/// Number of words of an answer for each additional change.
 const WORDS_PER_EDIT: usize = 12;
 
 /// An [`ErrorInjector`] from the statistics of the answers themselves.
 ///
-/// A text model's prior says what usually stands next to what; so do counts over a data set. One to three words of an
-/// answer change, everywhere they occur:
-/// - nouns, names and adjectives become words that are common between the same neighbours and that often share an
-///   answer with the rest of this one;
-/// - colors become other colors, numbers other numbers, words such as "left" and "man" their opposites;
-/// - an answer of yes or no is turned round, and what follows it too where that is possible.
+/// Counts over a data set replace the prior of a language model. One to three words of an answer
+/// change, in all places:
+/// - nouns, names and adjectives become words that are common between the same neighbors and often
+///   share an answer with the other words;
+/// - colors become other colors, numbers other numbers, and words such as "left" and "man" their
+///   opposites;
+/// - yes becomes no and no becomes yes, with the sentence after it where that is possible.
 ///
-/// Capitals, plurals and "a"/"an" are kept. Parts of speech are guessed from neighbours and from short English lists, so
-/// for other languages only digits and words in common places change. The same corpus, request and seed give the same
-/// text. This injector is ours: the paper rewrites with a language model
-/// ([`LlmInjector`](crate::LlmInjector)).
+/// Capitals, plurals and "a"/"an" are kept. Parts of speech are estimated from neighbors and short
+/// English lists, so in other languages only digits and words in common places change. The same
+/// corpus, request and seed give the same text. This injector is ours: the paper rewrites with a
+/// language model ([`LlmInjector`](crate::LlmInjector)).
 ///
 /// ```
 /// use bpo_inject::{CoOccurrence, ErrorInjector, InjectionRequest};
 ///
-/// let answers = ["A red cup stands on the table.", "A fork lies on the table.", "There are four plates."];
-/// let mut injector = CoOccurrence::from_corpus(answers);
+/// let answers = ["A red cup stands on the table.", "A fork lies on the table.", "There are four
+/// plates."]; let mut injector = CoOccurrence::from_corpus(answers);
 /// let request = InjectionRequest::new("How many plates are there?", "There are four plates.", 7);
 /// let wrong = injector.inject(&[request]).remove(0)?;
 /// assert_ne!(wrong.text, "There are four plates.");
@@ -49,23 +51,23 @@ pub struct CoOccurrence {
 }
 
 impl CoOccurrence {
-    /// Counts the answers of a data set, usually those that are to be rewritten.
-    ///
-    /// Any number will do: of an empty corpus, colors, numbers, opposites and yes or no are left.
+    /// Counts words in the answers of a data set, usually those to rewrite. Without answers, only
+    /// colors, numbers, opposites and yes or no change.
     pub fn from_corpus<S: AsRef<str>>(answers: impl IntoIterator<Item = S>) -> Self {
         Self { corpus: Corpus::new(answers), max_edits: 3 }
     }
 
-    /// Sets the most changes in one answer, at least 1 (default 3). Short answers get fewer.
+    /// Sets the largest number of changes in one answer, at least 1. Default: 3. Short answers have
+    /// fewer.
     pub fn with_max_edits(mut self, edits: usize) -> Self {
         self.max_edits = edits.max(1);
         self
     }
 
-    /// One answer, rewritten.
+    /// Rewrites one answer.
     ///
     /// # Errors
-    /// [`Rejection::NothingToChange`] when no word of the answer can be swapped.
+    /// [`Rejection::NothingToChange`] if no word of the answer can be replaced.
     fn rewrite(&self, request: &InjectionRequest) -> Result<String, Rejection> {
         let text = match yes_no::flip(&request.question, &request.answer) {
             Some(text) => text,
@@ -82,7 +84,7 @@ impl CoOccurrence {
         let edits = random.random_range(1..=most);
         let mut changes = draw_changes(&draft, edits, Evidence::BothSides, &mut random);
         if changes.is_empty() {
-            // Small data may show nothing that fits well; an odd error is still one.
+            // Small data may have no word that fits well.
             changes = draw_changes(&draft, 1, Evidence::Any, &mut random);
         }
         rewrite::rewrite(answer, &changes)
@@ -109,7 +111,7 @@ fn draw_changes(
     changes
 }
 
-/// No word changes twice, and no two words become the same.
+/// Whether no word changes twice, and no two words become the same.
 fn are_independent(made: &Replacements, new: &Replacements) -> bool {
     new.iter().all(|(from, to)| made.iter().all(|(made_from, made_to)| made_from != from && made_to != to))
 }

@@ -1,8 +1,8 @@
-//! Puts other words into a text and keeps its form: capitals and the article before.
+//! Replacement of words in a text, with the same capitals and a matching article.
 
 use super::token::{self, Word};
 
-/// Pairs of a word in lower case and what takes its place.
+/// Pairs of a word in lower case and its replacement.
 pub(super) type Replacements = Vec<(String, String)>;
 
 /// Replaces every occurrence of each word.
@@ -31,14 +31,14 @@ fn replacement<'r>(word: &Word<'_>, replacements: &'r Replacements) -> Option<&'
     found.map(|(_, to)| to.as_str())
 }
 
-/// "a" or "an" where this word is one of them and the word after it changes.
+/// Returns "a" or "an" if a word is one of them and the next word changes.
 fn article_for_next(words: &[Word<'_>], i: usize, replacements: &Replacements) -> Option<&'static str> {
     let next = words.get(i + 1).filter(|next| next.joined)?;
     let is_article = matches!(words[i].lower.as_str(), "a" | "an");
     is_article.then(|| replacement(next, replacements)).flatten().map(article)
 }
 
-/// The indefinite article before a word, by its spelling.
+/// Returns the indefinite article of a word, by its spelling.
 pub(super) fn article(word: &str) -> &'static str {
     let word = word.to_lowercase();
     let starts = |starts: &[&str]| starts.iter().any(|start| word.starts_with(start));
@@ -49,7 +49,7 @@ pub(super) fn article(word: &str) -> &'static str {
     if starts(&silent_h) || vowel || number.contains(&word.as_str()) { "an" } else { "a" }
 }
 
-/// `new` in capitals, with a capital, or as it is, like `old`.
+/// Returns `new` with the capitals of `old`: all, the first letter, or none.
 pub(super) fn with_case_of(old: &str, new: &str) -> String {
     let mut letters = old.chars().filter(|c| c.is_alphabetic());
     let first_upper = letters.next().is_some_and(char::is_uppercase);

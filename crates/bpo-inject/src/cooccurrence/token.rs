@@ -1,24 +1,24 @@
-//! Words of a text and where they stand.
+//! Words of a text and their positions.
 
 /// One word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Word<'a> {
-    /// As written.
+    /// The word in the text.
     pub text: &'a str,
-    /// In lower case.
+    /// The word in lower case.
     pub lower: String,
-    /// Byte at which it begins.
+    /// Byte offset of the start.
     pub start: usize,
-    /// Only white space stands between the word before and this one.
+    /// Whether only white space separates it from the previous word.
     pub joined: bool,
-    /// Nothing, or the end of a sentence, stands before it.
+    /// Whether it is the first word of the text or of a sentence.
     pub begins_sentence: bool,
-    /// A hyphen ties it to another word.
+    /// Whether a hyphen joins it to another word.
     pub hyphenated: bool,
 }
 
 impl Word<'_> {
-    /// Byte at which it ends.
+    /// Returns the byte offset of the end.
     pub fn end(&self) -> usize {
         self.start + self.text.len()
     }
@@ -28,7 +28,8 @@ impl Word<'_> {
     }
 }
 
-/// Splits a text into words: runs of letters and digits, with the apostrophe of "don't" (but not `'s`) and the point of
+/// Splits a text into words: runs of letters and digits, with the apostrophe of "don't" (but not
+/// `'s`) and the point of
 /// "3.5" inside.
 pub(super) fn split(text: &str) -> Vec<Word<'_>> {
     let mut words: Vec<Word<'_>> = Vec::new();
@@ -71,7 +72,7 @@ fn word_len(text: &str) -> usize {
     text.len()
 }
 
-/// `'s` and nothing more.
+/// Whether a text begins with `'s` and no letter after it.
 fn is_possessive(text: &str) -> bool {
     let mut chars = text.chars().skip(1);
     matches!(chars.next(), Some('s' | 'S')) && !chars.next().is_some_and(char::is_alphanumeric)

@@ -1,4 +1,4 @@
-//! Turns a yes into a no, or the other way round, and what follows with it.
+//! Replacement of yes by no, of no by yes, and of the sentence after it.
 
 use super::rewrite::{article, with_case_of};
 use super::token;
@@ -23,7 +23,7 @@ const NEGATED: &[(&str, &str)] = &[
 const AUXILIARIES: &[&str] = &["is", "are", "was", "were", "can", "could", "will"];
 const NEGATIONS: &[&str] = &["no", "not", "none", "never", "without", "only", "nothing", "neither"];
 
-/// The opposite of an answer that begins with yes or no; none for any other answer.
+/// Returns the opposite of an answer that begins with yes or no, and `None` for any other answer.
 pub(super) fn flip(question: &str, answer: &str) -> Option<String> {
     let first = token::split(answer).into_iter().next()?;
     let yes = match first.lower.as_str() {
@@ -32,7 +32,7 @@ pub(super) fn flip(question: &str, answer: &str) -> Option<String> {
         _ => return None,
     };
     let rest = &answer[first.end()..];
-    // "No cats are there" is a statement, not an answer to yes or no.
+    // "No cats are there" is a statement, and no answer to a yes-no question.
     let is_answer =
         rest.trim().is_empty() || rest.trim_start().starts_with([',', '.', '!', ';', ':', '-', '—']);
     if !answer[..first.start].trim().is_empty() || !is_answer {
@@ -47,12 +47,12 @@ pub(super) fn flip(question: &str, answer: &str) -> Option<String> {
         from_question(question, yes).or_else(|| if yes { affirm(clause) } else { negate(clause) });
     Some(match statement {
         Some(statement) => format!("{word}, {statement}."),
-        // Nothing is better than an explanation that contradicts the answer.
+        // An explanation that contradicts the answer is dropped.
         None => format!("{word}."),
     })
 }
 
-/// "Is there a dog in the picture?" as a statement.
+/// Turns a question such as "Is there a dog in the picture?" into a statement.
 fn from_question(question: &str, yes: bool) -> Option<String> {
     let question = crate::template::without_image_token(question);
     let asked = question.split('?').next().unwrap_or_default().trim();
@@ -73,7 +73,7 @@ fn from_question(question: &str, yes: bool) -> Option<String> {
     (!thing.is_empty()).then(|| statement.trim_end().to_owned())
 }
 
-/// Neither a number nor a word that "no" cannot stand before.
+/// Whether "no" may precede a word: no number and no determiner.
 fn is_bare(word: &str) -> bool {
     let word = word.to_lowercase();
     let counted =
@@ -81,7 +81,7 @@ fn is_bare(word: &str) -> bool {
     !counted && !["the", "more", "many", "less", "fewer", "at", "enough"].contains(&word.as_str())
 }
 
-/// The first sentence of a clause.
+/// Returns the first sentence of a text.
 fn sentence(clause: &str) -> &str {
     clause.split(['.', '!', '?', ';', '\n']).next().unwrap_or(clause).trim()
 }

@@ -1,4 +1,5 @@
-//! What a server's reply may contain: honest rewrites pass unchanged, everything else is cut or rejected with its reason.
+//! What a server's reply may contain: honest rewrites pass unchanged, everything else is cut or
+//! rejected with its reason.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! A server on a local port that answers from a script.
+//! A server on a local port that answers according to a script.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread::JoinHandle;
 
-/// What the server does with one request.
+/// The response to one request.
 pub enum Reply {
-    /// Sends these bytes and closes.
+    /// Sends these bytes and closes the connection.
     Bytes(String),
-    /// Keeps the connection open without a word, until the client gives up.
+    /// Sends nothing until the client closes the connection.
     Silence,
+    /// Sends the first text, and then the second until the client closes the connection.
+    Endless(String, String),
 }
 
 impl Reply {
@@ -33,10 +35,20 @@ impl Reply {
         Self::Silence
     }
 
+    /// A head and a body without an end.
+    pub fn endless_body() -> Self {
+        Self::Endless("HTTP/1.1 200 X\r\n\r\n{".into(), " ".repeat(1 << 16))
+    }
+
+    /// A head without an end.
+    pub fn endless_head() -> Self {
+        Self::Endless("HTTP/1.1 200 X\r\n".into(), "name: value\r\n".repeat(1 << 10))
+    }
+
     pub fn with_header(self, name: &str, value: &str) -> Self {
         match self {
             Self::Bytes(bytes) => Self::Bytes(bytes.replacen("\r\n", &format!("\r\n{name}: {value}\r\n"), 1)),
-            Self::Silence => Self::Silence,
+            other => other,
         }
     }
 
@@ -44,7 +56,7 @@ impl Reply {
     pub fn cut_off(self) -> Self {
         match self {
             Self::Bytes(bytes) => Self::Bytes(bytes[..bytes.len() - 20].to_owned()),
-            Self::Silence => Self::Silence,
+            other => other,
         }
     }
 }
@@ -70,7 +82,8 @@ impl MockServer {
         Self::start_with(move |call, _| script(call))
     }
 
-    /// A server that answers with the prompt, in groups of `group` at a time; the prompt "fail" gets status 400.
+    /// A server that answers with the prompt, in groups of `group` at a time; the prompt "fail"
+    /// gets status 400.
     pub fn start_echo(group: usize) -> Self {
         let barrier = Barrier::new(group);
         Self::start_with(move |_, request| {
@@ -119,7 +132,7 @@ impl MockServer {
 
     fn stop(&mut self) {
         self.state.stopped.store(true, Ordering::SeqCst);
-        // The listener notices on its next connection.
+        // The listener stops at its next connection.
         let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
@@ -150,12 +163,18 @@ fn serve(mut stream: TcpStream, state: &State, script: &dyn Fn(usize, &str) -> R
         seen.len() - 1
     };
     let reply = script(call, &request);
-    // Before the answer is out: afterwards the client may open its next connection at any moment.
+    // After the response, the client may open its next connection at any moment.
     state.at_once.fetch_sub(1, Ordering::SeqCst);
     match reply {
         Reply::Bytes(bytes) => stream.write_all(bytes.as_bytes()).unwrap_or(()),
         Reply::Silence => {
             let _ = stream.read(&mut [0; 1]);
+        }
+        Reply::Endless(start, more) => {
+            let mut sent = stream.write_all(start.as_bytes());
+            while sent.is_ok() {
+                sent = stream.write_all(more.as_bytes());
+            }
         }
     }
 }
@@ -164,8 +183,10 @@ fn read_request(stream: &TcpStream) -> String {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
-        if reader.read_line(&mut head).unwrap() == 0 {
-            return head;
+        // A TLS handshake is not UTF-8.
+        match reader.read_line(&mut head) {
+            Ok(0) | Err(_) => return head,
+            Ok(_) => {}
         }
     }
     let lower = head.to_lowercase();

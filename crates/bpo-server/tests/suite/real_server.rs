@@ -1,6 +1,7 @@
-//! The whole of LLM injection against a real server with a real model.
+//! Error injection with a real model behind a real server.
 //!
-//! Runs where `BPO_TEST_LLM_URL` names an OpenAI-compatible server (`tools/llm_server.py` starts one).
+//! The tests run if `BPO_TEST_LLM_URL` is the address of an OpenAI-compatible server
+//! (`tools/llm_server.py` starts one).
 
 use bpo_inject::{
     ErrorInjector, InjectionFailure, InjectionRequest, LlmInjector, LlmInjectorConfig, TextGenerator,

@@ -1,13 +1,12 @@
-//! The client against a server that misbehaves in every way it has to survive.
-
-mod mock;
+//! Answers, retries, concurrency and keys.
 
 use bpo_inject::{
     ErrorInjector, InjectionRequest, LlmInjector, LlmInjectorConfig, Rejection, TextGenerator, TextRequest,
 };
 use bpo_pairs::{FinishReason, Sampling};
 use bpo_server::{OpenAiClient, OpenAiConfig, ServerError};
-use mock::{MockServer, Reply};
+
+use crate::mock::{self, MockServer, Reply};
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -15,16 +14,16 @@ fn request(prompt: &str) -> TextRequest {
     TextRequest { system: None, prompt: prompt.into(), sampling: Sampling::greedy(16) }
 }
 
-/// No waits between attempts.
-fn config(base_url: &str) -> OpenAiConfig {
+/// Settings with two retries and no waits between attempts.
+pub fn config(base_url: &str) -> OpenAiConfig {
     OpenAiConfig::new(base_url, "test").with_retries(2, 0, 0).with_timeout_s(20.0)
 }
 
-fn client(server: &MockServer) -> OpenAiClient {
+pub fn client(server: &MockServer) -> OpenAiClient {
     OpenAiClient::new(config(&server.url), None).unwrap()
 }
 
-fn ask(client: &mut OpenAiClient) -> Result<String, ServerError> {
+pub fn ask(client: &mut OpenAiClient) -> Result<String, ServerError> {
     let mut results = client.generate(&[request("hello")]);
     assert_eq!(results.len(), 1);
     results.remove(0).map(|generated| generated.text)
@@ -77,7 +76,7 @@ fn the_wait_that_the_server_asks_for_replaces_ours() {
         0 => Reply::json(429, "slow down").with_header("Retry-After", "0"),
         _ => Reply::answer("hi"),
     });
-    // With our own wait of an hour this would not come back.
+    // With the back-off of the settings, an hour, the test would not end.
     let config = config(&server.url).with_retries(1, HOUR_MS, HOUR_MS);
     assert_eq!(ask(&mut OpenAiClient::new(config, None).unwrap()).unwrap(), "hi");
 }
@@ -139,7 +138,7 @@ fn a_body_that_breaks_off_is_a_lost_connection() {
 
 #[test]
 fn results_keep_their_order_and_one_failure_stays_alone() {
-    // Earlier prompts are answered later: each waits for the connection after it.
+    // The server answers four requests at a time, when all four are there.
     let server = MockServer::start_echo(4);
     let prompts: Vec<String> =
         (0..12).map(|i| if i == 5 { "fail".into() } else { format!("prompt {i}") }).collect();
@@ -175,7 +174,7 @@ fn the_key_is_sent_and_never_shown() {
     assert!(error.to_string().contains("api_key") && !format!("{error:?}").contains("sk-secret"));
 }
 
-/// A server that shows the request's headers in its errors, or in its answers.
+/// The server shows the request's headers in its errors and answers.
 #[test]
 fn a_key_that_the_server_sends_back_is_removed() {
     const KEY: &str = "sk-Ab3+dE/f9=gh";
@@ -221,13 +220,6 @@ fn an_answer_with_the_key_is_rejected() {
     let request = InjectionRequest::new("What do you see?", "A cup.", 1);
     let failure = injector.inject(&[request]).remove(0).unwrap_err();
     assert_eq!(failure.rejection(), Some(Rejection::Secret));
-}
-
-#[test]
-fn control_characters_of_a_server_are_escaped() {
-    let server = MockServer::start(|_| Reply::json(400, "\u{1b}[31mred\u{7}"));
-    let error = ask(&mut client(&server)).unwrap_err().to_string();
-    assert!(error.ends_with(r"\u{1b}[31mred\u{7}"), "{error}");
 }
 
 #[test]

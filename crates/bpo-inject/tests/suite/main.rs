@@ -1,0 +1,4 @@
+//! Tests of acceptance and of the co-occurrence injector.
+
+mod cooccurrence;
+mod replies;
