@@ -251,7 +251,7 @@ fn another_chat_template_is_refused_before_the_first_step() {
     // log-probabilities that were computed for other texts
     run("first", arguments!["--reference-cache", &cache]).succeeds();
     run("second", arguments!["--reference-cache", &cache, "--model", &other])
-        .fails_naming(&["reference.safetensors was made under other circumstances", "`template` was"]);
+        .fails_naming(&["reference.safetensors is stale", "`template` was"]);
     for name in ["reference", "second"] {
         assert!(!at(name).join("adapter").exists() && !at(name).join("checkpoints").exists(), "{name}");
     }

@@ -11,10 +11,10 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::files::write_bytes;
+use bpo_pairs::files::{open_input, write_bytes};
 use bpo_pairs::{PreferencePair, Skipped};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, View};
@@ -95,7 +95,9 @@ impl LogpCache {
     /// [`DpoError::ReferenceChanged`] with all differences from `about`; [`DpoError::Safetensors`]
     /// or [`DpoError::ReferenceFile`] for another file; [`DpoError::Io`].
     pub fn load(path: &Path, about: BTreeMap<String, String>) -> Result<Self, DpoError> {
-        let bytes = fs::read(path).map_err(DpoError::io("read", path))?;
+        // a FIFO would be waited for
+        let mut bytes = Vec::new();
+        open_input(path)?.read_to_end(&mut bytes).map_err(DpoError::io("read", path))?;
         let unreadable = |source| DpoError::Safetensors { path: Some(path.to_owned()), source };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(unreadable)?;
         let broken =

@@ -40,7 +40,7 @@ fn values_that_cannot_be_used_are_refused() {
         assert!(matches!(processor(text), Err(ProcessorError::Json(JsonError::Value { .. }))), "{text}");
     }
     for (text, expected) in [
-        (r#"{"resample": 9}"#, "`resample`: expected 0 to 5, as Pillow counts, found 9"),
+        (r#"{"resample": 9}"#, "`resample`: expected one of Pillow's numbers 0 to 5, found 9"),
         (
             r#"{"size": {"longest_edge": 8}}"#,
             "`size`: expected a number, [height, width], {shortest_edge} or {height, width}, found {\"longest_edge\":8}",

@@ -205,7 +205,7 @@ fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
         _ => Vec::new(),
     };
     for (key, child) in children {
-        let pointer = format!("{at}/{key}");
+        let pointer = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
         pointers(child, &pointer, found);
         found.push(pointer);
     }

@@ -279,7 +279,7 @@ mod tests {
             ("device = \"cpu\"", 1, "libtorch"),
             ("[train\n", 1, "]"),
             ("[inject.server]\nmodel = \"m\"", 1, "base_url"),
-            ("[lora]\ntarget_modules = \"all\"", 2, "`peft-all-linear`"),
+            ("[lora]\ntarget_modules = \"all\"", 2, "peft-all-linear"),
             (
                 "[train]\nschedule = \"cosin\"",
                 2,
