@@ -169,7 +169,6 @@ const REJECTIONS: &[(Rejection, Applies)] = &[
     (Rejection::Markup, |draft| draft.alone(wrapping::has_box)),
     (Rejection::Markup, |draft| draft.alone(inline::has_strike)),
     (Rejection::Markup, |draft| draft.alone(inline::has_tags)),
-    (Rejection::Markup, |draft| draft.alone(inline::has_emphasis)),
     (Rejection::Markup, |draft| inline::has_bracketed_change(draft.text, draft.answer())),
     (Rejection::Refusal, |draft| {
         draft.rules.is_refusal(draft.text) && !draft.rules.is_refusal(draft.answer())
@@ -182,6 +181,7 @@ const REJECTIONS: &[(Rejection, Applies)] = &[
     (Rejection::RepeatsAnswer, |draft| versions::repeats(draft.text, draft.answer())),
     (Rejection::Alternatives, |draft| versions::has_several(draft.text, draft.answer())),
     (Rejection::PromptEcho, |draft| draft.rules.is_echo(draft.text, draft.expected)),
+    (Rejection::Markup, |draft| draft.alone(inline::has_emphasis)),
 ];
 
 impl AcceptanceRules {
