@@ -5,7 +5,9 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use bpo_distort::{DistortError, ImageLimits, check_header, load_rgb};
-use bpo_pairs::{SkipError, SkipReason};
+#[cfg(feature = "model")]
+use bpo_pairs::SkipError;
+use bpo_pairs::SkipReason;
 use image::RgbImage;
 
 /// Why an image cannot be used.

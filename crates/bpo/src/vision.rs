@@ -54,7 +54,7 @@ pub struct VisionRequest {
 pub const BATCHES_PER_CALL: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 
 /// Receives the answer to one request, by the place of the request in its batch. [`ControlFlow::Break`] asks for
-/// no further request; answers that exist already are still handed out.
+/// no further request. Answers that exist already, and that cost something, may still be handed out.
 pub type OnAnswer<'a, E> = dyn FnMut(usize, Result<Generated, RequestFailure<E>>) -> ControlFlow<()> + 'a;
 
 /// A model that answers questions about images.
@@ -77,7 +77,8 @@ pub trait VisionLanguageModel {
     }
 
     /// Hands each answer to `on_answer` as soon as it is there, in any order, each request once. By default all
-    /// requests are answered by [`respond_continuous`](Self::respond_continuous) first, and the answers come in order.
+    /// requests are answered by [`respond_continuous`](Self::respond_continuous) first, and the answers come in order,
+    /// up to a [`ControlFlow::Break`]: the rest is answered again, with its batch.
     fn respond_each(
         &mut self,
         requests: &[VisionRequest],
@@ -89,7 +90,9 @@ pub trait VisionLanguageModel {
                 let is_request_error = self.is_request_error(&error);
                 RequestFailure { error, is_request_error }
             });
-            let _ = on_answer(place, answer);
+            if on_answer(place, answer).is_break() {
+                return;
+            }
         }
     }
 
