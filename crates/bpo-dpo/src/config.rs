@@ -5,13 +5,15 @@ mod validate;
 use std::collections::BTreeMap;
 
 use bpo_pairs::{CompletionKind, PreferencePair};
+use burn::module::Module;
 use burn::optim::AdamWConfig;
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
+use crate::error::DpoError;
 use crate::loss::{Divergence, Loss, Objective, PerPair, PreferenceLoss};
 use crate::metrics::EvalMetrics;
-use crate::optimizer::LrGroup;
+use crate::optimizer::{LrGroup, PathOptimizer};
 use crate::reference::ReferenceSync;
 use crate::schedule::Schedule;
 
@@ -318,6 +320,19 @@ impl DpoConfig {
             .with_beta_2(self.adam_beta2 as f32)
             .with_epsilon(self.adam_epsilon as f32)
             .with_weight_decay(self.weight_decay as f32)
+    }
+
+    /// The optimizer of a training with these settings.
+    pub fn optimizer(&self) -> PathOptimizer {
+        PathOptimizer::new(&self.adamw(), self.learning_rate, self.lr_groups.clone())
+    }
+
+    /// Checks that each learning-rate group has parameters of a policy.
+    ///
+    /// # Errors
+    /// [`DpoError::EmptyGroup`] for the first group without parameters.
+    pub fn check_groups<M: Module>(&self, policy: &M) -> Result<(), DpoError> {
+        self.optimizer().check_groups(policy)
     }
 
     /// Keys of the settings that affect no step: training may resume with other values of these.

@@ -11,7 +11,6 @@ use crate::data::Data;
 use crate::error::{DpoError, Source};
 use crate::loss::PreferenceLoss;
 use crate::observer::Observer;
-use crate::optimizer::PathOptimizer;
 use crate::policy::{Collate, Policy};
 use crate::reference::{Reference, ReferenceLogps, check_follows};
 use crate::run::Sampler;
@@ -89,7 +88,7 @@ where
         if trainable_paths(&policy).is_empty() {
             return Err(DpoError::NothingToTrain);
         }
-        optimizer(&config).check_groups(&policy)?;
+        config.check_groups(&policy)?;
         Ok(Self {
             config,
             policy,
@@ -191,7 +190,7 @@ where
         let fresh = State {
             reference: ReferenceLogps::new(reference, &policy),
             policy,
-            optimizer: optimizer(&config),
+            optimizer: config.optimizer(),
             progress: TrainerState::start(config.clone(), own_loss, &data),
             at_init: !config.reference_differs,
         };
@@ -204,10 +203,6 @@ where
         };
         Ok(Training { config, objective, collate, data, state, files, sampler, total_steps, resumed_from })
     }
-}
-
-fn optimizer(config: &DpoConfig) -> PathOptimizer {
-    PathOptimizer::new(&config.adamw(), config.learning_rate, config.lr_groups.clone())
 }
 
 fn total_steps(config: &DpoConfig, pairs: usize) -> usize {

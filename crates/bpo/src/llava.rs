@@ -85,6 +85,11 @@ impl PipelineBackend for LocalBackend {
         if left.contains(&Stage::Inject) && self.injector.is_none() {
             check_server(config, self.api_key.clone())?;
         }
+        if left.contains(&Stage::Train) {
+            // the adapters find their linears, and the learning-rate groups their parameters
+            let policy = policy(config, self.checkpoint()?.model)?;
+            config.train_settings().check_groups(&policy)?;
+        }
         Ok(())
     }
 

@@ -34,9 +34,10 @@ fn check_cache(config: &RunConfig) -> Result<(), BpoError> {
         Ok(there) if !there.is_file() => {
             return setting("a file", format!("{}, which is none", path.display()));
         }
-        Ok(_) => {
-            fs::File::open(path).map_err(BpoError::io("read", path))?;
-        }
+        #[cfg(feature = "model")]
+        Ok(_) => bpo_dpo::LogpCache::check_file(path)?,
+        #[cfg(not(feature = "model"))]
+        Ok(_) => {}
         Err(_) => {}
     }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

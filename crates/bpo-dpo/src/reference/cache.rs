@@ -30,6 +30,23 @@ use crate::tensors::dims;
 
 const METADATA: &str = "bpo_reference";
 const VERSION: u32 = 1;
+/// The longest header in bytes that the safetensors crate reads.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// The metadata in the header of a cache file.
+fn read_header(path: &Path, bytes: &[u8]) -> Result<Metadata, DpoError> {
+    let unreadable = |source| DpoError::Safetensors { path: Some(path.to_owned()), source };
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(unreadable)?;
+    let broken = |reason: String| DpoError::ReferenceFile { path: path.to_owned(), reason };
+    let text = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA));
+    let text = text.ok_or_else(|| broken("it has no metadata `bpo_reference`".to_owned()))?;
+    let metadata: Metadata =
+        serde_json::from_str(text).map_err(|source| DpoError::Json { path: path.to_owned(), source })?;
+    if metadata.version != VERSION {
+        return Err(broken(format!("its version is {}, not {VERSION}", metadata.version)));
+    }
+    Ok(metadata)
+}
 
 /// Log-probabilities of completions under a reference, token by token.
 ///
@@ -89,6 +106,21 @@ impl LogpCache {
         }
     }
 
+    /// Checks that a file is a cache, by its header. Whether it is stale only [`load`](Self::load)
+    /// finds.
+    ///
+    /// # Errors
+    /// [`DpoError::Safetensors`] or [`DpoError::ReferenceFile`] for another file; [`DpoError::Io`].
+    pub fn check_file(path: &Path) -> Result<(), DpoError> {
+        let mut file = open_input(path)?;
+        let mut bytes = Vec::new();
+        file.by_ref().take(8).read_to_end(&mut bytes).map_err(DpoError::io("read", path))?;
+        let length = bytes.as_slice().try_into().map_or(0, u64::from_le_bytes);
+        // a header that is too long is refused below, whether or not all of it was read
+        file.take(length.min(MAX_HEADER)).read_to_end(&mut bytes).map_err(DpoError::io("read", path))?;
+        read_header(path, &bytes).map(|_| ())
+    }
+
     /// Reads a file.
     ///
     /// # Errors
@@ -99,16 +131,9 @@ impl LogpCache {
         let mut bytes = Vec::new();
         open_input(path)?.read_to_end(&mut bytes).map_err(DpoError::io("read", path))?;
         let unreadable = |source| DpoError::Safetensors { path: Some(path.to_owned()), source };
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(unreadable)?;
         let broken =
             |reason: &str| DpoError::ReferenceFile { path: path.to_owned(), reason: reason.to_owned() };
-        let text = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA));
-        let text = text.ok_or_else(|| broken("it has no metadata `bpo_reference`"))?;
-        let metadata: Metadata =
-            serde_json::from_str(text).map_err(|source| DpoError::Json { path: path.to_owned(), source })?;
-        if metadata.version != VERSION {
-            return Err(broken(&format!("its version is {}, not {VERSION}", metadata.version)));
-        }
+        let metadata = read_header(path, &bytes)?;
         let changes = changes(&metadata.about, &about);
         if !changes.is_empty() {
             return Err(DpoError::ReferenceChanged { path: path.to_owned(), changes });
