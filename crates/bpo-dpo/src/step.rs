@@ -62,7 +62,7 @@ impl Stepper<'_> {
         let config = self.forward.config;
         // what a policy draws, for dropout for instance, follows from seed and step: a resumed run
         // draws the same
-        let seed = item_seed(config.seed, &format!("step/{}", state.progress.step));
+        let seed = item_seed(config.seed, format!("step/{}", state.progress.step));
         state.policy.devices().iter().for_each(|device| device.seed(seed));
         let count = config.pairs_per_step().min(self.pairs - state.progress.cursor);
         let Pass { gradients, stats, pairs } = self.forward_backward(&mut state, count, next)?;

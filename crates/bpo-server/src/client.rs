@@ -36,9 +36,9 @@ const SEARCHED_BYTES: usize = 64 << 10;
 /// more than 16 MiB is an error.
 pub struct OpenAiClient {
     config: OpenAiConfig,
+    request_url: String,
+    /// The request URL without its secrets.
     endpoint: String,
-    /// The endpoint without its secrets.
-    shown_endpoint: String,
     authorization: Option<String>,
     redactor: Redactor,
     agent: ureq::Agent,
@@ -47,7 +47,7 @@ pub struct OpenAiClient {
 impl fmt::Debug for OpenAiClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenAiClient")
-            .field("endpoint", &self.shown_endpoint)
+            .field("endpoint", &self.endpoint)
             .field("model", &self.config.model)
             .field("authorization", &self.authorization.as_ref().map(|_| "<redacted>"))
             .finish_non_exhaustive()
@@ -76,16 +76,16 @@ impl OpenAiClient {
     /// [`ServerError::Setting`] for a setting that cannot work. The server is not called.
     pub fn new(config: OpenAiConfig, api_key: Option<String>) -> Result<Self, ServerError> {
         config.validate()?;
-        let endpoint = config.endpoint()?;
+        let request_url = config.endpoint()?;
         if api_key.as_deref().is_some_and(|key| key.is_empty() || !key.chars().all(|c| c.is_ascii_graphic()))
         {
             let (expected, found) = ("visible ASCII characters", "something else (not shown)".to_owned());
             return Err(ServerError::Setting { key: "api_key", expected, found });
         }
-        let shown_endpoint = shown_address(&endpoint);
-        let has_secret = api_key.is_some() || !secrets_in(&endpoint).is_empty();
-        if has_secret && endpoint.parse::<Uri>().is_ok_and(|uri| is_exposed(&uri)) {
-            tracing::warn!(url = %shown_endpoint, "the API key is sent unencrypted; https encrypts it");
+        let endpoint = shown_address(&request_url);
+        let has_secret = api_key.is_some() || !secrets_in(&request_url).is_empty();
+        if has_secret && request_url.parse::<Uri>().is_ok_and(|uri| is_exposed(&uri)) {
+            tracing::warn!(url = %endpoint, "the API key is sent unencrypted; https encrypts it");
         }
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(config.timeout()?))
@@ -102,8 +102,8 @@ impl OpenAiClient {
         Ok(Self {
             redactor: Redactor::new(api_key.as_deref(), &addresses),
             authorization: api_key.map(|key| format!("Bearer {key}")),
-            shown_endpoint,
             endpoint,
+            request_url,
             agent,
             config,
         })
@@ -111,7 +111,7 @@ impl OpenAiClient {
 
     /// Returns the address of the chat completions, without its secrets.
     pub fn endpoint(&self) -> &str {
-        &self.shown_endpoint
+        &self.endpoint
     }
 
     /// Checks that a server is at the address, with one request and no retry. Any response is
@@ -121,7 +121,7 @@ impl OpenAiClient {
     /// [`ServerError::Connection`] if there is no server at the address.
     pub fn check_alive(&self) -> Result<(), ServerError> {
         let patience = self.config.timeout()?.min(ALIVE_TIMEOUT);
-        let request = self.agent.get(&self.endpoint).config().timeout_global(Some(patience)).build();
+        let request = self.agent.get(&self.request_url).config().timeout_global(Some(patience)).build();
         match request.call() {
             Ok(_) => Ok(()),
             // A server that is slow, or does not send HTTP, is there.
@@ -129,7 +129,7 @@ impl OpenAiClient {
                 source @ (ureq::Error::Io(_) | ureq::Error::HostNotFound | ureq::Error::ConnectionFailed),
             ) => {
                 let source = Box::new(self.without_secrets(source));
-                Err(ServerError::Connection { url: self.shown_endpoint.clone(), attempts: 1, source })
+                Err(ServerError::Connection { url: self.endpoint.clone(), attempts: 1, source })
             }
             Err(_) => Ok(()),
         }
@@ -160,7 +160,7 @@ impl OpenAiClient {
     }
 
     fn attempt(&self, request: &TextRequest, attempt: u32) -> Attempt {
-        let mut call = self.agent.post(&self.endpoint);
+        let mut call = self.agent.post(&self.request_url);
         if let Some(authorization) = &self.authorization {
             call = call.header("Authorization", authorization);
         }
@@ -175,7 +175,7 @@ impl OpenAiClient {
         if !status.is_success() {
             let excerpt = self.excerpt(&body);
             let error = ServerError::Status {
-                url: self.shown_endpoint.clone(),
+                url: self.endpoint.clone(),
                 status: status.as_u16(),
                 attempts: attempt,
                 excerpt,
@@ -200,7 +200,7 @@ impl OpenAiClient {
                 | ureq::Error::ConnectProxyFailed(_)
         );
         let source = Box::new(self.without_secrets(source));
-        let error = ServerError::Connection { url: self.shown_endpoint.clone(), attempts, source };
+        let error = ServerError::Connection { url: self.endpoint.clone(), attempts, source };
         if is_transient { Attempt::Retry { error, after: None } } else { Attempt::Done(Err(error)) }
     }
 
@@ -216,7 +216,7 @@ impl OpenAiClient {
     }
 
     fn parse(&self, body: &[u8]) -> Result<Generated, ServerError> {
-        let url = || self.shown_endpoint.clone();
+        let url = || self.endpoint.clone();
         let response: ChatResponse = serde_json::from_slice(body).map_err(|source| {
             // The message quotes values of the body.
             let message = source.to_string();

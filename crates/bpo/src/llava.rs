@@ -146,6 +146,9 @@ impl PipelineBackend for LocalBackend {
     }
 }
 
+/// A trainer of a LLaVA model on images below a root.
+pub(crate) type LlavaTrainer = Trainer<Llava, LlavaCollator<ImageRoot>>;
+
 /// A trainer with the settings of a run, and the evaluation pairs that could not be read. Without a run directory it writes
 /// nothing.
 ///
@@ -158,7 +161,7 @@ pub(crate) fn trainer(
     images: &ImageRoot,
     dir: Option<&RunDir>,
     progress: &mut dyn Progress,
-) -> Result<(Trainer<Llava, LlavaCollator<ImageRoot>>, Vec<Skipped>), BpoError> {
+) -> Result<(LlavaTrainer, Vec<Skipped>), BpoError> {
     let mut collate = collator(config, &checkpoint, images);
     let PairSet { pairs: eval_pairs, skipped: unread } = eval_pairs(config)?;
     let reference = reference::open(config, &checkpoint, &mut collate, pairs, &eval_pairs, progress)?;
