@@ -58,7 +58,7 @@ pub enum PairsError {
         record: usize,
         /// Line of the file, from 1.
         line: usize,
-        /// Column of the line, from 1; 0 where the line has not begun.
+        /// Column of the line, from 1; 0 before its first character.
         column: usize,
         /// What the parser says, with the key where it is one of a value.
         problem: String,

@@ -18,7 +18,7 @@ const FONT: &str = "bpo";
 /// Parts of the steps that a mean is taken over.
 const WINDOWS: usize = 40;
 
-/// Told apart by those who see colours otherwise, too (Okabe and Ito, 2008).
+/// Colours that people with colour vision deficiency can distinguish (Okabe and Ito, 2008).
 const COLOURS: [RGBColor; 3] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115)];
 
 type Drawn<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

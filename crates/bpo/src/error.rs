@@ -228,7 +228,7 @@ pub enum BpoError {
         /// Why not, which names its image where that is the reason.
         reason: String,
     },
-    /// Two questions have one id, so that their answers could not be told apart.
+    /// Two questions have the same id, so their answers cannot be distinguished.
     #[error("{}: the id {id:?} is of two questions", UntrustedPath(path))]
     SameId {
         /// The file.

@@ -87,7 +87,7 @@ impl PipelineBackend for LocalBackend {
         }
         if left.contains(&Stage::Train) {
             // the adapters find their linears, and the learning-rate groups their parameters
-            let policy = policy(config, self.checkpoint()?.model)?;
+            let policy = policy(config, self.checkpoint()?.model)?.train();
             config.train_settings().check_groups(&policy)?;
         }
         Ok(())

@@ -451,7 +451,7 @@ impl ErrorInjector for Unordered {
             self.asked.push(request.answer.clone());
             let result = if self.is_down() {
                 Err(InjectionFailure::failed(ModelError::Down))
-            } else if request.answer.len() % 5 == 0 {
+            } else if request.answer.len().is_multiple_of(5) {
                 Err(InjectionFailure::Skipped { reason: Rejection::Refusal, attempts: 1 })
             } else {
                 Ok(Injection::new(format!("{} {}", request.answer, request.seed), 1))

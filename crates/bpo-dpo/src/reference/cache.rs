@@ -33,12 +33,17 @@ const VERSION: u32 = 1;
 /// The longest header in bytes that the safetensors crate reads.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// The metadata in the header of a cache file.
-fn read_header(path: &Path, bytes: &[u8]) -> Result<Metadata, DpoError> {
-    let unreadable = |source| DpoError::Safetensors { path: Some(path.to_owned()), source };
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(unreadable)?;
+/// The part of a safetensors header that is not about tensors.
+#[derive(Default, Deserialize)]
+struct Header {
+    #[serde(rename = "__metadata__")]
+    metadata: Option<HashMap<String, String>>,
+}
+
+/// The metadata of a cache file, from those of its header.
+fn read_metadata(path: &Path, metadata: Option<&HashMap<String, String>>) -> Result<Metadata, DpoError> {
     let broken = |reason: String| DpoError::ReferenceFile { path: path.to_owned(), reason };
-    let text = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA));
+    let text = metadata.and_then(|metadata| metadata.get(METADATA));
     let text = text.ok_or_else(|| broken("it has no metadata `bpo_reference`".to_owned()))?;
     let metadata: Metadata =
         serde_json::from_str(text).map_err(|source| DpoError::Json { path: path.to_owned(), source })?;
@@ -110,15 +115,18 @@ impl LogpCache {
     /// finds.
     ///
     /// # Errors
-    /// [`DpoError::Safetensors`] or [`DpoError::ReferenceFile`] for another file; [`DpoError::Io`].
+    /// [`DpoError::ReferenceFile`] for another file; [`DpoError::Io`].
     pub fn check_file(path: &Path) -> Result<(), DpoError> {
         let mut file = open_input(path)?;
         let mut bytes = Vec::new();
         file.by_ref().take(8).read_to_end(&mut bytes).map_err(DpoError::io("read", path))?;
         let length = bytes.as_slice().try_into().map_or(0, u64::from_le_bytes);
-        // a header that is too long is refused below, whether or not all of it was read
+        // a longer header is cut off, and then no metadata are found in it
         file.take(length.min(MAX_HEADER)).read_to_end(&mut bytes).map_err(DpoError::io("read", path))?;
-        read_header(path, &bytes).map(|_| ())
+        // the safetensors crate reads a header only together with the tensors
+        let header: Header =
+            bytes.get(8..).map_or(Ok(Header::default()), serde_json::from_slice).unwrap_or_default();
+        read_metadata(path, header.metadata.as_ref()).map(|_| ())
     }
 
     /// Reads a file.
@@ -133,7 +141,8 @@ impl LogpCache {
         let unreadable = |source| DpoError::Safetensors { path: Some(path.to_owned()), source };
         let broken =
             |reason: &str| DpoError::ReferenceFile { path: path.to_owned(), reason: reason.to_owned() };
-        let metadata = read_header(path, &bytes)?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(unreadable)?;
+        let metadata = read_metadata(path, header.metadata().as_ref())?;
         let changes = changes(&metadata.about, &about);
         if !changes.is_empty() {
             return Err(DpoError::ReferenceChanged { path: path.to_owned(), changes });

@@ -21,9 +21,9 @@ pub fn remove_owned_dir(path: &Path) -> Result<(), FileError> {
         Err(error) => return Err(FileError::io("remove", path)(error)),
         Ok(_) => mark::check_owned(path)?,
     }
-    let aside = temporary::free_name(temporary::parent(path));
-    rename(path, &aside)?;
-    remove_marked(&aside).map_err(FileError::io("remove", path))
+    let moved = temporary::free_name(temporary::parent(path));
+    rename(path, &moved)?;
+    remove_marked(&moved).map_err(FileError::io("remove", path))
 }
 
 /// Removes a regular file if `is_ours` finds the proof in its content. One that is not there is no error.

@@ -90,9 +90,9 @@ impl StagedDir {
             None
         } else {
             mark::check_owned(&target)?;
-            let aside = temporary::free_name(temporary::parent(&target));
-            rename(&target, &aside)?;
-            Some(aside)
+            let moved = temporary::free_name(temporary::parent(&target));
+            rename(&target, &moved)?;
+            Some(moved)
         };
         rename(dir.path(), &target)?;
         // it is not there any more under its old name

@@ -207,7 +207,7 @@ fn everything_is_checked_before_the_first_stage() {
     let server = "[inject.server]\nbase_url = \"http://127.0.0.1:9\"\nmodel = \"m\"\nmax_retries = 0\n";
     for (settings, named) in [
         ("[lora]\ntarget_modules = { regex = \"(\" }\n", "target_modules"),
-        ("[lora]\ntarget_modules = [\"nothing\"]\n", "nothing"),
+        ("[lora]\ntarget_modules = { regex = \"nothing\" }\n", "nothing"),
         ("[train]\nlr_groups = [{ path = \"nothing\", learning_rate = 1e-3 }]\n", "nothing"),
         ("[train]\nkind_weights = { typo = 1.0 }\n", "typo"),
         (server, "127.0.0.1:9"),
