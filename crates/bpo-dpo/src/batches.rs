@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bpo_pairs::{PreferencePair, SkipReason, Skipped, chain};
+use bpo_pairs::{PreferencePair, Skipped, chain};
 
 use crate::config::DpoConfig;
 use crate::data::Data;
@@ -12,6 +12,7 @@ use crate::loss::{LossProperties, PairRows};
 use crate::order::{DataOrder, GroupBatch};
 use crate::policy::Collate;
 use crate::state::TrainerState;
+use crate::validate::refusal;
 
 /// The pairs of each batch of a run, from its present state to its last step: for each step the
 /// batches to train on, then those to evaluate on if an evaluation is due.
@@ -203,7 +204,7 @@ impl<'a, B> PreparedPairs<'a, B> {
         pairs.retain(|pair| {
             let groups = GroupBatch::for_loss(loss, [*pair]);
             let Err(error) = collate.collate(&groups.groups) else { return true };
-            skipped.push(Skipped::new(&pair.id, SkipReason::PairRefused).with_detail(chain(&error)));
+            skipped.push(Skipped::new(&pair.id, refusal(&error)).with_detail(chain(&error)));
             first = first.take().or(Some(error));
             false
         });

@@ -1,6 +1,7 @@
 //! Finds the pairs that cannot be used, before the first step.
 
 use std::collections::HashMap;
+use std::error::Error;
 
 use bpo_pairs::{PreferencePair, SkipError, SkipReason, Skipped, chain};
 
@@ -194,9 +195,7 @@ fn clash(check: &mut Check<'_>, taken: &[&PreferencePair], pair: &PreferencePair
     Some(format!("{} (pair {:?})", check(&[other, pair])?.1, other.id))
 }
 
-/// The reason why a group of pairs is refused, if it is: that of an [`SkipError`] among the sources of the collator's error.
-/// The reason why the collator refuses a group of pairs: that of a [`SkipError`] among the sources of
-/// its error, else [`SkipReason::PairRefused`].
+/// The [reason](refusal) why the collator refuses a group of pairs, and its text.
 fn check<'a, C: Collate>(
     collate: &mut C,
     loss: LossProperties,
@@ -204,5 +203,11 @@ fn check<'a, C: Collate>(
 ) -> Option<(SkipReason, String)> {
     let batch = GroupBatch::for_loss(loss, pairs);
     let error = batch.groups.iter().find_map(|group| collate.check(group).err())?;
-    Some((SkipError::reason_of(&error).unwrap_or(SkipReason::PairRefused), chain(&error)))
+    Some((refusal(&error), chain(&error)))
+}
+
+/// The reason under which a pair is skipped that the collator refuses with `error`: that of a
+/// [`SkipError`] among its sources, such as a missing image, else [`SkipReason::PairRefused`].
+pub(crate) fn refusal(error: &(dyn Error + 'static)) -> SkipReason {
+    SkipError::reason_of(error).unwrap_or(SkipReason::PairRefused)
 }

@@ -1,4 +1,4 @@
-//! What error injection asks of a text model.
+//! The interface of a text model for error injection.
 
 use std::ops::ControlFlow;
 

@@ -1,4 +1,4 @@
-//! What can go wrong with preference data.
+//! Errors of preference data.
 
 use std::io;
 use std::path::{Path, PathBuf};

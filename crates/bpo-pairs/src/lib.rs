@@ -37,12 +37,12 @@
 mod error;
 pub mod files;
 mod filter;
+mod fingerprint;
 pub mod format;
 mod generated;
 mod ids;
 mod image_token;
 mod limits;
-mod manifest;
 mod pairs;
 mod placeholders;
 mod provenance;
@@ -57,11 +57,11 @@ mod untrusted;
 
 pub use error::{PairsError, chain};
 pub use filter::{PairFilter, count_words};
+pub use fingerprint::{Fingerprint, FingerprintReader, fingerprint_file};
 pub use generated::{FinishReason, Generated, RequestFailure, Sampling};
 pub use ids::Id;
 pub use image_token::{place_image_token, place_in_conversation, strip_image_token};
 pub use limits::{Limits, OverLimit};
-pub use manifest::{Difference, Fingerprint, FingerprintReader, Manifest, fingerprint_file};
 pub use pairs::{PairSet, all_pairs, make_all_pairs, make_pairs};
 pub use provenance::{Contrast, ContrastMode, Provenance};
 pub use record::{Completion, CompletionKind, PreferencePair, Record};

@@ -1,4 +1,4 @@
-//! What stands for an image, a video or a sound in data for other models.
+//! Placeholders of other models for images, videos and sounds.
 
 use crate::format::fields::quoted;
 use crate::record::PreferencePair;

@@ -1,4 +1,4 @@
-//! How a bootstrapped answer was got from a weakened image.
+//! The provenance of an answer: how its image was weakened.
 
 use serde::{Deserialize, Serialize};
 

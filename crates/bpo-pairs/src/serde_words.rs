@@ -1,4 +1,4 @@
-//! What serde says of a value of the wrong type, in the words of the file's format.
+//! Messages of serde about values of the wrong type, in the terms of JSON or TOML.
 //!
 //! serde names types as Rust does (`expected f64`, `invalid type: map`), which means nothing to whoever wrote the file.
 

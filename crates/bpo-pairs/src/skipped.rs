@@ -1,4 +1,4 @@
-//! What was not used, and why: nothing leaves the data without being counted.
+//! Skipped records: each has a reason, and each is counted.
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bpo_pairs::format::questions::Question;
 use bpo_pairs::format::{bpo, jsonl, llava, questions};
-use bpo_pairs::{Manifest, PairSet, PairsError, SkipReason, Skipped, chain};
+use bpo_pairs::{PairSet, PairsError, SkipReason, Skipped, chain};
 
 /// All that was skipped, as id, reason and detail.
 fn skips(items: &[Skipped]) -> Vec<(&str, SkipReason, &str)> {
@@ -215,12 +215,6 @@ fn broken_syntax_refuses_a_file_and_has_one_place() {
 }
 
 #[test]
-fn other_files_are_errors_in_plain_words() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("manifest.json");
-    fs::write(&path, "[3, 4]").unwrap();
-    let error = Manifest::read(&path).unwrap_err();
-    assert!(matches!(error, PairsError::Json { .. }));
-    assert!(!chain(&error).contains("struct"), "{error}");
+fn a_missing_file_is_an_error() {
     assert!(matches!(llava::read(Path::new("no-such-file")), Err(PairsError::File(_))));
 }

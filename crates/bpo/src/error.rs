@@ -1,17 +1,20 @@
-//! What can go wrong in a run.
+//! Errors of the pipeline.
 
-pub use bpo_pairs::chain;
+mod text;
+
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "model")]
 use bpo_dpo::DpoError;
+pub use bpo_pairs::chain;
 use bpo_pairs::files::FileError;
 use bpo_pairs::{SkipCounts, Skipped, Untrusted, UntrustedPath};
 
 use crate::config::{Change, Missing};
 use crate::device::DeviceSpec;
 use crate::stage::Stage;
+use text::{counted, differences, overwritten};
 
 /// Why a run cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -579,50 +582,4 @@ impl BpoError {
             Some(first) => Self::NothingUsable { path, what, skipped, first: Box::new(first.clone()) },
         }
     }
-}
-
-/// What an output would overwrite: itself, or a file or directory that is made for it.
-fn overwritten(given: &Path, written: &Path) -> String {
-    if given == written { " it".to_owned() } else { format!(" {}", UntrustedPath(written)) }
-}
-
-fn counted(skipped: &SkipCounts) -> String {
-    match skipped.total() {
-        0 => "nothing skipped".to_owned(),
-        total => format!("{total} skipped: {skipped}"),
-    }
-}
-
-/// What differs, and what to do.
-fn differences(settings: &[Change], inputs: &[Change]) -> String {
-    let mut parts = Vec::new();
-    if !settings.is_empty() {
-        parts.push(format!("with other settings: {}", list(settings)));
-    }
-    if !inputs.is_empty() {
-        parts.push(format!("from other input: {} has changed or is another", names(inputs)));
-    }
-    let remedy = match (settings.is_empty(), inputs.is_empty()) {
-        (false, true) => "Give the old settings to continue it",
-        (true, false) => "Restore it to continue",
-        _ => "Give the old settings and inputs to continue it",
-    };
-    format!("{}. {remedy}, or another --out to start again", parts.join(", and "))
-}
-
-/// Inputs by the settings that name them. Their fingerprints are for programs.
-fn names(inputs: &[Change]) -> String {
-    let name = |change: &Change| match change.key.as_str() {
-        "data" => "what `data.path` (--data) names".to_owned(),
-        "model" => "what `model.path` (--model) names".to_owned(),
-        "adapter" => "what `model.adapter` (--adapter) names".to_owned(),
-        "reference" => "what `reference.path` names".to_owned(),
-        "reference_adapter" => "what `reference.adapter` names".to_owned(),
-        other => format!("the {other}"),
-    };
-    inputs.iter().map(name).collect::<Vec<_>>().join(" and ")
-}
-
-fn list(changes: &[Change]) -> String {
-    changes.iter().map(Change::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -1,4 +1,4 @@
-//! What can be wrong with a run is found before its first stage starts, and before anything is written.
+//! Checks of a run before its first stage starts and before anything is written.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What a run's policy is held to: its `[reference]`.
+//! The reference of a training, from `[reference]` of the settings.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The whole of it: from annotated data to a trained model or adapter, in one directory.
+//! A run: all stages from annotated data to a trained model or adapter, in one directory.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -20,11 +20,11 @@ use crate::stage::Stage;
 use crate::stages::{self, Existing, StageOutcome};
 use crate::summary::{StageSummary, write_skipped};
 
-/// What a run asks of its surroundings. Each part is asked for only when its stage has work left.
+/// The model, the injector and the training that [`run()`] uses. Each is requested only if its stage has work left.
 pub trait PipelineBackend {
     /// The model that answers about weakened images.
     type Model: VisionLanguageModel;
-    /// What puts errors into answers.
+    /// The injector of errors into annotated answers.
     type Injector: ErrorInjector;
 
     /// Checks, before the first stage starts and before anything is written, what the settings ask of the backend.
@@ -37,16 +37,16 @@ pub trait PipelineBackend {
         Ok(())
     }
 
-    /// The model that answers about weakened images.
+    /// Returns the model that answers about weakened images.
     ///
     /// # Errors
-    /// If it cannot be had.
+    /// If it cannot be loaded.
     fn model(&mut self) -> Result<Self::Model, BpoError>;
 
-    /// What puts errors into the answers of `samples`, all those of the data.
+    /// Returns the injector of errors into annotated answers. `samples` are all samples of the data.
     ///
     /// # Errors
-    /// If it cannot be had.
+    /// If it cannot be made.
     fn injector(&mut self, samples: &[SftSample]) -> Result<Self::Injector, BpoError>;
 
     /// Trains on `pairs`; writes [`RunDir::metrics`] and, when all steps are done, [`RunDir::result`].
@@ -62,16 +62,16 @@ pub trait PipelineBackend {
     ) -> Result<(RunStatus, StageOutcome), BpoError>;
 }
 
-/// Whether a stage came to its end.
+/// Whether a run is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunStatus {
-    /// It did.
+    /// All stages are done, and the result is written.
     Finished,
-    /// It was asked to stop and can go on.
+    /// It was stopped, and the same call resumes it.
     Stopped,
 }
 
-/// How a run went.
+/// The outcome of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunReport {
@@ -83,7 +83,7 @@ pub struct RunReport {
     pub stages: BTreeMap<Stage, StageSummary>,
 }
 
-/// Runs all stages in `out`, or goes on where an earlier run in it ended, however it ended.
+/// Runs all stages in `out`, or resumes the run in it, however that ended.
 ///
 /// The inject stage does not ask for samples all of whose answers the weaken stage has skipped (a bad image, a prompt
 /// longer than the context), and they have no pair.

@@ -1,4 +1,4 @@
-//! What stages did, and what they skipped.
+//! Counts and skipped records of the stages.
 
 use std::collections::BTreeMap;
 use std::path::Path;

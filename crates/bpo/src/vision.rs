@@ -1,4 +1,4 @@
-//! What the stages ask of a vision-language model.
+//! The interface of a vision-language model for the stages.
 
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;

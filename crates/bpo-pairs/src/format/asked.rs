@@ -1,4 +1,4 @@
-//! What records of all forms have in common: the image, the system text, and what was said before.
+//! The fields that records of all formats share: image, system text and earlier turns.
 
 use serde_json::Value;
 

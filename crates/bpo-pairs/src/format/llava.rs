@@ -19,12 +19,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::PairsError;
 use crate::files::open_input;
+use crate::fingerprint::{Fingerprint, FingerprintReader};
 use crate::format::conversation::Conversation;
 use crate::format::fields::JsonRecord;
 use crate::format::json;
 use crate::ids::{UniqueIds, id_or_index};
 use crate::image_token::strip_image_token;
-use crate::manifest::{Fingerprint, FingerprintReader};
 use crate::sft::{SftSample, Turn};
 use crate::skipped::{Flaw, SkipReason, Skipped};
 

@@ -1,4 +1,4 @@
-//! What a run directory holds.
+//! The files of a run directory in the order in which the stages make them.
 
 use std::fs;
 use std::path::{Path, PathBuf};

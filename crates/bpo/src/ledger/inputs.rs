@@ -1,4 +1,4 @@
-//! What stages read besides their settings.
+//! Fingerprints of the inputs of stages.
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,53 @@
+//! Parts of error messages.
+
+use std::path::Path;
+
+use bpo_pairs::{SkipCounts, UntrustedPath};
+
+use crate::config::Change;
+
+/// What an output would overwrite: itself, or a file or directory that is made for it.
+pub(super) fn overwritten(given: &Path, written: &Path) -> String {
+    if given == written { " it".to_owned() } else { format!(" {}", UntrustedPath(written)) }
+}
+
+pub(super) fn counted(skipped: &SkipCounts) -> String {
+    match skipped.total() {
+        0 => "nothing skipped".to_owned(),
+        total => format!("{total} skipped: {skipped}"),
+    }
+}
+
+/// What differs, and what to do.
+pub(super) fn differences(settings: &[Change], inputs: &[Change]) -> String {
+    let mut parts = Vec::new();
+    if !settings.is_empty() {
+        parts.push(format!("with other settings: {}", list(settings)));
+    }
+    if !inputs.is_empty() {
+        parts.push(format!("from other input: {} has changed or is another", names(inputs)));
+    }
+    let remedy = match (settings.is_empty(), inputs.is_empty()) {
+        (false, true) => "Give the old settings to continue it",
+        (true, false) => "Restore it to continue",
+        _ => "Give the old settings and inputs to continue it",
+    };
+    format!("{}. {remedy}, or another --out to start again", parts.join(", and "))
+}
+
+/// Inputs by the settings that name them. Their fingerprints are for programs.
+fn names(inputs: &[Change]) -> String {
+    let name = |change: &Change| match change.key.as_str() {
+        "data" => "what `data.path` (--data) names".to_owned(),
+        "model" => "what `model.path` (--model) names".to_owned(),
+        "adapter" => "what `model.adapter` (--adapter) names".to_owned(),
+        "reference" => "what `reference.path` names".to_owned(),
+        "reference_adapter" => "what `reference.adapter` names".to_owned(),
+        other => format!("the {other}"),
+    };
+    inputs.iter().map(name).collect::<Vec<_>>().join(" and ")
+}
+
+fn list(changes: &[Change]) -> String {
+    changes.iter().map(Change::to_string).collect::<Vec<_>>().join(", ")
+}

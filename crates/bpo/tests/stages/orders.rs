@@ -1,0 +1,228 @@
+//! Answers in any order, kills at every byte, shards: always the same pairs.
+
+use super::*;
+
+/// Answers in an order drawn from `seed`, and is killed after `left` answers.
+struct Unordered {
+    seed: u64,
+    left: usize,
+    asked: Vec<String>,
+}
+
+impl Unordered {
+    fn new(seed: u64) -> Self {
+        Self { seed, left: usize::MAX, asked: Vec::new() }
+    }
+
+    /// The places of `count` requests in a random order.
+    fn order(&mut self, count: usize) -> Vec<usize> {
+        let mut places: Vec<usize> = (0..count).collect();
+        for last in (1..count).rev() {
+            self.seed = bpo::pairs::item_seed(self.seed, "next");
+            places.swap(last, (self.seed % (last as u64 + 1)) as usize);
+        }
+        places
+    }
+
+    fn is_down(&mut self) -> bool {
+        let is_down = self.left == 0;
+        self.left = self.left.saturating_sub(1);
+        is_down
+    }
+}
+
+impl VisionLanguageModel for Unordered {
+    type Error = ModelError;
+
+    fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, ModelError>> {
+        Model::new(usize::MAX).respond(requests)
+    }
+
+    fn respond_each(
+        &mut self,
+        requests: &[VisionRequest],
+        _: NonZeroUsize,
+        on_answer: &mut OnAnswer<'_, ModelError>,
+    ) {
+        let answers = self.respond(requests);
+        let mut answers: Vec<_> = answers.into_iter().map(Some).collect();
+        for place in self.order(requests.len()) {
+            let failed =
+                |error| RequestFailure { is_request_error: matches!(error, ModelError::TooLong), error };
+            let answer = if self.is_down() { Err(ModelError::Down) } else { answers[place].take().unwrap() };
+            if on_answer(place, answer.map_err(failed)).is_break() {
+                return;
+            }
+        }
+    }
+}
+
+impl ErrorInjector for Unordered {
+    fn inject(&mut self, _: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
+        panic!("the stage takes each answer when it is there")
+    }
+
+    fn inject_each(&mut self, requests: &[InjectionRequest], on_result: &mut OnInjection<'_>) {
+        for place in self.order(requests.len()) {
+            let request = &requests[place];
+            self.asked.push(request.answer.clone());
+            let result = if self.is_down() {
+                Err(InjectionFailure::failed(ModelError::Down))
+            } else if request.answer.len().is_multiple_of(5) {
+                Err(InjectionFailure::Skipped { reason: Rejection::Refusal, attempts: 1 })
+            } else {
+                Ok(Injection::new(format!("{} {}", request.answer, request.seed), 1))
+            };
+            if on_result(place, result).is_break() {
+                return;
+            }
+        }
+    }
+}
+
+/// A directory with images, and the stages in it.
+struct Stages {
+    dir: tempfile::TempDir,
+    images: ImageRoot,
+    config: RunConfig,
+}
+
+impl Stages {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let images = images(dir.path());
+        let mut config = config(3);
+        config.weaken.batch_size = 1;
+        config.weaken.samples = 2;
+        Self { dir, images, config }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn weaken(&self, file: &Path, model: &mut Unordered) -> Result<StageOutcome, BpoError> {
+        weaken(&self.config, &samples(), &self.images, || Ok(model), file, &mut ())
+    }
+
+    fn inject(&self, file: &Path, injector: &mut Unordered) -> Result<StageOutcome, BpoError> {
+        let dropped = HashSet::from(["astronaut-0".to_owned()]);
+        inject(&self.config, &samples(), &dropped, || Ok(injector), file, &mut ())
+    }
+
+    /// The bytes of the pairs.
+    fn pair(&self, files: &[&Path]) -> Vec<u8> {
+        let out = self.at("pairs.jsonl");
+        let _ = fs::remove_file(&out);
+        pair(&self.config, &samples(), files, &out, Existing::Refuse, &mut ()).unwrap();
+        fs::read(&out).unwrap()
+    }
+}
+
+/// What was skipped, and the pairs, are the same however the answers came and wherever the files were cut off.
+#[test]
+fn random_orders_and_kills_at_every_byte_give_the_same_pairs() {
+    let stages = Stages::new();
+    let (weakened, injected) = (stages.at("weakened.jsonl"), stages.at("injected.jsonl"));
+    let expected_weakened = stages.weaken(&weakened, &mut Unordered::new(0)).unwrap();
+    let expected_injected = stages.inject(&injected, &mut Unordered::new(0)).unwrap();
+    let expected = stages.pair(&[&weakened, &injected]);
+    let is_dropped = |id: &str| !expected.windows(id.len()).any(|window| window == id.as_bytes());
+    assert!(["rocket-0", "coins-0", "astronaut-0"].into_iter().all(is_dropped));
+
+    let mut orders = HashSet::new();
+    for seed in 1..4 {
+        fs::remove_file(&weakened).unwrap();
+        fs::remove_file(&injected).unwrap();
+        stages.weaken(&weakened, &mut Unordered::new(seed)).unwrap();
+        stages.inject(&injected, &mut Unordered::new(seed)).unwrap();
+        let whole = [&weakened, &injected].map(|file| fs::read(file).unwrap());
+        assert!(orders.insert(whole.clone()));
+        assert_eq!(stages.pair(&[&injected, &weakened]), expected, "seed {seed}");
+        // every byte once; the other orders at some
+        let step = if seed == 1 { 1 } else { 97 };
+        for cut in (0..whole[0].len().max(whole[1].len())).step_by(step) {
+            if let Some(torn) = whole[0].get(..cut) {
+                fs::write(&weakened, torn).unwrap();
+            }
+            if let Some(torn) = whole[1].get(..cut) {
+                fs::write(&injected, torn).unwrap();
+            }
+            let seed = seed + cut as u64;
+            assert_eq!(stages.weaken(&weakened, &mut Unordered::new(seed)).unwrap(), expected_weakened);
+            assert_eq!(stages.inject(&injected, &mut Unordered::new(seed)).unwrap(), expected_injected);
+            assert_eq!(stages.pair(&[&weakened, &injected]), expected, "cut at {cut}");
+        }
+    }
+}
+
+/// An answer that is there is written, even if another one of its batch fails, and is not asked for again.
+#[test]
+fn no_answer_is_lost_or_asked_for_twice() {
+    let mut stages = Stages::new();
+    stages.config.inject.batch_size = 100;
+    let file = stages.at("injected.jsonl");
+    let mut asked = Vec::new();
+    for round in 0.. {
+        let mut injector = Unordered { left: 2, ..Unordered::new(round) };
+        let outcome = stages.inject(&file, &mut injector);
+        let failed = usize::from(outcome.is_err());
+        asked.extend(injector.asked[..injector.asked.len() - failed].to_vec());
+        match outcome {
+            Ok(_) => break,
+            Err(error) => assert!(matches!(error, BpoError::StageStopped { .. }), "{error}"),
+        }
+    }
+    asked.sort();
+    let mut expected: Vec<String> = samples()
+        .into_iter()
+        .filter(|sample| sample.id != "astronaut-0")
+        .map(|sample| sample.answer)
+        .collect();
+    expected.sort();
+    assert_eq!(asked, expected);
+}
+
+/// Three shards of each stage give the pairs of the whole.
+#[test]
+fn shards_give_the_same_pairs() {
+    let mut stages = Stages::new();
+    let (weakened, injected) = (stages.at("weakened.jsonl"), stages.at("injected.jsonl"));
+    stages.weaken(&weakened, &mut Unordered::new(1)).unwrap();
+    stages.inject(&injected, &mut Unordered::new(1)).unwrap();
+    let expected = stages.pair(&[&weakened, &injected]);
+    let whole = fs::read_to_string(&weakened).unwrap().lines().count();
+    let (mut files, mut lines) = (Vec::new(), 0);
+    for shard in ["2/3", "3/3", "1/3"] {
+        let shard: Shard = shard.parse().unwrap();
+        (stages.config.weaken.shard, stages.config.inject.shard) = (Some(shard), Some(shard));
+        let name = |stage: &str| stages.at(&format!("{stage}-{}", shard.to_string().replace('/', "-")));
+        let (weakened, injected) = (name("weakened"), name("injected"));
+        stages.weaken(&weakened, &mut Unordered::new(7)).unwrap();
+        stages.inject(&injected, &mut Unordered::new(8)).unwrap();
+        lines += fs::read_to_string(&weakened).unwrap().lines().count();
+        files.extend([injected, weakened]);
+    }
+    assert_eq!(lines, whole);
+    assert_eq!(stages.pair(&files.iter().map(PathBuf::as_path).collect::<Vec<_>>()), expected);
+    // records of another shard are refused
+    stages.config.weaken.shard = Some("1/3".parse().unwrap());
+    assert!(matches!(stages.weaken(&weakened, &mut Unordered::new(0)), Err(BpoError::OtherSamples { .. })));
+}
+
+/// Ids with a NUL, and ids that look like those of other answers, are kept apart.
+#[test]
+fn ids_may_have_a_nul() {
+    let stages = Stages::new();
+    let mut samples = samples();
+    samples.truncate(3);
+    for (sample, id) in samples.iter_mut().zip(["a", "a\0", "a\u{0}1"]) {
+        sample.id = id.into();
+    }
+    let file = stages.at("weakened.jsonl");
+    let run = || {
+        let model = || Ok(Unordered::new(5));
+        weaken(&stages.config, &samples, &stages.images, model, &file, &mut ()).unwrap().summary.done
+    };
+    assert_eq!((run(), run()), (6, 6));
+}
