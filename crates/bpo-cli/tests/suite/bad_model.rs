@@ -178,12 +178,12 @@ fn config_json_is_read_before_the_processor() {
 }
 
 #[test]
-#[cfg(not(feature = "wgpu"))]
+#[cfg(not(any(feature = "cuda", feature = "cuda-nvrtc")))]
 fn a_device_that_is_not_built_in_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
-    bpo(run_arguments(&run).into_iter().chain(arguments!["--device", "wgpu"]))
-        .refuses_naming(&["device wgpu", "--features wgpu"]);
+    bpo(run_arguments(&run).into_iter().chain(arguments!["--device", "cuda"]))
+        .refuses_naming(&["device cuda:0", "--features cuda"]);
     assert!(!run.exists());
 }
 

@@ -72,10 +72,10 @@ mod tests {
     use super::*;
 
     #[test]
-    #[cfg(not(feature = "wgpu"))]
+    #[cfg(not(any(feature = "cuda", feature = "cuda-nvrtc")))]
     fn a_device_that_is_not_built_in_names_its_feature() {
-        let error = DeviceSpec::Wgpu.open().unwrap_err();
-        assert_eq!(error.to_string(), "device wgpu needs a program built with `--features wgpu`");
+        let error = DeviceSpec::Cuda(0).open().unwrap_err();
+        assert_eq!(error.to_string(), "device cuda:0 needs a program built with `--features cuda`");
     }
 
     #[test]
