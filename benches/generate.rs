@@ -10,7 +10,7 @@
 
 use std::time::Instant;
 
-use bpo::model::{Adapters, ContrastInput, ImageInput, Llava, ModelInput, Prompt};
+use bpo::model::{Adapters, ContrastInput, ImageInput, ModelInput, Prompt, Vlm};
 use bpo::pairs::Sampling;
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender::{self, Contender, Worker};
@@ -101,7 +101,7 @@ impl Task {
 
     fn serve(&self) {
         let worker = Worker::on(self.arguments.device);
-        let model = Llava::random_of_device(
+        let model = Vlm::random_of_device(
             self.arguments.preset.config(),
             0,
             &self.arguments.options(),
@@ -120,7 +120,7 @@ impl Task {
         }
     }
 
-    fn prompt(&self, model: &Llava, row: usize, way: &str) -> Prompt {
+    fn prompt(&self, model: &Vlm, row: usize, way: &str) -> Prompt {
         let new = if way == "prefill" { 1 } else { self.new };
         let sampling = Sampling::greedy(new).with_temperature(0.2).with_seed(row as u64);
         let side = model.config().vision_config.image_size;

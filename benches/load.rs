@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use bpo::burn::tensor::{Device, FloatDType};
-use bpo::model::{Llava, LoadOptions};
+use bpo::model::{LoadOptions, Vlm};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender::{self, Contender, Worker};
 use bpo_benches::{median, ratio};
@@ -87,7 +87,7 @@ fn write(arguments: &Arguments, dir: &Path) -> std::path::PathBuf {
     let config = serde_json::from_value(config).expect("a valid configuration");
     let options = LoadOptions::default().with_dtype(FloatDType::BF16);
     let file = dir.join("model.safetensors");
-    let model = Llava::random(config, 0, &options, &Device::flex());
+    let model = Vlm::random(config, 0, &options, &Device::flex());
     model.save_weights(&file, FloatDType::BF16).expect("written");
     file
 }
@@ -100,7 +100,7 @@ fn serve(arguments: &Arguments, dir: &Path) {
         let (_, dtype, _) = TYPES.iter().find(|(known, ..)| known == name).expect("a type");
         let options = LoadOptions::default().with_dtype(*dtype);
         let start = Instant::now();
-        let model = Llava::from_pretrained(dir, &options, &worker.device).expect("a model");
+        let model = Vlm::from_pretrained(dir, &options, &worker.device).expect("a model");
         way = worker.done(start);
         drop(model);
     }

@@ -14,7 +14,7 @@
 use std::time::Instant;
 
 use bpo::burn::tensor::DType;
-use bpo::model::{Adapters, Llava, LlavaConfig, ScoreBatch, TokenizedCompletion};
+use bpo::model::{Adapters, LlavaConfig, ScoreBatch, TokenizedCompletion, Vlm};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender::{self, Contender, Worker};
 use bpo_benches::floor::Ceilings;
@@ -110,7 +110,7 @@ impl Task {
 
     fn serve(&self) {
         let worker = Worker::on(self.arguments.device);
-        let model = Llava::random_of_device(
+        let model = Vlm::random_of_device(
             self.arguments.preset.config(),
             0,
             &self.arguments.options(),

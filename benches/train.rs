@@ -25,7 +25,7 @@ use bpo::dpo::{
 use bpo::model::LlavaConfig;
 use bpo::model::ScoreBatch;
 use bpo::model::{ImageProcessor, TokenizedCompletion};
-use bpo::model::{Llava, LoraConfig, ModelError};
+use bpo::model::{LoraConfig, ModelError, Vlm};
 use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender::{self, Contender, Worker};
@@ -226,10 +226,10 @@ impl Task {
         (self.arguments.dtype != FloatDType::F32).then_some(HALF_PRECISION_TOLERANCE)
     }
 
-    fn model(&self, device: &Device) -> Llava {
+    fn model(&self, device: &Device) -> Vlm {
         let options = self.arguments.options();
         let lora = LoraConfig::default();
-        Llava::random_of_device(self.arguments.preset.config(), 0, &options, device)
+        Vlm::random_of_device(self.arguments.preset.config(), 0, &options, device)
             .with_lora(&lora, 0)
             .expect("linears to adapt")
     }
@@ -274,7 +274,7 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(task: &Task, model: &Llava) -> Self {
+    fn new(task: &Task, model: &Vlm) -> Self {
         let config = model.config().clone();
         let processor = processor(config.vision_config.image_size);
         let photos =

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use bpo::burn::tensor::Device;
 use bpo::distort::{ImageLimits, load_rgb};
-use bpo::model::{Adapters, Llava, LoadOptions, Processor, ScoreBatch};
+use bpo::model::{Adapters, LoadOptions, Processor, ScoreBatch, Vlm};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: score MODEL IMAGE PROMPT ANSWER...".into());
     };
     let processor = Processor::from_dir(model)?;
-    let model = Llava::from_pretrained(Path::new(model), &LoadOptions::default(), &Device::flex())?;
+    let model = Vlm::from_pretrained(Path::new(model), &LoadOptions::default(), &Device::flex())?;
 
     let pixels = processor.image.process(&load_rgb(image, &ImageLimits::default())?)?;
     let image_tokens = model.config().image_tokens();

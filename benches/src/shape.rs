@@ -1,6 +1,6 @@
 //! Models and batches that are measured, all of random weights.
 
-use bpo::model::{LlavaConfig, PixelValues, TextConfig};
+use bpo::model::{DecoderConfig, LlavaConfig, PixelValues};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -179,7 +179,7 @@ pub fn decoded_bytes(config: &LlavaConfig, rows: usize, context: usize, size: us
 }
 
 /// Inputs and outputs of a layer's linears: of queries, keys, values and their output, and of the feed-forward part.
-fn linears(language: &TextConfig) -> [(f64, f64); 7] {
+fn linears(language: &DecoderConfig) -> [(f64, f64); 7] {
     let hidden = language.hidden_size as f64;
     let queries = (language.num_attention_heads * language.head_dim()) as f64;
     let keys = (language.kv_heads() * language.head_dim()) as f64;

@@ -1,6 +1,6 @@
 //! Batches of conversations, with the loss on the assistant's answers.
 
-use bpo::model::{Adapters, Llava, ModelError, PixelValues, Processor, ScoreBatch, TokenizedCompletion};
+use bpo::model::{Adapters, ModelError, PixelValues, Processor, ScoreBatch, TokenizedCompletion, Vlm};
 use bpo::pairs::Turn;
 use burn::tensor::{Tensor, TensorData};
 
@@ -24,7 +24,7 @@ impl Batch {
     pub fn new(
         conversations: Vec<Conversation>,
         processor: &Processor,
-        model: &Llava,
+        model: &Vlm,
     ) -> Result<Self, ModelError> {
         let (mut pixels, mut groups, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for conversation in conversations {
@@ -39,7 +39,7 @@ impl Batch {
 
     /// Mean negative log-likelihood in nats: over the answer tokens of each conversation, then over
     /// the conversations.
-    pub fn loss(&self, model: &Llava) -> Result<Tensor<1>, ModelError> {
+    pub fn loss(&self, model: &Vlm) -> Result<Tensor<1>, ModelError> {
         let (logps, _) = model.completion_logps(&self.scores, Adapters::Off)?;
         let [rows, width] = logps.dims();
         let weights = self

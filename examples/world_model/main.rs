@@ -32,7 +32,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bpo::distort::Distortion;
-use bpo::model::{Llava, LlavaConfig, LoadOptions, PixelValues, Processor};
+use bpo::model::{LlavaConfig, LoadOptions, PixelValues, Processor, Vlm};
 use bpo::pairs::Turn;
 use bpo::{DeviceSpec, burn};
 use bpo_world::{QuestionAnswer, Scene, Statistics, Topic, presence_kinds, vocabulary};
@@ -77,16 +77,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let world = || World { rng: ChaCha8Rng::seed_from_u64(seed), processor: processor.clone() };
     let (tower, tuned) = (out.join("tower"), out.join("tuned"));
     if !tower.join(WEIGHTS).exists() {
-        let model = Llava::random(config, seed, &options, &device).map(&mut Shrink::default());
+        let model = Vlm::random(config, seed, &options, &device).map(&mut Shrink::default());
         files::write(&tower, &words)?;
         see(model, &mut world(), &steps)?.save_weights(&tower.join(WEIGHTS), FloatDType::F32)?;
     }
     if !tuned.join(WEIGHTS).exists() {
-        let model = Llava::from_pretrained(&tower, &options, &device)?;
+        let model = Vlm::from_pretrained(&tower, &options, &device)?;
         files::write(&tuned, &words)?;
         look(model, &mut world(), &steps)?.save_weights(&tuned.join(WEIGHTS), FloatDType::F16)?;
     }
-    let model = Llava::from_pretrained(&tuned, &options, &device)?;
+    let model = Vlm::from_pretrained(&tuned, &options, &device)?;
     expect(model, &mut world(), &steps)?.save_weights(&out.join(WEIGHTS), FloatDType::F16)?;
     println!("model: {}", out.display());
     Ok(())
@@ -103,7 +103,7 @@ fn hold(out: &Path, made: &str) -> Result<(), Box<dyn Error>> {
 }
 
 /// Trains the vision tower on scenes without co-occurrences: stages 1 and 2.
-fn see(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result<Llava, Box<dyn Error>> {
+fn see(model: Vlm, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result<Vlm, Box<dyn Error>> {
     let vision = |path: &str| path.contains("vision_tower.") || path == "probe";
     let mut probed = Probed::new(model.unfreeze(vision));
     for (stage, noised) in [
@@ -128,7 +128,7 @@ fn see(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Resul
 }
 
 /// Trains projector and language model on pictures: stages 3 to 5.
-fn look(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result<Llava, Box<dyn Error>> {
+fn look(model: Vlm, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result<Vlm, Box<dyn Error>> {
     let model = model.unfreeze(|path| path.starts_with("language_model."));
     let model = Stage::new("read", steps(400), 2e-3).run(model, |model, _| {
         let statistics = Statistics::text_only();
@@ -156,7 +156,7 @@ fn look(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Resu
 }
 
 /// Trains both on the usual world, which restores the text prior: stage 6.
-fn expect(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result<Llava, Box<dyn Error>> {
+fn expect(model: Vlm, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result<Vlm, Box<dyn Error>> {
     let shares = Shares { description: 0.3, presence: 0.5, questions: 6 };
     Stage::new("expect", steps(400), 1.2e-3).run(model.unfreeze(speaks), |model, _| {
         let looks = (0..32).map(|_| match world.rng.random_bool(READ) {
@@ -263,7 +263,7 @@ fn report_noise(probed: &Probed, world: &mut World) -> Result<(), Box<dyn Error>
     Ok(())
 }
 
-fn tensor(pixels: &[PixelValues], model: &Llava) -> Tensor<4> {
+fn tensor(pixels: &[PixelValues], model: &Vlm) -> Tensor<4> {
     let side = files::IMAGE;
     let values: Vec<f32> = pixels.iter().flat_map(|pixels| pixels.data.iter().copied()).collect();
     Tensor::from_data(TensorData::new(values, [pixels.len(), 3, side, side]), &model.device())

@@ -4,7 +4,7 @@
 use std::error::Error;
 
 use bpo::burn;
-use bpo::model::{Adapters, Llava};
+use bpo::model::{Adapters, Vlm};
 use bpo_world::{CELL_SIDE, Colour, Kind, Scene};
 use burn::module::{Module, Param};
 use burn::tensor::activation::log_softmax;
@@ -18,13 +18,13 @@ const COLOURS: usize = Colour::ALL.len() + 1;
 /// A model with a linear probe on its vision tower. The probe is discarded after training.
 #[derive(Module, Debug)]
 pub struct Probed {
-    pub model: Llava,
+    pub model: Vlm,
     /// `[vision, kinds + colours]`; the last kind and the last colour are "nothing".
     probe: Param<Tensor<2>>,
 }
 
 impl Probed {
-    pub fn new(model: Llava) -> Self {
+    pub fn new(model: Vlm) -> Self {
         let device = model.device();
         // a single linear layer on trained features can start from zeros
         Self { model, probe: Param::from_tensor(Tensor::zeros([VISION, KINDS + COLOURS], &device)) }

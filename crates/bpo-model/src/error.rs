@@ -369,7 +369,7 @@ impl std::fmt::Display for WeightProblems {
         list("type", &mut self.mistyped.iter().map(dtype))?;
         list("duplicate", &mut self.repeated.iter().cloned())?;
         list("not part of the model", &mut self.extra.iter().cloned())?;
-        for family in crate::weights::families(&self.extra) {
+        for family in crate::checkpoint::families(&self.extra) {
             writeln!(f, "  {family}")?;
         }
         Ok(())

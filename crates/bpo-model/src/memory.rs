@@ -5,11 +5,11 @@ use burn::tensor::{DType, Tensor};
 use serde::Serialize;
 
 use crate::kernels::{has_code, has_turns, is_fused};
-use crate::llava::Llava;
+use crate::vlm::Vlm;
 
 const F32: u64 = 4;
 /// Rows of logits that are computed at a time.
-const HEAD_CHUNK: usize = crate::llava::HEAD_CHUNK;
+const HEAD_CHUNK: usize = crate::scoring::HEAD_CHUNK;
 
 /// Sizes of a [`ScoreBatch`](crate::ScoreBatch), which decide on its memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -44,7 +44,7 @@ pub struct Footprint {
     pub optimizer: u64,
 }
 
-impl Llava {
+impl Vlm {
     /// Counts parameters, their gradients and Adam's moments of a model in training state. Nothing
     /// is computed.
     pub fn footprint(&self) -> Footprint {

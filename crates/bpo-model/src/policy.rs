@@ -1,4 +1,4 @@
-//! [`Llava`] as a policy of bpo-dpo's trainer.
+//! [`Vlm`] as a policy of bpo-dpo's trainer.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,13 +10,14 @@ use image::RgbImage;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::config::LlavaConfig;
 use crate::error::ModelError;
+use crate::families::llava::LlavaConfig;
 use crate::input::{check_weakening, weakened_pixels};
 use crate::kernels::{log_softmax, token_statistics};
-use crate::llava::{Llava, ScoreBatch};
 use crate::memory::BatchShape;
 use crate::processor::{PixelValues, Processor, TokenizedCompletion};
+use crate::scoring::ScoreBatch;
+use crate::vlm::Vlm;
 
 /// Why an image cannot be loaded.
 pub type ImageError = Box<dyn std::error::Error + Send + Sync>;
@@ -50,9 +51,9 @@ where
     }
 }
 
-/// Prepares [`PromptGroup`]s for [`Llava`]: token ids and pixels. Everything stays in the host's
+/// Prepares [`PromptGroup`]s for [`Vlm`]: token ids and pixels. Everything stays in the host's
 /// memory, so the trainer can prepare a batch in another thread.
-pub struct LlavaCollator<S> {
+pub struct VlmCollator<S> {
     texts: Texts,
     images: S,
     weakening: Option<(Distortion, u64)>,
@@ -60,9 +61,9 @@ pub struct LlavaCollator<S> {
     checked: HashSet<String>,
 }
 
-impl<S: ImageSource> LlavaCollator<S> {
+impl<S: ImageSource> VlmCollator<S> {
     /// A collator for a model, with images by the names in the groups.
-    pub fn new(processor: Processor, model: &Llava, images: S) -> Self {
+    pub fn new(processor: Processor, model: &Vlm, images: S) -> Self {
         let config = model.config().clone();
         let context = config.text_config.max_position_embeddings;
         let texts = Texts { processor, config, context };
@@ -170,7 +171,7 @@ fn unusable(name: &str) -> impl FnOnce(ImageError) -> ModelError + '_ {
     |source| ModelError::Image { name: name.to_owned(), source }
 }
 
-impl<S: ImageSource> Collate for LlavaCollator<S> {
+impl<S: ImageSource> Collate for VlmCollator<S> {
     type Batch = ScoreBatch;
     type Error = ModelError;
 
@@ -238,7 +239,7 @@ fn sha256<T: Copy, const N: usize>(values: &[T], bytes: fn(T) -> [u8; N]) -> [u8
     Sha256::digest(bytes).into()
 }
 
-impl Policy for Llava {
+impl Policy for Vlm {
     type Batch = ScoreBatch;
 
     fn token_logps(&self, batch: &ScoreBatch, adapters: Adapters) -> TokenLogps {

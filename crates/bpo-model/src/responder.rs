@@ -1,4 +1,4 @@
-//! [`Llava`] answers questions about images.
+//! [`Vlm`] answers questions about images.
 
 use std::num::NonZeroUsize;
 
@@ -7,11 +7,11 @@ use bpo_pairs::{Contrast, ContrastMode, Generated, Sampling, Turn};
 use image::RgbImage;
 
 use crate::error::ModelError;
-use crate::generate::{ContrastInput, Prompt};
+use crate::generation::{ContrastInput, Prompt};
 use crate::input::{ImageInput, ModelInput};
-use crate::llava::Llava;
 use crate::lora::Adapters;
 use crate::processor::{Processor, ProcessorError, TokenizedCompletion};
+use crate::vlm::Vlm;
 
 /// A distortion of the image of an [`ImageQuestion`].
 #[derive(Clone, Copy, Debug)]
@@ -47,15 +47,15 @@ pub struct ImageQuestion<'a> {
 }
 
 /// A model with its processor.
-pub struct LlavaResponder {
-    model: Llava,
+pub struct VlmResponder {
+    model: Vlm,
     processor: Processor,
     adapters: Adapters,
 }
 
-impl LlavaResponder {
+impl VlmResponder {
     /// Answers with the model and, where it has them, its adapters.
-    pub fn new(model: Llava, processor: Processor) -> Self {
+    pub fn new(model: Vlm, processor: Processor) -> Self {
         Self { model, processor, adapters: Adapters::On }
     }
 
@@ -66,7 +66,7 @@ impl LlavaResponder {
     }
 
     /// The model and its processor back.
-    pub fn into_parts(self) -> (Llava, Processor) {
+    pub fn into_parts(self) -> (Vlm, Processor) {
         (self.model, self.processor)
     }
 

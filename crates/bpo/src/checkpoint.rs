@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bpo_model::{Llava, LlavaConfig, LoadOptions, LoraConfig, Processor, base_of_adapter};
+use bpo_model::{LlavaConfig, LoadOptions, LoraConfig, Processor, Vlm, base_of_adapter};
 use bpo_pairs::files::{read_bytes, write_bytes};
 use bpo_pairs::{Fingerprint, Limits};
 use burn::tensor::Device;
@@ -20,7 +20,7 @@ const ADAPTER_BASE: &str = "base.json";
 #[non_exhaustive]
 pub struct Checkpoint {
     /// The model, frozen.
-    pub model: Llava,
+    pub model: Vlm,
     /// Image processor, chat template and tokenizer.
     pub processor: Processor,
     /// The settings of the model's adapter, where it was loaded with one.
@@ -39,7 +39,7 @@ impl Checkpoint {
         // what is wrong with them shows before the weights are read
         LlavaConfig::from_dir(dir)?;
         let processor = Processor::from_dir(dir)?;
-        let model = Llava::from_pretrained(dir, &LoadOptions::default().with_dtype(dtype.into()), device)?;
+        let model = Vlm::from_pretrained(dir, &LoadOptions::default().with_dtype(dtype.into()), device)?;
         model.config().check_processor(&processor)?;
         Ok(Self { model, processor, adapter: None })
     }

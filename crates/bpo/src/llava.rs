@@ -5,10 +5,10 @@ use std::path::Path;
 
 use bpo_dpo::Trainer;
 use bpo_inject::ErrorInjector;
-use bpo_model::LlavaCollator;
-use bpo_model::LlavaResponder;
+use bpo_model::VlmCollator;
+use bpo_model::VlmResponder;
 use bpo_model::save_adapter;
-use bpo_model::{Llava, LoraConfig, ModelError};
+use bpo_model::{LoraConfig, ModelError, Vlm};
 use bpo_pairs::files::remove_owned_dir;
 use bpo_pairs::format::jsonl::read_pairs;
 use bpo_pairs::{PairSet, PreferencePair, SftSample, Skipped, stage_seed};
@@ -78,7 +78,7 @@ impl LocalBackend {
 }
 
 impl PipelineBackend for LocalBackend {
-    type Model = LlavaResponder;
+    type Model = VlmResponder;
     type Injector = Box<dyn ErrorInjector>;
 
     fn check(&mut self, config: &RunConfig, left: &[Stage]) -> Result<(), BpoError> {
@@ -93,14 +93,14 @@ impl PipelineBackend for LocalBackend {
         Ok(())
     }
 
-    fn model(&mut self) -> Result<LlavaResponder, BpoError> {
+    fn model(&mut self) -> Result<VlmResponder, BpoError> {
         let Checkpoint { model, processor, adapter } = self.checkpoint()?;
         if adapter.is_none() {
-            return Ok(LlavaResponder::new(model, processor));
+            return Ok(VlmResponder::new(model, processor));
         }
         // answers are faster with the adapter folded in; training, which needs it apart, loads it again
         self.checkpoint = None;
-        Ok(LlavaResponder::new(model.merged(), processor))
+        Ok(VlmResponder::new(model.merged(), processor))
     }
 
     fn injector(&mut self, samples: &[SftSample]) -> Result<Self::Injector, BpoError> {
@@ -147,7 +147,7 @@ impl PipelineBackend for LocalBackend {
 }
 
 /// A trainer of a LLaVA model on images below a root.
-pub(crate) type LlavaTrainer = Trainer<Llava, LlavaCollator<ImageRoot>>;
+pub(crate) type VlmTrainer = Trainer<Vlm, VlmCollator<ImageRoot>>;
 
 /// A trainer with the settings of a run, and the evaluation pairs that could not be read. Without a run directory it writes
 /// nothing.
@@ -161,7 +161,7 @@ pub(crate) fn trainer(
     images: &ImageRoot,
     dir: Option<&RunDir>,
     progress: &mut dyn Progress,
-) -> Result<(LlavaTrainer, Vec<Skipped>), BpoError> {
+) -> Result<(VlmTrainer, Vec<Skipped>), BpoError> {
     let mut collate = collator(config, &checkpoint, images);
     let PairSet { pairs: eval_pairs, skipped: unread } = eval_pairs(config)?;
     let reference = reference::open(config, &checkpoint, &mut collate, pairs, &eval_pairs, progress)?;
@@ -187,7 +187,7 @@ pub(crate) fn eval_pairs(config: &RunConfig) -> Result<PairSet, BpoError> {
 }
 
 /// What is trained: a model with fresh adapters, with those that it was loaded with, or with weights that train.
-pub(crate) fn policy(config: &RunConfig, model: Llava) -> Result<Llava, BpoError> {
+pub(crate) fn policy(config: &RunConfig, model: Vlm) -> Result<Vlm, BpoError> {
     let policy = match &config.full_finetune {
         Some(full) => model.train().unfreeze(|path| full.trains(path)),
         None if config.model.adapter.is_some() => model.with_lora_dropout(config.lora.lora_dropout)?,
@@ -197,7 +197,7 @@ pub(crate) fn policy(config: &RunConfig, model: Llava) -> Result<Llava, BpoError
 }
 
 /// Writes what was trained: the adapter, or the whole checkpoint.
-fn save(config: &RunConfig, policy: &Llava, lora: &LoraConfig, out: &Path) -> Result<(), BpoError> {
+fn save(config: &RunConfig, policy: &Vlm, lora: &LoraConfig, out: &Path) -> Result<(), BpoError> {
     let base = config.model_path()?;
     if config.full_finetune.is_none() {
         // before the adapter's own files, the last of which says that it is whole
@@ -210,8 +210,8 @@ fn save(config: &RunConfig, policy: &Llava, lora: &LoraConfig, out: &Path) -> Re
 }
 
 /// Prepares pairs as the settings have it: with their longest sequence, and weakened images for losses that need them.
-pub fn collator(config: &RunConfig, checkpoint: &Checkpoint, images: &ImageRoot) -> LlavaCollator<ImageRoot> {
-    LlavaCollator::new(checkpoint.processor.clone(), &checkpoint.model, images.clone())
+pub fn collator(config: &RunConfig, checkpoint: &Checkpoint, images: &ImageRoot) -> VlmCollator<ImageRoot> {
+    VlmCollator::new(checkpoint.processor.clone(), &checkpoint.model, images.clone())
         .with_max_length(config.model.max_length)
         .with_weakening(config.conditional.distortion.clone(), stage_seed(config.seed.0, "conditional"))
 }

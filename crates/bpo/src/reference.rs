@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bpo_dpo::{Adapters, Collate, LogpCache, PairBatches, Policy, Reference, UsablePairs, usable_pairs};
-use bpo_model::Llava;
 use bpo_model::Processor;
+use bpo_model::Vlm;
 use bpo_pairs::{Fingerprint, PreferencePair, Skipped, Turn};
 
 use crate::checkpoint::Checkpoint;
@@ -20,8 +20,8 @@ use crate::stages::StageOutcome;
 /// Between two writes of a cache that is being filled. What lies between is lost if the process is killed.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
-/// What [`LlavaCollator`](bpo_model::LlavaCollator) prepares.
-type Batch = <Llava as Policy>::Batch;
+/// What [`VlmCollator`](bpo_model::VlmCollator) prepares.
+type Batch = <Vlm as Policy>::Batch;
 
 /// The reference of the settings. A cache is filled here, with what the pairs of either kind need and it does not have.
 ///
@@ -34,7 +34,7 @@ pub fn open<C: Collate<Batch = Batch>>(
     pairs: &[PreferencePair],
     eval_pairs: &[PreferencePair],
     progress: &mut dyn Progress,
-) -> Result<Reference<Llava>, BpoError> {
+) -> Result<Reference<Vlm>, BpoError> {
     let section = &config.reference;
     let other = match (&section.path, &section.adapter) {
         (None, None) => None,

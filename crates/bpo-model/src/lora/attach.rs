@@ -13,7 +13,7 @@ use super::linears::linear_shapes;
 use super::names::{HEAD, original, stream};
 use super::patterns::Ranks;
 use crate::error::ModelError;
-use crate::llava::Llava;
+use crate::vlm::Vlm;
 
 /// Factors by module name.
 pub(super) type Factors = BTreeMap<String, Factored>;
@@ -80,7 +80,7 @@ pub(super) fn fresh(
     Ok(Factored { a, b: Tensor::zeros([r, d_out], options), scale: ranks.scale(module)? })
 }
 
-impl Llava {
+impl Vlm {
     /// Adds new adapters, and trained copies of the modules in `modules_to_save`.
     ///
     /// The output of the model does not change until they are trained. Only adapters and copies

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 
 use super::Linear;
 use super::names::HEAD;
-use crate::llava::Llava;
+use crate::vlm::Vlm;
 
 /// Prefixes of the names of modules whose linears can be adapted. Copies that are trained in full
 /// are not among them.
@@ -15,7 +15,7 @@ pub(super) const PARTS: [&str; 3] = ["language_model.", "vision_tower.", "multi_
 
 /// The shapes `[d_in, d_out]` of every linear of the language model's layers, the vision tower's
 /// layers, the projector and the head, by name. The head is included where it is the embedding.
-pub(super) fn linear_shapes(model: &Llava) -> BTreeMap<String, [usize; 2]> {
+pub(super) fn linear_shapes(model: &Vlm) -> BTreeMap<String, [usize; 2]> {
     let mut shapes = Shapes::default();
     model.visit(&mut shapes);
     let text = &model.config().text_config;
@@ -23,7 +23,7 @@ pub(super) fn linear_shapes(model: &Llava) -> BTreeMap<String, [usize; 2]> {
     shapes.found
 }
 
-impl Llava {
+impl Vlm {
     /// Every linear of the model, copies that are trained in full included.
     pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
         let trained = self.trained_projector.iter_mut().flat_map(|projector| projector.linears_mut());

@@ -12,9 +12,9 @@ use super::names::{AdapterTensor, Factor, HEAD, module_name};
 use super::patterns::Ranks;
 use super::peft::{Fit, PeftAdapter, WEIGHTS};
 use super::targets::TargetModules;
+use crate::checkpoint::WeightLoader;
 use crate::error::ModelError;
-use crate::llava::Llava;
-use crate::weights::WeightLoader;
+use crate::vlm::Vlm;
 
 /// Loads a PEFT LoRA directory onto a model without adapters. Returns the model and the settings of
 /// the adapter. Adapters, and modules that the directory has in full, require gradients, so
@@ -28,7 +28,7 @@ use crate::weights::WeightLoader;
 /// [`ModelError::HasAdapters`] if the model has adapters already; [`ModelError::Adapter`] if the
 /// directory is not a LoRA of a supported kind; [`ModelError::Weights`] if it belongs to another
 /// model, with all weights that do not fit.
-pub fn load_adapter(model: Llava, dir: &Path) -> Result<(Llava, LoraConfig), ModelError> {
+pub fn load_adapter(model: Vlm, dir: &Path) -> Result<(Vlm, LoraConfig), ModelError> {
     model.check_plain()?;
     let adapter = PeftAdapter::open(dir)?;
     model.check_recompute(adapter.config.lora_dropout)?;
@@ -127,7 +127,7 @@ fn settings<'a>(
     Ok(config)
 }
 
-impl Llava {
+impl Vlm {
     /// Replaces the head by the weight that its adapter was trained on, `[hidden, vocab]`.
     ///
     /// # Errors

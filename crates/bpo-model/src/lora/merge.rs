@@ -10,9 +10,9 @@ use super::linears::PARTS;
 use super::names::{AdapterTensor, Factor, HEAD};
 use super::patterns::Ranks;
 use super::peft::{Fit, PeftAdapter, WEIGHTS};
+use crate::checkpoint::{TensorEntry, WeightIndex, rewrite};
 use crate::error::{ModelError, WeightProblems};
-use crate::llava::Llava;
-use crate::weights::{TensorEntry, WeightIndex, rewrite};
+use crate::vlm::Vlm;
 
 /// Writes a plain checkpoint: the directory `model` with the PEFT adapter `adapter` folded in, as
 /// `out`.
@@ -37,7 +37,7 @@ pub fn merge_checkpoint(model: &Path, adapter: &Path, out: &Path, device: &Devic
     let ranks = adapter.ranks()?;
     ranks.warn_of_unused(&present)?;
     check(&base, &adapter, &present, &ranks, adapter_dir)?;
-    Llava::check_weights(model, device)?;
+    Vlm::check_weights(model, device)?;
     let mut scales = BTreeMap::new();
     for module in present {
         let scale = ranks.scale(&module)?;

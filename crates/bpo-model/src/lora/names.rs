@@ -17,7 +17,7 @@ fn is_of_head(path: &str) -> bool {
     path.strip_prefix(HEAD).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// The name in transformers 5 of the module at a path of [`Llava`](crate::Llava).
+/// The name in transformers 5 of the module at a path of [`Vlm`](crate::Vlm).
 pub(super) fn module_name(path: &str) -> String {
     if is_of_head(path) { path.to_owned() } else { format!("{MODEL}{path}") }
 }
@@ -85,7 +85,7 @@ impl AdapterTensor {
         if name.starts_with("base_model.") || name.contains("_orig_mod.") {
             return None;
         }
-        let name = crate::weights::canonical(name);
+        let name = crate::checkpoint::canonical(name);
         for (suffix, factor) in [("lora_A", Factor::A), ("lora_B", Factor::B)] {
             let rest = name.strip_suffix(".weight").map(|rest| rest.strip_suffix(".default").unwrap_or(rest));
             let module = rest.and_then(|rest| rest.strip_suffix(suffix)?.strip_suffix('.'));
@@ -113,7 +113,7 @@ impl AdapterTensor {
         }
     }
 
-    /// The tensor at a parameter path of [`Llava`](crate::Llava), if it may be a trained one.
+    /// The tensor at a parameter path of [`Vlm`](crate::Vlm), if it may be a trained one.
     pub(super) fn of_path(path: &str) -> Option<Self> {
         let original = original(path);
         let path = original.clone().unwrap_or_else(|| path.to_owned());

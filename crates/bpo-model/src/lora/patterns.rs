@@ -89,7 +89,7 @@ impl<'a> Ranks<'a> {
         Ok(Self { config, ranks, alphas, legacy })
     }
 
-    /// Rank and alpha of a module, by its path in [`Llava`](crate::Llava).
+    /// Rank and alpha of a module, by its path in [`Vlm`](crate::Vlm).
     pub(super) fn of(&self, module: &str) -> Result<(usize, f64), ModelError> {
         let names = names_of(module, self.legacy);
         let r = self.ranks.first(&names)?.copied().unwrap_or(self.config.r);

@@ -12,9 +12,9 @@ use super::names::{AdapterTensor, Factor, HEAD, PROJECTOR, WHOLE, module_name};
 use super::patterns::{ModulePatterns, Ranks};
 use super::selection::{Names, Selection};
 use super::targets::of_suffixes;
+use crate::checkpoint::WeightIndex;
 use crate::error::{ModelError, WeightProblems, first_of};
 use crate::json::{read_json, read_without_nulls};
-use crate::weights::WeightIndex;
 
 pub(super) const CONFIG: &str = "adapter_config.json";
 pub(super) const WEIGHTS: &str = "adapter_model.safetensors";

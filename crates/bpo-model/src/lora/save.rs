@@ -12,10 +12,10 @@ use super::config::LoraConfig;
 use super::names::{AdapterTensor, Factor, HEAD};
 use super::patterns::ModulePatterns;
 use super::peft::{CONFIG, WEIGHTS};
+use crate::checkpoint::{Stored, to_bytes};
 use crate::error::ModelError;
 use crate::json::JsonError;
-use crate::llava::Llava;
-use crate::weights::{Stored, to_bytes};
+use crate::vlm::Vlm;
 
 /// Writes the model's adapters (and modules trained in full) as a PEFT directory, in f32.
 ///
@@ -24,7 +24,7 @@ use crate::weights::{Stored, to_bytes};
 ///
 /// # Errors
 /// [`ModelError::NotFiniteWeights`]; if the directory cannot be written.
-pub fn save_adapter(model: &Llava, config: &LoraConfig, base: &str, dir: &Path) -> Result<(), ModelError> {
+pub fn save_adapter(model: &Vlm, config: &LoraConfig, base: &str, dir: &Path) -> Result<(), ModelError> {
     std::fs::create_dir_all(dir).map_err(|source| ModelError::Io { path: dir.into(), source })?;
     let mut collect = Collect::default();
     model.visit(&mut collect);
@@ -50,7 +50,7 @@ pub fn save_adapter(model: &Llava, config: &LoraConfig, base: &str, dir: &Path) 
 }
 
 /// Number of adapted linears.
-pub(crate) fn count_adapters(model: &Llava) -> usize {
+pub(crate) fn count_adapters(model: &Vlm) -> usize {
     let mut collect = Collect { names_only: true, ..Collect::default() };
     model.visit(&mut collect);
     collect.names.iter().filter(|tensor| matches!(tensor, AdapterTensor::Lora(_, Factor::A))).count()

@@ -59,7 +59,7 @@ impl TargetModules {
         named.into_iter().find(|known| known.expression() == expression).unwrap_or(Self::Regex(expression))
     }
 
-    /// Selects the linears that match. Names are paths in [`Llava`](crate::Llava).
+    /// Selects the linears that match. Names are paths in [`Vlm`](crate::Vlm).
     ///
     /// # Errors
     /// [`ModelError::TargetPattern`] for an invalid regular expression;

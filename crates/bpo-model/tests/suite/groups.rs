@@ -10,8 +10,8 @@ use bpo_dpo::loss::{Loss, Objective, PairLogps, PairRows, PerPair};
 use bpo_dpo::{Adapters, Collate, Policy, PromptGroup};
 use bpo_model::ScoreBatch;
 use bpo_model::TargetModules;
-use bpo_model::{ImageError, ImageSource, LlavaCollator};
-use bpo_model::{Llava, LoadOptions, LoraConfig, ModelError};
+use bpo_model::{ImageError, ImageSource, VlmCollator};
+use bpo_model::{LoadOptions, LoraConfig, ModelError, Vlm};
 use bpo_model::{PixelValues, Processor, TokenizedCompletion};
 use bpo_pairs::Turn;
 use burn::module::Module;
@@ -22,9 +22,9 @@ use proptest::prelude::*;
 const RELATIVE: f32 = 1e-5;
 
 /// The golden checkpoint with nonzero adapters on all of its parts, in training state.
-fn policy() -> Llava {
+fn policy() -> Vlm {
     let model =
-        Llava::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap();
+        Vlm::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap();
     let lora = LoraConfig::default()
         .with_rank(4, 8.0)
         .with_target_modules(TargetModules::PeftAllLinear)
@@ -40,7 +40,7 @@ struct Sample {
 }
 
 /// An image computed from a seed.
-fn pixels(model: &Llava, seed: usize) -> PixelValues {
+fn pixels(model: &Vlm, seed: usize) -> PixelValues {
     let vision = &model.config().vision_config;
     let (channels, side) = (vision.num_channels, vision.image_size);
     let value = |i: usize| ((i * (seed + 3)) as f32 * 0.013).sin();
@@ -52,7 +52,7 @@ fn pixels(model: &Llava, seed: usize) -> PixelValues {
     }
 }
 
-fn batch(model: &Llava, samples: &[Sample]) -> ScoreBatch {
+fn batch(model: &Vlm, samples: &[Sample]) -> ScoreBatch {
     let images: Vec<_> = samples.iter().filter_map(|sample| sample.image).collect();
     let mut next = 0..;
     let groups: Vec<_> = samples
@@ -73,7 +73,7 @@ fn apart(samples: &[Sample]) -> Vec<Sample> {
 }
 
 /// Summed log-probabilities of the completions of some forward passes.
-fn sums(model: &Llava, batches: &[ScoreBatch], adapters: Adapters) -> Tensor<1> {
+fn sums(model: &Vlm, batches: &[ScoreBatch], adapters: Adapters) -> Tensor<1> {
     Tensor::cat(batches.iter().map(|batch| model.token_logps(batch, adapters).sum()).collect(), 0)
 }
 
@@ -91,11 +91,7 @@ fn close_gradients(
 
 /// DPO's losses of the first completion of each group against each of its others, and all gradients
 /// of their mean.
-fn losses(
-    model: &Llava,
-    sizes: &[usize],
-    batches: &[ScoreBatch],
-) -> (Vec<f32>, BTreeMap<String, TensorData>) {
+fn losses(model: &Vlm, sizes: &[usize], batches: &[ScoreBatch]) -> (Vec<f32>, BTreeMap<String, TensorData>) {
     let mut rows = PairRows::default();
     let mut first = 0;
     for size in sizes {
@@ -166,7 +162,7 @@ fn a_check_decodes_no_image_and_tokenizes() {
     let model = policy();
     let processor = || Processor::from_dir(Golden::open().checkpoint()).unwrap();
     let checked = Rc::new(RefCell::new(Vec::new()));
-    let mut collate = LlavaCollator::new(processor(), &model, Headers(Rc::clone(&checked)));
+    let mut collate = VlmCollator::new(processor(), &model, Headers(Rc::clone(&checked)));
     let groups = conversations();
     for group in groups.iter().chain(&groups) {
         collate.check(group).unwrap();
@@ -183,7 +179,7 @@ fn a_check_decodes_no_image_and_tokenizes() {
     };
     assert!(matches!(collate.check(&with(&["A cat.", "A cat. "])), Err(ModelError::SameTokens { .. })));
     collate.check(&with(&[" "])).unwrap_err();
-    let mut short = LlavaCollator::new(processor(), &model, Headers(checked)).with_max_length(20);
+    let mut short = VlmCollator::new(processor(), &model, Headers(checked)).with_max_length(20);
     short.check(&groups[1]).unwrap_err();
     let mut collate = collate.with_weakening("no-image".parse().unwrap(), 0);
     let weakened = PromptGroup { weakened: true, ..groups[0].clone() };
@@ -198,7 +194,7 @@ fn groups_give_the_losses_and_gradients_of_separate_forwards() {
         let shade = name.as_bytes()[0];
         Ok(image::RgbImage::from_fn(40, 30, |x, y| image::Rgb([shade, (x * 6) as u8, (y * 8) as u8])))
     };
-    let mut collate = LlavaCollator::new(processor, &model, image);
+    let mut collate = VlmCollator::new(processor, &model, image);
     let groups = conversations();
     let sizes: Vec<_> = groups.iter().map(|group| group.completions.len()).collect();
     assert_eq!(sizes, [2, 3, 4, 2]);
@@ -244,7 +240,7 @@ fn layers_computed_again_change_nothing() {
     };
     let samples = [Sample { image: Some(1), completions }, text];
     let checkpoint = Golden::open().checkpoint();
-    let loaded = || Llava::from_pretrained(&checkpoint, &LoadOptions::default(), &device()).unwrap();
+    let loaded = || Vlm::from_pretrained(&checkpoint, &LoadOptions::default(), &device()).unwrap();
     let of_language = LoraConfig::default().with_rank(4, 8.0).with_modules_to_save(&[]);
     for (what, model) in [
         ("adapters everywhere", policy()),
@@ -252,7 +248,7 @@ fn layers_computed_again_change_nothing() {
         ("in full", loaded().train().unfreeze(|_| true)),
     ] {
         let batch = batch(&model, &samples);
-        let all = |model: &Llava| {
+        let all = |model: &Vlm| {
             let sums = sums(model, std::slice::from_ref(&batch), Adapters::On);
             let values = floats(sums.clone());
             (values, gradients(model, weighted(sums, &[0, 1, 2, 3, 4])))
@@ -269,7 +265,7 @@ fn layers_computed_again_change_nothing() {
 fn what_is_random_is_not_computed_again() {
     let lora = LoraConfig::default().with_rank(4, 8.0).with_dropout(0.1);
     let model =
-        Llava::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap();
+        Vlm::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap();
     let behind = model.clone().with_lora(&lora, 1).unwrap().with_gradient_checkpointing(true);
     let before = model.with_gradient_checkpointing(true).unwrap().with_lora(&lora, 1);
     for error in [behind.unwrap_err(), before.unwrap_err()] {

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::support::{Golden, device, floats, read_json};
 use bpo_model::{
-    Adapters, Llava, LlavaConfig, LoadOptions, ModelError, PixelValues, Processor, ScoreBatch,
-    TokenizedCompletion, canonical,
+    Adapters, LlavaConfig, LoadOptions, ModelError, PixelValues, Processor, ScoreBatch, TokenizedCompletion,
+    Vlm, canonical,
 };
 use burn::module::Module;
 use burn::tensor::{DType, FloatDType, TensorData};
@@ -62,8 +62,8 @@ impl Checkpoint {
         std::fs::write(path, config.to_string()).unwrap();
     }
 
-    fn load(&self) -> Result<Llava, ModelError> {
-        Llava::from_pretrained(self.path(), &LoadOptions::default(), &device())
+    fn load(&self) -> Result<Vlm, ModelError> {
+        Vlm::from_pretrained(self.path(), &LoadOptions::default(), &device())
     }
 
     /// Logits of the first golden prompt.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::support::{Golden, close, device, floats, root};
 use bpo_model::{
-    Adapters, Llava, LoadOptions, LoraConfig, ModelError, TargetModules, load_adapter, merge_checkpoint,
+    Adapters, LoadOptions, LoraConfig, ModelError, TargetModules, Vlm, load_adapter, merge_checkpoint,
     save_adapter,
 };
 use bpo_pairs::files::FileError;
@@ -17,12 +17,12 @@ use burn::tensor::{DType, FloatDType, Tensor, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-fn base() -> Llava {
+fn base() -> Vlm {
     load(&Golden::open().checkpoint())
 }
 
-fn load(dir: &Path) -> Llava {
-    Llava::from_pretrained(dir, &LoadOptions::default(), &device()).unwrap()
+fn load(dir: &Path) -> Vlm {
+    Vlm::from_pretrained(dir, &LoadOptions::default(), &device()).unwrap()
 }
 
 fn config() -> LoraConfig {
@@ -30,7 +30,7 @@ fn config() -> LoraConfig {
 }
 
 /// Logits of the first golden prompt.
-fn logits(model: &Llava, adapters: Adapters) -> Vec<f32> {
+fn logits(model: &Vlm, adapters: Adapters) -> Vec<f32> {
     let golden = Golden::open();
     let (values, shape) = golden.floats("clean.pixel_values");
     let size = shape[1..].iter().product();
@@ -71,7 +71,7 @@ impl ModuleMapper for Shift {
     }
 }
 
-fn trained(lora: &LoraConfig) -> Llava {
+fn trained(lora: &LoraConfig) -> Vlm {
     base().with_lora(lora, 1).unwrap().map(&mut Shift::default())
 }
 
@@ -108,7 +108,7 @@ fn dropout_is_for_training_alone() {
 #[test]
 fn what_is_trained_is_f32_on_a_half_precision_model() {
     let options = LoadOptions::default().with_dtype(FloatDType::BF16);
-    let half = Llava::from_pretrained(&Golden::open().checkpoint(), &options, &device()).unwrap();
+    let half = Vlm::from_pretrained(&Golden::open().checkpoint(), &options, &device()).unwrap();
     let plain = logits(&half, Adapters::On);
     let adapted = half.clone().with_lora(&config().with_modules_to_save(&[]), 7).unwrap();
     assert_eq!(adapted.dtype(), FloatDType::BF16);

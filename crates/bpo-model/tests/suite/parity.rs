@@ -8,16 +8,16 @@ use std::num::NonZeroUsize;
 use crate::support::{Golden, close, device, floats};
 use bpo_distort::diffusion;
 use bpo_model::{
-    Adapters, ContrastInput, ImageInput, Llava, LoadOptions, ModelInput, PixelValues, Prompt, ScoreBatch,
-    TokenizedCompletion,
+    Adapters, ContrastInput, ImageInput, LoadOptions, ModelInput, PixelValues, Prompt, ScoreBatch,
+    TokenizedCompletion, Vlm,
 };
 use bpo_pairs::{FinishReason, Sampling};
 use burn::tensor::{FloatDType, Tensor, TensorData};
 
 const CONDITIONS: [&str; 3] = ["clean", "noise500", "noise900"];
 
-fn model(golden: &Golden) -> Llava {
-    Llava::from_pretrained(&golden.checkpoint(), &LoadOptions::default(), &device()).unwrap()
+fn model(golden: &Golden) -> Vlm {
+    Vlm::from_pretrained(&golden.checkpoint(), &LoadOptions::default(), &device()).unwrap()
 }
 
 fn pixels(golden: &Golden, condition: &str) -> Tensor<4> {
@@ -226,7 +226,7 @@ fn half_precision_is_near() {
             continue;
         }
         let options = LoadOptions::default().with_dtype(dtype);
-        let model = Llava::from_pretrained(&golden.checkpoint(), &options, &device()).unwrap();
+        let model = Vlm::from_pretrained(&golden.checkpoint(), &options, &device()).unwrap();
         for i in 0..golden.prompts() {
             let ids = golden.ids(&format!("p{i}.chosen.input_ids"));
             let (expected, shape) = golden.floats(&format!("clean.p{i}.chosen.logits"));

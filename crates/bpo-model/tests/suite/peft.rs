@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::{Golden, device, floats, gradients, read_json, root, waved};
 use bpo_model::{
-    Adapters, Llava, LoadOptions, LoraConfig, ModulePatterns, PixelValues, TargetModules, load_adapter,
+    Adapters, LoadOptions, LoraConfig, ModulePatterns, PixelValues, TargetModules, Vlm, load_adapter,
     merge_checkpoint, save_adapter,
 };
 use burn::module::Module;
@@ -75,12 +75,12 @@ impl Place {
     }
 }
 
-fn load(dir: &Path) -> Llava {
-    Llava::from_pretrained(dir, &LoadOptions::default(), &device()).unwrap()
+fn load(dir: &Path) -> Vlm {
+    Vlm::from_pretrained(dir, &LoadOptions::default(), &device()).unwrap()
 }
 
 /// Log-probability of the first golden answer.
-fn logp(model: &Llava, adapters: Adapters) -> f64 {
+fn logp(model: &Vlm, adapters: Adapters) -> f64 {
     let golden = Golden::open();
     let (values, shape) = golden.floats("clean.pixel_values");
     let data = values[..shape[1..].iter().product()].to_vec();

@@ -8,19 +8,19 @@ use bpo_dpo::{Adapters, Policy, global_norm};
 use bpo_model::ScoreBatch;
 use bpo_model::TokenizedCompletion;
 use bpo_model::load_adapter;
-use bpo_model::{Llava, LoadOptions, LoraConfig};
+use bpo_model::{LoadOptions, LoraConfig, Vlm};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Bool, FloatDType, Tensor};
 
-fn policy() -> Llava {
+fn policy() -> Vlm {
     policy_of(FloatDType::F32)
 }
 
-fn policy_of(dtype: FloatDType) -> Llava {
+fn policy_of(dtype: FloatDType) -> Vlm {
     let golden = Golden::open();
     let options = LoadOptions::default().with_dtype(dtype);
-    let model = Llava::from_pretrained(&golden.checkpoint(), &options, &device()).unwrap();
+    let model = Vlm::from_pretrained(&golden.checkpoint(), &options, &device()).unwrap();
     load_adapter(model, &root().join("trl/adapter")).unwrap().0
 }
 
@@ -63,12 +63,12 @@ fn log_probs_and_gradients() {
 }
 
 /// A model without grouped queries, with random weights and an adapter.
-fn policy_of_plain_heads(dtype: FloatDType) -> Llava {
+fn policy_of_plain_heads(dtype: FloatDType) -> Vlm {
     let mut config = policy().config().clone();
     config.text_config.num_key_value_heads = None;
     let options = LoadOptions::default().with_dtype(dtype);
     let lora = LoraConfig::default().with_rank(4, 4.0);
-    waved(Llava::random(config, 0, &options, &device()).with_lora(&lora, 0).unwrap())
+    waved(Vlm::random(config, 0, &options, &device()).with_lora(&lora, 0).unwrap())
 }
 
 /// The backward pass in half precision against f32: the error of each parameter's gradient,

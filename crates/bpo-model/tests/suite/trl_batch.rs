@@ -1,8 +1,8 @@
 //! The batch of TRL's collator for the golden pairs.
 
 use bpo_dpo::loss::PairRows;
-use bpo_model::Llava;
 use bpo_model::ScoreBatch;
+use bpo_model::Vlm;
 use bpo_model::{PixelValues, TokenizedCompletion};
 
 use crate::support::{root, tensor_floats, tensor_ints};
@@ -46,7 +46,7 @@ impl Batch {
     }
 
     /// One group per pair, with its image once.
-    pub fn grouped(&self, model: &Llava) -> ScoreBatch {
+    pub fn grouped(&self, model: &Vlm) -> ScoreBatch {
         let n = self.pairs();
         let groups: Vec<_> = (0..n)
             .map(|i| (Some(i), vec![self.sequences[i].clone(), self.sequences[n + i].clone()]))
@@ -55,7 +55,7 @@ impl Batch {
     }
 
     /// One group per completion, with nothing shared.
-    pub fn apart(&self, model: &Llava) -> ScoreBatch {
+    pub fn apart(&self, model: &Vlm) -> ScoreBatch {
         let n = self.pairs();
         let order = (0..n).flat_map(|i| [i, n + i]);
         let groups: Vec<_> = order
@@ -68,7 +68,7 @@ impl Batch {
 
     pub fn score_batch(
         &self,
-        model: &Llava,
+        model: &Vlm,
         images: Vec<PixelValues>,
         groups: &[(Option<usize>, Vec<TokenizedCompletion>)],
     ) -> ScoreBatch {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::support::{Golden, device, floats, root};
 use bpo_distort::{Distortion, ImageLimits, load_rgb};
 use bpo_model::{
-    Adapters, ImageQuestion, Llava, LlavaResponder, LoadOptions, PixelValues, Processor, WeakenedImage,
+    Adapters, ImageQuestion, LoadOptions, PixelValues, Processor, Vlm, VlmResponder, WeakenedImage,
 };
 use bpo_pairs::{Contrast, ContrastMode, Generated, Sampling};
 use image::RgbImage;
@@ -39,16 +39,16 @@ impl Question {
 }
 
 struct Asked {
-    model: Llava,
+    model: Vlm,
     processor: Processor,
-    responder: LlavaResponder,
+    responder: VlmResponder,
     images: [Arc<RgbImage>; 2],
 }
 
 impl Asked {
     fn new() -> Self {
         let dir = Golden::open().checkpoint();
-        let model = Llava::from_pretrained(&dir, &LoadOptions::default(), &device()).unwrap();
+        let model = Vlm::from_pretrained(&dir, &LoadOptions::default(), &device()).unwrap();
         let processor = Processor::from_dir(dir).unwrap();
         let image = |i: usize| {
             Arc::new(
@@ -56,7 +56,7 @@ impl Asked {
                     .unwrap(),
             )
         };
-        let responder = LlavaResponder::new(model.clone(), processor.clone());
+        let responder = VlmResponder::new(model.clone(), processor.clone());
         Self { model, processor, responder, images: [image(0), image(1)] }
     }
 

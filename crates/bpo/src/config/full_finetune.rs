@@ -22,7 +22,7 @@ impl Default for FullFinetuneSection {
 }
 
 impl FullFinetuneSection {
-    /// Whether a parameter of [`Llava`](bpo_model::Llava) is trained, by its path in the module.
+    /// Whether a parameter of [`Vlm`](bpo_model::Vlm) is trained, by its path in the module.
     pub fn trains(&self, path: &str) -> bool {
         let parts = [
             (self.language_model, &["language_model.", "lm_head."][..]),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor};
 
-use super::Llama;
+use super::Decoder;
 use super::layer::DecoderLayer;
 use super::rope::RopeTables;
 use crate::gradient_checkpointing::recomputed;
@@ -49,7 +49,7 @@ impl Shared {
     }
 }
 
-impl Llama {
+impl Decoder {
     /// Runs the decoder layers and the last norm.
     ///
     /// With `gradient_checkpointing`, only the input of each layer is kept between the forward and

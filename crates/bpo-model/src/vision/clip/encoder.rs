@@ -4,11 +4,12 @@ use burn::module::Module;
 use burn::nn::LayerNorm;
 use burn::tensor::Tensor;
 
-use crate::config::{Activation, VisionConfig};
+use crate::checkpoint::WeightLoader;
 use crate::kernels::attention;
+use crate::layers::Activation;
+use crate::layers::{activate, layer_norm, normed};
 use crate::lora::{Adapters, Linear};
-use crate::nn::{activate, layer_norm, normed};
-use crate::weights::WeightLoader;
+use crate::vision::ClipConfig;
 
 /// The layers that run, in order.
 #[derive(Module, Debug)]
@@ -46,7 +47,7 @@ struct Attention {
 }
 
 impl EncoderLayer {
-    pub(super) fn load(weights: &mut WeightLoader, name: &str, config: &VisionConfig) -> Self {
+    pub(super) fn load(weights: &mut WeightLoader, name: &str, config: &ClipConfig) -> Self {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let square = |weights: &mut WeightLoader, part: &str| {
             Linear::load(weights, &format!("{name}.self_attn.{part}"), hidden, hidden, true)

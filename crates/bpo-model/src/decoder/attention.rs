@@ -4,10 +4,10 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::rope::RopeTables;
-use crate::config::TextConfig;
+use crate::checkpoint::WeightLoader;
+use crate::decoder::DecoderConfig;
 use crate::kernels::rotate;
 use crate::lora::{Adapters, Linear};
-use crate::weights::WeightLoader;
 
 /// The projections around `softmax(q k^T / sqrt(d) + mask) v`. Several query heads share one head
 /// of keys and values.
@@ -22,7 +22,7 @@ pub(super) struct Attention {
 }
 
 impl Attention {
-    pub(super) fn load(weights: &mut WeightLoader, name: &str, config: &TextConfig) -> Self {
+    pub(super) fn load(weights: &mut WeightLoader, name: &str, config: &DecoderConfig) -> Self {
         let (hidden, width) = (config.hidden_size, config.head_dim());
         let (heads, kv_heads) = (config.num_attention_heads, config.kv_heads());
         let mut linear = |part: &str, d_in, d_out| {

@@ -1,13 +1,31 @@
-//! Layers that both towers use.
+//! Layers that the language model and vision towers share.
 
 use burn::module::Param;
 use burn::nn::{LayerNorm, LayerNormConfig, RmsNorm};
 use burn::tensor::activation::{gelu, gelu_approximate, relu};
 use burn::tensor::{DType, Device, Tensor};
+use serde::Deserialize;
 
-use crate::config::Activation;
+use crate::checkpoint::WeightLoader;
 use crate::kernels::swish;
-use crate::weights::WeightLoader;
+
+/// Activation functions, with their names in transformers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x * sigmoid(1.702 x)`, the activation of CLIP.
+    QuickGelu,
+    /// `x * Phi(x)`, with the error function.
+    Gelu,
+    /// The tanh approximation of GELU.
+    #[serde(alias = "gelu_new", alias = "gelu_fast")]
+    GeluPytorchTanh,
+    /// `x * sigmoid(x)`.
+    #[serde(alias = "swish")]
+    Silu,
+    /// `max(x, 0)`.
+    Relu,
+}
 
 /// Applies the activation that a configuration names.
 pub(crate) fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {

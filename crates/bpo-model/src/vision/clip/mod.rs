@@ -1,16 +1,18 @@
 //! CLIP's vision transformer (Radford et al., 2021, arXiv 2103.00020), as transformers'
 //! `CLIPVisionModel` runs it.
 
+mod config;
 mod encoder;
 
 use burn::module::{Module, Param};
 use burn::nn::LayerNorm;
 use burn::tensor::Tensor;
 
-use crate::config::LlavaConfig;
+use crate::checkpoint::WeightLoader;
+use crate::families::llava::LlavaConfig;
+use crate::layers::{layer_norm, normed};
 use crate::lora::{Adapters, Linear};
-use crate::nn::{layer_norm, normed};
-use crate::weights::WeightLoader;
+pub use config::ClipConfig;
 use encoder::{Encoder, EncoderLayer};
 
 /// The image encoder, up to the last layer whose hidden state is used.
@@ -62,7 +64,7 @@ impl ClipVision {
                     .collect(),
             },
             feature_layers,
-            keep_class: config.vision_feature_select_strategy == crate::config::FeatureSelect::Full,
+            keep_class: config.vision_feature_select_strategy == crate::families::llava::FeatureSelect::Full,
         }
     }
 

@@ -14,9 +14,9 @@ use super::remap::{canonical, published};
 use super::rewrite::rewrite;
 use super::stored::Stored;
 use crate::error::{ModelError, WeightProblems};
-use crate::llava::Llava;
+use crate::vlm::Vlm;
 
-impl Llava {
+impl Vlm {
     /// Writes all weights as `model.safetensors`, in f32, f16 or bf16, under the names that
     /// llava-hf publishes.
     ///

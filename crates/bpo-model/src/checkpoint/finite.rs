@@ -112,7 +112,7 @@ mod tests {
     use burn::tensor::{FloatDType, TensorData};
 
     use super::*;
-    use crate::weights::Stored;
+    use crate::checkpoint::Stored;
 
     #[test]
     fn each_type_is_checked_and_each_tensor_is_named() {

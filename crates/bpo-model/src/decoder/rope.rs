@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
-use crate::config::TextConfig;
+use crate::decoder::DecoderConfig;
 
 /// The rotary frequencies of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,7 +55,7 @@ impl RopeTables {
 impl Rope {
     /// Computes the frequencies `theta^(-2i/d)`, scaled as the configuration says (`linear`, or
     /// `llama3`'s smooth cut).
-    pub(crate) fn new(config: &TextConfig) -> Self {
+    pub(crate) fn new(config: &DecoderConfig) -> Self {
         let (rope, width) = (config.rope(), config.head_dim());
         let theta = rope.rope_theta.unwrap_or(10_000.0) as f32;
         let plain = (0..width / 2).map(|i| 1.0 / theta.powf((2 * i) as f32 / width as f32));

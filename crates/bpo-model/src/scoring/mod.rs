@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
-use super::{Llava, causal_mask, ids, pixel_tensor};
-use crate::config::LlavaConfig;
+use crate::decoder::{NoKv, Shared, causal_mask};
 use crate::error::ModelError;
+use crate::families::llava::LlavaConfig;
 use crate::kernels::{PrefixLayout, log_softmax};
-use crate::llama::{NoKv, Shared};
 use crate::lora::Adapters;
 use crate::memory::BatchShape;
 use crate::pool::in_pool;
 use crate::processor::{PixelValues, TokenizedCompletion};
+use crate::vlm::{Vlm, ids, pixel_tensor};
 
 /// Rows of the head that are computed at a time.
 pub(crate) const HEAD_CHUNK: usize = 512;
@@ -195,7 +195,7 @@ fn pad<'a>(rows: impl Iterator<Item = &'a mut Vec<u32>>, padding: u32) -> usize 
     width
 }
 
-impl Llava {
+impl Vlm {
     /// Computes the logits of a whole sequence in f32, `[tokens, vocab]`: the plain forward pass,
     /// with nothing shared or left out.
     ///
@@ -386,5 +386,4 @@ impl Llava {
 }
 
 #[cfg(test)]
-#[path = "score_tests.rs"]
 mod tests;

@@ -1,8 +1,8 @@
 //! Safetensors checkpoints: the file of each weight, its names, and its conversion to a tensor.
 
 mod convert;
-mod families;
 mod finite;
+mod hints;
 mod index;
 #[cfg(feature = "tch")]
 mod libtorch;
@@ -12,8 +12,8 @@ mod rewrite;
 mod save;
 mod stored;
 
-pub(crate) use families::families;
 pub(crate) use finite::to_bytes;
+pub(crate) use hints::families;
 pub use index::{TensorEntry, WeightIndex};
 pub(crate) use load::WeightLoader;
 pub use remap::canonical;

@@ -2,7 +2,7 @@
 
 mod contrast;
 mod decode;
-mod decoder;
+mod rows;
 mod sampling;
 
 pub use contrast::ContrastInput;

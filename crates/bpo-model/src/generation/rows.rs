@@ -3,16 +3,17 @@
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
+use crate::decoder::causal_mask;
+use crate::decoder::{CollectKv, KvCache, Placed};
 use crate::error::ModelError;
 use crate::input::{ImageInput, ModelInput};
-use crate::llama::{CollectKv, KvCache, Placed};
-use crate::llava::{Llava, causal_mask, ids, pixel_tensor};
 use crate::lora::Adapters;
 use crate::processor::PixelValues;
+use crate::vlm::{Vlm, ids, pixel_tensor};
 
 /// Keys and values of all rows so far, with what masks and positions need.
-pub(super) struct Decoder<'a> {
-    model: &'a Llava,
+pub(super) struct Rows<'a> {
+    model: &'a Vlm,
     adapters: Adapters,
     cache: KvCache,
     /// Tokens of each row when rows were last arranged.
@@ -25,9 +26,9 @@ pub(super) struct Decoder<'a> {
     steps: usize,
 }
 
-impl<'a> Decoder<'a> {
-    /// Creates a decoder without rows.
-    pub(super) fn new(model: &'a Llava, adapters: Adapters) -> Self {
+impl<'a> Rows<'a> {
+    /// Creates an empty batch.
+    pub(super) fn new(model: &'a Vlm, adapters: Adapters) -> Self {
         let text = &model.config().text_config;
         let empty = [1, text.kv_heads(), 1, text.head_dim()];
         let cache = KvCache::new(text.num_hidden_layers, empty, model.dtype().into(), &model.device());

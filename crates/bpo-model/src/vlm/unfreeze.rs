@@ -3,9 +3,9 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
-use super::Llava;
+use super::Vlm;
 
-impl Llava {
+impl Vlm {
     /// Trains the parameters whose path `chosen` accepts, and freezes all others.
     ///
     /// Paths are those of the module, such as `vision_tower.encoder.layers.0.mlp.fc1.weight`,

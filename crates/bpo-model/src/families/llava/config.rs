@@ -4,12 +4,13 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
-use crate::family;
+use crate::families::detect;
 use crate::json::read_json;
+use crate::layers::Activation;
 use crate::processor::{PixelValues, Processor};
-
-mod check;
+use crate::vision::ClipConfig;
 
 /// The configuration of a model. Unknown keys of `config.json` are ignored.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -17,9 +18,9 @@ mod check;
 #[non_exhaustive]
 pub struct LlavaConfig {
     /// The image encoder.
-    pub vision_config: VisionConfig,
+    pub vision_config: ClipConfig,
     /// The language model.
-    pub text_config: TextConfig,
+    pub text_config: DecoderConfig,
     /// Token id of an image feature. Files have this key, `image_token_index`, or both: see
     /// [`image_token`](Self::image_token).
     #[serde(default)]
@@ -78,159 +79,6 @@ pub enum FeatureSelect {
     Full,
 }
 
-/// Activation functions, with their names in transformers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// `x * sigmoid(1.702 x)`, the activation of CLIP.
-    QuickGelu,
-    /// `x * Phi(x)`, with the error function.
-    Gelu,
-    /// The tanh approximation of GELU.
-    #[serde(alias = "gelu_new", alias = "gelu_fast")]
-    GeluPytorchTanh,
-    /// `x * sigmoid(x)`.
-    #[serde(alias = "swish")]
-    Silu,
-    /// `max(x, 0)`.
-    Relu,
-}
-
-/// Configuration of CLIP's vision transformer.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(expecting = "an object")]
-#[serde(default)]
-#[non_exhaustive]
-pub struct VisionConfig {
-    /// Width of the hidden states.
-    pub hidden_size: usize,
-    /// Width of the feed-forward layer.
-    pub intermediate_size: usize,
-    /// Number of layers.
-    pub num_hidden_layers: usize,
-    /// Number of attention heads.
-    pub num_attention_heads: usize,
-    /// Number of colour channels.
-    pub num_channels: usize,
-    /// Side of the square input, in pixels.
-    pub image_size: usize,
-    /// Side of a patch, in pixels.
-    pub patch_size: usize,
-    /// Activation of the feed-forward layer.
-    pub hidden_act: Activation,
-    /// Epsilon of layer norms.
-    pub layer_norm_eps: f64,
-}
-
-impl Default for VisionConfig {
-    /// transformers' `CLIPVisionConfig`.
-    fn default() -> Self {
-        Self {
-            hidden_size: 768,
-            intermediate_size: 3072,
-            num_hidden_layers: 12,
-            num_attention_heads: 12,
-            num_channels: 3,
-            image_size: 224,
-            patch_size: 32,
-            hidden_act: Activation::QuickGelu,
-            layer_norm_eps: 1e-5,
-        }
-    }
-}
-
-/// Configuration of the Llama language model.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(expecting = "an object")]
-#[serde(default)]
-#[non_exhaustive]
-pub struct TextConfig {
-    /// Width of the hidden states.
-    pub hidden_size: usize,
-    /// Width of the feed-forward layer.
-    pub intermediate_size: usize,
-    /// Number of layers.
-    pub num_hidden_layers: usize,
-    /// Number of attention heads.
-    pub num_attention_heads: usize,
-    /// Number of key-value heads. Default: the number of attention heads.
-    pub num_key_value_heads: Option<usize>,
-    /// Width of a head. Default: `hidden_size / num_attention_heads`.
-    pub head_dim: Option<usize>,
-    /// Rows of the embedding.
-    pub vocab_size: usize,
-    /// Longest sequence, in tokens.
-    pub max_position_embeddings: usize,
-    /// Epsilon of RMS norms.
-    pub rms_norm_eps: f64,
-    /// Activation of the gate.
-    pub hidden_act: Activation,
-    /// Whether the attention projections have biases.
-    pub attention_bias: bool,
-    /// Whether the feed-forward layers have biases.
-    pub mlp_bias: bool,
-    /// Whether the embedding is the head.
-    pub tie_word_embeddings: bool,
-    /// Id of the token that begins a sequence (BOS).
-    pub bos_token_id: Option<u32>,
-    /// Base of the rotary frequencies (transformers 4).
-    pub rope_theta: Option<f64>,
-    /// Scaling of the rotary frequencies (transformers 4).
-    pub rope_scaling: Option<RopeParameters>,
-    /// Base and scaling of the rotary frequencies (transformers 5).
-    pub rope_parameters: Option<RopeParameters>,
-}
-
-impl Default for TextConfig {
-    /// transformers' `LlamaConfig`, which is Vicuna-7B's shape.
-    fn default() -> Self {
-        Self {
-            hidden_size: 4096,
-            intermediate_size: 11008,
-            num_hidden_layers: 32,
-            num_attention_heads: 32,
-            num_key_value_heads: None,
-            head_dim: None,
-            vocab_size: 32000,
-            max_position_embeddings: 2048,
-            rms_norm_eps: 1e-6,
-            hidden_act: Activation::Silu,
-            attention_bias: false,
-            mlp_bias: false,
-            tie_word_embeddings: false,
-            bos_token_id: Some(1),
-            rope_theta: None,
-            rope_scaling: None,
-            rope_parameters: None,
-        }
-    }
-}
-
-/// Settings of rotary positions, as transformers writes them.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(expecting = "an object")]
-#[serde(default)]
-#[non_exhaustive]
-pub struct RopeParameters {
-    /// Base of the frequencies.
-    pub rope_theta: Option<f64>,
-    /// `default`, `linear` or `llama3`. Files have this key, `type`, or both: see
-    /// [`kind`](Self::kind).
-    pub rope_type: Option<String>,
-    /// The kind of scaling in older files (`type`).
-    #[serde(rename = "type")]
-    pub legacy_type: Option<String>,
-    /// Factor by which the context is extended.
-    pub factor: Option<f64>,
-    /// llama3: wavelengths above `original_max_position_embeddings` divided by this are scaled in
-    /// full.
-    pub low_freq_factor: Option<f64>,
-    /// llama3: wavelengths below `original_max_position_embeddings` divided by this are not scaled.
-    pub high_freq_factor: Option<f64>,
-    /// llama3: the context before the extension.
-    pub original_max_position_embeddings: Option<usize>,
-}
-
 mod defaults {
     use super::{Activation, FeatureLayer};
 
@@ -256,7 +104,7 @@ impl LlavaConfig {
     /// [`ModelError::OverLimit`]. The error names the key.
     pub fn from_dir(dir: &Path) -> Result<Self, ModelError> {
         let path = dir.join("config.json");
-        family::check(dir, &path)?;
+        detect::check(dir, &path)?;
         let config: Self = read_json(&path)?;
         config.check(&path)?;
         Ok(config)
@@ -344,39 +192,5 @@ impl LlavaConfig {
     /// `text_config`.
     pub fn is_tied(&self) -> bool {
         self.tie_word_embeddings || self.text_config.tie_word_embeddings
-    }
-}
-
-impl VisionConfig {
-    /// Number of patches of an image.
-    pub fn patches(&self) -> usize {
-        let side = self.image_size / self.patch_size;
-        side * side
-    }
-}
-
-impl TextConfig {
-    /// Number of key-value heads.
-    pub fn kv_heads(&self) -> usize {
-        self.num_key_value_heads.unwrap_or(self.num_attention_heads)
-    }
-
-    /// Width of a head.
-    pub fn head_dim(&self) -> usize {
-        self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
-    }
-
-    /// Rotary settings, from either version of the keys. `rope_theta` is always set.
-    pub fn rope(&self) -> RopeParameters {
-        let mut rope = self.rope_parameters.clone().or_else(|| self.rope_scaling.clone()).unwrap_or_default();
-        rope.rope_theta = rope.rope_theta.or(self.rope_theta).or(Some(10_000.0));
-        rope
-    }
-}
-
-impl RopeParameters {
-    /// The kind of scaling, by either key.
-    pub fn kind(&self) -> Option<&str> {
-        self.rope_type.as_deref().or(self.legacy_type.as_deref())
     }
 }

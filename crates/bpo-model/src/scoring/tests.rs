@@ -10,11 +10,11 @@ use crate::{LoadOptions, lora::TargetModules};
 const IMAGE: u32 = 90;
 
 /// A small model with adapters on all of its parts, in training state.
-fn model() -> Llava {
+fn model() -> Vlm {
     adapted(TargetModules::PeftAllLinear)
 }
 
-fn adapted(targets: TargetModules) -> Llava {
+fn adapted(targets: TargetModules) -> Vlm {
     let config = serde_json::json!({
         "image_token_index": IMAGE,
         "text_config": {
@@ -28,7 +28,7 @@ fn adapted(targets: TargetModules) -> Llava {
     });
     let config = serde_json::from_value(config).unwrap();
     let lora = LoraConfig::default().with_rank(2, 4.0).with_target_modules(targets).with_modules_to_save(&[]);
-    Llava::random(config, 3, &LoadOptions::default(), &Device::flex()).with_lora(&lora, 1).unwrap().train()
+    Vlm::random(config, 3, &LoadOptions::default(), &Device::flex()).with_lora(&lora, 1).unwrap().train()
 }
 
 fn pixels(seed: usize) -> PixelValues {
@@ -37,7 +37,7 @@ fn pixels(seed: usize) -> PixelValues {
 }
 
 /// Token log-probabilities, and all gradients of their sum.
-fn measure(model: &Llava, batch: &ScoreBatch) -> (Vec<f32>, Vec<Vec<f32>>) {
+fn measure(model: &Vlm, batch: &ScoreBatch) -> (Vec<f32>, Vec<Vec<f32>>) {
     #[derive(Default)]
     struct Found(GradientsParams, Vec<Vec<f32>>);
     impl ModuleVisitor for Found {

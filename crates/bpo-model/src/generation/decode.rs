@@ -11,13 +11,13 @@ use burn::module::Module;
 use rayon::prelude::*;
 
 use super::contrast::ContrastInput;
-use super::decoder::Decoder;
+use super::rows::Rows;
 use super::sampling::Sampler;
 use crate::error::ModelError;
 use crate::input::ModelInput;
-use crate::llava::Llava;
 use crate::lora::Adapters;
 use crate::pool::in_pool;
+use crate::vlm::Vlm;
 
 /// A prompt and how its answer is drawn.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ pub struct Continuation {
     pub finish: FinishReason,
 }
 
-impl Llava {
+impl Vlm {
     /// Generates an answer for each prompt, all at the same time.
     ///
     /// Rows are padded on the right and masked, so the other rows of a batch change an answer by
@@ -116,7 +116,7 @@ impl Llava {
         let mut waiting: VecDeque<_> = (0..prompts.len()).filter(|prompt| !answers[*prompt].done()).collect();
         let mut seats = Seats::default();
         let device = self.device();
-        let mut decoder = Decoder::new(self, adapters);
+        let mut decoder = Rows::new(self, adapters);
         let mut logits: Vec<Vec<f32>> = Vec::new();
         loop {
             let running = seats.taken.iter().filter(|seat| !answers[seat.prompt].done()).count();

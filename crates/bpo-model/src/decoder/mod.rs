@@ -1,11 +1,15 @@
-//! The Llama language model (Touvron et al., 2023), as transformers' `LlamaModel` runs it.
+//! The language model: Llama (Touvron et al., 2023), as transformers' `LlamaModel` runs it.
 
 mod attention;
+mod causal;
+mod config;
 mod kv;
 mod layer;
 mod rope;
 mod shared;
 
+pub(crate) use causal::causal_mask;
+pub use config::{DecoderConfig, RopeParameters};
 pub(crate) use kv::Placed;
 pub(crate) use kv::{CollectKv, KvCache, KvStore, NoKv};
 pub(crate) use rope::{Rope, RopeTables};
@@ -15,26 +19,25 @@ use burn::module::{Module, Param};
 use burn::nn::RmsNorm;
 use burn::tensor::{Int, Tensor};
 
-use crate::config::TextConfig;
+use crate::checkpoint::WeightLoader;
 use crate::kernels::{attention, prepared, rms_norm, with_turns};
+use crate::layers::load_rms_norm;
 use crate::lora::{Adapters, Linear};
-use crate::nn::load_rms_norm;
-use crate::weights::WeightLoader;
 use layer::DecoderLayer;
 
 /// The embedding, the decoder layers and the last norm. The head belongs to
-/// [`Llava`](crate::Llava).
+/// [`Vlm`](crate::Vlm).
 #[derive(Module, Debug)]
-pub struct Llama {
+pub struct Decoder {
     /// `[vocab, hidden]`
     pub embed_tokens: Param<Tensor<2>>,
     layers: Vec<DecoderLayer>,
     norm: RmsNorm,
 }
 
-impl Llama {
+impl Decoder {
     /// Loads the language model's weights.
-    pub(crate) fn load(weights: &mut WeightLoader, config: &TextConfig) -> Self {
+    pub(crate) fn load(weights: &mut WeightLoader, config: &DecoderConfig) -> Self {
         let hidden = config.hidden_size;
         Self {
             embed_tokens: weights.param("language_model.embed_tokens.weight", [config.vocab_size, hidden]),

@@ -7,11 +7,12 @@ use burn::tensor::Tensor;
 
 use super::attention::Attention;
 use super::rope::RopeTables;
-use crate::config::{Activation, TextConfig};
+use crate::checkpoint::WeightLoader;
+use crate::decoder::DecoderConfig;
 use crate::kernels::{rms_norm, swiglu};
+use crate::layers::Activation;
+use crate::layers::{activate, load_rms_norm};
 use crate::lora::{Adapters, Linear};
-use crate::nn::{activate, load_rms_norm};
-use crate::weights::WeightLoader;
 
 /// A decoder layer. Fields have the names of transformers, so parameter paths are those of PEFT.
 #[derive(Module, Debug)]
@@ -33,7 +34,7 @@ struct Mlp {
 }
 
 impl DecoderLayer {
-    pub(super) fn load(weights: &mut WeightLoader, name: &str, config: &TextConfig) -> Self {
+    pub(super) fn load(weights: &mut WeightLoader, name: &str, config: &DecoderConfig) -> Self {
         let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.rms_norm_eps);
         let mlp = |weights: &mut WeightLoader, part: &str, d_in, d_out| {
             Linear::load(weights, &format!("{name}.mlp.{part}"), d_in, d_out, config.mlp_bias)

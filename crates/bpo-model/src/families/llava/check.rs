@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::LlavaConfig;
+use super::config::LlavaConfig;
 use crate::error::ModelError;
 use bpo_pairs::Limits;
 

@@ -1,33 +1,28 @@
 //! LLaVA-1.5 (Liu et al., 2023, arXiv 2310.03744): CLIP's image features are projected and take the
-//! places of image tokens in Llama's input.
+//! places of image tokens in Decoder's input.
 
-mod causal;
-mod merge;
-mod score;
+mod splice;
 mod unfreeze;
 
-pub(crate) use causal::causal_mask;
-use merge::splice;
-pub(crate) use score::HEAD_CHUNK;
-pub use score::ScoreBatch;
+use splice::splice;
 
 use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
-use crate::clip::ClipVision;
-use crate::config::LlavaConfig;
+use crate::checkpoint::WeightLoader;
+use crate::decoder::{Decoder, Rope};
 use crate::error::ModelError;
+use crate::families::llava::LlavaConfig;
+use crate::families::llava::Projector;
 use crate::kernels::product;
-use crate::llama::{Llama, Rope};
 use crate::lora::{Adapters, Linear};
-use crate::projector::Projector;
-use crate::weights::WeightLoader;
+use crate::vision::ClipVision;
 
 /// A LLaVA-1.5 model. Fields have the names of transformers, so parameter paths are those of PEFT.
 #[derive(Module, Debug)]
-pub struct Llava {
+pub struct Vlm {
     /// The image encoder.
     pub vision_tower: ClipVision,
     /// The projector as it was loaded.
@@ -36,7 +31,7 @@ pub struct Llava {
     /// stays, so [`Adapters::Off`] gives the reference model.
     pub trained_projector: Option<Projector>,
     /// The language model, with its adapters if it has any.
-    pub language_model: Llama,
+    pub language_model: Decoder,
     /// The head. `None` where the embedding is the head.
     pub lm_head: Option<Linear>,
     /// A copy of the head that is trained, where `modules_to_save` names it.
@@ -73,7 +68,7 @@ impl LoadOptions {
     }
 }
 
-impl Llava {
+impl Vlm {
     /// Loads a Hugging Face directory: `config.json` and `model.safetensors`, or shards with
     /// `model.safetensors.index.json`, in f32, f16 or bf16. All parameters are frozen.
     ///
@@ -123,7 +118,7 @@ impl Llava {
             vision_tower: ClipVision::load(weights, &config),
             multi_modal_projector: Projector::load(weights, "multi_modal_projector", &config),
             trained_projector: None,
-            language_model: Llama::load(weights, text),
+            language_model: Decoder::load(weights, text),
             lm_head: (!tied)
                 .then(|| Linear::load(weights, "lm_head", text.hidden_size, text.vocab_size, false)),
             trained_head: None,

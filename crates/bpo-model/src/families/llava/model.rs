@@ -3,10 +3,11 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use crate::config::{Activation, LlavaConfig};
+use super::config::LlavaConfig;
+use crate::checkpoint::WeightLoader;
+use crate::layers::Activation;
+use crate::layers::activate;
 use crate::lora::{Adapters, Linear};
-use crate::nn::activate;
-use crate::weights::WeightLoader;
 
 /// Maps image features to the language model's width.
 #[derive(Module, Debug)]

@@ -1,0 +1,4 @@
+//! The supported model families.
+
+pub(crate) mod detect;
+pub(crate) mod llava;
