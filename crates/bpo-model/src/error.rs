@@ -186,8 +186,8 @@ pub enum ModelError {
     NotAdaptable {
         /// The regular expression.
         pattern: String,
-        /// The module's name.
-        module: &'static str,
+        /// The module's name in transformers 5.
+        module: String,
     },
     /// A prompt leaves too little room in the context.
     #[error(

@@ -21,9 +21,10 @@ mod scoring;
 mod vision;
 mod vlm;
 
-pub use checkpoint::{TensorEntry, WeightIndex, canonical};
+pub use checkpoint::{TensorEntry, WeightIndex};
 pub use decoder::{Decoder, DecoderConfig, RopeParameters};
 pub use error::{ModelError, WeightProblems};
+pub use families::FamilySpec;
 pub use families::llava::{FeatureLayer, FeatureSelect, LlavaConfig, Projector};
 pub use generation::{Continuation, ContrastInput, Prompt};
 pub use input::{ImageInput, ModelInput};
@@ -43,4 +44,4 @@ pub use processor::{
 pub use responder::{ImageQuestion, PreparedQuestion, VlmResponder, WeakenedImage};
 pub use scoring::ScoreBatch;
 pub use vision::{ClipConfig, ClipVision};
-pub use vlm::{LoadOptions, Vlm};
+pub use vlm::{LoadOptions, ModelPart, Vlm};

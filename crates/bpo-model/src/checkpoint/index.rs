@@ -14,8 +14,8 @@ use serde::Deserialize;
 use super::convert::converted;
 #[cfg(feature = "tch")]
 use super::libtorch;
-use super::remap::canonical;
 use crate::error::ModelError;
+use crate::families::FamilySpec;
 use crate::json::read_json;
 
 /// The weights of a directory: one safetensors file, or shards with an index. Files are mapped into
@@ -61,11 +61,12 @@ struct ShardIndex {
 }
 
 impl WeightIndex {
-    /// Opens the weights of a checkpoint directory, under their [`canonical`] names.
+    /// Opens the weights of a checkpoint directory of a family, under their
+    /// [canonical](FamilySpec::canonical) names.
     ///
     /// # Errors
     /// If there are no weights, a shard is missing, or a file is truncated.
-    pub fn open(dir: &Path) -> Result<Self, ModelError> {
+    pub fn open(dir: &Path, spec: &FamilySpec) -> Result<Self, ModelError> {
         let (single, sharded) = (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
         // if there are both, the single file counts, as in transformers
         let paths = if single.exists() {
@@ -83,9 +84,9 @@ impl WeightIndex {
             names.dedup();
             names.into_iter().map(|name| dir.join(name)).collect()
         } else {
-            return Err(no_weights(dir));
+            return Err(no_weights(dir, spec));
         };
-        Self::open_files(paths, canonical)
+        Self::open_files(paths, |name| spec.canonical(name))
     }
 
     /// Opens the weights of the given files under the names that `rename` returns.
@@ -201,14 +202,15 @@ impl WeightIndex {
 }
 
 /// The error for a directory without weights.
-fn no_weights(dir: &Path) -> ModelError {
+fn no_weights(dir: &Path, spec: &FamilySpec) -> ModelError {
     const PICKLES: [&str; 4] =
         ["pytorch_model.bin", "pytorch_model.bin.index.json", "model.pth", "consolidated.00.pth"];
     match PICKLES.iter().map(|name| dir.join(name)).find(|path| path.exists()) {
         Some(path) => {
             let convert = format!(
-                "  from transformers import LlavaForConditionalGeneration as Llava\n  \
-                 Llava.from_pretrained({dir:?}, dtype=\"auto\").save_pretrained({dir:?})"
+                "  from transformers import {class} as Model\n  \
+                 Model.from_pretrained({dir:?}, dtype=\"auto\").save_pretrained({dir:?})",
+                class = spec.class
             );
             ModelError::Pickle { path, convert }
         }

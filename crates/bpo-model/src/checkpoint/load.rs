@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::index::{TensorEntry, WeightIndex};
 use crate::error::{ModelError, WeightProblems};
+use crate::families::FamilySpec;
 
 /// Loads weights by name, and collects those that are missing, misshapen or not used.
 ///
@@ -67,8 +68,8 @@ impl WeightLoader {
     ///
     /// # Errors
     /// Those of [`WeightIndex::open`].
-    pub(crate) fn check(dir: &Path, device: &Device) -> Result<Self, ModelError> {
-        let loader = Self::open(dir, FloatDType::F32, device)?;
+    pub(crate) fn check(dir: &Path, spec: &FamilySpec, device: &Device) -> Result<Self, ModelError> {
+        let loader = Self::open(dir, spec, FloatDType::F32, device)?;
         Ok(Self { only_checks: true, ..loader })
     }
 
@@ -76,8 +77,13 @@ impl WeightLoader {
     ///
     /// # Errors
     /// Those of [`WeightIndex::open`].
-    pub(crate) fn open(dir: &Path, dtype: FloatDType, device: &Device) -> Result<Self, ModelError> {
-        Ok(Self::new(dir, WeightIndex::open(dir)?, dtype, device))
+    pub(crate) fn open(
+        dir: &Path,
+        spec: &FamilySpec,
+        dtype: FloatDType,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        Ok(Self::new(dir, WeightIndex::open(dir, spec)?, dtype, device))
     }
 
     /// Loads from an opened index. `dir` is used in messages.

@@ -7,7 +7,6 @@ mod index;
 #[cfg(feature = "tch")]
 mod libtorch;
 mod load;
-mod remap;
 mod rewrite;
 mod save;
 mod stored;
@@ -16,6 +15,5 @@ pub(crate) use finite::to_bytes;
 pub(crate) use hints::families;
 pub use index::{TensorEntry, WeightIndex};
 pub(crate) use load::WeightLoader;
-pub use remap::canonical;
 pub(crate) use rewrite::rewrite;
 pub(crate) use stored::Stored;

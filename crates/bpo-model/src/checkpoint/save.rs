@@ -10,15 +10,15 @@ use burn::tensor::{FloatDType, Tensor, TensorData};
 
 use super::finite;
 use super::index::WeightIndex;
-use super::remap::{canonical, published};
 use super::rewrite::rewrite;
 use super::stored::Stored;
 use crate::error::{ModelError, WeightProblems};
+use crate::families::spec::file_leaf;
 use crate::vlm::Vlm;
 
 impl Vlm {
-    /// Writes all weights as `model.safetensors`, in f32, f16 or bf16, under the names that
-    /// llava-hf publishes.
+    /// Writes all weights as `model.safetensors`, in f32, f16 or bf16, under the names of the
+    /// published checkpoints of the family.
     ///
     /// With the other files of the checkpoint beside it, this crate and transformers load it. For a
     /// model that was built from nothing, or trained in full; one with adapters is saved by
@@ -30,7 +30,8 @@ impl Vlm {
     /// written.
     pub fn save_weights(&self, path: &Path, dtype: FloatDType) -> Result<(), ModelError> {
         self.check_plain()?;
-        let stored = |weight: Weight| (weight.name, Stored::of_data((weight.read)(), dtype));
+        let spec = self.config().spec();
+        let stored = |weight: Weight| (spec.published(&weight.name), Stored::of_data((weight.read)(), dtype));
         Ok(write_bytes(path, &finite::to_bytes(self.weights().into_iter().map(stored), path)?)?)
     }
 
@@ -47,9 +48,9 @@ impl Vlm {
     /// already.
     pub fn save_checkpoint(&self, base: &Path, out: &Path) -> Result<(), ModelError> {
         self.check_plain()?;
-        let index = WeightIndex::open(base)?;
+        let index = WeightIndex::open(base, self.config().spec())?;
         let weights: BTreeMap<_, _> =
-            self.weights().into_iter().map(|weight| (canonical(&weight.name), weight)).collect();
+            self.weights().into_iter().map(|weight| (weight.name.clone(), weight)).collect();
         let mut problems = WeightProblems::default();
         for (name, weight) in &weights {
             match index.entries().get(name) {
@@ -75,7 +76,7 @@ impl Vlm {
 
 /// A weight that has not been read from its device yet.
 struct Weight {
-    /// As llava-hf publishes it.
+    /// Its canonical name.
     name: String,
     /// As files have it.
     shape: Vec<usize>,
@@ -101,7 +102,7 @@ impl ModuleVisitor for Weights {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let names: Vec<_> = self.path.iter().map(|(name, _)| name.as_str()).collect();
-        let name = published(&names.join("."));
+        let name = file_leaf(&names.join("."));
         let in_linear = self.path.last().is_some_and(|(_, linear)| *linear);
         let value = param.base().detach();
         // files keep linears as [d_out, d_in]

@@ -1,19 +1,13 @@
-//! Checks that a checkpoint is of a supported model family, by its `config.json`. This comes before
-//! anything else is read, so the error names the family.
+//! Finds the model family of a checkpoint by its `config.json`. This comes before anything else is
+//! read, so the error names the family.
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::{FamilySpec, llava};
 use crate::error::ModelError;
 use crate::json::read_json;
-
-/// The supported `model_type`s, by key.
-const SUPPORTED: [(&str, &str); 3] = [
-    ("model_type", "llava"),
-    ("vision_config.model_type", "clip_vision_model"),
-    ("text_config.model_type", "llama"),
-];
 
 /// Keys in `config.json` of LLaVA's original code, which transformers does not write.
 const ORIGINAL: [&str; 3] = ["mm_vision_tower", "mm_projector_type", "mm_hidden_size"];
@@ -21,12 +15,13 @@ const ORIGINAL: [&str; 3] = ["mm_vision_tower", "mm_projector_type", "mm_hidden_
 /// Files of LLaVA's original code in a checkpoint's directory.
 const ORIGINAL_FILES: [&str; 2] = ["mm_projector.bin", "non_lora_trainables.bin"];
 
-/// Checks the family of a checkpoint.
+/// Finds the family of a checkpoint. A configuration without `model_type` is LLaVA's.
 ///
 /// # Errors
 /// [`ModelError::OriginalLlava`], [`ModelError::NoConfig`], [`ModelError::Family`],
 /// [`ModelError::Quantized`] and [`ModelError::Json`].
-pub(crate) fn check(dir: &Path, path: &Path) -> Result<(), ModelError> {
+pub(crate) fn detect(dir: &Path) -> Result<&'static FamilySpec, ModelError> {
+    let path = &dir.join("config.json");
     if !path.exists()
         && let Some(file) = ORIGINAL_FILES.iter().find(|file| dir.join(file).exists())
     {
@@ -52,23 +47,22 @@ pub(crate) fn check(dir: &Path, path: &Path) -> Result<(), ModelError> {
     if let Some(file) = ORIGINAL_FILES.iter().find(|file| dir.join(file).exists()) {
         return original(format!("the file {file} beside it"));
     }
-    for (key, supported) in SUPPORTED {
-        match at(&config, key) {
-            Some(Value::String(kind)) if kind == supported => {}
-            Some(Value::String(kind))
-                if key == "model_type" && kind.starts_with("llava_") && is_original(kind) =>
-            {
-                return original(format!("the model_type {kind}"));
-            }
-            Some(Value::String(kind)) => {
-                let found = format!(
-                    "{key} is {kind}{}",
-                    known(kind).map(|name| format!(" ({name})")).unwrap_or_default()
-                );
-                return Err(ModelError::Family { path: path.into(), found });
-            }
-            // a missing key has the default of transformers for LLaVA, which is supported
-            _ => {}
+    let refuse = |key: &str, kind: &str| {
+        let name = known(kind).map(|name| format!(" ({name})")).unwrap_or_default();
+        Err(ModelError::Family { path: path.into(), found: format!("{key} is {kind}{name}") })
+    };
+    const KEY: &str = "model_type";
+    let model_type = at(&config, KEY).and_then(Value::as_str).unwrap_or(llava::SPEC.model_type);
+    if is_original(model_type) {
+        return original(format!("the model_type {model_type}"));
+    }
+    let Some(family) = FamilySpec::named(model_type) else { return refuse(KEY, model_type) };
+    for (key, kinds) in family.kinds {
+        // a missing key has the default of transformers, which is supported
+        if let Some(Value::String(kind)) = at(&config, key)
+            && !kinds.contains(&kind.as_str())
+        {
+            return refuse(key, kind);
         }
     }
     for key in ["quantization_config", "text_config.quantization_config", "vision_config.quantization_config"]
@@ -79,7 +73,7 @@ pub(crate) fn check(dir: &Path, path: &Path) -> Result<(), ModelError> {
             return Err(ModelError::Quantized { path: path.into(), key: key.to_owned(), method });
         }
     }
-    Ok(())
+    Ok(family)
 }
 
 /// Whether this is a `model_type` of LLaVA's original code. They begin as those of transformers do.

@@ -6,12 +6,15 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
 use super::Linear;
-use super::names::HEAD;
-use crate::vlm::Vlm;
+use crate::vlm::{DECODER, HEAD, PROJECTOR, VISION_TOWER, Vlm};
 
-/// Prefixes of the names of modules whose linears can be adapted. Copies that are trained in full
-/// are not among them.
-pub(super) const PARTS: [&str; 3] = ["language_model.", "vision_tower.", "multi_modal_projector."];
+/// Parts whose linears can be adapted. Copies that are trained in full are not among them.
+const PARTS: [&str; 3] = [DECODER, VISION_TOWER, PROJECTOR];
+
+/// Whether linears of the part that a path belongs to can be adapted.
+pub(super) fn is_in_part(path: &str) -> bool {
+    path.split_once('.').is_some_and(|(first, _)| PARTS.contains(&first))
+}
 
 /// The shapes `[d_in, d_out]` of every linear of the language model's layers, the vision tower's
 /// layers, the projector and the head, by name. The head is included where it is the embedding.
@@ -55,7 +58,7 @@ impl ModuleVisitor for Shapes {
         let path = names.join(".");
         let shape = param.lazy_shape();
         if let (Some(module), [d_in, d_out]) = (path.strip_suffix(".weight"), shape.as_slice())
-            && PARTS.iter().any(|part| module.starts_with(part))
+            && is_in_part(module)
         {
             self.found.insert(module.to_owned(), [*d_in, *d_out]);
         }

@@ -1,9 +1,12 @@
 //! LLaVA-1.5 (Liu et al., 2023, arXiv 2310.03744): CLIP's image features are projected and take the
 //! places of image tokens in Decoder's input.
 
+mod part;
 mod splice;
 mod unfreeze;
 
+pub use part::ModelPart;
+pub(crate) use part::{DECODER, HEAD, PROJECTOR, VISION_TOWER};
 use splice::splice;
 
 use std::path::Path;
@@ -79,7 +82,7 @@ impl Vlm {
         let span = tracing::info_span!("model.load", dir = %bpo_pairs::UntrustedPath(dir));
         let _entered = span.enter();
         let config = LlavaConfig::from_dir(dir)?;
-        let mut weights = WeightLoader::open(dir, options.dtype, device)?;
+        let mut weights = WeightLoader::open(dir, config.spec(), options.dtype, device)?;
         let model = Self::load(&mut weights, config);
         weights.finish(|name| model.config.is_unused(name))?;
         Ok(model)
@@ -92,7 +95,7 @@ impl Vlm {
     /// Those of [`from_pretrained`](Self::from_pretrained).
     pub fn check_weights(dir: &Path, device: &Device) -> Result<(), ModelError> {
         let config = LlavaConfig::from_dir(dir)?;
-        let mut weights = WeightLoader::check(dir, device)?;
+        let mut weights = WeightLoader::check(dir, config.spec(), device)?;
         let model = Self::load(&mut weights, config);
         weights.finish(|name| model.config.is_unused(name))
     }

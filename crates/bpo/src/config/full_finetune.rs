@@ -1,5 +1,7 @@
 //! `[full_finetune]`: the weights themselves are trained.
 
+#[cfg(feature = "model")]
+use bpo_model::ModelPart;
 use serde::{Deserialize, Serialize};
 
 /// `[full_finetune]`: where it is there, the weights of the model are trained and there are no adapters. It says which parts.
@@ -23,13 +25,14 @@ impl Default for FullFinetuneSection {
 
 impl FullFinetuneSection {
     /// Whether a parameter of [`Vlm`](bpo_model::Vlm) is trained, by its path in the module.
+    #[cfg(feature = "model")]
     pub fn trains(&self, path: &str) -> bool {
-        let parts = [
-            (self.language_model, &["language_model.", "lm_head."][..]),
-            (self.projector, &["multi_modal_projector."]),
-            (self.vision_tower, &["vision_tower."]),
-        ];
-        parts.into_iter().any(|(on, names)| on && names.iter().any(|name| path.starts_with(name)))
+        match ModelPart::of_path(path) {
+            Some(ModelPart::LanguageModel) => self.language_model,
+            Some(ModelPart::Projector) => self.projector,
+            Some(ModelPart::VisionTower) => self.vision_tower,
+            None => false,
+        }
     }
 
     /// Whether anything is trained.

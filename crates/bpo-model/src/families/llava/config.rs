@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
-use crate::families::detect;
+use crate::families::FamilySpec;
 use crate::json::read_json;
 use crate::layers::Activation;
 use crate::processor::{PixelValues, Processor};
@@ -103,11 +103,16 @@ impl LlavaConfig {
     /// [`ModelError::Quantized`], [`ModelError::Json`], [`ModelError::Unsupported`] or
     /// [`ModelError::OverLimit`]. The error names the key.
     pub fn from_dir(dir: &Path) -> Result<Self, ModelError> {
+        FamilySpec::of_checkpoint(dir)?;
         let path = dir.join("config.json");
-        detect::check(dir, &path)?;
         let config: Self = read_json(&path)?;
         config.check(&path)?;
         Ok(config)
+    }
+
+    /// The names of the family.
+    pub fn spec(&self) -> &'static FamilySpec {
+        &super::SPEC
     }
 
     /// Number of features of an image. Each takes one position in the token sequence.

@@ -4,6 +4,8 @@
 mod check;
 mod config;
 mod model;
+mod spec;
 
 pub use config::{FeatureLayer, FeatureSelect, LlavaConfig};
 pub use model::Projector;
+pub(crate) use spec::SPEC;

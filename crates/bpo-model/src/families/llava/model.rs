@@ -46,15 +46,4 @@ impl Projector {
     pub(crate) fn linears_mut(&mut self) -> [&mut Linear; 2] {
         [&mut self.linear_1, &mut self.linear_2]
     }
-
-    /// Replaces the linears whose names are chosen by copies that require gradients, in f32 as
-    /// adapters are.
-    pub(crate) fn trainable(self, chosen: impl Fn(&str) -> bool) -> Self {
-        let own = |name, linear: Linear| if chosen(name) { linear.trainable() } else { linear };
-        Self {
-            linear_1: own("linear_1", self.linear_1),
-            linear_2: own("linear_2", self.linear_2),
-            act: self.act,
-        }
-    }
 }
