@@ -10,12 +10,12 @@
 
 use std::time::Instant;
 
-use bpo::model::{Adapters, ContrastInput, ImageInput, ModelInput, Prompt, Vlm};
+use bpo::model::{Adapters, ContrastInput, ModelInput, Prompt, Vlm};
 use bpo::pairs::Sampling;
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender::{self, Contender, Worker};
 use bpo_benches::floor::Ceilings;
-use bpo_benches::shape::{decoded_bytes, pixels, prompt};
+use bpo_benches::shape::{decoded_bytes, image, prompt};
 use bpo_benches::{median, ratio};
 
 fn main() {
@@ -108,7 +108,7 @@ impl Task {
             &worker.device,
         );
         let prompts =
-            |way: &str| -> Vec<Prompt> { (0..self.rows).map(|row| self.prompt(&model, row, way)).collect() };
+            |way: &str| -> Vec<Prompt> { (0..self.rows).map(|row| self.prompt(row, way)).collect() };
         let mut way = worker.ready();
         while let Some(name) = &way {
             let prompts = prompts(name);
@@ -120,12 +120,11 @@ impl Task {
         }
     }
 
-    fn prompt(&self, model: &Vlm, row: usize, way: &str) -> Prompt {
+    fn prompt(&self, row: usize, way: &str) -> Prompt {
         let new = if way == "prefill" { 1 } else { self.new };
         let sampling = Sampling::greedy(new).with_temperature(0.2).with_seed(row as u64);
-        let side = model.config().vision_config.image_size;
-        let seen =
-            |image| ModelInput::new(prompt(model.config(), self.text), ImageInput::of(pixels(side, image)));
+        let config = self.arguments.preset.config();
+        let seen = |number| ModelInput::new(prompt(&config, self.text), vec![image(&config, number)]);
         let asked = Prompt::new(seen(row), sampling);
         match way {
             // as with a weakened image: all of it is read twice

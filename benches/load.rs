@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use bpo::burn::tensor::{Device, FloatDType};
-use bpo::model::{LoadOptions, Vlm};
+use bpo::model::{LlavaConfig, LoadOptions, Vlm};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender::{self, Contender, Worker};
 use bpo_benches::{median, ratio};
@@ -84,7 +84,7 @@ fn write(arguments: &Arguments, dir: &Path) -> std::path::PathBuf {
     // all of the tower, as transformers makes layers that are not in the file
     config["vision_feature_layer"] = (-1).into();
     std::fs::write(dir.join("config.json"), config.to_string()).expect("written");
-    let config = serde_json::from_value(config).expect("a valid configuration");
+    let config: LlavaConfig = serde_json::from_value(config).expect("a valid configuration");
     let options = LoadOptions::default().with_dtype(FloatDType::BF16);
     let file = dir.join("model.safetensors");
     let model = Vlm::random(config, 0, &options, &Device::flex());

@@ -17,7 +17,7 @@ use bpo::model::TokenizedCompletion;
 use bpo::model::{Adapters, LoraConfig, Vlm};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::contender;
-use bpo_benches::shape::{answer, pixels, prompt};
+use bpo_benches::shape::{answer, image, prompt};
 use bpo_benches::{median, ratio};
 
 fn main() {
@@ -70,8 +70,7 @@ fn batch(config: &LlavaConfig, pairs: usize, completions: usize, [text, length]:
     };
     let rows: Vec<_> = (0..2 * pairs).map(answered).collect();
     let groups: Vec<_> =
-        rows.chunks(completions).enumerate().map(|(group, rows)| (Some(group), rows.to_vec())).collect();
-    let side = config.vision_config.image_size;
-    let images = (0..groups.len()).map(|group| pixels(side, group * completions / 2)).collect();
-    ScoreBatch::new(config, images, &groups).expect("the batch fits the model")
+        rows.chunks(completions).enumerate().map(|(group, rows)| (vec![group], rows.to_vec())).collect();
+    let images = (0..groups.len()).map(|group| image(config, group * completions / 2)).collect();
+    ScoreBatch::new(&config.clone().into(), images, &groups).expect("the batch fits the model")
 }

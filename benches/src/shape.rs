@@ -1,6 +1,6 @@
 //! Models and batches that are measured, all of random weights.
 
-use bpo::model::{DecoderConfig, LlavaConfig, PixelValues};
+use bpo::model::{DecoderConfig, ImageInput, LlavaConfig, PixelValues};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -87,7 +87,8 @@ pub const EOS: u32 = 2;
 
 /// Ids of a prompt: its image and `text` tokens.
 pub fn prompt(config: &LlavaConfig, text: usize) -> Vec<u32> {
-    let image = std::iter::repeat_n(config.image_token(), config.image_tokens());
+    let image = config.layout();
+    let image = image.placeholder().iter().copied();
     std::iter::once(BOS).chain(image).chain((1..text as u32).map(|place| 300 + place)).collect()
 }
 
@@ -97,10 +98,12 @@ pub fn answer(number: usize, tokens: usize) -> Vec<u32> {
     words.chain([EOS]).collect()
 }
 
-/// Pixel values of one of the images of `side` pixels that are in no file.
-pub fn pixels(side: usize, number: usize) -> PixelValues {
+/// One of the images for a model that are in no file.
+pub fn image(config: &LlavaConfig, number: usize) -> ImageInput {
+    let side = config.vision_config.image_size;
     let value = |at: usize| ((at * 7 + number * 13) as f32 * 0.01).sin();
-    PixelValues { data: (0..3 * side * side).map(value).collect(), channels: 3, height: side, width: side }
+    let data = (0..3 * side * side).map(value).collect();
+    config.input(PixelValues { data, channels: 3, height: side, width: side })
 }
 
 /// Multiplications and additions of a training step, as the shapes ask for them.

@@ -1,6 +1,8 @@
 //! Batches of conversations, with the loss on the assistant's answers.
 
-use bpo::model::{Adapters, ModelError, PixelValues, Processor, ScoreBatch, TokenizedCompletion, Vlm};
+use bpo::model::{
+    Adapters, ImageInput, ImageLayout, ModelError, Processor, ScoreBatch, TokenizedCompletion, Vlm,
+};
 use bpo::pairs::Turn;
 use burn::tensor::{Tensor, TensorData};
 
@@ -8,7 +10,7 @@ use bpo::burn;
 
 /// Turns about one image, or about none.
 pub struct Conversation {
-    pub pixels: Option<PixelValues>,
+    pub image: Option<ImageInput>,
     pub turns: Vec<Turn>,
 }
 
@@ -26,15 +28,15 @@ impl Batch {
         processor: &Processor,
         model: &Vlm,
     ) -> Result<Self, ModelError> {
-        let (mut pixels, mut groups, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut images, mut groups, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for conversation in conversations {
-            let image_tokens = conversation.pixels.as_ref().map_or(0, |_| model.config().image_tokens());
-            let (answered, row) = tokenize(&conversation.turns, image_tokens, processor)?;
-            groups.push((conversation.pixels.is_some().then_some(pixels.len()), vec![answered]));
-            pixels.extend(conversation.pixels);
+            let layouts: Vec<_> = conversation.image.iter().map(|image| &image.layout).collect();
+            let (answered, row) = tokenize(&conversation.turns, &layouts, processor)?;
+            groups.push(((images.len()..images.len() + layouts.len()).collect(), vec![answered]));
+            images.extend(conversation.image);
             weights.push(row);
         }
-        Ok(Self { scores: ScoreBatch::new(model.config(), pixels, &groups)?, weights })
+        Ok(Self { scores: ScoreBatch::new(model.config(), images, &groups)?, weights })
     }
 
     /// Mean negative log-likelihood in nats: over the answer tokens of each conversation, then over
@@ -55,13 +57,13 @@ impl Batch {
 /// question. Returns the sequence and the weight of each token of that answer.
 fn tokenize(
     turns: &[Turn],
-    image_tokens: usize,
+    images: &[&ImageLayout],
     processor: &Processor,
 ) -> Result<(TokenizedCompletion, Vec<f32>), ModelError> {
     let parts: Vec<TokenizedCompletion> = (0..turns.len())
         .map(|i| {
             let Turn { prompt, answer } = &turns[i];
-            processor.encode_completion(None, &turns[..i], prompt, answer, image_tokens)
+            processor.encode_completion(None, &turns[..i], prompt, answer, images)
         })
         .collect::<Result<_, _>>()?;
     let Some((first, last)) = parts.first().zip(parts.last()) else {

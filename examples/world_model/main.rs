@@ -32,12 +32,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bpo::distort::Distortion;
-use bpo::model::{LlavaConfig, LoadOptions, PixelValues, Processor, Vlm};
+use bpo::model::{ImageInput, LoadOptions, Processor, Vlm, VlmConfig};
 use bpo::pairs::Turn;
 use bpo::{DeviceSpec, burn};
 use bpo_world::{QuestionAnswer, Scene, Statistics, Topic, presence_kinds, vocabulary};
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{FloatDType, Tensor, TensorData};
+use burn::tensor::{FloatDType, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -68,8 +68,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let words = vocabulary();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     files::write(&out, &words)?;
-    let config = LlavaConfig::from_dir(&out)?;
-    let processor = Processor::from_dir(&out)?;
+    let config = VlmConfig::from_dir(&out)?;
+    let processor = Processor::from_dir(&out, &config)?;
     let device = device.open()?.autodiff();
     let options = LoadOptions::default();
 
@@ -113,9 +113,9 @@ fn see(model: Vlm, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result<
         let mut accuracy = 0.0;
         probed = stage.run(probed, |probed, step| {
             let scenes: Vec<Scene> = (0..64).map(|_| world.scene(&Statistics::uniform())).collect();
-            let pixels: Vec<PixelValues> =
-                scenes.iter().map(|scene| world.pixels(scene, noised)).collect::<Result<_, _>>()?;
-            let (loss, right) = probed.loss(tensor(&pixels, &probed.model), &scenes)?;
+            let images: Vec<ImageInput> =
+                scenes.iter().map(|scene| world.image(scene, noised)).collect::<Result<_, _>>()?;
+            let (loss, right) = probed.loss(&images, &scenes)?;
             accuracy = 0.95 * accuracy + 0.05 * right;
             if step % 50 == 49 {
                 println!("  kinds right: {accuracy:.2}");
@@ -200,15 +200,22 @@ impl World {
         Scene::sample(statistics, self.rng.random())
     }
 
-    /// Normalized pixels; with probability `noised` they have diffusion noise of a step from 200 to
+    /// A picture; with probability `noised` its pixels have diffusion noise of a step from 200 to
     /// 999.
-    fn pixels(&mut self, scene: &Scene, noised: f64) -> Result<PixelValues, Box<dyn Error>> {
-        let mut pixels = self.processor.image.process(&scene.draw())?;
+    fn image(&mut self, scene: &Scene, noised: f64) -> Result<ImageInput, Box<dyn Error>> {
+        let mut image = self.processor.image.process(&scene.draw())?;
         if self.rng.random_bool(noised) {
             let step = self.rng.random_range(200u16..1000);
-            Distortion::diffusion_noise(step)?.on_pixels(&mut pixels.data, self.rng.random())?;
+            self.noise(&mut image, step)?;
         }
-        Ok(pixels)
+        Ok(image)
+    }
+
+    fn noise(&mut self, image: &mut ImageInput, step: u16) -> Result<(), Box<dyn Error>> {
+        for tile in &mut image.tiles {
+            Distortion::diffusion_noise(step)?.on_pixels(&mut tile.data, self.rng.random())?;
+        }
+        Ok(())
     }
 
     /// A conversation about a picture, noisy with probability `noised`, or without a picture.
@@ -225,8 +232,8 @@ impl World {
             Turn::new(qa.prompt, qa.answer)
         });
         let turns = turns.collect();
-        let pixels = noised.map(|noised| self.pixels(&scene, noised)).transpose()?;
-        Ok(Conversation { pixels, turns })
+        let image = noised.map(|noised| self.image(&scene, noised)).transpose()?;
+        Ok(Conversation { image, turns })
     }
 
     fn topics(&mut self, scene: &Scene, shares: &Shares) -> Vec<Topic> {
@@ -250,23 +257,17 @@ impl World {
 fn report_noise(probed: &Probed, world: &mut World) -> Result<(), Box<dyn Error>> {
     for step in [None, Some(300u16), Some(500), Some(700), Some(900), Some(999)] {
         let scenes: Vec<Scene> = (0..64).map(|_| world.scene(&Statistics::uniform())).collect();
-        let mut pixels: Vec<PixelValues> =
-            scenes.iter().map(|scene| world.pixels(scene, 0.0)).collect::<Result<_, _>>()?;
+        let mut images: Vec<ImageInput> =
+            scenes.iter().map(|scene| world.image(scene, 0.0)).collect::<Result<_, _>>()?;
         if let Some(step) = step {
-            for image in &mut pixels {
-                Distortion::diffusion_noise(step)?.on_pixels(&mut image.data, world.rng.random())?;
+            for image in &mut images {
+                world.noise(image, step)?;
             }
         }
-        let (_, right) = probed.loss(tensor(&pixels, &probed.model), &scenes)?;
+        let (_, right) = probed.loss(&images, &scenes)?;
         println!("noise {step:?}: kinds right {right:.2}");
     }
     Ok(())
-}
-
-fn tensor(pixels: &[PixelValues], model: &Vlm) -> Tensor<4> {
-    let side = files::IMAGE;
-    let values: Vec<f32> = pixels.iter().flat_map(|pixels| pixels.data.iter().copied()).collect();
-    Tensor::from_data(TensorData::new(values, [pixels.len(), 3, side, side]), &model.device())
 }
 
 /// Scales random weights, whose embeddings have a standard deviation of one, for training: smaller

@@ -209,9 +209,9 @@ fn measure(value: Option<QuantValue>) -> Measured {
     let all = batch(COUNT);
     let logps = floats(model.token_logps(&all, Adapters::Off).sum());
     let mut logits = Vec::new();
-    for (image, ids) in all.sequences().take(8) {
-        let pixels = image.map(|image| &all.pixels()[image]);
-        logits.extend(floats(model.logits(&ids, pixels, bpo::model::Adapters::Off).unwrap()));
+    for (images, ids) in all.sequences().take(8) {
+        let images: Vec<_> = images.iter().map(|image| all.images()[*image].clone()).collect();
+        logits.extend(floats(model.logits(&ids, &images, bpo::model::Adapters::Off).unwrap()));
     }
     let lora = LoraConfig::default().with_rank(8, 16.0).with_modules_to_save(&[]);
     let policy = model.with_lora(&lora, 1).unwrap().train();

@@ -24,10 +24,10 @@ mod vlm;
 pub use checkpoint::{TensorEntry, WeightIndex};
 pub use decoder::{Decoder, DecoderConfig, RopeParameters};
 pub use error::{ModelError, WeightProblems};
-pub use families::FamilySpec;
-pub use families::llava::{FeatureLayer, FeatureSelect, LlavaConfig, Projector};
+pub use families::llava::{FeatureLayer, FeatureSelect, LlavaConfig, LlavaProjector};
+pub use families::{FamilySpec, Projector, VlmConfig};
 pub use generation::{Continuation, ContrastInput, Prompt};
-pub use input::{ImageInput, ModelInput};
+pub use input::{ImageInput, ImageLayout, ModelInput};
 pub use json::JsonError;
 pub use layers::Activation;
 pub use lora::{
@@ -38,10 +38,11 @@ pub use memory::{BatchShape, Footprint};
 #[cfg(feature = "dpo")]
 pub use policy::{ImageError, ImageSource, VlmCollator};
 pub use processor::{
-    Aspect, ChatTemplate, IMAGE_TOKEN, ImageProcessor, PixelValues, Processor, ProcessorError, Rendered,
-    SpecialToken, SpecialTokens, TextProcessor, TokenizedCompletion, check_prompt_length,
+    Aspect, ChatTemplate, IMAGE_TOKEN, ImagePreprocessor, ImageProcessor, PixelValues, Processor,
+    ProcessorError, Rendered, SpecialToken, SpecialTokens, TextProcessor, TokenizedCompletion,
+    check_prompt_length,
 };
 pub use responder::{ImageQuestion, PreparedQuestion, VlmResponder, WeakenedImage};
 pub use scoring::ScoreBatch;
-pub use vision::{ClipConfig, ClipVision};
-pub use vlm::{LoadOptions, ModelPart, Vlm};
+pub use vision::{ClipConfig, ClipVision, VisionTower};
+pub use vlm::{LoadOptions, ModelPart, PackedFeatures, Vlm};

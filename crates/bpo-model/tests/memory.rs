@@ -63,10 +63,11 @@ fn batch(config: &LlavaConfig, prompts: usize, text: usize, answers: usize, answ
                 let answer = (0..answer).map(|token| 10 + ((token * 7 + number) % 50) as u32);
                 TokenizedCompletion::new(prompt.iter().copied().chain(answer).collect(), prompt.len())
             };
-            (Some(group), (0..answers).map(answered).collect())
+            (vec![group], (0..answers).map(answered).collect())
         })
         .collect();
-    ScoreBatch::new(config, (0..prompts).map(|_| pixels()).collect(), &groups).unwrap()
+    let images = (0..prompts).map(|_| config.input(pixels())).collect();
+    ScoreBatch::new(&config.clone().into(), images, &groups).unwrap()
 }
 
 /// The most bytes that one forward and backward pass adds. The minimum of two passes, because

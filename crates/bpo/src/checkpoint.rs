@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bpo_model::{LlavaConfig, LoadOptions, LoraConfig, Processor, Vlm, base_of_adapter};
+use bpo_model::{LoadOptions, LoraConfig, Processor, Vlm, VlmConfig, base_of_adapter};
 use bpo_pairs::files::{read_bytes, write_bytes};
 use bpo_pairs::{Fingerprint, Limits};
 use burn::tensor::Device;
@@ -28,7 +28,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Loads a Hugging Face LLaVA-1.5 directory.
+    /// Loads a Hugging Face directory of a supported model.
     ///
     /// # Errors
     /// If a file is missing or broken, the files are of different checkpoints, or weights do not fit the configuration (all
@@ -37,8 +37,8 @@ impl Checkpoint {
         check_base(dir)?;
         // config.json first: processor files of another family of models are only misunderstood. Then the other small files:
         // what is wrong with them shows before the weights are read
-        LlavaConfig::from_dir(dir)?;
-        let processor = Processor::from_dir(dir)?;
+        let config = VlmConfig::from_dir(dir)?;
+        let processor = Processor::from_dir(dir, &config)?;
         let model = Vlm::from_pretrained(dir, &LoadOptions::default().with_dtype(dtype.into()), device)?;
         model.config().check_processor(&processor)?;
         Ok(Self { model, processor, adapter: None })

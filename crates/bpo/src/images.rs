@@ -170,14 +170,14 @@ impl ImageRoot {
         load_rgb(path, &self.limits).map_err(|source| ImageError::Load { name: name.to_owned(), source })
     }
 
-    /// Checks that a name leads to an image file within the limits, without decoding it; see [`check_header`].
+    /// Checks that a name leads to an image file within the limits, without decoding it, and gives the image's width and
+    /// height; see [`check_header`].
     ///
     /// # Errors
     /// Those of [`load`](Self::load), but that damaged pixels are not found.
-    pub fn check(&self, name: &str) -> Result<(), ImageError> {
+    pub fn check(&self, name: &str) -> Result<(u32, u32), ImageError> {
         let path = self.resolve(name)?;
-        let checked = check_header(path, &self.limits);
-        checked.map(drop).map_err(|source| ImageError::Load { name: name.to_owned(), source })
+        check_header(path, &self.limits).map_err(|source| ImageError::Load { name: name.to_owned(), source })
     }
 
     /// Why a path cannot be followed. A root that is gone (a disk that went away) is not the image's fault.
@@ -198,8 +198,8 @@ impl bpo_model::ImageSource for ImageRoot {
         Self::load(self, name).map_err(with_reason)
     }
 
-    fn check(&mut self, name: &str) -> Result<(), bpo_model::ImageError> {
-        Self::check(self, name).map_err(with_reason)
+    fn size(&mut self, name: &str) -> Result<(u32, u32), bpo_model::ImageError> {
+        self.check(name).map_err(with_reason)
     }
 }
 

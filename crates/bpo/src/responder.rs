@@ -57,7 +57,7 @@ fn prepare(responder: &VlmResponder, request: &VisionRequest) -> Result<Prepared
     let other = request.weakening.as_ref().and_then(|weakening| weakening.other.as_ref());
     let other = other.map(|other| other.load()).transpose()?;
     let question = ImageQuestion {
-        image: &image,
+        images: vec![&image],
         weakened: request.weakening.as_ref().map(|weakening| weakened(weakening, other.as_deref())),
         system: request.system.as_deref(),
         history: &request.history,

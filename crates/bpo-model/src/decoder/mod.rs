@@ -5,6 +5,7 @@ mod causal;
 mod config;
 mod kv;
 mod layer;
+mod positions;
 mod rope;
 mod shared;
 
@@ -12,6 +13,7 @@ pub(crate) use causal::causal_mask;
 pub use config::{DecoderConfig, RopeParameters};
 pub(crate) use kv::Placed;
 pub(crate) use kv::{CollectKv, KvCache, KvStore, NoKv};
+pub(crate) use positions::Positions;
 pub(crate) use rope::{Rope, RopeTables};
 pub(crate) use shared::Shared;
 

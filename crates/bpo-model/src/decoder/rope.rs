@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
-use crate::decoder::DecoderConfig;
+use super::{DecoderConfig, Positions};
 
 /// The rotary frequencies of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,14 +74,14 @@ impl Rope {
     }
 
     /// Computes tables for the positions of rows of tokens: `[tokens of all rows, 1, head_dim]`.
-    pub(crate) fn tables(&self, positions: &[Vec<usize>], dtype: FloatDType, device: &Device) -> RopeTables {
+    pub(crate) fn tables(&self, rows: &[Positions], dtype: FloatDType, device: &Device) -> RopeTables {
         let half = self.inv_freq.len();
         let mut places: BTreeMap<usize, Range<usize>> = BTreeMap::new();
-        let values = positions.iter().map(Vec::len).sum::<usize>() * 2 * half;
+        let values = rows.iter().map(|row| row.tokens().len()).sum::<usize>() * 2 * half;
         let [mut cos, mut sin] = [(); 2].map(|()| Vec::<f32>::with_capacity(values));
         let tables = &mut [&mut cos, &mut sin];
         let mut tokens = 0;
-        for position in positions.iter().flatten() {
+        for position in rows.iter().flat_map(Positions::tokens) {
             // many rows have the same positions
             match places.entry(*position) {
                 Entry::Occupied(known) => {

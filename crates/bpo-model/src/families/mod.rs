@@ -1,15 +1,19 @@
 //! The supported model families. Each is a folder with its configuration, its projector, its image
 //! preprocessor and its names.
 
+mod config;
+mod detect;
+pub(crate) mod llava;
+mod projector;
+pub(crate) mod spec;
+
 use std::path::Path;
 
 use crate::error::ModelError;
-
-mod detect;
-pub(crate) mod llava;
-pub(crate) mod spec;
-
+pub(crate) use config::Family;
+pub use config::VlmConfig;
 use detect::detect;
+pub use projector::Projector;
 pub use spec::FamilySpec;
 
 /// All supported families.

@@ -1,5 +1,9 @@
 //! The names of a model family: in files, in PEFT, and by role.
 
+use std::path::Path;
+
+use super::VlmConfig;
+use crate::error::ModelError;
 use crate::vlm::{HEAD, PROJECTOR};
 
 /// A model family: its `model_type`, the names of its weights in files, and the modules that
@@ -8,10 +12,12 @@ use crate::vlm::{HEAD, PROJECTOR};
 /// Parameters of every family have the same paths in [`Vlm`](crate::Vlm) up to the first dot:
 /// `vision_tower`, `multi_modal_projector`, `language_model` and `lm_head`. The spec translates
 /// between these paths and the names of transformers.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub struct FamilySpec {
     /// The `model_type` in `config.json`.
     pub(crate) model_type: &'static str,
+    /// Reads and checks a `config.json` of the family.
+    pub(crate) read: fn(&Path) -> Result<VlmConfig, ModelError>,
     /// Keys of `config.json` that name the kind of a part, and the kinds that are supported. A
     /// missing key stands for the first.
     pub(crate) kinds: &'static [(&'static str, &'static [&'static str])],

@@ -52,10 +52,9 @@ impl ContrastInput {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::ImageInput;
 
     fn contrast(alpha: f64, plausibility: f64) -> Vec<f32> {
-        let input = ModelInput::new(vec![], ImageInput::default());
+        let input = ModelInput::new(vec![], Vec::new());
         ContrastInput::new(input, alpha, plausibility).logits(&[2.0, 1.0, -1.0], &[3.0, 0.5, -1.0])
     }
 

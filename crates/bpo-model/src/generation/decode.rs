@@ -101,11 +101,11 @@ impl Vlm {
         eos: &[u32],
         adapters: Adapters,
     ) -> Result<Vec<Continuation>, ModelError> {
-        let context = self.config().text_config.max_position_embeddings;
+        let context = self.config().context();
         let mut answers = Vec::with_capacity(prompts.len());
         for prompt in prompts {
             for input in prompt.rows() {
-                self.config().check_input(&input.ids, input.image.pixels.as_ref())?;
+                self.config().check_input(&input.ids, &input.images)?;
                 if input.ids.len() >= context {
                     return Err(ModelError::ContextTooShort { prompt: input.ids.len(), wanted: 1, context });
                 }

@@ -6,8 +6,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::decoder::DecoderConfig;
 use crate::decoder::Rope;
+use crate::decoder::{DecoderConfig, Positions};
 
 /// Values between -6 and 6, mostly small. The generator is not the device's: that one has one state
 /// for all threads, and other tests draw from it at the same time.
@@ -94,7 +94,7 @@ fn loops_of(device: Device) {
             serde_json::json!({ "hidden_size": width, "num_attention_heads": 1, "num_hidden_layers": 1 }),
         )
         .unwrap();
-        let positions: Vec<Vec<usize>> = (0..rows).map(|row| (row..row + tokens).collect()).collect();
+        let positions: Vec<_> = (0..rows).map(|row| Positions::sequential(row, tokens)).collect();
         let tables = Rope::new(&text).tables(&positions, burn::tensor::FloatDType::F32, &device);
         let apart = |[x]: [Tensor<3>; 1]| plain::rotate(x, tables.cos.clone(), tables.sin.clone());
         let x = random([rows * tokens, heads, width], 5, &device);

@@ -14,7 +14,7 @@ use super::names::{original, stream};
 use super::patterns::Ranks;
 use super::whole::trainable;
 use crate::error::ModelError;
-use crate::families::llava::Projector;
+use crate::families::Projector;
 use crate::vlm::{HEAD, ModelPart, PROJECTOR, Vlm};
 
 /// Factors by module name.

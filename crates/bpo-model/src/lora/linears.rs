@@ -6,6 +6,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
 use super::Linear;
+use crate::families::Projector;
 use crate::vlm::{DECODER, HEAD, PROJECTOR, VISION_TOWER, Vlm};
 
 /// Parts whose linears can be adapted. Copies that are trained in full are not among them.
@@ -21,7 +22,7 @@ pub(super) fn is_in_part(path: &str) -> bool {
 pub(super) fn linear_shapes(model: &Vlm) -> BTreeMap<String, [usize; 2]> {
     let mut shapes = Shapes::default();
     model.visit(&mut shapes);
-    let text = &model.config().text_config;
+    let text = model.config().decoder();
     shapes.found.insert(HEAD.to_owned(), [text.hidden_size, text.vocab_size]);
     shapes.found
 }
@@ -29,8 +30,8 @@ pub(super) fn linear_shapes(model: &Vlm) -> BTreeMap<String, [usize; 2]> {
 impl Vlm {
     /// Every linear of the model, copies that are trained in full included.
     pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
-        let trained = self.trained_projector.iter_mut().flat_map(|projector| projector.linears_mut());
-        let projector = self.multi_modal_projector.linears_mut().into_iter().chain(trained);
+        let trained = self.trained_projector.iter_mut().flat_map(Projector::linears_mut);
+        let projector = self.multi_modal_projector.linears_mut().chain(trained);
         let towers = self.vision_tower.linears_mut().chain(self.language_model.linears_mut());
         towers.chain(projector).chain(self.lm_head.iter_mut())
     }

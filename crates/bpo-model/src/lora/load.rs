@@ -36,7 +36,8 @@ pub fn load_adapter(model: Vlm, dir: &Path) -> Result<(Vlm, LoraConfig), ModelEr
     model.check_recompute(adapter.config.lora_dropout)?;
     let shapes = linear_shapes(&model);
     let linears = || shapes.keys().map(String::as_str);
-    let Fit { present, missing } = adapter.fit(dir, linears(), |module| model.config().runs(module))?;
+    let Fit { present, missing } =
+        adapter.fit(dir, linears(), |module| model.config().family().runs(module))?;
     let all = [present.as_slice(), &missing].concat();
     let ranks = adapter.ranks()?;
     ranks.warn_of_unused(&all)?;

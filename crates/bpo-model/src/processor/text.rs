@@ -11,6 +11,7 @@ use super::sources::{TOKENIZER, TOKENIZER_CONFIG, warn_of};
 use super::special::{SpecialToken, SpecialTokens};
 use super::tokens::TokenSettings;
 use super::{IMAGE_TOKEN, ProcessorError};
+use crate::input::ImageLayout;
 use crate::json::{JsonError, shown};
 
 /// A prompt and its answer as one sequence of token ids.
@@ -197,14 +198,14 @@ impl TextProcessor {
         }
     }
 
-    /// Encodes a rendered prompt: BOS once in front, and `<image>` as `image_tokens` ids (0 without
-    /// an image).
+    /// Encodes a rendered prompt: BOS once in front, and the placeholder of each image in place of
+    /// its `<image>`.
     ///
     /// # Errors
-    /// [`ProcessorError::ImageTokens`] if the text does not have one `<image>` with an image, or
-    /// has one without an image.
-    pub fn encode_prompt(&self, text: &str, image_tokens: usize) -> Result<Vec<u32>, ProcessorError> {
-        self.encode(text, image_tokens)
+    /// [`ProcessorError::ImageTokens`] if the text has another number of `<image>` than there are
+    /// images.
+    pub fn encode_prompt(&self, text: &str, images: &[&ImageLayout]) -> Result<Vec<u32>, ProcessorError> {
+        self.encode(text, images)
     }
 
     /// Encodes a rendered prompt and its answer as one string, with the end token once at the end.
@@ -219,10 +220,10 @@ impl TextProcessor {
         &self,
         prompt: &str,
         answer: &str,
-        image_tokens: usize,
+        images: &[&ImageLayout],
     ) -> Result<TokenizedCompletion, ProcessorError> {
         let answer = self.special.strip_end(answer);
-        self.encode_rendered(prompt, &format!("{answer}{}", self.special.end.text), image_tokens)
+        self.encode_rendered(prompt, &format!("{answer}{}", self.special.end.text), images)
     }
 
     /// Encodes an answer that ends as the template writes it.
@@ -230,13 +231,13 @@ impl TextProcessor {
         &self,
         prompt: &str,
         answer: &str,
-        image_tokens: usize,
+        images: &[&ImageLayout],
     ) -> Result<TokenizedCompletion, ProcessorError> {
         let SpecialTokens { end, eos, .. } = &self.special;
         if self.special.strip_end(answer).trim().is_empty() {
             return Err(ProcessorError::EmptyAnswer);
         }
-        let mut completion = self.encode_prefix(prompt, answer, image_tokens)?;
+        let mut completion = self.encode_prefix(prompt, answer, images)?;
         if completion.ids.last() != Some(&end.id) {
             completion.ids.push(end.id);
         }
@@ -255,10 +256,10 @@ impl TextProcessor {
         &self,
         prompt: &str,
         answer: &str,
-        image_tokens: usize,
+        images: &[&ImageLayout],
     ) -> Result<TokenizedCompletion, ProcessorError> {
-        let prompt_ids = self.encode(prompt, image_tokens)?;
-        let ids = self.encode(&format!("{prompt}{answer}"), image_tokens)?;
+        let prompt_ids = self.encode(prompt, images)?;
+        let ids = self.encode(&format!("{prompt}{answer}"), images)?;
         let answer_start = prompt_ids.iter().zip(&ids).take_while(|(a, b)| a == b).count();
         Ok(TokenizedCompletion::new(ids, answer_start))
     }
@@ -271,7 +272,7 @@ impl TextProcessor {
         guarded(&self.path, || self.tokenizer.decode(ids, skip_special).map_err(tokenize_error))
     }
 
-    fn encode(&self, text: &str, image_tokens: usize) -> Result<Vec<u32>, ProcessorError> {
+    fn encode(&self, text: &str, images: &[&ImageLayout]) -> Result<Vec<u32>, ProcessorError> {
         let image = &self.special.image;
         let text = if image.text == IMAGE_TOKEN {
             text.into()
@@ -292,14 +293,18 @@ impl TextProcessor {
             }
         }
         let found = tokens.iter().filter(|id| **id == image.id).count();
-        let expected = usize::from(image_tokens > 0);
+        let expected = images.len();
         if found != expected {
             return Err(ProcessorError::ImageTokens { expected, found });
         }
-        ids.reserve(tokens.len() + image_tokens);
+        ids.reserve(tokens.len() + images.iter().map(|layout| layout.placeholder().len()).sum::<usize>());
+        let mut layouts = images.iter();
         for id in tokens {
-            let times = if *id == image.id { image_tokens } else { 1 };
-            ids.extend(std::iter::repeat_n(*id, times));
+            // there are as many image tokens as layouts
+            match if *id == image.id { layouts.next() } else { None } {
+                Some(layout) => ids.extend_from_slice(layout.placeholder()),
+                None => ids.push(*id),
+            }
         }
         Ok(ids)
     }

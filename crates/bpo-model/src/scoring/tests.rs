@@ -4,7 +4,10 @@ use burn::tensor::Device;
 use proptest::prelude::*;
 
 use super::*;
+use crate::families::llava::LlavaConfig;
+use crate::input::ImageLayout;
 use crate::lora::LoraConfig;
+use crate::processor::{PixelValues, TokenizedCompletion};
 use crate::{LoadOptions, lora::TargetModules};
 
 const IMAGE: u32 = 90;
@@ -26,14 +29,15 @@ fn adapted(targets: TargetModules) -> Vlm {
             "image_size": 8, "patch_size": 4,
         },
     });
-    let config = serde_json::from_value(config).unwrap();
+    let config: LlavaConfig = serde_json::from_value(config).unwrap();
     let lora = LoraConfig::default().with_rank(2, 4.0).with_target_modules(targets).with_modules_to_save(&[]);
     Vlm::random(config, 3, &LoadOptions::default(), &Device::flex()).with_lora(&lora, 1).unwrap().train()
 }
 
-fn pixels(seed: usize) -> PixelValues {
+fn image(seed: usize) -> ImageInput {
     let data = (0..3 * 64).map(|i| ((i + 7 * seed) as f32 * 0.31).sin()).collect();
-    PixelValues { data, channels: 3, height: 8, width: 8 }
+    let pixels = PixelValues { data, channels: 3, height: 8, width: 8 };
+    ImageInput::new(vec![pixels], ImageLayout::plain(IMAGE, 4))
 }
 
 /// Token log-probabilities, and all gradients of their sum.
@@ -59,7 +63,7 @@ proptest! {
     /// Ids behind the end of a row do not change any other value, to the bit.
     #[test]
     fn padding_is_never_seen(
-        groups in prop::collection::vec((any::<bool>(), 1usize..6, prop::collection::vec(1usize..7, 1..4)), 2..4),
+        groups in prop::collection::vec((0usize..3, 1usize..6, prop::collection::vec(1usize..7, 1..4)), 2..4),
         ids in prop::collection::vec(0u32..IMAGE, 256),
     ) {
         let model = model();
@@ -67,14 +71,11 @@ proptest! {
         let mut images = Vec::new();
         let groups: Vec<_> = groups
             .iter()
-            .map(|(image, prompt, answers)| {
-                let image = image.then(|| {
-                    images.push(pixels(images.len()));
-                    images.len() - 1
-                });
-                let features = if image.is_some() { 4 } else { 0 };
+            .map(|(count, prompt, answers)| {
+                let own: Vec<usize> = (images.len()..images.len() + count).collect();
+                images.extend(own.iter().map(|seed| image(*seed)));
                 let prompt: Vec<_> =
-                    std::iter::repeat_n(IMAGE, features).chain(drawn.by_ref().take(*prompt)).collect();
+                    std::iter::repeat_n(IMAGE, 4 * count).chain(drawn.by_ref().take(*prompt)).collect();
                 let answers = answers
                     .iter()
                     .map(|length| {
@@ -82,16 +83,16 @@ proptest! {
                         TokenizedCompletion::new(ids, prompt.len())
                     })
                     .collect();
-                (image, answers)
+                (own, answers)
             })
             .collect();
         let batch = ScoreBatch::new(model.config(), images, &groups).unwrap();
         let mut other = batch.clone();
         let mut behind = |row: &mut Vec<u32>, end: usize| row[end..].fill_with(|| drawn.next().unwrap());
-        for (prefix, end) in other.prefixes.iter_mut().zip(&other.prefix_lens) {
+        for (prefix, end) in other.tokens.prefixes.iter_mut().zip(&other.tokens.prefix_lens) {
             behind(prefix, *end);
         }
-        for row in &mut other.rows {
+        for row in &mut other.tokens.rows {
             let end = row.targets.len();
             behind(&mut row.inputs, end);
         }
@@ -102,9 +103,8 @@ proptest! {
 #[test]
 fn image_tokens_have_a_prompt_behind_them() {
     let config = model().config().clone();
-    let answered = |ids: &[u32], start| vec![(Some(0), vec![TokenizedCompletion::new(ids.to_vec(), start)])];
-    let of =
-        |ids: &[u32], start| ScoreBatch::new(&config, vec![pixels(0)], &answered(ids, start)).map(|_| ());
+    let answered = |ids: &[u32], start| vec![(vec![0], vec![TokenizedCompletion::new(ids.to_vec(), start)])];
+    let of = |ids: &[u32], start| ScoreBatch::new(&config, vec![image(0)], &answered(ids, start)).map(|_| ());
     of(&[1, IMAGE, IMAGE, IMAGE, IMAGE, 2, 3], 6).unwrap();
     assert!(matches!(of(&[1, IMAGE, IMAGE, IMAGE, IMAGE, 3], 5), Err(ModelError::ImageTokenBehind)));
     assert!(matches!(of(&[1, IMAGE, 2, 3], 3), Err(ModelError::ImageTokens { expected: 4, found: 1 })));
@@ -114,10 +114,10 @@ fn image_tokens_have_a_prompt_behind_them() {
 fn features_are_shared_where_the_tower_stays_as_it_is() {
     let model = adapted(TargetModules::AllLinear);
     let answered = |id| TokenizedCompletion::new(vec![1, IMAGE, IMAGE, IMAGE, IMAGE, 2, id, 4], 6);
-    let groups: Vec<_> = (0..2).map(|image| (Some(image), vec![answered(5), answered(6)])).collect();
-    let batch = ScoreBatch::new(model.config(), vec![pixels(0), pixels(1)], &groups).unwrap();
+    let groups: Vec<_> = (0..2).map(|image| (vec![image], vec![answered(5), answered(6)])).collect();
+    let batch = ScoreBatch::new(model.config(), vec![image(0), image(1)], &groups).unwrap();
     let shared = model.with_features(&batch).unwrap();
-    assert!(!shared.features.as_ref().unwrap().is_autodiff());
+    assert!(!shared.features.as_ref().unwrap().values().is_autodiff());
     assert_eq!(measure(&model, &shared), measure(&model, &batch));
     let reference = model.valid();
     let [with, without] = [&shared, &batch].map(|batch| {
@@ -127,7 +127,7 @@ fn features_are_shared_where_the_tower_stays_as_it_is() {
     // with autodiff some sums have another order
     assert!(with.iter().zip(&without).all(|(a, b)| (a - b).abs() < 1e-5 * b.abs()), "{with:?} {without:?}");
     // the pixels are not encoded again
-    let blank = ScoreBatch { pixels: vec![pixels(2), pixels(3)].into(), ..shared };
+    let blank = ScoreBatch { images: vec![image(2), image(3)].into(), ..shared };
     assert_eq!(measure(&model, &blank), measure(&model, &batch));
 
     let adapts_all = adapted(TargetModules::PeftAllLinear);
@@ -135,7 +135,7 @@ fn features_are_shared_where_the_tower_stays_as_it_is() {
     let trains_tower = model.clone().unfreeze(|path| path.starts_with("vision_tower."));
     assert!(trains_tower.with_features(&batch).is_none());
     assert!(trains_tower.valid().with_features(&batch).is_none());
-    let no_image = [(None, vec![TokenizedCompletion::new(vec![1, 2, 3], 2)])];
+    let no_image = [(Vec::new(), vec![TokenizedCompletion::new(vec![1, 2, 3], 2)])];
     let no_image = ScoreBatch::new(model.config(), Vec::new(), &no_image).unwrap();
     assert!(model.with_features(&no_image).is_none());
 }
@@ -152,8 +152,8 @@ fn log_probs_are_those_of_whole_sequences() {
     };
     let answered = |group, answer| TokenizedCompletion::new(sequence(group, answer), 8 + group);
     let groups: Vec<_> =
-        (0..3).map(|group| (Some(group), vec![answered(group, 0), answered(group, 1)])).collect();
-    let images: Vec<_> = (0..3).map(pixels).collect();
+        (0..3).map(|group| (vec![group], vec![answered(group, 0), answered(group, 1)])).collect();
+    let images: Vec<_> = (0..3).map(image).collect();
     for model in [model(), model().valid()] {
         let batch = ScoreBatch::new(model.config(), images.clone(), &groups).unwrap();
         assert!(batch.completion_tokens() > HEAD_CHUNK);
@@ -161,7 +161,7 @@ fn log_probs_are_those_of_whole_sequences() {
         let found: Vec<_> = logps.into_data().iter::<f64>().collect();
         for (row, found) in found.chunks(100).enumerate() {
             let ids = sequence(row / 2, row % 2);
-            let logits = model.logits(&ids, Some(&images[row / 2]), Adapters::On).unwrap();
+            let logits = model.logits(&ids, std::slice::from_ref(&images[row / 2]), Adapters::On).unwrap();
             let logits: Vec<_> = logits.into_data().iter::<f64>().collect();
             let first = ids.len() - 100;
             for (place, found) in found.iter().enumerate() {
@@ -183,7 +183,17 @@ fn batches_that_nothing_can_be_computed_of_are_errors() {
     let empty = ScoreBatch::new(model.config(), Vec::new(), &[]).unwrap();
     assert!(matches!(model.completion_logps(&empty, Adapters::On), Err(ModelError::NoCompletion)));
     let seen = TokenizedCompletion::new(vec![1, IMAGE, IMAGE, IMAGE, IMAGE, 2, 3], 6);
-    let absent = ScoreBatch::new(model.config(), vec![pixels(0)], &[(Some(1), vec![seen])]).unwrap();
-    let error = model.completion_logps(&absent, Adapters::On).map(drop).unwrap_err();
+    let with = |own| ScoreBatch::new(model.config(), vec![image(0)], &[(own, vec![seen.clone()])]).map(drop);
+    with(vec![0]).unwrap();
+    let error = with(vec![1]).unwrap_err();
     assert!(matches!(error, ModelError::NoSuchImage { image: 1, images: 1 }), "{error}");
+    let error = with(vec![0, 0]).unwrap_err();
+    assert!(matches!(error, ModelError::ImageTokens { expected: 8, found: 4 }), "{error}");
+    // what only generation does to features
+    let hidden = ImageInput { hidden: vec![1], ..image(0) };
+    let error = ScoreBatch::new(model.config(), vec![hidden], &[]).map(drop).unwrap_err();
+    assert!(matches!(error, ModelError::ChangedFeatures), "{error}");
+    let tiles = ImageInput { tiles: Vec::new(), ..image(0) };
+    let error = ScoreBatch::new(model.config(), vec![tiles], &[]).map(drop).unwrap_err();
+    assert!(matches!(error, ModelError::ImageTiles { expected: 1, found: 0 }), "{error}");
 }

@@ -1,10 +1,16 @@
-//! LLaVA-1.5 (Liu et al., 2023, arXiv 2310.03744): CLIP's image features are projected and take the
-//! places of image tokens in Decoder's input.
+//! A vision-language model of any family: image features are projected and take the places of image
+//! tokens in the language model's input.
 
+mod features;
+mod module_enum;
+mod options;
 mod part;
 mod splice;
 mod unfreeze;
 
+pub use features::PackedFeatures;
+pub(crate) use module_enum::module_enum;
+pub use options::LoadOptions;
 pub use part::ModelPart;
 pub(crate) use part::{DECODER, HEAD, PROJECTOR, VISION_TOWER};
 use splice::splice;
@@ -17,17 +23,19 @@ use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use crate::checkpoint::WeightLoader;
 use crate::decoder::{Decoder, Rope};
 use crate::error::ModelError;
-use crate::families::llava::LlavaConfig;
-use crate::families::llava::Projector;
+use crate::families::{Projector, VlmConfig};
+use crate::input::{ImageInput, ImageLayout};
 use crate::kernels::product;
 use crate::lora::{Adapters, Linear};
-use crate::vision::ClipVision;
+use crate::vision::VisionTower;
 
-/// A LLaVA-1.5 model. Fields have the names of transformers, so parameter paths are those of PEFT.
+/// A vision-language model whose image features stand among the tokens of its language model
+/// (early fusion). The parts have the same names in every family; see
+/// [`FamilySpec`](crate::FamilySpec).
 #[derive(Module, Debug)]
 pub struct Vlm {
     /// The image encoder.
-    pub vision_tower: ClipVision,
+    pub vision_tower: VisionTower,
     /// The projector as it was loaded.
     pub multi_modal_projector: Projector,
     /// A copy of the projector that is trained, where `modules_to_save` names it. The original
@@ -40,35 +48,11 @@ pub struct Vlm {
     /// A copy of the head that is trained, where `modules_to_save` names it.
     pub trained_head: Option<Linear>,
     #[module(skip)]
-    config: LlavaConfig,
+    config: VlmConfig,
     #[module(skip)]
     rope: Rope,
     #[module(skip)]
     gradient_checkpointing: bool,
-}
-
-/// Options for loading a checkpoint.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct LoadOptions {
-    /// Type of weights and activations. Norms, softmax and log-probabilities are always computed in
-    /// f32.
-    pub dtype: FloatDType,
-}
-
-impl Default for LoadOptions {
-    /// The default type is f32.
-    fn default() -> Self {
-        Self { dtype: FloatDType::F32 }
-    }
-}
-
-impl LoadOptions {
-    /// Sets the type of weights and activations.
-    pub fn with_dtype(mut self, dtype: FloatDType) -> Self {
-        self.dtype = dtype;
-        self
-    }
 }
 
 impl Vlm {
@@ -77,14 +61,14 @@ impl Vlm {
     ///
     /// # Errors
     /// If the configuration is not supported, or weights are missing, misshapen or not those of a
-    /// LLaVA-1.5 model. One error lists all such weights.
+    /// model of its family. One error lists all such weights.
     pub fn from_pretrained(dir: &Path, options: &LoadOptions, device: &Device) -> Result<Self, ModelError> {
         let span = tracing::info_span!("model.load", dir = %bpo_pairs::UntrustedPath(dir));
         let _entered = span.enter();
-        let config = LlavaConfig::from_dir(dir)?;
+        let config = VlmConfig::from_dir(dir)?;
         let mut weights = WeightLoader::open(dir, config.spec(), options.dtype, device)?;
         let model = Self::load(&mut weights, config);
-        weights.finish(|name| model.config.is_unused(name))?;
+        weights.finish(|name| model.config.family().is_unused(name))?;
         Ok(model)
     }
 
@@ -94,32 +78,37 @@ impl Vlm {
     /// # Errors
     /// Those of [`from_pretrained`](Self::from_pretrained).
     pub fn check_weights(dir: &Path, device: &Device) -> Result<(), ModelError> {
-        let config = LlavaConfig::from_dir(dir)?;
+        let config = VlmConfig::from_dir(dir)?;
         let mut weights = WeightLoader::check(dir, config.spec(), device)?;
         let model = Self::load(&mut weights, config);
-        weights.finish(|name| model.config.is_unused(name))
+        weights.finish(|name| model.config.family().is_unused(name))
     }
 
     /// Creates a model with random weights, for tests and benchmarks. The same seed gives the same
     /// model on every device. All parameters are frozen.
-    pub fn random(config: LlavaConfig, seed: u64, options: &LoadOptions, device: &Device) -> Self {
-        Self::load(&mut WeightLoader::random(seed, options.dtype, device), config)
+    pub fn random(config: impl Into<VlmConfig>, seed: u64, options: &LoadOptions, device: &Device) -> Self {
+        Self::load(&mut WeightLoader::random(seed, options.dtype, device), config.into())
     }
 
     /// Creates a model with random weights that the device draws, with the distribution of
     /// transformers. This is much faster than [`random`](Self::random), and each device gives
     /// another model.
-    pub fn random_of_device(config: LlavaConfig, seed: u64, options: &LoadOptions, device: &Device) -> Self {
-        Self::load(&mut WeightLoader::random_of_device(seed, options.dtype, device), config)
+    pub fn random_of_device(
+        config: impl Into<VlmConfig>,
+        seed: u64,
+        options: &LoadOptions,
+        device: &Device,
+    ) -> Self {
+        Self::load(&mut WeightLoader::random_of_device(seed, options.dtype, device), config.into())
     }
 
-    fn load(weights: &mut WeightLoader, config: LlavaConfig) -> Self {
-        let text = &config.text_config;
+    fn load(weights: &mut WeightLoader, config: VlmConfig) -> Self {
+        let (family, text) = (config.family(), config.decoder());
         // some checkpoints do not set the key and have no head
         let tied = config.is_tied() && !weights.has("lm_head.weight");
         Self {
-            vision_tower: ClipVision::load(weights, &config),
-            multi_modal_projector: Projector::load(weights, "multi_modal_projector", &config),
+            vision_tower: family.vision_tower(weights),
+            multi_modal_projector: family.projector(weights),
             trained_projector: None,
             language_model: Decoder::load(weights, text),
             lm_head: (!tied)
@@ -161,7 +150,7 @@ impl Vlm {
     }
 
     /// The configuration that the model was built from.
-    pub fn config(&self) -> &LlavaConfig {
+    pub fn config(&self) -> &VlmConfig {
         &self.config
     }
 
@@ -182,16 +171,27 @@ impl Vlm {
             || crate::lora::count_adapters(self) > 0
     }
 
-    /// Encodes images: normalized pixels `[images, channels, side, side]` to features `[images,
-    /// tokens, vision hidden]`.
-    pub fn encode_images(&self, pixels: Tensor<4>, adapters: Adapters) -> Tensor<3> {
-        self.vision_tower.forward(pixels.cast(self.dtype()), adapters)
+    /// Computes the features of images, before the projector. Returns `None` without images.
+    ///
+    /// # Panics
+    /// If the model does not take the images: see [`VlmConfig::check_input`].
+    pub fn encode_images(&self, images: &[&ImageInput], adapters: Adapters) -> Option<PackedFeatures> {
+        self.vision_tower.encode(images, self.dtype(), &self.device(), adapters)
     }
 
-    /// Projects image features to the language model's width: `[images, tokens, text hidden]`.
-    pub fn project(&self, features: Tensor<3>, adapters: Adapters) -> Tensor<3> {
+    /// Projects the features of images with the given layouts to the language model's width, one
+    /// row for each image token.
+    ///
+    /// # Panics
+    /// If the features are not those of images with these layouts.
+    pub fn project(
+        &self,
+        features: &PackedFeatures,
+        images: &[&ImageLayout],
+        adapters: Adapters,
+    ) -> PackedFeatures {
         let trained = self.trained_projector.as_ref().filter(|_| adapters == Adapters::On);
-        trained.unwrap_or(&self.multi_modal_projector).forward(features, adapters)
+        trained.unwrap_or(&self.multi_modal_projector).project(features, images, adapters)
     }
 
     /// Computes logits over the vocabulary in f32: `[.., hidden]` to `[.., vocab]`.
@@ -208,27 +208,27 @@ impl Vlm {
     ///
     /// # Shapes
     /// - `rows`: token ids, all of one length
-    /// - `image_of_row`: which row of `features` belongs to each row
-    /// - `features`: `[images, tokens, hidden]`, projected
+    /// - `images_of_row`: the images of each row, as indices into `features`
+    /// - `features`: projected
     /// - output: `[rows, tokens, hidden]`
     ///
     /// # Errors
-    /// [`ModelError::ImageTokens`] if a row has another number of image tokens than its image has
+    /// [`ModelError::ImageTokens`] if a row has another number of image tokens than its images have
     /// features.
     pub(crate) fn embed(
         &self,
         rows: &[Vec<u32>],
-        image_of_row: &[Option<usize>],
-        features: Option<&Tensor<3>>,
+        images_of_row: &[&[usize]],
+        features: Option<&PackedFeatures>,
     ) -> Result<Tensor<3>, ModelError> {
         let device = self.device();
-        let per_image = features.map_or(0, |features| features.dims()[1]);
-        let plan = splice(rows, image_of_row, self.config.image_token(), per_image)?;
+        let of_images: Vec<_> =
+            features.iter().flat_map(|packed| (0..packed.images()).map(|image| packed.rows(image))).collect();
+        let plan = splice(rows, images_of_row, self.config.image_token(), &of_images)?;
         let mut table = self.language_model.embed(ids(&plan.text_ids, &device));
         let hidden = table.dims()[1];
         if let Some(features) = features {
-            let [images, tokens, _] = features.dims();
-            table = Tensor::cat(vec![table, features.clone().reshape([images * tokens, hidden])], 0);
+            table = Tensor::cat(vec![table, features.values()], 0);
         }
         let width = rows.first().map_or(0, Vec::len);
         Ok(table.select(0, ids(&plan.gather, &device)).reshape([rows.len(), width, hidden]))
@@ -244,13 +244,4 @@ pub(crate) fn ids(values: &[u32], device: &Device) -> Tensor<1, Int> {
     let values: Vec<i64> = values.iter().map(|value| i64::from(*value)).collect();
     let count = values.len();
     Tensor::from_data(TensorData::new(values, [count]), device)
-}
-
-/// Creates a tensor of the normalized pixels of images of one size, `[images, channels, height,
-/// width]`.
-pub(crate) fn pixel_tensor(images: &[&crate::processor::PixelValues], device: &Device) -> Option<Tensor<4>> {
-    let first = images.first()?;
-    let shape = [images.len(), first.channels, first.height, first.width];
-    let values: Vec<f32> = images.iter().flat_map(|image| image.data.iter().copied()).collect();
-    Some(Tensor::from_data(TensorData::new(values, shape), (device, DType::F32)))
 }

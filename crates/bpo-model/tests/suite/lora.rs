@@ -5,7 +5,7 @@ mod merge;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::support::{Golden, close, device, floats, root};
+use crate::support::{Golden, close, device, floats, input, root};
 use bpo_model::{
     Adapters, LoadOptions, LoraConfig, ModelError, TargetModules, Vlm, load_adapter, merge_checkpoint,
     save_adapter,
@@ -40,7 +40,7 @@ fn logits(model: &Vlm, adapters: Adapters) -> Vec<f32> {
         height: shape[2],
         width: shape[3],
     };
-    floats(model.logits(&golden.ids("p0.chosen.input_ids"), Some(&pixels), adapters).unwrap())
+    floats(model.logits(&golden.ids("p0.chosen.input_ids"), &[input(model, &pixels)], adapters).unwrap())
 }
 
 /// Changes trained parameters, as training would.
@@ -161,7 +161,7 @@ fn seeds_and_targets_decide_what_is_drawn() {
     let all = drawn(&config(), 1);
     assert_eq!(all, drawn(&config(), 1));
     assert_ne!(all, drawn(&config(), 2));
-    let layers = base().config().text_config.num_hidden_layers;
+    let layers = base().config().decoder().num_hidden_layers;
     assert_eq!(all.len(), 7 * layers);
     // the factors of a module do not depend on what else is adapted
     let attention = drawn(&config().with_target_modules(TargetModules::Attention), 1);
@@ -256,7 +256,7 @@ fn an_adapter_for_another_model_is_refused_with_all_that_does_not_fit() {
     let path = dir.path().join("adapter_config.json");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replace("\"r\": 4", "\"r\": 5")).unwrap();
-    let layers = base().config().text_config.num_hidden_layers;
+    let layers = base().config().decoder().num_hidden_layers;
     match load_adapter(base(), dir.path()) {
         Err(ModelError::Weights { problems, .. }) => assert_eq!(problems.misshapen.len(), 14 * layers),
         other => panic!("{:?}", other.map(|_| ())),
@@ -318,7 +318,7 @@ fn adapted_modules(dir: &Path) -> Vec<String> {
 
 #[test]
 fn presets_and_expressions_select_what_peft_does() {
-    let (text, vision) = (base().config().text_config.num_hidden_layers, 2);
+    let (text, vision) = (base().config().decoder().num_hidden_layers, 2);
     for (targets, count) in [
         (TargetModules::AllLinear, 7 * text),
         (TargetModules::Attention, 4 * text),
@@ -365,8 +365,19 @@ fn adapters_on_every_part_are_trained_saved_loaded_and_merged() {
     let golden = Golden::open();
     let (values, shape) = golden.floats("clean.pixel_values");
     let training = trained.train();
-    let pixels = Tensor::<4>::from_data(TensorData::new(values, shape), &training.device());
-    let features = training.project(training.encode_images(pixels, Adapters::On), Adapters::On);
+    let size = shape[1..].iter().product::<usize>();
+    let images: Vec<_> = values
+        .chunks(size)
+        .map(|data| {
+            let data = data.to_vec();
+            let pixels =
+                bpo_model::PixelValues { data, channels: shape[1], height: shape[2], width: shape[3] };
+            input(&training, &pixels)
+        })
+        .collect();
+    let layouts: Vec<_> = images.iter().map(|image| &image.layout).collect();
+    let features = training.encode_images(&images.iter().collect::<Vec<_>>(), Adapters::On).unwrap();
+    let features = training.project(&features, &layouts, Adapters::On).values();
     let gradients = GradientsParams::from_grads(features.powi_scalar(2).sum().backward(), &training);
     let paths = bpo_dpo::trainable_paths(&training);
     let seen: Vec<_> = paths.iter().filter(|path| !path.starts_with("language_model.")).collect();

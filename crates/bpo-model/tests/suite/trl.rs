@@ -1,6 +1,6 @@
 //! Compares losses and gradients with TRL's DPOTrainer and PEFT, on the golden batch and adapter.
 
-use crate::support::{Golden, close, device, floats, gradients, root, tensor_floats, waved};
+use crate::support::{Golden, close, device, floats, gradients, input, llava, root, tensor_floats, waved};
 use crate::trl_batch::Batch;
 use crate::trl_losses;
 use bpo_dpo::loss::{Loss, Objective, PairLogps, PerPair, wpo_weights};
@@ -64,7 +64,7 @@ fn log_probs_and_gradients() {
 
 /// A model without grouped queries, with random weights and an adapter.
 fn policy_of_plain_heads(dtype: FloatDType) -> Vlm {
-    let mut config = policy().config().clone();
+    let mut config = llava(&policy()).clone();
     config.text_config.num_key_value_heads = None;
     let options = LoadOptions::default().with_dtype(dtype);
     let lora = LoraConfig::default().with_rank(4, 4.0);
@@ -203,8 +203,9 @@ fn statistics_are_those_of_all_logits() {
     let n = batch.pairs();
     for (at, row) in (0..n).flat_map(|i| [i, n + i]).enumerate() {
         let TokenizedCompletion { ids, answer_start, .. } = &batch.sequences[row];
-        let logits =
-            model.logits(ids, Some(&batch.images[row]), bpo_model::Adapters::On).expect("a sequence");
+        let logits = model
+            .logits(ids, &[input(&model, &batch.images[row])], bpo_model::Adapters::On)
+            .expect("a sequence");
         let [_, vocab] = logits.dims();
         let values = floats(logits.flatten::<1>(0, 1));
         let mut expected: [Vec<f32>; 4] = Default::default();
@@ -249,7 +250,7 @@ fn batch_composition_changes_nothing() {
     let apart = sums(&batch.apart(&model));
     close(&apart, &together, 1e-5, "apart");
     for i in 0..batch.pairs() {
-        let group = (Some(0), vec![batch.sequences[i].clone(), batch.sequences[batch.pairs() + i].clone()]);
+        let group = (vec![0], vec![batch.sequences[i].clone(), batch.sequences[batch.pairs() + i].clone()]);
         let alone = sums(&batch.score_batch(&model, vec![batch.images[i].clone()], &[group]));
         close(&alone, &together[2 * i..2 * i + 2], 1e-5, "alone");
     }

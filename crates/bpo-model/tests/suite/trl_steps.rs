@@ -30,7 +30,7 @@ impl Collate for Fixed {
             group.completions.iter().map(|row| self.batch.sequences[number(row)].clone()).collect()
         };
         let groups: Vec<_> =
-            groups.iter().enumerate().map(|(at, group)| (Some(at), sequences(group))).collect();
+            groups.iter().enumerate().map(|(at, group)| (vec![at], sequences(group))).collect();
         Ok(self.batch.score_batch(&self.model, images, &groups))
     }
 }

@@ -1,16 +1,21 @@
 //! `config.json` of a LLaVA-1.5 checkpoint, with the defaults of transformers.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::model::LlavaProjector;
+use super::preprocess::LlavaPreprocessor;
+use crate::checkpoint::WeightLoader;
 use crate::decoder::DecoderConfig;
 use crate::error::ModelError;
-use crate::families::FamilySpec;
+use crate::families::{Family, FamilySpec, Projector};
+use crate::input::{ImageInput, ImageLayout};
 use crate::json::read_json;
 use crate::layers::Activation;
-use crate::processor::{PixelValues, Processor};
-use crate::vision::ClipConfig;
+use crate::processor::{PixelValues, Preprocess, ProcessorError};
+use crate::vision::{ClipConfig, ClipVision, TowerSizes, VisionTower};
 
 /// The configuration of a model. Unknown keys of `config.json` are ignored.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -96,23 +101,11 @@ mod defaults {
 }
 
 impl LlavaConfig {
-    /// Reads `config.json` of a checkpoint directory and checks that the model is supported.
-    ///
-    /// # Errors
-    /// [`ModelError::NoConfig`], [`ModelError::Family`], [`ModelError::OriginalLlava`],
-    /// [`ModelError::Quantized`], [`ModelError::Json`], [`ModelError::Unsupported`] or
-    /// [`ModelError::OverLimit`]. The error names the key.
-    pub fn from_dir(dir: &Path) -> Result<Self, ModelError> {
-        FamilySpec::of_checkpoint(dir)?;
-        let path = dir.join("config.json");
-        let config: Self = read_json(&path)?;
-        config.check(&path)?;
+    /// Reads a `config.json` of the family and checks that the model is supported.
+    pub(super) fn read(path: &Path) -> Result<Self, ModelError> {
+        let config: Self = read_json(path)?;
+        config.check(path)?;
         Ok(config)
-    }
-
-    /// The names of the family.
-    pub fn spec(&self) -> &'static FamilySpec {
-        &super::SPEC
     }
 
     /// Number of features of an image. Each takes one position in the token sequence.
@@ -129,24 +122,15 @@ impl LlavaConfig {
         self.image_token_id.or(self.image_token_index).unwrap_or(32_000)
     }
 
-    /// An id to pad with: any except the image token, which is counted.
-    pub(crate) fn padding(&self) -> u32 {
-        u32::from(self.image_token() == 0)
+    /// The layout of every image.
+    pub fn layout(&self) -> ImageLayout {
+        ImageLayout::plain(self.image_token(), self.image_tokens())
     }
 
-    /// Checks that the processor's files belong to the same checkpoint as this configuration.
-    ///
-    /// # Errors
-    /// [`ModelError::ImageToken`], [`ModelError::ImageSize`] or [`ModelError::TokenOutside`].
-    pub fn check_processor(&self, processor: &Processor) -> Result<(), ModelError> {
-        let found = processor.text.special().image.id;
-        if found != self.image_token() {
-            return Err(ModelError::ImageToken { expected: self.image_token(), found });
-        }
-        let probe = processor.image.process(&image::RgbImage::new(2, 2))?;
-        let special = processor.text.special();
-        let ids: Vec<_> = special.bos.iter().chain([&special.end]).map(|token| token.id).collect();
-        self.check_input(&ids, Some(&probe))
+    /// The input of an image whose pixels are normalized and have the size that the vision tower
+    /// takes.
+    pub fn input(&self, pixels: PixelValues) -> ImageInput {
+        ImageInput::new(vec![pixels], self.layout())
     }
 
     /// The hidden states that are concatenated to image features, as numbers of layers that have
@@ -159,43 +143,76 @@ impl LlavaConfig {
             FeatureLayer::Many(indices) => indices.iter().map(resolve).collect(),
         }
     }
+}
 
-    /// Whether a module or weight takes part in the computation, by its path. Layers of the vision
-    /// tower after the last used hidden state do not.
-    pub(crate) fn runs(&self, path: &str) -> bool {
+impl Family for LlavaConfig {
+    fn spec(&self) -> &'static FamilySpec {
+        &super::SPEC
+    }
+
+    fn decoder(&self) -> &DecoderConfig {
+        &self.text_config
+    }
+
+    fn image_token(&self) -> u32 {
+        self.image_token()
+    }
+
+    /// Newer files say so at the top level, older ones in `text_config`.
+    fn is_tied(&self) -> bool {
+        self.tie_word_embeddings || self.text_config.tie_word_embeddings
+    }
+
+    fn vision_tower(&self, weights: &mut WeightLoader) -> VisionTower {
+        let keep_class = self.vision_feature_select_strategy == FeatureSelect::Full;
+        let layers = self.feature_layers();
+        VisionTower::Clip(ClipVision::load(weights, &self.vision_config, layers, keep_class))
+    }
+
+    fn projector(&self, weights: &mut WeightLoader) -> Projector {
+        Projector::Llava(LlavaProjector::load(weights, self))
+    }
+
+    fn preprocessor(&self, dir: &Path) -> Result<Arc<dyn Preprocess>, ProcessorError> {
+        Ok(Arc::new(LlavaPreprocessor::from_dir(dir, self)?))
+    }
+
+    fn check_image(&self, image: &ImageInput) -> Result<(), ModelError> {
+        let vision = &self.vision_config;
+        let expected = [vision.num_channels, vision.image_size, vision.image_size];
+        let [tile] = image.tiles.as_slice() else {
+            return Err(ModelError::ImageTiles { expected: 1, found: image.tiles.len() });
+        };
+        let found = [tile.channels, tile.height, tile.width];
+        if found != expected {
+            return Err(ModelError::ImageSize { expected, found });
+        }
+        let (expected, found) = (self.image_tokens(), image.tokens());
+        if found == expected { Ok(()) } else { Err(ModelError::ImageTokens { expected, found }) }
+    }
+
+    /// Layers of the vision tower after the last used hidden state do not run.
+    fn runs(&self, path: &str) -> bool {
         let used = self.feature_layers().into_iter().max().unwrap_or(0);
         let unused = used..self.vision_config.num_hidden_layers;
         let layer = path.strip_prefix("vision_tower.encoder.layers.").and_then(|rest| rest.split('.').next());
         layer.and_then(|layer| layer.parse().ok()).is_none_or(|layer| !unused.contains(&layer))
     }
 
-    /// Whether LLaVA never runs a weight of CLIP: those after the used hidden states.
-    pub(crate) fn is_unused(&self, name: &str) -> bool {
-        name.starts_with("vision_tower.post_layernorm.") || !self.runs(name)
+    /// Checkpoints have all weights of CLIP, also those after the used hidden states.
+    fn is_unused(&self, path: &str) -> bool {
+        path.starts_with("vision_tower.post_layernorm.") || !self.runs(path)
     }
 
-    /// Checks that pixels and token ids fit this model.
-    ///
-    /// # Errors
-    /// [`ModelError::ImageSize`] if the image has another size than the vision tower takes;
-    /// [`ModelError::TokenOutside`] for an id outside of the vocabulary.
-    pub fn check_input(&self, ids: &[u32], pixels: Option<&PixelValues>) -> Result<(), ModelError> {
-        let vision = &self.vision_config;
-        let expected = [vision.num_channels, vision.image_size, vision.image_size];
-        let found = pixels.map(|pixels| [pixels.channels, pixels.height, pixels.width]);
-        if let Some(found) = found.filter(|found| *found != expected) {
-            return Err(ModelError::ImageSize { expected, found });
+    fn tower_sizes(&self) -> TowerSizes {
+        let (vision, layers) = (&self.vision_config, self.feature_layers());
+        TowerSizes {
+            hidden: vision.hidden_size,
+            intermediate: vision.intermediate_size,
+            heads: vision.num_attention_heads,
+            layers: layers.iter().copied().max().unwrap_or(0),
+            tokens: vision.patches() + 1,
+            features: vision.hidden_size * layers.len(),
         }
-        let vocab = self.text_config.vocab_size;
-        match ids.iter().find(|id| **id as usize >= vocab && **id != self.image_token()) {
-            Some(id) => Err(ModelError::TokenOutside { id: *id, vocab }),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether the embedding is the head. Newer files say so at the top level, older ones in
-    /// `text_config`.
-    pub fn is_tied(&self) -> bool {
-        self.tie_word_embeddings || self.text_config.tie_word_embeddings
     }
 }

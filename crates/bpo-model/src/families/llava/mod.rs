@@ -4,8 +4,9 @@
 mod check;
 mod config;
 mod model;
+mod preprocess;
 mod spec;
 
 pub use config::{FeatureLayer, FeatureSelect, LlavaConfig};
-pub use model::Projector;
+pub use model::LlavaProjector;
 pub(crate) use spec::SPEC;

@@ -1,17 +1,18 @@
-//! LLaVA-1.5's projector: two linears with a GELU between.
+//! LLaVA-1.5's projector: two linears with an activation between.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::config::LlavaConfig;
 use crate::checkpoint::WeightLoader;
-use crate::layers::Activation;
-use crate::layers::activate;
+use crate::input::ImageLayout;
+use crate::layers::{Activation, activate};
 use crate::lora::{Adapters, Linear};
+use crate::vlm::{PROJECTOR, PackedFeatures};
 
 /// Maps image features to the language model's width.
 #[derive(Module, Debug)]
-pub struct Projector {
+pub struct LlavaProjector {
     /// From the vision tower's width to the language model's.
     pub linear_1: Linear,
     /// Within the language model's width.
@@ -20,21 +21,36 @@ pub struct Projector {
     act: Activation,
 }
 
-impl Projector {
-    /// Loads the weights whose names begin with `name`.
-    pub(crate) fn load(weights: &mut WeightLoader, name: &str, config: &LlavaConfig) -> Self {
+impl LlavaProjector {
+    /// Loads the weights.
+    pub(super) fn load(weights: &mut WeightLoader, config: &LlavaConfig) -> Self {
         let d_in = config.vision_config.hidden_size * config.feature_layers().len();
         let d_out = config.text_config.hidden_size;
         let bias = config.multimodal_projector_bias;
         Self {
-            linear_1: Linear::load(weights, &format!("{name}.linear_1"), d_in, d_out, bias),
-            linear_2: Linear::load(weights, &format!("{name}.linear_2"), d_out, d_out, bias),
+            linear_1: Linear::load(weights, &format!("{PROJECTOR}.linear_1"), d_in, d_out, bias),
+            linear_2: Linear::load(weights, &format!("{PROJECTOR}.linear_2"), d_out, d_out, bias),
             act: config.projector_hidden_act,
         }
     }
 
-    /// Projects `[images, tokens, vision hidden]` to `[images, tokens, text hidden]`.
-    pub(crate) fn forward(&self, features: Tensor<3>, adapters: Adapters) -> Tensor<3> {
+    /// Projects each feature to one image token.
+    pub(crate) fn project(
+        &self,
+        features: &PackedFeatures,
+        images: &[&ImageLayout],
+        adapters: Adapters,
+    ) -> PackedFeatures {
+        let (values, count) = (features.values(), features.images());
+        let [rows, width] = values.dims();
+        // every image has as many features
+        let values = self.forward(values.reshape([count, rows / count, width]), adapters);
+        let values = values.flatten::<2>(0, 1);
+        PackedFeatures::new(values, images.iter().map(|image| image.tokens()))
+    }
+
+    /// Maps `[images, tokens, vision hidden]` to `[images, tokens, text hidden]`.
+    fn forward(&self, features: Tensor<3>, adapters: Adapters) -> Tensor<3> {
         let dtype = features.dtype();
         // a trained copy is in f32, and may be one of the two linears only
         let apply =

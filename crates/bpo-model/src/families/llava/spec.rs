@@ -1,10 +1,12 @@
 //! The names of LLaVA-1.5.
 
+use super::LlavaConfig;
 use crate::families::spec::{FamilySpec, PartNames, Targets};
 
 /// LLaVA-1.5, `LlavaForConditionalGeneration` in transformers.
 pub(crate) static SPEC: FamilySpec = FamilySpec {
     model_type: "llava",
+    read: |path| LlavaConfig::read(path).map(Into::into),
     kinds: &[("vision_config.model_type", &["clip_vision_model"]), ("text_config.model_type", &["llama"])],
     class: "LlavaForConditionalGeneration",
     module: "transformers.models.llava.modeling_llava",

@@ -9,7 +9,6 @@ use burn::nn::LayerNorm;
 use burn::tensor::Tensor;
 
 use crate::checkpoint::WeightLoader;
-use crate::families::llava::LlavaConfig;
 use crate::layers::{layer_norm, normed};
 use crate::lora::{Adapters, Linear};
 pub use config::ClipConfig;
@@ -40,10 +39,15 @@ struct Embeddings {
 
 impl ClipVision {
     /// Loads the weights. Layers after the last used one are not loaded.
-    pub(crate) fn load(weights: &mut WeightLoader, config: &LlavaConfig) -> Self {
-        let vision = &config.vision_config;
+    /// The features are the hidden states after `feature_layers` layers, concatenated, without the
+    /// class token unless `keep_class`.
+    pub(crate) fn load(
+        weights: &mut WeightLoader,
+        vision: &ClipConfig,
+        feature_layers: Vec<usize>,
+        keep_class: bool,
+    ) -> Self {
         let (hidden, patch) = (vision.hidden_size, vision.patch_size);
-        let feature_layers = config.feature_layers();
         let used = feature_layers.iter().copied().max().unwrap_or(0);
         Self {
             embeddings: Embeddings {
@@ -64,7 +68,7 @@ impl ClipVision {
                     .collect(),
             },
             feature_layers,
-            keep_class: config.vision_feature_select_strategy == crate::families::llava::FeatureSelect::Full,
+            keep_class,
         }
     }
 
