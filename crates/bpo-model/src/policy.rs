@@ -34,7 +34,8 @@ pub trait ImageSource {
     fn load(&mut self, name: &str) -> Result<RgbImage, ImageError>;
 
     /// Reads width and height of an image, as far as that is possible without decoding it, and so
-    /// checks that it is there. The default loads it.
+    /// checks that it is there. The two may be swapped for an image that its file turns. The default
+    /// loads the image.
     ///
     /// # Errors
     /// Why it cannot be loaded.
