@@ -179,7 +179,7 @@ impl VlmResponder {
         for (number, image) in question.images.iter().enumerate() {
             let mut input = Input::new(image);
             input.other = other;
-            let seed = if number == 0 { seed } else { item_seed(seed, &format!("image {number}")) };
+            let seed = if number == 0 { seed } else { item_seed(seed, format!("image {number}")) };
             weakened.extend(ImageInput::weakened(images, input, distortion, seed)?);
         }
         Ok(match contrast {

@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_row_without_an_image_is_text() {
-        let plan = splice(&[vec![5, 6]], &[&[]], IMAGE, &[0..2]).unwrap();
+        let plan = splice(&[vec![5, 6]], &[&[]], IMAGE, &[0..2, 2..4]).unwrap();
         assert_eq!(plan.gather, [0, 1]);
     }
 
@@ -86,7 +86,7 @@ mod tests {
             (vec![1], &[0], 2, 0),
             (vec![IMAGE; 2], &[0, 0], 4, 2),
         ] {
-            match splice(&[row], &[images], IMAGE, &[0..2]) {
+            match splice(&[row], &[images], IMAGE, &[0..2, 2..4]) {
                 Err(ModelError::ImageTokens { expected: e, found: f }) => {
                     assert_eq!((e, f), (expected, found))
                 }
