@@ -1,0 +1,206 @@
+//! The file of a cache of the reference's log-probabilities.
+//!
+//! ```text
+//! reference.safetensors   logps   f32 [tokens]    of all completions, concatenated
+//!                         ends    i64 [rows]      index behind each completion's last token
+//!                         keys    u8 [rows, 32]   SHA-256 of the completion's texts: image name, turns, answer
+//!                         images  u8 [rows, 32]   fingerprint of the image, where the collator gives one
+//!                         tokens  u8 [rows, 32]   fingerprint of the token ids
+//!                         `bpo_reference`         JSON: version and `about`
+//! ```
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
+use std::path::Path;
+
+use bpo_pairs::files::{open_input, write_bytes};
+use safetensors::{Dtype, SafeTensors, View};
+use serde::{Deserialize, Serialize};
+
+use super::{Key, LogpCache};
+use crate::error::{Change, DpoError};
+use crate::policy::RowFingerprint;
+use crate::tensors::dims;
+
+const METADATA: &str = "bpo_reference";
+const VERSION: u32 = 1;
+/// The longest header in bytes that the safetensors crate reads.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// The part of a safetensors header that is not about tensors.
+#[derive(Default, Deserialize)]
+struct Header {
+    #[serde(rename = "__metadata__")]
+    metadata: Option<HashMap<String, String>>,
+}
+
+/// The metadata of a cache file, from those of its header.
+fn read_metadata(path: &Path, metadata: Option<&HashMap<String, String>>) -> Result<Metadata, DpoError> {
+    let broken = |reason: String| DpoError::ReferenceFile { path: path.to_owned(), reason };
+    let text = metadata.and_then(|metadata| metadata.get(METADATA));
+    let text = text.ok_or_else(|| broken("it has no metadata `bpo_reference`".to_owned()))?;
+    let metadata: Metadata =
+        serde_json::from_str(text).map_err(|source| DpoError::Json { path: path.to_owned(), source })?;
+    if metadata.version != VERSION {
+        return Err(broken(format!("its version is {}, not {VERSION}", metadata.version)));
+    }
+    Ok(metadata)
+}
+
+/// The metadata of the file.
+#[derive(Serialize, Deserialize)]
+struct Metadata {
+    version: u32,
+    about: BTreeMap<String, String>,
+}
+
+impl LogpCache {
+    /// Checks that a file is a cache, by its header. Whether it is stale only [`load`](Self::load)
+    /// finds.
+    ///
+    /// # Errors
+    /// [`DpoError::ReferenceFile`] for another file; [`DpoError::Io`].
+    pub fn check_file(path: &Path) -> Result<(), DpoError> {
+        let mut file = open_input(path)?;
+        let mut bytes = Vec::new();
+        file.by_ref().take(8).read_to_end(&mut bytes).map_err(DpoError::io("read", path))?;
+        let length = bytes.as_slice().try_into().map_or(0, u64::from_le_bytes);
+        // a longer header is cut off, and then no metadata are found in it
+        file.take(length.min(MAX_HEADER)).read_to_end(&mut bytes).map_err(DpoError::io("read", path))?;
+        // the safetensors crate reads a header only together with the tensors
+        let header: Header =
+            bytes.get(8..).map_or(Ok(Header::default()), serde_json::from_slice).unwrap_or_default();
+        read_metadata(path, header.metadata.as_ref()).map(|_| ())
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`DpoError::ReferenceChanged`] with all differences from `about`; [`DpoError::Safetensors`]
+    /// or [`DpoError::ReferenceFile`] for another file; [`DpoError::Io`].
+    pub fn load(path: &Path, about: BTreeMap<String, String>) -> Result<Self, DpoError> {
+        // a FIFO would be waited for
+        let mut bytes = Vec::new();
+        open_input(path)?.read_to_end(&mut bytes).map_err(DpoError::io("read", path))?;
+        let unreadable = |source| DpoError::Safetensors { path: Some(path.to_owned()), source };
+        let broken =
+            |reason: &str| DpoError::ReferenceFile { path: path.to_owned(), reason: reason.to_owned() };
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(unreadable)?;
+        let metadata = read_metadata(path, header.metadata().as_ref())?;
+        let changes = changes(&metadata.about, &about);
+        if !changes.is_empty() {
+            return Err(DpoError::ReferenceChanged { path: path.to_owned(), changes });
+        }
+        let file = SafeTensors::deserialize(&bytes).map_err(unreadable)?;
+        let tensor = |name: &str, dtype, columns: usize| match file.tensor(name) {
+            Ok(view) if view.dtype() == dtype && view.shape().get(1).copied().unwrap_or(1) == columns => {
+                Ok(view.data().to_vec())
+            }
+            Ok(view) => Err(broken(&format!("{name} is {} {}", dims(view.shape()), view.dtype()))),
+            Err(source) => Err(unreadable(source)),
+        };
+        let logps: Vec<f32> = chunks(&tensor("logps", Dtype::F32, 1)?).map(f32::from_le_bytes).collect();
+        let ends: Vec<i64> = chunks(&tensor("ends", Dtype::I64, 1)?).map(i64::from_le_bytes).collect();
+        let keys: Vec<Key> = chunks(&tensor("keys", Dtype::U8, 32)?).collect();
+        let prints = if file.names().contains(&"images") {
+            let images: Vec<Key> = chunks(&tensor("images", Dtype::U8, 32)?).collect();
+            let tokens: Vec<Key> = chunks(&tensor("tokens", Dtype::U8, 32)?).collect();
+            Some((images, tokens))
+        } else {
+            None
+        };
+        let rows = keys.len();
+        let even = ends.len() == rows
+            && prints.as_ref().is_none_or(|(images, tokens)| images.len() == rows && tokens.len() == rows);
+        if !even {
+            return Err(broken("its tensors have different numbers of rows"));
+        }
+        let mut cache = Self { path: Some(path.to_owned()), ..Self::new(about) };
+        let mut start = 0;
+        for (row, (key, end)) in keys.into_iter().zip(ends).enumerate() {
+            let end = usize::try_from(end).ok().filter(|end| (start..=logps.len()).contains(end));
+            let end = end.ok_or_else(|| broken("`ends` does not fit `logps`"))?;
+            let fingerprint = prints
+                .as_ref()
+                .map(|(images, tokens)| RowFingerprint { image: images[row], tokens: tokens[row] });
+            cache.insert(key, &logps[start..end], fingerprint);
+            start = end;
+        }
+        Ok(cache)
+    }
+
+    /// Writes a file atomically. Equal contents give equal bytes.
+    ///
+    /// # Errors
+    /// [`DpoError::File`] if it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), DpoError> {
+        let rows = || self.order.iter().map(|key| &self.rows[key]);
+        let prints: Option<Vec<&RowFingerprint>> = rows().map(|row| row.fingerprint.as_ref()).collect();
+        let bytes = |parts: &mut dyn Iterator<Item = Vec<u8>>| parts.flatten().collect::<Vec<u8>>();
+        let ends = bytes(&mut rows().map(|row| (row.end as i64).to_le_bytes().to_vec()));
+        let logps = bytes(&mut self.logps.iter().map(|value| value.to_le_bytes().to_vec()));
+        let keys = self.order.concat();
+        let count = self.order.len();
+        let mut tensors = vec![
+            ("ends", Part { dtype: Dtype::I64, shape: vec![count], bytes: ends }),
+            ("keys", Part { dtype: Dtype::U8, shape: vec![count, 32], bytes: keys }),
+            ("logps", Part { dtype: Dtype::F32, shape: vec![self.logps.len()], bytes: logps }),
+        ];
+        if let Some(prints) = prints {
+            let column = |of: fn(&RowFingerprint) -> Key| {
+                let bytes = prints.iter().flat_map(|print| of(print)).collect();
+                Part { dtype: Dtype::U8, shape: vec![count, 32], bytes }
+            };
+            tensors.push(("images", column(|print| print.image)));
+            tensors.push(("tokens", column(|print| print.tokens)));
+        }
+        let metadata = Metadata { version: VERSION, about: self.about.clone() };
+        let text = serde_json::to_string(&metadata)
+            .map_err(|source| DpoError::Json { path: path.to_owned(), source })?;
+        let bytes = safetensors::serialize(tensors, Some([(METADATA.to_owned(), text)].into()))
+            .map_err(|source| DpoError::Safetensors { path: Some(path.to_owned()), source })?;
+        Ok(write_bytes(path, &bytes)?)
+    }
+}
+
+fn changes(then: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<Change> {
+    let mut names: Vec<&String> = then.keys().chain(now.keys()).collect();
+    names.sort();
+    names.dedup();
+    let value = |of: &BTreeMap<String, String>, name| of.get(name).map_or("none", String::as_str).to_owned();
+    names
+        .into_iter()
+        .filter(|name| then.get(*name) != now.get(*name))
+        .map(|name| Change { key: name.clone(), then: value(then, name), now: value(now, name) })
+        .collect()
+}
+
+/// Chunks of `N` bytes. There is no remainder: safetensors checks the shapes.
+fn chunks<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
+    bytes.as_chunks::<N>().0.iter().copied()
+}
+
+struct Part {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl View for Part {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        (&self.bytes).into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
