@@ -1,4 +1,4 @@
-//! Which settings of a run can work.
+//! Validation of settings.
 
 use bpo_pairs::{Contrast, Limits};
 
@@ -6,11 +6,12 @@ use super::RunConfig;
 use crate::error::BpoError;
 
 impl RunConfig {
-    /// Checks the settings that belong to no library.
+    /// Validates the settings.
     ///
     /// # Errors
-    /// [`BpoError::Setting`] for the first that cannot work, [`BpoError::Conflict`] for the first that another one leaves
-    /// nothing to do, and what the training settings say of themselves.
+    /// Returns [`BpoError::Setting`] for the first invalid value, [`BpoError::Conflict`] for the
+    /// first setting that another one makes useless, or the errors of the server and training
+    /// settings.
     pub fn validate(&self) -> Result<(), BpoError> {
         let check = |key: &'static str, holds, expected, found: String| match holds {
             true => Ok(()),
@@ -58,7 +59,7 @@ impl RunConfig {
         #[cfg(feature = "model")]
         self.validate_training()?;
         let temperature = self.weaken.temperature;
-        // logits are divided by it in f32
+        // logits are divided by the temperature in f32
         let usable = temperature == 0.0 || temperature > 0.0 && (temperature as f32).is_normal();
         let expected = "0, or a number above it that f32 can hold (1.2e-38 to 3.4e38)";
         check("weaken.temperature", usable, expected, temperature.to_string())?;

@@ -1,4 +1,4 @@
-//! Which settings of training can work.
+//! Validation of training settings.
 
 use bpo_model::LoraConfig;
 
@@ -7,10 +7,10 @@ use crate::device::Dtype;
 use crate::error::BpoError;
 
 impl RunConfig {
-    /// Checks the settings of what is trained.
+    /// Validates the settings of adapters, full fine-tuning and references.
     ///
     /// # Errors
-    /// As [`validate`](Self::validate).
+    /// Returns the errors of [`validate`](Self::validate).
     pub(super) fn validate_training(&self) -> Result<(), BpoError> {
         let check = |key: &'static str, holds, expected, found: String| {
             if holds { Ok(()) } else { Err(BpoError::Setting { key: key.into(), expected, found }) }
@@ -26,7 +26,8 @@ impl RunConfig {
         Ok(())
     }
 
-    /// Refuses settings that others leave nothing to do: unread, they would be taken for granted.
+    /// Rejects settings that have no effect with the others, which users would otherwise believe to
+    /// be in use.
     fn check_unused(&self) -> Result<(), BpoError> {
         let conflict = |key: &'static str, with: String, reason| {
             Err(BpoError::Conflict { key: key.into(), with, reason })

@@ -367,7 +367,8 @@ fn others(image: usize, count: usize, item_seed: u64) -> impl Iterator<Item = us
     })
 }
 
-/// The name of an image for its seed: the names of its path, joined by `/`.
+/// Returns the bytes that the seed of an image is derived from: the components of its path, joined
+/// by `/`.
 fn key(path: &Path) -> Vec<u8> {
     path.iter().map(OsStr::as_encoded_bytes).collect::<Vec<_>>().join(&b'/')
 }

@@ -6,7 +6,8 @@ use bpo_pairs::{SkipCounts, UntrustedPath};
 
 use crate::config::Change;
 
-/// What an output would overwrite: itself, or a file or directory that is made for it.
+/// Describes what an output would overwrite: the output itself, or a file or directory written for
+/// it.
 pub(super) fn overwritten(given: &Path, written: &Path) -> String {
     if given == written { " it".to_owned() } else { format!(" {}", UntrustedPath(written)) }
 }
@@ -18,7 +19,7 @@ pub(super) fn counted(skipped: &SkipCounts) -> String {
     }
 }
 
-/// What differs, and what to do.
+/// Describes the differences and the remedy.
 pub(super) fn differences(settings: &[Change], inputs: &[Change]) -> String {
     let mut parts = Vec::new();
     if !settings.is_empty() {
@@ -35,7 +36,7 @@ pub(super) fn differences(settings: &[Change], inputs: &[Change]) -> String {
     format!("{}. {remedy}, or another --out to start again", parts.join(", and "))
 }
 
-/// Inputs by the settings that name them. Their fingerprints are for programs.
+/// Names inputs by their settings. Fingerprints are left out, as they mean nothing to users.
 fn names(inputs: &[Change]) -> String {
     let name = |change: &Change| match change.key.as_str() {
         "data" => "what `data.path` (--data) names".to_owned(),
