@@ -126,7 +126,7 @@ pub fn check_adapter(dir: &Path, base: &Path) -> Result<(), BpoError> {
     {
         tracing::warn!(
             adapter = %dir.display(), made_for = named, model = %base.display(),
-            "by its name this adapter was made for another model, and would spoil this one"
+            "this adapter names another base model and may have been made for another model"
         );
     }
     Ok(())

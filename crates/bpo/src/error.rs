@@ -79,7 +79,7 @@ pub enum BpoError {
         source: toml::ser::Error,
     },
     /// Settings or flags without a default are missing.
-    #[error("not given: {}. A key goes into the settings' file (--config)", missing.iter().map(Missing::to_string).collect::<Vec<_>>().join(", "))]
+    #[error("missing: {}. Set the keys in the settings file (--config), or pass the flags", missing.iter().map(Missing::to_string).collect::<Vec<_>>().join(", "))]
     NotSet {
         /// Everything that is missing.
         missing: Vec<Missing>,
@@ -106,7 +106,7 @@ pub enum BpoError {
     },
     /// The trained weights are not finite.
     #[cfg(feature = "model")]
-    #[error("training is done after step {step}, and what it gave cannot be saved")]
+    #[error("training finished after step {step}, but its result cannot be saved")]
     ResultNotFinite {
         /// The last step.
         step: usize,
@@ -164,7 +164,7 @@ pub enum BpoError {
     },
     /// A file of a run is missing, but files that were made after it exist.
     #[error(
-        "{} is missing or empty ({stage}), though later files of the run are there. To make it again delete {}; or give \
+        "{} is missing or empty (stage {stage}), but later files of the run exist: delete {} to make it again, or give \
          another --out",
         UntrustedPath(path), later.iter().map(|path| UntrustedPath(path).to_string()).collect::<Vec<_>>().join(", ")
     )]
@@ -178,7 +178,7 @@ pub enum BpoError {
     },
     /// A file or directory holds results, but its manifest is missing.
     #[error(
-        "{} is there and {} is not, which says how it was made: give another --out, or restore that file",
+        "{} exists, but its manifest {} is missing: give another --out, or restore the manifest",
         UntrustedPath(path),
         UntrustedPath(manifest)
     )]
@@ -189,14 +189,14 @@ pub enum BpoError {
         manifest: PathBuf,
     },
     /// A directory for a run is not empty and holds no run.
-    #[error("{} is not empty, and no run is in it: give another --out, or empty it", UntrustedPath(path))]
+    #[error("{} is not empty and holds no run: give another --out, or empty it", UntrustedPath(path))]
     NotARun {
         /// The directory.
         path: PathBuf,
     },
     /// A settings file that bpo did not write would be overwritten.
     #[error(
-        "{} was not written by bpo, and would be written over: move it, or give another --out",
+        "{} was not written by bpo and would be overwritten: move it, or give another --out",
         UntrustedPath(path)
     )]
     NotOurs {
@@ -205,7 +205,7 @@ pub enum BpoError {
     },
     /// The server or injector refused all requests of a stage.
     #[error(
-        "{stage}: nothing was answered ({skipped}), so nothing is kept; the first: {}",
+        "{stage}: no request was answered ({skipped}), so no file is kept; the first failure: {}",
         Untrusted(reason)
     )]
     NothingAnswered {
@@ -225,7 +225,7 @@ pub enum BpoError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A question was skipped although all questions must be answered.
-    #[error("question {id:?} is not answered: {}", Untrusted(reason))]
+    #[error("question {id:?} was not answered: {}", Untrusted(reason))]
     Unanswered {
         /// Id of the question.
         id: String,
@@ -233,7 +233,7 @@ pub enum BpoError {
         reason: String,
     },
     /// Two questions have the same id, so their answers cannot be distinguished.
-    #[error("{}: the id {id:?} is of two questions", UntrustedPath(path))]
+    #[error("{}: two questions have the id {id:?}", UntrustedPath(path))]
     SameId {
         /// The file.
         path: PathBuf,
@@ -242,8 +242,8 @@ pub enum BpoError {
     },
     /// An existing file of pairs differs from the pairs that would be written.
     #[error(
-        "{} exists and differs from what the answers give ({there} pairs there, {now} now): delete it, or give another \
-         --out",
+        "{} exists and differs from the pairs of the answers ({there} pairs in the file, {now} now): delete it, or \
+         give another --out",
         UntrustedPath(path)
     )]
     Differs {
@@ -287,8 +287,8 @@ pub enum BpoError {
     },
     /// The reference has another chat template or tokenizer than the model.
     #[error(
-        "the reference {} has another {what} than the model, whose texts it would be asked: take a reference of the same \
-         chat template and tokenizer",
+        "the reference {} has another {what} than the model: use a reference with the same chat template and \
+         tokenizer",
         UntrustedPath(path)
     )]
     ReferenceTemplate {
@@ -298,7 +298,7 @@ pub enum BpoError {
         what: &'static str,
     },
     /// A directory that should hold an adapter holds none.
-    #[error("{} is no PEFT adapter: there is no adapter_config.json in it", UntrustedPath(path))]
+    #[error("{} is not a PEFT adapter: it has no adapter_config.json", UntrustedPath(path))]
     NoAdapter {
         /// The path.
         path: PathBuf,
@@ -313,8 +313,8 @@ pub enum BpoError {
     },
     /// An adapter was trained on other weights than those of the model.
     #[error(
-        "the adapter {} was trained on other weights than those of {}, by {}; where they are the same in another form, remove \
-         that file",
+        "the adapter {} was trained on other weights than those of {}, according to {}; if they are the same weights in \
+         another form, delete that file",
         UntrustedPath(path),
         UntrustedPath(model),
         UntrustedPath(record)
@@ -333,13 +333,13 @@ pub enum BpoError {
         /// The directory.
         path: PathBuf,
     },
-    /// Text is not the name of a device.
+    /// The text is not the name of a device.
     #[error("unknown device {found:?}: expected flex, libtorch, libtorch:cuda:N, cuda, cuda:N or wgpu")]
     UnknownDevice {
         /// The text.
         found: String,
     },
-    /// Text is not the name of a data type.
+    /// The text is not the name of a data type.
     #[error("unknown dtype {found:?}: expected f32, bf16 or f16")]
     UnknownDtype {
         /// The text.
@@ -407,7 +407,7 @@ pub enum BpoError {
     },
     /// A model or server failed for a reason that is not in the sample, so the stage stopped.
     /// Running it again resumes it.
-    #[error("sample {id:?}: {stage} stopped, run it again to go on from here")]
+    #[error("sample {id:?}: {stage} stopped; run it again to resume it")]
     StageStopped {
         /// The stage.
         stage: Stage,
@@ -427,7 +427,7 @@ pub enum BpoError {
         answers: usize,
     },
     /// A distortion needs another image, but there is none.
-    #[error("sample {id:?}: {distortion} needs another image, and no other sample has one that can be used")]
+    #[error("sample {id:?}: {distortion} needs another image, and no other sample has a usable one")]
     NoOtherImage {
         /// Id of the sample.
         id: String,
@@ -482,7 +482,7 @@ pub enum BpoError {
     /// The policy differs from its reference before the first step.
     #[cfg(feature = "model")]
     #[error(
-        "training cannot begin; `train.reference_differs` (--reference-differs) and `train.initial_tolerance` decide this check"
+        "training cannot start; `train.reference_differs` (--reference-differs) and `train.initial_tolerance` control this check"
     )]
     InitialMismatch {
         /// [`DpoError::InitialMismatch`].

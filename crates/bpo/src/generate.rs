@@ -130,7 +130,7 @@ pub fn check_sampling(sampling: &Sampling) -> Result<(), BpoError> {
     };
     // logits are divided by the temperature in f32
     if !(temperature == 0.0 || temperature > 0.0 && (temperature as f32).is_normal()) {
-        let expected = "0, or a number above it that f32 can hold (1.2e-38 to 3.4e38)";
+        let expected = "0, or a number above 0 that f32 can hold (1.2e-38 to 3.4e38)";
         return Err(setting("temperature", expected, temperature));
     }
     if !(top_p > 0.0 && top_p <= 1.0) {

@@ -142,7 +142,7 @@ impl PipelineBackend for LocalBackend {
         // an error in drawing the curves does not fail the finished training
         #[cfg(feature = "curves")]
         if let Err(error) = crate::curves::draw(&dir.metrics(), &dir.evaluations(), &dir.curves()) {
-            tracing::warn!(error = crate::error::chain(&error), "no curves were drawn");
+            tracing::warn!(error = crate::error::chain(&error), "the curves could not be drawn");
         }
         Ok((RunStatus::Finished, outcome))
     }

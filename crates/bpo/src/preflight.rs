@@ -32,7 +32,7 @@ fn check_cache(config: &RunConfig) -> Result<(), BpoError> {
         |expected, found: String| Err(BpoError::Setting { key: "reference.cache".into(), expected, found });
     match fs::metadata(path) {
         Ok(there) if !there.is_file() => {
-            return setting("a file", format!("{}, which is none", path.display()));
+            return setting("a file", format!("{}, which is not a file", path.display()));
         }
         #[cfg(feature = "model")]
         Ok(_) => bpo_dpo::LogpCache::check_file(path)?,
@@ -65,7 +65,7 @@ fn check_training(config: &RunConfig) -> Result<(), BpoError> {
     match train.kind_weights.keys().find(|kind| !is_made(kind)) {
         Some(kind) => Err(BpoError::Setting {
             key: "train.kind_weights".into(),
-            expected: "of the kinds that a run makes, mllm-hal and llm-hal",
+            expected: "for kinds that a run makes (mllm-hal, llm-hal)",
             found: kind.to_string(),
         }),
         None => Ok(()),

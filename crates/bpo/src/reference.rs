@@ -90,7 +90,7 @@ pub fn fill<C: Collate<Batch = Batch>>(
 ) -> Result<(LogpCache, Vec<Skipped>), BpoError> {
     let objective = config.train.objective();
     if !objective.properties().reference {
-        let (with, reason) = (format!("the loss {}", objective.loss), "nothing is compared with a reference");
+        let (with, reason) = (format!("the loss {}", objective.loss), "no reference is used");
         return Err(BpoError::Conflict { key: "reference.cache".into(), with, reason });
     }
     let about = about(config, &checkpoint.processor)?;

@@ -127,7 +127,7 @@ pub fn run(
             return Ok(RunReport { status: RunStatus::Finished, was_finished: true, stages });
         }
         let path = dir.result(&config);
-        tracing::warn!(path = %path.display(), "the result is missing or damaged: it is made again");
+        tracing::warn!(path = %path.display(), "the result is missing or damaged, and is written again");
     }
 
     let mut skipped = BTreeMap::new();

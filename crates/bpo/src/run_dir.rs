@@ -54,7 +54,7 @@ impl RunDir {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(BpoError::Locked { path: root.to_owned() }),
             Err(TryLockError::Error(error)) => {
-                tracing::warn!(path = %path.display(), %error, "this file system has no locks");
+                tracing::warn!(path = %path.display(), %error, "this file system does not support locks");
             }
         }
         Ok(Self { root: root.to_owned(), _lock: lock })

@@ -86,8 +86,7 @@ pub trait VisionLanguageModel {
     /// Passes each answer to `on_answer` as soon as it exists, once per request, in any order.
     ///
     /// The default implementation calls [`respond_continuous`](Self::respond_continuous) first and
-    /// then passes the answers in order, up to a [`ControlFlow::Break`]. The remaining answers are
-    /// lost.
+    /// then passes the answers in order. A [`ControlFlow::Break`] drops the remaining answers.
     fn respond_each(
         &mut self,
         requests: &[VisionRequest],

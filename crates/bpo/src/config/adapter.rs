@@ -42,7 +42,7 @@ impl AdapterSettings {
                 let found = given.get(key).map_or_else(|| "not set".to_owned(), toml::Value::to_string);
                 Err(BpoError::Setting {
                     key: format!("lora.{key}").into(),
-                    expected: "what the adapter of `model.adapter` (--adapter) has, or left out",
+                    expected: "the value of the adapter in `model.adapter` (--adapter), or left out",
                     found: format!("{found}; the adapter has {has}"),
                 })
             }

@@ -45,7 +45,7 @@ impl Settings {
         if let Some(preset) = preset {
             let keys = self.overridden(preset);
             if !keys.is_empty() {
-                tracing::warn!("the settings' file wins over the preset {preset}: {}", keys.join(", "));
+                tracing::warn!("the settings file overrides the preset {preset}: {}", keys.join(", "));
             }
         }
         self.preset = preset.or(self.preset);

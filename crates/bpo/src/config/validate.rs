@@ -45,7 +45,7 @@ impl RunConfig {
         }
         let conditional = &self.conditional.distortion;
         let alone = !conditional.needs_other() && !conditional.needs_model();
-        let expected = "of families that weaken one image, and no features of it";
+        let expected = "a distortion of one image, without a second image or model features";
         check("conditional.distortion", alone, expected, conditional.to_string())?;
         let (key, fraction) = ("weaken.prefix_fraction", self.weaken.prefix_fraction);
         let expected = "at least 0 and less than 1";
@@ -61,7 +61,7 @@ impl RunConfig {
         let temperature = self.weaken.temperature;
         // logits are divided by the temperature in f32
         let usable = temperature == 0.0 || temperature > 0.0 && (temperature as f32).is_normal();
-        let expected = "0, or a number above it that f32 can hold (1.2e-38 to 3.4e38)";
+        let expected = "0, or a number above 0 that f32 can hold (1.2e-38 to 3.4e38)";
         check("weaken.temperature", usable, expected, temperature.to_string())?;
         let (key, value) = ("inject.llm.temperature", self.inject.llm.temperature);
         check(key, value >= 0.0 && value.is_finite(), "a finite number, at least 0", value.to_string())?;

@@ -49,7 +49,7 @@ pub fn pair(
             if existing == Existing::Refuse {
                 return Err(BpoError::Differs { path: file.to_owned(), there: kept.len(), now: pairs.len() });
             }
-            tracing::warn!(file = %file.display(), "the pairs are not those that the answers give; they are used as they are");
+            tracing::warn!(file = %file.display(), "the pairs in the file differ from those of the answers; those in the file are used");
         }
         pairs = kept;
         skipped.extend(refused);

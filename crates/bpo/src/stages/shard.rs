@@ -16,7 +16,7 @@ pub struct Shard {
     count: usize,
 }
 
-/// Text is not the name of a shard.
+/// The text is not the name of a shard.
 #[derive(Debug, thiserror::Error)]
 #[error("expected I/N with I from 1 to N, such as 2/3, not {found:?}")]
 pub struct ShardError {
