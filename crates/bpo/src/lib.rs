@@ -1,5 +1,5 @@
-//! Bootstrapped Preference Optimization (Pi et al., ECCV 2024, [arXiv
-//! 2403.08730](https://arxiv.org/abs/2403.08730)): aligns a vision-language model by direct
+//! Bootstrapped Preference Optimization (Pi et al., ECCV 2024,
+//! [arXiv 2403.08730](https://arxiv.org/abs/2403.08730)): aligns a vision-language model by direct
 //! preference optimization, with rejected answers that show the text prior of its language model.
 //!
 //! - [`stages`]: weakening, injection, pairing and training, generic over model, injector and

@@ -32,8 +32,8 @@ pub trait Progress {
         let _ = metrics;
     }
 
-    /// Called when training ends, even if no step was left. [`finished`](Self::finished) follows if
-    /// training was not stopped.
+    /// Called when training ends, even if no step was left. [`finished`](Self::finished)
+    /// follows.
     #[cfg(feature = "model")]
     fn trained(&mut self, summary: &TrainOutput) {
         let _ = summary;

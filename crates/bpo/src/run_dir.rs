@@ -9,7 +9,7 @@
 //! skipped.jsonl     everything that is not trained on, with reasons
 //! metrics.jsonl     metrics of each training step
 //! eval.jsonl        metrics of each evaluation, if there are evaluations
-//! samples.jsonl     answers of the policy during training, if `train` asks for them
+//! samples.jsonl     answers of the policy during training, if `train.sample_every` is set
 //! checkpoints/      training checkpoints
 //! report/           curves.png: plots of the metrics
 //! adapter/          the result: a PEFT adapter

@@ -1,4 +1,4 @@
-//! The run ledger: decides whether stages may be continued, and records what they did.
+//! The run ledger: decides whether stages can be continued, and records their results.
 //!
 //! | where | file |
 //! |---|---|

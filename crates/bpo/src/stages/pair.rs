@@ -31,8 +31,8 @@ pub enum Existing {
 /// empty; `existing` decides what happens if it differs.
 ///
 /// # Errors
-/// Returns an error if a file cannot be read or written, or if an answer belongs to no sample, or
-/// [`BpoError::Differs`].
+/// Returns an error if a file cannot be read or written, if an answer belongs to no sample or
+/// occurs twice, or [`BpoError::Differs`].
 pub fn pair(
     config: &RunConfig,
     samples: &[SftSample],
