@@ -16,75 +16,75 @@ use crate::device::DeviceSpec;
 use crate::stage::Stage;
 use text::{counted, differences, overwritten};
 
-/// Why a run cannot start or go on.
+/// Errors of the pipeline.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BpoError {
-    /// A file or directory could not be read or written.
+    /// A file or directory cannot be read or written.
     #[error("cannot {action} {}", UntrustedPath(path))]
     Io {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
     /// A file or directory cannot be opened, written, replaced or removed.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A configuration file has a key that nothing reads.
+    /// A settings file has an unknown key.
     #[error(
         "{}: line {line}, column {column}: unknown key `{key}`: did you mean `{nearest}`? (known here: {})",
         UntrustedPath(path), known.join(", ")
     )]
     UnknownKey {
-        /// The configuration file.
+        /// The settings file.
         path: PathBuf,
-        /// From 1.
+        /// Line, counted from 1.
         line: usize,
-        /// From 1, in characters.
+        /// Column in characters, counted from 1.
         column: usize,
-        /// The key.
+        /// The unknown key.
         key: String,
-        /// The known key that is most like it.
+        /// The most similar known key.
         nearest: String,
-        /// All keys known at this place.
+        /// All keys that are known at this place.
         known: Vec<String>,
     },
-    /// A configuration file is not TOML, or a value has the wrong form.
+    /// A settings file is not TOML, or a value has the wrong type or form.
     #[error("{}: line {line}, column {column}: {message}", UntrustedPath(path))]
     ConfigSyntax {
-        /// The configuration file.
+        /// The settings file.
         path: PathBuf,
-        /// From 1.
+        /// Line, counted from 1.
         line: usize,
-        /// From 1, in characters.
+        /// Column in characters, counted from 1.
         column: usize,
-        /// What is wrong.
+        /// The error message.
         message: String,
     },
-    /// A JSON file of the run is not what it should be.
+    /// A JSON file of the run cannot be parsed or written.
     #[error("{}", UntrustedPath(path))]
     Json {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The cause.
         source: serde_json::Error,
     },
-    /// The configuration cannot be written down.
+    /// The settings cannot be written as TOML.
     #[error("the configuration cannot be written as TOML")]
     ConfigEncode {
-        /// Why.
+        /// The cause.
         source: toml::ser::Error,
     },
-    /// Settings without a default are not given. All of them are named.
-    #[error("not given: {}. A key goes into the settings' file (--config)", missing.iter().map(Missing::to_string).collect::<Vec<_>>().join(", "))]
+    /// Settings or flags without a default are missing.
+    #[error("missing: {}. Set the keys in the settings file (--config), or pass the flags", missing.iter().map(Missing::to_string).collect::<Vec<_>>().join(", "))]
     NotSet {
-        /// All that is missing.
+        /// Everything that is missing.
         missing: Vec<Missing>,
     },
-    /// An input of a command is in one of its outputs, or an output in one of its inputs.
+    /// An output of a command would overwrite one of its inputs.
     #[error(
         "{} ({input}) is an input, and {} ({output}) would overwrite{}: choose another path for one of them",
         UntrustedPath(read),
@@ -94,166 +94,167 @@ pub enum BpoError {
     InputIsOutput {
         /// The setting or flag that names the input.
         input: String,
-        /// The input.
+        /// The path of the input.
         read: PathBuf,
         /// The setting or flag that names the output.
         output: String,
-        /// The path that the setting or flag gives.
+        /// The path of the setting or flag.
         given: Box<Path>,
-        /// The file or directory, below that path or beside it, that would be written or removed.
+        /// The file or directory that would be written or removed: that path, or one below or
+        /// beside it.
         written: PathBuf,
     },
-    /// What was trained is not finite.
+    /// The trained weights are not finite.
     #[cfg(feature = "model")]
-    #[error("training is done after step {step}, and what it gave cannot be saved")]
+    #[error("training finished after step {step}, but its result cannot be saved")]
     ResultNotFinite {
         /// The last step.
         step: usize,
         /// [`ModelError::NotFiniteWeights`](bpo_model::ModelError::NotFiniteWeights).
         source: bpo_model::ModelError,
     },
-    /// A setting has a value that cannot work.
+    /// A setting has an invalid value.
     #[error("`{key}` must be {expected}, not {found}")]
     Setting {
-        /// Its key.
+        /// Key of the setting.
         key: Cow<'static, str>,
-        /// What it may be.
+        /// Values that are allowed.
         expected: &'static str,
-        /// What it is.
+        /// Value that was found.
         found: String,
     },
-    /// A setting that another one leaves nothing to do.
+    /// Another setting makes a setting useless or invalid.
     #[error("`{key}` does not go with {with}: {reason}")]
     Conflict {
-        /// Its key.
+        /// Key of the setting.
         key: Cow<'static, str>,
-        /// The other one, with its value.
+        /// The other setting.
         with: String,
-        /// Why not.
+        /// Why they cannot be combined.
         reason: &'static str,
     },
-    /// A setting asks for the best evaluation, and there is nothing to evaluate on.
+    /// Training needs evaluations, but there are no pairs to evaluate on.
     #[error(
         "`train.keep_best` and `train.patience` need pairs to evaluate on: set `train.eval_fraction` (--eval-fraction) or \
          `data.eval_pairs` (--eval-pairs)"
     )]
     NothingToEvaluate,
-    /// The results of a stage were made with other settings or from other inputs than those given now.
+    /// The results of a stage were made with other settings or from other inputs.
     #[error("{} was made {}", UntrustedPath(path), differences(settings, inputs))]
     Changed {
         /// The file of the stage, or the directory of the run.
         path: PathBuf,
-        /// Each setting that differs.
+        /// The settings that differ.
         settings: Vec<Change>,
-        /// Each input that differs, with its fingerprints.
+        /// The inputs that differ, with their fingerprints.
         inputs: Vec<Change>,
     },
-    /// Several things are wrong with a run that has not started.
+    /// Several checks failed before the run started.
     #[error("the run cannot start: {}", problems.iter().map(|problem| bpo_pairs::chain(problem)).collect::<Vec<_>>().join("; "))]
     Preflight {
-        /// All of them; there are at least two.
+        /// The errors. There are at least two.
         problems: Vec<BpoError>,
     },
-    /// The server of the settings does not answer at all.
+    /// The server of `inject.server` cannot be reached.
     #[cfg(feature = "server")]
     #[error("the server of `inject.server` (--server) cannot be reached")]
     ServerUnreachable {
-        /// The address, and why.
+        /// The cause, which names the address.
         source: bpo_server::ServerError,
     },
-    /// Something of a run is gone, and what was made after it is not.
+    /// A file of a run is missing, but files that were made after it exist.
     #[error(
-        "{} is missing or empty ({stage}), though later files of the run are there. To make it again delete {}; or give \
+        "{} is missing or empty (stage {stage}), but later files of the run exist: delete {} to make it again, or give \
          another --out",
         UntrustedPath(path), later.iter().map(|path| UntrustedPath(path).to_string()).collect::<Vec<_>>().join(", ")
     )]
     Missing {
-        /// What is missing.
+        /// The missing file.
         path: PathBuf,
         /// The stage that makes it.
         stage: Stage,
         /// Files and directories that were made after it.
         later: Vec<PathBuf>,
     },
-    /// A file or directory holds results, and no manifest says how they were made.
+    /// A file or directory holds results, but its manifest is missing.
     #[error(
-        "{} is there and {} is not, which says how it was made: give another --out, or restore that file",
+        "{} exists, but its manifest {} is missing: give another --out, or restore the manifest",
         UntrustedPath(path),
         UntrustedPath(manifest)
     )]
     NoManifest {
         /// The file or directory.
         path: PathBuf,
-        /// The manifest that is missing.
+        /// The missing manifest.
         manifest: PathBuf,
     },
-    /// A directory for a run holds files, and none of a run.
-    #[error("{} is not empty, and no run is in it: give another --out, or empty it", UntrustedPath(path))]
+    /// A directory for a run is not empty and holds no run.
+    #[error("{} is not empty and holds no run: give another --out, or empty it", UntrustedPath(path))]
     NotARun {
         /// The directory.
         path: PathBuf,
     },
-    /// A file of settings would be written over one that somebody else wrote.
+    /// A settings file that bpo did not write would be overwritten.
     #[error(
-        "{} was not written by bpo, and would be written over: move it, or give another --out",
+        "{} was not written by bpo and would be overwritten: move it, or give another --out",
         UntrustedPath(path)
     )]
     NotOurs {
         /// The file.
         path: PathBuf,
     },
-    /// No request of a stage was answered, for reasons that lie in the requests.
+    /// The server or injector refused all requests of a stage.
     #[error(
-        "{stage}: nothing was answered ({skipped}), so nothing is kept; the first: {}",
+        "{stage}: no request was answered ({skipped}), so no file is kept; the first failure: {}",
         Untrusted(reason)
     )]
     NothingAnswered {
         /// The stage.
         stage: Stage,
-        /// Why the first was not.
+        /// Detail of the first refusal.
         reason: String,
-        /// All, by reason.
+        /// Number of skipped samples by reason.
         skipped: SkipCounts,
     },
-    /// A model failed in a way that is not the question's fault.
+    /// A model failed on a question, for a reason that is not in the question.
     #[error("question {id:?}: the model failed")]
     Question {
         /// Id of the question.
         id: String,
-        /// What the model says.
+        /// The error of the model.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A question was skipped where all must be answered.
-    #[error("question {id:?} is not answered: {}", Untrusted(reason))]
+    /// A question was skipped although all questions must be answered.
+    #[error("question {id:?} was not answered: {}", Untrusted(reason))]
     Unanswered {
         /// Id of the question.
         id: String,
-        /// Why not, which names its image where that is the reason.
+        /// The reason, which names the image if the image is the cause.
         reason: String,
     },
     /// Two questions have the same id, so their answers cannot be distinguished.
-    #[error("{}: the id {id:?} is of two questions", UntrustedPath(path))]
+    #[error("{}: two questions have the id {id:?}", UntrustedPath(path))]
     SameId {
         /// The file.
         path: PathBuf,
         /// The id.
         id: String,
     },
-    /// A file of pairs is there and not what it would be now.
+    /// An existing file of pairs differs from the pairs that would be written.
     #[error(
-        "{} exists and differs from what the answers give ({there} pairs there, {now} now): delete it, or give another \
-         --out",
+        "{} exists and differs from the pairs of the answers ({there} pairs in the file, {now} now): delete it, or \
+         give another --out",
         UntrustedPath(path)
     )]
     Differs {
         /// The file.
         path: PathBuf,
-        /// Pairs in it.
+        /// Number of pairs in the file.
         there: usize,
-        /// Pairs that the answers give.
+        /// Number of pairs that would be written.
         now: usize,
     },
-    /// Not one image of the data can be used.
+    /// No image of the data can be used.
     #[error(
         "no image of the data can be used ({skipped}); the first is {} ({}). Is `data.images` (--images) the \
          directory that image paths are relative to?",
@@ -261,20 +262,20 @@ pub enum BpoError {
         Untrusted(reason)
     )]
     NoImages {
-        /// The first that was tried.
+        /// The first image.
         first: PathBuf,
         /// Why it cannot be used.
         reason: String,
-        /// All, by reason.
+        /// Number of skipped samples by reason.
         skipped: SkipCounts,
     },
-    /// No directory is where the checkpoint should be.
+    /// The directory of a checkpoint does not exist.
     #[error("no directory {}: a model is a local Hugging Face directory", UntrustedPath(path))]
     NoCheckpoint {
         /// The path.
         path: PathBuf,
     },
-    /// What should be a model is an adapter.
+    /// A directory that should hold a model holds an adapter.
     #[error(
         "{} is an adapter, or has one in it (adapter_config.json), and adapters do not nest: merge it into its model first \
          (bpo merge)",
@@ -284,67 +285,67 @@ pub enum BpoError {
         /// The directory.
         path: PathBuf,
     },
-    /// The reference would be asked in another form than its own.
+    /// The reference has another chat template or tokenizer than the model.
     #[error(
-        "the reference {} has another {what} than the model, whose texts it would be asked: take a reference of the same \
-         chat template and tokenizer",
+        "the reference {} has another {what} than the model: use a reference with the same chat template and \
+         tokenizer",
         UntrustedPath(path)
     )]
     ReferenceTemplate {
-        /// Its directory.
+        /// The directory of the reference.
         path: PathBuf,
-        /// What differs.
+        /// The part that differs.
         what: &'static str,
     },
-    /// No adapter is where one should be.
-    #[error("{} is no PEFT adapter: there is no adapter_config.json in it", UntrustedPath(path))]
+    /// A directory that should hold an adapter holds none.
+    #[error("{} is not a PEFT adapter: it has no adapter_config.json", UntrustedPath(path))]
     NoAdapter {
         /// The path.
         path: PathBuf,
     },
-    /// An adapter is further down than it was said to be.
+    /// A directory holds no adapter, but its subdirectory `adapter` does.
     #[error("{} has no adapter_config.json; did you mean {}?", UntrustedPath(path), UntrustedPath(inside))]
     AdapterInside {
         /// The directory that was given.
         path: PathBuf,
-        /// The directory in it that has an adapter.
+        /// The subdirectory.
         inside: PathBuf,
     },
-    /// An adapter was trained on other weights than it shall be used with.
+    /// An adapter was trained on other weights than those of the model.
     #[error(
-        "the adapter {} was trained on other weights than those of {}, by {}; where they are the same in another form, remove \
-         that file",
+        "the adapter {} was trained on other weights than those of {}, according to {}; if they are the same weights in \
+         another form, delete that file",
         UntrustedPath(path),
         UntrustedPath(model),
         UntrustedPath(record)
     )]
     AdapterOfAnother {
-        /// The adapter's directory.
+        /// The directory of the adapter.
         path: PathBuf,
-        /// That of the checkpoint.
+        /// The directory of the model.
         model: PathBuf,
-        /// The file that says so.
+        /// The file that records the weights.
         record: PathBuf,
     },
-    /// Another process works in the same directory.
+    /// Another process uses the directory.
     #[error("{} is in use by another process", UntrustedPath(path))]
     Locked {
         /// The directory.
         path: PathBuf,
     },
-    /// A text that names no device.
+    /// The text is not the name of a device.
     #[error("unknown device {found:?}: expected flex, libtorch, libtorch:cuda:N, cuda, cuda:N or wgpu")]
     UnknownDevice {
         /// The text.
         found: String,
     },
-    /// A text that names no type of numbers.
+    /// The text is not the name of a data type.
     #[error("unknown dtype {found:?}: expected f32, bf16 or f16")]
     UnknownDtype {
         /// The text.
         found: String,
     },
-    /// The program was built without what the device needs.
+    /// The device needs a feature that the program was built without.
     #[error("device {device} needs a program built with `--features {feature}`")]
     DeviceNotBuilt {
         /// The device.
@@ -352,37 +353,37 @@ pub enum BpoError {
         /// The missing feature of this crate.
         feature: &'static str,
     },
-    /// The device does not start.
+    /// The device cannot be started.
     #[error("device {device} cannot be used: {reason}")]
     DeviceUnavailable {
         /// The device.
         device: DeviceSpec,
-        /// What its driver or backend says.
+        /// The message of its driver or backend.
         reason: String,
     },
-    /// There is nothing to work on.
+    /// No samples or pairs are left to work on.
     #[error("{}: no {what} is left ({})", UntrustedPath(path), counted(skipped))]
     Nothing {
-        /// Where they came from.
+        /// The file that they come from.
         path: PathBuf,
-        /// What was looked for.
+        /// The kind of item.
         what: &'static str,
-        /// What could not be used, in this stage and those before it, by reason.
+        /// Number of skipped items by reason, including those of earlier stages.
         skipped: SkipCounts,
     },
-    /// Not a single record of a file can be used.
+    /// No record of a file can be used.
     #[error("{}: no {what} can be used ({}); the first, {}: {}", UntrustedPath(path), counted(skipped), Untrusted(&first.id), Untrusted(&first.detail))]
     NothingUsable {
         /// The file.
         path: PathBuf,
-        /// What was looked for.
+        /// The kind of record.
         what: &'static str,
-        /// All of them, by reason.
+        /// Number of skipped records by reason.
         skipped: SkipCounts,
-        /// The first of them.
+        /// The first skipped record.
         first: Box<Skipped>,
     },
-    /// The program was built without what a setting or command needs.
+    /// A setting or command needs a feature that the program was built without.
     #[error("{what} needs a program built with `--features {feature}`")]
     NotBuilt {
         /// The setting or command.
@@ -390,7 +391,7 @@ pub enum BpoError {
         /// The missing feature of this crate.
         feature: &'static str,
     },
-    /// A stage file has a record that is none of this stage with these samples.
+    /// A stage file has a record of a sample that is not in the data or in the shard.
     #[error(
         "{}: line {line}: a record of {found:?}, which is not among the samples of this stage or shard: give another \
          --out, or the data that the file was made from",
@@ -399,14 +400,14 @@ pub enum BpoError {
     OtherSamples {
         /// The stage file.
         path: PathBuf,
-        /// Line of the record, from 1.
+        /// Line of the record, counted from 1.
         line: usize,
-        /// Id of its sample, with the number of the answer.
+        /// Id of the sample, with the index of the answer.
         found: String,
     },
-    /// A model or server failed in a way that is not the sample's fault: the stage stops and can be
-    /// run again.
-    #[error("sample {id:?}: {stage} stopped, run it again to go on from here")]
+    /// A model or server failed for a reason that is not in the sample, so the stage stopped.
+    /// Running it again resumes it.
+    #[error("sample {id:?}: {stage} stopped; run it again to resume it")]
     StageStopped {
         /// The stage.
         stage: Stage,
@@ -415,18 +416,18 @@ pub enum BpoError {
         /// The error of the model.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A model gave another number of answers than there were requests.
+    /// A model returned another number of answers than it got requests.
     #[error("{stage}: {requests} requests, but {answers} answers")]
     AnswerCount {
-        /// What was being done.
+        /// The stage.
         stage: &'static str,
-        /// Requests made.
+        /// Number of requests.
         requests: usize,
-        /// Answers given.
+        /// Number of answers.
         answers: usize,
     },
-    /// A distortion needs another image, and there is none.
-    #[error("sample {id:?}: {distortion} needs another image, and no other sample has one that can be used")]
+    /// A distortion needs another image, but there is none.
+    #[error("sample {id:?}: {distortion} needs another image, and no other sample has a usable one")]
     NoOtherImage {
         /// Id of the sample.
         id: String,
@@ -442,28 +443,28 @@ pub enum BpoError {
     /// An image cannot be used.
     #[error(transparent)]
     Image(#[from] crate::images::ImageError),
-    /// Data or stage files.
+    /// Data or stage files cannot be read or written.
     #[error(transparent)]
     Pairs(#[from] bpo_pairs::PairsError),
     /// Files could not be distorted.
     #[error(transparent)]
     DistortFiles(#[from] crate::distort_files::DistortFilesError),
-    /// A checkpoint or adapter.
+    /// A checkpoint or adapter cannot be used.
     #[cfg(feature = "model")]
     #[error(transparent)]
     Model(bpo_model::ModelError),
-    /// The tokenizer, chat template or image processor of a checkpoint.
+    /// The tokenizer, chat template or image processor of a checkpoint cannot be used.
     #[cfg(feature = "model")]
     #[error(transparent)]
     Processor(#[from] bpo_model::ProcessorError),
-    /// The settings of the server cannot work.
+    /// A setting of the server is invalid.
     #[cfg(feature = "server")]
     #[error("[inject.server]")]
     Server {
-        /// Which, and why.
+        /// The cause, which names the setting.
         source: bpo_server::ServerError,
     },
-    /// A setting of a table of the settings file cannot be used with this model or these pairs.
+    /// A setting in a table of the settings file does not fit the model or the pairs.
     #[cfg(feature = "model")]
     #[error("[{table}]")]
     InTable {
@@ -472,22 +473,22 @@ pub enum BpoError {
         /// The error, which names the key.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Error injection.
+    /// Errors cannot be injected.
     #[error(transparent)]
     Inject(bpo_inject::InjectError),
-    /// Answers that cannot be scored.
+    /// Answers cannot be scored.
     #[error(transparent)]
     Eval(#[from] bpo_eval::EvalError),
     /// The policy differs from its reference before the first step.
     #[cfg(feature = "model")]
     #[error(
-        "training cannot begin; `train.reference_differs` (--reference-differs) and `train.initial_tolerance` decide this check"
+        "training cannot start; `train.reference_differs` (--reference-differs) and `train.initial_tolerance` control this check"
     )]
     InitialMismatch {
         /// [`DpoError::InitialMismatch`].
         source: DpoError,
     },
-    /// Training.
+    /// Training failed.
     #[cfg(feature = "model")]
     #[error(transparent)]
     Dpo(DpoError),
@@ -495,7 +496,7 @@ pub enum BpoError {
 
 #[cfg(feature = "model")]
 impl From<DpoError> for BpoError {
-    /// Gives settings the names that they have in a run's.
+    /// Prefixes the keys of settings with `train.`.
     fn from(error: DpoError) -> Self {
         match error {
             DpoError::Setting { key, expected, found } => {
@@ -516,7 +517,7 @@ impl From<DpoError> for BpoError {
 
 #[cfg(feature = "model")]
 impl From<bpo_model::ModelError> for BpoError {
-    /// Names the table of a setting.
+    /// Prefixes the keys of settings with the name of their table.
     fn from(error: bpo_model::ModelError) -> Self {
         match error {
             error @ bpo_model::ModelError::TargetPattern { .. } => {
@@ -531,7 +532,7 @@ impl From<bpo_model::ModelError> for BpoError {
 }
 
 impl From<bpo_inject::InjectError> for BpoError {
-    /// Gives settings the names that they have in a run's.
+    /// Prefixes the keys of settings with `inject.llm.`.
     fn from(error: bpo_inject::InjectError) -> Self {
         match error {
             bpo_inject::InjectError::Setting { key, expected, found } => {
@@ -543,7 +544,7 @@ impl From<bpo_inject::InjectError> for BpoError {
 }
 
 impl BpoError {
-    /// Gives a setting of the model's crate the name that it has in a run's.
+    /// Prefixes the key of a setting with `table`.
     #[cfg(feature = "model")]
     pub(crate) fn in_table(table: &str, error: bpo_model::ModelError) -> Self {
         match error {
@@ -554,7 +555,7 @@ impl BpoError {
         }
     }
 
-    /// For `map_err` on file operations.
+    /// Returns a function for `map_err` on file operations.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
@@ -562,10 +563,10 @@ impl BpoError {
 }
 
 impl BpoError {
-    /// One error of all `problems`: the only one, or [`BpoError::Preflight`].
+    /// Combines `problems` into one error: the only problem, or [`BpoError::Preflight`].
     ///
     /// # Errors
-    /// If there is a problem.
+    /// Returns an error if there is a problem.
     pub(crate) fn all(mut problems: Vec<Self>) -> Result<(), Self> {
         match problems.len() {
             0 => Ok(()),
@@ -574,7 +575,7 @@ impl BpoError {
         }
     }
 
-    /// There is nothing to work on in a file of which `items` could not be used.
+    /// Creates the error for a file without usable records, of which `items` were skipped.
     pub fn nothing(path: &Path, what: &'static str, items: &[Skipped]) -> Self {
         let (path, skipped) = (path.to_owned(), items.iter().collect());
         match items.first() {

@@ -1,4 +1,4 @@
-//! The error injector that the settings ask for.
+//! Construction of the error injector from the settings.
 
 use bpo_inject::{CoOccurrence, ErrorInjector};
 use bpo_pairs::SftSample;
@@ -6,14 +6,14 @@ use bpo_pairs::SftSample;
 use crate::config::{InjectSection, RunConfig};
 use crate::error::BpoError;
 
-/// The injector of the settings: a language model behind their server, or without a server the
-/// swapping of words that are common in the answers of `samples`.
+/// Creates the injector of the settings: a language model behind `inject.server`, or, without a
+/// server, swapping of words that are common in the answers of `samples`.
 ///
-/// `api_key` is for the server. The server is not called.
+/// `api_key` is the key of the server. The server is not called.
 ///
 /// # Errors
-/// If a setting cannot work. [`BpoError::NotBuilt`] for a server in a build without the feature
-/// `server`.
+/// Returns an error if a setting is invalid, or [`BpoError::NotBuilt`] if a server is set in a
+/// build without the feature `server`.
 pub fn open_injector(
     config: &RunConfig,
     api_key: Option<String>,
@@ -46,10 +46,11 @@ fn behind_server(
     Err(BpoError::NotBuilt { what: "`inject.server`", feature: "server" })
 }
 
-/// Checks that the server of the settings, if there is one, answers at all.
+/// Checks that the server of the settings can be reached, if one is set.
 ///
 /// # Errors
-/// [`BpoError::ServerUnreachable`]; if a setting of the server cannot work.
+/// Returns [`BpoError::ServerUnreachable`], or [`BpoError::Server`] if a setting of the server is
+/// invalid.
 #[cfg(feature = "server")]
 pub fn check_server(config: &RunConfig, api_key: Option<String>) -> Result<(), BpoError> {
     let Some(server) = &config.inject.server else { return Ok(()) };
@@ -58,10 +59,10 @@ pub fn check_server(config: &RunConfig, api_key: Option<String>) -> Result<(), B
     client.check_alive().map_err(|source| BpoError::ServerUnreachable { source })
 }
 
-/// A build without the client cannot ask a server.
+/// Checks that no server is set, because this build has no client.
 ///
 /// # Errors
-/// [`BpoError::NotBuilt`] if the settings have a server.
+/// Returns [`BpoError::NotBuilt`] if a server is set.
 #[cfg(not(feature = "server"))]
 pub fn check_server(config: &RunConfig, _: Option<String>) -> Result<(), BpoError> {
     if config.inject.server.is_none() {

@@ -1,15 +1,19 @@
 //! Bootstrapped Preference Optimization (Pi et al., ECCV 2024,
 //! [arXiv 2403.08730](https://arxiv.org/abs/2403.08730)): aligns a vision-language model by direct
-//! preference optimization against answers that show its text prior.
+//! preference optimization, with rejected answers that show the text prior of its language model.
 //!
-//! - [`stages`]: weakening, injection, pairing and training, generic over model, injector and policy
-//! - [`run()`]: all stages in a [run directory](RunDir), which survives being killed at any moment
+//! - [`stages`]: weakening, injection, pairing and training, generic over model, injector and
+//!   policy
+//! - [`run()`]: all stages in a [run directory](RunDir), resumable after the process was killed at
+//!   any point
 //! - [`RunConfig`]: one TOML file with all settings
-//! - [`generate()`], [`score()`], [`plan()`]: answers, log-probabilities, and what training will take
+//! - [`generate()`]: answers to questions about images
+//! - [`score()`]: log-probabilities of the answers of pairs
+//! - [`plan()`]: memory and time that a training will take
 //!
-//! The crate re-exports those that it composes: [`distort`] weakens images, [`inject`] puts errors
-//! into answers, [`pairs`] is the data, [`dpo`] trains, [`model`] is LLaVA-1.5 on burn, [`eval`]
-//! measures hallucination, [`server`] is a client of OpenAI-compatible servers.
+//! The crate re-exports the crates that it combines: [`distort`] weakens images, [`inject`] injects
+//! errors into answers, [`pairs`] defines the data formats, [`dpo`] trains, [`model`] is LLaVA-1.5
+//! on burn, [`eval`] measures hallucination, [`server`] is a client of OpenAI-compatible servers.
 //!
 //! # From a checkpoint to an adapter
 //!
@@ -34,11 +38,11 @@
 //!
 //! # Features
 //!
-//! - `model` (default): everything that computes tensors. Without it the crate makes preference
-//!   pairs, for any trainer, and does not depend on burn.
+//! - `model` (default): models, training and scoring on burn. Without it the crate makes preference
+//!   pairs for any trainer and does not depend on burn.
 //! - `server` (default): error injection by a language model behind an OpenAI-compatible server
-//! - `flex` (default), `tch`, `cuda`, `cuda-nvrtc`, `wgpu`: backends
-//! - `curves` (default): the metrics of a training as a picture
+//! - `flex` (default), `tch`, `cuda`, `cuda-nvrtc`, `wgpu`: backends of burn
+//! - `curves` (default): plots of the training metrics
 //! - `sheet`: contact sheets of distortions, `bpo::save_sheet`
 
 #![forbid(unsafe_code)]

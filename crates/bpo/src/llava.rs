@@ -1,4 +1,4 @@
-//! A run with LLaVA-1.5.
+//! A pipeline backend with a LLaVA-1.5 model on this machine.
 
 use std::fmt;
 use std::path::Path;
@@ -28,10 +28,10 @@ use crate::samples::sampler;
 use crate::stage::Stage;
 use crate::stages::{StageOutcome, Trained, train};
 
-/// Makes what puts errors into the answers of samples.
+/// Creates an error injector for the annotated answers of samples.
 type MakeInjector = dyn Fn(&[SftSample]) -> Box<dyn ErrorInjector>;
 
-/// LLaVA-1.5 as the model of a run, loaded once and only when it is needed.
+/// A LLaVA-1.5 model on a local device, as the backend of a run. It is loaded once, on first use.
 pub struct LocalBackend {
     config: RunConfig,
     device: Device,
@@ -42,19 +42,20 @@ pub struct LocalBackend {
 
 impl fmt::Debug for LocalBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // the key is nobody's business
+        // the API key is secret
         f.debug_struct("LocalBackend").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
 impl LocalBackend {
-    /// The checkpoint of the settings on a device; `api_key` is for the server of the settings, if there is one.
+    /// Creates a backend for the checkpoint of the settings on a device. `api_key` is the key of
+    /// `inject.server`, if it is set.
     pub fn new(config: RunConfig, device: Device, api_key: Option<String>) -> Self {
         Self { config, device, api_key, checkpoint: None, injector: None }
     }
 
-    /// Has errors injected by an injector of one's own instead of that of the settings. The run directory does not know of
-    /// it: with another one, begin another run.
+    /// Replaces the error injector of the settings. The run directory does not record the injector,
+    /// so a run must not be resumed with another one.
     #[must_use]
     pub fn with_injector(
         mut self,
@@ -72,7 +73,7 @@ impl LocalBackend {
         let adapter = model.adapter.as_deref();
         let base = self.config.model_path()?;
         let checkpoint = Checkpoint::load_with_adapter(base, adapter, model.dtype, &self.device)?;
-        // a clone shares the weights
+        // clones share the weights
         Ok(self.checkpoint.insert(checkpoint).clone())
     }
 }
@@ -86,7 +87,8 @@ impl PipelineBackend for LocalBackend {
             check_server(config, self.api_key.clone())?;
         }
         if left.contains(&Stage::Train) {
-            // the adapters find their linears, and the learning-rate groups their parameters
+            // checks that the target modules exist and that the learning-rate groups match
+            // parameters
             let policy = policy(config, self.checkpoint()?.model)?.train();
             config.train_settings().check_groups(&policy)?;
         }
@@ -98,7 +100,7 @@ impl PipelineBackend for LocalBackend {
         if adapter.is_none() {
             return Ok(LlavaResponder::new(model, processor));
         }
-        // answers are faster with the adapter folded in; training, which needs it apart, loads it again
+        // generation is faster with a merged adapter; training needs it unmerged and loads it again
         self.checkpoint = None;
         Ok(LlavaResponder::new(model.merged(), processor))
     }
@@ -118,7 +120,7 @@ impl PipelineBackend for LocalBackend {
         progress: &mut dyn Progress,
     ) -> Result<(RunStatus, StageOutcome), BpoError> {
         let checkpoint = self.checkpoint()?;
-        // training holds its own copy of what it changes
+        // the trainer holds its own copy of the trained parameters
         self.checkpoint = None;
         let lora = checkpoint.adapter.clone();
         let (trainer, unread) = trainer(&self.config, checkpoint, pairs, images, Some(dir), progress)?;
@@ -127,7 +129,7 @@ impl PipelineBackend for LocalBackend {
         if !summary.is_finished() {
             return Ok((RunStatus::Stopped, outcome));
         }
-        // an adapter keeps its own settings, but for dropout
+        // the settings of a continued adapter stay the same, except for the dropout
         let dropout = self.config.lora.lora_dropout;
         let lora = lora.map_or_else(|| self.config.lora.clone(), |lora| lora.with_dropout(dropout));
         let step = summary.steps;
@@ -137,23 +139,24 @@ impl PipelineBackend for LocalBackend {
             }
             error => error,
         })?;
-        // what was trained is there; a picture of it is no reason to fail
+        // an error in drawing the curves does not fail the finished training
         #[cfg(feature = "curves")]
         if let Err(error) = crate::curves::draw(&dir.metrics(), &dir.evaluations(), &dir.curves()) {
-            tracing::warn!(error = crate::error::chain(&error), "no curves were drawn");
+            tracing::warn!(error = crate::error::chain(&error), "the curves could not be drawn");
         }
         Ok((RunStatus::Finished, outcome))
     }
 }
 
-/// A trainer of a LLaVA model on images below a root.
+/// A trainer for a LLaVA model with images below an image root.
 pub(crate) type LlavaTrainer = Trainer<Llava, LlavaCollator<ImageRoot>>;
 
-/// A trainer with the settings of a run, and the evaluation pairs that could not be read. Without a run directory it writes
-/// nothing.
+/// Creates a trainer with the settings of a run. Also returns the evaluation pairs that could not
+/// be read. Without a run directory the trainer writes no file.
 ///
 /// # Errors
-/// If the evaluation pairs or the reference cannot be read, or the settings do not fit the model.
+/// Returns an error if the evaluation pairs or the reference cannot be read, or the settings do not
+/// fit the model.
 pub(crate) fn trainer(
     config: &RunConfig,
     checkpoint: Checkpoint,
@@ -176,7 +179,10 @@ pub(crate) fn trainer(
     Ok((trainer.with_eval_pairs(eval_pairs), unread))
 }
 
-/// The pairs of their own that training is evaluated on.
+/// Reads the pairs of `data.eval_pairs`.
+///
+/// # Errors
+/// Returns an error if the file cannot be read or has no usable pair.
 pub(crate) fn eval_pairs(config: &RunConfig) -> Result<PairSet, BpoError> {
     let Some(path) = &config.data.eval_pairs else { return Ok(PairSet::default()) };
     let set = read_pairs(path)?;
@@ -186,7 +192,8 @@ pub(crate) fn eval_pairs(config: &RunConfig) -> Result<PairSet, BpoError> {
     }
 }
 
-/// What is trained: a model with fresh adapters, with those that it was loaded with, or with weights that train.
+/// Creates the policy: the model with new adapters, with the adapter that it was loaded with, or
+/// with trainable weights.
 pub(crate) fn policy(config: &RunConfig, model: Llava) -> Result<Llava, BpoError> {
     let policy = match &config.full_finetune {
         Some(full) => model.train().unfreeze(|path| full.trains(path)),
@@ -196,20 +203,21 @@ pub(crate) fn policy(config: &RunConfig, model: Llava) -> Result<Llava, BpoError
     Ok(policy.with_gradient_checkpointing(config.model.gradient_checkpointing)?)
 }
 
-/// Writes what was trained: the adapter, or the whole checkpoint.
+/// Writes the training result: the adapter, or the whole checkpoint.
 fn save(config: &RunConfig, policy: &Llava, lora: &LoraConfig, out: &Path) -> Result<(), BpoError> {
     let base = config.model_path()?;
     if config.full_finetune.is_none() {
-        // before the adapter's own files, the last of which says that it is whole
+        // before the files of the adapter, the last of which marks it as complete
         record_base(out, base)?;
         return Ok(save_adapter(policy, lora, &base.to_string_lossy(), out)?);
     }
-    // a checkpoint is written over nothing; only one of earlier training in this directory is removed
+    // removes only a checkpoint that bpo wrote
     remove_owned_dir(out)?;
     Ok(policy.save_checkpoint(base, out)?)
 }
 
-/// Prepares pairs as the settings have it: with their longest sequence, and weakened images for losses that need them.
+/// Creates the collator of the settings, with their maximum sequence length, and with weakened
+/// images for losses that need them.
 pub fn collator(config: &RunConfig, checkpoint: &Checkpoint, images: &ImageRoot) -> LlavaCollator<ImageRoot> {
     LlavaCollator::new(checkpoint.processor.clone(), &checkpoint.model, images.clone())
         .with_max_length(config.model.max_length)

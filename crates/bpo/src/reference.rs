@@ -1,4 +1,4 @@
-//! The reference of a training, from `[reference]` of the settings.
+//! The reference model of a training, as `[reference]` sets it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,16 +17,19 @@ use crate::progress::Progress;
 use crate::stage::Stage;
 use crate::stages::StageOutcome;
 
-/// Between two writes of a cache that is being filled. What lies between is lost if the process is killed.
+/// Minimum time between two writes of a cache that is being filled. A killed process loses what it
+/// computed after the last write.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
-/// What [`LlavaCollator`](bpo_model::LlavaCollator) prepares.
+/// The batch type of [`LlavaCollator`](bpo_model::LlavaCollator).
 type Batch = <Llava as Policy>::Batch;
 
-/// The reference of the settings. A cache is filled here, with what the pairs of either kind need and it does not have.
+/// Opens the reference of the settings. If they name a cache, the log-probabilities that `pairs`
+/// and `eval_pairs` need and the cache does not have are computed first.
 ///
 /// # Errors
-/// If another model cannot be loaded or has another chat template or tokenizer, or a cache is stale, cannot be read or written.
+/// Returns an error if another model cannot be loaded or has another chat template or tokenizer, or
+/// if the cache is stale or cannot be read or written.
 pub fn open<C: Collate<Batch = Batch>>(
     config: &RunConfig,
     checkpoint: &Checkpoint,
@@ -60,7 +63,8 @@ pub fn open<C: Collate<Batch = Batch>>(
             Ok(Reference::Cached(cache))
         }
         (None, Some(other)) => Ok(Reference::Frozen(other.model)),
-        // there is nothing to switch off, or what it goes on from belongs to the reference; what is not trained is shared
+        // full fine-tuning has no adapters to switch off, and an adapter that training continues
+        // belongs to the reference; parameters that are not trained are shared
         (None, None) if config.full_finetune.is_some() || config.model.adapter.is_some() => {
             Ok(Reference::Frozen(checkpoint.model.clone()))
         }
@@ -68,12 +72,14 @@ pub fn open<C: Collate<Batch = Batch>>(
     }
 }
 
-/// Fills a file with what pairs need and it does not have, `train.batch_size` pairs at a time. What a process that was killed had
-/// written is there for the next one. Also gives the pairs that could not be prepared.
+/// Computes the log-probabilities that `pairs` need and `file` does not have, `train.batch_size`
+/// pairs at a time. Also returns the pairs that cannot be prepared.
+///
+/// The file is written at intervals, so that a killed process can be continued.
 ///
 /// # Errors
-/// [`BpoError::Conflict`] if the loss compares nothing with a reference; if the file is stale, or cannot be read or written; if the
-/// device fails.
+/// Returns [`BpoError::Conflict`] if the loss uses no reference, or an error if the file is stale
+/// or cannot be read or written, or if the device fails.
 pub fn fill<C: Collate<Batch = Batch>>(
     config: &RunConfig,
     file: &Path,
@@ -84,7 +90,7 @@ pub fn fill<C: Collate<Batch = Batch>>(
 ) -> Result<(LogpCache, Vec<Skipped>), BpoError> {
     let objective = config.train.objective();
     if !objective.properties().reference {
-        let (with, reason) = (format!("the loss {}", objective.loss), "nothing is compared with a reference");
+        let (with, reason) = (format!("the loss {}", objective.loss), "no reference is used");
         return Err(BpoError::Conflict { key: "reference.cache".into(), with, reason });
     }
     let about = about(config, &checkpoint.processor)?;
@@ -110,10 +116,11 @@ pub fn fill<C: Collate<Batch = Batch>>(
     Ok((cache, skipped))
 }
 
-/// All that log-probabilities of the reference depend on beside the pairs and their images.
+/// Returns everything that the log-probabilities of the reference depend on, except the pairs and
+/// their images.
 ///
 /// # Errors
-/// If a directory cannot be read, or the chat template renders nothing.
+/// Returns an error if a directory cannot be read or the chat template cannot be rendered.
 pub fn about(config: &RunConfig, processor: &Processor) -> Result<BTreeMap<String, String>, BpoError> {
     let section = &config.reference;
     let model = section.path.as_deref().map_or_else(|| config.model_path(), Ok)?;
@@ -131,7 +138,8 @@ pub fn about(config: &RunConfig, processor: &Processor) -> Result<BTreeMap<Strin
     Ok(about)
 }
 
-/// The reference gets the token ids of the model, so they must mean the same to it.
+/// Checks that the reference has the chat template and tokenizer of the model, because it gets the
+/// token ids of the model.
 fn check_template(model: &Processor, reference: &Processor, path: &Path) -> Result<(), BpoError> {
     let refuse = |what| Err(BpoError::ReferenceTemplate { path: path.to_owned(), what });
     if template(model)? != template(reference)? || system(model)? != system(reference)? {
@@ -139,7 +147,7 @@ fn check_template(model: &Processor, reference: &Processor, path: &Path) -> Resu
     }
     let ids =
         |processor: &Processor| processor.encode_completion(None, &[], "Is it a cat?", "Yes, two: 1, 2.", 1);
-    // with one vocabulary, a text that is split otherwise tells of other merges or another way of preparing it
+    // with the same vocabulary, other token ids mean other merges or another normalizer
     let same = model.text.has_vocabulary_of(&reference.text) && ids(model)? == ids(reference)?;
     match same {
         true => Ok(()),
@@ -147,14 +155,14 @@ fn check_template(model: &Processor, reference: &Processor, path: &Path) -> Resu
     }
 }
 
-/// What the chat template makes of a system text, if it takes one.
+/// Renders a system prompt with the chat template. Returns `None` if the template takes none.
 fn system(processor: &Processor) -> Result<Option<String>, BpoError> {
     let chat = &processor.chat;
     let rendered = chat.takes_system().then(|| chat.render(Some("a system text"), &[], "a question", true));
     Ok(rendered.transpose()?)
 }
 
-/// Fingerprint of what the chat template makes of a conversation.
+/// Returns the fingerprint of a conversation rendered with the chat template.
 fn template(processor: &Processor) -> Result<Fingerprint, BpoError> {
     let history = [Turn::new("first question", "first answer")];
     let rendered =

@@ -1,4 +1,4 @@
-//! LLaVA as the model that the stages ask.
+//! LLaVA as a [`VisionLanguageModel`] of the stages.
 
 use std::num::NonZeroUsize;
 
@@ -9,14 +9,14 @@ use image::RgbImage;
 use crate::images::ImageError;
 use crate::vision::{VisionLanguageModel, VisionRequest, Weakening};
 
-/// Errors of a model with image files.
+/// Errors of a LLaVA model with image files.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResponderError {
     /// The image of a request cannot be loaded.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// The model cannot answer.
+    /// The model cannot answer the request.
     #[error(transparent)]
     Model(#[from] ModelError),
 }
@@ -51,7 +51,7 @@ impl VisionLanguageModel for LlavaResponder {
     }
 }
 
-/// The request with the pixels that the model needs. The image is dropped at the end.
+/// Prepares the pixels of a request. Decoded images are dropped on return.
 fn prepare(responder: &LlavaResponder, request: &VisionRequest) -> Result<PreparedQuestion, ResponderError> {
     let image = request.image.load()?;
     let other = request.weakening.as_ref().and_then(|weakening| weakening.other.as_ref());

@@ -1,4 +1,4 @@
-//! Counts and skipped records of the stages.
+//! Counts and skipped items of the stages.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,21 +11,22 @@ use serde::{Deserialize, Serialize};
 use crate::error::BpoError;
 use crate::stage::Stage;
 
-/// What a stage did.
+/// The counts of a stage.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `done` and `skipped`")]
 pub struct StageSummary {
-    /// What it gave: samples, answers or pairs; for training, the pairs trained on.
+    /// Number of samples, answers or pairs that the stage gave. For training, the number of pairs
+    /// trained on.
     pub done: usize,
-    /// What it did not, by reason.
+    /// Number of skipped items by reason.
     pub skipped: SkipCounts,
-    /// What was cut from the replies of a text model, by kind.
+    /// Number of parts that were removed from the replies of a language model, by kind.
     #[serde(default, skip_serializing_if = "CutCounts::is_empty")]
     pub cuts: CutCounts,
 }
 
 impl StageSummary {
-    /// `done` items, and those of `skipped`.
+    /// Creates the summary of `done` items and the skipped items.
     pub fn new<'a>(done: usize, skipped: impl IntoIterator<Item = &'a Skipped>) -> Self {
         Self { done, skipped: skipped.into_iter().collect(), cuts: CutCounts::default() }
     }
@@ -35,16 +36,16 @@ impl StageSummary {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `stage`, `id`, `reason` and `detail`")]
 pub struct SkippedLine {
-    /// The stage that skipped it.
+    /// The stage that skipped the item.
     pub stage: Stage,
     /// Id of the sample or pair.
     pub id: String,
-    /// Which of the sample's answers, from 0, where the stage makes several.
+    /// Index of the answer among those of the sample, counted from 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub variant: usize,
-    /// Why, to be counted.
+    /// The reason.
     pub reason: bpo_pairs::SkipReason,
-    /// Why, to be read.
+    /// The message.
     pub detail: String,
 }
 
@@ -52,10 +53,10 @@ fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
-/// Writes all that was skipped, one a line.
+/// Writes all skipped items, one per line.
 ///
 /// # Errors
-/// If the file cannot be written.
+/// Returns an error if the file cannot be written.
 pub(crate) fn write_skipped(path: &Path, skipped: &BTreeMap<Stage, Vec<Skipped>>) -> Result<(), BpoError> {
     let mut bytes = Vec::new();
     for (&stage, items) in skipped {

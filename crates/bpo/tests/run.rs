@@ -1,4 +1,4 @@
-//! The pipeline with a model, an injector and training that only count what they are asked.
+//! The whole pipeline, with a model, an injector and a training that count their calls.
 #![cfg(feature = "model")]
 
 use std::cell::Cell;
@@ -15,7 +15,7 @@ use bpo::{
     VisionRequest, run,
 };
 
-/// Answers until it has answered `left` requests; then its power is gone.
+/// Answers `left` requests, then fails.
 struct Model {
     left: Rc<Cell<usize>>,
 }
@@ -54,7 +54,7 @@ impl ErrorInjector for Injector {
     }
 }
 
-/// Counts how often each part is asked for.
+/// Counts how often each part is requested.
 struct Counted {
     left: Rc<Cell<usize>>,
     models: usize,
@@ -99,7 +99,7 @@ impl PipelineBackend for Counted {
     }
 }
 
-/// Three samples that can be used, one without an image, one whose image is not there.
+/// Three usable samples, one without an image, and one whose image is missing.
 fn setting(dir: &Path) -> (RunConfig, PathBuf) {
     let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/photos");
     let sample = |id: &str, image: &str, answer: &str| {
@@ -144,7 +144,7 @@ fn a_run_counts_what_it_sets_aside_and_does_nothing_twice() {
     let manifest = std::fs::read_to_string(out.join("manifest.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
     assert_eq!(manifest["stages"]["inject"]["cuts"]["note"], inject.done);
-    // of what is skipped early, the later stages hear nothing
+    // samples that an early stage skips are dropped in later stages
     assert_eq!(report.stages[&Stage::Inject].done + 1, 3);
     let ids: Vec<_> = parts.trained.iter().map(|pair| pair.id.as_str()).collect();
     assert_eq!(ids, ["a:0>1", "a:0>2", "b:0>1", "c:0>1", "c:0>2"]);
@@ -155,7 +155,7 @@ fn a_run_counts_what_it_sets_aside_and_does_nothing_twice() {
     assert_eq!(again.stages, report.stages);
     assert_eq!((idle.models, idle.injectors, idle.trained.len()), (0, 0, 0));
 
-    // an adapter that is missing, emptied or changed is made again
+    // an adapter that is missing, emptied or changed is written again
     let weights = out.join("adapter/adapter_model.safetensors");
     let whole = fs::read(&weights).unwrap();
     for damage in [None, Some(Vec::new()), Some([&whole[..], b"more"].concat())] {
@@ -203,7 +203,7 @@ fn a_model_that_fails_stops_the_run_and_what_is_done_stays_done() {
         "{error}"
     );
     assert!(bpo::chain(&error).ends_with("no power"));
-    // the call that failed again, as a whole, and nothing before it
+    // only the failed call is repeated
     let mut parts = Counted::new(3);
     run(&config, &out, &mut parts, &mut ()).unwrap();
     assert_eq!((parts.models, parts.left.get(), parts.trained.len()), (1, 0, 5));
@@ -222,7 +222,7 @@ fn settings_and_inputs_are_held_fast_once_a_stage_has_begun() {
         matches!(error, BpoError::Changed { .. }) && error.to_string().contains("weaken.temperature"),
         "{error}"
     );
-    // stages that have not begun may change
+    // settings of stages that have not started can change
     let mut steeper = config.clone();
     steeper.train.beta = 0.5;
     run(&steeper, &out, &mut Counted::new(1), &mut ()).unwrap_err();
@@ -260,7 +260,7 @@ fn a_stage_whose_file_is_gone_is_not_made_again_before_the_later_ones_are() {
     let error = run(&other, &out, &mut Counted::new(9), &mut ()).unwrap_err();
     assert!(matches!(error, BpoError::Changed { .. }), "{error}");
 
-    // what the error says to delete is enough
+    // deleting what the error names is enough
     for name in ["pairs.jsonl", "metrics.jsonl"] {
         fs::remove_file(out.join(name)).unwrap();
     }
@@ -281,7 +281,7 @@ fn images_that_are_all_elsewhere_stop_the_run_and_hold_nothing_fast() {
     let BpoError::NoImages { first, skipped, .. } = &error else { panic!("{error}") };
     assert_eq!((first.file_name().unwrap().to_str(), skipped.total()), (Some("cat.jpg"), 4));
 
-    // as a process leaves it that is killed before it has seen all
+    // as left by a process that was killed after the first sample
     let line = r#"{"id":"a","type":"mllm-hal","reason":"image-missing","skipped":"gone"}"#;
     fs::write(out.join("weakened.jsonl"), format!("{line}\n")).unwrap();
     config.data.images = photos;
@@ -314,14 +314,14 @@ fn a_run_without_a_pair_says_so() {
         assert!(text.contains(reason), "{text}");
     }
     assert!(out.join("skipped.jsonl").exists());
-    // and its empty file is made again
+    // the empty file of pairs is written again
     config.filter = config.filter.with_max_words(350);
     run(&config, &out, &mut Counted::new(0), &mut ()).unwrap();
 }
 
 #[test]
 fn parts_that_cannot_fail_fit_too() {
-    // the traits' error types are free
+    // error types of the traits can be any type
     struct Sure;
     impl VisionLanguageModel for Sure {
         type Error = Infallible;

@@ -1,4 +1,4 @@
-//! Lines of a stage's file that cannot be read.
+//! Invalid lines in a stage's file.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use bpo::pairs::format::jsonl::JsonLines;
 use bpo::pairs::{JsonlStore, chain};
 use bpo::stages::StageRecord;
 
-/// A file of ours has one form: any other line is an error, in words that need no knowledge of the program.
+/// Any other line is an error, with a message that names no Rust types.
 #[test]
 fn files_of_ours_are_strict_in_plain_words() {
     let dir = tempfile::tempdir().unwrap();

@@ -118,7 +118,7 @@ fn settings_that_contradict_the_adapter_are_refused() {
     setting
         .continue_training("second", &["--lora-r", "4", "--preset", "paper", "--max-steps", "1"])
         .succeeds();
-    setting.train("third", &["--adapter", "nowhere"]).fails_naming(&["nowhere", "no PEFT adapter"]);
+    setting.train("third", &["--adapter", "nowhere"]).fails_naming(&["nowhere", "not a PEFT adapter"]);
     // `score` ignores settings of training
     for text in ["[lora]\nr = 16\n", "[full_finetune]\n"] {
         fs::write(setting.at("bpo.toml"), text).unwrap();

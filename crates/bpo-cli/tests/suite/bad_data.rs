@@ -313,5 +313,5 @@ fn an_empty_question_file_and_a_repeated_id_are_errors() {
     };
     ask("[]").fails_naming(&["questions.json", "no question is left"]);
     let question = "{\"id\": \"a\", \"image\": \"cat.jpg\", \"prompt\": \"What?\"}\n";
-    ask(&question.repeat(2)).fails_naming(&["\"a\" is of two questions"]);
+    ask(&question.repeat(2)).fails_naming(&["two questions have the id \"a\""]);
 }

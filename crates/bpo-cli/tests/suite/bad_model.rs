@@ -199,7 +199,7 @@ fn an_output_that_cannot_be_written_is_named() {
     let data = photos().join("llava.json");
     bpo(arguments!["inject", "--data", &data, "--out", &out]).fails_naming(&["dir is a directory"]);
     bpo(arguments!["inject", "--data", &data, "--out", file])
-        .fails_naming(&["taken is there", "taken.manifest.json"]);
+        .fails_naming(&["taken exists", "taken.manifest.json"]);
     assert_eq!(fs::read_to_string(dir.path().join("taken")).unwrap(), "a file");
 }
 

@@ -98,7 +98,7 @@ fn a_directory_with_other_inputs_is_refused() {
     let own = dir.path().join("own");
     fs::create_dir_all(own.join("base")).unwrap();
     fs::write(own.join("base/config.json"), "mine").unwrap();
-    bpo(arguments!["quickstart", "--scale", "0.04", "--out", &own]).fails_naming(&["own", "no run is in it"]);
+    bpo(arguments!["quickstart", "--scale", "0.04", "--out", &own]).fails_naming(&["own", "holds no run"]);
     fs::write(own.join("lock"), "").unwrap();
     bpo(arguments!["quickstart", "--scale", "0.04", "--out", &own])
         .fails_naming(&["base/config.json", "not written by bpo"]);

@@ -150,7 +150,7 @@ fn another_reference_needs_reference_differs() {
     train(&tiny(), &file, &at("run"), vec![]).succeeds();
     let reference = arguments!["--reference-adapter", at("run/adapter")];
     train(&tiny(), &file, &at("other"), reference.clone())
-        .fails_naming(&["training cannot begin", "the reference is another model"]);
+        .fails_naming(&["training cannot start", "the reference is another model"]);
     let config = at("bpo.toml");
     fs::write(&config, "[train]\nreference_differs = true\n").unwrap();
     let meant = [reference, arguments!["--config", &config]].concat();
@@ -188,7 +188,7 @@ fn flags_set_the_loss_evaluation_and_samples() {
         let more = arguments!["--loss", "simpo", flag, tiny()];
         train(&tiny(), &file, &at("simpo"), more).refuses_naming(&[key, "the loss simpo"]);
     }
-    for (flag, what) in [("--reference", "no directory"), ("--reference-adapter", "no PEFT adapter")] {
+    for (flag, what) in [("--reference", "no directory"), ("--reference-adapter", "not a PEFT adapter")] {
         train(&tiny(), &file, &at("nothing"), arguments![flag, at("nope")]).fails_naming(&["nope", what]);
     }
     let empty = at("empty.jsonl");

@@ -58,7 +58,7 @@ fn a_server_that_refuses_everything_is_an_error_and_keeps_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let refusing = Server::refusing();
     inject(dir.path(), &refusing.url, "", &[]).fails_naming(&[
-        "inject: nothing was answered",
+        "inject: no request was answered",
         "400",
         "out of luck",
     ]);

@@ -1,20 +1,21 @@
-//! Which stages a setting affects: looked up in the tables beside the sections.
+//! Lookup of the stages that a setting affects. The tables are next to the sections.
 
 use super::{
     ConditionalSection, DataSection, InjectSection, ModelSection, ReferenceSection, RunConfig, WeakenSection,
 };
 use crate::stage::Stage;
 
-/// The keys of a section, each with the stages whose results it affects. A key that is a table itself stands for all
-/// keys in it.
+/// The keys of a section, each with the stages whose results it affects. A key that is itself a
+/// table stands for all keys in it.
 pub(super) type Affects = &'static [(&'static str, &'static [Stage])];
 
-/// Whether a setting affects the results of a stage, by its dotted key.
+/// Returns whether the setting with this dotted key affects the results of a stage.
 pub(super) fn affects(key: &str, stage: Stage) -> bool {
     declared(key).is_some_and(|stages| stages.contains(&stage))
 }
 
-/// The stages that a setting affects. `None` for one that is not declared.
+/// Returns the stages that the setting with this dotted key affects, or `None` if the key is not
+/// declared.
 fn declared(key: &str) -> Option<&'static [Stage]> {
     let (section, rest) = key.split_once('.').unwrap_or((key, ""));
     let (table, key) = match section {
@@ -38,7 +39,7 @@ fn is_of_transport(key: &str) -> bool {
     key.is_some_and(|key| bpo_server::OpenAiConfig::TRANSPORT_KEYS.contains(&key))
 }
 
-/// A build without the client does not know the keys of a server.
+/// A build without the feature `server` does not know the keys of a server.
 #[cfg(not(feature = "server"))]
 fn is_of_transport(_: &str) -> bool {
     false
@@ -49,7 +50,7 @@ fn affects_no_step(key: &str) -> bool {
     bpo_dpo::DpoConfig::AFFECTS_NO_STEP.contains(&key)
 }
 
-/// A build without models does not train.
+/// A build without the feature `model` does not train.
 #[cfg(not(feature = "model"))]
 fn affects_no_step(_: &str) -> bool {
     false
@@ -61,7 +62,7 @@ mod tests {
 
     use super::*;
 
-    /// The keys of a section, which the error about an unknown key lists.
+    /// Returns the keys of a section, taken from the error message about an unknown key.
     fn keys<T: DeserializeOwned + std::fmt::Debug>(section: &str) -> Vec<String> {
         let error = toml::from_str::<T>("no-such-key = 1").unwrap_err().to_string();
         let (_, known) = error.split_once("expected").unwrap();

@@ -1,4 +1,4 @@
-//! The settings that affect a stage, and what differs between two of them.
+//! The settings that affect a stage, and the differences between two sets of settings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,19 +8,19 @@ use super::affects::affects;
 use crate::error::BpoError;
 use crate::stage::Stage;
 
-/// A setting or input that differs.
+/// A setting or an input that differs between two runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Its key.
+    /// Key of the setting, or name of the input.
     pub key: String,
-    /// Its value then; `None` if it was not there.
+    /// Old value; `None` if it was not set.
     pub then: Option<String>,
-    /// Its value now; `None` if it is not there.
+    /// New value; `None` if it is not set.
     pub now: Option<String>,
 }
 
 impl Change {
-    /// The entries of two maps that differ, by key.
+    /// Returns the entries that differ between two maps, sorted by key.
     pub(crate) fn between<V: PartialEq + fmt::Display>(
         then: &BTreeMap<String, V>,
         now: &BTreeMap<String, V>,
@@ -41,19 +41,20 @@ impl fmt::Display for Change {
     }
 }
 
-/// The settings that affect the results of a stage: dotted keys with their values as TOML.
+/// Returns the settings that affect the results of a stage, as dotted keys with TOML values.
 ///
-/// The device is none of them: a stage may be continued on another one, if not to the bit.
+/// The device is not among them, so a stage can be continued on another device, although the
+/// results may then differ in the last bits.
 ///
 /// # Errors
-/// [`BpoError::ConfigEncode`] for what TOML cannot hold.
+/// Returns [`BpoError::ConfigEncode`] if TOML cannot hold a value.
 pub(crate) fn stage_settings(stage: Stage, config: &RunConfig) -> Result<BTreeMap<String, String>, BpoError> {
     let mut settings = flatten(config)?;
     settings.retain(|key, _| affects(key, stage));
     Ok(settings)
 }
 
-/// Dotted keys with their values as TOML.
+/// Returns all settings as dotted keys with TOML values.
 pub(super) fn flatten(config: &RunConfig) -> Result<BTreeMap<String, String>, BpoError> {
     fn walk(prefix: &str, value: &toml::Value, flat: &mut BTreeMap<String, String>) {
         let toml::Value::Table(table) = value else {

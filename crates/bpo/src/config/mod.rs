@@ -1,7 +1,8 @@
-//! The settings of a run: one TOML file.
+//! The settings of a run, as one TOML file.
 //!
-//! Every key has a default but three paths: `model.path`, `data.path`, `data.images`. Defaults are the recipe of the BPO
-//! authors (Pi et al., ECCV 2024, arXiv 2403.08730) where they have one.
+//! Every key has a default, except three paths: `model.path`, `data.path` and `data.images`.
+//! Defaults follow the recipe of the BPO authors (Pi et al., ECCV 2024, arXiv 2403.08730) where it
+//! gives a value. Defaults marked "ours" are not from the authors.
 
 #[cfg(feature = "model")]
 mod adapter;
@@ -44,8 +45,11 @@ use crate::stage::Stage;
 use crate::stages::Shard;
 use affects::Affects;
 
-/// How far loss and margins may be off before the first step in bf16 and f16: summed log-probabilities of hundreds of tokens
-/// are rounded by as much; a wrong reference is off by more (ours).
+/// Default of `train.initial_tolerance` in bf16 and f16 (ours).
+///
+/// It bounds the deviation of loss and reward margins before the first step. Rounding of
+/// log-probabilities summed over hundreds of tokens stays below it, and a wrong reference exceeds
+/// it.
 pub const HALF_PRECISION_TOLERANCE: f64 = 0.25;
 
 /// Settings of a run.
@@ -53,42 +57,42 @@ pub const HALF_PRECISION_TOLERANCE: f64 = 0.25;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RunConfig {
-    /// The recipe that gives the values of what is not set: see [`Preset`]. Default: none.
+    /// The recipe that gives the values of settings that are not set. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<Preset>,
-    /// Where tensors are computed. Default: `flex` (ours).
+    /// Device on which tensors are computed. Default: `flex` (ours).
     pub device: DeviceSpec,
-    /// Seed of weakening, injection and the adapter's first values. Default: 42, as the order of the training data has
-    /// it in `train.seed` (the default of transformers).
+    /// Seed of weakening, injection and the initial values of the adapter. Default: 42, the default
+    /// of transformers, as for `train.seed`, which orders the training data.
     pub seed: Seed,
     /// The checkpoint.
     pub model: ModelSection,
     /// The annotated data.
     pub data: DataSection,
-    /// How image-weakened answers are made.
+    /// Image weakening.
     pub weaken: WeakenSection,
-    /// How error-injected answers are made.
+    /// Error injection.
     pub inject: InjectSection,
-    /// Which pairs are kept.
+    /// Filter of preference pairs.
     pub filter: PairFilter,
-    /// The adapter.
+    /// The LoRA adapter.
     #[cfg(feature = "model")]
     pub lora: LoraConfig,
-    /// The adapter. A build without the feature `model` keeps the table as it is written.
+    /// The LoRA adapter. A build without the feature `model` keeps the table unchanged.
     #[cfg(not(feature = "model"))]
     #[serde(skip_serializing_if = "toml::Table::is_empty")]
     pub lora: toml::Table,
-    /// Training of the weights themselves, instead of an adapter. Default: none.
+    /// Training of the model's weights instead of an adapter. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full_finetune: Option<FullFinetuneSection>,
-    /// What the policy is held to.
+    /// The reference model.
     pub reference: ReferenceSection,
     /// Weakened images for losses that compare images.
     pub conditional: ConditionalSection,
     /// Training.
     #[cfg(feature = "model")]
     pub train: DpoConfig,
-    /// Training. A build without the feature `model` keeps the table as it is written.
+    /// Training. A build without the feature `model` keeps the table unchanged.
     #[cfg(not(feature = "model"))]
     #[serde(skip_serializing_if = "toml::Table::is_empty")]
     pub train: toml::Table,
@@ -107,7 +111,7 @@ impl RunConfig {
     ];
 }
 
-/// A seed; TOML holds up to 2^63 - 1.
+/// A random seed. TOML can hold values up to 2^63 - 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Seed(pub u64);
@@ -123,19 +127,23 @@ impl Default for Seed {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ModelSection {
-    /// A Hugging Face LLaVA-1.5 directory.
+    /// Hugging Face LLaVA-1.5 directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// A PEFT adapter that belongs to the model: it answers with it, training goes on from it, and the reference is the model with it,
-    /// as TRL has it. Rank, scale and targets are the adapter's. Default: none.
+    /// PEFT adapter of the model. Default: none.
+    ///
+    /// The model answers with this adapter, training continues it, and the reference is the model
+    /// with the adapter, as in TRL. Rank, scale and target modules are those of the adapter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<PathBuf>,
-    /// Type of weights and activations. Default: f32 (ours; the authors train in bf16). With another,
-    /// `train.initial_tolerance` is [`HALF_PRECISION_TOLERANCE`] unless it is set.
+    /// Data type of weights and activations. Default: f32 (ours; the authors train in bf16). With
+    /// another type, `train.initial_tolerance` defaults to [`HALF_PRECISION_TOLERANCE`].
     pub dtype: Dtype,
-    /// Longest sequence trained on, image features included. Default: 2048 (the BPO script).
+    /// Maximum sequence length for training, in tokens, including image features. Default: 2048
+    /// (the BPO script).
     pub max_length: usize,
-    /// The backward pass computes each layer of the language model again: less memory, more time, the same results. Default: false.
+    /// Whether the backward pass recomputes each layer of the language model. This needs less
+    /// memory and more time, and gives the same results. Default: false.
     pub gradient_checkpointing: bool,
 }
 
@@ -161,16 +169,18 @@ impl Default for ModelSection {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct DataSection {
-    /// LLaVA's visual-instruction JSON.
+    /// LLaVA's visual-instruction JSON file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// The directory that image paths are relative to, and do not lead out of.
+    /// Image root: the directory that image paths are relative to. Paths that lead out of it are
+    /// rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<PathBuf>,
-    /// Pairs that training is evaluated on, as JSON lines or in the authors' JSON, beside those that `train.eval_fraction` takes.
+    /// Pairs to evaluate on during training, as JSON lines or in the JSON format of the authors.
+    /// They are added to those that `train.eval_fraction` holds out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_pairs: Option<PathBuf>,
-    /// What an image may take.
+    /// Limits on image files.
     pub limits: ImageLimits,
 }
 
@@ -184,34 +194,40 @@ impl DataSection {
     ];
 }
 
-/// `[weaken]`: the model answers about an image it can barely see.
+/// `[weaken]`: answers of the model about a weakened image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct WeakenSection {
-    /// What is done to the image, or several such, each for an answer of its own. Default: `diffusion-noise:step=900` (the BPO
-    /// script).
+    /// Distortion of the image, or several, each of which gives its own answers. Default:
+    /// `diffusion-noise:step=900` (the BPO script).
     pub distortion: Distortions,
-    /// Answers for each distortion of an image. Default: 1 (the BPO script).
+    /// Number of answers for each distortion of an image. Default: 1 (the BPO script).
     pub samples: usize,
-    /// The part of the stage that this process works on, for several processes that share the work. Default: none, all of it.
+    /// Part of the stage that this process works on, if several processes share the work. Default:
+    /// none, the whole stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shard: Option<Shard>,
-    /// Fraction of the annotated answer's words that the model continues, from 0 to less than 1. With a
-    /// distortion that [removes the image](bpo_distort::NoImage) and a half, the answers are the
-    /// rejected answers of MPO (Wang et al., arXiv 2411.10442, section 3.1), from annotated answers
-    /// instead of the model's own. Default: 0, none.
+    /// Fraction of the annotated answer's words that the model continues, at least 0 and less than
+    /// 1. Default: 0, none.
+    ///
+    /// With 0.5 and a distortion that [removes the image](bpo_distort::NoImage), the answers are
+    /// made like the rejected answers of MPO (Wang et al., arXiv 2411.10442, section 3.1), but from
+    /// annotated answers instead of the model's own.
     pub prefix_fraction: f64,
-    /// Contrast decoding with the clean image. Default: none.
+    /// Contrastive decoding with the clean image. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contrast: Option<Contrast>,
     /// Sampling temperature. Default: 0.2 (the BPO script).
     pub temperature: f64,
-    /// Nucleus mass. Default: 1, all tokens (ours).
+    /// Nucleus sampling: probability mass of the tokens to sample from. Default: 1, all tokens
+    /// (ours).
     pub top_p: f64,
-    /// Longest answer in tokens. Default: 1024 (the BPO script).
+    /// Maximum length of an answer, in tokens. Default: 1024 (the BPO script).
     pub max_new_tokens: usize,
-    /// Answers made at a time; a batch is four times as many. Default: 8 (ours).
+    /// Number of answers generated at the same time. Default: 8 (ours).
+    ///
+    /// The stage passes four times as many requests to the model in one call.
     pub batch_size: usize,
 }
 
@@ -247,33 +263,34 @@ impl Default for WeakenSection {
 }
 
 impl WeakenSection {
-    /// Answers of each sample.
+    /// Returns the number of answers of each sample.
     pub fn variants(&self) -> usize {
         self.distortion.len().saturating_mul(self.samples)
     }
 }
 
-/// `[inject]`: the annotated answer is rewritten with errors in it, by a text model where there is a `server`, and
-/// otherwise by swapping in what is common in the data.
+/// `[inject]`: the annotated answer is rewritten with errors. A language model rewrites it if
+/// `server` is set. Otherwise words are swapped for others that are common in the data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct InjectSection {
-    /// Answers rewritten at a time. Default: 16 (ours).
+    /// Number of answers rewritten in one batch. Default: 16 (ours).
     pub batch_size: usize,
-    /// Most words swapped in one answer, where there is no server. Default: 3 (ours).
+    /// Maximum number of words swapped in one answer, without a server. Default: 3 (ours).
     pub max_edits: usize,
-    /// The part of the stage that this process works on, for several processes that share the work. Default: none, all of it.
+    /// Part of the stage that this process works on, if several processes share the work. Default:
+    /// none, the whole stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shard: Option<Shard>,
-    /// How a server's model is asked; of use with one.
+    /// Prompts and sampling of the language model. Used only with a server.
     pub llm: LlmInjectorConfig,
-    /// An OpenAI-compatible server.
+    /// OpenAI-compatible server. Default: none.
     #[cfg(feature = "server")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<OpenAiConfig>,
-    /// An OpenAI-compatible server. A build without the feature `server` keeps the table as it is
-    /// written, and cannot ask the server.
+    /// OpenAI-compatible server. A build without the feature `server` keeps the table unchanged and
+    /// cannot use the server.
     #[cfg(not(feature = "server"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<toml::Table>,
@@ -296,20 +313,22 @@ impl Default for InjectSection {
     }
 }
 
-/// `[reference]`: what the policy is held to. By default that is the model itself, with its adapters off.
+/// `[reference]`: the reference model. By default it is the model with its adapters off.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ReferenceSection {
-    /// Another LLaVA-1.5 directory, of the same tokenizer and template. `train.reference_differs` must say so where it gives
-    /// other log-probabilities than the model at the start.
+    /// Another LLaVA-1.5 directory with the same tokenizer and chat template. If its
+    /// log-probabilities differ from the model's at the start, `train.reference_differs` must be
+    /// set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// A PEFT adapter that belongs to the reference.
+    /// PEFT adapter of the reference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<PathBuf>,
-    /// A file for its log-probabilities. They are computed before training, where the file does not have them yet, and no step
-    /// computes them then. Files can be shared by runs.
+    /// File for the log-probabilities of the reference. Log-probabilities that the file does not
+    /// have are computed before training, so no training step computes them. Several runs can share
+    /// a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
 }
@@ -319,12 +338,13 @@ impl ReferenceSection {
     const AFFECTS: Affects = &[("path", &[Stage::Train]), ("adapter", &[Stage::Train]), ("cache", &[])];
 }
 
-/// `[conditional]`: how images are weakened for losses that compare images (`conditional`, of mDPO).
+/// `[conditional]`: weakening of images for losses that compare images (`conditional`, of mDPO).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ConditionalSection {
-    /// What is done to the image. Default: `diffusion-noise:step=900`, as in weakening (ours; the authors of mDPO crop).
+    /// Distortion of the image. Default: `diffusion-noise:step=900`, as in `[weaken]` (ours; the
+    /// authors of mDPO crop).
     pub distortion: Distortion,
 }
 
@@ -340,10 +360,11 @@ impl Default for ConditionalSection {
 }
 
 impl RunConfig {
-    /// The settings of training as it gets them.
+    /// Returns the settings that the trainer gets.
     ///
-    /// Off f32 a `train.initial_tolerance` that is not set becomes [`HALF_PRECISION_TOLERANCE`]. With dropout on an adapter that training
-    /// goes on from, policy and reference differ at the start.
+    /// In bf16 and f16, `train.initial_tolerance` defaults to [`HALF_PRECISION_TOLERANCE`]. If
+    /// training continues an adapter with dropout, `train.reference_differs` is set, because policy
+    /// and reference then differ at the start.
     #[cfg(feature = "model")]
     pub fn train_settings(&self) -> DpoConfig {
         let default = match self.model.dtype {
@@ -351,52 +372,54 @@ impl RunConfig {
             Dtype::Bf16 | Dtype::F16 => Some(HALF_PRECISION_TOLERANCE),
         };
         let train = self.train.clone().with_initial_tolerance(self.train.initial_tolerance.or(default));
-        // dropout changes what an adapter gives, if it is not fresh
+        // dropout does not change the output of a fresh adapter, which is zero
         let drops = self.model.adapter.is_some() && self.lora.lora_dropout > 0.0;
         let differs = train.reference_differs || drops;
         train.with_reference_differs(differs)
     }
 
-    /// The adapter of the reference, where it has one: its own, or that of the model where the reference is no other model.
+    /// Returns the adapter of the reference: its own adapter, or that of the model if the reference
+    /// is not another model.
     pub fn reference_adapter(&self) -> Option<&Path> {
         let ReferenceSection { path, adapter, .. } = &self.reference;
         let of_model = self.model.adapter.as_ref().filter(|_| path.is_none());
         adapter.as_ref().or(of_model).map(PathBuf::as_path)
     }
 
-    /// The name of what training makes in a run directory: `adapter`, or `model` where the weights themselves are trained.
+    /// Returns the name of the training result in a run directory: `adapter`, or `model` for full
+    /// fine-tuning.
     pub fn result_name(&self) -> &'static str {
         if self.full_finetune.is_some() { "model" } else { "adapter" }
     }
 
-    /// The checkpoint's directory.
+    /// Returns the directory of the checkpoint.
     ///
     /// # Errors
-    /// [`BpoError::NotSet`].
+    /// Returns [`BpoError::NotSet`] if `model.path` is not set.
     pub fn model_path(&self) -> Result<&Path, BpoError> {
         Required::Model.get(self)
     }
 
-    /// The annotated data.
+    /// Returns the file of the annotated data.
     ///
     /// # Errors
-    /// [`BpoError::NotSet`].
+    /// Returns [`BpoError::NotSet`] if `data.path` is not set.
     pub fn data_path(&self) -> Result<&Path, BpoError> {
         Required::Data.get(self)
     }
 
-    /// The image root.
+    /// Returns the image root.
     ///
     /// # Errors
-    /// [`BpoError::NotSet`].
+    /// Returns [`BpoError::NotSet`] if `data.images` is not set.
     pub fn images_path(&self) -> Result<&Path, BpoError> {
         Required::Images.get(self)
     }
 
-    /// The same settings with paths that do not depend on the working directory.
+    /// Makes all paths absolute, so that they do not depend on the working directory.
     ///
     /// # Errors
-    /// [`BpoError::Io`] if there is no working directory.
+    /// Returns [`BpoError::Io`] if there is no working directory.
     pub fn with_absolute_paths(mut self) -> Result<Self, BpoError> {
         let paths = [
             &mut self.model.path,

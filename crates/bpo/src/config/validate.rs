@@ -1,4 +1,4 @@
-//! Which settings of a run can work.
+//! Validation of settings.
 
 use bpo_pairs::{Contrast, Limits};
 
@@ -6,11 +6,12 @@ use super::RunConfig;
 use crate::error::BpoError;
 
 impl RunConfig {
-    /// Checks the settings that belong to no library.
+    /// Validates the settings.
     ///
     /// # Errors
-    /// [`BpoError::Setting`] for the first that cannot work, [`BpoError::Conflict`] for the first that another one leaves
-    /// nothing to do, and what the training settings say of themselves.
+    /// Returns [`BpoError::Setting`] for the first invalid value, [`BpoError::Conflict`] for the
+    /// first setting that another one makes useless, or the errors of the server and training
+    /// settings.
     pub fn validate(&self) -> Result<(), BpoError> {
         let check = |key: &'static str, holds, expected, found: String| match holds {
             true => Ok(()),
@@ -44,7 +45,7 @@ impl RunConfig {
         }
         let conditional = &self.conditional.distortion;
         let alone = !conditional.needs_other() && !conditional.needs_model();
-        let expected = "of families that weaken one image, and no features of it";
+        let expected = "a distortion of one image, without a second image or model features";
         check("conditional.distortion", alone, expected, conditional.to_string())?;
         let (key, fraction) = ("weaken.prefix_fraction", self.weaken.prefix_fraction);
         let expected = "at least 0 and less than 1";
@@ -58,9 +59,9 @@ impl RunConfig {
         #[cfg(feature = "model")]
         self.validate_training()?;
         let temperature = self.weaken.temperature;
-        // logits are divided by it in f32
+        // logits are divided by the temperature in f32
         let usable = temperature == 0.0 || temperature > 0.0 && (temperature as f32).is_normal();
-        let expected = "0, or a number above it that f32 can hold (1.2e-38 to 3.4e38)";
+        let expected = "0, or a number above 0 that f32 can hold (1.2e-38 to 3.4e38)";
         check("weaken.temperature", usable, expected, temperature.to_string())?;
         let (key, value) = ("inject.llm.temperature", self.inject.llm.temperature);
         check(key, value >= 0.0 && value.is_finite(), "a finite number, at least 0", value.to_string())?;

@@ -1,4 +1,4 @@
-//! Which settings of training can work.
+//! Validation of training settings.
 
 use bpo_model::LoraConfig;
 
@@ -7,10 +7,10 @@ use crate::device::Dtype;
 use crate::error::BpoError;
 
 impl RunConfig {
-    /// Checks the settings of what is trained.
+    /// Validates the settings of adapters, full fine-tuning and references.
     ///
     /// # Errors
-    /// As [`validate`](Self::validate).
+    /// Returns the errors of [`validate`](Self::validate).
     pub(super) fn validate_training(&self) -> Result<(), BpoError> {
         let check = |key: &'static str, holds, expected, found: String| {
             if holds { Ok(()) } else { Err(BpoError::Setting { key: key.into(), expected, found }) }
@@ -19,37 +19,34 @@ impl RunConfig {
         if let Some(full) = &self.full_finetune {
             let parts = "true for the language model, the projector or the vision tower";
             check("full_finetune", full.is_any(), parts, "false for all".to_owned())?;
-            let f32 = "f32 where weights are trained in full: small updates are lost in half precision";
+            let f32 = "f32 with `full_finetune` (small updates are lost in half precision)";
             check("model.dtype", self.model.dtype == Dtype::F32, f32, self.model.dtype.to_string())?;
         }
         self.lora.validate().map_err(|error| BpoError::in_table("lora", error))?;
         Ok(())
     }
 
-    /// Refuses settings that others leave nothing to do: unread, they would be taken for granted.
+    /// Rejects settings that have no effect with the others, which users would otherwise believe to
+    /// be in use.
     fn check_unused(&self) -> Result<(), BpoError> {
         let conflict = |key: &'static str, with: String, reason| {
             Err(BpoError::Conflict { key: key.into(), with, reason })
         };
         if self.full_finetune.is_some() && self.model.adapter.is_some() {
             let reason =
-                "weights are trained, and there are no adapters: merge it into the model first (bpo merge)";
+                "full fine-tuning has no adapters; merge the adapter into the model first (bpo merge)";
             return conflict("model.adapter", "`full_finetune`".to_owned(), reason);
         }
         if self.full_finetune.is_some() && self.lora != LoraConfig::default() {
-            return conflict(
-                "lora",
-                "`full_finetune`".to_owned(),
-                "weights are trained, and there are no adapters",
-            );
+            return conflict("lora", "`full_finetune`".to_owned(), "full fine-tuning has no adapters");
         }
         if self.model.gradient_checkpointing && self.full_finetune.is_none() && self.lora.lora_dropout > 0.0 {
-            let reason = "dropout would drop other values when a layer is computed again: set `lora.lora_dropout` to 0 (the presets \
-                          set it to 0.05), or do without `model.gradient_checkpointing`";
+            let reason = "dropout would drop other values when a layer is recomputed; set `lora.lora_dropout` to 0 (the presets set \
+                          it to 0.05), or turn off `model.gradient_checkpointing`";
             return conflict("model.gradient_checkpointing", "`lora.lora_dropout`".to_owned(), reason);
         }
         if self.full_finetune.is_none() && self.train.reference_sync.is_some() {
-            let reason = "their factors do not mix as the weights would; train the weights ([full_finetune], --full-finetune)";
+            let reason = "mixing the factors of adapters does not mix their weights; train the weights ([full_finetune], --full-finetune)";
             return conflict("train.reference_sync", "adapters".to_owned(), reason);
         }
         let ReferenceSection { path, adapter, cache } = &self.reference;
@@ -61,7 +58,7 @@ impl RunConfig {
                     true => "`train.reference_free`".to_owned(),
                     false => format!("the loss {}", self.train.loss),
                 };
-                conflict(key, with, "nothing is compared with a reference")
+                conflict(key, with, "no reference is used")
             }
             _ => Ok(()),
         }

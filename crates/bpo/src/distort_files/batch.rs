@@ -29,7 +29,8 @@ const MAX_PIXELS: u64 = 100_000_000;
 /// ```no_run
 /// use bpo::DistortFiles;
 ///
-/// let files = DistortFiles::new("blur:sigma=2..8".parse()?).with_seed(42).with_threads(4.try_into()?);
+/// let distortion = "blur:sigma=2..8".parse()?;
+/// let files = DistortFiles::new(distortion).with_seed(42).with_threads(4.try_into()?);
 /// let outcome = files.folder("photos", "weak", |_| {})?;
 /// println!("{} written, {} existed", outcome.written, outcome.existing);
 /// for skipped in &outcome.skipped {
@@ -283,7 +284,7 @@ impl DistortOutcome {
             Err(Failure::Image(error)) => (skip_reason(&error), chain(&error)),
             Err(Failure::NoOther { family, source }) => {
                 let detail =
-                    format!("{family} needs a second image, and no other can be used: {}", chain(&source));
+                    format!("{family} needs a second image, but no other can be used: {}", chain(&source));
                 (skip_reason(&source), detail)
             }
             Err(Failure::Name(error)) => (SkipReason::OutputName, chain(&error)),
@@ -367,7 +368,8 @@ fn others(image: usize, count: usize, item_seed: u64) -> impl Iterator<Item = us
     })
 }
 
-/// The name of an image for its seed: the names of its path, joined by `/`.
+/// Returns the bytes that the seed of an image is derived from: the components of its path, joined
+/// by `/`.
 fn key(path: &Path) -> Vec<u8> {
     path.iter().map(OsStr::as_encoded_bytes).collect::<Vec<_>>().join(&b'/')
 }

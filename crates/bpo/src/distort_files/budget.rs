@@ -1,4 +1,4 @@
-//! The bound on the memory of images that several threads decode.
+//! The bound on the memory of decoded images.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 

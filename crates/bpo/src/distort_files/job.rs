@@ -80,7 +80,7 @@ impl LoadedImage {
     }
 }
 
-/// What all jobs share.
+/// The parameters that all jobs share.
 pub(super) struct Job<'a> {
     pub distortion: &'a Distortion,
     pub limits: &'a ImageLimits,
@@ -174,7 +174,7 @@ impl Job<'_> {
         let mut last = DistortError::NeedsOther { family: family.name() };
         for path in others {
             let decoded = Source::read(&path, self.limits).and_then(|other| {
-                // Both images at once: a thread that waits must not hold a part.
+                // Acquired at once for both images: a thread that waits must not hold a part.
                 let held = self.budget.acquire(own_pixels + pixels(&other, self.limits)?);
                 let image = decode_rgb(&other.bytes, &other.path, self.limits)?;
                 Ok((LoadedImage { digest: other.digest, image }, held))

@@ -6,7 +6,8 @@ use bpo_pairs::{SkipCounts, UntrustedPath};
 
 use crate::config::Change;
 
-/// What an output would overwrite: itself, or a file or directory that is made for it.
+/// Describes what an output would overwrite: the output itself, or a file or directory written for
+/// it.
 pub(super) fn overwritten(given: &Path, written: &Path) -> String {
     if given == written { " it".to_owned() } else { format!(" {}", UntrustedPath(written)) }
 }
@@ -18,31 +19,31 @@ pub(super) fn counted(skipped: &SkipCounts) -> String {
     }
 }
 
-/// What differs, and what to do.
+/// Describes the differences and the remedy.
 pub(super) fn differences(settings: &[Change], inputs: &[Change]) -> String {
     let mut parts = Vec::new();
     if !settings.is_empty() {
         parts.push(format!("with other settings: {}", list(settings)));
     }
     if !inputs.is_empty() {
-        parts.push(format!("from other input: {} has changed or is another", names(inputs)));
+        parts.push(format!("from other input: {} changed", names(inputs)));
     }
     let remedy = match (settings.is_empty(), inputs.is_empty()) {
-        (false, true) => "Give the old settings to continue it",
-        (true, false) => "Restore it to continue",
-        _ => "Give the old settings and inputs to continue it",
+        (false, true) => "Restore the settings to continue it",
+        (true, false) => "Restore the input to continue it",
+        _ => "Restore the settings and inputs to continue it",
     };
-    format!("{}. {remedy}, or another --out to start again", parts.join(", and "))
+    format!("{}. {remedy}, or give another --out to start again", parts.join(", and "))
 }
 
-/// Inputs by the settings that name them. Their fingerprints are for programs.
+/// Names inputs by their settings. Fingerprints are left out, as they mean nothing to users.
 fn names(inputs: &[Change]) -> String {
     let name = |change: &Change| match change.key.as_str() {
-        "data" => "what `data.path` (--data) names".to_owned(),
-        "model" => "what `model.path` (--model) names".to_owned(),
-        "adapter" => "what `model.adapter` (--adapter) names".to_owned(),
-        "reference" => "what `reference.path` names".to_owned(),
-        "reference_adapter" => "what `reference.adapter` names".to_owned(),
+        "data" => "the content of `data.path` (--data)".to_owned(),
+        "model" => "the content of `model.path` (--model)".to_owned(),
+        "adapter" => "the content of `model.adapter` (--adapter)".to_owned(),
+        "reference" => "the content of `reference.path`".to_owned(),
+        "reference_adapter" => "the content of `reference.adapter`".to_owned(),
         other => format!("the {other}"),
     };
     inputs.iter().map(name).collect::<Vec<_>>().join(" and ")

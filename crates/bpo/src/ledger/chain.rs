@@ -1,4 +1,4 @@
-//! The files of a run directory in the order in which the stages make them.
+//! The files of a run directory, in the order in which the stages write them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use crate::error::BpoError;
 use crate::run_dir::RunDir;
 use crate::stage::Stage;
 
-/// The stages that have made something, each with the first file that it writes, in the order of the stages.
+/// Returns the stages that have results, in order, each with its first file.
 ///
 /// # Errors
-/// [`BpoError::Missing`] if something is not there that must have been before something that is.
+/// Returns [`BpoError::Missing`] if a file is missing although later files exist.
 pub(super) fn made(dir: &RunDir) -> Result<Vec<(Stage, PathBuf)>, BpoError> {
     let chain = [
         (Stage::Data, dir.manifest()),
@@ -20,7 +20,8 @@ pub(super) fn made(dir: &RunDir) -> Result<Vec<(Stage, PathBuf)>, BpoError> {
         (Stage::Pair, dir.pairs()),
         (Stage::Train, dir.metrics()),
     ];
-    // any may be gone without harm: checkpoints after the last step, a result to be written anew
+    // these may be missing: checkpoints are removed after the last step, and a result can be
+    // written again
     let ends = [dir.checkpoints(), dir.adapter(), dir.model()];
     let paths = chain.iter().skip(2).map(|(_, path)| path).chain(&ends);
     let made: Vec<&PathBuf> = paths.filter(|path| has_content(path)).collect();
@@ -35,8 +36,8 @@ pub(super) fn made(dir: &RunDir) -> Result<Vec<(Stage, PathBuf)>, BpoError> {
     Ok(chain.iter().filter(is_made).cloned().collect())
 }
 
-/// Whether a file or directory holds something. A stage that could not start, for want of a model for instance, leaves
-/// an empty file.
+/// Returns whether a file or directory is not empty. A stage that could not start, for example
+/// because the model was missing, leaves an empty file.
 pub(crate) fn has_content(path: &Path) -> bool {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {

@@ -10,17 +10,17 @@ use crate::error::BpoError;
 use crate::fingerprint::{check_is_adapter, fingerprint_checkpoint};
 use crate::stage::Stage;
 
-/// Fingerprints of inputs, with the stages that read them. Images are not read for it, as that would take as long as
-/// the stage.
+/// Fingerprints of inputs, with the stages that read them. Images have no fingerprint, because
+/// reading them would take as long as the stage.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs(Vec<(String, Fingerprint, Vec<Stage>)>);
 
 impl Inputs {
-    /// Fingerprints the inputs of some stages: the model, its adapter, the reference and the templates. `data` is the
-    /// fingerprint of the annotated data, if it was read.
+    /// Computes the fingerprints of the inputs of `stages`: model, adapter, reference and prompt
+    /// templates. `data` is the fingerprint of the annotated data, if it was read.
     ///
     /// # Errors
-    /// If a model or an adapter is not there, or cannot be read.
+    /// Returns an error if a model or an adapter does not exist or cannot be read.
     pub fn read(stages: &[Stage], config: &RunConfig, data: Option<&Fingerprint>) -> Result<Self, BpoError> {
         let mut inputs = Self::default();
         let is_needed = |readers: &[Stage]| readers.iter().any(|stage| stages.contains(stage));
@@ -59,7 +59,7 @@ impl Inputs {
         self.0.push((name.into(), print, stages.to_vec()));
     }
 
-    /// The inputs of one stage.
+    /// Returns the inputs of a stage.
     pub(super) fn of(&self, stage: Stage) -> BTreeMap<String, Fingerprint> {
         let of_stage = self.0.iter().filter(|(_, _, stages)| stages.contains(&stage));
         of_stage.map(|(name, print, _)| (name.clone(), print.clone())).collect()

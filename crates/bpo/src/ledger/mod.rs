@@ -1,14 +1,15 @@
-//! The run ledger: decides whether stages may be continued, and records what they did.
+//! The run ledger: decides whether stages can be continued, and records their results.
 //!
 //! | where | file |
 //! |---|---|
 //! | run directory | `manifest.json`, an entry for each stage |
 //! | file of a stage command | `FILE.manifest.json` beside it, one entry |
 //!
-//! An entry has the settings and the fingerprints of the inputs that affect the results of its stage. A stage that has
-//! results is continued with the same ones only. Which settings affect a stage is declared beside each section of
-//! [`RunConfig`]. The results of a stage without a single answer hold nothing: with other settings the stage starts
-//! again. A file without a manifest is somebody else's and is never touched.
+//! An entry holds the settings and the fingerprints of the inputs that affect the results of its
+//! stage. A stage with results can only be continued with the same settings and inputs. Each
+//! section of [`RunConfig`] declares which stages its settings affect. A stage file without any
+//! answer does not bind the settings: the stage starts again with the new ones. A file without a
+//! manifest was not written by bpo and is never changed.
 
 mod chain;
 mod inputs;
@@ -32,10 +33,11 @@ use crate::stages::{has_answers, remove_unanswered};
 use crate::summary::StageSummary;
 pub(crate) use chain::has_content;
 
-/// The stages of a run that have an entry.
+/// The stages that have an entry in the manifest of a run.
 const RUN: [Stage; 5] = [Stage::Data, Stage::Weaken, Stage::Inject, Stage::Pair, Stage::Train];
 
-/// The manifest of a run directory or of the file of a stage, held to the settings and inputs of now.
+/// The manifest of a run directory or of a stage file, checked against the current settings and
+/// inputs.
 #[derive(Clone, Debug)]
 pub struct StageLedger {
     path: PathBuf,
@@ -46,9 +48,10 @@ impl StageLedger {
     /// Opens the ledger of a run, and records the settings in `config.toml`.
     ///
     /// # Errors
-    /// [`BpoError::Changed`] with every setting and input of a stage with results that differs; [`BpoError::Missing`] if
-    /// the file of a stage is gone and those of later ones are not; [`BpoError::NotOurs`] if bpo did not write
-    /// `config.toml`; if a file cannot be read or written.
+    /// Returns [`BpoError::Changed`] with all settings and inputs that differ from those of a stage
+    /// with results, [`BpoError::Missing`] if the file of a stage is missing although later files
+    /// exist, [`BpoError::NotOurs`] if bpo did not write `config.toml`, or an error if a file
+    /// cannot be read or written.
     pub fn open_run(config: &RunConfig, inputs: &Inputs, dir: &RunDir) -> Result<Self, BpoError> {
         let mut made = chain::made(dir)?;
         record::check_ours(&dir.config())?;
@@ -59,7 +62,7 @@ impl StageLedger {
             let then = there.as_ref().and_then(|there| there.stages.get(&stage));
             Ok(Differences::find(then, &StageEntry::new(stage, config, inputs)?))
         };
-        // a stage without an answer, with nothing made after it, starts again
+        // a stage without any answer starts again if nothing was made after it
         while let Some((stage @ (Stage::Weaken | Stage::Inject), file)) = made.last()
             && !differences(*stage)?.is_empty()
             && !has_answers(file)?
@@ -76,7 +79,7 @@ impl StageLedger {
             }
         }
         if let Some(file) = first {
-            // inputs are those of the run
+            // inputs belong to the run, not to a stage
             let path = if all.settings.is_empty() { dir.root() } else { file };
             return Err(all.into_error(path));
         }
@@ -93,11 +96,13 @@ impl StageLedger {
         Ok(ledger)
     }
 
-    /// Opens the ledger of a stage that runs alone and writes `file`. `data` is the fingerprint of the annotated data.
+    /// Opens the ledger of a single stage that writes `file`. `data` is the fingerprint of the
+    /// annotated data.
     ///
     /// # Errors
-    /// [`BpoError::Changed`] with every setting and input that differs, if the file has an answer;
-    /// [`BpoError::NoManifest`] if the file holds something and has no manifest; if a file cannot be read or written.
+    /// Returns [`BpoError::Changed`] with all settings and inputs that differ if the file has an
+    /// answer, [`BpoError::NoManifest`] if the file is not empty and has no manifest, or an error
+    /// if a file cannot be read or written.
     pub fn open_file(
         stage: Stage,
         config: &RunConfig,
@@ -132,11 +137,13 @@ impl StageLedger {
         Ok(ledger)
     }
 
-    /// Opens the ledger of the training in a directory, of a run or of its own, and records the settings in
-    /// `config.toml`.
+    /// Opens the ledger of the training in `dir`, which is part of a run or stands alone. If the
+    /// training has no results yet, the settings are recorded in `config.toml`.
     ///
     /// # Errors
-    /// As [`open_run`](Self::open_run); [`BpoError::NoManifest`] if there are results of a training and no manifest.
+    /// Returns [`BpoError::Changed`] with all settings and inputs that differ if there are results,
+    /// [`BpoError::NoManifest`] if there are results but no manifest, [`BpoError::NotOurs`] if bpo
+    /// did not write `config.toml`, or an error if a file cannot be read or written.
     pub fn open_training(config: &RunConfig, dir: &RunDir) -> Result<Self, BpoError> {
         let has_any = |paths: &[PathBuf]| paths.iter().any(|path| has_content(path));
         let is_begun = has_any(&[dir.metrics(), dir.checkpoints(), dir.adapter(), dir.model()]);
@@ -165,31 +172,32 @@ impl StageLedger {
         Ok(ledger)
     }
 
-    /// The stages of a run that are not finished, without opening its directory. All, if there is no run.
+    /// Returns the stages of the run in a directory that are not finished, without locking the
+    /// directory. Without a run it returns all stages.
     ///
     /// # Errors
-    /// If there is a manifest that cannot be read.
+    /// Returns an error if the manifest exists and cannot be read.
     pub fn unfinished(run: &Path) -> Result<Vec<Stage>, BpoError> {
         let (path, manifest) = (run.join("manifest.json"), Manifest::read(&run.join("manifest.json"))?);
         let ledger = Self { path, manifest: manifest.unwrap_or_default() };
         Ok(RUN.into_iter().filter(|&stage| !ledger.is_finished(stage)).collect())
     }
 
-    /// Whether a stage has all that it is to make.
+    /// Returns whether a stage is complete.
     pub fn is_finished(&self, stage: Stage) -> bool {
         self.manifest.stages.get(&stage).is_some_and(|entry| entry.state == StageState::Finished)
     }
 
-    /// Records that a stage has all that it is to make.
+    /// Records that a stage is complete.
     ///
     /// # Errors
-    /// If the manifest cannot be written.
+    /// Returns an error if the manifest cannot be written.
     pub fn finish(&mut self, stage: Stage, summary: &StageSummary) -> Result<(), BpoError> {
         self.manifest.stages.entry(stage).or_default().finish(summary);
         self.write()
     }
 
-    /// The counts of the stages that are finished.
+    /// Returns the counts of the finished stages.
     pub fn summaries(&self) -> BTreeMap<Stage, StageSummary> {
         let finished = self.manifest.stages.iter().filter(|(_, entry)| entry.state == StageState::Finished);
         finished.map(|(&stage, entry)| (stage, entry.summary())).collect()
@@ -200,14 +208,16 @@ impl StageLedger {
     }
 }
 
-/// Records new paths of the checkpoint, the data and the images in the settings of the run or training in `dir`, for
-/// inputs that were moved together with it. Does nothing if the directory has no manifest.
+/// Records new paths of the checkpoint, the data and the images in the run or training in `dir`,
+/// for inputs that were moved together with it. Does nothing if the directory has no manifest and
+/// no `config.toml`.
 ///
-/// The contents of checkpoint and data are compared as always when the run is resumed. Those of images are not: the
-/// caller must know that they are the same.
+/// The contents of checkpoint and data are still compared when the run is resumed. The caller must
+/// ensure that the images are the same.
 ///
 /// # Errors
-/// [`BpoError::NotOurs`] if bpo did not write `config.toml`; if a file cannot be read or written.
+/// Returns [`BpoError::NotOurs`] if bpo did not write `config.toml`, or an error if a file cannot
+/// be read or written.
 pub fn record_moved_inputs(config: &RunConfig, dir: &Path) -> Result<(), BpoError> {
     let config = config.clone().with_absolute_paths()?;
     let path = dir.join("manifest.json");
@@ -228,12 +238,12 @@ pub fn record_moved_inputs(config: &RunConfig, dir: &Path) -> Result<(), BpoErro
     record::replace_input_paths(&dir.join("config.toml"), &config)
 }
 
-/// The manifest of the file of a stage.
+/// Returns the path of the manifest of a stage file.
 pub fn manifest_beside(file: &Path) -> PathBuf {
     with_suffix(file, ".manifest.json")
 }
 
-/// What differs between the entry of a stage and what it would be now.
+/// The differences between the recorded entry of a stage and its current one.
 #[derive(Debug, Default)]
 struct Differences {
     settings: Vec<Change>,
@@ -241,7 +251,7 @@ struct Differences {
 }
 
 impl Differences {
-    /// Everything differs from an entry that is not there.
+    /// Compares two entries. Everything differs if `then` is `None`.
     fn find(then: Option<&StageEntry>, now: &StageEntry) -> Self {
         let empty = StageEntry::default();
         let is_new = then.is_none();
@@ -251,7 +261,7 @@ impl Differences {
             inputs: Change::between(&then.inputs, &now.inputs),
         };
         if is_new && found.is_empty() {
-            // a stage without settings or inputs of its own still needs its entry
+            // a stage without settings and inputs still needs an entry
             found.inputs.push(Change { key: "manifest".into(), then: None, now: None });
         }
         found
@@ -261,7 +271,7 @@ impl Differences {
         self.settings.is_empty() && self.inputs.is_empty()
     }
 
-    /// Adds those of another stage; what several stages share is named once.
+    /// Adds the differences of another stage, without duplicates.
     fn add(&mut self, other: Self) {
         for (all, new) in [(&mut self.settings, other.settings), (&mut self.inputs, other.inputs)] {
             for change in new {

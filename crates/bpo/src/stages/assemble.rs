@@ -1,4 +1,4 @@
-//! Records from annotated samples and their bootstrapped answers.
+//! Combines annotated samples with their bootstrapped answers.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -9,13 +9,14 @@ use bpo_pairs::{Completion, CompletionKind, Keyed, Record, SftSample};
 use super::record::StageRecord;
 use crate::error::BpoError;
 
-/// Makes one record per sample: its annotated answer (score 1), then its bootstrapped ones (score 0), those of the
-/// weaken stage first, then those of the inject stage, each by variant. `answers` may come in any order.
+/// Makes one record per sample, with its annotated answer (score 1), then its bootstrapped answers
+/// (score 0): those of the weaken stage, then those of the inject stage, each by variant.
 ///
-/// Items that a stage has skipped give no completion.
+/// `answers` can be in any order. Skipped items give no completion.
 ///
 /// # Errors
-/// If an answer cannot be read, or belongs to no sample.
+/// Returns an error if an answer cannot be read, or [`BpoError::UnknownId`] if an answer belongs to
+/// no sample.
 pub fn assemble(
     samples: &[SftSample],
     answers: impl IntoIterator<Item = Result<StageRecord, BpoError>>,
@@ -46,7 +47,7 @@ pub fn assemble(
     Ok(records)
 }
 
-/// The order of the stages, by the kind of their answers. Answers of other kinds come last.
+/// Returns the rank of a kind of answer in the order of the stages. Other kinds come last.
 fn rank(kind: &CompletionKind) -> (usize, &str) {
     match kind {
         CompletionKind::ImageWeakened => (0, ""),
@@ -55,8 +56,10 @@ fn rank(kind: &CompletionKind) -> (usize, &str) {
     }
 }
 
-/// The ids of the samples all of whose weakened answers were skipped. They have no pair, as their image or question is
-/// of no use, so the other stages need no answer of them either.
+/// Returns the ids of the samples all of whose weakened answers were skipped.
+///
+/// Such samples have no pair, because their image or question cannot be used. The inject stage
+/// needs no answer for them either.
 pub fn without_answers<'a>(records: impl IntoIterator<Item = &'a StageRecord>) -> HashSet<String> {
     let mut has_answer: HashMap<&str, bool> = HashMap::new();
     for record in records {
@@ -67,10 +70,11 @@ pub fn without_answers<'a>(records: impl IntoIterator<Item = &'a StageRecord>) -
     has_answer.into_iter().filter(|(_, has_answer)| !has_answer).map(|(id, _)| id.to_owned()).collect()
 }
 
-/// Reads `files` of the weaken stage, and returns what [`without_answers`] finds in them.
+/// Reads files of the weaken stage, and returns the ids of the samples [without any
+/// answer](without_answers).
 ///
 /// # Errors
-/// If a file cannot be read.
+/// Returns an error if a file cannot be read.
 pub fn without_answers_in<P: AsRef<Path>>(files: &[P]) -> Result<HashSet<String>, BpoError> {
     let mut records = Vec::new();
     for file in files {

@@ -1,4 +1,4 @@
-//! The items of a stage, answered batch by batch, and the file of their records.
+//! The items of a stage, in batches, and the file of their records.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -14,18 +14,18 @@ use crate::error::BpoError;
 use crate::progress::Progress;
 use crate::stage::Stage;
 
-/// One answer that a stage is to make.
+/// One answer that a stage makes.
 #[derive(Clone, Copy)]
 pub(super) struct Item<'a> {
     pub(super) sample: &'a SftSample,
     pub(super) variant: usize,
 }
 
-/// One batch of a stage, and the means to write its records.
+/// One batch of a stage. It writes the records of its items.
 pub(super) struct Batch<'a, 'b> {
-    /// All items of the batch, in the samples' order.
+    /// All items of the batch, in the order of the samples.
     pub(super) items: &'b [Item<'a>],
-    /// Number of the first item among those of the stage.
+    /// Index of the first item among those of the stage.
     first: usize,
     sink: &'b mut Sink,
     progress: &'b mut dyn Progress,
@@ -34,7 +34,7 @@ pub(super) struct Batch<'a, 'b> {
 }
 
 impl Batch<'_, '_> {
-    /// Whether the file has the record of an item, by its place in the batch.
+    /// Returns whether the file has the record of an item, by the index of the item in the batch.
     pub(super) fn is_done(&self, place: usize) -> bool {
         self.sink.is_done[self.first + place]
     }
@@ -42,7 +42,7 @@ impl Batch<'_, '_> {
     /// Writes the record of an item, unless the file has it.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub(super) fn write(&mut self, place: usize, record: StageRecord) -> Result<(), BpoError> {
         if self.is_done(place) {
             return Ok(());
@@ -61,7 +61,7 @@ struct Sink {
     done: usize,
     answered: usize,
     cuts: CutCounts,
-    /// With the number of the item.
+    /// Skipped items with their index.
     skipped: Vec<(usize, Skipped)>,
 }
 
@@ -79,27 +79,28 @@ impl Sink {
     }
 }
 
-/// The items that a stage has to answer, and the file with the records of those that are done.
+/// The items of a stage, and the file with the records of those that are done.
 pub(super) struct Batches<'a> {
     stage: Stage,
     items: Vec<Item<'a>>,
-    /// Whether an item is to be answered by this process.
+    /// For each item, whether this process makes its answer.
     is_wanted: Vec<bool>,
     size: NonZeroUsize,
     sink: Sink,
 }
 
 impl<'a> Batches<'a> {
-    /// Opens `file` for `variants` answers of each sample, made `size` at a time, and reads it once.
+    /// Opens `file` for `variants` answers per sample in batches of `size` items, and reads its
+    /// records.
     ///
-    /// Items are the answers of the first sample, then those of the second, and so on. Batch `i` is
-    /// `items[i * size..(i + 1) * size]`, whatever is done already and whatever the shard, so that the answers of a
-    /// batch do not depend on either. Samples that `is_dropped` names are not answered; records of them that the
-    /// file has already stay.
+    /// Items are all variants of the first sample, then those of the second, and so on. Batch `i`
+    /// has the items `i * size..(i + 1) * size`, independent of the shard and of finished items, so
+    /// the answers of a batch depend on neither. Samples for which `is_dropped` returns true get no
+    /// answer; their existing records are kept.
     ///
     /// # Errors
-    /// If the file cannot be opened or has a record of another sample or another shard
-    /// ([`BpoError::OtherSamples`]).
+    /// Returns [`BpoError::OtherSamples`] if the file has a record of another sample or shard, or
+    /// an error if the file cannot be opened.
     pub(super) fn open(
         stage: Stage,
         samples: &'a [SftSample],
@@ -147,26 +148,27 @@ impl<'a> Batches<'a> {
         Ok(batches)
     }
 
-    /// Whether the file has all records that this process is to make.
+    /// Returns whether the file has all records that this process makes.
     pub(super) fn is_done(&self) -> bool {
         self.is_wanted.iter().zip(&self.sink.is_done).all(|(&is_wanted, &is_done)| is_done || !is_wanted)
     }
 
-    /// Number of records that the file has when the stage is done.
+    /// Returns the number of records in the file when the stage is done.
     fn total(&self) -> usize {
         self.is_wanted.iter().zip(&self.sink.is_done).filter(|&(&wanted, &done)| wanted || done).count()
     }
 
-    /// Reports what is in the file.
+    /// Reports the number of records in the file.
     pub(super) fn report(&self, progress: &mut dyn Progress) {
         progress.started(self.stage, self.sink.done, self.total());
         progress.advanced(self.stage, self.sink.done);
     }
 
-    /// Has `answer` write the records of each batch in which one is missing.
+    /// Calls `answer` for each batch that has a missing record.
     ///
     /// # Errors
-    /// What `answer` fails with; if the file cannot be written. Records that were written stay.
+    /// Returns the error of `answer`, or an error if the file cannot be written. Records that were
+    /// written are kept.
     pub(super) fn run(
         &mut self,
         progress: &mut dyn Progress,
@@ -191,12 +193,13 @@ impl<'a> Batches<'a> {
     /// Removes the file with all its records.
     ///
     /// # Errors
-    /// If it cannot be removed.
+    /// Returns an error if the file cannot be removed.
     pub(super) fn remove(self) -> Result<(), BpoError> {
         Ok(self.sink.store.remove()?)
     }
 
-    /// Counts the records of the file, those of earlier processes included. Skipped items are in the samples' order.
+    /// Counts the records of the file, including those of earlier processes. Skipped items are in
+    /// the order of the samples.
     pub(super) fn outcome(&self) -> StageOutcome {
         let Sink { answered, cuts, skipped, .. } = &self.sink;
         let mut skipped = skipped.clone();

@@ -1,4 +1,4 @@
-//! Error injection: `injected.jsonl`, the annotated answers with plausible errors in them.
+//! Error injection: `injected.jsonl`, annotated answers with plausible errors.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
@@ -16,17 +16,18 @@ use crate::error::{BpoError, chain};
 use crate::progress::Progress;
 use crate::stage::Stage;
 
-/// Has an injector rewrite each sample's annotated answer with errors in it, and appends the answers
-/// to `file`, in the order in which they come.
+/// Rewrites the annotated answer of each sample with errors, and appends the answers to `file` in
+/// the order in which they arrive.
 ///
-/// A sample whose rewritten answers are not accepted is skipped in the file. Samples whose ids are in `dropped` are
-/// not asked for: see [`without_answers`](super::without_answers). `injector` is called only if an answer is missing.
+/// A sample whose rewrites are rejected is recorded as skipped. Samples whose ids are in `dropped`
+/// get no answer; see [`without_answers`](super::without_answers). `injector` is called only if an
+/// answer is missing.
 ///
 /// # Errors
-/// If the file is of other samples or cannot be written, or the injector has no draft to judge
-/// ([`InjectionFailure::Failed`], as when its server is down); the file keeps what was done, and the
-/// stage can be run again. [`BpoError::NothingAnswered`] if the injector refused every request; then
-/// the file is removed.
+/// Returns an error if the file has records of other samples or cannot be written, or
+/// [`BpoError::StageStopped`] if the injector fails ([`InjectionFailure::Failed`]), for example
+/// because its server is down. The file then keeps all answers, and the stage can be run again.
+/// Returns [`BpoError::NothingAnswered`] and removes the file if the injector refused all requests.
 pub fn inject<I: ErrorInjector>(
     config: &RunConfig,
     samples: &[SftSample],
@@ -47,7 +48,7 @@ pub fn inject<I: ErrorInjector>(
     }
     let outcome = batches.outcome();
     if let Some(error) = nothing_answered(&outcome) {
-        // the file would stop a run with a server that is set up right
+        // otherwise the file would skip these samples when the server works
         batches.remove()?;
         return Err(error);
     }
@@ -56,8 +57,8 @@ pub fn inject<I: ErrorInjector>(
     Ok(outcome)
 }
 
-/// The error of a stage in which every request was refused, as by a server that does not know the
-/// model's name.
+/// Returns the error of a stage in which all requests were refused, for example because the server
+/// does not know the model.
 fn nothing_answered(outcome: &StageOutcome) -> Option<BpoError> {
     let first = outcome.skipped.first()?;
     let all = outcome.summary.done == 0
@@ -69,7 +70,7 @@ fn nothing_answered(outcome: &StageOutcome) -> Option<BpoError> {
     })
 }
 
-/// Asks for the missing answers of a batch, each of which depends on its own item alone.
+/// Requests the missing answers of a batch. An answer depends only on its own item.
 fn answer<I: ErrorInjector>(
     batch: &mut Batch<'_, '_>,
     injector: &mut I,

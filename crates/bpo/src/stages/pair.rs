@@ -14,23 +14,25 @@ use crate::ledger::has_content;
 use crate::progress::Progress;
 use crate::stage::Stage;
 
-/// What to do with a file of pairs that are not those that the answers give.
+/// What to do with an existing file whose pairs differ from those of the answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
-    /// Use them, with a warning, so that pairs can be taken out by hand between two runs.
+    /// Use the pairs in the file, with a warning, so that users can remove pairs between two runs.
     Keep,
-    /// Fail with [`BpoError::Differs`].
+    /// Return [`BpoError::Differs`].
     Refuse,
 }
 
-/// Makes pairs of the annotated answers and those in `answers`, the files of the other stages: one or several of each
-/// stage, with their lines in any order. Pairs come in the order of the samples, then of the stages, then of the
-/// variants. Samples [without any weakened answer](super::without_answers) have no pair.
+/// Makes pairs of the annotated answers and the answers in the files `answers`.
 ///
-/// A file that is there is never written over, unless it is empty; `existing` says what becomes of one that differs.
+/// The files are one or more of each stage, with lines in any order. Pairs are in the order of the
+/// samples, then of the stages, then of the variants. Samples [without any weakened
+/// answer](super::without_answers) have no pair. An existing file is never overwritten unless it is
+/// empty; `existing` decides what happens if it differs.
 ///
 /// # Errors
-/// If a file cannot be read or written, or an answer is of no sample; [`BpoError::Differs`].
+/// Returns an error if a file cannot be read or written, if an answer belongs to no sample or
+/// occurs twice, or [`BpoError::Differs`].
 pub fn pair(
     config: &RunConfig,
     samples: &[SftSample],
@@ -47,7 +49,7 @@ pub fn pair(
             if existing == Existing::Refuse {
                 return Err(BpoError::Differs { path: file.to_owned(), there: kept.len(), now: pairs.len() });
             }
-            tracing::warn!(file = %file.display(), "the pairs are not those that the answers give; they are used as they are");
+            tracing::warn!(file = %file.display(), "the pairs in the file differ from those of the answers; those in the file are used");
         }
         pairs = kept;
         skipped.extend(refused);
@@ -67,7 +69,7 @@ fn make(config: &RunConfig, samples: &[SftSample], answers: &[&Path]) -> Result<
         for line in JsonLines::<StageRecord, _>::open(file)? {
             let (line, record) = line?;
             if !seen.insert((RecordKey::of(&record), record.kind().clone())) {
-                // as where one file is given twice
+                // for example, the same file given twice
                 let (path, id) = (file.to_path_buf(), record.id().to_owned());
                 return Err(PairsError::DuplicateId { path, line, id }.into());
             }

@@ -1,4 +1,4 @@
-//! A line of a stage's file.
+//! The lines of a stage's file.
 
 use bpo_inject::Cut;
 use bpo_pairs::{CompletionKind, FinishReason, Keyed, Provenance, SkipReason, Skipped};
@@ -9,40 +9,41 @@ use serde::{Deserialize, Serialize};
 pub struct Bootstrapped {
     /// Id of the sample.
     pub id: String,
-    /// Which of its answers from this stage, from 0.
+    /// Index of the answer among those of the sample from this stage, counted from 0.
     pub variant: usize,
     /// How the answer was made.
     pub kind: CompletionKind,
     /// The answer.
     pub response: String,
-    /// Why it ended, where a model tells.
+    /// Why generation stopped, if the model reports it.
     pub finish: Option<FinishReason>,
-    /// How it was got, where the image was weakened.
+    /// How the image was weakened and the answer generated, for weakened answers.
     pub provenance: Option<Provenance>,
-    /// What was cut from the text model's reply, each kind once.
+    /// What was removed from the reply of the language model, each kind once.
     pub cuts: Vec<Cut>,
 }
 
-/// A line of a stage's file: `{"id", "type", "response", "finish", "provenance", "cuts"}` or
-/// `{"id", "type", "reason", "skipped"}`; with `"variant"`, where it is not a sample's first.
+/// A line of a stage's file: an answer, or the reason why there is none.
 ///
-/// An item without an answer has its line too, so that it is counted, and not asked again.
+/// The keys are `{"id", "type", "response", "finish", "provenance", "cuts"}` or `{"id", "type",
+/// "reason", "skipped"}`, and `"variant"` if it is not 0. Skipped items have a line too, so that
+/// they are counted and not requested again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Line", into = "Line")]
 pub enum StageRecord {
-    /// There is an answer.
+    /// An answer.
     Answered(Bootstrapped),
-    /// There is none.
+    /// A skipped item.
     Skipped {
-        /// The kind that the answer would have, by which one knows the stage.
+        /// The kind that the answer would have, which identifies the stage.
         kind: CompletionKind,
-        /// Which answer, and why there is none.
+        /// The item, and the reason.
         skipped: Skipped,
     },
 }
 
 impl StageRecord {
-    /// The kind of the answer.
+    /// Returns the kind of the answer.
     pub fn kind(&self) -> &CompletionKind {
         match self {
             Self::Answered(answer) => &answer.kind,
@@ -67,12 +68,12 @@ impl Keyed for StageRecord {
     }
 }
 
-/// Whether a number is left out of a file.
+/// Returns whether a number is left out of the file.
 fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
-/// Both forms in one, since serde's untagged enums cannot say what is wrong with a line.
+/// Both forms in one type, because serde's untagged enums do not report what is wrong with a line.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "an object with `id`, and `response` or `skipped`")]
 struct Line {

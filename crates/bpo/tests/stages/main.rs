@@ -1,4 +1,5 @@
-//! Weakening and injection: resumed from a torn file they leave the bytes of an undisturbed run.
+//! Weakening and injection. Resumed from a truncated file, they give the same bytes as an
+//! uninterrupted run.
 
 mod orders;
 
@@ -34,7 +35,7 @@ impl fmt::Display for ModelError {
 
 impl std::error::Error for ModelError {}
 
-/// Answers with what it was asked; goes down after `calls`.
+/// Answers with the content of the request; fails after `calls` calls.
 struct Model {
     calls: usize,
     batches: Vec<usize>,
@@ -53,7 +54,7 @@ impl VisionLanguageModel for Model {
         let down = self.batches.len() == self.calls;
         self.batches.push(requests.len());
         let answer = |(place, request): (usize, &VisionRequest)| match () {
-            // The first of a batch still gets through.
+            // the first request of a batch still succeeds
             () if down && place > 0 => Err(ModelError::Down),
             () if request.prompt.contains("How many coins") => Err(ModelError::TooLong),
             () => {
@@ -77,7 +78,7 @@ impl VisionLanguageModel for Model {
     }
 }
 
-/// Appends its seed; fails after `down_at` requests.
+/// Appends the seed to the answer; fails after `down_at` requests.
 struct Injector {
     down_at: usize,
     requests: usize,
@@ -103,7 +104,7 @@ fn samples() -> Vec<SftSample> {
     data.samples
 }
 
-/// All images but the astronaut's; the rocket's is empty.
+/// All images except `astronaut.jpg`; `rocket.jpg` is empty.
 fn images(dir: &Path) -> ImageRoot {
     for name in ["cat.png", "coffee.png", "coins.png"] {
         RgbImage::new(3, 2).save(dir.join(name)).unwrap();
@@ -113,7 +114,8 @@ fn images(dir: &Path) -> ImageRoot {
     ImageRoot::new(dir).unwrap()
 }
 
-/// Settings with this seed, and calls of 12 questions and 3 rewritings.
+/// Settings with a seed, 12 questions per call of the model and 3 answers per batch of the
+/// injector.
 fn config(seed: u64) -> RunConfig {
     let mut config = RunConfig::default();
     config.seed.0 = seed;
@@ -153,7 +155,7 @@ fn weakening_resumes_from_torn_files() {
     let path = dir.path().join("weakened.jsonl");
     run_weaken(&path, &images, &mut Model::new(usize::MAX)).unwrap();
     let undisturbed = fs::read(&path).unwrap();
-    // Every line is torn in several places; the store's own tests try every byte.
+    // every line is cut at several places; the tests of the store cut at every byte
     for cut in (0..undisturbed.len()).step_by(13) {
         fs::write(&path, &undisturbed[..cut]).unwrap();
         run_weaken(&path, &images, &mut Model::new(usize::MAX)).unwrap();
@@ -216,7 +218,7 @@ fn run_inject(path: &Path, injector: &mut dyn ErrorInjector) -> Result<StageSumm
 fn injection_goes_on_where_its_server_went_down() {
     let dir = tempfile::tempdir().unwrap();
     let (path, other) = (dir.path().join("a.jsonl"), dir.path().join("b.jsonl"));
-    // only what is missing is asked for again
+    // only missing answers are requested again
     for (down_at, done) in [(2, 2), (4, 6), (usize::MAX, 7)] {
         let outcome = run_inject(&path, &mut Injector { down_at, requests: 0 });
         assert_eq!(outcome.is_ok(), down_at == usize::MAX);
@@ -301,7 +303,7 @@ fn answers_become_pairs() {
     assert_eq!(alone.skipped[0].reason, SkipReason::NoPreference);
 }
 
-/// Several answers of each sample, made with other images where they are needed, and recorded.
+/// Each sample has several answers, made with other images where needed, and with their provenance.
 #[test]
 fn a_sample_can_have_several_answers() {
     let dir = tempfile::tempdir().unwrap();
@@ -335,7 +337,7 @@ fn a_sample_can_have_several_answers() {
         let provenance = answer.provenance.as_ref().unwrap();
         assert_eq!((provenance.contrast, provenance.variant), (config.weaken.contrast, place % 4));
         assert_eq!(provenance.prefix_words, sample.answer.split_whitespace().count() / 2);
-        // seeds of its own, and what was drawn
+        // each answer has its own seeds
         assert!(seen.insert(answer.response.clone()), "{answer:?}");
         match answer.variant {
             0 | 1 => {
@@ -351,7 +353,7 @@ fn a_sample_can_have_several_answers() {
         }
     }
 
-    // killed in the middle of a sample it leaves the same bytes
+    // the file has the same bytes if the process is killed within a sample
     let other = dir.path().join("again.jsonl");
     run(&other, &mut Model::new(2)).unwrap_err();
     run(&other, &mut Model::new(usize::MAX)).unwrap();
@@ -380,7 +382,7 @@ fn without_another_image_none_is_made_up() {
     };
     let error = run(&alone);
     assert!(matches!(&error, BpoError::NoOtherImage { distortion, .. } if distortion == "swap"), "{error}");
-    // an image of its own that is missing is the sample's affair, not the stage's
+    // if its own image is missing, the sample is skipped and the stage does not fail
     let missing: Vec<_> = samples().into_iter().filter(|sample| sample.image == "astronaut.jpg").collect();
     let error = run(&missing);
     let BpoError::NoImages { skipped, .. } = error else { panic!("{error}") };

@@ -1,8 +1,8 @@
-//! Answers in any order, kills at every byte, shards: always the same pairs.
+//! The pairs are the same for answers in any order, kills at every byte, and shards.
 
 use super::*;
 
-/// Answers in an order drawn from `seed`, and is killed after `left` answers.
+/// Answers in an order drawn from `seed`; fails after `left` answers.
 struct Unordered {
     seed: u64,
     left: usize,
@@ -14,7 +14,7 @@ impl Unordered {
         Self { seed, left: usize::MAX, asked: Vec::new() }
     }
 
-    /// The places of `count` requests in a random order.
+    /// Returns the indices of `count` requests in random order.
     fn order(&mut self, count: usize) -> Vec<usize> {
         let mut places: Vec<usize> = (0..count).collect();
         for last in (1..count).rev() {
@@ -80,7 +80,7 @@ impl ErrorInjector for Unordered {
     }
 }
 
-/// A directory with images, and the stages in it.
+/// The stages in a directory with images.
 struct Stages {
     dir: tempfile::TempDir,
     images: ImageRoot,
@@ -110,7 +110,7 @@ impl Stages {
         inject(&self.config, &samples(), &dropped, || Ok(injector), file, &mut ())
     }
 
-    /// The bytes of the pairs.
+    /// Returns the content of the file of pairs.
     fn pair(&self, files: &[&Path]) -> Vec<u8> {
         let out = self.at("pairs.jsonl");
         let _ = fs::remove_file(&out);
@@ -119,7 +119,8 @@ impl Stages {
     }
 }
 
-/// What was skipped, and the pairs, are the same however the answers came and wherever the files were cut off.
+/// Skipped items and pairs do not depend on the order of the answers or on where files are
+/// truncated.
 #[test]
 fn random_orders_and_kills_at_every_byte_give_the_same_pairs() {
     let stages = Stages::new();
@@ -139,7 +140,7 @@ fn random_orders_and_kills_at_every_byte_give_the_same_pairs() {
         let whole = [&weakened, &injected].map(|file| fs::read(file).unwrap());
         assert!(orders.insert(whole.clone()));
         assert_eq!(stages.pair(&[&injected, &weakened]), expected, "seed {seed}");
-        // every byte once; the other orders at some
+        // truncated at every byte for one order, at some bytes for the others
         let step = if seed == 1 { 1 } else { 97 };
         for cut in (0..whole[0].len().max(whole[1].len())).step_by(step) {
             if let Some(torn) = whole[0].get(..cut) {
@@ -156,7 +157,7 @@ fn random_orders_and_kills_at_every_byte_give_the_same_pairs() {
     }
 }
 
-/// An answer that is there is written, even if another one of its batch fails, and is not asked for again.
+/// An answer is written even if another one of its batch fails, and is not requested again.
 #[test]
 fn no_answer_is_lost_or_asked_for_twice() {
     let mut stages = Stages::new();
@@ -183,7 +184,7 @@ fn no_answer_is_lost_or_asked_for_twice() {
     assert_eq!(asked, expected);
 }
 
-/// Three shards of each stage give the pairs of the whole.
+/// Three shards of each stage give the same pairs as the whole stage.
 #[test]
 fn shards_give_the_same_pairs() {
     let mut stages = Stages::new();
@@ -210,7 +211,7 @@ fn shards_give_the_same_pairs() {
     assert!(matches!(stages.weaken(&weakened, &mut Unordered::new(0)), Err(BpoError::OtherSamples { .. })));
 }
 
-/// Ids with a NUL, and ids that look like those of other answers, are kept apart.
+/// Ids with a NUL, and ids that look like the keys of other answers, are distinct.
 #[test]
 fn ids_may_have_a_nul() {
     let stages = Stages::new();
