@@ -1,7 +1,8 @@
 //! Trains the small LLaVA of `bpo quickstart` from scratch, on the pictures of `bpo-world`.
 //!
 //! ```sh
-//! cargo run --release -p bpo-examples --example world_model -- OUT [DEVICE] [PART OF THE STEPS] [SEED]
+//! cargo run --release -p bpo-examples --example world_model -- \
+//!   OUT [DEVICE] [PART OF THE STEPS] [SEED]
 //! ```
 //!
 //! Training has six stages:

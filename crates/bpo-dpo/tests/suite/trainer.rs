@@ -206,7 +206,8 @@ fn sharing_a_prompt_changes_nothing() {
     }
 }
 
-/// A loss that compares nothing does without the reference and the rejected completions, and trains the same.
+/// A loss that compares nothing needs no reference and no rejected completions, and trains the
+/// same.
 #[test]
 fn what_a_loss_does_not_need_changes_nothing() {
     let run = |loss| train(config().with_epochs(3).with_loss(loss), &pairs()).expect("trained");
@@ -283,7 +284,7 @@ fn a_policy_unlike_its_reference_is_an_error() {
     trainer(config().with_reference_differs(true)).train(&pairs(), &mut ()).expect("meant so");
 }
 
-/// Dropout of an adapter is no dropout as long as the adapter does nothing; dropout of anything else is.
+/// Dropout in an adapter has no effect while the adapter is zero. Any other dropout is an error.
 #[test]
 fn dropout_that_is_left_on_is_an_error() {
     let train = |policy: Toy| {
