@@ -41,7 +41,7 @@
 //!
 //! | text form | family |
 //! |---|---|
-//! | `diffusion-noise:step=900` | [`DiffusionNoise`]: VCD and BPO noise on RGB or normalized pixels |
+//! | `diffusion-noise:step=900` | [`DiffusionNoise`]: VCD's noise, on RGB or normalized pixels |
 //! | `gaussian-noise:sigma=0.2` | [`GaussianNoise`]: sigma relative to the range of levels |
 //! | `salt-and-pepper:share=0.1` | [`SaltAndPepper`]: a share of the levels set to 0 or 255 |
 //! | `blur:sigma=4` | [`Blur`]: Gaussian blur, sigma in pixels |
