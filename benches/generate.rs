@@ -1,12 +1,14 @@
-//! Batched answers against transformers' `generate`, on the same machine, dimensions and prompts.
+//! Batched generation against transformers' `generate`, with the same dimensions and prompts on the
+//! same machine.
 //!
 //! ```sh
 //! pip install -r benches/peers/requirements.txt
 //! BPO_BENCH_PYTHON=python cargo bench -p bpo-benches --bench generate -- small --rows 8
 //! ```
 //!
-//! Vision tower, prompts in one pass, and exactly as many sampled tokens as are asked for; pixels and token ids are there before. Ways
-//! take turns; ratios are medians of those of single rounds. Without `BPO_BENCH_PYTHON` ours is printed alone.
+//! A run encodes the images, processes the prompts in one pass, and samples a fixed number of
+//! tokens. Pixel values and token ids are prepared before. Variants alternate, and ratios are
+//! medians over rounds. Without `BPO_BENCH_PYTHON` only bpo is measured.
 
 use std::time::Instant;
 
@@ -28,13 +30,13 @@ fn main() {
     }
 }
 
-/// What is measured.
+/// The sizes of the benchmark.
 struct Task {
     arguments: Arguments,
     rows: usize,
-    /// Tokens of the prompt beside the image.
+    /// Tokens of the prompt besides the image tokens.
     text: usize,
-    /// New tokens of each row.
+    /// Number of new tokens per row.
     new: usize,
 }
 
@@ -70,19 +72,19 @@ impl Task {
             let whose = if *own { "bpo" } else { "transformers" };
             println!("{whose:<13} {way:<9} {middle:8.3} s {:9.1} new tokens/s", tokens as f64 / middle);
         }
-        println!("bpo's contrast decoding in times of plain    {:6.2}", ratio(&seconds[1], &seconds[0]));
+        println!("time of bpo's contrast decoding / plain      {:6.2}", ratio(&seconds[1], &seconds[0]));
         for (way, seconds_of) in ways.iter().zip(&seconds).skip(3).filter(|(_, seconds)| !seconds.is_empty())
         {
-            let what = format!("bpo's batch in times of transformers' {}", way.1);
+            let what = format!("time of transformers {} / bpo batch", way.1);
             println!("{what:<44} {:6.2}", ratio(seconds_of, &seconds[0]));
         }
         self.print_floor(&seconds[0], &seconds[2]);
         if python.is_none() {
-            println!("transformers is left out: without BPO_BENCH_PYTHON, or torch does not have the device");
+            println!("transformers is not measured: BPO_BENCH_PYTHON is not set, or torch lacks the device");
         }
     }
 
-    /// What steps of decoding read, next to the rate of copies.
+    /// Prints the bytes that a decoding step reads relative to the rate of copies.
     fn print_floor(&self, batch: &[f64], prefill: &[f64]) {
         let config = self.arguments.preset.config();
         let ceilings = Ceilings::of(self.arguments.device, self.arguments.dtype);
@@ -91,7 +93,7 @@ impl Task {
         let mut steps: Vec<_> =
             batch.iter().zip(prefill).map(|(all, first)| (all - first) / (self.new - 1) as f64).collect();
         println!(
-            "a step of decoding reads {:.1} MB, {:.2} a token: {:.0} % of the rate of copies",
+            "a decoding step reads {:.1} MB, {:.2} per token: {:.0} % of the rate of copies",
             bytes / 1e6,
             bytes / 1e6 / self.rows as f64,
             100.0 * bytes / median(&mut steps) / ceilings.copy
@@ -128,7 +130,7 @@ impl Task {
             |image| ModelInput::new(prompt(model.config(), self.text), ImageInput::of(pixels(side, image)));
         let asked = Prompt::new(seen(row), sampling);
         match way {
-            // as with a weakened image: all of it is read twice
+            // the contrast input is processed like a second prompt, as with a weakened image
             "contrast" => asked.with_contrast(ContrastInput::new(seen(self.rows + row), 1.0, 0.1)),
             _ => asked,
         }

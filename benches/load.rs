@@ -1,13 +1,15 @@
-//! Loading a checkpoint in bf16, as f32 and as bf16, against transformers' `from_pretrained` and against reading the file alone.
+//! Loading a bf16 checkpoint as f32 and as bf16, against transformers' `from_pretrained` and
+//! against reading the file alone.
 //!
 //! ```sh
 //! pip install -r benches/peers/requirements.txt
 //! BPO_BENCH_PYTHON=python cargo bench -p bpo-benches --bench load -- base135
 //! ```
 //!
-//! The file is in the system's cache. Ways take turns; ratios are medians of those of single rounds. Peak memory is what a process
-//! that loads once has more than before, in times of the model's own bytes. transformers maps a file that has the type that is
-//! asked for and reads it later, so it touches each page of its weights. Without `BPO_BENCH_PYTHON` ours is printed alone.
+//! The file is in the page cache of the system. Variants alternate, and ratios are medians over
+//! rounds. Peak memory is the increase of a process that loads once, relative to the size of the
+//! model. transformers maps a file of the requested type into memory and reads it later, so the
+//! peer touches each page of its weights. Without `BPO_BENCH_PYTHON` only bpo is measured.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -20,7 +22,7 @@ use bpo_benches::arguments::Arguments;
 use bpo_benches::contender::{self, Contender, Worker};
 use bpo_benches::{median, ratio};
 
-/// What is asked for, and its bytes in those of the file.
+/// Name of the requested type, the type, and the size of the model relative to the file.
 const TYPES: [(&str, FloatDType, f64); 2] = [("f32", FloatDType::F32, 2.0), ("bf16", FloatDType::BF16, 1.0)];
 
 fn main() {
@@ -54,7 +56,7 @@ fn compare(arguments: &Arguments) {
         arguments.device,
         arguments.rounds
     );
-    println!("{:<20} {:>8} {:>10} {:>12} {:>20}", "", "s", "in floors", "peak memory", "times transformers'");
+    println!("{:<20} {:>8} {:>10} {:>12} {:>20}", "", "s", "of reading", "peak memory", "speedup");
     println!("{:<20} {:>8.3} {:>10.2}", "reading the file", median(&mut floor.clone()), 1.0);
     for (way, taken) in seconds.iter().enumerate().filter(|(_, taken)| !taken.is_empty()) {
         let (own, (name, _, size)) = (way < 2, TYPES[way % 2]);
@@ -74,14 +76,14 @@ fn compare(arguments: &Arguments) {
         );
     }
     if contenders[1].is_none() {
-        println!("BPO_BENCH_PYTHON names no interpreter: transformers is left out");
+        println!("transformers is not measured: BPO_BENCH_PYTHON is not set");
     }
 }
 
-/// A checkpoint with random weights in bf16.
+/// Writes a checkpoint with random weights in bf16, and returns the path of its weights.
 fn write(arguments: &Arguments, dir: &Path) -> std::path::PathBuf {
     let mut config = arguments.preset.json();
-    // all of the tower, as transformers makes layers that are not in the file
+    // all layers of the tower, because transformers initializes layers that are not in the file
     config["vision_feature_layer"] = (-1).into();
     std::fs::write(dir.join("config.json"), config.to_string()).expect("written");
     let config = serde_json::from_value(config).expect("a valid configuration");
@@ -92,7 +94,7 @@ fn write(arguments: &Arguments, dir: &Path) -> std::path::PathBuf {
     file
 }
 
-/// Loads whenever it is asked to.
+/// Loads the checkpoint once per request.
 fn serve(arguments: &Arguments, dir: &Path) {
     let worker = Worker::on(arguments.device);
     let mut way = worker.ready();
@@ -106,7 +108,7 @@ fn serve(arguments: &Arguments, dir: &Path) {
     }
 }
 
-/// Seconds that all cores take to read a file once and add it up.
+/// Reads a file once on all cores, sums its content, and returns the seconds.
 fn read(file: &Path) -> f64 {
     let start = Instant::now();
     let size = std::fs::metadata(file).expect("a file").len();

@@ -1,15 +1,22 @@
-//! Log-probabilities of completions, as `bpo score` computes them, against transformers' forward pass without gradients.
+//! Log-probabilities of completions, as in `bpo score`, against transformers' forward pass without
+//! gradients.
 //!
 //! ```sh
 //! pip install -r benches/peers/requirements.txt
 //! BPO_BENCH_PYTHON=python cargo bench -p bpo-benches --bench score -- small --prompts 4
 //! ```
 //!
-//! Each prompt has an image and `--answers` completions, 2 by default; pixels and token ids are there before. Ours computes image and
-//! prompt once for all of them, or (`apart`) once for each, which is what transformers does: with logits of all tokens, or (`kept`)
-//! of those that are needed. Tokens are those of all completions with their prompts, whoever computes them how often. Ways take
-//! turns; ratios are medians of those of single rounds. `of products` is the share of the rate of large matrix products, measured
-//! in the same run, that the arithmetic comes to. Without `BPO_BENCH_PYTHON` ours is printed alone.
+//! Each prompt has an image and `--answers` completions, 2 by default. Pixel values and token ids
+//! are prepared before. The variants are:
+//!
+//! - `bpo shared` computes image and prompt once for all completions of a prompt.
+//! - `bpo apart` computes image and prompt for each completion, as transformers does.
+//! - `transformers all` computes the logits of all tokens.
+//! - `transformers kept` computes only the logits of the completions.
+//!
+//! `tokens/s` counts the tokens of every completion with its prompt, for all variants. `of matmul`
+//! is the arithmetic relative to the rate of large matrix products in the same run. Variants
+//! alternate, and ratios are medians over rounds. Without `BPO_BENCH_PYTHON` only bpo is measured.
 
 use std::time::Instant;
 
@@ -36,13 +43,13 @@ fn main() {
     }
 }
 
-/// What is measured.
+/// The sizes of the benchmark.
 struct Task {
     arguments: Arguments,
     prompts: usize,
-    /// Completions of each prompt.
+    /// Number of completions per prompt.
     answers: usize,
-    /// Tokens of the prompt beside the image, and of each completion.
+    /// Tokens of the prompt besides the image tokens.
     text: usize,
     answer: usize,
 }
@@ -74,7 +81,7 @@ impl Task {
             self.answer
         );
         println!("{}", self.arguments.heading(&tokens));
-        println!("{:<21} {:>8} {:>14} {:>10} {:>12}", "", "s", "completions/s", "tokens/s", "of products");
+        println!("{:<21} {:>8} {:>14} {:>10} {:>12}", "", "s", "completions/s", "tokens/s", "of matmul");
         let ceilings = Ceilings::of(self.arguments.device, self.arguments.dtype);
         let tokens = rows * (config.image_tokens() + self.text + self.answer);
         for ((own, way), seconds) in ways.iter().zip(&seconds).filter(|(_, seconds)| !seconds.is_empty()) {
@@ -89,17 +96,17 @@ impl Task {
         }
         for (ours, theirs) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
             if !seconds[theirs].is_empty() {
-                let what = format!("bpo {} in times of transformers {}", ways[ours].1, ways[theirs].1);
+                let what = format!("time of transformers {} / bpo {}", ways[theirs].1, ways[ours].1);
                 println!("{what:<44} {:6.2}", ratio(&seconds[theirs], &seconds[ours]));
             }
         }
         println!("{ceilings}");
         if python.is_none() {
-            println!("transformers is left out: without BPO_BENCH_PYTHON, or torch does not have the device");
+            println!("transformers is not measured: BPO_BENCH_PYTHON is not set, or torch lacks the device");
         }
     }
 
-    /// Multiplications and additions that the shapes ask for.
+    /// Returns the number of operations, computed from the shapes.
     fn operations(&self, config: &LlavaConfig, way: &str) -> f64 {
         let (prompts, answers) = match way {
             "apart" => (self.prompts * self.answers, 1),

@@ -1,11 +1,11 @@
-//! What sharing the prefix saves in a step of DPO.
-//!
-//! Prints medians and ratios against the plain way (each completion with an image and prompt of its own), which is how
-//! TRL computes it.
+//! The effect of a shared prefix of image and prompt on a DPO step.
 //!
 //! ```sh
 //! cargo bench -p bpo-benches --bench step -- small --pairs 2
 //! ```
+//!
+//! Prints the median times, and the ratio to steps in which each completion has an image and a
+//! prompt of its own, as in TRL.
 
 use std::time::Instant;
 
@@ -45,7 +45,7 @@ fn main() {
     println!("ratio                  {:8.2}", ratio(&seconds[1], &seconds[0]));
 }
 
-/// Policy forward and backward, reference forward.
+/// Runs the forward pass of the reference, and forward and backward pass of the policy.
 fn step(model: &Llava, batch: &ScoreBatch, pairs: usize) {
     let rows = PairRows::new(
         (0..pairs).map(|pair| 2 * pair).collect(),
@@ -62,7 +62,7 @@ fn step(model: &Llava, batch: &ScoreBatch, pairs: usize) {
     let _gradients = loss.backward();
 }
 
-/// The completions of all pairs, so many to each image and prompt.
+/// Returns a batch of all completions, with `completions` of them per image and prompt.
 fn batch(config: &LlavaConfig, pairs: usize, completions: usize, [text, length]: [usize; 2]) -> ScoreBatch {
     let prompt = prompt(config, text);
     let answered = |row: usize| {

@@ -1,4 +1,5 @@
-//! Steps of DPO against TRL with PEFT: the trainers of both, on the same machine, dimensions and batch.
+//! DPO training steps against TRL with PEFT, with the same dimensions and batches on the same
+//! machine.
 //!
 //! ```sh
 //! pip install -r benches/peers/requirements.txt
@@ -6,11 +7,14 @@
 //! BPO_BENCH_PYTHON=python cargo bench -p bpo-benches --bench train -- base135 --pairs 2
 //! ```
 //!
-//! `--device libtorch` needs the feature `tch`. Steps are taken in turn; ratios are medians of those of single rounds. Peak memory
-//! is that of a process of its own that takes two steps (at the dimensions of 7B, where ways follow each other, all of them); `of
-//! products` is the share of the rate of large matrix products, measured in the same run, that the arithmetic of a step comes to.
-//! Without `BPO_BENCH_PYTHON` ours is printed alone. `--growth 1` prints how the time of our step grows with each of its sizes
-//! instead, and what comes of answers of like length in the same step (contenders with `--unequal 1` and `2`).
+//! `--device libtorch` needs the feature `tch`. Variants alternate step by step, and ratios are
+//! medians over rounds. Peak memory is that of a separate process after two steps. At the
+//! dimensions of 7B, variants run one after the other, and peak memory is that of all their steps.
+//! `of matmul` is the arithmetic of a step relative to the rate of large matrix products in the
+//! same run. Without `BPO_BENCH_PYTHON` only bpo is measured.
+//!
+//! `--growth 1` prints how the time of a bpo step grows with each size of the batch, and the effect
+//! of grouping answers by length. Its contenders run with `--unequal 1` (mixed) and `2` (grouped).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -56,27 +60,27 @@ fn main() {
     }
 }
 
-/// What is measured.
+/// The sizes of the benchmark.
 struct Task {
     arguments: Arguments,
     pairs: usize,
-    /// Tokens of the prompt beside the image, and of each answer.
+    /// Tokens of the prompt besides the image tokens.
     text: usize,
     answer: usize,
-    /// Rejected answers to each chosen one.
+    /// Number of rejected answers per chosen answer.
     rejected: usize,
-    /// Whether entropy, accuracy and mean logits are computed, as TRL does.
+    /// Whether entropy, accuracy and mean logits are computed, as in TRL.
     statistics: bool,
     unequal: Unequal,
 }
 
-/// Whether answers have other lengths than each other, from a quarter to seven quarters of `answer`.
+/// Whether answers differ in length, from a quarter to seven quarters of `answer`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Unequal {
     No,
-    /// In random order.
+    /// Answers of different lengths in random order.
     Mixed,
-    /// Those of like length in the same step.
+    /// Answers of similar length in the same step.
     Grouped,
 }
 
@@ -89,7 +93,7 @@ impl Unequal {
         }
     }
 
-    /// Tokens of an answer.
+    /// Returns the number of tokens of answer `number`.
     fn length(self, number: usize, usual: usize) -> usize {
         match self {
             Self::No => usual,
@@ -98,7 +102,7 @@ impl Unequal {
     }
 }
 
-/// Steps to an epoch of unequal answers.
+/// Number of steps in an epoch with answers of different lengths.
 const EPOCH: usize = 40;
 
 impl Task {
@@ -110,10 +114,10 @@ impl Task {
             "TRL + PEFT" => self.arguments.peer("dpo_step.py", &peer),
             way => Some(Contender::again(&self.arguments.with_way(way))),
         };
-        // TRL has one rejected answer to each chosen one
+        // TRL supports only one rejected answer per chosen answer
         let ways = ["bpo", "bpo, cached reference", "bpo, recomputed", "TRL + PEFT"];
         let ways = &ways[..if self.rejected == 1 { 4 } else { 3 }];
-        // as many at a time as there is memory for
+        // 7B variants run one at a time because of their memory
         let together = if self.arguments.preset == Preset::Llava7b { 1 } else { ways.len() };
         let measured: Vec<_> = ways.chunks(together).flat_map(|ways| self.measure(ways, start)).collect();
 
@@ -128,7 +132,7 @@ impl Task {
         println!("{}", self.arguments.heading(&tokens));
         println!(
             "{:<24} {:>9} {:>9} {:>12} {:>9} {:>9} {:>12}",
-            "", "step, s", "pairs/s", "times TRL's", "peak MB", "in TRL's", "of products"
+            "", "step, s", "pairs/s", "speedup", "peak MB", "of TRL's", "of matmul"
         );
         let ceilings = Ceilings::of(self.arguments.device, self.arguments.dtype);
         let rank = LoraConfig::default().r;
@@ -152,15 +156,16 @@ impl Task {
         println!("{ceilings}");
         if trl.is_none() {
             println!(
-                "TRL is left out: without BPO_BENCH_PYTHON, with several rejected answers, or torch does not have the device"
+                "TRL is not measured: BPO_BENCH_PYTHON is not set, there are several rejected answers, or torch lacks the device"
             );
         }
     }
 
-    /// Has ways take steps in turn, and processes of their own take two for their memory. A way that is alone tells its own.
+    /// Times the variants alternately, and measures the peak memory of each in a separate process
+    /// of two steps. A single variant reports the peak of the timed process.
     fn measure<'a>(&self, ways: &[&'a str], start: impl Fn(&str) -> Option<Contender>) -> Vec<Measured<'a>> {
         let mut contenders: Vec<_> = ways.iter().map(|way| start(way)).collect();
-        // the first two rounds warm up
+        // the first two rounds are a warm-up
         let seconds = contender::in_turn(ways.len(), 2, self.arguments.rounds, |way| {
             contenders[way].as_mut().map(|contender| contender.ask("step"))
         });
@@ -182,7 +187,7 @@ impl Task {
             .collect()
     }
 
-    /// Trains, a step whenever it is asked for.
+    /// Runs one training step per request.
     fn serve(&self, way: &str) {
         let worker = Worker::on(self.arguments.device);
         let model = self
@@ -221,7 +226,7 @@ impl Task {
         }
     }
 
-    /// For the check before the first step.
+    /// Returns the tolerance of the check before the first step.
     fn tolerance(&self) -> Option<f64> {
         (self.arguments.dtype != FloatDType::F32).then_some(HALF_PRECISION_TOLERANCE)
     }
@@ -235,7 +240,7 @@ impl Task {
     }
 
     fn pair(&self, group: usize, rejected: usize) -> PreferencePair {
-        // as many characters as tokens
+        // an answer has one character per token
         let name = |number: usize| {
             let number = group * (1 + self.rejected) + number;
             format!("{number:0>length$}", length = self.unequal.length(number, self.answer))
@@ -256,14 +261,15 @@ impl Task {
     }
 }
 
-/// A way, the seconds of its steps and the most memory it had, in MB.
+/// Measurements of a variant: seconds of each step, and peak memory in MB.
 struct Measured<'a> {
     way: &'a str,
     seconds: Vec<f64>,
     peak: f64,
 }
 
-/// Images from files, and token ids of the lengths that are asked for; answers go by numbers.
+/// A collator that loads images from files and makes token ids of the given lengths. Answers are
+/// numbers.
 struct Batch {
     config: LlavaConfig,
     processor: ImageProcessor,

@@ -1,5 +1,4 @@
-//! Implements `ErrorInjector` yourself: this one swaps left and right, and rejects answers without
-//! either.
+//! Implements `ErrorInjector`: swaps left and right, and rejects answers that contain neither.
 //!
 //! ```sh
 //! cargo run -p bpo-examples --example own_injector

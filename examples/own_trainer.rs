@@ -1,5 +1,4 @@
-//! Trains a model of your own: `Policy` computes log-probabilities, `Collate` turns text into
-//! tensors.
+//! Trains a custom model: `Policy` computes log-probabilities, `Collate` turns text into tensors.
 //!
 //! The model here is a table of which character follows which, with burn's own LoRA. A real model
 //! also reads the image; `crates/bpo-model/src/policy.rs` has the implementation for LLaVA.

@@ -18,7 +18,9 @@ use crate::family::{Expected, Value};
 ///
 /// let blur: Distortion = "blur:sigma=2..8".parse()?;
 /// assert_eq!(blur, Blur { sigma: Amount::Between(2.0, 8.0) }.into());
-/// let Distortion::Blur(Blur { sigma: Amount::Exactly(sigma) }) = blur.drawn(7) else { unreachable!() };
+/// let Distortion::Blur(Blur { sigma: Amount::Exactly(sigma) }) = blur.drawn(7) else {
+///     unreachable!()
+/// };
 /// assert!((2.0..=8.0).contains(&sigma));
 /// assert_eq!(blur.drawn(7), blur.drawn(7));
 /// assert_ne!(blur.drawn(7), blur.drawn(8));

@@ -7,13 +7,16 @@
 //! ```
 //! use bpo_distort::features::{FeatureStage, add_noise, hidden_tokens};
 //!
-//! let distortion: bpo_distort::Distortion = "blur:sigma=2+feature-noise:sigma=0.5+mask-tokens:share=0.75".parse()?;
+//! let text = "blur:sigma=2+feature-noise:sigma=0.5+mask-tokens:share=0.75";
+//! let distortion: bpo_distort::Distortion = text.parse()?;
 //! let mut features = vec![1.0, 2.0, 3.0, 4.0]; // four image tokens of width 1
 //! let mut hidden = vec![];
 //! for (stage, seed) in distortion.feature_stages(7)? {
 //!     match stage {
 //!         FeatureStage::Noise { sigma } => add_noise(&mut features, sigma, seed),
-//!         FeatureStage::MaskTokens { share } => hidden = hidden_tokens(features.len(), share, seed),
+//!         FeatureStage::MaskTokens { share } => {
+//!             hidden = hidden_tokens(features.len(), share, seed)
+//!         }
 //!         _ => unreachable!(),
 //!     }
 //! }

@@ -3,7 +3,7 @@
 //! ```text
 //! checkpoints/step-000010/trainable.safetensors   trainable parameters
 //!                         optimizer.safetensors   state of AdamW
-//!                         reference.safetensors   parameters of a reference that follows the policy
+//!                         reference.safetensors   parameters of a moving reference
 //!                         trainer_state.json      [`TrainerState`]
 //!                         checksums.json          size and SHA-256 of each file
 //! ```

@@ -22,7 +22,8 @@
 //! let values = |value: f32| Tensor::from_floats([value], &Device::flex());
 //! let policy = PairLogps::new(values(-10.0), values(-14.0));
 //! let reference = PairLogps::new(values(-12.0), values(-13.0));
-//! let output = Objective::new(Loss::default(), 0.1).forward(&policy, Some(&reference), &PerPair::default());
+//! let objective = Objective::new(Loss::default(), 0.1);
+//! let output = objective.forward(&policy, Some(&reference), &PerPair::default());
 //! assert!((output.losses.into_scalar::<f32>() - 0.5544).abs() < 1e-4);
 //! ```
 //!

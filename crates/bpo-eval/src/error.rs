@@ -18,7 +18,8 @@ pub enum EvalError {
         /// The error of the operating system.
         source: io::Error,
     },
-    /// A device, a FIFO or a directory instead of a regular file, a file that is too large, or one that is not text.
+    /// A file is not a regular file (a device, a FIFO or a directory), is too large, or is not
+    /// text.
     #[error(transparent)]
     File(FileError),
     /// A file of records is malformed. The message names file, record, line and column.

@@ -119,7 +119,8 @@ pub(crate) fn weakened_pixels(
 /// Checks that a distortion works on a single image and its pixels only.
 ///
 /// # Errors
-/// [`DistortError::NeedsModel`] for a distortion of features, [`DistortError::NeedsOther`] for one that takes another image.
+/// [`DistortError::NeedsModel`] for a distortion of features, [`DistortError::NeedsOther`] for one
+/// that takes another image.
 #[cfg(feature = "dpo")]
 pub(crate) fn check_weakening(distortion: &Distortion) -> Result<(), ModelError> {
     for family in distortion.stages().filter_map(Distortion::family) {

@@ -149,8 +149,8 @@ impl LlavaResponder {
         }
     }
 
-    /// Distorts and preprocesses the image, and encodes the text. The result does not hold the image,
-    /// only the pixels that the model needs.
+    /// Distorts and preprocesses the image, and encodes the text. The result does not hold the
+    /// image, only the pixels that the model needs.
     ///
     /// # Errors
     /// If the image cannot be distorted or preprocessed, or the text does not fit into the context.

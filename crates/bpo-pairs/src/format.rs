@@ -1,4 +1,4 @@
-//! Files that preference data comes from and goes to.
+//! File formats of preference data.
 
 mod asked;
 pub mod bpo;

@@ -1,20 +1,21 @@
-//! The place of the image token in a conversation.
+//! Placement of the image token in a conversation.
 
 use crate::placeholders::{check_answer, check_question};
 use crate::sft::{IMAGE_TOKEN, Turn};
 use crate::skipped::{Flaw, SkipReason};
 
-/// The text of a prompt without its image token.
+/// Returns the text of a prompt without its first image token and without surrounding white space.
 pub fn strip_image_token(prompt: &str) -> String {
     prompt.replacen(IMAGE_TOKEN, "", 1).trim().to_owned()
 }
 
-/// Gives the first question of a conversation exactly one image token, at its start or end.
+/// Places exactly one image token at the start or end of the first question of a conversation.
 ///
-/// A token between words moves to the start, and a missing one is put there, as LLaVA's `preprocess_multimodal` does.
+/// A token in the middle of the text moves to the start, and a missing token is added there, as
+/// LLaVA's `preprocess_multimodal` does.
 ///
 /// # Errors
-/// [`SkipReason::ImageToken`] if there is more than one.
+/// Returns [`SkipReason::ImageToken`] if the text has more than one image token.
 pub fn place_image_token(prompt: &str) -> Result<String, SkipReason> {
     let trimmed = prompt.trim();
     match trimmed.matches(IMAGE_TOKEN).count() {
@@ -24,11 +25,14 @@ pub fn place_image_token(prompt: &str) -> Result<String, SkipReason> {
     }
 }
 
-/// Gives the first of `history` and `prompt` its image token; see [`place_image_token`].
+/// Places the image token in the first question of a conversation; see [`place_image_token`]. The
+/// first question is that of `history[0]`, or `prompt` if `history` is empty.
 ///
 /// # Errors
-/// [`SkipReason::ImageToken`] if any later text has one; [`SkipReason::OtherPlaceholder`] if a text has what stands for an image in data
-/// for another model, which would be read as text. The detail names the text by its place: `history[0].prompt`, `prompt`.
+/// Returns [`SkipReason::ImageToken`] if an answer of `history` or a later question has an image
+/// token or the first question has several, and [`SkipReason::OtherPlaceholder`] if a text has an
+/// image placeholder of another model, which would be read as plain text. For a placeholder, the
+/// detail names the text: `history[0].prompt`, `prompt`.
 pub fn place_in_conversation(history: &mut [Turn], prompt: &mut String) -> Result<(), Flaw> {
     for (i, turn) in history.iter().enumerate() {
         check_question(&format!("history[{i}].prompt"), &turn.prompt)?;
@@ -38,7 +42,7 @@ pub fn place_in_conversation(history: &mut [Turn], prompt: &mut String) -> Resul
     place_in_first(history, prompt)
 }
 
-/// The same without a look for other placeholders.
+/// Does the same as [`place_in_conversation`], without the check for placeholders of other models.
 pub(crate) fn place_in_first(history: &mut [Turn], prompt: &mut String) -> Result<(), Flaw> {
     let in_answer = history.iter().any(|turn| turn.answer.contains(IMAGE_TOKEN));
     let mut questions = history.iter_mut().map(|turn| &mut turn.prompt).chain([prompt]);
@@ -50,7 +54,7 @@ pub(crate) fn place_in_first(history: &mut [Turn], prompt: &mut String) -> Resul
     Ok(())
 }
 
-/// The flaw of a conversation with image tokens where none may be.
+/// Returns the flaw of a conversation with a repeated or misplaced image token.
 pub(crate) fn misplaced() -> Flaw {
     Flaw::new(SkipReason::ImageToken, format_args!("expected {IMAGE_TOKEN} once, in the first question"))
 }

@@ -1,15 +1,15 @@
-//! The vocabulary of preference data for vision-language models: samples, completions, pairs,
-//! generations and skipped items, with readers and writers of the file formats that hold them.
+//! Preference data for vision-language models: samples, completions, pairs, generated answers and
+//! skipped items, and readers and writers of their file formats.
 //!
-//! The crate depends on no tensor library and decodes no image.
+//! The crate depends on no tensor library and decodes no images.
 //!
 //! ```text
 //! format::llava -> SftSample
 //! format::bpo   -> Record --(make_pairs with a PairFilter)--> PreferencePair -> format::jsonl
 //! ```
 //!
-//! What cannot be used is never dropped in silence: it becomes a [`Skipped`] with a [`SkipReason`]
-//! that is counted.
+//! Readers never drop data silently. Each sample, record or pair that cannot be used becomes a
+//! [`Skipped`] with a [`SkipReason`], which [`SkipCounts`] counts.
 //!
 //! ```
 //! use bpo_pairs::format::{bpo, jsonl};
@@ -18,10 +18,15 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let (input, output) = (dir.path().join("preferences.json"), dir.path().join("pairs.jsonl"));
-//! std::fs::write(&input, r#"[{"prompt": "<image>\nWhat is on the table?", "image": "coffee.jpg", "completions": [
-//!     {"score": 1, "response": "A red cup of espresso.", "type": "gt"},
-//!     {"score": 0, "response": "A red cup and a croissant.", "type": "mllm-hal"}
-//! ]}]"#)?;
+//! let records = r#"[{
+//!     "prompt": "<image>\nWhat is on the table?",
+//!     "image": "coffee.jpg",
+//!     "completions": [
+//!         {"score": 1, "response": "A red cup of espresso.", "type": "gt"},
+//!         {"score": 0, "response": "A red cup and a croissant.", "type": "mllm-hal"}
+//!     ]
+//! }]"#;
+//! std::fs::write(&input, records)?;
 //! let data = bpo::read(&input)?;
 //! let set = make_all_pairs(&data.records, &PairFilter::default());
 //! jsonl::write_pairs(&output, &set.pairs)?;

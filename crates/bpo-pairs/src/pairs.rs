@@ -1,4 +1,4 @@
-//! Preference pairs from scored completions.
+//! Makes preference pairs from scored completions.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,28 +7,30 @@ use crate::placeholders::check_answers;
 use crate::record::{PreferencePair, Record};
 use crate::skipped::{Flaw, SkipReason, Skipped};
 
-/// Pairs, and what was not made into one.
+/// Pairs, and the records and pairs that were skipped.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `pairs` and `skipped`")]
 pub struct PairSet {
-    /// Pairs that passed the filter.
+    /// The pairs that passed the filter.
     pub pairs: Vec<PreferencePair>,
-    /// Records without a pair, and pairs that did not pass.
+    /// Records that make no pair, and pairs that did not pass the filter.
     pub skipped: Vec<Skipped>,
 }
 
 impl PairSet {
-    /// Adds all of `other`.
+    /// Appends the pairs and skipped items of `other`.
     pub fn extend(&mut self, other: Self) {
         self.pairs.extend(other.pairs);
         self.skipped.extend(other.skipped);
     }
 }
 
-/// All pairs of completions of which the first has a strictly higher score, as the authors make them.
+/// Returns one pair for each two completions with different scores, as in the authors' code. The
+/// completion with the higher score is the chosen one.
 ///
-/// A pair's id is `{record}:{i}>{j}` with the places of its completions; its kind is the rejected one's.
-/// Comparisons with NaN are false, so it makes no pair.
+/// The id of a pair is `{record}:{i}>{j}`, where `i` and `j` are the indices of the chosen and the
+/// rejected completion. Its kind is that of the rejected completion. A completion with a NaN score
+/// makes no pair.
 pub fn all_pairs(record: &Record) -> impl Iterator<Item = PreferencePair> + '_ {
     let indexed = || record.completions.iter().enumerate();
     indexed().flat_map(move |(i, chosen)| {
@@ -50,10 +52,13 @@ pub fn all_pairs(record: &Record) -> impl Iterator<Item = PreferencePair> + '_ {
     })
 }
 
-/// The pairs of a record that pass `filter`, each once of its kind; the others, and a record that has none, are skipped.
+/// Makes the pairs of a record that pass `filter`. Other pairs are skipped, and so is a record
+/// without a pair.
 ///
-/// A model that is asked several times may say the same; in training such a pair would only count more. What comes about in two
-/// ways, by weakening and by injection, counts for both, as in the authors' data.
+/// Of several pairs with the same kind and the same answers, only the first is kept, so that an
+/// answer that the model gave several times does not count more in training. Equal answers of
+/// different kinds (weakened image and injected errors) make one pair per kind, as in the authors'
+/// data.
 pub fn make_pairs(record: &Record, filter: &PairFilter) -> PairSet {
     let mut set = PairSet::default();
     if let Err(reason) = filter.check_record(record) {
@@ -79,7 +84,7 @@ pub fn make_pairs(record: &Record, filter: &PairFilter) -> PairSet {
     set
 }
 
-/// The pairs of all records; see [`make_pairs`].
+/// Makes the pairs of all records; see [`make_pairs`].
 pub fn make_all_pairs<'a>(records: impl IntoIterator<Item = &'a Record>, filter: &PairFilter) -> PairSet {
     let mut set = PairSet::default();
     records.into_iter().for_each(|record| set.extend(make_pairs(record, filter)));

@@ -1,4 +1,4 @@
-//! Files that a stage appends finished records to, and goes on with after being killed.
+//! A file of finished records, which a stage appends to and can continue after it was killed.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -17,49 +17,50 @@ use crate::limits::Limits;
 
 /// A record with a key that is unique in its file.
 pub trait Keyed {
-    /// Id of the sample that the record is about.
+    /// Returns the id of the sample that the record belongs to.
     fn id(&self) -> &str;
 
-    /// Number of the record among those of the same sample, from 0.
+    /// Returns the index of the record among the records of its sample, from 0.
     fn variant(&self) -> usize {
         0
     }
 }
 
-/// The key of a record: the id of its sample, and its number among the records of that sample.
+/// The key of a record: the id of its sample, and its index among the records of that sample.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RecordKey {
     /// Id of the sample.
     pub id: String,
-    /// Number of the record, from 0.
+    /// Index of the record among those of the sample, from 0.
     pub variant: usize,
 }
 
 impl RecordKey {
-    /// The key of the record `variant` of a sample.
+    /// Creates the key of record `variant` of a sample.
     pub fn new(id: impl Into<String>, variant: usize) -> Self {
         Self { id: id.into(), variant }
     }
 
-    /// The key of a record.
+    /// Returns the key of a record.
     pub fn of(record: &impl Keyed) -> Self {
         Self::new(record.id(), record.variant())
     }
 }
 
 impl fmt::Display for RecordKey {
-    /// The id; for a record that is not the first of its sample, also its number, from 1.
+    /// Writes the id, and for records after the first of a sample also the number, from 1.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.id)?;
         if self.variant == 0 { Ok(()) } else { write!(f, ", answer {}", self.variant + 1) }
     }
 }
 
-/// One record per line, appended in any order.
+/// A JSON Lines file of records in any order, which records are appended to.
 ///
-/// Each record goes out in one write, so a process that is killed at any byte leaves whole records and at most one torn
-/// last line. Opening cuts a torn line off; anything else that is not a record is an error, so that a file of another kind,
-/// given by mistake, stays as it is. While it is open, no other process can open it.
+/// Each record is written with one call, so a killed process leaves whole records and at most one
+/// torn last line. [`open`](Self::open) removes a torn last line. Any other line that is not a
+/// record is an error, and the file is left unchanged, so that a wrong path does not damage a file
+/// of another kind. The file is locked while the store exists; no other process can open it.
 #[derive(Debug)]
 pub struct JsonlStore<T> {
     log: AppendLog,
@@ -68,19 +69,20 @@ pub struct JsonlStore<T> {
 }
 
 impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
-    /// Opens a file, or makes an empty one, and reads the keys of its records.
+    /// Opens or creates a file and reads the keys of its records.
     ///
     /// # Errors
-    /// If it cannot be opened or written, is open elsewhere, has a line that is not a record, or repeats a key.
+    /// Returns an error if the file cannot be opened or written, is locked by another process, has
+    /// a line that is not a record, or repeats a key.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PairsError> {
         Self::open_each(path, |_, _| Ok(()))
     }
 
-    /// Opens a file like [`open`](Self::open), and hands each record with its line number, from 1, to `each` in the
-    /// same pass.
+    /// Opens a file like [`open`](Self::open), and calls `each` with the line number (from 1) of
+    /// each record and the record in the same pass.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open), and those of `each`. The file then stays as it is.
+    /// Returns the errors of [`open`](Self::open) and of `each`. The file is then left unchanged.
     pub fn open_each<E: From<PairsError>>(
         path: impl AsRef<Path>,
         each: impl FnMut(usize, T) -> Result<(), E>,
@@ -97,7 +99,8 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
     /// Appends one record.
     ///
     /// # Errors
-    /// If its key is in the file, or it cannot be written; the file then holds what it held before.
+    /// Returns an error if the file already has the record's key or cannot be written. The file
+    /// then keeps its earlier content.
     pub fn append(&mut self, record: &T) -> Result<(), PairsError> {
         let key = RecordKey::of(record);
         if self.contains(&key) {
@@ -110,52 +113,53 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
         Ok(())
     }
 
-    /// Waits until all records have reached the disk, so that they outlive the machine, not only the process.
+    /// Waits until all records are on disk.
     ///
     /// # Errors
-    /// If the system cannot say so.
+    /// Returns an error if the system call fails.
     pub fn sync(&self) -> Result<(), PairsError> {
         Ok(self.log.sync()?)
     }
 
-    /// Reads all records again, one by one.
+    /// Returns an iterator that reads all records from the file.
     ///
     /// # Errors
-    /// If the file cannot be opened; each item can fail as well.
+    /// Returns an error if the file cannot be opened. Each item is an error if its line cannot be
+    /// read.
     pub fn records(&self) -> Result<impl Iterator<Item = Result<T, PairsError>> + use<T>, PairsError> {
         let lines = JsonLines::<T, _>::open(self.path())?;
         Ok(lines.map(|item| item.map(|(_, record)| record)))
     }
 
-    /// Whether a record with this key is in the file.
+    /// Returns whether the file has a record with this key.
     pub fn contains(&self, key: &RecordKey) -> bool {
         self.known.contains(key)
     }
 
-    /// Number of records.
+    /// Returns the number of records.
     pub fn len(&self) -> usize {
         self.known.len()
     }
 
-    /// Whether there are no records.
+    /// Returns whether the file has no records.
     pub fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         self.log.path()
     }
 
-    /// Removes the file, which holds nothing but records of this kind.
+    /// Removes the file. [`open`](Self::open) has checked that it holds only records.
     ///
     /// # Errors
-    /// If it cannot be removed.
+    /// Returns an error if the file cannot be removed.
     pub fn remove(self) -> Result<(), PairsError> {
         Ok(self.log.remove()?)
     }
 
-    /// Cuts off what is behind the last whole record, or gives that one its newline.
+    /// Removes a torn last line, or adds the missing newline of the last record.
     fn repair(&mut self, end: u64, tail: Tail) -> Result<(), PairsError> {
         match tail {
             Tail::Whole => Ok(()),
@@ -168,13 +172,13 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
     }
 }
 
-/// How a file ends.
+/// The end of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tail {
     Whole,
-    /// The last record is whole, its newline is missing.
+    /// The last record is whole but has no newline.
     NoNewline,
-    /// The last line is the beginning of a record.
+    /// The last line is the start of a record.
     Torn {
         bytes: usize,
     },
@@ -182,7 +186,7 @@ enum Tail {
 
 struct Contents {
     known: HashSet<RecordKey>,
-    /// Where the last whole record ends.
+    /// Offset in bytes of the end of the last whole record.
     end: u64,
     tail: Tail,
 }
@@ -233,7 +237,8 @@ impl Contents {
     }
 }
 
-/// Whether a last line is a record's beginning. A file system may fill what was not written with zeros.
+/// Returns whether a last line is the start of a record. Trailing zeros are ignored, because some
+/// file systems fill unwritten parts of a file with zeros.
 fn is_torn<T: DeserializeOwned>(line: &[u8]) -> bool {
     let written = line.iter().rposition(|&byte| byte != 0 && byte != b'\n').map_or(0, |last| last + 1);
     match &line[..written] {
@@ -294,7 +299,7 @@ mod tests {
             for zeros in [0, 3] {
                 let mut torn = undisturbed[..cut].to_vec();
                 torn.resize(cut + zeros, 0);
-                // some file systems flush a file that is written over
+                // a new file each time: some file systems flush a file that is overwritten
                 let dir = tempfile::tempdir().unwrap();
                 let path = dir.path().join("notes.jsonl");
                 fs::write(&path, torn).unwrap();

@@ -1,14 +1,15 @@
-//! Text of unknown origin on its way to a terminal, a log or an error message.
+//! Escaping of untrusted text for terminals, logs and error messages.
 
 use std::fmt::{self, Write};
 use std::path::Path;
 
-/// Text that came from a file, a server or a template, for a message.
+/// Text from a file, a server or a template, escaped for display in a message.
 ///
-/// `Display` escapes the characters that steer a terminal or change how a line reads: C0 and C1 control
-/// characters, DEL, line and paragraph separators, byte order marks and marks of the direction of writing.
-/// Text of more than [`MAX_CHARS`](Self::MAX_CHARS) characters is cut, with the number of characters left out.
-/// `Debug` does the same between quotation marks.
+/// `Display` escapes characters that control a terminal or change how a line reads: C0 and C1
+/// control characters, DEL, line and paragraph separators, byte order marks and bidirectional
+/// marks. Text longer than [`MAX_CHARS`](Self::MAX_CHARS) characters is truncated, followed by the
+/// number of omitted characters. `Debug` does the same between quotation marks, and also escapes
+/// quotation marks and backslashes.
 ///
 /// ```
 /// use bpo_pairs::Untrusted;
@@ -21,7 +22,7 @@ use std::path::Path;
 pub struct Untrusted<'a>(pub &'a str);
 
 impl Untrusted<'_> {
-    /// The longest text that is shown whole, in characters.
+    /// Maximum number of characters that are shown.
     pub const MAX_CHARS: usize = 1000;
 }
 
@@ -39,7 +40,7 @@ impl fmt::Debug for Untrusted<'_> {
     }
 }
 
-/// A path of unknown origin, for a message: escaped as [`Untrusted`] is.
+/// A path from untrusted input, escaped for display as [`Untrusted`] is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct UntrustedPath<'a>(pub &'a Path);
 
@@ -55,16 +56,16 @@ impl fmt::Debug for UntrustedPath<'_> {
     }
 }
 
-/// A message that may have several lines, and may hold text of unknown origin: what a program writes to a
+/// A message of one or more lines that may contain untrusted text, escaped for display on a
 /// terminal.
 ///
-/// `Display` escapes what [`Untrusted`] escapes, but for line feeds and tabs, and cuts behind
-/// [`MAX_CHARS`](Self::MAX_CHARS) characters.
+/// `Display` escapes the same characters as [`Untrusted`] except line feeds and tabs, and truncates
+/// after [`MAX_CHARS`](Self::MAX_CHARS) characters.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TerminalText<'a>(pub &'a str);
 
 impl TerminalText<'_> {
-    /// The longest message that is shown whole, in characters.
+    /// Maximum number of characters that are shown.
     pub const MAX_CHARS: usize = 20_000;
 }
 
@@ -94,7 +95,8 @@ fn write_escaped(
     }
 }
 
-/// Whether a character steers a terminal, ends a line, or changes the direction of writing.
+/// Returns whether a character controls a terminal, ends a line, or changes the direction of
+/// writing.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(

@@ -1,4 +1,4 @@
-//! Writing, removing and reading files: what is kept, refused and left behind.
+//! Writing, removing and reading files.
 
 use std::fs;
 use std::io::{BufRead, Write};
@@ -9,7 +9,7 @@ use bpo_pairs::files::{
     remove_owned_file, write_atomic, write_bytes,
 };
 
-/// Names in a directory, sorted.
+/// Returns the names in a directory, sorted.
 fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -48,7 +48,7 @@ fn the_longest_names_can_be_written() {
     assert_eq!(names(dir.path()), [name]);
 }
 
-/// Each writer has bytes of its own: whatever is there is one of theirs, and whole.
+/// Each writer writes different bytes, so a mix of two writers would be detected.
 #[test]
 fn writers_of_one_file_do_not_mix() {
     let dir = tempfile::tempdir().unwrap();
@@ -68,7 +68,7 @@ fn writers_of_one_file_do_not_mix() {
     assert_eq!(names(dir.path()), ["a.txt"]);
 }
 
-/// What programs call a file or directory in the making, and a user may have made.
+/// Creates files with names that other programs give to temporary files.
 #[test]
 fn names_of_the_user_are_never_touched() {
     let dir = tempfile::tempdir().unwrap();
@@ -98,7 +98,7 @@ fn a_directory_is_there_whole_or_not_at_all() {
     drop(dir);
     assert!(names(out.parent().unwrap()).is_empty());
 
-    // with the slash that a shell puts behind it
+    // with a trailing slash, as shell completion adds
     let mut slashed = out.clone().into_os_string();
     slashed.push("/");
     let dir = StagedDir::new(Path::new(&slashed)).unwrap();
@@ -133,7 +133,7 @@ fn only_a_directory_of_ours_is_replaced_or_removed() {
     assert_eq!(files(&out), ["second.txt"]);
     assert_eq!(names(parent.path()), ["out"]);
 
-    // a file of the user's, found before anything is made and at the end
+    // a file that bpo did not write is found before staging and at commit
     let dir = StagedDir::replacing(&out).unwrap();
     fs::write(out.join("thesis"), "mine").unwrap();
     assert!(is_not_ours(dir.commit()));
@@ -336,7 +336,7 @@ mod unix {
         assert_eq!(left.unwrap(), [at("model/LICENSE"), at("model/README.md")]);
         assert_eq!(names(&to), ["config.json", "inside.json"]);
 
-        // as huggingface_hub lays files out
+        // the layout of a Hugging Face cache
         let hub = at("hub/models--a--b");
         fs::create_dir_all(hub.join("snapshots/0a1b")).unwrap();
         fs::create_dir_all(hub.join("blobs")).unwrap();

@@ -1,4 +1,4 @@
-//! LLaVA's and the authors' JSON, pairs in JSON lines, and what is wrong with them.
+//! LLaVA's JSON, the authors' JSON and pairs in JSON Lines, valid and invalid.
 
 use std::fs;
 use std::path::Path;
@@ -44,7 +44,7 @@ fn photographs() {
     assert_eq!((data.skipped[0].id.as_str(), data.skipped[0].reason), ("text-0", SkipReason::NoImage));
 }
 
-/// A conversation of alternating turns.
+/// Returns a LLaVA record whose turns alternate between user and assistant.
 fn conversation(fields: &str, turns: &[&str]) -> String {
     let turn = |(k, value): (usize, &&str)| {
         let from = if k % 2 == 0 { "human" } else { "gpt" };
@@ -341,7 +341,7 @@ proptest! {
     }
 }
 
-/// Results do not matter, coming back does.
+/// Calls all readers, which must return without a panic.
 fn read_all(bytes: &[u8]) {
     let path = Path::new("damaged.json");
     let _ = llava::for_each(path, bytes, |_| Ok(()));

@@ -1,4 +1,4 @@
-//! Records larger than any real one are skipped, and files that are none are refused at once.
+//! Records that exceed the limits are skipped, and paths that are not regular files are refused.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ fn pair(answer: &str, history: usize) -> Value {
     })
 }
 
-/// The number of samples, and why the others are none.
+/// Returns the number of samples and the reasons of the skipped ones.
 fn samples(record: &Value) -> (usize, Vec<SkipReason>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.json");

@@ -1,4 +1,4 @@
-//! Single records that cannot be used, in files that can.
+//! Records that cannot be used are skipped, and the other records of the file are read.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use bpo_pairs::format::questions::Question;
 use bpo_pairs::format::{bpo, jsonl, llava, questions};
 use bpo_pairs::{PairSet, PairsError, SkipReason, Skipped, chain};
 
-/// All that was skipped, as id, reason and detail.
+/// Returns id, reason and detail of each skipped item.
 fn skips(items: &[Skipped]) -> Vec<(&str, SkipReason, &str)> {
     items.iter().map(|item| (item.id.as_str(), item.reason, item.detail.as_str())).collect()
 }
@@ -141,7 +141,7 @@ fn one_wrong_value_does_not_refuse_a_file_of_pairs() {
             SkipReason::Malformed,
             format!("{form}`margin`: expected a number, found \"1\" (record 4)"),
         ),
-        ("key", SkipReason::Malformed, format!("{form}\"betta\" is no key of a pair, found 1 (record 5)")),
+        ("key", SkipReason::Malformed, format!("{form}\"betta\" is not a key of a pair, found 1 (record 5)")),
         (
             "provenance",
             SkipReason::Malformed,

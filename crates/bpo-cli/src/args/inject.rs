@@ -32,8 +32,8 @@ pub struct InjectCommand {
     pub data: Data,
     #[command(flatten)]
     pub inject: Inject,
-    /// Finished files of `bpo weaken`: samples all of whose answers it has skipped are left out, as they have no pair.
-    /// Repeat it for several files
+    /// Finished files of `bpo weaken`. Samples whose answers were all skipped there are left out,
+    /// because they make no pair. Repeat it for several files
     #[arg(long, value_name = "FILE")]
     pub weakened: Vec<PathBuf>,
     /// Make only the part I of N, such as 2/3; `bpo pair` takes the files of all parts

@@ -15,8 +15,8 @@ pub struct PairCommand {
     pub preset: PresetArg,
     #[command(flatten)]
     pub data: Data,
-    /// Answers of `weaken` or `inject`. Repeat it for several files, such as those of all shards; their order is of no
-    /// importance
+    /// Answers of `weaken` or `inject`. Repeat it for several files, such as those of all shards,
+    /// in any order
     #[arg(long, value_name = "FILE")]
     pub answers: Vec<PathBuf>,
     /// Output: pairs as JSON lines

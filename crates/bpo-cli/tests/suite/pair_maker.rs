@@ -36,7 +36,8 @@ fn pairs_are_made_with_the_settings_of_a_training() {
     assert_eq!(fs::read_to_string(at("pairs.jsonl")).unwrap().lines().count(), 2);
 }
 
-/// Shards give the pairs of the whole stage, and a stage file of one shard is not continued as another.
+/// The shards of a stage make the same pairs as the whole stage, and the file of one shard cannot
+/// be continued as another shard.
 #[test]
 fn shards_give_the_pairs_of_the_whole_stage() {
     let dir = tempfile::tempdir().unwrap();

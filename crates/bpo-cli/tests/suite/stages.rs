@@ -164,7 +164,7 @@ fn the_stages_give_the_files_of_a_run() {
     assert_eq!(fs::read(at("trained").join(weights)).unwrap(), fs::read(run.join(weights)).unwrap());
 }
 
-/// Three shards of each stage give the pairs of a run, in whatever order `bpo pair` gets their files.
+/// Three shards of each stage make the pairs of a run, whatever the order of their files.
 #[test]
 fn shards_give_the_pairs_of_a_run() {
     let dir = tempfile::tempdir().unwrap();

@@ -9,7 +9,8 @@ use super::{Beta, PairLogps, Rewards, sigmoid_loss};
 /// of the reference's.
 ///
 /// ```text
-/// a = sort(beta * (log pi(y_w) - log pi(y_l))),  b = sort(beta * (log pi_ref(y_w) - log pi_ref(y_l)))
+/// a = sort(beta * (log pi(y_w) - log pi(y_l)))
+/// b = sort(beta * (log pi_ref(y_w) - log pi_ref(y_l)))
 /// L = -(1 - eps) * log sigmoid(a - b) - eps * log sigmoid(b - a)
 /// ```
 ///

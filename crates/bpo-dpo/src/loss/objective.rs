@@ -20,7 +20,8 @@ use super::{
 ///     Tensor::from_floats([rejected], &device),
 /// );
 /// let objective = Objective::new(Loss::Hinge, 0.1);
-/// let output = objective.forward(&logps(-10.0, -14.0), Some(&logps(-12.0, -13.0)), &PerPair::default());
+/// let (policy, reference) = (logps(-10.0, -14.0), logps(-12.0, -13.0));
+/// let output = objective.forward(&policy, Some(&reference), &PerPair::default());
 /// assert!((output.losses.into_scalar::<f32>() - 0.7).abs() < 1e-6);
 /// ```
 #[derive(Clone, Debug, PartialEq)]

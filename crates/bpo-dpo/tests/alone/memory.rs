@@ -1,4 +1,4 @@
-//! Training must hold no more memory after many steps than after few: autodiff keeps what anything keeps alive.
+//! Memory does not grow with the number of training steps, so autodiff keeps no graph alive.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, Ordering};

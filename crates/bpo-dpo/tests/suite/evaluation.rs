@@ -184,7 +184,7 @@ fn stopped_and_taken_up_equals_undisturbed() {
     }
 }
 
-/// The best of one measure is not compared with another's, and not looked for where nothing was kept.
+/// A best checkpoint is not compared across criteria, and not looked up if none was kept.
 #[test]
 fn another_measure_begins_anew() {
     let config = config().with_learning_rate(0.3).with_eval_every(1).with_keep_checkpoints(1);

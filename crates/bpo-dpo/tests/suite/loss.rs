@@ -80,8 +80,8 @@ fn losses_rewards_and_weights_equal_trl() {
     assert_eq!(compared, 80);
 }
 
-/// TRL's likelihood term is that of a token of the batch, ours that of a token of the pair: the same with the tokens
-/// counted.
+/// TRL's likelihood term is a mean over the tokens of the batch, bpo's is a mean over the tokens of
+/// each pair. Weighted by the number of tokens, they are equal.
 #[test]
 fn the_likelihood_equals_that_of_trl_by_tokens() {
     let golden = Golden::open();
@@ -115,7 +115,8 @@ fn the_likelihood_equals_that_of_trl_by_tokens() {
     assert_eq!(compared, 7);
 }
 
-/// TRL weights the likelihood too, but its backward pass fails: here it is the weights times the likelihood.
+/// TRL also weights the likelihood, but its backward pass fails. The expected value is the weights
+/// times the likelihood.
 #[test]
 fn what_fails_in_trl_is_computed() {
     let golden = Golden::open();

@@ -146,7 +146,8 @@ fn shift(before: &Param<Tensor<2>>, after: &Param<Tensor<2>>) -> f32 {
     (before.val() - after.val()).max().into_scalar()
 }
 
-/// Parameters are updated together, and what each becomes is what it would become alone, whichever have a gradient in a step.
+/// An update of several parameters equals an update of each alone, whichever have a gradient in a
+/// step.
 #[test]
 fn parameters_do_not_see_each_other() {
     let new = || PathOptimizer::new(&DpoConfig::default().adamw(), 0.01, Vec::new());

@@ -48,7 +48,8 @@ fn the_order_by_length_is_fixed() {
     assert_eq!(order.epoch(42, 0), [2, 0, 9, 6, 1, 5, 8, 7, 4, 3]);
 }
 
-/// Four pairs of two questions in a step; answers of one question have other lengths, and another question's lie between.
+/// A step has four pairs of two questions. The answers of a question differ in length, and those of
+/// other questions have lengths in between.
 #[test]
 fn pairs_of_a_question_stay_together_by_length() {
     let long = |length: usize| "c".repeat(length);

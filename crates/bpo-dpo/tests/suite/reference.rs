@@ -78,8 +78,8 @@ fn near(found: &[StepMetrics], expected: &[StepMetrics]) {
     }
 }
 
-/// The reference computes the same whoever does it and when: with length desensitization and weakened images too, which need
-/// more of it than sums.
+/// All kinds of references give the same training, also with length desensitization and weakened
+/// images, which need more than sums of log-probabilities.
 #[test]
 fn all_kinds_of_references_train_the_same() {
     for config in [
@@ -98,7 +98,8 @@ fn all_kinds_of_references_train_the_same() {
     }
 }
 
-/// Shares its batches in training, and takes either these alone or others alone, where that is said.
+/// A policy that shares its batches in training. If `expected` is set, it accepts only batches that
+/// are shared (true) or not shared (false).
 #[derive(Module, Debug)]
 struct Shares {
     toy: Toy,

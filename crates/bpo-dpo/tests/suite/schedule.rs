@@ -2,8 +2,8 @@
 
 use bpo_dpo::{LrSchedule, Schedule};
 
-/// `_get_cosine_schedule_with_warmup_lr_lambda(step, num_warmup_steps=3, num_training_steps=10, num_cycles=0.5)` and
-/// `_get_linear_schedule_with_warmup_lr_lambda`, for steps 0 to 10.
+/// `_get_cosine_schedule_with_warmup_lr_lambda` and `_get_linear_schedule_with_warmup_lr_lambda`
+/// for steps 0 to 10, with 3 warm-up steps, 10 training steps and `num_cycles=0.5`.
 const COSINE: [f64; 11] = [
     0.0,
     0.3333333333333333,

@@ -1,5 +1,5 @@
-//! A policy small enough to train in a blink, built like the real one: a frozen model with a low-rank adapter, and a
-//! projector that is trained as it is.
+//! A small policy built like the real one: a frozen model with a low-rank adapter, and a projector
+//! that is trained directly.
 
 use bpo_dpo::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps, TokenStatistics};
 use bpo_pairs::{CompletionKind, PreferencePair};
@@ -134,8 +134,9 @@ impl Policy for Toy {
     }
 }
 
-/// Refuses images named `missing` and completions of more than twelve words, and cannot weaken `glaring`; the image `nan` is not
-/// a number. A weakened image is dark.
+/// A collator that rejects images named `missing` and completions of more than twelve words, and
+/// fails to weaken images named `glaring`. The image `nan` has the brightness NaN. Weakened images
+/// are dark.
 #[derive(Clone, Debug, Default)]
 pub struct ToyCollate {
     pub collated: usize,

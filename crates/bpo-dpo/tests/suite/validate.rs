@@ -5,8 +5,8 @@ use bpo_pairs::{PreferencePair, SkipReason, Skipped};
 
 use crate::toy::pair;
 
-/// Takes no image named `missing`, and no two completions of a group that differ in white space around them only, as a chat template
-/// that trims them.
+/// A collator that rejects images named `missing`, and two completions of a group that differ only
+/// in surrounding white space, as a chat template that trims them would.
 #[derive(Default)]
 struct Trimming {
     checks: usize,

@@ -150,8 +150,8 @@ fn marker_in(lower: &str) -> Option<usize> {
     lower.match_indices(['<', '[']).map(|(at, _)| at).find(|&at| marker_at(&lower[at..]).is_some())
 }
 
-/// Returns the length of the marker at the start of a text: one of [`MARKERS`], or `<|name|>`, also with
-/// full-width bars.
+/// Returns the length of the marker at the start of a text: one of [`MARKERS`], or `<|name|>`, also
+/// with full-width bars.
 fn marker_at(lower: &str) -> Option<usize> {
     const LONGEST_NAME: usize = 32;
     if let Some(marker) = MARKERS.iter().find(|marker| lower.starts_with(**marker)) {

@@ -117,8 +117,8 @@ fn on_stack<T: Send>(bytes: usize, work: impl FnOnce() -> Result<T, Error> + Sen
     })
 }
 
-/// Copies an error without the values of the template that it holds, which have to be dropped on the
-/// stack that they were made on.
+/// Copies an error without the values of the template that it holds, which have to be dropped on
+/// the stack that they were made on.
 fn without_values(error: &Error) -> Error {
     let place = error.line().map_or_else(String::new, |line| format!(" (line {line})"));
     let detail = error.detail().unwrap_or("no details");

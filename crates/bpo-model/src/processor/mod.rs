@@ -2,11 +2,11 @@
 //!
 //! It reads the files of a Hugging Face checkpoint and gives the results of transformers:
 //!
-//! | part | files |
-//! |---|---|
-//! | [`ImageProcessor`] | `processor_config.json`, `preprocessor_config.json` |
-//! | [`ChatTemplate`] | `processor_config.json`, `chat_template.json`, `chat_template.jinja`, `additional_chat_templates/default.jinja`, `tokenizer_config.json` |
-//! | [`TextProcessor`] | `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`, `generation_config.json`, `config.json` |
+//! - [`ImageProcessor`]: `processor_config.json`, `preprocessor_config.json`
+//! - [`ChatTemplate`]: `processor_config.json`, `chat_template.json`, `chat_template.jinja`,
+//!   `additional_chat_templates/default.jinja`, `tokenizer_config.json`
+//! - [`TextProcessor`]: `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`,
+//!   `added_tokens.json`, `generation_config.json`, `config.json`
 //!
 //! Where several files have a setting, the order of transformers decides, and a warning names files
 //! that differ.

@@ -3,12 +3,13 @@
 /// Returns the name of a weight in this crate: the module path in transformers 5 without the
 /// leading `model.`.
 ///
-/// | published (llava-hf) | transformers 5 | here |
-/// |---|---|---|
-/// | `vision_tower.vision_model.encoder...` | `model.vision_tower.encoder...` | `vision_tower.encoder...` |
-/// | `multi_modal_projector...` | `model.multi_modal_projector...` | `multi_modal_projector...` |
-/// | `language_model.model.layers...` | `model.language_model.layers...` | `language_model.layers...` |
-/// | `language_model.lm_head.weight` | `lm_head.weight` | `lm_head.weight` |
+/// ```text
+/// published (llava-hf)               transformers 5               here
+/// vision_tower.vision_model.encoder  model.vision_tower.encoder   vision_tower.encoder
+/// multi_modal_projector              model.multi_modal_projector  multi_modal_projector
+/// language_model.model.layers        model.language_model.layers  language_model.layers
+/// language_model.lm_head.weight      lm_head.weight               lm_head.weight
+/// ```
 ///
 /// ```
 /// use bpo_model::canonical;

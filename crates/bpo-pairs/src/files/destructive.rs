@@ -1,4 +1,4 @@
-//! The only place in the workspace that renames, removes and truncates.
+//! All renaming, removing and truncating of files in the workspace.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -8,13 +8,15 @@ use super::error::{FileError, describe};
 use super::mark::{self, Mark};
 use super::temporary;
 
-/// Removes a directory that [`StagedDir`](super::StagedDir) has written. One that is not there is no error.
+/// Removes a directory that was written with [`StagedDir`](super::StagedDir). A missing directory
+/// is not an error.
 ///
-/// It is moved out of the way before anything in it is removed, so a process that is killed leaves the whole
-/// directory or none at its path.
+/// The directory is renamed before its content is removed, so a killed process leaves either the
+/// whole directory or nothing at `path`.
 ///
 /// # Errors
-/// [`FileError::NotOurs`] if it has no mark or a file that the mark does not list; [`FileError::Io`].
+/// Returns [`FileError::NotOurs`] if the directory has no mark or has a file that the mark does not
+/// list, and [`FileError::Io`] otherwise.
 pub fn remove_owned_dir(path: &Path) -> Result<(), FileError> {
     match path.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -26,10 +28,12 @@ pub fn remove_owned_dir(path: &Path) -> Result<(), FileError> {
     remove_marked(&moved).map_err(FileError::io("remove", path))
 }
 
-/// Removes a regular file if `is_ours` finds the proof in its content. One that is not there is no error.
+/// Removes a regular file if `is_ours` recognizes its content as written by bpo. A missing file is
+/// not an error.
 ///
 /// # Errors
-/// [`FileError::NotOurs`] if there is no proof, or the path is a link or no regular file; [`FileError::Io`].
+/// Returns [`FileError::NotOurs`] if `is_ours` returns false or the path is not a regular file
+/// (links included), and [`FileError::Io`] otherwise.
 pub fn remove_owned_file(
     path: &Path,
     is_ours: impl FnOnce(&mut dyn BufRead) -> std::io::Result<bool>,
@@ -57,7 +61,7 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     fs::rename(from, to).map_err(FileError::io("rename", from))
 }
 
-/// Removes a file. The caller has the proof that it is ours.
+/// Removes a file. The caller must have proof that bpo wrote it.
 pub(super) fn remove_file(path: &Path) -> Result<(), FileError> {
     fs::remove_file(path).map_err(FileError::io("remove", path))
 }
@@ -72,7 +76,8 @@ pub(super) fn truncate(file: &File, length: u64) -> std::io::Result<()> {
     file.set_len(length)
 }
 
-/// Removes a directory with a mark. The mark goes last, so that the rest of it stays provable.
+/// Removes a directory that has a mark. The mark is removed last, so that ownership can still be
+/// proven after an interruption.
 pub(super) fn remove_marked(dir: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -89,10 +94,11 @@ pub(super) fn remove_marked(dir: &Path) -> std::io::Result<()> {
     fs::remove_dir(dir)
 }
 
-/// Removes what a killed process has left under a name of [`temporary`], if nobody holds its lock.
+/// Removes a temporary file or directory of a killed process, if no process holds its lock.
 pub(super) fn remove_abandoned(path: &Path) {
     let Ok(there) = path.symlink_metadata() else { return };
-    // the locks are held until the removal is done: a process that has just made the file sees that
+    // The lock is held until the removal is done, so that a process that just created the file
+    // notices it.
     if there.is_file() {
         if let Ok(file) = File::open(path)
             && file.try_lock().is_ok()

@@ -1,4 +1,4 @@
-//! Names of files and directories in the making, and what killed processes have left of them.
+//! Temporary files and directories, and the removal of those that killed processes have left.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
@@ -17,7 +17,8 @@ use super::destructive::remove_abandoned;
 const PREFIX: &str = ".bpo-";
 const SUFFIX: &str = ".tmp";
 
-/// A locked file in a directory, with the permissions that a new file has. It is removed when it is dropped.
+/// Creates and locks a temporary file in `dir`, with the default permissions of new files. It is
+/// removed on drop.
 pub(super) fn file_in(dir: &Path) -> io::Result<NamedTempFile> {
     tidy(dir);
     loop {
@@ -27,7 +28,7 @@ pub(super) fn file_in(dir: &Path) -> io::Result<NamedTempFile> {
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let file = builder.tempfile_in(dir)?;
-        // another process may have taken it for abandoned before it was locked
+        // another process may have removed the file as abandoned before it was locked
         let is_locked_elsewhere = matches!(file.as_file().try_lock(), Err(TryLockError::WouldBlock));
         if !is_locked_elsewhere && file.path().exists() {
             return Ok(file);
@@ -35,7 +36,7 @@ pub(super) fn file_in(dir: &Path) -> io::Result<NamedTempFile> {
     }
 }
 
-/// A new directory in another one. It is removed when it is dropped.
+/// Creates a temporary directory in `dir`. It is removed on drop.
 pub(super) fn dir_in(dir: &Path) -> io::Result<TempDir> {
     tidy(dir);
     let prefix = prefix();
@@ -46,17 +47,17 @@ pub(super) fn dir_in(dir: &Path) -> io::Result<TempDir> {
     builder.tempdir_in(dir)
 }
 
-/// A path that nothing has, for what is moved out of the way.
+/// Returns an unused path in `dir`, to which a file or directory can be moved before it is removed.
 pub(super) fn free_name(dir: &Path) -> PathBuf {
     dir.join(format!("{}0{SUFFIX}", prefix()))
 }
 
-/// The directory that a path is in.
+/// Returns the parent directory of a path, or `.` for a bare name.
 pub(super) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Removes what killed processes have left in a directory, the first time that this process writes there.
+/// Removes abandoned files and directories in `dir` when this process first writes there.
 fn tidy(dir: &Path) {
     static TIDIED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let Ok(key) = dir.canonicalize() else { return };
@@ -65,7 +66,7 @@ fn tidy(dir: &Path) {
     }
 }
 
-/// What cannot be removed stays.
+/// Removes abandoned files and directories in `dir`. Those that cannot be removed are ignored.
 pub(super) fn remove_abandoned_in(dir: &Path) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     entries
@@ -74,7 +75,7 @@ pub(super) fn remove_abandoned_in(dir: &Path) {
         .for_each(|entry| remove_abandoned(&entry.path()));
 }
 
-/// `.bpo-NONCE-CHECK-`
+/// Returns a new `.bpo-NONCE-CHECK-`.
 fn prefix() -> String {
     let nonce = format!("{:016x}", RandomState::new().hash_one(()));
     format!("{PREFIX}{nonce}-{}-", check(&nonce))
@@ -85,7 +86,7 @@ fn check(nonce: &str) -> String {
     digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether a name was given here.
+/// Returns whether a name is one that this module gave.
 pub(super) fn is_temporary(name: &OsStr) -> bool {
     let parts = |name: &str| {
         let (nonce, rest) = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.split_once('-')?;
@@ -114,7 +115,7 @@ mod tests {
     fn abandoned_files_are_removed_and_files_in_the_making_are_not() {
         let dir = tempfile::tempdir().unwrap();
         let making = file_in(dir.path()).unwrap();
-        // a kill closes the file, which ends the lock, and leaves its name
+        // a killed process releases the lock and leaves the file
         let (file, killed) = file_in(dir.path()).unwrap().keep().unwrap();
         drop(file);
         let mine = dir.path().join(".bpo-mine.tmp");

@@ -1,4 +1,4 @@
-//! The fields that records of all formats share: image, system text and earlier turns.
+//! Keys that records of several formats share: image, system text, earlier turns and question.
 
 use serde_json::Value;
 
@@ -9,10 +9,10 @@ use crate::placeholders::check_question;
 use crate::sft::Turn;
 use crate::skipped::{Flaw, SkipReason};
 
-/// Keys of what a model for images cannot take.
+/// Keys of media that a vision-language model cannot process.
 const OTHER_MEDIA: [&str; 4] = ["video", "videos", "audio", "audios"];
 
-/// What is asked in a record of completions, a pair, or a question.
+/// The question of a record, a pair or a question file, with its image and the turns before it.
 pub(super) struct Asked {
     pub(super) image: String,
     pub(super) system: Option<String>,
@@ -21,14 +21,15 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Takes it from a record that has the question under `key`, and gives the first question its image token.
+    /// Takes the values from a record whose question is under `key`, and places the image token in
+    /// the first question.
     pub(super) fn take(fields: &mut Fields, key: &str) -> Result<Self, Flaw> {
         let mut asked = Self::take_unplaced(fields, key)?;
         place_in_conversation(&mut asked.history, &mut asked.prompt)?;
         Ok(asked)
     }
 
-    /// The same with the texts as they stand in the record.
+    /// Takes the values and leaves image tokens as they are in the record.
     pub(super) fn take_unplaced(fields: &mut Fields, key: &str) -> Result<Self, Flaw> {
         refuse_other_media(fields)?;
         let image = single(take_paths(fields)?)?;
@@ -49,7 +50,7 @@ impl Asked {
     }
 }
 
-/// Refuses a record with video or audio.
+/// Fails with [`SkipReason::OtherMedia`] if the record has video or audio.
 pub(super) fn refuse_other_media(fields: &mut Fields) -> Result<(), Flaw> {
     for key in OTHER_MEDIA {
         let found = fields.take_some(key).filter(|value| !is_nothing(value));
@@ -60,7 +61,8 @@ pub(super) fn refuse_other_media(fields: &mut Fields) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// Whether a value says that there is nothing.
+/// Returns whether a value stands for "no media": null, false, an empty text, object or list, or a
+/// list of such values.
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
@@ -78,22 +80,26 @@ pub(super) fn other_media(key: &str, found: Option<&Value>) -> Flaw {
     )
 }
 
-/// A text and the key that it stands under.
+/// A key and its text.
 pub(super) type Keyed = (String, String);
 
-/// Takes the system text of `system` or `system_prompt`. White space alone is none.
+/// Takes the system text under `system` or `system_prompt`. White space alone counts as none.
 pub(super) fn take_system(fields: &mut Fields) -> Result<Option<Keyed>, Flaw> {
     let mut take = |key: &str| Ok::<_, Flaw>(fields.optional_text(key)?.map(|text| (key.to_owned(), text)));
     one_system(take("system")?, take("system_prompt")?)
 }
 
-/// The one of two system texts.
+/// Merges two optional system texts. Two different texts are a flaw.
 pub(super) fn one_system(one: Option<Keyed>, other: Option<Keyed>) -> Result<Option<Keyed>, Flaw> {
     let some = |keyed: Option<Keyed>| keyed.filter(|(_, text)| !text.trim().is_empty());
     match (some(one), some(other)) {
         (Some((_, one)), Some((key, other))) if one != other => Err(Flaw::new(
             SkipReason::Malformed,
-            format_args!("`{key}`: expected the one system text {}, found {}", quoted(&one), quoted(&other)),
+            format_args!(
+                "`{key}`: expected no second system text beside {}, found {}",
+                quoted(&one),
+                quoted(&other)
+            ),
         )),
         (one, other) => Ok(one.or(other)),
     }

@@ -1,4 +1,4 @@
-//! One conversation about one image, in any of the forms that data has it in.
+//! Reads one conversation about one image in any of the supported forms.
 
 use serde_json::Value;
 
@@ -12,23 +12,23 @@ use crate::skipped::{Flaw, SkipReason};
 
 const ROLES: &str = "human, user, gpt, assistant or system";
 
-/// A conversation that can be used.
+/// A valid conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Conversation {
     pub(super) image: String,
     pub(super) system: Option<String>,
-    /// With the image token in the first question.
+    /// The turns, with the image token in the first question.
     pub(super) turns: Vec<Turn>,
 }
 
 impl Conversation {
-    /// The conversation of a record.
+    /// Reads the conversation of a record.
     pub(super) fn read(mut fields: Fields) -> Result<Self, Flaw> {
         refuse_other_media(&mut fields)?;
         let mut paths = take_paths(&mut fields)?;
         let mut system = take_system(&mut fields)?;
         let mut messages = match messages(&mut fields) {
-            // a record without turns names no image in them
+            // A flaw of the image keys takes precedence: without turns there are no other images.
             Err(flaw) if flaw.reason == SkipReason::NoTurns => {
                 return Err(single(paths).err().unwrap_or(flaw));
             }
@@ -55,17 +55,17 @@ enum Role {
     System,
 }
 
-/// A turn of either side.
+/// A message of one role.
 struct Message {
     role: Role,
-    /// Where its text is in the record.
+    /// Path of the text in the record, for errors.
     key: String,
     text: String,
-    /// Images that its parts name.
+    /// Image paths in the parts of the message.
     paths: Vec<String>,
 }
 
-/// The turns under `conversations` or `messages`.
+/// Reads the messages under `conversations` or `messages`.
 fn messages(fields: &mut Fields) -> Result<Vec<Message>, Flaw> {
     let null = |value: &Option<Value>| value.as_ref().is_none_or(Value::is_null);
     let (key, value) = match (fields.take("conversations"), fields.take("messages")) {
@@ -116,7 +116,7 @@ fn message(at: &str, turn: Value) -> Result<Message, Flaw> {
     Ok(Message { role, key, text, paths })
 }
 
-/// The first of two keys that has a value, or the first.
+/// Takes two keys, and returns the first with a value that is not null, or else the first.
 fn first_of<'a>(fields: &mut Fields, keys: [&'a str; 2]) -> (&'a str, Option<Value>) {
     let [first, second] = keys;
     match (fields.take(first), fields.take(second)) {
@@ -125,7 +125,7 @@ fn first_of<'a>(fields: &mut Fields, keys: [&'a str; 2]) -> (&'a str, Option<Val
     }
 }
 
-/// The text of a list of parts, with an image token for each image, on a line of its own.
+/// Joins the text of a list of parts. Each image becomes an image token on a line of its own.
 fn joined(key: &str, parts: Vec<Value>, paths: &mut Vec<String>) -> Result<String, Flaw> {
     let (mut all, mut after_image) = (String::new(), false);
     for (i, part) in parts.into_iter().enumerate() {
@@ -180,7 +180,7 @@ fn part_kind(at: &str, fields: &mut Fields) -> Result<Part, Flaw> {
     }
 }
 
-/// Pairs questions with answers and gives the first question its image token.
+/// Pairs questions with answers and places the image token in the first question.
 fn turns(messages: Vec<Message>) -> Result<Vec<Turn>, Flaw> {
     let mut turns = Vec::with_capacity(messages.len() / 2);
     let mut messages = messages.into_iter();

@@ -80,7 +80,7 @@ fn what_cannot_be_used_is_named_with_key_and_value() {
         (with(r#""video": "a.mp4","#, ""), SkipReason::OtherMedia, r#"`video`: expected an image and nothing else, found "a.mp4""#),
         (with(r#""audios": ["a.wav"],"#, ""), SkipReason::OtherMedia, "`audios`"),
         (with(r#""system": 3,"#, ""), SkipReason::Malformed, "`system`: expected text, found 3"),
-        (with(r#""system": "a", "system_prompt": "b","#, ""), SkipReason::Malformed, r#"`system_prompt`: expected the one system text "a", found "b""#),
+        (with(r#""system": "a", "system_prompt": "b","#, ""), SkipReason::Malformed, r#"`system_prompt`: expected no second system text beside "a", found "b""#),
         (with(r#""system": "<video> a","#, ""), SkipReason::OtherPlaceholder, r#"`system`: expected <image> or no placeholder, found "<video>""#),
         (with("", r#"{"from": "tool", "value": "x"},"#), SkipReason::UnknownRole, r#"`conversations[0].from`: expected human, user, gpt, assistant or system, found "tool""#),
         (with("", r#"{"from": null, "value": "x"},"#), SkipReason::Malformed, "`conversations[0].from`: expected text, found null"),

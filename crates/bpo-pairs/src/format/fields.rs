@@ -1,4 +1,4 @@
-//! The keys of one record, and what is said of a value that is not as expected.
+//! Typed access to the keys of one record, with descriptions of wrong values.
 
 use std::fmt;
 
@@ -11,19 +11,20 @@ use crate::ids::Id;
 use crate::limits::Limits;
 use crate::skipped::{Flaw, SkipReason};
 
-/// Longest part of a value that a message shows, in characters.
+/// Maximum number of characters of a value in a message.
 const SHOWN: usize = 60;
-/// What [`turns`] expects.
+/// The description of a list of turns in messages.
 pub(super) const TURNS: &str = "a list of turns";
 
-/// A record as its file has it, of whatever form.
+/// A JSON value that should be a record.
 ///
-/// Only broken syntax fails to be read: what else is wrong is a flaw of this record alone.
+/// Deserialization fails only for invalid JSON. A value that is not an object, and an object with a
+/// repeated key, is a flaw of this record alone.
 #[derive(Debug)]
 pub(super) struct JsonRecord(Result<Fields, Flaw>);
 
 impl JsonRecord {
-    /// The id of the record, if it has one, and what `read` makes of the other keys.
+    /// Returns the id of the record, if it has one, and the result of `read` for the other keys.
     pub(super) fn read<T>(
         self,
         read: impl FnOnce(Fields) -> Result<T, Flaw>,
@@ -31,7 +32,7 @@ impl JsonRecord {
         self.read_named(|fields, _| read(fields))
     }
 
-    /// The same; `read` gets to know whether there is an id.
+    /// Does the same as [`read`](Self::read), and passes to `read` whether the record has an id.
     pub(super) fn read_named<T>(
         self,
         read: impl FnOnce(Fields, bool) -> Result<T, Flaw>,
@@ -46,39 +47,39 @@ impl JsonRecord {
         self.0.map_or_else(|flaw| (None, Err(flaw)), read)
     }
 
-    /// The keys of the record.
+    /// Returns the keys of the record.
     #[cfg(test)]
     pub(super) fn into_fields(self) -> Result<Fields, Flaw> {
         self.0
     }
 }
 
-/// The keys of an object that are not read yet.
+/// The keys of an object that have not been taken.
 #[derive(Debug, Default)]
 pub(super) struct Fields(Map<String, Value>);
 
 impl Fields {
-    /// Takes a value out; `null` is a value, too.
+    /// Takes a value, which may be `null`.
     pub(super) fn take(&mut self, key: &str) -> Option<Value> {
         self.0.remove(key)
     }
 
-    /// Takes a value out, unless it is missing or `null`.
+    /// Takes a value, or returns `None` if it is missing or `null`.
     pub(super) fn take_some(&mut self, key: &str) -> Option<Value> {
         self.0.remove(key).filter(|value| !value.is_null())
     }
 
-    /// Whether a key is there, with a value that is not `null`.
+    /// Returns whether a key has a value other than `null`.
     pub(super) fn has(&self, key: &str) -> bool {
         self.0.get(key).is_some_and(|value| !value.is_null())
     }
 
-    /// The first key that is not read yet.
+    /// Returns the first key that has not been taken.
     pub(super) fn first_left(&self) -> Option<(&String, &Value)> {
         self.0.iter().next()
     }
 
-    /// The id under a key, if there is one.
+    /// Takes an id, if there is one.
     pub(super) fn id(&mut self, key: &str) -> Result<Option<Id>, Flaw> {
         match self.take_some(key) {
             None => Ok(None),
@@ -88,23 +89,24 @@ impl Fields {
         }
     }
 
-    /// A text that must be there; `at` is where the object is, ending in a dot, or nothing for the record itself.
+    /// Takes a required text. `at` is the path of the object with a trailing dot, or empty for the
+    /// record itself.
     pub(super) fn text(&mut self, at: &str, key: &str) -> Result<String, Flaw> {
         text(&format!("{at}{key}"), self.take(key))
     }
 
-    /// A text that may be missing or `null`.
+    /// Takes an optional text.
     pub(super) fn optional_text(&mut self, key: &str) -> Result<Option<String>, Flaw> {
         self.take_some(key).map(|value| text(key, Some(value))).transpose()
     }
 
-    /// A finite number that may be missing or `null`.
+    /// Takes an optional finite number.
     pub(super) fn optional_number(&mut self, key: &str) -> Result<Option<f64>, Flaw> {
         self.take_some(key).map(|value| number(key, Some(value))).transpose()
     }
 }
 
-/// The keys of an object.
+/// Converts a value that must be an object.
 pub(super) fn object(key: &str, value: Option<Value>) -> Result<Fields, Flaw> {
     match value {
         Some(Value::Object(map)) => Ok(Fields(map)),
@@ -112,14 +114,15 @@ pub(super) fn object(key: &str, value: Option<Value>) -> Result<Fields, Flaw> {
     }
 }
 
-/// The items of a list of turns, of which each has `messages` of two sides or one.
+/// Converts a value that must be a list of at most [`Limits::turns`] turns. `messages` is the
+/// number of list items per turn.
 pub(super) fn turns(key: &str, messages: usize, value: Option<Value>) -> Result<Vec<Value>, Flaw> {
     let items = list(key, TURNS, value)?;
     Limits::check(format!("{key} (turns)"), items.len() / messages, Limits::DEFAULT.turns)?;
     Ok(items)
 }
 
-/// The items of a list.
+/// Converts a value that must be a list.
 pub(super) fn list(key: &str, expected: &str, value: Option<Value>) -> Result<Vec<Value>, Flaw> {
     match value {
         Some(Value::Array(items)) => Ok(items),
@@ -127,7 +130,7 @@ pub(super) fn list(key: &str, expected: &str, value: Option<Value>) -> Result<Ve
     }
 }
 
-/// A text.
+/// Converts a value that must be text of at most [`Limits::text_bytes`] bytes.
 pub(super) fn text(key: &str, value: Option<Value>) -> Result<String, Flaw> {
     match value {
         Some(Value::String(text)) => {
@@ -138,7 +141,7 @@ pub(super) fn text(key: &str, value: Option<Value>) -> Result<String, Flaw> {
     }
 }
 
-/// A finite number.
+/// Converts a value that must be a finite number.
 pub(super) fn number(key: &str, value: Option<Value>) -> Result<f64, Flaw> {
     match value.as_ref().and_then(Value::as_f64).filter(|number| number.is_finite()) {
         Some(number) => Ok(number),
@@ -146,12 +149,12 @@ pub(super) fn number(key: &str, value: Option<Value>) -> Result<f64, Flaw> {
     }
 }
 
-/// The flaw of a key whose value is not `expected`; `None` is a key that is missing.
+/// Returns the flaw of a key whose value is not `expected`. `None` stands for a missing key.
 pub(super) fn wrong(key: &str, expected: &str, found: Option<&Value>) -> Flaw {
     Flaw::new(SkipReason::Malformed, format_args!("`{key}`: expected {expected}, found {}", describe(found)))
 }
 
-/// A value in a few words.
+/// Describes a value briefly.
 pub(super) fn describe(value: Option<&Value>) -> String {
     match value {
         None => "no such key".to_owned(),
@@ -165,7 +168,7 @@ pub(super) fn describe(value: Option<&Value>) -> String {
     }
 }
 
-/// The beginning of a text, with quotes and escapes.
+/// Returns the start of a text, quoted and escaped.
 pub(crate) fn quoted(text: &str) -> String {
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{:?}...", &text[..end]),
@@ -211,7 +214,7 @@ impl<'de> Visitor<'de> for RecordVisitor {
         Ok(JsonRecord(match repeated {
             None => Ok(Fields(fields)),
             Some(key) => {
-                Err(Flaw::new(SkipReason::Malformed, format_args!("the key {} is there twice", quoted(&key))))
+                Err(Flaw::new(SkipReason::Malformed, format_args!("the key {} is repeated", quoted(&key))))
             }
         }))
     }
@@ -266,7 +269,7 @@ mod tests {
             let detail = fields(json).unwrap_err();
             assert!(detail.ends_with(&format!("expected an object, found {found}")), "{detail}");
         }
-        assert!(fields(r#"{"a": 1, "a": 2}"#).unwrap_err().contains("the key \"a\" is there twice"));
+        assert!(fields(r#"{"a": 1, "a": 2}"#).unwrap_err().contains("the key \"a\" is repeated"));
     }
 
     #[test]

@@ -1,14 +1,14 @@
-//! The image of a record: one path, under `image` or `images`.
+//! Reads the image path of a record, under `image` or `images`.
 
 use serde_json::Value;
 
 use super::fields::{Fields, describe, quoted, wrong};
 use crate::skipped::{Flaw, SkipReason};
 
-/// Longest path that a file system takes, in bytes.
+/// Maximum length of a path in bytes, as on Linux.
 const LONGEST_PATH: usize = 4096;
 
-/// The paths under `image` and `images`. A path that stands under both counts once.
+/// Takes the paths under `image` and `images`. Equal values of both keys count once.
 pub(super) fn take_paths(fields: &mut Fields) -> Result<Vec<String>, Flaw> {
     let mut found = paths("image", fields.take("image"))?;
     let more = paths("images", fields.take("images"))?;
@@ -18,7 +18,7 @@ pub(super) fn take_paths(fields: &mut Fields) -> Result<Vec<String>, Flaw> {
     Ok(found)
 }
 
-/// The only one of the paths.
+/// Returns the only path, or a flaw if there is none or more than one.
 pub(super) fn single(mut paths: Vec<String>) -> Result<String, Flaw> {
     match paths.len() {
         0 => Err(Flaw::new(SkipReason::NoImage, "expected the path of one image under `image` or `images`")),
@@ -34,7 +34,7 @@ pub(super) fn single(mut paths: Vec<String>) -> Result<String, Flaw> {
     }
 }
 
-/// The paths in a value: a path, an object with one, a list of these, or nothing.
+/// Reads the paths in a value: a path, an object with a path, a list of these, or nothing.
 fn paths(key: &str, value: Option<Value>) -> Result<Vec<String>, Flaw> {
     match value {
         Some(Value::Array(items)) => {
@@ -46,7 +46,7 @@ fn paths(key: &str, value: Option<Value>) -> Result<Vec<String>, Flaw> {
     }
 }
 
-/// The path in a value, if it has one.
+/// Reads the path in a value. Null and empty text count as none.
 pub(super) fn path(key: &str, value: Value) -> Result<Option<String>, Flaw> {
     match value {
         Value::Null => Ok(None),
@@ -71,7 +71,8 @@ pub(super) fn path(key: &str, value: Value) -> Result<Option<String>, Flaw> {
     }
 }
 
-/// What a text is that is no path.
+/// Describes a text that is not a path: image data, a URL or overlong text. Returns `None` for a
+/// path.
 fn no_path(text: &str) -> Option<String> {
     let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
     if scheme.eq_ignore_ascii_case("data") {

@@ -1,16 +1,21 @@
-//! Conversations about images: LLaVA's visual-instruction JSON, and the `messages` of other programs.
+//! Conversations about images: LLaVA's visual-instruction JSON and the `messages` format of other
+//! programs.
 //!
-//! A file is an array, or has one object a line. A record is one of these; other keys are passed over:
+//! A file is a JSON array, or has one object per line. A record has one of these forms; unknown
+//! keys are ignored:
 //!
-//! - `{"id", "image", "conversations": [{"from": "human" | "gpt", "value"}]}` (LLaVA),
-//! - `{"id", "images": [..], "messages": [{"role": "user" | "assistant", "content"}]}` (ms-swift, LLaMA-Factory, TRL), with a content
-//!   that is text or a list of `{"type": "text" | "image"}` parts (OpenAI).
+//! - `{"id", "image", "conversations": [{"from": "human" | "gpt", "value"}]}` (LLaVA)
+//! - `{"id", "images": [..], "messages": [{"role": "user" | "assistant", "content"}]}` (ms-swift,
+//!   LLaMA-Factory, TRL), where `content` is text or a list of `{"type": "text" | "image"}` parts
+//!   (OpenAI)
 //!
-//! All keys and roles of one form are understood in the other. An image is a path, or an object with `path` or `url`. A system
-//! text is the first turn, of the role `system`, or stands under `system` or `system_prompt`.
+//! Keys and roles of both forms can be mixed. An image is a path, or an object with `path` or
+//! `url`. A system text is the first message, with the role `system`, or the value of `system` or
+//! `system_prompt`.
 //!
-//! A conversation of several turns becomes several samples, `{id}#0`, `{id}#1`, ..., each with the turns before it as history.
-//! What cannot be used is skipped, record by record, with a reason that names the key, the value and what was expected.
+//! A conversation with several turns becomes several samples with the ids `{id}#0`, `{id}#1`, and
+//! so on. Each sample holds the turns before it as history. A record or turn that cannot be used is
+//! skipped with a reason that names the key, the value and what was expected.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -28,28 +33,29 @@ use crate::image_token::strip_image_token;
 use crate::sft::{SftSample, Turn};
 use crate::skipped::{Flaw, SkipReason, Skipped};
 
-/// The samples of a file, and what it has besides.
+/// The samples of a file, and the skipped conversations and turns.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `samples` and `skipped`")]
 pub struct SftData {
-    /// Samples, in the order of the file.
+    /// Usable samples, in file order.
     pub samples: Vec<SftSample>,
-    /// Conversations and turns that cannot be used, in the order of the file.
+    /// Skipped conversations and turns, in file order.
     pub skipped: Vec<Skipped>,
 }
 
 /// Reads all samples of a file.
 ///
 /// # Errors
-/// If the file cannot be read, is empty, or is not JSON; the error names file, record, line and column.
+/// Returns an error if the file cannot be read, is empty, or is not JSON. The error names file,
+/// record, line and column.
 pub fn read(path: impl AsRef<Path>) -> Result<SftData, PairsError> {
     Ok(read_with_fingerprint(path)?.0)
 }
 
-/// Reads all samples of a file, and computes the fingerprint of its bytes in the same pass.
+/// Reads all samples of a file and computes the fingerprint of its bytes in the same pass.
 ///
 /// # Errors
-/// As [`read`].
+/// Returns the errors of [`read`].
 pub fn read_with_fingerprint(path: impl AsRef<Path>) -> Result<(SftData, Fingerprint), PairsError> {
     let path = path.as_ref();
     let mut reader = FingerprintReader::new(open_input(path)?);
@@ -65,12 +71,11 @@ pub fn read_with_fingerprint(path: impl AsRef<Path>) -> Result<(SftData, Fingerp
     Ok((data, fingerprint))
 }
 
-/// Calls `each` with every sample, or with why a conversation or turn is none, without holding the file in memory.
-///
-/// `path` is only for errors.
+/// Calls `each` with every sample and every skipped conversation or turn, without holding the file
+/// in memory. `path` is only used in errors.
 ///
 /// # Errors
-/// As [`read`], and what `each` fails with.
+/// Returns the errors of [`read`] and of `each`.
 pub fn for_each(
     path: &Path,
     reader: impl BufRead,
@@ -85,7 +90,7 @@ pub fn for_each(
     })
 }
 
-/// The samples of the record at `index`, counted from 0.
+/// Converts the record at `index`, from 0.
 fn samples(record: JsonRecord, index: usize, ids: &mut UniqueIds) -> Vec<Result<SftSample, Skipped>> {
     let skipped = |id: String, flaw: Flaw| Err(flaw.in_record(index + 1).of(id));
     let (id, read) = record.read(Conversation::read);
@@ -96,7 +101,7 @@ fn samples(record: JsonRecord, index: usize, ids: &mut UniqueIds) -> Vec<Result<
     }
 }
 
-/// One sample a turn.
+/// Makes one sample per turn. After a turn that is skipped, all later turns are skipped too.
 fn split(
     ids: &[String],
     conversation: &Conversation,

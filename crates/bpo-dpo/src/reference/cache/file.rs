@@ -3,8 +3,8 @@
 //! ```text
 //! reference.safetensors   logps   f32 [tokens]    of all completions, concatenated
 //!                         ends    i64 [rows]      index behind each completion's last token
-//!                         keys    u8 [rows, 32]   SHA-256 of the completion's texts: image name, turns, answer
-//!                         images  u8 [rows, 32]   fingerprint of the image, where the collator gives one
+//!                         keys    u8 [rows, 32]   SHA-256 of image name, turns and answer
+//!                         images  u8 [rows, 32]   image fingerprint, if the collator gives one
 //!                         tokens  u8 [rows, 32]   fingerprint of the token ids
 //!                         `bpo_reference`         JSON: version and `about`
 //! ```

@@ -12,7 +12,7 @@ fn a_policy_unlike_its_reference_is_an_error() {
     trainer(config().with_reference_differs(true)).train(&pairs(), &mut ()).expect("meant so");
 }
 
-/// Dropout of an adapter is no dropout as long as the adapter does nothing; dropout of anything else is.
+/// Dropout in an adapter has no effect while the adapter is zero. Any other dropout is an error.
 #[test]
 fn dropout_that_is_left_on_is_an_error() {
     let train = |policy: Toy| {
