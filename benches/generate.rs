@@ -50,7 +50,7 @@ impl Task {
 
         let ways =
             [(true, "batch"), (true, "contrast"), (true, "prefill"), (false, "batch"), (false, "single")];
-        let seconds = contender::in_turn(ways.len(), 1, self.arguments.rounds, |way| {
+        let seconds = contender::alternate(ways.len(), 1, self.arguments.rounds, |way| {
             let (own, way) = ways[way];
             let contender = if own { Some(&mut ours) } else { python.as_mut() };
             contender.map(|contender| contender.ask(way))

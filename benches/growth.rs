@@ -26,7 +26,7 @@ impl Task {
             };
             let mut contenders = values.map(start);
             // the first two rounds are a warm-up
-            let seconds = contender::in_turn(values.len(), 2, self.arguments.rounds, |value| {
+            let seconds = contender::alternate(values.len(), 2, self.arguments.rounds, |value| {
                 Some(contenders[value].ask("step"))
             });
             println!("{what:<38} {:>8} {:>12} {:>12}", "step, s", "of first", "arithmetic");
@@ -45,7 +45,7 @@ impl Task {
             let option = ["--unequal".to_owned(), unequal.to_owned()];
             Contender::again(&[self.arguments.with_way("bpo"), option.to_vec()].concat())
         });
-        let seconds = contender::in_turn(contenders.len(), 1, self.arguments.rounds, |way| {
+        let seconds = contender::alternate(contenders.len(), 1, self.arguments.rounds, |way| {
             Some((0..EPOCH).map(|_| contenders[way].ask("step")).sum::<f64>() / EPOCH as f64)
         });
         println!("{:<38} {:>8} {:>12}", "answers of mixed length, mean step", "step, s", "of first");

@@ -38,12 +38,15 @@ fn compare(arguments: &Arguments) {
     let file = write(arguments, dir.path());
     let bytes = std::fs::metadata(&file).expect("written").len() as f64;
     let path = dir.path().display().to_string();
-    let start = |own: bool| match own {
-        true => Some(Contender::again(&arguments.with_way(&path))),
-        false => Contender::python("load.py", std::slice::from_ref(&path)),
+    let start = |own: bool| {
+        if own {
+            Some(Contender::again(&arguments.with_way(&path)))
+        } else {
+            Contender::python("load.py", std::slice::from_ref(&path))
+        }
     };
     let mut contenders = [start(true), start(false)];
-    let mut seconds = contender::in_turn(5, 1, arguments.rounds, |way| match way {
+    let mut seconds = contender::alternate(5, 1, arguments.rounds, |way| match way {
         4 => Some(read(&file)),
         way => contenders[way / 2].as_mut().map(|contender| contender.ask(TYPES[way % 2].0)),
     });

@@ -35,7 +35,7 @@ fn main() {
         work();
         start.elapsed().as_secs_f64()
     };
-    let seconds = contender::in_turn(3, 1, arguments.rounds, |way| match way {
+    let seconds = contender::alternate(3, 1, arguments.rounds, |way| match way {
         0 => Some(timed(&|| files.parse())),
         1 => Some(timed(&|| assert_eq!(files.build(), 2 * samples))),
         _ => python.as_mut().map(|python| python.ask("build")),

@@ -64,7 +64,7 @@ impl Task {
         let mut python = self.arguments.peer("score.py", &peer);
 
         let ways = [(true, "shared"), (true, "apart"), (false, "all"), (false, "kept")];
-        let seconds = contender::in_turn(ways.len(), 1, self.arguments.rounds, |way| {
+        let seconds = contender::alternate(ways.len(), 1, self.arguments.rounds, |way| {
             let (own, way) = ways[way];
             let contender = if own { Some(&mut ours) } else { python.as_mut() };
             contender.map(|contender| contender.ask(way))
@@ -86,9 +86,10 @@ impl Task {
         let tokens = rows * (config.image_tokens() + self.text + self.answer);
         for ((own, way), seconds) in ways.iter().zip(&seconds).filter(|(_, seconds)| !seconds.is_empty()) {
             let middle = median(&mut seconds.clone());
-            let used = match own {
-                true => format!("{:.0} %", 100.0 * self.operations(&config, way) / middle / ceilings.matmul),
-                false => String::new(),
+            let used = if *own {
+                format!("{:.0} %", 100.0 * self.operations(&config, way) / middle / ceilings.matmul)
+            } else {
+                String::new()
             };
             let name = format!("{} {way}", if *own { "bpo" } else { "transformers" });
             let (completions, tokens) = (rows as f64 / middle, tokens as f64 / middle);

@@ -31,7 +31,7 @@ fn main() {
         .expect("linears to adapt")
         .train();
     let batches = [2, 1].map(|completions| batch(&config, pairs, completions, [text, answer]));
-    let seconds = contender::in_turn(2, 1, arguments.rounds, |way| {
+    let seconds = contender::alternate(2, 1, arguments.rounds, |way| {
         let start = Instant::now();
         step(&model, &batches[way], pairs);
         device.sync().expect("the device works");

@@ -144,9 +144,10 @@ impl Task {
             let faster = of_trl(trl.map(|trl| ratio(&trl.seconds, seconds)));
             let smaller = of_trl(trl.map(|trl| peak / trl.peak));
             let rate = cost.operations(way.contains("cached")) / middle;
-            let used = match way.starts_with("bpo") {
-                true => format!("{:.0} %", 100.0 * rate / ceilings.matmul),
-                false => String::new(),
+            let used = if way.starts_with("bpo") {
+                format!("{:.0} %", 100.0 * rate / ceilings.matmul)
+            } else {
+                String::new()
             };
             println!(
                 "{way:<24} {middle:>9.3} {:>9.3} {faster:>12} {peak:>9.0} {smaller:>9} {used:>12}",
@@ -166,7 +167,7 @@ impl Task {
     fn measure<'a>(&self, ways: &[&'a str], start: impl Fn(&str) -> Option<Contender>) -> Vec<Measured<'a>> {
         let mut contenders: Vec<_> = ways.iter().map(|way| start(way)).collect();
         // the first two rounds are a warm-up
-        let seconds = contender::in_turn(ways.len(), 2, self.arguments.rounds, |way| {
+        let seconds = contender::alternate(ways.len(), 2, self.arguments.rounds, |way| {
             contenders[way].as_mut().map(|contender| contender.ask("step"))
         });
         let alone = contenders.pop().filter(|_| contenders.is_empty()).flatten();

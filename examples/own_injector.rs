@@ -20,10 +20,10 @@ impl ErrorInjector for Mirror {
                     other => other,
                 });
                 let text = mirrored.collect::<Vec<_>>().join(" ");
-                match text == request.answer {
-                    true => Err(InjectionFailure::Skipped { reason: Rejection::Identical, attempts: 1 }),
-                    false => Ok(Injection::new(text, 1)),
+                if text == request.answer {
+                    return Err(InjectionFailure::Skipped { reason: Rejection::Identical, attempts: 1 });
                 }
+                Ok(Injection::new(text, 1))
             })
             .collect()
     }

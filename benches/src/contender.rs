@@ -89,7 +89,7 @@ impl Drop for Contender {
 /// Times `ways` variants alternately, once per round, and returns the seconds of each variant. The
 /// results of the first `warm` of `warm + rounds` rounds are discarded. `ask` runs a variant once
 /// and returns its seconds, or `None` if the variant is not available.
-pub fn in_turn(
+pub fn alternate(
     ways: usize,
     warm: usize,
     rounds: usize,

@@ -161,9 +161,12 @@ fn look(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Resu
 fn expect(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result<Llava, Box<dyn Error>> {
     let shares = Shares { description: 0.3, presence: 0.5, questions: 6 };
     Stage::new("expect", steps(400), 1.2e-3).run(model.unfreeze(speaks), |model, _| {
-        let looks = (0..32).map(|_| match world.rng.random_bool(READ) {
-            true => world.conversation(&Statistics::text_only(), &Shares::even(), None),
-            false => world.conversation(&Statistics::usual(), &shares, Some(NOISED)),
+        let looks = (0..32).map(|_| {
+            if world.rng.random_bool(READ) {
+                world.conversation(&Statistics::text_only(), &Shares::even(), None)
+            } else {
+                world.conversation(&Statistics::usual(), &shares, Some(NOISED))
+            }
         });
         Ok(Batch::new(looks.collect::<Result<_, _>>()?, &world.processor, model)?.loss(model)?)
     })

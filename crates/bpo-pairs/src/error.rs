@@ -13,16 +13,6 @@ use crate::untrusted::UntrustedPath;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PairsError {
-    /// A file system operation failed.
-    #[error("cannot {action} {}", UntrustedPath(path))]
-    Io {
-        /// The operation: `open`, `read`, `write`, ...
-        action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// The error of the operating system.
-        source: io::Error,
-    },
     /// A file could not be opened, read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -93,22 +83,16 @@ pub enum PairsError {
         /// The repeated id.
         id: String,
     },
-    /// Another process has the file locked for writing.
-    #[error("{} is being written by another process", UntrustedPath(path))]
-    Locked {
-        /// The file.
-        path: PathBuf,
-    },
 }
 
 impl PairsError {
-    /// Returns a function for `map_err` that makes an [`Io`](Self::Io) error.
+    /// Returns a function for `map_err` that makes a [`FileError::Io`].
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io { action, path, source }
+        move |source| Self::File(FileError::Io { action, path, source })
     }
 
-    /// Converts an error of the parser. An error of the underlying reader becomes [`Io`](Self::Io);
+    /// Converts an error of the parser. An error of the underlying reader becomes [`FileError::Io`];
     /// any other error becomes [`Json`](Self::Json).
     ///
     /// `key` is the path of the value in the record, or empty if it is unknown.
@@ -121,7 +105,7 @@ impl PairsError {
     ) -> Self {
         let path = path.to_owned();
         if source.is_io() {
-            return Self::Io { action: "read", path, source: source.into() };
+            return Self::io("read", &path)(source.into());
         }
         let column = source.column();
         let problem = problem(key, &source);

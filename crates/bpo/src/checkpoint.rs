@@ -75,10 +75,10 @@ impl Checkpoint {
 /// Returns [`BpoError::NoCheckpoint`] or [`BpoError::AdapterAsModel`].
 pub fn check_base(dir: &Path) -> Result<(), BpoError> {
     check_checkpoint(dir)?;
-    match dir.join(ADAPTER_CONFIG).exists() {
-        true => Err(BpoError::AdapterAsModel { path: dir.to_owned() }),
-        false => Ok(()),
+    if dir.join(ADAPTER_CONFIG).exists() {
+        return Err(BpoError::AdapterAsModel { path: dir.to_owned() });
     }
+    Ok(())
 }
 
 /// Content of [`ADAPTER_BASE`].

@@ -40,10 +40,8 @@ struct Curve {
 /// Returns an error if the metrics cannot be read or the file cannot be written.
 pub fn draw(metrics: &Path, evaluations: &Path, out: &Path) -> Result<(), BpoError> {
     let steps = MetricsLog::<StepMetrics>::read(metrics)?;
-    let evaluations = match evaluations.exists() {
-        true => MetricsLog::<EvalMetrics>::read(evaluations)?,
-        false => Vec::new(),
-    };
+    let evaluations =
+        if evaluations.exists() { MetricsLog::<EvalMetrics>::read(evaluations)? } else { Vec::new() };
     let mut pixels = vec![0; (3 * WIDTH * HEIGHT) as usize];
     let failed = |error| BpoError::io("draw", out)(std::io::Error::other(error));
     paint(&charts(&steps, &evaluations), &mut pixels).map_err(failed)?;

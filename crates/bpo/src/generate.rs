@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bpo_pairs::format::questions::Question;
 
+use crate::config::{check_temperature, check_top_p};
 use crate::error::{BpoError, chain};
 use crate::stages::StageOutcome;
 
@@ -122,21 +123,8 @@ pub fn generate<M: VisionLanguageModel>(
 /// # Errors
 /// Returns [`BpoError::Setting`] if the temperature or `top_p` is invalid.
 pub fn check_sampling(sampling: &Sampling) -> Result<(), BpoError> {
-    let Sampling { temperature, top_p, .. } = *sampling;
-    let setting = |key: &'static str, expected, found: f64| BpoError::Setting {
-        key: key.into(),
-        expected,
-        found: found.to_string(),
-    };
-    // logits are divided by the temperature in f32
-    if !(temperature == 0.0 || temperature > 0.0 && (temperature as f32).is_normal()) {
-        let expected = "0, or a number above 0 that f32 can hold (1.2e-38 to 3.4e38)";
-        return Err(setting("temperature", expected, temperature));
-    }
-    if !(top_p > 0.0 && top_p <= 1.0) {
-        return Err(setting("top_p", "above 0 and at most 1", top_p));
-    }
-    Ok(())
+    check_temperature("temperature", sampling.temperature)?;
+    check_top_p("top_p", sampling.top_p)
 }
 
 /// Builds the request for a question, or returns why it is skipped.

@@ -186,10 +186,10 @@ pub(crate) fn trainer(
 pub(crate) fn eval_pairs(config: &RunConfig) -> Result<PairSet, BpoError> {
     let Some(path) = &config.data.eval_pairs else { return Ok(PairSet::default()) };
     let set = read_pairs(path)?;
-    match set.pairs.is_empty() {
-        true => Err(BpoError::nothing(path, "pair", &set.skipped)),
-        false => Ok(set),
+    if set.pairs.is_empty() {
+        return Err(BpoError::nothing(path, "pair", &set.skipped));
     }
+    Ok(set)
 }
 
 /// Creates the policy: the model with new adapters, with the adapter that it was loaded with, or

@@ -94,10 +94,7 @@ pub fn fill<C: Collate<Batch = Batch>>(
         return Err(BpoError::Conflict { key: "reference.cache".into(), with, reason });
     }
     let about = about(config, &checkpoint.processor)?;
-    let mut cache = match file.exists() {
-        true => LogpCache::load(file, about)?,
-        false => LogpCache::new(about),
-    };
+    let mut cache = if file.exists() { LogpCache::load(file, about)? } else { LogpCache::new(about) };
     progress.started(Stage::Reference, 0, pairs.len());
     let mut written = (Instant::now(), cache.len());
     let each = |cache: &LogpCache, done| {
@@ -149,10 +146,7 @@ fn check_template(model: &Processor, reference: &Processor, path: &Path) -> Resu
         |processor: &Processor| processor.encode_completion(None, &[], "Is it a cat?", "Yes, two: 1, 2.", 1);
     // with the same vocabulary, other token ids mean other merges or another normalizer
     let same = model.text.has_vocabulary_of(&reference.text) && ids(model)? == ids(reference)?;
-    match same {
-        true => Ok(()),
-        false => refuse("tokenizer"),
-    }
+    if same { Ok(()) } else { refuse("tokenizer") }
 }
 
 /// Renders a system prompt with the chat template. Returns `None` if the template takes none.

@@ -1,6 +1,6 @@
 //! All stages from annotated data to a trained model or adapter, in one directory.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::images::ImageRoot;
@@ -139,8 +139,8 @@ pub fn run(
     let samples = data.samples;
 
     let weakened = stages::weaken(&config, &samples, &images, || parts.model(), &dir.weakened(), progress)?;
-    let dropped = all_skipped(&weakened.skipped, config.weaken.variants());
     keep(&mut ledger, Stage::Weaken, weakened)?;
+    let dropped = stages::without_answers(&[dir.weakened()])?;
 
     let injector = || parts.injector(&samples);
     let injected = stages::inject(&config, &samples, &dropped, injector, &dir.injected(), progress)?;
@@ -203,13 +203,6 @@ impl AnnotatedData {
         progress.finished(Stage::Data, &outcome.summary);
         outcome
     }
-}
-
-/// Returns the ids of the samples all of whose `variants` answers were skipped.
-fn all_skipped(skipped: &[Skipped], variants: usize) -> HashSet<String> {
-    let mut counts: HashMap<&str, usize> = HashMap::new();
-    skipped.iter().for_each(|skipped| *counts.entry(&skipped.id).or_default() += 1);
-    counts.into_iter().filter(|&(_, count)| count >= variants).map(|(id, _)| id.to_owned()).collect()
 }
 
 /// Checks that no stage is split into shards.

@@ -21,8 +21,8 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::Fingerprint;
-use bpo_pairs::files::write_bytes;
+use bpo_pairs::files::{read_bytes, write_bytes};
+use bpo_pairs::{Fingerprint, Limits};
 use serde::{Deserialize, Serialize};
 
 use crate::config::RunConfig;
@@ -169,7 +169,7 @@ impl RunDir {
     /// Returns whether the result exists and is the one that [`record_result`](Self::record_result)
     /// recorded.
     pub fn has_result(&self, config: &RunConfig) -> bool {
-        let recorded = fs::read(self.result_record()).ok();
+        let recorded = read_bytes(&self.result_record(), Limits::DEFAULT.settings_bytes).ok();
         let recorded = recorded.and_then(|text| serde_json::from_slice::<ResultRecord>(&text).ok());
         recorded.is_some_and(|recorded| {
             fingerprint_checkpoint(&self.result(config)).is_ok_and(|found| found == recorded.fingerprint)
@@ -216,10 +216,10 @@ const OURS: [&str; 8] = [
 
 fn check_ours(root: &Path) -> Result<(), BpoError> {
     let mut entries = fs::read_dir(root).map_err(BpoError::io("read the directory", root))?;
-    match entries.next().is_none() || OURS.iter().any(|name| root.join(name).exists()) {
-        true => Ok(()),
-        false => Err(BpoError::NotARun { path: root.to_owned() }),
+    if entries.next().is_none() || OURS.iter().any(|name| root.join(name).exists()) {
+        return Ok(());
     }
+    Err(BpoError::NotARun { path: root.to_owned() })
 }
 
 #[cfg(test)]

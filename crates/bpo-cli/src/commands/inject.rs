@@ -1,6 +1,6 @@
 //! `bpo inject`
 
-use bpo::stages::without_answers_in;
+use bpo::stages::without_answers;
 use bpo::{AnnotatedData, Required, Stage, StageLedger};
 
 use super::{api_key, outputs_of_stage, read_data};
@@ -28,7 +28,7 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     let key = api_key(&config)?;
     let mut progress = progress::new();
     let AnnotatedData { samples, fingerprint, .. } = read_data(&config, &mut *progress)?;
-    let dropped = without_answers_in(&args.weakened)?;
+    let dropped = without_answers(&args.weakened)?;
     let mut ledger = StageLedger::open_file(Stage::Inject, &config, &fingerprint, out)?;
     let injector = || bpo::open_injector(&config, key, &samples);
     let outcome = bpo::stages::inject(&config, &samples, &dropped, injector, out, &mut *progress)?;

@@ -266,9 +266,9 @@ mod tests {
         let mut calls = 0;
         let stopped = for_each(Path::new("n.json"), b"[1, 2]".as_slice(), &mut |_: u32| {
             calls += 1;
-            Err(PairsError::Locked { path: "1".into() })
+            Err(PairsError::Empty { path: "1".into(), expected: "more" })
         });
-        assert!(matches!(stopped, Err(PairsError::Locked { .. })));
+        assert!(matches!(stopped, Err(PairsError::Empty { .. })));
         assert_eq!(calls, 1);
     }
 }

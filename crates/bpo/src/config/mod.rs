@@ -38,6 +38,7 @@ pub use full_finetune::FullFinetuneSection;
 pub use preset::Preset;
 pub use required::{Missing, Required};
 pub use resolve::Settings;
+pub(crate) use validate::{check_temperature, check_top_p};
 
 use crate::device::{DeviceSpec, Dtype};
 use crate::error::BpoError;

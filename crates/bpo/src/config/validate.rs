@@ -5,6 +5,28 @@ use bpo_pairs::{Contrast, Limits};
 use super::RunConfig;
 use crate::error::BpoError;
 
+/// Returns a [`BpoError::Setting`] unless the condition holds.
+pub(super) fn check(
+    key: &'static str,
+    holds: bool,
+    expected: &'static str,
+    found: String,
+) -> Result<(), BpoError> {
+    if holds { Ok(()) } else { Err(BpoError::Setting { key: key.into(), expected, found }) }
+}
+
+/// Checks a sampling temperature. Logits are divided by it in f32.
+pub(crate) fn check_temperature(key: &'static str, temperature: f64) -> Result<(), BpoError> {
+    let usable = temperature == 0.0 || temperature > 0.0 && (temperature as f32).is_normal();
+    let expected = "0, or a number above 0 that f32 can hold (1.2e-38 to 3.4e38)";
+    check(key, usable, expected, temperature.to_string())
+}
+
+/// Checks the probability mass of nucleus sampling.
+pub(crate) fn check_top_p(key: &'static str, top_p: f64) -> Result<(), BpoError> {
+    check(key, top_p > 0.0 && top_p <= 1.0, "above 0 and at most 1", top_p.to_string())
+}
+
 impl RunConfig {
     /// Validates the settings.
     ///
@@ -13,10 +35,6 @@ impl RunConfig {
     /// first setting that another one makes useless, or the errors of the server and training
     /// settings.
     pub fn validate(&self) -> Result<(), BpoError> {
-        let check = |key: &'static str, holds, expected, found: String| match holds {
-            true => Ok(()),
-            false => Err(BpoError::Setting { key: key.into(), expected, found }),
-        };
         let check_seed =
             |key, seed| check(key, i64::try_from(seed).is_ok(), "below 2^63", u64::to_string(&seed));
         check_seed("seed", self.seed.0)?;
@@ -58,17 +76,11 @@ impl RunConfig {
         }
         #[cfg(feature = "model")]
         self.validate_training()?;
-        let temperature = self.weaken.temperature;
-        // logits are divided by the temperature in f32
-        let usable = temperature == 0.0 || temperature > 0.0 && (temperature as f32).is_normal();
-        let expected = "0, or a number above 0 that f32 can hold (1.2e-38 to 3.4e38)";
-        check("weaken.temperature", usable, expected, temperature.to_string())?;
+        check_temperature("weaken.temperature", self.weaken.temperature)?;
         let (key, value) = ("inject.llm.temperature", self.inject.llm.temperature);
         check(key, value >= 0.0 && value.is_finite(), "a finite number, at least 0", value.to_string())?;
-        for (key, value) in [("weaken.top_p", self.weaken.top_p), ("inject.llm.top_p", self.inject.llm.top_p)]
-        {
-            check(key, value > 0.0 && value <= 1.0, "above 0 and at most 1", value.to_string())?;
-        }
+        check_top_p("weaken.top_p", self.weaken.top_p)?;
+        check_top_p("inject.llm.top_p", self.inject.llm.top_p)?;
         #[cfg(feature = "server")]
         if let Some(server) = &self.inject.server {
             server.validate().map_err(|source| BpoError::Server { source })?;

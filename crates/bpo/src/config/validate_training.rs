@@ -2,6 +2,7 @@
 
 use bpo_model::LoraConfig;
 
+use super::validate::check;
 use super::{ReferenceSection, RunConfig};
 use crate::device::Dtype;
 use crate::error::BpoError;
@@ -12,9 +13,6 @@ impl RunConfig {
     /// # Errors
     /// Returns the errors of [`validate`](Self::validate).
     pub(super) fn validate_training(&self) -> Result<(), BpoError> {
-        let check = |key: &'static str, holds, expected, found: String| {
-            if holds { Ok(()) } else { Err(BpoError::Setting { key: key.into(), expected, found }) }
-        };
         self.check_unused()?;
         if let Some(full) = &self.full_finetune {
             let parts = "true for the language model, the projector or the vision tower";
@@ -54,9 +52,10 @@ impl RunConfig {
             [("reference.path", path), ("reference.adapter", adapter), ("reference.cache", cache)];
         match references.into_iter().find(|(_, path)| path.is_some()) {
             Some((key, _)) if !self.train.objective().properties().reference => {
-                let with = match self.train.reference_free {
-                    true => "`train.reference_free`".to_owned(),
-                    false => format!("the loss {}", self.train.loss),
+                let with = if self.train.reference_free {
+                    "`train.reference_free`".to_owned()
+                } else {
+                    format!("the loss {}", self.train.loss)
                 };
                 conflict(key, with, "no reference is used")
             }

@@ -56,33 +56,47 @@ fn rank(kind: &CompletionKind) -> (usize, &str) {
     }
 }
 
-/// Returns the ids of the samples all of whose weakened answers were skipped.
+/// Finds the samples all of whose weakened answers were skipped.
 ///
 /// Such samples have no pair, because their image or question cannot be used. The inject stage
 /// needs no answer for them either.
-pub fn without_answers<'a>(records: impl IntoIterator<Item = &'a StageRecord>) -> HashSet<String> {
-    let mut has_answer: HashMap<&str, bool> = HashMap::new();
-    for record in records {
-        if *record.kind() == CompletionKind::ImageWeakened {
-            *has_answer.entry(record.id()).or_default() |= matches!(record, StageRecord::Answered(_));
-        }
-    }
-    has_answer.into_iter().filter(|(_, has_answer)| !has_answer).map(|(id, _)| id.to_owned()).collect()
+#[derive(Default)]
+pub(super) struct WithoutAnswers {
+    has_answer: HashMap<String, bool>,
 }
 
-/// Reads files of the weaken stage, and returns the ids of the samples [without any
-/// answer](without_answers).
+impl WithoutAnswers {
+    /// Adds a record of any stage.
+    pub(super) fn add(&mut self, record: &StageRecord) {
+        if *record.kind() != CompletionKind::ImageWeakened {
+            return;
+        }
+        let answered = matches!(record, StageRecord::Answered(_));
+        match self.has_answer.get_mut(record.id()) {
+            Some(has_answer) => *has_answer |= answered,
+            None => drop(self.has_answer.insert(record.id().to_owned(), answered)),
+        }
+    }
+
+    /// Returns the ids of the samples.
+    pub(super) fn ids(self) -> HashSet<String> {
+        self.has_answer.into_iter().filter(|(_, has_answer)| !has_answer).map(|(id, _)| id).collect()
+    }
+}
+
+/// Reads files of the weaken stage, and returns the ids of the samples all of whose answers were
+/// skipped. Such samples have no pair, so the inject stage needs no answer for them.
 ///
 /// # Errors
 /// Returns an error if a file cannot be read.
-pub fn without_answers_in<P: AsRef<Path>>(files: &[P]) -> Result<HashSet<String>, BpoError> {
-    let mut records = Vec::new();
+pub fn without_answers<P: AsRef<Path>>(files: &[P]) -> Result<HashSet<String>, BpoError> {
+    let mut found = WithoutAnswers::default();
     for file in files {
         for line in JsonLines::<StageRecord, _>::open(file.as_ref())? {
-            records.push(line?.1);
+            found.add(&line?.1);
         }
     }
-    Ok(without_answers(&records))
+    Ok(found.ids())
 }
 
 fn annotated(sample: &SftSample) -> Record {

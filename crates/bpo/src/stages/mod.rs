@@ -23,7 +23,7 @@ use std::path::Path;
 
 use bpo_pairs::{JsonlStore, Skipped};
 
-pub use assemble::{assemble, without_answers, without_answers_in};
+pub use assemble::{assemble, without_answers};
 pub use inject::inject;
 pub use pair::{Existing, pair};
 pub use record::{Bootstrapped, StageRecord};

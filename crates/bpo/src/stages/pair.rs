@@ -6,7 +6,7 @@ use std::path::Path;
 use bpo_pairs::format::jsonl::{JsonLines, read_pairs, write_pairs};
 use bpo_pairs::{Keyed, PairSet, PairsError, PreferencePair, RecordKey, SftSample, make_pairs};
 
-use super::assemble::{assemble, without_answers};
+use super::assemble::{WithoutAnswers, assemble};
 use super::{StageOutcome, StageRecord};
 use crate::config::RunConfig;
 use crate::error::BpoError;
@@ -76,7 +76,9 @@ fn make(config: &RunConfig, samples: &[SftSample], answers: &[&Path]) -> Result<
             records.push(record);
         }
     }
-    let dropped = without_answers(&records);
+    let mut without_answers = WithoutAnswers::default();
+    records.iter().for_each(|record| without_answers.add(record));
+    let dropped = without_answers.ids();
     if !dropped.is_empty() {
         tracing::info!(samples = dropped.len(), "samples without a weakened answer have no pair");
     }
