@@ -94,11 +94,34 @@ impl Processor {
         answer: &str,
         image_tokens: usize,
     ) -> Result<TokenizedCompletion, ProcessorError> {
-        self.check_completion(system, history, prompt, answer)?;
-        let Rendered { prompt, answer } =
-            self.chat.render_with_answer(system, history, prompt, answer, image_tokens > 0)?;
-        let ids = self.text.encode_rendered(&prompt, &answer, image_tokens);
-        ids.map_err(|error| self.name_template(error))
+        let mut encoded = self.encode_completions(system, history, prompt, [answer], image_tokens)?;
+        // one for each answer
+        encoded.pop().ok_or(ProcessorError::EmptyAnswer)
+    }
+
+    /// Returns the same as [`encode_completion`](Self::encode_completion) for several answers to one
+    /// prompt, which is rendered and encoded once.
+    ///
+    /// # Errors
+    /// Those of [`encode_completion`](Self::encode_completion), for the first answer that has one.
+    pub fn encode_completions<'a>(
+        &self,
+        system: Option<&str>,
+        history: &[Turn],
+        prompt: &str,
+        answers: impl IntoIterator<Item = &'a str>,
+        image_tokens: usize,
+    ) -> Result<Vec<TokenizedCompletion>, ProcessorError> {
+        self.check_written(system, history, prompt)?;
+        let conversation = self.chat.conversation(system, history, prompt, image_tokens > 0)?;
+        let prompt = self.text.encode_conversation(&conversation.prompt, image_tokens);
+        let prompt = prompt.map_err(|error| self.name_template(error))?;
+        let encode = |answer: &str| {
+            self.check_answer(answer)?;
+            let answer = self.chat.ended_answer(&conversation, answer)?;
+            self.text.encode_answer(&prompt, &answer).map_err(|error| self.name_template(error))
+        };
+        answers.into_iter().map(encode).collect()
     }
 
     /// Returns the ids of a conversation and the beginning of its next answer, which the model
@@ -114,10 +137,12 @@ impl Processor {
         answer_prefix: &str,
         image_tokens: usize,
     ) -> Result<TokenizedCompletion, ProcessorError> {
-        self.check_completion(system, history, prompt, answer_prefix)?;
-        let Rendered { prompt, answer } =
-            self.chat.render_prefix(system, history, prompt, answer_prefix, image_tokens > 0)?;
-        let ids = self.text.encode_prefix(&prompt, &answer, image_tokens);
+        self.check_written(system, history, prompt)?;
+        self.check_answer(answer_prefix)?;
+        let conversation = self.chat.conversation(system, history, prompt, image_tokens > 0)?;
+        let answer = self.chat.answer_prefix(&conversation, answer_prefix)?;
+        let encode = |prompt| self.text.encode_prefix(&prompt, &answer);
+        let ids = self.text.encode_conversation(&conversation.prompt, image_tokens).and_then(encode);
         ids.map_err(|error| self.name_template(error))
     }
 
@@ -132,14 +157,7 @@ impl Processor {
         }
     }
 
-    fn check_completion(
-        &self,
-        system: Option<&str>,
-        history: &[Turn],
-        prompt: &str,
-        answer: &str,
-    ) -> Result<(), ProcessorError> {
-        self.check_written(system, history, prompt)?;
+    fn check_answer(&self, answer: &str) -> Result<(), ProcessorError> {
         self.text.check_written(self.text.special().strip_end(answer), "answer")
     }
 

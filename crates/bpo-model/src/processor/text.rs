@@ -87,6 +87,13 @@ pub struct TextProcessor {
     reserved: Vec<String>,
 }
 
+/// A rendered prompt with its ids.
+pub(super) struct EncodedPrompt<'a> {
+    text: &'a str,
+    image_tokens: usize,
+    ids: Vec<u32>,
+}
+
 impl TextProcessor {
     /// Reads `tokenizer.json`, and the special tokens from the configuration files beside it.
     ///
@@ -222,21 +229,31 @@ impl TextProcessor {
         image_tokens: usize,
     ) -> Result<TokenizedCompletion, ProcessorError> {
         let answer = self.special.strip_end(answer);
-        self.encode_rendered(prompt, &format!("{answer}{}", self.special.end.text), image_tokens)
+        let prompt = self.encode_conversation(prompt, image_tokens)?;
+        self.encode_answer(&prompt, &format!("{answer}{}", self.special.end.text))
+    }
+
+    /// Encodes a rendered conversation up to where its answer begins. Several answers can be encoded
+    /// after it.
+    pub(super) fn encode_conversation<'a>(
+        &self,
+        text: &'a str,
+        image_tokens: usize,
+    ) -> Result<EncodedPrompt<'a>, ProcessorError> {
+        Ok(EncodedPrompt { text, image_tokens, ids: self.encode(text, image_tokens)? })
     }
 
     /// Encodes an answer that ends as the template writes it.
-    pub(super) fn encode_rendered(
+    pub(super) fn encode_answer(
         &self,
-        prompt: &str,
+        prompt: &EncodedPrompt<'_>,
         answer: &str,
-        image_tokens: usize,
     ) -> Result<TokenizedCompletion, ProcessorError> {
         let SpecialTokens { end, eos, .. } = &self.special;
         if self.special.strip_end(answer).trim().is_empty() {
             return Err(ProcessorError::EmptyAnswer);
         }
-        let mut completion = self.encode_prefix(prompt, answer, image_tokens)?;
+        let mut completion = self.encode_prefix(prompt, answer)?;
         if completion.ids.last() != Some(&end.id) {
             completion.ids.push(end.id);
         }
@@ -250,16 +267,15 @@ impl TextProcessor {
         }
     }
 
-    /// Encodes a rendered prompt and the beginning of its answer, without an end token.
+    /// Encodes a prompt and the beginning of its answer, without an end token.
     pub(super) fn encode_prefix(
         &self,
-        prompt: &str,
+        prompt: &EncodedPrompt<'_>,
         answer: &str,
-        image_tokens: usize,
     ) -> Result<TokenizedCompletion, ProcessorError> {
-        let prompt_ids = self.encode(prompt, image_tokens)?;
-        let ids = self.encode(&format!("{prompt}{answer}"), image_tokens)?;
-        let answer_start = prompt_ids.iter().zip(&ids).take_while(|(a, b)| a == b).count();
+        // as one text, because a token may have characters of both
+        let ids = self.encode(&format!("{}{answer}", prompt.text), prompt.image_tokens)?;
+        let answer_start = prompt.ids.iter().zip(&ids).take_while(|(a, b)| a == b).count();
         Ok(TokenizedCompletion::new(ids, answer_start))
     }
 
