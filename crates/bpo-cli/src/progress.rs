@@ -85,12 +85,12 @@ fn describe_metrics(loss: f64, margin: f64, accuracy: f64) -> String {
 fn describe_end(summary: &TrainOutput) -> Vec<String> {
     let TrainOutput { steps, total_steps, .. } = summary;
     let mut lines = Vec::new();
-    match (summary.stopped_early, summary.is_finished()) {
-        (true, _) => lines.push(format!(
+    if summary.stopped_early {
+        lines.push(format!(
             "train: stopped early, after step {steps} of {total_steps}: evaluations did not improve"
-        )),
-        (false, false) => lines.push(format!("train: stopped after step {steps} of {total_steps}")),
-        (false, true) => {}
+        ));
+    } else if !summary.is_finished() {
+        lines.push(format!("train: stopped after step {steps} of {total_steps}"));
     }
     if let Some(best) = summary.best.filter(|_| summary.is_finished()) {
         lines.push(format!("train: the best evaluation was after step {} ({:.4})", best.step, best.value));

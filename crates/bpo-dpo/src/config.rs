@@ -282,8 +282,9 @@ impl DpoConfig {
             .with_ld_alpha(self.ld_alpha)
     }
 
-    /// Whether the settings need pairs to evaluate on.
-    pub(crate) fn needs_evaluations(&self) -> bool {
+    /// Returns whether evaluations decide on the result or on the end of training, so that pairs to
+    /// evaluate on are needed.
+    pub fn needs_evaluations(&self) -> bool {
         self.keep_best.is_some() || self.patience.is_some()
     }
 
@@ -334,6 +335,10 @@ impl DpoConfig {
     pub fn check_groups<M: Module>(&self, policy: &M) -> Result<(), DpoError> {
         self.optimizer().check_groups(policy)
     }
+
+    /// Keys of the settings that affect no step, but decide which step is the last one and whose
+    /// parameters are the result. They are also in [`AFFECTS_NO_STEP`](Self::AFFECTS_NO_STEP).
+    pub const AFFECTS_ONLY_RESULT: [&'static str; 3] = ["eval_every", "keep_best", "patience"];
 
     /// Keys of the settings that affect no step: training may resume with other values of these.
     pub const AFFECTS_NO_STEP: [&'static str; 12] = [

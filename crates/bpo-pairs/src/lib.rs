@@ -73,7 +73,7 @@ pub use record::{Completion, CompletionKind, PreferencePair, Record};
 pub use seed::{item_seed, stage_seed};
 pub use serde_words::Words;
 pub use sft::{IMAGE_TOKEN, SftSample, Turn};
-pub use skipped::{Flaw, SkipCounts, SkipError, SkipReason, Skipped};
+pub use skipped::{Flaw, SkipCounts, SkipError, SkipReason, Skipped, is_zero};
 pub use store::{JsonlStore, Keyed, RecordKey};
 pub use system::warn_left_out;
 pub use untrusted::{TerminalText, Untrusted, UntrustedPath};

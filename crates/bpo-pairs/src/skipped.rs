@@ -235,7 +235,7 @@ impl Skipped {
 }
 
 /// Returns whether a number is zero, for serde's `skip_serializing_if`.
-pub(crate) fn is_zero(number: &usize) -> bool {
+pub fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 

@@ -87,10 +87,19 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
         path: impl AsRef<Path>,
         each: impl FnMut(usize, T) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let path = path.as_ref();
-        let log = AppendLog::open(path).map_err(PairsError::from)?;
+        Self::from_log(AppendLog::open(path.as_ref()).map_err(PairsError::from)?, each)
+    }
+
+    /// Reads a file that is open and locked already, like [`open_each`](Self::open_each).
+    ///
+    /// # Errors
+    /// Returns the errors of [`open_each`](Self::open_each). The file is then left unchanged.
+    pub fn from_log<E: From<PairsError>>(
+        log: AppendLog,
+        each: impl FnMut(usize, T) -> Result<(), E>,
+    ) -> Result<Self, E> {
         let reader = log.reader().map_err(PairsError::from)?;
-        let Contents { known, end, tail } = Contents::scan(path, reader, each)?;
+        let Contents { known, end, tail } = Contents::scan(log.path(), reader, each)?;
         let mut store = Self { log, known, records: PhantomData };
         store.repair(end, tail)?;
         Ok(store)
@@ -151,12 +160,15 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
         self.log.path()
     }
 
-    /// Removes the file. [`open`](Self::open) has checked that it holds only records.
+    /// Removes all records. The file stays, empty and locked. [`open`](Self::open) has checked that
+    /// it holds only records.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be removed.
-    pub fn remove(self) -> Result<(), PairsError> {
-        Ok(self.log.remove()?)
+    /// Returns an error if the file cannot be truncated.
+    pub fn clear(&mut self) -> Result<(), PairsError> {
+        self.log.truncate(0)?;
+        self.known.clear();
+        Ok(())
     }
 
     /// Removes a torn last line, or adds the missing newline of the last record.
@@ -317,6 +329,19 @@ mod tests {
         let store = JsonlStore::<Note>::open(&path).unwrap();
         assert!(store.contains(&RecordKey::new("n0", 0)) && store.len() == 1);
         assert!(fs::read(&path).unwrap().ends_with(b"}\n"));
+    }
+
+    #[test]
+    fn a_cleared_file_takes_the_same_records_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notes.jsonl");
+        let mut store = JsonlStore::open(&path).unwrap();
+        store.append(&note(0, "a")).unwrap();
+        store.clear().unwrap();
+        assert!(store.is_empty() && fs::read(&path).unwrap().is_empty());
+        store.append(&note(0, "b")).unwrap();
+        let read: Vec<Note> = store.records().unwrap().map(Result::unwrap).collect();
+        assert_eq!(read, [note(0, "b")]);
     }
 
     #[test]

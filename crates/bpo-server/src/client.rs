@@ -114,15 +114,25 @@ impl OpenAiClient {
         &self.endpoint
     }
 
-    /// Checks that a server is at the address, with one request and no retry. Any response is
-    /// accepted, also an error.
+    /// Checks that a server is at the address and accepts the API key, with one request and no
+    /// retry. Any response is accepted except a refusal of the key, also an error.
     ///
     /// # Errors
-    /// [`ServerError::Connection`] if there is no server at the address.
+    /// [`ServerError::Connection`] if there is no server at the address; [`ServerError::Status`] if
+    /// it answers with status 401 or 403.
     pub fn check_alive(&self) -> Result<(), ServerError> {
         let patience = self.config.timeout()?.min(ALIVE_TIMEOUT);
-        let request = self.agent.get(&self.request_url).config().timeout_global(Some(patience)).build();
-        match request.call() {
+        let mut request = self.agent.get(&self.request_url);
+        if let Some(authorization) = &self.authorization {
+            request = request.header("Authorization", authorization);
+        }
+        match request.config().timeout_global(Some(patience)).build().call() {
+            Ok(mut response) if matches!(response.status().as_u16(), 401 | 403) => Err(ServerError::Status {
+                url: self.endpoint.clone(),
+                status: response.status().as_u16(),
+                attempts: 1,
+                excerpt: self.excerpt(&read_body(&mut response).unwrap_or_default()),
+            }),
             Ok(_) => Ok(()),
             // A server that is slow, or does not send HTTP, is there.
             Err(

@@ -38,7 +38,7 @@ struct Curve {
 ///
 /// # Errors
 /// Returns an error if the metrics cannot be read or the file cannot be written.
-pub fn draw(metrics: &Path, evaluations: &Path, out: &Path) -> Result<(), BpoError> {
+pub(crate) fn draw(metrics: &Path, evaluations: &Path, out: &Path) -> Result<(), BpoError> {
     let steps = MetricsLog::<StepMetrics>::read(metrics)?;
     let evaluations =
         if evaluations.exists() { MetricsLog::<EvalMetrics>::read(evaluations)? } else { Vec::new() };

@@ -10,7 +10,6 @@ use crate::error::BpoError;
 
 /// PEFT configuration of an adapter. It is written last, so that it marks a complete adapter.
 pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
-pub(crate) const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
 /// Checks that the directory of a checkpoint exists.
 ///
@@ -26,11 +25,14 @@ pub fn check_checkpoint(dir: &Path) -> Result<(), BpoError> {
 /// Returns [`BpoError::AdapterInside`] if the subdirectory `adapter` holds one, or
 /// [`BpoError::NoAdapter`].
 pub(crate) fn check_is_adapter(dir: &Path) -> Result<(), BpoError> {
-    let (is_adapter, inside) = (|dir: &Path| dir.join(ADAPTER_CONFIG).exists(), dir.join("adapter"));
-    match (is_adapter(dir), is_adapter(&inside)) {
-        (true, _) => Ok(()),
-        (false, true) => Err(BpoError::AdapterInside { path: dir.to_owned(), inside }),
-        (false, false) => Err(BpoError::NoAdapter { path: dir.to_owned() }),
+    let is_adapter = |dir: &Path| dir.join(ADAPTER_CONFIG).exists();
+    let inside = dir.join("adapter");
+    if is_adapter(dir) {
+        Ok(())
+    } else if is_adapter(&inside) {
+        Err(BpoError::AdapterInside { path: dir.to_owned(), inside })
+    } else {
+        Err(BpoError::NoAdapter { path: dir.to_owned() })
     }
 }
 

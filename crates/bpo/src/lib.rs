@@ -51,7 +51,7 @@
 mod checkpoint;
 mod config;
 #[cfg(feature = "curves")]
-pub mod curves;
+mod curves;
 mod device;
 mod distort_files;
 mod error;
@@ -69,7 +69,7 @@ mod plan;
 mod preflight;
 mod progress;
 #[cfg(feature = "model")]
-pub mod reference;
+mod reference;
 #[cfg(feature = "model")]
 mod responder;
 mod run;
@@ -115,9 +115,10 @@ pub use fingerprint::fingerprint_checkpoint;
 pub use generate::{Answer, Question, check_sampling, generate, read_questions};
 pub use image_cache::{ImageCache, LazyImage};
 pub use images::{Escape, ImageError, ImageRoot};
-pub use injector::{check_server, open_injector};
+pub use injector::open_injector;
 pub use ledger::{
-    Inputs, Manifest, StageEntry, StageLedger, StageState, manifest_beside, record_moved_inputs,
+    AnswerProblem, Inputs, Manifest, StageEntry, StageLedger, bind_dir, check_answers, manifest_beside,
+    record_moved_images,
 };
 #[cfg(feature = "model")]
 pub use llava::{LocalBackend, collator};
@@ -125,6 +126,8 @@ pub use paths::Paths;
 #[cfg(feature = "model")]
 pub use plan::{TrainingPlan, plan};
 pub use progress::Progress;
+#[cfg(feature = "model")]
+pub use reference::fill_cache;
 #[cfg(feature = "model")]
 pub use responder::ResponderError;
 pub use run::{AnnotatedData, PipelineBackend, RunReport, RunStatus, run};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use bpo_dpo::Trainer;
+use bpo_dpo::{Trainer, validate_pairs};
 use bpo_inject::ErrorInjector;
 use bpo_model::LlavaCollator;
 use bpo_model::LlavaResponder;
@@ -19,7 +19,7 @@ use crate::checkpoint::{Checkpoint, record_base};
 use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::images::ImageRoot;
-use crate::injector::{check_server, open_injector};
+use crate::injector::{Server, check_server, injector_with, open_server};
 use crate::progress::Progress;
 use crate::reference;
 use crate::run::{PipelineBackend, RunStatus};
@@ -37,6 +37,9 @@ pub struct LocalBackend {
     device: Device,
     api_key: Option<String>,
     checkpoint: Option<Checkpoint>,
+    /// The client that `check` has created. The injector takes it, so that its warnings are logged
+    /// once.
+    server: Option<Server>,
     injector: Option<Box<MakeInjector>>,
 }
 
@@ -51,7 +54,7 @@ impl LocalBackend {
     /// Creates a backend for the checkpoint of the settings on a device. `api_key` is the key of
     /// `inject.server`, if it is set.
     pub fn new(config: RunConfig, device: Device, api_key: Option<String>) -> Self {
-        Self { config, device, api_key, checkpoint: None, injector: None }
+        Self { config, device, api_key, checkpoint: None, server: None, injector: None }
     }
 
     /// Replaces the error injector of the settings. The run directory does not record the injector,
@@ -76,6 +79,14 @@ impl LocalBackend {
         // clones share the weights
         Ok(self.checkpoint.insert(checkpoint).clone())
     }
+
+    /// Checks the server of the settings, if they have one, and keeps its client.
+    fn check_server(&mut self) -> Result<(), BpoError> {
+        if self.server.is_none() {
+            self.server = open_server(&self.config, self.api_key.clone())?;
+        }
+        self.server.as_ref().map_or(Ok(()), check_server)
+    }
 }
 
 impl PipelineBackend for LocalBackend {
@@ -83,16 +94,17 @@ impl PipelineBackend for LocalBackend {
     type Injector = Box<dyn ErrorInjector>;
 
     fn check(&mut self, config: &RunConfig, left: &[Stage]) -> Result<(), BpoError> {
+        let mut problems = Vec::new();
         if left.contains(&Stage::Inject) && self.injector.is_none() {
-            check_server(config, self.api_key.clone())?;
+            problems.extend(self.check_server().err());
         }
         if left.contains(&Stage::Train) {
-            // checks that the target modules exist and that the learning-rate groups match
-            // parameters
-            let policy = policy(config, self.checkpoint()?.model)?.train();
-            config.train_settings().check_groups(&policy)?;
+            match self.checkpoint() {
+                Ok(checkpoint) => check_training(config, &checkpoint, &mut problems),
+                Err(error) => problems.push(error),
+            }
         }
-        Ok(())
+        BpoError::all(problems)
     }
 
     fn model(&mut self) -> Result<LlavaResponder, BpoError> {
@@ -108,7 +120,13 @@ impl PipelineBackend for LocalBackend {
     fn injector(&mut self, samples: &[SftSample]) -> Result<Self::Injector, BpoError> {
         match &self.injector {
             Some(make) => Ok(make(samples)),
-            None => open_injector(&self.config, self.api_key.clone(), samples),
+            None => {
+                let server = match self.server.take() {
+                    Some(server) => Some(server),
+                    None => open_server(&self.config, self.api_key.clone())?,
+                };
+                injector_with(&self.config, server, samples)
+            }
         }
     }
 
@@ -190,6 +208,40 @@ pub(crate) fn eval_pairs(config: &RunConfig) -> Result<PairSet, BpoError> {
         return Err(BpoError::nothing(path, "pair", &set.skipped));
     }
     Ok(set)
+}
+
+/// Checks what training uses besides the pairs, and adds all errors to `problems`: the modules that
+/// it trains, the reference, and the pairs to evaluate on, by the headers of their images.
+fn check_training(config: &RunConfig, checkpoint: &Checkpoint, problems: &mut Vec<BpoError>) {
+    // the target modules must exist, and the learning-rate groups must match parameters
+    let groups = policy(config, checkpoint.model.clone())
+        .and_then(|policy| Ok(config.train_settings().check_groups(&policy.train())?));
+    problems.extend(groups.err());
+    problems.extend(reference::check(config, &checkpoint.processor).err());
+    problems.extend(check_eval_pairs(config, checkpoint).err());
+}
+
+/// Checks the pairs of `data.eval_pairs` as training checks its pairs: tokens, and headers of
+/// images.
+///
+/// # Errors
+/// Returns [`BpoError::NothingUsable`] if none of them can be used, [`BpoError::EvalPair`] for the
+/// first one that cannot if `train.validate_pairs` is off, or an error if the file or the image root
+/// cannot be read.
+fn check_eval_pairs(config: &RunConfig, checkpoint: &Checkpoint) -> Result<(), BpoError> {
+    let Some(path) = &config.data.eval_pairs else { return Ok(()) };
+    let images = ImageRoot::new(config.images_path()?)?.with_limits(config.data.limits);
+    let mut collate = collator(config, checkpoint, &images);
+    let loss = config.train.objective().properties();
+    let (usable, skipped) = validate_pairs(&mut collate, loss, &eval_pairs(config)?.pairs);
+    let Some(first) = skipped.first() else { return Ok(()) };
+    if usable.is_empty() {
+        return Err(BpoError::nothing(path, "pair", &skipped));
+    }
+    if !config.train.validate_pairs {
+        return Err(BpoError::EvalPair { path: path.clone(), skipped: Box::new(first.clone()) });
+    }
+    Ok(())
 }
 
 /// Creates the policy: the model with new adapters, with the adapter that it was loaded with, or

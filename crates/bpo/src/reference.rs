@@ -9,7 +9,7 @@ use bpo_model::Llava;
 use bpo_model::Processor;
 use bpo_pairs::{Fingerprint, PreferencePair, Skipped, Turn};
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, check_adapter, check_base};
 use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::fingerprint::fingerprint_checkpoint;
@@ -30,7 +30,7 @@ type Batch = <Llava as Policy>::Batch;
 /// # Errors
 /// Returns an error if another model cannot be loaded or has another chat template or tokenizer, or
 /// if the cache is stale or cannot be read or written.
-pub fn open<C: Collate<Batch = Batch>>(
+pub(crate) fn open<C: Collate<Batch = Batch>>(
     config: &RunConfig,
     checkpoint: &Checkpoint,
     collate: &mut C,
@@ -59,7 +59,7 @@ pub fn open<C: Collate<Batch = Batch>>(
                 eval_pairs,
             );
             let (of, all) = (other.as_ref().unwrap_or(checkpoint), [pairs, eval_pairs].concat());
-            let (cache, _) = fill(config, file, of, collate, &all, progress)?;
+            let (cache, _) = fill_cache(config, file, of, collate, &all, progress)?;
             Ok(Reference::Cached(cache))
         }
         (None, Some(other)) => Ok(Reference::Frozen(other.model)),
@@ -80,7 +80,7 @@ pub fn open<C: Collate<Batch = Batch>>(
 /// # Errors
 /// Returns [`BpoError::Conflict`] if the loss uses no reference, or an error if the file is stale
 /// or cannot be read or written, or if the device fails.
-pub fn fill<C: Collate<Batch = Batch>>(
+pub fn fill_cache<C: Collate<Batch = Batch>>(
     config: &RunConfig,
     file: &Path,
     checkpoint: &Checkpoint,
@@ -113,12 +113,39 @@ pub fn fill<C: Collate<Batch = Batch>>(
     Ok((cache, skipped))
 }
 
+/// Checks the reference of the settings without its weights: that another model has the chat
+/// template and tokenizer of `model`, that an adapter was trained on the weights of its model, and
+/// that an existing cache is not stale.
+///
+/// # Errors
+/// Returns all problems.
+pub(crate) fn check(config: &RunConfig, model: &Processor) -> Result<(), BpoError> {
+    let section = &config.reference;
+    let path = section.path.as_deref().map_or_else(|| config.model_path(), Ok)?;
+    let other = match &section.path {
+        None => None,
+        Some(path) => {
+            check_base(path)?;
+            let other = Processor::from_dir(path)?;
+            check_template(model, &other, path)?;
+            Some(other)
+        }
+    };
+    let mut problems = Vec::new();
+    problems.extend(section.adapter.as_ref().and_then(|adapter| check_adapter(adapter, path).err()));
+    if let Some(cache) = section.cache.as_ref().filter(|cache| cache.exists()) {
+        let about = about(config, other.as_ref().unwrap_or(model));
+        problems.extend(about.and_then(|about| Ok(LogpCache::check_about(cache, &about)?)).err());
+    }
+    BpoError::all(problems)
+}
+
 /// Returns everything that the log-probabilities of the reference depend on, except the pairs and
 /// their images.
 ///
 /// # Errors
 /// Returns an error if a directory cannot be read or the chat template cannot be rendered.
-pub fn about(config: &RunConfig, processor: &Processor) -> Result<BTreeMap<String, String>, BpoError> {
+fn about(config: &RunConfig, processor: &Processor) -> Result<BTreeMap<String, String>, BpoError> {
     let section = &config.reference;
     let model = section.path.as_deref().map_or_else(|| config.model_path(), Ok)?;
     let mut about = BTreeMap::from([

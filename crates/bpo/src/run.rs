@@ -17,7 +17,7 @@ use crate::preflight;
 use crate::progress::Progress;
 use crate::run_dir::RunDir;
 use crate::stage::Stage;
-use crate::stages::{self, Existing, StageOutcome};
+use crate::stages::{self, Existing, StageFile, StageOutcome};
 use crate::summary::{StageSummary, write_skipped};
 
 /// Model, error injector and trainer of [`run()`]. Each is requested only if its stage has work
@@ -99,7 +99,7 @@ pub struct RunReport {
 pub fn run(
     config: &RunConfig,
     out: &Path,
-    parts: &mut impl PipelineBackend,
+    backend: &mut impl PipelineBackend,
     progress: &mut dyn Progress,
 ) -> Result<RunReport, BpoError> {
     let config = config.clone().with_absolute_paths()?;
@@ -107,18 +107,8 @@ pub fn run(
     config.require(&[Required::Model, Required::Data, Required::Images], &[])?;
     check_whole(&config)?;
     Paths::default().inputs_of(&config).outputs_of_run(&config, out).check()?;
-    let images = ImageRoot::new(config.images_path()?)?;
-    let images = images.with_limits(config.data.limits);
-    let data = AnnotatedData::read(config.data_path()?)?;
-    let stages = [Stage::Weaken, Stage::Inject, Stage::Train];
-    let inputs = Inputs::read(&stages, &config, Some(&data.fingerprint))?;
-    let left = StageLedger::unfinished(out)?;
-    if left.contains(&Stage::Train) {
-        let mut problems = Vec::new();
-        preflight::check(&config, &mut problems);
-        problems.extend(parts.check(&config, &left).err());
-        BpoError::all(problems)?;
-    }
+    let left = StageLedger::unfinished(out, &config)?;
+    let Checked { images, data, inputs } = Checked::new(&config, &left, backend)?;
     let dir = RunDir::open(out)?;
     let mut ledger = StageLedger::open_run(&config, &inputs, &dir)?;
     if ledger.is_finished(Stage::Train) {
@@ -128,6 +118,7 @@ pub fn run(
         }
         let path = dir.result(&config);
         tracing::warn!(path = %path.display(), "the result is missing or damaged, and is written again");
+        ledger.restart(Stage::Train)?;
     }
 
     let mut skipped = BTreeMap::new();
@@ -138,17 +129,19 @@ pub fn run(
     keep(&mut ledger, Stage::Data, data.report(progress))?;
     let samples = data.samples;
 
-    let weakened = stages::weaken(&config, &samples, &images, || parts.model(), &dir.weakened(), progress)?;
-    keep(&mut ledger, Stage::Weaken, weakened)?;
-    let dropped = stages::without_answers(&[dir.weakened()])?;
+    let mut weakened = StageFile::open(&dir.weakened())?;
+    let model = || backend.model();
+    let outcome = stages::weaken(&config, &samples, &images, model, &mut weakened, progress)?;
+    keep(&mut ledger, Stage::Weaken, outcome)?;
+    let dropped = stages::without_answers([weakened.answers()]);
 
-    let injector = || parts.injector(&samples);
-    let injected = stages::inject(&config, &samples, &dropped, injector, &dir.injected(), progress)?;
-    keep(&mut ledger, Stage::Inject, injected)?;
+    let mut injected = StageFile::open(&dir.injected())?;
+    let injector = || backend.injector(&samples);
+    let outcome = stages::inject(&config, &samples, &dropped, injector, &mut injected, progress)?;
+    keep(&mut ledger, Stage::Inject, outcome)?;
 
-    let answers = [dir.weakened(), dir.injected()];
-    let answers = answers.each_ref().map(|file| file.as_path());
-    let (pairs, paired) = stages::pair(&config, &samples, &answers, &dir.pairs(), Existing::Keep, progress)?;
+    let answers = vec![weakened.into_answers(), injected.into_answers()];
+    let (pairs, paired) = stages::pair(&config, &samples, answers, &dir.pairs(), Existing::Keep, progress)?;
     keep(&mut ledger, Stage::Pair, paired)?;
     if pairs.is_empty() {
         write_skipped(&dir.skipped(), &skipped)?;
@@ -157,17 +150,50 @@ pub fn run(
         return Err(BpoError::Nothing { path: dir.pairs(), what: "pair", skipped: counts });
     }
 
-    let (status, trained) = parts.train(&pairs, &images, &dir, progress)?;
+    let (status, trained) = backend.train(&pairs, &images, &dir, progress)?;
     if status == RunStatus::Finished {
         skipped.insert(Stage::Train, trained.skipped);
-        dir.record_result(&config)?;
     }
     write_skipped(&dir.skipped(), &skipped)?;
     if status == RunStatus::Finished {
         // last, because it marks the run as finished
-        ledger.finish(Stage::Train, &trained.summary)?;
+        ledger.finish_training(&config, &dir, &trained.summary)?;
     }
     Ok(RunReport { status, was_finished: false, stages: ledger.summaries() })
+}
+
+/// The inputs of a run, after all checks that need no stage.
+struct Checked {
+    images: ImageRoot,
+    data: AnnotatedData,
+    inputs: Inputs,
+}
+
+impl Checked {
+    /// Reads the inputs and, if the run is not finished, checks everything that its stages will use.
+    ///
+    /// # Errors
+    /// Returns all problems at once, as [`BpoError::Preflight`] if there are several.
+    fn new(config: &RunConfig, left: &[Stage], backend: &mut impl PipelineBackend) -> Result<Self, BpoError> {
+        let images = ImageRoot::new(config.images_path()?).map_err(BpoError::from);
+        let data = AnnotatedData::read(config.data_path()?);
+        let mut problems = Vec::new();
+        let stages = [Stage::Weaken, Stage::Inject, Stage::Train];
+        let print = data.as_ref().ok().map(|data| &data.fingerprint);
+        let inputs = Inputs::collect(&stages, config, print, &mut problems);
+        if left.contains(&Stage::Train) {
+            preflight::check(config, &mut problems);
+            problems.extend(backend.check(config, left).err());
+        }
+        match (images, data) {
+            (Ok(images), Ok(data)) => {
+                BpoError::all(problems)?;
+                Ok(Self { images: images.with_limits(config.data.limits), data, inputs })
+            }
+            (Err(first), data) => Err(BpoError::combine(first, data.err().into_iter().chain(problems))),
+            (Ok(_), Err(first)) => Err(BpoError::combine(first, problems)),
+        }
+    }
 }
 
 /// Annotated data, with the fingerprint of the file that it was read from.

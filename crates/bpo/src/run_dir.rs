@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::RunConfig;
 use crate::error::BpoError;
-use crate::fingerprint::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, fingerprint_checkpoint};
+use crate::fingerprint::fingerprint_checkpoint;
 
 /// A run directory, locked against other processes while the value lives.
 ///
@@ -130,11 +130,6 @@ impl RunDir {
         self.root.join("model")
     }
 
-    /// Returns the path of `result.json`.
-    fn result_record(&self) -> PathBuf {
-        self.root.join("result.json")
-    }
-
     /// Returns all paths that training may write, replace or remove in a directory, for any
     /// settings.
     pub(crate) fn outputs_of_training(root: &Path) -> Vec<PathBuf> {
@@ -169,11 +164,7 @@ impl RunDir {
     /// Returns whether the result exists and is the one that [`record_result`](Self::record_result)
     /// recorded.
     pub fn has_result(&self, config: &RunConfig) -> bool {
-        let recorded = read_bytes(&self.result_record(), Limits::DEFAULT.settings_bytes).ok();
-        let recorded = recorded.and_then(|text| serde_json::from_slice::<ResultRecord>(&text).ok());
-        recorded.is_some_and(|recorded| {
-            fingerprint_checkpoint(&self.result(config)).is_ok_and(|found| found == recorded.fingerprint)
-        })
+        has_result(&self.root, config)
     }
 
     /// Records the fingerprint of the result, for [`has_result`](Self::has_result).
@@ -181,17 +172,25 @@ impl RunDir {
     /// # Errors
     /// Returns an error if the result cannot be read or the record cannot be written.
     pub fn record_result(&self, config: &RunConfig) -> Result<(), BpoError> {
-        let path = self.result_record();
+        let path = self.root.join(RESULT_RECORD);
         let record = ResultRecord { fingerprint: fingerprint_checkpoint(&self.result(config))? };
         let text = serde_json::to_vec_pretty(&record)
             .map_err(|source| BpoError::Json { path: path.clone(), source })?;
         Ok(write_bytes(&path, &text)?)
     }
+}
 
-    /// Returns whether the adapter and its weights exist.
-    pub fn has_adapter(&self) -> bool {
-        [ADAPTER_CONFIG, ADAPTER_WEIGHTS].iter().all(|name| self.adapter().join(name).exists())
-    }
+/// The file with the fingerprint of the result.
+const RESULT_RECORD: &str = "result.json";
+
+/// Returns whether a directory has the training result that its `result.json` records.
+pub(crate) fn has_result(root: &Path, config: &RunConfig) -> bool {
+    let recorded = read_bytes(&root.join(RESULT_RECORD), Limits::DEFAULT.settings_bytes).ok();
+    let recorded = recorded.and_then(|text| serde_json::from_slice::<ResultRecord>(&text).ok());
+    recorded.is_some_and(|recorded| {
+        let result = root.join(config.result_name());
+        fingerprint_checkpoint(&result).is_ok_and(|found| found == recorded.fingerprint)
+    })
 }
 
 /// The content of `result.json`.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bpo_inject::CutCounts;
 use bpo_pairs::files::write_bytes;
-use bpo_pairs::{SkipCounts, Skipped};
+use bpo_pairs::{SkipCounts, Skipped, is_zero};
 use serde::{Deserialize, Serialize};
 
 use crate::error::BpoError;
@@ -47,10 +47,6 @@ pub struct SkippedLine {
     pub reason: bpo_pairs::SkipReason,
     /// The message.
     pub detail: String,
-}
-
-fn is_zero(number: &usize) -> bool {
-    *number == 0
 }
 
 /// Writes all skipped items, one per line.

@@ -36,6 +36,10 @@ pub struct InjectCommand {
     /// because they make no pair. Repeat it for several files
     #[arg(long, value_name = "FILE")]
     pub weakened: Vec<PathBuf>,
+    /// Use answer files although their manifests say that they are unfinished, or made from other data
+    /// or with different settings, or that shards are missing
+    #[arg(long)]
+    pub allow_mismatch: bool,
     /// Make only the part I of N, such as 2/3; `bpo pair` takes the files of all parts
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,

@@ -20,11 +20,13 @@ mod train;
 mod weaken;
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 #[cfg(feature = "model")]
 use bpo::burn::tensor::Device;
-use bpo::{AnnotatedData, BpoError, Paths, Progress, RunConfig, manifest_beside};
+use bpo::pairs::Fingerprint;
+use bpo::stages::StageAnswers;
+use bpo::{AnnotatedData, BpoError, Paths, Progress, RunConfig, check_answers, manifest_beside};
 #[cfg(feature = "model")]
 use bpo::{Checkpoint, ImageRoot};
 
@@ -139,4 +141,21 @@ fn read_data(config: &RunConfig, progress: &mut dyn Progress) -> Result<Annotate
     let data = AnnotatedData::read(config.data_path()?)?;
     print_skipped(&data.report(progress).skipped, None);
     Ok(data)
+}
+
+/// Checks and reads answer files. With `allow_mismatch`, files that do not belong together or to the
+/// data cause a warning in place of an error.
+fn read_answers(
+    files: &[PathBuf],
+    data: &Fingerprint,
+    allow_mismatch: bool,
+) -> Result<Vec<StageAnswers>, BpoError> {
+    let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    match check_answers(&files, data) {
+        Err(BpoError::Answers { problems }) if allow_mismatch => {
+            problems.iter().for_each(|problem| tracing::warn!("{problem}"));
+        }
+        checked => checked?,
+    }
+    files.into_iter().map(StageAnswers::read).collect()
 }

@@ -1,11 +1,9 @@
 //! `bpo pair`
 
-use std::path::Path;
-
 use bpo::stages::Existing;
-use bpo::{BpoError, Required};
+use bpo::{AnnotatedData, BpoError, Required};
 
-use super::read_data;
+use super::{read_answers, read_data};
 use crate::args::PairCommand;
 use crate::failure::Failure;
 use crate::overrides::required;
@@ -27,10 +25,10 @@ pub fn pair(args: &PairCommand) -> Result<(), Failure> {
     }
     paths.output("--out", out).check()?;
     let mut progress = progress::new();
-    let samples = read_data(&config, &mut *progress)?.samples;
-    let answers: Vec<&Path> = args.answers.iter().map(|file| file.as_path()).collect();
+    let AnnotatedData { samples, fingerprint, .. } = read_data(&config, &mut *progress)?;
+    let answers = read_answers(&args.answers, &fingerprint, args.allow_mismatch)?;
     let (pairs, outcome) =
-        bpo::stages::pair(&config, &samples, &answers, out, Existing::Refuse, &mut *progress)?;
+        bpo::stages::pair(&config, &samples, answers, out, Existing::Refuse, &mut *progress)?;
     print_skipped(&outcome.skipped, None);
     if pairs.is_empty() {
         let (path, skipped) = (out.to_owned(), outcome.summary.skipped);

@@ -1,7 +1,7 @@
 //! `bpo train`
 
 use bpo::pairs::format::jsonl::read_pairs;
-use bpo::{BpoError, LocalBackend, PipelineBackend, Required, RunDir, RunStatus, Stage, StageLedger};
+use bpo::{BpoError, LocalBackend, PipelineBackend, Required, RunDir, RunStatus, StageLedger};
 
 use super::{open_device, open_images, print_json};
 use crate::args::TrainCommand;
@@ -47,7 +47,7 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     print_skipped(&outcome.skipped, None);
     match status {
         RunStatus::Finished => {
-            ledger.finish(Stage::Train, &outcome.summary)?;
+            ledger.finish_training(&config, &dir, &outcome.summary)?;
             print_line(&format!("{}: {}", config.result_name(), dir.result(&config).display()));
             Ok(())
         }

@@ -24,10 +24,10 @@ pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     let images = open_images(&config)?;
     let mut progress = progress::new();
     let AnnotatedData { samples, fingerprint, .. } = read_data(&config, &mut *progress)?;
-    let mut ledger = StageLedger::open_file(Stage::Weaken, &config, &fingerprint, out)?;
+    let (mut ledger, mut file) = StageLedger::open_file(Stage::Weaken, &config, &fingerprint, out)?;
     let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, None);
     let model = || backend.model();
-    let outcome = bpo::stages::weaken(&config, &samples, &images, model, out, &mut *progress)?;
+    let outcome = bpo::stages::weaken(&config, &samples, &images, model, &mut file, &mut *progress)?;
     ledger.finish(Stage::Weaken, &outcome.summary)?;
     print_skipped(&outcome.skipped, Some(out));
     Ok(())

@@ -6,7 +6,8 @@ use bpo::burn::tensor::Device;
 use bpo::dpo::loss::Loss;
 use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo::{
-    BpoError, ImageRoot, LocalBackend, PipelineBackend, RunConfig, RunDir, StageLedger, record_moved_inputs,
+    BpoError, ImageRoot, LocalBackend, PipelineBackend, RunConfig, RunDir, RunStatus, Stage, StageLedger,
+    record_moved_images,
 };
 use serde::Serialize;
 
@@ -87,14 +88,18 @@ impl Arm {
         device: &Device,
     ) -> Result<PathBuf, BpoError> {
         let config = self.config(config, steps).with_absolute_paths()?;
-        record_moved_inputs(&config, dir)?;
+        record_moved_images(&config, dir)?;
         let dir = RunDir::open(dir)?;
-        StageLedger::open_training(&config, &dir)?;
-        if !dir.has_adapter() {
+        let mut ledger = StageLedger::open_training(&config, &dir)?;
+        if !ledger.is_finished(Stage::Train) {
             print_line(&format!("{}:", self.title()));
             let images = ImageRoot::new(config.images_path()?)?;
-            let mut backend = LocalBackend::new(config, device.clone(), None);
-            backend.train(&self.pairs(pairs), &images, &dir, &mut *progress::new())?;
+            let mut backend = LocalBackend::new(config.clone(), device.clone(), None);
+            let (status, outcome) =
+                backend.train(&self.pairs(pairs), &images, &dir, &mut *progress::new())?;
+            if status == RunStatus::Finished {
+                ledger.finish_training(&config, &dir, &outcome.summary)?;
+            }
         }
         Ok(dir.adapter())
     }

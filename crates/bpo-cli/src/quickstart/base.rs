@@ -25,9 +25,9 @@ const FILES: &[(&str, &[u8])] = files![
 ];
 
 /// The fingerprint of the checkpoint.
-pub fn fingerprint() -> String {
+pub fn fingerprint() -> Fingerprint {
     let files: Vec<u8> = FILES.iter().flat_map(|(name, bytes)| [name.as_bytes(), bytes].concat()).collect();
-    Fingerprint::of(files).to_string()
+    Fingerprint::of(files)
 }
 
 /// Writes the checkpoint to a directory in Hugging Face form, and returns the directory.

@@ -24,7 +24,7 @@ use bpo::pairs::PreferencePair;
 use bpo::pairs::format::jsonl::{JsonLines, read_pairs};
 use bpo::stages::StageRecord;
 use bpo::{
-    BpoError, Checkpoint, Dtype, LocalBackend, RunConfig, RunDir, fingerprint_checkpoint, record_moved_inputs,
+    BpoError, Checkpoint, Dtype, LocalBackend, RunConfig, RunDir, fingerprint_checkpoint, record_moved_images,
 };
 use bpo_world::{Example, Split, Topic};
 
@@ -117,7 +117,7 @@ impl Quickstart<'_> {
         let print = match self.base {
             Some(base) => {
                 Checkpoint::load(base, Dtype::F32, device)?;
-                fingerprint_checkpoint(base)?.to_string()
+                fingerprint_checkpoint(base)?
             }
             None => base::fingerprint(),
         };
@@ -145,7 +145,7 @@ impl Quickstart<'_> {
         clock.lap("evaluation");
 
         let run = self.out.join("run");
-        record_moved_inputs(&config, &run)?;
+        record_moved_images(&config, &run)?;
         let mut backend =
             LocalBackend::new(config.clone(), device.clone(), None).with_injector(|_| Box::new(Prior));
         let report = bpo::run(&config, &run, &mut backend, &mut *progress::new())?;

@@ -69,6 +69,13 @@ fn it_writes_a_summary_and_a_page() {
     let mut again = summary(&moved);
     again["seconds"] = first["seconds"].clone();
     assert_eq!(again, first);
+
+    // a damaged adapter is made again
+    let weights = moved.join("sft/adapter/adapter_model.safetensors");
+    let whole = fs::read(&weights).unwrap();
+    fs::write(&weights, &whole[..whole.len() / 2]).unwrap();
+    run(&moved);
+    assert_eq!(fs::read(&weights).unwrap(), whole);
 }
 
 #[test]

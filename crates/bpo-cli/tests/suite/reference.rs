@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::common::{
-    Outcome, bpo, checkpoint, flip_last_bit, losses, photos, read_lines, score, tiny, write_pairs,
-    write_three_pairs,
+    Outcome, bpo, checkpoint, flip_last_bit, losses, photos, read_lines, run_arguments, score, tiny,
+    write_pairs, write_three_pairs,
 };
 
 fn train(model: &Path, pairs: &Path, out: &Path, more: Vec<OsString>) -> Outcome {
@@ -93,6 +93,42 @@ fn a_stale_cache_is_refused_with_the_changes() {
 
     fs::write(&cache, b"not a cache").unwrap();
     stale(&["reference.safetensors"]);
+}
+
+/// `bpo run` finds a stale cache, another tokenizer and missing images to evaluate on before its first
+/// stage, and names all of them.
+#[test]
+fn a_run_finds_a_stale_cache_and_missing_evaluation_images_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (other, cache, config) = (at("other"), at("reference.safetensors"), at("bpo.toml"));
+    checkpoint::copy_to(&other);
+    let template = other.join("chat_template.jinja");
+    let text = fs::read_to_string(&template).unwrap();
+    fs::write(&template, text.replace(r"'<image>\n'", "'<image> '")).unwrap();
+    write_three_pairs(&at("pairs.jsonl"), ["A cat.", "A red cup."]);
+    fill_cache(&other, &at("pairs.jsonl"), &cache).succeeds();
+    write_pairs(&at("eval.jsonl"), &[("gone", "unicorn.jpg", "What is it?", "A cat.", "A dog.")]);
+    let run = |settings: &str, named: &[&str]| {
+        fs::write(&config, format!("{settings}\n[data]\neval_pairs = {:?}\n", at("eval.jsonl"))).unwrap();
+        let arguments = run_arguments(&at("run")).into_iter().chain(arguments!["--config", &config]);
+        let outcome = bpo(arguments).fails_naming(named);
+        assert!(!outcome.stderr.contains("weaken:") && !at("run").exists(), "{}", outcome.stderr);
+    };
+    let images = ["the run cannot start", "eval.jsonl", "unicorn.jpg"];
+    let stale = format!("[reference]\ncache = {cache:?}\n");
+    run(&stale, &[&images[..], &["reference.safetensors", "`template`"]].concat());
+    let unlike = format!("[reference]\npath = {other:?}\n");
+    run(&unlike, &[&images[..], &["another chat template"]].concat());
+    // some pairs that cannot be used are skipped, unless the settings forbid it
+    let mut pairs = fs::read_to_string(at("eval.jsonl")).unwrap();
+    pairs.push('\n');
+    pairs.push_str(&fs::read_to_string(at("pairs.jsonl")).unwrap());
+    fs::write(at("eval.jsonl"), pairs).unwrap();
+    run(
+        "[train]\nvalidate_pairs = false\n",
+        &["eval.jsonl: pair gone", "unicorn.jpg", "`train.validate_pairs`"],
+    );
 }
 
 /// `score` scores `--model`, not the reference of the settings.

@@ -38,8 +38,8 @@ fn a_run_trains_an_adapter_and_a_second_one_has_nothing_to_do() {
         }
     }
     let manifest: Value = serde_json::from_slice(&fs::read(run.join("manifest.json")).unwrap()).unwrap();
-    assert_eq!(manifest["stages"]["data"]["skipped"]["no-image"], 1);
-    assert_eq!(manifest["stages"]["train"]["done"], pairs.len());
+    assert_eq!(manifest["stages"]["data"]["finished"]["skipped"]["no-image"], 1);
+    assert_eq!(manifest["stages"]["train"]["finished"]["done"], pairs.len());
     let skipped = read_lines(run.join("skipped.jsonl"));
     assert_eq!((&skipped[0]["id"], &skipped[0]["reason"]), (&"text-0".into(), &"no-image".into()));
 

@@ -119,3 +119,32 @@ fn a_key_that_a_server_sends_back_is_removed() {
         assert!(!text.to_lowercase().contains("sesame"), "{text}");
     }
 }
+
+/// `bpo run` with a server that needs a key.
+fn run_with_key(dir: &Path, url: &str) -> Outcome {
+    let config = dir.join("bpo.toml");
+    let server = format!("base_url = \"{url}\"\nmodel = \"m\"\napi_key_env = \"BPO_TEST_KEY\"\n");
+    fs::write(&config, format!("[inject.server]\n{server}")).unwrap();
+    let arguments = run_arguments(&dir.join("run")).into_iter().chain(arguments!["--config", config]);
+    finish(command(arguments).env("BPO_TEST_KEY", "open-sesame"))
+}
+
+/// A key that the server refuses is found before the first stage.
+#[test]
+fn a_refused_key_stops_a_run_before_its_first_stage() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::refusing_the_key();
+    let outcome =
+        run_with_key(dir.path(), &server.url).fails_naming(&["`inject.server`", "401", "wrong key"]);
+    assert!(!outcome.stderr.contains("weaken:") && !dir.path().join("run").exists(), "{}", outcome.stderr);
+    assert!(server.requests()[0].to_lowercase().contains("authorization: bearer open-sesame"));
+}
+
+/// The address 0.0.0.0 reaches this computer, but is not known as local.
+#[test]
+fn an_unencrypted_key_is_warned_of_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::failing_first(0);
+    let outcome = run_with_key(dir.path(), &server.url.replace("127.0.0.1", "0.0.0.0")).succeeds();
+    assert_eq!(outcome.stderr.matches("sent unencrypted").count(), 1, "{}", outcome.stderr);
+}

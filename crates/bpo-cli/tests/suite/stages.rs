@@ -197,3 +197,47 @@ fn shards_give_the_pairs_of_a_run() {
     let counts = ["weakened-1.jsonl", "weakened-2.jsonl", "weakened-3.jsonl"].map(lines);
     assert_eq!(counts, [4, 3, 0]);
 }
+
+/// `bpo pair` and `bpo inject --weakened` compare answer files with the data and with each other.
+#[test]
+fn answers_of_other_data_and_missing_shards_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let data = photos().join("llava.json");
+    // the same ids with other questions
+    let text = fs::read_to_string(&data).unwrap();
+    fs::write(at("other.json"), text.replace("What", "Which")).unwrap();
+    let inject = |data: &Path, shard: &str, out: &str| {
+        let config = at("bpo.toml");
+        fs::write(&config, "[inject]\nbatch_size = 1\n").unwrap();
+        let more = arguments!["--data", data, "--shard", shard, "--out", at(out)];
+        bpo([arguments!["inject", "--config", config], more].concat()).succeeds();
+    };
+    inject(&data, "1/2", "first.jsonl");
+    inject(&data, "2/2", "second.jsonl");
+    inject(&at("other.json"), "2/2", "stale.jsonl");
+    let pair = |answers: &[&str], out: &str, more: &[&str]| {
+        let answers: Vec<_> = answers.iter().flat_map(|name| arguments!["--answers", at(name)]).collect();
+        let files = arguments!["pair", "--data", &data, "--out", at(out)];
+        bpo([files, answers, more.iter().map(Into::into).collect()].concat())
+    };
+    pair(&["first.jsonl", "second.jsonl"], "pairs.jsonl", &[]).succeeds();
+    pair(&["first.jsonl", "stale.jsonl"], "no.jsonl", &[])
+        .fails_naming(&["stale.jsonl was made from other data", "--allow-mismatch"]);
+    pair(&["first.jsonl"], "no.jsonl", &[]).fails_naming(&["no file of the inject shards 2/2"]);
+    assert!(!at("no.jsonl").exists());
+    pair(&["first.jsonl"], "some.jsonl", &["--allow-mismatch"]).succeeds().says("inject shards 2/2");
+    fs::remove_file(at("second.jsonl.manifest.json")).unwrap();
+    pair(&["first.jsonl", "second.jsonl"], "more.jsonl", &["--allow-mismatch"])
+        .succeeds()
+        .says("the file has no manifest");
+    assert_eq!(fs::read(at("more.jsonl")).unwrap(), fs::read(at("pairs.jsonl")).unwrap());
+
+    copy_run(&at("run"));
+    let again = |data: &Path| {
+        let weakened = arguments!["--weakened", at("run/weakened.jsonl"), "--out", at("again.jsonl")];
+        bpo([arguments!["inject", "--data", data], weakened].concat())
+    };
+    again(&at("other.json")).fails_naming(&["weakened.jsonl was made from other data"]);
+    again(&data).succeeds();
+}

@@ -16,8 +16,6 @@ use super::write::target_of;
 #[derive(Debug)]
 pub struct AppendLog {
     path: PathBuf,
-    /// The path of the file with symbolic links resolved.
-    target: PathBuf,
     file: File,
     end: u64,
 }
@@ -44,7 +42,7 @@ impl AppendLog {
                 tracing::warn!(path = %path.display(), %error, "cannot lock the file");
             }
         }
-        Ok(Self { path: path.to_owned(), target, file, end: there.len() })
+        Ok(Self { path: path.to_owned(), file, end: there.len() })
     }
 
     /// Returns the path that the file was opened with.
@@ -104,13 +102,5 @@ impl AppendLog {
     /// Returns [`FileError::Io`] if the system call fails.
     pub fn sync(&self) -> Result<(), FileError> {
         self.file.sync_data().map_err(FileError::io("sync", &self.path))
-    }
-
-    /// Removes the file. The caller must have checked that it holds only lines that bpo wrote.
-    ///
-    /// # Errors
-    /// Returns [`FileError::Io`] if the file cannot be removed.
-    pub fn remove(self) -> Result<(), FileError> {
-        destructive::remove_file(&self.target)
     }
 }

@@ -247,3 +247,24 @@ fn any_answer_is_a_sign_of_life() {
         assert!(matches!(dead.check_alive(), Err(ServerError::Connection { attempts: 1, .. })), "{address}");
     }
 }
+
+/// The key is sent with the check, and a server that refuses it fails the check.
+#[test]
+fn a_refused_key_fails_the_check() {
+    for status in [401, 403, 404, 405, 500] {
+        let server = MockServer::start(move |_| Reply::json(status, r#"{"error": "secret-key is wrong"}"#));
+        let client = OpenAiClient::new(config(&server.url), Some("secret-key".to_owned())).unwrap();
+        let checked = client.check_alive();
+        if status < 404 {
+            let error = checked.unwrap_err();
+            assert!(
+                matches!(&error, ServerError::Status { status: found, .. } if *found == status),
+                "{error}"
+            );
+            assert!(!error.to_string().contains("secret-key"), "{error}");
+        } else {
+            checked.unwrap();
+        }
+        assert_eq!(server.seen().len(), 1);
+    }
+}

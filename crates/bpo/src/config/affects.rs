@@ -26,7 +26,7 @@ fn declared(key: &str) -> Option<&'static [Stage]> {
         "inject" => (InjectSection::AFFECTS, rest),
         "reference" => (ReferenceSection::AFFECTS, rest),
         "conditional" => (ConditionalSection::AFFECTS, rest),
-        "train" if affects_no_step(rest) => return Some(&[]),
+        "train" if affects_no_result(rest) => return Some(&[]),
         _ => (RunConfig::AFFECTS, section),
     };
     let first = key.split('.').next()?;
@@ -45,14 +45,31 @@ fn is_of_transport(_: &str) -> bool {
     false
 }
 
+/// Returns whether a setting of training affects neither a step nor which step's parameters are the
+/// result.
 #[cfg(feature = "model")]
-fn affects_no_step(key: &str) -> bool {
+fn affects_no_result(key: &str) -> bool {
     bpo_dpo::DpoConfig::AFFECTS_NO_STEP.contains(&key)
+        && !bpo_dpo::DpoConfig::AFFECTS_ONLY_RESULT.contains(&key)
 }
 
 /// A build without the feature `model` does not train.
 #[cfg(not(feature = "model"))]
-fn affects_no_step(_: &str) -> bool {
+fn affects_no_result(_: &str) -> bool {
+    false
+}
+
+/// Returns whether the setting with this dotted key may change while its stage is unfinished,
+/// although it affects the result: training takes the new value for the remaining steps.
+#[cfg(feature = "model")]
+pub(crate) fn may_change_until_finished(key: &str) -> bool {
+    let key = key.strip_prefix("train.");
+    key.is_some_and(|key| bpo_dpo::DpoConfig::AFFECTS_ONLY_RESULT.contains(&key))
+}
+
+/// A build without the feature `model` does not train.
+#[cfg(not(feature = "model"))]
+pub(crate) fn may_change_until_finished(_: &str) -> bool {
     false
 }
 
@@ -116,6 +133,10 @@ mod tests {
         let known = keys::<bpo_dpo::DpoConfig>("");
         for key in bpo_dpo::DpoConfig::AFFECTS_NO_STEP {
             assert!(known.iter().any(|known| known == key), "{key}");
+        }
+        for key in bpo_dpo::DpoConfig::AFFECTS_ONLY_RESULT {
+            assert!(bpo_dpo::DpoConfig::AFFECTS_NO_STEP.contains(&key), "{key}");
+            assert!(affects(&format!("train.{key}"), Stage::Train), "{key}");
         }
     }
 }

@@ -51,6 +51,11 @@ impl fmt::Display for Change {
 pub(crate) fn stage_settings(stage: Stage, config: &RunConfig) -> Result<BTreeMap<String, String>, BpoError> {
     let mut settings = flatten(config)?;
     settings.retain(|key, _| affects(key, stage));
+    // without a choice by evaluations, their interval affects only `eval.jsonl`
+    #[cfg(feature = "model")]
+    if !config.train.needs_evaluations() {
+        settings.remove("train.eval_every");
+    }
     Ok(settings)
 }
 
@@ -89,17 +94,18 @@ mod tests {
         {
             now.train.beta = 0.2;
             now.train.save_every = 7;
+            now.train.eval_every = 7;
         }
         now.model.path = Some("m".into());
         now.device = "cuda".parse().unwrap();
         let keys = |stage| -> Vec<String> {
             changes(stage, &then, &now).into_iter().map(|change| change.key).collect()
         };
-        assert_eq!(keys(Stage::Weaken), ["model.path", "weaken.temperature"]);
+        assert_eq!(keys(Stage::Weaken), ["weaken.temperature"]);
         assert_eq!(keys(Stage::Inject), Vec::<String>::new());
         #[cfg(feature = "model")]
-        assert_eq!(keys(Stage::Train), ["model.path", "train.beta"]);
-        let change = &changes(Stage::Weaken, &then, &now)[1];
+        assert_eq!(keys(Stage::Train), ["train.beta"]);
+        let change = &changes(Stage::Weaken, &then, &now)[0];
         assert_eq!(change.to_string(), "`weaken.temperature` was 0.2 and is now 0.7");
     }
 

@@ -31,6 +31,7 @@ use bpo_pairs::{Contrast, PairFilter};
 use bpo_server::OpenAiConfig;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use affects::may_change_until_finished;
 pub use changes::Change;
 pub(crate) use changes::stage_settings;
 pub use distortions::Distortions;
@@ -151,8 +152,9 @@ pub struct ModelSection {
 impl ModelSection {
     /// The stages whose results each key affects.
     const AFFECTS: Affects = &[
-        ("path", &[Stage::Weaken, Stage::Train]),
-        ("adapter", &[Stage::Weaken, Stage::Train]),
+        // inputs, compared by content
+        ("path", &[]),
+        ("adapter", &[]),
         ("dtype", &[Stage::Weaken, Stage::Train]),
         ("max_length", &[Stage::Train]),
         ("gradient_checkpointing", &[]),
@@ -188,9 +190,10 @@ pub struct DataSection {
 impl DataSection {
     /// The stages whose results each key affects.
     const AFFECTS: Affects = &[
-        ("path", &[Stage::Weaken, Stage::Inject]),
+        // inputs, compared by content; images have no fingerprint
+        ("path", &[]),
         ("images", &[Stage::Weaken, Stage::Train]),
-        ("eval_pairs", &[Stage::Train]),
+        ("eval_pairs", &[]),
         ("limits", &[Stage::Weaken, Stage::Train]),
     ];
 }
@@ -336,7 +339,9 @@ pub struct ReferenceSection {
 
 impl ReferenceSection {
     /// The stages whose results each key affects.
-    const AFFECTS: Affects = &[("path", &[Stage::Train]), ("adapter", &[Stage::Train]), ("cache", &[])];
+    ///
+    /// Model and adapter are inputs, compared by content.
+    const AFFECTS: Affects = &[("path", &[]), ("adapter", &[]), ("cache", &[])];
 }
 
 /// `[conditional]`: weakening of images for losses that compare images (`conditional`, of mDPO).

@@ -47,6 +47,10 @@ impl RunConfig {
             let reason = "mixing the factors of adapters does not mix their weights; train the weights ([full_finetune], --full-finetune)";
             return conflict("train.reference_sync", "adapters".to_owned(), reason);
         }
+        if self.train.reference_sync.is_some() && self.reference.cache.is_some() {
+            let reason = "a reference that follows the policy changes, and a cache holds the log-probabilities of a fixed one";
+            return conflict("reference.cache", "`train.reference_sync`".to_owned(), reason);
+        }
         let ReferenceSection { path, adapter, cache } = &self.reference;
         let references =
             [("reference.path", path), ("reference.adapter", adapter), ("reference.cache", cache)];
@@ -71,10 +75,15 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_named() {
         type Break = fn(&mut RunConfig);
-        let broken: [(&str, Break); 9] = [
+        let broken: [(&str, Break); 10] = [
             ("reference.path", |config| {
                 config.train.loss = bpo_dpo::loss::Loss::Sft;
                 config.reference.path = Some("other".into());
+            }),
+            ("reference.cache", |config| {
+                config.full_finetune = Some(Default::default());
+                config.train.reference_sync = Some(Default::default());
+                config.reference.cache = Some("cache".into());
             }),
             ("reference.adapter", |config| {
                 config.train.reference_free = true;

@@ -1,5 +1,6 @@
 //! Conversions into [`BpoError`], which name the table of a setting, and helpers that make errors.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 #[cfg(feature = "model")]
@@ -77,16 +78,25 @@ impl BpoError {
 }
 
 impl BpoError {
-    /// Combines `problems` into one error: the only problem, or [`BpoError::Preflight`].
+    /// Returns the [combination](Self::combine) of `problems`, if there are any.
     ///
     /// # Errors
     /// Returns an error if there is a problem.
-    pub(crate) fn all(mut problems: Vec<Self>) -> Result<(), Self> {
-        match problems.len() {
-            0 => Ok(()),
-            1 => Err(problems.remove(0)),
-            _ => Err(Self::Preflight { problems }),
-        }
+    pub(crate) fn all(problems: Vec<Self>) -> Result<(), Self> {
+        let mut problems = problems.into_iter();
+        problems.next().map_or(Ok(()), |first| Err(Self::combine(first, problems)))
+    }
+
+    /// Combines problems into one error: the only problem, or [`BpoError::Preflight`]. A problem
+    /// that several checks found is named once.
+    pub(crate) fn combine(first: Self, more: impl IntoIterator<Item = Self>) -> Self {
+        let flat = std::iter::once(first).chain(more).flat_map(|problem| match problem {
+            Self::Preflight { problems } => problems,
+            problem => vec![problem],
+        });
+        let mut known = HashSet::new();
+        let mut problems: Vec<Self> = flat.filter(|problem| known.insert(super::chain(problem))).collect();
+        if problems.len() == 1 { problems.swap_remove(0) } else { Self::Preflight { problems } }
     }
 
     /// Creates the error for a file without usable records, of which `items` were skipped.

@@ -14,6 +14,7 @@ use bpo_pairs::{SkipCounts, Skipped, Untrusted, UntrustedPath};
 
 use crate::config::{Change, Missing};
 use crate::device::DeviceSpec;
+use crate::ledger::AnswerProblem;
 use crate::stage::Stage;
 use text::{counted, differences, overwritten};
 
@@ -150,16 +151,25 @@ pub enum BpoError {
         /// The inputs that differ, with their fingerprints.
         inputs: Vec<Change>,
     },
+    /// Answer files do not belong together or to the data.
+    #[error(
+        "the answers cannot be used together: {}; --allow-mismatch uses them in spite of this",
+        problems.iter().map(AnswerProblem::to_string).collect::<Vec<_>>().join("; ")
+    )]
+    Answers {
+        /// All problems of all files.
+        problems: Vec<AnswerProblem>,
+    },
     /// Several checks failed before the run started.
     #[error("the run cannot start: {}", problems.iter().map(|problem| bpo_pairs::chain(problem)).collect::<Vec<_>>().join("; "))]
     Preflight {
         /// The errors. There are at least two.
         problems: Vec<BpoError>,
     },
-    /// The server of `inject.server` cannot be reached.
+    /// The server of `inject.server` cannot be reached, or refuses the API key.
     #[cfg(feature = "server")]
-    #[error("the server of `inject.server` (--server) cannot be reached")]
-    ServerUnreachable {
+    #[error("the server of `inject.server` (--server) cannot be used")]
+    ServerUnusable {
         /// The cause, which names the address.
         source: bpo_server::ServerError,
     },
@@ -205,10 +215,7 @@ pub enum BpoError {
         path: PathBuf,
     },
     /// The server or injector refused all requests of a stage.
-    #[error(
-        "{stage}: no request was answered ({skipped}), so no file is kept; the first failure: {}",
-        Untrusted(reason)
-    )]
+    #[error("{stage}: no request was answered ({skipped}); the first failure: {}", Untrusted(reason))]
     NothingAnswered {
         /// The stage.
         stage: Stage,
@@ -383,6 +390,17 @@ pub enum BpoError {
         skipped: SkipCounts,
         /// The first skipped record.
         first: Box<Skipped>,
+    },
+    /// A pair to evaluate on cannot be used, and `train.validate_pairs` is off.
+    #[error(
+        "{}: pair {}: {}; with `train.validate_pairs` such pairs are skipped",
+        UntrustedPath(path), Untrusted(&skipped.id), Untrusted(&skipped.detail)
+    )]
+    EvalPair {
+        /// The file.
+        path: PathBuf,
+        /// The pair, with the reason.
+        skipped: Box<Skipped>,
     },
     /// A setting or command needs a feature that the program was built without.
     #[error("{what} needs a program built with `--features {feature}`")]

@@ -28,10 +28,12 @@ pub(super) fn differences(settings: &[Change], inputs: &[Change]) -> String {
     if !inputs.is_empty() {
         parts.push(format!("from other input: {} changed", names(inputs)));
     }
-    let remedy = match (settings.is_empty(), inputs.is_empty()) {
-        (false, true) => "Restore the settings to continue it",
-        (true, false) => "Restore the input to continue it",
-        _ => "Restore the settings and inputs to continue it",
+    let remedy = if inputs.is_empty() {
+        "Restore the settings to continue it"
+    } else if settings.is_empty() {
+        "Restore the input to continue it"
+    } else {
+        "Restore the settings and inputs to continue it"
     };
     format!("{}. {remedy}, or give another --out to start again", parts.join(", and "))
 }
@@ -41,6 +43,7 @@ fn names(inputs: &[Change]) -> String {
     let name = |change: &Change| match change.key.as_str() {
         "data" => "the content of `data.path` (--data)".to_owned(),
         "model" => "the content of `model.path` (--model)".to_owned(),
+        "eval_pairs" => "the content of `data.eval_pairs` (--eval-pairs)".to_owned(),
         "adapter" => "the content of `model.adapter` (--adapter)".to_owned(),
         "reference" => "the content of `reference.path`".to_owned(),
         "reference_adapter" => "the content of `reference.adapter`".to_owned(),

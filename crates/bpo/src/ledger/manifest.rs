@@ -4,9 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use bpo_inject::CutCounts;
 use bpo_pairs::files::{read_bytes, write_bytes};
-use bpo_pairs::{Fingerprint, Limits, SkipCounts};
+use bpo_pairs::{Fingerprint, Limits};
 use serde::{Deserialize, Serialize};
 
 use super::Inputs;
@@ -15,7 +14,7 @@ use crate::error::BpoError;
 use crate::stage::Stage;
 use crate::summary::StageSummary;
 
-/// The settings, inputs, states and counts of stages.
+/// The settings, inputs and counts of stages.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a manifest: an object with `version` and `stages`")]
 pub struct Manifest {
@@ -25,37 +24,17 @@ pub struct Manifest {
     pub stages: BTreeMap<Stage, StageEntry>,
 }
 
-/// Whether a stage is complete.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StageState {
-    /// Some results are missing, or all.
-    #[default]
-    Started,
-    /// All results are there.
-    Finished,
-}
-
-/// A stage: the settings and inputs that affect its results, its state and its counts.
+/// A stage: the settings and inputs that affect its results, and its counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "an object with `settings`, `inputs`, `state`, `done` and `skipped`"
-)]
+#[serde(deny_unknown_fields, expecting = "an object with `settings`, `inputs` and `finished`")]
 pub struct StageEntry {
     /// Settings as dotted keys with TOML values.
     pub settings: BTreeMap<String, String>,
     /// Fingerprints of the inputs by name.
     pub inputs: BTreeMap<String, Fingerprint>,
-    /// Whether the stage is complete.
-    pub state: StageState,
-    /// See [`StageSummary::done`].
-    pub done: usize,
-    /// See [`StageSummary::skipped`].
-    pub skipped: SkipCounts,
-    /// See [`StageSummary::cuts`].
-    #[serde(default, skip_serializing_if = "CutCounts::is_empty")]
-    pub cuts: CutCounts,
+    /// The counts of a complete stage. `None` if some or all results are missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<StageSummary>,
 }
 
 impl StageEntry {
@@ -64,20 +43,7 @@ impl StageEntry {
     /// # Errors
     /// Returns [`BpoError::ConfigEncode`] if TOML cannot hold a setting.
     pub(super) fn new(stage: Stage, config: &RunConfig, inputs: &Inputs) -> Result<Self, BpoError> {
-        let (settings, inputs) = (stage_settings(stage, config)?, inputs.of(stage));
-        Ok(Self { settings, inputs, ..Self::default() })
-    }
-
-    /// Returns the counts.
-    pub fn summary(&self) -> StageSummary {
-        StageSummary { done: self.done, skipped: self.skipped.clone(), cuts: self.cuts.clone() }
-    }
-
-    /// Marks the stage as complete, with its counts.
-    pub(super) fn finish(&mut self, summary: &StageSummary) {
-        let StageSummary { done, skipped, cuts } = summary.clone();
-        self.state = StageState::Finished;
-        (self.done, self.skipped, self.cuts) = (done, skipped, cuts);
+        Ok(Self { settings: stage_settings(stage, config)?, inputs: inputs.of(stage), finished: None })
     }
 }
 
@@ -123,7 +89,7 @@ mod tests {
         inputs.add("data", Fingerprint::of("a"), &[Stage::Inject]);
         let mut entry = StageEntry::new(Stage::Inject, &RunConfig::default(), &inputs).unwrap();
         assert!(entry.settings.contains_key("seed") && !entry.settings.contains_key("weaken.samples"));
-        entry.finish(&StageSummary::new(3, &[Skipped::new("x", SkipReason::NoImage)]));
+        entry.finished = Some(StageSummary::new(3, &[Skipped::new("x", SkipReason::NoImage)]));
         let mut manifest = Manifest::default();
         manifest.stages.insert(Stage::Inject, entry);
         manifest.write(&path).unwrap();

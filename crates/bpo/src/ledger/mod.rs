@@ -7,11 +7,15 @@
 //!
 //! An entry holds the settings and the fingerprints of the inputs that affect the results of its
 //! stage. A stage with results can only be continued with the same settings and inputs. Each
-//! section of [`RunConfig`] declares which stages its settings affect. A stage file without any
-//! answer does not bind the settings: the stage starts again with the new ones. A file without a
-//! manifest was not written by bpo and is never changed.
+//! section of [`RunConfig`] declares which stages its settings affect. Inputs are compared by
+//! content, so they may move. A stage file without any answer does not bind the settings: the stage
+//! starts again with the new ones. A file without a manifest was not written by bpo and is never
+//! changed. The lock of a stage file is taken before its manifest is read or written.
 
+mod answers;
+mod bound;
 mod chain;
+mod differences;
 mod inputs;
 mod manifest;
 mod record;
@@ -19,19 +23,23 @@ mod record;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::Fingerprint;
+use bpo_pairs::files::AppendLog;
+use bpo_pairs::{Fingerprint, PairsError};
 
+pub use answers::{AnswerProblem, check_answers};
+pub use bound::bind_dir;
 pub use inputs::Inputs;
-pub use manifest::{Manifest, StageEntry, StageState};
+pub use manifest::{Manifest, StageEntry};
 
-use crate::config::{Change, RunConfig, stage_settings};
+use crate::config::{RunConfig, stage_settings};
 use crate::error::BpoError;
 use crate::paths::with_suffix;
-use crate::run_dir::RunDir;
+use crate::run_dir::{RunDir, has_result};
 use crate::stage::Stage;
-use crate::stages::{has_answers, remove_unanswered};
+use crate::stages::StageFile;
 use crate::summary::StageSummary;
 pub(crate) use chain::has_content;
+use differences::Differences;
 
 /// The stages that have an entry in the manifest of a run.
 const RUN: [Stage; 5] = [Stage::Data, Stage::Weaken, Stage::Inject, Stage::Pair, Stage::Train];
@@ -63,11 +71,14 @@ impl StageLedger {
             Ok(Differences::find(then, &StageEntry::new(stage, config, inputs)?))
         };
         // a stage without any answer starts again if nothing was made after it
-        while let Some((stage @ (Stage::Weaken | Stage::Inject), file)) = made.last()
+        while let Some((stage @ (Stage::Weaken | Stage::Inject), path)) = made.last()
             && !differences(*stage)?.is_empty()
-            && !has_answers(file)?
         {
-            remove_unanswered(file)?;
+            let mut file = StageFile::open(path)?;
+            if file.has_answers() {
+                break;
+            }
+            file.clear()?;
             made.pop();
         }
         let (mut all, mut first) = (Differences::default(), None);
@@ -84,7 +95,13 @@ impl StageLedger {
             return Err(all.into_error(path));
         }
         for stage in RUN {
-            if !made.iter().any(|(held, _)| *held == stage) && !differences(stage)?.is_empty() {
+            let is_made = made.iter().any(|(held, _)| *held == stage);
+            let is_finished = manifest.stages.get(&stage).is_some_and(|entry| entry.finished.is_some());
+            // the data has no file; its changes are changes of the stages that read it
+            let is_made = is_made || stage == Stage::Data && differences(stage)?.is_empty();
+            // a stage without results starts again, and an unfinished one takes the settings that
+            // may change until it is finished
+            if !(is_made && is_finished) {
                 manifest.stages.insert(stage, StageEntry::new(stage, config, inputs)?);
             }
         }
@@ -96,45 +113,45 @@ impl StageLedger {
         Ok(ledger)
     }
 
-    /// Opens the ledger of a single stage that writes `file`. `data` is the fingerprint of the
-    /// annotated data.
+    /// Opens and locks the file of a single stage, and opens the ledger beside it. `data` is the
+    /// fingerprint of the annotated data.
+    ///
+    /// The manifest belongs to the process that has the lock. So the file must be held until the
+    /// stage is recorded as [finished](Self::finish).
     ///
     /// # Errors
     /// Returns [`BpoError::Changed`] with all settings and inputs that differ if the file has an
     /// answer, [`BpoError::NoManifest`] if the file is not empty and has no manifest, or an error
-    /// if a file cannot be read or written.
+    /// if a file cannot be read or written, or is locked by another process.
     pub fn open_file(
         stage: Stage,
         config: &RunConfig,
         data: &Fingerprint,
-        file: &Path,
-    ) -> Result<Self, BpoError> {
+        path: &Path,
+    ) -> Result<(Self, StageFile), BpoError> {
         let config = config.clone().with_absolute_paths()?;
-        let path = manifest_beside(file);
-        let manifest = Manifest::read(&path)?;
-        if has_content(file)
-            && !manifest.as_ref().is_some_and(|manifest| manifest.stages.contains_key(&stage))
-        {
-            return Err(BpoError::NoManifest { path: file.to_owned(), manifest: path });
-        }
         let now = StageEntry::new(stage, &config, &Inputs::read(&[stage], &config, Some(data))?)?;
-        let then = manifest.and_then(|mut manifest| manifest.stages.remove(&stage));
+        let log = AppendLog::open(path).map_err(PairsError::from)?;
+        let beside = manifest_beside(path);
+        let then = Manifest::read(&beside)?.and_then(|mut manifest| manifest.stages.remove(&stage));
+        if !log.is_empty() && then.is_none() {
+            return Err(BpoError::NoManifest { path: path.to_owned(), manifest: beside });
+        }
+        let mut file = StageFile::from_log(log)?;
         let differences = Differences::find(then.as_ref(), &now);
-        let entry = if differences.is_empty() {
-            then.unwrap_or(now)
-        } else {
-            if has_content(file) {
-                if has_answers(file)? {
-                    return Err(differences.into_error(file));
-                }
-                remove_unanswered(file)?;
+        let has_records = file.answers().records().next().is_some();
+        let entry = match then {
+            Some(then) if has_records && differences.is_empty() => then,
+            Some(_) if file.has_answers() => return Err(differences.into_error(path)),
+            _ => {
+                file.clear()?;
+                now
             }
-            now
         };
-        let mut ledger = Self { path, manifest: Manifest::default() };
+        let mut ledger = Self { path: beside, manifest: Manifest::default() };
         ledger.manifest.stages.insert(stage, entry);
         ledger.write()?;
-        Ok(ledger)
+        Ok((ledger, file))
     }
 
     /// Opens the ledger of the training in `dir`, which is part of a run or stands alone. If the
@@ -160,32 +177,41 @@ impl StageLedger {
         if is_held && !differences.is_empty() {
             return Err(differences.into_error(&root));
         }
-        if !is_held {
+        if !(is_held && is_of_a_run) {
             record::write(&dir.config(), config)?;
         }
-        let has_changed = !differences.is_empty();
+        let is_finished = then.is_some_and(|then| then.finished.is_some());
         let mut ledger = Self { path, manifest };
-        if has_changed {
+        if !(is_begun && is_finished && dir.has_result(config)) {
             ledger.manifest.stages.insert(Stage::Train, now);
             ledger.write()?;
         }
         Ok(ledger)
     }
 
-    /// Returns the stages of the run in a directory that are not finished, without locking the
-    /// directory. Without a run it returns all stages.
+    /// Returns the stages that are not finished in the run in a directory, without locking the
+    /// directory. Without a run it returns all stages. A stage is not finished if its result is
+    /// missing or damaged.
     ///
     /// # Errors
     /// Returns an error if the manifest exists and cannot be read.
-    pub fn unfinished(run: &Path) -> Result<Vec<Stage>, BpoError> {
-        let (path, manifest) = (run.join("manifest.json"), Manifest::read(&run.join("manifest.json"))?);
-        let ledger = Self { path, manifest: manifest.unwrap_or_default() };
-        Ok(RUN.into_iter().filter(|&stage| !ledger.is_finished(stage)).collect())
+    pub fn unfinished(run: &Path, config: &RunConfig) -> Result<Vec<Stage>, BpoError> {
+        let manifest = Manifest::read(&run.join("manifest.json"))?.unwrap_or_default();
+        let is_recorded =
+            |stage| manifest.stages.get(stage).is_some_and(|entry: &StageEntry| entry.finished.is_some());
+        let has_file = |stage| match stage {
+            Stage::Weaken => has_content(&run.join("weakened.jsonl")),
+            Stage::Inject => has_content(&run.join("injected.jsonl")),
+            Stage::Pair => has_content(&run.join("pairs.jsonl")),
+            Stage::Train => has_content(&run.join("metrics.jsonl")) && has_result(run, config),
+            Stage::Data | Stage::Reference => true,
+        };
+        Ok(RUN.into_iter().filter(|stage| !(is_recorded(stage) && has_file(*stage))).collect())
     }
 
     /// Returns whether a stage is complete.
     pub fn is_finished(&self, stage: Stage) -> bool {
-        self.manifest.stages.get(&stage).is_some_and(|entry| entry.state == StageState::Finished)
+        self.manifest.stages.get(&stage).is_some_and(|entry| entry.finished.is_some())
     }
 
     /// Records that a stage is complete.
@@ -193,14 +219,37 @@ impl StageLedger {
     /// # Errors
     /// Returns an error if the manifest cannot be written.
     pub fn finish(&mut self, stage: Stage, summary: &StageSummary) -> Result<(), BpoError> {
-        self.manifest.stages.entry(stage).or_default().finish(summary);
+        self.manifest.stages.entry(stage).or_default().finished = Some(summary.clone());
+        self.write()
+    }
+
+    /// Records the fingerprint of the training result in `dir`, and that training is complete.
+    ///
+    /// # Errors
+    /// Returns an error if the result cannot be read or a file cannot be written.
+    pub fn finish_training(
+        &mut self,
+        config: &RunConfig,
+        dir: &RunDir,
+        summary: &StageSummary,
+    ) -> Result<(), BpoError> {
+        dir.record_result(config)?;
+        self.finish(Stage::Train, summary)
+    }
+
+    /// Records that a stage is not complete, because its result is made again.
+    ///
+    /// # Errors
+    /// Returns an error if the manifest cannot be written.
+    pub fn restart(&mut self, stage: Stage) -> Result<(), BpoError> {
+        self.manifest.stages.entry(stage).or_default().finished = None;
         self.write()
     }
 
     /// Returns the counts of the finished stages.
     pub fn summaries(&self) -> BTreeMap<Stage, StageSummary> {
-        let finished = self.manifest.stages.iter().filter(|(_, entry)| entry.state == StageState::Finished);
-        finished.map(|(&stage, entry)| (stage, entry.summary())).collect()
+        let finished = |(&stage, entry): (&Stage, &StageEntry)| Some((stage, entry.finished.clone()?));
+        self.manifest.stages.iter().filter_map(finished).collect()
     }
 
     fn write(&mut self) -> Result<(), BpoError> {
@@ -208,81 +257,28 @@ impl StageLedger {
     }
 }
 
-/// Records new paths of the checkpoint, the data and the images in the run or training in `dir`,
-/// for inputs that were moved together with it. Does nothing if the directory has no manifest and
-/// no `config.toml`.
+/// Records a new path of the images in the run or training in `dir`, for images that were moved
+/// together with it. Does nothing if the directory has no manifest.
 ///
-/// The contents of checkpoint and data are still compared when the run is resumed. The caller must
-/// ensure that the images are the same.
+/// Images have no fingerprint, so the caller must ensure that they are the same.
 ///
 /// # Errors
-/// Returns [`BpoError::NotOurs`] if bpo did not write `config.toml`, or an error if a file cannot
-/// be read or written.
-pub fn record_moved_inputs(config: &RunConfig, dir: &Path) -> Result<(), BpoError> {
+/// Returns an error if the manifest cannot be read or written.
+pub fn record_moved_images(config: &RunConfig, dir: &Path) -> Result<(), BpoError> {
     let config = config.clone().with_absolute_paths()?;
     let path = dir.join("manifest.json");
-    if let Some(there) = Manifest::read(&path)? {
-        let mut manifest = there.clone();
-        for (&stage, entry) in &mut manifest.stages {
-            let now = stage_settings(stage, &config)?;
-            for key in ["model.path", "data.path", "data.images"] {
-                if let (Some(then), Some(now)) = (entry.settings.get_mut(key), now.get(key)) {
-                    then.clone_from(now);
-                }
-            }
-        }
-        if manifest != there {
-            manifest.write(&path)?;
+    let Some(there) = Manifest::read(&path)? else { return Ok(()) };
+    let mut manifest = there.clone();
+    for (&stage, entry) in &mut manifest.stages {
+        let now = stage_settings(stage, &config)?;
+        if let (Some(then), Some(now)) = (entry.settings.get_mut("data.images"), now.get("data.images")) {
+            then.clone_from(now);
         }
     }
-    record::replace_input_paths(&dir.join("config.toml"), &config)
+    if manifest == there { Ok(()) } else { manifest.write(&path) }
 }
 
 /// Returns the path of the manifest of a stage file.
 pub fn manifest_beside(file: &Path) -> PathBuf {
     with_suffix(file, ".manifest.json")
-}
-
-/// The differences between the recorded entry of a stage and its current one.
-#[derive(Debug, Default)]
-struct Differences {
-    settings: Vec<Change>,
-    inputs: Vec<Change>,
-}
-
-impl Differences {
-    /// Compares two entries. Everything differs if `then` is `None`.
-    fn find(then: Option<&StageEntry>, now: &StageEntry) -> Self {
-        let empty = StageEntry::default();
-        let is_new = then.is_none();
-        let then = then.unwrap_or(&empty);
-        let mut found = Self {
-            settings: Change::between(&then.settings, &now.settings),
-            inputs: Change::between(&then.inputs, &now.inputs),
-        };
-        if is_new && found.is_empty() {
-            // a stage without settings and inputs still needs an entry
-            found.inputs.push(Change { key: "manifest".into(), then: None, now: None });
-        }
-        found
-    }
-
-    fn is_empty(&self) -> bool {
-        self.settings.is_empty() && self.inputs.is_empty()
-    }
-
-    /// Adds the differences of another stage, without duplicates.
-    fn add(&mut self, other: Self) {
-        for (all, new) in [(&mut self.settings, other.settings), (&mut self.inputs, other.inputs)] {
-            for change in new {
-                if !all.contains(&change) {
-                    all.push(change);
-                }
-            }
-        }
-    }
-
-    fn into_error(self, path: &Path) -> BpoError {
-        BpoError::Changed { path: path.to_owned(), settings: self.settings, inputs: self.inputs }
-    }
 }

@@ -41,20 +41,3 @@ pub(super) fn write(path: &Path, config: &RunConfig) -> Result<(), BpoError> {
     }
     Ok(write_bytes(path, text.as_bytes())?)
 }
-
-/// Replaces the paths of the checkpoint, the data and the images in the file, and keeps all other
-/// settings. Does nothing if the file does not exist.
-///
-/// # Errors
-/// Returns the errors of [`write()`], and an error if the file cannot be read.
-pub(super) fn replace_input_paths(path: &Path, config: &RunConfig) -> Result<(), BpoError> {
-    if !path.exists() {
-        return Ok(());
-    }
-    check_ours(path)?;
-    let mut recorded = RunConfig::read(path)?;
-    recorded.model.path.clone_from(&config.model.path);
-    recorded.data.path.clone_from(&config.data.path);
-    recorded.data.images.clone_from(&config.data.images);
-    write(path, &recorded)
-}

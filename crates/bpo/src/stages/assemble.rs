@@ -1,11 +1,10 @@
 //! Combines annotated samples with their bootstrapped answers.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
-use bpo_pairs::format::jsonl::JsonLines;
 use bpo_pairs::{Completion, CompletionKind, Keyed, Record, SftSample};
 
+use super::file::StageAnswers;
 use super::record::StageRecord;
 use crate::error::BpoError;
 
@@ -56,47 +55,18 @@ fn rank(kind: &CompletionKind) -> (usize, &str) {
     }
 }
 
-/// Finds the samples all of whose weakened answers were skipped.
+/// Returns the ids of the samples whose weakened answers were all skipped, for example because
+/// their image cannot be used.
 ///
-/// Such samples have no pair, because their image or question cannot be used. The inject stage
-/// needs no answer for them either.
-#[derive(Default)]
-pub(super) struct WithoutAnswers {
-    has_answer: HashMap<String, bool>,
-}
-
-impl WithoutAnswers {
-    /// Adds a record of any stage.
-    pub(super) fn add(&mut self, record: &StageRecord) {
-        if *record.kind() != CompletionKind::ImageWeakened {
-            return;
-        }
-        let answered = matches!(record, StageRecord::Answered(_));
-        match self.has_answer.get_mut(record.id()) {
-            Some(has_answer) => *has_answer |= answered,
-            None => drop(self.has_answer.insert(record.id().to_owned(), answered)),
+/// Such samples have no pair, so the inject stage needs no answer for them.
+pub fn without_answers<'a>(files: impl IntoIterator<Item = &'a StageAnswers>) -> HashSet<String> {
+    let mut has_answer: HashMap<&str, bool> = HashMap::new();
+    for record in files.into_iter().flat_map(StageAnswers::records) {
+        if *record.kind() == CompletionKind::ImageWeakened {
+            *has_answer.entry(record.id()).or_default() |= matches!(record, StageRecord::Answered(_));
         }
     }
-
-    /// Returns the ids of the samples.
-    pub(super) fn ids(self) -> HashSet<String> {
-        self.has_answer.into_iter().filter(|(_, has_answer)| !has_answer).map(|(id, _)| id).collect()
-    }
-}
-
-/// Reads files of the weaken stage, and returns the ids of the samples all of whose answers were
-/// skipped. Such samples have no pair, so the inject stage needs no answer for them.
-///
-/// # Errors
-/// Returns an error if a file cannot be read.
-pub fn without_answers<P: AsRef<Path>>(files: &[P]) -> Result<HashSet<String>, BpoError> {
-    let mut found = WithoutAnswers::default();
-    for file in files {
-        for line in JsonLines::<StageRecord, _>::open(file.as_ref())? {
-            found.add(&line?.1);
-        }
-    }
-    Ok(found.ids())
+    has_answer.into_iter().filter(|(_, has_answer)| !has_answer).map(|(id, _)| id.to_owned()).collect()
 }
 
 fn annotated(sample: &SftSample) -> Record {

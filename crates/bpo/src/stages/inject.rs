@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
-use std::path::Path;
 
 use bpo_inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
 use bpo_pairs::{CompletionKind, SftSample, SkipReason, Skipped, item_seed, stage_seed, strip_image_token};
 
 use super::answers::Answers;
 use super::batches::{Batch, Batches};
+use super::file::StageFile;
 use super::weaken::at_least_one;
 use super::{Bootstrapped, StageOutcome, StageRecord};
 use crate::config::RunConfig;
@@ -27,19 +27,21 @@ use crate::stage::Stage;
 /// Returns an error if the file has records of other samples or cannot be written, or
 /// [`BpoError::StageStopped`] if the injector fails ([`InjectionFailure::Failed`]), for example
 /// because its server is down. The file then keeps all answers, and the stage can be run again.
-/// Returns [`BpoError::NothingAnswered`] and removes the file if the injector refused all requests.
+/// Returns [`BpoError::NothingAnswered`] and empties the file if the injector refused all requests.
+/// A [shard](super::Shard) whose requests were all refused keeps its records with a warning, because
+/// other shards may have answers.
 pub fn inject<I: ErrorInjector>(
     config: &RunConfig,
     samples: &[SftSample],
     dropped: &HashSet<String>,
     injector: impl FnOnce() -> Result<I, BpoError>,
-    file: &Path,
+    file: &mut StageFile,
     progress: &mut dyn Progress,
 ) -> Result<StageOutcome, BpoError> {
     let _span = tracing::info_span!("inject", samples = samples.len()).entered();
     let (once, size) = (NonZeroUsize::MIN, at_least_one(config.inject.batch_size));
     let (shard, is_dropped) = (config.inject.shard, |id: &str| dropped.contains(id));
-    let mut batches = Batches::open(Stage::Inject, samples, once, size, shard, is_dropped, file)?;
+    let mut batches = Batches::new(Stage::Inject, samples, once, size, shard, is_dropped, file)?;
     if batches.is_done() {
         batches.report(progress);
     } else {
@@ -48,11 +50,17 @@ pub fn inject<I: ErrorInjector>(
     }
     let outcome = batches.outcome();
     if let Some(error) = nothing_answered(&outcome) {
-        // otherwise the file would skip these samples when the server works
-        batches.remove()?;
-        return Err(error);
+        if shard.is_none() {
+            // otherwise the file would skip these samples when the server works
+            batches.clear()?;
+            return Err(error);
+        }
+        tracing::warn!(
+            shard = shard.map(tracing::field::display),
+            "{}; to send the requests again, delete the file of this shard",
+            chain(&error)
+        );
     }
-    drop(batches);
     progress.finished(Stage::Inject, &outcome.summary);
     Ok(outcome)
 }

@@ -1,7 +1,7 @@
 //! The stages of a run as functions. The subcommands of `bpo` call them one by one, and
 //! [`run`](crate::run()) calls all of them.
 //!
-//! Each stage continues its file where an earlier process stopped. A record is written as soon as
+//! Each stage continues its [file](StageFile), which is opened, locked and read once, where an earlier process stopped. A record is written as soon as
 //! its answer arrives, in any order, under the id of its sample and the index of the answer.
 //! Batches depend only on the samples, and each item has its own seed, so records depend neither on
 //! interruptions nor on the number of [shards](Shard). [`pair()`] writes the pairs in the order of
@@ -10,6 +10,7 @@
 mod answers;
 mod assemble;
 mod batches;
+mod file;
 mod inject;
 mod loaded;
 mod pair;
@@ -19,11 +20,10 @@ mod shard;
 mod train;
 mod weaken;
 
-use std::path::Path;
-
-use bpo_pairs::{JsonlStore, Skipped};
+use bpo_pairs::Skipped;
 
 pub use assemble::{assemble, without_answers};
+pub use file::{StageAnswers, StageFile};
 pub use inject::inject;
 pub use pair::{Existing, pair};
 pub use record::{Bootstrapped, StageRecord};
@@ -32,7 +32,6 @@ pub use shard::{Shard, ShardError};
 pub use train::{Trained, train};
 pub use weaken::weaken;
 
-use crate::error::BpoError;
 use crate::summary::StageSummary;
 
 /// The counts and the skipped items of a stage.
@@ -55,19 +54,4 @@ impl StageOutcome {
         skipped.iter().for_each(|skipped| self.summary.skipped.add(skipped.reason));
         self.skipped.extend(skipped);
     }
-}
-
-/// Returns whether a stage's file has an answer. A missing file is created.
-pub(crate) fn has_answers(path: &Path) -> Result<bool, BpoError> {
-    let mut answered = false;
-    JsonlStore::<StageRecord>::open_each(path, |_, record| {
-        answered |= matches!(record, StageRecord::Answered(_));
-        Ok::<_, BpoError>(())
-    })?;
-    Ok(answered)
-}
-
-/// Removes a stage's file that has only skipped items.
-pub(crate) fn remove_unanswered(path: &Path) -> Result<(), BpoError> {
-    Ok(JsonlStore::<StageRecord>::open(path)?.remove()?)
 }

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use bpo_pairs::format::jsonl::{JsonLines, read_pairs, write_pairs};
+use bpo_pairs::format::jsonl::{read_pairs, write_pairs};
 use bpo_pairs::{Keyed, PairSet, PairsError, PreferencePair, RecordKey, SftSample, make_pairs};
 
-use super::assemble::{WithoutAnswers, assemble};
-use super::{StageOutcome, StageRecord};
+use super::assemble::{assemble, without_answers};
+use super::{StageAnswers, StageOutcome, StageRecord};
 use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::ledger::has_content;
@@ -23,9 +23,9 @@ pub enum Existing {
     Refuse,
 }
 
-/// Makes pairs of the annotated answers and the answers in the files `answers`.
+/// Makes pairs of the annotated answers and the answers of stage files.
 ///
-/// The files are one or more of each stage, with lines in any order. Pairs are in the order of the
+/// `answers` are one or more files of each stage, with lines in any order. Pairs are in the order of the
 /// samples, then of the stages, then of the variants. Samples [without any weakened
 /// answer](super::without_answers) have no pair. An existing file is never overwritten unless it is
 /// empty; `existing` decides what happens if it differs.
@@ -36,7 +36,7 @@ pub enum Existing {
 pub fn pair(
     config: &RunConfig,
     samples: &[SftSample],
-    answers: &[&Path],
+    answers: Vec<StageAnswers>,
     file: &Path,
     existing: Existing,
     progress: &mut dyn Progress,
@@ -62,29 +62,27 @@ pub fn pair(
     Ok((pairs, outcome))
 }
 
-fn make(config: &RunConfig, samples: &[SftSample], answers: &[&Path]) -> Result<PairSet, BpoError> {
-    let mut records: Vec<StageRecord> = Vec::new();
-    let mut seen = HashSet::new();
-    for file in answers {
-        for line in JsonLines::<StageRecord, _>::open(file)? {
-            let (line, record) = line?;
-            if !seen.insert((RecordKey::of(&record), record.kind().clone())) {
-                // for example, the same file given twice
-                let (path, id) = (file.to_path_buf(), record.id().to_owned());
-                return Err(PairsError::DuplicateId { path, line, id }.into());
-            }
-            records.push(record);
-        }
-    }
-    let mut without_answers = WithoutAnswers::default();
-    records.iter().for_each(|record| without_answers.add(record));
-    let dropped = without_answers.ids();
+fn make(config: &RunConfig, samples: &[SftSample], answers: Vec<StageAnswers>) -> Result<PairSet, BpoError> {
+    let dropped = without_answers(&answers);
     if !dropped.is_empty() {
         tracing::info!(samples = dropped.len(), "samples without a weakened answer have no pair");
     }
+    let mut records: Vec<StageRecord> = Vec::new();
+    let mut seen = HashSet::new();
+    for (path, lines) in answers.into_iter().map(StageAnswers::into_parts) {
+        for (line, record) in lines {
+            if !seen.insert((RecordKey::of(&record), record.kind().clone())) {
+                // for example, the same file given twice
+                let id = record.id().to_owned();
+                return Err(PairsError::DuplicateId { path, line, id }.into());
+            }
+            if !dropped.contains(record.id()) {
+                records.push(record);
+            }
+        }
+    }
     let kept: Vec<SftSample> =
         samples.iter().filter(|sample| !dropped.contains(&sample.id)).cloned().collect();
-    records.retain(|record| !dropped.contains(record.id()));
     let mut set = PairSet::default();
     for record in assemble(&kept, records.into_iter().map(Ok))? {
         set.extend(make_pairs(&record, &config.filter));

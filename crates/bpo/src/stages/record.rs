@@ -1,7 +1,7 @@
 //! The lines of a stage's file.
 
 use bpo_inject::Cut;
-use bpo_pairs::{CompletionKind, FinishReason, Keyed, Provenance, SkipReason, Skipped};
+use bpo_pairs::{CompletionKind, FinishReason, Keyed, Provenance, SkipReason, Skipped, is_zero};
 use serde::{Deserialize, Serialize};
 
 /// A bootstrapped answer.
@@ -66,11 +66,6 @@ impl Keyed for StageRecord {
             Self::Skipped { skipped, .. } => skipped.variant,
         }
     }
-}
-
-/// Returns whether a number is left out of the file.
-fn is_zero(number: &usize) -> bool {
-    *number == 0
 }
 
 /// Both forms in one type, because serde's untagged enums do not report what is wrong with a line.

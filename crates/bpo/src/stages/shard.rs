@@ -24,6 +24,11 @@ pub struct ShardError {
 }
 
 impl Shard {
+    /// Returns all shards of the stage that this one belongs to, in order.
+    pub(crate) fn all(self) -> impl Iterator<Item = Self> {
+        (0..self.count).map(move |index| Self { index, count: self.count })
+    }
+
     /// Returns whether the shard has the batch with this index, counted from 0.
     pub(super) fn has_batch(self, batch: usize) -> bool {
         batch % self.count == self.index

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
-use std::path::Path;
 
 use bpo_distort::Distortion;
 use bpo_pairs::{
@@ -12,6 +11,7 @@ use bpo_pairs::{
 
 use super::answers::Answers;
 use super::batches::{Batch, Batches, Item};
+use super::file::StageFile;
 use super::loaded::{self, OtherImage};
 use super::{Bootstrapped, StageOutcome, StageRecord};
 use crate::config::RunConfig;
@@ -33,13 +33,14 @@ use crate::vision::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest, Weaken
 /// root is gone, or [`BpoError::StageStopped`] if the model fails for another reason than the
 /// sample. The file then keeps all answers, and the stage can be run again. Returns
 /// [`BpoError::NoOtherImage`] if a distortion needs another image and there is none. Returns
-/// [`BpoError::NoImages`] and removes the file if no image can be used.
+/// [`BpoError::NoImages`] and empties the file if no image can be used. A [shard](super::Shard)
+/// without a usable image keeps its records with a warning, because other shards may have some.
 pub fn weaken<M: VisionLanguageModel>(
     config: &RunConfig,
     samples: &[SftSample],
     images: &ImageRoot,
     model: impl FnOnce() -> Result<M, BpoError>,
-    file: &Path,
+    file: &mut StageFile,
     progress: &mut dyn Progress,
 ) -> Result<StageOutcome, BpoError> {
     let _span = tracing::info_span!("weaken", samples = samples.len()).entered();
@@ -48,7 +49,7 @@ pub fn weaken<M: VisionLanguageModel>(
     let variants = at_least_one(config.weaken.variants());
     let per_call = job.at_a_time.saturating_mul(BATCHES_PER_CALL);
     let shard = config.weaken.shard;
-    let mut batches = Batches::open(Stage::Weaken, samples, variants, per_call, shard, |_| false, file)?;
+    let mut batches = Batches::new(Stage::Weaken, samples, variants, per_call, shard, |_| false, file)?;
     if batches.is_done() {
         batches.report(progress);
     } else {
@@ -60,18 +61,21 @@ pub fn weaken<M: VisionLanguageModel>(
     }
     let outcome = batches.outcome();
     if let Some(error) = without_images(&outcome, samples, images) {
-        // otherwise the file would skip these samples when the image root is correct
-        batches.remove()?;
-        return Err(error);
+        if shard.is_none() {
+            // otherwise the file would skip these samples when the image root is correct
+            batches.clear()?;
+            return Err(error);
+        }
+        tracing::warn!(shard = shard.map(tracing::field::display), "{}", chain(&error));
     }
-    drop(batches);
     progress.finished(Stage::Weaken, &outcome.summary);
     Ok(outcome)
 }
 
 /// Returns the error of a stage in which the images of all samples failed.
 fn without_images(outcome: &StageOutcome, samples: &[SftSample], images: &ImageRoot) -> Option<BpoError> {
-    let (first, skipped) = samples.first().zip(outcome.skipped.first())?;
+    let skipped = outcome.skipped.first()?;
+    let first = samples.iter().find(|sample| sample.id == skipped.id)?;
     let all = outcome.summary.done == 0 && outcome.skipped.iter().all(|skipped| skipped.reason.is_of_image());
     all.then(|| BpoError::NoImages {
         first: images.path().join(&first.image),
@@ -312,9 +316,10 @@ mod tests {
         let cache = ImageCache::with_max_bytes(root, 0);
         let size = at_least_one(12);
         let job = Job { config: &config, samples: &samples, cache, at_a_time: size };
-        let file = dir.path().join("weakened.jsonl");
+        let mut file = StageFile::open(&dir.path().join("weakened.jsonl")).unwrap();
         let mut batches =
-            Batches::open(Stage::Weaken, &samples, NonZeroUsize::MIN, size, None, |_| false, &file).unwrap();
+            Batches::new(Stage::Weaken, &samples, NonZeroUsize::MIN, size, None, |_| false, &mut file)
+                .unwrap();
         let mut model = Watcher::default();
         batches.run(&mut (), |batch| job.answer(batch, &mut model)).unwrap();
         assert_eq!(batches.outcome().summary.done, 12);

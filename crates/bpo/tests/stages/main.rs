@@ -1,6 +1,7 @@
 //! Weakening and injection. Resumed from a truncated file, they give the same bytes as an
 //! uninterrupted run.
 
+mod ledger;
 mod orders;
 
 use std::collections::HashSet;
@@ -15,7 +16,9 @@ use bpo::pairs::{
     Contrast, ContrastMode, FinishReason, Generated, JsonlStore, PairFilter, RecordKey, RequestFailure,
     SftSample, SkipReason, make_all_pairs,
 };
-use bpo::stages::{Existing, Shard, StageOutcome, StageRecord, assemble, inject, pair, weaken};
+use bpo::stages::{
+    Existing, Shard, StageAnswers, StageFile, StageOutcome, StageRecord, assemble, inject, pair, weaken,
+};
 use bpo::{
     BpoError, Distortions, ImageRoot, OnAnswer, RunConfig, StageSummary, VisionLanguageModel, VisionRequest,
 };
@@ -125,7 +128,8 @@ fn config(seed: u64) -> RunConfig {
 }
 
 fn run_weaken(path: &Path, images: &ImageRoot, model: &mut Model) -> Result<StageSummary, BpoError> {
-    let outcome = weaken(&config(3), &samples(), images, || Ok(model), path, &mut ())?;
+    let mut file = StageFile::open(path)?;
+    let outcome = weaken(&config(3), &samples(), images, || Ok(model), &mut file, &mut ())?;
     Ok(outcome.summary)
 }
 
@@ -188,7 +192,8 @@ fn a_file_of_other_samples_is_refused() {
     run_weaken(&path, &images, &mut Model::new(usize::MAX)).unwrap();
     let resume = |samples: &[SftSample]| {
         let model = || Ok(Model::new(0));
-        weaken(&config(3), samples, &images, model, &path, &mut ()).unwrap_err()
+        let mut file = StageFile::open(&path).unwrap();
+        weaken(&config(3), samples, &images, model, &mut file, &mut ()).unwrap_err()
     };
     let mut other = samples();
     other[1].id = "another".into();
@@ -210,7 +215,8 @@ fn a_vanished_image_root_is_no_images_fault() {
 }
 
 fn run_inject(path: &Path, injector: &mut dyn ErrorInjector) -> Result<StageSummary, BpoError> {
-    let outcome = inject(&config(0), &samples(), &HashSet::new(), || Ok(injector), path, &mut ())?;
+    let mut file = StageFile::open(path)?;
+    let outcome = inject(&config(0), &samples(), &HashSet::new(), || Ok(injector), &mut file, &mut ())?;
     Ok(outcome.summary)
 }
 
@@ -315,8 +321,10 @@ fn a_sample_can_have_several_answers() {
     config.weaken.prefix_fraction = 0.5;
     config.weaken.contrast = Some(Contrast::new(ContrastMode::AmplifyPrior));
     assert_eq!(config.weaken.variants(), 4);
-    let run =
-        |path: &Path, model: &mut Model| weaken(&config, &samples(), &images, || Ok(model), path, &mut ());
+    let run = |path: &Path, model: &mut Model| {
+        let mut file = StageFile::open(path)?;
+        weaken(&config, &samples(), &images, || Ok(model), &mut file, &mut ())
+    };
     let path = dir.path().join("weakened.jsonl");
     let StageOutcome { summary, .. } = run(&path, &mut Model::new(usize::MAX)).unwrap();
     assert_eq!((summary.done, summary.skipped.total()), (16, 12));
@@ -378,7 +386,8 @@ fn without_another_image_none_is_made_up() {
     config.weaken.distortion = Distortions::new(vec!["swap".parse().unwrap()]).unwrap();
     let run = |samples: &[SftSample]| {
         let (path, model) = (dir.path().join("weakened.jsonl"), || Ok(Model::new(usize::MAX)));
-        weaken(&config, samples, &images, model, &path, &mut ()).unwrap_err()
+        let mut file = StageFile::open(&path).unwrap();
+        weaken(&config, samples, &images, model, &mut file, &mut ()).unwrap_err()
     };
     let error = run(&alone);
     assert!(matches!(&error, BpoError::NoOtherImage { distortion, .. } if distortion == "swap"), "{error}");

@@ -102,19 +102,22 @@ impl Stages {
     }
 
     fn weaken(&self, file: &Path, model: &mut Unordered) -> Result<StageOutcome, BpoError> {
-        weaken(&self.config, &samples(), &self.images, || Ok(model), file, &mut ())
+        let mut file = StageFile::open(file)?;
+        weaken(&self.config, &samples(), &self.images, || Ok(model), &mut file, &mut ())
     }
 
     fn inject(&self, file: &Path, injector: &mut Unordered) -> Result<StageOutcome, BpoError> {
         let dropped = HashSet::from(["astronaut-0".to_owned()]);
-        inject(&self.config, &samples(), &dropped, || Ok(injector), file, &mut ())
+        let mut file = StageFile::open(file)?;
+        inject(&self.config, &samples(), &dropped, || Ok(injector), &mut file, &mut ())
     }
 
     /// Returns the content of the file of pairs.
     fn pair(&self, files: &[&Path]) -> Vec<u8> {
         let out = self.at("pairs.jsonl");
         let _ = fs::remove_file(&out);
-        pair(&self.config, &samples(), files, &out, Existing::Refuse, &mut ()).unwrap();
+        let answers = files.iter().map(|file| StageAnswers::read(file).unwrap()).collect();
+        pair(&self.config, &samples(), answers, &out, Existing::Refuse, &mut ()).unwrap();
         fs::read(&out).unwrap()
     }
 }
@@ -211,6 +214,61 @@ fn shards_give_the_same_pairs() {
     assert!(matches!(stages.weaken(&weakened, &mut Unordered::new(0)), Err(BpoError::OtherSamples { .. })));
 }
 
+/// A shard whose images are all missing keeps its records, as the whole stage does. The error of a
+/// whole stage names an image that failed.
+#[test]
+fn a_shard_without_images_skips_its_samples() {
+    let mut stages = Stages::new();
+    stages.config.weaken.samples = 1;
+    stages.config.weaken.shard = Some("2/2".parse().unwrap());
+    let mut samples = samples();
+    let all = samples.iter().position(|sample| sample.image == "astronaut.jpg").unwrap();
+    let missing = samples[all].clone();
+    let usable = samples.iter().find(|sample| sample.image == "cat.jpg").unwrap().clone();
+    // batches of four: the second one, which is the shard, has only missing images
+    samples = (0..8).map(|place| if place < 4 { usable.clone() } else { missing.clone() }).collect();
+    samples.iter_mut().enumerate().for_each(|(place, sample)| sample.id = place.to_string());
+    let path = stages.at("weakened.jsonl");
+    let run = |samples: &[SftSample], config: &RunConfig| {
+        let mut file = StageFile::open(&path).unwrap();
+        weaken(config, samples, &stages.images, || Ok(Unordered::new(0)), &mut file, &mut ())
+    };
+    let outcome = run(&samples, &stages.config).unwrap();
+    assert_eq!((outcome.summary.done, outcome.skipped.len()), (0, 4));
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 4);
+
+    fs::remove_file(&path).unwrap();
+    let mut whole = stages.config.clone();
+    whole.weaken.shard = None;
+    let error = run(&samples[4..], &whole).unwrap_err();
+    let BpoError::NoImages { first, .. } = &error else { panic!("{error}") };
+    assert!(first.ends_with("astronaut.jpg"), "{error}");
+    assert!(fs::read(&path).unwrap().is_empty());
+}
+
+/// A shard whose requests were all refused keeps its records. The whole stage is an error.
+#[test]
+fn a_shard_whose_requests_are_refused_skips_its_samples() {
+    struct Refused;
+    impl ErrorInjector for Refused {
+        fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
+            let refused = |_| Err(InjectionFailure::Refused { source: Box::new(ModelError::TooLong) });
+            requests.iter().map(refused).collect()
+        }
+    }
+    let mut stages = Stages::new();
+    let path = stages.at("injected.jsonl");
+    let run = |config: &RunConfig| {
+        let mut file = StageFile::open(&path).unwrap();
+        inject(config, &samples(), &HashSet::new(), || Ok(Refused), &mut file, &mut ())
+    };
+    assert!(matches!(run(&stages.config), Err(BpoError::NothingAnswered { .. })));
+    assert!(fs::read(&path).unwrap().is_empty());
+    stages.config.inject.shard = Some("1/2".parse().unwrap());
+    assert!(run(&stages.config).unwrap().skipped.len() > 1);
+    assert!(!fs::read(&path).unwrap().is_empty());
+}
+
 /// Ids with a NUL, and ids that look like the keys of other answers, are distinct.
 #[test]
 fn ids_may_have_a_nul() {
@@ -223,7 +281,8 @@ fn ids_may_have_a_nul() {
     let file = stages.at("weakened.jsonl");
     let run = || {
         let model = || Ok(Unordered::new(5));
-        weaken(&stages.config, &samples, &stages.images, model, &file, &mut ()).unwrap().summary.done
+        let mut file = StageFile::open(&file).unwrap();
+        weaken(&stages.config, &samples, &stages.images, model, &mut file, &mut ()).unwrap().summary.done
     };
     assert_eq!((run(), run()), (6, 6));
 }

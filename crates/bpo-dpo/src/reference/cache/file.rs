@@ -55,23 +55,48 @@ struct Metadata {
     about: BTreeMap<String, String>,
 }
 
+impl Metadata {
+    /// Checks that the log-probabilities depend on `about`.
+    fn check(&self, path: &Path, about: &BTreeMap<String, String>) -> Result<(), DpoError> {
+        let changes = changes(&self.about, about);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        Err(DpoError::ReferenceChanged { path: path.to_owned(), changes })
+    }
+}
+
+/// Reads the metadata of a file, without its tensors.
+fn read_header(path: &Path) -> Result<Metadata, DpoError> {
+    let mut file = open_input(path)?;
+    let mut bytes = Vec::new();
+    file.by_ref().take(8).read_to_end(&mut bytes).map_err(DpoError::io("read", path))?;
+    let length = bytes.as_slice().try_into().map_or(0, u64::from_le_bytes);
+    // a longer header is cut off, and then no metadata are found in it
+    file.take(length.min(MAX_HEADER)).read_to_end(&mut bytes).map_err(DpoError::io("read", path))?;
+    // the safetensors crate reads a header only together with the tensors
+    let header: Header =
+        bytes.get(8..).map_or(Ok(Header::default()), serde_json::from_slice).unwrap_or_default();
+    read_metadata(path, header.metadata.as_ref())
+}
+
 impl LogpCache {
-    /// Checks that a file is a cache, by its header. Whether it is stale only [`load`](Self::load)
-    /// finds.
+    /// Checks that a file is a cache, by its header.
     ///
     /// # Errors
     /// [`DpoError::ReferenceFile`] for another file; [`DpoError::Io`].
     pub fn check_file(path: &Path) -> Result<(), DpoError> {
-        let mut file = open_input(path)?;
-        let mut bytes = Vec::new();
-        file.by_ref().take(8).read_to_end(&mut bytes).map_err(DpoError::io("read", path))?;
-        let length = bytes.as_slice().try_into().map_or(0, u64::from_le_bytes);
-        // a longer header is cut off, and then no metadata are found in it
-        file.take(length.min(MAX_HEADER)).read_to_end(&mut bytes).map_err(DpoError::io("read", path))?;
-        // the safetensors crate reads a header only together with the tensors
-        let header: Header =
-            bytes.get(8..).map_or(Ok(Header::default()), serde_json::from_slice).unwrap_or_default();
-        read_metadata(path, header.metadata.as_ref()).map(|_| ())
+        read_header(path).map(|_| ())
+    }
+
+    /// Checks that a file is a cache of log-probabilities that depend on `about`, by its header.
+    /// Its rows are checked only when it is used.
+    ///
+    /// # Errors
+    /// [`DpoError::ReferenceChanged`] with all differences; [`DpoError::ReferenceFile`] for another
+    /// file; [`DpoError::Io`].
+    pub fn check_about(path: &Path, about: &BTreeMap<String, String>) -> Result<(), DpoError> {
+        read_header(path)?.check(path, about)
     }
 
     /// Reads a file.
@@ -88,10 +113,7 @@ impl LogpCache {
             |reason: &str| DpoError::ReferenceFile { path: path.to_owned(), reason: reason.to_owned() };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(unreadable)?;
         let metadata = read_metadata(path, header.metadata().as_ref())?;
-        let changes = changes(&metadata.about, &about);
-        if !changes.is_empty() {
-            return Err(DpoError::ReferenceChanged { path: path.to_owned(), changes });
-        }
+        metadata.check(path, &about)?;
         let file = SafeTensors::deserialize(&bytes).map_err(unreadable)?;
         let tensor = |name: &str, dtype, columns: usize| match file.tensor(name) {
             Ok(view) if view.dtype() == dtype && view.shape().get(1).copied().unwrap_or(1) == columns => {
