@@ -8,6 +8,7 @@
 #[cfg(feature = "model")]
 mod adapter;
 mod affects;
+mod answers;
 mod changes;
 mod distortions;
 mod full_finetune;
@@ -15,24 +16,22 @@ mod preset;
 mod read;
 mod required;
 mod resolve;
+mod sections;
 mod validate;
 #[cfg(feature = "model")]
 mod validate_training;
 
 use std::path::{Path, PathBuf};
 
-use bpo_distort::{DiffusionNoise, Distortion, ImageLimits, diffusion};
 #[cfg(feature = "model")]
 use bpo_dpo::DpoConfig;
-use bpo_inject::LlmInjectorConfig;
 #[cfg(feature = "model")]
 use bpo_model::LoraConfig;
-use bpo_pairs::{Contrast, PairFilter};
-#[cfg(feature = "server")]
-use bpo_server::OpenAiConfig;
+use bpo_pairs::PairFilter;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use affects::may_change_until_finished;
+pub use answers::{InjectSection, WeakenSection};
 pub use changes::Change;
 pub(crate) use changes::stage_settings;
 pub use distortions::Distortions;
@@ -40,12 +39,14 @@ pub use full_finetune::FullFinetuneSection;
 pub use preset::Preset;
 pub use required::{Missing, Required};
 pub use resolve::Settings;
+pub use sections::{ConditionalSection, DataSection, ModelSection, ReferenceSection};
 pub(crate) use validate::{check_temperature, check_top_p};
 
-use crate::device::{DeviceSpec, Dtype};
+use crate::device::DeviceSpec;
+#[cfg(feature = "model")]
+use crate::device::Dtype;
 use crate::error::BpoError;
 use crate::stage::Stage;
-use crate::stages::Shard;
 use affects::Affects;
 
 /// Default of `train.initial_tolerance` in bf16 and f16 (ours).
@@ -122,247 +123,6 @@ pub struct Seed(pub u64);
 impl Default for Seed {
     fn default() -> Self {
         Self(42)
-    }
-}
-
-/// `[model]`: the checkpoint.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct ModelSection {
-    /// Hugging Face LLaVA-1.5 directory.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<PathBuf>,
-    /// PEFT adapter of the model. Default: none.
-    ///
-    /// The model answers with this adapter, training continues it, and the reference is the model
-    /// with the adapter, as in TRL. Rank, scale and target modules are those of the adapter.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub adapter: Option<PathBuf>,
-    /// Data type of weights and activations. Default: f32 (ours; the authors train in bf16). With
-    /// another type, `train.initial_tolerance` defaults to [`HALF_PRECISION_TOLERANCE`].
-    pub dtype: Dtype,
-    /// Maximum sequence length for training, in tokens, including image features. Default: 2048
-    /// (the BPO script).
-    pub max_length: usize,
-    /// Whether the backward pass recomputes each layer of the language model. This needs less
-    /// memory and more time, and gives the same results. Default: false.
-    pub gradient_checkpointing: bool,
-}
-
-impl ModelSection {
-    /// The stages whose results each key affects.
-    const AFFECTS: Affects = &[
-        // inputs, compared by content
-        ("path", &[]),
-        ("adapter", &[]),
-        ("dtype", &[Stage::Weaken, Stage::Train]),
-        ("max_length", &[Stage::Train]),
-        ("gradient_checkpointing", &[]),
-    ];
-}
-
-impl Default for ModelSection {
-    fn default() -> Self {
-        Self { path: None, adapter: None, dtype: Dtype::F32, max_length: 2048, gradient_checkpointing: false }
-    }
-}
-
-/// `[data]`: the annotated data.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct DataSection {
-    /// LLaVA's visual-instruction JSON file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<PathBuf>,
-    /// Image root: the directory that image paths are relative to. Paths that lead out of it are
-    /// rejected.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub images: Option<PathBuf>,
-    /// Pairs to evaluate on during training, as JSON lines or in the JSON format of the authors.
-    /// They are added to those that `train.eval_fraction` holds out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub eval_pairs: Option<PathBuf>,
-    /// Limits on image files.
-    pub limits: ImageLimits,
-}
-
-impl DataSection {
-    /// The stages whose results each key affects.
-    const AFFECTS: Affects = &[
-        // inputs, compared by content; images have no fingerprint
-        ("path", &[]),
-        ("images", &[Stage::Weaken, Stage::Train]),
-        ("eval_pairs", &[]),
-        ("limits", &[Stage::Weaken, Stage::Train]),
-    ];
-}
-
-/// `[weaken]`: answers of the model about a weakened image.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct WeakenSection {
-    /// Distortion of the image, or several, each of which gives its own answers. Default:
-    /// `diffusion-noise:step=900` (the BPO script).
-    pub distortion: Distortions,
-    /// Number of answers for each distortion of an image. Default: 1 (the BPO script).
-    pub samples: usize,
-    /// Part of the stage that this process works on, if several processes share the work. Default:
-    /// none, the whole stage.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub shard: Option<Shard>,
-    /// Fraction of the annotated answer's words that the model continues, at least 0 and less than
-    /// 1. Default: 0, none.
-    ///
-    /// With 0.5 and a distortion that [removes the image](bpo_distort::NoImage), the answers are
-    /// made like the rejected answers of MPO (Wang et al., arXiv 2411.10442, section 3.1), but from
-    /// annotated answers instead of the model's own.
-    pub prefix_fraction: f64,
-    /// Contrastive decoding with the clean image. Default: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub contrast: Option<Contrast>,
-    /// Sampling temperature. Default: 0.2 (the BPO script).
-    pub temperature: f64,
-    /// Nucleus sampling: probability mass of the tokens to sample from. Default: 1, all tokens
-    /// (ours).
-    pub top_p: f64,
-    /// Maximum length of an answer, in tokens. Default: 1024 (the BPO script).
-    pub max_new_tokens: usize,
-    /// Number of answers generated at the same time. Default: 8 (ours).
-    ///
-    /// The stage passes four times as many requests to the model in one call.
-    pub batch_size: usize,
-}
-
-impl WeakenSection {
-    /// The stages whose results each key affects.
-    const AFFECTS: Affects = &[
-        ("distortion", &[Stage::Weaken]),
-        ("samples", &[Stage::Weaken]),
-        ("shard", &[Stage::Weaken]),
-        ("prefix_fraction", &[Stage::Weaken]),
-        ("contrast", &[Stage::Weaken]),
-        ("temperature", &[Stage::Weaken]),
-        ("top_p", &[Stage::Weaken]),
-        ("max_new_tokens", &[Stage::Weaken]),
-        ("batch_size", &[Stage::Weaken]),
-    ];
-}
-
-impl Default for WeakenSection {
-    fn default() -> Self {
-        Self {
-            distortion: Distortion::from(DiffusionNoise { step: diffusion::DEFAULT_STEP.into() }).into(),
-            samples: 1,
-            shard: None,
-            prefix_fraction: 0.0,
-            contrast: None,
-            temperature: 0.2,
-            top_p: 1.0,
-            max_new_tokens: 1024,
-            batch_size: 8,
-        }
-    }
-}
-
-impl WeakenSection {
-    /// Returns the number of answers of each sample.
-    pub fn variants(&self) -> usize {
-        self.distortion.len().saturating_mul(self.samples)
-    }
-}
-
-/// `[inject]`: the annotated answer is rewritten with errors. A language model rewrites it if
-/// `server` is set. Otherwise words are swapped for others that are common in the data.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct InjectSection {
-    /// Number of answers rewritten in one batch. Default: 16 (ours).
-    pub batch_size: usize,
-    /// Maximum number of words swapped in one answer, without a server. Default: 3 (ours).
-    pub max_edits: usize,
-    /// Part of the stage that this process works on, if several processes share the work. Default:
-    /// none, the whole stage.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub shard: Option<Shard>,
-    /// Prompts and sampling of the language model. Used only with a server.
-    pub llm: LlmInjectorConfig,
-    /// OpenAI-compatible server. Default: none.
-    #[cfg(feature = "server")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub server: Option<OpenAiConfig>,
-    /// OpenAI-compatible server. A build without the feature `server` keeps the table unchanged and
-    /// cannot use the server.
-    #[cfg(not(feature = "server"))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub server: Option<toml::Table>,
-}
-
-impl InjectSection {
-    /// The stages whose results each key affects.
-    const AFFECTS: Affects = &[
-        ("batch_size", &[Stage::Inject]),
-        ("max_edits", &[Stage::Inject]),
-        ("shard", &[Stage::Inject]),
-        ("llm", &[Stage::Inject]),
-        ("server", &[Stage::Inject]),
-    ];
-}
-
-impl Default for InjectSection {
-    fn default() -> Self {
-        Self { batch_size: 16, max_edits: 3, shard: None, llm: LlmInjectorConfig::default(), server: None }
-    }
-}
-
-/// `[reference]`: the reference model. By default it is the model with its adapters off.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct ReferenceSection {
-    /// Another LLaVA-1.5 directory with the same tokenizer and chat template. If its
-    /// log-probabilities differ from the model's at the start, `train.reference_differs` must be
-    /// set.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<PathBuf>,
-    /// PEFT adapter of the reference.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub adapter: Option<PathBuf>,
-    /// File for the log-probabilities of the reference. Log-probabilities that the file does not
-    /// have are computed before training, so no training step computes them. Several runs can share
-    /// a file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cache: Option<PathBuf>,
-}
-
-impl ReferenceSection {
-    /// The stages whose results each key affects.
-    ///
-    /// Model and adapter are inputs, compared by content.
-    const AFFECTS: Affects = &[("path", &[]), ("adapter", &[]), ("cache", &[])];
-}
-
-/// `[conditional]`: weakening of images for losses that compare images (`conditional`, of mDPO).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct ConditionalSection {
-    /// Distortion of the image. Default: `diffusion-noise:step=900`, as in `[weaken]` (ours; the
-    /// authors of mDPO crop).
-    pub distortion: Distortion,
-}
-
-impl ConditionalSection {
-    /// The stages whose results each key affects.
-    const AFFECTS: Affects = &[("distortion", &[Stage::Train])];
-}
-
-impl Default for ConditionalSection {
-    fn default() -> Self {
-        Self { distortion: DiffusionNoise { step: diffusion::DEFAULT_STEP.into() }.into() }
     }
 }
 

@@ -1,7 +1,6 @@
 //! Settings that a whole directory was made with.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use bpo_pairs::Fingerprint;
 

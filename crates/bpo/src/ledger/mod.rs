@@ -34,7 +34,7 @@ pub use manifest::{Manifest, StageEntry};
 use crate::config::{RunConfig, stage_settings};
 use crate::error::BpoError;
 use crate::paths::with_suffix;
-use crate::run_dir::{RunDir, has_result};
+use crate::run_dir::{self, RunDir};
 use crate::stage::Stage;
 use crate::stages::StageFile;
 use crate::summary::StageSummary;
@@ -197,16 +197,17 @@ impl StageLedger {
     /// Returns an error if the manifest exists and cannot be read.
     pub fn unfinished(run: &Path, config: &RunConfig) -> Result<Vec<Stage>, BpoError> {
         let manifest = Manifest::read(&run.join("manifest.json"))?.unwrap_or_default();
-        let is_recorded =
-            |stage| manifest.stages.get(stage).is_some_and(|entry: &StageEntry| entry.finished.is_some());
-        let has_file = |stage| match stage {
+        let is_recorded = |stage: Stage| {
+            manifest.stages.get(&stage).is_some_and(|entry: &StageEntry| entry.finished.is_some())
+        };
+        let has_result = |stage: Stage| match stage {
             Stage::Weaken => has_content(&run.join("weakened.jsonl")),
             Stage::Inject => has_content(&run.join("injected.jsonl")),
             Stage::Pair => has_content(&run.join("pairs.jsonl")),
-            Stage::Train => has_content(&run.join("metrics.jsonl")) && has_result(run, config),
+            Stage::Train => has_content(&run.join("metrics.jsonl")) && run_dir::has_result(run, config),
             Stage::Data | Stage::Reference => true,
         };
-        Ok(RUN.into_iter().filter(|stage| !(is_recorded(stage) && has_file(*stage))).collect())
+        Ok(RUN.into_iter().filter(|&stage| !(is_recorded(stage) && has_result(stage))).collect())
     }
 
     /// Returns whether a stage is complete.
