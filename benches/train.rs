@@ -250,7 +250,7 @@ impl Task {
             id: format!("{group}>{rejected}"),
             image: group.to_string(),
             system: None,
-            history: Vec::new(),
+            history: Default::default(),
             prompt: String::new(),
             chosen: name(0),
             rejected: name(1 + rejected),

@@ -8,7 +8,7 @@ use bpo::stages::StageOutcome;
 
 #[cfg(feature = "model")]
 use crate::failure::Failure;
-use crate::progress::print_line;
+use crate::terminal::print_line;
 
 /// Lines printed about the skipped records of one stage.
 const SHOWN: usize = 20;

@@ -102,7 +102,7 @@ fn pairs(count: u64) -> Vec<PreferencePair> {
         id: example(index).id,
         image: example(index).image(),
         system: None,
-        history: Vec::new(),
+        history: Default::default(),
         prompt: example(index).qa.prompt,
         chosen: example(index).qa.answer,
         rejected: example(index + 1).qa.answer,
@@ -134,7 +134,7 @@ fn batch(count: u64) -> ScoreBatch {
         image: pair.image,
         weakened: false,
         system: None,
-        history: Vec::new(),
+        history: Default::default(),
         prompt: pair.prompt,
         completions: vec![pair.chosen, pair.rejected],
     };

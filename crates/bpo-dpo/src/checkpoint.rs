@@ -16,10 +16,10 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::files::{StagedDir, remove_owned_dir};
+use bpo_pairs::files::{FileError, StagedDir, read_bytes, remove_owned_dir};
+use bpo_pairs::{Fingerprint, Limits};
 use serde::{Deserialize, Serialize};
 
-use crate::digest::sha256_hex;
 use crate::error::DpoError;
 use crate::state::TrainerState;
 
@@ -48,13 +48,13 @@ pub struct Checkpoint {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Checksum {
-    bytes: usize,
-    sha256: String,
+    bytes: u64,
+    sha256: Fingerprint,
 }
 
 impl Checksum {
     fn of(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.len(), sha256: sha256_hex(bytes) }
+        Self { bytes: bytes.len() as u64, sha256: Fingerprint::of(bytes) }
     }
 }
 
@@ -112,19 +112,14 @@ impl CheckpointDir {
         Ok(path)
     }
 
-    /// The newest intact checkpoint; `None` if there is no checkpoint at all. Damaged ones are
-    /// passed over with a warning.
+    /// Loads the newest intact checkpoint that `check` accepts. Returns `None` if there is no
+    /// checkpoint at all. Damaged ones, and those that `check` calls [damaged](DpoError::Damaged),
+    /// are passed over with a warning.
     ///
     /// # Errors
-    /// [`DpoError::NoIntactCheckpoint`] if all are damaged; [`DpoError::Io`] if the directory
-    /// cannot be read.
-    pub fn load_newest(&self) -> Result<Option<(PathBuf, Checkpoint)>, DpoError> {
-        self.load_newest_that(|_, _| Ok(()))
-    }
-
-    /// The newest intact checkpoint that `check` accepts. [`DpoError::Damaged`] passes to an
-    /// earlier one, other errors end the search.
-    pub(crate) fn load_newest_that(
+    /// Returns [`DpoError::NoIntactCheckpoint`] if all are damaged, [`DpoError::Io`] if the
+    /// directory cannot be read, and other errors of `check`.
+    pub fn load_newest(
         &self,
         check: impl Fn(&Path, &Checkpoint) -> Result<(), DpoError>,
     ) -> Result<Option<(PathBuf, Checkpoint)>, DpoError> {
@@ -177,22 +172,25 @@ impl CheckpointDir {
 
 fn load(dir: &Path) -> Result<Checkpoint, DpoError> {
     let damaged = |path: &Path, reason: String| DpoError::Damaged { path: path.to_owned(), reason };
-    let read = |name: &str| {
+    let read = |name: &str, limit: u64| {
         let path = dir.join(name);
-        fs::read(&path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => damaged(&path, "it is missing".to_owned()),
-            _ => DpoError::io("read", &path)(error),
+        read_bytes(&path, limit).map_err(|error| match error {
+            FileError::TooLarge { limit, .. } => damaged(&path, format!("it has more than {limit} bytes")),
+            FileError::NotAFile { found, .. } => damaged(&path, format!("it is {found}")),
+            error if error.is_not_found() => damaged(&path, "it is missing".to_owned()),
+            error => error.into(),
         })
     };
     let path = dir.join(CHECKSUMS);
     let checksums: BTreeMap<String, Checksum> =
-        serde_json::from_slice(&read(CHECKSUMS)?).map_err(|error| damaged(&path, error.to_string()))?;
+        serde_json::from_slice(&read(CHECKSUMS, Limits::DEFAULT.settings_bytes)?)
+            .map_err(|error| damaged(&path, error.to_string()))?;
     let verified = |name: &str| {
-        let bytes = read(name)?;
         let path = dir.join(name);
         let Some(expected) = checksums.get(name) else {
             return Err(damaged(&path, format!("{CHECKSUMS} does not name it")));
         };
+        let bytes = read(name, expected.bytes)?;
         let found = Checksum::of(&bytes);
         if found.bytes != expected.bytes {
             return Err(damaged(&path, format!("it has {} bytes, not {}", found.bytes, expected.bytes)));

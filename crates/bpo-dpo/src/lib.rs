@@ -38,7 +38,6 @@ mod checkpoint;
 mod config;
 mod data;
 mod decay;
-mod digest;
 mod error;
 mod forward;
 mod gradients;

@@ -1,10 +1,8 @@
 //! Metrics of steps and evaluations, under the names of TRL, and their log files.
 
-use std::io::{BufRead, BufReader};
-use std::marker::PhantomData;
 use std::path::Path;
 
-use bpo_pairs::files::{AppendLog, open_input};
+use bpo_pairs::JsonlLog;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -205,84 +203,43 @@ fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Err
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// `metrics.jsonl` or `eval.jsonl`, to append to.
+/// `metrics.jsonl` or `eval.jsonl`, to append to: a [`JsonlLog`] that can be cut back to a step.
 #[derive(Debug)]
-pub struct MetricsLog<F> {
-    log: AppendLog,
-    stats: PhantomData<F>,
-}
+pub struct MetricsLog<F>(JsonlLog<F>);
 
 impl<F: Logged> MetricsLog<F> {
     /// Opens the file and removes the records after `last_step`, so that no step is in it twice. A
     /// torn last line, which a killed process may leave, is also removed.
     ///
     /// # Errors
-    /// [`DpoError::File`]; [`DpoError::Line`] for any other line that is no record.
+    /// Returns [`DpoError::File`] if the file cannot be opened or written, and [`DpoError::Pairs`]
+    /// for any other line that is no record. The file is then left unchanged.
     pub fn open(path: &Path, last_step: usize) -> Result<Self, DpoError> {
-        let mut log = AppendLog::open(path)?;
-        let mut keep = 0;
-        for_each_line(path, log.reader()?, |metrics: F, end| {
-            if metrics.step() <= last_step {
-                keep = end;
-            }
-        })?;
-        log.truncate(keep)?;
-        Ok(Self { log, stats: PhantomData })
+        Ok(Self(JsonlLog::open_up_to(path, |metrics: &F| metrics.step() <= last_step)?))
     }
 
     /// Appends a record.
     ///
     /// # Errors
-    /// [`DpoError::File`].
+    /// Returns [`DpoError::File`] if the file cannot be written.
     pub fn append(&mut self, metrics: &F) -> Result<(), DpoError> {
-        let mut line = serde_json::to_string(metrics)
-            .map_err(|source| DpoError::Json { path: self.log.path().to_owned(), source })?;
-        line.push('\n');
-        Ok(self.log.append(line.as_bytes())?)
+        Ok(self.0.append(&metrics.step(), metrics)?)
     }
 
     /// Waits until all records are on disk.
     ///
     /// # Errors
-    /// [`DpoError::File`].
+    /// Returns [`DpoError::File`] if the system call fails.
     pub fn sync(&self) -> Result<(), DpoError> {
-        Ok(self.log.sync()?)
+        Ok(self.0.sync()?)
     }
 
     /// Reads a whole file, without a torn last line.
     ///
     /// # Errors
-    /// [`DpoError::File`]; [`DpoError::Line`] for any other line that is no record.
+    /// Returns [`DpoError::File`] if the file cannot be read, and [`DpoError::Pairs`] for any other
+    /// line that is no record.
     pub fn read(path: &Path) -> Result<Vec<F>, DpoError> {
-        let mut all = Vec::new();
-        for_each_line(path, BufReader::new(open_input(path)?), |metrics, _| all.push(metrics))?;
-        Ok(all)
+        Ok(JsonlLog::read(path)?)
     }
-}
-
-/// Calls `take` with each record and the offset of its end.
-fn for_each_line<F: Logged>(
-    path: &Path,
-    mut reader: impl BufRead,
-    mut take: impl FnMut(F, u64),
-) -> Result<(), DpoError> {
-    let (mut text, mut end) = (Vec::new(), 0);
-    for line in 1.. {
-        text.clear();
-        match reader.read_until(b'\n', &mut text) {
-            Ok(0) => break,
-            Ok(length) => end += length as u64,
-            Err(error) => return Err(DpoError::io("read", path)(error)),
-        }
-        if text.last() != Some(&b'\n') {
-            break;
-        }
-        let metrics = serde_json::from_slice(&text).map_err(|source| DpoError::Line {
-            path: path.to_owned(),
-            line,
-            source,
-        })?;
-        take(metrics, end);
-    }
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! The interface between the trainer and a model.
 
-use bpo_pairs::Turn;
+use bpo_pairs::History;
 use burn::module::Module;
 
 use crate::loss::{TokenLogps, TokenStatistics};
@@ -24,7 +24,7 @@ pub struct PromptGroup {
     /// The system text before the conversation, if there is one.
     pub system: Option<String>,
     /// Annotated turns before the prompt, oldest first.
-    pub history: Vec<Turn>,
+    pub history: History,
     /// The prompt.
     pub prompt: String,
     /// Completions of the prompt, at least one.

@@ -37,7 +37,7 @@ impl RunFiles {
             check_same_run(path, &checkpoint.state, &state.progress)?;
             checkpoint.state.check_range(path, data.pairs.len(), total_steps)
         };
-        let (state, resumed_from) = match checkpoints.load_newest_that(check)? {
+        let (state, resumed_from) = match checkpoints.load_newest(check)? {
             None => {
                 if !is_empty(&metrics) {
                     tracing::warn!(

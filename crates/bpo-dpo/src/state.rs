@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use bpo_pairs::{PreferencePair, Skipped};
+use bpo_pairs::{PreferencePair, Skipped, TextHasher};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::{Criterion, DpoConfig};
 use crate::data::Data;
-use crate::digest::Texts;
 use crate::error::{Change, DpoError};
 use crate::metrics::EvalMetrics;
 
@@ -170,7 +169,7 @@ pub fn check_same_run(path: &Path, then: &TrainerState, now: &TrainerState) -> R
 
 /// Fingerprint of pairs and of their order: SHA-256, in hexadecimal.
 pub fn fingerprint_pairs(pairs: &[PreferencePair]) -> String {
-    let mut texts = Texts::default();
+    let mut texts = TextHasher::default();
     for pair in pairs {
         texts.add(&pair.id);
         texts.add(&pair.image);
@@ -192,7 +191,7 @@ pub fn fingerprint_pairs(pairs: &[PreferencePair]) -> String {
             texts.add(system);
         }
     }
-    texts.hex()
+    texts.fingerprint().to_string()
 }
 
 fn changes(then: &DpoConfig, now: &DpoConfig) -> Result<Vec<Change>, serde_json::Error> {

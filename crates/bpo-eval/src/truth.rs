@@ -1,11 +1,11 @@
 //! Ground truth: the objects that images show.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use bpo_pairs::files::open_input;
+use bpo_pairs::Limits;
+use bpo_pairs::files::{Limited, open_limited};
 use bpo_pairs::format::json::for_each;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -203,6 +203,6 @@ pub(crate) fn number(name: &str) -> Option<u64> {
     digits.parse().ok()
 }
 
-pub(crate) fn open(path: &Path) -> Result<BufReader<File>, EvalError> {
-    Ok(BufReader::new(open_input(path)?))
+pub(crate) fn open(path: &Path) -> Result<BufReader<Limited>, EvalError> {
+    Ok(BufReader::new(open_limited(path, Limits::DEFAULT.truth_bytes)?))
 }

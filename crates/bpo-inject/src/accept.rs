@@ -24,10 +24,7 @@ use cut::{Cleaned, clean};
 pub use words::same_text;
 use words::{telling_words, words};
 
-use bpo_pairs::{FinishReason, Generated};
-
-/// Largest accepted size of a draft with its reasoning, in bytes.
-const MAX_DRAFT_BYTES: usize = 256 << 10;
+use bpo_pairs::{FinishReason, Generated, Limits};
 
 /// The text that replaces the API key in the reply of a server.
 pub const REMOVED_KEY: &str = "[API key removed]";
@@ -190,7 +187,7 @@ impl AcceptanceRules {
     /// # Errors
     /// The first rule that the draft breaks.
     pub fn accept(&self, draft: &Generated, expected: Expected<'_>) -> Result<Accepted, Rejection> {
-        if draft.text.len() > MAX_DRAFT_BYTES {
+        if draft.text.len() > Limits::DEFAULT.draft_bytes {
             return Err(Rejection::TooLong);
         }
         let Cleaned { text, complete, cuts, too_deep } = clean(&draft.text, expected.answer);

@@ -75,18 +75,6 @@ impl LlmInjectorConfig {
         self.system = Some(system.into());
         self
     }
-
-    /// Sets the prompts.
-    pub fn with_templates(mut self, templates: TemplateConfig) -> Self {
-        self.templates = templates;
-        self
-    }
-
-    /// Sets the acceptance rules.
-    pub fn with_acceptance(mut self, acceptance: AcceptanceRules) -> Self {
-        self.acceptance = acceptance;
-        self
-    }
 }
 
 /// An [`ErrorInjector`] that asks a text model.
@@ -125,11 +113,6 @@ impl<G: TextGenerator> LlmInjector<G> {
     /// What was cut from accepted drafts so far, by kind.
     pub fn cuts(&self) -> &CutCounts {
         &self.cuts
-    }
-
-    /// The generator, taken back.
-    pub fn into_generator(self) -> G {
-        self.generator
     }
 }
 
@@ -304,7 +287,7 @@ mod tests {
         assert!(matches!(failure, InjectionFailure::Failed { source } if source.to_string() == "down"));
         assert_eq!(injector.rejections().get(Rejection::Identical), 1);
 
-        let asked = injector.into_generator().asked;
+        let asked = &injector.generator.asked;
         assert_eq!((asked[0].len(), asked[1].len()), (3, 1));
         assert_eq!(asked[0][0].prompt, asked[1][0].prompt);
         assert_ne!(asked[0][0].sampling.seed, asked[1][0].sampling.seed);

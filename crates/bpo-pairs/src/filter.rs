@@ -87,7 +87,7 @@ mod tests {
                 id: "p".into(),
                 image: "a.jpg".into(),
                 system: None,
-                history: vec![],
+                history: Default::default(),
                 prompt: "What?".into(),
                 chosen: chosen.into(),
                 rejected: rejected.into(),

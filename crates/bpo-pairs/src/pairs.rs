@@ -109,7 +109,7 @@ mod tests {
             id: "r".into(),
             image: "a.jpg".into(),
             system: None,
-            history: vec![],
+            history: Default::default(),
             prompt: "<image>\nWhat?".into(),
             completions: scores.iter().enumerate().map(completion).collect(),
         }

@@ -201,7 +201,7 @@ impl From<SkipReason> for Flaw {
 
 /// A sample, record or pair that is skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `id`, `reason` and `skipped`")]
+#[serde(deny_unknown_fields, expecting = "an object with `id`, `reason` and `detail`")]
 pub struct Skipped {
     /// Id of the sample, record or pair.
     pub id: String,
@@ -211,7 +211,6 @@ pub struct Skipped {
     /// The reason, for counting.
     pub reason: SkipReason,
     /// The specifics of this case, for display.
-    #[serde(rename = "skipped")]
     pub detail: String,
 }
 

@@ -2,18 +2,14 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::io::{self, BufRead};
-use std::marker::PhantomData;
 use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::PairsError;
-use crate::files::AppendLog;
-use crate::format::json::from_text;
-use crate::format::jsonl::{JsonLines, encode_line, read_line};
-use crate::limits::Limits;
+use crate::format::jsonl::JsonLines;
+use crate::log::JsonlLog;
 
 /// A record with a key that is unique in its file.
 pub trait Keyed {
@@ -55,17 +51,11 @@ impl fmt::Display for RecordKey {
     }
 }
 
-/// A JSON Lines file of records in any order, which records are appended to.
-///
-/// Each record is written with one call, so a killed process leaves whole records and at most one
-/// torn last line. [`open`](Self::open) removes a torn last line. Any other line that is not a
-/// record is an error, and the file is left unchanged, so that a wrong path does not damage a file
-/// of another kind. The file is locked while the store exists; no other process can open it.
+/// A [`JsonlLog`] of records with unique keys, in any order.
 #[derive(Debug)]
 pub struct JsonlStore<T> {
-    log: AppendLog,
+    log: JsonlLog<T>,
     known: HashSet<RecordKey>,
-    records: PhantomData<fn(T)>,
 }
 
 impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
@@ -85,15 +75,20 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
     /// Returns the errors of [`open`](Self::open) and of `each`. The file is then left unchanged.
     pub fn open_each<E: From<PairsError>>(
         path: impl AsRef<Path>,
-        each: impl FnMut(usize, T) -> Result<(), E>,
+        mut each: impl FnMut(usize, T) -> Result<(), E>,
     ) -> Result<Self, E> {
         let path = path.as_ref();
-        let log = AppendLog::open(path).map_err(PairsError::from)?;
-        let reader = log.reader().map_err(PairsError::from)?;
-        let Contents { known, end, tail } = Contents::scan(path, reader, each)?;
-        let mut store = Self { log, known, records: PhantomData };
-        store.repair(end, tail)?;
-        Ok(store)
+        let mut known = HashSet::new();
+        let log = JsonlLog::open_each(path, |line, record: T| {
+            let key = RecordKey::of(&record);
+            if known.contains(&key) {
+                let (path, id) = (path.to_owned(), key.to_string());
+                return Err(PairsError::DuplicateId { path, line, id }.into());
+            }
+            known.insert(key);
+            each(line, record)
+        })?;
+        Ok(Self { log, known })
     }
 
     /// Appends one record.
@@ -107,8 +102,7 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
             let line = self.len() + 1;
             return Err(PairsError::DuplicateId { path: self.path().to_owned(), line, id: key.to_string() });
         }
-        let line = encode_line(self.path(), &key.id, record)?;
-        self.log.append(&line)?;
+        self.log.append(&key, record)?;
         self.known.insert(key);
         Ok(())
     }
@@ -118,7 +112,7 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
     /// # Errors
     /// Returns an error if the system call fails.
     pub fn sync(&self) -> Result<(), PairsError> {
-        Ok(self.log.sync()?)
+        self.log.sync()
     }
 
     /// Returns an iterator that reads all records from the file.
@@ -156,95 +150,7 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
     /// # Errors
     /// Returns an error if the file cannot be removed.
     pub fn remove(self) -> Result<(), PairsError> {
-        Ok(self.log.remove()?)
-    }
-
-    /// Removes a torn last line, or adds the missing newline of the last record.
-    fn repair(&mut self, end: u64, tail: Tail) -> Result<(), PairsError> {
-        match tail {
-            Tail::Whole => Ok(()),
-            Tail::NoNewline => Ok(self.log.append(b"\n")?),
-            Tail::Torn { bytes } => {
-                tracing::warn!(path = %self.path().display(), bytes, "cut off a torn last line");
-                Ok(self.log.truncate(end)?)
-            }
-        }
-    }
-}
-
-/// The end of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tail {
-    Whole,
-    /// The last record is whole but has no newline.
-    NoNewline,
-    /// The last line is the start of a record.
-    Torn {
-        bytes: usize,
-    },
-}
-
-struct Contents {
-    known: HashSet<RecordKey>,
-    /// Offset in bytes of the end of the last whole record.
-    end: u64,
-    tail: Tail,
-}
-
-impl Contents {
-    fn scan<T: Keyed + DeserializeOwned, E: From<PairsError>>(
-        path: &Path,
-        mut reader: impl BufRead,
-        mut each: impl FnMut(usize, T) -> Result<(), E>,
-    ) -> Result<Self, E> {
-        let read = |source: io::Error| PairsError::io("read", path)(source);
-        let limit = Limits::DEFAULT.record_bytes;
-        let mut contents = Self { known: HashSet::new(), end: 0, tail: Tail::Whole };
-        let mut line = Vec::new();
-        for number in 1.. {
-            line.clear();
-            if read_line(&mut reader, &mut line, limit).map_err(read)? == 0 {
-                break;
-            }
-            if line.len() > limit {
-                let (path, record, line) = (path.to_owned(), contents.known.len() + 1, number);
-                return Err(PairsError::RecordTooLarge { path, record, line, limit }.into());
-            }
-            match from_text::<T>(line.trim_ascii_end()) {
-                Ok(record) => {
-                    let key = RecordKey::of(&record);
-                    if contents.known.contains(&key) {
-                        let (path, id) = (path.to_owned(), key.to_string());
-                        return Err(PairsError::DuplicateId { path, line: number, id }.into());
-                    }
-                    contents.known.insert(key);
-                    each(number, record)?;
-                }
-                Err(_) if line.trim_ascii().is_empty() => {}
-                Err((key, error)) => {
-                    if reader.fill_buf().map_err(read)?.is_empty() && is_torn::<T>(&line) {
-                        contents.tail = Tail::Torn { bytes: line.len() };
-                        break;
-                    }
-                    let record = contents.known.len() + 1;
-                    return Err(PairsError::json(path, record, number, &key, error).into());
-                }
-            }
-            contents.end += line.len() as u64;
-            contents.tail = if line.ends_with(b"\n") { Tail::Whole } else { Tail::NoNewline };
-        }
-        Ok(contents)
-    }
-}
-
-/// Returns whether a last line is the start of a record. Trailing zeros are ignored, because some
-/// file systems fill unwritten parts of a file with zeros.
-fn is_torn<T: DeserializeOwned>(line: &[u8]) -> bool {
-    let written = line.iter().rposition(|&byte| byte != 0 && byte != b'\n').map_or(0, |last| last + 1);
-    match &line[..written] {
-        [] => true,
-        text @ [b'{', ..] => serde_json::from_slice::<T>(text).map_or_else(|error| error.is_eof(), |_| true),
-        _ => false,
+        self.log.remove()
     }
 }
 
@@ -359,6 +265,16 @@ mod tests {
             JsonlStore::<Note>::open(dir.path()),
             Err(PairsError::File(FileError::NotAFile { .. }))
         ));
+    }
+
+    #[test]
+    fn a_file_of_records_can_be_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notes.jsonl");
+        let mut store = JsonlStore::open(&path).unwrap();
+        store.append(&note(0, "a")).unwrap();
+        store.remove().unwrap();
+        assert!(!path.exists());
     }
 
     #[test]

@@ -37,7 +37,7 @@ fn photographs() {
     let second = &data.samples[2];
     assert_eq!(second.prompt, "Is there a dog in the picture?");
     assert_eq!(
-        second.history,
+        second.history[..],
         [Turn { prompt: data.samples[1].prompt.clone(), answer: data.samples[1].answer.clone() }]
     );
     assert_eq!(data.skipped.len(), 1);
@@ -198,7 +198,7 @@ fn scores_that_json_has_no_word_for_are_errors() {
         id: "r".into(),
         image: "a.jpg".into(),
         system: None,
-        history: vec![],
+        history: Default::default(),
         prompt: "<image>\nWhat?".into(),
         completions: vec![completion],
     };
@@ -304,7 +304,7 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
         } else {
             (vec![], question)
         };
-        Record { id: String::new(), image, system, history, prompt, completions }
+        Record { id: String::new(), image, system, history: history.into(), prompt, completions }
     });
     let named = |(index, (mut record, bare)): (usize, (Record, bool))| {
         record.id = if bare { index.to_string() } else { format!("r{index}") };

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bpo_pairs::files::FileError;
 use bpo_pairs::format::{jsonl, llava};
-use bpo_pairs::{Limits, PairsError, SkipReason};
+use bpo_pairs::{Limits, PairsError, SftSample, SkipReason};
 use serde_json::{Value, json};
 
 fn conversation(turns: usize) -> Value {
@@ -86,4 +86,31 @@ fn devices_and_fifos_are_no_data() {
         assert!(is_refused(jsonl::read_pairs(path).unwrap_err()));
         assert!(is_refused(bpo_pairs::fingerprint_file(path).unwrap_err()));
     }
+}
+
+/// The samples of a conversation share its turns, so memory grows with the record and not with its
+/// square. 900 turns of 5 KB, copied for each sample, would take 2 GB.
+#[test]
+fn samples_of_a_long_conversation_share_its_turns() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("llava.json");
+    let turns = (0..900).flat_map(|i| {
+        let answer = format!("{i} {}", "x".repeat(5000));
+        [json!({"from": "human", "value": "What?"}), json!({"from": "gpt", "value": answer})]
+    });
+    let record = json!([{"id": "a", "image": "a.jpg", "conversations": turns.collect::<Vec<_>>()}]);
+    fs::write(&path, record.to_string()).unwrap();
+    let data = llava::read(&path).unwrap();
+    let last = &data.samples[899].history;
+    for (i, sample) in data.samples.iter().enumerate() {
+        assert_eq!(sample.history.len(), i);
+        assert!(std::ptr::eq(sample.history.as_ptr(), last.as_ptr()), "sample {i} has turns of its own");
+    }
+    assert_eq!(last[898].answer, data.samples[898].answer);
+
+    // in files a history is a list of turns, and is left out if there is none
+    let text = serde_json::to_string(&data.samples[1]).unwrap();
+    assert!(text.contains("\"history\":[{\"prompt\":"), "{}", &text[..200]);
+    assert_eq!(serde_json::from_str::<SftSample>(&text).unwrap(), data.samples[1]);
+    assert!(!serde_json::to_string(&data.samples[0]).unwrap().contains("history"));
 }

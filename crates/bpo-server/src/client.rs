@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use bpo_inject::{OnText, TextGenerator, TextRequest};
-use bpo_pairs::{Generated, RequestFailure, Untrusted};
+use bpo_pairs::{Generated, Limits, RequestFailure, Untrusted};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ureq::http::{HeaderMap, Response, Uri};
@@ -19,8 +19,6 @@ use crate::error::ServerError;
 use crate::redact::Redactor;
 use crate::wire::{ChatRequest, ChatResponse};
 
-/// Largest body that is read, in bytes, after decompression.
-const MAX_BODY_BYTES: u64 = 16 << 20;
 /// Longest wait of [`OpenAiClient::check_alive`].
 const ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest number of characters of a body in an error.
@@ -318,7 +316,7 @@ impl TextGenerator for OpenAiClient {
 }
 
 fn read_body(response: &mut Response<ureq::Body>) -> Result<Vec<u8>, ureq::Error> {
-    response.body_mut().with_config().limit(MAX_BODY_BYTES).read_to_vec()
+    response.body_mut().with_config().limit(Limits::DEFAULT.reply_bytes).read_to_vec()
 }
 
 /// Reads `Retry-After` in seconds. Its form with a date, which model servers do not send, is

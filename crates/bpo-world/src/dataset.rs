@@ -21,7 +21,7 @@ pub enum WorldError {
     #[error(transparent)]
     File(#[from] FileError),
     /// A picture could not be encoded as PNG.
-    #[error("cannot encode {}", path.display())]
+    #[error("cannot encode {}", bpo_pairs::UntrustedPath(path))]
     Encode {
         /// The file.
         path: PathBuf,

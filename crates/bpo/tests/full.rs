@@ -40,7 +40,7 @@ fn pairs() -> Vec<PreferencePair> {
         id: id.into(),
         image: image.into(),
         system: None,
-        history: Vec::new(),
+        history: Default::default(),
         prompt: "What is it?".into(),
         chosen: chosen.into(),
         rejected: rejected.into(),

@@ -282,7 +282,7 @@ fn images_that_are_all_elsewhere_stop_the_run_and_hold_nothing_fast() {
     assert_eq!((first.file_name().unwrap().to_str(), skipped.total()), (Some("cat.jpg"), 4));
 
     // as left by a process that was killed after the first sample
-    let line = r#"{"id":"a","type":"mllm-hal","reason":"image-missing","skipped":"gone"}"#;
+    let line = r#"{"id":"a","type":"mllm-hal","reason":"image-missing","detail":"gone"}"#;
     fs::write(out.join("weakened.jsonl"), format!("{line}\n")).unwrap();
     config.data.images = photos;
     let report = run(&config, &out, &mut Counted::new(3), &mut ()).unwrap();

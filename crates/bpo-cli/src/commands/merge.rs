@@ -6,7 +6,7 @@ use super::open_device;
 use crate::args::MergeCommand;
 use crate::failure::Failure;
 use crate::overrides::required;
-use crate::progress::print_line;
+use crate::terminal::print_line;
 
 /// Writes the checkpoint with the adapter merged into its weights.
 ///

@@ -19,7 +19,6 @@ mod train;
 #[cfg(feature = "model")]
 mod weaken;
 
-use std::io::Write;
 use std::path::Path;
 
 #[cfg(feature = "model")]
@@ -105,20 +104,6 @@ fn api_key(config: &RunConfig) -> Result<Option<String>, BpoError> {
 #[cfg(not(feature = "server"))]
 fn api_key(_: &RunConfig) -> Result<Option<String>, BpoError> {
     Ok(None)
-}
-
-/// Prints a value as one JSON line to standard output, and flushes it.
-fn print_json(value: &impl serde::Serialize) -> Result<(), BpoError> {
-    let stdout = Path::new("standard output");
-    let mut line =
-        serde_json::to_vec(value).map_err(|source| BpoError::Json { path: stdout.to_owned(), source })?;
-    line.push(b'\n');
-    let mut out = std::io::stdout().lock();
-    out.write_all(&line).and_then(|()| out.flush()).map_err(|source| BpoError::Io {
-        action: "write to",
-        path: stdout.to_owned(),
-        source,
-    })
 }
 
 /// Loads the checkpoint of the settings with its adapter.

@@ -7,7 +7,8 @@ use crate::args::RunArgs;
 use crate::failure::Failure;
 use crate::interrupt::Interruptible;
 use crate::overrides::required;
-use crate::progress::{self, print_line};
+use crate::progress;
+use crate::terminal::print_line;
 
 /// Runs all stages in a run directory.
 ///

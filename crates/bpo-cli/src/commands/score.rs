@@ -8,12 +8,13 @@ use bpo::reference::fill;
 use bpo::stages::StageOutcome;
 use bpo::{BpoError, ReferenceSection, Required, collator};
 
-use super::{load_checkpoint, open_images, print_json};
+use super::{load_checkpoint, open_images};
 use crate::args::ScoreCommand;
 use crate::failure::Failure;
 use crate::overrides::required;
 use crate::progress;
 use crate::skipped::fail_if_skipped;
+use crate::terminal::print_json;
 
 /// Prints the log-probabilities of pairs.
 ///

@@ -13,7 +13,7 @@ use super::plot::{Dots, dots};
 use super::summary::{MAIN_METRICS, Summary};
 use super::{Quickstart, Setting};
 use crate::failure::Failure;
-use crate::progress::print_line;
+use crate::terminal::{print_line, print_lines};
 
 const ARMS: [Arm; 5] = [Arm::Sft, Arm::Weakened, Arm::Injected, Arm::AuthorsLoss, Arm::Bpo];
 
@@ -25,14 +25,14 @@ const ARMS: [Arm; 5] = [Arm::Sft, Arm::Weakened, Arm::Injected, Arm::AuthorsLoss
 pub fn run(out: &Path, seeds: &[(u64, Option<&Path>)], setting: Setting<'_>) -> Result<(), Failure> {
     let mut summaries = Vec::new();
     for &(seed, base) in seeds {
-        print_line(&format!("\nseed {seed}"));
+        print_lines(&format!("\nseed {seed}"));
         let run = out.join(format!("seed-{seed}"));
         summaries.push(Quickstart { out: &run, seed, base, setting }.run(&ARMS)?);
     }
     let dir = out.join("report");
     create_dir(&dir)?;
     let table = table(&summaries, setting);
-    print_line(&format!("\n{table}"));
+    print_lines(&format!("\n{table}"));
     write_json(&dir.join("ablation.json"), &summaries)?;
     write(&dir.join("ablation.md"), table.as_bytes())?;
     write(&dir.join("ablation.svg"), plot(&summaries, setting.evaluated[0].name()).as_bytes())?;

@@ -10,7 +10,8 @@ use bpo::{
 };
 use serde::Serialize;
 
-use crate::progress::{self, print_line};
+use crate::progress;
+use crate::terminal::print_line;
 
 /// A training from the same annotated answers, for the same number of steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use bpo::pairs::Fingerprint;
+use bpo::pairs::files::read_bytes;
+use bpo::pairs::{Fingerprint, Limits};
 use bpo::{BpoError, Change, RunDir};
 use bpo_world::{Example, QuestionMix, Split};
 use serde::{Deserialize, Serialize};
@@ -70,13 +71,13 @@ impl Inputs {
     }
 
     fn read(path: &Path) -> Result<Option<Self>, BpoError> {
-        match std::fs::read(path) {
+        match read_bytes(path, Limits::DEFAULT.settings_bytes) {
             Ok(bytes) => {
                 let json = |source| BpoError::Json { path: PathBuf::from(path), source };
                 Ok(Some(serde_json::from_slice(&bytes).map_err(json)?))
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(BpoError::Io { action: "read", path: path.to_owned(), source }),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 

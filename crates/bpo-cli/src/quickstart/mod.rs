@@ -31,7 +31,8 @@ use bpo_world::{Example, Split, Topic};
 use crate::args::QuickstartArgs;
 use crate::commands::open_device;
 use crate::failure::Failure;
-use crate::progress::{self, print_line};
+use crate::progress;
+use crate::terminal::{print_line, print_lines};
 use arm::Arm;
 use evaluation::{Evaluator, Scored};
 use files::{create_dir, write, write_json};
@@ -238,7 +239,7 @@ impl Quickstart<'_> {
         let share = |value: &Option<f64>| {
             value.map_or_else(|| "-".to_owned(), |value| format!("{:.1} %", 100.0 * value))
         };
-        print_line(&format!(
+        print_lines(&format!(
             "\n{answers} descriptions of images weakened by {distortion} (alpha-bar {alpha_bar:.2}): CHAIR_i {}, recall {}",
             share(chair_i),
             share(recall)
@@ -250,13 +251,13 @@ impl Quickstart<'_> {
             for (name, label) in MAIN_METRICS {
                 table.row(label, metrics.iter().map(|metrics| format_percent(&metrics.get(name))));
             }
-            print_line(&format!("\n{name}\n{table}"));
+            print_lines(&format!("\n{name}\n{table}"));
             for model in models.iter().filter(|model| PEERS.contains(&model.name)) {
                 let change = format_percent(&split.change[model.name]);
                 print_line(&format!("CHAIR_i of BPO relative to {}: {change}", model.title));
             }
         }
-        print_line(
+        print_lines(
             "\nCHAIR_i: share of mentioned objects that are not in the image; CHAIR_s: share of descriptions with such an \
              object; recall: share of the objects in the image that are mentioned; yes/no: accuracy. In brackets: 95 % intervals.",
         );
@@ -264,7 +265,8 @@ impl Quickstart<'_> {
         let (page, index) = (page::page(summary, models, splits)?, dir.join("index.html"));
         write_json(&dir.join("summary.json"), summary)?;
         write(&index, page.as_bytes())?;
-        print_line(&format!("\nadapter: {}", self.out.join("run/adapter").display()));
+        print_line("");
+        print_line(&format!("adapter: {}", self.out.join("run/adapter").display()));
         print_line(&format!("report: {}", index.display()));
         Ok(())
     }

@@ -106,7 +106,7 @@ fn images_that_cannot_be_used_are_skipped_and_counted() {
     for ((variant, (id, image, reason)), line) in twice.zip(lines) {
         assert_eq!((&line["id"], line["variant"].as_u64().unwrap_or(0)), (&(*id).into(), variant));
         assert_eq!(line["reason"].as_str(), *reason, "{line}");
-        let detail = line["skipped"].as_str();
+        let detail = line["detail"].as_str();
         assert!(reason.is_none() || detail.is_some_and(|detail| detail.contains(image)), "{line}");
     }
 }

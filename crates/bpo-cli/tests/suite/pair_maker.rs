@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::common::bpo;
+#[cfg(feature = "server")]
+use crate::common::server::Server;
+use crate::common::{bpo, read_lines};
 
 const DATA: &str = r#"[
     {"id": "a", "image": "a.jpg", "conversations": [
@@ -63,7 +65,7 @@ fn shards_give_the_pairs_of_the_whole_stage() {
     assert_eq!(pair(&["second.jsonl", "first.jsonl"], "pairs.jsonl"), whole);
 
     // a sample without any weakened answer has no pair, and is not asked for
-    let line = r#"{"id":"a","type":"mllm-hal","reason":"image-missing","skipped":"no image"}"#;
+    let line = r#"{"id":"a","type":"mllm-hal","reason":"image-missing","detail":"no image"}"#;
     fs::write(at("weakened.jsonl"), format!("{line}\n")).unwrap();
     let more = arguments!["--weakened", at("weakened.jsonl"), "--out", at("fewer.jsonl")];
     bpo([arguments!["inject"], data.clone(), more].concat()).succeeds();
@@ -71,6 +73,30 @@ fn shards_give_the_pairs_of_the_whole_stage() {
     let fewer = pair(&["fewer.jsonl", "weakened.jsonl"], "fewer-pairs.jsonl");
     assert_eq!(pair(&["weakened.jsonl", "whole.jsonl"], "same-pairs.jsonl"), fewer);
     assert!(whole.ends_with(&fewer) && fewer.len() < whole.len());
+}
+
+/// Pairs are made with the answers of a language model behind a server, which may fail at first.
+#[cfg(feature = "server")]
+#[test]
+fn pairs_are_made_with_a_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("llava.json"), DATA).unwrap();
+    let server = Server::failing_first(1);
+    let settings = format!("base_url = \"{}\"\nmodel = \"m\"\nbackoff_initial_ms = 1\n", server.url);
+    fs::write(at("bpo.toml"), format!("[inject.server]\n{settings}")).unwrap();
+    let data = arguments!["--config", at("bpo.toml"), "--data", at("llava.json")];
+    let out = arguments!["--out", at("injected.jsonl")];
+    bpo([arguments!["inject"], data.clone(), out].concat()).succeeds().says("inject: 2 answers");
+    assert_eq!(server.requests().len(), 1 + 2);
+    let files = arguments!["--answers", at("injected.jsonl"), "--out", at("pairs.jsonl")];
+    bpo([arguments!["pair"], data, files].concat()).succeeds();
+    let pairs = read_lines(at("pairs.jsonl"));
+    assert_eq!(pairs.len(), 2);
+    for pair in &pairs {
+        assert!(pair["rejected"].as_str().unwrap().contains("purple elephant"), "{pair}");
+        assert_eq!(pair["kind"], "llm-hal");
+    }
 }
 
 #[test]

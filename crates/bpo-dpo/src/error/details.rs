@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use bpo_pairs::Skipped;
+use bpo_pairs::{Skipped, Untrusted, UntrustedPath};
 
 /// The part of a pair that changed since the reference's log-probabilities were computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,8 @@ pub struct Change {
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` was {} and is now {}", self.key, short(&self.then), short(&self.now))
+        let [key, then, now] = [&self.key, short(&self.then), short(&self.now)].map(Untrusted);
+        write!(f, "`{key}` was {then} and is now {now}")
     }
 }
 
@@ -79,7 +80,8 @@ impl fmt::Display for Mismatch {
 /// All items, or the first of many: a model has thousands of parameters.
 pub(super) fn list<T: fmt::Display>(items: &[T]) -> String {
     const SHOWN: usize = 20;
-    let shown = items[..items.len().min(SHOWN)].iter().map(T::to_string).collect::<Vec<_>>().join(", ");
+    let shown = items.iter().take(SHOWN).map(|item| Untrusted(&item.to_string()).to_string());
+    let shown = shown.collect::<Vec<_>>().join(", ");
     match items.len().saturating_sub(SHOWN) {
         0 => shown,
         more => format!("{shown} and {more} more"),
@@ -93,10 +95,12 @@ pub(super) fn listed(names: &[String]) -> String {
 
 /// The first skipped pair and its reason, to end a message with.
 pub(super) fn first(skipped: &[Skipped]) -> String {
-    skipped.first().map_or_else(String::new, |first| format!("; the first, {}: {}", first.id, first.detail))
+    skipped.first().map_or_else(String::new, |first| {
+        format!("; the first, {}: {}", Untrusted(&first.id), Untrusted(&first.detail))
+    })
 }
 
 /// The file, or "the given bytes".
 pub(super) fn place(path: &Option<PathBuf>) -> String {
-    path.as_ref().map_or_else(|| "the given bytes".to_owned(), |path| path.display().to_string())
+    path.as_ref().map_or_else(|| "the given bytes".to_owned(), |path| UntrustedPath(path).to_string())
 }

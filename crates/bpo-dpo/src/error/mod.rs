@@ -5,7 +5,7 @@ mod details;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::{CompletionKind, Skipped};
+use bpo_pairs::{CompletionKind, Skipped, Untrusted, UntrustedPath};
 
 pub use details::{Change, Mismatch, Stale};
 use details::{first, list, listed, place};
@@ -20,7 +20,7 @@ pub type Source = Box<dyn Error + Send + Sync + 'static>;
 #[non_exhaustive]
 pub enum DpoError {
     /// A setting outside its range.
-    #[error("`{key}` must be {expected}, not {found}")]
+    #[error("`{key}` must be {expected}, not {}", Untrusted(found))]
     Setting {
         /// Name of the setting, as in [`DpoConfig`](crate::DpoConfig).
         key: &'static str,
@@ -30,7 +30,7 @@ pub enum DpoError {
         found: String,
     },
     /// Two settings that exclude each other.
-    #[error("`{key}` does not go with {with}: {reason}")]
+    #[error("`{key}` does not go with {}: {reason}", Untrusted(with))]
     Conflict {
         /// Name of the setting, as in [`DpoConfig`](crate::DpoConfig).
         key: &'static str,
@@ -40,7 +40,7 @@ pub enum DpoError {
         reason: &'static str,
     },
     /// Weights for a kind of completions that no pair has.
-    #[error("`kind_weights` has `{kind}`, and no pair is of that kind; there are: {}", list(.kinds))]
+    #[error("`kind_weights` has `{}`, and no pair is of that kind; there are: {}", Untrusted(kind.as_str()), list(.kinds))]
     UnknownKind {
         /// The kind.
         kind: CompletionKind,
@@ -48,7 +48,7 @@ pub enum DpoError {
         kinds: Vec<CompletionKind>,
     },
     /// A learning-rate group that no trainable parameter belongs to.
-    #[error("learning-rate group `{group}` matches no trainable parameter; there are: {}", list(.parameters))]
+    #[error("learning-rate group `{}` matches no trainable parameter; there are: {}", Untrusted(group), list(.parameters))]
     EmptyGroup {
         /// The text that was looked for in the paths.
         group: String,
@@ -104,7 +104,7 @@ pub enum DpoError {
         mismatch: Mismatch,
     },
     /// A cache of the reference's log-probabilities is stale.
-    #[error("{} is stale: {}; delete it to rebuild it", path.display(), list(.changes))]
+    #[error("{} is stale: {}; delete it to rebuild it", UntrustedPath(path), list(.changes))]
     ReferenceChanged {
         /// The file.
         path: PathBuf,
@@ -112,7 +112,7 @@ pub enum DpoError {
         changes: Vec<Change>,
     },
     /// A pair is not what it was when the reference's log-probabilities were computed.
-    #[error("{}: {what} of pair {pair} changed since the file was written; delete it to rebuild it", place(.path))]
+    #[error("{}: {what} of pair {} changed since the file was written; delete it to rebuild it", place(.path), Untrusted(pair))]
     StaleReference {
         /// The file, where they came from one.
         path: Option<PathBuf>,
@@ -122,7 +122,7 @@ pub enum DpoError {
         what: Stale,
     },
     /// The cache has no log-probabilities of a pair.
-    #[error("{} has no log-probabilities for pair {pair}", place(.path))]
+    #[error("{} has no log-probabilities for pair {}", place(.path), Untrusted(pair))]
     NotInReference {
         /// The file, where they came from one.
         path: Option<PathBuf>,
@@ -130,7 +130,7 @@ pub enum DpoError {
         pair: String,
     },
     /// A file is no cache of a reference's log-probabilities.
-    #[error("{} is no cache of a reference's log-probabilities: {reason}", path.display())]
+    #[error("{} is no cache of a reference's log-probabilities: {}", UntrustedPath(path), Untrusted(reason))]
     ReferenceFile {
         /// The file.
         path: PathBuf,
@@ -153,7 +153,8 @@ pub enum DpoError {
         "before the first step the policy must equal its reference: loss {loss:.6} (expected {expected_loss:.6}), largest \
          margin {margin:.2e} (pair {pair}), both within {tolerance:e}. Possible causes: the reference is another model, or the \
          adapter not fresh (if this is intended, set `reference_differs`); the adapter is not switched off for the reference, \
-         dropout is on, or the two passes compute in low precision by different kernels (then widen `initial_tolerance`)"
+         dropout is on, or the two passes compute in low precision by different kernels (then widen `initial_tolerance`)",
+        pair = Untrusted(pair)
     )]
     InitialMismatch {
         /// Mean loss of the first batch.
@@ -197,7 +198,7 @@ pub enum DpoError {
     #[error(
         "none of the {count} checkpoints in {} is intact; the newest: {newest}. Restore one of them, or remove the directory to \
          train from the start",
-        path.display()
+        UntrustedPath(path), newest = Untrusted(newest)
     )]
     NoIntactCheckpoint {
         /// The directory of checkpoints.
@@ -208,7 +209,7 @@ pub enum DpoError {
         newest: String,
     },
     /// A checkpoint is not what was written.
-    #[error("{} is damaged: {reason}", path.display())]
+    #[error("{} is damaged: {}", UntrustedPath(path), Untrusted(reason))]
     Damaged {
         /// The checkpoint, or a file of it.
         path: PathBuf,
@@ -246,7 +247,11 @@ pub enum DpoError {
         source: safetensors::SafeTensorError,
     },
     /// Elements of a type that checkpoints do not hold.
-    #[error("`{name}` has elements of type {found}; checkpoints hold f64, f32, f16 and bf16")]
+    #[error(
+        "`{}` has elements of type {}; checkpoints hold f64, f32, f16 and bf16",
+        Untrusted(name),
+        Untrusted(found)
+    )]
     ElementType {
         /// Path of the parameter.
         name: String,
@@ -254,7 +259,7 @@ pub enum DpoError {
         found: String,
     },
     /// The checkpoint was written with other settings.
-    #[error("{} was made with other settings: {}", path.display(), list(.changes))]
+    #[error("{} was made with other settings: {}", UntrustedPath(path), list(.changes))]
     ConfigChanged {
         /// The checkpoint.
         path: PathBuf,
@@ -265,7 +270,7 @@ pub enum DpoError {
     #[error(
         "{} was made with other pairs (fingerprint {expected}, these have {found}): train into another directory, or \
          restore the pairs and the images that it was made with",
-        path.display()
+        UntrustedPath(path), expected = Untrusted(expected), found = Untrusted(found)
     )]
     DataChanged {
         /// The checkpoint.
@@ -283,18 +288,8 @@ pub enum DpoError {
         /// The error of the sampler.
         source: Source,
     },
-    /// A line of a file cannot be parsed.
-    #[error("{}, line {line}", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// Counted from 1.
-        line: usize,
-        /// What is wrong.
-        source: serde_json::Error,
-    },
     /// A JSON file cannot be parsed.
-    #[error("{}", path.display())]
+    #[error("{}", UntrustedPath(path))]
     Json {
         /// The file.
         path: PathBuf,
@@ -302,7 +297,7 @@ pub enum DpoError {
         source: serde_json::Error,
     },
     /// A file or directory could not be read or written.
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {}", UntrustedPath(path))]
     Io {
         /// The action that failed.
         action: &'static str,
@@ -329,7 +324,10 @@ pub enum DpoError {
 
 impl From<bpo_pairs::PairsError> for DpoError {
     fn from(error: bpo_pairs::PairsError) -> Self {
-        Self::Pairs(Box::new(error))
+        match error {
+            bpo_pairs::PairsError::File(error) => Self::File(error),
+            error => Self::Pairs(Box::new(error)),
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Log-probabilities of tokens, and statistics of each token's distribution.
 
-use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Int, Tensor};
 
 use super::tensors::{off_tape, widen};
@@ -61,19 +60,13 @@ impl TokenStatistics {
     /// Number of statistics.
     pub const COUNT: usize = 4;
 
-    /// The statistics of single tokens, in the order of the fields.
+    /// Computes the statistics of single tokens, in the order of the fields.
     ///
     /// # Shapes
     /// - `logits`: `[tokens, vocab]`
+    /// - `logps`: `[tokens, vocab]`, the log-probabilities of the whole vocabulary
     /// - `targets`: `[tokens, 1]`
     /// - output: `[tokens, 4]`, on no autodiff tape
-    pub fn of_logits(logits: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
-        let logits = widen(off_tape(logits));
-        Self::of_logps(logits.clone(), log_softmax(logits, 1), targets)
-    }
-
-    /// [`of_logits`](Self::of_logits) with the log-probabilities of the whole vocabulary, `[tokens,
-    /// vocab]`.
     pub fn of_logps(logits: Tensor<2>, logps: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
         let (logits, logps) = (widen(off_tape(logits)), widen(off_tape(logps)));
         let targets = off_tape(targets);

@@ -26,11 +26,11 @@ fn checkpoint(step: usize, config: &DpoConfig) -> Checkpoint {
 fn the_newest_is_loaded_and_old_ones_go() {
     let dir = tempfile::tempdir().expect("a directory");
     let checkpoints = CheckpointDir::new(dir.path());
-    assert!(checkpoints.load_newest().expect("nothing there").is_none());
+    assert!(checkpoints.load_newest(|_, _| Ok(())).expect("nothing there").is_none());
     for step in [5, 10, 1_000_000] {
         checkpoints.save(&checkpoint(step, &DpoConfig::default()), 2).expect("saved");
     }
-    let (path, loaded) = checkpoints.load_newest().expect("readable").expect("one there");
+    let (path, loaded) = checkpoints.load_newest(|_, _| Ok(())).expect("readable").expect("one there");
     assert!(path.ends_with("checkpoints/step-1000000"), "{}", path.display());
     assert_eq!(loaded, checkpoint(1_000_000, &DpoConfig::default()));
     let mut left: Vec<_> = fs::read_dir(dir.path().join("checkpoints"))
@@ -72,17 +72,20 @@ fn damaged_ones_are_passed_over() {
             let newest = checkpoints.save(&checkpoint(10, &DpoConfig::default()), 3).expect("saved");
             let damaged = damages(&fs::read(newest.join(file)).expect("bytes")).swap_remove(case);
             damage(&newest.join(file), damaged.as_ref());
-            let (_, loaded) = checkpoints.load_newest().expect("readable").expect("one whole");
+            let (_, loaded) = checkpoints.load_newest(|_, _| Ok(())).expect("readable").expect("one whole");
             assert_eq!(loaded.state.step, 5, "{file}");
             assert!(matches!(checkpoints.load(10), Err(DpoError::Damaged { .. })), "{file}");
             // the step can be written again
             checkpoints.save(&checkpoint(10, &DpoConfig::default()), 3).expect("saved");
-            assert_eq!(checkpoints.load_newest().expect("readable").expect("one").1.state.step, 10);
+            assert_eq!(
+                checkpoints.load_newest(|_, _| Ok(())).expect("readable").expect("one").1.state.step,
+                10
+            );
             // without an intact one there is an error that names the newest
             for path in [&oldest, &newest] {
                 damage(&path.join(file), damaged.as_ref());
             }
-            let error = checkpoints.load_newest().expect_err("none is intact");
+            let error = checkpoints.load_newest(|_, _| Ok(())).expect_err("none is intact");
             assert!(matches!(&error, DpoError::NoIntactCheckpoint { count: 2, .. }), "{error}");
             assert!(error.to_string().contains("step-000010"), "{error}");
         }

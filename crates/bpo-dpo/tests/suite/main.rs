@@ -4,6 +4,7 @@ mod checkpoint;
 mod config;
 mod evaluation;
 mod gradients;
+mod hostile;
 mod loss;
 mod mdpo;
 mod metrics;

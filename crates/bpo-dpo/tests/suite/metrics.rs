@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use bpo_dpo::{DpoError, MetricsLog, StepMetrics};
+use bpo_pairs::PairsError;
 use serde_json::{Value, json};
 
 fn metrics(step: usize) -> StepMetrics {
@@ -60,7 +61,31 @@ fn a_bad_line_is_named() {
     write(&path, 1..=1);
     OpenOptions::new().append(true).open(&path).expect("opened").write_all(b"hello\n").expect("written");
     let error = MetricsLog::<StepMetrics>::open(&path, 9).expect_err("not a record");
-    assert!(matches!(error, DpoError::Line { line: 2, .. }), "{error}");
+    let DpoError::Pairs(error) = error else { panic!("{error}") };
+    assert!(matches!(*error, PairsError::Json { line: 2, .. }), "{error}");
+}
+
+#[test]
+fn files_of_another_kind_stay_as_they_are() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("metrics.jsonl");
+    for text in [r#"{"question": "Is it a cat?", "answer": "yes"}"#, "notes", "[1, 2]", "{\"step\": 1}"] {
+        std::fs::write(&path, text).expect("written");
+        MetricsLog::<StepMetrics>::open(&path, 9).expect_err("not a record");
+        MetricsLog::<StepMetrics>::read(&path).expect_err("not a record");
+        assert_eq!(std::fs::read_to_string(&path).expect("text"), text);
+    }
+}
+
+#[test]
+fn a_whole_record_without_its_newline_is_kept() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("metrics.jsonl");
+    write(&path, 1..=2);
+    let text = std::fs::read_to_string(&path).expect("text");
+    std::fs::write(&path, text.trim_end()).expect("written");
+    write(&path, 3..=3);
+    assert_eq!(steps(&path), [1, 2, 3]);
 }
 
 #[test]

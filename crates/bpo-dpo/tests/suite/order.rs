@@ -15,7 +15,7 @@ fn groups_share_image_system_text_history_and_prompt() {
         [vec![0, 2, 6], vec![1, 5, 8], vec![3], vec![4], vec![7], vec![9]]
     );
     let mut other = pairs();
-    other[2].history.push(Turn { prompt: "<image>\nhello".to_owned(), answer: "hello".to_owned() });
+    other[2].history = vec![Turn::new("<image>\nhello", "hello")].into();
     assert_eq!(DataOrder::new(&other).groups()[0], [0, 6]);
     other[6].system = Some("be brief".to_owned());
     other[8].system = Some("be brief".to_owned());

@@ -153,6 +153,38 @@ fn a_cache_comes_back_from_its_file() {
     assert!(of(cache) == of(loaded), "the same bits from memory and from the file");
 }
 
+/// Two runs that share a file each add what the other lacks, whatever they read at their start.
+#[test]
+fn rows_of_other_processes_stay_in_the_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("reference.safetensors");
+    let of = |pairs: &[PreferencePair]| {
+        let mut cache = LogpCache::new(about());
+        let model = Toy::untouched().valid();
+        let collate = &mut ToyCollate::default();
+        cache.fill(&model, Adapters::Off, collate, batches(&config(), pairs), |_, _| Ok(())).expect("filled");
+        cache
+    };
+    let all = pairs();
+    let (first, second) = all.split_at(all.len() / 2);
+    let (first, second) = (of(first), of(second));
+    first.save(&path).expect("saved");
+    second.save(&path).expect("saved");
+    first.save(&path).expect("saved");
+    let bytes = std::fs::read(&path).expect("bytes");
+    let loaded = LogpCache::load(&path, about()).expect("loaded");
+    assert_eq!(loaded.len(), of(&all).len());
+    let other = dir.path().join("other.safetensors");
+    of(&all).save(&other).expect("saved");
+    assert!(bytes == std::fs::read(&other).expect("bytes"), "the order of writing does not matter");
+
+    let mut changed = about();
+    changed.insert("model".to_owned(), "another".to_owned());
+    let error = LogpCache::new(changed).save(&path).expect_err("of another model");
+    assert!(matches!(error, DpoError::ReferenceChanged { .. }), "{error}");
+    assert!(bytes == std::fs::read(&path).expect("bytes"));
+}
+
 #[test]
 fn what_is_there_is_not_computed_again() {
     let mut cache = filled(&config());

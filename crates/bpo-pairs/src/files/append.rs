@@ -106,11 +106,11 @@ impl AppendLog {
         self.file.sync_data().map_err(FileError::io("sync", &self.path))
     }
 
-    /// Removes the file. The caller must have checked that it holds only lines that bpo wrote.
+    /// Removes the file. The caller has checked that it holds only records of bpo.
     ///
     /// # Errors
     /// Returns [`FileError::Io`] if the file cannot be removed.
-    pub fn remove(self) -> Result<(), FileError> {
-        destructive::remove_file(&self.target)
+    pub(crate) fn remove(self) -> Result<(), FileError> {
+        destructive::unlink(&self.target)
     }
 }

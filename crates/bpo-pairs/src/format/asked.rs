@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::fields::{Fields, describe, object, quoted, turns};
 use super::images_field::{single, take_paths};
+use crate::history::History;
 use crate::image_token::place_in_conversation;
 use crate::placeholders::check_question;
 use crate::sft::Turn;
@@ -16,7 +17,7 @@ const OTHER_MEDIA: [&str; 4] = ["video", "videos", "audio", "audios"];
 pub(super) struct Asked {
     pub(super) image: String,
     pub(super) system: Option<String>,
-    pub(super) history: Vec<Turn>,
+    pub(super) history: History,
     pub(super) prompt: String,
 }
 
@@ -25,8 +26,9 @@ impl Asked {
     /// the first question.
     pub(super) fn take(fields: &mut Fields, key: &str) -> Result<Self, Flaw> {
         let mut asked = Self::take_unplaced(fields, key)?;
-        place_in_conversation(&mut asked.history, &mut asked.prompt)?;
-        Ok(asked)
+        let mut history = asked.history.to_vec();
+        place_in_conversation(&mut history, &mut asked.prompt)?;
+        Ok(Self { history: history.into(), ..asked })
     }
 
     /// Takes the values and leaves image tokens as they are in the record.
@@ -43,7 +45,7 @@ impl Asked {
             let at = format!("{at}.");
             Ok(Turn { prompt: turn.text(&at, "prompt")?, answer: turn.text(&at, "answer")? })
         };
-        let history = history.map(turn).collect::<Result<Vec<_>, Flaw>>()?;
+        let history = history.map(turn).collect::<Result<History, Flaw>>()?;
         let prompt = fields.text("", key)?;
         check_question(key, &prompt)?;
         Ok(Self { image, system, history, prompt })

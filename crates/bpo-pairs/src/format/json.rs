@@ -63,6 +63,11 @@ pub(super) fn detect<R: BufRead>(
             Some(byte) if byte.is_ascii_whitespace() || BYTE_ORDER_MARK.get(head.len()) == Some(&byte) => {
                 head.push(byte);
                 reader.consume(1);
+                let limit = Limits::DEFAULT.record_bytes;
+                if head.len() > limit {
+                    let line = 1 + head.iter().filter(|&&byte| byte == b'\n').count();
+                    return Err(PairsError::RecordTooLarge { path: path.to_owned(), record: 1, line, limit });
+                }
                 if head == BYTE_ORDER_MARK {
                     head.clear();
                 }

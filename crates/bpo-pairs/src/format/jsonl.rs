@@ -111,10 +111,14 @@ pub(crate) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, limit: us
 }
 
 /// Serializes a record as a line with its newline.
-pub(crate) fn encode_line<T: Serialize>(path: &Path, id: &str, record: &T) -> Result<Vec<u8>, PairsError> {
+pub(crate) fn encode_line<T: Serialize>(
+    path: &Path,
+    id: &dyn std::fmt::Display,
+    record: &T,
+) -> Result<Vec<u8>, PairsError> {
     let mut line = serde_json::to_vec(record).map_err(|source| PairsError::Encode {
         path: path.to_owned(),
-        record: id.to_owned(),
+        record: id.to_string(),
         source,
     })?;
     line.push(b'\n');

@@ -28,6 +28,7 @@ use crate::fingerprint::{Fingerprint, FingerprintReader};
 use crate::format::conversation::Conversation;
 use crate::format::fields::JsonRecord;
 use crate::format::json;
+use crate::history::History;
 use crate::ids::{UniqueIds, id_or_index};
 use crate::image_token::strip_image_token;
 use crate::sft::{SftSample, Turn};
@@ -96,7 +97,7 @@ fn samples(record: JsonRecord, index: usize, ids: &mut UniqueIds) -> Vec<Result<
     let (id, read) = record.read(Conversation::read);
     let id = id_or_index(id, index);
     match read {
-        Ok(conversation) => split(&ids.claim(&id, conversation.turns.len()), &conversation, &skipped),
+        Ok(conversation) => split(&ids.claim(&id, conversation.turns.len()), conversation, &skipped),
         Err(flaw) => ids.claim(&id, 1).into_iter().map(|id| skipped(id, flaw.clone())).collect(),
     }
 }
@@ -104,10 +105,11 @@ fn samples(record: JsonRecord, index: usize, ids: &mut UniqueIds) -> Vec<Result<
 /// Makes one sample per turn. After a turn that is skipped, all later turns are skipped too.
 fn split(
     ids: &[String],
-    conversation: &Conversation,
+    conversation: Conversation,
     skipped: &dyn Fn(String, Flaw) -> Result<SftSample, Skipped>,
 ) -> Vec<Result<SftSample, Skipped>> {
     let Conversation { image, system, turns } = conversation;
+    let turns = History::from(turns);
     let mut broken = false;
     let sample = |(k, (id, turn)): (usize, (&String, &Turn))| {
         let flaw = if broken { Some(SkipReason::BrokenHistory) } else { flaw(turn) };
@@ -119,12 +121,12 @@ fn split(
             id: id.clone(),
             image: image.clone(),
             system: system.clone(),
-            history: turns[..k].to_vec(),
+            history: turns.prefix(k),
             prompt: turn.prompt.clone(),
             answer: turn.answer.clone(),
         })
     };
-    ids.iter().zip(turns).enumerate().map(sample).collect()
+    ids.iter().zip(&turns).enumerate().map(sample).collect()
 }
 
 fn flaw(turn: &Turn) -> Option<SkipReason> {

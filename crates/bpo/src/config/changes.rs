@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use bpo_pairs::Untrusted;
+
 use super::RunConfig;
 use super::affects::affects;
 use crate::error::BpoError;
@@ -36,8 +38,8 @@ impl Change {
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".to_owned());
-        write!(f, "`{}` was {} and is now {}", self.key, show(&self.then), show(&self.now))
+        let show = |value: &Option<String>| Untrusted(value.as_deref().unwrap_or("not set")).to_string();
+        write!(f, "`{}` was {} and is now {}", Untrusted(&self.key), show(&self.then), show(&self.now))
     }
 }
 

@@ -146,7 +146,8 @@ impl StageLedger {
     /// did not write `config.toml`, or an error if a file cannot be read or written.
     pub fn open_training(config: &RunConfig, dir: &RunDir) -> Result<Self, BpoError> {
         let has_any = |paths: &[PathBuf]| paths.iter().any(|path| has_content(path));
-        let is_begun = has_any(&[dir.metrics(), dir.checkpoints(), dir.adapter(), dir.model()]);
+        let logs = [dir.metrics(), dir.evaluations(), dir.samples()];
+        let is_begun = has_any(&logs) || has_any(&[dir.checkpoints(), dir.adapter(), dir.model()]);
         let is_of_a_run = has_any(&[dir.weakened(), dir.injected()]);
         let (path, root) = (dir.manifest(), dir.root().to_owned());
         let manifest = Manifest::read(&path)?.unwrap_or_default();

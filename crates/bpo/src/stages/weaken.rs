@@ -271,7 +271,7 @@ mod tests {
             id: image.into(),
             image: image.into(),
             system: None,
-            history: Vec::new(),
+            history: Default::default(),
             prompt: "<image>\nWhat is it?".into(),
             answer: "A cat.".into(),
         }

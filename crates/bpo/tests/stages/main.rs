@@ -141,7 +141,7 @@ fn weakening_skips_what_cannot_be_answered() {
     }
     let text = fs::read_to_string(&path).unwrap();
     let line = text.lines().find(|line| line.contains("astronaut-0")).unwrap();
-    assert!(line.contains(r#""reason":"image-missing","skipped":"no image \"astronaut.jpg\""#), "{line}");
+    assert!(line.contains(r#""reason":"image-missing","detail":"no image \"astronaut.jpg\""#), "{line}");
 
     let mut idle = Model::new(0);
     assert_eq!(run_weaken(&path, &images, &mut idle).unwrap(), summary);

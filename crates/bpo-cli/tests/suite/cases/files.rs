@@ -89,7 +89,8 @@ fn settings_above_any_limit_are_refused() {
 #[cfg(unix)]
 mod unix {
     use std::io::Write;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    use std::os::unix::net::UnixListener;
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -100,22 +101,25 @@ mod unix {
         path
     }
 
-    /// Case 2.2: an output that is a FIFO or a device is refused, and a link is written through.
+    /// Case 2.2: an output that is a FIFO or a socket is refused, and a link is written through. No
+    /// device of the system is named as an output, because a fault could replace it.
     #[test]
     fn an_output_is_a_file_or_a_link_to_one() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let data = write(&at("llava.json"), &two());
-        let fifo = fifo(at("fifo"));
+        let (fifo, socket) = (fifo(at("fifo")), at("socket"));
+        let _listener = UnixListener::bind(&socket).unwrap();
         inject(&data, &fifo).fails_naming(&["fifo is a FIFO: expected a regular file"]);
-        inject(&data, Path::new("/dev/null")).fails_naming(&["/dev/null is a device"]);
+        inject(&data, &socket).fails_naming(&["socket is a socket: expected a regular file"]);
         inject(&data, &at("answers.jsonl")).succeeds();
         let pair = |out: &Path| {
             bpo(arguments!["pair", "--data", &data, "--answers", at("answers.jsonl"), "--out", out])
         };
         pair(&fifo).fails_naming(&["fifo is a FIFO: expected a regular file"]);
-        pair(Path::new("/dev/null")).fails_naming(&["/dev/null is a device"]);
-        assert!(!fifo.is_file(), "it was replaced");
+        pair(&socket).fails_naming(&["socket is a socket: expected a regular file"]);
+        let kind = |path: &Path| path.symlink_metadata().unwrap().file_type();
+        assert!(kind(&fifo).is_fifo() && kind(&socket).is_socket(), "one was replaced");
 
         fs::create_dir(at("far")).unwrap();
         for name in ["injected.jsonl", "pairs.jsonl"] {
@@ -211,32 +215,44 @@ mod with_a_model {
         assert_eq!(score(&at("model"), &at("pairs.jsonl"), cache).succeeds().stdout, expected);
     }
 
-    /// Case 3.11: several processes fill one cache at the same time.
+    /// Case 3.11: several processes fill one cache at the same time, each with pairs of its own. The
+    /// cache then has the rows of all of them.
     #[test]
     fn four_processes_can_fill_one_cache_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        write_three_pairs(&at("pairs.jsonl"), ["A cat.", "A red cup."]);
-        let arguments = || {
+        let pairs = |i: usize| at(&format!("pairs-{i}.jsonl"));
+        for i in 0..4 {
+            let [chosen, rejected] = [format!("A cat, {i}."), format!("A red cup, {i}.")];
+            write_three_pairs(&pairs(i), [&chosen, &rejected]);
+        }
+        let arguments = |i: usize, cache: &str| {
             arguments![
                 "score",
                 "--model",
                 tiny(),
                 "--pairs",
-                at("pairs.jsonl"),
+                pairs(i),
                 "--images",
                 photos(),
                 "--cache",
-                at("cache.safetensors"),
+                at(cache),
             ]
         };
-        let start = |_| command(arguments()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let start = |i| {
+            let mut process = command(arguments(i, "cache.safetensors"));
+            process.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
         let running: Vec<_> = (0..4).map(start).collect();
         for process in running {
             let output = process.wait_with_output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             assert_eq!(parse_lines(std::str::from_utf8(&output.stdout).unwrap()).len(), 3);
         }
-        bpo(arguments()).succeeds();
+        // one process after the other gives the same file
+        (0..4).for_each(|i| drop(bpo(arguments(i, "expected.safetensors")).succeeds()));
+        let [found, expected] =
+            ["cache.safetensors", "expected.safetensors"].map(|name| fs::read(at(name)).unwrap());
+        assert!(found == expected, "{} bytes, expected {}", found.len(), expected.len());
     }
 }

@@ -143,16 +143,20 @@ fn a_checkpoint_beyond_the_run_is_passed_over() {
     for key in ["step", "cursor"] {
         let dir = Dir::new();
         let (checkpoints, arguments, adapter) = unfinished(&dir);
-        let mut changed = 0;
-        for (path, bytes) in snapshot(&last_checkpoint(&checkpoints)) {
-            if path.extension().is_some_and(|extension| extension == "json") {
-                let mut state: Value = serde_json::from_slice(&bytes).unwrap();
-                changed += set_numbers(&mut state, key);
-                fs::write(path, state.to_string()).unwrap();
-            }
-        }
-        assert!(changed > 0, "no checkpoint has {key}");
-        bpo(&arguments).succeeds();
+        let last = last_checkpoint(&checkpoints);
+        let (state, checksums) = (last.join("trainer_state.json"), last.join("checksums.json"));
+        let read = |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+        let mut changed = read(&state);
+        assert!(set_numbers(&mut changed, key) > 0, "no checkpoint has {key}");
+        let text = changed.to_string();
+        // with the right checksum, so that the numbers themselves must be checked
+        let mut sums = read(&checksums);
+        let digest = bpo::pairs::Fingerprint::of(&text).to_string();
+        sums["trainer_state.json"] = serde_json::json!({"bytes": text.len(), "sha256": digest});
+        fs::write(&state, text).unwrap();
+        fs::write(&checksums, sums.to_string()).unwrap();
+        let outcome = bpo(&arguments).succeeds().says(last.file_name().unwrap().to_str().unwrap());
+        assert!(!outcome.stderr.contains("SHA-256"), "{}", outcome.stderr);
         assert!(snapshot(&dir.at("run/adapter")) == adapter, "{key}");
     }
 }

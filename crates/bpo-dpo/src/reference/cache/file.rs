@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::Path;
 
-use bpo_pairs::files::{open_input, write_bytes};
+use bpo_pairs::Limits;
+use bpo_pairs::files::{lock_file, open_input, read_bytes, write_bytes};
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
@@ -80,9 +81,7 @@ impl LogpCache {
     /// [`DpoError::ReferenceChanged`] with all differences from `about`; [`DpoError::Safetensors`]
     /// or [`DpoError::ReferenceFile`] for another file; [`DpoError::Io`].
     pub fn load(path: &Path, about: BTreeMap<String, String>) -> Result<Self, DpoError> {
-        // a FIFO would be waited for
-        let mut bytes = Vec::new();
-        open_input(path)?.read_to_end(&mut bytes).map_err(DpoError::io("read", path))?;
+        let bytes = read_bytes(path, Limits::DEFAULT.cache_bytes)?;
         let unreadable = |source| DpoError::Safetensors { path: Some(path.to_owned()), source };
         let broken =
             |reason: &str| DpoError::ReferenceFile { path: path.to_owned(), reason: reason.to_owned() };
@@ -130,18 +129,51 @@ impl LogpCache {
         Ok(cache)
     }
 
-    /// Writes a file atomically. Equal contents give equal bytes.
+    /// Adds the rows to a file, which several processes can do at the same time. Rows of other
+    /// processes stay in the file, and equal contents give equal bytes.
+    ///
+    /// The file is locked with [`lock_file`], read again, and replaced atomically if it lacks a row.
     ///
     /// # Errors
-    /// [`DpoError::File`] if it cannot be written.
+    /// Returns [`DpoError::File`] if the file cannot be written, the errors of
+    /// [`load`](Self::load) for a file of something else, and [`DpoError::ReferenceFile`] if the
+    /// file has a row for another image or other tokens of the same texts.
     pub fn save(&self, path: &Path) -> Result<(), DpoError> {
-        let rows = || self.order.iter().map(|key| &self.rows[key]);
+        let _lock = lock_file(path)?;
+        let mut merged = match Self::load(path, self.about.clone()) {
+            Err(DpoError::File(error)) if error.is_not_found() => Self::new(self.about.clone()),
+            there => there?,
+        };
+        let (is_new, before) = (merged.path.is_none(), merged.len());
+        for key in &self.order {
+            let row = &self.rows[key];
+            if let Some(there) = merged.rows.get(key)
+                && !there.fingerprint_agrees(row)
+            {
+                let reason = "another process added the same texts with another image or other tokens; delete it \
+                              to rebuild it";
+                return Err(DpoError::ReferenceFile { path: path.to_owned(), reason: reason.to_owned() });
+            }
+            merged.insert(*key, &self.logps[row.start..row.end], row.fingerprint.clone());
+        }
+        if is_new || merged.len() > before { merged.write(path) } else { Ok(()) }
+    }
+
+    /// Writes a file atomically, with the rows in the order of their keys.
+    fn write(&self, path: &Path) -> Result<(), DpoError> {
+        let mut order = self.order.clone();
+        order.sort_unstable();
+        let rows = || order.iter().map(|key| &self.rows[key]);
         let prints: Option<Vec<&RowFingerprint>> = rows().map(|row| row.fingerprint.as_ref()).collect();
-        let bytes = |parts: &mut dyn Iterator<Item = Vec<u8>>| parts.flatten().collect::<Vec<u8>>();
-        let ends = bytes(&mut rows().map(|row| (row.end as i64).to_le_bytes().to_vec()));
-        let logps = bytes(&mut self.logps.iter().map(|value| value.to_le_bytes().to_vec()));
-        let keys = self.order.concat();
-        let count = self.order.len();
+        let (mut ends, mut logps, mut end) = (Vec::new(), Vec::new(), 0i64);
+        for row in rows() {
+            let values = &self.logps[row.start..row.end];
+            logps.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            end += values.len() as i64;
+            ends.extend(end.to_le_bytes());
+        }
+        let keys = order.concat();
+        let count = order.len();
         let mut tensors = vec![
             ("ends", Part { dtype: Dtype::I64, shape: vec![count], bytes: ends }),
             ("keys", Part { dtype: Dtype::U8, shape: vec![count, 32], bytes: keys }),

@@ -5,11 +5,10 @@ mod file;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
-use bpo_pairs::{PreferencePair, Skipped};
+use bpo_pairs::{PreferencePair, Skipped, TextHasher};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::batches::{PreparedBatch, PreparedPairs};
-use crate::digest::Texts;
 use crate::error::{DpoError, Stale};
 use crate::loss::{LossProperties, TokenLogps};
 use crate::order::{DataOrder, GroupBatch};
@@ -51,6 +50,16 @@ struct Row {
     start: usize,
     end: usize,
     fingerprint: Option<RowFingerprint>,
+}
+
+impl Row {
+    /// Returns whether two rows have the same fingerprint, or one has none.
+    fn fingerprint_agrees(&self, other: &Self) -> bool {
+        match (&self.fingerprint, &other.fingerprint) {
+            (Some(one), Some(two)) => one.image == two.image && one.tokens == two.tokens,
+            _ => true,
+        }
+    }
 }
 
 impl LogpCache {
@@ -174,10 +183,12 @@ impl LogpCache {
             else {
                 continue;
             };
-            let what = match (then.image == now.image, then.tokens == now.tokens) {
-                (true, true) => continue,
-                (false, _) => Stale::Image,
-                (true, false) => Stale::Tokens,
+            let what = if then.image != now.image {
+                Stale::Image
+            } else if then.tokens != now.tokens {
+                Stale::Tokens
+            } else {
+                continue;
             };
             let pair = batch.id_of_row(index, pairs);
             return Err(DpoError::StaleReference { path: self.path.clone(), pair, what });
@@ -251,7 +262,7 @@ impl LogpCache {
 /// The keys of the rows of a batch.
 fn keys(batch: &GroupBatch) -> Vec<Key> {
     let key = |group: &PromptGroup, completion: &String| {
-        let mut texts = Texts::default();
+        let mut texts = TextHasher::default();
         texts.add(&group.image);
         texts.add(if group.weakened { "weakened" } else { "" });
         texts.add(&group.history.len().to_string());
