@@ -3,6 +3,14 @@
 //! ```sh
 //! cargo run -p bpo-examples --example own_injector
 //! ```
+//!
+//! `LocalBackend::with_injector` uses the injector in a run, in place of the one of the settings:
+//!
+//! ```ignore
+//! let backend = LocalBackend::new(config.clone(), config.device.open()?, None);
+//! let mut backend = backend.with_injector(|_samples| Box::new(Mirror));
+//! let report = bpo::run(&config, "run".as_ref(), &mut backend, &mut ())?;
+//! ```
 
 use bpo::inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
 

@@ -10,7 +10,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 
-use bpo::burn; // the derive of `Module` names it
+use bpo::burn; // `#[derive(Module)]` expands to paths in `burn`
 use bpo::dpo::{
     Adapters, Collate, Control, DpoConfig, Policy, PromptGroup, StepMetrics, TokenLogps, Trainer,
 };

@@ -7,6 +7,7 @@
 //! - 1: the work failed; or `score`, `generate`, `eval` or `distort` skipped a line or an image.
 //! - 2: the command line or a setting cannot be used. Nothing was done.
 //! - 130: a signal stopped the program. The same command resumes.
+//! - 101: the program panicked, which is a bug.
 //! - 141: the reader of standard output closed it.
 
 #![forbid(unsafe_code)]
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
             match &failure {
                 Failure::Error(error) => terminal::print_line(&format!("error: {}", bpo::chain(error))),
                 #[cfg(feature = "model")]
-                Failure::Interrupted => terminal::print_line("stopped: the same command resumes"),
+                Failure::Interrupted => terminal::print_line("stopped; run the same command again to resume"),
                 // printed already, or nobody reads
                 Failure::Incomplete | Failure::ClosedPipe => {}
             }

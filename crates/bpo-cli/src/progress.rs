@@ -49,7 +49,7 @@ pub fn describe(stage: Stage, summary: &StageSummary) -> String {
 /// Prints how many items of a stage an earlier process has done.
 fn print_done_before(stage: Stage, done: usize, total: usize) {
     if done > 0 && stage != Stage::Data {
-        print_line(&format!("{stage}: {done} of {total} were there already"));
+        print_line(&format!("{stage}: {done} of {total} already done"));
     }
 }
 

@@ -54,7 +54,7 @@ impl Injection {
 #[non_exhaustive]
 pub enum InjectionFailure {
     /// Every draft broke an acceptance rule: the sample is to be skipped and counted.
-    #[error("skipped after {attempts} attempt(s): the last draft was {reason}")]
+    #[error("skipped after {attempts} attempt(s): the last draft was rejected ({reason})")]
     Skipped {
         /// The rule that the last draft broke.
         reason: Rejection,

@@ -35,10 +35,10 @@ impl Statistics {
         }
     }
 
-    /// The counterfactual world: no companions, most kinds from other places, mostly unusual
-    /// colours.
+    /// The counterfactual world: no companions, about half of the kinds from other places, mostly
+    /// unusual colours.
     ///
-    /// One kind of each scene belongs to its place.
+    /// At least one kind of each scene belongs to its place.
     pub fn counter() -> Self {
         Self { kinds: [0.3, 0.4, 0.3], of_place: 0.4, companion: None, usual_colour: 0.25, usual_count: 0.5 }
     }
@@ -158,5 +158,7 @@ mod tests {
         );
         let usual = share(pairs(&scenes), |(_, group)| group.colour == group.kind.usual_colour());
         assert!((usual - 0.25).abs() < 0.03, "{usual}");
+        let elsewhere = share(pairs(&scenes), |(scene, group)| group.kind.place() != scene.place);
+        assert!((elsewhere - 0.46).abs() < 0.03, "{elsewhere}");
     }
 }

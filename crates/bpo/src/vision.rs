@@ -62,6 +62,41 @@ pub const BATCHES_PER_CALL: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 pub type OnAnswer<'a, E> = dyn FnMut(usize, Result<Generated, RequestFailure<E>>) -> ControlFlow<()> + 'a;
 
 /// A model that answers questions about images.
+///
+/// [`stages::weaken`](crate::stages::weaken) and [`generate`](crate::generate()) take any
+/// implementation, such as this one, which describes how bright the image is:
+///
+/// ```
+/// use bpo::pairs::{FinishReason, Generated};
+/// use bpo::{ImageError, VisionLanguageModel, VisionRequest};
+///
+/// struct Brightness;
+///
+/// fn answer(request: &VisionRequest) -> Result<Generated, ImageError> {
+///     let mut image = request.image.load()?.as_ref().clone();
+///     if let Some(weakening) = &request.weakening {
+///         let weakened = weakening.distortion.apply(&image, weakening.seed);
+///         image = weakened.map_err(|source| ImageError::Load { name: "weakened".into(), source })?;
+///     }
+///     let bright = image.as_raw().iter().filter(|&&level| level > 127).count();
+///     let share = 100 * bright / image.as_raw().len();
+///     // an answer includes its prefix
+///     let text = format!("{}Bright levels: {share} %.", request.answer_prefix);
+///     Ok(Generated { text, finish: FinishReason::Stop, tokens: None })
+/// }
+///
+/// impl VisionLanguageModel for Brightness {
+///     type Error = ImageError;
+///
+///     fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, ImageError>> {
+///         requests.iter().map(answer).collect()
+///     }
+///
+///     fn is_request_error(&self, error: &ImageError) -> bool {
+///         error.reason().is_some() // the sample is skipped
+///     }
+/// }
+/// ```
 pub trait VisionLanguageModel {
     /// Error of a request.
     type Error: std::error::Error + Send + Sync + 'static;

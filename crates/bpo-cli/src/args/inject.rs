@@ -14,7 +14,7 @@ pub struct Inject {
     /// replace words of the answers
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
-    /// Model name on the server [default: default]
+    /// Model name on the server [default: the one in the settings file, else "default"]
     #[arg(long, value_name = "NAME")]
     pub server_model: Option<String>,
 }
@@ -36,7 +36,7 @@ pub struct InjectCommand {
     /// because they make no pair. Repeat it for several files
     #[arg(long, value_name = "FILE")]
     pub weakened: Vec<PathBuf>,
-    /// Make only the part I of N, such as 2/3; `bpo pair` takes the files of all parts
+    /// Process only shard I of N, such as 2/3; `bpo pair` takes the files of all shards
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,
     /// Output: answers as JSON lines. An unfinished file is continued

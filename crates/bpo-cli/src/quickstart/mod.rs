@@ -47,6 +47,9 @@ use summary::{MAIN_METRICS, Metrics, Summary, Weakened, changes};
 /// same method.
 const PEERS: [&str; 2] = ["before", "sft"];
 
+/// Headings of the tables of the evaluation splits.
+const WORLDS: [&str; 2] = ["counterfactual world", "usual world"];
+
 /// A model and its answers about the evaluation splits.
 #[derive(Debug)]
 pub struct Model {
@@ -244,14 +247,14 @@ impl Quickstart<'_> {
             share(chair_i),
             share(recall)
         ));
-        for Evaluated { name, .. } in &splits.evaluation {
+        for (title, Evaluated { name, .. }) in WORLDS.iter().zip(&splits.evaluation) {
             let split = &summary.splits[name];
             let metrics: Vec<&Metrics> = models.iter().map(|model| &split.models[model.name]).collect();
             let mut table = ReportTable::new(models.iter().map(|model| model.title));
             for (name, label) in MAIN_METRICS {
                 table.row(label, metrics.iter().map(|metrics| format_percent(&metrics.get(name))));
             }
-            print_lines(&format!("\n{name}\n{table}"));
+            print_lines(&format!("\n{title}\n{table}"));
             for model in models.iter().filter(|model| PEERS.contains(&model.name)) {
                 let change = format_percent(&split.change[model.name]);
                 print_line(&format!("CHAIR_i of BPO relative to {}: {change}", model.title));

@@ -180,7 +180,7 @@ fn a_run_that_is_terminated_leaves_a_checkpoint() {
     let ended = child.wait_with_output().unwrap();
     let stderr = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(130), "{stderr}");
-    assert!(stderr.contains("the same command resumes"), "{stderr}");
+    assert!(stderr.contains("run the same command again to resume"), "{stderr}");
     let done = read_lines(run.join("metrics.jsonl")).len();
     assert!((2..60).contains(&done), "{done} steps");
     assert!(run.join(format!("checkpoints/step-{done:06}")).is_dir());

@@ -35,7 +35,7 @@ fn a_stage_refuses_a_file_of_other_settings() {
         "`weaken.max_new_tokens` was 4 and is now 6",
     ]);
     assert_eq!(fs::read_to_string(at("weakened.jsonl")).unwrap(), half);
-    weaken(&["--max-new-tokens", "4"]).succeeds().says("weaken: 3 of 7 were there already");
+    weaken(&["--max-new-tokens", "4"]).succeeds().says("weaken: 3 of 7 already done");
     assert_eq!(fs::read_to_string(at("weakened.jsonl")).unwrap(), whole);
 
     let inject =

@@ -11,8 +11,17 @@
 //!   [`Rewards`].
 //! - [`WeightedSum`] and [`Loss::Sum`] add several losses.
 //!
-//! To add a built-in loss: a file with a function, a variant of [`Loss`] with its arms in
-//! `builtin.rs`, and its rows of the golden table in `tests/suite/loss.rs`.
+//! To add a built-in loss:
+//!
+//! 1. Write a file with the loss as a function, its equation and its paper, and add its `mod` and
+//!    `pub use` lines here.
+//! 2. Add a variant to [`Loss`] in `builtin.rs`, with its arms in `type_name`, `properties`,
+//!    `forward` and `validate`, and its name to `NAMES` in `named.rs`.
+//! 3. Add it to `objectives` in `tests/suite/loss/properties.rs`, which compares gradients with
+//!    finite differences. If TRL has the loss, record its values with
+//!    `tools/golden/trl_losses.py`, and raise the number of compared settings in
+//!    `tests/suite/loss.rs`.
+//! 4. Add a row to the table in `docs/src/losses.md`.
 
 mod aot;
 mod apo;

@@ -46,9 +46,9 @@ impl fmt::Display for Rejection {
         f.write_str(match self {
             Self::Empty => "empty",
             Self::Identical => "identical to the answer",
-            Self::Refusal => "a refusal",
-            Self::Commentary => "talk about the task",
-            Self::PromptEcho => "an echo of the prompt",
+            Self::Refusal => "refusal",
+            Self::Commentary => "text about the task",
+            Self::PromptEcho => "echo of the prompt",
             Self::TooShort => "too short",
             Self::TooLong => "too long",
             Self::Truncated => "cut off",
@@ -56,8 +56,8 @@ impl fmt::Display for Rejection {
             Self::Reasoning => "reasoning without an answer",
             Self::Markup => "wrapped in markup",
             Self::Alternatives => "several versions",
-            Self::RepeatsAnswer => "a repetition of the answer",
-            Self::Secret => "a text with the API key",
+            Self::RepeatsAnswer => "repetition of the answer",
+            Self::Secret => "text with the API key",
         })
     }
 }
@@ -151,9 +151,10 @@ impl<R: Ord + Copy> Counts<R> {
 }
 
 impl<R: Ord + Copy + fmt::Display> fmt::Display for Counts<R> {
+    /// Writes `empty: 1, refusal: 2`, or nothing if all counts are zero.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (reason, count)) in self.iter().enumerate() {
-            write!(f, "{}{count} {reason}", if i == 0 { "" } else { ", " })?;
+            write!(f, "{}{reason}: {count}", if i == 0 { "" } else { ", " })?;
         }
         Ok(())
     }
@@ -170,7 +171,7 @@ mod tests {
             counts.add(reason);
         }
         assert_eq!((counts.get(Rejection::Refusal), counts.total()), (2, 3));
-        assert_eq!(counts.to_string(), "1 empty, 2 a refusal");
+        assert_eq!(counts.to_string(), "empty: 1, refusal: 2");
         assert_eq!(serde_json::to_string(&counts).unwrap(), r#"{"empty":1,"refusal":2}"#);
     }
 }

@@ -10,7 +10,8 @@
 //! | copy the files of a directory | [`copy_files`] |
 //! | read | [`open_input`], [`open_limited`], [`read_bytes`], [`read_text`] |
 //!
-//! `destructive.rs` is the only file of the workspace that renames, removes or truncates files.
+//! `destructive.rs` is the only file of the workspace that renames, removes or truncates files,
+//! except that [`write_atomic`] renames its temporary file itself.
 //!
 //! # Accepted paths
 //!

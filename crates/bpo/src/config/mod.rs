@@ -1,6 +1,7 @@
 //! The settings of a run, as one TOML file.
 //!
-//! Every key has a default, except three paths: `model.path`, `data.path` and `data.images`.
+//! These keys have no default: `model.path`, `data.path`, `data.images`, `base_url` and `model` of
+//! `[inject.server]`, and `path` of an entry of `train.lr_groups`. Every other key has one.
 //! Defaults follow the recipe of the BPO authors (Pi et al., ECCV 2024, arXiv 2403.08730) where it
 //! gives a value. Defaults marked "ours" are not from the authors.
 
