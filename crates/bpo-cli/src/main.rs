@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             if error.use_stderr() {
-                terminal::print_lines(&error.render().to_string());
+                terminal::print_line(error.render().to_string().trim_end());
                 return ExitCode::from(failure::USAGE);
             }
             // a closed pipe is no error

@@ -1,9 +1,10 @@
 //! Records that exceed the limits are skipped, and paths that are not regular files are refused.
 
 use std::fs;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
-use bpo_pairs::files::FileError;
+use bpo_pairs::files::{FileError, open_limited};
 use bpo_pairs::format::{jsonl, llava};
 use bpo_pairs::{Limits, PairsError, SftSample, SkipReason};
 use serde_json::{Value, json};
@@ -113,4 +114,28 @@ fn samples_of_a_long_conversation_share_its_turns() {
     assert!(text.contains("\"history\":[{\"prompt\":"), "{}", &text[..200]);
     assert_eq!(serde_json::from_str::<SftSample>(&text).unwrap(), data.samples[1]);
     assert!(!serde_json::to_string(&data.samples[0]).unwrap().contains("history"));
+}
+
+/// White space before the first record counts towards the limit of a record.
+#[test]
+fn white_space_without_end_is_refused() {
+    let reader = BufReader::new(std::io::repeat(b' '));
+    let error = jsonl::read_pairs_from(Path::new("endless.jsonl"), reader).unwrap_err();
+    assert!(matches!(error, PairsError::RecordTooLarge { record: 1, line: 1, .. }), "{error}");
+}
+
+#[test]
+fn a_file_that_is_read_in_parts_is_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.json");
+    fs::write(&path, "12345").unwrap();
+    let read = |limit| {
+        let mut text = String::new();
+        open_limited(&path, limit).unwrap().read_to_string(&mut text).map(|_| text)
+    };
+    assert_eq!(read(5).unwrap(), "12345");
+    assert_eq!(
+        read(4).unwrap_err().to_string(),
+        format!("{} is larger than 4 bytes, the limit for a file of its kind", path.display())
+    );
 }

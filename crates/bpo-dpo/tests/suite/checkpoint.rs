@@ -92,6 +92,28 @@ fn damaged_ones_are_passed_over() {
     }
 }
 
+/// Neither a FIFO, which would be waited for, nor a file larger than it was written is read.
+#[cfg(unix)]
+#[test]
+fn a_checkpoint_with_a_fifo_or_a_grown_file_is_damaged() {
+    for file in FILES {
+        let dir = tempfile::tempdir().expect("a directory");
+        let checkpoints = CheckpointDir::new(dir.path());
+        let path = checkpoints.save(&checkpoint(5, &DpoConfig::default()), 3).expect("saved").join(file);
+        fs::remove_file(&path).expect("removed");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("run").success());
+        let error = checkpoints.load(5).expect_err("a FIFO");
+        assert!(matches!(&error, DpoError::Damaged { reason, .. } if reason == "it is a FIFO"), "{error}");
+        fs::remove_file(&path).expect("removed");
+        fs::File::create(&path).and_then(|file| file.set_len(1 << 31)).expect("a sparse file");
+        let error = checkpoints.load(5).expect_err("grown");
+        assert!(
+            matches!(&error, DpoError::Damaged { reason, .. } if reason.contains("more than")),
+            "{error}"
+        );
+    }
+}
+
 /// Trains until a step, with a checkpoint after each.
 fn train(config: &DpoConfig, dir: &Path, stop: usize) -> Result<(Vec<u8>, TrainOutput), DpoError> {
     let trainer = Trainer::new(config.clone(), Toy::untouched(), ToyCollate::default(), Some(dir))?;

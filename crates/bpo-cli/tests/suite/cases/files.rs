@@ -76,11 +76,18 @@ fn settings_above_any_limit_are_refused() {
         ("[weaken]\nmax_new_tokens = 1000000000000\n", "`weaken.max_new_tokens`"),
         ("[weaken]\nsamples = 1000000000\n", "`weaken.samples`"),
         ("[inject]\nbatch_size = 1000000000000\n", "`inject.batch_size`"),
+        ("[inject.llm]\nattempts = 4000000000\n", "`inject.llm.attempts`"),
+        ("[inject.llm]\nmax_new_tokens = 1000000000000\n", "`inject.llm.max_new_tokens`"),
     ] {
         fs::write(at("bpo.toml"), settings).unwrap();
         let files =
             arguments!["inject", "--config", at("bpo.toml"), "--data", &data, "--out", at("out.jsonl")];
         bpo(files).refuses_naming(&[key]);
+    }
+    #[cfg(feature = "flex")]
+    for flag in ["--max-new-tokens", "--batch-size"] {
+        let generate = arguments!["generate", "--model", "m", "--questions", "q", "--images", "i"];
+        bpo([generate, arguments![flag, "1000000000000"]].concat()).refuses_naming(&[flag, "1048576"]);
     }
     let eval = arguments!["eval", "pope", "--questions", "q", "--answers", "a", "--resamples", "1000000000"];
     bpo(eval).refuses_naming(&["--resamples", "1000000"]);

@@ -190,7 +190,6 @@ fn ids_and_file_names_are_escaped() {
     fs::write(folder.join(&image), "no image").unwrap();
     is_plain(&bpo(arguments!["distort", folder, "--distortion", "grayscale", "--out", dir.at("made")]));
 
-    fs::write(dir.at("bpo.toml"), format!("[weaken]\n\"{}\" = 1\n", ESCAPE.escape_unicode())).unwrap();
     let toml: String = ESCAPE.chars().map(|c| format!("\\U{:08x}", c as u32)).collect();
     fs::write(dir.at("bpo.toml"), format!("[weaken]\n\"{toml}\" = 1\n")).unwrap();
     is_plain(&bpo(arguments!["inject", "--config", dir.at("bpo.toml"), "--data", dir.at("data.json")]));
@@ -220,11 +219,11 @@ fn values_of_checkpoints_and_evaluations_are_escaped() {
         }
     }
 
-    let truth = json!([{"image": "cat.jpg", "objects": ["cat"]}]);
-    fs::write(dir.at("truth.json"), truth.to_string()).unwrap();
+    let truth = json!({"image": "cat.jpg", "objects": ["cat"]});
+    fs::write(dir.at("truth.jsonl"), format!("{truth}\n")).unwrap();
     let answers = json!([{"image": "cat.jpg", "answer": "A cat."}, {"image": ESCAPE, "answer": "A cat."}]);
     fs::write(dir.at("answers.json"), answers.to_string()).unwrap();
-    let files = arguments!["--truth", dir.at("truth.json"), "--answers", dir.at("answers.json")];
+    let files = arguments!["--truth", dir.at("truth.jsonl"), "--answers", dir.at("answers.json")];
     is_plain(&bpo([arguments!["eval", "chair"], files].concat()));
 }
 
@@ -246,7 +245,7 @@ fn standard_output_is_escaped() {
 #[test]
 fn no_file_of_a_run_has_a_secret() {
     let dir = Dir::new();
-    let server = Server::refusing_first(2);
+    let server = Server::refusing_first(3);
     let url = server.url.replace("http://", "http://user:sesame@");
     let settings = format!("base_url = \"{url}\"\nmodel = \"m\"\napi_key_env = \"BPO_TEST_KEY\"\n");
     fs::write(dir.at("bpo.toml"), format!("[inject.server]\nmax_concurrency = 1\n{settings}")).unwrap();
@@ -262,10 +261,9 @@ fn no_file_of_a_run_has_a_secret() {
     }
     let config = fs::read_to_string(run.join("config.toml")).unwrap();
     assert!(config.contains("base_url"), "{config}");
-    if outcome.code == Some(0) {
-        let skipped = fs::read_to_string(run.join("skipped.jsonl")).unwrap();
-        assert_eq!(skipped.matches("[API key removed]").count(), 2, "{skipped}");
-    }
+    outcome.succeeds();
+    let skipped = fs::read_to_string(run.join("skipped.jsonl")).unwrap();
+    assert!(skipped.contains("[API key removed]"), "{skipped}");
 }
 
 /// Case 2.9: replies of a server and errors of a template reach the terminal without control
