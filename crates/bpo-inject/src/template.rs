@@ -138,7 +138,8 @@ impl Templates {
     /// Parses the prompts.
     ///
     /// # Errors
-    /// If a text does not parse, uses an unknown variable or does not use `answer`.
+    /// Returns an error if a text does not parse, uses an unknown variable or does not use
+    /// `answer`.
     pub fn new(config: &TemplateConfig) -> Result<Self, InjectError> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -159,7 +160,7 @@ impl Templates {
     /// Renders the prompt for a wrong version of `answer`. `<image>` is removed from the question.
     ///
     /// # Errors
-    /// [`InjectError::TemplateRender`] if the template fails with these values.
+    /// Returns [`InjectError::TemplateRender`] if the template fails for these values.
     pub fn render(&self, question: &str, answer: &str) -> Result<String, InjectError> {
         let form = self.form(question);
         let question = without_image_token(question);
@@ -176,8 +177,8 @@ fn check_variables(environment: &Environment<'static>, form: PromptForm) -> Resu
         .get_template(form.name())
         .map_err(|source| InjectError::TemplateSyntax { form, source })?
         .undeclared_variables(false);
-    // A set has no order of its own: name the first in the alphabet, so that the message is always
-    // the same.
+    // The order of a set is not defined. The alphabetically first name is reported, so that the
+    // message is always the same.
     let known = |name: &&String| *name == "question" || *name == "answer" || is_global(environment, name);
     if let Some(found) = used.iter().filter(|name| !known(name)).min() {
         return Err(InjectError::TemplateVariable { form, found: found.clone() });
@@ -192,7 +193,7 @@ fn is_global(environment: &Environment<'static>, name: &str) -> bool {
     environment.globals().any(|(global, _)| global == name)
 }
 
-/// A question without the `<image>` token that training data carries at its start or end.
+/// Returns a question without the `<image>` token, which training data has at its start or end.
 pub(crate) fn without_image_token(question: &str) -> String {
     question.replace("<image>", "").trim().to_owned()
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::filter::PairFilter;
 use crate::placeholders::check_answers;
 use crate::record::{PreferencePair, Record};
-use crate::skipped::{Flaw, SkipReason, Skipped};
+use crate::skipped::{SkipCause, SkipReason, Skipped};
 
 /// Pairs, and the records and pairs that were skipped.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -72,10 +72,10 @@ pub fn make_pairs(record: &Record, filter: &PairFilter) -> PairSet {
                 && known.rejected.trim() == pair.rejected.trim()
         };
         let repeated = if set.pairs.iter().any(same) { Err(SkipReason::Repeated) } else { Ok(()) };
-        let passes = filter.check(&pair).and(repeated).map_err(Flaw::from);
+        let passes = filter.check(&pair).and(repeated).map_err(SkipCause::from);
         match passes.and_then(|()| check_answers(&pair)) {
             Ok(()) => set.pairs.push(pair),
-            Err(flaw) => set.skipped.push(flaw.of(pair.id)),
+            Err(cause) => set.skipped.push(cause.of(pair.id)),
         }
     }
     if set.pairs.is_empty() && set.skipped.is_empty() {

@@ -54,8 +54,8 @@ fn decoded(text: &str) -> String {
 
 /// Returns an address without user, password, query and fragment.
 ///
-/// The whole address behind the scheme is removed where the port is not a number: a `/`, `?` or
-/// `#` in a password that is not percent-encoded ends the authority within the password.
+/// The whole address after the scheme is removed if the port is not a number: a `/`, `?` or `#` in
+/// a password that is not percent-encoded ends the authority within the password.
 pub(crate) fn shown_address(address: &str) -> String {
     let (scheme, authority, rest) = parts(address);
     let (user, host) = match authority.rsplit_once('@') {
@@ -88,7 +88,7 @@ pub(crate) fn serialize_optional<S: Serializer>(
     }
 }
 
-/// Whether an address has a host, and a port from 1 to 65535 or none.
+/// Returns whether an address has a host, and a port from 1 to 65535 or none.
 pub(crate) fn has_host_and_port(uri: &Uri) -> bool {
     let Some(authority) = uri.authority() else { return false };
     let host = authority.host();
@@ -98,7 +98,7 @@ pub(crate) fn has_host_and_port(uri: &Uri) -> bool {
     !host.is_empty() && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
-/// Whether requests to an address leave this computer unencrypted.
+/// Returns whether requests to an address leave this computer unencrypted.
 pub(crate) fn is_exposed(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default().to_ascii_lowercase();
     let is_local = match host.trim_matches(['[', ']']).parse::<IpAddr>() {

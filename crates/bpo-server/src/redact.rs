@@ -1,4 +1,4 @@
-//! Removes the API key, and the secrets of addresses, from every text that a server sends.
+//! Removal of the API key and the secrets of addresses from texts that a server sends.
 //!
 //! Gateways show the headers of a request in their error messages, in any encoding.
 
@@ -11,10 +11,11 @@ use bpo_inject::REMOVED_KEY;
 
 use crate::address::secrets_in;
 
-/// Bytes below which a key is searched as a whole word only: `none` and `EMPTY` stand for "no key".
+/// Number of bytes below which a key is searched only as a whole word, because `none` and `EMPTY`
+/// mean "no key".
 const SHORT: usize = 8;
 
-/// Largest number of backslashes before an escaped character: escapes of escapes.
+/// Maximum number of backslashes before an escaped character, for nested escapes.
 const MOST_SLASHES: usize = 8;
 
 /// Removes secrets from texts: plain, in base64, in hexadecimal, percent-encoded and escaped.
@@ -48,7 +49,7 @@ impl Redactor {
         Self { patterns: secrets.flat_map(|secret| patterns(secret.as_bytes())).collect() }
     }
 
-    /// Whether a text contains a secret.
+    /// Returns whether a text contains a secret.
     pub(crate) fn finds(&self, text: &str) -> bool {
         self.find(text, 0, Kind::Plain).is_some() || self.find(text, 0, Kind::Word).is_some()
     }
@@ -79,7 +80,8 @@ impl Redactor {
         Cow::Owned(cleaned)
     }
 
-    /// Finds the first secret at or after `from`; short ones only if `least` is [`Kind::Word`].
+    /// Finds the first secret at or after `from`. Short secrets are only found if `least` is
+    /// [`Kind::Word`].
     fn find(&self, text: &str, from: usize, least: Kind) -> Option<Range<usize>> {
         let patterns = || self.patterns.iter().filter(|p| p.kind != Kind::Word || least == Kind::Word);
         (from..text.len()).find_map(|at| {

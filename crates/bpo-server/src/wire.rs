@@ -62,7 +62,7 @@ struct Choice {
 
 #[derive(Deserialize)]
 struct Answer {
-    // `null` where the model only calls tools; the acceptance rules reject the empty text.
+    // `null` if the model only calls tools. The acceptance rules reject the empty text.
     content: Option<String>,
 }
 

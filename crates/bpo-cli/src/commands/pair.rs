@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bpo::stages::Existing;
+use bpo::stages::ExistingPairs;
 use bpo::{BpoError, Required};
 
 use super::read_data;
@@ -30,7 +30,7 @@ pub fn pair(args: &PairCommand) -> Result<(), Failure> {
     let samples = read_data(&config, &mut *progress)?.samples;
     let answers: Vec<&Path> = args.answers.iter().map(|file| file.as_path()).collect();
     let (pairs, outcome) =
-        bpo::stages::pair(&config, &samples, &answers, out, Existing::Refuse, &mut *progress)?;
+        bpo::stages::pair(&config, &samples, &answers, out, ExistingPairs::Refuse, &mut *progress)?;
     print_skipped(&outcome.skipped, None);
     if pairs.is_empty() {
         let (path, skipped) = (out.to_owned(), outcome.summary.skipped);

@@ -1,6 +1,6 @@
 //! Comparison of texts by their words.
 
-/// Whether two texts have the same words, up to case, spacing and punctuation.
+/// Returns whether two texts have the same words, up to case, spacing and punctuation.
 pub fn same_text(a: &str, b: &str) -> bool {
     words(a) == words(b)
 }

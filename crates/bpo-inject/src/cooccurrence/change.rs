@@ -22,8 +22,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Weight of the kind in the draw: changes that certainly contradict the image have a larger
-    /// one than those from statistics.
+    /// Returns the weight of the kind in the draw: changes that certainly contradict the image have
+    /// a larger one than those from statistics.
     fn weight(self) -> f64 {
         match self {
             Self::Color | Self::Number => 3.0,
@@ -77,7 +77,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Whether a word is used as a color: "an orange suit" or "is orange", but not "an orange".
+    /// Returns whether a word is used as a color: "an orange suit" or "is orange", but not "an
+    /// orange".
     fn is_color(&self, i: usize) -> bool {
         let after_be = self.words[i].joined && i > 0 && lexicon::is_be(&self.words[i - 1].lower);
         let next_is_content = i + 1 < self.words.len()

@@ -23,7 +23,7 @@ pub(super) enum Role {
 const ROLES: usize = 5;
 /// Number of the most common words with a role that are considered for a place.
 const POOL: usize = 1024;
-/// Largest number of answers with one word that its companions are counted in.
+/// Maximum number of answers with one word in which its companions are counted.
 const SAMPLE: usize = 128;
 /// The neighbor at the start or end of a clause.
 const BOUNDARY: u32 = 0;

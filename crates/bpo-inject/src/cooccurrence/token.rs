@@ -72,7 +72,7 @@ fn word_len(text: &str) -> usize {
     text.len()
 }
 
-/// Whether a text begins with `'s` and no letter after it.
+/// Returns whether a text begins with `'s` and no letter after it.
 fn is_possessive(text: &str) -> bool {
     let mut chars = text.chars().skip(1);
     matches!(chars.next(), Some('s' | 'S')) && !chars.next().is_some_and(char::is_alphanumeric)

@@ -73,7 +73,7 @@ fn from_question(question: &str, yes: bool) -> Option<String> {
     (!thing.is_empty()).then(|| statement.trim_end().to_owned())
 }
 
-/// Whether "no" may precede a word: no number and no determiner.
+/// Returns whether "no" may precede a word: no number and no determiner.
 fn is_bare(word: &str) -> bool {
     let word = word.to_lowercase();
     let counted =

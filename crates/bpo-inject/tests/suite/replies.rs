@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use bpo_inject::{AcceptanceRules, Cut, Expected, PromptForm, Rejection, TemplateConfig, Templates};
+use bpo_inject::{AcceptanceRules, Cut, DraftContext, PromptForm, Rejection, TemplateConfig, Templates};
 use bpo_pairs::{FinishReason, Generated};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -22,7 +22,7 @@ fn judge(form: PromptForm, answer: &str, reply: &str) -> Result<(String, Vec<Cut
     let templates = Templates::new(&TemplateConfig::default().with_form(form)).unwrap();
     let prompt = templates.render(question, answer).unwrap();
     let draft = Generated { text: reply.to_owned(), finish: FinishReason::Stop, tokens: None };
-    let expected = Expected { prompt: &prompt, question, answer };
+    let expected = DraftContext { prompt: &prompt, question, answer };
     AcceptanceRules::default().accept(&draft, expected).map(|accepted| (accepted.text, accepted.cuts))
 }
 

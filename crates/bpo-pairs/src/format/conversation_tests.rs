@@ -1,7 +1,7 @@
 use super::*;
 use crate::format::fields::JsonRecord;
 
-fn read(json: &str) -> Result<Conversation, Flaw> {
+fn read(json: &str) -> Result<Conversation, SkipCause> {
     let record: JsonRecord = serde_json::from_str(json).unwrap();
     Conversation::read(record.into_fields().unwrap())
 }
@@ -45,7 +45,7 @@ fn messages_are_read_in_all_their_forms() {
                 {"role": "assistant", "content": "A cat."}]}"#,
         ),
     ] {
-        let mut read = read(json).unwrap_or_else(|flaw| panic!("{name}: {}", flaw.detail));
+        let mut read = read(json).unwrap_or_else(|cause| panic!("{name}: {}", cause.detail));
         read.turns.iter_mut().for_each(|turn| turn.prompt = turn.prompt.trim_end().into());
         assert_eq!(read, expected(None), "{name}");
     }
@@ -123,8 +123,8 @@ fn what_cannot_be_used_is_named_with_key_and_value() {
             r#"expected one, found 2: "a.jpg", "b.jpg""#,
         ),
     ] {
-        let flaw = read(&json).unwrap_err();
-        assert_eq!(flaw.reason, reason, "{json}");
-        assert!(flaw.detail.contains(named), "{json}: {}", flaw.detail);
+        let cause = read(&json).unwrap_err();
+        assert_eq!(cause.reason, reason, "{json}");
+        assert!(cause.detail.contains(named), "{json}: {}", cause.detail);
     }
 }

@@ -73,7 +73,7 @@ fn a_real_model_injects_errors() {
             Err(failure) => panic!("{failure}: {:?}", std::error::Error::source(failure)),
         }
     }
-    println!("{accepted} of {} accepted; drafts turned down: {}", requests.len(), injector.rejections());
+    println!("{accepted} of {} accepted; drafts rejected: {}", requests.len(), injector.rejections());
     assert!(accepted > 0, "a model that follows no prompt at all, or rules that accept nothing");
 }
 

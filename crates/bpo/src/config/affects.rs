@@ -22,7 +22,7 @@ fn declared(key: &str) -> Option<&'static [Stage]> {
         "model" => (ModelSection::AFFECTS, rest),
         "data" => (DataSection::AFFECTS, rest),
         "weaken" => (WeakenSection::AFFECTS, rest),
-        "inject" if is_of_transport(rest) => return Some(&[]),
+        "inject" if is_transport_key(rest) => return Some(&[]),
         "inject" => (InjectSection::AFFECTS, rest),
         "reference" => (ReferenceSection::AFFECTS, rest),
         "conditional" => (ConditionalSection::AFFECTS, rest),
@@ -34,14 +34,14 @@ fn declared(key: &str) -> Option<&'static [Stage]> {
 }
 
 #[cfg(feature = "server")]
-fn is_of_transport(key: &str) -> bool {
+fn is_transport_key(key: &str) -> bool {
     let key = key.strip_prefix("server.");
     key.is_some_and(|key| bpo_server::OpenAiConfig::TRANSPORT_KEYS.contains(&key))
 }
 
 /// A build without the feature `server` does not know the keys of a server.
 #[cfg(not(feature = "server"))]
-fn is_of_transport(_: &str) -> bool {
+fn is_transport_key(_: &str) -> bool {
     false
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bpo_pairs::Words;
+use bpo_pairs::MessageTerms;
 
 use super::{RunConfig, Settings};
 use crate::error::BpoError;
@@ -120,7 +120,7 @@ fn plain(message: &str) -> String {
             known.join(", ")
         );
     }
-    Words::Toml.message(message)
+    MessageTerms::Toml.message(message)
 }
 
 /// Returns line and column of a byte offset, both counted from 1.

@@ -12,7 +12,7 @@ use bpo_pairs::{
 
 use super::answers::Answers;
 use super::batches::{Batch, Batches, Item};
-use super::loaded::{self, OtherImage};
+use super::sample_images::{self, OtherImage};
 use super::{Bootstrapped, StageOutcome, StageRecord};
 use crate::config::RunConfig;
 use crate::error::{BpoError, chain};
@@ -110,7 +110,7 @@ impl<'a> Job<'a> {
         let mut skipped = VecDeque::new();
         for (place, &item) in items.iter().enumerate() {
             // the sample's own image first: if it cannot be used, no other image is needed
-            match loaded::check(&self.cache, item.sample)? {
+            match sample_images::check(&self.cache, item.sample)? {
                 Ok(image) => {
                     let other = if self.distortion(item).needs_other() {
                         Some(self.other_image(item)?)
@@ -161,7 +161,7 @@ impl<'a> Job<'a> {
 
     fn other_image(&self, item: Item<'a>) -> Result<OtherImage, BpoError> {
         let seed = self.seed(item, "weaken/other");
-        let other = loaded::other(&self.cache, self.samples, item.sample, seed)?;
+        let other = sample_images::other(&self.cache, self.samples, item.sample, seed)?;
         other.ok_or_else(|| BpoError::NoOtherImage {
             id: item.sample.id.clone(),
             distortion: self.distortion(item).to_string(),

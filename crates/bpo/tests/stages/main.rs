@@ -15,7 +15,7 @@ use bpo::pairs::{
     Contrast, ContrastMode, FinishReason, Generated, JsonlStore, PairFilter, RecordKey, RequestFailure,
     SftSample, SkipReason, make_all_pairs,
 };
-use bpo::stages::{Existing, Shard, StageOutcome, StageRecord, assemble, inject, pair, weaken};
+use bpo::stages::{ExistingPairs, Shard, StageOutcome, StageRecord, assemble, inject, pair, weaken};
 use bpo::{
     BpoError, Distortions, ImageRoot, OnAnswer, RunConfig, StageSummary, VisionLanguageModel, VisionRequest,
 };

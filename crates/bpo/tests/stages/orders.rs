@@ -114,7 +114,7 @@ impl Stages {
     fn pair(&self, files: &[&Path]) -> Vec<u8> {
         let out = self.at("pairs.jsonl");
         let _ = fs::remove_file(&out);
-        pair(&self.config, &samples(), files, &out, Existing::Refuse, &mut ()).unwrap();
+        pair(&self.config, &samples(), files, &out, ExistingPairs::Refuse, &mut ()).unwrap();
         fs::read(&out).unwrap()
     }
 }

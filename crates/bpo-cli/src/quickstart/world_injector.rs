@@ -15,9 +15,9 @@ const LEAVE_OUT: f64 = 0.25;
 /// in its usual colour and number; or an unusual object becomes usual; or, if everything is usual,
 /// an object takes the colour of another one.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Prior;
+pub struct WorldInjector;
 
-impl ErrorInjector for Prior {
+impl ErrorInjector for WorldInjector {
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
         let rewrite =
             |request: &InjectionRequest| match rewrite(&request.question, &request.answer, request.seed) {

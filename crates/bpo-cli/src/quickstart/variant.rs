@@ -15,7 +15,7 @@ use crate::progress::{self, print_line};
 /// A training from the same annotated answers, for the same number of steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Arm {
+pub enum Variant {
     /// Control: supervised fine-tuning on the chosen answers, without rejected ones.
     Sft,
     /// Preference over answers about weakened images only.
@@ -28,7 +28,7 @@ pub enum Arm {
     Bpo,
 }
 
-impl Arm {
+impl Variant {
     /// The name in files.
     pub fn name(self) -> &'static str {
         match self {
