@@ -236,7 +236,7 @@ mod tests {
     use crate::args::{Cli, Command};
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn epochs_on_the_command_line_win_over_steps_in_the_file() {
+    fn epochs_flag_overrides_max_steps_of_the_file() {
         let resolve = |flags: [&str; 2], train: &str| {
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("bpo.toml");
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_model_needs_a_server() {
+    fn server_model_without_a_server_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("bpo.toml");
         std::fs::write(&file, "[inject.server]\nbase_url = \"http://h\"\nmodel = \"a\"\n").unwrap();
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_values_are_refused_at_once() {
+    fn invalid_flag_values_are_errors() {
         for bad in [
             ["--noise-step", "1000"],
             ["--device", "cpu"],

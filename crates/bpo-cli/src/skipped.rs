@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_of_lines_is_limited() {
+    fn number_of_skipped_lines_is_limited() {
         let (mut lines, mut printed) = (SkipLines::default(), 0);
         for _ in 0..SHOWN {
             lines.add("a", |_| printed += 1);

@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_finite_is_not_encoded() {
+    fn non_finite_tensors_are_not_encoded() {
         let data = |value: f32, dtype| TensorData::from([1.0, value, -3.0]).convert_dtype(dtype);
         for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16] {
             let tensors =
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn small_neighbours_of_a_kind_are_worked_on_together() {
+    fn small_neighbours_of_a_kind_form_runs() {
         let half = MAX_RUN_ELEMENTS / 2;
         let items = vec![
             ('a', half),

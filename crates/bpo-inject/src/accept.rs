@@ -273,14 +273,14 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_answer_is_accepted_clean() {
+    fn changed_answer_is_accepted_without_removed_parts() {
         assert_eq!(judge(" \"There is a blue cup.\"\n"), Ok("There is a blue cup.".into()));
         assert_eq!(judge("A cup."), Ok("A cup.".into()));
         assert_eq!(judge("4"), Ok("4".into()));
     }
 
     #[test]
-    fn each_rule_has_its_reason() {
+    fn each_rule_rejects_with_its_reason() {
         assert_eq!(judge("  \n"), Err(Rejection::Empty));
         assert_eq!(judge("there is  a RED cup"), Err(Rejection::Identical));
         assert_eq!(
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_off_draft_is_turned_down() {
+    fn truncated_draft_is_rejected() {
         let draft =
             Generated { text: "There is a blue".into(), finish: FinishReason::Length, tokens: Some(4) };
         let expected = DraftContext { prompt: PROMPT, question: "What?", answer: "There is a red cup." };
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_answer_itself_says_is_no_echo() {
+    fn phrases_of_the_answer_are_not_an_echo() {
         let answer = "Now it does not fit the image any more at all, says the sign.";
         assert!(judge_for("Now it does not fit the image any more at all, says the man.", answer).is_ok());
     }

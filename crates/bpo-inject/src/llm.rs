@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn only_rejected_drafts_are_tried_again_with_another_seed() {
+    fn only_rejected_drafts_are_generated_again_with_another_seed() {
         let mut injector =
             injector(vec![vec![Ok("A red cup"), Ok("A blue cup."), Err("down")], vec![Ok("A plate.")]]);
         let results = injector.inject(&requests());
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_skipped_after_the_last_attempt() {
+    fn answer_is_skipped_after_the_last_attempt() {
         let round = || vec![Ok("A red cup."), Ok(""), Ok("I cannot.")];
         let mut injector = injector(vec![round(), round()]);
         let reasons: Vec<_> =
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn results_that_a_generator_forgets_are_errors() {
+    fn missing_results_of_a_generator_are_errors() {
         let mut injector = injector(vec![vec![Ok("A plate.")]]);
         let results = injector.inject(&requests());
         assert!(results[0].is_ok());
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn no_attempts_are_refused() {
+    fn zero_attempts_are_an_error() {
         let script = Script { rounds: Vec::new(), asked: Vec::new() };
         let error = LlmInjector::new(script, LlmInjectorConfig::default().with_attempts(0)).unwrap_err();
         assert_eq!(error.to_string(), "`attempts` must be at least 1, found 0");

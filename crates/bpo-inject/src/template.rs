@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_question_decides_the_form() {
+    fn prompt_form_depends_on_the_question() {
         let descriptions = [
             "<image>\nDescribe the image in detail.",
             "Can you describe this picture?",
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn built_in_prompts_show_the_answer_last_and_no_image_token() {
+    fn built_in_prompts_end_with_the_answer_and_have_no_image_token() {
         let templates = Templates::new(&TemplateConfig::default()).unwrap();
         let prompt = templates.render("<image>\nHow many coins?", " 24. ").unwrap();
         assert!(prompt.ends_with("Question: How many coins? Response: 24. Modified response:"), "{prompt}");
@@ -233,14 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn markup_in_an_answer_stays_as_it_is() {
+    fn markup_in_an_answer_is_not_escaped() {
         let templates = Templates::new(&TemplateConfig::default()).unwrap();
         let prompt = templates.render("What?", "{{ question }} & <b>").unwrap();
         assert!(prompt.contains("Response: {{ question }} & <b> Modified"), "{prompt}");
     }
 
     #[test]
-    fn own_text_replaces_the_built_in() {
+    fn custom_text_replaces_the_built_in_prompt() {
         let config = TemplateConfig::default()
             .with_form(PromptForm::Description)
             .with_text(PromptForm::Description, "{{ question }}|{{ answer }}");
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_templates_are_refused_early() {
+    fn invalid_templates_are_errors() {
         let with = |text: &str| {
             Templates::new(&TemplateConfig::default().with_text(PromptForm::QuestionAnswer, text))
                 .unwrap_err()
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_that_fails_on_its_values_is_an_error() {
+    fn template_that_fails_to_render_is_an_error() {
         let config =
             TemplateConfig::default().with_text(PromptForm::QuestionAnswer, "{{ answer.missing.deeper }}");
         let templates = Templates::new(&config).unwrap();

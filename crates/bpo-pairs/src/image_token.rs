@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn token_keeps_its_place_or_moves_to_the_start() {
+    fn token_is_kept_or_moved_to_the_start() {
         let cases = [
             ("<image>\nWhat?", "<image>\nWhat?"),
             ("What?\n<image>", "What?\n<image>"),
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn token_belongs_to_the_first_question() {
+    fn token_is_placed_in_the_first_question() {
         let turn = |prompt: &str, answer: &str| Turn { prompt: prompt.into(), answer: answer.into() };
         let mut history = [turn("What?", "A cat.")];
         let mut prompt = "Which color?".to_owned();

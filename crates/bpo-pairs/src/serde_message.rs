@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_have_the_words_of_the_format() {
+    fn messages_use_the_terms_of_the_format() {
         for (message, json, toml) in [
             (
                 "invalid type: map, expected a sequence",

@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_found_and_not_shown() {
+    fn secrets_of_addresses_are_found_and_not_shown() {
         let address = "http://me:p%40ssword1@host:80/v1?api=abcdef123456&x=1";
         assert_eq!(secrets_in(address), ["p@ssword1", "me:p@ssword1", "abcdef123456"]);
         for (address, shown) in [
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn only_https_and_this_computer_are_safe() {
+    fn only_https_and_localhost_are_safe() {
         let exposed = |address: &str| is_exposed(&address.parse().unwrap());
         for address in [
             "http://localhost:8080",

@@ -333,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_of_the_connection_has_no_secret() {
+    fn connection_error_has_no_secret() {
         let config = OpenAiConfig::new("http://h", "m");
         let client = OpenAiClient::new(config, Some("sk-secret-1234".into())).unwrap();
         let error = client.without_secrets(ureq::Error::BadUri("http://h/?key=sk-secret-1234".into()));

@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_way_to_write_the_base_gives_one_endpoint() {
+    fn all_spellings_of_the_base_url_give_one_endpoint() {
         for base in ["http://h:80", "http://h:80/", "http://h:80/v1", "http://h:80/v1/"] {
             assert_eq!(OpenAiConfig::new(base, "m").endpoint().unwrap(), "http://h:80/v1/chat/completions");
         }
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_up_to_the_longest_and_lose_at_most_half() {
+    fn waits_double_up_to_the_maximum_with_jitter_of_half() {
         let config = OpenAiConfig::new("http://h", "m").with_retries(9, 100, 1000);
         let waits: Vec<u128> = (1..=5).map(|attempt| config.backoff(attempt, 0.0).as_millis()).collect();
         assert_eq!(waits, [100, 200, 400, 800, 1000]);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn address_and_model_are_required_and_typos_refused() {
+    fn missing_address_or_model_and_unknown_keys_are_errors() {
         let config: OpenAiConfig = serde_json::from_str(r#"{"base_url": "http://h", "model": "m"}"#).unwrap();
         assert_eq!(config, OpenAiConfig::new("http://h", "m"));
         assert!(serde_json::from_str::<OpenAiConfig>(r#"{"base_url": "http://h"}"#).is_err());
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn proxies_that_cannot_be_used_are_refused() {
+    fn invalid_proxies_are_errors() {
         let proxy = |address: &str| {
             let mut config = OpenAiConfig::new("http://h", "m");
             config.proxy = Some(address.into());
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_above_any_limit_are_refused() {
+    fn numbers_above_the_limits_are_errors() {
         let refused = |key: &str, set: fn(&mut OpenAiConfig)| {
             let mut config = OpenAiConfig::new("http://h", "m");
             config.validate().unwrap();
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn time_outs_that_cannot_be_are_refused() {
+    fn invalid_timeouts_are_errors() {
         for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY, 604_801.0, 1e19] {
             assert!(OpenAiConfig::new("http://h", "m").with_timeout_s(seconds).timeout().is_err());
         }

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_half_of_a_key_is_removed_and_other_text_stays() {
+    fn first_half_of_a_key_is_removed_and_other_text_kept() {
         assert_eq!(redactor().clean("got sk-Ab3+dE/f9..."), "got [API key removed]...");
         for text in ["sk-Ab3", "100 % of sk-\u{e9}", "", "%", "\\", "&#", "%s \\u00 \u{1f600}"] {
             assert_eq!(redactor().clean(text), text);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_key_is_removed_from_errors_only_and_as_a_word() {
+    fn short_key_is_removed_only_from_errors_and_as_a_word() {
         let redactor = Redactor::new(Some("none"), &[]);
         assert_eq!(redactor.clean("key none, nonesuch"), "key [API key removed], nonesuch");
         assert_eq!(redactor.clean_answer("There are none."), "There are none.");

@@ -14,7 +14,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn f32_has_limits_at_both_ends() {
+    fn numbers_outside_the_range_of_f32_do_not_fit() {
         assert!([0.0, 1e-8, -3e38, 1.2e-38, f64::from(f32::MAX)].into_iter().all(fits_f32));
         let outside = [1e39, -1e39, 1e-50, 1e-40, f64::NAN, f64::INFINITY];
         assert!(!outside.into_iter().any(fits_f32));

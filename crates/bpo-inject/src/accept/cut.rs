@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrapping_comes_off() {
+    fn wrapping_is_removed() {
         let cases = [
             ("Answer: A dog.", "A dog."),
             ("**Modified response:** A dog.", "A dog."),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_itself_stays() {
+    fn answer_text_is_kept() {
         let texts = [
             "The sign says \"stop\"",
             "\"Stop\" and \"go\"",
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_without_end_is_noticed() {
+    fn too_deep_nesting_is_detected() {
         assert!(!clean("Answer: Answer: A dog.", "A cat.").too_deep);
         assert!(clean(&"Answer: ".repeat(30_000), "A cat.").too_deep);
         let colons = format!("Original: {}", ":".repeat(250_000));

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_of_punctuation_alone_are_compared_too() {
+    fn texts_of_punctuation_are_compared() {
         assert!(same_text("??", " ??"));
         assert!(!same_text("??", "!"));
         assert!(!same_text("3.5", "35"));

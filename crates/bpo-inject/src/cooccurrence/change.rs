@@ -244,14 +244,14 @@ mod tests {
     }
 
     #[test]
-    fn words_are_sorted_into_kinds() {
+    fn words_have_the_expected_kinds() {
         let kinds = kinds("An orange on the left of 24 orange cups, only one in a close-up.");
         let expected = [("left", Kind::Opposite), ("24", Kind::Number), ("cups", Kind::Common(Role::Plural))];
         assert_eq!(kinds, expected.map(|(word, kind)| (word.to_owned(), kind)));
     }
 
     #[test]
-    fn numbers_stay_near_and_are_never_the_same() {
+    fn changed_numbers_are_near_and_different() {
         for seed in 0..200 {
             let mut random = ChaCha8Rng::seed_from_u64(seed);
             for number in ["2", "24", "two", "twelve", "first", "3.5", "12:30", "007", "99999999999", "1"] {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn pronouns_follow_people() {
+    fn pronouns_change_with_people() {
         let text = "The man holds his hat.";
         let corpus = Corpus::new([text]);
         let words = token::split(text);

@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nouns_and_adjectives_are_content() {
+    fn nouns_and_adjectives_are_content_words() {
         let lexicon = Lexicon::new();
         for word in
             ["cat", "wooden-free", "espresso", "tall", "the", "stands", "blurred", "slowly", "standing"]
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn words_for_the_same_thing_are_known() {
+    fn synonyms_are_recognized() {
         for (a, b) in
             [("cat", "cats"), ("cup", "mug"), ("cat", "animal"), ("man", "person"), ("house", "houses")]
         {
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn plurals() {
+    fn plurals_are_recognized() {
         assert!(is_plural("cups") && is_plural("people") && !is_plural("glass") && !is_plural("cup"));
     }
 }

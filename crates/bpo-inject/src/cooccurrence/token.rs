@@ -83,14 +83,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_numbers_and_contractions() {
+    fn words_numbers_and_contractions_are_split() {
         let text = "The cat's eyes don't cost $3.50, or 1,000. Ça va?";
         let words: Vec<&str> = split(text).iter().map(|word| word.text).collect();
         assert_eq!(words, ["The", "cat", "s", "eyes", "don't", "cost", "3.50", "or", "1,000", "Ça", "va"]);
     }
 
     #[test]
-    fn what_stands_between_words_is_known() {
+    fn text_between_words_is_classified() {
         let words = split("A close-up, then. The end");
         let flags: Vec<_> = words.iter().map(|w| (w.joined, w.begins_sentence, w.hyphenated)).collect();
         let expected = [

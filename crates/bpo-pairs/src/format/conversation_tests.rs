@@ -12,7 +12,7 @@ fn expected(system: Option<&str>) -> Conversation {
 }
 
 #[test]
-fn messages_are_read_in_all_their_forms() {
+fn messages_are_read_in_all_forms() {
     for (name, json) in [
         (
             "LLaVA",
@@ -59,7 +59,7 @@ fn with(fields: &str, before: &str) -> String {
 }
 
 #[test]
-fn a_system_text_stands_in_a_turn_or_under_a_key() {
+fn system_text_is_read_from_a_turn_or_a_key() {
     let turn = r#"{"from": "system", "value": "Be short."},"#;
     for json in [
         with("", turn),
@@ -75,7 +75,7 @@ fn a_system_text_stands_in_a_turn_or_under_a_key() {
 }
 
 #[test]
-fn what_cannot_be_used_is_named_with_key_and_value() {
+fn unusable_values_are_named_with_their_key() {
     for (json, reason, named) in [
         (with(r#""video": "a.mp4","#, ""), SkipReason::OtherMedia, r#"`video`: expected an image and nothing else, found "a.mp4""#),
         (with(r#""audios": ["a.wav"],"#, ""), SkipReason::OtherMedia, "`audios`"),

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_any_form_is_read() {
+    fn records_of_any_form_are_read() {
         let mut some = fields(r#"{"id": 3, "text": "a", "null": null}"#).unwrap();
         assert_eq!(some.id("id").unwrap().unwrap().0, "3");
         assert_eq!(some.text("", "text").unwrap(), "a");
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_is_named_with_its_key() {
+    fn wrong_value_is_named_with_its_key() {
         let mut some = fields(r#"{"id": [1], "beta": "x", "text": {"b": 1}}"#).unwrap();
         let detail = |result: Result<(), SkipCause>| result.unwrap_err().detail;
         assert!(

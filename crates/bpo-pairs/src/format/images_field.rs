@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn one_image_is_taken_in_any_form() {
+    fn single_image_is_read_in_any_form() {
         for form in [
             r#"{"image": "a.jpg"}"#,
             r#"{"image": ["a.jpg"]}"#,
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_named() {
+    fn other_image_values_are_errors() {
         for (form, reason, named) in [
             ("{}", SkipReason::NoImage, "`image` or `images`"),
             (r#"{"image": [], "images": ""}"#, SkipReason::NoImage, "one image"),

@@ -78,7 +78,7 @@ fn a_real_model_injects_errors() {
 }
 
 #[test]
-fn a_real_server_obeys_length_and_reports_it() {
+fn real_server_limits_and_reports_length() {
     let Some(mut client) = client() else { return };
     let request = TextRequest {
         system: Some("You are a helpful assistant.".into()),

@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "server")]
-    fn the_keys_of_a_server_are_its_own() {
+    fn transport_keys_are_all_server_keys_but_the_model() {
         let known = keys::<bpo_server::OpenAiConfig>("");
         for key in bpo_server::OpenAiConfig::TRANSPORT_KEYS {
             assert!(known.iter().any(|known| known == key), "{key}");
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "model")]
-    fn the_keys_of_training_are_its_own() {
+    fn keys_that_affect_no_step_are_known_settings() {
         let known = keys::<bpo_dpo::DpoConfig>("");
         for key in bpo_dpo::DpoConfig::AFFECTS_NO_STEP {
             assert!(known.iter().any(|known| known == key), "{key}");

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn each_stage_has_the_settings_that_affect_it() {
+    fn stages_have_the_settings_that_affect_them() {
         let old = RunConfig::default();
         let mut new = old.clone();
         new.weaken.temperature = 0.7;
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "server")]
-    fn a_server_may_move_but_not_change_its_model() {
+    fn server_address_can_change_but_not_its_model() {
         let server = |url, model| {
             let mut config = RunConfig::default();
             config.inject.server = Some(bpo_server::OpenAiConfig::new(url, model));

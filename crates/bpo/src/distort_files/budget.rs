@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_never_hold_more_than_the_budget() {
+    fn threads_do_not_exceed_the_budget() {
         let budget = PixelBudget::new(100);
         let (held, most) = (AtomicU64::new(0), AtomicU64::new(0));
         std::thread::scope(|scope| {

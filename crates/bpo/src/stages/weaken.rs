@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_holds_one_decoded_image_at_a_time() {
+    fn batch_has_one_decoded_image_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let names: Vec<String> = (0..12).map(|index| format!("{index}.png")).collect();
         for name in &names {
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_begins_with_its_first_words() {
+    fn answer_prefix_has_the_given_fraction_of_words() {
         let answer = " A cat  on\na mat. ";
         let all = "A cat  on\na mat.";
         for (fraction, expected) in
