@@ -20,7 +20,7 @@ pub trait Overrides {
     /// Checks the flags against the settings that they were applied to.
     ///
     /// # Errors
-    /// [`BpoError::Setting`] for a flag that needs another one.
+    /// Returns [`BpoError::Setting`] for a flag that needs another one.
     fn check(&self, _: &RunConfig) -> Result<(), BpoError> {
         Ok(())
     }
@@ -167,7 +167,7 @@ impl Config {
     /// The settings: the defaults, below those of the preset, the settings file and the flags.
     ///
     /// # Errors
-    /// If the file cannot be read or parsed, or a value cannot be used.
+    /// Returns an error if the file cannot be read or parsed, or a value cannot be used.
     #[cfg(feature = "model")]
     pub fn resolve(&self, preset: Option<Preset>, flags: &[&dyn Overrides]) -> Result<RunConfig, BpoError> {
         resolve(self.settings()?, preset, flags)
@@ -176,7 +176,7 @@ impl Config {
     /// The same settings for a command that trains nothing.
     ///
     /// # Errors
-    /// As [`resolve`](Self::resolve).
+    /// Returns the errors of [`resolve`](Self::resolve).
     pub fn resolve_for_answers(
         &self,
         preset: Option<Preset>,
@@ -214,7 +214,8 @@ fn resolve(
 /// The value of a required flag that has no key in the settings.
 ///
 /// # Errors
-/// [`BpoError::NotSet`]. [`RunConfig::require`] names all missing values at once; call it first.
+/// Returns [`BpoError::NotSet`] if the value is missing. Call [`RunConfig::require`] first, which
+/// reports all missing values together.
 pub fn required<'a>(flag: &'static str, value: &'a Option<PathBuf>) -> Result<&'a Path, BpoError> {
     let missing = || BpoError::NotSet { missing: vec![Missing { key: None, flag }] };
     value.as_deref().ok_or_else(missing)

@@ -55,7 +55,7 @@ pub fn print_skipped(skipped: &[Skipped], file: Option<&Path>) {
 /// Prints the items that a command could not process, and how many.
 ///
 /// # Errors
-/// [`Failure::Incomplete`] if there are any.
+/// Returns [`Failure::Incomplete`] if there are any.
 #[cfg(feature = "model")]
 pub fn fail_if_skipped(outcome: &StageOutcome) -> Result<(), Failure> {
     if outcome.skipped.is_empty() {

@@ -47,7 +47,7 @@ impl Family {
     ///
     /// # Errors
     ///
-    /// [`DistortError::UnknownFamily`], which suggests a similar name.
+    /// Returns [`DistortError::UnknownFamily`], which suggests a similar name.
     pub fn named(name: &str) -> Result<&'static Self, DistortError> {
         Self::all().find(|family| family.name == name).ok_or_else(|| {
             let known: Vec<_> = Self::all().map(|family| family.name).collect();

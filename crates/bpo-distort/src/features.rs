@@ -1,8 +1,8 @@
 //! Distortions of the features of a model: the parts that need no tensor library.
 //!
-//! [`Distortion::feature_stages`](crate::Distortion::feature_stages) gives the stages for an item,
-//! and a model applies them to its features. The functions of this module compute the noise and the
-//! masked tokens from the [`StageSeed`].
+//! [`Distortion::feature_stages`](crate::Distortion::feature_stages) returns the stages for an
+//! item, and a model applies them to its features. The functions of this module compute the noise
+//! and the masked tokens from the [`StageSeed`].
 //!
 //! ```
 //! use bpo_distort::features::{FeatureStage, add_noise, masked_tokens};

@@ -30,7 +30,7 @@
 //! ```
 //!
 //! Losses are not reduced and keep the policy's autodiff tape: `output.losses.mean().backward()`
-//! gives gradients.
+//! computes the gradients.
 
 #![forbid(unsafe_code)]
 

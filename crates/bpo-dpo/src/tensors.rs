@@ -164,7 +164,7 @@ pub(crate) fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
 const MAX_RUN_ELEMENTS: usize = 1 << 20;
 
 /// Groups neighbours of the same kind into runs of up to [`MAX_RUN_ELEMENTS`] elements. A larger
-/// tensor is a run of its own.
+/// tensor is a separate run.
 pub(crate) fn runs<T, K: PartialEq>(items: Vec<T>, kind_and_size: impl Fn(&T) -> (K, usize)) -> Vec<Vec<T>> {
     let mut runs: Vec<Vec<T>> = Vec::new();
     let mut last = None;

@@ -45,8 +45,8 @@ enum Fit {
 /// these disagree.
 ///
 /// # Errors
-/// If only some records of a file have ids, ids repeat, an answer belongs to another question, or a
-/// question has no answer.
+/// Returns an error if only some records of a file have ids, ids repeat, an answer belongs to
+/// another question, or a question has no answer.
 pub(crate) fn pair(files: Files<'_>, asked: &[Question], given: &[Answer]) -> Result<Paired, EvalError> {
     let index = Index::new(asked, given);
     if let Some(answer) = given.iter().find(|answer| answer.under_text && index.is_question(&answer.text)) {

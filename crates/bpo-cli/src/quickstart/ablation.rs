@@ -22,7 +22,7 @@ const VARIANTS: [Variant; 5] =
 /// `report/ablation.{json,md,svg}`.
 ///
 /// # Errors
-/// If a run fails, or a file cannot be written.
+/// Returns an error if a run fails, or a file cannot be written.
 pub fn run(out: &Path, seeds: &[(u64, Option<&Path>)], setting: Setting<'_>) -> Result<(), Failure> {
     let mut summaries = Vec::new();
     for &(seed, base) in seeds {

@@ -62,7 +62,7 @@ pub struct Model {
 /// Runs the quickstart once, or as an ablation over several seeds.
 ///
 /// # Errors
-/// If the directory has other inputs, or a stage fails.
+/// Returns an error if the directory has other inputs, or a stage fails.
 pub fn quickstart(args: &QuickstartArgs) -> Result<(), Failure> {
     let mut config = RunConfig::default();
     config.device = args.device.unwrap_or_default();

@@ -73,11 +73,11 @@ impl Variant {
         }
     }
 
-    /// Trains in a directory of its own, or resumes training in it. Returns the directory of the
+    /// Trains in a separate directory, or resumes training in it. Returns the directory of the
     /// adapter.
     ///
     /// # Errors
-    /// If training fails, or the directory has other settings.
+    /// Returns an error if training fails, or the directory has other settings.
     pub fn train(
         self,
         config: &RunConfig,

@@ -10,8 +10,7 @@ use super::{
     hinge_loss, ipo_loss, nca_loss, robust_loss, sft_loss, sigmoid_loss, simpo_loss, sppo_loss, sum,
 };
 
-/// The built-in losses, with their settings. In settings files a loss has the name that TRL gives
-/// it.
+/// The built-in losses, with their settings. In settings files a loss has its name in TRL.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]

@@ -5,8 +5,8 @@ use burn::tensor::activation::{log_sigmoid, sigmoid};
 
 use super::Rewards;
 
-/// Reverse KL divergence between the preference probability of the policy and the annotated one, `1
-/// - eps`.
+/// Reverse KL divergence of the preference of the policy from the annotated one, which has the
+/// probability `1 - eps`.
 ///
 /// ```text
 /// q = sigmoid(r_w - r_l)

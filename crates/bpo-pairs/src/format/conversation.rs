@@ -125,7 +125,7 @@ fn first_of<'a>(fields: &mut Fields, keys: [&'a str; 2]) -> (&'a str, Option<Val
     }
 }
 
-/// Joins the text of a list of parts. Each image becomes an image token on a line of its own.
+/// Joins the text of a list of parts. Each image becomes an image token on a separate line.
 fn joined(key: &str, parts: Vec<Value>, paths: &mut Vec<String>) -> Result<String, SkipCause> {
     let (mut all, mut after_image) = (String::new(), false);
     for (i, part) in parts.into_iter().enumerate() {

@@ -29,7 +29,7 @@ impl QuestionFields {
         Ok(fields)
     }
 
-    /// Takes the values and leaves image tokens as they are in the record.
+    /// Takes the values without moving image tokens.
     pub(super) fn take_unplaced(fields: &mut Fields, key: &str) -> Result<Self, SkipCause> {
         refuse_other_media(fields)?;
         let image = single(take_paths(fields)?)?;
@@ -83,7 +83,7 @@ pub(super) fn other_media(key: &str, found: Option<&Value>) -> SkipCause {
 /// A key and its text.
 pub(super) type Keyed = (String, String);
 
-/// Takes the system text under `system` or `system_prompt`. White space alone counts as none.
+/// Takes the system text under `system` or `system_prompt`. A text of white space is ignored.
 pub(super) fn take_system(fields: &mut Fields) -> Result<Option<Keyed>, SkipCause> {
     let mut take =
         |key: &str| Ok::<_, SkipCause>(fields.optional_text(key)?.map(|text| (key.to_owned(), text)));

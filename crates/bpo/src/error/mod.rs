@@ -131,7 +131,7 @@ pub enum BpoError {
         key: Cow<'static, str>,
         /// The other setting.
         with: String,
-        /// Why they cannot be combined.
+        /// The reason why they cannot be combined.
         reason: &'static str,
     },
     /// Training needs evaluations, but there are no pairs to evaluate on.
@@ -265,7 +265,7 @@ pub enum BpoError {
     NoImages {
         /// The first image.
         first: PathBuf,
-        /// Why it cannot be used.
+        /// The reason why it cannot be used.
         reason: String,
         /// Number of skipped samples by reason.
         skipped: SkipCounts,

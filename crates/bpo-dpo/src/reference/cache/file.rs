@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! reference.safetensors   logps   f32 [tokens]    of all completions, concatenated
-//!                         ends    i64 [rows]      index behind each completion's last token
+//!                         ends    i64 [rows]      index after each completion's last token
 //!                         keys    u8 [rows, 32]   SHA-256 of image name, turns and answer
-//!                         images  u8 [rows, 32]   image fingerprint, if the collator gives one
+//!                         images  u8 [rows, 32]   image fingerprint, if the collator returns one
 //!                         tokens  u8 [rows, 32]   fingerprint of the token ids
 //!                         `bpo_reference`         JSON: version and `about`
 //! ```
