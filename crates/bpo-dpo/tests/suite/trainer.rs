@@ -208,8 +208,8 @@ fn shared_prompts_equal_separate_prompts() {
     }
 }
 
-/// A loss that compares nothing needs neither the reference nor the rejected completions. The training is
-/// the same as with them.
+/// A loss that compares nothing needs neither the reference nor the rejected completions. The
+/// training is the same as with them.
 #[test]
 fn loss_without_comparison_trains_without_reference_and_rejected() {
     let run = |loss| train(config().with_epochs(3).with_loss(loss), &pairs()).expect("trained");
