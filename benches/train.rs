@@ -14,7 +14,8 @@
 //! same run. Without `BPO_BENCH_PYTHON` only bpo is measured.
 //!
 //! `--growth 1` prints how the time of a bpo step grows with each size of the batch, and the effect
-//! of grouping answers by length. Its timed processes run with `--unequal 1` (mixed) and `2` (grouped).
+//! of grouping answers by length. Its timed processes run with `--unequal 1` (mixed) and `2`
+//! (grouped).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

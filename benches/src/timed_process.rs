@@ -1,8 +1,8 @@
 //! Processes that do a piece of work on request, so that variants are timed alternately.
 //!
-//! A timed process prints `ready`. For each line that it reads, it does its work once and prints the
-//! seconds. For the line `peak` it prints its peak memory in MB: that of the device if the device
-//! reports it, otherwise that of the process.
+//! A timed process prints `ready`. For each line that it reads, it does its work once and prints
+//! the seconds. For the line `peak` it prints its peak memory in MB: that of the device if the
+//! device reports it, otherwise that of the process.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};

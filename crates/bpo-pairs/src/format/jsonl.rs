@@ -168,8 +168,8 @@ pub fn read_pairs_from(path: &Path, reader: impl BufRead) -> Result<PairSet, Pai
     Ok(set)
 }
 
-/// Reads all of a pair except its id, which is required. Unknown keys are an error, because they may
-/// be misspelled.
+/// Reads all of a pair except its id, which is required. Unknown keys are an error, because they
+/// may be misspelled.
 fn read_pair(mut fields: Fields, named: bool) -> Result<PreferencePair, SkipCause> {
     if !named {
         return Err(SkipCause::new(
