@@ -10,7 +10,7 @@ use bpo::pairs::TerminalText;
 use bpo::{Progress, Stage, StageSummary};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
-/// Least time between two progress lines of a stage.
+/// Minimum time between two progress lines of a stage.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// A progress bar if standard error is a terminal, otherwise progress lines.

@@ -1,8 +1,9 @@
-//! SHA-256.
+//! SHA-256 digests of texts and bytes.
 
 use sha2::{Digest, Sha256};
 
-/// SHA-256 of several texts, each with its length before it, so that the bounds between them count.
+/// The SHA-256 digest of several texts. The length of each text is hashed before the text, so that
+/// different splits of the same characters have different digests.
 #[derive(Default)]
 pub(crate) struct Texts(Sha256);
 
@@ -16,13 +17,13 @@ impl Texts {
         self.0.finalize().into()
     }
 
-    /// In hexadecimal.
+    /// Returns the digest in hexadecimal.
     pub(crate) fn hex(self) -> String {
         hex(&self.bytes())
     }
 }
 
-/// SHA-256 in hexadecimal.
+/// Returns the SHA-256 digest of bytes in hexadecimal.
 pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }

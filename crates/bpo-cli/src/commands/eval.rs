@@ -14,7 +14,7 @@ use crate::progress::{count, print_line};
 /// Computes metrics of answers in files.
 ///
 /// # Errors
-/// [`Failure::Incomplete`] if answers to `eval chair` were not scored.
+/// Returns [`Failure::Incomplete`] if answers to `eval chair` were not scored.
 pub fn eval(command: &EvalCommand) -> Result<(), Failure> {
     match command {
         EvalCommand::Chair(args) => chair(args),

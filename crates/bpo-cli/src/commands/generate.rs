@@ -13,7 +13,7 @@ use crate::skipped::fail_if_skipped;
 /// Prints the model's answers to questions.
 ///
 /// # Errors
-/// [`Failure::Incomplete`] if a question was skipped.
+/// Returns [`Failure::Incomplete`] if a question was skipped.
 pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
     let config = args.config.resolve_for_answers(None, &[&args.seed, &args.model, &args.images])?;
     let flags = [("--questions", args.questions.is_some())];

@@ -14,7 +14,7 @@ use crate::skipped::print_skipped;
 /// Trains on preference pairs, or estimates what training takes.
 ///
 /// # Errors
-/// [`Failure::Interrupted`] if a signal stopped training.
+/// Returns [`Failure::Interrupted`] if a signal stopped training.
 pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     let config = args
         .config

@@ -379,7 +379,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn others_are_all_images_but_the_image_itself() {
+    fn second_images_are_all_other_images() {
         for seed in 0..50 {
             for image in 0..4 {
                 let mut chosen: Vec<_> = others(image, 4, seed).collect();

@@ -125,13 +125,13 @@ pub enum BpoError {
         found: String,
     },
     /// Another setting makes a setting useless or invalid.
-    #[error("`{key}` does not go with {with}: {reason}")]
+    #[error("`{key}` cannot be combined with {with}: {reason}")]
     Conflict {
         /// Key of the setting.
         key: Cow<'static, str>,
         /// The other setting.
         with: String,
-        /// Why they cannot be combined.
+        /// The reason why they cannot be combined.
         reason: &'static str,
     },
     /// Training needs evaluations, but there are no pairs to evaluate on.
@@ -243,7 +243,7 @@ pub enum BpoError {
     },
     /// An existing file of pairs differs from the pairs that would be written.
     #[error(
-        "{} exists and differs from the pairs of the answers ({there} pairs in the file, {now} now): delete it, or \
+        "{} exists and differs from the pairs of the answers ({in_file} pairs in the file, {from_answers} from the answers): delete it, or \
          give another --out",
         UntrustedPath(path)
     )]
@@ -251,9 +251,9 @@ pub enum BpoError {
         /// The file.
         path: PathBuf,
         /// Number of pairs in the file.
-        there: usize,
+        in_file: usize,
         /// Number of pairs that would be written.
-        now: usize,
+        from_answers: usize,
     },
     /// No image of the data can be used.
     #[error(
@@ -265,7 +265,7 @@ pub enum BpoError {
     NoImages {
         /// The first image.
         first: PathBuf,
-        /// Why it cannot be used.
+        /// The reason why it cannot be used.
         reason: String,
         /// Number of skipped samples by reason.
         skipped: SkipCounts,
