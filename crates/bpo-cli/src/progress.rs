@@ -12,7 +12,7 @@ use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 use crate::terminal::print_line;
 
-/// Least time between two progress lines of a stage.
+/// Minimum time between two progress lines of a stage.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// A progress bar if standard error is a terminal, otherwise progress lines.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use image::ImageError;
 
-use crate::Expected;
+use crate::AllowedValues;
 
 /// Errors of loading images, and of parsing and applying distortions.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +84,7 @@ pub enum DistortError {
         /// The value in text form.
         value: String,
         /// The accepted values.
-        expected: Expected,
+        expected: AllowedValues,
     },
 
     /// The severity level does not exist.

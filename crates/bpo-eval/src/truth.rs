@@ -64,7 +64,7 @@ impl Truth {
     /// Other keys are ignored.
     ///
     /// # Errors
-    /// [`EvalError::Read`] and [`EvalError::Records`].
+    /// Returns [`EvalError::Read`] and [`EvalError::Records`].
     pub fn from_file(path: &Path) -> Result<Self, EvalError> {
         let mut truth = Self::default();
         for_each(path, open(path)?, &mut |record: Record| {
@@ -148,8 +148,8 @@ impl Truth {
     /// Checks that the table has at least one object of this ground truth.
     ///
     /// # Errors
-    /// [`EvalError::Nothing`] without any object, and [`EvalError::UnknownObjects`] if the table
-    /// has none of the objects.
+    /// Returns [`EvalError::Nothing`] without any object, and [`EvalError::UnknownObjects`] if the
+    /// table has none of the objects.
     pub fn check(&self, table: &ObjectTable) -> Result<(), EvalError> {
         let objects = self.objects();
         if objects.is_empty() {

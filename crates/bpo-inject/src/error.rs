@@ -38,17 +38,17 @@ pub enum InjectError {
         /// Line and reason.
         source: minijinja::Error,
     },
-    /// A setting has a value that cannot work.
+    /// A setting has an invalid value.
     #[error("`{key}` must be {expected}, found {}", Untrusted(found))]
     Setting {
         /// Name of the setting.
         key: &'static str,
-        /// The values that work.
+        /// The valid values.
         expected: &'static str,
         /// The value of the setting.
         found: String,
     },
-    /// A text generator returned fewer results than it received requests.
+    /// A text generator returned fewer results than there were requests.
     #[error("the text generator gave {found} results for {expected} requests")]
     MissingResult {
         /// Number of requests.

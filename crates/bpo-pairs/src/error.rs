@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::files::FileError;
-use crate::serde_words::Words;
+use crate::serde_message::MessageTerms;
 use crate::untrusted::{Untrusted, UntrustedPath, escape_controls};
 
 /// An error of reading, making or writing preference data.
@@ -118,7 +118,7 @@ impl PairsError {
 fn problem(key: &str, error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
-    let text = Words::Json.message(text.strip_suffix(&place).unwrap_or(&text));
+    let text = MessageTerms::Json.message(text.strip_suffix(&place).unwrap_or(&text));
     let whole = key.is_empty() || key == "." || !error.is_data();
     if whole { text } else { format!("`{key}`: {text}") }
 }

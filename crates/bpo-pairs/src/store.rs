@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_record_survives_the_loss_of_its_newline() {
+    fn complete_record_without_newline_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notes.jsonl");
         fs::write(&path, serde_json::to_vec(&note(0, "a")).unwrap()).unwrap();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_another_kind_stay_as_they_are() {
+    fn files_of_another_kind_are_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notes.jsonl");
         let good = serde_json::to_string(&note(0, "a")).unwrap();
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_unique_and_the_file_has_one_writer() {
+    fn repeated_key_and_second_writer_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notes.jsonl");
         let mut store = JsonlStore::open(&path).unwrap();
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_numbers_and_wide_characters_can_be_torn() {
+    fn truncated_escapes_numbers_and_wide_characters_are_removed() {
         resumes_from_every_byte(&[note(0, "a\n\"b\\"), note(1, "Größe 猫 \u{1}🐈"), note(2, "")]);
     }
 
@@ -286,13 +286,13 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(16))]
 
         #[test]
-        fn any_text_can_be_torn(texts in prop::collection::vec("\\PC{0,12}", 1..4)) {
+        fn truncation_of_any_text_keeps_complete_records(texts in prop::collection::vec("\\PC{0,12}", 1..4)) {
             let notes: Vec<Note> = texts.iter().enumerate().map(|(id, text)| note(id, text)).collect();
             resumes_from_every_byte(&notes);
         }
 
         #[test]
-        fn any_bytes_open_or_fail_unchanged(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn file_of_any_bytes_opens_or_is_unchanged(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("notes.jsonl");
             fs::write(&path, &bytes).unwrap();

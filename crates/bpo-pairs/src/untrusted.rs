@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_steers_a_terminal_is_escaped() {
+    fn terminal_control_characters_are_escaped() {
         for (text, shown) in [
             ("\u{1b}[31mred", r"\u{1b}[31mred"),
             ("\u{9b}31m\u{7f}\0", r"\u{9b}31m\u{7f}\u{0}"),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn long_text_is_cut() {
+    fn long_text_is_truncated() {
         let long = "é".repeat(Untrusted::MAX_CHARS);
         assert_eq!(Untrusted(&long).to_string(), long);
         let longer = format!("{long}éé");
@@ -189,7 +189,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_has_anything_unsafe_left(text in any::<String>()) {
+        fn escaped_text_has_no_unsafe_characters(text in any::<String>()) {
             for shown in [Untrusted(&text).to_string(), format!("{:?}", Untrusted(&text))] {
                 prop_assert!(!shown.chars().any(is_unsafe), "{shown:?}");
             }

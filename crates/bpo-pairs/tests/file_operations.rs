@@ -22,7 +22,7 @@ fn is_not_ours(result: Result<(), FileError>) -> bool {
 }
 
 #[test]
-fn a_failed_write_keeps_the_old_file() {
+fn failed_write_keeps_the_old_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.txt");
     write_bytes(&path, b"old").unwrap();
@@ -41,7 +41,7 @@ fn a_failed_write_keeps_the_old_file() {
 }
 
 #[test]
-fn the_longest_names_can_be_written() {
+fn files_with_the_longest_names_can_be_written() {
     let dir = tempfile::tempdir().unwrap();
     let name = "n".repeat(255);
     write_bytes(&dir.path().join(&name), b"x").unwrap();
@@ -50,7 +50,7 @@ fn the_longest_names_can_be_written() {
 
 /// Each writer writes different bytes, so a mix of two writers would be detected.
 #[test]
-fn writers_of_one_file_do_not_mix() {
+fn concurrent_writers_of_one_file_do_not_mix() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.txt");
     std::thread::scope(|scope| {
@@ -70,7 +70,7 @@ fn writers_of_one_file_do_not_mix() {
 
 /// Creates files with names that other programs give to temporary files.
 #[test]
-fn names_of_the_user_are_never_touched() {
+fn files_of_the_user_are_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     for name in ["a.txt.part", "a.txt.partial", "a.txt.tmp", ".a.txt.tmp", ".bpo-a.tmp", "out.part"] {
@@ -89,7 +89,7 @@ fn names_of_the_user_are_never_touched() {
 }
 
 #[test]
-fn a_directory_is_there_whole_or_not_at_all() {
+fn staged_directory_is_complete_or_missing() {
     let parent = tempfile::tempdir().unwrap();
     let out = parent.path().join("new/out");
     let dir = StagedDir::new(&out).unwrap();
@@ -119,7 +119,7 @@ fn a_directory_is_there_whole_or_not_at_all() {
 }
 
 #[test]
-fn only_a_directory_of_ours_is_replaced_or_removed() {
+fn only_marked_directories_are_replaced_or_removed() {
     let parent = tempfile::tempdir().unwrap();
     let out = parent.path().join("out");
     let write = |text: &str| {
@@ -161,7 +161,7 @@ fn only_a_directory_of_ours_is_replaced_or_removed() {
 }
 
 #[test]
-fn a_log_grows_by_whole_lines_and_can_be_cut() {
+fn log_is_appended_by_lines_and_can_be_truncated() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.jsonl");
     let mut log = AppendLog::open(&path).unwrap();
@@ -182,7 +182,7 @@ fn a_log_grows_by_whole_lines_and_can_be_cut() {
 }
 
 #[test]
-fn reading_is_bounded_and_names_the_file() {
+fn reading_is_limited_and_errors_name_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.txt");
     fs::write(&path, "äö").unwrap();
@@ -213,7 +213,7 @@ mod unix {
     }
 
     #[test]
-    fn permissions_are_those_of_any_new_file_or_of_the_old_one() {
+    fn permissions_are_default_or_those_of_the_old_file() {
         let dir = tempfile::tempdir().unwrap();
         let (path, other) = (dir.path().join("a.txt"), dir.path().join("b.txt"));
         fs::File::create(&other).unwrap();
@@ -229,7 +229,7 @@ mod unix {
     }
 
     #[test]
-    fn devices_fifos_and_sockets_are_refused_at_once() {
+    fn devices_fifos_and_sockets_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         let fifo = fifo(dir.path());
         let [link, socket] = ["link", "socket"].map(|name| dir.path().join(name));
@@ -256,7 +256,7 @@ mod unix {
     }
 
     #[test]
-    fn links_are_written_through_and_never_removed() {
+    fn links_are_followed_and_kept() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         fs::create_dir(at("far")).unwrap();
@@ -284,7 +284,7 @@ mod unix {
     }
 
     #[test]
-    fn an_inherited_pipe_can_be_read() {
+    fn inherited_pipe_can_be_read() {
         let (reader, mut writer) = std::io::pipe().unwrap();
         writer.write_all(b"piped").unwrap();
         drop(writer);
@@ -293,7 +293,7 @@ mod unix {
     }
 
     #[test]
-    fn only_links_that_stay_inside_are_copied() {
+    fn only_links_inside_are_copied() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let target = |name: &str| {

@@ -34,7 +34,7 @@ fn samples(record: &Value) -> (usize, Vec<SkipReason>) {
 }
 
 #[test]
-fn a_conversation_has_so_many_turns_at_most() {
+fn number_of_turns_is_limited() {
     let turns = Limits::default().turns;
     assert_eq!(samples(&conversation(turns)), (turns, vec![]));
     for turns in [turns + 1, 10_000] {
@@ -43,7 +43,7 @@ fn a_conversation_has_so_many_turns_at_most() {
 }
 
 #[test]
-fn a_text_has_so_many_bytes_at_most() {
+fn size_of_a_text_is_limited() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pairs.jsonl");
     let Limits { text_bytes, turns, .. } = Limits::default();
@@ -77,7 +77,7 @@ fn a_text_has_so_many_bytes_at_most() {
 
 #[cfg(unix)]
 #[test]
-fn devices_and_fifos_are_no_data() {
+fn devices_and_fifos_as_data_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let fifo = dir.path().join("fifo");
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());

@@ -1,4 +1,4 @@
-//! The client of OpenAI-compatible servers (`/v1/chat/completions`).
+//! A client of OpenAI-compatible servers (`/v1/chat/completions`).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,11 +19,11 @@ use crate::error::ServerError;
 use crate::redact::Redactor;
 use crate::wire::{ChatRequest, ChatResponse};
 
-/// Longest wait of [`OpenAiClient::check_alive`].
+/// Time limit of [`OpenAiClient::check_alive`].
 const ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest number of characters of a body in an error.
+/// Maximum number of characters of a body in an error.
 const EXCERPT_CHARS: usize = 300;
-/// Bytes at the start of a body that an excerpt is made of.
+/// Number of bytes at the start of a body that an excerpt can include.
 const SEARCHED_BYTES: usize = 64 << 10;
 
 /// A blocking client with bounded concurrency and retries, which implements [`TextGenerator`].
@@ -55,7 +55,7 @@ impl fmt::Debug for OpenAiClient {
 /// The result of one attempt.
 enum Attempt {
     Done(Result<Generated, ServerError>),
-    /// A failure that another attempt may not have, after the `Retry-After` of the server.
+    /// A failure that may not occur again, with the `Retry-After` of the server.
     Retry {
         error: ServerError,
         after: Option<Duration>,
@@ -71,7 +71,7 @@ impl OpenAiClient {
     /// is logged as a warning.
     ///
     /// # Errors
-    /// [`ServerError::Setting`] for a setting that cannot work. The server is not called.
+    /// Returns [`ServerError::Setting`] for an invalid setting. The server is not called.
     pub fn new(config: OpenAiConfig, api_key: Option<String>) -> Result<Self, ServerError> {
         config.validate()?;
         let request_url = config.endpoint()?;
@@ -112,17 +112,17 @@ impl OpenAiClient {
         &self.endpoint
     }
 
-    /// Checks that a server is at the address, with one request and no retry. Any response is
-    /// accepted, also an error.
+    /// Checks that there is a server at the address, with one request and no retry. Any response is
+    /// accepted, even an error.
     ///
     /// # Errors
-    /// [`ServerError::Connection`] if there is no server at the address.
+    /// Returns [`ServerError::Connection`] if there is no server at the address.
     pub fn check_alive(&self) -> Result<(), ServerError> {
         let patience = self.config.timeout()?.min(ALIVE_TIMEOUT);
         let request = self.agent.get(&self.request_url).config().timeout_global(Some(patience)).build();
         match request.call() {
             Ok(_) => Ok(()),
-            // A server that is slow, or does not send HTTP, is there.
+            // A slow server, or one that does not send HTTP, exists.
             Err(
                 source @ (ureq::Error::Io(_) | ureq::Error::HostNotFound | ureq::Error::ConnectionFailed),
             ) => {
@@ -133,8 +133,8 @@ impl OpenAiClient {
         }
     }
 
-    /// Sends a request until it succeeds or no retry is left. `retries` counts those of the whole
-    /// batch; the first of them is logged as a warning.
+    /// Sends a request until it succeeds or no retry is left. `retries` counts the retries of the
+    /// whole batch. The first one is logged as a warning.
     fn complete(&self, request: &TextRequest, retries: &AtomicUsize) -> Result<Generated, ServerError> {
         let mut random = ChaCha8Rng::seed_from_u64(request.sampling.seed);
         let mut attempt = 1;
@@ -286,7 +286,7 @@ impl TextGenerator for OpenAiClient {
                 let sender = sender.clone();
                 let work = move || {
                     while let Some((index, request)) = claim() {
-                        // The receiver lives until all senders are gone.
+                        // The receiver lives until all senders are dropped.
                         let _ = sender.send((index, client.complete(request, retries)));
                     }
                 };
@@ -308,7 +308,7 @@ impl TextGenerator for OpenAiClient {
         }
     }
 
-    /// Whether an error has status 400 (bad request), 413 (content too large) or 422
+    /// Returns whether an error has status 400 (bad request), 413 (content too large) or 422
     /// (unprocessable content).
     fn is_request_error(&self, error: &ServerError) -> bool {
         matches!(error, ServerError::Status { status: 400 | 413 | 422, .. })
@@ -331,7 +331,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_of_the_connection_has_no_secret() {
+    fn connection_error_has_no_secret() {
         let config = OpenAiConfig::new("http://h", "m");
         let client = OpenAiClient::new(config, Some("sk-secret-1234".into())).unwrap();
         let error = client.without_secrets(ureq::Error::BadUri("http://h/?key=sk-secret-1234".into()));

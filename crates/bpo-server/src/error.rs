@@ -6,12 +6,12 @@ use bpo_pairs::Untrusted;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// A setting has a value that cannot work.
+    /// A setting has an invalid value.
     #[error("`{key}` must be {expected}, found {}", Untrusted(found))]
     Setting {
         /// Name of the setting.
         key: &'static str,
-        /// The values that work.
+        /// The valid values.
         expected: &'static str,
         /// The value of the setting, or a note that it is not shown.
         found: String,

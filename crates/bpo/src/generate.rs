@@ -31,7 +31,7 @@ pub struct Answer {
     pub prompt: String,
     /// Text of the answer.
     pub text: String,
-    /// Why generation stopped.
+    /// The reason why generation stopped.
     pub finish: FinishReason,
     /// Length of the answer in tokens, if the model reports it.
     pub tokens: Option<usize>,

@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_stay_inside_the_root() {
+    fn image_names_outside_the_root_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         let images = tempfile::Builder::new().prefix("images").tempdir_in(dir.path()).unwrap();
         let root_dir = images.path().to_owned();
@@ -265,7 +265,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn links_may_not_lead_outside() {
+    fn links_outside_the_root_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         let root_dir = dir.path().join("images");
         fs::create_dir(&root_dir).unwrap();

@@ -17,7 +17,7 @@ use crate::preflight;
 use crate::progress::Progress;
 use crate::run_dir::RunDir;
 use crate::stage::Stage;
-use crate::stages::{self, Existing, StageOutcome};
+use crate::stages::{self, ExistingPairs, StageOutcome};
 use crate::summary::{StageSummary, write_skipped};
 
 /// Model, error injector and trainer of [`run()`]. Each is requested only if its stage has work
@@ -148,7 +148,8 @@ pub fn run(
 
     let answers = [dir.weakened(), dir.injected()];
     let answers = answers.each_ref().map(|file| file.as_path());
-    let (pairs, paired) = stages::pair(&config, &samples, &answers, &dir.pairs(), Existing::Keep, progress)?;
+    let (pairs, paired) =
+        stages::pair(&config, &samples, &answers, &dir.pairs(), ExistingPairs::Keep, progress)?;
     keep(&mut ledger, Stage::Pair, paired)?;
     if pairs.is_empty() {
         write_skipped(&dir.skipped(), &skipped)?;

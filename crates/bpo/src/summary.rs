@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_skipped_is_listed() {
+    fn skipped_counts_are_listed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("skipped.jsonl");
         let skipped = Skipped::new("x", SkipReason::ImageMissing).with_detail("a.jpg is not there");

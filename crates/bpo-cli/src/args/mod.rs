@@ -78,7 +78,7 @@ impl Cli {
     /// word, while `bpo run` takes a list.
     ///
     /// # Errors
-    /// An error as clap makes it.
+    /// Returns the error of clap.
     pub fn checked(self) -> Result<Self, clap::Error> {
         match &self.command {
             Command::Distort(DistortCommand { distortion, .. }) if distortion.len() > 1 => {

@@ -20,7 +20,7 @@ const NAME: &str = "distort";
 /// Writes distorted images, or a sheet.
 ///
 /// # Errors
-/// [`Failure::Incomplete`] if an image of a folder was skipped.
+/// Returns [`Failure::Incomplete`] if an image of a folder was skipped.
 pub fn distort(args: &DistortCommand) -> Result<(), Failure> {
     match (&args.sheet, &args.distortion[..], &args.out) {
         (Some(out), _, _) => sheet(args, out),

@@ -15,7 +15,7 @@ use crate::terminal::{print_json, print_line, print_lines};
 /// Computes metrics of answers in files.
 ///
 /// # Errors
-/// [`Failure::Incomplete`] if answers to `eval chair` were not scored.
+/// Returns [`Failure::Incomplete`] if answers to `eval chair` were not scored.
 pub fn eval(command: &EvalCommand) -> Result<(), Failure> {
     match command {
         EvalCommand::Chair(args) => chair(args),

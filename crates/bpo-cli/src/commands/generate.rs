@@ -14,7 +14,7 @@ use crate::terminal::print_json;
 /// Prints the model's answers to questions.
 ///
 /// # Errors
-/// [`Failure::Incomplete`] if a question was skipped.
+/// Returns [`Failure::Incomplete`] if a question was skipped.
 pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
     let config = args.config.resolve_for_answers(None, &[&args.seed, &args.model, &args.images])?;
     let flags = [("--questions", args.questions.is_some())];

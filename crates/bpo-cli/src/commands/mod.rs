@@ -36,7 +36,7 @@ use crate::skipped::print_skipped;
 /// Runs a command.
 ///
 /// # Errors
-/// The reason why the command did not finish its work.
+/// Returns the reason why the command did not finish its work.
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
         #[cfg(feature = "model")]
@@ -114,7 +114,7 @@ fn load_checkpoint(config: &RunConfig) -> Result<Checkpoint, BpoError> {
     Checkpoint::load_with_adapter(config.model_path()?, adapter, config.model.dtype, &device)
 }
 
-/// The files that a stage of its own writes.
+/// The files that the command of a single stage writes.
 fn outputs_of_stage<'a>(paths: &'a mut Paths, out: &Path) -> &'a mut Paths {
     paths.output("--out", out).output("--out", &manifest_beside(out))
 }

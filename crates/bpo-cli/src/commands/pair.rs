@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bpo::stages::Existing;
+use bpo::stages::ExistingPairs;
 use bpo::{BpoError, Required};
 
 use super::read_data;
@@ -15,7 +15,7 @@ use crate::skipped::print_skipped;
 /// Builds preference pairs.
 ///
 /// # Errors
-/// If an input cannot be used, or the output cannot be written.
+/// Returns an error if an input cannot be used, or the output cannot be written.
 pub fn pair(args: &PairCommand) -> Result<(), Failure> {
     let config = args.config.resolve_for_answers(args.preset.preset, &[&args.data])?;
     let flags = [("--answers", !args.answers.is_empty()), ("--out", args.out.is_some())];
@@ -30,7 +30,7 @@ pub fn pair(args: &PairCommand) -> Result<(), Failure> {
     let samples = read_data(&config, &mut *progress)?.samples;
     let answers: Vec<&Path> = args.answers.iter().map(|file| file.as_path()).collect();
     let (pairs, outcome) =
-        bpo::stages::pair(&config, &samples, &answers, out, Existing::Refuse, &mut *progress)?;
+        bpo::stages::pair(&config, &samples, &answers, out, ExistingPairs::Refuse, &mut *progress)?;
     print_skipped(&outcome.skipped, None);
     if pairs.is_empty() {
         let (path, skipped) = (out.to_owned(), outcome.summary.skipped);

@@ -19,7 +19,7 @@ use crate::terminal::print_json;
 /// Prints the log-probabilities of pairs.
 ///
 /// # Errors
-/// [`Failure::Incomplete`] if a pair was skipped.
+/// Returns [`Failure::Incomplete`] if a pair was skipped.
 pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     let config = args.config.resolve_for_answers(None, &[&args.model, &args.images])?;
     config.require(&[Required::Model, Required::Images], &[("--pairs", args.pairs.is_some())])?;

@@ -15,7 +15,7 @@ use crate::terminal::{print_json, print_line, print_lines};
 /// Trains on preference pairs, or estimates what training takes.
 ///
 /// # Errors
-/// [`Failure::Interrupted`] if a signal stopped training.
+/// Returns [`Failure::Interrupted`] if a signal stopped training.
 pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     let config = args
         .config

@@ -33,7 +33,8 @@ pub fn fingerprint() -> String {
 /// Writes the checkpoint to a directory in Hugging Face form, and returns the directory.
 ///
 /// # Errors
-/// [`BpoError::Io`]; [`BpoError::NotOurs`] if the directory has a file of another checkpoint.
+/// Returns [`BpoError::NotOurs`] if the directory has a file of another checkpoint, or
+/// [`BpoError::Io`] if a file cannot be written.
 pub fn write(dir: &Path) -> Result<PathBuf, BpoError> {
     create_dir(dir)?;
     for (name, bytes) in FILES {

@@ -51,8 +51,8 @@ impl Inputs {
     /// those recorded.
     ///
     /// # Errors
-    /// [`BpoError::Locked`]; [`BpoError::Changed`] if other inputs are recorded; if the file
-    /// cannot be written.
+    /// Returns [`BpoError::Locked`] if another process uses the directory, [`BpoError::Changed`] if
+    /// other inputs are recorded, or an error if the file cannot be written.
     pub fn open_dir(&self, out: &Path) -> Result<RunDir, BpoError> {
         let dir = RunDir::open(out)?;
         let path = out.join("quickstart.json");
@@ -81,22 +81,22 @@ impl Inputs {
         }
     }
 
-    fn changes(&self, then: &Self) -> Vec<Change> {
-        let change = |key: &str, then: String, now: String| {
-            (then != now).then(|| Change { key: key.to_owned(), then: Some(then), now: Some(now) })
+    fn changes(&self, old: &Self) -> Vec<Change> {
+        let change = |key: &str, old: String, new: String| {
+            (old != new).then(|| Change { key: key.to_owned(), old: Some(old), new: Some(new) })
         };
         let of = |inputs: &Self| inputs.splits.join(" and ");
         let changes = [
-            change("seed", then.seed.to_string(), self.seed.to_string()),
-            change("images to train on", then.training_images.to_string(), self.training_images.to_string()),
+            change("seed", old.seed.to_string(), self.seed.to_string()),
+            change("images to train on", old.training_images.to_string(), self.training_images.to_string()),
             change(
                 "images of each split",
-                then.images_of_each_split.to_string(),
+                old.images_of_each_split.to_string(),
                 self.images_of_each_split.to_string(),
             ),
-            change("splits", of(then), of(self)),
-            change("base model", then.base.clone(), self.base.clone()),
-            change("world", then.world.clone(), self.world.clone()),
+            change("splits", of(old), of(self)),
+            change("base model", old.base.clone(), self.base.clone()),
+            change("world", old.world.clone(), self.world.clone()),
         ];
         changes.into_iter().flatten().collect()
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use bpo_dpo::{Change, DpoError, Mismatch, Stale};
+use bpo_dpo::{ConfigChange, DpoError, Mismatch, Stale};
 use bpo_pairs::{CompletionKind, SkipReason, Skipped, Untrusted};
 
 const HOSTILE: &str = "\u{1b}]0;x\u{7}\u{9b}31m\u{7f}\r\nerror: forged\u{85}\u{2028}\u{202e}\u{2066}\u{feff}";
@@ -14,7 +14,7 @@ fn errors() -> Vec<DpoError> {
     let (texts, path) = (|| vec![HOSTILE.to_owned()], || PathBuf::from(HOSTILE));
     let kind = || CompletionKind::Other(HOSTILE.to_owned());
     let skipped = || vec![Skipped::new(HOSTILE, SkipReason::Malformed).with_detail(HOSTILE)];
-    let changes = || vec![Change { key: text(), then: text(), now: text() }];
+    let changes = || vec![ConfigChange { key: text(), old: text(), new: text() }];
     let mut mismatch = Mismatch::default();
     (mismatch.missing, mismatch.extra, mismatch.misshapen) = (texts(), texts(), texts());
     let source = || io::Error::other("source").into();

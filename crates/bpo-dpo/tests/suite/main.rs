@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod config;
+mod custom_loss;
 mod evaluation;
 mod gradients;
 mod hostile;
@@ -10,7 +11,6 @@ mod mdpo;
 mod metrics;
 mod optimizer;
 mod order;
-mod own_loss;
 mod prefetch;
 mod reference;
 mod resume;

@@ -28,7 +28,7 @@ fn steps(path: &Path) -> Vec<usize> {
 }
 
 #[test]
-fn the_file_is_cut_back_to_a_step() {
+fn log_is_truncated_to_a_step() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("metrics.jsonl");
     write(&path, 1..=5);
@@ -39,7 +39,7 @@ fn the_file_is_cut_back_to_a_step() {
 }
 
 #[test]
-fn a_torn_last_line_is_cut_off() {
+fn incomplete_last_line_is_removed() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("metrics.jsonl");
     write(&path, 1..=2);
@@ -55,7 +55,7 @@ fn a_torn_last_line_is_cut_off() {
 }
 
 #[test]
-fn a_bad_line_is_named() {
+fn invalid_line_is_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("metrics.jsonl");
     write(&path, 1..=1);
@@ -89,7 +89,7 @@ fn a_whole_record_without_its_newline_is_kept() {
 }
 
 #[test]
-fn names_are_those_of_trl_and_nan_is_null() {
+fn metric_names_equal_trl_and_nan_is_null() {
     let mut record = metrics(1);
     record.loss = f64::NAN;
     let value = serde_json::to_value(&record).expect("JSON");

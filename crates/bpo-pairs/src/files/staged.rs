@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_killed_process_left_is_removed_and_a_directory_in_the_making_is_not() {
+    fn abandoned_directories_are_removed_and_active_ones_kept() {
         let parent = tempfile::tempdir().unwrap();
         let begin = |name: &str| {
             let staged = StagedDir::new(&parent.path().join(name)).unwrap();

@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_with_their_check_are_temporary() {
+    fn only_names_with_a_checksum_are_temporary() {
         let given = free_name(Path::new("")).into_os_string().into_string().unwrap();
         assert_eq!(maker(OsStr::new(&given)), Some(Maker::ThisSystem), "{given}");
         let nonce = &given[PREFIX.len()..PREFIX.len() + 16];
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn abandoned_files_are_removed_and_files_in_the_making_are_not() {
+    fn abandoned_files_are_removed_and_active_ones_kept() {
         let dir = tempfile::tempdir().unwrap();
         let making = file_in(dir.path()).unwrap();
         // a killed process releases the lock and leaves the file
@@ -194,7 +194,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn links_under_a_temporary_name_are_left_alone() {
+    fn links_with_a_temporary_name_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("target");
         fs::write(&target, "mine").unwrap();

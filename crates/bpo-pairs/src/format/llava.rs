@@ -32,7 +32,7 @@ use crate::history::History;
 use crate::ids::{UniqueIds, id_or_index};
 use crate::image_token::strip_image_token;
 use crate::sft::{SftSample, Turn};
-use crate::skipped::{Flaw, SkipReason, Skipped};
+use crate::skipped::{SkipCause, SkipReason, Skipped};
 
 /// The samples of a file, and the skipped conversations and turns.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,12 +93,12 @@ pub fn for_each(
 
 /// Converts the record at `index`, from 0.
 fn samples(record: JsonRecord, index: usize, ids: &mut UniqueIds) -> Vec<Result<SftSample, Skipped>> {
-    let skipped = |id: String, flaw: Flaw| Err(flaw.in_record(index + 1).of(id));
+    let skipped = |id: String, cause: SkipCause| Err(cause.in_record(index + 1).of(id));
     let (id, read) = record.read(Conversation::read);
     let id = id_or_index(id, index);
     match read {
         Ok(conversation) => split(&ids.claim(&id, conversation.turns.len()), conversation, &skipped),
-        Err(flaw) => ids.claim(&id, 1).into_iter().map(|id| skipped(id, flaw.clone())).collect(),
+        Err(cause) => ids.claim(&id, 1).into_iter().map(|id| skipped(id, cause.clone())).collect(),
     }
 }
 
@@ -106,14 +106,14 @@ fn samples(record: JsonRecord, index: usize, ids: &mut UniqueIds) -> Vec<Result<
 fn split(
     ids: &[String],
     conversation: Conversation,
-    skipped: &dyn Fn(String, Flaw) -> Result<SftSample, Skipped>,
+    skipped: &dyn Fn(String, SkipCause) -> Result<SftSample, Skipped>,
 ) -> Vec<Result<SftSample, Skipped>> {
     let Conversation { image, system, turns } = conversation;
     let turns = History::from(turns);
     let mut broken = false;
     let sample = |(k, (id, turn)): (usize, (&String, &Turn))| {
-        let flaw = if broken { Some(SkipReason::BrokenHistory) } else { flaw(turn) };
-        if let Some(reason) = flaw {
+        let cause = if broken { Some(SkipReason::BrokenHistory) } else { cause(turn) };
+        if let Some(reason) = cause {
             broken = true;
             return skipped(id.clone(), reason.into());
         }
@@ -129,7 +129,7 @@ fn split(
     ids.iter().zip(&turns).enumerate().map(sample).collect()
 }
 
-fn flaw(turn: &Turn) -> Option<SkipReason> {
+fn cause(turn: &Turn) -> Option<SkipReason> {
     if strip_image_token(&turn.prompt).is_empty() {
         Some(SkipReason::EmptyPrompt)
     } else if turn.answer.trim().is_empty() {

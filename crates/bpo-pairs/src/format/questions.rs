@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::PairsError;
 use crate::files::open_input;
-use crate::format::asked::Asked;
 use crate::format::fields::{Fields, JsonRecord, wrong};
 use crate::format::json;
+use crate::format::question_fields::QuestionFields;
 use crate::history::History;
 use crate::ids::{Id, id_or_index};
 use crate::image_token::place_in_conversation;
-use crate::skipped::{Flaw, Skipped};
+use crate::skipped::{SkipCause, Skipped};
 
 /// A question about an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +79,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<QuestionData, PairsError> {
                 let id = Some(Id(id_or_index(id.or(own), index)));
                 data.questions.push(Question { id, ..question });
             }
-            Err(flaw) => data.skipped.push(flaw.in_record(index + 1).of(id_or_index(id, index))),
+            Err(cause) => data.skipped.push(cause.in_record(index + 1).of(id_or_index(id, index))),
         }
         index += 1;
         Ok(())
@@ -88,14 +88,14 @@ pub fn read(path: impl AsRef<Path>) -> Result<QuestionData, PairsError> {
 }
 
 /// Reads all of a question except `id`. Returns `question_id` if the record has no `id`.
-fn question(mut fields: Fields, named: bool) -> Result<(Option<Id>, Question), Flaw> {
+fn question(mut fields: Fields, named: bool) -> Result<(Option<Id>, Question), SkipCause> {
     let id = if named { None } else { fields.id("question_id")? };
     let key = if fields.has("text") { "text" } else { "prompt" };
     if key == "text" && fields.has("prompt") {
         let found = fields.take("text");
         return Err(wrong("text", "no second question beside `prompt`", found.as_ref()));
     }
-    let Asked { image, system, history, prompt } = Asked::take_unplaced(&mut fields, key)?;
+    let QuestionFields { image, system, history, prompt } = QuestionFields::take_unplaced(&mut fields, key)?;
     // Checks that the image token can be placed. The question itself stays unchanged, because
     // answers repeat it.
     place_in_conversation(&mut history.to_vec(), &mut prompt.clone())?;

@@ -23,7 +23,7 @@ pub enum CopyState {
     Existing,
 }
 
-/// Why an image has no copy.
+/// The reason why an image has no copy.
 pub(super) enum Failure {
     /// The image cannot be used.
     Image(DistortError),

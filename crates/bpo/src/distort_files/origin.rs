@@ -14,7 +14,7 @@ use image::RgbImage;
 
 use super::error::DistortFilesError;
 
-/// Changes whenever a distortion gives other bytes for the same image.
+/// Changes whenever a distortion produces other bytes for the same image.
 pub(super) const VERSION: u32 = 1;
 
 /// Keyword of the PNG text.
@@ -36,7 +36,7 @@ pub(super) fn origin(
 /// Reads the text of an existing file; `None` if there is no file.
 ///
 /// # Errors
-/// [`DistortFilesError::Damaged`] for a truncated or corrupt PNG file,
+/// Returns [`DistortFilesError::Damaged`] for a truncated or corrupt PNG file,
 /// [`DistortFilesError::NotOurs`] for a file without the text.
 pub(super) fn read(out: &Path) -> Result<Option<String>, DistortFilesError> {
     let file = match open_input(out) {

@@ -127,13 +127,13 @@ pub enum BpoError {
         found: String,
     },
     /// Another setting makes a setting useless or invalid.
-    #[error("`{key}` does not go with {}: {reason}", Untrusted(with))]
+    #[error("`{key}` cannot be combined with {}: {reason}", Untrusted(with))]
     Conflict {
         /// Key of the setting.
         key: Cow<'static, str>,
         /// The other setting.
         with: String,
-        /// Why they cannot be combined.
+        /// The reason why they cannot be combined.
         reason: &'static str,
     },
     /// Training needs evaluations, but there are no pairs to evaluate on.
@@ -245,7 +245,7 @@ pub enum BpoError {
     },
     /// An existing file of pairs differs from the pairs that would be written.
     #[error(
-        "{} exists and differs from the pairs of the answers ({there} pairs in the file, {now} now): delete it, or \
+        "{} exists and differs from the pairs of the answers ({in_file} pairs in the file, {from_answers} from the answers): delete it, or \
          give another --out",
         UntrustedPath(path)
     )]
@@ -253,9 +253,9 @@ pub enum BpoError {
         /// The file.
         path: PathBuf,
         /// Number of pairs in the file.
-        there: usize,
+        in_file: usize,
         /// Number of pairs that would be written.
-        now: usize,
+        from_answers: usize,
     },
     /// No image of the data can be used.
     #[error(
@@ -267,7 +267,7 @@ pub enum BpoError {
     NoImages {
         /// The first image.
         first: PathBuf,
-        /// Why it cannot be used.
+        /// The reason why it cannot be used.
         reason: String,
         /// Number of skipped samples by reason.
         skipped: SkipCounts,

@@ -19,7 +19,7 @@ fn check(error: &dyn std::error::Error) {
 fn texts_of_files_cannot_control_a_terminal_or_forge_a_line() {
     let (path, text) = (|| PathBuf::from(HOSTILE), || HOSTILE.to_owned());
     let (line, column, skipped) = (1, 1, SkipCounts::default());
-    let change = || Change { key: text(), then: Some(text()), now: Some(text()) };
+    let change = || Change { key: text(), old: Some(text()), new: Some(text()) };
     let first = Skipped::new(HOSTILE, SkipReason::Malformed).with_detail(HOSTILE);
     let errors = [
         BpoError::Io { action: "read", path: path(), source: io::Error::other("source") },

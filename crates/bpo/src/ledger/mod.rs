@@ -11,10 +11,10 @@
 //! answer does not bind the settings: the stage starts again with the new ones. A file without a
 //! manifest was not written by bpo and is never changed.
 
-mod chain;
 mod inputs;
 mod manifest;
 mod record;
+mod stage_files;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ use crate::run_dir::RunDir;
 use crate::stage::Stage;
 use crate::stages::{has_answers, remove_unanswered};
 use crate::summary::StageSummary;
-pub(crate) use chain::has_content;
+pub(crate) use stage_files::has_content;
 
 /// The stages that have an entry in the manifest of a run.
 const RUN: [Stage; 5] = [Stage::Data, Stage::Weaken, Stage::Inject, Stage::Pair, Stage::Train];
@@ -53,25 +53,25 @@ impl StageLedger {
     /// exist, [`BpoError::NotOurs`] if bpo did not write `config.toml`, or an error if a file
     /// cannot be read or written.
     pub fn open_run(config: &RunConfig, inputs: &Inputs, dir: &RunDir) -> Result<Self, BpoError> {
-        let mut made = chain::made(dir)?;
+        let mut results = stage_files::existing(dir)?;
         record::check_ours(&dir.config())?;
         let path = dir.manifest();
-        let there = Manifest::read(&path)?;
-        let mut manifest = there.clone().unwrap_or_default();
+        let recorded_manifest = Manifest::read(&path)?;
+        let mut manifest = recorded_manifest.clone().unwrap_or_default();
         let differences = |stage| -> Result<Differences, BpoError> {
-            let then = there.as_ref().and_then(|there| there.stages.get(&stage));
-            Ok(Differences::find(then, &StageEntry::new(stage, config, inputs)?))
+            let recorded = recorded_manifest.as_ref().and_then(|manifest| manifest.stages.get(&stage));
+            Ok(Differences::find(recorded, &StageEntry::new(stage, config, inputs)?))
         };
-        // a stage without any answer starts again if nothing was made after it
-        while let Some((stage @ (Stage::Weaken | Stage::Inject), file)) = made.last()
+        // a stage without any answer starts again if no later stage has results
+        while let Some((stage @ (Stage::Weaken | Stage::Inject), file)) = results.last()
             && !differences(*stage)?.is_empty()
             && !has_answers(file)?
         {
             remove_unanswered(file)?;
-            made.pop();
+            results.pop();
         }
         let (mut all, mut first) = (Differences::default(), None);
-        for (stage, file) in &made {
+        for (stage, file) in &results {
             let found = differences(*stage)?;
             if !found.is_empty() {
                 first.get_or_insert(file);
@@ -84,12 +84,14 @@ impl StageLedger {
             return Err(all.into_error(path));
         }
         for stage in RUN {
-            if !made.iter().any(|(held, _)| *held == stage) && !differences(stage)?.is_empty() {
+            if !results.iter().any(|(with_results, _)| *with_results == stage)
+                && !differences(stage)?.is_empty()
+            {
                 manifest.stages.insert(stage, StageEntry::new(stage, config, inputs)?);
             }
         }
         let mut ledger = Self { path, manifest };
-        if there.as_ref() != Some(&ledger.manifest) {
+        if recorded_manifest.as_ref() != Some(&ledger.manifest) {
             ledger.write()?;
         }
         record::write(&dir.config(), config)?;
@@ -117,11 +119,11 @@ impl StageLedger {
         {
             return Err(BpoError::NoManifest { path: file.to_owned(), manifest: path });
         }
-        let now = StageEntry::new(stage, &config, &Inputs::read(&[stage], &config, Some(data))?)?;
-        let then = manifest.and_then(|mut manifest| manifest.stages.remove(&stage));
-        let differences = Differences::find(then.as_ref(), &now);
+        let current = StageEntry::new(stage, &config, &Inputs::read(&[stage], &config, Some(data))?)?;
+        let recorded = manifest.and_then(|mut manifest| manifest.stages.remove(&stage));
+        let differences = Differences::find(recorded.as_ref(), &current);
         let entry = if differences.is_empty() {
-            then.unwrap_or(now)
+            recorded.unwrap_or(current)
         } else {
             if has_content(file) {
                 if has_answers(file)? {
@@ -129,7 +131,7 @@ impl StageLedger {
                 }
                 remove_unanswered(file)?;
             }
-            now
+            current
         };
         let mut ledger = Self { path, manifest: Manifest::default() };
         ledger.manifest.stages.insert(stage, entry);
@@ -147,27 +149,27 @@ impl StageLedger {
     pub fn open_training(config: &RunConfig, dir: &RunDir) -> Result<Self, BpoError> {
         let has_any = |paths: &[PathBuf]| paths.iter().any(|path| has_content(path));
         let logs = [dir.metrics(), dir.evaluations(), dir.samples()];
-        let is_begun = has_any(&logs) || has_any(&[dir.checkpoints(), dir.adapter(), dir.model()]);
-        let is_of_a_run = has_any(&[dir.weakened(), dir.injected()]);
+        let has_started = has_any(&logs) || has_any(&[dir.checkpoints(), dir.adapter(), dir.model()]);
+        let is_in_run = has_any(&[dir.weakened(), dir.injected()]);
         let (path, root) = (dir.manifest(), dir.root().to_owned());
         let manifest = Manifest::read(&path)?.unwrap_or_default();
-        let now = StageEntry::new(Stage::Train, config, &Inputs::read(&[Stage::Train], config, None)?)?;
-        let then = manifest.stages.get(&Stage::Train);
-        if then.is_none() && is_begun {
+        let current = StageEntry::new(Stage::Train, config, &Inputs::read(&[Stage::Train], config, None)?)?;
+        let recorded = manifest.stages.get(&Stage::Train);
+        if recorded.is_none() && has_started {
             return Err(BpoError::NoManifest { path: root, manifest: path });
         }
-        let differences = Differences::find(then, &now);
-        let is_held = is_begun || is_of_a_run && then.is_some();
-        if is_held && !differences.is_empty() {
+        let differences = Differences::find(recorded, &current);
+        let is_binding = has_started || is_in_run && recorded.is_some();
+        if is_binding && !differences.is_empty() {
             return Err(differences.into_error(&root));
         }
-        if !is_held {
+        if !is_binding {
             record::write(&dir.config(), config)?;
         }
         let has_changed = !differences.is_empty();
         let mut ledger = Self { path, manifest };
         if has_changed {
-            ledger.manifest.stages.insert(Stage::Train, now);
+            ledger.manifest.stages.insert(Stage::Train, current);
             ledger.write()?;
         }
         Ok(ledger)
@@ -222,17 +224,17 @@ impl StageLedger {
 pub fn record_moved_inputs(config: &RunConfig, dir: &Path) -> Result<(), BpoError> {
     let config = config.clone().with_absolute_paths()?;
     let path = dir.join("manifest.json");
-    if let Some(there) = Manifest::read(&path)? {
-        let mut manifest = there.clone();
+    if let Some(recorded_manifest) = Manifest::read(&path)? {
+        let mut manifest = recorded_manifest.clone();
         for (&stage, entry) in &mut manifest.stages {
-            let now = stage_settings(stage, &config)?;
+            let current = stage_settings(stage, &config)?;
             for key in ["model.path", "data.path", "data.images"] {
-                if let (Some(then), Some(now)) = (entry.settings.get_mut(key), now.get(key)) {
-                    then.clone_from(now);
+                if let (Some(recorded), Some(current)) = (entry.settings.get_mut(key), current.get(key)) {
+                    recorded.clone_from(current);
                 }
             }
         }
-        if manifest != there {
+        if manifest != recorded_manifest {
             manifest.write(&path)?;
         }
     }
@@ -252,18 +254,18 @@ struct Differences {
 }
 
 impl Differences {
-    /// Compares two entries. Everything differs if `then` is `None`.
-    fn find(then: Option<&StageEntry>, now: &StageEntry) -> Self {
+    /// Compares two entries. Everything differs if `recorded` is `None`.
+    fn find(recorded: Option<&StageEntry>, current: &StageEntry) -> Self {
         let empty = StageEntry::default();
-        let is_new = then.is_none();
-        let then = then.unwrap_or(&empty);
+        let is_new = recorded.is_none();
+        let recorded = recorded.unwrap_or(&empty);
         let mut found = Self {
-            settings: Change::between(&then.settings, &now.settings),
-            inputs: Change::between(&then.inputs, &now.inputs),
+            settings: Change::between(&recorded.settings, &current.settings),
+            inputs: Change::between(&recorded.inputs, &current.inputs),
         };
         if is_new && found.is_empty() {
             // a stage without settings and inputs still needs an entry
-            found.inputs.push(Change { key: "manifest".into(), then: None, now: None });
+            found.inputs.push(Change { key: "manifest".into(), old: None, new: None });
         }
         found
     }

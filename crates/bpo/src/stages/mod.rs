@@ -11,9 +11,9 @@ mod answers;
 mod assemble;
 mod batches;
 mod inject;
-mod loaded;
 mod pair;
 mod record;
+mod sample_images;
 mod shard;
 #[cfg(feature = "model")]
 mod train;
@@ -25,7 +25,7 @@ use bpo_pairs::{JsonlStore, Skipped};
 
 pub use assemble::{assemble, without_answers};
 pub use inject::inject;
-pub use pair::{Existing, pair};
+pub use pair::{ExistingPairs, pair};
 pub use record::{Bootstrapped, StageRecord};
 pub use shard::{Shard, ShardError};
 #[cfg(feature = "model")]

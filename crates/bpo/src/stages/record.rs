@@ -17,11 +17,11 @@ pub struct Bootstrapped {
     pub kind: CompletionKind,
     /// The answer.
     pub response: String,
-    /// Why generation stopped, if the model reports it.
+    /// The reason why generation stopped, if the model reports it.
     pub finish: Option<FinishReason>,
     /// How the image was weakened and the answer generated, for weakened answers.
     pub provenance: Option<Provenance>,
-    /// What was removed from the reply of the language model, each kind once.
+    /// Kinds of text that were removed from the reply of the language model, each once.
     pub cuts: Vec<Cut>,
 }
 

@@ -114,7 +114,7 @@ impl Stages {
     fn pair(&self, files: &[&Path]) -> Vec<u8> {
         let out = self.at("pairs.jsonl");
         let _ = fs::remove_file(&out);
-        pair(&self.config, &samples(), files, &out, Existing::Refuse, &mut ()).unwrap();
+        pair(&self.config, &samples(), files, &out, ExistingPairs::Refuse, &mut ()).unwrap();
         fs::read(&out).unwrap()
     }
 }
@@ -122,7 +122,7 @@ impl Stages {
 /// Skipped items and pairs do not depend on the order of the answers or on where files are
 /// truncated.
 #[test]
-fn random_orders_and_kills_at_every_byte_give_the_same_pairs() {
+fn random_orders_and_truncation_at_every_byte_give_the_same_pairs() {
     let stages = Stages::new();
     let (weakened, injected) = (stages.at("weakened.jsonl"), stages.at("injected.jsonl"));
     let expected_weakened = stages.weaken(&weakened, &mut Unordered::new(0)).unwrap();
@@ -159,7 +159,7 @@ fn random_orders_and_kills_at_every_byte_give_the_same_pairs() {
 
 /// An answer is written even if another one of its batch fails, and is not requested again.
 #[test]
-fn no_answer_is_lost_or_asked_for_twice() {
+fn every_answer_is_requested_exactly_once() {
     let mut stages = Stages::new();
     stages.config.inject.batch_size = 100;
     let file = stages.at("injected.jsonl");
@@ -213,7 +213,7 @@ fn shards_give_the_same_pairs() {
 
 /// Ids with a NUL, and ids that look like the keys of other answers, are distinct.
 #[test]
-fn ids_may_have_a_nul() {
+fn ids_may_contain_nul() {
     let stages = Stages::new();
     let mut samples = samples();
     samples.truncate(3);

@@ -34,7 +34,7 @@ fn inject(data: &Path, out: &Path) -> Outcome {
 
 /// Case 2.3: files beside an output belong to the user.
 #[test]
-fn names_beside_an_output_are_the_users() {
+fn user_files_beside_an_output_are_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let data = write(&at("llava.json"), &two());
@@ -51,7 +51,7 @@ fn names_beside_an_output_are_the_users() {
 
 /// Case 3.2: a record over a size limit is skipped, and the others are used.
 #[test]
-fn records_larger_than_any_real_one_are_skipped() {
+fn records_above_the_size_limit_are_skipped() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let mut records = two();
@@ -68,7 +68,7 @@ fn records_larger_than_any_real_one_are_skipped() {
 
 /// Case 3.3: settings over a limit are refused before any work.
 #[test]
-fn settings_above_any_limit_are_refused() {
+fn settings_above_the_limits_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let data = write(&at("llava.json"), &two());
@@ -111,7 +111,7 @@ mod unix {
     /// Case 2.2: an output that is a FIFO or a socket is refused, and a link is written through. No
     /// device of the system is named as an output, because a fault could replace it.
     #[test]
-    fn an_output_is_a_file_or_a_link_to_one() {
+    fn output_that_is_not_a_file_or_link_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let data = write(&at("llava.json"), &two());
@@ -141,7 +141,7 @@ mod unix {
 
     /// Case 3.8: devices and FIFOs as inputs are refused, and a pipe is read once.
     #[test]
-    fn an_input_is_a_file_or_a_pipe_that_is_read_once() {
+    fn inputs_can_be_files_or_pipes() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let data = write(&at("llava.json"), &two());
@@ -165,7 +165,7 @@ mod unix {
 
     /// Case 3.8: a FIFO is refused whether or not it has a writer.
     #[test]
-    fn a_fifo_with_a_writer_is_refused_too() {
+    fn fifo_with_a_writer_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let fifo = fifo(dir.path().join("fifo"));
         let mut both = fs::File::options().read(true).write(true).open(&fifo).unwrap();
@@ -185,7 +185,7 @@ mod with_a_model {
 
     /// Case 2.8: links that lead out of a checkpoint are not followed.
     #[test]
-    fn merging_copies_no_file_that_a_link_leads_out_to() {
+    fn merging_does_not_copy_linked_files_outside() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         copy_to(&at("model"));
@@ -209,7 +209,7 @@ mod with_a_model {
 
     /// Case 3.8: a dangling link beside the weights is ignored.
     #[test]
-    fn a_link_to_nowhere_beside_the_weights_is_ignored() {
+    fn dangling_link_beside_the_weights_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         copy_to(&at("model"));
@@ -225,7 +225,7 @@ mod with_a_model {
     /// Case 3.11: several processes fill one cache at the same time, each with pairs of its own. The
     /// cache then has the rows of all of them.
     #[test]
-    fn four_processes_can_fill_one_cache_at_once() {
+    fn four_processes_can_fill_one_cache() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let pairs = |i: usize| at(&format!("pairs-{i}.jsonl"));

@@ -1,10 +1,10 @@
-//! The file of a cache of the reference's log-probabilities.
+//! The file format of a cache of reference log-probabilities.
 //!
 //! ```text
 //! reference.safetensors   logps   f32 [tokens]    of all completions, concatenated
-//!                         ends    i64 [rows]      index behind each completion's last token
+//!                         ends    i64 [rows]      index after each completion's last token
 //!                         keys    u8 [rows, 32]   SHA-256 of image name, turns and answer
-//!                         images  u8 [rows, 32]   image fingerprint, if the collator gives one
+//!                         images  u8 [rows, 32]   image fingerprint, if the collator returns one
 //!                         tokens  u8 [rows, 32]   fingerprint of the token ids
 //!                         `bpo_reference`         JSON: version and `about`
 //! ```
@@ -20,23 +20,23 @@ use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
 use super::{Key, LogpCache};
-use crate::error::{Change, DpoError};
+use crate::error::{ConfigChange, DpoError};
 use crate::policy::RowFingerprint;
 use crate::tensors::dims;
 
 const METADATA: &str = "bpo_reference";
 const VERSION: u32 = 1;
-/// The longest header in bytes that the safetensors crate reads.
+/// Maximum size in bytes of a header that the safetensors crate reads.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// The part of a safetensors header that is not about tensors.
+/// The part of a safetensors header that does not describe tensors.
 #[derive(Default, Deserialize)]
 struct Header {
     #[serde(rename = "__metadata__")]
     metadata: Option<HashMap<String, String>>,
 }
 
-/// The metadata of a cache file, from those of its header.
+/// Reads the metadata of a cache from the metadata of its header.
 fn read_metadata(path: &Path, metadata: Option<&HashMap<String, String>>) -> Result<Metadata, DpoError> {
     let broken = |reason: String| DpoError::ReferenceFile { path: path.to_owned(), reason };
     let text = metadata.and_then(|metadata| metadata.get(METADATA));
@@ -57,29 +57,31 @@ struct Metadata {
 }
 
 impl LogpCache {
-    /// Checks that a file is a cache, by its header. Whether it is stale only [`load`](Self::load)
-    /// finds.
+    /// Checks that a file is a cache by its header. It does not check whether the cache is stale,
+    /// as [`load`](Self::load) does.
     ///
     /// # Errors
-    /// [`DpoError::ReferenceFile`] for another file; [`DpoError::Io`].
+    /// Returns [`DpoError::ReferenceFile`] if the file is not a cache, or [`DpoError::Io`] if it
+    /// cannot be read.
     pub fn check_file(path: &Path) -> Result<(), DpoError> {
         let mut file = open_input(path)?;
         let mut bytes = Vec::new();
         file.by_ref().take(8).read_to_end(&mut bytes).map_err(DpoError::io("read", path))?;
         let length = bytes.as_slice().try_into().map_or(0, u64::from_le_bytes);
-        // a longer header is cut off, and then no metadata are found in it
+        // a longer header is truncated, so that it has no metadata
         file.take(length.min(MAX_HEADER)).read_to_end(&mut bytes).map_err(DpoError::io("read", path))?;
-        // the safetensors crate reads a header only together with the tensors
+        // the safetensors crate cannot read a header without the tensors
         let header: Header =
             bytes.get(8..).map_or(Ok(Header::default()), serde_json::from_slice).unwrap_or_default();
         read_metadata(path, header.metadata.as_ref()).map(|_| ())
     }
 
-    /// Reads a file.
+    /// Reads a cache from a file.
     ///
     /// # Errors
-    /// [`DpoError::ReferenceChanged`] with all differences from `about`; [`DpoError::Safetensors`]
-    /// or [`DpoError::ReferenceFile`] for another file; [`DpoError::Io`].
+    /// Returns [`DpoError::ReferenceChanged`] with all differences from `about`,
+    /// [`DpoError::Safetensors`] or [`DpoError::ReferenceFile`] if the file is not a cache, or
+    /// [`DpoError::Io`] if it cannot be read.
     pub fn load(path: &Path, about: BTreeMap<String, String>) -> Result<Self, DpoError> {
         let bytes = read_bytes(path, Limits::DEFAULT.cache_bytes)?;
         let unreadable = |source| DpoError::Safetensors { path: Some(path.to_owned()), source };
@@ -196,19 +198,19 @@ impl LogpCache {
     }
 }
 
-fn changes(then: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<Change> {
-    let mut names: Vec<&String> = then.keys().chain(now.keys()).collect();
+fn changes(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Vec<ConfigChange> {
+    let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
     names.sort();
     names.dedup();
     let value = |of: &BTreeMap<String, String>, name| of.get(name).map_or("none", String::as_str).to_owned();
     names
         .into_iter()
-        .filter(|name| then.get(*name) != now.get(*name))
-        .map(|name| Change { key: name.clone(), then: value(then, name), now: value(now, name) })
+        .filter(|name| old.get(*name) != new.get(*name))
+        .map(|name| ConfigChange { key: name.clone(), old: value(old, name), new: value(new, name) })
         .collect()
 }
 
-/// Chunks of `N` bytes. There is no remainder: safetensors checks the shapes.
+/// Splits bytes into chunks of `N`. There is no remainder, because safetensors checks the shapes.
 fn chunks<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
     bytes.as_chunks::<N>().0.iter().copied()
 }

@@ -16,7 +16,7 @@ const DATA: &str = r#"[
 ]"#;
 
 #[test]
-fn pairs_are_made_with_the_settings_of_a_training() {
+fn inject_and_pair_accept_the_settings_of_training() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     fs::write(at("llava.json"), DATA).unwrap();
@@ -41,7 +41,7 @@ fn pairs_are_made_with_the_settings_of_a_training() {
 /// The shards of a stage make the same pairs as the whole stage, and the file of one shard cannot
 /// be continued as another shard.
 #[test]
-fn shards_give_the_pairs_of_the_whole_stage() {
+fn shards_make_the_pairs_of_the_whole_stage() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     fs::write(at("llava.json"), DATA).unwrap();
@@ -100,7 +100,7 @@ fn pairs_are_made_with_a_server() {
 }
 
 #[test]
-fn commands_of_models_name_their_feature() {
+fn commands_that_need_a_model_name_the_feature() {
     for command in ["quickstart", "run", "weaken", "train", "score", "generate", "merge"] {
         bpo(arguments![command, "--model", "m"])
             .refuses_naming(&[&format!("`bpo {command}` needs a program built with `--features model`")]);
@@ -109,7 +109,7 @@ fn commands_of_models_name_their_feature() {
 }
 
 #[test]
-fn the_help_has_the_commands_of_this_build_only() {
+fn help_lists_only_commands_of_this_build() {
     let help = bpo(["help"]).succeeds().stdout;
     let commands = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
     let names: Vec<&str> = commands.lines().filter_map(|line| line.split_whitespace().next()).collect();

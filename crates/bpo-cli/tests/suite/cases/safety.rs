@@ -35,7 +35,7 @@ fn writers(dir: &Dir) -> Vec<(PathBuf, Vec<OsString>)> {
 
 /// Case 2.2: an output that is no file is refused, directly and behind a link.
 #[test]
-fn an_output_that_is_a_fifo_is_refused() {
+fn output_that_is_a_fifo_is_an_error() {
     let dir = Dir::new();
     let fifo = dir.fifo("fifo");
     for (out, arguments) in writers(&dir) {
@@ -52,7 +52,7 @@ fn an_output_that_is_a_fifo_is_refused() {
 
 /// Case 2.2: an output that is a link is written where the link leads.
 #[test]
-fn an_output_that_is_a_link_is_written_through() {
+fn linked_output_is_written_to_its_target() {
     let dir = Dir::new();
     fs::create_dir(dir.at("elsewhere")).unwrap();
     for (out, arguments) in writers(&dir) {
@@ -66,7 +66,7 @@ fn an_output_that_is_a_link_is_written_through() {
 
 /// Case 2.3: files and directories of the user beside an output stay as they are.
 #[test]
-fn what_lies_beside_an_output_is_not_touched() {
+fn files_beside_an_output_are_unchanged() {
     let dir = Dir::new();
     copy_run(&dir.at("run"));
     fs::create_dir(dir.at("merged.partial")).unwrap();
@@ -126,7 +126,7 @@ fn inject_with_server(server: &str, key: Option<&OsStr>) -> (Outcome, String) {
 
 /// Case 2.6: a key is never printed, whatever is wrong with it.
 #[test]
-fn a_key_that_cannot_be_used_is_not_printed() {
+fn invalid_api_key_is_not_printed() {
     let settings = "base_url = \"http://127.0.0.1:9\"\napi_key_env = \"BPO_TEST_KEY\"";
     let (outcome, texts) = inject_with_server(settings, Some(OsStr::from_bytes(b"sk-sesame\xff")));
     outcome.refuses_naming(&["inject.server.api_key_env"]);
@@ -140,7 +140,7 @@ fn a_key_that_cannot_be_used_is_not_printed() {
 
 /// Case 2.6: a password or key in the server's address is in no output and no file.
 #[test]
-fn a_secret_in_an_address_is_written_nowhere() {
+fn secrets_of_addresses_are_not_written() {
     let server = Server::failing_first(0);
     let with_password = server.url.replace("http://", "http://user:sesame@");
     let with_key = format!("{}/?key=sesame", server.url);
