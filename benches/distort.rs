@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use bpo::distort::resize::{Filter, resize};
 use bpo::distort::{DiffusionNoise, Distortion, ImageLimits, diffusion, load_rgb};
-use bpo_benches::contender::Contender;
+use bpo_benches::timed_process::TimedProcess;
 use bpo_benches::{median, photos, processor, ratio as paired};
 use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
 
@@ -47,7 +47,7 @@ fn main() {
     let kept = diffusion::coefficients(STEP).expect("a step");
     let settings = [SIDE.to_string(), kept.image.to_string(), kept.noise.to_string()];
     let mut python =
-        Contender::python("noise.py", &[&[dir.path().display().to_string()], &settings[..]].concat());
+        TimedProcess::python("noise.py", &[&[dir.path().display().to_string()], &settings[..]].concat());
 
     let mut ways: Vec<Way> = vec![("decoding alone", 1), ("bpo", 1), ("decoding alone", 2), ("bpo", 2)];
     if python.is_some() {

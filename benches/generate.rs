@@ -15,9 +15,9 @@ use std::time::Instant;
 use bpo::model::{Adapters, ContrastInput, ImageInput, Llava, ModelInput, Prompt};
 use bpo::pairs::Sampling;
 use bpo_benches::arguments::Arguments;
-use bpo_benches::contender::{self, Contender, Worker};
-use bpo_benches::floor::Ceilings;
+use bpo_benches::device_limits::DeviceLimits;
 use bpo_benches::shape::{decoded_bytes, pixels, prompt};
+use bpo_benches::timed_process::{self, TimedProcess, Worker};
 use bpo_benches::{median, ratio};
 
 fn main() {
@@ -45,15 +45,15 @@ impl Task {
         let (_kept, config_file) = self.arguments.preset.file();
         let numbers = [self.rows, self.text, self.new].map(|number| number.to_string());
         let peer = [&[config_file], &numbers[..]].concat();
-        let mut ours = Contender::again(&self.arguments.with_way("all"));
+        let mut ours = TimedProcess::again(&self.arguments.with_way("all"));
         let mut python = self.arguments.peer("generate.py", &peer);
 
         let ways =
             [(true, "batch"), (true, "contrast"), (true, "prefill"), (false, "batch"), (false, "single")];
-        let seconds = contender::alternate(ways.len(), 1, self.arguments.rounds, |way| {
+        let seconds = timed_process::alternate(ways.len(), 1, self.arguments.rounds, |way| {
             let (own, way) = ways[way];
-            let contender = if own { Some(&mut ours) } else { python.as_mut() };
-            contender.map(|contender| contender.ask(way))
+            let process = if own { Some(&mut ours) } else { python.as_mut() };
+            process.map(|process| process.ask(way))
         });
         drop(ours);
 
@@ -87,7 +87,7 @@ impl Task {
     /// Prints the bytes that a decoding step reads relative to the rate of copies.
     fn print_floor(&self, batch: &[f64], prefill: &[f64]) {
         let config = self.arguments.preset.config();
-        let ceilings = Ceilings::of(self.arguments.device, self.arguments.dtype);
+        let limits = DeviceLimits::of(self.arguments.device, self.arguments.dtype);
         let context = config.image_tokens() + self.text + self.new / 2;
         let bytes = decoded_bytes(&config, self.rows, context, self.arguments.size());
         let mut steps: Vec<_> =
@@ -96,9 +96,9 @@ impl Task {
             "a decoding step reads {:.1} MB, {:.2} per token: {:.0} % of the rate of copies",
             bytes / 1e6,
             bytes / 1e6 / self.rows as f64,
-            100.0 * bytes / median(&mut steps) / ceilings.copy
+            100.0 * bytes / median(&mut steps) / limits.copy
         );
-        println!("{ceilings}");
+        println!("{limits}");
     }
 
     fn serve(&self) {

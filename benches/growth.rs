@@ -1,7 +1,7 @@
 //! How the time of a step grows with each of its sizes while the others are fixed.
 
-use bpo_benches::contender::{self, Contender};
 use bpo_benches::shape::StepCost;
+use bpo_benches::timed_process::{self, TimedProcess};
 use bpo_benches::{median, ratio};
 
 use super::{EPOCH, LoraConfig, Task};
@@ -22,12 +22,12 @@ impl Task {
         for (name, what, values) in SIZES {
             let start = |value: usize| {
                 let size = [format!("--{name}"), value.to_string()];
-                Contender::again(&[self.arguments.with_way("bpo"), size.to_vec()].concat())
+                TimedProcess::again(&[self.arguments.with_way("bpo"), size.to_vec()].concat())
             };
-            let mut contenders = values.map(start);
+            let mut processes = values.map(start);
             // the first two rounds are a warm-up
-            let seconds = contender::alternate(values.len(), 2, self.arguments.rounds, |value| {
-                Some(contenders[value].ask("step"))
+            let seconds = timed_process::alternate(values.len(), 2, self.arguments.rounds, |value| {
+                Some(processes[value].ask("step"))
             });
             println!("{what:<38} {:>8} {:>12} {:>12}", "step, s", "of first", "arithmetic");
             for (value, taken) in values.iter().zip(&seconds) {
@@ -41,12 +41,12 @@ impl Task {
 
     /// Prints the effect of answers of similar length in the same step.
     fn group(&self) {
-        let mut contenders = ["1", "2"].map(|unequal| {
+        let mut processes = ["1", "2"].map(|unequal| {
             let option = ["--unequal".to_owned(), unequal.to_owned()];
-            Contender::again(&[self.arguments.with_way("bpo"), option.to_vec()].concat())
+            TimedProcess::again(&[self.arguments.with_way("bpo"), option.to_vec()].concat())
         });
-        let seconds = contender::alternate(contenders.len(), 1, self.arguments.rounds, |way| {
-            Some((0..EPOCH).map(|_| contenders[way].ask("step")).sum::<f64>() / EPOCH as f64)
+        let seconds = timed_process::alternate(processes.len(), 1, self.arguments.rounds, |way| {
+            Some((0..EPOCH).map(|_| processes[way].ask("step")).sum::<f64>() / EPOCH as f64)
         });
         println!("{:<38} {:>8} {:>12}", "answers of mixed length, mean step", "step, s", "of first");
         for (way, taken) in ["in random order", "by length"].iter().zip(&seconds) {

@@ -19,7 +19,7 @@ use std::time::Instant;
 use bpo::burn::tensor::{Device, FloatDType};
 use bpo::model::{Llava, LoadOptions};
 use bpo_benches::arguments::Arguments;
-use bpo_benches::contender::{self, Contender, Worker};
+use bpo_benches::timed_process::{self, TimedProcess, Worker};
 use bpo_benches::{median, ratio};
 
 /// Name of the requested type, the type, and the size of the model relative to the file.
@@ -40,17 +40,17 @@ fn compare(arguments: &Arguments) {
     let path = dir.path().display().to_string();
     let start = |own: bool| {
         if own {
-            Some(Contender::again(&arguments.with_way(&path)))
+            Some(TimedProcess::again(&arguments.with_way(&path)))
         } else {
-            Contender::python("load.py", std::slice::from_ref(&path))
+            TimedProcess::python("load.py", std::slice::from_ref(&path))
         }
     };
-    let mut contenders = [start(true), start(false)];
-    let mut seconds = contender::alternate(5, 1, arguments.rounds, |way| match way {
+    let mut processes = [start(true), start(false)];
+    let mut seconds = timed_process::alternate(5, 1, arguments.rounds, |way| match way {
         4 => Some(read(&file)),
-        way => contenders[way / 2].as_mut().map(|contender| contender.ask(TYPES[way % 2].0)),
+        way => processes[way / 2].as_mut().map(|process| process.ask(TYPES[way % 2].0)),
     });
-    let floor = seconds.pop().expect("five");
+    let baseline = seconds.pop().expect("five");
 
     println!(
         "{:?}, {:.0} MB in bf16, {}, {} rounds",
@@ -60,13 +60,13 @@ fn compare(arguments: &Arguments) {
         arguments.rounds
     );
     println!("{:<20} {:>8} {:>10} {:>12} {:>20}", "", "s", "of reading", "peak memory", "speedup");
-    println!("{:<20} {:>8.3} {:>10.2}", "reading the file", median(&mut floor.clone()), 1.0);
+    println!("{:<20} {:>8.3} {:>10.2}", "reading the file", median(&mut baseline.clone()), 1.0);
     for (way, taken) in seconds.iter().enumerate().filter(|(_, taken)| !taken.is_empty()) {
         let (own, (name, _, size)) = (way < 2, TYPES[way % 2]);
-        let mut contender = start(own).expect("it started before");
-        let before = contender.ask("peak");
-        contender.ask(name);
-        let peak = (contender.ask("peak") - before) * 1024.0 * 1024.0 / (size * bytes);
+        let mut process = start(own).expect("it started before");
+        let before = process.ask("peak");
+        process.ask(name);
+        let peak = (process.ask("peak") - before) * 1024.0 * 1024.0 / (size * bytes);
         let faster = match &seconds[2 + way % 2] {
             peer if own && !peer.is_empty() => format!("{:.2}", ratio(peer, taken)),
             _ => String::new(),
@@ -75,10 +75,10 @@ fn compare(arguments: &Arguments) {
             "{:<20} {:>8.3} {:>10.2} {peak:>12.2} {faster:>20}",
             format!("{} as {name}", if own { "bpo" } else { "transformers" }),
             median(&mut taken.clone()),
-            ratio(taken, &floor)
+            ratio(taken, &baseline)
         );
     }
-    if contenders[1].is_none() {
+    if processes[1].is_none() {
         println!("transformers is not measured: BPO_BENCH_PYTHON is not set");
     }
 }

@@ -19,7 +19,7 @@ use bpo::pairs::format::llava;
 use bpo::pairs::{PairFilter, make_all_pairs};
 use bpo::stages::{StageRecord, assemble};
 use bpo_benches::arguments::Arguments;
-use bpo_benches::contender::{self, Contender};
+use bpo_benches::timed_process::{self, TimedProcess};
 use bpo_benches::{median, ratio};
 use serde_json::{Value, json};
 
@@ -28,19 +28,19 @@ fn main() {
     let arguments = Arguments::read(&mut [("samples", &mut samples)]);
     let dir = tempfile::tempdir().expect("a directory");
     let files = Files::write(dir.path(), samples);
-    let mut python = Contender::python("pairs.py", &[dir.path().display().to_string()]);
+    let mut python = TimedProcess::python("pairs.py", &[dir.path().display().to_string()]);
 
     let timed = |work: &dyn Fn()| {
         let start = Instant::now();
         work();
         start.elapsed().as_secs_f64()
     };
-    let seconds = contender::alternate(3, 1, arguments.rounds, |way| match way {
+    let seconds = timed_process::alternate(3, 1, arguments.rounds, |way| match way {
         0 => Some(timed(&|| files.parse())),
         1 => Some(timed(&|| assert_eq!(files.build(), 2 * samples))),
         _ => python.as_mut().map(|python| python.ask("build")),
     });
-    let [floor, ours, peer] = &seconds[..] else { unreachable!("three ways") };
+    let [baseline, ours, peer] = &seconds[..] else { unreachable!("three ways") };
 
     println!(
         "{samples} samples, {} pairs, {:.0} MB read, {} rounds",
@@ -48,13 +48,13 @@ fn main() {
         files.megabytes(),
         arguments.rounds
     );
-    for (name, seconds) in [("parsing alone", floor), ("bpo", ours), ("Python", peer)] {
+    for (name, seconds) in [("parsing alone", baseline), ("bpo", ours), ("Python", peer)] {
         if !seconds.is_empty() {
             let middle = median(&mut seconds.to_vec());
             println!("{name:<15} {middle:8.3} s {:10.0} pairs/s", 2.0 * samples as f64 / middle);
         }
     }
-    println!("time of bpo / parsing alone          {:6.2}", ratio(ours, floor));
+    println!("time of bpo / parsing alone          {:6.2}", ratio(ours, baseline));
     match python {
         Some(_) => println!("time of Python / bpo                 {:6.2}", ratio(peer, ours)),
         None => println!("Python is not measured: BPO_BENCH_PYTHON is not set"),

@@ -23,9 +23,9 @@ use std::time::Instant;
 use bpo::burn::tensor::DType;
 use bpo::model::{Adapters, Llava, LlavaConfig, ScoreBatch, TokenizedCompletion};
 use bpo_benches::arguments::Arguments;
-use bpo_benches::contender::{self, Contender, Worker};
-use bpo_benches::floor::Ceilings;
+use bpo_benches::device_limits::DeviceLimits;
 use bpo_benches::shape::{StepCost, answer, pixels, prompt};
+use bpo_benches::timed_process::{self, TimedProcess, Worker};
 use bpo_benches::{median, ratio};
 
 fn main() {
@@ -60,14 +60,14 @@ impl Task {
         let rows = self.prompts * self.answers;
         let numbers = [rows, self.text, self.answer].map(|number| number.to_string());
         let peer = [&[config_file], &numbers[..]].concat();
-        let mut ours = Contender::again(&self.arguments.with_way("all"));
+        let mut ours = TimedProcess::again(&self.arguments.with_way("all"));
         let mut python = self.arguments.peer("score.py", &peer);
 
         let ways = [(true, "shared"), (true, "apart"), (false, "all"), (false, "kept")];
-        let seconds = contender::alternate(ways.len(), 1, self.arguments.rounds, |way| {
+        let seconds = timed_process::alternate(ways.len(), 1, self.arguments.rounds, |way| {
             let (own, way) = ways[way];
-            let contender = if own { Some(&mut ours) } else { python.as_mut() };
-            contender.map(|contender| contender.ask(way))
+            let process = if own { Some(&mut ours) } else { python.as_mut() };
+            process.map(|process| process.ask(way))
         });
         drop(ours);
 
@@ -82,12 +82,12 @@ impl Task {
         );
         println!("{}", self.arguments.heading(&tokens));
         println!("{:<21} {:>8} {:>14} {:>10} {:>12}", "", "s", "completions/s", "tokens/s", "of matmul");
-        let ceilings = Ceilings::of(self.arguments.device, self.arguments.dtype);
+        let limits = DeviceLimits::of(self.arguments.device, self.arguments.dtype);
         let tokens = rows * (config.image_tokens() + self.text + self.answer);
         for ((own, way), seconds) in ways.iter().zip(&seconds).filter(|(_, seconds)| !seconds.is_empty()) {
             let middle = median(&mut seconds.clone());
             let used = if *own {
-                format!("{:.0} %", 100.0 * self.operations(&config, way) / middle / ceilings.matmul)
+                format!("{:.0} %", 100.0 * self.operations(&config, way) / middle / limits.matmul)
             } else {
                 String::new()
             };
@@ -101,7 +101,7 @@ impl Task {
                 println!("{what:<44} {:6.2}", ratio(&seconds[theirs], &seconds[ours]));
             }
         }
-        println!("{ceilings}");
+        println!("{limits}");
         if python.is_none() {
             println!("transformers is not measured: BPO_BENCH_PYTHON is not set, or torch lacks the device");
         }

@@ -16,8 +16,8 @@ use bpo::model::ScoreBatch;
 use bpo::model::TokenizedCompletion;
 use bpo::model::{Adapters, Llava, LoraConfig};
 use bpo_benches::arguments::Arguments;
-use bpo_benches::contender;
 use bpo_benches::shape::{answer, pixels, prompt};
+use bpo_benches::timed_process;
 use bpo_benches::{median, ratio};
 
 fn main() {
@@ -31,7 +31,7 @@ fn main() {
         .expect("linears to adapt")
         .train();
     let batches = [2, 1].map(|completions| batch(&config, pairs, completions, [text, answer]));
-    let seconds = contender::alternate(2, 1, arguments.rounds, |way| {
+    let seconds = timed_process::alternate(2, 1, arguments.rounds, |way| {
         let start = Instant::now();
         step(&model, &batches[way], pairs);
         device.sync().expect("the device works");

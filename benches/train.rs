@@ -14,7 +14,8 @@
 //! same run. Without `BPO_BENCH_PYTHON` only bpo is measured.
 //!
 //! `--growth 1` prints how the time of a bpo step grows with each size of the batch, and the effect
-//! of grouping answers by length. Its contenders run with `--unequal 1` (mixed) and `2` (grouped).
+//! of grouping answers by length. Its timed processes run with `--unequal 1` (mixed) and `2`
+//! (grouped).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,9 +33,9 @@ use bpo::model::{ImageProcessor, TokenizedCompletion};
 use bpo::model::{Llava, LoraConfig, ModelError};
 use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo_benches::arguments::Arguments;
-use bpo_benches::contender::{self, Contender, Worker};
-use bpo_benches::floor::Ceilings;
+use bpo_benches::device_limits::DeviceLimits;
 use bpo_benches::shape::{Preset, StepCost, answer, prompt};
+use bpo_benches::timed_process::{self, TimedProcess, Worker};
 use bpo_benches::{median, photos, processor, ratio};
 
 mod growth;
@@ -112,7 +113,7 @@ impl Task {
         let peer = [&[config_file, photos().display().to_string()], &numbers[..]].concat();
         let start = |way: &str| match way {
             "TRL + PEFT" => self.arguments.peer("dpo_step.py", &peer),
-            way => Some(Contender::again(&self.arguments.with_way(way))),
+            way => Some(TimedProcess::again(&self.arguments.with_way(way))),
         };
         // TRL supports only one rejected answer per chosen answer
         let ways = ["bpo", "bpo, cached reference", "bpo, recomputed", "TRL + PEFT"];
@@ -134,7 +135,7 @@ impl Task {
             "{:<24} {:>9} {:>9} {:>12} {:>9} {:>9} {:>12}",
             "", "step, s", "pairs/s", "speedup", "peak MB", "of TRL's", "of matmul"
         );
-        let ceilings = Ceilings::of(self.arguments.device, self.arguments.dtype);
+        let limits = DeviceLimits::of(self.arguments.device, self.arguments.dtype);
         let rank = LoraConfig::default().r;
         let cost = StepCost::new(&config, self.pairs, self.text, 1 + self.rejected, self.answer, rank);
         let trl = measured.iter().find(|measured| measured.way.starts_with("TRL"));
@@ -145,7 +146,7 @@ impl Task {
             let smaller = of_trl(trl.map(|trl| peak / trl.peak));
             let rate = cost.operations(way.contains("cached")) / middle;
             let used = if way.starts_with("bpo") {
-                format!("{:.0} %", 100.0 * rate / ceilings.matmul)
+                format!("{:.0} %", 100.0 * rate / limits.matmul)
             } else {
                 String::new()
             };
@@ -154,7 +155,7 @@ impl Task {
                 (self.pairs * self.rejected) as f64 / middle
             );
         }
-        println!("{ceilings}");
+        println!("{limits}");
         if trl.is_none() {
             println!(
                 "TRL is not measured: BPO_BENCH_PYTHON is not set, there are several rejected answers, or torch lacks the device"
@@ -164,22 +165,26 @@ impl Task {
 
     /// Times the variants alternately, and measures the peak memory of each in a separate process
     /// of two steps. A single variant reports the peak of the timed process.
-    fn measure<'a>(&self, ways: &[&'a str], start: impl Fn(&str) -> Option<Contender>) -> Vec<Measured<'a>> {
-        let mut contenders: Vec<_> = ways.iter().map(|way| start(way)).collect();
+    fn measure<'a>(
+        &self,
+        ways: &[&'a str],
+        start: impl Fn(&str) -> Option<TimedProcess>,
+    ) -> Vec<Measured<'a>> {
+        let mut processes: Vec<_> = ways.iter().map(|way| start(way)).collect();
         // the first two rounds are a warm-up
-        let seconds = contender::alternate(ways.len(), 2, self.arguments.rounds, |way| {
-            contenders[way].as_mut().map(|contender| contender.ask("step"))
+        let seconds = timed_process::alternate(ways.len(), 2, self.arguments.rounds, |way| {
+            processes[way].as_mut().map(|process| process.ask("step"))
         });
-        let alone = contenders.pop().filter(|_| contenders.is_empty()).flatten();
-        drop(contenders);
-        let mut alone = alone.map(|mut contender| contender.ask("peak"));
+        let alone = processes.pop().filter(|_| processes.is_empty()).flatten();
+        drop(processes);
+        let mut alone = alone.map(|mut process| process.ask("peak"));
         let mut peak = |way: &str| {
             alone.take().or_else(|| {
-                let mut contender = start(way)?;
+                let mut process = start(way)?;
                 for _ in 0..2 {
-                    contender.ask("step");
+                    process.ask("step");
                 }
-                Some(contender.ask("peak"))
+                Some(process.ask("peak"))
             })
         };
         ways.iter()
@@ -250,7 +255,7 @@ impl Task {
             id: format!("{group}>{rejected}"),
             image: group.to_string(),
             system: None,
-            history: Vec::new(),
+            history: Default::default(),
             prompt: String::new(),
             chosen: name(0),
             rejected: name(1 + rejected),

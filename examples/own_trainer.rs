@@ -84,7 +84,7 @@ fn pair(id: usize, chosen: &str, rejected: &str) -> PreferencePair {
         id: id.to_string(),
         image: "cup.png".into(),
         system: None,
-        history: Vec::new(),
+        history: Default::default(),
         prompt: "<image>\nWhat is it?".into(),
         chosen: chosen.into(),
         rejected: rejected.into(),

@@ -5,8 +5,8 @@ use bpo::DeviceSpec;
 use bpo::burn::tensor::{DType, FloatDType};
 use bpo::model::LoadOptions;
 
-use crate::contender::Contender;
 use crate::shape::Preset;
+use crate::timed_process::TimedProcess;
 
 /// Arguments of a benchmark.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub struct Arguments {
     pub dtype: FloatDType,
     /// Number of timed rounds.
     pub rounds: usize,
-    /// The variant to run, if this process is a contender.
+    /// The variant to run, if this process is timed by another one.
     pub way: Option<String>,
 }
 
@@ -57,21 +57,21 @@ impl Arguments {
         read
     }
 
-    /// Returns the arguments that start this program as the contender `way`.
+    /// Returns the arguments that start this program as the timed process `way`.
     pub fn with_way(&self, way: &str) -> Vec<String> {
         [self.all.as_slice(), &["--way".to_owned(), way.to_owned()]].concat()
     }
 
     /// Starts a script of `peers/` with `arguments`, followed by the device and the type of bpo.
     /// Returns `None` if `BPO_BENCH_PYTHON` is not set or torch does not have the device.
-    pub fn peer(&self, script: &str, arguments: &[String]) -> Option<Contender> {
+    pub fn peer(&self, script: &str, arguments: &[String]) -> Option<TimedProcess> {
         let device = match self.device {
             DeviceSpec::Flex | DeviceSpec::LibTorch => "cpu".to_owned(),
             DeviceSpec::Cuda(index) | DeviceSpec::LibTorchCuda(index) => format!("cuda:{index}"),
             _ => return None,
         };
         let dtype = if self.dtype == FloatDType::BF16 { "bf16" } else { "f32" };
-        Contender::python(script, &[arguments, &[device, dtype.to_owned()]].concat())
+        TimedProcess::python(script, &[arguments, &[device, dtype.to_owned()]].concat())
     }
 
     /// Returns the title line of the results. `of` describes the work.

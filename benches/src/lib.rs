@@ -6,9 +6,9 @@ use bpo::model::ImageProcessor;
 use serde_json::json;
 
 pub mod arguments;
-pub mod contender;
-pub mod floor;
+pub mod device_limits;
 pub mod shape;
+pub mod timed_process;
 
 /// Returns the directory of this package: `CARGO_MANIFEST_DIR` of the running process, or else of
 /// the build.

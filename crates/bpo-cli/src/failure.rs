@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use bpo::pairs::PairsError;
 use bpo::{BpoError, DistortFilesError};
 
-use crate::progress::print_line;
+use crate::terminal::print_line;
 
 /// Exit code for a command line or a setting that cannot be used. clap uses the same.
 pub const USAGE: u8 = 2;

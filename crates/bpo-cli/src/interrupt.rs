@@ -8,7 +8,7 @@ use bpo::dpo::{Control, EvalMetrics, StepMetrics, TrainOutput};
 use bpo::{Progress, Stage, StageSummary};
 
 use crate::failure::INTERRUPTED;
-use crate::progress::print_line;
+use crate::terminal::print_line;
 
 const IDLE: u8 = 0;
 const TRAINING: u8 = 1;

@@ -22,6 +22,7 @@ mod progress;
 #[cfg(feature = "model")]
 mod quickstart;
 mod skipped;
+mod terminal;
 mod warnings;
 
 use std::process::ExitCode;
@@ -37,15 +38,19 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse().and_then(Cli::checked) {
         Ok(cli) => cli,
         Err(error) => {
+            if error.use_stderr() {
+                terminal::print_line(error.render().to_string().trim_end());
+                return ExitCode::from(failure::USAGE);
+            }
             // a closed pipe is no error
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { failure::USAGE } else { 0 });
+            return ExitCode::SUCCESS;
         }
     };
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::WARN.into()).from_env_lossy();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(terminal::log_writer)
         .with_ansi(false)
         .event_format(Sentences)
         .init();
@@ -54,9 +59,9 @@ fn main() -> ExitCode {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => {
             match &failure {
-                Failure::Error(error) => progress::print_line(&format!("error: {}", bpo::chain(error))),
+                Failure::Error(error) => terminal::print_line(&format!("error: {}", bpo::chain(error))),
                 #[cfg(feature = "model")]
-                Failure::Interrupted => progress::print_line("stopped; run the same command again to resume"),
+                Failure::Interrupted => terminal::print_line("stopped; run the same command again to resume"),
                 // printed already, or nobody reads
                 Failure::Incomplete | Failure::ClosedPipe => {}
             }

@@ -1,6 +1,6 @@
 //! Progress on standard error: bars on a terminal, lines elsewhere.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,18 +10,14 @@ use bpo::pairs::TerminalText;
 use bpo::{Progress, Stage, StageSummary};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
-/// Least time between two progress lines of a stage.
+use crate::terminal::print_line;
+
+/// Minimum time between two progress lines of a stage.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// A progress bar if standard error is a terminal, otherwise progress lines.
 pub fn new() -> Box<dyn Progress> {
     if std::io::stderr().is_terminal() { Box::new(Bars::default()) } else { Box::new(Lines::default()) }
-}
-
-/// Prints a line, or several, to standard error with control characters escaped. A closed standard
-/// error is ignored.
-pub fn print_line(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", TerminalText(line));
 }
 
 /// A number of things: `1 pair`, `2 pairs`, `150,000 pairs`.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use crate::family::{Expected, Value};
+use crate::family::{AllowedValues, Value};
 
 /// The value of a numeric parameter: a number, or a range from which a number is drawn for each
 /// item.
@@ -116,7 +116,7 @@ impl<T: Number> Value for Amount<T> {
         read.is_ok()
     }
 
-    fn fits(&self, expected: &Expected) -> bool {
+    fn fits(&self, expected: &AllowedValues) -> bool {
         let (low, high) = match *self {
             Self::Exactly(value) => (value, value),
             Self::Between(low, high) => (low, high),

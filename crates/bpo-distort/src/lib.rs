@@ -111,7 +111,7 @@ mod timed;
 pub use amount::Amount;
 pub use error::DistortError;
 pub use families::*;
-pub use family::{Expected, Family, Parameter};
+pub use family::{AllowedValues, Family, Parameter};
 pub use fill::Fill;
 pub use header::check_header;
 pub use input::Input;

@@ -1,6 +1,6 @@
 //! Inputs of the model: token ids and an image, weakened or not.
 
-use bpo_distort::features::{FeatureStage, add_noise, hidden_tokens};
+use bpo_distort::features::{FeatureStage, add_noise, masked_tokens};
 use bpo_distort::{DistortError, Distortion, Input, StageSeed};
 #[cfg(feature = "dpo")]
 use image::RgbImage;
@@ -71,7 +71,7 @@ impl ImageInput {
         for (stage, seed) in distortion.feature_stages(seed)? {
             match stage {
                 FeatureStage::Noise { sigma } => noise.push((sigma, seed)),
-                FeatureStage::MaskTokens { share } => hidden.extend(hidden_tokens(image_tokens, share, seed)),
+                FeatureStage::MaskTokens { share } => hidden.extend(masked_tokens(image_tokens, share, seed)),
                 FeatureStage::NoImage => return Ok(Self::default()),
                 // a stage that is not known here
                 _ => return Err(DistortError::NeedsModel { family: "feature stage" }.into()),

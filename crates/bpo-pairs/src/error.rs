@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::files::FileError;
-use crate::serde_words::Words;
-use crate::untrusted::UntrustedPath;
+use crate::serde_message::MessageTerms;
+use crate::untrusted::{Untrusted, UntrustedPath, escape_controls};
 
 /// An error of reading, making or writing preference data.
 ///
@@ -40,7 +40,7 @@ pub enum PairsError {
         expected: &'static str,
     },
     /// A file holds invalid JSON, is truncated, or holds JSON of another form.
-    #[error("{}: record {record}, line {line}, column {column}: {problem}", UntrustedPath(path))]
+    #[error("{}: record {record}, line {line}, column {column}: {}", UntrustedPath(path), Untrusted(problem))]
     Json {
         /// The file.
         path: PathBuf,
@@ -54,7 +54,7 @@ pub enum PairsError {
         problem: String,
     },
     /// A record could not be serialized.
-    #[error("{}: record {record} cannot be written as JSON", UntrustedPath(path))]
+    #[error("{}: record {} cannot be written as JSON", UntrustedPath(path), Untrusted(record))]
     Encode {
         /// The file.
         path: PathBuf,
@@ -64,7 +64,7 @@ pub enum PairsError {
         source: serde_json::Error,
     },
     /// A score is infinite or NaN, which JSON cannot represent.
-    #[error("{}: record {record}: score {score} is not a finite number", UntrustedPath(path))]
+    #[error("{}: record {}: score {score} is not a finite number", UntrustedPath(path), Untrusted(record))]
     Score {
         /// The file.
         path: PathBuf,
@@ -74,7 +74,7 @@ pub enum PairsError {
         score: f64,
     },
     /// Two records of a file have the same id.
-    #[error("{}: line {line}: id {id:?} was used before", UntrustedPath(path))]
+    #[error("{}: line {line}: id {:?} was used before", UntrustedPath(path), Untrusted(id))]
     DuplicateId {
         /// The file.
         path: PathBuf,
@@ -118,17 +118,18 @@ impl PairsError {
 fn problem(key: &str, error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
-    let text = Words::Json.message(text.strip_suffix(&place).unwrap_or(&text));
+    let text = MessageTerms::Json.message(text.strip_suffix(&place).unwrap_or(&text));
     let whole = key.is_empty() || key == "." || !error.is_data();
     if whole { text } else { format!("`{key}`: {text}") }
 }
 
-/// Formats an error and all its sources on one line, separated by colons.
+/// Formats an error and all its sources, separated by colons. Characters that control a terminal are
+/// escaped in all of them, because sources of other crates repeat raw text; line feeds are kept.
 pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let mut text = escape_controls(&error.to_string());
     let mut cause = error.source();
     while let Some(error) = cause {
-        let next = error.to_string();
+        let next = escape_controls(&error.to_string());
         // some errors repeat their cause in their own message
         if !text.ends_with(&next) {
             text.push_str(": ");

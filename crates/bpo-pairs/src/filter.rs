@@ -81,13 +81,13 @@ mod tests {
     use crate::record::CompletionKind;
 
     #[test]
-    fn either_answer_can_fail_a_pair() {
+    fn pair_fails_by_either_answer() {
         let check = |chosen: &str, rejected: &str| {
             PairFilter::default().with_max_words(3).check(&PreferencePair {
                 id: "p".into(),
                 image: "a.jpg".into(),
                 system: None,
-                history: vec![],
+                history: Default::default(),
                 prompt: "What?".into(),
                 chosen: chosen.into(),
                 rejected: rejected.into(),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_the_authors() {
+    fn default_limit_equals_the_authors() {
         assert_eq!(PairFilter::default().max_words, 350);
         assert!(serde_json::from_str::<PairFilter>(r#"{"max_word": 3}"#).is_err());
     }

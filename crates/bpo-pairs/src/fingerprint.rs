@@ -37,6 +37,29 @@ impl fmt::Display for Fingerprint {
     }
 }
 
+/// Computes a SHA-256 digest of several texts. Each text has its length before it, so the bounds
+/// between texts count.
+#[derive(Clone, Debug, Default)]
+pub struct TextHasher(Sha256);
+
+impl TextHasher {
+    /// Adds a text.
+    pub fn add(&mut self, text: &str) {
+        self.0.update((text.len() as u64).to_le_bytes());
+        self.0.update(text);
+    }
+
+    /// Returns the digest of all texts.
+    pub fn bytes(self) -> [u8; 32] {
+        self.0.finalize().into()
+    }
+
+    /// Returns the digest of all texts in hexadecimal.
+    pub fn fingerprint(self) -> Fingerprint {
+        Fingerprint::finish(self.0)
+    }
+}
+
 /// Computes the fingerprint of a file without holding it in memory.
 ///
 /// # Errors

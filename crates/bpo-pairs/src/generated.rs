@@ -16,7 +16,7 @@ pub struct Sampling {
     pub top_k: usize,
     /// Maximum length of the answer in tokens.
     pub max_new_tokens: usize,
-    /// Seed of the random draws. The same request with the same seed gives the same text,
+    /// Seed of the random draws. The same request with the same seed generates the same text,
     /// independent of the other requests in its batch.
     pub seed: u64,
 }

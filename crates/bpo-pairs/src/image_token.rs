@@ -2,7 +2,7 @@
 
 use crate::placeholders::{check_answer, check_question};
 use crate::sft::{IMAGE_TOKEN, Turn};
-use crate::skipped::{Flaw, SkipReason};
+use crate::skipped::{SkipCause, SkipReason};
 
 /// Returns the text of a prompt without its first image token and without surrounding white space.
 pub fn strip_image_token(prompt: &str) -> String {
@@ -33,7 +33,7 @@ pub fn place_image_token(prompt: &str) -> Result<String, SkipReason> {
 /// token or the first question has several, and [`SkipReason::OtherPlaceholder`] if a text has an
 /// image placeholder of another model, which would be read as plain text. For a placeholder, the
 /// detail names the text: `history[0].prompt`, `prompt`.
-pub fn place_in_conversation(history: &mut [Turn], prompt: &mut String) -> Result<(), Flaw> {
+pub fn place_in_conversation(history: &mut [Turn], prompt: &mut String) -> Result<(), SkipCause> {
     for (i, turn) in history.iter().enumerate() {
         check_question(&format!("history[{i}].prompt"), &turn.prompt)?;
         check_answer(&format!("history[{i}].answer"), &turn.answer)?;
@@ -43,7 +43,7 @@ pub fn place_in_conversation(history: &mut [Turn], prompt: &mut String) -> Resul
 }
 
 /// Does the same as [`place_in_conversation`], without the check for placeholders of other models.
-pub(crate) fn place_in_first(history: &mut [Turn], prompt: &mut String) -> Result<(), Flaw> {
+pub(crate) fn place_in_first(history: &mut [Turn], prompt: &mut String) -> Result<(), SkipCause> {
     let in_answer = history.iter().any(|turn| turn.answer.contains(IMAGE_TOKEN));
     let mut questions = history.iter_mut().map(|turn| &mut turn.prompt).chain([prompt]);
     let first = questions.next().map(|first| place_image_token(first).map(|placed| *first = placed));
@@ -54,9 +54,9 @@ pub(crate) fn place_in_first(history: &mut [Turn], prompt: &mut String) -> Resul
     Ok(())
 }
 
-/// Returns the flaw of a conversation with a repeated or misplaced image token.
-pub(crate) fn misplaced() -> Flaw {
-    Flaw::new(SkipReason::ImageToken, format_args!("expected {IMAGE_TOKEN} once, in the first question"))
+/// Returns the error for a conversation with a repeated or misplaced image token.
+pub(crate) fn misplaced() -> SkipCause {
+    SkipCause::new(SkipReason::ImageToken, format_args!("expected {IMAGE_TOKEN} once, in the first question"))
 }
 
 #[cfg(test)]
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn token_keeps_its_place_or_moves_to_the_start() {
+    fn token_is_kept_or_moved_to_the_start() {
         let cases = [
             ("<image>\nWhat?", "<image>\nWhat?"),
             ("What?\n<image>", "What?\n<image>"),
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn token_belongs_to_the_first_question() {
+    fn token_is_placed_in_the_first_question() {
         let turn = |prompt: &str, answer: &str| Turn { prompt: prompt.into(), answer: answer.into() };
         let mut history = [turn("What?", "A cat.")];
         let mut prompt = "Which color?".to_owned();
@@ -92,8 +92,12 @@ mod tests {
         assert_eq!(place_in_conversation(&mut answered, &mut "Why?".to_owned()), Err(misplaced()));
 
         let mut other = [turn("What?", "A cat.")];
-        let flaw = place_in_conversation(&mut other, &mut "<ImageHere> Why?".to_owned()).unwrap_err();
-        assert_eq!(flaw.reason, SkipReason::OtherPlaceholder);
-        assert!(flaw.detail.contains("`prompt`: ") && flaw.detail.contains("<ImageHere>"), "{}", flaw.detail);
+        let cause = place_in_conversation(&mut other, &mut "<ImageHere> Why?".to_owned()).unwrap_err();
+        assert_eq!(cause.reason, SkipReason::OtherPlaceholder);
+        assert!(
+            cause.detail.contains("`prompt`: ") && cause.detail.contains("<ImageHere>"),
+            "{}",
+            cause.detail
+        );
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::untrusted::Untrusted;
+
 /// Limits on sizes that come from files, servers and settings. They are checked when the input is
 /// read.
 ///
@@ -27,8 +29,8 @@ pub struct Limits {
     pub text_bytes: usize,
     /// Turns of one conversation. A turn is a question with its answer. Default: 1,000.
     ///
-    /// Each turn becomes a sample that holds all earlier turns, so memory grows with the square of
-    /// the number of turns.
+    /// Each turn becomes a sample with all earlier turns, which the samples share in memory. Files
+    /// repeat them, so the size of a file grows with the square of the number of turns.
     pub turns: usize,
     /// Bytes of a settings file, such as TOML or `config.json`. Default: 16 MiB.
     pub settings_bytes: u64,
@@ -36,8 +38,14 @@ pub struct Limits {
     pub template_bytes: usize,
     /// Bytes of `tokenizer.json` or another tokenizer file. Default: 256 MiB.
     pub tokenizer_bytes: u64,
-    /// Bytes of a server's reply. Default: 64 MiB.
+    /// Bytes of a server's reply after decompression. Default: 16 MiB.
     pub reply_bytes: u64,
+    /// Bytes of a text generator's draft with its reasoning. Default: 256 KiB.
+    pub draft_bytes: usize,
+    /// Bytes of a JSON file with the ground truth of an evaluation. Default: 4 GiB.
+    pub truth_bytes: u64,
+    /// Bytes of a cache of reference log-probabilities. Default: 64 GiB.
+    pub cache_bytes: u64,
 
     /// Layers of a vision tower or a language model (`num_hidden_layers`). Default: 1,000.
     pub layers: usize,
@@ -54,6 +62,9 @@ pub struct Limits {
     pub positions: usize,
     /// Side of the square input image of a vision tower, in pixels. Default: 16,384.
     pub image_side: usize,
+    /// Pixels of an image after the resizing that a preprocessor's settings ask for.
+    /// Default: 268,435,456.
+    pub resized_pixels: usize,
     /// Ids in a list of token ids (`eos_token_id`), or names in a list of layers or modules.
     /// Default: 10,000.
     pub ids: usize,
@@ -85,7 +96,10 @@ impl Limits {
         settings_bytes: 16 << 20,
         template_bytes: 1 << 18,
         tokenizer_bytes: 256 << 20,
-        reply_bytes: 64 << 20,
+        reply_bytes: 16 << 20,
+        draft_bytes: 256 << 10,
+        truth_bytes: 4 << 30,
+        cache_bytes: 64 << 30,
         layers: 1000,
         heads: 4096,
         head_dim: 8192,
@@ -93,6 +107,7 @@ impl Limits {
         vocabulary: 1 << 24,
         positions: 1 << 27,
         image_side: 16_384,
+        resized_pixels: 1 << 28,
         ids: 10_000,
         tensors: 1_000_000,
         lora_rank: 65_536,
@@ -125,7 +140,7 @@ impl Default for Limits {
 
 /// A size from input exceeds its limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` is {found}, above the limit of {limit}")]
+#[error("`{}` is {found}, above the limit of {limit}", Untrusted(name))]
 pub struct OverLimit {
     /// Name of the setting or key.
     pub name: String,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::filter::PairFilter;
 use crate::placeholders::check_answers;
 use crate::record::{PreferencePair, Record};
-use crate::skipped::{Flaw, SkipReason, Skipped};
+use crate::skipped::{SkipCause, SkipReason, Skipped};
 
 /// Pairs, and the records and pairs that were skipped.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -72,10 +72,10 @@ pub fn make_pairs(record: &Record, filter: &PairFilter) -> PairSet {
                 && known.rejected.trim() == pair.rejected.trim()
         };
         let repeated = if set.pairs.iter().any(same) { Err(SkipReason::Repeated) } else { Ok(()) };
-        let passes = filter.check(&pair).and(repeated).map_err(Flaw::from);
+        let passes = filter.check(&pair).and(repeated).map_err(SkipCause::from);
         match passes.and_then(|()| check_answers(&pair)) {
             Ok(()) => set.pairs.push(pair),
-            Err(flaw) => set.skipped.push(flaw.of(pair.id)),
+            Err(cause) => set.skipped.push(cause.of(pair.id)),
         }
     }
     if set.pairs.is_empty() && set.skipped.is_empty() {
@@ -109,14 +109,14 @@ mod tests {
             id: "r".into(),
             image: "a.jpg".into(),
             system: None,
-            history: vec![],
+            history: Default::default(),
             prompt: "<image>\nWhat?".into(),
             completions: scores.iter().enumerate().map(completion).collect(),
         }
     }
 
     #[test]
-    fn a_pair_names_its_completions() {
+    fn pair_names_its_completions() {
         let pairs: Vec<_> = all_pairs(&record(&[0.0, 1.0, 0.0])).collect();
         let ids: Vec<_> = pairs.iter().map(|pair| pair.id.as_str()).collect();
         assert_eq!(ids, ["r:1>0", "r:1>2"]);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_a_pair_is_counted() {
+    fn record_without_a_pair_is_counted() {
         for scores in [&[1.0, 1.0][..], &[1.0], &[], &[f64::NAN, 1.0]] {
             let set = make_pairs(&record(scores), &PairFilter::default());
             assert_eq!(set.skipped, [Skipped::new("r", SkipReason::NoPreference)], "{scores:?}");
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_answer_drops_its_pairs_or_its_whole_sample() {
+    fn long_answer_removes_its_pairs_or_its_sample() {
         for long in 0..3 {
             let mut record = record(&[1.0, 0.0, 0.0]);
             record.completions[long].response = "word ".repeat(4);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_with_a_placeholder_makes_no_pair() {
+    fn answer_with_a_placeholder_makes_no_pair() {
         let mut record = record(&[1.0, 0.0, 0.0]);
         record.completions[1].response = "<|image_pad|>A cat.".into();
         let set = make_pairs(&record, &PairFilter::default());
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_twice_makes_one_pair() {
+    fn repeated_answers_make_one_pair() {
         let mut record = record(&[1.0, 0.0, 0.0, 0.0]);
         for again in [2, 3] {
             record.completions[again].response = " answer 1\n".into();

@@ -3,7 +3,7 @@
 use crate::format::fields::quoted;
 use crate::record::PreferencePair;
 use crate::sft::IMAGE_TOKEN;
-use crate::skipped::{Flaw, SkipReason};
+use crate::skipped::{SkipCause, SkipReason};
 
 /// Names of placeholders: lower case, without brackets, slashes and digits. `image` matches any
 /// spelling except [`IMAGE_TOKEN`].
@@ -57,24 +57,24 @@ const LONGEST: usize = 40;
 
 /// Checks that a question or a system text has no placeholder of another model, which would be read
 /// as plain text. `key` names the text in the message.
-pub(crate) fn check_question(key: &str, text: &str) -> Result<(), Flaw> {
+pub(crate) fn check_question(key: &str, text: &str) -> Result<(), SkipCause> {
     refuse(key, text, |_| true)
 }
 
 /// Checks an answer in the same way, but allows HTML tags.
-pub(crate) fn check_answer(key: &str, text: &str) -> Result<(), Flaw> {
+pub(crate) fn check_answer(key: &str, text: &str) -> Result<(), SkipCause> {
     refuse(key, text, |name| !TAGS.contains(&name))
 }
 
 /// Checks both answers of a pair.
-pub(crate) fn check_answers(pair: &PreferencePair) -> Result<(), Flaw> {
+pub(crate) fn check_answers(pair: &PreferencePair) -> Result<(), SkipCause> {
     check_answer("chosen", &pair.chosen).and_then(|()| check_answer("rejected", &pair.rejected))
 }
 
-fn refuse(key: &str, text: &str, counts: impl Fn(&str) -> bool) -> Result<(), Flaw> {
+fn refuse(key: &str, text: &str, counts: impl Fn(&str) -> bool) -> Result<(), SkipCause> {
     match placeholders(text).find(|(_, name)| counts(name)) {
         None => Ok(()),
-        Some((found, _)) => Err(Flaw::new(
+        Some((found, _)) => Err(SkipCause::new(
             SkipReason::OtherPlaceholder,
             format_args!("`{key}`: expected {IMAGE_TOKEN} or no placeholder, found {}", quoted(found)),
         )),
@@ -125,10 +125,11 @@ mod tests {
             "<start_of_image>",
         ] {
             let text = format!("a < b, [1] and {found}\nWhat?");
-            let flaw = check_question("prompt", &text).unwrap_err();
-            assert_eq!(flaw.reason, SkipReason::OtherPlaceholder);
+            let cause = check_question("prompt", &text).unwrap_err();
+            assert_eq!(cause.reason, SkipReason::OtherPlaceholder);
             assert!(
-                flaw.detail
+                cause
+                    .detail
                     .ends_with(&format!("`prompt`: expected <image> or no placeholder, found {found:?}"))
             );
         }

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::history::History;
 use crate::provenance::Provenance;
-use crate::sft::Turn;
 
 /// The source of a completion.
 ///
@@ -92,8 +92,8 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
     /// Annotated turns before the prompt, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<Turn>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub history: History,
     /// The question.
     pub prompt: String,
     /// The answers to the question.
@@ -115,8 +115,8 @@ pub struct PreferencePair {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
     /// Annotated turns before the prompt, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<Turn>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub history: History,
     /// The question.
     pub prompt: String,
     /// The preferred answer.

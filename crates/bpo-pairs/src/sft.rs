@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::history::History;
+
 /// The image token: the text that marks the position of the image in a prompt.
 pub const IMAGE_TOKEN: &str = "<image>";
 
@@ -37,8 +39,8 @@ pub struct SftSample {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
     /// Annotated turns before this one, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<Turn>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub history: History,
     /// The question. [`IMAGE_TOKEN`] is at its start or end, or in the first turn of `history`.
     pub prompt: String,
     /// The annotated answer.

@@ -158,17 +158,17 @@ impl fmt::Display for SkipReason {
     }
 }
 
-/// The reason for which an item cannot be used, before its id is known.
+/// The reason why an item is skipped, before its id is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flaw {
+pub struct SkipCause {
     /// The reason, for counting.
     pub reason: SkipReason,
     /// The reason and the specifics of this case, for display.
     pub detail: String,
 }
 
-impl Flaw {
-    /// Creates a flaw whose detail is the reason followed by `particulars`: the key, the value and
+impl SkipCause {
+    /// Creates a cause whose detail is the reason followed by `particulars`: the key, the value and
     /// what was expected.
     pub fn new(reason: SkipReason, particulars: impl fmt::Display) -> Self {
         Self { reason, detail: format!("{reason}: {particulars}") }
@@ -181,19 +181,19 @@ impl Flaw {
         self
     }
 
-    /// Converts the flaw into a skipped item with an id.
+    /// Converts the cause into a skipped item with an id.
     pub fn of(self, id: impl Into<String>) -> Skipped {
         Skipped::new(id, self.reason).with_detail(self.detail)
     }
 }
 
-impl From<OverLimit> for Flaw {
+impl From<OverLimit> for SkipCause {
     fn from(error: OverLimit) -> Self {
         Self::new(SkipReason::OverLimit, error)
     }
 }
 
-impl From<SkipReason> for Flaw {
+impl From<SkipReason> for SkipCause {
     fn from(reason: SkipReason) -> Self {
         Self { reason, detail: reason.to_string() }
     }
@@ -201,7 +201,7 @@ impl From<SkipReason> for Flaw {
 
 /// A sample, record or pair that is skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `id`, `reason` and `skipped`")]
+#[serde(deny_unknown_fields, expecting = "an object with `id`, `reason` and `detail`")]
 pub struct Skipped {
     /// Id of the sample, record or pair.
     pub id: String,
@@ -211,7 +211,6 @@ pub struct Skipped {
     /// The reason, for counting.
     pub reason: SkipReason,
     /// The specifics of this case, for display.
-    #[serde(rename = "skipped")]
     pub detail: String,
 }
 

@@ -2,8 +2,6 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::io::{self, BufRead};
-use std::marker::PhantomData;
 use std::path::Path;
 
 use serde::Serialize;
@@ -11,9 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::PairsError;
 use crate::files::AppendLog;
-use crate::format::json::from_text;
-use crate::format::jsonl::{JsonLines, encode_line, read_line};
-use crate::limits::Limits;
+use crate::format::jsonl::JsonLines;
+use crate::log::JsonlLog;
 
 /// A record with a key that is unique in its file.
 pub trait Keyed {
@@ -55,17 +52,11 @@ impl fmt::Display for RecordKey {
     }
 }
 
-/// A JSON Lines file of records in any order, which records are appended to.
-///
-/// Each record is written with one call, so a killed process leaves whole records and at most one
-/// torn last line. [`open`](Self::open) removes a torn last line. Any other line that is not a
-/// record is an error, and the file is left unchanged, so that a wrong path does not damage a file
-/// of another kind. The file is locked while the store exists; no other process can open it.
+/// A [`JsonlLog`] of records with unique keys, in any order.
 #[derive(Debug)]
 pub struct JsonlStore<T> {
-    log: AppendLog,
+    log: JsonlLog<T>,
     known: HashSet<RecordKey>,
-    records: PhantomData<fn(T)>,
 }
 
 impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
@@ -87,7 +78,8 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
         path: impl AsRef<Path>,
         each: impl FnMut(usize, T) -> Result<(), E>,
     ) -> Result<Self, E> {
-        Self::from_log(AppendLog::open(path.as_ref()).map_err(PairsError::from)?, each)
+        let log = AppendLog::open(path.as_ref()).map_err(PairsError::from)?;
+        Self::from_log(log, each)
     }
 
     /// Reads a file that is open and locked already, like [`open_each`](Self::open_each).
@@ -96,13 +88,20 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
     /// Returns the errors of [`open_each`](Self::open_each). The file is then left unchanged.
     pub fn from_log<E: From<PairsError>>(
         log: AppendLog,
-        each: impl FnMut(usize, T) -> Result<(), E>,
+        mut each: impl FnMut(usize, T) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let reader = log.reader().map_err(PairsError::from)?;
-        let Contents { known, end, tail } = Contents::scan(log.path(), reader, each)?;
-        let mut store = Self { log, known, records: PhantomData };
-        store.repair(end, tail)?;
-        Ok(store)
+        let path = log.path().to_owned();
+        let mut known = HashSet::new();
+        let log = JsonlLog::from_log(log, |line, record: T| {
+            let key = RecordKey::of(&record);
+            if known.contains(&key) {
+                let (path, id) = (path.clone(), key.to_string());
+                return Err(PairsError::DuplicateId { path, line, id }.into());
+            }
+            known.insert(key);
+            each(line, record)
+        })?;
+        Ok(Self { log, known })
     }
 
     /// Appends one record.
@@ -116,8 +115,7 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
             let line = self.len() + 1;
             return Err(PairsError::DuplicateId { path: self.path().to_owned(), line, id: key.to_string() });
         }
-        let line = encode_line(self.path(), &key.id, record)?;
-        self.log.append(&line)?;
+        self.log.append(&key, record)?;
         self.known.insert(key);
         Ok(())
     }
@@ -127,7 +125,7 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
     /// # Errors
     /// Returns an error if the system call fails.
     pub fn sync(&self) -> Result<(), PairsError> {
-        Ok(self.log.sync()?)
+        self.log.sync()
     }
 
     /// Returns an iterator that reads all records from the file.
@@ -166,97 +164,9 @@ impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
     /// # Errors
     /// Returns an error if the file cannot be truncated.
     pub fn clear(&mut self) -> Result<(), PairsError> {
-        self.log.truncate(0)?;
+        self.log.clear()?;
         self.known.clear();
         Ok(())
-    }
-
-    /// Removes a torn last line, or adds the missing newline of the last record.
-    fn repair(&mut self, end: u64, tail: Tail) -> Result<(), PairsError> {
-        match tail {
-            Tail::Whole => Ok(()),
-            Tail::NoNewline => Ok(self.log.append(b"\n")?),
-            Tail::Torn { bytes } => {
-                tracing::warn!(path = %self.path().display(), bytes, "cut off a torn last line");
-                Ok(self.log.truncate(end)?)
-            }
-        }
-    }
-}
-
-/// The end of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tail {
-    Whole,
-    /// The last record is whole but has no newline.
-    NoNewline,
-    /// The last line is the start of a record.
-    Torn {
-        bytes: usize,
-    },
-}
-
-struct Contents {
-    known: HashSet<RecordKey>,
-    /// Offset in bytes of the end of the last whole record.
-    end: u64,
-    tail: Tail,
-}
-
-impl Contents {
-    fn scan<T: Keyed + DeserializeOwned, E: From<PairsError>>(
-        path: &Path,
-        mut reader: impl BufRead,
-        mut each: impl FnMut(usize, T) -> Result<(), E>,
-    ) -> Result<Self, E> {
-        let read = |source: io::Error| PairsError::io("read", path)(source);
-        let limit = Limits::DEFAULT.record_bytes;
-        let mut contents = Self { known: HashSet::new(), end: 0, tail: Tail::Whole };
-        let mut line = Vec::new();
-        for number in 1.. {
-            line.clear();
-            if read_line(&mut reader, &mut line, limit).map_err(read)? == 0 {
-                break;
-            }
-            if line.len() > limit {
-                let (path, record, line) = (path.to_owned(), contents.known.len() + 1, number);
-                return Err(PairsError::RecordTooLarge { path, record, line, limit }.into());
-            }
-            match from_text::<T>(line.trim_ascii_end()) {
-                Ok(record) => {
-                    let key = RecordKey::of(&record);
-                    if contents.known.contains(&key) {
-                        let (path, id) = (path.to_owned(), key.to_string());
-                        return Err(PairsError::DuplicateId { path, line: number, id }.into());
-                    }
-                    contents.known.insert(key);
-                    each(number, record)?;
-                }
-                Err(_) if line.trim_ascii().is_empty() => {}
-                Err((key, error)) => {
-                    if reader.fill_buf().map_err(read)?.is_empty() && is_torn::<T>(&line) {
-                        contents.tail = Tail::Torn { bytes: line.len() };
-                        break;
-                    }
-                    let record = contents.known.len() + 1;
-                    return Err(PairsError::json(path, record, number, &key, error).into());
-                }
-            }
-            contents.end += line.len() as u64;
-            contents.tail = if line.ends_with(b"\n") { Tail::Whole } else { Tail::NoNewline };
-        }
-        Ok(contents)
-    }
-}
-
-/// Returns whether a last line is the start of a record. Trailing zeros are ignored, because some
-/// file systems fill unwritten parts of a file with zeros.
-fn is_torn<T: DeserializeOwned>(line: &[u8]) -> bool {
-    let written = line.iter().rposition(|&byte| byte != 0 && byte != b'\n').map_or(0, |last| last + 1);
-    match &line[..written] {
-        [] => true,
-        text @ [b'{', ..] => serde_json::from_slice::<T>(text).map_or_else(|error| error.is_eof(), |_| true),
-        _ => false,
     }
 }
 
@@ -322,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_record_survives_the_loss_of_its_newline() {
+    fn complete_record_without_newline_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notes.jsonl");
         fs::write(&path, serde_json::to_vec(&note(0, "a")).unwrap()).unwrap();
@@ -345,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_another_kind_stay_as_they_are() {
+    fn files_of_another_kind_are_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notes.jsonl");
         let good = serde_json::to_string(&note(0, "a")).unwrap();
@@ -368,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_unique_and_the_file_has_one_writer() {
+    fn repeated_key_and_second_writer_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notes.jsonl");
         let mut store = JsonlStore::open(&path).unwrap();
@@ -387,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_numbers_and_wide_characters_can_be_torn() {
+    fn truncated_escapes_numbers_and_wide_characters_are_removed() {
         resumes_from_every_byte(&[note(0, "a\n\"b\\"), note(1, "Größe 猫 \u{1}🐈"), note(2, "")]);
     }
 
@@ -395,13 +305,13 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(16))]
 
         #[test]
-        fn any_text_can_be_torn(texts in prop::collection::vec("\\PC{0,12}", 1..4)) {
+        fn truncation_of_any_text_keeps_complete_records(texts in prop::collection::vec("\\PC{0,12}", 1..4)) {
             let notes: Vec<Note> = texts.iter().enumerate().map(|(id, text)| note(id, text)).collect();
             resumes_from_every_byte(&notes);
         }
 
         #[test]
-        fn any_bytes_open_or_fail_unchanged(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn file_of_any_bytes_opens_or_is_unchanged(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("notes.jsonl");
             fs::write(&path, &bytes).unwrap();

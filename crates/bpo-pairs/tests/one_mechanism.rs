@@ -33,7 +33,7 @@ fn files_with(words: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn files_are_renamed_removed_and_truncated_in_one_place() {
+fn destructive_file_operations_are_in_one_module() {
     let words = ["fs::rename", "remove_dir_all", "fs::remove_file", "fs::remove_dir", "set_len"];
     assert_eq!(files_with(&words), ["bpo-pairs/src/files/destructive.rs"]);
 }

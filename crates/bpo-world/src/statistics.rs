@@ -67,10 +67,10 @@ impl Statistics {
         let mut kinds: Vec<Kind> = Vec::with_capacity(wanted);
         while kinds.len() < wanted {
             // The first kind always belongs to the place, so that the place is informative.
-            let at_home = kinds.is_empty() || rng.random_bool(self.of_place);
+            let of_same_place = kinds.is_empty() || rng.random_bool(self.of_place);
             let fits = |kind: &&Kind| {
                 let apart = self.companion.is_some() || !kinds.contains(&kind.companion());
-                (kind.place() == place) == at_home && !kinds.contains(kind) && apart
+                (kind.place() == place) == of_same_place && !kinds.contains(kind) && apart
             };
             let candidates: Vec<Kind> = Kind::ALL.iter().filter(fits).copied().collect();
             let Some(kind) = candidates.choose(rng).copied() else { continue };

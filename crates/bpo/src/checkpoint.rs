@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_models_are_compared_by_their_ends() {
+    fn model_names_are_compared_by_their_last_parts() {
         let same = |path, name| is_named(Path::new(path), Path::new(name));
         assert!(same("models/llava-1.5-7b-hf/", "llava-hf/llava-1.5-7b-hf"));
         assert!(same("hub/models--llava-hf--llava-1.5-7b-hf/snapshots/0a1b", "llava-hf/llava-1.5-7b-hf"));

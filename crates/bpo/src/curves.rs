@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn any_figures_make_a_picture() {
+    fn any_values_can_be_drawn() {
         assert_eq!(coloured(""), 0.0, "no curve");
         assert_eq!(coloured(&line(1, "null")), 0.0, "the accuracy has one point, and no line");
         assert!(coloured(&(line(1, "0.7") + &line(2, "0.7"))) > 1e-4);

@@ -31,7 +31,7 @@ pub struct Answer {
     pub prompt: String,
     /// Text of the answer.
     pub text: String,
-    /// Why generation stopped.
+    /// The reason why generation stopped.
     pub finish: FinishReason,
     /// Length of the answer in tokens, if the model reports it.
     pub tokens: Option<usize>,
@@ -137,7 +137,7 @@ fn request(
     cache: &ImageCache,
     sampling: &Sampling,
 ) -> Result<Result<VisionRequest, Skipped>, BpoError> {
-    let (mut history, mut prompt) = (question.history.clone(), question.prompt.clone());
+    let (mut history, mut prompt) = (question.history.to_vec(), question.prompt.clone());
     if let Err(flaw) = place_in_conversation(&mut history, &mut prompt) {
         return Ok(Err(flaw.of(id)));
     }
@@ -150,5 +150,6 @@ fn request(
     let image = cache.image(&question.image);
     let sampling = sampling.clone().with_seed(item_seed(sampling.seed, id));
     let (weakening, system, answer_prefix) = (None, question.system.clone(), String::new());
+    let history = history.into();
     Ok(Ok(VisionRequest { image, weakening, system, history, prompt, answer_prefix, sampling }))
 }

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn at_most_the_given_bytes_are_kept() {
+    fn cache_does_not_exceed_its_size() {
         let dir = tempfile::tempdir().unwrap();
         for (max_bytes, kept) in [(0, 0), (299, 0), (300, 1), (899, 2), (10_000, 5)] {
             let cache = ImageCache::with_max_bytes(root(dir.path()), max_bytes);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn kept_images_are_not_read_again() {
+    fn cached_images_are_not_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let cache = ImageCache::with_max_bytes(root(dir.path()), 600);
         let first = cache.image("0.png");

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use bpo_distort::{DistortError, ImageLimits, check_header, load_rgb};
 #[cfg(feature = "model")]
 use bpo_pairs::SkipError;
-use bpo_pairs::SkipReason;
+use bpo_pairs::{SkipReason, Untrusted, UntrustedPath};
 use image::RgbImage;
 
 /// Errors of reading an image.
@@ -15,7 +15,7 @@ use image::RgbImage;
 #[non_exhaustive]
 pub enum ImageError {
     /// The image root is not a readable directory. This affects all images.
-    #[error("image root {} is not a readable directory", root.display())]
+    #[error("image root {} is not a readable directory", UntrustedPath(root))]
     Root {
         /// The image root.
         root: PathBuf,
@@ -23,7 +23,7 @@ pub enum ImageError {
         source: io::Error,
     },
     /// The path leads out of the image root.
-    #[error("image {name:?} is outside the image root {}: {escape}", root.display())]
+    #[error("image {:?} is outside the image root {}: {escape}", Untrusted(name), UntrustedPath(root))]
     Outside {
         /// Path in the data.
         name: String,
@@ -33,7 +33,7 @@ pub enum ImageError {
         escape: Escape,
     },
     /// The file does not exist.
-    #[error("no image {name:?} in the image root {}", root.display())]
+    #[error("no image {:?} in the image root {}", Untrusted(name), UntrustedPath(root))]
     Missing {
         /// Path in the data.
         name: String,
@@ -41,7 +41,7 @@ pub enum ImageError {
         root: PathBuf,
     },
     /// The operating system cannot follow the path.
-    #[error("cannot follow image {name:?} in the image root {}", root.display())]
+    #[error("cannot follow image {:?} in the image root {}", Untrusted(name), UntrustedPath(root))]
     Path {
         /// Path in the data.
         name: String,
@@ -51,7 +51,7 @@ pub enum ImageError {
         source: io::Error,
     },
     /// The file is not an image, or the image cannot be used.
-    #[error("cannot load image {name:?}")]
+    #[error("cannot load image {:?}", Untrusted(name))]
     Load {
         /// Path in the data.
         name: String,
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_stay_inside_the_root() {
+    fn image_names_outside_the_root_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         let images = tempfile::Builder::new().prefix("images").tempdir_in(dir.path()).unwrap();
         let root_dir = images.path().to_owned();
@@ -265,7 +265,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn links_may_not_lead_outside() {
+    fn links_outside_the_root_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         let root_dir = dir.path().join("images");
         fs::create_dir(&root_dir).unwrap();

@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overlaps_are_found_whatever_the_paths_look_like() {
+    fn overlapping_paths_are_found_in_any_spelling() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         fs::create_dir_all(at("w/model")).unwrap();

@@ -21,7 +21,7 @@ const STEPS: usize = 3;
 pub struct TrainingPlan {
     /// Sizes of the policy.
     pub footprint: Footprint,
-    /// Bytes of the reference if it is a model of its own, without those that it shares with the
+    /// Bytes of the reference if it is a separate model, without those that it shares with the
     /// policy.
     pub reference: u64,
     /// The batch of the first epoch that needs the most memory. Later epochs combine other pairs.

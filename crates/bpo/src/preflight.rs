@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_that_is_wrong_is_named_at_once() {
+    fn all_problems_are_reported_together() {
         let dir = tempfile::tempdir().unwrap();
         let mut config = RunConfig::default();
         let problems = |config: &RunConfig| {

@@ -17,7 +17,7 @@ use crate::preflight;
 use crate::progress::Progress;
 use crate::run_dir::RunDir;
 use crate::stage::Stage;
-use crate::stages::{self, Existing, StageFile, StageOutcome};
+use crate::stages::{self, ExistingPairs, StageFile, StageOutcome};
 use crate::summary::{StageSummary, write_skipped};
 
 /// Model, error injector and trainer of [`run()`]. Each is requested only if its stage has work
@@ -141,7 +141,8 @@ pub fn run(
     keep(&mut ledger, Stage::Inject, outcome)?;
 
     let answers = vec![weakened.into_answers(), injected.into_answers()];
-    let (pairs, paired) = stages::pair(&config, &samples, answers, &dir.pairs(), Existing::Keep, progress)?;
+    let (pairs, paired) =
+        stages::pair(&config, &samples, answers, &dir.pairs(), ExistingPairs::Keep, progress)?;
     keep(&mut ledger, Stage::Pair, paired)?;
     if pairs.is_empty() {
         write_skipped(&dir.skipped(), &skipped)?;

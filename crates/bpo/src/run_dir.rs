@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_has_one_owner() {
+    fn locked_directory_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("a/run");
         let run = RunDir::open(&root).unwrap();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_something_else_is_left_alone() {
+    fn directory_of_another_program_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("notes.txt"), "mine").unwrap();
         assert!(matches!(RunDir::open(dir.path()), Err(BpoError::NotARun { .. })));
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_its_place_is_named() {
+    fn file_instead_of_a_directory_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("run");
         fs::write(&file, "").unwrap();

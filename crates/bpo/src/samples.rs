@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::image_cache::ImageCache;
 use crate::images::ImageRoot;
 use crate::vision::{VisionLanguageModel, VisionRequest};
-use bpo_dpo::{Logged, MetricsLog, Source};
+use bpo_dpo::{LogRecord, MetricsLog, Source};
 use bpo_model::Llava;
 use bpo_model::LlavaResponder;
 use bpo_model::Processor;
@@ -34,7 +34,7 @@ pub struct Sample {
     pub chosen: String,
 }
 
-impl Logged for Sample {
+impl LogRecord for Sample {
     fn step(&self) -> usize {
         self.step
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bpo_inject::CutCounts;
 use bpo_pairs::files::write_bytes;
-use bpo_pairs::{SkipCounts, Skipped, is_zero};
+use bpo_pairs::{JsonlLog, PairsError, SkipCounts, Skipped, is_zero};
 use serde::{Deserialize, Serialize};
 
 use crate::error::BpoError;
@@ -52,8 +52,15 @@ pub struct SkippedLine {
 /// Writes all skipped items, one per line.
 ///
 /// # Errors
-/// Returns an error if the file cannot be written.
+/// Returns [`BpoError::NotOurs`] if the file exists and has anything but such lines, or an error if
+/// it cannot be written.
 pub(crate) fn write_skipped(path: &Path, skipped: &BTreeMap<Stage, Vec<Skipped>>) -> Result<(), BpoError> {
+    match JsonlLog::<SkippedLine>::read(path) {
+        Ok(_) => {}
+        Err(PairsError::File(error)) if error.is_not_found() => {}
+        Err(error @ PairsError::File(_)) => return Err(error.into()),
+        Err(_) => return Err(BpoError::NotOurs { path: path.to_owned() }),
+    }
     let mut bytes = Vec::new();
     for (&stage, items) in skipped {
         for Skipped { id, variant, reason, detail } in items.iter().cloned() {
@@ -72,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_skipped_is_listed() {
+    fn skipped_counts_are_listed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("skipped.jsonl");
         let skipped = Skipped::new("x", SkipReason::ImageMissing).with_detail("a.jpg is not there");
@@ -82,5 +89,19 @@ mod tests {
             text,
             "{\"stage\":\"weaken\",\"id\":\"x\",\"reason\":\"image-missing\",\"detail\":\"a.jpg is not there\"}\n"
         );
+        write_skipped(&path, &BTreeMap::new()).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+    }
+
+    #[test]
+    fn a_file_of_the_user_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("skipped.jsonl");
+        for text in ["lessons that I skipped", "{\"lesson\": 1}\n"] {
+            std::fs::write(&path, text).unwrap();
+            let error = write_skipped(&path, &BTreeMap::new()).unwrap_err();
+            assert!(matches!(error, BpoError::NotOurs { .. }), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
 use bpo_distort::Distortion;
-use bpo_pairs::{Contrast, Generated, RequestFailure, Sampling, Turn};
+use bpo_pairs::{Contrast, Generated, History, RequestFailure, Sampling};
 
 use crate::image_cache::LazyImage;
 
@@ -42,7 +42,7 @@ pub struct VisionRequest {
     /// System prompt, if there is one.
     pub system: Option<String>,
     /// Turns before the prompt, oldest first.
-    pub history: Vec<Turn>,
+    pub history: History,
     /// The question.
     pub prompt: String,
     /// Start of the answer, which the model continues; empty for none.

@@ -8,7 +8,7 @@ use bpo::RunConfig;
 
 /// The TOML of docs/src/configuration.md is a complete configuration that has the defaults.
 #[test]
-fn the_documented_configuration_is_one() {
+fn documented_configuration_is_valid() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/src/configuration.md");
     let text = std::fs::read_to_string(page).unwrap();
     let toml = text.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
@@ -74,7 +74,7 @@ fn pages(dir: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn links_lead_to_files_and_headings() {
+fn links_in_docs_have_targets() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
     let mut found = Vec::new();
     pages(&root, &mut found);
@@ -97,7 +97,7 @@ fn links_lead_to_files_and_headings() {
 }
 
 #[test]
-fn the_book_has_every_page() {
+fn book_lists_every_page() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/src");
     let summary = prose(&src.join("SUMMARY.md"));
     let listed: BTreeSet<&str> = links(&summary).into_iter().collect();

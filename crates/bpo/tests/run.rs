@@ -146,7 +146,7 @@ fn setting(dir: &Path) -> (RunConfig, PathBuf) {
 }
 
 #[test]
-fn a_run_counts_what_it_sets_aside_and_does_nothing_twice() {
+fn run_counts_skipped_samples_and_repeats_no_work() {
     let dir = tempfile::tempdir().unwrap();
     let (config, out) = setting(dir.path());
     let mut parts = Counted::new(3);
@@ -188,7 +188,7 @@ fn a_run_counts_what_it_sets_aside_and_does_nothing_twice() {
 }
 
 #[test]
-fn files_say_which_of_a_samples_answers_they_are_about() {
+fn skipped_files_name_the_variant_of_a_sample() {
     let dir = tempfile::tempdir().unwrap();
     let (mut config, out) = setting(dir.path());
     config.weaken.samples = 2;
@@ -210,7 +210,7 @@ fn files_say_which_of_a_samples_answers_they_are_about() {
 }
 
 #[test]
-fn a_model_that_fails_stops_the_run_and_what_is_done_stays_done() {
+fn failing_model_stops_the_run_and_keeps_results() {
     let dir = tempfile::tempdir().unwrap();
     let (config, out) = setting(dir.path());
     let mut failing = Counted::new(2);
@@ -227,7 +227,7 @@ fn a_model_that_fails_stops_the_run_and_what_is_done_stays_done() {
 }
 
 #[test]
-fn settings_and_inputs_are_held_fast_once_a_stage_has_begun() {
+fn changed_settings_and_inputs_of_started_stages_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let (config, out) = setting(dir.path());
     run(&config, &out, &mut Counted::new(1), &mut ()).unwrap_err();
@@ -253,7 +253,7 @@ fn settings_and_inputs_are_held_fast_once_a_stage_has_begun() {
 }
 
 #[test]
-fn a_stage_whose_file_is_gone_is_not_made_again_before_the_later_ones_are() {
+fn missing_stage_file_before_later_files_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let (config, out) = setting(dir.path());
     run(&config, &out, &mut Counted::new(3), &mut ()).unwrap();
@@ -391,7 +391,7 @@ fn images_data_and_model_that_are_missing_are_named_at_once() {
 }
 
 #[test]
-fn images_that_are_all_elsewhere_stop_the_run_and_hold_nothing_fast() {
+fn run_without_any_image_is_an_error_and_fixes_no_settings() {
     let dir = tempfile::tempdir().unwrap();
     let (mut config, out) = setting(dir.path());
     let photos = config.data.images.replace(dir.path().to_owned());
@@ -400,7 +400,7 @@ fn images_that_are_all_elsewhere_stop_the_run_and_hold_nothing_fast() {
     assert_eq!((first.file_name().unwrap().to_str(), skipped.total()), (Some("cat.jpg"), 4));
 
     // as left by a process that was killed after the first sample
-    let line = r#"{"id":"a","type":"mllm-hal","reason":"image-missing","skipped":"gone"}"#;
+    let line = r#"{"id":"a","type":"mllm-hal","reason":"image-missing","detail":"gone"}"#;
     fs::write(out.join("weakened.jsonl"), format!("{line}\n")).unwrap();
     config.data.images = photos;
     let report = run(&config, &out, &mut Counted::new(3), &mut ()).unwrap();
@@ -408,7 +408,7 @@ fn images_that_are_all_elsewhere_stop_the_run_and_hold_nothing_fast() {
 }
 
 #[test]
-fn pairs_taken_out_by_hand_stay_out() {
+fn manually_removed_pairs_stay_removed() {
     let dir = tempfile::tempdir().unwrap();
     let (config, out) = setting(dir.path());
     run(&config, &out, &mut Counted::new(3), &mut ()).unwrap();
@@ -421,7 +421,7 @@ fn pairs_taken_out_by_hand_stay_out() {
 }
 
 #[test]
-fn a_run_without_a_pair_says_so() {
+fn run_without_pairs_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let (mut config, out) = setting(dir.path());
     config.filter = config.filter.with_max_words(1);
@@ -438,7 +438,7 @@ fn a_run_without_a_pair_says_so() {
 }
 
 #[test]
-fn parts_that_cannot_fail_fit_too() {
+fn infallible_backend_runs_the_stages() {
     // error types of the traits can be any type
     struct Sure;
     impl VisionLanguageModel for Sure {

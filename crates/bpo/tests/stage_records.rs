@@ -8,7 +8,7 @@ use bpo::stages::StageRecord;
 
 /// Any other line is an error, with a message that names no Rust types.
 #[test]
-fn files_of_ours_are_strict_in_plain_words() {
+fn invalid_stage_records_are_errors_without_type_names() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let good = r#"{"id":"a","type":"mllm-hal","response":"A dog."}"#;

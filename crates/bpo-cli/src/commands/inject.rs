@@ -13,7 +13,7 @@ use crate::skipped::print_skipped;
 /// Injects errors into the annotated answers.
 ///
 /// # Errors
-/// If an input cannot be used, or the output cannot be written.
+/// Returns an error if an input cannot be used, or the output cannot be written.
 pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     let mut config =
         args.config.resolve_for_answers(args.preset.preset, &[&args.seed, &args.data, &args.inject])?;

@@ -19,7 +19,6 @@ mod train;
 #[cfg(feature = "model")]
 mod weaken;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "model")]
@@ -39,7 +38,7 @@ use crate::skipped::print_skipped;
 /// Runs a command.
 ///
 /// # Errors
-/// The reason why the command did not finish its work.
+/// Returns the reason why the command did not finish its work.
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
         #[cfg(feature = "model")]
@@ -109,20 +108,6 @@ fn api_key(_: &RunConfig) -> Result<Option<String>, BpoError> {
     Ok(None)
 }
 
-/// Prints a value as one JSON line to standard output, and flushes it.
-fn print_json(value: &impl serde::Serialize) -> Result<(), BpoError> {
-    let stdout = Path::new("standard output");
-    let mut line =
-        serde_json::to_vec(value).map_err(|source| BpoError::Json { path: stdout.to_owned(), source })?;
-    line.push(b'\n');
-    let mut out = std::io::stdout().lock();
-    out.write_all(&line).and_then(|()| out.flush()).map_err(|source| BpoError::Io {
-        action: "write to",
-        path: stdout.to_owned(),
-        source,
-    })
-}
-
 /// Loads the checkpoint of the settings with its adapter.
 #[cfg(feature = "model")]
 fn load_checkpoint(config: &RunConfig) -> Result<Checkpoint, BpoError> {
@@ -131,7 +116,7 @@ fn load_checkpoint(config: &RunConfig) -> Result<Checkpoint, BpoError> {
     Checkpoint::load_with_adapter(config.model_path()?, adapter, config.model.dtype, &device)
 }
 
-/// The files that a stage of its own writes.
+/// The files that the command of a single stage writes.
 fn outputs_of_stage<'a>(paths: &'a mut Paths, out: &Path) -> &'a mut Paths {
     paths.output("--out", out).output("--out", &manifest_beside(out))
 }

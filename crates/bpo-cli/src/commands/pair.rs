@@ -1,6 +1,6 @@
 //! `bpo pair`
 
-use bpo::stages::Existing;
+use bpo::stages::ExistingPairs;
 use bpo::{AnnotatedData, BpoError, Required};
 
 use super::{read_answers, read_data};
@@ -13,7 +13,7 @@ use crate::skipped::print_skipped;
 /// Builds preference pairs.
 ///
 /// # Errors
-/// If an input cannot be used, or the output cannot be written.
+/// Returns an error if an input cannot be used, or the output cannot be written.
 pub fn pair(args: &PairCommand) -> Result<(), Failure> {
     let config = args.config.resolve_for_answers(args.preset.preset, &[&args.data])?;
     let flags = [("--answers", !args.answers.is_empty()), ("--out", args.out.is_some())];
@@ -28,7 +28,7 @@ pub fn pair(args: &PairCommand) -> Result<(), Failure> {
     let AnnotatedData { samples, fingerprint, .. } = read_data(&config, &mut *progress)?;
     let answers = read_answers(&args.answers, &fingerprint, args.allow_mismatch)?;
     let (pairs, outcome) =
-        bpo::stages::pair(&config, &samples, answers, out, Existing::Refuse, &mut *progress)?;
+        bpo::stages::pair(&config, &samples, answers, out, ExistingPairs::Refuse, &mut *progress)?;
     print_skipped(&outcome.skipped, None);
     if pairs.is_empty() {
         let (path, skipped) = (out.to_owned(), outcome.summary.skipped);

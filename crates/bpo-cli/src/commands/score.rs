@@ -7,17 +7,18 @@ use bpo::pairs::{PreferencePair, warn_left_out};
 use bpo::stages::StageOutcome;
 use bpo::{BpoError, ReferenceSection, Required, collator, fill_cache};
 
-use super::{load_checkpoint, open_images, print_json};
+use super::{load_checkpoint, open_images};
 use crate::args::ScoreCommand;
 use crate::failure::Failure;
 use crate::overrides::required;
 use crate::progress;
 use crate::skipped::fail_if_skipped;
+use crate::terminal::print_json;
 
 /// Prints the log-probabilities of pairs.
 ///
 /// # Errors
-/// [`Failure::Incomplete`] if a pair was skipped.
+/// Returns [`Failure::Incomplete`] if a pair was skipped.
 pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     let config = args.config.resolve_for_answers(None, &[&args.model, &args.images])?;
     config.require(&[Required::Model, Required::Images], &[("--pairs", args.pairs.is_some())])?;

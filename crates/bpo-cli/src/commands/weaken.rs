@@ -12,7 +12,7 @@ use crate::skipped::print_skipped;
 /// Generates answers about weakened images.
 ///
 /// # Errors
-/// If an input cannot be used, or the output cannot be written.
+/// Returns an error if an input cannot be used, or the output cannot be written.
 pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     let flags: [&dyn Overrides; 5] = [&args.seed, &args.model, &args.data, &args.images, &args.weaken];
     let mut config = args.config.resolve_for_answers(args.preset.preset, &flags)?;

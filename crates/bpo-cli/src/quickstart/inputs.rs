@@ -49,8 +49,8 @@ impl Inputs {
     /// those recorded.
     ///
     /// # Errors
-    /// [`BpoError::Locked`]; [`BpoError::Changed`] if other inputs are recorded; if the file
-    /// cannot be written.
+    /// Returns [`BpoError::Locked`] if another process uses the directory, [`BpoError::Changed`] if
+    /// other inputs are recorded, or an error if the file cannot be written.
     pub fn open_dir(&self, out: &Path) -> Result<RunDir, BpoError> {
         let dir = RunDir::open(out)?;
         let texts = [

@@ -20,7 +20,7 @@ fn first_and_last(file: &Path, metric: &str) -> (f64, f64) {
 }
 
 #[test]
-fn it_writes_a_summary_and_a_page() {
+fn quickstart_writes_a_summary_and_a_page() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("quickstart");
     let run = |out: &Path| {
@@ -79,7 +79,7 @@ fn it_writes_a_summary_and_a_page() {
 }
 
 #[test]
-fn a_directory_with_other_inputs_is_refused() {
+fn directory_with_other_inputs_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("quickstart");
     fs::create_dir_all(out.join("run")).unwrap();

@@ -30,7 +30,7 @@ fn fill_cache(model: &Path, pairs: &Path, cache: &Path) -> Outcome {
 }
 
 #[test]
-fn a_cache_of_score_gives_the_losses_of_training() {
+fn cache_of_score_gives_the_losses_of_training() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let (file, cache) = (at("pairs.jsonl"), at("reference.safetensors"));
@@ -60,7 +60,7 @@ fn a_cache_of_score_gives_the_losses_of_training() {
 }
 
 #[test]
-fn a_stale_cache_is_refused_with_the_changes() {
+fn stale_cache_is_an_error_with_all_changes() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let (model, file, cache) = (at("model"), at("pairs.jsonl"), at("reference.safetensors"));
@@ -133,7 +133,7 @@ fn a_run_finds_a_stale_cache_and_missing_evaluation_images_first() {
 
 /// `score` scores `--model`, not the reference of the settings.
 #[test]
-fn score_ignores_the_reference() {
+fn score_ignores_reference_settings() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let (other, file, cache, config) =
@@ -149,7 +149,7 @@ fn score_ignores_the_reference() {
 }
 
 #[test]
-fn a_synchronized_reference_needs_full_finetuning() {
+fn synchronized_reference_needs_full_finetuning() {
     let dir = tempfile::tempdir().unwrap();
     let (file, config) = (dir.path().join("pairs.jsonl"), dir.path().join("bpo.toml"));
     write_three_pairs(&file, ["A cat.", "A red cup."]);
@@ -160,7 +160,7 @@ fn a_synchronized_reference_needs_full_finetuning() {
 
 /// Training skips the pair, and samples use another question.
 #[test]
-fn a_question_that_does_not_fit_is_no_sample() {
+fn question_longer_than_the_context_is_not_sampled() {
     let dir = tempfile::tempdir().unwrap();
     let (file, out) = (dir.path().join("pairs.jsonl"), dir.path().join("run"));
     let long = "How many words fit into this? ".repeat(400);
@@ -201,7 +201,7 @@ fn another_reference_needs_reference_differs() {
 }
 
 #[test]
-fn flags_set_the_loss_evaluation_and_samples() {
+fn flags_set_loss_evaluation_and_samples() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let (file, other) = (at("pairs.jsonl"), at("eval.jsonl"));
@@ -240,7 +240,7 @@ fn flags_set_the_loss_evaluation_and_samples() {
 }
 
 #[test]
-fn a_dry_run_estimates_training() {
+fn dry_run_estimates_training() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let file = at("pairs.jsonl");

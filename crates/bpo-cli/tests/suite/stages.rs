@@ -8,7 +8,7 @@ use crate::common::{
 };
 
 #[test]
-fn a_stage_refuses_a_file_of_other_settings() {
+fn stage_file_of_other_settings_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let data = photos().join("llava.json");
@@ -56,7 +56,7 @@ fn a_stage_refuses_a_file_of_other_settings() {
 }
 
 #[test]
-fn train_refuses_a_directory_of_other_settings() {
+fn training_directory_of_other_settings_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let run = at("run");
@@ -104,7 +104,7 @@ fn train_refuses_a_directory_of_other_settings() {
 
 /// A file without its settings file was not written by bpo.
 #[test]
-fn a_foreign_output_file_is_not_touched() {
+fn output_file_of_another_program_is_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("mine.jsonl");
     for text in ["{\"id\":", "notes", "{\"id\":\"a\"}\n"] {
@@ -116,7 +116,7 @@ fn a_foreign_output_file_is_not_touched() {
 }
 
 #[test]
-fn a_foreign_config_is_not_touched() {
+fn config_file_of_another_program_is_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     for text in ["seed = 7\n# mine\n", "not toml at all"] {
         let out = dir.path().join("out");
@@ -129,7 +129,7 @@ fn a_foreign_config_is_not_touched() {
 }
 
 #[test]
-fn the_stages_give_the_files_of_a_run() {
+fn single_stages_write_the_files_of_a_run() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
     copy_run(&run);
@@ -166,7 +166,7 @@ fn the_stages_give_the_files_of_a_run() {
 
 /// Three shards of each stage make the pairs of a run, whatever the order of their files.
 #[test]
-fn shards_give_the_pairs_of_a_run() {
+fn shards_make_the_pairs_of_a_run() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
     copy_run(&run);

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::tensors::like;
+use super::tensors::constant_like;
 use super::{Beta, PairLogps, Rewards, sigmoid_loss};
 
 /// Sigmoid loss between sorted values: pushes the distribution of the policy's margins above that
@@ -33,7 +33,7 @@ pub fn aot_loss(
     let margins = |logps: &PairLogps| beta.times(logps.chosen.clone() - logps.rejected.clone()).sort(0);
     let policy = margins(policy);
     let reference = match reference {
-        Some(reference) => like(&margins(reference), &policy),
+        Some(reference) => constant_like(&margins(reference), &policy),
         None => policy.zeros_like(),
     };
     sigmoid_loss(&Rewards::new(policy, reference), label_smoothing)

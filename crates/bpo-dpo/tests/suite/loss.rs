@@ -83,7 +83,7 @@ fn losses_rewards_and_weights_equal_trl() {
 /// TRL's likelihood term is a mean over the tokens of the batch, bpo's is a mean over the tokens of
 /// each pair. Weighted by the number of tokens, they are equal.
 #[test]
-fn the_likelihood_equals_that_of_trl_by_tokens() {
+fn sft_loss_weighted_by_tokens_equals_trl() {
     let golden = Golden::open();
     let is_plain = |row: &&Row| row.is_sft() && row.settings.len() == 1;
     // the likelihood is that of all tokens, which only the rows without length desensitization have
@@ -118,7 +118,7 @@ fn the_likelihood_equals_that_of_trl_by_tokens() {
 /// TRL also weights the likelihood, but its backward pass fails. The expected value is the weights
 /// times the likelihood.
 #[test]
-fn what_fails_in_trl_is_computed() {
+fn weighted_likelihood_equals_weights_times_likelihood() {
     let golden = Golden::open();
     let weights = in_f64(&golden.weights("sigmoid"), &Device::flex());
     let failed: Vec<&Row> = golden.failed().collect();
@@ -139,7 +139,7 @@ fn what_fails_in_trl_is_computed() {
 
 /// What TRL refuses for a reason is refused here; what it refuses for its implementation is not.
 #[test]
-fn refused_settings_are_refused() {
+fn invalid_loss_settings_are_errors() {
     let golden = Golden::open();
     let mut refused = 0;
     for row in golden.refused() {
@@ -162,7 +162,7 @@ fn refused_settings_are_refused() {
 
 /// Near 1 the alpha divergence is near the reverse KL divergence, in f32 too.
 #[test]
-fn small_exponents_do_not_cancel() {
+fn small_exponents_do_not_lose_precision() {
     let ratios = [-40.0f64, -3.0, -0.7, 1e-3, 0.2, 5.0, 38.0];
     for distance in [2e-6, -1e-5, 1e-4, -1e-3, 0.02, -0.5, 0.9] {
         let divergence = Divergence::AlphaDivergence { alpha: 1.0 + distance };

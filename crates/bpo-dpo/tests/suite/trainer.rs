@@ -36,7 +36,7 @@ fn values(tensor: Tensor<1>) -> Vec<f64> {
 }
 
 #[test]
-fn the_loss_starts_at_ln_2_and_falls() {
+fn loss_starts_at_ln_2_and_decreases() {
     let (_, summary, steps) =
         train(config().with_epochs(20).with_schedule(Schedule::Constant), &pairs()).expect("trained");
     let first = &steps[0];
@@ -50,7 +50,7 @@ fn the_loss_starts_at_ln_2_and_falls() {
 }
 
 #[test]
-fn pairs_weigh_by_their_kind() {
+fn pairs_are_weighted_by_kind() {
     let mut pairs = pairs();
     pairs[9].kind = CompletionKind::ErrorInjected;
     let first = |weight: f64, pairs: &[PreferencePair]| {
@@ -77,16 +77,16 @@ fn pairs_weigh_by_their_kind() {
 }
 
 #[test]
-fn a_weight_for_a_kind_that_no_pair_has_is_refused() {
+fn weight_of_a_missing_kind_is_an_error() {
     let weights = [(CompletionKind::from("mllm_hal".to_owned()), 2.0)].into();
     let error = train(config().with_kind_weights(weights), &pairs()).expect_err("misspelt");
     assert!(matches!(&error, DpoError::UnknownKind { kind, .. } if kind.as_str() == "mllm_hal"), "{error}");
     assert!(error.to_string().ends_with("there are: mllm-hal"), "{error}");
 }
 
-/// SimPO compares means over tokens, and that is what its figures are of.
+/// SimPO compares log-probabilities per token, so its rewards are per token, too.
 #[test]
-fn metrics_are_of_what_the_loss_compares() {
+fn simpo_metrics_are_computed_per_token() {
     let config = config().with_loss(Loss::Simpo { gamma: 0.5, label_smoothing: 0.0 }).with_beta(2.0);
     let (_, _, steps) = train(config.with_batch_size(1), &pairs()).expect("trained");
     for step in &steps {
@@ -123,7 +123,7 @@ fn tokens_are_counted() {
 }
 
 #[test]
-fn a_collator_that_miscounts_is_an_error() {
+fn collator_with_a_wrong_number_of_lengths_is_an_error() {
     let collate = ToyCollate { forgetful: true, ..ToyCollate::default() };
     let trainer =
         Trainer::new(config().with_batch_size(10), Toy::untouched(), collate, None).expect("a trainer");
@@ -146,7 +146,7 @@ impl Policy for Silent {
 }
 
 #[test]
-fn wpo_weighs_pairs_by_their_likelihood() {
+fn wpo_weights_pairs_by_their_likelihood() {
     let config = config().with_batch_size(10).with_weighting(Some(Weighting::Wpo));
     let (_, _, steps) = train(config.clone(), &pairs()).expect("trained");
     let batch = GroupBatch::new(&pairs());
@@ -192,7 +192,7 @@ fn four_batches_of_one_equal_one_of_four() {
 }
 
 #[test]
-fn sharing_a_prompt_changes_nothing() {
+fn shared_prompts_equal_separate_prompts() {
     let (toy, pairs) = (Toy::adapted(), pairs());
     let logps = |pairs: &[PreferencePair]| {
         let batch = GroupBatch::new(pairs);
@@ -208,9 +208,10 @@ fn sharing_a_prompt_changes_nothing() {
     }
 }
 
-/// A loss that compares nothing does without the reference and the rejected completions, and trains the same.
+/// A loss that compares nothing needs neither the reference nor the rejected completions. The
+/// training is the same as with them.
 #[test]
-fn what_a_loss_does_not_need_changes_nothing() {
+fn loss_without_comparison_trains_without_reference_and_rejected() {
     let run = |loss| train(config().with_epochs(3).with_loss(loss), &pairs()).expect("trained");
     let all =
         Loss::Sum { terms: vec![WeightedLoss::new(1.0, Loss::Sft), WeightedLoss::new(0.0, Loss::default())] };
@@ -225,14 +226,14 @@ fn what_a_loss_does_not_need_changes_nothing() {
         near(alone.logps_chosen, whole.logps_chosen);
         let none =
             [alone.rewards_chosen, alone.rewards_rejected, alone.rewards_margins, alone.rewards_accuracies];
-        assert!(none.iter().all(|figure| figure.is_nan()) && alone.logps_rejected.is_nan(), "{alone:?}");
+        assert!(none.iter().all(|metric| metric.is_nan()) && alone.logps_rejected.is_nan(), "{alone:?}");
     }
     let weights = |toy: &Toy| values(toy.head.lora_b.val().flatten::<1>(0, 1));
     weights(&found).into_iter().zip(weights(&expected)).for_each(|(found, expected)| near(found, expected));
 }
 
 #[test]
-fn only_trainable_parameters_move() {
+fn only_trainable_parameters_change() {
     let before = Toy::untouched();
     let (after, ..) = train(config(), &pairs()).expect("trained");
     assert_eq!(after.embedding.val().to_data(), before.embedding.val().to_data());
@@ -248,7 +249,7 @@ fn only_trainable_parameters_move() {
 
 /// The projector is trained without an adapter, so the reference must keep its first values.
 #[test]
-fn the_reference_never_moves() {
+fn reference_does_not_change() {
     let (trained, _, steps) = train(config().with_batch_size(10).with_epochs(3), &pairs()).expect("trained");
     let pairs = pairs();
     let batch = GroupBatch::new(&pairs);
@@ -266,7 +267,7 @@ fn the_reference_never_moves() {
 }
 
 #[test]
-fn the_rate_follows_the_schedule() {
+fn learning_rate_follows_the_schedule() {
     let (_, _, steps) =
         train(config().with_warmup_ratio(0.3).with_max_steps(Some(10)), &pairs()).expect("trained");
     let rates: Vec<f64> = steps.iter().map(|step| step.learning_rate / 0.02).collect();
@@ -276,7 +277,7 @@ fn the_rate_follows_the_schedule() {
 }
 
 #[test]
-fn an_observer_sees_the_plan_and_every_step() {
+fn observer_receives_the_plan_and_every_step() {
     #[derive(Default)]
     struct Seen {
         total: usize,

@@ -1,4 +1,4 @@
-//! Reasons for rejections, kinds of cut text, and their counts.
+//! Reasons for rejections, kinds of removed text, and their counts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Rejection {
-    /// Nothing is left after the cuts.
+    /// Nothing is left after removing the parts that do not belong to the answer.
     Empty,
-    /// The words of the right answer, up to case, spacing, punctuation and words such as "the".
+    /// The same words as the right answer, up to case, spacing, punctuation and words such as
+    /// "the".
     Identical,
     /// A refusal, or a statement of the model about itself.
     Refusal,
@@ -62,7 +63,7 @@ impl fmt::Display for Rejection {
     }
 }
 
-/// A kind of text that is not part of the answer and is cut from a draft.
+/// A kind of text that does not belong to the answer and is removed from a draft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -114,7 +115,7 @@ pub struct Counts<R: Ord>(BTreeMap<R, u64>);
 /// Number of rejected drafts, by reason.
 pub type RejectionCounts = Counts<Rejection>;
 
-/// Number of drafts from which text was cut, by kind.
+/// Number of drafts from which text was removed, by kind.
 pub type CutCounts = Counts<Cut>;
 
 impl<R: Ord> Default for Counts<R> {
@@ -139,7 +140,7 @@ impl<R: Ord + Copy> Counts<R> {
         self.0.values().sum()
     }
 
-    /// Whether nothing was counted.
+    /// Returns whether nothing was counted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -295,7 +295,8 @@ impl TextProcessor {
             // our template and many others write `<image>` whatever the token is called
             std::borrow::Cow::Owned(text.replace(IMAGE_TOKEN, &image.text))
         };
-        let encode = || self.tokenizer.encode(text.as_ref(), false).map_err(tokenize_error);
+        // without offsets, which nothing here needs
+        let encode = || self.tokenizer.encode_fast(text.as_ref(), false).map_err(tokenize_error);
         let encoding = guarded(&self.path, encode)?;
         let mut tokens = encoding.get_ids();
         let mut ids = self.prefix.clone();

@@ -25,7 +25,7 @@ pub fn copy_files(from: &Path, to: &Path, wanted: impl Fn(&Path) -> bool) -> Res
         let (source, target) = (root.join(&name), to.join(&name));
         let Ok(leads_to) = source.canonicalize() else { continue };
         // the mark only applies to the directory that it was written in
-        let is_ours = name == mark::NAME || temporary::is_temporary(&name);
+        let is_ours = name == mark::NAME || temporary::maker(&name).is_some();
         if is_ours || !wanted(Path::new(&name)) || !leads_to.is_file() {
             continue;
         }

@@ -4,7 +4,7 @@ use std::fs::FileType;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::untrusted::UntrustedPath;
+use crate::untrusted::{Untrusted, UntrustedPath};
 
 /// An error of reading, writing or removing a file or directory.
 #[derive(Debug, thiserror::Error)]
@@ -36,8 +36,9 @@ pub enum FileError {
     },
     /// A file or directory to be replaced or removed was not, or not entirely, written by bpo.
     #[error(
-        "{} is not replaced or removed: {reason}. Remove it, or give another output",
-        UntrustedPath(path)
+        "{} is not replaced or removed: {}. Remove it, or give another output",
+        UntrustedPath(path),
+        Untrusted(reason)
     )]
     NotOurs {
         /// The file or directory.

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::FileError;
+use crate::limits::Limits;
 
 /// File name of the mark.
 pub(super) const NAME: &str = ".bpo-owned";
 const MAKER: &str = "bpo";
 /// Maximum size of a mark in bytes.
-const LONGEST: u64 = 16 << 20;
+const LONGEST: u64 = Limits::DEFAULT.settings_bytes;
 
 /// The content of a mark.
 #[derive(Debug, Serialize, Deserialize)]

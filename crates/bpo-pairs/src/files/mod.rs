@@ -4,10 +4,11 @@
 //! |---|---|
 //! | write a whole file | [`write_atomic`], [`write_bytes`] |
 //! | write a whole directory | [`StagedDir`] |
+//! | update a file that other processes update too | [`lock_file`], then [`write_atomic`] |
 //! | append lines to a file | [`AppendLog`] |
-//! | remove | [`remove_owned_dir`], [`remove_owned_file`], [`AppendLog::remove`] |
+//! | remove | [`remove_owned_dir`] |
 //! | copy the files of a directory | [`copy_files`] |
-//! | read | [`open_input`], [`read_bytes`], [`read_text`] |
+//! | read | [`open_input`], [`open_limited`], [`read_bytes`], [`read_text`] |
 //!
 //! `destructive.rs` is the only file of the workspace that renames, removes or truncates files,
 //! except that [`write_atomic`] renames its temporary file itself.
@@ -21,13 +22,15 @@
 //! # Temporary files of killed processes
 //!
 //! A file or directory that is being written is in the directory of its target, under a name of the
-//! form `.bpo-NONCE-CHECK-RANDOM.tmp`. `CHECK` is a digest of `NONCE`, so names of other programs
-//! do not match by accident. The process holds a lock on the file, or on the mark in the directory,
+//! form `.bpo-NONCE-HOST-CHECK-RANDOM.tmp`. `HOST` identifies the running system, and `CHECK` is a
+//! digest of `NONCE` and `HOST`, so names of other programs do not match by accident. The process holds a lock on the file, or on the mark in the directory,
 //! until it renames it to the target. Until then the old target is unchanged.
 //!
 //! A killed process leaves its temporary file or directory. The next process that writes in the
 //! same directory removes it if `CHECK` matches, no process holds the lock, and it is a regular
-//! file or a directory with a valid mark. On a file system without locks nothing is removed.
+//! file or a directory with a valid mark. On a file system without locks nothing is removed. Locks
+//! of a network file system may not be visible to other hosts, so a temporary file or directory of
+//! another host, or of an earlier start of this one, is only removed 7 days after its last change.
 //!
 //! # Ownership of directories
 //!
@@ -39,6 +42,7 @@ mod append;
 mod copy;
 mod destructive;
 mod error;
+mod lock;
 mod mark;
 mod read;
 mod staged;
@@ -47,8 +51,9 @@ mod write;
 
 pub use append::AppendLog;
 pub use copy::copy_files;
-pub use destructive::{remove_owned_dir, remove_owned_file};
+pub use destructive::remove_owned_dir;
 pub use error::FileError;
-pub use read::{open_input, read_bytes, read_text};
+pub use lock::{FileLock, lock_file};
+pub use read::{Limited, open_input, open_limited, read_bytes, read_text};
 pub use staged::StagedDir;
 pub use write::{write_atomic, write_bytes};

@@ -1,8 +1,8 @@
 //! Reading of files.
 
 use std::fs::{File, FileType};
-use std::io::Read;
-use std::path::Path;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use super::error::{FileError, describe};
 
@@ -21,6 +21,36 @@ pub fn open_input(path: &Path) -> Result<File, FileError> {
     } else {
         Err(FileError::NotAFile { path: path.to_owned(), found: describe(kind) })
     }
+}
+
+/// A reader of a file of at most a number of bytes; see [`open_limited`].
+#[derive(Debug)]
+pub struct Limited {
+    path: PathBuf,
+    file: File,
+    limit: u64,
+    read: u64,
+}
+
+impl Read for Limited {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.read += read as u64;
+        if self.read > self.limit {
+            let (path, limit) = (self.path.clone(), self.limit);
+            return Err(io::Error::other(FileError::TooLarge { path, limit }));
+        }
+        Ok(read)
+    }
+}
+
+/// Opens a file of at most `limit` bytes, which is read in parts. Reading a larger file fails with
+/// [`FileError::TooLarge`] inside of an [`io::Error`].
+///
+/// # Errors
+/// Returns the errors of [`open_input`].
+pub fn open_limited(path: &Path, limit: u64) -> Result<Limited, FileError> {
+    Ok(Limited { path: path.to_owned(), file: open_input(path)?, limit, read: 0 })
 }
 
 /// Reads a file of at most `limit` bytes.

@@ -9,7 +9,8 @@ use tempfile::TempDir;
 use super::destructive::{remove_empty_dir, remove_marked, rename};
 use super::error::FileError;
 use super::mark::{self, Mark};
-use super::temporary;
+use super::temporary::{self, sync_dir};
+use crate::untrusted::UntrustedPath;
 
 /// A directory that is written beside its target and moved there when it is complete.
 ///
@@ -100,10 +101,15 @@ impl StagedDir {
         // the directory was renamed, so there is nothing to remove on drop
         let _ = dir.keep();
         drop(mark);
-        if let Some(old) = old {
-            remove_marked(&old).map_err(FileError::io("remove", &old))?;
+        sync_dir(temporary::parent(&target))?;
+        if let Some(old) = old
+            && let Err(error) = remove_marked(&old)
+        {
+            // the new directory is in place, and the next process that writes here tries again
+            let path = tracing::field::display(UntrustedPath(&old));
+            tracing::warn!(path, %error, "the replaced directory cannot be removed");
         }
-        sync_dir(temporary::parent(&target))
+        Ok(())
     }
 }
 
@@ -142,22 +148,12 @@ fn sync(dir: &Path) -> Result<(), FileError> {
     dirs.iter().try_for_each(|dir| sync_dir(dir))
 }
 
-/// Waits until the entries of a directory are on disk. Does nothing outside of Unix, where
-/// directories cannot be opened.
-fn sync_dir(dir: &Path) -> Result<(), FileError> {
-    if cfg!(unix) {
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(FileError::io("write", dir))
-    } else {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_a_killed_process_left_is_removed_and_a_directory_in_the_making_is_not() {
+    fn abandoned_directories_are_removed_and_active_ones_kept() {
         let parent = tempfile::tempdir().unwrap();
         let begin = |name: &str| {
             let staged = StagedDir::new(&parent.path().join(name)).unwrap();

@@ -35,7 +35,8 @@ pub fn write_atomic<E: From<FileError>>(
     keep_permissions(&target, file.as_file()).map_err(io())?;
     file.as_file().sync_all().map_err(io())?;
     file.persist(&target).map_err(|failed| io()(failed.error))?;
-    Ok(())
+    // without this a crash of the system could undo the renaming
+    Ok(temporary::sync_dir(temporary::parent(&target))?)
 }
 
 /// Writes bytes to a file atomically; see [`write_atomic`].

@@ -22,14 +22,14 @@ use serde_json::Value;
 
 use crate::error::PairsError;
 use crate::files::{open_input, write_atomic};
-use crate::format::asked::Asked;
 use crate::format::fields::{Fields, JsonRecord, list, number, object};
 use crate::format::json;
+use crate::format::question_fields::QuestionFields;
 use crate::ids::{UniqueIds, id_or_index};
 use crate::provenance::Provenance;
 use crate::record::{Completion, CompletionKind, Record};
 use crate::sft::Turn;
-use crate::skipped::{Flaw, Skipped};
+use crate::skipped::{SkipCause, Skipped};
 
 /// The records of a file, and the skipped records.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -114,13 +114,13 @@ fn record(entry: JsonRecord, index: usize, ids: &mut UniqueIds) -> Result<Record
     let id = ids.claim(&id_or_index(id, index), 1).concat();
     match read {
         Ok(record) => Ok(Record { id, ..record }),
-        Err(flaw) => Err(flaw.in_record(index + 1).of(id)),
+        Err(cause) => Err(cause.in_record(index + 1).of(id)),
     }
 }
 
 /// Reads all of a record except its id.
-fn read_record(mut fields: Fields) -> Result<Record, Flaw> {
-    let Asked { image, system, history, prompt } = Asked::take(&mut fields, "prompt")?;
+fn read_record(mut fields: Fields) -> Result<Record, SkipCause> {
+    let QuestionFields { image, system, history, prompt } = QuestionFields::take(&mut fields, "prompt")?;
     let completions = list("completions", "a list of completions", fields.take("completions"))?;
     let completions = completions.into_iter().enumerate();
     let completions = completions.map(|(i, value)| completion(&format!("completions[{i}]"), value));
@@ -129,7 +129,7 @@ fn read_record(mut fields: Fields) -> Result<Record, Flaw> {
 }
 
 /// Reads a completion. Unknown keys are ignored.
-fn completion(at: &str, value: Value) -> Result<Completion, Flaw> {
+fn completion(at: &str, value: Value) -> Result<Completion, SkipCause> {
     let mut fields = object(at, Some(value))?;
     let within = format!("{at}.");
     let score = number(&format!("{at}.score"), fields.take("score"))?;

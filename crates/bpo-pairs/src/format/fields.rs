@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::ids::Id;
 use crate::limits::Limits;
-use crate::skipped::{Flaw, SkipReason};
+use crate::skipped::{SkipCause, SkipReason};
 
 /// Maximum number of characters of a value in a message.
 const SHOWN: usize = 60;
@@ -19,37 +19,37 @@ pub(super) const TURNS: &str = "a list of turns";
 /// A JSON value that should be a record.
 ///
 /// Deserialization fails only for invalid JSON. A value that is not an object, and an object with a
-/// repeated key, is a flaw of this record alone.
+/// repeated key, is an error of this record alone.
 #[derive(Debug)]
-pub(super) struct JsonRecord(Result<Fields, Flaw>);
+pub(super) struct JsonRecord(Result<Fields, SkipCause>);
 
 impl JsonRecord {
     /// Returns the id of the record, if it has one, and the result of `read` for the other keys.
     pub(super) fn read<T>(
         self,
-        read: impl FnOnce(Fields) -> Result<T, Flaw>,
-    ) -> (Option<Id>, Result<T, Flaw>) {
+        read: impl FnOnce(Fields) -> Result<T, SkipCause>,
+    ) -> (Option<Id>, Result<T, SkipCause>) {
         self.read_named(|fields, _| read(fields))
     }
 
     /// Does the same as [`read`](Self::read), and passes to `read` whether the record has an id.
     pub(super) fn read_named<T>(
         self,
-        read: impl FnOnce(Fields, bool) -> Result<T, Flaw>,
-    ) -> (Option<Id>, Result<T, Flaw>) {
+        read: impl FnOnce(Fields, bool) -> Result<T, SkipCause>,
+    ) -> (Option<Id>, Result<T, SkipCause>) {
         let read = |mut fields: Fields| match fields.id("id") {
             Ok(id) => {
                 let read = read(fields, id.is_some());
                 (id, read)
             }
-            Err(flaw) => (None, Err(flaw)),
+            Err(cause) => (None, Err(cause)),
         };
-        self.0.map_or_else(|flaw| (None, Err(flaw)), read)
+        self.0.map_or_else(|cause| (None, Err(cause)), read)
     }
 
     /// Returns the keys of the record.
     #[cfg(test)]
-    pub(super) fn into_fields(self) -> Result<Fields, Flaw> {
+    pub(super) fn into_fields(self) -> Result<Fields, SkipCause> {
         self.0
     }
 }
@@ -80,7 +80,7 @@ impl Fields {
     }
 
     /// Takes an id, if there is one.
-    pub(super) fn id(&mut self, key: &str) -> Result<Option<Id>, Flaw> {
+    pub(super) fn id(&mut self, key: &str) -> Result<Option<Id>, SkipCause> {
         match self.take_some(key) {
             None => Ok(None),
             Some(Value::String(id)) => Ok(Some(Id(id))),
@@ -91,23 +91,23 @@ impl Fields {
 
     /// Takes a required text. `at` is the path of the object with a trailing dot, or empty for the
     /// record itself.
-    pub(super) fn text(&mut self, at: &str, key: &str) -> Result<String, Flaw> {
+    pub(super) fn text(&mut self, at: &str, key: &str) -> Result<String, SkipCause> {
         text(&format!("{at}{key}"), self.take(key))
     }
 
     /// Takes an optional text.
-    pub(super) fn optional_text(&mut self, key: &str) -> Result<Option<String>, Flaw> {
+    pub(super) fn optional_text(&mut self, key: &str) -> Result<Option<String>, SkipCause> {
         self.take_some(key).map(|value| text(key, Some(value))).transpose()
     }
 
     /// Takes an optional finite number.
-    pub(super) fn optional_number(&mut self, key: &str) -> Result<Option<f64>, Flaw> {
+    pub(super) fn optional_number(&mut self, key: &str) -> Result<Option<f64>, SkipCause> {
         self.take_some(key).map(|value| number(key, Some(value))).transpose()
     }
 }
 
 /// Converts a value that must be an object.
-pub(super) fn object(key: &str, value: Option<Value>) -> Result<Fields, Flaw> {
+pub(super) fn object(key: &str, value: Option<Value>) -> Result<Fields, SkipCause> {
     match value {
         Some(Value::Object(map)) => Ok(Fields(map)),
         found => Err(wrong(key, "an object", found.as_ref())),
@@ -116,14 +116,14 @@ pub(super) fn object(key: &str, value: Option<Value>) -> Result<Fields, Flaw> {
 
 /// Converts a value that must be a list of at most [`Limits::turns`] turns. `messages` is the
 /// number of list items per turn.
-pub(super) fn turns(key: &str, messages: usize, value: Option<Value>) -> Result<Vec<Value>, Flaw> {
+pub(super) fn turns(key: &str, messages: usize, value: Option<Value>) -> Result<Vec<Value>, SkipCause> {
     let items = list(key, TURNS, value)?;
     Limits::check(format!("{key} (turns)"), items.len() / messages, Limits::DEFAULT.turns)?;
     Ok(items)
 }
 
 /// Converts a value that must be a list.
-pub(super) fn list(key: &str, expected: &str, value: Option<Value>) -> Result<Vec<Value>, Flaw> {
+pub(super) fn list(key: &str, expected: &str, value: Option<Value>) -> Result<Vec<Value>, SkipCause> {
     match value {
         Some(Value::Array(items)) => Ok(items),
         found => Err(wrong(key, expected, found.as_ref())),
@@ -131,7 +131,7 @@ pub(super) fn list(key: &str, expected: &str, value: Option<Value>) -> Result<Ve
 }
 
 /// Converts a value that must be text of at most [`Limits::text_bytes`] bytes.
-pub(super) fn text(key: &str, value: Option<Value>) -> Result<String, Flaw> {
+pub(super) fn text(key: &str, value: Option<Value>) -> Result<String, SkipCause> {
     match value {
         Some(Value::String(text)) => {
             Limits::check(format!("{key} (bytes)"), text.len(), Limits::DEFAULT.text_bytes)?;
@@ -142,16 +142,19 @@ pub(super) fn text(key: &str, value: Option<Value>) -> Result<String, Flaw> {
 }
 
 /// Converts a value that must be a finite number.
-pub(super) fn number(key: &str, value: Option<Value>) -> Result<f64, Flaw> {
+pub(super) fn number(key: &str, value: Option<Value>) -> Result<f64, SkipCause> {
     match value.as_ref().and_then(Value::as_f64).filter(|number| number.is_finite()) {
         Some(number) => Ok(number),
         None => Err(wrong(key, "a number", value.as_ref())),
     }
 }
 
-/// Returns the flaw of a key whose value is not `expected`. `None` stands for a missing key.
-pub(super) fn wrong(key: &str, expected: &str, found: Option<&Value>) -> Flaw {
-    Flaw::new(SkipReason::Malformed, format_args!("`{key}`: expected {expected}, found {}", describe(found)))
+/// Returns the error for a key whose value is not `expected`. `None` stands for a missing key.
+pub(super) fn wrong(key: &str, expected: &str, found: Option<&Value>) -> SkipCause {
+    SkipCause::new(
+        SkipReason::Malformed,
+        format_args!("`{key}`: expected {expected}, found {}", describe(found)),
+    )
 }
 
 /// Describes a value briefly.
@@ -187,7 +190,7 @@ struct RecordVisitor;
 impl RecordVisitor {
     fn no_object<E>(value: impl Into<Value>) -> Result<JsonRecord, E> {
         let found = describe(Some(&value.into()));
-        Ok(JsonRecord(Err(Flaw::new(
+        Ok(JsonRecord(Err(SkipCause::new(
             SkipReason::Malformed,
             format_args!("expected an object, found {found}"),
         ))))
@@ -213,9 +216,10 @@ impl<'de> Visitor<'de> for RecordVisitor {
         }
         Ok(JsonRecord(match repeated {
             None => Ok(Fields(fields)),
-            Some(key) => {
-                Err(Flaw::new(SkipReason::Malformed, format_args!("the key {} is repeated", quoted(&key))))
-            }
+            Some(key) => Err(SkipCause::new(
+                SkipReason::Malformed,
+                format_args!("the key {} is repeated", quoted(&key)),
+            )),
         }))
     }
 
@@ -254,11 +258,11 @@ mod tests {
 
     fn fields(json: &str) -> Result<Fields, String> {
         let record: JsonRecord = serde_json::from_str(json).unwrap();
-        record.into_fields().map_err(|flaw| flaw.detail)
+        record.into_fields().map_err(|cause| cause.detail)
     }
 
     #[test]
-    fn a_record_of_any_form_is_read() {
+    fn records_of_any_form_are_read() {
         let mut some = fields(r#"{"id": 3, "text": "a", "null": null}"#).unwrap();
         assert_eq!(some.id("id").unwrap().unwrap().0, "3");
         assert_eq!(some.text("", "text").unwrap(), "a");
@@ -273,9 +277,9 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_is_named_with_its_key() {
+    fn wrong_value_is_named_with_its_key() {
         let mut some = fields(r#"{"id": [1], "beta": "x", "text": {"b": 1}}"#).unwrap();
-        let detail = |result: Result<(), Flaw>| result.unwrap_err().detail;
+        let detail = |result: Result<(), SkipCause>| result.unwrap_err().detail;
         assert!(
             detail(some.id("id").map(drop)).ends_with("`id`: expected text or an integer, found a list of 1")
         );

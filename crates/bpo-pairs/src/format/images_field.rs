@@ -3,13 +3,13 @@
 use serde_json::Value;
 
 use super::fields::{Fields, describe, quoted, wrong};
-use crate::skipped::{Flaw, SkipReason};
+use crate::skipped::{SkipCause, SkipReason};
 
 /// Maximum length of a path in bytes, as on Linux.
 const LONGEST_PATH: usize = 4096;
 
 /// Takes the paths under `image` and `images`. Equal values of both keys count once.
-pub(super) fn take_paths(fields: &mut Fields) -> Result<Vec<String>, Flaw> {
+pub(super) fn take_paths(fields: &mut Fields) -> Result<Vec<String>, SkipCause> {
     let mut found = paths("image", fields.take("image"))?;
     let more = paths("images", fields.take("images"))?;
     if found != more {
@@ -18,15 +18,18 @@ pub(super) fn take_paths(fields: &mut Fields) -> Result<Vec<String>, Flaw> {
     Ok(found)
 }
 
-/// Returns the only path, or a flaw if there is none or more than one.
-pub(super) fn single(mut paths: Vec<String>) -> Result<String, Flaw> {
+/// Returns the only path, or an error if there is none or more than one.
+pub(super) fn single(mut paths: Vec<String>) -> Result<String, SkipCause> {
     match paths.len() {
-        0 => Err(Flaw::new(SkipReason::NoImage, "expected the path of one image under `image` or `images`")),
+        0 => Err(SkipCause::new(
+            SkipReason::NoImage,
+            "expected the path of one image under `image` or `images`",
+        )),
         1 => Ok(paths.remove(0)),
         count => {
             let some: Vec<String> = paths.iter().take(3).map(|path| quoted(path)).collect();
             let (some, more) = (some.join(", "), if count > 3 { ", ..." } else { "" });
-            Err(Flaw::new(
+            Err(SkipCause::new(
                 SkipReason::SeveralImages,
                 format_args!("expected one, found {count}: {some}{more}"),
             ))
@@ -35,7 +38,7 @@ pub(super) fn single(mut paths: Vec<String>) -> Result<String, Flaw> {
 }
 
 /// Reads the paths in a value: a path, an object with a path, a list of these, or nothing.
-fn paths(key: &str, value: Option<Value>) -> Result<Vec<String>, Flaw> {
+fn paths(key: &str, value: Option<Value>) -> Result<Vec<String>, SkipCause> {
     match value {
         Some(Value::Array(items)) => {
             let item = |(i, item)| path(&format!("{key}[{i}]"), item).transpose();
@@ -47,7 +50,7 @@ fn paths(key: &str, value: Option<Value>) -> Result<Vec<String>, Flaw> {
 }
 
 /// Reads the path in a value. Null and empty text count as none.
-pub(super) fn path(key: &str, value: Value) -> Result<Option<String>, Flaw> {
+pub(super) fn path(key: &str, value: Value) -> Result<Option<String>, SkipCause> {
     match value {
         Value::Null => Ok(None),
         Value::String(text) if text.trim().is_empty() => Ok(None),
@@ -85,8 +88,8 @@ fn no_path(text: &str) -> Option<String> {
     (text.len() > LONGEST_PATH).then(|| format!("{} bytes of text: {}", text.len(), quoted(text)))
 }
 
-fn not_a_path(key: &str, found: &str) -> Flaw {
-    Flaw::new(
+fn not_a_path(key: &str, found: &str) -> SkipCause {
+    SkipCause::new(
         SkipReason::ImageNotAPath,
         format_args!("`{key}`: expected a path below the image root, found {found}"),
     )
@@ -97,13 +100,13 @@ mod tests {
     use super::*;
     use crate::format::fields::JsonRecord;
 
-    fn image(json: &str) -> Result<String, Flaw> {
+    fn image(json: &str) -> Result<String, SkipCause> {
         let record: JsonRecord = serde_json::from_str(json).unwrap();
         single(take_paths(&mut record.into_fields().unwrap())?)
     }
 
     #[test]
-    fn one_image_is_taken_in_any_form() {
+    fn single_image_is_read_in_any_form() {
         for form in [
             r#"{"image": "a.jpg"}"#,
             r#"{"image": ["a.jpg"]}"#,
@@ -120,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_named() {
+    fn other_image_values_are_errors() {
         for (form, reason, named) in [
             ("{}", SkipReason::NoImage, "`image` or `images`"),
             (r#"{"image": [], "images": ""}"#, SkipReason::NoImage, "one image"),
@@ -146,9 +149,9 @@ mod tests {
                 "the bytes of an image",
             ),
         ] {
-            let flaw = image(form).unwrap_err();
-            assert_eq!(flaw.reason, reason, "{form}");
-            assert!(flaw.detail.contains(named), "{form}: {}", flaw.detail);
+            let cause = image(form).unwrap_err();
+            assert_eq!(cause.reason, reason, "{form}");
+            assert!(cause.detail.contains(named), "{form}: {}", cause.detail);
         }
         let long = image(&format!(r#"{{"image": "{}"}}"#, "A".repeat(5000))).unwrap_err();
         assert!(long.detail.contains("5000 bytes of text") && long.detail.len() < 300, "{}", long.detail);

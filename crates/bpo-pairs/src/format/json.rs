@@ -63,6 +63,11 @@ pub(super) fn detect<R: BufRead>(
             Some(byte) if byte.is_ascii_whitespace() || BYTE_ORDER_MARK.get(head.len()) == Some(&byte) => {
                 head.push(byte);
                 reader.consume(1);
+                let limit = Limits::DEFAULT.record_bytes;
+                if head.len() > limit {
+                    let line = 1 + head.iter().filter(|&&byte| byte == b'\n').count();
+                    return Err(PairsError::RecordTooLarge { path: path.to_owned(), record: 1, line, limit });
+                }
                 if head == BYTE_ORDER_MARK {
                     head.clear();
                 }
@@ -199,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn arrays_and_lines_are_told_apart() {
+    fn arrays_and_lines_are_detected() {
         assert_eq!(read(b" \n[1, 2,\n3]\n").unwrap(), [1, 2, 3]);
         assert_eq!(read(b"1\n\n2\r\n3").unwrap(), [1, 2, 3]);
         assert_eq!(read(b"\xef\xbb\xbf[7]").unwrap(), [7]);
@@ -207,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_tell_their_place() {
+    fn errors_have_positions() {
         let place = |text: &[u8]| match read(text).unwrap_err() {
             PairsError::Json { record, line, column, .. } => (record, line, column),
             other => panic!("{other}"),
@@ -219,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_has_one_place_and_no_name_of_a_type() {
+    fn message_has_one_position_and_no_type_name() {
         #[derive(Debug, serde::Deserialize)]
         #[serde(expecting = "an object with `score`")]
         struct Scored {
@@ -253,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_bounded() {
+    fn record_size_is_limited() {
         let long = "7".repeat(Limits::DEFAULT.record_bytes);
         for text in [format!("[1,\n2, {long}]"), format!("1\n{long}0\n3")] {
             let error = read(text.as_bytes()).unwrap_err();
@@ -262,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_consumer_ends_the_reading() {
+    fn error_of_the_consumer_ends_reading() {
         let mut calls = 0;
         let stopped = for_each(Path::new("n.json"), b"[1, 2]".as_slice(), &mut |_: u32| {
             calls += 1;

@@ -13,17 +13,17 @@ use serde_json::Value;
 use crate::error::PairsError;
 use crate::files::{open_input, write_atomic};
 use crate::filter::PairFilter;
-use crate::format::asked::Asked;
 use crate::format::bpo;
 use crate::format::fields::{Fields, JsonRecord, describe, object};
 use crate::format::json::{self, Layout};
+use crate::format::question_fields::QuestionFields;
 use crate::ids::id_or_index;
 use crate::limits::Limits;
 use crate::pairs::{PairSet, make_pairs};
 use crate::placeholders::check_answers;
 use crate::provenance::Provenance;
 use crate::record::{CompletionKind, PreferencePair};
-use crate::skipped::{Flaw, SkipReason};
+use crate::skipped::{SkipCause, SkipReason};
 
 /// An iterator over the records of a JSON Lines file and their line numbers, from 1. Blank lines
 /// are ignored. The iterator ends after the first error.
@@ -111,10 +111,14 @@ pub(crate) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, limit: us
 }
 
 /// Serializes a record as a line with its newline.
-pub(crate) fn encode_line<T: Serialize>(path: &Path, id: &str, record: &T) -> Result<Vec<u8>, PairsError> {
+pub(crate) fn encode_line<T: Serialize>(
+    path: &Path,
+    id: &dyn std::fmt::Display,
+    record: &T,
+) -> Result<Vec<u8>, PairsError> {
     let mut line = serde_json::to_vec(record).map_err(|source| PairsError::Encode {
         path: path.to_owned(),
-        record: id.to_owned(),
+        record: id.to_string(),
         source,
     })?;
     line.push(b'\n');
@@ -156,30 +160,35 @@ pub fn read_pairs_from(path: &Path, reader: impl BufRead) -> Result<PairSet, Pai
         }
         let id = id_or_index(id, index);
         match read {
-            Ok(pair) => match filter.check(&pair).map_err(Flaw::from).and_then(|()| check_answers(&pair)) {
-                Ok(()) => set.pairs.push(PreferencePair { id, ..pair }),
-                Err(flaw) => set.skipped.push(flaw.of(id)),
-            },
-            Err(flaw) => set.skipped.push(flaw.in_record(index + 1).of(id)),
+            Ok(pair) => {
+                match filter.check(&pair).map_err(SkipCause::from).and_then(|()| check_answers(&pair)) {
+                    Ok(()) => set.pairs.push(PreferencePair { id, ..pair }),
+                    Err(cause) => set.skipped.push(cause.of(id)),
+                }
+            }
+            Err(cause) => set.skipped.push(cause.in_record(index + 1).of(id)),
         }
     }
     Ok(set)
 }
 
-/// Reads all of a pair except its id, which is required. Unknown keys are a flaw, because they may
-/// be misspelled.
-fn read_pair(mut fields: Fields, named: bool) -> Result<PreferencePair, Flaw> {
+/// Reads all of a pair except its id, which is required. Unknown keys are an error, because they
+/// may be misspelled.
+fn read_pair(mut fields: Fields, named: bool) -> Result<PreferencePair, SkipCause> {
     if !named {
-        return Err(Flaw::new(SkipReason::Malformed, "`id`: expected text or an integer, found no such key"));
+        return Err(SkipCause::new(
+            SkipReason::Malformed,
+            "`id`: expected text or an integer, found no such key",
+        ));
     }
-    let Asked { image, system, history, prompt } = Asked::take(&mut fields, "prompt")?;
+    let QuestionFields { image, system, history, prompt } = QuestionFields::take(&mut fields, "prompt")?;
     let (chosen, rejected) = (fields.text("", "chosen")?, fields.text("", "rejected")?);
     let kind = CompletionKind::from(fields.text("", "kind")?);
     let provenance = fields.take_some("provenance").map(provenance).transpose()?;
     let (margin, beta) = (fields.optional_number("margin")?, fields.optional_number("beta")?);
     if let Some((key, value)) = fields.first_left() {
         let found = describe(Some(value));
-        return Err(Flaw::new(
+        return Err(SkipCause::new(
             SkipReason::Malformed,
             format_args!("{key:?} is not a key of a pair, found {found}"),
         ));
@@ -199,11 +208,11 @@ fn read_pair(mut fields: Fields, named: bool) -> Result<PreferencePair, Flaw> {
     })
 }
 
-fn provenance(value: Value) -> Result<Provenance, Flaw> {
+fn provenance(value: Value) -> Result<Provenance, SkipCause> {
     // serde would also accept a list as the fields in order
     object("provenance", Some(value.clone()))?;
     serde_json::from_value(value)
-        .map_err(|error| Flaw::new(SkipReason::Malformed, format_args!("`provenance`: {error}")))
+        .map_err(|error| SkipCause::new(SkipReason::Malformed, format_args!("`provenance`: {error}")))
 }
 
 fn read_authors_pairs(path: &Path, reader: impl BufRead, filter: &PairFilter) -> Result<PairSet, PairsError> {

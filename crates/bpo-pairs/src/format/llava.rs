@@ -28,10 +28,11 @@ use crate::fingerprint::{Fingerprint, FingerprintReader};
 use crate::format::conversation::Conversation;
 use crate::format::fields::JsonRecord;
 use crate::format::json;
+use crate::history::History;
 use crate::ids::{UniqueIds, id_or_index};
 use crate::image_token::strip_image_token;
 use crate::sft::{SftSample, Turn};
-use crate::skipped::{Flaw, SkipReason, Skipped};
+use crate::skipped::{SkipCause, SkipReason, Skipped};
 
 /// The samples of a file, and the skipped conversations and turns.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,26 +93,27 @@ pub fn for_each(
 
 /// Converts the record at `index`, from 0.
 fn samples(record: JsonRecord, index: usize, ids: &mut UniqueIds) -> Vec<Result<SftSample, Skipped>> {
-    let skipped = |id: String, flaw: Flaw| Err(flaw.in_record(index + 1).of(id));
+    let skipped = |id: String, cause: SkipCause| Err(cause.in_record(index + 1).of(id));
     let (id, read) = record.read(Conversation::read);
     let id = id_or_index(id, index);
     match read {
-        Ok(conversation) => split(&ids.claim(&id, conversation.turns.len()), &conversation, &skipped),
-        Err(flaw) => ids.claim(&id, 1).into_iter().map(|id| skipped(id, flaw.clone())).collect(),
+        Ok(conversation) => split(&ids.claim(&id, conversation.turns.len()), conversation, &skipped),
+        Err(cause) => ids.claim(&id, 1).into_iter().map(|id| skipped(id, cause.clone())).collect(),
     }
 }
 
 /// Makes one sample per turn. After a turn that is skipped, all later turns are skipped too.
 fn split(
     ids: &[String],
-    conversation: &Conversation,
-    skipped: &dyn Fn(String, Flaw) -> Result<SftSample, Skipped>,
+    conversation: Conversation,
+    skipped: &dyn Fn(String, SkipCause) -> Result<SftSample, Skipped>,
 ) -> Vec<Result<SftSample, Skipped>> {
     let Conversation { image, system, turns } = conversation;
+    let turns = History::from(turns);
     let mut broken = false;
     let sample = |(k, (id, turn)): (usize, (&String, &Turn))| {
-        let flaw = if broken { Some(SkipReason::BrokenHistory) } else { flaw(turn) };
-        if let Some(reason) = flaw {
+        let cause = if broken { Some(SkipReason::BrokenHistory) } else { cause(turn) };
+        if let Some(reason) = cause {
             broken = true;
             return skipped(id.clone(), reason.into());
         }
@@ -119,15 +121,15 @@ fn split(
             id: id.clone(),
             image: image.clone(),
             system: system.clone(),
-            history: turns[..k].to_vec(),
+            history: turns.prefix(k),
             prompt: turn.prompt.clone(),
             answer: turn.answer.clone(),
         })
     };
-    ids.iter().zip(turns).enumerate().map(sample).collect()
+    ids.iter().zip(&turns).enumerate().map(sample).collect()
 }
 
-fn flaw(turn: &Turn) -> Option<SkipReason> {
+fn cause(turn: &Turn) -> Option<SkipReason> {
     if strip_image_token(&turn.prompt).is_empty() {
         Some(SkipReason::EmptyPrompt)
     } else if turn.answer.trim().is_empty() {

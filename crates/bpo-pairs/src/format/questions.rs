@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::PairsError;
 use crate::files::open_input;
-use crate::format::asked::Asked;
 use crate::format::fields::{Fields, JsonRecord, wrong};
 use crate::format::json;
+use crate::format::question_fields::QuestionFields;
+use crate::history::History;
 use crate::ids::{Id, id_or_index};
 use crate::image_token::place_in_conversation;
-use crate::sft::Turn;
-use crate::skipped::{Flaw, Skipped};
+use crate::skipped::{SkipCause, Skipped};
 
 /// A question about an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,8 +34,8 @@ pub struct Question {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
     /// Turns before the question, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<Turn>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub history: History,
     /// The question, with or without the image token.
     pub prompt: String,
 }
@@ -44,7 +44,7 @@ impl Question {
     /// Creates a question without id, system text and history.
     pub fn new(image: impl Into<String>, prompt: impl Into<String>) -> Self {
         let (image, prompt) = (image.into(), prompt.into());
-        Self { id: None, image, system: None, history: Vec::new(), prompt }
+        Self { id: None, image, system: None, history: History::default(), prompt }
     }
 
     /// Returns the id, or `place` as text if the question has none. `place` is the position of the
@@ -79,7 +79,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<QuestionData, PairsError> {
                 let id = Some(Id(id_or_index(id.or(own), index)));
                 data.questions.push(Question { id, ..question });
             }
-            Err(flaw) => data.skipped.push(flaw.in_record(index + 1).of(id_or_index(id, index))),
+            Err(cause) => data.skipped.push(cause.in_record(index + 1).of(id_or_index(id, index))),
         }
         index += 1;
         Ok(())
@@ -88,19 +88,16 @@ pub fn read(path: impl AsRef<Path>) -> Result<QuestionData, PairsError> {
 }
 
 /// Reads all of a question except `id`. Returns `question_id` if the record has no `id`.
-fn question(mut fields: Fields, named: bool) -> Result<(Option<Id>, Question), Flaw> {
+fn question(mut fields: Fields, named: bool) -> Result<(Option<Id>, Question), SkipCause> {
     let id = if named { None } else { fields.id("question_id")? };
-    let key = match (fields.has("prompt"), fields.has("text")) {
-        (true, true) => {
-            let found = fields.take("text");
-            return Err(wrong("text", "no second question beside `prompt`", found.as_ref()));
-        }
-        (false, true) => "text",
-        (_, false) => "prompt",
-    };
-    let Asked { image, system, history, prompt } = Asked::take_unplaced(&mut fields, key)?;
+    let key = if fields.has("text") { "text" } else { "prompt" };
+    if key == "text" && fields.has("prompt") {
+        let found = fields.take("text");
+        return Err(wrong("text", "no second question beside `prompt`", found.as_ref()));
+    }
+    let QuestionFields { image, system, history, prompt } = QuestionFields::take_unplaced(&mut fields, key)?;
     // Checks that the image token can be placed. The question itself stays unchanged, because
     // answers repeat it.
-    place_in_conversation(&mut history.clone(), &mut prompt.clone())?;
+    place_in_conversation(&mut history.to_vec(), &mut prompt.clone())?;
     Ok((id, Question { id: None, image, system, history, prompt }))
 }

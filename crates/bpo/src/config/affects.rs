@@ -22,7 +22,7 @@ fn declared(key: &str) -> Option<&'static [Stage]> {
         "model" => (ModelSection::AFFECTS, rest),
         "data" => (DataSection::AFFECTS, rest),
         "weaken" => (WeakenSection::AFFECTS, rest),
-        "inject" if is_of_transport(rest) => return Some(&[]),
+        "inject" if is_transport_key(rest) => return Some(&[]),
         "inject" => (InjectSection::AFFECTS, rest),
         "reference" => (ReferenceSection::AFFECTS, rest),
         "conditional" => (ConditionalSection::AFFECTS, rest),
@@ -34,14 +34,14 @@ fn declared(key: &str) -> Option<&'static [Stage]> {
 }
 
 #[cfg(feature = "server")]
-fn is_of_transport(key: &str) -> bool {
+fn is_transport_key(key: &str) -> bool {
     let key = key.strip_prefix("server.");
     key.is_some_and(|key| bpo_server::OpenAiConfig::TRANSPORT_KEYS.contains(&key))
 }
 
 /// A build without the feature `server` does not know the keys of a server.
 #[cfg(not(feature = "server"))]
-fn is_of_transport(_: &str) -> bool {
+fn is_transport_key(_: &str) -> bool {
     false
 }
 
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "server")]
-    fn the_keys_of_a_server_are_its_own() {
+    fn transport_keys_are_all_server_keys_but_the_model() {
         let known = keys::<bpo_server::OpenAiConfig>("");
         for key in bpo_server::OpenAiConfig::TRANSPORT_KEYS {
             assert!(known.iter().any(|known| known == key), "{key}");
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "model")]
-    fn the_keys_of_training_are_its_own() {
+    fn keys_that_affect_no_step_are_known_settings() {
         let known = keys::<bpo_dpo::DpoConfig>("");
         for key in bpo_dpo::DpoConfig::AFFECTS_NO_STEP {
             assert!(known.iter().any(|known| known == key), "{key}");

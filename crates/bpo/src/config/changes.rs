@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use bpo_pairs::Untrusted;
+
 use super::RunConfig;
 use super::affects::affects;
 use crate::error::BpoError;
@@ -14,30 +16,30 @@ pub struct Change {
     /// Key of the setting, or name of the input.
     pub key: String,
     /// Old value; `None` if it was not set.
-    pub then: Option<String>,
+    pub old: Option<String>,
     /// New value; `None` if it is not set.
-    pub now: Option<String>,
+    pub new: Option<String>,
 }
 
 impl Change {
     /// Returns the entries that differ between two maps, sorted by key.
     pub(crate) fn between<V: PartialEq + fmt::Display>(
-        then: &BTreeMap<String, V>,
-        now: &BTreeMap<String, V>,
+        old: &BTreeMap<String, V>,
+        new: &BTreeMap<String, V>,
     ) -> Vec<Self> {
-        let keys: BTreeSet<&String> = then.keys().chain(now.keys()).collect();
-        let differing = keys.into_iter().filter(|key| then.get(*key) != now.get(*key));
+        let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        let differing = keys.into_iter().filter(|key| old.get(*key) != new.get(*key));
         let text = |value: Option<&V>| value.map(V::to_string);
         differing
-            .map(|key| Self { key: key.clone(), then: text(then.get(key)), now: text(now.get(key)) })
+            .map(|key| Self { key: key.clone(), old: text(old.get(key)), new: text(new.get(key)) })
             .collect()
     }
 }
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".to_owned());
-        write!(f, "`{}` was {} and is now {}", self.key, show(&self.then), show(&self.now))
+        let show = |value: &Option<String>| Untrusted(value.as_deref().unwrap_or("not set")).to_string();
+        write!(f, "`{}` was {} and is now {}", Untrusted(&self.key), show(&self.old), show(&self.new))
     }
 }
 
@@ -81,47 +83,47 @@ pub(super) fn flatten(config: &RunConfig) -> Result<BTreeMap<String, String>, Bp
 mod tests {
     use super::*;
 
-    fn changes(stage: Stage, then: &RunConfig, now: &RunConfig) -> Vec<Change> {
-        Change::between(&stage_settings(stage, then).unwrap(), &stage_settings(stage, now).unwrap())
+    fn changes(stage: Stage, old: &RunConfig, new: &RunConfig) -> Vec<Change> {
+        Change::between(&stage_settings(stage, old).unwrap(), &stage_settings(stage, new).unwrap())
     }
 
     #[test]
-    fn each_stage_has_the_settings_that_affect_it() {
-        let then = RunConfig::default();
-        let mut now = then.clone();
-        now.weaken.temperature = 0.7;
+    fn stages_have_the_settings_that_affect_them() {
+        let old = RunConfig::default();
+        let mut new = old.clone();
+        new.weaken.temperature = 0.7;
         #[cfg(feature = "model")]
         {
-            now.train.beta = 0.2;
-            now.train.save_every = 7;
-            now.train.eval_every = 7;
+            new.train.beta = 0.2;
+            new.train.save_every = 7;
+            new.train.eval_every = 7;
         }
-        now.model.path = Some("m".into());
-        now.device = "cuda".parse().unwrap();
+        new.model.path = Some("m".into());
+        new.device = "cuda".parse().unwrap();
         let keys = |stage| -> Vec<String> {
-            changes(stage, &then, &now).into_iter().map(|change| change.key).collect()
+            changes(stage, &old, &new).into_iter().map(|change| change.key).collect()
         };
         assert_eq!(keys(Stage::Weaken), ["weaken.temperature"]);
         assert_eq!(keys(Stage::Inject), Vec::<String>::new());
         #[cfg(feature = "model")]
         assert_eq!(keys(Stage::Train), ["train.beta"]);
-        let change = &changes(Stage::Weaken, &then, &now)[0];
+        let change = &changes(Stage::Weaken, &old, &new)[0];
         assert_eq!(change.to_string(), "`weaken.temperature` was 0.2 and is now 0.7");
     }
 
     #[test]
     #[cfg(feature = "server")]
-    fn a_server_may_move_but_not_change_its_model() {
+    fn server_address_can_change_but_not_its_model() {
         let server = |url, model| {
             let mut config = RunConfig::default();
             config.inject.server = Some(bpo_server::OpenAiConfig::new(url, model));
             config
         };
-        let then = server("http://a:1", "m");
-        assert_eq!(changes(Stage::Inject, &then, &server("http://b:2", "m")), []);
-        let changed = changes(Stage::Inject, &then, &server("http://a:1", "n"));
+        let old = server("http://a:1", "m");
+        assert_eq!(changes(Stage::Inject, &old, &server("http://b:2", "m")), []);
+        let changed = changes(Stage::Inject, &old, &server("http://a:1", "n"));
         assert_eq!(changed[0].key, "inject.server.model");
-        let gone = changes(Stage::Inject, &then, &RunConfig::default());
-        assert_eq!((gone[0].key.as_str(), gone[0].now.as_deref()), ("inject.server.model", None));
+        let gone = changes(Stage::Inject, &old, &RunConfig::default());
+        assert_eq!((gone[0].key.as_str(), gone[0].new.as_deref()), ("inject.server.model", None));
     }
 }

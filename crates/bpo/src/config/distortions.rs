@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_is_a_text_and_several_a_list() {
+    fn single_distortion_is_a_text_and_several_are_a_list() {
         for text in [r#""blur:sigma=2..8""#, r#"["blur:sigma=2..8","no-image"]"#] {
             let read: Distortions = serde_json::from_str(text).unwrap();
             assert_eq!(serde_json::to_string(&read).unwrap(), text);

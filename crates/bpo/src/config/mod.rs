@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_are_valid_and_the_authors() {
+    fn defaults_are_valid_and_equal_the_authors() {
         let config = RunConfig::default();
         config.validate().unwrap();
         assert_eq!(config.weaken.distortion.to_string(), "diffusion-noise:step=900");
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "model")]
-    fn defaults_of_training_are_the_authors() {
+    fn training_defaults_equal_the_authors() {
         let config = RunConfig::default();
         assert_eq!((config.lora.r, config.lora.lora_alpha), (32, 256.0));
         assert_eq!((config.train.learning_rate, config.train.beta, config.train.epochs), (2e-6, 0.1, 2));
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "model")]
-    fn half_precision_widens_a_tolerance_that_nobody_set() {
+    fn half_precision_increases_the_default_tolerance() {
         let mut config = RunConfig::default();
         assert_eq!(config.train_settings(), config.train);
         config.model.dtype = Dtype::Bf16;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bpo_pairs::Words;
+use bpo_pairs::MessageTerms;
 
 use super::{RunConfig, Settings};
 use crate::error::BpoError;
@@ -120,7 +120,7 @@ fn plain(message: &str) -> String {
             known.join(", ")
         );
     }
-    Words::Toml.message(message)
+    MessageTerms::Toml.message(message)
 }
 
 /// Returns line and column of a byte offset, both counted from 1.
@@ -191,7 +191,7 @@ mod tests_without_model {
     use super::*;
 
     #[test]
-    fn sections_of_training_are_kept_as_they_are_written() {
+    fn training_sections_are_kept_without_the_model_feature() {
         let text = "[lora]\nr = 8\n\n[train]\nloss = \"dpo\"\nmax_steps = 3\n";
         let config = RunConfig::parse(Path::new("bpo.toml"), text).unwrap();
         let kept = config.to_toml().unwrap();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn written_settings_round_trip() {
         let mut config = RunConfig::default();
         config.model.path = Some("tiny llava".into());
         config.inject.server = Some(bpo_server::OpenAiConfig::new("http://h:1", "m"));
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_name_the_nearest_and_the_place() {
+    fn unknown_key_error_has_the_nearest_key_and_position() {
         let cases = [
             ("[train]\n  learning_rte = 1\n", (2, 3), "learning_rte", "learning_rate"),
             ("[trian]\nbeta = 1\n", (1, 2), "trian", "train"),
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_is_no_table() {
+    fn array_instead_of_a_table_is_an_error() {
         for (text, key) in [
             ("lora = [1]", "`lora`"),
             ("full_finetune = []", "`full_finetune`"),
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_values_and_broken_toml_tell_their_place() {
+    fn invalid_values_and_toml_errors_have_positions() {
         let cases = [
             ("[train]\nbeta = \"much\"\n", 2, "`train.beta`: expected a number, found the text \"much\""),
             ("[lora]\nr = \"16\"", 2, "`lora.r`: expected a whole number, at least 0, found the text \"16\""),

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_is_missing_is_named_at_once() {
+    fn all_missing_settings_are_listed() {
         let config = RunConfig::default();
         let all = [Required::Model, Required::Data, Required::Images];
         let error = config.require(&all, &[("--out", false), ("--pairs", true)]).unwrap_err();

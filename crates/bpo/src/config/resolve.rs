@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn presets_are_the_authors_recipes() {
+    fn presets_equal_the_authors_settings() {
         for (preset, rank) in [(Preset::Script, 32), (Preset::Paper, 64)] {
             let config = settings("").with_preset(Some(preset)).resolve(|_| {}).unwrap();
             let mut expected = RunConfig { preset: Some(preset), ..RunConfig::default() };
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_flags_win_over_presets() {
+    fn keys_and_flags_override_presets() {
         let text = "preset = \"paper\"\n[lora]\nr = 8\n[filter]\nwhole_sample = false\n[train]\nepochs = 5\nweight_decay = 0\n";
         let flags = |config: &mut RunConfig| config.lora.lora_dropout = 0.0;
         let config = settings(text).resolve(flags).unwrap();

@@ -46,6 +46,7 @@ impl RunConfig {
             ("weaken.max_new_tokens", self.weaken.max_new_tokens),
             ("weaken.batch_size", self.weaken.batch_size),
             ("inject.batch_size", self.inject.batch_size),
+            ("inject.llm.max_new_tokens", self.inject.llm.max_new_tokens),
             ("inject.max_edits", self.inject.max_edits),
             ("filter.max_words", self.filter.max_words),
         ] {
@@ -58,6 +59,13 @@ impl RunConfig {
             ("weaken.max_new_tokens", self.weaken.max_new_tokens, limits.new_tokens, "at most 1048576"),
             ("weaken.batch_size", self.weaken.batch_size, limits.batch_size, "at most 1048576"),
             ("inject.batch_size", self.inject.batch_size, limits.batch_size, "at most 1048576"),
+            (
+                "inject.llm.max_new_tokens",
+                self.inject.llm.max_new_tokens,
+                limits.new_tokens,
+                "at most 1048576",
+            ),
+            ("inject.llm.attempts", self.inject.llm.attempts as usize, limits.requests, "at most 10000"),
         ] {
             check(key, value <= limit, expected, value.to_string())?;
         }
@@ -98,7 +106,10 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_named() {
         type Break = fn(&mut RunConfig);
-        let broken: [(&str, Break); 7] = [
+        let broken: [(&str, Break); 10] = [
+            ("inject.llm.attempts", |config| config.inject.llm.attempts = u32::MAX),
+            ("inject.llm.max_new_tokens", |config| config.inject.llm.max_new_tokens = usize::MAX),
+            ("inject.llm.max_new_tokens", |config| config.inject.llm.max_new_tokens = 0),
             ("weaken.temperature", |config| config.weaken.temperature = 1e-50),
             ("weaken.prefix_fraction", |config| config.weaken.prefix_fraction = 1.0),
             ("weaken.samples", |config| config.weaken.samples = usize::MAX),

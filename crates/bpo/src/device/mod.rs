@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_parse_and_print() {
+    fn device_names_round_trip() {
         for name in ["flex", "libtorch", "libtorch:cuda:1", "cuda:0", "cuda:3", "wgpu"] {
             assert_eq!(name.parse::<DeviceSpec>().unwrap().to_string(), name);
         }

@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     #[cfg(not(any(feature = "cuda", feature = "cuda-nvrtc")))]
-    fn a_device_that_is_not_built_in_names_its_feature() {
+    fn unavailable_device_error_names_its_feature() {
         let error = DeviceSpec::Cuda(0).open().unwrap_err();
         assert_eq!(error.to_string(), "device cuda:0 needs a program built with `--features cuda`");
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use bpo_distort::{
     DistortError, Distortion, Family, ImageLimits, Input, PngCompression, decode_rgb, image_size,
 };
+use bpo_pairs::Fingerprint;
 use bpo_pairs::files::FileError;
 use image::RgbImage;
 
@@ -22,7 +23,7 @@ pub enum CopyState {
     Existing,
 }
 
-/// Why an image has no copy.
+/// The reason why an image has no copy.
 pub(super) enum Failure {
     /// The image cannot be used.
     Image(DistortError),
@@ -68,7 +69,7 @@ pub(super) enum Others<'a, I> {
 
 /// A decoded image with the digest of its file.
 pub(super) struct LoadedImage {
-    pub digest: String,
+    pub digest: Fingerprint,
     pub image: RgbImage,
 }
 
@@ -117,7 +118,7 @@ impl Job<'_> {
             FileError::Io { source, .. } => DistortError::Unreadable { path: image.to_owned(), source },
             _ => DistortError::NotAFile { path: image.to_owned() },
         })?;
-        let expected = |other: Option<&str>| origin(self.distortion, seed, &digest, other);
+        let expected = |other: Option<&Fingerprint>| origin(self.distortion, seed, &digest, other);
         let compare = |now: String| {
             if found == now {
                 return Ok(());
@@ -202,7 +203,7 @@ impl Job<'_> {
         input.other = other.map(|other| &other.image);
         let distorted = self.distortion.apply(input, seed)?;
         drop(image);
-        let text = origin(self.distortion, seed, &source.digest, other.map(|other| other.digest.as_str()));
+        let text = origin(self.distortion, seed, &source.digest, other.map(|other| &other.digest));
         Ok(origin::write(out, &distorted, &text, PngCompression::Fast)?)
     }
 }

@@ -1,6 +1,8 @@
 //! Errors of the pipeline.
 
 mod convert;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::borrow::Cow;
@@ -37,8 +39,8 @@ pub enum BpoError {
     File(#[from] FileError),
     /// A settings file has an unknown key.
     #[error(
-        "{}: line {line}, column {column}: unknown key `{key}`: did you mean `{nearest}`? (known here: {})",
-        UntrustedPath(path), known.join(", ")
+        "{}: line {line}, column {column}: unknown key `{}`: did you mean `{nearest}`? (known here: {})",
+        UntrustedPath(path), Untrusted(key), known.join(", ")
     )]
     UnknownKey {
         /// The settings file.
@@ -55,7 +57,7 @@ pub enum BpoError {
         known: Vec<String>,
     },
     /// A settings file is not TOML, or a value has the wrong type or form.
-    #[error("{}: line {line}, column {column}: {message}", UntrustedPath(path))]
+    #[error("{}: line {line}, column {column}: {}", UntrustedPath(path), Untrusted(message))]
     ConfigSyntax {
         /// The settings file.
         path: PathBuf,
@@ -116,7 +118,7 @@ pub enum BpoError {
         source: bpo_model::ModelError,
     },
     /// A setting has an invalid value.
-    #[error("`{key}` must be {expected}, not {found}")]
+    #[error("`{key}` must be {expected}, not {}", Untrusted(found))]
     Setting {
         /// Key of the setting.
         key: Cow<'static, str>,
@@ -126,13 +128,13 @@ pub enum BpoError {
         found: String,
     },
     /// Another setting makes a setting useless or invalid.
-    #[error("`{key}` does not go with {with}: {reason}")]
+    #[error("`{key}` cannot be combined with {}: {reason}", Untrusted(with))]
     Conflict {
         /// Key of the setting.
         key: Cow<'static, str>,
         /// The other setting.
         with: String,
-        /// Why they cannot be combined.
+        /// The reason why they cannot be combined.
         reason: &'static str,
     },
     /// Training needs evaluations, but there are no pairs to evaluate on.
@@ -225,7 +227,7 @@ pub enum BpoError {
         skipped: SkipCounts,
     },
     /// A model failed on a question, for a reason that is not in the question.
-    #[error("question {id:?}: the model failed")]
+    #[error("question {:?}: the model failed", Untrusted(id))]
     Question {
         /// Id of the question.
         id: String,
@@ -233,7 +235,7 @@ pub enum BpoError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A question was skipped although all questions must be answered.
-    #[error("question {id:?} was not answered: {}", Untrusted(reason))]
+    #[error("question {:?} was not answered: {}", Untrusted(id), Untrusted(reason))]
     Unanswered {
         /// Id of the question.
         id: String,
@@ -241,7 +243,7 @@ pub enum BpoError {
         reason: String,
     },
     /// Two questions have the same id, so their answers cannot be distinguished.
-    #[error("{}: two questions have the id {id:?}", UntrustedPath(path))]
+    #[error("{}: two questions have the id {:?}", UntrustedPath(path), Untrusted(id))]
     SameId {
         /// The file.
         path: PathBuf,
@@ -250,7 +252,7 @@ pub enum BpoError {
     },
     /// An existing file of pairs differs from the pairs that would be written.
     #[error(
-        "{} exists and differs from the pairs of the answers ({there} pairs in the file, {now} now): delete it, or \
+        "{} exists and differs from the pairs of the answers ({in_file} pairs in the file, {from_answers} from the answers): delete it, or \
          give another --out",
         UntrustedPath(path)
     )]
@@ -258,9 +260,9 @@ pub enum BpoError {
         /// The file.
         path: PathBuf,
         /// Number of pairs in the file.
-        there: usize,
+        in_file: usize,
         /// Number of pairs that would be written.
-        now: usize,
+        from_answers: usize,
     },
     /// No image of the data can be used.
     #[error(
@@ -272,7 +274,7 @@ pub enum BpoError {
     NoImages {
         /// The first image.
         first: PathBuf,
-        /// Why it cannot be used.
+        /// The reason why it cannot be used.
         reason: String,
         /// Number of skipped samples by reason.
         skipped: SkipCounts,
@@ -342,13 +344,16 @@ pub enum BpoError {
         path: PathBuf,
     },
     /// The text is not the name of a device.
-    #[error("unknown device {found:?}: expected flex, libtorch, libtorch:cuda:N, cuda, cuda:N or wgpu")]
+    #[error(
+        "unknown device {:?}: expected flex, libtorch, libtorch:cuda:N, cuda, cuda:N or wgpu",
+        Untrusted(found)
+    )]
     UnknownDevice {
         /// The text.
         found: String,
     },
     /// The text is not the name of a data type.
-    #[error("unknown dtype {found:?}: expected f32, bf16 or f16")]
+    #[error("unknown dtype {:?}: expected f32, bf16 or f16", Untrusted(found))]
     UnknownDtype {
         /// The text.
         found: String,
@@ -362,7 +367,7 @@ pub enum BpoError {
         feature: &'static str,
     },
     /// The device cannot be started.
-    #[error("device {device} cannot be used: {reason}")]
+    #[error("device {device} cannot be used: {}", Untrusted(reason))]
     DeviceUnavailable {
         /// The device.
         device: DeviceSpec,
@@ -414,7 +419,7 @@ pub enum BpoError {
     #[error(
         "{}: line {line}: a record of {found:?}, which is not among the samples of this stage or shard: give another \
          --out, or the data that the file was made from",
-        UntrustedPath(path)
+        UntrustedPath(path), found = Untrusted(found)
     )]
     OtherSamples {
         /// The stage file.
@@ -426,7 +431,7 @@ pub enum BpoError {
     },
     /// A model or server failed for a reason that is not in the sample, so the stage stopped.
     /// Running it again resumes it.
-    #[error("sample {id:?}: {stage} stopped; run it again to resume it")]
+    #[error("sample {:?}: {stage} stopped; run it again to resume it", Untrusted(id))]
     StageStopped {
         /// The stage.
         stage: Stage,
@@ -446,7 +451,11 @@ pub enum BpoError {
         answers: usize,
     },
     /// A distortion needs another image, but there is none.
-    #[error("sample {id:?}: {distortion} needs another image, and no other sample has a usable one")]
+    #[error(
+        "sample {:?}: {} needs another image, and no other sample has a usable one",
+        Untrusted(id),
+        Untrusted(distortion)
+    )]
     NoOtherImage {
         /// Id of the sample.
         id: String,
@@ -454,7 +463,7 @@ pub enum BpoError {
         distortion: String,
     },
     /// An answer belongs to no sample.
-    #[error("answer for {id:?}, but no sample has this id")]
+    #[error("answer for {:?}, but no sample has this id", Untrusted(id))]
     UnknownId {
         /// The id.
         id: String,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::{Fingerprint, UntrustedPath};
+use bpo_pairs::{Fingerprint, Untrusted, UntrustedPath};
 
 use super::manifest::{Manifest, StageEntry};
 use super::manifest_beside;
@@ -35,7 +35,7 @@ pub enum AnswerProblem {
         first: PathBuf,
         /// The other file.
         path: PathBuf,
-        /// The settings and inputs that differ: `then` in the first file, `now` in the other one.
+        /// The settings and inputs that differ: `old` in the first file, `new` in the other one.
         changes: Vec<Change>,
     },
     /// Shards of a stage are missing.
@@ -75,8 +75,8 @@ impl fmt::Display for AnswerProblem {
 
 /// Describes a difference between two files.
 fn in_words(change: &Change) -> String {
-    let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".to_owned());
-    format!("`{}` is {} and {}", change.key, value(&change.then), value(&change.now))
+    let value = |value: &Option<String>| Untrusted(value.as_deref().unwrap_or("not set")).to_string();
+    format!("`{}` is {} and {}", Untrusted(&change.key), value(&change.old), value(&change.new))
 }
 
 /// Checks answer files by their manifests: all were made from the annotated data with the
@@ -95,7 +95,7 @@ pub fn check_answers(files: &[&Path], data: &Fingerprint) -> Result<(), BpoError
     for &path in files {
         let Some((stage, entry)) = entry_of(path)? else {
             tracing::warn!(
-                file = %path.display(),
+                file = %UntrustedPath(path),
                 "the file has no manifest, so its data and settings are not checked"
             );
             continue;

@@ -14,23 +14,23 @@ pub(super) struct Differences {
 }
 
 impl Differences {
-    /// Compares two entries. Everything differs if `then` is `None`.
+    /// Compares two entries. Everything differs if `recorded` is `None`.
     ///
     /// Settings that may change until a stage is finished make no difference before.
-    pub(super) fn find(then: Option<&StageEntry>, now: &StageEntry) -> Self {
+    pub(super) fn find(recorded: Option<&StageEntry>, current: &StageEntry) -> Self {
         let empty = StageEntry::default();
-        let is_new = then.is_none();
-        let then = then.unwrap_or(&empty);
+        let is_new = recorded.is_none();
+        let recorded = recorded.unwrap_or(&empty);
         let mut found = Self {
-            settings: Change::between(&then.settings, &now.settings),
-            inputs: Change::between(&then.inputs, &now.inputs),
+            settings: Change::between(&recorded.settings, &current.settings),
+            inputs: Change::between(&recorded.inputs, &current.inputs),
         };
-        if then.finished.is_none() {
+        if recorded.finished.is_none() {
             found.settings.retain(|change| !may_change_until_finished(&change.key));
         }
         if is_new && found.is_empty() {
             // a stage without settings and inputs still needs an entry
-            found.inputs.push(Change { key: "manifest".into(), then: None, now: None });
+            found.inputs.push(Change { key: "manifest".into(), old: None, new: None });
         }
         found
     }

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manifest_round_trips() {
+    fn manifest_round_trips() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("manifest.json");
         assert_eq!(Manifest::read(&path).unwrap(), None);

@@ -14,11 +14,11 @@
 
 mod answers;
 mod bound;
-mod chain;
 mod differences;
 mod inputs;
 mod manifest;
 mod record;
+mod stage_files;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -38,8 +38,8 @@ use crate::run_dir::{self, RunDir};
 use crate::stage::Stage;
 use crate::stages::StageFile;
 use crate::summary::StageSummary;
-pub(crate) use chain::has_content;
 use differences::Differences;
+pub(crate) use stage_files::has_content;
 
 /// The stages that have an entry in the manifest of a run.
 const RUN: [Stage; 5] = [Stage::Data, Stage::Weaken, Stage::Inject, Stage::Pair, Stage::Train];
@@ -61,17 +61,17 @@ impl StageLedger {
     /// exist, [`BpoError::NotOurs`] if bpo did not write `config.toml`, or an error if a file
     /// cannot be read or written.
     pub fn open_run(config: &RunConfig, inputs: &Inputs, dir: &RunDir) -> Result<Self, BpoError> {
-        let mut made = chain::made(dir)?;
+        let mut results = stage_files::existing(dir)?;
         record::check_ours(&dir.config())?;
         let path = dir.manifest();
-        let there = Manifest::read(&path)?;
-        let mut manifest = there.clone().unwrap_or_default();
+        let recorded_manifest = Manifest::read(&path)?;
+        let mut manifest = recorded_manifest.clone().unwrap_or_default();
         let differences = |stage| -> Result<Differences, BpoError> {
-            let then = there.as_ref().and_then(|there| there.stages.get(&stage));
-            Ok(Differences::find(then, &StageEntry::new(stage, config, inputs)?))
+            let recorded = recorded_manifest.as_ref().and_then(|manifest| manifest.stages.get(&stage));
+            Ok(Differences::find(recorded, &StageEntry::new(stage, config, inputs)?))
         };
-        // a stage without any answer starts again if nothing was made after it
-        while let Some((stage @ (Stage::Weaken | Stage::Inject), path)) = made.last()
+        // a stage without any answer starts again if no later stage has results
+        while let Some((stage @ (Stage::Weaken | Stage::Inject), path)) = results.last()
             && !differences(*stage)?.is_empty()
         {
             let mut file = StageFile::open(path)?;
@@ -79,10 +79,10 @@ impl StageLedger {
                 break;
             }
             file.clear()?;
-            made.pop();
+            results.pop();
         }
         let (mut all, mut first) = (Differences::default(), None);
-        for (stage, file) in &made {
+        for (stage, file) in &results {
             let found = differences(*stage)?;
             if !found.is_empty() {
                 first.get_or_insert(file);
@@ -95,18 +95,18 @@ impl StageLedger {
             return Err(all.into_error(path));
         }
         for stage in RUN {
-            let is_made = made.iter().any(|(held, _)| *held == stage);
+            let has_results = results.iter().any(|(with_results, _)| *with_results == stage);
             let is_finished = manifest.stages.get(&stage).is_some_and(|entry| entry.finished.is_some());
             // the data has no file; its changes are changes of the stages that read it
-            let is_made = is_made || stage == Stage::Data && differences(stage)?.is_empty();
+            let has_results = has_results || stage == Stage::Data && differences(stage)?.is_empty();
             // a stage without results starts again, and an unfinished one takes the settings that
             // may change until it is finished
-            if !(is_made && is_finished) {
+            if !(has_results && is_finished) {
                 manifest.stages.insert(stage, StageEntry::new(stage, config, inputs)?);
             }
         }
         let mut ledger = Self { path, manifest };
-        if there.as_ref() != Some(&ledger.manifest) {
+        if recorded_manifest.as_ref() != Some(&ledger.manifest) {
             ledger.write()?;
         }
         record::write(&dir.config(), config)?;
@@ -130,22 +130,22 @@ impl StageLedger {
         path: &Path,
     ) -> Result<(Self, StageFile), BpoError> {
         let config = config.clone().with_absolute_paths()?;
-        let now = StageEntry::new(stage, &config, &Inputs::read(&[stage], &config, Some(data))?)?;
+        let current = StageEntry::new(stage, &config, &Inputs::read(&[stage], &config, Some(data))?)?;
         let log = AppendLog::open(path).map_err(PairsError::from)?;
         let beside = manifest_beside(path);
-        let then = Manifest::read(&beside)?.and_then(|mut manifest| manifest.stages.remove(&stage));
-        if !log.is_empty() && then.is_none() {
+        let recorded = Manifest::read(&beside)?.and_then(|mut manifest| manifest.stages.remove(&stage));
+        if !log.is_empty() && recorded.is_none() {
             return Err(BpoError::NoManifest { path: path.to_owned(), manifest: beside });
         }
         let mut file = StageFile::from_log(log)?;
-        let differences = Differences::find(then.as_ref(), &now);
+        let differences = Differences::find(recorded.as_ref(), &current);
         let has_records = file.answers().records().next().is_some();
-        let entry = match then {
-            Some(then) if has_records && differences.is_empty() => then,
+        let entry = match recorded {
+            Some(recorded) if has_records && differences.is_empty() => recorded,
             Some(_) if file.has_answers() => return Err(differences.into_error(path)),
             _ => {
                 file.clear()?;
-                now
+                current
             }
         };
         let mut ledger = Self { path: beside, manifest: Manifest::default() };
@@ -163,27 +163,28 @@ impl StageLedger {
     /// did not write `config.toml`, or an error if a file cannot be read or written.
     pub fn open_training(config: &RunConfig, dir: &RunDir) -> Result<Self, BpoError> {
         let has_any = |paths: &[PathBuf]| paths.iter().any(|path| has_content(path));
-        let is_begun = has_any(&[dir.metrics(), dir.checkpoints(), dir.adapter(), dir.model()]);
-        let is_of_a_run = has_any(&[dir.weakened(), dir.injected()]);
+        let logs = [dir.metrics(), dir.evaluations(), dir.samples()];
+        let has_started = has_any(&logs) || has_any(&[dir.checkpoints(), dir.adapter(), dir.model()]);
+        let is_in_run = has_any(&[dir.weakened(), dir.injected()]);
         let (path, root) = (dir.manifest(), dir.root().to_owned());
         let manifest = Manifest::read(&path)?.unwrap_or_default();
-        let now = StageEntry::new(Stage::Train, config, &Inputs::read(&[Stage::Train], config, None)?)?;
-        let then = manifest.stages.get(&Stage::Train);
-        if then.is_none() && is_begun {
+        let current = StageEntry::new(Stage::Train, config, &Inputs::read(&[Stage::Train], config, None)?)?;
+        let recorded = manifest.stages.get(&Stage::Train);
+        if recorded.is_none() && has_started {
             return Err(BpoError::NoManifest { path: root, manifest: path });
         }
-        let differences = Differences::find(then, &now);
-        let is_held = is_begun || is_of_a_run && then.is_some();
-        if is_held && !differences.is_empty() {
+        let differences = Differences::find(recorded, &current);
+        let is_binding = has_started || is_in_run && recorded.is_some();
+        if is_binding && !differences.is_empty() {
             return Err(differences.into_error(&root));
         }
-        if !(is_held && is_of_a_run) {
+        if !(is_binding && is_in_run) {
             record::write(&dir.config(), config)?;
         }
-        let is_finished = then.is_some_and(|then| then.finished.is_some());
+        let is_finished = recorded.is_some_and(|recorded| recorded.finished.is_some());
         let mut ledger = Self { path, manifest };
-        if !(is_begun && is_finished && dir.has_result(config)) {
-            ledger.manifest.stages.insert(Stage::Train, now);
+        if !(has_started && is_finished && dir.has_result(config)) {
+            ledger.manifest.stages.insert(Stage::Train, current);
             ledger.write()?;
         }
         Ok(ledger)
@@ -268,15 +269,17 @@ impl StageLedger {
 pub fn record_moved_images(config: &RunConfig, dir: &Path) -> Result<(), BpoError> {
     let config = config.clone().with_absolute_paths()?;
     let path = dir.join("manifest.json");
-    let Some(there) = Manifest::read(&path)? else { return Ok(()) };
-    let mut manifest = there.clone();
+    let Some(recorded_manifest) = Manifest::read(&path)? else { return Ok(()) };
+    let mut manifest = recorded_manifest.clone();
     for (&stage, entry) in &mut manifest.stages {
-        let now = stage_settings(stage, &config)?;
-        if let (Some(then), Some(now)) = (entry.settings.get_mut("data.images"), now.get("data.images")) {
-            then.clone_from(now);
+        let current = stage_settings(stage, &config)?;
+        if let (Some(recorded), Some(current)) =
+            (entry.settings.get_mut("data.images"), current.get("data.images"))
+        {
+            recorded.clone_from(current);
         }
     }
-    if manifest == there { Ok(()) } else { manifest.write(&path) }
+    if manifest == recorded_manifest { Ok(()) } else { manifest.write(&path) }
 }
 
 /// Returns the path of the manifest of a stage file.

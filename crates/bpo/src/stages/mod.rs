@@ -12,9 +12,9 @@ mod assemble;
 mod batches;
 mod file;
 mod inject;
-mod loaded;
 mod pair;
 mod record;
+mod sample_images;
 mod shard;
 #[cfg(feature = "model")]
 mod train;
@@ -25,7 +25,7 @@ use bpo_pairs::Skipped;
 pub use assemble::{assemble, without_answers};
 pub use file::{StageAnswers, StageFile};
 pub use inject::inject;
-pub use pair::{Existing, pair};
+pub use pair::{ExistingPairs, pair};
 pub use record::{Bootstrapped, StageRecord};
 pub use shard::{Shard, ShardError};
 #[cfg(feature = "model")]

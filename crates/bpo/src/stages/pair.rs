@@ -16,7 +16,7 @@ use crate::stage::Stage;
 
 /// What to do with an existing file whose pairs differ from those of the answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
+pub enum ExistingPairs {
     /// Use the pairs in the file, with a warning, so that users can remove pairs between two runs.
     Keep,
     /// Return [`BpoError::Differs`].
@@ -38,7 +38,7 @@ pub fn pair(
     samples: &[SftSample],
     answers: Vec<StageAnswers>,
     file: &Path,
-    existing: Existing,
+    existing: ExistingPairs,
     progress: &mut dyn Progress,
 ) -> Result<(Vec<PreferencePair>, StageOutcome), BpoError> {
     progress.started(Stage::Pair, 0, samples.len());
@@ -46,8 +46,12 @@ pub fn pair(
     if has_content(file) {
         let PairSet { pairs: kept, skipped: refused } = read_pairs(file)?;
         if kept != pairs {
-            if existing == Existing::Refuse {
-                return Err(BpoError::Differs { path: file.to_owned(), there: kept.len(), now: pairs.len() });
+            if existing == ExistingPairs::Refuse {
+                return Err(BpoError::Differs {
+                    path: file.to_owned(),
+                    in_file: kept.len(),
+                    from_answers: pairs.len(),
+                });
             }
             tracing::warn!(file = %file.display(), "the pairs in the file differ from those of the answers; those in the file are used");
         }

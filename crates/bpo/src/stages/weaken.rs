@@ -12,7 +12,7 @@ use bpo_pairs::{
 use super::answers::Answers;
 use super::batches::{Batch, Batches, Item};
 use super::file::StageFile;
-use super::loaded::{self, OtherImage};
+use super::sample_images::{self, OtherImage};
 use super::{Bootstrapped, StageOutcome, StageRecord};
 use crate::config::RunConfig;
 use crate::error::{BpoError, chain};
@@ -114,7 +114,7 @@ impl<'a> Job<'a> {
         let mut skipped = VecDeque::new();
         for (place, &item) in items.iter().enumerate() {
             // the sample's own image first: if it cannot be used, no other image is needed
-            match loaded::check(&self.cache, item.sample)? {
+            match sample_images::check(&self.cache, item.sample)? {
                 Ok(image) => {
                     let other = if self.distortion(item).needs_other() {
                         Some(self.other_image(item)?)
@@ -165,7 +165,7 @@ impl<'a> Job<'a> {
 
     fn other_image(&self, item: Item<'a>) -> Result<OtherImage, BpoError> {
         let seed = self.seed(item, "weaken/other");
-        let other = loaded::other(&self.cache, self.samples, item.sample, seed)?;
+        let other = sample_images::other(&self.cache, self.samples, item.sample, seed)?;
         other.ok_or_else(|| BpoError::NoOtherImage {
             id: item.sample.id.clone(),
             distortion: self.distortion(item).to_string(),
@@ -275,7 +275,7 @@ mod tests {
             id: image.into(),
             image: image.into(),
             system: None,
-            history: Vec::new(),
+            history: Default::default(),
             prompt: "<image>\nWhat is it?".into(),
             answer: "A cat.".into(),
         }
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_holds_one_decoded_image_at_a_time() {
+    fn batch_has_one_decoded_image_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let names: Vec<String> = (0..12).map(|index| format!("{index}.png")).collect();
         for name in &names {
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_begins_with_its_first_words() {
+    fn answer_prefix_has_the_given_fraction_of_words() {
         let answer = " A cat  on\na mat. ";
         let all = "A cat  on\na mat.";
         for (fraction, expected) in

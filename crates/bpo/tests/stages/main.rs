@@ -17,7 +17,7 @@ use bpo::pairs::{
     SftSample, SkipReason, make_all_pairs,
 };
 use bpo::stages::{
-    Existing, Shard, StageAnswers, StageFile, StageOutcome, StageRecord, assemble, inject, pair, weaken,
+    ExistingPairs, Shard, StageAnswers, StageFile, StageOutcome, StageRecord, assemble, inject, pair, weaken,
 };
 use bpo::{
     BpoError, Distortions, ImageRoot, OnAnswer, RunConfig, StageSummary, VisionLanguageModel, VisionRequest,
@@ -134,7 +134,7 @@ fn run_weaken(path: &Path, images: &ImageRoot, model: &mut Model) -> Result<Stag
 }
 
 #[test]
-fn weakening_skips_what_cannot_be_answered() {
+fn weakening_skips_samples_without_an_answer() {
     let dir = tempfile::tempdir().unwrap();
     let images = images(dir.path());
     let path = dir.path().join("weakened.jsonl");
@@ -145,7 +145,7 @@ fn weakening_skips_what_cannot_be_answered() {
     }
     let text = fs::read_to_string(&path).unwrap();
     let line = text.lines().find(|line| line.contains("astronaut-0")).unwrap();
-    assert!(line.contains(r#""reason":"image-missing","skipped":"no image \"astronaut.jpg\""#), "{line}");
+    assert!(line.contains(r#""reason":"image-missing","detail":"no image \"astronaut.jpg\""#), "{line}");
 
     let mut idle = Model::new(0);
     assert_eq!(run_weaken(&path, &images, &mut idle).unwrap(), summary);
@@ -153,7 +153,7 @@ fn weakening_skips_what_cannot_be_answered() {
 }
 
 #[test]
-fn weakening_resumes_from_torn_files() {
+fn weakening_resumes_from_truncated_files() {
     let dir = tempfile::tempdir().unwrap();
     let images = images(dir.path());
     let path = dir.path().join("weakened.jsonl");
@@ -168,7 +168,7 @@ fn weakening_resumes_from_torn_files() {
 }
 
 #[test]
-fn a_model_that_goes_down_stops_the_stage_and_loses_nothing() {
+fn failing_model_stops_the_stage_and_keeps_all_answers() {
     let dir = tempfile::tempdir().unwrap();
     let images = images(dir.path());
     let (path, other) = (dir.path().join("a.jsonl"), dir.path().join("b.jsonl"));
@@ -185,7 +185,7 @@ fn a_model_that_goes_down_stops_the_stage_and_loses_nothing() {
 }
 
 #[test]
-fn a_file_of_other_samples_is_refused() {
+fn file_of_other_samples_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let images = images(dir.path());
     let path = dir.path().join("weakened.jsonl");
@@ -202,7 +202,7 @@ fn a_file_of_other_samples_is_refused() {
 }
 
 #[test]
-fn a_vanished_image_root_is_no_images_fault() {
+fn missing_image_root_is_an_error_and_skips_no_sample() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("weakened.jsonl");
     let root_dir = dir.path().join("images");
@@ -221,7 +221,7 @@ fn run_inject(path: &Path, injector: &mut dyn ErrorInjector) -> Result<StageSumm
 }
 
 #[test]
-fn injection_goes_on_where_its_server_went_down() {
+fn injection_resumes_after_a_server_failure() {
     let dir = tempfile::tempdir().unwrap();
     let (path, other) = (dir.path().join("a.jsonl"), dir.path().join("b.jsonl"));
     // only missing answers are requested again
@@ -247,7 +247,7 @@ impl ErrorInjector for Refusing {
 }
 
 #[test]
-fn refused_rewrites_are_counted_and_not_tried_again() {
+fn refused_rewrites_are_counted_and_not_repeated() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("injected.jsonl");
     let summary = run_inject(&path, &mut Refusing).unwrap();
@@ -271,7 +271,7 @@ fn missing_answers_are_an_error() {
 }
 
 #[test]
-fn answers_become_pairs() {
+fn answers_make_pairs() {
     let dir = tempfile::tempdir().unwrap();
     let images = images(dir.path());
     let (weakened, injected) = (dir.path().join("weakened.jsonl"), dir.path().join("injected.jsonl"));
@@ -378,7 +378,7 @@ fn a_sample_can_have_several_answers() {
 }
 
 #[test]
-fn without_another_image_none_is_made_up() {
+fn sample_without_another_image_is_skipped() {
     let dir = tempfile::tempdir().unwrap();
     let images = images(dir.path());
     let alone: Vec<_> = samples().into_iter().filter(|sample| sample.image == "cat.jpg").collect();

@@ -117,7 +117,7 @@ impl Stages {
         let out = self.at("pairs.jsonl");
         let _ = fs::remove_file(&out);
         let answers = files.iter().map(|file| StageAnswers::read(file).unwrap()).collect();
-        pair(&self.config, &samples(), answers, &out, Existing::Refuse, &mut ()).unwrap();
+        pair(&self.config, &samples(), answers, &out, ExistingPairs::Refuse, &mut ()).unwrap();
         fs::read(&out).unwrap()
     }
 }
@@ -125,7 +125,7 @@ impl Stages {
 /// Skipped items and pairs do not depend on the order of the answers or on where files are
 /// truncated.
 #[test]
-fn random_orders_and_kills_at_every_byte_give_the_same_pairs() {
+fn random_orders_and_truncation_at_every_byte_give_the_same_pairs() {
     let stages = Stages::new();
     let (weakened, injected) = (stages.at("weakened.jsonl"), stages.at("injected.jsonl"));
     let expected_weakened = stages.weaken(&weakened, &mut Unordered::new(0)).unwrap();
@@ -162,7 +162,7 @@ fn random_orders_and_kills_at_every_byte_give_the_same_pairs() {
 
 /// An answer is written even if another one of its batch fails, and is not requested again.
 #[test]
-fn no_answer_is_lost_or_asked_for_twice() {
+fn every_answer_is_requested_exactly_once() {
     let mut stages = Stages::new();
     stages.config.inject.batch_size = 100;
     let file = stages.at("injected.jsonl");
@@ -271,7 +271,7 @@ fn a_shard_whose_requests_are_refused_skips_its_samples() {
 
 /// Ids with a NUL, and ids that look like the keys of other answers, are distinct.
 #[test]
-fn ids_may_have_a_nul() {
+fn ids_may_contain_nul() {
     let stages = Stages::new();
     let mut samples = samples();
     samples.truncate(3);

@@ -3,8 +3,8 @@
 
 mod files;
 #[cfg(all(unix, feature = "flex"))]
-mod leaks;
-#[cfg(all(unix, feature = "flex"))]
 mod robustness;
+#[cfg(all(unix, feature = "flex"))]
+mod safety;
 #[cfg(all(unix, feature = "flex"))]
 mod support;

@@ -48,7 +48,7 @@ fn long_conversations_and_answers_take_little_memory() {
 
 /// Case 3.3: sizes on the command line and in settings are bounded before any work.
 #[test]
-fn sizes_in_settings_are_bounded() {
+fn sizes_in_settings_are_limited() {
     let dir = Dir::new();
     let refused = |arguments: Vec<OsString>, named: &str| {
         let outcome = ends(&mut command(arguments));
@@ -74,7 +74,7 @@ fn sizes_in_settings_are_bounded() {
 
 /// Case 3.9: a proxy that the program cannot use is refused before any work.
 #[test]
-fn a_proxy_that_cannot_be_used_is_refused() {
+fn invalid_proxy_is_an_error() {
     let dir = Dir::new();
     let server = "[inject.server]\nbase_url = \"http://127.0.0.1:9\"\nmodel = \"m\"\n";
     fs::write(dir.at("bpo.toml"), format!("{server}proxy = \"socks5://127.0.0.1:9\"\n")).unwrap();
@@ -85,7 +85,7 @@ fn a_proxy_that_cannot_be_used_is_refused() {
 
 /// Case 3.3: sizes in a checkpoint's files are bounded before any weight is read.
 #[test]
-fn sizes_in_a_checkpoint_are_bounded() {
+fn sizes_in_a_checkpoint_are_limited() {
     let edit = |name: &str, edit: &dyn Fn(&mut Value)| {
         let dir = Dir::new();
         checkpoint::copy_to(&dir.at("model"));
@@ -122,7 +122,7 @@ fn last_checkpoint(checkpoints: &Path) -> PathBuf {
 
 /// Case 3.6: a checkpoint with a changed bit in its tensors is not used; the one before it is.
 #[test]
-fn a_damaged_checkpoint_is_passed_over() {
+fn damaged_checkpoint_is_ignored() {
     let dir = Dir::new();
     let (checkpoints, arguments, adapter) = unfinished(&dir);
     let last = last_checkpoint(&checkpoints);
@@ -139,20 +139,24 @@ fn a_damaged_checkpoint_is_passed_over() {
 
 /// Case 3.6: a checkpoint whose numbers are beyond the run is not used; the one before it is.
 #[test]
-fn a_checkpoint_beyond_the_run_is_passed_over() {
+fn checkpoint_after_the_last_step_is_ignored() {
     for key in ["step", "cursor"] {
         let dir = Dir::new();
         let (checkpoints, arguments, adapter) = unfinished(&dir);
-        let mut changed = 0;
-        for (path, bytes) in snapshot(&last_checkpoint(&checkpoints)) {
-            if path.extension().is_some_and(|extension| extension == "json") {
-                let mut state: Value = serde_json::from_slice(&bytes).unwrap();
-                changed += set_numbers(&mut state, key);
-                fs::write(path, state.to_string()).unwrap();
-            }
-        }
-        assert!(changed > 0, "no checkpoint has {key}");
-        bpo(&arguments).succeeds();
+        let last = last_checkpoint(&checkpoints);
+        let (state, checksums) = (last.join("trainer_state.json"), last.join("checksums.json"));
+        let read = |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+        let mut changed = read(&state);
+        assert!(set_numbers(&mut changed, key) > 0, "no checkpoint has {key}");
+        let text = changed.to_string();
+        // with the right checksum, so that the numbers themselves must be checked
+        let mut sums = read(&checksums);
+        let digest = bpo::pairs::Fingerprint::of(&text).to_string();
+        sums["trainer_state.json"] = serde_json::json!({"bytes": text.len(), "sha256": digest});
+        fs::write(&state, text).unwrap();
+        fs::write(&checksums, sums.to_string()).unwrap();
+        let outcome = bpo(&arguments).succeeds().says(last.file_name().unwrap().to_str().unwrap());
+        assert!(!outcome.stderr.contains("SHA-256"), "{}", outcome.stderr);
         assert!(snapshot(&dir.at("run/adapter")) == adapter, "{key}");
     }
 }
@@ -178,7 +182,7 @@ fn set_numbers(value: &mut Value, key: &str) -> usize {
 
 /// Case 3.7: a finished run whose adapter was emptied is not finished.
 #[test]
-fn an_emptied_adapter_is_made_again() {
+fn emptied_adapter_is_written_again() {
     for name in ["adapter_model.safetensors", "adapter_config.json"] {
         let dir = Dir::new();
         copy_run(&dir.at("run"));
@@ -191,7 +195,7 @@ fn an_emptied_adapter_is_made_again() {
 
 /// Case 3.10: what only training or injection uses is checked before the first stage.
 #[test]
-fn everything_is_checked_before_the_first_stage() {
+fn all_inputs_are_checked_before_the_first_stage() {
     let dir = Dir::new();
     fs::write(dir.at("stale.safetensors"), "not a cache").unwrap();
     fs::write(dir.at("empty.jsonl"), "").unwrap();
@@ -219,7 +223,7 @@ fn everything_is_checked_before_the_first_stage() {
 
 /// Case 3.12: an id with a NUL character does not stop a stage with several answers.
 #[test]
-fn an_id_with_nul_is_an_id() {
+fn ids_can_contain_nul() {
     let dir = Dir::new();
     let (data, out) = (dir.at("data.json"), dir.at("weakened.jsonl"));
     write_samples(

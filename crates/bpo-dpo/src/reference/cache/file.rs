@@ -1,10 +1,10 @@
-//! The file of a cache of the reference's log-probabilities.
+//! The file format of a cache of reference log-probabilities.
 //!
 //! ```text
 //! reference.safetensors   logps   f32 [tokens]    of all completions, concatenated
-//!                         ends    i64 [rows]      index behind each completion's last token
+//!                         ends    i64 [rows]      index after each completion's last token
 //!                         keys    u8 [rows, 32]   SHA-256 of image name, turns and answer
-//!                         images  u8 [rows, 32]   image fingerprint, if the collator gives one
+//!                         images  u8 [rows, 32]   image fingerprint, if the collator returns one
 //!                         tokens  u8 [rows, 32]   fingerprint of the token ids
 //!                         `bpo_reference`         JSON: version and `about`
 //! ```
@@ -14,28 +14,29 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::Path;
 
-use bpo_pairs::files::{open_input, write_bytes};
+use bpo_pairs::Limits;
+use bpo_pairs::files::{lock_file, open_input, read_bytes, write_bytes};
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
 use super::{Key, LogpCache};
-use crate::error::{Change, DpoError};
+use crate::error::{ConfigChange, DpoError};
 use crate::policy::RowFingerprint;
 use crate::tensors::dims;
 
 const METADATA: &str = "bpo_reference";
 const VERSION: u32 = 1;
-/// The longest header in bytes that the safetensors crate reads.
+/// Maximum size in bytes of a header that the safetensors crate reads.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// The part of a safetensors header that is not about tensors.
+/// The part of a safetensors header that does not describe tensors.
 #[derive(Default, Deserialize)]
 struct Header {
     #[serde(rename = "__metadata__")]
     metadata: Option<HashMap<String, String>>,
 }
 
-/// The metadata of a cache file, from those of its header.
+/// Reads the metadata of a cache from the metadata of its header.
 fn read_metadata(path: &Path, metadata: Option<&HashMap<String, String>>) -> Result<Metadata, DpoError> {
     let broken = |reason: String| DpoError::ReferenceFile { path: path.to_owned(), reason };
     let text = metadata.and_then(|metadata| metadata.get(METADATA));
@@ -81,10 +82,12 @@ fn read_header(path: &Path) -> Result<Metadata, DpoError> {
 }
 
 impl LogpCache {
-    /// Checks that a file is a cache, by its header.
+    /// Checks that a file is a cache by its header. It does not check whether the cache is stale,
+    /// as [`check_about`](Self::check_about) does.
     ///
     /// # Errors
-    /// [`DpoError::ReferenceFile`] for another file; [`DpoError::Io`].
+    /// Returns [`DpoError::ReferenceFile`] if the file is not a cache, or [`DpoError::Io`] if it
+    /// cannot be read.
     pub fn check_file(path: &Path) -> Result<(), DpoError> {
         read_header(path).map(|_| ())
     }
@@ -93,21 +96,20 @@ impl LogpCache {
     /// Its rows are checked only when it is used.
     ///
     /// # Errors
-    /// [`DpoError::ReferenceChanged`] with all differences; [`DpoError::ReferenceFile`] for another
-    /// file; [`DpoError::Io`].
+    /// Returns [`DpoError::ReferenceChanged`] with all differences, [`DpoError::ReferenceFile`] if
+    /// the file is not a cache, or [`DpoError::Io`] if it cannot be read.
     pub fn check_about(path: &Path, about: &BTreeMap<String, String>) -> Result<(), DpoError> {
         read_header(path)?.check(path, about)
     }
 
-    /// Reads a file.
+    /// Reads a cache from a file.
     ///
     /// # Errors
-    /// [`DpoError::ReferenceChanged`] with all differences from `about`; [`DpoError::Safetensors`]
-    /// or [`DpoError::ReferenceFile`] for another file; [`DpoError::Io`].
+    /// Returns [`DpoError::ReferenceChanged`] with all differences from `about`,
+    /// [`DpoError::Safetensors`] or [`DpoError::ReferenceFile`] if the file is not a cache, or
+    /// [`DpoError::Io`] if it cannot be read.
     pub fn load(path: &Path, about: BTreeMap<String, String>) -> Result<Self, DpoError> {
-        // a FIFO would be waited for
-        let mut bytes = Vec::new();
-        open_input(path)?.read_to_end(&mut bytes).map_err(DpoError::io("read", path))?;
+        let bytes = read_bytes(path, Limits::DEFAULT.cache_bytes)?;
         let unreadable = |source| DpoError::Safetensors { path: Some(path.to_owned()), source };
         let broken =
             |reason: &str| DpoError::ReferenceFile { path: path.to_owned(), reason: reason.to_owned() };
@@ -152,18 +154,51 @@ impl LogpCache {
         Ok(cache)
     }
 
-    /// Writes a file atomically. Equal contents give equal bytes.
+    /// Adds the rows to a file, which several processes can do at the same time. Rows of other
+    /// processes stay in the file, and equal contents give equal bytes.
+    ///
+    /// The file is locked with [`lock_file`], read again, and replaced atomically if it lacks a row.
     ///
     /// # Errors
-    /// [`DpoError::File`] if it cannot be written.
+    /// Returns [`DpoError::File`] if the file cannot be written, the errors of
+    /// [`load`](Self::load) for a file of something else, and [`DpoError::ReferenceFile`] if the
+    /// file has a row for another image or other tokens of the same texts.
     pub fn save(&self, path: &Path) -> Result<(), DpoError> {
-        let rows = || self.order.iter().map(|key| &self.rows[key]);
+        let _lock = lock_file(path)?;
+        let mut merged = match Self::load(path, self.about.clone()) {
+            Err(DpoError::File(error)) if error.is_not_found() => Self::new(self.about.clone()),
+            there => there?,
+        };
+        let (is_new, before) = (merged.path.is_none(), merged.len());
+        for key in &self.order {
+            let row = &self.rows[key];
+            if let Some(there) = merged.rows.get(key)
+                && !there.fingerprint_agrees(row)
+            {
+                let reason = "another process added the same texts with another image or other tokens; delete it \
+                              to rebuild it";
+                return Err(DpoError::ReferenceFile { path: path.to_owned(), reason: reason.to_owned() });
+            }
+            merged.insert(*key, &self.logps[row.start..row.end], row.fingerprint.clone());
+        }
+        if is_new || merged.len() > before { merged.write(path) } else { Ok(()) }
+    }
+
+    /// Writes a file atomically, with the rows in the order of their keys.
+    fn write(&self, path: &Path) -> Result<(), DpoError> {
+        let mut order = self.order.clone();
+        order.sort_unstable();
+        let rows = || order.iter().map(|key| &self.rows[key]);
         let prints: Option<Vec<&RowFingerprint>> = rows().map(|row| row.fingerprint.as_ref()).collect();
-        let bytes = |parts: &mut dyn Iterator<Item = Vec<u8>>| parts.flatten().collect::<Vec<u8>>();
-        let ends = bytes(&mut rows().map(|row| (row.end as i64).to_le_bytes().to_vec()));
-        let logps = bytes(&mut self.logps.iter().map(|value| value.to_le_bytes().to_vec()));
-        let keys = self.order.concat();
-        let count = self.order.len();
+        let (mut ends, mut logps, mut end) = (Vec::new(), Vec::new(), 0i64);
+        for row in rows() {
+            let values = &self.logps[row.start..row.end];
+            logps.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            end += values.len() as i64;
+            ends.extend(end.to_le_bytes());
+        }
+        let keys = order.concat();
+        let count = order.len();
         let mut tensors = vec![
             ("ends", Part { dtype: Dtype::I64, shape: vec![count], bytes: ends }),
             ("keys", Part { dtype: Dtype::U8, shape: vec![count, 32], bytes: keys }),
@@ -186,19 +221,19 @@ impl LogpCache {
     }
 }
 
-fn changes(then: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<Change> {
-    let mut names: Vec<&String> = then.keys().chain(now.keys()).collect();
+fn changes(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Vec<ConfigChange> {
+    let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
     names.sort();
     names.dedup();
     let value = |of: &BTreeMap<String, String>, name| of.get(name).map_or("none", String::as_str).to_owned();
     names
         .into_iter()
-        .filter(|name| then.get(*name) != now.get(*name))
-        .map(|name| Change { key: name.clone(), then: value(then, name), now: value(now, name) })
+        .filter(|name| old.get(*name) != new.get(*name))
+        .map(|name| ConfigChange { key: name.clone(), old: value(old, name), new: value(new, name) })
         .collect()
 }
 
-/// Chunks of `N` bytes. There is no remainder: safetensors checks the shapes.
+/// Splits bytes into chunks of `N`. There is no remainder, because safetensors checks the shapes.
 fn chunks<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
     bytes.as_chunks::<N>().0.iter().copied()
 }

@@ -1,46 +1,45 @@
-//! A cache of the reference's log-probabilities.
+//! A cache of reference log-probabilities.
 
 mod file;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
-use bpo_pairs::{PreferencePair, Skipped};
+use bpo_pairs::{PreferencePair, Skipped, TextHasher};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::batches::{PreparedBatch, PreparedPairs};
-use crate::digest::Texts;
 use crate::error::{DpoError, Stale};
 use crate::loss::{LossProperties, TokenLogps};
 use crate::order::{DataOrder, GroupBatch};
 use crate::policy::{Adapters, Collate, Policy, PromptGroup, RowFingerprint};
 
-/// Log-probabilities of completions under a reference, token by token.
+/// A cache of the log-probabilities that a reference assigns to the tokens of completions.
 ///
-/// A completion is found by its texts. The cache is stale if anything else changed that the
-/// log-probabilities depend on: `about` has the fingerprints of the model, its adapter, the chat
-/// template and so on, and the collator's [fingerprints](Collate::fingerprints) those of each
-/// completion's pixels and tokens.
+/// The key of a completion is its text, with its prompt and image name. The cache is stale if
+/// anything else that the log-probabilities depend on has changed. `about` has the fingerprints of
+/// the model, its adapter and the chat template. The [fingerprints](Collate::fingerprints) of the
+/// collator cover the pixels and tokens of each completion.
 #[derive(Clone, Debug)]
 pub struct LogpCache {
     about: BTreeMap<String, String>,
     path: Option<PathBuf>,
     rows: HashMap<Key, Row>,
-    /// Keys in the order of their insertion.
+    /// Keys in insertion order.
     order: Vec<Key>,
     logps: Vec<f32>,
     /// Keys whose fingerprints were checked since the file was read.
     checked: HashSet<Key>,
 }
 
-/// Pairs in batches, as a loss needs them.
+/// Pairs to compute in batches, with the properties of the loss.
 #[derive(Clone, Copy, Debug)]
 pub struct PairBatches<'a> {
     /// The pairs.
     pub pairs: &'a [PreferencePair],
-    /// What the loss needs of them.
+    /// Properties of the loss, which decide which completions are needed.
     pub loss: LossProperties,
-    /// Pairs in a batch.
+    /// Number of pairs in a batch.
     pub size: usize,
 }
 
@@ -53,8 +52,18 @@ struct Row {
     fingerprint: Option<RowFingerprint>,
 }
 
+impl Row {
+    /// Returns whether two rows have the same fingerprint, or one has none.
+    fn fingerprint_agrees(&self, other: &Self) -> bool {
+        match (&self.fingerprint, &other.fingerprint) {
+            (Some(one), Some(two)) => one.image == two.image && one.tokens == two.tokens,
+            _ => true,
+        }
+    }
+}
+
 impl LogpCache {
-    /// An empty cache for log-probabilities that depend on `about`: names and fingerprints.
+    /// Creates an empty cache for log-probabilities that depend on `about`: names and fingerprints.
     pub fn new(about: BTreeMap<String, String>) -> Self {
         Self {
             about,
@@ -66,23 +75,24 @@ impl LogpCache {
         }
     }
 
-    /// Number of completions.
+    /// Returns the number of completions in the cache.
     pub fn len(&self) -> usize {
         self.order.len()
     }
 
-    /// Whether there is no completion.
+    /// Returns whether the cache has no completion.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
 
-    /// Computes the log-probabilities that `batches` need and the cache lacks, and checks the
+    /// Computes the log-probabilities of `batches` that are not in the cache, and checks the
     /// fingerprints of the others. Calls `each` after every batch with the number of pairs done.
-    /// Gives the pairs that could not be prepared.
+    /// Returns the pairs that could not be prepared.
     ///
     /// # Errors
-    /// [`DpoError::StaleReference`], [`DpoError::Collate`], [`DpoError::Rows`],
-    /// [`DpoError::Device`], and errors of `each`.
+    /// Returns [`DpoError::StaleReference`] if a pair has changed since it was cached,
+    /// [`DpoError::Collate`] or [`DpoError::Rows`] if collator or model fail, [`DpoError::Device`]
+    /// if the device fails, or an error of `each`.
     pub fn fill<P, C>(
         &mut self,
         model: &P,
@@ -103,7 +113,7 @@ impl LogpCache {
             let whole: Vec<&PreferencePair> = part.iter().map(|&index| &pairs[index]).collect();
             let PreparedPairs { pairs: part, skipped: refused, inputs } =
                 PreparedPairs::collate(collate, loss, whole.clone())?;
-            // the trainer meets these pairs again, and skips them
+            // the trainer will skip these pairs, too
             let is_refused = |pair: &&PreferencePair| refused.iter().any(|skipped| skipped.id == pair.id);
             let groups = GroupBatch::for_loss(loss, whole.into_iter().filter(is_refused));
             self.checked.extend(keys(&groups));
@@ -111,7 +121,7 @@ impl LogpCache {
             if let Some(PreparedBatch { groups: batch, batch: inputs, .. }) = inputs {
                 let prints = collate.fingerprints(&inputs);
                 let keys = keys(&batch);
-                if self.lacking(&keys, prints.as_deref(), &batch, &part)?.is_some() {
+                if self.first_missing(&keys, prints.as_deref(), &batch, &part)?.is_some() {
                     let tokens = model.token_logps(&inputs, adapters);
                     batch.check_rows(tokens.completions(), &part)?;
                     self.add(&keys, &tokens, prints.as_deref())?;
@@ -123,12 +133,13 @@ impl LogpCache {
         Ok(skipped)
     }
 
-    /// Checks that the cache has what a loss needs of the pairs, and their fingerprints. Pairs that
-    /// [`fill`](Self::fill) went through are not prepared again. Pairs that cannot be prepared are
-    /// left out.
+    /// Checks that the cache has all completions that a loss needs, with the same fingerprints.
+    /// Pairs that [`fill`](Self::fill) has checked are not prepared again. Pairs that cannot be
+    /// prepared are ignored.
     ///
     /// # Errors
-    /// [`DpoError::NotInReference`] and those of [`fill`](Self::fill).
+    /// Returns [`DpoError::NotInReference`] if a completion is not in the cache, or an error of
+    /// [`fill`](Self::fill).
     pub fn check<C: Collate>(
         &self,
         collate: &mut C,
@@ -146,7 +157,7 @@ impl LogpCache {
             let Some(PreparedBatch { groups: batch, batch: inputs, .. }) = prepared.inputs else { continue };
             let prints = collate.fingerprints(&inputs);
             let keys = self::keys(&batch);
-            if let Some(row) = self.lacking(&keys, prints.as_deref(), &batch, &prepared.pairs)? {
+            if let Some(row) = self.first_missing(&keys, prints.as_deref(), &batch, &prepared.pairs)? {
                 return Err(DpoError::NotInReference {
                     path: self.path.clone(),
                     pair: batch.id_of_row(row, &prepared.pairs),
@@ -156,36 +167,38 @@ impl LogpCache {
         Ok(())
     }
 
-    /// The first completion of a batch that is not in the cache.
-    fn lacking(
+    /// Returns the row of the first completion of a batch that is not in the cache.
+    fn first_missing(
         &self,
         keys: &[Key],
         prints: Option<&[RowFingerprint]>,
         batch: &GroupBatch,
         pairs: &[&PreferencePair],
     ) -> Result<Option<usize>, DpoError> {
-        let mut lacking = None;
+        let mut first_missing = None;
         for (index, key) in keys.iter().enumerate() {
             let Some(row) = self.rows.get(key) else {
-                lacking = lacking.or(Some(index));
+                first_missing = first_missing.or(Some(index));
                 continue;
             };
             let (Some(then), Some(now)) = (&row.fingerprint, prints.and_then(|prints| prints.get(index)))
             else {
                 continue;
             };
-            let what = match (then.image == now.image, then.tokens == now.tokens) {
-                (true, true) => continue,
-                (false, _) => Stale::Image,
-                (true, false) => Stale::Tokens,
+            let what = if then.image != now.image {
+                Stale::Image
+            } else if then.tokens != now.tokens {
+                Stale::Tokens
+            } else {
+                continue;
             };
             let pair = batch.id_of_row(index, pairs);
             return Err(DpoError::StaleReference { path: self.path.clone(), pair, what });
         }
-        Ok(lacking)
+        Ok(first_missing)
     }
 
-    /// Adds the rows of a batch that are not in the cache.
+    /// Adds the rows of a batch that are not in the cache yet.
     fn add(
         &mut self,
         keys: &[Key],
@@ -216,10 +229,11 @@ impl LogpCache {
         self.order.push(key);
     }
 
-    /// The log-probabilities of a batch. `pairs` are named in the error.
+    /// Returns the log-probabilities of a batch, `[completions, tokens]`. An error names one of
+    /// `pairs`.
     ///
     /// # Errors
-    /// [`DpoError::NotInReference`].
+    /// Returns [`DpoError::NotInReference`] if a completion is not in the cache.
     pub fn token_logps(
         &self,
         batch: &GroupBatch,
@@ -248,10 +262,10 @@ impl LogpCache {
     }
 }
 
-/// The keys of the rows of a batch.
+/// Returns the keys of the rows of a batch.
 fn keys(batch: &GroupBatch) -> Vec<Key> {
     let key = |group: &PromptGroup, completion: &String| {
-        let mut texts = Texts::default();
+        let mut texts = TextHasher::default();
         texts.add(&group.image);
         texts.add(if group.weakened { "weakened" } else { "" });
         texts.add(&group.history.len().to_string());
@@ -261,7 +275,7 @@ fn keys(batch: &GroupBatch) -> Vec<Key> {
         }
         texts.add(&group.prompt);
         texts.add(completion);
-        // last, and only if there is one, so that rows without it keep their keys
+        // only if there is a system text, so that other rows keep their keys
         if let Some(system) = &group.system {
             texts.add(system);
         }

@@ -141,7 +141,7 @@ proptest! {
 
     /// But for the losses that sort, a pair's loss is its own.
     #[test]
-    fn a_pairs_loss_does_not_depend_on_the_others(
+    fn loss_of_a_pair_does_not_depend_on_other_pairs(
         pairs in prop::collection::vec(prop::array::uniform6(0.0..1.0), 2..6),
     ) {
         let device = Device::flex();
@@ -168,7 +168,7 @@ proptest! {
 }
 
 #[test]
-fn a_policy_that_is_its_reference_has_no_rewards() {
+fn policy_equal_to_its_reference_has_zero_rewards() {
     for objective in objectives().into_iter().filter(|objective| objective.properties().reference) {
         let output = objective.forward(&reference(), Some(&reference()), &factors());
         assert_eq!(values(output.rewards.chosen), [0.0; 5], "{objective:?}");
@@ -180,7 +180,7 @@ fn a_policy_that_is_its_reference_has_no_rewards() {
 }
 
 #[test]
-fn rewards_carry_no_tape() {
+fn rewards_have_no_autodiff_tape() {
     let device = Device::flex().autodiff();
     let tracked = || Tensor::<1>::ones([5], &device).require_grad();
     for objective in objectives() {
@@ -193,7 +193,7 @@ fn rewards_carry_no_tape() {
 
 /// What belongs to single pairs is the same as the setting for all of them.
 #[test]
-fn what_each_pair_has_equals_what_all_have() {
+fn settings_of_each_pair_equal_settings_of_all() {
     let device = Device::flex();
     let policy = with_parts(in_f64(&CHOSEN, &device), in_f64(&REJECTED, &device));
     for objective in objectives() {
@@ -213,7 +213,7 @@ fn what_each_pair_has_equals_what_all_have() {
 }
 
 #[test]
-fn margins_move_the_point_of_rest() {
+fn margins_shift_the_minimum() {
     let device = Device::flex();
     let rewards = || Rewards::new(in_f64(&[0.5, -1.0], &device), in_f64(&[0.2, 1.0], &device));
     let logps = PairLogps::new(rewards().chosen, rewards().rejected);
@@ -249,7 +249,7 @@ fn length_normalization_divides_rewards() {
 }
 
 #[test]
-fn sums_weigh_their_terms() {
+fn sums_weight_their_terms() {
     let device = Device::flex();
     let policy = with_parts(in_f64(&CHOSEN, &device), in_f64(&REJECTED, &device));
     let of = |loss: &Loss| {
@@ -268,7 +268,7 @@ fn sums_weigh_their_terms() {
 }
 
 #[test]
-fn lengths_and_tails_are_those_of_the_mask() {
+fn lengths_and_tails_follow_the_mask() {
     let device = Device::flex().autodiff();
     let tokens = TokenLogps {
         logps: Tensor::from_floats([[-1.0, -2.0, -4.0], [-3.0, 0.0, 0.0], [-5.0, -6.0, 0.0]], &device),
@@ -285,7 +285,7 @@ fn lengths_and_tails_are_those_of_the_mask() {
 }
 
 #[test]
-fn pairs_share_completions() {
+fn pairs_can_share_completions() {
     let sums = Tensor::from_floats([1.0, 2.0, 3.0], &Device::flex());
     let rows = PairRows::new(vec![0, 0], vec![2, 1]);
     let logps = PairLogps::select(sums, &rows);
@@ -324,7 +324,7 @@ fn losses_are_named_by_their_type() {
 }
 
 #[test]
-fn smoothing_follows_the_equation() {
+fn label_smoothing_equals_its_equation() {
     let device = Device::flex();
     let margins = [-400.0, -3.0, 0.0, 0.7, 90.0];
     let log_sigmoid = |x: f64| if x > 0.0 { -(-x).exp().ln_1p() } else { x - x.exp().ln_1p() };

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_policy_unlike_its_reference_is_an_error() {
+fn policy_that_differs_from_its_reference_is_an_error() {
     let trainer = |config| Trainer::new(config, Toy::adapted(), ToyCollate::default(), None).expect("valid");
     let error = trainer(config()).train(&pairs(), &mut ()).expect_err("an adapter that does something");
     let DpoError::InitialMismatch { margin, .. } = &error else { panic!("{error}") };
@@ -14,7 +14,7 @@ fn a_policy_unlike_its_reference_is_an_error() {
 
 /// Dropout in an adapter has no effect while the adapter is zero. Any other dropout is an error.
 #[test]
-fn dropout_that_is_left_on_is_an_error() {
+fn dropout_outside_a_new_adapter_is_an_error() {
     let train = |policy: Toy| {
         let trainer = Trainer::new(config().with_max_steps(Some(1)), policy, ToyCollate::default(), None);
         trainer.expect("valid").train(&pairs(), &mut ())
@@ -44,7 +44,7 @@ fn unusable_pairs_are_skipped_with_a_reason() {
 }
 
 #[test]
-fn without_a_check_an_unusable_pair_is_an_error() {
+fn unusable_pair_without_validation_is_an_error() {
     let bad = [pair(100, "missing", "what is there", "a", "b")];
     let error = train(config().with_validate_pairs(false), &bad).expect_err("cannot be collated");
     assert!(matches!(&error, DpoError::Collate { pairs, .. } if *pairs == ["100"]), "{error}");
@@ -54,7 +54,7 @@ fn without_a_check_an_unusable_pair_is_an_error() {
 }
 
 #[test]
-fn a_step_that_is_not_finite_is_left_out() {
+fn non_finite_step_is_skipped() {
     let mut bad = pairs();
     bad.push(pair(100, "nan", "what is there", "a", "b"));
     let (policy, summary, steps) = train(config().with_batch_size(1), &bad).expect("trained");
@@ -71,7 +71,7 @@ fn a_step_that_is_not_finite_is_left_out() {
 }
 
 #[test]
-fn too_many_such_steps_are_an_error() {
+fn too_many_non_finite_steps_are_an_error() {
     let bad: Vec<_> = (0..6).map(|id| pair(id, "nan", &format!("question {id}"), "a", "b")).collect();
     // fewer steps than the limit, and not one of them made
     let two = config().with_batch_size(1).with_max_skipped(3).with_max_steps(Some(2));
@@ -83,7 +83,7 @@ fn too_many_such_steps_are_an_error() {
 
 /// Each setting fits f32, and their product does not.
 #[test]
-fn what_is_not_finite_is_not_saved() {
+fn non_finite_parameters_are_not_saved() {
     let dir = tempfile::tempdir().expect("a directory");
     let config = config().with_warmup_ratio(0.0).with_learning_rate(3e38).with_weight_decay(10.0);
     let new = |config: DpoConfig, dir: Option<&std::path::Path>| {
@@ -103,7 +103,7 @@ fn what_is_not_finite_is_not_saved() {
 }
 
 #[test]
-fn nothing_to_train_is_an_error() {
+fn policy_without_trainable_parameters_is_an_error() {
     let frozen = Toy::untouched().no_grad();
     let error = Trainer::new(config(), frozen, ToyCollate::default(), None).expect_err("all frozen");
     assert!(matches!(error, DpoError::NothingToTrain), "{error}");

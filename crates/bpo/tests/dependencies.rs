@@ -29,7 +29,7 @@ const WITHOUT_BURN: [&str; 6] =
 const OF_MODELS: [&str; 5] = ["burn", "bpo-dpo", "bpo-model", "gemm", "tokenizers"];
 
 #[test]
-fn crates_depend_only_on_what_they_may() {
+fn crates_have_only_allowed_dependencies() {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
@@ -58,7 +58,7 @@ fn crates_depend_only_on_what_they_may() {
 
 /// Without their feature `model`, `bpo` and `bpo-cli` do not depend on a tensor library.
 #[test]
-fn pairs_are_made_without_a_tensor_library() {
+fn pair_making_crates_do_not_depend_on_burn() {
     for package in ["bpo", "bpo-cli"] {
         let output = Command::new(env!("CARGO"))
             .args(["tree", "--offline", "--edges", "normal", "--prefix", "none", "--format", "{p}"])

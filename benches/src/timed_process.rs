@@ -1,9 +1,8 @@
-//! Contenders: processes that do a piece of work on request, so that variants are timed
-//! alternately.
+//! Processes that do a piece of work on request, so that variants are timed alternately.
 //!
-//! A contender prints `ready`. For each line that it reads, it does its work once and prints the
-//! seconds. For the line `peak` it prints its peak memory in MB: that of the device if the device
-//! reports it, otherwise that of the process.
+//! A timed process prints `ready`. For each line that it reads, it does its work once and prints
+//! the seconds. For the line `peak` it prints its peak memory in MB: that of the device if the
+//! device reports it, otherwise that of the process.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -12,14 +11,14 @@ use std::time::Instant;
 use bpo::DeviceSpec;
 use bpo::burn::tensor::Device;
 
-/// The handle of a contender.
+/// The handle of a timed process.
 #[derive(Debug)]
-pub struct Contender {
+pub struct TimedProcess {
     child: Child,
     answers: BufReader<ChildStdout>,
 }
 
-impl Contender {
+impl TimedProcess {
     /// Starts a process and waits until it prints `ready`.
     ///
     /// # Panics
@@ -31,9 +30,9 @@ impl Contender {
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let answers = BufReader::new(child.stdout.take().expect("piped"));
-        let mut contender = Self { child, answers };
-        assert_eq!(contender.line(), "ready", "{command:?}");
-        contender
+        let mut process = Self { child, answers };
+        assert_eq!(process.line(), "ready", "{command:?}");
+        process
     }
 
     /// Starts a script of `peers/` with the interpreter in `BPO_BENCH_PYTHON`. Returns `None` if
@@ -61,10 +60,10 @@ impl Contender {
         Self::start(Command::new(std::env::current_exe().expect("this program")).args(arguments))
     }
 
-    /// Sends a line and returns the number that the contender prints.
+    /// Sends a line and returns the number that the process prints.
     ///
     /// # Panics
-    /// Panics if the contender has ended or prints no number.
+    /// Panics if the process has ended or prints no number.
     pub fn ask(&mut self, line: &str) -> f64 {
         writeln!(self.child.stdin.as_mut().expect("piped"), "{line}").expect("it listens");
         let answer = self.line();
@@ -78,7 +77,7 @@ impl Contender {
     }
 }
 
-impl Drop for Contender {
+impl Drop for TimedProcess {
     fn drop(&mut self) {
         // the process ends when its input is closed
         drop(self.child.stdin.take());
@@ -104,7 +103,7 @@ pub fn alternate(
     seconds
 }
 
-/// The side of the contender process.
+/// The code that runs in the timed process.
 #[derive(Debug)]
 pub struct Worker {
     spec: DeviceSpec,

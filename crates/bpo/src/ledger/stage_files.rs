@@ -11,7 +11,7 @@ use crate::stage::Stage;
 ///
 /// # Errors
 /// Returns [`BpoError::Missing`] if a file is missing although later files exist.
-pub(super) fn made(dir: &RunDir) -> Result<Vec<(Stage, PathBuf)>, BpoError> {
+pub(super) fn existing(dir: &RunDir) -> Result<Vec<(Stage, PathBuf)>, BpoError> {
     let chain = [
         (Stage::Data, dir.manifest()),
         (Stage::Data, dir.config()),
@@ -24,16 +24,16 @@ pub(super) fn made(dir: &RunDir) -> Result<Vec<(Stage, PathBuf)>, BpoError> {
     // written again
     let ends = [dir.checkpoints(), dir.adapter(), dir.model()];
     let paths = chain.iter().skip(2).map(|(_, path)| path).chain(&ends);
-    let made: Vec<&PathBuf> = paths.filter(|path| has_content(path)).collect();
-    let Some(last) = made.last() else { return Ok(Vec::new()) };
+    let existing: Vec<&PathBuf> = paths.filter(|path| has_content(path)).collect();
+    let Some(last) = existing.last() else { return Ok(Vec::new()) };
     let mut before = chain.iter().take_while(|(_, path)| path != *last);
     if let Some((stage, missing)) = before.find(|(_, path)| !has_content(path)) {
         let after = chain.iter().skip_while(|(_, path)| path != missing).map(|(_, path)| path).chain(&ends);
-        let later = after.filter(|path| made.contains(path)).cloned().collect();
+        let later = after.filter(|path| existing.contains(path)).cloned().collect();
         return Err(BpoError::Missing { path: missing.clone(), stage: *stage, later });
     }
-    let is_made = |(stage, path): &&(Stage, PathBuf)| *stage != Stage::Data && has_content(path);
-    Ok(chain.iter().filter(is_made).cloned().collect())
+    let has_results = |(stage, path): &&(Stage, PathBuf)| *stage != Stage::Data && has_content(path);
+    Ok(chain.iter().filter(has_results).cloned().collect())
 }
 
 /// Returns whether a file or directory is not empty. A stage that could not start, for example

@@ -1,4 +1,4 @@
-//! Measured limits of the machine: the rates of large matrix products and of copies.
+//! Measured limits of a device: the rates of large matrix products and of copies.
 
 use std::fmt;
 use std::hint::black_box;
@@ -11,7 +11,7 @@ use crate::median;
 
 /// Rates of a device.
 #[derive(Clone, Copy, Debug)]
-pub struct Ceilings {
+pub struct DeviceLimits {
     /// Operations per second in products of square matrices. A multiplication and an addition are
     /// two operations.
     pub matmul: f64,
@@ -21,7 +21,7 @@ pub struct Ceilings {
     pub copy: f64,
 }
 
-impl Ceilings {
+impl DeviceLimits {
     /// Measures a device, which takes a few seconds.
     ///
     /// # Panics
@@ -51,11 +51,14 @@ impl Ceilings {
     }
 }
 
-impl fmt::Display for Ceilings {
+impl fmt::Display for DeviceLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { matmul, side, copy } = self;
         let (matmul, copy) = (matmul / 1e9, copy / 1e9);
-        write!(f, "ceilings: {matmul:.0} GFLOP/s in products of {side} x {side}, {copy:.1} GB/s in copies")
+        write!(
+            f,
+            "device limits: {matmul:.0} GFLOP/s in products of {side} x {side}, {copy:.1} GB/s in copies"
+        )
     }
 }
 

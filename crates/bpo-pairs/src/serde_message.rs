@@ -5,22 +5,22 @@
 
 /// The format whose terms a message uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Words {
+pub enum MessageTerms {
     /// JSON: objects and lists.
     Json,
     /// TOML: tables and arrays.
     Toml,
 }
 
-impl Words {
+impl MessageTerms {
     /// Rewrites a message of serde, with the expected type before the value that was found:
     /// `expected a number, found the text "16"`. Messages of other kinds are returned unchanged.
     ///
     /// ```
-    /// use bpo_pairs::Words;
+    /// use bpo_pairs::MessageTerms;
     ///
     /// let message = "invalid type: string \"16\", expected f64";
-    /// assert_eq!(Words::Json.message(message), "expected a number, found the text \"16\"");
+    /// assert_eq!(MessageTerms::Json.message(message), "expected a number, found the text \"16\"");
     /// ```
     pub fn message(self, message: &str) -> String {
         let kinds = ["invalid type: ", "invalid value: "];
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_have_the_words_of_the_format() {
+    fn messages_use_the_terms_of_the_format() {
         for (message, json, toml) in [
             (
                 "invalid type: map, expected a sequence",
@@ -120,8 +120,8 @@ mod tests {
             ),
             ("missing field `id`", "missing field `id`", "missing field `id`"),
         ] {
-            assert_eq!(Words::Json.message(message), json);
-            assert_eq!(Words::Toml.message(message), toml);
+            assert_eq!(MessageTerms::Json.message(message), json);
+            assert_eq!(MessageTerms::Toml.message(message), toml);
         }
     }
 }

@@ -40,7 +40,7 @@ fn pairs() -> Vec<PreferencePair> {
         id: id.into(),
         image: image.into(),
         system: None,
-        history: Vec::new(),
+        history: Default::default(),
         prompt: "What is it?".into(),
         chosen: chosen.into(),
         rejected: rejected.into(),
@@ -90,7 +90,7 @@ fn weights(dir: &Path) -> BTreeMap<String, (String, Vec<u8>)> {
 
 /// Exactly the enabled parts are changed, and the change is written.
 #[test]
-fn what_is_on_is_trained_and_nothing_else() {
+fn only_selected_parts_are_trained() {
     let base = weights(&tiny());
     // the third vision layer and the last norm are behind the layer whose features are used
     let runs = |name: &str| !name.contains("encoder.layers.2.") && !name.contains("post_layernorm");
@@ -121,7 +121,7 @@ fn what_is_on_is_trained_and_nothing_else() {
 }
 
 #[test]
-fn the_model_is_a_checkpoint_like_its_base() {
+fn finetuned_model_is_a_checkpoint_in_the_format_of_its_base() {
     let dir = tempfile::tempdir().unwrap();
     train(&config([true, true, false], 3), dir.path(), usize::MAX).unwrap();
     let model = dir.path().join("model");
@@ -149,7 +149,7 @@ fn the_model_is_a_checkpoint_like_its_base() {
 
 /// With a fixed reference, and with one that is synchronized.
 #[test]
-fn stopped_and_taken_up_it_gives_the_same_model() {
+fn resumed_full_finetuning_equals_uninterrupted_run() {
     for moving in [None, Some(ReferenceSync::new(2, 0.6))] {
         let mut config = config([true; 3], 5);
         config.train.reference_sync = moving;

@@ -7,11 +7,13 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
+use serde_json::{Value, json};
+
 use super::support::{Dir, fails, inject, score_arguments};
 use crate::common::server::Server;
 use crate::common::{
-    Outcome, bpo, checkpoint, command, copy_run, finish, photos, score, snapshot, tiny, write_pairs,
-    write_samples, write_three_pairs,
+    Outcome, bpo, checkpoint, command, copy_run, finish, generate, photos, run_arguments, score, snapshot,
+    tiny, train_arguments, write_pairs, write_samples, write_three_pairs,
 };
 
 /// Commands that write one file, with that file.
@@ -33,7 +35,7 @@ fn writers(dir: &Dir) -> Vec<(PathBuf, Vec<OsString>)> {
 
 /// Case 2.2: an output that is no file is refused, directly and behind a link.
 #[test]
-fn an_output_that_is_a_fifo_is_refused() {
+fn output_that_is_a_fifo_is_an_error() {
     let dir = Dir::new();
     let fifo = dir.fifo("fifo");
     for (out, arguments) in writers(&dir) {
@@ -50,7 +52,7 @@ fn an_output_that_is_a_fifo_is_refused() {
 
 /// Case 2.2: an output that is a link is written where the link leads.
 #[test]
-fn an_output_that_is_a_link_is_written_through() {
+fn linked_output_is_written_to_its_target() {
     let dir = Dir::new();
     fs::create_dir(dir.at("elsewhere")).unwrap();
     for (out, arguments) in writers(&dir) {
@@ -64,7 +66,7 @@ fn an_output_that_is_a_link_is_written_through() {
 
 /// Case 2.3: files and directories of the user beside an output stay as they are.
 #[test]
-fn what_lies_beside_an_output_is_not_touched() {
+fn files_beside_an_output_are_unchanged() {
     let dir = Dir::new();
     copy_run(&dir.at("run"));
     fs::create_dir(dir.at("merged.partial")).unwrap();
@@ -79,6 +81,27 @@ fn what_lies_beside_an_output_is_not_touched() {
         fs::write(&part, "mine").unwrap();
         bpo(&arguments).succeeds();
         assert_eq!(fs::read_to_string(&part).unwrap(), "mine", "{arguments:?}");
+    }
+}
+
+/// Case 2.3: files of the user that have the names of a training's logs stay as they are.
+#[test]
+fn logs_that_no_training_wrote_are_refused_and_unchanged() {
+    for name in ["metrics.jsonl", "eval.jsonl", "samples.jsonl"] {
+        for text in [r#"{"question": "Is it a cat?", "answer": "yes"}"#, "my notes", "{"] {
+            let dir = Dir::new();
+            let out = dir.at("out");
+            fs::create_dir(&out).unwrap();
+            write_three_pairs(&out.join("pairs.jsonl"), ["A cat.", "A red cup."]);
+            fs::write(out.join(name), text).unwrap();
+            fails(
+                train_arguments(&out.join("pairs.jsonl"), &out)
+                    .into_iter()
+                    .chain(arguments!["--eval-fraction", "0.4"])
+                    .collect(),
+            );
+            assert_eq!(fs::read_to_string(out.join(name)).unwrap(), text, "{name}");
+        }
     }
 }
 
@@ -103,7 +126,7 @@ fn inject_with_server(server: &str, key: Option<&OsStr>) -> (Outcome, String) {
 
 /// Case 2.6: a key is never printed, whatever is wrong with it.
 #[test]
-fn a_key_that_cannot_be_used_is_not_printed() {
+fn invalid_api_key_is_not_printed() {
     let settings = "base_url = \"http://127.0.0.1:9\"\napi_key_env = \"BPO_TEST_KEY\"";
     let (outcome, texts) = inject_with_server(settings, Some(OsStr::from_bytes(b"sk-sesame\xff")));
     outcome.refuses_naming(&["inject.server.api_key_env"]);
@@ -117,7 +140,7 @@ fn a_key_that_cannot_be_used_is_not_printed() {
 
 /// Case 2.6: a password or key in the server's address is in no output and no file.
 #[test]
-fn a_secret_in_an_address_is_written_nowhere() {
+fn secrets_of_addresses_are_not_written() {
     let server = Server::failing_first(0);
     let with_password = server.url.replace("http://", "http://user:sesame@");
     let with_key = format!("{}/?key=sesame", server.url);
@@ -129,13 +152,17 @@ fn a_secret_in_an_address_is_written_nowhere() {
     }
 }
 
-/// An escape sequence that sets a terminal's title.
-const ESCAPE: &str = "\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}";
+/// An escape sequence that sets a terminal's title, and a line that looks like a message.
+const ESCAPE: &str = "\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}\u{2028}\nerror: forged";
 
+/// Nothing on standard error or output steers a terminal, and no line is forged.
 #[track_caller]
 fn is_plain(outcome: &Outcome) {
-    let steers = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
-    assert!(!outcome.stderr.contains(steers), "{:?}", outcome.stderr);
+    let steers = |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202e}' | '\u{2028}');
+    for text in [&outcome.stderr, &outcome.stdout] {
+        assert!(!text.contains(steers), "{text:?}");
+        assert!(!text.lines().any(|line| line.starts_with("error: forged")), "{text}");
+    }
     assert!(outcome.stderr.contains("owned"), "{:?}", outcome.stderr);
 }
 
@@ -162,6 +189,81 @@ fn ids_and_file_names_are_escaped() {
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join(&image), "no image").unwrap();
     is_plain(&bpo(arguments!["distort", folder, "--distortion", "grayscale", "--out", dir.at("made")]));
+
+    let toml: String = ESCAPE.chars().map(|c| format!("\\U{:08x}", c as u32)).collect();
+    fs::write(dir.at("bpo.toml"), format!("[weaken]\n\"{toml}\" = 1\n")).unwrap();
+    is_plain(&bpo(arguments!["inject", "--config", dir.at("bpo.toml"), "--data", dir.at("data.json")]));
+    is_plain(&bpo(arguments!["inject", "--data", dir.at("data.json"), ESCAPE]));
+}
+
+/// Case 2.9: values from checkpoints and ids in evaluations reach the terminal without control
+/// characters.
+#[test]
+fn values_of_checkpoints_and_evaluations_are_escaped() {
+    let dir = Dir::new();
+    write_three_pairs(&dir.at("pairs.jsonl"), ["A cat.", "A red cup."]);
+    for (key, value) in [
+        ("model_type", json!(ESCAPE)),
+        ("architectures", json!([ESCAPE])),
+        ("quantization_config", json!({"quant_method": ESCAPE})),
+    ] {
+        let _ = fs::remove_dir_all(dir.at("model"));
+        checkpoint::copy_to(&dir.at("model"));
+        let path = dir.at("model/config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        config[key] = value;
+        fs::write(&path, config.to_string()).unwrap();
+        let outcome = score(&dir.at("model"), &dir.at("pairs.jsonl"), vec![]);
+        if key != "architectures" {
+            is_plain(&outcome);
+        }
+    }
+
+    let truth = json!({"image": "cat.jpg", "objects": ["cat"]});
+    fs::write(dir.at("truth.jsonl"), format!("{truth}\n")).unwrap();
+    let answers = json!([{"image": "cat.jpg", "answer": "A cat."}, {"image": ESCAPE, "answer": "A cat."}]);
+    fs::write(dir.at("answers.json"), answers.to_string()).unwrap();
+    let files = arguments!["--truth", dir.at("truth.jsonl"), "--answers", dir.at("answers.json")];
+    is_plain(&bpo([arguments!["eval", "chair"], files].concat()));
+}
+
+/// Case 2.9: JSON on standard output shows ids and answers escaped, with their values.
+#[test]
+fn standard_output_is_escaped() {
+    let dir = Dir::new();
+    let id = format!("a{ESCAPE}");
+    let question = json!({"id": id, "image": "cat.jpg", "prompt": "What is it?"});
+    fs::write(dir.at("questions.jsonl"), question.to_string()).unwrap();
+    let outcome = generate(&dir.at("questions.jsonl"), arguments!["--max-new-tokens", "2"]).succeeds();
+    let steers = |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202e}' | '\u{2028}');
+    assert!(!outcome.stdout.contains(steers), "{:?}", outcome.stdout);
+    assert_eq!(outcome.lines()[0]["id"], id);
+}
+
+/// Cases 2.5 and 2.6: a key that a server sends back and a password in its address are in no file of
+/// a run: neither in `skipped.jsonl` nor in `config.toml`.
+#[test]
+fn no_file_of_a_run_has_a_secret() {
+    let dir = Dir::new();
+    let server = Server::refusing_first(3);
+    let url = server.url.replace("http://", "http://user:sesame@");
+    let settings = format!("base_url = \"{url}\"\nmodel = \"m\"\napi_key_env = \"BPO_TEST_KEY\"\n");
+    fs::write(dir.at("bpo.toml"), format!("[inject.server]\nmax_concurrency = 1\n{settings}")).unwrap();
+    let run = dir.at("run");
+    let config = arguments!["--config", dir.at("bpo.toml")];
+    let mut command = command(run_arguments(&run).into_iter().chain(config));
+    let outcome = finish(command.env("BPO_TEST_KEY", "sk-Open+Sesame/1234567890="));
+    let without = |text: &str| !text.to_lowercase().contains("sesame");
+    assert!(without(&outcome.stdout) && without(&outcome.stderr), "{outcome:?}");
+    let outcome = outcome.without_panic();
+    for (path, bytes) in snapshot(&run) {
+        assert!(without(&String::from_utf8_lossy(&bytes)), "{}: {outcome:?}", path.display());
+    }
+    let config = fs::read_to_string(run.join("config.toml")).unwrap();
+    assert!(config.contains("base_url"), "{config}");
+    outcome.succeeds();
+    let skipped = fs::read_to_string(run.join("skipped.jsonl")).unwrap();
+    assert!(skipped.contains("[API key removed]"), "{skipped}");
 }
 
 /// Case 2.9: replies of a server and errors of a template reach the terminal without control

@@ -15,7 +15,7 @@ mod toy;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Waits until no other test of this binary runs.
-fn alone() -> MutexGuard<'static, ()> {
+fn lock_process() -> MutexGuard<'static, ()> {
     static RUNNING: Mutex<()> = Mutex::new(());
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }

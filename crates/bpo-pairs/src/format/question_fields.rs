@@ -4,33 +4,35 @@ use serde_json::Value;
 
 use super::fields::{Fields, describe, object, quoted, turns};
 use super::images_field::{single, take_paths};
+use crate::history::History;
 use crate::image_token::place_in_conversation;
 use crate::placeholders::check_question;
 use crate::sft::Turn;
-use crate::skipped::{Flaw, SkipReason};
+use crate::skipped::{SkipCause, SkipReason};
 
 /// Keys of media that a vision-language model cannot process.
 const OTHER_MEDIA: [&str; 4] = ["video", "videos", "audio", "audios"];
 
 /// The question of a record, a pair or a question file, with its image and the turns before it.
-pub(super) struct Asked {
+pub(super) struct QuestionFields {
     pub(super) image: String,
     pub(super) system: Option<String>,
-    pub(super) history: Vec<Turn>,
+    pub(super) history: History,
     pub(super) prompt: String,
 }
 
-impl Asked {
+impl QuestionFields {
     /// Takes the values from a record whose question is under `key`, and places the image token in
     /// the first question.
-    pub(super) fn take(fields: &mut Fields, key: &str) -> Result<Self, Flaw> {
-        let mut asked = Self::take_unplaced(fields, key)?;
-        place_in_conversation(&mut asked.history, &mut asked.prompt)?;
-        Ok(asked)
+    pub(super) fn take(fields: &mut Fields, key: &str) -> Result<Self, SkipCause> {
+        let mut fields = Self::take_unplaced(fields, key)?;
+        let mut history = fields.history.to_vec();
+        place_in_conversation(&mut history, &mut fields.prompt)?;
+        Ok(Self { history: history.into(), ..fields })
     }
 
-    /// Takes the values and leaves image tokens as they are in the record.
-    pub(super) fn take_unplaced(fields: &mut Fields, key: &str) -> Result<Self, Flaw> {
+    /// Takes the values without moving image tokens.
+    pub(super) fn take_unplaced(fields: &mut Fields, key: &str) -> Result<Self, SkipCause> {
         refuse_other_media(fields)?;
         let image = single(take_paths(fields)?)?;
         let system = take_system(fields)?.map(|(key, text)| check_question(&key, &text).map(|()| text));
@@ -43,7 +45,7 @@ impl Asked {
             let at = format!("{at}.");
             Ok(Turn { prompt: turn.text(&at, "prompt")?, answer: turn.text(&at, "answer")? })
         };
-        let history = history.map(turn).collect::<Result<Vec<_>, Flaw>>()?;
+        let history = history.map(turn).collect::<Result<History, SkipCause>>()?;
         let prompt = fields.text("", key)?;
         check_question(key, &prompt)?;
         Ok(Self { image, system, history, prompt })
@@ -51,7 +53,7 @@ impl Asked {
 }
 
 /// Fails with [`SkipReason::OtherMedia`] if the record has video or audio.
-pub(super) fn refuse_other_media(fields: &mut Fields) -> Result<(), Flaw> {
+pub(super) fn refuse_other_media(fields: &mut Fields) -> Result<(), SkipCause> {
     for key in OTHER_MEDIA {
         let found = fields.take_some(key).filter(|value| !is_nothing(value));
         if found.is_some() {
@@ -73,8 +75,8 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-pub(super) fn other_media(key: &str, found: Option<&Value>) -> Flaw {
-    Flaw::new(
+pub(super) fn other_media(key: &str, found: Option<&Value>) -> SkipCause {
+    SkipCause::new(
         SkipReason::OtherMedia,
         format_args!("`{key}`: expected an image and nothing else, found {}", describe(found)),
     )
@@ -83,17 +85,18 @@ pub(super) fn other_media(key: &str, found: Option<&Value>) -> Flaw {
 /// A key and its text.
 pub(super) type Keyed = (String, String);
 
-/// Takes the system text under `system` or `system_prompt`. White space alone counts as none.
-pub(super) fn take_system(fields: &mut Fields) -> Result<Option<Keyed>, Flaw> {
-    let mut take = |key: &str| Ok::<_, Flaw>(fields.optional_text(key)?.map(|text| (key.to_owned(), text)));
+/// Takes the system text under `system` or `system_prompt`. A text of white space is ignored.
+pub(super) fn take_system(fields: &mut Fields) -> Result<Option<Keyed>, SkipCause> {
+    let mut take =
+        |key: &str| Ok::<_, SkipCause>(fields.optional_text(key)?.map(|text| (key.to_owned(), text)));
     one_system(take("system")?, take("system_prompt")?)
 }
 
-/// Merges two optional system texts. Two different texts are a flaw.
-pub(super) fn one_system(one: Option<Keyed>, other: Option<Keyed>) -> Result<Option<Keyed>, Flaw> {
+/// Merges two optional system texts. Two different texts are an error.
+pub(super) fn one_system(one: Option<Keyed>, other: Option<Keyed>) -> Result<Option<Keyed>, SkipCause> {
     let some = |keyed: Option<Keyed>| keyed.filter(|(_, text)| !text.trim().is_empty());
     match (some(one), some(other)) {
-        (Some((_, one)), Some((key, other))) if one != other => Err(Flaw::new(
+        (Some((_, one)), Some((key, other))) if one != other => Err(SkipCause::new(
             SkipReason::Malformed,
             format_args!(
                 "`{key}`: expected no second system text beside {}, found {}",

@@ -11,12 +11,13 @@ use bpo::{
 };
 use serde::Serialize;
 
-use crate::progress::{self, print_line};
+use crate::progress;
+use crate::terminal::print_line;
 
 /// A training from the same annotated answers, for the same number of steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Arm {
+pub enum Variant {
     /// Control: supervised fine-tuning on the chosen answers, without rejected ones.
     Sft,
     /// Preference over answers about weakened images only.
@@ -29,7 +30,7 @@ pub enum Arm {
     Bpo,
 }
 
-impl Arm {
+impl Variant {
     /// The name in files.
     pub fn name(self) -> &'static str {
         match self {
@@ -74,11 +75,11 @@ impl Arm {
         }
     }
 
-    /// Trains in a directory of its own, or resumes training in it. Returns the directory of the
+    /// Trains in a separate directory, or resumes training in it. Returns the directory of the
     /// adapter.
     ///
     /// # Errors
-    /// If training fails, or the directory has other settings.
+    /// Returns an error if training fails, or the directory has other settings.
     pub fn train(
         self,
         config: &RunConfig,
