@@ -50,7 +50,7 @@ fn texts_of_files_cannot_control_a_terminal_or_forge_a_line() {
         BpoError::Question { id: text(), source: "source".into() },
         BpoError::Unanswered { id: text(), reason: text() },
         BpoError::SameId { path: path(), id: text() },
-        BpoError::Differs { path: path(), there: 1, now: 2 },
+        BpoError::Differs { path: path(), in_file: 1, from_answers: 2 },
         BpoError::NoImages { first: path(), reason: text(), skipped: skipped.clone() },
         BpoError::NoCheckpoint { path: path() },
         BpoError::AdapterAsModel { path: path() },
