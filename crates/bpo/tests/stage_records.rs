@@ -13,7 +13,7 @@ fn invalid_stage_records_are_errors_without_type_names() {
     let at = |name: &str| dir.path().join(name);
     let good = r#"{"id":"a","type":"mllm-hal","response":"A dog."}"#;
     for (line, problem) in [
-        ("3", "expected an object with `id`, and `response` or `skipped`, found 3"),
+        ("3", "expected an object with `id`, and `response` or `detail`, found 3"),
         (r#"{"id":"b","more":1}"#, "unknown field `more`"),
         (r#"{"id":"b","type":"gt","response":7}"#, "`response`: expected a text, found 7"),
         (

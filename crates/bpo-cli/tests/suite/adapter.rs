@@ -175,7 +175,7 @@ fn run_starts_from_an_adapter() {
     bpo(arguments()).succeeds();
     assert!(near_ln_2(setting.losses("run")[0]));
     bpo(arguments()).succeeds().says("nothing left to do");
-    bpo(run_arguments(&run)).fails_naming(&["weakened.jsonl", "`model.adapter`"]);
+    bpo(run_arguments(&run)).fails_naming(&["`model.adapter` (--adapter) is not set now"]);
     let manifest: Value = serde_json::from_slice(&fs::read(run.join("manifest.json")).unwrap()).unwrap();
     assert!(manifest["stages"]["train"]["inputs"]["adapter"].is_string(), "{manifest}");
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bpo_pairs::{SkipCounts, UntrustedPath};
+use bpo_pairs::{SkipCounts, Untrusted, UntrustedPath};
 
 use crate::config::Change;
 
@@ -26,7 +26,7 @@ pub(super) fn differences(settings: &[Change], inputs: &[Change]) -> String {
         parts.push(format!("with other settings: {}", list(settings)));
     }
     if !inputs.is_empty() {
-        parts.push(format!("from other input: {} changed", names(inputs)));
+        parts.push(format!("from other input: {}", changed(inputs)));
     }
     let remedy = if inputs.is_empty() {
         "Restore the settings to continue it"
@@ -38,18 +38,26 @@ pub(super) fn differences(settings: &[Change], inputs: &[Change]) -> String {
     format!("{}. {remedy}, or give another --out to start again", parts.join(", and "))
 }
 
-/// Names inputs by their settings. Fingerprints are left out, as they mean nothing to users.
-fn names(inputs: &[Change]) -> String {
-    let name = |change: &Change| match change.key.as_str() {
-        "data" => "the content of `data.path` (--data)".to_owned(),
-        "model" => "the content of `model.path` (--model)".to_owned(),
-        "eval_pairs" => "the content of `data.eval_pairs` (--eval-pairs)".to_owned(),
-        "adapter" => "the content of `model.adapter` (--adapter)".to_owned(),
-        "reference" => "the content of `reference.path`".to_owned(),
-        "reference_adapter" => "the content of `reference.adapter`".to_owned(),
-        other => format!("the {other}"),
+/// Describes changed inputs by their settings. Fingerprints are left out, as they mean nothing to
+/// users.
+fn changed(inputs: &[Change]) -> String {
+    let one = |change: &Change| {
+        let name = match change.key.as_str() {
+            "data" => "`data.path` (--data)",
+            "model" => "`model.path` (--model)",
+            "eval_pairs" => "`data.eval_pairs` (--eval-pairs)",
+            "adapter" => "`model.adapter` (--adapter)",
+            "reference" => "`reference.path`",
+            "reference_adapter" => "`reference.adapter`",
+            other => return format!("the {} changed", Untrusted(other)),
+        };
+        match (&change.old, &change.new) {
+            (None, _) => format!("{name} was not set before"),
+            (_, None) => format!("{name} is not set now"),
+            _ => format!("the content of {name} changed"),
+        }
     };
-    inputs.iter().map(name).collect::<Vec<_>>().join(" and ")
+    inputs.iter().map(one).collect::<Vec<_>>().join(" and ")
 }
 
 fn list(changes: &[Change]) -> String {

@@ -230,8 +230,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         write(&at("x"), "b", |_| {}, true);
-        std::fs::rename(manifest_beside(&at("x")), at("manifest.json")).unwrap();
-        std::fs::rename(at("x"), at("injected.jsonl")).unwrap();
+        std::fs::copy(manifest_beside(&at("x")), at("manifest.json")).unwrap();
+        std::fs::copy(at("x"), at("injected.jsonl")).unwrap();
         let error = check_answers(&[&at("injected.jsonl")], &Fingerprint::of("a")).unwrap_err();
         assert!(matches!(error, BpoError::Answers { .. }), "{error}");
         check_answers(&[&at("injected.jsonl")], &Fingerprint::of("b")).unwrap();

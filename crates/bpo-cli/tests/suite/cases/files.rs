@@ -32,7 +32,7 @@ fn inject(data: &Path, out: &Path) -> Outcome {
     bpo(arguments!["inject", "--data", data, "--out", out])
 }
 
-/// Case 2.3: files beside an output belong to the user.
+/// Files beside an output belong to the user.
 #[test]
 fn user_files_beside_an_output_are_unchanged() {
     let dir = tempfile::tempdir().unwrap();
@@ -49,7 +49,7 @@ fn user_files_beside_an_output_are_unchanged() {
     assert_eq!(left.count(), mine.len() + 4, "data, answers, their settings and pairs");
 }
 
-/// Case 3.2: a record over a size limit is skipped, and the others are used.
+/// A record over a size limit is skipped, and the others are used.
 #[test]
 fn records_above_the_size_limit_are_skipped() {
     let dir = tempfile::tempdir().unwrap();
@@ -66,7 +66,7 @@ fn records_above_the_size_limit_are_skipped() {
     assert_eq!(read_lines(at("out.jsonl")).len(), 2);
 }
 
-/// Case 3.3: settings over a limit are refused before any work.
+/// Settings over a limit are refused before any work.
 #[test]
 fn settings_above_the_limits_are_errors() {
     let dir = tempfile::tempdir().unwrap();
@@ -108,7 +108,7 @@ mod unix {
         path
     }
 
-    /// Case 2.2: an output that is a FIFO or a socket is refused, and a link is written through. No
+    /// An output that is a FIFO or a socket is refused, and a link is written through. No
     /// device of the system is named as an output, because a fault could replace it.
     #[test]
     fn output_that_is_not_a_file_or_link_is_an_error() {
@@ -139,7 +139,7 @@ mod unix {
         }
     }
 
-    /// Case 3.8: devices and FIFOs as inputs are refused, and a pipe is read once.
+    /// Devices and FIFOs as inputs are refused, and a pipe is read once.
     #[test]
     fn inputs_can_be_files_or_pipes() {
         let dir = tempfile::tempdir().unwrap();
@@ -163,7 +163,7 @@ mod unix {
         }
     }
 
-    /// Case 3.8: a FIFO is refused whether or not it has a writer.
+    /// A FIFO is refused whether or not it has a writer.
     #[test]
     fn fifo_with_a_writer_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
@@ -183,7 +183,7 @@ mod with_a_model {
     use crate::common::checkpoint::copy_to;
     use crate::common::{command, copy_run, parse_lines, photos, score, tiny, write_three_pairs};
 
-    /// Case 2.8: links that lead out of a checkpoint are not followed.
+    /// Links that lead out of a checkpoint are not followed.
     #[test]
     fn merging_does_not_copy_linked_files_outside() {
         let dir = tempfile::tempdir().unwrap();
@@ -207,7 +207,7 @@ mod with_a_model {
         assert!(at("merged.partial/mine").is_dir());
     }
 
-    /// Case 3.8: a dangling link beside the weights is ignored.
+    /// A dangling link beside the weights is ignored.
     #[test]
     fn dangling_link_beside_the_weights_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
@@ -222,7 +222,7 @@ mod with_a_model {
         assert_eq!(score(&at("model"), &at("pairs.jsonl"), cache).succeeds().stdout, expected);
     }
 
-    /// Case 3.11: several processes fill one cache at the same time, each with pairs of its own. The
+    /// Several processes fill one cache at the same time, each with pairs of its own. The
     /// cache then has the rows of all of them.
     #[test]
     fn four_processes_can_fill_one_cache() {

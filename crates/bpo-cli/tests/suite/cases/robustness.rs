@@ -1,4 +1,4 @@
-//! Cases of section 3: hangs, aborts, and runs that cannot continue.
+//! No input makes a command hang or abort, or keeps a run from continuing.
 
 use std::ffi::OsString;
 use std::fs;
@@ -22,7 +22,7 @@ fn limited(megabytes: usize, arguments: Vec<OsString>) -> Outcome {
     ends(&mut shell)
 }
 
-/// Case 3.2: memory grows with the size of the data, not with its square.
+/// Memory grows with the size of the data, not with its square.
 #[test]
 fn long_conversations_and_answers_take_little_memory() {
     let dir = Dir::new();
@@ -46,7 +46,7 @@ fn long_conversations_and_answers_take_little_memory() {
     assert!(read_lines(dir.at("out.jsonl")).iter().any(|line| line["id"] == "good"));
 }
 
-/// Case 3.3: sizes on the command line and in settings are bounded before any work.
+/// Sizes on the command line and in settings are bounded before any work.
 #[test]
 fn sizes_in_settings_are_limited() {
     let dir = Dir::new();
@@ -72,7 +72,7 @@ fn sizes_in_settings_are_limited() {
     refused(chair.into_iter().chain(arguments!["--resamples", "1000000000"]).collect(), "resamples");
 }
 
-/// Case 3.9: a proxy that the program cannot use is refused before any work.
+/// A proxy that the program cannot use is refused before any work.
 #[test]
 fn invalid_proxy_is_an_error() {
     let dir = Dir::new();
@@ -83,7 +83,7 @@ fn invalid_proxy_is_an_error() {
     assert!(!dir.at("run").exists());
 }
 
-/// Case 3.3: sizes in a checkpoint's files are bounded before any weight is read.
+/// Sizes in a checkpoint's files are bounded before any weight is read.
 #[test]
 fn sizes_in_a_checkpoint_are_limited() {
     let edit = |name: &str, edit: &dyn Fn(&mut Value)| {
@@ -120,7 +120,7 @@ fn last_checkpoint(checkpoints: &Path) -> PathBuf {
     entries.filter(|path| path.is_dir()).max().unwrap()
 }
 
-/// Case 3.6: a checkpoint with a changed bit in its tensors is not used; the one before it is.
+/// A checkpoint with a changed bit in its tensors is not used; the one before it is.
 #[test]
 fn damaged_checkpoint_is_ignored() {
     let dir = Dir::new();
@@ -137,7 +137,7 @@ fn damaged_checkpoint_is_ignored() {
     assert!(snapshot(&dir.at("run/adapter")) == adapter);
 }
 
-/// Case 3.6: a checkpoint whose numbers are beyond the run is not used; the one before it is.
+/// A checkpoint whose numbers are beyond the run is not used; the one before it is.
 #[test]
 fn checkpoint_after_the_last_step_is_ignored() {
     for key in ["step", "cursor"] {
@@ -180,7 +180,7 @@ fn set_numbers(value: &mut Value, key: &str) -> usize {
     }
 }
 
-/// Case 3.7: a finished run whose adapter was emptied is not finished.
+/// A finished run whose adapter was emptied is not finished.
 #[test]
 fn emptied_adapter_is_written_again() {
     for name in ["adapter_model.safetensors", "adapter_config.json"] {
@@ -193,7 +193,7 @@ fn emptied_adapter_is_written_again() {
     }
 }
 
-/// Case 3.10: what only training or injection uses is checked before the first stage.
+/// What only training or injection uses is checked before the first stage.
 #[test]
 fn all_inputs_are_checked_before_the_first_stage() {
     let dir = Dir::new();
@@ -221,7 +221,7 @@ fn all_inputs_are_checked_before_the_first_stage() {
     }
 }
 
-/// Case 3.12: an id with a NUL character does not stop a stage with several answers.
+/// An id with a NUL character does not stop a stage with several answers.
 #[test]
 fn ids_can_contain_nul() {
     let dir = Dir::new();

@@ -1,4 +1,4 @@
-//! Cases of section 2: losses of the user's files, and leaks of secrets.
+//! No command loses files of the user, leaks a secret or lets untrusted text control the terminal.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -33,7 +33,7 @@ fn writers(dir: &Dir) -> Vec<(PathBuf, Vec<OsString>)> {
     ]
 }
 
-/// Case 2.2: an output that is no file is refused, directly and behind a link.
+/// An output that is no file is refused, directly and behind a link.
 #[test]
 fn output_that_is_a_fifo_is_an_error() {
     let dir = Dir::new();
@@ -50,7 +50,7 @@ fn output_that_is_a_fifo_is_an_error() {
     }
 }
 
-/// Case 2.2: an output that is a link is written where the link leads.
+/// An output that is a link is written where the link leads.
 #[test]
 fn linked_output_is_written_to_its_target() {
     let dir = Dir::new();
@@ -64,7 +64,7 @@ fn linked_output_is_written_to_its_target() {
     }
 }
 
-/// Case 2.3: files and directories of the user beside an output stay as they are.
+/// Files and directories of the user beside an output stay as they are.
 #[test]
 fn files_beside_an_output_are_unchanged() {
     let dir = Dir::new();
@@ -84,7 +84,7 @@ fn files_beside_an_output_are_unchanged() {
     }
 }
 
-/// Case 2.3: files of the user that have the names of a training's logs stay as they are.
+/// Files of the user that have the names of a training's logs stay as they are.
 #[test]
 fn logs_that_no_training_wrote_are_refused_and_unchanged() {
     for name in ["metrics.jsonl", "eval.jsonl", "samples.jsonl"] {
@@ -124,7 +124,7 @@ fn inject_with_server(server: &str, key: Option<&OsStr>) -> (Outcome, String) {
     (outcome, texts)
 }
 
-/// Case 2.6: a key is never printed, whatever is wrong with it.
+/// A key is never printed, whatever is wrong with it.
 #[test]
 fn invalid_api_key_is_not_printed() {
     let settings = "base_url = \"http://127.0.0.1:9\"\napi_key_env = \"BPO_TEST_KEY\"";
@@ -138,7 +138,7 @@ fn invalid_api_key_is_not_printed() {
     assert!(!texts.contains("sesame"), "{texts}");
 }
 
-/// Case 2.6: a password or key in the server's address is in no output and no file.
+/// A password or key in the server's address is in no output and no file.
 #[test]
 fn secrets_of_addresses_are_not_written() {
     let server = Server::failing_first(0);
@@ -163,10 +163,16 @@ fn is_plain(outcome: &Outcome) {
         assert!(!text.contains(steers), "{text:?}");
         assert!(!text.lines().any(|line| line.starts_with("error: forged")), "{text}");
     }
+}
+
+/// [Plain](is_plain), and the escaped text is there.
+#[track_caller]
+fn is_escaped(outcome: &Outcome) {
+    is_plain(outcome);
     assert!(outcome.stderr.contains("owned"), "{:?}", outcome.stderr);
 }
 
-/// Case 2.9: ids and file names of the data reach the terminal without control characters.
+/// Ids and file names of the data reach the terminal without control characters.
 #[test]
 fn ids_and_file_names_are_escaped() {
     let dir = Dir::new();
@@ -179,24 +185,25 @@ fn ids_and_file_names_are_escaped() {
             ("image", &image, "What is it?", "A cat."),
         ],
     );
-    is_plain(&bpo(inject(&dir.at("data.json"), &dir.at("out.jsonl"))).succeeds());
+    is_escaped(&bpo(inject(&dir.at("data.json"), &dir.at("out.jsonl"))).succeeds());
     let file = dir.at(&format!("{ESCAPE}.jsonl"));
     write_pairs(&file, &[("a", &image, "What?", "A cat.", "A dog.")]);
-    is_plain(&score(&tiny(), &file, vec![]));
+    is_escaped(&score(&tiny(), &file, vec![]));
     fs::write(&file, "").unwrap();
-    is_plain(&score(&tiny(), &file, vec![]));
+    is_escaped(&score(&tiny(), &file, vec![]));
     let folder = dir.at("folder");
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join(&image), "no image").unwrap();
-    is_plain(&bpo(arguments!["distort", folder, "--distortion", "grayscale", "--out", dir.at("made")]));
+    is_escaped(&bpo(arguments!["distort", folder, "--distortion", "grayscale", "--out", dir.at("made")]));
 
     let toml: String = ESCAPE.chars().map(|c| format!("\\U{:08x}", c as u32)).collect();
     fs::write(dir.at("bpo.toml"), format!("[weaken]\n\"{toml}\" = 1\n")).unwrap();
-    is_plain(&bpo(arguments!["inject", "--config", dir.at("bpo.toml"), "--data", dir.at("data.json")]));
+    is_escaped(&bpo(arguments!["inject", "--config", dir.at("bpo.toml"), "--data", dir.at("data.json")]));
+    // clap removes escape sequences itself
     is_plain(&bpo(arguments!["inject", "--data", dir.at("data.json"), ESCAPE]));
 }
 
-/// Case 2.9: values from checkpoints and ids in evaluations reach the terminal without control
+/// Values from checkpoints and ids in evaluations reach the terminal without control
 /// characters.
 #[test]
 fn values_of_checkpoints_and_evaluations_are_escaped() {
@@ -215,7 +222,7 @@ fn values_of_checkpoints_and_evaluations_are_escaped() {
         fs::write(&path, config.to_string()).unwrap();
         let outcome = score(&dir.at("model"), &dir.at("pairs.jsonl"), vec![]);
         if key != "architectures" {
-            is_plain(&outcome);
+            is_escaped(&outcome);
         }
     }
 
@@ -224,10 +231,10 @@ fn values_of_checkpoints_and_evaluations_are_escaped() {
     let answers = json!([{"image": "cat.jpg", "answer": "A cat."}, {"image": ESCAPE, "answer": "A cat."}]);
     fs::write(dir.at("answers.json"), answers.to_string()).unwrap();
     let files = arguments!["--truth", dir.at("truth.jsonl"), "--answers", dir.at("answers.json")];
-    is_plain(&bpo([arguments!["eval", "chair"], files].concat()));
+    is_escaped(&bpo([arguments!["eval", "chair"], files].concat()));
 }
 
-/// Case 2.9: JSON on standard output shows ids and answers escaped, with their values.
+/// JSON on standard output shows ids and answers escaped, with their values.
 #[test]
 fn standard_output_is_escaped() {
     let dir = Dir::new();
@@ -266,18 +273,18 @@ fn no_file_of_a_run_has_a_secret() {
     assert!(skipped.contains("[API key removed]"), "{skipped}");
 }
 
-/// Case 2.9: replies of a server and errors of a template reach the terminal without control
+/// Replies of a server and errors of a template reach the terminal without control
 /// characters.
 #[test]
 fn replies_and_template_errors_are_escaped() {
     let server = Server::failing_with(ESCAPE);
     let (outcome, _) = inject_with_server(&format!("base_url = \"{}\"", server.url), None);
-    is_plain(&outcome);
+    is_escaped(&outcome);
 
     let dir = Dir::new();
     checkpoint::copy_to(&dir.at("model"));
     let template = format!("{{{{ raise_exception('{ESCAPE}') }}}}");
     fs::write(dir.at("model/chat_template.jinja"), template).unwrap();
     write_three_pairs(&dir.at("pairs.jsonl"), ["A cat.", "A red cup."]);
-    is_plain(&score(&dir.at("model"), &dir.at("pairs.jsonl"), vec![]));
+    is_escaped(&score(&dir.at("model"), &dir.at("pairs.jsonl"), vec![]));
 }
