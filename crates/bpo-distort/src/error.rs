@@ -270,8 +270,8 @@ pub enum DistortError {
     },
 }
 
-/// A path with control characters and bidirectional marks escaped, because its name may come from an
-/// untrusted file.
+/// A path with control characters and bidirectional marks escaped, because its name may come from
+/// an untrusted file.
 struct Shown<'a>(&'a Path);
 
 impl fmt::Display for Shown<'_> {

@@ -167,8 +167,8 @@ where
     /// - [`DpoError::ConfigChanged`], [`DpoError::DataChanged`], [`DpoError::Mismatch`]: the
     ///   checkpoint in the run directory is of another run
     /// - [`DpoError::NoIntactCheckpoint`]: the run directory has checkpoints, all of them damaged
-    /// - [`DpoError::Io`], [`DpoError::File`], [`DpoError::Pairs`]: a file of the run directory cannot be read or
-    ///   written
+    /// - [`DpoError::Io`], [`DpoError::File`], [`DpoError::Pairs`]: a file of the run directory
+    ///   cannot be read or written
     pub fn prepare(self, pairs: &[PreferencePair]) -> Result<Training<P, C>, DpoError> {
         let Self { config, policy, mut collate, run_dir, eval_pairs, reference, sampler, loss: own } = self;
         let custom_loss = own.as_ref().map(|loss| loss.name());

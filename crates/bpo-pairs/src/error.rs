@@ -92,8 +92,8 @@ impl PairsError {
         move |source| Self::File(FileError::Io { action, path, source })
     }
 
-    /// Converts an error of the parser. An error of the underlying reader becomes [`FileError::Io`];
-    /// any other error becomes [`Json`](Self::Json).
+    /// Converts an error of the parser. An error of the underlying reader becomes
+    /// [`FileError::Io`]; any other error becomes [`Json`](Self::Json).
     ///
     /// `key` is the path of the value in the record, or empty if it is unknown.
     pub(crate) fn json(
@@ -123,8 +123,9 @@ fn problem(key: &str, error: &serde_json::Error) -> String {
     if whole { text } else { format!("`{key}`: {text}") }
 }
 
-/// Formats an error and all its sources, separated by colons. Characters that control a terminal are
-/// escaped in all of them, because sources of other crates repeat raw text; line feeds are kept.
+/// Formats an error and all its sources, separated by colons. Characters that control a terminal
+/// are escaped in all of them, because sources of other crates repeat raw text; line feeds are
+/// kept.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = escape_controls(&error.to_string());
     let mut cause = error.source();

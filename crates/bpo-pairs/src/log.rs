@@ -111,8 +111,8 @@ impl<T: Serialize + DeserializeOwned> JsonlLog<T> {
         self.log.path()
     }
 
-    /// Removes all records. The file stays, empty and locked. Opening has checked that it holds only
-    /// records.
+    /// Removes all records. The file stays, empty and locked. Opening has checked that it holds
+    /// only records.
     ///
     /// # Errors
     /// Returns an error if the file cannot be truncated.

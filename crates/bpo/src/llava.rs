@@ -226,8 +226,8 @@ fn check_training(config: &RunConfig, checkpoint: &Checkpoint, problems: &mut Ve
 ///
 /// # Errors
 /// Returns [`BpoError::NothingUsable`] if none of them can be used, [`BpoError::EvalPair`] for the
-/// first one that cannot if `train.validate_pairs` is off, or an error if the file or the image root
-/// cannot be read.
+/// first one that cannot if `train.validate_pairs` is off, or an error if the file or the image
+/// root cannot be read.
 fn check_eval_pairs(config: &RunConfig, checkpoint: &Checkpoint) -> Result<(), BpoError> {
     let Some(path) = &config.data.eval_pairs else { return Ok(()) };
     let images = ImageRoot::new(config.images_path()?)?.with_limits(config.data.limits);

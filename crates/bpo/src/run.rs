@@ -171,7 +171,8 @@ struct Checked {
 }
 
 impl Checked {
-    /// Reads the inputs and, if the run is not finished, checks everything that its stages will use.
+    /// Reads the inputs and, if the run is not finished, checks everything that its stages will
+    /// use.
     ///
     /// # Errors
     /// Returns all problems at once, as [`BpoError::Preflight`] if there are several.

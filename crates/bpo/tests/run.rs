@@ -327,7 +327,8 @@ fn settings_that_choose_the_result_bind_a_finished_training() {
     best.train.keep_best = Some(bpo::dpo::Criterion::Loss);
     best.train.save_every = 3;
     run(&best, &out, &mut Counted::new(0), &mut ()).unwrap();
-    // the interval of evaluations that choose nothing affects no result, nor does that of checkpoints
+    // the interval of evaluations that choose nothing affects no result, nor does that of
+    // checkpoints
     best.train.save_every = 4;
     assert!(run(&best, &out, &mut Counted::new(0), &mut ()).unwrap().was_finished);
     type Change = fn(&mut RunConfig);

@@ -128,8 +128,8 @@ fn read_data(config: &RunConfig, progress: &mut dyn Progress) -> Result<Annotate
     Ok(data)
 }
 
-/// Checks and reads answer files. With `allow_mismatch`, files that do not belong together or to the
-/// data cause a warning in place of an error.
+/// Checks and reads answer files. With `allow_mismatch`, files that do not belong together or to
+/// the data cause a warning in place of an error.
 fn read_answers(
     files: &[PathBuf],
     data: &Fingerprint,

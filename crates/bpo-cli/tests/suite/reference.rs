@@ -95,8 +95,8 @@ fn stale_cache_is_an_error_with_all_changes() {
     stale(&["reference.safetensors"]);
 }
 
-/// `bpo run` finds a stale cache, another tokenizer and missing images to evaluate on before its first
-/// stage, and names all of them.
+/// `bpo run` finds a stale cache, another tokenizer and missing images to evaluate on before its
+/// first stage, and names all of them.
 #[test]
 fn a_run_finds_a_stale_cache_and_missing_evaluation_images_first() {
     let dir = tempfile::tempdir().unwrap();

@@ -99,8 +99,8 @@ impl Processor {
         encoded.pop().ok_or(ProcessorError::EmptyAnswer)
     }
 
-    /// Returns the same as [`encode_completion`](Self::encode_completion) for several answers to one
-    /// prompt, which is rendered and encoded once.
+    /// Returns the same as [`encode_completion`](Self::encode_completion) for several answers to
+    /// one prompt, which is rendered and encoded once.
     ///
     /// # Errors
     /// Those of [`encode_completion`](Self::encode_completion), for the first answer that has one.

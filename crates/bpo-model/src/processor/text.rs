@@ -233,8 +233,8 @@ impl TextProcessor {
         self.encode_answer(&prompt, &format!("{answer}{}", self.special.end.text))
     }
 
-    /// Encodes a rendered conversation up to where its answer begins. Several answers can be encoded
-    /// after it.
+    /// Encodes a rendered conversation up to where its answer begins. Several answers can be
+    /// encoded after it.
     pub(super) fn encode_conversation<'a>(
         &self,
         text: &'a str,

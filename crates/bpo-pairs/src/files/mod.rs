@@ -23,8 +23,9 @@
 //!
 //! A file or directory that is being written is in the directory of its target, under a name of the
 //! form `.bpo-NONCE-HOST-CHECK-RANDOM.tmp`. `HOST` identifies the running system, and `CHECK` is a
-//! digest of `NONCE` and `HOST`, so names of other programs do not match by accident. The process holds a lock on the file, or on the mark in the directory,
-//! until it renames it to the target. Until then the old target is unchanged.
+//! digest of `NONCE` and `HOST`, so names of other programs do not match by accident. The process
+//! holds a lock on the file, or on the mark in the directory, until it renames it to the target.
+//! Until then the old target is unchanged.
 //!
 //! A killed process leaves its temporary file or directory. The next process that writes in the
 //! same directory removes it if `CHECK` matches, no process holds the lock, and it is a regular

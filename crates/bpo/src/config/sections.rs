@@ -24,7 +24,8 @@ pub struct ModelSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<PathBuf>,
     /// Data type of weights and activations. Default: f32 (ours; the authors train in bf16). With
-    /// another type, `train.initial_tolerance` defaults to [`HALF_PRECISION_TOLERANCE`](super::HALF_PRECISION_TOLERANCE).
+    /// another type, `train.initial_tolerance` defaults to
+    /// [`HALF_PRECISION_TOLERANCE`](super::HALF_PRECISION_TOLERANCE).
     pub dtype: Dtype,
     /// Maximum sequence length for training, in tokens, including image features. Default: 2048
     /// (the BPO script).

@@ -80,15 +80,15 @@ fn in_words(change: &Change) -> String {
 }
 
 /// Checks answer files by their manifests: all were made from the annotated data with the
-/// fingerprint `data`, all are finished, the files of a stage have the same settings and inputs, and
-/// its shards are complete.
+/// fingerprint `data`, all are finished, the files of a stage have the same settings and inputs,
+/// and its shards are complete.
 ///
 /// The manifest of a file is the one beside it, or the `manifest.json` of its run directory. A file
 /// without a manifest, which another program made, is not checked, with a warning.
 ///
 /// # Errors
-/// Returns [`BpoError::Answers`] with all problems of all files, or an error if a manifest cannot be
-/// read.
+/// Returns [`BpoError::Answers`] with all problems of all files, or an error if a manifest cannot
+/// be read.
 pub fn check_answers(files: &[&Path], data: &Fingerprint) -> Result<(), BpoError> {
     let mut problems = Vec::new();
     let mut stages: BTreeMap<Stage, Vec<(&Path, StageEntry)>> = BTreeMap::new();

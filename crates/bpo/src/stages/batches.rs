@@ -94,8 +94,8 @@ pub(super) struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    /// Splits `variants` answers per sample into batches of `size` items, and finds the records that
-    /// `file` has.
+    /// Splits `variants` answers per sample into batches of `size` items, and finds the records
+    /// that `file` has.
     ///
     /// Items are all variants of the first sample, then those of the second, and so on. Batch `i`
     /// has the items `i * size..(i + 1) * size`, independent of the shard and of finished items, so

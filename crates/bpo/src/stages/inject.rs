@@ -28,8 +28,8 @@ use crate::stage::Stage;
 /// [`BpoError::StageStopped`] if the injector fails ([`InjectionFailure::Failed`]), for example
 /// because its server is down. The file then keeps all answers, and the stage can be run again.
 /// Returns [`BpoError::NothingAnswered`] and empties the file if the injector refused all requests.
-/// A [shard](super::Shard) whose requests were all refused keeps its records with a warning, because
-/// other shards may have answers.
+/// A [shard](super::Shard) whose requests were all refused keeps its records with a warning,
+/// because other shards may have answers.
 pub fn inject<I: ErrorInjector>(
     config: &RunConfig,
     samples: &[SftSample],

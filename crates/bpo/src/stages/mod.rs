@@ -1,11 +1,12 @@
 //! The stages of a run as functions. The subcommands of `bpo` call them one by one, and
 //! [`run`](crate::run()) calls all of them.
 //!
-//! Each stage continues its [file](StageFile), which is opened, locked and read once, where an earlier process stopped. A record is written as soon as
-//! its answer arrives, in any order, under the id of its sample and the index of the answer.
-//! Batches depend only on the samples, and each item has its own seed, so records depend neither on
-//! interruptions nor on the number of [shards](Shard). [`pair()`] writes the pairs in the order of
-//! the samples. The stages use models and injectors only through their traits.
+//! Each stage continues its [file](StageFile), which is opened, locked and read once, where an
+//! earlier process stopped. A record is written as soon as its answer arrives, in any order, under
+//! the id of its sample and the index of the answer. Batches depend only on the samples, and each
+//! item has its own seed, so records depend neither on interruptions nor on the number of
+//! [shards](Shard). [`pair()`] writes the pairs in the order of the samples. The stages use models
+//! and injectors only through their traits.
 
 mod answers;
 mod assemble;

@@ -25,8 +25,8 @@ pub enum ExistingPairs {
 
 /// Makes pairs of the annotated answers and the answers of stage files.
 ///
-/// `answers` are one or more files of each stage, with lines in any order. Pairs are in the order of the
-/// samples, then of the stages, then of the variants. Samples [without any weakened
+/// `answers` are one or more files of each stage, with lines in any order. Pairs are in the order
+/// of the samples, then of the stages, then of the variants. Samples [without any weakened
 /// answer](super::without_answers) have no pair. An existing file is never overwritten unless it is
 /// empty; `existing` decides what happens if it differs.
 ///

@@ -1,5 +1,4 @@
-//! Inputs that once lost files, leaked secrets or broke the program. Tests name the number of their
-//! case.
+//! Inputs that once lost files, leaked secrets or broke the program.
 
 mod files;
 #[cfg(all(unix, feature = "flex"))]

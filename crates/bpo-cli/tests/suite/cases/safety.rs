@@ -247,8 +247,8 @@ fn standard_output_is_escaped() {
     assert_eq!(outcome.lines()[0]["id"], id);
 }
 
-/// Cases 2.5 and 2.6: a key that a server sends back and a password in its address are in no file of
-/// a run: neither in `skipped.jsonl` nor in `config.toml`.
+/// A key that a server sends back and a password in its address are in no file
+/// of a run: neither in `skipped.jsonl` nor in `config.toml`.
 #[test]
 fn no_file_of_a_run_has_a_secret() {
     let dir = Dir::new();

@@ -157,7 +157,8 @@ impl LogpCache {
     /// Adds the rows to a file, which several processes can do at the same time. Rows of other
     /// processes stay in the file, and equal contents give equal bytes.
     ///
-    /// The file is locked with [`lock_file`], read again, and replaced atomically if it lacks a row.
+    /// The file is locked with [`lock_file`], read again, and replaced atomically if it lacks a
+    /// row.
     ///
     /// # Errors
     /// Returns [`DpoError::File`] if the file cannot be written, the errors of
