@@ -27,7 +27,7 @@ pub use config::{
     Activation, FeatureLayer, FeatureSelect, LlavaConfig, RopeParameters, TextConfig, VisionConfig,
 };
 pub use error::{ModelError, WeightProblems};
-pub use generate::{Continuation, ContrastInput, Prompt};
+pub use generate::{Continuation, ContrastInput, OnContinuation, Prompt};
 pub use input::{ImageInput, ModelInput};
 pub use json::JsonError;
 pub use llama::Llama;

@@ -3,11 +3,11 @@
 use std::num::NonZeroUsize;
 
 use bpo_model::{ImageQuestion, LlavaResponder, ModelError, PreparedQuestion, WeakenedImage};
-use bpo_pairs::Generated;
+use bpo_pairs::{Generated, RequestFailure};
 use image::RgbImage;
 
 use crate::images::ImageError;
-use crate::vision::{VisionLanguageModel, VisionRequest, Weakening};
+use crate::vision::{OnAnswer, VisionLanguageModel, VisionRequest, Weakening};
 
 /// Errors of a LLaVA model with image files.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,24 @@ impl VisionLanguageModel for LlavaResponder {
     ) -> Vec<Result<Generated, ResponderError>> {
         let prepared = requests.iter().map(|request| prepare(self, request)).collect();
         self.answer_prepared(prepared, at_a_time)
+    }
+
+    /// Passes each answer on when it ends.
+    fn respond_each(
+        &mut self,
+        requests: &[VisionRequest],
+        at_a_time: NonZeroUsize,
+        on_answer: &mut OnAnswer<'_, ResponderError>,
+    ) {
+        let responder = &*self;
+        let prepared = requests.iter().map(|request| prepare(responder, request)).collect();
+        responder.answer_each(prepared, at_a_time, &mut |place, answer| {
+            let failure = |error| {
+                let is_request_error = VisionLanguageModel::is_request_error(responder, &error);
+                RequestFailure { error, is_request_error }
+            };
+            on_answer(place, answer.map_err(failure))
+        });
     }
 
     fn is_request_error(&self, error: &ResponderError) -> bool {
