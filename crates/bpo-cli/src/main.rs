@@ -61,7 +61,7 @@ fn main() -> ExitCode {
             match &failure {
                 Failure::Error(error) => terminal::print_line(&format!("error: {}", bpo::chain(error))),
                 #[cfg(feature = "model")]
-                Failure::Interrupted => terminal::print_line("stopped; run the same command again to resume"),
+                Failure::Interrupted => terminal::print_line(failure::STOPPED),
                 // printed already, or nobody reads
                 Failure::Incomplete | Failure::ClosedPipe => {}
             }

@@ -119,6 +119,9 @@ fn problem(key: &str, error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     let text = MessageTerms::Json.message(text.strip_suffix(&place).unwrap_or(&text));
+    if error.is_eof() {
+        return format!("{text}: expected a JSON array, or one whole record per line");
+    }
     let whole = key.is_empty() || key == "." || !error.is_data();
     if whole { text } else { format!("`{key}`: {text}") }
 }

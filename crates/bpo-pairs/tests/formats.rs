@@ -243,6 +243,14 @@ fn pairs_are_read_from_both_formats() {
         {"score": 0, "response": "A cat. ", "type": "mllm-hal"}]}]"#;
     fs::write(&array, json).unwrap();
     let set = jsonl::read_pairs(&array).unwrap();
+    // the same records, one per line, after a blank line or a byte order mark
+    let records: Vec<serde_json::Value> = serde_json::from_slice(&fs::read(&array).unwrap()).unwrap();
+    let text: String = records.iter().map(|record| format!("{record}\n")).collect();
+    let authors = dir.path().join("authors.jsonl");
+    for text in [text.clone(), format!("\n{text}"), format!("\u{feff}{text}")] {
+        fs::write(&authors, text).unwrap();
+        assert_eq!(jsonl::read_pairs(&authors).unwrap(), set);
+    }
     assert_eq!(set.pairs.len(), 1);
     assert_eq!((set.pairs[0].id.as_str(), set.pairs[0].kind.as_str()), ("0:0>1", "llm-hal"));
     assert_eq!((set.skipped[0].id.as_str(), set.skipped[0].reason), ("0:0>2", SkipReason::Identical));

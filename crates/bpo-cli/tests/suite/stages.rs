@@ -224,7 +224,8 @@ fn answers_of_other_data_and_missing_shards_are_refused() {
     pair(&["first.jsonl", "second.jsonl"], "pairs.jsonl", &[]).succeeds();
     pair(&["first.jsonl", "stale.jsonl"], "no.jsonl", &[])
         .fails_naming(&["stale.jsonl was made from other data", "--allow-mismatch"]);
-    pair(&["first.jsonl"], "no.jsonl", &[]).fails_naming(&["no file of the inject shards 2/2"]);
+    pair(&["first.jsonl"], "no.jsonl", &[])
+        .fails_naming(&["shard 2/2 of `bpo inject` is missing: give its file too"]);
     assert!(!at("no.jsonl").exists());
     pair(&["first.jsonl"], "some.jsonl", &["--allow-mismatch"]).succeeds().says("inject shards 2/2");
     fs::remove_file(at("second.jsonl.manifest.json")).unwrap();

@@ -12,7 +12,7 @@ use crate::error::PairsError;
 use crate::format::jsonl::JsonLines;
 use crate::limits::Limits;
 
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A function that is called with each record, in file order.
 pub type Each<'a, T> = dyn FnMut(T) -> Result<(), PairsError> + 'a;

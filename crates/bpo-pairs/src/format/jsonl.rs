@@ -6,8 +6,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::PairsError;
@@ -125,8 +125,8 @@ pub(crate) fn encode_line<T: Serialize>(
     Ok(line)
 }
 
-/// Reads pairs from JSON Lines (`pairs.jsonl`), or makes pairs from a JSON array in the authors'
-/// format. The content decides, not the file name.
+/// Reads pairs from JSON Lines (`pairs.jsonl`), or makes pairs from records in the authors' format,
+/// in a JSON array or in JSON Lines. The content decides, not the file name.
 ///
 /// The authors' records make all pairs with different scores. In both formats a pair with an empty
 /// answer, identical answers or a misplaced image token is skipped, and so is a record with a
@@ -150,6 +150,13 @@ pub fn read_pairs_from(path: &Path, reader: impl BufRead) -> Result<PairSet, Pai
     if layout == Layout::Array {
         return read_authors_pairs(path, reader, &filter);
     }
+    let (first, reader) = first_line(path, reader)?;
+    let text = first.strip_prefix(json::BYTE_ORDER_MARK).unwrap_or(&first);
+    let is_authors = serde_json::from_slice::<AuthorsKeys>(text).is_ok_and(|keys| keys.completions.is_some());
+    let reader = first.as_slice().chain(reader);
+    if is_authors {
+        return read_authors_pairs(path, reader, &filter);
+    }
     let mut set = PairSet::default();
     let mut ids = HashSet::new();
     for (index, item) in JsonLines::<JsonRecord, _>::new(path, reader).enumerate() {
@@ -170,6 +177,25 @@ pub fn read_pairs_from(path: &Path, reader: impl BufRead) -> Result<PairSet, Pai
         }
     }
     Ok(set)
+}
+
+/// The key that tells the authors' records from pairs.
+#[derive(Deserialize)]
+struct AuthorsKeys {
+    completions: Option<IgnoredAny>,
+}
+
+/// Takes the first line that is not blank, at most as long as a record may be.
+fn first_line<R: BufRead>(path: &Path, mut reader: R) -> Result<(Vec<u8>, R), PairsError> {
+    let limit = Limits::DEFAULT.record_bytes;
+    let mut line = Vec::new();
+    while line.trim_ascii().is_empty() && line.len() < limit {
+        let mut bounded = reader.by_ref().take((limit - line.len()) as u64);
+        if bounded.read_until(b'\n', &mut line).map_err(PairsError::io("read", path))? == 0 {
+            break;
+        }
+    }
+    Ok((line, reader))
 }
 
 /// Reads all of a pair except its id, which is required. Unknown keys are an error, because they

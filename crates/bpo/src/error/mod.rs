@@ -18,7 +18,7 @@ use crate::config::{Change, Missing};
 use crate::device::DeviceSpec;
 use crate::ledger::AnswerProblem;
 use crate::stage::Stage;
-use text::{counted, differences, overwritten};
+use text::{counted, differences, not_set, overwritten};
 
 /// Errors of the pipeline.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +83,7 @@ pub enum BpoError {
         source: toml::ser::Error,
     },
     /// Settings or flags without a default are missing.
-    #[error("missing: {}. Set the keys in the settings file (--config), or pass the flags", missing.iter().map(Missing::to_string).collect::<Vec<_>>().join(", "))]
+    #[error("missing: {}", not_set(missing))]
     NotSet {
         /// Everything that is missing.
         missing: Vec<Missing>,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bpo_pairs::{SkipCounts, Untrusted, UntrustedPath};
 
-use crate::config::Change;
+use crate::config::{Change, Missing};
 
 /// Describes what an output would overwrite: the output itself, or a file or directory written for
 /// it.
@@ -17,6 +17,17 @@ pub(super) fn counted(skipped: &SkipCounts) -> String {
         0 => "nothing skipped".to_owned(),
         total => format!("{total} skipped: {skipped}"),
     }
+}
+
+/// Lists what is missing, and says where it can be given.
+pub(super) fn not_set(missing: &[Missing]) -> String {
+    let names = missing.iter().map(Missing::to_string).collect::<Vec<_>>().join(", ");
+    let remedy = if missing.iter().all(|missing| missing.key.is_none()) {
+        "Pass the flags"
+    } else {
+        "Set the keys in the settings file (--config), or pass the flags"
+    };
+    format!("{names}. {remedy}")
 }
 
 /// Describes the differences and the remedy.

@@ -67,7 +67,12 @@ impl fmt::Display for AnswerProblem {
                 )
             }
             Self::MissingShards { stage, missing } => {
-                write!(f, "no file of the {stage} shards {}", missing.join(", "))
+                let (shards, are, files) = match missing.len() {
+                    1 => ("shard", "is", "its file"),
+                    _ => ("shards", "are", "their files"),
+                };
+                let missing = missing.join(", ");
+                write!(f, "{shards} {missing} of `bpo {stage}` {are} missing: give {files} too")
             }
         }
     }
