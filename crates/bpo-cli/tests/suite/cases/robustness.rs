@@ -3,24 +3,14 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::support::{Dir, ends, fails, inject, score_arguments};
+use super::support::{Dir, ends, ends_within, fails, inject, score_arguments};
 use crate::common::{
-    Outcome, Snapshot, bpo, checkpoint, command, conversation, copy_run, photos, read_lines, run_arguments,
-    snapshot, tiny, train_arguments, write_samples, write_three_pairs,
+    Snapshot, bpo, checkpoint, command, conversation, copy_run, photos, read_lines, run_arguments, snapshot,
+    tiny, train_arguments, write_samples, write_three_pairs,
 };
-
-/// Runs the program with at most `megabytes` of address space.
-fn limited(megabytes: usize, arguments: Vec<OsString>) -> Outcome {
-    let script = format!("ulimit -v {}; exec \"$0\" \"$@\"", megabytes * 1000);
-    let program = command::<&str>([]).get_program().to_owned();
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &script]).arg(program).args(arguments).env_remove("RUST_LOG").stdin(Stdio::null());
-    ends(&mut shell)
-}
 
 /// Memory grows with the size of the data, not with its square.
 #[test]
@@ -41,8 +31,8 @@ fn long_conversations_and_answers_take_little_memory() {
         conversation("good", "What is it?", "A cat sits on a red mat."),
     ];
     fs::write(dir.at("data.json"), serde_json::to_vec(&data).unwrap()).unwrap();
-    let outcome = limited(1500, inject(&dir.at("data.json"), &dir.at("out.jsonl")));
-    outcome.succeeds();
+    let mut command = command(inject(&dir.at("data.json"), &dir.at("out.jsonl")));
+    ends_within(&mut command, Some(1500)).succeeds();
     assert!(read_lines(dir.at("out.jsonl")).iter().any(|line| line["id"] == "good"));
 }
 
