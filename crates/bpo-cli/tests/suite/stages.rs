@@ -227,7 +227,9 @@ fn answers_of_other_data_and_missing_shards_are_refused() {
     pair(&["first.jsonl"], "no.jsonl", &[])
         .fails_naming(&["shard 2/2 of `bpo inject` is missing: give its file too"]);
     assert!(!at("no.jsonl").exists());
-    pair(&["first.jsonl"], "some.jsonl", &["--allow-mismatch"]).succeeds().says("inject shards 2/2");
+    pair(&["first.jsonl"], "some.jsonl", &["--allow-mismatch"])
+        .succeeds()
+        .says("shard 2/2 of `bpo inject` is missing");
     fs::remove_file(at("second.jsonl.manifest.json")).unwrap();
     pair(&["first.jsonl", "second.jsonl"], "more.jsonl", &["--allow-mismatch"])
         .succeeds()
