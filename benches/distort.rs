@@ -1,14 +1,14 @@
-//! From a JPEG file to noisy pixel values: decoding, preprocessing to 336 px, diffusion noise.
-//!
-//! Prints images per second next to the floor, decoding alone, and to Python's ways, all in one run, their passes one after
-//! the other in turn, so that all see the same noise of the machine: medians of the passes, and of their ratios.
+//! From a JPEG file to noisy pixel values: decoding, preprocessing to 336 px and diffusion noise.
 //!
 //! ```sh
 //! pip install -r benches/peers/requirements.txt
 //! BPO_BENCH_PYTHON=python cargo bench -p bpo-benches --bench distort
 //! ```
 //!
-//! Without `BPO_BENCH_PYTHON` Python's are left out.
+//! Prints images per second of bpo, of decoding alone (the lower bound) and of Pillow and
+//! torchvision. Passes of all variants alternate in one run; the results are medians over passes,
+//! and medians of the ratios of passes. Without `BPO_BENCH_PYTHON` only bpo and decoding are
+//! measured.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use bpo::distort::resize::{Filter, resize};
 use bpo::distort::{DiffusionNoise, Distortion, ImageLimits, diffusion, load_rgb};
-use bpo_benches::contender::Contender;
+use bpo_benches::timed_process::TimedProcess;
 use bpo_benches::{median, photos, processor, ratio as paired};
 use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
 
@@ -28,7 +28,7 @@ const SIDE: usize = 336;
 const STEP: u16 = 900;
 const PASSES: usize = 9;
 
-/// What is timed: a way to do it, and on how many threads.
+/// A variant: its name and its number of threads.
 type Way = (&'static str, usize);
 
 fn main() {
@@ -47,7 +47,7 @@ fn main() {
     let kept = diffusion::coefficients(STEP).expect("a step");
     let settings = [SIDE.to_string(), kept.image.to_string(), kept.noise.to_string()];
     let mut python =
-        Contender::python("noise.py", &[&[dir.path().display().to_string()], &settings[..]].concat());
+        TimedProcess::python("noise.py", &[&[dir.path().display().to_string()], &settings[..]].concat());
 
     let mut ways: Vec<Way> = vec![("decoding alone", 1), ("bpo", 1), ("decoding alone", 2), ("bpo", 2)];
     if python.is_some() {
@@ -62,7 +62,7 @@ fn main() {
                 (peer, Some(python)) => python.ask(&format!("{peer} {threads}")),
                 _ => continue,
             };
-            // the first warms up
+            // the first pass is a warm-up
             if pass > 0 {
                 seconds.entry((name, threads)).or_default().push(took);
             }
@@ -74,26 +74,26 @@ fn main() {
         let middle = median(&mut seconds[&(name, threads)].clone());
         println!("{name:<15} {threads} threads {:8.1} images/s", IMAGES as f64 / middle);
     }
-    // how many times as fast one way is as another, pass by pass
+    // prints the median over passes of the time of `slow` divided by the time of `fast`
     let ratio = |what: &str, fast: Way, slow: Way| {
         if let (Some(fast), Some(slow)) = (seconds.get(&fast), seconds.get(&slow)) {
             println!("{what:<42} {:6.2}", paired(slow, fast));
         }
     };
-    ratio("bpo's time in that of decoding alone", ("decoding alone", 1), ("bpo", 1));
-    ratio("bpo on 2 threads, to 1", ("bpo", 2), ("bpo", 1));
-    ratio("decoding on 2 threads, to 1", ("decoding alone", 2), ("decoding alone", 1));
+    ratio("time of bpo / decoding alone", ("decoding alone", 1), ("bpo", 1));
+    ratio("speedup of bpo on 2 threads", ("bpo", 2), ("bpo", 1));
+    ratio("speedup of decoding on 2 threads", ("decoding alone", 2), ("decoding alone", 1));
     for threads in [1, 2] {
         for peer in ["pillow", "torchvision"] {
-            ratio(&format!("bpo to {peer}, {threads} threads"), ("bpo", threads), (peer, threads));
+            ratio(&format!("time of {peer} / bpo, {threads} threads"), ("bpo", threads), (peer, threads));
         }
     }
     if python.is_none() {
-        println!("BPO_BENCH_PYTHON names no interpreter: Python's ways are left out");
+        println!("Pillow and torchvision are not measured: BPO_BENCH_PYTHON is not set");
     }
 }
 
-/// Seconds that all files take, shared by some threads.
+/// Processes all files on `threads` threads and returns the seconds.
 fn each(files: &[PathBuf], threads: usize, work: &(impl Fn(&Path) + Sync)) -> f64 {
     let next = AtomicUsize::new(0);
     let start = Instant::now();
@@ -109,7 +109,7 @@ fn each(files: &[PathBuf], threads: usize, work: &(impl Fn(&Path) + Sync)) -> f6
     start.elapsed().as_secs_f64()
 }
 
-/// The repository's photographs in one size.
+/// Writes the repository's photographs as JPEG files of one size.
 fn write_images(dir: &Path) -> Vec<PathBuf> {
     let photos = photos();
     let names = ["astronaut", "cat", "coffee", "coins", "rocket"];

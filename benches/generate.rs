@@ -1,21 +1,23 @@
-//! Batched answers against transformers' `generate`, on the same machine, dimensions and prompts.
+//! Batched generation against transformers' `generate`, with the same dimensions and prompts on the
+//! same machine.
 //!
 //! ```sh
 //! pip install -r benches/peers/requirements.txt
 //! BPO_BENCH_PYTHON=python cargo bench -p bpo-benches --bench generate -- small --rows 8
 //! ```
 //!
-//! Vision tower, prompts in one pass, and exactly as many sampled tokens as are asked for; pixels and token ids are there before. Ways
-//! take turns; ratios are medians of those of single rounds. Without `BPO_BENCH_PYTHON` ours is printed alone.
+//! A run encodes the images, processes the prompts in one pass, and samples a fixed number of
+//! tokens. Pixel values and token ids are prepared before. Variants alternate, and ratios are
+//! medians over rounds. Without `BPO_BENCH_PYTHON` only bpo is measured.
 
 use std::time::Instant;
 
 use bpo::model::{Adapters, ContrastInput, ModelInput, Prompt, Vlm};
 use bpo::pairs::Sampling;
 use bpo_benches::arguments::Arguments;
-use bpo_benches::contender::{self, Contender, Worker};
-use bpo_benches::floor::Ceilings;
+use bpo_benches::device_limits::DeviceLimits;
 use bpo_benches::shape::{decoded_bytes, image, prompt};
+use bpo_benches::timed_process::{self, TimedProcess, Worker};
 use bpo_benches::{median, ratio};
 
 fn main() {
@@ -28,13 +30,13 @@ fn main() {
     }
 }
 
-/// What is measured.
+/// The sizes of the benchmark.
 struct Task {
     arguments: Arguments,
     rows: usize,
-    /// Tokens of the prompt beside the image.
+    /// Tokens of the prompt besides the image tokens.
     text: usize,
-    /// New tokens of each row.
+    /// Number of new tokens per row.
     new: usize,
 }
 
@@ -43,15 +45,15 @@ impl Task {
         let (_kept, config_file) = self.arguments.preset.file();
         let numbers = [self.rows, self.text, self.new].map(|number| number.to_string());
         let peer = [&[config_file], &numbers[..]].concat();
-        let mut ours = Contender::again(&self.arguments.with_way("all"));
+        let mut ours = TimedProcess::again(&self.arguments.with_way("all"));
         let mut python = self.arguments.peer("generate.py", &peer);
 
         let ways =
             [(true, "batch"), (true, "contrast"), (true, "prefill"), (false, "batch"), (false, "single")];
-        let seconds = contender::in_turn(ways.len(), 1, self.arguments.rounds, |way| {
+        let seconds = timed_process::alternate(ways.len(), 1, self.arguments.rounds, |way| {
             let (own, way) = ways[way];
-            let contender = if own { Some(&mut ours) } else { python.as_mut() };
-            contender.map(|contender| contender.ask(way))
+            let process = if own { Some(&mut ours) } else { python.as_mut() };
+            process.map(|process| process.ask(way))
         });
         drop(ours);
 
@@ -70,33 +72,33 @@ impl Task {
             let whose = if *own { "bpo" } else { "transformers" };
             println!("{whose:<13} {way:<9} {middle:8.3} s {:9.1} new tokens/s", tokens as f64 / middle);
         }
-        println!("bpo's contrast decoding in times of plain    {:6.2}", ratio(&seconds[1], &seconds[0]));
+        println!("time of bpo's contrast decoding / plain      {:6.2}", ratio(&seconds[1], &seconds[0]));
         for (way, seconds_of) in ways.iter().zip(&seconds).skip(3).filter(|(_, seconds)| !seconds.is_empty())
         {
-            let what = format!("bpo's batch in times of transformers' {}", way.1);
+            let what = format!("time of transformers {} / bpo batch", way.1);
             println!("{what:<44} {:6.2}", ratio(seconds_of, &seconds[0]));
         }
         self.print_floor(&seconds[0], &seconds[2]);
         if python.is_none() {
-            println!("transformers is left out: without BPO_BENCH_PYTHON, or torch does not have the device");
+            println!("transformers is not measured: BPO_BENCH_PYTHON is not set, or torch lacks the device");
         }
     }
 
-    /// What steps of decoding read, next to the rate of copies.
+    /// Prints the bytes that a decoding step reads relative to the rate of copies.
     fn print_floor(&self, batch: &[f64], prefill: &[f64]) {
         let config = self.arguments.preset.config();
-        let ceilings = Ceilings::of(self.arguments.device, self.arguments.dtype);
+        let limits = DeviceLimits::of(self.arguments.device, self.arguments.dtype);
         let context = config.image_tokens() + self.text + self.new / 2;
         let bytes = decoded_bytes(&config, self.rows, context, self.arguments.size());
         let mut steps: Vec<_> =
             batch.iter().zip(prefill).map(|(all, first)| (all - first) / (self.new - 1) as f64).collect();
         println!(
-            "a step of decoding reads {:.1} MB, {:.2} a token: {:.0} % of the rate of copies",
+            "a decoding step reads {:.1} MB, {:.2} per token: {:.0} % of the rate of copies",
             bytes / 1e6,
             bytes / 1e6 / self.rows as f64,
-            100.0 * bytes / median(&mut steps) / ceilings.copy
+            100.0 * bytes / median(&mut steps) / limits.copy
         );
-        println!("{ceilings}");
+        println!("{limits}");
     }
 
     fn serve(&self) {
@@ -127,7 +129,7 @@ impl Task {
         let seen = |number| ModelInput::new(prompt(&config, self.text), vec![image(&config, number)]);
         let asked = Prompt::new(seen(row), sampling);
         match way {
-            // as with a weakened image: all of it is read twice
+            // the contrast input is processed like a second prompt, as with a weakened image
             "contrast" => asked.with_contrast(ContrastInput::new(seen(self.rows + row), 1.0, 0.1)),
             _ => asked,
         }

@@ -1,13 +1,15 @@
-//! Loading a checkpoint in bf16, as f32 and as bf16, against transformers' `from_pretrained` and against reading the file alone.
+//! Loading a bf16 checkpoint as f32 and as bf16, against transformers' `from_pretrained` and
+//! against reading the file alone.
 //!
 //! ```sh
 //! pip install -r benches/peers/requirements.txt
 //! BPO_BENCH_PYTHON=python cargo bench -p bpo-benches --bench load -- base135
 //! ```
 //!
-//! The file is in the system's cache. Ways take turns; ratios are medians of those of single rounds. Peak memory is what a process
-//! that loads once has more than before, in times of the model's own bytes. transformers maps a file that has the type that is
-//! asked for and reads it later, so it touches each page of its weights. Without `BPO_BENCH_PYTHON` ours is printed alone.
+//! The file is in the page cache of the system. Variants alternate, and ratios are medians over
+//! rounds. Peak memory is the increase of a process that loads once, relative to the size of the
+//! model. transformers maps a file of the requested type into memory and reads it later, so the
+//! peer touches each page of its weights. Without `BPO_BENCH_PYTHON` only bpo is measured.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -17,10 +19,10 @@ use std::time::Instant;
 use bpo::burn::tensor::{Device, FloatDType};
 use bpo::model::{LlavaConfig, LoadOptions, Vlm};
 use bpo_benches::arguments::Arguments;
-use bpo_benches::contender::{self, Contender, Worker};
+use bpo_benches::timed_process::{self, TimedProcess, Worker};
 use bpo_benches::{median, ratio};
 
-/// What is asked for, and its bytes in those of the file.
+/// Name of the requested type, the type, and the size of the model relative to the file.
 const TYPES: [(&str, FloatDType, f64); 2] = [("f32", FloatDType::F32, 2.0), ("bf16", FloatDType::BF16, 1.0)];
 
 fn main() {
@@ -36,16 +38,19 @@ fn compare(arguments: &Arguments) {
     let file = write(arguments, dir.path());
     let bytes = std::fs::metadata(&file).expect("written").len() as f64;
     let path = dir.path().display().to_string();
-    let start = |own: bool| match own {
-        true => Some(Contender::again(&arguments.with_way(&path))),
-        false => Contender::python("load.py", std::slice::from_ref(&path)),
+    let start = |own: bool| {
+        if own {
+            Some(TimedProcess::again(&arguments.with_way(&path)))
+        } else {
+            TimedProcess::python("load.py", std::slice::from_ref(&path))
+        }
     };
-    let mut contenders = [start(true), start(false)];
-    let mut seconds = contender::in_turn(5, 1, arguments.rounds, |way| match way {
+    let mut processes = [start(true), start(false)];
+    let mut seconds = timed_process::alternate(5, 1, arguments.rounds, |way| match way {
         4 => Some(read(&file)),
-        way => contenders[way / 2].as_mut().map(|contender| contender.ask(TYPES[way % 2].0)),
+        way => processes[way / 2].as_mut().map(|process| process.ask(TYPES[way % 2].0)),
     });
-    let floor = seconds.pop().expect("five");
+    let baseline = seconds.pop().expect("five");
 
     println!(
         "{:?}, {:.0} MB in bf16, {}, {} rounds",
@@ -54,14 +59,14 @@ fn compare(arguments: &Arguments) {
         arguments.device,
         arguments.rounds
     );
-    println!("{:<20} {:>8} {:>10} {:>12} {:>20}", "", "s", "in floors", "peak memory", "times transformers'");
-    println!("{:<20} {:>8.3} {:>10.2}", "reading the file", median(&mut floor.clone()), 1.0);
+    println!("{:<20} {:>8} {:>10} {:>12} {:>20}", "", "s", "of reading", "peak memory", "speedup");
+    println!("{:<20} {:>8.3} {:>10.2}", "reading the file", median(&mut baseline.clone()), 1.0);
     for (way, taken) in seconds.iter().enumerate().filter(|(_, taken)| !taken.is_empty()) {
         let (own, (name, _, size)) = (way < 2, TYPES[way % 2]);
-        let mut contender = start(own).expect("it started before");
-        let before = contender.ask("peak");
-        contender.ask(name);
-        let peak = (contender.ask("peak") - before) * 1024.0 * 1024.0 / (size * bytes);
+        let mut process = start(own).expect("it started before");
+        let before = process.ask("peak");
+        process.ask(name);
+        let peak = (process.ask("peak") - before) * 1024.0 * 1024.0 / (size * bytes);
         let faster = match &seconds[2 + way % 2] {
             peer if own && !peer.is_empty() => format!("{:.2}", ratio(peer, taken)),
             _ => String::new(),
@@ -70,18 +75,18 @@ fn compare(arguments: &Arguments) {
             "{:<20} {:>8.3} {:>10.2} {peak:>12.2} {faster:>20}",
             format!("{} as {name}", if own { "bpo" } else { "transformers" }),
             median(&mut taken.clone()),
-            ratio(taken, &floor)
+            ratio(taken, &baseline)
         );
     }
-    if contenders[1].is_none() {
-        println!("BPO_BENCH_PYTHON names no interpreter: transformers is left out");
+    if processes[1].is_none() {
+        println!("transformers is not measured: BPO_BENCH_PYTHON is not set");
     }
 }
 
-/// A checkpoint with random weights in bf16.
+/// Writes a checkpoint with random weights in bf16, and returns the path of its weights.
 fn write(arguments: &Arguments, dir: &Path) -> std::path::PathBuf {
     let mut config = arguments.preset.json();
-    // all of the tower, as transformers makes layers that are not in the file
+    // all layers of the tower, because transformers initializes layers that are not in the file
     config["vision_feature_layer"] = (-1).into();
     std::fs::write(dir.join("config.json"), config.to_string()).expect("written");
     let config: LlavaConfig = serde_json::from_value(config).expect("a valid configuration");
@@ -92,7 +97,7 @@ fn write(arguments: &Arguments, dir: &Path) -> std::path::PathBuf {
     file
 }
 
-/// Loads whenever it is asked to.
+/// Loads the checkpoint once per request.
 fn serve(arguments: &Arguments, dir: &Path) {
     let worker = Worker::on(arguments.device);
     let mut way = worker.ready();
@@ -106,7 +111,7 @@ fn serve(arguments: &Arguments, dir: &Path) {
     }
 }
 
-/// Seconds that all cores take to read a file once and add it up.
+/// Reads a file once on all cores, sums its content, and returns the seconds.
 fn read(file: &Path) -> f64 {
     let start = Instant::now();
     let size = std::fs::metadata(file).expect("a file").len();

@@ -1,12 +1,13 @@
-//! Preference pairs from annotated samples and answers that are there: files read, pairs made, file written.
+//! Making preference pairs from samples and existing answers: reads the files, makes the pairs, and
+//! writes `pairs.jsonl`.
 //!
 //! ```sh
 //! BPO_BENCH_PYTHON=python cargo bench -p bpo-benches --bench pairs -- --samples 100000
 //! ```
 //!
-//! Each sample has an answer for a weakened image and one with injected errors. Printed next to the floor, reading the same files and
-//! parsing them with serde_json alone, and to a plain script in Python. Ways take turns; ratios are medians of those of single
-//! rounds. Without `BPO_BENCH_PYTHON` the script is left out.
+//! Each sample has an answer about a weakened image and an answer with injected errors. The lower
+//! bound is reading and parsing the same files with serde_json; the peer is a plain Python script,
+//! which needs `BPO_BENCH_PYTHON`. Variants alternate, and ratios are medians over rounds.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -18,7 +19,7 @@ use bpo::pairs::format::llava;
 use bpo::pairs::{PairFilter, make_all_pairs};
 use bpo::stages::{StageRecord, assemble};
 use bpo_benches::arguments::Arguments;
-use bpo_benches::contender::{self, Contender};
+use bpo_benches::timed_process::{self, TimedProcess};
 use bpo_benches::{median, ratio};
 use serde_json::{Value, json};
 
@@ -27,19 +28,19 @@ fn main() {
     let arguments = Arguments::read(&mut [("samples", &mut samples)]);
     let dir = tempfile::tempdir().expect("a directory");
     let files = Files::write(dir.path(), samples);
-    let mut python = Contender::python("pairs.py", &[dir.path().display().to_string()]);
+    let mut python = TimedProcess::python("pairs.py", &[dir.path().display().to_string()]);
 
     let timed = |work: &dyn Fn()| {
         let start = Instant::now();
         work();
         start.elapsed().as_secs_f64()
     };
-    let seconds = contender::in_turn(3, 1, arguments.rounds, |way| match way {
+    let seconds = timed_process::alternate(3, 1, arguments.rounds, |way| match way {
         0 => Some(timed(&|| files.parse())),
         1 => Some(timed(&|| assert_eq!(files.build(), 2 * samples))),
         _ => python.as_mut().map(|python| python.ask("build")),
     });
-    let [floor, ours, peer] = &seconds[..] else { unreachable!("three ways") };
+    let [baseline, ours, peer] = &seconds[..] else { unreachable!("three ways") };
 
     println!(
         "{samples} samples, {} pairs, {:.0} MB read, {} rounds",
@@ -47,29 +48,29 @@ fn main() {
         files.megabytes(),
         arguments.rounds
     );
-    for (name, seconds) in [("parsing alone", floor), ("bpo", ours), ("Python", peer)] {
+    for (name, seconds) in [("parsing alone", baseline), ("bpo", ours), ("Python", peer)] {
         if !seconds.is_empty() {
             let middle = median(&mut seconds.to_vec());
             println!("{name:<15} {middle:8.3} s {:10.0} pairs/s", 2.0 * samples as f64 / middle);
         }
     }
-    println!("bpo's time in that of parsing alone  {:6.2}", ratio(ours, floor));
+    println!("time of bpo / parsing alone          {:6.2}", ratio(ours, baseline));
     match python {
-        Some(_) => println!("bpo in times of Python               {:6.2}", ratio(peer, ours)),
-        None => println!("BPO_BENCH_PYTHON names no interpreter: Python is left out"),
+        Some(_) => println!("time of Python / bpo                 {:6.2}", ratio(peer, ours)),
+        None => println!("Python is not measured: BPO_BENCH_PYTHON is not set"),
     }
 }
 
-/// What is read and written.
+/// Paths of the input and output files.
 struct Files {
     samples: PathBuf,
-    /// Of each stage.
+    /// Answers about weakened images, and answers with injected errors.
     answers: [PathBuf; 2],
     pairs: PathBuf,
 }
 
 impl Files {
-    /// Made-up samples with answers of some fifty words.
+    /// Writes synthetic samples with answers of about fifty words.
     fn write(dir: &Path, samples: usize) -> Self {
         let files = Self {
             samples: dir.join("samples.json"),
@@ -102,7 +103,7 @@ impl Files {
         read.map(|file| fs::metadata(file).expect("written").len() as f64).sum::<f64>() / 1e6
     }
 
-    /// Reads and parses, no more.
+    /// Reads and parses the files without making pairs.
     fn parse(&self) {
         let samples: Vec<Value> =
             serde_json::from_slice(&fs::read(&self.samples).expect("a file")).expect("JSON");
@@ -115,7 +116,7 @@ impl Files {
         std::hint::black_box((samples, answers));
     }
 
-    /// All that makes `pairs.jsonl`. Gives the number of its pairs.
+    /// Makes `pairs.jsonl` and returns the number of its pairs.
     fn build(&self) -> usize {
         let samples = llava::read(&self.samples).expect("samples").samples;
         let lines = |file| JsonLines::<StageRecord, _>::open(file).expect("a file");
@@ -127,7 +128,7 @@ impl Files {
     }
 }
 
-/// An answer.
+/// Returns a synthetic answer.
 fn words(number: usize, way: usize) -> String {
     const WORDS: [&str; 12] =
         ["a", "dog", "and", "two", "red", "cups", "stand", "on", "the", "table", "near", "window"];

@@ -1,24 +1,31 @@
-//! Log-probabilities of completions, as `bpo score` computes them, against transformers' forward pass without gradients.
+//! Log-probabilities of completions, as in `bpo score`, against transformers' forward pass without
+//! gradients.
 //!
 //! ```sh
 //! pip install -r benches/peers/requirements.txt
 //! BPO_BENCH_PYTHON=python cargo bench -p bpo-benches --bench score -- small --prompts 4
 //! ```
 //!
-//! Each prompt has an image and `--answers` completions, 2 by default; pixels and token ids are there before. Ours computes image and
-//! prompt once for all of them, or (`apart`) once for each, which is what transformers does: with logits of all tokens, or (`kept`)
-//! of those that are needed. Tokens are those of all completions with their prompts, whoever computes them how often. Ways take
-//! turns; ratios are medians of those of single rounds. `of products` is the share of the rate of large matrix products, measured
-//! in the same run, that the arithmetic comes to. Without `BPO_BENCH_PYTHON` ours is printed alone.
+//! Each prompt has an image and `--answers` completions, 2 by default. Pixel values and token ids
+//! are prepared before. The variants are:
+//!
+//! - `bpo shared` computes image and prompt once for all completions of a prompt.
+//! - `bpo apart` computes image and prompt for each completion, as transformers does.
+//! - `transformers all` computes the logits of all tokens.
+//! - `transformers kept` computes only the logits of the completions.
+//!
+//! `tokens/s` counts the tokens of every completion with its prompt, for all variants. `of matmul`
+//! is the arithmetic relative to the rate of large matrix products in the same run. Variants
+//! alternate, and ratios are medians over rounds. Without `BPO_BENCH_PYTHON` only bpo is measured.
 
 use std::time::Instant;
 
 use bpo::burn::tensor::DType;
 use bpo::model::{Adapters, LlavaConfig, ScoreBatch, TokenizedCompletion, Vlm};
 use bpo_benches::arguments::Arguments;
-use bpo_benches::contender::{self, Contender, Worker};
-use bpo_benches::floor::Ceilings;
+use bpo_benches::device_limits::DeviceLimits;
 use bpo_benches::shape::{StepCost, answer, image, prompt};
+use bpo_benches::timed_process::{self, TimedProcess, Worker};
 use bpo_benches::{median, ratio};
 
 fn main() {
@@ -36,13 +43,13 @@ fn main() {
     }
 }
 
-/// What is measured.
+/// The sizes of the benchmark.
 struct Task {
     arguments: Arguments,
     prompts: usize,
-    /// Completions of each prompt.
+    /// Number of completions per prompt.
     answers: usize,
-    /// Tokens of the prompt beside the image, and of each completion.
+    /// Tokens of the prompt besides the image tokens.
     text: usize,
     answer: usize,
 }
@@ -53,14 +60,14 @@ impl Task {
         let rows = self.prompts * self.answers;
         let numbers = [rows, self.text, self.answer].map(|number| number.to_string());
         let peer = [&[config_file], &numbers[..]].concat();
-        let mut ours = Contender::again(&self.arguments.with_way("all"));
+        let mut ours = TimedProcess::again(&self.arguments.with_way("all"));
         let mut python = self.arguments.peer("score.py", &peer);
 
         let ways = [(true, "shared"), (true, "apart"), (false, "all"), (false, "kept")];
-        let seconds = contender::in_turn(ways.len(), 1, self.arguments.rounds, |way| {
+        let seconds = timed_process::alternate(ways.len(), 1, self.arguments.rounds, |way| {
             let (own, way) = ways[way];
-            let contender = if own { Some(&mut ours) } else { python.as_mut() };
-            contender.map(|contender| contender.ask(way))
+            let process = if own { Some(&mut ours) } else { python.as_mut() };
+            process.map(|process| process.ask(way))
         });
         drop(ours);
 
@@ -74,14 +81,15 @@ impl Task {
             self.answer
         );
         println!("{}", self.arguments.heading(&tokens));
-        println!("{:<21} {:>8} {:>14} {:>10} {:>12}", "", "s", "completions/s", "tokens/s", "of products");
-        let ceilings = Ceilings::of(self.arguments.device, self.arguments.dtype);
+        println!("{:<21} {:>8} {:>14} {:>10} {:>12}", "", "s", "completions/s", "tokens/s", "of matmul");
+        let limits = DeviceLimits::of(self.arguments.device, self.arguments.dtype);
         let tokens = rows * (config.image_tokens() + self.text + self.answer);
         for ((own, way), seconds) in ways.iter().zip(&seconds).filter(|(_, seconds)| !seconds.is_empty()) {
             let middle = median(&mut seconds.clone());
-            let used = match own {
-                true => format!("{:.0} %", 100.0 * self.operations(&config, way) / middle / ceilings.matmul),
-                false => String::new(),
+            let used = if *own {
+                format!("{:.0} %", 100.0 * self.operations(&config, way) / middle / limits.matmul)
+            } else {
+                String::new()
             };
             let name = format!("{} {way}", if *own { "bpo" } else { "transformers" });
             let (completions, tokens) = (rows as f64 / middle, tokens as f64 / middle);
@@ -89,17 +97,17 @@ impl Task {
         }
         for (ours, theirs) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
             if !seconds[theirs].is_empty() {
-                let what = format!("bpo {} in times of transformers {}", ways[ours].1, ways[theirs].1);
+                let what = format!("time of transformers {} / bpo {}", ways[theirs].1, ways[ours].1);
                 println!("{what:<44} {:6.2}", ratio(&seconds[theirs], &seconds[ours]));
             }
         }
-        println!("{ceilings}");
+        println!("{limits}");
         if python.is_none() {
-            println!("transformers is left out: without BPO_BENCH_PYTHON, or torch does not have the device");
+            println!("transformers is not measured: BPO_BENCH_PYTHON is not set, or torch lacks the device");
         }
     }
 
-    /// Multiplications and additions that the shapes ask for.
+    /// Returns the number of operations, computed from the shapes.
     fn operations(&self, config: &LlavaConfig, way: &str) -> f64 {
         let (prompts, answers) = match way {
             "apart" => (self.prompts * self.answers, 1),

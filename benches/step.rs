@@ -1,11 +1,11 @@
-//! What sharing the prefix saves in a step of DPO.
-//!
-//! Prints medians and ratios against the plain way (each completion with an image and prompt of its own), which is how
-//! TRL computes it.
+//! The effect of a shared prefix of image and prompt on a DPO step.
 //!
 //! ```sh
 //! cargo bench -p bpo-benches --bench step -- small --pairs 2
 //! ```
+//!
+//! Prints the median times, and the ratio to steps in which each completion has an image and a
+//! prompt of its own, as in TRL.
 
 use std::time::Instant;
 
@@ -16,8 +16,8 @@ use bpo::model::ScoreBatch;
 use bpo::model::TokenizedCompletion;
 use bpo::model::{Adapters, LoraConfig, Vlm};
 use bpo_benches::arguments::Arguments;
-use bpo_benches::contender;
 use bpo_benches::shape::{answer, image, prompt};
+use bpo_benches::timed_process;
 use bpo_benches::{median, ratio};
 
 fn main() {
@@ -31,7 +31,7 @@ fn main() {
         .expect("linears to adapt")
         .train();
     let batches = [2, 1].map(|completions| batch(&config, pairs, completions, [text, answer]));
-    let seconds = contender::in_turn(2, 1, arguments.rounds, |way| {
+    let seconds = timed_process::alternate(2, 1, arguments.rounds, |way| {
         let start = Instant::now();
         step(&model, &batches[way], pairs);
         device.sync().expect("the device works");
@@ -45,7 +45,7 @@ fn main() {
     println!("ratio                  {:8.2}", ratio(&seconds[1], &seconds[0]));
 }
 
-/// Policy forward and backward, reference forward.
+/// Runs the forward pass of the reference, and forward and backward pass of the policy.
 fn step(model: &Vlm, batch: &ScoreBatch, pairs: usize) {
     let rows = PairRows::new(
         (0..pairs).map(|pair| 2 * pair).collect(),
@@ -62,7 +62,7 @@ fn step(model: &Vlm, batch: &ScoreBatch, pairs: usize) {
     let _gradients = loss.backward();
 }
 
-/// The completions of all pairs, so many to each image and prompt.
+/// Returns a batch of all completions, with `completions` of them per image and prompt.
 fn batch(config: &LlavaConfig, pairs: usize, completions: usize, [text, length]: [usize; 2]) -> ScoreBatch {
     let prompt = prompt(config, text);
     let answered = |row: usize| {

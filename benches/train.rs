@@ -1,4 +1,5 @@
-//! Steps of DPO against TRL with PEFT: the trainers of both, on the same machine, dimensions and batch.
+//! DPO training steps against TRL with PEFT, with the same dimensions and batches on the same
+//! machine.
 //!
 //! ```sh
 //! pip install -r benches/peers/requirements.txt
@@ -6,11 +7,15 @@
 //! BPO_BENCH_PYTHON=python cargo bench -p bpo-benches --bench train -- base135 --pairs 2
 //! ```
 //!
-//! `--device libtorch` needs the feature `tch`. Steps are taken in turn; ratios are medians of those of single rounds. Peak memory
-//! is that of a process of its own that takes two steps (at the dimensions of 7B, where ways follow each other, all of them); `of
-//! products` is the share of the rate of large matrix products, measured in the same run, that the arithmetic of a step comes to.
-//! Without `BPO_BENCH_PYTHON` ours is printed alone. `--growth 1` prints how the time of our step grows with each of its sizes
-//! instead, and what comes of answers of like length in the same step (contenders with `--unequal 1` and `2`).
+//! `--device libtorch` needs the feature `tch`. Variants alternate step by step, and ratios are
+//! medians over rounds. Peak memory is that of a separate process after two steps. At the
+//! dimensions of 7B, variants run one after the other, and peak memory is that of all their steps.
+//! `of matmul` is the arithmetic of a step relative to the rate of large matrix products in the
+//! same run. Without `BPO_BENCH_PYTHON` only bpo is measured.
+//!
+//! `--growth 1` prints how the time of a bpo step grows with each size of the batch, and the effect
+//! of grouping answers by length. Its timed processes run with `--unequal 1` (mixed) and `2`
+//! (grouped).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,9 +33,9 @@ use bpo::model::{ImageProcessor, TokenizedCompletion};
 use bpo::model::{LoraConfig, ModelError, Vlm};
 use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo_benches::arguments::Arguments;
-use bpo_benches::contender::{self, Contender, Worker};
-use bpo_benches::floor::Ceilings;
+use bpo_benches::device_limits::DeviceLimits;
 use bpo_benches::shape::{Preset, StepCost, answer, prompt};
+use bpo_benches::timed_process::{self, TimedProcess, Worker};
 use bpo_benches::{median, photos, processor, ratio};
 
 mod growth;
@@ -56,27 +61,27 @@ fn main() {
     }
 }
 
-/// What is measured.
+/// The sizes of the benchmark.
 struct Task {
     arguments: Arguments,
     pairs: usize,
-    /// Tokens of the prompt beside the image, and of each answer.
+    /// Tokens of the prompt besides the image tokens.
     text: usize,
     answer: usize,
-    /// Rejected answers to each chosen one.
+    /// Number of rejected answers per chosen answer.
     rejected: usize,
-    /// Whether entropy, accuracy and mean logits are computed, as TRL does.
+    /// Whether entropy, accuracy and mean logits are computed, as in TRL.
     statistics: bool,
     unequal: Unequal,
 }
 
-/// Whether answers have other lengths than each other, from a quarter to seven quarters of `answer`.
+/// Whether answers differ in length, from a quarter to seven quarters of `answer`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Unequal {
     No,
-    /// In random order.
+    /// Answers of different lengths in random order.
     Mixed,
-    /// Those of like length in the same step.
+    /// Answers of similar length in the same step.
     Grouped,
 }
 
@@ -89,7 +94,7 @@ impl Unequal {
         }
     }
 
-    /// Tokens of an answer.
+    /// Returns the number of tokens of answer `number`.
     fn length(self, number: usize, usual: usize) -> usize {
         match self {
             Self::No => usual,
@@ -98,7 +103,7 @@ impl Unequal {
     }
 }
 
-/// Steps to an epoch of unequal answers.
+/// Number of steps in an epoch with answers of different lengths.
 const EPOCH: usize = 40;
 
 impl Task {
@@ -108,12 +113,12 @@ impl Task {
         let peer = [&[config_file, photos().display().to_string()], &numbers[..]].concat();
         let start = |way: &str| match way {
             "TRL + PEFT" => self.arguments.peer("dpo_step.py", &peer),
-            way => Some(Contender::again(&self.arguments.with_way(way))),
+            way => Some(TimedProcess::again(&self.arguments.with_way(way))),
         };
-        // TRL has one rejected answer to each chosen one
+        // TRL supports only one rejected answer per chosen answer
         let ways = ["bpo", "bpo, cached reference", "bpo, recomputed", "TRL + PEFT"];
         let ways = &ways[..if self.rejected == 1 { 4 } else { 3 }];
-        // as many at a time as there is memory for
+        // 7B variants run one at a time because of their memory
         let together = if self.arguments.preset == Preset::Llava7b { 1 } else { ways.len() };
         let measured: Vec<_> = ways.chunks(together).flat_map(|ways| self.measure(ways, start)).collect();
 
@@ -128,9 +133,9 @@ impl Task {
         println!("{}", self.arguments.heading(&tokens));
         println!(
             "{:<24} {:>9} {:>9} {:>12} {:>9} {:>9} {:>12}",
-            "", "step, s", "pairs/s", "times TRL's", "peak MB", "in TRL's", "of products"
+            "", "step, s", "pairs/s", "speedup", "peak MB", "of TRL's", "of matmul"
         );
-        let ceilings = Ceilings::of(self.arguments.device, self.arguments.dtype);
+        let limits = DeviceLimits::of(self.arguments.device, self.arguments.dtype);
         let rank = LoraConfig::default().r;
         let cost = StepCost::new(&config, self.pairs, self.text, 1 + self.rejected, self.answer, rank);
         let trl = measured.iter().find(|measured| measured.way.starts_with("TRL"));
@@ -140,40 +145,46 @@ impl Task {
             let faster = of_trl(trl.map(|trl| ratio(&trl.seconds, seconds)));
             let smaller = of_trl(trl.map(|trl| peak / trl.peak));
             let rate = cost.operations(way.contains("cached")) / middle;
-            let used = match way.starts_with("bpo") {
-                true => format!("{:.0} %", 100.0 * rate / ceilings.matmul),
-                false => String::new(),
+            let used = if way.starts_with("bpo") {
+                format!("{:.0} %", 100.0 * rate / limits.matmul)
+            } else {
+                String::new()
             };
             println!(
                 "{way:<24} {middle:>9.3} {:>9.3} {faster:>12} {peak:>9.0} {smaller:>9} {used:>12}",
                 (self.pairs * self.rejected) as f64 / middle
             );
         }
-        println!("{ceilings}");
+        println!("{limits}");
         if trl.is_none() {
             println!(
-                "TRL is left out: without BPO_BENCH_PYTHON, with several rejected answers, or torch does not have the device"
+                "TRL is not measured: BPO_BENCH_PYTHON is not set, there are several rejected answers, or torch lacks the device"
             );
         }
     }
 
-    /// Has ways take steps in turn, and processes of their own take two for their memory. A way that is alone tells its own.
-    fn measure<'a>(&self, ways: &[&'a str], start: impl Fn(&str) -> Option<Contender>) -> Vec<Measured<'a>> {
-        let mut contenders: Vec<_> = ways.iter().map(|way| start(way)).collect();
-        // the first two rounds warm up
-        let seconds = contender::in_turn(ways.len(), 2, self.arguments.rounds, |way| {
-            contenders[way].as_mut().map(|contender| contender.ask("step"))
+    /// Times the variants alternately, and measures the peak memory of each in a separate process
+    /// of two steps. A single variant reports the peak of the timed process.
+    fn measure<'a>(
+        &self,
+        ways: &[&'a str],
+        start: impl Fn(&str) -> Option<TimedProcess>,
+    ) -> Vec<Measured<'a>> {
+        let mut processes: Vec<_> = ways.iter().map(|way| start(way)).collect();
+        // the first two rounds are a warm-up
+        let seconds = timed_process::alternate(ways.len(), 2, self.arguments.rounds, |way| {
+            processes[way].as_mut().map(|process| process.ask("step"))
         });
-        let alone = contenders.pop().filter(|_| contenders.is_empty()).flatten();
-        drop(contenders);
-        let mut alone = alone.map(|mut contender| contender.ask("peak"));
+        let alone = processes.pop().filter(|_| processes.is_empty()).flatten();
+        drop(processes);
+        let mut alone = alone.map(|mut process| process.ask("peak"));
         let mut peak = |way: &str| {
             alone.take().or_else(|| {
-                let mut contender = start(way)?;
+                let mut process = start(way)?;
                 for _ in 0..2 {
-                    contender.ask("step");
+                    process.ask("step");
                 }
-                Some(contender.ask("peak"))
+                Some(process.ask("peak"))
             })
         };
         ways.iter()
@@ -182,7 +193,7 @@ impl Task {
             .collect()
     }
 
-    /// Trains, a step whenever it is asked for.
+    /// Runs one training step per request.
     fn serve(&self, way: &str) {
         let worker = Worker::on(self.arguments.device);
         let model = self
@@ -221,7 +232,7 @@ impl Task {
         }
     }
 
-    /// For the check before the first step.
+    /// Returns the tolerance of the check before the first step.
     fn tolerance(&self) -> Option<f64> {
         (self.arguments.dtype != FloatDType::F32).then_some(HALF_PRECISION_TOLERANCE)
     }
@@ -235,7 +246,7 @@ impl Task {
     }
 
     fn pair(&self, group: usize, rejected: usize) -> PreferencePair {
-        // as many characters as tokens
+        // an answer has one character per token
         let name = |number: usize| {
             let number = group * (1 + self.rejected) + number;
             format!("{number:0>length$}", length = self.unequal.length(number, self.answer))
@@ -244,7 +255,7 @@ impl Task {
             id: format!("{group}>{rejected}"),
             image: group.to_string(),
             system: None,
-            history: Vec::new(),
+            history: Default::default(),
             prompt: String::new(),
             chosen: name(0),
             rejected: name(1 + rejected),
@@ -256,14 +267,15 @@ impl Task {
     }
 }
 
-/// A way, the seconds of its steps and the most memory it had, in MB.
+/// Measurements of a variant: seconds of each step, and peak memory in MB.
 struct Measured<'a> {
     way: &'a str,
     seconds: Vec<f64>,
     peak: f64,
 }
 
-/// Images from files, and token ids of the lengths that are asked for; answers go by numbers.
+/// A collator that loads images from files and makes token ids of the given lengths. Answers are
+/// numbers.
 struct Batch {
     config: LlavaConfig,
     processor: ImageProcessor,

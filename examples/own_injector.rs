@@ -1,8 +1,15 @@
-//! Implements `ErrorInjector` yourself: this one swaps left and right, and rejects answers without
-//! either.
+//! Implements `ErrorInjector`: swaps left and right, and rejects answers that contain neither.
 //!
 //! ```sh
 //! cargo run -p bpo-examples --example own_injector
+//! ```
+//!
+//! `LocalBackend::with_injector` uses the injector in a run, in place of the one of the settings:
+//!
+//! ```ignore
+//! let backend = LocalBackend::new(config.clone(), config.device.open()?, None);
+//! let mut backend = backend.with_injector(|_samples| Box::new(Mirror));
+//! let report = bpo::run(&config, "run".as_ref(), &mut backend, &mut ())?;
 //! ```
 
 use bpo::inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
@@ -21,10 +28,10 @@ impl ErrorInjector for Mirror {
                     other => other,
                 });
                 let text = mirrored.collect::<Vec<_>>().join(" ");
-                match text == request.answer {
-                    true => Err(InjectionFailure::Skipped { reason: Rejection::Identical, attempts: 1 }),
-                    false => Ok(Injection::new(text, 1)),
+                if text == request.answer {
+                    return Err(InjectionFailure::Skipped { reason: Rejection::Identical, attempts: 1 });
                 }
+                Ok(Injection::new(text, 1))
             })
             .collect()
     }

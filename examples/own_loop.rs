@@ -1,4 +1,4 @@
-//! Uses the DPO loss in a training loop of your own, without bpo's trainer. The model is one linear
+//! Uses the DPO loss in a custom training loop, without bpo's trainer. The model is one linear
 //! layer.
 //!
 //! ```sh

@@ -1,5 +1,4 @@
-//! Trains a model of your own: `Policy` computes log-probabilities, `Collate` turns text into
-//! tensors.
+//! Trains a custom model: `Policy` computes log-probabilities, `Collate` turns text into tensors.
 //!
 //! The model here is a table of which character follows which, with burn's own LoRA. A real model
 //! also reads the image; `crates/bpo-model/src/policy.rs` has the implementation for LLaVA.
@@ -11,7 +10,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 
-use bpo::burn; // the derive of `Module` names it
+use bpo::burn; // `#[derive(Module)]` expands to paths in `burn`
 use bpo::dpo::{
     Adapters, Collate, Control, DpoConfig, Policy, PromptGroup, StepMetrics, TokenLogps, Trainer,
 };
@@ -85,7 +84,7 @@ fn pair(id: usize, chosen: &str, rejected: &str) -> PreferencePair {
         id: id.to_string(),
         image: "cup.png".into(),
         system: None,
-        history: Vec::new(),
+        history: Default::default(),
         prompt: "<image>\nWhat is it?".into(),
         chosen: chosen.into(),
         rejected: rejected.into(),

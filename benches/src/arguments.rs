@@ -1,34 +1,36 @@
-//! What the benchmarks of models take: `small --device libtorch --rounds 7`, and numbers of their own.
+//! Command line arguments of the model benchmarks: `small --device libtorch --rounds 7`, and
+//! numeric options of each benchmark.
 
 use bpo::DeviceSpec;
 use bpo::burn::tensor::{DType, FloatDType};
 use bpo::model::LoadOptions;
 
-use crate::contender::Contender;
 use crate::shape::Preset;
+use crate::timed_process::TimedProcess;
 
-/// What is measured on what.
+/// Arguments of a benchmark.
 #[derive(Clone, Debug)]
 pub struct Arguments {
-    /// All of them, for a process that is started again.
+    /// The arguments as given, to start this program again.
     pub all: Vec<String>,
     /// Dimensions of the model.
     pub preset: Preset,
-    /// Where ours runs.
+    /// Device of bpo.
     pub device: DeviceSpec,
-    /// Type of weights and activations, of the peer too.
+    /// Type of weights and activations, of bpo and of the peer.
     pub dtype: FloatDType,
-    /// How often each way is timed.
+    /// Number of timed rounds.
     pub rounds: usize,
-    /// Set where the process is one of the contenders: what it does.
+    /// The variant to run, if this process is timed by another one.
     pub way: Option<String>,
 }
 
 impl Arguments {
-    /// Reads those of this process. `numbers` are the benchmark's own, by name.
+    /// Reads the arguments of this process. `numbers` are the numeric options of the benchmark, by
+    /// name.
     ///
     /// # Panics
-    /// With what is wrong.
+    /// Panics if an argument is invalid.
     pub fn read(numbers: &mut [(&str, &mut usize)]) -> Self {
         let all: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
         let mut read = Self {
@@ -41,7 +43,7 @@ impl Arguments {
         };
         let mut rest = all.iter();
         while let Some(name) = rest.next() {
-            let mut value = || rest.next().unwrap_or_else(|| panic!("{name} wants a value"));
+            let mut value = || rest.next().unwrap_or_else(|| panic!("{name} needs a value"));
             let own = numbers.iter_mut().find(|(own, _)| name.strip_prefix("--") == Some(own));
             match (name.as_str(), own) {
                 (_, Some((_, number))) => **number = value().parse().expect("a number"),
@@ -55,35 +57,35 @@ impl Arguments {
         read
     }
 
-    /// Those of a contender.
+    /// Returns the arguments that start this program as the timed process `way`.
     pub fn with_way(&self, way: &str) -> Vec<String> {
         [self.all.as_slice(), &["--way".to_owned(), way.to_owned()]].concat()
     }
 
-    /// Starts a script of `peers/` with what it is told and with our device and type; `None` without an interpreter, and for a device
-    /// that torch does not have.
-    pub fn peer(&self, script: &str, told: &[String]) -> Option<Contender> {
+    /// Starts a script of `peers/` with `arguments`, followed by the device and the type of bpo.
+    /// Returns `None` if `BPO_BENCH_PYTHON` is not set or torch does not have the device.
+    pub fn peer(&self, script: &str, arguments: &[String]) -> Option<TimedProcess> {
         let device = match self.device {
             DeviceSpec::Flex | DeviceSpec::LibTorch => "cpu".to_owned(),
             DeviceSpec::Cuda(index) | DeviceSpec::LibTorchCuda(index) => format!("cuda:{index}"),
             _ => return None,
         };
         let dtype = if self.dtype == FloatDType::BF16 { "bf16" } else { "f32" };
-        Contender::python(script, &[told, &[device, dtype.to_owned()]].concat())
+        TimedProcess::python(script, &[arguments, &[device, dtype.to_owned()]].concat())
     }
 
-    /// What is measured on what, in a line: `of` names the work.
+    /// Returns the title line of the results. `of` describes the work.
     pub fn heading(&self, of: &str) -> String {
         let Self { preset, device, dtype, rounds, .. } = self;
         format!("{preset:?}, {of}, {device} {dtype:?}, {rounds} rounds")
     }
 
-    /// Bytes of a value.
+    /// Returns the size of a value in bytes.
     pub fn size(&self) -> usize {
         DType::from(self.dtype).size()
     }
 
-    /// How ours makes its model.
+    /// Returns the options with which bpo creates its model.
     pub fn options(&self) -> LoadOptions {
         LoadOptions::default().with_dtype(self.dtype)
     }

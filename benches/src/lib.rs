@@ -1,4 +1,4 @@
-//! Benchmarks; `cargo bench -p bpo-benches`.
+//! Shared parts of the benchmarks: `cargo bench -p bpo-benches`.
 
 use std::path::PathBuf;
 
@@ -6,24 +6,25 @@ use bpo::model::ImageProcessor;
 use serde_json::json;
 
 pub mod arguments;
-pub mod contender;
-pub mod floor;
+pub mod device_limits;
 pub mod shape;
+pub mod timed_process;
 
-/// That of this package: where cargo says it is, also where this was built elsewhere.
+/// Returns the directory of this package: `CARGO_MANIFEST_DIR` of the running process, or else of
+/// the build.
 pub fn folder() -> PathBuf {
     std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }
 
-/// The photographs of the examples.
+/// Returns the directory with the photographs of the examples.
 pub fn photos() -> PathBuf {
     folder().join("../examples/data/photos")
 }
 
-/// LLaVA-1.5's image processor, to images of `side` pixels.
+/// Returns LLaVA-1.5's image processor for images of `side` pixels.
 ///
 /// # Panics
-/// If our own settings are wrong.
+/// Panics if the settings cannot be written or read.
 pub fn processor(side: usize) -> ImageProcessor {
     let dir = tempfile::tempdir().expect("a directory");
     let settings = json!({
@@ -37,19 +38,19 @@ pub fn processor(side: usize) -> ImageProcessor {
     ImageProcessor::from_dir(dir.path()).expect("settings")
 }
 
-/// The middle one of some values, which it sorts; of an even number the upper one.
+/// Sorts the values and returns their median: the upper middle value of an even number.
 ///
 /// # Panics
-/// If there is none.
+/// Panics if there are no values.
 pub fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-/// The middle one of the ratios of values that were measured in turn.
+/// Returns the median of the ratios of values that were measured in the same rounds.
 ///
 /// # Panics
-/// If there is none.
+/// Panics if there are no values.
 pub fn ratio(of: &[f64], to: &[f64]) -> f64 {
     median(&mut of.iter().zip(to).map(|(of, to)| of / to).collect::<Vec<_>>())
 }

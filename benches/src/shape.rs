@@ -1,4 +1,4 @@
-//! Models and batches that are measured, all of random weights.
+//! Models and batches of the benchmarks, with random weights.
 
 use bpo::model::{DecoderConfig, ImageInput, LlavaConfig, PixelValues};
 use serde_json::{Value, json};
@@ -7,19 +7,19 @@ use tempfile::TempDir;
 /// Dimensions of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
-    /// 17 million parameters, 112 px.
+    /// 17 million parameters, images of 112 px.
     Small,
-    /// SmolLM2-135M's dimensions and a vision tower of 12 layers, 224 px.
+    /// SmolLM2-135M and a vision tower of 12 layers, images of 224 px.
     Base135,
-    /// LLaVA-1.5-7B's, 336 px.
+    /// LLaVA-1.5-7B, images of 336 px.
     Llava7b,
 }
 
 impl Preset {
-    /// By its name.
+    /// Returns the preset of a name.
     ///
     /// # Errors
-    /// With the names there are.
+    /// Returns a message with the known names.
     pub fn named(name: &str) -> Result<Self, String> {
         match name {
             "small" => Ok(Self::Small),
@@ -29,9 +29,10 @@ impl Preset {
         }
     }
 
-    /// As a checkpoint's `config.json` has them.
+    /// Returns the `config.json` of a checkpoint with these dimensions.
     pub fn json(self) -> Value {
-        // hidden size, layers, heads, feed-forward; of the language model also heads of keys and values
+        // vision: hidden size, layers, heads, feed-forward size; text: the same with key-value
+        // heads before the feed-forward size
         let ([width, layers, heads, inner], side, [hidden, depth, queries, keys, gated], vocab, theta, tied) =
             match self {
                 Self::Small => ([256, 8, 8, 1024], 112, [256, 8, 8, 4, 704], 8192, 1e4, false),
@@ -58,10 +59,11 @@ impl Preset {
         })
     }
 
-    /// A file of it, for a peer. The folder goes when it is dropped.
+    /// Writes `config.json` for a peer, and returns its path and the guard of its temporary
+    /// directory.
     ///
     /// # Panics
-    /// If it cannot be written.
+    /// Panics if the file cannot be written.
     pub fn file(self) -> (TempDir, String) {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("config.json");
@@ -69,10 +71,10 @@ impl Preset {
         (dir, file.display().to_string())
     }
 
-    /// The same, read.
+    /// Returns the configuration.
     ///
     /// # Panics
-    /// If our own settings are wrong.
+    /// Panics if the settings are invalid.
     pub fn config(self) -> LlavaConfig {
         serde_json::from_value(self.json()).expect("a valid configuration")
     }
@@ -80,25 +82,25 @@ impl Preset {
 
 /// Side of a patch, in pixels.
 const PATCH: usize = 14;
-/// The token that begins a prompt.
+/// Token id that starts a prompt.
 pub const BOS: u32 = 1;
-/// The one that ends an answer.
+/// Token id that ends an answer.
 pub const EOS: u32 = 2;
 
-/// Ids of a prompt: its image and `text` tokens.
+/// Returns the token ids of a prompt: its image tokens and `text` other tokens.
 pub fn prompt(config: &LlavaConfig, text: usize) -> Vec<u32> {
     let image = config.layout();
     let image = image.placeholder().iter().copied();
     std::iter::once(BOS).chain(image).chain((1..text as u32).map(|place| 300 + place)).collect()
 }
 
-/// Ids of one of the answers to it, its end among them.
+/// Returns the token ids of answer `number`: `tokens` ids, the last of which is [`EOS`].
 pub fn answer(number: usize, tokens: usize) -> Vec<u32> {
     let words = (1..tokens).map(|place| 400 + ((37 * number + 11 * place) % 3000) as u32);
     words.chain([EOS]).collect()
 }
 
-/// One of the images for a model that are in no file.
+/// Returns the input of synthetic image `number`.
 pub fn image(config: &LlavaConfig, number: usize) -> ImageInput {
     let side = config.vision_config.image_size;
     let value = |at: usize| ((at * 7 + number * 13) as f32 * 0.01).sin();
@@ -106,19 +108,21 @@ pub fn image(config: &LlavaConfig, number: usize) -> ImageInput {
     config.input(PixelValues { data, channels: 3, height: side, width: side })
 }
 
-/// Multiplications and additions of a training step, as the shapes ask for them.
+/// Arithmetic of a training step, computed from its shapes. A multiplication and an addition are
+/// two operations.
 #[derive(Clone, Copy, Debug)]
 pub struct StepCost {
-    /// Of a forward pass, adapters left out.
+    /// Operations of a forward pass without adapters.
     forward: f64,
-    /// Of that, what no gradient flows through.
+    /// The part of `forward` that needs no backward pass: the vision tower.
     vision: f64,
-    /// Of the adapters in a forward pass.
+    /// Operations of the adapters in a forward pass.
     adapters: f64,
 }
 
 impl StepCost {
-    /// Of `groups` prompts with `text` tokens beside their image and answers of `answer` tokens, with adapters of rank `r`.
+    /// Computes the cost of `groups` prompts, each with an image, `text` other tokens and `answers`
+    /// answers of `answer` tokens, with adapters of rank `r`.
     pub fn new(
         config: &LlavaConfig,
         groups: usize,
@@ -137,7 +141,8 @@ impl StepCost {
         let (groups, rows, answer) = (groups as f64, (groups * answers) as f64, answer as f64);
         let prefix = (config.image_tokens() + text) as f64 - 1.0;
         let tokens = groups * prefix + rows * answer;
-        // keys that tokens see, half of those of their own row; of a prefix's last layer nothing but keys and values
+        // Query-key pairs under the causal mask: half of those within a sequence. The last layer of
+        // a prefix only needs keys and values.
         let attended = groups * prefix * prefix / 2.0 + rows * answer * (prefix + answer / 2.0);
         let unused = groups * prefix * (weights - 2.0 * hidden * keys + prefix * queries);
         let head = rows * answer * hidden * language.vocab_size as f64;
@@ -155,22 +160,24 @@ impl StepCost {
         }
     }
 
-    /// A forward pass without adapters.
+    /// Returns the operations of a forward pass without adapters.
     pub fn scoring(&self) -> f64 {
         self.forward
     }
 
-    /// Policy forward, backward to activations and adapters, and the reference unless it is cached.
+    /// Returns the operations of a step: the policy's forward pass, its backward pass to
+    /// activations and adapters, and the forward pass of the reference unless it is cached.
     pub fn operations(&self, cached: bool) -> f64 {
-        // images are encoded once for both
+        // images are encoded once for policy and reference
         let reference = if cached { 0.0 } else { self.forward - self.vision };
-        // frozen weights have no gradient of their own, adapters have
+        // adapters have weight gradients, frozen weights have none
         reference + self.forward + self.adapters + (self.forward - self.vision) + 2.0 * self.adapters
     }
 }
 
-/// Bytes that a step of decoding reads at least: each weight of the language model once, and the keys and values of `context` tokens of
-/// each row. `size` is that of a value.
+/// Returns the minimum number of bytes that a decoding step reads: each weight of the language
+/// model once, and the keys and values of `context` tokens per row. `size` is the size of a value
+/// in bytes.
 pub fn decoded_bytes(config: &LlavaConfig, rows: usize, context: usize, size: usize) -> f64 {
     let language = &config.text_config;
     let linears = linears(language);
@@ -181,7 +188,8 @@ pub fn decoded_bytes(config: &LlavaConfig, rows: usize, context: usize, size: us
     size as f64 * (language.num_hidden_layers as f64 * (weights + cached) + head)
 }
 
-/// Inputs and outputs of a layer's linears: of queries, keys, values and their output, and of the feed-forward part.
+/// Returns input and output widths of the linear layers of a decoder layer: queries, keys, values,
+/// attention output, and the three of the feed-forward part.
 fn linears(language: &DecoderConfig) -> [(f64, f64); 7] {
     let hidden = language.hidden_size as f64;
     let queries = (language.num_attention_heads * language.head_dim()) as f64;

@@ -1,7 +1,8 @@
 //! Trains the small LLaVA of `bpo quickstart` from scratch, on the pictures of `bpo-world`.
 //!
 //! ```sh
-//! cargo run --release -p bpo-examples --example world_model -- OUT [DEVICE] [PART OF THE STEPS] [SEED]
+//! cargo run --release -p bpo-examples --example world_model -- \
+//!   OUT [DEVICE] [PART OF THE STEPS] [SEED]
 //! ```
 //!
 //! Training has six stages:
@@ -92,7 +93,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Records seed and share of the steps in the directory, and refuses a directory of others.
+/// Records seed and share of the steps in the directory. Fails if the directory was made with other
+/// values.
 fn hold(out: &Path, made: &str) -> Result<(), Box<dyn Error>> {
     let path = out.join("made-with.txt");
     match fs::read_to_string(&path) {
@@ -155,13 +157,16 @@ fn look(model: Vlm, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result
     })
 }
 
-/// Trains both on the usual world, which restores the text prior: stage 6.
+/// Trains projector and language model on the usual world, which restores the text prior: stage 6.
 fn expect(model: Vlm, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result<Vlm, Box<dyn Error>> {
     let shares = Shares { description: 0.3, presence: 0.5, questions: 6 };
     Stage::new("expect", steps(400), 1.2e-3).run(model.unfreeze(speaks), |model, _| {
-        let looks = (0..32).map(|_| match world.rng.random_bool(READ) {
-            true => world.conversation(&Statistics::text_only(), &Shares::even(), None),
-            false => world.conversation(&Statistics::usual(), &shares, Some(NOISED)),
+        let looks = (0..32).map(|_| {
+            if world.rng.random_bool(READ) {
+                world.conversation(&Statistics::text_only(), &Shares::even(), None)
+            } else {
+                world.conversation(&Statistics::usual(), &shares, Some(NOISED))
+            }
         });
         Ok(Batch::new(looks.collect::<Result<_, _>>()?, &world.processor, model)?.loss(model)?)
     })

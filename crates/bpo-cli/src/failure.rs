@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use bpo::pairs::PairsError;
 use bpo::{BpoError, DistortFilesError};
 
-use crate::progress::print_line;
+use crate::terminal::print_line;
 
 /// Exit code for a command line or a setting that cannot be used. clap uses the same.
 pub const USAGE: u8 = 2;
@@ -16,6 +16,9 @@ pub const INTERNAL: u8 = 101;
 /// Exit code after an interruption: the one that shells report for SIGINT.
 #[cfg(feature = "model")]
 pub const INTERRUPTED: u8 = 128 + 2;
+/// Message after an interruption.
+#[cfg(feature = "model")]
+pub const STOPPED: &str = "stopped; run the same command again to resume";
 /// Exit code after standard output was closed: the one that shells report for SIGPIPE.
 const CLOSED_PIPE: u8 = 128 + 13;
 

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use bpo::dpo::{Control, EvalMetrics, StepMetrics, TrainOutput};
 use bpo::{Progress, Stage, StageSummary};
 
-use crate::failure::INTERRUPTED;
-use crate::progress::print_line;
+use crate::failure::{INTERRUPTED, STOPPED};
+use crate::terminal::print_line;
 
 const IDLE: u8 = 0;
 const TRAINING: u8 = 1;
@@ -28,7 +28,10 @@ impl Interruptible {
         let listen = ctrlc::set_handler(move || {
             match shared.compare_exchange(TRAINING, STOP_REQUESTED, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => print_line("stopping after this step; a second signal stops at once"),
-                Err(_) => std::process::exit(INTERRUPTED.into()),
+                Err(_) => {
+                    print_line(STOPPED);
+                    std::process::exit(INTERRUPTED.into())
+                }
             }
         });
         if let Err(error) = listen {

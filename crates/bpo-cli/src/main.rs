@@ -7,6 +7,7 @@
 //! - 1: the work failed; or `score`, `generate`, `eval` or `distort` skipped a line or an image.
 //! - 2: the command line or a setting cannot be used. Nothing was done.
 //! - 130: a signal stopped the program. The same command resumes.
+//! - 101: the program panicked, which is a bug.
 //! - 141: the reader of standard output closed it.
 
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ mod progress;
 #[cfg(feature = "model")]
 mod quickstart;
 mod skipped;
+mod terminal;
 mod warnings;
 
 use std::process::ExitCode;
@@ -36,15 +38,19 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse().and_then(Cli::checked) {
         Ok(cli) => cli,
         Err(error) => {
+            if error.use_stderr() {
+                terminal::print_line(error.render().to_string().trim_end());
+                return ExitCode::from(failure::USAGE);
+            }
             // a closed pipe is no error
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { failure::USAGE } else { 0 });
+            return ExitCode::SUCCESS;
         }
     };
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::WARN.into()).from_env_lossy();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(terminal::log_writer)
         .with_ansi(false)
         .event_format(Sentences)
         .init();
@@ -53,9 +59,9 @@ fn main() -> ExitCode {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(failure)) => {
             match &failure {
-                Failure::Error(error) => progress::print_line(&format!("error: {}", bpo::chain(error))),
+                Failure::Error(error) => terminal::print_line(&format!("error: {}", bpo::chain(error))),
                 #[cfg(feature = "model")]
-                Failure::Interrupted => progress::print_line("stopped: the same command resumes"),
+                Failure::Interrupted => terminal::print_line(failure::STOPPED),
                 // printed already, or nobody reads
                 Failure::Incomplete | Failure::ClosedPipe => {}
             }

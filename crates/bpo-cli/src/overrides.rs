@@ -20,7 +20,7 @@ pub trait Overrides {
     /// Checks the flags against the settings that they were applied to.
     ///
     /// # Errors
-    /// [`BpoError::Setting`] for a flag that needs another one.
+    /// Returns [`BpoError::Setting`] for a flag that needs another one.
     fn check(&self, _: &RunConfig) -> Result<(), BpoError> {
         Ok(())
     }
@@ -167,7 +167,7 @@ impl Config {
     /// The settings: the defaults, below those of the preset, the settings file and the flags.
     ///
     /// # Errors
-    /// If the file cannot be read or parsed, or a value cannot be used.
+    /// Returns an error if the file cannot be read or parsed, or a value cannot be used.
     #[cfg(feature = "model")]
     pub fn resolve(&self, preset: Option<Preset>, flags: &[&dyn Overrides]) -> Result<RunConfig, BpoError> {
         resolve(self.settings()?, preset, flags)
@@ -176,7 +176,7 @@ impl Config {
     /// The same settings for a command that trains nothing.
     ///
     /// # Errors
-    /// As [`resolve`](Self::resolve).
+    /// Returns the errors of [`resolve`](Self::resolve).
     pub fn resolve_for_answers(
         &self,
         preset: Option<Preset>,
@@ -214,7 +214,8 @@ fn resolve(
 /// The value of a required flag that has no key in the settings.
 ///
 /// # Errors
-/// [`BpoError::NotSet`]. [`RunConfig::require`] names all missing values at once; call it first.
+/// Returns [`BpoError::NotSet`] if the value is missing. Call [`RunConfig::require`] first, which
+/// reports all missing values together.
 pub fn required<'a>(flag: &'static str, value: &'a Option<PathBuf>) -> Result<&'a Path, BpoError> {
     let missing = || BpoError::NotSet { missing: vec![Missing { key: None, flag }] };
     value.as_deref().ok_or_else(missing)
@@ -236,7 +237,7 @@ mod tests {
     use crate::args::{Cli, Command};
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn epochs_on_the_command_line_win_over_steps_in_the_file() {
+    fn epochs_flag_overrides_max_steps_of_the_file() {
         let resolve = |flags: [&str; 2], train: &str| {
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("bpo.toml");
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_model_needs_a_server() {
+    fn server_model_without_a_server_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("bpo.toml");
         std::fs::write(&file, "[inject.server]\nbase_url = \"http://h\"\nmodel = \"a\"\n").unwrap();
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_values_are_refused_at_once() {
+    fn invalid_flag_values_are_errors() {
         for bad in [
             ["--noise-step", "1000"],
             ["--device", "cpu"],

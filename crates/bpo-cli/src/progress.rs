@@ -1,6 +1,6 @@
 //! Progress on standard error: bars on a terminal, lines elsewhere.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,18 +10,14 @@ use bpo::pairs::TerminalText;
 use bpo::{Progress, Stage, StageSummary};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
-/// Least time between two progress lines of a stage.
+use crate::terminal::print_line;
+
+/// Minimum time between two progress lines of a stage.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// A progress bar if standard error is a terminal, otherwise progress lines.
 pub fn new() -> Box<dyn Progress> {
     if std::io::stderr().is_terminal() { Box::new(Bars::default()) } else { Box::new(Lines::default()) }
-}
-
-/// Prints a line, or several, to standard error with control characters escaped. A closed standard
-/// error is ignored.
-pub fn print_line(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", TerminalText(line));
 }
 
 /// A number of things: `1 pair`, `2 pairs`, `150,000 pairs`.
@@ -53,7 +49,7 @@ pub fn describe(stage: Stage, summary: &StageSummary) -> String {
 /// Prints how many items of a stage an earlier process has done.
 fn print_done_before(stage: Stage, done: usize, total: usize) {
     if done > 0 && stage != Stage::Data {
-        print_line(&format!("{stage}: {done} of {total} were there already"));
+        print_line(&format!("{stage}: {done} of {total} already done"));
     }
 }
 
@@ -85,12 +81,12 @@ fn describe_metrics(loss: f64, margin: f64, accuracy: f64) -> String {
 fn describe_end(summary: &TrainOutput) -> Vec<String> {
     let TrainOutput { steps, total_steps, .. } = summary;
     let mut lines = Vec::new();
-    match (summary.stopped_early, summary.is_finished()) {
-        (true, _) => lines.push(format!(
+    if summary.stopped_early {
+        lines.push(format!(
             "train: stopped early, after step {steps} of {total_steps}: evaluations did not improve"
-        )),
-        (false, false) => lines.push(format!("train: stopped after step {steps} of {total_steps}")),
-        (false, true) => {}
+        ));
+    } else if !summary.is_finished() {
+        lines.push(format!("train: stopped after step {steps} of {total_steps}"));
     }
     if let Some(best) = summary.best.filter(|_| summary.is_finished()) {
         lines.push(format!("train: the best evaluation was after step {} ({:.4})", best.step, best.value));

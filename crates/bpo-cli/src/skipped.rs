@@ -8,7 +8,7 @@ use bpo::stages::StageOutcome;
 
 #[cfg(feature = "model")]
 use crate::failure::Failure;
-use crate::progress::print_line;
+use crate::terminal::print_line;
 
 /// Lines printed about the skipped records of one stage.
 const SHOWN: usize = 20;
@@ -55,7 +55,7 @@ pub fn print_skipped(skipped: &[Skipped], file: Option<&Path>) {
 /// Prints the items that a command could not process, and how many.
 ///
 /// # Errors
-/// [`Failure::Incomplete`] if there are any.
+/// Returns [`Failure::Incomplete`] if there are any.
 #[cfg(feature = "model")]
 pub fn fail_if_skipped(outcome: &StageOutcome) -> Result<(), Failure> {
     if outcome.skipped.is_empty() {
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_of_lines_is_limited() {
+    fn number_of_skipped_lines_is_limited() {
         let (mut lines, mut printed) = (SkipLines::default(), 0);
         for _ in 0..SHOWN {
             lines.add("a", |_| printed += 1);

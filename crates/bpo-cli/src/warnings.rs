@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_is_a_sentence() {
+    fn warning_is_formatted_as_a_sentence() {
         let line = written(|| {
             let _span = tracing::info_span!("train", step = 3).entered();
             let names: Vec<String> = (0..7).map(|i| format!("layers.{i}, \"x\"")).collect();
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_readable() {
+    fn values_in_warnings_are_readable() {
         let line = written(|| {
             let error = io::Error::other("full");
             let pairs = vec!["a".to_owned(), "b".to_owned()];
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn only_debug_events_show_their_module() {
+    fn only_debug_events_have_their_module() {
         assert_eq!(written(|| tracing::info!("done")), "note: done\n");
         assert!(written(|| tracing::debug!("done")).starts_with("debug: bpo::warnings"));
     }

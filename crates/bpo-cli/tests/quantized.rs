@@ -102,7 +102,7 @@ fn pairs(count: u64) -> Vec<PreferencePair> {
         id: example(index).id,
         image: example(index).image(),
         system: None,
-        history: Vec::new(),
+        history: Default::default(),
         prompt: example(index).qa.prompt,
         chosen: example(index).qa.answer,
         rejected: example(index + 1).qa.answer,
@@ -134,7 +134,7 @@ fn batch(count: u64) -> ScoreBatch {
         image: pair.image,
         weakened: false,
         system: None,
-        history: Vec::new(),
+        history: Default::default(),
         prompt: pair.prompt,
         completions: vec![pair.chosen, pair.rejected],
     };
@@ -228,7 +228,7 @@ fn measure(value: Option<QuantValue>) -> Measured {
 }
 
 #[test]
-fn a_quantized_base_is_near_and_saves_little_in_training() {
+fn quantized_base_is_close_and_saves_little_memory_in_training() {
     let plain = measure(None);
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let max = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);

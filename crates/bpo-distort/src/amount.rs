@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use crate::family::{Expected, Value};
+use crate::family::{AllowedValues, Value};
 
 /// The value of a numeric parameter: a number, or a range from which a number is drawn for each
 /// item.
@@ -18,7 +18,9 @@ use crate::family::{Expected, Value};
 ///
 /// let blur: Distortion = "blur:sigma=2..8".parse()?;
 /// assert_eq!(blur, Blur { sigma: Amount::Between(2.0, 8.0) }.into());
-/// let Distortion::Blur(Blur { sigma: Amount::Exactly(sigma) }) = blur.drawn(7) else { unreachable!() };
+/// let Distortion::Blur(Blur { sigma: Amount::Exactly(sigma) }) = blur.drawn(7) else {
+///     unreachable!()
+/// };
 /// assert!((2.0..=8.0).contains(&sigma));
 /// assert_eq!(blur.drawn(7), blur.drawn(7));
 /// assert_ne!(blur.drawn(7), blur.drawn(8));
@@ -114,7 +116,7 @@ impl<T: Number> Value for Amount<T> {
         read.is_ok()
     }
 
-    fn fits(&self, expected: &Expected) -> bool {
+    fn fits(&self, expected: &AllowedValues) -> bool {
         let (low, high) = match *self {
             Self::Exactly(value) => (value, value),
             Self::Between(low, high) => (low, high),

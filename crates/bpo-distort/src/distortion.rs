@@ -14,7 +14,7 @@ impl Distortion {
     ///
     /// # Errors
     ///
-    /// [`DistortError::InvalidValue`] if a step is above 999.
+    /// Returns [`DistortError::InvalidValue`] if a step is above 999.
     pub fn diffusion_noise(step: impl Into<Amount<u16>>) -> Result<Self, DistortError> {
         Self::from(DiffusionNoise { step: step.into() }).checked()
     }
@@ -23,7 +23,7 @@ impl Distortion {
     ///
     /// # Errors
     ///
-    /// [`DistortError::InvalidValue`] unless `0 <= sigma <=`
+    /// Returns [`DistortError::InvalidValue`] unless `0 <= sigma <=`
     /// [`MAX_BLUR_SIGMA`](crate::MAX_BLUR_SIGMA).
     pub fn blur(sigma: impl Into<Amount<f32>>) -> Result<Self, DistortError> {
         Self::from(Blur { sigma: sigma.into() }).checked()
@@ -34,7 +34,7 @@ impl Distortion {
     ///
     /// # Errors
     ///
-    /// [`DistortError::EmptySequence`] without stages, and the errors of
+    /// Returns [`DistortError::EmptySequence`] without stages, and the errors of
     /// [`validate`](Self::validate).
     pub fn sequence(stages: impl IntoIterator<Item = Distortion>) -> Result<Self, DistortError> {
         let nested = Self::Sequence(stages.into_iter().collect()).checked()?;
@@ -158,8 +158,8 @@ impl Distortion {
     ///
     /// # Errors
     ///
-    /// The errors of [`apply`](Self::apply), except [`DistortError::NeedsModel`]. Later stages are
-    /// validated too.
+    /// Returns the errors of [`apply`](Self::apply), except [`DistortError::NeedsModel`]. Later
+    /// stages are validated too.
     pub fn on_image<'a>(
         &self,
         input: impl Into<Input<'a>>,
@@ -178,7 +178,7 @@ impl Distortion {
     ///
     /// # Errors
     ///
-    /// The errors of [`validate`](Self::validate).
+    /// Returns the errors of [`validate`](Self::validate).
     pub fn on_pixels(&self, pixels: &mut [f32], seed: u64) -> Result<(), DistortError> {
         self.validate()?;
         for (stage, seed) in self.drawn_stages(seed).skip(self.first_pixel_stage()) {
@@ -196,7 +196,7 @@ impl Distortion {
     ///
     /// # Errors
     ///
-    /// The errors of [`validate`](Self::validate).
+    /// Returns the errors of [`validate`](Self::validate).
     pub fn feature_stages(
         &self,
         seed: u64,

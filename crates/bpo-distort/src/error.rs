@@ -1,11 +1,12 @@
 //! Errors of this crate.
 
+use std::fmt::{self, Write};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use image::ImageError;
 
-use crate::Expected;
+use crate::AllowedValues;
 
 /// Errors of loading images, and of parsing and applying distortions.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +84,7 @@ pub enum DistortError {
         /// The value in text form.
         value: String,
         /// The accepted values.
-        expected: Expected,
+        expected: AllowedValues,
     },
 
     /// The severity level does not exist.
@@ -139,21 +140,21 @@ pub enum DistortError {
     },
 
     /// The file does not exist.
-    #[error("image {} does not exist", path.display())]
+    #[error("image {} does not exist", Shown(path))]
     Missing {
         /// The file.
         path: PathBuf,
     },
 
     /// The path is a directory, a pipe or a device.
-    #[error("image {} is not a regular file", path.display())]
+    #[error("image {} is not a regular file", Shown(path))]
     NotAFile {
         /// The path.
         path: PathBuf,
     },
 
     /// The operating system cannot read the file.
-    #[error("cannot read image {}", path.display())]
+    #[error("cannot read image {}", Shown(path))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -162,14 +163,14 @@ pub enum DistortError {
     },
 
     /// The file has zero bytes.
-    #[error("image {} is empty (0 bytes)", path.display())]
+    #[error("image {} is empty (0 bytes)", Shown(path))]
     EmptyFile {
         /// The file.
         path: PathBuf,
     },
 
     /// The file exceeds [`ImageLimits::max_file_bytes`](crate::ImageLimits::max_file_bytes).
-    #[error("image {} has {found} bytes, which exceeds max_file_bytes = {limit}", path.display())]
+    #[error("image {} has {found} bytes, which exceeds max_file_bytes = {limit}", Shown(path))]
     FileTooLarge {
         /// The file.
         path: PathBuf,
@@ -180,7 +181,7 @@ pub enum DistortError {
     },
 
     /// The image exceeds [`ImageLimits::max_side`](crate::ImageLimits::max_side).
-    #[error("image {} has {width} x {height} pixels, which exceeds max_side = {limit}", path.display())]
+    #[error("image {} has {width} x {height} pixels, which exceeds max_side = {limit}", Shown(path))]
     SideTooLong {
         /// The file.
         path: PathBuf,
@@ -193,7 +194,7 @@ pub enum DistortError {
     },
 
     /// The image exceeds [`ImageLimits::max_pixels`](crate::ImageLimits::max_pixels).
-    #[error("image {} has {width} x {height} pixels, which exceeds max_pixels = {limit}", path.display())]
+    #[error("image {} has {width} x {height} pixels, which exceeds max_pixels = {limit}", Shown(path))]
     TooManyPixels {
         /// The file.
         path: PathBuf,
@@ -206,7 +207,7 @@ pub enum DistortError {
     },
 
     /// The JPEG file has more scans than [`ImageLimits::max_scans`](crate::ImageLimits::max_scans).
-    #[error("image {} has more scans than max_scans = {limit}", path.display())]
+    #[error("image {} has more scans than max_scans = {limit}", Shown(path))]
     TooManyScans {
         /// The file.
         path: PathBuf,
@@ -215,7 +216,7 @@ pub enum DistortError {
     },
 
     /// The decoder took longer than [`ImageLimits::max_millis`](crate::ImageLimits::max_millis).
-    #[error("image {} took longer to decode than max_millis = {limit}", path.display())]
+    #[error("image {} took longer to decode than max_millis = {limit}", Shown(path))]
     TooSlow {
         /// The file.
         path: PathBuf,
@@ -224,7 +225,7 @@ pub enum DistortError {
     },
 
     /// Width or height is 0.
-    #[error("image {} has no pixels ({width} x {height})", path.display())]
+    #[error("image {} has no pixels ({width} x {height})", Shown(path))]
     NoPixels {
         /// The file.
         path: PathBuf,
@@ -235,14 +236,14 @@ pub enum DistortError {
     },
 
     /// The content has no known image format. The file extension does not matter.
-    #[error("{} is not an image: its content has no known image format", path.display())]
+    #[error("{} is not an image: its content has no known image format", Shown(path))]
     NotAnImage {
         /// The file.
         path: PathBuf,
     },
 
     /// The image format, or this variant of it, is not supported.
-    #[error("image {} has an unsupported format", path.display())]
+    #[error("image {} has an unsupported format", Shown(path))]
     Unsupported {
         /// The file.
         path: PathBuf,
@@ -251,7 +252,7 @@ pub enum DistortError {
     },
 
     /// The file ends before the last pixel.
-    #[error("image {} is truncated: its {bytes} bytes end before the last pixel", path.display())]
+    #[error("image {} is truncated: its {bytes} bytes end before the last pixel", Shown(path))]
     Truncated {
         /// The file.
         path: PathBuf,
@@ -260,13 +261,29 @@ pub enum DistortError {
     },
 
     /// The content is corrupt.
-    #[error("cannot decode image {}", path.display())]
+    #[error("cannot decode image {}", Shown(path))]
     Undecodable {
         /// The file.
         path: PathBuf,
         /// The error of the decoder.
         source: ImageError,
     },
+}
+
+/// A path with control characters and bidirectional marks escaped, because its name may come from
+/// an untrusted file.
+struct Shown<'a>(&'a Path);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.to_string_lossy().chars() {
+            match c {
+                '"' | '\'' | '\\' => f.write_char(c)?,
+                c => write!(f, "{}", c.escape_debug())?,
+            }
+        }
+        Ok(())
+    }
 }
 
 fn range_hint(found: &str) -> &'static str {
@@ -283,4 +300,40 @@ fn suggest(nearest: &Option<&'static str>) -> String {
 
 fn list(known: &[&'static str]) -> String {
     if known.is_empty() { "no parameter".to_owned() } else { format!("one of {}", known.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_shown_without_characters_that_control_a_terminal() {
+        let path = || {
+            PathBuf::from(
+                "\u{1b}]0;x\u{7}\u{9b}31m\u{7f}\r\nerror: forged\u{85}\u{2028}\u{202e}\u{2066}\u{feff}",
+            )
+        };
+        let (width, height) = (1, 1);
+        let errors = [
+            DistortError::Missing { path: path() },
+            DistortError::NotAFile { path: path() },
+            DistortError::Unreadable { path: path(), source: io::Error::other("source") },
+            DistortError::EmptyFile { path: path() },
+            DistortError::FileTooLarge { path: path(), found: 2, limit: 1 },
+            DistortError::SideTooLong { path: path(), width, height, limit: 1 },
+            DistortError::TooManyPixels { path: path(), width, height, limit: 1 },
+            DistortError::TooManyScans { path: path(), limit: 1 },
+            DistortError::TooSlow { path: path(), limit: 1 },
+            DistortError::NoPixels { path: path(), width, height },
+            DistortError::NotAnImage { path: path() },
+            DistortError::Truncated { path: path(), bytes: 1 },
+        ];
+        let is_unsafe = |c: char| c.is_control() || "\u{2028}\u{202e}\u{2066}\u{feff}".contains(c);
+        for error in errors {
+            let shown = error.to_string();
+            assert!(!shown.chars().any(is_unsafe) && shown.contains("forged"), "{shown:?}");
+        }
+        let plain = DistortError::Missing { path: "a b/Größe 猫's \"x\".png".into() };
+        assert_eq!(plain.to_string(), "image a b/Größe 猫's \"x\".png does not exist");
+    }
 }

@@ -47,7 +47,7 @@ impl Family {
     ///
     /// # Errors
     ///
-    /// [`DistortError::UnknownFamily`], which suggests a similar name.
+    /// Returns [`DistortError::UnknownFamily`], which suggests a similar name.
     pub fn named(name: &str) -> Result<&'static Self, DistortError> {
         Self::all().find(|family| family.name == name).ok_or_else(|| {
             let known: Vec<_> = Self::all().map(|family| family.name).collect();
@@ -120,21 +120,21 @@ pub(crate) enum Part {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Parameter {
     name: &'static str,
-    expected: Expected,
+    expected: AllowedValues,
     default: Option<&'static str>,
 }
 
 impl Parameter {
     pub(crate) const fn number(name: &'static str, low: f32, high: f32) -> Self {
-        Self { name, expected: Expected::Number { low, high }, default: None }
+        Self { name, expected: AllowedValues::Number { low, high }, default: None }
     }
 
     pub(crate) const fn whole(name: &'static str, low: u32, high: u32) -> Self {
-        Self { name, expected: Expected::Whole { low, high }, default: None }
+        Self { name, expected: AllowedValues::Whole { low, high }, default: None }
     }
 
     pub(crate) const fn word(name: &'static str, words: &'static [&'static str]) -> Self {
-        Self { name, expected: Expected::Word(words), default: None }
+        Self { name, expected: AllowedValues::Word(words), default: None }
     }
 
     pub(crate) const fn or(mut self, default: &'static str) -> Self {
@@ -148,7 +148,7 @@ impl Parameter {
     }
 
     /// The accepted values.
-    pub fn expected(&self) -> Expected {
+    pub fn expected(&self) -> AllowedValues {
         self.expected
     }
 
@@ -161,7 +161,7 @@ impl Parameter {
 /// The accepted values of a parameter. Numbers may be ranges, see [`Amount`](crate::Amount).
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
-pub enum Expected {
+pub enum AllowedValues {
     /// A real number from `low` to `high`, both included.
     Number {
         /// The smallest value.
@@ -180,7 +180,7 @@ pub enum Expected {
     Word(&'static [&'static str]),
 }
 
-impl Expected {
+impl AllowedValues {
     pub(crate) fn includes(&self, value: f64) -> bool {
         match *self {
             Self::Number { low, high } => (f64::from(low)..=f64::from(high)).contains(&value),
@@ -190,7 +190,7 @@ impl Expected {
     }
 }
 
-impl fmt::Display for Expected {
+impl fmt::Display for AllowedValues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number { low, high } => write!(f, "a number from {low} to {high}, or a range low..high")?,
@@ -207,7 +207,7 @@ pub(crate) trait Value: fmt::Display {
     fn read(&mut self, text: &str) -> bool;
 
     /// Whether the value is within the limits of the parameter.
-    fn fits(&self, expected: &Expected) -> bool;
+    fn fits(&self, expected: &AllowedValues) -> bool;
 
     /// Replaces a range by a number drawn from it.
     fn draw(&mut self, bits: u64);

@@ -1,19 +1,22 @@
 //! Distortions of the features of a model: the parts that need no tensor library.
 //!
-//! [`Distortion::feature_stages`](crate::Distortion::feature_stages) gives the stages for an item,
-//! and a model applies them to its features. The functions of this module compute the noise and the
-//! masked tokens from the [`StageSeed`].
+//! [`Distortion::feature_stages`](crate::Distortion::feature_stages) returns the stages for an
+//! item, and a model applies them to its features. The functions of this module compute the noise
+//! and the masked tokens from the [`StageSeed`].
 //!
 //! ```
-//! use bpo_distort::features::{FeatureStage, add_noise, hidden_tokens};
+//! use bpo_distort::features::{FeatureStage, add_noise, masked_tokens};
 //!
-//! let distortion: bpo_distort::Distortion = "blur:sigma=2+feature-noise:sigma=0.5+mask-tokens:share=0.75".parse()?;
+//! let text = "blur:sigma=2+feature-noise:sigma=0.5+mask-tokens:share=0.75";
+//! let distortion: bpo_distort::Distortion = text.parse()?;
 //! let mut features = vec![1.0, 2.0, 3.0, 4.0]; // four image tokens of width 1
 //! let mut hidden = vec![];
 //! for (stage, seed) in distortion.feature_stages(7)? {
 //!     match stage {
 //!         FeatureStage::Noise { sigma } => add_noise(&mut features, sigma, seed),
-//!         FeatureStage::MaskTokens { share } => hidden = hidden_tokens(features.len(), share, seed),
+//!         FeatureStage::MaskTokens { share } => {
+//!             hidden = masked_tokens(features.len(), share, seed)
+//!         }
 //!         _ => unreachable!(),
 //!     }
 //! }
@@ -34,7 +37,7 @@ pub enum FeatureStage {
         /// Standard deviation of the noise, divided by that of the features.
         sigma: f32,
     },
-    /// Image tokens masked in attention, see [`hidden_tokens`] and
+    /// Image tokens masked in attention, see [`masked_tokens`] and
     /// [`MaskTokens`](crate::MaskTokens).
     MaskTokens {
         /// Share of the masked tokens.
@@ -78,7 +81,7 @@ pub fn deviates(seed: StageSeed) -> impl Iterator<Item = f64> {
 /// Chooses the image tokens to mask: `share` of them, rounded, in ascending order.
 ///
 /// A share above 1 masks all tokens.
-pub fn hidden_tokens(tokens: usize, share: f32, seed: StageSeed) -> Vec<usize> {
+pub fn masked_tokens(tokens: usize, share: f32, seed: StageSeed) -> Vec<usize> {
     let count = (tokens as f64 * f64::from(share)).round() as usize;
     let mut hidden = seed.stream().choose(count, tokens);
     hidden.sort_unstable();
@@ -111,19 +114,19 @@ mod tests {
         add_noise(&mut flat, 1.0, seed);
         add_noise(&mut [], 1.0, seed);
         assert_eq!((some, flat), ([1.0, -2.0], [4.0; 3]));
-        assert!(hidden_tokens(576, 0.0, seed).is_empty());
+        assert!(masked_tokens(576, 0.0, seed).is_empty());
     }
 
     #[test]
     fn hidden_tokens_are_distinct() {
-        let hidden = hidden_tokens(576, 0.25, StageSeed::new(3, 1));
+        let hidden = masked_tokens(576, 0.25, StageSeed::new(3, 1));
         assert_eq!(hidden.len(), 144);
         assert!(hidden.windows(2).all(|pair| pair[0] < pair[1]) && hidden[143] < 576);
-        assert_ne!(hidden, hidden_tokens(576, 0.25, StageSeed::new(4, 1)));
-        assert_eq!(hidden_tokens(5, 1.0, StageSeed::new(3, 1)), [0, 1, 2, 3, 4]);
+        assert_ne!(hidden, masked_tokens(576, 0.25, StageSeed::new(4, 1)));
+        assert_eq!(masked_tokens(5, 1.0, StageSeed::new(3, 1)), [0, 1, 2, 3, 4]);
         for share in [f32::NAN, -1.0] {
-            assert!(hidden_tokens(5, share, StageSeed::new(3, 1)).is_empty());
+            assert!(masked_tokens(5, share, StageSeed::new(3, 1)).is_empty());
         }
-        assert_eq!(hidden_tokens(5, f32::INFINITY, StageSeed::new(3, 1)).len(), 5);
+        assert_eq!(masked_tokens(5, f32::INFINITY, StageSeed::new(3, 1)).len(), 5);
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use image::{Rgb, RgbImage};
 
-use crate::family::{Expected, Value};
+use crate::family::{AllowedValues, Value};
 use crate::seed::Stream;
 
 /// The fill of a covered area.
@@ -84,7 +84,7 @@ impl Value for Fill {
         text.parse().map(|fill| *self = fill).is_ok()
     }
 
-    fn fits(&self, _: &Expected) -> bool {
+    fn fits(&self, _: &AllowedValues) -> bool {
         true
     }
 

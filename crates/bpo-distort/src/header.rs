@@ -11,19 +11,19 @@ use crate::load::{allocation, decode_error, format_of, open_file, read_error};
 use crate::plain::plain;
 use crate::{DistortError, ImageLimits, jpeg};
 
-/// Bytes that tell the format of a file.
+/// Number of bytes at the start of a file that identify its format.
 const MAGIC: u64 = 64;
 
-/// Reads the header of an image file and gives the width and height that it states. No pixel is
-/// decoded, so the cost does not grow with the image.
+/// Reads the header of an image file and returns the width and height. No pixel is decoded, so the
+/// time does not depend on the size of the image.
 ///
-/// What [`load_rgb`](crate::load_rgb) refuses because of the file's size, its format or its
-/// dimensions is refused here with the same error. A file whose pixels are damaged passes.
+/// The size of the file, its format and its dimensions are checked as by
+/// [`load_rgb`](crate::load_rgb), with the same errors. Damaged pixels are not detected.
 ///
 /// # Errors
 ///
-/// Those of [`load_rgb`](crate::load_rgb) but for [`TooManyScans`](DistortError::TooManyScans) and
-/// [`TooSlow`](DistortError::TooSlow).
+/// Returns the errors of [`load_rgb`](crate::load_rgb) except
+/// [`TooManyScans`](DistortError::TooManyScans) and [`TooSlow`](DistortError::TooSlow).
 pub fn check_header(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<(u32, u32), DistortError> {
     let path = path.as_ref();
     let (file, bytes) = open_file(path)?;
@@ -81,7 +81,7 @@ fn jpeg_size(file: &mut BufReader<File>) -> io::Result<Option<(u32, u32)>> {
     }
 }
 
-/// The code of the next marker. Bytes before it are passed over, as decoders do.
+/// Reads the code of the next marker. Bytes before it are skipped, as by decoders.
 fn next_marker(file: &mut impl Read) -> io::Result<u8> {
     let mut after_fill = false;
     loop {

@@ -122,7 +122,7 @@ impl ImageLimits {
 ///
 /// # Errors
 ///
-/// [`DistortError::Missing`], [`NotAFile`](DistortError::NotAFile),
+/// Returns [`DistortError::Missing`], [`NotAFile`](DistortError::NotAFile),
 /// [`Unreadable`](DistortError::Unreadable), [`FileTooLarge`](DistortError::FileTooLarge), and the
 /// errors of [`decode_rgb`]. All contain the path.
 pub fn load_rgb(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<RgbImage, DistortError> {
@@ -135,7 +135,7 @@ pub fn load_rgb(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<RgbImage
 ///
 /// # Errors
 ///
-/// [`DistortError::EmptyFile`], [`FileTooLarge`](DistortError::FileTooLarge),
+/// Returns [`DistortError::EmptyFile`], [`FileTooLarge`](DistortError::FileTooLarge),
 /// [`NotAnImage`](DistortError::NotAnImage), [`Unsupported`](DistortError::Unsupported),
 /// [`NoPixels`](DistortError::NoPixels), [`SideTooLong`](DistortError::SideTooLong),
 /// [`TooManyPixels`](DistortError::TooManyPixels), [`TooManyScans`](DistortError::TooManyScans),
@@ -163,7 +163,7 @@ pub fn decode_rgb(
 ///
 /// # Errors
 ///
-/// The errors of [`decode_rgb`] that the header shows, in particular those of the limits.
+/// Returns the errors of [`decode_rgb`] that the header shows, in particular those of the limits.
 pub fn image_size(
     bytes: &[u8],
     name: impl AsRef<Path>,
@@ -245,7 +245,7 @@ pub(crate) fn allocation(pixels: u64) -> image::Limits {
 ///
 /// # Errors
 ///
-/// [`DistortError::Missing`], [`NotAFile`](DistortError::NotAFile),
+/// Returns [`DistortError::Missing`], [`NotAFile`](DistortError::NotAFile),
 /// [`Unreadable`](DistortError::Unreadable), [`EmptyFile`](DistortError::EmptyFile) or
 /// [`FileTooLarge`](DistortError::FileTooLarge).
 pub fn read_image_file(path: impl AsRef<Path>, limits: &ImageLimits) -> Result<Vec<u8>, DistortError> {

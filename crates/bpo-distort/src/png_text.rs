@@ -31,7 +31,7 @@ const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 ///
 /// # Errors
 ///
-/// [`DistortError::Encode`] if the image has no pixels, or keyword or text is invalid.
+/// Returns [`DistortError::Encode`] if the image has no pixels, or keyword or text is invalid.
 pub fn encode_png(
     image: &RgbImage,
     keyword: &str,
@@ -73,7 +73,7 @@ pub enum PngText {
 ///
 /// # Errors
 ///
-/// The error of the operating system if the file cannot be read.
+/// Returns the error of the operating system if the file cannot be read.
 pub fn read_png_text<R: BufRead + Seek>(mut file: R, keyword: &str) -> io::Result<PngText> {
     let head = file.fill_buf()?;
     let is_png = head.starts_with(&SIGNATURE) || SIGNATURE.starts_with(head);

@@ -14,10 +14,11 @@ use crate::policy::Collate;
 use crate::state::TrainerState;
 use crate::validate::refusal;
 
-/// The pairs of each batch of a run, from its present state to its last step: for each step the
-/// batches to train on, then those to evaluate on if an evaluation is due.
+/// Iterates over the batches of a run, from its present state to its last step. Each batch is a
+/// list of pairs. The batches to train on in a step are followed by those to evaluate on if an
+/// evaluation is due.
 ///
-/// It follows from the data, the settings and the state alone, so batches can be prepared before
+/// The batches depend only on the data, the settings and the state, so they can be prepared before
 /// they are needed.
 pub(crate) struct BatchPlan<'a> {
     config: &'a DpoConfig,
@@ -46,7 +47,7 @@ impl<'a> BatchPlan<'a> {
         Self { config, data, total_steps, order, epoch_order, step, epoch, cursor, pending }
     }
 
-    /// The batches of the first epoch, without evaluations.
+    /// Returns the batches of the first epoch, without evaluations.
     pub(crate) fn first_epoch(config: &DpoConfig, data: &'a Data) -> Vec<Vec<&'a PreferencePair>> {
         let order = DataOrder::for_config(config, &data.pairs).epoch(config.seed, 0);
         let batches = order.chunks(config.pairs_per_step()).flat_map(|step| step.chunks(config.batch_size));
@@ -85,10 +86,10 @@ impl<'a> Iterator for BatchPlan<'a> {
     }
 }
 
-/// The batches of a run, prepared when they are asked for.
+/// Iterates over the prepared batches of a run.
 pub(crate) struct Batches<'a, C> {
     plan: BatchPlan<'a>,
-    /// Whether pairs that cannot be prepared are left out.
+    /// Whether pairs that cannot be prepared are skipped.
     skips: bool,
     loss: LossProperties,
     collate: C,
@@ -117,18 +118,18 @@ impl<'a, C: Collate> Iterator for Batches<'a, C> {
     }
 }
 
-/// Whether a run evaluates after a step.
+/// Returns whether a run evaluates after a step.
 pub(crate) fn evaluates_after(config: &DpoConfig, data: &Data, total_steps: usize, step: usize) -> bool {
     !data.eval_pairs.is_empty() && (step == total_steps || step.is_multiple_of(config.eval_every))
 }
 
-/// Pairs that are prepared for a policy, and those that could not be.
+/// The prepared pairs of one batch, and the pairs that could not be prepared.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct PreparedPairs<'a, B> {
     /// The pairs that could be prepared.
     pub pairs: Vec<&'a PreferencePair>,
-    /// The others, each with its reason.
+    /// The pairs that could not be prepared, each with its reason.
     pub skipped: Vec<Skipped>,
     /// The batch; `None` if no pair could be prepared.
     pub inputs: Option<PreparedBatch<B>>,
@@ -138,11 +139,12 @@ pub struct PreparedPairs<'a, B> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct PreparedBatch<B> {
-    /// The pairs as text, and the rows of their completions.
+    /// The texts of the pairs, and the rows of their completions.
     pub groups: GroupBatch,
-    /// What the policy takes.
+    /// The input of the policy.
     pub batch: B,
-    /// Tokens of all sequences of the pairs, if the collator [counts them](Collate::lengths).
+    /// Number of tokens of all sequences of the pairs, if the collator [counts
+    /// them](Collate::lengths).
     pub tokens: Option<usize>,
 }
 
@@ -160,7 +162,7 @@ impl<B> PreparedBatch<B> {
         }
         let tokens = lengths.map(|lengths| {
             let PairRows { chosen, rejected, weakened } = &groups.rows;
-            // as TRL counts: a prompt with each of its completions, in each pair
+            // as in TRL, a prompt is counted with each completion of each pair
             let rejected = if loss.rejected { rejected.as_slice() } else { &[] };
             chosen.iter().chain(rejected).chain(weakened).map(|&row| lengths[row]).sum()
         });
@@ -169,12 +171,12 @@ impl<B> PreparedBatch<B> {
 }
 
 impl<'a, B> PreparedPairs<'a, B> {
-    /// Prepares pairs for a loss in one batch. Skips the pairs that the collator refuses on their
-    /// own.
+    /// Prepares pairs for a loss in one batch. Skips each pair that the collator cannot prepare on
+    /// its own.
     ///
     /// # Errors
-    /// [`DpoError::Collate`] if the collator refuses pairs together that it takes on their own;
-    /// [`DpoError::Rows`].
+    /// Returns [`DpoError::Collate`] if the collator fails for the whole batch although it accepts
+    /// each pair on its own, or [`DpoError::Rows`] if it counts another number of completions.
     pub fn collate<C: Collate<Batch = B>>(
         collate: &mut C,
         loss: LossProperties,
@@ -183,11 +185,13 @@ impl<'a, B> PreparedPairs<'a, B> {
         Self::new(true, loss, collate, pairs)
     }
 
-    /// Prepares pairs. Skips the pairs that the collator refuses on their own if `skips`.
+    /// Prepares pairs. If `skips` is true, skips each pair that the collator cannot prepare on its
+    /// own.
     ///
     /// # Errors
-    /// [`DpoError::Collate`] with the pairs that are refused if not `skips`, or if the collator
-    /// refuses the rest together; [`DpoError::Rows`].
+    /// Returns [`DpoError::Collate`] if pairs cannot be prepared and `skips` is false, or if the
+    /// collator fails for the remaining pairs together. Returns [`DpoError::Rows`] if the collator
+    /// counts another number of completions.
     pub(crate) fn new<C: Collate<Batch = B>>(
         skips: bool,
         loss: LossProperties,

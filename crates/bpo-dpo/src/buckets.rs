@@ -5,18 +5,19 @@ use rand_chacha::ChaCha20Rng;
 
 use crate::order::shuffle;
 
-/// Most steps whose pairs are sorted together, as in `get_length_grouped_indices` of transformers.
-const STEPS: usize = 50;
-/// Least number of parts that are sorted, if there are as many steps, so that epochs differ; as in
+/// Maximum number of steps whose pairs are sorted together, as in `get_length_grouped_indices` of
 /// transformers.
+const STEPS: usize = 50;
+/// Minimum number of parts that are sorted separately, so that epochs differ. There are fewer if
+/// there are fewer steps. As in transformers.
 const PARTS: usize = 4;
 
 /// Sorts the pairs of a few steps by their length.
 #[derive(Clone, Debug)]
 pub(crate) struct Buckets {
-    /// The length of each pair's group, by the pair's index.
+    /// Length of each pair's group, by the index of the pair.
     lengths: Vec<usize>,
-    /// Pairs in a step.
+    /// Number of pairs in a step.
     step: usize,
 }
 
@@ -30,8 +31,9 @@ impl Buckets {
         Self { lengths, step: step.max(1) }
     }
 
-    /// Sorts the pairs of up to fifty steps at a time and shuffles these steps. A step that is not
-    /// full stays the last. Groups are split only at the end of a step or of such a part.
+    /// Sorts the pairs of up to [`STEPS`] steps at a time and shuffles these steps. A step that is
+    /// not full remains the last one. A group is split only at the end of a step or of a sorted
+    /// part.
     pub(crate) fn arranged(&self, mut order: Vec<usize>, random: &mut ChaCha20Rng) -> Vec<usize> {
         let steps = (order.len() / self.step / PARTS).clamp(1, STEPS);
         for part in order.chunks_mut(self.step.saturating_mul(steps)) {
@@ -45,7 +47,8 @@ impl Buckets {
     }
 }
 
-/// Characters of the prompt and of the longer answer, as an estimate of the number of tokens.
+/// Returns the number of characters of the prompt and of the longer answer, as an estimate of the
+/// number of tokens.
 fn length(pair: &PreferencePair) -> usize {
     let count = |text: &str| text.chars().count();
     let history: usize = pair.history.iter().map(|turn| count(&turn.prompt) + count(&turn.answer)).sum();

@@ -3,7 +3,7 @@
 //! ```text
 //! checkpoints/step-000010/trainable.safetensors   trainable parameters
 //!                         optimizer.safetensors   state of AdamW
-//!                         reference.safetensors   parameters of a reference that follows the policy
+//!                         reference.safetensors   parameters of a moving reference
 //!                         trainer_state.json      [`TrainerState`]
 //!                         checksums.json          size and SHA-256 of each file
 //! ```
@@ -16,10 +16,10 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::files::{StagedDir, remove_owned_dir};
+use bpo_pairs::files::{FileError, StagedDir, read_bytes, remove_owned_dir};
+use bpo_pairs::{Fingerprint, Limits};
 use serde::{Deserialize, Serialize};
 
-use crate::digest::sha256_hex;
 use crate::error::DpoError;
 use crate::state::TrainerState;
 
@@ -30,14 +30,15 @@ const STATE: &str = "trainer_state.json";
 const CHECKSUMS: &str = "checksums.json";
 const PREFIX: &str = "step-";
 
-/// A checkpoint: all that a run needs to resume.
+/// A checkpoint: everything that a run needs to resume.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// The progress of the run.
     pub state: TrainerState,
     /// The trainable parameters, from [`save_trainable`](crate::save_trainable).
     pub trainable: Vec<u8>,
-    /// The optimizer's state, from [`PathOptimizer::to_bytes`](crate::PathOptimizer::to_bytes).
+    /// The state of the optimizer, from
+    /// [`PathOptimizer::to_bytes`](crate::PathOptimizer::to_bytes).
     pub optimizer: Vec<u8>,
     /// Parameters of a reference that [follows the policy](crate::ReferenceSync), in the same form
     /// as `trainable`.
@@ -48,13 +49,13 @@ pub struct Checkpoint {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Checksum {
-    bytes: usize,
-    sha256: String,
+    bytes: u64,
+    sha256: Fingerprint,
 }
 
 impl Checksum {
     fn of(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.len(), sha256: sha256_hex(bytes) }
+        Self { bytes: bytes.len() as u64, sha256: Fingerprint::of(bytes) }
     }
 }
 
@@ -65,12 +66,12 @@ pub struct CheckpointDir {
 }
 
 impl CheckpointDir {
-    /// `checkpoints/` in a run directory. Nothing is read or written.
+    /// Creates a handle for `checkpoints/` in a run directory. Does not access the file system.
     pub fn new(run_dir: &Path) -> Self {
         Self { root: run_dir.join("checkpoints") }
     }
 
-    /// The directory of a step.
+    /// Returns the directory of a step.
     pub fn path(&self, step: usize) -> PathBuf {
         self.root.join(format!("{PREFIX}{step:06}"))
     }
@@ -78,7 +79,8 @@ impl CheckpointDir {
     /// Writes a checkpoint, then removes all but the last `keep` and the best one.
     ///
     /// # Errors
-    /// [`DpoError::Io`] or [`DpoError::File`].
+    /// Returns [`DpoError::Io`] or [`DpoError::File`] if a file cannot be written or a directory
+    /// cannot be removed.
     pub fn save(&self, checkpoint: &Checkpoint, keep: usize) -> Result<PathBuf, DpoError> {
         let path = self.path(checkpoint.state.step);
         let json = |name: &str| {
@@ -96,7 +98,7 @@ impl CheckpointDir {
             files.iter().map(|(name, bytes)| (*name, Checksum::of(bytes))).collect();
         let checksums = serde_json::to_vec_pretty(&checksums).map_err(json(CHECKSUMS))?;
         files.push((CHECKSUMS, &checksums));
-        // only a damaged one can be there: an intact one would have been loaded
+        // an existing checkpoint of this step is damaged: an intact one would have been loaded
         let staged = StagedDir::replacing(&path)?;
         for (name, bytes) in files {
             let path = staged.path().join(name);
@@ -112,19 +114,14 @@ impl CheckpointDir {
         Ok(path)
     }
 
-    /// The newest intact checkpoint; `None` if there is no checkpoint at all. Damaged ones are
-    /// passed over with a warning.
+    /// Loads the newest intact checkpoint that `check` accepts. Returns `None` if there is no
+    /// checkpoint at all. Damaged ones, and those that `check` calls [damaged](DpoError::Damaged),
+    /// are passed over with a warning.
     ///
     /// # Errors
-    /// [`DpoError::NoIntactCheckpoint`] if all are damaged; [`DpoError::Io`] if the directory
-    /// cannot be read.
-    pub fn load_newest(&self) -> Result<Option<(PathBuf, Checkpoint)>, DpoError> {
-        self.load_newest_that(|_, _| Ok(()))
-    }
-
-    /// The newest intact checkpoint that `check` accepts. [`DpoError::Damaged`] passes to an
-    /// earlier one, other errors end the search.
-    pub(crate) fn load_newest_that(
+    /// Returns [`DpoError::NoIntactCheckpoint`] if all are damaged, [`DpoError::Io`] if the
+    /// directory cannot be read, and other errors of `check`.
+    pub fn load_newest(
         &self,
         check: impl Fn(&Path, &Checkpoint) -> Result<(), DpoError>,
     ) -> Result<Option<(PathBuf, Checkpoint)>, DpoError> {
@@ -137,7 +134,7 @@ impl CheckpointDir {
                 Ok(checkpoint) => return Ok(Some((path, checkpoint))),
                 Err(error @ DpoError::Damaged { .. }) => {
                     let error = error.to_string();
-                    tracing::warn!(path = %path.display(), error, "passing over a damaged checkpoint");
+                    tracing::warn!(path = %path.display(), error, "ignoring a damaged checkpoint");
                     newest = newest.or(Some(error));
                 }
                 Err(error) => return Err(error),
@@ -147,16 +144,16 @@ impl CheckpointDir {
         newest.map_or(Ok(None), |newest| Err(all(newest)))
     }
 
-    /// The checkpoint of a step.
+    /// Returns the checkpoint of a step.
     ///
     /// # Errors
-    /// [`DpoError::Damaged`] if a file is missing or is not what was written; [`DpoError::Io`] if
-    /// one cannot be read.
+    /// Returns [`DpoError::Damaged`] if a file is missing or has changed since it was written, or
+    /// [`DpoError::Io`] if a file cannot be read.
     pub fn load(&self, step: usize) -> Result<Checkpoint, DpoError> {
         load(&self.path(step))
     }
 
-    /// Steps that have a directory, in order.
+    /// Returns the steps that have a directory, in ascending order, with the directories.
     fn steps(&self) -> Result<Vec<(usize, PathBuf)>, DpoError> {
         let entries = match fs::read_dir(&self.root) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -177,28 +174,34 @@ impl CheckpointDir {
 
 fn load(dir: &Path) -> Result<Checkpoint, DpoError> {
     let damaged = |path: &Path, reason: String| DpoError::Damaged { path: path.to_owned(), reason };
-    let read = |name: &str| {
+    let read = |name: &str, limit: u64| {
         let path = dir.join(name);
-        fs::read(&path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => damaged(&path, "it is missing".to_owned()),
-            _ => DpoError::io("read", &path)(error),
+        read_bytes(&path, limit).map_err(|error| match error {
+            FileError::TooLarge { limit, .. } => damaged(&path, format!("it has more than {limit} bytes")),
+            FileError::NotAFile { found, .. } => damaged(&path, format!("it is {found}")),
+            error if error.is_not_found() => damaged(&path, "it is missing".to_owned()),
+            error => error.into(),
         })
     };
     let path = dir.join(CHECKSUMS);
     let checksums: BTreeMap<String, Checksum> =
-        serde_json::from_slice(&read(CHECKSUMS)?).map_err(|error| damaged(&path, error.to_string()))?;
+        serde_json::from_slice(&read(CHECKSUMS, Limits::DEFAULT.settings_bytes)?)
+            .map_err(|error| damaged(&path, error.to_string()))?;
     let verified = |name: &str| {
-        let bytes = read(name)?;
         let path = dir.join(name);
         let Some(expected) = checksums.get(name) else {
-            return Err(damaged(&path, format!("{CHECKSUMS} does not name it")));
+            return Err(damaged(&path, format!("{CHECKSUMS} does not list the file")));
         };
+        let bytes = read(name, expected.bytes)?;
         let found = Checksum::of(&bytes);
         if found.bytes != expected.bytes {
-            return Err(damaged(&path, format!("it has {} bytes, not {}", found.bytes, expected.bytes)));
+            return Err(damaged(
+                &path,
+                format!("the file has {} bytes, not {}", found.bytes, expected.bytes),
+            ));
         }
         if found != *expected {
-            return Err(damaged(&path, "its SHA-256 is not that of what was written".to_owned()));
+            return Err(damaged(&path, "its SHA-256 differs from the recorded one".to_owned()));
         }
         Ok(bytes)
     };

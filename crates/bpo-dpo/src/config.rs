@@ -20,7 +20,7 @@ use crate::schedule::Schedule;
 /// Default of [`DpoConfig::initial_tolerance`], for f32.
 pub const INITIAL_TOLERANCE: f64 = 1e-4;
 
-/// The metric that decides which evaluation is the best.
+/// The metric by which the best evaluation is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -50,7 +50,7 @@ impl Criterion {
     }
 }
 
-/// Weights of pairs that are computed in each step.
+/// A method that computes a weight for each pair in each step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -67,55 +67,55 @@ pub enum Weighting {
 pub struct DpoConfig {
     /// The loss. Default: sigmoid without label smoothing (the BPO script).
     pub loss: Loss,
-    /// Coefficient of the implicit rewards: the strength of the pull towards the reference.
+    /// Coefficient of the implicit rewards. A larger one keeps the policy closer to the reference.
     /// Default: 0.1 (the BPO script, and TRL).
     pub beta: f64,
     /// Measure of the distance from the reference. Default: reverse KL, as in DPO.
     pub divergence: Divergence,
-    /// Trains without a reference; see [`Objective::reference_free`]. Default: false.
+    /// Whether to train without a reference; see [`Objective::reference_free`]. Default: false.
     pub reference_free: bool,
-    /// Lets a reference that is [a model of its own](crate::Reference::Frozen) follow the policy
-    /// (TR-DPO). Default: none, a fixed reference.
+    /// Updates of a [separate reference model](crate::Reference::Frozen) towards the policy
+    /// (TR-DPO). Default: none, the reference is fixed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference_sync: Option<ReferenceSync>,
-    /// Weight of the tokens behind the shorter completion's length; see [`Objective::ld_alpha`].
-    /// Default: none, all tokens alike.
+    /// Weight of the tokens of the longer completion that exceed the length of the shorter one; see
+    /// [`Objective::ld_alpha`]. Default: none, all tokens have the same weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ld_alpha: Option<f64>,
-    /// Target margin of the rewards per unit of a pair's own [margin](PreferencePair::margin), the
-    /// difference of its answers' scores. Pairs without a margin have none. Default: 0, no margins.
-    /// See [`PerPair::margin`].
+    /// Target margin of the rewards per unit of the [margin](PreferencePair::margin) of a pair,
+    /// which is the difference between the scores of its answers. The target margin of pairs
+    /// without a margin is 0. Default: 0, no target margins. See [`PerPair::margin`].
     pub margin_scale: f64,
     /// Factors of the losses of pairs by the kind of their rejected completion (`mllm-hal`,
     /// `llm-hal`, ...). Default: none, a factor of 1.
     pub kind_weights: BTreeMap<CompletionKind, f64>,
-    /// Further factors of the losses, computed in each step. Default: none.
+    /// Additional factors of the losses, computed in each step. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weighting: Option<Weighting>,
     /// Peak learning rate. Default: 2e-6 (the BPO script).
     pub learning_rate: f64,
-    /// Parameters with a peak learning rate of their own. Default: none; the BPO script trains the
-    /// projector at the same rate as the adapter.
+    /// Groups of parameters with another peak learning rate. Default: none; the BPO script trains
+    /// the projector at the same rate as the adapter.
     pub lr_groups: Vec<LrGroup>,
     /// Schedule of the learning rate. Default: cosine (the BPO script).
     pub schedule: Schedule,
     /// Fraction of all steps that is warm-up. Default: 0.03 (the BPO script).
     pub warmup_ratio: f64,
-    /// Passes through all pairs. Default: 2 (the BPO script).
+    /// Number of passes through all pairs. Default: 2 (the BPO script).
     pub epochs: usize,
     /// Number of optimizer steps, in place of `epochs`. Default: none.
     pub max_steps: Option<usize>,
-    /// Pairs in one forward pass. Default: 4 (the BPO script).
+    /// Number of pairs in one forward pass. Default: 4 (the BPO script).
     pub batch_size: usize,
-    /// Forward passes in one optimizer step. Default: 1 (the BPO script).
+    /// Number of forward passes in one optimizer step. Default: 1 (the BPO script).
     pub gradient_accumulation_steps: usize,
-    /// Puts pairs of similar length into the same step, so that batches have less padding, as
-    /// `group_by_length` of transformers: sorts the pairs of up to 50 steps, and of at most a
-    /// quarter of an epoch, by their number of characters, and shuffles these steps. Default: false
-    /// (as transformers).
+    /// Whether pairs of similar length are put into the same step, so that batches have less
+    /// padding. As with `group_by_length` of transformers, the pairs of up to 50 steps, and of at
+    /// most a quarter of an epoch, are sorted by their number of characters, and these steps are
+    /// shuffled. Default: false (as in transformers).
     pub group_by_length: bool,
-    /// Limit of the gradient's global norm; 0 for none. Default: 1 (transformers, and so the BPO
-    /// script).
+    /// Maximum global norm of the gradient; 0 for no limit. Default: 1 (transformers, and so the
+    /// BPO script).
     pub max_grad_norm: f64,
     /// Weight decay of AdamW. Default: 0 (the BPO script).
     pub weight_decay: f64,
@@ -123,49 +123,52 @@ pub struct DpoConfig {
     pub adam_beta1: f64,
     /// Decay of the second moment. Default: 0.999 (torch and transformers).
     pub adam_beta2: f64,
-    /// Term in AdamW's denominator. Default: 1e-8 (torch and transformers).
+    /// Term in the denominator of AdamW. Default: 1e-8 (torch and transformers).
     pub adam_epsilon: f64,
     /// Seed of the order of the pairs, of the evaluation split and of dropout. Default: 42
     /// (transformers).
     pub seed: u64,
-    /// Steps between checkpoints; the last step always has one. Default: 100 (ours).
+    /// Number of steps between checkpoints. The last step always has one. Default: 100 (ours).
     pub save_every: usize,
-    /// Minutes between checkpoints, whatever `save_every` is. Default: 10 (ours).
+    /// Number of minutes between checkpoints, in addition to `save_every`. Default: 10 (ours).
     pub save_minutes: f64,
     /// Number of checkpoints to keep. Default: 2 (ours).
     pub keep_checkpoints: usize,
-    /// Fraction of the pairs to evaluate on in place of training: whole groups of one image and
-    /// prompt, drawn with the seed. Default: 0.
+    /// Fraction of the pairs to evaluate on instead of training on them: whole groups of one image
+    /// and prompt, drawn with the seed. Default: 0.
     pub eval_fraction: f64,
-    /// Steps between evaluations; the last step always has one. Default: 100 (ours).
+    /// Number of steps between evaluations. The last step always has one. Default: 100 (ours).
     pub eval_every: usize,
-    /// Steps between calls of the [sampler](crate::Trainer::with_sampler), which is also called
-    /// after the last step. Default: none.
+    /// Number of steps between calls of the [sampler](crate::Trainer::with_sampler), which is also
+    /// called after the last step. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_every: Option<usize>,
-    /// Keeps the best checkpoint and returns its parameters at the end. Default: none, those of the
-    /// last step.
+    /// Criterion of the best evaluation, whose checkpoint is kept and whose parameters are returned
+    /// at the end. Default: none, the parameters of the last step are returned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_best: Option<Criterion>,
-    /// Ends the training after this many evaluations in a row that are no better than the best by
-    /// `keep_best`, or by the loss if that is not set. Default: none.
+    /// Number of consecutive evaluations without an improvement after which training ends. They are
+    /// compared by `keep_best`, or by the loss if it is not set. Default: none, training does not
+    /// end early.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
-    /// Accepts that policy and reference differ before the first step, because the reference is
+    /// Whether policy and reference may differ before the first step, because the reference is
     /// another model or the adapter is already trained. Default: false, a difference is an error.
     pub reference_differs: bool,
-    /// Tolerance of the check before the first step that policy and reference are equal. Default:
-    /// none, which is [`INITIAL_TOLERANCE`]; the `bpo` crate widens it for a model that is not f32.
+    /// Tolerance of the check that policy and reference are equal before the first step. Default:
+    /// none, which is [`INITIAL_TOLERANCE`]. The `bpo` crate uses a larger one for models that are
+    /// not in f32.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_tolerance: Option<f64>,
-    /// Skipped steps in a row after which training ends with an error. A step is skipped if its
-    /// loss or gradient is not finite, or none of its pairs can be prepared. Default: 5 (ours).
+    /// Number of consecutive skipped steps after which training ends with an error. A step is
+    /// skipped if its loss or gradient is not finite, or none of its pairs can be prepared.
+    /// Default: 5 (ours).
     pub max_skipped: usize,
-    /// Computes the metrics that need the whole distribution at each token: entropy, mean logits
-    /// and accuracy. Default: true (as TRL).
+    /// Whether to compute the metrics that need the whole distribution at each token: entropy, mean
+    /// logits and accuracy. Default: true (as in TRL).
     pub statistics: bool,
-    /// Checks every pair before the first step, and skips those that the collator refuses, then or
-    /// during the run. If false, such a pair is an error. Default: true (ours).
+    /// Whether to check every pair before the first step and to skip pairs that the collator cannot
+    /// prepare, then or during the run. If false, such a pair is an error. Default: true (ours).
     pub validate_pairs: bool,
 }
 
@@ -269,12 +272,12 @@ with! {
 }
 
 impl DpoConfig {
-    /// The objective with the built-in [`loss`](Self::loss).
+    /// Returns the objective with the built-in [`loss`](Self::loss).
     pub fn objective(&self) -> Objective {
         self.objective_with(self.loss.clone())
     }
 
-    /// The objective with another loss.
+    /// Returns the objective with another loss.
     pub fn objective_with<L: PreferenceLoss>(&self, loss: L) -> Objective<L> {
         Objective::new(loss, self.beta)
             .with_divergence(self.divergence)
@@ -282,12 +285,13 @@ impl DpoConfig {
             .with_ld_alpha(self.ld_alpha)
     }
 
-    /// Whether the settings need pairs to evaluate on.
-    pub(crate) fn needs_evaluations(&self) -> bool {
+    /// Returns whether evaluations decide on the result or on the end of training, so that pairs to
+    /// evaluate on are needed.
+    pub fn needs_evaluations(&self) -> bool {
         self.keep_best.is_some() || self.patience.is_some()
     }
 
-    /// Settings of single pairs, on the device of their log-probabilities.
+    /// Returns the settings of each pair, on the device of `logps`.
     pub(crate) fn factors(&self, pairs: &[&PreferencePair], logps: &Tensor<1>) -> PerPair {
         let column = |is_set: bool, of: &dyn Fn(&PreferencePair) -> f64| {
             is_set.then(|| {
@@ -308,12 +312,12 @@ impl DpoConfig {
         }
     }
 
-    /// Pairs in one optimizer step.
+    /// Returns the number of pairs in one optimizer step.
     pub fn pairs_per_step(&self) -> usize {
         self.batch_size.saturating_mul(self.gradient_accumulation_steps)
     }
 
-    /// The optimizer's settings.
+    /// Returns the settings of AdamW.
     pub fn adamw(&self) -> AdamWConfig {
         AdamWConfig::new()
             .with_beta_1(self.adam_beta1 as f32)
@@ -322,20 +326,25 @@ impl DpoConfig {
             .with_weight_decay(self.weight_decay as f32)
     }
 
-    /// The optimizer of a training with these settings.
+    /// Returns the optimizer of a training with these settings.
     pub fn optimizer(&self) -> PathOptimizer {
         PathOptimizer::new(&self.adamw(), self.learning_rate, self.lr_groups.clone())
     }
 
-    /// Checks that each learning-rate group has parameters of a policy.
+    /// Checks that each learning-rate group has at least one trainable parameter of a policy.
     ///
     /// # Errors
-    /// [`DpoError::EmptyGroup`] for the first group without parameters.
+    /// Returns [`DpoError::EmptyGroup`] for the first group without parameters.
     pub fn check_groups<M: Module>(&self, policy: &M) -> Result<(), DpoError> {
         self.optimizer().check_groups(policy)
     }
 
-    /// Keys of the settings that affect no step: training may resume with other values of these.
+    /// Keys of the settings that affect no step, but decide which step is the last one and whose
+    /// parameters are the result. They are also in [`AFFECTS_NO_STEP`](Self::AFFECTS_NO_STEP).
+    pub const AFFECTS_ONLY_RESULT: [&'static str; 3] = ["eval_every", "keep_best", "patience"];
+
+    /// Keys of the settings that do not affect the steps. Training can resume with other values of
+    /// them.
     pub const AFFECTS_NO_STEP: [&'static str; 12] = [
         "save_every",
         "save_minutes",

@@ -11,7 +11,7 @@ use crate::order::split_pairs;
 use crate::policy::Collate;
 use crate::validate::{UsablePairs, usable_pairs};
 
-/// Pairs to train on, pairs to evaluate on, and pairs that the check refused.
+/// The pairs to train on, the pairs to evaluate on, and the pairs that failed the check.
 pub(crate) struct Data {
     pub(crate) pairs: Vec<PreferencePair>,
     pub(crate) eval_pairs: Vec<PreferencePair>,
@@ -47,7 +47,7 @@ impl Data {
     }
 }
 
-/// Refuses a weight for a kind that no pair has: it would have no effect.
+/// Checks that each kind with a weight occurs in the pairs. Any other weight would have no effect.
 fn check_kinds<'a>(
     config: &DpoConfig,
     pairs: impl Iterator<Item = &'a PreferencePair>,

@@ -1,11 +1,11 @@
 //! The parameters that AdamW's weight decay applies to.
 
-/// Whether weight decay applies to the parameter at a path, in a module whose kind burn calls
-/// `container`.
+/// Returns whether weight decay applies to the parameter at a path. `container` is the type of its
+/// module, as burn names it.
 ///
 /// As in `Trainer.get_decay_parameter_names` of transformers, biases and the parameters of norms do
-/// not decay; adapters do. burn names a norm's parameters `gamma` and `beta`, so the kind of the
-/// module decides, too.
+/// not decay; adapters do. burn names the parameters of norms `gamma` and `beta`, so the type of
+/// the module is needed, too.
 pub(crate) fn decays(path: &str, container: &str) -> bool {
     if container.ends_with("Norm") {
         return false;

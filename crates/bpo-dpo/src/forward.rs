@@ -1,4 +1,4 @@
-//! One forward pass: the losses of a batch of pairs, and its stats.
+//! One forward pass: the losses and statistics of a batch of pairs.
 
 use std::sync::Arc;
 
@@ -9,7 +9,9 @@ use crate::batches::PreparedBatch;
 use crate::config::{DpoConfig, Weighting};
 use crate::error::DpoError;
 use crate::gradients::read;
-use crate::loss::{Objective, PairLogps, PairStatistics, PreferenceLoss, TokenLogps, off_tape, wpo_weights};
+use crate::loss::{
+    Objective, PairLogps, PairStatistics, PreferenceLoss, TokenLogps, without_tape, wpo_weights,
+};
 use crate::order::ids;
 use crate::policy::{Adapters, Policy};
 use crate::reference::ReferenceLogps;
@@ -26,15 +28,16 @@ pub(crate) struct Forward<'a> {
 }
 
 impl Forward<'_> {
-    /// The losses of a batch, on the tape of the policy. Adds the batch to the stats; for a policy
-    /// `at_init` with the losses of a policy that equals its reference. `[pairs]`
+    /// Returns the losses of a batch, on the autodiff tape of the policy, `[pairs]`. Adds the batch
+    /// to `stats`. If `must_equal_reference` is true, `stats` also receives the losses of a policy
+    /// that equals its reference.
     pub(crate) fn losses<P: Policy>(
         &self,
         policy: &P,
         reference: &ReferenceLogps<P>,
         inputs: &PreparedBatch<P::Batch>,
         pairs: &[&PreferencePair],
-        at_init: bool,
+        must_equal_reference: bool,
         stats: &mut BatchStats,
     ) -> Result<Tensor<1>, DpoError> {
         let Self { config, objective } = *self;
@@ -79,7 +82,7 @@ impl Forward<'_> {
         let trained = trained.inner();
         let lengths = PairLogps::select(tokens.counts(), &batch.rows);
         let mut columns = vec![
-            (&mut stats.losses, off_tape(output.losses.clone())),
+            (&mut stats.losses, without_tape(output.losses.clone())),
             (&mut stats.chosen_rewards, output.rewards.chosen),
             (&mut stats.rejected_rewards, output.rewards.rejected),
             (&mut stats.chosen_logps, trained.chosen),
@@ -96,11 +99,11 @@ impl Forward<'_> {
                 (&mut stats.statistics.chosen_top1, chosen.top1),
             ]);
         }
-        if let Some(constant) = constant.filter(|_| at_init) {
+        if let Some(constant) = constant.filter(|_| must_equal_reference) {
             let same = objective.forward(&constant, Some(&constant), &factors);
-            columns.push((&mut stats.untouched_losses, same.losses));
+            columns.push((&mut stats.equal_policy_losses, same.losses));
         }
-        // one read from the device for all of them
+        // all columns are read from the device at once
         let (columns, tensors): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
         let values = read(Tensor::cat(tensors, 0), "the metrics of a step")?;
         for (column, values) in columns.into_iter().zip(values.chunks(pairs.len())) {
@@ -108,10 +111,10 @@ impl Forward<'_> {
         }
         stats.tokens = stats.tokens.into_iter().chain(*taken).reduce(|sum, tokens| sum + tokens);
         if !loss.rejected {
-            stats.forget_rejected();
+            stats.clear_rejected();
         }
         if !loss.reference && !loss.rejected {
-            // nothing is compared: what would be called a reward is none
+            // the loss compares nothing, so there are no rewards
             stats.chosen_rewards.fill(f64::NAN);
         }
         Ok(output.losses)

@@ -1,26 +1,26 @@
-//! The norm of a gradient, and its limit.
+//! The norm of gradients, and clipping by it.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor};
 
 use crate::error::DpoError;
-use crate::loss::{off_tape, widen};
-use crate::tensors::{flat, joined, runs};
+use crate::loss::{widen, without_tape};
+use crate::tensors::{concat, flat, runs};
 
-/// Limits the norm of all gradients together, as `torch.nn.utils.clip_grad_norm_` does.
+/// Clips the gradients by their global norm, as `torch.nn.utils.clip_grad_norm_` does.
 ///
 /// ```text
 /// g <- g * min(1, max_norm / (norm + 1e-6)),  norm = sqrt(sum over all parameters of |g|^2)
 /// ```
 ///
-/// burn clips each tensor on its own, which changes the direction of the step. Gradients that are
-/// not finite stay as they are, and so do all if `max_norm` is 0.
+/// burn clips each tensor separately, which changes the direction of the step. Gradients whose norm
+/// is not finite are not changed. If `max_norm` is 0, no gradient is changed.
 ///
 /// Returns the gradients and their norm before clipping.
 ///
 /// # Errors
-/// [`DpoError::Device`] if the norm cannot be read.
+/// Returns [`DpoError::Device`] if the norm cannot be read from the device.
 pub fn clip_global_norm<M: Module>(
     module: &M,
     gradients: GradientsParams,
@@ -41,24 +41,24 @@ pub(crate) fn scale<M: Module>(module: &M, gradients: GradientsParams, factor: f
     scaler.gradients
 }
 
-/// Euclidean norm of all gradients together.
+/// Returns the Euclidean norm of all gradients together.
 ///
 /// # Errors
-/// [`DpoError::Device`] if it cannot be read.
+/// Returns [`DpoError::Device`] if the norm cannot be read from the device.
 pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Result<f64, DpoError> {
     let mut flat = Flat { gradients, all: Vec::new() };
     module.visit(&mut flat);
     let Some(device) = flat.all.first().map(Tensor::device) else { return Ok(0.0) };
-    // gradients may be on several devices: one read from one of them, not one for each parameter
+    // the sums are moved to one device and read at once, because a read for each parameter is slow
     let runs = runs(flat.all, |gradient| ((gradient.device(), gradient.dtype()), gradient.dims()[0]));
-    let sums = runs.into_iter().map(|run| widen(joined(run)).square().sum().to_device(&device)).collect();
+    let sums = runs.into_iter().map(|run| widen(concat(run)).square().sum().to_device(&device)).collect();
     let sums = read(Tensor::cat(sums, 0), "the norm of the gradient")?;
     Ok(sums.into_iter().sum::<f64>().sqrt())
 }
 
-/// The values of a tensor, in f64. Takes it off the tape.
+/// Returns the values of a tensor in f64, read from its device.
 pub(crate) fn read(tensor: Tensor<1>, what: &'static str) -> Result<Vec<f64>, DpoError> {
-    let data = off_tape(tensor).try_into_data_dtype(DType::F64).map_err(DpoError::device(what))?;
+    let data = without_tape(tensor).try_into_data_dtype(DType::F64).map_err(DpoError::device(what))?;
     data.try_into_vec::<f64>().map_err(DpoError::device(what))
 }
 

@@ -1,16 +1,18 @@
 //! Direct preference optimization on [burn]: preference losses as pure functions, and a trainer
-//! that resumes exactly.
+//! that resumes interrupted runs. On the flex backend a resumed run computes the same bits as an
+//! uninterrupted one.
 //!
-//! - [`loss`]: the losses. They need burn's tensors only, so a training loop of your own can use
-//!   them alone. To add a loss, implement [`loss::PreferenceLoss`].
+//! - [`loss`]: the losses. They depend only on burn's tensors, so other training loops can use them
+//!   without the trainer. To add a loss, implement [`loss::PreferenceLoss`].
 //! - [`Trainer`]: trains any model that implements [`Policy`] (log-probabilities of completions)
 //!   with a [`Collate`] that prepares its batches. Settings are in [`DpoConfig`].
-//! - [`Reference`], [`LogpCache`]: the reference that the policy is compared with.
+//! - [`Reference`], [`LogpCache`]: the reference model of the policy, and a cache of its
+//!   log-probabilities.
 //! - [`Observer`], [`StepMetrics`], [`EvalMetrics`], [`CheckpointDir`]: the progress of a run and
 //!   its files.
-//! - [`DataOrder`], [`GroupBatch`], [`validate_pairs`]: the pairs.
+//! - [`DataOrder`], [`GroupBatch`], [`validate_pairs`]: order, batches and validation of the pairs.
 //! - [`PathOptimizer`], [`LrSchedule`], [`clip_global_norm`], [`save_trainable`]: parts of the
-//!   trainer for other loops.
+//!   trainer for other training loops.
 //!
 //! # The loss alone
 //!
@@ -22,12 +24,13 @@
 //! let values = |value: f32| Tensor::from_floats([value], &Device::flex());
 //! let policy = PairLogps::new(values(-10.0), values(-14.0));
 //! let reference = PairLogps::new(values(-12.0), values(-13.0));
-//! let output = Objective::new(Loss::default(), 0.1).forward(&policy, Some(&reference), &PerPair::default());
+//! let objective = Objective::new(Loss::default(), 0.1);
+//! let output = objective.forward(&policy, Some(&reference), &PerPair::default());
 //! assert!((output.losses.into_scalar::<f32>() - 0.5544).abs() < 1e-4);
 //! ```
 //!
 //! Losses are not reduced and keep the policy's autodiff tape: `output.losses.mean().backward()`
-//! gives gradients.
+//! computes the gradients.
 
 #![forbid(unsafe_code)]
 
@@ -37,7 +40,6 @@ mod checkpoint;
 mod config;
 mod data;
 mod decay;
-mod digest;
 mod error;
 mod forward;
 mod gradients;
@@ -63,10 +65,10 @@ mod validate;
 pub use batches::{PreparedBatch, PreparedPairs};
 pub use checkpoint::{Checkpoint, CheckpointDir};
 pub use config::{Criterion, DpoConfig, INITIAL_TOLERANCE, Weighting};
-pub use error::{Change, DpoError, Mismatch, Source, Stale};
+pub use error::{ConfigChange, DpoError, Mismatch, Source, Stale};
 pub use gradients::{clip_global_norm, global_norm};
 pub use loss::{TokenLogps, TokenStatistics};
-pub use metrics::{EvalMetrics, Logged, MetricsLog, StepMetrics};
+pub use metrics::{EvalMetrics, LogRecord, MetricsLog, StepMetrics};
 pub use observer::{Control, Observer, RunPlan};
 pub use optimizer::{LrGroup, PathOptimizer};
 pub use order::{DataOrder, GroupBatch, split_pairs};

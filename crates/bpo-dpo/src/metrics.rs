@@ -1,10 +1,8 @@
 //! Metrics of steps and evaluations, under the names of TRL, and their log files.
 
-use std::io::{BufRead, BufReader};
-use std::marker::PhantomData;
 use std::path::Path;
 
-use bpo_pairs::files::{AppendLog, open_input};
+use bpo_pairs::JsonlLog;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -18,9 +16,9 @@ use crate::error::DpoError;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct StepMetrics {
-    /// Optimizer steps so far, this one included.
+    /// Number of optimizer steps, including this one.
     pub step: usize,
-    /// Passes through the data so far, in fractions of an epoch.
+    /// Number of passes through the data, in fractions of an epoch.
     pub epoch: f64,
     /// Mean loss of the step's pairs.
     #[serde(deserialize_with = "nan_if_null")]
@@ -28,7 +26,7 @@ pub struct StepMetrics {
     /// Norm of the gradient before clipping.
     #[serde(deserialize_with = "nan_if_null")]
     pub grad_norm: f64,
-    /// Learning rate of this step, for parameters in no group.
+    /// Learning rate of this step for parameters without a group.
     pub learning_rate: f64,
     /// Mean implicit reward of the chosen completions.
     #[serde(rename = "rewards/chosen", deserialize_with = "nan_if_null")]
@@ -57,18 +55,18 @@ pub struct StepMetrics {
     /// Mean log-probability of the rejected completions, in nats.
     #[serde(rename = "logps/rejected", deserialize_with = "nan_if_null")]
     pub logps_rejected: f64,
-    /// Mean logit at the chosen completions' tokens. This and the next three are `null` for a
-    /// [policy](crate::Policy::token_statistics) without statistics, and without
-    /// [`statistics`](crate::DpoConfig::statistics).
+    /// Mean logit at the tokens of the chosen completions. This and the next three metrics are
+    /// `null` if the [policy](crate::Policy::token_statistics) returns no statistics or
+    /// [`statistics`](crate::DpoConfig::statistics) is false.
     #[serde(rename = "logits/chosen", default = "nan", deserialize_with = "nan_if_null")]
     pub logits_chosen: f64,
-    /// Mean logit at the rejected completions' tokens.
+    /// Mean logit at the tokens of the rejected completions.
     #[serde(rename = "logits/rejected", default = "nan", deserialize_with = "nan_if_null")]
     pub logits_rejected: f64,
-    /// Mean entropy of the policy at the tokens of both, in nats.
+    /// Mean entropy of the policy at the tokens of both completions, in nats.
     #[serde(default = "nan", deserialize_with = "nan_if_null")]
     pub entropy: f64,
-    /// Fraction of the chosen completions' tokens that are the likeliest ones.
+    /// Fraction of the tokens of the chosen completions that have the highest probability.
     #[serde(default = "nan", deserialize_with = "nan_if_null")]
     pub mean_token_accuracy: f64,
     /// Mean number of tokens of the chosen completions.
@@ -77,14 +75,14 @@ pub struct StepMetrics {
     /// Mean number of tokens of the rejected completions.
     #[serde(rename = "lengths/rejected", default = "nan", deserialize_with = "nan_if_null")]
     pub lengths_rejected: f64,
-    /// Tokens so far, prompts and images counted with each completion, as TRL does; `None` if the
-    /// [collator](crate::Collate::lengths) does not count them.
+    /// Number of tokens so far. As in TRL, prompts and images are counted with each completion.
+    /// `None` if the [collator](crate::Collate::lengths) does not count tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub num_tokens: Option<usize>,
-    /// Pairs in this step, without those that could not be prepared.
+    /// Number of pairs in this step, without those that could not be prepared.
     pub pairs: usize,
-    /// The step was skipped: its loss or gradient was not finite, or none of its pairs could be
-    /// prepared.
+    /// Whether the step was skipped because its loss or gradient was not finite or none of its
+    /// pairs could be prepared.
     pub skipped: bool,
 }
 
@@ -93,9 +91,9 @@ pub struct StepMetrics {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct EvalMetrics {
-    /// Optimizer steps before it.
+    /// Number of optimizer steps before the evaluation.
     pub step: usize,
-    /// Passes through the training data before it.
+    /// Number of passes through the training data before the evaluation, in fractions of an epoch.
     pub epoch: f64,
     /// Mean loss.
     #[serde(rename = "eval_loss", deserialize_with = "nan_if_null")]
@@ -118,8 +116,7 @@ pub struct EvalMetrics {
     /// Mean log-probability of the rejected completions, in nats.
     #[serde(rename = "eval_logps/rejected", deserialize_with = "nan_if_null")]
     pub logps_rejected: f64,
-    /// Mean implicit reward of the chosen completions for weakened images, for a loss that needs
-    /// it.
+    /// Mean implicit reward of the chosen completions for weakened images, as in [`StepMetrics`].
     #[serde(
         rename = "eval_rewards/weakened",
         default = "nan",
@@ -127,17 +124,17 @@ pub struct EvalMetrics {
         skip_serializing_if = "is_nan"
     )]
     pub rewards_weakened: f64,
-    /// Mean logit at the chosen completions' tokens. This and the next three are `null` as in
-    /// [`StepMetrics`].
+    /// Mean logit at the tokens of the chosen completions. This and the next three metrics are
+    /// `null` as in [`StepMetrics`].
     #[serde(rename = "eval_logits/chosen", default = "nan", deserialize_with = "nan_if_null")]
     pub logits_chosen: f64,
-    /// Mean logit at the rejected completions' tokens.
+    /// Mean logit at the tokens of the rejected completions.
     #[serde(rename = "eval_logits/rejected", default = "nan", deserialize_with = "nan_if_null")]
     pub logits_rejected: f64,
-    /// Mean entropy of the policy at the tokens of both, in nats.
+    /// Mean entropy of the policy at the tokens of both completions, in nats.
     #[serde(rename = "eval_entropy", default = "nan", deserialize_with = "nan_if_null")]
     pub entropy: f64,
-    /// Fraction of the chosen completions' tokens that are the likeliest ones.
+    /// Fraction of the tokens of the chosen completions that have the highest probability.
     #[serde(rename = "eval_mean_token_accuracy", default = "nan", deserialize_with = "nan_if_null")]
     pub mean_token_accuracy: f64,
     /// Mean number of tokens of the chosen completions.
@@ -146,7 +143,7 @@ pub struct EvalMetrics {
     /// Mean number of tokens of the rejected completions.
     #[serde(rename = "eval_lengths/rejected", default = "nan", deserialize_with = "nan_if_null")]
     pub lengths_rejected: f64,
-    /// Pairs evaluated on.
+    /// Number of pairs evaluated on.
     #[serde(rename = "eval_pairs")]
     pub pairs: usize,
 }
@@ -176,18 +173,18 @@ impl From<StepMetrics> for EvalMetrics {
 }
 
 /// A record of [`MetricsLog`].
-pub trait Logged: Serialize + DeserializeOwned {
-    /// Optimizer steps before the record was made.
+pub trait LogRecord: Serialize + DeserializeOwned {
+    /// Returns the number of optimizer steps before the record was made.
     fn step(&self) -> usize;
 }
 
-impl Logged for StepMetrics {
+impl LogRecord for StepMetrics {
     fn step(&self) -> usize {
         self.step
     }
 }
 
-impl Logged for EvalMetrics {
+impl LogRecord for EvalMetrics {
     fn step(&self) -> usize {
         self.step
     }
@@ -205,84 +202,44 @@ fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Err
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// `metrics.jsonl` or `eval.jsonl`, to append to.
+/// A log of records as JSON lines, such as `metrics.jsonl` or `eval.jsonl`: a [`JsonlLog`] that can
+/// be truncated to a step.
 #[derive(Debug)]
-pub struct MetricsLog<F> {
-    log: AppendLog,
-    stats: PhantomData<F>,
-}
+pub struct MetricsLog<F>(JsonlLog<F>);
 
-impl<F: Logged> MetricsLog<F> {
-    /// Opens the file and removes the records after `last_step`, so that no step is in it twice. A
-    /// torn last line, which a killed process may leave, is also removed.
+impl<F: LogRecord> MetricsLog<F> {
+    /// Opens a log and removes the records after `last_step`, so that no step is logged twice. An
+    /// incomplete last line, which a killed process may leave, is also removed.
     ///
     /// # Errors
-    /// [`DpoError::File`]; [`DpoError::Line`] for any other line that is no record.
+    /// Returns [`DpoError::File`] if the file cannot be opened or truncated, or [`DpoError::Pairs`]
+    /// if any other line is not a record. The file is then left unchanged.
     pub fn open(path: &Path, last_step: usize) -> Result<Self, DpoError> {
-        let mut log = AppendLog::open(path)?;
-        let mut keep = 0;
-        for_each_line(path, log.reader()?, |metrics: F, end| {
-            if metrics.step() <= last_step {
-                keep = end;
-            }
-        })?;
-        log.truncate(keep)?;
-        Ok(Self { log, stats: PhantomData })
+        Ok(Self(JsonlLog::open_up_to(path, |metrics: &F| metrics.step() <= last_step)?))
     }
 
     /// Appends a record.
     ///
     /// # Errors
-    /// [`DpoError::File`].
+    /// Returns [`DpoError::File`] if the file cannot be written.
     pub fn append(&mut self, metrics: &F) -> Result<(), DpoError> {
-        let mut line = serde_json::to_string(metrics)
-            .map_err(|source| DpoError::Json { path: self.log.path().to_owned(), source })?;
-        line.push('\n');
-        Ok(self.log.append(line.as_bytes())?)
+        Ok(self.0.append(&metrics.step(), metrics)?)
     }
 
-    /// Waits until all records are on disk.
+    /// Writes all records to the disk.
     ///
     /// # Errors
-    /// [`DpoError::File`].
+    /// Returns [`DpoError::File`] if the file cannot be written.
     pub fn sync(&self) -> Result<(), DpoError> {
-        Ok(self.log.sync()?)
+        Ok(self.0.sync()?)
     }
 
-    /// Reads a whole file, without a torn last line.
+    /// Reads all records of a file. An incomplete last line is ignored.
     ///
     /// # Errors
-    /// [`DpoError::File`]; [`DpoError::Line`] for any other line that is no record.
+    /// Returns [`DpoError::File`] if the file cannot be read, or [`DpoError::Pairs`] if any other
+    /// line is not a record.
     pub fn read(path: &Path) -> Result<Vec<F>, DpoError> {
-        let mut all = Vec::new();
-        for_each_line(path, BufReader::new(open_input(path)?), |metrics, _| all.push(metrics))?;
-        Ok(all)
+        Ok(JsonlLog::read(path)?)
     }
-}
-
-/// Calls `take` with each record and the offset of its end.
-fn for_each_line<F: Logged>(
-    path: &Path,
-    mut reader: impl BufRead,
-    mut take: impl FnMut(F, u64),
-) -> Result<(), DpoError> {
-    let (mut text, mut end) = (Vec::new(), 0);
-    for line in 1.. {
-        text.clear();
-        match reader.read_until(b'\n', &mut text) {
-            Ok(0) => break,
-            Ok(length) => end += length as u64,
-            Err(error) => return Err(DpoError::io("read", path)(error)),
-        }
-        if text.last() != Some(&b'\n') {
-            break;
-        }
-        let metrics = serde_json::from_slice(&text).map_err(|source| DpoError::Line {
-            path: path.to_owned(),
-            line,
-            source,
-        })?;
-        take(metrics, end);
-    }
-    Ok(())
 }

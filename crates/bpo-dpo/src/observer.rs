@@ -4,45 +4,45 @@ use bpo_pairs::Skipped;
 
 use crate::metrics::{EvalMetrics, StepMetrics};
 
-/// The observer's answer to a step.
+/// The decision of an observer after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// Take the next step.
+    /// Continue with the next step.
     Continue,
-    /// Write a checkpoint and return the policy.
+    /// Write a checkpoint, end the run and return the policy.
     Stop,
 }
 
-/// Sizes of a run.
+/// The sizes of a run.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct RunPlan<'a> {
-    /// Steps done by earlier runs.
+    /// Number of steps that earlier runs have done.
     pub done_steps: usize,
-    /// Steps of the whole run.
+    /// Number of steps of the whole training.
     pub total_steps: usize,
-    /// Pairs to train on.
+    /// Number of pairs to train on.
     pub pairs: usize,
-    /// Pairs to evaluate on.
+    /// Number of pairs to evaluate on.
     pub eval_pairs: usize,
-    /// Pairs that the check refused.
+    /// Pairs that failed the check.
     pub skipped: &'a [Skipped],
 }
 
-/// Receives the progress of a run. Every `FnMut(&StepMetrics) -> Control` is an observer; `()` is
-/// one that does nothing.
+/// Receives the progress of a run. Every `FnMut(&StepMetrics) -> Control` is an observer. `()` is
+/// an observer that does nothing.
 pub trait Observer {
-    /// Called once, before the first step.
+    /// Handles the start of the run. Called once, before the first step.
     fn on_start(&mut self, plan: &RunPlan<'_>) {
         let _ = plan;
     }
 
-    /// Called after each evaluation, which follows its step.
+    /// Handles an evaluation. Called after each evaluation, which follows a step.
     fn on_evaluation(&mut self, metrics: &EvalMetrics) {
         let _ = metrics;
     }
 
-    /// Called after each step.
+    /// Handles a step, and decides whether the run continues. Called after each step.
     fn on_step(&mut self, metrics: &StepMetrics) -> Control;
 }
 

@@ -1,8 +1,9 @@
-//! AdamW that knows parameters by their path in the module.
+//! AdamW whose state is stored by the paths of the parameters in the module.
 //!
-//! burn's [`ModuleOptimizer`](burn::optim::ModuleOptimizer) keys its state by parameter id, which
-//! is another one in each process, so its state cannot be given to a module that was built anew.
-//! Here the arithmetic is burn's, the keys are paths, and the state is a safetensors file.
+//! burn's [`ModuleOptimizer`](burn::optim::ModuleOptimizer) stores its state by parameter id.
+//! Parameter ids differ between processes, so its state cannot be loaded for a new module. This
+//! optimizer uses the arithmetic of burn and saves its state as a safetensors file with paths as
+//! keys.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,47 +14,48 @@ use serde::{Deserialize, Serialize};
 
 use crate::decay::decays;
 use crate::error::{DpoError, Mismatch};
-use crate::tensors::{ModulePath, Tensors, decode, describe, dims, encode, flat, joined, replace_leaf, runs};
+use crate::tensors::{ModulePath, Tensors, concat, decode, describe, dims, encode, flat, replace_leaf, runs};
 use crate::trainable::{read_trainable, trainable_paths};
 
-/// Parameters with a learning rate of their own.
+/// A group of parameters with another learning rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LrGroup {
-    /// Text in the paths of its parameters, as `projector`.
+    /// Text that the paths of the parameters contain, such as `projector`.
     pub path: String,
-    /// Their peak learning rate.
+    /// Peak learning rate of the group.
     pub learning_rate: f64,
 }
 
 /// AdamW over the trainable parameters of a module.
 ///
-/// AdamW works element by element, so parameters and their state are flat, whatever their rank, and
-/// small ones are updated together.
+/// AdamW computes each element independently, so parameters and their state are flattened, and
+/// small parameters are concatenated to be updated together.
 ///
-/// Weight decay leaves out biases and the parameters of norms, as the Trainer of transformers does
-/// (and so TRL).
+/// Weight decay does not apply to biases and the parameters of norms, as in the Trainer of
+/// transformers, which TRL uses.
 #[derive(Clone)]
 pub struct PathOptimizer {
     adamw: AdamW,
-    /// The same without weight decay.
-    undecayed: AdamW,
+    /// AdamW with the same settings, but without weight decay.
+    adamw_without_decay: AdamW,
     learning_rate: f64,
     groups: Vec<LrGroup>,
-    states: Vec<JointState>,
+    states: Vec<StateBlock>,
 }
 
 impl PathOptimizer {
-    /// An optimizer without state. Of several groups that match a parameter the first counts.
+    /// Creates an optimizer without state. If several groups match a parameter, the first one is
+    /// used.
     pub fn new(config: &AdamWConfig, learning_rate: f64, groups: Vec<LrGroup>) -> Self {
-        let undecayed = config.clone().with_weight_decay(0.0).build();
-        Self { adamw: config.build(), undecayed, learning_rate, groups, states: Vec::new() }
+        let adamw_without_decay = config.clone().with_weight_decay(0.0).build();
+        Self { adamw: config.build(), adamw_without_decay, learning_rate, groups, states: Vec::new() }
     }
 
-    /// Checks that each group has parameters.
+    /// Checks that each group has at least one trainable parameter.
     ///
     /// # Errors
-    /// [`DpoError::EmptyGroup`] for the first that has none.
+    /// Returns [`DpoError::EmptyGroup`] for the first group without parameters.
     pub fn check_groups<M: Module>(&self, module: &M) -> Result<(), DpoError> {
         let parameters = trainable_paths(module);
         match self.groups.iter().find(|group| !parameters.iter().any(|path| path.contains(&group.path))) {
@@ -67,9 +69,9 @@ impl PathOptimizer {
         let mut found =
             Found { gradients, path: ModulePath::default(), containers: Vec::new(), parts: Vec::new() };
         module.visit(&mut found);
-        // those of a kind side by side, to be updated together
+        // parameters with the same decay are adjacent, so that they are updated together
         found.parts.sort_by_key(|part| !part.decays);
-        let times: HashMap<_, _> = self.states.iter().flat_map(JointState::times).collect();
+        let times: HashMap<_, _> = self.states.iter().flat_map(StateBlock::times).collect();
         let runs = runs(found.parts, |part| {
             let time = times.get(part.path.as_str()).copied();
             let kind = (self.peak(&part.path).to_bits(), time, part.decays);
@@ -80,7 +82,7 @@ impl PathOptimizer {
         for (run, state) in runs.into_iter().zip(states) {
             let Some(first) = run.first() else { continue };
             let rate = self.peak(&first.path) * factor;
-            let adamw = if first.decays { &self.adamw } else { &self.undecayed };
+            let adamw = if first.decays { &self.adamw } else { &self.adamw_without_decay };
             let (mut ids, mut parts) = (Vec::new(), Vec::new());
             let (mut values, mut gradients) = (Vec::new(), Vec::new());
             for Part { id, path, value, gradient, .. } in run {
@@ -89,22 +91,22 @@ impl PathOptimizer {
                 values.push(value);
                 gradients.push(gradient);
             }
-            let (values, state) = adamw.step(rate, joined(values), joined(gradients), state);
+            let (values, state) = adamw.step(rate, concat(values), concat(gradients), state);
             let spans = spans(&parts).map(|(_, at, len)| values.clone().narrow(0, at, len));
             updated.extend(ids.into_iter().zip(spans));
-            self.states.extend(state.map(|AdamWState { momentum }| JointState { parts, momentum }));
+            self.states.extend(state.map(|AdamWState { momentum }| StateBlock { parts, momentum }));
         }
         module.map(&mut Replacer { updated })
     }
 
-    /// The state as safetensors bytes: `<path>.moment_1`, `<path>.moment_2` (flat) and
-    /// `<path>.time`.
+    /// Returns the state in the safetensors format: `<path>.moment_1` and `<path>.moment_2`, both
+    /// `[elements]`, and `<path>.time`, `[1]`.
     ///
     /// # Errors
-    /// [`DpoError::Device`] if the device fails.
+    /// Returns [`DpoError::Device`] if the state cannot be read from the device.
     pub fn to_bytes(&self) -> Result<Vec<u8>, DpoError> {
         let mut tensors = Tensors::new();
-        for JointState { parts, momentum } in &self.states {
+        for StateBlock { parts, momentum } in &self.states {
             for (name, moment) in [(MOMENT_1, &momentum.moment_1), (MOMENT_2, &momentum.moment_2)] {
                 let all = moment.try_to_data().map_err(DpoError::device("the optimizer's state"))?;
                 let size = all.dtype().size();
@@ -121,11 +123,11 @@ impl PathOptimizer {
     }
 
     /// Loads a state from [`to_bytes`](Self::to_bytes) for the parameters of `module`. Parameters
-    /// that it has no state of start as before their first gradient.
+    /// without a stored state start with an empty state.
     ///
     /// # Errors
-    /// [`DpoError::Safetensors`] for other bytes; [`DpoError::Mismatch`] with all that does not fit
-    /// the module.
+    /// Returns [`DpoError::Safetensors`] if the bytes are not in the safetensors format, or
+    /// [`DpoError::Mismatch`] with all differences from the module.
     pub fn load_bytes<M: Module>(&mut self, module: &M, bytes: &[u8]) -> Result<(), DpoError> {
         let mut tensors = decode(bytes)?;
         let mut mismatch = Mismatch::default();
@@ -162,7 +164,7 @@ impl PathOptimizer {
             if mismatch.is_empty() {
                 let load = |data: TensorData| Tensor::from_data(data, (&device, dtype));
                 let momentum = AdaptiveMomentumState::new(time, load(moment_1), load(moment_2));
-                states.push(JointState { parts: vec![(path, parameter.num_elements())], momentum });
+                states.push(StateBlock { parts: vec![(path, parameter.num_elements())], momentum });
             }
         }
         mismatch.extra = tensors.into_keys().collect();
@@ -194,39 +196,39 @@ fn scalar(data: &TensorData) -> Option<usize> {
     }
 }
 
-/// Moments of some parameters, one behind the other.
+/// The concatenated AdamW moments of parameters that are updated together.
 #[derive(Clone)]
-struct JointState {
-    /// Paths and numbers of elements.
+struct StateBlock {
+    /// Paths and numbers of elements, in the order of the moments.
     parts: Vec<(String, usize)>,
     momentum: AdaptiveMomentumState<1>,
 }
 
-impl JointState {
-    /// Steps of each parameter so far.
+impl StateBlock {
+    /// Returns the path and the number of past steps of each parameter.
     fn times(&self) -> impl Iterator<Item = (&str, usize)> {
         self.parts.iter().map(|(path, _)| (path.as_str(), self.momentum.time))
     }
 
-    fn is_of(&self, run: &[Part]) -> bool {
+    fn has_parameters_of(&self, run: &[Part]) -> bool {
         self.parts.iter().map(|(path, _)| path).eq(run.iter().map(|part| &part.path))
     }
 
-    /// Those of each parameter alone.
-    fn apart(self) -> impl Iterator<Item = (String, AdaptiveMomentumState<1>)> {
+    /// Splits the block into the moments of each parameter.
+    fn split(self) -> impl Iterator<Item = (String, AdaptiveMomentumState<1>)> {
         let Self { parts, momentum } = self;
         let spans: Vec<_> = spans(&parts).map(|(path, at, len)| (path.to_owned(), at, len)).collect();
         spans.into_iter().map(move |(path, at, len)| {
             let of = |moment: &Tensor<1>| moment.clone().narrow(0, at, len);
             let [first, second] = [&momentum.moment_1, &momentum.moment_2].map(of);
-            let mut alone = AdaptiveMomentumState::new(momentum.time, first, second);
-            alone.max_moment_2 = momentum.max_moment_2.as_ref().map(of);
-            (path, alone)
+            let mut separate = AdaptiveMomentumState::new(momentum.time, first, second);
+            separate.max_moment_2 = momentum.max_moment_2.as_ref().map(of);
+            (path, separate)
         })
     }
 }
 
-/// Path, first element and number of elements of each part.
+/// Returns the path, the index of the first element and the number of elements of each part.
 fn spans(parts: &[(String, usize)]) -> impl Iterator<Item = (&str, usize, usize)> {
     parts.iter().scan(0, |at, (path, len)| {
         *at += len;
@@ -234,11 +236,11 @@ fn spans(parts: &[(String, usize)]) -> impl Iterator<Item = (&str, usize, usize)
     })
 }
 
-/// Takes the state of each run out of `states`, if there is one. Parameters of a run are of one
-/// time, or have none.
-fn take_states(states: &mut Vec<JointState>, runs: &[Vec<Part>]) -> Vec<Option<AdamWState<1>>> {
-    // mostly they are joined as they were in the step before
-    let known = |run: &Vec<Part>| states.iter().position(|state| state.is_of(run));
+/// Removes the state of each run from `states`, and returns it if there is one. All parameters of a
+/// run have the same number of past steps, or none has a state.
+fn take_states(states: &mut Vec<StateBlock>, runs: &[Vec<Part>]) -> Vec<Option<AdamWState<1>>> {
+    // in most steps the blocks are those of the previous step
+    let known = |run: &Vec<Part>| states.iter().position(|state| state.has_parameters_of(run));
     if let Some(places) = runs.iter().map(known).collect::<Option<Vec<_>>>() {
         let mut all: Vec<_> = states.drain(..).map(Some).collect();
         let taken = places.into_iter().map(|place| Some(AdamWState::new(all[place].take()?.momentum)));
@@ -246,13 +248,13 @@ fn take_states(states: &mut Vec<JointState>, runs: &[Vec<Part>]) -> Vec<Option<A
         states.extend(all.into_iter().flatten());
         return taken;
     }
-    let mut alone: BTreeMap<_, _> = states.drain(..).flat_map(JointState::apart).collect();
+    let mut separate: BTreeMap<_, _> = states.drain(..).flat_map(StateBlock::split).collect();
     let taken = runs.iter().map(|run| {
-        let states: Vec<_> = run.iter().filter_map(|part| alone.remove(&part.path)).collect();
+        let states: Vec<_> = run.iter().filter_map(|part| separate.remove(&part.path)).collect();
         let time = states.first()?.time;
         let of = |moment: fn(&AdaptiveMomentumState<1>) -> Option<&Tensor<1>>| {
             let moments = states.iter().map(|state| moment(state).cloned());
-            moments.collect::<Option<Vec<_>>>().map(joined)
+            moments.collect::<Option<Vec<_>>>().map(concat)
         };
         let (first, second) = (of(|state| Some(&state.moment_1))?, of(|state| Some(&state.moment_2))?);
         let mut momentum = AdaptiveMomentumState::new(time, first, second);
@@ -260,14 +262,14 @@ fn take_states(states: &mut Vec<JointState>, runs: &[Vec<Part>]) -> Vec<Option<A
         Some(AdamWState::new(momentum))
     });
     let taken = taken.collect();
-    states.extend(alone.into_iter().map(|(path, momentum)| {
+    states.extend(separate.into_iter().map(|(path, momentum)| {
         let len = momentum.moment_1.dims()[0];
-        JointState { parts: vec![(path, len)], momentum }
+        StateBlock { parts: vec![(path, len)], momentum }
     }));
     taken
 }
 
-/// A parameter that is updated.
+/// A parameter with its gradient.
 struct Part {
     id: ParamId,
     path: String,
@@ -276,11 +278,11 @@ struct Part {
     decays: bool,
 }
 
-/// Finds all that have a gradient.
+/// Collects the parameters that have a gradient.
 struct Found {
     gradients: GradientsParams,
     path: ModulePath,
-    /// Kinds of the modules that the walk is in.
+    /// Types of the modules around the current parameter.
     containers: Vec<String>,
     parts: Vec<Part>,
 }
@@ -308,7 +310,7 @@ impl ModuleVisitor for Found {
     }
 }
 
-/// Puts new values in place of the old ones.
+/// Replaces the values of the updated parameters.
 struct Replacer {
     updated: HashMap<ParamId, Tensor<1>>,
 }

@@ -1,4 +1,4 @@
-//! The order of the pairs: a function of the pairs, the settings, the seed and the epoch alone.
+//! The order of the pairs, which depends only on the pairs, the settings, the seed and the epoch.
 
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
@@ -15,9 +15,9 @@ use crate::policy::{Collate, PromptGroup};
 
 /// The pairs of a data set in groups with the same image, system text, history and prompt.
 ///
-/// An epoch takes the groups in random order, and the pairs of a group one after the other. So most
-/// pairs of one prompt fall into one batch, which computes the image and the prompt once; also with
-/// [`group_by_length`](DpoConfig::group_by_length).
+/// An epoch has the groups in random order, and the pairs of a group next to each other. Most pairs
+/// of one prompt are therefore in one batch, which computes the image and the prompt once. This
+/// also holds with [`group_by_length`](DpoConfig::group_by_length).
 #[derive(Clone, Debug)]
 pub struct DataOrder {
     groups: Vec<Vec<usize>>,
@@ -25,7 +25,7 @@ pub struct DataOrder {
 }
 
 impl DataOrder {
-    /// Groups pairs. The groups are in the order of their first pairs.
+    /// Groups pairs. Groups are in the order of their first pairs.
     pub fn new(pairs: &[impl Borrow<PreferencePair>]) -> Self {
         let mut groups: Vec<Vec<usize>> = Vec::new();
         let mut known = HashMap::new();
@@ -39,7 +39,8 @@ impl DataOrder {
         Self { groups, buckets: None }
     }
 
-    /// The order of a run with these settings; see [`group_by_length`](DpoConfig::group_by_length).
+    /// Groups the pairs of a run with these settings, including
+    /// [`group_by_length`](DpoConfig::group_by_length).
     pub fn for_config(config: &DpoConfig, pairs: &[PreferencePair]) -> Self {
         let order = Self::new(pairs);
         let buckets =
@@ -47,12 +48,12 @@ impl DataOrder {
         Self { buckets, ..order }
     }
 
-    /// Indices of the pairs of each group.
+    /// Returns the indices of the pairs of each group.
     pub fn groups(&self) -> &[Vec<usize>] {
         &self.groups
     }
 
-    /// Indices of all pairs in the order of an epoch, counted from 0.
+    /// Returns the indices of all pairs in the order of an epoch. Epochs are numbered from 0.
     pub fn epoch(&self, seed: u64, epoch: usize) -> Vec<usize> {
         let random = &mut random(seed, epoch as u64);
         let order = self.shuffled(random).into_iter().flatten().copied().collect();
@@ -62,7 +63,7 @@ impl DataOrder {
         }
     }
 
-    /// The groups in random order.
+    /// Returns the groups in random order.
     fn shuffled(&self, random: &mut ChaCha20Rng) -> Vec<&Vec<usize>> {
         let mut order: Vec<&Vec<usize>> = self.groups.iter().collect();
         shuffle(&mut order, random);
@@ -78,16 +79,17 @@ fn random(seed: u64, stream: u64) -> ChaCha20Rng {
     random
 }
 
-/// Fisher-Yates shuffle. The shuffle of a library may change its order with a version.
+/// Shuffles items (Fisher-Yates). It is implemented here because the shuffle of a library may
+/// change between versions.
 pub(crate) fn shuffle<T>(items: &mut [T], random: &mut ChaCha20Rng) {
     for last in (1..items.len()).rev() {
         items.swap(last, below(random, last as u64 + 1) as usize);
     }
 }
 
-/// Splits off a fraction of the pairs to evaluate on: whole groups, drawn with the seed, and at
-/// least one group if `part` is above 0 and there are two. Returns the pairs to train on and those
-/// to evaluate on, both in the order of `pairs`.
+/// Splits off a fraction `part` of the pairs to evaluate on. Whole groups are drawn with the seed,
+/// at least one if `part` is above 0 and there are two or more groups. Returns the pairs to train
+/// on and those to evaluate on, both in the order of `pairs`.
 pub fn split_pairs(
     pairs: Vec<PreferencePair>,
     part: f64,
@@ -100,7 +102,7 @@ pub fn split_pairs(
     let groups = order.groups.len();
     let most = groups.saturating_sub(1);
     let count = ((groups as f64 * part).round() as usize).clamp(usize::from(part > 0.0).min(most), most);
-    // the epochs are streams from 0 on
+    // streams from 0 on are used for the epochs
     let taken: HashSet<usize> =
         order.shuffled(&mut random(seed, u64::MAX)).into_iter().take(count).flatten().copied().collect();
     let (mut left, mut evaluated) = (Vec::new(), Vec::new());
@@ -110,7 +112,7 @@ pub fn split_pairs(
     (left, evaluated)
 }
 
-/// A uniform integer below `bound`, by rejection.
+/// Draws a uniform integer below `bound`, by rejection.
 fn below(random: &mut impl Rng, bound: u64) -> u64 {
     let unbiased = u64::MAX - u64::MAX % bound;
     loop {
@@ -121,7 +123,7 @@ fn below(random: &mut impl Rng, bound: u64) -> u64 {
     }
 }
 
-/// The part of a pair that its group shares.
+/// The part of a pair that is the same in all pairs of its group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Question<'a> {
     image: &'a str,
@@ -138,7 +140,7 @@ impl<'a> Question<'a> {
     }
 }
 
-/// A batch of pairs in groups: each prompt once, with each of its completions once.
+/// A batch of pairs in groups. It has each prompt once, with each of its completions once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupBatch {
     /// The prompts with their completions.
@@ -148,19 +150,20 @@ pub struct GroupBatch {
 }
 
 impl GroupBatch {
-    /// Groups pairs. Pairs keep their order; groups are in the order of their first pairs.
+    /// Groups pairs. The rows are in the order of the pairs, and the groups in the order of their
+    /// first pairs.
     pub fn new<'a>(pairs: impl IntoIterator<Item = &'a PreferencePair>) -> Self {
         Self::of(pairs, |pair| &pair.rejected)
     }
 
-    /// Groups the chosen completions alone, for a loss without rejected ones. Both rows of a pair
-    /// are those of its chosen completion.
+    /// Groups the chosen completions only, for a loss that does not need rejected ones. Both rows
+    /// of a pair are the row of its chosen completion.
     pub fn chosen<'a>(pairs: impl IntoIterator<Item = &'a PreferencePair>) -> Self {
         Self::of(pairs, |pair| &pair.chosen)
     }
 
-    /// Groups what a loss needs of the pairs: rejected completions and weakened images only for a
-    /// loss that needs them.
+    /// Groups the completions that a loss needs. Rejected completions and weakened images are
+    /// included only if the loss needs them.
     pub fn for_loss<'a>(
         loss: LossProperties,
         pairs: impl IntoIterator<Item = &'a PreferencePair> + Clone,
@@ -212,12 +215,12 @@ impl GroupBatch {
         Self { groups, rows }
     }
 
-    /// Number of completions, which is the number of rows of log-probabilities.
+    /// Returns the number of completions, which is also the number of rows of log-probabilities.
     pub fn completions(&self) -> usize {
         self.groups.iter().map(|group| group.completions.len()).sum()
     }
 
-    /// Id of the first pair that a row belongs to.
+    /// Returns the id of the first pair that a row belongs to.
     pub(crate) fn id_of_row(&self, row: usize, pairs: &[&PreferencePair]) -> String {
         let pair = [&self.rows.chosen, &self.rows.rejected, &self.rows.weakened]
             .into_iter()
@@ -225,7 +228,7 @@ impl GroupBatch {
         pair.and_then(|pair| pairs.get(pair)).map_or_else(String::new, |pair| pair.id.clone())
     }
 
-    /// Has the collator prepare the groups. `pairs` are named in the error.
+    /// Prepares the groups with the collator. An error names `pairs`.
     pub(crate) fn collate<C: Collate>(
         &self,
         collate: &mut C,
@@ -235,7 +238,7 @@ impl GroupBatch {
         collate.collate(&self.groups).map_err(failed)
     }
 
-    /// Checks that there is one row for each completion. `pairs` are named in the error.
+    /// Checks that there is one row for each completion. An error names `pairs`.
     pub(crate) fn check_rows(&self, found: usize, pairs: &[&PreferencePair]) -> Result<(), DpoError> {
         match self.completions() {
             expected if expected != found => Err(DpoError::Rows { expected, found, pairs: ids(pairs) }),
@@ -244,12 +247,12 @@ impl GroupBatch {
     }
 }
 
-/// Ids of pairs, for errors.
+/// Returns the ids of pairs.
 pub(crate) fn ids(pairs: &[&PreferencePair]) -> Vec<String> {
     pairs.iter().map(|pair| pair.id.clone()).collect()
 }
 
-/// The index of a completion, which is added if it is new.
+/// Returns the index of a completion. Adds the completion if it is new.
 fn position(completions: &mut Vec<String>, completion: &str) -> usize {
     completions.iter().position(|known| known == completion).unwrap_or_else(|| {
         completions.push(completion.to_owned());

@@ -1,30 +1,30 @@
 //! The interface between the trainer and a model.
 
-use bpo_pairs::Turn;
+use bpo_pairs::History;
 use burn::module::Module;
 
 use crate::loss::{TokenLogps, TokenStatistics};
 
-/// Whether a policy's adapters take part in the forward pass.
+/// The state of the adapters of a policy in a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adapters {
-    /// Adapters on: the policy.
+    /// Adapters are applied, as in the policy.
     On,
-    /// Adapters off: the reference.
+    /// Adapters are not applied, as in the reference.
     Off,
 }
 
-/// One image and prompt with its completions, as text.
+/// An image and a prompt with its completions, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PromptGroup {
     /// Path of the image, relative to the image root.
     pub image: String,
-    /// Whether the image is to be weakened; see [`Collate::weakens`].
+    /// Whether the collator must weaken the image; see [`Collate::weakens`].
     pub weakened: bool,
     /// The system text before the conversation, if there is one.
     pub system: Option<String>,
     /// Annotated turns before the prompt, oldest first.
-    pub history: Vec<Turn>,
+    pub history: History,
     /// The prompt.
     pub prompt: String,
     /// Completions of the prompt, at least one.
@@ -36,103 +36,103 @@ pub struct PromptGroup {
 pub struct RowFingerprint {
     /// SHA-256 of the preprocessed pixels.
     pub image: [u8; 32],
-    /// SHA-256 of all token ids, those of the prompt included.
+    /// SHA-256 of all token ids, including those of the prompt.
     pub tokens: [u8; 32],
 }
 
-/// Prepares batches for a policy: tokenizes texts, loads and preprocesses images.
+/// Prepares batches for a policy: tokenizes texts, and loads and preprocesses images.
 ///
 /// The trainer calls [`check`](Self::check) for every group before the first step, then
-/// [`collate`](Self::collate) for each batch, in another thread than the one that computes
-/// ([`Trainer::train`](crate::Trainer::train)). For that the collator and its batches must be
-/// [`Send`].
+/// [`collate`](Self::collate) for each batch. [`Trainer::train`](crate::Trainer::train) calls it on
+/// a separate thread, so there the collator and its batches must be [`Send`].
 pub trait Collate {
     /// The input of [`Policy::token_logps`].
     type Batch;
-    /// Why a group cannot be prepared: image missing, prompt too long, ...
+    /// The error if a group cannot be prepared, for example because its image is missing or its
+    /// prompt too long.
     type Error: std::error::Error + Send + Sync + 'static;
 
     /// Prepares groups for one forward pass. The rows are in the order of [`TokenLogps`].
     ///
-    /// The batch serves the policy and the reference, so its tensors must not be on an autodiff
-    /// device. It is prepared ahead of its step, so a batch in the host's memory leaves the
-    /// device's memory to the present one.
+    /// The batch is used for both the policy and the reference, so its tensors must not be on an
+    /// autodiff device. It is prepared during an earlier step, so a batch in host memory saves
+    /// device memory.
     ///
     /// # Errors
-    /// If a group cannot be prepared; the error names it.
+    /// Returns an error that names the group if a group cannot be prepared.
     fn collate(&mut self, groups: &[PromptGroup]) -> Result<Self::Batch, Self::Error>;
 
-    /// Whether the collator can weaken the images of [weakened](PromptGroup::weakened) groups,
-    /// which a loss that [compares images](crate::loss::LossProperties::weakened) needs. The
-    /// default is false; then there are no such groups.
+    /// Returns whether the collator can weaken the images of [weakened](PromptGroup::weakened)
+    /// groups, which some losses [need](crate::loss::LossProperties::weakened). The default is
+    /// false: the collator receives no such groups.
     fn weakens(&self) -> bool {
         false
     }
 
-    /// Fingerprints of the rows of a batch, in order. With them a [cached
-    /// reference](crate::LogpCache) detects a changed image, text or tokenizer. The default is
-    /// `None`; then the cache compares the texts alone.
+    /// Returns the fingerprints of the rows of a batch, in order. A [cached
+    /// reference](crate::LogpCache) uses them to detect a changed image, text or tokenizer. The
+    /// default is `None`: the cache compares only the texts.
     fn fingerprints(&self, batch: &Self::Batch) -> Option<Vec<RowFingerprint>> {
         let _ = batch;
         None
     }
 
-    /// Number of tokens of each row of a batch, prompt and image included, for
-    /// [`num_tokens`](crate::StepMetrics::num_tokens). The default is `None`; then that metric is
-    /// left out.
+    /// Returns the number of tokens of each row of a batch, prompt and image included, for
+    /// [`num_tokens`](crate::StepMetrics::num_tokens). The default is `None`: the metric is not
+    /// reported.
     fn lengths(&self, batch: &Self::Batch) -> Option<Vec<usize>> {
         let _ = batch;
         None
     }
 
-    /// Whether the collator uses the [system texts](PromptGroup::system) of groups. The trainer
-    /// warns of one that leaves them out. The default is true.
+    /// Returns whether the collator uses the [system texts](PromptGroup::system) of groups. If not,
+    /// the trainer logs a warning when pairs have system texts. The default is true.
     fn takes_system(&self) -> bool {
         true
     }
 
     /// Checks whether a group can be prepared. The trainer checks every group before the first
-    /// step, so this should be cheap: read the header of an image, decode no pixels. A group that
-    /// passes may still fail in [`collate`](Self::collate).
+    /// step, so this should be fast: read only the header of an image. A group that passes may
+    /// still fail in [`collate`](Self::collate).
     ///
-    /// The default collates the group.
+    /// The default prepares the group.
     ///
     /// # Errors
-    /// Why the group cannot be prepared.
+    /// Returns an error if the group cannot be prepared.
     fn check(&mut self, group: &PromptGroup) -> Result<(), Self::Error> {
         self.collate(std::slice::from_ref(group)).map(drop)
     }
 
-    /// [Checks](Self::check) several groups, and gives their results in order. The default checks
-    /// one after the other; an implementation may use several threads.
+    /// [Checks](Self::check) several groups, and returns the results in order. The default checks
+    /// them one by one. An implementation may use several threads.
     fn check_groups(&mut self, groups: &[PromptGroup]) -> Vec<Result<(), Self::Error>> {
         groups.iter().map(|group| self.check(group)).collect()
     }
 }
 
-/// A model that can be trained: it gives log-probabilities of completions.
+/// A model that can be trained. It computes the log-probabilities of completions.
 ///
-/// It gives log-probabilities rather than logits, so that an implementation can compute its head at
-/// completion tokens only, and each image and prompt once per group.
+/// It returns log-probabilities instead of logits, so that an implementation can compute its output
+/// layer only at the tokens of completions, and each image and prompt once per group.
 pub trait Policy: Module {
     /// A batch; see [`Collate::Batch`].
     type Batch;
 
-    /// Log-probabilities of every completion in the batch.
+    /// Returns the log-probabilities of every completion in the batch.
     ///
-    /// The trainer calls it with [`Adapters::On`] on the module in training, under autodiff, for
-    /// the policy. For the reference it calls it with [`Adapters::Off`] on the [`Module::valid`] of
-    /// the module before training, in which parameters that are trained without an adapter have
-    /// their initial values.
+    /// For the policy, the trainer calls it with [`Adapters::On`] on the module in training, under
+    /// autodiff. For the reference, the trainer calls it with [`Adapters::Off`] on the
+    /// [`Module::valid`] of the module before training, in which parameters that are trained
+    /// without an adapter have their initial values.
     ///
-    /// Dropout must be off for the reference and in evaluations, which are on no autodiff device,
-    /// and must not change the output of a fresh adapter. Drawn on the module's device it is the
-    /// same in a resumed run.
+    /// Dropout must be off for the reference and in evaluations, which do not use an autodiff
+    /// device. It must not change the output of a new adapter. Dropout masks that are drawn on the
+    /// device of the module are the same in a resumed run.
     fn token_logps(&self, batch: &Self::Batch, adapters: Adapters) -> TokenLogps;
 
-    /// [`token_logps`](Self::token_logps) with statistics of each token's distribution. The default
-    /// gives none; then metrics that need them are left out, and a loss or weighting that needs
-    /// them is an error.
+    /// Returns [`token_logps`](Self::token_logps) with statistics of the distribution at each
+    /// token. The default returns no statistics: metrics that need them are not reported, and a
+    /// loss or weighting that needs them is an error.
     fn token_statistics(
         &self,
         batch: &Self::Batch,
@@ -141,11 +141,11 @@ pub trait Policy: Module {
         (self.token_logps(batch, adapters), None)
     }
 
-    /// A batch equal to `batch` that holds intermediate results which policy and reference share,
-    /// for instance the image features of a frozen vision tower.
+    /// Returns a batch equal to `batch` with intermediate results that policy and reference share,
+    /// for example the image features of a frozen vision tower.
     ///
-    /// The trainer calls it once per batch, if the reference is the policy with its adapters off,
-    /// and gives the result to both passes. It does not call it in evaluations. The default gives
+    /// If the reference is the policy with its adapters off, the trainer calls it once per batch
+    /// and uses the result in both passes. It is not called in evaluations. The default returns
     /// `None`.
     fn shared(&self, batch: &Self::Batch) -> Option<Self::Batch> {
         let _ = batch;

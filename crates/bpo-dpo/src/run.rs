@@ -14,10 +14,11 @@ use crate::state::TrainerState;
 use crate::step::{NextBatch, State, Step, Stepper};
 use crate::trainable::{load_trainable, save_trainable};
 
-/// Called with the policy on plain tensors and the number of steps before.
+/// A function that is called with the policy, without an autodiff tape, and the number of past
+/// steps.
 pub(crate) type Sampler<P> = Box<dyn FnMut(&P, usize) -> Result<(), Source>>;
 
-/// The loop of a run, with the files that it writes.
+/// A run with the files that it writes.
 pub(crate) struct Run<'a, P> {
     pub(crate) config: &'a DpoConfig,
     pub(crate) data: &'a Data,
@@ -32,8 +33,8 @@ pub(crate) struct Run<'a, P> {
 }
 
 impl<'a, P: Policy> Run<'a, P> {
-    /// Trains to the end, until evaluations stop improving, or until the observer asks to stop.
-    /// Also gives the metrics of the last step, if there was one.
+    /// Trains until the last step, until evaluations stop improving, or until the observer stops
+    /// the run. Also returns the metrics of the last step, if there was one.
     pub(crate) fn steps(
         &mut self,
         mut state: State<P>,
@@ -56,8 +57,8 @@ impl<'a, P: Policy> Run<'a, P> {
         Ok((state, last))
     }
 
-    /// The policy after the best evaluation if that is kept and nothing is left to do, or else the
-    /// one after the last step.
+    /// Returns the policy after the best evaluation if that is kept and training is complete,
+    /// otherwise the policy after the last step.
     pub(crate) fn into_policy(self, state: State<P>) -> Result<P, DpoError> {
         let wanted = self.config.keep_best.is_some() && self.is_finished(&state.progress);
         match (state.progress.best.filter(|_| wanted), &self.files, self.best) {
@@ -88,7 +89,7 @@ impl<'a, P: Policy> Run<'a, P> {
         Ok((state, metrics, control))
     }
 
-    /// Evaluates if that is due. Gives whether the evaluation is the best so far.
+    /// Evaluates if an evaluation is due. Returns whether the evaluation is the best so far.
     fn evaluate(
         &mut self,
         state: &mut State<P>,
@@ -99,7 +100,7 @@ impl<'a, P: Policy> Run<'a, P> {
             return Ok(false);
         }
         let metrics = self.stepper.evaluate(state, self.data.eval_pairs.len(), next)?;
-        let is_best = state.progress.judge(&metrics);
+        let is_best = state.progress.record_evaluation(&metrics);
         if let Some(log) = self.files.as_mut().and_then(|files| files.evaluations.as_mut()) {
             log.append(&metrics)?;
         }
@@ -120,7 +121,7 @@ impl<'a, P: Policy> Run<'a, P> {
     }
 
     fn save(&mut self, state: &State<P>, is_best: bool, control: Control) -> Result<(), DpoError> {
-        // a time that no clock reaches is none
+        // a time that is too long for `Duration` never elapses
         let save_after =
             Duration::try_from_secs_f64(60.0 * self.config.save_minutes).unwrap_or(Duration::MAX);
         let done = control == Control::Stop || self.is_finished(&state.progress);
@@ -143,7 +144,8 @@ impl<'a, P: Policy> Run<'a, P> {
     }
 }
 
-/// Warns of a step that was skipped; an error if there were too many in a row.
+/// Logs a warning about a skipped step. Returns an error if too many consecutive steps were
+/// skipped.
 fn report_skipped(config: &DpoConfig, progress: &TrainerState, pairs: Vec<String>) -> Result<(), DpoError> {
     let (count, step) = (progress.skipped_in_a_row, progress.step);
     let too_many = count >= config.max_skipped;

@@ -15,14 +15,14 @@ use crate::trainable::{load_as_trainable, load_trainable, save_as_trainable, sav
 /// `checkpoints/`, `metrics.jsonl` and `eval.jsonl` of a run directory.
 pub(crate) struct RunFiles {
     pub(crate) metrics: MetricsLog<StepMetrics>,
-    /// `None` without pairs to evaluate on.
+    /// `None` if there are no pairs to evaluate on.
     pub(crate) evaluations: Option<MetricsLog<EvalMetrics>>,
     checkpoints: CheckpointDir,
 }
 
 impl RunFiles {
-    /// Opens a run directory and restores its newest intact checkpoint, if it has one. Also gives
-    /// the step of that.
+    /// Opens a run directory and restores its newest intact checkpoint, if there is one. Also
+    /// returns the step of that checkpoint.
     pub(crate) fn open<P: Policy>(
         dir: &Path,
         state: State<P>,
@@ -37,7 +37,7 @@ impl RunFiles {
             check_same_run(path, &checkpoint.state, &state.progress)?;
             checkpoint.state.check_range(path, data.pairs.len(), total_steps)
         };
-        let (state, resumed_from) = match checkpoints.load_newest_that(check)? {
+        let (state, resumed_from) = match checkpoints.load_newest(check)? {
             None => {
                 if !is_empty(&metrics) {
                     tracing::warn!(
@@ -48,7 +48,7 @@ impl RunFiles {
                 (state, None)
             }
             Some((path, mut checkpoint)) => {
-                forget_damaged_best(&checkpoints, &mut checkpoint.state);
+                reset_damaged_best(&checkpoints, &mut checkpoint.state);
                 let state = restore(state, &path, checkpoint)?;
                 let step = state.progress.step;
                 tracing::info!(path = %path.display(), step, "resuming from a checkpoint");
@@ -68,14 +68,15 @@ impl RunFiles {
         Ok((Self { metrics, evaluations, checkpoints }, state, resumed_from))
     }
 
-    /// The trainable parameters of a step that has a checkpoint.
+    /// Returns the trainable parameters of a step that has a checkpoint.
     pub(crate) fn trainable(&self, step: usize) -> Result<Vec<u8>, DpoError> {
         Ok(self.checkpoints.load(step)?.trainable)
     }
 
     /// Writes a checkpoint.
     pub(crate) fn save<P: Policy>(&self, state: &State<P>) -> Result<(), DpoError> {
-        // a checkpoint must not be newer than the metrics: they are only ever cut back to it
+        // the metrics must be on disk before the checkpoint, because resuming truncates them to its
+        // step
         self.metrics.sync()?;
         self.evaluations.as_ref().map_or(Ok(()), MetricsLog::sync)?;
         let at_step = |error: DpoError| error.at_step(state.progress.step);
@@ -96,9 +97,9 @@ impl RunFiles {
     }
 }
 
-/// Forgets the best evaluation if the parameters after it are damaged, so that the best of the
-/// later ones is kept.
-fn forget_damaged_best(checkpoints: &CheckpointDir, state: &mut TrainerState) {
+/// Resets the best evaluation if its checkpoint is damaged, so that the best of the later
+/// evaluations is kept.
+fn reset_damaged_best(checkpoints: &CheckpointDir, state: &mut TrainerState) {
     let Some(best) = state.best.filter(|best| state.config.keep_best.is_some() && best.step != state.step)
     else {
         return;
@@ -107,7 +108,7 @@ fn forget_damaged_best(checkpoints: &CheckpointDir, state: &mut TrainerState) {
         tracing::warn!(
             step = best.step,
             error = &error as &dyn std::error::Error,
-            "forgetting the best evaluation, whose checkpoint is damaged"
+            "ignoring the best evaluation, because its checkpoint is damaged"
         );
         state.best = None;
         state.evaluations_since_best = 0;
@@ -126,5 +127,5 @@ fn restore<P: Policy>(state: State<P>, path: &Path, checkpoint: Checkpoint) -> R
         None => reference,
     };
     let progress = progress.resume(checkpoint.state);
-    Ok(State { policy, reference, optimizer, progress, at_init: false })
+    Ok(State { policy, reference, optimizer, progress, must_equal_reference: false })
 }

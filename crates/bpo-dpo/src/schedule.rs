@@ -1,24 +1,24 @@
-//! The learning rate over the steps of a run, as `transformers.optimization` computes it.
+//! Learning-rate schedules, as in `transformers.optimization`.
 
 use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-/// The learning rate after a linear warm-up.
+/// The shape of the learning rate after a linear warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Schedule {
-    /// Half a cosine down to zero: `get_cosine_schedule_with_warmup`.
+    /// Half a period of a cosine down to zero: `get_cosine_schedule_with_warmup`.
     #[default]
     Cosine,
-    /// A line down to zero: `get_linear_schedule_with_warmup`.
+    /// Linear decay to zero: `get_linear_schedule_with_warmup`.
     Linear,
-    /// Unchanged: `get_constant_schedule_with_warmup`.
+    /// The peak learning rate: `get_constant_schedule_with_warmup`.
     Constant,
 }
 
-/// A schedule for a run of known length.
+/// A schedule for a run with a known number of steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LrSchedule {
     schedule: Schedule,
@@ -27,20 +27,20 @@ pub struct LrSchedule {
 }
 
 impl LrSchedule {
-    /// Warm-up takes `ceil(warmup_ratio * total_steps)` steps, as in
+    /// Creates a schedule whose warm-up takes `ceil(warmup_ratio * total_steps)` steps, as in
     /// `TrainingArguments.get_warmup_steps`.
     pub fn new(schedule: Schedule, warmup_ratio: f64, total_steps: usize) -> Self {
         let warmup_steps = (warmup_ratio * total_steps as f64).ceil() as usize;
         Self { schedule, warmup_steps, total_steps }
     }
 
-    /// Steps of warm-up.
+    /// Returns the number of warm-up steps.
     pub fn warmup_steps(&self) -> usize {
         self.warmup_steps
     }
 
-    /// The factor of the peak learning rate in a step, counted from 0. With warm-up the first step
-    /// has factor 0, as in transformers.
+    /// Returns the factor of the peak learning rate in a step. Steps are numbered from 0. With
+    /// warm-up the factor of the first step is 0, as in transformers.
     pub fn factor(&self, step: usize) -> f64 {
         if step < self.warmup_steps {
             return step as f64 / self.warmup_steps as f64;

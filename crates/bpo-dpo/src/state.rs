@@ -1,54 +1,56 @@
-//! The progress of a run, and whether a run can resume from it.
+//! The progress of a run, and the check that a run can resume from it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use bpo_pairs::{PreferencePair, Skipped};
+use bpo_pairs::{PreferencePair, Skipped, TextHasher};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::{Criterion, DpoConfig};
 use crate::data::Data;
-use crate::digest::Texts;
-use crate::error::{Change, DpoError};
+use crate::error::{ConfigChange, DpoError};
 use crate::metrics::EvalMetrics;
 
-/// Progress of a run.
+/// The progress of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "the state of a trainer: an object with `step`")]
 #[non_exhaustive]
 pub struct TrainerState {
-    /// Optimizer steps done.
+    /// Number of optimizer steps done.
     pub step: usize,
-    /// Epochs done.
+    /// Number of complete epochs.
     pub epoch: usize,
-    /// Pairs done in the epoch after them.
+    /// Number of pairs done in the current epoch.
     pub cursor: usize,
-    /// Steps skipped because a loss or gradient was not finite, or no pair could be prepared.
+    /// Number of steps skipped because a loss or gradient was not finite, or no pair could be
+    /// prepared.
     pub skipped: usize,
-    /// Skipped steps in a row, up to the last step.
+    /// Number of consecutive skipped steps up to the last step.
     pub skipped_in_a_row: usize,
     /// Pairs that passed the check and could not be prepared; see
     /// [`Training::run`](crate::Training::run).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped_pairs: Vec<Skipped>,
-    /// Tokens so far, see [`num_tokens`](crate::StepMetrics::num_tokens).
+    /// Number of tokens so far; see [`num_tokens`](crate::StepMetrics::num_tokens).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<usize>,
-    /// The best evaluation so far: by [`keep_best`](DpoConfig::keep_best), or by the loss.
+    /// The best evaluation so far by [`keep_best`](DpoConfig::keep_best), or by the loss if that is
+    /// not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<Best>,
-    /// Evaluations since then.
+    /// Number of evaluations after the best one.
     #[serde(default)]
     pub evaluations_since_best: usize,
-    /// Settings of the run.
+    /// The settings of the run.
     pub config: DpoConfig,
-    /// [Name](crate::loss::PreferenceLoss::name) of the loss, if it is not that of the settings.
+    /// [Name](crate::loss::PreferenceLoss::name) of a custom loss that replaces the loss of the
+    /// settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub own_loss: Option<String>,
-    /// Fingerprint of the pairs, see [`fingerprint_pairs`].
+    pub custom_loss: Option<String>,
+    /// Fingerprint of the pairs to train on; see [`fingerprint_pairs`].
     pub pairs: String,
-    /// The same of the pairs that are evaluated on.
+    /// Fingerprint of the pairs to evaluate on.
     #[serde(default)]
     pub eval_pairs: String,
 }
@@ -58,15 +60,15 @@ pub struct TrainerState {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Best {
-    /// Optimizer steps before it.
+    /// Number of optimizer steps before the evaluation.
     pub step: usize,
-    /// Its value of the criterion.
+    /// Value of the criterion.
     pub value: f64,
 }
 
 impl TrainerState {
-    /// The state before the first step.
-    pub(crate) fn start(config: DpoConfig, own_loss: Option<String>, data: &Data) -> Self {
+    /// Creates the state before the first step.
+    pub(crate) fn start(config: DpoConfig, custom_loss: Option<String>, data: &Data) -> Self {
         Self {
             step: 0,
             epoch: 0,
@@ -78,44 +80,45 @@ impl TrainerState {
             best: None,
             evaluations_since_best: 0,
             config,
-            own_loss,
+            custom_loss,
             pairs: fingerprint_pairs(&data.pairs),
             eval_pairs: fingerprint_pairs(&data.eval_pairs),
         }
     }
 
-    /// The progress of `then` with the settings of this state. Evaluations under another criterion
-    /// or on other pairs are forgotten.
-    pub(crate) fn resume(self, then: Self) -> Self {
-        let comparable = then.config.keep_best == self.config.keep_best && then.eval_pairs == self.eval_pairs;
+    /// Returns the progress of `recorded` with the settings of this state. Evaluations by another
+    /// criterion or on other pairs are reset.
+    pub(crate) fn resume(self, recorded: Self) -> Self {
+        let comparable =
+            recorded.config.keep_best == self.config.keep_best && recorded.eval_pairs == self.eval_pairs;
         let (best, evaluations_since_best) =
-            if comparable { (then.best, then.evaluations_since_best) } else { (None, 0) };
+            if comparable { (recorded.best, recorded.evaluations_since_best) } else { (None, 0) };
         let Self { config, eval_pairs, .. } = self;
-        Self { best, evaluations_since_best, config, eval_pairs, ..then }
+        Self { best, evaluations_since_best, config, eval_pairs, ..recorded }
     }
 
-    /// Checks that the state is one of a run with so many pairs and steps.
+    /// Checks that the state is possible for a run with this number of pairs and steps.
     ///
     /// # Errors
-    /// [`DpoError::Damaged`].
+    /// Returns [`DpoError::Damaged`] if it is not.
     pub(crate) fn check_range(&self, path: &Path, pairs: usize, total_steps: usize) -> Result<(), DpoError> {
         let damaged = |reason| Err(DpoError::Damaged { path: path.to_owned(), reason });
         if self.cursor >= pairs {
-            return damaged(format!("it is at pair {} of {pairs}", self.cursor));
+            return damaged(format!("its position is pair {} of {pairs}", self.cursor));
         }
         if self.step > total_steps {
-            return damaged(format!("it is at step {} of {total_steps}", self.step));
+            return damaged(format!("its position is step {} of {total_steps}", self.step));
         }
         Ok(())
     }
 
-    /// Passes through the data, in fractions of an epoch.
+    /// Returns the number of passes through the data, in fractions of an epoch.
     pub(crate) fn epochs(&self, pairs: usize) -> f64 {
         self.epoch as f64 + self.cursor as f64 / pairs as f64
     }
 
-    /// Records an evaluation. Gives whether it is the best so far.
-    pub(crate) fn judge(&mut self, metrics: &EvalMetrics) -> bool {
+    /// Records an evaluation. Returns whether it is the best so far.
+    pub(crate) fn record_evaluation(&mut self, metrics: &EvalMetrics) -> bool {
         let criterion = self.config.keep_best.unwrap_or(Criterion::Loss);
         let value = criterion.value(metrics);
         // NaN is never better
@@ -127,12 +130,13 @@ impl TrainerState {
         better
     }
 
-    /// Whether [`patience`](DpoConfig::patience) evaluations in a row were no better than the best.
+    /// Returns whether [`patience`](DpoConfig::patience) consecutive evaluations were not better
+    /// than the best one.
     pub(crate) fn is_exhausted(&self) -> bool {
         self.config.patience.is_some_and(|patience| self.evaluations_since_best >= patience)
     }
 
-    /// Counts a step that took some of the pairs of an epoch.
+    /// Records a step that used `taken` of the `pairs` of an epoch.
     pub(crate) fn advance(&mut self, taken: usize, pairs: usize, finite: bool) {
         self.step += 1;
         self.cursor += taken;
@@ -145,32 +149,33 @@ impl TrainerState {
     }
 }
 
-/// Checks that a run can resume from a checkpoint: that the settings that affect its steps and the
-/// pairs are the same.
+/// Checks that a run can resume from a checkpoint: the pairs, the loss and the settings that affect
+/// the steps must be the same.
 ///
 /// # Errors
-/// [`DpoError::ConfigChanged`] with each changed setting; [`DpoError::DataChanged`].
-pub fn check_same_run(path: &Path, then: &TrainerState, now: &TrainerState) -> Result<(), DpoError> {
-    let mut changes = changes(&then.config, &now.config)
+/// Returns [`DpoError::ConfigChanged`] with all changed settings, or [`DpoError::DataChanged`] if
+/// the pairs differ.
+pub fn check_same_run(path: &Path, recorded: &TrainerState, current: &TrainerState) -> Result<(), DpoError> {
+    let mut changes = changes(&recorded.config, &current.config)
         .map_err(|source| DpoError::Json { path: path.to_owned(), source })?;
-    if then.own_loss != now.own_loss {
+    if recorded.custom_loss != current.custom_loss {
         let name =
-            |state: &TrainerState| state.own_loss.clone().unwrap_or_else(|| state.config.loss.to_string());
-        changes.push(Change { key: "loss".into(), then: name(then), now: name(now) });
+            |state: &TrainerState| state.custom_loss.clone().unwrap_or_else(|| state.config.loss.to_string());
+        changes.push(ConfigChange { key: "loss".into(), old: name(recorded), new: name(current) });
     }
     if !changes.is_empty() {
         return Err(DpoError::ConfigChanged { path: path.to_owned(), changes });
     }
-    if then.pairs != now.pairs {
-        let (expected, found) = (then.pairs.clone(), now.pairs.clone());
+    if recorded.pairs != current.pairs {
+        let (expected, found) = (recorded.pairs.clone(), current.pairs.clone());
         return Err(DpoError::DataChanged { path: path.to_owned(), expected, found });
     }
     Ok(())
 }
 
-/// Fingerprint of pairs and of their order: SHA-256, in hexadecimal.
+/// Returns the SHA-256 fingerprint of pairs and their order, in hexadecimal.
 pub fn fingerprint_pairs(pairs: &[PreferencePair]) -> String {
-    let mut texts = Texts::default();
+    let mut texts = TextHasher::default();
     for pair in pairs {
         texts.add(&pair.id);
         texts.add(&pair.image);
@@ -186,25 +191,30 @@ pub fn fingerprint_pairs(pairs: &[PreferencePair]) -> String {
         for (name, value) in [("margin", pair.margin), ("beta", pair.beta)] {
             value.iter().for_each(|value| texts.add(&format!("{name} {value}")));
         }
-        // only where there is one, so that other pairs keep their fingerprint
+        // only if there is a system text, so that other pairs keep their fingerprint
         if let Some(system) = &pair.system {
             texts.add("system");
             texts.add(system);
         }
     }
-    texts.hex()
+    texts.fingerprint().to_string()
 }
 
-fn changes(then: &DpoConfig, now: &DpoConfig) -> Result<Vec<Change>, serde_json::Error> {
-    let then = serde_json::to_value(then)?;
-    // `then` went through text, where a float may change in its last bit: so let `now`
-    let now: Value = serde_json::from_slice(&serde_json::to_vec(now)?)?;
-    // a setting that is not set may not be there at all
-    let keys = [&then, &now].into_iter().filter_map(Value::as_object).flat_map(|settings| settings.keys());
+fn changes(recorded: &DpoConfig, current: &DpoConfig) -> Result<Vec<ConfigChange>, serde_json::Error> {
+    let recorded = serde_json::to_value(recorded)?;
+    // a float may change in its last bit in JSON, so `current` is also converted to JSON and back
+    let current: Value = serde_json::from_slice(&serde_json::to_vec(current)?)?;
+    // an optional setting that is not set may be missing
+    let keys =
+        [&recorded, &current].into_iter().filter_map(Value::as_object).flat_map(|settings| settings.keys());
     let affects_steps = |key: &&String| !DpoConfig::AFFECTS_NO_STEP.contains(&key.as_str());
     let keys = keys.filter(affects_steps).collect::<BTreeSet<_>>();
-    let differing = keys.into_iter().filter(|key| then[*key] != now[*key]);
+    let differing = keys.into_iter().filter(|key| recorded[*key] != current[*key]);
     Ok(differing
-        .map(|key| Change { key: key.clone(), then: then[key].to_string(), now: now[key].to_string() })
+        .map(|key| ConfigChange {
+            key: key.clone(),
+            old: recorded[key].to_string(),
+            new: current[key].to_string(),
+        })
         .collect())
 }

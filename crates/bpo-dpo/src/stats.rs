@@ -1,4 +1,4 @@
-//! Results of the pairs of a step.
+//! Statistics of the pairs of a step.
 
 use bpo_pairs::PreferencePair;
 
@@ -19,19 +19,19 @@ pub(crate) struct BatchStats {
     pub(crate) rejected_logps: Vec<f64>,
     pub(crate) chosen_tokens: Vec<f64>,
     pub(crate) rejected_tokens: Vec<f64>,
-    /// Sums over the tokens of each pair; empty where the policy has no statistics.
+    /// Sums over the tokens of each pair. Empty if the policy returns no statistics.
     pub(crate) statistics: StatisticsColumns,
-    /// Tokens of all sequences; `None` if the collator does not count them.
+    /// Number of tokens of all sequences. `None` if the collator does not count tokens.
     pub(crate) tokens: Option<usize>,
-    /// Losses of a policy that equals its reference; empty after the first step and without a
+    /// Losses of a policy that equals its reference. Empty after the first step and without a
     /// reference.
-    pub(crate) untouched_losses: Vec<f64>,
+    pub(crate) equal_policy_losses: Vec<f64>,
 }
 
 /// Sums over tokens, one for each pair.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StatisticsColumns {
-    /// Of both completions.
+    /// Entropies of the tokens of both completions.
     pub(crate) entropy: Vec<f64>,
     pub(crate) chosen_logits: Vec<f64>,
     pub(crate) rejected_logits: Vec<f64>,
@@ -43,8 +43,8 @@ impl BatchStats {
         self.losses.iter().all(|loss| loss.is_finite())
     }
 
-    /// Marks everything of the rejected completions as not computed.
-    pub(crate) fn forget_rejected(&mut self) {
+    /// Sets all values of the rejected completions to NaN, because they were not computed.
+    pub(crate) fn clear_rejected(&mut self) {
         for column in [
             &mut self.rejected_rewards,
             &mut self.rejected_logps,
@@ -55,13 +55,13 @@ impl BatchStats {
         }
     }
 
-    /// The metrics of the pairs. Those of the step are for the caller to fill in.
+    /// Returns the metrics of the pairs. The caller sets the metrics of the step.
     pub(crate) fn metrics(&self) -> StepMetrics {
         let margins: Vec<f64> = self.margins().collect();
         let higher: Vec<f64> = margins.iter().map(|&margin| one_if_positive(margin)).collect();
         let statistics = &self.statistics;
         let tokens = self.chosen_tokens.iter().zip(&self.rejected_tokens);
-        // without rejected completions `entropy` has the chosen one twice
+        // without rejected completions `entropy` has the chosen completion twice
         let both: Vec<f64> = tokens
             .map(|(chosen, rejected)| chosen + if rejected.is_nan() { chosen } else { rejected })
             .collect();
@@ -90,18 +90,18 @@ impl BatchStats {
         }
     }
 
-    /// Checks that policy and reference are equal, if there is a reference.
-    pub(crate) fn check_untouched(
+    /// Checks that policy and reference are equal before the first step, if there is a reference.
+    pub(crate) fn check_equals_reference(
         &self,
         config: &DpoConfig,
         pairs: &[&PreferencePair],
     ) -> Result<(), DpoError> {
-        if self.untouched_losses.is_empty() {
+        if self.equal_policy_losses.is_empty() {
             return Ok(());
         }
-        let (loss, expected_loss) = (mean(&self.losses), mean(&self.untouched_losses));
+        let (loss, expected_loss) = (mean(&self.losses), mean(&self.equal_policy_losses));
         let (margin, pair) = self
-            .untouched_margins()
+            .largest_margins()
             .zip(pairs)
             .max_by(|(one, _), (other, _)| one.total_cmp(other))
             .map_or((0.0, ""), |(margin, pair)| (margin, &pair.id));
@@ -112,9 +112,9 @@ impl BatchStats {
         Err(DpoError::InitialMismatch { loss, expected_loss, margin, pair: pair.to_owned(), tolerance })
     }
 
-    /// The largest difference between the rewards of each pair; the distance from 0 of a single
-    /// reward.
-    fn untouched_margins(&self) -> impl Iterator<Item = f64> {
+    /// Returns the largest absolute difference between the rewards of each pair. If a pair has a
+    /// single reward, returns its absolute value.
+    fn largest_margins(&self) -> impl Iterator<Item = f64> {
         self.chosen_rewards.iter().enumerate().map(|(pair, chosen)| {
             let others = [self.rejected_rewards.get(pair), self.weakened_rewards.get(pair)];
             let others = others.into_iter().flatten().filter(|reward| !reward.is_nan());
@@ -127,12 +127,13 @@ impl BatchStats {
     }
 }
 
-/// 1 for a positive value, 0 for others; NaN for NaN.
+/// Returns 1 for a positive value, NaN for NaN, and 0 otherwise.
 fn one_if_positive(value: f64) -> f64 {
     if value.is_nan() { value } else { f64::from(u8::from(value > 0.0)) }
 }
 
-/// The quotient of two sums: a mean over all tokens of a step. NaN without values.
+/// Returns the quotient of two sums, which is a mean over all tokens of a step. Returns NaN without
+/// values.
 fn ratio(values: &[f64], tokens: &[f64]) -> f64 {
     if values.is_empty() { f64::NAN } else { values.iter().sum::<f64>() / tokens.iter().sum::<f64>() }
 }

@@ -15,53 +15,53 @@ use crate::schedule::LrSchedule;
 use crate::state::TrainerState;
 use crate::stats::BatchStats;
 
-/// The part of a run that changes from step to step.
+/// The part of a run that steps change.
 pub(crate) struct State<P> {
     pub(crate) policy: P,
     pub(crate) reference: ReferenceLogps<P>,
     pub(crate) optimizer: PathOptimizer,
     pub(crate) progress: TrainerState,
-    /// No step has changed the adapter yet.
-    pub(crate) at_init: bool,
+    /// Whether policy and reference must be equal in the next step, because no step has changed the
+    /// policy yet.
+    pub(crate) must_equal_reference: bool,
 }
 
-/// The part of a run that stays the same.
+/// The part of a run that steps do not change.
 pub(crate) struct Stepper<'a> {
     pub(crate) forward: Forward<'a>,
     pub(crate) schedule: LrSchedule,
-    /// Pairs in an epoch.
+    /// Number of pairs in an epoch.
     pub(crate) pairs: usize,
 }
 
-/// Gives the batches of a run, one after the other.
+/// Returns the next batch of a run.
 pub(crate) type NextBatch<'f, 'a, B> = dyn FnMut() -> Result<PreparedPairs<'a, B>, DpoError> + 'f;
 
-/// The pairs of a step, and its results.
+/// The results of the forward and backward passes of a step.
 struct Pass<'a> {
     gradients: GradientsParams,
     stats: BatchStats,
-    /// The pairs that the gradients are of.
+    /// The pairs that the gradients were computed for.
     pairs: Vec<&'a PreferencePair>,
 }
 
-/// A step that was taken.
+/// The results of a step.
 pub(crate) struct Step {
     pub(crate) metrics: StepMetrics,
-    /// Ids of its pairs.
+    /// Ids of the pairs of the step.
     pub(crate) pairs: Vec<String>,
 }
 
 impl Stepper<'_> {
-    /// Takes the next step. If anything is not finite, or no pair could be prepared, only the
-    /// progress changes.
+    /// Does the next step. If loss or gradient are not finite, or no pair could be prepared, only
+    /// the progress is updated.
     pub(crate) fn step<'a, P: Policy>(
         &self,
         mut state: State<P>,
         next: &mut NextBatch<'_, 'a, P::Batch>,
     ) -> Result<(State<P>, Step), DpoError> {
         let config = self.forward.config;
-        // what a policy draws, for dropout for instance, follows from seed and step: a resumed run
-        // draws the same
+        // the device is seeded by seed and step, so that a resumed run draws the same dropout masks
         let seed = item_seed(config.seed, format!("step/{}", state.progress.step));
         state.policy.devices().iter().for_each(|device| device.seed(seed));
         let count = config.pairs_per_step().min(self.pairs - state.progress.cursor);
@@ -71,9 +71,9 @@ impl Stepper<'_> {
         let grad_norm = if pairs.is_empty() { f64::NAN } else { grad_norm };
         let finite = grad_norm.is_finite() && stats.is_finite();
         if finite {
-            if state.at_init {
-                stats.check_untouched(config, &pairs)?;
-                state.at_init = false;
+            if state.must_equal_reference {
+                stats.check_equals_reference(config, &pairs)?;
+                state.must_equal_reference = false;
             }
             state.policy = state.optimizer.step(state.policy, gradients, factor);
         }
@@ -101,12 +101,12 @@ impl Stepper<'_> {
         Ok((state, Step { metrics, pairs }))
     }
 
-    /// Gradient of the mean loss over the `count` pairs of a step, in batches of
+    /// Computes the gradient of the mean loss over the `count` pairs of a step, in batches of
     /// `config.batch_size`.
     ///
-    /// Each batch's loss is its sum divided by `count`, so the batches' gradients add up to that of
-    /// the mean, whatever their sizes. If some of the pairs could not be prepared, the gradient is
-    /// scaled to the mean of the others.
+    /// The loss of each batch is its sum divided by `count`, so the sum of the gradients is the
+    /// gradient of the mean for any batch sizes. If some of the pairs could not be prepared, the
+    /// gradient is scaled to the mean over the others.
     fn forward_backward<'a, P: Policy>(
         &self,
         state: &mut State<P>,
@@ -120,8 +120,9 @@ impl Stepper<'_> {
             let PreparedPairs { pairs, skipped, inputs } = next()?;
             record(&mut state.progress, skipped);
             let Some(inputs) = inputs else { continue };
-            let State { policy, reference, at_init, .. } = &*state;
-            let losses = self.forward.losses(policy, reference, &inputs, &pairs, *at_init, &mut stats)?;
+            let State { policy, reference, must_equal_reference, .. } = &*state;
+            let losses =
+                self.forward.losses(policy, reference, &inputs, &pairs, *must_equal_reference, &mut stats)?;
             check_tracked(&losses, &pairs)?;
             let loss = losses.sum().div_scalar(count as f64);
             gradients.accumulate(policy, GradientsParams::from_grads(loss.backward(), policy));
@@ -134,7 +135,7 @@ impl Stepper<'_> {
         Ok(Pass { gradients, stats, pairs: used })
     }
 
-    /// The metrics of `count` pairs that are not trained on.
+    /// Evaluates `count` pairs that are not trained on.
     pub(crate) fn evaluate<'a, P: Policy>(
         &self,
         state: &mut State<P>,
@@ -154,7 +155,7 @@ impl Stepper<'_> {
     }
 }
 
-/// Records pairs that could not be prepared, each once, with a warning.
+/// Records pairs that could not be prepared, each pair once, and logs a warning.
 fn record(progress: &mut TrainerState, skipped: Vec<Skipped>) {
     for skipped in skipped {
         if progress.skipped_pairs.iter().any(|known| known.id == skipped.id) {

@@ -1,4 +1,5 @@
-//! Named tensors as safetensors bytes, and walks over a module's parameters by path.
+//! Conversion of named tensors to and from the safetensors format, and helpers for parameters by
+//! path.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,14 +9,15 @@ use safetensors::{Dtype, SafeTensors, View};
 
 use crate::error::{DpoError, Mismatch};
 
-/// Tensors by name. Sorted, so that equal tensors give equal bytes.
+/// Tensors sorted by name, so that equal tensors have equal bytes.
 pub(crate) type Tensors = BTreeMap<String, TensorData>;
 
-/// Tensors as the bytes of a safetensors file. All that training writes goes through here, and only
-/// finite values do.
+/// Encodes tensors in the safetensors format. Everything that training saves is encoded here, and
+/// values that are not finite are an error.
 ///
 /// # Errors
-/// [`DpoError::NotFiniteTensors`] with the names of all that are not; [`DpoError::ElementType`].
+/// Returns [`DpoError::NotFiniteTensors`] with the names of all tensors that are not finite, or
+/// [`DpoError::ElementType`] for an element type that is not supported.
 pub(crate) fn encode(tensors: &Tensors) -> Result<Vec<u8>, DpoError> {
     check_finite(tensors)?;
     let views = tensors
@@ -25,10 +27,12 @@ pub(crate) fn encode(tensors: &Tensors) -> Result<Vec<u8>, DpoError> {
     safetensors::serialize(views, None).map_err(|source| DpoError::Safetensors { path: None, source })
 }
 
-/// Tensors from the bytes of a safetensors file.
+/// Decodes tensors in the safetensors format.
 ///
 /// # Errors
-/// [`DpoError::Safetensors`], [`DpoError::Mismatch`] or [`DpoError::NotFiniteTensors`].
+/// Returns [`DpoError::Safetensors`] if the bytes are not in the safetensors format,
+/// [`DpoError::Mismatch`] if an element type is not supported, or [`DpoError::NotFiniteTensors`] if
+/// values are not finite.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Tensors, DpoError> {
     let file =
         SafeTensors::deserialize(bytes).map_err(|source| DpoError::Safetensors { path: None, source })?;
@@ -56,20 +60,21 @@ fn check_finite(tensors: &Tensors) -> Result<(), DpoError> {
     if names.is_empty() { Ok(()) } else { Err(DpoError::NotFiniteTensors { step: None, names }) }
 }
 
-/// Whether every element is finite. Integers are.
+/// Returns whether every element is finite. Integers are always finite.
 fn is_finite(data: &TensorData) -> bool {
     let bytes = data.as_bytes();
     match data.dtype() {
         DType::F64 => all_finite(bytes, |value| f64::from_le_bytes(value).is_finite()),
         DType::F32 | DType::Flex32 => all_finite(bytes, |value| f32::from_le_bytes(value).is_finite()),
-        // infinity and NaN have all bits of the exponent set
+        // all exponent bits of infinity and NaN are set
         DType::F16 => all_finite(bytes, |value| u16::from_le_bytes(value) & 0x7c00 != 0x7c00),
         DType::BF16 => all_finite(bytes, |value| u16::from_le_bytes(value) & 0x7f80 != 0x7f80),
         _ => true,
     }
 }
 
-/// Checks values without a branch for each, so that it costs little next to writing them.
+/// Returns whether all values are finite. There is no branch per value, so that the check is fast
+/// compared with writing the file.
 fn all_finite<const N: usize>(bytes: &[u8], is_finite: impl Fn([u8; N]) -> bool) -> bool {
     let (values, _) = bytes.as_chunks::<N>();
     values.chunks(1024).all(|part| part.iter().fold(true, |all, value| all & is_finite(*value)))
@@ -120,17 +125,17 @@ fn loaded_dtype(dtype: Dtype) -> Option<DType> {
     }
 }
 
-/// A shape, as messages show it.
+/// Formats a shape for messages.
 pub(crate) fn dims(shape: &[usize]) -> String {
     format!("[{}]", shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", "))
 }
 
-/// Shape and element type, as messages show them.
+/// Formats the shape and element type of a tensor for messages.
 pub(crate) fn describe(data: &TensorData) -> String {
     format!("{} {}", dims(data.shape().as_slice()), data.dtype().name())
 }
 
-/// The path of the present parameter in a walk over a module.
+/// The path of the current parameter in a traversal of a module.
 #[derive(Debug, Default)]
 pub(crate) struct ModulePath(Vec<String>);
 
@@ -148,25 +153,25 @@ impl ModulePath {
     }
 }
 
-/// The elements with one axis.
+/// Flattens a tensor.
 pub(crate) fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     let elements = tensor.shape().num_elements();
     tensor.reshape([elements])
 }
 
-/// Elements of small tensors that one operation takes together: starting an operation costs the
-/// same for one as for many.
-const TOGETHER: usize = 1 << 20;
+/// Maximum number of elements of tensors that are concatenated for one operation. Each operation
+/// has a constant cost.
+const MAX_RUN_ELEMENTS: usize = 1 << 20;
 
-/// Runs of neighbours of the same kind, up to [`TOGETHER`] elements each; a larger tensor is a run
-/// of its own.
+/// Groups neighbours of the same kind into runs of up to [`MAX_RUN_ELEMENTS`] elements. A larger
+/// tensor is a separate run.
 pub(crate) fn runs<T, K: PartialEq>(items: Vec<T>, kind_and_size: impl Fn(&T) -> (K, usize)) -> Vec<Vec<T>> {
     let mut runs: Vec<Vec<T>> = Vec::new();
     let mut last = None;
     for item in items {
         let (kind, size) = kind_and_size(&item);
         match (&mut last, runs.last_mut()) {
-            (Some((of, sum)), Some(run)) if *of == kind && *sum + size <= TOGETHER => {
+            (Some((of, sum)), Some(run)) if *of == kind && *sum + size <= MAX_RUN_ELEMENTS => {
                 *sum += size;
                 run.push(item);
             }
@@ -179,18 +184,18 @@ pub(crate) fn runs<T, K: PartialEq>(items: Vec<T>, kind_and_size: impl Fn(&T) ->
     runs
 }
 
-/// The tensors concatenated. A single one is not copied.
-pub(crate) fn joined(mut tensors: Vec<Tensor<1>>) -> Tensor<1> {
+/// Concatenates tensors. A single tensor is not copied.
+pub(crate) fn concat(mut tensors: Vec<Tensor<1>>) -> Tensor<1> {
     match (tensors.len(), tensors.pop()) {
         (1, Some(single)) => single,
         (_, last) => Tensor::cat(tensors.into_iter().chain(last).collect(), 0),
     }
 }
 
-/// Makes a plain tensor a leaf that requires a gradient, in place of `old`.
+/// Converts `new`, which has no autodiff tape, into a leaf that requires a gradient, as `old` does.
 ///
-/// [`Tensor::from_inner`] gives the default checkpointing strategy, and autodiff refuses to mix two
-/// of them, so the old one is put back (as burn's own optimizer does).
+/// [`Tensor::from_inner`] sets the default checkpointing strategy, but autodiff requires the same
+/// strategy everywhere, so the strategy of `old` is set again, as in burn's own optimizer.
 pub(crate) fn replace_leaf<const D: usize>(old: &Tensor<D>, new: Tensor<D>) -> Tensor<D> {
     let leaf = Tensor::from_inner(new);
     match old.gradient_checkpointing_strategy() {
@@ -204,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_finite_is_not_encoded() {
+    fn non_finite_tensors_are_not_encoded() {
         let data = |value: f32, dtype| TensorData::from([1.0, value, -3.0]).convert_dtype(dtype);
         for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16] {
             let tensors =
@@ -221,15 +226,22 @@ mod tests {
     }
 
     #[test]
-    fn small_neighbours_of_a_kind_are_worked_on_together() {
-        let half = TOGETHER / 2;
-        let items =
-            vec![('a', half), ('a', half), ('a', 1), ('b', 2), ('a', TOGETHER + 1), ('a', 0), ('a', half)];
+    fn small_neighbours_of_a_kind_form_runs() {
+        let half = MAX_RUN_ELEMENTS / 2;
+        let items = vec![
+            ('a', half),
+            ('a', half),
+            ('a', 1),
+            ('b', 2),
+            ('a', MAX_RUN_ELEMENTS + 1),
+            ('a', 0),
+            ('a', half),
+        ];
         let sizes: Vec<Vec<_>> = runs(items, |item| *item)
             .into_iter()
             .map(|run| run.into_iter().map(|(kind, size)| format!("{kind}{size}")).collect())
             .collect();
-        let (half, large) = (format!("a{half}"), format!("a{}", TOGETHER + 1));
+        let (half, large) = (format!("a{half}"), format!("a{}", MAX_RUN_ELEMENTS + 1));
         let expected = [vec![&*half, &half], vec!["a1"], vec!["b2"], vec![&large], vec!["a0", &half]];
         assert_eq!(sizes, expected);
     }

@@ -1,6 +1,6 @@
 //! The trainable parameters of a module, by path.
 //!
-//! A parameter is trainable if it requires a gradient, so the module must be in training
+//! A parameter is trainable if it requires a gradient, so the module must be in training state
 //! ([`Module::train`], not `valid`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,43 +9,46 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Shape, Tensor, TensorData};
 
 use crate::error::{DpoError, Mismatch};
-use crate::loss::off_tape;
+use crate::loss::without_tape;
 use crate::tensors::{ModulePath, Tensors, decode, describe, dims, encode, flat, replace_leaf};
 
-/// Paths of the trainable parameters, in the order of the module's fields.
+/// Returns the paths of the trainable parameters, in the order of the module's fields.
 pub fn trainable_paths<M: Module>(module: &M) -> Vec<String> {
     let mut paths = Vec::new();
     each(module, &Which::Trainable, |path, _, _| paths.push(path));
     paths
 }
 
-/// The trainable parameters by path: flat, and on no tape.
+/// Returns the trainable parameters by path, flattened and without an autodiff tape.
 pub(crate) fn trainable_values<M: Module>(module: &M) -> BTreeMap<String, Tensor<1>> {
     let mut values = BTreeMap::new();
     each(module, &Which::Trainable, |path, value, _| drop(values.insert(path, value)));
     values
 }
 
-/// The trainable parameters as safetensors bytes: names are paths, values exact.
+/// Encodes the trainable parameters in the safetensors format. Names are paths, and values are
+/// exact.
 ///
 /// # Errors
-/// [`DpoError::Device`] if the device fails; [`DpoError::ElementType`] for elements that
-/// safetensors has no type for.
+/// Returns [`DpoError::Device`] if a parameter cannot be read from its device,
+/// [`DpoError::ElementType`] for an element type that checkpoints do not support, or
+/// [`DpoError::NotFiniteTensors`] if values are not finite.
 pub fn save_trainable<M: Module>(module: &M) -> Result<Vec<u8>, DpoError> {
     encode(&read_trainable(module)?)
 }
 
-/// Puts parameters from [`save_trainable`] into a module whose trainable parameters are the same.
+/// Loads parameters from [`save_trainable`] into a module with the same trainable parameters.
 ///
 /// # Errors
-/// [`DpoError::Safetensors`] for other bytes; [`DpoError::Mismatch`] with every missing, extra and
-/// misshapen parameter.
+/// Returns [`DpoError::Safetensors`] if the bytes are not in the safetensors format, or
+/// [`DpoError::Mismatch`] with every missing, extra and misshapen parameter.
 pub fn load_trainable<M: Module>(module: M, bytes: &[u8]) -> Result<M, DpoError> {
     load(module, &Which::Trainable, bytes)
 }
 
-/// What a module lacks, or has in other shapes, of the parameters that are trained in `policy`.
-pub(crate) fn unlike<M: Module>(module: &M, policy: &M) -> Mismatch {
+/// Compares a module with the parameters that are trained in `policy`. Returns those that are
+/// missing or have another shape.
+pub(crate) fn compare_trained<M: Module>(module: &M, policy: &M) -> Mismatch {
     let shapes = |of: &M, which: &Which| {
         let mut shapes = BTreeMap::new();
         each(of, which, |path, _, shape| drop(shapes.insert(path, shape)));
@@ -65,13 +68,13 @@ pub(crate) fn unlike<M: Module>(module: &M, policy: &M) -> Mismatch {
     mismatch
 }
 
-/// The parameters of a module that have the paths of the trained ones in `policy`, in the form of
-/// [`save_trainable`].
+/// Encodes the parameters of a module at the paths of the trained parameters of `policy`, as
+/// [`save_trainable`] does.
 pub(crate) fn save_as_trainable<M: Module>(module: &M, policy: &M) -> Result<Vec<u8>, DpoError> {
     encode(&read(module, &Which::of(policy))?)
 }
 
-/// Puts parameters from [`save_as_trainable`] back.
+/// Loads parameters from [`save_as_trainable`].
 pub(crate) fn load_as_trainable<M: Module>(module: M, policy: &M, bytes: &[u8]) -> Result<M, DpoError> {
     load(module, &Which::of(policy), bytes)
 }
@@ -105,16 +108,16 @@ fn load<M: Module>(module: M, which: &Which, bytes: &[u8]) -> Result<M, DpoError
     }))
 }
 
-/// Which parameters a walk over a module takes.
+/// The parameters that a traversal of a module selects.
 enum Which {
-    /// Those that require a gradient.
+    /// Parameters that require a gradient.
     Trainable,
-    /// Those of these paths.
+    /// Parameters at these paths.
     Named(BTreeSet<String>),
 }
 
 impl Which {
-    /// The trained parameters of a policy.
+    /// Selects the paths of the trained parameters of a policy.
     fn of<M: Module>(policy: &M) -> Self {
         Self::Named(trainable_paths(policy).into_iter().collect())
     }
@@ -142,13 +145,14 @@ fn compare(expected: &Tensors, found: &Tensors) -> Mismatch {
     mismatch
 }
 
-/// The same elements in another shape.
+/// Reshapes data.
 fn shaped(data: TensorData, shape: Shape) -> TensorData {
     let dtype = data.dtype();
     TensorData::from_bytes(data.into_bytes(), shape, dtype)
 }
 
-/// Calls `take` with path, value and shape of each parameter of `which`: flat, and on no tape.
+/// Calls `take` with the path, value and shape of each selected parameter. Values are flattened and
+/// have no autodiff tape.
 fn each<M: Module>(module: &M, which: &Which, take: impl FnMut(String, Tensor<1>, Shape)) {
     module.visit(&mut Each { path: ModulePath::default(), which, take });
 }
@@ -171,18 +175,18 @@ impl<F: FnMut(String, Tensor<1>, Shape)> ModuleVisitor for Each<'_, F> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let path = self.path.join();
         if self.which.takes(&path, param) {
-            let value = off_tape(param.base());
+            let value = without_tape(param.base());
             let shape = value.shape();
             (self.take)(path, flat(value), shape);
         }
     }
 }
 
-/// Puts what `new` gives for a parameter's path and value in its place; where it gives nothing, the
-/// parameter stays.
+/// Replaces each parameter by the result of `new` for its path and value. If `new` returns `None`,
+/// the parameter is kept.
 ///
-/// Values are flat and on no tape, old and new ones. A new one has the elements of the old one, on
-/// its device.
+/// Old and new values are flattened and have no autodiff tape. A new value must have the number of
+/// elements and the device of the old one.
 pub(crate) fn replace_values<M: Module, F>(module: M, new: F) -> M
 where
     F: FnMut(&str, Tensor<1>) -> Option<Tensor<1>>,
@@ -205,7 +209,7 @@ impl<F: FnMut(&str, Tensor<1>) -> Option<Tensor<1>>> ModuleMapper for Replace<F>
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(new) = (self.new)(&self.path.join(), flat(off_tape(param.base()))) else { return param };
+        let Some(new) = (self.new)(&self.path.join(), flat(without_tape(param.base()))) else { return param };
         param.map(|old| {
             let new = new.reshape(old.shape());
             if old.is_autodiff() { replace_leaf(&old, new) } else { new }

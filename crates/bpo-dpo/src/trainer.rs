@@ -1,4 +1,4 @@
-//! Setting up a training.
+//! The trainer: configuration and preparation of a training.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -23,18 +23,18 @@ use crate::training::{TrainOutput, Training};
 /// Trains a policy on preference pairs, and resumes an interrupted run.
 ///
 /// The reference is the policy before training with its adapters off, unless [another
-/// one](Reference) is set. It shares the frozen parameters with the policy. With a run directory
-/// the trainer writes `metrics.jsonl`, `eval.jsonl` and `checkpoints/` there and resumes from the
-/// newest checkpoint. On the flex backend a resumed run gives the same bits as an uninterrupted
-/// one.
+/// one](Reference) is set. It shares the frozen parameters with the policy. If there is a run
+/// directory, the trainer writes `metrics.jsonl`, `eval.jsonl` and `checkpoints/` there, and
+/// resumes from the newest checkpoint. On the flex backend a resumed run computes the same bits as
+/// an uninterrupted one.
 ///
 /// A thread [prepares](Collate::collate) the next batches while the device computes, so the
-/// collator and its batches must be [`Send`]. For a collator that is not there is
-/// [`Training::run_local`].
+/// collator and its batches must be [`Send`]. Use [`Training::run_local`] for a collator that is
+/// not.
 ///
-/// Before each step the policy's devices are seeded from [`seed`](DpoConfig::seed) and the number
-/// of the step, so dropout that a device draws is the same in a resumed run. Most backends have one
-/// random generator for the whole process: other threads that draw from it change the result.
+/// Before each step the devices of the policy are seeded from [`seed`](DpoConfig::seed) and the
+/// number of the step, so that dropout masks are the same in a resumed run. Most backends have one
+/// random generator for the whole process, so other threads that use it change the result.
 ///
 /// ```no_run
 /// # use bpo_dpo::{Collate, Control, DpoConfig, DpoError, Policy, StepMetrics, Trainer};
@@ -59,7 +59,7 @@ pub struct Trainer<P, C> {
     eval_pairs: Vec<PreferencePair>,
     reference: Reference<P>,
     sampler: Option<Sampler<P>>,
-    /// The loss in place of that of the settings.
+    /// A custom loss that replaces the loss of the settings.
     loss: Option<Arc<dyn PreferenceLoss>>,
 }
 
@@ -77,11 +77,12 @@ where
     P: Policy,
     C: Collate<Batch = P::Batch>,
 {
-    /// A trainer for a policy, which is put into training state.
+    /// Creates a trainer for a policy, and sets the policy to training state.
     ///
     /// # Errors
-    /// [`DpoError::Setting`], [`DpoError::Conflict`], [`DpoError::NothingToTrain`] or
-    /// [`DpoError::EmptyGroup`].
+    /// Returns [`DpoError::Setting`] or [`DpoError::Conflict`] if settings are invalid,
+    /// [`DpoError::NothingToTrain`] if the policy has no trainable parameter, or
+    /// [`DpoError::EmptyGroup`] if a learning-rate group has none.
     pub fn new(config: DpoConfig, policy: P, collate: C, run_dir: Option<&Path>) -> Result<Self, DpoError> {
         config.validate()?;
         let policy = policy.train();
@@ -101,12 +102,12 @@ where
         })
     }
 
-    /// Sets a loss of your own in place of [`DpoConfig::loss`]. A checkpoint records its
+    /// Sets a custom loss instead of [`DpoConfig::loss`]. Checkpoints record its
     /// [name](PreferenceLoss::name).
     ///
     /// # Errors
-    /// [`DpoError::Setting`] or [`DpoError::Conflict`] if the loss cannot be used, or not with the
-    /// settings.
+    /// Returns [`DpoError::Setting`] or [`DpoError::Conflict`] if the loss is invalid or cannot be
+    /// combined with the settings.
     pub fn with_loss(mut self, loss: impl PreferenceLoss + 'static) -> Result<Self, DpoError> {
         let loss: Arc<dyn PreferenceLoss> = Arc::new(loss);
         self.config.validate_with(&self.config.objective_with(Arc::clone(&loss)))?;
@@ -122,8 +123,8 @@ where
     }
 
     /// Sets a function that is called after every [`sample_every`](DpoConfig::sample_every) steps
-    /// and after the last one, with the policy on plain tensors and the number of steps; for
-    /// instance to generate answers.
+    /// and after the last step, for example to generate answers. Its arguments are the policy,
+    /// without an autodiff tape, and the number of steps.
     #[must_use]
     pub fn with_sampler(mut self, sampler: impl FnMut(&P, usize) -> Result<(), Source> + 'static) -> Self {
         self.sampler = Some(Box::new(sampler));
@@ -138,10 +139,10 @@ where
         self
     }
 
-    /// Trains: [`prepare`](Self::prepare), then [`Training::run`].
+    /// Trains the policy. Calls [`prepare`](Self::prepare) and [`Training::run`].
     ///
     /// # Errors
-    /// Those of the two.
+    /// Returns the errors of these two methods.
     pub fn train(
         self,
         pairs: &[PreferencePair],
@@ -154,7 +155,7 @@ where
         self.prepare(pairs)?.run(observer)
     }
 
-    /// Checks the pairs and loads the newest checkpoint: all of a training before its first step.
+    /// Prepares a training up to its first step: checks the pairs and loads the newest checkpoint.
     ///
     /// # Errors
     /// - [`DpoError::NoPairs`], [`DpoError::UnknownKind`], [`DpoError::NothingToEvaluate`]: pairs
@@ -166,11 +167,11 @@ where
     /// - [`DpoError::ConfigChanged`], [`DpoError::DataChanged`], [`DpoError::Mismatch`]: the
     ///   checkpoint in the run directory is of another run
     /// - [`DpoError::NoIntactCheckpoint`]: the run directory has checkpoints, all of them damaged
-    /// - [`DpoError::Io`], [`DpoError::Line`]: a file of the run directory cannot be read or
-    ///   written
+    /// - [`DpoError::Io`], [`DpoError::File`], [`DpoError::Pairs`]: a file of the run directory
+    ///   cannot be read or written
     pub fn prepare(self, pairs: &[PreferencePair]) -> Result<Training<P, C>, DpoError> {
         let Self { config, policy, mut collate, run_dir, eval_pairs, reference, sampler, loss: own } = self;
-        let own_loss = own.as_ref().map(|loss| loss.name());
+        let custom_loss = own.as_ref().map(|loss| loss.name());
         let objective = config.objective_with(own.unwrap_or_else(|| Arc::new(config.loss.clone())));
         let loss = objective.properties();
         if loss.weakened && !collate.weakens() {
@@ -191,8 +192,8 @@ where
             reference: ReferenceLogps::new(reference, &policy),
             policy,
             optimizer: config.optimizer(),
-            progress: TrainerState::start(config.clone(), own_loss, &data),
-            at_init: !config.reference_differs,
+            progress: TrainerState::start(config.clone(), custom_loss, &data),
+            must_equal_reference: !config.reference_differs,
         };
         let (files, state, resumed_from) = match &run_dir {
             None => (None, fresh, None),

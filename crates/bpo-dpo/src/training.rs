@@ -1,4 +1,4 @@
-//! A training that is ready to run.
+//! A prepared training, and its run.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -24,10 +24,11 @@ use crate::schedule::LrSchedule;
 use crate::state::{Best, TrainerState};
 use crate::step::{NextBatch, State, Stepper};
 
-/// Batches that are prepared ahead, beside the one that is being prepared.
+/// Number of prepared batches that wait for their step, in addition to the batch that is being
+/// prepared.
 const PREFETCHED: usize = 1;
 
-/// A training whose pairs are checked and whose checkpoint is loaded; see
+/// A training whose pairs have been checked and whose checkpoint has been loaded; see
 /// [`Trainer::prepare`](crate::Trainer::prepare).
 pub struct Training<P, C> {
     pub(crate) config: DpoConfig,
@@ -55,33 +56,33 @@ impl<P, C> fmt::Debug for Training<P, C> {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TrainOutput {
-    /// Optimizer steps so far, those of earlier runs included.
+    /// Number of optimizer steps so far, including those of earlier runs.
     pub steps: usize,
-    /// Optimizer steps of the whole training.
+    /// Number of optimizer steps of the whole training.
     pub total_steps: usize,
-    /// The step of the checkpoint that the run resumed from.
+    /// Step of the checkpoint that the run resumed from.
     pub resumed_from: Option<usize>,
-    /// Steps that were skipped because a loss or gradient was not finite, or no pair of the step
-    /// could be prepared.
+    /// Number of steps that were skipped because a loss or gradient was not finite, or no pair of
+    /// the step could be prepared.
     pub skipped_steps: usize,
-    /// Pairs trained on.
+    /// Number of pairs trained on.
     pub pairs: usize,
-    /// Pairs evaluated on.
+    /// Number of pairs evaluated on.
     pub eval_pairs: usize,
     /// The best evaluation, if [`keep_best`](DpoConfig::keep_best) or
     /// [`patience`](DpoConfig::patience) is set.
     pub best: Option<Best>,
-    /// The training ended because the evaluations stopped improving.
+    /// Whether the training ended because the evaluations stopped improving.
     pub stopped_early: bool,
-    /// Pairs that were neither trained nor evaluated on: those that the check refused, and those
-    /// that passed it and could not be prepared.
+    /// Pairs that were neither trained nor evaluated on, because they failed the check or could not
+    /// be prepared.
     pub skipped: Vec<Skipped>,
-    /// Metrics of the last step of this run; `None` if no step was left.
+    /// Metrics of the last step of this run; `None` if it did no step.
     pub last: Option<StepMetrics>,
 }
 
 impl TrainOutput {
-    /// Whether the training is complete.
+    /// Returns whether the training is complete.
     pub fn is_finished(&self) -> bool {
         self.steps == self.total_steps || self.stopped_early
     }
@@ -92,7 +93,7 @@ where
     P: Policy,
     C: Collate<Batch = P::Batch>,
 {
-    /// Sizes of the training, and the pairs that the check refused.
+    /// Returns the sizes of the training, and the pairs that failed the check.
     pub fn plan(&self) -> RunPlan<'_> {
         RunPlan {
             done_steps: self.state.progress.step,
@@ -103,42 +104,42 @@ where
         }
     }
 
-    /// The policy, in training state.
+    /// Returns the policy, in training state.
     pub fn policy(&self) -> &P {
         &self.state.policy
     }
 
-    /// The model that is the reference, if it is [one of its own](crate::Reference::Frozen).
+    /// Returns the reference model, if it is a [separate](crate::Reference::Frozen) one.
     pub fn frozen_reference(&self) -> Option<&P> {
         self.state.reference.frozen()
     }
 
-    /// The collator.
+    /// Returns the collator.
     pub fn collate(&self) -> &C {
         &self.collate
     }
 
-    /// The batches of the first epoch, as text.
+    /// Returns the batches of the first epoch, as text.
     pub fn first_epoch(&self) -> impl Iterator<Item = GroupBatch> {
         let loss = self.objective.properties();
         let batches = BatchPlan::first_epoch(&self.config, &self.data);
         batches.into_iter().map(move |pairs| GroupBatch::for_loss(loss, pairs))
     }
 
-    /// Runs to the end, until evaluations stop improving, or until the observer stops it. Each way
-    /// leaves a checkpoint.
+    /// Trains until the last step, until evaluations stop improving, or until the observer stops
+    /// the run. A checkpoint is written in each case.
     ///
-    /// A thread prepares batches while the device computes. It changes no result, and it ends
-    /// before this function returns.
+    /// A thread prepares batches while the device computes. The results do not depend on it, and it
+    /// ends before this method returns.
     ///
     /// A pair that passed the check and cannot be prepared, for instance because the pixels of its
     /// image are damaged, is skipped with a warning if
-    /// [`validate_pairs`](DpoConfig::validate_pairs) is set, and an error otherwise. The step's
-    /// loss is the mean over its other pairs. Order and number of steps stay the same, so a resumed
-    /// run skips the same pairs.
+    /// [`validate_pairs`](DpoConfig::validate_pairs) is true, and an error otherwise. The loss of
+    /// the step is the mean over its other pairs. The order and the number of steps do not change,
+    /// so a resumed run skips the same pairs.
     ///
-    /// The policy is returned in training state: after the last step, or after the best evaluation
-    /// if it is [kept](DpoConfig::keep_best) and the training is complete.
+    /// Returns the policy in training state, with the parameters of the last step, or of the best
+    /// evaluation if that is [kept](DpoConfig::keep_best) and the training is complete.
     ///
     /// # Errors
     /// - [`DpoError::InitialMismatch`]: policy and reference differ before the first step
@@ -146,9 +147,9 @@ where
     ///   skipped, or all
     /// - [`DpoError::NotFiniteTensors`]: a checkpoint would hold values that are not finite
     /// - [`DpoError::Collate`], [`DpoError::Rows`], [`DpoError::NoStatistics`],
-    ///   [`DpoError::Untracked`]: a fault of the collator or the policy
+    ///   [`DpoError::Untracked`]: the collator or the policy is wrong
     /// - [`DpoError::Sample`]: the sampler failed
-    /// - [`DpoError::Io`], [`DpoError::Device`]
+    /// - [`DpoError::Io`], [`DpoError::File`]: a file of the run directory cannot be written
     pub fn run(self, observer: &mut impl Observer) -> Result<(P, TrainOutput), DpoError>
     where
         C: Send,
@@ -164,7 +165,7 @@ where
             let worker = scope.spawn(move || {
                 for batch in batches {
                     let failed = batch.is_err();
-                    // nobody receives when the run has stopped
+                    // sending fails after the run has stopped
                     if sender.send(batch).is_err() || failed {
                         break;
                     }
@@ -180,11 +181,11 @@ where
         })
     }
 
-    /// As [`run`](Self::run), but prepares each batch on the calling thread: for a collator or
-    /// batches that are not [`Send`].
+    /// Trains as [`run`](Self::run) does, but prepares each batch on the calling thread. Collator
+    /// and batches need not be [`Send`].
     ///
     /// # Errors
-    /// Those of [`run`](Self::run).
+    /// Returns the errors of [`run`](Self::run).
     pub fn run_local(self, observer: &mut impl Observer) -> Result<(P, TrainOutput), DpoError> {
         let Self { config, objective, collate, data, state, files, sampler, total_steps, resumed_from } =
             self;
@@ -195,11 +196,11 @@ where
         session.run(state, files, sampler, next, observer)
     }
 
-    /// Takes the first `steps` steps and gives how long each took. Writes nothing and keeps
-    /// nothing: a dry run.
+    /// Does the first `steps` steps and returns the duration of each. Writes no file and discards
+    /// the result.
     ///
     /// # Errors
-    /// Those of [`run`](Self::run).
+    /// Returns the errors of [`run`](Self::run).
     pub fn time_steps(mut self, steps: usize) -> Result<Vec<Duration>, DpoError>
     where
         C: Send,
@@ -221,7 +222,7 @@ where
     }
 }
 
-/// The parts of a run that it does not change.
+/// The constant parts of a run.
 struct Session<'a> {
     config: &'a DpoConfig,
     objective: &'a DynObjective,
@@ -266,8 +267,8 @@ impl<'a> Session<'a> {
             total_steps,
             resumed_from,
             skipped_steps,
-            pairs: without(&data.pairs, &unprepared),
-            eval_pairs: without(&data.eval_pairs, &unprepared),
+            pairs: count_unskipped(&data.pairs, &unprepared),
+            eval_pairs: count_unskipped(&data.eval_pairs, &unprepared),
             best,
             stopped_early,
             skipped: data.skipped.iter().cloned().chain(unprepared).collect(),
@@ -277,20 +278,21 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Number of pairs that are not among those skipped.
-fn without(pairs: &[PreferencePair], skipped: &[Skipped]) -> usize {
+/// Returns the number of pairs that were not skipped.
+fn count_unskipped(pairs: &[PreferencePair], skipped: &[Skipped]) -> usize {
     let skipped: HashSet<&str> = skipped.iter().map(|skipped| skipped.id.as_str()).collect();
     pairs.iter().filter(|pair| !skipped.contains(pair.id.as_str())).count()
 }
 
-/// Checks that a complete training took at least one step: else its policy was never trained.
+/// Checks that not all steps of a complete training were skipped, because then its policy was not
+/// trained.
 fn check_any_step(progress: &TrainerState, total_steps: usize, data: &Data) -> Result<(), DpoError> {
     let &TrainerState { step, skipped: count, .. } = progress;
     if step < total_steps || count < step || step == 0 {
         return Ok(());
     }
     let skipped = &progress.skipped_pairs;
-    if without(&data.pairs, skipped) == 0 {
+    if count_unskipped(&data.pairs, skipped) == 0 {
         return Err(DpoError::NothingPrepared { count, step, skipped: skipped.clone() });
     }
     let pairs = data.pairs.iter().take(1).map(|pair| pair.id.clone()).collect();

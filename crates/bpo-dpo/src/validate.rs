@@ -1,4 +1,4 @@
-//! Finds the pairs that cannot be used, before the first step.
+//! Validation of the pairs before the first step.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -10,8 +10,11 @@ use crate::loss::LossProperties;
 use crate::order::{DataOrder, GroupBatch, Question};
 use crate::policy::Collate;
 
-/// Skips pairs whose own settings no loss can use.
-fn sound<'a>(pairs: &'a [PreferencePair], skipped: &mut Vec<Skipped>) -> Vec<&'a PreferencePair> {
+/// Returns the pairs whose `beta` and `margin` are valid, and adds the others to `skipped`.
+fn with_valid_settings<'a>(
+    pairs: &'a [PreferencePair],
+    skipped: &mut Vec<Skipped>,
+) -> Vec<&'a PreferencePair> {
     let reason = |pair: &PreferencePair| match (pair.beta, pair.margin) {
         (Some(beta), _) if !(beta > 0.0 && beta.is_finite()) => {
             Some(format!("`beta` must be a finite number above 0, not {beta}"))
@@ -19,22 +22,22 @@ fn sound<'a>(pairs: &'a [PreferencePair], skipped: &mut Vec<Skipped>) -> Vec<&'a
         (_, Some(margin)) if !margin.is_finite() => Some(format!("`margin` must be finite, not {margin}")),
         _ => None,
     };
-    let mut sound = Vec::with_capacity(pairs.len());
+    let mut valid = Vec::with_capacity(pairs.len());
     for pair in pairs {
         match reason(pair) {
-            None => sound.push(pair),
+            None => valid.push(pair),
             Some(reason) => {
                 skipped.push(Skipped::new(&pair.id, SkipReason::PairRefused).with_detail(reason));
             }
         }
     }
-    sound
+    valid
 }
 
-/// Groups that the collator is given to check at a time.
+/// Number of groups that the collator checks in one call.
 const CHECKED_TOGETHER: usize = 256;
 
-/// The pairs that a run can use, and the others.
+/// The pairs that a run can use, and the pairs that it skips.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct UsablePairs {
@@ -42,14 +45,14 @@ pub struct UsablePairs {
     pub pairs: Vec<PreferencePair>,
     /// Pairs to evaluate on.
     pub eval_pairs: Vec<PreferencePair>,
-    /// Pairs of either kind that cannot be used.
+    /// Pairs of both parts that cannot be used.
     pub skipped: Vec<Skipped>,
 }
 
-/// The pairs that a run with these settings and a loss with these properties trains and evaluates
-/// on.
+/// Returns the pairs that a run can train and evaluate on, with these settings and a loss with
+/// these properties.
 ///
-/// Both kinds are [validated](PairValidator::validate_pairs) together, because
+/// Both parts are [validated](PairValidator::validate_pairs) together, because
 /// [`LogpCache::fill`](crate::LogpCache::fill) puts pairs of one prompt into one batch.
 pub fn usable_pairs<C: Collate>(
     config: &DpoConfig,
@@ -61,7 +64,7 @@ pub fn usable_pairs<C: Collate>(
     let mut validator = PairValidator::default();
     let mut usable = UsablePairs::default();
     for (part, pairs) in [(&mut usable.pairs, pairs), (&mut usable.eval_pairs, eval_pairs)] {
-        let mut kept = sound(pairs, &mut usable.skipped);
+        let mut kept = with_valid_settings(pairs, &mut usable.skipped);
         if config.validate_pairs {
             kept = validator.keep_usable(collate, loss, kept, &mut usable.skipped);
         }
@@ -70,7 +73,7 @@ pub fn usable_pairs<C: Collate>(
     usable
 }
 
-/// Splits pairs into those that the collator accepts, in their order, and the others; see
+/// Splits pairs into those that the collator accepts, in their order, and the skipped ones; see
 /// [`PairValidator::validate_pairs`].
 pub fn validate_pairs<C: Collate>(
     collate: &mut C,
@@ -89,12 +92,12 @@ pub struct PairValidator<'a> {
 
 impl<'a> PairValidator<'a> {
     /// Splits pairs into those that the collator accepts for a loss, in their order, and the
-    /// others.
+    /// skipped ones.
     ///
-    /// [Checks](Collate::check) each group as a whole, and in parts only if it is refused. A pair
-    /// that the collator accepts alone, but not together with earlier ones of its group, is also
-    /// skipped: one of its answers has the [same tokens](SkipReason::SameTokens) as an earlier
-    /// answer of another text.
+    /// Each group is [checked](Collate::check) as a whole, and in parts only if the check fails. A
+    /// pair that the collator accepts alone, but not together with earlier pairs of its group, is
+    /// also skipped, because one of its answers has the [same tokens](SkipReason::SameTokens) as an
+    /// earlier answer with another text.
     pub fn validate_pairs<C: Collate>(
         &mut self,
         collate: &mut C,
@@ -135,7 +138,7 @@ impl<'a> PairValidator<'a> {
                     taken.extend(members.iter().map(|&index| pairs[index]));
                 } else {
                     let mut check = |pairs: &[&PreferencePair]| check(collate, loss, pairs.iter().copied());
-                    take(&mut check, &pairs, members, taken, &mut refused);
+                    add_accepted(&mut check, &pairs, members, taken, &mut refused);
                 }
             }
         }
@@ -151,12 +154,12 @@ impl<'a> PairValidator<'a> {
     }
 }
 
-/// Gives the reason why pairs cannot be used together, and its text.
+/// Returns the reason why pairs cannot be used together, and its text.
 type Check<'a> = dyn FnMut(&[&PreferencePair]) -> Option<(SkipReason, String)> + 'a;
 
-/// Adds the members of a group that `check` accepts together with those in `taken`, and records the
-/// others in `refused`.
-fn take<'a>(
+/// Adds the members of a group that `check` accepts together with those in `taken` to `taken`, and
+/// records the reasons of the others in `refused`.
+fn add_accepted<'a>(
     check: &mut Check<'_>,
     pairs: &[&'a PreferencePair],
     members: &[usize],
@@ -169,19 +172,20 @@ fn take<'a>(
     taken.truncate(count);
     let [one] = members else {
         let (first, second) = members.split_at(members.len() / 2);
-        take(check, pairs, first, taken, refused);
-        take(check, pairs, second, taken, refused);
+        add_accepted(check, pairs, first, taken, refused);
+        add_accepted(check, pairs, second, taken, refused);
         return;
     };
     let pair = pairs[*one];
     refused[*one] = Some(match check(&[pair]) {
         Some(refusal) => refusal,
-        None => (SkipReason::SameTokens, clash(check, taken, pair).unwrap_or(error.1)),
+        None => (SkipReason::SameTokens, first_conflict(check, taken, pair).unwrap_or(error.1)),
     });
 }
 
-/// The error of `check` for a pair together with the first of `taken` that it conflicts with.
-fn clash(check: &mut Check<'_>, taken: &[&PreferencePair], pair: &PreferencePair) -> Option<String> {
+/// Returns the error of `check` for a pair together with the first pair of `taken` that it
+/// conflicts with.
+fn first_conflict(check: &mut Check<'_>, taken: &[&PreferencePair], pair: &PreferencePair) -> Option<String> {
     // the pair fits the first `fits` of `taken`, and conflicts with one of the first `clashes`
     let (mut fits, mut clashes) = (0, taken.len());
     while clashes - fits > 1 {
@@ -195,7 +199,7 @@ fn clash(check: &mut Check<'_>, taken: &[&PreferencePair], pair: &PreferencePair
     Some(format!("{} (pair {:?})", check(&[other, pair])?.1, other.id))
 }
 
-/// The [reason](refusal) why the collator refuses a group of pairs, and its text.
+/// Returns the [reason](refusal) why the collator does not accept a group of pairs, and its text.
 fn check<'a, C: Collate>(
     collate: &mut C,
     loss: LossProperties,
@@ -206,8 +210,8 @@ fn check<'a, C: Collate>(
     Some((refusal(&error), chain(&error)))
 }
 
-/// The reason under which a pair is skipped that the collator refuses with `error`: that of a
-/// [`SkipError`] among its sources, such as a missing image, else [`SkipReason::PairRefused`].
+/// Returns the reason to skip a pair for which the collator returned `error`: that of a
+/// [`SkipError`] among its sources, such as a missing image, otherwise [`SkipReason::PairRefused`].
 pub(crate) fn refusal(error: &(dyn Error + 'static)) -> SkipReason {
     SkipError::reason_of(error).unwrap_or(SkipReason::PairRefused)
 }

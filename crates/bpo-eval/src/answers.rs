@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::chair::ChairItem;
 use crate::error::EvalError;
 use crate::objects::ObjectTable;
-use crate::pairing::{Asked, Files, pair};
+use crate::pairing::{Files, Question, pair};
 use crate::pope::{PopeItem, PopeLabel, is_clear_yes_no, parse_yes_no};
 use crate::records::{self, Answer};
 use crate::truth::{Truth, open};
@@ -89,7 +89,7 @@ pub fn read_pope_answers(questions: &Path, answers: &Path) -> Result<Scored<Pope
             record: i + 1,
             found: label.as_str().map_or_else(|| label.to_string(), str::to_owned),
         })?);
-        asked.push(Asked {
+        asked.push(Question {
             id: records::id(question),
             image: records::image(question),
             text: records::find(question, &["text", "question", "prompt"]),

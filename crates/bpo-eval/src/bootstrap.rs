@@ -42,7 +42,7 @@ impl Bootstrap {
     /// Sets the number of resamples.
     ///
     /// # Errors
-    /// [`OverLimit`] above [`Limits::resamples`].
+    /// Returns [`OverLimit`] above [`Limits::resamples`].
     pub fn with_resamples(mut self, resamples: usize) -> Result<Self, OverLimit> {
         Limits::check("resamples", resamples, Limits::DEFAULT.resamples)?;
         self.resamples = resamples;

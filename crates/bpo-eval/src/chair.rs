@@ -171,7 +171,8 @@ impl ChairReport {
 /// Both systems are resampled together, so that the difficulty of an image cancels out.
 ///
 /// # Errors
-/// [`EvalError::Unpaired`] if the two lists are not about the same images in the same order.
+/// Returns [`EvalError::Unpaired`] if the two lists are not about the same images in the same
+/// order.
 pub fn relative_change(
     metric: ChairMetric,
     before: &[ChairItem],

@@ -4,28 +4,29 @@ use std::io;
 use std::path::PathBuf;
 
 use bpo_pairs::files::FileError;
-use bpo_pairs::{OverLimit, PairsError};
+use bpo_pairs::{OverLimit, PairsError, Untrusted, UntrustedPath};
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvalError {
     /// A file could not be opened or read.
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read {}", UntrustedPath(path))]
     Read {
         /// Path of the file.
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,
     },
-    /// A device, a FIFO or a directory instead of a regular file, a file that is too large, or one that is not text.
+    /// A file is not a regular file (a device, a FIFO or a directory), is too large, or is not
+    /// text.
     #[error(transparent)]
     File(FileError),
     /// A file of records is malformed. The message names file, record, line and column.
     #[error(transparent)]
     Records(Box<PairsError>),
     /// A JSON file is malformed.
-    #[error("{}", path.display())]
+    #[error("{}", UntrustedPath(path))]
     Json {
         /// Path of the file.
         path: PathBuf,
@@ -33,7 +34,7 @@ pub enum EvalError {
         source: serde_json::Error,
     },
     /// A record has none of the keys for a required value.
-    #[error("{}: record {record}: none of the keys {}", path.display(), keys.join(", "))]
+    #[error("{}: record {record}: none of the keys {}", UntrustedPath(path), keys.join(", "))]
     NoKey {
         /// Path of the file.
         path: PathBuf,
@@ -43,7 +44,7 @@ pub enum EvalError {
         keys: &'static [&'static str],
     },
     /// An answer is neither a string nor a number.
-    #[error("{}: record {record}: {key} is {found}; expected a string", path.display())]
+    #[error("{}: record {record}: {key} is {found}; expected a string", UntrustedPath(path))]
     NoText {
         /// Path of the file.
         path: PathBuf,
@@ -57,7 +58,7 @@ pub enum EvalError {
     /// A record has the question in place of the answer.
     #[error(
         "{}: record {record}: the text is the question, and there is no answer under answer, response, caption or output",
-        path.display()
+        UntrustedPath(path)
     )]
     OnlyQuestion {
         /// Path of the file.
@@ -68,7 +69,7 @@ pub enum EvalError {
     /// A record has two different answers under two keys. One may be the annotated answer.
     #[error(
         "{}: record {record}: {first} and {second} are different answers; keep only the model's, under one of these keys",
-        path.display()
+        UntrustedPath(path)
     )]
     TwoAnswers {
         /// Path of the file.
@@ -81,7 +82,7 @@ pub enum EvalError {
         second: &'static str,
     },
     /// A COCO file of a kind that does not list the objects of an image.
-    #[error("{}: {found}; use COCO's instances_*.json and captions_*.json", path.display())]
+    #[error("{}: {}; use COCO's instances_*.json and captions_*.json", UntrustedPath(path), Untrusted(found))]
     CocoKind {
         /// Path of the file.
         path: PathBuf,
@@ -89,29 +90,35 @@ pub enum EvalError {
         found: String,
     },
     /// A COCO file of captions was read without a table of objects.
-    #[error(
-        "{}: captions need a table of objects and synonyms (--objects FILE)",
-        path.display()
-    )]
+    #[error("{}: captions need a table of objects and synonyms (--objects FILE)", UntrustedPath(path))]
     CaptionsNeedTable {
         /// Path of the file.
         path: PathBuf,
     },
     /// A table of objects is empty.
-    #[error("{}: no object in the file; expected one object per line, followed by its synonyms, separated by commas", path.display())]
+    #[error(
+        "{}: no object in the file; expected one object per line, followed by its synonyms, separated by commas",
+        UntrustedPath(path)
+    )]
     NoObjects {
         /// Path of the file.
         path: PathBuf,
     },
     /// No object of the ground truth is in the table, so every mention would count as a
     /// hallucination.
-    #[error("the table of objects has none of the objects in the ground truth ({}); use the same names in both", examples.join(", "))]
+    #[error(
+        "the table of objects has none of the objects in the ground truth ({}); use the same names in both",
+        joined(examples)
+    )]
     UnknownObjects {
         /// Some objects of the ground truth.
         examples: Vec<String>,
     },
     /// An annotation of a COCO file refers to an image or a category that the file does not have.
-    #[error("{}: annotation {record} refers to {what} {id}, which the file does not have", path.display())]
+    #[error(
+        "{}: annotation {record} refers to {what} {id}, which the file does not have",
+        UntrustedPath(path)
+    )]
     NoSuchId {
         /// Path of the file.
         path: PathBuf,
@@ -123,7 +130,7 @@ pub enum EvalError {
         id: u64,
     },
     /// A word is a synonym of two objects.
-    #[error("{word:?} is a synonym of both {first:?} and {second:?}")]
+    #[error("{:?} is a synonym of both {:?} and {:?}", Untrusted(word), Untrusted(first), Untrusted(second))]
     Ambiguous {
         /// The word.
         word: String,
@@ -133,7 +140,11 @@ pub enum EvalError {
         second: String,
     },
     /// The label of a question is neither yes nor no.
-    #[error("{}: record {record}: the label is {found:?}; expected \"yes\" or \"no\"", path.display())]
+    #[error(
+        "{}: record {record}: the label is {:?}; expected \"yes\" or \"no\"",
+        UntrustedPath(path),
+        Untrusted(found)
+    )]
     Label {
         /// Path of the file.
         path: PathBuf,
@@ -145,7 +156,7 @@ pub enum EvalError {
     /// A question has no label.
     #[error(
         "{}: record {record}: no label; expected \"label\": \"yes\" or \"no\", as in POPE's coco_pope_*.json",
-        path.display()
+        UntrustedPath(path)
     )]
     NoLabel {
         /// Path of the file.
@@ -154,7 +165,11 @@ pub enum EvalError {
         record: usize,
     },
     /// Two questions or two answers have the same id.
-    #[error("{}: record {record}: the id {id:?} repeats that of an earlier record", path.display())]
+    #[error(
+        "{}: record {record}: the id {:?} repeats that of an earlier record",
+        UntrustedPath(path),
+        Untrusted(id)
+    )]
     Repeated {
         /// Path of the file.
         path: PathBuf,
@@ -166,7 +181,7 @@ pub enum EvalError {
     /// Some records have an id and others do not.
     #[error(
         "{}: record {record}: no question_id or id, which {with} of {records} records have; add it to all records or remove it from all",
-        path.display()
+        UntrustedPath(path)
     )]
     NoId {
         /// Path of the file.
@@ -179,7 +194,10 @@ pub enum EvalError {
         records: usize,
     },
     /// An answer belongs to another question than its id or position says.
-    #[error("{}: record {record}: {difference}; the answers belong to other questions or are in another order", path.display())]
+    #[error(
+        "{}: record {record}: {difference}; the answers belong to other questions or are in another order",
+        UntrustedPath(path)
+    )]
     OtherQuestion {
         /// Path of the file of answers.
         path: PathBuf,
@@ -192,7 +210,7 @@ pub enum EvalError {
     #[error(
         "{} and {}: {} questions have no answer{}, and {} answers have no question{}: \
          every question must have an answer, and its id must be the same in both files",
-        questions.display(), answers.display(), missing.len(), some(missing), unasked.len(), some(unasked)
+        UntrustedPath(questions), UntrustedPath(answers), missing.len(), some(missing), unasked.len(), some(unasked)
     )]
     Uncovered {
         /// Path of the file of questions.
@@ -206,8 +224,9 @@ pub enum EvalError {
     },
     /// No answer contains yes or no.
     #[error(
-        "{}: none of {answers} answers says yes or no; the first is {first:?}",
-        path.display()
+        "{}: none of {answers} answers says yes or no; the first is {:?}",
+        UntrustedPath(path),
+        Untrusted(first)
     )]
     Unclear {
         /// Path of the file of answers.
@@ -241,7 +260,7 @@ pub enum EvalError {
     #[error(transparent)]
     OverLimit(#[from] OverLimit),
     /// There is nothing to score.
-    #[error("nothing to score: {why}")]
+    #[error("nothing to score: {}", Untrusted(why))]
     Nothing {
         /// The reason.
         why: String,
@@ -251,8 +270,10 @@ pub enum EvalError {
 /// The mismatch between an answer and the question that its id or position names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "its {what} is {found:?}, but that of the question in record {question} of {} is {expected:?}",
-    questions.display()
+    "its {what} is {:?}, but that of the question in record {question} of {} is {:?}",
+    Untrusted(found),
+    UntrustedPath(questions),
+    Untrusted(expected)
 )]
 #[non_exhaustive]
 pub struct QuestionMismatch {
@@ -274,8 +295,12 @@ fn some(names: &[String]) -> String {
     let more = if names.len() > SHOWN { ", ..." } else { "" };
     match names {
         [] => String::new(),
-        names => format!(" ({}{more})", names[..names.len().min(SHOWN)].join(", ")),
+        names => format!(" ({}{more})", joined(&names[..names.len().min(SHOWN)])),
     }
+}
+
+fn joined(names: &[String]) -> String {
+    names.iter().map(|name| Untrusted(name).to_string()).collect::<Vec<_>>().join(", ")
 }
 
 impl From<FileError> for EvalError {

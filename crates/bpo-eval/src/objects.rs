@@ -78,7 +78,7 @@ impl ObjectTable {
     /// A table of names and their synonyms. A name is its own synonym. Plurals are recognized.
     ///
     /// # Errors
-    /// [`EvalError::Ambiguous`] if a word is a synonym of two objects.
+    /// Returns [`EvalError::Ambiguous`] if a word is a synonym of two objects.
     pub fn new<N, S>(objects: impl IntoIterator<Item = (N, S)>) -> Result<Self, EvalError>
     where
         N: AsRef<str>,
@@ -99,7 +99,7 @@ impl ObjectTable {
     /// A table of names without synonyms.
     ///
     /// # Errors
-    /// The errors of [`new`](Self::new).
+    /// Returns the errors of [`new`](Self::new).
     pub fn of_names<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Result<Self, EvalError> {
         Self::new(names.into_iter().map(|name| (name, [""; 0])))
     }
@@ -129,8 +129,8 @@ impl ObjectTable {
     /// separated by commas.
     ///
     /// # Errors
-    /// [`EvalError::Read`], [`EvalError::NoObjects`] for a file without objects, and the errors of
-    /// [`new`](Self::new).
+    /// Returns [`EvalError::Read`], [`EvalError::NoObjects`] for a file without objects, and the
+    /// errors of [`new`](Self::new).
     pub fn from_file(path: &Path) -> Result<Self, EvalError> {
         let text = read(path)?;
         let lines = text.lines().map(|line| line.split(',').map(str::trim).filter(|word| !word.is_empty()));
@@ -141,7 +141,7 @@ impl ObjectTable {
     /// Reads a file for [`as_published`](Self::as_published).
     ///
     /// # Errors
-    /// [`EvalError::Read`], and [`EvalError::NoObjects`] for a file without objects.
+    /// Returns [`EvalError::Read`], and [`EvalError::NoObjects`] for a file without objects.
     pub fn as_published_from_file(path: &Path) -> Result<Self, EvalError> {
         Self::as_published(read(path)?.lines()).not_empty(path)
     }

@@ -8,7 +8,7 @@ use crate::records::{Answer, bare, holds_question, is_same_image, is_same_questi
 
 /// The known fields of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Asked {
+pub(crate) struct Question {
     pub id: Option<String>,
     pub image: Option<String>,
     pub text: Option<String>,
@@ -45,9 +45,9 @@ enum Fit {
 /// these disagree.
 ///
 /// # Errors
-/// If only some records of a file have ids, ids repeat, an answer belongs to another question, or a
-/// question has no answer.
-pub(crate) fn pair(files: Files<'_>, asked: &[Asked], given: &[Answer]) -> Result<Paired, EvalError> {
+/// Returns an error if only some records of a file have ids, ids repeat, an answer belongs to
+/// another question, or a question has no answer.
+pub(crate) fn pair(files: Files<'_>, asked: &[Question], given: &[Answer]) -> Result<Paired, EvalError> {
     let index = Index::new(asked, given);
     if let Some(answer) = given.iter().find(|answer| answer.under_text && index.is_question(&answer.text)) {
         return Err(EvalError::OnlyQuestion { path: files.answers.into(), record: answer.record });
@@ -77,7 +77,7 @@ pub(crate) fn pair(files: Files<'_>, asked: &[Asked], given: &[Answer]) -> Resul
 }
 
 struct Index<'a> {
-    asked: &'a [Asked],
+    asked: &'a [Question],
     given: &'a [Answer],
     /// Indices of answers with known image and question, by the text of the question.
     known: HashMap<String, Vec<usize>>,
@@ -85,7 +85,7 @@ struct Index<'a> {
 }
 
 impl<'a> Index<'a> {
-    fn new(asked: &'a [Asked], given: &'a [Answer]) -> Self {
+    fn new(asked: &'a [Question], given: &'a [Answer]) -> Self {
         let questions = asked.iter().filter_map(|question| question.text.as_deref()).map(bare).collect();
         let mut known: HashMap<String, Vec<usize>> = HashMap::new();
         for (place, answer) in given.iter().enumerate().filter(|(_, answer)| is_known(answer)) {
@@ -143,7 +143,7 @@ impl<'a> Index<'a> {
 
     /// The answer about the same image and question, if there is exactly one or all of them are
     /// equal.
-    fn alike(&self, question: &Asked) -> Option<usize> {
+    fn alike(&self, question: &Question) -> Option<usize> {
         let (image, text) = (question.image.as_deref()?, question.text.as_deref()?);
         let mut fitting = self.known.get(&core(text))?.iter().filter(|&&place| {
             self.given[place].image.as_deref().is_some_and(|other| is_same_image(image, other))
@@ -181,7 +181,7 @@ fn is_known(answer: &Answer) -> bool {
     answer.image.is_some() && answer.question.is_some()
 }
 
-fn fit(question: &Asked, answer: &Answer) -> Fit {
+fn fit(question: &Question, answer: &Answer) -> Fit {
     let both = |one: &Option<String>, other: &Option<String>, same: fn(&str, &str) -> bool| {
         Some(same(one.as_deref()?, other.as_deref()?))
     };

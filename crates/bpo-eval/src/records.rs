@@ -61,7 +61,7 @@ fn answer(
     let given = |key: &&str| record.get(*key).is_some_and(|value| !value.is_null());
     let is_empty = |key: &&str| record[*key].as_str().is_some_and(|text| text.trim().is_empty());
     let no_answer = || EvalError::NoKey { path: path.into(), record: place, keys: ANSWER };
-    // An empty answer counts only if there is no other.
+    // An empty answer is used only if there is no other.
     let filled = ANSWER.iter().find(|key| given(key) && !is_empty(key));
     let key = *filled.or_else(|| ANSWER.iter().find(|key| given(key))).ok_or_else(no_answer)?;
     let text = plain(&record[key]).ok_or_else(|| EvalError::NoText {

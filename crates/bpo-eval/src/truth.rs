@@ -1,11 +1,11 @@
 //! Ground truth: the objects that images show.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use bpo_pairs::files::open_input;
+use bpo_pairs::Limits;
+use bpo_pairs::files::{Limited, open_limited};
 use bpo_pairs::format::json::for_each;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -64,7 +64,7 @@ impl Truth {
     /// Other keys are ignored.
     ///
     /// # Errors
-    /// [`EvalError::Read`] and [`EvalError::Records`].
+    /// Returns [`EvalError::Read`] and [`EvalError::Records`].
     pub fn from_file(path: &Path) -> Result<Self, EvalError> {
         let mut truth = Self::default();
         for_each(path, open(path)?, &mut |record: Record| {
@@ -148,8 +148,8 @@ impl Truth {
     /// Checks that the table has at least one object of this ground truth.
     ///
     /// # Errors
-    /// [`EvalError::Nothing`] without any object, and [`EvalError::UnknownObjects`] if the table
-    /// has none of the objects.
+    /// Returns [`EvalError::Nothing`] without any object, and [`EvalError::UnknownObjects`] if the
+    /// table has none of the objects.
     pub fn check(&self, table: &ObjectTable) -> Result<(), EvalError> {
         let objects = self.objects();
         if objects.is_empty() {
@@ -203,6 +203,6 @@ pub(crate) fn number(name: &str) -> Option<u64> {
     digits.parse().ok()
 }
 
-pub(crate) fn open(path: &Path) -> Result<BufReader<File>, EvalError> {
-    Ok(BufReader::new(open_input(path)?))
+pub(crate) fn open(path: &Path) -> Result<BufReader<Limited>, EvalError> {
+    Ok(BufReader::new(open_limited(path, Limits::DEFAULT.truth_bytes)?))
 }

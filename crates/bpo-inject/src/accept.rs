@@ -1,8 +1,8 @@
 //! Acceptance of drafts as the rejected side of a preference pair.
 //!
-//! Two tables of rules apply to a draft: the rules of [`cut`] remove what is not part of the
-//! answer, and those of [`REJECTIONS`] reject the rest if it is no answer. Each rule has a counted
-//! reason.
+//! Two tables of rules apply to a draft: the rules of [`cut`] remove parts that do not belong to
+//! the answer, and those of [`REJECTIONS`] reject the rest if it is not an answer. Each rule has a
+//! counted reason.
 
 mod counts;
 mod cut;
@@ -24,10 +24,7 @@ use cut::{Cleaned, clean};
 pub use words::same_text;
 use words::{telling_words, words};
 
-use bpo_pairs::{FinishReason, Generated};
-
-/// Largest accepted size of a draft with its reasoning, in bytes.
-const MAX_DRAFT_BYTES: usize = 256 << 10;
+use bpo_pairs::{FinishReason, Generated, Limits};
 
 /// The text that replaces the API key in the reply of a server.
 pub const REMOVED_KEY: &str = "[API key removed]";
@@ -37,9 +34,9 @@ pub const REMOVED_KEY: &str = "[API key removed]";
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct AcceptanceRules {
-    /// Shortest accepted length, as a fraction of the length of the right answer in characters.
+    /// Minimum length, as a fraction of the length of the right answer in characters.
     pub min_length_ratio: f64,
-    /// Longest accepted length, as a multiple of the length of the right answer in characters.
+    /// Maximum length, as a multiple of the length of the right answer in characters.
     pub max_length_ratio: f64,
     /// Number of characters by which a text may exceed either bound, so that "4" may replace
     /// "There are four.".
@@ -112,9 +109,9 @@ impl Default for AcceptanceRules {
     }
 }
 
-/// What a draft is compared with.
+/// The texts that a draft is compared with.
 #[derive(Clone, Copy, Debug)]
-pub struct Expected<'a> {
+pub struct DraftContext<'a> {
     /// The prompt, as sent to the model.
     pub prompt: &'a str,
     /// The question about the image.
@@ -129,16 +126,16 @@ pub struct Expected<'a> {
 pub struct Accepted {
     /// The answer.
     pub text: String,
-    /// Kinds of text that were cut from the draft, each once.
+    /// Kinds of text that were removed from the draft, each once.
     pub cuts: Vec<Cut>,
 }
 
 /// The input of a rule of [`REJECTIONS`].
 struct Draft<'a> {
     rules: &'a AcceptanceRules,
-    /// The draft after the cuts.
+    /// The draft without the removed parts.
     text: &'a str,
-    expected: Expected<'a>,
+    expected: DraftContext<'a>,
 }
 
 impl Draft<'_> {
@@ -146,13 +143,13 @@ impl Draft<'_> {
         self.expected.answer
     }
 
-    /// Whether `has` is true for the draft and false for the right answer.
+    /// Returns whether `has` is true for the draft and false for the right answer.
     fn alone(&self, has: fn(&str) -> bool) -> bool {
         has(self.text) && !has(self.answer())
     }
 }
 
-/// Whether a rule rejects a draft.
+/// A rule, which returns whether it rejects a draft.
 type Applies = fn(&Draft<'_>) -> bool;
 
 /// The rules of rejection, in order. The first that applies is counted.
@@ -185,12 +182,13 @@ const REJECTIONS: &[(Rejection, Applies)] = &[
 ];
 
 impl AcceptanceRules {
-    /// Cuts what is not part of the answer from a draft, and accepts or rejects the rest.
+    /// Removes the parts of a draft that do not belong to the answer, and accepts or rejects the
+    /// rest.
     ///
     /// # Errors
-    /// The first rule that the draft breaks.
-    pub fn accept(&self, draft: &Generated, expected: Expected<'_>) -> Result<Accepted, Rejection> {
-        if draft.text.len() > MAX_DRAFT_BYTES {
+    /// Returns the reason of the first rule that rejects the draft.
+    pub fn accept(&self, draft: &Generated, expected: DraftContext<'_>) -> Result<Accepted, Rejection> {
+        if draft.text.len() > Limits::DEFAULT.draft_bytes {
             return Err(Rejection::TooLong);
         }
         let Cleaned { text, complete, cuts, too_deep } = clean(&draft.text, expected.answer);
@@ -220,7 +218,7 @@ impl AcceptanceRules {
         self.commentary.iter().any(|phrase| text.contains(phrase) && !answer.contains(phrase))
     }
 
-    fn is_echo(&self, text: &str, expected: Expected<'_>) -> bool {
+    fn is_echo(&self, text: &str, expected: DraftContext<'_>) -> bool {
         if self.echo_words == 0 {
             return false;
         }
@@ -267,19 +265,19 @@ mod tests {
 
     fn judge_for(text: &str, answer: &str) -> Result<String, Rejection> {
         let draft = Generated { text: text.into(), finish: FinishReason::Stop, tokens: None };
-        let expected = Expected { prompt: PROMPT, question: "What is on the table?", answer };
+        let expected = DraftContext { prompt: PROMPT, question: "What is on the table?", answer };
         AcceptanceRules::default().accept(&draft, expected).map(|accepted| accepted.text)
     }
 
     #[test]
-    fn a_changed_answer_is_accepted_clean() {
+    fn changed_answer_is_accepted_without_removed_parts() {
         assert_eq!(judge(" \"There is a blue cup.\"\n"), Ok("There is a blue cup.".into()));
         assert_eq!(judge("A cup."), Ok("A cup.".into()));
         assert_eq!(judge("4"), Ok("4".into()));
     }
 
     #[test]
-    fn each_rule_has_its_reason() {
+    fn each_rule_rejects_with_its_reason() {
         assert_eq!(judge("  \n"), Err(Rejection::Empty));
         assert_eq!(judge("there is  a RED cup"), Err(Rejection::Identical));
         assert_eq!(
@@ -307,10 +305,10 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_off_draft_is_turned_down() {
+    fn truncated_draft_is_rejected() {
         let draft =
             Generated { text: "There is a blue".into(), finish: FinishReason::Length, tokens: Some(4) };
-        let expected = Expected { prompt: PROMPT, question: "What?", answer: "There is a red cup." };
+        let expected = DraftContext { prompt: PROMPT, question: "What?", answer: "There is a red cup." };
         assert_eq!(AcceptanceRules::default().accept(&draft, expected), Err(Rejection::Truncated));
 
         let rambling = Generated { text: "There is a blue cup.\nQuestion: What".into(), ..draft };
@@ -319,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_answer_itself_says_is_no_echo() {
+    fn phrases_of_the_answer_are_not_an_echo() {
         let answer = "Now it does not fit the image any more at all, says the sign.";
         assert!(judge_for("Now it does not fit the image any more at all, says the man.", answer).is_ok());
     }

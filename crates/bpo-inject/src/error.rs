@@ -1,5 +1,7 @@
 //! Errors of templates, settings and text generators.
 
+use bpo_pairs::Untrusted;
+
 use crate::template::PromptForm;
 
 /// An error of this crate.
@@ -15,7 +17,7 @@ pub enum InjectError {
         source: minijinja::Error,
     },
     /// A prompt template uses an unknown variable.
-    #[error("the {form} template asks for `{found}`; known are `question` and `answer`")]
+    #[error("the {form} template asks for `{}`; known are `question` and `answer`", Untrusted(found))]
     TemplateVariable {
         /// Form of the template.
         form: PromptForm,
@@ -36,17 +38,17 @@ pub enum InjectError {
         /// Line and reason.
         source: minijinja::Error,
     },
-    /// A setting has a value that cannot work.
-    #[error("`{key}` must be {expected}, found {found}")]
+    /// A setting has an invalid value.
+    #[error("`{key}` must be {expected}, found {}", Untrusted(found))]
     Setting {
         /// Name of the setting.
         key: &'static str,
-        /// The values that work.
+        /// The valid values.
         expected: &'static str,
         /// The value of the setting.
         found: String,
     },
-    /// A text generator returned fewer results than it received requests.
+    /// A text generator returned fewer results than there were requests.
     #[error("the text generator gave {found} results for {expected} requests")]
     MissingResult {
         /// Number of requests.
@@ -54,4 +56,24 @@ pub enum InjectError {
         /// Number of results.
         found: usize,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_message_has_a_character_that_controls_a_terminal() {
+        let found = || {
+            "\u{1b}]0;x\u{7}\u{9b}31m\u{7f}\r\nerror: forged\u{85}\u{2028}\u{202e}\u{2066}\u{feff}".to_owned()
+        };
+        let errors = [
+            InjectError::TemplateVariable { form: PromptForm::QuestionAnswer, found: found() },
+            InjectError::Setting { key: "attempts", expected: "at least 1", found: found() },
+        ];
+        for error in errors {
+            let shown = error.to_string();
+            assert!(!shown.chars().any(Untrusted::is_unsafe) && shown.contains("forged"), "{shown:?}");
+        }
+    }
 }

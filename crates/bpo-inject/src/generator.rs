@@ -1,4 +1,4 @@
-//! The interface of a text model for error injection.
+//! The interface of text models for error injection.
 
 use std::ops::ControlFlow;
 
@@ -11,24 +11,25 @@ pub struct TextRequest {
     pub system: Option<String>,
     /// User message.
     pub prompt: String,
-    /// How the answer is drawn.
+    /// Sampling parameters.
     pub sampling: Sampling,
 }
 
-/// A callback for the result of one request, with the index of the request in its batch. After
-/// [`ControlFlow::Break`] no further request is started; started ones are still passed to it.
+/// Callback for the result of one request, which it identifies by its index. [`ControlFlow::Break`]
+/// asks the generator to start no further requests. Results of started requests may still be passed
+/// on.
 pub type OnText<'a, E> = dyn FnMut(usize, Result<Generated, RequestFailure<E>>) -> ControlFlow<()> + 'a;
 
 /// A text model.
 pub trait TextGenerator {
-    /// What can go wrong with one request.
+    /// Error of a request.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Returns one result per request, in order. A failed request does not fail the batch.
+    /// Returns one result per request, in order. A failed request does not affect the others.
     fn generate(&mut self, requests: &[TextRequest]) -> Vec<Result<Generated, Self::Error>>;
 
-    /// Passes the result of each request to `on_answer` once, as soon as it is there, in any order.
-    /// The default calls [`generate`](Self::generate) with all requests first.
+    /// Passes the result of each request to `on_answer` once, as soon as it is available, in any
+    /// order. The default calls [`generate`](Self::generate) with all requests first.
     fn generate_each(&mut self, requests: &[TextRequest], on_answer: &mut OnText<'_, Self::Error>) {
         for (place, answer) in self.generate(requests).into_iter().enumerate() {
             let answer = answer.map_err(|error| {
@@ -39,8 +40,8 @@ pub trait TextGenerator {
         }
     }
 
-    /// Whether an error is the request's own fault, so that asking again would not help; false when
-    /// it is the generator's, as when a server is down.
+    /// Returns whether an error is caused by the request itself, so that a repetition would also
+    /// fail. Returns false if the generator is the cause, for example a server that is down.
     fn is_request_error(&self, _error: &Self::Error) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! Error injection: a right answer in, a plausible wrong one out.
+//! The interface of error injection, which rewrites right answers into plausible wrong ones.
 
 use std::error::Error;
 use std::ops::ControlFlow;
@@ -12,12 +12,12 @@ pub struct InjectionRequest {
     pub question: String,
     /// The right answer.
     pub answer: String,
-    /// Seed of this rewrite. The same request gives the same text, whatever else is in its batch.
+    /// Seed of the rewrite. The result does not depend on the other requests of a batch.
     pub seed: u64,
 }
 
 impl InjectionRequest {
-    /// A request to rewrite `answer`.
+    /// Creates a request to rewrite `answer`.
     pub fn new(question: impl Into<String>, answer: impl Into<String>, seed: u64) -> Self {
         Self { question: question.into(), answer: answer.into(), seed }
     }
@@ -29,19 +29,19 @@ impl InjectionRequest {
 pub struct Injection {
     /// The rewritten answer.
     pub text: String,
-    /// Drafts it took, this one included.
+    /// Number of drafts that were generated, including the accepted one.
     pub attempts: u32,
-    /// What was cut from the draft, each kind once.
+    /// Kinds of text that were removed from the draft, each once.
     pub cuts: Vec<Cut>,
 }
 
 impl Injection {
-    /// A wrong answer found at the `attempts`-th draft.
+    /// Creates a wrong answer that was accepted after `attempts` drafts.
     pub fn new(text: impl Into<String>, attempts: u32) -> Self {
         Self { text: text.into(), attempts, cuts: Vec::new() }
     }
 
-    /// Records what was cut from the draft.
+    /// Sets the kinds of text that were removed from the draft.
     #[must_use]
     pub fn with_cuts(mut self, cuts: Vec<Cut>) -> Self {
         self.cuts = cuts;
@@ -49,41 +49,41 @@ impl Injection {
     }
 }
 
-/// Why there is no wrong answer.
+/// The reason why there is no wrong answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InjectionFailure {
-    /// Every draft broke an acceptance rule: the sample is to be skipped and counted.
-    #[error("skipped after {attempts} attempt(s): the last draft was {reason}")]
+    /// All drafts were rejected. The sample must be skipped and counted.
+    #[error("skipped after {attempts} attempt(s): the last draft was rejected ({reason})")]
     Skipped {
-        /// The rule that the last draft broke.
+        /// The reason why the last draft was rejected.
         reason: Rejection,
-        /// Drafts made.
+        /// Number of drafts.
         attempts: u32,
     },
-    /// The generator can never take this request, for instance because it is longer than its
-    /// context.
+    /// The generator refuses the request, for example because it exceeds the context length. A
+    /// repetition would also fail.
     #[error("the generator refuses the request")]
     Refused {
-        /// What it says.
+        /// The error of the generator.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// There was no draft to judge, for instance because the server is down: the sample can be
-    /// tried again.
-    #[error("no draft to judge")]
+    /// The generator failed to return a draft, for example because the server is down. The sample
+    /// can be tried again.
+    #[error("the generator returned no draft")]
     Failed {
-        /// What went wrong.
+        /// The cause.
         source: Box<dyn Error + Send + Sync>,
     },
 }
 
 impl InjectionFailure {
-    /// A failure to get any draft.
+    /// Creates a [`Failed`](Self::Failed) from its cause.
     pub fn failed(source: impl Error + Send + Sync + 'static) -> Self {
         Self::Failed { source: Box::new(source) }
     }
 
-    /// The broken rule, where there was a draft to judge.
+    /// Returns the reason why the last draft was rejected, or `None` if there was no draft.
     pub fn rejection(&self) -> Option<Rejection> {
         match self {
             Self::Skipped { reason, .. } => Some(*reason),
@@ -92,17 +92,18 @@ impl InjectionFailure {
     }
 }
 
-/// A callback for the result of one request, with the index of the request in its batch. After
-/// [`ControlFlow::Break`] no further request is started; started ones are still passed to it.
+/// Callback for the result of one request, which it identifies by its index. [`ControlFlow::Break`]
+/// asks the injector to start no further requests. Results of started requests may still be passed
+/// on.
 pub type OnInjection<'a> = dyn FnMut(usize, Result<Injection, InjectionFailure>) -> ControlFlow<()> + 'a;
 
 /// Rewrites right answers into wrong ones.
 pub trait ErrorInjector {
-    /// Returns one result per request, in order. A failed request does not fail the batch.
+    /// Returns one result per request, in order. A failed request does not affect the others.
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>>;
 
-    /// Passes the result of each request to `on_result` once, as soon as it is there, in any order.
-    /// The default calls [`inject`](Self::inject) with all requests first.
+    /// Passes the result of each request to `on_result` once, as soon as it is available, in any
+    /// order. The default calls [`inject`](Self::inject) with all requests first.
     fn inject_each(&mut self, requests: &[InjectionRequest], on_result: &mut OnInjection<'_>) {
         for (place, result) in self.inject(requests).into_iter().enumerate() {
             let _ = on_result(place, result);

@@ -10,7 +10,7 @@ mod llm;
 mod template;
 
 pub use accept::{
-    AcceptanceRules, Accepted, Counts, Cut, CutCounts, Expected, REMOVED_KEY, Rejection, RejectionCounts,
+    AcceptanceRules, Accepted, Counts, Cut, CutCounts, DraftContext, REMOVED_KEY, Rejection, RejectionCounts,
     same_text,
 };
 pub use cooccurrence::CoOccurrence;

@@ -1,4 +1,4 @@
-//! Error injection by a text model: prompt, call, clean, accept, and try again with another seed.
+//! Error injection by a text model. Rejected drafts are generated again with another seed.
 
 use std::ops::ControlFlow;
 
@@ -6,29 +6,30 @@ use bpo_pairs::{Generated, RequestFailure, Sampling};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AcceptanceRules, Accepted, CutCounts, ErrorInjector, Expected, InjectError, Injection, InjectionFailure,
-    InjectionRequest, OnInjection, Rejection, RejectionCounts, TemplateConfig, Templates, TextGenerator,
-    TextRequest,
+    AcceptanceRules, Accepted, CutCounts, DraftContext, ErrorInjector, InjectError, Injection,
+    InjectionFailure, InjectionRequest, OnInjection, Rejection, RejectionCounts, TemplateConfig, Templates,
+    TextGenerator, TextRequest,
 };
 
-/// How a text model rewrites answers.
+/// Settings of error injection by a text model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct LlmInjectorConfig {
-    /// Sampling temperature; the authors' 0.8.
+    /// Sampling temperature. Default: 0.8 (the authors).
     pub temperature: f64,
-    /// Nucleus mass; the authors' 0.95.
+    /// Probability mass of nucleus sampling. Default: 0.95 (the authors).
     pub top_p: f64,
-    /// Longest draft in tokens; 1024, what the authors' script samples with.
+    /// Maximum number of tokens of a draft. Default: 1024 (the authors' script).
     pub max_new_tokens: usize,
-    /// Drafts per answer before it is skipped, at least 1. Ours: the authors take the first.
+    /// Maximum number of drafts per answer, at least 1. An answer is skipped after that many
+    /// rejected drafts. Default: 3 (ours; the authors use the first draft).
     pub attempts: u32,
-    /// System message, if any.
+    /// System message, if there is one.
     pub system: Option<String>,
-    /// The prompts.
+    /// Prompt templates.
     pub templates: TemplateConfig,
-    /// When a draft is good enough.
+    /// Acceptance rules.
     pub acceptance: AcceptanceRules,
 }
 
@@ -50,7 +51,7 @@ impl LlmInjectorConfig {
     /// Checks the settings and templates.
     ///
     /// # Errors
-    /// If a template does not parse or a setting cannot work.
+    /// Returns an error if a template does not parse or a setting is invalid.
     pub fn validate(&self) -> Result<(), InjectError> {
         if self.attempts == 0 {
             return Err(InjectError::Setting { key: "attempts", expected: "at least 1", found: "0".into() });
@@ -58,13 +59,13 @@ impl LlmInjectorConfig {
         Templates::new(&self.templates).map(|_| ())
     }
 
-    /// Sets the number of drafts per answer.
+    /// Sets the maximum number of drafts per answer.
     pub fn with_attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self
     }
 
-    /// Sets the longest draft, in tokens.
+    /// Sets the maximum number of tokens of a draft.
     pub fn with_max_new_tokens(mut self, tokens: usize) -> Self {
         self.max_new_tokens = tokens;
         self
@@ -73,18 +74,6 @@ impl LlmInjectorConfig {
     /// Sets the system message.
     pub fn with_system(mut self, system: impl Into<String>) -> Self {
         self.system = Some(system.into());
-        self
-    }
-
-    /// Sets the prompts.
-    pub fn with_templates(mut self, templates: TemplateConfig) -> Self {
-        self.templates = templates;
-        self
-    }
-
-    /// Sets the acceptance rules.
-    pub fn with_acceptance(mut self, acceptance: AcceptanceRules) -> Self {
-        self.acceptance = acceptance;
         self
     }
 }
@@ -99,17 +88,17 @@ pub struct LlmInjector<G> {
     cuts: CutCounts,
 }
 
-/// An answer on its way: which one, and its prompt.
+/// A pending request.
 struct Pending {
     index: usize,
     prompt: String,
 }
 
 impl<G: TextGenerator> LlmInjector<G> {
-    /// An injector that asks `generator`.
+    /// Creates an injector that uses `generator`.
     ///
     /// # Errors
-    /// If a template does not parse or a setting cannot work.
+    /// Returns an error if a template does not parse or a setting is invalid.
     pub fn new(generator: G, config: LlmInjectorConfig) -> Result<Self, InjectError> {
         config.validate()?;
         let templates = Templates::new(&config.templates)?;
@@ -117,19 +106,15 @@ impl<G: TextGenerator> LlmInjector<G> {
         Ok(Self { generator, config, templates, rejections, cuts })
     }
 
-    /// Every draft turned down so far by reason, those that a later draft made good included.
+    /// Returns the number of rejected drafts by reason, including drafts of answers for which a
+    /// later draft was accepted.
     pub fn rejections(&self) -> &RejectionCounts {
         &self.rejections
     }
 
-    /// What was cut from accepted drafts so far, by kind.
+    /// Returns the number of accepted drafts from which text was removed, by kind of text.
     pub fn cuts(&self) -> &CutCounts {
         &self.cuts
-    }
-
-    /// The generator, taken back.
-    pub fn into_generator(self) -> G {
-        self.generator
     }
 }
 
@@ -143,27 +128,27 @@ impl LlmInjectorConfig {
     }
 }
 
-/// Accepts and rejects drafts, and counts rejections and cuts.
-struct Judge<'a> {
+/// Applies the acceptance rules to drafts, and counts rejections and removed parts.
+struct DraftFilter<'a> {
     rules: &'a AcceptanceRules,
     rejections: &'a mut RejectionCounts,
     cuts: &'a mut CutCounts,
 }
 
-impl Judge<'_> {
+impl DraftFilter<'_> {
     fn accept(
         &mut self,
         draft: &Generated,
         prompt: &str,
         request: &InjectionRequest,
     ) -> Result<Accepted, Rejection> {
-        let expected = Expected { prompt, question: &request.question, answer: &request.answer };
-        let verdict = self.rules.accept(draft, expected);
+        let context = DraftContext { prompt, question: &request.question, answer: &request.answer };
+        let verdict = self.rules.accept(draft, context);
         match &verdict {
             Ok(accepted) => accepted.cuts.iter().for_each(|&cut| self.cuts.add(cut)),
             Err(reason) => {
                 self.rejections.add(*reason);
-                tracing::debug!(%reason, draft = draft.text, "draft turned down");
+                tracing::debug!(%reason, draft = draft.text, "draft rejected");
             }
         }
         verdict
@@ -184,7 +169,7 @@ impl<G: TextGenerator> ErrorInjector for LlmInjector<G> {
     fn inject_each(&mut self, requests: &[InjectionRequest], on_result: &mut OnInjection<'_>) {
         let _span = tracing::info_span!("inject.batch", size = requests.len()).entered();
         let Self { generator, config, templates, rejections, cuts } = self;
-        let mut judge = Judge { rules: &config.acceptance, rejections, cuts };
+        let mut filter = DraftFilter { rules: &config.acceptance, rejections, cuts };
         let mut pending = Vec::with_capacity(requests.len());
         for (index, request) in requests.iter().enumerate() {
             match templates.render(&request.question, &request.answer) {
@@ -216,7 +201,7 @@ impl<G: TextGenerator> ErrorInjector for LlmInjector<G> {
                         Err(InjectionFailure::Refused { source: Box::new(error) })
                     }
                     Err(RequestFailure { error, .. }) => Err(InjectionFailure::failed(error)),
-                    Ok(draft) => match judge.accept(&draft, prompt, &requests[*index]) {
+                    Ok(draft) => match filter.accept(&draft, prompt, &requests[*index]) {
                         Ok(Accepted { text, cuts }) => Ok(Injection::new(text, attempt).with_cuts(cuts)),
                         Err(reason) if attempt == config.attempts => {
                             Err(InjectionFailure::Skipped { reason, attempts: attempt })
@@ -245,8 +230,8 @@ impl<G: TextGenerator> ErrorInjector for LlmInjector<G> {
     }
 }
 
-/// Seed of one draft: the request's own first, then far apart ones, so that neighbouring seeds do
-/// not share drafts.
+/// Returns the seed of one draft. The first seed is that of the request. Later seeds are far from
+/// it, so that requests with adjacent seeds do not have the same drafts.
 fn draft_seed(seed: u64, attempt: u32) -> u64 {
     // 2^64 / golden ratio, odd: its first 2^64 multiples are distinct.
     seed.wrapping_add(u64::from(attempt - 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
@@ -294,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn only_rejected_drafts_are_tried_again_with_another_seed() {
+    fn only_rejected_drafts_are_generated_again_with_another_seed() {
         let mut injector =
             injector(vec![vec![Ok("A red cup"), Ok("A blue cup."), Err("down")], vec![Ok("A plate.")]]);
         let results = injector.inject(&requests());
@@ -304,7 +289,7 @@ mod tests {
         assert!(matches!(failure, InjectionFailure::Failed { source } if source.to_string() == "down"));
         assert_eq!(injector.rejections().get(Rejection::Identical), 1);
 
-        let asked = injector.into_generator().asked;
+        let asked = &injector.generator.asked;
         assert_eq!((asked[0].len(), asked[1].len()), (3, 1));
         assert_eq!(asked[0][0].prompt, asked[1][0].prompt);
         assert_ne!(asked[0][0].sampling.seed, asked[1][0].sampling.seed);
@@ -313,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_skipped_after_the_last_attempt() {
+    fn answer_is_skipped_after_the_last_attempt() {
         let round = || vec![Ok("A red cup."), Ok(""), Ok("I cannot.")];
         let mut injector = injector(vec![round(), round()]);
         let reasons: Vec<_> =
@@ -323,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn results_that_a_generator_forgets_are_errors() {
+    fn missing_results_of_a_generator_are_errors() {
         let mut injector = injector(vec![vec![Ok("A plate.")]]);
         let results = injector.inject(&requests());
         assert!(results[0].is_ok());
@@ -333,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn no_attempts_are_refused() {
+    fn zero_attempts_are_an_error() {
         let script = Script { rounds: Vec::new(), asked: Vec::new() };
         let error = LlmInjector::new(script, LlmInjectorConfig::default().with_attempts(0)).unwrap_err();
         assert_eq!(error.to_string(), "`attempts` must be at least 1, found 0");

@@ -138,7 +138,8 @@ impl Templates {
     /// Parses the prompts.
     ///
     /// # Errors
-    /// If a text does not parse, uses an unknown variable or does not use `answer`.
+    /// Returns an error if a text does not parse, uses an unknown variable or does not use
+    /// `answer`.
     pub fn new(config: &TemplateConfig) -> Result<Self, InjectError> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -159,7 +160,7 @@ impl Templates {
     /// Renders the prompt for a wrong version of `answer`. `<image>` is removed from the question.
     ///
     /// # Errors
-    /// [`InjectError::TemplateRender`] if the template fails with these values.
+    /// Returns [`InjectError::TemplateRender`] if the template fails for these values.
     pub fn render(&self, question: &str, answer: &str) -> Result<String, InjectError> {
         let form = self.form(question);
         let question = without_image_token(question);
@@ -176,8 +177,8 @@ fn check_variables(environment: &Environment<'static>, form: PromptForm) -> Resu
         .get_template(form.name())
         .map_err(|source| InjectError::TemplateSyntax { form, source })?
         .undeclared_variables(false);
-    // A set has no order of its own: name the first in the alphabet, so that the message is always
-    // the same.
+    // The order of a set is not defined. The alphabetically first name is reported, so that the
+    // message is always the same.
     let known = |name: &&String| *name == "question" || *name == "answer" || is_global(environment, name);
     if let Some(found) = used.iter().filter(|name| !known(name)).min() {
         return Err(InjectError::TemplateVariable { form, found: found.clone() });
@@ -192,7 +193,7 @@ fn is_global(environment: &Environment<'static>, name: &str) -> bool {
     environment.globals().any(|(global, _)| global == name)
 }
 
-/// A question without the `<image>` token that training data carries at its start or end.
+/// Returns a question without the `<image>` token, which training data has at its start or end.
 pub(crate) fn without_image_token(question: &str) -> String {
     question.replace("<image>", "").trim().to_owned()
 }
@@ -202,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_question_decides_the_form() {
+    fn prompt_form_depends_on_the_question() {
         let descriptions = [
             "<image>\nDescribe the image in detail.",
             "Can you describe this picture?",
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn built_in_prompts_show_the_answer_last_and_no_image_token() {
+    fn built_in_prompts_end_with_the_answer_and_have_no_image_token() {
         let templates = Templates::new(&TemplateConfig::default()).unwrap();
         let prompt = templates.render("<image>\nHow many coins?", " 24. ").unwrap();
         assert!(prompt.ends_with("Question: How many coins? Response: 24. Modified response:"), "{prompt}");
@@ -232,14 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn markup_in_an_answer_stays_as_it_is() {
+    fn markup_in_an_answer_is_not_escaped() {
         let templates = Templates::new(&TemplateConfig::default()).unwrap();
         let prompt = templates.render("What?", "{{ question }} & <b>").unwrap();
         assert!(prompt.contains("Response: {{ question }} & <b> Modified"), "{prompt}");
     }
 
     #[test]
-    fn own_text_replaces_the_built_in() {
+    fn custom_text_replaces_the_built_in_prompt() {
         let config = TemplateConfig::default()
             .with_form(PromptForm::Description)
             .with_text(PromptForm::Description, "{{ question }}|{{ answer }}");
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_templates_are_refused_early() {
+    fn invalid_templates_are_errors() {
         let with = |text: &str| {
             Templates::new(&TemplateConfig::default().with_text(PromptForm::QuestionAnswer, text))
                 .unwrap_err()
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_that_fails_on_its_values_is_an_error() {
+    fn template_that_fails_to_render_is_an_error() {
         let config =
             TemplateConfig::default().with_text(PromptForm::QuestionAnswer, "{{ answer.missing.deeper }}");
         let templates = Templates::new(&config).unwrap();

@@ -13,7 +13,7 @@ use crate::processor::ProcessorError;
 #[non_exhaustive]
 pub enum ModelError {
     /// A file of a checkpoint or adapter cannot be read or written.
-    #[error("{path}: {source}", path = UntrustedPath(path))]
+    #[error("{path}: {}", Untrusted(&source.to_string()), path = UntrustedPath(path))]
     Io {
         /// The file.
         path: PathBuf,
@@ -27,7 +27,7 @@ pub enum ModelError {
     #[error(transparent)]
     Json(#[from] JsonError),
     /// A safetensors file is truncated or broken.
-    #[error("{path} is truncated or broken: {reason}", path = UntrustedPath(path))]
+    #[error("{path} is truncated or broken: {reason}", path = UntrustedPath(path), reason = Untrusted(reason))]
     Safetensors {
         /// The file.
         path: PathBuf,
@@ -66,7 +66,7 @@ pub enum ModelError {
     #[error(
         "{path}: {found}, which is not supported. Supported are LLaVA-1.5 checkpoints in the Hugging Face format: \
          model_type llava, with a clip_vision_model as vision tower and a llama as language model, as in \
-         llava-hf/llava-1.5-7b-hf", path = UntrustedPath(path)
+         llava-hf/llava-1.5-7b-hf", path = UntrustedPath(path), found = Untrusted(found)
     )]
     Family {
         /// The file.
@@ -78,7 +78,7 @@ pub enum ModelError {
     #[error(
         "{path}: {found} belongs to a checkpoint in the format of LLaVA's original code. Use the converted checkpoint of \
          the same name from huggingface.co/llava-hf (such as llava-hf/llava-1.5-7b-hf), or convert this one with \
-         transformers 4 (python -m transformers.models.llava.convert_llava_weights_to_hf)", path = UntrustedPath(path)
+         transformers 4 (python -m transformers.models.llava.convert_llava_weights_to_hf)", path = UntrustedPath(path), found = Untrusted(found)
     )]
     OriginalLlava {
         /// The file.
@@ -90,7 +90,7 @@ pub enum ModelError {
     #[error(
         "{path}: {key} is set ({method}), and quantized weights are not supported: use the checkpoint that this one was \
          quantized from, or dequantize it with transformers (model.dequantize(), then model.save_pretrained(...))",
-        path = UntrustedPath(path)
+        path = UntrustedPath(path), method = Untrusted(method)
     )]
     Quantized {
         /// The file.
@@ -110,7 +110,7 @@ pub enum ModelError {
         problems: Box<WeightProblems>,
     },
     /// The configuration has an unsupported value.
-    #[error("{path}: {key} is {found}; supported: {supported}", path = UntrustedPath(path), found = Untrusted(found))]
+    #[error("{path}: {key} is {found}; supported: {supported}", path = UntrustedPath(path), key = Untrusted(key), found = Untrusted(found))]
     Unsupported {
         /// The file.
         path: PathBuf,
@@ -122,7 +122,7 @@ pub enum ModelError {
         supported: String,
     },
     /// A size in a file is above its limit: the file is broken, or made to take all memory.
-    #[error("{path}: {key} is {found}, above the limit of {limit}", path = UntrustedPath(path))]
+    #[error("{path}: {key} is {found}, above the limit of {limit}", path = UntrustedPath(path), key = Untrusted(key))]
     OverLimit {
         /// The file.
         path: PathBuf,
@@ -147,7 +147,7 @@ pub enum ModelError {
     )]
     HasAdapters,
     /// A setting has a value that cannot be used.
-    #[error("{key} must be {expected}, not {found}")]
+    #[error("{key} must be {expected}, not {}", Untrusted(found))]
     Setting {
         /// The name of the setting.
         key: &'static str,
@@ -157,7 +157,7 @@ pub enum ModelError {
         found: String,
     },
     /// A setting that selects modules by name is not a regular expression.
-    #[error("{key}: {pattern:?} is not a regular expression: {source}")]
+    #[error("{key}: {:?} is not a regular expression: {}", Untrusted(pattern), Untrusted(&source.to_string()))]
     TargetPattern {
         /// The setting.
         key: &'static str,
@@ -180,7 +180,7 @@ pub enum ModelError {
     },
     /// `target_modules` selects a module that cannot be adapted.
     #[error(
-        "target_modules: {pattern:?} matches {module}, which cannot be adapted: only linears can, of the language model's \
+        "target_modules: {pattern:?} matches {module:?}, which cannot be adapted: only linears can, of the language model's \
          layers, the vision tower's, the projector and the head (lm_head)"
     )]
     NotAdaptable {
@@ -302,7 +302,7 @@ pub enum ModelError {
         prompt: usize,
     },
     /// An image cannot be loaded.
-    #[error("image {}: {source}", Untrusted(name))]
+    #[error("image {}: {}", Untrusted(name), Untrusted(&source.to_string()))]
     Image {
         /// The name of the image in the data.
         name: String,
@@ -386,3 +386,7 @@ impl std::fmt::Display for WeightProblems {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "error_tests.rs"]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bpo_distort::features::{FeatureStage, add_noise, hidden_tokens};
+use bpo_distort::features::{FeatureStage, add_noise, masked_tokens};
 use bpo_distort::{DistortError, Distortion, Input, StageSeed};
 #[cfg(feature = "dpo")]
 use image::RgbImage;
@@ -127,7 +127,7 @@ impl ImageInput {
             match stage {
                 FeatureStage::Noise { sigma } => input.noise.push((sigma, seed)),
                 FeatureStage::MaskTokens { share } => {
-                    input.hidden.extend(hidden_tokens(input.layout.tokens(), share, seed));
+                    input.hidden.extend(masked_tokens(input.layout.tokens(), share, seed));
                 }
                 // a stage that is not known here
                 _ => return Err(DistortError::NeedsModel { family: "feature stage" }.into()),
@@ -188,7 +188,8 @@ pub(crate) fn weakened_pixels(
 /// Checks that a distortion works on a single image and its pixels only.
 ///
 /// # Errors
-/// [`DistortError::NeedsModel`] for a distortion of features, [`DistortError::NeedsOther`] for one that takes another image.
+/// [`DistortError::NeedsModel`] for a distortion of features, [`DistortError::NeedsOther`] for one
+/// that takes another image.
 #[cfg(feature = "dpo")]
 pub(crate) fn check_weakening(distortion: &Distortion) -> Result<(), ModelError> {
     for family in distortion.stages().filter_map(Distortion::family) {

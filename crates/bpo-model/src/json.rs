@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use bpo_pairs::files::{FileError, read_text};
-use bpo_pairs::{Limits, Untrusted, UntrustedPath, Words};
+use bpo_pairs::{Limits, MessageTerms, Untrusted, UntrustedPath};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
@@ -163,7 +163,7 @@ fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Misfit> {
         let expected = message.split_once("expected ").map_or(message.as_str(), |(_, expected)| expected);
         Misfit {
             key,
-            expected: Words::Json.expected(expected),
+            expected: MessageTerms::Json.expected(expected),
             found: found.map_or_else(|| "nothing".to_owned(), shown),
         }
     })

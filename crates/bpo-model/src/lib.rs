@@ -26,7 +26,7 @@ pub use decoder::{Decoder, DecoderConfig, RopeParameters};
 pub use error::{ModelError, WeightProblems};
 pub use families::llava::{FeatureLayer, FeatureSelect, LlavaConfig, LlavaProjector};
 pub use families::{FamilySpec, Projector, VlmConfig};
-pub use generation::{Continuation, ContrastInput, Prompt};
+pub use generation::{Continuation, ContrastInput, OnContinuation, Prompt};
 pub use input::{ImageInput, ImageLayout, ModelInput};
 pub use json::JsonError;
 pub use layers::Activation;

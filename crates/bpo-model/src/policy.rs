@@ -179,14 +179,14 @@ impl Texts {
     ) -> Result<Vec<TokenizedCompletion>, ModelError> {
         let images: Vec<_> = images.iter().collect();
         let system = group.system.as_deref().filter(|_| self.processor.chat.takes_system());
-        let tokenize = |completion: &String| {
-            let whole = self.processor.encode_completion(
-                system,
-                &group.history,
-                &group.prompt,
-                completion,
-                &images,
-            )?;
+        let whole = self.processor.encode_completions(
+            system,
+            &group.history,
+            &group.prompt,
+            group.completions.iter().map(String::as_str),
+            &images,
+        )?;
+        let fit = |whole: TokenizedCompletion| {
             let (prompt, wanted) = (whole.answer_start, whole.answer().len());
             let fitted = whole.fit(self.context)?;
             if fitted.truncated {
@@ -195,8 +195,7 @@ impl Texts {
             }
             Ok(fitted)
         };
-        let completions: Vec<TokenizedCompletion> =
-            group.completions.iter().map(tokenize).collect::<Result<_, _>>()?;
+        let completions: Vec<TokenizedCompletion> = whole.into_iter().map(fit).collect::<Result<_, _>>()?;
         let mut known: HashMap<&[u32], usize> = HashMap::new();
         for (place, completion) in completions.iter().enumerate() {
             if let Some(same) = known.insert(&completion.ids, place) {

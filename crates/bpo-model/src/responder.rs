@@ -1,13 +1,14 @@
 //! [`Vlm`] answers questions about images.
 
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 
 use bpo_distort::{DistortError, Distortion, Input};
 use bpo_pairs::{Contrast, ContrastMode, Generated, Sampling, Turn, item_seed};
 use image::RgbImage;
 
 use crate::error::ModelError;
-use crate::generation::{ContrastInput, Prompt};
+use crate::generation::{Continuation, ContrastInput, Prompt};
 use crate::input::{ImageInput, ImageLayout, ModelInput};
 use crate::lora::Adapters;
 use crate::processor::{Processor, ProcessorError, TokenizedCompletion};
@@ -90,35 +91,73 @@ impl VlmResponder {
     /// Answers questions that [`prepare`](Self::prepare) has made, with at most `at_a_time` answers
     /// in the making. An error in the place of a question is returned in the place of its answer.
     pub fn answer_prepared<E: From<ModelError>>(
-        &mut self,
+        &self,
         questions: Vec<Result<PreparedQuestion, E>>,
         at_a_time: NonZeroUsize,
     ) -> Vec<Result<Generated, E>> {
-        let good = questions.iter().filter_map(|question| Some(question.as_ref().ok()?.prompt.clone()));
-        let good: Vec<_> = good.collect();
-        let eos = self.processor.text.eos_ids();
-        let mut answers = match self.model.generate_continuous(&good, at_a_time, eos, self.adapters) {
-            Ok(answers) => answers.into_iter(),
-            // One by one, so that each question has its own error.
-            Err(_) if questions.len() > 1 => {
-                let alone = |question| self.answer_prepared(vec![question], NonZeroUsize::MIN);
-                return questions.into_iter().flat_map(alone).collect();
+        let mut answers: Vec<_> = questions.iter().map(|_| None).collect();
+        self.answer_each(questions, at_a_time, &mut |place, answer| {
+            answers[place] = Some(answer);
+            ControlFlow::Continue(())
+        });
+        answers.into_iter().map(|answer| answer.expect("an answer to each question")).collect()
+    }
+
+    /// Answers questions as [`answer_prepared`](Self::answer_prepared) does, and passes each answer
+    /// with the index of its question to `on_answer` as soon as it ends. [`ControlFlow::Break`]
+    /// drops the others.
+    pub fn answer_each<E: From<ModelError>>(
+        &self,
+        questions: Vec<Result<PreparedQuestion, E>>,
+        at_a_time: NonZeroUsize,
+        on_answer: &mut dyn FnMut(usize, Result<Generated, E>) -> ControlFlow<()>,
+    ) {
+        let (mut prompts, mut asked) = (Vec::new(), Vec::new());
+        for (place, question) in questions.into_iter().enumerate() {
+            match question {
+                Ok(PreparedQuestion { prompt, prefix }) => {
+                    prompts.push(prompt);
+                    asked.push((place, prefix));
+                }
+                Err(error) => {
+                    if on_answer(place, Err(error)).is_break() {
+                        return;
+                    }
+                }
             }
-            Err(error) => return vec![Err(error.into())],
+        }
+        let text = &self.processor.text;
+        let finish = |index: usize, answer: Result<Continuation, ModelError>| {
+            let (place, prefix): &(usize, Vec<u32>) = &asked[index];
+            let answer = answer.and_then(|answer| {
+                let ids = [prefix.as_slice(), &answer.ids].concat();
+                let text = text.decode(&ids, true)?;
+                Ok(Generated { text, finish: answer.finish, tokens: Some(ids.len()) })
+            });
+            (*place, answer.map_err(E::from))
         };
-        questions
-            .into_iter()
-            .map(|question| {
-                let PreparedQuestion { prefix: mut ids, .. } = question?;
-                let answer = answers.next().expect("one answer for each prompt");
-                ids.extend(answer.ids);
-                Ok(Generated {
-                    text: self.processor.text.decode(&ids, true).map_err(ModelError::from)?,
-                    finish: answer.finish,
-                    tokens: Some(ids.len()),
-                })
-            })
-            .collect()
+        let eos = text.eos_ids();
+        let (mut is_answered, mut flow) = (vec![false; prompts.len()], ControlFlow::Continue(()));
+        let mut on_continuation = |index: usize, answer: Continuation| {
+            is_answered[index] = true;
+            let (place, answer) = finish(index, Ok(answer));
+            flow = on_answer(place, answer);
+            flow
+        };
+        let generated =
+            self.model.generate_each(&prompts, at_a_time, eos, self.adapters, &mut on_continuation);
+        if generated.is_ok() || flow.is_break() {
+            return;
+        }
+        // one by one, so that each of the other questions has its own error
+        for index in (0..prompts.len()).filter(|index| !is_answered[*index]) {
+            let answer = self.model.generate(&prompts[index..=index], eos, self.adapters);
+            let answer = answer.map(|mut answers| answers.swap_remove(0));
+            let (place, answer) = finish(index, answer);
+            if on_answer(place, answer).is_break() {
+                return;
+            }
+        }
     }
 
     /// Whether the chat template has a place for a system text.

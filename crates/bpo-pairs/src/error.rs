@@ -1,32 +1,22 @@
-//! Errors of preference data.
+//! Errors of reading, making and writing preference data.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::files::FileError;
-use crate::serde_words::Words;
-use crate::untrusted::UntrustedPath;
+use crate::serde_message::MessageTerms;
+use crate::untrusted::{Untrusted, UntrustedPath, escape_controls};
 
-/// Everything that can be wrong with preference data and its files.
+/// An error of reading, making or writing preference data.
 ///
-/// Records and lines are counted from 1, as editors count them.
+/// Records, lines and columns are numbered from 1.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PairsError {
-    /// The file system refused.
-    #[error("cannot {action} {}", UntrustedPath(path))]
-    Io {
-        /// What was tried: `open`, `read`, `write`, ...
-        action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// A file cannot be opened, read or written.
+    /// A file could not be opened, read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A record is longer than any real one.
+    /// A record exceeds the size limit.
     #[error(
         "{}: record {record}, line {line}: longer than {limit} bytes, the limit for a record",
         UntrustedPath(path)
@@ -34,47 +24,47 @@ pub enum PairsError {
     RecordTooLarge {
         /// The file.
         path: PathBuf,
-        /// The record, from 1.
+        /// Number of the record, from 1.
         record: usize,
-        /// The line in which it goes over the limit, from 1.
+        /// Number of the line in which the record exceeds the limit, from 1.
         line: usize,
-        /// The limit in bytes, see [`Limits::record_bytes`](crate::Limits::record_bytes).
+        /// The limit in bytes; see [`Limits::record_bytes`](crate::Limits::record_bytes).
         limit: usize,
     },
-    /// A file has not a single byte of content.
+    /// A file is empty or holds only white space.
     #[error("{} is empty: expected {expected}", UntrustedPath(path))]
     Empty {
         /// The file.
         path: PathBuf,
-        /// What should have been in it.
+        /// The expected content.
         expected: &'static str,
     },
-    /// A file is not the JSON that it should be: cut off, malformed, or of another shape.
-    #[error("{}: record {record}, line {line}, column {column}: {problem}", UntrustedPath(path))]
+    /// A file holds invalid JSON, is truncated, or holds JSON of another form.
+    #[error("{}: record {record}, line {line}, column {column}: {}", UntrustedPath(path), Untrusted(problem))]
     Json {
         /// The file.
         path: PathBuf,
-        /// The record that was being read, from 1.
+        /// Number of the record that was being read, from 1.
         record: usize,
-        /// Line of the file, from 1.
+        /// Number of the line, from 1.
         line: usize,
-        /// Column of the line, from 1; 0 before its first character.
+        /// Column in the line, from 1; 0 if the error is before the first character.
         column: usize,
-        /// What the parser says, with the key where it is one of a value.
+        /// The message of the parser, with the key of the value if it is known.
         problem: String,
     },
-    /// A value cannot be written as JSON.
-    #[error("{}: record {record} cannot be written as JSON", UntrustedPath(path))]
+    /// A record could not be serialized.
+    #[error("{}: record {} cannot be written as JSON", UntrustedPath(path), Untrusted(record))]
     Encode {
         /// The file.
         path: PathBuf,
         /// Id of the record.
         record: String,
-        /// What the writer says.
+        /// The error of the serializer.
         source: serde_json::Error,
     },
-    /// JSON knows no infinity and no NaN.
-    #[error("{}: record {record}: score {score} is not a finite number", UntrustedPath(path))]
+    /// A score is infinite or NaN, which JSON cannot represent.
+    #[error("{}: record {}: score {score} is not a finite number", UntrustedPath(path), Untrusted(record))]
     Score {
         /// The file.
         path: PathBuf,
@@ -84,33 +74,28 @@ pub enum PairsError {
         score: f64,
     },
     /// Two records of a file have the same id.
-    #[error("{}: line {line}: id {id:?} was used before", UntrustedPath(path))]
+    #[error("{}: line {line}: id {:?} was used before", UntrustedPath(path), Untrusted(id))]
     DuplicateId {
         /// The file.
         path: PathBuf,
-        /// Line of the second use.
+        /// Number of the line of the second record, from 1.
         line: usize,
-        /// The id.
+        /// The repeated id.
         id: String,
-    },
-    /// Another process appends to the same file.
-    #[error("{} is being written by another process", UntrustedPath(path))]
-    Locked {
-        /// The file.
-        path: PathBuf,
     },
 }
 
 impl PairsError {
-    /// For `map_err` on file operations.
+    /// Returns a function for `map_err` that makes a [`FileError::Io`].
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io { action, path, source }
+        move |source| Self::File(FileError::Io { action, path, source })
     }
 
-    /// A parser error: one of reading stays one of reading, any other tells its place.
+    /// Converts an error of the parser. An error of the underlying reader becomes
+    /// [`FileError::Io`]; any other error becomes [`Json`](Self::Json).
     ///
-    /// `key` is where in the record the parser was; empty where that is not known.
+    /// `key` is the path of the value in the record, or empty if it is unknown.
     pub(crate) fn json(
         path: &Path,
         record: usize,
@@ -120,7 +105,7 @@ impl PairsError {
     ) -> Self {
         let path = path.to_owned();
         if source.is_io() {
-            return Self::Io { action: "read", path, source: source.into() };
+            return Self::io("read", &path)(source.into());
         }
         let column = source.column();
         let problem = problem(key, &source);
@@ -128,21 +113,27 @@ impl PairsError {
     }
 }
 
-/// The parser's message without its place, which the error has already, and in the words of JSON.
+/// Returns the message of the parser in JSON terms, without the position, which the error already
+/// holds.
 fn problem(key: &str, error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
-    let text = Words::Json.message(text.strip_suffix(&place).unwrap_or(&text));
+    let text = MessageTerms::Json.message(text.strip_suffix(&place).unwrap_or(&text));
+    if error.is_eof() {
+        return format!("{text}: expected a JSON array, or one whole record per line");
+    }
     let whole = key.is_empty() || key == "." || !error.is_data();
     if whole { text } else { format!("`{key}`: {text}") }
 }
 
-/// An error with all its causes, on one line.
+/// Formats an error and all its sources, separated by colons. Characters that control a terminal
+/// are escaped in all of them, because sources of other crates repeat raw text; line feeds are
+/// kept.
 pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let mut text = escape_controls(&error.to_string());
     let mut cause = error.source();
     while let Some(error) = cause {
-        let next = error.to_string();
+        let next = escape_controls(&error.to_string());
         // some errors repeat their cause in their own message
         if !text.ends_with(&next) {
             text.push_str(": ");

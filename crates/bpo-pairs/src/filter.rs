@@ -1,46 +1,47 @@
-//! Which pairs are fit for training.
+//! The filter for pairs.
 
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Completion, PreferencePair, Record};
 use crate::skipped::SkipReason;
 
-/// Drops pairs with an answer that is empty, too long, or the same as the other.
+/// Rejects pairs with an empty answer, an answer that is too long, or identical answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table with `max_words`")]
 #[non_exhaustive]
 pub struct PairFilter {
-    /// Most words (by white space) in either answer.
+    /// Maximum number of words, separated by white space, in each answer.
     pub max_words: usize,
-    /// Whether an answer with more words drops its whole sample, with all its pairs, as in the authors' code. Default: false (ours), and
-    /// then it drops the pairs that it is in.
+    /// Whether an answer above `max_words` rejects the whole record, as in the authors' code. If
+    /// false (the default), it rejects only the pairs that contain it.
     pub whole_sample: bool,
 }
 
 impl Default for PairFilter {
-    /// The authors' limit: 350 words.
+    /// The authors' limit of 350 words.
     fn default() -> Self {
         Self { max_words: 350, whole_sample: false }
     }
 }
 
 impl PairFilter {
-    /// Sets the most words in either answer.
+    /// Sets the maximum number of words in each answer.
     pub fn with_max_words(mut self, max_words: usize) -> Self {
         self.max_words = max_words;
         self
     }
 
-    /// Sets whether an answer with more words drops its whole sample.
+    /// Sets whether an answer above `max_words` rejects the whole record.
     pub fn with_whole_sample(mut self, whole_sample: bool) -> Self {
         self.whole_sample = whole_sample;
         self
     }
 
-    /// Whether a record's pairs are looked at at all.
+    /// Checks a record before its pairs are made.
     ///
     /// # Errors
-    /// [`SkipReason::TooLong`] where [`whole_sample`](Self::whole_sample) drops the record.
+    /// Returns [`SkipReason::TooLong`] if [`whole_sample`](Self::whole_sample) is set and a
+    /// completion has more than `max_words` words.
     pub fn check_record(&self, record: &Record) -> Result<(), SkipReason> {
         let too_long = |completion: &Completion| count_words(&completion.response) > self.max_words;
         if self.whole_sample && record.completions.iter().any(too_long) {
@@ -50,10 +51,10 @@ impl PairFilter {
         }
     }
 
-    /// Whether a pair passes.
+    /// Checks a pair. White space around an answer is ignored.
     ///
     /// # Errors
-    /// The reason why it does not. Answers that differ in white space around them only are identical.
+    /// Returns the reason for which the pair is rejected.
     pub fn check(&self, pair: &PreferencePair) -> Result<(), SkipReason> {
         let (chosen, rejected) = (pair.chosen.trim(), pair.rejected.trim());
         if chosen.is_empty() || rejected.is_empty() {
@@ -69,7 +70,7 @@ impl PairFilter {
     }
 }
 
-/// Words by white space.
+/// Counts the words of a text, separated by white space.
 pub fn count_words(text: &str) -> usize {
     text.split_whitespace().count()
 }
@@ -80,13 +81,13 @@ mod tests {
     use crate::record::CompletionKind;
 
     #[test]
-    fn either_answer_can_fail_a_pair() {
+    fn pair_fails_by_either_answer() {
         let check = |chosen: &str, rejected: &str| {
             PairFilter::default().with_max_words(3).check(&PreferencePair {
                 id: "p".into(),
                 image: "a.jpg".into(),
                 system: None,
-                history: vec![],
+                history: Default::default(),
                 prompt: "What?".into(),
                 chosen: chosen.into(),
                 rejected: rejected.into(),
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_the_authors() {
+    fn default_limit_equals_the_authors() {
         assert_eq!(PairFilter::default().max_words, 350);
         assert!(serde_json::from_str::<PairFilter>(r#"{"max_word": 3}"#).is_err());
     }

@@ -1,4 +1,4 @@
-//! Fingerprints: SHA-256 of bytes and files, to detect changed inputs.
+//! SHA-256 fingerprints of bytes and files, used to detect changed inputs.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -10,18 +10,18 @@ use sha2::{Digest, Sha256};
 use crate::error::PairsError;
 use crate::files::open_input;
 
-/// SHA-256, as 64 hexadecimal digits.
+/// A SHA-256 digest as 64 lowercase hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Fingerprint(String);
 
 impl Fingerprint {
-    /// The fingerprint of bytes.
+    /// Computes the fingerprint of `bytes`.
     pub fn of(bytes: impl AsRef<[u8]>) -> Self {
         Self::finish(Sha256::new().chain_update(bytes))
     }
 
-    /// The 64 digits.
+    /// Returns the 64 digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -37,18 +37,41 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// Fingerprint of a file's bytes, read in pieces.
+/// Computes a SHA-256 digest of several texts. Each text has its length before it, so the bounds
+/// between texts count.
+#[derive(Clone, Debug, Default)]
+pub struct TextHasher(Sha256);
+
+impl TextHasher {
+    /// Adds a text.
+    pub fn add(&mut self, text: &str) {
+        self.0.update((text.len() as u64).to_le_bytes());
+        self.0.update(text);
+    }
+
+    /// Returns the digest of all texts.
+    pub fn bytes(self) -> [u8; 32] {
+        self.0.finalize().into()
+    }
+
+    /// Returns the digest of all texts in hexadecimal.
+    pub fn fingerprint(self) -> Fingerprint {
+        Fingerprint::finish(self.0)
+    }
+}
+
+/// Computes the fingerprint of a file without holding it in memory.
 ///
 /// # Errors
-/// If the file cannot be read.
+/// Returns an error if the file cannot be opened or read.
 pub fn fingerprint_file(path: impl AsRef<Path>) -> Result<Fingerprint, PairsError> {
     let path = path.as_ref();
     let reader = FingerprintReader::new(open_input(path)?);
     reader.finish().map_err(PairsError::io("read", path))
 }
 
-/// A reader that computes the fingerprint of what is read through it, so that a file, or a pipe that
-/// can be read only once, is read once.
+/// A reader that computes the fingerprint of the bytes read through it, so that a file or pipe is
+/// read only once.
 #[derive(Debug)]
 pub struct FingerprintReader<R> {
     inner: R,
@@ -56,15 +79,15 @@ pub struct FingerprintReader<R> {
 }
 
 impl<R: Read> FingerprintReader<R> {
-    /// Reads from `inner`.
+    /// Wraps `inner`.
     pub fn new(inner: R) -> Self {
         Self { inner, hasher: Sha256::new() }
     }
 
-    /// Reads what is left, and gives the fingerprint of all bytes.
+    /// Reads to the end and returns the fingerprint of all bytes.
     ///
     /// # Errors
-    /// If the rest cannot be read.
+    /// Returns an error if the rest cannot be read.
     pub fn finish(mut self) -> io::Result<Fingerprint> {
         let mut buffer = vec![0; 1 << 16];
         loop {

@@ -1,6 +1,5 @@
-//! Files that preference data comes from and goes to.
+//! File formats of preference data.
 
-mod asked;
 pub mod bpo;
 mod conversation;
 pub(crate) mod fields;
@@ -8,4 +7,5 @@ mod images_field;
 pub mod json;
 pub mod jsonl;
 pub mod llava;
+mod question_fields;
 pub mod questions;

@@ -1,4 +1,4 @@
-//! Text that a model generates: how it is sampled, and what comes back.
+//! Sampling parameters and results of text generation.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,16 +7,17 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Sampling {
-    /// Sampling temperature. 0 takes the most likely token at every step.
+    /// Sampling temperature. 0 selects the most likely token at every step.
     pub temperature: f64,
-    /// Nucleus sampling: the smallest set of tokens with at least this probability. 1 keeps all.
+    /// Nucleus sampling: tokens are drawn from the smallest set whose probabilities sum to at least
+    /// this value. 1 keeps all tokens.
     pub top_p: f64,
-    /// Only this many of the most likely tokens are drawn. 0 keeps all.
+    /// Number of most likely tokens to draw from. 0 keeps all tokens.
     pub top_k: usize,
-    /// Longest answer, in tokens.
+    /// Maximum length of the answer in tokens.
     pub max_new_tokens: usize,
-    /// Seed of the draw. The same request with the same seed gives the same text, whatever else is
-    /// in its batch.
+    /// Seed of the random draws. The same request with the same seed generates the same text,
+    /// independent of the other requests in its batch.
     pub seed: u64,
 }
 
@@ -28,43 +29,43 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// Greedy decoding of at most `max_new_tokens` tokens.
+    /// Returns greedy decoding of at most `max_new_tokens` tokens.
     pub fn greedy(max_new_tokens: usize) -> Self {
         Self { max_new_tokens, ..Self::default() }
     }
 
-    /// Sets the temperature.
+    /// Sets [`temperature`](Self::temperature).
     pub fn with_temperature(mut self, temperature: f64) -> Self {
         self.temperature = temperature;
         self
     }
 
-    /// Sets the nucleus mass.
+    /// Sets [`top_p`](Self::top_p).
     pub fn with_top_p(mut self, top_p: f64) -> Self {
         self.top_p = top_p;
         self
     }
 
-    /// Sets the number of candidate tokens.
+    /// Sets [`top_k`](Self::top_k).
     pub fn with_top_k(mut self, top_k: usize) -> Self {
         self.top_k = top_k;
         self
     }
 
-    /// Sets the seed.
+    /// Sets [`seed`](Self::seed).
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 }
 
-/// Why a model stopped generating.
+/// The reason for which a model stopped generating.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FinishReason {
-    /// The model ended its answer.
+    /// The model generated an end token.
     Stop,
-    /// The answer reached the longest allowed length.
+    /// The answer reached its maximum length.
     Length,
 }
 
@@ -73,17 +74,17 @@ pub enum FinishReason {
 pub struct Generated {
     /// The text, without special tokens.
     pub text: String,
-    /// Why it ended.
+    /// The reason for which generation stopped.
     pub finish: FinishReason,
-    /// Its length in tokens, where the model reports it.
+    /// Length of the answer in tokens, if the model reports it.
     pub tokens: Option<usize>,
 }
 
-/// A request without an answer.
+/// The failure of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestFailure<E> {
-    /// What went wrong.
+    /// The error.
     pub error: E,
-    /// Whether the error is the request's own fault, so that asking again is useless.
+    /// Whether the request itself causes the error, so that a retry would fail as well.
     pub is_request_error: bool,
 }

@@ -1,4 +1,4 @@
-//! Unique ids from data whose ids repeat, are numbers or are missing.
+//! Ids of records, made unique where the data repeats or omits them.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize};
 
-/// An id as data has it: text or an integer. It is written as text.
+/// The id of a record: text or an integer in the data, always written as text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Id(pub String);
@@ -37,21 +37,24 @@ impl<'de> Deserialize<'de> for Id {
     }
 }
 
-/// The id that data gives, or the place of the record (from 0) where it gives none or an empty one.
+/// Returns `id`, or `index` (the position of the record in its file, from 0) if `id` is missing or
+/// empty.
 pub(crate) fn id_or_index(id: Option<Id>, index: usize) -> String {
     id.filter(|id| !id.0.is_empty()).map_or_else(|| index.to_string(), |id| id.0)
 }
 
-/// Hands out each id once: the second `cat` becomes `cat~2`.
+/// Makes ids unique by numbering: the second `cat` becomes `cat~2`.
 #[derive(Debug, Default)]
 pub(crate) struct UniqueIds {
     taken: HashSet<String>,
-    /// The next number to try for an id that repeats; without it equal ids would cost quadratic time.
+    /// The next number to try for each repeated id. Without it, equal ids would take quadratic
+    /// time.
     next: HashMap<String, usize>,
 }
 
 impl UniqueIds {
-    /// Ids for the parts of one conversation: the bare id for one part, `{id}#{k}` for several.
+    /// Returns the ids of the `parts` samples of one conversation: `{id}` for one part, `{id}#{k}`
+    /// for several.
     pub(crate) fn claim(&mut self, id: &str, parts: usize) -> Vec<String> {
         let mut number = self.next.get(id).copied().unwrap_or(1);
         loop {

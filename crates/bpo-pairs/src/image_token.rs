@@ -1,20 +1,21 @@
-//! The place of the image token in a conversation.
+//! Placement of the image token in a conversation.
 
 use crate::placeholders::{check_answer, check_question};
 use crate::sft::{IMAGE_TOKEN, Turn};
-use crate::skipped::{Flaw, SkipReason};
+use crate::skipped::{SkipCause, SkipReason};
 
-/// The text of a prompt without its image token.
+/// Returns the text of a prompt without its first image token and without surrounding white space.
 pub fn strip_image_token(prompt: &str) -> String {
     prompt.replacen(IMAGE_TOKEN, "", 1).trim().to_owned()
 }
 
-/// Gives the first question of a conversation exactly one image token, at its start or end.
+/// Places exactly one image token at the start or end of the first question of a conversation.
 ///
-/// A token between words moves to the start, and a missing one is put there, as LLaVA's `preprocess_multimodal` does.
+/// A token in the middle of the text moves to the start, and a missing token is added there, as
+/// LLaVA's `preprocess_multimodal` does.
 ///
 /// # Errors
-/// [`SkipReason::ImageToken`] if there is more than one.
+/// Returns [`SkipReason::ImageToken`] if the text has more than one image token.
 pub fn place_image_token(prompt: &str) -> Result<String, SkipReason> {
     let trimmed = prompt.trim();
     match trimmed.matches(IMAGE_TOKEN).count() {
@@ -24,12 +25,15 @@ pub fn place_image_token(prompt: &str) -> Result<String, SkipReason> {
     }
 }
 
-/// Gives the first of `history` and `prompt` its image token; see [`place_image_token`].
+/// Places the image token in the first question of a conversation; see [`place_image_token`]. The
+/// first question is that of `history[0]`, or `prompt` if `history` is empty.
 ///
 /// # Errors
-/// [`SkipReason::ImageToken`] if any later text has one; [`SkipReason::OtherPlaceholder`] if a text has what stands for an image in data
-/// for another model, which would be read as text. The detail names the text by its place: `history[0].prompt`, `prompt`.
-pub fn place_in_conversation(history: &mut [Turn], prompt: &mut String) -> Result<(), Flaw> {
+/// Returns [`SkipReason::ImageToken`] if an answer of `history` or a later question has an image
+/// token or the first question has several, and [`SkipReason::OtherPlaceholder`] if a text has an
+/// image placeholder of another model, which would be read as plain text. For a placeholder, the
+/// detail names the text: `history[0].prompt`, `prompt`.
+pub fn place_in_conversation(history: &mut [Turn], prompt: &mut String) -> Result<(), SkipCause> {
     for (i, turn) in history.iter().enumerate() {
         check_question(&format!("history[{i}].prompt"), &turn.prompt)?;
         check_answer(&format!("history[{i}].answer"), &turn.answer)?;
@@ -38,8 +42,8 @@ pub fn place_in_conversation(history: &mut [Turn], prompt: &mut String) -> Resul
     place_in_first(history, prompt)
 }
 
-/// The same without a look for other placeholders.
-pub(crate) fn place_in_first(history: &mut [Turn], prompt: &mut String) -> Result<(), Flaw> {
+/// Does the same as [`place_in_conversation`], without the check for placeholders of other models.
+pub(crate) fn place_in_first(history: &mut [Turn], prompt: &mut String) -> Result<(), SkipCause> {
     let in_answer = history.iter().any(|turn| turn.answer.contains(IMAGE_TOKEN));
     let mut questions = history.iter_mut().map(|turn| &mut turn.prompt).chain([prompt]);
     let first = questions.next().map(|first| place_image_token(first).map(|placed| *first = placed));
@@ -50,9 +54,9 @@ pub(crate) fn place_in_first(history: &mut [Turn], prompt: &mut String) -> Resul
     Ok(())
 }
 
-/// The flaw of a conversation with image tokens where none may be.
-pub(crate) fn misplaced() -> Flaw {
-    Flaw::new(SkipReason::ImageToken, format_args!("expected {IMAGE_TOKEN} once, in the first question"))
+/// Returns the error for a conversation with a repeated or misplaced image token.
+pub(crate) fn misplaced() -> SkipCause {
+    SkipCause::new(SkipReason::ImageToken, format_args!("expected {IMAGE_TOKEN} once, in the first question"))
 }
 
 #[cfg(test)]
@@ -60,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn token_keeps_its_place_or_moves_to_the_start() {
+    fn token_is_kept_or_moved_to_the_start() {
         let cases = [
             ("<image>\nWhat?", "<image>\nWhat?"),
             ("What?\n<image>", "What?\n<image>"),
@@ -75,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn token_belongs_to_the_first_question() {
+    fn token_is_placed_in_the_first_question() {
         let turn = |prompt: &str, answer: &str| Turn { prompt: prompt.into(), answer: answer.into() };
         let mut history = [turn("What?", "A cat.")];
         let mut prompt = "Which color?".to_owned();
@@ -88,8 +92,12 @@ mod tests {
         assert_eq!(place_in_conversation(&mut answered, &mut "Why?".to_owned()), Err(misplaced()));
 
         let mut other = [turn("What?", "A cat.")];
-        let flaw = place_in_conversation(&mut other, &mut "<ImageHere> Why?".to_owned()).unwrap_err();
-        assert_eq!(flaw.reason, SkipReason::OtherPlaceholder);
-        assert!(flaw.detail.contains("`prompt`: ") && flaw.detail.contains("<ImageHere>"), "{}", flaw.detail);
+        let cause = place_in_conversation(&mut other, &mut "<ImageHere> Why?".to_owned()).unwrap_err();
+        assert_eq!(cause.reason, SkipReason::OtherPlaceholder);
+        assert!(
+            cause.detail.contains("`prompt`: ") && cause.detail.contains("<ImageHere>"),
+            "{}",
+            cause.detail
+        );
     }
 }

@@ -1,15 +1,15 @@
-//! The vocabulary of preference data for vision-language models: samples, completions, pairs,
-//! generations and skipped items, with readers and writers of the file formats that hold them.
+//! Preference data for vision-language models: samples, completions, pairs, generated answers and
+//! skipped items, and readers and writers of their file formats.
 //!
-//! The crate depends on no tensor library and decodes no image.
+//! The crate depends on no tensor library and decodes no images.
 //!
 //! ```text
 //! format::llava -> SftSample
 //! format::bpo   -> Record --(make_pairs with a PairFilter)--> PreferencePair -> format::jsonl
 //! ```
 //!
-//! What cannot be used is never dropped in silence: it becomes a [`Skipped`] with a [`SkipReason`]
-//! that is counted.
+//! Readers never drop data silently. Each sample, record or pair that cannot be used becomes a
+//! [`Skipped`] with a [`SkipReason`], which [`SkipCounts`] counts.
 //!
 //! ```
 //! use bpo_pairs::format::{bpo, jsonl};
@@ -18,10 +18,15 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let (input, output) = (dir.path().join("preferences.json"), dir.path().join("pairs.jsonl"));
-//! std::fs::write(&input, r#"[{"prompt": "<image>\nWhat is on the table?", "image": "coffee.jpg", "completions": [
-//!     {"score": 1, "response": "A red cup of espresso.", "type": "gt"},
-//!     {"score": 0, "response": "A red cup and a croissant.", "type": "mllm-hal"}
-//! ]}]"#)?;
+//! let records = r#"[{
+//!     "prompt": "<image>\nWhat is on the table?",
+//!     "image": "coffee.jpg",
+//!     "completions": [
+//!         {"score": 1, "response": "A red cup of espresso.", "type": "gt"},
+//!         {"score": 0, "response": "A red cup and a croissant.", "type": "mllm-hal"}
+//!     ]
+//! }]"#;
+//! std::fs::write(&input, records)?;
 //! let data = bpo::read(&input)?;
 //! let set = make_all_pairs(&data.records, &PairFilter::default());
 //! jsonl::write_pairs(&output, &set.pairs)?;
@@ -40,15 +45,17 @@ mod filter;
 mod fingerprint;
 pub mod format;
 mod generated;
+mod history;
 mod ids;
 mod image_token;
 mod limits;
+mod log;
 mod pairs;
 mod placeholders;
 mod provenance;
 mod record;
 mod seed;
-mod serde_words;
+mod serde_message;
 mod sft;
 mod skipped;
 mod store;
@@ -57,18 +64,20 @@ mod untrusted;
 
 pub use error::{PairsError, chain};
 pub use filter::{PairFilter, count_words};
-pub use fingerprint::{Fingerprint, FingerprintReader, fingerprint_file};
+pub use fingerprint::{Fingerprint, FingerprintReader, TextHasher, fingerprint_file};
 pub use generated::{FinishReason, Generated, RequestFailure, Sampling};
+pub use history::History;
 pub use ids::Id;
 pub use image_token::{place_image_token, place_in_conversation, strip_image_token};
 pub use limits::{Limits, OverLimit};
+pub use log::JsonlLog;
 pub use pairs::{PairSet, all_pairs, make_all_pairs, make_pairs};
 pub use provenance::{Contrast, ContrastMode, Provenance};
 pub use record::{Completion, CompletionKind, PreferencePair, Record};
 pub use seed::{item_seed, stage_seed};
-pub use serde_words::Words;
+pub use serde_message::MessageTerms;
 pub use sft::{IMAGE_TOKEN, SftSample, Turn};
-pub use skipped::{Flaw, SkipCounts, SkipError, SkipReason, Skipped};
+pub use skipped::{SkipCause, SkipCounts, SkipError, SkipReason, Skipped, is_zero};
 pub use store::{JsonlStore, Keyed, RecordKey};
 pub use system::warn_left_out;
 pub use untrusted::{TerminalText, Untrusted, UntrustedPath};

@@ -1,12 +1,15 @@
-//! Bounds on sizes that come from input.
+//! Limits on sizes that come from input.
 
 use std::time::Duration;
 
-/// Bounds on sizes that come from files, servers and settings, checked where they are read.
+use crate::untrusted::Untrusted;
+
+/// Limits on sizes that come from files, servers and settings. They are checked when the input is
+/// read.
 ///
-/// The defaults are far above anything that real data, checkpoints and settings hold. They keep a broken or
-/// hostile input from taking all memory or time. Images have limits of their own in `bpo_distort::ImageLimits`:
-/// pixels, bytes, scans and decoding time.
+/// The defaults are far above anything in real data, checkpoints and settings. They prevent broken
+/// or hostile input from exhausting memory or time. `bpo_distort::ImageLimits` holds the limits of
+/// images: pixels, bytes, scans and decoding time.
 ///
 /// ```
 /// use bpo_pairs::Limits;
@@ -19,60 +22,73 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Bytes of one record of a data file: a line of JSON lines, or an element of a JSON array. 64 MiB.
+    /// Bytes of one record of a data file: a line of a JSON Lines file or an element of a JSON
+    /// array. Default: 64 MiB.
     pub record_bytes: usize,
-    /// Bytes of one text of a record: a question, an answer, a system text. 1 MiB.
+    /// Bytes of one text of a record: a question, an answer or a system text. Default: 1 MiB.
     pub text_bytes: usize,
-    /// Turns of one conversation: questions with their answers. 1,000.
+    /// Turns of one conversation. A turn is a question with its answer. Default: 1,000.
     ///
-    /// Each turn makes a sample with the turns before it, so a conversation takes space in the square of this.
+    /// Each turn becomes a sample with all earlier turns, which the samples share in memory. Files
+    /// repeat them, so the size of a file grows with the square of the number of turns.
     pub turns: usize,
-    /// Bytes of a file of settings: TOML, `config.json`. 16 MiB.
+    /// Bytes of a settings file, such as TOML or `config.json`. Default: 16 MiB.
     pub settings_bytes: u64,
-    /// Bytes of a chat template. 256 KiB.
+    /// Bytes of a chat template. Default: 256 KiB.
     pub template_bytes: usize,
-    /// Bytes of `tokenizer.json` and of other files of a tokenizer. 256 MiB.
+    /// Bytes of `tokenizer.json` or another tokenizer file. Default: 256 MiB.
     pub tokenizer_bytes: u64,
-    /// Bytes of the reply of a server. 64 MiB.
+    /// Bytes of a server's reply after decompression. Default: 16 MiB.
     pub reply_bytes: u64,
+    /// Bytes of a text generator's draft with its reasoning. Default: 256 KiB.
+    pub draft_bytes: usize,
+    /// Bytes of a JSON file with the ground truth of an evaluation. Default: 4 GiB.
+    pub truth_bytes: u64,
+    /// Bytes of a cache of reference log-probabilities. Default: 64 GiB.
+    pub cache_bytes: u64,
 
-    /// Layers of a vision tower or a language model (`num_hidden_layers`). 1,000.
+    /// Layers of a vision tower or a language model (`num_hidden_layers`). Default: 1,000.
     pub layers: usize,
-    /// Attention heads of a layer, and key-value heads. 4,096.
+    /// Attention heads or key-value heads of a layer. Default: 4,096.
     pub heads: usize,
-    /// Width of an attention head (`head_dim`). 8,192.
+    /// Width of an attention head (`head_dim`). Default: 8,192.
     pub head_dim: usize,
-    /// Width of hidden states and of feed-forward layers (`hidden_size`, `intermediate_size`). 1,048,576.
+    /// Width of hidden states or of feed-forward layers (`hidden_size`, `intermediate_size`).
+    /// Default: 1,048,576.
     pub width: usize,
-    /// Tokens of a vocabulary (`vocab_size`). 16,777,216.
+    /// Tokens of a vocabulary (`vocab_size`). Default: 16,777,216.
     pub vocabulary: usize,
-    /// Tokens of a context (`max_position_embeddings`). 134,217,728.
+    /// Tokens of a context (`max_position_embeddings`). Default: 134,217,728.
     pub positions: usize,
-    /// Side of the square image that a vision tower takes, in pixels. 16,384.
+    /// Side of the square input image of a vision tower, in pixels. Default: 16,384.
     pub image_side: usize,
-    /// Ids in a list of token ids (`eos_token_id`), and names in a list of layers or modules. 10,000.
+    /// Pixels of an image after the resizing that a preprocessor's settings ask for.
+    /// Default: 268,435,456.
+    pub resized_pixels: usize,
+    /// Ids in a list of token ids (`eos_token_id`), or names in a list of layers or modules.
+    /// Default: 10,000.
     pub ids: usize,
-    /// Tensors of a checkpoint or an adapter. 1,000,000.
+    /// Tensors of a checkpoint or an adapter. Default: 1,000,000.
     pub tensors: usize,
-    /// Rank of a low-rank adapter (`r`). 65,536.
+    /// Rank of a low-rank adapter (`r`). Default: 65,536.
     pub lora_rank: usize,
 
-    /// Items of a batch. 1,048,576.
+    /// Items of a batch. Default: 1,048,576.
     pub batch_size: usize,
-    /// Answers that are drawn for one prompt. 1,000.
+    /// Answers drawn for one prompt. Default: 1,000.
     pub samples: usize,
-    /// Tokens of one generated answer. 1,048,576.
+    /// Tokens of one generated answer. Default: 1,048,576.
     pub new_tokens: usize,
-    /// Resamples of a bootstrap. 1,000,000.
+    /// Resamples of a bootstrap. Default: 1,000,000.
     pub resamples: usize,
-    /// Requests to a server at once, and attempts for one request. 10,000.
+    /// Concurrent requests to a server, or attempts for one request. Default: 10,000.
     pub requests: usize,
-    /// Waiting time for a server. 7 days.
+    /// Waiting time for a server. Default: 7 days.
     pub timeout: Duration,
 }
 
 impl Limits {
-    /// The defaults, as a constant.
+    /// The default limits.
     pub const DEFAULT: Self = Self {
         record_bytes: 64 << 20,
         text_bytes: 1 << 20,
@@ -80,7 +96,10 @@ impl Limits {
         settings_bytes: 16 << 20,
         template_bytes: 1 << 18,
         tokenizer_bytes: 256 << 20,
-        reply_bytes: 64 << 20,
+        reply_bytes: 16 << 20,
+        draft_bytes: 256 << 10,
+        truth_bytes: 4 << 30,
+        cache_bytes: 64 << 30,
         layers: 1000,
         heads: 4096,
         head_dim: 8192,
@@ -88,6 +107,7 @@ impl Limits {
         vocabulary: 1 << 24,
         positions: 1 << 27,
         image_side: 16_384,
+        resized_pixels: 1 << 28,
         ids: 10_000,
         tensors: 1_000_000,
         lora_rank: 65_536,
@@ -99,10 +119,10 @@ impl Limits {
         timeout: Duration::from_secs(7 * 24 * 60 * 60),
     };
 
-    /// Compares a size with its limit. `name` is the setting or key, for the error.
+    /// Compares a size with its limit. `name` is the setting or key named in the error.
     ///
     /// # Errors
-    /// [`OverLimit`] if `found` is above `limit`.
+    /// Returns [`OverLimit`] if `found` is above `limit`.
     pub fn check(name: impl Into<String>, found: usize, limit: usize) -> Result<(), OverLimit> {
         if found <= limit {
             Ok(())
@@ -118,13 +138,13 @@ impl Default for Limits {
     }
 }
 
-/// A size from input is above its limit.
+/// A size from input exceeds its limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` is {found}, above the limit of {limit}")]
+#[error("`{}` is {found}, above the limit of {limit}", Untrusted(name))]
 pub struct OverLimit {
-    /// The setting or key.
+    /// Name of the setting or key.
     pub name: String,
-    /// Its value.
+    /// The size that was found.
     pub found: u64,
     /// The limit.
     pub limit: u64,

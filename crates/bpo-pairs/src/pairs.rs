@@ -1,34 +1,36 @@
-//! Preference pairs from scored completions.
+//! Makes preference pairs from scored completions.
 
 use serde::{Deserialize, Serialize};
 
 use crate::filter::PairFilter;
 use crate::placeholders::check_answers;
 use crate::record::{PreferencePair, Record};
-use crate::skipped::{Flaw, SkipReason, Skipped};
+use crate::skipped::{SkipCause, SkipReason, Skipped};
 
-/// Pairs, and what was not made into one.
+/// Pairs, and the records and pairs that were skipped.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `pairs` and `skipped`")]
 pub struct PairSet {
-    /// Pairs that passed the filter.
+    /// The pairs that passed the filter.
     pub pairs: Vec<PreferencePair>,
-    /// Records without a pair, and pairs that did not pass.
+    /// Records that make no pair, and pairs that did not pass the filter.
     pub skipped: Vec<Skipped>,
 }
 
 impl PairSet {
-    /// Adds all of `other`.
+    /// Appends the pairs and skipped items of `other`.
     pub fn extend(&mut self, other: Self) {
         self.pairs.extend(other.pairs);
         self.skipped.extend(other.skipped);
     }
 }
 
-/// All pairs of completions of which the first has a strictly higher score, as the authors make them.
+/// Returns one pair for each two completions with different scores, as in the authors' code. The
+/// completion with the higher score is the chosen one.
 ///
-/// A pair's id is `{record}:{i}>{j}` with the places of its completions; its kind is the rejected one's.
-/// Comparisons with NaN are false, so it makes no pair.
+/// The id of a pair is `{record}:{i}>{j}`, where `i` and `j` are the indices of the chosen and the
+/// rejected completion. Its kind is that of the rejected completion. A completion with a NaN score
+/// makes no pair.
 pub fn all_pairs(record: &Record) -> impl Iterator<Item = PreferencePair> + '_ {
     let indexed = || record.completions.iter().enumerate();
     indexed().flat_map(move |(i, chosen)| {
@@ -50,10 +52,13 @@ pub fn all_pairs(record: &Record) -> impl Iterator<Item = PreferencePair> + '_ {
     })
 }
 
-/// The pairs of a record that pass `filter`, each once of its kind; the others, and a record that has none, are skipped.
+/// Makes the pairs of a record that pass `filter`. Other pairs are skipped, and so is a record
+/// without a pair.
 ///
-/// A model that is asked several times may say the same; in training such a pair would only count more. What comes about in two
-/// ways, by weakening and by injection, counts for both, as in the authors' data.
+/// Of several pairs with the same kind and the same answers, only the first is kept, so that an
+/// answer that the model gave several times does not count more in training. Equal answers of
+/// different kinds (weakened image and injected errors) make one pair per kind, as in the authors'
+/// data.
 pub fn make_pairs(record: &Record, filter: &PairFilter) -> PairSet {
     let mut set = PairSet::default();
     if let Err(reason) = filter.check_record(record) {
@@ -67,10 +72,10 @@ pub fn make_pairs(record: &Record, filter: &PairFilter) -> PairSet {
                 && known.rejected.trim() == pair.rejected.trim()
         };
         let repeated = if set.pairs.iter().any(same) { Err(SkipReason::Repeated) } else { Ok(()) };
-        let passes = filter.check(&pair).and(repeated).map_err(Flaw::from);
+        let passes = filter.check(&pair).and(repeated).map_err(SkipCause::from);
         match passes.and_then(|()| check_answers(&pair)) {
             Ok(()) => set.pairs.push(pair),
-            Err(flaw) => set.skipped.push(flaw.of(pair.id)),
+            Err(cause) => set.skipped.push(cause.of(pair.id)),
         }
     }
     if set.pairs.is_empty() && set.skipped.is_empty() {
@@ -79,7 +84,7 @@ pub fn make_pairs(record: &Record, filter: &PairFilter) -> PairSet {
     set
 }
 
-/// The pairs of all records; see [`make_pairs`].
+/// Makes the pairs of all records; see [`make_pairs`].
 pub fn make_all_pairs<'a>(records: impl IntoIterator<Item = &'a Record>, filter: &PairFilter) -> PairSet {
     let mut set = PairSet::default();
     records.into_iter().for_each(|record| set.extend(make_pairs(record, filter)));
@@ -104,14 +109,14 @@ mod tests {
             id: "r".into(),
             image: "a.jpg".into(),
             system: None,
-            history: vec![],
+            history: Default::default(),
             prompt: "<image>\nWhat?".into(),
             completions: scores.iter().enumerate().map(completion).collect(),
         }
     }
 
     #[test]
-    fn a_pair_names_its_completions() {
+    fn pair_names_its_completions() {
         let pairs: Vec<_> = all_pairs(&record(&[0.0, 1.0, 0.0])).collect();
         let ids: Vec<_> = pairs.iter().map(|pair| pair.id.as_str()).collect();
         assert_eq!(ids, ["r:1>0", "r:1>2"]);
@@ -120,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_a_pair_is_counted() {
+    fn record_without_a_pair_is_counted() {
         for scores in [&[1.0, 1.0][..], &[1.0], &[], &[f64::NAN, 1.0]] {
             let set = make_pairs(&record(scores), &PairFilter::default());
             assert_eq!(set.skipped, [Skipped::new("r", SkipReason::NoPreference)], "{scores:?}");
@@ -128,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_answer_drops_its_pairs_or_its_whole_sample() {
+    fn long_answer_removes_its_pairs_or_its_sample() {
         for long in 0..3 {
             let mut record = record(&[1.0, 0.0, 0.0]);
             record.completions[long].response = "word ".repeat(4);
@@ -147,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_with_a_placeholder_makes_no_pair() {
+    fn answer_with_a_placeholder_makes_no_pair() {
         let mut record = record(&[1.0, 0.0, 0.0]);
         record.completions[1].response = "<|image_pad|>A cat.".into();
         let set = make_pairs(&record, &PairFilter::default());
@@ -160,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_twice_makes_one_pair() {
+    fn repeated_answers_make_one_pair() {
         let mut record = record(&[1.0, 0.0, 0.0, 0.0]);
         for again in [2, 3] {
             record.completions[again].response = " answer 1\n".into();

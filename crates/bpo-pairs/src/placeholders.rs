@@ -1,11 +1,12 @@
-//! Placeholders of other models for images, videos and sounds.
+//! Detects the placeholders of other models for images, videos and sounds.
 
 use crate::format::fields::quoted;
 use crate::record::PreferencePair;
 use crate::sft::IMAGE_TOKEN;
-use crate::skipped::{Flaw, SkipReason};
+use crate::skipped::{SkipCause, SkipReason};
 
-/// Placeholders in lower case, without brackets, slashes and digits. `image` is one in any form but [`IMAGE_TOKEN`].
+/// Names of placeholders: lower case, without brackets, slashes and digits. `image` matches any
+/// spelling except [`IMAGE_TOKEN`].
 const NAMES: [&str; 33] = [
     // LLaVA and its family
     "im_start",
@@ -48,38 +49,39 @@ const NAMES: [&str; 33] = [
     "speech",
 ];
 
-/// Placeholders that are tags of HTML, too: an answer may be about a page.
+/// Placeholders that are also HTML tags, which an answer may mention.
 const TAGS: [&str; 4] = ["image", "img", "video", "audio"];
 
-/// Longest placeholder in bytes, brackets included.
+/// Maximum length of a placeholder in bytes, including brackets.
 const LONGEST: usize = 40;
 
-/// Refuses a question, or a system text, with a placeholder that the model would read as text. `key` is for the message.
-pub(crate) fn check_question(key: &str, text: &str) -> Result<(), Flaw> {
+/// Checks that a question or a system text has no placeholder of another model, which would be read
+/// as plain text. `key` names the text in the message.
+pub(crate) fn check_question(key: &str, text: &str) -> Result<(), SkipCause> {
     refuse(key, text, |_| true)
 }
 
-/// The same for an answer.
-pub(crate) fn check_answer(key: &str, text: &str) -> Result<(), Flaw> {
+/// Checks an answer in the same way, but allows HTML tags.
+pub(crate) fn check_answer(key: &str, text: &str) -> Result<(), SkipCause> {
     refuse(key, text, |name| !TAGS.contains(&name))
 }
 
-/// The same for both answers of a pair.
-pub(crate) fn check_answers(pair: &PreferencePair) -> Result<(), Flaw> {
+/// Checks both answers of a pair.
+pub(crate) fn check_answers(pair: &PreferencePair) -> Result<(), SkipCause> {
     check_answer("chosen", &pair.chosen).and_then(|()| check_answer("rejected", &pair.rejected))
 }
 
-fn refuse(key: &str, text: &str, counts: impl Fn(&str) -> bool) -> Result<(), Flaw> {
+fn refuse(key: &str, text: &str, counts: impl Fn(&str) -> bool) -> Result<(), SkipCause> {
     match placeholders(text).find(|(_, name)| counts(name)) {
         None => Ok(()),
-        Some((found, _)) => Err(Flaw::new(
+        Some((found, _)) => Err(SkipCause::new(
             SkipReason::OtherPlaceholder,
             format_args!("`{key}`: expected {IMAGE_TOKEN} or no placeholder, found {}", quoted(found)),
         )),
     }
 }
 
-/// The placeholders in a text, as they are written and by name.
+/// Returns each placeholder in a text, as written and by its normalized name.
 fn placeholders(text: &str) -> impl Iterator<Item = (&str, String)> {
     let opened = text.match_indices(['<', '[']).map(|(start, bracket)| (&text[start..], bracket));
     opened.filter_map(|(rest, bracket)| {
@@ -91,7 +93,7 @@ fn placeholders(text: &str) -> impl Iterator<Item = (&str, String)> {
             .filter(|character| *character != '/' && !character.is_ascii_digit())
             .map(|character| character.to_ascii_lowercase())
             .collect();
-        // square brackets are common in prose: of these only Pixtral's, in capitals
+        // square brackets are common in prose, so only Pixtral's placeholders in capitals count
         let form = bracket == "<" || inside.starts_with("IMG");
         let name = name.trim().trim_end_matches('_').to_owned();
         (form && found != IMAGE_TOKEN && NAMES.contains(&name.as_str())).then_some((found, name))
@@ -123,10 +125,11 @@ mod tests {
             "<start_of_image>",
         ] {
             let text = format!("a < b, [1] and {found}\nWhat?");
-            let flaw = check_question("prompt", &text).unwrap_err();
-            assert_eq!(flaw.reason, SkipReason::OtherPlaceholder);
+            let cause = check_question("prompt", &text).unwrap_err();
+            assert_eq!(cause.reason, SkipReason::OtherPlaceholder);
             assert!(
-                flaw.detail
+                cause
+                    .detail
                     .ends_with(&format!("`prompt`: expected <image> or no placeholder, found {found:?}"))
             );
         }

@@ -1,59 +1,59 @@
-//! The provenance of an answer: how its image was weakened.
+//! The provenance of an answer about a weakened image.
 
 use serde::{Deserialize, Serialize};
 
 use crate::skipped::is_zero;
 
-/// How an answer was got from a weakened image.
+/// How an answer about a weakened image was generated.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a provenance: an object with `distortion`")]
 #[non_exhaustive]
 pub struct Provenance {
-    /// What was done to the image, with what was drawn from ranges.
+    /// The distortion in its text form, with the parameters that were drawn.
     pub distortion: String,
-    /// Path of the other image, where one was brought in.
+    /// Path of the other image, if the distortion used one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub other: Option<String>,
-    /// Contrast decoding with the clean image.
+    /// Contrastive decoding against the clean image, if it was used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contrast: Option<Contrast>,
-    /// Words of the annotated answer that it begins with.
+    /// Number of words of the annotated answer that were given as a prefix of this answer.
     #[serde(skip_serializing_if = "is_zero")]
     pub prefix_words: usize,
-    /// Which of the sample's answers for weakened images it is, from 0, where there are several.
+    /// Index of the answer among the sample's answers about weakened images, from 0.
     #[serde(skip_serializing_if = "is_zero")]
     pub variant: usize,
 }
 
-/// Contrast decoding: each token is drawn from `(1 + alpha) * logits - alpha * other logits`, of the weakened image and the
-/// clean one, or the other way round.
+/// Contrastive decoding: each token is drawn from `(1 + alpha) * logits - alpha * other_logits`.
+/// One of the two is computed from the weakened image, the other from the clean image.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `mode`")]
 #[non_exhaustive]
 pub struct Contrast {
-    /// Which way.
+    /// The image whose logits are amplified.
     pub mode: ContrastMode,
-    /// How strongly. Default: 1 (VCD, arXiv 2311.16922).
+    /// Strength of the contrast. Default: 1 (VCD, arXiv 2311.16922).
     #[serde(default = "one")]
     pub alpha: f64,
-    /// Tokens less likely than this part of the likeliest one are not drawn, by the logits that count more. Default: 0.1 (VCD).
+    /// Plausibility cutoff: a token is not drawn if its probability under the amplified logits is
+    /// below this share of that of the most likely token. Default: 0.1 (VCD).
     #[serde(default = "tenth")]
     pub plausibility: f64,
 }
 
-/// Which logits count more.
+/// The image whose logits are amplified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ContrastMode {
-    /// The logits of the weakened image count more, which amplifies the language prior.
+    /// The weakened image, which amplifies the language prior.
     AmplifyPrior,
-    /// The logits of the clean image count more: visual contrastive decoding, which reduces
-    /// hallucination.
+    /// The clean image: visual contrastive decoding (VCD), which reduces hallucination.
     Vcd,
 }
 
 impl Contrast {
-    /// With VCD's settings.
+    /// Creates a contrast with the parameters of VCD.
     pub fn new(mode: ContrastMode) -> Self {
         Self { mode, alpha: one(), plausibility: tenth() }
     }

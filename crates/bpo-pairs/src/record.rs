@@ -1,31 +1,32 @@
-//! Scored completions of one prompt, and the pairs they make.
+//! Records of scored completions, and preference pairs.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::history::History;
 use crate::provenance::Provenance;
-use crate::sft::Turn;
 
-/// Where a completion comes from.
+/// The source of a completion.
 ///
-/// On disk these are the names of the authors' data: `gt`, `mllm-hal`, `llm-hal`; anything else is kept as it is.
+/// Files use the names of the authors' data: `gt`, `mllm-hal`, `llm-hal`. Other names are kept
+/// unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 #[non_exhaustive]
 pub enum CompletionKind {
     /// The annotated answer (`gt`).
     Annotated,
-    /// The model's own answer for a weakened image (`mllm-hal`).
+    /// The model's own answer about a weakened image (`mllm-hal`).
     ImageWeakened,
     /// The annotated answer with injected errors (`llm-hal`).
     ErrorInjected,
-    /// Any other source, by its name on disk.
+    /// Another source, with its name in the file.
     Other(String),
 }
 
 impl CompletionKind {
-    /// The name on disk.
+    /// Returns the name in files.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Annotated => "gt",
@@ -59,77 +60,78 @@ impl From<CompletionKind> for String {
     }
 }
 
-/// An answer with its score.
+/// An answer and its score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `response`, `score` and `type`")]
 pub struct Completion {
     /// The answer.
     pub response: String,
-    /// Higher is better; the authors use 1 for annotated answers and 0 for bootstrapped ones.
+    /// Score; higher is better. The authors use 1 for annotated answers and 0 for bootstrapped
+    /// answers.
     pub score: f64,
-    /// Where it comes from (`type` on disk).
+    /// Source of the answer (`type` in files).
     #[serde(rename = "type")]
     pub kind: CompletionKind,
-    /// How it was got, where the image was weakened.
+    /// How the answer was generated, if its image was weakened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provenance: Option<Provenance>,
 }
 
-/// One prompt about one image and all its answers.
+/// One prompt about one image, with all its completions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     deny_unknown_fields,
     expecting = "a record: an object with `id`, `image`, `prompt` and `completions`"
 )]
 pub struct Record {
-    /// Unique in its data set.
+    /// Id, unique in the data set.
     pub id: String,
     /// Path of the image, relative to the image root.
     pub image: String,
-    /// The system text before the conversation, if there is one.
+    /// System text, if the record has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
     /// Annotated turns before the prompt, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<Turn>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub history: History,
     /// The question.
     pub prompt: String,
-    /// Its answers.
+    /// The answers to the question.
     pub completions: Vec<Completion>,
 }
 
-/// A better and a worse answer to one prompt about one image: a line of `pairs.jsonl`.
+/// A chosen and a rejected answer to one prompt about one image: a line of `pairs.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     deny_unknown_fields,
     expecting = "a pair: an object with `id`, `image`, `prompt`, `chosen`, `rejected` and `kind`"
 )]
 pub struct PreferencePair {
-    /// Unique in its file.
+    /// Id, unique in the file.
     pub id: String,
     /// Path of the image, relative to the image root.
     pub image: String,
-    /// The system text before the conversation, if there is one.
+    /// System text, if the record has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
     /// Annotated turns before the prompt, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<Turn>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub history: History,
     /// The question.
     pub prompt: String,
     /// The preferred answer.
     pub chosen: String,
-    /// The other answer.
+    /// The answer that is not preferred.
     pub rejected: String,
-    /// Where the rejected answer comes from.
+    /// Source of the rejected answer.
     pub kind: CompletionKind,
-    /// How the rejected answer was got, where the image was weakened.
+    /// How the rejected answer was generated, if its image was weakened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provenance: Option<Provenance>,
-    /// By how much the chosen answer is better: the difference of the scores of its record.
+    /// Difference of the scores of the two answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub margin: Option<f64>,
-    /// How strongly the policy is held to its reference in this pair, instead of the setting for all.
+    /// Beta of this pair, in place of the beta of the training settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beta: Option<f64>,
 }

@@ -1,11 +1,12 @@
-//! Seeds per stage and per item, the same on every platform.
+//! Seeds of stages and items, equal on all platforms.
 
 use sha2::{Digest, Sha256};
 
-/// Seed of one item of a stage.
+/// Returns the seed of one item of a stage, which depends only on `stage_seed` and `id`, not on the
+/// position of the item or on other items.
 ///
-/// The first eight bytes, little-endian, of SHA-256 over `bpo-seed`, the stage's seed (eight bytes, little-endian) and
-/// the id. So an item's randomness depends on neither its place nor its neighbours.
+/// The seed is the first eight bytes, read as little-endian, of the SHA-256 digest of `bpo-seed`,
+/// `stage_seed` (eight bytes, little-endian) and `id`.
 pub fn item_seed(stage_seed: u64, id: impl AsRef<[u8]>) -> u64 {
     let digest = Sha256::new()
         .chain_update(b"bpo-seed")
@@ -15,7 +16,8 @@ pub fn item_seed(stage_seed: u64, id: impl AsRef<[u8]>) -> u64 {
     digest.iter().take(8).rev().fold(0, |seed, &byte| seed << 8 | u64::from(byte))
 }
 
-/// Seed of one stage of a run, so that stages that share the run's seed share no randomness.
+/// Returns the seed of one stage of a run, so that the stages of a run draw independent random
+/// numbers.
 pub fn stage_seed(run_seed: u64, stage: &str) -> u64 {
     item_seed(run_seed, format!("stage/{stage}"))
 }

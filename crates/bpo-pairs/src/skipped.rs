@@ -1,4 +1,4 @@
-//! Skipped records: each has a reason, and each is counted.
+//! Skipped items, the reasons for which they are skipped, and counts of the reasons.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -8,32 +8,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::OverLimit;
 
-/// Why a sample, an answer or a pair is not used.
+/// The reason for which a sample, an answer or a pair is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum SkipReason {
-    /// The record has a key that is missing or has a value of another type.
+    /// A key of the record is missing or has a value of the wrong type.
     Malformed,
-    /// A text or a list of the record is larger than any real one (see [`Limits`](crate::Limits)).
+    /// A text or list of the record exceeds its limit in [`Limits`](crate::Limits).
     OverLimit,
-    /// The sample is about no image.
+    /// The sample has no image.
     NoImage,
-    /// The sample is about more than one image.
+    /// The sample has more than one image.
     SeveralImages,
-    /// The image is given as bytes or as a URL, not as a path.
+    /// The image is given as bytes or as a URL instead of a path.
     ImageNotAPath,
-    /// The sample holds video or audio.
+    /// The sample has video or audio.
     OtherMedia,
-    /// The conversation is empty.
+    /// The conversation has no turns.
     NoTurns,
-    /// The conversation does not alternate between user and assistant, beginning with the user.
+    /// The turns do not alternate between user and assistant, starting with the user.
     TurnOrder,
-    /// A turn is neither the user's nor the assistant's.
+    /// A turn has a role other than user, assistant or system.
     UnknownRole,
-    /// The image token is used more than once, after the first question, or in an answer.
+    /// The image token is repeated, in a later question, or in an answer.
     ImageToken,
-    /// A text holds what stands for an image, a video or a sound in data for another model.
+    /// A text has another model's placeholder for an image, a video or a sound.
     OtherPlaceholder,
     /// The question has no text besides the image token.
     EmptyPrompt,
@@ -41,33 +41,33 @@ pub enum SkipReason {
     EmptyAnswer,
     /// An earlier turn of the conversation has no question or no answer.
     BrokenHistory,
-    /// An answer has more words than allowed.
+    /// An answer exceeds the maximum number of words.
     TooLong,
-    /// Both answers of a pair are the same.
+    /// Both answers of a pair are equal.
     Identical,
-    /// An earlier pair of the record, of the same kind, has the same answers.
+    /// An earlier pair of the record has the same kind and the same answers.
     Repeated,
-    /// The answers have other text than those of an earlier pair of the same prompt, but the same tokens.
+    /// An earlier pair of the same prompt has answers with other text but the same tokens.
     SameTokens,
-    /// All answers of a record have the same score, or there is only one.
+    /// No answer of the record has a higher score than another.
     NoPreference,
     /// The image's path leads outside the image root.
     ImageOutside,
-    /// There is no such image.
+    /// The image file does not exist.
     ImageMissing,
-    /// The image is over the limits: of size, scans or time.
+    /// The image exceeds a limit on size, scans or decoding time.
     ImageTooLarge,
     /// The image cannot be decoded.
     ImageUnreadable,
-    /// The name of the output file is taken, or the file system does not accept it.
+    /// The name of the output file is taken or is not valid on the file system.
     OutputName,
-    /// The model cannot answer this question (too long for its context, for example).
+    /// The model could not answer, for example because the question exceeds its context.
     RequestFailed,
-    /// The model cannot take the pair (too long for its context, for example).
+    /// The model cannot process the pair, for example because it exceeds the context.
     PairRefused,
     /// The rewritten answer is empty.
     RewriteEmpty,
-    /// The rewritten answer says the same as the annotated one.
+    /// The rewritten answer equals the annotated one.
     RewriteIdentical,
     /// The text model declined to rewrite the answer.
     RewriteRefused,
@@ -79,31 +79,32 @@ pub enum SkipReason {
     RewriteTooLong,
     /// The rewritten answer is cut off.
     RewriteCutOff,
-    /// The rewritten answer is talk about the task.
+    /// The rewritten answer comments on the task.
     RewriteCommentary,
-    /// The text model's reasoning has no end, or no answer follows it.
+    /// The text model's reasoning does not end, or no answer follows it.
     RewriteReasoning,
     /// The rewritten answer is wrapped in code fences, JSON or chat markers.
     RewriteMarkup,
     /// The text model gave several versions of the answer.
     RewriteAlternatives,
-    /// The rewritten answer repeats the annotated one and adds talk, quotation marks or a second version.
+    /// The rewritten answer repeats the annotated one with commentary, quotation marks or a second
+    /// version.
     RewriteRepeatsAnswer,
-    /// The reply of the text model's server has the API key in it.
+    /// The reply of the text model's server contains the API key.
     RewriteSecret,
-    /// The annotated answer has nothing in it that could be made wrong.
+    /// The annotated answer has no content that could be made wrong.
     NothingToChange,
-    /// The rewritten answer was not accepted for another reason.
+    /// The rewritten answer was rejected for another reason.
     RewriteRejected,
 }
 
 impl SkipReason {
-    /// Whether the image is at fault.
+    /// Returns whether the reason concerns the image file.
     pub fn is_of_image(self) -> bool {
         matches!(self, Self::ImageOutside | Self::ImageMissing | Self::ImageTooLarge | Self::ImageUnreadable)
     }
 
-    /// In words.
+    /// Returns the description of the reason.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "record not of the expected form",
@@ -157,88 +158,90 @@ impl fmt::Display for SkipReason {
     }
 }
 
-/// Why something cannot be used, where its id is not known yet.
+/// The reason why an item is skipped, before its id is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flaw {
-    /// Why, to be counted.
+pub struct SkipCause {
+    /// The reason, for counting.
     pub reason: SkipReason,
-    /// Why, to be read: the reason and what is particular to this case.
+    /// The reason and the specifics of this case, for display.
     pub detail: String,
 }
 
-impl Flaw {
-    /// A reason with the particulars of this case: the key, the value, and what was expected.
+impl SkipCause {
+    /// Creates a cause whose detail is the reason followed by `particulars`: the key, the value and
+    /// what was expected.
     pub fn new(reason: SkipReason, particulars: impl fmt::Display) -> Self {
         Self { reason, detail: format!("{reason}: {particulars}") }
     }
 
-    /// The same with the number of the record, from 1, at the end of the text.
+    /// Appends the number of the record, from 1, to the detail.
     #[must_use]
     pub fn in_record(mut self, number: usize) -> Self {
         self.detail.push_str(&format!(" (record {number})"));
         self
     }
 
-    /// What is skipped, once its id is known.
+    /// Converts the cause into a skipped item with an id.
     pub fn of(self, id: impl Into<String>) -> Skipped {
         Skipped::new(id, self.reason).with_detail(self.detail)
     }
 }
 
-impl From<OverLimit> for Flaw {
+impl From<OverLimit> for SkipCause {
     fn from(error: OverLimit) -> Self {
         Self::new(SkipReason::OverLimit, error)
     }
 }
 
-impl From<SkipReason> for Flaw {
+impl From<SkipReason> for SkipCause {
     fn from(reason: SkipReason) -> Self {
         Self { reason, detail: reason.to_string() }
     }
 }
 
-/// Something that is not used.
+/// A sample, record or pair that is skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `id`, `reason` and `skipped`")]
+#[serde(deny_unknown_fields, expecting = "an object with `id`, `reason` and `detail`")]
 pub struct Skipped {
     /// Id of the sample, record or pair.
     pub id: String,
-    /// Which of the sample's answers, from 0, where a stage makes several.
+    /// Index of the answer among those that a stage makes for one sample, from 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub variant: usize,
-    /// Why, to be counted.
+    /// The reason, for counting.
     pub reason: SkipReason,
-    /// Why, to be read: names what is particular to this case.
-    #[serde(rename = "skipped")]
+    /// The specifics of this case, for display.
     pub detail: String,
 }
 
 impl Skipped {
-    /// Skips `id` for a reason without further detail.
+    /// Creates a skipped item whose detail is the description of the reason.
     pub fn new(id: impl Into<String>, reason: SkipReason) -> Self {
         Self { id: id.into(), variant: 0, reason, detail: reason.to_string() }
     }
 
-    /// Replaces the text.
+    /// Replaces the detail.
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = detail.into();
         self
     }
 
-    /// Says which of the sample's answers it is.
+    /// Sets the index of the answer among those of the sample.
     pub fn with_variant(mut self, variant: usize) -> Self {
         self.variant = variant;
         self
     }
 }
 
-/// What files leave out.
-pub(crate) fn is_zero(number: &usize) -> bool {
+/// Returns whether a number is zero, for serde's `skip_serializing_if`.
+pub fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
-/// An error with the reason to count it under. It can be anywhere among the sources of another error, and it reads as
-/// the error that it wraps.
+/// Attaches a [`SkipReason`] to an error.
+///
+/// [`reason_of`](Self::reason_of) finds the reason anywhere in the sources of an error. The message
+/// and the sources are those of the wrapped error.
 ///
 /// ```
 /// use bpo_pairs::{SkipError, SkipReason};
@@ -254,12 +257,12 @@ pub struct SkipError {
 }
 
 impl SkipError {
-    /// Wraps an error.
+    /// Wraps an error with a reason.
     pub fn new(reason: SkipReason, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { reason, error: error.into() }
     }
 
-    /// The reason of the first `SkipError` among an error and its sources.
+    /// Returns the reason of the first `SkipError` among an error and its sources.
     pub fn reason_of(error: &(dyn Error + 'static)) -> Option<SkipReason> {
         let mut next = Some(error);
         while let Some(error) = next {
@@ -284,28 +287,28 @@ impl Error for SkipError {
     }
 }
 
-/// How often each reason occurred.
+/// Number of skipped items per reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SkipCounts(BTreeMap<SkipReason, usize>);
 
 impl SkipCounts {
-    /// Counts one.
+    /// Adds one to the count of `reason`.
     pub fn add(&mut self, reason: SkipReason) {
         *self.0.entry(reason).or_default() += 1;
     }
 
-    /// How often `reason` occurred.
+    /// Returns the count of `reason`.
     pub fn get(&self, reason: SkipReason) -> usize {
         self.0.get(&reason).copied().unwrap_or(0)
     }
 
-    /// All together.
+    /// Returns the sum of all counts.
     pub fn total(&self) -> usize {
         self.0.values().sum()
     }
 
-    /// Reasons that occurred, with their counts, in the order of [`SkipReason`].
+    /// Returns the reasons with nonzero counts, in the order of [`SkipReason`].
     pub fn iter(&self) -> impl Iterator<Item = (SkipReason, usize)> + '_ {
         self.0.iter().map(|(&reason, &count)| (reason, count))
     }
@@ -329,7 +332,7 @@ impl<'a> FromIterator<&'a Skipped> for SkipCounts {
 }
 
 impl fmt::Display for SkipCounts {
-    /// `no image: 3, empty answer: 1`; nothing for no counts.
+    /// Writes `no image: 3, empty answer: 1`, or nothing if all counts are zero.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (reason, count)) in self.iter().enumerate() {
             let separator = if index == 0 { "" } else { ", " };

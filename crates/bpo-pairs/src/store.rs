@@ -1,9 +1,7 @@
-//! Files that a stage appends finished records to, and goes on with after being killed.
+//! A file of finished records, which a stage appends to and can continue after it was killed.
 
 use std::collections::HashSet;
 use std::fmt;
-use std::io::{self, BufRead};
-use std::marker::PhantomData;
 use std::path::Path;
 
 use serde::Serialize;
@@ -11,235 +9,164 @@ use serde::de::DeserializeOwned;
 
 use crate::error::PairsError;
 use crate::files::AppendLog;
-use crate::format::json::from_text;
-use crate::format::jsonl::{JsonLines, encode_line, read_line};
-use crate::limits::Limits;
+use crate::format::jsonl::JsonLines;
+use crate::log::JsonlLog;
 
 /// A record with a key that is unique in its file.
 pub trait Keyed {
-    /// Id of the sample that the record is about.
+    /// Returns the id of the sample that the record belongs to.
     fn id(&self) -> &str;
 
-    /// Number of the record among those of the same sample, from 0.
+    /// Returns the index of the record among the records of its sample, from 0.
     fn variant(&self) -> usize {
         0
     }
 }
 
-/// The key of a record: the id of its sample, and its number among the records of that sample.
+/// The key of a record: the id of its sample, and its index among the records of that sample.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RecordKey {
     /// Id of the sample.
     pub id: String,
-    /// Number of the record, from 0.
+    /// Index of the record among those of the sample, from 0.
     pub variant: usize,
 }
 
 impl RecordKey {
-    /// The key of the record `variant` of a sample.
+    /// Creates the key of record `variant` of a sample.
     pub fn new(id: impl Into<String>, variant: usize) -> Self {
         Self { id: id.into(), variant }
     }
 
-    /// The key of a record.
+    /// Returns the key of a record.
     pub fn of(record: &impl Keyed) -> Self {
         Self::new(record.id(), record.variant())
     }
 }
 
 impl fmt::Display for RecordKey {
-    /// The id; for a record that is not the first of its sample, also its number, from 1.
+    /// Writes the id, and for records after the first of a sample also the number, from 1.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.id)?;
         if self.variant == 0 { Ok(()) } else { write!(f, ", answer {}", self.variant + 1) }
     }
 }
 
-/// One record per line, appended in any order.
-///
-/// Each record goes out in one write, so a process that is killed at any byte leaves whole records and at most one torn
-/// last line. Opening cuts a torn line off; anything else that is not a record is an error, so that a file of another kind,
-/// given by mistake, stays as it is. While it is open, no other process can open it.
+/// A [`JsonlLog`] of records with unique keys, in any order.
 #[derive(Debug)]
 pub struct JsonlStore<T> {
-    log: AppendLog,
+    log: JsonlLog<T>,
     known: HashSet<RecordKey>,
-    records: PhantomData<fn(T)>,
 }
 
 impl<T: Keyed + Serialize + DeserializeOwned> JsonlStore<T> {
-    /// Opens a file, or makes an empty one, and reads the keys of its records.
+    /// Opens or creates a file and reads the keys of its records.
     ///
     /// # Errors
-    /// If it cannot be opened or written, is open elsewhere, has a line that is not a record, or repeats a key.
+    /// Returns an error if the file cannot be opened or written, is locked by another process, has
+    /// a line that is not a record, or repeats a key.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PairsError> {
         Self::open_each(path, |_, _| Ok(()))
     }
 
-    /// Opens a file like [`open`](Self::open), and hands each record with its line number, from 1, to `each` in the
-    /// same pass.
+    /// Opens a file like [`open`](Self::open), and calls `each` with the line number (from 1) of
+    /// each record and the record in the same pass.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open), and those of `each`. The file then stays as it is.
+    /// Returns the errors of [`open`](Self::open) and of `each`. The file is then left unchanged.
     pub fn open_each<E: From<PairsError>>(
         path: impl AsRef<Path>,
         each: impl FnMut(usize, T) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let path = path.as_ref();
-        let log = AppendLog::open(path).map_err(PairsError::from)?;
-        let reader = log.reader().map_err(PairsError::from)?;
-        let Contents { known, end, tail } = Contents::scan(path, reader, each)?;
-        let mut store = Self { log, known, records: PhantomData };
-        store.repair(end, tail)?;
-        Ok(store)
+        let log = AppendLog::open(path.as_ref()).map_err(PairsError::from)?;
+        Self::from_log(log, each)
+    }
+
+    /// Reads a file that is open and locked already, like [`open_each`](Self::open_each).
+    ///
+    /// # Errors
+    /// Returns the errors of [`open_each`](Self::open_each). The file is then left unchanged.
+    pub fn from_log<E: From<PairsError>>(
+        log: AppendLog,
+        mut each: impl FnMut(usize, T) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let path = log.path().to_owned();
+        let mut known = HashSet::new();
+        let log = JsonlLog::from_log(log, |line, record: T| {
+            let key = RecordKey::of(&record);
+            if known.contains(&key) {
+                let (path, id) = (path.clone(), key.to_string());
+                return Err(PairsError::DuplicateId { path, line, id }.into());
+            }
+            known.insert(key);
+            each(line, record)
+        })?;
+        Ok(Self { log, known })
     }
 
     /// Appends one record.
     ///
     /// # Errors
-    /// If its key is in the file, or it cannot be written; the file then holds what it held before.
+    /// Returns an error if the file already has the record's key or cannot be written. The file
+    /// then keeps its earlier content.
     pub fn append(&mut self, record: &T) -> Result<(), PairsError> {
         let key = RecordKey::of(record);
         if self.contains(&key) {
             let line = self.len() + 1;
             return Err(PairsError::DuplicateId { path: self.path().to_owned(), line, id: key.to_string() });
         }
-        let line = encode_line(self.path(), &key.id, record)?;
-        self.log.append(&line)?;
+        self.log.append(&key, record)?;
         self.known.insert(key);
         Ok(())
     }
 
-    /// Waits until all records have reached the disk, so that they outlive the machine, not only the process.
+    /// Waits until all records are on disk.
     ///
     /// # Errors
-    /// If the system cannot say so.
+    /// Returns an error if the system call fails.
     pub fn sync(&self) -> Result<(), PairsError> {
-        Ok(self.log.sync()?)
+        self.log.sync()
     }
 
-    /// Reads all records again, one by one.
+    /// Returns an iterator that reads all records from the file.
     ///
     /// # Errors
-    /// If the file cannot be opened; each item can fail as well.
+    /// Returns an error if the file cannot be opened. Each item is an error if its line cannot be
+    /// read.
     pub fn records(&self) -> Result<impl Iterator<Item = Result<T, PairsError>> + use<T>, PairsError> {
         let lines = JsonLines::<T, _>::open(self.path())?;
         Ok(lines.map(|item| item.map(|(_, record)| record)))
     }
 
-    /// Whether a record with this key is in the file.
+    /// Returns whether the file has a record with this key.
     pub fn contains(&self, key: &RecordKey) -> bool {
         self.known.contains(key)
     }
 
-    /// Number of records.
+    /// Returns the number of records.
     pub fn len(&self) -> usize {
         self.known.len()
     }
 
-    /// Whether there are no records.
+    /// Returns whether the file has no records.
     pub fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         self.log.path()
     }
 
-    /// Removes the file, which holds nothing but records of this kind.
+    /// Removes all records. The file stays, empty and locked. [`open`](Self::open) has checked that
+    /// it holds only records.
     ///
     /// # Errors
-    /// If it cannot be removed.
-    pub fn remove(self) -> Result<(), PairsError> {
-        Ok(self.log.remove()?)
-    }
-
-    /// Cuts off what is behind the last whole record, or gives that one its newline.
-    fn repair(&mut self, end: u64, tail: Tail) -> Result<(), PairsError> {
-        match tail {
-            Tail::Whole => Ok(()),
-            Tail::NoNewline => Ok(self.log.append(b"\n")?),
-            Tail::Torn { bytes } => {
-                tracing::warn!(path = %self.path().display(), bytes, "cut off a torn last line");
-                Ok(self.log.truncate(end)?)
-            }
-        }
-    }
-}
-
-/// How a file ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tail {
-    Whole,
-    /// The last record is whole, its newline is missing.
-    NoNewline,
-    /// The last line is the beginning of a record.
-    Torn {
-        bytes: usize,
-    },
-}
-
-struct Contents {
-    known: HashSet<RecordKey>,
-    /// Where the last whole record ends.
-    end: u64,
-    tail: Tail,
-}
-
-impl Contents {
-    fn scan<T: Keyed + DeserializeOwned, E: From<PairsError>>(
-        path: &Path,
-        mut reader: impl BufRead,
-        mut each: impl FnMut(usize, T) -> Result<(), E>,
-    ) -> Result<Self, E> {
-        let read = |source: io::Error| PairsError::io("read", path)(source);
-        let limit = Limits::DEFAULT.record_bytes;
-        let mut contents = Self { known: HashSet::new(), end: 0, tail: Tail::Whole };
-        let mut line = Vec::new();
-        for number in 1.. {
-            line.clear();
-            if read_line(&mut reader, &mut line, limit).map_err(read)? == 0 {
-                break;
-            }
-            if line.len() > limit {
-                let (path, record, line) = (path.to_owned(), contents.known.len() + 1, number);
-                return Err(PairsError::RecordTooLarge { path, record, line, limit }.into());
-            }
-            match from_text::<T>(line.trim_ascii_end()) {
-                Ok(record) => {
-                    let key = RecordKey::of(&record);
-                    if contents.known.contains(&key) {
-                        let (path, id) = (path.to_owned(), key.to_string());
-                        return Err(PairsError::DuplicateId { path, line: number, id }.into());
-                    }
-                    contents.known.insert(key);
-                    each(number, record)?;
-                }
-                Err(_) if line.trim_ascii().is_empty() => {}
-                Err((key, error)) => {
-                    if reader.fill_buf().map_err(read)?.is_empty() && is_torn::<T>(&line) {
-                        contents.tail = Tail::Torn { bytes: line.len() };
-                        break;
-                    }
-                    let record = contents.known.len() + 1;
-                    return Err(PairsError::json(path, record, number, &key, error).into());
-                }
-            }
-            contents.end += line.len() as u64;
-            contents.tail = if line.ends_with(b"\n") { Tail::Whole } else { Tail::NoNewline };
-        }
-        Ok(contents)
-    }
-}
-
-/// Whether a last line is a record's beginning. A file system may fill what was not written with zeros.
-fn is_torn<T: DeserializeOwned>(line: &[u8]) -> bool {
-    let written = line.iter().rposition(|&byte| byte != 0 && byte != b'\n').map_or(0, |last| last + 1);
-    match &line[..written] {
-        [] => true,
-        text @ [b'{', ..] => serde_json::from_slice::<T>(text).map_or_else(|error| error.is_eof(), |_| true),
-        _ => false,
+    /// Returns an error if the file cannot be truncated.
+    pub fn clear(&mut self) -> Result<(), PairsError> {
+        self.log.clear()?;
+        self.known.clear();
+        Ok(())
     }
 }
 
@@ -294,7 +221,7 @@ mod tests {
             for zeros in [0, 3] {
                 let mut torn = undisturbed[..cut].to_vec();
                 torn.resize(cut + zeros, 0);
-                // some file systems flush a file that is written over
+                // a new file each time: some file systems flush a file that is overwritten
                 let dir = tempfile::tempdir().unwrap();
                 let path = dir.path().join("notes.jsonl");
                 fs::write(&path, torn).unwrap();
@@ -305,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_record_survives_the_loss_of_its_newline() {
+    fn complete_record_without_newline_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notes.jsonl");
         fs::write(&path, serde_json::to_vec(&note(0, "a")).unwrap()).unwrap();
@@ -315,7 +242,20 @@ mod tests {
     }
 
     #[test]
-    fn files_of_another_kind_stay_as_they_are() {
+    fn a_cleared_file_takes_the_same_records_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notes.jsonl");
+        let mut store = JsonlStore::open(&path).unwrap();
+        store.append(&note(0, "a")).unwrap();
+        store.clear().unwrap();
+        assert!(store.is_empty() && fs::read(&path).unwrap().is_empty());
+        store.append(&note(0, "b")).unwrap();
+        let read: Vec<Note> = store.records().unwrap().map(Result::unwrap).collect();
+        assert_eq!(read, [note(0, "b")]);
+    }
+
+    #[test]
+    fn files_of_another_kind_are_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notes.jsonl");
         let good = serde_json::to_string(&note(0, "a")).unwrap();
@@ -338,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_unique_and_the_file_has_one_writer() {
+    fn repeated_key_and_second_writer_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notes.jsonl");
         let mut store = JsonlStore::open(&path).unwrap();
@@ -357,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_numbers_and_wide_characters_can_be_torn() {
+    fn truncated_escapes_numbers_and_wide_characters_are_removed() {
         resumes_from_every_byte(&[note(0, "a\n\"b\\"), note(1, "Größe 猫 \u{1}🐈"), note(2, "")]);
     }
 
@@ -365,13 +305,13 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(16))]
 
         #[test]
-        fn any_text_can_be_torn(texts in prop::collection::vec("\\PC{0,12}", 1..4)) {
+        fn truncation_of_any_text_keeps_complete_records(texts in prop::collection::vec("\\PC{0,12}", 1..4)) {
             let notes: Vec<Note> = texts.iter().enumerate().map(|(id, text)| note(id, text)).collect();
             resumes_from_every_byte(&notes);
         }
 
         #[test]
-        fn any_bytes_open_or_fail_unchanged(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn file_of_any_bytes_opens_or_is_unchanged(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("notes.jsonl");
             fs::write(&path, &bytes).unwrap();

@@ -1,8 +1,8 @@
-//! System texts for models that take none.
+//! Warning about system texts that a model does not support.
 
-/// Warns that system texts are left out, with their number, where there are any.
+/// Logs a warning with the number of omitted system texts, if there are any.
 ///
-/// `what` they belong to is in the plural: `samples`, `pairs`.
+/// `what` is the plural noun of the items that hold them: `samples`, `pairs`.
 pub fn warn_left_out<'a>(what: &str, systems: impl IntoIterator<Item = &'a Option<String>>) {
     let count = systems.into_iter().flatten().count();
     if count > 0 {

@@ -1,14 +1,15 @@
-//! Text of unknown origin on its way to a terminal, a log or an error message.
+//! Escaping of untrusted text for terminals, logs and error messages.
 
 use std::fmt::{self, Write};
 use std::path::Path;
 
-/// Text that came from a file, a server or a template, for a message.
+/// Text from a file, a server or a template, escaped for display in a message.
 ///
-/// `Display` escapes the characters that steer a terminal or change how a line reads: C0 and C1 control
-/// characters, DEL, line and paragraph separators, byte order marks and marks of the direction of writing.
-/// Text of more than [`MAX_CHARS`](Self::MAX_CHARS) characters is cut, with the number of characters left out.
-/// `Debug` does the same between quotation marks.
+/// `Display` escapes characters that control a terminal or change how a line reads: C0 and C1
+/// control characters, DEL, line and paragraph separators, byte order marks and bidirectional
+/// marks. Text longer than [`MAX_CHARS`](Self::MAX_CHARS) characters is truncated, followed by the
+/// number of omitted characters. `Debug` does the same between quotation marks, and also escapes
+/// quotation marks and backslashes.
 ///
 /// ```
 /// use bpo_pairs::Untrusted;
@@ -21,8 +22,14 @@ use std::path::Path;
 pub struct Untrusted<'a>(pub &'a str);
 
 impl Untrusted<'_> {
-    /// The longest text that is shown whole, in characters.
+    /// Maximum number of characters that are shown.
     pub const MAX_CHARS: usize = 1000;
+
+    /// Returns whether a character controls a terminal, ends a line, or changes the direction of
+    /// writing.
+    pub fn is_unsafe(c: char) -> bool {
+        is_unsafe(c)
+    }
 }
 
 impl fmt::Display for Untrusted<'_> {
@@ -39,7 +46,7 @@ impl fmt::Debug for Untrusted<'_> {
     }
 }
 
-/// A path of unknown origin, for a message: escaped as [`Untrusted`] is.
+/// A path from untrusted input, escaped for display as [`Untrusted`] is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct UntrustedPath<'a>(pub &'a Path);
 
@@ -55,22 +62,45 @@ impl fmt::Debug for UntrustedPath<'_> {
     }
 }
 
-/// A message that may have several lines, and may hold text of unknown origin: what a program writes to a
+/// A message of one or more lines that may contain untrusted text, escaped for display on a
 /// terminal.
 ///
-/// `Display` escapes what [`Untrusted`] escapes, but for line feeds and tabs, and cuts behind
-/// [`MAX_CHARS`](Self::MAX_CHARS) characters.
+/// `Display` escapes the same characters as [`Untrusted`] except line feeds and tabs, and truncates
+/// after [`MAX_CHARS`](Self::MAX_CHARS) characters. Every line after the first is indented by at
+/// least two spaces, so a line feed in untrusted text cannot forge a message.
+///
+/// ```
+/// use bpo_pairs::TerminalText;
+///
+/// let message = format!("error: no image for {}", "cat\nerror: forged");
+/// assert_eq!(TerminalText(&message).to_string(), "error: no image for cat\n  error: forged");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TerminalText<'a>(pub &'a str);
 
 impl TerminalText<'_> {
-    /// The longest message that is shown whole, in characters.
+    /// Maximum number of characters that are shown.
     pub const MAX_CHARS: usize = 20_000;
 }
 
 impl fmt::Display for TerminalText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_escaped(f, self.0, Self::MAX_CHARS, |c| is_unsafe(c) && !matches!(c, '\n' | '\t'))
+        let mut left = Self::MAX_CHARS;
+        for (index, line) in self.0.split('\n').enumerate() {
+            if index > 0 {
+                f.write_char('\n')?;
+            }
+            if left == 0 {
+                let more = self.0.chars().count() - Self::MAX_CHARS;
+                return write!(f, "  ... ({more} more characters)");
+            }
+            if index > 0 && !line.is_empty() && !line.starts_with("  ") {
+                f.write_str("  ")?;
+            }
+            write_escaped(f, line, left, |c| is_unsafe(c) && c != '\t')?;
+            left = left.saturating_sub(line.chars().count() + 1);
+        }
+        Ok(())
     }
 }
 
@@ -94,7 +124,21 @@ fn write_escaped(
     }
 }
 
-/// Whether a character steers a terminal, ends a line, or changes the direction of writing.
+/// Escapes the characters that [`TerminalText`] escapes, in text of any length.
+pub(crate) fn escape_controls(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_unsafe(c) && !matches!(c, '\n' | '\t') {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// Returns whether a character controls a terminal, ends a line, or changes the direction of
+/// writing.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -110,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_steers_a_terminal_is_escaped() {
+    fn terminal_control_characters_are_escaped() {
         for (text, shown) in [
             ("\u{1b}[31mred", r"\u{1b}[31mred"),
             ("\u{9b}31m\u{7f}\0", r"\u{9b}31m\u{7f}\u{0}"),
@@ -122,20 +166,30 @@ mod tests {
             assert_eq!(UntrustedPath(Path::new(text)).to_string(), shown);
         }
         assert_eq!(format!("{:?}", Untrusted("\\\"")), r#""\\\"""#);
-        assert_eq!(TerminalText("a\n\tb\u{1b}c\r").to_string(), "a\n\tb\\u{1b}c\\r");
+        assert_eq!(TerminalText("a\n\tb\u{1b}c\r").to_string(), "a\n  \tb\\u{1b}c\\r");
+        assert_eq!(TerminalText("a\n  b\n\nc").to_string(), "a\n  b\n\n  c");
     }
 
     #[test]
-    fn long_text_is_cut() {
+    fn long_text_is_truncated() {
         let long = "é".repeat(Untrusted::MAX_CHARS);
         assert_eq!(Untrusted(&long).to_string(), long);
         let longer = format!("{long}éé");
         assert_eq!(Untrusted(&longer).to_string(), format!("{long}... (2 more characters)"));
+        let lines = "12345\n".repeat(TerminalText::MAX_CHARS);
+        assert!(TerminalText(&lines).to_string().len() < 2 * TerminalText::MAX_CHARS);
     }
 
     proptest! {
         #[test]
-        fn no_text_has_anything_unsafe_left(text in any::<String>()) {
+        fn only_the_first_line_of_a_message_begins_at_the_margin(text in any::<String>()) {
+            let shown = TerminalText(&text).to_string();
+            prop_assert!(shown.lines().skip(1).all(|line| line.is_empty() || line.starts_with("  ")));
+            prop_assert!(!shown.chars().any(|c| is_unsafe(c) && !matches!(c, '\n' | '\t')));
+        }
+
+        #[test]
+        fn escaped_text_has_no_unsafe_characters(text in any::<String>()) {
             for shown in [Untrusted(&text).to_string(), format!("{:?}", Untrusted(&text))] {
                 prop_assert!(!shown.chars().any(is_unsafe), "{shown:?}");
             }

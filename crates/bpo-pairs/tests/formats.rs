@@ -1,4 +1,4 @@
-//! LLaVA's and the authors' JSON, pairs in JSON lines, and what is wrong with them.
+//! LLaVA's JSON, the authors' JSON and pairs in JSON Lines, valid and invalid.
 
 use std::fs;
 use std::path::Path;
@@ -28,7 +28,7 @@ fn ids(samples: &[SftSample]) -> Vec<&str> {
 }
 
 #[test]
-fn photographs() {
+fn photographs_are_read() {
     let data = llava::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/llava.json")).unwrap();
     let expected = ["cat-0", "cat-1#0", "cat-1#1", "coffee-0", "rocket-0", "coins-0", "astronaut-0"];
     assert_eq!(ids(&data.samples), expected);
@@ -37,14 +37,14 @@ fn photographs() {
     let second = &data.samples[2];
     assert_eq!(second.prompt, "Is there a dog in the picture?");
     assert_eq!(
-        second.history,
+        second.history[..],
         [Turn { prompt: data.samples[1].prompt.clone(), answer: data.samples[1].answer.clone() }]
     );
     assert_eq!(data.skipped.len(), 1);
     assert_eq!((data.skipped[0].id.as_str(), data.skipped[0].reason), ("text-0", SkipReason::NoImage));
 }
 
-/// A conversation of alternating turns.
+/// Returns a LLaVA record whose turns alternate between user and assistant.
 fn conversation(fields: &str, turns: &[&str]) -> String {
     let turn = |(k, value): (usize, &&str)| {
         let from = if k % 2 == 0 { "human" } else { "gpt" };
@@ -55,7 +55,7 @@ fn conversation(fields: &str, turns: &[&str]) -> String {
 }
 
 #[test]
-fn llava_ids_may_be_numbers_missing_or_repeated() {
+fn llava_ids_can_be_numbers_missing_or_repeated() {
     let one = |fields| conversation(fields, &["<image>\nWhat?", "A cat."]);
     let json = [
         one(r#""id": 7, "image": "a.jpg","#),
@@ -71,7 +71,7 @@ fn llava_ids_may_be_numbers_missing_or_repeated() {
 }
 
 #[test]
-fn llava_conversations_that_cannot_be_used_are_counted() {
+fn unusable_llava_conversations_are_counted() {
     let image = r#""image": "a.jpg","#;
     let cases: [(String, &[SkipReason]); 12] = [
         (conversation("", &["What?", "A cat."]), &[SkipReason::NoImage]),
@@ -101,7 +101,7 @@ fn llava_conversations_that_cannot_be_used_are_counted() {
 }
 
 #[test]
-fn llava_turns_before_a_broken_one_are_kept() {
+fn llava_turns_before_an_invalid_turn_are_kept() {
     let json = conversation(r#""id": "a", "image": "a.jpg","#, &["What?", "A cat.", "Why?", ""]);
     let data = read_llava(&json).unwrap();
     assert_eq!(ids(&data.samples), ["a#0"]);
@@ -110,7 +110,7 @@ fn llava_turns_before_a_broken_one_are_kept() {
 }
 
 #[test]
-fn cut_off_json_names_file_record_line_and_column() {
+fn truncated_json_error_has_file_record_line_and_column() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cut.json");
     let good = conversation(r#""image": "a.jpg","#, &["What?", "A cat."]);
@@ -128,7 +128,7 @@ fn cut_off_json_names_file_record_line_and_column() {
 }
 
 #[test]
-fn the_authors_json_keeps_its_keys() {
+fn authors_json_keeps_its_keys() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bpo.json");
     let authors = concat!(
@@ -154,7 +154,7 @@ fn the_authors_json_keeps_its_keys() {
 }
 
 #[test]
-fn a_recipe_of_somebody_elses_is_passed_over() {
+fn unknown_provenance_is_ignored() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bpo.json");
     let provenance = |provenance: &str| {
@@ -185,7 +185,7 @@ fn a_recipe_of_somebody_elses_is_passed_over() {
 }
 
 #[test]
-fn scores_that_json_has_no_word_for_are_errors() {
+fn non_finite_scores_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bpo.json");
     let completion = Completion {
@@ -198,7 +198,7 @@ fn scores_that_json_has_no_word_for_are_errors() {
         id: "r".into(),
         image: "a.jpg".into(),
         system: None,
-        history: vec![],
+        history: Default::default(),
         prompt: "<image>\nWhat?".into(),
         completions: vec![completion],
     };
@@ -207,7 +207,7 @@ fn scores_that_json_has_no_word_for_are_errors() {
 }
 
 #[test]
-fn pairs_in_lines_are_held_to_the_same_rules() {
+fn pairs_in_lines_follow_the_same_rules() {
     let dir = tempfile::tempdir().unwrap();
     let lines = dir.path().join("pairs.jsonl");
     let pair = |id: &str, prompt: &str, chosen: &str, rejected: &str| {
@@ -235,7 +235,7 @@ fn pairs_in_lines_are_held_to_the_same_rules() {
 }
 
 #[test]
-fn pairs_are_read_from_either_form() {
+fn pairs_are_read_from_both_formats() {
     let dir = tempfile::tempdir().unwrap();
     let (array, lines) = (dir.path().join("any.txt"), dir.path().join("pairs.jsonl"));
     let json = r#" [{"prompt": "<image>\nWhat?", "image": "a.jpg", "completions": [
@@ -243,6 +243,14 @@ fn pairs_are_read_from_either_form() {
         {"score": 0, "response": "A cat. ", "type": "mllm-hal"}]}]"#;
     fs::write(&array, json).unwrap();
     let set = jsonl::read_pairs(&array).unwrap();
+    // the same records, one per line, after a blank line or a byte order mark
+    let records: Vec<serde_json::Value> = serde_json::from_slice(&fs::read(&array).unwrap()).unwrap();
+    let text: String = records.iter().map(|record| format!("{record}\n")).collect();
+    let authors = dir.path().join("authors.jsonl");
+    for text in [text.clone(), format!("\n{text}"), format!("\u{feff}{text}")] {
+        fs::write(&authors, text).unwrap();
+        assert_eq!(jsonl::read_pairs(&authors).unwrap(), set);
+    }
     assert_eq!(set.pairs.len(), 1);
     assert_eq!((set.pairs[0].id.as_str(), set.pairs[0].kind.as_str()), ("0:0>1", "llm-hal"));
     assert_eq!((set.skipped[0].id.as_str(), set.skipped[0].reason), ("0:0>2", SkipReason::Identical));
@@ -304,7 +312,7 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
         } else {
             (vec![], question)
         };
-        Record { id: String::new(), image, system, history, prompt, completions }
+        Record { id: String::new(), image, system, history: history.into(), prompt, completions }
     });
     let named = |(index, (mut record, bare)): (usize, (Record, bool))| {
         record.id = if bare { index.to_string() } else { format!("r{index}") };
@@ -316,7 +324,7 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
 
 proptest! {
     #[test]
-    fn the_authors_json_round_trips(records in records()) {
+    fn authors_json_round_trips(records in records()) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("bpo.json");
         bpo::write(&path, &records).unwrap();
@@ -326,12 +334,12 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_a_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn readers_do_not_panic_on_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         read_all(&bytes);
     }
 
     #[test]
-    fn no_damage_makes_a_reader_panic(cut in 0_usize..2700, at in 0_usize..2700, byte in any::<u8>()) {
+    fn readers_do_not_panic_on_damaged_files(cut in 0_usize..2700, at in 0_usize..2700, byte in any::<u8>()) {
         let mut bytes = include_bytes!("data/llava.json").to_vec();
         bytes.truncate(cut);
         if let Some(place) = bytes.get_mut(at) {
@@ -341,7 +349,7 @@ proptest! {
     }
 }
 
-/// Results do not matter, coming back does.
+/// Calls all readers, which must return without a panic.
 fn read_all(bytes: &[u8]) {
     let path = Path::new("damaged.json");
     let _ = llava::for_each(path, bytes, |_| Ok(()));

@@ -1,9 +1,9 @@
-//! Needs that have one mechanism in the workspace, and the only files that may meet them in another way.
+//! Checks that destructive file operations have one implementation in the workspace.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Rust sources of all crates.
+/// Returns name and text of the Rust sources of all crates, sorted by name.
 fn sources() -> Vec<(String, String)> {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut pending: Vec<PathBuf> =
@@ -25,7 +25,7 @@ fn sources() -> Vec<(String, String)> {
     sources
 }
 
-/// The files with one of these words outside of comments.
+/// Returns the files that contain one of the words outside of comments.
 fn files_with(words: &[&str]) -> Vec<String> {
     let has =
         |line: &str| !line.trim_start().starts_with("//") && words.iter().any(|word| line.contains(word));
@@ -33,7 +33,7 @@ fn files_with(words: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn files_are_renamed_removed_and_truncated_in_one_place() {
+fn destructive_file_operations_are_in_one_module() {
     let words = ["fs::rename", "remove_dir_all", "fs::remove_file", "fs::remove_dir", "set_len"];
     assert_eq!(files_with(&words), ["bpo-pairs/src/files/destructive.rs"]);
 }

@@ -1,4 +1,4 @@
-//! Single records that cannot be used, in files that can.
+//! Records that cannot be used are skipped, and the other records of the file are read.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use bpo_pairs::format::questions::Question;
 use bpo_pairs::format::{bpo, jsonl, llava, questions};
 use bpo_pairs::{PairSet, PairsError, SkipReason, Skipped, chain};
 
-/// All that was skipped, as id, reason and detail.
+/// Returns id, reason and detail of each skipped item.
 fn skips(items: &[Skipped]) -> Vec<(&str, SkipReason, &str)> {
     items.iter().map(|item| (item.id.as_str(), item.reason, item.detail.as_str())).collect()
 }
@@ -15,7 +15,7 @@ fn skips(items: &[Skipped]) -> Vec<(&str, SkipReason, &str)> {
 const TURNS: &str = r#"[{"from": "human", "value": "What?"}, {"from": "gpt", "value": "A cat."}]"#;
 
 #[test]
-fn one_null_does_not_refuse_a_file_of_conversations() {
+fn null_in_conversations_skips_one_record() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.json");
     let records = [
@@ -59,7 +59,7 @@ fn one_null_does_not_refuse_a_file_of_conversations() {
 }
 
 #[test]
-fn one_wrong_value_does_not_refuse_a_file_of_completions() {
+fn wrong_value_in_completions_skips_one_record() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bpo.json");
     let record = |prompt: &str, score: &str| {
@@ -106,7 +106,7 @@ fn one_wrong_value_does_not_refuse_a_file_of_completions() {
 }
 
 #[test]
-fn one_wrong_value_does_not_refuse_a_file_of_pairs() {
+fn wrong_value_in_pairs_skips_one_record() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pairs.jsonl");
     let pair = |id: &str, image: &str, more: &str| {
@@ -141,7 +141,7 @@ fn one_wrong_value_does_not_refuse_a_file_of_pairs() {
             SkipReason::Malformed,
             format!("{form}`margin`: expected a number, found \"1\" (record 4)"),
         ),
-        ("key", SkipReason::Malformed, format!("{form}\"betta\" is no key of a pair, found 1 (record 5)")),
+        ("key", SkipReason::Malformed, format!("{form}\"betta\" is not a key of a pair, found 1 (record 5)")),
         (
             "provenance",
             SkipReason::Malformed,
@@ -160,7 +160,7 @@ fn one_wrong_value_does_not_refuse_a_file_of_pairs() {
 }
 
 #[test]
-fn one_wrong_value_does_not_refuse_a_file_of_questions() {
+fn wrong_value_in_questions_skips_one_record() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("questions.jsonl");
     let lines = [
@@ -203,7 +203,7 @@ fn one_wrong_value_does_not_refuse_a_file_of_questions() {
 }
 
 #[test]
-fn broken_syntax_refuses_a_file_and_has_one_place() {
+fn syntax_error_is_an_error_with_one_position() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data.jsonl");
     let good = format!(r#"{{"image": "a.jpg", "conversations": {TURNS}}}"#);
@@ -215,6 +215,6 @@ fn broken_syntax_refuses_a_file_and_has_one_place() {
 }
 
 #[test]
-fn a_missing_file_is_an_error() {
+fn missing_file_is_an_error() {
     assert!(matches!(llava::read(Path::new("no-such-file")), Err(PairsError::File(_))));
 }

@@ -54,8 +54,8 @@ fn decoded(text: &str) -> String {
 
 /// Returns an address without user, password, query and fragment.
 ///
-/// The whole address behind the scheme is removed where the port is not a number: a `/`, `?` or
-/// `#` in a password that is not percent-encoded ends the authority within the password.
+/// The whole address after the scheme is removed if the port is not a number: a `/`, `?` or `#` in
+/// a password that is not percent-encoded ends the authority within the password.
 pub(crate) fn shown_address(address: &str) -> String {
     let (scheme, authority, rest) = parts(address);
     let (user, host) = match authority.rsplit_once('@') {
@@ -88,7 +88,7 @@ pub(crate) fn serialize_optional<S: Serializer>(
     }
 }
 
-/// Whether an address has a host, and a port from 1 to 65535 or none.
+/// Returns whether an address has a host, and a port from 1 to 65535 or none.
 pub(crate) fn has_host_and_port(uri: &Uri) -> bool {
     let Some(authority) = uri.authority() else { return false };
     let host = authority.host();
@@ -98,7 +98,7 @@ pub(crate) fn has_host_and_port(uri: &Uri) -> bool {
     !host.is_empty() && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
-/// Whether requests to an address leave this computer unencrypted.
+/// Returns whether requests to an address leave this computer unencrypted.
 pub(crate) fn is_exposed(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default().to_ascii_lowercase();
     let is_local = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_found_and_not_shown() {
+    fn secrets_of_addresses_are_found_and_not_shown() {
         let address = "http://me:p%40ssword1@host:80/v1?api=abcdef123456&x=1";
         assert_eq!(secrets_in(address), ["p@ssword1", "me:p@ssword1", "abcdef123456"]);
         for (address, shown) in [
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn only_https_and_this_computer_are_safe() {
+    fn only_https_and_localhost_are_safe() {
         let exposed = |address: &str| is_exposed(&address.parse().unwrap());
         for address in [
             "http://localhost:8080",

@@ -1,4 +1,4 @@
-//! The client of OpenAI-compatible servers (`/v1/chat/completions`).
+//! A client of OpenAI-compatible servers (`/v1/chat/completions`).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use bpo_inject::{OnText, TextGenerator, TextRequest};
-use bpo_pairs::{Generated, RequestFailure, Untrusted};
+use bpo_pairs::{Generated, Limits, RequestFailure, Untrusted};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ureq::http::{HeaderMap, Response, Uri};
@@ -19,13 +19,11 @@ use crate::error::ServerError;
 use crate::redact::Redactor;
 use crate::wire::{ChatRequest, ChatResponse};
 
-/// Largest body that is read, in bytes, after decompression.
-const MAX_BODY_BYTES: u64 = 16 << 20;
-/// Longest wait of [`OpenAiClient::check_alive`].
+/// Time limit of [`OpenAiClient::check_alive`].
 const ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest number of characters of a body in an error.
+/// Maximum number of characters of a body in an error.
 const EXCERPT_CHARS: usize = 300;
-/// Bytes at the start of a body that an excerpt is made of.
+/// Number of bytes at the start of a body that an excerpt can include.
 const SEARCHED_BYTES: usize = 64 << 10;
 
 /// A blocking client with bounded concurrency and retries, which implements [`TextGenerator`].
@@ -57,7 +55,7 @@ impl fmt::Debug for OpenAiClient {
 /// The result of one attempt.
 enum Attempt {
     Done(Result<Generated, ServerError>),
-    /// A failure that another attempt may not have, after the `Retry-After` of the server.
+    /// A failure that may not occur again, with the `Retry-After` of the server.
     Retry {
         error: ServerError,
         after: Option<Duration>,
@@ -73,7 +71,7 @@ impl OpenAiClient {
     /// is logged as a warning.
     ///
     /// # Errors
-    /// [`ServerError::Setting`] for a setting that cannot work. The server is not called.
+    /// Returns [`ServerError::Setting`] for an invalid setting. The server is not called.
     pub fn new(config: OpenAiConfig, api_key: Option<String>) -> Result<Self, ServerError> {
         config.validate()?;
         let request_url = config.endpoint()?;
@@ -114,17 +112,27 @@ impl OpenAiClient {
         &self.endpoint
     }
 
-    /// Checks that a server is at the address, with one request and no retry. Any response is
-    /// accepted, also an error.
+    /// Checks that there is a server at the address and that it accepts the API key, with one
+    /// request and no retry. Any response except a refusal of the key is accepted, even an error.
     ///
     /// # Errors
-    /// [`ServerError::Connection`] if there is no server at the address.
+    /// Returns [`ServerError::Connection`] if there is no server at the address, or
+    /// [`ServerError::Status`] if it answers with status 401 or 403.
     pub fn check_alive(&self) -> Result<(), ServerError> {
         let patience = self.config.timeout()?.min(ALIVE_TIMEOUT);
-        let request = self.agent.get(&self.request_url).config().timeout_global(Some(patience)).build();
-        match request.call() {
+        let mut request = self.agent.get(&self.request_url);
+        if let Some(authorization) = &self.authorization {
+            request = request.header("Authorization", authorization);
+        }
+        match request.config().timeout_global(Some(patience)).build().call() {
+            Ok(mut response) if matches!(response.status().as_u16(), 401 | 403) => Err(ServerError::Status {
+                url: self.endpoint.clone(),
+                status: response.status().as_u16(),
+                attempts: 1,
+                excerpt: self.excerpt(&read_body(&mut response).unwrap_or_default()),
+            }),
             Ok(_) => Ok(()),
-            // A server that is slow, or does not send HTTP, is there.
+            // A slow server, or one that does not send HTTP, exists.
             Err(
                 source @ (ureq::Error::Io(_) | ureq::Error::HostNotFound | ureq::Error::ConnectionFailed),
             ) => {
@@ -135,8 +143,8 @@ impl OpenAiClient {
         }
     }
 
-    /// Sends a request until it succeeds or no retry is left. `retries` counts those of the whole
-    /// batch; the first of them is logged as a warning.
+    /// Sends a request until it succeeds or no retry is left. `retries` counts the retries of the
+    /// whole batch. The first one is logged as a warning.
     fn complete(&self, request: &TextRequest, retries: &AtomicUsize) -> Result<Generated, ServerError> {
         let mut random = ChaCha8Rng::seed_from_u64(request.sampling.seed);
         let mut attempt = 1;
@@ -288,7 +296,7 @@ impl TextGenerator for OpenAiClient {
                 let sender = sender.clone();
                 let work = move || {
                     while let Some((index, request)) = claim() {
-                        // The receiver lives until all senders are gone.
+                        // The receiver lives until all senders are dropped.
                         let _ = sender.send((index, client.complete(request, retries)));
                     }
                 };
@@ -310,7 +318,7 @@ impl TextGenerator for OpenAiClient {
         }
     }
 
-    /// Whether an error has status 400 (bad request), 413 (content too large) or 422
+    /// Returns whether an error has status 400 (bad request), 413 (content too large) or 422
     /// (unprocessable content).
     fn is_request_error(&self, error: &ServerError) -> bool {
         matches!(error, ServerError::Status { status: 400 | 413 | 422, .. })
@@ -318,7 +326,7 @@ impl TextGenerator for OpenAiClient {
 }
 
 fn read_body(response: &mut Response<ureq::Body>) -> Result<Vec<u8>, ureq::Error> {
-    response.body_mut().with_config().limit(MAX_BODY_BYTES).read_to_vec()
+    response.body_mut().with_config().limit(Limits::DEFAULT.reply_bytes).read_to_vec()
 }
 
 /// Reads `Retry-After` in seconds. Its form with a date, which model servers do not send, is
@@ -333,7 +341,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_of_the_connection_has_no_secret() {
+    fn connection_error_has_no_secret() {
         let config = OpenAiConfig::new("http://h", "m");
         let client = OpenAiClient::new(config, Some("sk-secret-1234".into())).unwrap();
         let error = client.without_secrets(ureq::Error::BadUri("http://h/?key=sk-secret-1234".into()));

@@ -1,4 +1,4 @@
-//! Settings of the client.
+//! Settings of the client of OpenAI-compatible servers.
 
 use std::fmt;
 use std::time::Duration;
@@ -39,13 +39,13 @@ pub struct OpenAiConfig {
     /// Address of an HTTP proxy: `http://user:password@host:port`. Default: no proxy.
     #[serde(default, serialize_with = "address::serialize_optional")]
     pub proxy: Option<String>,
-    /// Longest time for one attempt, in seconds. Default: 120.
+    /// Time limit of one attempt, in seconds. Default: 120.
     #[serde(default = "default_timeout_s")]
     pub timeout_s: f64,
-    /// Largest number of concurrent requests, at least 1. Default: 8.
+    /// Maximum number of concurrent requests, at least 1. Default: 8.
     #[serde(default = "default_max_concurrency")]
     pub max_concurrency: usize,
-    /// Largest number of retries after status 408, 429 or 5xx, a lost connection or a time-out.
+    /// Maximum number of retries after status 408, 429 or 5xx, a lost connection or a time-out.
     /// Default: 5.
     #[serde(default = "default_max_retries")]
     pub max_retries: u32,
@@ -53,11 +53,11 @@ pub struct OpenAiConfig {
     /// of up to half is subtracted. Default: 500.
     #[serde(default = "default_backoff_initial_ms")]
     pub backoff_initial_ms: u64,
-    /// Longest wait before a retry, in milliseconds, if the server sends no `Retry-After`. Default:
+    /// Maximum wait before a retry, in milliseconds, if the server sends no `Retry-After`. Default:
     /// 30,000.
     #[serde(default = "default_backoff_max_ms")]
     pub backoff_max_ms: u64,
-    /// Longest accepted `Retry-After`, in seconds. A request whose server asks for more fails
+    /// Maximum `Retry-After`, in seconds. If the server asks for a longer wait, the request fails
     /// without a retry. Default: 300.
     #[serde(default = "default_max_retry_after_s")]
     pub max_retry_after_s: u64,
@@ -78,7 +78,8 @@ fn serialize_variable<S: Serializer>(name: &Option<String>, serializer: S) -> Re
 }
 
 impl OpenAiConfig {
-    /// Names of the settings that do not affect the answers: the address, and how it is used.
+    /// Names of the settings that do not affect the answers: the address and the settings of its
+    /// connections.
     pub const TRANSPORT_KEYS: [&'static str; 9] = [
         "base_url",
         "api_key_env",
@@ -150,19 +151,19 @@ impl OpenAiConfig {
         }
     }
 
-    /// Sets the longest time for one attempt, in seconds.
+    /// Sets the time limit of one attempt, in seconds.
     pub fn with_timeout_s(mut self, seconds: f64) -> Self {
         self.timeout_s = seconds;
         self
     }
 
-    /// Sets the largest number of concurrent requests.
+    /// Sets the maximum number of concurrent requests.
     pub fn with_max_concurrency(mut self, requests: usize) -> Self {
         self.max_concurrency = requests;
         self
     }
 
-    /// Sets the largest number of retries, and the first and longest wait before one in
+    /// Sets the maximum number of retries, and the first and the maximum wait before a retry in
     /// milliseconds.
     pub fn with_retries(mut self, max_retries: u32, initial_ms: u64, max_ms: u64) -> Self {
         self.max_retries = max_retries;
@@ -174,8 +175,8 @@ impl OpenAiConfig {
     /// Returns the address of the chat completions, secrets included.
     ///
     /// # Errors
-    /// [`ServerError::Setting`] if `base_url` is not an `http` or `https` address of a host, or if
-    /// its port is not in 1..=65535.
+    /// Returns [`ServerError::Setting`] if `base_url` is not an `http` or `https` address of a
+    /// host, or if its port is not in 1..=65535.
     pub fn endpoint(&self) -> Result<String, ServerError> {
         let refused = |expected| {
             let found = format!("`{}`", shown_address(&self.base_url));
@@ -202,7 +203,7 @@ impl OpenAiConfig {
     /// Checks the settings. The server is not called.
     ///
     /// # Errors
-    /// [`ServerError::Setting`] for the first setting that cannot work.
+    /// Returns [`ServerError::Setting`] for the first invalid setting.
     pub fn validate(&self) -> Result<(), ServerError> {
         self.endpoint()?;
         self.proxy()?;
@@ -269,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_way_to_write_the_base_gives_one_endpoint() {
+    fn all_spellings_of_the_base_url_give_one_endpoint() {
         for base in ["http://h:80", "http://h:80/", "http://h:80/v1", "http://h:80/v1/"] {
             assert_eq!(OpenAiConfig::new(base, "m").endpoint().unwrap(), "http://h:80/v1/chat/completions");
         }
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_up_to_the_longest_and_lose_at_most_half() {
+    fn waits_double_up_to_the_maximum_with_jitter_of_half() {
         let config = OpenAiConfig::new("http://h", "m").with_retries(9, 100, 1000);
         let waits: Vec<u128> = (1..=5).map(|attempt| config.backoff(attempt, 0.0).as_millis()).collect();
         assert_eq!(waits, [100, 200, 400, 800, 1000]);
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn address_and_model_are_required_and_typos_refused() {
+    fn missing_address_or_model_and_unknown_keys_are_errors() {
         let config: OpenAiConfig = serde_json::from_str(r#"{"base_url": "http://h", "model": "m"}"#).unwrap();
         assert_eq!(config, OpenAiConfig::new("http://h", "m"));
         assert!(serde_json::from_str::<OpenAiConfig>(r#"{"base_url": "http://h"}"#).is_err());
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn proxies_that_cannot_be_used_are_refused() {
+    fn invalid_proxies_are_errors() {
         let proxy = |address: &str| {
             let mut config = OpenAiConfig::new("http://h", "m");
             config.proxy = Some(address.into());
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_above_any_limit_are_refused() {
+    fn numbers_above_the_limits_are_errors() {
         let refused = |key: &str, set: fn(&mut OpenAiConfig)| {
             let mut config = OpenAiConfig::new("http://h", "m");
             config.validate().unwrap();
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn time_outs_that_cannot_be_are_refused() {
+    fn invalid_timeouts_are_errors() {
         for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY, 604_801.0, 1e19] {
             assert!(OpenAiConfig::new("http://h", "m").with_timeout_s(seconds).timeout().is_err());
         }

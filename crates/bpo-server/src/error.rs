@@ -1,21 +1,23 @@
 //! Errors of the client.
 
+use bpo_pairs::Untrusted;
+
 /// An error of a server, or of the settings of its client. No field contains a secret.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// A setting has a value that cannot work.
-    #[error("`{key}` must be {expected}, found {found}")]
+    /// A setting has an invalid value.
+    #[error("`{key}` must be {expected}, found {}", Untrusted(found))]
     Setting {
         /// Name of the setting.
         key: &'static str,
-        /// The values that work.
+        /// The valid values.
         expected: &'static str,
         /// The value of the setting, or a note that it is not shown.
         found: String,
     },
     /// The connection failed, or the response was too large or not HTTP.
-    #[error("no answer from {url} after {attempts} attempt(s)")]
+    #[error("no answer from {} after {attempts} attempt(s)", Untrusted(url))]
     Connection {
         /// Address of the chat completions.
         url: String,
@@ -25,7 +27,11 @@ pub enum ServerError {
         source: Box<ureq::Error>,
     },
     /// The server answered with a status that is not a success.
-    #[error("{url} answered with status {status} after {attempts} attempt(s): {excerpt}")]
+    #[error(
+        "{} answered with status {status} after {attempts} attempt(s): {}",
+        Untrusted(url),
+        Untrusted(excerpt)
+    )]
     Status {
         /// Address of the chat completions.
         url: String,
@@ -37,7 +43,7 @@ pub enum ServerError {
         excerpt: String,
     },
     /// The body of the response is not a chat completion.
-    #[error("{url} did not answer with a chat completion: {excerpt}")]
+    #[error("{} did not answer with a chat completion: {}", Untrusted(url), Untrusted(excerpt))]
     Body {
         /// Address of the chat completions.
         url: String,
@@ -47,11 +53,35 @@ pub enum ServerError {
         source: serde_json::Error,
     },
     /// The chat completion has no choice.
-    #[error("{url} answered without any choice: {excerpt}")]
+    #[error("{} answered without any choice: {}", Untrusted(url), Untrusted(excerpt))]
     NoChoice {
         /// Address of the chat completions.
         url: String,
         /// Start of the body.
         excerpt: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_message_has_a_character_that_controls_a_terminal() {
+        let text = || {
+            "\u{1b}]0;x\u{7}\u{9b}31m\u{7f}\r\nerror: forged\u{85}\u{2028}\u{202e}\u{2066}\u{feff}".to_owned()
+        };
+        let json = serde_json::from_str::<u8>("x").unwrap_err();
+        let errors = [
+            ServerError::Setting { key: "model", expected: "a name", found: text() },
+            ServerError::Connection { url: text(), attempts: 1, source: Box::new(ureq::Error::HostNotFound) },
+            ServerError::Status { url: text(), status: 500, attempts: 1, excerpt: text() },
+            ServerError::Body { url: text(), excerpt: text(), source: json },
+            ServerError::NoChoice { url: text(), excerpt: text() },
+        ];
+        for error in errors {
+            let shown = error.to_string();
+            assert!(!shown.chars().any(Untrusted::is_unsafe) && shown.contains("forged"), "{shown:?}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Removes the API key, and the secrets of addresses, from every text that a server sends.
+//! Removal of the API key and the secrets of addresses from texts that a server sends.
 //!
 //! Gateways show the headers of a request in their error messages, in any encoding.
 
@@ -11,10 +11,11 @@ use bpo_inject::REMOVED_KEY;
 
 use crate::address::secrets_in;
 
-/// Bytes below which a key is searched as a whole word only: `none` and `EMPTY` stand for "no key".
+/// Number of bytes below which a key is searched only as a whole word, because `none` and `EMPTY`
+/// mean "no key".
 const SHORT: usize = 8;
 
-/// Largest number of backslashes before an escaped character: escapes of escapes.
+/// Maximum number of backslashes before an escaped character, for nested escapes.
 const MOST_SLASHES: usize = 8;
 
 /// Removes secrets from texts: plain, in base64, in hexadecimal, percent-encoded and escaped.
@@ -48,7 +49,7 @@ impl Redactor {
         Self { patterns: secrets.flat_map(|secret| patterns(secret.as_bytes())).collect() }
     }
 
-    /// Whether a text contains a secret.
+    /// Returns whether a text contains a secret.
     pub(crate) fn finds(&self, text: &str) -> bool {
         self.find(text, 0, Kind::Plain).is_some() || self.find(text, 0, Kind::Word).is_some()
     }
@@ -79,7 +80,8 @@ impl Redactor {
         Cow::Owned(cleaned)
     }
 
-    /// Finds the first secret at or after `from`; short ones only if `least` is [`Kind::Word`].
+    /// Finds the first secret at or after `from`. Short secrets are only found if `least` is
+    /// [`Kind::Word`].
     fn find(&self, text: &str, from: usize, least: Kind) -> Option<Range<usize>> {
         let patterns = || self.patterns.iter().filter(|p| p.kind != Kind::Word || least == Kind::Word);
         (from..text.len()).find_map(|at| {
@@ -244,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_half_of_a_key_is_removed_and_other_text_stays() {
+    fn first_half_of_a_key_is_removed_and_other_text_kept() {
         assert_eq!(redactor().clean("got sk-Ab3+dE/f9..."), "got [API key removed]...");
         for text in ["sk-Ab3", "100 % of sk-\u{e9}", "", "%", "\\", "&#", "%s \\u00 \u{1f600}"] {
             assert_eq!(redactor().clean(text), text);
@@ -254,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_key_is_removed_from_errors_only_and_as_a_word() {
+    fn short_key_is_removed_only_from_errors_and_as_a_word() {
         let redactor = Redactor::new(Some("none"), &[]);
         assert_eq!(redactor.clean("key none, nonesuch"), "key [API key removed], nonesuch");
         assert_eq!(redactor.clean_answer("There are none."), "There are none.");

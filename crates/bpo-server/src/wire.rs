@@ -62,7 +62,7 @@ struct Choice {
 
 #[derive(Deserialize)]
 struct Answer {
-    // `null` where the model only calls tools; the acceptance rules reject the empty text.
+    // `null` if the model only calls tools. The acceptance rules reject the empty text.
     content: Option<String>,
 }
 
@@ -90,7 +90,7 @@ mod tests {
     use bpo_pairs::Sampling;
 
     #[test]
-    fn a_request_carries_messages_and_sampling() {
+    fn request_has_messages_and_sampling() {
         let sampling = Sampling::greedy(7).with_temperature(0.5).with_top_p(0.9).with_seed(1 << 32 | 2);
         let request = TextRequest { system: Some("s".into()), prompt: "p".into(), sampling };
         let json = serde_json::to_string(&ChatRequest::new("m", &request)).unwrap();
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn seeds_stay_within_what_servers_take() {
+    fn seeds_have_31_bits() {
         assert_eq!(fold_seed(42), 42);
         assert!(fold_seed(u64::MAX) <= i32::MAX as u32);
         assert_ne!(fold_seed(1 << 40), fold_seed(0));

@@ -21,7 +21,7 @@ pub enum WorldError {
     #[error(transparent)]
     File(#[from] FileError),
     /// A picture could not be encoded as PNG.
-    #[error("cannot encode {}", path.display())]
+    #[error("cannot encode {}", bpo_pairs::UntrustedPath(path))]
     Encode {
         /// The file.
         path: PathBuf,
@@ -70,7 +70,7 @@ struct TruthLine {
 /// The two lists are written after all images. An interrupted call leaves no incomplete file.
 ///
 /// # Errors
-/// The first file that cannot be written.
+/// Returns the error of the first file that cannot be written.
 pub fn write_split(
     dir: &Path,
     split: Split,

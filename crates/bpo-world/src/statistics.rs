@@ -35,10 +35,10 @@ impl Statistics {
         }
     }
 
-    /// The counterfactual world: no companions, most kinds from other places, mostly unusual
-    /// colours.
+    /// The counterfactual world: no companions, about half of the kinds from other places, mostly
+    /// unusual colours.
     ///
-    /// One kind of each scene belongs to its place.
+    /// At least one kind of each scene belongs to its place.
     pub fn counter() -> Self {
         Self { kinds: [0.3, 0.4, 0.3], of_place: 0.4, companion: None, usual_colour: 0.25, usual_count: 0.5 }
     }
@@ -67,10 +67,10 @@ impl Statistics {
         let mut kinds: Vec<Kind> = Vec::with_capacity(wanted);
         while kinds.len() < wanted {
             // The first kind always belongs to the place, so that the place is informative.
-            let at_home = kinds.is_empty() || rng.random_bool(self.of_place);
+            let of_same_place = kinds.is_empty() || rng.random_bool(self.of_place);
             let fits = |kind: &&Kind| {
                 let apart = self.companion.is_some() || !kinds.contains(&kind.companion());
-                (kind.place() == place) == at_home && !kinds.contains(kind) && apart
+                (kind.place() == place) == of_same_place && !kinds.contains(kind) && apart
             };
             let candidates: Vec<Kind> = Kind::ALL.iter().filter(fits).copied().collect();
             let Some(kind) = candidates.choose(rng).copied() else { continue };
@@ -158,5 +158,7 @@ mod tests {
         );
         let usual = share(pairs(&scenes), |(_, group)| group.colour == group.kind.usual_colour());
         assert!((usual - 0.25).abs() < 0.03, "{usual}");
+        let elsewhere = share(pairs(&scenes), |(scene, group)| group.kind.place() != scene.place);
+        assert!((elsewhere - 0.46).abs() < 0.03, "{elsewhere}");
     }
 }

@@ -1,4 +1,4 @@
-//! A checkpoint with its processor, from disk to device.
+//! Loading of a checkpoint with its processor and adapter.
 
 use std::path::Path;
 
@@ -12,10 +12,11 @@ use crate::device::Dtype;
 use crate::error::BpoError;
 use crate::fingerprint::{ADAPTER_CONFIG, check_checkpoint, check_is_adapter, fingerprint_weights};
 
-/// Which weights an adapter was trained on. PEFT passes it over.
+/// File in an adapter's directory that records which weights the adapter was trained on. PEFT
+/// ignores it.
 const ADAPTER_BASE: &str = "base.json";
 
-/// A model with what stands between it and images and text.
+/// A model with its processor, and the settings of its adapter.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Checkpoint {
@@ -23,7 +24,7 @@ pub struct Checkpoint {
     pub model: Vlm,
     /// Image processor, chat template and tokenizer.
     pub processor: Processor,
-    /// The settings of the model's adapter, where it was loaded with one.
+    /// Settings of the adapter, if the model was loaded with one.
     pub adapter: Option<LoraConfig>,
 }
 
@@ -31,12 +32,14 @@ impl Checkpoint {
     /// Loads a Hugging Face directory of a supported model.
     ///
     /// # Errors
-    /// If a file is missing or broken, the files are of different checkpoints, or weights do not fit the configuration (all
-    /// are listed).
+    /// Returns an error if a file is missing or broken, if the files belong to different
+    /// checkpoints, or if weights do not match the configuration, in which case the error lists all
+    /// of them.
     pub fn load(dir: &Path, dtype: Dtype, device: &Device) -> Result<Self, BpoError> {
         check_base(dir)?;
-        // config.json first: processor files of another family of models are only misunderstood. Then the other small files:
-        // what is wrong with them shows before the weights are read
+        // `config.json` comes first, because the processor files of another model family give
+        // misleading errors. All small files are read before the weights, so that their errors show
+        // early.
         let config = VlmConfig::from_dir(dir)?;
         let processor = Processor::from_dir(dir, &config)?;
         let model = Vlm::from_pretrained(dir, &LoadOptions::default().with_dtype(dtype.into()), device)?;
@@ -44,10 +47,11 @@ impl Checkpoint {
         Ok(Self { model, processor, adapter: None })
     }
 
-    /// Loads a checkpoint and, where one is given, a PEFT adapter onto it.
+    /// Loads a checkpoint and, if `adapter` is given, a PEFT adapter onto it.
     ///
     /// # Errors
-    /// As [`load`](Self::load), those of [`check_adapter`], and if the adapter does not fit.
+    /// Returns the errors of [`load`](Self::load) and [`check_adapter`], and an error if the
+    /// adapter does not match the model.
     pub fn load_with_adapter(
         dir: &Path,
         adapter: Option<&Path>,
@@ -62,30 +66,33 @@ impl Checkpoint {
     }
 }
 
-/// Checks that a directory is a checkpoint, that it is no adapter, and that no adapter is in it that
-/// would be ignored.
+/// Checks that a directory exists and does not hold an adapter.
+///
+/// A directory with an `adapter_config.json` is rejected even if it also holds a model, because its
+/// adapter would be ignored.
 ///
 /// # Errors
-/// [`BpoError::NoCheckpoint`] and [`BpoError::AdapterAsModel`].
+/// Returns [`BpoError::NoCheckpoint`] or [`BpoError::AdapterAsModel`].
 pub fn check_base(dir: &Path) -> Result<(), BpoError> {
     check_checkpoint(dir)?;
-    match dir.join(ADAPTER_CONFIG).exists() {
-        true => Err(BpoError::AdapterAsModel { path: dir.to_owned() }),
-        false => Ok(()),
+    if dir.join(ADAPTER_CONFIG).exists() {
+        return Err(BpoError::AdapterAsModel { path: dir.to_owned() });
     }
+    Ok(())
 }
 
-/// What is in [`ADAPTER_BASE`].
+/// Content of [`ADAPTER_BASE`].
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AdapterBase {
     weights: Fingerprint,
 }
 
-/// Records beside an adapter which weights it was trained on, so that [`check_adapter`] tells others from them.
+/// Records in an adapter's directory which weights the adapter was trained on, for
+/// [`check_adapter`].
 ///
 /// # Errors
-/// If the checkpoint cannot be read or the file not be written.
+/// Returns an error if the checkpoint cannot be read or the file cannot be written.
 pub fn record_base(adapter: &Path, base: &Path) -> Result<(), BpoError> {
     let path = adapter.join(ADAPTER_BASE);
     let text = serde_json::to_string_pretty(&AdapterBase { weights: fingerprint_weights(base)? })
@@ -94,13 +101,16 @@ pub fn record_base(adapter: &Path, base: &Path) -> Result<(), BpoError> {
     Ok(write_bytes(&path, format!("{text}\n").as_bytes())?)
 }
 
-/// Checks that an adapter's directory is not that of the run that made it, and that it was trained on the weights of `base`.
+/// Checks that a directory holds an adapter, and that the adapter was trained on the weights of
+/// `base`.
 ///
-/// Where the adapter does not say on which, it is warned of one that names another model: a name alone proves nothing, for
-/// directories move. Weights of other shapes are an error when it is loaded.
+/// If the directory does not record the weights, a base model with another name in
+/// `adapter_config.json` only causes a warning, because directories can be renamed. Weights of
+/// other shapes are an error when the adapter is loaded.
 ///
 /// # Errors
-/// [`BpoError::NoAdapter`]; [`BpoError::AdapterInside`]; [`BpoError::AdapterOfAnother`]; if a file cannot be read.
+/// Returns [`BpoError::NoAdapter`], [`BpoError::AdapterInside`], [`BpoError::AdapterOfAnother`], or
+/// an error if a file cannot be read.
 pub fn check_adapter(dir: &Path, base: &Path) -> Result<(), BpoError> {
     check_is_adapter(dir)?;
     let record = dir.join(ADAPTER_BASE);
@@ -116,14 +126,15 @@ pub fn check_adapter(dir: &Path, base: &Path) -> Result<(), BpoError> {
     {
         tracing::warn!(
             adapter = %dir.display(), made_for = named, model = %base.display(),
-            "by its name this adapter was made for another model, and would spoil this one"
+            "this adapter names another base model and may have been made for another model"
         );
     }
     Ok(())
 }
 
-/// Whether a model's path may be that of a name or of another path: one of them ends in a part of the other, as the last part
-/// of `llava-hf/llava-1.5-7b-hf` is in `models--llava-hf--llava-1.5-7b-hf/snapshots/0a1b`.
+/// Returns whether a model's path and a recorded name or path may mean the same model: the last
+/// component of one ends a component of the other. For example, `llava-hf/llava-1.5-7b-hf` matches
+/// `models--llava-hf--llava-1.5-7b-hf/snapshots/0a1b`.
 fn is_named(path: &Path, name: &Path) -> bool {
     let ends = |one: &Path, other: &Path| {
         let Some(last) = one.file_name() else { return true };
@@ -138,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_models_are_compared_by_their_ends() {
+    fn model_names_are_compared_by_their_last_parts() {
         let same = |path, name| is_named(Path::new(path), Path::new(name));
         assert!(same("models/llava-1.5-7b-hf/", "llava-hf/llava-1.5-7b-hf"));
         assert!(same("hub/models--llava-hf--llava-1.5-7b-hf/snapshots/0a1b", "llava-hf/llava-1.5-7b-hf"));

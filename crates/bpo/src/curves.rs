@@ -1,4 +1,4 @@
-//! The figures of a training as a picture.
+//! Plots of the training metrics.
 
 use std::fs;
 use std::path::Path;
@@ -13,9 +13,9 @@ use crate::error::BpoError;
 
 const WIDTH: u32 = 1200;
 const HEIGHT: u32 = 800;
-/// A name of ours, which no font of the system has.
+/// Name of the bundled font. No system font has it.
 const FONT: &str = "bpo";
-/// Parts of the steps that a mean is taken over.
+/// The moving average covers `1 / WINDOWS` of the steps.
 const WINDOWS: usize = 40;
 
 /// Colours that people with colour vision deficiency can distinguish (Okabe and Ito, 2008).
@@ -23,25 +23,25 @@ const COLOURS: [RGBColor; 3] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGB
 
 type Drawn<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// One line of a chart: a value each at some steps.
+/// One line of a chart, as `(step, value)` points.
 struct Curve {
     name: &'static str,
     points: Vec<(f64, f64)>,
-    /// Points of evaluations are few, and each counts; those of steps are many, and their mean does.
+    /// Whether the points are evaluations, which are few and not smoothed.
     few: bool,
 }
 
-/// Draws `metrics.jsonl` and, where it is there, `eval.jsonl` to a PNG file: loss, margins, rewards and accuracies over the
-/// steps, each step's faintly and their mean over a fortieth of the steps.
+/// Draws `metrics.jsonl` and, if it exists, `eval.jsonl` to a PNG file.
+///
+/// The four charts show loss, reward margin, rewards and reward accuracy over the steps. Values of
+/// single steps are faint; their moving average over a fortieth of the steps is drawn on top.
 ///
 /// # Errors
-/// If the figures cannot be read, or the picture cannot be written.
-pub fn draw(metrics: &Path, evaluations: &Path, out: &Path) -> Result<(), BpoError> {
+/// Returns an error if the metrics cannot be read or the file cannot be written.
+pub(crate) fn draw(metrics: &Path, evaluations: &Path, out: &Path) -> Result<(), BpoError> {
     let steps = MetricsLog::<StepMetrics>::read(metrics)?;
-    let evaluations = match evaluations.exists() {
-        true => MetricsLog::<EvalMetrics>::read(evaluations)?,
-        false => Vec::new(),
-    };
+    let evaluations =
+        if evaluations.exists() { MetricsLog::<EvalMetrics>::read(evaluations)? } else { Vec::new() };
     let mut pixels = vec![0; (3 * WIDTH * HEIGHT) as usize];
     let failed = |error| BpoError::io("draw", out)(std::io::Error::other(error));
     paint(&charts(&steps, &evaluations), &mut pixels).map_err(failed)?;
@@ -53,7 +53,8 @@ pub fn draw(metrics: &Path, evaluations: &Path, out: &Path) -> Result<(), BpoErr
     Ok(write_bytes(out, png.get_ref())?)
 }
 
-/// Where the loss falls and the others rise, there is room for names.
+/// Positions of legends: the loss falls, so there is room at the upper right; the other values
+/// rise.
 const RIGHT: SeriesLabelPosition = SeriesLabelPosition::UpperRight;
 const LEFT: SeriesLabelPosition = SeriesLabelPosition::UpperLeft;
 const BELOW: SeriesLabelPosition = SeriesLabelPosition::LowerRight;
@@ -64,7 +65,8 @@ struct Chart {
     curves: Vec<Curve>,
 }
 
-/// All of it. What is nowhere finite (rewards, where the loss compares nothing) has none.
+/// Returns the four charts. Curves without a finite value are left out, for example rewards of a
+/// loss that does not compare answers.
 fn charts(steps: &[StepMetrics], evaluations: &[EvalMetrics]) -> [Chart; 4] {
     let step = |name, of: fn(&StepMetrics) -> f64| Curve {
         name,
@@ -114,7 +116,7 @@ impl Curve {
         (!self.points.is_empty()).then_some(self)
     }
 
-    /// Means over the points up to each one.
+    /// Returns the moving average up to each point.
     fn smooth(&self) -> Vec<(f64, f64)> {
         let window = if self.few { 1 } else { (self.points.len() / WINDOWS).max(1) };
         let mean = |end: usize| {
@@ -126,7 +128,7 @@ impl Curve {
 }
 
 fn paint(charts: &[Chart], pixels: &mut [u8]) -> Drawn<()> {
-    // a second time is the same font once more
+    // registering the same font again is harmless
     register_font(FONT, FontStyle::Normal, dejavu::sans::regular())
         .unwrap_or_else(|_| tracing::warn!("the font of the curves cannot be read"));
     let root = BitMapBackend::with_buffer(pixels, (WIDTH, HEIGHT)).into_drawing_area();
@@ -171,7 +173,7 @@ fn paint(charts: &[Chart], pixels: &mut [u8]) -> Drawn<()> {
     Ok(root.present()?)
 }
 
-/// From the least to the greatest value, with some room; never empty.
+/// Returns the range of the values with a margin of 3 % on each side. The range is never empty.
 fn range(curves: &[Curve], of: fn(&(f64, f64)) -> f64) -> std::ops::Range<f64> {
     let values = || curves.iter().flat_map(|curve| &curve.points).map(of);
     let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
@@ -194,7 +196,7 @@ mod tests {
         )
     }
 
-    /// The picture of some figures, as its share of coloured pixels.
+    /// Draws metrics and returns the fraction of coloured pixels.
     fn coloured(lines: &str) -> f64 {
         let dir = tempfile::tempdir().unwrap();
         let (metrics, out) = (dir.path().join("metrics.jsonl"), dir.path().join("report/curves.png"));
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn any_figures_make_a_picture() {
+    fn any_values_can_be_drawn() {
         assert_eq!(coloured(""), 0.0, "no curve");
         assert_eq!(coloured(&line(1, "null")), 0.0, "the accuracy has one point, and no line");
         assert!(coloured(&(line(1, "0.7") + &line(2, "0.7"))) > 1e-4);

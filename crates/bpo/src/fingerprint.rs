@@ -1,4 +1,4 @@
-//! Checkpoint directories and adapters by their files: what they are, and their fingerprints.
+//! Fingerprints of checkpoint and adapter directories.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -8,14 +8,13 @@ use bpo_pairs::{Fingerprint, fingerprint_file};
 
 use crate::error::BpoError;
 
-/// Written last into an adapter's directory.
+/// PEFT configuration of an adapter. It is written last, so that it marks a complete adapter.
 pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
-pub(crate) const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
-/// Checks that a checkpoint's directory is one, and no name of a model elsewhere.
+/// Checks that the directory of a checkpoint exists.
 ///
 /// # Errors
-/// [`BpoError::NoCheckpoint`].
+/// Returns [`BpoError::NoCheckpoint`] if it does not.
 pub fn check_checkpoint(dir: &Path) -> Result<(), BpoError> {
     if dir.is_dir() { Ok(()) } else { Err(BpoError::NoCheckpoint { path: dir.to_owned() }) }
 }
@@ -23,40 +22,46 @@ pub fn check_checkpoint(dir: &Path) -> Result<(), BpoError> {
 /// Checks that a directory holds an adapter.
 ///
 /// # Errors
-/// [`BpoError::NoAdapter`]; [`BpoError::AdapterInside`] if it is that of the run that made one.
+/// Returns [`BpoError::AdapterInside`] if the subdirectory `adapter` holds one, or
+/// [`BpoError::NoAdapter`].
 pub(crate) fn check_is_adapter(dir: &Path) -> Result<(), BpoError> {
-    let (is_adapter, inside) = (|dir: &Path| dir.join(ADAPTER_CONFIG).exists(), dir.join("adapter"));
-    match (is_adapter(dir), is_adapter(&inside)) {
-        (true, _) => Ok(()),
-        (false, true) => Err(BpoError::AdapterInside { path: dir.to_owned(), inside }),
-        (false, false) => Err(BpoError::NoAdapter { path: dir.to_owned() }),
+    let is_adapter = |dir: &Path| dir.join(ADAPTER_CONFIG).exists();
+    let inside = dir.join("adapter");
+    if is_adapter(dir) {
+        Ok(())
+    } else if is_adapter(&inside) {
+        Err(BpoError::AdapterInside { path: dir.to_owned(), inside })
+    } else {
+        Err(BpoError::NoAdapter { path: dir.to_owned() })
     }
 }
 
-/// Fingerprint of a checkpoint directory: of the bytes of its small files, and of the size and samples of its weights.
+/// Computes the fingerprint of a checkpoint or adapter directory from its `json`, `jinja` and
+/// `safetensors` files.
 ///
-/// Reading all weights would take minutes. Samples all over a file tell one training from another; a change of a few
-/// weights between two samples is not noticed.
+/// Files of weights larger than 1 MiB enter with their size and 256 evenly spaced blocks of 4 KiB,
+/// because reading all weights would take minutes. Such samples distinguish two trainings, but not
+/// weights that differ only between the samples.
 ///
 /// # Errors
-/// If the directory or a file cannot be read.
+/// Returns an error if the directory or a file cannot be read.
 pub fn fingerprint_checkpoint(dir: &Path) -> Result<Fingerprint, BpoError> {
     fingerprint(dir, &["safetensors", "json", "jinja"])
 }
 
-/// Fingerprint of the weights of a checkpoint directory alone.
+/// Computes the fingerprint of the weights of a checkpoint directory.
 #[cfg(feature = "model")]
 pub(crate) fn fingerprint_weights(dir: &Path) -> Result<Fingerprint, BpoError> {
     fingerprint(dir, &["safetensors"])
 }
 
-/// Of the files of some kinds in a directory.
+/// Computes the fingerprint of the files in a directory that have one of the extensions `kinds`.
 fn fingerprint(dir: &Path, kinds: &[&str]) -> Result<Fingerprint, BpoError> {
     check_checkpoint(dir)?;
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(BpoError::io("list", dir))? {
         let path = entry.map_err(BpoError::io("list", dir))?.path();
-        // a link that leads nowhere is no file
+        // dangling links are ignored
         let Ok(metadata) = std::fs::metadata(&path) else { continue };
         let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
         let wanted = metadata.is_file() && kinds.contains(&kind);
@@ -71,7 +76,8 @@ fn fingerprint(dir: &Path, kinds: &[&str]) -> Result<Fingerprint, BpoError> {
     Ok(Fingerprint::of(entries.concat()))
 }
 
-/// Size and fingerprint of blocks at even distances from the first on; of a small file, of all of it.
+/// Returns the size of a file and the fingerprint of 256 evenly spaced blocks of 4 KiB. For a file
+/// of at most 1 MiB, returns the fingerprint of the whole file.
 fn sampled(path: &Path, size: u64) -> Result<String, BpoError> {
     const BLOCK: u64 = 4096;
     const BLOCKS: u64 = 256;

@@ -1,4 +1,4 @@
-//! A model's answers to questions about images.
+//! Generation of answers to questions about images.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
@@ -15,32 +15,33 @@ use serde::{Deserialize, Serialize};
 
 pub use bpo_pairs::format::questions::Question;
 
+use crate::config::{check_temperature, check_top_p};
 use crate::error::{BpoError, chain};
 use crate::stages::StageOutcome;
 
-/// An answer.
+/// A model's answer to a question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an answer: an object with `id`, `image` and `text`")]
 pub struct Answer {
-    /// Of the question.
+    /// Id of the question.
     pub id: String,
-    /// Of the question.
+    /// Image path of the question.
     pub image: String,
-    /// The question, so that whoever scores the answer can compare it.
+    /// Text of the question, for scorers that compare it.
     pub prompt: String,
-    /// The text.
+    /// Text of the answer.
     pub text: String,
-    /// Why it ended.
+    /// The reason why generation stopped.
     pub finish: FinishReason,
-    /// Its length in tokens, where the model tells.
+    /// Length of the answer in tokens, if the model reports it.
     pub tokens: Option<usize>,
 }
 
-/// Reads [questions]; those that cannot be used come second.
+/// Reads [questions]. Returns those that can be used, and those that are skipped.
 ///
 /// # Errors
-/// If the file cannot be read or is not JSON, with file, record, line and column; if it has no question that can be used, or two
-/// with one id.
+/// Returns an error with file, record, line and column if the file cannot be read or is not JSON,
+/// [`BpoError::SameId`] if two questions have the same id, or an error if no question can be used.
 pub fn read_questions(path: &Path) -> Result<(Vec<Question>, Vec<Skipped>), BpoError> {
     let QuestionData { questions, skipped } = questions::read(path)?;
     let mut seen = HashSet::new();
@@ -54,14 +55,17 @@ pub fn read_questions(path: &Path) -> Result<(Vec<Question>, Vec<Skipped>), BpoE
     Ok((questions, skipped))
 }
 
-/// Has a model answer questions, `batch_size` at a time, and gives each answer to `each` in the order of the questions, when those of
-/// [a few batches](BATCHES_PER_CALL) are there.
-/// Questions whose image cannot be used, or that the model cannot answer, are skipped.
+/// Generates answers to questions, `batch_size` at a time, and passes each answer to `each`, in the
+/// order of the questions.
 ///
-/// Each answer is drawn with a seed of its own, made from that of `sampling` and the question's id.
+/// Answers are passed on after each call of the model, which covers [`BATCHES_PER_CALL`] batches.
+/// Questions whose image cannot be used, and those that the model cannot answer, are skipped. The
+/// seed of each answer is derived from the seed of `sampling` and the id of the question.
 ///
 /// # Errors
-/// [`BpoError::Setting`]; if the image root is gone or the model fails in a way that is not the question's fault, and what `each` fails with.
+/// Returns [`BpoError::Setting`] if `sampling` is invalid, [`BpoError::Image`] if the image root is
+/// gone, [`BpoError::Question`] if the model fails for another reason than the question, or the
+/// error of `each`.
 pub fn generate<M: VisionLanguageModel>(
     model: &mut M,
     questions: &[Question],
@@ -114,36 +118,26 @@ pub fn generate<M: VisionLanguageModel>(
     Ok(StageOutcome::new(done, skipped))
 }
 
-/// Checks what only the user can put right.
+/// Validates the sampling parameters.
 ///
 /// # Errors
-/// [`BpoError::Setting`].
+/// Returns [`BpoError::Setting`] if the temperature or `top_p` is invalid.
 pub fn check_sampling(sampling: &Sampling) -> Result<(), BpoError> {
-    let Sampling { temperature, top_p, .. } = *sampling;
-    let setting = |key: &'static str, expected, found: f64| BpoError::Setting {
-        key: key.into(),
-        expected,
-        found: found.to_string(),
-    };
-    // logits are divided by it in f32
-    if !(temperature == 0.0 || temperature > 0.0 && (temperature as f32).is_normal()) {
-        let expected = "0, or a number above it that f32 can hold (1.2e-38 to 3.4e38)";
-        return Err(setting("temperature", expected, temperature));
-    }
-    if !(top_p > 0.0 && top_p <= 1.0) {
-        return Err(setting("top_p", "above 0 and at most 1", top_p));
-    }
-    Ok(())
+    check_temperature("temperature", sampling.temperature)?;
+    check_top_p("top_p", sampling.top_p)
 }
 
-/// What the model is asked, or why it cannot be. The outer error is not the question's fault.
+/// Builds the request for a question, or returns why it is skipped.
+///
+/// # Errors
+/// Returns an error if the image root is gone.
 fn request(
     question: &Question,
     id: &str,
     cache: &ImageCache,
     sampling: &Sampling,
 ) -> Result<Result<VisionRequest, Skipped>, BpoError> {
-    let (mut history, mut prompt) = (question.history.clone(), question.prompt.clone());
+    let (mut history, mut prompt) = (question.history.to_vec(), question.prompt.clone());
     if let Err(flaw) = place_in_conversation(&mut history, &mut prompt) {
         return Ok(Err(flaw.of(id)));
     }
@@ -156,5 +150,6 @@ fn request(
     let image = cache.image(&question.image);
     let sampling = sampling.clone().with_seed(item_seed(sampling.seed, id));
     let (weakening, system, answer_prefix) = (None, question.system.clone(), String::new());
+    let history = history.into();
     Ok(Ok(VisionRequest { image, weakening, system, history, prompt, answer_prefix, sampling }))
 }

@@ -1,4 +1,4 @@
-//! Images that are loaded when they are needed.
+//! A cache of decoded images that are loaded on first use.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -34,25 +34,25 @@ impl ImageCache {
     /// Bytes of the decoded images that [`new`](Self::new) keeps: 512 MiB.
     pub const DEFAULT_BYTES: usize = 512 << 20;
 
-    /// A cache of [`DEFAULT_BYTES`](Self::DEFAULT_BYTES).
+    /// Creates a cache of [`DEFAULT_BYTES`](Self::DEFAULT_BYTES).
     pub fn new(root: ImageRoot) -> Self {
         Self::with_max_bytes(root, Self::DEFAULT_BYTES)
     }
 
-    /// A cache of this many bytes of decoded images. An image that is larger is not kept.
+    /// Creates a cache of `max_bytes` bytes of decoded images. A larger image is not kept.
     pub fn with_max_bytes(root: ImageRoot, max_bytes: usize) -> Self {
         Self(Arc::new(Cache { root, max_bytes, recent: Mutex::default() }))
     }
 
-    /// The image with this name, to be loaded later.
+    /// Returns the image with this name without loading it.
     pub fn image(&self, name: &str) -> LazyImage {
         LazyImage(Source::File { cache: self.clone(), name: name.into() })
     }
 
-    /// Loads an image, or returns the one that was kept.
+    /// Loads an image, or returns the cached one.
     ///
     /// # Errors
-    /// The errors of [`ImageRoot::load`].
+    /// Returns the errors of [`ImageRoot::load`].
     pub fn load(&self, name: &str) -> Result<Arc<RgbImage>, ImageError> {
         {
             let mut recent = self.recent();
@@ -64,7 +64,7 @@ impl ImageCache {
                 return Ok(image);
             }
         }
-        // Other threads use the cache in the meantime.
+        // The lock is released, so other threads can use the cache while the image is read.
         let image = Arc::new(self.0.root.load(name)?);
         if image.as_raw().len() <= self.0.max_bytes {
             let mut recent = self.recent();
@@ -90,10 +90,10 @@ impl fmt::Debug for ImageCache {
     }
 }
 
-/// An image in memory, or one that is loaded from a file when it is needed.
+/// An image in memory, or an image file that is loaded when it is needed.
 ///
-/// A batch of requests holds names of files instead of decoded images, so its memory does not
-/// depend on the size of the images. [`From`] makes one of an image in memory.
+/// A batch of requests holds file names instead of decoded images, so its memory does not depend on
+/// the size of the images. [`From`] converts an image in memory.
 #[derive(Clone, Debug)]
 pub struct LazyImage(Source);
 
@@ -104,10 +104,10 @@ enum Source {
 }
 
 impl LazyImage {
-    /// The decoded image. Drop it as soon as it is processed.
+    /// Returns the decoded image. Drop it as soon as it is processed.
     ///
     /// # Errors
-    /// The errors of [`ImageRoot::load`] for an image from a file.
+    /// Returns the errors of [`ImageRoot::load`] for an image file.
     pub fn load(&self) -> Result<Arc<RgbImage>, ImageError> {
         match &self.0 {
             Source::Memory(image) => Ok(Arc::clone(image)),
@@ -128,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    /// Five images of 300 bytes.
+    /// Creates five images of 300 bytes each.
     fn root(dir: &std::path::Path) -> ImageRoot {
         for index in 0..5 {
             RgbImage::from_pixel(10, 10, image::Rgb([index; 3]))
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn at_most_the_given_bytes_are_kept() {
+    fn cache_does_not_exceed_its_size() {
         let dir = tempfile::tempdir().unwrap();
         for (max_bytes, kept) in [(0, 0), (299, 0), (300, 1), (899, 2), (10_000, 5)] {
             let cache = ImageCache::with_max_bytes(root(dir.path()), max_bytes);
@@ -147,21 +147,21 @@ mod tests {
                 .map(|index| Arc::downgrade(&cache.image(&format!("{index}.png")).load().unwrap()))
                 .collect();
             let alive: Vec<bool> = loaded.iter().map(|image| image.upgrade().is_some()).collect();
-            // The most recent ones.
+            // the most recent images
             let expected: Vec<bool> = (0..5).map(|index| index >= 5 - kept).collect();
             assert_eq!(alive, expected, "{max_bytes}");
         }
     }
 
     #[test]
-    fn kept_images_are_not_read_again() {
+    fn cached_images_are_not_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let cache = ImageCache::with_max_bytes(root(dir.path()), 600);
         let first = cache.image("0.png");
         first.load().unwrap();
         cache.load("1.png").unwrap();
         tempfile::TempPath::try_from_path(dir.path().join("0.png")).unwrap().close().unwrap();
-        // A use makes it recent again.
+        // loading a cached image makes it the most recent again
         assert_eq!(first.load().unwrap().get_pixel(0, 0)[0], 0);
         cache.load("2.png").unwrap();
         first.load().unwrap();

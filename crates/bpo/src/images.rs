@@ -1,4 +1,4 @@
-//! The directory that images are read from, and nothing outside it.
+//! The image root: the only directory that images are read from.
 
 use std::fmt;
 use std::io;
@@ -7,55 +7,55 @@ use std::path::{Component, Path, PathBuf};
 use bpo_distort::{DistortError, ImageLimits, check_header, load_rgb};
 #[cfg(feature = "model")]
 use bpo_pairs::SkipError;
-use bpo_pairs::SkipReason;
+use bpo_pairs::{SkipReason, Untrusted, UntrustedPath};
 use image::RgbImage;
 
-/// Why an image cannot be used.
+/// Errors of reading an image.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
-    /// The image root is no directory that can be read: no image's fault.
-    #[error("image root {} is not a readable directory", root.display())]
+    /// The image root is not a readable directory. This affects all images.
+    #[error("image root {} is not a readable directory", UntrustedPath(root))]
     Root {
         /// The image root.
         root: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// The path leads out of the image root.
-    #[error("image {name:?} is outside the image root {}: {escape}", root.display())]
+    #[error("image {:?} is outside the image root {}: {escape}", Untrusted(name), UntrustedPath(root))]
     Outside {
-        /// Path as the data has it.
+        /// Path in the data.
         name: String,
         /// The image root.
         root: PathBuf,
-        /// How it leads out.
+        /// How the path leads out.
         escape: Escape,
     },
-    /// There is no such file.
-    #[error("no image {name:?} in the image root {}", root.display())]
+    /// The file does not exist.
+    #[error("no image {:?} in the image root {}", Untrusted(name), UntrustedPath(root))]
     Missing {
-        /// Path as the data has it.
+        /// Path in the data.
         name: String,
         /// The image root.
         root: PathBuf,
     },
-    /// The system does not let the path be followed.
-    #[error("cannot follow image {name:?} in the image root {}", root.display())]
+    /// The operating system cannot follow the path.
+    #[error("cannot follow image {:?} in the image root {}", Untrusted(name), UntrustedPath(root))]
     Path {
-        /// Path as the data has it.
+        /// Path in the data.
         name: String,
         /// The image root.
         root: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// The file is no image that can be used.
-    #[error("cannot load image {name:?}")]
+    /// The file is not an image, or the image cannot be used.
+    #[error("cannot load image {:?}", Untrusted(name))]
     Load {
-        /// Path as the data has it.
+        /// Path in the data.
         name: String,
-        /// Why not.
+        /// The cause.
         source: DistortError,
     },
 }
@@ -64,11 +64,11 @@ pub enum ImageError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Escape {
-    /// It begins at the root of the file system or a drive.
+    /// The path is absolute.
     Absolute,
-    /// It has a `..`.
+    /// The path contains `..`.
     Parent,
-    /// A symbolic link in it points elsewhere.
+    /// A symbolic link in the path leads outside.
     Link,
 }
 
@@ -83,7 +83,7 @@ impl fmt::Display for Escape {
 }
 
 impl ImageError {
-    /// For which reason a sample with this image is skipped; `None` where all images would fail alike.
+    /// Returns the reason to skip a sample with this image, or `None` if all images would fail.
     pub fn reason(&self) -> Option<SkipReason> {
         match self {
             Self::Root { .. } => None,
@@ -95,7 +95,7 @@ impl ImageError {
     }
 }
 
-/// The reason to skip an image that cannot be loaded or distorted.
+/// Returns the reason to skip an image that cannot be loaded or distorted.
 pub(crate) fn skip_reason(error: &DistortError) -> SkipReason {
     use DistortError as D;
     match error {
@@ -111,20 +111,20 @@ pub(crate) fn skip_reason(error: &DistortError) -> SkipReason {
 
 /// A directory of images.
 ///
-/// Names come from data, so they are not trusted: a path that is absolute, has `..`, or goes through a symbolic link that
-/// leads outside is refused.
+/// Image names come from data and are not trusted. Names are rejected if they are absolute, contain
+/// `..`, or follow a symbolic link out of the directory.
 #[derive(Clone, Debug)]
 pub struct ImageRoot {
-    /// Without links, so that it is a prefix of what is in it.
+    /// Canonical path, which is a prefix of the canonical paths of all files in it.
     root: PathBuf,
     limits: ImageLimits,
 }
 
 impl ImageRoot {
-    /// A directory, with the default [`ImageLimits`].
+    /// Opens a directory with the default [`ImageLimits`].
     ///
     /// # Errors
-    /// [`ImageError::Root`] if it cannot be listed.
+    /// Returns [`ImageError::Root`] if the directory cannot be listed.
     pub fn new(dir: impl AsRef<Path>) -> Result<Self, ImageError> {
         let dir = dir.as_ref();
         let fail = |source| ImageError::Root { root: dir.to_owned(), source };
@@ -133,21 +133,21 @@ impl ImageRoot {
         Ok(Self { root, limits: ImageLimits::default() })
     }
 
-    /// Sets how large an image may be.
+    /// Sets the limits on image files.
     pub fn with_limits(mut self, limits: ImageLimits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// The directory, without links.
+    /// Returns the canonical path of the directory.
     pub fn path(&self) -> &Path {
         &self.root
     }
 
-    /// The file that a name means.
+    /// Returns the canonical path of the file with this name.
     ///
     /// # Errors
-    /// If there is none, or it is not in the directory.
+    /// Returns an error if the file does not exist or is outside the directory.
     pub fn resolve(&self, name: &str) -> Result<PathBuf, ImageError> {
         let outside = |escape| ImageError::Outside { name: name.to_owned(), root: self.root.clone(), escape };
         for component in Path::new(name).components() {
@@ -161,26 +161,28 @@ impl ImageRoot {
         if path.starts_with(&self.root) { Ok(path) } else { Err(outside(Escape::Link)) }
     }
 
-    /// Reads an image as upright RGB; see [`load_rgb`].
+    /// Loads an image as upright RGB; see [`load_rgb`].
     ///
     /// # Errors
-    /// As [`resolve`](Self::resolve), or if the file is no image within the limits.
+    /// Returns the errors of [`resolve`](Self::resolve), and [`ImageError::Load`] if the file is
+    /// not an image within the limits.
     pub fn load(&self, name: &str) -> Result<RgbImage, ImageError> {
         let path = self.resolve(name)?;
         load_rgb(path, &self.limits).map_err(|source| ImageError::Load { name: name.to_owned(), source })
     }
 
-    /// Checks that a name leads to an image file within the limits, without decoding it, and gives the image's width and
-    /// height; see [`check_header`].
+    /// Checks that a name leads to an image file within the limits, without decoding it. Returns
+    /// the width and height of the image, in pixels; see [`check_header`].
     ///
     /// # Errors
-    /// Those of [`load`](Self::load), but that damaged pixels are not found.
+    /// Returns the errors of [`load`](Self::load), except for damaged pixels, which are not read.
     pub fn check(&self, name: &str) -> Result<(u32, u32), ImageError> {
         let path = self.resolve(name)?;
         check_header(path, &self.limits).map_err(|source| ImageError::Load { name: name.to_owned(), source })
     }
 
-    /// Why a path cannot be followed. A root that is gone (a disk that went away) is not the image's fault.
+    /// Returns the error for a path that cannot be followed. If the image root itself is gone, for
+    /// example because a disk was unmounted, the error is [`ImageError::Root`].
     fn lost(&self, name: &str, source: io::Error) -> ImageError {
         let (name, root) = (name.to_owned(), self.root.clone());
         match self.root.read_dir() {
@@ -191,7 +193,8 @@ impl ImageRoot {
     }
 }
 
-/// Errors carry the [`reason`](ImageError::reason) under which a pair with the image is skipped.
+/// Loads images for training. Errors carry the [`reason`](ImageError::reason) for which a pair with
+/// the image is skipped.
 #[cfg(feature = "model")]
 impl bpo_model::ImageSource for ImageRoot {
     fn load(&mut self, name: &str) -> Result<RgbImage, bpo_model::ImageError> {
@@ -218,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_stay_inside_the_root() {
+    fn image_names_outside_the_root_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         let images = tempfile::Builder::new().prefix("images").tempdir_in(dir.path()).unwrap();
         let root_dir = images.path().to_owned();
@@ -261,7 +264,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn links_may_not_lead_outside() {
+    fn links_outside_the_root_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         let root_dir = dir.path().join("images");
         fs::create_dir(&root_dir).unwrap();

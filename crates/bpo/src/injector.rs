@@ -1,4 +1,4 @@
-//! The error injector that the settings ask for.
+//! Construction of the error injector from the settings.
 
 use bpo_inject::{CoOccurrence, ErrorInjector};
 use bpo_pairs::SftSample;
@@ -6,66 +6,90 @@ use bpo_pairs::SftSample;
 use crate::config::{InjectSection, RunConfig};
 use crate::error::BpoError;
 
-/// The injector of the settings: a language model behind their server, or without a server the
-/// swapping of words that are common in the answers of `samples`.
+/// The client of `inject.server`.
+#[cfg(feature = "server")]
+pub(crate) type Server = bpo_server::OpenAiClient;
+
+/// A build without the feature `server` has no client.
+#[cfg(not(feature = "server"))]
+pub(crate) type Server = std::convert::Infallible;
+
+/// Creates the injector of the settings: a language model behind `inject.server`, or, without a
+/// server, swapping of words that are common in the answers of `samples`.
 ///
-/// `api_key` is for the server. The server is not called.
+/// `api_key` is the key of the server. The server is not called.
 ///
 /// # Errors
-/// If a setting cannot work. [`BpoError::NotBuilt`] for a server in a build without the feature
-/// `server`.
+/// Returns an error if a setting is invalid, or [`BpoError::NotBuilt`] if a server is set in a
+/// build without the feature `server`.
 pub fn open_injector(
     config: &RunConfig,
     api_key: Option<String>,
     samples: &[SftSample],
 ) -> Result<Box<dyn ErrorInjector>, BpoError> {
-    if let Some(server) = &config.inject.server {
-        return behind_server(server, &config.inject, api_key);
+    injector_with(config, open_server(config, api_key)?, samples)
+}
+
+/// Creates the injector of the settings with the client of their server, if they have one.
+///
+/// # Errors
+/// Returns an error if a setting is invalid.
+pub(crate) fn injector_with(
+    config: &RunConfig,
+    server: Option<Server>,
+    samples: &[SftSample],
+) -> Result<Box<dyn ErrorInjector>, BpoError> {
+    if let Some(server) = server {
+        return behind_server(server, &config.inject);
     }
     let answers = samples.iter().map(|sample| sample.answer.as_str());
     Ok(Box::new(CoOccurrence::from_corpus(answers).with_max_edits(config.inject.max_edits)))
 }
 
-#[cfg(feature = "server")]
-fn behind_server(
-    server: &bpo_server::OpenAiConfig,
-    section: &InjectSection,
-    api_key: Option<String>,
-) -> Result<Box<dyn ErrorInjector>, BpoError> {
-    let client = bpo_server::OpenAiClient::new(server.clone(), api_key)
-        .map_err(|source| BpoError::Server { source })?;
-    Ok(Box::new(bpo_inject::LlmInjector::new(client, section.llm.clone())?))
-}
-
-#[cfg(not(feature = "server"))]
-fn behind_server(
-    _: &toml::Table,
-    _: &InjectSection,
-    _: Option<String>,
-) -> Result<Box<dyn ErrorInjector>, BpoError> {
-    Err(BpoError::NotBuilt { what: "`inject.server`", feature: "server" })
-}
-
-/// Checks that the server of the settings, if there is one, answers at all.
+/// Creates the client of the server of the settings, if one is set. The server is not called.
 ///
 /// # Errors
-/// [`BpoError::ServerUnreachable`]; if a setting of the server cannot work.
+/// Returns [`BpoError::Server`] if a setting of the server is invalid.
 #[cfg(feature = "server")]
-pub fn check_server(config: &RunConfig, api_key: Option<String>) -> Result<(), BpoError> {
-    let Some(server) = &config.inject.server else { return Ok(()) };
-    let client = bpo_server::OpenAiClient::new(server.clone(), api_key)
-        .map_err(|source| BpoError::Server { source })?;
-    client.check_alive().map_err(|source| BpoError::ServerUnreachable { source })
+pub(crate) fn open_server(config: &RunConfig, api_key: Option<String>) -> Result<Option<Server>, BpoError> {
+    let Some(server) = &config.inject.server else { return Ok(None) };
+    let client = bpo_server::OpenAiClient::new(server.clone(), api_key);
+    Ok(Some(client.map_err(|source| BpoError::Server { source })?))
 }
 
-/// A build without the client cannot ask a server.
+/// Checks that no server is set, because this build has no client.
 ///
 /// # Errors
-/// [`BpoError::NotBuilt`] if the settings have a server.
+/// Returns [`BpoError::NotBuilt`] if a server is set.
 #[cfg(not(feature = "server"))]
-pub fn check_server(config: &RunConfig, _: Option<String>) -> Result<(), BpoError> {
+pub(crate) fn open_server(config: &RunConfig, _: Option<String>) -> Result<Option<Server>, BpoError> {
     if config.inject.server.is_none() {
-        return Ok(());
+        return Ok(None);
     }
     Err(BpoError::NotBuilt { what: "`inject.server`", feature: "server" })
+}
+
+#[cfg(feature = "server")]
+fn behind_server(server: Server, section: &InjectSection) -> Result<Box<dyn ErrorInjector>, BpoError> {
+    Ok(Box::new(bpo_inject::LlmInjector::new(server, section.llm.clone())?))
+}
+
+#[cfg(not(feature = "server"))]
+fn behind_server(server: Server, _: &InjectSection) -> Result<Box<dyn ErrorInjector>, BpoError> {
+    match server {}
+}
+
+/// Checks that a server can be reached and accepts the API key.
+///
+/// # Errors
+/// Returns [`BpoError::ServerUnusable`].
+#[cfg(all(feature = "model", feature = "server"))]
+pub(crate) fn check_server(server: &Server) -> Result<(), BpoError> {
+    server.check_alive().map_err(|source| BpoError::ServerUnusable { source })
+}
+
+/// A build without the feature `server` has no server.
+#[cfg(all(feature = "model", not(feature = "server")))]
+pub(crate) fn check_server(server: &Server) -> Result<(), BpoError> {
+    match *server {}
 }

@@ -1,15 +1,19 @@
 //! Bootstrapped Preference Optimization (Pi et al., ECCV 2024,
 //! [arXiv 2403.08730](https://arxiv.org/abs/2403.08730)): aligns a vision-language model by direct
-//! preference optimization against answers that show its text prior.
+//! preference optimization, with rejected answers that show the text prior of its language model.
 //!
-//! - [`stages`]: weakening, injection, pairing and training, generic over model, injector and policy
-//! - [`run()`]: all stages in a [run directory](RunDir), which survives being killed at any moment
+//! - [`stages`]: weakening, injection, pairing and training, generic over model, injector and
+//!   policy
+//! - [`run()`]: all stages in a [run directory](RunDir), resumable after the process was killed at
+//!   any point
 //! - [`RunConfig`]: one TOML file with all settings
-//! - [`generate()`], [`score()`], [`plan()`]: answers, log-probabilities, and what training will take
+//! - [`generate()`]: answers to questions about images
+//! - [`score()`]: log-probabilities of the answers of pairs
+//! - [`plan()`]: memory and time that a training will take
 //!
-//! The crate re-exports those that it composes: [`distort`] weakens images, [`inject`] puts errors
-//! into answers, [`pairs`] is the data, [`dpo`] trains, [`model`] is LLaVA-1.5 on burn, [`eval`]
-//! measures hallucination, [`server`] is a client of OpenAI-compatible servers.
+//! The crate re-exports the crates that it combines: [`distort`] weakens images, [`inject`] injects
+//! errors into answers, [`pairs`] defines the data formats, [`dpo`] trains, [`model`] is LLaVA-1.5
+//! on burn, [`eval`] measures hallucination, [`server`] is a client of OpenAI-compatible servers.
 //!
 //! # From a checkpoint to an adapter
 //!
@@ -34,11 +38,11 @@
 //!
 //! # Features
 //!
-//! - `model` (default): everything that computes tensors. Without it the crate makes preference
-//!   pairs, for any trainer, and does not depend on burn.
+//! - `model` (default): models, training and scoring on burn. Without it the crate makes preference
+//!   pairs for any trainer and does not depend on burn.
 //! - `server` (default): error injection by a language model behind an OpenAI-compatible server
-//! - `flex` (default), `tch`, `cuda`, `cuda-nvrtc`, `wgpu`: backends
-//! - `curves` (default): the metrics of a training as a picture
+//! - `flex` (default), `tch`, `cuda`, `cuda-nvrtc`, `wgpu`: backends of burn
+//! - `curves` (default): plots of the training metrics
 //! - `sheet`: contact sheets of distortions, `bpo::save_sheet`
 
 #![forbid(unsafe_code)]
@@ -47,7 +51,7 @@
 mod checkpoint;
 mod config;
 #[cfg(feature = "curves")]
-pub mod curves;
+mod curves;
 mod device;
 mod distort_files;
 mod error;
@@ -65,7 +69,7 @@ mod plan;
 mod preflight;
 mod progress;
 #[cfg(feature = "model")]
-pub mod reference;
+mod reference;
 #[cfg(feature = "model")]
 mod responder;
 mod run;
@@ -111,9 +115,10 @@ pub use fingerprint::fingerprint_checkpoint;
 pub use generate::{Answer, Question, check_sampling, generate, read_questions};
 pub use image_cache::{ImageCache, LazyImage};
 pub use images::{Escape, ImageError, ImageRoot};
-pub use injector::{check_server, open_injector};
+pub use injector::open_injector;
 pub use ledger::{
-    Inputs, Manifest, StageEntry, StageLedger, StageState, manifest_beside, record_moved_inputs,
+    AnswerProblem, Inputs, Manifest, StageEntry, StageLedger, bind_dir, check_answers, manifest_beside,
+    record_moved_images,
 };
 #[cfg(feature = "model")]
 pub use llava::{LocalBackend, collator};
@@ -121,6 +126,8 @@ pub use paths::Paths;
 #[cfg(feature = "model")]
 pub use plan::{TrainingPlan, plan};
 pub use progress::Progress;
+#[cfg(feature = "model")]
+pub use reference::fill_cache;
 #[cfg(feature = "model")]
 pub use responder::ResponderError;
 pub use run::{AnnotatedData, PipelineBackend, RunReport, RunStatus, run};

@@ -1,9 +1,9 @@
-//! A run with LLaVA-1.5.
+//! A pipeline backend with a LLaVA-1.5 model on this machine.
 
 use std::fmt;
 use std::path::Path;
 
-use bpo_dpo::Trainer;
+use bpo_dpo::{Trainer, validate_pairs};
 use bpo_inject::ErrorInjector;
 use bpo_model::VlmCollator;
 use bpo_model::VlmResponder;
@@ -19,7 +19,7 @@ use crate::checkpoint::{Checkpoint, record_base};
 use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::images::ImageRoot;
-use crate::injector::{check_server, open_injector};
+use crate::injector::{Server, check_server, injector_with, open_server};
 use crate::progress::Progress;
 use crate::reference;
 use crate::run::{PipelineBackend, RunStatus};
@@ -28,33 +28,37 @@ use crate::samples::sampler;
 use crate::stage::Stage;
 use crate::stages::{StageOutcome, Trained, train};
 
-/// Makes what puts errors into the answers of samples.
+/// Creates an error injector for the annotated answers of samples.
 type MakeInjector = dyn Fn(&[SftSample]) -> Box<dyn ErrorInjector>;
 
-/// LLaVA-1.5 as the model of a run, loaded once and only when it is needed.
+/// A LLaVA-1.5 model on a local device, as the backend of a run. It is loaded once, on first use.
 pub struct LocalBackend {
     config: RunConfig,
     device: Device,
     api_key: Option<String>,
     checkpoint: Option<Checkpoint>,
+    /// The client that `check` has created. The injector takes it, so that its warnings are logged
+    /// once.
+    server: Option<Server>,
     injector: Option<Box<MakeInjector>>,
 }
 
 impl fmt::Debug for LocalBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // the key is nobody's business
+        // the API key is secret
         f.debug_struct("LocalBackend").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
 impl LocalBackend {
-    /// The checkpoint of the settings on a device; `api_key` is for the server of the settings, if there is one.
+    /// Creates a backend for the checkpoint of the settings on a device. `api_key` is the key of
+    /// `inject.server`, if it is set.
     pub fn new(config: RunConfig, device: Device, api_key: Option<String>) -> Self {
-        Self { config, device, api_key, checkpoint: None, injector: None }
+        Self { config, device, api_key, checkpoint: None, server: None, injector: None }
     }
 
-    /// Has errors injected by an injector of one's own instead of that of the settings. The run directory does not know of
-    /// it: with another one, begin another run.
+    /// Replaces the error injector of the settings. The run directory does not record the injector,
+    /// so a run must not be resumed with another one.
     #[must_use]
     pub fn with_injector(
         mut self,
@@ -72,8 +76,16 @@ impl LocalBackend {
         let adapter = model.adapter.as_deref();
         let base = self.config.model_path()?;
         let checkpoint = Checkpoint::load_with_adapter(base, adapter, model.dtype, &self.device)?;
-        // a clone shares the weights
+        // clones share the weights
         Ok(self.checkpoint.insert(checkpoint).clone())
+    }
+
+    /// Checks the server of the settings, if they have one, and keeps its client.
+    fn check_server(&mut self) -> Result<(), BpoError> {
+        if self.server.is_none() {
+            self.server = open_server(&self.config, self.api_key.clone())?;
+        }
+        self.server.as_ref().map_or(Ok(()), check_server)
     }
 }
 
@@ -82,15 +94,17 @@ impl PipelineBackend for LocalBackend {
     type Injector = Box<dyn ErrorInjector>;
 
     fn check(&mut self, config: &RunConfig, left: &[Stage]) -> Result<(), BpoError> {
+        let mut problems = Vec::new();
         if left.contains(&Stage::Inject) && self.injector.is_none() {
-            check_server(config, self.api_key.clone())?;
+            problems.extend(self.check_server().err());
         }
         if left.contains(&Stage::Train) {
-            // the adapters find their linears, and the learning-rate groups their parameters
-            let policy = policy(config, self.checkpoint()?.model)?.train();
-            config.train_settings().check_groups(&policy)?;
+            match self.checkpoint() {
+                Ok(checkpoint) => check_training(config, &checkpoint, &mut problems),
+                Err(error) => problems.push(error),
+            }
         }
-        Ok(())
+        BpoError::all(problems)
     }
 
     fn model(&mut self) -> Result<VlmResponder, BpoError> {
@@ -98,7 +112,7 @@ impl PipelineBackend for LocalBackend {
         if adapter.is_none() {
             return Ok(VlmResponder::new(model, processor));
         }
-        // answers are faster with the adapter folded in; training, which needs it apart, loads it again
+        // generation is faster with a merged adapter; training needs it unmerged and loads it again
         self.checkpoint = None;
         Ok(VlmResponder::new(model.merged(), processor))
     }
@@ -106,7 +120,13 @@ impl PipelineBackend for LocalBackend {
     fn injector(&mut self, samples: &[SftSample]) -> Result<Self::Injector, BpoError> {
         match &self.injector {
             Some(make) => Ok(make(samples)),
-            None => open_injector(&self.config, self.api_key.clone(), samples),
+            None => {
+                let server = match self.server.take() {
+                    Some(server) => Some(server),
+                    None => open_server(&self.config, self.api_key.clone())?,
+                };
+                injector_with(&self.config, server, samples)
+            }
         }
     }
 
@@ -118,7 +138,7 @@ impl PipelineBackend for LocalBackend {
         progress: &mut dyn Progress,
     ) -> Result<(RunStatus, StageOutcome), BpoError> {
         let checkpoint = self.checkpoint()?;
-        // training holds its own copy of what it changes
+        // the trainer holds its own copy of the trained parameters
         self.checkpoint = None;
         let lora = checkpoint.adapter.clone();
         let (trainer, unread) = trainer(&self.config, checkpoint, pairs, images, Some(dir), progress)?;
@@ -127,7 +147,7 @@ impl PipelineBackend for LocalBackend {
         if !summary.is_finished() {
             return Ok((RunStatus::Stopped, outcome));
         }
-        // an adapter keeps its own settings, but for dropout
+        // the settings of a continued adapter stay the same, except for the dropout
         let dropout = self.config.lora.lora_dropout;
         let lora = lora.map_or_else(|| self.config.lora.clone(), |lora| lora.with_dropout(dropout));
         let step = summary.steps;
@@ -137,23 +157,24 @@ impl PipelineBackend for LocalBackend {
             }
             error => error,
         })?;
-        // what was trained is there; a picture of it is no reason to fail
+        // an error in drawing the curves does not fail the finished training
         #[cfg(feature = "curves")]
         if let Err(error) = crate::curves::draw(&dir.metrics(), &dir.evaluations(), &dir.curves()) {
-            tracing::warn!(error = crate::error::chain(&error), "no curves were drawn");
+            tracing::warn!(error = crate::error::chain(&error), "the curves could not be drawn");
         }
         Ok((RunStatus::Finished, outcome))
     }
 }
 
-/// A trainer of a LLaVA model on images below a root.
+/// A trainer for a LLaVA model with images below an image root.
 pub(crate) type VlmTrainer = Trainer<Vlm, VlmCollator<ImageRoot>>;
 
-/// A trainer with the settings of a run, and the evaluation pairs that could not be read. Without a run directory it writes
-/// nothing.
+/// Creates a trainer with the settings of a run. Also returns the evaluation pairs that could not
+/// be read. Without a run directory the trainer writes no file.
 ///
 /// # Errors
-/// If the evaluation pairs or the reference cannot be read, or the settings do not fit the model.
+/// Returns an error if the evaluation pairs or the reference cannot be read, or the settings do not
+/// fit the model.
 pub(crate) fn trainer(
     config: &RunConfig,
     checkpoint: Checkpoint,
@@ -176,17 +197,55 @@ pub(crate) fn trainer(
     Ok((trainer.with_eval_pairs(eval_pairs), unread))
 }
 
-/// The pairs of their own that training is evaluated on.
+/// Reads the pairs of `data.eval_pairs`.
+///
+/// # Errors
+/// Returns an error if the file cannot be read or has no usable pair.
 pub(crate) fn eval_pairs(config: &RunConfig) -> Result<PairSet, BpoError> {
     let Some(path) = &config.data.eval_pairs else { return Ok(PairSet::default()) };
     let set = read_pairs(path)?;
-    match set.pairs.is_empty() {
-        true => Err(BpoError::nothing(path, "pair", &set.skipped)),
-        false => Ok(set),
+    if set.pairs.is_empty() {
+        return Err(BpoError::nothing(path, "pair", &set.skipped));
     }
+    Ok(set)
 }
 
-/// What is trained: a model with fresh adapters, with those that it was loaded with, or with weights that train.
+/// Checks what training uses besides the pairs, and adds all errors to `problems`: the modules that
+/// it trains, the reference, and the pairs to evaluate on, by the headers of their images.
+fn check_training(config: &RunConfig, checkpoint: &Checkpoint, problems: &mut Vec<BpoError>) {
+    // the target modules must exist, and the learning-rate groups must match parameters
+    let groups = policy(config, checkpoint.model.clone())
+        .and_then(|policy| Ok(config.train_settings().check_groups(&policy.train())?));
+    problems.extend(groups.err());
+    problems.extend(reference::check(config, &checkpoint.processor).err());
+    problems.extend(check_eval_pairs(config, checkpoint).err());
+}
+
+/// Checks the pairs of `data.eval_pairs` as training checks its pairs: tokens, and headers of
+/// images.
+///
+/// # Errors
+/// Returns [`BpoError::NothingUsable`] if none of them can be used, [`BpoError::EvalPair`] for the
+/// first one that cannot if `train.validate_pairs` is off, or an error if the file or the image
+/// root cannot be read.
+fn check_eval_pairs(config: &RunConfig, checkpoint: &Checkpoint) -> Result<(), BpoError> {
+    let Some(path) = &config.data.eval_pairs else { return Ok(()) };
+    let images = ImageRoot::new(config.images_path()?)?.with_limits(config.data.limits);
+    let mut collate = collator(config, checkpoint, &images);
+    let loss = config.train.objective().properties();
+    let (usable, skipped) = validate_pairs(&mut collate, loss, &eval_pairs(config)?.pairs);
+    let Some(first) = skipped.first() else { return Ok(()) };
+    if usable.is_empty() {
+        return Err(BpoError::nothing(path, "pair", &skipped));
+    }
+    if !config.train.validate_pairs {
+        return Err(BpoError::EvalPair { path: path.clone(), skipped: Box::new(first.clone()) });
+    }
+    Ok(())
+}
+
+/// Creates the policy: the model with new adapters, with the adapter that it was loaded with, or
+/// with trainable weights.
 pub(crate) fn policy(config: &RunConfig, model: Vlm) -> Result<Vlm, BpoError> {
     let policy = match &config.full_finetune {
         Some(full) => model.train().unfreeze(|path| full.trains(path)),
@@ -196,20 +255,21 @@ pub(crate) fn policy(config: &RunConfig, model: Vlm) -> Result<Vlm, BpoError> {
     Ok(policy.with_gradient_checkpointing(config.model.gradient_checkpointing)?)
 }
 
-/// Writes what was trained: the adapter, or the whole checkpoint.
+/// Writes the training result: the adapter, or the whole checkpoint.
 fn save(config: &RunConfig, policy: &Vlm, lora: &LoraConfig, out: &Path) -> Result<(), BpoError> {
     let base = config.model_path()?;
     if config.full_finetune.is_none() {
-        // before the adapter's own files, the last of which says that it is whole
+        // before the files of the adapter, the last of which marks it as complete
         record_base(out, base)?;
         return Ok(save_adapter(policy, lora, &base.to_string_lossy(), out)?);
     }
-    // a checkpoint is written over nothing; only one of earlier training in this directory is removed
+    // removes only a checkpoint that bpo wrote
     remove_owned_dir(out)?;
     Ok(policy.save_checkpoint(base, out)?)
 }
 
-/// Prepares pairs as the settings have it: with their longest sequence, and weakened images for losses that need them.
+/// Creates the collator of the settings, with their maximum sequence length, and with weakened
+/// images for losses that need them.
 pub fn collator(config: &RunConfig, checkpoint: &Checkpoint, images: &ImageRoot) -> VlmCollator<ImageRoot> {
     VlmCollator::new(checkpoint.processor.clone(), &checkpoint.model, images.clone())
         .with_max_length(config.model.max_length)

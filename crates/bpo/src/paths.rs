@@ -1,4 +1,4 @@
-//! An input is never an output: the paths of a command, compared before it starts.
+//! Check that no output of a command overwrites one of its inputs.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -6,7 +6,7 @@ use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::run_dir::RunDir;
 
-/// What a command reads and what it would write, replace or remove.
+/// The paths that a command reads, and those that it writes, replaces or removes.
 ///
 /// ```no_run
 /// # use std::path::Path;
@@ -23,14 +23,14 @@ pub struct Paths {
     outputs: Vec<Used>,
 }
 
-/// A path, and the setting or flag that names it.
+/// A path with the name of its setting or flag.
 #[derive(Clone, Debug)]
 struct Used {
     name: String,
     path: PathBuf,
-    /// The path that the setting or flag gives, which the path may be below or beside.
+    /// Path of the setting or flag; `path` is the same, or below or beside it.
     given: PathBuf,
-    /// A directory with files of all kinds, in which others may be made.
+    /// Whether the input is a directory in which other files can be written.
     is_shared: bool,
 }
 
@@ -41,31 +41,32 @@ impl Used {
 }
 
 impl Paths {
-    /// A file or directory that is read. Nothing is written in such a directory.
+    /// Adds a file or directory that is read. Nothing can be written in such a directory.
     pub fn input(&mut self, name: impl Into<String>, path: &Path) -> &mut Self {
         self.inputs.push(Used::new(name, path));
         self
     }
 
-    /// A directory of which only named files are read, as an image root is. Other files may be written in it.
+    /// Adds a directory of which only some files are read, such as an image root. Other files can
+    /// be written in it.
     pub fn shared_input(&mut self, name: impl Into<String>, path: &Path) -> &mut Self {
         self.inputs.push(Used { is_shared: true, ..Used::new(name, path) });
         self
     }
 
-    /// A file or directory that is written, replaced or removed, with what is in it.
+    /// Adds a file or directory that is written, replaced or removed, with everything in it.
     pub fn output(&mut self, name: impl Into<String>, path: &Path) -> &mut Self {
         self.outputs.push(Used::new(name, path));
         self
     }
 
-    /// A file or directory that is written for the output `given`, below it or beside it.
+    /// Adds a file or directory that is written below or beside the output `given`.
     pub fn output_for(&mut self, name: impl Into<String>, given: &Path, path: &Path) -> &mut Self {
         self.outputs.push(Used { given: given.to_owned(), ..Used::new(name, path) });
         self
     }
 
-    /// What the settings read, whatever the stage: checkpoints, adapters, data, images.
+    /// Adds all inputs in the settings, for any stage: checkpoints, adapters, data and images.
     pub fn inputs_of(&mut self, config: &RunConfig) -> &mut Self {
         let paths = [
             ("model.path", &config.model.path),
@@ -86,20 +87,21 @@ impl Paths {
         self
     }
 
-    /// What training writes in the directory `out`, and the cache of the settings, which is read there too.
+    /// Adds the outputs of training in the directory `out`, and the reference cache of the
+    /// settings, which is also an input.
     pub fn outputs_of_training(&mut self, config: &RunConfig, out: &Path) -> &mut Self {
         for path in RunDir::outputs_of_training(out) {
             self.output_for("--out", out, &path);
         }
         if let Some(cache) = &config.reference.cache {
-            // read and written, and so none of the other outputs
+            // an input too, so that no other output overwrites it
             self.input("reference.cache", cache);
             self.outputs.extend([Used::new("reference.cache", cache)]);
         }
         self
     }
 
-    /// What all stages write in the directory `out`.
+    /// Adds the outputs of all stages in the directory `out`.
     pub fn outputs_of_run(&mut self, config: &RunConfig, out: &Path) -> &mut Self {
         for path in RunDir::outputs_of_stages(out) {
             self.output_for("--out", out, &path);
@@ -107,10 +109,11 @@ impl Paths {
         self.outputs_of_training(config, out)
     }
 
-    /// Compares each input with each output, links resolved. Nothing is touched.
+    /// Compares each input with each output after resolving links. Nothing is written.
     ///
     /// # Errors
-    /// [`BpoError::InputIsOutput`] for the first two of which one is, or is in, the other.
+    /// Returns [`BpoError::InputIsOutput`] for the first input and output that are the same or
+    /// contain one another.
     pub fn check(&self) -> Result<(), BpoError> {
         let resolved = |used: &Used| {
             let path = resolve(&used.path).map_err(BpoError::io("find", &used.path))?;
@@ -139,12 +142,12 @@ impl Paths {
     }
 }
 
-/// Whether two paths lead to one file that is there, as hard links do.
+/// Returns whether two paths lead to the same existing file, which includes hard links.
 fn is_same_file(one: &Path, other: &Path) -> bool {
     one.is_file() && other.is_file() && same_file::is_same_file(one, other).unwrap_or(false)
 }
 
-/// The path without links, as far as it is there.
+/// Resolves links in a path. Components that do not exist are kept.
 pub(crate) fn resolve(path: &Path) -> std::io::Result<PathBuf> {
     let absolute = std::path::absolute(path)?;
     let mut resolved = PathBuf::new();
@@ -153,13 +156,13 @@ pub(crate) fn resolve(path: &Path) -> std::io::Result<PathBuf> {
             Component::ParentDir => drop(resolved.pop()),
             other => resolved.push(other),
         }
-        // a part that is not there has no links
+        // a component that does not exist is not a link
         resolved = resolved.canonicalize().unwrap_or(resolved);
     }
     Ok(resolved)
 }
 
-/// `PATH` with something at its end.
+/// Appends a suffix to the last component of a path.
 pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
@@ -173,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overlaps_are_found_whatever_the_paths_look_like() {
+    fn overlapping_paths_are_found_in_any_spelling() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         fs::create_dir_all(at("w/model")).unwrap();

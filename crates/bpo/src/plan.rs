@@ -1,4 +1,4 @@
-//! A dry run of a training: the memory and the time that it will take.
+//! Dry run of a training: estimates its memory and time.
 
 use bpo_model::{BatchShape, Footprint};
 use bpo_pairs::{PreferencePair, Skipped};
@@ -12,7 +12,7 @@ use crate::images::ImageRoot;
 use crate::llava::trainer;
 use crate::stages::StageOutcome;
 
-/// Steps that are timed for the estimate.
+/// Number of steps that are timed for the estimate.
 const STEPS: usize = 3;
 
 /// The memory and the time that a training will take.
@@ -21,21 +21,21 @@ const STEPS: usize = 3;
 pub struct TrainingPlan {
     /// Sizes of the policy.
     pub footprint: Footprint,
-    /// Bytes of the reference if it is a model of its own, without those that it shares with the
+    /// Bytes of the reference if it is a separate model, without those that it shares with the
     /// policy.
     pub reference: u64,
     /// The batch of the first epoch that needs the most memory. Later epochs combine other pairs.
     pub longest: BatchShape,
-    /// Bytes that autodiff holds for it; see
+    /// Bytes that autodiff holds for the longest batch; see
     /// [`Vlm::activation_bytes`](bpo_model::Vlm::activation_bytes).
     pub activations: u64,
-    /// Pairs to train on.
+    /// Number of pairs to train on.
     pub pairs: usize,
-    /// Pairs to evaluate on.
+    /// Number of pairs to evaluate on.
     pub eval_pairs: usize,
-    /// Pairs that cannot be used.
+    /// Number of pairs that cannot be used.
     pub skipped: usize,
-    /// Optimizer steps of the training.
+    /// Number of optimizer steps of the training.
     pub steps: usize,
     /// Duration of each timed step, in seconds.
     pub seconds: Vec<f64>,
@@ -44,25 +44,27 @@ pub struct TrainingPlan {
 }
 
 impl TrainingPlan {
-    /// The sum of all bytes.
+    /// Returns the sum of all bytes.
     pub fn bytes(&self) -> u64 {
         let Footprint { weights, gradients, optimizer, .. } = self.footprint;
         weights + gradients + optimizer + self.reference + self.activations
     }
 
-    /// Seconds for all steps, from the shortest of the timed steps: the first ones include warm-up.
+    /// Returns the estimated seconds for all steps. The estimate uses the shortest of the timed
+    /// steps, because the first ones include warm-up.
     pub fn estimated_seconds(&self) -> Option<f64> {
         self.seconds.iter().copied().reduce(f64::min).map(|seconds| seconds * self.steps as f64)
     }
 }
 
-/// Takes the first three steps of a training without keeping anything of them. Gives what the whole
-/// training will take, and the pairs that cannot be used. A
-/// [cached](crate::config::ReferenceSection::cache) reference is computed here in each step, as no
-/// file is written.
+/// Estimates memory and time of a training from its first three steps, without writing a file. Also
+/// returns the pairs that cannot be used.
+///
+/// The timed steps compute the reference even if training uses a
+/// [cache](crate::config::ReferenceSection::cache).
 ///
 /// # Errors
-/// Those of training.
+/// Returns the errors of training.
 pub fn plan(
     config: &RunConfig,
     pairs: &[PreferencePair],
@@ -89,10 +91,10 @@ pub fn plan(
     }
     let footprint = policy.footprint();
     let reference = match training.frozen_reference() {
-        // a cache takes its place
+        // training reads the cache instead
         _ if config.reference.cache.is_some() => 0,
         None => 0,
-        // the initial values of the trained parameters; the other parameters are the policy's
+        // a copy of the trained parameters; the other parameters are shared with the policy
         Some(_) if config.reference.path.is_none() && config.reference.adapter.is_none() => {
             footprint.gradients
         }

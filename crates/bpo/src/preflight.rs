@@ -8,8 +8,8 @@ use bpo_pairs::format::jsonl::read_pairs;
 use crate::config::RunConfig;
 use crate::error::BpoError;
 
-/// Checks what the stages of a run read or write besides the data and the model, and adds what is wrong to `problems`:
-/// pairs for evaluations, the reference cache, the weights of kinds, the settings of the text model.
+/// Checks what the stages of a run use besides the data and the model, and adds all errors to
+/// `problems`: evaluation pairs, reference cache, training settings and prompt templates.
 pub(crate) fn check(config: &RunConfig, problems: &mut Vec<BpoError>) {
     problems.extend(check_eval_pairs(config).err());
     problems.extend(check_cache(config).err());
@@ -18,21 +18,21 @@ pub(crate) fn check(config: &RunConfig, problems: &mut Vec<BpoError>) {
     problems.extend(check_text_model(config).err());
 }
 
-/// The pairs that training is evaluated on can be read, and there is one.
+/// Checks that the evaluation pairs can be read and are not empty.
 fn check_eval_pairs(config: &RunConfig) -> Result<(), BpoError> {
     let Some(path) = &config.data.eval_pairs else { return Ok(()) };
     let set = read_pairs(path)?;
     if set.pairs.is_empty() { Err(BpoError::nothing(path, "pair", &set.skipped)) } else { Ok(()) }
 }
 
-/// The reference cache is a file, or can become one.
+/// Checks that the reference cache is a file or can be created.
 fn check_cache(config: &RunConfig) -> Result<(), BpoError> {
     let Some(path) = &config.reference.cache else { return Ok(()) };
     let setting =
         |expected, found: String| Err(BpoError::Setting { key: "reference.cache".into(), expected, found });
     match fs::metadata(path) {
         Ok(there) if !there.is_file() => {
-            return setting("a file", format!("{}, which is none", path.display()));
+            return setting("a file", format!("{}, which is not a file", path.display()));
         }
         #[cfg(feature = "model")]
         Ok(_) => bpo_dpo::LogpCache::check_file(path)?,
@@ -48,7 +48,8 @@ fn check_cache(config: &RunConfig) -> Result<(), BpoError> {
     }
 }
 
-/// Training has pairs to evaluate on where it needs them, and weights of kinds are of kinds that a run makes.
+/// Checks that training has pairs to evaluate on if it needs them, and that `train.kind_weights`
+/// names only kinds that a run makes.
 #[cfg(feature = "model")]
 fn check_training(config: &RunConfig) -> Result<(), BpoError> {
     use bpo_pairs::CompletionKind;
@@ -64,14 +65,14 @@ fn check_training(config: &RunConfig) -> Result<(), BpoError> {
     match train.kind_weights.keys().find(|kind| !is_made(kind)) {
         Some(kind) => Err(BpoError::Setting {
             key: "train.kind_weights".into(),
-            expected: "of the kinds that a run makes, mllm-hal and llm-hal",
+            expected: "for kinds that a run makes (mllm-hal, llm-hal)",
             found: kind.to_string(),
         }),
         None => Ok(()),
     }
 }
 
-/// The templates and numbers of the text model's settings can work, where a server is asked.
+/// Checks the settings of the language model, if a server is set.
 fn check_text_model(config: &RunConfig) -> Result<(), BpoError> {
     if config.inject.server.is_none() {
         return Ok(());
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_that_is_wrong_is_named_at_once() {
+    fn all_problems_are_reported_together() {
         let dir = tempfile::tempdir().unwrap();
         let mut config = RunConfig::default();
         let problems = |config: &RunConfig| {

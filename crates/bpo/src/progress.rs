@@ -1,4 +1,4 @@
-//! Watching a run.
+//! Progress of a run.
 
 #[cfg(feature = "model")]
 use bpo_dpo::{Control, EvalMetrics, StepMetrics, TrainOutput};
@@ -6,38 +6,40 @@ use bpo_dpo::{Control, EvalMetrics, StepMetrics, TrainOutput};
 use crate::stage::Stage;
 use crate::summary::StageSummary;
 
-/// Receives the progress of a run, for instance to draw bars. `()` ignores it.
+/// Receives the progress of a run, for example to draw progress bars. `()` ignores it.
 pub trait Progress {
-    /// A stage begins; `done` of `total` items (training: steps) are there from earlier runs.
+    /// Called when a stage starts. `done` of `total` items (steps, for training) are done by
+    /// earlier runs.
     fn started(&mut self, stage: Stage, done: usize, total: usize) {
         let _ = (stage, done, total);
     }
 
-    /// `done` of the stage's items are there.
+    /// Called when `done` items of the stage are done.
     fn advanced(&mut self, stage: Stage, done: usize) {
         let _ = (stage, done);
     }
 
-    /// A training step is done. [`Control::Stop`] ends the run behind a checkpoint.
+    /// Called after each training step. [`Control::Stop`] stops the run after a checkpoint.
     #[cfg(feature = "model")]
     fn stepped(&mut self, metrics: &StepMetrics) -> Control {
         let _ = metrics;
         Control::Continue
     }
 
-    /// Training was evaluated on pairs that it does not see.
+    /// Called after each evaluation on held-out pairs.
     #[cfg(feature = "model")]
     fn evaluated(&mut self, metrics: &EvalMetrics) {
         let _ = metrics;
     }
 
-    /// Training ended, whether or not anything is left to do; the stage's end comes next.
+    /// Called when training ends, even if no step was left. [`finished`](Self::finished)
+    /// follows.
     #[cfg(feature = "model")]
     fn trained(&mut self, summary: &TrainOutput) {
         let _ = summary;
     }
 
-    /// A stage ends.
+    /// Called when a stage ends.
     fn finished(&mut self, stage: Stage, summary: &StageSummary) {
         let _ = (stage, summary);
     }

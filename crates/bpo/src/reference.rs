@@ -1,15 +1,14 @@
-//! The reference of a training, from `[reference]` of the settings.
+//! The reference model of a training, as `[reference]` sets it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bpo_dpo::{Adapters, Collate, LogpCache, PairBatches, Policy, Reference, UsablePairs, usable_pairs};
-use bpo_model::Processor;
-use bpo_model::Vlm;
+use bpo_model::{Processor, Vlm, VlmConfig};
 use bpo_pairs::{Fingerprint, PreferencePair, Skipped, Turn};
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, check_adapter, check_base};
 use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::fingerprint::fingerprint_checkpoint;
@@ -17,17 +16,20 @@ use crate::progress::Progress;
 use crate::stage::Stage;
 use crate::stages::StageOutcome;
 
-/// Between two writes of a cache that is being filled. What lies between is lost if the process is killed.
+/// Minimum time between two writes of a cache that is being filled. A killed process loses what it
+/// computed after the last write.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
-/// What [`VlmCollator`](bpo_model::VlmCollator) prepares.
+/// The batch type of [`VlmCollator`](bpo_model::VlmCollator).
 type Batch = <Vlm as Policy>::Batch;
 
-/// The reference of the settings. A cache is filled here, with what the pairs of either kind need and it does not have.
+/// Opens the reference of the settings. If they name a cache, the log-probabilities that `pairs`
+/// and `eval_pairs` need and the cache does not have are computed first.
 ///
 /// # Errors
-/// If another model cannot be loaded or has another chat template or tokenizer, or a cache is stale, cannot be read or written.
-pub fn open<C: Collate<Batch = Batch>>(
+/// Returns an error if another model cannot be loaded or has another chat template or tokenizer, or
+/// if the cache is stale or cannot be read or written.
+pub(crate) fn open<C: Collate<Batch = Batch>>(
     config: &RunConfig,
     checkpoint: &Checkpoint,
     collate: &mut C,
@@ -56,11 +58,12 @@ pub fn open<C: Collate<Batch = Batch>>(
                 eval_pairs,
             );
             let (of, all) = (other.as_ref().unwrap_or(checkpoint), [pairs, eval_pairs].concat());
-            let (cache, _) = fill(config, file, of, collate, &all, progress)?;
+            let (cache, _) = fill_cache(config, file, of, collate, &all, progress)?;
             Ok(Reference::Cached(cache))
         }
         (None, Some(other)) => Ok(Reference::Frozen(other.model)),
-        // there is nothing to switch off, or what it goes on from belongs to the reference; what is not trained is shared
+        // full fine-tuning has no adapters to switch off, and an adapter that training continues
+        // belongs to the reference; parameters that are not trained are shared
         (None, None) if config.full_finetune.is_some() || config.model.adapter.is_some() => {
             Ok(Reference::Frozen(checkpoint.model.clone()))
         }
@@ -68,13 +71,15 @@ pub fn open<C: Collate<Batch = Batch>>(
     }
 }
 
-/// Fills a file with what pairs need and it does not have, `train.batch_size` pairs at a time. What a process that was killed had
-/// written is there for the next one. Also gives the pairs that could not be prepared.
+/// Computes the log-probabilities that `pairs` need and `file` does not have, `train.batch_size`
+/// pairs at a time. Also returns the pairs that cannot be prepared.
+///
+/// The file is written at intervals, so that a killed process can be continued.
 ///
 /// # Errors
-/// [`BpoError::Conflict`] if the loss compares nothing with a reference; if the file is stale, or cannot be read or written; if the
-/// device fails.
-pub fn fill<C: Collate<Batch = Batch>>(
+/// Returns [`BpoError::Conflict`] if the loss uses no reference, or an error if the file is stale
+/// or cannot be read or written, or if the device fails.
+pub fn fill_cache<C: Collate<Batch = Batch>>(
     config: &RunConfig,
     file: &Path,
     checkpoint: &Checkpoint,
@@ -84,14 +89,11 @@ pub fn fill<C: Collate<Batch = Batch>>(
 ) -> Result<(LogpCache, Vec<Skipped>), BpoError> {
     let objective = config.train.objective();
     if !objective.properties().reference {
-        let (with, reason) = (format!("the loss {}", objective.loss), "nothing is compared with a reference");
+        let (with, reason) = (format!("the loss {}", objective.loss), "no reference is used");
         return Err(BpoError::Conflict { key: "reference.cache".into(), with, reason });
     }
     let about = about(config, &checkpoint.processor)?;
-    let mut cache = match file.exists() {
-        true => LogpCache::load(file, about)?,
-        false => LogpCache::new(about),
-    };
+    let mut cache = if file.exists() { LogpCache::load(file, about)? } else { LogpCache::new(about) };
     progress.started(Stage::Reference, 0, pairs.len());
     let mut written = (Instant::now(), cache.len());
     let each = |cache: &LogpCache, done| {
@@ -110,11 +112,39 @@ pub fn fill<C: Collate<Batch = Batch>>(
     Ok((cache, skipped))
 }
 
-/// All that log-probabilities of the reference depend on beside the pairs and their images.
+/// Checks the reference of the settings without its weights: that another model has the chat
+/// template and tokenizer of `model`, that an adapter was trained on the weights of its model, and
+/// that an existing cache is not stale.
 ///
 /// # Errors
-/// If a directory cannot be read, or the chat template renders nothing.
-pub fn about(config: &RunConfig, processor: &Processor) -> Result<BTreeMap<String, String>, BpoError> {
+/// Returns all problems.
+pub(crate) fn check(config: &RunConfig, model: &Processor) -> Result<(), BpoError> {
+    let section = &config.reference;
+    let path = section.path.as_deref().map_or_else(|| config.model_path(), Ok)?;
+    let other = match &section.path {
+        None => None,
+        Some(path) => {
+            check_base(path)?;
+            let other = Processor::from_dir(path, &VlmConfig::from_dir(path)?)?;
+            check_template(model, &other, path)?;
+            Some(other)
+        }
+    };
+    let mut problems = Vec::new();
+    problems.extend(section.adapter.as_ref().and_then(|adapter| check_adapter(adapter, path).err()));
+    if let Some(cache) = section.cache.as_ref().filter(|cache| cache.exists()) {
+        let about = about(config, other.as_ref().unwrap_or(model));
+        problems.extend(about.and_then(|about| Ok(LogpCache::check_about(cache, &about)?)).err());
+    }
+    BpoError::all(problems)
+}
+
+/// Returns everything that the log-probabilities of the reference depend on, except the pairs and
+/// their images.
+///
+/// # Errors
+/// Returns an error if a directory cannot be read or the chat template cannot be rendered.
+fn about(config: &RunConfig, processor: &Processor) -> Result<BTreeMap<String, String>, BpoError> {
     let section = &config.reference;
     let model = section.path.as_deref().map_or_else(|| config.model_path(), Ok)?;
     let mut about = BTreeMap::from([
@@ -131,7 +161,8 @@ pub fn about(config: &RunConfig, processor: &Processor) -> Result<BTreeMap<Strin
     Ok(about)
 }
 
-/// The reference gets the token ids of the model, so they must mean the same to it.
+/// Checks that the reference has the chat template and tokenizer of the model, because it gets the
+/// token ids of the model.
 fn check_template(model: &Processor, reference: &Processor, path: &Path) -> Result<(), BpoError> {
     let refuse = |what| Err(BpoError::ReferenceTemplate { path: path.to_owned(), what });
     if template(model)? != template(reference)? || system(model)? != system(reference)? {
@@ -141,22 +172,19 @@ fn check_template(model: &Processor, reference: &Processor, path: &Path) -> Resu
         let image = processor.image.layout(640, 480)?;
         processor.encode_completion(None, &[], "Is it a cat?", "Yes, two: 1, 2.", &[&image])
     };
-    // with one vocabulary, a text that is split otherwise tells of other merges or another way of preparing it
+    // with the same vocabulary, other token ids mean other merges or another normalizer
     let same = model.text.has_vocabulary_of(&reference.text) && ids(model)? == ids(reference)?;
-    match same {
-        true => Ok(()),
-        false => refuse("tokenizer"),
-    }
+    if same { Ok(()) } else { refuse("tokenizer") }
 }
 
-/// What the chat template makes of a system text, if it takes one.
+/// Renders a system prompt with the chat template. Returns `None` if the template takes none.
 fn system(processor: &Processor) -> Result<Option<String>, BpoError> {
     let chat = &processor.chat;
     let rendered = chat.takes_system().then(|| chat.render(Some("a system text"), &[], "a question", 1));
     Ok(rendered.transpose()?)
 }
 
-/// Fingerprint of what the chat template makes of a conversation.
+/// Returns the fingerprint of a conversation rendered with the chat template.
 fn template(processor: &Processor) -> Result<Fingerprint, BpoError> {
     let history = [Turn::new("first question", "first answer")];
     let rendered =

@@ -1,22 +1,22 @@
-//! LLaVA as the model that the stages ask.
+//! LLaVA as a [`VisionLanguageModel`] of the stages.
 
 use std::num::NonZeroUsize;
 
 use bpo_model::{ImageQuestion, ModelError, PreparedQuestion, VlmResponder, WeakenedImage};
-use bpo_pairs::Generated;
+use bpo_pairs::{Generated, RequestFailure};
 use image::RgbImage;
 
 use crate::images::ImageError;
-use crate::vision::{VisionLanguageModel, VisionRequest, Weakening};
+use crate::vision::{OnAnswer, VisionLanguageModel, VisionRequest, Weakening};
 
-/// Errors of a model with image files.
+/// Errors of a LLaVA model with image files.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResponderError {
     /// The image of a request cannot be loaded.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// The model cannot answer.
+    /// The model cannot answer the request.
     #[error(transparent)]
     Model(#[from] ModelError),
 }
@@ -39,6 +39,24 @@ impl VisionLanguageModel for VlmResponder {
         self.answer_prepared(prepared, at_a_time)
     }
 
+    /// Passes each answer on when it ends.
+    fn respond_each(
+        &mut self,
+        requests: &[VisionRequest],
+        at_a_time: NonZeroUsize,
+        on_answer: &mut OnAnswer<'_, ResponderError>,
+    ) {
+        let responder = &*self;
+        let prepared = requests.iter().map(|request| prepare(responder, request)).collect();
+        responder.answer_each(prepared, at_a_time, &mut |place, answer| {
+            let failure = |error| {
+                let is_request_error = VisionLanguageModel::is_request_error(responder, &error);
+                RequestFailure { error, is_request_error }
+            };
+            on_answer(place, answer.map_err(failure))
+        });
+    }
+
     fn is_request_error(&self, error: &ResponderError) -> bool {
         match error {
             ResponderError::Image(error) => error.reason().is_some(),
@@ -51,7 +69,7 @@ impl VisionLanguageModel for VlmResponder {
     }
 }
 
-/// The request with the pixels that the model needs. The image is dropped at the end.
+/// Prepares the pixels of a request. Decoded images are dropped on return.
 fn prepare(responder: &VlmResponder, request: &VisionRequest) -> Result<PreparedQuestion, ResponderError> {
     let image = request.image.load()?;
     let other = request.weakening.as_ref().and_then(|weakening| weakening.other.as_ref());

@@ -1,6 +1,6 @@
-//! A run: all stages from annotated data to a trained model or adapter, in one directory.
+//! All stages from annotated data to a trained model or adapter, in one directory.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::images::ImageRoot;
@@ -17,21 +17,22 @@ use crate::preflight;
 use crate::progress::Progress;
 use crate::run_dir::RunDir;
 use crate::stage::Stage;
-use crate::stages::{self, Existing, StageOutcome};
+use crate::stages::{self, ExistingPairs, StageFile, StageOutcome};
 use crate::summary::{StageSummary, write_skipped};
 
-/// The model, the injector and the training that [`run()`] uses. Each is requested only if its stage has work left.
+/// Model, error injector and trainer of [`run()`]. Each is requested only if its stage has work
+/// left.
 pub trait PipelineBackend {
     /// The model that answers about weakened images.
     type Model: VisionLanguageModel;
     /// The injector of errors into annotated answers.
     type Injector: ErrorInjector;
 
-    /// Checks, before the first stage starts and before anything is written, what the settings ask of the backend.
-    /// `left` are the stages that have work left. The default checks nothing.
+    /// Checks the settings before the first stage starts and before anything is written. `left` are
+    /// the stages that have work left. The default implementation checks nothing.
     ///
     /// # Errors
-    /// If a stage cannot work.
+    /// Returns an error if a stage in `left` cannot work with the settings.
     fn check(&mut self, config: &RunConfig, left: &[Stage]) -> Result<(), BpoError> {
         let _ = (config, left);
         Ok(())
@@ -40,19 +41,20 @@ pub trait PipelineBackend {
     /// Returns the model that answers about weakened images.
     ///
     /// # Errors
-    /// If it cannot be loaded.
+    /// Returns an error if the model cannot be loaded.
     fn model(&mut self) -> Result<Self::Model, BpoError>;
 
-    /// Returns the injector of errors into annotated answers. `samples` are all samples of the data.
+    /// Returns the injector of errors into annotated answers. `samples` are all samples of the
+    /// data.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// Returns an error if the injector cannot be created.
     fn injector(&mut self, samples: &[SftSample]) -> Result<Self::Injector, BpoError>;
 
-    /// Trains on `pairs`; writes [`RunDir::metrics`] and, when all steps are done, [`RunDir::result`].
+    /// Trains on `pairs`. Writes [`RunDir::metrics`] and, after the last step, [`RunDir::result`].
     ///
     /// # Errors
-    /// If training or writing fails.
+    /// Returns an error if training or writing fails.
     fn train(
         &mut self,
         pairs: &[PreferencePair],
@@ -67,7 +69,7 @@ pub trait PipelineBackend {
 pub enum RunStatus {
     /// All stages are done, and the result is written.
     Finished,
-    /// It was stopped, and the same call resumes it.
+    /// The run was stopped. The same call resumes it.
     Stopped,
 }
 
@@ -75,27 +77,29 @@ pub enum RunStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunReport {
-    /// Whether the adapter, or the model, is there.
+    /// Whether the training result is written.
     pub status: RunStatus,
-    /// Whether it was there before, so that nothing was done.
+    /// Whether the run was already finished, so that nothing was done.
     pub was_finished: bool,
-    /// What each stage did, earlier runs included.
+    /// The counts of each stage, including earlier processes.
     pub stages: BTreeMap<Stage, StageSummary>,
 }
 
-/// Runs all stages in `out`, or resumes the run in it, however that ended.
+/// Runs all stages in the directory `out`, or resumes the run in it.
 ///
-/// The inject stage does not ask for samples all of whose answers the weaken stage has skipped (a bad image, a prompt
-/// longer than the context), and they have no pair.
+/// A sample is dropped if the weaken stage has skipped all its answers, for example because its
+/// image is damaged or its prompt is longer than the context. The inject stage makes no request for
+/// it, and it has no pair.
 ///
 /// # Errors
-/// [`BpoError::NotSet`]; [`BpoError::InputIsOutput`]; [`BpoError::Locked`]; [`BpoError::Changed`] if the directory is of another run;
-/// [`BpoError::Missing`] if the file of a stage is gone and those of later ones are not; [`BpoError::Nothing`] if no sample
-/// or pair is left; what each stage fails with. What was done stays done.
+/// Returns [`BpoError::NotSet`], [`BpoError::InputIsOutput`], [`BpoError::Preflight`],
+/// [`BpoError::Locked`], [`BpoError::Changed`] if settings or inputs differ from those of the run
+/// in `out`, [`BpoError::Missing`] if the file of a stage is missing although later files exist,
+/// [`BpoError::Nothing`] if no pair is left, or the errors of the stages. Completed work is kept.
 pub fn run(
     config: &RunConfig,
     out: &Path,
-    parts: &mut impl PipelineBackend,
+    backend: &mut impl PipelineBackend,
     progress: &mut dyn Progress,
 ) -> Result<RunReport, BpoError> {
     let config = config.clone().with_absolute_paths()?;
@@ -103,18 +107,8 @@ pub fn run(
     config.require(&[Required::Model, Required::Data, Required::Images], &[])?;
     check_whole(&config)?;
     Paths::default().inputs_of(&config).outputs_of_run(&config, out).check()?;
-    let images = ImageRoot::new(config.images_path()?)?;
-    let images = images.with_limits(config.data.limits);
-    let data = AnnotatedData::read(config.data_path()?)?;
-    let stages = [Stage::Weaken, Stage::Inject, Stage::Train];
-    let inputs = Inputs::read(&stages, &config, Some(&data.fingerprint))?;
-    let left = StageLedger::unfinished(out)?;
-    if left.contains(&Stage::Train) {
-        let mut problems = Vec::new();
-        preflight::check(&config, &mut problems);
-        problems.extend(parts.check(&config, &left).err());
-        BpoError::all(problems)?;
-    }
+    let left = StageLedger::unfinished(out, &config)?;
+    let Checked { images, data, inputs } = Checked::new(&config, &left, backend)?;
     let dir = RunDir::open(out)?;
     let mut ledger = StageLedger::open_run(&config, &inputs, &dir)?;
     if ledger.is_finished(Stage::Train) {
@@ -123,7 +117,8 @@ pub fn run(
             return Ok(RunReport { status: RunStatus::Finished, was_finished: true, stages });
         }
         let path = dir.result(&config);
-        tracing::warn!(path = %path.display(), "the result is missing or damaged: it is made again");
+        tracing::warn!(path = %path.display(), "the result is missing or damaged, and is written again");
+        ledger.restart(Stage::Train)?;
     }
 
     let mut skipped = BTreeMap::new();
@@ -134,17 +129,20 @@ pub fn run(
     keep(&mut ledger, Stage::Data, data.report(progress))?;
     let samples = data.samples;
 
-    let weakened = stages::weaken(&config, &samples, &images, || parts.model(), &dir.weakened(), progress)?;
-    let dropped = all_skipped(&weakened.skipped, config.weaken.variants());
-    keep(&mut ledger, Stage::Weaken, weakened)?;
+    let mut weakened = StageFile::open(&dir.weakened())?;
+    let model = || backend.model();
+    let outcome = stages::weaken(&config, &samples, &images, model, &mut weakened, progress)?;
+    keep(&mut ledger, Stage::Weaken, outcome)?;
+    let dropped = stages::without_answers([weakened.answers()]);
 
-    let injector = || parts.injector(&samples);
-    let injected = stages::inject(&config, &samples, &dropped, injector, &dir.injected(), progress)?;
-    keep(&mut ledger, Stage::Inject, injected)?;
+    let mut injected = StageFile::open(&dir.injected())?;
+    let injector = || backend.injector(&samples);
+    let outcome = stages::inject(&config, &samples, &dropped, injector, &mut injected, progress)?;
+    keep(&mut ledger, Stage::Inject, outcome)?;
 
-    let answers = [dir.weakened(), dir.injected()];
-    let answers = answers.each_ref().map(|file| file.as_path());
-    let (pairs, paired) = stages::pair(&config, &samples, &answers, &dir.pairs(), Existing::Keep, progress)?;
+    let answers = vec![weakened.into_answers(), injected.into_answers()];
+    let (pairs, paired) =
+        stages::pair(&config, &samples, answers, &dir.pairs(), ExistingPairs::Keep, progress)?;
     keep(&mut ledger, Stage::Pair, paired)?;
     if pairs.is_empty() {
         write_skipped(&dir.skipped(), &skipped)?;
@@ -153,24 +151,58 @@ pub fn run(
         return Err(BpoError::Nothing { path: dir.pairs(), what: "pair", skipped: counts });
     }
 
-    let (status, trained) = parts.train(&pairs, &images, &dir, progress)?;
+    let (status, trained) = backend.train(&pairs, &images, &dir, progress)?;
     if status == RunStatus::Finished {
         skipped.insert(Stage::Train, trained.skipped);
-        dir.record_result(&config)?;
     }
     write_skipped(&dir.skipped(), &skipped)?;
     if status == RunStatus::Finished {
-        // last: with it the run counts as finished
-        ledger.finish(Stage::Train, &trained.summary)?;
+        // last, because it marks the run as finished
+        ledger.finish_training(&config, &dir, &trained.summary)?;
     }
     Ok(RunReport { status, was_finished: false, stages: ledger.summaries() })
+}
+
+/// The inputs of a run, after all checks that need no stage.
+struct Checked {
+    images: ImageRoot,
+    data: AnnotatedData,
+    inputs: Inputs,
+}
+
+impl Checked {
+    /// Reads the inputs and, if the run is not finished, checks everything that its stages will
+    /// use.
+    ///
+    /// # Errors
+    /// Returns all problems at once, as [`BpoError::Preflight`] if there are several.
+    fn new(config: &RunConfig, left: &[Stage], backend: &mut impl PipelineBackend) -> Result<Self, BpoError> {
+        let images = ImageRoot::new(config.images_path()?).map_err(BpoError::from);
+        let data = AnnotatedData::read(config.data_path()?);
+        let mut problems = Vec::new();
+        let stages = [Stage::Weaken, Stage::Inject, Stage::Train];
+        let print = data.as_ref().ok().map(|data| &data.fingerprint);
+        let inputs = Inputs::collect(&stages, config, print, &mut problems);
+        if left.contains(&Stage::Train) {
+            preflight::check(config, &mut problems);
+            problems.extend(backend.check(config, left).err());
+        }
+        match (images, data) {
+            (Ok(images), Ok(data)) => {
+                BpoError::all(problems)?;
+                Ok(Self { images: images.with_limits(config.data.limits), data, inputs })
+            }
+            (Err(first), data) => Err(BpoError::combine(first, data.err().into_iter().chain(problems))),
+            (Ok(_), Err(first)) => Err(BpoError::combine(first, problems)),
+        }
+    }
 }
 
 /// Annotated data, with the fingerprint of the file that it was read from.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AnnotatedData {
-    /// Samples, in the order of the file. There is at least one.
+    /// Samples in the order of the file. There is at least one.
     pub samples: Vec<SftSample>,
     /// Conversations and turns that cannot be used, in the order of the file.
     pub skipped: Vec<Skipped>,
@@ -179,10 +211,10 @@ pub struct AnnotatedData {
 }
 
 impl AnnotatedData {
-    /// Reads a file in one pass, so it may be a pipe.
+    /// Reads a file in one pass, so it can be a pipe.
     ///
     /// # Errors
-    /// If the file cannot be read, or has no sample that can be used.
+    /// Returns an error if the file cannot be read or has no usable sample.
     pub fn read(path: &Path) -> Result<Self, BpoError> {
         let (llava::SftData { samples, skipped }, fingerprint) = llava::read_with_fingerprint(path)?;
         if samples.is_empty() {
@@ -191,7 +223,7 @@ impl AnnotatedData {
         Ok(Self { samples, skipped, fingerprint })
     }
 
-    /// Reports the reading as a stage.
+    /// Reports the data as a finished stage.
     pub fn report(&self, progress: &mut dyn Progress) -> StageOutcome {
         let count = self.samples.len();
         let outcome = StageOutcome::new(count, self.skipped.clone());
@@ -201,17 +233,10 @@ impl AnnotatedData {
     }
 }
 
-/// The ids of the samples all of whose `variants` answers were skipped.
-fn all_skipped(skipped: &[Skipped], variants: usize) -> HashSet<String> {
-    let mut counts: HashMap<&str, usize> = HashMap::new();
-    skipped.iter().for_each(|skipped| *counts.entry(&skipped.id).or_default() += 1);
-    counts.into_iter().filter(|&(_, count)| count >= variants).map(|(id, _)| id.to_owned()).collect()
-}
-
-/// Checks that the stages are not split.
+/// Checks that no stage is split into shards.
 ///
 /// # Errors
-/// [`BpoError::Conflict`].
+/// Returns [`BpoError::Conflict`] if one is.
 fn check_whole(config: &RunConfig) -> Result<(), BpoError> {
     for (key, shard) in [("weaken.shard", config.weaken.shard), ("inject.shard", config.inject.shard)] {
         if shard.is_some() {

@@ -1,37 +1,37 @@
 //! The directory of a run.
 //!
 //! ```text
-//! config.toml       the settings, resolved
-//! manifest.json     fingerprints of what it was made from, and what each stage did
-//! weakened.jsonl    the model's answers about weakened images, or why there is none
-//! injected.jsonl    annotated answers with errors, or why there is none
+//! config.toml       the resolved settings
+//! manifest.json     settings, fingerprints of inputs, and counts of each stage
+//! weakened.jsonl    the model's answers about weakened images, or why they were skipped
+//! injected.jsonl    annotated answers with injected errors, or why they were skipped
 //! pairs.jsonl       preference pairs
-//! skipped.jsonl   all that is not trained on, and why
-//! metrics.jsonl     figures of each training step
-//! eval.jsonl        figures of each evaluation, where there are any
-//! samples.jsonl     answers while training, where they are asked for
-//! checkpoints/      where training stands
-//! report/           curves.png: how training went
-//! adapter/          the result, as PEFT has it
-//! model/            the result where there is no adapter: a whole checkpoint
+//! skipped.jsonl     everything that is not trained on, with reasons
+//! metrics.jsonl     metrics of each training step
+//! eval.jsonl        metrics of each evaluation, if there are evaluations
+//! samples.jsonl     answers of the policy during training, if `train.sample_every` is set
+//! checkpoints/      training checkpoints
+//! report/           curves.png: plots of the metrics
+//! adapter/          the result: a PEFT adapter
+//! model/            the result of full fine-tuning: a whole checkpoint
 //! result.json       fingerprint of the result
-//! lock              held while a process works here
+//! lock              locked while a process uses the directory
 //! ```
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::Fingerprint;
-use bpo_pairs::files::write_bytes;
+use bpo_pairs::files::{read_bytes, write_bytes};
+use bpo_pairs::{Fingerprint, Limits};
 use serde::{Deserialize, Serialize};
 
 use crate::config::RunConfig;
 use crate::error::BpoError;
-use crate::fingerprint::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, fingerprint_checkpoint};
+use crate::fingerprint::fingerprint_checkpoint;
 
-/// A directory that no other process works in, for as long as the value lives.
+/// A run directory, locked against other processes while the value lives.
 ///
-/// The lock is the operating system's, so it ends with the process, however that ends.
+/// The operating system releases the lock when the process ends.
 #[derive(Debug)]
 pub struct RunDir {
     root: PathBuf,
@@ -39,11 +39,11 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes the directory if it is not there, and locks it.
+    /// Creates the directory if it does not exist, and locks it.
     ///
     /// # Errors
-    /// [`BpoError::Io`] if it cannot be made or written; [`BpoError::Locked`]; [`BpoError::NotARun`] if it holds something, and
-    /// nothing of a run.
+    /// Returns [`BpoError::Io`] if the directory cannot be created or written, [`BpoError::Locked`]
+    /// if another process uses it, or [`BpoError::NotARun`] if it is not empty and holds no run.
     pub fn open(root: &Path) -> Result<Self, BpoError> {
         fs::create_dir_all(root).map_err(BpoError::io("create the directory", root))?;
         check_ours(root)?;
@@ -54,88 +54,84 @@ impl RunDir {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(BpoError::Locked { path: root.to_owned() }),
             Err(TryLockError::Error(error)) => {
-                tracing::warn!(path = %path.display(), %error, "this file system has no locks");
+                tracing::warn!(path = %path.display(), %error, "this file system does not support locks");
             }
         }
         Ok(Self { root: root.to_owned(), _lock: lock })
     }
 
-    /// The directory.
+    /// Returns the directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// `config.toml`
+    /// Returns the path of `config.toml`.
     pub fn config(&self) -> PathBuf {
         self.root.join("config.toml")
     }
 
-    /// `manifest.json`
+    /// Returns the path of `manifest.json`.
     pub fn manifest(&self) -> PathBuf {
         self.root.join("manifest.json")
     }
 
-    /// `weakened.jsonl`
+    /// Returns the path of `weakened.jsonl`.
     pub fn weakened(&self) -> PathBuf {
         self.root.join("weakened.jsonl")
     }
 
-    /// `injected.jsonl`
+    /// Returns the path of `injected.jsonl`.
     pub fn injected(&self) -> PathBuf {
         self.root.join("injected.jsonl")
     }
 
-    /// `pairs.jsonl`
+    /// Returns the path of `pairs.jsonl`.
     pub fn pairs(&self) -> PathBuf {
         self.root.join("pairs.jsonl")
     }
 
-    /// `skipped.jsonl`
+    /// Returns the path of `skipped.jsonl`.
     pub fn skipped(&self) -> PathBuf {
         self.root.join("skipped.jsonl")
     }
 
-    /// `metrics.jsonl`
+    /// Returns the path of `metrics.jsonl`.
     pub fn metrics(&self) -> PathBuf {
         self.root.join("metrics.jsonl")
     }
 
-    /// `eval.jsonl`
+    /// Returns the path of `eval.jsonl`.
     pub fn evaluations(&self) -> PathBuf {
         self.root.join("eval.jsonl")
     }
 
-    /// `report/curves.png`
+    /// Returns the path of `report/curves.png`.
     pub fn curves(&self) -> PathBuf {
         self.root.join("report").join("curves.png")
     }
 
-    /// `samples.jsonl`
+    /// Returns the path of `samples.jsonl`.
     pub fn samples(&self) -> PathBuf {
         self.root.join("samples.jsonl")
     }
 
-    /// `checkpoints/`
+    /// Returns the path of `checkpoints/`.
     pub fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")
     }
 
-    /// `adapter/`
+    /// Returns the path of `adapter/`.
     pub fn adapter(&self) -> PathBuf {
         self.root.join("adapter")
     }
 
-    /// `model/`
+    /// Returns the path of `model/`.
     pub fn model(&self) -> PathBuf {
         self.root.join("model")
     }
 
-    /// `result.json`
-    fn result_record(&self) -> PathBuf {
-        self.root.join("result.json")
-    }
-
-    /// All that training writes, replaces or removes in a directory, whatever it trains: the names are reserved.
+    /// Returns all paths that training may write, replace or remove in a directory, for any
+    /// settings.
     pub(crate) fn outputs_of_training(root: &Path) -> Vec<PathBuf> {
         const NAMES: [&str; 10] = [
             "lock",
@@ -152,42 +148,49 @@ impl RunDir {
         NAMES.map(|name| root.join(name)).into()
     }
 
-    /// The same of the stages before it.
+    /// Returns all paths that the stages before training may write, replace or remove in a
+    /// directory.
     pub(crate) fn outputs_of_stages(root: &Path) -> Vec<PathBuf> {
         const NAMES: [&str; 4] = ["weakened.jsonl", "injected.jsonl", "pairs.jsonl", "skipped.jsonl"];
         NAMES.map(|name| root.join(name)).into()
     }
 
-    /// What training with these settings makes: [`adapter`](Self::adapter) or [`model`](Self::model).
+    /// Returns the path of the training result: [`adapter`](Self::adapter) or
+    /// [`model`](Self::model).
     pub fn result(&self, config: &RunConfig) -> PathBuf {
         self.root.join(config.result_name())
     }
 
-    /// Whether the result is there, with the files that [`record_result`](Self::record_result) recorded.
+    /// Returns whether the result exists and is the one that [`record_result`](Self::record_result)
+    /// recorded.
     pub fn has_result(&self, config: &RunConfig) -> bool {
-        let recorded = fs::read(self.result_record()).ok();
-        let recorded = recorded.and_then(|text| serde_json::from_slice::<ResultRecord>(&text).ok());
-        recorded.is_some_and(|recorded| {
-            fingerprint_checkpoint(&self.result(config)).is_ok_and(|found| found == recorded.fingerprint)
-        })
+        has_result(&self.root, config)
     }
 
-    /// Records the files of the result, for [`has_result`](Self::has_result).
+    /// Records the fingerprint of the result, for [`has_result`](Self::has_result).
     ///
     /// # Errors
-    /// If the result cannot be read or the record not be written.
+    /// Returns an error if the result cannot be read or the record cannot be written.
     pub fn record_result(&self, config: &RunConfig) -> Result<(), BpoError> {
-        let path = self.result_record();
+        let path = self.root.join(RESULT_RECORD);
         let record = ResultRecord { fingerprint: fingerprint_checkpoint(&self.result(config))? };
         let text = serde_json::to_vec_pretty(&record)
             .map_err(|source| BpoError::Json { path: path.clone(), source })?;
         Ok(write_bytes(&path, &text)?)
     }
+}
 
-    /// Whether the adapter is there, with its weights.
-    pub fn has_adapter(&self) -> bool {
-        [ADAPTER_CONFIG, ADAPTER_WEIGHTS].iter().all(|name| self.adapter().join(name).exists())
-    }
+/// The file with the fingerprint of the result.
+const RESULT_RECORD: &str = "result.json";
+
+/// Returns whether a directory has the training result that its `result.json` records.
+pub(crate) fn has_result(root: &Path, config: &RunConfig) -> bool {
+    let recorded = read_bytes(&root.join(RESULT_RECORD), Limits::DEFAULT.settings_bytes).ok();
+    let recorded = recorded.and_then(|text| serde_json::from_slice::<ResultRecord>(&text).ok());
+    recorded.is_some_and(|recorded| {
+        let result = root.join(config.result_name());
+        fingerprint_checkpoint(&result).is_ok_and(|found| found == recorded.fingerprint)
+    })
 }
 
 /// The content of `result.json`.
@@ -198,7 +201,7 @@ struct ResultRecord {
     fingerprint: Fingerprint,
 }
 
-/// Names that only a run gives.
+/// Names by which a run directory is recognized.
 const OURS: [&str; 8] = [
     "lock",
     "config.toml",
@@ -212,10 +215,10 @@ const OURS: [&str; 8] = [
 
 fn check_ours(root: &Path) -> Result<(), BpoError> {
     let mut entries = fs::read_dir(root).map_err(BpoError::io("read the directory", root))?;
-    match entries.next().is_none() || OURS.iter().any(|name| root.join(name).exists()) {
-        true => Ok(()),
-        false => Err(BpoError::NotARun { path: root.to_owned() }),
+    if entries.next().is_none() || OURS.iter().any(|name| root.join(name).exists()) {
+        return Ok(());
     }
+    Err(BpoError::NotARun { path: root.to_owned() })
 }
 
 #[cfg(test)]
@@ -223,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_has_one_owner() {
+    fn locked_directory_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("a/run");
         let run = RunDir::open(&root).unwrap();
@@ -234,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_something_else_is_left_alone() {
+    fn directory_of_another_program_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("notes.txt"), "mine").unwrap();
         assert!(matches!(RunDir::open(dir.path()), Err(BpoError::NotARun { .. })));
@@ -244,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_its_place_is_named() {
+    fn file_instead_of_a_directory_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("run");
         fs::write(&file, "").unwrap();

@@ -1,47 +1,48 @@
-//! Answers of the policy while it is trained: `samples.jsonl`.
+//! Answers of the policy during training: `samples.jsonl`.
 
 use std::path::PathBuf;
 
 use crate::image_cache::ImageCache;
 use crate::images::ImageRoot;
 use crate::vision::{VisionLanguageModel, VisionRequest};
-use bpo_dpo::{Logged, MetricsLog, Source};
-use bpo_model::Processor;
-use bpo_model::Vlm;
-use bpo_model::VlmResponder;
+use bpo_dpo::{LogRecord, MetricsLog, Source};
+use bpo_model::{Processor, Vlm, VlmResponder};
 use bpo_pairs::{PreferencePair, Sampling};
 use serde::{Deserialize, Serialize};
 
-/// Questions that are asked again and again (a choice of ours).
+/// Number of questions (ours).
 const QUESTIONS: usize = 4;
-/// Longest answer in tokens (a choice of ours).
+/// Maximum length of an answer, in tokens (ours).
 const MAX_NEW_TOKENS: usize = 128;
 
-/// What the policy answers after some steps: a line of `samples.jsonl`.
+/// An answer of the policy during training: a line of `samples.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `step`, `image`, `prompt`, `answer` and `chosen`")]
 #[non_exhaustive]
 pub struct Sample {
-    /// Optimizer steps before it.
+    /// Number of optimizer steps before the answer.
     pub step: usize,
     /// Path of the image, relative to the image root.
     pub image: String,
     /// The question.
     pub prompt: String,
-    /// The policy's answer; the likeliest token each time.
+    /// The policy's answer, decoded greedily.
     pub answer: String,
-    /// The answer that it is trained to prefer.
+    /// The chosen answer of the pair.
     pub chosen: String,
 }
 
-impl Logged for Sample {
+impl LogRecord for Sample {
     fn step(&self) -> usize {
         self.step
     }
 }
 
-/// Asks the first questions of `pairs` and appends the answers to `file`. What cannot be asked, for its image or its length,
-/// is left out: training skips such pairs and reports it.
+/// Returns a function that asks the policy the first distinct questions of `pairs` and appends the
+/// answers to `file`.
+///
+/// Questions whose image cannot be loaded, or that the model cannot answer, are left out without a
+/// warning, because training reports such pairs as skipped.
 pub(crate) fn sampler(
     processor: Processor,
     images: &ImageRoot,
@@ -79,7 +80,8 @@ pub(crate) fn sampler(
     move |policy, step| {
         let log = match &mut log {
             Some(log) => log,
-            // what is there from this step on is of a process that was killed before it wrote a checkpoint
+            // samples from this step on were written by a process that was killed before its
+            // checkpoint
             None => log.insert(MetricsLog::open(&file, step.saturating_sub(1))?),
         };
         let requests: Vec<VisionRequest> = asked.iter().map(|(_, request)| request.clone()).collect();

@@ -1,4 +1,5 @@
-//! Log-probabilities of the answers of pairs, to look at and to hold against other implementations.
+//! Log-probabilities of the answers of pairs, for inspection and for comparison with other
+//! implementations.
 
 use bpo_dpo::{
     Adapters, Collate, DpoConfig, DpoError, GroupBatch, LogpCache, PairValidator, Policy, PreparedBatch,
@@ -11,24 +12,27 @@ use serde::{Deserialize, Serialize};
 use crate::error::BpoError;
 use crate::stages::StageOutcome;
 
-/// Log-probabilities of the two answers of a pair, each summed over the tokens of the answer and its end token, in nats.
+/// Log-probabilities of both answers of a pair, in nats, each summed over the tokens of the answer
+/// and its end token.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a score: an object with `id`, `chosen_logp` and `rejected_logp`")]
 pub struct Score {
     /// Id of the pair.
     pub id: String,
-    /// Of the preferred answer.
+    /// Log-probability of the chosen answer.
     pub chosen_logp: f64,
-    /// Of the other.
+    /// Log-probability of the rejected answer.
     pub rejected_logp: f64,
 }
 
-/// Scores pairs with the policy's adapters on, `batch_size` pairs at a time, and gives each score to `each` in the order of
-/// the pairs. Token log-probabilities are summed in f64. Pairs that the collator refuses, and those
-/// whose log-probabilities are not finite, are skipped.
+/// Scores pairs with the adapters of the policy on, `batch_size` pairs at a time, and passes each
+/// score to `each`, in the order of the pairs.
+///
+/// Token log-probabilities are summed in f64. Pairs that the collator refuses, and pairs whose
+/// log-probabilities are not finite, are skipped.
 ///
 /// # Errors
-/// If the device fails, and what `each` fails with.
+/// Returns an error if the device fails, or the error of `each`.
 pub fn score<P, C>(
     policy: &P,
     collate: &mut C,
@@ -44,9 +48,9 @@ where
         warn_left_out("pairs", pairs.iter().map(|pair| &pair.system));
     }
     let (mut done, mut skipped) = (0, Vec::new());
-    // one for all batches, so that what is scored does not depend on their size
+    // one validator for all batches, so that the result does not depend on the batch size
     let mut validator = PairValidator::default();
-    // any loss that compares two answers
+    // the properties of any loss that compares two answers
     let loss = DpoConfig::default().objective().properties();
     for part in pairs.chunks(batch_size.max(1)) {
         let (part, refused) = validator.validate_pairs(collate, loss, part);
@@ -78,11 +82,11 @@ where
     Ok(StageOutcome::new(done, skipped))
 }
 
-/// The same from log-probabilities that are in a cache already; a batch of them is put together on `device`. Gives the pairs whose
-/// log-probabilities are not finite: they have no score.
+/// Scores pairs from cached log-probabilities, which are combined on `device`, and passes each
+/// score to `each`. Returns the pairs whose log-probabilities are not finite; they have no score.
 ///
 /// # Errors
-/// If a pair is not in it, and what `each` fails with.
+/// Returns an error if a pair is not in the cache or the device fails, or the error of `each`.
 pub fn score_cached(
     cache: &LogpCache,
     pairs: &[PreferencePair],
@@ -102,14 +106,14 @@ pub fn score_cached(
     Ok(skipped)
 }
 
-/// JSON has no number for what is not finite.
+/// Returns the skipped pair if a log-probability is not finite. JSON has no such numbers.
 fn not_finite(id: &str, chosen: f64, rejected: f64) -> Option<Skipped> {
     let skipped =
         || Skipped::new(id, SkipReason::PairRefused).with_detail("a log-probability is not a finite number");
     (!(chosen.is_finite() && rejected.is_finite())).then(skipped)
 }
 
-/// Sums of the rows in f64.
+/// Sums each row of `[rows, tokens]` in f64.
 fn row_sums(logps: Tensor<2>) -> Result<Vec<f64>, BpoError> {
     let [_, tokens] = logps.dims();
     let data = logps

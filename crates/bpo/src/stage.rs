@@ -10,24 +10,24 @@ use serde::{Deserialize, Serialize};
 pub enum Stage {
     /// Reading the annotated data.
     Data,
-    /// The model's answers about weakened images: `weakened.jsonl`.
+    /// Generating answers about weakened images: `weakened.jsonl`.
     Weaken,
-    /// Annotated answers with errors: `injected.jsonl`.
+    /// Injecting errors into annotated answers: `injected.jsonl`.
     Inject,
-    /// Pairs of both: `pairs.jsonl`.
+    /// Making pairs of the annotated answers and both others: `pairs.jsonl`.
     Pair,
-    /// Log-probabilities of the reference, where they are kept in a file.
+    /// Computing log-probabilities of the reference for a cache.
     Reference,
     /// Training: `checkpoints/`, `metrics.jsonl`, `adapter/` or `model/`.
     Train,
 }
 
 impl Stage {
-    /// All stages, in their order.
+    /// All stages in order.
     pub const ALL: [Self; 6] =
         [Self::Data, Self::Weaken, Self::Inject, Self::Pair, Self::Reference, Self::Train];
 
-    /// The name of the stage, in lower case.
+    /// Returns the name of the stage in lower case.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Data => "data",

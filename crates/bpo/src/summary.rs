@@ -1,31 +1,32 @@
-//! Counts and skipped records of the stages.
+//! Counts and skipped items of the stages.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use bpo_inject::CutCounts;
 use bpo_pairs::files::write_bytes;
-use bpo_pairs::{SkipCounts, Skipped};
+use bpo_pairs::{JsonlLog, PairsError, SkipCounts, Skipped, is_zero};
 use serde::{Deserialize, Serialize};
 
 use crate::error::BpoError;
 use crate::stage::Stage;
 
-/// What a stage did.
+/// The counts of a stage.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `done` and `skipped`")]
 pub struct StageSummary {
-    /// What it gave: samples, answers or pairs; for training, the pairs trained on.
+    /// Number of samples, answers or pairs that the stage gave. For training, the number of pairs
+    /// trained on.
     pub done: usize,
-    /// What it did not, by reason.
+    /// Number of skipped items by reason.
     pub skipped: SkipCounts,
-    /// What was cut from the replies of a text model, by kind.
+    /// Number of parts that were removed from the replies of a language model, by kind.
     #[serde(default, skip_serializing_if = "CutCounts::is_empty")]
     pub cuts: CutCounts,
 }
 
 impl StageSummary {
-    /// `done` items, and those of `skipped`.
+    /// Creates the summary of `done` items and the skipped items.
     pub fn new<'a>(done: usize, skipped: impl IntoIterator<Item = &'a Skipped>) -> Self {
         Self { done, skipped: skipped.into_iter().collect(), cuts: CutCounts::default() }
     }
@@ -35,28 +36,31 @@ impl StageSummary {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `stage`, `id`, `reason` and `detail`")]
 pub struct SkippedLine {
-    /// The stage that skipped it.
+    /// The stage that skipped the item.
     pub stage: Stage,
     /// Id of the sample or pair.
     pub id: String,
-    /// Which of the sample's answers, from 0, where the stage makes several.
+    /// Index of the answer among those of the sample, counted from 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub variant: usize,
-    /// Why, to be counted.
+    /// The reason.
     pub reason: bpo_pairs::SkipReason,
-    /// Why, to be read.
+    /// The message.
     pub detail: String,
 }
 
-fn is_zero(number: &usize) -> bool {
-    *number == 0
-}
-
-/// Writes all that was skipped, one a line.
+/// Writes all skipped items, one per line.
 ///
 /// # Errors
-/// If the file cannot be written.
+/// Returns [`BpoError::NotOurs`] if the file exists and has anything but such lines, or an error if
+/// it cannot be written.
 pub(crate) fn write_skipped(path: &Path, skipped: &BTreeMap<Stage, Vec<Skipped>>) -> Result<(), BpoError> {
+    match JsonlLog::<SkippedLine>::read(path) {
+        Ok(_) => {}
+        Err(PairsError::File(error)) if error.is_not_found() => {}
+        Err(error @ PairsError::File(_)) => return Err(error.into()),
+        Err(_) => return Err(BpoError::NotOurs { path: path.to_owned() }),
+    }
     let mut bytes = Vec::new();
     for (&stage, items) in skipped {
         for Skipped { id, variant, reason, detail } in items.iter().cloned() {
@@ -75,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_skipped_is_listed() {
+    fn skipped_counts_are_listed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("skipped.jsonl");
         let skipped = Skipped::new("x", SkipReason::ImageMissing).with_detail("a.jpg is not there");
@@ -85,5 +89,19 @@ mod tests {
             text,
             "{\"stage\":\"weaken\",\"id\":\"x\",\"reason\":\"image-missing\",\"detail\":\"a.jpg is not there\"}\n"
         );
+        write_skipped(&path, &BTreeMap::new()).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+    }
+
+    #[test]
+    fn a_file_of_the_user_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("skipped.jsonl");
+        for text in ["lessons that I skipped", "{\"lesson\": 1}\n"] {
+            std::fs::write(&path, text).unwrap();
+            let error = write_skipped(&path, &BTreeMap::new()).unwrap_err();
+            assert!(matches!(error, BpoError::NotOurs { .. }), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
     }
 }

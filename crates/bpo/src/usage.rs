@@ -1,4 +1,4 @@
-//! Which errors are of usage: found on the command line or in the settings alone.
+//! Classification of usage errors.
 
 #[cfg(feature = "model")]
 use bpo_dpo::DpoError;
@@ -9,8 +9,9 @@ use crate::distort_files::DistortFilesError;
 use crate::error::BpoError;
 
 impl BpoError {
-    /// Whether the command line or a setting cannot be used, whatever the files are. Such errors are found before any data, model or
-    /// output is touched.
+    /// Returns whether the error lies in the command line or the settings, independent of the
+    /// content of files. Such errors are found before any data or model is read and before anything
+    /// is written.
     pub fn is_usage(&self) -> bool {
         match self {
             Self::UnknownKey { .. }

@@ -1,73 +1,115 @@
-//! The interface of a vision-language model for the stages.
+//! The interface of vision-language models for the stages.
 
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
 use bpo_distort::Distortion;
-use bpo_pairs::{Contrast, Generated, RequestFailure, Sampling, Turn};
+use bpo_pairs::{Contrast, Generated, History, RequestFailure, Sampling};
 
 use crate::image_cache::LazyImage;
 
-/// How the image is weakened before the model sees it, or where it sees it.
+/// How the image, or what the model computes from it, is weakened.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Weakening {
-    /// What is done to the image, or to what the model makes of it.
+    /// Distortion of the image, or of the features that the model computes from it.
     pub distortion: Distortion,
-    /// Seed of its randomness.
+    /// Seed of the distortion.
     pub seed: u64,
-    /// Another image, for distortions that [need one](Distortion::needs_other).
+    /// The second image, for distortions that [need one](Distortion::needs_other).
     pub other: Option<LazyImage>,
-    /// The model is asked about the clean image, too, and answers by the difference.
+    /// Contrastive decoding with the clean image.
     pub contrast: Option<Contrast>,
 }
 
 impl Weakening {
-    /// A distortion of the image alone.
+    /// Creates a weakening by a distortion of one image.
     pub fn new(distortion: Distortion, seed: u64) -> Self {
         Self { distortion, seed, other: None, contrast: None }
     }
 }
 
-/// One question about one image.
+/// A question about an image.
 #[derive(Clone, Debug)]
 pub struct VisionRequest {
-    /// The image before any distortion. Load it when the request is processed, and drop it before the
-    /// next one: decoded images of all requests together may not fit into memory.
+    /// The image before any distortion.
+    ///
+    /// Load it when the request is processed, and drop it before the next request, because the
+    /// decoded images of all requests may not fit into memory.
     pub image: LazyImage,
-    /// How to weaken it; `None` asks about the clean image.
+    /// How to weaken the image; `None` asks about the clean image.
     pub weakening: Option<Weakening>,
-    /// The system text before the conversation, if there is one.
+    /// System prompt, if there is one.
     pub system: Option<String>,
-    /// Annotated turns before the prompt, oldest first.
-    pub history: Vec<Turn>,
+    /// Turns before the prompt, oldest first.
+    pub history: History,
     /// The question.
     pub prompt: String,
-    /// The beginning of the answer, which the model continues. Empty for an answer from the start.
+    /// Start of the answer, which the model continues; empty for none.
     pub answer_prefix: String,
-    /// How the answer is drawn.
+    /// Sampling parameters.
     pub sampling: Sampling,
 }
 
-/// As many batches are asked for in one call of [`VisionLanguageModel::respond_continuous`], so that no place stays empty for long
-/// while answers of other lengths are made.
+/// Number of batches in one call of [`VisionLanguageModel::respond_continuous`]. Several batches
+/// keep the device busy although answers have different lengths.
 pub const BATCHES_PER_CALL: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 
-/// Receives the answer to one request, by the place of the request in its batch. [`ControlFlow::Break`] asks for
-/// no further request. Answers that exist already, and that cost something, may still be handed out.
+/// Callback for the answer to one request, which it identifies by its index.
+///
+/// [`ControlFlow::Break`] asks the model to start no further requests. Answers that exist already
+/// may still be passed on.
 pub type OnAnswer<'a, E> = dyn FnMut(usize, Result<Generated, RequestFailure<E>>) -> ControlFlow<()> + 'a;
 
 /// A model that answers questions about images.
+///
+/// [`stages::weaken`](crate::stages::weaken) and [`generate`](crate::generate()) take any
+/// implementation, such as this one, which describes how bright the image is:
+///
+/// ```
+/// use bpo::pairs::{FinishReason, Generated};
+/// use bpo::{ImageError, VisionLanguageModel, VisionRequest};
+///
+/// struct Brightness;
+///
+/// fn answer(request: &VisionRequest) -> Result<Generated, ImageError> {
+///     let mut image = request.image.load()?.as_ref().clone();
+///     if let Some(weakening) = &request.weakening {
+///         let weakened = weakening.distortion.apply(&image, weakening.seed);
+///         image = weakened.map_err(|source| ImageError::Load { name: "weakened".into(), source })?;
+///     }
+///     let bright = image.as_raw().iter().filter(|&&level| level > 127).count();
+///     let share = 100 * bright / image.as_raw().len();
+///     // an answer includes its prefix
+///     let text = format!("{}Bright levels: {share} %.", request.answer_prefix);
+///     Ok(Generated { text, finish: FinishReason::Stop, tokens: None })
+/// }
+///
+/// impl VisionLanguageModel for Brightness {
+///     type Error = ImageError;
+///
+///     fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, ImageError>> {
+///         requests.iter().map(answer).collect()
+///     }
+///
+///     fn is_request_error(&self, error: &ImageError) -> bool {
+///         error.reason().is_some() // the sample is skipped
+///     }
+/// }
+/// ```
 pub trait VisionLanguageModel {
-    /// What can go wrong with one request.
+    /// Error of a request.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// One result per request, in order; a bad request does not fail the others. The text of an answer starts with its
-    /// [prefix](VisionRequest::answer_prefix).
+    /// Answers requests. Returns one result per request, in order; a failed request does not affect
+    /// the others. An answer includes its [prefix](VisionRequest::answer_prefix).
     fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, Self::Error>>;
 
-    /// As [`respond`](Self::respond), for more requests than are to be answered at the same time. By default they are answered in
-    /// batches; a model may begin with one as soon as another has its answer.
+    /// Answers any number of requests, `at_a_time` of them at the same time. Returns the results of
+    /// [`respond`](Self::respond).
+    ///
+    /// The default implementation splits the requests into batches. A model with continuous
+    /// batching can start a request as soon as another is finished.
     fn respond_continuous(
         &mut self,
         requests: &[VisionRequest],
@@ -76,9 +118,10 @@ pub trait VisionLanguageModel {
         requests.chunks(at_a_time.get()).flat_map(|batch| self.respond(batch)).collect()
     }
 
-    /// Hands each answer to `on_answer` as soon as it is there, in any order, each request once. By default all
-    /// requests are answered by [`respond_continuous`](Self::respond_continuous) first, and the answers come in order,
-    /// up to a [`ControlFlow::Break`]: the rest is answered again, with its batch.
+    /// Passes each answer to `on_answer` as soon as it exists, once per request, in any order.
+    ///
+    /// The default implementation calls [`respond_continuous`](Self::respond_continuous) first and
+    /// then passes the answers in order. A [`ControlFlow::Break`] drops the remaining answers.
     fn respond_each(
         &mut self,
         requests: &[VisionRequest],
@@ -96,16 +139,18 @@ pub trait VisionLanguageModel {
         }
     }
 
-    /// Whether an error lies in its request, so that asking again is useless (a prompt longer than the context).
+    /// Returns whether an error lies in its request, so that repeating the request is useless, for
+    /// example because the prompt is longer than the context.
     ///
-    /// Such a sample is skipped for good. Any other error (out of memory, a server that is down) stops the stage, which
-    /// can then be run again; that is the default, since it loses nothing.
+    /// The sample of such a request is skipped. Any other error, for example of memory or of a
+    /// server that is down, stops the stage, which can then be run again. The default
+    /// implementation returns false, which loses no sample.
     fn is_request_error(&self, _error: &Self::Error) -> bool {
         false
     }
 
-    /// Whether the model reads [system texts](VisionRequest::system). One that does not leaves them out, and the stage warns of
-    /// it. The default is true.
+    /// Returns whether the model uses [system prompts](VisionRequest::system). Otherwise they are
+    /// ignored and the stage warns about them. The default implementation returns true.
     fn takes_system(&self) -> bool {
         true
     }

@@ -1,4 +1,4 @@
-//! What the guide shows must be what the code reads.
+//! Checks of the documentation against the code.
 #![cfg(all(feature = "model", feature = "server"))]
 
 use std::collections::BTreeSet;
@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 
 use bpo::RunConfig;
 
-/// The TOML of docs/src/configuration.md is a whole configuration, and where it names a default it is the default.
+/// The TOML of docs/src/configuration.md is a complete configuration that has the defaults.
 #[test]
-fn the_documented_configuration_is_one() {
+fn documented_configuration_is_valid() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/src/configuration.md");
     let text = std::fs::read_to_string(page).unwrap();
     let toml = text.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let documented = RunConfig::parse(Path::new(page), toml).unwrap();
     documented.validate().unwrap();
-    // what is commented out is right too
+    // commented-out keys are valid too
     let whole: String =
         toml.lines().map(|line| format!("{}\n", line.strip_prefix("# ").unwrap_or(line))).collect();
     RunConfig::parse(Path::new(page), &whole).unwrap().validate().unwrap();
@@ -25,7 +25,7 @@ fn the_documented_configuration_is_one() {
     assert_eq!(documented, expected);
 }
 
-/// A page of the repository without what is code, with a line per line.
+/// Returns a page without code. It has as many lines as the page.
 fn prose(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut prose = String::new();
@@ -34,7 +34,7 @@ fn prose(path: &Path) -> String {
         if line.trim_start().starts_with("```") {
             in_block = !in_block;
         } else if !in_block {
-            // what is between backticks is at odd places
+            // every second part is between backticks
             prose.extend(line.split('`').step_by(2));
         }
         prose.push('\n');
@@ -42,12 +42,12 @@ fn prose(path: &Path) -> String {
     prose
 }
 
-/// Where the links of a page lead.
+/// Returns the targets of the links of a page.
 fn links(prose: &str) -> Vec<&str> {
     prose.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next()).collect()
 }
 
-/// Anchors of the headings of a page, as GitHub and mdBook name them.
+/// Returns the anchors of the headings of a page, as GitHub and mdBook name them.
 fn anchors(path: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap();
     text.lines()
@@ -60,7 +60,7 @@ fn anchors(path: &Path) -> Vec<String> {
         .collect()
 }
 
-/// All pages of Markdown below a directory.
+/// Collects all Markdown pages below a directory.
 fn pages(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -74,14 +74,14 @@ fn pages(dir: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn links_lead_to_files_and_headings() {
+fn links_in_docs_have_targets() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
     let mut found = Vec::new();
     pages(&root, &mut found);
     let mut wrong = Vec::new();
     let mut count = 0;
     for page in &found {
-        // `::` is a link of rustdoc, in a page that is a crate's front page too
+        // `::` is a rustdoc link, in a page that is also the front page of a crate
         let prose = prose(page);
         for link in links(&prose).into_iter().filter(|link| !link.contains("://") && !link.contains("::")) {
             count += 1;
@@ -97,7 +97,7 @@ fn links_lead_to_files_and_headings() {
 }
 
 #[test]
-fn the_book_has_every_page() {
+fn book_lists_every_page() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/src");
     let summary = prose(&src.join("SUMMARY.md"));
     let listed: BTreeSet<&str> = links(&summary).into_iter().collect();

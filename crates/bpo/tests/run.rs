@@ -1,4 +1,4 @@
-//! The pipeline with a model, an injector and training that only count what they are asked.
+//! The whole pipeline, with a model, an injector and a training that count their calls.
 #![cfg(feature = "model")]
 
 use std::cell::Cell;
@@ -9,13 +9,13 @@ use std::rc::Rc;
 
 use bpo::inject::{Cut, ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
 use bpo::pairs::{FinishReason, Generated, PreferencePair, SftSample, SkipReason};
-use bpo::stages::StageOutcome;
+use bpo::stages::{StageFile, StageOutcome};
 use bpo::{
-    BpoError, ImageRoot, PipelineBackend, Progress, RunConfig, RunDir, RunStatus, Stage, VisionLanguageModel,
-    VisionRequest, run,
+    BpoError, ImageRoot, Manifest, PipelineBackend, Progress, RunConfig, RunDir, RunStatus, Stage,
+    StageLedger, VisionLanguageModel, VisionRequest, run,
 };
 
-/// Answers until it has answered `left` requests; then its power is gone.
+/// Answers `left` requests, then fails.
 struct Model {
     left: Rc<Cell<usize>>,
 }
@@ -43,34 +43,48 @@ struct Injector;
 
 impl ErrorInjector for Injector {
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
-        let rewrite = |request: &InjectionRequest| match request.answer.contains("cat") {
-            true => {
-                let rewrite = Injection::new(request.answer.replace("cat", "dog"), 1);
-                Ok(rewrite.with_cuts(vec![Cut::Note]))
+        let rewrite = |request: &InjectionRequest| {
+            if !request.answer.contains("cat") {
+                return Err(InjectionFailure::Skipped { reason: Rejection::NothingToChange, attempts: 1 });
             }
-            false => Err(InjectionFailure::Skipped { reason: Rejection::NothingToChange, attempts: 1 }),
+            let rewrite = Injection::new(request.answer.replace("cat", "dog"), 1);
+            Ok(rewrite.with_cuts(vec![Cut::Note]))
         };
         requests.iter().map(rewrite).collect()
     }
 }
 
-/// Counts how often each part is asked for.
+/// Counts how often each part is requested.
 struct Counted {
     left: Rc<Cell<usize>>,
+    checks: usize,
     models: usize,
     injectors: usize,
     trained: Vec<PreferencePair>,
+    fails_to_train: bool,
 }
 
 impl Counted {
     fn new(left: usize) -> Self {
-        Self { left: Rc::new(Cell::new(left)), models: 0, injectors: 0, trained: Vec::new() }
+        Self {
+            left: Rc::new(Cell::new(left)),
+            checks: 0,
+            models: 0,
+            injectors: 0,
+            trained: Vec::new(),
+            fails_to_train: false,
+        }
     }
 }
 
 impl PipelineBackend for Counted {
     type Model = Model;
     type Injector = Injector;
+
+    fn check(&mut self, _: &RunConfig, _: &[Stage]) -> Result<(), BpoError> {
+        self.checks += 1;
+        Ok(())
+    }
 
     fn model(&mut self) -> Result<Model, BpoError> {
         self.models += 1;
@@ -89,6 +103,9 @@ impl PipelineBackend for Counted {
         dir: &RunDir,
         _: &mut dyn Progress,
     ) -> Result<(RunStatus, StageOutcome), BpoError> {
+        if self.fails_to_train {
+            return Err(BpoError::NothingToEvaluate);
+        }
         self.trained = pairs.to_vec();
         fs::write(dir.metrics(), "{}\n").unwrap();
         fs::create_dir_all(dir.adapter()).unwrap();
@@ -99,7 +116,7 @@ impl PipelineBackend for Counted {
     }
 }
 
-/// Three samples that can be used, one without an image, one whose image is not there.
+/// Three usable samples, one without an image, and one whose image is missing.
 fn setting(dir: &Path) -> (RunConfig, PathBuf) {
     let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/photos");
     let sample = |id: &str, image: &str, answer: &str| {
@@ -129,7 +146,7 @@ fn setting(dir: &Path) -> (RunConfig, PathBuf) {
 }
 
 #[test]
-fn a_run_counts_what_it_sets_aside_and_does_nothing_twice() {
+fn run_counts_skipped_samples_and_repeats_no_work() {
     let dir = tempfile::tempdir().unwrap();
     let (config, out) = setting(dir.path());
     let mut parts = Counted::new(3);
@@ -143,8 +160,8 @@ fn a_run_counts_what_it_sets_aside_and_does_nothing_twice() {
     assert_eq!(inject.cuts.get(Cut::Note) as usize, inject.done);
     let manifest = std::fs::read_to_string(out.join("manifest.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
-    assert_eq!(manifest["stages"]["inject"]["cuts"]["note"], inject.done);
-    // of what is skipped early, the later stages hear nothing
+    assert_eq!(manifest["stages"]["inject"]["finished"]["cuts"]["note"], inject.done);
+    // samples that an early stage skips are dropped in later stages
     assert_eq!(report.stages[&Stage::Inject].done + 1, 3);
     let ids: Vec<_> = parts.trained.iter().map(|pair| pair.id.as_str()).collect();
     assert_eq!(ids, ["a:0>1", "a:0>2", "b:0>1", "c:0>1", "c:0>2"]);
@@ -155,7 +172,7 @@ fn a_run_counts_what_it_sets_aside_and_does_nothing_twice() {
     assert_eq!(again.stages, report.stages);
     assert_eq!((idle.models, idle.injectors, idle.trained.len()), (0, 0, 0));
 
-    // an adapter that is missing, emptied or changed is made again
+    // an adapter that is missing, emptied or changed is written again
     let weights = out.join("adapter/adapter_model.safetensors");
     let whole = fs::read(&weights).unwrap();
     for damage in [None, Some(Vec::new()), Some([&whole[..], b"more"].concat())] {
@@ -171,7 +188,7 @@ fn a_run_counts_what_it_sets_aside_and_does_nothing_twice() {
 }
 
 #[test]
-fn files_say_which_of_a_samples_answers_they_are_about() {
+fn skipped_files_name_the_variant_of_a_sample() {
     let dir = tempfile::tempdir().unwrap();
     let (mut config, out) = setting(dir.path());
     config.weaken.samples = 2;
@@ -193,7 +210,7 @@ fn files_say_which_of_a_samples_answers_they_are_about() {
 }
 
 #[test]
-fn a_model_that_fails_stops_the_run_and_what_is_done_stays_done() {
+fn failing_model_stops_the_run_and_keeps_results() {
     let dir = tempfile::tempdir().unwrap();
     let (config, out) = setting(dir.path());
     let mut failing = Counted::new(2);
@@ -203,14 +220,14 @@ fn a_model_that_fails_stops_the_run_and_what_is_done_stays_done() {
         "{error}"
     );
     assert!(bpo::chain(&error).ends_with("no power"));
-    // the call that failed again, as a whole, and nothing before it
+    // only the failed call is repeated
     let mut parts = Counted::new(3);
     run(&config, &out, &mut parts, &mut ()).unwrap();
     assert_eq!((parts.models, parts.left.get(), parts.trained.len()), (1, 0, 5));
 }
 
 #[test]
-fn settings_and_inputs_are_held_fast_once_a_stage_has_begun() {
+fn changed_settings_and_inputs_of_started_stages_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let (config, out) = setting(dir.path());
     run(&config, &out, &mut Counted::new(1), &mut ()).unwrap_err();
@@ -222,7 +239,7 @@ fn settings_and_inputs_are_held_fast_once_a_stage_has_begun() {
         matches!(error, BpoError::Changed { .. }) && error.to_string().contains("weaken.temperature"),
         "{error}"
     );
-    // stages that have not begun may change
+    // settings of stages that have not started can change
     let mut steeper = config.clone();
     steeper.train.beta = 0.5;
     run(&steeper, &out, &mut Counted::new(1), &mut ()).unwrap_err();
@@ -236,7 +253,7 @@ fn settings_and_inputs_are_held_fast_once_a_stage_has_begun() {
 }
 
 #[test]
-fn a_stage_whose_file_is_gone_is_not_made_again_before_the_later_ones_are() {
+fn missing_stage_file_before_later_files_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let (config, out) = setting(dir.path());
     run(&config, &out, &mut Counted::new(3), &mut ()).unwrap();
@@ -260,7 +277,7 @@ fn a_stage_whose_file_is_gone_is_not_made_again_before_the_later_ones_are() {
     let error = run(&other, &out, &mut Counted::new(9), &mut ()).unwrap_err();
     assert!(matches!(error, BpoError::Changed { .. }), "{error}");
 
-    // what the error says to delete is enough
+    // deleting what the error names is enough
     for name in ["pairs.jsonl", "metrics.jsonl"] {
         fs::remove_file(out.join(name)).unwrap();
     }
@@ -272,8 +289,110 @@ fn a_stage_whose_file_is_gone_is_not_made_again_before_the_later_ones_are() {
     assert_eq!((parts.models, parts.trained.len()), (0, 5));
 }
 
+/// Training whose files are gone is not finished: everything is checked before it starts again.
 #[test]
-fn images_that_are_all_elsewhere_stop_the_run_and_hold_nothing_fast() {
+fn training_whose_files_are_gone_starts_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, out) = setting(dir.path());
+    run(&config, &out, &mut Counted::new(3), &mut ()).unwrap();
+    for name in ["pairs.jsonl", "metrics.jsonl", "result.json"] {
+        fs::remove_file(out.join(name)).unwrap();
+    }
+    fs::remove_dir_all(out.join("adapter")).unwrap();
+    assert_eq!(StageLedger::unfinished(&out, &config).unwrap(), [Stage::Pair, Stage::Train]);
+    let mut backend = Counted::new(0);
+    backend.fails_to_train = true;
+    run(&config, &out, &mut backend, &mut ()).unwrap_err();
+    assert_eq!(backend.checks, 1);
+    let manifest = Manifest::read(&out.join("manifest.json")).unwrap().unwrap();
+    assert_eq!(manifest.stages[&Stage::Train].finished, None);
+    let mut backend = Counted::new(0);
+    let report = run(&config, &out, &mut backend, &mut ()).unwrap();
+    assert_eq!((report.was_finished, backend.checks, backend.trained.len()), (false, 1, 5));
+}
+
+/// Settings that decide which parameters are the result may change during training, but not after
+/// it.
+#[test]
+fn settings_that_choose_the_result_bind_a_finished_training() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, out) = setting(dir.path());
+    let mut best = config.clone();
+    best.train.eval_fraction = 0.5;
+    best.train.eval_every = 7;
+    let mut failing = Counted::new(3);
+    failing.fails_to_train = true;
+    run(&best, &out, &mut failing, &mut ()).unwrap_err();
+    fs::write(out.join("metrics.jsonl"), "{}\n").unwrap();
+    best.train.keep_best = Some(bpo::dpo::Criterion::Loss);
+    best.train.save_every = 3;
+    run(&best, &out, &mut Counted::new(0), &mut ()).unwrap();
+    // the interval of evaluations that choose nothing affects no result, nor does that of
+    // checkpoints
+    best.train.save_every = 4;
+    assert!(run(&best, &out, &mut Counted::new(0), &mut ()).unwrap().was_finished);
+    type Change = fn(&mut RunConfig);
+    let changes: [(&str, Change); 3] = [
+        ("train.keep_best", |config| config.train.keep_best = None),
+        ("train.patience", |config| config.train.patience = Some(2)),
+        ("train.eval_every", |config| config.train.eval_every = 9),
+    ];
+    for (key, change) in changes {
+        let mut other = best.clone();
+        change(&mut other);
+        let error = run(&other, &out, &mut Counted::new(0), &mut ()).unwrap_err();
+        let BpoError::Changed { settings, .. } = &error else { panic!("{error}") };
+        assert!(settings.iter().any(|change| change.key == key), "{error}");
+    }
+}
+
+/// Inputs are compared by content, so they may move.
+#[test]
+fn moved_inputs_continue_a_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut config, out) = setting(dir.path());
+    let eval_pairs = dir.path().join("eval.jsonl");
+    let pair = r#"{"id":"a","image":"cat.jpg","prompt":"<image>\nWhat?","chosen":"A cat.","rejected":"A dog.","kind":"llm-hal"}"#;
+    fs::write(&eval_pairs, format!("{pair}\n")).unwrap();
+    config.data.eval_pairs = Some(eval_pairs.clone());
+    run(&config, &out, &mut Counted::new(3), &mut ()).unwrap();
+    let moved = |path: &Option<PathBuf>| {
+        let path = path.as_ref().unwrap();
+        let to = path.with_file_name(format!("moved-{}", path.file_name().unwrap().display()));
+        fs::rename(path, &to).unwrap();
+        Some(to)
+    };
+    let mut now = config.clone();
+    now.model.path = moved(&config.model.path);
+    now.data.path = moved(&config.data.path);
+    now.data.eval_pairs = moved(&config.data.eval_pairs);
+    assert!(run(&now, &out, &mut Counted::new(0), &mut ()).unwrap().was_finished);
+    let recorded = fs::read_to_string(out.join("config.toml")).unwrap();
+    assert!(recorded.contains("moved-model"), "{recorded}");
+
+    fs::write(now.data.eval_pairs.as_ref().unwrap(), format!("{pair}\n\n")).unwrap();
+    let error = run(&now, &out, &mut Counted::new(0), &mut ()).unwrap_err().to_string();
+    assert!(error.contains("`data.eval_pairs`"), "{error}");
+}
+
+#[test]
+fn images_data_and_model_that_are_missing_are_named_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut config, out) = setting(dir.path());
+    config.model.path = Some("no-model".into());
+    config.data.path = Some("no-data".into());
+    config.data.images = Some("no-images".into());
+    config.data.eval_pairs = Some("no-pairs".into());
+    let error = run(&config, &out, &mut Counted::new(0), &mut ()).unwrap_err();
+    let text = bpo::chain(&error);
+    for name in ["no-model", "no-data", "no-images", "no-pairs"] {
+        assert_eq!(text.matches(name).count(), 1, "{name}: {text}");
+    }
+    assert!(!out.exists());
+}
+
+#[test]
+fn run_without_any_image_is_an_error_and_fixes_no_settings() {
     let dir = tempfile::tempdir().unwrap();
     let (mut config, out) = setting(dir.path());
     let photos = config.data.images.replace(dir.path().to_owned());
@@ -281,8 +400,8 @@ fn images_that_are_all_elsewhere_stop_the_run_and_hold_nothing_fast() {
     let BpoError::NoImages { first, skipped, .. } = &error else { panic!("{error}") };
     assert_eq!((first.file_name().unwrap().to_str(), skipped.total()), (Some("cat.jpg"), 4));
 
-    // as a process leaves it that is killed before it has seen all
-    let line = r#"{"id":"a","type":"mllm-hal","reason":"image-missing","skipped":"gone"}"#;
+    // as left by a process that was killed after the first sample
+    let line = r#"{"id":"a","type":"mllm-hal","reason":"image-missing","detail":"gone"}"#;
     fs::write(out.join("weakened.jsonl"), format!("{line}\n")).unwrap();
     config.data.images = photos;
     let report = run(&config, &out, &mut Counted::new(3), &mut ()).unwrap();
@@ -290,7 +409,7 @@ fn images_that_are_all_elsewhere_stop_the_run_and_hold_nothing_fast() {
 }
 
 #[test]
-fn pairs_taken_out_by_hand_stay_out() {
+fn manually_removed_pairs_stay_removed() {
     let dir = tempfile::tempdir().unwrap();
     let (config, out) = setting(dir.path());
     run(&config, &out, &mut Counted::new(3), &mut ()).unwrap();
@@ -303,7 +422,7 @@ fn pairs_taken_out_by_hand_stay_out() {
 }
 
 #[test]
-fn a_run_without_a_pair_says_so() {
+fn run_without_pairs_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let (mut config, out) = setting(dir.path());
     config.filter = config.filter.with_max_words(1);
@@ -314,14 +433,14 @@ fn a_run_without_a_pair_says_so() {
         assert!(text.contains(reason), "{text}");
     }
     assert!(out.join("skipped.jsonl").exists());
-    // and its empty file is made again
+    // the empty file of pairs is written again
     config.filter = config.filter.with_max_words(350);
     run(&config, &out, &mut Counted::new(0), &mut ()).unwrap();
 }
 
 #[test]
-fn parts_that_cannot_fail_fit_too() {
-    // the traits' error types are free
+fn infallible_backend_runs_the_stages() {
+    // error types of the traits can be any type
     struct Sure;
     impl VisionLanguageModel for Sure {
         type Error = Infallible;
@@ -335,6 +454,7 @@ fn parts_that_cannot_fail_fit_too() {
     let images = ImageRoot::new(config.images_path().unwrap()).unwrap();
     let samples = bpo::AnnotatedData::read(config.data_path().unwrap()).unwrap().samples;
     let file = dir.path().join("weakened.jsonl");
-    let outcome = bpo::stages::weaken(&config, &samples, &images, || Ok(Sure), &file, &mut ()).unwrap();
+    let mut file = StageFile::open(&file).unwrap();
+    let outcome = bpo::stages::weaken(&config, &samples, &images, || Ok(Sure), &mut file, &mut ()).unwrap();
     assert_eq!((outcome.summary.done, outcome.skipped.len()), (3, 1));
 }

@@ -1,4 +1,4 @@
-//! Lines of a stage's file that cannot be read.
+//! Invalid lines in a stage's file.
 
 use std::fs;
 
@@ -6,14 +6,14 @@ use bpo::pairs::format::jsonl::JsonLines;
 use bpo::pairs::{JsonlStore, chain};
 use bpo::stages::StageRecord;
 
-/// A file of ours has one form: any other line is an error, in words that need no knowledge of the program.
+/// Any other line is an error, with a message that names no Rust types.
 #[test]
-fn files_of_ours_are_strict_in_plain_words() {
+fn invalid_stage_records_are_errors_without_type_names() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let good = r#"{"id":"a","type":"mllm-hal","response":"A dog."}"#;
     for (line, problem) in [
-        ("3", "expected an object with `id`, and `response` or `skipped`, found 3"),
+        ("3", "expected an object with `id`, and `response` or `detail`, found 3"),
         (r#"{"id":"b","more":1}"#, "unknown field `more`"),
         (r#"{"id":"b","type":"gt","response":7}"#, "`response`: expected a text, found 7"),
         (

@@ -6,7 +6,7 @@ use bpo::eval::PopeNegatives;
 use bpo::pairs::Limits;
 use clap::{Args, Subcommand};
 
-use super::{positive, whole};
+use super::{at_most, positive, whole};
 
 /// `bpo eval`
 #[derive(Debug, Subcommand)]
@@ -100,7 +100,5 @@ pub struct BootstrapArgs {
 
 /// Parses the number of resamples, each of which takes memory and time.
 fn resamples(text: &str) -> Result<usize, String> {
-    let resamples = whole(text)?;
-    Limits::check("--resamples", resamples, Limits::DEFAULT.resamples).map_err(|error| error.to_string())?;
-    Ok(resamples)
+    at_most("--resamples", whole(text)?, Limits::DEFAULT.resamples)
 }

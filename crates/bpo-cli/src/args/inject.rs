@@ -14,7 +14,7 @@ pub struct Inject {
     /// replace words of the answers
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
-    /// Model name on the server [default: default]
+    /// Model name on the server [default: the one in the settings file, else "default"]
     #[arg(long, value_name = "NAME")]
     pub server_model: Option<String>,
 }
@@ -32,11 +32,15 @@ pub struct InjectCommand {
     pub data: Data,
     #[command(flatten)]
     pub inject: Inject,
-    /// Finished files of `bpo weaken`: samples all of whose answers it has skipped are left out, as they have no pair.
-    /// Repeat it for several files
+    /// Finished files of `bpo weaken`. Samples whose answers were all skipped there are left out,
+    /// because they make no pair. Repeat it for several files
     #[arg(long, value_name = "FILE")]
     pub weakened: Vec<PathBuf>,
-    /// Make only the part I of N, such as 2/3; `bpo pair` takes the files of all parts
+    /// Use answer files although their manifests say that they are unfinished, or made from other
+    /// data or with different settings, or that shards are missing
+    #[arg(long)]
+    pub allow_mismatch: bool,
+    /// Process only shard I of N, such as 2/3; `bpo pair` takes the files of all shards
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,
     /// Output: answers as JSON lines. An unfinished file is continued

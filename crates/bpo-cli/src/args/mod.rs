@@ -24,6 +24,7 @@ mod weaken;
 use std::ffi::OsString;
 use std::str::FromStr;
 
+use bpo::pairs::Limits;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -77,7 +78,7 @@ impl Cli {
     /// word, while `bpo run` takes a list.
     ///
     /// # Errors
-    /// An error as clap makes it.
+    /// Returns the error of clap.
     pub fn checked(self) -> Result<Self, clap::Error> {
         match &self.command {
             Command::Distort(DistortCommand { distortion, .. }) if distortion.len() > 1 => {
@@ -150,6 +151,23 @@ fn positive(text: &str) -> Result<usize, String> {
         Ok(0) | Err(_) => Err("expected a whole number, at least 1".to_owned()),
         Ok(number) => Ok(number),
     }
+}
+
+/// Checks a number against a limit. `flag` is named in the error.
+fn at_most(flag: &str, number: usize, limit: usize) -> Result<usize, String> {
+    Limits::check(flag, number, limit).map(|()| number).map_err(|error| error.to_string())
+}
+
+/// Parses a number of items of a batch.
+#[cfg(feature = "model")]
+fn batch_size(text: &str) -> Result<usize, String> {
+    at_most("--batch-size", positive(text)?, Limits::DEFAULT.batch_size)
+}
+
+/// Parses a number of tokens of an answer.
+#[cfg(feature = "model")]
+fn new_tokens(text: &str) -> Result<usize, String> {
+    at_most("--max-new-tokens", positive(text)?, Limits::DEFAULT.new_tokens)
 }
 
 /// Parses a whole number, at least 0.

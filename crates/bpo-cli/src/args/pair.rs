@@ -15,10 +15,14 @@ pub struct PairCommand {
     pub preset: PresetArg,
     #[command(flatten)]
     pub data: Data,
-    /// Answers of `weaken` or `inject`. Repeat it for several files, such as those of all shards; their order is of no
-    /// importance
+    /// Answers of `weaken` or `inject`. Repeat it for several files, such as those of all shards,
+    /// in any order
     #[arg(long, value_name = "FILE")]
     pub answers: Vec<PathBuf>,
+    /// Use answer files although their manifests say that they are unfinished, or made from other
+    /// data or with different settings, or that shards are missing
+    #[arg(long)]
+    pub allow_mismatch: bool,
     /// Output: pairs as JSON lines
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,

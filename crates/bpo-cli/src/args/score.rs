@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Config, Images, Model, positive};
+use super::{Config, Images, Model, batch_size};
 
 /// `bpo score`
 #[derive(Debug, Args)]
@@ -19,7 +19,7 @@ pub struct ScoreCommand {
     #[arg(long, value_name = "FILE")]
     pub pairs: Option<PathBuf>,
     /// Number of pairs in one forward pass
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = positive)]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = batch_size)]
     pub batch_size: usize,
     /// Write the log-probabilities to a cache file as well, for `train --reference-cache`
     #[arg(long, value_name = "FILE")]

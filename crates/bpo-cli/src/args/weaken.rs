@@ -48,7 +48,7 @@ pub struct WeakenCommand {
     pub images: Images,
     #[command(flatten)]
     pub weaken: Weaken,
-    /// Make only the part I of N, such as 2/3; `bpo pair` takes the files of all parts
+    /// Process only shard I of N, such as 2/3; `bpo pair` takes the files of all shards
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,
     /// Output: answers as JSON lines. An unfinished file is continued

@@ -4,13 +4,15 @@ use std::num::NonZero;
 use std::path::Path;
 
 use bpo::distort::{Distortion, ImageLimits, Input, Sheet, load_rgb};
+use bpo::pairs::Untrusted;
 use bpo::pairs::files::open_input;
 use bpo::{CopyState, DistortEvent, DistortFiles, DistortFilesError, Paths, save_sheet};
 
 use crate::args::DistortCommand;
 use crate::failure::Failure;
-use crate::progress::{Bar, count, print_line};
+use crate::progress::{Bar, count};
 use crate::skipped::SkipLines;
+use crate::terminal::print_line;
 
 /// Name of the progress over images.
 const NAME: &str = "distort";
@@ -18,7 +20,7 @@ const NAME: &str = "distort";
 /// Writes distorted images, or a sheet.
 ///
 /// # Errors
-/// [`Failure::Incomplete`] if an image of a folder was skipped.
+/// Returns [`Failure::Incomplete`] if an image of a folder was skipped.
 pub fn distort(args: &DistortCommand) -> Result<(), Failure> {
     match (&args.sheet, &args.distortion[..], &args.out) {
         (Some(out), _, _) => sheet(args, out),
@@ -71,7 +73,7 @@ fn folder(files: &DistortFiles, images: &Path, out: &Path) -> Result<(), Failure
         (DistortEvent::Started { total }, _) => bar = Some(Bar::new(NAME, total)),
         (DistortEvent::Finished { .. }, Some(bar)) => bar.advance(),
         (DistortEvent::Skipped(skipped), Some(bar)) => {
-            let line = format!("{}: {}", skipped.id, skipped.detail);
+            let line = format!("{}: {}", Untrusted(&skipped.id), Untrusted(&skipped.detail));
             lines.add(&line, |line| bar.print_line(line));
             bar.advance();
         }

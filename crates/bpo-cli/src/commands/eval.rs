@@ -5,16 +5,17 @@ use bpo::eval::{
     Bootstrap, ChairReport, EvalError, ObjectTable, PopeReport, ReportTable, Scored, Truth, is_clear_yes_no,
     pope_questions, read_chair_answers, read_pope_answers,
 };
+use bpo::pairs::Untrusted;
 
-use super::print_json;
 use crate::args::{BootstrapArgs, ChairCommand, EvalCommand, PopeCommand, QuestionsCommand, TruthArgs};
 use crate::failure::Failure;
-use crate::progress::{count, print_line};
+use crate::progress::count;
+use crate::terminal::{print_json, print_line, print_lines};
 
 /// Computes metrics of answers in files.
 ///
 /// # Errors
-/// [`Failure::Incomplete`] if answers to `eval chair` were not scored.
+/// Returns [`Failure::Incomplete`] if answers to `eval chair` were not scored.
 pub fn eval(command: &EvalCommand) -> Result<(), Failure> {
     match command {
         EvalCommand::Chair(args) => chair(args),
@@ -34,7 +35,7 @@ fn chair(args: &ChairCommand) -> Result<(), Failure> {
             "warning: no answer mentions an object, so CHAIR says nothing about them: check the file of answers",
         );
     }
-    print_line(ReportTable::chair(&[("", &report)]).to_string().trim_end());
+    print_lines(ReportTable::chair(&[("", &report)]).to_string().trim_end());
     print_json(&report)?;
     if print_unmatched(&scored, "error", "about images that are not in the truth") {
         Err(Failure::Incomplete)
@@ -48,7 +49,7 @@ fn pope(args: &PopeCommand) -> Result<(), Failure> {
     let scored = read_pope_answers(&args.questions, &args.answers).map_err(BpoError::from)?;
     check_any(&scored, "no question has an answer").map_err(BpoError::from)?;
     let report = PopeReport::new(&scored.items, bootstrap);
-    print_line(ReportTable::pope(&[("", &report)]).to_string().trim_end());
+    print_lines(ReportTable::pope(&[("", &report)]).to_string().trim_end());
     if let Some(item) = scored.items.iter().find(|item| !is_clear_yes_no(&item.text)) {
         let first: String = item.text.chars().take(60).collect();
         print_line(&format!(
@@ -118,7 +119,8 @@ fn print_unmatched<T>(scored: &Scored<T>, level: &str, what: &str) -> bool {
     let unmatched = scored.unmatched.len();
     if unmatched > 0 {
         let more = if unmatched > SHOWN { ", ..." } else { "" };
-        let names = scored.unmatched.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+        let names = scored.unmatched.iter().take(SHOWN).map(|name| Untrusted(name).to_string());
+        let names = names.collect::<Vec<_>>().join(", ");
         let answers = count(unmatched, "answer", "answers");
         print_line(&format!("{level}: {} scored, {answers} {what}: {names}{more}", scored.items.len()));
     }

@@ -4,16 +4,17 @@ use bpo::model::VlmResponder;
 use bpo::pairs::Sampling;
 use bpo::{BpoError, Checkpoint, Required, check_sampling};
 
-use super::{load_checkpoint, open_images, print_json};
+use super::{load_checkpoint, open_images};
 use crate::args::GenerateCommand;
 use crate::failure::Failure;
 use crate::overrides::required;
 use crate::skipped::fail_if_skipped;
+use crate::terminal::print_json;
 
 /// Prints the model's answers to questions.
 ///
 /// # Errors
-/// [`Failure::Incomplete`] if a question was skipped.
+/// Returns [`Failure::Incomplete`] if a question was skipped.
 pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
     let config = args.config.resolve_for_answers(None, &[&args.seed, &args.model, &args.images])?;
     let flags = [("--questions", args.questions.is_some())];

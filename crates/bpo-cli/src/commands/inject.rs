@@ -1,9 +1,9 @@
 //! `bpo inject`
 
-use bpo::stages::without_answers_in;
+use bpo::stages::without_answers;
 use bpo::{AnnotatedData, Required, Stage, StageLedger};
 
-use super::{api_key, outputs_of_stage, read_data};
+use super::{api_key, outputs_of_stage, read_answers, read_data};
 use crate::args::InjectCommand;
 use crate::failure::Failure;
 use crate::overrides::required;
@@ -13,7 +13,7 @@ use crate::skipped::print_skipped;
 /// Injects errors into the annotated answers.
 ///
 /// # Errors
-/// If an input cannot be used, or the output cannot be written.
+/// Returns an error if an input cannot be used, or the output cannot be written.
 pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     let mut config =
         args.config.resolve_for_answers(args.preset.preset, &[&args.seed, &args.data, &args.inject])?;
@@ -28,10 +28,11 @@ pub fn inject(args: &InjectCommand) -> Result<(), Failure> {
     let key = api_key(&config)?;
     let mut progress = progress::new();
     let AnnotatedData { samples, fingerprint, .. } = read_data(&config, &mut *progress)?;
-    let dropped = without_answers_in(&args.weakened)?;
-    let mut ledger = StageLedger::open_file(Stage::Inject, &config, &fingerprint, out)?;
+    let weakened = read_answers(&args.weakened, &fingerprint, args.allow_mismatch)?;
+    let dropped = without_answers(&weakened);
+    let (mut ledger, mut file) = StageLedger::open_file(Stage::Inject, &config, &fingerprint, out)?;
     let injector = || bpo::open_injector(&config, key, &samples);
-    let outcome = bpo::stages::inject(&config, &samples, &dropped, injector, out, &mut *progress)?;
+    let outcome = bpo::stages::inject(&config, &samples, &dropped, injector, &mut file, &mut *progress)?;
     ledger.finish(Stage::Inject, &outcome.summary)?;
     print_skipped(&outcome.skipped, Some(out));
     Ok(())

@@ -6,12 +6,12 @@ use super::open_device;
 use crate::args::MergeCommand;
 use crate::failure::Failure;
 use crate::overrides::required;
-use crate::progress::print_line;
+use crate::terminal::print_line;
 
 /// Writes the checkpoint with the adapter merged into its weights.
 ///
 /// # Errors
-/// If an input cannot be read, or the output cannot be written.
+/// Returns an error if an input cannot be read, or the output cannot be written.
 pub fn merge(args: &MergeCommand) -> Result<(), Failure> {
     let config = args.config.resolve_for_answers(None, &[&args.checkpoint])?;
     let adapter = args.adapter.as_ref().or(config.model.adapter.as_ref()).cloned();

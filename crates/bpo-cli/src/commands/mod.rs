@@ -19,12 +19,13 @@ mod train;
 #[cfg(feature = "model")]
 mod weaken;
 
-use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 #[cfg(feature = "model")]
 use bpo::burn::tensor::Device;
-use bpo::{AnnotatedData, BpoError, Paths, Progress, RunConfig, manifest_beside};
+use bpo::pairs::Fingerprint;
+use bpo::stages::StageAnswers;
+use bpo::{AnnotatedData, BpoError, Paths, Progress, RunConfig, check_answers, manifest_beside};
 #[cfg(feature = "model")]
 use bpo::{Checkpoint, ImageRoot};
 
@@ -37,7 +38,7 @@ use crate::skipped::print_skipped;
 /// Runs a command.
 ///
 /// # Errors
-/// The reason why the command did not finish its work.
+/// Returns the reason why the command did not finish its work.
 pub fn run(command: Command) -> Result<(), Failure> {
     match command {
         #[cfg(feature = "model")]
@@ -107,20 +108,6 @@ fn api_key(_: &RunConfig) -> Result<Option<String>, BpoError> {
     Ok(None)
 }
 
-/// Prints a value as one JSON line to standard output, and flushes it.
-fn print_json(value: &impl serde::Serialize) -> Result<(), BpoError> {
-    let stdout = Path::new("standard output");
-    let mut line =
-        serde_json::to_vec(value).map_err(|source| BpoError::Json { path: stdout.to_owned(), source })?;
-    line.push(b'\n');
-    let mut out = std::io::stdout().lock();
-    out.write_all(&line).and_then(|()| out.flush()).map_err(|source| BpoError::Io {
-        action: "write to",
-        path: stdout.to_owned(),
-        source,
-    })
-}
-
 /// Loads the checkpoint of the settings with its adapter.
 #[cfg(feature = "model")]
 fn load_checkpoint(config: &RunConfig) -> Result<Checkpoint, BpoError> {
@@ -129,7 +116,7 @@ fn load_checkpoint(config: &RunConfig) -> Result<Checkpoint, BpoError> {
     Checkpoint::load_with_adapter(config.model_path()?, adapter, config.model.dtype, &device)
 }
 
-/// The files that a stage of its own writes.
+/// The files that the command of a single stage writes.
 fn outputs_of_stage<'a>(paths: &'a mut Paths, out: &Path) -> &'a mut Paths {
     paths.output("--out", out).output("--out", &manifest_beside(out))
 }
@@ -139,4 +126,21 @@ fn read_data(config: &RunConfig, progress: &mut dyn Progress) -> Result<Annotate
     let data = AnnotatedData::read(config.data_path()?)?;
     print_skipped(&data.report(progress).skipped, None);
     Ok(data)
+}
+
+/// Checks and reads answer files. With `allow_mismatch`, files that do not belong together or to
+/// the data cause a warning in place of an error.
+fn read_answers(
+    files: &[PathBuf],
+    data: &Fingerprint,
+    allow_mismatch: bool,
+) -> Result<Vec<StageAnswers>, BpoError> {
+    let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    match check_answers(&files, data) {
+        Err(BpoError::Answers { problems }) if allow_mismatch => {
+            problems.iter().for_each(|problem| tracing::warn!("{problem}"));
+        }
+        checked => checked?,
+    }
+    files.into_iter().map(StageAnswers::read).collect()
 }

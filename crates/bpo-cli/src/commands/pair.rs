@@ -1,11 +1,9 @@
 //! `bpo pair`
 
-use std::path::Path;
+use bpo::stages::ExistingPairs;
+use bpo::{AnnotatedData, BpoError, Required};
 
-use bpo::stages::Existing;
-use bpo::{BpoError, Required};
-
-use super::read_data;
+use super::{read_answers, read_data};
 use crate::args::PairCommand;
 use crate::failure::Failure;
 use crate::overrides::required;
@@ -15,7 +13,7 @@ use crate::skipped::print_skipped;
 /// Builds preference pairs.
 ///
 /// # Errors
-/// If an input cannot be used, or the output cannot be written.
+/// Returns an error if an input cannot be used, or the output cannot be written.
 pub fn pair(args: &PairCommand) -> Result<(), Failure> {
     let config = args.config.resolve_for_answers(args.preset.preset, &[&args.data])?;
     let flags = [("--answers", !args.answers.is_empty()), ("--out", args.out.is_some())];
@@ -27,10 +25,10 @@ pub fn pair(args: &PairCommand) -> Result<(), Failure> {
     }
     paths.output("--out", out).check()?;
     let mut progress = progress::new();
-    let samples = read_data(&config, &mut *progress)?.samples;
-    let answers: Vec<&Path> = args.answers.iter().map(|file| file.as_path()).collect();
+    let AnnotatedData { samples, fingerprint, .. } = read_data(&config, &mut *progress)?;
+    let answers = read_answers(&args.answers, &fingerprint, args.allow_mismatch)?;
     let (pairs, outcome) =
-        bpo::stages::pair(&config, &samples, &answers, out, Existing::Refuse, &mut *progress)?;
+        bpo::stages::pair(&config, &samples, answers, out, ExistingPairs::Refuse, &mut *progress)?;
     print_skipped(&outcome.skipped, None);
     if pairs.is_empty() {
         let (path, skipped) = (out.to_owned(), outcome.summary.skipped);

@@ -7,12 +7,13 @@ use crate::args::RunArgs;
 use crate::failure::Failure;
 use crate::interrupt::Interruptible;
 use crate::overrides::required;
-use crate::progress::{self, print_line};
+use crate::progress;
+use crate::terminal::print_line;
 
 /// Runs all stages in a run directory.
 ///
 /// # Errors
-/// [`Failure::Interrupted`] if a signal stopped training.
+/// Returns [`Failure::Interrupted`] if a signal stopped training.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = args.config.resolve(args.preset.preset, &args.overrides())?.with_absolute_paths()?;
     let settings = [Required::Model, Required::Data, Required::Images];

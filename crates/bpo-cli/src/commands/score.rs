@@ -4,21 +4,21 @@ use bpo::dpo::{Collate, validate_pairs};
 use bpo::model::VlmCollator;
 use bpo::pairs::format::jsonl::read_pairs;
 use bpo::pairs::{PreferencePair, warn_left_out};
-use bpo::reference::fill;
 use bpo::stages::StageOutcome;
-use bpo::{BpoError, ReferenceSection, Required, collator};
+use bpo::{BpoError, ReferenceSection, Required, collator, fill_cache};
 
-use super::{load_checkpoint, open_images, print_json};
+use super::{load_checkpoint, open_images};
 use crate::args::ScoreCommand;
 use crate::failure::Failure;
 use crate::overrides::required;
 use crate::progress;
 use crate::skipped::fail_if_skipped;
+use crate::terminal::print_json;
 
 /// Prints the log-probabilities of pairs.
 ///
 /// # Errors
-/// [`Failure::Incomplete`] if a pair was skipped.
+/// Returns [`Failure::Incomplete`] if a pair was skipped.
 pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     let config = args.config.resolve_for_answers(None, &[&args.model, &args.images])?;
     config.require(&[Required::Model, Required::Images], &[("--pairs", args.pairs.is_some())])?;
@@ -55,7 +55,7 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
             let loss = config.train.objective().properties();
             let (pairs, refused) = validate_pairs(&mut collate, loss, &set.pairs);
             let (cache, unprepared) =
-                fill(&config, file, &checkpoint, &mut collate, &pairs, &mut *progress::new())?;
+                fill_cache(&config, file, &checkpoint, &mut collate, &pairs, &mut *progress::new())?;
             let is_prepared = |pair: &PreferencePair| !unprepared.iter().any(|skipped| skipped.id == pair.id);
             let pairs: Vec<_> = pairs.into_iter().filter(is_prepared).collect();
             let unscored = bpo::score_cached(&cache, &pairs, &checkpoint.model.device(), each)?;

@@ -1,20 +1,21 @@
 //! `bpo train`
 
 use bpo::pairs::format::jsonl::read_pairs;
-use bpo::{BpoError, LocalBackend, PipelineBackend, Required, RunDir, RunStatus, Stage, StageLedger};
+use bpo::{BpoError, LocalBackend, PipelineBackend, Required, RunDir, RunStatus, StageLedger};
 
-use super::{open_device, open_images, print_json};
+use super::{open_device, open_images};
 use crate::args::TrainCommand;
 use crate::failure::Failure;
 use crate::interrupt::Interruptible;
 use crate::overrides::required;
-use crate::progress::{self, print_line};
+use crate::progress;
 use crate::skipped::print_skipped;
+use crate::terminal::{print_json, print_line, print_lines};
 
 /// Trains on preference pairs, or estimates what training takes.
 ///
 /// # Errors
-/// [`Failure::Interrupted`] if a signal stopped training.
+/// Returns [`Failure::Interrupted`] if a signal stopped training.
 pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     let config = args
         .config
@@ -36,7 +37,7 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
         let (plan, outcome) = bpo::plan(&config, &set.pairs, &images, &open_device(&config)?)?;
         print_skipped(&outcome.skipped, None);
-        print_line(&super::plan::describe(&plan));
+        print_lines(&super::plan::describe(&plan));
         return Ok(print_json(&plan)?);
     };
     let mut progress = Interruptible::new(progress::new());
@@ -47,7 +48,7 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     print_skipped(&outcome.skipped, None);
     match status {
         RunStatus::Finished => {
-            ledger.finish(Stage::Train, &outcome.summary)?;
+            ledger.finish_training(&config, &dir, &outcome.summary)?;
             print_line(&format!("{}: {}", config.result_name(), dir.result(&config).display()));
             Ok(())
         }

@@ -12,7 +12,7 @@ use crate::skipped::print_skipped;
 /// Generates answers about weakened images.
 ///
 /// # Errors
-/// If an input cannot be used, or the output cannot be written.
+/// Returns an error if an input cannot be used, or the output cannot be written.
 pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     let flags: [&dyn Overrides; 5] = [&args.seed, &args.model, &args.data, &args.images, &args.weaken];
     let mut config = args.config.resolve_for_answers(args.preset.preset, &flags)?;
@@ -24,10 +24,10 @@ pub fn weaken(args: &WeakenCommand) -> Result<(), Failure> {
     let images = open_images(&config)?;
     let mut progress = progress::new();
     let AnnotatedData { samples, fingerprint, .. } = read_data(&config, &mut *progress)?;
-    let mut ledger = StageLedger::open_file(Stage::Weaken, &config, &fingerprint, out)?;
+    let (mut ledger, mut file) = StageLedger::open_file(Stage::Weaken, &config, &fingerprint, out)?;
     let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, None);
     let model = || backend.model();
-    let outcome = bpo::stages::weaken(&config, &samples, &images, model, out, &mut *progress)?;
+    let outcome = bpo::stages::weaken(&config, &samples, &images, model, &mut file, &mut *progress)?;
     ledger.finish(Stage::Weaken, &outcome.summary)?;
     print_skipped(&outcome.skipped, Some(out));
     Ok(())

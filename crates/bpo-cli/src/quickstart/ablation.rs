@@ -7,32 +7,33 @@ use bpo::eval::Estimate;
 
 use bpo_world::Split;
 
-use super::arm::Arm;
 use super::files::{create_dir, write, write_json};
 use super::plot::{Dots, dots};
 use super::summary::{MAIN_METRICS, Summary};
+use super::variant::Variant;
 use super::{Quickstart, Setting};
 use crate::failure::Failure;
-use crate::progress::print_line;
+use crate::terminal::{print_line, print_lines};
 
-const ARMS: [Arm; 5] = [Arm::Sft, Arm::Weakened, Arm::Injected, Arm::AuthorsLoss, Arm::Bpo];
+const VARIANTS: [Variant; 5] =
+    [Variant::Sft, Variant::Weakened, Variant::Injected, Variant::AuthorsLoss, Variant::Bpo];
 
 /// Runs each seed, with its base model, in a directory of its own, and writes
 /// `report/ablation.{json,md,svg}`.
 ///
 /// # Errors
-/// If a run fails, or a file cannot be written.
+/// Returns an error if a run fails, or a file cannot be written.
 pub fn run(out: &Path, seeds: &[(u64, Option<&Path>)], setting: Setting<'_>) -> Result<(), Failure> {
     let mut summaries = Vec::new();
     for &(seed, base) in seeds {
-        print_line(&format!("\nseed {seed}"));
+        print_lines(&format!("\nseed {seed}"));
         let run = out.join(format!("seed-{seed}"));
-        summaries.push(Quickstart { out: &run, seed, base, setting }.run(&ARMS)?);
+        summaries.push(Quickstart { out: &run, seed, base, setting }.run(&VARIANTS)?);
     }
     let dir = out.join("report");
     create_dir(&dir)?;
     let table = table(&summaries, setting);
-    print_line(&format!("\n{table}"));
+    print_lines(&format!("\n{table}"));
     write_json(&dir.join("ablation.json"), &summaries)?;
     write(&dir.join("ablation.md"), table.as_bytes())?;
     write(&dir.join("ablation.svg"), plot(&summaries, setting.evaluated[0].name()).as_bytes())?;
@@ -42,11 +43,11 @@ pub fn run(out: &Path, seeds: &[(u64, Option<&Path>)], setting: Setting<'_>) -> 
 
 /// The models in the order of the table: name in the summary, and title.
 fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let arms = ARMS.into_iter().map(|arm| match arm {
-        Arm::Bpo => ("after", arm.title()),
+    let variants = VARIANTS.into_iter().map(|variant| match variant {
+        Variant::Bpo => ("after", variant.title()),
         other => (other.name(), other.title()),
     });
-    std::iter::once(("before", "no training")).chain(arms)
+    std::iter::once(("before", "no training")).chain(variants)
 }
 
 /// A metric with its interval, in percent.

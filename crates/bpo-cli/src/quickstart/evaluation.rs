@@ -43,7 +43,7 @@ impl<'a> Evaluator<'a> {
     /// An evaluator of the checkpoint in `base`, with and without adapters.
     ///
     /// # Errors
-    /// If the images are missing.
+    /// Returns an error if the images are missing.
     pub fn new(base: &'a Path, splits: &'a Splits, device: Device) -> Result<Self, BpoError> {
         let images = ImageRoot::new(&splits.train.images)?;
         let table = ObjectTable::of_names(bpo_world::Kind::ALL.iter().map(|kind| kind.name()))?;
@@ -59,7 +59,7 @@ impl<'a> Evaluator<'a> {
     /// model of this size uses only one core per split.
     ///
     /// # Errors
-    /// If the model cannot be loaded, or a question is not answered.
+    /// Returns an error if the model cannot be loaded, or a question is not answered.
     pub fn evaluate(&self, adapter: Option<&Path>, name: &str) -> Result<[Scored; 2], BpoError> {
         let questions: usize =
             self.splits.evaluation.iter().map(|split| split.descriptions.len() + split.presence.len()).sum();

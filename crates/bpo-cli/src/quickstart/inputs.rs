@@ -1,18 +1,17 @@
 //! The inputs of a quickstart, recorded in its directory and compared before anything is written
 //! into it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bpo::pairs::Fingerprint;
-use bpo::{BpoError, Change, RunDir};
+use bpo::{BpoError, RunDir, bind_dir};
 use bpo_world::{Example, QuestionMix, Split};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::files::write_json;
 use super::recipe::Size;
 
 /// Everything that determines the images and the base model of a quickstart.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Inputs {
     /// Seed of the run. The evaluation images are the same for all seeds.
     pub seed: u64,
@@ -23,15 +22,15 @@ pub struct Inputs {
     #[serde(rename = "evaluated")]
     splits: [String; 2],
     /// Fingerprint of the base model.
-    base: String,
+    base: Fingerprint,
     /// Fingerprint of some of the images and texts. Another version of the data set generator has
     /// another one.
-    world: String,
+    world: Fingerprint,
 }
 
 impl Inputs {
     /// The inputs of a run.
-    pub fn new(seed: u64, size: Size, splits: [&str; 2], base: String) -> Self {
+    pub fn new(seed: u64, size: Size, splits: [&str; 2], base: Fingerprint) -> Self {
         let (splits, world) = (splits.map(str::to_owned), world(seed));
         Self { world, seed, training_images: size.train, images_of_each_split: size.evaluation, splits, base }
     }
@@ -50,61 +49,28 @@ impl Inputs {
     /// those recorded.
     ///
     /// # Errors
-    /// [`BpoError::Locked`]; [`BpoError::Changed`] if other inputs are recorded; if the file
-    /// cannot be written.
+    /// Returns [`BpoError::Locked`] if another process uses the directory, [`BpoError::Changed`] if
+    /// other inputs are recorded, or an error if the file cannot be written.
     pub fn open_dir(&self, out: &Path) -> Result<RunDir, BpoError> {
         let dir = RunDir::open(out)?;
-        let path = out.join("quickstart.json");
-        match Self::read(&path)? {
-            Some(recorded) if recorded != *self => Err(BpoError::Changed {
-                path: out.to_owned(),
-                settings: self.changes(&recorded),
-                inputs: Vec::new(),
-            }),
-            Some(_) => Ok(dir),
-            None => {
-                write_json(&path, self)?;
-                Ok(dir)
-            }
-        }
-    }
-
-    fn read(path: &Path) -> Result<Option<Self>, BpoError> {
-        match std::fs::read(path) {
-            Ok(bytes) => {
-                let json = |source| BpoError::Json { path: PathBuf::from(path), source };
-                Ok(Some(serde_json::from_slice(&bytes).map_err(json)?))
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(BpoError::Io { action: "read", path: path.to_owned(), source }),
-        }
-    }
-
-    fn changes(&self, then: &Self) -> Vec<Change> {
-        let change = |key: &str, then: String, now: String| {
-            (then != now).then(|| Change { key: key.to_owned(), then: Some(then), now: Some(now) })
-        };
-        let of = |inputs: &Self| inputs.splits.join(" and ");
-        let changes = [
-            change("seed", then.seed.to_string(), self.seed.to_string()),
-            change("images to train on", then.training_images.to_string(), self.training_images.to_string()),
-            change(
-                "images of each split",
-                then.images_of_each_split.to_string(),
-                self.images_of_each_split.to_string(),
-            ),
-            change("splits", of(then), of(self)),
-            change("base model", then.base.clone(), self.base.clone()),
-            change("world", then.world.clone(), self.world.clone()),
+        let texts = [
+            ("seed", self.seed.to_string()),
+            ("images to train on", self.training_images.to_string()),
+            ("images of each split", self.images_of_each_split.to_string()),
+            ("splits", self.splits.join(" and ")),
         ];
-        changes.into_iter().flatten().collect()
+        let settings = texts.into_iter().map(|(key, text)| (key.to_owned(), text)).collect();
+        let inputs = [("base model", &self.base), ("generated images and texts", &self.world)];
+        let inputs = inputs.into_iter().map(|(key, print)| (key.to_owned(), print.clone())).collect();
+        bind_dir(&dir, "quickstart.json", settings, inputs)?;
+        Ok(dir)
     }
 }
 
-fn world(seed: u64) -> String {
+fn world(seed: u64) -> Fingerprint {
     let examples = (0..16).map(|index| Example::new(Split::Train, index, seed, &QuestionMix::default()));
     let bytes = examples.flat_map(|Example { scene, qa, .. }| {
         [qa.prompt.into_bytes(), qa.answer.into_bytes(), scene.draw().into_raw()].concat()
     });
-    Fingerprint::of(bytes.collect::<Vec<u8>>()).to_string()
+    Fingerprint::of(bytes.collect::<Vec<u8>>())
 }

@@ -1,18 +1,18 @@
 //! `bpo quickstart`: all of BPO on a small model and a small synthetic data set, with a report.
 
 mod ablation;
-mod arm;
 mod base;
 mod evaluation;
 mod files;
 mod inputs;
 mod page;
 mod plot;
-mod prior;
 mod recipe;
 mod splits;
 mod stopwatch;
 mod summary;
+mod variant;
+mod world_injector;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,27 +24,31 @@ use bpo::pairs::PreferencePair;
 use bpo::pairs::format::jsonl::{JsonLines, read_pairs};
 use bpo::stages::StageRecord;
 use bpo::{
-    BpoError, Checkpoint, Dtype, LocalBackend, RunConfig, RunDir, fingerprint_checkpoint, record_moved_inputs,
+    BpoError, Checkpoint, Dtype, LocalBackend, RunConfig, RunDir, fingerprint_checkpoint, record_moved_images,
 };
 use bpo_world::{Example, Split, Topic};
 
 use crate::args::QuickstartArgs;
 use crate::commands::open_device;
 use crate::failure::Failure;
-use crate::progress::{self, print_line};
-use arm::Arm;
+use crate::progress;
+use crate::terminal::{print_line, print_lines};
 use evaluation::{Evaluator, Scored};
 use files::{create_dir, write, write_json};
 use inputs::Inputs;
-use prior::Prior;
 use recipe::Size;
 use splits::{Evaluated, Splits};
 use stopwatch::Stopwatch;
 use summary::{MAIN_METRICS, Metrics, Summary, Weakened, changes};
+use variant::Variant;
+use world_injector::WorldInjector;
 
 /// The models that BPO is compared with. BPO with the authors' loss is not one of them: it is the
 /// same method.
 const PEERS: [&str; 2] = ["before", "sft"];
+
+/// Headings of the tables of the evaluation splits.
+const WORLDS: [&str; 2] = ["counterfactual world", "usual world"];
 
 /// A model and its answers about the evaluation splits.
 #[derive(Debug)]
@@ -62,7 +66,7 @@ pub struct Model {
 /// Runs the quickstart once, or as an ablation over several seeds.
 ///
 /// # Errors
-/// If the directory has other inputs, or a stage fails.
+/// Returns an error if the directory has other inputs, or a stage fails.
 pub fn quickstart(args: &QuickstartArgs) -> Result<(), Failure> {
     let mut config = RunConfig::default();
     config.device = args.device.unwrap_or_default();
@@ -86,7 +90,7 @@ pub fn quickstart(args: &QuickstartArgs) -> Result<(), Failure> {
         return ablation::run(&args.out, &seeds, setting);
     }
     let run = Quickstart { out: &args.out, seed: args.seed, base: base(0), setting };
-    run.run(&[Arm::Sft, Arm::Bpo])?;
+    run.run(&[Variant::Sft, Variant::Bpo])?;
     Ok(())
 }
 
@@ -110,14 +114,14 @@ struct Quickstart<'a> {
 }
 
 impl Quickstart<'_> {
-    /// Makes pairs, trains each arm, evaluates all models and writes the report.
-    fn run(&self, arms: &[Arm]) -> Result<Summary, BpoError> {
+    /// Makes pairs, trains each variant, evaluates all models and writes the report.
+    fn run(&self, variants: &[Variant]) -> Result<Summary, BpoError> {
         let mut clock = Stopwatch::default();
         let Setting { config, size, evaluated, device } = self.setting;
         let print = match self.base {
             Some(base) => {
                 Checkpoint::load(base, Dtype::F32, device)?;
-                fingerprint_checkpoint(base)?.to_string()
+                fingerprint_checkpoint(base)?
             }
             None => base::fingerprint(),
         };
@@ -145,9 +149,9 @@ impl Quickstart<'_> {
         clock.lap("evaluation");
 
         let run = self.out.join("run");
-        record_moved_inputs(&config, &run)?;
-        let mut backend =
-            LocalBackend::new(config.clone(), device.clone(), None).with_injector(|_| Box::new(Prior));
+        record_moved_images(&config, &run)?;
+        let mut backend = LocalBackend::new(config.clone(), device.clone(), None)
+            .with_injector(|_| Box::new(WorldInjector));
         let report = bpo::run(&config, &run, &mut backend, &mut *progress::new())?;
         if report.was_finished {
             print_line(&format!("nothing left to do in {}", run.display()));
@@ -158,16 +162,16 @@ impl Quickstart<'_> {
         let steps = pairs.len().div_ceil(config.train.pairs_per_step());
         clock.lap("bpo run");
 
-        for &arm in arms {
-            let trained = match arm {
-                Arm::Bpo => run.clone(),
+        for &variant in variants {
+            let trained = match variant {
+                Variant::Bpo => run.clone(),
                 other => self.train(other, &config, &pairs, steps)?,
             };
             clock.lap("other trainings");
-            let scored = evaluator.evaluate(Some(&trained.join("adapter")), arm.title())?;
-            let name = if arm == Arm::Bpo { "after" } else { arm.name() };
+            let scored = evaluator.evaluate(Some(&trained.join("adapter")), variant.title())?;
+            let name = if variant == Variant::Bpo { "after" } else { variant.name() };
             let metrics = Some(trained.join("metrics.jsonl"));
-            models.push(Model { name, title: arm.title(), scored, metrics });
+            models.push(Model { name, title: variant.title(), scored, metrics });
             clock.lap("evaluation");
         }
         let summary = Summary {
@@ -184,13 +188,13 @@ impl Quickstart<'_> {
 
     fn train(
         &self,
-        arm: Arm,
+        variant: Variant,
         config: &RunConfig,
         pairs: &[PreferencePair],
         steps: usize,
     ) -> Result<PathBuf, BpoError> {
-        let dir = self.out.join(arm.name());
-        arm.train(config, pairs, steps, &dir, self.setting.device)?;
+        let dir = self.out.join(variant.name());
+        variant.train(config, pairs, steps, &dir, self.setting.device)?;
         Ok(dir)
     }
 
@@ -238,25 +242,25 @@ impl Quickstart<'_> {
         let share = |value: &Option<f64>| {
             value.map_or_else(|| "-".to_owned(), |value| format!("{:.1} %", 100.0 * value))
         };
-        print_line(&format!(
+        print_lines(&format!(
             "\n{answers} descriptions of images weakened by {distortion} (alpha-bar {alpha_bar:.2}): CHAIR_i {}, recall {}",
             share(chair_i),
             share(recall)
         ));
-        for Evaluated { name, .. } in &splits.evaluation {
+        for (title, Evaluated { name, .. }) in WORLDS.iter().zip(&splits.evaluation) {
             let split = &summary.splits[name];
             let metrics: Vec<&Metrics> = models.iter().map(|model| &split.models[model.name]).collect();
             let mut table = ReportTable::new(models.iter().map(|model| model.title));
             for (name, label) in MAIN_METRICS {
                 table.row(label, metrics.iter().map(|metrics| format_percent(&metrics.get(name))));
             }
-            print_line(&format!("\n{name}\n{table}"));
+            print_lines(&format!("\n{title}\n{table}"));
             for model in models.iter().filter(|model| PEERS.contains(&model.name)) {
                 let change = format_percent(&split.change[model.name]);
                 print_line(&format!("CHAIR_i of BPO relative to {}: {change}", model.title));
             }
         }
-        print_line(
+        print_lines(
             "\nCHAIR_i: share of mentioned objects that are not in the image; CHAIR_s: share of descriptions with such an \
              object; recall: share of the objects in the image that are mentioned; yes/no: accuracy. In brackets: 95 % intervals.",
         );
@@ -264,7 +268,8 @@ impl Quickstart<'_> {
         let (page, index) = (page::page(summary, models, splits)?, dir.join("index.html"));
         write_json(&dir.join("summary.json"), summary)?;
         write(&index, page.as_bytes())?;
-        print_line(&format!("\nadapter: {}", self.out.join("run/adapter").display()));
+        print_line("");
+        print_line(&format!("adapter: {}", self.out.join("run/adapter").display()));
         print_line(&format!("report: {}", index.display()));
         Ok(())
     }

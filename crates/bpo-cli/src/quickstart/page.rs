@@ -38,7 +38,7 @@ const ROWS: [(&str, &str); 9] = [
 /// training.
 ///
 /// # Errors
-/// If a file cannot be read.
+/// Returns an error if a file cannot be read.
 pub fn page(summary: &Summary, models: &[Model], splits: &Splits) -> Result<String, BpoError> {
     let columns: Vec<&str> = models.iter().map(|model| model.title).collect();
     let parts = [

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_values_make_a_chart() {
+    fn any_values_can_be_plotted() {
         for values in [vec![], vec![1.0], vec![2.0, 2.0, 2.0], vec![f64::NAN, 1.0, -3.0]] {
             let svg = chart("a", "Loss", &[Line { name: "one", values }]);
             assert!(svg.starts_with("<svg") && svg.ends_with("</svg>") && !svg.contains("NaN,"), "{svg}");

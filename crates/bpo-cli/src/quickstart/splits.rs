@@ -45,7 +45,7 @@ impl Splits {
     /// usual one.
     ///
     /// # Errors
-    /// If a file cannot be written.
+    /// Returns an error if a file cannot be written.
     pub fn write(dir: &Path, size: Size, seed: u64, evaluated: [Split; 2]) -> Result<Self, BpoError> {
         let train =
             write_split(dir, Split::Train, size.train, seed, &QuestionMix::default()).map_err(world)?;

@@ -117,7 +117,7 @@ impl Serialize for Metrics {
 /// The relative changes of CHAIR_i from each of the other models to `after`, on the same images.
 ///
 /// # Errors
-/// If the answers are about other images.
+/// Returns an error if the answers are about other images.
 pub fn changes<'a>(
     after: &[ChairItem],
     others: impl IntoIterator<Item = (&'static str, &'a [ChairItem])>,

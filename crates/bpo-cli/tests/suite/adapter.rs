@@ -68,7 +68,7 @@ fn near_ln_2(loss: f64) -> bool {
 }
 
 #[test]
-fn training_continues_from_an_adapter() {
+fn training_starts_from_an_adapter() {
     let setting = Setting::new();
     setting.continue_training("second", &[]).succeeds();
     let losses = setting.losses("second");
@@ -99,7 +99,7 @@ fn training_continues_from_an_adapter() {
 }
 
 #[test]
-fn settings_that_contradict_the_adapter_are_refused() {
+fn settings_that_contradict_the_adapter_are_errors() {
     let setting = Setting::new();
     setting.continue_training("second", &["--lora-r", "8"]).refuses_naming(&[
         "`lora.r`",
@@ -118,7 +118,7 @@ fn settings_that_contradict_the_adapter_are_refused() {
     setting
         .continue_training("second", &["--lora-r", "4", "--preset", "paper", "--max-steps", "1"])
         .succeeds();
-    setting.train("third", &["--adapter", "nowhere"]).fails_naming(&["nowhere", "no PEFT adapter"]);
+    setting.train("third", &["--adapter", "nowhere"]).fails_naming(&["nowhere", "not a PEFT adapter"]);
     // `score` ignores settings of training
     for text in ["[lora]\nr = 16\n", "[full_finetune]\n"] {
         fs::write(setting.at("bpo.toml"), text).unwrap();
@@ -130,7 +130,7 @@ fn settings_that_contradict_the_adapter_are_refused() {
 }
 
 #[test]
-fn a_cache_and_a_resumed_training_check_the_adapter() {
+fn cache_and_resumed_training_check_the_adapter() {
     let setting = Setting::new();
     let cache = setting.at("r.safetensors");
     let (cache, adapter) = (cache.to_str().unwrap(), setting.adapter());
@@ -168,14 +168,14 @@ fn a_cache_and_a_resumed_training_check_the_adapter() {
 
 /// The model with the adapter answers about weakened images.
 #[test]
-fn a_run_continues_from_an_adapter() {
+fn run_starts_from_an_adapter() {
     let setting = Setting::new();
     let run = setting.at("run");
     let arguments = || run_arguments(&run).into_iter().chain(arguments!["--adapter", setting.adapter()]);
     bpo(arguments()).succeeds();
     assert!(near_ln_2(setting.losses("run")[0]));
     bpo(arguments()).succeeds().says("nothing left to do");
-    bpo(run_arguments(&run)).fails_naming(&["weakened.jsonl", "`model.adapter`"]);
+    bpo(run_arguments(&run)).fails_naming(&["`model.adapter` (--adapter) is not set now"]);
     let manifest: Value = serde_json::from_slice(&fs::read(run.join("manifest.json")).unwrap()).unwrap();
     assert!(manifest["stages"]["train"]["inputs"]["adapter"].is_string(), "{manifest}");
 }
@@ -183,7 +183,7 @@ fn a_run_continues_from_an_adapter() {
 /// As with PEFT, `adapter_config.json` decides, and a warning names surplus and missing weights of
 /// the file.
 #[test]
-fn an_adapter_with_surplus_or_missing_weights_is_warned_of() {
+fn extra_or_missing_adapter_weights_cause_a_warning() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     copy_run(&at("run"));
@@ -222,7 +222,7 @@ fn an_adapter_with_surplus_or_missing_weights_is_warned_of() {
 }
 
 #[test]
-fn an_adapter_that_does_not_fit_is_named() {
+fn mismatched_adapter_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let pairs = dir.path().join("pairs.jsonl");
     write_pairs(&pairs, &[("a", "cat.jpg", "What is it?", "A cat.", "A dog.")]);
@@ -244,7 +244,7 @@ fn an_adapter_that_does_not_fit_is_named() {
 }
 
 #[test]
-fn an_adapter_for_another_base_or_in_its_place_is_refused() {
+fn adapter_of_another_base_or_as_base_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     copy_run(&at("run"));

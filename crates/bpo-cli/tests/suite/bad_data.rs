@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::common::{bpo, checkpoint, generate, photos, read_lines, score, tiny, write_pairs, write_samples};
 
 #[test]
-fn data_that_is_cut_off_is_named_with_its_place() {
+fn truncated_data_error_has_the_position() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("cut.json");
     let whole = fs::read_to_string(photos().join("llava.json")).unwrap();
@@ -24,7 +24,7 @@ fn data_that_is_cut_off_is_named_with_its_place() {
 }
 
 #[test]
-fn pairs_that_are_cut_off_are_named_with_their_place() {
+fn truncated_pairs_error_has_the_position() {
     let dir = tempfile::tempdir().unwrap();
     let pairs = dir.path().join("cut.jsonl");
     write_pairs(
@@ -49,7 +49,7 @@ fn bitmap(width: u32, height: u32) -> Vec<u8> {
 }
 
 #[test]
-fn images_that_cannot_be_used_are_skipped_and_counted() {
+fn unusable_images_are_skipped_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let images = dir.path().join("images");
     fs::create_dir(&images).unwrap();
@@ -106,13 +106,13 @@ fn images_that_cannot_be_used_are_skipped_and_counted() {
     for ((variant, (id, image, reason)), line) in twice.zip(lines) {
         assert_eq!((&line["id"], line["variant"].as_u64().unwrap_or(0)), (&(*id).into(), variant));
         assert_eq!(line["reason"].as_str(), *reason, "{line}");
-        let detail = line["skipped"].as_str();
+        let detail = line["detail"].as_str();
         assert!(reason.is_none() || detail.is_some_and(|detail| detail.contains(image)), "{line}");
     }
 }
 
 #[test]
-fn an_image_root_that_is_not_there_is_named() {
+fn missing_image_root_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let data = photos().join("llava.json");
     bpo(arguments![
@@ -130,7 +130,7 @@ fn an_image_root_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_wrong_image_root_is_an_error_and_the_right_one_continues() {
+fn run_continues_after_a_wrong_image_root() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("weakened.jsonl");
     let weaken = |images: &Path| {
@@ -159,7 +159,7 @@ fn a_wrong_image_root_is_an_error_and_the_right_one_continues() {
 }
 
 #[test]
-fn questions_and_answers_that_do_not_fit_are_skipped_and_counted() {
+fn too_long_questions_and_answers_are_skipped_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let long = "why ".repeat(checkpoint::context() + 1);
     let data = dir.path().join("llava.json");
@@ -204,7 +204,7 @@ fn questions_and_answers_that_do_not_fit_are_skipped_and_counted() {
 }
 
 #[test]
-fn pairs_that_do_not_fit_are_skipped_before_training() {
+fn too_long_pairs_are_skipped_before_training() {
     let dir = tempfile::tempdir().unwrap();
     let long = "why ".repeat(checkpoint::context() + 1);
     let pairs = dir.path().join("pairs.jsonl");
@@ -247,7 +247,7 @@ fn pairs_that_do_not_fit_are_skipped_before_training() {
 }
 
 #[test]
-fn answers_that_are_the_same_to_the_model_are_no_pair() {
+fn answers_with_the_same_tokens_make_no_pair() {
     let dir = tempfile::tempdir().unwrap();
     let pairs = dir.path().join("pairs.jsonl");
     write_pairs(
@@ -278,7 +278,7 @@ fn answers_that_are_the_same_to_the_model_are_no_pair() {
 }
 
 #[test]
-fn answers_given_twice_and_none_at_all_make_no_pairs() {
+fn identical_and_missing_answers_make_no_pairs() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let data = photos().join("llava.json");
@@ -304,7 +304,7 @@ fn answers_given_twice_and_none_at_all_make_no_pairs() {
 }
 
 #[test]
-fn an_empty_question_file_and_a_repeated_id_are_errors() {
+fn empty_question_file_and_repeated_id_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let questions = dir.path().join("questions.json");
     let ask = |text: &str| {
@@ -313,5 +313,5 @@ fn an_empty_question_file_and_a_repeated_id_are_errors() {
     };
     ask("[]").fails_naming(&["questions.json", "no question is left"]);
     let question = "{\"id\": \"a\", \"image\": \"cat.jpg\", \"prompt\": \"What?\"}\n";
-    ask(&question.repeat(2)).fails_naming(&["\"a\" is of two questions"]);
+    ask(&question.repeat(2)).fails_naming(&["two questions have the id \"a\""]);
 }

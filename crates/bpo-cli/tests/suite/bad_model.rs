@@ -15,7 +15,7 @@ fn run_with_changes(change: impl FnOnce(&Path)) -> Outcome {
 }
 
 #[test]
-fn all_weights_that_do_not_fit_are_listed() {
+fn all_mismatched_weights_are_listed() {
     const GONE: [&str; 2] = ["layers.0.mlp.gate_proj.weight", "multi_modal_projector.linear_1.weight"];
     let mut turned = String::new();
     let outcome = run_with_changes(|model| {
@@ -35,7 +35,7 @@ fn all_weights_that_do_not_fit_are_listed() {
 }
 
 #[test]
-fn a_weight_file_that_is_cut_off_is_named() {
+fn truncated_weight_file_is_named() {
     for part in [2, 100, 1_000_000] {
         run_with_changes(|model| {
             let file = model.join("model.safetensors");
@@ -54,7 +54,7 @@ fn fill_head_with_nan(model: &Path) {
 }
 
 #[test]
-fn every_command_reports_weights_that_are_not_finite() {
+fn non_finite_weights_are_an_error_in_every_command() {
     run_with_changes(fill_head_with_nan).fails_naming(&["logits", "not finite"]);
 
     let dir = tempfile::tempdir().unwrap();
@@ -85,7 +85,7 @@ fn every_command_reports_weights_that_are_not_finite() {
 }
 
 #[test]
-fn an_image_token_is_what_all_files_say_it_is() {
+fn conflicting_image_tokens_are_an_error() {
     let with = |id: serde_json::Value| {
         run_with_changes(|model| {
             let path = model.join("config.json");
@@ -101,7 +101,7 @@ fn an_image_token_is_what_all_files_say_it_is() {
 }
 
 #[test]
-fn a_pairs_file_without_pairs_is_an_error() {
+fn pairs_file_without_pairs_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     for text in ["", "[]"] {
         let pairs = dir.path().join("pairs");
@@ -111,7 +111,7 @@ fn a_pairs_file_without_pairs_is_an_error() {
 }
 
 #[test]
-fn a_repaired_checkpoint_is_used_in_the_same_directory() {
+fn run_continues_with_a_repaired_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let (model, run) = (dir.path().join("model"), dir.path().join("run"));
     checkpoint::copy_to(&model);
@@ -126,7 +126,7 @@ fn a_repaired_checkpoint_is_used_in_the_same_directory() {
 }
 
 #[test]
-fn a_missing_tokenizer_says_how_to_make_one() {
+fn missing_tokenizer_error_names_the_remedy() {
     run_with_changes(|model| fs::remove_file(model.join("tokenizer.json")).unwrap())
         .fails_naming(&["tokenizer.json", "save_pretrained"]);
     run_with_changes(|model| fs::write(model.join("tokenizer.json"), "{\"model\":").unwrap())
@@ -134,7 +134,7 @@ fn a_missing_tokenizer_says_how_to_make_one() {
 }
 
 #[test]
-fn other_files_that_are_missing_or_broken_are_named() {
+fn missing_and_broken_files_are_named() {
     run_with_changes(|model| fs::remove_file(model.join("config.json")).unwrap())
         .fails_naming(&["config.json"]);
     run_with_changes(|model| fs::write(model.join("config.json"), "{\n \"model_type\": ").unwrap())
@@ -151,7 +151,7 @@ fn other_files_that_are_missing_or_broken_are_named() {
 
 /// The error names the model family, not a file that its processor lacks.
 #[test]
-fn config_json_is_read_before_the_processor() {
+fn config_json_is_checked_before_the_processor() {
     let edit_config = |edit: &dyn Fn(&mut serde_json::Value)| {
         run_with_changes(|model| {
             let path = model.join("config.json");
@@ -179,7 +179,7 @@ fn config_json_is_read_before_the_processor() {
 
 #[test]
 #[cfg(not(any(feature = "cuda", feature = "cuda-nvrtc")))]
-fn a_device_that_is_not_built_in_is_named() {
+fn unavailable_device_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
     bpo(run_arguments(&run).into_iter().chain(arguments!["--device", "cuda"]))
@@ -188,7 +188,7 @@ fn a_device_that_is_not_built_in_is_named() {
 }
 
 #[test]
-fn an_output_that_cannot_be_written_is_named() {
+fn unwritable_output_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("taken");
     fs::write(&file, "a file").unwrap();
@@ -199,12 +199,12 @@ fn an_output_that_cannot_be_written_is_named() {
     let data = photos().join("llava.json");
     bpo(arguments!["inject", "--data", &data, "--out", &out]).fails_naming(&["dir is a directory"]);
     bpo(arguments!["inject", "--data", &data, "--out", file])
-        .fails_naming(&["taken is there", "taken.manifest.json"]);
+        .fails_naming(&["taken exists", "taken.manifest.json"]);
     assert_eq!(fs::read_to_string(dir.path().join("taken")).unwrap(), "a file");
 }
 
 #[test]
-fn two_runs_do_not_share_a_directory() {
+fn second_run_in_a_directory_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let lock = fs::File::create(dir.path().join("lock")).unwrap();
     lock.try_lock().unwrap();
@@ -213,7 +213,7 @@ fn two_runs_do_not_share_a_directory() {
 
 /// A wrong reference is refused before the first step.
 #[test]
-fn a_reference_that_is_another_model_is_refused_before_the_first_step() {
+fn different_reference_model_is_an_error_before_the_first_step() {
     let dir = tempfile::tempdir().unwrap();
     let (other, run) = (dir.path().join("other"), dir.path().join("run"));
     checkpoint::copy_to(&other);
@@ -238,7 +238,7 @@ const SHOUTING: &str = "{% for m in messages %}{% if m['role'] != 'system' %}{{ 
 {% if add_generation_prompt %}{{ 'assistant!' }}{% endif %}";
 
 #[test]
-fn another_chat_template_is_refused_before_the_first_step() {
+fn different_chat_template_is_an_error_before_the_first_step() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let (other, cache) = (at("other"), at("reference.safetensors"));
@@ -259,7 +259,7 @@ fn another_chat_template_is_refused_before_the_first_step() {
 
 /// The tokens of the answer could not be separated from those of the prompt.
 #[test]
-fn a_template_that_does_not_append_the_answer_is_refused_before_the_first_step() {
+fn template_without_appended_answer_is_an_error_before_the_first_step() {
     let detached = SHOUTING.replace("assistant!", "Your turn:");
     run_with_changes(|model| fs::write(model.join("chat_template.jinja"), detached).unwrap())
         .fails_naming(&["chat_template.jinja", "does not put the answer right after its generation prompt"]);

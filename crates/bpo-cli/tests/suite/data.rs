@@ -9,7 +9,7 @@ use crate::common::{
 use serde_json::{Value, json};
 
 #[test]
-fn a_pair_with_the_tokens_of_an_earlier_one_is_skipped_alone() {
+fn pair_with_the_tokens_of_an_earlier_pair_is_skipped() {
     let dir = tempfile::tempdir().unwrap();
     let pairs = dir.path().join("pairs.jsonl");
     write_pairs(
@@ -69,7 +69,7 @@ fn inject(dir: &Path, data: &[Value]) -> Outcome {
 }
 
 #[test]
-fn one_bad_record_does_not_refuse_a_file_and_bad_ones_alone_do() {
+fn invalid_record_is_skipped_and_a_file_of_invalid_records_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let data = [
         conversation("good", "What is it?", "A cat sits on a red mat."),
@@ -102,7 +102,7 @@ fn one_bad_record_does_not_refuse_a_file_and_bad_ones_alone_do() {
 
 /// A few lines about skipped records, then a count.
 #[test]
-fn the_number_of_lines_about_skipped_records_is_limited() {
+fn number_of_lines_about_skipped_records_is_limited() {
     let dir = tempfile::tempdir().unwrap();
     let bad = |number: usize| conversation(&format!("bad-{number}"), "What?", "");
     let mut data: Vec<Value> = (0..30).map(bad).collect();
@@ -115,7 +115,7 @@ fn the_number_of_lines_about_skipped_records_is_limited() {
 }
 
 #[test]
-fn a_question_that_cannot_be_read_keeps_its_place() {
+fn unreadable_question_keeps_its_index() {
     let dir = tempfile::tempdir().unwrap();
     let questions = dir.path().join("questions.jsonl");
     let ask = |lines: &[&str]| {
@@ -139,7 +139,7 @@ fn a_question_that_cannot_be_read_keeps_its_place() {
 }
 
 #[test]
-fn messages_are_conversations() {
+fn messages_are_read_as_conversations() {
     let answers = |data: &[Value]| {
         let dir = tempfile::tempdir().unwrap();
         inject(dir.path(), data).succeeds().says("data: 2 samples");
@@ -169,7 +169,7 @@ fn without_system(dir: &Path) {
 }
 
 #[test]
-fn system_texts_are_read_where_the_template_has_a_place_for_them() {
+fn system_texts_are_used_if_the_template_supports_them() {
     let dir = tempfile::tempdir().unwrap();
     let (plain, with_system) = (dir.path().join("plain.jsonl"), dir.path().join("system.jsonl"));
     write_pairs(&plain, &[("a", "cat.jpg", "What?", "A cat.", "A dog.")]);
@@ -191,7 +191,7 @@ fn system_texts_are_read_where_the_template_has_a_place_for_them() {
 }
 
 #[test]
-fn a_system_turn_goes_through_all_stages() {
+fn system_text_is_kept_in_all_stages() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data.json");
     let mut conversations = vec![conversation("a", "What is it?", "A cat sits on a red mat.")];

@@ -19,7 +19,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 #[test]
-fn a_folder_is_made_and_continued() {
+fn interrupted_folder_is_continued() {
     let dir = tempfile::tempdir().unwrap();
     let text = "crop:keep=0.1..0.3+diffusion-noise:step=500";
     let (one, four) = (dir.path().join("one"), dir.path().join("four"));
@@ -49,7 +49,7 @@ fn a_folder_is_made_and_continued() {
 }
 
 #[test]
-fn a_killed_one_is_continued() {
+fn killed_distortion_is_continued() {
     let dir = tempfile::tempdir().unwrap();
     let images = dir.path().join("images");
     fs::create_dir(&images).unwrap();
@@ -79,7 +79,7 @@ fn a_killed_one_is_continued() {
 }
 
 #[test]
-fn unusable_images_are_reported_and_the_others_made() {
+fn unusable_images_are_reported_and_others_distorted() {
     let dir = tempfile::tempdir().unwrap();
     let (images, out) = (dir.path().join("images"), dir.path().join("out"));
     fs::create_dir(&images).unwrap();
@@ -96,7 +96,7 @@ fn unusable_images_are_reported_and_the_others_made() {
 }
 
 #[test]
-fn every_limit_has_a_flag_and_the_help_its_default() {
+fn every_limit_has_a_flag_with_its_default_in_the_help() {
     let dir = tempfile::tempdir().unwrap();
     let help = bpo(["help", "distort"]).succeeds().stdout;
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -127,7 +127,7 @@ fn every_limit_has_a_flag_and_the_help_its_default() {
 }
 
 #[test]
-fn a_file_is_made_once() {
+fn existing_file_is_not_written_again() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("cat.png");
     let make = |text: &str, more: &[&str]| {
@@ -145,7 +145,7 @@ fn a_file_is_made_once() {
 }
 
 #[test]
-fn the_sheet_in_the_guide_is_that_of_its_command() {
+fn sheet_in_the_guide_equals_output_of_its_command() {
     let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/src");
     let text = fs::read_to_string(guide.join("distortions.md")).unwrap();
     let line = text.lines().find(|line| line.contains("--sheet")).expect("the guide has the command");
@@ -168,7 +168,7 @@ fn the_sheet_in_the_guide_is_that_of_its_command() {
 }
 
 #[test]
-fn the_guide_and_the_help_have_all_families() {
+fn guide_and_help_list_all_families() {
     let guide =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/src/distortions.md"));
     let guide = guide.unwrap();
@@ -182,7 +182,7 @@ fn the_guide_and_the_help_have_all_families() {
 }
 
 #[test]
-fn contradicting_arguments_are_refused() {
+fn contradicting_arguments_are_errors() {
     let photo = photos().join("cat.jpg");
     for arguments in [
         arguments!["distort", &photo],

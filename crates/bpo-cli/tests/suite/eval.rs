@@ -43,7 +43,7 @@ fn chair_of_answers_about_known_images() {
 }
 
 #[test]
-fn answers_of_generate_are_scored_as_they_are() {
+fn answers_of_generate_can_be_scored() {
     let dir = tempfile::tempdir().unwrap();
     let questions = dir.path().join("questions.jsonl");
     // as LLaVA's files of POPE's questions have it
@@ -86,7 +86,7 @@ fn answers_of_generate_are_scored_as_they_are() {
 }
 
 #[test]
-fn unclear_answers_are_warned_of() {
+fn unclear_answers_cause_a_warning() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = dir.path().join(name);
@@ -111,7 +111,7 @@ fn unclear_answers_are_warned_of() {
 }
 
 #[test]
-fn chair_as_published_reads_as_the_published_scorer() {
+fn chair_as_published_equals_the_published_scorer() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = dir.path().join(name);
@@ -144,7 +144,7 @@ fn chair_as_published_reads_as_the_published_scorer() {
 }
 
 #[test]
-fn questions_are_made_answered_and_scored() {
+fn pope_questions_are_generated_answered_and_scored() {
     let dir = tempfile::tempdir().unwrap();
     let (truth, asked) = (dir.path().join("truth.jsonl"), dir.path().join("pope.jsonl"));
     let shown =

@@ -98,7 +98,7 @@ fn results(run: &Path) -> BTreeMap<&'static str, Vec<u8>> {
 }
 
 #[test]
-fn killed_runs_end_with_the_bytes_of_an_uninterrupted_one() {
+fn killed_runs_equal_uninterrupted_run() {
     const ROUNDS: u64 = 5;
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("bpo.toml");
@@ -158,7 +158,7 @@ fn killed_runs_end_with_the_bytes_of_an_uninterrupted_one() {
 /// SIGTERM stops training after a checkpoint.
 #[cfg(unix)]
 #[test]
-fn a_run_that_is_terminated_leaves_a_checkpoint() {
+fn terminated_run_writes_a_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("bpo.toml");
     fs::write(&config, "[train]\nbatch_size = 1\nmax_steps = 60\nsave_every = 1000\n").unwrap();
@@ -180,7 +180,7 @@ fn a_run_that_is_terminated_leaves_a_checkpoint() {
     let ended = child.wait_with_output().unwrap();
     let stderr = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(130), "{stderr}");
-    assert!(stderr.contains("the same command resumes"), "{stderr}");
+    assert!(stderr.contains("run the same command again to resume"), "{stderr}");
     let done = read_lines(run.join("metrics.jsonl")).len();
     assert!((2..60).contains(&done), "{done} steps");
     assert!(run.join(format!("checkpoints/step-{done:06}")).is_dir());

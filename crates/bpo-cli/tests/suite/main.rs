@@ -13,7 +13,7 @@ mod common;
 mod cases;
 mod distort;
 #[cfg(not(feature = "model"))]
-mod pair_maker;
+mod without_model;
 
 #[cfg(feature = "flex")]
 mod adapter;

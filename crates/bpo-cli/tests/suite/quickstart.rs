@@ -20,7 +20,7 @@ fn first_and_last(file: &Path, metric: &str) -> (f64, f64) {
 }
 
 #[test]
-fn it_writes_a_summary_and_a_page() {
+fn quickstart_writes_a_summary_and_a_page() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("quickstart");
     let run = |out: &Path| {
@@ -69,10 +69,17 @@ fn it_writes_a_summary_and_a_page() {
     let mut again = summary(&moved);
     again["seconds"] = first["seconds"].clone();
     assert_eq!(again, first);
+
+    // a damaged adapter is made again
+    let weights = moved.join("sft/adapter/adapter_model.safetensors");
+    let whole = fs::read(&weights).unwrap();
+    fs::write(&weights, &whole[..whole.len() / 2]).unwrap();
+    run(&moved);
+    assert_eq!(fs::read(&weights).unwrap(), whole);
 }
 
 #[test]
-fn a_directory_with_other_inputs_is_refused() {
+fn directory_with_other_inputs_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("quickstart");
     fs::create_dir_all(out.join("run")).unwrap();
@@ -98,7 +105,7 @@ fn a_directory_with_other_inputs_is_refused() {
     let own = dir.path().join("own");
     fs::create_dir_all(own.join("base")).unwrap();
     fs::write(own.join("base/config.json"), "mine").unwrap();
-    bpo(arguments!["quickstart", "--scale", "0.04", "--out", &own]).fails_naming(&["own", "no run is in it"]);
+    bpo(arguments!["quickstart", "--scale", "0.04", "--out", &own]).fails_naming(&["own", "holds no run"]);
     fs::write(own.join("lock"), "").unwrap();
     bpo(arguments!["quickstart", "--scale", "0.04", "--out", &own])
         .fails_naming(&["base/config.json", "not written by bpo"]);

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::common::{
-    Outcome, bpo, checkpoint, flip_last_bit, losses, photos, read_lines, score, tiny, write_pairs,
-    write_three_pairs,
+    Outcome, bpo, checkpoint, flip_last_bit, losses, photos, read_lines, run_arguments, score, tiny,
+    write_pairs, write_three_pairs,
 };
 
 fn train(model: &Path, pairs: &Path, out: &Path, more: Vec<OsString>) -> Outcome {
@@ -30,7 +30,7 @@ fn fill_cache(model: &Path, pairs: &Path, cache: &Path) -> Outcome {
 }
 
 #[test]
-fn a_cache_of_score_gives_the_losses_of_training() {
+fn cache_of_score_gives_the_losses_of_training() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let (file, cache) = (at("pairs.jsonl"), at("reference.safetensors"));
@@ -60,7 +60,7 @@ fn a_cache_of_score_gives_the_losses_of_training() {
 }
 
 #[test]
-fn a_stale_cache_is_refused_with_the_changes() {
+fn stale_cache_is_an_error_with_all_changes() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let (model, file, cache) = (at("model"), at("pairs.jsonl"), at("reference.safetensors"));
@@ -95,9 +95,45 @@ fn a_stale_cache_is_refused_with_the_changes() {
     stale(&["reference.safetensors"]);
 }
 
+/// `bpo run` finds a stale cache, another tokenizer and missing images to evaluate on before its
+/// first stage, and names all of them.
+#[test]
+fn a_run_finds_a_stale_cache_and_missing_evaluation_images_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (other, cache, config) = (at("other"), at("reference.safetensors"), at("bpo.toml"));
+    checkpoint::copy_to(&other);
+    let template = other.join("chat_template.jinja");
+    let text = fs::read_to_string(&template).unwrap();
+    fs::write(&template, text.replace(r"'<image>\n'", "'<image> '")).unwrap();
+    write_three_pairs(&at("pairs.jsonl"), ["A cat.", "A red cup."]);
+    fill_cache(&other, &at("pairs.jsonl"), &cache).succeeds();
+    write_pairs(&at("eval.jsonl"), &[("gone", "unicorn.jpg", "What is it?", "A cat.", "A dog.")]);
+    let run = |settings: &str, named: &[&str]| {
+        fs::write(&config, format!("{settings}\n[data]\neval_pairs = {:?}\n", at("eval.jsonl"))).unwrap();
+        let arguments = run_arguments(&at("run")).into_iter().chain(arguments!["--config", &config]);
+        let outcome = bpo(arguments).fails_naming(named);
+        assert!(!outcome.stderr.contains("weaken:") && !at("run").exists(), "{}", outcome.stderr);
+    };
+    let images = ["the run cannot start", "eval.jsonl", "unicorn.jpg"];
+    let stale = format!("[reference]\ncache = {cache:?}\n");
+    run(&stale, &[&images[..], &["reference.safetensors", "`template`"]].concat());
+    let unlike = format!("[reference]\npath = {other:?}\n");
+    run(&unlike, &[&images[..], &["another chat template"]].concat());
+    // some pairs that cannot be used are skipped, unless the settings forbid it
+    let mut pairs = fs::read_to_string(at("eval.jsonl")).unwrap();
+    pairs.push('\n');
+    pairs.push_str(&fs::read_to_string(at("pairs.jsonl")).unwrap());
+    fs::write(at("eval.jsonl"), pairs).unwrap();
+    run(
+        "[train]\nvalidate_pairs = false\n",
+        &["eval.jsonl: pair gone", "unicorn.jpg", "`train.validate_pairs`"],
+    );
+}
+
 /// `score` scores `--model`, not the reference of the settings.
 #[test]
-fn score_ignores_the_reference() {
+fn score_ignores_reference_settings() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let (other, file, cache, config) =
@@ -113,7 +149,7 @@ fn score_ignores_the_reference() {
 }
 
 #[test]
-fn a_synchronized_reference_needs_full_finetuning() {
+fn synchronized_reference_needs_full_finetuning() {
     let dir = tempfile::tempdir().unwrap();
     let (file, config) = (dir.path().join("pairs.jsonl"), dir.path().join("bpo.toml"));
     write_three_pairs(&file, ["A cat.", "A red cup."]);
@@ -124,7 +160,7 @@ fn a_synchronized_reference_needs_full_finetuning() {
 
 /// Training skips the pair, and samples use another question.
 #[test]
-fn a_question_that_does_not_fit_is_no_sample() {
+fn question_longer_than_the_context_is_not_sampled() {
     let dir = tempfile::tempdir().unwrap();
     let (file, out) = (dir.path().join("pairs.jsonl"), dir.path().join("run"));
     let long = "How many words fit into this? ".repeat(400);
@@ -150,7 +186,7 @@ fn another_reference_needs_reference_differs() {
     train(&tiny(), &file, &at("run"), vec![]).succeeds();
     let reference = arguments!["--reference-adapter", at("run/adapter")];
     train(&tiny(), &file, &at("other"), reference.clone())
-        .fails_naming(&["training cannot begin", "the reference is another model"]);
+        .fails_naming(&["training cannot start", "the reference is another model"]);
     let config = at("bpo.toml");
     fs::write(&config, "[train]\nreference_differs = true\n").unwrap();
     let meant = [reference, arguments!["--config", &config]].concat();
@@ -165,7 +201,7 @@ fn another_reference_needs_reference_differs() {
 }
 
 #[test]
-fn flags_set_the_loss_evaluation_and_samples() {
+fn flags_set_loss_evaluation_and_samples() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let (file, other) = (at("pairs.jsonl"), at("eval.jsonl"));
@@ -188,7 +224,7 @@ fn flags_set_the_loss_evaluation_and_samples() {
         let more = arguments!["--loss", "simpo", flag, tiny()];
         train(&tiny(), &file, &at("simpo"), more).refuses_naming(&[key, "the loss simpo"]);
     }
-    for (flag, what) in [("--reference", "no directory"), ("--reference-adapter", "no PEFT adapter")] {
+    for (flag, what) in [("--reference", "no directory"), ("--reference-adapter", "not a PEFT adapter")] {
         train(&tiny(), &file, &at("nothing"), arguments![flag, at("nope")]).fails_naming(&["nope", what]);
     }
     let empty = at("empty.jsonl");
@@ -204,7 +240,7 @@ fn flags_set_the_loss_evaluation_and_samples() {
 }
 
 #[test]
-fn a_dry_run_estimates_training() {
+fn dry_run_estimates_training() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let file = at("pairs.jsonl");

@@ -11,7 +11,7 @@ use crate::common::{
 use serde_json::Value;
 
 #[test]
-fn a_run_trains_an_adapter_and_a_second_one_has_nothing_to_do() {
+fn second_run_in_a_finished_directory_does_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
     let first = bpo(run_arguments(&run)).succeeds();
@@ -38,8 +38,8 @@ fn a_run_trains_an_adapter_and_a_second_one_has_nothing_to_do() {
         }
     }
     let manifest: Value = serde_json::from_slice(&fs::read(run.join("manifest.json")).unwrap()).unwrap();
-    assert_eq!(manifest["stages"]["data"]["skipped"]["no-image"], 1);
-    assert_eq!(manifest["stages"]["train"]["done"], pairs.len());
+    assert_eq!(manifest["stages"]["data"]["finished"]["skipped"]["no-image"], 1);
+    assert_eq!(manifest["stages"]["train"]["finished"]["done"], pairs.len());
     let skipped = read_lines(run.join("skipped.jsonl"));
     assert_eq!((&skipped[0]["id"], &skipped[0]["reason"]), (&"text-0".into(), &"no-image".into()));
 
@@ -51,7 +51,7 @@ fn a_run_trains_an_adapter_and_a_second_one_has_nothing_to_do() {
 
 /// Settings of evaluation, loss, weighting and divergence reach the files of the run.
 #[test]
-fn a_run_is_evaluated_and_keeps_its_best() {
+fn run_keeps_the_best_evaluation() {
     let dir = tempfile::tempdir().unwrap();
     let (config, run) = (dir.path().join("bpo.toml"), dir.path().join("run"));
     let settings = r#"
@@ -85,7 +85,7 @@ fn a_run_is_evaluated_and_keeps_its_best() {
 }
 
 #[test]
-fn a_run_in_full_makes_a_model() {
+fn run_with_full_finetuning_writes_a_model() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
     let all = run_arguments(&run);
@@ -112,7 +112,7 @@ fn a_run_in_full_makes_a_model() {
 
 /// Dropout masks follow from the seed.
 #[test]
-fn a_run_with_dropout_gives_the_same_twice() {
+fn runs_with_dropout_are_reproducible() {
     let dir = tempfile::tempdir().unwrap();
     let (config, run) = (dir.path().join("bpo.toml"), dir.path().join("run"));
     fs::write(&config, "[lora]\nlora_dropout = 0.2\n").unwrap();
@@ -135,7 +135,7 @@ fn a_run_with_dropout_gives_the_same_twice() {
 }
 
 #[test]
-fn other_settings_for_what_was_made_are_refused_by_name() {
+fn changed_settings_of_finished_stages_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
     copy_run(&run);
@@ -155,7 +155,7 @@ fn other_settings_for_what_was_made_are_refused_by_name() {
 /// Several distortions and samples, contrast decoding and an answer prefix: from the settings to
 /// the pairs.
 #[test]
-fn answers_are_made_in_several_ways() {
+fn run_with_all_weakening_settings_makes_pairs() {
     let dir = tempfile::tempdir().unwrap();
     let (config, run) = (dir.path().join("bpo.toml"), dir.path().join("run"));
     let settings = r#"
@@ -226,7 +226,7 @@ fn answers_are_made_in_several_ways() {
 }
 
 #[test]
-fn a_run_in_half_precision_ends() {
+fn run_in_half_precision_finishes() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
     let with = |tolerance: &str| {

@@ -11,7 +11,7 @@ use crate::common::{
 };
 
 #[test]
-fn scores_show_what_training_did_and_merging_keeps_it() {
+fn scores_change_by_training_and_not_by_merging() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
     copy_run(&run);
@@ -45,7 +45,7 @@ fn scores_show_what_training_did_and_merging_keeps_it() {
 }
 
 #[test]
-fn the_authors_json_is_scored_as_well() {
+fn pairs_in_the_authors_format_can_be_scored() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("bpo.json");
     let completion = |score: f64, response: &str, kind: &str| serde_json::json!({"score": score, "response": response, "type": kind});
@@ -63,7 +63,7 @@ fn the_authors_json_is_scored_as_well() {
 }
 
 #[test]
-fn pairs_that_cannot_be_scored_are_named_and_the_others_scored() {
+fn invalid_pairs_are_named_and_others_scored() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("pairs.jsonl");
     write_pairs(
@@ -86,7 +86,7 @@ fn pairs_that_cannot_be_scored_are_named_and_the_others_scored() {
 }
 
 #[test]
-fn questions_are_answered_in_their_order() {
+fn questions_are_answered_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("questions.jsonl");
     let question = |image: &str| format!("{{\"image\": \"{image}\", \"prompt\": \"What is it?\"}}\n");
@@ -112,7 +112,7 @@ fn questions_are_answered_in_their_order() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_it_quietly() {
+fn closed_pipe_ends_the_command_without_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("pairs.jsonl");
     write_pairs(&file, &[("a", "cat.jpg", "What is it?", "A cat.", "A dog.")]);

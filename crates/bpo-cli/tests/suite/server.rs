@@ -27,7 +27,7 @@ fn inject(dir: &Path, url: &str, settings: &str, environment: &[(&str, &str)]) -
 }
 
 #[test]
-fn a_server_that_is_down_stops_the_stage_and_one_that_recovers_ends_it() {
+fn unavailable_server_stops_the_stage_and_recovered_server_resumes_it() {
     let dir = tempfile::tempdir().unwrap();
     // a port that was free a moment ago
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -54,11 +54,11 @@ fn a_server_that_is_down_stops_the_stage_and_one_that_recovers_ends_it() {
 }
 
 #[test]
-fn a_server_that_refuses_everything_is_an_error_and_keeps_nothing() {
+fn server_that_refuses_all_requests_is_an_error_without_results() {
     let dir = tempfile::tempdir().unwrap();
     let refusing = Server::refusing();
     inject(dir.path(), &refusing.url, "", &[]).fails_naming(&[
-        "inject: nothing was answered",
+        "inject: no request was answered",
         "400",
         "out of luck",
     ]);
@@ -74,7 +74,7 @@ fn a_server_that_refuses_everything_is_an_error_and_keeps_nothing() {
 }
 
 #[test]
-fn a_run_whose_server_answered_nothing_goes_on_without_it() {
+fn run_without_server_answers_can_continue_without_the_server() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
     let broken = Server::failing_first(usize::MAX);
@@ -89,7 +89,7 @@ fn a_run_whose_server_answered_nothing_goes_on_without_it() {
 }
 
 #[test]
-fn the_key_comes_from_the_variable_that_the_settings_name() {
+fn api_key_is_read_from_the_configured_variable() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::failing_first(0);
     let settings = "api_key_env = \"BPO_TEST_KEY\"";
@@ -103,7 +103,7 @@ fn the_key_comes_from_the_variable_that_the_settings_name() {
 /// The server returns the request's headers in its errors, which reach standard error and the file
 /// of answers.
 #[test]
-fn a_key_that_a_server_sends_back_is_removed() {
+fn api_key_in_a_response_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let key = "sk-Open+Sesame/1234567890=";
     let with = |server: &Server| {
@@ -118,4 +118,33 @@ fn a_key_that_a_server_sends_back_is_removed() {
     for text in [&failed.stderr, &refused.stderr, &file] {
         assert!(!text.to_lowercase().contains("sesame"), "{text}");
     }
+}
+
+/// `bpo run` with a server that needs a key.
+fn run_with_key(dir: &Path, url: &str) -> Outcome {
+    let config = dir.join("bpo.toml");
+    let server = format!("base_url = \"{url}\"\nmodel = \"m\"\napi_key_env = \"BPO_TEST_KEY\"\n");
+    fs::write(&config, format!("[inject.server]\n{server}")).unwrap();
+    let arguments = run_arguments(&dir.join("run")).into_iter().chain(arguments!["--config", config]);
+    finish(command(arguments).env("BPO_TEST_KEY", "open-sesame"))
+}
+
+/// A key that the server refuses is found before the first stage.
+#[test]
+fn a_refused_key_stops_a_run_before_its_first_stage() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::refusing_the_key();
+    let outcome =
+        run_with_key(dir.path(), &server.url).fails_naming(&["`inject.server`", "401", "wrong key"]);
+    assert!(!outcome.stderr.contains("weaken:") && !dir.path().join("run").exists(), "{}", outcome.stderr);
+    assert!(server.requests()[0].to_lowercase().contains("authorization: bearer open-sesame"));
+}
+
+/// The address 0.0.0.0 reaches this computer, but is not known as local.
+#[test]
+fn an_unencrypted_key_is_warned_of_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::failing_first(0);
+    let outcome = run_with_key(dir.path(), &server.url.replace("127.0.0.1", "0.0.0.0")).succeeds();
+    assert_eq!(outcome.stderr.matches("sent unencrypted").count(), 1, "{}", outcome.stderr);
 }

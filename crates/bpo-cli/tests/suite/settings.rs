@@ -15,7 +15,7 @@ fn train(model: &Path, pairs: &Path, more: Vec<OsString>) -> Outcome {
 }
 
 #[test]
-fn all_missing_settings_are_named_at_once() {
+fn all_missing_settings_are_named() {
     let all = ["`model.path` (--model)", "`data.path` (--data)", "`data.images` (--images)", "--out"];
     bpo(["run"]).refuses_naming(&all);
     bpo(["weaken"]).refuses_naming(&all);
@@ -31,7 +31,7 @@ fn all_missing_settings_are_named_at_once() {
 }
 
 #[test]
-fn numbers_outside_of_f32_are_refused() {
+fn numbers_outside_of_f32_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     write_three_pairs(&at("pairs.jsonl"), ["A cat.", "A red cup."]);
@@ -54,7 +54,7 @@ fn numbers_outside_of_f32_are_refused() {
 
 /// Each setting is finite in f32, but not their product.
 #[test]
-fn training_that_is_not_finite_saves_nothing() {
+fn non_finite_training_saves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     write_three_pairs(&at("pairs.jsonl"), ["A cat.", "A red cup."]);
@@ -77,7 +77,7 @@ fn training_that_is_not_finite_saves_nothing() {
 }
 
 #[test]
-fn an_input_of_training_is_never_an_output() {
+fn training_input_as_output_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let file = at("pairs.jsonl");
@@ -127,7 +127,7 @@ fn an_input_of_training_is_never_an_output() {
 }
 
 #[test]
-fn an_input_of_other_commands_is_never_an_output() {
+fn input_of_other_commands_as_output_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     write_samples(&at("data.json"), &[("a", "cat.jpg", "What is it?", "A cat.")]);
@@ -162,7 +162,7 @@ fn an_input_of_other_commands_is_never_an_output() {
 }
 
 #[test]
-fn a_preset_is_the_authors_recipe() {
+fn preset_equals_the_authors_settings() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
     // --lora-r 4, --lora-alpha 16, --epochs 3 and --lr 2e-3 are flags here
@@ -185,7 +185,7 @@ fn a_preset_is_the_authors_recipe() {
 
 /// The limit counts words. With the authors' preset it drops the whole sample.
 #[test]
-fn a_long_answer_drops_its_pair_or_its_sample() {
+fn long_answer_removes_its_pair_or_sample() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     write_samples(&at("data.json"), &[("a", "cat.jpg", "What is it?", "A cat.")]);
@@ -213,7 +213,7 @@ fn with_config(text: &str) -> Outcome {
 }
 
 #[test]
-fn an_unknown_key_is_named_with_the_nearest_one() {
+fn unknown_key_error_suggests_the_nearest_key() {
     with_config("[train]\nlerning_rate = 1e-3\n").refuses_naming(&[
         "bpo.toml",
         "line 2, column 1",
@@ -224,7 +224,7 @@ fn an_unknown_key_is_named_with_the_nearest_one() {
 }
 
 #[test]
-fn bad_settings_are_named() {
+fn invalid_settings_are_named() {
     with_config("[train]\nbeta = \"big\"\n").refuses_naming(&["bpo.toml", "line 2"]);
     with_config("[weaken]\nbatch_size = 0\n").refuses_naming(&["`weaken.batch_size`", "at least 1"]);
     with_config("[train]\nbatch_size = 0\n").refuses_naming(&["`train.batch_size`", "at least 1"]);
@@ -240,7 +240,7 @@ fn bad_settings_are_named() {
 
 /// Messages name the expected value, not the parser's failure.
 #[test]
-fn values_that_cannot_be_parsed_are_named() {
+fn unparsable_values_are_named() {
     for (flag, value, expected) in [
         ("--learning-rate", "fast", "expected a number"),
         ("--lora-r", "many", "expected a whole number, at least 0"),
@@ -259,7 +259,7 @@ fn values_that_cannot_be_parsed_are_named() {
 
 /// Commands offer only flags that change what they do.
 #[test]
-fn flags_that_change_nothing_are_not_offered() {
+fn commands_have_no_flags_without_effect() {
     for (command, flag) in [
         ("pair", "--seed"),
         ("score", "--seed"),
@@ -274,7 +274,7 @@ fn flags_that_change_nothing_are_not_offered() {
 }
 
 #[test]
-fn sampling_that_cannot_work_is_named() {
+fn invalid_sampling_settings_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let questions = dir.path().join("questions.jsonl");
     fs::write(&questions, "{\"image\": \"cat.jpg\", \"prompt\": \"What is it?\"}\n").unwrap();

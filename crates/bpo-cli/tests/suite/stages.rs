@@ -8,7 +8,7 @@ use crate::common::{
 };
 
 #[test]
-fn a_stage_refuses_a_file_of_other_settings() {
+fn stage_file_of_other_settings_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let data = photos().join("llava.json");
@@ -35,7 +35,7 @@ fn a_stage_refuses_a_file_of_other_settings() {
         "`weaken.max_new_tokens` was 4 and is now 6",
     ]);
     assert_eq!(fs::read_to_string(at("weakened.jsonl")).unwrap(), half);
-    weaken(&["--max-new-tokens", "4"]).succeeds().says("weaken: 3 of 7 were there already");
+    weaken(&["--max-new-tokens", "4"]).succeeds().says("weaken: 3 of 7 already done");
     assert_eq!(fs::read_to_string(at("weakened.jsonl")).unwrap(), whole);
 
     let inject =
@@ -56,7 +56,7 @@ fn a_stage_refuses_a_file_of_other_settings() {
 }
 
 #[test]
-fn train_refuses_a_directory_of_other_settings() {
+fn training_directory_of_other_settings_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let run = at("run");
@@ -104,7 +104,7 @@ fn train_refuses_a_directory_of_other_settings() {
 
 /// A file without its settings file was not written by bpo.
 #[test]
-fn a_foreign_output_file_is_not_touched() {
+fn output_file_of_another_program_is_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("mine.jsonl");
     for text in ["{\"id\":", "notes", "{\"id\":\"a\"}\n"] {
@@ -116,7 +116,7 @@ fn a_foreign_output_file_is_not_touched() {
 }
 
 #[test]
-fn a_foreign_config_is_not_touched() {
+fn config_file_of_another_program_is_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     for text in ["seed = 7\n# mine\n", "not toml at all"] {
         let out = dir.path().join("out");
@@ -129,7 +129,7 @@ fn a_foreign_config_is_not_touched() {
 }
 
 #[test]
-fn the_stages_give_the_files_of_a_run() {
+fn single_stages_write_the_files_of_a_run() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
     copy_run(&run);
@@ -164,9 +164,9 @@ fn the_stages_give_the_files_of_a_run() {
     assert_eq!(fs::read(at("trained").join(weights)).unwrap(), fs::read(run.join(weights)).unwrap());
 }
 
-/// Three shards of each stage give the pairs of a run, in whatever order `bpo pair` gets their files.
+/// Three shards of each stage make the pairs of a run, whatever the order of their files.
 #[test]
-fn shards_give_the_pairs_of_a_run() {
+fn shards_make_the_pairs_of_a_run() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
     copy_run(&run);
@@ -196,4 +196,51 @@ fn shards_give_the_pairs_of_a_run() {
     let lines = |name: &str| fs::read_to_string(at(name)).unwrap().lines().count();
     let counts = ["weakened-1.jsonl", "weakened-2.jsonl", "weakened-3.jsonl"].map(lines);
     assert_eq!(counts, [4, 3, 0]);
+}
+
+/// `bpo pair` and `bpo inject --weakened` compare answer files with the data and with each other.
+#[test]
+fn answers_of_other_data_and_missing_shards_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let data = photos().join("llava.json");
+    // the same ids with other questions
+    let text = fs::read_to_string(&data).unwrap();
+    fs::write(at("other.json"), text.replace("What", "Which")).unwrap();
+    let inject = |data: &Path, shard: &str, out: &str| {
+        let config = at("bpo.toml");
+        fs::write(&config, "[inject]\nbatch_size = 1\n").unwrap();
+        let more = arguments!["--data", data, "--shard", shard, "--out", at(out)];
+        bpo([arguments!["inject", "--config", config], more].concat()).succeeds();
+    };
+    inject(&data, "1/2", "first.jsonl");
+    inject(&data, "2/2", "second.jsonl");
+    inject(&at("other.json"), "2/2", "stale.jsonl");
+    let pair = |answers: &[&str], out: &str, more: &[&str]| {
+        let answers: Vec<_> = answers.iter().flat_map(|name| arguments!["--answers", at(name)]).collect();
+        let files = arguments!["pair", "--data", &data, "--out", at(out)];
+        bpo([files, answers, more.iter().map(Into::into).collect()].concat())
+    };
+    pair(&["first.jsonl", "second.jsonl"], "pairs.jsonl", &[]).succeeds();
+    pair(&["first.jsonl", "stale.jsonl"], "no.jsonl", &[])
+        .fails_naming(&["stale.jsonl was made from other data", "--allow-mismatch"]);
+    pair(&["first.jsonl"], "no.jsonl", &[])
+        .fails_naming(&["shard 2/2 of `bpo inject` is missing: give its file too"]);
+    assert!(!at("no.jsonl").exists());
+    pair(&["first.jsonl"], "some.jsonl", &["--allow-mismatch"])
+        .succeeds()
+        .says("shard 2/2 of `bpo inject` is missing");
+    fs::remove_file(at("second.jsonl.manifest.json")).unwrap();
+    pair(&["first.jsonl", "second.jsonl"], "more.jsonl", &["--allow-mismatch"])
+        .succeeds()
+        .says("the file has no manifest");
+    assert_eq!(fs::read(at("more.jsonl")).unwrap(), fs::read(at("pairs.jsonl")).unwrap());
+
+    copy_run(&at("run"));
+    let again = |data: &Path| {
+        let weakened = arguments!["--weakened", at("run/weakened.jsonl"), "--out", at("again.jsonl")];
+        bpo([arguments!["inject", "--data", data], weakened].concat())
+    };
+    again(&at("other.json")).fails_naming(&["weakened.jsonl was made from other data"]);
+    again(&data).succeeds();
 }

@@ -65,7 +65,7 @@ impl Stage for Blur {
 ///
 /// # Errors
 ///
-/// [`DistortError::InvalidValue`] unless `0 <= sigma <=` [`MAX_BLUR_SIGMA`].
+/// Returns [`DistortError::InvalidValue`] unless `0 <= sigma <=` [`MAX_BLUR_SIGMA`].
 pub fn gaussian_blur(image: &RgbImage, sigma: f32) -> Result<RgbImage, DistortError> {
     Distortion::blur(sigma)?;
     let (width, height) = image.dimensions();

@@ -87,8 +87,7 @@ impl Coefficients {
     /// run exactly.
     ///
     /// Torch computes the schedule in single precision, so its coefficients differ by up to 1e-6
-    /// from those of
-    /// [`coefficients`].
+    /// from those of [`coefficients`].
     ///
     /// # Shapes
     ///
@@ -96,7 +95,8 @@ impl Coefficients {
     ///
     /// # Errors
     ///
-    /// [`DistortError::NoiseLength`] if the slices differ in length. Then the pixels are unchanged.
+    /// Returns [`DistortError::NoiseLength`] if the slices differ in length. Then the pixels are
+    /// unchanged.
     pub fn replay(self, pixels: &mut [f32], noise: &[f32]) -> Result<(), DistortError> {
         if pixels.len() != noise.len() {
             return Err(DistortError::NoiseLength { expected: pixels.len(), found: noise.len() });
@@ -113,7 +113,7 @@ impl Coefficients {
 ///
 /// # Errors
 ///
-/// [`DistortError::InvalidValue`] if `step` is not below [`STEPS`].
+/// Returns [`DistortError::InvalidValue`] if `step` is not below [`STEPS`].
 pub fn coefficients(step: u16) -> Result<Coefficients, DistortError> {
     Distortion::diffusion_noise(step)?;
     let abar: f64 = (0..=step).map(|i| 1.0 - beta(i)).product();
@@ -129,7 +129,7 @@ pub fn coefficients(step: u16) -> Result<Coefficients, DistortError> {
 ///
 /// # Errors
 ///
-/// [`DistortError::InvalidValue`] if `step` is not below [`STEPS`].
+/// Returns [`DistortError::InvalidValue`] if `step` is not below [`STEPS`].
 pub fn noise_pixels(pixels: &mut [f32], step: u16, seed: StageSeed) -> Result<(), DistortError> {
     let mix = Mix::from(coefficients(step)?);
     seed.normals().for_each_value(pixels, |pixel, noise| *pixel = mix.blend(*pixel, noise as f32));
@@ -146,8 +146,8 @@ pub fn noise_pixels(pixels: &mut [f32], step: u16, seed: StageSeed) -> Result<()
 ///
 /// # Errors
 ///
-/// [`DistortError::InvalidValue`] if `step` is not below [`STEPS`], [`DistortError::NoiseLength`]
-/// if the slices differ in length. Then the pixels are unchanged.
+/// Returns [`DistortError::InvalidValue`] if `step` is not below [`STEPS`],
+/// [`DistortError::NoiseLength`] if the slices differ in length. Then the pixels are unchanged.
 pub fn replay_noise(pixels: &mut [f32], noise: &[f32], step: u16) -> Result<(), DistortError> {
     coefficients(step)?.replay(pixels, noise)
 }
@@ -160,7 +160,7 @@ pub fn replay_noise(pixels: &mut [f32], noise: &[f32], step: u16) -> Result<(), 
 ///
 /// # Errors
 ///
-/// [`DistortError::InvalidValue`] if `step` is not below [`STEPS`].
+/// Returns [`DistortError::InvalidValue`] if `step` is not below [`STEPS`].
 pub fn noise_rgb(image: &RgbImage, step: u16, seed: StageSeed) -> Result<RgbImage, DistortError> {
     let Coefficients { image: keep, noise: add } = coefficients(step)?;
     let mut noised = image.clone();

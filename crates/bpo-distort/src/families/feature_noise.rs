@@ -14,7 +14,8 @@ use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 /// use bpo_distort::{DistortError, Distortion};
 ///
 /// let noise: Distortion = "blur:sigma=1+feature-noise:sigma=2".parse()?;
-/// let clean: Vec<f32> = (0..10_000).map(|i| (i % 7) as f32).collect(); // the standard deviation is 2
+/// // the standard deviation is 2
+/// let clean: Vec<f32> = (0..10_000).map(|i| (i % 7) as f32).collect();
 /// let mut noised = clean.clone();
 /// for (stage, seed) in noise.feature_stages(7)? {
 ///     if let FeatureStage::Noise { sigma } = stage {
@@ -25,7 +26,8 @@ use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 /// assert!((standard_deviation(&added) - 4.0).abs() < 0.1);
 /// // The image is unchanged.
 /// let image = image::RgbImage::new(2, 2);
-/// assert!(matches!(noise.apply(&image, 7), Err(DistortError::NeedsModel { family: "feature-noise" })));
+/// let error = noise.apply(&image, 7).unwrap_err();
+/// assert!(matches!(error, DistortError::NeedsModel { family: "feature-noise" }));
 /// assert_eq!(*noise.on_image(&image, 7)?, image);
 /// # Ok::<(), bpo_distort::DistortError>(())
 /// ```

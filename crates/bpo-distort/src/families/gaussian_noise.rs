@@ -16,7 +16,8 @@ use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 ///
 /// let grey = RgbImage::from_pixel(100, 100, Rgb([128; 3]));
 /// let noised = "gaussian-noise:sigma=0.1".parse::<Distortion>()?.apply(&grey, 7)?;
-/// let variance = noised.iter().map(|&level| (f64::from(level) - 128.0).powi(2)).sum::<f64>() / 30_000.0;
+/// let squares = noised.iter().map(|&level| (f64::from(level) - 128.0).powi(2));
+/// let variance = squares.sum::<f64>() / 30_000.0;
 /// assert!((variance.sqrt() - 25.5).abs() < 0.5);
 /// # Ok::<(), bpo_distort::DistortError>(())
 /// ```

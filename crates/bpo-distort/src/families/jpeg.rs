@@ -13,7 +13,8 @@ use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 /// use bpo_distort::Distortion;
 /// use image::{Rgb, RgbImage};
 ///
-/// let image = RgbImage::from_fn(32, 32, |x, y| Rgb([(x * 8) as u8, (y * 8) as u8, (x * y) as u8]));
+/// let level = |x: u32, y: u32| Rgb([(x * 8) as u8, (y * 8) as u8, (x * y) as u8]);
+/// let image = RgbImage::from_fn(32, 32, level);
 /// let error = |quality: u8| -> Result<u64, bpo_distort::DistortError> {
 ///     let stored = format!("jpeg:quality={quality}").parse::<Distortion>()?.apply(&image, 7)?;
 ///     Ok(stored.iter().zip(image.iter()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum())

@@ -7,18 +7,18 @@ use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 ///
 /// Follows BDHS ([arXiv 2407.02477](https://arxiv.org/abs/2407.02477)), in which a model answers
 /// with part of the image tokens masked.
-/// [`features::hidden_tokens`](crate::features::hidden_tokens) chooses the tokens: exactly the
+/// [`features::masked_tokens`](crate::features::masked_tokens) chooses the tokens: exactly the
 /// share, rounded. The severity levels are this project's.
 ///
 /// ```
 /// use bpo_distort::Distortion;
-/// use bpo_distort::features::{FeatureStage, hidden_tokens};
+/// use bpo_distort::features::{FeatureStage, masked_tokens};
 ///
 /// let mask: Distortion = "mask-tokens:share=0.25".parse()?;
 /// let hidden: Vec<usize> = mask
 ///     .feature_stages(7)?
 ///     .flat_map(|(stage, seed)| match stage {
-///         FeatureStage::MaskTokens { share } => hidden_tokens(576, share, seed),
+///         FeatureStage::MaskTokens { share } => masked_tokens(576, share, seed),
 ///         _ => vec![],
 ///     })
 ///     .collect();

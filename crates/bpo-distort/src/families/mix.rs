@@ -17,7 +17,8 @@ use crate::{Amount, DistortError, Distortion, Input, StageSeed};
 ///
 /// let image = RgbImage::from_pixel(4, 4, Rgb([200, 0, 0]));
 /// let other = RgbImage::from_pixel(9, 2, Rgb([0, 0, 100]));
-/// let mixed = "mix:share=0.25".parse::<Distortion>()?.apply(Input::new(&image).with_other(&other), 7)?;
+/// let mix: Distortion = "mix:share=0.25".parse()?;
+/// let mixed = mix.apply(Input::new(&image).with_other(&other), 7)?;
 /// assert_eq!(mixed, RgbImage::from_pixel(4, 4, Rgb([150, 0, 25])));
 /// # Ok::<(), bpo_distort::DistortError>(())
 /// ```

@@ -1,12 +1,6 @@
 //! The families of distortions, one file each.
 //!
-//! To add a family:
-//!
-//! 1. Write a file with a struct of its parameters, its `FAMILY` (name, parameters, severity
-//!    levels) and its implementation of [`Stage`]; `crop.rs` is a short example.
-//! 2. Add its `mod` line and its line in `families!` below.
-//! 3. Add it to the table in `docs/src/distortions.md`, and its digest to
-//!    `tests/suite/known_bytes.rs`. Tests fail until both are there.
+//! `docs/src/distortions.md` has the steps to add one.
 
 use crate::family::{Family, Stage};
 

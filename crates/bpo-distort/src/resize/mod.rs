@@ -80,7 +80,7 @@ impl Axis {
     }
 }
 
-/// Resizes an image. An image without pixels gives a black image.
+/// Resizes an image. The result for an image without pixels is black.
 ///
 /// # Panics
 ///

@@ -77,11 +77,11 @@ impl Sheet {
         self.seed
     }
 
-    /// Draws the sheet. An image without pixels gives a sheet without thumbnails.
+    /// Draws the sheet. The sheet of an image without pixels has no thumbnails.
     ///
     /// # Errors
     ///
-    /// The errors of [`Distortion::apply`](crate::Distortion::apply), and
+    /// Returns the errors of [`Distortion::apply`](crate::Distortion::apply), and
     /// [`DistortError::MissingParameter`] for a family with neither severity levels nor defaults.
     pub fn draw<'a>(&self, input: impl Into<Input<'a>>) -> Result<RgbImage, DistortError> {
         let input = input.into();

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use bpo_distort::{Expected, Family, Parameter};
+use bpo_distort::{AllowedValues, Family, Parameter};
 
 fn described(parameter: &Parameter) -> String {
     let values = match parameter.expected() {
-        Expected::Number { low, high } => format!(" from {low} to {high}"),
-        Expected::Whole { low, high } => format!(", whole, from {low} to {high}"),
-        Expected::Word(words) => format!(": {}", words.join(", ")),
+        AllowedValues::Number { low, high } => format!(" from {low} to {high}"),
+        AllowedValues::Whole { low, high } => format!(", whole, from {low} to {high}"),
+        AllowedValues::Word(words) => format!(": {}", words.join(", ")),
         _ => unreachable!(),
     };
     let default = parameter.default().map(|default| format!(" ({default})")).unwrap_or_default();

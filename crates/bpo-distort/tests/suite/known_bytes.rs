@@ -2,7 +2,7 @@
 //! toolchain or dependency. A deliberate change of the output updates them and is a breaking
 //! change.
 
-use bpo_distort::features::{FeatureStage, add_noise, hidden_tokens};
+use bpo_distort::features::{FeatureStage, add_noise, masked_tokens};
 use bpo_distort::{Distortion, Family, Input};
 use image::{Rgb, RgbImage};
 use sha2::{Digest, Sha256};
@@ -97,7 +97,7 @@ fn features() {
                 bytes.extend(features.iter().flat_map(|feature| feature.to_le_bytes()));
             }
             FeatureStage::MaskTokens { share } => {
-                bytes.extend(hidden_tokens(200, share, seed).iter().map(|&token| token as u8));
+                bytes.extend(masked_tokens(200, share, seed).iter().map(|&token| token as u8));
             }
             stage => panic!("unexpected stage {stage:?}"),
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bpo_distort::{
-    DistortError, Distortion, Expected, Family, ImageLimits, Input, Parameter, Severity, StageSeed,
+    AllowedValues, DistortError, Distortion, Family, ImageLimits, Input, Parameter, Severity, StageSeed,
     diffusion, load_rgb,
 };
 use image::RgbImage;
@@ -21,18 +21,18 @@ fn values(parameter: &Parameter) -> BoxedStrategy<String> {
     let one_or_two =
         |value: BoxedStrategy<String>, pair: BoxedStrategy<String>| prop_oneof![value, pair].boxed();
     match parameter.expected() {
-        Expected::Number { low, high } => {
+        AllowedValues::Number { low, high } => {
             let value = low..=high.min(40.0);
             one_or_two(
                 value.clone().prop_map(|value| value.to_string()).boxed(),
                 (value.clone(), value).prop_map(|(a, b)| format!("{}..{}", a.min(b), a.max(b))).boxed(),
             )
         }
-        Expected::Whole { low, high } => one_or_two(
+        AllowedValues::Whole { low, high } => one_or_two(
             (low..=high).prop_map(|value| value.to_string()).boxed(),
             (low..=high, low..=high).prop_map(|(a, b)| format!("{}..{}", a.min(b), a.max(b))).boxed(),
         ),
-        Expected::Word(words) => prop::sample::select(words).prop_map(str::to_owned).boxed(),
+        AllowedValues::Word(words) => prop::sample::select(words).prop_map(str::to_owned).boxed(),
         _ => unreachable!("there are no other kinds"),
     }
 }
@@ -221,13 +221,13 @@ mod hostile {
         let mut all = vec![String::new()];
         for parameter in family.parameters() {
             let values: Vec<String> = match parameter.expected() {
-                Expected::Number { low, high } => {
+                AllowedValues::Number { low, high } => {
                     vec![low.to_string(), high.to_string(), format!("{low}..{high}")]
                 }
-                Expected::Whole { low, high } => {
+                AllowedValues::Whole { low, high } => {
                     vec![low.to_string(), high.to_string(), format!("{low}..{high}")]
                 }
-                Expected::Word(words) => words.iter().map(|word| (*word).to_owned()).collect(),
+                AllowedValues::Word(words) => words.iter().map(|word| (*word).to_owned()).collect(),
                 _ => unreachable!("there are no other kinds"),
             };
             let name = parameter.name();

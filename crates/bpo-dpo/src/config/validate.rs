@@ -10,7 +10,8 @@ impl DpoConfig {
     /// Checks each setting.
     ///
     /// # Errors
-    /// [`DpoError::Setting`] for the first outside its range.
+    /// Returns [`DpoError::Setting`] for the first setting outside its range, or
+    /// [`DpoError::Conflict`] for the first one that cannot be combined with another.
     pub fn validate(&self) -> Result<(), DpoError> {
         self.validate_with(&self.objective())
     }
@@ -26,21 +27,27 @@ impl DpoConfig {
             Err(DpoError::Conflict { key, with, reason })
         };
         if let Some((key, _)) = weights.into_iter().find(|(_, is_set)| *is_set && loss.batch_wide) {
-            return conflict(key, "its values belong to no single pair");
+            return conflict(key, "the values of the loss are not those of single pairs");
         }
         check("margin_scale", fits_f32(self.margin_scale), NUMBER, self.margin_scale)?;
         if self.margin_scale != 0.0 && !loss.takes_margins {
-            return conflict("margin_scale", "it is no function of a difference of rewards");
+            return conflict(
+                "margin_scale",
+                "the loss is not a function of the difference between the rewards",
+            );
         }
         if self.divergence != Divergence::ReverseKl && !loss.reference {
-            return conflict("divergence", "it has no reference to be distant from");
+            return conflict("divergence", "the loss has no reference");
         }
         if self.ld_alpha.is_some() && !loss.rejected {
-            return conflict("ld_alpha", "it compares no completions of unequal length");
+            return conflict("ld_alpha", "the loss does not compare completions of different lengths");
         }
         let by_margin = matches!(self.keep_best, Some(Criterion::Margins | Criterion::Accuracies));
         if by_margin && !loss.rejected {
-            return conflict("keep_best", "it compares no answers, so `loss` is the only criterion");
+            return conflict(
+                "keep_best",
+                "the loss does not compare answers, so `loss` is the only criterion",
+            );
         }
         for weight in self.kind_weights.values() {
             check("kind_weights", *weight >= 0.0 && fits_f32(*weight), AT_LEAST_0, weight)?;
@@ -51,7 +58,7 @@ impl DpoConfig {
         for (key, value) in [("learning_rate", self.learning_rate), ("weight_decay", self.weight_decay)] {
             check(key, value >= 0.0 && fits_f32(value), AT_LEAST_0, value)?;
         }
-        // the factor that follows from it is at most 1, so there is no upper limit
+        // gradients are multiplied by at most 1, so there is no upper limit
         let norm = self.max_grad_norm;
         let usable = norm >= 0.0 && norm.is_finite() && fits_f32(norm.min(1.0));
         check("max_grad_norm", usable, "0, or a finite number from 1.2e-38 on", norm)?;
@@ -71,7 +78,7 @@ impl DpoConfig {
             check("lr_groups.learning_rate", rate >= 0.0 && fits_f32(rate), AT_LEAST_0, rate)?;
         }
         for (key, value) in [("adam_beta1", self.adam_beta1), ("adam_beta2", self.adam_beta2)] {
-            // 1 - beta is a divisor: 0.99999999 is 1 in f32
+            // AdamW divides by 1 - beta in f32, where 0.99999999 is 1
             let usable = value >= 0.0 && fits_f32(value) && (value as f32) < 1.0;
             check(key, usable, "at least 0 and less than 1, in f32", value)?;
         }

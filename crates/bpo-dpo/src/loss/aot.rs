@@ -2,14 +2,15 @@
 
 use burn::tensor::Tensor;
 
-use super::tensors::like;
+use super::tensors::constant_like;
 use super::{Beta, PairLogps, Rewards, sigmoid_loss};
 
 /// Sigmoid loss between sorted values: pushes the distribution of the policy's margins above that
 /// of the reference's.
 ///
 /// ```text
-/// a = sort(beta * (log pi(y_w) - log pi(y_l))),  b = sort(beta * (log pi_ref(y_w) - log pi_ref(y_l)))
+/// a = sort(beta * (log pi(y_w) - log pi(y_l)))
+/// b = sort(beta * (log pi_ref(y_w) - log pi_ref(y_l)))
 /// L = -(1 - eps) * log sigmoid(a - b) - eps * log sigmoid(b - a)
 /// ```
 ///
@@ -32,7 +33,7 @@ pub fn aot_loss(
     let margins = |logps: &PairLogps| beta.times(logps.chosen.clone() - logps.rejected.clone()).sort(0);
     let policy = margins(policy);
     let reference = match reference {
-        Some(reference) => like(&margins(reference), &policy),
+        Some(reference) => constant_like(&margins(reference), &policy),
         None => policy.zeros_like(),
     };
     sigmoid_loss(&Rewards::new(policy, reference), label_smoothing)

@@ -5,8 +5,8 @@ use burn::tensor::activation::sigmoid;
 
 use super::Rewards;
 
-/// Makes chosen completions likelier and rejected ones less likely: for chosen answers that are
-/// better than the model's own.
+/// Loss that increases the likelihood of chosen completions and decreases that of rejected ones,
+/// for chosen answers that are better than those of the model.
 ///
 /// ```text
 /// L = 1 - sigmoid(r_w) + sigmoid(r_l)
@@ -24,8 +24,8 @@ pub fn apo_zero_loss(rewards: &Rewards) -> Tensor<1> {
     sigmoid(rewards.chosen.clone()).neg().add_scalar(1.0) + sigmoid(rewards.rejected.clone())
 }
 
-/// Makes both completions less likely, the rejected one more so: for chosen answers that are worse
-/// than the model's own.
+/// Loss that decreases the likelihood of both completions, more so of the rejected one, for chosen
+/// answers that are worse than those of the model.
 ///
 /// ```text
 /// L = sigmoid(r_w) + 1 - sigmoid(r_w - r_l)

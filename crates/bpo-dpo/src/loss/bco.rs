@@ -5,7 +5,8 @@ use burn::tensor::activation::log_sigmoid;
 
 use super::Rewards;
 
-/// A classifier whose logit is the reward: good for chosen completions, bad for rejected ones.
+/// Loss of a binary classifier whose logit is the reward. Chosen completions are positive and
+/// rejected ones negative.
 ///
 /// ```text
 /// L = -log sigmoid(r_w) - log sigmoid(-r_l)

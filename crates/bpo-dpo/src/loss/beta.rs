@@ -1,8 +1,8 @@
-//! The coefficient of the rewards.
+//! The coefficient `beta` of the rewards.
 
 use burn::tensor::Tensor;
 
-use super::tensors::like;
+use super::tensors::constant_like;
 
 /// The coefficient `beta` of the rewards.
 #[derive(Clone, Debug)]
@@ -10,28 +10,28 @@ use super::tensors::like;
 pub enum Beta {
     /// One coefficient for all pairs.
     Shared(f64),
-    /// One coefficient per pair, on no autodiff tape. `[pairs]`
+    /// One coefficient per pair, `[pairs]`, without an autodiff tape.
     PerPair(Tensor<1>),
 }
 
 impl Beta {
-    /// `beta * values`. `[pairs]`
+    /// Returns `beta * values`, `[pairs]`.
     pub fn times(&self, values: Tensor<1>) -> Tensor<1> {
         match self {
             Self::Shared(beta) => values.mul_scalar(*beta),
             Self::PerPair(beta) => {
-                let beta = like(beta, &values);
+                let beta = constant_like(beta, &values);
                 values * beta
             }
         }
     }
 
-    /// `values / beta^2`. `[pairs]`
-    pub(crate) fn square_divides(&self, values: Tensor<1>) -> Tensor<1> {
+    /// Returns `values / beta^2`, `[pairs]`.
+    pub(crate) fn divide_by_square(&self, values: Tensor<1>) -> Tensor<1> {
         match self {
             Self::Shared(beta) => values.div_scalar(beta * beta),
             Self::PerPair(beta) => {
-                let beta = like(beta, &values);
+                let beta = constant_like(beta, &values);
                 values / beta.square()
             }
         }

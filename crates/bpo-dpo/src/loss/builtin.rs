@@ -10,8 +10,7 @@ use super::{
     hinge_loss, ipo_loss, nca_loss, robust_loss, sft_loss, sigmoid_loss, simpo_loss, sppo_loss, sum,
 };
 
-/// The built-in losses, with their settings. In settings files a loss has the name that TRL gives
-/// it.
+/// The built-in losses, with their settings. In settings files a loss has its name in TRL.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
@@ -75,7 +74,7 @@ pub enum Loss {
     ApoDown,
     /// See [`discopop_loss`].
     Discopop {
-        /// Temperature of the change from logistic to exponential.
+        /// Temperature of the transition from logistic to exponential.
         #[serde(default = "discopop_tau")]
         tau: f64,
     },
@@ -93,7 +92,7 @@ pub enum Loss {
     Conditional,
     /// See [`anchor_loss`].
     Anchor {
-        /// The value that the reward is to exceed.
+        /// The value that the reward should exceed.
         #[serde(default)]
         delta: f64,
     },
@@ -108,7 +107,7 @@ pub enum Loss {
     },
 }
 
-/// Refuses every key: serde ignores unknown keys of a variant that has no settings.
+/// Deserializes a variant without settings. Any key is an error, which serde alone would ignore.
 pub(super) fn without_settings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -116,39 +115,40 @@ pub(super) fn without_settings<'de, D: Deserializer<'de>>(deserializer: D) -> Re
     Nothing::deserialize(deserializer).map(|Nothing {}| ())
 }
 
-/// The paper's value.
+/// Returns the value of the paper.
 fn exo_smoothing() -> f64 {
     1e-3
 }
 
-/// TRL's value.
+/// Returns the value of TRL.
 fn simpo_gamma() -> f64 {
     0.5
 }
 
-/// The paper's value.
+/// Returns the value of the paper.
 fn discopop_tau() -> f64 {
     0.05
 }
 
 impl Default for Loss {
-    /// The sigmoid loss without smoothing, as BPO trains with it (arXiv 2403.08730).
+    /// Returns the sigmoid loss without smoothing, as BPO trains with it (arXiv 2403.08730).
     fn default() -> Self {
         Self::Sigmoid { label_smoothing: 0.0 }
     }
 }
 
 impl Loss {
-    /// The sigmoid loss with a term of weight `weight` that keeps the chosen answers likely.
+    /// Returns the sigmoid loss with a term of weight `weight` that keeps the chosen answers
+    /// likely.
     pub fn sigmoid_with_sft(weight: f64) -> Self {
         Self::Sum {
             terms: vec![WeightedLoss::new(1.0, Self::default()), WeightedLoss::new(weight, Self::Sft)],
         }
     }
 
-    /// The loss of MPO: 0.8 of sigmoid, 0.2 of BCO and 1.0 of the chosen completions' likelihood
-    /// (Wang et al., arXiv 2411.10442, section 3.2), with [BCO](bco_loss) as TRL has it, without a
-    /// running mean of rewards.
+    /// Returns the loss of MPO: 0.8 of sigmoid, 0.2 of BCO and 1.0 of the chosen completions'
+    /// likelihood (Wang et al., arXiv 2411.10442, section 3.2), with [BCO](bco_loss) as TRL has it,
+    /// without a running mean of rewards.
     pub fn mpo() -> Self {
         let terms = vec![
             WeightedLoss::new(0.8, Self::default()),
@@ -158,14 +158,14 @@ impl Loss {
         Self::Sum { terms }
     }
 
-    /// The loss of mDPO: sigmoid, conditional preference and anchor, each with weight 1 (Wang et
-    /// al., arXiv 2406.11839).
+    /// Returns the loss of mDPO: sigmoid, conditional preference and anchor, each with weight 1
+    /// (Wang et al., arXiv 2406.11839).
     pub fn mdpo() -> Self {
         let losses = [Self::default(), Self::Conditional, Self::Anchor { delta: 0.0 }];
         Self::Sum { terms: losses.into_iter().map(|loss| WeightedLoss::new(1.0, loss)).collect() }
     }
 
-    /// The name in settings, without the settings of the loss.
+    /// Returns the name of the loss in settings files, without its settings.
     pub fn type_name(&self) -> &'static str {
         match self {
             Self::Sigmoid { .. } => "sigmoid",

@@ -15,7 +15,7 @@ use super::Rewards;
 ///
 /// Where
 /// - `r_w`, `r_l`: rewards of the chosen and the rejected completion,
-/// - `tau`: temperature of the change from one to the other; 0.05 in the paper.
+/// - `tau`: temperature of the transition between the two; 0.05 in the paper.
 ///
 /// Lu et al., "Discovering Preference Optimization Algorithms with and for Large Language Models"
 /// (arXiv 2406.08414), equation 5. TRL's `discopop`, which becomes NaN below a margin of -88 in

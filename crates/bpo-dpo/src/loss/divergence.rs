@@ -10,10 +10,11 @@ use super::LossError;
 use super::builtin::without_settings;
 use super::numbers::{NUMBER, fits_f32};
 
-/// Largest exponent: the square of the result still fits f32. TRL's limit is 80, and none for
-/// forward KL.
+/// Maximum exponent, for which f32 still holds the square of the result. In TRL it is 80, and
+/// forward KL has no limit.
 const MAX_EXPONENT: f64 = 40.0;
-/// Closer to 1 the alpha divergence is computed as the reverse KL divergence, as in TRL.
+/// If `alpha` differs from 1 by less, the alpha divergence is computed as the reverse KL
+/// divergence, as in TRL.
 const ALPHA_IS_ONE: f64 = 1e-6;
 
 /// An f-divergence between policy and reference. The reward is `beta * f'(t)` with `t = pi(y) /
@@ -46,7 +47,8 @@ fn half() -> f64 {
 }
 
 impl Divergence {
-    /// `f'(t)` from `log t = log pi(y) - log pi_ref(y)`. Exponents are clamped at 40. `[pairs]`
+    /// Returns `f'(t)` for `log t = log pi(y) - log pi_ref(y)`, `[pairs]`. Exponents are clamped at
+    /// 40.
     pub fn score(self, log_ratio: Tensor<1>) -> Tensor<1> {
         match self {
             Self::ReverseKl => log_ratio,
@@ -69,7 +71,7 @@ impl Divergence {
     }
 }
 
-/// `(t^exponent - 1) / exponent`
+/// Returns `(t^exponent - 1) / exponent`.
 fn power(log_ratio: Tensor<1>, exponent: f64) -> Tensor<1> {
     let x = log_ratio.mul_scalar(exponent).clamp_max(MAX_EXPONENT);
     // e^x - 1 = tanh(x / 2) (e^x + 1) does not cancel for a small exponent

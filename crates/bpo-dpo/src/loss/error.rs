@@ -1,10 +1,10 @@
-//! Settings of losses that cannot be used.
+//! Errors in the settings of losses.
 
-/// A setting of a loss or of an [`Objective`](super::Objective) that cannot be used.
+/// An error in the settings of a loss or of an [`Objective`](super::Objective).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LossError {
-    /// A value outside its range.
+    /// A setting is outside its range.
     #[error("`{key}` must be {expected}, not {found}")]
     Setting {
         /// Name of the setting, for instance `loss.label_smoothing`.
@@ -14,20 +14,20 @@ pub enum LossError {
         /// The value that was found.
         found: String,
     },
-    /// Two settings that exclude each other.
-    #[error("`{key}` does not go with {with}: {reason}")]
+    /// Two settings cannot be combined.
+    #[error("`{key}` cannot be combined with {with}: {reason}")]
     Conflict {
         /// Name of the setting.
         key: &'static str,
         /// The other setting, with its value.
         with: String,
-        /// Why they exclude each other.
+        /// The reason why they cannot be combined.
         reason: &'static str,
     },
 }
 
 impl LossError {
-    /// Checks a number: [`LossError::Setting`] unless `holds`.
+    /// Returns [`LossError::Setting`] unless `holds` is true.
     pub(super) fn check(
         key: &'static str,
         holds: bool,

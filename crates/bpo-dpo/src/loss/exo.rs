@@ -5,8 +5,8 @@ use burn::tensor::activation::{log_sigmoid, sigmoid};
 
 use super::Rewards;
 
-/// Reverse KL divergence of the policy's preference from the annotated one, which is `1 - eps` to
-/// `eps`.
+/// Reverse KL divergence of the preference of the policy from the annotated one, which has the
+/// probability `1 - eps`.
 ///
 /// ```text
 /// q = sigmoid(r_w - r_l)

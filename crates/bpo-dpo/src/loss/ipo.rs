@@ -4,8 +4,8 @@ use burn::tensor::Tensor;
 
 use super::{Beta, Rewards};
 
-/// Squared distance of the margin from a target, so that the margin does not grow without bound as
-/// with the sigmoid loss.
+/// Squared distance of the margin from a target. Unlike with the sigmoid loss, the margin does not
+/// grow without bound.
 ///
 /// ```text
 /// L = (h - 1 / (2 beta))^2,  h = r_w / beta - r_l / beta
@@ -23,5 +23,5 @@ use super::{Beta, Rewards};
 /// # Shapes
 /// All tensors are `[pairs]`.
 pub fn ipo_loss(rewards: &Rewards, beta: &Beta) -> Tensor<1> {
-    beta.square_divides(rewards.margins().sub_scalar(0.5).square())
+    beta.divide_by_square(rewards.margins().sub_scalar(0.5).square())
 }

@@ -1,8 +1,8 @@
-//! Log-probabilities of whole completions, by pair.
+//! Log-probabilities of the completions of each pair.
 
 use burn::tensor::{Device, Int, Tensor};
 
-use super::tensors::{off_tape, widen};
+use super::tensors::{widen, without_tape};
 use super::{TokenLogps, TokenStatistics};
 
 /// Rows of each pair's chosen and rejected completions in a batch.
@@ -18,17 +18,17 @@ pub struct PairRows {
 }
 
 impl PairRows {
-    /// Rows without those for weakened images.
+    /// Creates rows without weakened images.
     pub fn new(chosen: Vec<usize>, rejected: Vec<usize>) -> Self {
         Self { chosen, rejected, weakened: Vec::new() }
     }
 
-    /// Number of pairs.
+    /// Returns the number of pairs.
     pub fn len(&self) -> usize {
         self.chosen.len()
     }
 
-    /// Whether there is no pair.
+    /// Returns whether there is no pair.
     pub fn is_empty(&self) -> bool {
         self.chosen.is_empty()
     }
@@ -41,11 +41,13 @@ pub struct PairLogps {
     pub chosen: Tensor<1>,
     /// Of the rejected completions. `[pairs]`
     pub rejected: Tensor<1>,
-    /// Of the chosen completions given the weakened image, for losses that need it. `[pairs]`
+    /// Log-probabilities of the chosen completions given the weakened image, `[pairs]`, for losses
+    /// that need them.
     pub weakened: Option<Tensor<1>>,
     /// Numbers of tokens in the sums.
     pub lengths: Option<PairLengths>,
-    /// The part of the sums behind the shorter completion's length, for length desensitization.
+    /// The part of the sums that exceeds the length of the shorter completion, for length
+    /// desensitization.
     pub tails: Option<PairTails>,
     /// Statistics of the distributions, for losses that [need
     /// them](super::LossProperties::statistics).
@@ -53,7 +55,7 @@ pub struct PairLogps {
 }
 
 /// [`TokenStatistics`] of the completions of each pair, summed over their tokens. All tensors are
-/// `[pairs]`, on no autodiff tape.
+/// `[pairs]`, without an autodiff tape.
 #[derive(Clone, Debug)]
 pub struct PairStatistics {
     /// Sums of the chosen completions.
@@ -72,15 +74,15 @@ pub struct StatisticSums {
     pub mean_logit: Tensor<1>,
     /// Sum of `log sum_v p_v^2`.
     pub log_sum_squares: Tensor<1>,
-    /// Number of tokens that are the likeliest ones.
+    /// Number of tokens that have the highest probability.
     pub top1: Tensor<1>,
 }
 
 impl PairStatistics {
-    /// The sums of pairs of completions.
+    /// Sums the statistics of both completions of each pair.
     ///
     /// # Panics
-    /// As [`PairLogps::select`].
+    /// Panics as [`PairLogps::select`] does.
     pub fn new(statistics: &TokenStatistics, rows: &PairRows) -> Self {
         let sums =
             |values: &Tensor<2>| PairLogps::select(values.clone().sum_dim(1).squeeze_dim::<1>(1), rows);
@@ -105,7 +107,7 @@ impl PairStatistics {
     }
 }
 
-/// Numbers of tokens of both completions of each pair, on no autodiff tape.
+/// Numbers of tokens of both completions of each pair, without an autodiff tape.
 #[derive(Clone, Debug)]
 pub struct PairLengths {
     /// Of the chosen completions. `[pairs]`
@@ -114,8 +116,8 @@ pub struct PairLengths {
     pub rejected: Tensor<1>,
 }
 
-/// Log-probabilities of each completion's tokens behind the length of the shorter completion of its
-/// pair, summed, in nats. The shorter completion's is zero.
+/// Sums of the log-probabilities of the tokens that exceed the length of the shorter completion of
+/// the pair, in nats. The sum of the shorter completion is zero.
 #[derive(Clone, Debug)]
 pub struct PairTails {
     /// Of the chosen completions. `[pairs]`
@@ -125,32 +127,32 @@ pub struct PairTails {
 }
 
 impl PairLogps {
-    /// Sums alone, for losses whose [properties](super::LossProperties) ask for nothing else. Both
-    /// `[pairs]`.
+    /// Creates log-probabilities, both `[pairs]`, for losses whose
+    /// [properties](super::LossProperties) require nothing else.
     pub fn new(chosen: Tensor<1>, rejected: Tensor<1>) -> Self {
         Self { chosen, rejected, weakened: None, lengths: None, tails: None, statistics: None }
     }
 
-    /// The sums and lengths of pairs of completions.
+    /// Sums the log-probabilities of both completions of each pair, and counts their tokens.
     ///
     /// # Panics
-    /// As [`select`](Self::select).
+    /// Panics as [`select`](Self::select) does.
     pub fn of_tokens(tokens: &TokenLogps, rows: &PairRows) -> Self {
         let counts = Self::select(tokens.counts(), rows);
         let lengths = PairLengths { chosen: counts.chosen, rejected: counts.rejected };
         Self { lengths: Some(lengths), ..Self::select(tokens.sum(), rows) }
     }
 
-    /// The sums, lengths and [tails](PairTails) of pairs of completions.
+    /// Returns [`of_tokens`](Self::of_tokens) with the [tails](PairTails).
     ///
     /// # Panics
-    /// As [`select`](Self::select).
+    /// Panics as [`select`](Self::select) does.
     pub fn with_tails(tokens: &TokenLogps, rows: &PairRows) -> Self {
         let logps = Self::of_tokens(tokens, rows);
         let counts = tokens.counts();
         let device = counts.device();
         // position of each token in its completion, from 1; anything at padding
-        let places = off_tape(tokens.mask.clone().int().cumsum(1));
+        let places = without_tape(tokens.mask.clone().int().cumsum(1));
         let shorter = |one: &[usize], other: &[usize]| {
             let [one, other] = [one, other].map(|rows| counts.clone().select(0, index(rows, &device)));
             one.min_pair(other)
@@ -175,7 +177,7 @@ impl PairLogps {
     /// - both fields: `[pairs]`
     ///
     /// # Panics
-    /// If a row is not less than the number of completions.
+    /// Panics if a row is not less than the number of completions.
     pub fn select(sums: Tensor<1>, rows: &PairRows) -> Self {
         let completions = sums.dims()[0];
         assert!(
@@ -188,16 +190,16 @@ impl PairLogps {
         Self { weakened, ..Self::new(of(&rows.chosen), of(&rows.rejected)) }
     }
 
-    /// The same values on no autodiff tape.
+    /// Returns the same values without an autodiff tape.
     pub fn inner(self) -> Self {
         Self {
-            chosen: off_tape(self.chosen),
-            rejected: off_tape(self.rejected),
-            weakened: self.weakened.map(off_tape),
+            chosen: without_tape(self.chosen),
+            rejected: without_tape(self.rejected),
+            weakened: self.weakened.map(without_tape),
             lengths: self.lengths,
             tails: self.tails.map(|tails| PairTails {
-                chosen: off_tape(tails.chosen),
-                rejected: off_tape(tails.rejected),
+                chosen: without_tape(tails.chosen),
+                rejected: without_tape(tails.rejected),
             }),
             statistics: self.statistics,
         }

@@ -6,8 +6,8 @@ use burn::tensor::activation::log_sigmoid;
 
 use super::Rewards;
 
-/// Conditional preference loss: makes the chosen completion likelier for its image than for a
-/// weakened one.
+/// Conditional preference loss: increases the likelihood of the chosen completion for its image
+/// relative to a weakened one.
 ///
 /// ```text
 /// L = -log sigmoid(r(m, y_w) - r(m', y_w))
@@ -24,15 +24,15 @@ use super::Rewards;
 /// All tensors are `[pairs]`.
 ///
 /// # Panics
-/// If there are no rewards for [weakened](Rewards::weakened) images.
+/// Panics if there are no rewards for [weakened](Rewards::weakened) images.
 pub fn conditional_loss(rewards: &Rewards) -> Tensor<1> {
     let weakened =
         rewards.weakened.as_ref().expect("a conditional preference needs rewards for weakened images");
     log_sigmoid(rewards.chosen.clone() - weakened.clone()).neg()
 }
 
-/// Anchor: keeps the reward of the chosen completion above `delta`, so that its likelihood does not
-/// fall together with that of the rejected one.
+/// Anchor loss: keeps the reward of the chosen completion above `delta`, so that its likelihood
+/// does not decrease with that of the rejected one.
 ///
 /// ```text
 /// L = -log sigmoid(r_w - delta)
@@ -41,7 +41,7 @@ pub fn conditional_loss(rewards: &Rewards) -> Tensor<1> {
 /// Where
 /// - `r_w`: reward of the chosen completion.
 ///
-/// Of mDPO (arXiv 2406.11839), where `delta` is 0; agrees with `mdpo_trainer.py` of its code.
+/// From mDPO (arXiv 2406.11839), where `delta` is 0; agrees with `mdpo_trainer.py` of its code.
 ///
 /// # Shapes
 /// All tensors are `[pairs]`.

@@ -1,18 +1,27 @@
-//! Preference losses: pure functions that give one value per pair.
+//! Preference losses: pure functions that return one value per pair.
 //!
-//! This module needs burn's tensors and nothing of the trainer, so a training loop of your own can
-//! use it alone:
+//! This module depends only on burn's tensors, not on the trainer, so other training loops can use
+//! it:
 //!
 //! - [`Loss`] selects a built-in loss by the name that TRL has for it. Each has a file with its
 //!   equation and its paper.
-//! - [`PreferenceLoss`] is the interface of a loss; implement it for a loss of your own.
+//! - [`PreferenceLoss`] is the interface of a loss. Implement it for custom losses.
 //! - [`Objective`] is a loss with the coefficient, the divergence and the reference of its rewards.
-//!   Its [`forward`](Objective::forward) takes [`PairLogps`] and gives the losses and the implicit
-//!   [`Rewards`].
+//!   Its [`forward`](Objective::forward) takes [`PairLogps`] and returns the losses and the
+//!   implicit [`Rewards`].
 //! - [`WeightedSum`] and [`Loss::Sum`] add several losses.
 //!
-//! To add a built-in loss: a file with a function, a variant of [`Loss`] with its arms in
-//! `builtin.rs`, and its rows of the golden table in `tests/suite/loss.rs`.
+//! To add a built-in loss:
+//!
+//! 1. Write a file with the loss as a function, its equation and its paper, and add its `mod` and
+//!    `pub use` lines here.
+//! 2. Add a variant to [`Loss`] in `builtin.rs`, with its arms in `type_name`, `properties`,
+//!    `forward` and `validate`, and its name to `NAMES` in `named.rs`.
+//! 3. Add it to `objectives` in `tests/suite/loss/properties.rs`, which compares gradients with
+//!    finite differences. If TRL has the loss, record its values with
+//!    `tools/golden/trl_losses.py`, and raise the number of compared settings in
+//!    `tests/suite/loss.rs`.
+//! 4. Add a row to the table in `docs/src/losses.md`.
 
 mod aot;
 mod apo;
@@ -67,6 +76,6 @@ pub use sigmoid::sigmoid_loss;
 pub use simpo::simpo_loss;
 pub use sppo::sppo_loss;
 pub use sum::{WeightedLoss, WeightedSum};
-pub(crate) use tensors::{off_tape, widen};
+pub(crate) use tensors::{widen, without_tape};
 pub use tokens::{TokenLogps, TokenStatistics};
 pub use wpo::wpo_weights;

@@ -1,11 +1,11 @@
-//! The built-in losses as text, for command lines and messages.
+//! Text forms of the built-in losses, for command lines and messages.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::{Loss, LossError, sum};
 
-/// All names. A loss that is read by its name has its default settings.
+/// All names. A loss that is parsed from its name has its default settings.
 const NAMES: &str = "sigmoid (DPO), sigmoid_norm, hinge, ipo, exo_pair, nca_pair, robust, bco_pair, sppo_hard, aot, \
                      aot_unpaired, apo_zero, apo_down, discopop, simpo, conditional, anchor, sft, mpo or mdpo";
 
@@ -23,7 +23,7 @@ impl FromStr for Loss {
 }
 
 impl fmt::Display for Loss {
-    /// The name that [`FromStr`] reads, or the terms of a sum.
+    /// Writes the name that [`FromStr`] parses, or the terms of a sum.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sum { .. } if *self == Self::mpo() => f.write_str("mpo"),

@@ -5,8 +5,8 @@ use burn::tensor::activation::log_sigmoid;
 
 use super::Rewards;
 
-/// Compares each completion with the reference, so that the chosen one's likelihood does not fall
-/// with the rejected one's.
+/// Loss that compares each completion with the reference, so that the likelihood of the chosen one
+/// does not decrease with that of the rejected one.
 ///
 /// ```text
 /// L = -log sigmoid(r_w) - 1/2 log sigmoid(-r_w) - 1/2 log sigmoid(-r_l)

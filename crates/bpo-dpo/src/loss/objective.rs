@@ -1,14 +1,13 @@
-//! A loss with the settings that its rewards are computed with.
+//! A loss with the settings of its rewards.
 
 use burn::tensor::Tensor;
 
-use super::tensors::{like, off_tape};
+use super::tensors::{constant_like, without_tape};
 use super::{
     Beta, Divergence, Loss, LossError, LossInputs, LossProperties, PairLogps, PreferenceLoss, Rewards,
 };
 
-/// The objective of a training: a [loss](PreferenceLoss) and the settings that the implicit rewards
-/// are computed with.
+/// The objective of a training: a [loss](PreferenceLoss) and the settings of the implicit rewards.
 ///
 /// ```
 /// use bpo_dpo::loss::{Loss, Objective, PairLogps, PerPair};
@@ -20,7 +19,8 @@ use super::{
 ///     Tensor::from_floats([rejected], &device),
 /// );
 /// let objective = Objective::new(Loss::Hinge, 0.1);
-/// let output = objective.forward(&logps(-10.0, -14.0), Some(&logps(-12.0, -13.0)), &PerPair::default());
+/// let (policy, reference) = (logps(-10.0, -14.0), logps(-12.0, -13.0));
+/// let output = objective.forward(&policy, Some(&reference), &PerPair::default());
 /// assert!((output.losses.into_scalar::<f32>() - 0.7).abs() < 1e-6);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -28,46 +28,47 @@ use super::{
 pub struct Objective<L = Loss> {
     /// The loss.
     pub loss: L,
-    /// The coefficient of the rewards: the strength of the pull towards the reference.
+    /// The coefficient of the rewards. A larger one keeps the policy closer to the reference.
     pub beta: f64,
     /// The measure of the distance between policy and reference.
     pub divergence: Divergence,
-    /// Trains without a reference, `r = beta * log pi(y)`, as if it gave every completion the same
-    /// probability. TRL's former `reference_free`.
+    /// Whether to train without a reference, with `r = beta * log pi(y)`, as if the reference
+    /// assigned the same probability to every completion. TRL's former `reference_free`.
     pub reference_free: bool,
-    /// Weight, from 0 to 1, of those tokens of the longer completion that lie behind the length of
-    /// the shorter one; `None` weights all tokens alike. Liu et al., "Length Desensitization in
-    /// Direct Preference Optimization" (arXiv 2409.06411); TRL's `ld_alpha`. [`Loss::Sft`] counts
-    /// all tokens alike.
+    /// Weight, from 0 to 1, of the tokens of the longer completion that exceed the length of the
+    /// shorter one. With `None` all tokens have the same weight. Liu et al., "Length
+    /// Desensitization in Direct Preference Optimization" (arXiv 2409.06411); TRL's `ld_alpha`.
+    /// [`Loss::Sft`] ignores it.
     pub ld_alpha: Option<f64>,
 }
 
-/// Settings of single pairs. All tensors are `[pairs]`, on no autodiff tape.
+/// Settings of each pair. All tensors are `[pairs]`, without an autodiff tape.
 #[derive(Clone, Debug, Default)]
 pub struct PerPair {
-    /// Coefficients in place of [`Objective::beta`].
+    /// Coefficients that replace [`Objective::beta`].
     pub beta: Option<Tensor<1>>,
     /// Margins between the rewards, in units of the reward: the offset of Amini et al., "Direct
     /// Preference Optimization with an Offset" (arXiv 2402.10571). For losses that [take
     /// margins](LossProperties::takes_margins).
     pub margin: Option<Tensor<1>>,
-    /// Factors of the losses, as the weights of WPO.
+    /// Factors of the losses, for example the weights of WPO.
     pub weight: Option<Tensor<1>>,
 }
 
-/// The losses of a batch, not reduced, with the implicit rewards.
+/// The losses of the pairs of a batch, and the implicit rewards.
 #[derive(Clone, Debug)]
 pub struct LossOutput {
     /// The losses. `[pairs]`
     pub losses: Tensor<1>,
-    /// Implicit rewards, on no autodiff tape: `beta * (log pi - log pi_ref)` for every divergence,
-    /// as TRL reports them; `beta * log pi` without a reference; `beta * log pi / |y|` for a loss
-    /// that compares log-probabilities [per token](LossProperties::per_token).
+    /// Implicit rewards, without an autodiff tape: `beta * (log pi - log pi_ref)` for every
+    /// divergence, as TRL reports them; `beta * log pi` without a reference; `beta * log pi / |y|`
+    /// for a loss that compares log-probabilities [per token](LossProperties::per_token).
     pub rewards: Rewards,
 }
 
 impl<L: PreferenceLoss> Objective<L> {
-    /// A loss under the reward of DPO: reverse KL divergence, with a reference, all tokens alike.
+    /// Creates an objective with the reward of DPO: reverse KL divergence, a reference, and the
+    /// same weight for all tokens.
     pub fn new(loss: L, beta: f64) -> Self {
         Self { loss, beta, divergence: Divergence::default(), reference_free: false, ld_alpha: None }
     }
@@ -90,23 +91,23 @@ impl<L: PreferenceLoss> Objective<L> {
         Self { ld_alpha, ..self }
     }
 
-    /// Properties of the loss under this objective: those of the loss, but that a
+    /// Returns the properties of the loss in this objective. A
     /// [reference-free](Self::reference_free) objective needs no reference.
     pub fn properties(&self) -> LossProperties {
         let properties = self.loss.properties();
         LossProperties { reference: properties.reference && !self.reference_free, ..properties }
     }
 
-    /// The loss of each pair.
+    /// Computes the loss of each pair.
     ///
     /// # Shapes
     /// All tensors are `[pairs]`.
     ///
     /// # Panics
-    /// If something is missing that the [properties](Self::properties) ask for: the reference, its
-    /// or the policy's [lengths](PairLogps::lengths), [weakened](PairLogps::weakened) images or
-    /// [statistics](PairLogps::statistics); if there is an `ld_alpha` and policy or reference have
-    /// no [tails](PairLogps::tails).
+    /// Panics if an input that the [properties](Self::properties) require is missing: the
+    /// reference, [lengths](PairLogps::lengths), [weakened](PairLogps::weakened) images or
+    /// [statistics](PairLogps::statistics). Panics if `ld_alpha` is set and policy or reference
+    /// have no [tails](PairLogps::tails).
     pub fn forward(
         &self,
         policy: &PairLogps,
@@ -125,7 +126,7 @@ impl<L: PreferenceLoss> Objective<L> {
         let ratios = log_ratios(&compared, reference.as_ref());
         let mut rewards = ratios.clone().map(|ratio| beta.times(self.divergence.score(ratio)));
         if let Some(margin) = &factors.margin {
-            let margin = like(margin, &rewards.rejected);
+            let margin = constant_like(margin, &rewards.rejected);
             rewards.rejected = rewards.rejected + margin;
         }
         let inputs = LossInputs {
@@ -137,7 +138,7 @@ impl<L: PreferenceLoss> Objective<L> {
         };
         let mut losses = self.loss.forward(&inputs);
         if let Some(weight) = &factors.weight {
-            let weight = like(weight, &losses);
+            let weight = constant_like(weight, &losses);
             losses = losses * weight;
         }
         let rewards = if self.loss.properties().per_token {
@@ -151,8 +152,8 @@ impl<L: PreferenceLoss> Objective<L> {
     /// Checks the settings.
     ///
     /// # Errors
-    /// [`LossError::Setting`] for a value outside its range; [`LossError::Conflict`] for a setting
-    /// that the loss or another setting excludes.
+    /// Returns [`LossError::Setting`] for a value outside its range, or [`LossError::Conflict`] for
+    /// a setting that cannot be combined with the loss or another setting.
     pub fn validate(&self) -> Result<(), LossError> {
         self.loss.validate()?;
         self.divergence.validate()?;
@@ -163,22 +164,22 @@ impl<L: PreferenceLoss> Objective<L> {
         let loss = || format!("the loss {}", self.loss.name());
         let properties = self.loss.properties();
         if self.ld_alpha.is_some() && properties.weakened {
-            return conflict("ld_alpha", loss(), "it compares a completion with itself");
+            return conflict("ld_alpha", loss(), "the loss compares a completion with itself");
         }
         if self.divergence == Divergence::ReverseKl {
             return Ok(());
         }
         if !properties.takes_divergence {
-            return conflict("divergence", loss(), "it is derived from reverse_kl");
+            return conflict("divergence", loss(), "the loss is derived from reverse_kl");
         }
         if self.reference_free {
             let with = "`reference_free`".to_owned();
-            return conflict("divergence", with, "there is no reference to be distant from");
+            return conflict("divergence", with, "there is no reference");
         }
         Ok(())
     }
 
-    /// Log-probabilities with less weight on the tokens behind the shorter completion's length.
+    /// Returns the log-probabilities with [`ld_alpha`](Self::ld_alpha) applied.
     fn desensitized(&self, logps: &PairLogps) -> PairLogps {
         let Some(alpha) = self.ld_alpha else { return logps.clone() };
         let tails = logps.tails.as_ref().expect("length desensitization needs the tails of the completions");
@@ -193,25 +194,25 @@ impl<L: PreferenceLoss> Objective<L> {
 }
 
 impl PerPair {
-    /// Multiplies the weights by further ones. `[pairs]`
+    /// Multiplies the weights by other weights, `[pairs]`.
     #[must_use]
     pub fn weighted(mut self, weight: Tensor<1>) -> Self {
         self.weight = Some(match self.weight {
             Some(other) => {
-                let weight = like(&weight, &other);
+                let weight = constant_like(&weight, &other);
                 other * weight
             }
-            None => off_tape(weight),
+            None => without_tape(weight),
         });
         self
     }
 }
 
-/// `log pi - log pi_ref` of all completions.
+/// Returns `log pi - log pi_ref` of all completions.
 fn log_ratios(policy: &PairLogps, reference: Option<&PairLogps>) -> Rewards {
     let ratio = |policy: &Tensor<1>, reference: Option<&Tensor<1>>| match reference {
         None => policy.clone(),
-        Some(reference) => policy.clone() - like(reference, policy),
+        Some(reference) => policy.clone() - constant_like(reference, policy),
     };
     Rewards {
         chosen: ratio(&policy.chosen, reference.map(|reference| &reference.chosen)),

@@ -7,10 +7,11 @@ use burn::tensor::Tensor;
 
 use super::{Beta, LossError, PairLengths, PairLogps, PairStatistics, Rewards};
 
-/// A preference loss: one value per pair from the log-probabilities of its completions.
+/// A preference loss, which computes one value per pair from the log-probabilities of its
+/// completions.
 ///
-/// [`Loss`](super::Loss) is the set of built-in losses. A loss of your own implements this trait
-/// and runs in an [`Objective`](super::Objective), in a [`WeightedSum`](super::WeightedSum) and in
+/// [`Loss`](super::Loss) is the set of built-in losses. A custom loss implements this trait and can
+/// be used in an [`Objective`](super::Objective), in a [`WeightedSum`](super::WeightedSum) and in
 /// the trainer ([`Trainer::with_loss`](crate::Trainer::with_loss)).
 ///
 /// ```
@@ -39,61 +40,65 @@ use super::{Beta, LossError, PairLengths, PairLogps, PairStatistics, Rewards};
 /// assert!((output.losses.into_scalar::<f32>() - 0.49).abs() < 1e-6);
 /// ```
 pub trait PreferenceLoss: Debug + Send + Sync {
-    /// What the loss needs, and what it can be combined with.
+    /// Returns the inputs that the loss needs, and the settings that it can be combined with.
     fn properties(&self) -> LossProperties;
 
-    /// The loss of each pair, on the autodiff tape of the policy's log-probabilities. `[pairs]`
+    /// Computes the loss of each pair, `[pairs]`, on the autodiff tape of the log-probabilities of
+    /// the policy.
     fn forward(&self, inputs: &LossInputs<'_>) -> Tensor<1>;
 
-    /// Checks the settings of the loss. The default accepts all.
+    /// Checks the settings of the loss. The default accepts all settings.
     ///
     /// # Errors
-    /// [`LossError`] for a setting that cannot be used.
+    /// Returns [`LossError`] for an invalid setting.
     fn validate(&self) -> Result<(), LossError> {
         Ok(())
     }
 
-    /// Name and settings, for messages. Checkpoints record it, and a run resumes only with a loss
-    /// that has the same name. The default is the [`Debug`] form.
+    /// Returns the name of the loss with its settings. Checkpoints record it, and a run resumes
+    /// only with a loss of the same name. The default is the [`Debug`] form.
     fn name(&self) -> String {
         format!("{self:?}")
     }
 }
 
-/// What a loss needs, and what it can be combined with. The trainer computes nothing that the loss
-/// does not need.
+/// The inputs that a loss needs, and the settings that it can be combined with. The trainer does
+/// not compute inputs that the loss does not need.
 ///
-/// There is no default, so that an implementor states each property or starts from
+/// There is no default, so that an implementor sets each property or starts with
 /// [`PAIRWISE`](Self::PAIRWISE).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "the properties are independent of each other")]
 pub struct LossProperties {
-    /// Needs the reference's log-probabilities.
+    /// Whether the loss needs the log-probabilities of the reference.
     pub reference: bool,
-    /// Needs the rejected completions.
+    /// Whether the loss needs the rejected completions.
     pub rejected: bool,
-    /// Needs the chosen completions' log-probabilities given a weakened image:
-    /// [`PairLogps::weakened`] and [`Rewards::weakened`].
+    /// Whether the loss needs the log-probabilities of the chosen completions given a weakened
+    /// image: [`PairLogps::weakened`] and [`Rewards::weakened`].
     pub weakened: bool,
-    /// Needs the completions' numbers of tokens: [`LossInputs::lengths`].
+    /// Whether the loss needs the numbers of tokens of the completions: [`LossInputs::lengths`].
     pub lengths: bool,
-    /// Needs statistics of the policy's distribution at each token: [`LossInputs::statistics`].
+    /// Whether the loss needs statistics of the distribution of the policy at each token:
+    /// [`LossInputs::statistics`].
     pub statistics: bool,
-    /// The loss of a pair depends on the other pairs of its batch, so it has no weight of its own.
+    /// Whether the loss of a pair depends on the other pairs of its batch, so that pairs cannot be
+    /// weighted.
     pub batch_wide: bool,
-    /// Is a function of the difference of the rewards, so that a [margin](super::PerPair::margin)
-    /// can be added to it.
+    /// Whether the loss is a function of the difference between the rewards, so that a
+    /// [margin](super::PerPair::margin) can be added to it.
     pub takes_margins: bool,
-    /// Is defined for rewards under any [`Divergence`](super::Divergence), not only the reverse KL
-    /// divergence.
+    /// Whether the loss is defined for rewards of any [`Divergence`](super::Divergence), not only
+    /// of the reverse KL divergence.
     pub takes_divergence: bool,
-    /// Compares the log-probabilities per token, without a reference. The reported rewards are per
-    /// token, too.
+    /// Whether the loss compares log-probabilities per token, without a reference. The reported
+    /// rewards are then also per token.
     pub per_token: bool,
 }
 
 impl LossProperties {
-    /// Compares the rewards of the chosen and the rejected completion, and nothing else.
+    /// The properties of a loss that only compares the rewards of the chosen and the rejected
+    /// completion.
     pub const PAIRWISE: Self = Self {
         reference: true,
         rejected: true,
@@ -106,8 +111,8 @@ impl LossProperties {
         per_token: false,
     };
 
-    /// Whether the loss compares a completion with anything: another completion, another image or
-    /// the reference.
+    /// Returns whether the loss compares a completion with another completion, another image or the
+    /// reference.
     pub(crate) fn compares(&self) -> bool {
         self.reference || self.rejected || self.weakened
     }
@@ -124,26 +129,28 @@ pub struct LossInputs<'a> {
     /// The reference's log-probabilities, with length desensitization applied; `None` without a
     /// reference.
     pub reference: Option<&'a PairLogps>,
-    /// The implicit rewards. A margin is added to those of the rejected completions.
+    /// The implicit rewards. Margins have been added to the rewards of the rejected completions.
     pub rewards: &'a Rewards,
     /// The coefficient of the rewards.
     pub beta: &'a Beta,
 }
 
 impl LossInputs<'_> {
-    /// Numbers of tokens of the completions.
+    /// Returns the numbers of tokens of the completions.
     ///
     /// # Panics
-    /// If there are none. The trainer always gives them; a loop of your own must for a loss with
-    /// [`LossProperties::lengths`].
+    /// Panics if there are no lengths. The trainer always provides them. Other training loops must
+    /// provide them for a loss with [`LossProperties::lengths`].
     pub fn lengths(&self) -> &PairLengths {
         self.whole.lengths.as_ref().expect("the loss needs the lengths of the completions")
     }
 
-    /// Statistics of the policy's distribution, summed over the tokens of each completion.
+    /// Returns the statistics of the policy's distribution, summed over the tokens of each
+    /// completion.
     ///
     /// # Panics
-    /// If there are none. The trainer gives them to a loss with [`LossProperties::statistics`].
+    /// Panics if there are no statistics. The trainer provides them for a loss with
+    /// [`LossProperties::statistics`].
     pub fn statistics(&self) -> &PairStatistics {
         self.whole.statistics.as_ref().expect("the loss needs statistics of the policy's distribution")
     }

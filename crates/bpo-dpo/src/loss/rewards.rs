@@ -3,38 +3,41 @@
 use burn::tensor::Tensor;
 
 use super::PairLengths;
-use super::tensors::{like, off_tape};
+use super::tensors::{constant_like, without_tape};
 
 /// Implicit rewards of both completions of each pair, `r = beta * f'(pi(y) / pi_ref(y))`, which is
 /// `beta * (log pi(y) - log pi_ref(y))` for the reverse KL divergence (arXiv 2305.18290; arXiv
 /// 2309.16240 for others).
 ///
-/// Most losses are functions of them. [`Objective::forward`](super::Objective::forward) computes
-/// them.
+/// Most losses are functions of the rewards. [`Objective::forward`](super::Objective::forward)
+/// computes them.
 #[derive(Clone, Debug)]
 pub struct Rewards {
-    /// Of the chosen completions. `[pairs]`
+    /// Rewards of the chosen completions, `[pairs]`.
     pub chosen: Tensor<1>,
-    /// Of the rejected completions. `[pairs]`
+    /// Rewards of the rejected completions, `[pairs]`.
     pub rejected: Tensor<1>,
-    /// Of the chosen completions for a weakened image, for losses that need it. `[pairs]`
+    /// Rewards of the chosen completions for the weakened image, `[pairs]`, for losses that need
+    /// them.
     pub weakened: Option<Tensor<1>>,
 }
 
 impl Rewards {
-    /// Rewards without those for weakened images. Both `[pairs]`.
+    /// Creates rewards without weakened images. Both tensors are `[pairs]`.
     pub fn new(chosen: Tensor<1>, rejected: Tensor<1>) -> Self {
         Self { chosen, rejected, weakened: None }
     }
 
-    /// Differences between the rewards of the chosen and the rejected completions. `[pairs]`
+    /// Returns the differences between the rewards of the chosen and the rejected completions.
+    /// `[pairs]`
     pub fn margins(&self) -> Tensor<1> {
         self.chosen.clone() - self.rejected.clone()
     }
 
-    /// Rewards divided by the numbers of tokens.
+    /// Returns the rewards divided by the numbers of tokens.
     pub fn per_token(&self, lengths: &PairLengths) -> Self {
-        let mean = |rewards: &Tensor<1>, lengths: &Tensor<1>| rewards.clone() / like(lengths, rewards);
+        let mean =
+            |rewards: &Tensor<1>, lengths: &Tensor<1>| rewards.clone() / constant_like(lengths, rewards);
         Self {
             chosen: mean(&self.chosen, &lengths.chosen),
             rejected: mean(&self.rejected, &lengths.rejected),
@@ -42,9 +45,9 @@ impl Rewards {
         }
     }
 
-    /// The same values on no autodiff tape.
+    /// Returns the same values without an autodiff tape.
     pub fn inner(self) -> Self {
-        self.map(off_tape)
+        self.map(without_tape)
     }
 
     /// Applies a function to each tensor.

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::tensors::like;
+use super::tensors::constant_like;
 use super::{PairLengths, PairLogps};
 
 /// Negative log-likelihood per token of the chosen completion.
@@ -15,13 +15,13 @@ use super::{PairLengths, PairLogps};
 /// - `y_w`: the chosen completion,
 /// - `|y_w|`: its number of tokens, the end token included.
 ///
-/// As a small term next to a preference loss it keeps the chosen answers likely: Pang et al.,
-/// "Iterative Reasoning Preference Optimization" (arXiv 2404.19733), equation 1. On its own it is
-/// the baseline of a preference loss. TRL's `sft` loss averages over all tokens of a batch instead,
-/// so that long answers count more.
+/// As an additional term of a preference loss it keeps the chosen answers likely: Pang et al.,
+/// "Iterative Reasoning Preference Optimization" (arXiv 2404.19733), equation 1. Alone it is a
+/// baseline for preference losses. TRL's `sft` loss averages over all tokens of a batch instead, so
+/// that long answers have more weight.
 ///
 /// # Shapes
 /// All tensors are `[pairs]`.
 pub fn sft_loss(policy: &PairLogps, lengths: &PairLengths) -> Tensor<1> {
-    policy.chosen.clone().neg() / like(&lengths.chosen, &policy.chosen)
+    policy.chosen.clone().neg() / constant_like(&lengths.chosen, &policy.chosen)
 }

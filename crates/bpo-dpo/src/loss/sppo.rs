@@ -21,5 +21,5 @@ use super::{Beta, Rewards};
 pub fn sppo_loss(rewards: &Rewards, beta: &Beta) -> Tensor<1> {
     let chosen = rewards.chosen.clone().sub_scalar(0.5).square();
     let rejected = rewards.rejected.clone().add_scalar(0.5).square();
-    beta.square_divides(chosen + rejected)
+    beta.divide_by_square(chosen + rejected)
 }

@@ -19,21 +19,21 @@ pub struct WeightedLoss<L = Loss> {
 }
 
 impl<L> WeightedLoss<L> {
-    /// A loss and its weight.
+    /// Creates a weighted loss.
     pub fn new(weight: f64, loss: L) -> Self {
         Self { weight, loss }
     }
 }
 
-/// A weighted sum of losses, `L = sum_i w_i L_i`, with losses of your own among them. A sum of
-/// built-in losses alone is [`Loss::Sum`].
+/// A weighted sum of losses, `L = sum_i w_i L_i`, which may include custom losses. [`Loss::Sum`] is
+/// a sum of built-in losses.
 #[derive(Clone, Debug)]
 pub struct WeightedSum {
     terms: Vec<WeightedLoss<Arc<dyn PreferenceLoss>>>,
 }
 
 impl WeightedSum {
-    /// A sum without terms.
+    /// Creates a sum without terms.
     pub fn new() -> Self {
         Self { terms: Vec::new() }
     }
@@ -70,8 +70,8 @@ impl PreferenceLoss for WeightedSum {
     }
 }
 
-/// A sum needs what any of its terms needs. It takes a margin if all terms that compare completions
-/// do, and a divergence if all terms do.
+/// Returns the properties of a sum. A sum needs all inputs that one of its terms needs. It takes
+/// margins if all terms that compare completions do, and a divergence if all terms do.
 pub(super) fn properties<L: PreferenceLoss>(terms: &[WeightedLoss<L>]) -> LossProperties {
     let of: Vec<LossProperties> = terms.iter().map(|term| term.loss.properties()).collect();
     let any = |has: fn(&LossProperties) -> bool| of.iter().any(has);
@@ -90,7 +90,7 @@ pub(super) fn properties<L: PreferenceLoss>(terms: &[WeightedLoss<L>]) -> LossPr
     }
 }
 
-/// The sum of the terms; zero without a term, which [`validate`] refuses. `[pairs]`
+/// Computes the sum of the terms, `[pairs]`. It is zero without terms, which [`validate`] refuses.
 pub(super) fn forward<L: PreferenceLoss>(terms: &[WeightedLoss<L>], inputs: &LossInputs<'_>) -> Tensor<1> {
     let weighted = terms.iter().map(|term| term.loss.forward(inputs).mul_scalar(term.weight));
     weighted.reduce(|sum, term| sum + term).unwrap_or_else(|| inputs.policy.chosen.zeros_like())

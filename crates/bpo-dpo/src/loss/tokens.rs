@@ -1,49 +1,47 @@
 //! Log-probabilities of tokens, and statistics of each token's distribution.
 
-use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Int, Tensor};
 
-use super::tensors::{off_tape, widen};
+use super::tensors::{widen, without_tape};
 
 /// Log-probabilities of completion tokens.
 ///
-/// Rows are the completions of all groups, in order: first the completions of the first group, and
-/// so on.
+/// Rows are the completions of all groups in order, starting with those of the first group.
 #[derive(Clone, Debug)]
 pub struct TokenLogps {
-    /// Log-probability of each token given all before it, in nats. `[completions, tokens]`, zero
+    /// Log-probability of each token given all earlier ones, in nats, `[completions, tokens]`. Zero
     /// where `mask` is false.
     pub logps: Tensor<2>,
-    /// True at tokens of the completion (its end token included), false at padding. `[completions,
-    /// tokens]`
+    /// True at tokens of the completion, including its end token, and false at padding,
+    /// `[completions, tokens]`.
     pub mask: Tensor<2, Bool>,
 }
 
 impl TokenLogps {
-    /// Sum over the tokens of each completion, in nats; in f32 if the log-probabilities are in half
-    /// precision. `[completions]`
+    /// Returns the sum over the tokens of each completion, in nats, `[completions]`. The sum of
+    /// log-probabilities in half precision is in f32.
     pub fn sum(&self) -> Tensor<1> {
         widen(self.logps.clone()).sum_dim(1).squeeze_dim::<1>(1)
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub(crate) fn completions(&self) -> usize {
         self.logps.dims()[0]
     }
 
-    /// [`sum`](Self::sum) on no autodiff tape. `[completions]`
+    /// Returns [`sum`](Self::sum) without an autodiff tape, `[completions]`.
     pub(crate) fn detached_sum(&self) -> Tensor<1> {
-        off_tape(self.sum())
+        without_tape(self.sum())
     }
 
-    /// Number of tokens of each completion, on no autodiff tape. `[completions]`
+    /// Returns the number of tokens of each completion, `[completions]`, without an autodiff tape.
     pub fn counts(&self) -> Tensor<1> {
-        off_tape(self.mask.clone().float().sum_dim(1).squeeze_dim::<1>(1))
+        without_tape(self.mask.clone().float().sum_dim(1).squeeze_dim::<1>(1))
     }
 }
 
-/// Statistics of the distribution over the vocabulary at each token. All tensors are f32
-/// `[completions, tokens]`, as the [`TokenLogps`] of the same pass, zero at padding and on no
+/// Statistics of the distribution over the vocabulary at each token. All tensors are `[completions,
+/// tokens]` in f32, as the [`TokenLogps`] of the same pass, zero at padding, and without an
 /// autodiff tape.
 #[derive(Clone, Debug)]
 pub struct TokenStatistics {
@@ -53,7 +51,7 @@ pub struct TokenStatistics {
     pub mean_logit: Tensor<2>,
     /// `log sum_v p_v^2`, which WPO needs.
     pub log_sum_squares: Tensor<2>,
-    /// 1 if the token is the likeliest one, else 0.
+    /// 1 if the token has the highest probability, otherwise 0.
     pub top1: Tensor<2>,
 }
 
@@ -61,22 +59,16 @@ impl TokenStatistics {
     /// Number of statistics.
     pub const COUNT: usize = 4;
 
-    /// The statistics of single tokens, in the order of the fields.
+    /// Computes the statistics of tokens, in the order of the fields.
     ///
     /// # Shapes
     /// - `logits`: `[tokens, vocab]`
+    /// - `logps`: `[tokens, vocab]`, the log-probabilities of the whole vocabulary
     /// - `targets`: `[tokens, 1]`
-    /// - output: `[tokens, 4]`, on no autodiff tape
-    pub fn of_logits(logits: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
-        let logits = widen(off_tape(logits));
-        Self::of_logps(logits.clone(), log_softmax(logits, 1), targets)
-    }
-
-    /// [`of_logits`](Self::of_logits) with the log-probabilities of the whole vocabulary, `[tokens,
-    /// vocab]`.
+    /// - output: `[tokens, 4]`, without an autodiff tape
     pub fn of_logps(logits: Tensor<2>, logps: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
-        let (logits, logps) = (widen(off_tape(logits)), widen(off_tape(logps)));
-        let targets = off_tape(targets);
+        let (logits, logps) = (widen(without_tape(logits)), widen(without_tape(logps)));
+        let targets = without_tape(targets);
         let p = logps.clone().exp();
         let entropy = (p.clone() * logps).sum_dim(1).neg();
         let squares = p.square().sum_dim(1).log();
@@ -84,7 +76,7 @@ impl TokenStatistics {
         Tensor::cat(vec![entropy, logits.mean_dim(1), squares, top1], 1)
     }
 
-    /// Splits a tensor of statistics into the fields. `[completions, tokens, 4]`
+    /// Splits a tensor of statistics, `[completions, tokens, 4]`, into the fields.
     pub fn unpack(statistics: Tensor<3>) -> Self {
         let part = |at: usize| statistics.clone().narrow(2, at, 1).squeeze_dim::<2>(2);
         Self { entropy: part(0), mean_logit: part(1), log_sum_squares: part(2), top1: part(3) }

@@ -4,8 +4,9 @@ use burn::tensor::Tensor;
 
 use super::{PairLogps, PairRows, TokenLogps, TokenStatistics};
 
-/// The factors of the losses in WPO: how likely the policy itself is to generate both completions.
-/// They make data of another model count as the policy's own would.
+/// Returns the factors of the losses in WPO, which measure how likely the policy is to generate
+/// both completions. They reduce the difference between data of another model and data of the
+/// policy.
 ///
 /// ```text
 /// w(y) = exp(1 / |y| * sum_t (log p_t(y_t) - log sum_v p_t(v)^2))
@@ -20,7 +21,7 @@ use super::{PairLogps, PairRows, TokenLogps, TokenStatistics};
 /// equation 2 with the sampled alignment. TRL's `use_weighting`.
 ///
 /// # Shapes
-/// - output: `[pairs]`, on no autodiff tape
+/// - output: `[pairs]`, without an autodiff tape
 pub fn wpo_weights(tokens: &TokenLogps, statistics: &TokenStatistics, rows: &PairRows) -> Tensor<1> {
     let counts = tokens.counts();
     let own = tokens.detached_sum().cast(counts.dtype());

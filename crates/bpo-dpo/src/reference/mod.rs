@@ -1,4 +1,4 @@
-//! The reference.
+//! The reference model that the policy is compared with.
 
 mod cache;
 mod sync;
@@ -18,24 +18,26 @@ use crate::policy::{Adapters, Policy};
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Reference<P> {
-    /// The policy before training with its adapters off. It shares the frozen parameters.
+    /// The policy before training with its adapters off. It shares the frozen parameters with the
+    /// policy.
     #[default]
     AdaptersOff,
-    /// Another model, adapters included. It is not trained; it may [follow](ReferenceSync) the
-    /// policy.
+    /// Another model, including its adapters. It is not trained, but it may be
+    /// [updated](ReferenceSync) towards the policy.
     Frozen(P),
-    /// Log-probabilities from a pass over the pairs before training. No step computes them.
+    /// Log-probabilities that were computed before training. No step computes them.
     Cached(LogpCache),
 }
 
-/// A reference in a run.
+/// The reference of a run.
 pub(crate) enum ReferenceLogps<P> {
     Model(P, Adapters),
     Cache(LogpCache),
 }
 
 impl<P: Policy> ReferenceLogps<P> {
-    /// The reference of a policy before training. Models are on plain tensors.
+    /// Creates the reference of a policy before training. Its tensors are not on an autodiff
+    /// device.
     pub(crate) fn new(reference: Reference<P>, policy: &P) -> Self {
         match reference {
             Reference::AdaptersOff => Self::Model(policy.valid(), Adapters::Off),
@@ -44,7 +46,7 @@ impl<P: Policy> ReferenceLogps<P> {
         }
     }
 
-    /// Log-probabilities of a batch's completions, on no autodiff tape.
+    /// Returns the log-probabilities of the completions of a batch, without an autodiff tape.
     pub(crate) fn token_logps(
         &self,
         batch: &GroupBatch,
@@ -61,12 +63,12 @@ impl<P: Policy> ReferenceLogps<P> {
         }
     }
 
-    /// Whether it is the policy with its adapters off.
+    /// Returns whether the reference is the policy with its adapters off.
     pub(crate) fn is_policy(&self) -> bool {
         matches!(self, Self::Model(_, Adapters::Off))
     }
 
-    /// The model, if it is one of its own.
+    /// Returns the model if it is a [separate](Reference::Frozen) one.
     pub(crate) fn frozen(&self) -> Option<&P> {
         match self {
             Self::Model(model, Adapters::On) => Some(model),
@@ -74,7 +76,7 @@ impl<P: Policy> ReferenceLogps<P> {
         }
     }
 
-    /// The model, if there is one.
+    /// Returns the model, if there is one.
     pub(crate) fn model(&self) -> Option<&P> {
         match self {
             Self::Model(model, _) => Some(model),
@@ -82,7 +84,7 @@ impl<P: Policy> ReferenceLogps<P> {
         }
     }
 
-    /// Changes the model, if there is one.
+    /// Applies a function to the model, if there is one.
     pub(crate) fn map(self, change: impl FnOnce(P) -> Result<P, DpoError>) -> Result<Self, DpoError> {
         match self {
             Self::Model(model, adapters) => Ok(Self::Model(change(model)?, adapters)),

@@ -23,14 +23,14 @@ fn checkpoint(step: usize, config: &DpoConfig) -> Checkpoint {
 }
 
 #[test]
-fn the_newest_is_loaded_and_old_ones_go() {
+fn newest_checkpoint_is_loaded_and_old_ones_are_removed() {
     let dir = tempfile::tempdir().expect("a directory");
     let checkpoints = CheckpointDir::new(dir.path());
-    assert!(checkpoints.load_newest().expect("nothing there").is_none());
+    assert!(checkpoints.load_newest(|_, _| Ok(())).expect("nothing there").is_none());
     for step in [5, 10, 1_000_000] {
         checkpoints.save(&checkpoint(step, &DpoConfig::default()), 2).expect("saved");
     }
-    let (path, loaded) = checkpoints.load_newest().expect("readable").expect("one there");
+    let (path, loaded) = checkpoints.load_newest(|_, _| Ok(())).expect("readable").expect("one there");
     assert!(path.ends_with("checkpoints/step-1000000"), "{}", path.display());
     assert_eq!(loaded, checkpoint(1_000_000, &DpoConfig::default()));
     let mut left: Vec<_> = fs::read_dir(dir.path().join("checkpoints"))
@@ -63,7 +63,7 @@ fn damage(path: &Path, damaged: Option<&Vec<u8>>) {
 }
 
 #[test]
-fn damaged_ones_are_passed_over() {
+fn damaged_checkpoints_are_ignored() {
     for file in FILES {
         for case in 0..5 {
             let dir = tempfile::tempdir().expect("a directory");
@@ -72,20 +72,45 @@ fn damaged_ones_are_passed_over() {
             let newest = checkpoints.save(&checkpoint(10, &DpoConfig::default()), 3).expect("saved");
             let damaged = damages(&fs::read(newest.join(file)).expect("bytes")).swap_remove(case);
             damage(&newest.join(file), damaged.as_ref());
-            let (_, loaded) = checkpoints.load_newest().expect("readable").expect("one whole");
+            let (_, loaded) = checkpoints.load_newest(|_, _| Ok(())).expect("readable").expect("one whole");
             assert_eq!(loaded.state.step, 5, "{file}");
             assert!(matches!(checkpoints.load(10), Err(DpoError::Damaged { .. })), "{file}");
             // the step can be written again
             checkpoints.save(&checkpoint(10, &DpoConfig::default()), 3).expect("saved");
-            assert_eq!(checkpoints.load_newest().expect("readable").expect("one").1.state.step, 10);
+            assert_eq!(
+                checkpoints.load_newest(|_, _| Ok(())).expect("readable").expect("one").1.state.step,
+                10
+            );
             // without an intact one there is an error that names the newest
             for path in [&oldest, &newest] {
                 damage(&path.join(file), damaged.as_ref());
             }
-            let error = checkpoints.load_newest().expect_err("none is intact");
+            let error = checkpoints.load_newest(|_, _| Ok(())).expect_err("none is intact");
             assert!(matches!(&error, DpoError::NoIntactCheckpoint { count: 2, .. }), "{error}");
             assert!(error.to_string().contains("step-000010"), "{error}");
         }
+    }
+}
+
+/// Neither a FIFO, which would be waited for, nor a file larger than it was written is read.
+#[cfg(unix)]
+#[test]
+fn a_checkpoint_with_a_fifo_or_a_grown_file_is_damaged() {
+    for file in FILES {
+        let dir = tempfile::tempdir().expect("a directory");
+        let checkpoints = CheckpointDir::new(dir.path());
+        let path = checkpoints.save(&checkpoint(5, &DpoConfig::default()), 3).expect("saved").join(file);
+        fs::remove_file(&path).expect("removed");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("run").success());
+        let error = checkpoints.load(5).expect_err("a FIFO");
+        assert!(matches!(&error, DpoError::Damaged { reason, .. } if reason == "it is a FIFO"), "{error}");
+        fs::remove_file(&path).expect("removed");
+        fs::File::create(&path).and_then(|file| file.set_len(1 << 31)).expect("a sparse file");
+        let error = checkpoints.load(5).expect_err("grown");
+        assert!(
+            matches!(&error, DpoError::Damaged { reason, .. } if reason.contains("more than")),
+            "{error}"
+        );
     }
 }
 
@@ -103,7 +128,7 @@ fn run_config() -> DpoConfig {
 }
 
 #[test]
-fn a_run_resumes_from_the_last_intact_one() {
+fn run_resumes_from_the_last_intact_checkpoint() {
     let whole = tempfile::tempdir().expect("a directory");
     let (expected, _) = train(&run_config(), whole.path(), usize::MAX).expect("trained");
     for file in FILES {
@@ -121,7 +146,7 @@ fn a_run_resumes_from_the_last_intact_one() {
 }
 
 #[test]
-fn a_state_out_of_range_is_damage() {
+fn state_out_of_range_is_damaged() {
     for (cursor, step) in [(10, 3), (11, 3), (4, 99)] {
         let dir = tempfile::tempdir().expect("a directory");
         train(&run_config(), dir.path(), 3).expect("trained");
@@ -140,7 +165,7 @@ fn a_state_out_of_range_is_damage() {
 }
 
 #[test]
-fn a_best_one_that_is_damaged_is_forgotten() {
+fn damaged_best_checkpoint_resets_the_best_evaluation() {
     let config = run_config().with_epochs(4).with_keep_best(Some(Criterion::Margins));
     let dir = tempfile::tempdir().expect("a directory");
     let best = train(&config, dir.path(), 5).expect("trained").1.best.expect("an evaluation");
@@ -153,7 +178,7 @@ fn a_best_one_that_is_damaged_is_forgotten() {
 }
 
 #[test]
-fn what_changed_is_named() {
+fn changed_settings_are_named() {
     let path = std::path::Path::new("checkpoints/step-000005");
     let config = DpoConfig::default().with_learning_rate(1.1e-6);
     let then = checkpoint(5, &config).state;
@@ -194,7 +219,7 @@ fn what_changed_is_named() {
 
 /// Directories of older versions go on only where the fingerprint of their pairs stays as it is.
 #[test]
-fn a_fingerprint_has_the_system_text_only_where_there_is_one() {
+fn fingerprint_includes_the_system_text_only_if_set() {
     let mut some = pairs();
     assert_eq!(fingerprint_pairs(&some), "33930e6e7917c5f99638a4d13de2f092170d0ff25107c7cfc36952901461c66f");
     some[0].system = Some("be brief".to_owned());

@@ -5,7 +5,7 @@ use bpo_dpo::{Criterion, DpoConfig, DpoError, LrGroup};
 use bpo_pairs::CompletionKind;
 
 #[test]
-fn defaults_are_valid_and_go_through_text() {
+fn defaults_are_valid_and_round_trip() {
     let config = DpoConfig::default();
     config.validate().expect("valid");
     let text = serde_json::to_string(&config).expect("text");
@@ -20,7 +20,7 @@ fn unknown_settings_are_refused() {
 }
 
 #[test]
-fn each_bad_setting_is_named() {
+fn each_invalid_setting_is_named() {
     let new = DpoConfig::default;
     for (config, name) in [
         (new().with_beta(0.0), "beta"),
@@ -62,7 +62,7 @@ fn each_bad_setting_is_named() {
 
 /// Left unread they would be taken for granted.
 #[test]
-fn settings_that_another_leaves_nothing_to_do_are_refused() {
+fn conflicting_settings_are_errors() {
     let with = |loss| DpoConfig::default().with_loss(loss);
     let weights = |kind: &str| [(CompletionKind::from(kind.to_owned()), 2.0)].into();
     for (config, name) in [
@@ -86,7 +86,7 @@ fn settings_that_another_leaves_nothing_to_do_are_refused() {
 }
 
 #[test]
-fn losses_have_names_for_people() {
+fn losses_display_their_names() {
     for name in ["sigmoid", "mpo", "mdpo", "simpo"] {
         assert_eq!(name.parse::<Loss>().expect("a name").to_string(), name);
     }
@@ -94,7 +94,7 @@ fn losses_have_names_for_people() {
 }
 
 #[test]
-fn settings_of_other_losses_are_refused() {
+fn settings_of_other_losses_are_errors() {
     for text in [
         r#"{"type": "hinge", "label_smoothing": 0.1}"#,
         r#"{"type": "sft", "tau": 0.1}"#,

@@ -45,7 +45,7 @@ fn train(config: &DpoConfig, dir: Option<&Path>, stop: usize) -> (Vec<u8>, Train
 }
 
 #[test]
-fn a_part_is_taken_in_whole_groups() {
+fn evaluation_split_has_whole_groups() {
     let question = |pair: &PreferencePair| (pair.image.clone(), pair.prompt.clone());
     for seed in 0..20 {
         let (left, taken) = split_pairs(pairs(), 0.3, seed);
@@ -62,7 +62,7 @@ fn a_part_is_taken_in_whole_groups() {
 }
 
 #[test]
-fn evaluations_come_when_they_should_and_are_kept() {
+fn evaluations_are_logged_at_their_interval() {
     let dir = tempfile::tempdir().expect("a directory");
     let (_, summary, evaluations) = train(&config(), Some(dir.path()), usize::MAX);
     let steps: Vec<usize> = evaluations.iter().map(|metrics| metrics.step).collect();
@@ -77,8 +77,8 @@ fn evaluations_come_when_they_should_and_are_kept() {
     for EvalMetrics { logits_chosen, logits_rejected, entropy, lengths_chosen, lengths_rejected, .. } in
         &evaluations
     {
-        for figure in [logits_chosen, logits_rejected, entropy, lengths_chosen, lengths_rejected] {
-            assert!(figure.is_finite() && *figure != 0.0, "{evaluations:?}");
+        for metric in [logits_chosen, logits_rejected, entropy, lengths_chosen, lengths_rejected] {
+            assert!(metric.is_finite() && *metric != 0.0, "{evaluations:?}");
         }
     }
     let kept = MetricsLog::<EvalMetrics>::read(&dir.path().join("eval.jsonl")).expect("records");
@@ -89,7 +89,7 @@ fn evaluations_come_when_they_should_and_are_kept() {
 
 /// An evaluation on what is trained on gives what the next step sees before it changes anything.
 #[test]
-fn evaluation_and_training_see_the_same() {
+fn evaluation_of_training_pairs_equals_training_metrics() {
     let config =
         config().with_eval_fraction(0.0).with_eval_every(1).with_batch_size(10).with_max_steps(Some(6));
     let trainer = Trainer::new(config, Toy::untouched(), ToyCollate::default(), None).expect("valid");
@@ -124,7 +124,7 @@ fn evaluation_and_training_see_the_same() {
 }
 
 #[test]
-fn the_best_is_kept_and_given_back() {
+fn best_checkpoint_is_kept_and_returned() {
     // so fast that it soon gets worse
     let config = config().with_learning_rate(1.0).with_eval_every(1).with_epochs(10).with_keep_checkpoints(1);
     for criterion in [Criterion::Loss, Criterion::Margins, Criterion::Accuracies] {
@@ -156,7 +156,7 @@ fn the_best_is_kept_and_given_back() {
 }
 
 #[test]
-fn patience_ends_a_run() {
+fn patience_ends_training() {
     let config = config().with_learning_rate(1.0).with_eval_every(1).with_epochs(10).with_patience(Some(3));
     let dir = tempfile::tempdir().expect("a directory");
     let (expected, summary, evaluations) = train(&config, Some(dir.path()), usize::MAX);
@@ -168,7 +168,7 @@ fn patience_ends_a_run() {
 }
 
 #[test]
-fn stopped_and_taken_up_equals_undisturbed() {
+fn resumed_run_with_evaluations_equals_uninterrupted_run() {
     let config = config().with_keep_best(Some(Criterion::Margins)).with_learning_rate(0.3);
     let whole = tempfile::tempdir().expect("a directory");
     let (expected, summary, _) = train(&config, Some(whole.path()), usize::MAX);
@@ -184,9 +184,9 @@ fn stopped_and_taken_up_equals_undisturbed() {
     }
 }
 
-/// The best of one measure is not compared with another's, and not looked for where nothing was kept.
+/// A best checkpoint is not compared across criteria, and not looked up if none was kept.
 #[test]
-fn another_measure_begins_anew() {
+fn another_criterion_resets_the_best_evaluation() {
     let config = config().with_learning_rate(0.3).with_eval_every(1).with_keep_checkpoints(1);
     let keeping = |criterion| config.clone().with_keep_best(criterion);
     for then in [None, Some(Criterion::Loss)] {
@@ -203,7 +203,7 @@ fn another_measure_begins_anew() {
 }
 
 #[test]
-fn other_pairs_to_evaluate_on_begin_anew() {
+fn other_evaluation_pairs_reset_the_best_evaluation() {
     let config = config().with_eval_fraction(0.0).with_keep_best(Some(Criterion::Loss)).with_eval_every(1);
     let dir = tempfile::tempdir().expect("a directory");
     let train = |eval_pairs: &[PreferencePair], stop| {
@@ -217,7 +217,7 @@ fn other_pairs_to_evaluate_on_begin_anew() {
 }
 
 #[test]
-fn settings_that_need_evaluations_need_pairs() {
+fn settings_that_need_evaluations_without_pairs_are_errors() {
     for config in [
         config().with_eval_fraction(0.0).with_patience(Some(1)),
         config().with_eval_fraction(0.0).with_keep_best(Some(Criterion::Loss)),

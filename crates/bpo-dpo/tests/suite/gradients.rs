@@ -30,7 +30,7 @@ fn expected_norm(toy: &Toy, values: [f32; 3]) -> f64 {
 }
 
 #[test]
-fn large_gradients_shrink_together() {
+fn large_gradients_are_scaled_by_one_factor() {
     let toy = Toy::untouched();
     let values = [3.0, 0.5, 40.0];
     let norm = expected_norm(&toy, values);
@@ -45,7 +45,7 @@ fn large_gradients_shrink_together() {
 }
 
 #[test]
-fn small_gradients_and_no_limit_change_nothing() {
+fn small_gradients_and_no_limit_leave_gradients_unchanged() {
     let toy = Toy::untouched();
     let values = [0.01, 0.02, 0.03];
     for limit in [1.0, 0.0] {
@@ -56,7 +56,7 @@ fn small_gradients_and_no_limit_change_nothing() {
 }
 
 #[test]
-fn what_is_not_finite_shows_in_the_norm() {
+fn norm_of_non_finite_gradients_is_not_finite() {
     let toy = Toy::untouched();
     for bad in [f32::NAN, f32::INFINITY] {
         let (_, norm) = clip_global_norm(&toy, gradients(&toy, [1.0, bad, 1.0]), 1.0).expect("a norm");

@@ -2,14 +2,15 @@
 
 mod checkpoint;
 mod config;
+mod custom_loss;
 mod evaluation;
 mod gradients;
+mod hostile;
 mod loss;
 mod mdpo;
 mod metrics;
 mod optimizer;
 mod order;
-mod own_loss;
 mod prefetch;
 mod reference;
 mod resume;

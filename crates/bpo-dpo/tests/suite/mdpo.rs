@@ -40,7 +40,7 @@ fn log_sigmoid(x: f64) -> f64 {
 
 /// `losses` of `mdpo_trainer.py`, written out.
 #[test]
-fn mdpo_is_the_sum_of_three() {
+fn mdpo_equals_the_sum_of_its_three_losses() {
     let ratio = |policy: &[f64; 3], model: usize, i: usize| 0.1 * (policy[i] - REFERENCE[model][i]);
     let found = forward(Loss::mdpo(), [&CHOSEN, &REJECTED, &WEAKENED]);
     for (i, found) in found.into_iter().enumerate() {
@@ -81,7 +81,7 @@ fn gradients_equal_finite_differences() {
 }
 
 #[test]
-fn a_batch_has_each_chosen_completion_behind_its_weakened_image() {
+fn batch_has_each_chosen_completion_with_its_weakened_image() {
     let pairs = pairs();
     let batch = GroupBatch::for_loss(Loss::mdpo().properties(), &pairs);
     let rows: Vec<(&str, bool, &str)> = batch
@@ -103,7 +103,7 @@ fn a_batch_has_each_chosen_completion_behind_its_weakened_image() {
 
 /// Without rejected completions, or with nothing to compare with at all.
 #[test]
-fn each_part_trains_alone() {
+fn each_term_of_mdpo_trains_alone() {
     let anchor = Loss::Anchor { delta: 0.0 };
     let regularized =
         Loss::Sum { terms: vec![WeightedLoss::new(1.0, Loss::Sft), WeightedLoss::new(1.0, anchor.clone())] };
@@ -138,7 +138,7 @@ fn each_part_trains_alone() {
 }
 
 #[test]
-fn training_makes_the_image_count() {
+fn training_increases_the_effect_of_the_image() {
     let config = DpoConfig::default().with_learning_rate(0.05).with_loss(Loss::mdpo()).with_epochs(20);
     let train = |collate: ToyCollate| {
         let mut steps = Vec::new();

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use bpo_dpo::{DpoError, MetricsLog, StepMetrics};
+use bpo_pairs::PairsError;
 use serde_json::{Value, json};
 
 fn metrics(step: usize) -> StepMetrics {
@@ -27,7 +28,7 @@ fn steps(path: &Path) -> Vec<usize> {
 }
 
 #[test]
-fn the_file_is_cut_back_to_a_step() {
+fn log_is_truncated_to_a_step() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("metrics.jsonl");
     write(&path, 1..=5);
@@ -38,7 +39,7 @@ fn the_file_is_cut_back_to_a_step() {
 }
 
 #[test]
-fn a_torn_last_line_is_cut_off() {
+fn incomplete_last_line_is_removed() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("metrics.jsonl");
     write(&path, 1..=2);
@@ -54,17 +55,41 @@ fn a_torn_last_line_is_cut_off() {
 }
 
 #[test]
-fn a_bad_line_is_named() {
+fn invalid_line_is_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("metrics.jsonl");
     write(&path, 1..=1);
     OpenOptions::new().append(true).open(&path).expect("opened").write_all(b"hello\n").expect("written");
     let error = MetricsLog::<StepMetrics>::open(&path, 9).expect_err("not a record");
-    assert!(matches!(error, DpoError::Line { line: 2, .. }), "{error}");
+    let DpoError::Pairs(error) = error else { panic!("{error}") };
+    assert!(matches!(*error, PairsError::Json { line: 2, .. }), "{error}");
 }
 
 #[test]
-fn names_are_those_of_trl_and_nan_is_null() {
+fn files_of_another_kind_stay_as_they_are() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("metrics.jsonl");
+    for text in [r#"{"question": "Is it a cat?", "answer": "yes"}"#, "notes", "[1, 2]", "{\"step\": 1}"] {
+        std::fs::write(&path, text).expect("written");
+        MetricsLog::<StepMetrics>::open(&path, 9).expect_err("not a record");
+        MetricsLog::<StepMetrics>::read(&path).expect_err("not a record");
+        assert_eq!(std::fs::read_to_string(&path).expect("text"), text);
+    }
+}
+
+#[test]
+fn a_whole_record_without_its_newline_is_kept() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("metrics.jsonl");
+    write(&path, 1..=2);
+    let text = std::fs::read_to_string(&path).expect("text");
+    std::fs::write(&path, text.trim_end()).expect("written");
+    write(&path, 3..=3);
+    assert_eq!(steps(&path), [1, 2, 3]);
+}
+
+#[test]
+fn metric_names_equal_trl_and_nan_is_null() {
     let mut record = metrics(1);
     record.loss = f64::NAN;
     let value = serde_json::to_value(&record).expect("JSON");

@@ -54,7 +54,7 @@ fn torch_adamw(mut weight: f64, gradients: impl Iterator<Item = f64>, lr: f64, d
 }
 
 #[test]
-fn a_step_equals_torch() {
+fn step_equals_torch() {
     for decay in [0.0, 0.1] {
         let config = DpoConfig::default().with_weight_decay(decay);
         let mut optimizer = PathOptimizer::new(&config.adamw(), 0.01, Vec::new());
@@ -126,7 +126,7 @@ fn updated_parameters_are_leaves_that_require_a_gradient() {
 }
 
 #[test]
-fn the_factor_scales_the_rate() {
+fn factor_scales_the_learning_rate() {
     let moved = |rate, factor| {
         let mut optimizer = PathOptimizer::new(&DpoConfig::default().adamw(), rate, Vec::new());
         let module = matrix();
@@ -146,9 +146,10 @@ fn shift(before: &Param<Tensor<2>>, after: &Param<Tensor<2>>) -> f32 {
     (before.val() - after.val()).max().into_scalar()
 }
 
-/// Parameters are updated together, and what each becomes is what it would become alone, whichever have a gradient in a step.
+/// An update of several parameters equals an update of each alone, whichever have a gradient in a
+/// step.
 #[test]
-fn parameters_do_not_see_each_other() {
+fn updates_of_parameters_are_independent() {
     let new = || PathOptimizer::new(&DpoConfig::default().adamw(), 0.01, Vec::new());
     let of = |toy: &Toy, names: &str| {
         let mut gradients = GradientsParams::new();
@@ -181,7 +182,7 @@ fn parameters_do_not_see_each_other() {
 }
 
 #[test]
-fn a_group_has_its_own_rate() {
+fn group_has_its_learning_rate() {
     let group = LrGroup { path: "projector".to_owned(), learning_rate: 0.25 };
     let mut optimizer = PathOptimizer::new(&DpoConfig::default().adamw(), 0.5, vec![group]);
     let toy = Toy::untouched();
@@ -195,7 +196,7 @@ fn a_group_has_its_own_rate() {
 }
 
 #[test]
-fn a_group_of_nothing_is_an_error() {
+fn group_without_parameters_is_an_error() {
     let group = LrGroup { path: "vision".to_owned(), learning_rate: 0.25 };
     let optimizer = PathOptimizer::new(&DpoConfig::default().adamw(), 0.5, vec![group]);
     let error = optimizer.check_groups(&Toy::untouched()).expect_err("no such path");
@@ -205,7 +206,7 @@ fn a_group_of_nothing_is_an_error() {
 }
 
 #[test]
-fn state_goes_to_another_process() {
+fn state_loads_into_a_new_module() {
     let new = || PathOptimizer::new(&DpoConfig::default().adamw(), 0.01, Vec::new());
     let (mut optimizer, mut toy) = (new(), Toy::adapted());
     for _ in 0..3 {
@@ -227,7 +228,7 @@ fn state_goes_to_another_process() {
 }
 
 #[test]
-fn state_of_another_module_is_refused() {
+fn state_of_another_module_is_an_error() {
     let new = || PathOptimizer::new(&DpoConfig::default().adamw(), 0.01, Vec::new());
     let (mut optimizer, module) = (new(), matrix());
     let gradients = given(&module, gradient(0));
@@ -240,7 +241,7 @@ fn state_of_another_module_is_refused() {
 }
 
 #[test]
-fn trainable_parameters_keep_their_bits() {
+fn trainable_parameters_round_trip_exactly() {
     let toy = Toy::adapted();
     assert_eq!(trainable_paths(&toy), ["projector.weight", "head.lora_a", "head.lora_b"]);
     let bytes = save_trainable(&toy).expect("bytes");
@@ -251,7 +252,7 @@ fn trainable_parameters_keep_their_bits() {
 }
 
 #[test]
-fn all_that_does_not_fit_is_listed() {
+fn all_mismatches_are_listed() {
     let device = Device::flex().autodiff();
     let mut toy = Toy::untouched();
     toy.embedding = toy.embedding.set_require_grad(true);

@@ -15,7 +15,7 @@ fn groups_share_image_system_text_history_and_prompt() {
         [vec![0, 2, 6], vec![1, 5, 8], vec![3], vec![4], vec![7], vec![9]]
     );
     let mut other = pairs();
-    other[2].history.push(Turn { prompt: "<image>\nhello".to_owned(), answer: "hello".to_owned() });
+    other[2].history = vec![Turn::new("<image>\nhello", "hello")].into();
     assert_eq!(DataOrder::new(&other).groups()[0], [0, 6]);
     other[6].system = Some("be brief".to_owned());
     other[8].system = Some("be brief".to_owned());
@@ -31,7 +31,7 @@ fn groups_share_image_system_text_history_and_prompt() {
 /// The order must never change: runs of older versions go on from it. Values from another
 /// implementation of ChaCha20 (with a counter and a stream of 64 bits).
 #[test]
-fn the_order_is_fixed() {
+fn order_equals_recorded_order() {
     let order = DataOrder::new(&pairs());
     assert_eq!(order.epoch(42, 0), [0, 2, 6, 9, 1, 5, 8, 7, 3, 4]);
     assert_eq!(order.epoch(42, 1), [0, 2, 6, 3, 1, 5, 8, 9, 7, 4]);
@@ -42,15 +42,16 @@ fn the_order_is_fixed() {
 
 /// Nor must this one: the same in pieces of two, which are sorted, and their two steps shuffled.
 #[test]
-fn the_order_by_length_is_fixed() {
+fn order_by_length_equals_recorded_order() {
     let config = DpoConfig::default().with_batch_size(1).with_group_by_length(true);
     let order = DataOrder::for_config(&config, &pairs());
     assert_eq!(order.epoch(42, 0), [2, 0, 9, 6, 1, 5, 8, 7, 4, 3]);
 }
 
-/// Four pairs of two questions in a step; answers of one question have other lengths, and another question's lie between.
+/// A step has four pairs of two questions. The answers of a question differ in length, and those of
+/// other questions have lengths in between.
 #[test]
-fn pairs_of_a_question_stay_together_by_length() {
+fn order_by_length_keeps_groups_together() {
     let long = |length: usize| "c".repeat(length);
     let pairs: Vec<_> = (0..40)
         .flat_map(|group| [1, 30].map(|more| (group, group % 20 + more)))
@@ -70,7 +71,7 @@ fn alone(index: usize, length: usize) -> PreferencePair {
 }
 
 #[test]
-fn steps_have_pairs_of_like_length_if_asked_for() {
+fn steps_by_length_have_pairs_of_similar_length() {
     let pairs: Vec<_> = (0..400).map(|index| alone(index, 1 + index * 17 % 40)).collect();
     let length = |at: &usize| pairs[*at].chosen.len();
     let config = DpoConfig::default().with_batch_size(2).with_gradient_accumulation_steps(2);
@@ -96,7 +97,7 @@ fn steps_have_pairs_of_like_length_if_asked_for() {
 }
 
 #[test]
-fn a_batch_has_each_question_and_completion_once() {
+fn batch_has_each_question_and_completion_once() {
     let pairs = pairs();
     let batch = GroupBatch::new([&pairs[0], &pairs[3], &pairs[2], &pairs[6]]);
     assert_eq!(batch.groups.len(), 2);
@@ -120,7 +121,7 @@ fn some_pairs() -> impl Strategy<Value = Vec<PreferencePair>> {
 
 proptest! {
     #[test]
-    fn an_epoch_has_every_pair_once_and_groups_in_one_piece(pairs in some_pairs(), seed: u64, epoch in 0..9usize) {
+    fn epoch_has_every_pair_once_and_whole_groups(pairs in some_pairs(), seed: u64, epoch in 0..9usize) {
         let order = DataOrder::new(&pairs);
         let indices = order.epoch(seed, epoch);
         prop_assert_eq!(indices.iter().copied().collect::<BTreeSet<_>>(), (0..pairs.len()).collect());
@@ -139,7 +140,7 @@ proptest! {
     }
 
     #[test]
-    fn steps_by_length_are_no_longer(lengths in prop::collection::vec(0..60usize, 1..60), seed: u64, step in 1..6usize) {
+    fn group_by_length_does_not_increase_padding(lengths in prop::collection::vec(0..60usize, 1..60), seed: u64, step in 1..6usize) {
         let pairs: Vec<_> = lengths.iter().enumerate().map(|(index, length)| alone(index, *length)).collect();
         let config = DpoConfig::default().with_batch_size(step);
         let longest = |group_by_length| -> usize {
@@ -151,7 +152,7 @@ proptest! {
     }
 
     #[test]
-    fn rows_lead_back_to_the_pairs(pairs in some_pairs()) {
+    fn rows_refer_to_the_completions_of_their_pairs(pairs in some_pairs()) {
         let batch = GroupBatch::new(&pairs);
         let rows: Vec<_> = batch
             .groups

@@ -91,7 +91,7 @@ fn same(one: &Trained, other: &Trained) -> bool {
 }
 
 #[test]
-fn another_thread_changes_nothing() {
+fn preparation_thread_does_not_change_results() {
     let new = || tempfile::tempdir().expect("a directory");
     let (one, other) = (new(), new());
     let prefetched =
@@ -104,7 +104,7 @@ fn another_thread_changes_nothing() {
 }
 
 #[test]
-fn the_thread_ends_with_the_run() {
+fn preparation_thread_ends_with_the_run() {
     let dir = tempfile::tempdir().expect("a directory");
     for stop in [1, 3, usize::MAX] {
         let alive = Arc::new(());
@@ -121,7 +121,7 @@ fn the_thread_ends_with_the_run() {
 }
 
 #[test]
-fn a_panic_of_the_collator_is_not_lost() {
+fn panic_of_the_collator_is_propagated() {
     let mut some = pairs();
     some.push(pair(100, "panic", "what is there", "a", "b"));
     let trainer = Trainer::new(config(), Toy::untouched(), headers(), None).expect("valid");
@@ -130,7 +130,7 @@ fn a_panic_of_the_collator_is_not_lost() {
 }
 
 #[test]
-fn a_pair_that_cannot_be_prepared_is_skipped() {
+fn pair_that_cannot_be_prepared_is_skipped() {
     let mut some = pairs();
     some.insert(4, pair(100, "damaged", "what is there", "a", "b"));
     let dir = tempfile::tempdir().expect("a directory");
@@ -159,7 +159,7 @@ fn a_pair_that_cannot_be_prepared_is_skipped() {
 
 /// The gradient of a step is that of the mean over the pairs that are left.
 #[test]
-fn a_skipped_pair_does_not_weigh() {
+fn skipped_pair_does_not_affect_the_gradient() {
     let first = |pairs: &[PreferencePair], batch_size: usize, accumulation: usize| {
         let config = config()
             .with_batch_size(batch_size)
@@ -188,7 +188,7 @@ fn a_skipped_pair_does_not_weigh() {
 }
 
 #[test]
-fn steps_without_a_pair_are_skipped_and_too_many_are_an_error() {
+fn steps_without_pairs_are_skipped_and_too_many_are_an_error() {
     let damaged = |count: usize| {
         let mut some = pairs();
         some.extend(
@@ -219,7 +219,7 @@ fn steps_without_a_pair_are_skipped_and_too_many_are_an_error() {
 /// Without a check before the first step nothing is skipped: an error names the pair, not its whole
 /// batch.
 #[test]
-fn without_the_check_the_error_names_the_pair() {
+fn unprepared_pair_without_validation_is_named() {
     let mut some = pairs();
     some.push(pair(100, "damaged", "what is there", "a", "b"));
     let config = config().with_validate_pairs(false).with_batch_size(11);
@@ -229,7 +229,7 @@ fn without_the_check_the_error_names_the_pair() {
 }
 
 #[test]
-fn a_dry_run_times_steps_and_writes_nothing() {
+fn dry_run_times_steps_and_writes_nothing() {
     let trainer = Trainer::new(config(), Toy::untouched(), ToyCollate::default(), None).expect("valid");
     let training = trainer.prepare(&pairs()).expect("prepared");
     assert_eq!((training.plan().total_steps, training.plan().pairs), (12, 10));

@@ -78,10 +78,10 @@ fn near(found: &[StepMetrics], expected: &[StepMetrics]) {
     }
 }
 
-/// The reference computes the same whoever does it and when: with length desensitization and weakened images too, which need
-/// more of it than sums.
+/// All kinds of references give the same training, also with length desensitization and weakened
+/// images, which need more than sums of log-probabilities.
 #[test]
-fn all_kinds_of_references_train_the_same() {
+fn all_references_give_the_same_training() {
     for config in [
         config(),
         config().with_ld_alpha(Some(0.3)),
@@ -98,7 +98,8 @@ fn all_kinds_of_references_train_the_same() {
     }
 }
 
-/// Shares its batches in training, and takes either these alone or others alone, where that is said.
+/// A policy that shares its batches in training. If `expected` is set, it accepts only batches that
+/// are shared (true) or not shared (false).
 #[derive(Module, Debug)]
 struct Shares {
     toy: Toy,
@@ -123,7 +124,7 @@ impl Policy for Shares {
 }
 
 #[test]
-fn a_batch_is_shared_with_none_but_the_policys_own_reference() {
+fn batches_are_shared_only_with_adapters_off() {
     let of = |expected| Shares { toy: Toy::untouched(), expected: Some(expected) };
     let train = |policy: Shares, reference: Reference<Shares>, config: DpoConfig| {
         let trainer = Trainer::new(config, policy, ToyCollate::default(), None).expect("valid");
@@ -139,7 +140,7 @@ fn a_batch_is_shared_with_none_but_the_policys_own_reference() {
 }
 
 #[test]
-fn a_cache_comes_back_from_its_file() {
+fn cache_round_trips_through_its_file() {
     let dir = tempfile::tempdir().expect("a directory");
     let (path, other) = (dir.path().join("reference.safetensors"), dir.path().join("other.safetensors"));
     let cache = filled(&config());
@@ -152,8 +153,40 @@ fn a_cache_comes_back_from_its_file() {
     assert!(of(cache) == of(loaded), "the same bits from memory and from the file");
 }
 
+/// Two runs that share a file each add what the other lacks, whatever they read at their start.
 #[test]
-fn what_is_there_is_not_computed_again() {
+fn rows_of_other_processes_stay_in_the_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("reference.safetensors");
+    let of = |pairs: &[PreferencePair]| {
+        let mut cache = LogpCache::new(about());
+        let model = Toy::untouched().valid();
+        let collate = &mut ToyCollate::default();
+        cache.fill(&model, Adapters::Off, collate, batches(&config(), pairs), |_, _| Ok(())).expect("filled");
+        cache
+    };
+    let all = pairs();
+    let (first, second) = all.split_at(all.len() / 2);
+    let (first, second) = (of(first), of(second));
+    first.save(&path).expect("saved");
+    second.save(&path).expect("saved");
+    first.save(&path).expect("saved");
+    let bytes = std::fs::read(&path).expect("bytes");
+    let loaded = LogpCache::load(&path, about()).expect("loaded");
+    assert_eq!(loaded.len(), of(&all).len());
+    let other = dir.path().join("other.safetensors");
+    of(&all).save(&other).expect("saved");
+    assert!(bytes == std::fs::read(&other).expect("bytes"), "the order of writing does not matter");
+
+    let mut changed = about();
+    changed.insert("model".to_owned(), "another".to_owned());
+    let error = LogpCache::new(changed).save(&path).expect_err("of another model");
+    assert!(matches!(error, DpoError::ReferenceChanged { .. }), "{error}");
+    assert!(bytes == std::fs::read(&path).expect("bytes"));
+}
+
+#[test]
+fn cached_log_probabilities_are_not_computed_again() {
     let mut cache = filled(&config());
     // a model that would give other values
     let model = Toy::adapted().valid();
@@ -170,7 +203,7 @@ fn what_is_there_is_not_computed_again() {
 }
 
 #[test]
-fn a_stale_cache_says_what_changed() {
+fn stale_cache_error_names_the_changes() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("reference.safetensors");
     filled(&config()).save(&path).expect("saved");
@@ -196,7 +229,7 @@ fn a_stale_cache_says_what_changed() {
 }
 
 #[test]
-fn broken_files_are_errors() {
+fn damaged_cache_files_are_errors() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("reference.safetensors");
     filled(&config()).save(&path).expect("saved");
@@ -213,7 +246,7 @@ fn broken_files_are_errors() {
 
 /// Of another model the first loss is not ln 2, which must be allowed for.
 #[test]
-fn another_model_is_refused_unless_it_is_meant() {
+fn different_reference_needs_reference_differs() {
     let other = || Reference::Frozen(Toy::adapted());
     let error = train(&config(), other(), None, usize::MAX).expect_err("refused");
     assert!(matches!(error, DpoError::InitialMismatch { .. }), "{error}");
@@ -223,7 +256,7 @@ fn another_model_is_refused_unless_it_is_meant() {
 }
 
 #[test]
-fn a_moving_reference_follows_the_policy() {
+fn synchronized_reference_equals_the_formula() {
     let moving = |mixup_alpha| config().with_reference_sync(Some(ReferenceSync::new(2, mixup_alpha)));
     let run = |config: &DpoConfig| {
         train(config, Reference::Frozen(Toy::untouched()), None, usize::MAX).expect("trained").2
@@ -249,7 +282,7 @@ fn a_moving_reference_follows_the_policy() {
 }
 
 #[test]
-fn a_moving_reference_is_taken_up_where_it_was() {
+fn resumed_run_restores_the_synchronized_reference() {
     let config = config().with_reference_sync(Some(ReferenceSync::new(2, 0.6)));
     let until = |dir: &Path, stop| {
         train(&config, Reference::Frozen(Toy::untouched()), Some(dir), stop).expect("trained").0
@@ -265,7 +298,7 @@ fn a_moving_reference_is_taken_up_where_it_was() {
 
 /// Beta and margin of single pairs: those of all are the same as the setting.
 #[test]
-fn pairs_have_settings_of_their_own() {
+fn beta_and_margin_of_pairs_are_used() {
     let with = |beta, margin| -> Vec<PreferencePair> {
         pairs().into_iter().map(|pair| PreferencePair { beta, margin, ..pair }).collect()
     };
@@ -293,19 +326,19 @@ fn pairs_have_settings_of_their_own() {
 }
 
 #[test]
-fn samples_are_taken_when_they_are_due() {
+fn sampler_is_called_at_its_interval_and_at_the_end() {
     let dir = tempfile::tempdir().expect("a directory");
-    let told = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let calls = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
     let config = config().with_sample_every(Some(4));
     let trainer = Trainer::new(config.clone(), Toy::untouched(), ToyCollate::default(), Some(dir.path()));
-    let heard = told.clone();
+    let recorded = calls.clone();
     let sampler = move |policy: &Toy, step| {
         let changed = policy.head.lora_b.val().abs().sum().into_data_dtype(DType::F64);
-        heard.borrow_mut().push((step, changed.iter::<f64>().next().expect("a sum") > 0.0));
+        recorded.borrow_mut().push((step, changed.iter::<f64>().next().expect("a sum") > 0.0));
         Ok(())
     };
     trainer.expect("valid").with_sampler(sampler).train(&pairs(), &mut ()).expect("trained");
-    assert_eq!(*told.borrow(), [(4, true), (8, true), (9, true)]);
+    assert_eq!(*calls.borrow(), [(4, true), (8, true), (9, true)]);
 
     let trainer = Trainer::new(config, Toy::untouched(), ToyCollate::default(), None).expect("valid");
     let failing = trainer.with_sampler(|_, _| Err("no".into()));
@@ -314,7 +347,7 @@ fn samples_are_taken_when_they_are_due() {
 }
 
 #[test]
-fn a_pair_with_another_system_text_has_another_reference() {
+fn pair_with_another_system_text_has_another_cache_key() {
     let cache = filled(&config());
     let mut some = pairs();
     let loss = config().objective().properties();

@@ -27,12 +27,12 @@ fn train_until(config: &DpoConfig, dir: &Path, stop: usize) -> (Vec<u8>, TrainOu
 }
 
 fn files(dir: &Path) -> (String, Vec<u8>) {
-    let (_, checkpoint) = CheckpointDir::new(dir).load_newest().expect("readable").expect("one");
+    let (_, checkpoint) = CheckpointDir::new(dir).load_newest(|_, _| Ok(())).expect("readable").expect("one");
     (fs::read_to_string(dir.join("metrics.jsonl")).expect("metrics"), checkpoint.optimizer)
 }
 
 #[test]
-fn stopped_and_taken_up_equals_undisturbed() {
+fn resumed_run_equals_uninterrupted_run() {
     // 10 pairs: 10 steps an epoch with accumulation 1, 3 with 4 (the last of 2 pairs)
     let cases = [(1, false, vec![1, 9, 10, 11]), (4, false, vec![1, 2, 3, 4]), (1, true, vec![3, 11])];
     for (accumulation, group_by_length, stops) in cases {
@@ -56,7 +56,7 @@ fn stopped_and_taken_up_equals_undisturbed() {
 }
 
 #[test]
-fn killed_between_checkpoints_equals_undisturbed() {
+fn run_killed_between_checkpoints_equals_uninterrupted_run() {
     let config = config(1).with_save_every(4);
     let whole = tempfile::tempdir().expect("a directory");
     let (expected, _) = train_until(&config, whole.path(), usize::MAX);
@@ -72,14 +72,14 @@ fn killed_between_checkpoints_equals_undisturbed() {
 }
 
 #[test]
-fn time_makes_checkpoints_too() {
+fn checkpoints_are_written_after_save_minutes() {
     let dir = tempfile::tempdir().expect("a directory");
     train_until(&config(1).with_save_minutes(1e-9), dir.path(), 3);
     assert!([2, 3].iter().all(|step| CheckpointDir::new(dir.path()).path(*step).exists()));
 }
 
 #[test]
-fn a_finished_run_gives_its_result_again() {
+fn finished_run_returns_its_result_again() {
     let dir = tempfile::tempdir().expect("a directory");
     let (expected, _) = train_until(&config(4), dir.path(), usize::MAX);
     let before = files(dir.path());
@@ -89,7 +89,7 @@ fn a_finished_run_gives_its_result_again() {
 }
 
 #[test]
-fn another_run_is_not_taken_up() {
+fn checkpoint_of_another_run_is_an_error() {
     let dir = tempfile::tempdir().expect("a directory");
     train_until(&config(4), dir.path(), 2);
     let train = |config: DpoConfig, pairs: &[_]| {

@@ -2,8 +2,8 @@
 
 use bpo_dpo::{LrSchedule, Schedule};
 
-/// `_get_cosine_schedule_with_warmup_lr_lambda(step, num_warmup_steps=3, num_training_steps=10, num_cycles=0.5)` and
-/// `_get_linear_schedule_with_warmup_lr_lambda`, for steps 0 to 10.
+/// `_get_cosine_schedule_with_warmup_lr_lambda` and `_get_linear_schedule_with_warmup_lr_lambda`
+/// for steps 0 to 10, with 3 warm-up steps, 10 training steps and `num_cycles=0.5`.
 const COSINE: [f64; 11] = [
     0.0,
     0.3333333333333333,
@@ -54,7 +54,7 @@ fn linear_equals_transformers() {
 }
 
 #[test]
-fn constant_rises_and_stays() {
+fn constant_schedule_is_constant_after_warm_up() {
     let rise = [0.0, 1.0 / 3.0, 2.0 / 3.0];
     let expected: Vec<f64> = rise.into_iter().chain([1.0; 8]).collect();
     assert_table(&factors(Schedule::Constant, 0.3, 10), &expected);
@@ -72,12 +72,12 @@ fn warm_up_is_rounded_up() {
 }
 
 #[test]
-fn without_warm_up_the_peak_comes_first() {
+fn first_step_without_warm_up_has_the_peak_rate() {
     assert_eq!(LrSchedule::new(Schedule::Cosine, 0.0, 5).factor(0), 1.0);
 }
 
 #[test]
-fn past_the_end_nothing_is_learned() {
+fn rate_after_the_last_step_is_zero() {
     for schedule in [Schedule::Cosine, Schedule::Linear] {
         assert!(LrSchedule::new(schedule, 0.1, 5).factor(5) < 1e-15);
     }

@@ -1,12 +1,11 @@
-//! A policy small enough to train in a blink, built like the real one: a frozen model with a low-rank adapter, and a
-//! projector that is trained as it is.
+//! A small policy built like the real one: a frozen model with a low-rank adapter, and a projector
+//! that is trained directly.
 
 use bpo_dpo::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps, TokenStatistics};
-use bpo_pairs::{CompletionKind, PreferencePair};
+use bpo_pairs::{CompletionKind, PreferencePair, TextHasher};
 use burn::module::{Module, Param};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bool, Device, Distribution, Int, Tensor, TensorData};
-use sha2::{Digest, Sha256};
 
 const WORDS: usize = 23;
 const WIDTH: usize = 6;
@@ -125,17 +124,19 @@ impl Policy for Toy {
         }
         let words = batch.words.clone().reshape([rows * length, 1]);
         let padding = batch.mask.clone().bool_not();
-        let statistics = TokenStatistics::of_logits(logits.clone(), words.clone())
+        let all = log_softmax(logits.clone(), 1);
+        let statistics = TokenStatistics::of_logps(logits, all.clone(), words.clone())
             .reshape([rows, length, TokenStatistics::COUNT])
             .mask_fill(padding.clone().unsqueeze_dim::<3>(2), 0.0);
-        let logps = log_softmax(logits, 1).gather(1, words).reshape([rows, length]);
+        let logps = all.gather(1, words).reshape([rows, length]);
         let logps = TokenLogps { logps: logps.mask_fill(padding, 0.0), mask: batch.mask.clone() };
         (logps, Some(TokenStatistics::unpack(statistics)))
     }
 }
 
-/// Refuses images named `missing` and completions of more than twelve words, and cannot weaken `glaring`; the image `nan` is not
-/// a number. A weakened image is dark.
+/// A collator that rejects images named `missing` and completions of more than twelve words, and
+/// fails to weaken images named `glaring`. The image `nan` has the brightness NaN. Weakened images
+/// are dark.
 #[derive(Clone, Debug, Default)]
 pub struct ToyCollate {
     pub collated: usize,
@@ -200,10 +201,13 @@ impl Collate for ToyCollate {
                 if words.len() > 12 {
                     return Err(ToyError::TooLong(words.len()));
                 }
-                let of = |values: &[u8]| Sha256::digest(values).into();
-                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-                fingerprints
-                    .push(RowFingerprint { image: of(&brightness.to_le_bytes()), tokens: of(&bytes) });
+                let of = |values: String| {
+                    let mut hasher = TextHasher::default();
+                    hasher.add(&values);
+                    hasher.bytes()
+                };
+                let (image, tokens) = (of(format!("{brightness:?}")), of(format!("{words:?}")));
+                fingerprints.push(RowFingerprint { image, tokens });
                 lengths.push(group.prompt.split(' ').count() + words.len());
                 rows.push(words);
                 group_of_row.push(index as i32);
@@ -254,7 +258,7 @@ pub fn pair(id: usize, image: &str, prompt: &str, chosen: &str, rejected: &str) 
         id: id.to_string(),
         image: image.to_owned(),
         system: None,
-        history: Vec::new(),
+        history: Default::default(),
         prompt: prompt.to_owned(),
         chosen: chosen.to_owned(),
         rejected: rejected.to_owned(),

@@ -1,5 +1,7 @@
 //! The training loop.
 
+mod errors;
+
 use bpo_dpo::loss::{Loss, PairLogps, PreferenceLoss, WeightedLoss, wpo_weights};
 use bpo_dpo::{
     Adapters, Collate, Control, DpoConfig, DpoError, GroupBatch, MetricsLog, Observer, Policy, RunPlan,
@@ -34,7 +36,7 @@ fn values(tensor: Tensor<1>) -> Vec<f64> {
 }
 
 #[test]
-fn the_loss_starts_at_ln_2_and_falls() {
+fn loss_starts_at_ln_2_and_decreases() {
     let (_, summary, steps) =
         train(config().with_epochs(20).with_schedule(Schedule::Constant), &pairs()).expect("trained");
     let first = &steps[0];
@@ -48,7 +50,7 @@ fn the_loss_starts_at_ln_2_and_falls() {
 }
 
 #[test]
-fn pairs_weigh_by_their_kind() {
+fn pairs_are_weighted_by_kind() {
     let mut pairs = pairs();
     pairs[9].kind = CompletionKind::ErrorInjected;
     let first = |weight: f64, pairs: &[PreferencePair]| {
@@ -75,16 +77,16 @@ fn pairs_weigh_by_their_kind() {
 }
 
 #[test]
-fn a_weight_for_a_kind_that_no_pair_has_is_refused() {
+fn weight_of_a_missing_kind_is_an_error() {
     let weights = [(CompletionKind::from("mllm_hal".to_owned()), 2.0)].into();
     let error = train(config().with_kind_weights(weights), &pairs()).expect_err("misspelt");
     assert!(matches!(&error, DpoError::UnknownKind { kind, .. } if kind.as_str() == "mllm_hal"), "{error}");
     assert!(error.to_string().ends_with("there are: mllm-hal"), "{error}");
 }
 
-/// SimPO compares means over tokens, and that is what its figures are of.
+/// SimPO compares log-probabilities per token, so its rewards are per token, too.
 #[test]
-fn figures_are_of_what_the_loss_compares() {
+fn simpo_metrics_are_computed_per_token() {
     let config = config().with_loss(Loss::Simpo { gamma: 0.5, label_smoothing: 0.0 }).with_beta(2.0);
     let (_, _, steps) = train(config.with_batch_size(1), &pairs()).expect("trained");
     for step in &steps {
@@ -121,7 +123,7 @@ fn tokens_are_counted() {
 }
 
 #[test]
-fn a_collator_that_miscounts_is_told() {
+fn collator_with_a_wrong_number_of_lengths_is_an_error() {
     let collate = ToyCollate { forgetful: true, ..ToyCollate::default() };
     let trainer =
         Trainer::new(config().with_batch_size(10), Toy::untouched(), collate, None).expect("a trainer");
@@ -144,7 +146,7 @@ impl Policy for Silent {
 }
 
 #[test]
-fn wpo_weighs_pairs_by_their_likelihood() {
+fn wpo_weights_pairs_by_their_likelihood() {
     let config = config().with_batch_size(10).with_weighting(Some(Weighting::Wpo));
     let (_, _, steps) = train(config.clone(), &pairs()).expect("trained");
     let batch = GroupBatch::new(&pairs());
@@ -190,7 +192,7 @@ fn four_batches_of_one_equal_one_of_four() {
 }
 
 #[test]
-fn sharing_a_prompt_changes_nothing() {
+fn shared_prompts_equal_separate_prompts() {
     let (toy, pairs) = (Toy::adapted(), pairs());
     let logps = |pairs: &[PreferencePair]| {
         let batch = GroupBatch::new(pairs);
@@ -206,9 +208,10 @@ fn sharing_a_prompt_changes_nothing() {
     }
 }
 
-/// A loss that compares nothing does without the reference and the rejected completions, and trains the same.
+/// A loss that compares nothing needs neither the reference nor the rejected completions. The
+/// training is the same as with them.
 #[test]
-fn what_a_loss_does_not_need_changes_nothing() {
+fn loss_without_comparison_trains_without_reference_and_rejected() {
     let run = |loss| train(config().with_epochs(3).with_loss(loss), &pairs()).expect("trained");
     let all =
         Loss::Sum { terms: vec![WeightedLoss::new(1.0, Loss::Sft), WeightedLoss::new(0.0, Loss::default())] };
@@ -223,14 +226,14 @@ fn what_a_loss_does_not_need_changes_nothing() {
         near(alone.logps_chosen, whole.logps_chosen);
         let none =
             [alone.rewards_chosen, alone.rewards_rejected, alone.rewards_margins, alone.rewards_accuracies];
-        assert!(none.iter().all(|figure| figure.is_nan()) && alone.logps_rejected.is_nan(), "{alone:?}");
+        assert!(none.iter().all(|metric| metric.is_nan()) && alone.logps_rejected.is_nan(), "{alone:?}");
     }
     let weights = |toy: &Toy| values(toy.head.lora_b.val().flatten::<1>(0, 1));
     weights(&found).into_iter().zip(weights(&expected)).for_each(|(found, expected)| near(found, expected));
 }
 
 #[test]
-fn only_trainable_parameters_move() {
+fn only_trainable_parameters_change() {
     let before = Toy::untouched();
     let (after, ..) = train(config(), &pairs()).expect("trained");
     assert_eq!(after.embedding.val().to_data(), before.embedding.val().to_data());
@@ -246,7 +249,7 @@ fn only_trainable_parameters_move() {
 
 /// The projector is trained without an adapter, so the reference must keep its first values.
 #[test]
-fn the_reference_never_moves() {
+fn reference_does_not_change() {
     let (trained, _, steps) = train(config().with_batch_size(10).with_epochs(3), &pairs()).expect("trained");
     let pairs = pairs();
     let batch = GroupBatch::new(&pairs);
@@ -264,7 +267,7 @@ fn the_reference_never_moves() {
 }
 
 #[test]
-fn the_rate_follows_the_schedule() {
+fn learning_rate_follows_the_schedule() {
     let (_, _, steps) =
         train(config().with_warmup_ratio(0.3).with_max_steps(Some(10)), &pairs()).expect("trained");
     let rates: Vec<f64> = steps.iter().map(|step| step.learning_rate / 0.02).collect();
@@ -274,116 +277,7 @@ fn the_rate_follows_the_schedule() {
 }
 
 #[test]
-fn a_policy_unlike_its_reference_is_an_error() {
-    let trainer = |config| Trainer::new(config, Toy::adapted(), ToyCollate::default(), None).expect("valid");
-    let error = trainer(config()).train(&pairs(), &mut ()).expect_err("an adapter that does something");
-    let DpoError::InitialMismatch { margin, .. } = &error else { panic!("{error}") };
-    assert!(*margin > 1e-4);
-    assert!(error.to_string().contains("reference_differs"), "{error}");
-    trainer(config().with_reference_differs(true)).train(&pairs(), &mut ()).expect("meant so");
-}
-
-/// Dropout of an adapter is no dropout as long as the adapter does nothing; dropout of anything else is.
-#[test]
-fn dropout_that_is_left_on_is_an_error() {
-    let train = |policy: Toy| {
-        let trainer = Trainer::new(config().with_max_steps(Some(1)), policy, ToyCollate::default(), None);
-        trainer.expect("valid").train(&pairs(), &mut ())
-    };
-    let error = train(Toy { dropout: 0.5, ..Toy::untouched() }).expect_err("dropout");
-    assert!(matches!(error, DpoError::InitialMismatch { .. }), "{error}");
-    assert!(error.to_string().contains("dropout is on"), "{error}");
-    train(Toy { lora_dropout: 0.5, ..Toy::untouched() }).expect("trained");
-}
-
-#[test]
-fn unusable_pairs_are_skipped_with_a_reason() {
-    let long = "a ".repeat(13) + "a";
-    let mut mixed = pairs();
-    mixed.insert(1, pair(100, "missing", "what is there", "a", "b"));
-    // the group of pairs 0, 2 and 6 loses only this one
-    mixed.push(pair(101, "a", "what is there", "a", &long));
-    let (policy, summary, _) = train(config(), &mixed).expect("trained");
-    let skipped: Vec<_> = summary.skipped.iter().map(|one| (one.id.as_str(), one.detail.as_str())).collect();
-    assert_eq!(
-        skipped,
-        [("100", "cannot read missing: entity not found"), ("101", "completion of 14 words")]
-    );
-    assert_eq!(summary.pairs, 10);
-    let (expected, ..) = train(config(), &pairs()).expect("trained");
-    assert_eq!(save_trainable(&policy).expect("bytes"), save_trainable(&expected).expect("bytes"));
-}
-
-#[test]
-fn without_vetting_an_unusable_pair_is_an_error() {
-    let bad = [pair(100, "missing", "what is there", "a", "b")];
-    let error = train(config().with_validate_pairs(false), &bad).expect_err("cannot be collated");
-    assert!(matches!(&error, DpoError::Collate { pairs, .. } if *pairs == ["100"]), "{error}");
-    let error = train(config(), &bad).expect_err("nothing left");
-    assert!(matches!(&error, DpoError::NoPairs { skipped } if skipped.len() == 1), "{error}");
-    assert!(error.to_string().contains("1 skipped; the first, 100: "), "{error}");
-}
-
-#[test]
-fn a_step_that_is_not_finite_is_left_out() {
-    let mut bad = pairs();
-    bad.push(pair(100, "nan", "what is there", "a", "b"));
-    let (policy, summary, steps) = train(config().with_batch_size(1), &bad).expect("trained");
-    assert_eq!(summary.skipped_steps, 2);
-    let skipped: Vec<_> = steps.iter().filter(|step| step.skipped).collect();
-    assert!(skipped.len() == 2 && skipped.iter().all(|step| step.loss.is_nan()));
-    let bytes = save_trainable(&policy).expect("bytes");
-    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
-    for (name, tensor) in tensors.iter() {
-        let mut elements =
-            tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        assert!(elements.all(f32::is_finite), "{name}");
-    }
-}
-
-#[test]
-fn too_many_such_steps_are_an_error() {
-    let bad: Vec<_> = (0..6).map(|id| pair(id, "nan", &format!("question {id}"), "a", "b")).collect();
-    // fewer steps than the limit, and not one of them made
-    let two = config().with_batch_size(1).with_max_skipped(3).with_max_steps(Some(2));
-    assert!(matches!(train(two, &bad), Err(DpoError::NotFinite { count: 2, step: 2, .. })));
-    let error = train(config().with_batch_size(1).with_max_skipped(3), &bad).expect_err("all bad");
-    let DpoError::NotFinite { count: 3, step: 3, pairs } = &error else { panic!("{error}") };
-    assert_eq!(pairs.len(), 1);
-}
-
-/// Each setting fits f32, and their product does not.
-#[test]
-fn what_is_not_finite_is_not_saved() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let config = config().with_warmup_ratio(0.0).with_learning_rate(3e38).with_weight_decay(10.0);
-    let new = |config: DpoConfig, dir: Option<&std::path::Path>| {
-        Trainer::new(config, Toy::untouched(), ToyCollate::default(), dir).expect("valid")
-    };
-    let one = config.clone().with_max_steps(Some(1));
-    let error = new(one, Some(dir.path())).train(&pairs(), &mut ()).expect_err("not finite");
-    let DpoError::NotFiniteTensors { step: Some(1), names } = &error else { panic!("{error}") };
-    assert!(names.iter().any(|name| name == "projector.weight"), "{names:?}");
-    assert!(error.to_string().contains("after step 1"), "{error}");
-    let left = std::fs::read_dir(dir.path().join("checkpoints")).map_or(0, Iterator::count);
-    assert_eq!(left, 0, "a checkpoint was written");
-    // steps after it are left out one by one, and the first of too many names itself
-    let more = config.with_max_skipped(2).with_max_steps(Some(9)).with_save_every(100);
-    let error = new(more, None).train(&pairs(), &mut ()).expect_err("not finite");
-    assert!(matches!(error, DpoError::NotFinite { count: 2, step: 3, .. }), "{error}");
-}
-
-#[test]
-fn nothing_to_train_is_an_error() {
-    let frozen = Toy::untouched().no_grad();
-    let error = Trainer::new(config(), frozen, ToyCollate::default(), None).expect_err("all frozen");
-    assert!(matches!(error, DpoError::NothingToTrain), "{error}");
-    // but a policy that is only not in training is put there
-    Trainer::new(config(), Toy::untouched().valid(), ToyCollate::default(), None).expect("trainable");
-}
-
-#[test]
-fn an_observer_sees_the_plan_and_every_step() {
+fn observer_receives_the_plan_and_every_step() {
     #[derive(Default)]
     struct Seen {
         total: usize,

@@ -111,7 +111,8 @@ impl Row {
         self.settings.contains_key("use_weighting")
     }
 
-    /// Whether the only loss is the likelihood of the chosen completions, which TRL averages over the batch.
+    /// Returns whether the only loss is the likelihood of the chosen completions, which TRL
+    /// averages over the batch.
     pub fn is_sft(&self) -> bool {
         self.settings["loss_type"] == json!(["sft"])
     }

@@ -5,8 +5,8 @@ use bpo_pairs::{PreferencePair, SkipReason, Skipped};
 
 use crate::toy::pair;
 
-/// Takes no image named `missing`, and no two completions of a group that differ in white space around them only, as a chat template
-/// that trims them.
+/// A collator that rejects images named `missing`, and two completions of a group that differ only
+/// in surrounding white space, as a chat template that trims them would.
 #[derive(Default)]
 struct Trimming {
     checks: usize,
@@ -49,7 +49,7 @@ fn skips(skipped: &[Skipped]) -> Vec<(&str, SkipReason, &str)> {
 }
 
 #[test]
-fn a_pair_that_clashes_with_an_earlier_one_is_skipped_alone() {
+fn pair_that_conflicts_with_an_earlier_pair_is_skipped() {
     let pairs = [
         pair(0, "a", "what", "a cat", "a dog"),
         pair(1, "a", "what", "a cat", "a dog "),
@@ -87,7 +87,7 @@ fn a_pair_that_clashes_with_an_earlier_one_is_skipped_alone() {
 }
 
 #[test]
-fn a_large_group_with_one_clash_takes_few_checks() {
+fn large_group_with_one_conflict_needs_few_checks() {
     let mut pairs: Vec<_> =
         (0..1000).map(|id| pair(id, "a", "what", "a cat", &format!("{id} dogs"))).collect();
     pairs[700].rejected = "699 dogs ".to_owned();
@@ -99,7 +99,7 @@ fn a_large_group_with_one_clash_takes_few_checks() {
 }
 
 #[test]
-fn pairs_to_train_and_to_evaluate_on_are_vetted_together() {
+fn training_and_evaluation_pairs_are_validated_together() {
     let train = [pair(0, "a", "what", "a cat", "a dog")];
     let eval = [pair(1, "a", "what", "a cat ", "a bird"), pair(2, "a", "what", "a cat", "a bird")];
     let config = DpoConfig::default();

@@ -57,7 +57,7 @@ pub(crate) const ANIMALS: [&str; 12] =
 pub(crate) const VEHICLES: [&str; 2] = ["jet", "train"];
 
 /// The synonyms of a list with their objects. Synonyms are separated by `, ` and kept as written.
-/// If a synonym repeats, its last line counts.
+/// If a synonym repeats, its last line is used.
 pub(crate) fn synonyms<'a>(lines: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, String> {
     let mut words = BTreeMap::new();
     for line in lines {

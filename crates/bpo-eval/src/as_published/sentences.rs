@@ -70,7 +70,7 @@ struct Ending {
     context: String,
 }
 
-/// Possible sentence ends. Only the last one within a word counts.
+/// Possible sentence ends. Only the last one within a word is used.
 fn endings(text: &str) -> Vec<Ending> {
     let mut all = Vec::new();
     let mut word = 0..0;

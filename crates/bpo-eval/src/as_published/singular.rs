@@ -11,7 +11,7 @@ use fancy_regex::Regex;
 
 use super::pattern;
 
-/// Patterns with replacements. The first match counts.
+/// Patterns with replacements. The first match is used.
 #[rustfmt::skip]
 const RULES: [(&str, &str); 40] = [
     (r"(?i)(.)ae$", "${1}a"),

@@ -3,6 +3,7 @@
 mod answers;
 mod as_published;
 mod chair;
+mod hostile;
 mod pairing;
 mod pope;
 mod support;

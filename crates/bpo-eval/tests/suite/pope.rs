@@ -139,7 +139,7 @@ fn labels_are_balanced() {
 
 proptest! {
     #[test]
-    fn any_answers_give_figures(texts in prop::collection::vec((any::<bool>(), any::<String>()), 0..20)) {
+    fn any_answers_give_metrics(texts in prop::collection::vec((any::<bool>(), any::<String>()), 0..20)) {
         let items: Vec<_> =
             texts.iter().map(|(yes, text)| item(if *yes { PopeLabel::Yes } else { PopeLabel::No }, text)).collect();
         let report = PopeReport::new(&items, Bootstrap::default().with_resamples(20).unwrap());

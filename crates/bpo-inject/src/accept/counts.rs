@@ -1,4 +1,4 @@
-//! Reasons for rejections, kinds of cut text, and their counts.
+//! Reasons for rejections, kinds of removed text, and their counts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Rejection {
-    /// Nothing is left after the cuts.
+    /// Nothing is left after removing the parts that do not belong to the answer.
     Empty,
-    /// The words of the right answer, up to case, spacing, punctuation and words such as "the".
+    /// The same words as the right answer, up to case, spacing, punctuation and words such as
+    /// "the".
     Identical,
     /// A refusal, or a statement of the model about itself.
     Refusal,
@@ -46,9 +47,9 @@ impl fmt::Display for Rejection {
         f.write_str(match self {
             Self::Empty => "empty",
             Self::Identical => "identical to the answer",
-            Self::Refusal => "a refusal",
-            Self::Commentary => "talk about the task",
-            Self::PromptEcho => "an echo of the prompt",
+            Self::Refusal => "refusal",
+            Self::Commentary => "text about the task",
+            Self::PromptEcho => "echo of the prompt",
             Self::TooShort => "too short",
             Self::TooLong => "too long",
             Self::Truncated => "cut off",
@@ -56,13 +57,13 @@ impl fmt::Display for Rejection {
             Self::Reasoning => "reasoning without an answer",
             Self::Markup => "wrapped in markup",
             Self::Alternatives => "several versions",
-            Self::RepeatsAnswer => "a repetition of the answer",
-            Self::Secret => "a text with the API key",
+            Self::RepeatsAnswer => "repetition of the answer",
+            Self::Secret => "text with the API key",
         })
     }
 }
 
-/// A kind of text that is not part of the answer and is cut from a draft.
+/// A kind of text that does not belong to the answer and is removed from a draft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -114,7 +115,7 @@ pub struct Counts<R: Ord>(BTreeMap<R, u64>);
 /// Number of rejected drafts, by reason.
 pub type RejectionCounts = Counts<Rejection>;
 
-/// Number of drafts from which text was cut, by kind.
+/// Number of drafts from which text was removed, by kind.
 pub type CutCounts = Counts<Cut>;
 
 impl<R: Ord> Default for Counts<R> {
@@ -139,7 +140,7 @@ impl<R: Ord + Copy> Counts<R> {
         self.0.values().sum()
     }
 
-    /// Whether nothing was counted.
+    /// Returns whether nothing was counted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -151,9 +152,10 @@ impl<R: Ord + Copy> Counts<R> {
 }
 
 impl<R: Ord + Copy + fmt::Display> fmt::Display for Counts<R> {
+    /// Writes `empty: 1, refusal: 2`, or nothing if all counts are zero.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (reason, count)) in self.iter().enumerate() {
-            write!(f, "{}{count} {reason}", if i == 0 { "" } else { ", " })?;
+            write!(f, "{}{reason}: {count}", if i == 0 { "" } else { ", " })?;
         }
         Ok(())
     }
@@ -170,7 +172,7 @@ mod tests {
             counts.add(reason);
         }
         assert_eq!((counts.get(Rejection::Refusal), counts.total()), (2, 3));
-        assert_eq!(counts.to_string(), "1 empty, 2 a refusal");
+        assert_eq!(counts.to_string(), "empty: 1, refusal: 2");
         assert_eq!(serde_json::to_string(&counts).unwrap(), r#"{"empty":1,"refusal":2}"#);
     }
 }

@@ -1,4 +1,4 @@
-//! The rules that cut what is not part of the answer.
+//! The rules that remove parts of a draft that do not belong to the answer.
 
 use std::ops::ControlFlow;
 
@@ -25,18 +25,18 @@ const OTHER_SIDE: &[&str] = &["user:", "human:", "instruction:", "q:"];
 /// Lines in lower case that begin a turn if the server has removed the chat markers.
 const ROLE_LINES: &[&str] = &["user", "human", "assistant"];
 
-/// Labels that begin a turn within a line in some chat templates.
+/// Labels that start a turn within a line in some chat templates.
 const TURNS: &[&str] = &[" USER:", " ASSISTANT:", " HUMAN:"];
 
-/// Largest number of rounds, which bounds the time for nested wrappers.
+/// Maximum number of rounds, which bounds the time for nested wrappers.
 const MAX_ROUNDS: usize = 16;
 
-/// The rest of a text after a cut.
+/// The rest of a text after a part was removed.
 pub(super) struct Rest {
     /// The text.
     pub text: String,
-    /// Whether the cut text followed the answer, so that the answer is complete in a truncated
-    /// draft.
+    /// Whether the removed text followed the answer, so that the answer is complete even in a
+    /// truncated draft.
     pub ended: bool,
 }
 
@@ -47,10 +47,10 @@ impl Rest {
     }
 }
 
-/// A rule: takes a text and the right answer, and returns the rest if there is something to cut.
+/// A rule. It takes a text and the right answer, and returns the rest if there is a part to remove.
 type Rule = fn(&str, &str) -> Option<Rest>;
 
-/// The rules, in order. No rule cuts what the right answer has too.
+/// The rules, in order. No rule removes text that the right answer also has.
 const RULES: &[(Cut, Rule)] = &[
     (Cut::Reasoning, markers::after_reasoning),
     (Cut::ChatMarker, markers::without_markers),
@@ -68,19 +68,19 @@ const RULES: &[(Cut, Rule)] = &[
     (Cut::Quotes, wrapping::without_quote_lines),
 ];
 
-/// A draft after all cuts.
+/// A draft without the removed parts.
 pub(super) struct Cleaned {
     /// The answer.
     pub text: String,
     /// Whether the answer is complete even if the draft is truncated.
     pub complete: bool,
-    /// Kinds of cut text, each once.
+    /// Kinds of removed text, each once.
     pub cuts: Vec<Cut>,
-    /// Whether there was more to cut after [`MAX_ROUNDS`].
+    /// Whether more could be removed after [`MAX_ROUNDS`].
     pub too_deep: bool,
 }
 
-/// Cuts until no rule applies.
+/// Applies the rules until none applies.
 pub(super) fn clean(text: &str, answer: &str) -> Cleaned {
     let mut cleaned =
         Cleaned { text: text.trim().to_owned(), complete: false, cuts: Vec::new(), too_deep: false };
@@ -93,7 +93,7 @@ pub(super) fn clean(text: &str, answer: &str) -> Cleaned {
     cleaned
 }
 
-/// Applies the first rule that cuts something.
+/// Applies the first rule that removes something.
 fn round(cleaned: &mut Cleaned, answer: &str) -> ControlFlow<()> {
     for (cut, rule) in RULES {
         let Some(rest) = rule(&cleaned.text, answer) else { continue };
@@ -140,7 +140,8 @@ fn role_line(line: &str) -> Option<&'static str> {
     ROLE_LINES.iter().find(|role| bare.eq_ignore_ascii_case(role)).copied()
 }
 
-/// Whether a text begins with a turn of the user and the right answer does not have its label.
+/// Returns whether a text begins with a turn of the user whose label the right answer does not
+/// have.
 pub(super) fn begins_other_side(text: &str, answer: &str) -> bool {
     label_of(text, OTHER_SIDE).is_some_and(|label| !answer.to_lowercase().contains(label))
 }
@@ -150,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrapping_comes_off() {
+    fn wrapping_is_removed() {
         let cases = [
             ("Answer: A dog.", "A dog."),
             ("**Modified response:** A dog.", "A dog."),
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_itself_stays() {
+    fn answer_text_is_kept() {
         let texts = [
             "The sign says \"stop\"",
             "\"Stop\" and \"go\"",
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_without_end_is_noticed() {
+    fn too_deep_nesting_is_detected() {
         assert!(!clean("Answer: Answer: A dog.", "A cat.").too_deep);
         assert!(clean(&"Answer: ".repeat(30_000), "A cat.").too_deep);
         let colons = format!("Original: {}", ":".repeat(250_000));

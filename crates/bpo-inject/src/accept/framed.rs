@@ -3,11 +3,11 @@
 use super::label::EXCLAMATIONS;
 use super::words::{telling_words, words};
 
-/// Longest head, in characters.
+/// Maximum number of characters of a head.
 const LONGEST_HEAD: usize = 40;
-/// Longest note that says that nothing was changed, in words.
+/// Maximum number of words of a note that says that nothing was changed.
 const LONGEST_NOTE: usize = 8;
-/// Largest number of heads and notes that are removed.
+/// Maximum number of heads and notes that are removed.
 const MOST_PARTS: usize = 4;
 
 /// Interjections before a sentence, in lower case, in addition to [`EXCLAMATIONS`].
@@ -39,7 +39,7 @@ const OPENING_WORDS: &[&str] = &[
     "you",
 ];
 
-/// Largest number of words of an opening.
+/// Maximum number of words of an opening.
 const LONGEST_OPENING: usize = 8;
 
 /// Words that say that nothing was changed, together with one of [`CHANGES`].
@@ -61,9 +61,8 @@ const CHANGES: &[&str] = &[
     "needed",
 ];
 
-/// Whether a text is the right answer after a short head, before a note that nothing was changed,
-/// or both:
-/// "Annotation: ...", "Yes. ...", "I can see that ...", "... (No change)".
+/// Returns whether a text is the right answer after a short head, before a note that nothing was
+/// changed, or both: "Annotation: ...", "Yes. ...", "I can see that ...", "... (No change)".
 pub(super) fn is_framed(text: &str, answer: &str) -> bool {
     let known = telling_words(answer);
     let mut rest = text.trim();
@@ -80,7 +79,8 @@ pub(super) fn is_framed(text: &str, answer: &str) -> bool {
     false
 }
 
-/// Whether a text is an opening such as "I can see that" and a sentence with these telling words.
+/// Returns whether a text is an opening such as "I can see that" and a sentence with these telling
+/// words.
 fn is_opened(text: &str, known: &[String]) -> bool {
     let mut rest = text.trim_start();
     for _ in 0..LONGEST_OPENING {

@@ -6,19 +6,19 @@ use super::words::words;
 const TAGS: &[&str] =
     &["b", "del", "em", "font", "i", "ins", "mark", "s", "span", "strike", "strong", "sub", "sup", "u"];
 
-/// Largest number of words of the right answer that one bracket replaces.
+/// Maximum number of words of the right answer that one bracket replaces.
 const LONGEST_SPAN: usize = 4;
 
-/// Largest number of brackets that are searched.
+/// Maximum number of brackets that are searched.
 const MOST_BRACKETS: usize = 16;
 
-/// Whether a text has struck-out words: `~~red~~`.
+/// Returns whether a text has struck-out words: `~~red~~`.
 pub(super) fn has_strike(text: &str) -> bool {
     const MARK: &str = "~~";
     text.split_once(MARK).is_some_and(|(_, rest)| rest.contains(MARK))
 }
 
-/// Whether a text has words between an opening and a closing tag: `<b>blue</b>`.
+/// Returns whether a text has words between an opening and a closing tag: `<b>blue</b>`.
 pub(super) fn has_tags(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     TAGS.iter().any(|tag| {
@@ -28,7 +28,7 @@ pub(super) fn has_tags(text: &str) -> bool {
     })
 }
 
-/// Whether a text has emphasized words or code: `**blue**`, `__blue__`, or `blue` between
+/// Returns whether a text has emphasized words or code: `**blue**`, `__blue__`, or `blue` between
 /// backticks. A single `*` may be part of a text.
 pub(super) fn has_emphasis(text: &str) -> bool {
     ["**", "__", "`"].iter().any(|mark| {
@@ -39,8 +39,8 @@ pub(super) fn has_emphasis(text: &str) -> bool {
     })
 }
 
-/// Whether a bracket replaces words of the right answer: "a \[blue\] cup" for "a red cup". Any
-/// other bracket may be part of a rewrite.
+/// Returns whether a bracket replaces words of the right answer: "a \[blue\] cup" for "a red cup".
+/// Any other bracket may be part of a rewrite.
 pub(super) fn has_bracketed_change(text: &str, answer: &str) -> bool {
     if answer.contains('[') {
         return false;
@@ -59,8 +59,8 @@ fn spoken(text: &str) -> Vec<String> {
     if text.contains(char::is_alphanumeric) { words(text) } else { Vec::new() }
 }
 
-/// Whether 1 to [`LONGEST_SPAN`] words are between two neighbors. `None` is the start or the end of
-/// the text.
+/// Returns whether 1 to [`LONGEST_SPAN`] words are between two neighbors. `None` is the start or
+/// the end of the text.
 fn spans(known: &[String], before: Option<&String>, after: Option<&String>) -> bool {
     let starts = (0..=known.len()).filter(|&at| match before {
         None => at == 0,

@@ -1,4 +1,4 @@
-//! Cuts of labels and sentences that announce an answer.
+//! Removal of labels and sentences that announce an answer.
 
 use super::cut::Rest;
 use super::words::telling_words;
@@ -212,10 +212,10 @@ const TAILS: &[&str] = &[
     "would", "you",
 ];
 
-/// Longest announcement, in words.
+/// Maximum number of words of an announcement.
 const LONGEST_PREAMBLE: usize = 24;
 
-/// Whether a text in lower case names a rewritten text, as "modified response" does.
+/// Returns whether a text in lower case names a rewritten text, as "modified response" does.
 pub(super) fn names_new_text(lower: &str) -> bool {
     let words: Vec<&str> = lower.split_whitespace().collect();
     let all_known = words.iter().all(|word| is_new(word) || TEXTS.contains(word) || FILLERS.contains(word));
@@ -241,7 +241,7 @@ fn label(text: &str) -> Option<(&str, &str)> {
     })
 }
 
-/// Whether a text is the label of a rewrite.
+/// Returns whether a text is the label of a rewrite.
 pub(super) fn is_label(label: &str) -> bool {
     let label = label.trim().to_lowercase();
     LABELS.contains(&label.as_str()) || names_new_text(&label)
@@ -328,12 +328,12 @@ fn after_exclamation(text: &str) -> Option<&str> {
     })
 }
 
-/// Whether a text in lower case begins with an announcement: "here is the ...:".
+/// Returns whether a text in lower case begins with an announcement: "here is the ...:".
 fn announces(lower: &str) -> bool {
     lower.split_once(':').is_some_and(|(head, _)| !head.contains(['\n', '.']) && is_preamble(head))
 }
 
-/// Whether a sentence announces a rewrite: "Here is the changed text".
+/// Returns whether a sentence announces a rewrite: "Here is the changed text".
 pub(super) fn is_preamble(head: &str) -> bool {
     let head = head.trim().trim_start_matches(['*', '#', '_']).to_lowercase().replace('\u{2019}', "'");
     if head.contains(['\n', '"', '\u{201c}']) || !PREAMBLES.iter().any(|start| begins_with_word(&head, start))
@@ -353,8 +353,8 @@ pub(super) fn is_preamble(head: &str) -> bool {
     tail.is_empty() || TAILS.iter().any(|start| begins_with_word(&tail, start))
 }
 
-/// Whether words are "the text with an error introduced". "The text with errors on the sign" is no
-/// announcement.
+/// Returns whether words are "the text with an error introduced". "The text with errors on the
+/// sign" is no announcement.
 fn names_faulty_text(words: &[&str]) -> bool {
     const FARTHEST: usize = 6;
     let Some(named) = words.iter().position(|word| TEXTS.contains(word)) else { return false };
@@ -365,7 +365,8 @@ fn names_faulty_text(words: &[&str]) -> bool {
     behind[0] == "with" && behind[fault + 1..].iter().all(|word| FAULT_TAILS.contains(word))
 }
 
-/// Whether a line before a colon begins with "here" or an exclamation: "Here is what you want:".
+/// Returns whether a line before a colon begins with "here" or an exclamation: "Here is what you
+/// want:".
 fn is_line_preamble(head: &str) -> bool {
     let head = head.to_lowercase();
     begins_with_word(&head, "here") || EXCLAMATIONS.iter().any(|word| begins_with_word(&head, word))

@@ -1,8 +1,9 @@
-//! Reasoning and chat markers: what chat templates put around turns, and servers leave in replies.
+//! Reasoning and chat markers, which chat templates put around turns and servers may leave in
+//! replies.
 
 use super::cut::Rest;
 
-/// Marks around what a model thinks before its answer, in lower case.
+/// Marks around the reasoning of a model before its answer, in lower case.
 const REASONING: &[(&str, &str)] = &[
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
@@ -83,13 +84,13 @@ fn bare_channels(lower: &str) -> Option<usize> {
     lower.starts_with(open).then(|| lower.rfind(close)).flatten().map(|at| at + close.len())
 }
 
-/// Whether a text has a mark of reasoning.
+/// Returns whether a text has a mark of reasoning.
 pub(super) fn has_reasoning(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     REASONING.iter().any(|(open, close)| lower.contains(open) || lower.contains(close))
 }
 
-/// Whether a text begins with a heading of reasoning, such as "Thinking Process:".
+/// Returns whether a text begins with a heading of reasoning, such as "Thinking Process:".
 pub(super) fn begins_reasoning(text: &str) -> bool {
     let Some((first, _)) = text.trim().split_once('\n') else { return false };
     let first = first.to_lowercase();
@@ -127,8 +128,8 @@ pub(super) fn without_markers(text: &str, answer: &str) -> Option<Rest> {
     (rest.len() < text.len()).then(|| Rest { ended: end.is_some(), ..Rest::of(rest) })
 }
 
-/// Whether a marker begins a turn of the user or the system (`[INST]`, `<|user|>`: true) or of the
-/// assistant (`[/INST]`, `<|assistant|>`: false). `None` for other markers.
+/// Returns whether a marker begins a turn of the user or the system (`[INST]`, `<|user|>`: true) or
+/// of the assistant (`[/INST]`, `<|assistant|>`: false). `None` for other markers.
 fn side(marker: &str) -> Option<bool> {
     match marker {
         "[inst]" | "<<sys>>" => Some(true),
@@ -141,7 +142,7 @@ fn role_side(role: &str) -> Option<bool> {
     if ROLES.contains(&role) { Some(false) } else { OTHER_ROLES.contains(&role).then_some(true) }
 }
 
-/// Whether a text has a marker of a chat template.
+/// Returns whether a text has a marker of a chat template.
 pub(super) fn has_marker(text: &str) -> bool {
     marker_in(&text.to_ascii_lowercase()).is_some()
 }
@@ -150,8 +151,8 @@ fn marker_in(lower: &str) -> Option<usize> {
     lower.match_indices(['<', '[']).map(|(at, _)| at).find(|&at| marker_at(&lower[at..]).is_some())
 }
 
-/// Returns the length of the marker at the start of a text: one of [`MARKERS`], or `<|name|>`, also with
-/// full-width bars.
+/// Returns the length of the marker at the start of a text: one of [`MARKERS`], or `<|name|>`, also
+/// with full-width bars.
 fn marker_at(lower: &str) -> Option<usize> {
     const LONGEST_NAME: usize = 32;
     if let Some(marker) = MARKERS.iter().find(|marker| lower.starts_with(**marker)) {

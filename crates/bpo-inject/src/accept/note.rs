@@ -1,4 +1,4 @@
-//! Cuts of notes after an answer, and of the original answer before it.
+//! Removal of notes after an answer, and of the original answer before it.
 
 use super::cut::Rest;
 use super::label::{TEXTS, is_label, is_new};
@@ -218,7 +218,7 @@ const ORIGINALS: &[&str] = &[
 
 const ARROWS: &[&str] = &["-->", "->", "==>", "=>", "\u{2192}", "\u{27f6}", "\u{21d2}"];
 
-/// Whether a text begins with a note that the right answer does not have.
+/// Returns whether a text begins with a note that the right answer does not have.
 pub(super) fn begins_note(text: &str, answer: &str) -> bool {
     let item = text.chars().take(64).find(|c| !c.is_whitespace()).is_some_and(|c| "-*\u{2022}".contains(c));
     let head = note_head(text);
@@ -228,8 +228,9 @@ pub(super) fn begins_note(text: &str, answer: &str) -> bool {
         || is_about_text(&head, answer)
 }
 
-/// Whether a sentence is about the rewritten text: "This response introduces", "In this version,
-/// the cup", "This is incorrect because". "This version of the poster" may be part of an answer.
+/// Returns whether a sentence is about the rewritten text: "This response introduces", "In this
+/// version, the cup", "This is incorrect because". "This version of the poster" may be part of an
+/// answer.
 fn is_about_text(head: &str, answer: &str) -> bool {
     let words: Vec<&str> = head.split_whitespace().collect();
     let is_in = words.first() == Some(&"in");
@@ -312,14 +313,15 @@ fn is_note_at(text: &str, place: Place, answer: &str) -> bool {
     }
 }
 
-/// Whether a text begins with a phrase of [`NOTE_SENTENCES`] that the right answer does not have.
+/// Returns whether a text begins with a phrase of [`NOTE_SENTENCES`] that the right answer does not
+/// have.
 fn is_note_sentence(text: &str, answer: &str) -> bool {
     let head = note_head(text);
     let phrase = NOTE_SENTENCES.iter().find(|phrase| head.starts_with(**phrase));
     phrase.is_some_and(|phrase| !answer.to_lowercase().contains(phrase.trim()))
 }
 
-/// Whether a sentence has a note in brackets. "(originally red)" may be part of an answer.
+/// Returns whether a sentence has a note in brackets. "(originally red)" may be part of an answer.
 pub(super) fn has_bracketed_note(text: &str, answer: &str) -> bool {
     note_starts(text).any(|(at, place)| {
         place == Place::Bracket
@@ -328,7 +330,7 @@ pub(super) fn has_bracketed_note(text: &str, answer: &str) -> bool {
     })
 }
 
-/// Whether only punctuation follows a closing bracket on its line.
+/// Returns whether only punctuation follows a closing bracket on its line.
 fn closes_line(text: &str) -> bool {
     let Some(close) = text.find([')', ']', '\u{ff09}', '\u{3011}']) else { return true };
     let behind = text[close..].lines().next().unwrap_or_default();
@@ -366,7 +368,8 @@ fn after_original_label(text: &str, answer: &str) -> Option<Rest> {
     }
 }
 
-/// Whether a text ends in the label of a rewrite, at the start of a line or after a sentence.
+/// Returns whether a text ends in the label of a rewrite, at the start of a line or after a
+/// sentence.
 fn ends_in_label(before: &str) -> bool {
     // Bounds the time for replies of many colons.
     const LONGEST: usize = 80;

@@ -2,10 +2,10 @@
 
 use super::words::{telling_words, words};
 
-/// Smallest number of words of a right answer that is searched in a reply: shorter ones occur in
+/// Minimum number of words of a right answer that is searched in a reply. Shorter ones occur in
 /// rewrites by chance.
 const FEWEST_WORDS: usize = 3;
-/// Largest number of words beside the right answer that may be about the task.
+/// Maximum number of words beside the right answer that may be about the task.
 const MOST_BESIDE: usize = 16;
 
 /// Words about the task if they precede the right answer.
@@ -50,8 +50,8 @@ const VERSIONS: &[&str] = &[
     "version",
 ];
 
-/// Whether a text has the whole right answer in quotes, before a second version of it, or beside
-/// text about the task. A rewrite may have the right answer and an addition.
+/// Returns whether a text has the whole right answer in quotes, before a second version of it, or
+/// beside text about the task. A rewrite may have the right answer and an addition.
 pub(super) fn repeats(text: &str, answer: &str) -> bool {
     let known = words(answer);
     if known.len() < FEWEST_WORDS {
@@ -69,7 +69,7 @@ pub(super) fn repeats(text: &str, answer: &str) -> bool {
         || has_second_version(text, answer)
 }
 
-/// Whether the right answer is between quotation marks.
+/// Returns whether the right answer is between quotation marks.
 fn is_quoted(text: &str, answer: &str) -> bool {
     let answer = answer.trim();
     let bare = answer.trim_end_matches(['.', '!', '?']);
@@ -83,7 +83,8 @@ fn is_quoted(text: &str, answer: &str) -> bool {
     })
 }
 
-/// Whether one line is the right answer, and another has at least half of its telling words.
+/// Returns whether one line is the right answer, and another has at least half of its telling
+/// words.
 fn has_second_version(text: &str, answer: &str) -> bool {
     let known = words(answer);
     let telling = telling_words(answer);
@@ -98,7 +99,7 @@ fn has_second_version(text: &str, answer: &str) -> bool {
     })
 }
 
-/// Whether a text has several versions: with labels, numbers, or "or" on a line.
+/// Returns whether a text has several versions: with labels, numbers, or "or" on a line.
 pub(super) fn has_several(text: &str, answer: &str) -> bool {
     let versions = |text: &str| text.lines().filter(|line| is_version_label(line)).count();
     let numbered = |text: &str| text.lines().filter(|line| is_numbered(line)).count();
@@ -108,7 +109,7 @@ pub(super) fn has_several(text: &str, answer: &str) -> bool {
         || (numbered(text) > 1 && numbered(answer) == 0 && versions_alike(text))
 }
 
-/// Whether a line is a label such as "Option 1:", "**Version B**" or "Alternatively:".
+/// Returns whether a line is a label such as "Option 1:", "**Version B**" or "Alternatively:".
 fn is_version_label(line: &str) -> bool {
     let line = bare(line);
     let Some((label, _)) = line.split_once([':', ')', '.', '\u{ff1a}']).or(Some((&line, ""))) else {
@@ -133,8 +134,8 @@ fn is_numbered(line: &str) -> bool {
     digits.len() < line.trim_start().len() && digits.starts_with(['.', ')'])
 }
 
-/// Whether two consecutive numbered lines share half of their telling words, as versions of one
-/// answer do and items of a list do not.
+/// Returns whether two consecutive numbered lines share half of their telling words, as versions of
+/// one answer do and items of a list do not.
 fn versions_alike(text: &str) -> bool {
     let lines: Vec<Vec<String>> = text
         .lines()

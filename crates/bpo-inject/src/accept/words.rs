@@ -1,6 +1,6 @@
 //! Comparison of texts by their words.
 
-/// Whether two texts have the same words, up to case, spacing and punctuation.
+/// Returns whether two texts have the same words, up to case, spacing and punctuation.
 pub fn same_text(a: &str, b: &str) -> bool {
     words(a) == words(b)
 }
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_of_punctuation_alone_are_compared_too() {
+    fn texts_of_punctuation_are_compared() {
         assert!(same_text("??", " ??"));
         assert!(!same_text("??", "!"));
         assert!(!same_text("3.5", "35"));

@@ -1,4 +1,5 @@
-//! Cuts of what encloses a whole answer: quotation marks, emphasis, code fences, JSON and tags.
+//! Removal of text that encloses a whole answer: quotation marks, emphasis, code fences, JSON and
+//! tags.
 
 use serde_json::Value;
 
@@ -81,7 +82,7 @@ fn without_language(inner: &str) -> &str {
     }
 }
 
-/// Whether a text has a code fence.
+/// Returns whether a text has a code fence.
 pub(super) fn has_fence(text: &str) -> bool {
     text.contains(FENCE)
 }
@@ -110,7 +111,7 @@ pub(super) fn without_json(text: &str, answer: &str) -> Option<Rest> {
     }
 }
 
-/// Whether a text is a JSON object or array.
+/// Returns whether a text is a JSON object or array.
 pub(super) fn is_json(text: &str) -> bool {
     json(text).is_some()
 }
@@ -151,7 +152,7 @@ pub(super) fn without_box(text: &str, answer: &str) -> Option<Rest> {
     (!inner.contains(['{', '}'])).then(|| Rest::of(inner))
 }
 
-/// Whether a text has `\boxed{`.
+/// Returns whether a text has `\boxed{`.
 pub(super) fn has_box(text: &str) -> bool {
     text.contains(BOX)
 }

@@ -22,8 +22,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Weight of the kind in the draw: changes that certainly contradict the image have a larger
-    /// one than those from statistics.
+    /// Returns the weight of the kind in the draw: changes that certainly contradict the image have
+    /// a larger one than those from statistics.
     fn weight(self) -> f64 {
         match self {
             Self::Color | Self::Number => 3.0,
@@ -77,7 +77,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Whether a word is used as a color: "an orange suit" or "is orange", but not "an orange".
+    /// Returns whether a word is used as a color: "an orange suit" or "is orange", but not "an
+    /// orange".
     fn is_color(&self, i: usize) -> bool {
         let after_be = self.words[i].joined && i > 0 && lexicon::is_be(&self.words[i - 1].lower);
         let next_is_content = i + 1 < self.words.len()
@@ -243,14 +244,14 @@ mod tests {
     }
 
     #[test]
-    fn words_are_sorted_into_kinds() {
+    fn words_have_the_expected_kinds() {
         let kinds = kinds("An orange on the left of 24 orange cups, only one in a close-up.");
         let expected = [("left", Kind::Opposite), ("24", Kind::Number), ("cups", Kind::Common(Role::Plural))];
         assert_eq!(kinds, expected.map(|(word, kind)| (word.to_owned(), kind)));
     }
 
     #[test]
-    fn numbers_stay_near_and_are_never_the_same() {
+    fn changed_numbers_are_near_and_different() {
         for seed in 0..200 {
             let mut random = ChaCha8Rng::seed_from_u64(seed);
             for number in ["2", "24", "two", "twelve", "first", "3.5", "12:30", "007", "99999999999", "1"] {
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn pronouns_follow_people() {
+    fn pronouns_change_with_people() {
         let text = "The man holds his hat.";
         let corpus = Corpus::new([text]);
         let words = token::split(text);

@@ -23,7 +23,7 @@ pub(super) enum Role {
 const ROLES: usize = 5;
 /// Number of the most common words with a role that are considered for a place.
 const POOL: usize = 1024;
-/// Largest number of answers with one word that its companions are counted in.
+/// Maximum number of answers with one word in which its companions are counted.
 const SAMPLE: usize = 128;
 /// The neighbor at the start or end of a clause.
 const BOUNDARY: u32 = 0;
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_tell_the_role() {
+    fn roles_are_estimated_from_neighbors() {
         let text = "The launch pad is concrete, says Anna of the towers";
         assert_eq!(role_of(text, 1), Some(Role::Modifier));
         assert_eq!(role_of(text, 2), Some(Role::Singular));
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_common_word_for_a_place_comes_first() {
+    fn most_common_word_for_a_place_is_first() {
         let corpus = Corpus::new([
             "A fork lies on the table.",
             "A fork is near a plate.",

@@ -214,7 +214,7 @@ impl Lexicon {
         Self { fixed }
     }
 
-    /// Whether statistics may replace a word: probably a noun or an adjective.
+    /// Returns whether statistics may replace a word: probably a noun or an adjective.
     pub fn is_content(&self, lower: &str, after: Option<&str>) -> bool {
         let letters = lower.chars().count();
         if letters < 3 || !lower.chars().all(char::is_alphabetic) || self.fixed.binary_search(&lower).is_ok()
@@ -234,7 +234,7 @@ pub(super) fn is_be(lower: &str) -> bool {
     BE.contains(&lower)
 }
 
-/// Whether the exchange of two words may leave the sentence true.
+/// Returns whether the exchange of two words may leave the sentence true.
 pub(super) fn may_be_same(a: &str, b: &str) -> bool {
     if stem(a) == stem(b) {
         return true;
@@ -247,7 +247,7 @@ pub(super) fn may_be_same(a: &str, b: &str) -> bool {
     })
 }
 
-/// Whether a noun is probably a plural.
+/// Returns whether a noun is probably a plural.
 pub(super) fn is_plural(lower: &str) -> bool {
     let irregular = ["children", "feet", "men", "mice", "people", "sheep", "teeth", "women"];
     let ends = |suffix: &str| lower.ends_with(suffix);
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nouns_and_adjectives_are_content() {
+    fn nouns_and_adjectives_are_content_words() {
         let lexicon = Lexicon::new();
         for word in
             ["cat", "wooden-free", "espresso", "tall", "the", "stands", "blurred", "slowly", "standing"]
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn words_for_the_same_thing_are_known() {
+    fn synonyms_are_recognized() {
         for (a, b) in
             [("cat", "cats"), ("cup", "mug"), ("cat", "animal"), ("man", "person"), ("house", "houses")]
         {
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn plurals() {
+    fn plurals_are_recognized() {
         assert!(is_plural("cups") && is_plural("people") && !is_plural("glass") && !is_plural("cup"));
     }
 }

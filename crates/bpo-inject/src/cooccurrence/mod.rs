@@ -1,5 +1,5 @@
-//! Error injection without a text model: words of an answer become words that are common in the
-//! data.
+//! Error injection without a text model. Words of an answer are replaced by words that are common
+//! in the data.
 
 mod change;
 mod corpus;
@@ -57,8 +57,8 @@ impl CoOccurrence {
         Self { corpus: Corpus::new(answers), max_edits: 3 }
     }
 
-    /// Sets the largest number of changes in one answer, at least 1. Default: 3. Short answers have
-    /// fewer.
+    /// Sets the maximum number of changes in one answer, at least 1. Default: 3. Short answers have
+    /// fewer changes.
     pub fn with_max_edits(mut self, edits: usize) -> Self {
         self.max_edits = edits.max(1);
         self
@@ -67,7 +67,7 @@ impl CoOccurrence {
     /// Rewrites one answer.
     ///
     /// # Errors
-    /// [`Rejection::NothingToChange`] if no word of the answer can be replaced.
+    /// Returns [`Rejection::NothingToChange`] if no word of the answer can be replaced.
     fn rewrite(&self, request: &InjectionRequest) -> Result<String, Rejection> {
         let text = match yes_no::flip(&request.question, &request.answer) {
             Some(text) => text,
@@ -111,7 +111,7 @@ fn draw_changes(
     changes
 }
 
-/// Whether no word changes twice, and no two words become the same.
+/// Returns whether no word changes twice, and no two words become the same.
 fn are_independent(made: &Replacements, new: &Replacements) -> bool {
     new.iter().all(|(from, to)| made.iter().all(|(made_from, made_to)| made_from != from && made_to != to))
 }

@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn form_is_kept() {
+    fn replacement_keeps_capitals() {
         assert_eq!(
             swap("Cats chase a cat. CATS!", &[("cats", "owls"), ("cat", "owl")]),
             "Owls chase an owl. OWLS!"
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn articles_follow_the_sound() {
+    fn articles_match_the_next_word() {
         for (word, expected) in
             [("hour", "an"), ("unicorn", "a"), ("umbrella", "an"), ("8", "an"), ("horse", "a")]
         {

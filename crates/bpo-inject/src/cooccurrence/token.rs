@@ -72,7 +72,7 @@ fn word_len(text: &str) -> usize {
     text.len()
 }
 
-/// Whether a text begins with `'s` and no letter after it.
+/// Returns whether a text begins with `'s` and no letter after it.
 fn is_possessive(text: &str) -> bool {
     let mut chars = text.chars().skip(1);
     matches!(chars.next(), Some('s' | 'S')) && !chars.next().is_some_and(char::is_alphanumeric)
@@ -83,14 +83,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_numbers_and_contractions() {
+    fn words_numbers_and_contractions_are_split() {
         let text = "The cat's eyes don't cost $3.50, or 1,000. Ça va?";
         let words: Vec<&str> = split(text).iter().map(|word| word.text).collect();
         assert_eq!(words, ["The", "cat", "s", "eyes", "don't", "cost", "3.50", "or", "1,000", "Ça", "va"]);
     }
 
     #[test]
-    fn what_stands_between_words_is_known() {
+    fn text_between_words_is_classified() {
         let words = split("A close-up, then. The end");
         let flags: Vec<_> = words.iter().map(|w| (w.joined, w.begins_sentence, w.hyphenated)).collect();
         let expected = [

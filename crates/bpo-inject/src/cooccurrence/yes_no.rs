@@ -73,7 +73,7 @@ fn from_question(question: &str, yes: bool) -> Option<String> {
     (!thing.is_empty()).then(|| statement.trim_end().to_owned())
 }
 
-/// Whether "no" may precede a word: no number and no determiner.
+/// Returns whether "no" may precede a word: no number and no determiner.
 fn is_bare(word: &str) -> bool {
     let word = word.to_lowercase();
     let counted =
@@ -122,7 +122,7 @@ mod tests {
     use super::flip;
 
     #[test]
-    fn the_rest_goes_along_with_the_answer() {
+    fn explanation_changes_with_yes_or_no() {
         let cases = [
             ("Is it?", "Yes", "No"),
             ("Is it?", "no.", "yes."),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn other_answers_are_left_to_others() {
+    fn answers_without_yes_or_no_are_not_flipped() {
         for answer in ["", "A dog.", "No cats are in the picture.", "(yes)", "Not at all."] {
             assert_eq!(flip("Is there a dog?", answer), None, "{answer}");
         }

@@ -47,7 +47,7 @@ fn inject(injector: &mut CoOccurrence, question: &str, answer: &str, seed: u64) 
 }
 
 #[test]
-fn six_answers_are_corpus_enough_for_every_one_of_them() {
+fn corpus_of_six_answers_changes_each_of_them() {
     let mut injector = injector();
     for (question, answer) in SAMPLES {
         let mut texts: Vec<String> =
@@ -68,7 +68,7 @@ fn six_answers_are_corpus_enough_for_every_one_of_them() {
 }
 
 #[test]
-fn an_edit_changes_a_few_words_and_keeps_their_number() {
+fn edit_changes_few_words_and_keeps_their_number() {
     let mut injector = injector().with_max_edits(1);
     for seed in 0..50 {
         let answer = SAMPLES[1].1;
@@ -79,7 +79,7 @@ fn an_edit_changes_a_few_words_and_keeps_their_number() {
 }
 
 #[test]
-fn what_is_common_in_the_data_is_what_comes_in() {
+fn inserted_words_are_common_in_the_data() {
     let table = |thing| format!("A {thing} lies on the table.");
     let mut answers: Vec<String> = (0..50).map(|_| table("fork")).collect();
     answers.extend(["A spoon lies on the table.".into(), "A cloud hangs over the sea.".into()]);
@@ -99,7 +99,7 @@ fn what_is_common_in_the_data_is_what_comes_in() {
 }
 
 #[test]
-fn answers_with_nothing_to_change_are_skipped() {
+fn answers_without_replaceable_words_are_skipped() {
     let mut empty = CoOccurrence::from_corpus(Vec::<String>::new());
     for answer in ["", "  ", "???", "It is.", "The capital of France is Paris."] {
         assert_eq!(inject(&mut empty, "What?", answer, 0), Err(Rejection::NothingToChange), "{answer}");
@@ -109,7 +109,7 @@ fn answers_with_nothing_to_change_are_skipped() {
 }
 
 #[test]
-fn the_place_in_a_batch_does_not_matter() {
+fn result_does_not_depend_on_the_batch() {
     let mut injector = injector();
     let requests: Vec<InjectionRequest> = SAMPLES
         .iter()
@@ -150,7 +150,7 @@ proptest! {
     }
 
     #[test]
-    fn any_question_has_a_form_and_a_prompt(question: String, answer: String) {
+    fn every_question_has_a_form_and_a_prompt(question: String, answer: String) {
         let templates = Templates::new(&LlmInjectorConfig::default().templates).unwrap();
         let prompt = templates.render(&question, &answer).unwrap();
         prop_assert!(prompt.contains(answer.trim()));

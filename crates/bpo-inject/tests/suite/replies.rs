@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use bpo_inject::{AcceptanceRules, Cut, Expected, PromptForm, Rejection, TemplateConfig, Templates};
+use bpo_inject::{AcceptanceRules, Cut, DraftContext, PromptForm, Rejection, TemplateConfig, Templates};
 use bpo_pairs::{FinishReason, Generated};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -22,12 +22,12 @@ fn judge(form: PromptForm, answer: &str, reply: &str) -> Result<(String, Vec<Cut
     let templates = Templates::new(&TemplateConfig::default().with_form(form)).unwrap();
     let prompt = templates.render(question, answer).unwrap();
     let draft = Generated { text: reply.to_owned(), finish: FinishReason::Stop, tokens: None };
-    let expected = Expected { prompt: &prompt, question, answer };
+    let expected = DraftContext { prompt: &prompt, question, answer };
     AcceptanceRules::default().accept(&draft, expected).map(|accepted| (accepted.text, accepted.cuts))
 }
 
 #[test]
-fn honest_rewrites_pass_unchanged() {
+fn valid_rewrites_are_unchanged() {
     let rewrites: Vec<(String, String)> = lines("honest.jsonl");
     assert!(rewrites.len() >= 200, "{}", rewrites.len());
     let mut wrong = Vec::new();
@@ -53,7 +53,7 @@ struct Reply {
 }
 
 #[test]
-fn other_replies_are_cut_or_rejected_with_their_reason() {
+fn other_replies_are_cleaned_or_rejected_with_their_reason() {
     let replies: Vec<Reply> = lines("replies.jsonl");
     let (mut wrong, mut seen) = (Vec::new(), BTreeMap::new());
     for Reply { reply, text, cuts, rejection } in &replies {
@@ -73,7 +73,7 @@ fn other_replies_are_cut_or_rejected_with_their_reason() {
 
 /// The right answer says what would otherwise be cut: the rule leaves it alone.
 #[test]
-fn what_the_answer_says_is_not_cut() {
+fn text_of_the_answer_is_not_removed() {
     for text in ["Note: {}.", "```\n{}\n```", "{\"a\": \"{}\"}", "<think>{}</think>", "\"{}\"", "Answer: {}"]
     {
         let reply = text.replace("{}", "closed");

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use bpo_pairs::Limits;
 use bpo_pairs::files::open_input;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use memmap2::Mmap;
@@ -114,6 +115,11 @@ impl WeightIndex {
         if wanted != map.len() {
             let reason = format!("the header promises {wanted} bytes, the file has {}", map.len());
             return Err(ModelError::Safetensors { path, reason });
+        }
+        let (found, limit) = (self.entries.len() + metadata.tensors().len(), Limits::DEFAULT.tensors);
+        if found > limit {
+            let (key, found, limit) = ("the number of tensors".to_owned(), found as u64, limit as u64);
+            return Err(ModelError::OverLimit { path, key, found, limit });
         }
         for (name, info) in metadata.tensors() {
             let entry = TensorEntry {

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use bpo_pairs::{FinishReason, Sampling};
 use burn::module::Module;
@@ -53,6 +53,9 @@ pub struct Continuation {
     pub finish: FinishReason,
 }
 
+/// Receives the index of a prompt and its answer.
+pub type OnContinuation<'a> = dyn FnMut(usize, Continuation) -> ControlFlow<()> + 'a;
+
 impl Vlm {
     /// Generates an answer for each prompt, all at the same time.
     ///
@@ -90,7 +93,29 @@ impl Vlm {
         eos: &[u32],
         adapters: Adapters,
     ) -> Result<Vec<Continuation>, ModelError> {
-        self.valid().decode(prompts, at_a_time.get(), eos, adapters)
+        let mut answers = vec![None; prompts.len()];
+        self.generate_each(prompts, at_a_time, eos, adapters, &mut |prompt, answer| {
+            answers[prompt] = Some(answer);
+            ControlFlow::Continue(())
+        })?;
+        Ok(answers.into_iter().map(|answer| answer.expect("an answer to each prompt")).collect())
+    }
+
+    /// Generates as [`generate_continuous`](Self::generate_continuous) does, and passes each answer
+    /// with the index of its prompt to `on_answer` as soon as it ends. [`ControlFlow::Break`] stops
+    /// the generation of the others.
+    ///
+    /// # Errors
+    /// Those of [`generate`](Self::generate). Answers that have ended before were passed on.
+    pub fn generate_each(
+        &self,
+        prompts: &[Prompt],
+        at_a_time: NonZeroUsize,
+        eos: &[u32],
+        adapters: Adapters,
+        on_answer: &mut OnContinuation<'_>,
+    ) -> Result<(), ModelError> {
+        self.valid().decode(prompts, at_a_time.get(), eos, adapters, on_answer)
     }
 
     /// Generates with a model that is not in training state.
@@ -100,7 +125,8 @@ impl Vlm {
         at_a_time: usize,
         eos: &[u32],
         adapters: Adapters,
-    ) -> Result<Vec<Continuation>, ModelError> {
+        on_answer: &mut OnContinuation<'_>,
+    ) -> Result<(), ModelError> {
         let context = self.config().context();
         let mut answers = Vec::with_capacity(prompts.len());
         for prompt in prompts {
@@ -113,7 +139,14 @@ impl Vlm {
             let longest = prompt.rows().map(|input| input.ids.len()).max().unwrap_or(0);
             answers.push(Answer::new(prompt.sampling.max_new_tokens.min(context - longest)));
         }
-        let mut waiting: VecDeque<_> = (0..prompts.len()).filter(|prompt| !answers[*prompt].done()).collect();
+        let (ended, waiting): (Vec<_>, Vec<_>) =
+            (0..prompts.len()).partition(|prompt| answers[*prompt].done());
+        for prompt in ended {
+            if on_answer(prompt, answers[prompt].take()).is_break() {
+                return Ok(());
+            }
+        }
+        let mut waiting = VecDeque::from(waiting);
         let mut seats = Seats::default();
         let device = self.device();
         let mut decoder = Rows::new(self, adapters);
@@ -139,15 +172,24 @@ impl Vlm {
             let mut next = vec![0; logits.len()];
             let going_on = seats.taken.par_iter_mut().filter(|seat| !answers[seat.prompt].done());
             let drawn: Vec<_> = going_on.map(|seat| (seat.draw(prompts, &logits), &*seat)).collect();
+            let mut ended = Vec::new();
             for (token, Seat { prompt, rows, .. }) in drawn {
                 next[rows.clone()].fill(token);
                 answers[*prompt].push(token, eos);
+                if answers[*prompt].done() {
+                    ended.push(*prompt);
+                }
+            }
+            for prompt in ended {
+                if on_answer(prompt, answers[prompt].take()).is_break() {
+                    return Ok(());
+                }
             }
             if seats.taken.iter().any(|seat| !answers[seat.prompt].done()) {
                 logits = in_pool(&device, || decoder.step(&next))?;
             }
         }
-        Ok(answers.into_iter().map(Answer::into_continuation).collect())
+        Ok(())
     }
 }
 
@@ -239,8 +281,10 @@ impl Answer {
         }
     }
 
-    fn into_continuation(self) -> Continuation {
+    /// Takes the answer out of a [done](Self::done) one, which stays done.
+    fn take(&mut self) -> Continuation {
         let finish = if self.ended { FinishReason::Stop } else { FinishReason::Length };
-        Continuation { ids: self.ids, finish }
+        self.limit = 0;
+        Continuation { ids: std::mem::take(&mut self.ids), finish }
     }
 }

@@ -6,4 +6,4 @@ mod rows;
 mod sampling;
 
 pub use contrast::ContrastInput;
-pub use decode::{Continuation, Prompt};
+pub use decode::{Continuation, OnContinuation, Prompt};

@@ -65,6 +65,13 @@ enum Content {
     Text,
 }
 
+/// A conversation that ends where an answer begins.
+pub(super) struct Conversation {
+    messages: Vec<Value>,
+    /// The rendered text.
+    pub(super) prompt: String,
+}
+
 /// The chat template of a checkpoint, or LLaVA's own conversation format where it has none.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
@@ -181,41 +188,57 @@ impl ChatTemplate {
         answer: &str,
         images: usize,
     ) -> Result<Rendered, ProcessorError> {
-        let mut rendered = self.render_prefix(system, history, prompt, answer, images)?;
-        rendered.answer.push_str(self.end.as_ref().map_or(&self.special.eos.text, |end| &end.tail));
-        Ok(rendered)
+        let conversation = self.conversation(system, history, prompt, images)?;
+        let answer = self.ended_answer(&conversation, answer)?;
+        Ok(Rendered { prompt: conversation.prompt, answer })
     }
 
-    /// Renders as [`render_with_answer`](Self::render_with_answer) does, without an end token.
-    pub(super) fn render_prefix(
+    /// Renders a conversation up to where the next answer begins. Several answers can be rendered
+    /// after it.
+    pub(super) fn conversation(
         &self,
         system: Option<&str>,
         history: &[Turn],
         prompt: &str,
-        answer: &str,
         images: usize,
-    ) -> Result<Rendered, ProcessorError> {
+    ) -> Result<Conversation, ProcessorError> {
+        let messages = self.messages(system, history, prompt, images)?;
+        let prompt = self.run(messages.clone(), true)?;
+        Ok(Conversation { messages, prompt })
+    }
+
+    /// Renders an answer after a conversation, up to and including the token that ends it.
+    pub(super) fn ended_answer(
+        &self,
+        conversation: &Conversation,
+        answer: &str,
+    ) -> Result<String, ProcessorError> {
+        let mut answer = self.answer_prefix(conversation, answer)?;
+        answer.push_str(self.end.as_ref().map_or(&self.special.eos.text, |end| &end.tail));
+        Ok(answer)
+    }
+
+    /// Renders an answer after a conversation, without an end token.
+    pub(super) fn answer_prefix(
+        &self,
+        conversation: &Conversation,
+        answer: &str,
+    ) -> Result<String, ProcessorError> {
         let answer = self.special.strip_end(answer);
         if answer.trim().is_empty() {
             return Err(ProcessorError::EmptyAnswer);
         }
-        let mut messages = self.messages(system, history, prompt, images)?;
-        let prompt = self.run(messages.clone(), true)?;
+        let Conversation { messages, prompt } = conversation;
+        let mut messages = messages.clone();
         messages.push(self.message(ASSISTANT, answer, 0));
         let with_answer = self.run(messages, false)?;
-        match with_answer.strip_prefix(&prompt) {
-            Some(rest) => {
-                let after = self.end.as_ref().map(|end| end.after.as_str());
-                let said = after.and_then(|after| rest.strip_suffix(after));
-                Ok(Rendered {
-                    answer: said.unwrap_or_else(|| self.special.strip_end(rest)).to_owned(),
-                    prompt,
-                })
-            }
-            None => {
-                Err(ProcessorError::AnswerNotAppended { origin: self.origin.clone(), prompt, with_answer })
-            }
-        }
+        let Some(rest) = with_answer.strip_prefix(prompt.as_str()) else {
+            let (origin, prompt) = (self.origin.clone(), prompt.clone());
+            return Err(ProcessorError::AnswerNotAppended { origin, prompt, with_answer });
+        };
+        let after = self.end.as_ref().map(|end| end.after.as_str());
+        let answer = after.and_then(|after| rest.strip_suffix(after));
+        Ok(answer.unwrap_or_else(|| self.special.strip_end(rest)).to_owned())
     }
 
     fn messages(

@@ -234,8 +234,9 @@ fn the_end_of_a_turn_is_what_the_template_writes() {
                 assert_eq!(rendered.answer, answer, "{template}: {said:?}");
             }
         }
-        let prefix = chat.render_prefix(None, &[], "Q", "A.", 0).unwrap();
-        assert_eq!(prefix.answer.trim_start(), "A.", "{template}");
+        let conversation = chat.conversation(None, &[], "Q", 0).unwrap();
+        let prefix = chat.answer_prefix(&conversation, "A.").unwrap();
+        assert_eq!(prefix.trim_start(), "A.", "{template}");
     }
 }
 

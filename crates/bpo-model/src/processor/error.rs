@@ -49,7 +49,7 @@ pub enum ProcessorError {
         source: tokenizers::Error,
     },
     /// Neither the configuration files nor the tokenizer name a token.
-    #[error("{dir}: no {token} token: {hint}", dir = UntrustedPath(dir))]
+    #[error("{dir}: no {token} token: {hint}", dir = UntrustedPath(dir), hint = Untrusted(hint))]
     NoToken {
         /// The checkpoint's directory.
         dir: PathBuf,
@@ -59,7 +59,7 @@ pub enum ProcessorError {
         hint: String,
     },
     /// The chat template does not compile, fails while it renders, or is above a limit.
-    #[error("the chat template from {origin} failed: {}", Untrusted(&source.to_string()))]
+    #[error("the chat template from {origin} failed: {}", Untrusted(&source.to_string()), origin = Untrusted(origin))]
     Template {
         /// The file of the template.
         origin: String,
@@ -67,13 +67,13 @@ pub enum ProcessorError {
         source: minijinja::Error,
     },
     /// The chat template writes no user text, given as a list of parts or as a string.
-    #[error("the chat template from {origin} leaves out the text of the user")]
+    #[error("the chat template from {origin} leaves out the text of the user", origin = Untrusted(origin))]
     TemplateDropsText {
         /// The file of the template.
         origin: String,
     },
     /// There is a system message, and the chat template has no place for one.
-    #[error("the chat template from {origin} has no place for a system message")]
+    #[error("the chat template from {origin} has no place for a system message", origin = Untrusted(origin))]
     NoSystem {
         /// The file of the template.
         origin: String,
@@ -83,7 +83,7 @@ pub enum ProcessorError {
         "the chat template from {origin} does not put the answer right after its generation prompt: \
          {:?} does not begin with {:?}",
         Untrusted(with_answer),
-        Untrusted(prompt)
+        Untrusted(prompt), origin = Untrusted(origin)
     )]
     AnswerNotAppended {
         /// The file of the template.
@@ -96,7 +96,7 @@ pub enum ProcessorError {
     /// The chat template writes nothing in the place of an image.
     #[error(
         "the chat template from {origin} writes no image token for an image; a template that uses `image_token` needs that \
-         key in tokenizer_config.json"
+         key in tokenizer_config.json", origin = Untrusted(origin)
     )]
     NoImageInTemplate {
         /// The file of the template.

@@ -15,7 +15,7 @@ use super::sources::{image_settings, warn_of};
 use crate::json::{JsonError, from_value};
 
 /// Most pixels of a resized image without a crop (our choice: 800 MB of bytes).
-const MAX_PIXELS: usize = 1 << 28;
+const MAX_PIXELS: usize = bpo_pairs::Limits::DEFAULT.resized_pixels;
 /// Red, green and blue.
 const CHANNELS: usize = 3;
 

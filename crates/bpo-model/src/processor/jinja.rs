@@ -5,7 +5,6 @@
 //! size of the conversation.
 
 use std::borrow::Cow;
-use std::thread;
 
 use bpo_pairs::Limits;
 use minijinja::syntax::SyntaxConfig;
@@ -104,21 +103,14 @@ impl Template {
     }
 }
 
-/// Runs `work` on a thread with a stack of its own: the parser and the values of a template
-/// recurse, and the caller's stack may be as small as 2 MB.
-fn on_stack<T: Send>(bytes: usize, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
-    thread::scope(|scope| {
-        let work = || work().map_err(|error| without_values(&error));
-        let thread = thread::Builder::new().stack_size(bytes).spawn_scoped(scope, work);
-        let thread = thread.map_err(|error| {
-            Error::new(ErrorKind::InvalidOperation, "no thread for the template").with_source(error)
-        })?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+/// Runs `work` on a stack of its own: the parser and the values of a template recurse, and the
+/// caller's stack may be as small as 2 MB.
+fn on_stack<T>(bytes: usize, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    stacker::maybe_grow(bytes, bytes, || work().map_err(|error| without_values(&error)))
 }
 
-/// Copies an error without the values of the template that it holds, which have to be dropped on the
-/// stack that they were made on.
+/// Copies an error without the values of the template that it holds, which have to be dropped on
+/// the stack that they were made on.
 fn without_values(error: &Error) -> Error {
     let place = error.line().map_or_else(String::new, |line| format!(" (line {line})"));
     let detail = error.detail().unwrap_or("no details");

@@ -2,11 +2,11 @@
 //!
 //! It reads the files of a Hugging Face checkpoint and gives the results of transformers:
 //!
-//! | part | files |
-//! |---|---|
-//! | [`ImageProcessor`] | `processor_config.json`, `preprocessor_config.json` |
-//! | [`ChatTemplate`] | `processor_config.json`, `chat_template.json`, `chat_template.jinja`, `additional_chat_templates/default.jinja`, `tokenizer_config.json` |
-//! | [`TextProcessor`] | `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`, `generation_config.json`, `config.json` |
+//! - [`ImageProcessor`]: `processor_config.json`, `preprocessor_config.json`
+//! - [`ChatTemplate`]: `processor_config.json`, `chat_template.json`, `chat_template.jinja`,
+//!   `additional_chat_templates/default.jinja`, `tokenizer_config.json`
+//! - [`TextProcessor`]: `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`,
+//!   `added_tokens.json`, `generation_config.json`, `config.json`
 //!
 //! Where several files have a setting, the order of transformers decides, and a warning names files
 //! that differ.
@@ -100,11 +100,34 @@ impl Processor {
         answer: &str,
         images: &[&ImageLayout],
     ) -> Result<TokenizedCompletion, ProcessorError> {
-        self.check_completion(system, history, prompt, answer)?;
-        let Rendered { prompt, answer } =
-            self.chat.render_with_answer(system, history, prompt, answer, images.len())?;
-        let ids = self.text.encode_rendered(&prompt, &answer, images);
-        ids.map_err(|error| self.name_template(error))
+        let mut encoded = self.encode_completions(system, history, prompt, [answer], images)?;
+        // one for each answer
+        encoded.pop().ok_or(ProcessorError::EmptyAnswer)
+    }
+
+    /// Returns the same as [`encode_completion`](Self::encode_completion) for several answers to
+    /// one prompt, which is rendered and encoded once.
+    ///
+    /// # Errors
+    /// Those of [`encode_completion`](Self::encode_completion), for the first answer that has one.
+    pub fn encode_completions<'a>(
+        &self,
+        system: Option<&str>,
+        history: &[Turn],
+        prompt: &str,
+        answers: impl IntoIterator<Item = &'a str>,
+        images: &[&ImageLayout],
+    ) -> Result<Vec<TokenizedCompletion>, ProcessorError> {
+        self.check_written(system, history, prompt)?;
+        let conversation = self.chat.conversation(system, history, prompt, images.len())?;
+        let prompt = self.text.encode_conversation(&conversation.prompt, images);
+        let prompt = prompt.map_err(|error| self.name_template(error))?;
+        let encode = |answer: &str| {
+            self.check_answer(answer)?;
+            let answer = self.chat.ended_answer(&conversation, answer)?;
+            self.text.encode_answer(&prompt, &answer).map_err(|error| self.name_template(error))
+        };
+        answers.into_iter().map(encode).collect()
     }
 
     /// Returns the ids of a conversation and the beginning of its next answer, which the model
@@ -120,10 +143,12 @@ impl Processor {
         answer_prefix: &str,
         images: &[&ImageLayout],
     ) -> Result<TokenizedCompletion, ProcessorError> {
-        self.check_completion(system, history, prompt, answer_prefix)?;
-        let Rendered { prompt, answer } =
-            self.chat.render_prefix(system, history, prompt, answer_prefix, images.len())?;
-        let ids = self.text.encode_prefix(&prompt, &answer, images);
+        self.check_written(system, history, prompt)?;
+        self.check_answer(answer_prefix)?;
+        let conversation = self.chat.conversation(system, history, prompt, images.len())?;
+        let answer = self.chat.answer_prefix(&conversation, answer_prefix)?;
+        let encode = |prompt| self.text.encode_prefix(&prompt, &answer);
+        let ids = self.text.encode_conversation(&conversation.prompt, images).and_then(encode);
         ids.map_err(|error| self.name_template(error))
     }
 
@@ -138,14 +163,7 @@ impl Processor {
         }
     }
 
-    fn check_completion(
-        &self,
-        system: Option<&str>,
-        history: &[Turn],
-        prompt: &str,
-        answer: &str,
-    ) -> Result<(), ProcessorError> {
-        self.check_written(system, history, prompt)?;
+    fn check_answer(&self, answer: &str) -> Result<(), ProcessorError> {
         self.text.check_written(self.text.special().strip_end(answer), "answer")
     }
 

@@ -1,13 +1,16 @@
 //! The order of files for settings that several files can have. It is that of transformers 5. Where
 //! two files differ, a warning names both and the one that is used.
 //!
-//! | setting | files; the first that has it is used |
-//! |---|---|
-//! | image processor | `processor_config.json` (`image_processor`), `preprocessor_config.json` |
-//! | chat template | `processor_config.json`, `chat_template.json`, `chat_template.jinja`, `additional_chat_templates/default.jinja`, `tokenizer_config.json` |
-//! | named tokens | `special_tokens_map.json` unless `tokenizer_config.json` has `added_tokens_decoder`; `tokenizer_config.json` |
-//! | flags of added tokens | `tokenizer_config.json` (`added_tokens_decoder`), `tokenizer.json`, `added_tokens.json` |
-//! | tokens that end generation | `generation_config.json`, `config.json` |
+//! The first file that has the setting is used:
+//!
+//! - image processor: `processor_config.json` (`image_processor`), `preprocessor_config.json`
+//! - chat template: `processor_config.json`, `chat_template.json`, `chat_template.jinja`,
+//!   `additional_chat_templates/default.jinja`, `tokenizer_config.json`
+//! - named tokens: `special_tokens_map.json` unless `tokenizer_config.json` has
+//!   `added_tokens_decoder`; `tokenizer_config.json`
+//! - flags of added tokens: `tokenizer_config.json` (`added_tokens_decoder`), `tokenizer.json`,
+//!   `added_tokens.json`
+//! - tokens that end generation: `generation_config.json`, `config.json`
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

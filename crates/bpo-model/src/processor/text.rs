@@ -88,6 +88,13 @@ pub struct TextProcessor {
     reserved: Vec<String>,
 }
 
+/// A rendered prompt with its ids.
+pub(super) struct EncodedPrompt<'a> {
+    text: &'a str,
+    images: &'a [&'a ImageLayout],
+    ids: Vec<u32>,
+}
+
 impl TextProcessor {
     /// Reads `tokenizer.json`, and the special tokens from the configuration files beside it.
     ///
@@ -223,21 +230,31 @@ impl TextProcessor {
         images: &[&ImageLayout],
     ) -> Result<TokenizedCompletion, ProcessorError> {
         let answer = self.special.strip_end(answer);
-        self.encode_rendered(prompt, &format!("{answer}{}", self.special.end.text), images)
+        let prompt = self.encode_conversation(prompt, images)?;
+        self.encode_answer(&prompt, &format!("{answer}{}", self.special.end.text))
+    }
+
+    /// Encodes a rendered conversation up to where its answer begins. Several answers can be
+    /// encoded after it.
+    pub(super) fn encode_conversation<'a>(
+        &self,
+        text: &'a str,
+        images: &'a [&'a ImageLayout],
+    ) -> Result<EncodedPrompt<'a>, ProcessorError> {
+        Ok(EncodedPrompt { text, images, ids: self.encode(text, images)? })
     }
 
     /// Encodes an answer that ends as the template writes it.
-    pub(super) fn encode_rendered(
+    pub(super) fn encode_answer(
         &self,
-        prompt: &str,
+        prompt: &EncodedPrompt<'_>,
         answer: &str,
-        images: &[&ImageLayout],
     ) -> Result<TokenizedCompletion, ProcessorError> {
         let SpecialTokens { end, eos, .. } = &self.special;
         if self.special.strip_end(answer).trim().is_empty() {
             return Err(ProcessorError::EmptyAnswer);
         }
-        let mut completion = self.encode_prefix(prompt, answer, images)?;
+        let mut completion = self.encode_prefix(prompt, answer)?;
         if completion.ids.last() != Some(&end.id) {
             completion.ids.push(end.id);
         }
@@ -251,16 +268,15 @@ impl TextProcessor {
         }
     }
 
-    /// Encodes a rendered prompt and the beginning of its answer, without an end token.
+    /// Encodes a prompt and the beginning of its answer, without an end token.
     pub(super) fn encode_prefix(
         &self,
-        prompt: &str,
+        prompt: &EncodedPrompt<'_>,
         answer: &str,
-        images: &[&ImageLayout],
     ) -> Result<TokenizedCompletion, ProcessorError> {
-        let prompt_ids = self.encode(prompt, images)?;
-        let ids = self.encode(&format!("{prompt}{answer}"), images)?;
-        let answer_start = prompt_ids.iter().zip(&ids).take_while(|(a, b)| a == b).count();
+        // as one text, because a token may have characters of both
+        let ids = self.encode(&format!("{}{answer}", prompt.text), prompt.images)?;
+        let answer_start = prompt.ids.iter().zip(&ids).take_while(|(a, b)| a == b).count();
         Ok(TokenizedCompletion::new(ids, answer_start))
     }
 
@@ -280,7 +296,8 @@ impl TextProcessor {
             // our template and many others write `<image>` whatever the token is called
             std::borrow::Cow::Owned(text.replace(IMAGE_TOKEN, &image.text))
         };
-        let encode = || self.tokenizer.encode(text.as_ref(), false).map_err(tokenize_error);
+        // without offsets, which nothing here needs
+        let encode = || self.tokenizer.encode_fast(text.as_ref(), false).map_err(tokenize_error);
         let encoding = guarded(&self.path, encode)?;
         let mut tokens = encoding.get_ids();
         let mut ids = self.prefix.clone();

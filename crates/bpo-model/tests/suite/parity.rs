@@ -6,6 +6,7 @@
 mod several;
 
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 
 use crate::support::{Golden, close, device, floats, input};
 use bpo_distort::diffusion;
@@ -176,6 +177,33 @@ fn greedy_tokens_continuous() {
             assert_eq!(answer.finish, finish, "{place}, {at_a_time} at a time");
         }
     }
+}
+
+/// Each answer is passed on when it ends: short ones before long ones that were started earlier.
+#[test]
+fn answers_are_passed_on_when_they_end() {
+    let golden = Golden::open();
+    let model = model(&golden);
+    let prompt = |tokens| {
+        let ids = golden.ids("p0.prompt_ids");
+        let input = ModelInput::new(ids, vec![image(&golden, &model, CONDITIONS[0], 0)]);
+        Prompt::new(input, Sampling::greedy(tokens))
+    };
+    let prompts = [5, 2, 0, 3].map(prompt);
+    let two = NonZeroUsize::new(2).unwrap();
+    let all = model.generate_continuous(&prompts, two, &[], Adapters::On).unwrap();
+    let answers = |most: usize| {
+        let mut answers = Vec::new();
+        let mut receive = |prompt, answer| {
+            answers.push((prompt, answer));
+            if answers.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        model.generate_each(&prompts, two, &[], Adapters::On, &mut receive).unwrap();
+        answers
+    };
+    let expected = [2, 1, 0, 3].map(|prompt| (prompt, all[prompt].clone()));
+    assert_eq!(answers(4), expected);
+    assert_eq!(answers(2), expected[..2], "after the consumer stops");
 }
 
 /// The draws of a prompt depend on its own seed only.

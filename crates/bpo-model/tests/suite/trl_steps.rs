@@ -44,7 +44,7 @@ fn pairs(count: usize) -> Vec<PreferencePair> {
         id: i.to_string(),
         image: i.to_string(),
         system: None,
-        history: Vec::new(),
+        history: Default::default(),
         prompt: i.to_string(),
         chosen: i.to_string(),
         rejected: (count + i).to_string(),

@@ -1,4 +1,4 @@
-//! Files that lines are appended to.
+//! Append-only files of lines.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
@@ -8,26 +8,25 @@ use super::destructive;
 use super::error::{FileError, describe};
 use super::write::target_of;
 
-/// A file that whole lines are appended to, by one process at a time.
+/// A locked file that whole lines are appended to.
 ///
-/// Each append is one write, so a process that is killed leaves whole lines and at most one torn line at the end.
-/// Who opens the file again decides with [`reader`](Self::reader) where the last good line ends, and cuts the
-/// rest off with [`truncate`](Self::truncate).
+/// Each append is one write, so a killed process leaves whole lines and at most one torn last line.
+/// After opening, the caller finds the end of the last good line with [`reader`](Self::reader) and
+/// removes the rest with [`truncate`](Self::truncate).
 #[derive(Debug)]
 pub struct AppendLog {
     path: PathBuf,
-    /// The file itself, where `path` is a link.
-    target: PathBuf,
     file: File,
     end: u64,
 }
 
 impl AppendLog {
-    /// Opens a file, or makes an empty one, and locks it for as long as the value lives. A link is followed.
+    /// Opens or creates a file and locks it until the value is dropped. A symbolic link is
+    /// followed.
     ///
     /// # Errors
-    /// [`FileError::NotAFile`] for a directory, a device, a FIFO or a socket; [`FileError::Locked`] if another
-    /// process has it open; [`FileError::Io`].
+    /// Returns [`FileError::NotAFile`] for a directory, a device, a FIFO or a socket,
+    /// [`FileError::Locked`] if another process has the file open, and [`FileError::Io`] otherwise.
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let target = target_of(path)?;
         let file = OpenOptions::new().read(true).append(true).create(true).open(&target);
@@ -40,43 +39,44 @@ impl AppendLog {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(FileError::Locked { path: path.to_owned() }),
             Err(TryLockError::Error(error)) => {
-                tracing::warn!(path = %path.display(), %error, "this file system has no locks");
+                tracing::warn!(path = %path.display(), %error, "cannot lock the file");
             }
         }
-        Ok(Self { path: path.to_owned(), target, file, end: there.len() })
+        Ok(Self { path: path.to_owned(), file, end: there.len() })
     }
 
-    /// The path that the file was opened by.
+    /// Returns the path that the file was opened with.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Length of the file in bytes.
+    /// Returns the length of the file in bytes.
     pub fn len(&self) -> u64 {
         self.end
     }
 
-    /// Whether the file has no bytes.
+    /// Returns whether the file is empty.
     pub fn is_empty(&self) -> bool {
         self.end == 0
     }
 
-    /// Reads the file from its first byte. Appending meanwhile is an error of the borrow checker.
+    /// Returns a reader from the start of the file.
     ///
     /// # Errors
-    /// [`FileError::Io`].
+    /// Returns [`FileError::Io`] if the file cannot be read.
     pub fn reader(&self) -> Result<impl BufRead + '_, FileError> {
         (&self.file).seek(SeekFrom::Start(0)).map_err(FileError::io("read", &self.path))?;
         Ok(BufReader::new(&self.file))
     }
 
-    /// Appends bytes in one write: a line with its newline, or several.
+    /// Appends one or more lines, each with its newline, in one write.
     ///
     /// # Errors
-    /// [`FileError::Io`]; the file then holds what it held before.
+    /// Returns [`FileError::Io`] if the write fails. The file then keeps its earlier content.
     pub fn append(&mut self, lines: &[u8]) -> Result<(), FileError> {
         if let Err(source) = self.file.write_all(lines) {
-            // a part may have been written, as to a full disk; if this fails too, the next opening cuts it off
+            // A part may have been written, for example to a full disk. If truncation fails too,
+            // the next opening removes that part.
             let _ = destructive::truncate(&self.file, self.end);
             return Err(FileError::io("append to", &self.path)(source));
         }
@@ -84,10 +84,10 @@ impl AppendLog {
         Ok(())
     }
 
-    /// Cuts the file off behind its first `length` bytes. One that is shorter stays as it is.
+    /// Truncates the file to `length` bytes. A shorter file is left unchanged.
     ///
     /// # Errors
-    /// [`FileError::Io`].
+    /// Returns [`FileError::Io`] if the file cannot be truncated.
     pub fn truncate(&mut self, length: u64) -> Result<(), FileError> {
         if length < self.end {
             destructive::truncate(&self.file, length).map_err(FileError::io("truncate", &self.path))?;
@@ -99,16 +99,8 @@ impl AppendLog {
     /// Waits until all bytes are on disk.
     ///
     /// # Errors
-    /// [`FileError::Io`].
+    /// Returns [`FileError::Io`] if the system call fails.
     pub fn sync(&self) -> Result<(), FileError> {
         self.file.sync_data().map_err(FileError::io("sync", &self.path))
-    }
-
-    /// Removes the file. The caller must have read it and found nothing but lines of its own.
-    ///
-    /// # Errors
-    /// [`FileError::Io`].
-    pub fn remove(self) -> Result<(), FileError> {
-        destructive::remove_file(&self.target)
     }
 }

@@ -1,4 +1,4 @@
-//! The files of one directory into another.
+//! Copying of the files of a directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,15 +6,16 @@ use std::path::{Path, PathBuf};
 use super::error::FileError;
 use super::{mark, temporary};
 
-/// Copies the files of the directory `from` that `wanted` takes by their names into the directory `to`.
-/// Directories in it are left out, and so are files that only this module writes.
+/// Copies the files of the directory `from` whose names `wanted` accepts into the directory `to`,
+/// and returns the paths of links that were not copied, sorted.
 ///
-/// A link is followed if it leads to a file in `from`, or if `from` is a snapshot in a Hugging Face cache, whose
-/// files are links to the `blobs` directory beside it. Other links are not followed: they are returned. Links
-/// that lead nowhere are passed over.
+/// Subdirectories, ownership marks and temporary files of this module are not copied. A link is
+/// followed if it leads to a file in `from`, or if `from` is a snapshot in a Hugging Face cache,
+/// whose files are links into the `blobs` directory of the model. Other links are returned.
+/// Dangling links are ignored.
 ///
 /// # Errors
-/// [`FileError::Io`] if `from` cannot be listed or a file not be copied.
+/// Returns [`FileError::Io`] if `from` cannot be listed or a file cannot be copied.
 pub fn copy_files(from: &Path, to: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>, FileError> {
     let root = from.canonicalize().map_err(FileError::io("list", from))?;
     let blobs = blobs_of(&root);
@@ -23,8 +24,8 @@ pub fn copy_files(from: &Path, to: &Path, wanted: impl Fn(&Path) -> bool) -> Res
         let name = entry.map_err(FileError::io("list", from))?.file_name();
         let (source, target) = (root.join(&name), to.join(&name));
         let Ok(leads_to) = source.canonicalize() else { continue };
-        // our own mark is of the directory that it is in
-        let is_ours = name == mark::NAME || temporary::is_temporary(&name);
+        // the mark only applies to the directory that it was written in
+        let is_ours = name == mark::NAME || temporary::maker(&name).is_some();
         if is_ours || !wanted(Path::new(&name)) || !leads_to.is_file() {
             continue;
         }
@@ -40,7 +41,7 @@ pub fn copy_files(from: &Path, to: &Path, wanted: impl Fn(&Path) -> bool) -> Res
     Ok(left_out)
 }
 
-/// `blobs` of `models--org--name/snapshots/REVISION`.
+/// Returns `models--ORG--NAME/blobs` for `models--ORG--NAME/snapshots/REVISION`.
 fn blobs_of(snapshot: &Path) -> Option<PathBuf> {
     let snapshots = snapshot.parent().filter(|parent| parent.ends_with("snapshots"))?;
     Some(snapshots.parent()?.join("blobs"))

@@ -1,20 +1,22 @@
-//! The only place in the workspace that renames, removes and truncates.
+//! All renaming, removing and truncating of files in the workspace.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::ErrorKind;
 use std::path::Path;
 
-use super::error::{FileError, describe};
+use super::error::FileError;
 use super::mark::{self, Mark};
 use super::temporary;
 
-/// Removes a directory that [`StagedDir`](super::StagedDir) has written. One that is not there is no error.
+/// Removes a directory that was written with [`StagedDir`](super::StagedDir). A missing directory
+/// is not an error.
 ///
-/// It is moved out of the way before anything in it is removed, so a process that is killed leaves the whole
-/// directory or none at its path.
+/// The directory is renamed before its content is removed, so a killed process leaves either the
+/// whole directory or nothing at `path`.
 ///
 /// # Errors
-/// [`FileError::NotOurs`] if it has no mark or a file that the mark does not list; [`FileError::Io`].
+/// Returns [`FileError::NotOurs`] if the directory has no mark or has a file that the mark does not
+/// list, and [`FileError::Io`] otherwise.
 pub fn remove_owned_dir(path: &Path) -> Result<(), FileError> {
     match path.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -26,40 +28,9 @@ pub fn remove_owned_dir(path: &Path) -> Result<(), FileError> {
     remove_marked(&moved).map_err(FileError::io("remove", path))
 }
 
-/// Removes a regular file if `is_ours` finds the proof in its content. One that is not there is no error.
-///
-/// # Errors
-/// [`FileError::NotOurs`] if there is no proof, or the path is a link or no regular file; [`FileError::Io`].
-pub fn remove_owned_file(
-    path: &Path,
-    is_ours: impl FnOnce(&mut dyn BufRead) -> std::io::Result<bool>,
-) -> Result<(), FileError> {
-    let not_ours = |reason: &str| FileError::NotOurs { path: path.to_owned(), reason: reason.to_owned() };
-    match path.symlink_metadata() {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(FileError::io("remove", path)(error)),
-        Ok(there) if there.is_symlink() => return Err(not_ours("it is a link")),
-        Ok(there) if !there.is_file() => {
-            return Err(not_ours(&format!("it is {}", describe(there.file_type()))));
-        }
-        Ok(_) => {}
-    }
-    let file = File::open(path).map_err(FileError::io("read", path))?;
-    if is_ours(&mut BufReader::new(file)).map_err(FileError::io("read", path))? {
-        remove_file(path)
-    } else {
-        Err(not_ours("its content is not what bpo writes there"))
-    }
-}
-
 /// Renames a file or directory.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     fs::rename(from, to).map_err(FileError::io("rename", from))
-}
-
-/// Removes a file. The caller has the proof that it is ours.
-pub(super) fn remove_file(path: &Path) -> Result<(), FileError> {
-    fs::remove_file(path).map_err(FileError::io("remove", path))
 }
 
 /// Removes an empty directory.
@@ -72,27 +43,40 @@ pub(super) fn truncate(file: &File, length: u64) -> std::io::Result<()> {
     file.set_len(length)
 }
 
-/// Removes a directory with a mark. The mark goes last, so that the rest of it stays provable.
+/// Removes a directory that has a mark. The mark is removed last, so that ownership can still be
+/// proven after an interruption. What another process removes at the same time is no error.
 pub(super) fn remove_marked(dir: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
+    let Some(entries) = unless_missing(fs::read_dir(dir))? else { return Ok(()) };
+    for entry in entries {
+        let Some(entry) = unless_missing(entry)? else { continue };
         if entry.file_name() == mark::NAME {
             continue;
         }
-        if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
+        let Some(kind) = unless_missing(entry.file_type())? else { continue };
+        if kind.is_dir() {
+            unless_missing(fs::remove_dir_all(entry.path()))?;
         } else {
-            fs::remove_file(entry.path())?;
+            unless_missing(fs::remove_file(entry.path()))?;
         }
     }
-    fs::remove_file(dir.join(mark::NAME))?;
-    fs::remove_dir(dir)
+    unless_missing(fs::remove_file(dir.join(mark::NAME)))?;
+    unless_missing(fs::remove_dir(dir)).map(drop)
 }
 
-/// Removes what a killed process has left under a name of [`temporary`], if nobody holds its lock.
+/// Returns `None` for the error that a file or directory does not exist.
+fn unless_missing<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a temporary file or directory of a killed process, if no process holds its lock.
 pub(super) fn remove_abandoned(path: &Path) {
     let Ok(there) = path.symlink_metadata() else { return };
-    // the locks are held until the removal is done: a process that has just made the file sees that
+    // The lock is held until the removal is done, so that a process that just created the file
+    // notices it.
     if there.is_file() {
         if let Ok(file) = File::open(path)
             && file.try_lock().is_ok()
@@ -104,5 +88,31 @@ pub(super) fn remove_abandoned(path: &Path) {
         && file.try_lock().is_ok()
     {
         let _ = remove_marked(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::StagedDir;
+
+    #[test]
+    fn processes_that_remove_one_directory_together_all_succeed() {
+        for _ in 0..20 {
+            let parent = tempfile::tempdir().unwrap();
+            let out = parent.path().join("out");
+            let staged = StagedDir::new(&out).unwrap();
+            for i in 0..20 {
+                let sub = staged.path().join(format!("{}", i % 4));
+                fs::create_dir_all(&sub).unwrap();
+                fs::write(sub.join(format!("{i}")), "x").unwrap();
+            }
+            staged.commit().unwrap();
+            std::thread::scope(|scope| {
+                let removers: Vec<_> = (0..4).map(|_| scope.spawn(|| remove_marked(&out))).collect();
+                removers.into_iter().for_each(|remover| remover.join().unwrap().unwrap());
+            });
+            assert!(!out.exists());
+        }
     }
 }

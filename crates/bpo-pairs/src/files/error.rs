@@ -4,54 +4,55 @@ use std::fs::FileType;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::untrusted::UntrustedPath;
+use crate::untrusted::{Untrusted, UntrustedPath};
 
-/// Why a file or directory cannot be read, written or removed.
+/// An error of reading, writing or removing a file or directory.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
-    /// The file system refused.
+    /// A file system operation failed.
     #[error("cannot {action} {}", UntrustedPath(path))]
     Io {
-        /// What was tried: `open`, `read`, `write`, ...
+        /// The operation: `open`, `read`, `write`, ...
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Something else is where a regular file is expected.
+    /// The path is not a regular file.
     #[error("{} is {found}: expected a regular file", UntrustedPath(path))]
     NotAFile {
         /// The path.
         path: PathBuf,
-        /// What is there, in words: `a directory`, `a FIFO`, `a device`, `a socket`.
+        /// What the path is: `a directory`, `a FIFO`, `a device`, `a socket`, `a special file`.
         found: &'static str,
     },
-    /// The directory that is to be written is there and holds something.
-    #[error("{} exists already and is no empty directory: give another output", UntrustedPath(path))]
+    /// The output directory exists and is not empty.
+    #[error("{} already exists and is not an empty directory: give another output", UntrustedPath(path))]
     Occupied {
         /// The directory.
         path: PathBuf,
     },
-    /// A file or directory that is to be replaced or removed was not written by bpo, or not all of it.
+    /// A file or directory to be replaced or removed was not, or not entirely, written by bpo.
     #[error(
-        "{} is not replaced or removed: {reason}. Remove it, or give another output",
-        UntrustedPath(path)
+        "{} is not replaced or removed: {}. Remove it, or give another output",
+        UntrustedPath(path),
+        Untrusted(reason)
     )]
     NotOurs {
         /// The file or directory.
         path: PathBuf,
-        /// What shows that it belongs to somebody else.
+        /// The evidence that bpo did not write it.
         reason: String,
     },
-    /// Another process writes the file.
+    /// Another process has the file locked for writing.
     #[error("{} is being written by another process", UntrustedPath(path))]
     Locked {
         /// The file.
         path: PathBuf,
     },
-    /// A file is larger than any file of its kind.
+    /// A file exceeds the size limit for its kind.
     #[error("{} is larger than {limit} bytes, the limit for a file of its kind", UntrustedPath(path))]
     TooLarge {
         /// The file.
@@ -60,23 +61,25 @@ pub enum FileError {
         limit: u64,
     },
     /// A text file is not UTF-8.
-    #[error("{} is not UTF-8 text: byte {at} does not belong to a character", UntrustedPath(path))]
+    #[error("{} is not UTF-8 text: invalid byte at offset {at}", UntrustedPath(path))]
     NotText {
         /// The file.
         path: PathBuf,
-        /// Offset of the first such byte, from 0.
+        /// Offset of the first invalid byte, from 0.
         at: usize,
     },
 }
 
 impl FileError {
-    /// Makes an [`Io`](Self::Io) error, for `map_err`.
+    /// Returns a function for `map_err` that makes an [`Io`](Self::Io) error.
     ///
     /// ```
     /// # use bpo_pairs::files::{FileError, write_atomic};
     /// # let dir = tempfile::tempdir()?;
     /// # let path = dir.path().join("a.txt");
-    /// write_atomic(&path, |writer| writer.write_all(b"text").map_err(FileError::io("write", &path)))?;
+    /// write_atomic(&path, |writer| {
+    ///     writer.write_all(b"text").map_err(FileError::io("write", &path))
+    /// })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
@@ -84,13 +87,13 @@ impl FileError {
         move |source| Self::Io { action, path, source }
     }
 
-    /// Whether there is no such file or directory.
+    /// Returns whether the error is that the file or directory does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
 
-/// What a file that is no regular one is, in words.
+/// Describes a path that is not a regular file.
 pub(super) fn describe(kind: FileType) -> &'static str {
     if kind.is_dir() {
         return "a directory";
@@ -108,5 +111,5 @@ pub(super) fn describe(kind: FileType) -> &'static str {
             return "a socket";
         }
     }
-    "no regular file"
+    "a special file"
 }

@@ -1,4 +1,4 @@
-//! The mark in a directory that bpo has written.
+//! The ownership mark: a file in each directory that bpo has written.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -7,27 +7,30 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::FileError;
+use crate::limits::Limits;
 
-/// Name of the mark in its directory.
+/// File name of the mark.
 pub(super) const NAME: &str = ".bpo-owned";
 const MAKER: &str = "bpo";
-/// More than any mark of ours has.
-const LONGEST: u64 = 16 << 20;
+/// Maximum size of a mark in bytes.
+const LONGEST: u64 = Limits::DEFAULT.settings_bytes;
 
-/// What a directory's mark says.
+/// The content of a mark.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Mark {
     written_by: String,
-    /// Paths in the directory, with `/` between names; `None` while it is in the making.
+    /// Paths of the files in the directory, separated by `/`. `None` while the directory is being
+    /// written.
     files: Option<Vec<String>>,
 }
 
 impl Mark {
-    /// The mark of a directory and its open file; `None` if there is none.
+    /// Reads the mark of a directory. Returns the mark and its open file, or `None` without a valid
+    /// mark.
     pub(super) fn read(dir: &Path) -> Option<(Self, File)> {
         let path = dir.join(NAME);
-        // a FIFO would be waited for
+        // opening a FIFO would block
         if !path.symlink_metadata().ok()?.is_file() {
             return None;
         }
@@ -38,12 +41,14 @@ impl Mark {
         (mark.written_by == MAKER).then_some((mark, file))
     }
 
-    /// Marks a new directory as one in the making. The file is locked for as long as it is open.
+    /// Creates the mark of a new directory that is being written. The mark is locked while the
+    /// returned file is open.
     pub(super) fn begin(dir: &Path) -> Result<File, FileError> {
         let path = dir.join(NAME);
         let write = |path: &Path| {
             let mut file = File::create_new(path)?;
-            // a file system without locks has none to respect
+            // locking fails on a file system without locks; abandoned directories are then not
+            // removed
             let _ = file.try_lock();
             file.write_all(&json(None)?)?;
             Ok(file)
@@ -51,7 +56,7 @@ impl Mark {
         write(&path).map_err(FileError::io("write", &path))
     }
 
-    /// Replaces the mark of a directory by one that lists its files.
+    /// Rewrites the mark with the list of all files in the directory.
     pub(super) fn finish(dir: &Path) -> Result<(), FileError> {
         let path = dir.join(NAME);
         let text = json(Some(files(dir)?)).map_err(FileError::io("write", &path))?;
@@ -70,13 +75,13 @@ fn json(files: Option<Vec<String>>) -> std::io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Checks that all in a directory was written by bpo.
+/// Checks that bpo wrote all files of a directory.
 pub(super) fn check_owned(dir: &Path) -> Result<(), FileError> {
     let not_ours = |reason: String| FileError::NotOurs { path: dir.to_owned(), reason };
     let is_dir = dir.symlink_metadata().is_ok_and(|there| there.is_dir());
     let mark = if is_dir { Mark::read(dir) } else { None };
     let Some((Mark { files: Some(listed), .. }, _)) = mark else {
-        return Err(not_ours(format!("it has no file {NAME} that says that bpo wrote it")));
+        return Err(not_ours(format!("it has no mark {NAME}, which bpo writes")));
     };
     match files(dir)?.into_iter().find(|name| !listed.contains(name)) {
         Some(other) => {
@@ -87,8 +92,8 @@ pub(super) fn check_owned(dir: &Path) -> Result<(), FileError> {
     }
 }
 
-/// All files in a directory and those in it but the mark, as paths with `/` between names, sorted. Links are
-/// not followed.
+/// Returns the paths of all files below a directory except the mark, separated by `/` and sorted.
+/// Links are not followed.
 pub(super) fn files(dir: &Path) -> Result<Vec<String>, FileError> {
     let mut found = Vec::new();
     walk(dir, &mut |path| {
@@ -101,7 +106,7 @@ pub(super) fn files(dir: &Path) -> Result<Vec<String>, FileError> {
     Ok(found)
 }
 
-/// Calls `each` with the path, in the directory, of everything in it that is no directory.
+/// Calls `each` with the relative path of every entry below `dir` that is not a directory.
 pub(super) fn walk(
     dir: &Path,
     each: &mut dyn FnMut(&Path) -> Result<(), FileError>,

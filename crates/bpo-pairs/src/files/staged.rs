@@ -1,4 +1,4 @@
-//! Whole directories.
+//! Atomic writing of whole directories.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -9,9 +9,10 @@ use tempfile::TempDir;
 use super::destructive::{remove_empty_dir, remove_marked, rename};
 use super::error::FileError;
 use super::mark::{self, Mark};
-use super::temporary;
+use super::temporary::{self, sync_dir};
+use crate::untrusted::UntrustedPath;
 
-/// A directory that is made beside its target and moved there when it is whole.
+/// A directory that is written beside its target and moved there when it is complete.
 ///
 /// ```
 /// # use bpo_pairs::files::StagedDir;
@@ -25,31 +26,33 @@ use super::temporary;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Dropped without [`commit`](Self::commit) it is removed. See the [module](super) for what a killed process
-/// leaves.
+/// A value dropped without [`commit`](Self::commit) removes the directory. The [module](super)
+/// describes what a killed process leaves.
 #[derive(Debug)]
 pub struct StagedDir {
     target: PathBuf,
     dir: TempDir,
-    /// Locked while the directory is in the making.
+    /// The mark, locked until the directory is moved to its target.
     mark: File,
 }
 
 impl StagedDir {
-    /// Begins a directory. Missing parents of `target` are made.
+    /// Creates a directory for a new `target`. Missing parents of `target` are created.
     ///
     /// # Errors
-    /// [`FileError::Occupied`] if `target` is there and no empty directory; [`FileError::Io`].
+    /// Returns [`FileError::Occupied`] if `target` exists and is not an empty directory, and
+    /// [`FileError::Io`] otherwise.
     pub fn new(target: &Path) -> Result<Self, FileError> {
         let target = target_of(target)?;
         if is_free(&target)? { Self::beside(target) } else { Err(FileError::Occupied { path: target }) }
     }
 
-    /// Begins a directory that replaces one which was made in this way.
+    /// Creates a directory that replaces `target`, which may be missing or must have been written
+    /// with `StagedDir`.
     ///
     /// # Errors
-    /// [`FileError::NotOurs`] if `target` is there, not empty, and not all of it was written by bpo;
-    /// [`FileError::Io`].
+    /// Returns [`FileError::NotOurs`] if `target` is not empty and bpo did not write all of it, and
+    /// [`FileError::Io`] otherwise.
     pub fn replacing(target: &Path) -> Result<Self, FileError> {
         let target = target_of(target)?;
         if !is_free(&target)? {
@@ -66,19 +69,19 @@ impl StagedDir {
         Ok(Self { target, dir, mark })
     }
 
-    /// The directory to write into. It has a mark, and nothing else.
+    /// Returns the directory to write into. At first it contains only the mark.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
     /// Waits until all files are on disk, and moves the directory to its target.
     ///
-    /// An old directory is replaced by two renames. A process that is killed between them leaves no directory at
-    /// the target.
+    /// An existing directory is replaced by two renames. A process that is killed between them
+    /// leaves no directory at the target.
     ///
     /// # Errors
-    /// [`FileError::Occupied`] or [`FileError::NotOurs`] if the target has got something else since;
-    /// [`FileError::Io`]. The directory in the making is then removed.
+    /// Returns [`FileError::NotOurs`] if the target now holds files that bpo did not write, and
+    /// [`FileError::Io`] otherwise. The staged directory is then removed.
     pub fn commit(self) -> Result<(), FileError> {
         let Self { target, dir, mark } = self;
         Mark::finish(dir.path())?;
@@ -95,24 +98,30 @@ impl StagedDir {
             Some(moved)
         };
         rename(dir.path(), &target)?;
-        // it is not there any more under its old name
+        // the directory was renamed, so there is nothing to remove on drop
         let _ = dir.keep();
         drop(mark);
-        if let Some(old) = old {
-            remove_marked(&old).map_err(FileError::io("remove", &old))?;
+        sync_dir(temporary::parent(&target))?;
+        if let Some(old) = old
+            && let Err(error) = remove_marked(&old)
+        {
+            // the new directory is in place, and the next process that writes here tries again
+            let path = tracing::field::display(UntrustedPath(&old));
+            tracing::warn!(path, %error, "the replaced directory cannot be removed");
         }
-        sync_dir(temporary::parent(&target))
+        Ok(())
     }
 }
 
-/// The path with a name at its end, whatever a shell puts behind it; the directory that a link leads to.
+/// Returns the absolute path without trailing slashes, or the directory that a symbolic link leads
+/// to.
 fn target_of(path: &Path) -> Result<PathBuf, FileError> {
     let absolute = std::path::absolute(path).map_err(FileError::io("find", path))?;
     let target: PathBuf = absolute.components().collect();
     if target.is_symlink() { target.canonicalize().map_err(FileError::io("find", path)) } else { Ok(target) }
 }
 
-/// Whether nothing is there, or an empty directory.
+/// Returns whether `target` does not exist or is an empty directory.
 fn is_free(target: &Path) -> Result<bool, FileError> {
     match fs::read_dir(target) {
         Ok(mut entries) => Ok(entries.next().is_none()),
@@ -122,13 +131,13 @@ fn is_free(target: &Path) -> Result<bool, FileError> {
     }
 }
 
-/// Waits until all in a directory is on disk.
+/// Waits until all files and directories below `dir` are on disk.
 fn sync(dir: &Path) -> Result<(), FileError> {
     let mut dirs = vec![dir.to_owned()];
     mark::walk(dir, &mut |path| {
         let path = dir.join(path);
         dirs.extend(path.parent().map(Path::to_owned));
-        // a link has nothing to sync, and what it leads to is not ours
+        // a link has no content to sync, and its target is not part of the directory
         if path.is_symlink() {
             return Ok(());
         }
@@ -139,21 +148,12 @@ fn sync(dir: &Path) -> Result<(), FileError> {
     dirs.iter().try_for_each(|dir| sync_dir(dir))
 }
 
-/// A rename is on disk when its directory is; elsewhere than on Unix directories cannot be opened.
-fn sync_dir(dir: &Path) -> Result<(), FileError> {
-    if cfg!(unix) {
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(FileError::io("write", dir))
-    } else {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_a_killed_process_left_is_removed_and_a_directory_in_the_making_is_not() {
+    fn abandoned_directories_are_removed_and_active_ones_kept() {
         let parent = tempfile::tempdir().unwrap();
         let begin = |name: &str| {
             let staged = StagedDir::new(&parent.path().join(name)).unwrap();
@@ -165,9 +165,9 @@ mod tests {
         let killed = dir.keep();
         temporary::remove_abandoned_in(parent.path());
         assert!(killed.exists(), "it was locked");
-        // the end of a process ends its locks
+        // the end of a process releases its locks
         drop(mark);
-        // the same name without the mark is no proof
+        // a directory with a temporary name but without a mark is not removed
         let mine = temporary::free_name(parent.path());
         fs::create_dir(&mine).unwrap();
         fs::write(mine.join("thesis"), "mine").unwrap();

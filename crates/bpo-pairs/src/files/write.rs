@@ -1,4 +1,4 @@
-//! Whole files.
+//! Atomic writing of files.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -7,19 +7,20 @@ use std::path::{Path, PathBuf};
 use super::error::{FileError, describe};
 use super::temporary;
 
-/// As many links in a row as Linux follows.
+/// Maximum length of a chain of symbolic links, as in Linux.
 const MOST_LINKS: usize = 40;
 
-/// Writes a file that is whole or not there: an old one stays as it is until the new one is on disk.
+/// Writes a file atomically: an existing file is unchanged until the new one is complete on disk.
 ///
-/// `write` gets a buffered writer of a temporary file in the same directory, which is then flushed, synced and
-/// renamed. Its name is unique, so several processes can write one file: the last one wins, and whatever is
-/// there is whole. A link is written through. The new file has the permissions of the old one, or those that
-/// the umask gives.
+/// `write` gets a buffered writer to a temporary file in the same directory, which is then flushed,
+/// synced and renamed to `path`. The temporary name is unique, so several processes can write the
+/// same file; the last rename wins, and the file is always complete. A symbolic link is followed.
+/// The new file has the permissions of the old file, or the default permissions if there is none.
 ///
 /// # Errors
-/// [`FileError::NotAFile`] if a directory, a device, a FIFO or a socket is there; [`FileError::Io`] if the file
-/// cannot be written, or an old one is write-protected; what `write` fails with. The old file then stays.
+/// Returns [`FileError::NotAFile`] if `path` is a directory, a device, a FIFO or a socket,
+/// [`FileError::Io`] if the file cannot be written or an old one is write-protected, and the errors
+/// of `write`. An old file is then unchanged.
 pub fn write_atomic<E: From<FileError>>(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
@@ -34,18 +35,19 @@ pub fn write_atomic<E: From<FileError>>(
     keep_permissions(&target, file.as_file()).map_err(io())?;
     file.as_file().sync_all().map_err(io())?;
     file.persist(&target).map_err(|failed| io()(failed.error))?;
-    Ok(())
+    // without this a crash of the system could undo the renaming
+    Ok(temporary::sync_dir(temporary::parent(&target))?)
 }
 
-/// Writes bytes as [`write_atomic`] does.
+/// Writes bytes to a file atomically; see [`write_atomic`].
 ///
 /// # Errors
-/// As [`write_atomic`].
+/// Returns the errors of [`write_atomic`].
 pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     write_atomic(path, |writer| writer.write_all(bytes).map_err(FileError::io("write", path)))
 }
 
-/// The file that a path leads to, which is a regular one or not there yet.
+/// Follows symbolic links to a regular file, or to a path that does not exist yet.
 pub(super) fn target_of(path: &Path) -> Result<PathBuf, FileError> {
     let io = || FileError::io("write", path);
     let mut target = path.to_owned();
@@ -69,7 +71,7 @@ pub(super) fn target_of(path: &Path) -> Result<PathBuf, FileError> {
     Err(io()(io::Error::other("too many links in a row")))
 }
 
-/// Gives a new file the permissions of the one that it replaces.
+/// Copies the permissions of the file that is replaced, if there is one.
 fn keep_permissions(old: &Path, new: &fs::File) -> io::Result<()> {
     match OpenOptions::new().write(true).open(old) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),

@@ -1,10 +1,18 @@
-//! The authors' preference JSON.
+//! The preference JSON of the BPO authors.
 //!
-//! An array (or one object a line) of `{"prompt", "image", "completions": [{"score", "response", "type"}]}` with the image
-//! token at the start or end of the prompt. Other keys are passed over. Records that need more than that have `id` (where it
-//! is not the record's place, counted from 0), `system` and `history`, and completions `provenance`, which is passed over, too, where
-//! it is not a [`Provenance`]. What cannot be used is skipped, record by record, with a reason that names the key, the value and
-//! what was expected.
+//! A file is a JSON array, or has one object per line, of records of this form, with the image
+//! token at the start or end of the prompt:
+//!
+//! ```json
+//! {"prompt": "..", "image": "..", "completions": [{"score": 1, "response": "..", "type": "gt"}]}
+//! ```
+//!
+//! Unknown keys are ignored. bpo adds optional keys: `id` (default: the position of the record in
+//! the file, from 0), `system` and `history` of a record, and `provenance` of a completion. A
+//! `provenance` that is not a [`Provenance`] is ignored.
+//!
+//! A record that cannot be used is skipped with a reason that names the key, the value and what was
+//! expected.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -14,29 +22,30 @@ use serde_json::Value;
 
 use crate::error::PairsError;
 use crate::files::{open_input, write_atomic};
-use crate::format::asked::Asked;
 use crate::format::fields::{Fields, JsonRecord, list, number, object};
 use crate::format::json;
+use crate::format::question_fields::QuestionFields;
 use crate::ids::{UniqueIds, id_or_index};
 use crate::provenance::Provenance;
 use crate::record::{Completion, CompletionKind, Record};
 use crate::sft::Turn;
-use crate::skipped::{Flaw, Skipped};
+use crate::skipped::{SkipCause, Skipped};
 
-/// The records of a file, and what it has besides.
+/// The records of a file, and the skipped records.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object with `records` and `skipped`")]
 pub struct BpoData {
-    /// Records, in the order of the file.
+    /// Usable records, in file order.
     pub records: Vec<Record>,
-    /// Records that cannot be used, in the order of the file.
+    /// Skipped records, in file order.
     pub skipped: Vec<Skipped>,
 }
 
 /// Reads all records of a file.
 ///
 /// # Errors
-/// If the file cannot be read, is empty, or is not JSON; the error names file, record, line and column.
+/// Returns an error if the file cannot be read, is empty, or is not JSON. The error names file,
+/// record, line and column.
 pub fn read(path: impl AsRef<Path>) -> Result<BpoData, PairsError> {
     let path = path.as_ref();
     let file = open_input(path)?;
@@ -51,12 +60,11 @@ pub fn read(path: impl AsRef<Path>) -> Result<BpoData, PairsError> {
     Ok(data)
 }
 
-/// Calls `each` with every record, or with why it cannot be used, without holding the file in memory.
-///
-/// `path` is only for errors.
+/// Calls `each` with every record or skipped record, without holding the file in memory. `path` is
+/// only used in errors.
 ///
 /// # Errors
-/// As [`read`], and what `each` fails with.
+/// Returns the errors of [`read`] and of `each`.
 pub fn for_each(
     path: &Path,
     reader: impl BufRead,
@@ -71,10 +79,11 @@ pub fn for_each(
     })
 }
 
-/// Writes records as an array, one a line; an old file stays until the new one is whole.
+/// Writes records as a JSON array with one record per line. An existing file is replaced only when
+/// the new one is complete.
 ///
 /// # Errors
-/// If the file cannot be written, or a score is not finite.
+/// Returns an error if the file cannot be written or a score is not finite.
 pub fn write(path: impl AsRef<Path>, records: &[Record]) -> Result<(), PairsError> {
     let path = path.as_ref();
     write_atomic(path, |writer| {
@@ -99,19 +108,19 @@ fn encode(path: &Path, index: usize, record: &Record) -> Result<Vec<u8>, PairsEr
     })
 }
 
-/// The record at `index`, counted from 0.
+/// Converts the entry at `index`, from 0.
 fn record(entry: JsonRecord, index: usize, ids: &mut UniqueIds) -> Result<Record, Skipped> {
     let (id, read) = entry.read(read_record);
     let id = ids.claim(&id_or_index(id, index), 1).concat();
     match read {
         Ok(record) => Ok(Record { id, ..record }),
-        Err(flaw) => Err(flaw.in_record(index + 1).of(id)),
+        Err(cause) => Err(cause.in_record(index + 1).of(id)),
     }
 }
 
-/// A record without its id.
-fn read_record(mut fields: Fields) -> Result<Record, Flaw> {
-    let Asked { image, system, history, prompt } = Asked::take(&mut fields, "prompt")?;
+/// Reads all of a record except its id.
+fn read_record(mut fields: Fields) -> Result<Record, SkipCause> {
+    let QuestionFields { image, system, history, prompt } = QuestionFields::take(&mut fields, "prompt")?;
     let completions = list("completions", "a list of completions", fields.take("completions"))?;
     let completions = completions.into_iter().enumerate();
     let completions = completions.map(|(i, value)| completion(&format!("completions[{i}]"), value));
@@ -119,14 +128,15 @@ fn read_record(mut fields: Fields) -> Result<Record, Flaw> {
     Ok(Record { id: String::new(), image, system, history, prompt, completions })
 }
 
-/// A completion; other keys are passed over.
-fn completion(at: &str, value: Value) -> Result<Completion, Flaw> {
+/// Reads a completion. Unknown keys are ignored.
+fn completion(at: &str, value: Value) -> Result<Completion, SkipCause> {
     let mut fields = object(at, Some(value))?;
     let within = format!("{at}.");
     let score = number(&format!("{at}.score"), fields.take("score"))?;
     let response = fields.text(&within, "response")?;
     let kind = CompletionKind::from(fields.text(&within, "type")?);
-    // others may mean something else by that key, and a list of values would be taken for that of a recipe's
+    // Files of other programs may use this key differently. Only objects are tried, because serde
+    // would also accept a list as the fields in order.
     let provenance = fields.take("provenance").filter(Value::is_object);
     let provenance = provenance.and_then(|value| serde_json::from_value(value).ok());
     let provenance = provenance.filter(|provenance: &Provenance| !provenance.distortion.is_empty());
@@ -146,7 +156,7 @@ struct EntryOut<'a> {
     completions: Vec<CompletionOut<'a>>,
 }
 
-/// [`Completion`] in the authors' order of keys.
+/// A [`Completion`] with the keys in the authors' order.
 #[derive(Serialize)]
 struct CompletionOut<'a> {
     #[serde(serialize_with = "short_number")]
@@ -177,9 +187,9 @@ impl<'a> EntryOut<'a> {
     }
 }
 
-/// `1` rather than `1.0`, as the authors' files have it.
+/// Serializes whole numbers without a fraction (`1`, not `1.0`), as in the authors' files.
 fn short_number<S: Serializer>(score: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    // Up to here every whole f64 is exact as an i64. -0.0 would lose its sign.
+    // Whole f64 values below 1e15 are exact as i64. -0.0 would lose its sign.
     let whole = score.fract() == 0.0 && score.abs() < 1e15 && !(*score == 0.0 && score.is_sign_negative());
     if whole { serializer.serialize_i64(*score as i64) } else { serializer.serialize_f64(*score) }
 }

@@ -1,36 +1,36 @@
-//! One conversation about one image, in any of the forms that data has it in.
+//! Reads one conversation about one image in any of the supported forms.
 
 use serde_json::Value;
 
-use super::asked::{one_system, other_media, refuse_other_media, take_system};
 use super::fields::{self, Fields, TURNS, describe, object, quoted, text, wrong};
 use super::images_field::{path, single, take_paths};
+use super::question_fields::{one_system, other_media, refuse_other_media, take_system};
 use crate::image_token::{misplaced, place_in_first};
 use crate::placeholders::{check_answer, check_question};
 use crate::sft::{IMAGE_TOKEN, Turn};
-use crate::skipped::{Flaw, SkipReason};
+use crate::skipped::{SkipCause, SkipReason};
 
 const ROLES: &str = "human, user, gpt, assistant or system";
 
-/// A conversation that can be used.
+/// A valid conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Conversation {
     pub(super) image: String,
     pub(super) system: Option<String>,
-    /// With the image token in the first question.
+    /// The turns, with the image token in the first question.
     pub(super) turns: Vec<Turn>,
 }
 
 impl Conversation {
-    /// The conversation of a record.
-    pub(super) fn read(mut fields: Fields) -> Result<Self, Flaw> {
+    /// Reads the conversation of a record.
+    pub(super) fn read(mut fields: Fields) -> Result<Self, SkipCause> {
         refuse_other_media(&mut fields)?;
         let mut paths = take_paths(&mut fields)?;
         let mut system = take_system(&mut fields)?;
         let mut messages = match messages(&mut fields) {
-            // a record without turns names no image in them
-            Err(flaw) if flaw.reason == SkipReason::NoTurns => {
-                return Err(single(paths).err().unwrap_or(flaw));
+            // An error in the image keys takes precedence: without turns there are no other images.
+            Err(cause) if cause.reason == SkipReason::NoTurns => {
+                return Err(single(paths).err().unwrap_or(cause));
             }
             messages => messages?,
         };
@@ -55,23 +55,23 @@ enum Role {
     System,
 }
 
-/// A turn of either side.
+/// A message of one role.
 struct Message {
     role: Role,
-    /// Where its text is in the record.
+    /// Path of the text in the record, for errors.
     key: String,
     text: String,
-    /// Images that its parts name.
+    /// Image paths in the parts of the message.
     paths: Vec<String>,
 }
 
-/// The turns under `conversations` or `messages`.
-fn messages(fields: &mut Fields) -> Result<Vec<Message>, Flaw> {
+/// Reads the messages under `conversations` or `messages`.
+fn messages(fields: &mut Fields) -> Result<Vec<Message>, SkipCause> {
     let null = |value: &Option<Value>| value.as_ref().is_none_or(Value::is_null);
     let (key, value) = match (fields.take("conversations"), fields.take("messages")) {
         (turns, messages) if null(&turns) && null(&messages) => {
             let found = describe(turns.or(messages).as_ref());
-            return Err(Flaw::new(
+            return Err(SkipCause::new(
                 SkipReason::NoTurns,
                 format_args!("expected {TURNS} under `conversations` or `messages`, found {found}"),
             ));
@@ -84,7 +84,7 @@ fn messages(fields: &mut Fields) -> Result<Vec<Message>, Flaw> {
     };
     let turns = fields::turns(key, 2, value)?;
     if turns.is_empty() {
-        return Err(Flaw::new(
+        return Err(SkipCause::new(
             SkipReason::NoTurns,
             format_args!("`{key}`: expected {TURNS}, found an empty list"),
         ));
@@ -92,7 +92,7 @@ fn messages(fields: &mut Fields) -> Result<Vec<Message>, Flaw> {
     turns.into_iter().enumerate().map(|(i, turn)| message(&format!("{key}[{i}]"), turn)).collect()
 }
 
-fn message(at: &str, turn: Value) -> Result<Message, Flaw> {
+fn message(at: &str, turn: Value) -> Result<Message, SkipCause> {
     let mut fields = object(at, Some(turn))?;
     let (key, value) = first_of(&mut fields, ["from", "role"]);
     let role = match text(&format!("{at}.{key}"), value)?.as_str() {
@@ -100,7 +100,7 @@ fn message(at: &str, turn: Value) -> Result<Message, Flaw> {
         "gpt" | "assistant" => Role::Assistant,
         "system" => Role::System,
         other => {
-            return Err(Flaw::new(
+            return Err(SkipCause::new(
                 SkipReason::UnknownRole,
                 format_args!("`{at}.{key}`: expected {ROLES}, found {}", quoted(other)),
             ));
@@ -116,7 +116,7 @@ fn message(at: &str, turn: Value) -> Result<Message, Flaw> {
     Ok(Message { role, key, text, paths })
 }
 
-/// The first of two keys that has a value, or the first.
+/// Takes two keys, and returns the first with a value that is not null, or else the first.
 fn first_of<'a>(fields: &mut Fields, keys: [&'a str; 2]) -> (&'a str, Option<Value>) {
     let [first, second] = keys;
     match (fields.take(first), fields.take(second)) {
@@ -125,8 +125,8 @@ fn first_of<'a>(fields: &mut Fields, keys: [&'a str; 2]) -> (&'a str, Option<Val
     }
 }
 
-/// The text of a list of parts, with an image token for each image, on a line of its own.
-fn joined(key: &str, parts: Vec<Value>, paths: &mut Vec<String>) -> Result<String, Flaw> {
+/// Joins the text of a list of parts. Each image becomes an image token on a separate line.
+fn joined(key: &str, parts: Vec<Value>, paths: &mut Vec<String>) -> Result<String, SkipCause> {
     let (mut all, mut after_image) = (String::new(), false);
     for (i, part) in parts.into_iter().enumerate() {
         let at = format!("{key}[{i}]");
@@ -169,7 +169,7 @@ enum Part {
     Image,
 }
 
-fn part_kind(at: &str, fields: &mut Fields) -> Result<Part, Flaw> {
+fn part_kind(at: &str, fields: &mut Fields) -> Result<Part, SkipCause> {
     match fields.text(&format!("{at}."), "type")?.as_str() {
         "text" => Ok(Part::Text(fields.text(&format!("{at}."), "text")?)),
         "image" | "image_url" => Ok(Part::Image),
@@ -180,8 +180,8 @@ fn part_kind(at: &str, fields: &mut Fields) -> Result<Part, Flaw> {
     }
 }
 
-/// Pairs questions with answers and gives the first question its image token.
-fn turns(messages: Vec<Message>) -> Result<Vec<Turn>, Flaw> {
+/// Pairs questions with answers and places the image token in the first question.
+fn turns(messages: Vec<Message>) -> Result<Vec<Turn>, SkipCause> {
     let mut turns = Vec::with_capacity(messages.len() / 2);
     let mut messages = messages.into_iter();
     while let Some(question) = messages.next() {
@@ -200,7 +200,7 @@ fn turns(messages: Vec<Message>) -> Result<Vec<Turn>, Flaw> {
                 return Err(out_of_order(&turn, expected));
             }
             None if question.role == Role::User => {
-                return Err(Flaw::new(
+                return Err(SkipCause::new(
                     SkipReason::TurnOrder,
                     format_args!("`{}`: expected an answer after it, found the end", question.key),
                 ));
@@ -209,7 +209,7 @@ fn turns(messages: Vec<Message>) -> Result<Vec<Turn>, Flaw> {
         }
     }
     let Some(Turn { mut prompt, answer }) = turns.pop() else {
-        return Err(Flaw::new(
+        return Err(SkipCause::new(
             SkipReason::NoTurns,
             "expected a question and its answer, found a system text alone",
         ));
@@ -222,13 +222,13 @@ fn turns(messages: Vec<Message>) -> Result<Vec<Turn>, Flaw> {
     Ok(turns)
 }
 
-fn out_of_order(found: &Message, expected: &str) -> Flaw {
+fn out_of_order(found: &Message, expected: &str) -> SkipCause {
     let role = match found.role {
         Role::User => "the user",
         Role::Assistant => "the assistant",
         Role::System => "the system",
     };
-    Flaw::new(
+    SkipCause::new(
         SkipReason::TurnOrder,
         format_args!("`{}`: expected {expected}, found a turn of {role}", found.key),
     )

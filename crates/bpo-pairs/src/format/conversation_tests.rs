@@ -1,7 +1,7 @@
 use super::*;
 use crate::format::fields::JsonRecord;
 
-fn read(json: &str) -> Result<Conversation, Flaw> {
+fn read(json: &str) -> Result<Conversation, SkipCause> {
     let record: JsonRecord = serde_json::from_str(json).unwrap();
     Conversation::read(record.into_fields().unwrap())
 }
@@ -12,7 +12,7 @@ fn expected(system: Option<&str>) -> Conversation {
 }
 
 #[test]
-fn messages_are_read_in_all_their_forms() {
+fn messages_are_read_in_all_forms() {
     for (name, json) in [
         (
             "LLaVA",
@@ -45,7 +45,7 @@ fn messages_are_read_in_all_their_forms() {
                 {"role": "assistant", "content": "A cat."}]}"#,
         ),
     ] {
-        let mut read = read(json).unwrap_or_else(|flaw| panic!("{name}: {}", flaw.detail));
+        let mut read = read(json).unwrap_or_else(|cause| panic!("{name}: {}", cause.detail));
         read.turns.iter_mut().for_each(|turn| turn.prompt = turn.prompt.trim_end().into());
         assert_eq!(read, expected(None), "{name}");
     }
@@ -59,7 +59,7 @@ fn with(fields: &str, before: &str) -> String {
 }
 
 #[test]
-fn a_system_text_stands_in_a_turn_or_under_a_key() {
+fn system_text_is_read_from_a_turn_or_a_key() {
     let turn = r#"{"from": "system", "value": "Be short."},"#;
     for json in [
         with("", turn),
@@ -75,12 +75,12 @@ fn a_system_text_stands_in_a_turn_or_under_a_key() {
 }
 
 #[test]
-fn what_cannot_be_used_is_named_with_key_and_value() {
+fn unusable_values_are_named_with_their_key() {
     for (json, reason, named) in [
         (with(r#""video": "a.mp4","#, ""), SkipReason::OtherMedia, r#"`video`: expected an image and nothing else, found "a.mp4""#),
         (with(r#""audios": ["a.wav"],"#, ""), SkipReason::OtherMedia, "`audios`"),
         (with(r#""system": 3,"#, ""), SkipReason::Malformed, "`system`: expected text, found 3"),
-        (with(r#""system": "a", "system_prompt": "b","#, ""), SkipReason::Malformed, r#"`system_prompt`: expected the one system text "a", found "b""#),
+        (with(r#""system": "a", "system_prompt": "b","#, ""), SkipReason::Malformed, r#"`system_prompt`: expected no second system text beside "a", found "b""#),
         (with(r#""system": "<video> a","#, ""), SkipReason::OtherPlaceholder, r#"`system`: expected <image> or no placeholder, found "<video>""#),
         (with("", r#"{"from": "tool", "value": "x"},"#), SkipReason::UnknownRole, r#"`conversations[0].from`: expected human, user, gpt, assistant or system, found "tool""#),
         (with("", r#"{"from": null, "value": "x"},"#), SkipReason::Malformed, "`conversations[0].from`: expected text, found null"),
@@ -123,8 +123,8 @@ fn what_cannot_be_used_is_named_with_key_and_value() {
             r#"expected one, found 2: "a.jpg", "b.jpg""#,
         ),
     ] {
-        let flaw = read(&json).unwrap_err();
-        assert_eq!(flaw.reason, reason, "{json}");
-        assert!(flaw.detail.contains(named), "{json}: {}", flaw.detail);
+        let cause = read(&json).unwrap_err();
+        assert_eq!(cause.reason, reason, "{json}");
+        assert!(cause.detail.contains(named), "{json}: {}", cause.detail);
     }
 }

@@ -1,4 +1,4 @@
-//! The keys of one record, and what is said of a value that is not as expected.
+//! Typed access to the keys of one record, with descriptions of wrong values.
 
 use std::fmt;
 
@@ -9,77 +9,78 @@ use serde_json::{Map, Value};
 
 use crate::ids::Id;
 use crate::limits::Limits;
-use crate::skipped::{Flaw, SkipReason};
+use crate::skipped::{SkipCause, SkipReason};
 
-/// Longest part of a value that a message shows, in characters.
+/// Maximum number of characters of a value in a message.
 const SHOWN: usize = 60;
-/// What [`turns`] expects.
+/// The description of a list of turns in messages.
 pub(super) const TURNS: &str = "a list of turns";
 
-/// A record as its file has it, of whatever form.
+/// A JSON value that should be a record.
 ///
-/// Only broken syntax fails to be read: what else is wrong is a flaw of this record alone.
+/// Deserialization fails only for invalid JSON. A value that is not an object, and an object with a
+/// repeated key, is an error of this record alone.
 #[derive(Debug)]
-pub(super) struct JsonRecord(Result<Fields, Flaw>);
+pub(super) struct JsonRecord(Result<Fields, SkipCause>);
 
 impl JsonRecord {
-    /// The id of the record, if it has one, and what `read` makes of the other keys.
+    /// Returns the id of the record, if it has one, and the result of `read` for the other keys.
     pub(super) fn read<T>(
         self,
-        read: impl FnOnce(Fields) -> Result<T, Flaw>,
-    ) -> (Option<Id>, Result<T, Flaw>) {
+        read: impl FnOnce(Fields) -> Result<T, SkipCause>,
+    ) -> (Option<Id>, Result<T, SkipCause>) {
         self.read_named(|fields, _| read(fields))
     }
 
-    /// The same; `read` gets to know whether there is an id.
+    /// Does the same as [`read`](Self::read), and passes to `read` whether the record has an id.
     pub(super) fn read_named<T>(
         self,
-        read: impl FnOnce(Fields, bool) -> Result<T, Flaw>,
-    ) -> (Option<Id>, Result<T, Flaw>) {
+        read: impl FnOnce(Fields, bool) -> Result<T, SkipCause>,
+    ) -> (Option<Id>, Result<T, SkipCause>) {
         let read = |mut fields: Fields| match fields.id("id") {
             Ok(id) => {
                 let read = read(fields, id.is_some());
                 (id, read)
             }
-            Err(flaw) => (None, Err(flaw)),
+            Err(cause) => (None, Err(cause)),
         };
-        self.0.map_or_else(|flaw| (None, Err(flaw)), read)
+        self.0.map_or_else(|cause| (None, Err(cause)), read)
     }
 
-    /// The keys of the record.
+    /// Returns the keys of the record.
     #[cfg(test)]
-    pub(super) fn into_fields(self) -> Result<Fields, Flaw> {
+    pub(super) fn into_fields(self) -> Result<Fields, SkipCause> {
         self.0
     }
 }
 
-/// The keys of an object that are not read yet.
+/// The keys of an object that have not been taken.
 #[derive(Debug, Default)]
 pub(super) struct Fields(Map<String, Value>);
 
 impl Fields {
-    /// Takes a value out; `null` is a value, too.
+    /// Takes a value, which may be `null`.
     pub(super) fn take(&mut self, key: &str) -> Option<Value> {
         self.0.remove(key)
     }
 
-    /// Takes a value out, unless it is missing or `null`.
+    /// Takes a value, or returns `None` if it is missing or `null`.
     pub(super) fn take_some(&mut self, key: &str) -> Option<Value> {
         self.0.remove(key).filter(|value| !value.is_null())
     }
 
-    /// Whether a key is there, with a value that is not `null`.
+    /// Returns whether a key has a value other than `null`.
     pub(super) fn has(&self, key: &str) -> bool {
         self.0.get(key).is_some_and(|value| !value.is_null())
     }
 
-    /// The first key that is not read yet.
+    /// Returns the first key that has not been taken.
     pub(super) fn first_left(&self) -> Option<(&String, &Value)> {
         self.0.iter().next()
     }
 
-    /// The id under a key, if there is one.
-    pub(super) fn id(&mut self, key: &str) -> Result<Option<Id>, Flaw> {
+    /// Takes an id, if there is one.
+    pub(super) fn id(&mut self, key: &str) -> Result<Option<Id>, SkipCause> {
         match self.take_some(key) {
             None => Ok(None),
             Some(Value::String(id)) => Ok(Some(Id(id))),
@@ -88,47 +89,49 @@ impl Fields {
         }
     }
 
-    /// A text that must be there; `at` is where the object is, ending in a dot, or nothing for the record itself.
-    pub(super) fn text(&mut self, at: &str, key: &str) -> Result<String, Flaw> {
+    /// Takes a required text. `at` is the path of the object with a trailing dot, or empty for the
+    /// record itself.
+    pub(super) fn text(&mut self, at: &str, key: &str) -> Result<String, SkipCause> {
         text(&format!("{at}{key}"), self.take(key))
     }
 
-    /// A text that may be missing or `null`.
-    pub(super) fn optional_text(&mut self, key: &str) -> Result<Option<String>, Flaw> {
+    /// Takes an optional text.
+    pub(super) fn optional_text(&mut self, key: &str) -> Result<Option<String>, SkipCause> {
         self.take_some(key).map(|value| text(key, Some(value))).transpose()
     }
 
-    /// A finite number that may be missing or `null`.
-    pub(super) fn optional_number(&mut self, key: &str) -> Result<Option<f64>, Flaw> {
+    /// Takes an optional finite number.
+    pub(super) fn optional_number(&mut self, key: &str) -> Result<Option<f64>, SkipCause> {
         self.take_some(key).map(|value| number(key, Some(value))).transpose()
     }
 }
 
-/// The keys of an object.
-pub(super) fn object(key: &str, value: Option<Value>) -> Result<Fields, Flaw> {
+/// Converts a value that must be an object.
+pub(super) fn object(key: &str, value: Option<Value>) -> Result<Fields, SkipCause> {
     match value {
         Some(Value::Object(map)) => Ok(Fields(map)),
         found => Err(wrong(key, "an object", found.as_ref())),
     }
 }
 
-/// The items of a list of turns, of which each has `messages` of two sides or one.
-pub(super) fn turns(key: &str, messages: usize, value: Option<Value>) -> Result<Vec<Value>, Flaw> {
+/// Converts a value that must be a list of at most [`Limits::turns`] turns. `messages` is the
+/// number of list items per turn.
+pub(super) fn turns(key: &str, messages: usize, value: Option<Value>) -> Result<Vec<Value>, SkipCause> {
     let items = list(key, TURNS, value)?;
     Limits::check(format!("{key} (turns)"), items.len() / messages, Limits::DEFAULT.turns)?;
     Ok(items)
 }
 
-/// The items of a list.
-pub(super) fn list(key: &str, expected: &str, value: Option<Value>) -> Result<Vec<Value>, Flaw> {
+/// Converts a value that must be a list.
+pub(super) fn list(key: &str, expected: &str, value: Option<Value>) -> Result<Vec<Value>, SkipCause> {
     match value {
         Some(Value::Array(items)) => Ok(items),
         found => Err(wrong(key, expected, found.as_ref())),
     }
 }
 
-/// A text.
-pub(super) fn text(key: &str, value: Option<Value>) -> Result<String, Flaw> {
+/// Converts a value that must be text of at most [`Limits::text_bytes`] bytes.
+pub(super) fn text(key: &str, value: Option<Value>) -> Result<String, SkipCause> {
     match value {
         Some(Value::String(text)) => {
             Limits::check(format!("{key} (bytes)"), text.len(), Limits::DEFAULT.text_bytes)?;
@@ -138,20 +141,23 @@ pub(super) fn text(key: &str, value: Option<Value>) -> Result<String, Flaw> {
     }
 }
 
-/// A finite number.
-pub(super) fn number(key: &str, value: Option<Value>) -> Result<f64, Flaw> {
+/// Converts a value that must be a finite number.
+pub(super) fn number(key: &str, value: Option<Value>) -> Result<f64, SkipCause> {
     match value.as_ref().and_then(Value::as_f64).filter(|number| number.is_finite()) {
         Some(number) => Ok(number),
         None => Err(wrong(key, "a number", value.as_ref())),
     }
 }
 
-/// The flaw of a key whose value is not `expected`; `None` is a key that is missing.
-pub(super) fn wrong(key: &str, expected: &str, found: Option<&Value>) -> Flaw {
-    Flaw::new(SkipReason::Malformed, format_args!("`{key}`: expected {expected}, found {}", describe(found)))
+/// Returns the error for a key whose value is not `expected`. `None` stands for a missing key.
+pub(super) fn wrong(key: &str, expected: &str, found: Option<&Value>) -> SkipCause {
+    SkipCause::new(
+        SkipReason::Malformed,
+        format_args!("`{key}`: expected {expected}, found {}", describe(found)),
+    )
 }
 
-/// A value in a few words.
+/// Describes a value briefly.
 pub(super) fn describe(value: Option<&Value>) -> String {
     match value {
         None => "no such key".to_owned(),
@@ -165,7 +171,7 @@ pub(super) fn describe(value: Option<&Value>) -> String {
     }
 }
 
-/// The beginning of a text, with quotes and escapes.
+/// Returns the start of a text, quoted and escaped.
 pub(crate) fn quoted(text: &str) -> String {
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{:?}...", &text[..end]),
@@ -184,7 +190,7 @@ struct RecordVisitor;
 impl RecordVisitor {
     fn no_object<E>(value: impl Into<Value>) -> Result<JsonRecord, E> {
         let found = describe(Some(&value.into()));
-        Ok(JsonRecord(Err(Flaw::new(
+        Ok(JsonRecord(Err(SkipCause::new(
             SkipReason::Malformed,
             format_args!("expected an object, found {found}"),
         ))))
@@ -210,9 +216,10 @@ impl<'de> Visitor<'de> for RecordVisitor {
         }
         Ok(JsonRecord(match repeated {
             None => Ok(Fields(fields)),
-            Some(key) => {
-                Err(Flaw::new(SkipReason::Malformed, format_args!("the key {} is there twice", quoted(&key))))
-            }
+            Some(key) => Err(SkipCause::new(
+                SkipReason::Malformed,
+                format_args!("the key {} is repeated", quoted(&key)),
+            )),
         }))
     }
 
@@ -251,11 +258,11 @@ mod tests {
 
     fn fields(json: &str) -> Result<Fields, String> {
         let record: JsonRecord = serde_json::from_str(json).unwrap();
-        record.into_fields().map_err(|flaw| flaw.detail)
+        record.into_fields().map_err(|cause| cause.detail)
     }
 
     #[test]
-    fn a_record_of_any_form_is_read() {
+    fn records_of_any_form_are_read() {
         let mut some = fields(r#"{"id": 3, "text": "a", "null": null}"#).unwrap();
         assert_eq!(some.id("id").unwrap().unwrap().0, "3");
         assert_eq!(some.text("", "text").unwrap(), "a");
@@ -266,13 +273,13 @@ mod tests {
             let detail = fields(json).unwrap_err();
             assert!(detail.ends_with(&format!("expected an object, found {found}")), "{detail}");
         }
-        assert!(fields(r#"{"a": 1, "a": 2}"#).unwrap_err().contains("the key \"a\" is there twice"));
+        assert!(fields(r#"{"a": 1, "a": 2}"#).unwrap_err().contains("the key \"a\" is repeated"));
     }
 
     #[test]
-    fn a_wrong_value_is_named_with_its_key() {
+    fn wrong_value_is_named_with_its_key() {
         let mut some = fields(r#"{"id": [1], "beta": "x", "text": {"b": 1}}"#).unwrap();
-        let detail = |result: Result<(), Flaw>| result.unwrap_err().detail;
+        let detail = |result: Result<(), SkipCause>| result.unwrap_err().detail;
         assert!(
             detail(some.id("id").map(drop)).ends_with("`id`: expected text or an integer, found a list of 1")
         );

@@ -1,15 +1,15 @@
-//! The image of a record: one path, under `image` or `images`.
+//! Reads the image path of a record, under `image` or `images`.
 
 use serde_json::Value;
 
 use super::fields::{Fields, describe, quoted, wrong};
-use crate::skipped::{Flaw, SkipReason};
+use crate::skipped::{SkipCause, SkipReason};
 
-/// Longest path that a file system takes, in bytes.
+/// Maximum length of a path in bytes, as on Linux.
 const LONGEST_PATH: usize = 4096;
 
-/// The paths under `image` and `images`. A path that stands under both counts once.
-pub(super) fn take_paths(fields: &mut Fields) -> Result<Vec<String>, Flaw> {
+/// Takes the paths under `image` and `images`. Equal values of both keys count once.
+pub(super) fn take_paths(fields: &mut Fields) -> Result<Vec<String>, SkipCause> {
     let mut found = paths("image", fields.take("image"))?;
     let more = paths("images", fields.take("images"))?;
     if found != more {
@@ -18,15 +18,18 @@ pub(super) fn take_paths(fields: &mut Fields) -> Result<Vec<String>, Flaw> {
     Ok(found)
 }
 
-/// The only one of the paths.
-pub(super) fn single(mut paths: Vec<String>) -> Result<String, Flaw> {
+/// Returns the only path, or an error if there is none or more than one.
+pub(super) fn single(mut paths: Vec<String>) -> Result<String, SkipCause> {
     match paths.len() {
-        0 => Err(Flaw::new(SkipReason::NoImage, "expected the path of one image under `image` or `images`")),
+        0 => Err(SkipCause::new(
+            SkipReason::NoImage,
+            "expected the path of one image under `image` or `images`",
+        )),
         1 => Ok(paths.remove(0)),
         count => {
             let some: Vec<String> = paths.iter().take(3).map(|path| quoted(path)).collect();
             let (some, more) = (some.join(", "), if count > 3 { ", ..." } else { "" });
-            Err(Flaw::new(
+            Err(SkipCause::new(
                 SkipReason::SeveralImages,
                 format_args!("expected one, found {count}: {some}{more}"),
             ))
@@ -34,8 +37,8 @@ pub(super) fn single(mut paths: Vec<String>) -> Result<String, Flaw> {
     }
 }
 
-/// The paths in a value: a path, an object with one, a list of these, or nothing.
-fn paths(key: &str, value: Option<Value>) -> Result<Vec<String>, Flaw> {
+/// Reads the paths in a value: a path, an object with a path, a list of these, or nothing.
+fn paths(key: &str, value: Option<Value>) -> Result<Vec<String>, SkipCause> {
     match value {
         Some(Value::Array(items)) => {
             let item = |(i, item)| path(&format!("{key}[{i}]"), item).transpose();
@@ -46,8 +49,8 @@ fn paths(key: &str, value: Option<Value>) -> Result<Vec<String>, Flaw> {
     }
 }
 
-/// The path in a value, if it has one.
-pub(super) fn path(key: &str, value: Value) -> Result<Option<String>, Flaw> {
+/// Reads the path in a value. Null and empty text count as none.
+pub(super) fn path(key: &str, value: Value) -> Result<Option<String>, SkipCause> {
     match value {
         Value::Null => Ok(None),
         Value::String(text) if text.trim().is_empty() => Ok(None),
@@ -71,7 +74,8 @@ pub(super) fn path(key: &str, value: Value) -> Result<Option<String>, Flaw> {
     }
 }
 
-/// What a text is that is no path.
+/// Describes a text that is not a path: image data, a URL or overlong text. Returns `None` for a
+/// path.
 fn no_path(text: &str) -> Option<String> {
     let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
     if scheme.eq_ignore_ascii_case("data") {
@@ -84,8 +88,8 @@ fn no_path(text: &str) -> Option<String> {
     (text.len() > LONGEST_PATH).then(|| format!("{} bytes of text: {}", text.len(), quoted(text)))
 }
 
-fn not_a_path(key: &str, found: &str) -> Flaw {
-    Flaw::new(
+fn not_a_path(key: &str, found: &str) -> SkipCause {
+    SkipCause::new(
         SkipReason::ImageNotAPath,
         format_args!("`{key}`: expected a path below the image root, found {found}"),
     )
@@ -96,13 +100,13 @@ mod tests {
     use super::*;
     use crate::format::fields::JsonRecord;
 
-    fn image(json: &str) -> Result<String, Flaw> {
+    fn image(json: &str) -> Result<String, SkipCause> {
         let record: JsonRecord = serde_json::from_str(json).unwrap();
         single(take_paths(&mut record.into_fields().unwrap())?)
     }
 
     #[test]
-    fn one_image_is_taken_in_any_form() {
+    fn single_image_is_read_in_any_form() {
         for form in [
             r#"{"image": "a.jpg"}"#,
             r#"{"image": ["a.jpg"]}"#,
@@ -119,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_named() {
+    fn other_image_values_are_errors() {
         for (form, reason, named) in [
             ("{}", SkipReason::NoImage, "`image` or `images`"),
             (r#"{"image": [], "images": ""}"#, SkipReason::NoImage, "one image"),
@@ -145,9 +149,9 @@ mod tests {
                 "the bytes of an image",
             ),
         ] {
-            let flaw = image(form).unwrap_err();
-            assert_eq!(flaw.reason, reason, "{form}");
-            assert!(flaw.detail.contains(named), "{form}: {}", flaw.detail);
+            let cause = image(form).unwrap_err();
+            assert_eq!(cause.reason, reason, "{form}");
+            assert!(cause.detail.contains(named), "{form}: {}", cause.detail);
         }
         let long = image(&format!(r#"{{"image": "{}"}}"#, "A".repeat(5000))).unwrap_err();
         assert!(long.detail.contains("5000 bytes of text") && long.detail.len() < 300, "{}", long.detail);

@@ -1,4 +1,4 @@
-//! Records of a JSON array or of JSON lines, one after the other.
+//! Reads the records of a JSON array or a JSON Lines file one at a time.
 
 use std::cell::Cell;
 use std::fmt;
@@ -12,26 +12,27 @@ use crate::error::PairsError;
 use crate::format::jsonl::JsonLines;
 use crate::limits::Limits;
 
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What takes the records, in order.
+/// A function that is called with each record, in file order.
 pub type Each<'a, T> = dyn FnMut(T) -> Result<(), PairsError> + 'a;
 
-/// How a file lays out its records.
+/// The layout of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// One array holds all.
+    /// One JSON array.
     Array,
-    /// One record a line.
+    /// One JSON value per line.
     Lines,
-    /// Nothing but white space.
+    /// Only white space.
     Empty,
 }
 
-/// Calls `each` with every record; no more than one is in memory. `path` is only for errors.
+/// Calls `each` with every record, holding only one in memory. `path` is only used in errors.
 ///
 /// # Errors
-/// If the file cannot be read or is not JSON of this form, with file, record, line and column; what `each` fails with.
+/// Returns an error with file, record, line and column if the file cannot be read or is not JSON of
+/// this form, and the errors of `each`.
 pub fn for_each<T: DeserializeOwned>(
     path: &Path,
     reader: impl BufRead,
@@ -43,12 +44,13 @@ pub fn for_each<T: DeserializeOwned>(
         Layout::Lines => JsonLines::new(path, reader).try_for_each(|record| each(record?.1)),
         Layout::Empty => Err(PairsError::Empty {
             path: path.to_owned(),
-            expected: "a JSON array of records, or one record a line",
+            expected: "a JSON array of records, or one record per line",
         }),
     }
 }
 
-/// Looks at the first byte that is not white space, and gives back a reader that begins at the first.
+/// Detects the layout from the first byte that is not white space, and returns a reader from the
+/// start of the content. A byte order mark is removed.
 pub(super) fn detect<R: BufRead>(
     path: &Path,
     mut reader: R,
@@ -61,6 +63,11 @@ pub(super) fn detect<R: BufRead>(
             Some(byte) if byte.is_ascii_whitespace() || BYTE_ORDER_MARK.get(head.len()) == Some(&byte) => {
                 head.push(byte);
                 reader.consume(1);
+                let limit = Limits::DEFAULT.record_bytes;
+                if head.len() > limit {
+                    let line = 1 + head.iter().filter(|&&byte| byte == b'\n').count();
+                    return Err(PairsError::RecordTooLarge { path: path.to_owned(), record: 1, line, limit });
+                }
                 if head == BYTE_ORDER_MARK {
                     head.clear();
                 }
@@ -105,10 +112,10 @@ fn for_each_element<T: DeserializeOwned>(
     })
 }
 
-/// A reader that ends with an error when more is taken from it than a record may have.
+/// A reader that fails once more than `limit` bytes are read for one record.
 struct Bounded<'a, R> {
     inner: R,
-    /// Bytes since the last record.
+    /// Number of bytes read since the last record.
     used: &'a Cell<usize>,
     limit: usize,
 }
@@ -126,12 +133,12 @@ impl<R: Read> Read for Bounded<'_, R> {
 
 struct Elements<'a, 'b, T> {
     each: &'a mut Each<'b, T>,
-    /// What `each` failed with: serde's errors cannot carry it.
+    /// The error of `each`, which an error of serde cannot carry.
     failure: Option<PairsError>,
     count: usize,
-    /// Bytes that were read for the record.
+    /// Number of bytes read for the current record.
     used: &'a Cell<usize>,
-    /// Where in an element the parser failed.
+    /// Path of the value in the element at which the parser failed.
     key: String,
     element: PhantomData<T>,
 }
@@ -158,7 +165,7 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for &mut Elements<'_, '_, T> {
     }
 }
 
-/// Reads a value, and keeps the key at which that failed.
+/// Deserializes a value and stores the path of the value that failed.
 struct Tracked<'a, T> {
     key: &'a mut String,
     value: PhantomData<T>,
@@ -175,7 +182,7 @@ impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for Tracked<'_, T> {
     }
 }
 
-/// Reads one value from a text; an error has the key at which reading failed.
+/// Deserializes a value from text. An error comes with the path of the value that failed.
 pub(crate) fn from_text<T: DeserializeOwned>(text: &[u8]) -> Result<T, (String, serde_json::Error)> {
     let mut key = String::new();
     let mut deserializer = serde_json::Deserializer::from_slice(text);
@@ -197,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn arrays_and_lines_are_told_apart() {
+    fn arrays_and_lines_are_detected() {
         assert_eq!(read(b" \n[1, 2,\n3]\n").unwrap(), [1, 2, 3]);
         assert_eq!(read(b"1\n\n2\r\n3").unwrap(), [1, 2, 3]);
         assert_eq!(read(b"\xef\xbb\xbf[7]").unwrap(), [7]);
@@ -205,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_tell_their_place() {
+    fn errors_have_positions() {
         let place = |text: &[u8]| match read(text).unwrap_err() {
             PairsError::Json { record, line, column, .. } => (record, line, column),
             other => panic!("{other}"),
@@ -217,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_has_one_place_and_no_name_of_a_type() {
+    fn message_has_one_position_and_no_type_name() {
         #[derive(Debug, serde::Deserialize)]
         #[serde(expecting = "an object with `score`")]
         struct Scored {
@@ -251,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_bounded() {
+    fn record_size_is_limited() {
         let long = "7".repeat(Limits::DEFAULT.record_bytes);
         for text in [format!("[1,\n2, {long}]"), format!("1\n{long}0\n3")] {
             let error = read(text.as_bytes()).unwrap_err();
@@ -260,13 +267,13 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_consumer_ends_the_reading() {
+    fn error_of_the_consumer_ends_reading() {
         let mut calls = 0;
         let stopped = for_each(Path::new("n.json"), b"[1, 2]".as_slice(), &mut |_: u32| {
             calls += 1;
-            Err(PairsError::Locked { path: "1".into() })
+            Err(PairsError::Empty { path: "1".into(), expected: "more" })
         });
-        assert!(matches!(stopped, Err(PairsError::Locked { .. })));
+        assert!(matches!(stopped, Err(PairsError::Empty { .. })));
         assert_eq!(calls, 1);
     }
 }

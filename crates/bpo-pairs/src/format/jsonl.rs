@@ -1,4 +1,4 @@
-//! One JSON record a line: `pairs.jsonl` and the files of the stages.
+//! JSON Lines: `pairs.jsonl` and the files of the stages.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -6,28 +6,27 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::PairsError;
 use crate::files::{open_input, write_atomic};
 use crate::filter::PairFilter;
-use crate::format::asked::Asked;
 use crate::format::bpo;
 use crate::format::fields::{Fields, JsonRecord, describe, object};
 use crate::format::json::{self, Layout};
+use crate::format::question_fields::QuestionFields;
 use crate::ids::id_or_index;
 use crate::limits::Limits;
 use crate::pairs::{PairSet, make_pairs};
 use crate::placeholders::check_answers;
 use crate::provenance::Provenance;
 use crate::record::{CompletionKind, PreferencePair};
-use crate::skipped::{Flaw, SkipReason};
+use crate::skipped::{SkipCause, SkipReason};
 
-/// Records of a file with one a line, with their line numbers from 1. Blank lines are passed over.
-///
-/// After an error it ends.
+/// An iterator over the records of a JSON Lines file and their line numbers, from 1. Blank lines
+/// are ignored. The iterator ends after the first error.
 #[derive(Debug)]
 pub struct JsonLines<T, R> {
     path: PathBuf,
@@ -43,7 +42,7 @@ impl<T: DeserializeOwned> JsonLines<T, BufReader<File>> {
     /// Opens a file.
     ///
     /// # Errors
-    /// If it cannot be opened.
+    /// Returns an error if the file cannot be opened.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PairsError> {
         let path = path.as_ref();
         Ok(Self::new(path, BufReader::new(open_input(path)?)))
@@ -51,7 +50,7 @@ impl<T: DeserializeOwned> JsonLines<T, BufReader<File>> {
 }
 
 impl<T: DeserializeOwned, R: BufRead> JsonLines<T, R> {
-    /// Reads from `reader`; `path` is only for errors.
+    /// Reads from `reader`. `path` is only used in errors.
     pub fn new(path: &Path, reader: R) -> Self {
         Self {
             path: path.to_owned(),
@@ -105,43 +104,57 @@ impl<T: DeserializeOwned, R: BufRead> Iterator for JsonLines<T, R> {
     }
 }
 
-/// Reads a line with its newline, but no more than one byte above the limit; gives the number of bytes.
+/// Reads a line with its newline, up to one byte more than `limit`, and returns the number of
+/// bytes.
 pub(crate) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, limit: usize) -> io::Result<usize> {
     reader.take(limit as u64 + 1).read_until(b'\n', line)
 }
 
-/// One record and its newline.
-pub(crate) fn encode_line<T: Serialize>(path: &Path, id: &str, record: &T) -> Result<Vec<u8>, PairsError> {
+/// Serializes a record as a line with its newline.
+pub(crate) fn encode_line<T: Serialize>(
+    path: &Path,
+    id: &dyn std::fmt::Display,
+    record: &T,
+) -> Result<Vec<u8>, PairsError> {
     let mut line = serde_json::to_vec(record).map_err(|source| PairsError::Encode {
         path: path.to_owned(),
-        record: id.to_owned(),
+        record: id.to_string(),
         source,
     })?;
     line.push(b'\n');
     Ok(line)
 }
 
-/// Reads pairs from our JSON lines, or makes them from the authors' JSON array; the content decides, not the name.
+/// Reads pairs from JSON Lines (`pairs.jsonl`), or makes pairs from records in the authors' format,
+/// in a JSON array or in JSON Lines. The content decides, not the file name.
 ///
-/// Of the authors' records they are all pairs with a strictly higher score. In either form, pairs with an empty answer, two
-/// identical ones, or a misplaced image token are skipped, and so is a record with a key that is missing or has a value of
-/// another type; the length limit is for making data, not for reading it.
+/// The authors' records make all pairs with different scores. In both formats a pair with an empty
+/// answer, identical answers or a misplaced image token is skipped, and so is a record with a
+/// missing key or a value of the wrong type. The length limit of [`PairFilter`] is not applied.
 ///
 /// # Errors
-/// If the file cannot be read, is not JSON, or repeats an id of ours; the error names file and line.
+/// Returns an error if the file cannot be read, is not JSON, or repeats an id in JSON Lines. The
+/// error names file and line.
 pub fn read_pairs(path: impl AsRef<Path>) -> Result<PairSet, PairsError> {
     let path = path.as_ref();
     read_pairs_from(path, BufReader::new(open_input(path)?))
 }
 
-/// As [`read_pairs`], from any reader; `path` is only for errors.
+/// Reads pairs from a reader; see [`read_pairs`]. `path` is only used in errors.
 ///
 /// # Errors
-/// As [`read_pairs`].
+/// Returns the errors of [`read_pairs`].
 pub fn read_pairs_from(path: &Path, reader: impl BufRead) -> Result<PairSet, PairsError> {
     let (layout, reader) = json::detect(path, reader)?;
     let filter = PairFilter::default().with_max_words(usize::MAX);
     if layout == Layout::Array {
+        return read_authors_pairs(path, reader, &filter);
+    }
+    let (first, reader) = first_line(path, reader)?;
+    let text = first.strip_prefix(json::BYTE_ORDER_MARK).unwrap_or(&first);
+    let is_authors = serde_json::from_slice::<AuthorsKeys>(text).is_ok_and(|keys| keys.completions.is_some());
+    let reader = first.as_slice().chain(reader);
+    if is_authors {
         return read_authors_pairs(path, reader, &filter);
     }
     let mut set = PairSet::default();
@@ -154,31 +167,56 @@ pub fn read_pairs_from(path: &Path, reader: impl BufRead) -> Result<PairSet, Pai
         }
         let id = id_or_index(id, index);
         match read {
-            Ok(pair) => match filter.check(&pair).map_err(Flaw::from).and_then(|()| check_answers(&pair)) {
-                Ok(()) => set.pairs.push(PreferencePair { id, ..pair }),
-                Err(flaw) => set.skipped.push(flaw.of(id)),
-            },
-            Err(flaw) => set.skipped.push(flaw.in_record(index + 1).of(id)),
+            Ok(pair) => {
+                match filter.check(&pair).map_err(SkipCause::from).and_then(|()| check_answers(&pair)) {
+                    Ok(()) => set.pairs.push(PreferencePair { id, ..pair }),
+                    Err(cause) => set.skipped.push(cause.of(id)),
+                }
+            }
+            Err(cause) => set.skipped.push(cause.in_record(index + 1).of(id)),
         }
     }
     Ok(set)
 }
 
-/// A pair without its id, which its line must have. We write these lines, so a key that we do not write is no key to pass over: it may be misspelt.
-fn read_pair(mut fields: Fields, named: bool) -> Result<PreferencePair, Flaw> {
-    if !named {
-        return Err(Flaw::new(SkipReason::Malformed, "`id`: expected text or an integer, found no such key"));
+/// The key that tells the authors' records from pairs.
+#[derive(Deserialize)]
+struct AuthorsKeys {
+    completions: Option<IgnoredAny>,
+}
+
+/// Takes the first line that is not blank, at most as long as a record may be.
+fn first_line<R: BufRead>(path: &Path, mut reader: R) -> Result<(Vec<u8>, R), PairsError> {
+    let limit = Limits::DEFAULT.record_bytes;
+    let mut line = Vec::new();
+    while line.trim_ascii().is_empty() && line.len() < limit {
+        let mut bounded = reader.by_ref().take((limit - line.len()) as u64);
+        if bounded.read_until(b'\n', &mut line).map_err(PairsError::io("read", path))? == 0 {
+            break;
+        }
     }
-    let Asked { image, system, history, prompt } = Asked::take(&mut fields, "prompt")?;
+    Ok((line, reader))
+}
+
+/// Reads all of a pair except its id, which is required. Unknown keys are an error, because they
+/// may be misspelled.
+fn read_pair(mut fields: Fields, named: bool) -> Result<PreferencePair, SkipCause> {
+    if !named {
+        return Err(SkipCause::new(
+            SkipReason::Malformed,
+            "`id`: expected text or an integer, found no such key",
+        ));
+    }
+    let QuestionFields { image, system, history, prompt } = QuestionFields::take(&mut fields, "prompt")?;
     let (chosen, rejected) = (fields.text("", "chosen")?, fields.text("", "rejected")?);
     let kind = CompletionKind::from(fields.text("", "kind")?);
     let provenance = fields.take_some("provenance").map(provenance).transpose()?;
     let (margin, beta) = (fields.optional_number("margin")?, fields.optional_number("beta")?);
     if let Some((key, value)) = fields.first_left() {
         let found = describe(Some(value));
-        return Err(Flaw::new(
+        return Err(SkipCause::new(
             SkipReason::Malformed,
-            format_args!("{key:?} is no key of a pair, found {found}"),
+            format_args!("{key:?} is not a key of a pair, found {found}"),
         ));
     }
     Ok(PreferencePair {
@@ -196,11 +234,11 @@ fn read_pair(mut fields: Fields, named: bool) -> Result<PreferencePair, Flaw> {
     })
 }
 
-fn provenance(value: Value) -> Result<Provenance, Flaw> {
-    // a list of values would be taken for those of the keys
+fn provenance(value: Value) -> Result<Provenance, SkipCause> {
+    // serde would also accept a list as the fields in order
     object("provenance", Some(value.clone()))?;
     serde_json::from_value(value)
-        .map_err(|error| Flaw::new(SkipReason::Malformed, format_args!("`provenance`: {error}")))
+        .map_err(|error| SkipCause::new(SkipReason::Malformed, format_args!("`provenance`: {error}")))
 }
 
 fn read_authors_pairs(path: &Path, reader: impl BufRead, filter: &PairFilter) -> Result<PairSet, PairsError> {
@@ -215,10 +253,11 @@ fn read_authors_pairs(path: &Path, reader: impl BufRead, filter: &PairFilter) ->
     Ok(set)
 }
 
-/// Writes `pairs.jsonl`; an old file stays until the new one is whole.
+/// Writes pairs as JSON Lines (`pairs.jsonl`). An existing file is replaced only when the new one
+/// is complete.
 ///
 /// # Errors
-/// If the file cannot be written.
+/// Returns an error if the file cannot be written.
 pub fn write_pairs(path: impl AsRef<Path>, pairs: &[PreferencePair]) -> Result<(), PairsError> {
     let path = path.as_ref();
     write_atomic(path, |writer| {

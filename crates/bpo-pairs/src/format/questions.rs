@@ -1,8 +1,9 @@
 //! Questions about images, without answers.
 //!
-//! An array (or one object a line) of `{"id", "image", "prompt"}`, with `history` and `system` where there are any. POPE's
-//! `question_id` and `text` are understood as well, other keys are passed over. What cannot be used is skipped, record by
-//! record, with a reason that names the key, the value and what was expected.
+//! A file is a JSON array, or has one object per line, of `{"id", "image", "prompt"}` with optional
+//! `history` and `system`. POPE's `question_id` and `text` are accepted for `id` and `prompt`.
+//! Unknown keys are ignored. A record that cannot be used is skipped with a reason that names the
+//! key, the value and what was expected.
 
 use std::io::BufReader;
 use std::path::Path;
@@ -11,59 +12,62 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::PairsError;
 use crate::files::open_input;
-use crate::format::asked::Asked;
 use crate::format::fields::{Fields, JsonRecord, wrong};
 use crate::format::json;
+use crate::format::question_fields::QuestionFields;
+use crate::history::History;
 use crate::ids::{Id, id_or_index};
 use crate::image_token::place_in_conversation;
-use crate::sft::Turn;
-use crate::skipped::{Flaw, Skipped};
+use crate::skipped::{SkipCause, Skipped};
 
 /// A question about an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a question: an object with `image` and `prompt`")]
 pub struct Question {
-    /// Of the answer too; its place in the file, counted from 0, where it is not given.
+    /// Id of the question and of its answer. Without one, the position of the question in its file,
+    /// from 0, is used.
     #[serde(default)]
     pub id: Option<Id>,
     /// Path of the image, relative to the image root.
     pub image: String,
-    /// The system text before the conversation, if there is one.
+    /// System text, if the question has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
     /// Turns before the question, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<Turn>,
-    /// The question, with or without `<image>`.
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub history: History,
+    /// The question, with or without the image token.
     pub prompt: String,
 }
 
 impl Question {
-    /// A question without turns before it; its id is its place.
+    /// Creates a question without id, system text and history.
     pub fn new(image: impl Into<String>, prompt: impl Into<String>) -> Self {
         let (image, prompt) = (image.into(), prompt.into());
-        Self { id: None, image, system: None, history: Vec::new(), prompt }
+        Self { id: None, image, system: None, history: History::default(), prompt }
     }
 
-    /// Its id, if it is the question at `place`.
+    /// Returns the id, or `place` as text if the question has none. `place` is the position of the
+    /// question in its file, from 0.
     pub fn id_at(&self, place: usize) -> String {
         self.id.as_ref().map_or_else(|| place.to_string(), |id| id.0.clone())
     }
 }
 
-/// The questions of a file, and what it has besides.
+/// The questions of a file, and the skipped records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QuestionData {
-    /// Questions with their ids, in the order of the file.
+    /// Usable questions, each with an id, in file order.
     pub questions: Vec<Question>,
-    /// Records that cannot be used, in the order of the file.
+    /// Skipped records, in file order.
     pub skipped: Vec<Skipped>,
 }
 
 /// Reads all questions of a file.
 ///
 /// # Errors
-/// If the file cannot be read, is empty, or is not JSON; the error names file, record, line and column.
+/// Returns an error if the file cannot be read, is empty, or is not JSON. The error names file,
+/// record, line and column.
 pub fn read(path: impl AsRef<Path>) -> Result<QuestionData, PairsError> {
     let path = path.as_ref();
     let file = open_input(path)?;
@@ -75,7 +79,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<QuestionData, PairsError> {
                 let id = Some(Id(id_or_index(id.or(own), index)));
                 data.questions.push(Question { id, ..question });
             }
-            Err(flaw) => data.skipped.push(flaw.in_record(index + 1).of(id_or_index(id, index))),
+            Err(cause) => data.skipped.push(cause.in_record(index + 1).of(id_or_index(id, index))),
         }
         index += 1;
         Ok(())
@@ -83,19 +87,17 @@ pub fn read(path: impl AsRef<Path>) -> Result<QuestionData, PairsError> {
     Ok(data)
 }
 
-/// A question without its id, and the `question_id` of one that has no other.
-fn question(mut fields: Fields, named: bool) -> Result<(Option<Id>, Question), Flaw> {
+/// Reads all of a question except `id`. Returns `question_id` if the record has no `id`.
+fn question(mut fields: Fields, named: bool) -> Result<(Option<Id>, Question), SkipCause> {
     let id = if named { None } else { fields.id("question_id")? };
-    let key = match (fields.has("prompt"), fields.has("text")) {
-        (true, true) => {
-            let found = fields.take("text");
-            return Err(wrong("text", "no second question beside `prompt`", found.as_ref()));
-        }
-        (false, true) => "text",
-        (_, false) => "prompt",
-    };
-    let Asked { image, system, history, prompt } = Asked::take_unplaced(&mut fields, key)?;
-    // only to see that it can be placed: answers repeat the question as it stands here
-    place_in_conversation(&mut history.clone(), &mut prompt.clone())?;
+    let key = if fields.has("text") { "text" } else { "prompt" };
+    if key == "text" && fields.has("prompt") {
+        let found = fields.take("text");
+        return Err(wrong("text", "no second question beside `prompt`", found.as_ref()));
+    }
+    let QuestionFields { image, system, history, prompt } = QuestionFields::take_unplaced(&mut fields, key)?;
+    // Checks that the image token can be placed. The question itself stays unchanged, because
+    // answers repeat it.
+    place_in_conversation(&mut history.to_vec(), &mut prompt.clone())?;
     Ok((id, Question { id: None, image, system, history, prompt }))
 }

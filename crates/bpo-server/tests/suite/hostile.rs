@@ -51,7 +51,7 @@ fn responses_without_an_end_are_errors() {
 }
 
 #[test]
-fn the_key_does_not_follow_a_redirect() {
+fn api_key_is_not_sent_to_a_redirect() {
     let other = MockServer::start(|_| Reply::answer("hi"));
     for status in [301, 302, 307, 308] {
         let target = format!("{}/v1/chat/completions", other.url);
@@ -64,7 +64,7 @@ fn the_key_does_not_follow_a_redirect() {
 }
 
 #[test]
-fn a_server_without_tls_is_an_error() {
+fn https_to_a_server_without_tls_is_an_error() {
     let server = MockServer::start(|_| Reply::answer("hi"));
     let url = server.url.replace("http://", "https://");
     let mut client = OpenAiClient::new(config(&url), Some("sk-secret-1234".into())).unwrap();
@@ -118,7 +118,7 @@ impl tracing::Subscriber for Events {
 }
 
 #[test]
-fn a_secret_that_is_sent_unencrypted_is_a_warning() {
+fn unencrypted_secret_causes_a_warning() {
     let warnings = |address: &str, key: Option<&str>| {
         let events = Events::default();
         tracing::subscriber::with_default(events.clone(), || {

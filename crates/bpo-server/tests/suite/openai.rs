@@ -30,7 +30,7 @@ pub fn ask(client: &mut OpenAiClient) -> Result<String, ServerError> {
 }
 
 #[test]
-fn an_answer_is_read_with_its_finish_and_length() {
+fn answer_has_finish_reason_and_length() {
     let server = MockServer::start(|_| {
         let body = r#"{"choices":[{"message":{"role":"assistant","content":"hi"},"finish_reason":"length"}],
             "usage":{"completion_tokens":3}}"#;
@@ -48,7 +48,7 @@ fn an_answer_is_read_with_its_finish_and_length() {
 }
 
 #[test]
-fn a_server_that_recovers_is_asked_again() {
+fn requests_are_retried_until_the_server_recovers() {
     let server = MockServer::start(|call| match call {
         0 => Reply::json(500, "out of memory"),
         1 => Reply::hang_up(),
@@ -59,7 +59,7 @@ fn a_server_that_recovers_is_asked_again() {
 }
 
 #[test]
-fn retries_come_to_an_end_and_the_error_says_so() {
+fn failed_retries_end_with_an_error() {
     let server = MockServer::start(|_| Reply::json(503, "loading model"));
     let error = ask(&mut client(&server)).unwrap_err();
     let expected = format!(
@@ -71,7 +71,7 @@ fn retries_come_to_an_end_and_the_error_says_so() {
 }
 
 #[test]
-fn the_wait_that_the_server_asks_for_replaces_ours() {
+fn retry_after_replaces_the_backoff() {
     let server = MockServer::start(|call| match call {
         0 => Reply::json(429, "slow down").with_header("Retry-After", "0"),
         _ => Reply::answer("hi"),
@@ -82,14 +82,14 @@ fn the_wait_that_the_server_asks_for_replaces_ours() {
 }
 
 #[test]
-fn a_wait_that_is_too_long_fails_at_once() {
+fn too_long_retry_after_fails_without_a_retry() {
     let server = MockServer::start(|_| Reply::json(429, "quota").with_header("Retry-After", "86400"));
     let error = ask(&mut client(&server)).unwrap_err();
     assert!(matches!(error, ServerError::Status { status: 429, attempts: 1, .. }), "{error}");
 }
 
 #[test]
-fn the_callers_mistakes_are_not_retried() {
+fn client_errors_are_not_retried() {
     let server = MockServer::start(|_| Reply::json(401, r#"{"error":"wrong key"}"#));
     let error = ask(&mut client(&server)).unwrap_err();
     assert!(matches!(&error, ServerError::Status { status: 401, attempts: 1, .. }), "{error}");
@@ -97,7 +97,7 @@ fn the_callers_mistakes_are_not_retried() {
 }
 
 #[test]
-fn a_server_that_is_down_is_named() {
+fn unavailable_server_is_named() {
     let url = MockServer::start(|_| Reply::hang_up()).into_closed();
     let error = ask(&mut OpenAiClient::new(config(&url), None).unwrap()).unwrap_err();
     assert!(matches!(&error, ServerError::Connection { attempts: 3, .. }), "{error:?}");
@@ -105,7 +105,7 @@ fn a_server_that_is_down_is_named() {
 }
 
 #[test]
-fn a_server_that_never_answers_times_out() {
+fn unresponsive_server_times_out() {
     let server = MockServer::start(|_| Reply::silence());
     let config = config(&server.url).with_timeout_s(0.2).with_retries(1, 0, 0);
     let error = ask(&mut OpenAiClient::new(config, None).unwrap()).unwrap_err();
@@ -114,7 +114,7 @@ fn a_server_that_never_answers_times_out() {
 }
 
 #[test]
-fn what_is_no_chat_completion_is_shown() {
+fn invalid_chat_completion_is_shown_in_the_error() {
     let bodies = ["<html>Gateway</html>", r#"{"choices": [{"mess"#, r#"{"object": "list"}"#, ""];
     for body in bodies {
         let server = MockServer::start(move |_| Reply::json(200, body));
@@ -127,7 +127,7 @@ fn what_is_no_chat_completion_is_shown() {
 }
 
 #[test]
-fn a_body_that_breaks_off_is_a_lost_connection() {
+fn truncated_body_is_a_connection_error() {
     let server = MockServer::start(|call| match call {
         0 => Reply::answer("hi").cut_off(),
         _ => Reply::answer("hi"),
@@ -137,7 +137,7 @@ fn a_body_that_breaks_off_is_a_lost_connection() {
 }
 
 #[test]
-fn results_keep_their_order_and_one_failure_stays_alone() {
+fn results_are_in_order_and_failures_are_independent() {
     // The server answers four requests at a time, when all four are there.
     let server = MockServer::start_echo(4);
     let prompts: Vec<String> =
@@ -162,7 +162,7 @@ fn results_keep_their_order_and_one_failure_stays_alone() {
 }
 
 #[test]
-fn the_key_is_sent_and_never_shown() {
+fn api_key_is_sent_and_not_shown() {
     let server = MockServer::start(|_| Reply::json(500, "no"));
     let mut client = OpenAiClient::new(config(&server.url), Some("sk-secret".into())).unwrap();
     let error = ask(&mut client).unwrap_err();
@@ -176,7 +176,7 @@ fn the_key_is_sent_and_never_shown() {
 
 /// The server shows the request's headers in its errors and answers.
 #[test]
-fn a_key_that_the_server_sends_back_is_removed() {
+fn api_key_in_an_error_response_is_removed() {
     const KEY: &str = "sk-Ab3+dE/f9=gh";
     let in_base64 = "QmVhcmVyIHNrLUFiMytkRS9mOT1naA==";
     let echoes = [
@@ -212,7 +212,7 @@ fn a_key_that_the_server_sends_back_is_removed() {
 }
 
 #[test]
-fn an_answer_with_the_key_is_rejected() {
+fn answer_with_the_api_key_is_rejected() {
     let server = MockServer::start(|_| Reply::answer("You sent Bearer SK-secret-1234."));
     let mut client = OpenAiClient::new(config(&server.url), Some("sk-secret-1234".into())).unwrap();
     assert_eq!(ask(&mut client).unwrap(), "You sent Bearer [API key removed].");
@@ -223,13 +223,13 @@ fn an_answer_with_the_key_is_rejected() {
 }
 
 #[test]
-fn no_requests_need_no_server() {
+fn empty_batch_does_not_call_the_server() {
     let mut client = OpenAiClient::new(config("http://127.0.0.1:9"), None).unwrap();
     assert!(client.generate(&[]).is_empty());
 }
 
 #[test]
-fn settings_that_cannot_work_are_refused() {
+fn invalid_client_settings_are_errors() {
     let none_at_once = config("http://h").with_max_concurrency(0);
     for bad in [config("h"), none_at_once, config("http://h").with_timeout_s(0.0)] {
         assert!(matches!(OpenAiClient::new(bad, None), Err(ServerError::Setting { .. })));
@@ -237,7 +237,7 @@ fn settings_that_cannot_work_are_refused() {
 }
 
 #[test]
-fn any_answer_is_a_sign_of_life() {
+fn check_alive_accepts_any_response() {
     let server = MockServer::start(|_| Reply::json(500, "{}"));
     client(&server).check_alive().unwrap();
     assert_eq!(server.seen().len(), 1);
@@ -245,5 +245,26 @@ fn any_answer_is_a_sign_of_life() {
     for address in [format!("http://{gone}"), "http://no-such-host.invalid".to_owned()] {
         let dead = OpenAiClient::new(config(&address), None).unwrap();
         assert!(matches!(dead.check_alive(), Err(ServerError::Connection { attempts: 1, .. })), "{address}");
+    }
+}
+
+/// The key is sent with the check, and a server that refuses it fails the check.
+#[test]
+fn a_refused_key_fails_the_check() {
+    for status in [401, 403, 404, 405, 500] {
+        let server = MockServer::start(move |_| Reply::json(status, r#"{"error": "secret-key is wrong"}"#));
+        let client = OpenAiClient::new(config(&server.url), Some("secret-key".to_owned())).unwrap();
+        let checked = client.check_alive();
+        if status < 404 {
+            let error = checked.unwrap_err();
+            assert!(
+                matches!(&error, ServerError::Status { status: found, .. } if *found == status),
+                "{error}"
+            );
+            assert!(!error.to_string().contains("secret-key"), "{error}");
+        } else {
+            checked.unwrap();
+        }
+        assert_eq!(server.seen().len(), 1);
     }
 }

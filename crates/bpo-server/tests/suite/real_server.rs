@@ -73,12 +73,12 @@ fn a_real_model_injects_errors() {
             Err(failure) => panic!("{failure}: {:?}", std::error::Error::source(failure)),
         }
     }
-    println!("{accepted} of {} accepted; drafts turned down: {}", requests.len(), injector.rejections());
+    println!("{accepted} of {} accepted; drafts rejected: {}", requests.len(), injector.rejections());
     assert!(accepted > 0, "a model that follows no prompt at all, or rules that accept nothing");
 }
 
 #[test]
-fn a_real_server_obeys_length_and_reports_it() {
+fn real_server_limits_and_reports_length() {
     let Some(mut client) = client() else { return };
     let request = TextRequest {
         system: Some("You are a helpful assistant.".into()),

@@ -1,4 +1,5 @@
-//! Filled shapes in one colour, clipped to the canvas. A shape has the same pixels on every machine.
+//! Filled shapes in one colour, clipped to the canvas. A shape has the same pixels on every
+//! machine.
 
 use image::{ImageBuffer, Pixel};
 

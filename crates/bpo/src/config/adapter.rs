@@ -1,4 +1,4 @@
-//! The settings of an adapter that training goes on from.
+//! Settings of the adapter that training continues.
 
 use bpo_model::{LoraConfig, adapter_settings};
 
@@ -6,14 +6,15 @@ use super::RunConfig;
 use crate::error::BpoError;
 use crate::fingerprint::check_is_adapter;
 
-/// `[lora]` as an adapter has it.
+/// The `[lora]` settings of an adapter.
 pub(super) struct AdapterSettings(LoraConfig);
 
 impl AdapterSettings {
-    /// The settings of the adapter that training goes on from, if there is one.
+    /// Reads the settings of the adapter that training continues. Returns `None` if there is no
+    /// such adapter.
     ///
     /// # Errors
-    /// If the adapter cannot be read.
+    /// Returns an error if the adapter cannot be read.
     pub(super) fn of(config: &RunConfig) -> Result<Option<Self>, BpoError> {
         let trained = config.model.adapter.as_deref().filter(|_| config.full_finetune.is_none());
         let Some(dir) = trained else { return Ok(None) };
@@ -21,18 +22,18 @@ impl AdapterSettings {
         Ok(Some(Self(adapter_settings(dir).map_err(BpoError::Model)?)))
     }
 
-    /// The settings as a table of a settings' file.
+    /// Returns the settings as a table with the key `lora`, as in a settings file.
     ///
     /// # Errors
-    /// [`BpoError::ConfigEncode`].
+    /// Returns [`BpoError::ConfigEncode`] if TOML cannot hold a value.
     pub(super) fn table(&self) -> Result<toml::Table, BpoError> {
         Ok(toml::Table::from_iter([("lora".to_owned(), structure(&self.0)?.into())]))
     }
 
-    /// Checks that given settings say of the adapter what it is.
+    /// Checks that `given` has the values of the adapter.
     ///
     /// # Errors
-    /// [`BpoError::Setting`] for the first that does not.
+    /// Returns [`BpoError::Setting`] for the first key that differs.
     pub(super) fn check_agrees(&self, given: &LoraConfig) -> Result<(), BpoError> {
         let (given, adapter) = (structure(given)?, structure(&self.0)?);
         match adapter.iter().find(|(key, value)| given.get(*key) != Some(value)) {
@@ -41,7 +42,7 @@ impl AdapterSettings {
                 let found = given.get(key).map_or_else(|| "not set".to_owned(), toml::Value::to_string);
                 Err(BpoError::Setting {
                     key: format!("lora.{key}").into(),
-                    expected: "what the adapter of `model.adapter` (--adapter) has, or left out",
+                    expected: "the value of the adapter in `model.adapter` (--adapter), or left out",
                     found: format!("{found}; the adapter has {has}"),
                 })
             }
@@ -49,7 +50,8 @@ impl AdapterSettings {
     }
 }
 
-/// What belongs to an adapter's structure: everything but dropout, which is of training.
+/// Returns the settings that define an adapter's structure: all except the dropout, which belongs
+/// to the training.
 fn structure(lora: &LoraConfig) -> Result<toml::Table, BpoError> {
     let mut table = toml::Table::try_from(lora).map_err(|source| BpoError::ConfigEncode { source })?;
     table.remove("lora_dropout");

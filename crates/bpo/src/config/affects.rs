@@ -1,31 +1,32 @@
-//! Which stages a setting affects: looked up in the tables beside the sections.
+//! Lookup of the stages that a setting affects. The tables are next to the sections.
 
 use super::{
     ConditionalSection, DataSection, InjectSection, ModelSection, ReferenceSection, RunConfig, WeakenSection,
 };
 use crate::stage::Stage;
 
-/// The keys of a section, each with the stages whose results it affects. A key that is a table itself stands for all
-/// keys in it.
+/// The keys of a section, each with the stages whose results it affects. A key that is itself a
+/// table stands for all keys in it.
 pub(super) type Affects = &'static [(&'static str, &'static [Stage])];
 
-/// Whether a setting affects the results of a stage, by its dotted key.
+/// Returns whether the setting with this dotted key affects the results of a stage.
 pub(super) fn affects(key: &str, stage: Stage) -> bool {
     declared(key).is_some_and(|stages| stages.contains(&stage))
 }
 
-/// The stages that a setting affects. `None` for one that is not declared.
+/// Returns the stages that the setting with this dotted key affects, or `None` if the key is not
+/// declared.
 fn declared(key: &str) -> Option<&'static [Stage]> {
     let (section, rest) = key.split_once('.').unwrap_or((key, ""));
     let (table, key) = match section {
         "model" => (ModelSection::AFFECTS, rest),
         "data" => (DataSection::AFFECTS, rest),
         "weaken" => (WeakenSection::AFFECTS, rest),
-        "inject" if is_of_transport(rest) => return Some(&[]),
+        "inject" if is_transport_key(rest) => return Some(&[]),
         "inject" => (InjectSection::AFFECTS, rest),
         "reference" => (ReferenceSection::AFFECTS, rest),
         "conditional" => (ConditionalSection::AFFECTS, rest),
-        "train" if affects_no_step(rest) => return Some(&[]),
+        "train" if affects_no_result(rest) => return Some(&[]),
         _ => (RunConfig::AFFECTS, section),
     };
     let first = key.split('.').next()?;
@@ -33,25 +34,42 @@ fn declared(key: &str) -> Option<&'static [Stage]> {
 }
 
 #[cfg(feature = "server")]
-fn is_of_transport(key: &str) -> bool {
+fn is_transport_key(key: &str) -> bool {
     let key = key.strip_prefix("server.");
     key.is_some_and(|key| bpo_server::OpenAiConfig::TRANSPORT_KEYS.contains(&key))
 }
 
-/// A build without the client does not know the keys of a server.
+/// A build without the feature `server` does not know the keys of a server.
 #[cfg(not(feature = "server"))]
-fn is_of_transport(_: &str) -> bool {
+fn is_transport_key(_: &str) -> bool {
     false
 }
 
+/// Returns whether a setting of training affects neither a step nor which step's parameters are the
+/// result.
 #[cfg(feature = "model")]
-fn affects_no_step(key: &str) -> bool {
+fn affects_no_result(key: &str) -> bool {
     bpo_dpo::DpoConfig::AFFECTS_NO_STEP.contains(&key)
+        && !bpo_dpo::DpoConfig::AFFECTS_ONLY_RESULT.contains(&key)
 }
 
-/// A build without models does not train.
+/// A build without the feature `model` does not train.
 #[cfg(not(feature = "model"))]
-fn affects_no_step(_: &str) -> bool {
+fn affects_no_result(_: &str) -> bool {
+    false
+}
+
+/// Returns whether the setting with this dotted key may change while its stage is unfinished,
+/// although it affects the result: training takes the new value for the remaining steps.
+#[cfg(feature = "model")]
+pub(crate) fn may_change_until_finished(key: &str) -> bool {
+    let key = key.strip_prefix("train.");
+    key.is_some_and(|key| bpo_dpo::DpoConfig::AFFECTS_ONLY_RESULT.contains(&key))
+}
+
+/// A build without the feature `model` does not train.
+#[cfg(not(feature = "model"))]
+pub(crate) fn may_change_until_finished(_: &str) -> bool {
     false
 }
 
@@ -61,7 +79,7 @@ mod tests {
 
     use super::*;
 
-    /// The keys of a section, which the error about an unknown key lists.
+    /// Returns the keys of a section, taken from the error message about an unknown key.
     fn keys<T: DeserializeOwned + std::fmt::Debug>(section: &str) -> Vec<String> {
         let error = toml::from_str::<T>("no-such-key = 1").unwrap_err().to_string();
         let (_, known) = error.split_once("expected").unwrap();
@@ -97,7 +115,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "server")]
-    fn the_keys_of_a_server_are_its_own() {
+    fn transport_keys_are_all_server_keys_but_the_model() {
         let known = keys::<bpo_server::OpenAiConfig>("");
         for key in bpo_server::OpenAiConfig::TRANSPORT_KEYS {
             assert!(known.iter().any(|known| known == key), "{key}");
@@ -111,10 +129,14 @@ mod tests {
 
     #[test]
     #[cfg(feature = "model")]
-    fn the_keys_of_training_are_its_own() {
+    fn keys_that_affect_no_step_are_known_settings() {
         let known = keys::<bpo_dpo::DpoConfig>("");
         for key in bpo_dpo::DpoConfig::AFFECTS_NO_STEP {
             assert!(known.iter().any(|known| known == key), "{key}");
+        }
+        for key in bpo_dpo::DpoConfig::AFFECTS_ONLY_RESULT {
+            assert!(bpo_dpo::DpoConfig::AFFECTS_NO_STEP.contains(&key), "{key}");
+            assert!(affects(&format!("train.{key}"), Stage::Train), "{key}");
         }
     }
 }

@@ -1,59 +1,67 @@
-//! The settings that affect a stage, and what differs between two of them.
+//! The settings that affect a stage, and the differences between two sets of settings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+
+use bpo_pairs::Untrusted;
 
 use super::RunConfig;
 use super::affects::affects;
 use crate::error::BpoError;
 use crate::stage::Stage;
 
-/// A setting or input that differs.
+/// A setting or an input that differs between two runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Its key.
+    /// Key of the setting, or name of the input.
     pub key: String,
-    /// Its value then; `None` if it was not there.
-    pub then: Option<String>,
-    /// Its value now; `None` if it is not there.
-    pub now: Option<String>,
+    /// Old value; `None` if it was not set.
+    pub old: Option<String>,
+    /// New value; `None` if it is not set.
+    pub new: Option<String>,
 }
 
 impl Change {
-    /// The entries of two maps that differ, by key.
+    /// Returns the entries that differ between two maps, sorted by key.
     pub(crate) fn between<V: PartialEq + fmt::Display>(
-        then: &BTreeMap<String, V>,
-        now: &BTreeMap<String, V>,
+        old: &BTreeMap<String, V>,
+        new: &BTreeMap<String, V>,
     ) -> Vec<Self> {
-        let keys: BTreeSet<&String> = then.keys().chain(now.keys()).collect();
-        let differing = keys.into_iter().filter(|key| then.get(*key) != now.get(*key));
+        let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        let differing = keys.into_iter().filter(|key| old.get(*key) != new.get(*key));
         let text = |value: Option<&V>| value.map(V::to_string);
         differing
-            .map(|key| Self { key: key.clone(), then: text(then.get(key)), now: text(now.get(key)) })
+            .map(|key| Self { key: key.clone(), old: text(old.get(key)), new: text(new.get(key)) })
             .collect()
     }
 }
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".to_owned());
-        write!(f, "`{}` was {} and is now {}", self.key, show(&self.then), show(&self.now))
+        let show = |value: &Option<String>| Untrusted(value.as_deref().unwrap_or("not set")).to_string();
+        write!(f, "`{}` was {} and is now {}", Untrusted(&self.key), show(&self.old), show(&self.new))
     }
 }
 
-/// The settings that affect the results of a stage: dotted keys with their values as TOML.
+/// Returns the settings that affect the results of a stage, as dotted keys with TOML values.
 ///
-/// The device is none of them: a stage may be continued on another one, if not to the bit.
+/// The device is not among them, so a stage can be continued on another device, although the
+/// results may then differ in the last bits.
 ///
 /// # Errors
-/// [`BpoError::ConfigEncode`] for what TOML cannot hold.
+/// Returns [`BpoError::ConfigEncode`] if TOML cannot hold a value.
 pub(crate) fn stage_settings(stage: Stage, config: &RunConfig) -> Result<BTreeMap<String, String>, BpoError> {
     let mut settings = flatten(config)?;
     settings.retain(|key, _| affects(key, stage));
+    // without a choice by evaluations, their interval affects only `eval.jsonl`
+    #[cfg(feature = "model")]
+    if !config.train.needs_evaluations() {
+        settings.remove("train.eval_every");
+    }
     Ok(settings)
 }
 
-/// Dotted keys with their values as TOML.
+/// Returns all settings as dotted keys with TOML values.
 pub(super) fn flatten(config: &RunConfig) -> Result<BTreeMap<String, String>, BpoError> {
     fn walk(prefix: &str, value: &toml::Value, flat: &mut BTreeMap<String, String>) {
         let toml::Value::Table(table) = value else {
@@ -75,46 +83,47 @@ pub(super) fn flatten(config: &RunConfig) -> Result<BTreeMap<String, String>, Bp
 mod tests {
     use super::*;
 
-    fn changes(stage: Stage, then: &RunConfig, now: &RunConfig) -> Vec<Change> {
-        Change::between(&stage_settings(stage, then).unwrap(), &stage_settings(stage, now).unwrap())
+    fn changes(stage: Stage, old: &RunConfig, new: &RunConfig) -> Vec<Change> {
+        Change::between(&stage_settings(stage, old).unwrap(), &stage_settings(stage, new).unwrap())
     }
 
     #[test]
-    fn each_stage_has_the_settings_that_affect_it() {
-        let then = RunConfig::default();
-        let mut now = then.clone();
-        now.weaken.temperature = 0.7;
+    fn stages_have_the_settings_that_affect_them() {
+        let old = RunConfig::default();
+        let mut new = old.clone();
+        new.weaken.temperature = 0.7;
         #[cfg(feature = "model")]
         {
-            now.train.beta = 0.2;
-            now.train.save_every = 7;
+            new.train.beta = 0.2;
+            new.train.save_every = 7;
+            new.train.eval_every = 7;
         }
-        now.model.path = Some("m".into());
-        now.device = "cuda".parse().unwrap();
+        new.model.path = Some("m".into());
+        new.device = "cuda".parse().unwrap();
         let keys = |stage| -> Vec<String> {
-            changes(stage, &then, &now).into_iter().map(|change| change.key).collect()
+            changes(stage, &old, &new).into_iter().map(|change| change.key).collect()
         };
-        assert_eq!(keys(Stage::Weaken), ["model.path", "weaken.temperature"]);
+        assert_eq!(keys(Stage::Weaken), ["weaken.temperature"]);
         assert_eq!(keys(Stage::Inject), Vec::<String>::new());
         #[cfg(feature = "model")]
-        assert_eq!(keys(Stage::Train), ["model.path", "train.beta"]);
-        let change = &changes(Stage::Weaken, &then, &now)[1];
+        assert_eq!(keys(Stage::Train), ["train.beta"]);
+        let change = &changes(Stage::Weaken, &old, &new)[0];
         assert_eq!(change.to_string(), "`weaken.temperature` was 0.2 and is now 0.7");
     }
 
     #[test]
     #[cfg(feature = "server")]
-    fn a_server_may_move_but_not_change_its_model() {
+    fn server_address_can_change_but_not_its_model() {
         let server = |url, model| {
             let mut config = RunConfig::default();
             config.inject.server = Some(bpo_server::OpenAiConfig::new(url, model));
             config
         };
-        let then = server("http://a:1", "m");
-        assert_eq!(changes(Stage::Inject, &then, &server("http://b:2", "m")), []);
-        let changed = changes(Stage::Inject, &then, &server("http://a:1", "n"));
+        let old = server("http://a:1", "m");
+        assert_eq!(changes(Stage::Inject, &old, &server("http://b:2", "m")), []);
+        let changed = changes(Stage::Inject, &old, &server("http://a:1", "n"));
         assert_eq!(changed[0].key, "inject.server.model");
-        let gone = changes(Stage::Inject, &then, &RunConfig::default());
-        assert_eq!((gone[0].key.as_str(), gone[0].now.as_deref()), ("inject.server.model", None));
+        let gone = changes(Stage::Inject, &old, &RunConfig::default());
+        assert_eq!((gone[0].key.as_str(), gone[0].new.as_deref()), ("inject.server.model", None));
     }
 }

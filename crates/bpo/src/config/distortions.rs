@@ -1,4 +1,4 @@
-//! One distortion, or several.
+//! A non-empty list of distortions.
 
 use std::fmt;
 use std::ops::Deref;
@@ -6,12 +6,12 @@ use std::ops::Deref;
 use bpo_distort::Distortion;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// One distortion or more: in a file one text, or a list of them.
+/// One or more distortions. In a file it is a string, or a list of strings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Distortions(Vec<Distortion>);
 
 impl Distortions {
-    /// Some distortions; `None` if there is none.
+    /// Creates the list. Returns `None` if `distortions` is empty.
     pub fn new(distortions: Vec<Distortion>) -> Option<Self> {
         (!distortions.is_empty()).then_some(Self(distortions))
     }
@@ -32,7 +32,7 @@ impl Deref for Distortions {
 }
 
 impl fmt::Display for Distortions {
-    /// With commas between.
+    /// Writes the distortions separated by commas.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let texts: Vec<String> = self.iter().map(Distortion::to_string).collect();
         f.write_str(&texts.join(", "))
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_is_a_text_and_several_a_list() {
+    fn single_distortion_is_a_text_and_several_are_a_list() {
         for text in [r#""blur:sigma=2..8""#, r#"["blur:sigma=2..8","no-image"]"#] {
             let read: Distortions = serde_json::from_str(text).unwrap();
             assert_eq!(serde_json::to_string(&read).unwrap(), text);

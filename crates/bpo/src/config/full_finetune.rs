@@ -1,19 +1,21 @@
-//! `[full_finetune]`: the weights themselves are trained.
+//! `[full_finetune]`: training of the model's weights.
 
 #[cfg(feature = "model")]
 use bpo_model::ModelPart;
 use serde::{Deserialize, Serialize};
 
-/// `[full_finetune]`: where it is there, the weights of the model are trained and there are no adapters. It says which parts.
+/// `[full_finetune]`: trains the model's weights instead of adapters. The section says which parts
+/// are trained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct FullFinetuneSection {
-    /// The language model with its embedding and head. Default: true.
+    /// Whether to train the language model with its embedding and head. Default: true.
     pub language_model: bool,
-    /// The projector. Default: true.
+    /// Whether to train the projector. Default: true.
     pub projector: bool,
-    /// The vision tower, as far as it runs. Default: false (LLaVA's authors never train it).
+    /// Whether to train the vision tower, up to the layer whose features are used. Default: false
+    /// (the authors of LLaVA never train it).
     pub vision_tower: bool,
 }
 
@@ -24,8 +26,8 @@ impl Default for FullFinetuneSection {
 }
 
 impl FullFinetuneSection {
-    /// Whether a parameter of [`Vlm`](bpo_model::Vlm) is trained, by its path in the module.
-    #[cfg(feature = "model")]
+    /// Returns whether the parameter of [`Vlm`](bpo_model::Vlm) with this module path is
+    /// trained.
     pub fn trains(&self, path: &str) -> bool {
         match ModelPart::of_path(path) {
             Some(ModelPart::LanguageModel) => self.language_model,
@@ -35,7 +37,7 @@ impl FullFinetuneSection {
         }
     }
 
-    /// Whether anything is trained.
+    /// Returns whether any part is trained.
     pub fn is_any(&self) -> bool {
         self.language_model || self.projector || self.vision_tower
     }

@@ -7,22 +7,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::BpoError;
 
-/// A recipe of the BPO authors (Pi et al., arXiv 2403.08730). It gives the values of settings that neither the settings' file nor a
-/// flag sets.
+/// A recipe of the BPO authors (Pi et al., arXiv 2403.08730). It gives the values of settings that
+/// neither the settings file nor a flag sets.
 ///
-/// Both differ from the defaults in LoRA's dropout (0.05) and in that an answer of more than 350 words drops its whole sample, as in
-/// the authors' code. The page "Methods and papers" of the guide says where each figure comes from.
+/// Both recipes differ from the defaults in two points: LoRA dropout is 0.05, and an answer of more
+/// than 350 words drops its whole sample, as in the authors' code. The page "Methods and papers" of
+/// the guide gives the source of each number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Preset {
-    /// The released training script: rank 32.
+    /// The released training script, with rank 32.
     Script,
-    /// The paper: rank 64, and else the script's figures.
+    /// The paper: rank 64, and otherwise the numbers of the script.
     Paper,
 }
 
-/// What the authors' code does.
+/// The settings of the authors' code.
 const SCRIPT: &str = r#"
 [model]
 max_length = 2048
@@ -59,14 +60,14 @@ gradient_accumulation_steps = 1
 weight_decay = 0.0
 "#;
 
-/// The rank that the paper and its first author name.
+/// LoRA rank in the paper, confirmed by its first author.
 const PAPER_RANK: i64 = 64;
 
 impl Preset {
-    /// All of them.
+    /// All presets.
     pub const ALL: [Self; 2] = [Self::Script, Self::Paper];
 
-    /// Its name.
+    /// Returns the name of the preset.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Script => "script",
@@ -74,7 +75,7 @@ impl Preset {
         }
     }
 
-    /// Its settings.
+    /// Returns the settings of the preset.
     pub(super) fn table(self) -> Result<toml::Table, BpoError> {
         let mut table: toml::Table = SCRIPT.parse().map_err(|error: toml::de::Error| {
             let (path, message) = (format!("preset {self}").into(), error.message().to_owned());

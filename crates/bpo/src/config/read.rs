@@ -1,40 +1,42 @@
-//! Reading and writing the TOML file.
+//! Reading and writing of the TOML file.
 
 use std::path::Path;
 
-use bpo_pairs::Words;
+use bpo_pairs::MessageTerms;
 
 use super::{RunConfig, Settings};
 use crate::error::BpoError;
 
 impl RunConfig {
-    /// Reads a file. What it does not set has the value of its [preset](super::Preset), if it names one, or the default.
+    /// Reads a settings file. Keys that it does not set have the values of its
+    /// [preset](super::Preset), if it names one, or the defaults.
     ///
     /// # Errors
-    /// [`BpoError::Io`]; [`BpoError::UnknownKey`] with the nearest known key; [`BpoError::ConfigSyntax`]. The last two
-    /// tell line and column.
+    /// Returns [`BpoError::File`] if the file cannot be read, [`BpoError::UnknownKey`] with the
+    /// nearest known key, or [`BpoError::ConfigSyntax`] or [`BpoError::Setting`] for an invalid
+    /// value.
     pub fn read(path: &Path) -> Result<Self, BpoError> {
         Settings::read(path)?.layered()
     }
 
-    /// Reads a text; `path` is only for errors.
+    /// Parses the text of a settings file. `path` is only used in errors.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// Returns the errors of [`read`](Self::read), except those of reading the file.
     pub fn parse(path: &Path, text: &str) -> Result<Self, BpoError> {
         Settings::parse(path, text)?.layered()
     }
 
-    /// All settings as TOML, defaults included.
+    /// Writes all settings as TOML, including defaults.
     ///
     /// # Errors
-    /// [`BpoError::ConfigEncode`] for what TOML cannot hold.
+    /// Returns [`BpoError::ConfigEncode`] if TOML cannot hold a value.
     pub fn to_toml(&self) -> Result<String, BpoError> {
         toml::to_string_pretty(self).map_err(|source| BpoError::ConfigEncode { source })
     }
 }
 
-/// The settings of a text alone.
+/// Parses the settings of a text, without its preset.
 pub(super) fn parse(path: &Path, text: &str) -> Result<RunConfig, BpoError> {
     check_arrays("", &parse_table(path, text)?)?;
     let syntax = |error: toml::de::Error| explain(path, text, "", &error);
@@ -48,8 +50,8 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<RunConfig, BpoError> {
 /// Keys whose values may be arrays.
 const ARRAYS: [&str; 6] = ["distortion", "lr_groups", "terms", "modules_to_save", "refusals", "commentary"];
 
-/// Refuses an array where a table or a single value belongs: serde would take its items for the values of the table's keys, by
-/// their order.
+/// Rejects arrays in place of tables and single values, because serde would assign the items of an
+/// array to the keys of a table by position.
 fn check_arrays(parent: &str, table: &toml::Table) -> Result<(), BpoError> {
     let refuse = |key: String| {
         let (expected, found) = ("a table or a single value", "an array".to_owned());
@@ -75,12 +77,13 @@ fn check_arrays(parent: &str, table: &toml::Table) -> Result<(), BpoError> {
     Ok(())
 }
 
-/// The same as it is written.
+/// Parses a text as a TOML table.
 pub(super) fn parse_table(path: &Path, text: &str) -> Result<toml::Table, BpoError> {
     text.parse().map_err(|error| explain(path, text, "", &error))
 }
 
-/// `key` is the place in the settings, where it is known.
+/// Converts an error of toml into an error with line and column. `key` is the path of the key, if
+/// it is known.
 fn explain(path: &Path, text: &str, key: &str, error: &toml::de::Error) -> BpoError {
     let path = path.to_owned();
     let (line, column) = place(text, error.span().map_or(0, |span| span.start));
@@ -90,7 +93,7 @@ fn explain(path: &Path, text: &str, key: &str, error: &toml::de::Error) -> BpoEr
             Some(field) => format!("{}: no key is known here", field.replace("unknown field", "unknown key")),
             None => plain(message),
         };
-        // of the whole, serde's path is a dot, and of what it cannot name a question mark
+        // serde_path_to_error names the root `.` and an unknown part `?`
         let message = match key {
             "" | "." | "?" => message,
             key => format!("`{}`: {message}", key.trim_end_matches(".?")),
@@ -101,7 +104,8 @@ fn explain(path: &Path, text: &str, key: &str, error: &toml::de::Error) -> BpoEr
     BpoError::UnknownKey { path, line, column, key, nearest, known }
 }
 
-/// A message of serde or toml in the words of the file: `missing key`, and the nearest known value for an unknown one.
+/// Rewords a message of serde or toml in terms of the settings file, and adds the nearest known
+/// value to an unknown one.
 fn plain(message: &str) -> String {
     if let Some(rest) = message.strip_prefix("missing field ") {
         return format!("missing key {rest}");
@@ -116,10 +120,10 @@ fn plain(message: &str) -> String {
             known.join(", ")
         );
     }
-    Words::Toml.message(message)
+    MessageTerms::Toml.message(message)
 }
 
-/// Line and column of a byte, both from 1.
+/// Returns line and column of a byte offset, both counted from 1.
 fn place(text: &str, byte: usize) -> (usize, usize) {
     let before = text.get(..byte).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
@@ -127,12 +131,13 @@ fn place(text: &str, byte: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// The field and the known ones of serde's message; it has no other way to tell them.
+/// Returns the unknown field and the known fields of a serde message. serde reports them in no
+/// other way.
 fn unknown_field(message: &str) -> Option<(String, Vec<String>)> {
     names_after(message, "unknown field ")
 }
 
-/// The first name in backticks after `start`, and those that follow.
+/// Returns the first name in backticks after `start`, and all following names in backticks.
 fn names_after(message: &str, start: &str) -> Option<(String, Vec<String>)> {
     let names = message.strip_prefix(start)?;
     let mut names = names.split('`').skip(1).step_by(2).map(str::to_owned);
@@ -141,7 +146,7 @@ fn names_after(message: &str, start: &str) -> Option<(String, Vec<String>)> {
     (!known.is_empty()).then_some((key, known))
 }
 
-/// The key of this very name in another table, with its path.
+/// Returns the dotted path of the key with this name in any table.
 fn elsewhere(key: &str) -> Option<String> {
     fn find(table: &toml::Table, key: &str, path: &str) -> Option<String> {
         let within = |(name, value): (&String, &toml::Value)| {
@@ -155,19 +160,19 @@ fn elsewhere(key: &str) -> Option<String> {
     find(&toml::Table::try_from(full).ok()?, key, "")
 }
 
-/// A server, for the names of its keys.
+/// Returns a server, so that the names of its keys are found.
 #[cfg(feature = "server")]
 fn example_server() -> Option<bpo_server::OpenAiConfig> {
     Some(bpo_server::OpenAiConfig::new("", ""))
 }
 
-/// No server: its keys are not known.
+/// Returns no server, because this build does not know its keys.
 #[cfg(not(feature = "server"))]
 fn example_server() -> Option<toml::Table> {
     None
 }
 
-/// Names that people use for a setting, where another one is spelled more like them.
+/// Common names of settings that are spelled more like another setting.
 const OTHER_NAMES: [(&str, &str); 2] = [("rank", "r"), ("alpha", "lora_alpha")];
 
 fn nearest(key: &str, known: &[String]) -> String {
@@ -186,13 +191,13 @@ mod tests_without_model {
     use super::*;
 
     #[test]
-    fn sections_of_training_are_kept_as_they_are_written() {
+    fn training_sections_are_kept_without_the_model_feature() {
         let text = "[lora]\nr = 8\n\n[train]\nloss = \"dpo\"\nmax_steps = 3\n";
         let config = RunConfig::parse(Path::new("bpo.toml"), text).unwrap();
         let kept = config.to_toml().unwrap();
         assert!(kept.contains(&text[..13]) && kept.contains("max_steps = 3"), "{kept}");
         assert_eq!(RunConfig::parse(Path::new("bpo.toml"), &kept).unwrap(), config);
-        // other sections are read, and typing errors in them found
+        // other sections are read, and misspelled keys in them are errors
         let error = RunConfig::parse(Path::new("bpo.toml"), "[filter]\nmax_wrods = 1").unwrap_err();
         assert!(matches!(error, BpoError::UnknownKey { .. }), "{error}");
     }
@@ -207,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn written_settings_round_trip() {
         let mut config = RunConfig::default();
         config.model.path = Some("tiny llava".into());
         config.inject.server = Some(bpo_server::OpenAiConfig::new("http://h:1", "m"));
@@ -226,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_name_the_nearest_and_the_place() {
+    fn unknown_key_error_has_the_nearest_key_and_position() {
         let cases = [
             ("[train]\n  learning_rte = 1\n", (2, 3), "learning_rte", "learning_rate"),
             ("[trian]\nbeta = 1\n", (1, 2), "trian", "train"),
@@ -249,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_is_no_table() {
+    fn array_instead_of_a_table_is_an_error() {
         for (text, key) in [
             ("lora = [1]", "`lora`"),
             ("full_finetune = []", "`full_finetune`"),
@@ -265,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_values_and_broken_toml_tell_their_place() {
+    fn invalid_values_and_toml_errors_have_positions() {
         let cases = [
             ("[train]\nbeta = \"much\"\n", 2, "`train.beta`: expected a number, found the text \"much\""),
             ("[lora]\nr = \"16\"", 2, "`lora.r`: expected a whole number, at least 0, found the text \"16\""),

@@ -1,4 +1,4 @@
-//! Settings that have no default.
+//! Settings without a default.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ pub enum Required {
 }
 
 impl Required {
-    /// Its value, where it is given.
+    /// Returns the value, if it is set.
     pub(super) fn of(self, config: &RunConfig) -> Option<&Path> {
         match self {
             Self::Model => config.model.path.as_deref(),
@@ -35,21 +35,21 @@ impl Required {
         Missing { key: Some(key), flag }
     }
 
-    /// Its value.
+    /// Returns the value.
     ///
     /// # Errors
-    /// [`BpoError::NotSet`].
+    /// Returns [`BpoError::NotSet`] if it is not set.
     pub(super) fn get(self, config: &RunConfig) -> Result<&Path, BpoError> {
         self.of(config).ok_or_else(|| BpoError::NotSet { missing: vec![self.missing()] })
     }
 }
 
-/// A setting that is not given: by its key, by its flag, or by either.
+/// A required setting or flag that is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missing {
-    /// Its key in the settings' file, if it has one.
+    /// Key in the settings file, if there is one.
     pub key: Option<&'static str>,
-    /// The flag of the command that sets it.
+    /// Command-line flag.
     pub flag: &'static str,
 }
 
@@ -63,10 +63,11 @@ impl std::fmt::Display for Missing {
 }
 
 impl RunConfig {
-    /// Checks that what a command needs is given: `required` settings, and flags of the command alone, each with whether it is there.
+    /// Checks that all values that a command needs are given. `required` are settings; `flags` are
+    /// flags without a key, each with whether it is given.
     ///
     /// # Errors
-    /// [`BpoError::NotSet`] with all that is missing.
+    /// Returns [`BpoError::NotSet`] with everything that is missing.
     pub fn require(&self, required: &[Required], flags: &[(&'static str, bool)]) -> Result<(), BpoError> {
         let settings = required.iter().filter(|setting| setting.of(self).is_none());
         let flags = flags.iter().filter(|(_, given)| !given);
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_is_missing_is_named_at_once() {
+    fn all_missing_settings_are_listed() {
         let config = RunConfig::default();
         let all = [Required::Model, Required::Data, Required::Images];
         let error = config.require(&all, &[("--out", false), ("--pairs", true)]).unwrap_err();

@@ -1,4 +1,4 @@
-//! Settings in layers: a preset, an adapter's own settings, the settings' file, flags.
+//! Settings in layers: preset, adapter, settings file, flags. Later layers override earlier ones.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::read::{parse, parse_table};
 use super::{Preset, RunConfig};
 use crate::error::BpoError;
 
-/// Settings that are not resolved yet: those of a file, over those of a preset.
+/// Settings of a file and a preset, before flags are applied.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     file: toml::Table,
@@ -20,39 +20,39 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads a file.
+    /// Reads a settings file.
     ///
     /// # Errors
-    /// As [`RunConfig::read`].
+    /// Returns the errors of [`RunConfig::read`].
     pub fn read(path: &Path) -> Result<Self, BpoError> {
         let text = read_text(path, Limits::DEFAULT.settings_bytes)?;
         Self::parse(path, &text)
     }
 
-    /// Reads a text; `path` is only for errors.
+    /// Parses the text of a settings file. `path` is only used in errors.
     ///
     /// # Errors
-    /// As [`RunConfig::read`].
+    /// Returns the errors of [`RunConfig::parse`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, BpoError> {
-        // with the places of what is wrong, which a table does not have any more
+        // parsed as settings first, because errors of a table have no line and column
         let preset = parse(path, text)?.preset;
         Ok(Self { file: parse_table(path, text)?, preset, answers_only: false })
     }
 
-    /// The same with another preset, where one is given. A warning names the keys of the file that win over it.
+    /// Replaces the preset if one is given, and warns about the keys of the file that override it.
     #[must_use]
     pub fn with_preset(mut self, preset: Option<Preset>) -> Self {
         if let Some(preset) = preset {
             let keys = self.overridden(preset);
             if !keys.is_empty() {
-                tracing::warn!("the settings' file wins over the preset {preset}: {}", keys.join(", "));
+                tracing::warn!("the settings file overrides the preset {preset}: {}", keys.join(", "));
             }
         }
         self.preset = preset.or(self.preset);
         self
     }
 
-    /// Keys that the file sets to other values than a preset.
+    /// Returns the keys that the file sets to other values than the preset.
     fn overridden(&self, preset: Preset) -> Vec<String> {
         let mut keys = Vec::new();
         for (section, values) in preset.table().unwrap_or_default() {
@@ -66,26 +66,30 @@ impl Settings {
         keys
     }
 
-    /// The same for a command that trains nothing: an adapter of the model is loaded as it is, whatever `[lora]` and `[full_finetune]` say of a training.
+    /// Prepares the settings for a command that does not train: the adapter of the model is loaded
+    /// unchanged, and `[lora]` and `[full_finetune]` do not apply to it.
     #[must_use]
     pub fn for_answers(mut self) -> Self {
         self.answers_only = true;
         self
     }
 
-    /// The settings of preset and file.
+    /// Returns the settings of preset and file.
     ///
     /// # Errors
-    /// None for what was read.
+    /// Returns an error if the settings are invalid, which [`parse`](Self::parse) has excluded.
     pub fn layered(&self) -> Result<RunConfig, BpoError> {
         self.over(self.base(&self.alone()?)?)
     }
 
-    /// All settings, with flags over them, checked. Where they name an [adapter](super::ModelSection::adapter) to go on from, `[lora]` is that of
-    /// the adapter but for dropout.
+    /// Returns all settings with flags applied, after validating them.
+    ///
+    /// If training continues an [adapter](super::ModelSection::adapter), `[lora]` has the values of
+    /// that adapter, except for the dropout.
     ///
     /// # Errors
-    /// If a value cannot work, the adapter cannot be read, or `[lora]` is set to something else than the adapter has.
+    /// Returns an error if a value is invalid, the adapter cannot be read, or `[lora]` differs from
+    /// the adapter.
     pub fn resolve(&self, flags: impl Fn(&mut RunConfig)) -> Result<RunConfig, BpoError> {
         let mut probe = self.alone()?;
         flags(&mut probe);
@@ -104,31 +108,31 @@ impl Settings {
             adapter.check_agrees(&config.lora)?;
         }
         if self.answers_only && config.model.adapter.is_some() {
-            // a training that goes on from an adapter could not be in full
+            // full fine-tuning cannot continue an adapter, which validation would reject
             config.full_finetune = None;
         }
         config.validate()?;
         Ok(config)
     }
 
-    /// The file's settings without a preset.
+    /// Returns the settings of the file without the values of a preset.
     fn alone(&self) -> Result<RunConfig, BpoError> {
         let config = Self { preset: None, ..self.clone() }.over(toml::Table::new())?;
         Ok(RunConfig { preset: self.preset, ..config })
     }
 
-    /// What the preset says to settings of this kind.
+    /// Returns the values of the preset that apply to the settings `probe`.
     fn base(&self, probe: &RunConfig) -> Result<toml::Table, BpoError> {
         let Some(preset) = self.preset else { return Ok(toml::Table::new()) };
         let mut table = preset.table()?;
         if probe.full_finetune.is_some() {
-            // there are no adapters
+            // full fine-tuning has no adapters
             table.remove("lora");
         }
         Ok(table)
     }
 
-    /// The file's settings over others.
+    /// Applies the settings of the file over `base`.
     fn over(&self, mut base: toml::Table) -> Result<RunConfig, BpoError> {
         merge(&mut base, self.file.clone());
         let broken = |error: toml::de::Error| BpoError::ConfigSyntax {
@@ -142,13 +146,13 @@ impl Settings {
     }
 }
 
-/// Whether two values are equal; a whole number equals the same number with a fraction of 0.
+/// Returns whether two values are equal. An integer equals the float of the same value.
 fn is_same(one: &toml::Value, other: &toml::Value) -> bool {
     let number = |value: &toml::Value| value.as_float().or(value.as_integer().map(|number| number as f64));
     one == other || number(one).is_some_and(|found| number(other) == Some(found))
 }
 
-/// Puts the values of `over` in, table by table.
+/// Merges `over` into `base`, table by table. Values of `over` win.
 fn merge(base: &mut toml::Table, over: toml::Table) {
     for (key, value) in over {
         match (base.get_mut(&key), value) {
@@ -169,11 +173,11 @@ mod tests {
     }
 
     #[test]
-    fn presets_are_the_authors_recipes() {
+    fn presets_equal_the_authors_settings() {
         for (preset, rank) in [(Preset::Script, 32), (Preset::Paper, 64)] {
             let config = settings("").with_preset(Some(preset)).resolve(|_| {}).unwrap();
             let mut expected = RunConfig { preset: Some(preset), ..RunConfig::default() };
-            // in all else the defaults are theirs
+            // all other defaults are those of the authors
             expected.lora.r = rank;
             expected.lora.lora_dropout = 0.05;
             expected.filter.whole_sample = true;
@@ -181,7 +185,7 @@ mod tests {
             assert_eq!(preset.as_str().parse::<Preset>().unwrap(), preset);
             let key = settings(&format!("preset = \"{preset}\"\n"));
             assert_eq!(key.layered().unwrap(), expected);
-            // what a run keeps is read as it was
+            // settings that a run has recorded resolve to the same settings
             let kept = settings(&config.to_toml().unwrap());
             assert_eq!(kept.resolve(|_| {}).unwrap(), config);
         }
@@ -189,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_flags_win_over_presets() {
+    fn keys_and_flags_override_presets() {
         let text = "preset = \"paper\"\n[lora]\nr = 8\n[filter]\nwhole_sample = false\n[train]\nepochs = 5\nweight_decay = 0\n";
         let flags = |config: &mut RunConfig| config.lora.lora_dropout = 0.0;
         let config = settings(text).resolve(flags).unwrap();
@@ -197,10 +201,10 @@ mod tests {
         assert_eq!((config.filter.whole_sample, config.train.epochs), (false, 5));
         let overridden = settings(text).overridden(Preset::Script);
         assert_eq!(overridden, ["filter.whole_sample = false", "lora.r = 8", "train.epochs = 5"]);
-        // the flag's preset wins over the key's
+        // the preset of the flag overrides that of the key
         let script = settings("preset = \"paper\"\n").with_preset(Some(Preset::Script));
         assert_eq!(script.resolve(|_| {}).unwrap().lora.r, 32);
-        // training in full has no adapter, whatever a preset says of one
+        // full fine-tuning ignores the adapter settings of a preset
         let full = |config: &mut RunConfig| config.full_finetune = Some(Default::default());
         let config = settings("preset = \"script\"\n").resolve(full).unwrap();
         assert_eq!(config.lora, LoraConfig::default());

@@ -1,21 +1,40 @@
-//! Which settings of a run can work.
+//! Validation of settings.
 
 use bpo_pairs::{Contrast, Limits};
 
 use super::RunConfig;
 use crate::error::BpoError;
 
+/// Returns a [`BpoError::Setting`] unless the condition holds.
+pub(super) fn check(
+    key: &'static str,
+    holds: bool,
+    expected: &'static str,
+    found: String,
+) -> Result<(), BpoError> {
+    if holds { Ok(()) } else { Err(BpoError::Setting { key: key.into(), expected, found }) }
+}
+
+/// Checks a sampling temperature. Logits are divided by it in f32.
+pub(crate) fn check_temperature(key: &'static str, temperature: f64) -> Result<(), BpoError> {
+    let usable = temperature == 0.0 || temperature > 0.0 && (temperature as f32).is_normal();
+    let expected = "0, or a number above 0 that f32 can hold (1.2e-38 to 3.4e38)";
+    check(key, usable, expected, temperature.to_string())
+}
+
+/// Checks the probability mass of nucleus sampling.
+pub(crate) fn check_top_p(key: &'static str, top_p: f64) -> Result<(), BpoError> {
+    check(key, top_p > 0.0 && top_p <= 1.0, "above 0 and at most 1", top_p.to_string())
+}
+
 impl RunConfig {
-    /// Checks the settings that belong to no library.
+    /// Validates the settings.
     ///
     /// # Errors
-    /// [`BpoError::Setting`] for the first that cannot work, [`BpoError::Conflict`] for the first that another one leaves
-    /// nothing to do, and what the training settings say of themselves.
+    /// Returns [`BpoError::Setting`] for the first invalid value, [`BpoError::Conflict`] for the
+    /// first setting that another one makes useless, or the errors of the server and training
+    /// settings.
     pub fn validate(&self) -> Result<(), BpoError> {
-        let check = |key: &'static str, holds, expected, found: String| match holds {
-            true => Ok(()),
-            false => Err(BpoError::Setting { key: key.into(), expected, found }),
-        };
         let check_seed =
             |key, seed| check(key, i64::try_from(seed).is_ok(), "below 2^63", u64::to_string(&seed));
         check_seed("seed", self.seed.0)?;
@@ -27,6 +46,7 @@ impl RunConfig {
             ("weaken.max_new_tokens", self.weaken.max_new_tokens),
             ("weaken.batch_size", self.weaken.batch_size),
             ("inject.batch_size", self.inject.batch_size),
+            ("inject.llm.max_new_tokens", self.inject.llm.max_new_tokens),
             ("inject.max_edits", self.inject.max_edits),
             ("filter.max_words", self.filter.max_words),
         ] {
@@ -39,12 +59,19 @@ impl RunConfig {
             ("weaken.max_new_tokens", self.weaken.max_new_tokens, limits.new_tokens, "at most 1048576"),
             ("weaken.batch_size", self.weaken.batch_size, limits.batch_size, "at most 1048576"),
             ("inject.batch_size", self.inject.batch_size, limits.batch_size, "at most 1048576"),
+            (
+                "inject.llm.max_new_tokens",
+                self.inject.llm.max_new_tokens,
+                limits.new_tokens,
+                "at most 1048576",
+            ),
+            ("inject.llm.attempts", self.inject.llm.attempts as usize, limits.requests, "at most 10000"),
         ] {
             check(key, value <= limit, expected, value.to_string())?;
         }
         let conditional = &self.conditional.distortion;
         let alone = !conditional.needs_other() && !conditional.needs_model();
-        let expected = "of families that weaken one image, and no features of it";
+        let expected = "a distortion of one image, without a second image or model features";
         check("conditional.distortion", alone, expected, conditional.to_string())?;
         let (key, fraction) = ("weaken.prefix_fraction", self.weaken.prefix_fraction);
         let expected = "at least 0 and less than 1";
@@ -57,17 +84,11 @@ impl RunConfig {
         }
         #[cfg(feature = "model")]
         self.validate_training()?;
-        let temperature = self.weaken.temperature;
-        // logits are divided by it in f32
-        let usable = temperature == 0.0 || temperature > 0.0 && (temperature as f32).is_normal();
-        let expected = "0, or a number above it that f32 can hold (1.2e-38 to 3.4e38)";
-        check("weaken.temperature", usable, expected, temperature.to_string())?;
+        check_temperature("weaken.temperature", self.weaken.temperature)?;
         let (key, value) = ("inject.llm.temperature", self.inject.llm.temperature);
         check(key, value >= 0.0 && value.is_finite(), "a finite number, at least 0", value.to_string())?;
-        for (key, value) in [("weaken.top_p", self.weaken.top_p), ("inject.llm.top_p", self.inject.llm.top_p)]
-        {
-            check(key, value > 0.0 && value <= 1.0, "above 0 and at most 1", value.to_string())?;
-        }
+        check_top_p("weaken.top_p", self.weaken.top_p)?;
+        check_top_p("inject.llm.top_p", self.inject.llm.top_p)?;
         #[cfg(feature = "server")]
         if let Some(server) = &self.inject.server {
             server.validate().map_err(|source| BpoError::Server { source })?;
@@ -85,7 +106,10 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_named() {
         type Break = fn(&mut RunConfig);
-        let broken: [(&str, Break); 7] = [
+        let broken: [(&str, Break); 10] = [
+            ("inject.llm.attempts", |config| config.inject.llm.attempts = u32::MAX),
+            ("inject.llm.max_new_tokens", |config| config.inject.llm.max_new_tokens = usize::MAX),
+            ("inject.llm.max_new_tokens", |config| config.inject.llm.max_new_tokens = 0),
             ("weaken.temperature", |config| config.weaken.temperature = 1e-50),
             ("weaken.prefix_fraction", |config| config.weaken.prefix_fraction = 1.0),
             ("weaken.samples", |config| config.weaken.samples = usize::MAX),

@@ -1,67 +1,67 @@
-//! Which settings of training can work.
+//! Validation of training settings.
 
 use bpo_model::LoraConfig;
 
+use super::validate::check;
 use super::{ReferenceSection, RunConfig};
 use crate::device::Dtype;
 use crate::error::BpoError;
 
 impl RunConfig {
-    /// Checks the settings of what is trained.
+    /// Validates the settings of adapters, full fine-tuning and references.
     ///
     /// # Errors
-    /// As [`validate`](Self::validate).
+    /// Returns the errors of [`validate`](Self::validate).
     pub(super) fn validate_training(&self) -> Result<(), BpoError> {
-        let check = |key: &'static str, holds, expected, found: String| {
-            if holds { Ok(()) } else { Err(BpoError::Setting { key: key.into(), expected, found }) }
-        };
         self.check_unused()?;
         if let Some(full) = &self.full_finetune {
             let parts = "true for the language model, the projector or the vision tower";
             check("full_finetune", full.is_any(), parts, "false for all".to_owned())?;
-            let f32 = "f32 where weights are trained in full: small updates are lost in half precision";
+            let f32 = "f32 with `full_finetune` (small updates are lost in half precision)";
             check("model.dtype", self.model.dtype == Dtype::F32, f32, self.model.dtype.to_string())?;
         }
         self.lora.validate().map_err(|error| BpoError::in_table("lora", error))?;
         Ok(())
     }
 
-    /// Refuses settings that others leave nothing to do: unread, they would be taken for granted.
+    /// Rejects settings that have no effect with the others, which users would otherwise believe to
+    /// be in use.
     fn check_unused(&self) -> Result<(), BpoError> {
         let conflict = |key: &'static str, with: String, reason| {
             Err(BpoError::Conflict { key: key.into(), with, reason })
         };
         if self.full_finetune.is_some() && self.model.adapter.is_some() {
             let reason =
-                "weights are trained, and there are no adapters: merge it into the model first (bpo merge)";
+                "full fine-tuning has no adapters; merge the adapter into the model first (bpo merge)";
             return conflict("model.adapter", "`full_finetune`".to_owned(), reason);
         }
         if self.full_finetune.is_some() && self.lora != LoraConfig::default() {
-            return conflict(
-                "lora",
-                "`full_finetune`".to_owned(),
-                "weights are trained, and there are no adapters",
-            );
+            return conflict("lora", "`full_finetune`".to_owned(), "full fine-tuning has no adapters");
         }
         if self.model.gradient_checkpointing && self.full_finetune.is_none() && self.lora.lora_dropout > 0.0 {
-            let reason = "dropout would drop other values when a layer is computed again: set `lora.lora_dropout` to 0 (the presets \
-                          set it to 0.05), or do without `model.gradient_checkpointing`";
+            let reason = "dropout would drop other values when a layer is recomputed; set `lora.lora_dropout` to 0 (the presets set \
+                          it to 0.05), or turn off `model.gradient_checkpointing`";
             return conflict("model.gradient_checkpointing", "`lora.lora_dropout`".to_owned(), reason);
         }
         if self.full_finetune.is_none() && self.train.reference_sync.is_some() {
-            let reason = "their factors do not mix as the weights would; train the weights ([full_finetune], --full-finetune)";
+            let reason = "mixing the factors of adapters does not mix their weights; train the weights ([full_finetune], --full-finetune)";
             return conflict("train.reference_sync", "adapters".to_owned(), reason);
+        }
+        if self.train.reference_sync.is_some() && self.reference.cache.is_some() {
+            let reason = "a reference that follows the policy changes, and a cache holds the log-probabilities of a fixed one";
+            return conflict("reference.cache", "`train.reference_sync`".to_owned(), reason);
         }
         let ReferenceSection { path, adapter, cache } = &self.reference;
         let references =
             [("reference.path", path), ("reference.adapter", adapter), ("reference.cache", cache)];
         match references.into_iter().find(|(_, path)| path.is_some()) {
             Some((key, _)) if !self.train.objective().properties().reference => {
-                let with = match self.train.reference_free {
-                    true => "`train.reference_free`".to_owned(),
-                    false => format!("the loss {}", self.train.loss),
+                let with = if self.train.reference_free {
+                    "`train.reference_free`".to_owned()
+                } else {
+                    format!("the loss {}", self.train.loss)
                 };
-                conflict(key, with, "nothing is compared with a reference")
+                conflict(key, with, "no reference is used")
             }
             _ => Ok(()),
         }
@@ -75,10 +75,15 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_named() {
         type Break = fn(&mut RunConfig);
-        let broken: [(&str, Break); 9] = [
+        let broken: [(&str, Break); 10] = [
             ("reference.path", |config| {
                 config.train.loss = bpo_dpo::loss::Loss::Sft;
                 config.reference.path = Some("other".into());
+            }),
+            ("reference.cache", |config| {
+                config.full_finetune = Some(Default::default());
+                config.train.reference_sync = Some(Default::default());
+                config.reference.cache = Some("cache".into());
             }),
             ("reference.adapter", |config| {
                 config.train.reference_free = true;

@@ -1,4 +1,4 @@
-//! Devices by name.
+//! Names of devices and data types.
 
 #[cfg(feature = "model")]
 mod open;
@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::BpoError;
 
-/// Where tensors are computed, as users name it: `flex`, `libtorch`, `libtorch:cuda:1`, `cuda`, `cuda:1`, `wgpu`.
+/// Device on which tensors are computed. Its names are `flex`, `libtorch`, `libtorch:cuda:1`,
+/// `cuda`, `cuda:1` and `wgpu`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 #[non_exhaustive]
@@ -22,14 +23,14 @@ pub enum DeviceSpec {
     LibTorch,
     /// LibTorch on a CUDA device.
     LibTorchCuda(usize),
-    /// burn's own CUDA backend.
+    /// burn's CUDA backend.
     Cuda(usize),
-    /// The GPU that wgpu prefers.
+    /// The default GPU of wgpu.
     Wgpu,
 }
 
 impl DeviceSpec {
-    /// The feature of this crate that has the device.
+    /// Returns the feature of this crate that provides the device.
     pub fn feature(self) -> &'static str {
         match self {
             Self::Flex => "flex",
@@ -90,16 +91,16 @@ impl From<DeviceSpec> for String {
     }
 }
 
-/// Type of weights and activations.
+/// Data type of weights and activations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
-    /// 32 bits.
+    /// 32-bit floating point.
     #[default]
     F32,
-    /// 16 bits, 8 of them exponent.
+    /// 16-bit floating point with 8 exponent bits.
     Bf16,
-    /// 16 bits, 5 of them exponent.
+    /// 16-bit floating point with 5 exponent bits.
     F16,
 }
 
@@ -131,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_parse_and_print() {
+    fn device_names_round_trip() {
         for name in ["flex", "libtorch", "libtorch:cuda:1", "cuda:0", "cuda:3", "wgpu"] {
             assert_eq!(name.parse::<DeviceSpec>().unwrap().to_string(), name);
         }

@@ -1,4 +1,4 @@
-//! Devices and number types of burn.
+//! Devices and data types of burn.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -8,13 +8,14 @@ use super::{DeviceSpec, Dtype};
 use crate::error::BpoError;
 
 impl DeviceSpec {
-    /// Starts the device and computes something on it, so that a missing driver shows now and not in the middle of a run.
+    /// Starts the device and computes a small tensor on it, so that a missing driver is an error
+    /// now and not during a run.
     ///
-    /// Backends panic when they cannot start; such a panic becomes an error here. What the process's panic hook prints is
-    /// not touched.
+    /// Backends panic if they cannot start. Such a panic is returned as an error; the panic hook of
+    /// the process still prints it.
     ///
     /// # Errors
-    /// [`BpoError::DeviceNotBuilt`] or [`BpoError::DeviceUnavailable`].
+    /// Returns [`BpoError::DeviceNotBuilt`] or [`BpoError::DeviceUnavailable`].
     pub fn open(self) -> Result<Device, BpoError> {
         let unavailable = |reason| BpoError::DeviceUnavailable { device: self, reason };
         let started = catch_unwind(AssertUnwindSafe(|| {
@@ -30,8 +31,8 @@ impl DeviceSpec {
         }
     }
 
-    /// The device, or `None` where its backend is not built in. Nothing is started.
-    // burn 0.22 deprecates its LibTorch backend before another of its CPU backends is as fast; it is offered while it is there.
+    /// Returns the device without starting it, or `None` if its backend is not built in.
+    // burn 0.22 deprecates its LibTorch backend, although no other CPU backend is as fast yet.
     #[allow(deprecated)]
     fn device(self) -> Option<Device> {
         match self {
@@ -61,7 +62,7 @@ impl From<Dtype> for FloatDType {
     }
 }
 
-/// What a panic says.
+/// Returns the message of a panic.
 fn message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     text.unwrap_or("its backend panicked").trim().to_owned()
@@ -73,7 +74,7 @@ mod tests {
 
     #[test]
     #[cfg(not(any(feature = "cuda", feature = "cuda-nvrtc")))]
-    fn a_device_that_is_not_built_in_names_its_feature() {
+    fn unavailable_device_error_names_its_feature() {
         let error = DeviceSpec::Cuda(0).open().unwrap_err();
         assert_eq!(error.to_string(), "device cuda:0 needs a program built with `--features cuda`");
     }

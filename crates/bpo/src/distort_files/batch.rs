@@ -1,6 +1,5 @@
 //! Files and folders to distort.
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -8,18 +7,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::{iter, thread};
 
-use bpo_distort::{DistortError, Distortion, ImageLimits, choose_other};
+use bpo_distort::{DistortError, Distortion, ImageLimits};
 use bpo_pairs::{SkipReason, Skipped, item_seed};
 
 use super::budget::PixelBudget;
 use super::error::DistortFilesError;
+use super::image_set::{ImageSet, Task};
 use super::job::{CopyState, Failure, Job, LoadedImage, Others, needs_other};
-use super::listing::{Listing, walk};
-use super::names::{copy_names, short_name};
 use super::origin::is_png;
 use crate::error::chain;
 use crate::images::skip_reason;
-use crate::paths::resolve;
 
 /// Pixels of all images in memory at the same time, with some ten bytes for each pixel.
 const MAX_PIXELS: u64 = 100_000_000;
@@ -29,7 +26,8 @@ const MAX_PIXELS: u64 = 100_000_000;
 /// ```no_run
 /// use bpo::DistortFiles;
 ///
-/// let files = DistortFiles::new("blur:sigma=2..8".parse()?).with_seed(42).with_threads(4.try_into()?);
+/// let distortion = "blur:sigma=2..8".parse()?;
+/// let files = DistortFiles::new(distortion).with_seed(42).with_threads(4.try_into()?);
 /// let outcome = files.folder("photos", "weak", |_| {})?;
 /// println!("{} written, {} existed", outcome.written, outcome.existing);
 /// for skipped in &outcome.skipped {
@@ -283,7 +281,7 @@ impl DistortOutcome {
             Err(Failure::Image(error)) => (skip_reason(&error), chain(&error)),
             Err(Failure::NoOther { family, source }) => {
                 let detail =
-                    format!("{family} needs a second image, and no other can be used: {}", chain(&source));
+                    format!("{family} needs a second image, but no other can be used: {}", chain(&source));
                 (skip_reason(&source), detail)
             }
             Err(Failure::Name(error)) => (SkipReason::OutputName, chain(&error)),
@@ -294,80 +292,8 @@ impl DistortOutcome {
     }
 }
 
-/// An image and its copy.
-struct Task {
-    /// Index of the image.
-    image: usize,
-    out: PathBuf,
-}
-
-/// The images of a folder with the paths of their copies.
-struct ImageSet {
-    /// The folder, without links.
-    root: PathBuf,
-    /// Paths in the folder, sorted.
-    images: Vec<PathBuf>,
-    tasks: Vec<Task>,
-    skipped: Vec<Skipped>,
-}
-
-impl ImageSet {
-    fn new(folder: &Path, out: &Path) -> Result<Self, DistortFilesError> {
-        let io = || bpo_pairs::files::FileError::io("open the folder", folder);
-        let root = folder.canonicalize().map_err(io())?;
-        if resolve(out).map_err(io())?.starts_with(&root) {
-            return Err(DistortFilesError::Inside { out: out.to_owned(), images: folder.to_owned() });
-        }
-        let Listing { images, mut skipped } = Listing::of(&root)?;
-        if images.is_empty() {
-            return Err(DistortFilesError::NoImages { path: folder.to_owned() });
-        }
-        let mut tasks = Vec::with_capacity(images.len());
-        for (image, name) in copy_names(&images).into_iter().enumerate() {
-            match name {
-                Some(name) => tasks.push(Task { image, out: out.join(name) }),
-                None => {
-                    let detail = format!("the name {} is taken", short_name(&images[image]).display());
-                    let skip = Skipped::new(images[image].to_string_lossy(), SkipReason::OutputName);
-                    skipped.push(skip.with_detail(detail));
-                }
-            }
-        }
-        skipped.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(Self { root, images, tasks, skipped })
-    }
-
-    /// Checks that each PNG file in the output folder is the copy of an image.
-    fn check_orphans(&self, out: &Path, images: &Path) -> Result<(), DistortFilesError> {
-        let copies: BTreeSet<&Path> = self.tasks.iter().map(|task| task.out.as_path()).collect();
-        let mut orphans = BTreeSet::new();
-        for entry in walk(out).take_while(|_| out.exists()) {
-            let path = entry?.into_path();
-            if is_png(&path) && !copies.contains(path.as_path()) {
-                orphans.insert(path);
-            }
-        }
-        orphans
-            .pop_first()
-            .map_or(Ok(()), |path| Err(DistortFilesError::Orphan { path, images: images.to_owned() }))
-    }
-
-    /// The candidates for the second image of an image: the chosen one first, then those after it.
-    fn others(&self, image: usize, item_seed: u64) -> impl Iterator<Item = PathBuf> + '_ {
-        others(image, self.images.len(), item_seed).map(|other| self.root.join(&self.images[other]))
-    }
-}
-
-fn others(image: usize, count: usize, item_seed: u64) -> impl Iterator<Item = usize> {
-    let others = count - 1;
-    let first = choose_other(item_seed, others);
-    (0..others).map(move |step| {
-        let place = (first + step) % others;
-        place + usize::from(place >= image)
-    })
-}
-
-/// The name of an image for its seed: the names of its path, joined by `/`.
+/// Returns the bytes that the seed of an image is derived from: the components of its path, joined
+/// by `/`.
 fn key(path: &Path) -> Vec<u8> {
     path.iter().map(OsStr::as_encoded_bytes).collect::<Vec<_>>().join(&b'/')
 }
@@ -375,21 +301,6 @@ fn key(path: &Path) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn others_are_all_images_but_the_image_itself() {
-        for seed in 0..50 {
-            for image in 0..4 {
-                let mut chosen: Vec<_> = others(image, 4, seed).collect();
-                chosen.push(image);
-                chosen.sort_unstable();
-                assert_eq!(chosen, [0, 1, 2, 3]);
-            }
-        }
-        let firsts: BTreeSet<_> = (0..50).filter_map(|seed| others(1, 4, seed).next()).collect();
-        assert_eq!(firsts, [0, 2, 3].into());
-        assert_eq!(others(0, 1, 7).count(), 0);
-    }
 
     #[test]
     fn keys_are_paths_with_slashes() {

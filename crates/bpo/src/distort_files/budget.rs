@@ -1,4 +1,4 @@
-//! The bound on the memory of images that several threads decode.
+//! The bound on the memory of decoded images.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_never_hold_more_than_the_budget() {
+    fn threads_do_not_exceed_the_budget() {
         let budget = PixelBudget::new(100);
         let (held, most) = (AtomicU64::new(0), AtomicU64::new(0));
         std::thread::scope(|scope| {
@@ -57,7 +57,7 @@ mod tests {
                 let (budget, held, most) = (&budget, &held, &most);
                 scope.spawn(move || {
                     for round in 0..50 {
-                        // Up to 420 pixels: more than the budget counts as the whole budget.
+                        // Up to 420 pixels: an image above the budget uses the whole budget.
                         let pixels = (thread * 37 + round * 11) % 60 * 7 + 1;
                         let permit = budget.acquire(pixels);
                         let now = held.fetch_add(pixels.min(100), Ordering::SeqCst) + pixels.min(100);

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use bpo_distort::DistortError;
-use bpo_pairs::UntrustedPath;
 use bpo_pairs::files::FileError;
+use bpo_pairs::{Untrusted, UntrustedPath};
 
 /// Errors of [`DistortFiles`](crate::DistortFiles) that stop it. An image that cannot be used is
 /// [skipped](bpo_pairs::Skipped) instead.
@@ -61,8 +61,10 @@ pub enum DistortFilesError {
 
     /// An existing copy was made from another image or with other settings.
     #[error(
-        "{} was made from another image, distortion or seed: delete it, or give another output ({found}; now {now})",
-        UntrustedPath(path)
+        "{} was made from another image, distortion or seed: delete it, or give another output ({}; now {})",
+        UntrustedPath(path),
+        Untrusted(found),
+        Untrusted(now)
     )]
     OtherOrigin {
         /// The copy.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use bpo_distort::{
     DistortError, Distortion, Family, ImageLimits, Input, PngCompression, decode_rgb, image_size,
 };
+use bpo_pairs::Fingerprint;
 use bpo_pairs::files::FileError;
 use image::RgbImage;
 
@@ -22,7 +23,7 @@ pub enum CopyState {
     Existing,
 }
 
-/// Why an image has no copy.
+/// The reason why an image has no copy.
 pub(super) enum Failure {
     /// The image cannot be used.
     Image(DistortError),
@@ -68,7 +69,7 @@ pub(super) enum Others<'a, I> {
 
 /// A decoded image with the digest of its file.
 pub(super) struct LoadedImage {
-    pub digest: String,
+    pub digest: Fingerprint,
     pub image: RgbImage,
 }
 
@@ -80,7 +81,7 @@ impl LoadedImage {
     }
 }
 
-/// What all jobs share.
+/// The parameters that all jobs share.
 pub(super) struct Job<'a> {
     pub distortion: &'a Distortion,
     pub limits: &'a ImageLimits,
@@ -117,7 +118,7 @@ impl Job<'_> {
             FileError::Io { source, .. } => DistortError::Unreadable { path: image.to_owned(), source },
             _ => DistortError::NotAFile { path: image.to_owned() },
         })?;
-        let expected = |other: Option<&str>| origin(self.distortion, seed, &digest, other);
+        let expected = |other: Option<&Fingerprint>| origin(self.distortion, seed, &digest, other);
         let compare = |now: String| {
             if found == now {
                 return Ok(());
@@ -174,7 +175,7 @@ impl Job<'_> {
         let mut last = DistortError::NeedsOther { family: family.name() };
         for path in others {
             let decoded = Source::read(&path, self.limits).and_then(|other| {
-                // Both images at once: a thread that waits must not hold a part.
+                // Acquired at once for both images: a thread that waits must not hold a part.
                 let held = self.budget.acquire(own_pixels + pixels(&other, self.limits)?);
                 let image = decode_rgb(&other.bytes, &other.path, self.limits)?;
                 Ok((LoadedImage { digest: other.digest, image }, held))
@@ -202,7 +203,7 @@ impl Job<'_> {
         input.other = other.map(|other| &other.image);
         let distorted = self.distortion.apply(input, seed)?;
         drop(image);
-        let text = origin(self.distortion, seed, &source.digest, other.map(|other| other.digest.as_str()));
+        let text = origin(self.distortion, seed, &source.digest, other.map(|other| &other.digest));
         Ok(origin::write(out, &distorted, &text, PngCompression::Fast)?)
     }
 }

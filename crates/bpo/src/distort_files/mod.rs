@@ -11,6 +11,7 @@
 mod batch;
 mod budget;
 mod error;
+mod image_set;
 mod job;
 mod listing;
 mod names;

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn taken_names_give_none() {
+    fn taken_names_return_none() {
         assert_eq!(names(&["a.jpg", "a.jpg.png", "a.png"]), ["none", "a.jpg.png", "a.png"]);
         assert_eq!(names(&["a.PNG", "a.png"]), ["a.png", "a.png.png"]);
     }

@@ -1,8 +1,7 @@
 //! The PNG text that records how a copy was made: `v1 blur:sigma=3.2 seed=7 of=SHA-256
 //! [other=SHA-256]`.
 
-use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use bpo_distort::{
@@ -10,12 +9,12 @@ use bpo_distort::{
     read_png_text,
 };
 use bpo_pairs::files::{FileError, open_input, write_bytes};
+use bpo_pairs::{Fingerprint, FingerprintReader};
 use image::RgbImage;
-use sha2::{Digest, Sha256};
 
 use super::error::DistortFilesError;
 
-/// Changes whenever a distortion gives other bytes for the same image.
+/// Changes whenever a distortion produces other bytes for the same image.
 pub(super) const VERSION: u32 = 1;
 
 /// Keyword of the PNG text.
@@ -24,7 +23,12 @@ const KEYWORD: &str = "bpo-distort";
 /// The text of a copy.
 ///
 /// `of` and `other` are the SHA-256 digests of the files of the image and the second image.
-pub(super) fn origin(distortion: &Distortion, seed: u64, of: &str, other: Option<&str>) -> String {
+pub(super) fn origin(
+    distortion: &Distortion,
+    seed: u64,
+    of: &Fingerprint,
+    other: Option<&Fingerprint>,
+) -> String {
     let other = other.map(|other| format!(" other={other}")).unwrap_or_default();
     format!("v{VERSION} {} seed={seed} of={of}{other}", distortion.drawn(seed))
 }
@@ -32,7 +36,7 @@ pub(super) fn origin(distortion: &Distortion, seed: u64, of: &str, other: Option
 /// Reads the text of an existing file; `None` if there is no file.
 ///
 /// # Errors
-/// [`DistortFilesError::Damaged`] for a truncated or corrupt PNG file,
+/// Returns [`DistortFilesError::Damaged`] for a truncated or corrupt PNG file,
 /// [`DistortFilesError::NotOurs`] for a file without the text.
 pub(super) fn read(out: &Path) -> Result<Option<String>, DistortFilesError> {
     let file = match open_input(out) {
@@ -70,36 +74,18 @@ pub(super) struct Source {
     pub path: PathBuf,
     pub bytes: Vec<u8>,
     /// SHA-256 of `bytes`.
-    pub digest: String,
+    pub digest: Fingerprint,
 }
 
 impl Source {
     pub(super) fn read(path: &Path, limits: &ImageLimits) -> Result<Self, DistortError> {
         let bytes = read_image_file(path, limits)?;
-        let digest = hex(Sha256::new_with_prefix(&bytes));
+        let digest = Fingerprint::of(&bytes);
         Ok(Self { path: path.to_owned(), bytes, digest })
     }
 }
 
 /// SHA-256 of a file of any size.
-pub(super) fn digest_of(path: &Path) -> Result<String, FileError> {
-    struct Writer(Sha256);
-    impl Write for Writer {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.update(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut digest = Writer(Sha256::new());
-    let mut file: File = open_input(path)?;
-    io::copy(&mut file, &mut digest).map_err(FileError::io("read", path))?;
-    Ok(hex(digest.0))
-}
-
-fn hex(digest: Sha256) -> String {
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+pub(super) fn digest_of(path: &Path) -> Result<Fingerprint, FileError> {
+    FingerprintReader::new(open_input(path)?).finish().map_err(FileError::io("read", path))
 }

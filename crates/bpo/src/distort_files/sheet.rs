@@ -13,9 +13,9 @@ const NAME: &str = "sheet";
 /// Draws a contact sheet and writes it as PNG file. An existing sheet is replaced.
 ///
 /// # Errors
-/// [`DistortFilesError::NotPng`] if `out` does not end in `.png`; [`DistortFilesError::NotOurs`] or
-/// [`DistortFilesError::Damaged`] if something else than a sheet exists; the errors of
-/// [`Sheet::draw`]; [`DistortFilesError::File`].
+/// Returns [`DistortFilesError::NotPng`] if `out` does not end in `.png`,
+/// [`DistortFilesError::NotOurs`] or [`DistortFilesError::Damaged`] if something other than a sheet
+/// exists, [`DistortFilesError::File`] if it cannot be written, or the errors of [`Sheet::draw`].
 pub fn save_sheet<'a>(
     sheet: &Sheet,
     input: impl Into<Input<'a>>,

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use bpo_pairs::{SkipCounts, UntrustedPath};
+use bpo_pairs::{SkipCounts, Untrusted, UntrustedPath};
 
-use crate::config::Change;
+use crate::config::{Change, Missing};
 
-/// What an output would overwrite: itself, or a file or directory that is made for it.
+/// Describes what an output would overwrite: the output itself, or a file or directory written for
+/// it.
 pub(super) fn overwritten(given: &Path, written: &Path) -> String {
     if given == written { " it".to_owned() } else { format!(" {}", UntrustedPath(written)) }
 }
@@ -18,34 +19,56 @@ pub(super) fn counted(skipped: &SkipCounts) -> String {
     }
 }
 
-/// What differs, and what to do.
+/// Lists what is missing, and says where it can be given.
+pub(super) fn not_set(missing: &[Missing]) -> String {
+    let names = missing.iter().map(Missing::to_string).collect::<Vec<_>>().join(", ");
+    let remedy = if missing.iter().all(|missing| missing.key.is_none()) {
+        "Pass the flags"
+    } else {
+        "Set the keys in the settings file (--config), or pass the flags"
+    };
+    format!("{names}. {remedy}")
+}
+
+/// Describes the differences and the remedy.
 pub(super) fn differences(settings: &[Change], inputs: &[Change]) -> String {
     let mut parts = Vec::new();
     if !settings.is_empty() {
         parts.push(format!("with other settings: {}", list(settings)));
     }
     if !inputs.is_empty() {
-        parts.push(format!("from other input: {} has changed or is another", names(inputs)));
+        parts.push(format!("from other input: {}", changed(inputs)));
     }
-    let remedy = match (settings.is_empty(), inputs.is_empty()) {
-        (false, true) => "Give the old settings to continue it",
-        (true, false) => "Restore it to continue",
-        _ => "Give the old settings and inputs to continue it",
+    let remedy = if inputs.is_empty() {
+        "Restore the settings to continue it"
+    } else if settings.is_empty() {
+        "Restore the input to continue it"
+    } else {
+        "Restore the settings and inputs to continue it"
     };
-    format!("{}. {remedy}, or another --out to start again", parts.join(", and "))
+    format!("{}. {remedy}, or give another --out to start again", parts.join(", and "))
 }
 
-/// Inputs by the settings that name them. Their fingerprints are for programs.
-fn names(inputs: &[Change]) -> String {
-    let name = |change: &Change| match change.key.as_str() {
-        "data" => "what `data.path` (--data) names".to_owned(),
-        "model" => "what `model.path` (--model) names".to_owned(),
-        "adapter" => "what `model.adapter` (--adapter) names".to_owned(),
-        "reference" => "what `reference.path` names".to_owned(),
-        "reference_adapter" => "what `reference.adapter` names".to_owned(),
-        other => format!("the {other}"),
+/// Describes changed inputs by their settings. Fingerprints are left out, as they mean nothing to
+/// users.
+fn changed(inputs: &[Change]) -> String {
+    let one = |change: &Change| {
+        let name = match change.key.as_str() {
+            "data" => "`data.path` (--data)",
+            "model" => "`model.path` (--model)",
+            "eval_pairs" => "`data.eval_pairs` (--eval-pairs)",
+            "adapter" => "`model.adapter` (--adapter)",
+            "reference" => "`reference.path`",
+            "reference_adapter" => "`reference.adapter`",
+            other => return format!("the {} changed", Untrusted(other)),
+        };
+        match (&change.old, &change.new) {
+            (None, _) => format!("{name} was not set before"),
+            (_, None) => format!("{name} is not set now"),
+            _ => format!("the content of {name} changed"),
+        }
     };
-    inputs.iter().map(name).collect::<Vec<_>>().join(" and ")
+    inputs.iter().map(one).collect::<Vec<_>>().join(" and ")
 }
 
 fn list(changes: &[Change]) -> String {

@@ -1,57 +1,78 @@
 //! Fingerprints of the inputs of stages.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use bpo_inject::PromptForm;
-use bpo_pairs::Fingerprint;
+use bpo_pairs::{Fingerprint, fingerprint_file};
 
 use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::fingerprint::{check_is_adapter, fingerprint_checkpoint};
 use crate::stage::Stage;
 
-/// Fingerprints of inputs, with the stages that read them. Images are not read for it, as that would take as long as
-/// the stage.
+/// Fingerprints of inputs, with the stages that read them. Images have no fingerprint, because
+/// reading them would take as long as the stage.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs(Vec<(String, Fingerprint, Vec<Stage>)>);
 
 impl Inputs {
-    /// Fingerprints the inputs of some stages: the model, its adapter, the reference and the templates. `data` is the
-    /// fingerprint of the annotated data, if it was read.
+    /// Computes the fingerprints of the inputs of `stages`: model, adapter, reference, evaluation
+    /// pairs and prompt templates. `data` is the fingerprint of the annotated data, if it was read.
     ///
     /// # Errors
-    /// If a model or an adapter is not there, or cannot be read.
+    /// Returns all errors if inputs do not exist or cannot be read.
     pub fn read(stages: &[Stage], config: &RunConfig, data: Option<&Fingerprint>) -> Result<Self, BpoError> {
+        let mut problems = Vec::new();
+        let inputs = Self::collect(stages, config, data, &mut problems);
+        BpoError::all(problems)?;
+        Ok(inputs)
+    }
+
+    /// Computes the fingerprints like [`read`](Self::read), and adds the errors of inputs that
+    /// cannot be read to `problems`.
+    pub(crate) fn collect(
+        stages: &[Stage],
+        config: &RunConfig,
+        data: Option<&Fingerprint>,
+        problems: &mut Vec<BpoError>,
+    ) -> Self {
         let mut inputs = Self::default();
-        let is_needed = |readers: &[Stage]| readers.iter().any(|stage| stages.contains(stage));
+        let mut add = |name: &str, readers: &[Stage], print: &dyn Fn() -> Result<Fingerprint, BpoError>| {
+            if !readers.iter().any(|stage| stages.contains(stage)) {
+                return;
+            }
+            match print() {
+                Ok(print) => inputs.add(name, print, readers),
+                Err(error) => problems.push(error),
+            }
+        };
+        let of_adapter = |path: &Path| check_is_adapter(path).and_then(|()| fingerprint_checkpoint(path));
         let of_model = [Stage::Weaken, Stage::Train];
-        if is_needed(&of_model) {
-            inputs.add("model", fingerprint_checkpoint(config.model_path()?)?, &of_model);
-            if let Some(adapter) = &config.model.adapter {
-                check_is_adapter(adapter)?;
-                inputs.add("adapter", fingerprint_checkpoint(adapter)?, &of_model);
-            }
+        add("model", &of_model, &|| fingerprint_checkpoint(config.model_path()?));
+        if let Some(adapter) = &config.model.adapter {
+            add("adapter", &of_model, &|| of_adapter(adapter));
         }
-        if is_needed(&[Stage::Train]) {
-            if let Some(model) = &config.reference.path {
-                inputs.add("reference", fingerprint_checkpoint(model)?, &[Stage::Train]);
-            }
-            if let Some(adapter) = &config.reference.adapter {
-                check_is_adapter(adapter)?;
-                inputs.add("reference_adapter", fingerprint_checkpoint(adapter)?, &[Stage::Train]);
-            }
+        if let Some(model) = &config.reference.path {
+            add("reference", &[Stage::Train], &|| fingerprint_checkpoint(model));
         }
-        if is_needed(&[Stage::Inject]) && config.inject.server.is_some() {
+        if let Some(adapter) = &config.reference.adapter {
+            add("reference_adapter", &[Stage::Train], &|| of_adapter(adapter));
+        }
+        if let Some(pairs) = &config.data.eval_pairs {
+            add("eval_pairs", &[Stage::Train], &|| Ok(fingerprint_file(pairs)?));
+        }
+        if config.inject.server.is_some() {
             let templates = &config.inject.llm.templates;
             for form in [PromptForm::Description, PromptForm::QuestionAnswer] {
-                let print = Fingerprint::of(templates.text(form));
-                inputs.add(format!("template of {form}"), print, &[Stage::Inject]);
+                let name = format!("template of {form}");
+                add(&name, &[Stage::Inject], &|| Ok(Fingerprint::of(templates.text(form))));
             }
         }
         if let Some(data) = data {
             inputs.add("data", data.clone(), &[Stage::Data, Stage::Weaken, Stage::Inject]);
         }
-        Ok(inputs)
+        inputs
     }
 
     /// Adds an input.
@@ -59,7 +80,7 @@ impl Inputs {
         self.0.push((name.into(), print, stages.to_vec()));
     }
 
-    /// The inputs of one stage.
+    /// Returns the inputs of a stage.
     pub(super) fn of(&self, stage: Stage) -> BTreeMap<String, Fingerprint> {
         let of_stage = self.0.iter().filter(|(_, _, stages)| stages.contains(&stage));
         of_stage.map(|(name, print, _)| (name.clone(), print.clone())).collect()

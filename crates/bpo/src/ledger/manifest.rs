@@ -1,11 +1,11 @@
-//! The file of the ledger: `manifest.json` in a run directory, `FILE.manifest.json` beside the file of a stage.
+//! The file of the ledger: `manifest.json` in a run directory, or `FILE.manifest.json` beside the
+//! file of a stage.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use bpo_inject::CutCounts;
 use bpo_pairs::files::{read_bytes, write_bytes};
-use bpo_pairs::{Fingerprint, Limits, SkipCounts};
+use bpo_pairs::{Fingerprint, Limits};
 use serde::{Deserialize, Serialize};
 
 use super::Inputs;
@@ -14,77 +14,44 @@ use crate::error::BpoError;
 use crate::stage::Stage;
 use crate::summary::StageSummary;
 
-/// What stages were made from, and what they did.
+/// The settings, inputs and counts of stages.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a manifest: an object with `version` and `stages`")]
 pub struct Manifest {
-    /// Version of the program that wrote it. Other versions may continue the stages.
+    /// Version of the program that wrote the manifest. Other versions can continue the stages.
     pub version: String,
-    /// An entry for each stage.
+    /// One entry per stage.
     pub stages: BTreeMap<Stage, StageEntry>,
 }
 
-/// Whether a stage has all that it is to make.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StageState {
-    /// Not all, or nothing yet.
-    #[default]
-    Started,
-    /// All of it.
-    Finished,
-}
-
-/// A stage: the settings and inputs that affect its results, its state and its counts.
+/// A stage: the settings and inputs that affect its results, and its counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "an object with `settings`, `inputs`, `state`, `done` and `skipped`"
-)]
+#[serde(deny_unknown_fields, expecting = "an object with `settings`, `inputs` and `finished`")]
 pub struct StageEntry {
-    /// Settings by their dotted keys, as TOML.
+    /// Settings as dotted keys with TOML values.
     pub settings: BTreeMap<String, String>,
-    /// Fingerprints of the inputs by their names.
+    /// Fingerprints of the inputs by name.
     pub inputs: BTreeMap<String, Fingerprint>,
-    /// Whether the stage has all that it is to make.
-    pub state: StageState,
-    /// See [`StageSummary::done`].
-    pub done: usize,
-    /// See [`StageSummary::skipped`].
-    pub skipped: SkipCounts,
-    /// See [`StageSummary::cuts`].
-    #[serde(default, skip_serializing_if = "CutCounts::is_empty")]
-    pub cuts: CutCounts,
+    /// The counts of a complete stage. `None` if some or all results are missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<StageSummary>,
 }
 
 impl StageEntry {
-    /// The entry of a stage that has made nothing yet.
+    /// Creates the entry of a stage without results.
     ///
     /// # Errors
-    /// [`BpoError::ConfigEncode`] for settings that TOML cannot hold.
+    /// Returns [`BpoError::ConfigEncode`] if TOML cannot hold a setting.
     pub(super) fn new(stage: Stage, config: &RunConfig, inputs: &Inputs) -> Result<Self, BpoError> {
-        let (settings, inputs) = (stage_settings(stage, config)?, inputs.of(stage));
-        Ok(Self { settings, inputs, ..Self::default() })
-    }
-
-    /// The counts.
-    pub fn summary(&self) -> StageSummary {
-        StageSummary { done: self.done, skipped: self.skipped.clone(), cuts: self.cuts.clone() }
-    }
-
-    /// Records that the stage has all that it is to make.
-    pub(super) fn finish(&mut self, summary: &StageSummary) {
-        let StageSummary { done, skipped, cuts } = summary.clone();
-        self.state = StageState::Finished;
-        (self.done, self.skipped, self.cuts) = (done, skipped, cuts);
+        Ok(Self { settings: stage_settings(stage, config)?, inputs: inputs.of(stage), finished: None })
     }
 }
 
 impl Manifest {
-    /// Reads a manifest. `None` if there is no file.
+    /// Reads a manifest. Returns `None` if the file does not exist.
     ///
     /// # Errors
-    /// If the file cannot be read or is no manifest.
+    /// Returns an error if the file cannot be read or is not a manifest.
     pub fn read(path: &Path) -> Result<Option<Self>, BpoError> {
         let bytes = match read_bytes(path, Limits::DEFAULT.settings_bytes) {
             Err(error) if error.is_not_found() => return Ok(None),
@@ -94,10 +61,10 @@ impl Manifest {
         manifest.map(Some).map_err(|source| BpoError::Json { path: path.to_owned(), source })
     }
 
-    /// Writes the file. An old one stays until the new one is whole.
+    /// Writes the file atomically.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// Returns an error if the file cannot be written.
     pub(super) fn write(&mut self, path: &Path) -> Result<(), BpoError> {
         env!("CARGO_PKG_VERSION").clone_into(&mut self.version);
         let json = serde_json::to_vec_pretty(self);
@@ -114,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manifest_round_trips() {
+    fn manifest_round_trips() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("manifest.json");
         assert_eq!(Manifest::read(&path).unwrap(), None);
@@ -122,7 +89,7 @@ mod tests {
         inputs.add("data", Fingerprint::of("a"), &[Stage::Inject]);
         let mut entry = StageEntry::new(Stage::Inject, &RunConfig::default(), &inputs).unwrap();
         assert!(entry.settings.contains_key("seed") && !entry.settings.contains_key("weaken.samples"));
-        entry.finish(&StageSummary::new(3, &[Skipped::new("x", SkipReason::NoImage)]));
+        entry.finished = Some(StageSummary::new(3, &[Skipped::new("x", SkipReason::NoImage)]));
         let mut manifest = Manifest::default();
         manifest.stages.insert(Stage::Inject, entry);
         manifest.write(&path).unwrap();

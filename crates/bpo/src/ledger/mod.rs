@@ -1,41 +1,51 @@
-//! The run ledger: decides whether stages may be continued, and records what they did.
+//! The run ledger: decides whether stages can be continued, and records their results.
 //!
 //! | where | file |
 //! |---|---|
 //! | run directory | `manifest.json`, an entry for each stage |
 //! | file of a stage command | `FILE.manifest.json` beside it, one entry |
 //!
-//! An entry has the settings and the fingerprints of the inputs that affect the results of its stage. A stage that has
-//! results is continued with the same ones only. Which settings affect a stage is declared beside each section of
-//! [`RunConfig`]. The results of a stage without a single answer hold nothing: with other settings the stage starts
-//! again. A file without a manifest is somebody else's and is never touched.
+//! An entry holds the settings and the fingerprints of the inputs that affect the results of its
+//! stage. A stage with results can only be continued with the same settings and inputs. Each
+//! section of [`RunConfig`] declares which stages its settings affect. Inputs are compared by
+//! content, so they may move. A stage file without any answer does not bind the settings: the stage
+//! starts again with the new ones. A file without a manifest was not written by bpo and is never
+//! changed. The lock of a stage file is taken before its manifest is read or written.
 
-mod chain;
+mod answers;
+mod bound;
+mod differences;
 mod inputs;
 mod manifest;
 mod record;
+mod stage_files;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::Fingerprint;
+use bpo_pairs::files::AppendLog;
+use bpo_pairs::{Fingerprint, PairsError};
 
+pub use answers::{AnswerProblem, check_answers};
+pub use bound::bind_dir;
 pub use inputs::Inputs;
-pub use manifest::{Manifest, StageEntry, StageState};
+pub use manifest::{Manifest, StageEntry};
 
-use crate::config::{Change, RunConfig, stage_settings};
+use crate::config::{RunConfig, stage_settings};
 use crate::error::BpoError;
 use crate::paths::with_suffix;
-use crate::run_dir::RunDir;
+use crate::run_dir::{self, RunDir};
 use crate::stage::Stage;
-use crate::stages::{has_answers, remove_unanswered};
+use crate::stages::StageFile;
 use crate::summary::StageSummary;
-pub(crate) use chain::has_content;
+use differences::Differences;
+pub(crate) use stage_files::has_content;
 
-/// The stages of a run that have an entry.
+/// The stages that have an entry in the manifest of a run.
 const RUN: [Stage; 5] = [Stage::Data, Stage::Weaken, Stage::Inject, Stage::Pair, Stage::Train];
 
-/// The manifest of a run directory or of the file of a stage, held to the settings and inputs of now.
+/// The manifest of a run directory or of a stage file, checked against the current settings and
+/// inputs.
 #[derive(Clone, Debug)]
 pub struct StageLedger {
     path: PathBuf,
@@ -46,29 +56,33 @@ impl StageLedger {
     /// Opens the ledger of a run, and records the settings in `config.toml`.
     ///
     /// # Errors
-    /// [`BpoError::Changed`] with every setting and input of a stage with results that differs; [`BpoError::Missing`] if
-    /// the file of a stage is gone and those of later ones are not; [`BpoError::NotOurs`] if bpo did not write
-    /// `config.toml`; if a file cannot be read or written.
+    /// Returns [`BpoError::Changed`] with all settings and inputs that differ from those of a stage
+    /// with results, [`BpoError::Missing`] if the file of a stage is missing although later files
+    /// exist, [`BpoError::NotOurs`] if bpo did not write `config.toml`, or an error if a file
+    /// cannot be read or written.
     pub fn open_run(config: &RunConfig, inputs: &Inputs, dir: &RunDir) -> Result<Self, BpoError> {
-        let mut made = chain::made(dir)?;
+        let mut results = stage_files::existing(dir)?;
         record::check_ours(&dir.config())?;
         let path = dir.manifest();
-        let there = Manifest::read(&path)?;
-        let mut manifest = there.clone().unwrap_or_default();
+        let recorded_manifest = Manifest::read(&path)?;
+        let mut manifest = recorded_manifest.clone().unwrap_or_default();
         let differences = |stage| -> Result<Differences, BpoError> {
-            let then = there.as_ref().and_then(|there| there.stages.get(&stage));
-            Ok(Differences::find(then, &StageEntry::new(stage, config, inputs)?))
+            let recorded = recorded_manifest.as_ref().and_then(|manifest| manifest.stages.get(&stage));
+            Ok(Differences::find(recorded, &StageEntry::new(stage, config, inputs)?))
         };
-        // a stage without an answer, with nothing made after it, starts again
-        while let Some((stage @ (Stage::Weaken | Stage::Inject), file)) = made.last()
+        // a stage without any answer starts again if no later stage has results
+        while let Some((stage @ (Stage::Weaken | Stage::Inject), path)) = results.last()
             && !differences(*stage)?.is_empty()
-            && !has_answers(file)?
         {
-            remove_unanswered(file)?;
-            made.pop();
+            let mut file = StageFile::open(path)?;
+            if file.has_answers() {
+                break;
+            }
+            file.clear()?;
+            results.pop();
         }
         let (mut all, mut first) = (Differences::default(), None);
-        for (stage, file) in &made {
+        for (stage, file) in &results {
             let found = differences(*stage)?;
             if !found.is_empty() {
                 first.get_or_insert(file);
@@ -76,123 +90,168 @@ impl StageLedger {
             }
         }
         if let Some(file) = first {
-            // inputs are those of the run
+            // inputs belong to the run, not to a stage
             let path = if all.settings.is_empty() { dir.root() } else { file };
             return Err(all.into_error(path));
         }
         for stage in RUN {
-            if !made.iter().any(|(held, _)| *held == stage) && !differences(stage)?.is_empty() {
+            let has_results = results.iter().any(|(with_results, _)| *with_results == stage);
+            let is_finished = manifest.stages.get(&stage).is_some_and(|entry| entry.finished.is_some());
+            // the data has no file; its changes are changes of the stages that read it
+            let has_results = has_results || stage == Stage::Data && differences(stage)?.is_empty();
+            // a stage without results starts again, and an unfinished one takes the settings that
+            // may change until it is finished
+            if !(has_results && is_finished) {
                 manifest.stages.insert(stage, StageEntry::new(stage, config, inputs)?);
             }
         }
         let mut ledger = Self { path, manifest };
-        if there.as_ref() != Some(&ledger.manifest) {
+        if recorded_manifest.as_ref() != Some(&ledger.manifest) {
             ledger.write()?;
         }
         record::write(&dir.config(), config)?;
         Ok(ledger)
     }
 
-    /// Opens the ledger of a stage that runs alone and writes `file`. `data` is the fingerprint of the annotated data.
+    /// Opens and locks the file of a single stage, and opens the ledger beside it. `data` is the
+    /// fingerprint of the annotated data.
+    ///
+    /// The manifest belongs to the process that has the lock. So the file must be held until the
+    /// stage is recorded as [finished](Self::finish).
     ///
     /// # Errors
-    /// [`BpoError::Changed`] with every setting and input that differs, if the file has an answer;
-    /// [`BpoError::NoManifest`] if the file holds something and has no manifest; if a file cannot be read or written.
+    /// Returns [`BpoError::Changed`] with all settings and inputs that differ if the file has an
+    /// answer, [`BpoError::NoManifest`] if the file is not empty and has no manifest, or an error
+    /// if a file cannot be read or written, or is locked by another process.
     pub fn open_file(
         stage: Stage,
         config: &RunConfig,
         data: &Fingerprint,
-        file: &Path,
-    ) -> Result<Self, BpoError> {
+        path: &Path,
+    ) -> Result<(Self, StageFile), BpoError> {
         let config = config.clone().with_absolute_paths()?;
-        let path = manifest_beside(file);
-        let manifest = Manifest::read(&path)?;
-        if has_content(file)
-            && !manifest.as_ref().is_some_and(|manifest| manifest.stages.contains_key(&stage))
-        {
-            return Err(BpoError::NoManifest { path: file.to_owned(), manifest: path });
+        let current = StageEntry::new(stage, &config, &Inputs::read(&[stage], &config, Some(data))?)?;
+        let log = AppendLog::open(path).map_err(PairsError::from)?;
+        let beside = manifest_beside(path);
+        let recorded = Manifest::read(&beside)?.and_then(|mut manifest| manifest.stages.remove(&stage));
+        if !log.is_empty() && recorded.is_none() {
+            return Err(BpoError::NoManifest { path: path.to_owned(), manifest: beside });
         }
-        let now = StageEntry::new(stage, &config, &Inputs::read(&[stage], &config, Some(data))?)?;
-        let then = manifest.and_then(|mut manifest| manifest.stages.remove(&stage));
-        let differences = Differences::find(then.as_ref(), &now);
-        let entry = if differences.is_empty() {
-            then.unwrap_or(now)
-        } else {
-            if has_content(file) {
-                if has_answers(file)? {
-                    return Err(differences.into_error(file));
-                }
-                remove_unanswered(file)?;
+        let mut file = StageFile::from_log(log)?;
+        let differences = Differences::find(recorded.as_ref(), &current);
+        let has_records = file.answers().records().next().is_some();
+        let entry = match recorded {
+            Some(recorded) if has_records && differences.is_empty() => recorded,
+            Some(_) if file.has_answers() => return Err(differences.into_error(path)),
+            _ => {
+                file.clear()?;
+                current
             }
-            now
         };
-        let mut ledger = Self { path, manifest: Manifest::default() };
+        let mut ledger = Self { path: beside, manifest: Manifest::default() };
         ledger.manifest.stages.insert(stage, entry);
         ledger.write()?;
-        Ok(ledger)
+        Ok((ledger, file))
     }
 
-    /// Opens the ledger of the training in a directory, of a run or of its own, and records the settings in
-    /// `config.toml`.
+    /// Opens the ledger of the training in `dir`, which is part of a run or stands alone. If the
+    /// training has no results yet, the settings are recorded in `config.toml`.
     ///
     /// # Errors
-    /// As [`open_run`](Self::open_run); [`BpoError::NoManifest`] if there are results of a training and no manifest.
+    /// Returns [`BpoError::Changed`] with all settings and inputs that differ if there are results,
+    /// [`BpoError::NoManifest`] if there are results but no manifest, [`BpoError::NotOurs`] if bpo
+    /// did not write `config.toml`, or an error if a file cannot be read or written.
     pub fn open_training(config: &RunConfig, dir: &RunDir) -> Result<Self, BpoError> {
         let has_any = |paths: &[PathBuf]| paths.iter().any(|path| has_content(path));
-        let is_begun = has_any(&[dir.metrics(), dir.checkpoints(), dir.adapter(), dir.model()]);
-        let is_of_a_run = has_any(&[dir.weakened(), dir.injected()]);
+        let logs = [dir.metrics(), dir.evaluations(), dir.samples()];
+        let has_started = has_any(&logs) || has_any(&[dir.checkpoints(), dir.adapter(), dir.model()]);
+        let is_in_run = has_any(&[dir.weakened(), dir.injected()]);
         let (path, root) = (dir.manifest(), dir.root().to_owned());
         let manifest = Manifest::read(&path)?.unwrap_or_default();
-        let now = StageEntry::new(Stage::Train, config, &Inputs::read(&[Stage::Train], config, None)?)?;
-        let then = manifest.stages.get(&Stage::Train);
-        if then.is_none() && is_begun {
+        let current = StageEntry::new(Stage::Train, config, &Inputs::read(&[Stage::Train], config, None)?)?;
+        let recorded = manifest.stages.get(&Stage::Train);
+        if recorded.is_none() && has_started {
             return Err(BpoError::NoManifest { path: root, manifest: path });
         }
-        let differences = Differences::find(then, &now);
-        let is_held = is_begun || is_of_a_run && then.is_some();
-        if is_held && !differences.is_empty() {
+        let differences = Differences::find(recorded, &current);
+        let is_binding = has_started || is_in_run && recorded.is_some();
+        if is_binding && !differences.is_empty() {
             return Err(differences.into_error(&root));
         }
-        if !is_held {
+        if !(is_binding && is_in_run) {
             record::write(&dir.config(), config)?;
         }
-        let has_changed = !differences.is_empty();
+        let is_finished = recorded.is_some_and(|recorded| recorded.finished.is_some());
         let mut ledger = Self { path, manifest };
-        if has_changed {
-            ledger.manifest.stages.insert(Stage::Train, now);
+        if !(has_started && is_finished && dir.has_result(config)) {
+            ledger.manifest.stages.insert(Stage::Train, current);
             ledger.write()?;
         }
         Ok(ledger)
     }
 
-    /// The stages of a run that are not finished, without opening its directory. All, if there is no run.
+    /// Returns the stages that are not finished in the run in a directory, without locking the
+    /// directory. Without a run it returns all stages. A stage is not finished if its result is
+    /// missing or damaged.
     ///
     /// # Errors
-    /// If there is a manifest that cannot be read.
-    pub fn unfinished(run: &Path) -> Result<Vec<Stage>, BpoError> {
-        let (path, manifest) = (run.join("manifest.json"), Manifest::read(&run.join("manifest.json"))?);
-        let ledger = Self { path, manifest: manifest.unwrap_or_default() };
-        Ok(RUN.into_iter().filter(|&stage| !ledger.is_finished(stage)).collect())
+    /// Returns an error if the manifest exists and cannot be read.
+    pub fn unfinished(run: &Path, config: &RunConfig) -> Result<Vec<Stage>, BpoError> {
+        let manifest = Manifest::read(&run.join("manifest.json"))?.unwrap_or_default();
+        let is_recorded = |stage: Stage| {
+            manifest.stages.get(&stage).is_some_and(|entry: &StageEntry| entry.finished.is_some())
+        };
+        let has_result = |stage: Stage| match stage {
+            Stage::Weaken => has_content(&run.join("weakened.jsonl")),
+            Stage::Inject => has_content(&run.join("injected.jsonl")),
+            Stage::Pair => has_content(&run.join("pairs.jsonl")),
+            Stage::Train => has_content(&run.join("metrics.jsonl")) && run_dir::has_result(run, config),
+            Stage::Data | Stage::Reference => true,
+        };
+        Ok(RUN.into_iter().filter(|&stage| !(is_recorded(stage) && has_result(stage))).collect())
     }
 
-    /// Whether a stage has all that it is to make.
+    /// Returns whether a stage is complete.
     pub fn is_finished(&self, stage: Stage) -> bool {
-        self.manifest.stages.get(&stage).is_some_and(|entry| entry.state == StageState::Finished)
+        self.manifest.stages.get(&stage).is_some_and(|entry| entry.finished.is_some())
     }
 
-    /// Records that a stage has all that it is to make.
+    /// Records that a stage is complete.
     ///
     /// # Errors
-    /// If the manifest cannot be written.
+    /// Returns an error if the manifest cannot be written.
     pub fn finish(&mut self, stage: Stage, summary: &StageSummary) -> Result<(), BpoError> {
-        self.manifest.stages.entry(stage).or_default().finish(summary);
+        self.manifest.stages.entry(stage).or_default().finished = Some(summary.clone());
         self.write()
     }
 
-    /// The counts of the stages that are finished.
+    /// Records the fingerprint of the training result in `dir`, and that training is complete.
+    ///
+    /// # Errors
+    /// Returns an error if the result cannot be read or a file cannot be written.
+    pub fn finish_training(
+        &mut self,
+        config: &RunConfig,
+        dir: &RunDir,
+        summary: &StageSummary,
+    ) -> Result<(), BpoError> {
+        dir.record_result(config)?;
+        self.finish(Stage::Train, summary)
+    }
+
+    /// Records that a stage is not complete, because its result is made again.
+    ///
+    /// # Errors
+    /// Returns an error if the manifest cannot be written.
+    pub fn restart(&mut self, stage: Stage) -> Result<(), BpoError> {
+        self.manifest.stages.entry(stage).or_default().finished = None;
+        self.write()
+    }
+
+    /// Returns the counts of the finished stages.
     pub fn summaries(&self) -> BTreeMap<Stage, StageSummary> {
-        let finished = self.manifest.stages.iter().filter(|(_, entry)| entry.state == StageState::Finished);
-        finished.map(|(&stage, entry)| (stage, entry.summary())).collect()
+        let finished = |(&stage, entry): (&Stage, &StageEntry)| Some((stage, entry.finished.clone()?));
+        self.manifest.stages.iter().filter_map(finished).collect()
     }
 
     fn write(&mut self) -> Result<(), BpoError> {
@@ -200,79 +259,30 @@ impl StageLedger {
     }
 }
 
-/// Records new paths of the checkpoint, the data and the images in the settings of the run or training in `dir`, for
-/// inputs that were moved together with it. Does nothing if the directory has no manifest.
+/// Records a new path of the images in the run or training in `dir`, for images that were moved
+/// together with it. Does nothing if the directory has no manifest.
 ///
-/// The contents of checkpoint and data are compared as always when the run is resumed. Those of images are not: the
-/// caller must know that they are the same.
+/// Images have no fingerprint, so the caller must ensure that they are the same.
 ///
 /// # Errors
-/// [`BpoError::NotOurs`] if bpo did not write `config.toml`; if a file cannot be read or written.
-pub fn record_moved_inputs(config: &RunConfig, dir: &Path) -> Result<(), BpoError> {
+/// Returns an error if the manifest cannot be read or written.
+pub fn record_moved_images(config: &RunConfig, dir: &Path) -> Result<(), BpoError> {
     let config = config.clone().with_absolute_paths()?;
     let path = dir.join("manifest.json");
-    if let Some(there) = Manifest::read(&path)? {
-        let mut manifest = there.clone();
-        for (&stage, entry) in &mut manifest.stages {
-            let now = stage_settings(stage, &config)?;
-            for key in ["model.path", "data.path", "data.images"] {
-                if let (Some(then), Some(now)) = (entry.settings.get_mut(key), now.get(key)) {
-                    then.clone_from(now);
-                }
-            }
-        }
-        if manifest != there {
-            manifest.write(&path)?;
+    let Some(recorded_manifest) = Manifest::read(&path)? else { return Ok(()) };
+    let mut manifest = recorded_manifest.clone();
+    for (&stage, entry) in &mut manifest.stages {
+        let current = stage_settings(stage, &config)?;
+        if let (Some(recorded), Some(current)) =
+            (entry.settings.get_mut("data.images"), current.get("data.images"))
+        {
+            recorded.clone_from(current);
         }
     }
-    record::replace_input_paths(&dir.join("config.toml"), &config)
+    if manifest == recorded_manifest { Ok(()) } else { manifest.write(&path) }
 }
 
-/// The manifest of the file of a stage.
+/// Returns the path of the manifest of a stage file.
 pub fn manifest_beside(file: &Path) -> PathBuf {
     with_suffix(file, ".manifest.json")
-}
-
-/// What differs between the entry of a stage and what it would be now.
-#[derive(Debug, Default)]
-struct Differences {
-    settings: Vec<Change>,
-    inputs: Vec<Change>,
-}
-
-impl Differences {
-    /// Everything differs from an entry that is not there.
-    fn find(then: Option<&StageEntry>, now: &StageEntry) -> Self {
-        let empty = StageEntry::default();
-        let is_new = then.is_none();
-        let then = then.unwrap_or(&empty);
-        let mut found = Self {
-            settings: Change::between(&then.settings, &now.settings),
-            inputs: Change::between(&then.inputs, &now.inputs),
-        };
-        if is_new && found.is_empty() {
-            // a stage without settings or inputs of its own still needs its entry
-            found.inputs.push(Change { key: "manifest".into(), then: None, now: None });
-        }
-        found
-    }
-
-    fn is_empty(&self) -> bool {
-        self.settings.is_empty() && self.inputs.is_empty()
-    }
-
-    /// Adds those of another stage; what several stages share is named once.
-    fn add(&mut self, other: Self) {
-        for (all, new) in [(&mut self.settings, other.settings), (&mut self.inputs, other.inputs)] {
-            for change in new {
-                if !all.contains(&change) {
-                    all.push(change);
-                }
-            }
-        }
-    }
-
-    fn into_error(self, path: &Path) -> BpoError {
-        BpoError::Changed { path: path.to_owned(), settings: self.settings, inputs: self.inputs }
-    }
 }

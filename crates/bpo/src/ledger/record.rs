@@ -1,4 +1,5 @@
-//! `config.toml`: the resolved settings, for the user. The manifest decides whether a stage may be continued.
+//! `config.toml`: the resolved settings, for users. It does not decide whether a stage can be
+//! continued; the manifest does.
 
 use std::path::Path;
 
@@ -8,18 +9,18 @@ use bpo_pairs::files::{FileError, read_text, write_bytes};
 use crate::config::RunConfig;
 use crate::error::BpoError;
 
-/// The first line of every file that bpo writes. One without it is somebody else's, and is not written over.
+/// First line of every `config.toml` that bpo writes. A file without it is not overwritten.
 const MARK: &str = "# Settings of bpo, as they were resolved.";
 const LIMIT: u64 = Limits::DEFAULT.settings_bytes;
 
-/// Checks that a file is not there, is empty, or was written by [`write()`].
+/// Checks that a file does not exist, is empty, or was written by [`write()`].
 ///
 /// # Errors
-/// [`BpoError::NotOurs`]; if the file cannot be read.
+/// Returns [`BpoError::NotOurs`] if the file has other content, or an error if it cannot be read.
 pub(super) fn check_ours(path: &Path) -> Result<(), BpoError> {
     match read_text(path, LIMIT) {
         Ok(text) if text.is_empty() || text.starts_with(MARK) => Ok(()),
-        // anything but text is not ours either
+        // a file that is not text was not written by bpo
         Ok(_) | Err(FileError::NotText { .. } | FileError::TooLarge { .. }) => {
             Err(BpoError::NotOurs { path: path.to_owned() })
         }
@@ -28,10 +29,10 @@ pub(super) fn check_ours(path: &Path) -> Result<(), BpoError> {
     }
 }
 
-/// Writes the settings, unless the file has them.
+/// Writes the settings, unless the file already has them.
 ///
 /// # Errors
-/// As [`check_ours`], or if the file cannot be written.
+/// Returns the errors of [`check_ours`], and an error if the file cannot be written.
 pub(super) fn write(path: &Path, config: &RunConfig) -> Result<(), BpoError> {
     check_ours(path)?;
     let text = format!("{MARK}\n\n{}", config.to_toml()?);
@@ -39,21 +40,4 @@ pub(super) fn write(path: &Path, config: &RunConfig) -> Result<(), BpoError> {
         return Ok(());
     }
     Ok(write_bytes(path, text.as_bytes())?)
-}
-
-/// Replaces the paths of the checkpoint, the data and the images, and keeps everything else. Does nothing if there is
-/// no file.
-///
-/// # Errors
-/// As [`write()`]; if the file cannot be read.
-pub(super) fn replace_input_paths(path: &Path, config: &RunConfig) -> Result<(), BpoError> {
-    if !path.exists() {
-        return Ok(());
-    }
-    check_ours(path)?;
-    let mut recorded = RunConfig::read(path)?;
-    recorded.model.path.clone_from(&config.model.path);
-    recorded.data.path.clone_from(&config.data.path);
-    recorded.data.images.clone_from(&config.data.images);
-    write(path, &recorded)
 }

@@ -1,11 +1,11 @@
-//! The answers to the requests of one batch, which may come in any order.
+//! The answers to the requests of a batch, which arrive in any order.
 
 use std::ops::ControlFlow;
 
 use crate::error::BpoError;
 use crate::stage::Stage;
 
-/// Keeps track of which requests have their answer, and of the first error.
+/// Tracks which requests have an answer, and the first error.
 pub(super) struct Answers {
     stage: Stage,
     is_answered: Vec<bool>,
@@ -14,13 +14,13 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// No answer yet to any of `requests`.
+    /// Creates the state for `requests` unanswered requests.
     pub(super) fn new(stage: Stage, requests: usize) -> Self {
         Self { stage, is_answered: vec![false; requests], count: 0, error: None }
     }
 
-    /// Has `write` write the answer to a request. The first error stops further requests, but not the writing of
-    /// answers that come afterwards.
+    /// Receives the answer to a request and calls `write` to store it. After the first error it
+    /// asks for no further requests, but answers that still arrive are stored.
     pub(super) fn receive(
         &mut self,
         request: usize,
@@ -34,14 +34,17 @@ impl Answers {
                     self.error.get_or_insert(error);
                 }
             }
-            // finish() finds that the numbers differ
+            // finish() reports the wrong number of answers
             _ => {}
         }
         if self.error.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
+    /// Checks that each request was answered once.
+    ///
     /// # Errors
-    /// The first error; [`BpoError::AnswerCount`] if not every request was answered once.
+    /// Returns the first error, or [`BpoError::AnswerCount`] if a request was not answered exactly
+    /// once.
     pub(super) fn finish(self) -> Result<(), BpoError> {
         let Self { stage, is_answered, count, error } = self;
         if let Some(error) = error {

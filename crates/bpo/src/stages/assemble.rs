@@ -1,21 +1,21 @@
-//! Records from annotated samples and their bootstrapped answers.
+//! Combines annotated samples with their bootstrapped answers.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
-use bpo_pairs::format::jsonl::JsonLines;
 use bpo_pairs::{Completion, CompletionKind, Keyed, Record, SftSample};
 
+use super::file::StageAnswers;
 use super::record::StageRecord;
 use crate::error::BpoError;
 
-/// Makes one record per sample: its annotated answer (score 1), then its bootstrapped ones (score 0), those of the
-/// weaken stage first, then those of the inject stage, each by variant. `answers` may come in any order.
+/// Makes one record per sample, with its annotated answer (score 1), then its bootstrapped answers
+/// (score 0): those of the weaken stage, then those of the inject stage, each by variant.
 ///
-/// Items that a stage has skipped give no completion.
+/// `answers` can be in any order. Skipped items give no completion.
 ///
 /// # Errors
-/// If an answer cannot be read, or belongs to no sample.
+/// Returns an error if an answer cannot be read, or [`BpoError::UnknownId`] if an answer belongs to
+/// no sample.
 pub fn assemble(
     samples: &[SftSample],
     answers: impl IntoIterator<Item = Result<StageRecord, BpoError>>,
@@ -46,7 +46,7 @@ pub fn assemble(
     Ok(records)
 }
 
-/// The order of the stages, by the kind of their answers. Answers of other kinds come last.
+/// Returns the rank of a kind of answer in the order of the stages. Other kinds come last.
 fn rank(kind: &CompletionKind) -> (usize, &str) {
     match kind {
         CompletionKind::ImageWeakened => (0, ""),
@@ -55,30 +55,18 @@ fn rank(kind: &CompletionKind) -> (usize, &str) {
     }
 }
 
-/// The ids of the samples all of whose weakened answers were skipped. They have no pair, as their image or question is
-/// of no use, so the other stages need no answer of them either.
-pub fn without_answers<'a>(records: impl IntoIterator<Item = &'a StageRecord>) -> HashSet<String> {
+/// Returns the ids of the samples whose weakened answers were all skipped, for example because
+/// their image cannot be used.
+///
+/// Such samples have no pair, so the inject stage needs no answer for them.
+pub fn without_answers<'a>(files: impl IntoIterator<Item = &'a StageAnswers>) -> HashSet<String> {
     let mut has_answer: HashMap<&str, bool> = HashMap::new();
-    for record in records {
+    for record in files.into_iter().flat_map(StageAnswers::records) {
         if *record.kind() == CompletionKind::ImageWeakened {
             *has_answer.entry(record.id()).or_default() |= matches!(record, StageRecord::Answered(_));
         }
     }
     has_answer.into_iter().filter(|(_, has_answer)| !has_answer).map(|(id, _)| id.to_owned()).collect()
-}
-
-/// Reads `files` of the weaken stage, and returns what [`without_answers`] finds in them.
-///
-/// # Errors
-/// If a file cannot be read.
-pub fn without_answers_in<P: AsRef<Path>>(files: &[P]) -> Result<HashSet<String>, BpoError> {
-    let mut records = Vec::new();
-    for file in files {
-        for line in JsonLines::<StageRecord, _>::open(file.as_ref())? {
-            records.push(line?.1);
-        }
-    }
-    Ok(without_answers(&records))
 }
 
 fn annotated(sample: &SftSample) -> Record {

@@ -1,172 +1,161 @@
-//! The items of a stage, answered batch by batch, and the file of their records.
+//! The items of a stage, in batches, and the file of their records.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::path::Path;
 
 use bpo_inject::CutCounts;
-use bpo_pairs::{JsonlStore, RecordKey, SftSample, Skipped};
+use bpo_pairs::{RecordKey, SftSample, Skipped};
 
 use super::StageOutcome;
+use super::file::StageFile;
 use super::record::StageRecord;
 use super::shard::Shard;
 use crate::error::BpoError;
 use crate::progress::Progress;
 use crate::stage::Stage;
 
-/// One answer that a stage is to make.
+/// One answer that a stage makes.
 #[derive(Clone, Copy)]
 pub(super) struct Item<'a> {
     pub(super) sample: &'a SftSample,
     pub(super) variant: usize,
 }
 
-/// One batch of a stage, and the means to write its records.
+/// One batch of a stage. It writes the records of its items.
 pub(super) struct Batch<'a, 'b> {
-    /// All items of the batch, in the samples' order.
+    /// All items of the batch, in the order of the samples.
     pub(super) items: &'b [Item<'a>],
-    /// Number of the first item among those of the stage.
+    /// Index of the first item among those of the stage.
     first: usize,
-    sink: &'b mut Sink,
+    file: &'b mut StageFile,
+    done: &'b mut Done,
     progress: &'b mut dyn Progress,
     stage: Stage,
     total: usize,
 }
 
 impl Batch<'_, '_> {
-    /// Whether the file has the record of an item, by its place in the batch.
+    /// Returns whether the file has the record of an item, by the index of the item in the batch.
     pub(super) fn is_done(&self, place: usize) -> bool {
-        self.sink.is_done[self.first + place]
+        self.done.is_done[self.first + place]
     }
 
     /// Writes the record of an item, unless the file has it.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub(super) fn write(&mut self, place: usize, record: StageRecord) -> Result<(), BpoError> {
         if self.is_done(place) {
             return Ok(());
         }
-        self.sink.store.append(&record)?;
-        self.sink.count(self.first + place, record);
-        self.progress.advanced(self.stage, self.sink.done.min(self.total));
+        self.file.append(record)?;
+        if let Some((_, record)) = self.file.answers().lines().last() {
+            self.done.count(self.first + place, record);
+        }
+        self.progress.advanced(self.stage, self.done.count.min(self.total));
         Ok(())
     }
 }
 
-/// The file of a stage, and the counts of its records.
-struct Sink {
-    store: JsonlStore<StageRecord>,
+/// The items that have a record, and the counts of the records.
+#[derive(Default)]
+struct Done {
     is_done: Vec<bool>,
-    done: usize,
+    count: usize,
     answered: usize,
     cuts: CutCounts,
-    /// With the number of the item.
+    /// Skipped items with their index.
     skipped: Vec<(usize, Skipped)>,
 }
 
-impl Sink {
-    fn count(&mut self, item: usize, record: StageRecord) {
+impl Done {
+    fn count(&mut self, item: usize, record: &StageRecord) {
         self.is_done[item] = true;
-        self.done += 1;
+        self.count += 1;
         match record {
             StageRecord::Answered(answer) => {
                 self.answered += 1;
-                answer.cuts.into_iter().for_each(|cut| self.cuts.add(cut));
+                answer.cuts.iter().for_each(|&cut| self.cuts.add(cut));
             }
-            StageRecord::Skipped { skipped, .. } => self.skipped.push((item, skipped)),
+            StageRecord::Skipped { skipped, .. } => self.skipped.push((item, skipped.clone())),
         }
     }
 }
 
-/// The items that a stage has to answer, and the file with the records of those that are done.
+/// The items of a stage, and the file with the records of those that are done.
 pub(super) struct Batches<'a> {
     stage: Stage,
     items: Vec<Item<'a>>,
-    /// Whether an item is to be answered by this process.
+    /// For each item, whether this process makes its answer.
     is_wanted: Vec<bool>,
     size: NonZeroUsize,
-    sink: Sink,
+    file: &'a mut StageFile,
+    done: Done,
 }
 
 impl<'a> Batches<'a> {
-    /// Opens `file` for `variants` answers of each sample, made `size` at a time, and reads it once.
+    /// Splits `variants` answers per sample into batches of `size` items, and finds the records
+    /// that `file` has.
     ///
-    /// Items are the answers of the first sample, then those of the second, and so on. Batch `i` is
-    /// `items[i * size..(i + 1) * size]`, whatever is done already and whatever the shard, so that the answers of a
-    /// batch do not depend on either. Samples that `is_dropped` names are not answered; records of them that the
-    /// file has already stay.
+    /// Items are all variants of the first sample, then those of the second, and so on. Batch `i`
+    /// has the items `i * size..(i + 1) * size`, independent of the shard and of finished items, so
+    /// the answers of a batch depend on neither. Samples for which `is_dropped` returns true get no
+    /// answer; their existing records are kept.
     ///
     /// # Errors
-    /// If the file cannot be opened or has a record of another sample or another shard
-    /// ([`BpoError::OtherSamples`]).
-    pub(super) fn open(
+    /// Returns [`BpoError::OtherSamples`] if the file has a record of another sample or shard.
+    pub(super) fn new(
         stage: Stage,
         samples: &'a [SftSample],
         variants: NonZeroUsize,
         size: NonZeroUsize,
         shard: Option<Shard>,
         is_dropped: impl Fn(&str) -> bool,
-        file: &Path,
+        file: &'a mut StageFile,
     ) -> Result<Self, BpoError> {
         let of = |sample| (0..variants.get()).map(move |variant| Item { sample, variant });
         let items: Vec<Item<'_>> = samples.iter().flat_map(of).collect();
         let in_shard = |place: usize| shard.is_none_or(|shard| shard.has_batch(place / size.get()));
         let places: HashMap<&str, usize> =
             samples.iter().enumerate().map(|(place, sample)| (sample.id.as_str(), place)).collect();
-        let mut records = Vec::new();
-        let store = JsonlStore::open_each(file, |line, record: StageRecord| {
-            let RecordKey { id, variant } = RecordKey::of(&record);
+        let mut done = Done { is_done: vec![false; items.len()], ..Done::default() };
+        for (line, record) in file.answers().lines() {
+            let RecordKey { id, variant } = RecordKey::of(record);
             let place = places.get(id.as_str()).map(|place| place * variants.get() + variant);
             let place = place.filter(|&place| variant < variants.get() && in_shard(place));
             let place = place.ok_or_else(|| BpoError::OtherSamples {
-                path: file.to_owned(),
-                line,
+                path: file.answers().path().to_owned(),
+                line: *line,
                 found: RecordKey::new(id, variant).to_string(),
             })?;
-            records.push((place, record));
-            Ok::<_, BpoError>(())
-        })?;
+            done.count(place, record);
+        }
         let is_wanted =
             items.iter().enumerate().map(|(place, item)| in_shard(place) && !is_dropped(&item.sample.id));
-        let mut batches = Self {
-            stage,
-            is_wanted: is_wanted.collect(),
-            sink: Sink {
-                store,
-                is_done: vec![false; items.len()],
-                done: 0,
-                answered: 0,
-                cuts: CutCounts::default(),
-                skipped: Vec::new(),
-            },
-            items,
-            size,
-        };
-        records.into_iter().for_each(|(place, record)| batches.sink.count(place, record));
-        Ok(batches)
+        Ok(Self { stage, is_wanted: is_wanted.collect(), items, size, file, done })
     }
 
-    /// Whether the file has all records that this process is to make.
+    /// Returns whether the file has all records that this process makes.
     pub(super) fn is_done(&self) -> bool {
-        self.is_wanted.iter().zip(&self.sink.is_done).all(|(&is_wanted, &is_done)| is_done || !is_wanted)
+        self.is_wanted.iter().zip(&self.done.is_done).all(|(&is_wanted, &is_done)| is_done || !is_wanted)
     }
 
-    /// Number of records that the file has when the stage is done.
+    /// Returns the number of records in the file when the stage is done.
     fn total(&self) -> usize {
-        self.is_wanted.iter().zip(&self.sink.is_done).filter(|&(&wanted, &done)| wanted || done).count()
+        self.is_wanted.iter().zip(&self.done.is_done).filter(|&(&wanted, &done)| wanted || done).count()
     }
 
-    /// Reports what is in the file.
+    /// Reports the number of records in the file.
     pub(super) fn report(&self, progress: &mut dyn Progress) {
-        progress.started(self.stage, self.sink.done, self.total());
-        progress.advanced(self.stage, self.sink.done);
+        progress.started(self.stage, self.done.count, self.total());
+        progress.advanced(self.stage, self.done.count);
     }
 
-    /// Has `answer` write the records of each batch in which one is missing.
+    /// Calls `answer` for each batch that has a missing record.
     ///
     /// # Errors
-    /// What `answer` fails with; if the file cannot be written. Records that were written stay.
+    /// Returns the error of `answer`, or an error if the file cannot be written. Records that were
+    /// written are kept.
     pub(super) fn run(
         &mut self,
         progress: &mut dyn Progress,
@@ -174,31 +163,32 @@ impl<'a> Batches<'a> {
     ) -> Result<(), BpoError> {
         self.report(progress);
         let total = self.total();
-        let Self { stage, items, is_wanted, size, sink } = self;
+        let Self { stage, items, is_wanted, size, file, done } = self;
         for (index, items) in items.chunks(size.get()).enumerate() {
             let first = index * size.get();
             let places = first..first + items.len();
-            if places.into_iter().all(|place| sink.is_done[place] || !is_wanted[place]) {
+            if places.into_iter().all(|place| done.is_done[place] || !is_wanted[place]) {
                 continue;
             }
-            let answered = answer(&mut Batch { items, first, sink, progress, stage: *stage, total });
-            sink.store.sync()?;
+            let answered = answer(&mut Batch { items, first, file, done, progress, stage: *stage, total });
+            file.sync()?;
             answered?;
         }
         Ok(())
     }
 
-    /// Removes the file with all its records.
+    /// Removes all records of the file.
     ///
     /// # Errors
-    /// If it cannot be removed.
-    pub(super) fn remove(self) -> Result<(), BpoError> {
-        Ok(self.sink.store.remove()?)
+    /// Returns an error if the file cannot be truncated.
+    pub(super) fn clear(self) -> Result<(), BpoError> {
+        self.file.clear()
     }
 
-    /// Counts the records of the file, those of earlier processes included. Skipped items are in the samples' order.
+    /// Counts the records of the file, including those of earlier processes. Skipped items are in
+    /// the order of the samples.
     pub(super) fn outcome(&self) -> StageOutcome {
-        let Sink { answered, cuts, skipped, .. } = &self.sink;
+        let Done { answered, cuts, skipped, .. } = &self.done;
         let mut skipped = skipped.clone();
         skipped.sort_by_key(|(place, _)| *place);
         let mut outcome =

@@ -1,14 +1,14 @@
-//! Error injection: `injected.jsonl`, the annotated answers with plausible errors in them.
+//! Error injection: `injected.jsonl`, annotated answers with plausible errors.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
-use std::path::Path;
 
 use bpo_inject::{ErrorInjector, Injection, InjectionFailure, InjectionRequest, Rejection};
 use bpo_pairs::{CompletionKind, SftSample, SkipReason, Skipped, item_seed, stage_seed, strip_image_token};
 
 use super::answers::Answers;
 use super::batches::{Batch, Batches};
+use super::file::StageFile;
 use super::weaken::at_least_one;
 use super::{Bootstrapped, StageOutcome, StageRecord};
 use crate::config::RunConfig;
@@ -16,29 +16,32 @@ use crate::error::{BpoError, chain};
 use crate::progress::Progress;
 use crate::stage::Stage;
 
-/// Has an injector rewrite each sample's annotated answer with errors in it, and appends the answers
-/// to `file`, in the order in which they come.
+/// Rewrites the annotated answer of each sample with errors, and appends the answers to `file` in
+/// the order in which they arrive.
 ///
-/// A sample whose rewritten answers are not accepted is skipped in the file. Samples whose ids are in `dropped` are
-/// not asked for: see [`without_answers`](super::without_answers). `injector` is called only if an answer is missing.
+/// A sample whose rewrites are rejected is recorded as skipped. Samples whose ids are in `dropped`
+/// get no answer; see [`without_answers`](super::without_answers). `injector` is called only if an
+/// answer is missing.
 ///
 /// # Errors
-/// If the file is of other samples or cannot be written, or the injector has no draft to judge
-/// ([`InjectionFailure::Failed`], as when its server is down); the file keeps what was done, and the
-/// stage can be run again. [`BpoError::NothingAnswered`] if the injector refused every request; then
-/// the file is removed.
+/// Returns an error if the file has records of other samples or cannot be written, or
+/// [`BpoError::StageStopped`] if the injector fails ([`InjectionFailure::Failed`]), for example
+/// because its server is down. The file then keeps all answers, and the stage can be run again.
+/// Returns [`BpoError::NothingAnswered`] and empties the file if the injector refused all requests.
+/// A [shard](super::Shard) whose requests were all refused keeps its records with a warning,
+/// because other shards may have answers.
 pub fn inject<I: ErrorInjector>(
     config: &RunConfig,
     samples: &[SftSample],
     dropped: &HashSet<String>,
     injector: impl FnOnce() -> Result<I, BpoError>,
-    file: &Path,
+    file: &mut StageFile,
     progress: &mut dyn Progress,
 ) -> Result<StageOutcome, BpoError> {
     let _span = tracing::info_span!("inject", samples = samples.len()).entered();
     let (once, size) = (NonZeroUsize::MIN, at_least_one(config.inject.batch_size));
     let (shard, is_dropped) = (config.inject.shard, |id: &str| dropped.contains(id));
-    let mut batches = Batches::open(Stage::Inject, samples, once, size, shard, is_dropped, file)?;
+    let mut batches = Batches::new(Stage::Inject, samples, once, size, shard, is_dropped, file)?;
     if batches.is_done() {
         batches.report(progress);
     } else {
@@ -47,17 +50,23 @@ pub fn inject<I: ErrorInjector>(
     }
     let outcome = batches.outcome();
     if let Some(error) = nothing_answered(&outcome) {
-        // the file would stop a run with a server that is set up right
-        batches.remove()?;
-        return Err(error);
+        if shard.is_none() {
+            // otherwise the file would skip these samples when the server works
+            batches.clear()?;
+            return Err(error);
+        }
+        tracing::warn!(
+            shard = shard.map(tracing::field::display),
+            "{}; to send the requests again, delete the file of this shard",
+            chain(&error)
+        );
     }
-    drop(batches);
     progress.finished(Stage::Inject, &outcome.summary);
     Ok(outcome)
 }
 
-/// The error of a stage in which every request was refused, as by a server that does not know the
-/// model's name.
+/// Returns the error of a stage in which all requests were refused, for example because the server
+/// does not know the model.
 fn nothing_answered(outcome: &StageOutcome) -> Option<BpoError> {
     let first = outcome.skipped.first()?;
     let all = outcome.summary.done == 0
@@ -69,7 +78,7 @@ fn nothing_answered(outcome: &StageOutcome) -> Option<BpoError> {
     })
 }
 
-/// Asks for the missing answers of a batch, each of which depends on its own item alone.
+/// Requests the missing answers of a batch. An answer depends only on its own item.
 fn answer<I: ErrorInjector>(
     batch: &mut Batch<'_, '_>,
     injector: &mut I,

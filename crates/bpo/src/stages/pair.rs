@@ -3,40 +3,42 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use bpo_pairs::format::jsonl::{JsonLines, read_pairs, write_pairs};
+use bpo_pairs::format::jsonl::{read_pairs, write_pairs};
 use bpo_pairs::{Keyed, PairSet, PairsError, PreferencePair, RecordKey, SftSample, make_pairs};
 
 use super::assemble::{assemble, without_answers};
-use super::{StageOutcome, StageRecord};
+use super::{StageAnswers, StageOutcome, StageRecord};
 use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::ledger::has_content;
 use crate::progress::Progress;
 use crate::stage::Stage;
 
-/// What to do with a file of pairs that are not those that the answers give.
+/// What to do with an existing file whose pairs differ from those of the answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
-    /// Use them, with a warning, so that pairs can be taken out by hand between two runs.
+pub enum ExistingPairs {
+    /// Use the pairs in the file, with a warning, so that users can remove pairs between two runs.
     Keep,
-    /// Fail with [`BpoError::Differs`].
+    /// Return [`BpoError::Differs`].
     Refuse,
 }
 
-/// Makes pairs of the annotated answers and those in `answers`, the files of the other stages: one or several of each
-/// stage, with their lines in any order. Pairs come in the order of the samples, then of the stages, then of the
-/// variants. Samples [without any weakened answer](super::without_answers) have no pair.
+/// Makes pairs of the annotated answers and the answers of stage files.
 ///
-/// A file that is there is never written over, unless it is empty; `existing` says what becomes of one that differs.
+/// `answers` are one or more files of each stage, with lines in any order. Pairs are in the order
+/// of the samples, then of the stages, then of the variants. Samples [without any weakened
+/// answer](super::without_answers) have no pair. An existing file is never overwritten unless it is
+/// empty; `existing` decides what happens if it differs.
 ///
 /// # Errors
-/// If a file cannot be read or written, or an answer is of no sample; [`BpoError::Differs`].
+/// Returns an error if a file cannot be read or written, if an answer belongs to no sample or
+/// occurs twice, or [`BpoError::Differs`].
 pub fn pair(
     config: &RunConfig,
     samples: &[SftSample],
-    answers: &[&Path],
+    answers: Vec<StageAnswers>,
     file: &Path,
-    existing: Existing,
+    existing: ExistingPairs,
     progress: &mut dyn Progress,
 ) -> Result<(Vec<PreferencePair>, StageOutcome), BpoError> {
     progress.started(Stage::Pair, 0, samples.len());
@@ -44,10 +46,14 @@ pub fn pair(
     if has_content(file) {
         let PairSet { pairs: kept, skipped: refused } = read_pairs(file)?;
         if kept != pairs {
-            if existing == Existing::Refuse {
-                return Err(BpoError::Differs { path: file.to_owned(), there: kept.len(), now: pairs.len() });
+            if existing == ExistingPairs::Refuse {
+                return Err(BpoError::Differs {
+                    path: file.to_owned(),
+                    in_file: kept.len(),
+                    from_answers: pairs.len(),
+                });
             }
-            tracing::warn!(file = %file.display(), "the pairs are not those that the answers give; they are used as they are");
+            tracing::warn!(file = %file.display(), "the pairs in the file differ from those of the answers; those in the file are used");
         }
         pairs = kept;
         skipped.extend(refused);
@@ -60,27 +66,27 @@ pub fn pair(
     Ok((pairs, outcome))
 }
 
-fn make(config: &RunConfig, samples: &[SftSample], answers: &[&Path]) -> Result<PairSet, BpoError> {
-    let mut records: Vec<StageRecord> = Vec::new();
-    let mut seen = HashSet::new();
-    for file in answers {
-        for line in JsonLines::<StageRecord, _>::open(file)? {
-            let (line, record) = line?;
-            if !seen.insert((RecordKey::of(&record), record.kind().clone())) {
-                // as where one file is given twice
-                let (path, id) = (file.to_path_buf(), record.id().to_owned());
-                return Err(PairsError::DuplicateId { path, line, id }.into());
-            }
-            records.push(record);
-        }
-    }
-    let dropped = without_answers(&records);
+fn make(config: &RunConfig, samples: &[SftSample], answers: Vec<StageAnswers>) -> Result<PairSet, BpoError> {
+    let dropped = without_answers(&answers);
     if !dropped.is_empty() {
         tracing::info!(samples = dropped.len(), "samples without a weakened answer have no pair");
     }
+    let mut records: Vec<StageRecord> = Vec::new();
+    let mut seen = HashSet::new();
+    for (path, lines) in answers.into_iter().map(StageAnswers::into_parts) {
+        for (line, record) in lines {
+            if !seen.insert((RecordKey::of(&record), record.kind().clone())) {
+                // for example, the same file given twice
+                let id = record.id().to_owned();
+                return Err(PairsError::DuplicateId { path, line, id }.into());
+            }
+            if !dropped.contains(record.id()) {
+                records.push(record);
+            }
+        }
+    }
     let kept: Vec<SftSample> =
         samples.iter().filter(|sample| !dropped.contains(&sample.id)).cloned().collect();
-    records.retain(|record| !dropped.contains(record.id()));
     let mut set = PairSet::default();
     for record in assemble(&kept, records.into_iter().map(Ok))? {
         set.extend(make_pairs(&record, &config.filter));

@@ -1,7 +1,7 @@
-//! A line of a stage's file.
+//! The lines of a stage's file.
 
 use bpo_inject::Cut;
-use bpo_pairs::{CompletionKind, FinishReason, Keyed, Provenance, SkipReason, Skipped};
+use bpo_pairs::{CompletionKind, FinishReason, Keyed, Provenance, SkipReason, Skipped, is_zero};
 use serde::{Deserialize, Serialize};
 
 /// A bootstrapped answer.
@@ -9,40 +9,41 @@ use serde::{Deserialize, Serialize};
 pub struct Bootstrapped {
     /// Id of the sample.
     pub id: String,
-    /// Which of its answers from this stage, from 0.
+    /// Index of the answer among those of the sample from this stage, counted from 0.
     pub variant: usize,
     /// How the answer was made.
     pub kind: CompletionKind,
     /// The answer.
     pub response: String,
-    /// Why it ended, where a model tells.
+    /// The reason why generation stopped, if the model reports it.
     pub finish: Option<FinishReason>,
-    /// How it was got, where the image was weakened.
+    /// How the image was weakened and the answer generated, for weakened answers.
     pub provenance: Option<Provenance>,
-    /// What was cut from the text model's reply, each kind once.
+    /// Kinds of text that were removed from the reply of the language model, each once.
     pub cuts: Vec<Cut>,
 }
 
-/// A line of a stage's file: `{"id", "type", "response", "finish", "provenance", "cuts"}` or
-/// `{"id", "type", "reason", "skipped"}`; with `"variant"`, where it is not a sample's first.
+/// A line of a stage's file: an answer, or the reason why there is none.
 ///
-/// An item without an answer has its line too, so that it is counted, and not asked again.
+/// The keys are `{"id", "type", "response", "finish", "provenance", "cuts"}` or `{"id", "type",
+/// "reason", "detail"}`, and `"variant"` if it is not 0. Skipped items have a line too, so that
+/// they are counted and not requested again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Line", into = "Line")]
 pub enum StageRecord {
-    /// There is an answer.
+    /// An answer.
     Answered(Bootstrapped),
-    /// There is none.
+    /// A skipped item.
     Skipped {
-        /// The kind that the answer would have, by which one knows the stage.
+        /// The kind that the answer would have, which identifies the stage.
         kind: CompletionKind,
-        /// Which answer, and why there is none.
+        /// The item, and the reason.
         skipped: Skipped,
     },
 }
 
 impl StageRecord {
-    /// The kind of the answer.
+    /// Returns the kind of the answer.
     pub fn kind(&self) -> &CompletionKind {
         match self {
             Self::Answered(answer) => &answer.kind,
@@ -67,14 +68,9 @@ impl Keyed for StageRecord {
     }
 }
 
-/// Whether a number is left out of a file.
-fn is_zero(number: &usize) -> bool {
-    *number == 0
-}
-
-/// Both forms in one, since serde's untagged enums cannot say what is wrong with a line.
+/// Both forms in one type, because serde's untagged enums do not report what is wrong with a line.
 #[derive(Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "an object with `id`, and `response` or `skipped`")]
+#[serde(deny_unknown_fields, default, expecting = "an object with `id`, and `response` or `detail`")]
 struct Line {
     id: String,
     #[serde(skip_serializing_if = "is_zero")]
@@ -92,11 +88,11 @@ struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<SkipReason>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    skipped: Option<String>,
+    detail: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("a line has `id`, `type` and `response`, or `id`, `type`, `reason` and `skipped`")]
+#[error("a line has `id`, `type` and `response`, or `id`, `type`, `reason` and `detail`")]
 struct LineError;
 
 impl TryFrom<Line> for StageRecord {
@@ -105,7 +101,7 @@ impl TryFrom<Line> for StageRecord {
     fn try_from(line: Line) -> Result<Self, LineError> {
         let id = if line.id.is_empty() { return Err(LineError) } else { line.id.clone() };
         let Line { variant, finish, provenance, cuts, .. } = line;
-        match (line.kind, line.response, line.reason, line.skipped) {
+        match (line.kind, line.response, line.reason, line.detail) {
             (Some(kind), Some(response), None, None) => {
                 Ok(Self::Answered(Bootstrapped { id, variant, kind, response, finish, provenance, cuts }))
             }
@@ -128,8 +124,8 @@ impl From<StageRecord> for Line {
                 Self { id, variant, kind, response, finish, provenance, cuts, ..Self::default() }
             }
             StageRecord::Skipped { kind, skipped: Skipped { id, variant, reason, detail } } => {
-                let (kind, reason, skipped) = (Some(kind), Some(reason), Some(detail));
-                Self { id, variant, kind, reason, skipped, ..Self::default() }
+                let (kind, reason, detail) = (Some(kind), Some(reason), Some(detail));
+                Self { id, variant, kind, reason, detail, ..Self::default() }
             }
         }
     }
@@ -146,8 +142,8 @@ mod tests {
             r#"{"id":"a","type":"llm-hal","response":""}"#,
             r#"{"id":"a","variant":1,"type":"mllm-hal","response":"A dog.","provenance":{"distortion":"no-image","prefix_words":3}}"#,
             r#"{"id":"a","type":"llm-hal","response":"A dog.","cuts":["reasoning","note"]}"#,
-            r#"{"id":"a","variant":2,"type":"mllm-hal","reason":"request-failed","skipped":"too long"}"#,
-            r#"{"id":"a","type":"mllm-hal","reason":"image-missing","skipped":"no image \"a.jpg\""}"#,
+            r#"{"id":"a","variant":2,"type":"mllm-hal","reason":"request-failed","detail":"too long"}"#,
+            r#"{"id":"a","type":"mllm-hal","reason":"image-missing","detail":"no image \"a.jpg\""}"#,
         ];
         for line in lines {
             let record: StageRecord = serde_json::from_str(line).unwrap();
@@ -156,11 +152,11 @@ mod tests {
         let bad = [
             r#"{"type":"gt","response":"A dog."}"#,
             r#"{"id":"a","response":"A dog."}"#,
-            r#"{"id":"a","reason":"no-image","skipped":"x"}"#,
-            r#"{"id":"a","type":"gt","reason":"no-image","skipped":"x","provenance":{"distortion":"swap"}}"#,
-            r#"{"id":"a","type":"gt","response":"A dog.","reason":"no-image","skipped":"x"}"#,
-            r#"{"id":"a","type":"gt","reason":"no-image","skipped":"x","cuts":["note"]}"#,
-            r#"{"id":"a","type":"gt","reason":"no-such-reason","skipped":"x"}"#,
+            r#"{"id":"a","reason":"no-image","detail":"x"}"#,
+            r#"{"id":"a","type":"gt","reason":"no-image","detail":"x","provenance":{"distortion":"swap"}}"#,
+            r#"{"id":"a","type":"gt","response":"A dog.","reason":"no-image","detail":"x"}"#,
+            r#"{"id":"a","type":"gt","reason":"no-image","detail":"x","cuts":["note"]}"#,
+            r#"{"id":"a","type":"gt","reason":"no-such-reason","detail":"x"}"#,
             r#"{"id":"a","type":"gt","response":"A dog.","more":1}"#,
         ];
         for line in bad {

@@ -5,8 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// One of several parts of a stage, `i/n` from `1/n` to `n/n`. It has the batches whose index, from 0, is `i - 1`
-/// modulo `n`, so that a batch holds the same items as in a stage that is not split.
+/// Shard `i/n` of a stage, from `1/n` to `n/n`.
+///
+/// It has the batches whose index, counted from 0, is `i - 1` modulo `n`. So batches have the same
+/// items as in a stage that is not split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Shard {
@@ -14,7 +16,7 @@ pub struct Shard {
     count: usize,
 }
 
-/// A text that names no shard.
+/// The text is not the name of a shard.
 #[derive(Debug, thiserror::Error)]
 #[error("expected I/N with I from 1 to N, such as 2/3, not {found:?}")]
 pub struct ShardError {
@@ -22,7 +24,12 @@ pub struct ShardError {
 }
 
 impl Shard {
-    /// Whether the shard has a batch, by the index of the batch, from 0.
+    /// Returns all shards of the stage that this one belongs to, in order.
+    pub(crate) fn all(self) -> impl Iterator<Item = Self> {
+        (0..self.count).map(move |index| Self { index, count: self.count })
+    }
+
+    /// Returns whether the shard has the batch with this index, counted from 0.
     pub(super) fn has_batch(self, batch: usize) -> bool {
         batch % self.count == self.index
     }

@@ -1,4 +1,4 @@
-//! Training: `checkpoints/`, `metrics.jsonl`, `eval.jsonl`, and what comes of it: `adapter/` or `model/`.
+//! Training: `checkpoints/`, `metrics.jsonl`, `eval.jsonl`.
 
 use bpo_dpo::{Collate, Control, EvalMetrics, Observer, Policy, RunPlan, StepMetrics, TrainOutput, Trainer};
 use bpo_pairs::PreferencePair;
@@ -8,24 +8,24 @@ use crate::error::BpoError;
 use crate::progress::Progress;
 use crate::stage::Stage;
 
-/// A policy after training, and how it went.
+/// The result of training.
 #[derive(Clone, Debug)]
 pub struct Trained<P> {
-    /// In training state.
+    /// The policy in training state.
     pub policy: P,
-    /// Of the trainer.
+    /// The summary of the trainer.
     pub summary: TrainOutput,
-    /// Of the stage.
+    /// The outcome of the stage.
     pub outcome: StageOutcome,
 }
 
 /// Trains on pairs.
 ///
-/// Pairs that the collator refuses are skipped before the first step. If `progress` stops the run,
-/// [`TrainOutput::is_finished`] is false and the same call goes on from there.
+/// Pairs that the collator refuses are skipped before the first step. If `progress` stops the
+/// training, [`TrainOutput::is_finished`] is false, and the same call resumes it.
 ///
 /// # Errors
-/// Those of [`Trainer::train`].
+/// Returns the errors of [`Trainer::train`].
 pub fn train<P, C>(
     trainer: Trainer<P, C>,
     pairs: &[PreferencePair],
@@ -44,7 +44,7 @@ where
     Ok(Trained { policy, summary, outcome })
 }
 
-/// Passes the trainer's progress on.
+/// Forwards the progress of the trainer.
 struct Watch<'a>(&'a mut dyn Progress);
 
 impl Observer for Watch<'_> {

@@ -1,8 +1,7 @@
-//! Image weakening: `weakened.jsonl`, the model's answers about images that it can hardly see.
+//! Image weakening: `weakened.jsonl`, the model's answers about weakened images.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
-use std::path::Path;
 
 use bpo_distort::Distortion;
 use bpo_pairs::{
@@ -12,7 +11,8 @@ use bpo_pairs::{
 
 use super::answers::Answers;
 use super::batches::{Batch, Batches, Item};
-use super::loaded::{self, OtherImage};
+use super::file::StageFile;
+use super::sample_images::{self, OtherImage};
 use super::{Bootstrapped, StageOutcome, StageRecord};
 use crate::config::RunConfig;
 use crate::error::{BpoError, chain};
@@ -22,23 +22,25 @@ use crate::progress::Progress;
 use crate::stage::Stage;
 use crate::vision::{BATCHES_PER_CALL, VisionLanguageModel, VisionRequest, Weakening};
 
-/// Asks a model each sample's question about its weakened image, once or several times, and appends
-/// the answers to `file`.
+/// Asks a model the question of each sample about its weakened image, once or several times, and
+/// appends the answers to `file`.
 ///
-/// A sample whose image cannot be used, or whose question the model can never answer, is skipped in
-/// the file. `model` is called only if an answer is missing.
+/// A sample is recorded as skipped if its image cannot be used or the model cannot answer its
+/// question. `model` is called only if an answer is missing.
 ///
 /// # Errors
-/// If the file is of other samples or cannot be written, the image root is gone, or the model fails
-/// in a way that is not the sample's fault; the file keeps what was done, and the stage can be run
-/// again. [`BpoError::NoOtherImage`] if a distortion needs another image and there is none.
-/// [`BpoError::NoImages`] if no image can be used; then the file is removed.
+/// Returns an error if the file has records of other samples or cannot be written, if the image
+/// root is gone, or [`BpoError::StageStopped`] if the model fails for another reason than the
+/// sample. The file then keeps all answers, and the stage can be run again. Returns
+/// [`BpoError::NoOtherImage`] if a distortion needs another image and there is none. Returns
+/// [`BpoError::NoImages`] and empties the file if no image can be used. A [shard](super::Shard)
+/// without a usable image keeps its records with a warning, because other shards may have some.
 pub fn weaken<M: VisionLanguageModel>(
     config: &RunConfig,
     samples: &[SftSample],
     images: &ImageRoot,
     model: impl FnOnce() -> Result<M, BpoError>,
-    file: &Path,
+    file: &mut StageFile,
     progress: &mut dyn Progress,
 ) -> Result<StageOutcome, BpoError> {
     let _span = tracing::info_span!("weaken", samples = samples.len()).entered();
@@ -47,7 +49,7 @@ pub fn weaken<M: VisionLanguageModel>(
     let variants = at_least_one(config.weaken.variants());
     let per_call = job.at_a_time.saturating_mul(BATCHES_PER_CALL);
     let shard = config.weaken.shard;
-    let mut batches = Batches::open(Stage::Weaken, samples, variants, per_call, shard, |_| false, file)?;
+    let mut batches = Batches::new(Stage::Weaken, samples, variants, per_call, shard, |_| false, file)?;
     if batches.is_done() {
         batches.report(progress);
     } else {
@@ -59,18 +61,21 @@ pub fn weaken<M: VisionLanguageModel>(
     }
     let outcome = batches.outcome();
     if let Some(error) = without_images(&outcome, samples, images) {
-        // it would stand in the way of a run with the right image root
-        batches.remove()?;
-        return Err(error);
+        if shard.is_none() {
+            // otherwise the file would skip these samples when the image root is correct
+            batches.clear()?;
+            return Err(error);
+        }
+        tracing::warn!(shard = shard.map(tracing::field::display), "{}", chain(&error));
     }
-    drop(batches);
     progress.finished(Stage::Weaken, &outcome.summary);
     Ok(outcome)
 }
 
-/// The error of a stage in which every sample's image failed.
+/// Returns the error of a stage in which the images of all samples failed.
 fn without_images(outcome: &StageOutcome, samples: &[SftSample], images: &ImageRoot) -> Option<BpoError> {
-    let (first, skipped) = samples.first().zip(outcome.skipped.first())?;
+    let skipped = outcome.skipped.first()?;
+    let first = samples.iter().find(|sample| sample.id == skipped.id)?;
     let all = outcome.summary.done == 0 && outcome.skipped.iter().all(|skipped| skipped.reason.is_of_image());
     all.then(|| BpoError::NoImages {
         first: images.path().join(&first.image),
@@ -79,24 +84,24 @@ fn without_images(outcome: &StageOutcome, samples: &[SftSample], images: &ImageR
     })
 }
 
-/// A setting that counts something, of which there is at least one.
+/// Converts a count, with 1 in place of 0.
 pub(super) fn at_least_one(number: usize) -> NonZeroUsize {
     NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN)
 }
 
-/// What the stage works on.
+/// The parameters of the stage.
 struct Job<'a> {
     config: &'a RunConfig,
     samples: &'a [SftSample],
-    /// Requests hold names of images, and the model loads one after the other.
+    /// Requests hold image names, and the model loads one image after the other.
     cache: ImageCache,
-    /// Answers made at the same time.
+    /// Number of answers generated at the same time.
     at_a_time: NonZeroUsize,
 }
 
 impl<'a> Job<'a> {
-    /// Answers all items of a batch, also those that are done: what a model answers may depend, in its last digits,
-    /// on what else is in its batch.
+    /// Answers all items of a batch, including finished ones, because the last digits of a model's
+    /// output may depend on the other items of its batch.
     fn answer<M: VisionLanguageModel>(
         &self,
         batch: &mut Batch<'a, '_>,
@@ -104,13 +109,12 @@ impl<'a> Job<'a> {
     ) -> Result<(), BpoError> {
         let items = batch.items;
         let mut requests = Vec::with_capacity(items.len());
-        // place in the batch and provenance of each request
+        // index in the batch and provenance of each request
         let mut asked = Vec::with_capacity(items.len());
         let mut skipped = VecDeque::new();
         for (place, &item) in items.iter().enumerate() {
-            // its own image first: what is wrong with it is the sample's, and no reason to look for
-            // another image
-            match loaded::check(&self.cache, item.sample)? {
+            // the sample's own image first: if it cannot be used, no other image is needed
+            match sample_images::check(&self.cache, item.sample)? {
                 Ok(image) => {
                     let other = if self.distortion(item).needs_other() {
                         Some(self.other_image(item)?)
@@ -131,7 +135,7 @@ impl<'a> Job<'a> {
         model.respond_each(&requests, self.at_a_time, &mut |index, answer| {
             answers.receive(index, || {
                 let (place, provenance) = &asked[index];
-                // in the samples' order where the model answers in order
+                // keeps the order of the samples if the model answers in order
                 while skipped.front().is_some_and(|(before, _)| before < place) {
                     write_first(batch, &mut skipped)?;
                 }
@@ -145,8 +149,8 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    /// The distortion of an item: variants are the answers for the first distortion, then those for
-    /// the second, and so on.
+    /// Returns the distortion of an item. Variants are the answers for the first distortion, then
+    /// those for the second, and so on.
     fn distortion(&self, item: Item<'_>) -> &Distortion {
         &self.config.weaken.distortion[item.variant / at_least_one(self.config.weaken.samples)]
     }
@@ -161,7 +165,7 @@ impl<'a> Job<'a> {
 
     fn other_image(&self, item: Item<'a>) -> Result<OtherImage, BpoError> {
         let seed = self.seed(item, "weaken/other");
-        let other = loaded::other(&self.cache, self.samples, item.sample, seed)?;
+        let other = sample_images::other(&self.cache, self.samples, item.sample, seed)?;
         other.ok_or_else(|| BpoError::NoOtherImage {
             id: item.sample.id.clone(),
             distortion: self.distortion(item).to_string(),
@@ -198,16 +202,16 @@ impl<'a> Job<'a> {
     }
 }
 
-/// The first words of an answer, as many as `fraction` of them, rounded down.
+/// Returns the first words of an answer: `fraction` of its words, rounded down.
 fn answer_prefix(answer: &str, fraction: f64) -> &str {
     let words = (count_words(answer) as f64 * fraction) as usize;
     let last = answer.split_whitespace().take(words).last();
-    // words are parts of the answer itself
+    // words are slices of `answer`
     let end = last.map_or(0, |word| word.as_ptr() as usize - answer.as_ptr() as usize + word.len());
     answer[..end].trim_start()
 }
 
-/// Writes the first of the items that are not asked for.
+/// Writes the first of the skipped items.
 fn write_first(
     batch: &mut Batch<'_, '_>,
     skipped: &mut VecDeque<(usize, StageRecord)>,
@@ -218,7 +222,8 @@ fn write_first(
     }
 }
 
-/// What the seeds of an item are drawn from: the id of its sample, with the number of the answer for all but the first.
+/// Returns the bytes that the seeds of an item are derived from: the id of its sample and, unless
+/// it is 0, the index of the answer.
 fn seed_name(item: Item<'_>) -> Vec<u8> {
     let mut name = item.sample.id.clone().into_bytes();
     if item.variant > 0 {
@@ -270,7 +275,7 @@ mod tests {
             id: image.into(),
             image: image.into(),
             system: None,
-            history: Vec::new(),
+            history: Default::default(),
             prompt: "<image>\nWhat is it?".into(),
             answer: "A cat.".into(),
         }
@@ -299,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_holds_one_decoded_image_at_a_time() {
+    fn batch_has_one_decoded_image_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let names: Vec<String> = (0..12).map(|index| format!("{index}.png")).collect();
         for name in &names {
@@ -311,9 +316,10 @@ mod tests {
         let cache = ImageCache::with_max_bytes(root, 0);
         let size = at_least_one(12);
         let job = Job { config: &config, samples: &samples, cache, at_a_time: size };
-        let file = dir.path().join("weakened.jsonl");
+        let mut file = StageFile::open(&dir.path().join("weakened.jsonl")).unwrap();
         let mut batches =
-            Batches::open(Stage::Weaken, &samples, NonZeroUsize::MIN, size, None, |_| false, &file).unwrap();
+            Batches::new(Stage::Weaken, &samples, NonZeroUsize::MIN, size, None, |_| false, &mut file)
+                .unwrap();
         let mut model = Watcher::default();
         batches.run(&mut (), |batch| job.answer(batch, &mut model)).unwrap();
         assert_eq!(batches.outcome().summary.done, 12);
@@ -321,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_begins_with_its_first_words() {
+    fn answer_prefix_has_the_given_fraction_of_words() {
         let answer = " A cat  on\na mat. ";
         let all = "A cat  on\na mat.";
         for (fraction, expected) in

@@ -8,7 +8,6 @@ use bpo::distort::{DistortError, ImageLimits, Input, PngText, load_rgb, read_png
 use bpo::pairs::{SkipReason, item_seed};
 use bpo::{CopyState, DistortEvent, DistortFiles, DistortFilesError};
 use image::{Rgb, RgbImage};
-use sha2::{Digest, Sha256};
 
 use crate::{Folders, counts, distortion, files, skipped, threads};
 
@@ -38,7 +37,7 @@ fn copies_record_their_origin() {
     };
     let digest = |name: &str| -> String {
         let bytes = fs::read(folders.images().join(name)).unwrap();
-        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+        bpo_pairs::Fingerprint::of(bytes).to_string()
     };
     let blur = distortion("blur:sigma=0.5..3");
     folders.run(&DistortFiles::new(blur.clone()).with_seed(7)).unwrap();

@@ -1,5 +1,7 @@
-//! Weakening and injection: resumed from a torn file they leave the bytes of an undisturbed run.
+//! Weakening and injection. Resumed from a truncated file, they give the same bytes as an
+//! uninterrupted run.
 
+mod ledger;
 mod orders;
 
 use std::collections::HashSet;
@@ -14,7 +16,9 @@ use bpo::pairs::{
     Contrast, ContrastMode, FinishReason, Generated, JsonlStore, PairFilter, RecordKey, RequestFailure,
     SftSample, SkipReason, make_all_pairs,
 };
-use bpo::stages::{Existing, Shard, StageOutcome, StageRecord, assemble, inject, pair, weaken};
+use bpo::stages::{
+    ExistingPairs, Shard, StageAnswers, StageFile, StageOutcome, StageRecord, assemble, inject, pair, weaken,
+};
 use bpo::{
     BpoError, Distortions, ImageRoot, OnAnswer, RunConfig, StageSummary, VisionLanguageModel, VisionRequest,
 };
@@ -34,7 +38,7 @@ impl fmt::Display for ModelError {
 
 impl std::error::Error for ModelError {}
 
-/// Answers with what it was asked; goes down after `calls`.
+/// Answers with the content of the request; fails after `calls` calls.
 struct Model {
     calls: usize,
     batches: Vec<usize>,
@@ -53,7 +57,7 @@ impl VisionLanguageModel for Model {
         let down = self.batches.len() == self.calls;
         self.batches.push(requests.len());
         let answer = |(place, request): (usize, &VisionRequest)| match () {
-            // The first of a batch still gets through.
+            // the first request of a batch still succeeds
             () if down && place > 0 => Err(ModelError::Down),
             () if request.prompt.contains("How many coins") => Err(ModelError::TooLong),
             () => {
@@ -77,7 +81,7 @@ impl VisionLanguageModel for Model {
     }
 }
 
-/// Appends its seed; fails after `down_at` requests.
+/// Appends the seed to the answer; fails after `down_at` requests.
 struct Injector {
     down_at: usize,
     requests: usize,
@@ -103,7 +107,7 @@ fn samples() -> Vec<SftSample> {
     data.samples
 }
 
-/// All images but the astronaut's; the rocket's is empty.
+/// All images except `astronaut.jpg`; `rocket.jpg` is empty.
 fn images(dir: &Path) -> ImageRoot {
     for name in ["cat.png", "coffee.png", "coins.png"] {
         RgbImage::new(3, 2).save(dir.join(name)).unwrap();
@@ -113,7 +117,8 @@ fn images(dir: &Path) -> ImageRoot {
     ImageRoot::new(dir).unwrap()
 }
 
-/// Settings with this seed, and calls of 12 questions and 3 rewritings.
+/// Settings with a seed, 12 questions per call of the model and 3 answers per batch of the
+/// injector.
 fn config(seed: u64) -> RunConfig {
     let mut config = RunConfig::default();
     config.seed.0 = seed;
@@ -123,12 +128,13 @@ fn config(seed: u64) -> RunConfig {
 }
 
 fn run_weaken(path: &Path, images: &ImageRoot, model: &mut Model) -> Result<StageSummary, BpoError> {
-    let outcome = weaken(&config(3), &samples(), images, || Ok(model), path, &mut ())?;
+    let mut file = StageFile::open(path)?;
+    let outcome = weaken(&config(3), &samples(), images, || Ok(model), &mut file, &mut ())?;
     Ok(outcome.summary)
 }
 
 #[test]
-fn weakening_skips_what_cannot_be_answered() {
+fn weakening_skips_samples_without_an_answer() {
     let dir = tempfile::tempdir().unwrap();
     let images = images(dir.path());
     let path = dir.path().join("weakened.jsonl");
@@ -139,7 +145,7 @@ fn weakening_skips_what_cannot_be_answered() {
     }
     let text = fs::read_to_string(&path).unwrap();
     let line = text.lines().find(|line| line.contains("astronaut-0")).unwrap();
-    assert!(line.contains(r#""reason":"image-missing","skipped":"no image \"astronaut.jpg\""#), "{line}");
+    assert!(line.contains(r#""reason":"image-missing","detail":"no image \"astronaut.jpg\""#), "{line}");
 
     let mut idle = Model::new(0);
     assert_eq!(run_weaken(&path, &images, &mut idle).unwrap(), summary);
@@ -147,13 +153,13 @@ fn weakening_skips_what_cannot_be_answered() {
 }
 
 #[test]
-fn weakening_resumes_from_torn_files() {
+fn weakening_resumes_from_truncated_files() {
     let dir = tempfile::tempdir().unwrap();
     let images = images(dir.path());
     let path = dir.path().join("weakened.jsonl");
     run_weaken(&path, &images, &mut Model::new(usize::MAX)).unwrap();
     let undisturbed = fs::read(&path).unwrap();
-    // Every line is torn in several places; the store's own tests try every byte.
+    // every line is cut at several places; the tests of the store cut at every byte
     for cut in (0..undisturbed.len()).step_by(13) {
         fs::write(&path, &undisturbed[..cut]).unwrap();
         run_weaken(&path, &images, &mut Model::new(usize::MAX)).unwrap();
@@ -162,7 +168,7 @@ fn weakening_resumes_from_torn_files() {
 }
 
 #[test]
-fn a_model_that_goes_down_stops_the_stage_and_loses_nothing() {
+fn failing_model_stops_the_stage_and_keeps_all_answers() {
     let dir = tempfile::tempdir().unwrap();
     let images = images(dir.path());
     let (path, other) = (dir.path().join("a.jsonl"), dir.path().join("b.jsonl"));
@@ -179,14 +185,15 @@ fn a_model_that_goes_down_stops_the_stage_and_loses_nothing() {
 }
 
 #[test]
-fn a_file_of_other_samples_is_refused() {
+fn file_of_other_samples_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let images = images(dir.path());
     let path = dir.path().join("weakened.jsonl");
     run_weaken(&path, &images, &mut Model::new(usize::MAX)).unwrap();
     let resume = |samples: &[SftSample]| {
         let model = || Ok(Model::new(0));
-        weaken(&config(3), samples, &images, model, &path, &mut ()).unwrap_err()
+        let mut file = StageFile::open(&path).unwrap();
+        weaken(&config(3), samples, &images, model, &mut file, &mut ()).unwrap_err()
     };
     let mut other = samples();
     other[1].id = "another".into();
@@ -195,7 +202,7 @@ fn a_file_of_other_samples_is_refused() {
 }
 
 #[test]
-fn a_vanished_image_root_is_no_images_fault() {
+fn missing_image_root_is_an_error_and_skips_no_sample() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("weakened.jsonl");
     let root_dir = dir.path().join("images");
@@ -208,15 +215,16 @@ fn a_vanished_image_root_is_no_images_fault() {
 }
 
 fn run_inject(path: &Path, injector: &mut dyn ErrorInjector) -> Result<StageSummary, BpoError> {
-    let outcome = inject(&config(0), &samples(), &HashSet::new(), || Ok(injector), path, &mut ())?;
+    let mut file = StageFile::open(path)?;
+    let outcome = inject(&config(0), &samples(), &HashSet::new(), || Ok(injector), &mut file, &mut ())?;
     Ok(outcome.summary)
 }
 
 #[test]
-fn injection_goes_on_where_its_server_went_down() {
+fn injection_resumes_after_a_server_failure() {
     let dir = tempfile::tempdir().unwrap();
     let (path, other) = (dir.path().join("a.jsonl"), dir.path().join("b.jsonl"));
-    // only what is missing is asked for again
+    // only missing answers are requested again
     for (down_at, done) in [(2, 2), (4, 6), (usize::MAX, 7)] {
         let outcome = run_inject(&path, &mut Injector { down_at, requests: 0 });
         assert_eq!(outcome.is_ok(), down_at == usize::MAX);
@@ -239,7 +247,7 @@ impl ErrorInjector for Refusing {
 }
 
 #[test]
-fn refused_rewrites_are_counted_and_not_tried_again() {
+fn refused_rewrites_are_counted_and_not_repeated() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("injected.jsonl");
     let summary = run_inject(&path, &mut Refusing).unwrap();
@@ -263,7 +271,7 @@ fn missing_answers_are_an_error() {
 }
 
 #[test]
-fn answers_become_pairs() {
+fn answers_make_pairs() {
     let dir = tempfile::tempdir().unwrap();
     let images = images(dir.path());
     let (weakened, injected) = (dir.path().join("weakened.jsonl"), dir.path().join("injected.jsonl"));
@@ -301,7 +309,7 @@ fn answers_become_pairs() {
     assert_eq!(alone.skipped[0].reason, SkipReason::NoPreference);
 }
 
-/// Several answers of each sample, made with other images where they are needed, and recorded.
+/// Each sample has several answers, made with other images where needed, and with their provenance.
 #[test]
 fn a_sample_can_have_several_answers() {
     let dir = tempfile::tempdir().unwrap();
@@ -313,8 +321,10 @@ fn a_sample_can_have_several_answers() {
     config.weaken.prefix_fraction = 0.5;
     config.weaken.contrast = Some(Contrast::new(ContrastMode::AmplifyPrior));
     assert_eq!(config.weaken.variants(), 4);
-    let run =
-        |path: &Path, model: &mut Model| weaken(&config, &samples(), &images, || Ok(model), path, &mut ());
+    let run = |path: &Path, model: &mut Model| {
+        let mut file = StageFile::open(path)?;
+        weaken(&config, &samples(), &images, || Ok(model), &mut file, &mut ())
+    };
     let path = dir.path().join("weakened.jsonl");
     let StageOutcome { summary, .. } = run(&path, &mut Model::new(usize::MAX)).unwrap();
     assert_eq!((summary.done, summary.skipped.total()), (16, 12));
@@ -335,7 +345,7 @@ fn a_sample_can_have_several_answers() {
         let provenance = answer.provenance.as_ref().unwrap();
         assert_eq!((provenance.contrast, provenance.variant), (config.weaken.contrast, place % 4));
         assert_eq!(provenance.prefix_words, sample.answer.split_whitespace().count() / 2);
-        // seeds of its own, and what was drawn
+        // each answer has its own seeds
         assert!(seen.insert(answer.response.clone()), "{answer:?}");
         match answer.variant {
             0 | 1 => {
@@ -351,7 +361,7 @@ fn a_sample_can_have_several_answers() {
         }
     }
 
-    // killed in the middle of a sample it leaves the same bytes
+    // the file has the same bytes if the process is killed within a sample
     let other = dir.path().join("again.jsonl");
     run(&other, &mut Model::new(2)).unwrap_err();
     run(&other, &mut Model::new(usize::MAX)).unwrap();
@@ -368,7 +378,7 @@ fn a_sample_can_have_several_answers() {
 }
 
 #[test]
-fn without_another_image_none_is_made_up() {
+fn sample_without_another_image_is_skipped() {
     let dir = tempfile::tempdir().unwrap();
     let images = images(dir.path());
     let alone: Vec<_> = samples().into_iter().filter(|sample| sample.image == "cat.jpg").collect();
@@ -376,11 +386,12 @@ fn without_another_image_none_is_made_up() {
     config.weaken.distortion = Distortions::new(vec!["swap".parse().unwrap()]).unwrap();
     let run = |samples: &[SftSample]| {
         let (path, model) = (dir.path().join("weakened.jsonl"), || Ok(Model::new(usize::MAX)));
-        weaken(&config, samples, &images, model, &path, &mut ()).unwrap_err()
+        let mut file = StageFile::open(&path).unwrap();
+        weaken(&config, samples, &images, model, &mut file, &mut ()).unwrap_err()
     };
     let error = run(&alone);
     assert!(matches!(&error, BpoError::NoOtherImage { distortion, .. } if distortion == "swap"), "{error}");
-    // an image of its own that is missing is the sample's affair, not the stage's
+    // if its own image is missing, the sample is skipped and the stage does not fail
     let missing: Vec<_> = samples().into_iter().filter(|sample| sample.image == "astronaut.jpg").collect();
     let error = run(&missing);
     let BpoError::NoImages { skipped, .. } = error else { panic!("{error}") };

@@ -1,8 +1,8 @@
-//! Answers in any order, kills at every byte, shards: always the same pairs.
+//! The pairs are the same for answers in any order, kills at every byte, and shards.
 
 use super::*;
 
-/// Answers in an order drawn from `seed`, and is killed after `left` answers.
+/// Answers in an order drawn from `seed`; fails after `left` answers.
 struct Unordered {
     seed: u64,
     left: usize,
@@ -14,7 +14,7 @@ impl Unordered {
         Self { seed, left: usize::MAX, asked: Vec::new() }
     }
 
-    /// The places of `count` requests in a random order.
+    /// Returns the indices of `count` requests in random order.
     fn order(&mut self, count: usize) -> Vec<usize> {
         let mut places: Vec<usize> = (0..count).collect();
         for last in (1..count).rev() {
@@ -80,7 +80,7 @@ impl ErrorInjector for Unordered {
     }
 }
 
-/// A directory with images, and the stages in it.
+/// The stages in a directory with images.
 struct Stages {
     dir: tempfile::TempDir,
     images: ImageRoot,
@@ -102,26 +102,30 @@ impl Stages {
     }
 
     fn weaken(&self, file: &Path, model: &mut Unordered) -> Result<StageOutcome, BpoError> {
-        weaken(&self.config, &samples(), &self.images, || Ok(model), file, &mut ())
+        let mut file = StageFile::open(file)?;
+        weaken(&self.config, &samples(), &self.images, || Ok(model), &mut file, &mut ())
     }
 
     fn inject(&self, file: &Path, injector: &mut Unordered) -> Result<StageOutcome, BpoError> {
         let dropped = HashSet::from(["astronaut-0".to_owned()]);
-        inject(&self.config, &samples(), &dropped, || Ok(injector), file, &mut ())
+        let mut file = StageFile::open(file)?;
+        inject(&self.config, &samples(), &dropped, || Ok(injector), &mut file, &mut ())
     }
 
-    /// The bytes of the pairs.
+    /// Returns the content of the file of pairs.
     fn pair(&self, files: &[&Path]) -> Vec<u8> {
         let out = self.at("pairs.jsonl");
         let _ = fs::remove_file(&out);
-        pair(&self.config, &samples(), files, &out, Existing::Refuse, &mut ()).unwrap();
+        let answers = files.iter().map(|file| StageAnswers::read(file).unwrap()).collect();
+        pair(&self.config, &samples(), answers, &out, ExistingPairs::Refuse, &mut ()).unwrap();
         fs::read(&out).unwrap()
     }
 }
 
-/// What was skipped, and the pairs, are the same however the answers came and wherever the files were cut off.
+/// Skipped items and pairs do not depend on the order of the answers or on where files are
+/// truncated.
 #[test]
-fn random_orders_and_kills_at_every_byte_give_the_same_pairs() {
+fn random_orders_and_truncation_at_every_byte_give_the_same_pairs() {
     let stages = Stages::new();
     let (weakened, injected) = (stages.at("weakened.jsonl"), stages.at("injected.jsonl"));
     let expected_weakened = stages.weaken(&weakened, &mut Unordered::new(0)).unwrap();
@@ -139,7 +143,7 @@ fn random_orders_and_kills_at_every_byte_give_the_same_pairs() {
         let whole = [&weakened, &injected].map(|file| fs::read(file).unwrap());
         assert!(orders.insert(whole.clone()));
         assert_eq!(stages.pair(&[&injected, &weakened]), expected, "seed {seed}");
-        // every byte once; the other orders at some
+        // truncated at every byte for one order, at some bytes for the others
         let step = if seed == 1 { 1 } else { 97 };
         for cut in (0..whole[0].len().max(whole[1].len())).step_by(step) {
             if let Some(torn) = whole[0].get(..cut) {
@@ -156,9 +160,9 @@ fn random_orders_and_kills_at_every_byte_give_the_same_pairs() {
     }
 }
 
-/// An answer that is there is written, even if another one of its batch fails, and is not asked for again.
+/// An answer is written even if another one of its batch fails, and is not requested again.
 #[test]
-fn no_answer_is_lost_or_asked_for_twice() {
+fn every_answer_is_requested_exactly_once() {
     let mut stages = Stages::new();
     stages.config.inject.batch_size = 100;
     let file = stages.at("injected.jsonl");
@@ -183,7 +187,7 @@ fn no_answer_is_lost_or_asked_for_twice() {
     assert_eq!(asked, expected);
 }
 
-/// Three shards of each stage give the pairs of the whole.
+/// Three shards of each stage give the same pairs as the whole stage.
 #[test]
 fn shards_give_the_same_pairs() {
     let mut stages = Stages::new();
@@ -210,9 +214,64 @@ fn shards_give_the_same_pairs() {
     assert!(matches!(stages.weaken(&weakened, &mut Unordered::new(0)), Err(BpoError::OtherSamples { .. })));
 }
 
-/// Ids with a NUL, and ids that look like those of other answers, are kept apart.
+/// A shard whose images are all missing keeps its records, as the whole stage does. The error of a
+/// whole stage names an image that failed.
 #[test]
-fn ids_may_have_a_nul() {
+fn a_shard_without_images_skips_its_samples() {
+    let mut stages = Stages::new();
+    stages.config.weaken.samples = 1;
+    stages.config.weaken.shard = Some("2/2".parse().unwrap());
+    let mut samples = samples();
+    let all = samples.iter().position(|sample| sample.image == "astronaut.jpg").unwrap();
+    let missing = samples[all].clone();
+    let usable = samples.iter().find(|sample| sample.image == "cat.jpg").unwrap().clone();
+    // batches of four: the second one, which is the shard, has only missing images
+    samples = (0..8).map(|place| if place < 4 { usable.clone() } else { missing.clone() }).collect();
+    samples.iter_mut().enumerate().for_each(|(place, sample)| sample.id = place.to_string());
+    let path = stages.at("weakened.jsonl");
+    let run = |samples: &[SftSample], config: &RunConfig| {
+        let mut file = StageFile::open(&path).unwrap();
+        weaken(config, samples, &stages.images, || Ok(Unordered::new(0)), &mut file, &mut ())
+    };
+    let outcome = run(&samples, &stages.config).unwrap();
+    assert_eq!((outcome.summary.done, outcome.skipped.len()), (0, 4));
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 4);
+
+    fs::remove_file(&path).unwrap();
+    let mut whole = stages.config.clone();
+    whole.weaken.shard = None;
+    let error = run(&samples[4..], &whole).unwrap_err();
+    let BpoError::NoImages { first, .. } = &error else { panic!("{error}") };
+    assert!(first.ends_with("astronaut.jpg"), "{error}");
+    assert!(fs::read(&path).unwrap().is_empty());
+}
+
+/// A shard whose requests were all refused keeps its records. The whole stage is an error.
+#[test]
+fn a_shard_whose_requests_are_refused_skips_its_samples() {
+    struct Refused;
+    impl ErrorInjector for Refused {
+        fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
+            let refused = |_| Err(InjectionFailure::Refused { source: Box::new(ModelError::TooLong) });
+            requests.iter().map(refused).collect()
+        }
+    }
+    let mut stages = Stages::new();
+    let path = stages.at("injected.jsonl");
+    let run = |config: &RunConfig| {
+        let mut file = StageFile::open(&path).unwrap();
+        inject(config, &samples(), &HashSet::new(), || Ok(Refused), &mut file, &mut ())
+    };
+    assert!(matches!(run(&stages.config), Err(BpoError::NothingAnswered { .. })));
+    assert!(fs::read(&path).unwrap().is_empty());
+    stages.config.inject.shard = Some("1/2".parse().unwrap());
+    assert!(run(&stages.config).unwrap().skipped.len() > 1);
+    assert!(!fs::read(&path).unwrap().is_empty());
+}
+
+/// Ids with a NUL, and ids that look like the keys of other answers, are distinct.
+#[test]
+fn ids_may_contain_nul() {
     let stages = Stages::new();
     let mut samples = samples();
     samples.truncate(3);
@@ -222,7 +281,8 @@ fn ids_may_have_a_nul() {
     let file = stages.at("weakened.jsonl");
     let run = || {
         let model = || Ok(Unordered::new(5));
-        weaken(&stages.config, &samples, &stages.images, model, &file, &mut ()).unwrap().summary.done
+        let mut file = StageFile::open(&file).unwrap();
+        weaken(&stages.config, &samples, &stages.images, model, &mut file, &mut ()).unwrap().summary.done
     };
     assert_eq!((run(), run()), (6, 6));
 }

@@ -32,9 +32,9 @@ fn inject(data: &Path, out: &Path) -> Outcome {
     bpo(arguments!["inject", "--data", data, "--out", out])
 }
 
-/// Case 2.3: files beside an output belong to the user.
+/// Files beside an output belong to the user.
 #[test]
-fn names_beside_an_output_are_the_users() {
+fn user_files_beside_an_output_are_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let data = write(&at("llava.json"), &two());
@@ -49,9 +49,9 @@ fn names_beside_an_output_are_the_users() {
     assert_eq!(left.count(), mine.len() + 4, "data, answers, their settings and pairs");
 }
 
-/// Case 3.2: a record over a size limit is skipped, and the others are used.
+/// A record over a size limit is skipped, and the others are used.
 #[test]
-fn records_larger_than_any_real_one_are_skipped() {
+fn records_above_the_size_limit_are_skipped() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let mut records = two();
@@ -66,9 +66,9 @@ fn records_larger_than_any_real_one_are_skipped() {
     assert_eq!(read_lines(at("out.jsonl")).len(), 2);
 }
 
-/// Case 3.3: settings over a limit are refused before any work.
+/// Settings over a limit are refused before any work.
 #[test]
-fn settings_above_any_limit_are_refused() {
+fn settings_above_the_limits_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let data = write(&at("llava.json"), &two());
@@ -76,11 +76,18 @@ fn settings_above_any_limit_are_refused() {
         ("[weaken]\nmax_new_tokens = 1000000000000\n", "`weaken.max_new_tokens`"),
         ("[weaken]\nsamples = 1000000000\n", "`weaken.samples`"),
         ("[inject]\nbatch_size = 1000000000000\n", "`inject.batch_size`"),
+        ("[inject.llm]\nattempts = 4000000000\n", "`inject.llm.attempts`"),
+        ("[inject.llm]\nmax_new_tokens = 1000000000000\n", "`inject.llm.max_new_tokens`"),
     ] {
         fs::write(at("bpo.toml"), settings).unwrap();
         let files =
             arguments!["inject", "--config", at("bpo.toml"), "--data", &data, "--out", at("out.jsonl")];
         bpo(files).refuses_naming(&[key]);
+    }
+    #[cfg(feature = "flex")]
+    for flag in ["--max-new-tokens", "--batch-size"] {
+        let generate = arguments!["generate", "--model", "m", "--questions", "q", "--images", "i"];
+        bpo([generate, arguments![flag, "1000000000000"]].concat()).refuses_naming(&[flag, "1048576"]);
     }
     let eval = arguments!["eval", "pope", "--questions", "q", "--answers", "a", "--resamples", "1000000000"];
     bpo(eval).refuses_naming(&["--resamples", "1000000"]);
@@ -89,7 +96,8 @@ fn settings_above_any_limit_are_refused() {
 #[cfg(unix)]
 mod unix {
     use std::io::Write;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    use std::os::unix::net::UnixListener;
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -100,22 +108,25 @@ mod unix {
         path
     }
 
-    /// Case 2.2: an output that is a FIFO or a device is refused, and a link is written through.
+    /// An output that is a FIFO or a socket is refused, and a link is written through. No
+    /// device of the system is named as an output, because a fault could replace it.
     #[test]
-    fn an_output_is_a_file_or_a_link_to_one() {
+    fn output_that_is_not_a_file_or_link_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let data = write(&at("llava.json"), &two());
-        let fifo = fifo(at("fifo"));
+        let (fifo, socket) = (fifo(at("fifo")), at("socket"));
+        let _listener = UnixListener::bind(&socket).unwrap();
         inject(&data, &fifo).fails_naming(&["fifo is a FIFO: expected a regular file"]);
-        inject(&data, Path::new("/dev/null")).fails_naming(&["/dev/null is a device"]);
+        inject(&data, &socket).fails_naming(&["socket is a socket: expected a regular file"]);
         inject(&data, &at("answers.jsonl")).succeeds();
         let pair = |out: &Path| {
             bpo(arguments!["pair", "--data", &data, "--answers", at("answers.jsonl"), "--out", out])
         };
         pair(&fifo).fails_naming(&["fifo is a FIFO: expected a regular file"]);
-        pair(Path::new("/dev/null")).fails_naming(&["/dev/null is a device"]);
-        assert!(!fifo.is_file(), "it was replaced");
+        pair(&socket).fails_naming(&["socket is a socket: expected a regular file"]);
+        let kind = |path: &Path| path.symlink_metadata().unwrap().file_type();
+        assert!(kind(&fifo).is_fifo() && kind(&socket).is_socket(), "one was replaced");
 
         fs::create_dir(at("far")).unwrap();
         for name in ["injected.jsonl", "pairs.jsonl"] {
@@ -128,9 +139,9 @@ mod unix {
         }
     }
 
-    /// Case 3.8: devices and FIFOs as inputs are refused, and a pipe is read once.
+    /// Devices and FIFOs as inputs are refused, and a pipe is read once.
     #[test]
-    fn an_input_is_a_file_or_a_pipe_that_is_read_once() {
+    fn inputs_can_be_files_or_pipes() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let data = write(&at("llava.json"), &two());
@@ -152,9 +163,9 @@ mod unix {
         }
     }
 
-    /// Case 3.8: a FIFO is refused whether or not it has a writer.
+    /// A FIFO is refused whether or not it has a writer.
     #[test]
-    fn a_fifo_with_a_writer_is_refused_too() {
+    fn fifo_with_a_writer_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let fifo = fifo(dir.path().join("fifo"));
         let mut both = fs::File::options().read(true).write(true).open(&fifo).unwrap();
@@ -172,9 +183,9 @@ mod with_a_model {
     use crate::common::checkpoint::copy_to;
     use crate::common::{command, copy_run, parse_lines, photos, score, tiny, write_three_pairs};
 
-    /// Case 2.8: links that lead out of a checkpoint are not followed.
+    /// Links that lead out of a checkpoint are not followed.
     #[test]
-    fn merging_copies_no_file_that_a_link_leads_out_to() {
+    fn merging_does_not_copy_linked_files_outside() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         copy_to(&at("model"));
@@ -196,9 +207,9 @@ mod with_a_model {
         assert!(at("merged.partial/mine").is_dir());
     }
 
-    /// Case 3.8: a dangling link beside the weights is ignored.
+    /// A dangling link beside the weights is ignored.
     #[test]
-    fn a_link_to_nowhere_beside_the_weights_is_ignored() {
+    fn dangling_link_beside_the_weights_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         copy_to(&at("model"));
@@ -211,32 +222,44 @@ mod with_a_model {
         assert_eq!(score(&at("model"), &at("pairs.jsonl"), cache).succeeds().stdout, expected);
     }
 
-    /// Case 3.11: several processes fill one cache at the same time.
+    /// Several processes fill one cache at the same time, each with pairs of its own. The
+    /// cache then has the rows of all of them.
     #[test]
-    fn four_processes_can_fill_one_cache_at_once() {
+    fn four_processes_can_fill_one_cache() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        write_three_pairs(&at("pairs.jsonl"), ["A cat.", "A red cup."]);
-        let arguments = || {
+        let pairs = |i: usize| at(&format!("pairs-{i}.jsonl"));
+        for i in 0..4 {
+            let [chosen, rejected] = [format!("A cat, {i}."), format!("A red cup, {i}.")];
+            write_three_pairs(&pairs(i), [&chosen, &rejected]);
+        }
+        let arguments = |i: usize, cache: &str| {
             arguments![
                 "score",
                 "--model",
                 tiny(),
                 "--pairs",
-                at("pairs.jsonl"),
+                pairs(i),
                 "--images",
                 photos(),
                 "--cache",
-                at("cache.safetensors"),
+                at(cache),
             ]
         };
-        let start = |_| command(arguments()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let start = |i| {
+            let mut process = command(arguments(i, "cache.safetensors"));
+            process.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
         let running: Vec<_> = (0..4).map(start).collect();
         for process in running {
             let output = process.wait_with_output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             assert_eq!(parse_lines(std::str::from_utf8(&output.stdout).unwrap()).len(), 3);
         }
-        bpo(arguments()).succeeds();
+        // one process after the other gives the same file
+        (0..4).for_each(|i| drop(bpo(arguments(i, "expected.safetensors")).succeeds()));
+        let [found, expected] =
+            ["cache.safetensors", "expected.safetensors"].map(|name| fs::read(at(name)).unwrap());
+        assert!(found == expected, "{} bytes, expected {}", found.len(), expected.len());
     }
 }

@@ -1,10 +1,9 @@
-//! Inputs that once lost files, leaked secrets or broke the program. Tests name the number of their
-//! case.
+//! Inputs that once lost files, leaked secrets or broke the program.
 
 mod files;
 #[cfg(all(unix, feature = "flex"))]
-mod leaks;
-#[cfg(all(unix, feature = "flex"))]
 mod robustness;
+#[cfg(all(unix, feature = "flex"))]
+mod safety;
 #[cfg(all(unix, feature = "flex"))]
 mod support;

@@ -31,12 +31,24 @@ impl Dir {
 
 /// Runs the program, and fails if it hangs.
 pub(super) fn ends(command: &mut Command) -> Outcome {
+    ends_within(command, None)
+}
+
+/// Runs the program, and fails if it hangs or, on Linux, if it has more memory than `megabytes` at
+/// one time.
+pub(super) fn ends_within(command: &mut Command, megabytes: Option<u64>) -> Outcome {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let start = Instant::now();
     while child.try_wait().unwrap().is_none() {
         if start.elapsed() > Duration::from_secs(30) {
             child.kill().unwrap();
             panic!("{command:?} hangs: {:?}", child.wait_with_output());
+        }
+        if let Some(peak) =
+            peak_megabytes(child.id()).filter(|peak| megabytes.is_some_and(|most| *peak > most))
+        {
+            child.kill().unwrap();
+            panic!("{command:?} takes {peak} MB, more than {megabytes:?}");
         }
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -46,6 +58,14 @@ pub(super) fn ends(command: &mut Command) -> Outcome {
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+/// The largest resident memory that a process has had, where `/proc` shows it.
+fn peak_megabytes(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = peak.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes / 1000)
 }
 
 /// The command ends with an error, not by a signal or a panic.

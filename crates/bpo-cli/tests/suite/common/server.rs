@@ -26,6 +26,11 @@ impl Server {
         Self::start("400 Bad Request", "out of luck", usize::MAX)
     }
 
+    /// Answers 401 to every request.
+    pub fn refusing_the_key() -> Self {
+        Self::start("401 Unauthorized", "wrong key", usize::MAX)
+    }
+
     /// Answers 500 with a text to every request.
     pub fn failing_with(text: &'static str) -> Self {
         Self::start("500 Internal Server Error", text, usize::MAX)

@@ -1,4 +1,4 @@
-//! Training of the weights themselves, on the tiny model.
+//! Full fine-tuning of the tiny model.
 #![cfg(feature = "flex")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ fn photos() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/photos")
 }
 
-/// Which of language model, projector and vision tower are trained, for how many steps.
+/// Settings that train some of language model, projector and vision tower, for `steps` steps.
 fn config(parts: [bool; 3], steps: usize) -> RunConfig {
     let mut config = RunConfig::default();
     config.model.path = Some(tiny());
@@ -40,7 +40,7 @@ fn pairs() -> Vec<PreferencePair> {
         id: id.into(),
         image: image.into(),
         system: None,
-        history: Vec::new(),
+        history: Default::default(),
         prompt: "What is it?".into(),
         chosen: chosen.into(),
         rejected: rejected.into(),
@@ -56,7 +56,7 @@ fn pairs() -> Vec<PreferencePair> {
     ]
 }
 
-/// Stops after a step.
+/// Stops after a step, and keeps the metrics of all steps.
 struct Until(usize, Vec<StepMetrics>);
 
 impl Progress for Until {
@@ -66,7 +66,7 @@ impl Progress for Until {
     }
 }
 
-/// Trains in a directory, up to a step; gives the steps.
+/// Trains in a directory up to a step, and returns the metrics of the steps.
 fn train(config: &RunConfig, dir: &Path, stop: usize) -> Result<(RunStatus, Vec<StepMetrics>), BpoError> {
     config.validate()?;
     let images = ImageRoot::new(photos()).expect("photographs");
@@ -79,7 +79,7 @@ fn train(config: &RunConfig, dir: &Path, stop: usize) -> Result<(RunStatus, Vec<
     Ok((completion, progress.1))
 }
 
-/// Names in the file, with types, shapes and bytes, by canonical names.
+/// Returns name, type and shape, and the bytes of all weights by canonical name.
 fn weights(dir: &Path) -> BTreeMap<String, (String, Vec<u8>)> {
     let index = WeightIndex::open(dir, FamilySpec::of_checkpoint(dir).expect("a family")).expect("weights");
     let about = |entry: &bpo::model::TensorEntry| {
@@ -88,11 +88,11 @@ fn weights(dir: &Path) -> BTreeMap<String, (String, Vec<u8>)> {
     index.entries().iter().map(|(name, entry)| (name.clone(), about(entry))).collect()
 }
 
-/// Gradients reach all of what is on, and nothing else; and that is what is written.
+/// Exactly the enabled parts are changed, and the change is written.
 #[test]
-fn what_is_on_is_trained_and_nothing_else() {
+fn only_selected_parts_are_trained() {
     let base = weights(&tiny());
-    // the third vision layer lies behind the one whose features are taken, as does the last norm
+    // the third vision layer and the last norm are behind the layer whose features are used
     let runs = |name: &str| !name.contains("encoder.layers.2.") && !name.contains("post_layernorm");
     for parts in
         [[true, true, false], [true, false, false], [false, true, false], [false, false, true], [true; 3]]
@@ -114,14 +114,14 @@ fn what_is_on_is_trained_and_nothing_else() {
             parts.iter().zip(names).any(|(on, names)| *on && names.iter().any(|part| name.starts_with(part)))
         };
         let expected: BTreeSet<&String> = base.keys().filter(|name| on(name) && runs(name)).collect();
-        // what the bias of a key adds to all scores alike, softmax takes away again: its gradient is nought but rounding
+        // softmax is invariant to the bias of a key: its gradient is only rounding
         let but: BTreeSet<&String> = base.keys().filter(|name| name.ends_with("k_proj.bias")).collect();
         assert_eq!(&changed - &but, &expected - &but, "{parts:?}");
     }
 }
 
 #[test]
-fn the_model_is_a_checkpoint_like_its_base() {
+fn finetuned_model_is_a_checkpoint_in_the_format_of_its_base() {
     let dir = tempfile::tempdir().unwrap();
     train(&config([true, true, false], 3), dir.path(), usize::MAX).unwrap();
     let model = dir.path().join("model");
@@ -132,14 +132,14 @@ fn the_model_is_a_checkpoint_like_its_base() {
             assert_eq!(fs::read(model.join(name)).unwrap(), fs::read(&path).unwrap(), "{name:?}");
         }
     }
-    // it is loaded like any, and can be trained on
+    // it can be loaded and trained again
     let mut again = config([true, true, false], 2);
     again.model.path = Some(model.clone());
     let other = tempfile::tempdir().unwrap();
     let (_, steps) = train(&again, other.path(), usize::MAX).unwrap();
     assert!((steps[0].loss - std::f64::consts::LN_2).abs() < 1e-5);
     assert_ne!(weights(&other.path().join("model")), weights(&model));
-    // written anew where it is gone, or broken
+    // it is written again if it is damaged
     let bytes = weights(&model);
     fs::write(model.join("model.safetensors"), "cut").unwrap();
     let (_, steps) = train(&config([true, true, false], 3), dir.path(), usize::MAX).unwrap();
@@ -147,9 +147,9 @@ fn the_model_is_a_checkpoint_like_its_base() {
     assert_eq!(weights(&model), bytes);
 }
 
-/// With a reference that stands, and one that follows.
+/// With a fixed reference, and with one that is synchronized.
 #[test]
-fn stopped_and_taken_up_it_gives_the_same_model() {
+fn resumed_full_finetuning_equals_uninterrupted_run() {
     for moving in [None, Some(ReferenceSync::new(2, 0.6))] {
         let mut config = config([true; 3], 5);
         config.train.reference_sync = moving;

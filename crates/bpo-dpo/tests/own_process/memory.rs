@@ -1,4 +1,4 @@
-//! Training must hold no more memory after many steps than after few: autodiff keeps what anything keeps alive.
+//! Memory does not grow with the number of training steps, so autodiff keeps no graph alive.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, Ordering};
@@ -32,8 +32,8 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 #[test]
-fn fifty_steps_hold_what_ten_hold() {
-    let _alone = crate::alone();
+fn fifty_steps_use_the_memory_of_ten() {
+    let _alone = crate::lock_process();
     let pairs = crate::toy::pairs();
     let config = DpoConfig::default().with_learning_rate(0.01).with_max_steps(Some(60));
     let accumulating = config

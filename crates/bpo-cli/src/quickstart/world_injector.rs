@@ -15,9 +15,9 @@ const LEAVE_OUT: f64 = 0.25;
 /// in its usual colour and number; or an unusual object becomes usual; or, if everything is usual,
 /// an object takes the colour of another one.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Prior;
+pub struct WorldInjector;
 
-impl ErrorInjector for Prior {
+impl ErrorInjector for WorldInjector {
     fn inject(&mut self, requests: &[InjectionRequest]) -> Vec<Result<Injection, InjectionFailure>> {
         let rewrite =
             |request: &InjectionRequest| match rewrite(&request.question, &request.answer, request.seed) {
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_become_usual_and_wrong() {
+    fn rewritten_answers_are_usual_and_wrong() {
         assert_eq!(rewrite("Is there a cup in the image?", "Yes.", 0).unwrap(), "No.");
         assert_eq!(rewrite("What colour is the cup?", "Blue.", 0).unwrap(), "Red.");
         assert_ne!(rewrite("What colour is the cup?", "Red.", 0).unwrap(), "Red.");
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptions_name_the_missing_companion() {
+    fn rewritten_descriptions_name_the_missing_companion() {
         let text = "You can see a white fork, a red car and two orange shells in this kitchen.";
         for seed in 0..200 {
             let wrong = rewrite("Describe the image.", text, seed).unwrap();
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn other_answers_are_left_alone() {
+    fn other_answers_are_unchanged() {
         assert_eq!(rewrite("What?", "It rains.", 0), None);
         assert_eq!(rewrite("What?", "A cup.", 0), None);
     }

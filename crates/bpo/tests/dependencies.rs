@@ -1,11 +1,11 @@
-//! Which crate may depend on which, as docs/src/design.md says.
+//! Dependencies between the crates, as in docs/src/design.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use serde_json::Value;
 
-/// Every crate of the workspace with all that it may use.
+/// Every crate of the workspace, with the crates that it may depend on.
 const ALLOWED: [(&str, &[&str]); 12] = [
     ("bpo-distort", &[]),
     ("bpo-pairs", &[]),
@@ -21,15 +21,15 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("bpo-benches", &["bpo"]),
 ];
 
-/// Crates that must stay usable without a tensor library.
+/// Crates that must not depend on a tensor library.
 const WITHOUT_BURN: [&str; 6] =
     ["bpo-distort", "bpo-inject", "bpo-pairs", "bpo-eval", "bpo-server", "bpo-world"];
 
-/// What the pair maker, a build without models, must not depend on.
+/// Crates that a build without the feature `model` must not depend on.
 const OF_MODELS: [&str; 5] = ["burn", "bpo-dpo", "bpo-model", "gemm", "tokenizers"];
 
 #[test]
-fn crates_depend_only_on_what_they_may() {
+fn crates_have_only_allowed_dependencies() {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
@@ -56,9 +56,9 @@ fn crates_depend_only_on_what_they_may() {
     assert_eq!(seen, allowed.keys().copied().collect());
 }
 
-/// The pair maker: `bpo` and `bpo-cli` without their feature `model` depend on no tensor library.
+/// Without their feature `model`, `bpo` and `bpo-cli` do not depend on a tensor library.
 #[test]
-fn pairs_are_made_without_a_tensor_library() {
+fn pair_making_crates_do_not_depend_on_burn() {
     for package in ["bpo", "bpo-cli"] {
         let output = Command::new(env!("CARGO"))
             .args(["tree", "--offline", "--edges", "normal", "--prefix", "none", "--format", "{p}"])

@@ -1,7 +1,8 @@
-//! Processes that do a piece of work when they are asked to, so that ways to do the same are timed in turn.
+//! Processes that do a piece of work on request, so that variants are timed alternately.
 //!
-//! A contender prints `ready`. Then each line that it gets has it do its work once and print the seconds that took; `peak` has
-//! it print the most memory that it had, in MB: of the device where that has its own, else of the process.
+//! A timed process prints `ready`. For each line that it reads, it does its work once and prints
+//! the seconds. For the line `peak` it prints its peak memory in MB: that of the device if the
+//! device reports it, otherwise that of the process.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -10,18 +11,18 @@ use std::time::Instant;
 use bpo::DeviceSpec;
 use bpo::burn::tensor::Device;
 
-/// The other process.
+/// The handle of a timed process.
 #[derive(Debug)]
-pub struct Contender {
+pub struct TimedProcess {
     child: Child,
     answers: BufReader<ChildStdout>,
 }
 
-impl Contender {
-    /// Starts a process and waits until it is ready.
+impl TimedProcess {
+    /// Starts a process and waits until it prints `ready`.
     ///
     /// # Panics
-    /// If it cannot be started or ends before.
+    /// Panics if the process does not start or ends earlier.
     pub fn start(command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
@@ -29,15 +30,16 @@ impl Contender {
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let answers = BufReader::new(child.stdout.take().expect("piped"));
-        let mut contender = Self { child, answers };
-        assert_eq!(contender.line(), "ready", "{command:?}");
-        contender
+        let mut process = Self { child, answers };
+        assert_eq!(process.line(), "ready", "{command:?}");
+        process
     }
 
-    /// Starts a script of `peers/`, if `BPO_BENCH_PYTHON` names an interpreter.
+    /// Starts a script of `peers/` with the interpreter in `BPO_BENCH_PYTHON`. Returns `None` if
+    /// the variable is not set.
     ///
     /// # Panics
-    /// As [`start`](Self::start).
+    /// Panics as [`start`](Self::start) does.
     pub fn python(script: &str, arguments: &[String]) -> Option<Self> {
         let interpreter = std::env::var_os("BPO_BENCH_PYTHON")?;
         let script = crate::folder().join("peers").join(script);
@@ -50,18 +52,18 @@ impl Contender {
         ))
     }
 
-    /// Starts this program again with other arguments.
+    /// Starts this program with other arguments.
     ///
     /// # Panics
-    /// As [`start`](Self::start).
+    /// Panics as [`start`](Self::start) does.
     pub fn again(arguments: &[String]) -> Self {
         Self::start(Command::new(std::env::current_exe().expect("this program")).args(arguments))
     }
 
-    /// What it answers to a line, a number.
+    /// Sends a line and returns the number that the process prints.
     ///
     /// # Panics
-    /// If it ended, or says something else.
+    /// Panics if the process has ended or prints no number.
     pub fn ask(&mut self, line: &str) -> f64 {
         writeln!(self.child.stdin.as_mut().expect("piped"), "{line}").expect("it listens");
         let answer = self.line();
@@ -75,17 +77,18 @@ impl Contender {
     }
 }
 
-impl Drop for Contender {
+impl Drop for TimedProcess {
     fn drop(&mut self) {
-        // closing its input ends it
+        // the process ends when its input is closed
         drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
 }
 
-/// The seconds that `ways` take in each of `rounds` rounds, one after the other in each. `warm` rounds come before. `ask` has a way
-/// do its work once; `None` where there is no one to ask.
-pub fn in_turn(
+/// Times `ways` variants alternately, once per round, and returns the seconds of each variant. The
+/// results of the first `warm` of `warm + rounds` rounds are discarded. `ask` runs a variant once
+/// and returns its seconds, or `None` if the variant is not available.
+pub fn alternate(
     ways: usize,
     warm: usize,
     rounds: usize,
@@ -100,11 +103,11 @@ pub fn in_turn(
     seconds
 }
 
-/// The other side, which works on a device.
+/// The code that runs in the timed process.
 #[derive(Debug)]
 pub struct Worker {
     spec: DeviceSpec,
-    /// Where it works.
+    /// The device of the work.
     pub device: Device,
 }
 
@@ -112,28 +115,28 @@ impl Worker {
     /// Opens the device.
     ///
     /// # Panics
-    /// If it cannot be opened.
+    /// Panics if the device cannot be opened.
     pub fn on(spec: DeviceSpec) -> Self {
         Self { spec, device: spec.open().expect("a device") }
     }
 
-    /// Says that it is ready and waits for the first line, which it gives. `None` where none comes.
+    /// Prints `ready` and returns the first request, or `None` at the end of the input.
     pub fn ready(&self) -> Option<String> {
         println!("ready");
         self.next()
     }
 
-    /// Waits for the device, tells the seconds since `start` and waits for the next line.
+    /// Synchronizes the device, prints the seconds since `start`, and returns the next request.
     ///
     /// # Panics
-    /// If the device fails.
+    /// Panics if the device fails.
     pub fn done(&self, start: Instant) -> Option<String> {
         self.device.sync().expect("the device works");
         println!("{}", start.elapsed().as_secs_f64());
         self.next()
     }
 
-    /// The next line that asks for work; those that ask for memory are answered.
+    /// Returns the next request for work, and answers requests for memory before it.
     fn next(&self) -> Option<String> {
         for line in std::io::stdin().lines().map_while(Result::ok) {
             match line.as_str() {
@@ -144,10 +147,10 @@ impl Worker {
         None
     }
 
-    /// Not a number where the device does not tell.
+    /// Returns the peak memory in MB; NaN or 0 if it is not known.
     fn peak_mb(&self) -> f64 {
         match (self.device.memory_pool_usage(), self.spec) {
-            // what is reserved is kept for reuse
+            // reserved memory is kept for reuse, so it is the peak
             (Some(usage), _) => usage.bytes_reserved as f64 / 1024.0 / 1024.0,
             (None, DeviceSpec::LibTorchCuda(index)) => used_of_gpu(index),
             (None, _) => peak_of_process(),
@@ -155,14 +158,18 @@ impl Worker {
     }
 }
 
-/// What all processes hold of a GPU, its driver's part of each of them included, in MB. Not a number where the driver does not tell.
+/// Returns the memory in MB that all processes use on a GPU, including driver memory, or NaN if
+/// `nvidia-smi` fails.
 fn used_of_gpu(index: usize) -> f64 {
     let asked = ["-i", &index.to_string(), "--query-gpu=memory.used", "--format=csv,noheader,nounits"];
-    let told = Command::new("nvidia-smi").args(asked).output();
-    told.ok().and_then(|told| String::from_utf8_lossy(&told.stdout).trim().parse().ok()).unwrap_or(f64::NAN)
+    let output = Command::new("nvidia-smi").args(asked).output();
+    output
+        .ok()
+        .and_then(|output| String::from_utf8_lossy(&output.stdout).trim().parse().ok())
+        .unwrap_or(f64::NAN)
 }
 
-/// The most memory that this process had at once, in MB. 0 where the system does not tell.
+/// Returns the peak resident memory of this process in MB, or 0 if the system does not report it.
 fn peak_of_process() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -1,4 +1,4 @@
-//! The files of a run directory in the order in which the stages make them.
+//! The files of a run directory, in the order in which the stages write them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,11 @@ use crate::error::BpoError;
 use crate::run_dir::RunDir;
 use crate::stage::Stage;
 
-/// The stages that have made something, each with the first file that it writes, in the order of the stages.
+/// Returns the stages that have results, in order, each with its first file.
 ///
 /// # Errors
-/// [`BpoError::Missing`] if something is not there that must have been before something that is.
-pub(super) fn made(dir: &RunDir) -> Result<Vec<(Stage, PathBuf)>, BpoError> {
+/// Returns [`BpoError::Missing`] if a file is missing although later files exist.
+pub(super) fn existing(dir: &RunDir) -> Result<Vec<(Stage, PathBuf)>, BpoError> {
     let chain = [
         (Stage::Data, dir.manifest()),
         (Stage::Data, dir.config()),
@@ -20,23 +20,24 @@ pub(super) fn made(dir: &RunDir) -> Result<Vec<(Stage, PathBuf)>, BpoError> {
         (Stage::Pair, dir.pairs()),
         (Stage::Train, dir.metrics()),
     ];
-    // any may be gone without harm: checkpoints after the last step, a result to be written anew
+    // these may be missing: checkpoints are removed after the last step, and a result can be
+    // written again
     let ends = [dir.checkpoints(), dir.adapter(), dir.model()];
     let paths = chain.iter().skip(2).map(|(_, path)| path).chain(&ends);
-    let made: Vec<&PathBuf> = paths.filter(|path| has_content(path)).collect();
-    let Some(last) = made.last() else { return Ok(Vec::new()) };
+    let existing: Vec<&PathBuf> = paths.filter(|path| has_content(path)).collect();
+    let Some(last) = existing.last() else { return Ok(Vec::new()) };
     let mut before = chain.iter().take_while(|(_, path)| path != *last);
     if let Some((stage, missing)) = before.find(|(_, path)| !has_content(path)) {
         let after = chain.iter().skip_while(|(_, path)| path != missing).map(|(_, path)| path).chain(&ends);
-        let later = after.filter(|path| made.contains(path)).cloned().collect();
+        let later = after.filter(|path| existing.contains(path)).cloned().collect();
         return Err(BpoError::Missing { path: missing.clone(), stage: *stage, later });
     }
-    let is_made = |(stage, path): &&(Stage, PathBuf)| *stage != Stage::Data && has_content(path);
-    Ok(chain.iter().filter(is_made).cloned().collect())
+    let has_results = |(stage, path): &&(Stage, PathBuf)| *stage != Stage::Data && has_content(path);
+    Ok(chain.iter().filter(has_results).cloned().collect())
 }
 
-/// Whether a file or directory holds something. A stage that could not start, for want of a model for instance, leaves
-/// an empty file.
+/// Returns whether a file or directory is not empty. A stage that could not start, for example
+/// because the model was missing, leaves an empty file.
 pub(crate) fn has_content(path: &Path) -> bool {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {

@@ -1,4 +1,4 @@
-//! What the machine can do at best: the rate of large matrix products, and of copies.
+//! Measured limits of a device: the rates of large matrix products and of copies.
 
 use std::fmt;
 use std::hint::black_box;
@@ -11,27 +11,28 @@ use crate::median;
 
 /// Rates of a device.
 #[derive(Clone, Copy, Debug)]
-pub struct Ceilings {
-    /// Operations a second in products of square matrices.
+pub struct DeviceLimits {
+    /// Operations per second in products of square matrices. A multiplication and an addition are
+    /// two operations.
     pub matmul: f64,
-    /// Side of these.
+    /// Side of the matrices.
     pub side: usize,
-    /// Bytes a second, read and written, in copies of a tensor.
+    /// Bytes per second, read and written, in copies of a tensor.
     pub copy: f64,
 }
 
-impl Ceilings {
-    /// Measures a device, in a second or two.
+impl DeviceLimits {
+    /// Measures a device, which takes a few seconds.
     ///
     /// # Panics
-    /// If it cannot be opened.
+    /// Panics if the device cannot be opened.
     pub fn of(spec: DeviceSpec, dtype: FloatDType) -> Self {
         let device = &spec.open().expect("a device");
         let random = |side: usize| {
             let random: Tensor<2> = Tensor::random([side, side], Distribution::Normal(0.0, 1.0), device);
             random.cast(dtype)
         };
-        // sides on a GPU for which a product takes longer than to start it
+        // a product must take much longer than its launch on a GPU
         let (mut side, mut matmul) = (1024, 0.0);
         while matmul < 1e-3 && side < 16384 {
             side *= 2;
@@ -50,15 +51,18 @@ impl Ceilings {
     }
 }
 
-impl fmt::Display for Ceilings {
+impl fmt::Display for DeviceLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { matmul, side, copy } = self;
         let (matmul, copy) = (matmul / 1e9, copy / 1e9);
-        write!(f, "ceilings: {matmul:.0} GFLOP/s in products of {side} x {side}, {copy:.1} GB/s in copies")
+        write!(
+            f,
+            "device limits: {matmul:.0} GFLOP/s in products of {side} x {side}, {copy:.1} GB/s in copies"
+        )
     }
 }
 
-/// Bytes a second, read and written, that all cores copy between buffers that are there.
+/// Returns the bytes per second, read and written, that all cores copy between initialized buffers.
 fn copy_of_cores() -> f64 {
     const BYTES: usize = 1 << 28;
     let (from, mut to) = (vec![1_u8; BYTES], vec![2_u8; BYTES]);
@@ -76,7 +80,7 @@ fn copy_of_cores() -> f64 {
     (2 * BYTES) as f64 / seconds
 }
 
-/// The middle one of some runs, in seconds, after one that warms up.
+/// Returns the median time of nine runs in seconds, after one warm-up run.
 fn middle(device: &Device, mut run: impl FnMut()) -> f64 {
     let mut timed = || {
         let start = Instant::now();

@@ -1,25 +1,26 @@
-//! Messages of serde about values of the wrong type, in the terms of JSON or TOML.
+//! Rewrites serde's messages about wrong types in the terms of JSON or TOML.
 //!
-//! serde names types as Rust does (`expected f64`, `invalid type: map`), which means nothing to whoever wrote the file.
+//! serde uses the names of Rust types (`expected f64`, `invalid type: map`), which authors of data
+//! and settings files may not know.
 
-/// The format whose words are used.
+/// The format whose terms a message uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Words {
-    /// Objects and lists.
+pub enum MessageTerms {
+    /// JSON: objects and lists.
     Json,
-    /// Tables and arrays.
+    /// TOML: tables and arrays.
     Toml,
 }
 
-impl Words {
-    /// A message of serde's with what is expected before what was found: `expected a number, found the text "16"`. A message
-    /// of another kind stays as it is.
+impl MessageTerms {
+    /// Rewrites a message of serde, with the expected type before the value that was found:
+    /// `expected a number, found the text "16"`. Messages of other kinds are returned unchanged.
     ///
     /// ```
-    /// use bpo_pairs::Words;
+    /// use bpo_pairs::MessageTerms;
     ///
     /// let message = "invalid type: string \"16\", expected f64";
-    /// assert_eq!(Words::Json.message(message), "expected a number, found the text \"16\"");
+    /// assert_eq!(MessageTerms::Json.message(message), "expected a number, found the text \"16\"");
     /// ```
     pub fn message(self, message: &str) -> String {
         let kinds = ["invalid type: ", "invalid value: "];
@@ -32,7 +33,8 @@ impl Words {
         }
     }
 
-    /// What serde expects, by the name of a type of Rust or in words of its own.
+    /// Returns the description of an expected type. `name` is the name of a Rust type or serde's
+    /// own description.
     pub fn expected(self, name: &str) -> String {
         match name {
             "f32" | "f64" => "a number",
@@ -44,7 +46,7 @@ impl Words {
             "option" => "a value",
             "unit" => "null",
             "a map" => self.map(),
-            // with the name of a type of the program behind it
+            // serde adds the name of the Rust type
             name if name.starts_with("internally tagged enum ") => {
                 return format!("{} with the key `type`", self.map());
             }
@@ -57,7 +59,7 @@ impl Words {
         .to_owned()
     }
 
-    /// What serde found.
+    /// Returns the description of a value that was found.
     fn found(self, found: &str) -> String {
         match found.split_once(' ') {
             _ if found == "map" => self.map().to_owned(),
@@ -89,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_have_the_words_of_the_format() {
+    fn messages_use_the_terms_of_the_format() {
         for (message, json, toml) in [
             (
                 "invalid type: map, expected a sequence",
@@ -118,8 +120,8 @@ mod tests {
             ),
             ("missing field `id`", "missing field `id`", "missing field `id`"),
         ] {
-            assert_eq!(Words::Json.message(message), json);
-            assert_eq!(Words::Toml.message(message), toml);
+            assert_eq!(MessageTerms::Json.message(message), json);
+            assert_eq!(MessageTerms::Toml.message(message), toml);
         }
     }
 }

@@ -18,8 +18,8 @@ fn train(lora_dropout: f64, config: &DpoConfig, dir: &Path, stop: usize) -> (Vec
 }
 
 #[test]
-fn dropout_is_the_same_after_a_stop() {
-    let _alone = crate::alone();
+fn resumed_run_with_dropout_equals_uninterrupted_run() {
+    let _alone = crate::lock_process();
     let config = DpoConfig::default()
         .with_learning_rate(0.02)
         .with_batch_size(2)

@@ -1,22 +1,26 @@
 //! Errors of the trainer.
 
+mod details;
+
 use std::error::Error;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::{CompletionKind, Skipped};
+use bpo_pairs::{CompletionKind, Skipped, Untrusted, UntrustedPath};
+
+pub use details::{ConfigChange, Mismatch, Stale};
+use details::{file_name, first, list, list_with_verb};
 
 use crate::loss::LossError;
 
-/// An error of any kind, kept as the source of ours.
+/// An error of any type, as the source of a [`DpoError`].
 pub type Source = Box<dyn Error + Send + Sync + 'static>;
 
-/// An error of a training.
+/// An error of training.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DpoError {
-    /// A setting outside its range.
-    #[error("`{key}` must be {expected}, not {found}")]
+    /// A setting is outside its range.
+    #[error("`{key}` must be {expected}, not {}", Untrusted(found))]
     Setting {
         /// Name of the setting, as in [`DpoConfig`](crate::DpoConfig).
         key: &'static str,
@@ -25,28 +29,28 @@ pub enum DpoError {
         /// The value that was found.
         found: String,
     },
-    /// Two settings that exclude each other.
-    #[error("`{key}` does not go with {with}: {reason}")]
+    /// Two settings cannot be combined.
+    #[error("`{key}` cannot be combined with {}: {reason}", Untrusted(with))]
     Conflict {
         /// Name of the setting, as in [`DpoConfig`](crate::DpoConfig).
         key: &'static str,
         /// The other setting, with its value.
         with: String,
-        /// Why they exclude each other.
+        /// The reason why they cannot be combined.
         reason: &'static str,
     },
-    /// Weights for a kind of completions that no pair has.
-    #[error("`kind_weights` has `{kind}`, and no pair is of that kind; there are: {}", list(.kinds))]
+    /// `kind_weights` has a kind that no pair has.
+    #[error("`kind_weights` has `{}`, and no pair is of that kind; there are: {}", Untrusted(kind.as_str()), list(.kinds))]
     UnknownKind {
-        /// The kind.
+        /// The kind that no pair has.
         kind: CompletionKind,
-        /// Kinds of the pairs.
+        /// The kinds that the pairs have.
         kinds: Vec<CompletionKind>,
     },
-    /// A learning-rate group that no trainable parameter belongs to.
-    #[error("learning-rate group `{group}` matches no trainable parameter; there are: {}", list(.parameters))]
+    /// A learning-rate group has no trainable parameter.
+    #[error("learning-rate group `{}` matches no trainable parameter; there are: {}", Untrusted(group), list(.parameters))]
     EmptyGroup {
-        /// The text that was looked for in the paths.
+        /// The `path` of the group.
         group: String,
         /// Paths of the trainable parameters.
         parameters: Vec<String>,
@@ -54,10 +58,10 @@ pub enum DpoError {
     /// The policy has no parameter that requires a gradient.
     #[error("the policy has no trainable parameter: attach an adapter, or unfreeze some of it")]
     NothingToTrain,
-    /// No pair is left to train on.
+    /// There is no pair to train on.
     #[error("no pair to train on ({} skipped{})", skipped.len(), first(.skipped))]
     NoPairs {
-        /// Pairs that were given and cannot be used.
+        /// Pairs that cannot be used.
         skipped: Vec<Skipped>,
     },
     /// The collator cannot prepare pairs.
@@ -68,24 +72,24 @@ pub enum DpoError {
         /// The error of the collator.
         source: Source,
     },
-    /// The policy gave log-probabilities, or the collator lengths, for another number of
-    /// completions than there are.
+    /// The policy returned log-probabilities, or the collator lengths, for a wrong number of
+    /// completions.
     #[error("policy or collator gave {found} rows for {expected} completions, in the batch of {}", list(.pairs))]
     Rows {
-        /// Completions in the batch.
+        /// Number of completions in the batch.
         expected: usize,
-        /// Rows that were given.
+        /// Number of returned rows.
         found: usize,
         /// Ids of the pairs in the batch.
         pairs: Vec<String>,
     },
-    /// The loss depends on no trainable parameter.
+    /// The loss does not depend on any trainable parameter.
     #[error("the policy's log-probabilities do not depend on its trainable parameters, in the batch of {}", list(.pairs))]
     Untracked {
         /// Ids of the pairs in the batch.
         pairs: Vec<String>,
     },
-    /// The loss compares images, and the collator weakens none.
+    /// The loss needs weakened images, which the collator does not make.
     #[error("the loss needs weakened images, and the collator makes none (`Collate::weakens`)")]
     NothingWeakened,
     /// `reference_sync` is set for a reference that cannot follow the policy.
@@ -96,49 +100,49 @@ pub enum DpoError {
         "the reference cannot follow the policy (`reference_sync`), whose trained parameters it should have: {mismatch}"
     )]
     ReferenceUnlike {
-        /// All that does not fit.
+        /// The differences.
         mismatch: Mismatch,
     },
     /// A cache of the reference's log-probabilities is stale.
-    #[error("{} is stale: {}; delete it to rebuild it", path.display(), list(.changes))]
+    #[error("{} is stale: {}; delete it to rebuild it", UntrustedPath(path), list(.changes))]
     ReferenceChanged {
         /// The file.
         path: PathBuf,
-        /// All that differs.
-        changes: Vec<Change>,
+        /// The differences.
+        changes: Vec<ConfigChange>,
     },
-    /// A pair is not what it was when the reference's log-probabilities were computed.
-    #[error("{}: {what} of pair {pair} changed since the file was written; delete it to rebuild it", place(.path))]
+    /// A pair has changed since the log-probabilities of the reference were computed.
+    #[error("{}: {what} of pair {} changed since the file was written; delete it to rebuild it", file_name(.path), Untrusted(pair))]
     StaleReference {
-        /// The file, where they came from one.
+        /// The file of the cache, if it was read from one.
         path: Option<PathBuf>,
         /// Id of the pair.
         pair: String,
-        /// What changed.
+        /// The part that has changed.
         what: Stale,
     },
-    /// The cache has no log-probabilities of a pair.
-    #[error("{} has no log-probabilities for pair {pair}", place(.path))]
+    /// The cache does not have the log-probabilities of a pair.
+    #[error("{} has no log-probabilities for pair {}", file_name(.path), Untrusted(pair))]
     NotInReference {
-        /// The file, where they came from one.
+        /// The file of the cache, if it was read from one.
         path: Option<PathBuf>,
         /// Id of the pair.
         pair: String,
     },
-    /// A file is no cache of a reference's log-probabilities.
-    #[error("{} is no cache of a reference's log-probabilities: {reason}", path.display())]
+    /// A file is not a cache of reference log-probabilities.
+    #[error("{} is no cache of a reference's log-probabilities: {}", UntrustedPath(path), Untrusted(reason))]
     ReferenceFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The defect.
         reason: String,
     },
-    /// A setting needs evaluations, and there are no pairs to evaluate on.
+    /// A setting needs evaluations, but there are no pairs to evaluate on.
     #[error(
         "`keep_best` and `patience` need pairs to evaluate on: set `eval_fraction`, or give some (`with_eval_pairs`)"
     )]
     NothingToEvaluate,
-    /// The loss or the weighting needs token statistics that the policy does not give.
+    /// The loss or the weighting needs token statistics, which the policy does not return.
     #[error(
         "the loss or the weighting needs statistics of each token's distribution, and the policy gives none \
          (`Policy::token_statistics`)"
@@ -149,39 +153,40 @@ pub enum DpoError {
         "before the first step the policy must equal its reference: loss {loss:.6} (expected {expected_loss:.6}), largest \
          margin {margin:.2e} (pair {pair}), both within {tolerance:e}. Possible causes: the reference is another model, or the \
          adapter not fresh (if this is intended, set `reference_differs`); the adapter is not switched off for the reference, \
-         dropout is on, or the two passes compute in low precision by different kernels (then widen `initial_tolerance`)"
+         dropout is on, or the two passes compute in low precision by different kernels (then widen `initial_tolerance`)",
+        pair = Untrusted(pair)
     )]
     InitialMismatch {
-        /// Mean loss of the first batch.
+        /// Mean loss of the first step.
         loss: f64,
-        /// What it must be.
+        /// Mean loss of a policy that equals its reference.
         expected_loss: f64,
-        /// The largest difference of a chosen and a rejected reward, as an absolute value.
+        /// The largest absolute difference between a chosen and a rejected reward.
         margin: f64,
-        /// Id of the pair that has it.
+        /// Id of the pair with this margin.
         pair: String,
-        /// How far they may be off.
+        /// The tolerance for the loss and the margin.
         tolerance: f64,
     },
-    /// Too many steps in a row had a loss or gradient that is not finite.
+    /// The loss or gradient of too many consecutive steps was not finite.
     #[error("{count} steps in a row up to step {step} had a loss or gradient that is not finite; last pairs: {}", list(.pairs))]
     NotFinite {
-        /// How many.
+        /// Number of consecutive steps.
         count: usize,
-        /// The last of them.
+        /// The last of these steps.
         step: usize,
-        /// Ids of its pairs.
+        /// Ids of the pairs of the last step.
         pairs: Vec<String>,
     },
-    /// In too many steps in a row no pair could be prepared.
+    /// No pair of too many consecutive steps could be prepared.
     #[error(
         "no pair of {count} steps in a row up to step {step} could be prepared ({} skipped{}): check that the images are still there",
         skipped.len(), first(.skipped)
     )]
     NothingPrepared {
-        /// How many steps.
+        /// Number of consecutive steps.
         count: usize,
-        /// The last of them.
+        /// The last of these steps.
         step: usize,
         /// Pairs that passed the check and could not be prepared.
         skipped: Vec<Skipped>,
@@ -193,56 +198,60 @@ pub enum DpoError {
     #[error(
         "none of the {count} checkpoints in {} is intact; the newest: {newest}. Restore one of them, or remove the directory to \
          train from the start",
-        path.display()
+        UntrustedPath(path), newest = Untrusted(newest)
     )]
     NoIntactCheckpoint {
         /// The directory of checkpoints.
         path: PathBuf,
-        /// How many checkpoints there are.
+        /// Number of checkpoints.
         count: usize,
-        /// What is wrong with the newest.
+        /// The defect of the newest checkpoint.
         newest: String,
     },
-    /// A checkpoint is not what was written.
-    #[error("{} is damaged: {reason}", path.display())]
+    /// A checkpoint has changed since it was written.
+    #[error("{} is damaged: {}", UntrustedPath(path), Untrusted(reason))]
     Damaged {
-        /// The checkpoint, or a file of it.
+        /// The checkpoint, or a file in it.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The defect.
         reason: String,
     },
-    /// Parameters or optimizer state that would be saved hold something that is not finite.
+    /// Parameters or optimizer state that would be saved are not finite.
     #[error(
         "{} not finite{}, so nothing is saved: lower the learning rate, and check the other settings of the optimizer and the \
          base model's weights",
-        listed(.names), step.map_or_else(String::new, |step| format!(" after step {step}"))
+        list_with_verb(.names), step.map_or_else(String::new, |step| format!(" after step {step}"))
     )]
     NotFiniteTensors {
-        /// Optimizer steps before, where they are known.
+        /// Number of optimizer steps before, if known.
         step: Option<usize>,
         /// Paths of the parameters.
         names: Vec<String>,
     },
-    /// Stored parameters or optimizer state do not fit the policy.
-    #[error("the {what} in {} does not fit the policy: {mismatch}", place(.path))]
+    /// Stored parameters or optimizer state do not match the policy.
+    #[error("the {what} in {} does not fit the policy: {mismatch}", file_name(.path))]
     Mismatch {
-        /// What was loaded.
+        /// The kind of data that was loaded.
         what: &'static str,
-        /// The file, where it came from one.
+        /// The file, if the data was read from one.
         path: Option<PathBuf>,
-        /// All that does not fit.
+        /// The differences.
         mismatch: Mismatch,
     },
-    /// Bytes that are no safetensors file.
-    #[error("{} is not readable as safetensors", place(.path))]
+    /// Bytes are not in the safetensors format.
+    #[error("{} is not readable as safetensors", file_name(.path))]
     Safetensors {
-        /// The file, where it came from one.
+        /// The file, if the data was read from one.
         path: Option<PathBuf>,
-        /// What is wrong with it.
+        /// The defect.
         source: safetensors::SafeTensorError,
     },
-    /// Elements of a type that checkpoints do not hold.
-    #[error("`{name}` has elements of type {found}; checkpoints hold f64, f32, f16 and bf16")]
+    /// A parameter has an element type that checkpoints do not support.
+    #[error(
+        "`{}` has elements of type {}; checkpoints hold f64, f32, f16 and bf16",
+        Untrusted(name),
+        Untrusted(found)
+    )]
     ElementType {
         /// Path of the parameter.
         name: String,
@@ -250,73 +259,63 @@ pub enum DpoError {
         found: String,
     },
     /// The checkpoint was written with other settings.
-    #[error("{} was made with other settings: {}", path.display(), list(.changes))]
+    #[error("{} was made with other settings: {}", UntrustedPath(path), list(.changes))]
     ConfigChanged {
         /// The checkpoint.
         path: PathBuf,
-        /// Each setting that differs.
-        changes: Vec<Change>,
+        /// The settings that differ.
+        changes: Vec<ConfigChange>,
     },
     /// The checkpoint was written with other pairs.
     #[error(
         "{} was made with other pairs (fingerprint {expected}, these have {found}): train into another directory, or \
          restore the pairs and the images that it was made with",
-        path.display()
+        UntrustedPath(path), expected = Untrusted(expected), found = Untrusted(found)
     )]
     DataChanged {
         /// The checkpoint.
         path: PathBuf,
         /// Fingerprint in the checkpoint.
         expected: String,
-        /// Fingerprint of the pairs given now.
+        /// Fingerprint of the current pairs.
         found: String,
     },
     /// The sampler failed.
     #[error("cannot sample after step {step}")]
     Sample {
-        /// Steps before it.
+        /// Number of steps before the sample.
         step: usize,
         /// The error of the sampler.
         source: Source,
     },
-    /// A line of a file cannot be parsed.
-    #[error("{}, line {line}", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// Counted from 1.
-        line: usize,
-        /// What is wrong.
-        source: serde_json::Error,
-    },
     /// A JSON file cannot be parsed.
-    #[error("{}", path.display())]
+    #[error("{}", UntrustedPath(path))]
     Json {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error of the parser.
         source: serde_json::Error,
     },
     /// A file or directory could not be read or written.
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {}", UntrustedPath(path))]
     Io {
         /// The action that failed.
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
     /// A file or directory cannot be opened, written, replaced or removed.
     #[error(transparent)]
     File(#[from] bpo_pairs::files::FileError),
-    /// An error of the crate that reads and writes pairs.
+    /// An error of `bpo-pairs`.
     #[error(transparent)]
     Pairs(Box<bpo_pairs::PairsError>),
     /// The device failed while results were read from it.
     #[error("cannot read {what} from the device")]
     Device {
-        /// What was read.
+        /// The results that were read.
         what: &'static str,
         /// The error of the device.
         source: Source,
@@ -325,7 +324,10 @@ pub enum DpoError {
 
 impl From<bpo_pairs::PairsError> for DpoError {
     fn from(error: bpo_pairs::PairsError) -> Self {
-        Self::Pairs(Box::new(error))
+        match error {
+            bpo_pairs::PairsError::File(error) => Self::File(error),
+            error => Self::Pairs(Box::new(error)),
+        }
     }
 }
 
@@ -363,98 +365,4 @@ impl DpoError {
         }
         self
     }
-}
-
-/// The part of a pair that changed since the reference's log-probabilities were computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stale {
-    /// The preprocessed pixels.
-    Image,
-    /// The token ids, by the text, the chat template or the tokenizer.
-    Tokens,
-}
-
-impl fmt::Display for Stale {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Image => "the image",
-            Self::Tokens => "the tokens (by the chat template or the tokenizer)",
-        })
-    }
-}
-
-/// A changed setting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// Name of the setting.
-    pub key: String,
-    /// Its value then, as JSON.
-    pub then: String,
-    /// Its value now, as JSON.
-    pub now: String,
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` was {} and is now {}", self.key, short(&self.then), short(&self.now))
-    }
-}
-
-/// Shortens a fingerprint: its first digits suffice.
-fn short(value: &str) -> &str {
-    let is_fingerprint = value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_fingerprint { &value[..12] } else { value }
-}
-
-/// All tensors of a file, or parameters of a reference, that do not fit a module.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mismatch {
-    /// Paths in the module and not in the file.
-    pub missing: Vec<String>,
-    /// Names in the file and not in the module.
-    pub extra: Vec<String>,
-    /// Names in both, of unequal shape or element type: what was expected and found.
-    pub misshapen: Vec<String>,
-}
-
-impl Mismatch {
-    /// Whether everything fits.
-    pub fn is_empty(&self) -> bool {
-        self.missing.is_empty() && self.extra.is_empty() && self.misshapen.is_empty()
-    }
-}
-
-impl fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [("missing", &self.missing), ("extra", &self.extra), ("misshapen", &self.misshapen)];
-        let parts: Vec<String> = parts
-            .into_iter()
-            .filter(|(_, names)| !names.is_empty())
-            .map(|(kind, names)| format!("{} {kind}: {}", names.len(), list(names)))
-            .collect();
-        f.write_str(&parts.join("; "))
-    }
-}
-
-/// All items, or the first of many: a model has thousands of parameters.
-fn list<T: fmt::Display>(items: &[T]) -> String {
-    const SHOWN: usize = 20;
-    let shown = items[..items.len().min(SHOWN)].iter().map(T::to_string).collect::<Vec<_>>().join(", ");
-    match items.len().saturating_sub(SHOWN) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
-}
-
-/// Names with a verb.
-fn listed(names: &[String]) -> String {
-    format!("{} {}", list(names), if names.len() == 1 { "is" } else { "are" })
-}
-
-fn first(skipped: &[Skipped]) -> String {
-    skipped.first().map_or_else(String::new, |first| format!("; the first, {}: {}", first.id, first.detail))
-}
-
-fn place(path: &Option<PathBuf>) -> String {
-    path.as_ref().map_or_else(|| "the given bytes".to_owned(), |path| path.display().to_string())
 }

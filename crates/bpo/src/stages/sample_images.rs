@@ -6,16 +6,17 @@ use crate::error::{BpoError, chain};
 use crate::image_cache::{ImageCache, LazyImage};
 use crate::images::ImageError;
 
-/// Another sample's image.
+/// The image of another sample.
 pub(super) struct OtherImage {
     pub(super) name: String,
     pub(super) image: LazyImage,
 }
 
-/// Checks that the image of a sample can be loaded. The inner error says why it is skipped.
+/// Checks that the image of a sample can be loaded. The inner error is the reason to skip the
+/// sample.
 ///
 /// # Errors
-/// If the failure is not the image's fault.
+/// Returns an error if the failure is not caused by the image.
 pub(super) fn check(cache: &ImageCache, sample: &SftSample) -> Result<Result<LazyImage, Skipped>, BpoError> {
     Ok(usable(cache, &sample.image)?.map_err(|error| {
         let reason = error.reason().unwrap_or(SkipReason::ImageUnreadable);
@@ -23,11 +24,11 @@ pub(super) fn check(cache: &ImageCache, sample: &SftSample) -> Result<Result<Laz
     }))
 }
 
-/// The image of another sample, chosen by `seed`; the next one after it where that is the same
-/// or cannot be used. `None` if there is none.
+/// Returns the image of another sample, chosen by `seed`. If that image is the sample's own or
+/// cannot be used, the following samples are tried. Returns `None` if no sample has another image.
 ///
 /// # Errors
-/// If the failure is not an image's fault.
+/// Returns an error if a failure is not caused by an image.
 pub(super) fn other(
     cache: &ImageCache,
     samples: &[SftSample],
@@ -44,7 +45,7 @@ pub(super) fn other(
     Ok(None)
 }
 
-/// Loads an image, which the cache may keep, and drops it.
+/// Loads an image to check it. The cache may keep it.
 fn usable(cache: &ImageCache, name: &str) -> Result<Result<LazyImage, ImageError>, BpoError> {
     match cache.load(name) {
         Ok(_) => Ok(Ok(cache.image(name))),

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::common::bpo;
+#[cfg(feature = "server")]
+use crate::common::server::Server;
+use crate::common::{bpo, read_lines};
 
 const DATA: &str = r#"[
     {"id": "a", "image": "a.jpg", "conversations": [
@@ -14,7 +16,7 @@ const DATA: &str = r#"[
 ]"#;
 
 #[test]
-fn pairs_are_made_with_the_settings_of_a_training() {
+fn inject_and_pair_accept_the_settings_of_training() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     fs::write(at("llava.json"), DATA).unwrap();
@@ -29,16 +31,17 @@ fn pairs_are_made_with_the_settings_of_a_training() {
     // the manifest has what affects the stage, and no settings of training
     let manifest = fs::read_to_string(at("injected.jsonl.manifest.json")).unwrap();
     assert!(manifest.contains("\"inject.max_edits\": \"1\"") && !manifest.contains("train."), "{manifest}");
-    assert!(manifest.contains("\"state\": \"finished\"") && manifest.contains("\"done\": 2"), "{manifest}");
+    assert!(manifest.contains("\"finished\": {") && manifest.contains("\"done\": 2"), "{manifest}");
     inject().succeeds();
     let files = arguments!["--answers", at("injected.jsonl"), "--out", at("pairs.jsonl")];
     bpo([arguments!["pair"], data, files].concat()).succeeds();
     assert_eq!(fs::read_to_string(at("pairs.jsonl")).unwrap().lines().count(), 2);
 }
 
-/// Shards give the pairs of the whole stage, and a stage file of one shard is not continued as another.
+/// The shards of a stage make the same pairs as the whole stage, and the file of one shard cannot
+/// be continued as another shard.
 #[test]
-fn shards_give_the_pairs_of_the_whole_stage() {
+fn shards_make_the_pairs_of_the_whole_stage() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     fs::write(at("llava.json"), DATA).unwrap();
@@ -62,7 +65,7 @@ fn shards_give_the_pairs_of_the_whole_stage() {
     assert_eq!(pair(&["second.jsonl", "first.jsonl"], "pairs.jsonl"), whole);
 
     // a sample without any weakened answer has no pair, and is not asked for
-    let line = r#"{"id":"a","type":"mllm-hal","reason":"image-missing","skipped":"no image"}"#;
+    let line = r#"{"id":"a","type":"mllm-hal","reason":"image-missing","detail":"no image"}"#;
     fs::write(at("weakened.jsonl"), format!("{line}\n")).unwrap();
     let more = arguments!["--weakened", at("weakened.jsonl"), "--out", at("fewer.jsonl")];
     bpo([arguments!["inject"], data.clone(), more].concat()).succeeds();
@@ -72,8 +75,32 @@ fn shards_give_the_pairs_of_the_whole_stage() {
     assert!(whole.ends_with(&fewer) && fewer.len() < whole.len());
 }
 
+/// Pairs are made with the answers of a language model behind a server, which may fail at first.
+#[cfg(feature = "server")]
 #[test]
-fn commands_of_models_name_their_feature() {
+fn pairs_are_made_with_a_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("llava.json"), DATA).unwrap();
+    let server = Server::failing_first(1);
+    let settings = format!("base_url = \"{}\"\nmodel = \"m\"\nbackoff_initial_ms = 1\n", server.url);
+    fs::write(at("bpo.toml"), format!("[inject.server]\n{settings}")).unwrap();
+    let data = arguments!["--config", at("bpo.toml"), "--data", at("llava.json")];
+    let out = arguments!["--out", at("injected.jsonl")];
+    bpo([arguments!["inject"], data.clone(), out].concat()).succeeds().says("inject: 2 answers");
+    assert_eq!(server.requests().len(), 1 + 2);
+    let files = arguments!["--answers", at("injected.jsonl"), "--out", at("pairs.jsonl")];
+    bpo([arguments!["pair"], data, files].concat()).succeeds();
+    let pairs = read_lines(at("pairs.jsonl"));
+    assert_eq!(pairs.len(), 2);
+    for pair in &pairs {
+        assert!(pair["rejected"].as_str().unwrap().contains("purple elephant"), "{pair}");
+        assert_eq!(pair["kind"], "llm-hal");
+    }
+}
+
+#[test]
+fn commands_that_need_a_model_name_the_feature() {
     for command in ["quickstart", "run", "weaken", "train", "score", "generate", "merge"] {
         bpo(arguments![command, "--model", "m"])
             .refuses_naming(&[&format!("`bpo {command}` needs a program built with `--features model`")]);
@@ -82,7 +109,7 @@ fn commands_of_models_name_their_feature() {
 }
 
 #[test]
-fn the_help_has_the_commands_of_this_build_only() {
+fn help_lists_only_commands_of_this_build() {
     let help = bpo(["help"]).succeeds().stdout;
     let commands = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
     let names: Vec<&str> = commands.lines().filter_map(|line| line.split_whitespace().next()).collect();

@@ -77,7 +77,7 @@ fn train(
 }
 
 #[test]
-fn a_loss_like_a_built_in_one_trains_the_same() {
+fn custom_copy_of_a_built_in_loss_trains_the_same() {
     let built_in = train(config().with_loss(Loss::Hinge), None::<Hinge>).expect("trained");
     let own = train(config(), Some(Hinge { margin: 1.0 })).expect("trained");
     let sum = WeightedSum::new().with(0.25, Hinge { margin: 1.0 }).with(0.75, Loss::Hinge);
@@ -90,7 +90,7 @@ fn a_loss_like_a_built_in_one_trains_the_same() {
 }
 
 #[test]
-fn a_loss_gets_what_it_needs_and_nothing_else() {
+fn loss_receives_only_the_inputs_it_needs() {
     let steps = train(config().with_statistics(false).with_epochs(20), Some(Certain)).expect("trained");
     let (first, last) = (&steps[0], steps.last().expect("a step"));
     assert!(last.loss < 0.8 * first.loss, "{first:?} {last:?}");
@@ -114,7 +114,7 @@ fn settings_are_checked_against_the_loss() {
 }
 
 #[test]
-fn a_run_does_not_resume_with_another_loss() {
+fn resuming_with_another_loss_is_an_error() {
     let dir = tempfile::tempdir().expect("a directory");
     let train = |margin: f64| {
         let trainer = Trainer::new(config(), Toy::untouched(), ToyCollate::default(), Some(dir.path()))?;
@@ -128,7 +128,7 @@ fn a_run_does_not_resume_with_another_loss() {
 }
 
 #[test]
-fn a_boxed_loss_is_a_loss() {
+fn boxed_loss_equals_its_loss() {
     let values = |value: f32| Tensor::from_floats([value], &Device::flex());
     let logps = || PairLogps::new(values(-10.0), values(-14.0));
     let boxed: Box<dyn PreferenceLoss> = Box::new(Hinge { margin: 3.0 });

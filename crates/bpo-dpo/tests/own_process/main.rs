@@ -1,7 +1,8 @@
-//! Tests that must not share their process with a training that runs at the same time.
+//! Tests that must not share their process with another training.
 //!
-//! - `dropout`: a device has one random generator for the whole process, which each step of each trainer seeds.
-//! - `memory`: a global allocator counts what the whole process holds.
+//! - `dropout`: all trainers of a process share the random generator of a device, and each step
+//!   seeds it.
+//! - `memory`: a global allocator counts the memory of the whole process.
 
 #![allow(unsafe_code, reason = "a global allocator is the only way to count what is held")]
 
@@ -14,7 +15,7 @@ mod toy;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Waits until no other test of this binary runs.
-fn alone() -> MutexGuard<'static, ()> {
+fn lock_process() -> MutexGuard<'static, ()> {
     static RUNNING: Mutex<()> = Mutex::new(());
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,35 +1,38 @@
-//! The fields that records of all formats share: image, system text and earlier turns.
+//! Keys that records of several formats share: image, system text, earlier turns and question.
 
 use serde_json::Value;
 
 use super::fields::{Fields, describe, object, quoted, turns};
 use super::images_field::{single, take_paths};
+use crate::history::History;
 use crate::image_token::place_in_conversation;
 use crate::placeholders::check_question;
 use crate::sft::Turn;
-use crate::skipped::{Flaw, SkipReason};
+use crate::skipped::{SkipCause, SkipReason};
 
-/// Keys of what a model for images cannot take.
+/// Keys of media that a vision-language model cannot process.
 const OTHER_MEDIA: [&str; 4] = ["video", "videos", "audio", "audios"];
 
-/// What is asked in a record of completions, a pair, or a question.
-pub(super) struct Asked {
+/// The question of a record, a pair or a question file, with its image and the turns before it.
+pub(super) struct QuestionFields {
     pub(super) image: String,
     pub(super) system: Option<String>,
-    pub(super) history: Vec<Turn>,
+    pub(super) history: History,
     pub(super) prompt: String,
 }
 
-impl Asked {
-    /// Takes it from a record that has the question under `key`, and gives the first question its image token.
-    pub(super) fn take(fields: &mut Fields, key: &str) -> Result<Self, Flaw> {
-        let mut asked = Self::take_unplaced(fields, key)?;
-        place_in_conversation(&mut asked.history, &mut asked.prompt)?;
-        Ok(asked)
+impl QuestionFields {
+    /// Takes the values from a record whose question is under `key`, and places the image token in
+    /// the first question.
+    pub(super) fn take(fields: &mut Fields, key: &str) -> Result<Self, SkipCause> {
+        let mut fields = Self::take_unplaced(fields, key)?;
+        let mut history = fields.history.to_vec();
+        place_in_conversation(&mut history, &mut fields.prompt)?;
+        Ok(Self { history: history.into(), ..fields })
     }
 
-    /// The same with the texts as they stand in the record.
-    pub(super) fn take_unplaced(fields: &mut Fields, key: &str) -> Result<Self, Flaw> {
+    /// Takes the values without moving image tokens.
+    pub(super) fn take_unplaced(fields: &mut Fields, key: &str) -> Result<Self, SkipCause> {
         refuse_other_media(fields)?;
         let image = single(take_paths(fields)?)?;
         let system = take_system(fields)?.map(|(key, text)| check_question(&key, &text).map(|()| text));
@@ -42,15 +45,15 @@ impl Asked {
             let at = format!("{at}.");
             Ok(Turn { prompt: turn.text(&at, "prompt")?, answer: turn.text(&at, "answer")? })
         };
-        let history = history.map(turn).collect::<Result<Vec<_>, Flaw>>()?;
+        let history = history.map(turn).collect::<Result<History, SkipCause>>()?;
         let prompt = fields.text("", key)?;
         check_question(key, &prompt)?;
         Ok(Self { image, system, history, prompt })
     }
 }
 
-/// Refuses a record with video or audio.
-pub(super) fn refuse_other_media(fields: &mut Fields) -> Result<(), Flaw> {
+/// Fails with [`SkipReason::OtherMedia`] if the record has video or audio.
+pub(super) fn refuse_other_media(fields: &mut Fields) -> Result<(), SkipCause> {
     for key in OTHER_MEDIA {
         let found = fields.take_some(key).filter(|value| !is_nothing(value));
         if found.is_some() {
@@ -60,7 +63,8 @@ pub(super) fn refuse_other_media(fields: &mut Fields) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// Whether a value says that there is nothing.
+/// Returns whether a value stands for "no media": null, false, an empty text, object or list, or a
+/// list of such values.
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
@@ -71,29 +75,34 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-pub(super) fn other_media(key: &str, found: Option<&Value>) -> Flaw {
-    Flaw::new(
+pub(super) fn other_media(key: &str, found: Option<&Value>) -> SkipCause {
+    SkipCause::new(
         SkipReason::OtherMedia,
         format_args!("`{key}`: expected an image and nothing else, found {}", describe(found)),
     )
 }
 
-/// A text and the key that it stands under.
+/// A key and its text.
 pub(super) type Keyed = (String, String);
 
-/// Takes the system text of `system` or `system_prompt`. White space alone is none.
-pub(super) fn take_system(fields: &mut Fields) -> Result<Option<Keyed>, Flaw> {
-    let mut take = |key: &str| Ok::<_, Flaw>(fields.optional_text(key)?.map(|text| (key.to_owned(), text)));
+/// Takes the system text under `system` or `system_prompt`. A text of white space is ignored.
+pub(super) fn take_system(fields: &mut Fields) -> Result<Option<Keyed>, SkipCause> {
+    let mut take =
+        |key: &str| Ok::<_, SkipCause>(fields.optional_text(key)?.map(|text| (key.to_owned(), text)));
     one_system(take("system")?, take("system_prompt")?)
 }
 
-/// The one of two system texts.
-pub(super) fn one_system(one: Option<Keyed>, other: Option<Keyed>) -> Result<Option<Keyed>, Flaw> {
+/// Merges two optional system texts. Two different texts are an error.
+pub(super) fn one_system(one: Option<Keyed>, other: Option<Keyed>) -> Result<Option<Keyed>, SkipCause> {
     let some = |keyed: Option<Keyed>| keyed.filter(|(_, text)| !text.trim().is_empty());
     match (some(one), some(other)) {
-        (Some((_, one)), Some((key, other))) if one != other => Err(Flaw::new(
+        (Some((_, one)), Some((key, other))) if one != other => Err(SkipCause::new(
             SkipReason::Malformed,
-            format_args!("`{key}`: expected the one system text {}, found {}", quoted(&one), quoted(&other)),
+            format_args!(
+                "`{key}`: expected no second system text beside {}, found {}",
+                quoted(&one),
+                quoted(&other)
+            ),
         )),
         (one, other) => Ok(one.or(other)),
     }

@@ -6,16 +6,18 @@ use bpo::burn::tensor::Device;
 use bpo::dpo::loss::Loss;
 use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo::{
-    BpoError, ImageRoot, LocalBackend, PipelineBackend, RunConfig, RunDir, StageLedger, record_moved_inputs,
+    BpoError, ImageRoot, LocalBackend, PipelineBackend, RunConfig, RunDir, RunStatus, Stage, StageLedger,
+    record_moved_images,
 };
 use serde::Serialize;
 
-use crate::progress::{self, print_line};
+use crate::progress;
+use crate::terminal::print_line;
 
 /// A training from the same annotated answers, for the same number of steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Arm {
+pub enum Variant {
     /// Control: supervised fine-tuning on the chosen answers, without rejected ones.
     Sft,
     /// Preference over answers about weakened images only.
@@ -28,7 +30,7 @@ pub enum Arm {
     Bpo,
 }
 
-impl Arm {
+impl Variant {
     /// The name in files.
     pub fn name(self) -> &'static str {
         match self {
@@ -73,11 +75,11 @@ impl Arm {
         }
     }
 
-    /// Trains in a directory of its own, or resumes training in it. Returns the directory of the
+    /// Trains in a separate directory, or resumes training in it. Returns the directory of the
     /// adapter.
     ///
     /// # Errors
-    /// If training fails, or the directory has other settings.
+    /// Returns an error if training fails, or the directory has other settings.
     pub fn train(
         self,
         config: &RunConfig,
@@ -87,14 +89,18 @@ impl Arm {
         device: &Device,
     ) -> Result<PathBuf, BpoError> {
         let config = self.config(config, steps).with_absolute_paths()?;
-        record_moved_inputs(&config, dir)?;
+        record_moved_images(&config, dir)?;
         let dir = RunDir::open(dir)?;
-        StageLedger::open_training(&config, &dir)?;
-        if !dir.has_adapter() {
+        let mut ledger = StageLedger::open_training(&config, &dir)?;
+        if !ledger.is_finished(Stage::Train) {
             print_line(&format!("{}:", self.title()));
             let images = ImageRoot::new(config.images_path()?)?;
-            let mut backend = LocalBackend::new(config, device.clone(), None);
-            backend.train(&self.pairs(pairs), &images, &dir, &mut *progress::new())?;
+            let mut backend = LocalBackend::new(config.clone(), device.clone(), None);
+            let (status, outcome) =
+                backend.train(&self.pairs(pairs), &images, &dir, &mut *progress::new())?;
+            if status == RunStatus::Finished {
+                ledger.finish_training(&config, &dir, &outcome.summary)?;
+            }
         }
         Ok(dir.adapter())
     }

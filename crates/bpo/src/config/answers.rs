@@ -1,0 +1,132 @@
+//! The sections of the stages that make answers: `[weaken]` and `[inject]`.
+
+use bpo_distort::{DiffusionNoise, Distortion, diffusion};
+use bpo_inject::LlmInjectorConfig;
+use bpo_pairs::Contrast;
+#[cfg(feature = "server")]
+use bpo_server::OpenAiConfig;
+use serde::{Deserialize, Serialize};
+
+use super::affects::Affects;
+use super::distortions::Distortions;
+use crate::stage::Stage;
+use crate::stages::Shard;
+
+/// `[weaken]`: answers of the model about a weakened image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct WeakenSection {
+    /// Distortion of the image, or several, each of which gives its own answers. Default:
+    /// `diffusion-noise:step=900` (the BPO script).
+    pub distortion: Distortions,
+    /// Number of answers for each distortion of an image. Default: 1 (the BPO script).
+    pub samples: usize,
+    /// Part of the stage that this process works on, if several processes share the work. Default:
+    /// none, the whole stage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
+    /// Fraction of the annotated answer's words that the model continues, at least 0 and less than
+    /// 1. Default: 0, none.
+    ///
+    /// With 0.5 and a distortion that [removes the image](bpo_distort::NoImage), the answers are
+    /// made like the rejected answers of MPO (Wang et al., arXiv 2411.10442, section 3.1), but from
+    /// annotated answers instead of the model's own.
+    pub prefix_fraction: f64,
+    /// Contrastive decoding with the clean image. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contrast: Option<Contrast>,
+    /// Sampling temperature. Default: 0.2 (the BPO script).
+    pub temperature: f64,
+    /// Nucleus sampling: probability mass of the tokens to sample from. Default: 1, all tokens
+    /// (ours).
+    pub top_p: f64,
+    /// Maximum length of an answer, in tokens. Default: 1024 (the BPO script).
+    pub max_new_tokens: usize,
+    /// Number of answers generated at the same time. Default: 8 (ours).
+    ///
+    /// The stage passes four times as many requests to the model in one call.
+    pub batch_size: usize,
+}
+
+impl WeakenSection {
+    /// The stages whose results each key affects.
+    pub(super) const AFFECTS: Affects = &[
+        ("distortion", &[Stage::Weaken]),
+        ("samples", &[Stage::Weaken]),
+        ("shard", &[Stage::Weaken]),
+        ("prefix_fraction", &[Stage::Weaken]),
+        ("contrast", &[Stage::Weaken]),
+        ("temperature", &[Stage::Weaken]),
+        ("top_p", &[Stage::Weaken]),
+        ("max_new_tokens", &[Stage::Weaken]),
+        ("batch_size", &[Stage::Weaken]),
+    ];
+}
+
+impl Default for WeakenSection {
+    fn default() -> Self {
+        Self {
+            distortion: Distortion::from(DiffusionNoise { step: diffusion::DEFAULT_STEP.into() }).into(),
+            samples: 1,
+            shard: None,
+            prefix_fraction: 0.0,
+            contrast: None,
+            temperature: 0.2,
+            top_p: 1.0,
+            max_new_tokens: 1024,
+            batch_size: 8,
+        }
+    }
+}
+
+impl WeakenSection {
+    /// Returns the number of answers of each sample.
+    pub fn variants(&self) -> usize {
+        self.distortion.len().saturating_mul(self.samples)
+    }
+}
+
+/// `[inject]`: the annotated answer is rewritten with errors. A language model rewrites it if
+/// `server` is set. Otherwise words are swapped for others that are common in the data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct InjectSection {
+    /// Number of answers rewritten in one batch. Default: 16 (ours).
+    pub batch_size: usize,
+    /// Maximum number of words swapped in one answer, without a server. Default: 3 (ours).
+    pub max_edits: usize,
+    /// Part of the stage that this process works on, if several processes share the work. Default:
+    /// none, the whole stage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
+    /// Prompts and sampling of the language model. Used only with a server.
+    pub llm: LlmInjectorConfig,
+    /// OpenAI-compatible server. Default: none.
+    #[cfg(feature = "server")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<OpenAiConfig>,
+    /// OpenAI-compatible server. A build without the feature `server` keeps the table unchanged and
+    /// cannot use the server.
+    #[cfg(not(feature = "server"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<toml::Table>,
+}
+
+impl InjectSection {
+    /// The stages whose results each key affects.
+    pub(super) const AFFECTS: Affects = &[
+        ("batch_size", &[Stage::Inject]),
+        ("max_edits", &[Stage::Inject]),
+        ("shard", &[Stage::Inject]),
+        ("llm", &[Stage::Inject]),
+        ("server", &[Stage::Inject]),
+    ];
+}
+
+impl Default for InjectSection {
+    fn default() -> Self {
+        Self { batch_size: 16, max_edits: 3, shard: None, llm: LlmInjectorConfig::default(), server: None }
+    }
+}

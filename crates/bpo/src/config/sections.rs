@@ -1,0 +1,133 @@
+//! The sections `[model]`, `[data]`, `[reference]` and `[conditional]`.
+
+use std::path::PathBuf;
+
+use bpo_distort::{DiffusionNoise, Distortion, ImageLimits, diffusion};
+use serde::{Deserialize, Serialize};
+
+use super::affects::Affects;
+use crate::device::Dtype;
+use crate::stage::Stage;
+
+/// `[model]`: the checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ModelSection {
+    /// Hugging Face LLaVA-1.5 directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// PEFT adapter of the model. Default: none.
+    ///
+    /// The model answers with this adapter, training continues it, and the reference is the model
+    /// with the adapter, as in TRL. Rank, scale and target modules are those of the adapter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<PathBuf>,
+    /// Data type of weights and activations. Default: f32 (ours; the authors train in bf16). With
+    /// another type, `train.initial_tolerance` defaults to
+    /// [`HALF_PRECISION_TOLERANCE`](super::HALF_PRECISION_TOLERANCE).
+    pub dtype: Dtype,
+    /// Maximum sequence length for training, in tokens, including image features. Default: 2048
+    /// (the BPO script).
+    pub max_length: usize,
+    /// Whether the backward pass recomputes each layer of the language model. This needs less
+    /// memory and more time, and gives the same results. Default: false.
+    pub gradient_checkpointing: bool,
+}
+
+impl ModelSection {
+    /// The stages whose results each key affects.
+    pub(super) const AFFECTS: Affects = &[
+        // inputs, compared by content
+        ("path", &[]),
+        ("adapter", &[]),
+        ("dtype", &[Stage::Weaken, Stage::Train]),
+        ("max_length", &[Stage::Train]),
+        ("gradient_checkpointing", &[]),
+    ];
+}
+
+impl Default for ModelSection {
+    fn default() -> Self {
+        Self { path: None, adapter: None, dtype: Dtype::F32, max_length: 2048, gradient_checkpointing: false }
+    }
+}
+
+/// `[data]`: the annotated data.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct DataSection {
+    /// LLaVA's visual-instruction JSON file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Image root: the directory that image paths are relative to. Paths that lead out of it are
+    /// rejected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<PathBuf>,
+    /// Pairs to evaluate on during training, as JSON lines or in the JSON format of the authors.
+    /// They are added to those that `train.eval_fraction` holds out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_pairs: Option<PathBuf>,
+    /// Limits on image files.
+    pub limits: ImageLimits,
+}
+
+impl DataSection {
+    /// The stages whose results each key affects.
+    pub(super) const AFFECTS: Affects = &[
+        // inputs, compared by content; images have no fingerprint
+        ("path", &[]),
+        ("images", &[Stage::Weaken, Stage::Train]),
+        ("eval_pairs", &[]),
+        ("limits", &[Stage::Weaken, Stage::Train]),
+    ];
+}
+
+/// `[reference]`: the reference model. By default it is the model with its adapters off.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ReferenceSection {
+    /// Another LLaVA-1.5 directory with the same tokenizer and chat template. If its
+    /// log-probabilities differ from the model's at the start, `train.reference_differs` must be
+    /// set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// PEFT adapter of the reference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<PathBuf>,
+    /// File for the log-probabilities of the reference. Log-probabilities that the file does not
+    /// have are computed before training, so no training step computes them. Several runs can share
+    /// a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PathBuf>,
+}
+
+impl ReferenceSection {
+    /// The stages whose results each key affects.
+    ///
+    /// Model and adapter are inputs, compared by content.
+    pub(super) const AFFECTS: Affects = &[("path", &[]), ("adapter", &[]), ("cache", &[])];
+}
+
+/// `[conditional]`: weakening of images for losses that compare images (`conditional`, of mDPO).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ConditionalSection {
+    /// Distortion of the image. Default: `diffusion-noise:step=900`, as in `[weaken]` (ours; the
+    /// authors of mDPO crop).
+    pub distortion: Distortion,
+}
+
+impl ConditionalSection {
+    /// The stages whose results each key affects.
+    pub(super) const AFFECTS: Affects = &[("distortion", &[Stage::Train])];
+}
+
+impl Default for ConditionalSection {
+    fn default() -> Self {
+        Self { distortion: DiffusionNoise { step: diffusion::DEFAULT_STEP.into() }.into() }
+    }
+}

@@ -1,0 +1,244 @@
+//! Checks of answer files before they are used together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use bpo_pairs::{Fingerprint, Untrusted, UntrustedPath};
+
+use super::manifest::{Manifest, StageEntry};
+use super::manifest_beside;
+use crate::config::Change;
+use crate::error::BpoError;
+use crate::stage::Stage;
+use crate::stages::Shard;
+
+/// A reason why answer files do not belong together or to the data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AnswerProblem {
+    /// A file was made from other annotated data.
+    OtherData {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The stage that makes a file is not finished.
+    Unfinished {
+        /// The file.
+        path: PathBuf,
+        /// The stage.
+        stage: Stage,
+    },
+    /// Two files of one stage were made with other settings or from other inputs.
+    Differ {
+        /// The file that the other one is compared with.
+        first: PathBuf,
+        /// The other file.
+        path: PathBuf,
+        /// The settings and inputs that differ: `old` in the first file, `new` in the other one.
+        changes: Vec<Change>,
+    },
+    /// Shards of a stage are missing.
+    MissingShards {
+        /// The stage.
+        stage: Stage,
+        /// The missing shards.
+        missing: Vec<String>,
+    },
+}
+
+impl fmt::Display for AnswerProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherData { path } => {
+                write!(f, "{} was made from other data than `data.path` (--data)", UntrustedPath(path))
+            }
+            Self::Unfinished { path, stage } => {
+                write!(f, "{} is not finished: run `bpo {stage}` again", UntrustedPath(path))
+            }
+            Self::Differ { first, path, changes } => {
+                let changes: Vec<String> = changes.iter().map(in_words).collect();
+                write!(
+                    f,
+                    "{} and {} were made with other settings or from other inputs: {}",
+                    UntrustedPath(first),
+                    UntrustedPath(path),
+                    changes.join(", ")
+                )
+            }
+            Self::MissingShards { stage, missing } => {
+                let (shards, are, files) = match missing.len() {
+                    1 => ("shard", "is", "its file"),
+                    _ => ("shards", "are", "their files"),
+                };
+                let missing = missing.join(", ");
+                write!(f, "{shards} {missing} of `bpo {stage}` {are} missing: give {files} too")
+            }
+        }
+    }
+}
+
+/// Describes a difference between two files.
+fn in_words(change: &Change) -> String {
+    let value = |value: &Option<String>| Untrusted(value.as_deref().unwrap_or("not set")).to_string();
+    format!("`{}` is {} and {}", Untrusted(&change.key), value(&change.old), value(&change.new))
+}
+
+/// Checks answer files by their manifests: all were made from the annotated data with the
+/// fingerprint `data`, all are finished, the files of a stage have the same settings and inputs,
+/// and its shards are complete.
+///
+/// The manifest of a file is the one beside it, or the `manifest.json` of its run directory. A file
+/// without a manifest, which another program made, is not checked, with a warning.
+///
+/// # Errors
+/// Returns [`BpoError::Answers`] with all problems of all files, or an error if a manifest cannot
+/// be read.
+pub fn check_answers(files: &[&Path], data: &Fingerprint) -> Result<(), BpoError> {
+    let mut problems = Vec::new();
+    let mut stages: BTreeMap<Stage, Vec<(&Path, StageEntry)>> = BTreeMap::new();
+    for &path in files {
+        let Some((stage, entry)) = entry_of(path)? else {
+            tracing::warn!(
+                file = %UntrustedPath(path),
+                "the file has no manifest, so its data and settings are not checked"
+            );
+            continue;
+        };
+        if entry.inputs.get("data") != Some(data) {
+            problems.push(AnswerProblem::OtherData { path: path.to_owned() });
+        }
+        if entry.finished.is_none() {
+            problems.push(AnswerProblem::Unfinished { path: path.to_owned(), stage });
+        }
+        stages.entry(stage).or_default().push((path, entry));
+    }
+    for (stage, files) in stages {
+        problems.extend(differing(&files));
+        problems.extend(missing_shards(stage, &files));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(BpoError::Answers { problems }) }
+}
+
+/// Reads the manifest entry of an answer file. Returns `None` if the file has no manifest.
+fn entry_of(path: &Path) -> Result<Option<(Stage, StageEntry)>, BpoError> {
+    if let Some(manifest) = Manifest::read(&manifest_beside(path))? {
+        return Ok(manifest.stages.into_iter().next());
+    }
+    let stage = match path.file_name().and_then(|name| name.to_str()) {
+        Some("weakened.jsonl") => Stage::Weaken,
+        Some("injected.jsonl") => Stage::Inject,
+        _ => return Ok(None),
+    };
+    let manifest = Manifest::read(&path.with_file_name("manifest.json"))?;
+    Ok(manifest.and_then(|mut manifest| Some((stage, manifest.stages.remove(&stage)?))))
+}
+
+/// Compares the files of a stage with its first one. The data is compared elsewhere.
+fn differing(files: &[(&Path, StageEntry)]) -> Vec<AnswerProblem> {
+    let Some(((first, expected), others)) = files.split_first() else { return Vec::new() };
+    let compare = |(path, entry): &(&Path, StageEntry)| {
+        let mut changes = Change::between(&expected.settings, &entry.settings);
+        changes.retain(|change| !is_shard(&change.key));
+        let inputs = Change::between(&expected.inputs, &entry.inputs);
+        changes.extend(inputs.into_iter().filter(|change| change.key != "data"));
+        let (first, path) = (first.to_path_buf(), path.to_path_buf());
+        (!changes.is_empty()).then_some(AnswerProblem::Differ { first, path, changes })
+    };
+    others.iter().filter_map(compare).collect()
+}
+
+/// Finds the shards of a stage that have no file. Files of the whole stage have no shard.
+fn missing_shards(stage: Stage, files: &[(&Path, StageEntry)]) -> Option<AnswerProblem> {
+    let shard = |(_, entry): &(&Path, StageEntry)| -> Option<Shard> {
+        let (_, value) = entry.settings.iter().find(|(key, _)| is_shard(key))?;
+        // settings are TOML values, so the text is quoted
+        value.trim_matches('"').parse().ok()
+    };
+    let there: BTreeSet<String> = files.iter().filter_map(shard).map(|shard| shard.to_string()).collect();
+    let all = files.iter().filter_map(shard).flat_map(Shard::all);
+    let missing: BTreeSet<String> =
+        all.map(|shard| shard.to_string()).filter(|shard| !there.contains(shard)).collect();
+    (!missing.is_empty())
+        .then(|| AnswerProblem::MissingShards { stage, missing: missing.into_iter().collect() })
+}
+
+fn is_shard(key: &str) -> bool {
+    matches!(key, "weaken.shard" | "inject.shard")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RunConfig;
+    use crate::ledger::StageLedger;
+    use crate::summary::StageSummary;
+
+    /// Writes an empty answer file with its manifest.
+    fn write(path: &Path, data: &str, change: impl Fn(&mut RunConfig), is_finished: bool) {
+        let mut config = RunConfig::default();
+        change(&mut config);
+        let print = Fingerprint::of(data);
+        let (mut ledger, _file) = StageLedger::open_file(Stage::Inject, &config, &print, path).unwrap();
+        if is_finished {
+            ledger.finish(Stage::Inject, &StageSummary::default()).unwrap();
+        }
+    }
+
+    #[test]
+    fn answers_that_do_not_belong_together_are_all_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let shard = |text: &str| {
+            let shard: Shard = text.parse().unwrap();
+            move |config: &mut RunConfig| config.inject.shard = Some(shard)
+        };
+        write(&at("1"), "a", shard("1/3"), true);
+        write(&at("3"), "a", shard("3/3"), true);
+        let check = |names: &[&str]| {
+            let paths: Vec<PathBuf> = names.iter().map(|name| at(name)).collect();
+            let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+            match check_answers(&paths, &Fingerprint::of("a")) {
+                Ok(()) => Vec::new(),
+                Err(BpoError::Answers { problems }) => problems,
+                Err(other) => panic!("{other}"),
+            }
+        };
+        let missing = AnswerProblem::MissingShards { stage: Stage::Inject, missing: vec!["2/3".into()] };
+        assert_eq!(check(&["3", "1"]), std::slice::from_ref(&missing));
+        write(&at("2"), "a", shard("2/3"), true);
+        assert_eq!(check(&["3", "1", "2"]), []);
+
+        write(&at("data"), "b", shard("2/3"), true);
+        assert_eq!(check(&["1", "data", "3"]), [AnswerProblem::OtherData { path: at("data") }]);
+        write(&at("open"), "a", shard("2/3"), false);
+        assert_eq!(
+            check(&["1", "open", "3"]),
+            [AnswerProblem::Unfinished { path: at("open"), stage: Stage::Inject }]
+        );
+        let other = |config: &mut RunConfig| {
+            config.inject.batch_size = 7;
+            config.inject.shard = Some("2/3".parse().unwrap());
+        };
+        write(&at("size"), "a", other, true);
+        let problems = check(&["1", "size", "data"]);
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        let text = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        assert!(text.contains("`inject.batch_size` is 16 and 7") && text.contains("3/3"), "{text}");
+        // a file of another program has no manifest
+        std::fs::write(at("foreign"), "").unwrap();
+        assert_eq!(check(&["1", "2", "3", "foreign"]), []);
+    }
+
+    #[test]
+    fn the_manifest_of_a_run_directory_counts_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        write(&at("x"), "b", |_| {}, true);
+        std::fs::copy(manifest_beside(&at("x")), at("manifest.json")).unwrap();
+        std::fs::copy(at("x"), at("injected.jsonl")).unwrap();
+        let error = check_answers(&[&at("injected.jsonl")], &Fingerprint::of("a")).unwrap_err();
+        assert!(matches!(error, BpoError::Answers { .. }), "{error}");
+        check_answers(&[&at("injected.jsonl")], &Fingerprint::of("b")).unwrap();
+    }
+}
