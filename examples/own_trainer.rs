@@ -82,7 +82,7 @@ impl Policy for Bigram {
 fn pair(id: usize, chosen: &str, rejected: &str) -> PreferencePair {
     PreferencePair {
         id: id.to_string(),
-        image: "cup.png".into(),
+        images: vec!["cup.png".into()],
         system: None,
         history: Default::default(),
         prompt: "<image>\nWhat is it?".into(),

@@ -100,7 +100,7 @@ fn pairs(count: u64) -> Vec<PreferencePair> {
     let example = |index| Example::new(Split::HeldOut, index, SEED, &QuestionMix::descriptions());
     let pair = |index| PreferencePair {
         id: example(index).id,
-        image: example(index).image(),
+        images: vec![example(index).image()],
         system: None,
         history: Default::default(),
         prompt: example(index).qa.prompt,
@@ -131,7 +131,7 @@ const COUNT: u64 = 16;
 
 fn batch(count: u64) -> ScoreBatch {
     let group = |pair: PreferencePair| PromptGroup {
-        image: pair.image,
+        images: pair.images,
         weakened: false,
         system: None,
         history: Default::default(),

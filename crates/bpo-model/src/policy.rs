@@ -114,6 +114,9 @@ impl<S: ImageSource> VlmCollator<S> {
     fn check_images(&mut self, group: &PromptGroup) -> Result<(), ModelError> {
         if let Some((distortion, _)) = self.weakening.as_ref().filter(|_| group.weakened) {
             check_weakening(distortion)?;
+            if group.images.is_empty() {
+                return Err(ModelError::NothingToWeaken);
+            }
         }
         for name in images_of(group) {
             if !self.sizes.contains_key(name) {
@@ -146,7 +149,7 @@ impl<S: ImageSource> VlmCollator<S> {
 
 /// The names of the images of a group.
 fn images_of(group: &PromptGroup) -> impl Iterator<Item = &str> {
-    std::iter::once(group.image.as_str())
+    group.images.iter().map(String::as_str)
 }
 
 /// The distinct images of a batch, in the order in which groups name them.

@@ -38,7 +38,7 @@ fn config(parts: [bool; 3], steps: usize) -> RunConfig {
 fn pairs() -> Vec<PreferencePair> {
     let pair = |id: &str, image: &str, chosen: &str, rejected: &str| PreferencePair {
         id: id.into(),
-        image: image.into(),
+        images: vec![image.into()],
         system: None,
         history: Default::default(),
         prompt: "What is it?".into(),

@@ -37,16 +37,16 @@ fn unavailable_server_stops_the_stage_and_recovered_server_resumes_it() {
     assert_eq!(read_lines(dir.path().join("injected.jsonl")).len(), 0);
 
     let server = Server::failing_first(2);
-    let outcome = inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 7 answers");
+    let outcome = inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 8 answers");
     let warnings: Vec<&str> = outcome.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(
-        warnings[0].contains("trying again") && warnings[1].contains("(retries: 2, requests: 7)"),
+        warnings[0].contains("trying again") && warnings[1].contains("(retries: 2, requests: 8)"),
         "{warnings:?}"
     );
     let lines = read_lines(dir.path().join("injected.jsonl"));
     assert!(lines.iter().all(|line| line["response"].as_str().unwrap().contains("elephant")));
-    assert_eq!(server.requests().len(), 2 + 7);
+    assert_eq!(server.requests().len(), 2 + 8);
 
     let broken = Server::failing_first(usize::MAX);
     let other = tempfile::tempdir().unwrap();
@@ -64,7 +64,7 @@ fn server_that_refuses_all_requests_is_an_error_without_results() {
     ]);
     // with a working server the same command starts again
     let server = Server::failing_first(0);
-    inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 7 answers");
+    inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 8 answers");
     // a URL that no server can have is refused before the first stage
     let run = dir.path().join("run");
     let arguments =

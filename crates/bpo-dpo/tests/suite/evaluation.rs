@@ -46,7 +46,7 @@ fn train(config: &DpoConfig, dir: Option<&Path>, stop: usize) -> (Vec<u8>, Train
 
 #[test]
 fn evaluation_split_has_whole_groups() {
-    let question = |pair: &PreferencePair| (pair.image.clone(), pair.prompt.clone());
+    let question = |pair: &PreferencePair| (pair.images.clone(), pair.prompt.clone());
     for seed in 0..20 {
         let (left, taken) = split_pairs(pairs(), 0.3, seed);
         assert!(!left.is_empty() && !taken.is_empty());

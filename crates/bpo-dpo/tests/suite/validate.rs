@@ -27,7 +27,7 @@ impl Collate for Trimming {
     fn collate(&mut self, groups: &[PromptGroup]) -> Result<(), Refusal> {
         self.checks += 1;
         for group in groups {
-            if group.image == "missing" {
+            if group.images[0] == "missing" {
                 return Err(Refusal::Image);
             }
             for (i, one) in group.completions.iter().enumerate() {

@@ -116,7 +116,7 @@ fn losses(model: &Vlm, sizes: &[usize], batches: &[ScoreBatch]) -> (Vec<f32>, BT
 /// Whole conversations, through template and tokenizer.
 fn conversations() -> Vec<PromptGroup> {
     let group = |image: &str, history: &[(&str, &str)], prompt: &str, completions: &[&str]| PromptGroup {
-        image: image.to_owned(),
+        images: vec![image.to_owned()],
         system: None,
         history: history
             .iter()
@@ -172,10 +172,10 @@ fn a_check_decodes_no_image_and_tokenizes() {
     for group in groups.iter().chain(&groups) {
         collate.check(group).unwrap();
         let error = collate.collate(std::slice::from_ref(group)).unwrap_err();
-        assert!(matches!(&error, ModelError::Image { name, .. } if *name == group.image), "{error}");
+        assert!(matches!(&error, ModelError::Image { name, .. } if *name == group.images[0]), "{error}");
     }
     assert_eq!(*checked.borrow(), ["a", "b", "c"], "each image once");
-    let gone = PromptGroup { image: "gone".into(), ..groups[0].clone() };
+    let gone = PromptGroup { images: vec!["gone".into()], ..groups[0].clone() };
     assert!(matches!(collate.check(&gone), Err(ModelError::Image { .. })));
     // all else that collating refuses
     let with = |completions: &[&str]| PromptGroup {

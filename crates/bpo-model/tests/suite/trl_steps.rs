@@ -25,7 +25,7 @@ impl Collate for Fixed {
 
     fn collate(&mut self, groups: &[PromptGroup]) -> Result<ScoreBatch, Infallible> {
         let number = |text: &String| text.parse::<usize>().unwrap();
-        let images = groups.iter().map(|group| self.batch.images[number(&group.image)].clone()).collect();
+        let images = groups.iter().map(|group| self.batch.images[number(&group.images[0])].clone()).collect();
         let sequences = |group: &PromptGroup| {
             group.completions.iter().map(|row| self.batch.sequences[number(row)].clone()).collect()
         };
@@ -42,7 +42,7 @@ fn model() -> Vlm {
 fn pairs(count: usize) -> Vec<PreferencePair> {
     let pair = |i: usize| PreferencePair {
         id: i.to_string(),
-        image: i.to_string(),
+        images: vec![i.to_string()],
         system: None,
         history: Default::default(),
         prompt: i.to_string(),

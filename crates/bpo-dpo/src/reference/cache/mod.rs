@@ -266,7 +266,8 @@ impl LogpCache {
 fn keys(batch: &GroupBatch) -> Vec<Key> {
     let key = |group: &PromptGroup, completion: &String| {
         let mut texts = TextHasher::default();
-        texts.add(&group.image);
+        texts.add(&group.images.len().to_string());
+        group.images.iter().for_each(|image| texts.add(image));
         texts.add(if group.weakened { "weakened" } else { "" });
         texts.add(&group.history.len().to_string());
         for turn in &group.history {
