@@ -48,7 +48,7 @@ pub(crate) fn place_images(
     if history.iter().any(|turn| turn.answer.contains(IMAGE_TOKEN)) {
         return Err(in_answer());
     }
-    let found: usize = questions(history, prompt).map(|question| count(question)).sum();
+    let found: usize = questions(history, prompt).map(count).sum();
     let mut questions = history.iter_mut().map(|turn| &mut turn.prompt).chain([prompt]);
     let Some(first) = questions.next() else { return Ok(()) };
     match (images, found) {
