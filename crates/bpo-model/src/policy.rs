@@ -16,7 +16,11 @@ use crate::input::{check_weakening, weakened_pixels};
 use crate::kernels::{log_softmax, token_statistics};
 use crate::llava::{Llava, ScoreBatch};
 use crate::memory::BatchShape;
-use crate::processor::{PixelValues, Processor, TokenizedCompletion};
+use crate::processor::{PixelValues, Processor, TokenizedCompletion, with_template_stack};
+
+/// Parts of the groups that [`LlavaCollator`] checks, for each thread. A thread that is done with its
+/// parts takes those of another.
+const PARTS_PER_THREAD: usize = 8;
 
 /// Why an image cannot be loaded.
 pub type ImageError = Box<dyn std::error::Error + Send + Sync>;
@@ -201,9 +205,14 @@ impl<S: ImageSource> Collate for LlavaCollator<S> {
     /// Tokenizes the groups in several threads, and checks each image once without decoding it.
     fn check_groups(&mut self, groups: &[PromptGroup]) -> Vec<Result<(), ModelError>> {
         let texts = &self.texts;
-        let checked: Vec<_> = groups.par_iter().map(|group| texts.check(group)).collect();
+        let check = |groups: &[PromptGroup]| -> Vec<_> {
+            with_template_stack(|| groups.iter().map(|group| texts.check(group)).collect())
+        };
+        let part = groups.len().div_ceil(PARTS_PER_THREAD * rayon::current_num_threads()).max(1);
+        let checked: Vec<_> = groups.par_chunks(part).map(check).collect();
         checked
             .into_iter()
+            .flatten()
             .zip(groups)
             .map(|(text, group)| text.and_then(|()| self.check_image(group)))
             .collect()

@@ -51,19 +51,12 @@ pub struct ImageQuestion<'a> {
 pub struct LlavaResponder {
     model: Llava,
     processor: Processor,
-    adapters: Adapters,
 }
 
 impl LlavaResponder {
     /// Answers with the model and, where it has them, its adapters.
     pub fn new(model: Llava, processor: Processor) -> Self {
-        Self { model, processor, adapters: Adapters::On }
-    }
-
-    /// Sets whether adapters take part.
-    pub fn with_adapters(mut self, adapters: Adapters) -> Self {
-        self.adapters = adapters;
-        self
+        Self { model, processor }
     }
 
     /// The model and its processor back.
@@ -145,13 +138,13 @@ impl LlavaResponder {
             flow
         };
         let generated =
-            self.model.generate_each(&prompts, at_a_time, eos, self.adapters, &mut on_continuation);
+            self.model.generate_each(&prompts, at_a_time, eos, Adapters::On, &mut on_continuation);
         if generated.is_ok() || flow.is_break() {
             return;
         }
         // one by one, so that each of the other questions has its own error
         for index in (0..prompts.len()).filter(|index| !is_answered[*index]) {
-            let answer = self.model.generate(&prompts[index..=index], eos, self.adapters);
+            let answer = self.model.generate(&prompts[index..=index], eos, Adapters::On);
             let answer = answer.map(|mut answers| answers.swap_remove(0));
             let (place, answer) = finish(index, answer);
             if on_answer(place, answer).is_break() {
@@ -194,18 +187,19 @@ impl LlavaResponder {
     /// # Errors
     /// If the image cannot be distorted or preprocessed, or the text does not fit into the context.
     pub fn prepare(&self, question: &ImageQuestion<'_>) -> Result<PreparedQuestion, ModelError> {
-        let (view, against) = self.views(question)?;
-        let (input, prefix) = self.input(question, view)?;
+        let (image, contrasted) = self.images(question)?;
+        let (input, prefix) = self.input(question, image)?;
         let mut prompt = Prompt::new(input, question.sampling.clone());
-        if let Some((view, contrast)) = against {
-            let (input, _) = self.input(question, view)?;
+        if let Some((contrast_image, contrast)) = contrasted {
+            let (input, _) = self.input(question, contrast_image)?;
             prompt = prompt.with_contrast(ContrastInput::new(input, contrast.alpha, contrast.plausibility));
         }
         Ok(PreparedQuestion { prompt, prefix })
     }
 
-    /// The view of the image, and the view that it is contrasted with.
-    fn views(
+    /// Returns the image that the answer is about, clean or weakened, and the contrast image if there
+    /// is a contrast.
+    fn images(
         &self,
         question: &ImageQuestion<'_>,
     ) -> Result<(ImageInput, Option<(ImageInput, Contrast)>), ModelError> {
@@ -227,16 +221,16 @@ impl LlavaResponder {
         })
     }
 
-    /// A question with a view of its image, and the ids of the prefix of its answer.
+    /// Returns the input of a question with one of its images, and the ids of the prefix of its answer.
     fn input(
         &self,
         question: &ImageQuestion<'_>,
-        view: ImageInput,
+        image: ImageInput,
     ) -> Result<(ModelInput, Vec<u32>), ModelError> {
         let config = self.model.config();
         let ImageQuestion { history, prompt, answer_prefix, .. } = *question;
         let system = question.system.filter(|_| self.takes_system());
-        let image_tokens = if view.pixels.is_some() { config.image_tokens() } else { 0 };
+        let image_tokens = if image.pixels.is_some() { config.image_tokens() } else { 0 };
         let (ids, prefix) = if answer_prefix.is_empty() {
             (self.processor.prompt_ids(system, history, prompt, image_tokens)?, Vec::new())
         } else {
@@ -245,7 +239,7 @@ impl LlavaResponder {
             let prefix = ids[answer_start..].to_vec();
             (ids, prefix)
         };
-        let input = ModelInput::new(ids, view);
+        let input = ModelInput::new(ids, image);
         config.check_input(&input.ids, input.image.pixels.as_ref())?;
         let context = config.text_config.max_position_embeddings;
         match input.ids.len() {

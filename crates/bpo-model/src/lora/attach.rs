@@ -94,7 +94,7 @@ impl Llava {
     pub fn with_lora(self, config: &LoraConfig, seed: u64) -> Result<Self, ModelError> {
         self.check_plain()?;
         config.validate()?;
-        self.check_recompute(config.lora_dropout)?;
+        self.check_gradient_checkpointing(config.lora_dropout)?;
         let shapes = linear_shapes(&self);
         let adaptable = || shapes.keys().map(String::as_str).filter(|name| !config.is_whole(name));
         let ranks = Ranks::new(config, false)?;
@@ -115,7 +115,7 @@ impl Llava {
     /// [`ModelError::Setting`] with gradient checkpointing, which would drop other values in the
     /// second forward pass.
     pub fn with_lora_dropout(mut self, dropout: f64) -> Result<Self, ModelError> {
-        self.check_recompute(dropout)?;
+        self.check_gradient_checkpointing(dropout)?;
         self.linears_mut().for_each(|linear| linear.dropout = dropout);
         Ok(self)
     }

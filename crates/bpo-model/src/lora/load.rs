@@ -31,7 +31,7 @@ use crate::weights::WeightLoader;
 pub fn load_adapter(model: Llava, dir: &Path) -> Result<(Llava, LoraConfig), ModelError> {
     model.check_plain()?;
     let adapter = PeftAdapter::open(dir)?;
-    model.check_recompute(adapter.config.lora_dropout)?;
+    model.check_gradient_checkpointing(adapter.config.lora_dropout)?;
     let shapes = linear_shapes(&model);
     let linears = || shapes.keys().map(String::as_str);
     let Fit { present, missing } = adapter.fit(dir, linears(), |module| model.config().runs(module))?;
