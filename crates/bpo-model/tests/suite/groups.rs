@@ -199,7 +199,6 @@ fn groups_checked_together_have_the_results_of_separate_checks() {
     let new = || {
         let images = Headers(Rc::new(RefCell::new(Vec::new())));
         LlavaCollator::new(Processor::from_dir(Golden::open().checkpoint()).unwrap(), &model, images)
-            .with_max_length(60)
     };
     let conversations = conversations();
     let group = |index: usize| {
