@@ -228,7 +228,7 @@ impl Task {
                 start = Instant::now();
                 if go_on.is_some() { Control::Continue } else { Control::Stop }
             };
-            trainer.train(&pairs, step).expect("steps");
+            trainer.train(pairs, step).expect("steps");
         }
     }
 

@@ -223,7 +223,7 @@ fn measure(value: Option<QuantValue>) -> Measured {
 
     let config = DpoConfig::default().with_learning_rate(1e-3).with_batch_size(4).with_max_steps(Some(10));
     let trainer = Trainer::new(config, policy, collator(), None).unwrap();
-    let (_, summary) = trainer.train(&pairs(COUNT), &mut ()).unwrap();
+    let (_, summary) = trainer.train(pairs(COUNT), &mut ()).unwrap();
     Measured { logps, logits, gradient, held, pass, loss: summary.last.unwrap().loss }
 }
 

@@ -132,7 +132,7 @@ impl PipelineBackend for LocalBackend {
 
     fn train(
         &mut self,
-        pairs: &[PreferencePair],
+        pairs: Vec<PreferencePair>,
         images: &ImageRoot,
         dir: &RunDir,
         progress: &mut dyn Progress,
@@ -141,7 +141,7 @@ impl PipelineBackend for LocalBackend {
         // the trainer holds its own copy of the trained parameters
         self.checkpoint = None;
         let lora = checkpoint.adapter.clone();
-        let (trainer, unread) = trainer(&self.config, checkpoint, pairs, images, Some(dir), progress)?;
+        let (trainer, unread) = trainer(&self.config, checkpoint, &pairs, images, Some(dir), progress)?;
         let Trained { policy, summary, mut outcome } = train(trainer, pairs, progress)?;
         outcome.add(unread);
         if !summary.is_finished() {
@@ -233,7 +233,7 @@ fn check_eval_pairs(config: &RunConfig, checkpoint: &Checkpoint) -> Result<(), B
     let images = ImageRoot::new(config.images_path()?)?.with_limits(config.data.limits);
     let mut collate = collator(config, checkpoint, &images);
     let loss = config.train.objective().properties();
-    let (usable, skipped) = validate_pairs(&mut collate, loss, &eval_pairs(config)?.pairs);
+    let (usable, skipped) = validate_pairs(&mut collate, loss, eval_pairs(config)?.pairs);
     let Some(first) = skipped.first() else { return Ok(()) };
     if usable.is_empty() {
         return Err(BpoError::nothing(path, "pair", &skipped));

@@ -57,7 +57,7 @@ pub trait PipelineBackend {
     /// Returns an error if training or writing fails.
     fn train(
         &mut self,
-        pairs: &[PreferencePair],
+        pairs: Vec<PreferencePair>,
         images: &ImageRoot,
         dir: &RunDir,
         progress: &mut dyn Progress,
@@ -151,7 +151,9 @@ pub fn run(
         return Err(BpoError::Nothing { path: dir.pairs(), what: "pair", skipped: counts });
     }
 
-    let (status, trained) = backend.train(&pairs, &images, &dir, progress)?;
+    // training takes long and needs only the pairs
+    drop(samples);
+    let (status, trained) = backend.train(pairs, &images, &dir, progress)?;
     if status == RunStatus::Finished {
         skipped.insert(Stage::Train, trained.skipped);
     }

@@ -98,7 +98,7 @@ impl PipelineBackend for Counted {
 
     fn train(
         &mut self,
-        pairs: &[PreferencePair],
+        pairs: Vec<PreferencePair>,
         _: &ImageRoot,
         dir: &RunDir,
         _: &mut dyn Progress,
@@ -106,13 +106,14 @@ impl PipelineBackend for Counted {
         if self.fails_to_train {
             return Err(BpoError::NothingToEvaluate);
         }
-        self.trained = pairs.to_vec();
         fs::write(dir.metrics(), "{}\n").unwrap();
         fs::create_dir_all(dir.adapter()).unwrap();
         for name in ["adapter_model.safetensors", "adapter_config.json"] {
             fs::write(dir.adapter().join(name), "{}").unwrap();
         }
-        Ok((RunStatus::Finished, StageOutcome::new(pairs.len(), vec![])))
+        let outcome = StageOutcome::new(pairs.len(), vec![]);
+        self.trained = pairs;
+        Ok((RunStatus::Finished, outcome))
     }
 }
 

@@ -35,7 +35,7 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     }
     print_skipped(&set.skipped, None);
     let Some(out) = args.out.as_ref().filter(|_| !args.dry_run) else {
-        let (plan, outcome) = bpo::plan(&config, &set.pairs, &images, &open_device(&config)?)?;
+        let (plan, outcome) = bpo::plan(&config, set.pairs, &images, &open_device(&config)?)?;
         print_skipped(&outcome.skipped, None);
         print_lines(&super::plan::describe(&plan));
         return Ok(print_json(&plan)?);
@@ -44,7 +44,7 @@ pub fn train(args: &TrainCommand) -> Result<(), Failure> {
     let dir = RunDir::open(out)?;
     let mut ledger = StageLedger::open_training(&config, &dir)?;
     let mut backend = LocalBackend::new(config.clone(), open_device(&config)?, None);
-    let (status, outcome) = backend.train(&set.pairs, &images, &dir, &mut progress)?;
+    let (status, outcome) = backend.train(set.pairs, &images, &dir, &mut progress)?;
     print_skipped(&outcome.skipped, None);
     match status {
         RunStatus::Finished => {

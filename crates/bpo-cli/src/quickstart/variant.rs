@@ -96,8 +96,7 @@ impl Variant {
             print_line(&format!("{}:", self.title()));
             let images = ImageRoot::new(config.images_path()?)?;
             let mut backend = LocalBackend::new(config.clone(), device.clone(), None);
-            let (status, outcome) =
-                backend.train(&self.pairs(pairs), &images, &dir, &mut *progress::new())?;
+            let (status, outcome) = backend.train(self.pairs(pairs), &images, &dir, &mut *progress::new())?;
             if status == RunStatus::Finished {
                 ledger.finish_training(&config, &dir, &outcome.summary)?;
             }

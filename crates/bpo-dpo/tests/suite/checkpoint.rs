@@ -119,7 +119,7 @@ fn train(config: &DpoConfig, dir: &Path, stop: usize) -> Result<(Vec<u8>, TrainO
     let trainer = Trainer::new(config.clone(), Toy::untouched(), ToyCollate::default(), Some(dir))?;
     let mut observer =
         |metrics: &StepMetrics| if metrics.step == stop { Control::Stop } else { Control::Continue };
-    let (policy, output) = trainer.with_eval_pairs(pairs()[..3].to_vec()).train(&pairs(), &mut observer)?;
+    let (policy, output) = trainer.with_eval_pairs(pairs()[..3].to_vec()).train(pairs(), &mut observer)?;
     Ok((save_trainable(&policy)?, output))
 }
 

@@ -118,7 +118,7 @@ fn each_term_of_mdpo_trains_alone() {
         let train = |toy, reference, observer: &mut dyn FnMut(&StepMetrics) -> Control| {
             let mut observer = |metrics: &StepMetrics| observer(metrics);
             let trainer = Trainer::new(config.clone(), toy, ToyCollate::default(), None).expect("valid");
-            trainer.with_reference(reference).train(&pairs(), &mut observer).map(|(_, summary)| summary)
+            trainer.with_reference(reference).train(pairs(), &mut observer).map(|(_, summary)| summary)
         };
         let summary = train(Toy::untouched(), Reference::AdaptersOff, &mut observer);
         summary.unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -147,7 +147,7 @@ fn training_increases_the_effect_of_the_image() {
             Control::Continue
         };
         let trainer = Trainer::new(config.clone(), Toy::untouched(), collate, None).expect("valid");
-        trainer.train(&pairs(), &mut observer).map(|_| steps)
+        trainer.train(pairs(), &mut observer).map(|_| steps)
     };
     let steps = train(ToyCollate::default()).expect("trained");
     assert!((steps[0].loss - 3.0 * std::f64::consts::LN_2).abs() < 1e-5, "{:?}", steps[0]);
@@ -157,7 +157,7 @@ fn training_increases_the_effect_of_the_image() {
     some[3].images = vec!["glaring".into()];
     let train_on = |config: &DpoConfig| {
         let trainer = Trainer::new(config.clone(), Toy::untouched(), ToyCollate::default(), None);
-        trainer.expect("valid").train(&some, &mut ()).expect("trained").1
+        trainer.expect("valid").train(some.clone(), &mut ()).expect("trained").1
     };
     let skipped = train_on(&config).skipped;
     assert_eq!(skipped.iter().map(|skipped| skipped.id.as_str()).collect::<Vec<_>>(), ["3"]);

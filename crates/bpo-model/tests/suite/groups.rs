@@ -192,6 +192,40 @@ fn a_check_decodes_no_image_and_tokenizes() {
 }
 
 #[test]
+fn groups_checked_together_have_the_results_of_separate_checks() {
+    let model = policy();
+    let new = || {
+        let images = Headers(Rc::new(RefCell::new(Vec::new())));
+        VlmCollator::new(processor(&Golden::open().checkpoint()), &model, images)
+    };
+    let conversations = conversations();
+    let group = |index: usize| {
+        let mut group = conversations[index % conversations.len()].clone();
+        group.completions.push(format!("Number {index}."));
+        match index % 11 {
+            1 => group.image = "gone".into(),
+            3 => group.completions.push(format!("Number {index}. ")),
+            5 => group.completions.insert(0, " ".into()),
+            // the prompt or an answer is too long, or the template takes more fuel than usual
+            6 => group.prompt.push_str(&" long".repeat(index)),
+            7 => group.completions.push("word ".repeat(index * 100)),
+            8 => group.history = vec![Turn::new("Why?", "Because."); 40 * index].into(),
+            9 => group.prompt.push_str("</s>"),
+            _ => {}
+        }
+        group
+    };
+    let groups: Vec<_> = (0..100).map(group).collect();
+    let text = |result: Result<(), ModelError>| result.map_err(|error| bpo_pairs::chain(&error));
+    let apart: Vec<_> = groups.iter().map(|group| text(new().check(group))).collect();
+    assert!(apart.iter().filter(|result| result.is_ok()).count() > 20);
+    for count in [0, 1, 7, 100] {
+        let together: Vec<_> = new().check_groups(&groups[..count]).into_iter().map(text).collect();
+        assert_eq!(together, apart[..count]);
+    }
+}
+
+#[test]
 fn groups_give_the_losses_and_gradients_of_separate_forwards() {
     let model = policy();
     let processor = processor(&Golden::open().checkpoint());

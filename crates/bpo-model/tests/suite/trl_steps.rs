@@ -85,7 +85,7 @@ fn compare(name: &str, policy: Vlm, reference: Vlm) {
     };
     let collate = Fixed { batch, model: model() };
     let trainer = Trainer::new(config(&golden["settings"], steps), policy, collate, None).unwrap();
-    trainer.with_reference(Reference::Frozen(reference)).train(&pairs, &mut observer).unwrap();
+    trainer.with_reference(Reference::Frozen(reference)).train(pairs, &mut observer).unwrap();
     type Column = fn(&StepMetrics) -> f64;
     let columns: [(&str, Column, f64); 4] = [
         ("loss", |step| step.loss, 2e-4),
