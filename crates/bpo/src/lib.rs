@@ -117,8 +117,8 @@ pub use image_cache::{ImageCache, LazyImage};
 pub use images::{Escape, ImageError, ImageRoot};
 pub use injector::open_injector;
 pub use ledger::{
-    AnswerProblem, Inputs, Manifest, StageEntry, StageLedger, bind_dir, check_answers, manifest_beside,
-    record_moved_images,
+    AnswerProblem, ChangedFile, FileChange, FileRecord, Inputs, Manifest, StageEntry, StageLedger, bind_dir,
+    check_answers, manifest_beside, record_moved_images,
 };
 #[cfg(feature = "model")]
 pub use llava::{LocalBackend, collator};

@@ -22,6 +22,8 @@ mod bad_data;
 #[cfg(feature = "flex")]
 mod bad_model;
 #[cfg(feature = "flex")]
+mod changed_files;
+#[cfg(feature = "flex")]
 mod data;
 #[cfg(feature = "flex")]
 mod eval;

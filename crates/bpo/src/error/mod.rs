@@ -16,7 +16,7 @@ use bpo_pairs::{SkipCounts, Skipped, Untrusted, UntrustedPath};
 
 use crate::config::{Change, Missing};
 use crate::device::DeviceSpec;
-use crate::ledger::AnswerProblem;
+use crate::ledger::{AnswerProblem, ChangedFile};
 use crate::stage::Stage;
 use text::{counted, differences, not_set, overwritten};
 
@@ -168,7 +168,7 @@ pub enum BpoError {
         /// The errors. There are at least two.
         problems: Vec<BpoError>,
     },
-    /// The server of `inject.server` cannot be reached, or refuses the API key.
+    /// The server of `inject.server` cannot be reached, refuses the API key, or has no such model.
     #[cfg(feature = "server")]
     #[error("the server of `inject.server` (--server) cannot be used")]
     ServerUnusable {
@@ -188,6 +188,20 @@ pub enum BpoError {
         stage: Stage,
         /// Files and directories that were made after it.
         later: Vec<PathBuf>,
+    },
+    /// Files of finished stages were changed or removed, but later files of the run were made from
+    /// them.
+    #[error(
+        "{}: restore {}, or delete {} to make these again, or give another --out",
+        files.iter().map(ChangedFile::to_string).collect::<Vec<_>>().join("; "),
+        if files.len() == 1 { "it" } else { "them" },
+        delete.iter().map(|path| UntrustedPath(path).to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    FilesChanged {
+        /// The changed files, in the order of the stages.
+        files: Vec<ChangedFile>,
+        /// Existing files and directories that were made from them.
+        delete: Vec<PathBuf>,
     },
     /// A file or directory holds results, but its manifest is missing.
     #[error(

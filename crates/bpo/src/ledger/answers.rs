@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bpo_pairs::{Fingerprint, Untrusted, UntrustedPath};
 
+use super::files::{ChangedFile, Place};
 use super::manifest::{Manifest, StageEntry};
 use super::manifest_beside;
 use crate::config::Change;
@@ -29,6 +30,8 @@ pub enum AnswerProblem {
         /// The stage.
         stage: Stage,
     },
+    /// A file was changed after its stage had finished.
+    Changed(ChangedFile),
     /// Two files of one stage were made with other settings or from other inputs.
     Differ {
         /// The file that the other one is compared with.
@@ -55,6 +58,13 @@ impl fmt::Display for AnswerProblem {
             }
             Self::Unfinished { path, stage } => {
                 write!(f, "{} is not finished: run `bpo {stage}` again", UntrustedPath(path))
+            }
+            Self::Changed(file) => {
+                write!(
+                    f,
+                    "{file}: restore it, or run `bpo {}` again, which makes missing answers",
+                    file.stage
+                )
             }
             Self::Differ { first, path, changes } => {
                 let changes: Vec<String> = changes.iter().map(in_words).collect();
@@ -85,8 +95,8 @@ fn in_words(change: &Change) -> String {
 }
 
 /// Checks answer files by their manifests: all were made from the annotated data with the
-/// fingerprint `data`, all are finished, the files of a stage have the same settings and inputs,
-/// and its shards are complete.
+/// fingerprint `data`, all are finished and unchanged since then, the files of a stage have the same
+/// settings and inputs, and its shards are complete.
 ///
 /// The manifest of a file is the one beside it, or the `manifest.json` of its run directory. A file
 /// without a manifest, which another program made, is not checked, with a warning.
@@ -111,6 +121,8 @@ pub fn check_answers(files: &[&Path], data: &Fingerprint) -> Result<(), BpoError
         if entry.finished.is_none() {
             problems.push(AnswerProblem::Unfinished { path: path.to_owned(), stage });
         }
+        let changed = Place::File(path.to_owned()).changed(stage, &entry)?;
+        problems.extend(changed.into_iter().map(AnswerProblem::Changed));
         stages.entry(stage).or_default().push((path, entry));
     }
     for (stage, files) in stages {
