@@ -28,7 +28,7 @@ mod stage_files;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bpo_pairs::files::AppendLog;
+use bpo_pairs::files::{AppendLog, create_parents};
 use bpo_pairs::{Fingerprint, PairsError};
 
 pub use answers::{AnswerProblem, check_answers};
@@ -126,7 +126,8 @@ impl StageLedger {
         Ok(ledger)
     }
 
-    /// Opens and locks the file of a single stage, and opens the ledger beside it. `data` is the
+    /// Opens and locks the file of a single stage, and opens the ledger beside it. Missing
+    /// directories are created. `data` is the
     /// fingerprint of the annotated data.
     ///
     /// The manifest belongs to the process that has the lock. So the file must be held until the
@@ -145,6 +146,7 @@ impl StageLedger {
     ) -> Result<(Self, StageFile), BpoError> {
         let config = config.clone().with_absolute_paths()?;
         let current = StageEntry::new(stage, &config, &Inputs::read(&[stage], &config, Some(data))?)?;
+        create_parents(path)?;
         let log = AppendLog::open(path).map_err(PairsError::from)?;
         let beside = manifest_beside(path);
         let recorded = Manifest::read(&beside)?.and_then(|mut manifest| manifest.stages.remove(&stage));
