@@ -110,7 +110,7 @@ pub use device::{DeviceSpec, Dtype};
 #[cfg(feature = "sheet")]
 pub use distort_files::save_sheet;
 pub use distort_files::{CopyState, DistortEvent, DistortFiles, DistortFilesError, DistortOutcome};
-pub use error::{BpoError, chain};
+pub use error::{BpoError, UnknownKey, chain};
 pub use fingerprint::fingerprint_checkpoint;
 pub use generate::{Answer, Question, check_sampling, generate, read_questions};
 pub use image_cache::{ImageCache, LazyImage};

@@ -18,7 +18,22 @@ use crate::config::{Change, Missing};
 use crate::device::DeviceSpec;
 use crate::ledger::{AnswerProblem, ChangedFile};
 use crate::stage::Stage;
-use text::{counted, differences, not_set, overwritten};
+use text::{counted, differences, not_set, overwritten, unknown};
+
+/// An unknown key in a settings file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownKey {
+    /// Line, counted from 1.
+    pub line: usize,
+    /// Column in characters, counted from 1.
+    pub column: usize,
+    /// The unknown key.
+    pub key: String,
+    /// The most similar known key.
+    pub nearest: String,
+    /// All keys that are known at this place.
+    pub known: Vec<String>,
+}
 
 /// Errors of the pipeline.
 #[derive(Debug, thiserror::Error)]
@@ -37,24 +52,15 @@ pub enum BpoError {
     /// A file or directory cannot be opened, written, replaced or removed.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A settings file has an unknown key.
-    #[error(
-        "{}: line {line}, column {column}: unknown key `{}`: did you mean `{nearest}`? (known here: {})",
-        UntrustedPath(path), Untrusted(key), known.join(", ")
-    )]
-    UnknownKey {
+    /// A settings file has unknown keys.
+    #[error("{}: {}", UntrustedPath(path), unknown(keys, *has_more))]
+    UnknownKeys {
         /// The settings file.
         path: PathBuf,
-        /// Line, counted from 1.
-        line: usize,
-        /// Column in characters, counted from 1.
-        column: usize,
-        /// The unknown key.
-        key: String,
-        /// The most similar known key.
-        nearest: String,
-        /// All keys that are known at this place.
-        known: Vec<String>,
+        /// The keys in the order of the file. There is at least one.
+        keys: Vec<UnknownKey>,
+        /// Whether the file has more unknown keys.
+        has_more: bool,
     },
     /// A settings file is not TOML, or a value has the wrong type or form.
     #[error("{}: line {line}, column {column}: {}", UntrustedPath(path), Untrusted(message))]

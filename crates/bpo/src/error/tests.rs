@@ -24,13 +24,16 @@ fn texts_of_files_cannot_control_a_terminal_or_forge_a_line() {
     let first = Skipped::new(HOSTILE, SkipReason::Malformed).with_detail(HOSTILE);
     let errors = [
         BpoError::Io { action: "read", path: path(), source: io::Error::other("source") },
-        BpoError::UnknownKey {
+        BpoError::UnknownKeys {
             path: path(),
-            line,
-            column,
-            key: text(),
-            nearest: "beta".to_owned(),
-            known: vec!["beta".to_owned()],
+            keys: vec![UnknownKey {
+                line,
+                column,
+                key: text(),
+                nearest: "beta".to_owned(),
+                known: vec!["beta".to_owned()],
+            }],
+            has_more: false,
         },
         BpoError::ConfigSyntax { path: path(), line, column, message: text() },
         BpoError::InputIsOutput {
