@@ -118,7 +118,7 @@ pub use images::{Escape, ImageError, ImageRoot};
 pub use injector::open_injector;
 pub use ledger::{
     AnswerProblem, ChangedFile, FileChange, FileRecord, Inputs, Manifest, StageEntry, StageLedger, bind_dir,
-    check_answers, manifest_beside, record_moved_images,
+    check_answers, manifest_beside,
 };
 #[cfg(feature = "model")]
 pub use llava::{LocalBackend, collator};

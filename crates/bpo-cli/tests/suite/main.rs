@@ -30,6 +30,8 @@ mod eval;
 #[cfg(feature = "flex")]
 mod kill;
 #[cfg(feature = "flex")]
+mod moved_images;
+#[cfg(feature = "flex")]
 mod outputs;
 #[cfg(feature = "flex")]
 mod quickstart;

@@ -61,8 +61,8 @@ fn moved_images_continue_a_stage() {
     train(&at("other")).fails_naming(&["`data.images`", "another --out"]);
 }
 
-/// Images that appear or change at the same place are no other images: an image that was missing may
-/// be added.
+/// Images that appear or change at the same place are no other images: an image that was missing
+/// may be added.
 #[test]
 fn images_that_change_at_their_place_continue_a_run() {
     let dir = tempfile::tempdir().unwrap();

@@ -89,5 +89,9 @@ fn changed(inputs: &[Change]) -> String {
 }
 
 fn list(changes: &[Change]) -> String {
-    changes.iter().map(Change::to_string).collect::<Vec<_>>().join(", ")
+    let one = |change: &Change| match change.key.as_str() {
+        "data.images" => format!("{change} with other images"),
+        _ => change.to_string(),
+    };
+    changes.iter().map(one).collect::<Vec<_>>().join(", ")
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bpo_pairs::{Fingerprint, Untrusted, UntrustedPath};
 
+use super::differences::Differences;
 use super::files::{ChangedFile, Place};
 use super::manifest::{Manifest, StageEntry};
 use super::manifest_beside;
@@ -95,8 +96,8 @@ fn in_words(change: &Change) -> String {
 }
 
 /// Checks answer files by their manifests: all were made from the annotated data with the
-/// fingerprint `data`, all are finished and unchanged since then, the files of a stage have the same
-/// settings and inputs, and its shards are complete.
+/// fingerprint `data`, all are finished and unchanged since then, the files of a stage have the
+/// same settings and inputs, and its shards are complete.
 ///
 /// The manifest of a file is the one beside it, or the `manifest.json` of its run directory. A file
 /// without a manifest, which another program made, is not checked, with a warning.
@@ -150,9 +151,8 @@ fn entry_of(path: &Path) -> Result<Option<(Stage, StageEntry)>, BpoError> {
 fn differing(files: &[(&Path, StageEntry)]) -> Vec<AnswerProblem> {
     let Some(((first, expected), others)) = files.split_first() else { return Vec::new() };
     let compare = |(path, entry): &(&Path, StageEntry)| {
-        let mut changes = Change::between(&expected.settings, &entry.settings);
+        let Differences { settings: mut changes, inputs } = Differences::between(expected, entry);
         changes.retain(|change| !is_shard(&change.key));
-        let inputs = Change::between(&expected.inputs, &entry.inputs);
         changes.extend(inputs.into_iter().filter(|change| change.key != "data"));
         let (first, path) = (first.to_path_buf(), path.to_path_buf());
         (!changes.is_empty()).then_some(AnswerProblem::Differ { first, path, changes })
@@ -183,7 +183,7 @@ fn is_shard(key: &str) -> bool {
 mod tests {
     use super::*;
     use crate::config::RunConfig;
-    use crate::ledger::StageLedger;
+    use crate::ledger::{Inputs, StageLedger};
     use crate::summary::StageSummary;
 
     /// Writes an empty answer file with its manifest.
@@ -191,7 +191,8 @@ mod tests {
         let mut config = RunConfig::default();
         change(&mut config);
         let print = Fingerprint::of(data);
-        let (mut ledger, _file) = StageLedger::open_file(Stage::Inject, &config, &print, path).unwrap();
+        let inputs = Inputs::read(&[Stage::Inject], &config, Some(&print)).unwrap();
+        let (mut ledger, _file) = StageLedger::open_file(Stage::Inject, &config, &inputs, path).unwrap();
         if is_finished {
             ledger.finish(Stage::Inject, &StageSummary::default()).unwrap();
         }

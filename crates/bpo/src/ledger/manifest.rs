@@ -9,7 +9,9 @@ use bpo_pairs::{Fingerprint, Limits};
 use serde::{Deserialize, Serialize};
 
 use super::Inputs;
+use super::differences::IMAGES_KEY;
 use super::files::FileRecord;
+use super::inputs::IMAGES;
 use crate::config::{RunConfig, stage_settings};
 use crate::error::BpoError;
 use crate::stage::Stage;
@@ -48,6 +50,19 @@ impl StageEntry {
     /// Returns [`BpoError::ConfigEncode`] if TOML cannot hold a setting.
     pub(super) fn new(stage: Stage, config: &RunConfig, inputs: &Inputs) -> Result<Self, BpoError> {
         Ok(Self { settings: stage_settings(stage, config)?, inputs: inputs.of(stage), ..Self::default() })
+    }
+}
+
+impl StageEntry {
+    /// Takes the place and the fingerprint of the images from another entry. Images that were
+    /// moved, or that changed at their place, are the same input.
+    pub(super) fn take_images(&mut self, current: &Self) {
+        if let Some(path) = current.settings.get(IMAGES_KEY) {
+            self.settings.insert(IMAGES_KEY.to_owned(), path.clone());
+        }
+        if let Some(print) = current.inputs.get(IMAGES) {
+            self.inputs.insert(IMAGES.to_owned(), print.clone());
+        }
     }
 }
 

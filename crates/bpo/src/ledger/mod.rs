@@ -8,13 +8,14 @@
 //! An entry holds the settings and the fingerprints of the inputs that affect the results of its
 //! stage. A stage with results can only be continued with the same settings and inputs. Each
 //! section of [`RunConfig`] declares which stages its settings affect. Inputs are compared by
-//! content, so they may move. A stage file without any answer does not bind the settings: the stage
-//! starts again with the new ones. A file without a manifest was not written by bpo and is never
-//! changed. The lock of a stage file is taken before its manifest is read or written.
+//! content, and images by the names and sizes of their files, so they may move. A stage file
+//! without any answer does not bind the settings: the stage starts again with the new ones. A file
+//! without a manifest was not written by bpo and is never changed. The lock of a stage file is
+//! taken before its manifest is read or written.
 //!
-//! The entry of a finished stage also holds the length and the fingerprint of its files. A file that
-//! was changed afterwards is an error if later files were made from it. Otherwise its stage is not
-//! finished any more, with a warning.
+//! The entry of a finished stage also holds the length and the fingerprint of its files. A file
+//! that was changed afterwards is an error if later files were made from it. Otherwise its stage is
+//! not finished any more, with a warning.
 
 mod answers;
 mod bound;
@@ -28,8 +29,8 @@ mod stage_files;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use bpo_pairs::PairsError;
 use bpo_pairs::files::{AppendLog, create_parents};
-use bpo_pairs::{Fingerprint, PairsError};
 
 pub use answers::{AnswerProblem, check_answers};
 pub use bound::bind_dir;
@@ -37,7 +38,7 @@ pub use files::{ChangedFile, FileChange, FileRecord};
 pub use inputs::Inputs;
 pub use manifest::{Manifest, StageEntry};
 
-use crate::config::{RunConfig, stage_settings};
+use crate::config::RunConfig;
 use crate::error::BpoError;
 use crate::paths::with_suffix;
 use crate::run_dir::{self, RunDir};
@@ -114,8 +115,10 @@ impl StageLedger {
             let has_results = has_results || stage == Stage::Data && differences(stage)?.is_empty();
             // a stage without results starts again, and an unfinished one takes the settings that
             // may change until it is finished
-            if !(has_results && is_finished(&manifest, stage)) {
-                manifest.stages.insert(stage, StageEntry::new(stage, config, inputs)?);
+            let current = StageEntry::new(stage, config, inputs)?;
+            match manifest.stages.get_mut(&stage) {
+                Some(entry) if has_results && entry.finished.is_some() => entry.take_images(&current),
+                _ => drop(manifest.stages.insert(stage, current)),
             }
         }
         let mut ledger = Self { path, place: Place::Run(dir.root().to_owned()), manifest };
@@ -127,8 +130,7 @@ impl StageLedger {
     }
 
     /// Opens and locks the file of a single stage, and opens the ledger beside it. Missing
-    /// directories are created. `data` is the
-    /// fingerprint of the annotated data.
+    /// directories are created. `inputs` are the inputs of the stage.
     ///
     /// The manifest belongs to the process that has the lock. So the file must be held until the
     /// stage is recorded as [finished](Self::finish). A file that was changed after its stage had
@@ -141,11 +143,11 @@ impl StageLedger {
     pub fn open_file(
         stage: Stage,
         config: &RunConfig,
-        data: &Fingerprint,
+        inputs: &Inputs,
         path: &Path,
     ) -> Result<(Self, StageFile), BpoError> {
         let config = config.clone().with_absolute_paths()?;
-        let current = StageEntry::new(stage, &config, &Inputs::read(&[stage], &config, Some(data))?)?;
+        let current = StageEntry::new(stage, &config, inputs)?;
         create_parents(path)?;
         let log = AppendLog::open(path).map_err(PairsError::from)?;
         let beside = manifest_beside(path);
@@ -161,6 +163,7 @@ impl StageLedger {
             Some(mut recorded) if has_records && differences.is_empty() => {
                 let changed = place.changed(stage, &recorded)?;
                 files::reopen(&mut recorded, &changed);
+                recorded.take_images(&current);
                 recorded
             }
             Some(_) if file.has_answers() => return Err(differences.into_error(path)),
@@ -175,21 +178,22 @@ impl StageLedger {
         Ok((ledger, file))
     }
 
-    /// Opens the ledger of the training in `dir`, which is part of a run or stands alone. If the
-    /// training has no results yet, the settings are recorded in `config.toml`.
+    /// Opens the ledger of the training in `dir`, which is part of a run or stands alone. `inputs`
+    /// are the inputs of training. If the training has no results yet, the settings are recorded in
+    /// `config.toml`.
     ///
     /// # Errors
     /// Returns [`BpoError::Changed`] with all settings and inputs that differ if there are results,
     /// [`BpoError::NoManifest`] if there are results but no manifest, [`BpoError::FilesChanged`] if
     /// the files of a finished training were changed, [`BpoError::NotOurs`] if bpo did not write
     /// `config.toml`, or an error if a file cannot be read or written.
-    pub fn open_training(config: &RunConfig, dir: &RunDir) -> Result<Self, BpoError> {
+    pub fn open_training(config: &RunConfig, inputs: &Inputs, dir: &RunDir) -> Result<Self, BpoError> {
         let has_any = |paths: &[PathBuf]| paths.iter().any(|path| has_content(path));
         let has_started = has_any(&dir.files_of_training());
         let is_in_run = has_any(&[dir.weakened(), dir.injected()]);
         let (path, root) = (dir.manifest(), dir.root().to_owned());
         let manifest = Manifest::read(&path)?.unwrap_or_default();
-        let current = StageEntry::new(Stage::Train, config, &Inputs::read(&[Stage::Train], config, None)?)?;
+        let current = StageEntry::new(Stage::Train, config, inputs)?;
         let recorded = manifest.stages.get(&Stage::Train);
         if recorded.is_none() && has_started {
             return Err(BpoError::NoManifest { path: root, manifest: path });
@@ -208,10 +212,11 @@ impl StageLedger {
         }
         let is_finished = finished.is_some();
         let mut ledger = Self { path, place: Place::Run(root), manifest };
-        if !(has_started && is_finished) {
-            ledger.manifest.stages.insert(Stage::Train, current);
-            ledger.write()?;
+        match ledger.manifest.stages.get_mut(&Stage::Train) {
+            Some(entry) if has_started && is_finished => entry.take_images(&current),
+            _ => drop(ledger.manifest.stages.insert(Stage::Train, current)),
         }
+        ledger.write()?;
         Ok(ledger)
     }
 
@@ -289,29 +294,6 @@ impl StageLedger {
     fn write(&mut self) -> Result<(), BpoError> {
         self.manifest.write(&self.path)
     }
-}
-
-/// Records a new path of the images in the run or training in `dir`, for images that were moved
-/// together with it. Does nothing if the directory has no manifest.
-///
-/// Images have no fingerprint, so the caller must ensure that they are the same.
-///
-/// # Errors
-/// Returns an error if the manifest cannot be read or written.
-pub fn record_moved_images(config: &RunConfig, dir: &Path) -> Result<(), BpoError> {
-    let config = config.clone().with_absolute_paths()?;
-    let path = dir.join("manifest.json");
-    let Some(recorded_manifest) = Manifest::read(&path)? else { return Ok(()) };
-    let mut manifest = recorded_manifest.clone();
-    for (&stage, entry) in &mut manifest.stages {
-        let current = stage_settings(stage, &config)?;
-        if let (Some(recorded), Some(current)) =
-            (entry.settings.get_mut("data.images"), current.get("data.images"))
-        {
-            recorded.clone_from(current);
-        }
-    }
-    if manifest == recorded_manifest { Ok(()) } else { manifest.write(&path) }
 }
 
 /// Returns the path of the manifest of a stage file.
