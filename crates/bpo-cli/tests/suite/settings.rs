@@ -264,7 +264,7 @@ fn unknown_keys_are_named_together() {
     // a wrong value among them is found after the keys
     with_config("seeds = 1\n[train]\nbeta = \"big\"\n").refuses_naming(&["`seeds`"]);
     let many: String = (0..1000).map(|number| format!("key_{number} = 1\n")).collect();
-    let outcome = with_config(&many).refuses_naming(&["`key_0`", "`key_19`", "more unknown keys"]);
+    let outcome = with_config(&many).refuses_naming(&["`key_0`", "more unknown keys"]);
     assert!(outcome.stderr.len() < 20_000, "{}", outcome.stderr.len());
 }
 

@@ -24,8 +24,8 @@ enum Probe {
 }
 
 impl OpenAiClient {
-    /// Checks that there is a server at the address, that it accepts the API key, and that it has the
-    /// model.
+    /// Checks that there is a server at the address, that it accepts the API key, and that it has
+    /// the model.
     ///
     /// The check asks for the list of models with one request and no retry. A server that answers
     /// with another response than a list is asked at the address of the chat completions, where any

@@ -151,8 +151,8 @@ impl Settings {
     }
 }
 
-/// Adds the keys of `preset` for which `file` has another value to `keys`. `parent` is the dotted key
-/// of the tables.
+/// Adds the keys of `preset` for which `file` has another value to `keys`. `parent` is the dotted
+/// key of the tables.
 fn add_overridden(parent: &str, preset: &toml::Table, file: &toml::Table, keys: &mut Vec<String>) {
     for (name, value) in preset {
         let key = if parent.is_empty() { name.clone() } else { format!("{parent}.{name}") };

@@ -67,9 +67,7 @@ impl Server {
                     respond(&mut stream, status, &body);
                     continue;
                 }
-                let is_known = models.is_none_or(|models| {
-                    models.iter().any(|model| request.contains(&format!("\"model\":\"{model}\"")))
-                });
+                let is_known = models.is_none_or(|models| models.contains(&model(&request).as_str()));
                 let count = {
                     let mut log = log.lock().unwrap();
                     log.push(request.clone());
@@ -125,6 +123,13 @@ fn answer(stream: &mut TcpStream, count: usize, failure: Option<(&str, &str)>, r
         ("200 OK", serde_json::json!({"object": "chat.completion", "choices": [choice]}).to_string())
     };
     respond(stream, status, &body);
+}
+
+/// The name of the model in a request.
+fn model(request: &str) -> String {
+    let (_, body) = request.split_once("\r\n\r\n").unwrap();
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    body["model"].as_str().unwrap().to_owned()
 }
 
 /// The response to `GET /models`.
