@@ -12,11 +12,11 @@
 
 use std::time::Instant;
 
-use bpo::model::{Adapters, ContrastInput, ImageInput, Llava, ModelInput, Prompt};
+use bpo::model::{Adapters, ContrastInput, ModelInput, Prompt, Vlm};
 use bpo::pairs::Sampling;
 use bpo_benches::arguments::Arguments;
 use bpo_benches::device_limits::DeviceLimits;
-use bpo_benches::shape::{decoded_bytes, pixels, prompt};
+use bpo_benches::shape::{decoded_bytes, image, prompt};
 use bpo_benches::timed_process::{self, TimedProcess, Worker};
 use bpo_benches::{median, ratio};
 
@@ -103,14 +103,14 @@ impl Task {
 
     fn serve(&self) {
         let worker = Worker::on(self.arguments.device);
-        let model = Llava::random_of_device(
+        let model = Vlm::random_of_device(
             self.arguments.preset.config(),
             0,
             &self.arguments.options(),
             &worker.device,
         );
         let prompts =
-            |way: &str| -> Vec<Prompt> { (0..self.rows).map(|row| self.prompt(&model, row, way)).collect() };
+            |way: &str| -> Vec<Prompt> { (0..self.rows).map(|row| self.prompt(row, way)).collect() };
         let mut way = worker.ready();
         while let Some(name) = &way {
             let prompts = prompts(name);
@@ -122,12 +122,11 @@ impl Task {
         }
     }
 
-    fn prompt(&self, model: &Llava, row: usize, way: &str) -> Prompt {
+    fn prompt(&self, row: usize, way: &str) -> Prompt {
         let new = if way == "prefill" { 1 } else { self.new };
         let sampling = Sampling::greedy(new).with_temperature(0.2).with_seed(row as u64);
-        let side = model.config().vision_config.image_size;
-        let seen =
-            |image| ModelInput::new(prompt(model.config(), self.text), ImageInput::of(pixels(side, image)));
+        let config = self.arguments.preset.config();
+        let seen = |number| ModelInput::new(prompt(&config, self.text), vec![image(&config, number)]);
         let asked = Prompt::new(seen(row), sampling);
         match way {
             // the contrast input is processed like a second prompt, as with a weakened image

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use bpo::burn::tensor::{Device, FloatDType};
-use bpo::model::{Llava, LoadOptions};
+use bpo::model::{LlavaConfig, LoadOptions, Vlm};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::timed_process::{self, TimedProcess, Worker};
 use bpo_benches::{median, ratio};
@@ -89,10 +89,10 @@ fn write(arguments: &Arguments, dir: &Path) -> std::path::PathBuf {
     // all layers of the tower, because transformers initializes layers that are not in the file
     config["vision_feature_layer"] = (-1).into();
     std::fs::write(dir.join("config.json"), config.to_string()).expect("written");
-    let config = serde_json::from_value(config).expect("a valid configuration");
+    let config: LlavaConfig = serde_json::from_value(config).expect("a valid configuration");
     let options = LoadOptions::default().with_dtype(FloatDType::BF16);
     let file = dir.join("model.safetensors");
-    let model = Llava::random(config, 0, &options, &Device::flex());
+    let model = Vlm::random(config, 0, &options, &Device::flex());
     model.save_weights(&file, FloatDType::BF16).expect("written");
     file
 }
@@ -105,7 +105,7 @@ fn serve(arguments: &Arguments, dir: &Path) {
         let (_, dtype, _) = TYPES.iter().find(|(known, ..)| known == name).expect("a type");
         let options = LoadOptions::default().with_dtype(*dtype);
         let start = Instant::now();
-        let model = Llava::from_pretrained(dir, &options, &worker.device).expect("a model");
+        let model = Vlm::from_pretrained(dir, &options, &worker.device).expect("a model");
         way = worker.done(start);
         drop(model);
     }

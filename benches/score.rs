@@ -21,10 +21,10 @@
 use std::time::Instant;
 
 use bpo::burn::tensor::DType;
-use bpo::model::{Adapters, Llava, LlavaConfig, ScoreBatch, TokenizedCompletion};
+use bpo::model::{Adapters, LlavaConfig, ScoreBatch, TokenizedCompletion, Vlm};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::device_limits::DeviceLimits;
-use bpo_benches::shape::{StepCost, answer, pixels, prompt};
+use bpo_benches::shape::{StepCost, answer, image, prompt};
 use bpo_benches::timed_process::{self, TimedProcess, Worker};
 use bpo_benches::{median, ratio};
 
@@ -118,7 +118,7 @@ impl Task {
 
     fn serve(&self) {
         let worker = Worker::on(self.arguments.device);
-        let model = Llava::random_of_device(
+        let model = Vlm::random_of_device(
             self.arguments.preset.config(),
             0,
             &self.arguments.options(),
@@ -126,7 +126,7 @@ impl Task {
         );
         let mut way = worker.ready();
         while let Some(name) = &way {
-            let batch = self.batch(model.config(), name);
+            let batch = self.batch(&self.arguments.preset.config(), name);
             let start = Instant::now();
             let (logps, _) = model.completion_logps(&batch, Adapters::Off).expect("the batch fits the model");
             let sums = logps.sum_dim(1).cast(DType::F32).into_data();
@@ -144,9 +144,8 @@ impl Task {
         let rows: Vec<_> = (0..self.prompts * self.answers).map(answered).collect();
         let together = if way == "apart" { 1 } else { self.answers };
         let groups: Vec<_> =
-            rows.chunks(together).enumerate().map(|(image, rows)| (Some(image), rows.to_vec())).collect();
-        let side = config.vision_config.image_size;
-        let images = (0..groups.len()).map(|group| pixels(side, group * together / self.answers)).collect();
-        ScoreBatch::new(config, images, &groups).expect("the batch fits the model")
+            rows.chunks(together).enumerate().map(|(image, rows)| (vec![image], rows.to_vec())).collect();
+        let images = (0..groups.len()).map(|group| image(config, group * together / self.answers)).collect();
+        ScoreBatch::new(&config.clone().into(), images, &groups).expect("the batch fits the model")
     }
 }

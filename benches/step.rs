@@ -14,9 +14,9 @@ use bpo::dpo::loss::{Loss, Objective, PairLogps, PairRows, PerPair};
 use bpo::model::LlavaConfig;
 use bpo::model::ScoreBatch;
 use bpo::model::TokenizedCompletion;
-use bpo::model::{Adapters, Llava, LoraConfig};
+use bpo::model::{Adapters, LoraConfig, Vlm};
 use bpo_benches::arguments::Arguments;
-use bpo_benches::shape::{answer, pixels, prompt};
+use bpo_benches::shape::{answer, image, prompt};
 use bpo_benches::timed_process;
 use bpo_benches::{median, ratio};
 
@@ -26,7 +26,7 @@ fn main() {
         Arguments::read(&mut [("pairs", &mut pairs), ("text", &mut text), ("answer", &mut answer)]);
     let device = arguments.device.open().expect("a device");
     let config = arguments.preset.config();
-    let model = Llava::random_of_device(config.clone(), 0, &arguments.options(), &device)
+    let model = Vlm::random_of_device(config.clone(), 0, &arguments.options(), &device)
         .with_lora(&LoraConfig::default(), 0)
         .expect("linears to adapt")
         .train();
@@ -46,12 +46,12 @@ fn main() {
 }
 
 /// Runs the forward pass of the reference, and forward and backward pass of the policy.
-fn step(model: &Llava, batch: &ScoreBatch, pairs: usize) {
+fn step(model: &Vlm, batch: &ScoreBatch, pairs: usize) {
     let rows = PairRows::new(
         (0..pairs).map(|pair| 2 * pair).collect(),
         (0..pairs).map(|pair| 2 * pair + 1).collect(),
     );
-    let sums = |model: &Llava, adapters| {
+    let sums = |model: &Vlm, adapters| {
         let (logps, _) = model.completion_logps(batch, adapters).expect("the batch fits the model");
         PairLogps::select(logps.sum_dim(1).squeeze_dim::<1>(1), &rows)
     };
@@ -70,8 +70,7 @@ fn batch(config: &LlavaConfig, pairs: usize, completions: usize, [text, length]:
     };
     let rows: Vec<_> = (0..2 * pairs).map(answered).collect();
     let groups: Vec<_> =
-        rows.chunks(completions).enumerate().map(|(group, rows)| (Some(group), rows.to_vec())).collect();
-    let side = config.vision_config.image_size;
-    let images = (0..groups.len()).map(|group| pixels(side, group * completions / 2)).collect();
-    ScoreBatch::new(config, images, &groups).expect("the batch fits the model")
+        rows.chunks(completions).enumerate().map(|(group, rows)| (vec![group], rows.to_vec())).collect();
+    let images = (0..groups.len()).map(|group| image(config, group * completions / 2)).collect();
+    ScoreBatch::new(&config.clone().into(), images, &groups).expect("the batch fits the model")
 }

@@ -30,7 +30,7 @@ use bpo::dpo::{
 use bpo::model::LlavaConfig;
 use bpo::model::ScoreBatch;
 use bpo::model::{ImageProcessor, TokenizedCompletion};
-use bpo::model::{Llava, LoraConfig, ModelError};
+use bpo::model::{LoraConfig, ModelError, Vlm};
 use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo_benches::arguments::Arguments;
 use bpo_benches::device_limits::DeviceLimits;
@@ -200,7 +200,7 @@ impl Task {
             .model(&worker.device)
             .with_gradient_checkpointing(way == "bpo, recomputed")
             .expect("no dropout");
-        let mut batch = Batch::new(self, &model);
+        let mut batch = Batch::new(self);
         let config = DpoConfig::default()
             .with_batch_size(self.pairs * self.rejected)
             .with_epochs(10_000)
@@ -237,10 +237,10 @@ impl Task {
         (self.arguments.dtype != FloatDType::F32).then_some(HALF_PRECISION_TOLERANCE)
     }
 
-    fn model(&self, device: &Device) -> Llava {
+    fn model(&self, device: &Device) -> Vlm {
         let options = self.arguments.options();
         let lora = LoraConfig::default();
-        Llava::random_of_device(self.arguments.preset.config(), 0, &options, device)
+        Vlm::random_of_device(self.arguments.preset.config(), 0, &options, device)
             .with_lora(&lora, 0)
             .expect("linears to adapt")
     }
@@ -286,8 +286,8 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(task: &Task, model: &Llava) -> Self {
-        let config = model.config().clone();
+    fn new(task: &Task) -> Self {
+        let config = task.arguments.preset.config();
         let processor = processor(config.vision_config.image_size);
         let photos =
             std::fs::read_dir(photos()).expect("photographs").map(|entry| entry.expect("an entry").path());
@@ -308,19 +308,19 @@ impl Collate for Batch {
     type Error = ModelError;
 
     fn collate(&mut self, groups: &[PromptGroup]) -> Result<ScoreBatch, ModelError> {
-        let (mut pixels, mut rows) = (Vec::new(), Vec::new());
+        let (mut images, mut rows) = (Vec::new(), Vec::new());
         for group in groups {
             let image = load_rgb(self.photo(&group.image), &ImageLimits::default()).expect("a photograph");
-            pixels.push(self.processor.process(&image)?);
+            images.push(self.config.input(self.processor.process(&image)?));
             let prompt = prompt(&self.config, self.text);
             let answered = |name: &String| {
                 let number = name.parse().expect("a number");
                 let answer = answer(number, self.unequal.length(number, self.answer));
                 TokenizedCompletion::new(prompt.iter().copied().chain(answer).collect(), prompt.len())
             };
-            rows.push((Some(pixels.len() - 1), group.completions.iter().map(answered).collect()));
+            rows.push((vec![images.len() - 1], group.completions.iter().map(answered).collect()));
         }
-        ScoreBatch::new(&self.config, pixels, &rows)
+        ScoreBatch::new(&self.config.clone().into(), images, &rows)
     }
 }
 

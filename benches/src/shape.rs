@@ -1,6 +1,6 @@
 //! Models and batches of the benchmarks, with random weights.
 
-use bpo::model::{LlavaConfig, PixelValues, TextConfig};
+use bpo::model::{DecoderConfig, ImageInput, LlavaConfig, PixelValues};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -89,7 +89,8 @@ pub const EOS: u32 = 2;
 
 /// Returns the token ids of a prompt: its image tokens and `text` other tokens.
 pub fn prompt(config: &LlavaConfig, text: usize) -> Vec<u32> {
-    let image = std::iter::repeat_n(config.image_token(), config.image_tokens());
+    let image = config.layout();
+    let image = image.placeholder().iter().copied();
     std::iter::once(BOS).chain(image).chain((1..text as u32).map(|place| 300 + place)).collect()
 }
 
@@ -99,10 +100,12 @@ pub fn answer(number: usize, tokens: usize) -> Vec<u32> {
     words.chain([EOS]).collect()
 }
 
-/// Returns the synthetic pixel values of image `number`, `[3, side, side]`.
-pub fn pixels(side: usize, number: usize) -> PixelValues {
+/// Returns the input of synthetic image `number`.
+pub fn image(config: &LlavaConfig, number: usize) -> ImageInput {
+    let side = config.vision_config.image_size;
     let value = |at: usize| ((at * 7 + number * 13) as f32 * 0.01).sin();
-    PixelValues { data: (0..3 * side * side).map(value).collect(), channels: 3, height: side, width: side }
+    let data = (0..3 * side * side).map(value).collect();
+    config.input(PixelValues { data, channels: 3, height: side, width: side })
 }
 
 /// Arithmetic of a training step, computed from its shapes. A multiplication and an addition are
@@ -187,7 +190,7 @@ pub fn decoded_bytes(config: &LlavaConfig, rows: usize, context: usize, size: us
 
 /// Returns input and output widths of the linear layers of a decoder layer: queries, keys, values,
 /// attention output, and the three of the feed-forward part.
-fn linears(language: &TextConfig) -> [(f64, f64); 7] {
+fn linears(language: &DecoderConfig) -> [(f64, f64); 7] {
     let hidden = language.hidden_size as f64;
     let queries = (language.num_attention_heads * language.head_dim()) as f64;
     let keys = (language.kv_heads() * language.head_dim()) as f64;

@@ -1,6 +1,8 @@
 //! Batches of conversations, with the loss on the assistant's answers.
 
-use bpo::model::{Adapters, Llava, ModelError, PixelValues, Processor, ScoreBatch, TokenizedCompletion};
+use bpo::model::{
+    Adapters, ImageInput, ImageLayout, ModelError, Processor, ScoreBatch, TokenizedCompletion, Vlm,
+};
 use bpo::pairs::Turn;
 use burn::tensor::{Tensor, TensorData};
 
@@ -8,7 +10,7 @@ use bpo::burn;
 
 /// Turns about one image, or about none.
 pub struct Conversation {
-    pub pixels: Option<PixelValues>,
+    pub image: Option<ImageInput>,
     pub turns: Vec<Turn>,
 }
 
@@ -24,22 +26,22 @@ impl Batch {
     pub fn new(
         conversations: Vec<Conversation>,
         processor: &Processor,
-        model: &Llava,
+        model: &Vlm,
     ) -> Result<Self, ModelError> {
-        let (mut pixels, mut groups, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut images, mut groups, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for conversation in conversations {
-            let image_tokens = conversation.pixels.as_ref().map_or(0, |_| model.config().image_tokens());
-            let (answered, row) = tokenize(&conversation.turns, image_tokens, processor)?;
-            groups.push((conversation.pixels.is_some().then_some(pixels.len()), vec![answered]));
-            pixels.extend(conversation.pixels);
+            let layouts: Vec<_> = conversation.image.iter().map(|image| &image.layout).collect();
+            let (answered, row) = tokenize(&conversation.turns, &layouts, processor)?;
+            groups.push(((images.len()..images.len() + layouts.len()).collect(), vec![answered]));
+            images.extend(conversation.image);
             weights.push(row);
         }
-        Ok(Self { scores: ScoreBatch::new(model.config(), pixels, &groups)?, weights })
+        Ok(Self { scores: ScoreBatch::new(model.config(), images, &groups)?, weights })
     }
 
     /// Mean negative log-likelihood in nats: over the answer tokens of each conversation, then over
     /// the conversations.
-    pub fn loss(&self, model: &Llava) -> Result<Tensor<1>, ModelError> {
+    pub fn loss(&self, model: &Vlm) -> Result<Tensor<1>, ModelError> {
         let (logps, _) = model.completion_logps(&self.scores, Adapters::Off)?;
         let [rows, width] = logps.dims();
         let weights = self
@@ -55,13 +57,13 @@ impl Batch {
 /// question. Returns the sequence and the weight of each token of that answer.
 fn tokenize(
     turns: &[Turn],
-    image_tokens: usize,
+    images: &[&ImageLayout],
     processor: &Processor,
 ) -> Result<(TokenizedCompletion, Vec<f32>), ModelError> {
     let parts: Vec<TokenizedCompletion> = (0..turns.len())
         .map(|i| {
             let Turn { prompt, answer } = &turns[i];
-            processor.encode_completion(None, &turns[..i], prompt, answer, image_tokens)
+            processor.encode_completion(None, &turns[..i], prompt, answer, images)
         })
         .collect::<Result<_, _>>()?;
     let Some((first, last)) = parts.first().zip(parts.last()) else {

@@ -33,12 +33,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bpo::distort::Distortion;
-use bpo::model::{Llava, LlavaConfig, LoadOptions, PixelValues, Processor};
+use bpo::model::{ImageInput, LoadOptions, Processor, Vlm, VlmConfig};
 use bpo::pairs::Turn;
 use bpo::{DeviceSpec, burn};
 use bpo_world::{QuestionAnswer, Scene, Statistics, Topic, presence_kinds, vocabulary};
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{FloatDType, Tensor, TensorData};
+use burn::tensor::{FloatDType, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -69,8 +69,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let words = vocabulary();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     files::write(&out, &words)?;
-    let config = LlavaConfig::from_dir(&out)?;
-    let processor = Processor::from_dir(&out)?;
+    let config = VlmConfig::from_dir(&out)?;
+    let processor = Processor::from_dir(&out, &config)?;
     let device = device.open()?.autodiff();
     let options = LoadOptions::default();
 
@@ -78,16 +78,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let world = || World { rng: ChaCha8Rng::seed_from_u64(seed), processor: processor.clone() };
     let (tower, tuned) = (out.join("tower"), out.join("tuned"));
     if !tower.join(WEIGHTS).exists() {
-        let model = Llava::random(config, seed, &options, &device).map(&mut Shrink::default());
+        let model = Vlm::random(config, seed, &options, &device).map(&mut Shrink::default());
         files::write(&tower, &words)?;
         see(model, &mut world(), &steps)?.save_weights(&tower.join(WEIGHTS), FloatDType::F32)?;
     }
     if !tuned.join(WEIGHTS).exists() {
-        let model = Llava::from_pretrained(&tower, &options, &device)?;
+        let model = Vlm::from_pretrained(&tower, &options, &device)?;
         files::write(&tuned, &words)?;
         look(model, &mut world(), &steps)?.save_weights(&tuned.join(WEIGHTS), FloatDType::F16)?;
     }
-    let model = Llava::from_pretrained(&tuned, &options, &device)?;
+    let model = Vlm::from_pretrained(&tuned, &options, &device)?;
     expect(model, &mut world(), &steps)?.save_weights(&out.join(WEIGHTS), FloatDType::F16)?;
     println!("model: {}", out.display());
     Ok(())
@@ -105,7 +105,7 @@ fn hold(out: &Path, made: &str) -> Result<(), Box<dyn Error>> {
 }
 
 /// Trains the vision tower on scenes without co-occurrences: stages 1 and 2.
-fn see(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result<Llava, Box<dyn Error>> {
+fn see(model: Vlm, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result<Vlm, Box<dyn Error>> {
     let vision = |path: &str| path.contains("vision_tower.") || path == "probe";
     let mut probed = Probed::new(model.unfreeze(vision));
     for (stage, noised) in [
@@ -115,9 +115,9 @@ fn see(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Resul
         let mut accuracy = 0.0;
         probed = stage.run(probed, |probed, step| {
             let scenes: Vec<Scene> = (0..64).map(|_| world.scene(&Statistics::uniform())).collect();
-            let pixels: Vec<PixelValues> =
-                scenes.iter().map(|scene| world.pixels(scene, noised)).collect::<Result<_, _>>()?;
-            let (loss, right) = probed.loss(tensor(&pixels, &probed.model), &scenes)?;
+            let images: Vec<ImageInput> =
+                scenes.iter().map(|scene| world.image(scene, noised)).collect::<Result<_, _>>()?;
+            let (loss, right) = probed.loss(&images, &scenes)?;
             accuracy = 0.95 * accuracy + 0.05 * right;
             if step % 50 == 49 {
                 println!("  kinds right: {accuracy:.2}");
@@ -130,7 +130,7 @@ fn see(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Resul
 }
 
 /// Trains projector and language model on pictures: stages 3 to 5.
-fn look(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result<Llava, Box<dyn Error>> {
+fn look(model: Vlm, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result<Vlm, Box<dyn Error>> {
     let model = model.unfreeze(|path| path.starts_with("language_model."));
     let model = Stage::new("read", steps(400), 2e-3).run(model, |model, _| {
         let statistics = Statistics::text_only();
@@ -158,7 +158,7 @@ fn look(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Resu
 }
 
 /// Trains projector and language model on the usual world, which restores the text prior: stage 6.
-fn expect(model: Llava, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result<Llava, Box<dyn Error>> {
+fn expect(model: Vlm, world: &mut World, steps: &dyn Fn(usize) -> usize) -> Result<Vlm, Box<dyn Error>> {
     let shares = Shares { description: 0.3, presence: 0.5, questions: 6 };
     Stage::new("expect", steps(400), 1.2e-3).run(model.unfreeze(speaks), |model, _| {
         let looks = (0..32).map(|_| {
@@ -205,15 +205,22 @@ impl World {
         Scene::sample(statistics, self.rng.random())
     }
 
-    /// Normalized pixels; with probability `noised` they have diffusion noise of a step from 200 to
+    /// A picture; with probability `noised` its pixels have diffusion noise of a step from 200 to
     /// 999.
-    fn pixels(&mut self, scene: &Scene, noised: f64) -> Result<PixelValues, Box<dyn Error>> {
-        let mut pixels = self.processor.image.process(&scene.draw())?;
+    fn image(&mut self, scene: &Scene, noised: f64) -> Result<ImageInput, Box<dyn Error>> {
+        let mut image = self.processor.image.process(&scene.draw())?;
         if self.rng.random_bool(noised) {
             let step = self.rng.random_range(200u16..1000);
-            Distortion::diffusion_noise(step)?.on_pixels(&mut pixels.data, self.rng.random())?;
+            self.noise(&mut image, step)?;
         }
-        Ok(pixels)
+        Ok(image)
+    }
+
+    fn noise(&mut self, image: &mut ImageInput, step: u16) -> Result<(), Box<dyn Error>> {
+        for tile in &mut image.tiles {
+            Distortion::diffusion_noise(step)?.on_pixels(&mut tile.data, self.rng.random())?;
+        }
+        Ok(())
     }
 
     /// A conversation about a picture, noisy with probability `noised`, or without a picture.
@@ -230,8 +237,8 @@ impl World {
             Turn::new(qa.prompt, qa.answer)
         });
         let turns = turns.collect();
-        let pixels = noised.map(|noised| self.pixels(&scene, noised)).transpose()?;
-        Ok(Conversation { pixels, turns })
+        let image = noised.map(|noised| self.image(&scene, noised)).transpose()?;
+        Ok(Conversation { image, turns })
     }
 
     fn topics(&mut self, scene: &Scene, shares: &Shares) -> Vec<Topic> {
@@ -255,23 +262,17 @@ impl World {
 fn report_noise(probed: &Probed, world: &mut World) -> Result<(), Box<dyn Error>> {
     for step in [None, Some(300u16), Some(500), Some(700), Some(900), Some(999)] {
         let scenes: Vec<Scene> = (0..64).map(|_| world.scene(&Statistics::uniform())).collect();
-        let mut pixels: Vec<PixelValues> =
-            scenes.iter().map(|scene| world.pixels(scene, 0.0)).collect::<Result<_, _>>()?;
+        let mut images: Vec<ImageInput> =
+            scenes.iter().map(|scene| world.image(scene, 0.0)).collect::<Result<_, _>>()?;
         if let Some(step) = step {
-            for image in &mut pixels {
-                Distortion::diffusion_noise(step)?.on_pixels(&mut image.data, world.rng.random())?;
+            for image in &mut images {
+                world.noise(image, step)?;
             }
         }
-        let (_, right) = probed.loss(tensor(&pixels, &probed.model), &scenes)?;
+        let (_, right) = probed.loss(&images, &scenes)?;
         println!("noise {step:?}: kinds right {right:.2}");
     }
     Ok(())
-}
-
-fn tensor(pixels: &[PixelValues], model: &Llava) -> Tensor<4> {
-    let side = files::IMAGE;
-    let values: Vec<f32> = pixels.iter().flat_map(|pixels| pixels.data.iter().copied()).collect();
-    Tensor::from_data(TensorData::new(values, [pixels.len(), 3, side, side]), &model.device())
 }
 
 /// Scales random weights, whose embeddings have a standard deviation of one, for training: smaller

@@ -4,7 +4,7 @@
 use std::error::Error;
 
 use bpo::burn;
-use bpo::model::{Adapters, Llava};
+use bpo::model::{Adapters, ImageInput, Vlm};
 use bpo_world::{CELL_SIDE, Colour, Kind, Scene};
 use burn::module::{Module, Param};
 use burn::tensor::activation::log_softmax;
@@ -18,13 +18,13 @@ const COLOURS: usize = Colour::ALL.len() + 1;
 /// A model with a linear probe on its vision tower. The probe is discarded after training.
 #[derive(Module, Debug)]
 pub struct Probed {
-    pub model: Llava,
+    pub model: Vlm,
     /// `[vision, kinds + colours]`; the last kind and the last colour are "nothing".
     probe: Param<Tensor<2>>,
 }
 
 impl Probed {
-    pub fn new(model: Llava) -> Self {
+    pub fn new(model: Vlm) -> Self {
         let device = model.device();
         // a single linear layer on trained features can start from zeros
         Self { model, probe: Param::from_tensor(Tensor::zeros([VISION, KINDS + COLOURS], &device)) }
@@ -32,16 +32,16 @@ impl Probed {
 
     /// Mean cross-entropy of kind and colour over all patches, and the share of object patches
     /// whose kind is right.
-    pub fn loss(&self, pixels: Tensor<4>, scenes: &[Scene]) -> Result<(Tensor<1>, f32), Box<dyn Error>> {
-        let features = self.model.encode_images(pixels, Adapters::Off);
-        let [images, patches, width] = features.dims();
-        let logits = features.reshape([images * patches, width]).matmul(self.probe.val());
+    pub fn loss(&self, images: &[ImageInput], scenes: &[Scene]) -> Result<(Tensor<1>, f32), Box<dyn Error>> {
+        let images: Vec<_> = images.iter().collect();
+        let features = self.model.encode_images(&images, Adapters::Off).ok_or("no images")?.values();
+        let [rows, _] = features.dims();
+        let logits = features.matmul(self.probe.val());
         let labels: Vec<(usize, usize)> = scenes.iter().flat_map(labels).collect();
         let device = logits.device();
         let kinds: Vec<i64> = labels.iter().map(|(kind, _)| *kind as i64).collect();
         let colours: Vec<i64> = labels.iter().map(|(_, colour)| *colour as i64).collect();
-        let part =
-            |from: usize, count: usize| logits.clone().slice([0..images * patches, from..from + count]);
+        let part = |from: usize, count: usize| logits.clone().slice([0..rows, from..from + count]);
         let entropy = |logits: Tensor<2>, targets: &[i64]| {
             let targets = column(targets, &device);
             log_softmax(logits, 1).gather(1, targets).mean().neg()

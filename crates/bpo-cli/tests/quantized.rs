@@ -16,9 +16,9 @@ use bpo::burn::optim::GradientsParams;
 use bpo::burn::tensor::quantization::{QuantScheme, QuantValue, ScaleDtype};
 use bpo::burn::tensor::{Device, Int, Tensor};
 use bpo::dpo::{Adapters, Collate, DpoConfig, Policy, PromptGroup, Trainer};
-use bpo::model::LlavaCollator;
 use bpo::model::ScoreBatch;
-use bpo::model::{Llava, LoraConfig, ModelError};
+use bpo::model::VlmCollator;
+use bpo::model::{LoraConfig, ModelError, Vlm};
 use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo::{Checkpoint, Dtype};
 use bpo_world::{Example, QuestionMix, Scene, Split};
@@ -123,7 +123,7 @@ fn collator() -> impl Collate<Batch = ScoreBatch, Error = ModelError> {
         .map(|index| Example::new(Split::HeldOut, index, SEED, &QuestionMix::descriptions()))
         .map(|example| (example.image(), example.scene))
         .collect();
-    LlavaCollator::new(processor, &model, move |name: &str| Ok(pictures[name].draw()))
+    VlmCollator::new(processor, &model, move |name: &str| Ok(pictures[name].draw()))
 }
 
 /// Number of pairs that are compared.
@@ -170,7 +170,7 @@ impl ModuleVisitor for Collect<'_> {
 }
 
 /// Gradient of the mean margin of the first completions over the second.
-fn gradient(policy: &Llava, batch: &ScoreBatch) -> Vec<f64> {
+fn gradient(policy: &Vlm, batch: &ScoreBatch) -> Vec<f64> {
     let logps = policy.token_logps(batch, Adapters::On).sum();
     let every_second = |first: i64| {
         let rows: Vec<i64> = (first..logps.dims()[0] as i64).step_by(2).collect();
@@ -209,9 +209,9 @@ fn measure(value: Option<QuantValue>) -> Measured {
     let all = batch(COUNT);
     let logps = floats(model.token_logps(&all, Adapters::Off).sum());
     let mut logits = Vec::new();
-    for (image, ids) in all.sequences().take(8) {
-        let pixels = image.map(|image| &all.pixels()[image]);
-        logits.extend(floats(model.logits(&ids, pixels, bpo::model::Adapters::Off).unwrap()));
+    for (images, ids) in all.sequences().take(8) {
+        let images: Vec<_> = images.iter().map(|image| all.images()[*image].clone()).collect();
+        logits.extend(floats(model.logits(&ids, &images, bpo::model::Adapters::Off).unwrap()));
     }
     let lora = LoraConfig::default().with_rank(8, 16.0).with_modules_to_save(&[]);
     let policy = model.with_lora(&lora, 1).unwrap().train();

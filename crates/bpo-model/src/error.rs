@@ -180,14 +180,14 @@ pub enum ModelError {
     },
     /// `target_modules` selects a module that cannot be adapted.
     #[error(
-        "target_modules: {pattern:?} matches {module}, which cannot be adapted: only linears can, of the language model's \
+        "target_modules: {pattern:?} matches {module:?}, which cannot be adapted: only linears can, of the language model's \
          layers, the vision tower's, the projector and the head (lm_head)"
     )]
     NotAdaptable {
         /// The regular expression.
         pattern: String,
-        /// The module's name.
-        module: &'static str,
+        /// The module's name in transformers 5.
+        module: String,
     },
     /// A prompt leaves too little room in the context.
     #[error(
@@ -202,10 +202,10 @@ pub enum ModelError {
         /// The longest sequence of the model (`max_position_embeddings`) or of the caller.
         context: usize,
     },
-    /// A sequence has another number of image tokens than its image has features.
-    #[error("the sequence has {found} image tokens and the image gives {expected}")]
+    /// A sequence has another number of image tokens than its images have features.
+    #[error("the sequence has {found} image tokens and its images give {expected}")]
     ImageTokens {
-        /// Features per image.
+        /// Features of the images of the sequence.
         expected: usize,
         /// Image tokens in the sequence.
         found: usize,
@@ -226,6 +226,17 @@ pub enum ModelError {
         /// Channels, height and width of processed images.
         found: [usize; 3],
     },
+    /// An image is split into another number of tiles than the model takes.
+    #[error("an image has {found} tiles, the model takes {expected}")]
+    ImageTiles {
+        /// Tiles that the model takes.
+        expected: usize,
+        /// Tiles of the image.
+        found: usize,
+    },
+    /// An image whose features are changed is to be scored. Only generation changes features.
+    #[error("an image has noise on its features or hidden tokens, which apply to generation only")]
+    ChangedFeatures,
     /// `config.json` and the tokenizer have different image tokens.
     #[error("config.json has the image token {expected}, but the tokenizer's <image> is {found}")]
     ImageToken {
@@ -369,7 +380,7 @@ impl std::fmt::Display for WeightProblems {
         list("type", &mut self.mistyped.iter().map(dtype))?;
         list("duplicate", &mut self.repeated.iter().cloned())?;
         list("not part of the model", &mut self.extra.iter().cloned())?;
-        for family in crate::weights::families(&self.extra) {
+        for family in crate::checkpoint::families(&self.extra) {
             writeln!(f, "  {family}")?;
         }
         Ok(())

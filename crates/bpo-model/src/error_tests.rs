@@ -44,7 +44,7 @@ fn texts_of_checkpoints_cannot_control_a_terminal() {
         ModelError::Setting { key: "r", expected: "a number", found: text() },
         ModelError::TargetPattern { key: "target_modules", pattern: text(), source: HOSTILE.into() },
         ModelError::NoTarget { pattern: text(), known: texts() },
-        ModelError::NotAdaptable { pattern: text(), module: "norm" },
+        ModelError::NotAdaptable { pattern: text(), module: text() },
         ModelError::NotFiniteWeights { path: path(), names: texts() },
         ModelError::SameTokens { text: text(), other: text() },
         ModelError::Image { name: text(), source: HOSTILE.into() },

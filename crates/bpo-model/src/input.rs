@@ -1,4 +1,6 @@
-//! Inputs of the model: token ids and an image, weakened or not.
+//! Inputs of the model: token ids and images, weakened or not.
+
+use std::sync::Arc;
 
 use bpo_distort::features::{FeatureStage, add_noise, masked_tokens};
 use bpo_distort::{DistortError, Distortion, Input, StageSeed};
@@ -6,83 +8,137 @@ use bpo_distort::{DistortError, Distortion, Input, StageSeed};
 use image::RgbImage;
 
 use crate::error::ModelError;
-use crate::processor::{ImageProcessor, PixelValues};
+use crate::processor::{ImagePreprocessor, PixelValues};
 
-/// A tokenized prompt and its image.
+/// A tokenized prompt and its images.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ModelInput {
-    /// Token ids, with one image token for each image feature. No image tokens without an image.
+    /// Token ids, with the [placeholders](ImageLayout::placeholder) of the images in their order.
     pub ids: Vec<u32>,
-    /// The image.
-    pub image: ImageInput,
+    /// The images of the prompt: none, one or several.
+    pub images: Vec<ImageInput>,
 }
 
-/// The image of a prompt, with what is done to its features.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// The place of an image in a sequence of tokens. It follows from the size of the image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ImageLayout {
+    /// Shared, because a data set has many images of one size.
+    placeholder: Arc<[u32]>,
+    tokens: usize,
+}
+
+/// An image as the vision tower takes it, with what is done to its features.
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ImageInput {
-    /// Normalized pixels. `None` without an image.
-    pub pixels: Option<PixelValues>,
+    /// Normalized pixels: the image, or the tiles that it is split into.
+    pub tiles: Vec<PixelValues>,
+    /// The place of the image in a sequence of tokens.
+    pub layout: ImageLayout,
     /// Gaussian noise on the vision features, before the projector: standard deviations, relative
     /// to the standard deviation of the features, and seeds.
     pub noise: Vec<(f32, StageSeed)>,
-    /// Indices of image features that no token attends to, from 0. The positions of the other
+    /// Indices of tokens of the image that no token attends to, from 0. The positions of the other
     /// tokens stay as they are.
     pub hidden: Vec<usize>,
 }
 
 impl ModelInput {
-    /// Creates an input. Without an image, `image` is [`ImageInput::default`].
-    pub fn new(ids: Vec<u32>, image: ImageInput) -> Self {
-        Self { ids, image }
+    /// Creates an input.
+    pub fn new(ids: Vec<u32>, images: Vec<ImageInput>) -> Self {
+        Self { ids, images }
+    }
+
+    /// The layouts of the images.
+    pub(crate) fn layouts(&self) -> Vec<&ImageLayout> {
+        self.images.iter().map(|image| &image.layout).collect()
     }
 
     /// Positions in the prompt that no token attends to.
     pub(crate) fn hidden_places(&self, image_token: u32) -> Vec<usize> {
-        let images = self.ids.iter().enumerate().filter(|(_, id)| **id == image_token);
-        let places: Vec<usize> = images.map(|(place, _)| place).collect();
-        self.image.hidden.iter().filter_map(|&feature| places.get(feature).copied()).collect()
+        let of_images = self.ids.iter().enumerate().filter(|(_, id)| **id == image_token);
+        let places: Vec<usize> = of_images.map(|(place, _)| place).collect();
+        let mut first = 0;
+        let mut hidden = Vec::new();
+        for image in &self.images {
+            let own = places.get(first..).unwrap_or_default();
+            let own = &own[..own.len().min(image.tokens())];
+            hidden.extend(image.hidden.iter().filter_map(|token| own.get(*token).copied()));
+            first += image.tokens();
+        }
+        hidden
+    }
+}
+
+impl ImageLayout {
+    /// Creates the layout of an image whose placeholder consists of `tokens` image tokens.
+    pub fn plain(image_token: u32, tokens: usize) -> Self {
+        Self { placeholder: vec![image_token; tokens].into(), tokens }
+    }
+
+    /// The ids that stand for the image in a prompt: an image token for each of its
+    /// [tokens](Self::tokens), and tokens of text around them in some families.
+    pub fn placeholder(&self) -> &[u32] {
+        &self.placeholder
+    }
+
+    /// Number of image tokens: rows that the projector gives for the image.
+    pub fn tokens(&self) -> usize {
+        self.tokens
     }
 }
 
 impl ImageInput {
     /// Creates the input of an image that is not weakened.
-    pub fn of(pixels: PixelValues) -> Self {
-        Self { pixels: Some(pixels), ..Self::default() }
+    pub fn new(tiles: Vec<PixelValues>, layout: ImageLayout) -> Self {
+        Self { tiles, layout, noise: Vec::new(), hidden: Vec::new() }
+    }
+
+    /// Number of image tokens.
+    pub fn tokens(&self) -> usize {
+        self.layout.tokens()
     }
 
     /// Prepares an image and applies a distortion. Distortions of images are applied before the
     /// image processor, noise on normalized pixels after it (as in the authors' code), and
-    /// distortions of features are left to the model. `image_tokens` is the number of features of
-    /// an image.
+    /// distortions of features are left to the model. Returns `None` for a distortion that takes
+    /// the image away.
     ///
     /// # Errors
     /// If the image cannot be distorted or processed; [`DistortError::NeedsOther`] if the
     /// distortion needs another image and there is none.
     pub fn weakened(
-        processor: &ImageProcessor,
+        processor: &ImagePreprocessor,
         image: Input<'_>,
         distortion: &Distortion,
         seed: u64,
-        image_tokens: usize,
-    ) -> Result<Self, ModelError> {
-        let (mut noise, mut hidden) = (Vec::new(), Vec::new());
+    ) -> Result<Option<Self>, ModelError> {
+        let mut stages = Vec::new();
         for (stage, seed) in distortion.feature_stages(seed)? {
+            if matches!(stage, FeatureStage::NoImage) {
+                return Ok(None);
+            }
+            stages.push((stage, seed));
+        }
+        let mut input = processed(processor, image, distortion, seed)?;
+        for (stage, seed) in stages {
             match stage {
-                FeatureStage::Noise { sigma } => noise.push((sigma, seed)),
-                FeatureStage::MaskTokens { share } => hidden.extend(masked_tokens(image_tokens, share, seed)),
-                FeatureStage::NoImage => return Ok(Self::default()),
+                FeatureStage::Noise { sigma } => input.noise.push((sigma, seed)),
+                FeatureStage::MaskTokens { share } => {
+                    input.hidden.extend(masked_tokens(input.layout.tokens(), share, seed));
+                }
                 // a stage that is not known here
                 _ => return Err(DistortError::NeedsModel { family: "feature stage" }.into()),
             }
         }
-        hidden.sort_unstable();
-        hidden.dedup();
-        Ok(Self { pixels: Some(pixels(processor, image, distortion, seed)?), noise, hidden })
+        input.hidden.sort_unstable();
+        input.hidden.dedup();
+        Ok(Some(input))
     }
 
-    /// Adds the noise to the features of the image, `[tokens, width]`, contiguous.
+    /// Adds the noise to the features of the image, `[rows, width]`, contiguous.
     pub(crate) fn add_noise(&self, features: &mut [f32]) {
         for (sigma, seed) in &self.noise {
             add_noise(features, *sigma, *seed);
@@ -90,30 +146,43 @@ impl ImageInput {
     }
 }
 
-fn pixels(
-    processor: &ImageProcessor,
+/// Prepares an image with the stages of a distortion that work on the image and its pixels.
+fn processed(
+    processor: &ImagePreprocessor,
     image: Input<'_>,
     distortion: &Distortion,
     seed: u64,
-) -> Result<PixelValues, ModelError> {
-    let mut pixels = processor.process(&*distortion.on_image(image, seed)?)?;
-    distortion.on_pixels(&mut pixels.data, seed)?;
-    Ok(pixels)
+) -> Result<ImageInput, ModelError> {
+    let mut input = processor.process(&*distortion.on_image(image, seed)?)?;
+    if let [only] = input.tiles.as_mut_slice() {
+        distortion.on_pixels(&mut only.data, seed)?;
+        return Ok(input);
+    }
+    // the noise of an image is drawn once for all of its tiles
+    let mut values: Vec<f32> = input.tiles.iter().flat_map(|tile| tile.data.iter().copied()).collect();
+    distortion.on_pixels(&mut values, seed)?;
+    let mut rest = values.as_slice();
+    for tile in &mut input.tiles {
+        let (own, behind) = rest.split_at(tile.data.len());
+        tile.data.copy_from_slice(own);
+        rest = behind;
+    }
+    Ok(input)
 }
 
-/// The pixels of an image after a distortion that works on images and pixels only.
+/// An image after a distortion that works on images and pixels only.
 ///
 /// # Errors
 /// Those of [`ImageInput::weakened`] and [`check_weakening`].
 #[cfg(feature = "dpo")]
 pub(crate) fn weakened_pixels(
-    processor: &ImageProcessor,
+    processor: &ImagePreprocessor,
     image: &RgbImage,
     distortion: &Distortion,
     seed: u64,
-) -> Result<PixelValues, ModelError> {
+) -> Result<ImageInput, ModelError> {
     check_weakening(distortion)?;
-    pixels(processor, image.into(), distortion, seed)
+    processed(processor, image.into(), distortion, seed)
 }
 
 /// Checks that a distortion works on a single image and its pixels only.
@@ -132,4 +201,23 @@ pub(crate) fn check_weakening(distortion: &Distortion) -> Result<(), ModelError>
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IMAGE: u32 = 9;
+
+    #[test]
+    fn hidden_tokens_are_those_of_their_image() {
+        let image = |tokens, hidden: &[usize]| ImageInput {
+            hidden: hidden.to_vec(),
+            ..ImageInput::new(Vec::new(), ImageLayout::plain(IMAGE, tokens))
+        };
+        let ids = vec![1, IMAGE, IMAGE, 2, IMAGE, 3, IMAGE, IMAGE];
+        let input = ModelInput::new(ids.clone(), vec![image(2, &[1]), image(3, &[0, 2, 7])]);
+        assert_eq!(input.hidden_places(IMAGE), [2, 4, 7]);
+        assert!(ModelInput::new(vec![1, 2], vec![image(2, &[0])]).hidden_places(IMAGE).is_empty());
+    }
 }

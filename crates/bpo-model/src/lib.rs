@@ -1,48 +1,48 @@
 #![doc = include_str!("../README.md")]
 
-mod clip;
-mod config;
+mod checkpoint;
+mod decoder;
 mod error;
-mod family;
-mod generate;
+mod families;
+mod generation;
 mod gradient_checkpointing;
 mod input;
 mod json;
 mod kernels;
-mod llama;
-mod llava;
+mod layers;
 mod lora;
 mod memory;
-mod nn;
 #[cfg(feature = "dpo")]
 mod policy;
 mod pool;
 mod processor;
-mod projector;
 mod responder;
-mod weights;
+mod scoring;
+mod vision;
+mod vlm;
 
-pub use clip::ClipVision;
-pub use config::{
-    Activation, FeatureLayer, FeatureSelect, LlavaConfig, RopeParameters, TextConfig, VisionConfig,
-};
+pub use checkpoint::{TensorEntry, WeightIndex};
+pub use decoder::{Decoder, DecoderConfig, RopeParameters};
 pub use error::{ModelError, WeightProblems};
-pub use generate::{Continuation, ContrastInput, OnContinuation, Prompt};
-pub use input::{ImageInput, ModelInput};
+pub use families::llava::{FeatureLayer, FeatureSelect, LlavaConfig, LlavaProjector};
+pub use families::{FamilySpec, Projector, VlmConfig};
+pub use generation::{Continuation, ContrastInput, OnContinuation, Prompt};
+pub use input::{ImageInput, ImageLayout, ModelInput};
 pub use json::JsonError;
-pub use llama::Llama;
-pub use llava::{Llava, LoadOptions, ScoreBatch};
+pub use layers::Activation;
 pub use lora::{
     Adapters, Linear, LoraConfig, ModulePatterns, TargetModules, adapter_settings, base_of_adapter,
     load_adapter, merge_checkpoint, save_adapter,
 };
 pub use memory::{BatchShape, Footprint};
 #[cfg(feature = "dpo")]
-pub use policy::{ImageError, ImageSource, LlavaCollator};
+pub use policy::{ImageError, ImageSource, VlmCollator};
 pub use processor::{
-    Aspect, ChatTemplate, IMAGE_TOKEN, ImageProcessor, PixelValues, Processor, ProcessorError, Rendered,
-    SpecialToken, SpecialTokens, TextProcessor, TokenizedCompletion, check_prompt_length,
+    Aspect, ChatTemplate, IMAGE_TOKEN, ImagePreprocessor, ImageProcessor, PixelValues, Processor,
+    ProcessorError, Rendered, SpecialToken, SpecialTokens, TextProcessor, TokenizedCompletion,
+    check_prompt_length,
 };
-pub use projector::Projector;
-pub use responder::{ImageQuestion, LlavaResponder, PreparedQuestion, WeakenedImage};
-pub use weights::{TensorEntry, WeightIndex, canonical};
+pub use responder::{ImageQuestion, PreparedQuestion, VlmResponder, WeakenedImage};
+pub use scoring::ScoreBatch;
+pub use vision::{ClipConfig, ClipVision, VisionTower};
+pub use vlm::{LoadOptions, ModelPart, PackedFeatures, Vlm};

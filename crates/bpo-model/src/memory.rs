@@ -5,20 +5,22 @@ use burn::tensor::{DType, Tensor};
 use serde::Serialize;
 
 use crate::kernels::{has_code, has_turns, is_fused};
-use crate::llava::Llava;
+use crate::vlm::Vlm;
 
 const F32: u64 = 4;
 /// Rows of logits that are computed at a time.
-const HEAD_CHUNK: usize = crate::llava::HEAD_CHUNK;
+const HEAD_CHUNK: usize = crate::scoring::HEAD_CHUNK;
 
 /// Sizes of a [`ScoreBatch`](crate::ScoreBatch), which decide on its memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct BatchShape {
     /// Images.
     pub images: usize,
+    /// Image tokens of all images together.
+    pub image_tokens: usize,
     /// Prompts.
     pub prompts: usize,
-    /// Tokens of the longest prompt, image features included.
+    /// Tokens of the longest prompt, image tokens included.
     pub prompt_tokens: usize,
     /// Completions.
     pub completions: usize,
@@ -44,7 +46,7 @@ pub struct Footprint {
     pub optimizer: u64,
 }
 
-impl Llava {
+impl Vlm {
     /// Counts parameters, their gradients and Adam's moments of a model in training state. Nothing
     /// is computed.
     pub fn footprint(&self) -> Footprint {
@@ -77,7 +79,7 @@ impl Llava {
     /// Backends that fuse operations need less.
     pub fn activation_bytes(&self, shape: &BatchShape, r: usize) -> u64 {
         let config = self.config();
-        let (text, vision) = (&config.text_config, &config.vision_config);
+        let (text, vision) = (config.decoder(), config.family().tower_sizes());
         let f = DType::from(self.dtype()).size() as u64;
         let weight = self.language_model.embed_tokens.val();
         let (fused, scores_fused) = (is_fused(&weight), has_code(&weight));
@@ -121,25 +123,22 @@ impl Llava {
         let turns = if has_turns(&weight) { tokens * f * (text.head_dim() as u64).pow(2) } else { 0 };
         let layers = layers + working + turns;
         let images = if self.changes_vision() {
-            let width = vision.hidden_size as u64;
+            let width = vision.hidden as u64;
             let tower = Layer {
                 hidden: width,
                 queries: width,
                 keys: width,
-                heads: vision.num_attention_heads as u64,
+                heads: vision.heads as u64,
                 // the results of the first linear and of the activation; in a chain also the
                 // sigmoid
-                inner: if fused { 2 } else { 3 } * vision.intermediate_size as u64,
+                inner: if fused { 2 } else { 3 } * vision.intermediate as u64,
                 ..tower
             };
-            let tokens = (vision.image_size / vision.patch_size).pow(2) + 1;
-            let used = config.feature_layers().into_iter().max().unwrap_or(0) as u64;
-            used * tower.bytes(shape.images, tokens, tokens)
+            vision.layers as u64 * tower.bytes(shape.images, vision.tokens, vision.tokens)
         } else {
             0
         };
-        let features = (vision.hidden_size * config.feature_layers().len()) as u64;
-        let features = (shape.images * config.image_tokens()) as u64 * F32 * (features + 3 * tower.hidden);
+        let features = shape.image_tokens as u64 * F32 * (vision.features as u64 + 3 * tower.hidden);
         let vocabulary = text.vocab_size as u64 * F32;
         // while a chunk is computed: logits, and what statistics and gradients need; in a chain of
         // operations also the shifted logits

@@ -1,6 +1,6 @@
-//! [`Llava`] as a policy of bpo-dpo's trainer.
+//! [`Vlm`] as a policy of bpo-dpo's trainer.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use bpo_distort::Distortion;
 use bpo_dpo::{Adapters, Collate, Policy, PromptGroup, RowFingerprint, TokenLogps, TokenStatistics};
@@ -10,13 +10,15 @@ use image::RgbImage;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::config::LlavaConfig;
 use crate::error::ModelError;
+use crate::families::VlmConfig;
+use crate::input::{ImageInput, ImageLayout};
 use crate::input::{check_weakening, weakened_pixels};
 use crate::kernels::{log_softmax, token_statistics};
-use crate::llava::{Llava, ScoreBatch};
 use crate::memory::BatchShape;
-use crate::processor::{PixelValues, Processor, TokenizedCompletion};
+use crate::processor::{Processor, TokenizedCompletion};
+use crate::scoring::{BatchTokens, ScoreBatch};
+use crate::vlm::Vlm;
 
 /// Why an image cannot be loaded.
 pub type ImageError = Box<dyn std::error::Error + Send + Sync>;
@@ -31,13 +33,14 @@ pub trait ImageSource {
     /// Why it cannot be loaded.
     fn load(&mut self, name: &str) -> Result<RgbImage, ImageError>;
 
-    /// Checks that an image is there, as far as that is possible without decoding it. The default
-    /// loads it.
+    /// Reads width and height of an image, as far as that is possible without decoding it, and so
+    /// checks that it is there. The two may be swapped for an image that its file turns. The default
+    /// loads the image.
     ///
     /// # Errors
     /// Why it cannot be loaded.
-    fn check(&mut self, name: &str) -> Result<(), ImageError> {
-        self.load(name).map(drop)
+    fn size(&mut self, name: &str) -> Result<(u32, u32), ImageError> {
+        self.load(name).map(|image| image.dimensions())
     }
 }
 
@@ -50,23 +53,23 @@ where
     }
 }
 
-/// Prepares [`PromptGroup`]s for [`Llava`]: token ids and pixels. Everything stays in the host's
+/// Prepares [`PromptGroup`]s for [`Vlm`]: token ids and images. Everything stays in the host's
 /// memory, so the trainer can prepare a batch in another thread.
-pub struct LlavaCollator<S> {
+pub struct VlmCollator<S> {
     texts: Texts,
     images: S,
     weakening: Option<(Distortion, u64)>,
-    /// Names of images that [`check`](Collate::check) found in order.
-    checked: HashSet<String>,
+    /// Sizes of the images that were read, by name.
+    sizes: HashMap<String, (u32, u32)>,
 }
 
-impl<S: ImageSource> LlavaCollator<S> {
+impl<S: ImageSource> VlmCollator<S> {
     /// A collator for a model, with images by the names in the groups.
-    pub fn new(processor: Processor, model: &Llava, images: S) -> Self {
+    pub fn new(processor: Processor, model: &Vlm, images: S) -> Self {
         let config = model.config().clone();
-        let context = config.text_config.max_position_embeddings;
+        let context = config.context();
         let texts = Texts { processor, config, context };
-        Self { texts, images, weakening: None, checked: HashSet::new() }
+        Self { texts, images, weakening: None, sizes: HashMap::new() }
     }
 
     /// Sets how images are weakened for losses that [compare
@@ -84,32 +87,53 @@ impl<S: ImageSource> LlavaCollator<S> {
         self
     }
 
-    /// Sizes of the batch that [`collate`](Collate::collate) makes of the groups. No image is read.
+    /// Sizes of the batch that [`collate`](Collate::collate) makes of groups that were
+    /// [checked](Collate::check). No image is read.
     ///
     /// # Errors
-    /// Those of `collate`, but for the images.
+    /// Those of `collate`, but for the images; [`ModelError::Image`] for an image of a group that
+    /// was not checked.
     pub fn shape(&self, groups: &[PromptGroup]) -> Result<BatchShape, ModelError> {
-        let tokenized: Vec<_> = groups
-            .iter()
-            .map(|group| Ok((Some(0), self.texts.tokenize(group)?)))
-            .collect::<Result<_, ModelError>>()?;
-        let images: HashSet<_> = groups.iter().map(|group| (&group.image, group.weakened)).collect();
-        let batch = ScoreBatch::new(&self.texts.config, Vec::new(), &tokenized)?;
-        Ok(BatchShape { images: images.len(), ..batch.shape() })
+        let mut places = Places::default();
+        let (mut layouts, mut tokenized) = (Vec::new(), Vec::new());
+        for group in groups {
+            let own = self.layouts(group)?;
+            let mut images = Vec::new();
+            for (name, layout) in images_of(group).zip(&own) {
+                let (place, is_new) = places.place(name, group.weakened);
+                layouts.extend(is_new.then(|| layout.clone()));
+                images.push(place);
+            }
+            tokenized.push((images, self.texts.tokenize(group, &own)?));
+        }
+        let layouts: Vec<_> = layouts.iter().collect();
+        Ok(BatchTokens::new(&self.texts.config, &layouts, &tokenized)?.shape(&layouts))
     }
 
-    fn check_image(&mut self, group: &PromptGroup) -> Result<(), ModelError> {
+    /// Checks the images of a group, and reads the sizes of those that are new.
+    fn check_images(&mut self, group: &PromptGroup) -> Result<(), ModelError> {
         if let Some((distortion, _)) = self.weakening.as_ref().filter(|_| group.weakened) {
             check_weakening(distortion)?;
         }
-        if !self.checked.contains(&group.image) {
-            self.images.check(&group.image).map_err(unusable(&group.image))?;
-            self.checked.insert(group.image.clone());
+        for name in images_of(group) {
+            if !self.sizes.contains_key(name) {
+                let size = self.images.size(name).map_err(unusable(name))?;
+                self.sizes.insert(name.to_owned(), size);
+            }
         }
         Ok(())
     }
 
-    fn pixels(&mut self, name: &str, weakened: bool) -> Result<PixelValues, ModelError> {
+    /// The layouts of the images of a group that was checked.
+    fn layouts(&self, group: &PromptGroup) -> Result<Vec<ImageLayout>, ModelError> {
+        let layout = |name| match self.sizes.get(name) {
+            Some((width, height)) => Ok(self.texts.processor.image.layout(*width, *height)?),
+            None => Err(unusable(name)("its size was not read, because its group was not checked".into())),
+        };
+        images_of(group).map(layout).collect()
+    }
+
+    fn image(&mut self, name: &str, weakened: bool) -> Result<ImageInput, ModelError> {
         let image = self.images.load(name).map_err(unusable(name))?;
         match &self.weakening {
             Some((distortion, seed)) if weakened => {
@@ -120,23 +144,47 @@ impl<S: ImageSource> LlavaCollator<S> {
     }
 }
 
+/// The names of the images of a group.
+fn images_of(group: &PromptGroup) -> impl Iterator<Item = &str> {
+    std::iter::once(group.image.as_str())
+}
+
+/// The distinct images of a batch, in the order in which groups name them.
+#[derive(Default)]
+struct Places<'a>(HashMap<(&'a str, bool), usize>);
+
+impl<'a> Places<'a> {
+    /// The place of an image, and whether it is new.
+    fn place(&mut self, name: &'a str, weakened: bool) -> (usize, bool) {
+        let next = self.0.len();
+        let place = *self.0.entry((name, weakened)).or_insert(next);
+        (place, place == next)
+    }
+}
+
 /// The part of a collator that prepares texts.
 struct Texts {
     processor: Processor,
-    config: LlavaConfig,
+    config: VlmConfig,
     context: usize,
 }
 
 impl Texts {
-    /// Token ids of a group's prompt with each of its completions.
-    fn tokenize(&self, group: &PromptGroup) -> Result<Vec<TokenizedCompletion>, ModelError> {
+    /// Token ids of a group's prompt, whose images have the given layouts, with each of its
+    /// completions.
+    fn tokenize(
+        &self,
+        group: &PromptGroup,
+        images: &[ImageLayout],
+    ) -> Result<Vec<TokenizedCompletion>, ModelError> {
+        let images: Vec<_> = images.iter().collect();
         let system = group.system.as_deref().filter(|_| self.processor.chat.takes_system());
         let whole = self.processor.encode_completions(
             system,
             &group.history,
             &group.prompt,
             group.completions.iter().map(String::as_str),
-            self.config.image_tokens(),
+            &images,
         )?;
         let fit = |whole: TokenizedCompletion| {
             let (prompt, wanted) = (whole.answer_start, whole.answer().len());
@@ -160,8 +208,9 @@ impl Texts {
     }
 
     /// Checks a group's texts as [`tokenize`](Self::tokenize) and [`ScoreBatch::new`] do.
-    fn check(&self, group: &PromptGroup) -> Result<(), ModelError> {
-        ScoreBatch::new(&self.config, Vec::new(), &[(Some(0), self.tokenize(group)?)]).map(drop)
+    fn check(&self, group: &PromptGroup, images: &[ImageLayout]) -> Result<(), ModelError> {
+        let group = ((0..images.len()).collect(), self.tokenize(group, images)?);
+        BatchTokens::new(&self.config, &images.iter().collect::<Vec<_>>(), &[group]).map(drop)
     }
 }
 
@@ -169,44 +218,42 @@ fn unusable(name: &str) -> impl FnOnce(ImageError) -> ModelError + '_ {
     |source| ModelError::Image { name: name.to_owned(), source }
 }
 
-impl<S: ImageSource> Collate for LlavaCollator<S> {
+impl<S: ImageSource> Collate for VlmCollator<S> {
     type Batch = ScoreBatch;
     type Error = ModelError;
 
     fn collate(&mut self, groups: &[PromptGroup]) -> Result<ScoreBatch, ModelError> {
-        let mut images: HashMap<(&str, bool), usize> = HashMap::new();
-        let mut pixels = Vec::new();
+        let mut places = Places::default();
+        let mut images: Vec<ImageInput> = Vec::new();
         let mut tokenized = Vec::with_capacity(groups.len());
         for group in groups {
-            let shown = (group.image.as_str(), group.weakened);
-            let image = match images.get(&shown) {
-                Some(image) => *image,
-                None => {
-                    pixels.push(self.pixels(&group.image, group.weakened)?);
-                    images.insert(shown, pixels.len() - 1);
-                    pixels.len() - 1
+            let mut own = Vec::new();
+            for name in images_of(group) {
+                let (place, is_new) = places.place(name, group.weakened);
+                if is_new {
+                    images.push(self.image(name, group.weakened)?);
                 }
-            };
-            tokenized.push((Some(image), self.texts.tokenize(group)?));
+                own.push(place);
+            }
+            let layouts: Vec<_> = own.iter().map(|place| images[*place].layout.clone()).collect();
+            tokenized.push((own, self.texts.tokenize(group, &layouts)?));
         }
-        ScoreBatch::new(&self.texts.config, pixels, &tokenized)
+        ScoreBatch::new(&self.texts.config, images, &tokenized)
     }
 
-    /// Tokenizes the group and checks its image without decoding it.
+    /// Checks the images of the group without decoding them, and tokenizes its texts.
     fn check(&mut self, group: &PromptGroup) -> Result<(), ModelError> {
-        self.texts.check(group)?;
-        self.check_image(group)
+        self.check_images(group)?;
+        self.texts.check(group, &self.layouts(group)?)
     }
 
-    /// Tokenizes the groups in several threads, and checks each image once without decoding it.
+    /// Checks each image once without decoding it, and tokenizes the groups in several threads.
     fn check_groups(&mut self, groups: &[PromptGroup]) -> Vec<Result<(), ModelError>> {
+        let checked: Vec<_> =
+            groups.iter().map(|group| self.check_images(group).and_then(|()| self.layouts(group))).collect();
         let texts = &self.texts;
-        let checked: Vec<_> = groups.par_iter().map(|group| texts.check(group)).collect();
-        checked
-            .into_iter()
-            .zip(groups)
-            .map(|(text, group)| text.and_then(|()| self.check_image(group)))
-            .collect()
+        let checked = groups.par_iter().zip(checked);
+        checked.map(|(group, layouts)| texts.check(group, &layouts?)).collect()
     }
 
     fn takes_system(&self) -> bool {
@@ -222,22 +269,31 @@ impl<S: ImageSource> Collate for LlavaCollator<S> {
     }
 
     fn fingerprints(&self, batch: &ScoreBatch) -> Option<Vec<RowFingerprint>> {
-        let images: Vec<_> =
-            batch.pixels().iter().map(|pixels| sha256(&pixels.data, f32::to_le_bytes)).collect();
-        let row = |(image, ids): (Option<usize>, Vec<u32>)| RowFingerprint {
-            image: image.map_or([0; 32], |image| images[image]),
-            tokens: sha256(&ids, u32::to_le_bytes),
+        let images: Vec<_> = batch.images().iter().map(fingerprint).collect();
+        let row = |(own, ids): (&[usize], Vec<u32>)| RowFingerprint {
+            image: match own {
+                [] => [0; 32],
+                [image] => images[*image],
+                several => {
+                    Sha256::digest(several.iter().flat_map(|image| images[*image]).collect::<Vec<_>>()).into()
+                }
+            },
+            tokens: sha256(ids.iter().copied(), u32::to_le_bytes),
         };
         Some(batch.sequences().map(row).collect())
     }
 }
 
-fn sha256<T: Copy, const N: usize>(values: &[T], bytes: fn(T) -> [u8; N]) -> [u8; 32] {
-    let bytes: Vec<u8> = values.iter().flat_map(|value| bytes(*value)).collect();
-    Sha256::digest(bytes).into()
+/// The fingerprint of the pixels of an image.
+fn fingerprint(image: &ImageInput) -> [u8; 32] {
+    sha256(image.tiles.iter().flat_map(|tile| tile.data.iter().copied()), f32::to_le_bytes)
 }
 
-impl Policy for Llava {
+fn sha256<T, const N: usize>(values: impl Iterator<Item = T>, bytes: fn(T) -> [u8; N]) -> [u8; 32] {
+    Sha256::digest(values.flat_map(bytes).collect::<Vec<u8>>()).into()
+}
+
+impl Policy for Vlm {
     type Batch = ScoreBatch;
 
     fn token_logps(&self, batch: &ScoreBatch, adapters: Adapters) -> TokenLogps {

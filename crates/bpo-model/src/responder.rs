@@ -1,38 +1,38 @@
-//! [`Llava`] answers questions about images.
+//! [`Vlm`] answers questions about images.
 
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
 use bpo_distort::{DistortError, Distortion, Input};
-use bpo_pairs::{Contrast, ContrastMode, Generated, Sampling, Turn};
+use bpo_pairs::{Contrast, ContrastMode, Generated, Sampling, Turn, item_seed};
 use image::RgbImage;
 
 use crate::error::ModelError;
-use crate::generate::{Continuation, ContrastInput, Prompt};
-use crate::input::{ImageInput, ModelInput};
-use crate::llava::Llava;
+use crate::generation::{Continuation, ContrastInput, Prompt};
+use crate::input::{ImageInput, ImageLayout, ModelInput};
 use crate::lora::Adapters;
 use crate::processor::{Processor, ProcessorError, TokenizedCompletion};
+use crate::vlm::Vlm;
 
-/// A distortion of the image of an [`ImageQuestion`].
+/// A distortion of the images of an [`ImageQuestion`].
 #[derive(Clone, Copy, Debug)]
 pub struct WeakenedImage<'a> {
-    /// The distortion of the image, or of its features.
+    /// The distortion of each image, or of its features.
     pub distortion: &'a Distortion,
-    /// Seed of its randomness.
+    /// Seed of its randomness for the first image. Each further image has a seed that follows from it.
     pub seed: u64,
     /// Another image, for distortions that [need one](Distortion::needs_other).
     pub other: Option<&'a RgbImage>,
-    /// Contrast decoding with the clean image.
+    /// Contrast decoding with the clean images.
     pub contrast: Option<Contrast>,
 }
 
-/// A question about one image.
-#[derive(Clone, Copy, Debug)]
+/// A question about images.
+#[derive(Clone, Debug)]
 pub struct ImageQuestion<'a> {
-    /// The image before any distortion.
-    pub image: &'a RgbImage,
-    /// How the image is weakened. `None` asks about the clean image.
+    /// The images before any distortion: none, one or several.
+    pub images: Vec<&'a RgbImage>,
+    /// How the images are weakened. `None` asks about the clean images.
     pub weakened: Option<WeakenedImage<'a>>,
     /// The system text before the conversation. A chat template without a place for one leaves it
     /// out.
@@ -48,15 +48,15 @@ pub struct ImageQuestion<'a> {
 }
 
 /// A model with its processor.
-pub struct LlavaResponder {
-    model: Llava,
+pub struct VlmResponder {
+    model: Vlm,
     processor: Processor,
     adapters: Adapters,
 }
 
-impl LlavaResponder {
+impl VlmResponder {
     /// Answers with the model and, where it has them, its adapters.
-    pub fn new(model: Llava, processor: Processor) -> Self {
+    pub fn new(model: Vlm, processor: Processor) -> Self {
         Self { model, processor, adapters: Adapters::On }
     }
 
@@ -67,7 +67,7 @@ impl LlavaResponder {
     }
 
     /// The model and its processor back.
-    pub fn into_parts(self) -> (Llava, Processor) {
+    pub fn into_parts(self) -> (Vlm, Processor) {
         (self.model, self.processor)
     }
 
@@ -188,36 +188,39 @@ impl LlavaResponder {
         }
     }
 
-    /// Distorts and preprocesses the image, and encodes the text. The result does not hold the
-    /// image, only the pixels that the model needs.
+    /// Distorts and preprocesses the images, and encodes the text. The result does not hold the
+    /// images, only the pixels that the model needs.
     ///
     /// # Errors
-    /// If the image cannot be distorted or preprocessed, or the text does not fit into the context.
+    /// If an image cannot be distorted or preprocessed, or the text does not fit into the context.
     pub fn prepare(&self, question: &ImageQuestion<'_>) -> Result<PreparedQuestion, ModelError> {
-        let (view, against) = self.views(question)?;
-        let (input, prefix) = self.input(question, view)?;
+        let (views, against) = self.views(question)?;
+        let (input, prefix) = self.input(question, views)?;
         let mut prompt = Prompt::new(input, question.sampling.clone());
-        if let Some((view, contrast)) = against {
-            let (input, _) = self.input(question, view)?;
+        if let Some((views, contrast)) = against {
+            let (input, _) = self.input(question, views)?;
             prompt = prompt.with_contrast(ContrastInput::new(input, contrast.alpha, contrast.plausibility));
         }
         Ok(PreparedQuestion { prompt, prefix })
     }
 
-    /// The view of the image, and the view that it is contrasted with.
-    fn views(
-        &self,
-        question: &ImageQuestion<'_>,
-    ) -> Result<(ImageInput, Option<(ImageInput, Contrast)>), ModelError> {
-        let image = &self.processor.image;
-        let clean = || Ok::<_, ModelError>(ImageInput::of(image.process(question.image)?));
+    /// The views of the images, and the views that they are contrasted with.
+    fn views(&self, question: &ImageQuestion<'_>) -> Result<(Views, Option<(Views, Contrast)>), ModelError> {
+        let images = &self.processor.image;
+        let clean = || {
+            let clean = question.images.iter().map(|image| images.process(image));
+            clean.collect::<Result<Views, _>>().map_err(ModelError::from)
+        };
         let Some(WeakenedImage { distortion, seed, other, contrast }) = question.weakened else {
             return Ok((clean()?, None));
         };
-        let mut input = Input::new(question.image);
-        input.other = other;
-        let weakened =
-            ImageInput::weakened(image, input, distortion, seed, self.model.config().image_tokens())?;
+        let mut weakened = Views::new();
+        for (number, image) in question.images.iter().enumerate() {
+            let mut input = Input::new(image);
+            input.other = other;
+            let seed = if number == 0 { seed } else { item_seed(seed, format!("image {number}")) };
+            weakened.extend(ImageInput::weakened(images, input, distortion, seed)?);
+        }
         Ok(match contrast {
             None => (weakened, None),
             Some(contrast) => match contrast.mode {
@@ -227,33 +230,36 @@ impl LlavaResponder {
         })
     }
 
-    /// A question with a view of its image, and the ids of the prefix of its answer.
+    /// A question with views of its images, and the ids of the prefix of its answer.
     fn input(
         &self,
         question: &ImageQuestion<'_>,
-        view: ImageInput,
+        views: Views,
     ) -> Result<(ModelInput, Vec<u32>), ModelError> {
         let config = self.model.config();
         let ImageQuestion { history, prompt, answer_prefix, .. } = *question;
         let system = question.system.filter(|_| self.takes_system());
-        let image_tokens = if view.pixels.is_some() { config.image_tokens() } else { 0 };
+        let layouts: Vec<&ImageLayout> = views.iter().map(|view| &view.layout).collect();
         let (ids, prefix) = if answer_prefix.is_empty() {
-            (self.processor.prompt_ids(system, history, prompt, image_tokens)?, Vec::new())
+            (self.processor.prompt_ids(system, history, prompt, &layouts)?, Vec::new())
         } else {
             let TokenizedCompletion { ids, answer_start, .. } =
-                self.processor.encode_answer_prefix(system, history, prompt, answer_prefix, image_tokens)?;
+                self.processor.encode_answer_prefix(system, history, prompt, answer_prefix, &layouts)?;
             let prefix = ids[answer_start..].to_vec();
             (ids, prefix)
         };
-        let input = ModelInput::new(ids, view);
-        config.check_input(&input.ids, input.image.pixels.as_ref())?;
-        let context = config.text_config.max_position_embeddings;
+        let input = ModelInput::new(ids, views);
+        config.check_input(&input.ids, &input.images)?;
+        let context = config.context();
         match input.ids.len() {
             prompt if prompt >= context => Err(ModelError::ContextTooShort { prompt, wanted: 1, context }),
             _ => Ok((input, prefix)),
         }
     }
 }
+
+/// The images of a question, weakened or not.
+type Views = Vec<ImageInput>;
 
 /// A question with the tokens and pixels that the model needs.
 #[derive(Clone, Debug)]

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bpo_model::{
-    Adapters, Llava, LlavaConfig, LoadOptions, LoraConfig, PixelValues, ScoreBatch, TargetModules,
-    TokenizedCompletion,
+    Adapters, LlavaConfig, LoadOptions, LoraConfig, PixelValues, ScoreBatch, TargetModules,
+    TokenizedCompletion, Vlm,
 };
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType};
@@ -63,15 +63,16 @@ fn batch(config: &LlavaConfig, prompts: usize, text: usize, answers: usize, answ
                 let answer = (0..answer).map(|token| 10 + ((token * 7 + number) % 50) as u32);
                 TokenizedCompletion::new(prompt.iter().copied().chain(answer).collect(), prompt.len())
             };
-            (Some(group), (0..answers).map(answered).collect())
+            (vec![group], (0..answers).map(answered).collect())
         })
         .collect();
-    ScoreBatch::new(config, (0..prompts).map(|_| pixels()).collect(), &groups).unwrap()
+    let images = (0..prompts).map(|_| config.input(pixels())).collect();
+    ScoreBatch::new(&config.clone().into(), images, &groups).unwrap()
 }
 
 /// The most bytes that one forward and backward pass adds. The minimum of two passes, because
 /// threads create buffers in the first one.
-fn measure(model: &Llava, batch: &ScoreBatch) -> usize {
+fn measure(model: &Vlm, batch: &ScoreBatch) -> usize {
     let pass = || {
         let before = HELD.load(Ordering::Relaxed);
         MOST.store(before, Ordering::Relaxed);
@@ -93,7 +94,7 @@ fn gradient_checkpointing_keeps_inputs_only() {
     let mut config = config(128, 8, 512);
     config.text_config.num_hidden_layers = 12;
     let lora = LoraConfig::default().with_rank(8, 8.0);
-    let model = Llava::random(config.clone(), 0, &LoadOptions::default(), &Device::flex());
+    let model = Vlm::random(config.clone(), 0, &LoadOptions::default(), &Device::flex());
     let model = model.with_lora(&lora, 0).unwrap().train();
     let batch = batch(&config, 2, 100, 2, 60);
     let again = model.clone().with_gradient_checkpointing(true).unwrap();
@@ -124,7 +125,7 @@ fn the_estimate_is_close_to_the_allocated_bytes() {
         ),
         ("in full", config(128, 8, 512), f32, None),
     ] {
-        let model = Llava::random(config.clone(), 0, &options, &Device::flex());
+        let model = Vlm::random(config.clone(), 0, &options, &Device::flex());
         let (model, rank) = match lora {
             Some(lora) => (model.with_lora(lora, 0).unwrap().train(), lora.r),
             None => (model.train().unfreeze(|_| true), 0),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bpo_model::{Llava, LlavaConfig, LoadOptions, LoraConfig, Processor, base_of_adapter};
+use bpo_model::{LoadOptions, LoraConfig, Processor, Vlm, VlmConfig, base_of_adapter};
 use bpo_pairs::files::{read_bytes, write_bytes};
 use bpo_pairs::{Fingerprint, Limits};
 use burn::tensor::Device;
@@ -21,7 +21,7 @@ const ADAPTER_BASE: &str = "base.json";
 #[non_exhaustive]
 pub struct Checkpoint {
     /// The model, frozen.
-    pub model: Llava,
+    pub model: Vlm,
     /// Image processor, chat template and tokenizer.
     pub processor: Processor,
     /// Settings of the adapter, if the model was loaded with one.
@@ -29,7 +29,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Loads a Hugging Face LLaVA-1.5 directory.
+    /// Loads a Hugging Face directory of a supported model.
     ///
     /// # Errors
     /// Returns an error if a file is missing or broken, if the files belong to different
@@ -40,9 +40,9 @@ impl Checkpoint {
         // `config.json` comes first, because the processor files of another model family give
         // misleading errors. All small files are read before the weights, so that their errors show
         // early.
-        LlavaConfig::from_dir(dir)?;
-        let processor = Processor::from_dir(dir)?;
-        let model = Llava::from_pretrained(dir, &LoadOptions::default().with_dtype(dtype.into()), device)?;
+        let config = VlmConfig::from_dir(dir)?;
+        let processor = Processor::from_dir(dir, &config)?;
+        let model = Vlm::from_pretrained(dir, &LoadOptions::default().with_dtype(dtype.into()), device)?;
         model.config().check_processor(&processor)?;
         Ok(Self { model, processor, adapter: None })
     }

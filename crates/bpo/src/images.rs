@@ -188,15 +188,14 @@ impl ImageRoot {
         load_rgb(path, &self.limits).map_err(|source| ImageError::Load { name: name.to_owned(), source })
     }
 
-    /// Checks that a name leads to an image file within the limits, without decoding it; see
-    /// [`check_header`].
+    /// Checks that a name leads to an image file within the limits, without decoding it. Returns
+    /// the width and height of the image, in pixels; see [`check_header`].
     ///
     /// # Errors
     /// Returns the errors of [`load`](Self::load), except for damaged pixels, which are not read.
-    pub fn check(&self, name: &str) -> Result<(), ImageError> {
+    pub fn check(&self, name: &str) -> Result<(u32, u32), ImageError> {
         let path = self.resolve(name)?;
-        let checked = check_header(path, &self.limits);
-        checked.map(drop).map_err(|source| ImageError::Load { name: name.to_owned(), source })
+        check_header(path, &self.limits).map_err(|source| ImageError::Load { name: name.to_owned(), source })
     }
 
     /// Returns the error for a path that cannot be followed. If the image root itself is gone, for
@@ -219,8 +218,8 @@ impl bpo_model::ImageSource for ImageRoot {
         Self::load(self, name).map_err(with_reason)
     }
 
-    fn check(&mut self, name: &str) -> Result<(), bpo_model::ImageError> {
-        Self::check(self, name).map_err(with_reason)
+    fn size(&mut self, name: &str) -> Result<(u32, u32), bpo_model::ImageError> {
+        self.check(name).map_err(with_reason)
     }
 }
 

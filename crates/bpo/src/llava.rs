@@ -5,10 +5,10 @@ use std::path::Path;
 
 use bpo_dpo::{Trainer, validate_pairs};
 use bpo_inject::ErrorInjector;
-use bpo_model::LlavaCollator;
-use bpo_model::LlavaResponder;
+use bpo_model::VlmCollator;
+use bpo_model::VlmResponder;
 use bpo_model::save_adapter;
-use bpo_model::{Llava, LoraConfig, ModelError};
+use bpo_model::{LoraConfig, ModelError, Vlm};
 use bpo_pairs::files::remove_owned_dir;
 use bpo_pairs::format::jsonl::read_pairs;
 use bpo_pairs::{PairSet, PreferencePair, SftSample, Skipped, stage_seed};
@@ -90,7 +90,7 @@ impl LocalBackend {
 }
 
 impl PipelineBackend for LocalBackend {
-    type Model = LlavaResponder;
+    type Model = VlmResponder;
     type Injector = Box<dyn ErrorInjector>;
 
     fn check(&mut self, config: &RunConfig, left: &[Stage]) -> Result<(), BpoError> {
@@ -107,14 +107,14 @@ impl PipelineBackend for LocalBackend {
         BpoError::all(problems)
     }
 
-    fn model(&mut self) -> Result<LlavaResponder, BpoError> {
+    fn model(&mut self) -> Result<VlmResponder, BpoError> {
         let Checkpoint { model, processor, adapter } = self.checkpoint()?;
         if adapter.is_none() {
-            return Ok(LlavaResponder::new(model, processor));
+            return Ok(VlmResponder::new(model, processor));
         }
         // generation is faster with a merged adapter; training needs it unmerged and loads it again
         self.checkpoint = None;
-        Ok(LlavaResponder::new(model.merged(), processor))
+        Ok(VlmResponder::new(model.merged(), processor))
     }
 
     fn injector(&mut self, samples: &[SftSample]) -> Result<Self::Injector, BpoError> {
@@ -167,7 +167,7 @@ impl PipelineBackend for LocalBackend {
 }
 
 /// A trainer for a LLaVA model with images below an image root.
-pub(crate) type LlavaTrainer = Trainer<Llava, LlavaCollator<ImageRoot>>;
+pub(crate) type VlmTrainer = Trainer<Vlm, VlmCollator<ImageRoot>>;
 
 /// Creates a trainer with the settings of a run. Also returns the evaluation pairs that could not
 /// be read. Without a run directory the trainer writes no file.
@@ -182,7 +182,7 @@ pub(crate) fn trainer(
     images: &ImageRoot,
     dir: Option<&RunDir>,
     progress: &mut dyn Progress,
-) -> Result<(LlavaTrainer, Vec<Skipped>), BpoError> {
+) -> Result<(VlmTrainer, Vec<Skipped>), BpoError> {
     let mut collate = collator(config, &checkpoint, images);
     let PairSet { pairs: eval_pairs, skipped: unread } = eval_pairs(config)?;
     let reference = reference::open(config, &checkpoint, &mut collate, pairs, &eval_pairs, progress)?;
@@ -246,7 +246,7 @@ fn check_eval_pairs(config: &RunConfig, checkpoint: &Checkpoint) -> Result<(), B
 
 /// Creates the policy: the model with new adapters, with the adapter that it was loaded with, or
 /// with trainable weights.
-pub(crate) fn policy(config: &RunConfig, model: Llava) -> Result<Llava, BpoError> {
+pub(crate) fn policy(config: &RunConfig, model: Vlm) -> Result<Vlm, BpoError> {
     let policy = match &config.full_finetune {
         Some(full) => model.train().unfreeze(|path| full.trains(path)),
         None if config.model.adapter.is_some() => model.with_lora_dropout(config.lora.lora_dropout)?,
@@ -256,7 +256,7 @@ pub(crate) fn policy(config: &RunConfig, model: Llava) -> Result<Llava, BpoError
 }
 
 /// Writes the training result: the adapter, or the whole checkpoint.
-fn save(config: &RunConfig, policy: &Llava, lora: &LoraConfig, out: &Path) -> Result<(), BpoError> {
+fn save(config: &RunConfig, policy: &Vlm, lora: &LoraConfig, out: &Path) -> Result<(), BpoError> {
     let base = config.model_path()?;
     if config.full_finetune.is_none() {
         // before the files of the adapter, the last of which marks it as complete
@@ -270,8 +270,8 @@ fn save(config: &RunConfig, policy: &Llava, lora: &LoraConfig, out: &Path) -> Re
 
 /// Creates the collator of the settings, with their maximum sequence length, and with weakened
 /// images for losses that need them.
-pub fn collator(config: &RunConfig, checkpoint: &Checkpoint, images: &ImageRoot) -> LlavaCollator<ImageRoot> {
-    LlavaCollator::new(checkpoint.processor.clone(), &checkpoint.model, images.clone())
+pub fn collator(config: &RunConfig, checkpoint: &Checkpoint, images: &ImageRoot) -> VlmCollator<ImageRoot> {
+    VlmCollator::new(checkpoint.processor.clone(), &checkpoint.model, images.clone())
         .with_max_length(config.model.max_length)
         .with_weakening(config.conditional.distortion.clone(), stage_seed(config.seed.0, "conditional"))
 }

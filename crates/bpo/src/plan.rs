@@ -27,7 +27,7 @@ pub struct TrainingPlan {
     /// The batch of the first epoch that needs the most memory. Later epochs combine other pairs.
     pub longest: BatchShape,
     /// Bytes that autodiff holds for the longest batch; see
-    /// [`Llava::activation_bytes`](bpo_model::Llava::activation_bytes).
+    /// [`Vlm::activation_bytes`](bpo_model::Vlm::activation_bytes).
     pub activations: u64,
     /// Number of pairs to train on.
     pub pairs: usize,

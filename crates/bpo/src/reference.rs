@@ -5,8 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bpo_dpo::{Adapters, Collate, LogpCache, PairBatches, Policy, Reference, UsablePairs, usable_pairs};
-use bpo_model::Llava;
-use bpo_model::Processor;
+use bpo_model::{Processor, Vlm, VlmConfig};
 use bpo_pairs::{Fingerprint, PreferencePair, Skipped, Turn};
 
 use crate::checkpoint::{Checkpoint, check_adapter, check_base};
@@ -21,8 +20,8 @@ use crate::stages::StageOutcome;
 /// computed after the last write.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
-/// The batch type of [`LlavaCollator`](bpo_model::LlavaCollator).
-type Batch = <Llava as Policy>::Batch;
+/// The batch type of [`VlmCollator`](bpo_model::VlmCollator).
+type Batch = <Vlm as Policy>::Batch;
 
 /// Opens the reference of the settings. If they name a cache, the log-probabilities that `pairs`
 /// and `eval_pairs` need and the cache does not have are computed first.
@@ -37,7 +36,7 @@ pub(crate) fn open<C: Collate<Batch = Batch>>(
     pairs: &[PreferencePair],
     eval_pairs: &[PreferencePair],
     progress: &mut dyn Progress,
-) -> Result<Reference<Llava>, BpoError> {
+) -> Result<Reference<Vlm>, BpoError> {
     let section = &config.reference;
     let other = match (&section.path, &section.adapter) {
         (None, None) => None,
@@ -126,7 +125,7 @@ pub(crate) fn check(config: &RunConfig, model: &Processor) -> Result<(), BpoErro
         None => None,
         Some(path) => {
             check_base(path)?;
-            let other = Processor::from_dir(path)?;
+            let other = Processor::from_dir(path, &VlmConfig::from_dir(path)?)?;
             check_template(model, &other, path)?;
             Some(other)
         }
@@ -169,8 +168,10 @@ fn check_template(model: &Processor, reference: &Processor, path: &Path) -> Resu
     if template(model)? != template(reference)? || system(model)? != system(reference)? {
         return refuse("chat template");
     }
-    let ids =
-        |processor: &Processor| processor.encode_completion(None, &[], "Is it a cat?", "Yes, two: 1, 2.", 1);
+    let ids = |processor: &Processor| {
+        let image = processor.image.layout(640, 480)?;
+        processor.encode_completion(None, &[], "Is it a cat?", "Yes, two: 1, 2.", &[&image])
+    };
     // with the same vocabulary, other token ids mean other merges or another normalizer
     let same = model.text.has_vocabulary_of(&reference.text) && ids(model)? == ids(reference)?;
     if same { Ok(()) } else { refuse("tokenizer") }
@@ -179,7 +180,7 @@ fn check_template(model: &Processor, reference: &Processor, path: &Path) -> Resu
 /// Renders a system prompt with the chat template. Returns `None` if the template takes none.
 fn system(processor: &Processor) -> Result<Option<String>, BpoError> {
     let chat = &processor.chat;
-    let rendered = chat.takes_system().then(|| chat.render(Some("a system text"), &[], "a question", true));
+    let rendered = chat.takes_system().then(|| chat.render(Some("a system text"), &[], "a question", 1));
     Ok(rendered.transpose()?)
 }
 
@@ -187,6 +188,6 @@ fn system(processor: &Processor) -> Result<Option<String>, BpoError> {
 fn template(processor: &Processor) -> Result<Fingerprint, BpoError> {
     let history = [Turn::new("first question", "first answer")];
     let rendered =
-        processor.chat.render_with_answer(None, &history, "second question", "second answer", true)?;
+        processor.chat.render_with_answer(None, &history, "second question", "second answer", 1)?;
     Ok(Fingerprint::of(format!("{}\n{}", rendered.prompt, rendered.answer)))
 }

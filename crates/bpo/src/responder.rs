@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use bpo_model::{ImageQuestion, LlavaResponder, ModelError, PreparedQuestion, WeakenedImage};
+use bpo_model::{ImageQuestion, ModelError, PreparedQuestion, VlmResponder, WeakenedImage};
 use bpo_pairs::{Generated, RequestFailure};
 use image::RgbImage;
 
@@ -21,7 +21,7 @@ pub enum ResponderError {
     Model(#[from] ModelError),
 }
 
-impl VisionLanguageModel for LlavaResponder {
+impl VisionLanguageModel for VlmResponder {
     type Error = ResponderError;
 
     fn respond(&mut self, requests: &[VisionRequest]) -> Vec<Result<Generated, ResponderError>> {
@@ -60,22 +60,22 @@ impl VisionLanguageModel for LlavaResponder {
     fn is_request_error(&self, error: &ResponderError) -> bool {
         match error {
             ResponderError::Image(error) => error.reason().is_some(),
-            ResponderError::Model(error) => LlavaResponder::is_request_error(self, error),
+            ResponderError::Model(error) => VlmResponder::is_request_error(self, error),
         }
     }
 
     fn takes_system(&self) -> bool {
-        LlavaResponder::takes_system(self)
+        VlmResponder::takes_system(self)
     }
 }
 
 /// Prepares the pixels of a request. Decoded images are dropped on return.
-fn prepare(responder: &LlavaResponder, request: &VisionRequest) -> Result<PreparedQuestion, ResponderError> {
+fn prepare(responder: &VlmResponder, request: &VisionRequest) -> Result<PreparedQuestion, ResponderError> {
     let image = request.image.load()?;
     let other = request.weakening.as_ref().and_then(|weakening| weakening.other.as_ref());
     let other = other.map(|other| other.load()).transpose()?;
     let question = ImageQuestion {
-        image: &image,
+        images: vec![&image],
         weakened: request.weakening.as_ref().map(|weakening| weakened(weakening, other.as_deref())),
         system: request.system.as_deref(),
         history: &request.history,

@@ -6,9 +6,7 @@ use crate::image_cache::ImageCache;
 use crate::images::ImageRoot;
 use crate::vision::{VisionLanguageModel, VisionRequest};
 use bpo_dpo::{LogRecord, MetricsLog, Source};
-use bpo_model::Llava;
-use bpo_model::LlavaResponder;
-use bpo_model::Processor;
+use bpo_model::{Processor, Vlm, VlmResponder};
 use bpo_pairs::{PreferencePair, Sampling};
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +48,7 @@ pub(crate) fn sampler(
     images: &ImageRoot,
     pairs: &[PreferencePair],
     file: PathBuf,
-) -> impl FnMut(&Llava, usize) -> Result<(), Source> + 'static {
+) -> impl FnMut(&Vlm, usize) -> Result<(), Source> + 'static {
     let cache = ImageCache::new(images.clone());
     let mut asked: Vec<(PreferencePair, VisionRequest)> = Vec::new();
     for pair in pairs {
@@ -87,7 +85,7 @@ pub(crate) fn sampler(
             None => log.insert(MetricsLog::open(&file, step.saturating_sub(1))?),
         };
         let requests: Vec<VisionRequest> = asked.iter().map(|(_, request)| request.clone()).collect();
-        let mut model = LlavaResponder::new(policy.clone(), processor.clone());
+        let mut model = VlmResponder::new(policy.clone(), processor.clone());
         for ((pair, _), answer) in asked.iter().zip(model.respond(&requests)) {
             let answer = match answer {
                 Ok(answer) => answer.text,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bpo::burn::tensor::Device;
 use bpo::dpo::{Control, ReferenceSync, StepMetrics};
-use bpo::model::WeightIndex;
+use bpo::model::{FamilySpec, WeightIndex};
 use bpo::pairs::{CompletionKind, PreferencePair};
 use bpo::{BpoError, ImageRoot, LocalBackend, PipelineBackend, Progress, RunConfig, RunDir, RunStatus};
 
@@ -81,7 +81,7 @@ fn train(config: &RunConfig, dir: &Path, stop: usize) -> Result<(RunStatus, Vec<
 
 /// Returns name, type and shape, and the bytes of all weights by canonical name.
 fn weights(dir: &Path) -> BTreeMap<String, (String, Vec<u8>)> {
-    let index = WeightIndex::open(dir).expect("weights");
+    let index = WeightIndex::open(dir, FamilySpec::of_checkpoint(dir).expect("a family")).expect("weights");
     let about = |entry: &bpo::model::TensorEntry| {
         (format!("{} {:?} {:?}", entry.name, entry.dtype, entry.shape), index.bytes(entry).to_vec())
     };

@@ -1,6 +1,6 @@
 //! `bpo generate`
 
-use bpo::model::LlavaResponder;
+use bpo::model::VlmResponder;
 use bpo::pairs::Sampling;
 use bpo::{BpoError, Checkpoint, Required, check_sampling};
 
@@ -27,7 +27,7 @@ pub fn generate(args: &GenerateCommand) -> Result<(), Failure> {
     let images = open_images(&config)?;
     let (questions, unread) = bpo::read_questions(required("--questions", &args.questions)?)?;
     let Checkpoint { model, processor, .. } = load_checkpoint(&config)?;
-    let mut model = LlavaResponder::new(model.merged(), processor);
+    let mut model = VlmResponder::new(model.merged(), processor);
     let each = |answer| print_json(&answer);
     let mut outcome = bpo::generate(&mut model, &questions, &images, &sampling, args.batch_size, each)?;
     outcome.add(unread);

@@ -1,7 +1,7 @@
 //! `bpo score`
 
 use bpo::dpo::{Collate, validate_pairs};
-use bpo::model::LlavaCollator;
+use bpo::model::VlmCollator;
 use bpo::pairs::format::jsonl::read_pairs;
 use bpo::pairs::{PreferencePair, warn_left_out};
 use bpo::stages::StageOutcome;
@@ -35,7 +35,7 @@ pub fn score(args: &ScoreCommand) -> Result<(), Failure> {
     let each = |score| print_json(&score);
     let mut outcome = match &args.cache {
         None => {
-            let mut collate = LlavaCollator::new(checkpoint.processor, &checkpoint.model, images);
+            let mut collate = VlmCollator::new(checkpoint.processor, &checkpoint.model, images);
             bpo::score(&checkpoint.model, &mut collate, &set.pairs, args.batch_size, each)?
         }
         Some(file) => {

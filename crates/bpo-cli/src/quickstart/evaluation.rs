@@ -5,7 +5,7 @@ use std::thread;
 
 use bpo::burn::tensor::Device;
 use bpo::eval::{ChairItem, ObjectTable, PopeItem};
-use bpo::model::LlavaResponder;
+use bpo::model::VlmResponder;
 use bpo::pairs::{Sampling, Skipped};
 use bpo::{Answer, BpoError, Checkpoint, Dtype, ImageRoot, Question, generate};
 
@@ -84,7 +84,7 @@ impl<'a> Evaluator<'a> {
     ) -> Result<Scored, BpoError> {
         let Checkpoint { model, processor, .. } =
             Checkpoint::load_with_adapter(self.base, adapter, Dtype::F32, &self.device)?;
-        let mut model = LlavaResponder::new(model, processor);
+        let mut model = VlmResponder::new(model, processor);
         let described = self.answers(&mut model, &split.descriptions, MAX_NEW_TOKENS, bar)?;
         let chair = described.into_iter().filter_map(|Answer { image, text, .. }| {
             let shown = split.truth.of(&image)?;
@@ -108,7 +108,7 @@ impl<'a> Evaluator<'a> {
 
     fn answers(
         &self,
-        model: &mut LlavaResponder,
+        model: &mut VlmResponder,
         questions: &[Question],
         max_new_tokens: usize,
         bar: &progress::Bar,

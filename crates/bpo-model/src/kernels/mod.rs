@@ -24,7 +24,7 @@ use bpo_dpo::TokenStatistics;
 use burn::nn::RmsNorm;
 use burn::tensor::{DType, Device, Int, Tensor};
 
-use crate::llama::RopeTables;
+use crate::decoder::RopeTables;
 
 /// Calls the function of the same name if the backend of the first tensor has one.
 macro_rules! fused {

@@ -6,8 +6,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::config::TextConfig;
-use crate::llama::Rope;
+use crate::decoder::Rope;
+use crate::decoder::{DecoderConfig, Positions};
 
 /// Values between -6 and 6, mostly small. The generator is not the device's: that one has one state
 /// for all threads, and other tests draw from it at the same time.
@@ -90,11 +90,11 @@ fn loops_of(device: Device) {
         }
         check("swiglu", [hidden(3), hidden(4)], |[a, b]| swiglu(a, b), |[a, b]| plain::swiglu(a, b));
 
-        let text: TextConfig = serde_json::from_value(
+        let text: DecoderConfig = serde_json::from_value(
             serde_json::json!({ "hidden_size": width, "num_attention_heads": 1, "num_hidden_layers": 1 }),
         )
         .unwrap();
-        let positions: Vec<Vec<usize>> = (0..rows).map(|row| (row..row + tokens).collect()).collect();
+        let positions: Vec<_> = (0..rows).map(|row| Positions::sequential(row, tokens)).collect();
         let tables = Rope::new(&text).tables(&positions, burn::tensor::FloatDType::F32, &device);
         let apart = |[x]: [Tensor<3>; 1]| plain::rotate(x, tables.cos.clone(), tables.sin.clone());
         let x = random([rows * tokens, heads, width], 5, &device);
@@ -270,7 +270,7 @@ fn attention_of(device: Device) {
         // the first row has two keys fewer
         let lens: Vec<_> =
             (0..rows).map(|row| if row == 0 { past.saturating_sub(2) } else { past }).collect();
-        let mask = masked.then(|| crate::llava::causal_mask(&lens, past, 0, tokens, &[], &device));
+        let mask = masked.then(|| crate::decoder::causal_mask(&lens, past, 0, tokens, &[], &device));
         let scale = (width as f64).powf(-0.5);
         let fused = |[q, k, v]: [Tensor<3>; 3]| {
             attention(split(q, heads), split(k, kv_heads), split(v, kv_heads), mask.as_ref(), scale)
@@ -308,8 +308,8 @@ fn shared_attention_of(device: Device) {
         let each = (even && each * prefixes == rows).then_some(each);
         let layout = PrefixLayout { prefixes, before, rows, tokens, full, each, scale };
         let lens: Vec<_> = prefix_of_row.iter().map(|prefix| before - prefix).collect();
-        let prefix_mask = crate::llava::causal_mask(&[0], 0, 0, before, &[], &device);
-        let row_mask = crate::llava::causal_mask(&lens, before, 0, tokens, &[], &device);
+        let prefix_mask = crate::decoder::causal_mask(&[0], 0, 0, before, &[], &device);
+        let row_mask = crate::decoder::causal_mask(&lens, before, 0, tokens, &[], &device);
         let index: Vec<_> = prefix_of_row.iter().map(|prefix| *prefix as i64).collect();
         let index = Tensor::<1, Int>::from_ints(index.as_slice(), &device);
         let all = prefixes * before + rows * tokens;

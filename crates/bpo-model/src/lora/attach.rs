@@ -10,10 +10,12 @@ use rand_chacha::ChaCha8Rng;
 use super::Linear;
 use super::config::LoraConfig;
 use super::linears::linear_shapes;
-use super::names::{HEAD, original, stream};
+use super::names::{original, stream};
 use super::patterns::Ranks;
+use super::whole::trainable;
 use crate::error::ModelError;
-use crate::llava::Llava;
+use crate::families::Projector;
+use crate::vlm::{HEAD, ModelPart, PROJECTOR, Vlm};
 
 /// Factors by module name.
 pub(super) type Factors = BTreeMap<String, Factored>;
@@ -43,7 +45,7 @@ impl Reparameterizer for Attach {
         path: &str,
         param: Param<Tensor<D>>,
     ) -> (Param<Tensor<D>>, Option<LoraAdapter>) {
-        let is_replaced = self.copied_projector && path.starts_with("multi_modal_projector.");
+        let is_replaced = self.copied_projector && ModelPart::of_path(path) == Some(ModelPart::Projector);
         let module = original(path).unwrap_or_else(|| path.to_owned());
         let factors = module.strip_suffix(".weight").filter(|_| !is_replaced);
         let adapter = factors.and_then(|module| self.factors.remove(module)).map(|factored| LoraAdapter {
@@ -80,7 +82,7 @@ pub(super) fn fresh(
     Ok(Factored { a, b: Tensor::zeros([r, d_out], options), scale: ranks.scale(module)? })
 }
 
-impl Llava {
+impl Vlm {
     /// Adds new adapters, and trained copies of the modules in `modules_to_save`.
     ///
     /// The output of the model does not change until they are trained. Only adapters and copies
@@ -93,12 +95,14 @@ impl Llava {
     /// [`ModelError::NoTarget`] for targets that select no linear that can be adapted.
     pub fn with_lora(self, config: &LoraConfig, seed: u64) -> Result<Self, ModelError> {
         self.check_plain()?;
+        let spec = self.config().spec();
         config.validate()?;
+        config.check_modules(spec)?;
         self.check_recompute(config.lora_dropout)?;
         let shapes = linear_shapes(&self);
-        let adaptable = || shapes.keys().map(String::as_str).filter(|name| !config.is_whole(name));
-        let ranks = Ranks::new(config, false)?;
-        let modules = config.target_modules.select(adaptable())?;
+        let adaptable = || shapes.keys().map(String::as_str).filter(|name| !config.is_whole(name, spec));
+        let ranks = Ranks::new(config, spec, false)?;
+        let modules = config.target_modules.select(adaptable(), spec)?;
         ranks.warn_of_unused(&modules)?;
         let mut factors = Factors::new();
         for module in modules {
@@ -120,27 +124,42 @@ impl Llava {
         Ok(self)
     }
 
-    /// Attaches factors to a model without adapters.
-    pub(super) fn attach(mut self, config: &LoraConfig, factors: Factors) -> Self {
-        let whole: Vec<_> = config.whole().collect();
-        if whole.iter().any(|linear| *linear != HEAD) {
-            let trains = |name: &str| whole.iter().any(|linear| linear.ends_with(name));
-            self.trained_projector = Some(self.multi_modal_projector.clone().trainable(trains));
-        }
-        let head = |model: &Self| match &model.lm_head {
-            Some(head) => head.clone(),
-            None => Linear::frozen(model.language_model.embed_tokens.val().transpose()),
-        };
-        if whole.contains(&HEAD) {
-            self.trained_head = Some(head(&self).trainable());
-        }
+    /// Attaches factors to a model without adapters, and copies of the modules that are trained in
+    /// full.
+    fn attach(self, config: &LoraConfig, factors: Factors) -> Self {
+        let whole: Vec<_> = config.whole(self.config().spec()).collect();
+        let projector = whole
+            .iter()
+            .any(|module| *module != HEAD)
+            .then(|| trainable(self.multi_modal_projector.clone(), PROJECTOR, &whole));
+        let head = whole.contains(&HEAD).then(|| self.own_head().trainable());
+        self.attach_copies(config, factors, projector, head)
+    }
+
+    /// Attaches factors and copies that are trained in full to a model without adapters.
+    pub(super) fn attach_copies(
+        mut self,
+        config: &LoraConfig,
+        factors: Factors,
+        projector: Option<Projector>,
+        head: Option<Linear>,
+    ) -> Self {
         if factors.contains_key(HEAD) {
-            self.lm_head = Some(head(&self));
+            self.lm_head = Some(self.own_head());
         }
+        (self.trained_projector, self.trained_head) = (projector, head);
         let copied_projector = self.trained_projector.is_some();
         let mut model = self.apply_reparameterization(Attach { factors, copied_projector });
         model.linears_mut().for_each(|linear| linear.dropout = config.lora_dropout);
         model
+    }
+
+    /// The head as a linear of its own, also where it is the embedding.
+    fn own_head(&self) -> Linear {
+        match &self.lm_head {
+            Some(head) => head.clone(),
+            None => Linear::frozen(self.language_model.embed_tokens.val().transpose()),
+        }
     }
 
     /// Checks that the model has no adapters. Adapters cannot be stacked, and the weights of an

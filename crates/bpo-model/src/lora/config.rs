@@ -1,12 +1,13 @@
 //! Settings of LoRA, with PEFT's names.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::names::{PROJECTOR, WHOLE, module_name};
 use super::patterns::{ModulePatterns, scale};
 use super::selection::is_end;
 use super::targets::TargetModules;
 use crate::error::ModelError;
+use crate::families::{FAMILIES, FamilySpec};
+use crate::vlm::PROJECTOR;
 use bpo_pairs::Limits;
 
 /// Rank, scale and targets of the adapters.
@@ -28,10 +29,12 @@ pub struct LoraConfig {
     /// The linears that are adapted. Default: those of the language model except the head (the
     /// authors' recipe).
     pub target_modules: TargetModules,
-    /// Modules that are trained in full and saved with the adapters: `multi_modal_projector`,
-    /// `multi_modal_projector.linear_1`, `multi_modal_projector.linear_2` or `lm_head`. As in PEFT,
-    /// the end of a module's name is enough. Default: `multi_modal_projector` (the authors'
-    /// recipe).
+    /// Modules that are trained in full and saved with the adapters: `projector` (the projector,
+    /// whatever its name in the family), `lm_head`, or a linear of the projector by its name in
+    /// transformers, such as `multi_modal_projector.linear_1`. As in PEFT, the end of a module's
+    /// name is enough. The name of a projector is read as `projector`. Default: `projector` (the
+    /// authors' recipe).
+    #[serde(deserialize_with = "modules")]
     pub modules_to_save: Vec<String>,
     /// Ranks of modules that have another rank than `r`. Default: none.
     #[serde(skip_serializing_if = "ModulePatterns::is_empty")]
@@ -49,7 +52,7 @@ impl Default for LoraConfig {
             use_rslora: false,
             lora_dropout: 0.0,
             target_modules: TargetModules::AllLinear,
-            modules_to_save: vec![PROJECTOR.to_owned()],
+            modules_to_save: vec![WHOLE_PROJECTOR.to_owned()],
             rank_pattern: ModulePatterns::default(),
             alpha_pattern: ModulePatterns::default(),
         }
@@ -83,7 +86,7 @@ impl LoraConfig {
 
     /// Sets which modules are trained in full.
     pub fn with_modules_to_save(mut self, modules: &[&str]) -> Self {
-        self.modules_to_save = modules.iter().map(|&module| module.to_owned()).collect();
+        self.modules_to_save = modules.iter().map(|module| role_of(module)).collect();
         self
     }
 
@@ -110,13 +113,14 @@ impl LoraConfig {
     }
 
     /// The linears that are trained in full, and so have no adapters.
-    pub(super) fn whole(&self) -> impl Iterator<Item = &'static str> {
-        WHOLE.into_iter().filter(|linear| self.is_whole(linear))
+    pub(super) fn whole(&self, spec: &FamilySpec) -> impl Iterator<Item = &'static str> {
+        spec.trainable_whole().filter(|linear| self.is_whole(linear, spec))
     }
 
     /// Whether a linear is trained in full.
-    pub(super) fn is_whole(&self, linear: &str) -> bool {
-        WHOLE.contains(&linear) && self.modules_to_save.iter().any(|module| stands_for(module, linear))
+    pub(super) fn is_whole(&self, linear: &str, spec: &FamilySpec) -> bool {
+        let named = |module: &String| stands_for(module, linear, spec);
+        spec.trainable_whole().any(|known| known == linear) && self.modules_to_save.iter().any(named)
     }
 
     /// Checks the settings that can be checked without a model.
@@ -143,20 +147,56 @@ impl LoraConfig {
             check("alpha_pattern", usable(*alpha), expected, format!("{alpha} for {key:?}"))?;
         }
         for module in &self.modules_to_save {
-            let known = WHOLE.iter().any(|linear| stands_for(module, linear));
+            let known = FAMILIES.into_iter().any(|spec| can_be_whole(module, spec));
             check("modules_to_save", known, TRAINABLE_WHOLE, format!("{module:?}"))?;
         }
         let dropout = self.lora_dropout;
         check("lora_dropout", (0.0..1.0).contains(&dropout), "at least 0 and below 1", dropout.to_string())
     }
+
+    /// Checks that `modules_to_save` names modules of a family.
+    ///
+    /// # Errors
+    /// [`ModelError::Setting`].
+    pub(super) fn check_modules(&self, spec: &FamilySpec) -> Result<(), ModelError> {
+        match self.modules_to_save.iter().find(|module| !can_be_whole(module, spec)) {
+            None => Ok(()),
+            Some(module) => Err(ModelError::Setting {
+                key: "modules_to_save",
+                expected: TRAINABLE_WHOLE,
+                found: format!("{module:?}"),
+            }),
+        }
+    }
 }
+
+/// The name in `modules_to_save` of the projector of any family.
+pub(super) const WHOLE_PROJECTOR: &str = "projector";
 
 /// The modules that `modules_to_save` may name.
 pub(super) const TRAINABLE_WHOLE: &str =
-    "multi_modal_projector, multi_modal_projector.linear_1, multi_modal_projector.linear_2 or lm_head";
+    "projector, lm_head, or a linear of the projector by its name, such as multi_modal_projector.linear_1";
 
-/// Whether a name of `modules_to_save` means a linear, or the module that contains it.
-pub(super) fn stands_for(module: &str, linear: &str) -> bool {
-    let parent = linear.rsplit_once('.').map(|(parent, _)| parent);
-    is_end(&module_name(linear), module) || parent.is_some_and(|parent| is_end(&module_name(parent), module))
+/// Whether a name of `modules_to_save` means modules of a family that can be trained in full.
+pub(super) fn can_be_whole(module: &str, spec: &FamilySpec) -> bool {
+    spec.trainable_whole().any(|linear| stands_for(module, linear, spec))
+}
+
+/// Whether a name of `modules_to_save` means a linear, by its path, or a module that contains it.
+fn stands_for(module: &str, linear: &str, spec: &FamilySpec) -> bool {
+    if module == WHOLE_PROJECTOR {
+        return spec.projector.contains(&linear);
+    }
+    let mut modules = std::iter::successors(Some(linear), |path| Some(path.rsplit_once('.')?.0));
+    modules.any(|path| is_end(&spec.current(path), module))
+}
+
+/// The name of a module as settings hold it: `projector` for the projector of a family.
+pub(super) fn role_of(module: &str) -> String {
+    let is_projector = FAMILIES.into_iter().any(|spec| is_end(&spec.current(PROJECTOR), module));
+    if is_projector { WHOLE_PROJECTOR.to_owned() } else { module.to_owned() }
+}
+
+fn modules<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Ok(Vec::<String>::deserialize(deserializer)?.iter().map(|module| role_of(module)).collect())
 }

@@ -4,8 +4,8 @@ use burn::module::{LoraAdapter, Module, Param};
 use burn::tensor::{DType, Distribution, Tensor};
 
 use super::Adapters;
+use crate::checkpoint::WeightLoader;
 use crate::kernels::{adapted, is_single, product};
-use crate::weights::WeightLoader;
 
 /// `y = x W + b`, and with an adapter on `W`: `y = x W + b + (s x A) B`.
 ///

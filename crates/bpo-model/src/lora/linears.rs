@@ -6,28 +6,32 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
 use super::Linear;
-use super::names::HEAD;
-use crate::llava::Llava;
+use crate::families::Projector;
+use crate::vlm::{DECODER, HEAD, PROJECTOR, VISION_TOWER, Vlm};
 
-/// Prefixes of the names of modules whose linears can be adapted. Copies that are trained in full
-/// are not among them.
-pub(super) const PARTS: [&str; 3] = ["language_model.", "vision_tower.", "multi_modal_projector."];
+/// Parts whose linears can be adapted. Copies that are trained in full are not among them.
+const PARTS: [&str; 3] = [DECODER, VISION_TOWER, PROJECTOR];
+
+/// Whether linears of the part that a path belongs to can be adapted.
+pub(super) fn is_in_part(path: &str) -> bool {
+    path.split_once('.').is_some_and(|(first, _)| PARTS.contains(&first))
+}
 
 /// The shapes `[d_in, d_out]` of every linear of the language model's layers, the vision tower's
 /// layers, the projector and the head, by name. The head is included where it is the embedding.
-pub(super) fn linear_shapes(model: &Llava) -> BTreeMap<String, [usize; 2]> {
+pub(super) fn linear_shapes(model: &Vlm) -> BTreeMap<String, [usize; 2]> {
     let mut shapes = Shapes::default();
     model.visit(&mut shapes);
-    let text = &model.config().text_config;
+    let text = model.config().decoder();
     shapes.found.insert(HEAD.to_owned(), [text.hidden_size, text.vocab_size]);
     shapes.found
 }
 
-impl Llava {
+impl Vlm {
     /// Every linear of the model, copies that are trained in full included.
     pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
-        let trained = self.trained_projector.iter_mut().flat_map(|projector| projector.linears_mut());
-        let projector = self.multi_modal_projector.linears_mut().into_iter().chain(trained);
+        let trained = self.trained_projector.iter_mut().flat_map(Projector::linears_mut);
+        let projector = self.multi_modal_projector.linears_mut().chain(trained);
         let towers = self.vision_tower.linears_mut().chain(self.language_model.linears_mut());
         towers.chain(projector).chain(self.lm_head.iter_mut())
     }
@@ -55,7 +59,7 @@ impl ModuleVisitor for Shapes {
         let path = names.join(".");
         let shape = param.lazy_shape();
         if let (Some(module), [d_in, d_out]) = (path.strip_suffix(".weight"), shape.as_slice())
-            && PARTS.iter().any(|part| module.starts_with(part))
+            && is_in_part(module)
         {
             self.found.insert(module.to_owned(), [*d_in, *d_out]);
         }

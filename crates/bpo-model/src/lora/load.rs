@@ -8,13 +8,14 @@ use super::Linear;
 use super::attach::{Factored, Factors, fresh};
 use super::config::LoraConfig;
 use super::linears::linear_shapes;
-use super::names::{AdapterTensor, Factor, HEAD, module_name};
+use super::names::{AdapterTensor, Factor};
 use super::patterns::Ranks;
 use super::peft::{Fit, PeftAdapter, WEIGHTS};
 use super::targets::TargetModules;
+use super::whole::saved;
+use crate::checkpoint::WeightLoader;
 use crate::error::ModelError;
-use crate::llava::Llava;
-use crate::weights::WeightLoader;
+use crate::vlm::{HEAD, PROJECTOR, Vlm};
 
 /// Loads a PEFT LoRA directory onto a model without adapters. Returns the model and the settings of
 /// the adapter. Adapters, and modules that the directory has in full, require gradients, so
@@ -28,24 +29,26 @@ use crate::weights::WeightLoader;
 /// [`ModelError::HasAdapters`] if the model has adapters already; [`ModelError::Adapter`] if the
 /// directory is not a LoRA of a supported kind; [`ModelError::Weights`] if it belongs to another
 /// model, with all weights that do not fit.
-pub fn load_adapter(model: Llava, dir: &Path) -> Result<(Llava, LoraConfig), ModelError> {
+pub fn load_adapter(model: Vlm, dir: &Path) -> Result<(Vlm, LoraConfig), ModelError> {
     model.check_plain()?;
-    let adapter = PeftAdapter::open(dir)?;
+    let spec = model.config().spec();
+    let adapter = PeftAdapter::open(dir, Some(spec))?;
     model.check_recompute(adapter.config.lora_dropout)?;
     let shapes = linear_shapes(&model);
     let linears = || shapes.keys().map(String::as_str);
-    let Fit { present, missing } = adapter.fit(dir, linears(), |module| model.config().runs(module))?;
+    let Fit { present, missing } =
+        adapter.fit(dir, linears(), |module| model.config().family().runs(module))?;
     let all = [present.as_slice(), &missing].concat();
     let ranks = adapter.ranks()?;
     ranks.warn_of_unused(&all)?;
     let config = settings(&adapter, &ranks, &all, linears())?;
-    let ranks = Ranks::new(&config, false)?;
+    let ranks = Ranks::new(&config, spec, false)?;
 
     let mut weights = WeightLoader::new(dir, adapter.index, FloatDType::F32, &model.device());
     let mut factors = Factors::new();
     for module in present {
         let [d_in, d_out] = shapes[&module];
-        let name = |factor| AdapterTensor::Lora(module.clone(), factor).name();
+        let name = |factor| AdapterTensor::Lora(module.clone(), factor).name(spec);
         let (r, _) = ranks.of(&module)?;
         let a = weights.tensor(&name(Factor::A), [r, d_in]).transpose();
         let b = weights.tensor(&name(Factor::B), [d_out, r]).transpose();
@@ -56,16 +59,16 @@ pub fn load_adapter(model: Llava, dir: &Path) -> Result<(Llava, LoraConfig), Mod
         let factored = fresh(&module, shapes[&module], &ranks, 0, &model.device())?;
         factors.insert(module, factored);
     }
-    let whole: Vec<_> = config
-        .whole()
-        .map(|linear| {
-            let [d_in, d_out] = shapes[linear];
-            let name = AdapterTensor::Saved(linear.to_owned()).name();
-            let bias = linear != HEAD && model.config().multimodal_projector_bias;
-            (linear, Linear::load(&mut weights, &name, d_in, d_out, bias))
-        })
-        .collect();
-    let base = AdapterTensor::Base(HEAD.to_owned()).name();
+    let whole: Vec<_> = config.whole(spec).collect();
+    let projector = whole
+        .iter()
+        .any(|module| *module != HEAD)
+        .then(|| saved(model.multi_modal_projector.clone(), PROJECTOR, &whole, &mut weights, spec));
+    let head = whole.contains(&HEAD).then(|| {
+        let ([d_in, d_out], name) = (shapes[HEAD], AdapterTensor::Saved(HEAD.to_owned()).name(spec));
+        Linear::load(&mut weights, &name, d_in, d_out, false).trainable()
+    });
+    let base = AdapterTensor::Base(HEAD.to_owned()).name(spec);
     let [d_in, d_out] = shapes[HEAD];
     let base = (factors.contains_key(HEAD) && weights.has(&base))
         .then(|| weights.tensor(&base, [d_out, d_in]).transpose());
@@ -76,16 +79,7 @@ pub fn load_adapter(model: Llava, dir: &Path) -> Result<(Llava, LoraConfig), Mod
         Some(base) => model.with_head(base, dir)?,
         None => model,
     };
-    let mut model = model.attach(&config, factors);
-    for (linear, loaded) in whole {
-        let loaded = loaded.trainable();
-        match (linear, &mut model.trained_projector) {
-            (HEAD, _) => model.trained_head = Some(loaded),
-            ("multi_modal_projector.linear_1", Some(projector)) => projector.linear_1 = loaded,
-            (_, Some(projector)) => projector.linear_2 = loaded,
-            (_, None) => {}
-        }
-    }
+    let model = model.attach_copies(&config, factors, projector, head);
     Ok((model, config))
 }
 
@@ -95,9 +89,9 @@ pub fn load_adapter(model: Llava, dir: &Path) -> Result<(Llava, LoraConfig), Mod
 /// # Errors
 /// If the directory is not a LoRA of a supported kind.
 pub fn adapter_settings(dir: &Path) -> Result<LoraConfig, ModelError> {
-    let PeftAdapter { config, targets, .. } = PeftAdapter::open(dir)?;
+    let PeftAdapter { config, targets, spec, .. } = PeftAdapter::open(dir, None)?;
     Ok(match targets {
-        Some(expression) => config.with_target_modules(TargetModules::of_expression(expression)),
+        Some(expression) => config.with_target_modules(TargetModules::of_expression(expression, spec)),
         None => config,
     })
 }
@@ -110,14 +104,14 @@ fn settings<'a>(
     modules: &[String],
     linears: impl Iterator<Item = &'a str> + Clone,
 ) -> Result<LoraConfig, ModelError> {
-    let mut config = adapter.config.clone();
-    let adaptable = linears.filter(|linear| !adapter.config.is_whole(linear));
-    config.target_modules = TargetModules::describing(modules, adapter.targets.clone(), adaptable);
+    let (mut config, spec) = (adapter.config.clone(), adapter.spec);
+    let adaptable = linears.filter(|linear| !adapter.config.is_whole(linear, spec));
+    config.target_modules = TargetModules::describing(modules, adapter.targets.clone(), adaptable, spec);
     if adapter.legacy && !(config.rank_pattern.is_empty() && config.alpha_pattern.is_empty()) {
         let mut rank_pattern = Vec::new();
         let mut alpha_pattern = Vec::new();
         for module in modules {
-            let ((r, alpha), key) = (ranks.of(module)?, module_name(module).replace('.', r"\."));
+            let ((r, alpha), key) = (ranks.of(module)?, spec.current(module).replace('.', r"\."));
             rank_pattern.extend((r != config.r).then(|| (key.clone(), r)));
             alpha_pattern.extend((alpha != config.lora_alpha).then_some((key, alpha)));
         }
@@ -127,7 +121,7 @@ fn settings<'a>(
     Ok(config)
 }
 
-impl Llava {
+impl Vlm {
     /// Replaces the head by the weight that its adapter was trained on, `[hidden, vocab]`.
     ///
     /// # Errors

@@ -6,13 +6,14 @@ use std::path::Path;
 use bpo_pairs::UntrustedPath;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::linears::PARTS;
-use super::names::{AdapterTensor, Factor, HEAD};
+use super::linears::is_in_part;
+use super::names::{AdapterTensor, Factor};
 use super::patterns::Ranks;
 use super::peft::{Fit, PeftAdapter, WEIGHTS};
+use crate::checkpoint::{TensorEntry, WeightIndex, rewrite};
 use crate::error::{ModelError, WeightProblems};
-use crate::llava::Llava;
-use crate::weights::{TensorEntry, WeightIndex, rewrite};
+use crate::families::FamilySpec;
+use crate::vlm::{HEAD, Vlm};
 
 /// Writes a plain checkpoint: the directory `model` with the PEFT adapter `adapter` folded in, as
 /// `out`.
@@ -25,9 +26,10 @@ use crate::weights::{TensorEntry, WeightIndex, rewrite};
 /// If the checkpoint lacks weights, the adapter does not fit it, a merged weight is not finite, or
 /// `out` cannot be written or holds anything already.
 pub fn merge_checkpoint(model: &Path, adapter: &Path, out: &Path, device: &Device) -> Result<(), ModelError> {
-    let base = WeightIndex::open(model)?;
+    let spec = FamilySpec::of_checkpoint(model)?;
+    let base = WeightIndex::open(model, spec)?;
     let adapter_dir = adapter;
-    let adapter = PeftAdapter::open(adapter)?;
+    let adapter = PeftAdapter::open(adapter, Some(spec))?;
     let linears = || base.entries().iter().filter_map(linear);
     if linears().all(|linear| linear != HEAD) {
         check_head(&adapter, adapter_dir, model)?;
@@ -37,7 +39,7 @@ pub fn merge_checkpoint(model: &Path, adapter: &Path, out: &Path, device: &Devic
     let ranks = adapter.ranks()?;
     ranks.warn_of_unused(&present)?;
     check(&base, &adapter, &present, &ranks, adapter_dir)?;
-    Llava::check_weights(model, device)?;
+    Vlm::check_weights(model, device)?;
     let mut scales = BTreeMap::new();
     for module in present {
         let scale = ranks.scale(&module)?;
@@ -50,14 +52,14 @@ pub fn merge_checkpoint(model: &Path, adapter: &Path, out: &Path, device: &Devic
 /// The module of a weight, if it is a linear.
 fn linear<'a>((name, entry): (&'a String, &TensorEntry)) -> Option<&'a str> {
     let module = name.strip_suffix(".weight")?;
-    let is_part = module == HEAD || PARTS.iter().any(|part| module.starts_with(part));
+    let is_part = module == HEAD || is_in_part(module);
     (is_part && entry.shape.len() == 2 && !module.contains("embed")).then_some(module)
 }
 
 /// Refuses an adapter of the head where the head is the embedding, which merging would change as
 /// well.
 fn check_head(adapter: &PeftAdapter, dir: &Path, model: &Path) -> Result<(), ModelError> {
-    let of_head = |name: &String| match AdapterTensor::parse(name) {
+    let of_head = |name: &String| match AdapterTensor::parse(name, adapter.spec) {
         Some(AdapterTensor::Lora(module, _) | AdapterTensor::Base(module)) => module == HEAD,
         Some(AdapterTensor::Saved(weight)) => weight.starts_with("lm_head."),
         None => false,
@@ -84,7 +86,7 @@ fn check(
     let repeated = base.repeated().iter().chain(adapter.index.repeated()).cloned().collect();
     let mut problems = WeightProblems { repeated, ..WeightProblems::default() };
     for (name, entry) in adapter.index.entries() {
-        let (weight, factor) = match AdapterTensor::parse(name) {
+        let (weight, factor) = match AdapterTensor::parse(name, adapter.spec) {
             Some(AdapterTensor::Saved(weight)) => (weight, None),
             Some(AdapterTensor::Base(module)) => (format!("{module}.weight"), None),
             Some(AdapterTensor::Lora(module, _)) if !modules.contains(&module) => continue,
@@ -114,10 +116,11 @@ fn check(
         }
     }
     // a saved linear is saved with all its tensors
-    let is_whole =
-        |name: &&String| name.rsplit_once('.').is_some_and(|(linear, _)| adapter.config.is_whole(linear));
+    let is_whole = |name: &&String| {
+        name.rsplit_once('.').is_some_and(|(linear, _)| adapter.config.is_whole(linear, adapter.spec))
+    };
     for weight in base.entries().keys().filter(is_whole) {
-        let name = AdapterTensor::Saved(weight.clone()).name();
+        let name = AdapterTensor::Saved(weight.clone()).name(adapter.spec);
         if !adapter.index.entries().contains_key(&name) {
             problems.missing.push(name);
         }
@@ -141,7 +144,7 @@ struct Merge<'a> {
 impl Merge<'_> {
     fn of_adapter<const D: usize>(&self, tensor: &AdapterTensor) -> Option<Tensor<D>> {
         let index = &self.adapter.index;
-        self.tensor(index, index.entries().get(&tensor.name())?)
+        self.tensor(index, index.entries().get(&tensor.name(self.adapter.spec))?)
     }
 
     fn tensor<const D: usize>(&self, index: &WeightIndex, entry: &TensorEntry) -> Option<Tensor<D>> {
@@ -158,7 +161,7 @@ impl Merge<'_> {
             let weight: Tensor<2> = of_adapter.or_else(|| self.tensor(self.base, entry))?;
             return Some((weight + b.matmul(a).mul_scalar(*scale)).into_data());
         }
-        let saved = AdapterTensor::Saved(name.to_owned()).name();
+        let saved = AdapterTensor::Saved(name.to_owned()).name(self.adapter.spec);
         self.adapter.index.data(self.adapter.index.entries().get(&saved)?)
     }
 }

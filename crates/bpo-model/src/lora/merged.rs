@@ -3,9 +3,9 @@
 use burn::module::Param;
 
 use super::Linear;
-use crate::llava::Llava;
+use crate::vlm::Vlm;
 
-impl Llava {
+impl Vlm {
     /// Merges adapters and trained copies into the weights: `W + s A B` in the type of `W`. Each
     /// linear then needs one product instead of three. The result has no adapters to switch off.
     pub fn merged(mut self) -> Self {

@@ -15,6 +15,7 @@ mod peft;
 mod save;
 mod selection;
 mod targets;
+mod whole;
 
 pub use config::LoraConfig;
 pub use linear::Linear;

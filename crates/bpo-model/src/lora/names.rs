@@ -1,45 +1,11 @@
 //! PEFT's names of trained tensors.
 
+use crate::families::FamilySpec;
+use crate::families::spec::file_leaf;
+use crate::vlm::{HEAD, PROJECTOR};
+
 /// The prefix that PEFT adds to the names of the wrapped model's modules.
 const WRAPPER: &str = "base_model.model.";
-/// The prefix that transformers 5 adds to all names except those of the head.
-const MODEL: &str = "model.";
-
-/// The head, which is not a part of `model` in transformers.
-pub(super) const HEAD: &str = "lm_head";
-/// The projector.
-pub(super) const PROJECTOR: &str = "multi_modal_projector";
-/// The linears that can be trained in full beside adapters.
-pub(super) const WHOLE: [&str; 3] =
-    ["multi_modal_projector.linear_1", "multi_modal_projector.linear_2", HEAD];
-
-fn is_of_head(path: &str) -> bool {
-    path.strip_prefix(HEAD).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
-/// The name in transformers 5 of the module at a path of [`Llava`](crate::Llava).
-pub(super) fn module_name(path: &str) -> String {
-    if is_of_head(path) { path.to_owned() } else { format!("{MODEL}{path}") }
-}
-
-/// The name in transformers 5, and with `legacy` also the names in versions of transformers 4.
-pub(super) fn names_of(path: &str, legacy: bool) -> Vec<String> {
-    let mut names = vec![module_name(path)];
-    if !legacy {
-        return names;
-    }
-    match path.split_once('.') {
-        _ if is_of_head(path) => names.push(format!("language_model.{path}")),
-        Some(("language_model", rest)) => names.push(format!("language_model.model.{rest}")),
-        Some(("vision_tower", rest)) => {
-            let name = format!("vision_tower.vision_model.{rest}");
-            names.extend([module_name(&name), name]);
-        }
-        _ => names.push(path.to_owned()),
-    }
-    names
-}
-
 /// The random stream of a module (FNV-1a of its name), which does not depend on what else is
 /// adapted.
 pub(super) fn stream(module: &str) -> u64 {
@@ -80,12 +46,12 @@ impl AdapterTensor {
     /// Parses a name of `adapter_model.safetensors`, written with transformers 4 or 5. As in PEFT,
     /// the wrapper's prefix may be missing, and the name of a factor may contain that of PEFT's
     /// `default` adapter.
-    pub(super) fn parse(name: &str) -> Option<Self> {
-        let name = name.strip_prefix(WRAPPER).unwrap_or(name);
+    pub(super) fn parse(name: &str, spec: &FamilySpec) -> Option<Self> {
+        let name = unwrapped(name);
         if name.starts_with("base_model.") || name.contains("_orig_mod.") {
             return None;
         }
-        let name = crate::weights::canonical(name);
+        let name = spec.canonical(name);
         for (suffix, factor) in [("lora_A", Factor::A), ("lora_B", Factor::B)] {
             let rest = name.strip_suffix(".weight").map(|rest| rest.strip_suffix(".default").unwrap_or(rest));
             let module = rest.and_then(|rest| rest.strip_suffix(suffix)?.strip_suffix('.'));
@@ -104,16 +70,17 @@ impl AdapterTensor {
     }
 
     /// The name in PEFT with transformers 5.
-    pub(super) fn name(&self) -> String {
-        match self {
-            Self::Lora(module, Factor::A) => format!("{WRAPPER}{}.lora_A.weight", module_name(module)),
-            Self::Lora(module, Factor::B) => format!("{WRAPPER}{}.lora_B.weight", module_name(module)),
-            Self::Saved(weight) => format!("{WRAPPER}{}", module_name(weight)),
-            Self::Base(module) => format!("{WRAPPER}{}.base_layer.weight", module_name(module)),
-        }
+    pub(super) fn name(&self, spec: &FamilySpec) -> String {
+        let (path, end) = match self {
+            Self::Lora(module, Factor::A) => (module, ".lora_A.weight"),
+            Self::Lora(module, Factor::B) => (module, ".lora_B.weight"),
+            Self::Saved(weight) => (weight, ""),
+            Self::Base(module) => (module, ".base_layer.weight"),
+        };
+        format!("{WRAPPER}{}{end}", spec.current(path))
     }
 
-    /// The tensor at a parameter path of [`Llava`](crate::Llava), if it may be a trained one.
+    /// The tensor at a parameter path of [`Vlm`](crate::Vlm), if it may be a trained one.
     pub(super) fn of_path(path: &str) -> Option<Self> {
         let original = original(path);
         let path = original.clone().unwrap_or_else(|| path.to_owned());
@@ -121,22 +88,33 @@ impl AdapterTensor {
             let factor = if factor == "a" { Factor::A } else { Factor::B };
             return Some(Self::Lora(module.to_owned(), factor));
         }
-        original.map(Self::Saved)
+        original.map(|path| Self::Saved(file_leaf(&path)))
     }
 }
 
-/// Prefixes of copies that are trained in full, and of the modules that they are copies of.
-const COPIES: [(&str, &str); 2] =
-    [("trained_projector.", "multi_modal_projector."), ("trained_head.", "lm_head.")];
+/// Copies that are trained in full, and the modules that they are copies of.
+const COPIES: [(&str, &str); 2] = [("trained_projector", PROJECTOR), ("trained_head", HEAD)];
 
 /// The path of the original, if a path is that of a copy.
 pub(super) fn original(path: &str) -> Option<String> {
-    COPIES.iter().find_map(|(copy, of)| Some(format!("{of}{}", path.strip_prefix(copy)?)))
+    let (first, rest) = path.split_once('.')?;
+    let (_, of) = COPIES.into_iter().find(|(copy, _)| *copy == first)?;
+    Some(format!("{of}.{rest}"))
+}
+
+/// A name in a file without the prefix that PEFT adds.
+pub(super) fn unwrapped(name: &str) -> &str {
+    name.strip_prefix(WRAPPER).unwrap_or(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::families::llava::SPEC;
+
+    fn parse(name: &str) -> Option<AdapterTensor> {
+        AdapterTensor::parse(name, &SPEC)
+    }
 
     #[test]
     fn names_round_trip() {
@@ -151,7 +129,7 @@ mod tests {
             "lm_head.weight.lora.b",
         ] {
             let tensor = AdapterTensor::of_path(path).unwrap();
-            assert_eq!(AdapterTensor::parse(&tensor.name()), Some(tensor));
+            assert_eq!(parse(&tensor.name(&SPEC)), Some(tensor));
         }
         assert_eq!(AdapterTensor::of_path("language_model.norm.gamma"), None);
     }
@@ -160,10 +138,10 @@ mod tests {
     fn older_adapters_are_understood() {
         let old = "base_model.model.language_model.model.layers.3.mlp.up_proj.lora_A.weight";
         let new = "base_model.model.model.language_model.layers.3.mlp.up_proj.lora_A.weight";
-        assert_eq!(AdapterTensor::parse(old), AdapterTensor::parse(new));
+        assert_eq!(parse(old), parse(new));
         let head = AdapterTensor::Lora("lm_head".into(), Factor::A);
         for name in ["base_model.model.language_model.lm_head", "base_model.model.lm_head"] {
-            assert_eq!(AdapterTensor::parse(&format!("{name}.lora_A.weight")), Some(head.clone()));
+            assert_eq!(parse(&format!("{name}.lora_A.weight")), Some(head.clone()));
         }
     }
 
@@ -177,7 +155,7 @@ mod tests {
             format!("base_model.model.{module}.lora_A.default.weight"),
             format!("{module}.lora_A.weight"),
         ] {
-            assert_eq!(AdapterTensor::parse(&name), read, "{name}");
+            assert_eq!(parse(&name), read, "{name}");
         }
         for name in [
             "base_model.language_model.layers.0.mlp.up_proj.lora_A.weight".to_owned(),
@@ -185,7 +163,7 @@ mod tests {
             format!("base_model.model.{module}.lora_A.other.weight"),
             format!("base_model.model.{module}.lora_embedding_A"),
         ] {
-            assert_eq!(AdapterTensor::parse(&name), None, "{name}");
+            assert_eq!(parse(&name), None, "{name}");
         }
     }
 }

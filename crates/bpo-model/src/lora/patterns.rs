@@ -8,8 +8,8 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::config::LoraConfig;
-use super::names::names_of;
 use crate::error::{ModelError, first_of};
+use crate::families::FamilySpec;
 
 /// Values for modules whose names match a key, in the order in which keys are tried.
 ///
@@ -74,6 +74,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for ModulePatterns<T> {
 /// The ranks and scales of all modules, from the settings of an adapter.
 pub(super) struct Ranks<'a> {
     config: &'a LoraConfig,
+    spec: &'static FamilySpec,
     ranks: Compiled<'a, usize>,
     alphas: Compiled<'a, f64>,
     /// Whether names of transformers 4 match as well.
@@ -83,15 +84,19 @@ pub(super) struct Ranks<'a> {
 impl<'a> Ranks<'a> {
     /// # Errors
     /// [`ModelError::TargetPattern`] for a key that is not a regular expression.
-    pub(super) fn new(config: &'a LoraConfig, legacy: bool) -> Result<Self, ModelError> {
+    pub(super) fn new(
+        config: &'a LoraConfig,
+        spec: &'static FamilySpec,
+        legacy: bool,
+    ) -> Result<Self, ModelError> {
         let ranks = Compiled::new("rank_pattern", &config.rank_pattern)?;
         let alphas = Compiled::new("alpha_pattern", &config.alpha_pattern)?;
-        Ok(Self { config, ranks, alphas, legacy })
+        Ok(Self { config, spec, ranks, alphas, legacy })
     }
 
-    /// Rank and alpha of a module, by its path in [`Llava`](crate::Llava).
+    /// Rank and alpha of a module, by its path in [`Vlm`](crate::Vlm).
     pub(super) fn of(&self, module: &str) -> Result<(usize, f64), ModelError> {
-        let names = names_of(module, self.legacy);
+        let names = self.spec.names_of(module, self.legacy);
         let r = self.ranks.first(&names)?.copied().unwrap_or(self.config.r);
         let alpha = self.alphas.first(&names)?.copied().unwrap_or(self.config.lora_alpha);
         Ok((r, alpha))
@@ -105,7 +110,7 @@ impl<'a> Ranks<'a> {
 
     /// Warns of keys that match no adapted module, as PEFT does.
     pub(super) fn warn_of_unused(&self, modules: &[String]) -> Result<(), ModelError> {
-        let names: Vec<_> = modules.iter().map(|module| names_of(module, self.legacy)).collect();
+        let names: Vec<_> = modules.iter().map(|module| self.spec.names_of(module, self.legacy)).collect();
         for (setting, unused) in
             [("rank_pattern", self.ranks.unused(&names)?), ("alpha_pattern", self.alphas.unused(&names)?)]
         {

@@ -6,15 +6,16 @@ use bpo_pairs::UntrustedPath;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::config::{LoraConfig, TRAINABLE_WHOLE, stands_for};
-use super::linears::PARTS;
-use super::names::{AdapterTensor, Factor, HEAD, PROJECTOR, WHOLE, module_name};
+use super::config::{LoraConfig, TRAINABLE_WHOLE, WHOLE_PROJECTOR, can_be_whole, role_of};
+use super::names::{AdapterTensor, Factor, unwrapped};
 use super::patterns::{ModulePatterns, Ranks};
 use super::selection::{Names, Selection};
 use super::targets::of_suffixes;
+use crate::checkpoint::WeightIndex;
 use crate::error::{ModelError, WeightProblems, first_of};
+use crate::families::FamilySpec;
 use crate::json::{read_json, read_without_nulls};
-use crate::weights::WeightIndex;
+use crate::vlm::{HEAD, ModelPart};
 
 pub(super) const CONFIG: &str = "adapter_config.json";
 pub(super) const WEIGHTS: &str = "adapter_model.safetensors";
@@ -22,6 +23,8 @@ const PICKLE: &str = "adapter_model.bin";
 
 /// The settings and the opened weights of an adapter directory, ready to be loaded or merged.
 pub(super) struct PeftAdapter {
+    /// The family of its model.
+    pub spec: &'static FamilySpec,
     pub config: LoraConfig,
     /// The expression that selects modules in PEFT, if the file has one.
     pub targets: Option<String>,
@@ -115,7 +118,9 @@ impl PeftConfig {
 }
 
 impl PeftAdapter {
-    pub(super) fn open(dir: &Path) -> Result<Self, ModelError> {
+    /// Opens an adapter of a model of a family. Without `spec`, the names of the tensors decide on
+    /// the family.
+    pub(super) fn open(dir: &Path, spec: Option<&'static FamilySpec>) -> Result<Self, ModelError> {
         let path = dir.join(CONFIG);
         let peft: PeftConfig = read_without_nulls(&path)?;
         let selection: Selection = read_without_nulls(&path)?;
@@ -127,6 +132,10 @@ impl PeftAdapter {
         if let Some(reason) = selection.conflict() {
             return refuse(reason.to_owned());
         }
+        let spec = match spec {
+            Some(spec) => spec,
+            None => family_of(dir)?,
+        };
         let mut config = LoraConfig::default()
             .with_rank(peft.r, peft.lora_alpha)
             .with_rslora(peft.use_rslora)
@@ -135,8 +144,8 @@ impl PeftAdapter {
             .with_alpha_pattern(patterns.alpha_pattern.unwrap_or_default())
             .with_modules_to_save(&[]);
         for module in peft.modules_to_save.unwrap_or_default() {
-            if WHOLE.iter().any(|linear| stands_for(&module, linear)) {
-                config.modules_to_save.push(module);
+            if can_be_whole(&module, spec) {
+                config.modules_to_save.push(role_of(&module));
             } else {
                 return refuse(format!(
                     "modules_to_save has {module:?}; only {TRAINABLE_WHOLE} can be trained in full beside adapters"
@@ -153,20 +162,20 @@ impl PeftAdapter {
             return Err(pickled(dir));
         }
         let index = WeightIndex::open_files(vec![dir.join(WEIGHTS)], |name| {
-            AdapterTensor::parse(name).map_or_else(|| name.to_owned(), |tensor| tensor.name())
+            AdapterTensor::parse(name, spec).map_or_else(|| name.to_owned(), |tensor| tensor.name(spec))
         })?;
-        check_tensors(&index, dir, &mut config)?;
-        let legacy = index.entries().values().any(|entry| is_legacy(&entry.name));
+        check_tensors(&index, dir, &mut config, spec)?;
+        let legacy = index.entries().values().any(|entry| is_legacy(&entry.name, spec));
         let targets = selection.target_modules.as_ref().map(|targets| match targets {
             Names::Expression(expression) => expression.clone(),
             Names::Ends(names) => of_suffixes(names),
         });
-        Ok(Self { config, targets, index, legacy, selection })
+        Ok(Self { spec, config, targets, index, legacy, selection })
     }
 
     /// The modules whose factors are in the file.
     fn modules(&self) -> Vec<String> {
-        let module = |name: &String| match AdapterTensor::parse(name) {
+        let module = |name: &String| match AdapterTensor::parse(name, self.spec) {
             Some(AdapterTensor::Lora(module, Factor::A)) => Some(module),
             _ => None,
         };
@@ -190,13 +199,13 @@ impl PeftAdapter {
         let modules: Vec<_> = self.modules().into_iter().filter(|module| runs(module)).collect();
         let foreign = modules.iter().filter(|module| !known.contains(&module.as_str()));
         let extra: Vec<_> =
-            foreign.map(|module| AdapterTensor::Lora(module.clone(), Factor::A).name()).collect();
+            foreign.map(|module| AdapterTensor::Lora(module.clone(), Factor::A).name(self.spec)).collect();
         if !extra.is_empty() {
             let problems = WeightProblems { extra, ..WeightProblems::default() };
             return Err(ModelError::Weights { dir: dir.into(), problems: problems.into() });
         }
-        let adaptable = known.iter().copied().filter(|linear| !self.config.is_whole(linear));
-        let Some(selected) = self.selection.select(adaptable, self.legacy)? else {
+        let adaptable = known.iter().copied().filter(|linear| !self.config.is_whole(linear, self.spec));
+        let Some(selected) = self.selection.select(adaptable, self.spec, self.legacy)? else {
             return Ok(Fit { present: modules, missing: Vec::new() });
         };
         let (present, missing): (Vec<_>, Vec<_>) =
@@ -205,11 +214,12 @@ impl PeftAdapter {
         if present.is_empty() && !surplus.is_empty() || present.is_empty() && missing.is_empty() {
             let reason = format!(
                 "target_modules and related keys select none of the modules of {WEIGHTS}, which has {}",
-                if surplus.is_empty() { "none".to_owned() } else { first_of(&names(&surplus)) }
+                if surplus.is_empty() { "none".to_owned() } else { first_of(&self.names(&surplus)) }
             );
             return Err(ModelError::Adapter { path: dir.join(CONFIG), reason });
         }
-        let count = |modules: &[String]| format!("{} modules ({})", modules.len(), first_of(&names(modules)));
+        let count =
+            |modules: &[String]| format!("{} modules ({})", modules.len(), first_of(&self.names(modules)));
         if !missing.is_empty() {
             tracing::warn!(
                 "{}: {WEIGHTS} lacks the adapters of {} that {CONFIG} selects; as with PEFT, these get new adapters, which add zero",
@@ -229,14 +239,24 @@ impl PeftAdapter {
 
     /// Ranks and scales of the modules.
     pub(super) fn ranks(&self) -> Result<Ranks<'_>, ModelError> {
-        Ranks::new(&self.config, self.legacy)
+        Ranks::new(&self.config, self.spec, self.legacy)
+    }
+
+    /// Names in transformers 5.
+    fn names(&self, modules: &[String]) -> Vec<String> {
+        modules.iter().map(|module| self.spec.current(module)).collect()
     }
 }
 
 /// Checks that all tensors belong to linears that can be adapted or trained in full, and that each
 /// factor has its counterpart. A module that is saved in full counts as one of `modules_to_save`
 /// whatever the settings say, as in PEFT.
-fn check_tensors(index: &WeightIndex, dir: &Path, config: &mut LoraConfig) -> Result<(), ModelError> {
+fn check_tensors(
+    index: &WeightIndex,
+    dir: &Path,
+    config: &mut LoraConfig,
+    spec: &FamilySpec,
+) -> Result<(), ModelError> {
     let refuse = |reason: String| Err(ModelError::Adapter { path: dir.join(WEIGHTS), reason });
     if index.entries().is_empty() {
         return refuse("it has no tensors".to_owned());
@@ -244,14 +264,14 @@ fn check_tensors(index: &WeightIndex, dir: &Path, config: &mut LoraConfig) -> Re
     let mut missing = Vec::new();
     for (name, entry) in index.entries() {
         let written = &entry.name;
-        match AdapterTensor::parse(name) {
-            Some(AdapterTensor::Lora(module, factor)) if is_adaptable(&module) => {
-                let other = AdapterTensor::Lora(module, factor.other()).name();
+        match AdapterTensor::parse(name, spec) {
+            Some(AdapterTensor::Lora(module, factor)) if is_adaptable(&module, spec) => {
+                let other = AdapterTensor::Lora(module, factor.other()).name(spec);
                 missing.extend((!index.entries().contains_key(&other)).then_some(other));
             }
             Some(AdapterTensor::Base(module)) if module == HEAD => {}
-            Some(AdapterTensor::Saved(weight)) if let Some(linear) = whole_linear(&weight) => {
-                if !config.is_whole(linear) {
+            Some(AdapterTensor::Saved(weight)) if let Some(linear) = whole_linear(&weight, spec) => {
+                if !config.is_whole(linear, spec) {
                     config.modules_to_save.push(linear.to_owned());
                 }
             }
@@ -277,10 +297,10 @@ fn check_tensors(index: &WeightIndex, dir: &Path, config: &mut LoraConfig) -> Re
             }
         }
     }
-    let linears = ["multi_modal_projector.linear_1", "multi_modal_projector.linear_2"];
+    let linears = spec.projector;
     if linears.iter().all(|linear| config.modules_to_save.iter().any(|name| name == linear)) {
         config.modules_to_save.retain(|name| !linears.contains(&name.as_str()));
-        config.modules_to_save.insert(0, PROJECTOR.to_owned());
+        config.modules_to_save.insert(0, WHOLE_PROJECTOR.to_owned());
     }
     if missing.is_empty() {
         return Ok(());
@@ -289,26 +309,39 @@ fn check_tensors(index: &WeightIndex, dir: &Path, config: &mut LoraConfig) -> Re
     Err(ModelError::Weights { dir: dir.into(), problems: problems.into() })
 }
 
-fn is_adaptable(module: &str) -> bool {
-    const LAYERS: [&str; 2] = ["language_model.layers.", "vision_tower.encoder.layers."];
-    module == HEAD || module.starts_with(PARTS[2]) || LAYERS.iter().any(|part| module.starts_with(part))
+/// The family of an adapter's model, by the names of the adapter's tensors. The first family if
+/// there is no file; the caller reports that.
+///
+/// # Errors
+/// Those of [`WeightIndex::open_files`].
+fn family_of(dir: &Path) -> Result<&'static FamilySpec, ModelError> {
+    let path = dir.join(WEIGHTS);
+    if !path.exists() {
+        return Ok(FamilySpec::of_names(std::iter::empty()));
+    }
+    let index = WeightIndex::open_files(vec![path], str::to_owned)?;
+    Ok(FamilySpec::of_names(index.entries().keys().map(|name| unwrapped(name))))
+}
+
+fn is_adaptable(module: &str, spec: &FamilySpec) -> bool {
+    module == HEAD
+        || ModelPart::of_path(module) == Some(ModelPart::Projector)
+        || spec
+            .layers
+            .iter()
+            .any(|layers| module.strip_prefix(layers).is_some_and(|rest| rest.starts_with('.')))
 }
 
 /// The linear of a saved weight, if it can be trained in full.
-fn whole_linear(weight: &str) -> Option<&'static str> {
+fn whole_linear(weight: &str, spec: &FamilySpec) -> Option<&'static str> {
     let (linear, _) = weight.rsplit_once('.')?;
-    WHOLE.into_iter().find(|known| *known == linear)
+    spec.trainable_whole().find(|known| *known == linear)
 }
 
 /// Whether a name in the file is one of transformers 4.
-fn is_legacy(written: &str) -> bool {
-    let name = written.strip_prefix("base_model.model.").unwrap_or(written);
-    PARTS.iter().any(|part| name.starts_with(part)) || name.contains("vision_tower.vision_model.")
-}
-
-/// Names in transformers 5.
-fn names(modules: &[String]) -> Vec<String> {
-    modules.iter().map(|module| module_name(module)).collect()
+fn is_legacy(written: &str, spec: &FamilySpec) -> bool {
+    let name = unwrapped(written);
+    spec.current(&spec.canonical(name)) != name
 }
 
 fn pickled(dir: &Path) -> ModelError {

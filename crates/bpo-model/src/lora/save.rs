@@ -8,14 +8,15 @@ use burn::tensor::{FloatDType, Tensor};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::config::LoraConfig;
-use super::names::{AdapterTensor, Factor, HEAD};
+use super::config::{LoraConfig, WHOLE_PROJECTOR};
+use super::names::{AdapterTensor, Factor};
 use super::patterns::ModulePatterns;
 use super::peft::{CONFIG, WEIGHTS};
+use crate::checkpoint::{Stored, to_bytes};
 use crate::error::ModelError;
+use crate::families::FamilySpec;
 use crate::json::JsonError;
-use crate::llava::Llava;
-use crate::weights::{Stored, to_bytes};
+use crate::vlm::{HEAD, Vlm};
 
 /// Writes the model's adapters (and modules trained in full) as a PEFT directory, in f32.
 ///
@@ -24,14 +25,15 @@ use crate::weights::{Stored, to_bytes};
 ///
 /// # Errors
 /// [`ModelError::NotFiniteWeights`]; if the directory cannot be written.
-pub fn save_adapter(model: &Llava, config: &LoraConfig, base: &str, dir: &Path) -> Result<(), ModelError> {
+pub fn save_adapter(model: &Vlm, config: &LoraConfig, base: &str, dir: &Path) -> Result<(), ModelError> {
+    let spec = model.config().spec();
     std::fs::create_dir_all(dir).map_err(|source| ModelError::Io { path: dir.into(), source })?;
     let mut collect = Collect::default();
     model.visit(&mut collect);
     // a copy of the projector may have a linear that is not trained
     collect.found.retain(|(tensor, _)| match tensor {
         AdapterTensor::Saved(weight) => {
-            weight.rsplit_once('.').is_some_and(|(linear, _)| config.is_whole(linear))
+            weight.rsplit_once('.').is_some_and(|(linear, _)| config.is_whole(linear, spec))
         }
         _ => true,
     });
@@ -40,17 +42,17 @@ pub fn save_adapter(model: &Llava, config: &LoraConfig, base: &str, dir: &Path) 
         let stored = Stored::transposed(head.weight.base().detach(), model.dtype());
         collect.found.push((AdapterTensor::Base(HEAD.to_owned()), stored));
     }
-    let tensors = collect.found.into_iter().map(|(tensor, stored)| (tensor.name(), stored));
+    let tensors = collect.found.into_iter().map(|(tensor, stored)| (tensor.name(spec), stored));
     let weights = dir.join(WEIGHTS);
     write_bytes(&weights, &to_bytes(tensors, &weights)?)?;
-    let mut text = serde_json::to_string_pretty(&peft_config(config, base))
+    let mut text = serde_json::to_string_pretty(&peft_config(config, base, spec))
         .map_err(|source| JsonError::Syntax { path: dir.join(CONFIG), source })?;
     text.push('\n');
     Ok(write_bytes(&dir.join(CONFIG), text.as_bytes())?)
 }
 
 /// Number of adapted linears.
-pub(crate) fn count_adapters(model: &Llava) -> usize {
+pub(crate) fn count_adapters(model: &Vlm) -> usize {
     let mut collect = Collect { names_only: true, ..Collect::default() };
     model.visit(&mut collect);
     collect.names.iter().filter(|tensor| matches!(tensor, AdapterTensor::Lora(_, Factor::A))).count()
@@ -70,7 +72,7 @@ struct PeftConfig<'a> {
     init_lora_weights: bool,
     lora_alpha: f64,
     lora_dropout: f64,
-    modules_to_save: Option<Vec<&'a str>>,
+    modules_to_save: Option<Vec<String>>,
     peft_type: &'a str,
     r: usize,
     #[serde(skip_serializing_if = "ModulePatterns::is_empty")]
@@ -81,13 +83,17 @@ struct PeftConfig<'a> {
     use_rslora: bool,
 }
 
-fn peft_config<'a>(config: &'a LoraConfig, base: &'a str) -> PeftConfig<'a> {
-    let modules: Vec<_> = config.modules_to_save.iter().map(String::as_str).collect();
+fn peft_config<'a>(config: &'a LoraConfig, base: &'a str, spec: &FamilySpec) -> PeftConfig<'a> {
+    let name = |module: &String| match module.as_str() {
+        WHOLE_PROJECTOR => spec.projector_name(),
+        other => other.to_owned(),
+    };
+    let modules: Vec<_> = config.modules_to_save.iter().map(name).collect();
     PeftConfig {
         alpha_pattern: &config.alpha_pattern,
         auto_mapping: json!({
-            "base_model_class": "LlavaForConditionalGeneration",
-            "parent_library": "transformers.models.llava.modeling_llava",
+            "base_model_class": spec.class,
+            "parent_library": spec.module,
         }),
         base_model_name_or_path: base,
         bias: "none",
@@ -100,7 +106,7 @@ fn peft_config<'a>(config: &'a LoraConfig, base: &'a str) -> PeftConfig<'a> {
         peft_type: "LORA",
         r: config.r,
         rank_pattern: &config.rank_pattern,
-        target_modules: config.target_modules.expression(),
+        target_modules: config.target_modules.expression(spec),
         task_type: None,
         use_dora: false,
         use_rslora: config.use_rslora,

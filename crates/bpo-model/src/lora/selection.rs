@@ -3,9 +3,9 @@
 use fancy_regex::Regex;
 use serde::Deserialize;
 
-use super::names::names_of;
 use super::patterns::{compile, matches_any};
 use crate::error::ModelError;
+use crate::families::FamilySpec;
 
 /// A value of `target_modules` or `exclude_modules` in PEFT.
 #[derive(Clone, Debug, Deserialize)]
@@ -59,6 +59,7 @@ impl Selection {
     pub(super) fn select<'a>(
         &self,
         linears: impl Iterator<Item = &'a str>,
+        spec: &FamilySpec,
         legacy: bool,
     ) -> Result<Option<Vec<String>>, ModelError> {
         let Some(targets) = &self.target_modules else { return Ok(None) };
@@ -68,7 +69,7 @@ impl Selection {
         let layers = self.layers()?;
         let mut found = Vec::new();
         for linear in linears {
-            let names = names_of(linear, legacy);
+            let names = spec.names_of(linear, legacy);
             let is_excluded = excluded.as_ref().map_or(Ok(false), |excluded| excluded.matches(&names))?;
             if !is_excluded && targets.matches(&names)? && is_of_layers(&layers, &names)? {
                 found.push(linear.to_owned());
@@ -166,7 +167,8 @@ mod tests {
 
     fn select(config: &str, legacy: bool) -> Vec<usize> {
         let selection: Selection = serde_json::from_str(config).unwrap();
-        let found = selection.select(LINEARS.into_iter(), legacy).unwrap().unwrap();
+        let found =
+            selection.select(LINEARS.into_iter(), &crate::families::llava::SPEC, legacy).unwrap().unwrap();
         found.iter().map(|name| LINEARS.iter().position(|known| known == name).unwrap()).collect()
     }
 

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::names::module_name;
 use super::patterns::{compile, matches_any};
 use crate::error::ModelError;
+use crate::families::FamilySpec;
 
 /// The linears that get an adapter, selected as in PEFT: by a regular expression that has to match
 /// the whole name of a module, such as `model.language_model.layers.0.self_attn.q_proj` or
@@ -30,36 +30,27 @@ pub enum TargetModules {
     Regex(String),
 }
 
-const ALL_LINEAR: &str = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)";
-const ATTENTION: &str = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj)";
-const PEFT_ALL_LINEAR: &str =
-    r".*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj|out_proj|fc1|fc2|linear_1|linear_2)";
-
-/// Modules that PEFT would adapt, and that are not supported here.
-const UNADAPTABLE: [&str; 3] = [
-    "model.language_model.embed_tokens",
-    "model.vision_tower.embeddings.patch_embedding",
-    "model.vision_tower.embeddings.position_embedding",
-];
-
 impl TargetModules {
-    /// The regular expression, as `adapter_config.json` has it in `target_modules`.
-    pub fn expression(&self) -> &str {
+    /// The regular expression for a family, as `adapter_config.json` has it in `target_modules`.
+    pub fn expression<'a>(&'a self, spec: &FamilySpec) -> &'a str {
         match self {
-            Self::AllLinear => ALL_LINEAR,
-            Self::Attention => ATTENTION,
-            Self::PeftAllLinear => PEFT_ALL_LINEAR,
+            Self::AllLinear => spec.targets.all_linear,
+            Self::Attention => spec.targets.attention,
+            Self::PeftAllLinear => spec.targets.peft_all_linear,
             Self::Regex(expression) => expression,
         }
     }
 
     /// The preset of an expression, if there is one.
-    pub(super) fn of_expression(expression: String) -> Self {
+    pub(super) fn of_expression(expression: String, spec: &FamilySpec) -> Self {
         let named = [Self::AllLinear, Self::Attention, Self::PeftAllLinear].into_iter();
-        named.into_iter().find(|known| known.expression() == expression).unwrap_or(Self::Regex(expression))
+        named
+            .into_iter()
+            .find(|known| known.expression(spec) == expression)
+            .unwrap_or(Self::Regex(expression))
     }
 
-    /// Selects the linears that match. Names are paths in [`Llava`](crate::Llava).
+    /// Selects the linears that match. Names are paths in [`Vlm`](crate::Vlm).
     ///
     /// # Errors
     /// [`ModelError::TargetPattern`] for an invalid regular expression;
@@ -68,24 +59,26 @@ impl TargetModules {
     pub(super) fn select<'a>(
         &self,
         linears: impl Iterator<Item = &'a str> + Clone,
+        spec: &FamilySpec,
     ) -> Result<Vec<String>, ModelError> {
         const KEY: &str = "target_modules";
-        let pattern = || self.expression().to_owned();
-        let regex = compile(KEY, self.expression(), "", "")?;
-        let matches = |name: &str| matches_any(KEY, self.expression(), &regex, &[name.to_owned()]);
-        for module in UNADAPTABLE {
-            if matches(module)? {
+        let pattern = || self.expression(spec).to_owned();
+        let regex = compile(KEY, self.expression(spec), "", "")?;
+        let matches = |name: &str| matches_any(KEY, self.expression(spec), &regex, &[name.to_owned()]);
+        for module in spec.unadaptable {
+            let module = spec.current(module);
+            if matches(&module)? {
                 return Err(ModelError::NotAdaptable { pattern: pattern(), module });
             }
         }
         let mut found = Vec::new();
         for linear in linears.clone() {
-            if matches(&module_name(linear))? {
+            if matches(&spec.current(linear))? {
                 found.push(linear.to_owned());
             }
         }
         if found.is_empty() {
-            return Err(ModelError::NoTarget { pattern: pattern(), known: examples(linears) });
+            return Err(ModelError::NoTarget { pattern: pattern(), known: examples(linears, spec) });
         }
         Ok(found)
     }
@@ -96,11 +89,12 @@ impl TargetModules {
         modules: &[String],
         stated: Option<String>,
         linears: impl Iterator<Item = &'a str> + Clone,
+        spec: &FamilySpec,
     ) -> Self {
         let presets = [Self::AllLinear, Self::Attention, Self::PeftAllLinear];
         let candidates = presets.into_iter().chain(stated.map(Self::Regex));
         let selects = |candidate: &Self| {
-            candidate.select(linears.clone()).is_ok_and(|mut found| {
+            candidate.select(linears.clone(), spec).is_ok_and(|mut found| {
                 let mut expected = modules.to_vec();
                 found.sort();
                 expected.sort();
@@ -110,7 +104,7 @@ impl TargetModules {
         candidates
             .into_iter()
             .find(selects)
-            .unwrap_or_else(|| Self::Regex(alternatives(modules.iter().map(|module| module_name(module)))))
+            .unwrap_or_else(|| Self::Regex(alternatives(modules.iter().map(|module| spec.current(module)))))
     }
 }
 
@@ -126,16 +120,17 @@ fn alternatives(names: impl Iterator<Item = String>) -> String {
 }
 
 /// The linears of the first layer of each tower, and those outside of layers.
-fn examples<'a>(linears: impl Iterator<Item = &'a str>) -> Vec<String> {
+fn examples<'a>(linears: impl Iterator<Item = &'a str>, spec: &FamilySpec) -> Vec<String> {
     linears
         .filter(|name| !name.contains(".layers.") || name.contains(".layers.0."))
-        .map(module_name)
+        .map(|name| spec.current(name))
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::families::llava::SPEC;
 
     const LINEARS: [&str; 7] = [
         "language_model.layers.0.self_attn.q_proj",
@@ -148,7 +143,7 @@ mod tests {
     ];
 
     fn select(targets: &TargetModules) -> Result<Vec<usize>, ModelError> {
-        let found = targets.select(LINEARS.into_iter())?;
+        let found = targets.select(LINEARS.into_iter(), &SPEC)?;
         Ok(found.iter().map(|name| LINEARS.iter().position(|known| known == name).unwrap()).collect())
     }
 
@@ -199,7 +194,7 @@ mod tests {
     fn targets_of_a_file_become_a_preset_or_its_own_expression() {
         let of = |modules: &[usize], stated: Option<&str>| {
             let modules: Vec<_> = modules.iter().map(|i| LINEARS[*i].to_owned()).collect();
-            TargetModules::describing(&modules, stated.map(str::to_owned), LINEARS.into_iter())
+            TargetModules::describing(&modules, stated.map(str::to_owned), LINEARS.into_iter(), &SPEC)
         };
         assert_eq!(of(&[0, 1, 2], None), TargetModules::AllLinear);
         assert_eq!(of(&[2, 0], Some("whatever")), TargetModules::Attention);

@@ -24,7 +24,9 @@ const VICUNA_V1: &str = "\
 {% if message['role'] == 'system' %}{{ text + ' ' }}\
 {% elif message['role'] == 'user' %}\
 {% set images = message['content'] | selectattr('type', 'equalto', 'image') | list %}\
-{{ 'USER: ' + ('<image>\\n' + text if images and text else '<image>' if images else text) + ' ' }}\
+{{ 'USER: ' }}\
+{% for image in images %}{{ '<image>' + ('\\n' if text or not loop.last else '') }}{% endfor %}\
+{{ text + ' ' }}\
 {% else %}{{ 'ASSISTANT: ' + text + eos_token }}{% endif %}\
 {% endfor %}\
 {% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}";
@@ -59,7 +61,7 @@ struct End {
 enum Content {
     /// A list of `{type: image}` and `{type: text, text}`.
     Parts,
-    /// One string, with `<image>` and a line feed in front of the text.
+    /// One string, with `<image>` and a line feed in front of the text for each image.
     Text,
 }
 
@@ -152,8 +154,8 @@ impl ChatTemplate {
 
     /// Renders the text up to where the next answer begins.
     ///
-    /// `<image>` is removed from the prompts wherever it is, as LLaVA does. With `image`, the image
-    /// is part of the first turn. `system` is the text of a system message in front of the
+    /// `<image>` is removed from the prompts wherever it is, as LLaVA does. The `images`
+    /// are part of the first turn, in front of its text. `system` is the text of a system message in front of the
     /// conversation.
     ///
     /// # Errors
@@ -165,9 +167,9 @@ impl ChatTemplate {
         system: Option<&str>,
         history: &[Turn],
         prompt: &str,
-        image: bool,
+        images: usize,
     ) -> Result<String, ProcessorError> {
-        self.run(self.messages(system, history, prompt, image)?, true)
+        self.run(self.messages(system, history, prompt, images)?, true)
     }
 
     /// Renders the text up to where the answer begins, and the answer as the template writes it, up
@@ -184,9 +186,9 @@ impl ChatTemplate {
         history: &[Turn],
         prompt: &str,
         answer: &str,
-        image: bool,
+        images: usize,
     ) -> Result<Rendered, ProcessorError> {
-        let conversation = self.conversation(system, history, prompt, image)?;
+        let conversation = self.conversation(system, history, prompt, images)?;
         let answer = self.ended_answer(&conversation, answer)?;
         Ok(Rendered { prompt: conversation.prompt, answer })
     }
@@ -198,9 +200,9 @@ impl ChatTemplate {
         system: Option<&str>,
         history: &[Turn],
         prompt: &str,
-        image: bool,
+        images: usize,
     ) -> Result<Conversation, ProcessorError> {
-        let messages = self.messages(system, history, prompt, image)?;
+        let messages = self.messages(system, history, prompt, images)?;
         let prompt = self.run(messages.clone(), true)?;
         Ok(Conversation { messages, prompt })
     }
@@ -228,7 +230,7 @@ impl ChatTemplate {
         }
         let Conversation { messages, prompt } = conversation;
         let mut messages = messages.clone();
-        messages.push(self.message(ASSISTANT, answer, false));
+        messages.push(self.message(ASSISTANT, answer, 0));
         let with_answer = self.run(messages, false)?;
         let Some(rest) = with_answer.strip_prefix(prompt.as_str()) else {
             let (origin, prompt) = (self.origin.clone(), prompt.clone());
@@ -244,32 +246,36 @@ impl ChatTemplate {
         system: Option<&str>,
         history: &[Turn],
         prompt: &str,
-        image: bool,
+        images: usize,
     ) -> Result<Vec<Value>, ProcessorError> {
         let mut messages = Vec::with_capacity(2 * history.len() + 3);
         if let Some(system) = system {
             if !self.takes_system {
                 return Err(ProcessorError::NoSystem { origin: self.origin.clone() });
             }
-            messages.push(self.message(SYSTEM, system, false));
+            messages.push(self.message(SYSTEM, system, 0));
         }
         for (i, turn) in history.iter().enumerate() {
-            messages.push(self.message("user", &without_image_token(&turn.prompt), image && i == 0));
-            messages.push(self.message(ASSISTANT, self.special.strip_end(&turn.answer), false));
+            let first = if i == 0 { images } else { 0 };
+            messages.push(self.message("user", &without_image_token(&turn.prompt), first));
+            messages.push(self.message(ASSISTANT, self.special.strip_end(&turn.answer), 0));
         }
-        messages.push(self.message("user", &without_image_token(prompt), image && history.is_empty()));
+        let first = if history.is_empty() { images } else { 0 };
+        messages.push(self.message("user", &without_image_token(prompt), first));
         Ok(messages)
     }
 
-    fn message(&self, role: &str, text: &str, image: bool) -> Value {
+    fn message(&self, role: &str, text: &str, images: usize) -> Value {
         let content = match self.content {
             Content::Parts => {
-                let image = image.then(|| context! { type => "image" });
+                let images = (0..images).map(|_| context! { type => "image" });
                 let text = context! { type => "text", text };
-                Value::from(image.into_iter().chain([text]).collect::<Vec<_>>())
+                Value::from(images.chain([text]).collect::<Vec<_>>())
             }
-            Content::Text if image => Value::from(format!("{IMAGE_TOKEN}\n{text}")),
-            Content::Text => Value::from(text),
+            Content::Text => {
+                let images = format!("{IMAGE_TOKEN}\n").repeat(images);
+                Value::from(format!("{images}{text}"))
+            }
         };
         context! { role, content }
     }
@@ -308,14 +314,14 @@ impl ChatTemplate {
     /// Renders a system message in front of a prompt, and searches the output for it.
     fn detect_system(&self) -> bool {
         const SAID: &str = "bpo-system";
-        let messages = vec![self.message(SYSTEM, SAID, false), self.message("user", "bpo-said", false)];
+        let messages = vec![self.message(SYSTEM, SAID, 0), self.message("user", "bpo-said", 0)];
         self.run(messages, true).is_ok_and(|text| text.contains(SAID))
     }
 
     /// Renders an answer at the end of a conversation, and searches for the first token after it.
     fn detect_end(&self) -> Option<End> {
         const SAID: &str = "bpo-answer";
-        let messages = vec![self.message("user", "bpo-said", false), self.message(ASSISTANT, SAID, false)];
+        let messages = vec![self.message("user", "bpo-said", 0), self.message(ASSISTANT, SAID, 0)];
         let text = self.run(messages, false).ok()?;
         let after = &text[text.rfind(SAID)? + SAID.len()..];
         let tokens = self.special.added.iter().chain([&self.special.eos]);

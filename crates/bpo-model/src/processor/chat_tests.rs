@@ -52,28 +52,28 @@ fn llava_hf_with_several_turns() {
     let chat = chat(LLAVA_HF);
     assert_eq!(chat.content, Content::Parts);
     let history = [Turn::new("What?\n<image>", "A cat.")];
-    let with_answer = chat.render_with_answer(None, &history, "Is it black?", "It is.", true).unwrap();
+    let with_answer = chat.render_with_answer(None, &history, "Is it black?", "It is.", 1).unwrap();
     assert_eq!(
         with_answer,
         rendered("USER: <image>\nWhat? ASSISTANT: A cat. USER: Is it black? ASSISTANT:", " It is.</s>")
     );
-    assert_eq!(chat.render(None, &history, "Is it black?", true).unwrap(), with_answer.prompt);
-    assert_eq!(chat.render(None, &[], "Hi", false).unwrap(), "USER: Hi ASSISTANT:");
+    assert_eq!(chat.render(None, &history, "Is it black?", 1).unwrap(), with_answer.prompt);
+    assert_eq!(chat.render(None, &[], "Hi", 0).unwrap(), "USER: Hi ASSISTANT:");
 }
 
 #[test]
 fn without_a_template_the_conversation_is_vicuna_v1() {
     let dir = tempfile::tempdir().unwrap();
     let chat = ChatTemplate::from_dir(dir.path(), &special("</s>")).unwrap();
-    let one = chat.render_with_answer(None, &[], "<image>\nQ", "A", true).unwrap();
+    let one = chat.render_with_answer(None, &[], "<image>\nQ", "A", 1).unwrap();
     assert_eq!(one, rendered(&format!("{SYSTEM}USER: <image>\nQ ASSISTANT:"), " A</s>"));
     let history = [Turn::new("Q\n<image>", "A"), Turn::new("Q2", "A2</s>")];
     assert_eq!(
-        chat.render(None, &history, "Q3", true).unwrap(),
+        chat.render(None, &history, "Q3", 1).unwrap(),
         format!("{SYSTEM}USER: <image>\nQ ASSISTANT: A</s>USER: Q2 ASSISTANT: A2</s>USER: Q3 ASSISTANT:")
     );
-    assert_eq!(chat.render(None, &[], "", true).unwrap(), format!("{SYSTEM}USER: <image> ASSISTANT:"));
-    assert_eq!(chat.render(None, &[], "", false).unwrap(), format!("{SYSTEM}USER:  ASSISTANT:"));
+    assert_eq!(chat.render(None, &[], "", 1).unwrap(), format!("{SYSTEM}USER: <image> ASSISTANT:"));
+    assert_eq!(chat.render(None, &[], "", 0).unwrap(), format!("{SYSTEM}USER:  ASSISTANT:"));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn templates_of_strings_are_recognized() {
     let chat = ChatTemplate::new(CHATML, "a test", &special("<|im_end|>")).unwrap();
     assert_eq!(chat.content, Content::Text);
     assert_eq!(
-        chat.render_with_answer(None, &[], "What is it? <image>", "Émile's 猫 🐈", true).unwrap(),
+        chat.render_with_answer(None, &[], "What is it? <image>", "Émile's 猫 🐈", 1).unwrap(),
         rendered(
             "<|im_start|>user\n<image>\nWhat is it?<|im_end|>\n<|im_start|>assistant\n",
             "Émile's 猫 🐈<|im_end|>"
@@ -99,12 +99,12 @@ fn the_image_token_goes_wherever_it_is() {
         ["<image>\nWhat?", "What?\n<image>", "<image> What?", "What? <image>", "What?", "<image>What?"]
     {
         assert_eq!(
-            chat.render(None, &[], prompt, true).unwrap(),
+            chat.render(None, &[], prompt, 1).unwrap(),
             "USER: <image>\nWhat? ASSISTANT:",
             "{prompt:?}"
         );
     }
-    assert_eq!(chat.render(None, &[], " spaces stay ", false).unwrap(), "USER:  spaces stay  ASSISTANT:");
+    assert_eq!(chat.render(None, &[], " spaces stay ", 0).unwrap(), "USER:  spaces stay  ASSISTANT:");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn eos_is_written_once_whoever_wrote_it() {
                       {% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}";
     for template in [LLAVA_HF, VICUNA_V1, writes_eos] {
         for answer in ["A.", "A.</s>", "A. </s>\n", "A.</s></s>"] {
-            let rendered = chat(template).render_with_answer(None, &[], "Q", answer, false).unwrap();
+            let rendered = chat(template).render_with_answer(None, &[], "Q", answer, 0).unwrap();
             assert_eq!(rendered.answer, " A.</s>", "{template:?}, {answer:?}");
         }
     }
@@ -123,7 +123,7 @@ fn eos_is_written_once_whoever_wrote_it() {
 #[test]
 fn the_template_gets_bos_and_eos() {
     let template = "{{ bos_token }}{% for m in messages %}{{ m.content[0].text }}{{ eos_token }}{% endfor %}";
-    assert_eq!(chat(template).render(None, &[], "Q", false).unwrap(), "<s>Q</s>");
+    assert_eq!(chat(template).render(None, &[], "Q", 0).unwrap(), "<s>Q</s>");
 }
 
 #[test]
@@ -135,12 +135,12 @@ fn bad_templates_and_answers_are_errors() {
 
     let chat = chat(LLAVA_HF);
     for answer in ["", " \n", "</s>", " </s> </s>"] {
-        let error = chat.render_with_answer(None, &[], "Q", answer, true).unwrap_err();
+        let error = chat.render_with_answer(None, &[], "Q", answer, 1).unwrap_err();
         assert!(matches!(error, ProcessorError::EmptyAnswer), "{answer:?}: {error}");
     }
     let detached = "{% for m in messages %}{{ m.role }}: {{ m.content[0].text }}\n{% endfor %}\
                     {% if add_generation_prompt %}Your turn:{% endif %}";
-    let error = self::chat(detached).render_with_answer(None, &[], "Q", "A", false).unwrap_err();
+    let error = self::chat(detached).render_with_answer(None, &[], "Q", "A", 0).unwrap_err();
     assert!(matches!(error, ProcessorError::AnswerNotAppended { .. }));
 }
 
@@ -162,7 +162,7 @@ fn the_template_is_found_in_every_place() {
         std::fs::write(dir.path().join("tokenizer_config.json"), "{}").unwrap();
         std::fs::write(dir.path().join(file), text).unwrap();
         let chat = ChatTemplate::from_dir(dir.path(), &special("</s>")).unwrap();
-        assert_eq!(chat.render(None, &[], "Q", true).unwrap(), "USER: <image>\nQ ASSISTANT:", "{file}");
+        assert_eq!(chat.render(None, &[], "Q", 1).unwrap(), "USER: <image>\nQ ASSISTANT:", "{file}");
     }
     let dir = tempfile::tempdir().unwrap();
     let only = serde_json::json!({ "chat_template": [{ "name": "rag", "template": "x" }] });
@@ -187,8 +187,8 @@ fn a_system_message_goes_where_the_template_puts_it() {
     ] {
         let chat = chat(template);
         assert!(chat.takes_system(), "{template:?}");
-        assert_eq!(chat.render(Some("Be brief."), &history, "Q2", true).unwrap(), expected);
-        let answered = chat.render_with_answer(Some("Be brief."), &history, "Q2", "A2", true).unwrap();
+        assert_eq!(chat.render(Some("Be brief."), &history, "Q2", 1).unwrap(), expected);
+        let answered = chat.render_with_answer(Some("Be brief."), &history, "Q2", "A2", 1).unwrap();
         assert_eq!(answered.prompt, expected);
     }
 }
@@ -201,9 +201,9 @@ fn templates_without_a_place_for_a_system_message_say_so() {
     for template in [refuses, ignores] {
         let chat = chat(template);
         assert!(!chat.takes_system(), "{template:?}");
-        let error = chat.render(Some("Be brief."), &[], "Q", false).unwrap_err();
+        let error = chat.render(Some("Be brief."), &[], "Q", 0).unwrap_err();
         assert!(matches!(error, ProcessorError::NoSystem { .. }), "{error}");
-        assert_eq!(chat.render(None, &[], "Q", false).unwrap(), "Q");
+        assert_eq!(chat.render(None, &[], "Q", 0).unwrap(), "Q");
     }
 }
 
@@ -230,11 +230,11 @@ fn the_end_of_a_turn_is_what_the_template_writes() {
             // the end token of another template is text
             let is_own = said == "A." || said == "A.</s>" || end.is_some_and(|end| said.contains(end));
             if is_own {
-                let rendered = chat.render_with_answer(None, &[], "Q", said, false).unwrap();
+                let rendered = chat.render_with_answer(None, &[], "Q", said, 0).unwrap();
                 assert_eq!(rendered.answer, answer, "{template}: {said:?}");
             }
         }
-        let conversation = chat.conversation(None, &[], "Q", false).unwrap();
+        let conversation = chat.conversation(None, &[], "Q", 0).unwrap();
         let prefix = chat.answer_prefix(&conversation, "A.").unwrap();
         assert_eq!(prefix.trim_start(), "A.", "{template}");
     }
@@ -246,6 +246,6 @@ fn an_end_that_no_single_token_stands_for_is_left_to_eos() {
                     {% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}";
     let chat = chat(template);
     assert_eq!(chat.end(), None);
-    let rendered = chat.render_with_answer(None, &[], "Q", "A", false).unwrap();
+    let rendered = chat.render_with_answer(None, &[], "Q", "A", 0).unwrap();
     assert_eq!(rendered.answer, "A<turn-over></s>");
 }

@@ -120,10 +120,10 @@ pub enum ProcessorError {
         /// The token's text.
         token: String,
     },
-    /// The text does not have one image token where there is an image, or has one without an image.
+    /// The text has another number of image tokens than there are images.
     #[error("expected {expected} image tokens in the text, found {found}")]
     ImageTokens {
-        /// 1 with an image, 0 without.
+        /// Number of images.
         expected: usize,
         /// Number of image tokens in the text.
         found: usize,

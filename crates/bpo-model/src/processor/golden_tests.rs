@@ -23,6 +23,11 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }
 
+/// The configuration of the tiny checkpoint.
+fn config() -> VlmConfig {
+    VlmConfig::from_dir(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-llava")).unwrap()
+}
+
 /// The files of a case over the tiny checkpoint's tokenizer.
 fn checkpoint(files: &Value) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -102,7 +107,7 @@ fn added_tokens_equal_those_of_transformers() {
         let text = TextProcessor::from_dir(dir.path()).unwrap();
         let map = &text.special().named;
         assert_eq!(serde_json::json!(map), case["map"], "{name}");
-        assert_eq!(serde_json::json!(text.encode_prompt("", 0).unwrap()), case["empty"], "{name}");
+        assert_eq!(serde_json::json!(text.encode_prompt("", &[]).unwrap()), case["empty"], "{name}");
     }
     assert!(changed >= 20, "{changed}");
 }
@@ -116,7 +121,7 @@ fn templates_come_from_the_file_that_transformers_takes() {
         let dir = checkpoint(&files);
         let special = TextProcessor::from_dir(dir.path()).unwrap().special().clone();
         let chat = ChatTemplate::from_dir(dir.path(), &special).unwrap();
-        assert_eq!(chat.render(None, &[], "said", false).unwrap(), text(&case["said"]), "{name}");
+        assert_eq!(chat.render(None, &[], "said", 0).unwrap(), text(&case["said"]), "{name}");
     }
 }
 
@@ -155,9 +160,9 @@ fn answers_end_as_the_template_has_it() {
     for (name, case) in object(&recorded["ends"]) {
         let dir = checkpoint(&case["files"]);
         std::fs::write(dir.path().join("preprocessor_config.json"), "{}").unwrap();
-        let processor = Processor::from_dir(dir.path()).unwrap();
+        let processor = Processor::from_dir(dir.path(), &config()).unwrap();
         let history = [Turn::new("What is it?", "The dog.")];
-        let answered = processor.encode_completion(None, &history, "Where?", "A room.", 0).unwrap();
+        let answered = processor.encode_completion(None, &history, "Where?", "A room.", &[]).unwrap();
         // transformers adds BOS to a text without one
         let prompt = case["prompt_ids"].as_array().unwrap();
         assert_eq!(serde_json::json!(answered.prompt()[1..]), Value::from(prompt.clone()), "{name}");
@@ -166,11 +171,11 @@ fn answers_end_as_the_template_has_it() {
         assert_eq!(end.text, text(&case["end"]), "{name}");
         assert_eq!(processor.text.eos_ids()[0], end.id, "{name}");
         assert!(processor.text.eos_ids().contains(&2), "{name}");
-        let prefix = processor.encode_answer_prefix(None, &history, "Where?", "A room.", 0).unwrap();
+        let prefix = processor.encode_answer_prefix(None, &history, "Where?", "A room.", &[]).unwrap();
         assert_eq!(prefix.ids[..], answered.ids[..prefix.ids.len()], "{name}");
         assert_eq!(processor.text.decode(prefix.answer(), true).unwrap(), "A room.", "{name}");
         let spelled = format!("Is {} a tag?", end.text);
-        let error = processor.encode_completion(None, &[], &spelled, "Yes.", 0).unwrap_err();
+        let error = processor.encode_completion(None, &[], &spelled, "Yes.", &[]).unwrap_err();
         assert!(matches!(error, ProcessorError::SpecialToken { .. }), "{name}: {error}");
         ends.insert(end.text.clone());
     }
@@ -253,7 +258,7 @@ fn files_that_disagree_are_both_named() {
 
     // the tiny checkpoint has its image settings in both files, and they agree
     let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-llava");
-    assert_eq!(warnings(|| drop(Processor::from_dir(tiny).unwrap())), [""; 0]);
+    assert_eq!(warnings(|| drop(Processor::from_dir(tiny, &config()).unwrap())), [""; 0]);
 }
 
 #[test]
@@ -267,7 +272,8 @@ fn a_template_without_an_image_token_is_named() {
             "tokenizer_config.json": config.to_string(), "chat_template.jinja": template,
             "preprocessor_config.json": "{}",
         }));
-        Processor::from_dir(dir.path()).unwrap().prompt_ids(None, &[], "What?", 2)
+        let processor = Processor::from_dir(dir.path(), &self::config()).unwrap();
+        processor.prompt_ids(None, &[], "What?", &[&ImageLayout::plain(320, 2)])
     };
     assert_eq!(with(&config).unwrap().iter().filter(|id| **id == 320).count(), 2);
     config.as_object_mut().unwrap().remove("image_token");

@@ -15,6 +15,7 @@ mod chat;
 mod error;
 mod image;
 mod jinja;
+mod preprocess;
 mod python;
 mod sources;
 mod special;
@@ -23,10 +24,15 @@ mod tokens;
 
 use std::path::Path;
 
+use crate::families::VlmConfig;
+use crate::input::ImageLayout;
+
 use bpo_pairs::Turn;
 pub use chat::{ChatTemplate, Rendered};
 pub use error::ProcessorError;
 pub use image::{Aspect, ImageProcessor, PixelValues};
+pub use preprocess::ImagePreprocessor;
+pub(crate) use preprocess::Preprocess;
 pub use special::{SpecialToken, SpecialTokens};
 pub use text::{TextProcessor, TokenizedCompletion, check_prompt_length};
 
@@ -38,7 +44,7 @@ pub const IMAGE_TOKEN: &str = "<image>";
 #[non_exhaustive]
 pub struct Processor {
     /// From images to pixel values.
-    pub image: ImageProcessor,
+    pub image: ImagePreprocessor,
     /// From conversations to text.
     pub chat: ChatTemplate,
     /// From text to token ids.
@@ -46,12 +52,12 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// Reads the files of a Hugging Face checkpoint.
+    /// Reads the files of a Hugging Face checkpoint, whose model has the configuration `config`.
     ///
     /// # Errors
-    /// Those of [`ImageProcessor::from_dir`], [`ChatTemplate::from_dir`] and
+    /// Those of [`ImagePreprocessor::from_dir`], [`ChatTemplate::from_dir`] and
     /// [`TextProcessor::from_dir`].
-    pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self, ProcessorError> {
+    pub fn from_dir(dir: impl AsRef<Path>, config: &VlmConfig) -> Result<Self, ProcessorError> {
         let dir = dir.as_ref();
         let text = TextProcessor::from_dir(dir)?;
         let chat = ChatTemplate::from_dir(dir, text.special())?;
@@ -59,12 +65,12 @@ impl Processor {
             Some(end) => text.with_end(end),
             None => text,
         };
-        Ok(Self { image: ImageProcessor::from_dir(dir)?, chat, text })
+        Ok(Self { image: ImagePreprocessor::from_dir(dir, config)?, chat, text })
     }
 
     /// Returns the ids of a conversation up to where the next answer begins.
     ///
-    /// `image_tokens` is the number of features of an image, and 0 without an image.
+    /// `images` are the layouts of the images of the conversation. They are part of its first turn.
     ///
     /// # Errors
     /// Those of [`TextProcessor::check_written`], [`ChatTemplate::render`] and
@@ -74,11 +80,11 @@ impl Processor {
         system: Option<&str>,
         history: &[Turn],
         prompt: &str,
-        image_tokens: usize,
+        images: &[&ImageLayout],
     ) -> Result<Vec<u32>, ProcessorError> {
         self.check_written(system, history, prompt)?;
-        let prompt = self.chat.render(system, history, prompt, image_tokens > 0)?;
-        self.text.encode_prompt(&prompt, image_tokens).map_err(|error| self.name_template(error))
+        let prompt = self.chat.render(system, history, prompt, images.len())?;
+        self.text.encode_prompt(&prompt, images).map_err(|error| self.name_template(error))
     }
 
     /// Returns the ids of a conversation that ends with an answer, and where the answer begins.
@@ -92,9 +98,9 @@ impl Processor {
         history: &[Turn],
         prompt: &str,
         answer: &str,
-        image_tokens: usize,
+        images: &[&ImageLayout],
     ) -> Result<TokenizedCompletion, ProcessorError> {
-        let mut encoded = self.encode_completions(system, history, prompt, [answer], image_tokens)?;
+        let mut encoded = self.encode_completions(system, history, prompt, [answer], images)?;
         // one for each answer
         encoded.pop().ok_or(ProcessorError::EmptyAnswer)
     }
@@ -110,11 +116,11 @@ impl Processor {
         history: &[Turn],
         prompt: &str,
         answers: impl IntoIterator<Item = &'a str>,
-        image_tokens: usize,
+        images: &[&ImageLayout],
     ) -> Result<Vec<TokenizedCompletion>, ProcessorError> {
         self.check_written(system, history, prompt)?;
-        let conversation = self.chat.conversation(system, history, prompt, image_tokens > 0)?;
-        let prompt = self.text.encode_conversation(&conversation.prompt, image_tokens);
+        let conversation = self.chat.conversation(system, history, prompt, images.len())?;
+        let prompt = self.text.encode_conversation(&conversation.prompt, images);
         let prompt = prompt.map_err(|error| self.name_template(error))?;
         let encode = |answer: &str| {
             self.check_answer(answer)?;
@@ -135,14 +141,14 @@ impl Processor {
         history: &[Turn],
         prompt: &str,
         answer_prefix: &str,
-        image_tokens: usize,
+        images: &[&ImageLayout],
     ) -> Result<TokenizedCompletion, ProcessorError> {
         self.check_written(system, history, prompt)?;
         self.check_answer(answer_prefix)?;
-        let conversation = self.chat.conversation(system, history, prompt, image_tokens > 0)?;
+        let conversation = self.chat.conversation(system, history, prompt, images.len())?;
         let answer = self.chat.answer_prefix(&conversation, answer_prefix)?;
         let encode = |prompt| self.text.encode_prefix(&prompt, &answer);
-        let ids = self.text.encode_conversation(&conversation.prompt, image_tokens).and_then(encode);
+        let ids = self.text.encode_conversation(&conversation.prompt, images).and_then(encode);
         ids.map_err(|error| self.name_template(error))
     }
 
@@ -150,7 +156,7 @@ impl Processor {
     /// to the template.
     fn name_template(&self, error: ProcessorError) -> ProcessorError {
         match error {
-            ProcessorError::ImageTokens { expected: 1, found: 0 } => {
+            ProcessorError::ImageTokens { expected: 1.., found: 0 } => {
                 ProcessorError::NoImageInTemplate { origin: self.chat.origin().to_owned() }
             }
             other => other,

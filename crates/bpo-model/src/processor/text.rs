@@ -11,6 +11,7 @@ use super::sources::{TOKENIZER, TOKENIZER_CONFIG, warn_of};
 use super::special::{SpecialToken, SpecialTokens};
 use super::tokens::TokenSettings;
 use super::{IMAGE_TOKEN, ProcessorError};
+use crate::input::ImageLayout;
 use crate::json::{JsonError, shown};
 
 /// A prompt and its answer as one sequence of token ids.
@@ -90,7 +91,7 @@ pub struct TextProcessor {
 /// A rendered prompt with its ids.
 pub(super) struct EncodedPrompt<'a> {
     text: &'a str,
-    image_tokens: usize,
+    images: &'a [&'a ImageLayout],
     ids: Vec<u32>,
 }
 
@@ -204,14 +205,14 @@ impl TextProcessor {
         }
     }
 
-    /// Encodes a rendered prompt: BOS once in front, and `<image>` as `image_tokens` ids (0 without
-    /// an image).
+    /// Encodes a rendered prompt: BOS once in front, and the placeholder of each image in place of
+    /// its `<image>`.
     ///
     /// # Errors
-    /// [`ProcessorError::ImageTokens`] if the text does not have one `<image>` with an image, or
-    /// has one without an image.
-    pub fn encode_prompt(&self, text: &str, image_tokens: usize) -> Result<Vec<u32>, ProcessorError> {
-        self.encode(text, image_tokens)
+    /// [`ProcessorError::ImageTokens`] if the text has another number of `<image>` than there are
+    /// images.
+    pub fn encode_prompt(&self, text: &str, images: &[&ImageLayout]) -> Result<Vec<u32>, ProcessorError> {
+        self.encode(text, images)
     }
 
     /// Encodes a rendered prompt and its answer as one string, with the end token once at the end.
@@ -226,10 +227,10 @@ impl TextProcessor {
         &self,
         prompt: &str,
         answer: &str,
-        image_tokens: usize,
+        images: &[&ImageLayout],
     ) -> Result<TokenizedCompletion, ProcessorError> {
         let answer = self.special.strip_end(answer);
-        let prompt = self.encode_conversation(prompt, image_tokens)?;
+        let prompt = self.encode_conversation(prompt, images)?;
         self.encode_answer(&prompt, &format!("{answer}{}", self.special.end.text))
     }
 
@@ -238,9 +239,9 @@ impl TextProcessor {
     pub(super) fn encode_conversation<'a>(
         &self,
         text: &'a str,
-        image_tokens: usize,
+        images: &'a [&'a ImageLayout],
     ) -> Result<EncodedPrompt<'a>, ProcessorError> {
-        Ok(EncodedPrompt { text, image_tokens, ids: self.encode(text, image_tokens)? })
+        Ok(EncodedPrompt { text, images, ids: self.encode(text, images)? })
     }
 
     /// Encodes an answer that ends as the template writes it.
@@ -274,7 +275,7 @@ impl TextProcessor {
         answer: &str,
     ) -> Result<TokenizedCompletion, ProcessorError> {
         // as one text, because a token may have characters of both
-        let ids = self.encode(&format!("{}{answer}", prompt.text), prompt.image_tokens)?;
+        let ids = self.encode(&format!("{}{answer}", prompt.text), prompt.images)?;
         let answer_start = prompt.ids.iter().zip(&ids).take_while(|(a, b)| a == b).count();
         Ok(TokenizedCompletion::new(ids, answer_start))
     }
@@ -287,7 +288,7 @@ impl TextProcessor {
         guarded(&self.path, || self.tokenizer.decode(ids, skip_special).map_err(tokenize_error))
     }
 
-    fn encode(&self, text: &str, image_tokens: usize) -> Result<Vec<u32>, ProcessorError> {
+    fn encode(&self, text: &str, images: &[&ImageLayout]) -> Result<Vec<u32>, ProcessorError> {
         let image = &self.special.image;
         let text = if image.text == IMAGE_TOKEN {
             text.into()
@@ -309,14 +310,18 @@ impl TextProcessor {
             }
         }
         let found = tokens.iter().filter(|id| **id == image.id).count();
-        let expected = usize::from(image_tokens > 0);
+        let expected = images.len();
         if found != expected {
             return Err(ProcessorError::ImageTokens { expected, found });
         }
-        ids.reserve(tokens.len() + image_tokens);
+        ids.reserve(tokens.len() + images.iter().map(|layout| layout.placeholder().len()).sum::<usize>());
+        let mut layouts = images.iter();
         for id in tokens {
-            let times = if *id == image.id { image_tokens } else { 1 };
-            ids.extend(std::iter::repeat_n(*id, times));
+            // there are as many image tokens as layouts
+            match if *id == image.id { layouts.next() } else { None } {
+                Some(layout) => ids.extend_from_slice(layout.placeholder()),
+                None => ids.push(*id),
+            }
         }
         Ok(ids)
     }

@@ -52,6 +52,11 @@ fn processor(post_processor: Value, config: Value) -> TextProcessor {
     TextProcessor::from_dir(dir(&files).path()).unwrap()
 }
 
+/// The layout of an image with `tokens` tokens.
+fn layout(tokens: usize) -> ImageLayout {
+    ImageLayout::plain(3, tokens)
+}
+
 fn plain() -> TextProcessor {
     processor(template(false), json!({ "bos_token": "<s>", "eos_token": { "content": "</s>" } }))
 }
@@ -61,20 +66,20 @@ fn bos_is_there_once_whoever_writes_it() {
     let config = || json!({ "bos_token": "<s>", "eos_token": "</s>" });
     for text in [plain(), processor(template(true), config())] {
         for prompt in ["what cat", "<s>what cat", "<s><s> what cat"] {
-            assert_eq!(text.encode_prompt(prompt, 0).unwrap(), [1, 4, 5], "{prompt:?}");
+            assert_eq!(text.encode_prompt(prompt, &[]).unwrap(), [1, 4, 5], "{prompt:?}");
         }
-        assert_eq!(text.encode_prompt("", 0).unwrap(), [1]);
+        assert_eq!(text.encode_prompt("", &[]).unwrap(), [1]);
     }
     // a model without BOS in tokenizer and template
     let none = processor(Value::Null, config());
-    assert_eq!(none.encode_prompt("what", 0).unwrap(), [4]);
-    assert_eq!(none.encode_prompt("<s>what", 0).unwrap(), [1, 4]);
-    assert_eq!(none.encode_prompt("", 0).unwrap(), [] as [u32; 0]);
+    assert_eq!(none.encode_prompt("what", &[]).unwrap(), [4]);
+    assert_eq!(none.encode_prompt("<s>what", &[]).unwrap(), [1, 4]);
+    assert_eq!(none.encode_prompt("", &[]).unwrap(), [] as [u32; 0]);
     // transformers ignores `add_bos_token` if there is a tokenizer.json
     let asked = json!({ "bos_token": "<s>", "eos_token": "</s>", "add_bos_token": true });
-    assert_eq!(processor(Value::Null, asked).encode_prompt("what", 0).unwrap(), [4]);
+    assert_eq!(processor(Value::Null, asked).encode_prompt("what", &[]).unwrap(), [4]);
     let unasked = json!({ "bos_token": "<s>", "eos_token": "</s>", "add_bos_token": false });
-    assert_eq!(processor(template(false), unasked).encode_prompt("what", 0).unwrap(), [1, 4]);
+    assert_eq!(processor(template(false), unasked).encode_prompt("what", &[]).unwrap(), [1, 4]);
 }
 
 #[test]
@@ -82,41 +87,50 @@ fn eos_is_there_once_and_only_at_the_end() {
     let both = processor(template(true), json!({ "bos_token": "<s>", "eos_token": "</s>" }));
     for text in [plain(), both] {
         for answer in [" a cat", " a cat</s>", " a cat </s>\n", " a cat</s></s>"] {
-            let answered = text.encode_completion("what", answer, 0).unwrap();
+            let answered = text.encode_completion("what", answer, &[]).unwrap();
             assert_eq!(answered, TokenizedCompletion::new(vec![1, 4, 6, 5, 2], 2), "{answer:?}");
             assert_eq!((answered.prompt(), answered.answer()), (&[1, 4][..], &[6, 5, 2][..]));
         }
-        let error = text.encode_completion("what", " a</s> cat", 0).unwrap_err();
+        let error = text.encode_completion("what", " a</s> cat", &[]).unwrap_err();
         assert!(matches!(&error, ProcessorError::EosInAnswer { token } if token == "</s>"), "{error}");
         for empty in ["", " ", "</s>", " </s> </s>"] {
-            let error = text.encode_completion("what", empty, 0).unwrap_err();
+            let error = text.encode_completion("what", empty, &[]).unwrap_err();
             assert!(matches!(error, ProcessorError::EmptyAnswer), "{empty:?}: {error}");
         }
     }
     // an earlier turn may end with EOS
-    assert_eq!(plain().encode_completion("what a</s>what", " cat", 0).unwrap().ids, [1, 4, 6, 2, 4, 5, 2]);
+    assert_eq!(plain().encode_completion("what a</s>what", " cat", &[]).unwrap().ids, [1, 4, 6, 2, 4, 5, 2]);
 }
 
 #[test]
 fn the_image_token_is_expanded_wherever_it_is() {
     let text = plain();
-    assert_eq!(text.encode_prompt("<image> what", 3).unwrap(), [1, 3, 3, 3, 4]);
-    assert_eq!(text.encode_prompt("what <image>", 2).unwrap(), [1, 4, 3, 3]);
+    assert_eq!(text.encode_prompt("<image> what", &[&layout(3)]).unwrap(), [1, 3, 3, 3, 4]);
+    assert_eq!(text.encode_prompt("what <image>", &[&layout(2)]).unwrap(), [1, 4, 3, 3]);
     assert_eq!(
-        text.encode_completion("what <image>", "a", 2).unwrap(),
+        text.encode_completion("what <image>", "a", &[&layout(2)]).unwrap(),
         TokenizedCompletion::new(vec![1, 4, 3, 3, 6, 2], 4)
     );
-    for (prompt, image_tokens, counts) in
-        [("what", 2, (1, 0)), ("<image> <image>", 2, (1, 2)), ("<image>", 0, (0, 1))]
-    {
-        let error = text.encode_prompt(prompt, image_tokens).unwrap_err();
+    // several images, each with its own number of tokens
+    assert_eq!(
+        text.encode_prompt("<image> what <image>", &[&layout(1), &layout(2)]).unwrap(),
+        [1, 3, 4, 3, 3]
+    );
+    let two = layout(2);
+    for (prompt, images, counts) in [
+        ("what", &[&two][..], (1, 0)),
+        ("<image> <image>", &[&two], (1, 2)),
+        ("<image>", &[], (0, 1)),
+        ("<image>", &[&two, &two], (2, 1)),
+    ] {
+        let error = text.encode_prompt(prompt, images).unwrap_err();
         assert!(
             matches!(error, ProcessorError::ImageTokens { expected, found } if (expected, found) == counts),
             "{prompt:?}: {error}"
         );
     }
     assert!(matches!(
-        text.encode_completion("<image>", "a <image>", 2),
+        text.encode_completion("<image>", "a <image>", &[&layout(2)]),
         Err(ProcessorError::ImageTokens { .. })
     ));
 }
@@ -125,7 +139,7 @@ fn the_image_token_is_expanded_wherever_it_is() {
 fn the_answer_begins_where_the_ids_part() {
     // the answer changes the last token of the prompt, which then belongs to the answer
     assert_eq!(
-        plain().encode_completion("what cat", "fish", 0).unwrap(),
+        plain().encode_completion("what cat", "fish", &[]).unwrap(),
         TokenizedCompletion::new(vec![1, 4, 9, 2], 2)
     );
 }
@@ -133,7 +147,7 @@ fn the_answer_begins_where_the_ids_part() {
 #[test]
 fn unicode_goes_there_and_back() {
     let text = plain();
-    let answered = text.encode_completion("é", " 猫 é", 0).unwrap();
+    let answered = text.encode_completion("é", " 猫 é", &[]).unwrap();
     assert_eq!(answered.ids, [1, 7, 8, 7, 2]);
     assert_eq!(text.decode(answered.answer(), true).unwrap(), "猫 é");
     assert_eq!(text.decode(answered.answer(), false).unwrap(), "猫 é </s>");
@@ -141,7 +155,7 @@ fn unicode_goes_there_and_back() {
 
 #[test]
 fn what_is_too_long_is_cut_or_refused() {
-    let answered = || plain().encode_completion("what <image>", "a cat", 4).unwrap();
+    let answered = || plain().encode_completion("what <image>", "a cat", &[&layout(4)]).unwrap();
     assert_eq!(answered().ids, [1, 4, 3, 3, 3, 3, 6, 5, 2]);
     assert_eq!(answered().fit(9).unwrap(), answered());
     let cut = answered().fit(7).unwrap();
@@ -181,7 +195,7 @@ fn special_tokens_are_found_in_every_place() {
     let error = TextProcessor::from_dir_with_image_token(other.path(), 77).unwrap_err();
     assert!(matches!(error, ProcessorError::NoToken { token: "image", .. }), "{error}");
     let text = TextProcessor::from_dir_with_image_token(other.path(), 8).unwrap();
-    assert_eq!(text.encode_prompt("what <image>", 2).unwrap(), [4, 8, 8]);
+    assert_eq!(text.encode_prompt("what <image>", &[&ImageLayout::plain(8, 2)]).unwrap(), [4, 8, 8]);
 }
 
 #[test]
@@ -240,7 +254,9 @@ fn try_all(json: &Value) -> Result<(), ProcessorError> {
         dir(&[("tokenizer.json", json.clone()), ("tokenizer_config.json", json!({ "eos_token": "</s>" }))]);
     let processor = TextProcessor::from_dir(dir.path())?;
     for text in ["a", "a \u{e9} b<image>\n</s>", ""] {
-        processor.decode(&processor.encode_prompt(text, usize::from(text.contains("<image>")))?, false)?;
+        let image = layout(1);
+        let images = if text.contains("<image>") { vec![&image] } else { Vec::new() };
+        processor.decode(&processor.encode_prompt(text, &images)?, false)?;
     }
     processor.decode(&[0, 1, 5, 6, 400_000], true).map(drop)
 }

@@ -5,14 +5,14 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::support::{Golden, close, device, floats, gradients, waved};
+use crate::support::{Golden, close, device, floats, gradients, input, llava, processor, waved};
 use bpo_dpo::loss::{Loss, Objective, PairLogps, PairRows, PerPair};
 use bpo_dpo::{Adapters, Collate, Policy, PromptGroup};
 use bpo_model::ScoreBatch;
 use bpo_model::TargetModules;
-use bpo_model::{ImageError, ImageSource, LlavaCollator};
-use bpo_model::{Llava, LoadOptions, LoraConfig, ModelError};
-use bpo_model::{PixelValues, Processor, TokenizedCompletion};
+use bpo_model::{ImageError, ImageSource, VlmCollator};
+use bpo_model::{LoadOptions, LoraConfig, ModelError, Vlm};
+use bpo_model::{PixelValues, TokenizedCompletion};
 use bpo_pairs::Turn;
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
@@ -25,9 +25,9 @@ const RELATIVE: f32 = 1e-5;
 const RELATIVE_OF_GRADIENTS: f32 = 5e-5;
 
 /// The golden checkpoint with nonzero adapters on all of its parts, in training state.
-fn policy() -> Llava {
+fn policy() -> Vlm {
     let model =
-        Llava::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap();
+        Vlm::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap();
     let lora = LoraConfig::default()
         .with_rank(4, 8.0)
         .with_target_modules(TargetModules::PeftAllLinear)
@@ -35,16 +35,16 @@ fn policy() -> Llava {
     waved(model.with_lora(&lora, 1).unwrap().train())
 }
 
-/// A prompt with or without an image, and its completions.
+/// A prompt with any number of images, and its completions.
 #[derive(Clone, Debug)]
 struct Sample {
-    image: Option<usize>,
+    images: Vec<usize>,
     completions: Vec<TokenizedCompletion>,
 }
 
 /// An image computed from a seed.
-fn pixels(model: &Llava, seed: usize) -> PixelValues {
-    let vision = &model.config().vision_config;
+fn pixels(model: &Vlm, seed: usize) -> PixelValues {
+    let vision = &llava(model).vision_config;
     let (channels, side) = (vision.num_channels, vision.image_size);
     let value = |i: usize| ((i * (seed + 3)) as f32 * 0.013).sin();
     PixelValues {
@@ -55,28 +55,30 @@ fn pixels(model: &Llava, seed: usize) -> PixelValues {
     }
 }
 
-fn batch(model: &Llava, samples: &[Sample]) -> ScoreBatch {
-    let images: Vec<_> = samples.iter().filter_map(|sample| sample.image).collect();
-    let mut next = 0..;
+fn batch(model: &Vlm, samples: &[Sample]) -> ScoreBatch {
+    let mut images = Vec::new();
     let groups: Vec<_> = samples
         .iter()
-        .map(|sample| (sample.image.and_then(|_| next.next()), sample.completions.clone()))
+        .map(|sample| {
+            let first = images.len();
+            images.extend(sample.images.iter().map(|image| input(model, &pixels(model, *image))));
+            ((first..images.len()).collect(), sample.completions.clone())
+        })
         .collect();
-    let pixels = images.into_iter().map(|image| pixels(model, image)).collect();
-    ScoreBatch::new(model.config(), pixels, &groups).unwrap()
+    ScoreBatch::new(model.config(), images, &groups).unwrap()
 }
 
 /// Each completion as a group of its own.
 fn apart(samples: &[Sample]) -> Vec<Sample> {
     let alone = |sample: &Sample| {
-        let Sample { image, completions } = sample.clone();
-        completions.into_iter().map(move |one| Sample { image, completions: vec![one] })
+        let Sample { images, completions } = sample.clone();
+        completions.into_iter().map(move |one| Sample { images: images.clone(), completions: vec![one] })
     };
     samples.iter().flat_map(alone).collect()
 }
 
 /// Summed log-probabilities of the completions of some forward passes.
-fn sums(model: &Llava, batches: &[ScoreBatch], adapters: Adapters) -> Tensor<1> {
+fn sums(model: &Vlm, batches: &[ScoreBatch], adapters: Adapters) -> Tensor<1> {
     Tensor::cat(batches.iter().map(|batch| model.token_logps(batch, adapters).sum()).collect(), 0)
 }
 
@@ -94,11 +96,7 @@ fn close_gradients(
 
 /// DPO's losses of the first completion of each group against each of its others, and all gradients
 /// of their mean.
-fn losses(
-    model: &Llava,
-    sizes: &[usize],
-    batches: &[ScoreBatch],
-) -> (Vec<f32>, BTreeMap<String, TensorData>) {
+fn losses(model: &Vlm, sizes: &[usize], batches: &[ScoreBatch]) -> (Vec<f32>, BTreeMap<String, TensorData>) {
     let mut rows = PairRows::default();
     let mut first = 0;
     for size in sizes {
@@ -158,18 +156,18 @@ impl ImageSource for Headers {
         Err(format!("the pixels of {name} are damaged").into())
     }
 
-    fn check(&mut self, name: &str) -> Result<(), ImageError> {
+    fn size(&mut self, name: &str) -> Result<(u32, u32), ImageError> {
         self.0.borrow_mut().push(name.to_owned());
-        if name == "gone" { Err("no such image".into()) } else { Ok(()) }
+        if name == "gone" { Err("no such image".into()) } else { Ok((40, 30)) }
     }
 }
 
 #[test]
 fn a_check_decodes_no_image_and_tokenizes() {
     let model = policy();
-    let processor = || Processor::from_dir(Golden::open().checkpoint()).unwrap();
+    let processor = || processor(&Golden::open().checkpoint());
     let checked = Rc::new(RefCell::new(Vec::new()));
-    let mut collate = LlavaCollator::new(processor(), &model, Headers(Rc::clone(&checked)));
+    let mut collate = VlmCollator::new(processor(), &model, Headers(Rc::clone(&checked)));
     let groups = conversations();
     for group in groups.iter().chain(&groups) {
         collate.check(group).unwrap();
@@ -186,7 +184,7 @@ fn a_check_decodes_no_image_and_tokenizes() {
     };
     assert!(matches!(collate.check(&with(&["A cat.", "A cat. "])), Err(ModelError::SameTokens { .. })));
     collate.check(&with(&[" "])).unwrap_err();
-    let mut short = LlavaCollator::new(processor(), &model, Headers(checked)).with_max_length(20);
+    let mut short = VlmCollator::new(processor(), &model, Headers(checked)).with_max_length(20);
     short.check(&groups[1]).unwrap_err();
     let mut collate = collate.with_weakening("no-image".parse().unwrap(), 0);
     let weakened = PromptGroup { weakened: true, ..groups[0].clone() };
@@ -196,12 +194,12 @@ fn a_check_decodes_no_image_and_tokenizes() {
 #[test]
 fn groups_give_the_losses_and_gradients_of_separate_forwards() {
     let model = policy();
-    let processor = Processor::from_dir(Golden::open().checkpoint()).unwrap();
+    let processor = processor(&Golden::open().checkpoint());
     let image = |name: &str| {
         let shade = name.as_bytes()[0];
         Ok(image::RgbImage::from_fn(40, 30, |x, y| image::Rgb([shade, (x * 6) as u8, (y * 8) as u8])))
     };
-    let mut collate = LlavaCollator::new(processor, &model, image);
+    let mut collate = VlmCollator::new(processor, &model, image);
     let groups = conversations();
     let sizes: Vec<_> = groups.iter().map(|group| group.completions.len()).collect();
     assert_eq!(sizes, [2, 3, 4, 2]);
@@ -239,15 +237,15 @@ fn layers_computed_again_change_nothing() {
     let answered = |ids: &[u32]| TokenizedCompletion::new([&prompt[..], ids].concat(), prompt.len());
     let completions = vec![answered(&[40, 41, 42]), answered(&[40, 43]), answered(&[50, 51, 52, 53])];
     let text = Sample {
-        image: None,
+        images: Vec::new(),
         completions: vec![
             TokenizedCompletion::new(vec![1, 60, 61, 62], 2),
             TokenizedCompletion::new(vec![1, 60, 63], 2),
         ],
     };
-    let samples = [Sample { image: Some(1), completions }, text];
+    let samples = [Sample { images: vec![1], completions }, text];
     let checkpoint = Golden::open().checkpoint();
-    let loaded = || Llava::from_pretrained(&checkpoint, &LoadOptions::default(), &device()).unwrap();
+    let loaded = || Vlm::from_pretrained(&checkpoint, &LoadOptions::default(), &device()).unwrap();
     let of_language = LoraConfig::default().with_rank(4, 8.0).with_modules_to_save(&[]);
     for (what, model) in [
         ("adapters everywhere", policy()),
@@ -255,7 +253,7 @@ fn layers_computed_again_change_nothing() {
         ("in full", loaded().train().unfreeze(|_| true)),
     ] {
         let batch = batch(&model, &samples);
-        let all = |model: &Llava| {
+        let all = |model: &Vlm| {
             let sums = sums(model, std::slice::from_ref(&batch), Adapters::On);
             let values = floats(sums.clone());
             (values, gradients(model, weighted(sums, &[0, 1, 2, 3, 4])))
@@ -272,7 +270,7 @@ fn layers_computed_again_change_nothing() {
 fn what_is_random_is_not_computed_again() {
     let lora = LoraConfig::default().with_rank(4, 8.0).with_dropout(0.1);
     let model =
-        Llava::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap();
+        Vlm::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap();
     let behind = model.clone().with_lora(&lora, 1).unwrap().with_gradient_checkpointing(true);
     let before = model.with_gradient_checkpointing(true).unwrap().with_lora(&lora, 1);
     for error in [behind.unwrap_err(), before.unwrap_err()] {
@@ -284,19 +282,21 @@ fn what_is_random_is_not_computed_again() {
 fn sample() -> impl Strategy<Value = Sample> {
     let ids = |length| prop::collection::vec(3u32..300, length);
     let completions = prop::collection::vec(ids(1..12usize), 1..5);
-    (prop::option::of(0usize..4), ids(1..10usize), ids(1..4usize), ids(0..3usize), completions).prop_map(
-        |(image, before, behind, shared, completions)| {
+    (prop::collection::vec(0usize..4, 0..3), ids(1..10usize), ids(1..4usize), ids(0..3usize), completions)
+        .prop_map(|(images, before, behind, shared, completions)| {
             let mut prompt = vec![1];
             prompt.extend(before);
-            prompt.extend(std::iter::repeat_n(320, if image.is_some() { 16 } else { 0 }));
+            for _ in &images {
+                prompt.extend([320; 16]);
+                prompt.extend(&behind);
+            }
             prompt.extend(behind);
             let answered = |completion: Vec<u32>| {
                 let ids = [&prompt[..], &shared, &completion].concat();
                 TokenizedCompletion::new(ids, prompt.len())
             };
-            Sample { image, completions: completions.into_iter().map(answered).collect() }
-        },
-    )
+            Sample { images, completions: completions.into_iter().map(answered).collect() }
+        })
 }
 
 /// A sum of the log-probabilities with a different weight for each.

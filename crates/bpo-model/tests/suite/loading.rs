@@ -3,16 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::support::{Golden, device, floats, read_json};
+use crate::support::{Golden, device, floats, input, processor, read_json};
 use bpo_model::{
-    Adapters, Llava, LlavaConfig, LoadOptions, ModelError, PixelValues, Processor, ScoreBatch,
-    TokenizedCompletion, canonical,
+    Adapters, FamilySpec, LoadOptions, ModelError, PixelValues, ScoreBatch, TokenizedCompletion, Vlm,
+    VlmConfig,
 };
 use burn::module::Module;
 use burn::tensor::{DType, FloatDType, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
+
+/// The path of a weight, by its name in a file.
+fn canonical(name: &str) -> String {
+    FamilySpec::named("llava").unwrap().canonical(name)
+}
 
 /// A copy of the golden checkpoint that can be changed.
 struct Checkpoint {
@@ -62,8 +67,8 @@ impl Checkpoint {
         std::fs::write(path, config.to_string()).unwrap();
     }
 
-    fn load(&self) -> Result<Llava, ModelError> {
-        Llava::from_pretrained(self.path(), &LoadOptions::default(), &device())
+    fn load(&self) -> Result<Vlm, ModelError> {
+        Vlm::from_pretrained(self.path(), &LoadOptions::default(), &device())
     }
 
     /// Logits of the first golden prompt.
@@ -78,7 +83,7 @@ impl Checkpoint {
             width: shape[3],
         };
         let model = self.load().unwrap();
-        floats(model.logits(&golden.ids("p0.prompt_ids"), Some(&pixels), Adapters::On).unwrap())
+        floats(model.logits(&golden.ids("p0.prompt_ids"), &[input(&model, &pixels)], Adapters::On).unwrap())
     }
 }
 
@@ -206,7 +211,7 @@ fn all_that_is_wrong_with_the_weights_is_said_at_once() {
         "{error}"
     );
     for name in [missing, misshapen, mistyped] {
-        let name = bpo_model::canonical(name);
+        let name = canonical(name);
         assert!(error.to_string().contains(&name), "{name} in {error}");
     }
 }
@@ -443,18 +448,18 @@ fn files_of_many_versions_load() {
         }
     });
     assert_eq!(checkpoint.logits(), expected);
-    let processor = Processor::from_dir(checkpoint.path()).unwrap();
+    let processor = processor(checkpoint.path());
     checkpoint.load().unwrap().config().check_processor(&processor).unwrap();
 }
 
 #[test]
 fn a_processor_of_another_checkpoint_is_refused() {
     let checkpoint = Checkpoint::new();
-    let processor = Processor::from_dir(checkpoint.path()).unwrap();
+    let processor = processor(checkpoint.path());
     let refused = |pointer: &str, value: Value| {
         let before = std::fs::read(checkpoint.path().join("config.json")).unwrap();
         checkpoint.set_config(pointer, value);
-        let config = LlavaConfig::from_dir(checkpoint.path()).unwrap();
+        let config = VlmConfig::from_dir(checkpoint.path()).unwrap();
         std::fs::write(checkpoint.path().join("config.json"), before).unwrap();
         config.check_processor(&processor).unwrap_err()
     };
@@ -479,7 +484,7 @@ fn batches_that_do_not_fit_are_errors() {
     let checkpoint = Checkpoint::new();
     let config = checkpoint.load().unwrap().config().clone();
     let text = |ids: &[u32], start| vec![TokenizedCompletion::new(ids.to_vec(), start)];
-    let batch = |completions| ScoreBatch::new(&config, vec![], &[(None, completions)]).map(|_| ());
+    let batch = |completions| ScoreBatch::new(&config, vec![], &[(Vec::new(), completions)]).map(|_| ());
     assert!(batch(text(&[1, 4, 5, 2], 2)).is_ok());
     assert!(matches!(batch(text(&[4, 5, 2], 0)), Err(ModelError::EmptyPrompt)));
     assert!(matches!(batch(text(&[1, 4], 2)), Err(ModelError::EmptyAnswer { .. })));
@@ -489,14 +494,14 @@ fn batches_that_do_not_fit_are_errors() {
         Err(ModelError::ImageTokens { expected: 0, found: 1 })
     ));
     assert!(matches!(batch(text(&[1, 4, image, 2], 2)), Err(ModelError::ImageTokens { .. })));
-    let too_big = config.text_config.vocab_size as u32;
+    let too_big = config.decoder().vocab_size as u32;
     assert!(matches!(batch(text(&[1, too_big, 4, 2], 2)), Err(ModelError::TokenOutside { .. })));
 }
 
 #[test]
 fn a_directory_without_a_config_is_no_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
-    let error = LlavaConfig::from_dir(dir.path()).unwrap_err();
+    let error = VlmConfig::from_dir(dir.path()).unwrap_err();
     assert!(matches!(&error, ModelError::NoConfig { dir: named } if named == dir.path()), "{error}");
     assert!(error.to_string().contains("no config.json"), "{error}");
 }

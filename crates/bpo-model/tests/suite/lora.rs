@@ -5,9 +5,9 @@ mod merge;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::support::{Golden, close, device, floats, root};
+use crate::support::{Golden, close, device, floats, input, root};
 use bpo_model::{
-    Adapters, Llava, LoadOptions, LoraConfig, ModelError, TargetModules, load_adapter, merge_checkpoint,
+    Adapters, LoadOptions, LoraConfig, ModelError, TargetModules, Vlm, load_adapter, merge_checkpoint,
     save_adapter,
 };
 use bpo_pairs::files::FileError;
@@ -17,12 +17,12 @@ use burn::tensor::{DType, FloatDType, Tensor, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-fn base() -> Llava {
+fn base() -> Vlm {
     load(&Golden::open().checkpoint())
 }
 
-fn load(dir: &Path) -> Llava {
-    Llava::from_pretrained(dir, &LoadOptions::default(), &device()).unwrap()
+fn load(dir: &Path) -> Vlm {
+    Vlm::from_pretrained(dir, &LoadOptions::default(), &device()).unwrap()
 }
 
 fn config() -> LoraConfig {
@@ -30,7 +30,7 @@ fn config() -> LoraConfig {
 }
 
 /// Logits of the first golden prompt.
-fn logits(model: &Llava, adapters: Adapters) -> Vec<f32> {
+fn logits(model: &Vlm, adapters: Adapters) -> Vec<f32> {
     let golden = Golden::open();
     let (values, shape) = golden.floats("clean.pixel_values");
     let size = shape[1..].iter().product();
@@ -40,7 +40,7 @@ fn logits(model: &Llava, adapters: Adapters) -> Vec<f32> {
         height: shape[2],
         width: shape[3],
     };
-    floats(model.logits(&golden.ids("p0.chosen.input_ids"), Some(&pixels), adapters).unwrap())
+    floats(model.logits(&golden.ids("p0.chosen.input_ids"), &[input(model, &pixels)], adapters).unwrap())
 }
 
 /// Changes trained parameters, as training would.
@@ -71,7 +71,7 @@ impl ModuleMapper for Shift {
     }
 }
 
-fn trained(lora: &LoraConfig) -> Llava {
+fn trained(lora: &LoraConfig) -> Vlm {
     base().with_lora(lora, 1).unwrap().map(&mut Shift::default())
 }
 
@@ -108,7 +108,7 @@ fn dropout_is_for_training_alone() {
 #[test]
 fn what_is_trained_is_f32_on_a_half_precision_model() {
     let options = LoadOptions::default().with_dtype(FloatDType::BF16);
-    let half = Llava::from_pretrained(&Golden::open().checkpoint(), &options, &device()).unwrap();
+    let half = Vlm::from_pretrained(&Golden::open().checkpoint(), &options, &device()).unwrap();
     let plain = logits(&half, Adapters::On);
     let adapted = half.clone().with_lora(&config().with_modules_to_save(&[]), 7).unwrap();
     assert_eq!(adapted.dtype(), FloatDType::BF16);
@@ -161,7 +161,7 @@ fn seeds_and_targets_decide_what_is_drawn() {
     let all = drawn(&config(), 1);
     assert_eq!(all, drawn(&config(), 1));
     assert_ne!(all, drawn(&config(), 2));
-    let layers = base().config().text_config.num_hidden_layers;
+    let layers = base().config().decoder().num_hidden_layers;
     assert_eq!(all.len(), 7 * layers);
     // the factors of a module do not depend on what else is adapted
     let attention = drawn(&config().with_target_modules(TargetModules::Attention), 1);
@@ -256,7 +256,7 @@ fn an_adapter_for_another_model_is_refused_with_all_that_does_not_fit() {
     let path = dir.path().join("adapter_config.json");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replace("\"r\": 4", "\"r\": 5")).unwrap();
-    let layers = base().config().text_config.num_hidden_layers;
+    let layers = base().config().decoder().num_hidden_layers;
     match load_adapter(base(), dir.path()) {
         Err(ModelError::Weights { problems, .. }) => assert_eq!(problems.misshapen.len(), 14 * layers),
         other => panic!("{:?}", other.map(|_| ())),
@@ -318,7 +318,7 @@ fn adapted_modules(dir: &Path) -> Vec<String> {
 
 #[test]
 fn presets_and_expressions_select_what_peft_does() {
-    let (text, vision) = (base().config().text_config.num_hidden_layers, 2);
+    let (text, vision) = (base().config().decoder().num_hidden_layers, 2);
     for (targets, count) in [
         (TargetModules::AllLinear, 7 * text),
         (TargetModules::Attention, 4 * text),
@@ -365,8 +365,19 @@ fn adapters_on_every_part_are_trained_saved_loaded_and_merged() {
     let golden = Golden::open();
     let (values, shape) = golden.floats("clean.pixel_values");
     let training = trained.train();
-    let pixels = Tensor::<4>::from_data(TensorData::new(values, shape), &training.device());
-    let features = training.project(training.encode_images(pixels, Adapters::On), Adapters::On);
+    let size = shape[1..].iter().product::<usize>();
+    let images: Vec<_> = values
+        .chunks(size)
+        .map(|data| {
+            let data = data.to_vec();
+            let pixels =
+                bpo_model::PixelValues { data, channels: shape[1], height: shape[2], width: shape[3] };
+            input(&training, &pixels)
+        })
+        .collect();
+    let layouts: Vec<_> = images.iter().map(|image| &image.layout).collect();
+    let features = training.encode_images(&images.iter().collect::<Vec<_>>(), Adapters::On).unwrap();
+    let features = training.project(&features, &layouts, Adapters::On).values();
     let gradients = GradientsParams::from_grads(features.powi_scalar(2).sum().backward(), &training);
     let paths = bpo_dpo::trainable_paths(&training);
     let seen: Vec<_> = paths.iter().filter(|path| !path.starts_with("language_model.")).collect();

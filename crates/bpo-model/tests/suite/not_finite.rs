@@ -4,13 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use crate::support::{Golden, device, root};
-use bpo_model::{Llava, LoadOptions, ModelError, load_adapter, merge_checkpoint, save_adapter};
+use bpo_model::{LoadOptions, ModelError, Vlm, load_adapter, merge_checkpoint, save_adapter};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{FloatDType, Tensor};
 use safetensors::SafeTensors;
 
-fn base() -> Llava {
-    Llava::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap()
+fn base() -> Vlm {
+    Vlm::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap()
 }
 
 /// A copy of a directory in which the first value of a tensor is NaN.

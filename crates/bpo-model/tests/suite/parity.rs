@@ -3,38 +3,31 @@
 //! `BPO_GOLDEN` names another golden directory of the same layout; `BPO_TEST_DEVICE=libtorch`
 //! another device.
 
+mod several;
+
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
-use crate::support::{Golden, close, device, floats};
+use crate::support::{Golden, close, device, floats, input};
 use bpo_distort::diffusion;
 use bpo_model::{
-    Adapters, ContrastInput, ImageInput, Llava, LoadOptions, ModelInput, PixelValues, Prompt, ScoreBatch,
-    TokenizedCompletion,
+    Adapters, ContrastInput, ImageInput, LoadOptions, ModelInput, PixelValues, Prompt, ScoreBatch,
+    TokenizedCompletion, Vlm,
 };
 use bpo_pairs::{FinishReason, Sampling};
-use burn::tensor::{FloatDType, Tensor, TensorData};
+use burn::tensor::FloatDType;
 
 const CONDITIONS: [&str; 3] = ["clean", "noise500", "noise900"];
 
-fn model(golden: &Golden) -> Llava {
-    Llava::from_pretrained(&golden.checkpoint(), &LoadOptions::default(), &device()).unwrap()
+fn model(golden: &Golden) -> Vlm {
+    Vlm::from_pretrained(&golden.checkpoint(), &LoadOptions::default(), &device()).unwrap()
 }
 
-fn pixels(golden: &Golden, condition: &str) -> Tensor<4> {
-    let (values, shape) = golden.floats(&format!("{condition}.pixel_values"));
-    Tensor::from_data(TensorData::new(values, shape), &device())
-}
-
-fn image(golden: &Golden, condition: &str, i: usize) -> PixelValues {
+fn image(golden: &Golden, model: &Vlm, condition: &str, i: usize) -> ImageInput {
     let (values, shape) = golden.floats(&format!("{condition}.pixel_values"));
     let size = shape[1..].iter().product::<usize>();
-    PixelValues {
-        data: values[i * size..(i + 1) * size].to_vec(),
-        channels: shape[1],
-        height: shape[2],
-        width: shape[3],
-    }
+    let data = values[i * size..(i + 1) * size].to_vec();
+    input(model, &PixelValues { data, channels: shape[1], height: shape[2], width: shape[3] })
 }
 
 #[test]
@@ -56,11 +49,14 @@ fn vision_features_and_projector() {
     let golden = Golden::open();
     let model = model(&golden);
     for condition in CONDITIONS {
-        let features = model.encode_images(pixels(&golden, condition), Adapters::Off);
         let (expected, shape) = golden.floats(&format!("{condition}.vision"));
-        assert_eq!(features.dims().to_vec(), shape);
-        close(&floats(features.clone()), &expected, 1e-4, &format!("{condition} vision"));
-        let projected = model.project(features, Adapters::Off);
+        let images: Vec<_> = (0..shape[0]).map(|i| image(&golden, &model, condition, i)).collect();
+        let layouts: Vec<_> = images.iter().map(|image| &image.layout).collect();
+        let features = model.encode_images(&images.iter().collect::<Vec<_>>(), Adapters::Off).unwrap();
+        assert_eq!(features.values().dims().to_vec(), [shape[0] * shape[1], shape[2]]);
+        assert_eq!((features.images(), features.rows(1)), (shape[0], shape[1]..2 * shape[1]));
+        close(&floats(features.values()), &expected, 1e-4, &format!("{condition} vision"));
+        let projected = model.project(&features, &layouts, Adapters::Off).values();
         let (expected, _) = golden.floats(&format!("{condition}.projector"));
         close(&floats(projected), &expected, 1e-4, &format!("{condition} projector"));
     }
@@ -77,10 +73,10 @@ fn token_and_summed_log_probs_with_a_shared_prefix() {
                 let answered = |side: &str| {
                     TokenizedCompletion::new(golden.ids(&format!("p{i}.{side}.input_ids")), answer_start)
                 };
-                (Some(i), vec![answered("chosen"), answered("rejected")])
+                (vec![i], vec![answered("chosen"), answered("rejected")])
             })
             .collect();
-        let images = (0..golden.prompts()).map(|i| image(&golden, condition, i)).collect();
+        let images = (0..golden.prompts()).map(|i| image(&golden, &model, condition, i)).collect();
         let batch = ScoreBatch::new(model.config(), images, &groups).unwrap();
         let (logps, mask) = model.completion_logps(&batch, Adapters::On).unwrap();
         let width = logps.dims()[1];
@@ -111,7 +107,8 @@ fn logits_at_response_positions() {
             for side in ["chosen", "rejected"] {
                 let ids = golden.ids(&format!("p{i}.{side}.input_ids"));
                 let (expected, shape) = golden.floats(&format!("{condition}.p{i}.{side}.logits"));
-                let logits = model.logits(&ids, Some(&image(&golden, condition, i)), Adapters::On).unwrap();
+                let logits =
+                    model.logits(&ids, &[image(&golden, &model, condition, i)], Adapters::On).unwrap();
                 let [tokens, vocab] = logits.dims();
                 assert_eq!(vocab, shape[1]);
                 let rows = logits.narrow(0, tokens - 1 - shape[0], shape[0]);
@@ -131,7 +128,7 @@ fn greedy_tokens_batched_and_alone() {
                 let tokens = golden.ids(&format!("{condition}.p{i}.greedy_ids")).len();
                 let ids = golden.ids(&format!("p{i}.prompt_ids"));
                 Prompt::new(
-                    ModelInput::new(ids, ImageInput::of(image(&golden, condition, i))),
+                    ModelInput::new(ids, vec![image(&golden, &model, condition, i)]),
                     Sampling::greedy(tokens),
                 )
             })
@@ -161,7 +158,7 @@ fn greedy_tokens_continuous() {
             let tokens = (place * 5) % (expected(i).len() + 1);
             let seen = ModelInput::new(
                 golden.ids(&format!("p{i}.prompt_ids")),
-                ImageInput::of(image(&golden, condition, i)),
+                vec![image(&golden, &model, condition, i)],
             );
             let prompt = Prompt::new(seen.clone(), Sampling::greedy(tokens));
             // a contrast with itself changes nothing, and takes two rows
@@ -189,7 +186,7 @@ fn answers_are_passed_on_when_they_end() {
     let model = model(&golden);
     let prompt = |tokens| {
         let ids = golden.ids("p0.prompt_ids");
-        let input = ModelInput::new(ids, ImageInput::of(image(&golden, CONDITIONS[0], 0)));
+        let input = ModelInput::new(ids, vec![image(&golden, &model, CONDITIONS[0], 0)]);
         Prompt::new(input, Sampling::greedy(tokens))
     };
     let prompts = [5, 2, 0, 3].map(prompt);
@@ -219,7 +216,7 @@ fn draws_are_those_of_a_prompt_alone() {
             let i = place % golden.prompts();
             let seen = ModelInput::new(
                 golden.ids(&format!("p{i}.prompt_ids")),
-                ImageInput::of(image(&golden, "clean", i)),
+                vec![image(&golden, &model, "clean", i)],
             );
             let tokens = 3 + 2 * (place % 4);
             Prompt::new(seen, Sampling::greedy(tokens).with_temperature(1.0).with_seed(place as u64))
@@ -254,11 +251,11 @@ fn half_precision_is_near() {
             continue;
         }
         let options = LoadOptions::default().with_dtype(dtype);
-        let model = Llava::from_pretrained(&golden.checkpoint(), &options, &device()).unwrap();
+        let model = Vlm::from_pretrained(&golden.checkpoint(), &options, &device()).unwrap();
         for i in 0..golden.prompts() {
             let ids = golden.ids(&format!("p{i}.chosen.input_ids"));
             let (expected, shape) = golden.floats(&format!("clean.p{i}.chosen.logits"));
-            let logits = model.logits(&ids, Some(&image(&golden, "clean", i)), Adapters::On).unwrap();
+            let logits = model.logits(&ids, &[image(&golden, &model, "clean", i)], Adapters::On).unwrap();
             let [tokens, _] = logits.dims();
             let rows = logits.narrow(0, tokens - 1 - shape[0], shape[0]);
             close(&floats(rows), &expected, off, &format!("{dtype:?} p{i} logits"));

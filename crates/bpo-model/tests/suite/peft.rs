@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Golden, device, floats, gradients, read_json, root, waved};
+use crate::support::{Golden, device, floats, gradients, input, read_json, root, waved};
 use bpo_model::{
-    Adapters, Llava, LoadOptions, LoraConfig, ModulePatterns, PixelValues, TargetModules, load_adapter,
+    Adapters, LoadOptions, LoraConfig, ModulePatterns, PixelValues, TargetModules, Vlm, load_adapter,
     merge_checkpoint, save_adapter,
 };
 use burn::module::Module;
@@ -75,18 +75,18 @@ impl Place {
     }
 }
 
-fn load(dir: &Path) -> Llava {
-    Llava::from_pretrained(dir, &LoadOptions::default(), &device()).unwrap()
+fn load(dir: &Path) -> Vlm {
+    Vlm::from_pretrained(dir, &LoadOptions::default(), &device()).unwrap()
 }
 
 /// Log-probability of the first golden answer.
-fn logp(model: &Llava, adapters: Adapters) -> f64 {
+fn logp(model: &Vlm, adapters: Adapters) -> f64 {
     let golden = Golden::open();
     let (values, shape) = golden.floats("clean.pixel_values");
     let data = values[..shape[1..].iter().product()].to_vec();
     let pixels = PixelValues { data, channels: shape[1], height: shape[2], width: shape[3] };
     let (ids, start) = (golden.ids("p0.chosen.input_ids"), golden.ids("p0.prompt_ids").len());
-    let logits = model.logits(&ids, Some(&pixels), adapters).unwrap();
+    let logits = model.logits(&ids, &[input(model, &pixels)], adapters).unwrap();
     let vocabulary = logits.dims()[1];
     let logps = floats(log_softmax(logits, 1));
     (start..ids.len()).map(|at| f64::from(logps[(at - 1) * vocabulary + ids[at] as usize])).sum()
@@ -191,7 +191,9 @@ fn a_head_and_single_linears_of_the_projector_are_trained() {
         let model = waved(fresh.train());
         assert!((logp(&model.valid(), Adapters::On) - plain).abs() > 1e-2);
         near(logp(&model.valid(), Adapters::Off), plain, "off");
-        let logits = model.logits(&golden.ids("p0.chosen.input_ids"), Some(&pixels), Adapters::On).unwrap();
+        let logits = model
+            .logits(&golden.ids("p0.chosen.input_ids"), &[input(&model, &pixels)], Adapters::On)
+            .unwrap();
         let found = gradients(&model, log_softmax(logits, 1).powi_scalar(2).sum());
         for part in parts {
             let gradient: &TensorData = &found[part];

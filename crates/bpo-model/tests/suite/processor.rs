@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::support::{Golden, read_json, root};
 use bpo_distort::{DistortError, ImageLimits, load_rgb};
-use bpo_model::{ImageProcessor, PixelValues, Processor, ProcessorError, TextProcessor};
+use bpo_model::{ImageLayout, ImageProcessor, PixelValues, Processor, ProcessorError, TextProcessor};
 use bpo_pairs::Turn;
 use image::{Rgb, RgbImage};
 use serde_json::Value;
@@ -146,12 +146,12 @@ fn files_of_every_kind_give_the_values_of_transformers() {
 #[test]
 fn special_tokens_come_from_the_template_only() {
     let golden = Golden::open();
-    let processor = Processor::from_dir(golden.checkpoint()).unwrap();
+    let processor = crate::support::processor(&golden.checkpoint());
     let special = processor.text.special();
     let (bos, eos) = (special.bos.as_ref().unwrap().text.clone(), special.eos.text.clone());
     let turn = |text: &str| [Turn::new("What?", text)];
     let count = |history: &[Turn], prompt: &str, answer: &str| -> Result<[usize; 2], ProcessorError> {
-        let ids = processor.encode_completion(None, history, prompt, answer, 0)?.ids;
+        let ids = processor.encode_completion(None, history, prompt, answer, &[])?.ids;
         let count = |id| ids.iter().filter(|found| **found == id).count();
         Ok([count(special.bos.as_ref().unwrap().id), count(special.eos.id)])
     };
@@ -181,12 +181,13 @@ fn ids_equal_those_of_transformers() {
     let image_tokens = number(&report["image_tokens"]);
     let processor = TextProcessor::from_dir(golden.checkpoint()).unwrap();
     assert_eq!(processor.special().image.id as usize, number(&report["image_token_id"]));
+    let image = ImageLayout::plain(processor.special().image.id, image_tokens);
     for (i, texts) in report["prompts"].as_array().unwrap().iter().enumerate() {
         let prompt = text(&texts["prompt"]);
-        let prompt_ids = processor.encode_prompt(prompt, image_tokens).unwrap();
+        let prompt_ids = processor.encode_prompt(prompt, &[&image]).unwrap();
         assert_eq!(prompt_ids, golden.ids(&format!("p{i}.prompt_ids")));
         for side in ["chosen", "rejected"] {
-            let answered = processor.encode_completion(prompt, text(&texts[side]), image_tokens).unwrap();
+            let answered = processor.encode_completion(prompt, text(&texts[side]), &[&image]).unwrap();
             assert_eq!(answered.ids, golden.ids(&format!("p{i}.{side}.input_ids")), "{i} {side}");
             assert_eq!(answered.prompt(), prompt_ids, "{i} {side}");
         }
@@ -196,18 +197,19 @@ fn ids_equal_those_of_transformers() {
 /// Properties of every conversation, whatever the template.
 fn check_conversation(
     processor: &Processor,
-    image_tokens: usize,
+    images: &[&ImageLayout],
     history: &[Turn],
     prompt: &str,
     answer: &str,
 ) {
     let special = processor.text.special();
-    let prompt_ids = processor.prompt_ids(None, history, prompt, image_tokens).unwrap();
-    let answered = processor.encode_completion(None, history, prompt, answer, image_tokens).unwrap();
+    let prompt_ids = processor.prompt_ids(None, history, prompt, images).unwrap();
+    let answered = processor.encode_completion(None, history, prompt, answer, images).unwrap();
     let count = |ids: &[u32], id: u32| ids.iter().filter(|other| **other == id).count();
 
     // an answer may merge with the last token of its prompt only
     assert!(answered.prompt().len() + 1 >= prompt_ids.len());
+    let image_tokens: usize = images.iter().map(|image| image.tokens()).sum();
     assert_eq!(count(&answered.ids, special.image.id), image_tokens);
     if let Some(bos) = &special.bos {
         assert_eq!((answered.ids[0], count(&answered.ids, bos.id)), (bos.id, 1));
@@ -216,39 +218,41 @@ fn check_conversation(
     assert_eq!(count(answered.answer(), special.eos.id), 1);
     let decoded = processor.text.decode(&answered.ids, true).unwrap();
     assert!(decoded.ends_with(answer), "{decoded:?} does not end with {answer:?}");
-    let with_eos = processor.encode_completion(
-        None,
-        history,
-        prompt,
-        &format!("{answer}{}", special.eos.text),
-        image_tokens,
-    );
+    let with_eos =
+        processor.encode_completion(None, history, prompt, &format!("{answer}{}", special.eos.text), images);
     assert_eq!(with_eos.unwrap(), answered);
 }
 
 #[test]
 fn conversations_of_the_photographs() {
-    let processor = Processor::from_dir(Golden::open().checkpoint()).unwrap();
+    let processor = crate::support::processor(&Golden::open().checkpoint());
     let image_tokens = number(&report()["image_tokens"]);
     let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/photos");
     let mut images = 0;
     for sample in read_json(&photos.join("llava.json")).as_array().unwrap() {
-        let image_tokens = match &sample["image"] {
+        let image = match &sample["image"] {
             Value::String(name) => {
                 images += 1;
-                let pixels = processor
-                    .image
-                    .process(&load_rgb(photos.join(name), &ImageLimits::default()).unwrap())
-                    .unwrap();
-                assert_eq!(pixels.data.len(), pixels.channels * pixels.height * pixels.width);
-                image_tokens
+                let image = load_rgb(photos.join(name), &ImageLimits::default()).unwrap();
+                let input = processor.image.process(&image).unwrap();
+                for tile in &input.tiles {
+                    assert_eq!(tile.data.len(), tile.channels * tile.height * tile.width);
+                }
+                assert_eq!(input.tokens(), image_tokens);
+                // the layout follows from the size
+                let layout = processor.image.layout(image.width(), image.height()).unwrap();
+                assert_eq!(layout, input.layout);
+                Some(layout)
             }
-            _ => 0,
+            _ => None,
         };
         let mut history = Vec::new();
         for turn in sample["conversations"].as_array().unwrap().chunks_exact(2) {
             let (prompt, answer) = (text(&turn[0]["value"]), text(&turn[1]["value"]));
-            check_conversation(&processor, image_tokens, &history, prompt, answer);
+            let one: Vec<_> = image.iter().collect();
+            check_conversation(&processor, &one, &history, prompt, answer);
+            // the first turn has all images
+            check_conversation(&processor, &[one.clone(), one].concat(), &history, prompt, answer);
             history.push(Turn::new(prompt, answer));
         }
     }
@@ -257,15 +261,15 @@ fn conversations_of_the_photographs() {
 
 #[test]
 fn unusual_texts() {
-    let processor = Processor::from_dir(Golden::open().checkpoint()).unwrap();
-    let image_tokens = number(&report()["image_tokens"]);
+    let processor = crate::support::processor(&Golden::open().checkpoint());
+    let image = processor.image.layout(40, 30).unwrap();
     for (prompt, answer) in [
         ("", "Yes."),
         ("<image>", "Yes."),
         ("What is it?\n<image>", "Ein Café um 7:45, 猫 🐈."),
         ("two\nlines\n\n<image>", "three\n\nmore\nlines"),
     ] {
-        check_conversation(&processor, image_tokens, &[], prompt, answer);
-        check_conversation(&processor, image_tokens, &[Turn::new(prompt, answer)], "And now?", answer);
+        check_conversation(&processor, &[&image], &[], prompt, answer);
+        check_conversation(&processor, &[&image], &[Turn::new(prompt, answer)], "And now?", answer);
     }
 }

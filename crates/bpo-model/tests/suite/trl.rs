@@ -1,6 +1,6 @@
 //! Compares losses and gradients with TRL's DPOTrainer and PEFT, on the golden batch and adapter.
 
-use crate::support::{Golden, close, device, floats, gradients, root, tensor_floats, waved};
+use crate::support::{Golden, close, device, floats, gradients, input, llava, root, tensor_floats, waved};
 use crate::trl_batch::Batch;
 use crate::trl_losses;
 use bpo_dpo::loss::{Loss, Objective, PairLogps, PerPair, wpo_weights};
@@ -8,19 +8,19 @@ use bpo_dpo::{Adapters, Policy, global_norm};
 use bpo_model::ScoreBatch;
 use bpo_model::TokenizedCompletion;
 use bpo_model::load_adapter;
-use bpo_model::{Llava, LoadOptions, LoraConfig};
+use bpo_model::{LoadOptions, LoraConfig, Vlm};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Bool, FloatDType, Tensor};
 
-fn policy() -> Llava {
+fn policy() -> Vlm {
     policy_of(FloatDType::F32)
 }
 
-fn policy_of(dtype: FloatDType) -> Llava {
+fn policy_of(dtype: FloatDType) -> Vlm {
     let golden = Golden::open();
     let options = LoadOptions::default().with_dtype(dtype);
-    let model = Llava::from_pretrained(&golden.checkpoint(), &options, &device()).unwrap();
+    let model = Vlm::from_pretrained(&golden.checkpoint(), &options, &device()).unwrap();
     load_adapter(model, &root().join("trl/adapter")).unwrap().0
 }
 
@@ -63,12 +63,12 @@ fn log_probs_and_gradients() {
 }
 
 /// A model without grouped queries, with random weights and an adapter.
-fn policy_of_plain_heads(dtype: FloatDType) -> Llava {
-    let mut config = policy().config().clone();
+fn policy_of_plain_heads(dtype: FloatDType) -> Vlm {
+    let mut config = llava(&policy()).clone();
     config.text_config.num_key_value_heads = None;
     let options = LoadOptions::default().with_dtype(dtype);
     let lora = LoraConfig::default().with_rank(4, 4.0);
-    waved(Llava::random(config, 0, &options, &device()).with_lora(&lora, 0).unwrap())
+    waved(Vlm::random(config, 0, &options, &device()).with_lora(&lora, 0).unwrap())
 }
 
 /// The backward pass in half precision against f32: the error of each parameter's gradient,
@@ -203,8 +203,9 @@ fn statistics_are_those_of_all_logits() {
     let n = batch.pairs();
     for (at, row) in (0..n).flat_map(|i| [i, n + i]).enumerate() {
         let TokenizedCompletion { ids, answer_start, .. } = &batch.sequences[row];
-        let logits =
-            model.logits(ids, Some(&batch.images[row]), bpo_model::Adapters::On).expect("a sequence");
+        let logits = model
+            .logits(ids, &[input(&model, &batch.images[row])], bpo_model::Adapters::On)
+            .expect("a sequence");
         let [_, vocab] = logits.dims();
         let values = floats(logits.flatten::<1>(0, 1));
         let mut expected: [Vec<f32>; 4] = Default::default();
@@ -249,7 +250,7 @@ fn batch_composition_changes_nothing() {
     let apart = sums(&batch.apart(&model));
     close(&apart, &together, 1e-5, "apart");
     for i in 0..batch.pairs() {
-        let group = (Some(0), vec![batch.sequences[i].clone(), batch.sequences[batch.pairs() + i].clone()]);
+        let group = (vec![0], vec![batch.sequences[i].clone(), batch.sequences[batch.pairs() + i].clone()]);
         let alone = sums(&batch.score_batch(&model, vec![batch.images[i].clone()], &[group]));
         close(&alone, &together[2 * i..2 * i + 2], 1e-5, "alone");
     }

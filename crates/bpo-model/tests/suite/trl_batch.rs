@@ -1,11 +1,11 @@
 //! The batch of TRL's collator for the golden pairs.
 
 use bpo_dpo::loss::PairRows;
-use bpo_model::Llava;
 use bpo_model::ScoreBatch;
+use bpo_model::Vlm;
 use bpo_model::{PixelValues, TokenizedCompletion};
 
-use crate::support::{root, tensor_floats, tensor_ints};
+use crate::support::{input, root, tensor_floats, tensor_ints};
 
 /// The collated batch: rows are all chosen, then all rejected completions.
 pub struct Batch {
@@ -46,32 +46,33 @@ impl Batch {
     }
 
     /// One group per pair, with its image once.
-    pub fn grouped(&self, model: &Llava) -> ScoreBatch {
+    pub fn grouped(&self, model: &Vlm) -> ScoreBatch {
         let n = self.pairs();
         let groups: Vec<_> = (0..n)
-            .map(|i| (Some(i), vec![self.sequences[i].clone(), self.sequences[n + i].clone()]))
+            .map(|i| (vec![i], vec![self.sequences[i].clone(), self.sequences[n + i].clone()]))
             .collect();
         self.score_batch(model, self.images[..n].to_vec(), &groups)
     }
 
     /// One group per completion, with nothing shared.
-    pub fn apart(&self, model: &Llava) -> ScoreBatch {
+    pub fn apart(&self, model: &Vlm) -> ScoreBatch {
         let n = self.pairs();
         let order = (0..n).flat_map(|i| [i, n + i]);
         let groups: Vec<_> = order
             .clone()
             .enumerate()
-            .map(|(at, row)| (Some(at), vec![self.sequences[row].clone()]))
+            .map(|(at, row)| (vec![at], vec![self.sequences[row].clone()]))
             .collect();
         self.score_batch(model, order.map(|row| self.images[row].clone()).collect(), &groups)
     }
 
     pub fn score_batch(
         &self,
-        model: &Llava,
+        model: &Vlm,
         images: Vec<PixelValues>,
-        groups: &[(Option<usize>, Vec<TokenizedCompletion>)],
+        groups: &[(Vec<usize>, Vec<TokenizedCompletion>)],
     ) -> ScoreBatch {
+        let images = images.iter().map(|image| input(model, image)).collect();
         ScoreBatch::new(model.config(), images, groups).unwrap()
     }
 

@@ -8,7 +8,7 @@ use crate::trl_batch::Batch;
 use bpo_dpo::{Collate, Control, DpoConfig, PromptGroup, Reference, Schedule, StepMetrics, Trainer};
 use bpo_model::ScoreBatch;
 use bpo_model::load_adapter;
-use bpo_model::{Llava, LoadOptions};
+use bpo_model::{LoadOptions, Vlm};
 use bpo_pairs::{CompletionKind, PreferencePair};
 use burn::module::Module;
 use serde_json::Value;
@@ -16,7 +16,7 @@ use serde_json::Value;
 /// Collates the golden sequences of pairs, which are named by their numbers.
 struct Fixed {
     batch: Batch,
-    model: Llava,
+    model: Vlm,
 }
 
 impl Collate for Fixed {
@@ -30,13 +30,13 @@ impl Collate for Fixed {
             group.completions.iter().map(|row| self.batch.sequences[number(row)].clone()).collect()
         };
         let groups: Vec<_> =
-            groups.iter().enumerate().map(|(at, group)| (Some(at), sequences(group))).collect();
+            groups.iter().enumerate().map(|(at, group)| (vec![at], sequences(group))).collect();
         Ok(self.batch.score_batch(&self.model, images, &groups))
     }
 }
 
-fn model() -> Llava {
-    Llava::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap()
+fn model() -> Vlm {
+    Vlm::from_pretrained(&Golden::open().checkpoint(), &LoadOptions::default(), &device()).unwrap()
 }
 
 fn pairs(count: usize) -> Vec<PreferencePair> {
@@ -69,7 +69,7 @@ fn config(settings: &Value, steps: usize) -> DpoConfig {
         .with_max_steps(Some(steps))
 }
 
-fn compare(name: &str, policy: Llava, reference: Llava) {
+fn compare(name: &str, policy: Vlm, reference: Vlm) {
     let golden = read_json(&root().join("trl/steps.json"));
     let column = |key: &str| -> Vec<f64> {
         golden[name][key].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()

@@ -1,5 +1,7 @@
 //! `[full_finetune]`: training of the model's weights.
 
+#[cfg(feature = "model")]
+use bpo_model::ModelPart;
 use serde::{Deserialize, Serialize};
 
 /// `[full_finetune]`: trains the model's weights instead of adapters. The section says which parts
@@ -24,15 +26,15 @@ impl Default for FullFinetuneSection {
 }
 
 impl FullFinetuneSection {
-    /// Returns whether the parameter of [`Llava`](bpo_model::Llava) with this module path is
+    /// Returns whether the parameter of [`Vlm`](bpo_model::Vlm) with this module path is
     /// trained.
     pub fn trains(&self, path: &str) -> bool {
-        let parts = [
-            (self.language_model, &["language_model.", "lm_head."][..]),
-            (self.projector, &["multi_modal_projector."]),
-            (self.vision_tower, &["vision_tower."]),
-        ];
-        parts.into_iter().any(|(on, names)| on && names.iter().any(|name| path.starts_with(name)))
+        match ModelPart::of_path(path) {
+            Some(ModelPart::LanguageModel) => self.language_model,
+            Some(ModelPart::Projector) => self.projector,
+            Some(ModelPart::VisionTower) => self.vision_tower,
+            None => false,
+        }
     }
 
     /// Returns whether any part is trained.

@@ -47,7 +47,7 @@ r = 32
 lora_alpha = 256.0
 lora_dropout = 0.05
 target_modules = "all-linear"
-modules_to_save = ["multi_modal_projector"]
+modules_to_save = ["projector"]
 
 [train]
 beta = 0.1

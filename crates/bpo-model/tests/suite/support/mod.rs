@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bpo_distort::diffusion::Coefficients;
+use bpo_model::{ImageInput, LlavaConfig, PixelValues, Processor, Vlm, VlmConfig};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -100,6 +101,22 @@ pub fn device() -> Device {
 #[cfg(any(feature = "test-libtorch", feature = "test-cuda"))]
 fn index(name: &str, devices: &str) -> usize {
     name.strip_prefix(devices).map_or(0, |index| index.parse().unwrap())
+}
+
+/// The configuration of a LLaVA model.
+pub fn llava(model: &Vlm) -> &LlavaConfig {
+    let VlmConfig::Llava(config) = model.config() else { panic!("another family") };
+    config
+}
+
+/// An image whose pixels are normalized.
+pub fn input(model: &Vlm, pixels: &PixelValues) -> ImageInput {
+    llava(model).input(pixels.clone())
+}
+
+/// The processor of a checkpoint.
+pub fn processor(dir: &Path) -> Processor {
+    Processor::from_dir(dir, &VlmConfig::from_dir(dir).unwrap()).unwrap()
 }
 
 pub fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {

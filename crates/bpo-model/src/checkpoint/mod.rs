@@ -1,0 +1,19 @@
+//! Safetensors checkpoints: the file of each weight, its names, and its conversion to a tensor.
+
+mod convert;
+mod finite;
+mod hints;
+mod index;
+#[cfg(feature = "tch")]
+mod libtorch;
+mod load;
+mod rewrite;
+mod save;
+mod stored;
+
+pub(crate) use finite::to_bytes;
+pub(crate) use hints::families;
+pub use index::{TensorEntry, WeightIndex};
+pub(crate) use load::WeightLoader;
+pub(crate) use rewrite::rewrite;
+pub(crate) use stored::Stored;

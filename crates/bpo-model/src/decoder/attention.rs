@@ -1,0 +1,86 @@
+//! Grouped-query attention with rotary positions.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+
+use super::rope::RopeTables;
+use crate::checkpoint::WeightLoader;
+use crate::decoder::DecoderConfig;
+use crate::kernels::rotate;
+use crate::lora::{Adapters, Linear};
+
+/// The projections around `softmax(q k^T / sqrt(d) + mask) v`. Several query heads share one head
+/// of keys and values.
+#[derive(Module, Debug)]
+pub(super) struct Attention {
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    o_proj: Linear,
+    #[module(skip)]
+    width: usize,
+}
+
+impl Attention {
+    pub(super) fn load(weights: &mut WeightLoader, name: &str, config: &DecoderConfig) -> Self {
+        let (hidden, width) = (config.hidden_size, config.head_dim());
+        let (heads, kv_heads) = (config.num_attention_heads, config.kv_heads());
+        let mut linear = |part: &str, d_in, d_out| {
+            Linear::load(weights, &format!("{name}.{part}"), d_in, d_out, config.attention_bias)
+        };
+        Self {
+            q_proj: linear("q_proj", hidden, heads * width),
+            k_proj: linear("k_proj", hidden, kv_heads * width),
+            v_proj: linear("v_proj", hidden, kv_heads * width),
+            o_proj: linear("o_proj", heads * width, hidden),
+            width,
+        }
+    }
+
+    pub(super) fn linears_mut(&mut self) -> [&mut Linear; 4] {
+        [&mut self.q_proj, &mut self.k_proj, &mut self.v_proj, &mut self.o_proj]
+    }
+
+    /// Queries with rotary positions applied: `[.., hidden]` to `[tokens, heads, head_dim]`, with
+    /// the tokens of all rows in one dimension.
+    pub(super) fn queries<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        tables: &RopeTables,
+        adapters: Adapters,
+    ) -> Tensor<3> {
+        rotate(self.heads(&self.q_proj, x, adapters), tables)
+    }
+
+    /// Keys with rotary positions applied, and values: `[.., hidden]` to `[tokens, kv heads,
+    /// head_dim]` each.
+    pub(super) fn keys_and_values<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        tables: &RopeTables,
+        adapters: Adapters,
+    ) -> (Tensor<3>, Tensor<3>) {
+        let k = rotate(self.heads(&self.k_proj, x.clone(), adapters), tables);
+        (k, self.heads(&self.v_proj, x, adapters))
+    }
+
+    /// The output projection of mixed values: `[tokens, heads, head_dim]` to `shape` with the last
+    /// dimension replaced by the hidden size.
+    pub(super) fn output<const D: usize>(
+        &self,
+        mixed: Tensor<3>,
+        mut shape: [usize; D],
+        adapters: Adapters,
+    ) -> Tensor<D> {
+        let [_, heads, width] = mixed.dims();
+        shape[D - 1] = heads * width;
+        self.o_proj.forward(mixed.reshape(shape), adapters)
+    }
+
+    fn heads<const D: usize>(&self, linear: &Linear, x: Tensor<D>, adapters: Adapters) -> Tensor<3> {
+        let tokens = x.dims()[..D - 1].iter().product();
+        let y = linear.forward(x, adapters);
+        let heads = y.dims()[D - 1] / self.width;
+        y.reshape([tokens, heads, self.width])
+    }
+}

@@ -1,0 +1,96 @@
+//! The language model: Llama (Touvron et al., 2023), as transformers' `LlamaModel` runs it.
+
+mod attention;
+mod causal;
+mod config;
+mod kv;
+mod layer;
+mod positions;
+mod rope;
+mod shared;
+
+pub(crate) use causal::causal_mask;
+pub use config::{DecoderConfig, RopeParameters};
+pub(crate) use kv::Placed;
+pub(crate) use kv::{CollectKv, KvCache, KvStore, NoKv};
+pub(crate) use positions::Positions;
+pub(crate) use rope::{Rope, RopeTables};
+pub(crate) use shared::Shared;
+
+use burn::module::{Module, Param};
+use burn::nn::RmsNorm;
+use burn::tensor::{Int, Tensor};
+
+use crate::checkpoint::WeightLoader;
+use crate::kernels::{attention, prepared, rms_norm, with_turns};
+use crate::layers::load_rms_norm;
+use crate::lora::{Adapters, Linear};
+use layer::DecoderLayer;
+
+/// The embedding, the decoder layers and the last norm. The head belongs to
+/// [`Vlm`](crate::Vlm).
+#[derive(Module, Debug)]
+pub struct Decoder {
+    /// `[vocab, hidden]`
+    pub embed_tokens: Param<Tensor<2>>,
+    layers: Vec<DecoderLayer>,
+    norm: RmsNorm,
+}
+
+impl Decoder {
+    /// Loads the language model's weights.
+    pub(crate) fn load(weights: &mut WeightLoader, config: &DecoderConfig) -> Self {
+        let hidden = config.hidden_size;
+        Self {
+            embed_tokens: weights.param("language_model.embed_tokens.weight", [config.vocab_size, hidden]),
+            layers: (0..config.num_hidden_layers)
+                .map(|i| DecoderLayer::load(weights, &format!("language_model.layers.{i}"), config))
+                .collect(),
+            norm: load_rms_norm(weights, "language_model.norm", hidden, config.rms_norm_eps),
+        }
+    }
+
+    /// Embeds token ids: `[n]` to `[n, hidden]`.
+    pub(crate) fn embed(&self, ids: Tensor<1, Int>) -> Tensor<2> {
+        self.embed_tokens.val().select(0, ids)
+    }
+
+    /// The linears of all layers.
+    pub(crate) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        self.layers.iter_mut().flat_map(DecoderLayer::linears_mut)
+    }
+
+    /// Runs the decoder layers and the last norm.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, tokens, hidden]`
+    /// - `tables`: of the positions of all rows' tokens, `[rows * tokens, 1, head_dim]`
+    /// - `mask`: `[rows, 1, tokens, keys]`, added to the scores; `keys` counts the tokens in `kv`
+    ///   and the new ones
+    /// - output: `[rows, tokens, hidden]`
+    pub(crate) fn forward(
+        &self,
+        mut x: Tensor<3>,
+        tables: &RopeTables,
+        mask: &Tensor<4>,
+        kv: &mut impl KvStore,
+        adapters: Adapters,
+    ) -> Tensor<3> {
+        let [rows, tokens, _] = x.dims();
+        let split = |x: Tensor<3>| {
+            let [_, heads, width] = x.dims();
+            x.reshape([rows, tokens, heads, width]).swap_dims(1, 2)
+        };
+        let (mask, scale) = (prepared(mask.clone(), x.dtype()), tables.score_scale());
+        let tables = &with_turns(tables);
+        for (i, layer) in self.layers.iter().enumerate() {
+            let mut attend = |[q, k, v]: [Tensor<3>; 3]| {
+                let shape = q.dims();
+                let (k, v) = kv.extend(i, split(k), split(v));
+                attention(split(q), k, v, Some(&mask), scale).reshape(shape)
+            };
+            x = layer.forward(x, tables, 0, &mut attend, adapters);
+        }
+        rms_norm(x, &self.norm)
+    }
+}

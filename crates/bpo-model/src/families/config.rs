@@ -1,0 +1,156 @@
+//! The configuration of a model of any family.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::llava::LlavaConfig;
+use super::{FamilySpec, Projector};
+use crate::checkpoint::WeightLoader;
+use crate::decoder::{DecoderConfig, Positions};
+use crate::error::ModelError;
+use crate::input::{ImageInput, ImageLayout};
+use crate::processor::{Preprocess, Processor, ProcessorError};
+use crate::vision::{TowerSizes, VisionTower};
+
+/// The `config.json` of a supported model, by its family.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum VlmConfig {
+    /// LLaVA-1.5.
+    Llava(LlavaConfig),
+}
+
+/// What the configuration of a family tells the code that is common to all families.
+pub(crate) trait Family {
+    /// The names of the family.
+    fn spec(&self) -> &'static FamilySpec;
+
+    /// The configuration of the language model.
+    fn decoder(&self) -> &DecoderConfig;
+
+    /// Token id of an image feature.
+    fn image_token(&self) -> u32;
+
+    /// Whether the embedding is the head.
+    fn is_tied(&self) -> bool;
+
+    /// Loads the vision tower.
+    fn vision_tower(&self, weights: &mut WeightLoader) -> VisionTower;
+
+    /// Loads the projector.
+    fn projector(&self, weights: &mut WeightLoader) -> Projector;
+
+    /// Reads the settings of the image processor in a checkpoint directory.
+    fn preprocessor(&self, dir: &Path) -> Result<Arc<dyn Preprocess>, ProcessorError>;
+
+    /// Checks that the vision tower takes an image, and that the image has as many tokens as it
+    /// will have features.
+    fn check_image(&self, image: &ImageInput) -> Result<(), ModelError>;
+
+    /// The rotary positions of a row of tokens with the given images.
+    fn positions(&self, ids: &[u32], _images: &[&ImageLayout]) -> Positions {
+        Positions::sequential(0, ids.len())
+    }
+
+    /// Whether a module or weight takes part in the computation, by its path.
+    fn runs(&self, path: &str) -> bool;
+
+    /// Whether a checkpoint may have a weight that the model never uses, by its path.
+    fn is_unused(&self, path: &str) -> bool;
+
+    /// Sizes of the vision tower.
+    fn tower_sizes(&self) -> TowerSizes;
+}
+
+impl VlmConfig {
+    /// Reads `config.json` of a checkpoint directory and checks that the model is supported.
+    ///
+    /// # Errors
+    /// [`ModelError::NoConfig`], [`ModelError::Family`], [`ModelError::OriginalLlava`],
+    /// [`ModelError::Quantized`], [`ModelError::Json`], [`ModelError::Unsupported`] or
+    /// [`ModelError::OverLimit`]. The error names the key.
+    pub fn from_dir(dir: &Path) -> Result<Self, ModelError> {
+        let spec = FamilySpec::of_checkpoint(dir)?;
+        (spec.read)(&dir.join("config.json"))
+    }
+
+    pub(crate) fn family(&self) -> &dyn Family {
+        match self {
+            Self::Llava(config) => config,
+        }
+    }
+
+    /// The names of the family.
+    pub fn spec(&self) -> &'static FamilySpec {
+        self.family().spec()
+    }
+
+    /// The configuration of the language model.
+    pub fn decoder(&self) -> &DecoderConfig {
+        self.family().decoder()
+    }
+
+    /// Token id of an image feature.
+    pub fn image_token(&self) -> u32 {
+        self.family().image_token()
+    }
+
+    /// The longest sequence in tokens.
+    pub fn context(&self) -> usize {
+        self.decoder().max_position_embeddings
+    }
+
+    /// Whether the embedding is the head.
+    pub fn is_tied(&self) -> bool {
+        self.family().is_tied()
+    }
+
+    /// An id to pad with: any except the image token, which is counted.
+    pub(crate) fn padding(&self) -> u32 {
+        u32::from(self.image_token() == 0)
+    }
+
+    /// Checks that the processor's files belong to the same checkpoint as this configuration.
+    ///
+    /// # Errors
+    /// [`ModelError::ImageToken`], [`ModelError::ImageSize`] or [`ModelError::TokenOutside`].
+    pub fn check_processor(&self, processor: &Processor) -> Result<(), ModelError> {
+        let special = processor.text.special();
+        let found = special.image.id;
+        if found != self.image_token() {
+            return Err(ModelError::ImageToken { expected: self.image_token(), found });
+        }
+        let probe = processor.image.process(&image::RgbImage::new(2, 2))?;
+        let ids: Vec<_> = special.bos.iter().chain([&special.end]).map(|token| token.id).collect();
+        self.check_input(&ids, &[probe])
+    }
+
+    /// Checks that images and token ids fit this model.
+    ///
+    /// # Errors
+    /// [`ModelError::ImageSize`] if an image has another size than the vision tower takes;
+    /// [`ModelError::ImageTokens`] if the layout of an image has another number of tokens than the
+    /// image gives features; [`ModelError::TokenOutside`] for an id outside of the vocabulary.
+    pub fn check_input(&self, ids: &[u32], images: &[ImageInput]) -> Result<(), ModelError> {
+        images.iter().try_for_each(|image| self.family().check_image(image))?;
+        self.check_ids(ids)
+    }
+
+    /// Checks that ids are in the vocabulary.
+    ///
+    /// # Errors
+    /// [`ModelError::TokenOutside`].
+    pub(crate) fn check_ids(&self, ids: &[u32]) -> Result<(), ModelError> {
+        let vocab = self.decoder().vocab_size;
+        match ids.iter().find(|id| **id as usize >= vocab && **id != self.image_token()) {
+            Some(id) => Err(ModelError::TokenOutside { id: *id, vocab }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<LlavaConfig> for VlmConfig {
+    fn from(config: LlavaConfig) -> Self {
+        Self::Llava(config)
+    }
+}

@@ -1,0 +1,110 @@
+//! Finds the model family of a checkpoint by its `config.json`. This comes before anything else is
+//! read, so the error names the family.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::{FamilySpec, llava};
+use crate::error::ModelError;
+use crate::json::read_json;
+
+/// Keys in `config.json` of LLaVA's original code, which transformers does not write.
+const ORIGINAL: [&str; 3] = ["mm_vision_tower", "mm_projector_type", "mm_hidden_size"];
+
+/// Files of LLaVA's original code in a checkpoint's directory.
+const ORIGINAL_FILES: [&str; 2] = ["mm_projector.bin", "non_lora_trainables.bin"];
+
+/// Finds the family of a checkpoint. A configuration without `model_type` is LLaVA's.
+///
+/// # Errors
+/// [`ModelError::OriginalLlava`], [`ModelError::NoConfig`], [`ModelError::Family`],
+/// [`ModelError::Quantized`] and [`ModelError::Json`].
+pub(crate) fn detect(dir: &Path) -> Result<&'static FamilySpec, ModelError> {
+    let path = &dir.join("config.json");
+    if !path.exists()
+        && let Some(file) = ORIGINAL_FILES.iter().find(|file| dir.join(file).exists())
+    {
+        return Err(ModelError::OriginalLlava { path: dir.into(), found: (*file).to_owned() });
+    }
+    if dir.is_dir() && !path.exists() {
+        return Err(ModelError::NoConfig { dir: dir.into() });
+    }
+    let config: Map<String, Value> = read_json(path)?;
+    let original = |found: String| Err(ModelError::OriginalLlava { path: path.into(), found });
+    if let Some(key) = ORIGINAL.iter().find(|key| config.contains_key(**key)) {
+        return original(format!("the key {key}"));
+    }
+    let architectures = config.get("architectures").and_then(Value::as_array);
+    if let Some(name) = architectures
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .find(|name| name.starts_with("Llava") && name.ends_with("ForCausalLM"))
+    {
+        return original(format!("the architecture {name}"));
+    }
+    if let Some(file) = ORIGINAL_FILES.iter().find(|file| dir.join(file).exists()) {
+        return original(format!("the file {file} beside it"));
+    }
+    let refuse = |key: &str, kind: &str| {
+        let name = known(kind).map(|name| format!(" ({name})")).unwrap_or_default();
+        Err(ModelError::Family { path: path.into(), found: format!("{key} is {kind}{name}") })
+    };
+    const KEY: &str = "model_type";
+    let model_type = at(&config, KEY).and_then(Value::as_str).unwrap_or(llava::SPEC.model_type);
+    if is_original(model_type) {
+        return original(format!("the model_type {model_type}"));
+    }
+    let Some(family) = FamilySpec::named(model_type) else { return refuse(KEY, model_type) };
+    for (key, kinds) in family.kinds {
+        // a missing key has the default of transformers, which is supported
+        if let Some(Value::String(kind)) = at(&config, key)
+            && !kinds.contains(&kind.as_str())
+        {
+            return refuse(key, kind);
+        }
+    }
+    for key in ["quantization_config", "text_config.quantization_config", "vision_config.quantization_config"]
+    {
+        if let Some(value) = at(&config, key) {
+            let method =
+                value.get("quant_method").and_then(Value::as_str).unwrap_or("method not given").to_owned();
+            return Err(ModelError::Quantized { path: path.into(), key: key.to_owned(), method });
+        }
+    }
+    Ok(family)
+}
+
+/// Whether this is a `model_type` of LLaVA's original code. They begin as those of transformers do.
+fn is_original(model_type: &str) -> bool {
+    ["llava_llama", "llava_mistral", "llava_mpt", "llava_qwen"].contains(&model_type)
+}
+
+/// The value at a dotted key. `None` if it is missing or null.
+fn at<'a>(config: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+    let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
+    let value = config.get(first)?;
+    rest.map_or(Some(value), |rest| value.get(rest)).filter(|value| !value.is_null())
+}
+
+/// The name of a model family.
+fn known(model_type: &str) -> Option<&'static str> {
+    const NAMES: [(&str, &str); 14] = [
+        ("llava_next", "LLaVA-NeXT, also called LLaVA-1.6"),
+        ("llava_next_video", "LLaVA-NeXT-Video"),
+        ("llava_onevision", "LLaVA-OneVision"),
+        ("vipllava", "ViP-LLaVA"),
+        ("video_llava", "Video-LLaVA"),
+        ("qwen2_vl", "Qwen2-VL"),
+        ("qwen2_5_vl", "Qwen2.5-VL"),
+        ("qwen3_vl", "Qwen3-VL"),
+        ("siglip_vision_model", "a SigLIP vision tower"),
+        ("qwen2", "a Qwen2 language model"),
+        ("qwen3", "a Qwen3 language model"),
+        ("mistral", "a Mistral language model, as in BakLLaVA"),
+        ("gemma2", "a Gemma 2 language model"),
+        ("phi3", "a Phi-3 language model"),
+    ];
+    NAMES.iter().find(|(name, _)| *name == model_type).map(|(_, name)| *name)
+}

@@ -1,0 +1,218 @@
+//! `config.json` of a LLaVA-1.5 checkpoint, with the defaults of transformers.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::model::LlavaProjector;
+use super::preprocess::LlavaPreprocessor;
+use crate::checkpoint::WeightLoader;
+use crate::decoder::DecoderConfig;
+use crate::error::ModelError;
+use crate::families::{Family, FamilySpec, Projector};
+use crate::input::{ImageInput, ImageLayout};
+use crate::json::read_json;
+use crate::layers::Activation;
+use crate::processor::{PixelValues, Preprocess, ProcessorError};
+use crate::vision::{ClipConfig, ClipVision, TowerSizes, VisionTower};
+
+/// The configuration of a model. Unknown keys of `config.json` are ignored.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(expecting = "an object")]
+#[non_exhaustive]
+pub struct LlavaConfig {
+    /// The image encoder.
+    pub vision_config: ClipConfig,
+    /// The language model.
+    pub text_config: DecoderConfig,
+    /// Token id of an image feature. Files have this key, `image_token_index`, or both: see
+    /// [`image_token`](Self::image_token).
+    #[serde(default)]
+    pub image_token_id: Option<u32>,
+    /// Token id of an image feature in older files.
+    #[serde(default)]
+    pub image_token_index: Option<u32>,
+    /// The hidden state that gives the image features; -2 is the last but one.
+    #[serde(default = "defaults::feature_layer")]
+    pub vision_feature_layer: FeatureLayer,
+    /// Whether the class token is dropped from the features.
+    #[serde(default)]
+    pub vision_feature_select_strategy: FeatureSelect,
+    /// Activation between the projector's two linears.
+    #[serde(default = "defaults::gelu")]
+    pub projector_hidden_act: Activation,
+    /// Whether the projector's layers have biases.
+    #[serde(default = "defaults::yes")]
+    pub multimodal_projector_bias: bool,
+    /// Whether the embedding is the head.
+    #[serde(default)]
+    pub tie_word_embeddings: bool,
+}
+
+/// One hidden state, or several that are concatenated. LLaVA-1.5 uses one.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "expected a whole number or a list of them")]
+pub enum FeatureLayer {
+    /// Index into the hidden states: 0 is the embedding, negative indices count from the end.
+    One(i64),
+    /// Indices of hidden states that are concatenated along the feature dimension.
+    Many(Vec<i64>),
+}
+
+impl std::fmt::Display for FeatureLayer {
+    /// Writes the index or list as in JSON.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::One(index) => index.fmt(f),
+            Self::Many(indices) => {
+                let indices: Vec<_> = indices.iter().map(i64::to_string).collect();
+                write!(f, "[{}]", indices.join(", "))
+            }
+        }
+    }
+}
+
+/// The tokens of the vision tower that become image features.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FeatureSelect {
+    /// The patches, without the class token.
+    #[default]
+    Default,
+    /// The class token and the patches.
+    Full,
+}
+
+mod defaults {
+    use super::{Activation, FeatureLayer};
+
+    pub fn feature_layer() -> FeatureLayer {
+        FeatureLayer::One(-2)
+    }
+
+    pub fn gelu() -> Activation {
+        Activation::Gelu
+    }
+
+    pub fn yes() -> bool {
+        true
+    }
+}
+
+impl LlavaConfig {
+    /// Reads a `config.json` of the family and checks that the model is supported.
+    pub(super) fn read(path: &Path) -> Result<Self, ModelError> {
+        let config: Self = read_json(path)?;
+        config.check(path)?;
+        Ok(config)
+    }
+
+    /// Number of features of an image. Each takes one position in the token sequence.
+    pub fn image_tokens(&self) -> usize {
+        let patches = self.vision_config.patches();
+        match self.vision_feature_select_strategy {
+            FeatureSelect::Default => patches,
+            FeatureSelect::Full => patches + 1,
+        }
+    }
+
+    /// Token id of an image feature. Default: 32000, as in transformers.
+    pub fn image_token(&self) -> u32 {
+        self.image_token_id.or(self.image_token_index).unwrap_or(32_000)
+    }
+
+    /// The layout of every image.
+    pub fn layout(&self) -> ImageLayout {
+        ImageLayout::plain(self.image_token(), self.image_tokens())
+    }
+
+    /// The input of an image whose pixels are normalized and have the size that the vision tower
+    /// takes.
+    pub fn input(&self, pixels: PixelValues) -> ImageInput {
+        ImageInput::new(vec![pixels], self.layout())
+    }
+
+    /// The hidden states that are concatenated to image features, as numbers of layers that have
+    /// run.
+    pub fn feature_layers(&self) -> Vec<usize> {
+        let states = self.vision_config.num_hidden_layers as i64 + 1;
+        let resolve = |index: &i64| (if *index < 0 { states + index } else { *index }) as usize;
+        match &self.vision_feature_layer {
+            FeatureLayer::One(index) => vec![resolve(index)],
+            FeatureLayer::Many(indices) => indices.iter().map(resolve).collect(),
+        }
+    }
+}
+
+impl Family for LlavaConfig {
+    fn spec(&self) -> &'static FamilySpec {
+        &super::SPEC
+    }
+
+    fn decoder(&self) -> &DecoderConfig {
+        &self.text_config
+    }
+
+    fn image_token(&self) -> u32 {
+        self.image_token()
+    }
+
+    /// Newer files say so at the top level, older ones in `text_config`.
+    fn is_tied(&self) -> bool {
+        self.tie_word_embeddings || self.text_config.tie_word_embeddings
+    }
+
+    fn vision_tower(&self, weights: &mut WeightLoader) -> VisionTower {
+        let keep_class = self.vision_feature_select_strategy == FeatureSelect::Full;
+        let layers = self.feature_layers();
+        VisionTower::Clip(ClipVision::load(weights, &self.vision_config, layers, keep_class))
+    }
+
+    fn projector(&self, weights: &mut WeightLoader) -> Projector {
+        Projector::Llava(LlavaProjector::load(weights, self))
+    }
+
+    fn preprocessor(&self, dir: &Path) -> Result<Arc<dyn Preprocess>, ProcessorError> {
+        Ok(Arc::new(LlavaPreprocessor::from_dir(dir, self)?))
+    }
+
+    fn check_image(&self, image: &ImageInput) -> Result<(), ModelError> {
+        let vision = &self.vision_config;
+        let expected = [vision.num_channels, vision.image_size, vision.image_size];
+        let [tile] = image.tiles.as_slice() else {
+            return Err(ModelError::ImageTiles { expected: 1, found: image.tiles.len() });
+        };
+        let found = [tile.channels, tile.height, tile.width];
+        if found != expected {
+            return Err(ModelError::ImageSize { expected, found });
+        }
+        let (expected, found) = (self.image_tokens(), image.tokens());
+        if found == expected { Ok(()) } else { Err(ModelError::ImageTokens { expected, found }) }
+    }
+
+    /// Layers of the vision tower after the last used hidden state do not run.
+    fn runs(&self, path: &str) -> bool {
+        let used = self.feature_layers().into_iter().max().unwrap_or(0);
+        let unused = used..self.vision_config.num_hidden_layers;
+        let layer = path.strip_prefix("vision_tower.encoder.layers.").and_then(|rest| rest.split('.').next());
+        layer.and_then(|layer| layer.parse().ok()).is_none_or(|layer| !unused.contains(&layer))
+    }
+
+    /// Checkpoints have all weights of CLIP, also those after the used hidden states.
+    fn is_unused(&self, path: &str) -> bool {
+        path.starts_with("vision_tower.post_layernorm.") || !self.runs(path)
+    }
+
+    fn tower_sizes(&self) -> TowerSizes {
+        let (vision, layers) = (&self.vision_config, self.feature_layers());
+        TowerSizes {
+            hidden: vision.hidden_size,
+            intermediate: vision.intermediate_size,
+            heads: vision.num_attention_heads,
+            layers: layers.iter().copied().max().unwrap_or(0),
+            tokens: vision.patches() + 1,
+            features: vision.hidden_size * layers.len(),
+        }
+    }
+}

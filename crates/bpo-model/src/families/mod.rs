@@ -1,0 +1,43 @@
+//! The supported model families. Each is a folder with its configuration, its projector, its image
+//! preprocessor and its names.
+
+mod config;
+mod detect;
+pub(crate) mod llava;
+mod projector;
+pub(crate) mod spec;
+
+use std::path::Path;
+
+use crate::error::ModelError;
+pub(crate) use config::Family;
+pub use config::VlmConfig;
+use detect::detect;
+pub use projector::Projector;
+pub use spec::FamilySpec;
+
+/// All supported families.
+pub(crate) static FAMILIES: [&FamilySpec; 1] = [&llava::SPEC];
+
+impl FamilySpec {
+    /// The family with a `model_type`.
+    pub fn named(model_type: &str) -> Option<&'static Self> {
+        FAMILIES.into_iter().find(|family| family.model_type == model_type)
+    }
+
+    /// The family of a checkpoint directory, by its `config.json`.
+    ///
+    /// # Errors
+    /// [`ModelError::NoConfig`], [`ModelError::Family`], [`ModelError::OriginalLlava`],
+    /// [`ModelError::Quantized`] or [`ModelError::Json`].
+    pub fn of_checkpoint(dir: &Path) -> Result<&'static Self, ModelError> {
+        detect(dir)
+    }
+
+    /// The family that knows most of the names of an adapter's tensors, the first of equals.
+    pub(crate) fn of_names<'a>(names: impl Iterator<Item = &'a str> + Clone) -> &'static Self {
+        let known = |family: &Self| names.clone().filter(|name| family.knows(name)).count();
+        let better = |best, family| if known(family) > known(best) { family } else { best };
+        FAMILIES.into_iter().fold(FAMILIES[0], better)
+    }
+}

@@ -1,0 +1,37 @@
+//! The projector of a model of any family.
+
+use super::llava::LlavaProjector;
+use crate::input::ImageLayout;
+use crate::lora::{Adapters, Linear};
+use crate::vlm::{PackedFeatures, module_enum};
+
+/// Maps image features to the language model's width, one row for each image token.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Projector {
+    /// LLaVA-1.5's.
+    Llava(LlavaProjector),
+}
+
+module_enum!(Projector { Llava });
+
+impl Projector {
+    /// Projects the features of images with the given layouts.
+    pub(crate) fn project(
+        &self,
+        features: &PackedFeatures,
+        images: &[&ImageLayout],
+        adapters: Adapters,
+    ) -> PackedFeatures {
+        match self {
+            Self::Llava(projector) => projector.project(features, images, adapters),
+        }
+    }
+
+    /// The linears of the projector.
+    pub(crate) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        match self {
+            Self::Llava(projector) => projector.linears_mut().into_iter(),
+        }
+    }
+}

@@ -1,9 +1,0 @@
-//! Batched text generation with a key-value cache.
-
-mod contrast;
-mod decode;
-mod decoder;
-mod sampling;
-
-pub use contrast::ContrastInput;
-pub use decode::{Continuation, OnContinuation, Prompt};

@@ -1,0 +1,9 @@
+//! Batched text generation with a key-value cache.
+
+mod contrast;
+mod decode;
+mod rows;
+mod sampling;
+
+pub use contrast::ContrastInput;
+pub use decode::{Continuation, OnContinuation, Prompt};

@@ -1,0 +1,105 @@
+//! Layers that the language model and vision towers share.
+
+use burn::module::Param;
+use burn::nn::{LayerNorm, LayerNormConfig, RmsNorm};
+use burn::tensor::activation::{gelu, gelu_approximate, relu};
+use burn::tensor::{DType, Device, Tensor};
+use serde::Deserialize;
+
+use crate::checkpoint::WeightLoader;
+use crate::kernels::swish;
+
+/// Activation functions, with their names in transformers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x * sigmoid(1.702 x)`, the activation of CLIP.
+    QuickGelu,
+    /// `x * Phi(x)`, with the error function.
+    Gelu,
+    /// The tanh approximation of GELU.
+    #[serde(alias = "gelu_new", alias = "gelu_fast")]
+    GeluPytorchTanh,
+    /// `x * sigmoid(x)`.
+    #[serde(alias = "swish")]
+    Silu,
+    /// `max(x, 0)`.
+    Relu,
+}
+
+/// Applies the activation that a configuration names.
+pub(crate) fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
+    match activation {
+        Activation::QuickGelu => swish(x, 1.702),
+        Activation::Gelu => gelu(x),
+        Activation::GeluPytorchTanh => gelu_approximate(x),
+        Activation::Silu => swish(x, 1.0),
+        Activation::Relu => relu(x),
+    }
+}
+
+/// Loads `{name}.weight` and `{name}.bias`.
+pub(crate) fn layer_norm(weights: &mut WeightLoader, name: &str, width: usize, epsilon: f64) -> LayerNorm {
+    let gamma = weights.param(&format!("{name}.weight"), [width]);
+    let beta = weights.param(&format!("{name}.bias"), [width]);
+    // the epsilon is private, so an empty norm is built with it
+    let mut norm = LayerNormConfig::new(1).with_epsilon(epsilon).init(&Device::default());
+    norm.gamma = gamma;
+    norm.beta = Some(beta);
+    norm
+}
+
+/// Applies the norm in f32 whatever the type of `x`; burn computes mean and variance in bf16.
+pub(crate) fn normed<const D: usize>(norm: &LayerNorm, x: Tensor<D>) -> Tensor<D> {
+    let dtype = x.dtype();
+    if dtype == DType::F32 {
+        return norm.forward(x);
+    }
+    let wide = |param: &Param<Tensor<1>>| Param::initialized(param.id, param.val().cast(DType::F32));
+    let mut norm = norm.clone();
+    (norm.gamma, norm.beta) = (wide(&norm.gamma), norm.beta.as_ref().map(wide));
+    norm.forward(x.cast(DType::F32)).cast(dtype)
+}
+
+/// Loads `{name}.weight`.
+pub(crate) fn load_rms_norm(weights: &mut WeightLoader, name: &str, width: usize, epsilon: f64) -> RmsNorm {
+    RmsNorm {
+        gamma: Param::from_tensor(weights.tensor(&format!("{name}.weight"), [width])).set_require_grad(false),
+        epsilon,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Distribution, FloatDType, Tolerance};
+
+    use super::*;
+    use crate::kernels::rms_norm;
+
+    /// The only rounding is to the type of the result.
+    #[test]
+    fn norms_are_in_f32() {
+        let device = Device::default();
+        let mut weights = WeightLoader::random(1, FloatDType::F32, &device);
+        let layer = layer_norm(&mut weights, "norm", 64, 1e-5);
+        let rms = load_rms_norm(&mut weights, "norm", 64, 1e-5);
+        for dtype in
+            [FloatDType::BF16, FloatDType::F16].into_iter().filter(|dtype| device.supports_dtype(*dtype))
+        {
+            let x: Tensor<2> = Tensor::random([5, 64], Distribution::Normal(3.0, 0.1), &device);
+            let x = x.cast(dtype);
+            let wide = x.clone().cast(FloatDType::F32);
+            let half = |param: &Param<Tensor<1>>| Param::from_tensor(param.val().cast(dtype));
+            let mut narrow = layer.clone();
+            (narrow.gamma, narrow.beta) = (half(&layer.gamma), layer.beta.as_ref().map(half));
+            let unit = if dtype == FloatDType::F16 { 2f32.powi(-11) } else { 2f32.powi(-8) };
+            // the weights are rounded as well
+            let near = Tolerance::rel_abs(3.0 * unit, 3.0 * unit);
+            let found = normed(&narrow, x.clone()).cast(FloatDType::F32).into_data();
+            found.assert_approx_eq::<f32>(&normed(&layer, wide.clone()).into_data(), near);
+            let narrow = RmsNorm { gamma: half(&rms.gamma), epsilon: rms.epsilon };
+            let found = rms_norm(x, &narrow).cast(FloatDType::F32).into_data();
+            found.assert_approx_eq::<f32>(&rms_norm(wide, &rms).into_data(), near);
+        }
+    }
+}

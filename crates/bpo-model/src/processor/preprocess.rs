@@ -1,0 +1,51 @@
+//! From images to the input of the vision tower of any family.
+
+use std::fmt::Debug;
+use std::path::Path;
+use std::sync::Arc;
+
+use image::RgbImage;
+
+use super::ProcessorError;
+use crate::families::VlmConfig;
+use crate::input::{ImageInput, ImageLayout};
+
+/// Prepares images for the vision tower of a checkpoint, as its family does it. A clone is cheap.
+#[derive(Clone, Debug)]
+pub struct ImagePreprocessor(Arc<dyn Preprocess>);
+
+/// The image preprocessor of a family.
+pub(crate) trait Preprocess: Debug + Send + Sync {
+    /// Prepares an image.
+    fn process(&self, image: &RgbImage) -> Result<ImageInput, ProcessorError>;
+
+    /// The layout of an image of a size, which is that of the prepared image.
+    fn layout(&self, width: u32, height: u32) -> Result<ImageLayout, ProcessorError>;
+}
+
+impl ImagePreprocessor {
+    /// Reads the settings of a checkpoint directory, for the model of `config`.
+    ///
+    /// # Errors
+    /// Those of [`ImageProcessor::from_dir`](super::ImageProcessor::from_dir).
+    pub fn from_dir(dir: impl AsRef<Path>, config: &VlmConfig) -> Result<Self, ProcessorError> {
+        config.family().preprocessor(dir.as_ref()).map(Self)
+    }
+
+    /// Prepares an image.
+    ///
+    /// # Errors
+    /// [`ProcessorError::EmptyImage`] or [`ProcessorError::ImageTooLarge`].
+    pub fn process(&self, image: &RgbImage) -> Result<ImageInput, ProcessorError> {
+        self.0.process(image)
+    }
+
+    /// The layout of an image of a size in pixels, without its pixels. It equals that of the
+    /// [prepared](Self::process) image.
+    ///
+    /// # Errors
+    /// Those of [`process`](Self::process).
+    pub fn layout(&self, width: u32, height: u32) -> Result<ImageLayout, ProcessorError> {
+        self.0.layout(width, height)
+    }
+}
