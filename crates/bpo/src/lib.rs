@@ -110,15 +110,15 @@ pub use device::{DeviceSpec, Dtype};
 #[cfg(feature = "sheet")]
 pub use distort_files::save_sheet;
 pub use distort_files::{CopyState, DistortEvent, DistortFiles, DistortFilesError, DistortOutcome};
-pub use error::{BpoError, chain};
+pub use error::{BpoError, UnknownKey, chain};
 pub use fingerprint::fingerprint_checkpoint;
 pub use generate::{Answer, Question, check_sampling, generate, read_questions};
 pub use image_cache::{ImageCache, LazyImage};
 pub use images::{Escape, ImageError, ImageRoot};
 pub use injector::open_injector;
 pub use ledger::{
-    AnswerProblem, Inputs, Manifest, StageEntry, StageLedger, bind_dir, check_answers, manifest_beside,
-    record_moved_images,
+    AnswerProblem, ChangedFile, FileChange, FileRecord, Inputs, Manifest, StageEntry, StageLedger, bind_dir,
+    check_answers, manifest_beside,
 };
 #[cfg(feature = "model")]
 pub use llava::{LocalBackend, collator};

@@ -192,6 +192,8 @@ impl Checked {
         match (images, data) {
             (Ok(images), Ok(data)) => {
                 BpoError::all(problems)?;
+                let names = data.samples.iter().flat_map(|sample| sample.images.iter().map(String::as_str));
+                let inputs = inputs.with_images(images.fingerprint(names));
                 Ok(Self { images: images.with_limits(config.data.limits), data, inputs })
             }
             (Err(first), data) => Err(BpoError::combine(first, data.err().into_iter().chain(problems))),

@@ -137,7 +137,27 @@ fn a_refused_key_stops_a_run_before_its_first_stage() {
     let outcome =
         run_with_key(dir.path(), &server.url).fails_naming(&["`inject.server`", "401", "wrong key"]);
     assert!(!outcome.stderr.contains("weaken:") && !dir.path().join("run").exists(), "{}", outcome.stderr);
-    assert!(server.requests()[0].to_lowercase().contains("authorization: bearer open-sesame"));
+    assert!(server.probes()[0].to_lowercase().contains("authorization: bearer open-sesame"));
+    assert_eq!((server.probes().len(), server.requests().len()), (1, 0));
+}
+
+/// A wrong name of the model is found before the first stage, with the names that the server lists.
+#[test]
+fn a_wrong_model_stops_a_run_before_its_first_stage() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::with_models(&["smollm2", "qwen3"]);
+    let named = ["`inject.server`", "\"m\"", "\"smollm2\", \"qwen3\"", "unknown model"];
+    let outcome = run_with_key(dir.path(), &server.url).fails_naming(&named);
+    assert!(!outcome.stderr.contains("weaken:") && !dir.path().join("run").exists(), "{}", outcome.stderr);
+    inject(dir.path(), &server.url, "", &[]).fails_naming(&named);
+    assert_eq!(read_lines(dir.path().join("injected.jsonl")).len(), 0);
+    // a listed model needs one request before the answers
+    let server = Server::with_models(&["other", "m"]);
+    inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 7 answers");
+    assert_eq!((server.probes().len(), server.requests().len()), (1, 7));
+    // nothing is requested if nothing is left to do
+    inject(dir.path(), &server.url, "", &[]).succeeds();
+    assert_eq!((server.probes().len(), server.requests().len()), (1, 7));
 }
 
 /// The address 0.0.0.0 reaches this computer, but is not known as local.

@@ -203,7 +203,7 @@ fn groups_checked_together_have_the_results_of_separate_checks() {
         let mut group = conversations[index % conversations.len()].clone();
         group.completions.push(format!("Number {index}."));
         match index % 11 {
-            1 => group.image = "gone".into(),
+            1 => group.images = vec!["gone".into()],
             3 => group.completions.push(format!("Number {index}. ")),
             5 => group.completions.insert(0, " ".into()),
             // the prompt or an answer is too long, or the template takes more fuel than usual

@@ -63,6 +63,10 @@ pub struct DataSection {
     pub path: Option<PathBuf>,
     /// Image root: the directory that image paths are relative to. Paths that lead out of it are
     /// rejected.
+    ///
+    /// A run continues after the directory was moved if the images of the data, or of the pairs,
+    /// have the same names and sizes there. Their content is not compared, and images that change
+    /// without being moved are not noticed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<PathBuf>,
     /// Pairs to evaluate on during training, as JSON lines or in the JSON format of the authors.
@@ -76,7 +80,7 @@ pub struct DataSection {
 impl DataSection {
     /// The stages whose results each key affects.
     pub(super) const AFFECTS: Affects = &[
-        // inputs, compared by content; images have no fingerprint
+        // inputs, compared by content, and images by path or by names and sizes
         ("path", &[]),
         ("images", &[Stage::Weaken, Stage::Train]),
         ("eval_pairs", &[]),
