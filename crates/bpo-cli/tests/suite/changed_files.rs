@@ -69,7 +69,7 @@ fn a_run_continues_after_deleting_what_the_error_names() {
     for path in list.split(", ").map(Path::new) {
         if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
     }
-    let outcome = bpo(run_arguments(&run)).succeeds().says("6 of 7 already done");
+    let outcome = bpo(run_arguments(&run)).succeeds().says("7 of 8 already done");
     // the file has changed, and the missing answers are made
     assert_eq!(outcome.stderr.matches("changed after").count(), 2, "{}", outcome.stderr);
     let files = |run| -> Vec<_> {

@@ -52,7 +52,7 @@ fn moved_images_continue_a_stage() {
     weaken(&at("images")).succeeds();
     train(&at("images")).succeeds();
     fs::rename(at("images"), at("moved")).unwrap();
-    weaken(&at("moved")).succeeds().says("weaken: 7 of 7 already done");
+    weaken(&at("moved")).succeeds().says("weaken: 8 of 8 already done");
     train(&at("moved")).succeeds();
     assert_eq!(read_lines(at("weakened.jsonl")).len(), 7);
     copy_dir(&at("moved"), &at("other"));

@@ -153,7 +153,7 @@ fn a_wrong_model_stops_a_run_before_its_first_stage() {
     assert_eq!(read_lines(dir.path().join("injected.jsonl")).len(), 0);
     // a listed model needs one request before the answers
     let server = Server::with_models(&["other", "m"]);
-    inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 7 answers");
+    inject(dir.path(), &server.url, "", &[]).succeeds().says("inject: 8 answers");
     assert_eq!((server.probes().len(), server.requests().len()), (1, 7));
     // nothing is requested if nothing is left to do
     inject(dir.path(), &server.url, "", &[]).succeeds();
