@@ -310,7 +310,7 @@ mod tests {
             lr_groups = [{ path = \"a\", learning_rate = 1e-3 }, { path = \"b\", rate = 1 }]\n";
         let BpoError::UnknownKeys { keys, has_more, .. } = parse(text).unwrap_err() else { panic!() };
         let found: Vec<_> = keys.iter().map(|key| (key.line, key.column, key.key.as_str())).collect();
-        assert_eq!(found, [(1, 7, "pth"), (2, 9, "lm"), (5, 1, "top_q"), (7, 62, "rate")]);
+        assert_eq!(found, [(1, 7, "pth"), (2, 9, "lm"), (5, 1, "top_q"), (7, 66, "rate")]);
         assert!(!has_more);
         let many: String = (0..50).map(|number| format!("key_{number} = 1\n")).collect();
         let BpoError::UnknownKeys { keys, has_more, .. } = parse(&many).unwrap_err() else { panic!() };
