@@ -54,7 +54,7 @@ fn moved_images_continue_a_stage() {
     fs::rename(at("images"), at("moved")).unwrap();
     weaken(&at("moved")).succeeds().says("weaken: 8 of 8 already done");
     train(&at("moved")).succeeds();
-    assert_eq!(read_lines(at("weakened.jsonl")).len(), 7);
+    assert_eq!(read_lines(at("weakened.jsonl")).len(), 8);
     copy_dir(&at("moved"), &at("other"));
     fs::copy(photos().join("coffee.jpg"), at("other/cat.jpg")).unwrap();
     weaken(&at("other")).fails_naming(&["`data.images`", "another --out"]);
